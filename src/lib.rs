@@ -1,0 +1,1 @@
+//! steadfast keeps language-model calls alive.
