@@ -19,7 +19,10 @@ pub use self::{
     commit::{CommitOnFirstToken, CommitOnFirstTokenLayer, CommitPoint},
     error::{ErrorKind, InvalidConfig, LlmError},
     events::{Event, Events},
-    layers::timeout::{Timeout, TimeoutLayer},
+    layers::{
+        circuit_breaker::{CircuitBreaker, CircuitBreakerHandle, CircuitBreakerLayer},
+        timeout::{Timeout, TimeoutLayer},
+    },
     ledger::Attempt,
     providers::function::{ProviderFn, provider_fn},
     request::{Context, Dialect, LlmRequest, Wire},

@@ -48,6 +48,11 @@ impl Permit {
         Self { gate: Some(gate), ticket }
     }
 
+    /// What the gate wrote, to change it before the permit moves on into a body.
+    pub(crate) fn ticket_mut(&mut self) -> &mut Ticket {
+        &mut self.ticket
+    }
+
     /// Gives the place back and says how the work ended.
     pub(crate) fn settle(mut self, outcome: Outcome<'_>) {
         if let Some(gate) = self.gate.take() {

@@ -7,16 +7,12 @@ use loom::{sync::Arc, thread};
 use tokio::time::Instant;
 
 use super::{
-    settings::{Rule, Settings},
+    settings::{Rule, Settings, Window},
     state::{Admission, Circuit, Decision, Outcome, Phase},
-    window::Span,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
-const FAILURE: Outcome = Outcome::Failure {
-    slow: false,
-    throttle: None,
-};
+const FAILURE: Outcome = Outcome::Failure { slow: false, throttle: None };
 const SUCCESS: Outcome = Outcome::Success { slow: false };
 
 fn settings(failures: u32, probes: u32) -> Settings {
@@ -38,12 +34,7 @@ fn admission(decision: Decision) -> Option<Admission> {
 fn opened(settings: Settings, origin: Instant) -> Arc<Circuit> {
     let circuit = Circuit::new(settings, origin, 7);
     let call = admission(circuit.admit(|| origin)).expect("closed");
-    assert!(
-        circuit
-            .settle(call, FAILURE, || origin)
-            .transition
-            .is_some()
-    );
+    assert!(circuit.settle(call, FAILURE, || origin).transition.is_some());
     Arc::new(circuit)
 }
 
@@ -62,9 +53,7 @@ fn loom_end_of_cooldown_admits_exactly_the_probes() {
             let mut decisions = vec![circuit.admit(|| origin + SECOND)];
             decisions.extend(callers.into_iter().map(|caller| caller.join().unwrap()));
 
-            let half_opened = decisions
-                .iter()
-                .filter(|decision| matches!(decision, Decision::AdmittedAfter(..)));
+            let half_opened = decisions.iter().filter(|decision| matches!(decision, Decision::AdmittedAfter(..)));
             assert_eq!(half_opened.count(), 1);
             let admitted: Vec<_> = decisions.into_iter().filter_map(admission).collect();
             assert_eq!(admitted.len(), probes as usize);
@@ -88,10 +77,7 @@ fn loom_dropped_probe_races_with_an_admission() {
         dropping.join().unwrap();
         // Either the place was free in time, or it is now; never are there two probes, never none.
         let after = admission(circuit.admit(|| now));
-        assert_eq!(
-            usize::from(raced.is_some()) + usize::from(after.is_some()),
-            1
-        );
+        assert_eq!(usize::from(raced.is_some()) + usize::from(after.is_some()), 1);
     });
 }
 
@@ -100,15 +86,8 @@ fn loom_late_outcome_races_with_the_trip() {
     let origin = Instant::now();
     loom::model(move || {
         let circuit = Arc::new(Circuit::new(settings(2, 1), origin, 7));
-        let calls: Vec<_> = (0..3)
-            .filter_map(|_| admission(circuit.admit(|| origin)))
-            .collect();
-        assert!(
-            circuit
-                .settle(calls[0], FAILURE, || origin)
-                .transition
-                .is_none()
-        );
+        let calls: Vec<_> = (0..3).filter_map(|_| admission(circuit.admit(|| origin))).collect();
+        assert!(circuit.settle(calls[0], FAILURE, || origin).transition.is_none());
         let others: Vec<_> = calls[1..]
             .iter()
             .map(|&call| {
@@ -119,11 +98,7 @@ fn loom_late_outcome_races_with_the_trip() {
         let settled: Vec<_> = others.into_iter().map(|t| t.join().unwrap()).collect();
         let trips = settled.iter().filter(|s| s.transition.is_some()).count();
         assert_eq!(trips, 1);
-        assert_eq!(
-            circuit.peek(origin),
-            (Phase::Open, Some(origin + SECOND)),
-            "the loser moves nothing"
-        );
+        assert_eq!(circuit.peek(origin), (Phase::Open, Some(origin + SECOND)), "the loser moves nothing");
     });
 }
 
@@ -144,10 +119,7 @@ fn loom_late_outcome_races_with_the_probe() {
             let probe = admission(circuit.admit(|| now)).expect("the probe");
             let recovered = circuit.settle(probe, SUCCESS, || now);
             assert!(straggler.join().unwrap().late);
-            assert_eq!(
-                recovered.transition.map(|change| change.to),
-                Some(Phase::Closed)
-            );
+            assert_eq!(recovered.transition.map(|change| change.to), Some(Phase::Closed));
             assert_eq!(circuit.peek(now).0, Phase::Closed);
             assert_eq!(circuit.failures(), 0);
         });
@@ -157,18 +129,10 @@ fn loom_late_outcome_races_with_the_probe() {
 #[test]
 fn loom_failure_in_the_window_races_with_a_reset() {
     let origin = Instant::now();
-    let rule = Rule {
-        share: 1.0,
-        span: Span::Calls(NonZeroU32::new(2).expect("two")),
-        minimum_calls: 2,
-    };
+    let rule = Rule::new(1.0, Window::last_calls(2));
     loom::model(move || {
         let circuit = Arc::new(Circuit::new(
-            Settings {
-                consecutive_failures: None,
-                failure_rate: Some(rule),
-                ..settings(1, 1)
-            },
+            Settings { consecutive_failures: None, failure_rate: Some(rule), ..settings(1, 1) },
             origin,
             7,
         ));

@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use super::window::Span;
+use super::window::{MOST_CALLS, SHORTEST, Span};
 
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
@@ -44,8 +44,7 @@ impl Settings {
     }
 
     pub(super) fn probe_lease(&self) -> Duration {
-        self.probe_lease
-            .unwrap_or_else(|| self.cooldown.max(Duration::from_secs(60)))
+        self.probe_lease.unwrap_or_else(|| self.cooldown.max(Duration::from_secs(60)))
     }
 }
 
@@ -68,22 +67,66 @@ impl Default for Settings {
     }
 }
 
+/// How far back a rate looks, and how few calls say nothing.
+///
+/// ```
+/// use std::time::Duration;
+/// use steadfast::layers::circuit_breaker::Window;
+///
+/// let by_calls = Window::last_calls(100);
+/// let by_time = Window::last(Duration::from_secs(60)).minimum_calls(20);
+/// assert_ne!(by_calls, by_time);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    pub(super) span: Span,
+    pub(super) minimum_calls: u32,
+}
+
+impl Window {
+    /// The last `calls` calls that came to an end, exactly: from 1 to 1,048,576 (the nearest of them is taken), at four
+    /// bytes each.
+    pub fn last_calls(calls: u32) -> Self {
+        let calls = NonZeroU32::new(calls.min(MOST_CALLS)).unwrap_or(NonZeroU32::MIN);
+        Self { span: Span::Calls(calls), minimum_calls: MINIMUM_CALLS }
+    }
+
+    /// The last `length` of time, at least 10 ms (less is taken as that). It slides in steps of a tenth, so that it covers
+    /// between nine and ten tenths of `length`, and costs the same however many calls are in it.
+    pub fn last(length: Duration) -> Self {
+        Self { span: Span::Time(length.max(SHORTEST)), minimum_calls: MINIMUM_CALLS }
+    }
+
+    /// Sets how many calls must be in the window before its rates mean anything. Default: 10, or all calls of a window
+    /// that holds fewer.
+    #[must_use]
+    pub fn minimum_calls(mut self, calls: u32) -> Self {
+        self.minimum_calls = calls;
+        self
+    }
+}
+
+const MINIMUM_CALLS: u32 = 10;
+
 /// Trip when at least this share of the calls in the window is bad.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Rule {
     /// In `(0, 1]`.
     pub(super) share: f64,
-    pub(super) span: Span,
-    /// Fewer calls than this say nothing.
-    pub(super) minimum_calls: u32,
+    pub(super) window: Window,
 }
 
 impl Rule {
+    /// A share outside of what can be is brought to the nearest bound.
+    pub(super) fn new(share: f64, window: Window) -> Self {
+        Self { share: if share.is_nan() { 1.0 } else { share.clamp(0.0, 1.0) }, window }
+    }
+
     pub(super) fn trips(&self, bad: u64, calls: u64) -> bool {
         // A minimum larger than the window could never be reached.
-        let minimum = match self.span {
-            Span::Calls(calls) => self.minimum_calls.min(calls.get()),
-            Span::Time(_) => self.minimum_calls,
+        let minimum = match self.window.span {
+            Span::Calls(calls) => self.window.minimum_calls.min(calls.get()),
+            Span::Time(_) => self.window.minimum_calls,
         };
         bad > 0 && calls >= u64::from(minimum) && bad as f64 >= self.share * calls as f64
     }
@@ -95,10 +138,7 @@ mod tests {
 
     #[test]
     fn cooldown_grows_to_its_cap_and_jitter_only_shortens() {
-        let settings = Settings {
-            growth: 2.0,
-            ..Settings::default()
-        };
+        let settings = Settings { growth: 2.0, ..Settings::default() };
         let seconds = |relapses, chance| settings.cooldown(relapses, chance).as_secs_f64();
         assert_eq!(seconds(0, 0.9), 60.0);
         assert_eq!(seconds(1, 0.0), 120.0);
@@ -111,11 +151,7 @@ mod tests {
     fn absurd_settings_do_not_panic() {
         for growth in [f64::NAN, f64::INFINITY, -1.0, 0.0] {
             for cooldown in [Duration::ZERO, Duration::MAX] {
-                let settings = Settings {
-                    growth,
-                    cooldown,
-                    ..Settings::default()
-                };
+                let settings = Settings { growth, cooldown, ..Settings::default() };
                 for relapses in [0, 1, u32::MAX] {
                     settings.cooldown(relapses, 0.5);
                 }
@@ -125,18 +161,11 @@ mod tests {
 
     #[test]
     fn rate_needs_its_minimum_of_calls() {
-        let rule = Rule {
-            share: 0.5,
-            span: Span::Time(Duration::from_secs(1)),
-            minimum_calls: 10,
-        };
+        let rule = Rule::new(0.5, Window::last(Duration::from_secs(1)));
         assert!(!rule.trips(9, 9));
         assert!(rule.trips(5, 10));
         assert!(!rule.trips(4, 10));
-        let short = Rule {
-            span: Span::Calls(NonZeroU32::MIN),
-            ..rule
-        };
+        let short = Rule::new(0.5, Window::last_calls(0));
         assert!(short.trips(1, 1));
     }
 }

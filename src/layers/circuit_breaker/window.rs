@@ -1,13 +1,13 @@
 //! What happened lately: the last N calls or the last T seconds, in constant time and space, without a lock.
 //!
-//! A window belongs to one *generation* of the circuit at a time. [`Window::restart`] empties it in constant time, because
+//! A window belongs to one *generation* of the circuit at a time. [`History::restart`] empties it in constant time, because
 //! every record carries the generation that wrote it: a straggler of an earlier one cannot be counted in a later one.
 
 use std::{num::NonZeroU32, time::Duration};
 
 use super::sync::{AtomicU32, AtomicU64, Ordering};
 
-/// How far back a [`Window`] looks.
+/// How far back a [`History`] looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Span {
     /// The last calls that came to an end, exactly; at most [`MOST_CALLS`] of them.
@@ -32,12 +32,12 @@ pub(super) struct Totals {
 }
 
 #[derive(Debug)]
-pub(super) enum Window {
+pub(super) enum History {
     Calls(CountWindow),
     Time(TimeWindow),
 }
 
-impl Window {
+impl History {
     pub(super) fn new(span: Span) -> Self {
         match span {
             Span::Calls(calls) => Self::Calls(CountWindow::new(calls)),
@@ -46,14 +46,14 @@ impl Window {
     }
 
     /// Counts `sample` at `at` (nanoseconds, any origin), or nothing if `generation` is over.
-    pub(super) fn record(&self, generation: u64, sample: Sample, at: impl FnOnce() -> u64) {
+    pub(super) fn record(&self, generation: u32, sample: Sample, at: impl FnOnce() -> u64) {
         match self {
             Self::Calls(window) => window.record(generation, sample),
             Self::Time(window) => window.record(generation, sample, at()),
         }
     }
 
-    pub(super) fn totals(&self, generation: u64, at: impl FnOnce() -> u64) -> Totals {
+    pub(super) fn totals(&self, generation: u32, at: impl FnOnce() -> u64) -> Totals {
         match self {
             Self::Calls(window) => window.totals(generation),
             Self::Time(window) => window.totals(generation, at()),
@@ -61,7 +61,7 @@ impl Window {
     }
 
     /// Forgets everything: from now on only records of `generation` count. Callers hold the circuit's lock.
-    pub(super) fn restart(&self, generation: u64) {
+    pub(super) fn restart(&self, generation: u32) {
         match self {
             Self::Calls(window) => window.restart(generation),
             // Its epochs grow with the generation, so what is older has left the window already.
@@ -97,7 +97,7 @@ impl CountWindow {
         }
     }
 
-    fn record(&self, generation: u64, sample: Sample) {
+    fn record(&self, generation: u32, sample: Sample) {
         let tag = tag(generation);
         let bits = u32::from(sample.slow) << 1 | u32::from(sample.failure);
         if bits != 0 && !self.shift(tag, bits, u64::saturating_add) {
@@ -118,42 +118,25 @@ impl CountWindow {
             }
             let failures = by(word >> COUNT_BITS & COUNT_MASK, u64::from(bits & 1));
             let slow = by(word & COUNT_MASK, u64::from(bits >> 1));
-            Some(
-                u64::from(tag) << (2 * COUNT_BITS)
-                    | failures.min(COUNT_MASK) << COUNT_BITS
-                    | slow.min(COUNT_MASK),
-            )
+            Some(u64::from(tag) << (2 * COUNT_BITS) | failures.min(COUNT_MASK) << COUNT_BITS | slow.min(COUNT_MASK))
         };
-        self.totals
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, moved)
-            .is_ok()
+        self.totals.fetch_update(Ordering::AcqRel, Ordering::Acquire, moved).is_ok()
     }
 
-    fn totals(&self, generation: u64) -> Totals {
+    fn totals(&self, generation: u32) -> Totals {
         let word = self.totals.load(Ordering::Acquire);
         if (word >> (2 * COUNT_BITS)) as u32 != tag(generation) {
             return Totals::default();
         }
-        let recorded = self
-            .cursor
-            .load(Ordering::Acquire)
-            .wrapping_sub(self.start.load(Ordering::Acquire));
+        let recorded = self.cursor.load(Ordering::Acquire).wrapping_sub(self.start.load(Ordering::Acquire));
         let calls = recorded.min(self.cells.len() as u64);
         // Another thread's call may be in the totals and not in the ring yet.
-        Totals {
-            calls,
-            failures: (word >> COUNT_BITS & COUNT_MASK).min(calls),
-            slow: (word & COUNT_MASK).min(calls),
-        }
+        Totals { calls, failures: (word >> COUNT_BITS & COUNT_MASK).min(calls), slow: (word & COUNT_MASK).min(calls) }
     }
 
-    fn restart(&self, generation: u64) {
-        self.start
-            .store(self.cursor.load(Ordering::Acquire), Ordering::Release);
-        self.totals.store(
-            u64::from(tag(generation)) << (2 * COUNT_BITS),
-            Ordering::Release,
-        );
+    fn restart(&self, generation: u32) {
+        self.start.store(self.cursor.load(Ordering::Acquire), Ordering::Release);
+        self.totals.store(u64::from(tag(generation)) << (2 * COUNT_BITS), Ordering::Release);
     }
 }
 
@@ -179,17 +162,13 @@ impl TimeWindow {
         let length = length.max(SHORTEST).as_nanos();
         Self {
             buckets: (0..BUCKETS)
-                .map(|_| Bucket {
-                    calls: Tally::new(),
-                    failures: Tally::new(),
-                    slow: Tally::new(),
-                })
+                .map(|_| Bucket { calls: Tally::new(), failures: Tally::new(), slow: Tally::new() })
                 .collect(),
             width: u64::try_from(length / u128::from(BUCKETS)).unwrap_or(u64::MAX),
         }
     }
 
-    fn record(&self, generation: u64, sample: Sample, at: u64) {
+    fn record(&self, generation: u32, sample: Sample, at: u64) {
         let epoch = self.epoch(generation, at);
         let bucket = &self.buckets[(epoch % BUCKETS) as usize];
         // First, so that a reader never sees more failures than calls.
@@ -204,22 +183,20 @@ impl TimeWindow {
         }
     }
 
-    fn totals(&self, generation: u64, at: u64) -> Totals {
+    fn totals(&self, generation: u32, at: u64) -> Totals {
         let newest = self.epoch(generation, at);
         let oldest = newest.saturating_sub(BUCKETS - 1);
-        self.buckets
-            .iter()
-            .fold(Totals::default(), |sum, bucket| Totals {
-                // In the reverse of the order of writing, for the same reason.
-                slow: sum.slow + bucket.slow.count(oldest, newest),
-                failures: sum.failures + bucket.failures.count(oldest, newest),
-                calls: sum.calls + bucket.calls.count(oldest, newest),
-            })
+        self.buckets.iter().fold(Totals::default(), |sum, bucket| Totals {
+            // In the reverse of the order of writing, for the same reason.
+            slow: sum.slow + bucket.slow.count(oldest, newest),
+            failures: sum.failures + bucket.failures.count(oldest, newest),
+            calls: sum.calls + bucket.calls.count(oldest, newest),
+        })
     }
 
     /// The number of the step. Each generation jumps ahead by two rings, past all that earlier ones have written.
-    fn epoch(&self, generation: u64, at: u64) -> u64 {
-        (at / self.width).wrapping_add(generation.wrapping_mul(2 * BUCKETS)) & EPOCH_MASK
+    fn epoch(&self, generation: u32, at: u64) -> u64 {
+        (at / self.width).wrapping_add(u64::from(generation) * 2 * BUCKETS) & EPOCH_MASK
     }
 }
 
@@ -244,23 +221,17 @@ impl Tally {
                 None
             }
         };
-        self.0
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, added)
-            .is_ok()
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, added).is_ok()
     }
 
     fn count(&self, oldest: u64, newest: u64) -> u64 {
         let word = self.0.load(Ordering::Acquire);
-        if (oldest..=newest).contains(&(word >> TALLY_BITS)) {
-            word & TALLY_MASK
-        } else {
-            0
-        }
+        if (oldest..=newest).contains(&(word >> TALLY_BITS)) { word & TALLY_MASK } else { 0 }
     }
 }
 
-fn tag(generation: u64) -> u32 {
-    (generation & TAG_MASK) as u32
+fn tag(generation: u32) -> u32 {
+    generation & TAG_MASK
 }
 
 /// The longest window of calls: four megabytes of cells.
@@ -271,7 +242,7 @@ pub(super) const SHORTEST: Duration = Duration::from_millis(10);
 const BUCKETS: u64 = 10;
 const COUNT_BITS: u32 = 21;
 const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
-const TAG_MASK: u64 = (1 << 22) - 1;
+const TAG_MASK: u32 = (1 << 22) - 1;
 const TALLY_BITS: u32 = 24;
 const TALLY_MASK: u64 = (1 << TALLY_BITS) - 1;
 /// At the smallest step, a millisecond, 34 years.
@@ -285,14 +256,8 @@ mod tests {
 
     use super::*;
 
-    const OK: Sample = Sample {
-        failure: false,
-        slow: false,
-    };
-    const FAILURE: Sample = Sample {
-        failure: true,
-        slow: false,
-    };
+    const OK: Sample = Sample { failure: false, slow: false };
+    const FAILURE: Sample = Sample { failure: true, slow: false };
 
     fn count(samples: impl Iterator<Item = Sample>) -> Totals {
         samples.fold(Totals::default(), |sum, sample| Totals {
@@ -303,10 +268,7 @@ mod tests {
     }
 
     fn random_sample(rng: &mut fastrand::Rng) -> Sample {
-        Sample {
-            failure: rng.u8(..) < 80,
-            slow: rng.u8(..) < 40,
-        }
+        Sample { failure: rng.u8(..) < 80, slow: rng.u8(..) < 40 }
     }
 
     fn calls(length: u32) -> CountWindow {
@@ -366,10 +328,7 @@ mod tests {
                 let sample = random_sample(&mut rng);
                 window.record(generation, sample, at);
                 queue.push_back((at / width, sample));
-                while queue
-                    .front()
-                    .is_some_and(|(step, _)| step + BUCKETS <= at / width)
-                {
+                while queue.front().is_some_and(|(step, _)| step + BUCKETS <= at / width) {
                     queue.pop_front();
                 }
                 if rng.u8(..) < 8 || queue.len() < 3 {
@@ -428,10 +387,7 @@ mod tests {
                 scope.spawn(move || {
                     for call in 0..20_000_u64 {
                         let failure = (call + thread) % 2 == 0;
-                        let sample = Sample {
-                            failure,
-                            slow: failure,
-                        };
+                        let sample = Sample { failure, slow: failure };
                         by_calls.record(0, sample);
                         by_time.record(0, sample, call);
                     }
@@ -443,16 +399,13 @@ mod tests {
         assert_eq!(by_calls.totals(0).failures, failures as u64);
         assert_eq!(by_calls.totals(0).calls, 256);
         let totals = by_time.totals(0, 0);
-        assert_eq!(
-            (totals.calls, totals.failures, totals.slow),
-            (80_000, 40_000, 40_000)
-        );
+        assert_eq!((totals.calls, totals.failures, totals.slow), (80_000, 40_000, 40_000));
     }
 
     proptest! {
         #[test]
         fn no_span_and_no_moment_panics(
-            length in 0_u64..u64::MAX, at in 0_u64..u64::MAX, generation in 0_u64..u64::MAX,
+            length in 0_u64..u64::MAX, at in 0_u64..u64::MAX, generation in 0_u32..u32::MAX,
         ) {
             let window = TimeWindow::new(Duration::from_nanos(length));
             window.record(generation, FAILURE, at);

@@ -1,6 +1,6 @@
 //! The whole of a closed circuit in one word, so that a healthy call costs one load before and one after.
 
-/// `generation (36) | low (23) | throttled | suspect | worked | tag (2)`
+/// `generation (32) | low (27) | throttled | suspect | worked | tag (2)`
 ///
 /// `low` is the number of consecutive failures while closed, and the [`Reason`] while open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,9 +17,8 @@ pub(super) enum Tag {
 }
 
 /// Why a circuit changed its state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Reason {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
     /// So many calls in a row failed.
     ConsecutiveFailures,
     /// Too large a share of the calls in the window failed.
@@ -48,8 +47,8 @@ pub enum Reason {
 
 impl Word {
     /// What the word is when all is well: closed, nothing counted, has worked.
-    pub(super) fn healthy(generation: u64) -> u64 {
-        generation << GENERATION_SHIFT | WORKED | CLOSED
+    pub(super) fn healthy(generation: u32) -> u64 {
+        u64::from(generation) << GENERATION_SHIFT | WORKED | CLOSED
     }
 
     pub(super) fn tag(self) -> Tag {
@@ -66,8 +65,8 @@ impl Word {
         matches!(self.0 & (TAG | THROTTLED), CLOSED | BYPASSED)
     }
 
-    pub(super) fn generation(self) -> u64 {
-        self.0 >> GENERATION_SHIFT
+    pub(super) fn generation(self) -> u32 {
+        (self.0 >> GENERATION_SHIFT) as u32
     }
 
     pub(super) fn worked(self) -> bool {
@@ -103,24 +102,16 @@ impl Word {
     }
 
     pub(super) fn with_suspect(self, suspect: bool) -> Self {
-        Self(if suspect {
-            self.0 | SUSPECT
-        } else {
-            self.0 & !SUSPECT
-        })
+        Self(if suspect { self.0 | SUSPECT } else { self.0 & !SUSPECT })
     }
 
     pub(super) fn with_throttled(self, throttled: bool) -> Self {
-        Self(if throttled {
-            self.0 | THROTTLED
-        } else {
-            self.0 & !THROTTLED
-        })
+        Self(if throttled { self.0 | THROTTLED } else { self.0 & !THROTTLED })
     }
 
     /// The first word of the next generation. Only what the key has shown of itself is carried over.
     pub(super) fn next(self, tag: Tag, reason: Reason) -> Self {
-        let generation = self.generation().wrapping_add(1) << GENERATION_SHIFT;
+        let generation = u64::from(self.generation().wrapping_add(1)) << GENERATION_SHIFT;
         let (tag, low) = match tag {
             Tag::Closed => (CLOSED, 0),
             Tag::Open => {
@@ -155,8 +146,8 @@ const WORKED: u64 = 1 << 2;
 const SUSPECT: u64 = 1 << 3;
 const THROTTLED: u64 = 1 << 4;
 const LOW_SHIFT: u32 = 5;
-const LOW_MASK: u64 = (1 << 23) - 1;
-const GENERATION_SHIFT: u32 = 28;
+const LOW_MASK: u64 = (1 << 27) - 1;
+const GENERATION_SHIFT: u32 = 32;
 
 #[cfg(all(test, not(steadfast_loom)))]
 mod tests {
@@ -185,7 +176,7 @@ mod tests {
 
     #[test]
     fn last_generation_wraps() {
-        let last = Word((1 << 36) - 1 << GENERATION_SHIFT);
+        let last = Word(Word::healthy(u32::MAX));
         assert_eq!(last.next(Tag::Open, Reason::Auth).generation(), 0);
     }
 }

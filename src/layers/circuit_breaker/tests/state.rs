@@ -5,20 +5,16 @@ use std::{cell::Cell, num::NonZeroU32, time::Duration};
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use super::{
-    settings::{Rule, Settings},
+use super::super::{
+    settings::{Rule, Settings, Window},
     state::{Admission, Circuit, Decision, Outcome, Phase, Rejection, Settled, Transition},
     storm::{CALM, DISTINCT},
-    window::Span,
     word::Reason,
 };
 
 const OK: Outcome = Outcome::Success { slow: false };
 const SLOW: Outcome = Outcome::Success { slow: true };
-const FAILURE: Outcome = Outcome::Failure {
-    slow: false,
-    throttle: None,
-};
+const FAILURE: Outcome = Outcome::Failure { slow: false, throttle: None };
 const HINTLESS_429: Outcome = Outcome::RateLimited { until: None };
 const QUOTA: Outcome = Outcome::Quota { until: None };
 
@@ -40,11 +36,7 @@ struct Bench {
 impl Bench {
     fn new(settings: Settings) -> Self {
         let origin = Instant::now();
-        Self {
-            circuit: Circuit::new(settings, origin, 1),
-            origin,
-            now: Cell::new(origin),
-        }
+        Self { circuit: Circuit::new(settings, origin, 1), origin, now: Cell::new(origin) }
     }
 
     fn opened(settings: Settings) -> Self {
@@ -70,9 +62,7 @@ impl Bench {
 
     fn admit(&self) -> Option<Admission> {
         match self.decide() {
-            Decision::Admitted(admission) | Decision::AdmittedAfter(admission, _) => {
-                Some(admission)
-            }
+            Decision::Admitted(admission) | Decision::AdmittedAfter(admission, _) => Some(admission),
             Decision::Rejected(_) => None,
         }
     }
@@ -119,10 +109,7 @@ fn healthy_call_reads_no_clock() {
     let Decision::Admitted(admission) = bench.circuit.admit(never) else {
         panic!("closed");
     };
-    assert_eq!(
-        bench.circuit.settle(admission, OK, never),
-        Settled::default()
-    );
+    assert_eq!(bench.circuit.settle(admission, OK, never), Settled::default());
 }
 
 #[test]
@@ -159,11 +146,8 @@ fn success_between_failures_starts_the_count_again() {
 #[test]
 fn open_circuit_rejects_until_the_cooldown_is_over() {
     let bench = Bench::opened(Settings::default());
-    let rejection = Rejection {
-        phase: Phase::Open,
-        reason: Reason::ConsecutiveFailures,
-        until: Some(bench.at(seconds(60))),
-    };
+    let rejection =
+        Rejection { phase: Phase::Open, reason: Reason::ConsecutiveFailures, until: Some(bench.at(seconds(60))) };
     assert_eq!(bench.rejected(), rejection);
     bench.wait(seconds(60) - Duration::from_nanos(1));
     assert_eq!(bench.rejected(), rejection);
@@ -201,10 +185,7 @@ fn failed_probe_opens_for_another_cooldown_and_not_a_longer_one() {
         (Phase::HalfOpen, Phase::Open, Reason::ProbeFailed)
     );
     let cooldown = bench.until().expect("open") - seconds(60);
-    assert!(
-        (seconds(54)..=seconds(60)).contains(&cooldown),
-        "{cooldown:?}"
-    );
+    assert!((seconds(54)..=seconds(60)).contains(&cooldown), "{cooldown:?}");
 }
 
 #[test]
@@ -217,10 +198,7 @@ fn slow_probe_is_a_failed_one() {
 
 #[test]
 fn several_successes_can_be_asked_for() {
-    let bench = Bench::opened(Settings {
-        successes: number(3),
-        ..Settings::default()
-    });
+    let bench = Bench::opened(Settings { successes: number(3), ..Settings::default() });
     bench.wait(seconds(60));
     assert_eq!(bench.call(OK), None);
     assert_eq!(bench.call(OK), None);
@@ -231,11 +209,7 @@ fn several_successes_can_be_asked_for() {
 
 #[test]
 fn one_failure_among_the_probes_opens_again() {
-    let bench = Bench::opened(Settings {
-        probes: number(3),
-        successes: number(3),
-        ..Settings::default()
-    });
+    let bench = Bench::opened(Settings { probes: number(3), successes: number(3), ..Settings::default() });
     bench.wait(seconds(60));
     let probes: Vec<_> = (0..3).map(|_| bench.admitted()).collect();
     bench.settle(probes[0], OK);
@@ -247,10 +221,7 @@ fn one_failure_among_the_probes_opens_again() {
 #[test]
 fn hundred_callers_at_the_end_of_the_cooldown_make_as_many_probes_as_configured() {
     for probes in [1, 2, 7] {
-        let bench = Bench::opened(Settings {
-            probes: number(probes),
-            ..Settings::default()
-        });
+        let bench = Bench::opened(Settings { probes: number(probes), ..Settings::default() });
         bench.wait(seconds(60));
         let admitted: Vec<_> = (0..100).filter_map(|_| bench.admit()).collect();
         assert_eq!(admitted.len(), probes as usize);
@@ -287,11 +258,7 @@ fn abandoned_probe_frees_its_place_at_once() {
 fn neutral_probe_frees_its_place_and_stays_half_open() {
     let bench = Bench::opened(Settings::default());
     bench.wait(seconds(60));
-    for outcome in [
-        Outcome::Neutral,
-        Outcome::InvalidRequest { fingerprint: 1 },
-        Outcome::Auth,
-    ] {
+    for outcome in [Outcome::Alive, Outcome::Neutral, Outcome::InvalidRequest { fingerprint: Some(1) }, Outcome::Auth] {
         assert_eq!(bench.call(outcome), None);
         assert_eq!(bench.phase(), Phase::HalfOpen);
         let next = bench.admitted();
@@ -302,10 +269,7 @@ fn neutral_probe_frees_its_place_and_stays_half_open() {
 
 #[test]
 fn probe_that_never_ends_is_replaced_after_its_lease() {
-    let bench = Bench::opened(Settings {
-        probe_lease: Some(seconds(20)),
-        ..Settings::default()
-    });
+    let bench = Bench::opened(Settings { probe_lease: Some(seconds(20)), ..Settings::default() });
     bench.wait(seconds(60));
     let lost = bench.admitted();
     bench.wait(seconds(20) - Duration::from_nanos(1));
@@ -347,10 +311,7 @@ fn stale_outcome_decides_nothing() {
         assert_eq!(bench.phase(), Phase::HalfOpen);
         bench.settle(probe, OK);
         assert!(bench.settle(another, stale).late);
-        assert_eq!(
-            (bench.phase(), bench.circuit.failures()),
-            (Phase::Closed, 0)
-        );
+        assert_eq!((bench.phase(), bench.circuit.failures()), (Phase::Closed, 0));
     }
 }
 
@@ -369,10 +330,7 @@ fn late_failures_while_open_extend_nothing_and_report_nothing() {
 
 #[test]
 fn probe_of_an_earlier_cycle_has_no_vote() {
-    let bench = Bench::opened(Settings {
-        probes: number(2),
-        ..Settings::default()
-    });
+    let bench = Bench::opened(Settings { probes: number(2), ..Settings::default() });
     bench.wait(seconds(60));
     let (first, second) = (bench.admitted(), bench.admitted());
     bench.settle(first, FAILURE);
@@ -386,11 +344,7 @@ fn probe_of_an_earlier_cycle_has_no_vote() {
 
 #[test]
 fn cooldown_grows_to_its_cap_and_starts_again_after_recovery() {
-    let settings = Settings {
-        growth: 2.0,
-        jitter: 0.0,
-        ..Settings::default()
-    };
+    let settings = Settings { growth: 2.0, jitter: 0.0, ..Settings::default() };
     let bench = Bench::opened(settings);
     for _outage in 0..6 {
         for expected in [60, 120, 240, 300, 300] {
@@ -410,7 +364,7 @@ fn cooldown_grows_to_its_cap_and_starts_again_after_recovery() {
 #[test]
 fn one_request_a_minute_is_enough_to_recover() {
     let bench = Bench::opened(Settings {
-        failure_rate: Some(rule(0.5, Span::Calls(number(100)), 50)),
+        failure_rate: Some(Rule::new(0.5, Window::last_calls(100).minimum_calls(50))),
         ..Settings::default()
     });
     let mut requests = 0;
@@ -422,25 +376,13 @@ fn one_request_a_minute_is_enough_to_recover() {
     assert_eq!(requests, 1);
 }
 
-fn rule(share: f64, span: Span, minimum_calls: u32) -> Rule {
-    Rule {
-        share,
-        span,
-        minimum_calls,
-    }
-}
-
 fn by_rate(rule: Rule) -> Settings {
-    Settings {
-        consecutive_failures: None,
-        failure_rate: Some(rule),
-        ..Settings::default()
-    }
+    Settings { consecutive_failures: None, failure_rate: Some(rule), ..Settings::default() }
 }
 
 #[test]
 fn count_window_slides_after_a_million_successes() {
-    let bench = Bench::new(by_rate(rule(0.5, Span::Calls(number(100)), 100)));
+    let bench = Bench::new(by_rate(Rule::new(0.5, Window::last_calls(100).minimum_calls(100))));
     for _ in 0..1_000_000 {
         bench.call(OK);
     }
@@ -450,7 +392,7 @@ fn count_window_slides_after_a_million_successes() {
 
 #[test]
 fn failure_rate_waits_for_the_minimum_of_calls() {
-    let bench = Bench::new(by_rate(rule(0.5, Span::Time(seconds(10)), 20)));
+    let bench = Bench::new(by_rate(Rule::new(0.5, Window::last(seconds(10)).minimum_calls(20))));
     for _ in 0..19 {
         assert_eq!(bench.call(FAILURE), None);
     }
@@ -460,11 +402,7 @@ fn failure_rate_waits_for_the_minimum_of_calls() {
 
 #[test]
 fn failures_of_long_ago_are_forgotten_by_the_time_window() {
-    let bench = Bench::new(by_rate(rule(
-        0.5,
-        Span::Time(Duration::from_millis(500)),
-        10,
-    )));
+    let bench = Bench::new(by_rate(Rule::new(0.5, Window::last(Duration::from_millis(500)))));
     for _ in 0..9 {
         bench.call(FAILURE);
     }
@@ -477,7 +415,7 @@ fn failures_of_long_ago_are_forgotten_by_the_time_window() {
 
 #[test]
 fn window_is_empty_after_recovery() {
-    let bench = Bench::new(by_rate(rule(0.5, Span::Calls(number(10)), 4)));
+    let bench = Bench::new(by_rate(Rule::new(0.5, Window::last_calls(10).minimum_calls(4))));
     for _ in 0..4 {
         bench.call(FAILURE);
     }
@@ -491,7 +429,7 @@ fn window_is_empty_after_recovery() {
 #[test]
 fn slow_calls_open_although_they_succeed() {
     let bench = Bench::new(Settings {
-        slow_rate: Some(rule(0.5, Span::Calls(number(10)), 10)),
+        slow_rate: Some(Rule::new(0.5, Window::last_calls(10).minimum_calls(10))),
         ..Settings::default()
     });
     for _ in 0..5 {
@@ -513,7 +451,7 @@ fn caller_errors_never_move_a_closed_circuit() {
     for _ in 0..1000 {
         bench.call(Outcome::Neutral);
         bench.call(Outcome::Abandoned);
-        bench.call(Outcome::InvalidRequest { fingerprint: 4 });
+        bench.call(Outcome::InvalidRequest { fingerprint: Some(4) });
     }
     // Neither failures nor successes: the fifth failure is still the fifth.
     assert_eq!(bench.circuit.failures(), 4);
@@ -521,22 +459,29 @@ fn caller_errors_never_move_a_closed_circuit() {
 }
 
 #[test]
+fn error_that_proves_life_ends_a_run_of_failures() {
+    let bench = Bench::new(Settings::default());
+    for _ in 0..100 {
+        bench.call(FAILURE);
+        bench.call(Outcome::Alive);
+    }
+    assert_eq!(bench.phase(), Phase::Closed);
+    // But it is no proof that the key works.
+    assert_eq!(bench.call(Outcome::Auth), None);
+}
+
+#[test]
 fn retry_after_throttles_at_once_and_traffic_resumes_plainly() {
     let bench = Bench::new(Settings::default());
     let in_flight = bench.admitted();
-    let transition = bench.call(Outcome::RateLimited {
-        until: Some(bench.at(seconds(30))),
-    });
+    let transition = bench.call(Outcome::RateLimited { until: Some(bench.at(seconds(30))) });
     let transition = transition.expect("a transition");
     assert_eq!(
         (transition.from, transition.to, transition.until),
         (Phase::Closed, Phase::Throttled, Some(bench.at(seconds(30))))
     );
     let rejection = bench.rejected();
-    assert_eq!(
-        (rejection.reason, rejection.until),
-        (Reason::Throttled, Some(bench.at(seconds(30))))
-    );
+    assert_eq!((rejection.reason, rejection.until), (Reason::Throttled, Some(bench.at(seconds(30)))));
     // A call that was under way is no straggler.
     assert!(!bench.settle(in_flight, OK).late);
     assert_eq!(bench.phase(), Phase::Throttled);
@@ -547,10 +492,7 @@ fn retry_after_throttles_at_once_and_traffic_resumes_plainly() {
         panic!("admitted");
     };
     assert_eq!(call.probe, None);
-    assert_eq!(
-        (lifted.from, lifted.to, lifted.reason),
-        (Phase::Throttled, Phase::Closed, Reason::ThrottleOver)
-    );
+    assert_eq!((lifted.from, lifted.to, lifted.reason), (Phase::Throttled, Phase::Closed, Reason::ThrottleOver));
     assert_eq!(bench.admitted().probe, None);
 }
 
@@ -559,9 +501,7 @@ fn later_of_two_throttles_wins() {
     for (first, second) in [(30, 10), (10, 30)] {
         let bench = Bench::new(Settings::default());
         let calls = [bench.admitted(), bench.admitted()];
-        let limited = |after| Outcome::RateLimited {
-            until: Some(bench.at(seconds(after))),
-        };
+        let limited = |after| Outcome::RateLimited { until: Some(bench.at(seconds(after))) };
         assert!(bench.settle(calls[0], limited(first)).transition.is_some());
         assert_eq!(bench.settle(calls[1], limited(second)).transition, None);
         assert_eq!(bench.until(), Some(seconds(30)));
@@ -571,18 +511,14 @@ fn later_of_two_throttles_wins() {
 #[test]
 fn absurd_retry_after_is_believed_up_to_a_limit() {
     let bench = Bench::new(Settings::default());
-    bench.call(Outcome::RateLimited {
-        until: Some(bench.origin + seconds(1_000_000_000)),
-    });
+    bench.call(Outcome::RateLimited { until: Some(bench.origin + seconds(1_000_000_000)) });
     assert_eq!(bench.until(), Some(seconds(300)));
 }
 
 #[test]
 fn retry_after_of_zero_is_no_throttle() {
     let bench = Bench::new(Settings::default());
-    let outcome = Outcome::RateLimited {
-        until: Some(bench.origin),
-    };
+    let outcome = Outcome::RateLimited { until: Some(bench.origin) };
     assert_eq!(bench.call(outcome), None);
     assert_eq!(bench.phase(), Phase::Closed);
 }
@@ -590,10 +526,7 @@ fn retry_after_of_zero_is_no_throttle() {
 #[test]
 fn failures_with_retry_after_throttle_and_count() {
     let bench = Bench::new(Settings::default());
-    let outcome = |bench: &Bench| Outcome::Failure {
-        slow: false,
-        throttle: Some(bench.now.get() + seconds(90)),
-    };
+    let outcome = |bench: &Bench| Outcome::Failure { slow: false, throttle: Some(bench.now.get() + seconds(90)) };
     for _ in 0..4 {
         let transition = bench.call(outcome(&bench)).expect("throttled");
         assert_eq!(transition.to, Phase::Throttled);
@@ -608,25 +541,18 @@ fn failures_with_retry_after_throttle_and_count() {
 fn trip_under_a_throttle_lasts_as_long_as_the_throttle() {
     let bench = Bench::new(Settings::default());
     let in_flight: Vec<_> = (0..5).map(|_| bench.admitted()).collect();
-    bench.call(Outcome::RateLimited {
-        until: Some(bench.at(seconds(200))),
-    });
+    bench.call(Outcome::RateLimited { until: Some(bench.at(seconds(200))) });
     for call in in_flight {
         bench.settle(call, FAILURE);
     }
-    assert_eq!(
-        (bench.phase(), bench.until()),
-        (Phase::Open, Some(seconds(200)))
-    );
+    assert_eq!((bench.phase(), bench.until()), (Phase::Open, Some(seconds(200))));
 }
 
 #[test]
 fn throttled_probe_leaves_the_circuit_half_open() {
     let bench = Bench::opened(Settings::default());
     bench.wait(seconds(60));
-    bench.call(Outcome::RateLimited {
-        until: Some(bench.at(seconds(70))),
-    });
+    bench.call(Outcome::RateLimited { until: Some(bench.at(seconds(70))) });
     assert_eq!(bench.rejected().reason, Reason::Throttled);
     bench.wait(seconds(10));
     assert!(bench.admitted().probe.is_some());
@@ -640,9 +566,7 @@ fn late_retry_after_is_obeyed_while_open() {
     for _ in 0..5 {
         bench.call(FAILURE);
     }
-    let outcome = Outcome::RateLimited {
-        until: Some(bench.at(seconds(100))),
-    };
+    let outcome = Outcome::RateLimited { until: Some(bench.at(seconds(100))) };
     let settled = bench.settle(late, outcome);
     assert!(settled.late && settled.transition.is_none());
     assert_eq!(bench.until(), Some(seconds(100)));
@@ -664,10 +588,7 @@ fn five_rate_limits_without_a_time_open() {
 fn used_up_quota_opens_and_probes_by_itself() {
     let bench = Bench::new(Settings::default());
     let transition = bench.call(QUOTA).expect("a transition");
-    assert_eq!(
-        (transition.to, transition.reason),
-        (Phase::Open, Reason::Quota)
-    );
+    assert_eq!((transition.to, transition.reason), (Phase::Open, Reason::Quota));
     for minute in 1..=12 * 60 {
         assert_eq!(bench.rejected().reason, Reason::Quota);
         assert_eq!(bench.until(), Some(seconds(60 * minute)));
@@ -682,9 +603,7 @@ fn used_up_quota_opens_and_probes_by_itself() {
 #[test]
 fn known_reset_time_is_when_the_quota_is_tried_again() {
     let bench = Bench::new(Settings::default());
-    bench.call(Outcome::Quota {
-        until: Some(bench.at(seconds(7))),
-    });
+    bench.call(Outcome::Quota { until: Some(bench.at(seconds(7))) });
     assert_eq!(bench.until(), Some(seconds(7)));
 }
 
@@ -700,10 +619,7 @@ fn refused_key_opens_only_if_it_has_worked() {
     assert_eq!(transition.reason, Reason::Auth);
     bench.wait(seconds(60));
     bench.call(Outcome::Auth);
-    assert_eq!(
-        (bench.phase(), bench.until()),
-        (Phase::Open, Some(seconds(120)))
-    );
+    assert_eq!((bench.phase(), bench.until()), (Phase::Open, Some(seconds(120))));
     bench.wait(seconds(60));
     bench.call(OK);
     assert_eq!(bench.phase(), Phase::Closed);
@@ -713,7 +629,7 @@ fn refused_key_opens_only_if_it_has_worked() {
 fn storm_of_different_invalid_requests_is_the_providers_fault() {
     let bench = Bench::new(Settings::default());
     bench.call(OK);
-    let invalid = |fingerprint| Outcome::InvalidRequest { fingerprint };
+    let invalid = |fingerprint| Outcome::InvalidRequest { fingerprint: Some(fingerprint) };
     for fingerprint in 0..DISTINCT as u64 - 1 {
         assert_eq!(bench.call(invalid(fingerprint)), None);
         assert_eq!(bench.call(OK), None);
@@ -736,7 +652,7 @@ fn storm_of_different_invalid_requests_is_the_providers_fault() {
 fn occasional_invalid_requests_are_no_storm() {
     let bench = Bench::new(Settings::default());
     for fingerprint in 0..2000 {
-        assert_eq!(bench.call(Outcome::InvalidRequest { fingerprint }), None);
+        assert_eq!(bench.call(Outcome::InvalidRequest { fingerprint: Some(fingerprint) }), None);
         for _ in 0..3 {
             bench.call(OK);
         }
@@ -747,7 +663,7 @@ fn occasional_invalid_requests_are_no_storm() {
 fn suspicion_of_a_storm_passes() {
     let bench = Bench::new(Settings::default());
     bench.call(OK);
-    bench.call(Outcome::InvalidRequest { fingerprint: 1 });
+    bench.call(Outcome::InvalidRequest { fingerprint: Some(1) });
     for _ in 0..CALM {
         bench.call(OK);
     }
@@ -765,7 +681,8 @@ fn forced_open_stays_open_until_told_otherwise() {
     bench.wait(seconds(1_000_000));
     assert_eq!(bench.rejected().until, None);
     assert_eq!(bench.circuit.earliest_probe(bench.now.get()), None);
-    assert_eq!(bench.circuit.recover(), None, "a person's word stands");
+    assert_eq!(bench.circuit.recoverable(), None, "a person's word stands");
+    assert_eq!(bench.circuit.recover(transition.generation), None);
     assert!(bench.circuit.reset().is_some());
     bench.call(OK);
 }
@@ -779,9 +696,7 @@ fn forced_closed_admits_all_and_learns_nothing() {
         for outcome in [FAILURE, QUOTA, Outcome::Auth, HINTLESS_429] {
             assert_eq!(bench.call(outcome), None);
         }
-        bench.call(Outcome::RateLimited {
-            until: Some(bench.at(seconds(100))),
-        });
+        bench.call(Outcome::RateLimited { until: Some(bench.at(seconds(100))) });
     }
     assert_eq!(bench.phase(), Phase::ForcedClosed);
     assert!(bench.circuit.reset().is_some());
@@ -791,12 +706,12 @@ fn forced_closed_admits_all_and_learns_nothing() {
 #[test]
 fn recovery_from_outside_closes_early_and_lifts_no_throttle() {
     let bench = Bench::opened(Settings::default());
-    assert_eq!(bench.circuit.recover().map(|t| t.to), Some(Phase::Closed));
-    assert_eq!(bench.circuit.recover(), None);
-    bench.call(Outcome::RateLimited {
-        until: Some(bench.at(seconds(10))),
-    });
-    assert_eq!(bench.circuit.recover(), None);
+    let generation = bench.circuit.recoverable().expect("open");
+    assert_eq!(bench.circuit.recover(generation - 1), None, "sent before it opened");
+    assert_eq!(bench.circuit.recover(generation).map(|t| t.to), Some(Phase::Closed));
+    assert_eq!(bench.circuit.recover(generation), None);
+    bench.call(Outcome::RateLimited { until: Some(bench.at(seconds(10))) });
+    assert_eq!(bench.circuit.recoverable(), None);
     assert_eq!(bench.phase(), Phase::Throttled);
 }
 
@@ -867,8 +782,8 @@ proptest! {
             probes: number(probes),
             successes: number(successes),
             probe_lease: Some(seconds(40)),
-            failure_rate: Some(rule(0.5, Span::Calls(number(6)), 3)),
-            slow_rate: Some(rule(0.5, Span::Time(seconds(30)), 3)),
+            failure_rate: Some(Rule::new(0.5, Window::last_calls(6).minimum_calls(3))),
+            slow_rate: Some(Rule::new(0.5, Window::last(seconds(30)).minimum_calls(3))),
             ..Settings::default()
         });
         let mut in_flight: Vec<(Admission, Instant)> = Vec::new();
