@@ -1,0 +1,3 @@
+//! The layers, one folder each.
+
+pub mod retry;
