@@ -45,6 +45,7 @@ pub fn from_headers(
         let values = headers.get_all(name).iter();
         values.filter_map(|value| value.to_str().ok().map(str::trim))
     };
+    let hint = body.filter(|hint| !hint.is_zero());
     let numbers = |name, seconds_each| texts(name).find_map(move |text| number(text, seconds_each));
     numbers("retry-after-ms", 1e-3)
         .or_else(|| numbers("retry-after", 1.0))
@@ -55,7 +56,7 @@ pub fn from_headers(
                 .unwrap_or(wall);
             Some(at.duration_since(sent).unwrap_or(Duration::ZERO))
         })
-        .or_else(|| body.filter(|hint| !hint.is_zero()))
+        .or(hint)
         .map(|wait| wait.min(LONGEST))
 }
 
