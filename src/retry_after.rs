@@ -36,11 +36,7 @@ pub const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// `wall` is the wall clock, used for a date that comes without a `Date` header; with one, the difference of the two is
 /// taken, so that a skewed clock (ours or theirs) does no harm.
 /// `Some(Duration::ZERO)` comes only from a date that has passed. Never more than [`LONGEST`].
-pub fn from_headers(
-    headers: &HeaderMap,
-    body: Option<Duration>,
-    wall: SystemTime,
-) -> Option<Duration> {
+pub fn from_headers(headers: &HeaderMap, body: Option<Duration>, wall: SystemTime) -> Option<Duration> {
     let texts = |name| {
         let values = headers.get_all(name).iter();
         values.filter_map(|value| value.to_str().ok().map(str::trim))
@@ -51,9 +47,8 @@ pub fn from_headers(
         .or_else(|| numbers("retry-after", 1.0))
         .or_else(|| {
             let at = texts("retry-after").find_map(|text| httpdate::parse_http_date(text).ok())?;
-            let sent = texts(header::DATE.as_str())
-                .find_map(|text| httpdate::parse_http_date(text).ok())
-                .unwrap_or(wall);
+            let sent =
+                texts(header::DATE.as_str()).find_map(|text| httpdate::parse_http_date(text).ok()).unwrap_or(wall);
             Some(at.duration_since(sent).unwrap_or(Duration::ZERO))
         })
         .or(hint)
@@ -135,9 +130,7 @@ fn part(text: &str) -> Option<(Duration, &str)> {
     let (amount, rest) = text.split_at(digits);
     let amount: f64 = amount.parse().ok()?;
     let rest = rest.trim_start_matches(' ');
-    let letters = rest
-        .find(|c: char| !(c.is_alphabetic() || c == '\u{b5}'))
-        .unwrap_or_else(|| rest.len());
+    let letters = rest.find(|c: char| !(c.is_alphabetic() || c == '\u{b5}')).unwrap_or_else(|| rest.len());
     let (unit, rest) = rest.split_at(letters);
     let each = match unit {
         "h" | "hr" | "hrs" | "hour" | "hours" => 3600.0,
@@ -190,14 +183,8 @@ mod tests {
 
     #[test]
     fn milliseconds_win_over_seconds() {
-        assert_eq!(
-            asked(&[("retry-after", "3"), ("retry-after-ms", "2150")]),
-            ms(2150)
-        );
-        assert_eq!(
-            asked(&[("retry-after-ms", "12.5")]),
-            Some(Duration::from_micros(12_500))
-        );
+        assert_eq!(asked(&[("retry-after", "3"), ("retry-after-ms", "2150")]), ms(2150));
+        assert_eq!(asked(&[("retry-after-ms", "12.5")]), Some(Duration::from_micros(12_500)));
     }
 
     #[test]
@@ -234,59 +221,29 @@ mod tests {
     fn a_past_date_means_now() {
         assert_eq!(asked(&[("retry-after", &at(-3600))]), ms(0));
         let body = Some(Duration::from_secs(9));
-        assert_eq!(
-            from_headers(&headers(&[("retry-after", &at(-1))]), body, wall()),
-            ms(0)
-        );
+        assert_eq!(from_headers(&headers(&[("retry-after", &at(-1))]), body, wall()), ms(0));
     }
 
     #[test]
     fn both_forms_together_give_the_seconds() {
-        assert_eq!(
-            asked(&[("retry-after", &at(60)), ("retry-after", "5")]),
-            ms(5000)
-        );
-        assert_eq!(
-            asked(&[("retry-after", "0"), ("retry-after", &at(60))]),
-            ms(60_000)
-        );
+        assert_eq!(asked(&[("retry-after", &at(60)), ("retry-after", "5")]), ms(5000));
+        assert_eq!(asked(&[("retry-after", "0"), ("retry-after", &at(60))]), ms(60_000));
     }
 
     #[test]
     fn the_body_is_asked_last() {
         let body = Some(Duration::from_millis(34_070));
-        assert_eq!(
-            from_headers(&headers(&[("retry-after", "2")]), body, wall()),
-            ms(2000)
-        );
-        assert_eq!(
-            from_headers(&headers(&[("retry-after", "0")]), body, wall()),
-            ms(34_070)
-        );
-        assert_eq!(
-            from_headers(&HeaderMap::new(), Some(Duration::ZERO), wall()),
-            None
-        );
-        assert_eq!(
-            from_headers(&HeaderMap::new(), Some(Duration::MAX), wall()),
-            Some(LONGEST)
-        );
+        assert_eq!(from_headers(&headers(&[("retry-after", "2")]), body, wall()), ms(2000));
+        assert_eq!(from_headers(&headers(&[("retry-after", "0")]), body, wall()), ms(34_070));
+        assert_eq!(from_headers(&HeaderMap::new(), Some(Duration::ZERO), wall()), None);
+        assert_eq!(from_headers(&HeaderMap::new(), Some(Duration::MAX), wall()), Some(LONGEST));
     }
 
     #[test]
     fn should_retry_is_read_in_any_case() {
-        assert_eq!(
-            should_retry(&headers(&[("x-should-retry", "false")])),
-            Some(false)
-        );
-        assert_eq!(
-            should_retry(&headers(&[("x-should-retry", " True ")])),
-            Some(true)
-        );
-        assert_eq!(
-            should_retry(&headers(&[("x-should-retry", "perhaps")])),
-            None
-        );
+        assert_eq!(should_retry(&headers(&[("x-should-retry", "false")])), Some(false));
+        assert_eq!(should_retry(&headers(&[("x-should-retry", " True ")])), Some(true));
+        assert_eq!(should_retry(&headers(&[("x-should-retry", "perhaps")])), None);
         assert_eq!(should_retry(&headers(&[])), None);
     }
 
@@ -301,16 +258,7 @@ mod tests {
         assert_eq!(duration("1\u{b5}s"), Some(Duration::from_micros(1)));
         assert_eq!(duration("9e9s"), None);
         assert_eq!(duration(&format!("{}s", "9".repeat(400))), Some(LONGEST));
-        for wrong in [
-            "",
-            "5",
-            "s",
-            "-3s",
-            "1.2.3s",
-            "5 fortnights",
-            "3s later",
-            "\u{1f600}",
-        ] {
+        for wrong in ["", "5", "s", "-3s", "1.2.3s", "5 fortnights", "3s later", "\u{1f600}"] {
             assert_eq!(duration(wrong), None, "{wrong:?}");
         }
     }
@@ -318,34 +266,16 @@ mod tests {
     #[test]
     fn messages_of_real_providers() {
         let said = |text: &str| from_message(text);
-        assert_eq!(
-            said("Rate limit reached. Please try again in 18.642s. Visit https://x"),
-            ms(18_642)
-        );
+        assert_eq!(said("Rate limit reached. Please try again in 18.642s. Visit https://x"), ms(18_642));
         assert_eq!(said("Please try again in 644ms. Visit"), ms(644));
         assert_eq!(said("try again in 7m12.5s."), ms(432_500));
-        assert_eq!(
-            said("Please retry after 33 seconds. To increase"),
-            ms(33_000)
-        );
+        assert_eq!(said("Please retry after 33 seconds. To increase"), ms(33_000));
         assert_eq!(said("Please retry after 1 second."), ms(1000));
         assert_eq!(said("Quota exceeded.\nPlease retry in 12.3s"), ms(12_300));
-        assert_eq!(
-            said("Please retry in 48.939935699s."),
-            Some(Duration::from_nanos(48_939_935_699))
-        );
+        assert_eq!(said("Please retry in 48.939935699s."), Some(Duration::from_nanos(48_939_935_699)));
         assert_eq!(said("try again in 1 hour and 5 minutes"), ms(3_900_000));
-        assert_eq!(
-            said("Try again in a moment, or retry after 3 seconds"),
-            ms(3000)
-        );
-        for silent in [
-            "",
-            "try again in ",
-            "try again in a minute",
-            "retry after 0 seconds",
-            "retry in 5 \u{e9}",
-        ] {
+        assert_eq!(said("Try again in a moment, or retry after 3 seconds"), ms(3000));
+        for silent in ["", "try again in ", "try again in a minute", "retry after 0 seconds", "retry in 5 \u{e9}"] {
             assert_eq!(said(silent), None, "{silent:?}");
         }
     }

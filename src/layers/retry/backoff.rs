@@ -49,22 +49,12 @@ pub struct Backoff {
 impl Backoff {
     /// Waits from `base` on, doubling, at most 30 s, with [`Jitter::Full`].
     pub fn new(base: Duration) -> Self {
-        Self {
-            base,
-            factor: 2.0,
-            max_delay: Duration::from_secs(30),
-            jitter: Jitter::Full,
-        }
+        Self { base, factor: 2.0, max_delay: Duration::from_secs(30), jitter: Jitter::Full }
     }
 
     /// The same wait each time, without jitter. `max_delay` is `wait`.
     pub fn fixed(wait: Duration) -> Self {
-        Self {
-            base: wait,
-            factor: 1.0,
-            max_delay: wait,
-            jitter: Jitter::None,
-        }
+        Self { base: wait, factor: 1.0, max_delay: wait, jitter: Jitter::None }
     }
 
     /// By how much the delay grows with each retry. Default 2; below 1, or not a number, counts as 1.
@@ -88,6 +78,11 @@ impl Backoff {
         self
     }
 
+    /// The same with no wait longer than `cap`.
+    pub(super) fn capped(self, cap: Duration) -> Self {
+        Self { max_delay: self.max_delay.min(cap), ..self }
+    }
+
     /// Draws the wait before retry `n` (counted from 0). `previous` is the wait before the retry ahead of it, which
     /// only [`Jitter::Decorrelated`] looks at.
     pub fn delay(&self, n: u32, previous: Option<Duration>, rng: &mut fastrand::Rng) -> Duration {
@@ -99,13 +94,7 @@ impl Backoff {
     ///
     /// It can be longer than `max_delay` by that spread: who was told to wait 30 s comes back a little after 30 s, and
     /// not with everybody else who was told so.
-    pub fn delay_from(
-        &self,
-        floor: Duration,
-        n: u32,
-        previous: Option<Duration>,
-        rng: &mut fastrand::Rng,
-    ) -> Duration {
+    pub fn delay_from(&self, floor: Duration, n: u32, previous: Option<Duration>, rng: &mut fastrand::Rng) -> Duration {
         let (shortest, longest) = self.bounds(n, previous);
         let spread = nanos(longest.saturating_sub(shortest));
         // One draw over the whole spread in nanoseconds: seconds and their fraction drawn apart lose the fraction.
@@ -124,11 +113,7 @@ impl Backoff {
             Jitter::Equal => (delay / 2, delay),
             Jitter::Proportional(fraction) => {
                 // A comparison, because NaN passes through `clamp`.
-                let fraction = if fraction > 0.0 {
-                    fraction.min(1.0)
-                } else {
-                    0.0
-                };
+                let fraction = if fraction > 0.0 { fraction.min(1.0) } else { 0.0 };
                 let part = scale(delay, fraction);
                 let longest = delay.saturating_add(part).min(self.max_delay);
                 (delay.saturating_sub(part), longest)
@@ -156,8 +141,7 @@ impl Backoff {
 
 /// `delay * fraction`, for a fraction between 0 and 1.
 fn scale(delay: Duration, fraction: f64) -> Duration {
-    Duration::try_from_secs_f64(delay.as_secs_f64() * fraction)
-        .map_or(delay, |part| part.min(delay))
+    Duration::try_from_secs_f64(delay.as_secs_f64() * fraction).map_or(delay, |part| part.min(delay))
 }
 
 fn nanos(delay: Duration) -> u64 {
@@ -169,13 +153,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const JITTERS: [Jitter; 5] = [
-        Jitter::Full,
-        Jitter::Equal,
-        Jitter::Proportional(0.25),
-        Jitter::Decorrelated,
-        Jitter::None,
-    ];
+    const JITTERS: [Jitter; 5] =
+        [Jitter::Full, Jitter::Equal, Jitter::Proportional(0.25), Jitter::Decorrelated, Jitter::None];
 
     /// The Kolmogorov-Smirnov distance of waits from the uniform distribution over `[from, to]`.
     fn distance_from_uniform(mut waits: Vec<Duration>, from: Duration, to: Duration) -> f64 {
@@ -196,20 +175,12 @@ mod tests {
 
     fn thousand(backoff: Backoff, n: u32, previous: Option<Duration>) -> Vec<Duration> {
         let mut rng = fastrand::Rng::with_seed(42);
-        (0..1000)
-            .map(|_| backoff.delay(n, previous, &mut rng))
-            .collect()
+        (0..1000).map(|_| backoff.delay(n, previous, &mut rng)).collect()
     }
 
     #[test]
     fn full_jitter_is_uniform_over_the_whole_delay() {
-        let cases = [
-            (1000, 0, 1000),
-            (700, 0, 700),
-            (700, 2, 2800),
-            (1000, 9, 30_000),
-            (1000, u32::MAX, 30_000),
-        ];
+        let cases = [(1000, 0, 1000), (700, 0, 700), (700, 2, 2800), (1000, 9, 30_000), (1000, u32::MAX, 30_000)];
         for (base, n, delay) in cases {
             let waits = thousand(Backoff::new(Duration::from_millis(base)), n, None);
             let far = distance_from_uniform(waits, Duration::ZERO, Duration::from_millis(delay));
@@ -220,11 +191,9 @@ mod tests {
     #[test]
     fn every_jitter_is_uniform_between_its_bounds_also_at_the_cap() {
         let second = Duration::from_secs(1);
-        for (jitter, from, to) in [
-            (Jitter::Equal, 15.0, 30.0),
-            (Jitter::Proportional(0.25), 22.5, 30.0),
-            (Jitter::Decorrelated, 1.0, 30.0),
-        ] {
+        for (jitter, from, to) in
+            [(Jitter::Equal, 15.0, 30.0), (Jitter::Proportional(0.25), 22.5, 30.0), (Jitter::Decorrelated, 1.0, 30.0)]
+        {
             let waits = thousand(Backoff::new(second).jitter(jitter), 40, Some(second * 30));
             let far = distance_from_uniform(waits, second.mul_f64(from), second.mul_f64(to));
             assert!(far < critical(1000), "{jitter:?}: {far}");
@@ -243,16 +212,11 @@ mod tests {
     #[test]
     fn the_schedule_grows_by_its_factor() {
         let mut rng = fastrand::Rng::with_seed(1);
-        let overload = Backoff::new(Duration::from_secs(1))
-            .factor(1.5)
-            .jitter(Jitter::None);
+        let overload = Backoff::new(Duration::from_secs(1)).factor(1.5).jitter(Jitter::None);
         let waits = [0, 1, 2, 3].map(|n| overload.delay(n, None, &mut rng).as_millis());
         assert_eq!(waits, [1000, 1500, 2250, 3375]);
         let fixed = Backoff::fixed(Duration::from_secs(1));
-        assert_eq!(
-            [0, 5].map(|n| fixed.delay(n, None, &mut rng).as_secs()),
-            [1, 1]
-        );
+        assert_eq!([0, 5].map(|n| fixed.delay(n, None, &mut rng).as_secs()), [1, 1]);
     }
 
     #[test]
@@ -280,13 +244,8 @@ mod tests {
             let same = Backoff::new(second).factor(factor).jitter(Jitter::None);
             assert_eq!(same.delay(9, None, &mut rng), second, "{factor}");
         }
-        let steep = Backoff::new(second)
-            .factor(f64::INFINITY)
-            .jitter(Jitter::None);
-        assert_eq!(
-            [0, 1].map(|n| steep.delay(n, None, &mut rng).as_secs()),
-            [1, 30]
-        );
+        let steep = Backoff::new(second).factor(f64::INFINITY).jitter(Jitter::None);
+        assert_eq!([0, 1].map(|n| steep.delay(n, None, &mut rng).as_secs()), [1, 30]);
     }
 
     #[test]
@@ -294,9 +253,7 @@ mod tests {
         let backoff = Backoff::new(Duration::from_secs(2));
         let floor = Duration::from_secs(30);
         let mut rng = fastrand::Rng::with_seed(5);
-        let waits = (0..1000)
-            .map(|_| backoff.delay_from(floor, 0, None, &mut rng))
-            .collect();
+        let waits = (0..1000).map(|_| backoff.delay_from(floor, 0, None, &mut rng)).collect();
         let far = distance_from_uniform(waits, floor, Duration::from_secs(32));
         assert!(far < critical(1000), "{far}");
     }

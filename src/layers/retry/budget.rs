@@ -4,10 +4,13 @@ use std::{fmt, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU64, Ordering},
-    lock,
+use crate::{
+    InvalidConfig,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+        lock,
+    },
 };
 
 /// A limit on retries as a share of traffic, so that retries cannot multiply the load of a provider in trouble.
@@ -72,7 +75,7 @@ impl RetryBudget {
     /// # Errors
     ///
     /// If `ratio` or `floor` is negative or not a finite number; the error names which.
-    pub fn with_limits(ratio: f64, floor: f64, cap: u32) -> Result<Self, InvalidLimit> {
+    pub fn with_limits(ratio: f64, floor: f64, cap: u32) -> Result<Self, InvalidConfig> {
         Ok(Self::from_units(
             units("retry budget ratio", ratio)?,
             units("retry budget floor", floor)?,
@@ -87,11 +90,7 @@ impl RetryBudget {
 
     fn from_units(ratio: u64, floor: u64, cap: u64) -> Self {
         let reserve = floor.saturating_mul(FLOOR_KEPT_SECONDS).min(cap);
-        let account = Account {
-            granted: reserve,
-            taken: 0,
-            reckoned: None,
-        };
+        let account = Account { granted: reserve, taken: 0, reckoned: None };
         Self {
             bucket: Some(Arc::new(Bucket {
                 ratio,
@@ -101,6 +100,11 @@ impl RetryBudget {
                 account: Mutex::new(account),
             })),
         }
+    }
+
+    /// Tells this budget from others: what a request is marked with that was counted here. 0 for an unlimited one.
+    pub(crate) fn id(&self) -> usize {
+        self.bucket.as_ref().map_or(0, |bucket| Arc::as_ptr(bucket) as usize)
     }
 
     /// Counts a first try. One atomic addition; the cap is applied when a token is taken, which comes to the same.
@@ -113,7 +117,7 @@ impl RetryBudget {
     /// Takes a token for a retry that is about to be scheduled, or `None` if there is none.
     pub(crate) fn reserve(&self, now: Instant) -> Option<Reservation> {
         let Some(bucket) = &self.bucket else {
-            return Some(Reservation { bucket: None });
+            return Some(Reservation { bucket: None, sent: false });
         };
         let mut account = lock(&bucket.account);
         if bucket.balance(&mut account, Some(now)) < TOKEN {
@@ -121,9 +125,7 @@ impl RetryBudget {
         }
         account.taken += TOKEN;
         drop(account);
-        Some(Reservation {
-            bucket: Some(bucket.clone()),
-        })
+        Some(Reservation { bucket: Some(bucket.clone()), sent: false })
     }
 
     /// How many retries are saved up at this moment, without what the floor may add at the next one; `u64::MAX`
@@ -161,9 +163,7 @@ impl Bucket {
     /// The units in the bucket, after the floor (if there is a clock) and the cap.
     fn balance(&self, account: &mut Account, now: Option<Instant>) -> u64 {
         let deposited = self.deposited.load(Ordering::Relaxed);
-        let mut balance = deposited
-            .saturating_add(account.granted)
-            .saturating_sub(account.taken);
+        let mut balance = deposited.saturating_add(account.granted).saturating_sub(account.taken);
         if balance > self.cap {
             account.taken = account.taken.saturating_add(balance - self.cap);
             balance = self.cap;
@@ -175,9 +175,7 @@ impl Bucket {
         if due == 0 {
             return balance;
         }
-        let kept = self
-            .due(u128::from(FLOOR_KEPT_SECONDS) * NANOS)
-            .min(self.cap);
+        let kept = self.due(u128::from(FLOOR_KEPT_SECONDS) * NANOS).min(self.cap);
         let came = deposited.saturating_sub(before);
         let granted = due.saturating_sub(came).min(kept.saturating_sub(balance));
         account.granted = account.granted.saturating_add(granted);
@@ -203,21 +201,27 @@ impl Bucket {
 
 const NANOS: u128 = 1_000_000_000;
 
-/// A token taken for a retry. Dropped, it goes back; [`Reservation::sent`] spends it.
+/// A token taken for a retry. Dropped before the retry was [sent](Self::sent), it goes back.
 pub(crate) struct Reservation {
     bucket: Option<Arc<Bucket>>,
+    sent: bool,
 }
 
 impl Reservation {
-    /// The retry went out: the token is spent.
-    pub(crate) fn sent(mut self) {
-        self.bucket = None;
+    /// The retry went out: the token is spent, whatever becomes of it.
+    pub(crate) fn sent(&mut self) {
+        self.sent = true;
+    }
+
+    /// The retry turned out to have been refused on this side: the token goes back after all.
+    pub(crate) fn refund(mut self) {
+        self.sent = false;
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        if let Some(bucket) = self.bucket.take() {
+        if let Some(bucket) = self.bucket.take_if(|_| !self.sent) {
             let mut account = lock(&bucket.account);
             account.taken = account.taken.saturating_sub(TOKEN);
         }
@@ -230,19 +234,9 @@ impl fmt::Debug for Reservation {
     }
 }
 
-/// A limit that is negative or not a number.
-#[derive(Debug)]
-pub struct InvalidLimit {
-    field: &'static str,
-    value: f64,
-}
-
-fn units(field: &'static str, tokens: f64) -> Result<u64, InvalidLimit> {
+fn units(field: &'static str, tokens: f64) -> Result<u64, InvalidConfig> {
     if !(tokens.is_finite() && tokens >= 0.0) {
-        return Err(InvalidLimit {
-            field,
-            value: tokens,
-        });
+        return Err(InvalidConfig::new(field, format!("{tokens} is not a number of tokens; use 0 or more")));
     }
     // `as` saturates; a ratio of 1e300 is as good as any other that is never reached.
     Ok((tokens * TOKEN as f64).round() as u64)
@@ -260,19 +254,12 @@ mod tests {
     #[test]
     fn ratios_are_held_exactly() {
         let now = Instant::now();
-        for (ratio, retries) in [
-            (0.1, 100),
-            (0.3, 300),
-            (0.6, 600),
-            (0.9, 900),
-            (0.333, 333),
-            (1.0, 1000),
-        ] {
+        for (ratio, retries) in [(0.1, 100), (0.3, 300), (0.6, 600), (0.9, 900), (0.333, 333), (1.0, 1000)] {
             let budget = plain(ratio, 100);
             let mut sent = 0;
             for _ in 0..1000 {
                 budget.deposit();
-                if let Some(token) = budget.reserve(now) {
+                if let Some(mut token) = budget.reserve(now) {
                     token.sent();
                     sent += 1;
                 }
@@ -300,12 +287,15 @@ mod tests {
         let token = budget.reserve(now).unwrap();
         assert!(budget.reserve(now).is_none());
         drop(token);
-        let token = budget
-            .clone()
-            .reserve(now)
-            .expect("clones share the bucket");
+        let mut token = budget.clone().reserve(now).expect("clones share the bucket");
         token.sent();
+        drop(token);
         assert!(budget.reserve(now).is_none());
+        budget.deposit();
+        let mut token = budget.reserve(now).unwrap();
+        token.sent();
+        token.refund();
+        assert!(budget.reserve(now).is_some(), "sent, and refused on this side after all");
     }
 
     #[test]
@@ -327,7 +317,7 @@ mod tests {
         let budget = RetryBudget::new();
         let take = |at: Duration| {
             let tokens = std::iter::from_fn(|| budget.reserve(start + at));
-            tokens.map(Reservation::sent).count()
+            tokens.map(|mut token| token.sent()).count()
         };
         assert_eq!(take(Duration::ZERO), 10, "the reserve");
         assert_eq!(take(Duration::from_millis(999)), 0);
@@ -336,16 +326,8 @@ mod tests {
             let at = Duration::from_millis(1000 + tenth * 100);
             assert_eq!(take(at), usize::from(tenth == 10), "fractions add up");
         }
-        assert_eq!(
-            take(Duration::from_secs(86_400)),
-            10,
-            "a quiet day leaves ten seconds' worth"
-        );
-        assert_eq!(
-            take(Duration::from_secs(3600)),
-            0,
-            "a clock that goes back gives nothing"
-        );
+        assert_eq!(take(Duration::from_secs(86_400)), 10, "a quiet day leaves ten seconds' worth");
+        assert_eq!(take(Duration::from_secs(3600)), 0, "a clock that goes back gives nothing");
     }
 
     #[test]
@@ -358,7 +340,7 @@ mod tests {
             budget.deposit();
             for later in [0, 7, 13] {
                 let at = start + Duration::from_millis(n * 20 + later);
-                if let Some(token) = budget.reserve(at) {
+                if let Some(mut token) = budget.reserve(at) {
                     token.sent();
                     sent += 1;
                 }
@@ -379,30 +361,15 @@ mod tests {
     fn an_empty_budget_allows_nothing() {
         let budget = plain(0.0, 100);
         (0..1000).for_each(|_| budget.deposit());
-        assert!(
-            budget
-                .reserve(Instant::now() + Duration::from_secs(1000))
-                .is_none()
-        );
-        assert!(
-            RetryBudget::with_limits(0.5, 5.0, 0)
-                .unwrap()
-                .reserve(Instant::now())
-                .is_none()
-        );
+        assert!(budget.reserve(Instant::now() + Duration::from_secs(1000)).is_none());
+        assert!(RetryBudget::with_limits(0.5, 5.0, 0).unwrap().reserve(Instant::now()).is_none());
     }
 
     #[test]
     fn nonsense_is_refused_by_name() {
         for wrong in [-0.1, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-            assert_eq!(
-                RetryBudget::with_limits(wrong, 1.0, 10).unwrap_err().field,
-                "retry budget ratio"
-            );
-            assert_eq!(
-                RetryBudget::with_limits(0.1, wrong, 10).unwrap_err().field,
-                "retry budget floor"
-            );
+            assert_eq!(RetryBudget::with_limits(wrong, 1.0, 10).unwrap_err().field(), "retry budget ratio");
+            assert_eq!(RetryBudget::with_limits(0.1, wrong, 10).unwrap_err().field(), "retry budget floor");
         }
         let huge = RetryBudget::with_limits(1e300, 1e300, u32::MAX).unwrap();
         huge.deposit();
@@ -427,7 +394,7 @@ mod tests {
                     2 => held.extend(budget.reserve(start + Duration::from_millis(at))),
                     _ => {
                         let token = held.pop();
-                        if let Some(token) = token.filter(|_| millis % 2 == 0) {
+                        if let Some(mut token) = token.filter(|_| millis % 2 == 0) {
                             token.sent();
                             sent += 1;
                         }
@@ -458,9 +425,9 @@ mod loom_tests {
             let other = budget.clone();
             let one = thread::spawn(move || {
                 other.deposit();
-                other.reserve(now).map(Reservation::sent).is_some()
+                other.reserve(now).map(|mut token| token.sent()).is_some()
             });
-            let two = budget.reserve(now).map(Reservation::sent).is_some();
+            let two = budget.reserve(now).map(|mut token| token.sent()).is_some();
             let one = one.join().unwrap();
             assert!(!(one && two), "one token was deposited in all");
             assert_eq!(budget.available(), u64::from(!one && !two));
