@@ -130,7 +130,7 @@ fn part(text: &str) -> Option<(Duration, &str)> {
     let (amount, rest) = text.split_at(digits);
     let amount: f64 = amount.parse().ok()?;
     let rest = rest.trim_start_matches(' ');
-    let letters = rest.find(|c: char| !(c.is_alphabetic() || c == '\u{b5}')).unwrap_or_else(|| rest.len());
+    let letters = rest.find(|c: char| !(c.is_alphabetic() || c == '\u{b5}')).unwrap_or(rest.len());
     let (unit, rest) = rest.split_at(letters);
     let each = match unit {
         "h" | "hr" | "hrs" | "hour" | "hours" => 3600.0,
