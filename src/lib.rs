@@ -14,6 +14,9 @@ pub mod ledger;
 pub mod providers;
 pub mod request;
 pub mod response;
+pub mod retry_after;
+
+mod sync;
 
 pub use self::{
     body::{Frame, LlmBody, Progress, StreamEvent},
@@ -24,6 +27,7 @@ pub use self::{
     events::{Event, Events},
     layers::{
         fallback::{Fallback, FallbackLayer},
+        retry::{RetryBudget, RetryWithJitter, RetryWithJitterLayer},
         timeout::{Timeout, TimeoutLayer},
     },
     ledger::Attempt,

@@ -13,6 +13,7 @@
 pub(crate) mod admission;
 pub(crate) mod call;
 pub mod fallback;
+pub mod retry;
 pub mod timeout;
 
 #[cfg(test)]
