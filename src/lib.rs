@@ -19,6 +19,7 @@ pub use self::{
     commit::{CommitOnFirstToken, CommitOnFirstTokenLayer, CommitPoint},
     error::{ErrorKind, InvalidConfig, LlmError},
     events::{Event, Events},
+    layers::bulkhead::{Bulkhead, BulkheadHandle, BulkheadLayer},
     layers::timeout::{Timeout, TimeoutLayer},
     ledger::Attempt,
     providers::function::{ProviderFn, provider_fn},
