@@ -30,6 +30,8 @@ pub use self::{
         retry::{RetryBudget, RetryWithJitter, RetryWithJitterLayer},
         timeout::{Timeout, TimeoutLayer},
     },
+    layers::bulkhead::{Bulkhead, BulkheadHandle, BulkheadLayer},
+    layers::timeout::{Timeout, TimeoutLayer},
     ledger::Attempt,
     providers::function::{ProviderFn, provider_fn},
     request::{Context, Dialect, LlmRequest, Wire},
