@@ -15,6 +15,7 @@ pub mod bulkhead;
 pub(crate) mod call;
 pub mod fallback;
 pub mod retry;
+pub mod circuit_breaker;
 pub mod timeout;
 
 #[cfg(test)]
