@@ -194,10 +194,8 @@ async fn towers_retry_repeats_our_requests() {
         }
     }
     let leaf = Strict::new().fails(2, LlmError::new(ErrorKind::Server, "down"));
-    let llm = ServiceBuilder::new()
-        .retry(Twice(2))
-        .layer(TimeoutLayer::new(Duration::from_secs(1)))
-        .service(leaf.clone());
+    let llm =
+        ServiceBuilder::new().retry(Twice(2)).layer(TimeoutLayer::new(Duration::from_secs(1))).service(leaf.clone());
     llm.oneshot(LlmRequest::prompt("hello")).await.unwrap();
     assert_eq!(leaf.calls(), 3);
 }

@@ -168,7 +168,10 @@ async fn d2_one_lone_success_does_not_bring_the_traffic_back_for_good() {
     let report = drill.run(20, ends + minutes(2)).await;
     let worst = drill.worst_amplification(20, ends + minutes(2));
     let in_outage = drill.primary.between(begins.as_secs(), ends.as_secs());
-    println!("D2: {} requests, lost {}, to the sick primary {in_outage}, worst 10 s {worst:.3}", report.requests, report.lost);
+    println!(
+        "D2: {} requests, lost {}, to the sick primary {in_outage}, worst 10 s {worst:.3}",
+        report.requests, report.lost
+    );
     assert_eq!(report.lost, 0);
     assert!(report.first_served_by("primary", ends).unwrap() - ends <= MINUTE + LATENCY);
 }
@@ -222,13 +225,18 @@ async fn d8_a_grey_failure_is_ridden_out_with_little_more_load() {
 #[tokio::test(start_paused = true)]
 async fn d10_a_false_quota_is_left_alone_and_forgiven() {
     let (begins, ends) = (minutes(1), minutes(1 + 720));
-    let drill = Drill::new(move |at, _| {
-        if (begins..ends).contains(&at) { fails(ErrorKind::QuotaExhausted) } else { answers() }
-    });
+    let drill = Drill::new(
+        move |at, _| {
+            if (begins..ends).contains(&at) { fails(ErrorKind::QuotaExhausted) } else { answers() }
+        },
+    );
     let report = drill.run(5, ends + minutes(3)).await;
     let in_outage = drill.primary.between(begins.as_secs(), ends.as_secs());
     let back = report.first_served_by("primary", ends).unwrap() - ends;
-    println!("D10: {} requests, lost {}, asked meanwhile {in_outage}, back after {back:?}", report.requests, report.lost);
+    println!(
+        "D10: {} requests, lost {}, asked meanwhile {in_outage}, back after {back:?}",
+        report.requests, report.lost
+    );
     assert_eq!(report.lost, 0);
     assert!(in_outage <= 725, "about one look a minute: {in_outage}");
     assert!(back <= MINUTE + LATENCY, "{back:?}");
@@ -238,11 +246,18 @@ async fn d10_a_false_quota_is_left_alone_and_forgiven() {
 #[tokio::test(start_paused = true)]
 async fn d17_a_storm_of_400s_is_the_providers_fault() {
     let (begins, ends) = (minutes(2), minutes(2 + 1212));
-    let drill = Drill::new(move |at, _| {
-        if (begins..ends).contains(&at) { fails(ErrorKind::InvalidRequest) } else { answers() }
-    });
+    let drill = Drill::new(
+        move |at, _| {
+            if (begins..ends).contains(&at) { fails(ErrorKind::InvalidRequest) } else { answers() }
+        },
+    );
     let report = drill.run(5, ends + minutes(3)).await;
-    println!("D17: {} requests, lost {} before the storm was seen, the last {:?} in", report.requests, report.lost, report.last_lost.map(|at| at - begins));
+    println!(
+        "D17: {} requests, lost {} before the storm was seen, the last {:?} in",
+        report.requests,
+        report.lost,
+        report.last_lost.map(|at| at - begins)
+    );
     // Until then nobody can tell it from the callers' own mistakes. Twenty different requests within a minute, and
     // half of all: the minute before was healthy, so that it takes about half a minute more.
     assert!(report.lost <= 400, "{}", report.lost);

@@ -50,9 +50,6 @@ impl Permit {
         Self { gate: Some(gate), ticket }
     }
 
-    /// Notes the tokens that the gate has charged for this call.
-    pub(crate) fn reserve(&mut self, tokens: u32) {
-        self.ticket.reserved = tokens;
     /// What the gate wrote, to change it before the permit moves on into a body.
     pub(crate) fn ticket_mut(&mut self) -> &mut Ticket {
         &mut self.ticket

@@ -13,9 +13,9 @@
 pub(crate) mod admission;
 pub mod bulkhead;
 pub(crate) mod call;
+pub mod circuit_breaker;
 pub mod fallback;
 pub mod retry;
-pub mod circuit_breaker;
 pub mod timeout;
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 /// The strict leaf that stands under every layer's own tests too.
 #[allow(dead_code, reason = "each test takes what it needs")]
-pub mod scenario;
+pub(crate) mod scenario;
 
 #[path = "../../src/layers/testing.rs"]
-pub mod testing;
+pub(crate) mod testing;

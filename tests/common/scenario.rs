@@ -17,7 +17,7 @@ use tokio::{
 use tower::{Service, ServiceExt};
 
 /// How a leaf behaves to one call.
-pub enum Behaviour {
+pub(crate) enum Behaviour {
     /// Answers with this text after so long.
     Answers(Duration),
     /// Fails like this after so long.
@@ -28,14 +28,14 @@ pub enum Behaviour {
 
 /// The calls that a leaf has seen, by seconds since the start.
 #[derive(Clone)]
-pub struct Calls {
+pub(crate) struct Calls {
     start: Instant,
     by_second: Arc<Mutex<Vec<u64>>>,
     total: Arc<AtomicU64>,
 }
 
 impl Calls {
-    pub fn new(start: Instant) -> Self {
+    pub(crate) fn new(start: Instant) -> Self {
         Self { start, by_second: Arc::default(), total: Arc::default() }
     }
 
@@ -49,12 +49,12 @@ impl Calls {
         self.total.fetch_add(1, Relaxed)
     }
 
-    pub fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.total.load(Relaxed)
     }
 
     /// How many there were from `from` to `to`, in seconds since the start.
-    pub fn between(&self, from: u64, to: u64) -> u64 {
+    pub(crate) fn between(&self, from: u64, to: u64) -> u64 {
         let seconds = self.by_second.lock().unwrap();
         let bound = |second: u64| (second as usize).min(seconds.len());
         seconds[bound(from)..bound(to)].iter().sum()
@@ -62,7 +62,7 @@ impl Calls {
 }
 
 /// A leaf that behaves as the function says, given the time since the start and the number of the call.
-pub fn leaf<F>(
+pub(crate) fn leaf<F>(
     calls: &Calls,
     behaviour: F,
 ) -> impl Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + Sync + 'static
@@ -94,32 +94,32 @@ where
 
 /// What a stream of requests came to.
 #[derive(Debug, Default)]
-pub struct Report {
-    pub requests: u64,
-    pub lost: u64,
+pub(crate) struct Report {
+    pub(crate) requests: u64,
+    pub(crate) lost: u64,
     /// When the last request was lost, in time since the start.
-    pub last_lost: Option<Duration>,
+    pub(crate) last_lost: Option<Duration>,
     /// By tier: how many, and when the last was served.
-    pub served: BTreeMap<String, u64>,
+    pub(crate) served: BTreeMap<String, u64>,
     /// By tier: the first time after each second at which it served.
     served_at: BTreeMap<String, Vec<Duration>>,
-    pub slowest: Duration,
+    pub(crate) slowest: Duration,
 }
 
 impl Report {
     /// The first time from `from` on at which the tier answered a request.
-    pub fn first_served_by(&self, tier: &str, from: Duration) -> Option<Duration> {
+    pub(crate) fn first_served_by(&self, tier: &str, from: Duration) -> Option<Duration> {
         self.served_at.get(tier)?.iter().copied().filter(|at| *at >= from).min()
     }
 
     /// The last time at which the tier answered a request.
-    pub fn last_served_by(&self, tier: &str) -> Option<Duration> {
+    pub(crate) fn last_served_by(&self, tier: &str) -> Option<Duration> {
         self.served_at.get(tier)?.iter().copied().max()
     }
 }
 
 /// Sends `per_second` requests a second for `lasts`, reads each answer whole, and waits for the last.
-pub async fn run<S>(llm: S, start: Instant, per_second: u32, lasts: Duration, stream: bool) -> Report
+pub(crate) async fn run<S>(llm: S, start: Instant, per_second: u32, lasts: Duration, stream: bool) -> Report
 where
     S: Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + 'static,
 {

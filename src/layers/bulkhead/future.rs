@@ -11,7 +11,6 @@ use tower::Service;
 use super::gate::{Charge, Entered, Wait};
 use crate::{
     ErrorKind, LlmError, LlmRequest, LlmResponse,
-    error::Phase,
     layers::{
         admission::{Outcome, Permit},
         call::Call,

@@ -172,7 +172,7 @@ impl FeatureGate {
         let tokens = if rates.counts_tokens() { estimate::tokens(request) } else { 0 };
         match rates.take(now, tokens, patience) {
             Ok((pause, charged)) => {
-                permit.reserve(charged);
+                permit.ticket_mut().reserved = charged;
                 let charge = Charge { gate: self.clone(), tokens: charged, sent: false };
                 Ok((Entered { permit, charge: Some(charge) }, pause))
             }
