@@ -160,6 +160,16 @@ impl Ledger {
         }
     }
 
+    /// A ledger that goes on from a record.
+    pub(crate) fn of(record: &[Attempt]) -> Self {
+        Self { record: record.to_vec() }
+    }
+
+    /// Adds a step that did not fail.
+    pub(crate) fn push(&mut self, attempt: Attempt) {
+        self.record.push(attempt);
+    }
+
     /// How many entries there are.
     pub(crate) fn len(&self) -> usize {
         self.record.len()
@@ -168,6 +178,11 @@ impl Ledger {
     /// How many attempts were made: refusals on this side cost none.
     pub(crate) fn spent(&self) -> u16 {
         spent(&self.record)
+    }
+
+    /// How many attempts failed with this kind.
+    pub(crate) fn failures(&self, kind: ErrorKind) -> usize {
+        self.record.iter().filter(|attempt| attempt.failure == Some(kind)).count()
     }
 
     /// The context for one more step: what was spent is no longer left.

@@ -26,6 +26,8 @@ pub(crate) struct Ticket {
     pub(crate) probe: bool,
     /// When the call was admitted, where the gate asks for it.
     pub(crate) begun: Option<Instant>,
+    /// The tokens that the gate has charged ahead of the answer, where it counts them.
+    pub(crate) reserved: u32,
 }
 
 /// Something that admits calls and hears of each how it ended: a breaker, a bulkhead, a gauge.

@@ -66,6 +66,7 @@ impl NamedCircuit {
             generation: admission.generation,
             probe: admission.probe.is_some(),
             begun: self.policy.slow_after.map(|_| Instant::now()),
+            ..Ticket::default()
         };
         if admission.probe.is_none() && !admission.suspect {
             return Ok(Permit::new(self.clone(), ticket));
