@@ -48,7 +48,7 @@ impl NamedCircuit {
             return None;
         }
         let generation = self.machine.admits_freely()?;
-        Some(Ticket { generation, probe: false, begun: None })
+        Some(Ticket { generation, ..Ticket::default() })
     }
 
     /// Asks for leave to make this call, whatever the state.
