@@ -33,7 +33,7 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
 }
 
 struct Waiting<S> {
-    wait: Wait,
+    wait: Box<Wait>,
     service: S,
     request: LlmRequest,
 }
@@ -43,7 +43,7 @@ impl<S: Service<LlmRequest>> ResponseFuture<S> {
         Self { call, permit: Some(permit), charge, waiting: None }
     }
 
-    pub(super) fn waits(wait: Wait, service: S, request: LlmRequest) -> Self {
+    pub(super) fn waits(wait: Box<Wait>, service: S, request: LlmRequest) -> Self {
         let waiting = Box::new(Waiting { wait, service, request });
         Self { call: Call::Idle, permit: None, charge: None, waiting: Some(waiting) }
     }
