@@ -39,7 +39,7 @@ struct Waiting<S> {
 }
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
-    pub(super) fn goes(call: Call<S, S::Future>, Entered { permit, charge }: Entered) -> Self {
+    pub(super) fn goes(call: Call<S, S::Future>, permit: Permit, charge: Option<Charge>) -> Self {
         Self { call, permit: Some(permit), charge, waiting: None }
     }
 

@@ -67,13 +67,24 @@ impl FeatureGate {
         }
     }
 
+    /// A place for a call, in the usual case: one is free, and there are no rates. It reads no clock.
+    #[inline]
+    pub(super) fn try_enter(self: &Arc<Self>) -> Option<Permit> {
+        if self.rates.is_some() {
+            return None;
+        }
+        // Counted as a holder first: the two counts share a cache line, and this way it moves between threads once.
+        let gate = self.clone();
+        gate.places.try_take().then(|| gate.into_permit())
+    }
+
     /// Lets a request in, lines it up, or refuses it.
+    #[cold]
     pub(super) fn admit(self: &Arc<Self>, request: &LlmRequest) -> Result<Admission, LlmError> {
         if !self.places.try_take() {
             return self.line_up(request);
         }
-        let permit = self.permit();
-        // The usual case reads no clock.
+        let permit = self.clone().into_permit();
         let Some(rates) = &self.rates else { return Ok(Admission::Goes(Entered { permit, charge: None })) };
         let now = Instant::now();
         let patience = match self.queue {
@@ -87,13 +98,12 @@ impl FeatureGate {
     }
 
     /// A permit for a place that was taken.
-    pub(super) fn permit(self: &Arc<Self>) -> Permit {
+    pub(super) fn into_permit(self: Arc<Self>) -> Permit {
         let generation = self.adaptive.as_ref().map_or(0, Aimd::generation);
-        Permit::new(self.clone(), Ticket { generation, ..Ticket::default() })
+        Permit::new(self, Ticket { generation, ..Ticket::default() })
     }
 
     /// A place in the queue, if there is room and it makes sense to wait.
-    #[cold]
     fn line_up(self: &Arc<Self>, request: &LlmRequest) -> Result<Admission, LlmError> {
         if self.queue == 0 || self.places.counts().limit() == 0 {
             return Err(self.full(request, None));
@@ -111,7 +121,7 @@ impl FeatureGate {
         let wait = match self.places.join() {
             Joined::Full => return Err(self.full(request, None)),
             Joined::Line(ticket) => Wait::for_turn(self.clone(), now, until, Turn::new(self.clone(), ticket)),
-            Joined::Place => Wait::for_call(self.clone(), now, until, self.permit()),
+            Joined::Place => Wait::for_call(self.clone(), now, until, self.clone().into_permit()),
         };
         Ok(Admission::Waits(Box::new(wait)))
     }

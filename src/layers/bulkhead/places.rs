@@ -104,16 +104,17 @@ impl Places {
     }
 
     /// Takes a place, if one is free and nobody waits for it.
+    #[inline]
     pub(super) fn try_take(&self) -> bool {
         self.update(|now| (now.has_place() && now.waiting() == 0).then_some(now.0 + 1)).is_ok()
     }
 
     /// Gives a place back, or on to the first in line.
+    #[inline]
     pub(super) fn give_back(&self) {
-        if self.update(|now| (now.waiting() == 0).then(|| now.0 - 1)).is_err() {
-            let line = self.line();
-            self.counts.fetch_sub(1, AcqRel);
-            self.hand_out(line);
+        // While somebody waits, no newcomer takes it before it is handed out. Whoever joins after this sees it free.
+        if Counts(self.counts.fetch_sub(1, AcqRel)).waiting() > 0 {
+            self.hand_out(self.line());
         }
     }
 

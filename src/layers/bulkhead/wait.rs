@@ -149,7 +149,7 @@ impl Turn {
         let ticket = self.ticket.expect("a turn is polled no more once it has come");
         ready!(self.gate.places().poll_turn(ticket, cx));
         self.ticket = None;
-        Poll::Ready(self.gate.permit())
+        Poll::Ready(self.gate.clone().into_permit())
     }
 }
 
