@@ -500,7 +500,7 @@ impl From<BoxError> for LlmError {
         while let Some(this) = cause {
             // An `io::Error` gives the cause of what it wraps as its own, so that what it wraps is asked for here.
             let wrapped = this.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-            if let Some(own) = this.downcast_ref::<Self>().or(wrapped.and_then(|error| error.downcast_ref())) {
+            if let Some(own) = this.downcast_ref::<Self>().or_else(|| wrapped?.downcast_ref()) {
                 return own.clone();
             }
             let kind = if this.is::<tower::timeout::error::Elapsed>() {

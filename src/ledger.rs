@@ -1,6 +1,6 @@
 //! The attempt ledger: what a request may still spend, and the record of what was tried.
 //!
-//! What is left goes *down* by value in the request's [`Context`](crate::Context); what was done comes *up* in the
+//! What is left goes *down* by value in the request's [`Context`]; what was done comes *up* in the
 //! result, as the error's or the response's list of [`Attempt`]s. Nothing mutable is shared for a request, so that
 //! nothing is allocated while all goes well, a cloned request is a new request, and a dropped future leaves no trace.
 

@@ -83,14 +83,14 @@ mod tests {
 
     #[tokio::test]
     async fn clones_clone_the_function() {
-        let mut calls = 0;
+        let mut calls = String::new();
         let leaf = provider_fn(move |_| {
-            calls += 1;
-            std::future::ready(Ok::<_, LlmError>(LlmResponse::from_text(calls.to_string())))
+            calls.push('x');
+            std::future::ready(Ok::<_, LlmError>(LlmResponse::from_text(calls.clone())))
         });
         for _ in 0..2 {
             let response = leaf.clone().oneshot(LlmRequest::prompt("hello")).await.unwrap();
-            assert_eq!(response.text().await.unwrap(), "1");
+            assert_eq!(response.text().await.unwrap(), "x");
         }
     }
 }

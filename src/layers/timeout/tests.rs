@@ -340,5 +340,5 @@ fn it_is_send_and_static_when_its_leaf_is() {
             Ok::<_, LlmError>(LlmResponse::from_text("hello"))
         }
     });
-    let _ = limited(1, leaf).call(asked());
+    drop(limited(1, leaf).call(asked()));
 }
