@@ -1,1 +1,3 @@
 //! steadfast keeps language-model calls alive.
+
+pub mod providers;

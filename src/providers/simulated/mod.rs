@@ -1,0 +1,161 @@
+//! A provider that does what a script says: how fast, how reliable, when it is down.
+//!
+//! With it, a stack can be seen to survive an outage without a key, without a network and, in
+//! process, without waiting: all its times are tokio's, so a paused clock runs through hours in
+//! milliseconds.
+//!
+//! A script has a [`Latency`] to the first token, a pace between tokens, a [`FaultMix`] for every
+//! day, [`Outage`] windows, and a [`RateLimit`]. What happens to a call depends only on the time, the
+//! call's number and the seed, so a run can be repeated exactly. A [`SimulatedHandle`] changes the
+//! behaviour while calls run, and counts them.
+
+mod answer;
+mod fault;
+mod handle;
+mod latency;
+mod rate_limit;
+mod script;
+#[cfg(feature = "simulator")]
+pub mod server;
+#[cfg(test)]
+mod tests;
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+pub use self::fault::{Fault, FaultMix, Outage};
+pub use self::handle::{SimulatedHandle, SimulatedStats};
+pub use self::latency::Latency;
+pub use self::rate_limit::{RateLimit, RateReading, RateStatus};
+pub use self::script::Plan;
+
+use self::answer::Voice;
+use self::handle::Shared;
+use self::script::{Script, seed_of};
+
+/// A scriptable provider.
+///
+/// It answers every call at once until told otherwise. Clones share everything: script, rate limit,
+/// counts and the number of the next call.
+#[derive(Clone, Debug)]
+pub struct Simulated {
+    shared: Arc<Shared>,
+}
+
+impl Simulated {
+    /// A healthy provider of this name, which serves as the name of its model as well.
+    ///
+    /// Outages count from this moment.
+    #[must_use]
+    pub fn new(name: impl AsRef<str>) -> Self {
+        let name = name.as_ref();
+        let script = Script::new(seed_of(name), Instant::now());
+        Self {
+            shared: Arc::new(Shared::new(name.into(), script, Voice::default())),
+        }
+    }
+
+    /// Sets where the draws of latencies, lengths and faults begin. Default: made from the name.
+    #[must_use]
+    pub fn seed(self, seed: u64) -> Self {
+        self.shared.lock().script.seed = seed;
+        self
+    }
+
+    /// Sets the time to the first token, or to the error. Default: none.
+    #[must_use]
+    pub fn latency(self, latency: impl Into<Latency>) -> Self {
+        self.handle().latency(latency);
+        self
+    }
+
+    /// Sets the time between two tokens. Default: none.
+    #[must_use]
+    pub fn pace(self, between_tokens: Duration) -> Self {
+        self.handle().pace(between_tokens);
+        self
+    }
+
+    /// Sets how many tokens an answer has: any number of the range with equal chance. Default: 16.
+    #[must_use]
+    pub fn tokens(self, tokens: RangeInclusive<u32>) -> Self {
+        self.shared.lock().script.tokens = tokens.into_inner();
+        self
+    }
+
+    /// Sets the text of every answer, one word a token. Default: some words about closures.
+    #[must_use]
+    pub fn reply(self, text: impl AsRef<str>) -> Self {
+        self.shared.lock().voice.set_reply(text.as_ref());
+        self
+    }
+
+    /// Calls the first tool that a request offers, with these arguments, unless the conversation
+    /// ends with a tool's result already. Default: tools are ignored.
+    #[must_use]
+    pub fn call_tools(self, arguments: serde_json::Value) -> Self {
+        self.shared.lock().voice.set_tool_arguments(arguments);
+        self
+    }
+
+    /// Sets what goes wrong on an ordinary day. Default: nothing.
+    #[must_use]
+    pub fn fault_mix(self, faults: impl Into<FaultMix>) -> Self {
+        self.handle().fault_mix(faults);
+        self
+    }
+
+    /// Adds an outage, from and to a time since the making of this provider.
+    ///
+    /// See [`outages`](Self::outages) for one that ramps in.
+    #[must_use]
+    pub fn outage(self, from: Duration, to: Duration, faults: impl Into<FaultMix>) -> Self {
+        self.outages([Outage::new(from, to, faults)])
+    }
+
+    /// Adds outages. Where several overlap, the first one that fails a call decides.
+    #[must_use]
+    pub fn outages(self, outages: impl IntoIterator<Item = Outage>) -> Self {
+        let outages: Vec<_> = outages.into_iter().collect();
+        self.shared.lock().script.outages.extend(outages);
+        self
+    }
+
+    /// Sets the provider's rate limit. Default: none.
+    #[must_use]
+    pub fn rate_limit(self, limit: RateLimit) -> Self {
+        self.handle().rate_limit(Some(limit));
+        self
+    }
+
+    /// Sets the moment from which outages count. Default: when the provider was made.
+    #[must_use]
+    pub fn starting_at(self, start: Instant) -> Self {
+        self.shared.lock().script.start = start;
+        self
+    }
+
+    /// The provider's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// A handle that steers and watches this provider.
+    #[must_use]
+    pub fn handle(&self) -> SimulatedHandle {
+        SimulatedHandle {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
+    /// What would happen to call `call_number` (from 0) at `now`, apart from the rate limit and
+    /// from what [`SimulatedHandle::fail_next`] has in store.
+    #[must_use]
+    pub fn decide(&self, now: Instant, call_number: u64) -> Plan {
+        self.shared.lock().script.decide(now, call_number)
+    }
+}
