@@ -135,6 +135,7 @@ pub(crate) struct State {
     pub(crate) script: Script,
     pub(crate) voice: Voice,
     pub(crate) limiter: Option<Limiter>,
+    pub(crate) models: Option<Vec<String>>,
     next: VecDeque<Fault>,
     stats: SimulatedStats,
 }
@@ -147,6 +148,7 @@ impl Shared {
                 script,
                 voice,
                 limiter: None,
+                models: None,
                 next: VecDeque::new(),
                 stats: SimulatedStats::default(),
             }),

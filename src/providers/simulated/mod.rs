@@ -101,6 +101,14 @@ impl Simulated {
         self
     }
 
+    /// Sets the models that it knows; over HTTP another one is a 404. Default: every model.
+    #[must_use]
+    pub fn models<M: Into<String>>(self, models: impl IntoIterator<Item = M>) -> Self {
+        let models = models.into_iter().map(Into::into).collect();
+        self.shared.lock().models = Some(models);
+        self
+    }
+
     /// Sets what goes wrong on an ordinary day. Default: nothing.
     #[must_use]
     pub fn fault_mix(self, faults: impl Into<FaultMix>) -> Self {
@@ -150,6 +158,14 @@ impl Simulated {
         SimulatedHandle {
             shared: Arc::clone(&self.shared),
         }
+    }
+
+    /// Whether it knows this model.
+    #[must_use]
+    pub fn serves(&self, model: &str) -> bool {
+        let state = self.shared.lock();
+        let models = state.models.as_ref();
+        models.is_none_or(|models| models.iter().any(|known| known == model))
     }
 
     /// What would happen to call `call_number` (from 0) at `now`, apart from the rate limit and

@@ -83,7 +83,7 @@ impl Limiter {
 
     /// What the rate limit headers of an answer say.
     pub(crate) fn status(&mut self, now: Instant) -> RateStatus {
-        let mut read = |bucket: &mut Option<Bucket>| {
+        let read = |bucket: &mut Option<Bucket>| {
             bucket.as_mut().map(|bucket| {
                 bucket.refill(now);
                 bucket.reading()
