@@ -80,9 +80,7 @@ mod tests {
     fn a_fixed_reply_is_spoken_word_by_word_and_whole() {
         let mut voice = Voice::default();
         voice.set_reply("Grüße aus 東京,\nyou  two!");
-        let spoken: String = (0..voice.length().unwrap())
-            .map(|i| voice.token(i))
-            .collect();
+        let spoken: String = (0..voice.length().unwrap()).map(|i| voice.token(i)).collect();
         assert_eq!(spoken, "Grüße aus 東京,\nyou  two!");
         assert_eq!(voice.token(99), "");
     }

@@ -127,11 +127,7 @@ impl FaultMix {
     /// Adds a fault with its probability, from 0 to 1.
     #[must_use]
     pub fn with(mut self, probability: f64, fault: Fault) -> Self {
-        let probability = if probability > 0.0 {
-            probability.min(1.0)
-        } else {
-            0.0
-        };
+        let probability = if probability > 0.0 { probability.min(1.0) } else { 0.0 };
         self.faults.push((probability, fault));
         self
     }
@@ -174,12 +170,7 @@ impl Outage {
     /// [`FaultMix`] makes the outage partial.
     #[must_use]
     pub fn new(from: Duration, to: Duration, faults: impl Into<FaultMix>) -> Self {
-        Self {
-            from,
-            to,
-            faults: faults.into(),
-            ramp_in: Duration::ZERO,
-        }
+        Self { from, to, faults: faults.into(), ramp_in: Duration::ZERO }
     }
 
     /// Lets the probability of a fault grow in a straight line over the first part of the outage,
@@ -197,11 +188,7 @@ impl Outage {
             return None;
         }
         let into = since_start - self.from;
-        let severity = if into < self.ramp_in {
-            into.as_secs_f64() / self.ramp_in.as_secs_f64()
-        } else {
-            1.0
-        };
+        let severity = if into < self.ramp_in { into.as_secs_f64() / self.ramp_in.as_secs_f64() } else { 1.0 };
         if roll >= severity {
             return None;
         }
@@ -216,9 +203,7 @@ mod tests {
 
     #[test]
     fn probabilities_beyond_one_are_scaled_down() {
-        let mix = FaultMix::new()
-            .with(1.0, Fault::ServerError)
-            .with(1.0, Fault::Hang);
+        let mix = FaultMix::new().with(1.0, Fault::ServerError).with(1.0, Fault::Hang);
         assert_eq!(mix.pick(0.49), Some(&Fault::ServerError));
         assert_eq!(mix.pick(0.51), Some(&Fault::Hang));
         assert_eq!(mix.pick(0.999_999), Some(&Fault::Hang));
@@ -226,9 +211,7 @@ mod tests {
 
     #[test]
     fn nonsense_probabilities_never_fault() {
-        let mix = FaultMix::new()
-            .with(f64::NAN, Fault::ServerError)
-            .with(-1.0, Fault::Hang);
+        let mix = FaultMix::new().with(f64::NAN, Fault::ServerError).with(-1.0, Fault::Hang);
         assert_eq!(mix.pick(0.0), None);
         assert_eq!(FaultMix::new().pick(0.0), None);
     }
@@ -256,14 +239,10 @@ mod tests {
     #[test]
     fn a_partial_outage_keeps_its_shares_while_it_ramps_in() {
         let second = Duration::from_secs(1);
-        let mix = FaultMix::new()
-            .with(0.5, Fault::Hang)
-            .with(0.25, Fault::Empty);
+        let mix = FaultMix::new().with(0.5, Fault::Hang).with(0.25, Fault::Empty);
         let outage = Outage::new(Duration::ZERO, 100 * second, mix).ramp_in(10 * second);
         let count = |fault: &Fault| {
-            (0..1000)
-                .filter(|i| outage.pick(5 * second, f64::from(*i) / 1000.0) == Some(fault))
-                .count()
+            (0..1000).filter(|i| outage.pick(5 * second, f64::from(*i) / 1000.0) == Some(fault)).count()
         };
         assert_eq!(count(&Fault::Hang), 250);
         assert_eq!(count(&Fault::Empty), 125);

@@ -12,6 +12,7 @@ use super::fault::{Fault, FaultMix, Outage};
 use super::latency::Latency;
 use super::rate_limit::{Limiter, RateLimit};
 use super::script::{Forced, Plan, Script};
+use crate::CommitPoint;
 
 /// Steers and watches a [`Simulated`](super::Simulated) provider while it is in use.
 ///
@@ -136,6 +137,7 @@ pub(crate) struct State {
     pub(crate) voice: Voice,
     pub(crate) limiter: Option<Limiter>,
     pub(crate) models: Option<Vec<String>>,
+    pub(crate) commit: CommitPoint,
     next: VecDeque<Fault>,
     stats: SimulatedStats,
 }
@@ -149,6 +151,7 @@ impl Shared {
                 voice,
                 limiter: None,
                 models: None,
+                commit: CommitPoint::default(),
                 next: VecDeque::new(),
                 stats: SimulatedStats::default(),
             }),
@@ -162,12 +165,7 @@ impl Shared {
     }
 
     /// Begins a call that will cost `prompt_tokens` and at most `max_tokens` more.
-    pub(crate) fn begin(
-        self: &Arc<Self>,
-        now: Instant,
-        prompt_tokens: u64,
-        max_tokens: Option<u32>,
-    ) -> Call {
+    pub(crate) fn begin(self: &Arc<Self>, now: Instant, prompt_tokens: u64, max_tokens: Option<u32>) -> Call {
         let mut guard = self.lock();
         let state = &mut *guard;
         let number = state.stats.calls;
@@ -192,9 +190,7 @@ impl Shared {
             if let Err(wait) = limiter.admit(cost, now) {
                 // The limit stands before the model: its refusal comes at once.
                 plan.delay = Duration::ZERO;
-                plan.fault = Some(Fault::RateLimited {
-                    retry_after: Some(wait),
-                });
+                plan.fault = Some(Fault::RateLimited { retry_after: Some(wait) });
             }
         }
         if let Some(limiter) = &mut state.limiter {
@@ -204,14 +200,7 @@ impl Shared {
         drop(guard);
 
         self.changes.send_replace(());
-        Call {
-            shared: Arc::clone(self),
-            cut_short: plan.tokens < wanted,
-            plan,
-            voice,
-            number,
-            settled: false,
-        }
+        Call { shared: Arc::clone(self), cut_short: plan.tokens < wanted, plan, voice, number, settled: false }
     }
 
     #[cfg_attr(not(feature = "simulator"), expect(dead_code, reason = "the server's"))]

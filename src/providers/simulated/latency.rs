@@ -53,11 +53,7 @@ impl Latency {
         // The 99th percentile of the standard normal distribution.
         const Z99: f64 = 2.326_347_874;
         let ratio = p99.as_secs_f64() / p50.as_secs_f64();
-        let sigma = if ratio.is_finite() && ratio > 1.0 {
-            ratio.ln() / Z99
-        } else {
-            0.0
-        };
+        let sigma = if ratio.is_finite() && ratio > 1.0 { ratio.ln() / Z99 } else { 0.0 };
         Self::LogNormal { median: p50, sigma }
     }
 
@@ -134,26 +130,14 @@ mod tests {
         let mut rng = Rng::with_seed(1);
         let second = Duration::from_secs(1);
         for sigma in [f64::NAN, -3.0, 0.0] {
-            let latency = Latency::LogNormal {
-                median: second,
-                sigma,
-            };
+            let latency = Latency::LogNormal { median: second, sigma };
             assert_eq!(latency.sample(&mut rng), second);
         }
-        let wild = Latency::LogNormal {
-            median: Duration::MAX,
-            sigma: f64::INFINITY,
-        };
+        let wild = Latency::LogNormal { median: Duration::MAX, sigma: f64::INFINITY };
         for _ in 0..100 {
             assert!(wild.sample(&mut rng) <= LONGEST);
         }
-        assert_eq!(
-            Latency::percentiles(second, Duration::ZERO).sample(&mut rng),
-            second
-        );
-        assert_eq!(
-            Latency::percentiles(Duration::ZERO, second).sample(&mut rng),
-            Duration::ZERO
-        );
+        assert_eq!(Latency::percentiles(second, Duration::ZERO).sample(&mut rng), second);
+        assert_eq!(Latency::percentiles(Duration::ZERO, second).sample(&mut rng), Duration::ZERO);
     }
 }

@@ -8,11 +8,49 @@
 //! day, [`Outage`] windows, and a [`RateLimit`]. What happens to a call depends only on the time, the
 //! call's number and the seed, so a run can be repeated exactly. A [`SimulatedHandle`] changes the
 //! behaviour while calls run, and counts them.
+//!
+//! [`Simulated`] is a leaf by itself; with the feature `simulator` it also answers over HTTP, in the
+//! protocols of three real providers (see `server`). In process its errors say `simulated` for the
+//! provider and the name for the model, and it is no substitute for trying a real decoder: that is
+//! what the server is for.
+//!
+//! # Example
+//!
+//! Two hours of an outage, in no time:
+//!
+//! ```
+//! use std::time::Duration;
+//! use steadfast::{ErrorKind, LlmRequest, providers::simulated::{Fault, Simulated}};
+//! use tower::{Service, ServiceExt};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
+//! let hour = Duration::from_secs(3600);
+//! let mut sonnet = Simulated::new("sonnet")
+//!     .latency(Duration::from_millis(800))
+//!     .reply("Hello from afar")
+//!     .outage(hour, 3 * hour, Fault::Overloaded);
+//! let handle = sonnet.handle();
+//!
+//! let answer = sonnet.ready().await.unwrap().call(LlmRequest::prompt("hello")).await.unwrap();
+//! assert_eq!(answer.text().await.unwrap(), "Hello from afar");
+//!
+//! tokio::time::sleep(2 * hour).await;
+//! let error = sonnet.ready().await.unwrap().call(LlmRequest::prompt("hello")).await.unwrap_err();
+//! assert_eq!((error.kind(), error.status().unwrap().as_u16()), (ErrorKind::Overloaded, 529));
+//!
+//! tokio::time::sleep(2 * hour).await;
+//! assert!(sonnet.ready().await.unwrap().call(LlmRequest::prompt("hello")).await.is_ok());
+//! assert_eq!((handle.stats().answered, handle.stats().failed), (2, 1));
+//! # }
+//! ```
 
 mod answer;
 mod fault;
 mod handle;
 mod latency;
+mod leaf;
+#[cfg(test)]
+mod leaf_tests;
 mod rate_limit;
 mod script;
 #[cfg(feature = "simulator")]
@@ -29,12 +67,14 @@ use tokio::time::Instant;
 pub use self::fault::{Fault, FaultMix, Outage};
 pub use self::handle::{SimulatedHandle, SimulatedStats};
 pub use self::latency::Latency;
+pub use self::leaf::ResponseFuture;
 pub use self::rate_limit::{RateLimit, RateReading, RateStatus};
 pub use self::script::Plan;
 
 use self::answer::Voice;
 use self::handle::Shared;
 use self::script::{Script, seed_of};
+use crate::CommitPoint;
 
 /// A scriptable provider.
 ///
@@ -53,9 +93,7 @@ impl Simulated {
     pub fn new(name: impl AsRef<str>) -> Self {
         let name = name.as_ref();
         let script = Script::new(seed_of(name), Instant::now());
-        Self {
-            shared: Arc::new(Shared::new(name.into(), script, Voice::default())),
-        }
+        Self { shared: Arc::new(Shared::new(name.into(), script, Voice::default())) }
     }
 
     /// Sets where the draws of latencies, lengths and faults begin. Default: made from the name.
@@ -109,6 +147,13 @@ impl Simulated {
         self
     }
 
+    /// Sets how far a stream must have come before its caller sees it, in process. Default: the first token.
+    #[must_use]
+    pub fn commit(self, point: CommitPoint) -> Self {
+        self.shared.lock().commit = point;
+        self
+    }
+
     /// Sets what goes wrong on an ordinary day. Default: nothing.
     #[must_use]
     pub fn fault_mix(self, faults: impl Into<FaultMix>) -> Self {
@@ -155,9 +200,7 @@ impl Simulated {
     /// A handle that steers and watches this provider.
     #[must_use]
     pub fn handle(&self) -> SimulatedHandle {
-        SimulatedHandle {
-            shared: Arc::clone(&self.shared),
-        }
+        SimulatedHandle { shared: Arc::clone(&self.shared) }
     }
 
     /// Whether it knows this model.

@@ -19,10 +19,7 @@ impl RateLimit {
     /// At most this many requests in a minute.
     #[must_use]
     pub fn requests_per_minute(requests: u64) -> Self {
-        Self {
-            requests: Some(requests),
-            ..Self::default()
-        }
+        Self { requests: Some(requests), ..Self::default() }
     }
 
     /// At most this many tokens, prompt and answer together, in a minute. Default: no limit.
@@ -52,9 +49,7 @@ pub(crate) struct Limiter {
 impl Limiter {
     pub(crate) fn new(limit: RateLimit, now: Instant) -> Self {
         Self {
-            requests: limit
-                .requests
-                .map(|n| Bucket::new(n, limit.burst.unwrap_or(n).min(n), now)),
+            requests: limit.requests.map(|n| Bucket::new(n, limit.burst.unwrap_or(n).min(n), now)),
             tokens: limit.tokens.map(|n| Bucket::new(n, n, now)),
         }
     }
@@ -89,10 +84,7 @@ impl Limiter {
                 bucket.reading()
             })
         };
-        RateStatus {
-            requests: read(&mut self.requests),
-            tokens: read(&mut self.tokens),
-        }
+        RateStatus { requests: read(&mut self.requests), tokens: read(&mut self.tokens) }
     }
 }
 
@@ -127,12 +119,7 @@ struct Bucket {
 impl Bucket {
     fn new(per_minute: u64, capacity: u64, now: Instant) -> Self {
         let capacity = capacity as f64;
-        Self {
-            per_minute,
-            capacity,
-            level: capacity,
-            filled_at: now,
-        }
+        Self { per_minute, capacity, level: capacity, filled_at: now }
     }
 
     fn per_second(&self) -> f64 {
@@ -168,11 +155,7 @@ impl Bucket {
     }
 
     fn reading(&self) -> RateReading {
-        RateReading {
-            limit: self.per_minute,
-            remaining: self.level as u64,
-            reset: self.time_to(self.capacity),
-        }
+        RateReading { limit: self.per_minute, remaining: self.level as u64, reset: self.time_to(self.capacity) }
     }
 }
 

@@ -108,9 +108,7 @@ fn scramble(seed: u64, number: u64) -> u64 {
 
 /// A seed from a provider's name (FNV-1a), so that two providers do not fail in step.
 pub(crate) fn seed_of(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]
@@ -142,9 +140,7 @@ mod tests {
     #[test]
     fn faults_come_as_often_as_the_mix_says() {
         let script = script();
-        let failed = (0..10_000)
-            .filter(|n| script.decide(script.start, *n).fault.is_some())
-            .count();
+        let failed = (0..10_000).filter(|n| script.decide(script.start, *n).fault.is_some()).count();
         assert!((2_350..2_650).contains(&failed), "{failed}");
     }
 
@@ -165,9 +161,7 @@ mod tests {
     fn an_outage_comes_before_the_everyday_faults() {
         let mut script = script();
         let hour = Duration::from_secs(3600);
-        script
-            .outages
-            .push(Outage::new(hour, 2 * hour, Fault::Unavailable));
+        script.outages.push(Outage::new(hour, 2 * hour, Fault::Unavailable));
         let during = script.start + hour + hour / 2;
         for n in 0..50 {
             assert_eq!(script.decide(during, n).fault, Some(Fault::Unavailable));
@@ -179,9 +173,7 @@ mod tests {
     #[test]
     fn what_is_forced_wins_over_the_script() {
         let mut script = script();
-        script
-            .outages
-            .push(Outage::new(Duration::ZERO, Duration::MAX, Fault::Hang));
+        script.outages.push(Outage::new(Duration::ZERO, Duration::MAX, Fault::Hang));
         script.forced = Some(Forced::Healthy);
         assert_eq!(script.decide(script.start, 1).fault, None);
         script.forced = Some(Forced::Faults(Fault::Empty.into()));

@@ -73,10 +73,7 @@ async fn the_rate_limit_asks_for_a_wait_that_is_enough() {
     let provider = provider().rate_limit(RateLimit::requests_per_minute(30).burst(1));
     assert_eq!(begin(&provider).plan.fault, None);
     let plan = begin(&provider).plan.clone();
-    let Some(Fault::RateLimited {
-        retry_after: Some(wait),
-    }) = plan.fault
-    else {
+    let Some(Fault::RateLimited { retry_after: Some(wait) }) = plan.fault else {
         panic!("{plan:?}");
     };
     assert_eq!(plan.rate.requests.unwrap().remaining, 0);

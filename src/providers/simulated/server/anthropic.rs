@@ -8,8 +8,8 @@ use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use super::protocol::{
-    Answer, Ask, BAD_KEY, Protocol, Refusal, bearer, count_field, header, list_field, set,
-    set_named, text_field, unix_time, whole_seconds,
+    Answer, Ask, BAD_KEY, Protocol, Refusal, bearer, count_field, header, list_field, set, set_named, text_field,
+    unix_time, whole_seconds,
 };
 use crate::providers::simulated::RateStatus;
 
@@ -41,8 +41,7 @@ impl Protocol for Anthropic {
             stream: body["stream"] == true,
             max_tokens,
             tool: tool.map(str::to_owned),
-            after_tool: last_blocks
-                .is_some_and(|blocks| blocks.iter().any(|b| b["type"] == "tool_result")),
+            after_tool: last_blocks.is_some_and(|blocks| blocks.iter().any(|b| b["type"] == "tool_result")),
             include_usage: true,
         })
     }
@@ -52,32 +51,18 @@ impl Protocol for Anthropic {
             Refusal::Server => (500, "api_error", "Internal server error".into()),
             Refusal::Unavailable => (503, "api_error", "Service temporarily unavailable".into()),
             Refusal::Overloaded => (529, "overloaded_error", "Overloaded".into()),
-            Refusal::RateLimited(_) => (
-                429,
-                "rate_limit_error",
-                "This request would exceed your organization's rate limit".into(),
-            ),
-            Refusal::Quota => (
-                429,
-                "rate_limit_error",
-                "You have reached your specified API usage limits".into(),
-            ),
-            Refusal::Unauthorized | Refusal::BadKey => {
-                (401, "authentication_error", "invalid x-api-key".into())
+            Refusal::RateLimited(_) => {
+                (429, "rate_limit_error", "This request would exceed your organization's rate limit".into())
             }
+            Refusal::Quota => (429, "rate_limit_error", "You have reached your specified API usage limits".into()),
+            Refusal::Unauthorized | Refusal::BadKey => (401, "authentication_error", "invalid x-api-key".into()),
             Refusal::Invalid { message, .. } => (400, "invalid_request_error", message.clone()),
-            Refusal::ContextLength => (
-                400,
-                "invalid_request_error",
-                "prompt is too long: 210000 tokens > 200000 maximum".into(),
-            ),
+            Refusal::ContextLength => {
+                (400, "invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum".into())
+            }
             Refusal::UnknownModel(model) => (404, "not_found_error", format!("model: {model}")),
             Refusal::UnknownPath(_) => (404, "not_found_error", "Not found".into()),
-            Refusal::TooLarge => (
-                413,
-                "request_too_large",
-                "Request exceeds the maximum size".into(),
-            ),
+            Refusal::TooLarge => (413, "request_too_large", "Request exceeds the maximum size".into()),
         };
         let mut body = json!({
             "type": "error",
@@ -90,13 +75,7 @@ impl Protocol for Anthropic {
         (status_code(status), body)
     }
 
-    fn headers(
-        &self,
-        headers: &mut HeaderMap,
-        request_id: &str,
-        rate: &RateStatus,
-        refusal: Option<&Refusal>,
-    ) {
+    fn headers(&self, headers: &mut HeaderMap, request_id: &str, rate: &RateStatus, refusal: Option<&Refusal>) {
         set(headers, "request-id", request_id);
         let now = unix_time();
         let limits = [("requests", rate.requests), ("tokens", rate.tokens)];
@@ -113,10 +92,8 @@ impl Protocol for Anthropic {
         if let Refusal::RateLimited(Some(wait)) = refusal {
             set(headers, "retry-after", whole_seconds(*wait));
         }
-        let passes = matches!(
-            refusal,
-            Refusal::Server | Refusal::Unavailable | Refusal::Overloaded | Refusal::RateLimited(_)
-        );
+        let passes =
+            matches!(refusal, Refusal::Server | Refusal::Unavailable | Refusal::Overloaded | Refusal::RateLimited(_));
         set(headers, "x-should-retry", passes);
     }
 
@@ -139,10 +116,7 @@ impl Protocol for Anthropic {
     }
 
     fn opening(&self, answer: &Answer, to: &mut String) {
-        event(
-            to,
-            json!({ "type": "message_start", "message": message(answer) }),
-        );
+        event(to, json!({ "type": "message_start", "message": message(answer) }));
         if answer.tokens == 0 {
             return;
         }
@@ -155,10 +129,7 @@ impl Protocol for Anthropic {
             }),
             None => json!({ "type": "text", "text": "" }),
         };
-        event(
-            to,
-            json!({ "type": "content_block_start", "index": 0, "content_block": block }),
-        );
+        event(to, json!({ "type": "content_block_start", "index": 0, "content_block": block }));
         to.push_str(self.keep_alive());
     }
 
@@ -168,10 +139,7 @@ impl Protocol for Anthropic {
             Some(_) => json!({ "type": "input_json_delta", "partial_json": piece }),
             None => json!({ "type": "text_delta", "text": piece }),
         };
-        event(
-            to,
-            json!({ "type": "content_block_delta", "index": 0, "delta": delta }),
-        );
+        event(to, json!({ "type": "content_block_delta", "index": 0, "delta": delta }));
     }
 
     fn ending(&self, answer: &Answer, to: &mut String) {
@@ -252,20 +220,14 @@ fn rfc3339(since_1970: Duration) -> String {
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     // Counted from March, so that the leap day comes last.
     let month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month + 2) / 5 + 1;
     let month = if month < 10 { month + 3 } else { month - 9 };
     let year = era * 400 + year_of_era + u64::from(month <= 2);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
-        second / 3600,
-        second / 60 % 60,
-        second % 60
-    )
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
 }
 
 #[cfg(test)]

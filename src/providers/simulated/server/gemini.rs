@@ -7,9 +7,7 @@ use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use super::anthropic::status_code;
-use super::protocol::{
-    Answer, Ask, BAD_KEY, Protocol, Refusal, count_field, header, list_field, set, text_field,
-};
+use super::protocol::{Answer, Ask, BAD_KEY, Protocol, Refusal, count_field, header, list_field, set, text_field};
 use crate::providers::simulated::RateStatus;
 
 #[derive(Debug)]
@@ -17,9 +15,7 @@ pub(super) struct Gemini;
 
 /// The model and the method of `/v1beta/models/{model}:{method}`.
 pub(super) fn split_path(path: &str) -> Option<(&str, &str)> {
-    let rest = path
-        .strip_prefix("/v1beta/models/")
-        .or_else(|| path.strip_prefix("/v1/models/"))?;
+    let rest = path.strip_prefix("/v1beta/models/").or_else(|| path.strip_prefix("/v1/models/"))?;
     let (model, method) = rest.rsplit_once(':')?;
     matches!(method, "generateContent" | "streamGenerateContent").then_some((model, method))
 }
@@ -35,13 +31,10 @@ impl Protocol for Gemini {
         if header(request, "x-goog-api-key") == Some(BAD_KEY) {
             return Err(Refusal::BadKey);
         }
-        let (model, method) = split_path(request.uri.path())
-            .ok_or_else(|| Refusal::UnknownPath(request.uri.path().to_owned()))?;
+        let (model, method) =
+            split_path(request.uri.path()).ok_or_else(|| Refusal::UnknownPath(request.uri.path().to_owned()))?;
         let contents = list_field(body, "contents").ok_or_else(|| {
-            Refusal::missing(
-                "contents",
-                "* GenerateContentRequest.contents: contents is not specified",
-            )
+            Refusal::missing("contents", "* GenerateContentRequest.contents: contents is not specified")
         })?;
         let tool = list_field(body, "tools")
             .and_then(|tools| list_field(&tools[0], "functionDeclarations"))
@@ -52,8 +45,7 @@ impl Protocol for Gemini {
             stream: method == "streamGenerateContent",
             max_tokens: count_field(&body["generationConfig"], "maxOutputTokens"),
             tool: tool.map(str::to_owned),
-            after_tool: last_parts
-                .is_some_and(|parts| parts.iter().any(|p| p.get("functionResponse").is_some())),
+            after_tool: last_parts.is_some_and(|parts| parts.iter().any(|p| p.get("functionResponse").is_some())),
             include_usage: true,
         })
     }
@@ -70,18 +62,10 @@ impl Protocol for Gemini {
         };
         let (code, status, details, message) = match refusal {
             Refusal::Server => (500, "INTERNAL", None, "Internal error encountered.".into()),
-            Refusal::Unavailable => (
-                503,
-                "UNAVAILABLE",
-                None,
-                "The service is currently unavailable.".into(),
-            ),
-            Refusal::Overloaded => (
-                503,
-                "UNAVAILABLE",
-                None,
-                "The model is overloaded. Please try again later.".into(),
-            ),
+            Refusal::Unavailable => (503, "UNAVAILABLE", None, "The service is currently unavailable.".into()),
+            Refusal::Overloaded => {
+                (503, "UNAVAILABLE", None, "The model is overloaded. Please try again later.".into())
+            }
             Refusal::RateLimited(wait) => {
                 let details = wait.map(|wait| {
                     json!([
@@ -92,26 +76,17 @@ impl Protocol for Gemini {
                         },
                     ])
                 });
-                (
-                    429,
-                    "RESOURCE_EXHAUSTED",
-                    details,
-                    "Resource exhausted. Please try again later.".into(),
-                )
+                (429, "RESOURCE_EXHAUSTED", details, "Resource exhausted. Please try again later.".into())
             }
             Refusal::Quota => (
                 429,
                 "RESOURCE_EXHAUSTED",
                 Some(json!([quota("GenerateRequestsPerDayPerProjectPerModel")])),
-                "You exceeded your current quota, please check your plan and billing details."
-                    .into(),
+                "You exceeded your current quota, please check your plan and billing details.".into(),
             ),
-            Refusal::Unauthorized => (
-                401,
-                "UNAUTHENTICATED",
-                None,
-                "Request had invalid authentication credentials.".into(),
-            ),
+            Refusal::Unauthorized => {
+                (401, "UNAUTHENTICATED", None, "Request had invalid authentication credentials.".into())
+            }
             // The real one answers a bad key with a 400.
             Refusal::BadKey => (
                 400,
@@ -133,19 +108,13 @@ impl Protocol for Gemini {
                  (1048576)."
                     .into(),
             ),
-            Refusal::UnknownModel(model) => (
-                404,
-                "NOT_FOUND",
-                None,
-                format!("models/{model} is not found for API version v1beta"),
-            ),
+            Refusal::UnknownModel(model) => {
+                (404, "NOT_FOUND", None, format!("models/{model} is not found for API version v1beta"))
+            }
             Refusal::UnknownPath(path) => (404, "NOT_FOUND", None, format!("{path} was not found")),
-            Refusal::TooLarge => (
-                400,
-                "INVALID_ARGUMENT",
-                None,
-                "Request payload size exceeds the limit: 20971520 bytes.".into(),
-            ),
+            Refusal::TooLarge => {
+                (400, "INVALID_ARGUMENT", None, "Request payload size exceeds the limit: 20971520 bytes.".into())
+            }
         };
         let mut error = json!({ "code": code, "message": message, "status": status });
         if let Some(details) = details {
@@ -164,11 +133,7 @@ impl Protocol for Gemini {
             Some(tool) => json!({ "functionCall": { "name": tool.name, "args": tool.input } }),
             None => json!({ "text": answer.text() }),
         };
-        let parts = if answer.tokens == 0 {
-            vec![]
-        } else {
-            vec![part]
-        };
+        let parts = if answer.tokens == 0 { vec![] } else { vec![part] };
         response(answer, parts, answer.tokens, Some(finish_reason(answer)))
     }
 
@@ -187,11 +152,7 @@ impl Protocol for Gemini {
     }
 
     fn ending(&self, answer: &Answer, to: &mut String) {
-        let parts = if answer.tokens == 0 {
-            vec![]
-        } else {
-            vec![json!({ "text": "" })]
-        };
+        let parts = if answer.tokens == 0 { vec![] } else { vec![json!({ "text": "" })] };
         let last = response(answer, parts, answer.tokens, Some(finish_reason(answer)));
         data(to, last);
     }
@@ -208,11 +169,7 @@ impl Protocol for Gemini {
 }
 
 fn finish_reason(answer: &Answer) -> &'static str {
-    if answer.cut_short {
-        "MAX_TOKENS"
-    } else {
-        "STOP"
-    }
+    if answer.cut_short { "MAX_TOKENS" } else { "STOP" }
 }
 
 fn response(answer: &Answer, parts: Vec<Value>, tokens: u32, finish: Option<&str>) -> Value {
@@ -223,11 +180,7 @@ fn response(answer: &Answer, parts: Vec<Value>, tokens: u32, finish: Option<&str
     if let Some(finish) = finish {
         candidate["finishReason"] = finish.into();
     }
-    let candidates = if answer.tokens == 0 {
-        json!([])
-    } else {
-        json!([candidate])
-    };
+    let candidates = if answer.tokens == 0 { json!([]) } else { json!([candidate]) };
     json!({
         "candidates": candidates,
         "usageMetadata": {

@@ -106,13 +106,7 @@ impl SimulatedServer {
         let toxics = Toxics::default();
         let (orders, receiver) = mpsc::unbounded_channel();
         let serving = serve(listener, addr, provider.clone(), toxics.clone(), receiver);
-        Ok(Self {
-            addr,
-            provider,
-            toxics,
-            orders,
-            task: tokio::spawn(serving),
-        })
+        Ok(Self { addr, provider, toxics, orders, task: tokio::spawn(serving) })
     }
 
     /// Where it listens.
@@ -289,8 +283,6 @@ async fn connection(stream: TcpStream, provider: Simulated, toxics: Toxics) {
     let (stream, remains) = ToxicStream::new(stream, toxics.clone());
     let service = service_fn(|request| route::answer(request, &provider, &remains));
     // An error here is the script's own doing or the caller's leaving.
-    let _ = http1::Builder::new()
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
     remains.close(&toxics).await;
 }

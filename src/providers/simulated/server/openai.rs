@@ -9,8 +9,7 @@ use serde_json::{Value, json};
 
 use super::anthropic::status_code;
 use super::protocol::{
-    Answer, Ask, BAD_KEY, Protocol, Refusal, bearer, count_field, list_field, set, set_named,
-    text_field, whole_seconds,
+    Answer, Ask, BAD_KEY, Protocol, Refusal, bearer, count_field, list_field, set, set_named, text_field, whole_seconds,
 };
 use crate::providers::simulated::RateStatus;
 
@@ -22,18 +21,15 @@ impl Protocol for OpenAi {
         if bearer(request) == Some(BAD_KEY) {
             return Err(Refusal::BadKey);
         }
-        let model = text_field(body, "model")
-            .ok_or_else(|| Refusal::missing("model", "you must provide a model parameter"))?;
-        let messages = list_field(body, "messages").ok_or_else(|| {
-            Refusal::missing("messages", "Missing required parameter: 'messages'.")
-        })?;
-        let tool = list_field(body, "tools")
-            .and_then(|tools| text_field(tools[0].get("function")?, "name"));
+        let model =
+            text_field(body, "model").ok_or_else(|| Refusal::missing("model", "you must provide a model parameter"))?;
+        let messages = list_field(body, "messages")
+            .ok_or_else(|| Refusal::missing("messages", "Missing required parameter: 'messages'."))?;
+        let tool = list_field(body, "tools").and_then(|tools| text_field(tools[0].get("function")?, "name"));
         Ok(Ask {
             model: model.to_owned(),
             stream: body["stream"] == true,
-            max_tokens: count_field(body, "max_completion_tokens")
-                .or_else(|| count_field(body, "max_tokens")),
+            max_tokens: count_field(body, "max_completion_tokens").or_else(|| count_field(body, "max_tokens")),
             tool: tool.map(str::to_owned),
             after_tool: messages.last().is_some_and(|last| last["role"] == "tool"),
             include_usage: body["stream_options"]["include_usage"] == true,
@@ -50,20 +46,12 @@ impl Protocol for OpenAi {
                 None,
                 "The server had an error while processing your request. Sorry about that!".into(),
             ),
-            Refusal::Unavailable => (
-                503,
-                "server_error",
-                None,
-                None,
-                "The server is temporarily unable to handle your request.".into(),
-            ),
-            Refusal::Overloaded => (
-                503,
-                "server_error",
-                None,
-                None,
-                "That model is currently overloaded with other requests.".into(),
-            ),
+            Refusal::Unavailable => {
+                (503, "server_error", None, None, "The server is temporarily unable to handle your request.".into())
+            }
+            Refusal::Overloaded => {
+                (503, "server_error", None, None, "That model is currently overloaded with other requests.".into())
+            }
             Refusal::RateLimited(wait) => {
                 let mut message = String::from("Rate limit reached for requests.");
                 if let Some(wait) = wait {
@@ -76,19 +64,12 @@ impl Protocol for OpenAi {
                 "insufficient_quota",
                 None,
                 Some("insufficient_quota"),
-                "You exceeded your current quota, please check your plan and billing details."
-                    .into(),
+                "You exceeded your current quota, please check your plan and billing details.".into(),
             ),
-            Refusal::Unauthorized | Refusal::BadKey => (
-                401,
-                invalid,
-                None,
-                Some("invalid_api_key"),
-                "Incorrect API key provided.".into(),
-            ),
-            Refusal::Invalid { field, message } => {
-                (400, invalid, Some(*field), None, message.clone())
+            Refusal::Unauthorized | Refusal::BadKey => {
+                (401, invalid, None, Some("invalid_api_key"), "Incorrect API key provided.".into())
             }
+            Refusal::Invalid { field, message } => (400, invalid, Some(*field), None, message.clone()),
             Refusal::ContextLength => (
                 400,
                 invalid,
@@ -105,9 +86,7 @@ impl Protocol for OpenAi {
                 Some("model_not_found"),
                 format!("The model `{model}` does not exist or you do not have access to it."),
             ),
-            Refusal::UnknownPath(path) => {
-                (404, invalid, None, None, format!("Invalid URL ({path})"))
-            }
+            Refusal::UnknownPath(path) => (404, invalid, None, None, format!("Invalid URL ({path})")),
             Refusal::TooLarge => (413, invalid, None, None, "Request body is too large".into()),
         };
         let body = json!({
@@ -116,13 +95,7 @@ impl Protocol for OpenAi {
         (status_code(status), body)
     }
 
-    fn headers(
-        &self,
-        headers: &mut HeaderMap,
-        request_id: &str,
-        rate: &RateStatus,
-        refusal: Option<&Refusal>,
-    ) {
+    fn headers(&self, headers: &mut HeaderMap, request_id: &str, rate: &RateStatus, refusal: Option<&Refusal>) {
         set(headers, "x-request-id", request_id);
         set(headers, "openai-version", "2020-10-01");
         let limits = [("requests", rate.requests), ("tokens", rate.tokens)];

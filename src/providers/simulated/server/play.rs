@@ -44,9 +44,7 @@ impl End {
             Some(Fault::TruncatedAfter(tokens)) => (Self::Truncated, *tokens),
             Some(Fault::StallAfter(tokens)) => (Self::Stall, *tokens),
             Some(Fault::ErrorEventAfter(tokens)) => (Self::ErrorEvent, *tokens),
-            Some(Fault::KeepAlivesOnly { every }) => {
-                (Self::KeepAlives((*every).max(Duration::from_millis(1))), 0)
-            }
+            Some(Fault::KeepAlivesOnly { every }) => (Self::KeepAlives((*every).max(Duration::from_millis(1))), 0),
             _ => (Self::Whole, u32::MAX),
         }
     }
@@ -116,12 +114,7 @@ impl Play {
                 }
             }
         }
-        let mut play = Self {
-            call,
-            end,
-            content: content.unwrap_or(Content::Whole { bytes, announced }),
-            timer: None,
-        };
+        let mut play = Self { call, end, content: content.unwrap_or(Content::Whole { bytes, announced }), timer: None };
         if play.is_end_stream() {
             // An empty body is never asked for.
             play.finish();
@@ -136,12 +129,7 @@ impl Play {
         Self {
             call: Some(call),
             end,
-            content: Content::Stream(Box::new(Stream {
-                protocol,
-                answer,
-                at: At::Opening,
-                tokens,
-            })),
+            content: Content::Stream(Box::new(Stream { protocol, answer, at: At::Opening, tokens })),
             timer: None,
         }
     }
@@ -186,9 +174,7 @@ impl Play {
                     End::Truncated => Content::Done,
                     End::Cut => Content::Break { flushed: false },
                     End::Stall => Content::Silence,
-                    End::KeepAlives(every) => {
-                        Content::KeepAlives(every, stream.protocol.keep_alive())
-                    }
+                    End::KeepAlives(every) => Content::KeepAlives(every, stream.protocol.keep_alive()),
                 };
                 let done = matches!(next, Content::Done);
                 self.content = next;
@@ -205,10 +191,7 @@ impl Body for Play {
     type Data = Bytes;
     type Error = Broken;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         loop {
             if let Some(timer) = &mut self.timer {
                 ready!(timer.as_mut().poll(cx));
@@ -243,9 +226,7 @@ impl Body for Play {
                 }
                 // The caller's leaving drops the body; nothing else ends it.
                 Content::Silence => return Poll::Pending,
-                Content::Break {
-                    flushed: flushed @ false,
-                } => {
+                Content::Break { flushed: flushed @ false } => {
                     *flushed = true;
                     cx.waker().wake_by_ref();
                     return Poll::Pending;

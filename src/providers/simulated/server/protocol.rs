@@ -20,13 +20,7 @@ pub(super) trait Protocol: fmt::Debug + Send + Sync {
     fn refuse(&self, refusal: &Refusal, request_id: &str) -> (StatusCode, Value);
 
     /// Headers beside the content type. `refusal` is `None` on answers.
-    fn headers(
-        &self,
-        headers: &mut HeaderMap,
-        request_id: &str,
-        rate: &RateStatus,
-        refusal: Option<&Refusal>,
-    );
+    fn headers(&self, headers: &mut HeaderMap, request_id: &str, rate: &RateStatus, refusal: Option<&Refusal>);
 
     /// The whole answer of a request that does not stream.
     fn whole(&self, answer: &Answer) -> Value;
@@ -84,10 +78,7 @@ pub(super) enum Refusal {
 
 impl Refusal {
     pub(super) fn missing(field: &'static str, message: impl Into<String>) -> Self {
-        Self::Invalid {
-            field,
-            message: message.into(),
-        }
+        Self::Invalid { field, message: message.into() }
     }
 
     /// The refusal that a fault means, where it means one in the provider's own words.
@@ -99,10 +90,9 @@ impl Refusal {
             Fault::RateLimited { retry_after } => Self::RateLimited(*retry_after),
             Fault::InsufficientQuota => Self::Quota,
             Fault::Unauthorized => Self::Unauthorized,
-            Fault::BadRequest => Self::Invalid {
-                field: "messages",
-                message: "Input does not match the expected shape.".into(),
-            },
+            Fault::BadRequest => {
+                Self::Invalid { field: "messages", message: "Input does not match the expected shape.".into() }
+            }
             Fault::ContextLength => Self::ContextLength,
             _ => return None,
         })
@@ -181,21 +171,13 @@ impl Answer {
 /// Pieces of some eight characters, as arguments are streamed.
 fn pieces(text: &str) -> Vec<String> {
     let letters: Vec<char> = text.chars().collect();
-    letters
-        .chunks(8)
-        .map(|piece| piece.iter().collect())
-        .collect()
+    letters.chunks(8).map(|piece| piece.iter().collect()).collect()
 }
 
 /// The time since 1970 by the clock on the wall, which only stamps answers.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "a date to print, not a time to measure"
-)]
+#[allow(clippy::disallowed_methods, reason = "a date to print, not a time to measure")]
 pub(super) fn unix_time() -> Duration {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Sets a header; a value that no header can hold is left out.
@@ -207,10 +189,7 @@ pub(super) fn set(headers: &mut HeaderMap, name: &'static str, value: impl fmt::
 
 /// Sets a header whose name is put together.
 pub(super) fn set_named(headers: &mut HeaderMap, name: &str, value: impl fmt::Display) {
-    if let (Ok(name), Ok(value)) = (
-        HeaderName::try_from(name),
-        HeaderValue::try_from(value.to_string()),
-    ) {
+    if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value.to_string())) {
         headers.insert(name, value);
     }
 }

@@ -66,17 +66,11 @@ pub(super) async fn answer(
     let prompt_tokens = tokens_of(body.len());
     if parts.uri.path().ends_with("/count_tokens") {
         let count = json!({ "input_tokens": prompt_tokens });
-        return Ok(respond(
-            StatusCode::OK,
-            JSON,
-            Play::whole(None, count.to_string()),
-        ));
+        return Ok(respond(StatusCode::OK, JSON, Play::whole(None, count.to_string())));
     }
     // Only Gemini has a second form of streams.
     let framed = !parts.uri.path().contains(":streamGenerateContent") || gemini::wants_sse(&parts);
-    let call = provider
-        .shared
-        .begin(Instant::now(), prompt_tokens, ask.max_tokens);
+    let call = provider.shared.begin(Instant::now(), prompt_tokens, ask.max_tokens);
     act(protocol, call, ask, prompt_tokens, framed, connection).await
 }
 
@@ -103,22 +97,16 @@ async fn act(
                 return Err(Broken);
             }
             Fault::Hang => std::future::pending().await,
-            Fault::BadGateway => (
-                502,
-                JSON,
-                r#"{"error":{"code":502,"message":"Bad gateway.","param":null,"type":"cf_bad_gateway"}}"#,
-            ),
+            Fault::BadGateway => {
+                (502, JSON, r#"{"error":{"code":502,"message":"Bad gateway.","param":null,"type":"cf_bad_gateway"}}"#)
+            }
             Fault::ComeBackLater => (429, JSON, r#"{"status":"come back later"}"#),
             Fault::Status(status) => (status, HTML, PAGE),
             Fault::HtmlPage => (200, HTML, PAGE),
             _ => (0, JSON, ""),
         };
         if status != 0 {
-            return Ok(respond(
-                status_code(status),
-                kind,
-                Play::whole(Some(call), body),
-            ));
+            return Ok(respond(status_code(status), kind, Play::whole(Some(call), body)));
         }
     }
 
@@ -132,25 +120,14 @@ async fn act(
     } else {
         sleep(call.plan.pace.saturating_mul(answer.tokens)).await;
         let error = matches!(call.plan.fault, Some(Fault::ErrorEventAfter(_)));
-        let value = if error {
-            protocol.refuse(&Refusal::Server, &answer.request_id).1
-        } else {
-            protocol.whole(&answer)
-        };
+        let value =
+            if error { protocol.refuse(&Refusal::Server, &answer.request_id).1 } else { protocol.whole(&answer) };
         let mut text = String::new();
         // Writing to a string cannot fail.
-        let _ = if array {
-            write!(text, "[{value}]")
-        } else {
-            write!(text, "{value}")
-        };
+        let _ = if array { write!(text, "[{value}]") } else { write!(text, "{value}") };
         respond(StatusCode::OK, JSON, Play::whole(Some(call), text))
     };
-    set(
-        &mut headers,
-        "openai-processing-ms",
-        started.elapsed().as_millis(),
-    );
+    set(&mut headers, "openai-processing-ms", started.elapsed().as_millis());
     if !headers.contains_key("openai-version") {
         headers.remove("openai-processing-ms");
     }
@@ -197,15 +174,8 @@ fn beside(request: &Parts, provider: &Simulated) -> Response<Play> {
     refuse(protocol, &Refusal::UnknownPath(path), None, "rejected")
 }
 
-fn refuse(
-    protocol: &'static dyn Protocol,
-    refusal: &Refusal,
-    call: Option<Call>,
-    request_id: &str,
-) -> Response<Play> {
-    let rate = call
-        .as_ref()
-        .map_or_else(RateStatus::default, |call| call.plan.rate);
+fn refuse(protocol: &'static dyn Protocol, refusal: &Refusal, call: Option<Call>, request_id: &str) -> Response<Play> {
+    let rate = call.as_ref().map_or_else(RateStatus::default, |call| call.plan.rate);
     let (status, body) = protocol.refuse(refusal, request_id);
     let mut response = respond(status, JSON, Play::whole(call, body.to_string()));
     protocol.headers(response.headers_mut(), request_id, &rate, Some(refusal));

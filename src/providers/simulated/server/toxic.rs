@@ -181,11 +181,7 @@ impl<S: Resettable + AsyncWrite + Unpin> Remains<S> {
 
     /// Closes the stream in the way that was set for it.
     pub(super) async fn close(&self, toxics: &Toxics) {
-        let remains = self
-            .stream
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let remains = self.stream.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some((mut stream, queue)) = remains else {
             return;
         };
@@ -211,10 +207,7 @@ impl<S> ToxicStream<S> {
     pub(super) fn new(inner: S, toxics: Toxics) -> (Self, Arc<Remains<S>>) {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let remains = Arc::new(Remains {
-            stream: Mutex::new(None),
-            reset: AtomicBool::new(false),
-        });
+        let remains = Arc::new(Remains { stream: Mutex::new(None), reset: AtomicBool::new(false) });
         let stream = Self {
             inner: Some(inner),
             number,
@@ -253,9 +246,7 @@ impl<S> ToxicStream<S> {
         let late = delay.saturating_add(jitter.mul_f64(self.rng.f64()));
         let arrives = Instant::now() + late;
         for piece in bytes.chunks(size.min(BUFFER)) {
-            let mut due = self
-                .last_due
-                .map_or(arrives, |last| arrives.max(last + gap));
+            let mut due = self.last_due.map_or(arrives, |last| arrives.max(last + gap));
             if let Some(rate) = settings.bandwidth {
                 due += Duration::from_secs_f64(piece.len() as f64 / rate.max(1) as f64);
             }
@@ -296,11 +287,7 @@ fn live<S: Unpin>(inner: &mut Option<S>) -> Pin<&mut S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for ToxicStream<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let settings = self.settings(cx);
         if settings.down {
             return Poll::Ready(Ok(()));
@@ -313,11 +300,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for ToxicStream<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for ToxicStream<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let settings = self.settings(cx);
         if settings.blocked() {
             return Poll::Pending;
@@ -337,11 +320,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ToxicStream<S> {
             ready!(live(&mut self.inner).poll_flush(cx))?;
             let reset = settings.reset.is_some_and(|after| after <= self.taken);
             self.remains.reset.fetch_or(reset, Ordering::Relaxed);
-            let kind = if reset {
-                io::ErrorKind::ConnectionReset
-            } else {
-                io::ErrorKind::BrokenPipe
-            };
+            let kind = if reset { io::ErrorKind::ConnectionReset } else { io::ErrorKind::BrokenPipe };
             return Poll::Ready(Err(kind.into()));
         }
 
@@ -387,11 +366,7 @@ impl<S> Drop for ToxicStream<S> {
     fn drop(&mut self) {
         self.toxics.lock().wakers.remove(&self.number);
         let queue = std::mem::take(&mut self.queue);
-        *self
-            .remains
-            .stream
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = self.inner.take().zip(Some(queue));
+        *self.remains.stream.lock().unwrap_or_else(PoisonError::into_inner) = self.inner.take().zip(Some(queue));
     }
 }
 
@@ -416,10 +391,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn latency_delays_bytes_and_does_not_add_up() {
-        let (mut server, mut client, _toxics) = pair(Toxic::Latency {
-            delay: SECOND,
-            jitter: Duration::ZERO,
-        });
+        let (mut server, mut client, _toxics) = pair(Toxic::Latency { delay: SECOND, jitter: Duration::ZERO });
         let start = Instant::now();
         server.write_all(b"one ").await.unwrap();
         server.write_all(b"two").await.unwrap();
@@ -432,10 +404,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn jitter_never_reorders_bytes() {
-        let (mut server, mut client, _toxics) = pair(Toxic::Latency {
-            delay: SECOND,
-            jitter: SECOND,
-        });
+        let (mut server, mut client, _toxics) = pair(Toxic::Latency { delay: SECOND, jitter: SECOND });
         for byte in 0..100 {
             server.write_all(&[byte]).await.unwrap();
         }
@@ -447,9 +416,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn bandwidth_holds_its_rate() {
-        let (mut server, mut client, _toxics) = pair(Toxic::Bandwidth {
-            bytes_per_second: 1000,
-        });
+        let (mut server, mut client, _toxics) = pair(Toxic::Bandwidth { bytes_per_second: 1000 });
         let start = Instant::now();
         server.write_all(&[7; 5_000]).await.unwrap();
         server.flush().await.unwrap();
@@ -461,10 +428,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_slicer_sends_pieces_of_the_size_asked_for() {
-        let (mut server, mut client, _toxics) = pair(Toxic::Slicer {
-            size: 3,
-            gap: SECOND,
-        });
+        let (mut server, mut client, _toxics) = pair(Toxic::Slicer { size: 3, gap: SECOND });
         let reading = tokio::spawn(async move {
             let (mut sizes, mut buf) = (Vec::new(), [0; 64]);
             while sizes.iter().sum::<usize>() < 8 {
@@ -520,10 +484,7 @@ mod tests {
     async fn a_stream_that_is_dropped_still_sends_what_was_under_way() {
         let (server, mut client) = duplex(64);
         let toxics = Toxics::default();
-        toxics.add(Toxic::Latency {
-            delay: SECOND,
-            jitter: Duration::ZERO,
-        });
+        toxics.add(Toxic::Latency { delay: SECOND, jitter: Duration::ZERO });
         let (mut stream, remains) = ToxicStream::new(server, toxics.clone());
         stream.write_all(b"late").await.unwrap();
         drop(stream);

@@ -7,9 +7,7 @@ async fn a_caller_who_leaves_is_counted_wherever_the_call_is() {
     let faults = [
         Fault::Hang,
         Fault::StallAfter(1),
-        Fault::KeepAlivesOnly {
-            every: Duration::from_millis(2),
-        },
+        Fault::KeepAlivesOnly { every: Duration::from_millis(2) },
         Fault::Slow(Duration::from_secs(3600)),
     ];
     for (n, fault) in faults.into_iter().enumerate() {
@@ -28,20 +26,13 @@ async fn a_stall_and_keep_alives_come_after_their_tokens() {
     let server = start(provider()).await;
     for (fault, wanted) in [
         (Fault::StallAfter(2), "from "),
-        (
-            Fault::KeepAlivesOnly {
-                every: Duration::from_millis(1),
-            },
-            "ping\"}\n\nevent: ping",
-        ),
+        (Fault::KeepAlivesOnly { every: Duration::from_millis(1) }, "ping\"}\n\nevent: ping"),
     ] {
         server.handle().fail_next(1, &fault);
         let body = body_for(MESSAGES, true).to_string();
         let mut stream = TcpStream::connect(server.addr()).await.unwrap();
-        let head = format!(
-            "POST {MESSAGES} HTTP/1.0\r\nanthropic-version: 1\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
+        let head =
+            format!("POST {MESSAGES} HTTP/1.0\r\nanthropic-version: 1\r\ncontent-length: {}\r\n\r\n{body}", body.len());
         stream.write_all(head.as_bytes()).await.unwrap();
         let (mut text, mut buf) = (String::new(), [0; 4096]);
         while !text.replace(": \"ping", ":\"ping").contains(wanted) {
@@ -62,10 +53,7 @@ async fn a_refused_call_is_reset_before_the_answer() {
     server.handle().fail_next(1, &Fault::Refused);
     let mut stream = TcpStream::connect(server.addr()).await.unwrap();
     let body = body_for(CHAT, false).to_string();
-    let head = format!(
-        "POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    );
+    let head = format!("POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     stream.write_all(head.as_bytes()).await.unwrap();
     let error = soon(stream.read_u8()).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
@@ -97,15 +85,9 @@ async fn toxics_reach_the_socket() {
     let body = body_for(CHAT, true).to_string();
     let call = || send(server.addr(), request(CHAT, body.as_bytes()));
 
-    server.toxic(Toxic::Slicer {
-        size: 7,
-        gap: Duration::ZERO,
-    });
+    server.toxic(Toxic::Slicer { size: 7, gap: Duration::ZERO });
     assert!(ask(&server, CHAT, true).await.text.ends_with("[DONE]\n\n"));
-    server.toxic(Toxic::Latency {
-        delay: Duration::from_millis(2),
-        jitter: Duration::ZERO,
-    });
+    server.toxic(Toxic::Latency { delay: Duration::from_millis(2), jitter: Duration::ZERO });
     assert!(ask(&server, CHAT, true).await.text.ends_with("[DONE]\n\n"));
     server.clear_toxics();
 
@@ -122,9 +104,7 @@ async fn toxics_reach_the_socket() {
     assert!(call().await.is_err());
     server.clear_toxics();
 
-    server.toxic(Toxic::SlowClose {
-        delay: Duration::from_millis(2),
-    });
+    server.toxic(Toxic::SlowClose { delay: Duration::from_millis(2) });
     assert!(ask(&server, CHAT, true).await.whole);
     server.clear_toxics();
 
@@ -148,10 +128,7 @@ async fn one_connection_carries_many_calls() {
         sender.ready().await.unwrap();
         let path = [MESSAGES, CHAT, GENERATE_STREAM][n % 3];
         let body = body_for(path, n % 2 == 0).to_string();
-        let response = sender
-            .send_request(request(path, body.as_bytes()))
-            .await
-            .unwrap();
+        let response = sender.send_request(request(path, body.as_bytes())).await.unwrap();
         assert_eq!(response.status(), 200);
         response.into_body().collect().await.unwrap();
     }

@@ -37,19 +37,12 @@ impl Got {
 
     /// The data of each event that is JSON.
     fn events(&self) -> Vec<Value> {
-        let lines = self
-            .text
-            .lines()
-            .filter_map(|line| line.strip_prefix("data: "));
-        lines
-            .filter_map(|data| serde_json::from_str(data).ok())
-            .collect()
+        let lines = self.text.lines().filter_map(|line| line.strip_prefix("data: "));
+        lines.filter_map(|data| serde_json::from_str(data).ok()).collect()
     }
 
     fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .map_or("", |value| value.to_str().unwrap())
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 }
 
@@ -76,14 +69,9 @@ fn request(path: &str, body: &[u8]) -> Request<Full<bytes::Bytes>> {
 
 async fn send(addr: SocketAddr, request: Request<Full<bytes::Bytes>>) -> Result<Got, String> {
     let stream = TcpStream::connect(addr).await.map_err(|e| e.to_string())?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|e| e.to_string())?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
     let driving = tokio::spawn(connection);
-    let response = sender
-        .send_request(request)
-        .await
-        .map_err(|e| e.to_string())?;
+    let response = sender.send_request(request).await.map_err(|e| e.to_string())?;
     let (parts, mut body) = response.into_parts();
     let (mut bytes, mut whole) = (Vec::new(), true);
     while let Some(frame) = body.frame().await {
@@ -93,12 +81,7 @@ async fn send(addr: SocketAddr, request: Request<Full<bytes::Bytes>>) -> Result<
         }
     }
     driving.abort();
-    Ok(Got {
-        status: parts.status,
-        headers: parts.headers,
-        text: String::from_utf8(bytes).unwrap(),
-        whole,
-    })
+    Ok(Got { status: parts.status, headers: parts.headers, text: String::from_utf8(bytes).unwrap(), whole })
 }
 
 async fn ask(server: &SimulatedServer, path: &str, stream: bool) -> Got {
@@ -117,7 +100,5 @@ fn provider() -> Simulated {
 
 /// Fails instead of hanging for ever; on the way that is expected it never waits.
 async fn soon<T>(work: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(20), work)
-        .await
-        .expect("in time")
+    timeout(Duration::from_secs(20), work).await.expect("in time")
 }
