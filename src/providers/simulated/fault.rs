@@ -1,7 +1,6 @@
 //! What can go wrong, and how often.
 
-use std::fmt;
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 /// One way in which a provider fails a call.
 ///

@@ -1,17 +1,20 @@
 //! The state that all clones share, the handle that steers it, and the record of a running call.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
-use super::answer::Voice;
-use super::fault::{Fault, FaultMix, Outage};
-use super::latency::Latency;
-use super::rate_limit::{Limiter, RateLimit};
-use super::script::{Forced, Plan, Script};
+use super::{
+    answer::Voice,
+    fault::{Fault, FaultMix, Outage},
+    latency::Latency,
+    rate_limit::{Limiter, RateLimit},
+    script::{Forced, Plan, Script},
+};
 use crate::CommitPoint;
 
 /// Steers and watches a [`Simulated`](super::Simulated) provider while it is in use.

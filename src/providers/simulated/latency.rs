@@ -1,7 +1,6 @@
 //! How long a simulated provider takes.
 
-use std::f64::consts::TAU;
-use std::time::Duration;
+use std::{f64::consts::TAU, time::Duration};
 
 use fastrand::Rng;
 

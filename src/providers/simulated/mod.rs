@@ -58,22 +58,23 @@ pub mod server;
 #[cfg(test)]
 mod tests;
 
-use std::ops::RangeInclusive;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-pub use self::fault::{Fault, FaultMix, Outage};
-pub use self::handle::{SimulatedHandle, SimulatedStats};
-pub use self::latency::Latency;
-pub use self::leaf::ResponseFuture;
-pub use self::rate_limit::{RateLimit, RateReading, RateStatus};
-pub use self::script::Plan;
-
-use self::answer::Voice;
-use self::handle::Shared;
-use self::script::{Script, seed_of};
+use self::{
+    answer::Voice,
+    handle::Shared,
+    script::{Script, seed_of},
+};
+pub use self::{
+    fault::{Fault, FaultMix, Outage},
+    handle::{SimulatedHandle, SimulatedStats},
+    latency::Latency,
+    leaf::ResponseFuture,
+    rate_limit::{RateLimit, RateReading, RateStatus},
+    script::Plan,
+};
 use crate::CommitPoint;
 
 /// A scriptable provider.

@@ -5,9 +5,11 @@ use std::time::Duration;
 use fastrand::Rng;
 use tokio::time::Instant;
 
-use super::fault::{Fault, FaultMix, Outage};
-use super::latency::Latency;
-use super::rate_limit::RateStatus;
+use super::{
+    fault::{Fault, FaultMix, Outage},
+    latency::Latency,
+    rate_limit::RateStatus,
+};
 
 /// Everything that a simulated provider is set to do.
 #[derive(Clone, Debug)]

@@ -1,10 +1,8 @@
 //! Anthropic Messages, version 2023-06-01 (docs.anthropic.com, "Messages", "Streaming", "Errors").
 
-use std::fmt::Write;
-use std::time::Duration;
+use std::{fmt::Write, time::Duration};
 
-use http::request::Parts;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, request::Parts};
 use serde_json::{Value, json};
 
 use super::protocol::{

@@ -2,12 +2,13 @@
 
 use std::fmt::Write;
 
-use http::request::Parts;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, request::Parts};
 use serde_json::{Value, json};
 
-use super::anthropic::status_code;
-use super::protocol::{Answer, Ask, BAD_KEY, Protocol, Refusal, count_field, header, list_field, set, text_field};
+use super::{
+    anthropic::status_code,
+    protocol::{Answer, Ask, BAD_KEY, Protocol, Refusal, count_field, header, list_field, set, text_field},
+};
 use crate::providers::simulated::RateStatus;
 
 #[derive(Debug)]

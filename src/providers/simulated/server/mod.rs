@@ -46,21 +46,23 @@ mod route;
 mod tests;
 mod toxic;
 
-use std::future::poll_fn;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::task::Poll;
-use std::time::Duration;
+use std::{
+    future::poll_fn,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    task::Poll,
+    time::Duration,
+};
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::{mpsc, oneshot},
+    task::{JoinHandle, JoinSet},
+};
 
 pub use self::toxic::Toxic;
-
 use self::toxic::{ToxicStream, Toxics};
 use super::{Simulated, SimulatedHandle};
 

@@ -1,15 +1,16 @@
 //! OpenAI Chat Completions (platform.openai.com, "Chat", "Error codes", "Rate limits").
 
-use std::fmt::Write;
-use std::time::Duration;
+use std::{fmt::Write, time::Duration};
 
-use http::request::Parts;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, request::Parts};
 use serde_json::{Value, json};
 
-use super::anthropic::status_code;
-use super::protocol::{
-    Answer, Ask, BAD_KEY, Protocol, Refusal, bearer, count_field, list_field, set, set_named, text_field, whole_seconds,
+use super::{
+    anthropic::status_code,
+    protocol::{
+        Answer, Ask, BAD_KEY, Protocol, Refusal, bearer, count_field, list_field, set, set_named, text_field,
+        whole_seconds,
+    },
 };
 use crate::providers::simulated::RateStatus;
 

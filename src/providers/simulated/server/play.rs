@@ -1,17 +1,18 @@
 //! The body of an answer: tokens at their pace, up to the end that the plan has for them.
 
-use std::fmt;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
 use super::protocol::{Answer, Protocol};
-use crate::providers::simulated::Fault;
-use crate::providers::simulated::handle::Call;
+use crate::providers::simulated::{Fault, handle::Call};
 
 /// The connection is to be broken off.
 #[derive(Debug)]

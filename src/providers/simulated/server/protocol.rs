@@ -1,15 +1,14 @@
 //! What the three protocols have in common: a request understood, an answer to write, a refusal.
 
-use std::fmt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    fmt,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
-use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request::Parts};
 use serde_json::Value;
 
-use crate::providers::simulated::answer::Voice;
-use crate::providers::simulated::handle::Call;
-use crate::providers::simulated::{Fault, RateStatus};
+use crate::providers::simulated::{Fault, RateStatus, answer::Voice, handle::Call};
 
 /// How a provider writes requests, answers and errors.
 pub(super) trait Protocol: fmt::Debug + Send + Sync {

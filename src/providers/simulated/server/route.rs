@@ -2,23 +2,24 @@
 
 use std::fmt::Write;
 
-use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode, request::Parts};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep},
+};
 
-use super::anthropic::{Anthropic, status_code};
-use super::gemini::{self, Gemini};
-use super::openai::OpenAi;
-use super::play::{Broken, Play};
-use super::protocol::{Answer, Ask, Protocol, Refusal, set, unix_time};
-use super::toxic::Remains;
-use crate::providers::simulated::answer::tokens_of;
-use crate::providers::simulated::handle::Call;
-use crate::providers::simulated::{Fault, RateStatus, Simulated};
+use super::{
+    anthropic::{Anthropic, status_code},
+    gemini::{self, Gemini},
+    openai::OpenAi,
+    play::{Broken, Play},
+    protocol::{Answer, Ask, Protocol, Refusal, set, unix_time},
+    toxic::Remains,
+};
+use crate::providers::simulated::{Fault, RateStatus, Simulated, answer::tokens_of, handle::Call};
 
 /// The largest request body, which is Anthropic's limit.
 const LARGEST: usize = 32 * 1024 * 1024;
