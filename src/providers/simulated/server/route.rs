@@ -29,6 +29,9 @@ const PAGE: &str = "<!DOCTYPE html>\n<html>\n<head><title>502 Bad Gateway</title
                     <body>\n<center><h1>502 Bad Gateway</h1></center>\n<hr>\n\
                     <center>cloudflare</center>\n</body>\n</html>\n";
 
+/// What OpenAI's edge sent on 2023-11-08.
+const BAD_GATEWAY: &str = r#"{"error":{"code":502,"message":"Bad gateway.","param":null,"type":"cf_bad_gateway"}}"#;
+
 /// Answers one request.
 ///
 /// # Errors
@@ -91,23 +94,22 @@ async fn act(
         if let Some(refusal) = Refusal::of(&fault) {
             return Ok(refuse(protocol, &refusal, Some(call), &request_id));
         }
-        let (status, kind, body) = match fault {
+        let page = match fault {
             Fault::Refused => {
                 connection.reset();
                 call.finish();
                 return Err(Broken);
             }
             Fault::Hang => std::future::pending().await,
-            Fault::BadGateway => {
-                (502, JSON, r#"{"error":{"code":502,"message":"Bad gateway.","param":null,"type":"cf_bad_gateway"}}"#)
-            }
-            Fault::ComeBackLater => (429, JSON, r#"{"status":"come back later"}"#),
-            Fault::Status(status) => (status, HTML, PAGE),
-            Fault::HtmlPage => (200, HTML, PAGE),
-            _ => (0, JSON, ""),
+            Fault::BadGateway => Some((502, JSON, BAD_GATEWAY)),
+            Fault::ComeBackLater => Some((429, JSON, r#"{"status":"come back later"}"#)),
+            Fault::Status(status) => Some((status, HTML, PAGE)),
+            Fault::HtmlPage => Some((200, HTML, PAGE)),
+            // Acted out in the body.
+            _ => None,
         };
-        if status != 0 {
-            return Ok(respond(status_code(status), kind, Play::whole(Some(call), body)));
+        if let Some((status, content_type, body)) = page {
+            return Ok(respond(status_code(status), content_type, Play::whole(Some(call), body)));
         }
     }
 

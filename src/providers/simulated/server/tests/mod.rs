@@ -2,6 +2,7 @@
 
 mod connections;
 mod protocols;
+mod recorded;
 
 use std::future::Future;
 
