@@ -160,6 +160,16 @@ impl Ledger {
         }
     }
 
+    /// A ledger that goes on from a record.
+    pub(crate) fn of(record: &[Attempt]) -> Self {
+        Self { record: record.to_vec() }
+    }
+
+    /// Adds a step that did not fail.
+    pub(crate) fn push(&mut self, attempt: Attempt) {
+        self.record.push(attempt);
+    }
+
     /// How many entries there are.
     pub(crate) fn len(&self) -> usize {
         self.record.len()

@@ -1,5 +1,8 @@
 //! steadfast keeps language-model calls alive.
 
+#[cfg(test)]
+extern crate self as steadfast;
+
 pub mod body;
 pub mod chat;
 pub mod classify;
@@ -19,7 +22,10 @@ pub use self::{
     commit::{CommitOnFirstToken, CommitOnFirstTokenLayer, CommitPoint},
     error::{ErrorKind, InvalidConfig, LlmError},
     events::{Event, Events},
-    layers::timeout::{Timeout, TimeoutLayer},
+    layers::{
+        fallback::{Fallback, FallbackLayer},
+        timeout::{Timeout, TimeoutLayer},
+    },
     ledger::Attempt,
     providers::function::{ProviderFn, provider_fn},
     request::{Context, Dialect, LlmRequest, Wire},

@@ -12,6 +12,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod call;
+pub mod fallback;
 pub mod timeout;
 
 #[cfg(test)]

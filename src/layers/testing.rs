@@ -1,4 +1,5 @@
 //! The service that stands under every layer's tests.
+#![allow(dead_code, reason = "each test takes what it needs")]
 
 use std::{
     collections::VecDeque,
@@ -11,9 +12,9 @@ use std::{
     time::Duration,
 };
 
+// By the crate's own name, so that `tests/` can take this file in too.
+use steadfast::{LlmError, LlmRequest, LlmResponse};
 use tower::{BoxError, Service};
-
-use crate::{LlmError, LlmRequest, LlmResponse};
 
 /// A leaf that panics when `call` is not preceded by `poll_ready` on that very instance, and that is slow, fails and
 /// is unready to order. Clones share the script and the counters, and no readiness.
