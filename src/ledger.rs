@@ -180,6 +180,11 @@ impl Ledger {
         spent(&self.record)
     }
 
+    /// How many attempts failed with this kind.
+    pub(crate) fn failures(&self, kind: ErrorKind) -> usize {
+        self.record.iter().filter(|attempt| attempt.failure == Some(kind)).count()
+    }
+
     /// The context for one more step: what was spent is no longer left.
     pub(crate) fn context(&self, first: Context) -> Context {
         let spent = self.spent();

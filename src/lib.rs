@@ -14,6 +14,9 @@ pub mod ledger;
 pub mod providers;
 pub mod request;
 pub mod response;
+pub mod retry_after;
+
+mod sync;
 
 pub use self::{
     body::{Frame, LlmBody, Progress, StreamEvent},
@@ -23,7 +26,10 @@ pub use self::{
     error::{ErrorKind, InvalidConfig, LlmError},
     events::{Event, Events},
     layers::{
+        bulkhead::{Bulkhead, BulkheadHandle, BulkheadLayer},
+        circuit_breaker::{CircuitBreaker, CircuitBreakerHandle, CircuitBreakerLayer},
         fallback::{Fallback, FallbackLayer},
+        retry::{RetryBudget, RetryWithJitter, RetryWithJitterLayer},
         timeout::{Timeout, TimeoutLayer},
     },
     ledger::Attempt,

@@ -26,6 +26,8 @@ pub(crate) struct Ticket {
     pub(crate) probe: bool,
     /// When the call was admitted, where the gate asks for it.
     pub(crate) begun: Option<Instant>,
+    /// The tokens that the gate has charged ahead of the answer, where it counts them.
+    pub(crate) reserved: u32,
 }
 
 /// Something that admits calls and hears of each how it ended: a breaker, a bulkhead, a gauge.
@@ -46,6 +48,11 @@ impl Permit {
     /// A place at `gate`, which has counted it already.
     pub(crate) fn new(gate: Arc<dyn Gate>, ticket: Ticket) -> Self {
         Self { gate: Some(gate), ticket }
+    }
+
+    /// What the gate wrote, to change it before the permit moves on into a body.
+    pub(crate) fn ticket_mut(&mut self) -> &mut Ticket {
+        &mut self.ticket
     }
 
     /// Gives the place back and says how the work ended.

@@ -11,8 +11,11 @@
 //! loop (tower's `load_shed`, `concurrency_limit`) belongs outside of them.
 
 pub(crate) mod admission;
+pub mod bulkhead;
 pub(crate) mod call;
+pub mod circuit_breaker;
 pub mod fallback;
+pub mod retry;
 pub mod timeout;
 
 #[cfg(test)]
