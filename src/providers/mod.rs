@@ -2,8 +2,9 @@
 
 pub mod canned;
 pub mod function;
+pub mod simulated;
 
-pub use self::canned::Canned;
+pub use self::{canned::Canned, simulated::Simulated};
 use crate::{Dialect, ErrorKind, LlmError, chat::Chat};
 
 /// Decodes a caller's bytes to the neutral form.

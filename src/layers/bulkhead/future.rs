@@ -33,17 +33,17 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
 }
 
 struct Waiting<S> {
-    wait: Wait,
+    wait: Box<Wait>,
     service: S,
     request: LlmRequest,
 }
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
-    pub(super) fn goes(call: Call<S, S::Future>, Entered { permit, charge }: Entered) -> Self {
+    pub(super) fn goes(call: Call<S, S::Future>, permit: Permit, charge: Option<Charge>) -> Self {
         Self { call, permit: Some(permit), charge, waiting: None }
     }
 
-    pub(super) fn waits(wait: Wait, service: S, request: LlmRequest) -> Self {
+    pub(super) fn waits(wait: Box<Wait>, service: S, request: LlmRequest) -> Self {
         let waiting = Box::new(Waiting { wait, service, request });
         Self { call: Call::Idle, permit: None, charge: None, waiting: Some(waiting) }
     }
