@@ -39,6 +39,16 @@ pub(crate) enum Call<S, F> {
     Idle,
 }
 
+impl<S, F> Call<S, F> {
+    /// What it is waiting for.
+    pub(crate) fn phase(&self) -> Phase {
+        match self {
+            Self::Readying { .. } => Phase::Readiness,
+            _ => Phase::Answer,
+        }
+    }
+}
+
 impl<S: Llm> Call<S, S::Future> {
     /// The first call: through the service in hand.
     pub(crate) fn first(service: &mut S, request: LlmRequest) -> Self
@@ -63,14 +73,6 @@ impl<S: Llm> Call<S, S::Future> {
     /// Every further call: through a fresh clone.
     pub(crate) fn further(fresh: S, request: LlmRequest) -> Self {
         Self::Readying { service: fresh, request }
-    }
-
-    /// What it is waiting for.
-    pub(crate) fn phase(&self) -> Phase {
-        match self {
-            Self::Readying { .. } => Phase::Readiness,
-            _ => Phase::Answer,
-        }
     }
 
     /// Drops whatever is under way, so that nothing of it is held any longer.

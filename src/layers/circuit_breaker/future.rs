@@ -7,12 +7,14 @@ use std::{
     time::Duration,
 };
 
-use pin_project::pin_project;
+use pin_project::{pin_project, pinned_drop};
+use tokio::time::Instant;
 use tower::Service;
 
 use super::circuit::{Admitted, NamedCircuit};
 use crate::{
     LlmError, LlmRequest, LlmResponse,
+    error::{Phase, TimeoutLimit},
     layers::{
         admission::{Outcome, Permit},
         call::Call,
@@ -21,8 +23,9 @@ use crate::{
 
 /// The future of [`CircuitBreaker`](super::CircuitBreaker).
 ///
-/// Dropping it drops the call; a probe's place is free again in the same moment.
-#[pin_project]
+/// Dropping it drops the call; a probe's place is free again in the same moment. Dropped when its time has run out, by a
+/// timeout or a fallback further out, the call counts as one that timed out; dropped before, its caller has left.
+#[pin_project(PinnedDrop)]
 pub struct ResponseFuture<S: Service<LlmRequest>> {
     #[pin]
     call: Call<S, S::Future>,
@@ -30,16 +33,38 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
     permit: Option<Permit>,
     watched: Option<Arc<NamedCircuit>>,
     slow_after: Option<Duration>,
+    time: Time,
+}
+
+/// The time that a call has, as far as it is known.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Time {
+    begun: Option<Instant>,
+    deadline: Option<Instant>,
+}
+
+impl Time {
+    pub(super) fn of(request: &LlmRequest) -> Self {
+        let context = request.context();
+        Self { begun: context.begun, deadline: context.deadline }
+    }
+
+    /// The failure of a call that is dropped now, if that is because its time has run out.
+    fn ran_out(self, phase: Phase) -> Option<LlmError> {
+        let deadline = self.deadline.filter(|deadline| *deadline <= Instant::now())?;
+        let had = self.begun.map_or(Duration::MAX, |begun| deadline.saturating_duration_since(begun));
+        Some(LlmError::timed_out(TimeoutLimit::Deadline, phase, had))
+    }
 }
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
-    pub(super) fn new(call: Call<S, S::Future>, admitted: Admitted, slow_after: Option<Duration>) -> Self {
+    pub(super) fn new(call: Call<S, S::Future>, admitted: Admitted, slow_after: Option<Duration>, time: Time) -> Self {
         let Admitted { permit, watched } = admitted;
-        Self { call, permit, watched, slow_after }
+        Self { call, permit, watched, slow_after, time }
     }
 
     pub(super) fn rejected(refusal: LlmError) -> Self {
-        Self { call: Call::Failed(refusal), permit: None, watched: None, slow_after: None }
+        Self { call: Call::Failed(refusal), permit: None, watched: None, slow_after: None, time: Time::default() }
     }
 }
 
@@ -70,6 +95,18 @@ where
             Poll::Ready(Err(error)) => failed(error, this.permit.take(), this.watched.take()),
         }
         polled
+    }
+}
+
+#[pinned_drop]
+impl<S: Service<LlmRequest>> PinnedDrop for ResponseFuture<S> {
+    fn drop(self: Pin<&mut Self>) {
+        let this = self.project();
+        if let Some(permit) = this.permit.take()
+            && let Some(error) = this.time.ran_out(this.call.phase())
+        {
+            permit.settle(Outcome::Failed(&error));
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use tower::Service;
 use super::{
     ResponseFuture,
     circuit::{Admitted, NamedCircuit},
+    future::Time,
     keyed::Keyed,
     lanes::Lanes,
     state::Rejection,
@@ -95,12 +96,13 @@ where
     }
 
     fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
+        let time = Time::of(&request);
         if let Some(permit) = self.shared.free_permit() {
-            return ResponseFuture::new(Call::first(&mut self.inner, request), permit.into(), None);
+            return ResponseFuture::new(Call::first(&mut self.inner, request), permit.into(), None, time);
         }
         match self.shared.admit(&request) {
             Ok(admitted) => {
-                ResponseFuture::new(Call::first(&mut self.inner, request), admitted, self.shared.slow_after)
+                ResponseFuture::new(Call::first(&mut self.inner, request), admitted, self.shared.slow_after, time)
             }
             Err(refusal) => ResponseFuture::rejected(refusal),
         }
