@@ -73,9 +73,7 @@ impl FeatureGate {
         if self.rates.is_some() {
             return None;
         }
-        // Counted as a holder first: the two counts share a cache line, and this way it moves between threads once.
-        let gate = self.clone();
-        gate.places.try_take().then(|| gate.into_permit())
+        self.places.try_take().then(|| self.clone().into_permit())
     }
 
     /// Lets a request in, lines it up, or refuses it.
@@ -98,6 +96,7 @@ impl FeatureGate {
     }
 
     /// A permit for a place that was taken.
+    #[inline]
     pub(super) fn into_permit(self: Arc<Self>) -> Permit {
         let generation = self.adaptive.as_ref().map_or(0, Aimd::generation);
         Permit::new(self, Ticket { generation, ..Ticket::default() })

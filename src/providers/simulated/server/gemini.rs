@@ -134,8 +134,11 @@ impl Protocol for Gemini {
             Some(tool) => json!({ "functionCall": { "name": tool.name, "args": tool.input } }),
             None => json!({ "text": answer.text() }),
         };
-        let parts = if answer.tokens == 0 { vec![] } else { vec![part] };
-        response(answer, parts, answer.tokens, Some(finish_reason(answer)))
+        let mut whole = response(answer, vec![part], answer.tokens, Some(finish_reason(answer)));
+        if answer.tokens == 0 {
+            whole["candidates"] = json!([]);
+        }
+        whole
     }
 
     fn opening(&self, _answer: &Answer, _to: &mut String) {}
@@ -181,9 +184,8 @@ fn response(answer: &Answer, parts: Vec<Value>, tokens: u32, finish: Option<&str
     if let Some(finish) = finish {
         candidate["finishReason"] = finish.into();
     }
-    let candidates = if answer.tokens == 0 { json!([]) } else { json!([candidate]) };
     json!({
-        "candidates": candidates,
+        "candidates": [candidate],
         "usageMetadata": {
             "promptTokenCount": answer.prompt_tokens,
             "candidatesTokenCount": tokens,
