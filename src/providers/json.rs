@@ -10,7 +10,13 @@ where
     T: Deserialize<'de>,
 {
     let raw = <&RawValue>::deserialize(deserializer)?;
-    Ok(serde_json::from_str(raw.get()).ok())
+    Ok(read(raw))
+}
+
+/// The value, if it is of this type.
+pub(super) fn read<'de, T: Deserialize<'de>>(raw: &'de RawValue) -> Option<T> {
+    // Most absent fields are `null`, and an error would be made for each.
+    if raw.get() == "null" { None } else { serde_json::from_str(raw.get()).ok() }
 }
 
 /// A field as it stands, `null` included, so that what is there can be told from what is not.

@@ -130,7 +130,8 @@ impl StreamDecoder for Decoder {
     }
 
     fn is_whole(&self) -> bool {
-        self.finished
+        // Chunks without any candidate are an answer with nothing in it.
+        self.finished || (self.started && !self.has_candidate)
     }
 }
 

@@ -195,6 +195,7 @@ async fn stream_ends_with_its_body_after_a_reason_for_stopping() {
     assert_eq!((message.text().as_str(), message.finish), ("hello", Some(FinishReason::Stop)));
     assert_eq!(message.usage, Some(Usage::new(5, 2)), "the last count is the one");
     assert_eq!(streamed(&[text]).await.unwrap_err().kind(), ErrorKind::StreamBroken);
+    assert_eq!(streamed(&[late]).await.unwrap_err().kind(), ErrorKind::EmptyAnswer);
 }
 
 #[tokio::test]

@@ -6,20 +6,20 @@ use crate::{
     chat::{FinishReason, Message, Part, Reasoning, Role, ToolCall, Usage},
     providers::{
         http::Fault,
-        json::{Count, lenient, raw},
+        json::{Count, lenient, raw, read},
         neutral::call_id,
     },
 };
 
-/// An answer, or a chunk of one.
+/// An answer, or a chunk of one. What is the same in every chunk is read only when it is asked for.
 #[derive(Deserialize)]
 pub(super) struct Answer<'a> {
-    #[serde(default, deserialize_with = "lenient")]
-    pub(super) id: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
-    pub(super) model: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
-    object: Option<String>,
+    #[serde(borrow, default)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    model: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    object: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub(super) choices: Option<Vec<Choice<'a>>>,
     #[serde(default, deserialize_with = "lenient")]
@@ -29,6 +29,16 @@ pub(super) struct Answer<'a> {
     pub(super) x_groq: Option<Groq>,
     #[serde(borrow, default, deserialize_with = "raw")]
     error: Option<&'a RawValue>,
+}
+
+impl Answer<'_> {
+    pub(super) fn id(&self) -> Option<String> {
+        self.id.and_then(read)
+    }
+
+    pub(super) fn model(&self) -> Option<String> {
+        self.model.and_then(read)
+    }
 }
 
 #[derive(Deserialize)]
@@ -101,7 +111,7 @@ impl Function<'_> {
 pub(super) fn answer(json: &[u8]) -> Result<Answer<'_>, Fault> {
     let answer: Answer<'_> = serde_json::from_slice(json)?;
     let reports = answer.error.is_some_and(|error| !matches!(error.get(), "null" | "false" | "\"\"" | "{}"));
-    if reports || answer.object.as_deref() == Some("error") {
+    if reports || answer.object.is_some_and(|object| object.get() == "\"error\"") {
         return Err(Fault::Reported(serde_json::from_slice(json)?));
     }
     Ok(answer)
@@ -110,6 +120,7 @@ pub(super) fn answer(json: &[u8]) -> Result<Answer<'_>, Fault> {
 /// Reads a whole answer.
 pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
     let answer = answer(body)?;
+    let (id, model) = (answer.id(), answer.model());
     let Some(choices) = answer.choices else {
         return Err(Fault::Malformed(serde::de::Error::missing_field("choices")));
     };
@@ -129,14 +140,14 @@ pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
     message.content.extend(refused.map(Part::Refusal));
     for (place, call) in turn.tool_calls.unwrap_or_default().into_iter().enumerate() {
         let Some(function) = call.function else { continue };
-        let id = call.id.filter(|id| !id.is_empty()).unwrap_or_else(|| call_id(answer.id.as_deref(), place));
+        let id = call.id.filter(|id| !id.is_empty()).unwrap_or_else(|| call_id(id.as_deref(), place));
         let arguments = or_empty_object(function.arguments());
         message.content.push(Part::ToolCall(ToolCall::new(id, function.name.unwrap_or_default(), arguments)));
     }
     if let Some(function) = turn.function_call {
         let arguments = or_empty_object(function.arguments());
         message.content.push(Part::ToolCall(ToolCall::new(
-            call_id(answer.id.as_deref(), 0),
+            call_id(id.as_deref(), 0),
             function.name.unwrap_or_default(),
             arguments,
         )));
@@ -145,8 +156,8 @@ pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
         let value = serde_json::json!({ "audio": serde_json::from_str::<Value>(audio.get())? });
         message.content.push(Part::Other { dialect: Dialect::OpenAi, value });
     }
-    message.id = answer.id;
-    message.model = answer.model;
+    message.id = id;
+    message.model = model;
     message.finish =
         choice.finish_reason.as_deref().filter(|reason| !reason.is_empty()).map(|reason| finish(reason, declined));
     message.usage = answer.usage.map(Tokens::usage);

@@ -56,8 +56,8 @@ impl StreamDecoder for Decoder {
         let chunk = decode::answer(data)?;
         if !self.started {
             self.started = true;
-            self.id.clone_from(&chunk.id);
-            out.push(StreamEvent::Start { id: chunk.id, model: chunk.model });
+            self.id = chunk.id();
+            out.push(StreamEvent::Start { id: chunk.id(), model: chunk.model() });
         }
         for choice in chunk.choices.into_iter().flatten() {
             let index = choice.index.unwrap_or(0);
