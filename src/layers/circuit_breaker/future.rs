@@ -2,6 +2,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -9,6 +10,7 @@ use std::{
 use pin_project::pin_project;
 use tower::Service;
 
+use super::circuit::{Admitted, NamedCircuit};
 use crate::{
     LlmError, LlmRequest, LlmResponse,
     layers::{
@@ -26,12 +28,18 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
     call: Call<S, S::Future>,
     /// `None` for a call that was rejected, and for a last resort that ignores the circuit.
     permit: Option<Permit>,
+    watched: Option<Arc<NamedCircuit>>,
     slow_after: Option<Duration>,
 }
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
-    pub(super) fn new(call: Call<S, S::Future>, permit: Option<Permit>, slow_after: Option<Duration>) -> Self {
-        Self { call, permit, slow_after }
+    pub(super) fn new(call: Call<S, S::Future>, admitted: Admitted, slow_after: Option<Duration>) -> Self {
+        let Admitted { permit, watched } = admitted;
+        Self { call, permit, watched, slow_after }
+    }
+
+    pub(super) fn rejected(refusal: LlmError) -> Self {
+        Self { call: Call::Failed(refusal), permit: None, watched: None, slow_after: None }
     }
 }
 
@@ -48,6 +56,9 @@ where
         if let Some(permit) = this.permit.take() {
             // In place, for a response is large.
             conclude(permit, &mut result, *this.slow_after);
+            if let (Some(circuit), Err(error)) = (this.watched.take(), &mut result) {
+                circuit.unmask(error);
+            }
         }
         Poll::Ready(result)
     }

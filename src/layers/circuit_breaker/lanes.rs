@@ -12,7 +12,10 @@ use std::{
     },
 };
 
-use super::{circuit::NamedCircuit, state::Rejection};
+use super::{
+    circuit::{Admitted, NamedCircuit},
+    state::Rejection,
+};
 use crate::{
     LlmRequest,
     layers::admission::{Gate, Outcome, Permit, Ticket},
@@ -42,9 +45,9 @@ impl Lanes {
     }
 
     #[inline]
-    pub(super) fn admit(&self, request: &LlmRequest) -> Result<Permit, Rejection> {
+    pub(super) fn admit(&self, request: &LlmRequest) -> Result<Admitted, Rejection> {
         match self.circuit.free_ticket() {
-            Some(ticket) => Ok(Permit::new(self.lanes[lane()].clone(), ticket)),
+            Some(ticket) => Ok(Permit::new(self.lanes[lane()].clone(), ticket).into()),
             None => self.circuit.admit_with_care(request),
         }
     }

@@ -6,7 +6,13 @@ use std::{
 
 use tower::Service;
 
-use super::{ResponseFuture, circuit::NamedCircuit, keyed::Keyed, lanes::Lanes, state::Rejection};
+use super::{
+    ResponseFuture,
+    circuit::{Admitted, NamedCircuit},
+    keyed::Keyed,
+    lanes::Lanes,
+    state::Rejection,
+};
 use crate::{
     LlmError, LlmRequest, LlmResponse,
     layers::{admission::Permit, call::Call},
@@ -35,31 +41,30 @@ pub(super) enum Circuits {
 }
 
 impl Shared {
-    /// A permit; none for a last resort that ignores the circuit.
     #[inline]
-    fn admit(&self, request: &LlmRequest) -> Result<Option<Permit>, LlmError> {
+    fn admit(&self, request: &LlmRequest) -> Result<Admitted, LlmError> {
         match &self.circuits {
-            Circuits::One(lanes) => match lanes.admit(request) {
-                Ok(permit) => Ok(Some(permit)),
-                Err(rejection) => rejected(lanes.circuit(), rejection, request),
-            },
+            Circuits::One(lanes) => {
+                lanes.admit(request).or_else(|rejection| rejected(lanes.circuit(), rejection, request))
+            }
             Circuits::Keyed(keyed) => {
                 let circuit = keyed.of(request);
-                let permit = match circuit.free_ticket() {
-                    Some(ticket) => return Ok(Some(Permit::new(circuit, ticket))),
-                    None => circuit.admit_with_care(request),
-                };
-                permit.map(Some).or_else(|rejection| rejected(&circuit, rejection, request))
+                match circuit.free_ticket() {
+                    Some(ticket) => Ok(Permit::new(circuit, ticket).into()),
+                    None => {
+                        circuit.admit_with_care(request).or_else(|rejection| rejected(&circuit, rejection, request))
+                    }
+                }
             }
         }
     }
 }
 
 #[cold]
-fn rejected(circuit: &NamedCircuit, rejection: Rejection, request: &LlmRequest) -> Result<Option<Permit>, LlmError> {
+fn rejected(circuit: &NamedCircuit, rejection: Rejection, request: &LlmRequest) -> Result<Admitted, LlmError> {
     if request.context().last_resort {
         // Nowhere else to go: it is sent whatever the state, and says nothing to the circuit.
-        return Ok(None);
+        return Ok(Admitted { permit: None, watched: None });
     }
     Err(circuit.refusal(rejection))
 }
@@ -86,8 +91,10 @@ where
 
     fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
         match self.shared.admit(&request) {
-            Ok(permit) => ResponseFuture::new(Call::first(&mut self.inner, request), permit, self.shared.slow_after),
-            Err(refusal) => ResponseFuture::new(Call::Failed(refusal), None, None),
+            Ok(admitted) => {
+                ResponseFuture::new(Call::first(&mut self.inner, request), admitted, self.shared.slow_after)
+            }
+            Err(refusal) => ResponseFuture::rejected(refusal),
         }
     }
 }

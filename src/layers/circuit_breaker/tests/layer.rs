@@ -228,6 +228,16 @@ async fn storm_of_invalid_requests_opens_and_one_callers_bug_does_not() {
             bench.service.call(request).await.expect_err("invalid");
         }
         assert_eq!(bench.handle.state(), expected);
+        if different {
+            // Its probes are not their callers' mistakes.
+            bench.leaf = bench.leaf.fails(1, error(ErrorKind::InvalidRequest));
+            advance(COOLDOWN).await;
+            let unmasked = bench.fails(ErrorKind::Server).await;
+            let source = std::error::Error::source(&unmasked).expect("the error as it came");
+            assert!(source.to_string().contains("invalid"), "{source}");
+            assert_eq!(unmasked.should_retry(), Some(false));
+            assert_eq!(bench.handle.state(), CircuitState::Open);
+        }
         if let Ok(Event::CircuitChanged { reason, .. }) = events.try_recv() {
             assert_eq!(reason, CircuitReason::InvalidRequestStorm);
         }
