@@ -3,9 +3,9 @@ use std::{
     time::Duration,
 };
 
-use futures_util::stream;
 use steadfast::{
-    BoxLlmService, BulkheadHandle, BulkheadLayer, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse, provider_fn,
+    BoxLlmService, BulkheadHandle, BulkheadLayer, ErrorKind, LlmError, LlmRequest, LlmResponse, provider_fn,
+    providers::simulated::{Fault, Simulated, SimulatedHandle},
 };
 use tokio::{net::TcpListener, time::Instant};
 use tonic::{
@@ -26,14 +26,12 @@ fn in_process(llm: BoxLlmService) -> InProcess {
     LlmClient::new(LlmServer::new(Service(llm)))
 }
 
-/// The stack around a leaf that does as `answer` says.
-fn around<F>(answer: F) -> (BoxLlmService, BulkheadHandle)
-where
-    F: Fn() -> Result<LlmResponse, LlmError> + Clone + Send + Sync + 'static,
-{
+/// The stack around a provider, its handle, and what is under way.
+fn application() -> (BoxLlmService, SimulatedHandle, BulkheadHandle) {
     let bulkhead = BulkheadLayer::new().feature("chat", 1);
-    let leaf = provider_fn(move |_| ready(answer()));
-    (stack::stack(leaf, &bulkhead), bulkhead.handle())
+    let (places, sonnet) = (bulkhead.handle(), Simulated::new("sonnet").reply("Functions that remember."));
+    let provider = sonnet.handle();
+    (stack::stack(sonnet, bulkhead), provider, places)
 }
 
 /// A leaf and nothing else, to see how an error comes out.
@@ -50,26 +48,22 @@ fn piece(text: &str) -> Piece {
     Piece { text: text.into(), restart: false }
 }
 
-fn overloaded() -> LlmError {
-    LlmError::new(ErrorKind::Overloaded, "Overloaded").with_retry_after(Duration::from_secs(60))
-}
-
 #[tokio::test(start_paused = true)]
 async fn an_answer_says_who_gave_it() {
-    let (llm, _) = around(|| Ok(stack::answer()));
+    let (llm, _, _) = application();
     let answer = in_process(llm).ask(question()).await.unwrap().into_inner();
-    assert_eq!(answer.text, "A closure is a function that remembers.");
-    assert_eq!(answer.served_by, "sonnet (1 attempt)");
+    assert_eq!(answer.text, "Functions that remember.");
+    assert_eq!(answer.served_by, "sonnet (simulated sonnet, 1 attempt)");
     assert!(!answer.degraded);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_comes_piece_by_piece() {
-    let (llm, _) = around(|| Ok(stack::answer()));
+    let (llm, _, _) = application();
     let response = in_process(llm).ask_stream(question()).await.unwrap();
-    assert_eq!(response.metadata().get("served-by").unwrap(), "sonnet (1 attempt)");
+    assert_eq!(response.metadata().get("served-by").unwrap(), "sonnet (simulated sonnet, 1 attempt)");
     let mut pieces = response.into_inner();
-    for text in ["A closure ", "is a function ", "that remembers."] {
+    for text in ["Functions ", "that ", "remember."] {
         assert_eq!(pieces.message().await.unwrap(), Some(piece(text)));
     }
     assert_eq!(pieces.message().await.unwrap(), None);
@@ -77,19 +71,17 @@ async fn a_stream_comes_piece_by_piece() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_breaks_does_not_end_well() {
-    let (llm, _) = around(|| {
-        let texts = [Ok("A closure".to_owned()), Err(LlmError::new(ErrorKind::StreamBroken, "reset"))];
-        Ok(LlmResponse::new(LlmBody::from_text_stream(stream::iter(texts))))
-    });
+    let (llm, provider, _) = application();
+    provider.fail(Fault::CutAfter(1));
     let mut pieces = in_process(llm).ask_stream(question()).await.unwrap().into_inner();
-    assert_eq!(pieces.message().await.unwrap(), Some(piece("A closure")));
+    assert_eq!(pieces.message().await.unwrap(), Some(piece("Functions ")));
     let status = pieces.message().await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::Unavailable, "stream_broken"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_place_is_held_while_a_stream_runs_and_freed_when_its_reader_leaves() {
-    let (llm, places) = around(|| Ok(stack::answer()));
+    let (llm, _, places) = application();
     let mut client = in_process(llm);
     let stream = client.ask_stream(question()).await.unwrap();
     assert_eq!(places.in_flight("chat"), 1);
@@ -100,8 +92,9 @@ async fn a_place_is_held_while_a_stream_runs_and_freed_when_its_reader_leaves() 
 
 #[tokio::test(start_paused = true)]
 async fn a_tier_that_hangs_leaves_time_for_the_next_before_the_callers_deadline() {
-    let hangs = provider_fn(|_| std::future::pending());
-    let mut client = in_process(stack::stack(hangs, &BulkheadLayer::new().feature("chat", 1)));
+    let (llm, provider, _) = application();
+    provider.fail(Fault::Hang);
+    let mut client = in_process(llm);
     let started = Instant::now();
     let mut request = Request::new(question());
     request.set_timeout(Duration::from_secs(8));
@@ -128,7 +121,8 @@ async fn each_kind_of_error_has_its_code() {
             assert!(status.metadata().get("grpc-retry-pushback-ms").is_none(), "{kind}: nobody knows when");
         }
     }
-    let status = failing(overloaded()).ask(question()).await.unwrap_err();
+    let error = LlmError::new(ErrorKind::Overloaded, "Overloaded").with_retry_after(Duration::from_secs(60));
+    let status = failing(error).ask(question()).await.unwrap_err();
     assert_eq!(status.metadata().get("grpc-retry-pushback-ms").unwrap(), "60000");
 }
 
@@ -136,7 +130,9 @@ async fn each_kind_of_error_has_its_code() {
 async fn the_same_over_a_connection_in_an_outage() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (llm, _) = around(|| Err(overloaded()));
+    let (llm, provider, _) = application();
+    // In a minute nothing is to be had from it, so nobody waits for it.
+    provider.fail(Fault::RateLimited { retry_after: Some(Duration::from_secs(60)) });
     let server = Server::builder().add_service(LlmServer::new(Service(llm)));
     tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
 
