@@ -146,7 +146,7 @@ async fn towers_timeout_is_a_timeout_and_its_load_shed_an_overload() {
     let llm = ServiceBuilder::new()
         .layer(RetryWithJitterLayer::new())
         .timeout(Duration::from_secs(1))
-        .service(hanging.clone());
+        .service(hanging);
     let error = llm.oneshot(LlmRequest::prompt("hello")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
 

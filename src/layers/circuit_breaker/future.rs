@@ -3,7 +3,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -52,31 +52,34 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let mut result = ready!(this.call.poll(cx));
-        if let Some(permit) = this.permit.take() {
-            // In place, for a response is large.
-            conclude(permit, &mut result, *this.slow_after);
-            if let (Some(circuit), Err(error)) = (this.watched.take(), &mut result) {
-                circuit.unmask(error);
+        let mut polled = this.call.poll(cx);
+        // All in place: a response is large to move.
+        match &mut polled {
+            Poll::Pending => {}
+            Poll::Ready(Ok(response)) => {
+                if let Some(mut permit) = this.permit.take() {
+                    if let Some(slow_after) = *this.slow_after {
+                        // If its first token came in time, how long the rest takes is the answer's own business.
+                        let begun = &mut permit.ticket_mut().begun;
+                        *begun = begun.filter(|begun| begun.elapsed() >= slow_after);
+                    }
+                    // The verdict is known when the answer has ended.
+                    response.hold(permit);
+                }
             }
+            Poll::Ready(Err(error)) => failed(error, this.permit.take(), this.watched.take()),
         }
-        Poll::Ready(result)
+        polled
     }
 }
 
-#[inline]
-fn conclude(mut permit: Permit, result: &mut Result<LlmResponse, LlmError>, slow_after: Option<Duration>) {
-    match result {
-        Ok(response) => {
-            // If its first token came in time, how long the rest takes is the answer's own business.
-            if let Some(slow_after) = slow_after {
-                let begun = &mut permit.ticket_mut().begun;
-                *begun = begun.filter(|begun| begun.elapsed() >= slow_after);
-            }
-            // The verdict is known when the answer has ended.
-            response.hold(permit);
-        }
-        Err(error) => permit.settle(Outcome::Failed(error)),
+#[cold]
+fn failed(error: &mut LlmError, permit: Option<Permit>, watched: Option<Arc<NamedCircuit>>) {
+    if let Some(permit) = permit {
+        permit.settle(Outcome::Failed(error));
+    }
+    if let Some(circuit) = watched {
+        circuit.unmask(error);
     }
 }
 

@@ -41,23 +41,28 @@ pub(super) enum Circuits {
 }
 
 impl Shared {
+    /// A permit, if the call needs nothing but leave: the healthy path.
     #[inline]
-    fn admit(&self, request: &LlmRequest) -> Result<Admitted, LlmError> {
+    fn free_permit(&self) -> Option<Permit> {
         match &self.circuits {
-            Circuits::One(lanes) => {
-                lanes.admit(request).or_else(|rejection| rejected(lanes.circuit(), rejection, request))
-            }
-            Circuits::Keyed(keyed) => {
-                let circuit = keyed.of(request);
-                match circuit.free_ticket() {
-                    Some(ticket) => Ok(Permit::new(circuit, ticket).into()),
-                    None => {
-                        circuit.admit_with_care(request).or_else(|rejection| rejected(&circuit, rejection, request))
-                    }
-                }
-            }
+            Circuits::One(lanes) => lanes.free_permit(),
+            Circuits::Keyed(_) => None,
         }
     }
+
+    fn admit(&self, request: &LlmRequest) -> Result<Admitted, LlmError> {
+        match &self.circuits {
+            Circuits::One(lanes) => admit(lanes.circuit(), request),
+            Circuits::Keyed(keyed) => admit(&keyed.of(request), request),
+        }
+    }
+}
+
+fn admit(circuit: &Arc<NamedCircuit>, request: &LlmRequest) -> Result<Admitted, LlmError> {
+    if let Some(ticket) = circuit.free_ticket() {
+        return Ok(Permit::new(circuit.clone(), ticket).into());
+    }
+    circuit.admit_with_care(request).or_else(|rejection| rejected(circuit, rejection, request))
 }
 
 #[cold]
@@ -90,6 +95,9 @@ where
     }
 
     fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
+        if let Some(permit) = self.shared.free_permit() {
+            return ResponseFuture::new(Call::first(&mut self.inner, request), permit.into(), None);
+        }
         match self.shared.admit(&request) {
             Ok(admitted) => {
                 ResponseFuture::new(Call::first(&mut self.inner, request), admitted, self.shared.slow_after)
