@@ -33,18 +33,19 @@ struct Busy;
 
 impl Client {
     async fn complete(&self, prompt: &str) -> Result<String, Busy> {
-        match self.set(Health::Up) {
+        let health = *self.0.lock().expect("no holder panics");
+        match health {
             Health::Up => Ok(format!("You said: {prompt}")),
-            Health::FailsOnce => Err(Busy),
-            Health::Hangs => {
-                self.set(Health::Hangs);
-                std::future::pending().await
+            Health::FailsOnce => {
+                self.set(Health::Up);
+                Err(Busy)
             }
+            Health::Hangs => std::future::pending().await,
         }
     }
 
-    fn set(&self, health: Health) -> Health {
-        std::mem::replace(&mut *self.0.lock().expect("no holder panics"), health)
+    fn set(&self, health: Health) {
+        *self.0.lock().expect("no holder panics") = health;
     }
 }
 

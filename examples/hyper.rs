@@ -2,14 +2,7 @@
 //!
 //! `cargo run --example hyper` needs no key: it asks itself over loopback, checks the answers and exits.
 
-use std::{
-    future::ready,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
@@ -24,21 +17,16 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
 };
 use steadfast::{
-    BoxLlmService, BulkheadLayer, CircuitBreakerLayer, ErrorKind, FallbackLayer, LlmError, LlmRequest, LlmResponse,
-    RetryWithJitterLayer, TimeoutLayer, provider_fn, providers::Canned,
+    BoxLlmService, BulkheadLayer, CircuitBreakerLayer, FallbackLayer, LlmRequest, RetryWithJitterLayer, TimeoutLayer,
+    providers::{
+        Canned,
+        simulated::{Fault, Simulated},
+    },
 };
 use tokio::net::TcpListener;
 use tower::{BoxError, ServiceBuilder, ServiceExt};
 
-/// The stack, around a stand-in for `Anthropic::from_env()?.model("claude-sonnet-4-5")` that can be switched off.
-fn stack(down: Arc<AtomicBool>) -> BoxLlmService {
-    let sonnet = provider_fn(move |_| {
-        let overloaded = || LlmError::new(ErrorKind::Overloaded, "").with_retry_after(Duration::from_secs(60));
-        ready(match down.load(Relaxed) {
-            true => Err(overloaded()),
-            false => Ok(LlmResponse::from_text("A closure is a function that remembers.")),
-        })
-    });
+fn stack(sonnet: Simulated) -> BoxLlmService {
     BoxLlmService::new(
         ServiceBuilder::new()
             .layer(TimeoutLayer::new(Duration::from_secs(90)))
@@ -82,10 +70,12 @@ async fn serve(listener: TcpListener, llm: BoxLlmService) -> std::io::Result<()>
 }
 
 pub(crate) async fn run() -> Result<(), BoxError> {
-    let down = Arc::new(AtomicBool::new(false));
+    // In earnest: `Anthropic::from_env()?.model("claude-sonnet-4-5")`.
+    let sonnet = Simulated::new("sonnet").reply("A function that remembers.");
+    let provider = sonnet.handle();
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let uri: Uri = format!("http://{}/ask", listener.local_addr()?).parse()?;
-    tokio::spawn(serve(listener, stack(down.clone())));
+    tokio::spawn(serve(listener, stack(sonnet)));
 
     let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
     let ask = || async {
@@ -96,8 +86,8 @@ pub(crate) async fn run() -> Result<(), BoxError> {
         println!("{tier}: {text}");
         Ok::<_, BoxError>((tier, text))
     };
-    assert_eq!(ask().await?, ("sonnet".into(), "A closure is a function that remembers.".into()));
-    down.store(true, Relaxed);
+    assert_eq!(ask().await?, ("sonnet".into(), "A function that remembers.".into()));
+    provider.fail(Fault::RateLimited { retry_after: Some(Duration::from_secs(60)) });
     assert_eq!(ask().await?, ("canned".into(), "Please try again in a minute.".into()));
     Ok(())
 }

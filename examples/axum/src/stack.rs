@@ -1,39 +1,29 @@
-//! The stack: one for each model, one for the application.
+//! The stack: retry briefly, stop hammering, never wait for ever, and have an answer all the same.
 
 use std::time::Duration;
 
-use futures_util::stream;
 use steadfast::{
-    BoxLlmService, BulkheadLayer, CircuitBreakerLayer, FallbackLayer, LlmBody, LlmError, LlmRequest, LlmResponse,
-    RetryWithJitterLayer, TimeoutLayer, provider_fn, providers::Canned,
+    BoxLlmService, BulkheadLayer, CircuitBreakerLayer, FallbackLayer, RetryWithJitterLayer, TimeoutLayer,
+    providers::{Canned, simulated::Simulated},
 };
-use tower::{Service, ServiceBuilder};
+use tower::ServiceBuilder;
 
-/// A stack around `primary`, and the bulkhead's layer, whose handle shows how many requests are under way.
-pub(crate) fn stack<S>(primary: S, bulkhead: &BulkheadLayer) -> BoxLlmService
-where
-    S: Service<LlmRequest, Response = LlmResponse, Error = LlmError> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-{
+/// The stack around one model. The bulkhead's layer comes from outside, for its handle knows what is under way.
+pub(crate) fn stack(sonnet: Simulated, bulkhead: BulkheadLayer) -> BoxLlmService {
     BoxLlmService::new(
         ServiceBuilder::new()
             .layer(TimeoutLayer::new(Duration::from_secs(90)))
-            .layer(bulkhead.clone())
+            .layer(bulkhead)
             .layer(FallbackLayer::new("sonnet").tier("canned", Canned::text("Please try again in a minute.")))
             .layer(RetryWithJitterLayer::new())
             .layer(CircuitBreakerLayer::new("sonnet"))
             .layer(TimeoutLayer::new(Duration::from_secs(30)))
-            .service(primary),
+            .service(sonnet),
     )
 }
 
-/// The stack around a stand-in for `Anthropic::from_env()?.model("claude-sonnet-4-5")`, which has one answer.
+/// The stack to try out, with a model of its own. In earnest: `Anthropic::from_env()?.model("claude-sonnet-4-5")`.
 pub(crate) fn demo() -> BoxLlmService {
-    stack(provider_fn(|_| async { Ok(answer()) }), &BulkheadLayer::new().feature("chat", 20))
-}
-
-/// A streamed answer of three pieces. A caller who did not ask for a stream collects it.
-pub(crate) fn answer() -> LlmResponse {
-    let texts = ["A closure ", "is a function ", "that remembers."].map(|text| Ok(text.to_owned()));
-    LlmResponse::new(LlmBody::from_text_stream(stream::iter(texts)))
+    let sonnet = Simulated::new("sonnet").latency(Duration::from_millis(300)).pace(Duration::from_millis(50));
+    stack(sonnet, BulkheadLayer::new().feature("chat", 20))
 }

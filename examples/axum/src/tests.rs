@@ -5,25 +5,23 @@ use axum::{
     body::Body,
     http::{Request, Response, StatusCode, header},
 };
-use futures_util::stream;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use steadfast::{
-    BoxLlmService, BulkheadHandle, BulkheadLayer, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse, provider_fn,
+    BoxLlmService, BulkheadHandle, BulkheadLayer, ErrorKind, LlmError, LlmRequest, provider_fn,
+    providers::simulated::{Fault, Simulated, SimulatedHandle},
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::ServiceExt;
 
 use crate::{app, stack};
 
-/// The whole application around a leaf that does as `answer` says.
-fn around<F>(answer: F) -> (Router, BulkheadHandle)
-where
-    F: Fn() -> Result<LlmResponse, LlmError> + Clone + Send + Sync + 'static,
-{
+/// The whole application around a provider, its handle, and what is under way.
+fn application() -> (Router, SimulatedHandle, BulkheadHandle) {
     let bulkhead = BulkheadLayer::new().feature("chat", 1);
-    let leaf = provider_fn(move |_| std::future::ready(answer()));
-    (app(stack::stack(leaf, &bulkhead)), bulkhead.handle())
+    let (places, sonnet) = (bulkhead.handle(), Simulated::new("sonnet").reply("Functions that remember."));
+    let provider = sonnet.handle();
+    (app(stack::stack(sonnet, bulkhead)), provider, places)
 }
 
 /// The application around a leaf and nothing else, to see how an error comes out.
@@ -42,21 +40,19 @@ async fn text(response: Response<Body>) -> String {
     String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().into()).unwrap()
 }
 
-fn overloaded() -> LlmError {
-    LlmError::new(ErrorKind::Overloaded, "Overloaded").with_retry_after(Duration::from_secs(60))
-}
-
 #[tokio::test(start_paused = true)]
 async fn an_answer_says_who_gave_it() {
-    let (app, _) = around(|| Ok(stack::answer()));
+    let (app, _, _) = application();
     let answer: Value = serde_json::from_str(&text(post(&app, "/ask").await).await).unwrap();
-    let expected = "A closure is a function that remembers.";
-    assert_eq!(answer, json!({ "served_by": "sonnet (1 attempt)", "degraded": false, "text": expected }));
+    assert_eq!(answer["served_by"], "sonnet (simulated sonnet, 1 attempt)");
+    assert_eq!(answer["degraded"], false);
+    assert_eq!(answer["text"], "Functions that remember.");
 }
 
 #[tokio::test(start_paused = true)]
 async fn in_an_outage_the_fallback_answers_and_the_page_is_told() {
-    let (app, _) = around(|| Err(overloaded()));
+    let (app, provider, _) = application();
+    provider.fail(Fault::ServerError);
     for _ in 0..20 {
         let response = post(&app, "/ask").await;
         assert_eq!(response.status(), StatusCode::OK);
@@ -70,14 +66,14 @@ async fn in_an_outage_the_fallback_answers_and_the_page_is_told() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_comes_piece_by_piece_and_ends_with_a_mark() {
-    let (app, _) = around(|| Ok(stack::answer()));
+    let (app, _, _) = application();
     let response = post(&app, "/stream").await;
     assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
     let events = [
-        "event: served_by\ndata: sonnet (1 attempt)\n\n",
-        "event: text\ndata: \"A closure \"\n\n",
-        "event: text\ndata: \"is a function \"\n\n",
-        "event: text\ndata: \"that remembers.\"\n\n",
+        "event: served_by\ndata: sonnet (simulated sonnet, 1 attempt)\n\n",
+        "event: text\ndata: \"Functions \"\n\n",
+        "event: text\ndata: \"that \"\n\n",
+        "event: text\ndata: \"remember.\"\n\n",
         "event: end\ndata: \"\"\n\n",
     ];
     assert_eq!(text(response).await, events.concat());
@@ -85,19 +81,16 @@ async fn a_stream_comes_piece_by_piece_and_ends_with_a_mark() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_breaks_tells_the_page() {
-    let (app, _) = around(|| {
-        let broken = LlmError::new(ErrorKind::StreamBroken, "reset");
-        let texts = [Ok("A closure\n".to_owned()), Err(broken)];
-        Ok(LlmResponse::new(LlmBody::from_text_stream(stream::iter(texts))))
-    });
+    let (app, provider, _) = application();
+    provider.fail(Fault::CutAfter(1));
     let stream = text(post(&app, "/stream").await).await;
-    assert!(stream.contains("data: \"A closure\\n\"\n\n"), "{stream}");
+    assert!(stream.contains("event: text\ndata: \"Functions \"\n\n"), "{stream}");
     assert!(stream.ends_with("event: error\ndata: \"stream_broken\"\n\n"), "{stream}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_place_is_held_while_a_stream_runs_and_freed_when_its_reader_leaves() {
-    let (app, places) = around(|| Ok(stack::answer()));
+    let (app, _, places) = application();
     let stream = post(&app, "/stream").await;
     assert_eq!(places.in_flight("chat"), 1);
 
@@ -144,7 +137,9 @@ async fn retry_after_is_told_and_never_too_early() {
 async fn the_same_over_a_connection() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (app, _) = around(|| Err(overloaded()));
+    let (app, provider, _) = application();
+    // In a minute nothing is to be had from it, so nobody waits for it.
+    provider.fail(Fault::RateLimited { retry_after: Some(Duration::from_secs(60)) });
     tokio::spawn(async move { axum::serve(listener, app).await });
 
     let body = r#"{"prompt": "Explain closures."}"#;
