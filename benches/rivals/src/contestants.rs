@@ -8,8 +8,9 @@ use tower::{Layer, Service, ServiceBuilder};
 
 use crate::{
     calls::{Calls, Expect, calls, hold},
+    ours::{self, Llm},
     rivals::{Failsafe, Reclosed},
-    stacks,
+    stacks::{self, PLACES},
     subject::{Answers, AnswersLater, Fails, Hangs, Small, Subject},
 };
 
@@ -33,9 +34,16 @@ pub const BREAKER: &str = "breaker";
 pub const OPEN: &str = "open circuit";
 pub const FULL: &str = "full bulkhead";
 /// The tables, in the order in which they are printed.
-pub const GROUPS: [&str; 5] = [READY, PENDING, BREAKER, OPEN, FULL];
+pub const GROUPS: [&str; 6] = [READY, PENDING, BREAKER, ALONE, OPEN, FULL];
+/// Each of our layers by itself, to see where the sum comes from.
+pub const ALONE: &str = "one layer of ours";
 /// What the others in a table are measured against.
 pub const BARE: &str = "bare";
+const BARE_ON_LLM: &str = "bare, on LlmRequest";
+
+/// What marks a rival that runs on our request and answer.
+pub const ON_LLM: &str = ", on LlmRequest";
+pub const OURS: &str = "steadfast's five";
 
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -43,8 +51,12 @@ const LONG: Duration = Duration::from_secs(3600);
 pub fn all() -> Vec<Contestant> {
     let mut list = Vec::new();
     stacked::<Small>(&mut list, "");
+    stacked::<Llm>(&mut list, ON_LLM);
+    ours_stacked(&mut list);
     breakers::<Small>(&mut list);
+    ours_alone(&mut list);
     refusals::<Small>(&mut list);
+    ours_refusing(&mut list);
     list
 }
 
@@ -102,6 +114,56 @@ fn stacked<K: Subject>(list: &mut Vec<Contestant>, suffix: &'static str) {
     pending.add(
         "tower-resilience's five",
         stacks::resilience_five::<K, _>(AnswersLater::<K>::new()),
+    );
+}
+
+fn ours_stacked(list: &mut Vec<Contestant>) {
+    let mut ready = Group::<Llm>::new(list, READY, "", Expect::Answer);
+    ready.add(OURS, ours::five(Answers::<Llm>::new()));
+    ready.add(
+        "steadfast's timeout, bulkhead, retry",
+        ours::three(Answers::<Llm>::new()),
+    );
+
+    let mut pending = Group::<Llm>::new(list, PENDING, "", Expect::Answer);
+    pending.add(OURS, ours::five(AnswersLater::<Llm>::new()));
+    pending.add(
+        "steadfast's timeout, bulkhead, retry",
+        ours::three(AnswersLater::<Llm>::new()),
+    );
+}
+
+fn ours_alone(list: &mut Vec<Contestant>) {
+    let mut closed = Group::<Llm>::new(list, BREAKER, "", Expect::Answer);
+    closed.add(BARE_ON_LLM, Answers::<Llm>::new());
+    closed.add("steadfast", ours::breaker().layer(Answers::<Llm>::new()));
+
+    let mut alone = Group::<Llm>::new(list, ALONE, "", Expect::Answer);
+    alone.add(BARE_ON_LLM, Answers::<Llm>::new());
+    alone.add("timeout", ours::timeout(Answers::<Llm>::new()));
+    alone.add("bulkhead", ours::bulkhead(PLACES, Answers::<Llm>::new()));
+    alone.add("fallback", ours::fallback(Answers::<Llm>::new()));
+    alone.add("retry", ours::retry(Answers::<Llm>::new()));
+    alone.add("breaker", ours::breaker().layer(Answers::<Llm>::new()));
+}
+
+fn ours_refusing(list: &mut Vec<Contestant>) {
+    let mut open = Group::<Llm>::new(list, OPEN, "", Expect::Refusal);
+    let layer = ours::breaker();
+    layer.handle().force_open();
+    open.add("steadfast, the refusal", layer.layer(Fails::<Llm>::new()));
+    let mut skipped = Group::<Llm>::new(open.list, OPEN, "", Expect::Answer);
+    let layer = ours::breaker();
+    layer.handle().force_open();
+    skipped.add(
+        "steadfast, fallback to the next tier",
+        ours::fallback(layer.layer(Fails::<Llm>::new())),
+    );
+
+    let mut full = Group::<Llm>::new(list, FULL, "", Expect::Refusal);
+    full.add(
+        "steadfast",
+        occupied::<Llm, _>(ours::bulkhead(1, Hangs::<Llm>::new())),
     );
 }
 

@@ -15,7 +15,8 @@ use crate::subject::{Answers, Subject};
 
 /// Room for every call that a benchmark has in flight.
 pub const PLACES: usize = 64;
-const TOTAL: Duration = Duration::from_secs(90);
+/// Longer than any call here takes.
+pub const TOTAL: Duration = Duration::from_secs(90);
 
 /// Three attempts, whatever the error: the simplest policy that tower's retry takes.
 #[derive(Clone, Debug)]

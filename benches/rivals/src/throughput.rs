@@ -14,6 +14,7 @@ use tower_resilience::bulkhead::BulkheadLayer;
 
 use crate::{
     contestants::{BARE, failsafe_of, recloser},
+    ours::{self, Llm},
     stacks::{self, PLACES},
     subject::{Answers, Small, Subject},
     timing::Rounds,
@@ -34,6 +35,8 @@ pub struct Shared {
     run: Run,
 }
 
+/// Ours, in both tables.
+pub const OURS: &str = "steadfast";
 pub const BREAKER: &str = "breaker, 2 threads, 64 tasks";
 pub const BULKHEAD: &str = "bulkhead, 2 threads, 64 tasks";
 pub const GROUPS: [&str; 2] = [BREAKER, BULKHEAD];
@@ -41,6 +44,30 @@ pub const GROUPS: [&str; 2] = [BREAKER, BULKHEAD];
 pub fn all() -> Vec<Shared> {
     let mut list = Vec::new();
     rivals::<Small>(&mut list);
+    let inner = Answers::<Llm>::new();
+    add::<Llm, _>(&mut list, BREAKER, "bare, on LlmRequest", inner.clone());
+    add::<Llm, _>(
+        &mut list,
+        BREAKER,
+        "recloser, on LlmRequest",
+        recloser(inner.clone()),
+    );
+    add::<Llm, _>(
+        &mut list,
+        BREAKER,
+        OURS,
+        ours::breaker().layer(inner.clone()),
+    );
+    add::<Llm, _>(&mut list, BULKHEAD, "bare, on LlmRequest", inner.clone());
+    add::<Llm, _>(
+        &mut list,
+        BULKHEAD,
+        "tower's ConcurrencyLimit, on LlmRequest",
+        ServiceBuilder::new()
+            .concurrency_limit(PLACES)
+            .service(inner.clone()),
+    );
+    add::<Llm, _>(&mut list, BULKHEAD, OURS, ours::bulkhead(PLACES, inner));
     list
 }
 
