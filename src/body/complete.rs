@@ -1,0 +1,83 @@
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use super::{Frame, StreamEvent};
+use crate::{
+    Dialect,
+    chat::{FinishReason, Message, Part, Usage},
+};
+
+/// An answer that is here in whole.
+pub(super) enum Complete {
+    Text(Cow<'static, str>),
+    Message(Box<Message>),
+    Wire { dialect: Dialect, raw: Bytes, message: Box<Message> },
+}
+
+impl Complete {
+    pub(super) fn usage(&self) -> Option<Usage> {
+        match self {
+            Self::Text(_) => None,
+            Self::Message(message) | Self::Wire { message, .. } => message.usage,
+        }
+    }
+
+    pub(super) fn into_message(self) -> Message {
+        match self {
+            Self::Text(text) => {
+                let mut message = Message::assistant(text);
+                message.finish = Some(FinishReason::Stop);
+                message
+            }
+            Self::Message(message) | Self::Wire { message, .. } => *message,
+        }
+    }
+
+    /// The whole answer as one frame.
+    pub(super) fn frame(&self) -> Frame {
+        let mut events = Vec::new();
+        match self {
+            Self::Text(text) => {
+                events.push(StreamEvent::Start { id: None, model: None });
+                events.push(StreamEvent::Text { index: 0, text: text.as_ref().to_owned() });
+                events.push(StreamEvent::Finish(FinishReason::Stop));
+            }
+            Self::Message(message) | Self::Wire { message, .. } => {
+                events.push(StreamEvent::Start { id: message.id.clone(), model: message.model.clone() });
+                for (index, part) in (0..).zip(&message.content) {
+                    push_part(&mut events, index, part);
+                }
+                events.extend(message.usage.map(StreamEvent::Usage));
+                events.extend(message.finish.clone().map(StreamEvent::Finish));
+            }
+        }
+        events.push(StreamEvent::End);
+        let frame = Frame::events_of(events);
+        match self {
+            Self::Wire { dialect, raw, .. } => frame.with_raw(*dialect, raw.clone()),
+            _ => frame,
+        }
+    }
+}
+
+fn push_part(events: &mut Vec<StreamEvent>, index: u32, part: &Part) {
+    match part {
+        Part::Text(text) => events.push(StreamEvent::Text { index, text: text.clone() }),
+        Part::Refusal(text) => events.push(StreamEvent::Refusal { index, text: text.clone() }),
+        Part::Reasoning(reasoning) => {
+            events.push(StreamEvent::Reasoning { index, text: reasoning.text.clone() });
+            events.extend(reasoning.opaque.clone().map(|opaque| StreamEvent::Signature { index, opaque }));
+        }
+        Part::ToolCall(call) => {
+            events.push(StreamEvent::ToolCall {
+                index,
+                id: call.id.clone(),
+                name: call.name.clone(),
+                opaque: call.opaque.clone(),
+            });
+            events.push(StreamEvent::Arguments { index, json: call.arguments.clone() });
+        }
+        other => events.push(StreamEvent::Part { index, part: other.clone() }),
+    }
+}

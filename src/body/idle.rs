@@ -1,0 +1,125 @@
+use std::{
+    future::Future as _,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use pin_project::pin_project;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::Progress;
+use crate::{
+    LlmError,
+    error::{Phase, TimeoutLimit},
+};
+
+/// How long a stream may be silent.
+///
+/// The clock runs only while somebody waits for a frame, so that a slow reader is not mistaken for a silent provider.
+/// `None` means no such limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct IdleLimits {
+    /// The longest time without anything at all, keep-alives included.
+    pub bytes: Option<Duration>,
+    /// The longest time without content (text, a tool call, reasoning) when nothing else comes either.
+    pub progress: Option<Duration>,
+    /// The longest time without content while keep-alives do come: slow thinkers may think this long.
+    pub ceiling: Option<Duration>,
+}
+
+impl IdleLimits {
+    /// The nearer of both limits, one by one.
+    pub(crate) fn nearest(self, other: Self) -> Self {
+        let nearer = |a: Option<Duration>, b: Option<Duration>| match (a, b) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        Self {
+            bytes: nearer(self.bytes, other.bytes),
+            progress: nearer(self.progress, other.progress),
+            ceiling: nearer(self.ceiling, other.ceiling),
+        }
+    }
+
+    fn is_unlimited(self) -> bool {
+        self == Self::default()
+    }
+}
+
+/// Watches a stream's silences with one timer, which is armed anew only when it fires: a frame costs a clock read.
+#[pin_project]
+#[derive(Debug)]
+pub(super) struct IdleClock {
+    limits: IdleLimits,
+    #[pin]
+    timer: Option<Sleep>,
+    /// When the present wait began; `None` while nobody waits.
+    waiting: Option<Instant>,
+    /// The time waited since the last content, before the present wait. What a reader spends elsewhere is not in it.
+    without_content: Duration,
+    /// Whether anything else came since the last content.
+    kept_alive: bool,
+}
+
+impl IdleClock {
+    pub(super) fn new() -> Self {
+        Self {
+            limits: IdleLimits::default(),
+            timer: None,
+            waiting: None,
+            without_content: Duration::ZERO,
+            kept_alive: false,
+        }
+    }
+
+    pub(super) fn limit(self: Pin<&mut Self>, limits: IdleLimits) {
+        let this = self.project();
+        *this.limits = this.limits.nearest(limits);
+    }
+
+    /// A frame came.
+    pub(super) fn heard(self: Pin<&mut Self>, progress: Progress) {
+        let this = self.project();
+        let waited = this.waiting.take();
+        if progress >= Progress::Reasoning {
+            *this.without_content = Duration::ZERO;
+            *this.kept_alive = false;
+        } else {
+            *this.kept_alive = true;
+            if let Some(since) = waited {
+                *this.without_content = this.without_content.saturating_add(since.elapsed());
+            }
+        }
+    }
+
+    /// Nothing has come yet: ready when a limit has passed.
+    pub(super) fn poll_silence(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<LlmError> {
+        let mut this = self.project();
+        if this.limits.is_unlimited() {
+            return Poll::Pending;
+        }
+        let waiting = *this.waiting.get_or_insert_with(Instant::now);
+        let progress = if *this.kept_alive { this.limits.ceiling } else { this.limits.progress };
+        let nearest = [
+            progress.map(|limit| (limit.saturating_sub(*this.without_content), limit, TimeoutLimit::ProgressIdle)),
+            this.limits.bytes.map(|limit| (limit, limit, TimeoutLimit::ByteIdle)),
+        ];
+        let nearest = nearest.into_iter().flatten().min_by_key(|(left, ..)| *left);
+        let Some((at, limit, which)) =
+            nearest.and_then(|(left, limit, which)| Some((waiting.checked_add(left)?, limit, which)))
+        else {
+            return Poll::Pending;
+        };
+        match this.timer.as_mut().as_pin_mut() {
+            Some(timer) if timer.deadline() == at => {}
+            Some(timer) => timer.reset(at),
+            None => this.timer.set(Some(sleep_until(at))),
+        }
+        match this.timer.as_pin_mut() {
+            Some(timer) => timer.poll(cx).map(|()| LlmError::timed_out(which, Phase::Body, limit)),
+            None => Poll::Pending,
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The body of an answer: whole, or a stream of frames.
+
+mod complete;
+mod frame;
+mod idle;
+mod streaming;
+
+use std::{
+    borrow::Cow,
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures_core::Stream;
+
+use self::{complete::Complete, streaming::Streaming};
+pub use self::{
+    frame::{Frame, Progress, StreamEvent},
+    idle::IdleLimits,
+};
+use crate::{
+    Dialect, LlmError,
+    chat::{Accumulator, Message, Usage},
+    layers::admission::{Outcome, Permit},
+};
+
+/// The body of an answer: complete, or a stream of [`Frame`]s.
+///
+/// It is a [`Stream`] either way (a complete answer is a single frame); [`collect`](Self::collect) gives the whole
+/// [`Message`], [`text`](Self::text) its text. A stream that ends without its provider's own end mark gives
+/// [`ErrorKind::StreamBroken`](crate::ErrorKind::StreamBroken), never a short success. After its end or its error it
+/// gives `None` for ever.
+///
+/// What a layer holds for as long as the answer runs (a bulkhead's place, a half-open probe) rides along and is
+/// released when the body ends, breaks or is dropped, whichever comes first.
+pub struct LlmBody(Repr);
+
+enum Repr {
+    Complete { answer: Complete, taken: bool },
+    Stream(Pin<Box<Streaming<dyn Stream<Item = Result<Frame, LlmError>> + Send>>>),
+}
+
+impl LlmBody {
+    /// A complete answer of this text. A `&'static str` allocates nothing.
+    pub fn from_text(text: impl Into<Cow<'static, str>>) -> Self {
+        Self::complete(Complete::Text(text.into()))
+    }
+
+    /// A complete answer.
+    pub fn from_message(message: Message) -> Self {
+        Self::complete(Complete::Message(Box::new(message)))
+    }
+
+    /// A complete answer with the provider's own bytes beside it, so that a caller of the same dialect gets exactly
+    /// what the provider sent.
+    pub fn from_wire(dialect: Dialect, raw: Bytes, message: Message) -> Self {
+        Self::complete(Complete::Wire { dialect, raw, message: Box::new(message) })
+    }
+
+    /// A stream of frames. It must give a frame with [`StreamEvent::End`] before it ends: a stream that ends without
+    /// one was cut, and the body says so with [`ErrorKind::StreamBroken`](crate::ErrorKind::StreamBroken).
+    pub fn from_frames<S>(frames: S) -> Self
+    where
+        S: Stream<Item = Result<Frame, LlmError>> + Send + 'static,
+    {
+        Self(Repr::Stream(Box::pin(Streaming::new(frames))))
+    }
+
+    /// A stream of texts, whose end is the end of the answer. For clients whose own stream tells a cut from an end.
+    pub fn from_text_stream<S>(texts: S) -> Self
+    where
+        S: Stream<Item = Result<String, LlmError>> + Send + 'static,
+    {
+        use futures_util::StreamExt as _;
+        let frames = texts.map(|text| text.map(|text| Frame::event(StreamEvent::Text { index: 0, text })));
+        let end = [StreamEvent::Finish(crate::chat::FinishReason::Stop), StreamEvent::End];
+        Self::from_frames(frames.chain(futures_util::stream::iter([Ok(Frame::events_of(end.into()))])))
+    }
+
+    fn complete(answer: Complete) -> Self {
+        Self(Repr::Complete { answer, taken: false })
+    }
+
+    /// Whether the answer arrives piece by piece.
+    pub fn is_stream(&self) -> bool {
+        matches!(self.0, Repr::Stream(_))
+    }
+
+    /// The provider's own bytes of a complete answer, with their dialect.
+    pub fn wire(&self) -> Option<(Dialect, &Bytes)> {
+        match &self.0 {
+            Repr::Complete { answer: Complete::Wire { dialect, raw, .. }, .. } => Some((*dialect, raw)),
+            _ => None,
+        }
+    }
+
+    /// The tokens used: known at once for a complete answer, and for a stream as far as it has told.
+    pub fn usage(&self) -> Option<Usage> {
+        match &self.0 {
+            Repr::Complete { answer, .. } => answer.usage(),
+            Repr::Stream(stream) => stream.usage(),
+        }
+    }
+
+    /// Polls for the next frame. `None` is the end; it is fused.
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, LlmError>>> {
+        match &mut self.0 {
+            Repr::Complete { taken: true, .. } => Poll::Ready(None),
+            Repr::Complete { answer, taken } => {
+                *taken = true;
+                Poll::Ready(Some(Ok(answer.frame())))
+            }
+            Repr::Stream(stream) => stream.as_mut().poll_frame(cx),
+        }
+    }
+
+    /// The next frame, or `None` at the end.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no frame.
+    pub async fn frame(&mut self) -> Option<Result<Frame, LlmError>> {
+        std::future::poll_fn(|cx| self.poll_frame(cx)).await
+    }
+
+    /// The whole message.
+    ///
+    /// # Errors
+    ///
+    /// What broke the stream, if it was one.
+    pub async fn collect(mut self) -> Result<Message, LlmError> {
+        if let Repr::Complete { answer, .. } = self.0 {
+            return Ok(answer.into_message());
+        }
+        let mut whole = Accumulator::default();
+        while let Some(frame) = self.frame().await {
+            for event in frame?.events() {
+                whole.push(event);
+            }
+        }
+        Ok(whole.finish())
+    }
+
+    /// The whole text, without reasoning.
+    ///
+    /// # Errors
+    ///
+    /// What broke the stream, if it was one.
+    pub async fn text(self) -> Result<String, LlmError> {
+        match self.0 {
+            Repr::Complete { answer: Complete::Text(text), .. } => Ok(text.into_owned()),
+            _ => Ok(self.collect().await?.text()),
+        }
+    }
+
+    /// Holds a permit until the answer ends. A complete answer has ended already, so that the permit settles at once.
+    pub(crate) fn hold(&mut self, permit: Permit) {
+        match &mut self.0 {
+            Repr::Complete { answer, .. } => permit.settle(Outcome::Answered { usage: answer.usage() }),
+            Repr::Stream(stream) => stream.as_mut().hold(permit),
+        }
+    }
+
+    /// Bounds the silences of a stream; the nearest limits win.
+    pub(crate) fn limit_idle(&mut self, limits: IdleLimits) {
+        if let Repr::Stream(stream) = &mut self.0 {
+            stream.as_mut().limit_idle(limits);
+        }
+    }
+}
+
+impl Stream for LlmBody {
+    type Item = Result<Frame, LlmError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_frame(cx)
+    }
+}
+
+impl fmt::Debug for LlmBody {
+    /// Says what kind of body it is, and nothing of what is in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_stream() { "LlmBody::Stream" } else { "LlmBody::Complete" })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+//! The neutral form of a conversation: what is the same at every provider.
+//!
+//! A [`Chat`] is what a caller says, an assistant [`Message`] is what comes back, and both are made of the same
+//! [`Part`]s, so that an answer can be pushed onto the conversation as it is. Whatever one provider has and the
+//! others lack stays in the wire form of a request (see [`Wire`](crate::Wire)), where the same provider gets it back
+//! byte for byte.
+
+mod accumulate;
+mod message;
+mod tools;
+mod usage;
+
+pub use self::{
+    accumulate::Accumulator,
+    message::{Document, Image, Media, Message, Opaque, Part, Reasoning, Role},
+    tools::{OutputSchema, Tool, ToolCall, ToolChoice, ToolResult},
+    usage::{FinishReason, Usage},
+};
+
+/// A request to a language model, in the form that every provider leaf can encode.
+///
+/// Only `messages` is required. Everything left at its default is left out on the wire, so that the provider's own
+/// default applies.
+///
+/// ```
+/// use steadfast::chat::{Chat, Message};
+///
+/// let chat = Chat::new([Message::user("Explain closures.")]).system("Be brief.").max_tokens(200);
+/// assert_eq!(chat.messages.len(), 1);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Chat {
+    /// The model asked for. A leaf that has a model of its own sends that one instead.
+    pub model: Option<String>,
+    /// The system prompt.
+    pub system: Option<String>,
+    /// The conversation so far, oldest first.
+    pub messages: Vec<Message>,
+    /// The tools that the model may call.
+    pub tools: Vec<Tool>,
+    /// Whether the model may, must or must not call a tool. `None`: the provider's default.
+    pub tool_choice: Option<ToolChoice>,
+    /// `Some(false)` asks for at most one tool call in an answer. `None`: the provider's default.
+    pub parallel_tool_calls: Option<bool>,
+    /// The longest answer, in tokens, reasoning included.
+    pub max_tokens: Option<u32>,
+    /// The sampling temperature, in the provider's own range (0 to 1 or 0 to 2).
+    pub temperature: Option<f64>,
+    /// Nucleus sampling: the probability mass to draw from, 0 to 1.
+    pub top_p: Option<f64>,
+    /// Texts at which the model stops.
+    pub stop: Vec<String>,
+    /// The shape that the answer must have.
+    pub output: Option<OutputSchema>,
+    /// How much the model may reason before it answers. `None`: the provider's default.
+    pub thinking: Option<Thinking>,
+    /// Whether the answer is asked for as a stream. Default: `false`.
+    pub stream: bool,
+}
+
+impl Chat {
+    /// A chat of these messages, everything else at its default.
+    pub fn new(messages: impl IntoIterator<Item = Message>) -> Self {
+        Self { messages: messages.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Sets the model.
+    #[must_use]
+    pub fn model(mut self, model: impl Into<String>) -> Self {
+        self.model = Some(model.into());
+        self
+    }
+
+    /// Sets the system prompt.
+    #[must_use]
+    pub fn system(mut self, system: impl Into<String>) -> Self {
+        self.system = Some(system.into());
+        self
+    }
+
+    /// Adds a tool that the model may call.
+    #[must_use]
+    pub fn tool(mut self, tool: Tool) -> Self {
+        self.tools.push(tool);
+        self
+    }
+
+    /// Sets the longest answer, in tokens.
+    #[must_use]
+    pub fn max_tokens(mut self, tokens: u32) -> Self {
+        self.max_tokens = Some(tokens);
+        self
+    }
+
+    /// Sets the sampling temperature.
+    #[must_use]
+    pub fn temperature(mut self, temperature: f64) -> Self {
+        self.temperature = Some(temperature);
+        self
+    }
+
+    /// Asks for the answer as a stream.
+    #[must_use]
+    pub fn stream(mut self, stream: bool) -> Self {
+        self.stream = stream;
+        self
+    }
+}
+
+/// How much a model may reason before it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Thinking {
+    /// No reasoning, where the model allows that.
+    Off,
+    /// As much as the model sees fit.
+    Auto,
+    /// At most this many tokens.
+    Budget(u32),
+    /// By effort: from the least to the most.
+    Effort(Effort),
+}
+
+/// A level of reasoning effort.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the levels are the providers' own words, in rising order")]
+pub enum Effort {
+    Minimal,
+    Low,
+    Medium,
+    High,
+    XHigh,
+    Max,
+}

@@ -1,0 +1,51 @@
+/// Why a model stopped, the same at every provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FinishReason {
+    /// It had said all, or met a stop text.
+    Stop,
+    /// It wants tools to be called.
+    ToolUse,
+    /// The answer reached its `max_tokens`.
+    Length,
+    /// The context window is full.
+    ContextFull,
+    /// The provider's filter cut it.
+    Filtered,
+    /// The model declined.
+    Refusal,
+    /// The provider paused a long turn; send the conversation back to go on.
+    Paused,
+    /// The model or its server failed in the middle (malformed call, no resources).
+    ModelError(String),
+    /// A reason that this crate does not know, in the provider's word.
+    Other(String),
+}
+
+/// Tokens, counted the same way for every provider.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// All input tokens, those read from and written to the provider's cache included.
+    pub input: u64,
+    /// The part of `input` that came from the provider's cache.
+    pub cache_read: u64,
+    /// The part of `input` that was written to the provider's cache.
+    pub cache_write: u64,
+    /// All output tokens, reasoning included.
+    pub output: u64,
+    /// The part of `output` that was reasoning, where the provider says so.
+    pub reasoning: u64,
+}
+
+impl Usage {
+    /// So many input and output tokens.
+    pub fn new(input: u64, output: u64) -> Self {
+        Self { input, output, ..Self::default() }
+    }
+
+    /// Input and output together.
+    pub fn total(&self) -> u64 {
+        self.input.saturating_add(self.output)
+    }
+}

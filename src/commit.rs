@@ -1,0 +1,266 @@
+//! The commit point: when a stream has begun well enough that its caller may see it.
+//!
+//! Until then a failure is a service error, which timeouts, retries, breakers and fallbacks handle as any other; from
+//! then on it is the caller's, in the body.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures_core::Stream;
+use pin_project::pin_project;
+use tower::{Layer, Service};
+
+use crate::{
+    ErrorKind, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, Progress, body::StreamEvent, chat::FinishReason,
+    layers::call::Call,
+};
+
+/// How far a stream must have come before its caller sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CommitPoint {
+    /// The first event of any kind but a keep-alive.
+    FirstEvent,
+    /// The first event with content in it; reasoning counts.
+    #[default]
+    FirstToken,
+    /// The first text, tool call or refusal. Reasoning is held back with the rest, up to a limit of bytes.
+    FirstText,
+    /// The whole answer: a stream that breaks or stalls can still fail over.
+    Complete,
+}
+
+impl CommitPoint {
+    fn is_reached(self, progress: Progress) -> bool {
+        match self {
+            Self::FirstEvent => progress >= Progress::Lifecycle,
+            Self::FirstToken => progress >= Progress::Reasoning,
+            Self::FirstText => progress >= Progress::Content,
+            Self::Complete => progress >= Progress::End,
+        }
+    }
+}
+
+/// How many bytes of frames are held back before a commit point short of `Complete` commits all the same.
+const HELD: usize = 1024 * 1024;
+/// How many bytes of frames are held back before [`CommitPoint::Complete`] fails.
+const HELD_COMPLETE: usize = 64 * 1024 * 1024;
+
+/// Holds a stream's frames back until its commit point, then gives them with the rest as one body.
+pub(crate) struct Commit {
+    body: Option<LlmBody>,
+    point: CommitPoint,
+    held: VecDeque<Frame>,
+    bytes: usize,
+    content: bool,
+    finish: Option<FinishReason>,
+}
+
+impl Commit {
+    pub(crate) fn new(body: LlmBody, point: CommitPoint) -> Self {
+        Self { body: Some(body), point, held: VecDeque::new(), bytes: 0, content: false, finish: None }
+    }
+
+    fn committed(&mut self) -> LlmBody {
+        let rest = self.body.take().expect("a commit is polled no more once it is ready");
+        let held = std::mem::take(&mut self.held);
+        LlmBody::from_frames(Resumed { held, rest })
+    }
+
+    /// What an answer without content means.
+    fn empty(&self) -> Option<LlmError> {
+        let (kind, message) = match &self.finish {
+            // The tokens went into reasoning, or the filter said why: that is for the caller to read.
+            Some(FinishReason::Length | FinishReason::Paused | FinishReason::ToolUse) => return None,
+            Some(FinishReason::Filtered) => {
+                (ErrorKind::ContentPolicy, "the answer was filtered before its first token")
+            }
+            Some(FinishReason::Refusal) => (ErrorKind::Refusal, "the model declined before its first token"),
+            Some(FinishReason::ContextFull) => (ErrorKind::ContextLength, "the context window is full"),
+            Some(FinishReason::ModelError(_)) => (ErrorKind::Malformed, "the model failed before its first token"),
+            _ => (ErrorKind::EmptyAnswer, "the stream ended without content"),
+        };
+        Some(LlmError::new(kind, message))
+    }
+}
+
+impl Future for Commit {
+    type Output = Result<LlmBody, LlmError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        loop {
+            let body = this.body.as_mut().expect("a commit is polled no more once it is ready");
+            let frame = match body.poll_frame(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Ok(frame))) => frame,
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                Poll::Ready(None) => return Poll::Ready(Ok(this.committed())),
+            };
+            let progress = frame.progress();
+            for event in frame.events() {
+                this.content |= event.is_content();
+                if let StreamEvent::Finish(reason) = event {
+                    this.finish = Some(reason.clone());
+                }
+            }
+            // A flood of keep-alives is waited out, not kept.
+            if progress == Progress::KeepAlive {
+                continue;
+            }
+            this.bytes += frame.size();
+            this.held.push_back(frame);
+            if progress == Progress::End && !this.content {
+                if let Some(error) = this.empty() {
+                    return Poll::Ready(Err(error));
+                }
+            }
+            if this.point.is_reached(progress) {
+                return Poll::Ready(Ok(this.committed()));
+            }
+            match this.point {
+                CommitPoint::Complete if this.bytes > HELD_COMPLETE => {
+                    let message = format!("the answer is larger than the {HELD_COMPLETE} bytes that are held back");
+                    return Poll::Ready(Err(LlmError::new(ErrorKind::Malformed, message)));
+                }
+                CommitPoint::Complete => {}
+                _ if this.bytes > HELD => return Poll::Ready(Ok(this.committed())),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The frames that were held back, then the rest.
+struct Resumed {
+    held: VecDeque<Frame>,
+    rest: LlmBody,
+}
+
+impl Stream for Resumed {
+    type Item = Result<Frame, LlmError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match self.held.pop_front() {
+            Some(frame) => Poll::Ready(Some(Ok(frame))),
+            None => self.rest.poll_frame(cx),
+        }
+    }
+}
+
+/// Gives any leaf the promise that a response means that the first token is here.
+///
+/// The leaves of this crate have it already; put this directly around a leaf of your own whose future resolves
+/// earlier. See the [module docs](self).
+///
+/// ```
+/// use futures_util::stream;
+/// use steadfast::{CommitOnFirstTokenLayer, ErrorKind, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, provider_fn};
+/// use tower::{ServiceBuilder, ServiceExt};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let leaf = provider_fn(|_| async {
+///     let broken = Err(LlmError::new(ErrorKind::Overloaded, "overloaded, said under a 200"));
+///     Ok::<_, LlmError>(LlmResponse::new(LlmBody::from_frames(stream::iter([broken]))))
+/// });
+/// let llm = ServiceBuilder::new().layer(CommitOnFirstTokenLayer::new()).service(leaf);
+/// let error = llm.oneshot(LlmRequest::prompt("hello")).await.unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Overloaded);
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CommitOnFirstTokenLayer {
+    point: CommitPoint,
+}
+
+impl CommitOnFirstTokenLayer {
+    /// Commits on the first token.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets another commit point. Default: [`CommitPoint::FirstToken`].
+    #[must_use]
+    pub fn at(mut self, point: CommitPoint) -> Self {
+        self.point = point;
+        self
+    }
+}
+
+impl<S> Layer<S> for CommitOnFirstTokenLayer {
+    type Service = CommitOnFirstToken<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        CommitOnFirstToken { inner, point: self.point }
+    }
+}
+
+/// Holds a leaf's streams back until their commit point. See [`CommitOnFirstTokenLayer`].
+#[derive(Clone, Debug)]
+pub struct CommitOnFirstToken<S> {
+    inner: S,
+    point: CommitPoint,
+}
+
+impl<S> Service<LlmRequest> for CommitOnFirstToken<S>
+where
+    S: Service<LlmRequest, Response = LlmResponse> + Clone,
+    S::Error: Into<LlmError>,
+{
+    type Response = LlmResponse;
+    type Error = LlmError;
+    type Future = CommitFuture<S>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: LlmRequest) -> CommitFuture<S> {
+        CommitFuture { call: Call::first(&mut self.inner, request), point: self.point, held: None }
+    }
+}
+
+/// The future of [`CommitOnFirstToken`].
+#[pin_project]
+pub struct CommitFuture<S: Service<LlmRequest>> {
+    #[pin]
+    call: Call<S, S::Future>,
+    point: CommitPoint,
+    /// The response whose body is being held back, without it.
+    held: Option<(LlmResponse, Commit)>,
+}
+
+impl<S> Future for CommitFuture<S>
+where
+    S: Service<LlmRequest, Response = LlmResponse>,
+    S::Error: Into<LlmError>,
+{
+    type Output = Result<LlmResponse, LlmError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if this.held.is_none() {
+            let mut response = std::task::ready!(this.call.poll(cx))?;
+            if !response.body().is_stream() {
+                return Poll::Ready(Ok(response));
+            }
+            let body = std::mem::replace(response.body_mut(), LlmBody::from_text(""));
+            *this.held = Some((response, Commit::new(body, *this.point)));
+        }
+        let Some((_, commit)) = this.held else { unreachable!("it was put there a line above") };
+        let body = std::task::ready!(Pin::new(commit).poll(cx));
+        let (response, _) = this.held.take().expect("it is there since it was polled");
+        Poll::Ready(body.map(|body| response.map_body(|_| body)))
+    }
+}
+
+impl<S: Service<LlmRequest>> fmt::Debug for CommitFuture<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CommitFuture").field("call", &self.call).field("point", &self.point).finish_non_exhaustive()
+    }
+}

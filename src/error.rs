@@ -1,0 +1,561 @@
+//! The one error of the crate.
+
+use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::StatusCode;
+use tokio::time::Instant;
+use tower::BoxError;
+
+use crate::ledger::Attempt;
+
+/// What kind of failure an [`LlmError`] is. What each layer does about a kind is in the
+/// [`Classifier`](crate::Classifier)'s table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum ErrorKind {
+    /// The provider counts our requests or tokens, and we were over (429).
+    RateLimited,
+    /// The provider has no capacity at the moment (529, 503, an `overloaded_error` in a stream).
+    Overloaded,
+    /// Nothing came in time: a limit of ours, or the provider's own (408, 504).
+    Timeout,
+    /// No connection: DNS, refused, TLS, or reset before an answer began.
+    Connect,
+    /// The provider failed (500, 502, 52x, and every 5xx not named elsewhere).
+    Server,
+    /// A stream ended without the provider's own end mark, or an error came in it.
+    StreamBroken,
+    /// An answer that does not follow the provider's format: HTML, broken JSON, over a size limit.
+    Malformed,
+    /// A well-formed answer with nothing in it.
+    EmptyAnswer,
+    /// The circuit breaker refused: the provider is known to be down. Nothing was sent.
+    CircuitOpen,
+    /// The bulkhead refused: too many requests are under way. Nothing was sent.
+    BulkheadFull,
+    /// Paid-for credit or a spending limit is used up; no retry helps (402, `insufficient_quota`).
+    QuotaExhausted,
+    /// The request is longer than the model's context window.
+    ContextLength,
+    /// The request is larger than the provider takes at once (413, one request over the tokens-per-minute limit).
+    TooLarge,
+    /// The provider's content policy refused the request or cut the answer.
+    ContentPolicy,
+    /// The model declined and said nothing else.
+    Refusal,
+    /// The request is wrong; the same request fails everywhere (400, 422).
+    InvalidRequest,
+    /// The request is right, but this provider cannot carry it.
+    UnsupportedFeature,
+    /// The answer does not have the shape that was asked for.
+    InvalidOutput,
+    /// The key was refused (401, 403).
+    Auth,
+    /// No such model or path (404).
+    NotFound,
+    /// A spending cap of ours refused. Nothing was sent.
+    Budget,
+    /// The caller's own deadline left no useful time. Nothing was sent.
+    Deadline,
+    /// No attempt is left, or no tier may take the request.
+    Exhausted,
+    /// A failure that the crate cannot name: a custom leaf's own, without a kind.
+    Other,
+}
+
+impl ErrorKind {
+    /// Every kind, in order.
+    pub const ALL: &'static [Self] = &[
+        Self::RateLimited,
+        Self::Overloaded,
+        Self::Timeout,
+        Self::Connect,
+        Self::Server,
+        Self::StreamBroken,
+        Self::Malformed,
+        Self::EmptyAnswer,
+        Self::CircuitOpen,
+        Self::BulkheadFull,
+        Self::QuotaExhausted,
+        Self::ContextLength,
+        Self::TooLarge,
+        Self::ContentPolicy,
+        Self::Refusal,
+        Self::InvalidRequest,
+        Self::UnsupportedFeature,
+        Self::InvalidOutput,
+        Self::Auth,
+        Self::NotFound,
+        Self::Budget,
+        Self::Deadline,
+        Self::Exhausted,
+        Self::Other,
+    ];
+
+    /// A stable name in `snake_case`, for logs and metric labels.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RateLimited => "rate_limited",
+            Self::Overloaded => "overloaded",
+            Self::Timeout => "timeout",
+            Self::Connect => "connect",
+            Self::Server => "server",
+            Self::StreamBroken => "stream_broken",
+            Self::Malformed => "malformed",
+            Self::EmptyAnswer => "empty_answer",
+            Self::CircuitOpen => "circuit_open",
+            Self::BulkheadFull => "bulkhead_full",
+            Self::QuotaExhausted => "quota_exhausted",
+            Self::ContextLength => "context_length",
+            Self::TooLarge => "too_large",
+            Self::ContentPolicy => "content_policy",
+            Self::Refusal => "refusal",
+            Self::InvalidRequest => "invalid_request",
+            Self::UnsupportedFeature => "unsupported_feature",
+            Self::InvalidOutput => "invalid_output",
+            Self::Auth => "auth",
+            Self::NotFound => "not_found",
+            Self::Budget => "budget",
+            Self::Deadline => "deadline",
+            Self::Exhausted => "exhausted",
+            Self::Other => "other",
+        }
+    }
+
+    /// Whether a layer refused on this side, so that nothing was sent: such a refusal costs no attempt.
+    pub fn is_local(self) -> bool {
+        matches!(
+            self,
+            Self::CircuitOpen
+                | Self::BulkheadFull
+                | Self::Budget
+                | Self::Deadline
+                | Self::Exhausted
+                | Self::UnsupportedFeature
+        )
+    }
+
+    /// What happened, and what an operator can do about it.
+    fn sentence(self) -> (&'static str, &'static str) {
+        match self {
+            Self::RateLimited => ("rate limited", "slow down, raise the limit, or add a tier"),
+            Self::Overloaded => ("the provider is overloaded", "wait, or add a tier of another provider"),
+            Self::Timeout => ("timed out", "raise the limit named here, or add a tier"),
+            Self::Connect => ("could not connect", "check the base URL, DNS, proxy and network"),
+            Self::Server => ("the provider failed", "see its status page; a tier of another provider covers this"),
+            Self::StreamBroken => ("the stream broke", "ask for `Buffer` or `Restart`, or repeat the request"),
+            Self::Malformed => ("the answer is malformed", "check that the base URL points at the provider's API"),
+            Self::EmptyAnswer => ("the answer is empty", "repeat the request, or check max_tokens"),
+            Self::CircuitOpen => ("the circuit is open", "wait for its next probe, or add a tier"),
+            Self::BulkheadFull => {
+                ("too many requests are under way", "raise the feature's limit, or send fewer at once")
+            }
+            Self::QuotaExhausted => ("the quota is used up", "add credit or raise the spending limit"),
+            Self::ContextLength => {
+                ("the request is longer than the context window", "shorten it, or add a tier with a larger window")
+            }
+            Self::TooLarge => ("the request is too large", "shorten it"),
+            Self::ContentPolicy => ("refused by the content policy", "change the request"),
+            Self::Refusal => ("the model declined", "change the request"),
+            Self::InvalidRequest => ("the request is invalid", "mend the field named here"),
+            Self::UnsupportedFeature => {
+                ("this provider cannot carry the request", "leave the field named here out, or use another tier")
+            }
+            Self::InvalidOutput => {
+                ("the answer does not have the shape asked for", "relax the schema, or use a stronger model")
+            }
+            Self::Auth => ("the key was refused", "check the provider's API key"),
+            Self::NotFound => ("not found", "check the model's name and the base URL"),
+            Self::Budget => ("a spending cap refused", "raise the cap, or wait for its reset"),
+            Self::Deadline => ("no useful time is left before the deadline", "raise the deadline"),
+            Self::Exhausted => ("nothing is left to try", "raise the attempts, or add a tier"),
+            Self::Other => ("the call failed", "see the cause"),
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Which limit of a [`Timeout`](crate::layers::timeout) ran out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TimeoutLimit {
+    /// The limit of the `Timeout` itself.
+    Total,
+    /// The limit for the first token of a stream.
+    FirstToken,
+    /// The request's deadline, which something further out has set.
+    Deadline,
+    /// The limit for a stream in which nothing at all comes.
+    ByteIdle,
+    /// The limit for a stream in which no content comes.
+    ProgressIdle,
+}
+
+/// What a request was waiting for when its time ran out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Phase {
+    /// For the inner service to become ready: a limiter, a queue, a connection.
+    Readiness,
+    /// For the answer, or the first token of it.
+    Answer,
+    /// For the rest of a stream.
+    Body,
+}
+
+/// Which limit ran out, and what was waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TimedOut {
+    /// Which limit ran out.
+    pub limit: TimeoutLimit,
+    /// What was waiting.
+    pub phase: Phase,
+    /// How long the limit was.
+    pub after: Duration,
+}
+
+impl fmt::Display for TimedOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let after = self.after;
+        let phase = match self.phase {
+            Phase::Readiness => "waiting for readiness",
+            Phase::Answer => "waiting for the answer",
+            Phase::Body => "in the middle of the stream",
+        };
+        match self.limit {
+            TimeoutLimit::Total => write!(f, "the limit of {after:?} passed {phase}"),
+            TimeoutLimit::FirstToken => write!(f, "no first token within {after:?} {phase}"),
+            TimeoutLimit::Deadline => write!(f, "the request's deadline passed {phase}"),
+            TimeoutLimit::ByteIdle => write!(f, "nothing came for {after:?} {phase}"),
+            TimeoutLimit::ProgressIdle => write!(f, "no content came for {after:?} {phase}"),
+        }
+    }
+}
+
+/// Why a call to a language model failed.
+///
+/// One pointer wide. Ask it with methods; there is nothing to downcast. `Display` says what happened and what an
+/// operator can do, with no prompt text and no key in it; the cause is in [`source`](StdError::source).
+///
+/// Leaves and layers of your own make one with [`LlmError::new`], or convert any error with
+/// `LlmError::from(BoxError)`, which takes out what this crate and tower put in.
+#[derive(Clone)]
+pub struct LlmError(Box<Inner>);
+
+#[derive(Clone, Default)]
+struct Inner {
+    kind: Option<ErrorKind>,
+    message: Cow<'static, str>,
+    provider: Option<Arc<str>>,
+    model: Option<Arc<str>>,
+    status: Option<StatusCode>,
+    code: Option<Box<str>>,
+    request_id: Option<Box<str>>,
+    /// Absolute, so that it stays true while the error travels.
+    retry_at: Option<Instant>,
+    should_retry: Option<bool>,
+    timed_out: Option<TimedOut>,
+    raw: Option<Bytes>,
+    attempts: Vec<Attempt>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+impl LlmError {
+    /// An error of this kind. The message says what happened, in lower case and without a full stop; it must not
+    /// hold a key or prompt text.
+    pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Inner { kind: Some(kind), message: message.into(), ..Inner::default() }))
+    }
+
+    /// An error for a limit of time that ran out.
+    pub(crate) fn timed_out(limit: TimeoutLimit, phase: Phase, after: Duration) -> Self {
+        let timed_out = TimedOut { limit, phase, after };
+        let mut error = Self::new(ErrorKind::Timeout, "");
+        error.0.timed_out = Some(timed_out);
+        error
+    }
+
+    /// What kind of failure it is.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind.unwrap_or(ErrorKind::Other)
+    }
+
+    /// What happened, in the provider's words where it sent any.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// The provider that failed.
+    pub fn provider(&self) -> Option<&str> {
+        self.0.provider.as_deref()
+    }
+
+    /// The model that was asked.
+    pub fn model(&self) -> Option<&str> {
+        self.0.model.as_deref()
+    }
+
+    /// The HTTP status of the provider's answer. A failure inside a 200 has status 200.
+    pub fn status(&self) -> Option<StatusCode> {
+        self.0.status
+    }
+
+    /// The provider's own code or type of the error.
+    pub fn code(&self) -> Option<&str> {
+        self.0.code.as_deref()
+    }
+
+    /// The provider's id of the request, for its support.
+    pub fn request_id(&self) -> Option<&str> {
+        self.0.request_id.as_deref()
+    }
+
+    /// How long to wait before anything may work again, counted from now. When all tiers failed: until the earliest
+    /// of them. `None` where nobody knows; zero when the time has come.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_at.map(|at| at.saturating_duration_since(Instant::now()))
+    }
+
+    /// The same as a moment of tokio's clock.
+    pub fn retry_at(&self) -> Option<Instant> {
+        self.0.retry_at
+    }
+
+    /// What the provider said in `x-should-retry`: `Some(false)` forbids a retry, `Some(true)` permits one.
+    pub fn should_retry(&self) -> Option<bool> {
+        self.0.should_retry
+    }
+
+    /// Which limit ran out and what was waiting, if a limit of ours did.
+    pub fn timeout(&self) -> Option<TimedOut> {
+        self.0.timed_out
+    }
+
+    /// The provider's error body as it came, for a caller of the same dialect.
+    pub fn raw(&self) -> Option<&Bytes> {
+        self.0.raw.as_ref()
+    }
+
+    /// The decision record: each attempt in order, with what came of it and why the next step was taken. Refusals on
+    /// this side (an open circuit) are in it too.
+    pub fn attempts(&self) -> &[Attempt] {
+        &self.0.attempts
+    }
+
+    /// Sets the provider and the model.
+    #[must_use]
+    pub fn with_model(mut self, provider: impl Into<Arc<str>>, model: impl Into<Arc<str>>) -> Self {
+        self.0.provider = Some(provider.into());
+        self.0.model = Some(model.into());
+        self
+    }
+
+    /// Sets the HTTP status.
+    #[must_use]
+    pub fn with_status(mut self, status: StatusCode) -> Self {
+        self.0.status = Some(status);
+        self
+    }
+
+    /// Sets the provider's own code or type of the error.
+    #[must_use]
+    pub fn with_code(mut self, code: impl Into<Box<str>>) -> Self {
+        self.0.code = Some(code.into());
+        self
+    }
+
+    /// Sets the provider's id of the request.
+    #[must_use]
+    pub fn with_request_id(mut self, id: impl Into<Box<str>>) -> Self {
+        self.0.request_id = Some(id.into());
+        self
+    }
+
+    /// Sets how long to wait, from now, before the provider may work again.
+    #[must_use]
+    pub fn with_retry_after(self, after: Duration) -> Self {
+        let at = Instant::now().checked_add(after);
+        self.with_retry_at(at)
+    }
+
+    /// Sets the moment from which on the provider may work again.
+    #[must_use]
+    pub fn with_retry_at(mut self, at: impl Into<Option<Instant>>) -> Self {
+        self.0.retry_at = at.into();
+        self
+    }
+
+    /// Sets what the provider said in `x-should-retry`.
+    #[must_use]
+    pub fn with_should_retry(mut self, should: bool) -> Self {
+        self.0.should_retry = Some(should);
+        self
+    }
+
+    /// Sets the provider's error body.
+    #[must_use]
+    pub fn with_raw(mut self, raw: Bytes) -> Self {
+        self.0.raw = Some(raw);
+        self
+    }
+
+    /// Sets the cause.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
+        self.0.source = Some(Arc::from(source.into()));
+        self
+    }
+
+    /// The provider and model, if not set yet: the nearest to the call knows best.
+    pub(crate) fn or_model(mut self, provider: &Arc<str>, model: Option<&Arc<str>>) -> Self {
+        self.0.provider.get_or_insert_with(|| provider.clone());
+        if self.0.model.is_none() {
+            self.0.model = model.cloned();
+        }
+        self
+    }
+
+    pub(crate) fn names(&self) -> (Option<Arc<str>>, Option<Arc<str>>) {
+        (self.0.provider.clone(), self.0.model.clone())
+    }
+
+    pub(crate) fn attempts_mut(&mut self) -> &mut Vec<Attempt> {
+        &mut self.0.attempts
+    }
+}
+
+impl fmt::Display for LlmError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, advice) = self.kind().sentence();
+        f.write_str(what)?;
+        if let Some(timed_out) = self.0.timed_out {
+            write!(f, ": {timed_out}")?;
+        }
+        if !self.0.message.is_empty() {
+            write!(f, ": {}", self.0.message)?;
+        }
+        let facts: [Option<String>; 6] = [
+            self.0.provider.as_deref().map(str::to_owned),
+            self.0.model.as_deref().map(str::to_owned),
+            self.0.status.map(|status| format!("HTTP {}", status.as_u16())),
+            self.0.code.as_deref().map(|code| format!("code {code}")),
+            self.0.request_id.as_deref().map(|id| format!("request {id}")),
+            (self.0.attempts.len() > 1).then(|| format!("{} steps tried", self.0.attempts.len())),
+        ];
+        let facts: Vec<String> = facts.into_iter().flatten().collect();
+        if !facts.is_empty() {
+            write!(f, " ({})", facts.join(", "))?;
+        }
+        if let Some(after) = self.retry_after().filter(|after| !after.is_zero()) {
+            write!(f, "; worth retrying in {after:.1?}")?;
+        }
+        write!(f, "; {advice}")
+    }
+}
+
+impl fmt::Debug for LlmError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &self.0;
+        f.debug_struct("LlmError")
+            .field("kind", &self.kind())
+            .field("message", &inner.message)
+            .field("provider", &inner.provider)
+            .field("model", &inner.model)
+            .field("status", &inner.status)
+            .field("code", &inner.code)
+            .field("request_id", &inner.request_id)
+            .field("retry_at", &inner.retry_at)
+            .field("timed_out", &inner.timed_out)
+            .field("attempts", &inner.attempts)
+            .field("source", &inner.source)
+            .finish_non_exhaustive()
+    }
+}
+
+impl StdError for LlmError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+impl From<BoxError> for LlmError {
+    /// Takes out an `LlmError` whole, reads tower's own errors for what they mean, and keeps anything else as the
+    /// cause of an error of [`ErrorKind::Other`].
+    fn from(error: BoxError) -> Self {
+        let error = match error.downcast::<Self>() {
+            Ok(own) => return *own,
+            Err(error) => error,
+        };
+        // Wrappers such as `tower::buffer`'s hide ours one level down.
+        let mut cause = Some(&*error as &(dyn StdError + 'static));
+        while let Some(this) = cause {
+            if let Some(own) = this.downcast_ref::<Self>() {
+                return own.clone();
+            }
+            let kind = if this.is::<tower::timeout::error::Elapsed>() {
+                Some((ErrorKind::Timeout, "tower's timeout layer"))
+            } else if this.is::<tower::load_shed::error::Overloaded>() {
+                Some((ErrorKind::Overloaded, "tower's load_shed layer refused"))
+            } else if this.is::<std::io::Error>() {
+                Some((ErrorKind::Connect, ""))
+            } else {
+                None
+            };
+            if let Some((kind, message)) = kind {
+                return Self::new(kind, message).with_source(error);
+            }
+            cause = this.source();
+        }
+        Self::new(ErrorKind::Other, "").with_source(error)
+    }
+}
+
+impl From<std::convert::Infallible> for LlmError {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}
+
+/// A setting that cannot be: which field it is, and what to do.
+///
+/// Given by the constructors that take values from data (a configuration, the environment). Builders in code take
+/// types that cannot be nonsense, or give every value a plain meaning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidConfig {
+    field: Cow<'static, str>,
+    problem: Cow<'static, str>,
+}
+
+impl InvalidConfig {
+    /// The field is wrong in this way.
+    pub fn new(field: impl Into<Cow<'static, str>>, problem: impl Into<Cow<'static, str>>) -> Self {
+        Self { field: field.into(), problem: problem.into() }
+    }
+
+    /// The field, variable or argument that is wrong.
+    pub fn field(&self) -> &str {
+        &self.field
+    }
+}
+
+impl fmt::Display for InvalidConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.problem)
+    }
+}
+
+impl StdError for InvalidConfig {}
+
+impl From<InvalidConfig> for LlmError {
+    fn from(error: InvalidConfig) -> Self {
+        Self::new(ErrorKind::InvalidRequest, "a setting is wrong").with_source(error)
+    }
+}

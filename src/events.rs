@@ -1,0 +1,127 @@
+//! What the layers tell the world: one typed event, sent once where the state changes.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tokio::{sync::broadcast, time::Instant};
+
+use crate::ErrorKind;
+
+/// Something changed.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// Requests are served by another tier than before, further from the primary.
+    ModelSwitched {
+        /// The tier that served before.
+        from: Arc<str>,
+        /// The tier that serves now.
+        to: Arc<str>,
+        /// Why the tier before did not.
+        reason: ErrorKind,
+        /// When.
+        at: Instant,
+    },
+    /// The primary serves again.
+    ModelRecovered {
+        /// The tier that served meanwhile.
+        from: Arc<str>,
+        /// The primary.
+        to: Arc<str>,
+        /// How long the primary did not serve.
+        after: Duration,
+        /// When.
+        at: Instant,
+    },
+    /// A circuit changed its state.
+    CircuitChanged {
+        /// The circuit's name.
+        circuit: Arc<str>,
+        /// The state before.
+        from: CircuitState,
+        /// The state now.
+        to: CircuitState,
+        /// Why.
+        reason: CircuitReason,
+        /// When.
+        at: Instant,
+    },
+}
+
+/// The state of a circuit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CircuitState {
+    /// Calls go through.
+    Closed,
+    /// Calls are refused.
+    Open,
+    /// A few calls go through, to see whether the provider works again.
+    HalfOpen,
+}
+
+/// Why a circuit changed its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CircuitReason {
+    /// Too many failures, in a row or by their rate.
+    Failures,
+    /// Too many slow calls.
+    SlowCalls,
+    /// Too many different requests were called invalid at once.
+    InvalidRequestStorm,
+    /// The provider asked for a pause (Retry-After).
+    Throttled,
+    /// The quota is used up.
+    Quota,
+    /// The key is refused.
+    Auth,
+    /// The cooldown is over.
+    Cooldown,
+    /// A probe failed.
+    ProbeFailed,
+    /// The probes succeeded.
+    Recovered,
+    /// Somebody said so through a handle.
+    Forced,
+}
+
+/// Where events go, and where to listen. Clones are the same channel.
+///
+/// Sending never waits: a subscriber that is too slow loses the oldest events and is told how many.
+#[derive(Clone)]
+pub struct Events {
+    sender: broadcast::Sender<Event>,
+}
+
+/// How many events a subscriber may be behind before it loses some.
+const CAPACITY: usize = 256;
+
+impl Events {
+    /// A new channel. A subscriber may be 256 events behind.
+    pub fn new() -> Self {
+        Self { sender: broadcast::channel(CAPACITY).0 }
+    }
+
+    /// Listens from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.sender.subscribe()
+    }
+
+    /// Sends an event to all who listen.
+    pub fn send(&self, event: Event) {
+        // An error says that nobody listens, which is nobody's loss.
+        let _ = self.sender.send(event);
+    }
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events").field("subscribers", &self.sender.receiver_count()).finish_non_exhaustive()
+    }
+}

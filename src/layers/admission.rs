@@ -1,0 +1,109 @@
+//! Admission: a place that was taken, and the one way to give it back.
+
+use std::{fmt, sync::Arc};
+
+use tokio::time::Instant;
+
+use crate::{LlmError, chat::Usage};
+
+/// How the work ended that a [`Permit`] was given for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Outcome<'a> {
+    /// The answer is whole.
+    Answered { usage: Option<Usage> },
+    /// The call failed, or its stream broke.
+    Failed(&'a LlmError),
+    /// The caller left before the end.
+    Dropped,
+}
+
+/// What a gate wrote on a permit when it admitted the call.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ticket {
+    /// The gate's state at that time: an outcome of an older one is late.
+    pub(crate) generation: u32,
+    /// Whether the call is a probe.
+    pub(crate) probe: bool,
+    /// When the call was admitted, where the gate asks for it.
+    pub(crate) begun: Option<Instant>,
+    /// The tokens that the gate has charged ahead of the answer, where it counts them.
+    pub(crate) reserved: u32,
+}
+
+/// Something that admits calls and hears of each how it ended: a breaker, a bulkhead, a gauge.
+pub(crate) trait Gate: Send + Sync {
+    /// Takes the place back. Called exactly once for each permit, from wherever it ends: must not block, and must
+    /// not call foreign code under a lock.
+    fn settle(&self, ticket: Ticket, outcome: Outcome<'_>);
+}
+
+/// A place that a gate gave. Taken synchronously at `call`, it is owned by the future and then by the body; dropping
+/// it is giving it back.
+pub(crate) struct Permit {
+    gate: Option<Arc<dyn Gate>>,
+    ticket: Ticket,
+}
+
+impl Permit {
+    /// A place at `gate`, which has counted it already.
+    pub(crate) fn new(gate: Arc<dyn Gate>, ticket: Ticket) -> Self {
+        Self { gate: Some(gate), ticket }
+    }
+
+    /// What the gate wrote, to change it before the permit moves on into a body.
+    pub(crate) fn ticket_mut(&mut self) -> &mut Ticket {
+        &mut self.ticket
+    }
+
+    /// Gives the place back and says how the work ended.
+    pub(crate) fn settle(mut self, outcome: Outcome<'_>) {
+        if let Some(gate) = self.gate.take() {
+            gate.settle(self.ticket, outcome);
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(gate) = self.gate.take() {
+            gate.settle(self.ticket, Outcome::Dropped);
+        }
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit").field("ticket", &self.ticket).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::ErrorKind;
+
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<&'static str>>);
+
+    impl Gate for Heard {
+        fn settle(&self, _: Ticket, outcome: Outcome<'_>) {
+            self.0.lock().unwrap().push(match outcome {
+                Outcome::Answered { .. } => "answered",
+                Outcome::Failed(_) => "failed",
+                Outcome::Dropped => "dropped",
+            });
+        }
+    }
+
+    #[test]
+    fn each_permit_is_settled_exactly_once() {
+        let gate = Arc::new(Heard::default());
+        let permit = || Permit::new(gate.clone(), Ticket::default());
+        permit().settle(Outcome::Answered { usage: None });
+        permit().settle(Outcome::Failed(&LlmError::new(ErrorKind::Server, "")));
+        drop(permit());
+        assert_eq!(*gate.0.lock().unwrap(), ["answered", "failed", "dropped"]);
+    }
+}

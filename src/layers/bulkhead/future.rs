@@ -1,0 +1,119 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use pin_project::{pin_project, pinned_drop};
+use tower::Service;
+
+use super::gate::{Charge, Entered, Wait};
+use crate::{
+    ErrorKind, LlmError, LlmRequest, LlmResponse,
+    layers::{
+        admission::{Outcome, Permit},
+        call::Call,
+    },
+};
+
+/// The future of [`Bulkhead`](super::Bulkhead).
+///
+/// Dropping it gives its place back, in flight or in the queue.
+#[pin_project(PinnedDrop)]
+pub struct ResponseFuture<S: Service<LlmRequest>> {
+    #[pin]
+    call: Call<S, S::Future>,
+    /// The place, from admission until the response takes it along.
+    permit: Option<Permit>,
+    /// What the rates have been charged, while it may have to be given back.
+    charge: Option<Charge>,
+    /// Before the call, where there was no place at once.
+    waiting: Option<Box<Waiting<S>>>,
+}
+
+struct Waiting<S> {
+    wait: Wait,
+    service: S,
+    request: LlmRequest,
+}
+
+impl<S: Service<LlmRequest>> ResponseFuture<S> {
+    pub(super) fn goes(call: Call<S, S::Future>, Entered { permit, charge }: Entered) -> Self {
+        Self { call, permit: Some(permit), charge, waiting: None }
+    }
+
+    pub(super) fn waits(wait: Wait, service: S, request: LlmRequest) -> Self {
+        let waiting = Box::new(Waiting { wait, service, request });
+        Self { call: Call::Idle, permit: None, charge: None, waiting: Some(waiting) }
+    }
+
+    pub(super) fn refused(error: LlmError) -> Self {
+        Self { call: Call::Failed(error), permit: None, charge: None, waiting: None }
+    }
+}
+
+impl<S> Future for ResponseFuture<S>
+where
+    S: Service<LlmRequest, Response = LlmResponse>,
+    S::Error: Into<LlmError>,
+{
+    type Output = Result<LlmResponse, LlmError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if let Some(waiting) = this.waiting {
+            let entered = ready!(waiting.wait.poll(&waiting.request, cx));
+            // Whatever came of it, nothing of the wait is held any longer.
+            let Some(waiting) = this.waiting.take() else { unreachable!("it was there three lines above") };
+            let Entered { permit, charge } = entered?;
+            *this.permit = Some(permit);
+            *this.charge = charge;
+            this.call.set(Call::further(waiting.service, waiting.request));
+        }
+        let result = ready!(this.call.as_mut().poll(cx));
+        if let Some(charge) = this.charge.take() {
+            charge.sent(!matches!(&result, Err(error) if is_unsent(error)));
+        }
+        let permit = this.permit.take();
+        Poll::Ready(match result {
+            Ok(mut response) => {
+                if let Some(permit) = permit {
+                    response.hold(permit);
+                }
+                Ok(response)
+            }
+            Err(error) => {
+                // Now, and not when the caller drops this future.
+                if let Some(permit) = permit {
+                    permit.settle(Outcome::Failed(&error));
+                }
+                Err(error)
+            }
+        })
+    }
+}
+
+/// Whether the provider has seen nothing of a request that failed like this.
+fn is_unsent(error: &LlmError) -> bool {
+    error.kind().is_local() || error.kind() == ErrorKind::Connect
+}
+
+#[pinned_drop]
+impl<S: Service<LlmRequest>> PinnedDrop for ResponseFuture<S> {
+    fn drop(self: Pin<&mut Self>) {
+        let this = self.project();
+        if let Some(charge) = this.charge.take() {
+            charge.sent(matches!(*this.call, Call::Calling(_)));
+        }
+    }
+}
+
+impl<S: Service<LlmRequest>> fmt::Debug for ResponseFuture<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("bulkhead::ResponseFuture")
+            .field("waiting", &self.waiting.as_ref().map(|waiting| waiting.wait.stage()))
+            .field("call", &self.call)
+            .finish_non_exhaustive()
+    }
+}

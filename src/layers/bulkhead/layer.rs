@@ -1,0 +1,191 @@
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use tower::Layer;
+
+use super::{Adaptive, Bulkhead, BulkheadHandle, Rate, features::Features};
+
+/// Applies [`Bulkhead`]. See the [module docs](super).
+///
+/// All services that one layer value makes share their limits, and so do those of its clones. A layer that is changed
+/// after that counts anew: name all features first, then take the [`handle`](Self::handle) and wrap.
+#[derive(Clone, Debug)]
+pub struct BulkheadLayer {
+    plan: Plan,
+    /// Made when first needed, and shared by clones.
+    features: Arc<OnceLock<Arc<Features>>>,
+}
+
+/// What was asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) named: Vec<(Arc<str>, Limits)>,
+    pub(super) default: Limits,
+    queue: usize,
+    max_wait: Duration,
+}
+
+/// The default of [`BulkheadLayer::default_limit`]: room for what nobody thought of, and still a bound.
+const DEFAULT_LIMIT: usize = 64;
+/// The default of [`BulkheadLayer::max_wait`]: as long as one attempt usually may take.
+const MAX_WAIT: Duration = Duration::from_secs(30);
+
+impl BulkheadLayer {
+    /// No feature is named yet: all share the default limit of 64, and whoever finds no place is refused at once.
+    pub fn new() -> Self {
+        let default = Limits::new(DEFAULT_LIMIT);
+        let plan = Plan { named: Vec::new(), default, queue: 0, max_wait: MAX_WAIT };
+        Self { plan, features: Arc::default() }
+    }
+
+    /// Gives a feature its own limits: a number of requests in flight, or [`Limits`] with more to them. Naming it
+    /// again replaces them. A limit of 0 is closed.
+    #[must_use]
+    pub fn feature(mut self, name: impl Into<Arc<str>>, limits: impl Into<Limits>) -> Self {
+        let (name, limits) = (name.into(), limits.into());
+        self.plan.named.push((name, limits));
+        self.changed()
+    }
+
+    /// Sets the limits for all that has none: requests of features that are not named, and those without a feature.
+    /// They share one count, so that memory stays bounded whatever names requests carry. Default: 64 in flight.
+    #[must_use]
+    pub fn default_limit(mut self, limits: impl Into<Limits>) -> Self {
+        self.plan.default = limits.into();
+        self.changed()
+    }
+
+    /// Sets how many requests of each feature may wait for a place, in order. Default: 0, which refuses at once.
+    #[must_use]
+    pub fn queue(mut self, len: usize) -> Self {
+        self.plan.queue = len;
+        self.changed()
+    }
+
+    /// Sets how long a request may wait, in the queue and for its rates together. The request's deadline bounds it
+    /// too. Default: 30 s. [`Duration::MAX`] is no limit.
+    #[must_use]
+    pub fn max_wait(mut self, wait: Duration) -> Self {
+        self.plan.max_wait = wait;
+        self.changed()
+    }
+
+    /// A handle to look at the limits of this layer's services and to change them.
+    pub fn handle(&self) -> BulkheadHandle {
+        BulkheadHandle::new(self.features())
+    }
+
+    fn features(&self) -> Arc<Features> {
+        self.features.get_or_init(|| Arc::new(Features::new(&self.plan))).clone()
+    }
+
+    fn changed(mut self) -> Self {
+        self.features = Arc::default();
+        self
+    }
+}
+
+impl Default for BulkheadLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S> Layer<S> for BulkheadLayer {
+    type Service = Bulkhead<S>;
+
+    fn layer(&self, inner: S) -> Bulkhead<S> {
+        Bulkhead::new(inner, self.features())
+    }
+}
+
+/// What one feature may do. See the [module docs](super).
+///
+/// A number converts into it: so many requests in flight, and everything else as the layer has it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limits {
+    concurrency: usize,
+    queue: Option<usize>,
+    max_wait: Option<Duration>,
+    requests: Option<Rate>,
+    tokens: Option<Rate>,
+    adaptive: Option<Adaptive>,
+}
+
+impl Limits {
+    /// So many requests in flight at once. 0 is closed.
+    pub fn new(concurrency: usize) -> Self {
+        Self { concurrency, queue: None, max_wait: None, requests: None, tokens: None, adaptive: None }
+    }
+
+    /// Sets how many requests may wait. Default: the [layer's](BulkheadLayer::queue).
+    #[must_use]
+    pub fn queue(mut self, len: usize) -> Self {
+        self.queue = Some(len);
+        self
+    }
+
+    /// Sets how long a request may wait. Default: the [layer's](BulkheadLayer::max_wait).
+    #[must_use]
+    pub fn max_wait(mut self, wait: Duration) -> Self {
+        self.max_wait = Some(wait);
+        self
+    }
+
+    /// Sets how many requests may be sent in a minute. Default: any number.
+    ///
+    /// Without a queue, a request over the rate is refused, and the error's
+    /// [`retry_after`](crate::LlmError::retry_after) is the exact time until it would pass. With one it waits for
+    /// that time, in its place, if the maximum wait and the deadline allow it.
+    #[must_use]
+    pub fn requests_per_minute(mut self, rate: impl Into<Rate>) -> Self {
+        self.requests = Some(rate.into());
+        self
+    }
+
+    /// Sets how many tokens may be sent and received in a minute. Default: any number.
+    ///
+    /// What a request takes is known only afterwards. So it is charged an estimate when it is sent: its `max_tokens`
+    /// (1,024 without) and a token for each four bytes of its text. When its answer ends and says what was used, the
+    /// charge is corrected, both ways. What was never sent is given back; what failed at the provider is not, for
+    /// providers count it too (OpenAI, "Rate limits").
+    #[must_use]
+    pub fn tokens_per_minute(mut self, rate: impl Into<Rate>) -> Self {
+        self.tokens = Some(rate.into());
+        self
+    }
+
+    /// Lets the number in flight follow what the provider takes. Default: it stays as it is set.
+    #[must_use]
+    pub fn adaptive(mut self, bounds: Adaptive) -> Self {
+        self.adaptive = Some(bounds);
+        self
+    }
+}
+
+impl From<usize> for Limits {
+    fn from(concurrency: usize) -> Self {
+        Self::new(concurrency)
+    }
+}
+
+/// A feature's limits with the layer's own in all that was left open.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    pub(super) concurrency: usize,
+    pub(super) queue: usize,
+    pub(super) max_wait: Duration,
+    pub(super) requests: Option<Rate>,
+    pub(super) tokens: Option<Rate>,
+    pub(super) adaptive: Option<Adaptive>,
+}
+
+impl Plan {
+    pub(super) fn settings(&self, limits: Limits) -> Settings {
+        let Limits { concurrency, queue, max_wait, requests, tokens, adaptive } = limits;
+        let (queue, max_wait) = (queue.unwrap_or(self.queue), max_wait.unwrap_or(self.max_wait));
+        Settings { concurrency, queue, max_wait, requests, tokens, adaptive }
+    }
+}

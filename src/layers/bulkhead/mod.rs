@@ -1,0 +1,90 @@
+//! A limit of concurrency for each feature, so that none takes the places of another.
+//!
+//! # When to use it
+//!
+//! When several features of a product share a provider: a batch job that floods it must not make the chat wait. Each
+//! feature named gets places of its own; all others share the places of the
+//! [default limit](BulkheadLayer::default_limit). Optionally a feature has a bounded [queue](Limits::queue), rates of
+//! [requests](Limits::requests_per_minute) and [tokens](Limits::tokens_per_minute) in a minute, or a limit that
+//! [adapts](Limits::adaptive) to what the provider takes.
+//!
+//! Not for pushing back on an accept loop: it decides by the request, so its `poll_ready` is always ready. tower's
+//! `concurrency_limit` and `load_shed` do that, outside of it.
+//!
+//! # Where in the stack
+//!
+//! Inside the total `Timeout`, whose deadline bounds the wait in the queue, and outside of `Fallback`, so that one
+//! request takes one place however many tiers it tries. Inside a tier it bounds what that provider has in flight, and
+//! its refusal sends the request to the next tier at once. An adaptive limit hears of a timeout only from a `Timeout`
+//! further in; one further out drops the call, which says nothing about load.
+//!
+//! # What is counted
+//!
+//! A request takes its place in `call`, and holds it until the answer ends: a complete answer has ended when it is
+//! here, a stream ends with its end mark, breaks, or is dropped. A failed call gives its place back with the error. A
+//! request that waits holds no place, and none of the inner service's: that is made ready only afterwards.
+//!
+//! Places are given in the order of `call` within a feature, and no feature waits for another. Without a queue, or
+//! when it is full, a request is refused with [`ErrorKind::BulkheadFull`](crate::ErrorKind::BulkheadFull), and so is
+//! one whose [maximum wait](BulkheadLayer::max_wait) is over. If its deadline ends the wait it is
+//! [`ErrorKind::Deadline`](crate::ErrorKind::Deadline). Nothing was sent in either case.
+//! [`retry_after`](crate::LlmError::retry_after) is known where a rate refused.
+//!
+//! # Source
+//!
+//! The pattern: Michael Nygard, *Release It!* (2007), "Bulkheads". The queue is that of tokio's semaphore. The rates'
+//! and the adaptive limit's algorithms are named at [`Rate`] and [`Adaptive`].
+//!
+//! # Example
+//!
+//! ```
+//! use std::time::Duration;
+//! use steadfast::{BulkheadLayer, ErrorKind, LlmError, LlmRequest, LlmResponse, layers::bulkhead::Limits, provider_fn};
+//! use tower::{Layer, Service};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
+//! let slow = provider_fn(|_request| async {
+//!     tokio::time::sleep(Duration::from_secs(1)).await;
+//!     Ok::<_, LlmError>(LlmResponse::from_text("done"))
+//! });
+//! let layer = BulkheadLayer::new()
+//!     .feature("chat", 1)
+//!     .feature("background", Limits::new(1).queue(100).max_wait(Duration::from_secs(10)));
+//! let handle = layer.handle();
+//! let mut llm = layer.layer(slow);
+//! let ask = |feature| LlmRequest::prompt("hello").feature(feature);
+//!
+//! let (batch, next) = (llm.call(ask("background")), llm.call(ask("background")));
+//! assert_eq!((handle.in_flight("background"), handle.queued("background")), (1, 1));
+//!
+//! // the chat has its own place, and refuses at once who does not find one
+//! let (chat, refused) = (llm.call(ask("chat")), llm.call(ask("chat")));
+//! assert_eq!(refused.await.unwrap_err().kind(), ErrorKind::BulkheadFull);
+//! assert!(chat.await.is_ok());
+//!
+//! assert!(batch.await.is_ok() && next.await.is_ok());
+//! assert_eq!(handle.in_flight("background"), 0);
+//! # }
+//! ```
+
+mod adaptive;
+mod estimate;
+mod features;
+mod future;
+mod gate;
+mod handle;
+mod layer;
+mod rate;
+mod service;
+
+pub use self::{
+    adaptive::Adaptive,
+    future::ResponseFuture,
+    handle::{BulkheadHandle, FeatureLoad},
+    layer::{BulkheadLayer, Limits},
+    rate::Rate,
+    service::Bulkhead,
+};
+
+#[cfg(test)]
+mod tests;

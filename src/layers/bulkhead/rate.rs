@@ -1,0 +1,373 @@
+//! Rates: how much may pass in a minute.
+//!
+//! The generic cell rate algorithm (GCRA; ITU-T I.371, 1996): one number for each rate, the *theoretical arrival
+//! time*, at which all that was let through so far would have been used up at the steady rate. It is a token bucket
+//! that needs no timer to fill it and fits into one atomic word.
+
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::InvalidConfig;
+
+/// How much may pass in a minute, and how much of that at once.
+///
+/// A token bucket: it refills steadily, up to the burst. The default burst is a whole minute's worth, as providers
+/// that document their limits as buckets have it (Anthropic, "Rate limits"); a smaller one spreads the calls out. A
+/// rate of 0 lets nothing pass.
+///
+/// A `u32` converts into it, and cannot be nonsense; a number from data goes through
+/// [`per_minute`](Self::per_minute).
+///
+/// ```
+/// use steadfast::layers::bulkhead::Rate;
+///
+/// let rate = Rate::per_minute(90_000.0)?.burst(10_000);
+/// assert!(Rate::per_minute(-1.0).is_err());
+/// assert!(Rate::per_minute(f64::NAN).is_err());
+/// # Ok::<_, steadfast::InvalidConfig>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    per_minute: f64,
+    burst: u32,
+}
+
+impl Rate {
+    /// So many in a minute, with a burst of as many, though at least 1.
+    ///
+    /// # Errors
+    ///
+    /// Negative, infinite and NaN are no rates.
+    pub fn per_minute(amount: f64) -> Result<Self, InvalidConfig> {
+        if amount.is_nan() || amount.is_infinite() || amount < 0.0 {
+            let problem = format!("{amount} is no rate: give a number of 0 or more, or leave it out for no limit");
+            return Err(InvalidConfig::new("per_minute", problem));
+        }
+        // A float that does not fit becomes the largest that does.
+        Ok(Self { per_minute: amount, burst: (amount as u32).max(1) })
+    }
+
+    /// Sets how much may pass at once after a pause. Default: a minute's worth. 0 counts as 1.
+    #[must_use]
+    pub fn burst(mut self, amount: u32) -> Self {
+        self.burst = amount.max(1);
+        self
+    }
+}
+
+impl From<u32> for Rate {
+    fn from(per_minute: u32) -> Self {
+        Self { per_minute: per_minute.into(), burst: per_minute.max(1) }
+    }
+}
+
+/// Why a rate did not let something pass: the time until it would, `None` for never.
+pub(super) type Closed = Option<Duration>;
+
+/// One rate's state. Times are nanoseconds since an origin that the caller keeps.
+#[derive(Debug)]
+pub(super) struct Gcra {
+    /// Nanoseconds of the steady rate that one unit takes up. Infinite for a rate of 0.
+    interval: f64,
+    burst: u32,
+    /// The theoretical arrival time.
+    tat: AtomicU64,
+}
+
+impl Gcra {
+    pub(super) fn new(rate: Rate) -> Self {
+        Self { interval: 60e9 / rate.per_minute, burst: rate.burst, tat: AtomicU64::new(0) }
+    }
+
+    /// Takes `units`, and says how long to wait before they may be used, if that is at most `patience`. Nothing is
+    /// taken else. More than the burst counts as the burst: it could never pass otherwise.
+    pub(super) fn take(&self, now: u64, units: u32, patience: u64) -> Result<u64, Closed> {
+        if self.interval.is_infinite() {
+            return Err(None);
+        }
+        let cost = self.cost(self.chargeable(units).into());
+        let full = now.saturating_add(self.cost(self.burst.into()));
+        let mut tat = self.tat.load(Relaxed);
+        loop {
+            let next = tat.max(now).saturating_add(cost);
+            let wait = next.saturating_sub(full);
+            if wait > patience {
+                return Err(Some(Duration::from_nanos(wait)));
+            }
+            match self.tat.compare_exchange_weak(tat, next, Relaxed, Relaxed) {
+                Ok(_) => return Ok(wait),
+                Err(changed) => tat = changed,
+            }
+        }
+    }
+
+    /// How many of `units` are charged.
+    pub(super) fn chargeable(&self, units: u32) -> u32 {
+        units.min(self.burst)
+    }
+
+    /// Corrects what was charged to what was used.
+    pub(super) fn settle(&self, now: u64, charged: u32, used: u64) {
+        let (charged, used) = (self.cost(charged.into()), self.cost(used));
+        // The closures never decline, so the updates never fail.
+        let _ = if used > charged {
+            self.tat.fetch_update(Relaxed, Relaxed, |tat| Some(tat.max(now).saturating_add(used - charged)))
+        } else {
+            // If it falls behind the clock, the bucket is full and no fuller.
+            self.tat.fetch_update(Relaxed, Relaxed, |tat| Some(tat.saturating_sub(charged - used)))
+        };
+    }
+
+    fn cost(&self, units: u64) -> u64 {
+        // Rounded up, so that the rate is never exceeded; a float that does not fit becomes the largest that does.
+        (units as f64 * self.interval).ceil() as u64
+    }
+}
+
+/// A feature's rates.
+#[derive(Debug)]
+pub(super) struct Rates {
+    requests: Option<Gcra>,
+    tokens: Option<Gcra>,
+    /// The first reading of the clock: so that a gate made outside of a runtime follows the clock of the one that
+    /// uses it.
+    origin: OnceLock<Instant>,
+}
+
+/// Which rate did not let a request pass, and the time until it would; `None` for never.
+#[derive(Debug, PartialEq)]
+pub(super) struct Over {
+    pub(super) what: &'static str,
+    pub(super) retry_after: Option<Duration>,
+}
+
+impl Rates {
+    /// `None` where there is nothing to limit.
+    pub(super) fn new(requests: Option<Rate>, tokens: Option<Rate>) -> Option<Self> {
+        (requests.is_some() || tokens.is_some()).then(|| Self {
+            requests: requests.map(Gcra::new),
+            tokens: tokens.map(Gcra::new),
+            origin: OnceLock::new(),
+        })
+    }
+
+    /// Whether a request's tokens have to be estimated.
+    pub(super) fn counts_tokens(&self) -> bool {
+        self.tokens.is_some()
+    }
+
+    /// Takes one request of so many tokens, if it may be sent after at most `patience`. Gives that wait and the
+    /// tokens charged.
+    pub(super) fn take(&self, now: Instant, tokens: u32, patience: Duration) -> Result<(Duration, u32), Over> {
+        let (at, patience) = (self.nanos(now), u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX));
+        let requests = self.requests.as_ref().map_or(Ok(0), |rate| rate.take(at, 1, patience));
+        let charged = self.tokens.as_ref().map_or(0, |rate| rate.chargeable(tokens));
+        let taken = self.tokens.as_ref().map_or(Ok(0), |rate| rate.take(at, tokens, patience));
+        match (requests, taken) {
+            (Ok(first), Ok(second)) => Ok((Duration::from_nanos(first.max(second)), charged)),
+            (Err(retry_after), Ok(wait)) => {
+                self.settle_tokens(now, charged, 0);
+                Err(Over { what: "requests", retry_after: later(retry_after, wait) })
+            }
+            (Ok(wait), Err(retry_after)) => {
+                self.refund_request();
+                Err(Over { what: "tokens", retry_after: later(retry_after, wait) })
+            }
+            (Err(first), Err(second)) => {
+                let retry_after = first.zip(second).map(|(first, second)| first.max(second));
+                Err(Over { what: "requests and tokens", retry_after })
+            }
+        }
+    }
+
+    /// Gives back what a request took that was not sent.
+    pub(super) fn refund(&self, charged: u32) {
+        self.refund_request();
+        if let Some(rate) = &self.tokens {
+            rate.settle(0, charged, 0);
+        }
+    }
+
+    /// Corrects the tokens that were charged to those that were used.
+    pub(super) fn settle_tokens(&self, now: Instant, charged: u32, used: u64) {
+        if let Some(rate) = &self.tokens {
+            rate.settle(self.nanos(now), charged, used);
+        }
+    }
+
+    fn refund_request(&self) {
+        if let Some(rate) = &self.requests {
+            rate.settle(0, 1, 0);
+        }
+    }
+
+    fn nanos(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(*self.origin.get_or_init(|| now));
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+fn later(retry_after: Closed, wait: u64) -> Closed {
+    retry_after.map(|after| after.max(Duration::from_nanos(wait)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MINUTE: u64 = 60_000_000_000;
+
+    #[test]
+    fn what_is_no_rate_is_refused_by_its_field() {
+        for bad in [-1.0, -f64::MIN_POSITIVE, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert_eq!(Rate::per_minute(bad).unwrap_err().field(), "per_minute", "{bad}");
+        }
+        assert_eq!(Rate::per_minute(60.0).unwrap(), Rate::from(60));
+    }
+
+    #[test]
+    fn a_rate_of_zero_lets_nothing_pass() {
+        let gcra = Gcra::new(Rate::from(0));
+        assert_eq!(gcra.take(0, 1, u64::MAX), Err(None));
+        assert_eq!(gcra.take(u64::MAX, 0, 0), Err(None));
+        gcra.settle(0, 1, 0);
+        gcra.settle(0, 0, 1);
+    }
+
+    #[test]
+    fn extreme_rates_do_not_overflow() {
+        for per_minute in [f64::MIN_POSITIVE, 1e-9, 1e18, f64::MAX] {
+            let gcra = Gcra::new(Rate::per_minute(per_minute).unwrap());
+            for now in [0, 1, u64::MAX] {
+                let _ = gcra.take(now, u32::MAX, u64::MAX);
+                gcra.settle(now, 0, u64::MAX);
+                gcra.settle(now, u32::MAX, 0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_exact_wait() {
+        let gcra = Gcra::new(Rate::from(60).burst(2));
+        assert_eq!((gcra.take(0, 1, 0), gcra.take(0, 1, 0)), (Ok(0), Ok(0)));
+        let Err(Some(wait)) = gcra.take(0, 1, 0) else { panic!("the burst is used up") };
+        assert_eq!(wait, Duration::from_secs(1));
+        let wait = wait.as_nanos() as u64;
+        assert!(gcra.take(wait - 1, 1, 0).is_err(), "a nanosecond early");
+        assert_eq!(gcra.take(wait, 1, 0), Ok(0));
+    }
+
+    #[test]
+    fn more_than_the_burst_passes_when_the_bucket_is_full_and_empties_it() {
+        let gcra = Gcra::new(Rate::from(6000).burst(100));
+        assert_eq!(gcra.take(MINUTE, 1_000_000, 0), Ok(0));
+        assert!(gcra.take(MINUTE, 1, 0).is_err());
+    }
+
+    #[test]
+    fn a_refusal_by_one_rate_takes_nothing_from_the_other() {
+        let rates = Rates::new(Some(Rate::from(1)), Some(Rate::from(100))).unwrap();
+        let now = Instant::now();
+        assert_eq!(rates.take(now, 60, Duration::ZERO), Ok((Duration::ZERO, 60)));
+        for _ in 0..10 {
+            let over = rates.take(now, 10, Duration::ZERO).unwrap_err();
+            assert_eq!(over, Over { what: "requests", retry_after: Some(Duration::from_secs(60)) });
+        }
+        rates.refund(60);
+        assert_eq!(rates.take(now, 100, Duration::ZERO), Ok((Duration::ZERO, 100)), "both are as they were");
+        rates.refund_request();
+        let over = rates.take(now, 50, Duration::ZERO).unwrap_err();
+        assert_eq!(over, Over { what: "tokens", retry_after: Some(Duration::from_secs(30)) });
+        assert_eq!(rates.take(now, 0, Duration::ZERO), Ok((Duration::ZERO, 0)), "the request was given back");
+    }
+
+    #[test]
+    fn those_who_wait_are_paced_in_order() {
+        let gcra = Gcra::new(Rate::from(60).burst(1));
+        let waits: Vec<_> = (0..4).map(|_| gcra.take(0, 1, 2_000_000_000)).collect();
+        let second = 1_000_000_000;
+        assert_eq!(waits[..3], [Ok(0), Ok(second), Ok(2 * second)]);
+        assert_eq!(waits[3], Err(Some(Duration::from_secs(3))));
+    }
+
+    /// The same rate, as one would write it without thinking: a bucket that is refilled at each step.
+    struct Bucket {
+        level: i128,
+        full: i128,
+        interval: i128,
+        at: u64,
+    }
+
+    impl Bucket {
+        fn refill(&mut self, now: u64) {
+            self.level = (self.level + i128::from(now - self.at)).min(self.full);
+            self.at = now;
+        }
+
+        fn take(&mut self, units: u32) -> Result<(), i128> {
+            let cost = (i128::from(units) * self.interval).min(self.full);
+            if self.level < cost {
+                return Err(cost - self.level);
+            }
+            self.level -= cost;
+            Ok(())
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Wait(u64),
+        Take(u32),
+        Settle(u32, u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (0..2 * MINUTE).prop_map(Step::Wait),
+            (0..2_000_000_000u64).prop_map(Step::Wait),
+            (0..200u32).prop_map(Step::Take),
+            (0..100u32, 0..150u64).prop_map(|(charged, used)| Step::Settle(charged, used)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_token_bucket(
+            per_minute in prop::sample::select(vec![1u32, 6, 60, 100, 600, 1000, 6000]),
+            burst in 1..120u32,
+            steps in prop::collection::vec(step(), 1..200),
+        ) {
+            let gcra = Gcra::new(Rate::from(per_minute).burst(burst));
+            let interval = i128::from(MINUTE / u64::from(per_minute));
+            let full = i128::from(burst) * interval;
+            let mut bucket = Bucket { level: full, full, interval, at: 0 };
+            let mut now = 0;
+            for step in steps {
+                match step {
+                    Step::Wait(nanos) => now += nanos,
+                    Step::Take(units) => {
+                        bucket.refill(now);
+                        let expected = bucket.take(units).map(|()| 0);
+                        let expected = expected.map_err(|nanos| Some(Duration::from_nanos(nanos as u64)));
+                        prop_assert_eq!(gcra.take(now, units, 0), expected);
+                    }
+                    Step::Settle(charged, used) => {
+                        bucket.refill(now);
+                        bucket.level += (i128::from(charged) - i128::from(used)) * interval;
+                        bucket.level = bucket.level.min(full);
+                        gcra.settle(now, charged, used);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,53 @@
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use tower::Service;
+
+use super::{BulkheadHandle, ResponseFuture, features::Features, gate::Admission};
+use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call};
+
+/// Bounds what each feature has in flight. See the [module docs](super).
+///
+/// Clones share the limits and all that is counted.
+#[derive(Clone, Debug)]
+pub struct Bulkhead<S> {
+    inner: S,
+    features: Arc<Features>,
+}
+
+impl<S> Bulkhead<S> {
+    pub(super) fn new(inner: S, features: Arc<Features>) -> Self {
+        Self { inner, features }
+    }
+
+    /// A handle to look at the limits and to change them.
+    pub fn handle(&self) -> BulkheadHandle {
+        BulkheadHandle::new(self.features.clone())
+    }
+}
+
+impl<S> Service<LlmRequest> for Bulkhead<S>
+where
+    S: Service<LlmRequest, Response = LlmResponse> + Clone,
+    S::Error: Into<LlmError>,
+{
+    type Response = LlmResponse;
+    type Error = LlmError;
+    type Future = ResponseFuture<S>;
+
+    /// Always ready: which limit applies is known only with the request.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
+        match self.features.gate(request.feature_name()).admit(&request) {
+            Ok(Admission::Goes(entered)) => ResponseFuture::goes(Call::first(&mut self.inner, request), entered),
+            // A fresh clone, that is: one that nobody has polled. It reserves nothing until it has its place.
+            Ok(Admission::Waits(wait)) => ResponseFuture::waits(wait, self.inner.clone(), request),
+            Err(refused) => ResponseFuture::refused(refused),
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Readiness: one call to an inner service, from "is it ready?" to its result.
+
+use std::{
+    fmt,
+    future::Future,
+    mem,
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+
+use pin_project::pin_project;
+use tower::Service;
+
+use crate::{LlmError, LlmRequest, LlmResponse, error::Phase};
+
+/// What every layer asks of the service that it wraps.
+///
+/// An alias in all but name: implemented for each `Service<LlmRequest, Response = LlmResponse>` whose error converts
+/// into [`LlmError`].
+pub(crate) trait Llm: Service<LlmRequest, Response = LlmResponse, Error: Into<LlmError>> {}
+
+impl<S: Service<LlmRequest, Response = LlmResponse, Error: Into<LlmError>>> Llm for S {}
+
+/// A call under way.
+///
+/// There are two forms. The *first call* of a layer polls the service that it has in hand, once: if that is ready it
+/// is called at once, without a clone; if not, that very instance moves in here (its place in a queue is its own) and
+/// a fresh clone stays behind. The other way round, a polled instance that nobody polls again would sit on a
+/// reservation for ever. *Every further call* (a retry, the next tier) waits for a fresh clone.
+#[pin_project(project = CallProjection, project_replace = CallOwned)]
+pub(crate) enum Call<S, F> {
+    /// Waiting until the service is ready.
+    Readying { service: S, request: LlmRequest },
+    /// Called.
+    Calling(#[pin] F),
+    /// The service failed before it could be called.
+    Failed(LlmError),
+    /// Nothing is under way.
+    Idle,
+}
+
+impl<S: Llm> Call<S, S::Future> {
+    /// The first call: through the service in hand.
+    pub(crate) fn first(service: &mut S, request: LlmRequest) -> Self
+    where
+        S: Clone,
+    {
+        // Nobody waits yet. If it is pending, the future polls it again with the waker of whoever does.
+        match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => Self::Calling(service.call(request)),
+            Poll::Ready(Err(error)) => {
+                // A service that failed its readiness is to be thrown away.
+                *service = service.clone();
+                Self::Failed(error.into())
+            }
+            Poll::Pending => {
+                let fresh = service.clone();
+                Self::Readying { service: mem::replace(service, fresh), request }
+            }
+        }
+    }
+
+    /// Every further call: through a fresh clone.
+    pub(crate) fn further(fresh: S, request: LlmRequest) -> Self {
+        Self::Readying { service: fresh, request }
+    }
+
+    /// What it is waiting for.
+    pub(crate) fn phase(&self) -> Phase {
+        match self {
+            Self::Readying { .. } => Phase::Readiness,
+            _ => Phase::Answer,
+        }
+    }
+
+    /// Drops whatever is under way, so that nothing of it is held any longer.
+    pub(crate) fn abandon(mut self: Pin<&mut Self>) {
+        self.set(Self::Idle);
+    }
+}
+
+impl<S: Llm> Future for Call<S, S::Future> {
+    type Output = Result<LlmResponse, LlmError>;
+
+    /// # Panics
+    ///
+    /// When polled after it was ready.
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            match self.as_mut().project() {
+                CallProjection::Calling(future) => return future.poll(cx).map_err(Into::into),
+                CallProjection::Readying { service, .. } => match service.poll_ready(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(readiness) => {
+                        let CallOwned::Readying { mut service, request } = self.as_mut().project_replace(Self::Idle)
+                        else {
+                            unreachable!("it was readying a line above")
+                        };
+                        self.set(match readiness {
+                            Ok(()) => Self::Calling(service.call(request)),
+                            Err(error) => Self::Failed(error.into()),
+                        });
+                    }
+                },
+                CallProjection::Failed(_) => {
+                    let CallOwned::Failed(error) = self.as_mut().project_replace(Self::Idle) else {
+                        unreachable!("it had failed a line above")
+                    };
+                    return Poll::Ready(Err(error));
+                }
+                CallProjection::Idle => panic!("polled after it was ready"),
+            }
+        }
+    }
+}
+
+impl<S, F> fmt::Debug for Call<S, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Readying { .. } => "Readying",
+            Self::Calling(_) => "Calling",
+            Self::Failed(_) => "Failed",
+            Self::Idle => "Idle",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio_test::{assert_pending, assert_ready, task};
+    use tower::{ServiceBuilder, limit::ConcurrencyLimitLayer};
+
+    use super::*;
+    use crate::{ErrorKind, layers::testing::Strict};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pending_service_moves_into_the_future_with_its_place_in_the_queue() {
+        let mut limited = ServiceBuilder::new()
+            .layer(ConcurrencyLimitLayer::new(1))
+            .service(Strict::new().takes(Duration::from_secs(1)));
+        let mut first = task::spawn(Call::first(&mut limited, LlmRequest::prompt("a")));
+        assert_pending!(first.poll());
+        let mut second = task::spawn(Call::first(&mut limited, LlmRequest::prompt("b")));
+        assert_pending!(second.poll());
+        let mut third = task::spawn(Call::first(&mut limited, LlmRequest::prompt("c")));
+        assert_pending!(third.poll());
+
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_ready!(first.poll()).unwrap();
+        drop(first);
+        assert!(second.is_woken(), "the place in the queue is the second's");
+        assert_pending!(second.poll());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_ready!(second.poll()).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_fails_its_readiness_is_replaced() {
+        let mut service = Strict::new().fails_readiness(1);
+        let error = Call::first(&mut service, LlmRequest::prompt("a")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Other);
+        Call::first(&mut service, LlmRequest::prompt("b")).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_dropped_while_it_waits_gives_its_reservation_back() {
+        let mut limited = ServiceBuilder::new().layer(ConcurrencyLimitLayer::new(1)).service(Strict::new().pending(5));
+        for _ in 0..1000 {
+            let mut call = task::spawn(Call::first(&mut limited, LlmRequest::prompt("a")));
+            assert_pending!(call.poll());
+            drop(call);
+        }
+        Call::first(&mut limited, LlmRequest::prompt("b")).await.unwrap();
+    }
+}

@@ -1,0 +1,218 @@
+//! A circuit with its name: the state machine, the table that judges its calls, and the events that it sends.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    fingerprint::fingerprint,
+    settings::Settings,
+    state::{self, Admission, Circuit, Decision, Phase, Rejection, Transition},
+    word::Reason,
+};
+use crate::{
+    Classifier, ErrorKind, Event, Events, LlmError, LlmRequest,
+    classify::Count,
+    error::TimeoutLimit,
+    events::{CircuitReason, CircuitState},
+    layers::admission::{Gate, Outcome, Permit, Ticket},
+};
+
+/// What all circuits of a layer have in common.
+#[derive(Clone, Debug)]
+pub(super) struct Policy {
+    pub(super) settings: Settings,
+    /// From when on a call is slow.
+    pub(super) slow_after: Option<Duration>,
+    pub(super) classifier: Classifier,
+    pub(super) events: Events,
+}
+
+#[derive(Debug)]
+pub(super) struct NamedCircuit {
+    pub(super) name: Arc<str>,
+    pub(super) machine: Circuit,
+    policy: Arc<Policy>,
+}
+
+impl NamedCircuit {
+    pub(super) fn new(name: Arc<str>, policy: Arc<Policy>, seed: u64) -> Self {
+        Self { name, machine: Circuit::new(policy.settings.clone(), Instant::now(), seed), policy }
+    }
+
+    /// Asks for leave to make this call. While closed neither the clock is read nor anything allocated.
+    #[inline]
+    pub(super) fn admit(self: &Arc<Self>, request: &LlmRequest) -> Result<Permit, Rejection> {
+        let admission = match self.machine.admit(Instant::now) {
+            Decision::Admitted(admission) => admission,
+            Decision::AdmittedAfter(admission, transition) => {
+                self.tell(Some(transition));
+                admission
+            }
+            Decision::Rejected(rejection) => return Err(rejection),
+        };
+        let ticket = Ticket {
+            generation: admission.generation,
+            probe: admission.probe.is_some(),
+            begun: self.policy.slow_after.map(|_| Instant::now()),
+            ..Ticket::default()
+        };
+        if admission.probe.is_none() && !admission.suspect {
+            return Ok(Permit::new(self.clone(), ticket));
+        }
+        let marked = Marked {
+            circuit: self.clone(),
+            probe: admission.probe,
+            fingerprint: admission.suspect.then(|| fingerprint(request)),
+        };
+        Ok(Permit::new(Arc::new(marked), ticket))
+    }
+
+    /// The error of a call that was not admitted.
+    pub(super) fn refusal(&self, rejection: Rejection) -> LlmError {
+        let state = match (rejection.phase, rejection.reason) {
+            (Phase::HalfOpen, _) => "is half-open and its probes are under way",
+            (Phase::ForcedOpen, _) => "was opened by hand",
+            (_, Reason::Throttled) => "is closed off for as long as the provider asked",
+            (_, Reason::ConsecutiveFailures) => "is open after too many failures in a row",
+            (_, Reason::FailureRate) => "is open after too large a share of failures",
+            (_, Reason::SlowCalls) => "is open after too large a share of slow calls",
+            (_, Reason::InvalidRequests) => "is open, for the provider suddenly calls most requests invalid",
+            (_, Reason::Quota) => "is open since the quota is used up",
+            (_, Reason::Auth) => "is open since a key that has worked is refused",
+            (_, Reason::ProbeFailed) => "is open again after a failed probe",
+            _ => "is open",
+        };
+        LlmError::new(ErrorKind::CircuitOpen, format!("circuit {} {state}", self.name)).with_retry_at(rejection.until)
+    }
+
+    /// Sends a change of state to those who listen.
+    pub(super) fn tell(&self, transition: Option<Transition>) {
+        let Some(transition) = transition else { return };
+        let (from, to) = (outward(transition.from), outward(transition.to));
+        // Closed by hand from closed, say: the same thing for those outside.
+        if from == to {
+            return;
+        }
+        self.policy.events.send(Event::CircuitChanged {
+            circuit: self.name.clone(),
+            from,
+            to,
+            reason: why(transition.reason),
+            at: Instant::now(),
+        });
+    }
+
+    fn finish(&self, admission: Admission, fingerprint: Option<u64>, begun: Option<Instant>, outcome: Outcome<'_>) {
+        let outcome = match outcome {
+            Outcome::Answered { .. } => state::Outcome::Success { slow: self.is_slow(begun) },
+            Outcome::Dropped => state::Outcome::Abandoned,
+            Outcome::Failed(error) => {
+                // The classifier is foreign code. If it panics, the call must still give its place back.
+                let unjudged = Unjudged { circuit: self, admission: Some(admission) };
+                let outcome = self.judge(error, fingerprint, begun);
+                unjudged.judged();
+                outcome
+            }
+        };
+        let settled = self.machine.settle(admission, outcome, Instant::now);
+        self.tell(settled.transition);
+    }
+
+    fn judge(&self, error: &LlmError, fingerprint: Option<u64>, begun: Option<Instant>) -> state::Outcome {
+        let class = self.policy.classifier.classify(error);
+        // Nobody else names a time at which the provider itself may be called again.
+        let provider_says = !error.kind().is_local() && error.kind() != ErrorKind::Timeout;
+        let asked = error.retry_at().filter(|_| provider_says);
+        match class.circuit {
+            Count::Failure if is_impatience(error) => state::Outcome::Neutral,
+            Count::Failure => state::Outcome::Failure { slow: self.is_slow(begun), throttle: asked },
+            Count::Success => state::Outcome::Alive,
+            Count::Neutral if error.kind() == ErrorKind::RateLimited => state::Outcome::RateLimited { until: asked },
+            Count::Neutral => state::Outcome::Neutral,
+            Count::Latch => state::Outcome::Quota { until: asked },
+            Count::LatchIfWorked => state::Outcome::Auth,
+            Count::FailureInStorm => state::Outcome::InvalidRequest { fingerprint },
+        }
+    }
+
+    fn is_slow(&self, begun: Option<Instant>) -> bool {
+        match (begun, self.policy.slow_after) {
+            (Some(begun), Some(after)) => begun.elapsed() >= after,
+            _ => false,
+        }
+    }
+}
+
+impl Gate for NamedCircuit {
+    fn settle(&self, ticket: Ticket, outcome: Outcome<'_>) {
+        debug_assert!(!ticket.probe, "probes are settled through `Marked`");
+        let admission = Admission { generation: ticket.generation, probe: None, suspect: false };
+        self.finish(admission, None, ticket.begun, outcome);
+    }
+}
+
+/// The gate of a call that has more to remember than a ticket holds: a probe, or a call while a storm is suspected.
+struct Marked {
+    circuit: Arc<NamedCircuit>,
+    probe: Option<u64>,
+    fingerprint: Option<u64>,
+}
+
+impl Gate for Marked {
+    fn settle(&self, ticket: Ticket, outcome: Outcome<'_>) {
+        let admission = Admission { generation: ticket.generation, probe: self.probe, suspect: false };
+        self.circuit.finish(admission, self.fingerprint, ticket.begun, outcome);
+    }
+}
+
+/// Settles a call as abandoned if judging it panics.
+struct Unjudged<'a> {
+    circuit: &'a NamedCircuit,
+    admission: Option<Admission>,
+}
+
+impl Unjudged<'_> {
+    fn judged(mut self) {
+        self.admission = None;
+    }
+}
+
+impl Drop for Unjudged<'_> {
+    fn drop(&mut self) {
+        if let Some(admission) = self.admission.take() {
+            self.circuit.machine.settle(admission, state::Outcome::Abandoned, Instant::now);
+        }
+    }
+}
+
+/// Whether the caller had so little time left that the timeout says nothing about the provider.
+fn is_impatience(error: &LlmError) -> bool {
+    error.timeout().is_some_and(|out| out.limit == TimeoutLimit::Deadline && out.after < PATIENCE)
+}
+
+/// A healthy model may take this long to its first token.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+pub(super) fn outward(phase: Phase) -> CircuitState {
+    match phase {
+        Phase::Closed | Phase::ForcedClosed => CircuitState::Closed,
+        Phase::Open | Phase::Throttled | Phase::ForcedOpen => CircuitState::Open,
+        Phase::HalfOpen => CircuitState::HalfOpen,
+    }
+}
+
+fn why(reason: Reason) -> CircuitReason {
+    match reason {
+        Reason::ConsecutiveFailures | Reason::FailureRate => CircuitReason::Failures,
+        Reason::SlowCalls => CircuitReason::SlowCalls,
+        Reason::InvalidRequests => CircuitReason::InvalidRequestStorm,
+        Reason::Throttled => CircuitReason::Throttled,
+        Reason::Quota => CircuitReason::Quota,
+        Reason::Auth => CircuitReason::Auth,
+        Reason::ProbeFailed => CircuitReason::ProbeFailed,
+        Reason::CooldownOver | Reason::ThrottleOver => CircuitReason::Cooldown,
+        Reason::Recovered => CircuitReason::Recovered,
+        Reason::Forced => CircuitReason::Forced,
+    }
+}

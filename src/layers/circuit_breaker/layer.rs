@@ -1,0 +1,239 @@
+use std::{
+    borrow::Cow,
+    fmt,
+    num::NonZeroU32,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use tower::Layer;
+
+use super::{
+    CircuitBreaker, CircuitBreakerHandle, Window,
+    circuit::{NamedCircuit, Policy},
+    keyed::{KeyOf, Keyed},
+    service::{Circuits, Shared},
+    settings::{Rule, Settings},
+};
+use crate::{Classifier, Events, LlmRequest, events::CircuitState};
+
+/// Applies [`CircuitBreaker`]. See the [module docs](super).
+///
+/// All services that one layer makes share its circuit, and so do clones of the layer. A setting makes it a layer of
+/// its own again.
+#[derive(Clone)]
+pub struct CircuitBreakerLayer {
+    name: Arc<str>,
+    policy: Policy,
+    keyed: Option<(Arc<KeyOf>, usize)>,
+    seed: Option<u64>,
+    /// Made when it is first asked for, when the settings are known.
+    shared: Arc<OnceLock<Arc<Shared>>>,
+}
+
+impl CircuitBreakerLayer {
+    /// A circuit of this name, which its errors and events say. It opens for 60 s after 5 failures in a row, then lets
+    /// one probe through.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        let policy = Policy {
+            settings: Settings::default(),
+            slow_after: None,
+            classifier: Classifier::default(),
+            events: Events::default(),
+        };
+        Self { name: name.into(), policy, keyed: None, seed: None, shared: Arc::default() }
+    }
+
+    /// Opens after so many failures in a row; 0 means never for that. Default: 5.
+    ///
+    /// Rate limits that come without a time to wait count as failures here: many in a row are an overload.
+    #[must_use]
+    pub fn consecutive_failures(mut self, failures: u32) -> Self {
+        self.changed().consecutive_failures = NonZeroU32::new(failures);
+        self
+    }
+
+    /// Opens when at least this share (0 to 1) of the calls in the window failed; outside of that the nearest is taken.
+    /// It is looked at when a call fails. Default: no such rule.
+    #[must_use]
+    pub fn failure_rate(mut self, share: f64, window: Window) -> Self {
+        self.changed().failure_rate = Some(Rule::new(share, window));
+        self
+    }
+
+    /// Opens when at least this share (0 to 1) of the calls in the window took `after` or longer to their response
+    /// (for a stream: to its first token). A slow probe is then a failed one. Default: no such rule.
+    #[must_use]
+    pub fn slow_calls(mut self, after: Duration, share: f64, window: Window) -> Self {
+        self.changed().slow_rate = Some(Rule::new(share, window));
+        self.policy.slow_after = Some(after);
+        self
+    }
+
+    /// Sets how long the circuit stays open before the first probe. Default: 60 s.
+    #[must_use]
+    pub fn cooldown(mut self, cooldown: Duration) -> Self {
+        self.changed().cooldown = cooldown;
+        self
+    }
+
+    /// Sets the factor from one cooldown to the next while probes fail, and the longest cooldown (not less than the
+    /// first). A factor below 1 is taken as 1. It starts again after a recovery. Default: 1.0, so no growth.
+    #[must_use]
+    pub fn cooldown_growth(mut self, factor: f64, longest: Duration) -> Self {
+        let settings = self.changed();
+        settings.growth = factor.max(1.0);
+        settings.max_cooldown = longest;
+        self
+    }
+
+    /// Sets how much of a repeated cooldown chance may take off it, from 0 to 1. Default: 0.1.
+    ///
+    /// The first cooldown is exact, and none is ever lengthened: whoever recovers is back within one cooldown, and yet
+    /// many processes do not go on probing in step.
+    #[must_use]
+    pub fn cooldown_jitter(mut self, share: f64) -> Self {
+        self.changed().jitter = if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) };
+        self
+    }
+
+    /// Sets how many probes may be under way at once while half-open; 0 is taken as 1. Default: 1.
+    #[must_use]
+    pub fn probes(mut self, probes: u32) -> Self {
+        self.changed().probes = NonZeroU32::new(probes).unwrap_or(NonZeroU32::MIN);
+        self
+    }
+
+    /// Sets how many probes must succeed before the circuit closes; 0 is taken as 1. Default: 1. A single failed one opens
+    /// it again.
+    #[must_use]
+    pub fn probe_successes(mut self, successes: u32) -> Self {
+        self.changed().successes = NonZeroU32::new(successes).unwrap_or(NonZeroU32::MIN);
+        self
+    }
+
+    /// Sets after how long a probe that has neither ended nor been dropped may be replaced by another. Default: the
+    /// cooldown, but at least 60 s.
+    #[must_use]
+    pub fn probe_lease(mut self, lease: Duration) -> Self {
+        self.changed().probe_lease = Some(lease);
+        self
+    }
+
+    /// Sets after how long the circuit probes again that opened because the quota is used up or the key refused.
+    /// Default: 60 s. Providers have sent such errors falsely for hours, and then recovered.
+    #[must_use]
+    pub fn latch(mut self, interval: Duration) -> Self {
+        self.changed().latch = interval;
+        self
+    }
+
+    /// Sets the longest time for which a provider's own `Retry-After` or reset time closes it off. Default: 5 min.
+    #[must_use]
+    pub fn max_throttle(mut self, longest: Duration) -> Self {
+        self.changed().max_throttle = longest;
+        self
+    }
+
+    /// Keeps one circuit for each key that the function gives, such as the model, and at most `capacity` of them (at
+    /// least 1): when there is no room for another, one that is closed is forgotten, the longest unused first.
+    /// Default: one circuit for all.
+    ///
+    /// ```
+    /// use steadfast::{CircuitBreakerLayer, LlmRequest};
+    ///
+    /// let by_model = |request: &LlmRequest| request.model().unwrap_or("default").to_owned().into();
+    /// let layer = CircuitBreakerLayer::new("openai").keyed(by_model, 100);
+    /// assert!(layer.states().is_empty());
+    /// ```
+    #[must_use]
+    pub fn keyed<F>(mut self, key: F, capacity: usize) -> Self
+    where
+        F: for<'a> Fn(&'a LlmRequest) -> Cow<'a, str> + Send + Sync + 'static,
+    {
+        self.changed();
+        self.keyed = Some((Arc::new(key), capacity));
+        self
+    }
+
+    /// Sets the table that says which errors count. Default: [`Classifier::default`].
+    #[must_use]
+    pub fn classifier(mut self, classifier: Classifier) -> Self {
+        self.changed();
+        self.policy.classifier = classifier;
+        self
+    }
+
+    /// Sets where changes of state are told. Default: a channel of its own, see
+    /// [`CircuitBreakerHandle::subscribe`].
+    #[must_use]
+    pub fn events(mut self, events: Events) -> Self {
+        self.changed();
+        self.policy.events = events;
+        self
+    }
+
+    /// Sets the seed of the jitter, for tests and simulations. Default: a random one.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.changed();
+        self.seed = Some(seed);
+        self
+    }
+
+    /// A handle of the circuit; of a [`keyed`](Self::keyed) layer, of the circuit whose key is empty.
+    pub fn handle(&self) -> CircuitBreakerHandle {
+        self.handle_for("")
+    }
+
+    /// A handle of the circuit of this key. A layer that is not [`keyed`](Self::keyed) has one for all keys.
+    pub fn handle_for(&self, key: impl Into<Arc<str>>) -> CircuitBreakerHandle {
+        CircuitBreakerHandle::new(self.shared().clone(), key.into(), self.policy.events.clone())
+    }
+
+    /// The keys of a [`keyed`](Self::keyed) layer that have a circuit, in no order, with its state. Empty if not keyed.
+    pub fn states(&self) -> Vec<(Arc<str>, CircuitState)> {
+        match &self.shared().circuits {
+            Circuits::One(_) => Vec::new(),
+            Circuits::Keyed(keyed) => keyed.states(),
+        }
+    }
+
+    /// The settings, to change one. Whoever has made a service or a handle before keeps the circuit of then.
+    fn changed(&mut self) -> &mut Settings {
+        self.shared = Arc::default();
+        &mut self.policy.settings
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        self.shared.get_or_init(|| {
+            let policy = Arc::new(self.policy.clone());
+            let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
+            let circuits = match &self.keyed {
+                None => Circuits::One(Arc::new(NamedCircuit::new(self.name.clone(), policy, seed))),
+                Some((key_of, capacity)) => {
+                    Circuits::Keyed(Keyed::new(self.name.clone(), policy, seed, key_of.clone(), *capacity))
+                }
+            };
+            Arc::new(Shared { circuits, slow_after: self.policy.slow_after })
+        })
+    }
+}
+
+impl<S> Layer<S> for CircuitBreakerLayer {
+    type Service = CircuitBreaker<S>;
+
+    fn layer(&self, inner: S) -> CircuitBreaker<S> {
+        CircuitBreaker::new(inner, self.shared().clone())
+    }
+}
+
+impl fmt::Debug for CircuitBreakerLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CircuitBreakerLayer")
+            .field("name", &self.name)
+            .field("settings", &self.policy.settings)
+            .field("keyed", &self.keyed.is_some())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,150 @@
+//! The races of the circuit, in every interleaving. Run with
+//! `RUSTFLAGS="--cfg steadfast_loom" cargo test --lib --release loom_ --target-dir target/loom`.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use loom::{sync::Arc, thread};
+use tokio::time::Instant;
+
+use super::{
+    settings::{Rule, Settings, Window},
+    state::{Admission, Circuit, Decision, Outcome, Phase},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const FAILURE: Outcome = Outcome::Failure { slow: false, throttle: None };
+const SUCCESS: Outcome = Outcome::Success { slow: false };
+
+fn settings(failures: u32, probes: u32) -> Settings {
+    Settings {
+        consecutive_failures: NonZeroU32::new(failures),
+        probes: NonZeroU32::new(probes).expect("a number of probes"),
+        cooldown: SECOND,
+        ..Settings::default()
+    }
+}
+
+fn admission(decision: Decision) -> Option<Admission> {
+    match decision {
+        Decision::Admitted(admission) | Decision::AdmittedAfter(admission, _) => Some(admission),
+        Decision::Rejected(_) => None,
+    }
+}
+
+fn opened(settings: Settings, origin: Instant) -> Arc<Circuit> {
+    let circuit = Circuit::new(settings, origin, 7);
+    let call = admission(circuit.admit(|| origin)).expect("closed");
+    assert!(circuit.settle(call, FAILURE, || origin).transition.is_some());
+    Arc::new(circuit)
+}
+
+#[test]
+fn loom_end_of_cooldown_admits_exactly_the_probes() {
+    for probes in [1, 2] {
+        let origin = Instant::now();
+        loom::model(move || {
+            let circuit = opened(settings(1, probes), origin);
+            let callers: Vec<_> = (0..2)
+                .map(|_| {
+                    let circuit = circuit.clone();
+                    thread::spawn(move || circuit.admit(|| origin + SECOND))
+                })
+                .collect();
+            let mut decisions = vec![circuit.admit(|| origin + SECOND)];
+            decisions.extend(callers.into_iter().map(|caller| caller.join().unwrap()));
+
+            let half_opened = decisions.iter().filter(|decision| matches!(decision, Decision::AdmittedAfter(..)));
+            assert_eq!(half_opened.count(), 1);
+            let admitted: Vec<_> = decisions.into_iter().filter_map(admission).collect();
+            assert_eq!(admitted.len(), probes as usize);
+            assert!(admitted.iter().all(|admission| admission.probe.is_some()));
+        });
+    }
+}
+
+#[test]
+fn loom_dropped_probe_races_with_an_admission() {
+    let origin = Instant::now();
+    loom::model(move || {
+        let circuit = opened(settings(1, 1), origin);
+        let now = origin + SECOND;
+        let probe = admission(circuit.admit(|| now)).expect("the probe");
+        let dropping = {
+            let circuit = circuit.clone();
+            thread::spawn(move || circuit.settle(probe, Outcome::Abandoned, || now))
+        };
+        let raced = admission(circuit.admit(|| now));
+        dropping.join().unwrap();
+        // Either the place was free in time, or it is now; never are there two probes, never none.
+        let after = admission(circuit.admit(|| now));
+        assert_eq!(usize::from(raced.is_some()) + usize::from(after.is_some()), 1);
+    });
+}
+
+#[test]
+fn loom_late_outcome_races_with_the_trip() {
+    let origin = Instant::now();
+    loom::model(move || {
+        let circuit = Arc::new(Circuit::new(settings(2, 1), origin, 7));
+        let calls: Vec<_> = (0..3).filter_map(|_| admission(circuit.admit(|| origin))).collect();
+        assert!(circuit.settle(calls[0], FAILURE, || origin).transition.is_none());
+        let others: Vec<_> = calls[1..]
+            .iter()
+            .map(|&call| {
+                let circuit = circuit.clone();
+                thread::spawn(move || circuit.settle(call, FAILURE, || origin))
+            })
+            .collect();
+        let settled: Vec<_> = others.into_iter().map(|t| t.join().unwrap()).collect();
+        let trips = settled.iter().filter(|s| s.transition.is_some()).count();
+        assert_eq!(trips, 1);
+        assert_eq!(circuit.peek(origin), (Phase::Open, Some(origin + SECOND)), "the loser moves nothing");
+    });
+}
+
+#[test]
+fn loom_late_outcome_races_with_the_probe() {
+    for stale in [SUCCESS, FAILURE] {
+        let origin = Instant::now();
+        loom::model(move || {
+            let circuit = Arc::new(Circuit::new(settings(1, 1), origin, 7));
+            let stale_call = admission(circuit.admit(|| origin)).expect("closed");
+            let call = admission(circuit.admit(|| origin)).expect("closed");
+            circuit.settle(call, FAILURE, || origin);
+            let now = origin + SECOND;
+            let straggler = {
+                let circuit = circuit.clone();
+                thread::spawn(move || circuit.settle(stale_call, stale, || now))
+            };
+            let probe = admission(circuit.admit(|| now)).expect("the probe");
+            let recovered = circuit.settle(probe, SUCCESS, || now);
+            assert!(straggler.join().unwrap().late);
+            assert_eq!(recovered.transition.map(|change| change.to), Some(Phase::Closed));
+            assert_eq!(circuit.peek(now).0, Phase::Closed);
+            assert_eq!(circuit.failures(), 0);
+        });
+    }
+}
+
+#[test]
+fn loom_failure_in_the_window_races_with_a_reset() {
+    let origin = Instant::now();
+    let rule = Rule::new(1.0, Window::last_calls(2));
+    loom::model(move || {
+        let circuit = Arc::new(Circuit::new(
+            Settings { consecutive_failures: None, failure_rate: Some(rule), ..settings(1, 1) },
+            origin,
+            7,
+        ));
+        let before = admission(circuit.admit(|| origin)).expect("closed");
+        let resetting = {
+            let circuit = circuit.clone();
+            thread::spawn(move || circuit.reset())
+        };
+        circuit.settle(before, FAILURE, || origin);
+        resetting.join().unwrap();
+        // A single failure since the reset: the one before it must not make two.
+        let after = admission(circuit.admit(|| origin)).expect("closed");
+        assert_eq!(circuit.settle(after, FAILURE, || origin).transition, None);
+    });
+}

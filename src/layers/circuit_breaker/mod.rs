@@ -1,0 +1,92 @@
+//! Stops calling a provider that is down, and finds out by itself when it is back.
+//!
+//! # When to use it
+//!
+//! Around each tier of a fallback: while a provider is down its requests go elsewhere at once, instead of each waiting
+//! for a failure of its own, and the provider is left in peace to recover. One circuit for each provider *and model*, for
+//! most outages are of single models; use [`keyed`](CircuitBreakerLayer::keyed) where one leaf serves many.
+//!
+//! # When not to
+//!
+//! Where there is nowhere else to go and an answer that takes long is better than none: a breaker with nothing behind it
+//! turns some failures into all failures for its cooldown. Against a provider that is only *partly* ill it does little: at
+//! the default of five failures in a row, one that fails a fifth of its calls trips it every few thousand calls. That is
+//! what the retry budget is for.
+//!
+//! # Where in the stack
+//!
+//! Inside the retries, so that each attempt counts and a rejection is not retried; outside the attempt's timeout, so
+//! that a call that hangs ends in a failure that counts, rather than in being dropped, which does not.
+//!
+//! # What counts
+//!
+//! The [`Classifier`](crate::Classifier) decides. Failures of the provider count; what the caller did wrong, a local refusal
+//! and a dropped call do not. For a stream the verdict falls at its end: one that breaks is a failure although it began
+//! with a 200. Beyond counting,
+//!
+//! - a `Retry-After` closes the provider off until then, at once (at most [5 minutes](CircuitBreakerLayer::max_throttle));
+//!   after it all calls go through again, without a probe, for nothing was broken;
+//! - a used-up quota, and a refused key that has worked before, open the circuit at once;
+//! - twenty different requests in a minute that are suddenly all called invalid are the provider's fault (seen for
+//!   twenty hours in 2026) and open it, too.
+//!
+//! All of them are looked at again by themselves.
+//!
+//! # The clock
+//!
+//! The cooldown runs from the failure that opened the circuit. While closed no clock is read, unless slow calls or a window of
+//! time are asked for; then a call's time runs from `call` to its response, which for a stream is its first token.
+//!
+//! The pattern is Michael Nygard's ("Release It!", 2007). Outcomes of calls that began before the last change of state are
+//! ignored, as are those of probes that were replaced.
+//!
+//! # Example
+//!
+//! ```
+//! use std::time::Duration;
+//! use steadfast::{CircuitBreakerLayer, ErrorKind, LlmError, LlmRequest, LlmResponse, events::CircuitState, provider_fn};
+//! use tower::{Service, ServiceBuilder, ServiceExt};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
+//! let breaker = CircuitBreakerLayer::new("sonnet").consecutive_failures(2);
+//! let circuit = breaker.handle();
+//! let down = provider_fn(|_request| async {
+//!     Err::<LlmResponse, _>(LlmError::new(ErrorKind::Server, "down"))
+//! });
+//! let mut llm = ServiceBuilder::new().layer(breaker).service(down);
+//!
+//! for _ in 0..2 {
+//!     let error = llm.ready().await.unwrap().call(LlmRequest::prompt("hello")).await.unwrap_err();
+//!     assert_eq!(error.kind(), ErrorKind::Server);
+//! }
+//! // from now on the provider is not called
+//! let error = llm.ready().await.unwrap().call(LlmRequest::prompt("hello")).await.unwrap_err();
+//! assert_eq!(error.kind(), ErrorKind::CircuitOpen);
+//! assert_eq!(error.retry_after(), Some(Duration::from_secs(60)));
+//! assert_eq!(circuit.state(), CircuitState::Open);
+//! # }
+//! ```
+
+mod circuit;
+mod fingerprint;
+mod future;
+mod handle;
+mod keyed;
+mod layer;
+#[cfg(all(test, steadfast_loom))]
+mod loom_tests;
+mod service;
+mod settings;
+mod settle;
+mod state;
+mod storm;
+mod sync;
+#[cfg(all(test, not(steadfast_loom)))]
+mod tests;
+mod window;
+mod word;
+
+pub use self::{
+    future::ResponseFuture, handle::CircuitBreakerHandle, layer::CircuitBreakerLayer, service::CircuitBreaker,
+    settings::Window,
+};

@@ -1,0 +1,171 @@
+//! What a circuit is told: when to trip, how long to stay open, how to come back.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use super::window::{MOST_CALLS, SHORTEST, Span};
+
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) consecutive_failures: Option<NonZeroU32>,
+    pub(super) failure_rate: Option<Rule>,
+    pub(super) slow_rate: Option<Rule>,
+    pub(super) cooldown: Duration,
+    /// Factor from one cooldown to the next, while no probe succeeds.
+    pub(super) growth: f64,
+    pub(super) max_cooldown: Duration,
+    /// The share of a repeated cooldown that chance may take off it.
+    pub(super) jitter: f64,
+    pub(super) probes: NonZeroU32,
+    pub(super) successes: NonZeroU32,
+    /// After this long a probe that has not ended may be replaced; `None`: the cooldown, at least a minute.
+    pub(super) probe_lease: Option<Duration>,
+    /// The cooldown after a quota or auth error.
+    pub(super) latch: Duration,
+    /// The longest time that a provider may ask for.
+    pub(super) max_throttle: Duration,
+}
+
+impl Settings {
+    /// The cooldown before the `relapses`-th repetition, with `chance` in `[0, 1)`.
+    ///
+    /// The first is exact: circuits trip at different times already, each on its own failures. Repeated ones are shortened
+    /// by chance, never lengthened, so that many processes do not probe in step and yet all are back within one cooldown.
+    pub(super) fn cooldown(&self, relapses: u32, chance: f64) -> Duration {
+        if relapses == 0 {
+            return self.cooldown;
+        }
+        let base = self.cooldown.as_secs_f64();
+        let cap = self.max_cooldown.max(self.cooldown).as_secs_f64();
+        let exponent = i32::try_from(relapses).unwrap_or(i32::MAX);
+        let grown = (base * self.growth.powi(exponent)).min(cap);
+        let seconds = grown * (1.0 - self.jitter * chance);
+        // NaN (0 * infinity) and whatever floats do at the edges: the plain cooldown.
+        Duration::try_from_secs_f64(seconds).unwrap_or(self.cooldown)
+    }
+
+    pub(super) fn probe_lease(&self) -> Duration {
+        self.probe_lease.unwrap_or_else(|| self.cooldown.max(Duration::from_secs(60)))
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            consecutive_failures: NonZeroU32::new(5),
+            failure_rate: None,
+            slow_rate: None,
+            cooldown: Duration::from_secs(60),
+            growth: 1.0,
+            max_cooldown: Duration::from_secs(300),
+            jitter: 0.1,
+            probes: NonZeroU32::MIN,
+            successes: NonZeroU32::MIN,
+            probe_lease: None,
+            latch: Duration::from_secs(60),
+            max_throttle: Duration::from_secs(300),
+        }
+    }
+}
+
+/// How far back a rate looks, and how few calls say nothing.
+///
+/// ```
+/// use std::time::Duration;
+/// use steadfast::layers::circuit_breaker::Window;
+///
+/// let by_calls = Window::last_calls(100);
+/// let by_time = Window::last(Duration::from_secs(60)).minimum_calls(20);
+/// assert_ne!(by_calls, by_time);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    pub(super) span: Span,
+    pub(super) minimum_calls: u32,
+}
+
+impl Window {
+    /// The last `calls` calls that came to an end, exactly: from 1 to 1,048,576 (the nearest of them is taken), at four
+    /// bytes each.
+    pub fn last_calls(calls: u32) -> Self {
+        let calls = NonZeroU32::new(calls.min(MOST_CALLS)).unwrap_or(NonZeroU32::MIN);
+        Self { span: Span::Calls(calls), minimum_calls: MINIMUM_CALLS }
+    }
+
+    /// The last `length` of time, at least 10 ms (less is taken as that). It slides in steps of a tenth, so that it covers
+    /// between nine and ten tenths of `length`, and costs the same however many calls are in it.
+    pub fn last(length: Duration) -> Self {
+        Self { span: Span::Time(length.max(SHORTEST)), minimum_calls: MINIMUM_CALLS }
+    }
+
+    /// Sets how many calls must be in the window before its rates mean anything. Default: 10, or all calls of a window
+    /// that holds fewer.
+    #[must_use]
+    pub fn minimum_calls(mut self, calls: u32) -> Self {
+        self.minimum_calls = calls;
+        self
+    }
+}
+
+const MINIMUM_CALLS: u32 = 10;
+
+/// Trip when at least this share of the calls in the window is bad.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Rule {
+    /// In `(0, 1]`.
+    pub(super) share: f64,
+    pub(super) window: Window,
+}
+
+impl Rule {
+    /// A share outside of what can be is brought to the nearest bound.
+    pub(super) fn new(share: f64, window: Window) -> Self {
+        Self { share: if share.is_nan() { 1.0 } else { share.clamp(0.0, 1.0) }, window }
+    }
+
+    pub(super) fn trips(&self, bad: u64, calls: u64) -> bool {
+        // A minimum larger than the window could never be reached.
+        let minimum = match self.window.span {
+            Span::Calls(calls) => self.window.minimum_calls.min(calls.get()),
+            Span::Time(_) => self.window.minimum_calls,
+        };
+        bad > 0 && calls >= u64::from(minimum) && bad as f64 >= self.share * calls as f64
+    }
+}
+
+#[cfg(all(test, not(steadfast_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cooldown_grows_to_its_cap_and_jitter_only_shortens() {
+        let settings = Settings { growth: 2.0, ..Settings::default() };
+        let seconds = |relapses, chance| settings.cooldown(relapses, chance).as_secs_f64();
+        assert_eq!(seconds(0, 0.9), 60.0);
+        assert_eq!(seconds(1, 0.0), 120.0);
+        assert_eq!(seconds(2, 0.0), 240.0);
+        assert_eq!(seconds(3, 0.0), 300.0);
+        assert!((seconds(u32::MAX, 0.5) - 285.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn absurd_settings_do_not_panic() {
+        for growth in [f64::NAN, f64::INFINITY, -1.0, 0.0] {
+            for cooldown in [Duration::ZERO, Duration::MAX] {
+                let settings = Settings { growth, cooldown, ..Settings::default() };
+                for relapses in [0, 1, u32::MAX] {
+                    settings.cooldown(relapses, 0.5);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rate_needs_its_minimum_of_calls() {
+        let rule = Rule::new(0.5, Window::last(Duration::from_secs(1)));
+        assert!(!rule.trips(9, 9));
+        assert!(rule.trips(5, 10));
+        assert!(!rule.trips(4, 10));
+        let short = Rule::new(0.5, Window::last_calls(0));
+        assert!(short.trips(1, 1));
+    }
+}

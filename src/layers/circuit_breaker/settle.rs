@@ -1,0 +1,339 @@
+//! What the outcome of a call does to its circuit.
+
+use tokio::time::Instant;
+
+use super::{
+    state::{Admission, Circuit, Core, Outcome, Phase, Settled, Transition, nanos, phase},
+    storm::CALM,
+    sync::Ordering,
+    window::Sample,
+    word::{Reason, Tag, Word},
+};
+
+impl Circuit {
+    /// Takes the outcome of an admitted call, once for each. In good health this is one load and no write.
+    #[inline]
+    pub(super) fn settle(&self, admission: Admission, outcome: Outcome, now: impl FnOnce() -> Instant) -> Settled {
+        let healthy = Word::healthy(admission.generation);
+        if outcome == (Outcome::Success { slow: false })
+            && self.failure_rate.is_none()
+            && self.slow_rate.is_none()
+            && self.word.load(Ordering::Acquire) == healthy
+        {
+            return Settled::default();
+        }
+        self.settle_with_windows(admission, outcome, now)
+    }
+
+    #[inline]
+    fn settle_with_windows(&self, admission: Admission, outcome: Outcome, now: impl FnOnce() -> Instant) -> Settled {
+        if outcome == (Outcome::Success { slow: false })
+            && self.word.load(Ordering::Acquire) == Word::healthy(admission.generation)
+        {
+            let sample = Sample { failure: false, slow: false };
+            let mut at = None;
+            let mut now = Some(now);
+            for (_, window) in self.failure_rate.iter().chain(&self.slow_rate) {
+                window.record(admission.generation, sample, || {
+                    *at.get_or_insert_with(|| now.take().map_or(0, |now| self.at(now())))
+                });
+            }
+            return Settled::default();
+        }
+        self.settle_slowly(admission, outcome, now())
+    }
+
+    #[cold]
+    fn settle_slowly(&self, admission: Admission, outcome: Outcome, now: Instant) -> Settled {
+        let at = self.at(now);
+        let transition = match admission.probe {
+            Some(id) => self.settle_probe(admission.generation, id, outcome, at),
+            None => self.settle_call(admission.generation, outcome, at),
+        };
+        match transition {
+            Ok(transition) => Settled { transition, late: false },
+            Err(Late) => {
+                self.hear_late(outcome, at);
+                Settled { transition: None, late: true }
+            }
+        }
+    }
+
+    /// A call of a closed circuit.
+    fn settle_call(&self, generation: u32, outcome: Outcome, at: u64) -> Result<Option<Transition>, Late> {
+        let word = self.load();
+        if word.generation() != generation {
+            return Err(Late);
+        }
+        if word.tag() == Tag::Bypassed {
+            return Ok(None);
+        }
+        if word.suspect() && !matches!(outcome, Outcome::InvalidRequest { .. } | Outcome::Abandoned) {
+            self.calm_down(generation);
+        }
+        match outcome {
+            Outcome::Neutral | Outcome::Abandoned => Ok(None),
+            Outcome::Alive => {
+                self.count(generation, |word| word.with_failures(0))?;
+                self.record(generation, false, false, at)
+            }
+            Outcome::Success { slow } => {
+                self.count(generation, |word| word.with_failures(0).with_worked())?;
+                self.record(generation, false, slow, at)
+            }
+            Outcome::Failure { slow, throttle } => {
+                let mut tripped = self.fail(generation, at)?;
+                if tripped.is_none() {
+                    tripped = self.record(generation, true, slow, at)?;
+                }
+                let throttled = throttle.and_then(|until| self.throttle(until, at));
+                Ok(self.refreshed(tripped).or(throttled))
+            }
+            Outcome::RateLimited { until: None } => self.fail(generation, at),
+            Outcome::RateLimited { until: Some(until) } => Ok(self.throttle(until, at)),
+            Outcome::InvalidRequest { fingerprint } => self.suspect_storm(generation, fingerprint, at),
+            Outcome::Quota { until } => {
+                let until = self.latched_until(until, at);
+                self.trip(generation, Reason::Quota, until)
+            }
+            Outcome::Auth if self.load().worked() => {
+                let until = self.latched_until(None, at);
+                self.trip(generation, Reason::Auth, until)
+            }
+            Outcome::Auth => Ok(None),
+        }
+    }
+
+    /// Whatever its outcome, a probe gives its place back.
+    fn settle_probe(&self, generation: u32, id: u64, outcome: Outcome, at: u64) -> Result<Option<Transition>, Late> {
+        let mut core = self.lock();
+        let word = self.load();
+        if word.generation() != generation {
+            return Err(Late);
+        }
+        let place = core.probes.iter().position(|probe| probe.id == id);
+        core.probes.swap_remove(place.ok_or(Late)?);
+
+        let transition = match outcome {
+            Outcome::Alive | Outcome::Neutral | Outcome::Abandoned => None,
+            Outcome::Success { slow: false } => {
+                self.update(Word::with_worked);
+                core.successes = core.successes.saturating_add(1);
+                if core.successes >= self.settings.successes.get() {
+                    core.relapses = 0;
+                    Some(self.publish(&mut core, Tag::Closed, Reason::Recovered))
+                } else {
+                    None
+                }
+            }
+            // A slow answer, a 429 without a time: still not well.
+            Outcome::Success { slow: true } | Outcome::RateLimited { until: None } => Some(self.relapse(&mut core, at)),
+            Outcome::Failure { throttle, .. } => {
+                let relapse = self.relapse(&mut core, at);
+                drop(core);
+                self.extend(throttle, at);
+                self.refreshed(Some(relapse))
+            }
+            Outcome::RateLimited { until: Some(until) } => {
+                drop(core);
+                self.throttle(until, at)
+            }
+            // One caller's mistake says nothing; but if mistakes are what opened it, it is still broken.
+            Outcome::InvalidRequest { .. } if core.cause == Reason::InvalidRequests => {
+                Some(self.relapse(&mut core, at))
+            }
+            Outcome::InvalidRequest { .. } => None,
+            Outcome::Quota { until } => {
+                let until = self.latched_until(until, at);
+                Some(self.open(&mut core, Reason::Quota, until))
+            }
+            Outcome::Auth if word.worked() => {
+                let until = self.latched_until(None, at);
+                Some(self.open(&mut core, Reason::Auth, until))
+            }
+            Outcome::Auth => None,
+        };
+        Ok(transition)
+    }
+
+    /// A late outcome changes no state. But a time that the provider itself has named is obeyed while open, for it is news,
+    /// and nobody is sent there meanwhile who could repeat it.
+    fn hear_late(&self, outcome: Outcome, at: u64) {
+        if let Outcome::Failure { throttle, .. } | Outcome::RateLimited { until: throttle } = outcome {
+            self.extend(throttle, at);
+        }
+    }
+
+    fn extend(&self, throttle: Option<Instant>, at: u64) {
+        let Some(until) = throttle else { return };
+        let _core = self.lock();
+        if phase(self.load()) == Phase::Open {
+            let until = self.believed(until, at);
+            self.until.fetch_max(until, Ordering::AcqRel);
+        }
+    }
+
+    /// With the time as it is after a `Retry-After`.
+    fn refreshed(&self, transition: Option<Transition>) -> Option<Transition> {
+        transition.map(|transition| Transition { until: self.phase_ends(transition.to), ..transition })
+    }
+
+    /// Counts one more failure in a row, and trips if it is the last one.
+    fn fail(&self, generation: u32, at: u64) -> Result<Option<Transition>, Late> {
+        let word = self.count(generation, |word| word.with_failures(word.failures() + 1))?;
+        match self.settings.consecutive_failures {
+            Some(limit) if word.failures() >= limit.get().min(MOST_FAILURES) => {
+                self.trip_for_cooldown(generation, Reason::ConsecutiveFailures, at)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Enters a call in the windows. Only a bad call can trip: a good one never makes a share worse.
+    fn record(&self, generation: u32, failure: bool, slow: bool, at: u64) -> Result<Option<Transition>, Late> {
+        let sample = Sample { failure, slow };
+        for (_, window) in self.failure_rate.iter().chain(&self.slow_rate) {
+            window.record(generation, sample, || at);
+        }
+        if let Some((rule, window)) = self.failure_rate.as_ref().filter(|_| failure) {
+            let totals = window.totals(generation, || at);
+            if rule.trips(totals.failures, totals.calls) {
+                return self.trip_for_cooldown(generation, Reason::FailureRate, at);
+            }
+        }
+        if let Some((rule, window)) = self.slow_rate.as_ref().filter(|_| slow) {
+            let totals = window.totals(generation, || at);
+            if rule.trips(totals.slow, totals.calls) {
+                return self.trip_for_cooldown(generation, Reason::SlowCalls, at);
+            }
+        }
+        Ok(None)
+    }
+
+    fn suspect_storm(&self, generation: u32, fingerprint: Option<u64>, at: u64) -> Result<Option<Transition>, Late> {
+        let mut core = self.lock();
+        if self.load().generation() != generation {
+            return Err(Late);
+        }
+        let others = self.calm.swap(0, Ordering::AcqRel);
+        if core.storm.observe(fingerprint, at, u64::from(others)) {
+            let until = at.saturating_add(nanos(self.settings.cooldown(0, 0.0)));
+            return Ok(Some(self.open(&mut core, Reason::InvalidRequests, until)));
+        }
+        self.update(|word| word.with_suspect(true));
+        Ok(None)
+    }
+
+    /// Another call ended while a storm is suspected; after enough of them none is.
+    fn calm_down(&self, generation: u32) {
+        if self.calm.fetch_add(1, Ordering::AcqRel) + 1 < CALM {
+            return;
+        }
+        let mut core = self.lock();
+        // An invalid request may have come in between.
+        if self.load().generation() == generation && self.calm.load(Ordering::Acquire) >= CALM {
+            self.forget_storm(&mut core);
+            self.update(|word| word.with_suspect(false));
+        }
+    }
+
+    pub(super) fn forget_storm(&self, core: &mut Core) {
+        core.storm.clear();
+        self.calm.store(0, Ordering::Release);
+    }
+
+    /// Rejects calls until `until`, or until a later moment if one was named before.
+    fn throttle(&self, until: Instant, at: u64) -> Option<Transition> {
+        let until = self.believed(until, at);
+        if until <= at {
+            return None;
+        }
+        let _core = self.lock();
+        match self.load().tag() {
+            Tag::Closed | Tag::HalfOpen => {}
+            Tag::Open => {
+                if phase(self.load()) == Phase::Open {
+                    self.until.fetch_max(until, Ordering::AcqRel);
+                }
+                return None;
+            }
+            Tag::Bypassed => return None,
+        }
+        self.throttled_until.fetch_max(until, Ordering::AcqRel);
+        let (before, after) = self.update(|word| word.with_throttled(true));
+        (before != after).then(|| Transition {
+            from: phase(before),
+            to: Phase::Throttled,
+            reason: Reason::Throttled,
+            generation: after.generation(),
+            until: self.phase_ends(Phase::Throttled),
+        })
+    }
+
+    fn trip_for_cooldown(&self, generation: u32, reason: Reason, at: u64) -> Result<Option<Transition>, Late> {
+        let until = at.saturating_add(nanos(self.settings.cooldown(0, 0.0)));
+        self.trip(generation, reason, until)
+    }
+
+    /// Opens a closed circuit, if it is still in the generation that says so.
+    fn trip(&self, generation: u32, reason: Reason, until: u64) -> Result<Option<Transition>, Late> {
+        let mut core = self.lock();
+        if self.load().generation() != generation {
+            return Err(Late);
+        }
+        core.relapses = 0;
+        Ok(Some(self.open(&mut core, reason, until)))
+    }
+
+    /// Opens a half-open circuit again.
+    fn relapse(&self, core: &mut Core, at: u64) -> Transition {
+        core.relapses = core.relapses.saturating_add(1);
+        let chance = core.rng.f64();
+        let cooldown = self.settings.cooldown(core.relapses, chance);
+        // A storm of invalid requests stays one, for the sake of the next probe.
+        let reason = match core.cause {
+            Reason::InvalidRequests => Reason::InvalidRequests,
+            _ => Reason::ProbeFailed,
+        };
+        self.open(core, reason, at.saturating_add(nanos(cooldown)))
+    }
+
+    /// Changes the count of a closed circuit, if it is still of that generation; no lock.
+    fn count(&self, generation: u32, change: impl Fn(Word) -> Word) -> Result<Word, Late> {
+        let mut current = self.load();
+        loop {
+            if current.generation() != generation {
+                return Err(Late);
+            }
+            let next = change(current);
+            if next == current {
+                return Ok(next);
+            }
+            match self.word.compare_exchange_weak(current.0, next.0, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Ok(next),
+                Err(actual) => current = Word(actual),
+            }
+        }
+    }
+
+    /// When a latch probes: at the reset time if known, but not much later than usual, for such errors have been false.
+    fn latched_until(&self, reset: Option<Instant>, at: u64) -> u64 {
+        match reset {
+            Some(reset) => self.believed(reset, at).max(at.saturating_add(1)),
+            None => at.saturating_add(nanos(self.settings.latch)),
+        }
+    }
+
+    /// A provider's own time, as far as it is believed.
+    fn believed(&self, until: Instant, at: u64) -> u64 {
+        let longest = at.saturating_add(nanos(self.settings.max_throttle));
+        self.at(until).min(longest)
+    }
+}
+
+/// The outcome belongs to another generation.
+#[derive(Debug)]
+struct Late;
+
+/// What the word has room for.
+const MOST_FAILURES: u32 = (1 << 27) - 1;

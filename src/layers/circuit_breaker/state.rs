@@ -1,0 +1,443 @@
+//! The state machine of a circuit: no clock of its own, no async, no events; `now` comes in, transitions come out.
+//!
+//! ```text
+//!             trips; quota or auth refused
+//!   Closed ─────────────────────────────────▶ Open ◀───────────┐
+//!     ▲                                        │ cooldown over │ a probe fails
+//!     │          enough probes succeed         ▼               │
+//!     └──────────────────────────────────── HalfOpen ──────────┘
+//! ```
+//!
+//! Everything that a closed circuit needs is in one atomic word ([`Word`]); whatever changes the state takes a short lock,
+//! under which no foreign code runs. Every change begins a new *generation*, and the outcome of a call that was admitted
+//! in an earlier one changes nothing (Polly 217 and 218 tell what happens otherwise).
+//!
+//! A *throttle* (`Retry-After`) is no state: it lies over the closed or half-open one and rejects calls until it is over, so
+//! calls in flight still count and traffic afterwards is plain traffic again.
+
+use std::{sync::PoisonError, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    settings::{Rule, Settings},
+    storm::Storm,
+    sync::{AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering},
+    window::History,
+    word::{Reason, Tag, Word},
+};
+
+#[derive(Debug)]
+pub(super) struct Circuit {
+    /// See [`Word`].
+    pub(super) word: AtomicU64,
+    /// When an open circuit may probe; like all moments here in nanoseconds since `origin`.
+    pub(super) until: AtomicU64,
+    /// When the throttle is over.
+    pub(super) throttled_until: AtomicU64,
+    /// Calls since the last invalid request, counted only while a storm is suspected.
+    pub(super) calm: AtomicU32,
+    pub(super) failure_rate: Option<(Rule, History)>,
+    pub(super) slow_rate: Option<(Rule, History)>,
+    pub(super) settings: Settings,
+    pub(super) origin: Instant,
+    pub(super) core: Mutex<Core>,
+}
+
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) rng: fastrand::Rng,
+    pub(super) probes: Vec<Probe>,
+    pub(super) next_probe: u64,
+    /// Successful probes since the circuit became half-open.
+    pub(super) successes: u32,
+    /// Cooldowns since it was last closed, after the first.
+    pub(super) relapses: u32,
+    /// What opened it, kept while half-open.
+    pub(super) cause: Reason,
+    pub(super) storm: Storm,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Probe {
+    pub(super) id: u64,
+    /// From here on it may be replaced.
+    pub(super) lease_ends: u64,
+}
+
+/// Leave to make one call. Its outcome goes to [`Circuit::settle`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Admission {
+    pub(super) generation: u32,
+    pub(super) probe: Option<u64>,
+    /// A storm of invalid requests is suspected: a fingerprint of this one is of interest.
+    pub(super) suspect: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    Admitted(Admission),
+    /// This very admission changed the state.
+    AdmittedAfter(Admission, Transition),
+    Rejected(Rejection),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rejection {
+    pub(super) phase: Phase,
+    pub(super) reason: Reason,
+    /// The earliest moment that a call may be admitted, as far as is known; `None`: only when told so.
+    pub(super) until: Option<Instant>,
+}
+
+/// The state, as the outside sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Phase {
+    Closed,
+    Throttled,
+    Open,
+    HalfOpen,
+    ForcedOpen,
+    ForcedClosed,
+}
+
+/// A change of state, handed out exactly once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Transition {
+    pub(super) from: Phase,
+    pub(super) to: Phase,
+    pub(super) reason: Reason,
+    pub(super) generation: u32,
+    /// For a phase that ends by itself: when.
+    pub(super) until: Option<Instant>,
+}
+
+/// How a call ended, in the circuit's terms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Success {
+        slow: bool,
+    },
+    /// `throttle`: it came with a `Retry-After`.
+    Failure {
+        slow: bool,
+        throttle: Option<Instant>,
+    },
+    /// The request failed for its own sake, which proves that the provider lives. No probe is decided by it.
+    Alive,
+    /// Says nothing about the provider's health.
+    Neutral,
+    /// The caller went away.
+    Abandoned,
+    /// Neutral, unless very many different requests are suddenly invalid.
+    InvalidRequest {
+        fingerprint: Option<u64>,
+    },
+    /// With a time: a throttle. Without: as one of so many failures in a row, and in no rate.
+    RateLimited {
+        until: Option<Instant>,
+    },
+    Quota {
+        until: Option<Instant>,
+    },
+    /// Neutral for a key that has never worked.
+    Auth,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Settled {
+    pub(super) transition: Option<Transition>,
+    /// Admitted in another generation, or a probe that was replaced: it changed nothing.
+    pub(super) late: bool,
+}
+
+impl Circuit {
+    pub(super) fn new(settings: Settings, origin: Instant, seed: u64) -> Self {
+        let window = |rule: Rule| (rule, History::new(rule.window.span));
+        Self {
+            word: AtomicU64::new(0),
+            until: AtomicU64::new(0),
+            throttled_until: AtomicU64::new(0),
+            calm: AtomicU32::new(0),
+            failure_rate: settings.failure_rate.map(window),
+            slow_rate: settings.slow_rate.map(window),
+            settings,
+            origin,
+            core: Mutex::new(Core {
+                rng: fastrand::Rng::with_seed(seed),
+                probes: Vec::new(),
+                next_probe: 0,
+                successes: 0,
+                relapses: 0,
+                cause: Reason::Forced,
+                storm: Storm::new(),
+            }),
+        }
+    }
+
+    /// Asks for leave to call. While closed this is one load, and the clock is not read.
+    #[inline]
+    pub(super) fn admit(&self, now: impl FnOnce() -> Instant) -> Decision {
+        let word = self.load();
+        if word.admits_all() {
+            return Decision::Admitted(Admission {
+                generation: word.generation(),
+                probe: None,
+                suspect: word.suspect(),
+            });
+        }
+        self.admit_unless_open(word, now())
+    }
+
+    /// The state without changing it. An open circuit whose cooldown is over is still open until somebody asks for leave.
+    pub(super) fn peek(&self, now: Instant) -> (Phase, Option<Instant>) {
+        let word = self.load();
+        let phase = phase(word);
+        // Nobody has called since the throttle ended, so nobody has lifted it.
+        if phase == Phase::Throttled && self.throttled_until.load(Ordering::Acquire) <= self.at(now) {
+            return (unthrottled(word), None);
+        }
+        (phase, self.phase_ends(phase))
+    }
+
+    /// The earliest moment at which a call may be admitted: `now` if at once, `None` if only when told so.
+    pub(super) fn earliest_probe(&self, now: Instant) -> Option<Instant> {
+        let at = self.at(now);
+        let core = self.lock();
+        let word = self.load();
+        let mut earliest = at;
+        if word.throttled() {
+            earliest = earliest.max(self.throttled_until.load(Ordering::Acquire));
+        }
+        match word.tag() {
+            Tag::Closed | Tag::Bypassed => {}
+            Tag::Open => earliest = earliest.max(self.until.load(Ordering::Acquire)),
+            Tag::HalfOpen => {
+                if core.probes.len() >= self.settings.probes.get() as usize {
+                    let ends = core.probes.iter().map(|probe| probe.lease_ends).min();
+                    earliest = earliest.max(ends.unwrap_or(at));
+                }
+            }
+        }
+        self.instant(earliest)
+    }
+
+    /// The number of failures in a row, while closed.
+    pub(super) fn failures(&self) -> u32 {
+        let word = self.load();
+        if word.tag() == Tag::Closed { word.failures() } else { 0 }
+    }
+
+    pub(super) fn force_open(&self) -> Option<Transition> {
+        let mut core = self.lock();
+        if phase(self.load()) == Phase::ForcedOpen {
+            return None;
+        }
+        core.relapses = 0;
+        Some(self.open(&mut core, Reason::Forced, FOREVER))
+    }
+
+    pub(super) fn force_close(&self) -> Option<Transition> {
+        let mut core = self.lock();
+        if self.load().tag() == Tag::Bypassed {
+            return None;
+        }
+        core.relapses = 0;
+        Some(self.publish(&mut core, Tag::Bypassed, Reason::Forced))
+    }
+
+    /// Back to the beginning: closed, nothing counted.
+    pub(super) fn reset(&self) -> Option<Transition> {
+        let mut core = self.lock();
+        core.relapses = 0;
+        let transition = self.publish(&mut core, Tag::Closed, Reason::Forced);
+        (transition.from != Phase::Closed).then_some(transition)
+    }
+
+    /// The generation, if an active probe could close the circuit early: nothing that a person decided is undone, and no
+    /// throttle, for the provider has said itself how long that lasts.
+    pub(super) fn recoverable(&self) -> Option<u32> {
+        let word = self.load();
+        matches!(phase(word), Phase::Open | Phase::HalfOpen).then(|| word.generation())
+    }
+
+    /// A healthy answer to an active probe that was sent in this generation closes the circuit.
+    pub(super) fn recover(&self, generation: u32) -> Option<Transition> {
+        let mut core = self.lock();
+        let word = self.load();
+        match phase(word) {
+            Phase::Open | Phase::HalfOpen if word.generation() == generation => {
+                core.relapses = 0;
+                Some(self.publish(&mut core, Tag::Closed, Reason::Recovered))
+            }
+            _ => None,
+        }
+    }
+
+    #[cold]
+    fn admit_unless_open(&self, word: Word, now: Instant) -> Decision {
+        let at = self.at(now);
+        // Rejected without the lock: what an open circuit does all day.
+        if word.tag() == Tag::Open && at < self.until.load(Ordering::Acquire)
+            || word.throttled() && at < self.throttled_until.load(Ordering::Acquire)
+        {
+            return self.reject(word);
+        }
+        let mut core = self.lock();
+        let word = self.load();
+        let mut transition = None;
+        if word.throttled() {
+            if at < self.throttled_until.load(Ordering::Acquire) {
+                return self.reject(word);
+            }
+            let (before, after) = self.update(|word| word.with_throttled(false));
+            transition = Some(Transition {
+                from: phase(before),
+                to: phase(after),
+                reason: Reason::ThrottleOver,
+                generation: after.generation(),
+                until: None,
+            });
+        }
+        match word.tag() {
+            Tag::Closed | Tag::Bypassed => {
+                let admission = Admission { generation: word.generation(), probe: None, suspect: word.suspect() };
+                return admitted(admission, transition);
+            }
+            Tag::Open => {
+                if at < self.until.load(Ordering::Acquire) {
+                    return self.reject(word);
+                }
+                transition = Some(self.publish(&mut core, Tag::HalfOpen, Reason::CooldownOver));
+            }
+            Tag::HalfOpen => {}
+        }
+        match self.add_probe(&mut core, at) {
+            Some(admission) => admitted(admission, transition),
+            None => Decision::Rejected(Rejection {
+                phase: Phase::HalfOpen,
+                reason: core.cause,
+                until: self.instant(self.probe_hint(&core, at)),
+            }),
+        }
+    }
+
+    fn add_probe(&self, core: &mut Core, at: u64) -> Option<Admission> {
+        if core.probes.len() >= self.settings.probes.get() as usize {
+            let expired = core.probes.iter().position(|probe| probe.lease_ends <= at);
+            core.probes.swap_remove(expired?);
+        }
+        let id = core.next_probe;
+        core.next_probe += 1;
+        let lease_ends = at.saturating_add(nanos(self.settings.probe_lease()));
+        core.probes.push(Probe { id, lease_ends });
+        Some(Admission { generation: self.load().generation(), probe: Some(id), suspect: false })
+    }
+
+    /// When to come back if all probes are out: they may end at any moment, so soon; but no later than the first lease.
+    fn probe_hint(&self, core: &Core, at: u64) -> u64 {
+        let soon = at.saturating_add(nanos(PROBE_HINT));
+        let ends = core.probes.iter().map(|probe| probe.lease_ends).min();
+        ends.map_or(soon, |ends| ends.min(soon))
+    }
+
+    fn reject(&self, word: Word) -> Decision {
+        let phase = phase(word);
+        let reason = if phase == Phase::Throttled { Reason::Throttled } else { word.reason() };
+        Decision::Rejected(Rejection { phase, reason, until: self.phase_ends(phase) })
+    }
+
+    pub(super) fn open(&self, core: &mut Core, reason: Reason, until: u64) -> Transition {
+        let throttled = if self.load().throttled() { self.throttled_until.load(Ordering::Acquire) } else { 0 };
+        self.until.store(until.max(throttled), Ordering::Release);
+        core.cause = reason;
+        self.publish(core, Tag::Open, reason)
+    }
+
+    /// Begins the next generation.
+    pub(super) fn publish(&self, core: &mut Core, tag: Tag, reason: Reason) -> Transition {
+        core.probes.clear();
+        core.successes = 0;
+        self.forget_storm(core);
+        let next = self.load().next(tag, reason).generation();
+        for (_, window) in self.failure_rate.iter().chain(&self.slow_rate) {
+            window.restart(next);
+        }
+        let (before, after) = self.update(|word| word.next(tag, reason));
+        self.throttled_until.store(0, Ordering::Release);
+        let to = phase(after);
+        Transition { from: phase(before), to, reason, generation: after.generation(), until: self.phase_ends(to) }
+    }
+
+    /// Changes the word whatever it is, and returns what it was and is; callers hold the lock, so that only counts can
+    /// change beside them.
+    pub(super) fn update(&self, change: impl Fn(Word) -> Word) -> (Word, Word) {
+        let mut before = self.load();
+        loop {
+            let after = change(before);
+            match self.word.compare_exchange_weak(before.0, after.0, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return (before, after),
+                Err(actual) => before = Word(actual),
+            }
+        }
+    }
+
+    pub(super) fn load(&self) -> Word {
+        Word(self.word.load(Ordering::Acquire))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Core> {
+        // No invariant spans a panic: nothing under the lock calls foreign code.
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn phase_ends(&self, phase: Phase) -> Option<Instant> {
+        match phase {
+            Phase::Open => self.instant(self.until.load(Ordering::Acquire)),
+            Phase::Throttled => self.instant(self.throttled_until.load(Ordering::Acquire)),
+            Phase::Closed | Phase::HalfOpen | Phase::ForcedOpen | Phase::ForcedClosed => None,
+        }
+    }
+
+    pub(super) fn at(&self, now: Instant) -> u64 {
+        nanos(now.saturating_duration_since(self.origin))
+    }
+
+    pub(super) fn instant(&self, at: u64) -> Option<Instant> {
+        if at == FOREVER {
+            return None;
+        }
+        self.origin.checked_add(Duration::from_nanos(at))
+    }
+}
+
+fn admitted(admission: Admission, transition: Option<Transition>) -> Decision {
+    match transition {
+        Some(transition) => Decision::AdmittedAfter(admission, transition),
+        None => Decision::Admitted(admission),
+    }
+}
+
+pub(super) fn phase(word: Word) -> Phase {
+    if word.throttled() {
+        return Phase::Throttled;
+    }
+    unthrottled(word)
+}
+
+fn unthrottled(word: Word) -> Phase {
+    match word.tag() {
+        Tag::Closed => Phase::Closed,
+        Tag::Open if word.reason() == Reason::Forced => Phase::ForcedOpen,
+        Tag::Open => Phase::Open,
+        Tag::HalfOpen => Phase::HalfOpen,
+        Tag::Bypassed => Phase::ForcedClosed,
+    }
+}
+
+pub(super) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(FOREVER - 1)
+}
+
+const FOREVER: u64 = u64::MAX;
+const PROBE_HINT: Duration = Duration::from_secs(1);

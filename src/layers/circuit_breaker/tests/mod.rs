@@ -1,0 +1,76 @@
+//! The layer over the strict leaf, in paused time. The arrows of the state machine are in `state`, the lessons of other
+//! libraries in `traps`.
+
+mod layer;
+mod state;
+mod streams;
+mod traps;
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tower::{Layer as _, Service as _};
+
+use super::{CircuitBreaker, CircuitBreakerHandle, CircuitBreakerLayer};
+use crate::{ErrorKind, LlmError, LlmRequest, LlmResponse, layers::testing::Strict};
+
+const SECOND: Duration = Duration::from_secs(1);
+const COOLDOWN: Duration = Duration::from_secs(60);
+
+/// A breaker over the strict leaf, its handle, and the leaf's script.
+struct Bench {
+    service: CircuitBreaker<Strict>,
+    handle: CircuitBreakerHandle,
+    leaf: Strict,
+}
+
+impl Bench {
+    fn new(layer: CircuitBreakerLayer, leaf: Strict) -> Self {
+        Self { service: layer.layer(leaf.clone()), handle: layer.handle(), leaf }
+    }
+
+    /// Opened by a failure of the leaf, whose further calls end like this.
+    async fn opened(layer: CircuitBreakerLayer, leaf: Strict) -> Self {
+        let leaf = leaf.script([Err(server())]);
+        let mut bench = Self::new(layer.consecutive_failures(1), leaf);
+        bench.fails(ErrorKind::Server).await;
+        bench
+    }
+
+    async fn call(&mut self) -> Result<LlmResponse, LlmError> {
+        call(&mut self.service).await
+    }
+
+    async fn fails(&mut self, kind: ErrorKind) -> LlmError {
+        let error = self.call().await.expect_err("a failure");
+        assert_eq!(error.kind(), kind);
+        error
+    }
+
+    async fn answers(&mut self) {
+        self.call().await.expect("an answer");
+    }
+}
+
+async fn call(service: &mut CircuitBreaker<Strict>) -> Result<LlmResponse, LlmError> {
+    std::future::poll_fn(|cx| service.poll_ready(cx)).await?;
+    service.call(LlmRequest::prompt("hello")).await
+}
+
+/// So many callers at once; how many were not rejected by the circuit.
+async fn crowd(service: &CircuitBreaker<Strict>, callers: usize) -> usize {
+    let calls = (0..callers).map(|_| {
+        let mut service = service.clone();
+        async move { call(&mut service).await }
+    });
+    let results = join_all(calls).await;
+    results.iter().filter(|result| !matches!(result, Err(error) if error.kind() == ErrorKind::CircuitOpen)).count()
+}
+
+fn server() -> LlmError {
+    LlmError::new(ErrorKind::Server, "down")
+}
+
+fn error(kind: ErrorKind) -> LlmError {
+    LlmError::new(kind, "")
+}

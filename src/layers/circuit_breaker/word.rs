@@ -1,0 +1,182 @@
+//! The whole of a closed circuit in one word, so that a healthy call costs one load before and one after.
+
+/// `generation (32) | low (27) | throttled | suspect | worked | tag (2)`
+///
+/// `low` is the number of consecutive failures while closed, and the [`Reason`] while open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Word(pub(super) u64);
+
+/// What the machine does with a call. A throttle lies over the closed and the half-open state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tag {
+    Closed,
+    Open,
+    HalfOpen,
+    /// Closed by hand: admits all, learns nothing.
+    Bypassed,
+}
+
+/// Why a circuit changed its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// So many calls in a row failed.
+    ConsecutiveFailures,
+    /// Too large a share of the calls in the window failed.
+    FailureRate,
+    /// Too large a share of the calls in the window were slow.
+    SlowCalls,
+    /// Many different requests in a row were called invalid: the provider's fault, not the callers'.
+    InvalidRequests,
+    /// The provider said when to come back (`Retry-After`).
+    Throttled,
+    /// The account's quota is used up, or the provider believes so.
+    Quota,
+    /// A key that has worked is refused.
+    Auth,
+    /// A probe failed.
+    ProbeFailed,
+    /// The cooldown is over: probes may go.
+    CooldownOver,
+    /// The time that the provider asked for is over.
+    ThrottleOver,
+    /// Enough probes succeeded.
+    Recovered,
+    /// Somebody opened, closed or reset the circuit by hand.
+    Forced,
+}
+
+impl Word {
+    /// What the word is when all is well: closed, nothing counted, has worked.
+    pub(super) fn healthy(generation: u32) -> u64 {
+        u64::from(generation) << GENERATION_SHIFT | WORKED | CLOSED
+    }
+
+    pub(super) fn tag(self) -> Tag {
+        match self.0 & TAG {
+            CLOSED => Tag::Closed,
+            OPEN => Tag::Open,
+            HALF_OPEN => Tag::HalfOpen,
+            _ => Tag::Bypassed,
+        }
+    }
+
+    /// Closed and not throttled: the clock need not be read.
+    pub(super) fn admits_all(self) -> bool {
+        matches!(self.0 & (TAG | THROTTLED), CLOSED | BYPASSED)
+    }
+
+    pub(super) fn generation(self) -> u32 {
+        (self.0 >> GENERATION_SHIFT) as u32
+    }
+
+    pub(super) fn worked(self) -> bool {
+        self.0 & WORKED != 0
+    }
+
+    pub(super) fn suspect(self) -> bool {
+        self.0 & SUSPECT != 0
+    }
+
+    pub(super) fn throttled(self) -> bool {
+        self.0 & THROTTLED != 0
+    }
+
+    /// Failures in a row, while closed.
+    pub(super) fn failures(self) -> u32 {
+        (self.0 >> LOW_SHIFT & LOW_MASK) as u32
+    }
+
+    /// Why it opened, while open.
+    pub(super) fn reason(self) -> Reason {
+        let low = (self.0 >> LOW_SHIFT & LOW_MASK) as usize;
+        REASONS.get(low).copied().unwrap_or(Reason::Forced)
+    }
+
+    pub(super) fn with_failures(self, failures: u32) -> Self {
+        let low = u64::from(failures).min(LOW_MASK);
+        Self(self.0 & !(LOW_MASK << LOW_SHIFT) | low << LOW_SHIFT)
+    }
+
+    pub(super) fn with_worked(self) -> Self {
+        Self(self.0 | WORKED)
+    }
+
+    pub(super) fn with_suspect(self, suspect: bool) -> Self {
+        Self(if suspect { self.0 | SUSPECT } else { self.0 & !SUSPECT })
+    }
+
+    pub(super) fn with_throttled(self, throttled: bool) -> Self {
+        Self(if throttled { self.0 | THROTTLED } else { self.0 & !THROTTLED })
+    }
+
+    /// The first word of the next generation. Only what the key has shown of itself is carried over.
+    pub(super) fn next(self, tag: Tag, reason: Reason) -> Self {
+        let generation = u64::from(self.generation().wrapping_add(1)) << GENERATION_SHIFT;
+        let (tag, low) = match tag {
+            Tag::Closed => (CLOSED, 0),
+            Tag::Open => {
+                let low = REASONS.iter().position(|&known| known == reason);
+                (OPEN, low.unwrap_or(REASONS.len()) as u64)
+            }
+            Tag::HalfOpen => (HALF_OPEN, 0),
+            Tag::Bypassed => (BYPASSED, 0),
+        };
+        Self(generation | low << LOW_SHIFT | self.0 & WORKED | tag)
+    }
+}
+
+/// The reasons for which a circuit opens.
+const REASONS: [Reason; 8] = [
+    Reason::ConsecutiveFailures,
+    Reason::FailureRate,
+    Reason::SlowCalls,
+    Reason::InvalidRequests,
+    Reason::Quota,
+    Reason::Auth,
+    Reason::ProbeFailed,
+    Reason::Forced,
+];
+
+const TAG: u64 = 0b11;
+const CLOSED: u64 = 0;
+const OPEN: u64 = 1;
+const HALF_OPEN: u64 = 2;
+const BYPASSED: u64 = 3;
+const WORKED: u64 = 1 << 2;
+const SUSPECT: u64 = 1 << 3;
+const THROTTLED: u64 = 1 << 4;
+const LOW_SHIFT: u32 = 5;
+const LOW_MASK: u64 = (1 << 27) - 1;
+const GENERATION_SHIFT: u32 = 32;
+
+#[cfg(all(test, not(steadfast_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_do_not_touch_each_other() {
+        let word = Word(0).with_worked().with_failures(u32::MAX);
+        assert_eq!((word.tag(), word.generation()), (Tag::Closed, 0));
+        assert!(word.worked() && !word.suspect() && !word.throttled());
+        assert_eq!(word.failures(), LOW_MASK as u32);
+        let word = word.with_suspect(true).with_throttled(true);
+        assert!(word.suspect() && word.throttled() && !word.admits_all());
+        assert_eq!(word.with_failures(0).failures(), 0);
+
+        for reason in REASONS {
+            let open = word.next(Tag::Open, reason);
+            assert_eq!((open.tag(), open.reason()), (Tag::Open, reason));
+            assert!(open.worked() && !open.suspect() && !open.throttled());
+            assert_eq!(open.generation(), 1);
+        }
+        let healthy = Word(Word::healthy(7));
+        assert_eq!(healthy.generation(), 7);
+        assert!(healthy.admits_all() && healthy.worked() && healthy.failures() == 0);
+    }
+
+    #[test]
+    fn last_generation_wraps() {
+        let last = Word(Word::healthy(u32::MAX));
+        assert_eq!(last.next(Tag::Open, Reason::Auth).generation(), 0);
+    }
+}

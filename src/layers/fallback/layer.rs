@@ -1,0 +1,308 @@
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
+
+use tower::{Layer, Service};
+
+use super::{Fallback, RampStep, Tier, shared::Shared, tier::TierFacts};
+use crate::{Classifier, ErrorKind, Events, InvalidConfig, LlmError, LlmRequest, LlmResponse};
+
+/// Applies [`Fallback`]. See the [module docs](super).
+///
+/// All services that one layer makes are one fallback: they share which tier is serving, the sessions and the steps of a
+/// gradual return.
+#[derive(Clone)]
+pub struct FallbackLayer {
+    config: Config,
+    /// Made by the first use, so that settings can still be changed before.
+    shared: Arc<std::sync::OnceLock<Arc<Shared>>>,
+}
+
+#[derive(Clone)]
+pub(super) struct Config {
+    pub(super) primary: TierFacts,
+    pub(super) tiers: Vec<Tier>,
+    /// For each feature with a policy, the tiers in order; 0 is the primary.
+    pub(super) features: HashMap<Arc<str>, Arc<[usize]>>,
+    pub(super) routes: HashMap<ErrorKind, Arc<[usize]>>,
+    pub(super) classifier: Classifier,
+    pub(super) events: Option<Events>,
+    pub(super) min_useful: Duration,
+    pub(super) keep_back: Duration,
+    pub(super) session: SessionPolicy,
+    pub(super) session_capacity: usize,
+    pub(super) stream_break: StreamBreak,
+    pub(super) all_open: AllOpen,
+    pub(super) ramp: Vec<RampStep>,
+}
+
+/// What a session may see of a switch of tiers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SessionPolicy {
+    /// Every request takes the best tier, whatever its session.
+    #[default]
+    Free,
+    /// A session stays with the tier that first answered it; when that fails, the request fails, clearly.
+    Pin,
+    /// A session that was switched stays with the tier that it was switched to, even when the primary is back.
+    Sticky,
+}
+
+/// What happens when a stream breaks after its first token was delivered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StreamBreak {
+    /// The body ends with the error. The reader decides.
+    #[default]
+    Fail,
+    /// The body goes on with the next tier's whole answer, after a
+    /// [`StreamEvent::Restarted`](crate::StreamEvent::Restarted) that tells the reader to discard what came before.
+    Restart,
+    /// The answer is held back until it is whole, so that a broken stream can still fail over: the caller sees only
+    /// complete answers, and its first token later.
+    Buffer,
+}
+
+/// What happens when every tier refused because its circuit is open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AllOpen {
+    /// The request fails at once; the error's `retry_after` is the earliest probe.
+    #[default]
+    Fail,
+    /// The request waits for the earliest probe, once, if its deadline allows; a request without a deadline waits at
+    /// most this long. Each circuit still admits only its probes: there is no stampede.
+    Wait(Duration),
+}
+
+/// The default of [`FallbackLayer::min_useful`].
+const MIN_USEFUL: Duration = Duration::from_millis(100);
+/// The default of [`FallbackLayer::keep_back`]: a model that works answers within that.
+const KEEP_BACK: Duration = Duration::from_secs(10);
+/// The default of [`FallbackLayer::session_capacity`].
+const SESSIONS: usize = 10_000;
+
+impl FallbackLayer {
+    /// A fallback around a primary tier of this name, with no further tier yet.
+    pub fn new(primary: impl Into<Arc<str>>) -> Self {
+        let config = Config {
+            primary: TierFacts::new(primary.into()),
+            tiers: Vec::new(),
+            features: HashMap::new(),
+            routes: HashMap::new(),
+            classifier: Classifier::default(),
+            events: None,
+            min_useful: MIN_USEFUL,
+            keep_back: KEEP_BACK,
+            session: SessionPolicy::default(),
+            session_capacity: SESSIONS,
+            stream_break: StreamBreak::default(),
+            all_open: AllOpen::default(),
+            ramp: Vec::new(),
+        };
+        Self { config, shared: Arc::default() }
+    }
+
+    /// A fallback of tiers whose names come from data.
+    ///
+    /// # Errors
+    ///
+    /// An empty chain, an empty name, or a name that two tiers have.
+    pub fn from_tiers(
+        primary: impl Into<Arc<str>>,
+        tiers: impl IntoIterator<Item = Tier>,
+    ) -> Result<Self, InvalidConfig> {
+        let mut layer = Self::new(primary);
+        let mut names = HashSet::from([layer.config.primary.name.clone()]);
+        for tier in tiers {
+            if !names.insert(tier.facts.name.clone()) {
+                let problem = format!("two tiers are named `{}`; give each a name of its own", tier.facts.name);
+                return Err(InvalidConfig::new("tiers", problem));
+            }
+            layer = layer.push(tier);
+        }
+        if names.iter().any(|name| name.is_empty()) {
+            return Err(InvalidConfig::new("tiers", "a tier has an empty name; name it after its model"));
+        }
+        if layer.config.tiers.is_empty() {
+            return Err(InvalidConfig::new("tiers", "the chain is empty; name at least one tier after the primary"));
+        }
+        Ok(layer)
+    }
+
+    /// Adds a tier after those so far.
+    #[must_use]
+    pub fn tier<S>(self, name: impl Into<Arc<str>>, service: S) -> Self
+    where
+        S: Service<LlmRequest, Response = LlmResponse> + Clone + Send + Sync + 'static,
+        S::Error: Into<LlmError>,
+        S::Future: Send,
+    {
+        self.push(Tier::new(name, service))
+    }
+
+    /// Adds a tier with settings of its own after those so far.
+    #[must_use]
+    pub fn push(mut self, tier: Tier) -> Self {
+        self.config.tiers.push(tier);
+        self.changed()
+    }
+
+    /// Sets how many tokens fit into the primary's context window. Default: unknown.
+    #[must_use]
+    pub fn context_window(mut self, tokens: u64) -> Self {
+        self.config.primary.context_window = Some(tokens);
+        self.changed()
+    }
+
+    /// Sets which tiers serve a feature, in order, the primary among them by its name. A chain of one never falls
+    /// back. Default: all, in their order.
+    ///
+    /// # Errors
+    ///
+    /// An empty chain, or a name that no tier has so far.
+    pub fn feature<'a>(
+        mut self,
+        feature: impl Into<Arc<str>>,
+        tiers: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Self, InvalidConfig> {
+        let feature = feature.into();
+        let chain = self.indexes(&format!("features.{feature}.tiers"), tiers)?;
+        self.config.features.insert(feature, chain);
+        Ok(self.changed())
+    }
+
+    /// Sets which tiers are asked, in order, after a failure of this kind, whatever the classifier says of it: for
+    /// instance [`ErrorKind::Refusal`] to a model of another house, [`ErrorKind::ContextLength`] to the large one.
+    ///
+    /// # Errors
+    ///
+    /// An empty chain, or a name that no tier has so far.
+    pub fn route<'a>(
+        mut self,
+        kind: ErrorKind,
+        tiers: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Self, InvalidConfig> {
+        let chain = self.indexes(&format!("routes.{kind}"), tiers)?;
+        self.config.routes.insert(kind, chain);
+        Ok(self.changed())
+    }
+
+    /// Sets the table that says which failures another tier can help with.
+    #[must_use]
+    pub fn classifier(mut self, classifier: Classifier) -> Self {
+        self.config.classifier = classifier;
+        self.changed()
+    }
+
+    /// Sets where `ModelSwitched` and `ModelRecovered` are sent. Default: nowhere.
+    #[must_use]
+    pub fn events(mut self, events: Events) -> Self {
+        self.config.events = Some(events);
+        self.changed()
+    }
+
+    /// Sets the least time before the deadline that makes it worth beginning a further tier. Default: 100 ms.
+    #[must_use]
+    pub fn min_useful(mut self, time: Duration) -> Self {
+        self.config.min_useful = time;
+        self.changed()
+    }
+
+    /// Sets how much of the time before the request's deadline is kept back for the tiers after the one that is being
+    /// asked, and never more than half of what is left. Default: 10 s.
+    #[must_use]
+    pub fn keep_back(mut self, time: Duration) -> Self {
+        self.config.keep_back = time;
+        self.changed()
+    }
+
+    /// Sets what a session may see of a switch. Default: [`SessionPolicy::Free`].
+    #[must_use]
+    pub fn session(mut self, policy: SessionPolicy) -> Self {
+        self.config.session = policy;
+        self.changed()
+    }
+
+    /// Sets how many sessions are remembered; those used longest ago are forgotten first. Default: 10,000.
+    #[must_use]
+    pub fn session_capacity(mut self, sessions: usize) -> Self {
+        self.config.session_capacity = sessions;
+        self.changed()
+    }
+
+    /// Sets what happens when a stream breaks in the middle. Default: [`StreamBreak::Fail`].
+    #[must_use]
+    pub fn stream_break(mut self, policy: StreamBreak) -> Self {
+        self.config.stream_break = policy;
+        self.changed()
+    }
+
+    /// Sets what happens when every circuit is open. Default: [`AllOpen::Fail`].
+    #[must_use]
+    pub fn all_open(mut self, policy: AllOpen) -> Self {
+        self.config.all_open = policy;
+        self.changed()
+    }
+
+    /// Returns the traffic to a primary that has recovered in these steps, rather than at once. A failure of the
+    /// primary in between begins them anew. Default: at once.
+    #[must_use]
+    pub fn gradually(mut self, steps: impl IntoIterator<Item = RampStep>) -> Self {
+        self.config.ramp = steps.into_iter().collect();
+        self.changed()
+    }
+
+    /// A layer whose settings differ is a fallback of its own.
+    fn changed(mut self) -> Self {
+        self.shared = Arc::default();
+        self
+    }
+
+    fn indexes<'a>(
+        &self,
+        field: &str,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Arc<[usize]>, InvalidConfig> {
+        let known =
+            || std::iter::once(&self.config.primary.name).chain(self.config.tiers.iter().map(|tier| &tier.facts.name));
+        let chain: Result<Vec<usize>, _> = names
+            .into_iter()
+            .map(|name| {
+                known().position(|known| &**known == name).ok_or_else(|| {
+                    let names: Vec<&str> = known().map(|name| &**name).collect();
+                    let problem = format!("no tier is named `{name}`; there are {}", names.join(", "));
+                    InvalidConfig::new(field.to_owned(), problem)
+                })
+            })
+            .collect();
+        match chain? {
+            chain if chain.is_empty() => {
+                Err(InvalidConfig::new(field.to_owned(), "the chain is empty; name at least one tier"))
+            }
+            chain => Ok(chain.into()),
+        }
+    }
+}
+
+impl<S> Layer<S> for FallbackLayer {
+    type Service = Fallback<S>;
+
+    fn layer(&self, inner: S) -> Fallback<S> {
+        let shared = self.shared.get_or_init(|| Arc::new(Shared::new(self.config.clone())));
+        Fallback::new(inner, shared.clone())
+    }
+}
+
+impl fmt::Debug for FallbackLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FallbackLayer")
+            .field("primary", &self.config.primary)
+            .field("tiers", &self.config.tiers)
+            .finish_non_exhaustive()
+    }
+}

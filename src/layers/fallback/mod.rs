@@ -1,0 +1,64 @@
+//! Other tiers, when the primary cannot answer: another model, another provider, a canned sentence.
+//!
+//! # When to use it
+//!
+//! Where an answer of another model beats no answer. Where it does not (a fine-tuned model, an evaluation), give the
+//! feature a chain of one: [`FallbackLayer::feature`]. An answer that is bad but well-formed is out of reach: no error,
+//! no fallback.
+//!
+//! # Where in the stack
+//!
+//! Outside of what belongs to one tier (RetryWithJitter, CircuitBreaker, Timeout of an attempt), inside of what belongs
+//! to the request (Timeout of the whole, Bulkhead). Each tier brings its own circuit: an open one refuses in less than
+//! a microsecond, and the walk goes on.
+//!
+//! # What it does
+//!
+//! - The primary is asked first, always: its circuit decides whether it is really called, so that it is preferred again
+//!   as soon as it is healthy. [`gradually`](FallbackLayer::gradually) returns the traffic in steps.
+//! - On a failure the [`Classifier`](crate::Classifier) says whether another tier can help. A request that is wrong
+//!   stops; `ContextLength` goes only to a tier with a larger window; `ContentPolicy` and `Refusal` only where a
+//!   [`route`](FallbackLayer::route) says so; a refused key goes on only if that tier has ever answered.
+//! - While tiers are left, each gets only part of the time before the request's deadline: a primary that hangs is
+//!   answered by the next tier, not refused when all time is gone. There is no sleep before a different tier.
+//! - When all have failed, the error leads with the first tier's failure, lists every step, and its `retry_after` is
+//!   the earliest moment at which any tier may work again.
+//!
+//! # Example
+//!
+//! ```
+//! use steadfast::{ErrorKind, FallbackLayer, LlmError, LlmRequest, LlmResponse, provider_fn, providers::Canned};
+//! use tower::{ServiceBuilder, ServiceExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! let down = provider_fn(|_| async { Err::<LlmResponse, _>(LlmError::new(ErrorKind::Server, "down")) });
+//! let llm = ServiceBuilder::new()
+//!     .layer(FallbackLayer::new("sonnet").tier("canned", Canned::text("Please try again in a minute.")))
+//!     .service(down);
+//!
+//! let answer = llm.oneshot(LlmRequest::prompt("hello")).await.unwrap();
+//! assert_eq!(answer.served_by().tier, Some("canned"));
+//! assert_eq!(answer.attempts()[0].failure, Some(ErrorKind::Server));
+//! # }
+//! ```
+
+mod future;
+mod layer;
+mod ramp;
+mod restart;
+mod service;
+mod sessions;
+mod shared;
+mod tier;
+mod walk;
+
+pub use self::{
+    future::ResponseFuture,
+    layer::{AllOpen, FallbackLayer, SessionPolicy, StreamBreak},
+    ramp::RampStep,
+    service::Fallback,
+    tier::Tier,
+};
+
+#[cfg(test)]
+mod tests;

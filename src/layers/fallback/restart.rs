@@ -1,0 +1,73 @@
+//! A stream that begins anew with the next tier when it breaks.
+
+use std::{
+    future::Future as _,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures_core::Stream;
+
+use super::{
+    future::TierCall,
+    walk::{Step, Walk},
+};
+use crate::{ErrorKind, Frame, LlmBody, LlmError, StreamEvent, layers::call::Call};
+
+/// The frames of one tier and, when its stream breaks, of the next.
+pub(super) struct Restart {
+    body: LlmBody,
+    walk: Walk,
+    /// The next tier's call, and what broke the stream before.
+    asking: Option<(Pin<Box<TierCall>>, ErrorKind)>,
+}
+
+impl Restart {
+    /// A body that restarts along the rest of the walk.
+    pub(super) fn body(body: LlmBody, walk: Walk) -> LlmBody {
+        LlmBody::from_frames(Self { body, walk, asking: None })
+    }
+
+    /// Goes on to the next tier, or gives the error that ends the body.
+    fn broke(&mut self, error: LlmError) -> Result<(), LlmError> {
+        let kind = self.asking.take().map_or(error.kind(), |(_, kind)| kind);
+        match self.walk.failed(error) {
+            Step::GiveUp(error) => Err(error),
+            Step::Ask => {
+                let service = self.walk.service().expect("the primary is not at hand in a body");
+                self.asking = Some((Box::pin(Call::further(service, self.walk.request())), kind));
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Stream for Restart {
+    type Item = Result<Frame, LlmError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        loop {
+            let error = match &mut this.asking {
+                Some((call, kind)) => match std::task::ready!(call.as_mut().poll(cx)) {
+                    Ok(response) => {
+                        let reason = *kind;
+                        this.asking = None;
+                        let response = this.walk.answered(response);
+                        this.walk.keep_for_body(&response);
+                        this.body = response.into_body();
+                        return Poll::Ready(Some(Ok(Frame::event(StreamEvent::Restarted { reason }))));
+                    }
+                    Err(error) => error,
+                },
+                None => match std::task::ready!(this.body.poll_frame(cx)) {
+                    Some(Err(error)) => error,
+                    other => return Poll::Ready(other),
+                },
+            };
+            if let Err(error) = this.broke(error) {
+                return Poll::Ready(Some(Err(error)));
+            }
+        }
+    }
+}

@@ -1,0 +1,511 @@
+use std::{sync::Arc, time::Duration};
+
+use futures_util::stream;
+use tokio::time::Instant;
+use tokio_test::{assert_pending, task};
+use tower::{Layer, Service, ServiceExt};
+
+use super::{AllOpen, FallbackLayer, RampStep, SessionPolicy, StreamBreak, Tier};
+use crate::{
+    Classifier, ErrorKind, Event, Events, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, StreamEvent, TimeoutLayer,
+    chat::FinishReason,
+    layers::testing::Strict,
+    ledger::{Next, Stop},
+    provider_fn,
+    providers::Canned,
+};
+
+fn error(kind: ErrorKind) -> LlmError {
+    LlmError::new(kind, "scripted")
+}
+
+/// A leaf whose requests fail like this, for as long as it is asked.
+fn failing(kind: ErrorKind) -> Strict {
+    Strict::new().fails(10_000, error(kind))
+}
+
+fn prompt() -> LlmRequest {
+    LlmRequest::prompt("hello")
+}
+
+fn tier_of(response: &LlmResponse) -> String {
+    response.served_by().tier.unwrap_or("none").to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_healthy_primary_answers_and_no_other_tier_is_touched() {
+    let backup = Strict::new();
+    let llm = FallbackLayer::new("primary").tier("backup", backup.clone()).layer(Strict::new());
+    let response = llm.oneshot(prompt()).await.unwrap();
+    assert_eq!(tier_of(&response), "primary");
+    assert!(response.attempts().is_empty());
+    assert_eq!((backup.calls(), backup.polled_ready()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tier_is_readied_in_its_turn_and_waited_for() {
+    let backup = Strict::new().pending(3);
+    let llm = FallbackLayer::new("primary").tier("backup", backup.clone()).layer(failing(ErrorKind::Server));
+    let response = llm.oneshot(prompt()).await.unwrap();
+    assert_eq!(tier_of(&response), "backup");
+    assert_eq!((backup.calls(), backup.polled_ready()), (1, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_primary_whose_readiness_fails_is_answered_for() {
+    let llm = FallbackLayer::new("primary").tier("backup", Strict::new()).layer(Strict::new().fails_readiness(1));
+    // The readiness counter is per leaf, so the backup's is not touched.
+    assert_eq!(tier_of(&llm.oneshot(prompt()).await.unwrap()), "backup");
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_all_fail_the_first_leads_and_each_is_listed_with_the_earliest_moment() {
+    let limited = |kind, seconds| error(kind).with_retry_after(Duration::from_secs(seconds));
+    let llm = FallbackLayer::new("a")
+        .tier("b", Strict::new().fails(1, limited(ErrorKind::Overloaded, 7)))
+        .tier("c", Strict::new().fails(1, error(ErrorKind::Connect)))
+        .layer(Strict::new().fails(1, limited(ErrorKind::RateLimited, 40)));
+    let error = llm.oneshot(prompt()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::RateLimited);
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
+    let listed: Vec<_> = error.attempts().iter().map(|step| (step.tier.as_deref(), step.failure, step.next)).collect();
+    assert_eq!(
+        listed,
+        [
+            (Some("a"), Some(ErrorKind::RateLimited), Next::FailedOver),
+            (Some("b"), Some(ErrorKind::Overloaded), Next::FailedOver),
+            (Some("c"), Some(ErrorKind::Connect), Next::Stopped(Stop::LastTier)),
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_callers_mistake_stops_at_once() {
+    for kind in [ErrorKind::InvalidRequest, ErrorKind::ContentPolicy, ErrorKind::Refusal, ErrorKind::ContextLength] {
+        let backup = Strict::new();
+        let llm = FallbackLayer::new("a").tier("b", backup.clone()).layer(failing(kind));
+        assert_eq!(llm.oneshot(prompt()).await.unwrap_err().kind(), kind);
+        assert_eq!(backup.calls(), 0, "{kind}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_too_long_goes_only_to_a_larger_window() {
+    let (small, large, unknown) = (Strict::new(), Strict::new(), Strict::new());
+    let llm = FallbackLayer::new("a")
+        .context_window(100_000)
+        .push(Tier::new("small", small.clone()).context_window(100_000))
+        .tier("unknown", unknown.clone())
+        .push(Tier::new("large", large.clone()).context_window(1_000_000))
+        .layer(failing(ErrorKind::ContextLength));
+    assert_eq!(tier_of(&llm.oneshot(prompt()).await.unwrap()), "large");
+    assert_eq!((small.calls(), unknown.calls()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_on_the_way_does_not_lead_to_a_smaller_window() {
+    let small = Strict::new();
+    let llm = FallbackLayer::new("a")
+        .context_window(100_000)
+        .push(Tier::new("large", failing(ErrorKind::Overloaded)).context_window(1_000_000))
+        .push(Tier::new("small", small.clone()).context_window(50_000))
+        .layer(failing(ErrorKind::ContextLength));
+    assert_eq!(llm.oneshot(prompt()).await.unwrap_err().kind(), ErrorKind::ContextLength);
+    assert_eq!(small.calls(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_sends_a_kind_where_it_says() {
+    let (b, c) = (Strict::new(), Strict::new());
+    let llm = FallbackLayer::new("a")
+        .tier("b", b.clone())
+        .tier("c", c.clone())
+        .route(ErrorKind::Refusal, ["c"])
+        .unwrap()
+        .layer(failing(ErrorKind::Refusal));
+    assert_eq!(tier_of(&llm.oneshot(prompt()).await.unwrap()), "c");
+    assert_eq!(b.calls(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_key_is_a_mistake_until_it_has_worked_and_an_outage_after() {
+    let auth = || Err(error(ErrorKind::Auth));
+    let backup = Strict::new();
+    let layer = FallbackLayer::new("a").tier("b", backup.clone());
+    let mut llm = layer.layer(Strict::new().script([auth(), Ok(()), auth()]));
+    assert_eq!(llm.ready().await.unwrap().call(prompt()).await.unwrap_err().kind(), ErrorKind::Auth);
+    assert_eq!(backup.calls(), 0);
+    assert_eq!(tier_of(&llm.ready().await.unwrap().call(prompt()).await.unwrap()), "a");
+    assert_eq!(tier_of(&llm.ready().await.unwrap().call(prompt()).await.unwrap()), "b");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_on_this_side_costs_no_attempt_and_no_time() {
+    let before = Instant::now();
+    let llm = FallbackLayer::new("a").tier("b", Strict::new()).layer(failing(ErrorKind::CircuitOpen));
+    let response = llm.oneshot(prompt().max_attempts(1)).await.unwrap();
+    assert_eq!(response.served_by().attempts, 1);
+    assert_eq!(response.attempts()[0].failure, Some(ErrorKind::CircuitOpen));
+    assert_eq!(before.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_the_first_called_tier_calls_wrong_says_so_though_the_primary_refused() {
+    let llm =
+        FallbackLayer::new("a").tier("b", failing(ErrorKind::InvalidRequest)).layer(failing(ErrorKind::CircuitOpen));
+    assert_eq!(llm.oneshot(prompt()).await.unwrap_err().kind(), ErrorKind::InvalidRequest);
+
+    let llm = FallbackLayer::new("a").tier("b", failing(ErrorKind::InvalidRequest)).layer(failing(ErrorKind::Server));
+    assert_eq!(llm.oneshot(prompt()).await.unwrap_err().kind(), ErrorKind::Server, "the root error is never masked");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_primary_that_hangs_is_answered_by_the_next_tier_in_time() {
+    let hanging = Strict::new().takes(Duration::from_secs(100_000));
+    let before = Instant::now();
+    let llm = TimeoutLayer::new(Duration::from_secs(90))
+        .layer(FallbackLayer::new("a").tier("b", Strict::new()).layer(hanging.clone()));
+    let response = llm.oneshot(prompt()).await.unwrap();
+    assert_eq!(tier_of(&response), "b");
+    assert_eq!(before.elapsed(), Duration::from_secs(80), "ten seconds are kept back");
+    assert_eq!(response.attempts()[0].failure, Some(ErrorKind::Timeout));
+    assert_eq!(hanging.running(), 0, "what hangs is dropped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_than_half_of_a_short_deadline_is_kept_back() {
+    let hanging = Strict::new().takes(Duration::from_secs(100_000));
+    let before = Instant::now();
+    let llm = FallbackLayer::new("a").tier("b", Strict::new()).layer(hanging);
+    llm.oneshot(prompt().timeout(Duration::from_secs(4))).await.unwrap();
+    assert_eq!(before.elapsed(), Duration::from_secs(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_tier_is_begun_that_the_deadline_cannot_finish() {
+    let slow = Strict::new().takes(Duration::from_secs(3)).fails(1, error(ErrorKind::Server));
+    let (slow_backup, canned) = (Strict::new(), Canned::text("later"));
+    let llm = FallbackLayer::new("a")
+        .min_useful(Duration::from_secs(2))
+        .keep_back(Duration::ZERO)
+        .tier("b", slow_backup.clone())
+        .layer(slow.clone());
+    let failed = llm.oneshot(prompt().timeout(Duration::from_secs(4))).await.unwrap_err();
+    assert_eq!(failed.kind(), ErrorKind::Server);
+    assert_eq!(failed.attempts()[0].next, Next::Stopped(Stop::Deadline));
+    assert_eq!(slow_backup.calls(), 0);
+
+    let llm = FallbackLayer::new("a")
+        .min_useful(Duration::from_secs(2))
+        .keep_back(Duration::ZERO)
+        .tier("b", slow_backup.clone())
+        .push(Tier::new("canned", canned).min_useful(Duration::ZERO))
+        .layer(slow.fails(1, error(ErrorKind::Server)));
+    let response = llm.oneshot(prompt().timeout(Duration::from_secs(4))).await.unwrap();
+    assert_eq!((tier_of(&response).as_str(), response.degraded()), ("canned", true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_tier_sees_what_it_may_spend() {
+    let (a, b, c) = (failing(ErrorKind::Server), failing(ErrorKind::Server), Strict::new());
+    let last = Tier::new("c", c.clone()).last_resort();
+    let llm = FallbackLayer::new("a").tier("b", b.clone()).push(last).layer(a.clone());
+    llm.oneshot(prompt().max_attempts(5)).await.unwrap();
+    let seen = |leaf: &Strict| {
+        let context = *leaf.seen()[0].context();
+        (context.tiers_left, context.attempts_left, context.attempts_made, context.last_resort)
+    };
+    assert_eq!(seen(&a), (2, 3, 0, false), "one attempt is kept for each tier after");
+    assert_eq!(seen(&b), (1, 3, 1, false));
+    assert_eq!(seen(&c), (0, 3, 2, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_attempts_of_a_request_bound_the_walk() {
+    let c = Strict::new();
+    let llm = FallbackLayer::new("a")
+        .tier("b", failing(ErrorKind::Server))
+        .tier("c", c.clone())
+        .layer(failing(ErrorKind::Server));
+    let error = llm.oneshot(prompt().max_attempts(2)).await.unwrap_err();
+    assert_eq!(error.attempts()[1].next, Next::Stopped(Stop::Attempts));
+    assert_eq!(c.calls(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_feature_goes_only_where_its_policy_says() {
+    let (a, b) = (Strict::new(), Strict::new());
+    let layer = FallbackLayer::new("a")
+        .tier("b", b.clone())
+        .tier("c", Strict::new())
+        .feature("background", ["b"])
+        .unwrap()
+        .feature("code", ["a"])
+        .unwrap();
+    let llm = layer.layer(a.clone());
+    let response = llm.clone().oneshot(prompt().feature("background")).await.unwrap();
+    assert_eq!((tier_of(&response).as_str(), a.calls()), ("b", 0));
+
+    let llm = layer.layer(failing(ErrorKind::Server));
+    let error = llm.oneshot(prompt().feature("code")).await.unwrap_err();
+    assert_eq!(error.attempts()[0].next, Next::Stopped(Stop::Policy));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pinned_session_never_switches_and_fails_clearly() {
+    let a = Strict::new().script([Ok(()), Err(error(ErrorKind::Server))]);
+    let mut llm = FallbackLayer::new("a").tier("b", Strict::new()).session(SessionPolicy::Pin).layer(a);
+    let ask = |session: &'static str| prompt().session(session);
+    assert_eq!(tier_of(&llm.ready().await.unwrap().call(ask("s")).await.unwrap()), "a");
+    let error = llm.ready().await.unwrap().call(ask("s")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Server);
+    assert_eq!(error.attempts()[0].next, Next::Stopped(Stop::Pinned));
+    assert_eq!(tier_of(&llm.ready().await.unwrap().call(ask("other")).await.unwrap()), "a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sticky_session_stays_where_it_was_switched_to() {
+    let a = Strict::new().script([Ok(()), Err(error(ErrorKind::Server))]);
+    let mut llm = FallbackLayer::new("a").tier("b", Strict::new()).session(SessionPolicy::Sticky).layer(a);
+    let mut served = Vec::new();
+    for session in ["s", "s", "s", "t"] {
+        served.push(tier_of(&llm.ready().await.unwrap().call(prompt().session(session)).await.unwrap()));
+    }
+    assert_eq!(served, ["a", "b", "b", "a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sticky_session_whose_tier_fails_goes_back_to_the_primary() {
+    let a = Strict::new().script([Err(error(ErrorKind::Server))]);
+    let b = Strict::new().script([Ok(()), Err(error(ErrorKind::Server))]);
+    let mut llm = FallbackLayer::new("a").tier("b", b).session(SessionPolicy::Sticky).layer(a);
+    let mut served = Vec::new();
+    for _ in 0..2 {
+        served.push(tier_of(&llm.ready().await.unwrap().call(prompt().session("s")).await.unwrap()));
+    }
+    assert_eq!(served, ["b", "a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_switch_and_the_recovery_are_told_once() {
+    let events = Events::new();
+    let mut heard = events.subscribe();
+    let second = Duration::from_secs(1);
+    let script = std::iter::repeat_with(|| Err(error(ErrorKind::Overloaded))).take(3).chain([Ok(()), Ok(())]);
+    let a = Strict::new().script(script);
+    let mut llm = FallbackLayer::new("a").tier("b", Strict::new()).events(events).layer(a);
+    let switched = Instant::now();
+    for _ in 0..5 {
+        llm.ready().await.unwrap().call(prompt()).await.unwrap();
+        tokio::time::advance(second).await;
+    }
+    let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+    assert_eq!(
+        heard.try_recv().unwrap(),
+        Event::ModelSwitched { from: a.clone(), to: b.clone(), reason: ErrorKind::Overloaded, at: switched }
+    );
+    assert_eq!(
+        heard.try_recv().unwrap(),
+        Event::ModelRecovered { from: b, to: a, after: second * 3, at: switched + second * 3 }
+    );
+    assert!(heard.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_from_before_the_switch_is_no_recovery() {
+    let events = Events::new();
+    let mut heard = events.subscribe();
+    let slow_then_down = provider_fn({
+        let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        move |_| {
+            let first = calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0;
+            async move {
+                if first {
+                    tokio::time::sleep(Duration::from_secs(5)).await;
+                    return Ok(LlmResponse::from_text("late"));
+                }
+                Err(error(ErrorKind::Server))
+            }
+        }
+    });
+    let mut llm = FallbackLayer::new("a").tier("b", Strict::new()).events(events).layer(slow_then_down);
+    let late = llm.ready().await.unwrap().call(prompt());
+    tokio::time::advance(Duration::from_secs(1)).await;
+    llm.ready().await.unwrap().call(prompt()).await.unwrap();
+    late.await.unwrap();
+    assert!(matches!(heard.try_recv(), Ok(Event::ModelSwitched { .. })));
+    assert!(heard.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_traffic_returns_in_steps() {
+    let minute = Duration::from_secs(60);
+    let a = Strict::new().fails(1, error(ErrorKind::Server));
+    let mut llm = FallbackLayer::new("a")
+        .tier("b", Strict::new())
+        .gradually([RampStep::new(10, minute), RampStep::new(50, minute)])
+        .layer(a.clone());
+    llm.ready().await.unwrap().call(prompt()).await.unwrap();
+    llm.ready().await.unwrap().call(prompt()).await.unwrap();
+    let mut shares = Vec::new();
+    for _ in 0..3 {
+        let before = a.calls();
+        for _ in 0..100 {
+            llm.ready().await.unwrap().call(prompt()).await.unwrap();
+        }
+        shares.push(a.calls() - before);
+        tokio::time::advance(minute).await;
+    }
+    assert_eq!(shares, [10, 50, 100]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_every_circuit_is_open_a_request_may_wait_for_the_first_probe() {
+    let open = || Err(error(ErrorKind::CircuitOpen).with_retry_after(Duration::from_secs(20)));
+    let layer = |wait| FallbackLayer::new("a").all_open(wait).tier("b", Strict::new().script([open(), open()]));
+    let before = Instant::now();
+    let llm = layer(AllOpen::Wait(Duration::from_secs(30))).layer(Strict::new().script([open()]));
+    let response = llm.oneshot(prompt()).await.unwrap();
+    assert_eq!((tier_of(&response).as_str(), before.elapsed()), ("a", Duration::from_secs(20)));
+    assert_eq!(response.attempts().len(), 2);
+
+    let before = Instant::now();
+    let llm = layer(AllOpen::Wait(Duration::from_secs(10))).layer(Strict::new().script([open()]));
+    assert_eq!(llm.oneshot(prompt()).await.unwrap_err().kind(), ErrorKind::CircuitOpen);
+    assert_eq!(before.elapsed(), Duration::ZERO, "a wait that is too long is not begun");
+
+    let llm = layer(AllOpen::Fail).layer(Strict::new().script([open()]));
+    let error = llm.oneshot(prompt()).await.unwrap_err();
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(20)));
+}
+
+/// A leaf that streams two texts and then breaks.
+fn breaking() -> impl Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + Sync
+{
+    provider_fn(|_| async {
+        let frames = [Ok(Frame::text("half an ")), Err(error(ErrorKind::StreamBroken))];
+        Ok::<_, LlmError>(LlmResponse::new(LlmBody::from_frames(stream::iter(frames))))
+    })
+}
+
+/// A leaf that streams a whole answer.
+fn streaming(
+    text: &'static str,
+) -> impl Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + Sync {
+    provider_fn(move |_| async move {
+        let end = vec![StreamEvent::Finish(FinishReason::Stop), StreamEvent::End];
+        let frames = [Ok(Frame::text(text)), Ok(Frame::events_of(end))];
+        Ok::<_, LlmError>(LlmResponse::new(LlmBody::from_frames(stream::iter(frames))))
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_stream_fails_by_default() {
+    let llm = FallbackLayer::new("a").tier("b", streaming("whole")).layer(breaking());
+    let mut response = llm.oneshot(prompt()).await.unwrap();
+    assert!(response.body_mut().frame().await.unwrap().is_ok());
+    let broken = response.body_mut().frame().await.unwrap().unwrap_err();
+    assert_eq!(broken.kind(), ErrorKind::StreamBroken);
+    assert!(response.body_mut().frame().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_stream_restarts_with_a_mark() {
+    let layer = FallbackLayer::new("a").tier("b", breaking()).tier("c", streaming("whole"));
+    let llm = layer.stream_break(StreamBreak::Restart).layer(breaking());
+    let mut response = llm.clone().oneshot(prompt()).await.unwrap();
+    let mut seen = Vec::new();
+    while let Some(frame) = response.body_mut().frame().await {
+        seen.extend(frame.unwrap().events().to_vec());
+    }
+    let restarted = StreamEvent::Restarted { reason: ErrorKind::StreamBroken };
+    let text = |text: &str| StreamEvent::Text { index: 0, text: text.into() };
+    let end = [StreamEvent::Finish(FinishReason::Stop), StreamEvent::End];
+    let wanted = [text("half an "), restarted.clone(), text("half an "), restarted, text("whole")];
+    assert_eq!(seen, wanted.into_iter().chain(end).collect::<Vec<_>>());
+
+    let response = llm.oneshot(prompt()).await.unwrap();
+    assert_eq!(response.text().await.unwrap(), "whole", "what came before the mark is discarded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_with_nowhere_to_go_gives_the_error() {
+    let layer = FallbackLayer::new("a").tier("b", breaking()).stream_break(StreamBreak::Restart);
+    let error = layer.layer(breaking()).oneshot(prompt()).await.unwrap().text().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StreamBroken);
+    assert_eq!(error.attempts().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_buffered_answer_is_whole_or_comes_from_another_tier() {
+    let layer = FallbackLayer::new("a").tier("b", streaming("whole")).stream_break(StreamBreak::Buffer);
+    let response = layer.layer(breaking()).oneshot(prompt()).await.unwrap();
+    assert_eq!(tier_of(&response), "b");
+    assert_eq!(response.text().await.unwrap(), "whole");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_future_dropped_anywhere_leaves_nothing_running() {
+    let second = Duration::from_secs(1);
+    for seconds in 0..4 {
+        let a = Strict::new().takes(second).fails(1, error(ErrorKind::Server)).pending(2);
+        let b = Strict::new().takes(second).pending(2);
+        let mut llm = FallbackLayer::new("a").tier("b", b.clone()).layer(a.clone());
+        let mut call = task::spawn(llm.call(prompt()));
+        assert_pending!(call.poll());
+        for _ in 0..seconds {
+            tokio::time::advance(second / 2).await;
+            let _ = call.poll();
+        }
+        drop(call);
+        assert_eq!((a.running(), b.running()), (0, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_explained_answer_lists_the_attempt_that_answered() {
+    let llm = FallbackLayer::new("a").tier("b", Strict::new()).layer(failing(ErrorKind::Server));
+    let response = llm.oneshot(prompt().explain()).await.unwrap();
+    let listed: Vec<_> = response.attempts().iter().map(|step| (step.tier.as_deref(), step.next)).collect();
+    assert_eq!(listed, [(Some("a"), Next::FailedOver), (Some("b"), Next::Answered)]);
+    assert_eq!(response.served_by().attempts, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_table_changes_what_fails_over() {
+    let table = Classifier::overridden(|error, mut class| {
+        if error.kind() == ErrorKind::InvalidRequest {
+            class.failover = crate::classify::Failover::Yes;
+        }
+        class
+    });
+    let llm = FallbackLayer::new("a").classifier(table).tier("b", Strict::new());
+    let response = llm.layer(failing(ErrorKind::InvalidRequest)).oneshot(prompt()).await.unwrap();
+    assert_eq!(tier_of(&response), "b");
+}
+
+#[tokio::test]
+async fn the_healthy_path_allocates_nothing() {
+    let leaf = provider_fn(|_| std::future::ready(Ok::<_, LlmError>(LlmResponse::from_text("hello"))));
+    let mut llm = FallbackLayer::new("a").tier("b", Strict::new()).layer(leaf);
+    let mut run = || {
+        let mut call = task::spawn(llm.call(LlmRequest::prompt("hello")));
+        assert!(call.poll().is_ready());
+    };
+    let request = allocation_counter::measure(|| drop(std::hint::black_box(LlmRequest::prompt("hello")))).count_total;
+    let spawn = allocation_counter::measure(|| drop(task::spawn(std::future::ready(())))).count_total;
+    assert_eq!(allocation_counter::measure(&mut run).count_total, request + spawn);
+}
+
+#[test]
+fn chains_from_data_are_checked() {
+    let tier = |name: &'static str| Tier::new(name, Canned::text("x"));
+    let field = |result: Result<FallbackLayer, crate::InvalidConfig>| result.unwrap_err().to_string();
+    assert!(field(FallbackLayer::from_tiers("a", [])).contains("the chain is empty"));
+    assert!(field(FallbackLayer::from_tiers("a", [tier("b"), tier("b")])).contains("two tiers are named `b`"));
+    assert!(field(FallbackLayer::from_tiers("a", [tier("a")])).contains("two tiers are named `a`"));
+    assert!(field(FallbackLayer::from_tiers("a", [tier("")])).contains("empty name"));
+    let layer = FallbackLayer::from_tiers("a", [tier("b")]).unwrap();
+    assert!(field(layer.clone().feature("chat", ["c"])).contains("there are a, b"));
+    assert!(field(layer.route(ErrorKind::Refusal, [])).starts_with("routes.refusal: the chain is empty"));
+}

@@ -1,0 +1,335 @@
+//! The walk along the tiers: which is next, and the books of what was tried. It calls nobody.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{SessionPolicy, shared::Shared};
+use crate::{
+    BoxLlmService, Context, ErrorKind, LlmError, LlmRequest, LlmResponse,
+    classify::{Class, Failover},
+    ledger::{Attempt, Ledger, Next, Stop},
+};
+
+/// One request's way along the tiers. Beginning one allocates nothing.
+pub(super) struct Walk {
+    shared: Arc<Shared>,
+    request: LlmRequest,
+    chain: Chain,
+    /// The tier that is being asked; 0 is the primary.
+    at: usize,
+    /// When it was begun.
+    begun: Instant,
+    /// The tiers asked before.
+    tried: Vec<usize>,
+    ledger: Ledger,
+    /// The first tier's failure.
+    root: Option<LlmError>,
+    /// The earliest moment at which a tier that failed may work again.
+    earliest: Option<Instant>,
+    /// The window that was too small, once one was.
+    window: Option<u64>,
+    /// Whether the primary was the first to be asked: then another tier's answer is a switch.
+    from_primary: bool,
+    /// Why the tier before this one did not answer.
+    reason: Option<ErrorKind>,
+    /// Whether the primary can still be called from where the walk is kept.
+    primary_at_hand: bool,
+}
+
+/// Which tiers the request may go to, in order.
+enum Chain {
+    All,
+    /// All, but this one first.
+    AllFrom(usize),
+    /// A feature's policy.
+    Listed(Arc<[usize]>),
+    /// A pinned session's.
+    Pinned(usize),
+}
+
+/// What to do after a failure.
+pub(super) enum Step {
+    /// Ask the tier that the walk is now at.
+    Ask,
+    /// Nothing more can be done.
+    GiveUp(LlmError),
+}
+
+impl Walk {
+    pub(super) fn begin(shared: &Arc<Shared>, request: &LlmRequest) -> Self {
+        let mut chain = match request.feature_name() {
+            Some(feature) if !shared.config.features.is_empty() => {
+                shared.config.features.get(feature).map_or(Chain::All, |chain| Chain::Listed(chain.clone()))
+            }
+            _ => Chain::All,
+        };
+        if let Some(tier) = shared.session_tier(request) {
+            match shared.config.session {
+                SessionPolicy::Pin => chain = Chain::Pinned(tier),
+                // A feature's policy stands over where a session happened to land.
+                SessionPolicy::Sticky if matches!(chain, Chain::All) => chain = Chain::AllFrom(tier),
+                SessionPolicy::Sticky | SessionPolicy::Free => {}
+            }
+        }
+        let mut at = chain.first();
+        if at == 0 && chain.len(shared) > 1 && !shared.ramp.admits() {
+            at = chain.iter(shared).nth(1).unwrap_or(0);
+        }
+        Self {
+            begun: request.context().begun.unwrap_or_else(Instant::now),
+            shared: shared.clone(),
+            request: request.clone(),
+            chain,
+            at,
+            tried: Vec::new(),
+            ledger: Ledger::default(),
+            root: None,
+            earliest: None,
+            window: None,
+            from_primary: at == 0,
+            reason: None,
+            primary_at_hand: true,
+        }
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The tier that is being asked; 0 is the primary.
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
+    /// When the request must have its answer.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.request.context().deadline
+    }
+
+    /// When the tier that is being asked was begun.
+    pub(super) fn begun(&self) -> Instant {
+        self.begun
+    }
+
+    /// The service of the tier that is being asked; `None` for the primary.
+    pub(super) fn service(&self) -> Option<BoxLlmService> {
+        Some(self.shared.config.tiers[self.at.checked_sub(1)?].service.clone())
+    }
+
+    /// The request for the tier that is being asked: with what it may spend of attempts and time.
+    pub(super) fn request(&self) -> LlmRequest {
+        let after = self.tiers_after();
+        let first = *self.request.context();
+        let mut context = self.ledger.context(first);
+        context.tiers_left = context.tiers_left.saturating_add(u8::try_from(after).unwrap_or(u8::MAX));
+        // One attempt is kept for each tier after this one.
+        let kept = u16::try_from(after).unwrap_or(u16::MAX);
+        context.attempts_left = context.attempts_left.saturating_sub(kept).max(1);
+        context.last_resort |= self.shared.facts(self.at).last_resort;
+        context.deadline = self.slice().or(first.deadline);
+        self.request.with_context(Context { begun: Some(self.begun), ..context })
+    }
+
+    /// Until when this tier may take, where others come after it and time is limited.
+    pub(super) fn slice(&self) -> Option<Instant> {
+        let deadline = self.request.context().deadline?;
+        if self.tiers_after() == 0 {
+            return None;
+        }
+        let left = deadline.saturating_duration_since(self.begun);
+        deadline.checked_sub(self.shared.config.keep_back.min(left / 2))
+    }
+
+    /// Takes the failure of the tier that was asked, and goes on to the next if there is any.
+    pub(super) fn failed(&mut self, mut error: LlmError) -> Step {
+        let kind = error.kind();
+        let class = self.shared.config.classifier.classify(&error);
+        let before = self.ledger.len();
+        self.ledger.failed(&mut error, self.begun);
+        self.ledger.name_tier(before, &self.shared.facts(self.at).name);
+        self.earliest = match (self.earliest, error.retry_at()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        if self.at == 0 && !kind.is_local() {
+            self.shared.primary_failed();
+        }
+        if kind == ErrorKind::ContextLength {
+            self.window = self.shared.facts(self.at).context_window.max(self.window);
+        }
+        self.tried.push(self.at);
+        let now = Instant::now();
+        match self.next_tier(kind, class, now) {
+            Ok(next) => {
+                self.ledger.next(Next::FailedOver);
+                self.root.get_or_insert(error);
+                self.reason = Some(kind);
+                self.at = next;
+                self.begun = now;
+                Step::Ask
+            }
+            Err(stop) => {
+                self.ledger.next(Next::Stopped(stop));
+                Step::GiveUp(self.give_up(error, class))
+            }
+        }
+    }
+
+    /// Takes the answer of the tier that was asked: names it, and hands over the record.
+    pub(super) fn answered(&mut self, mut response: LlmResponse) -> LlmResponse {
+        let facts = self.shared.facts(self.at);
+        response.name_tier(&facts.name);
+        if facts.degraded {
+            response = response.with_degraded();
+        }
+        let switched = self.reason.filter(|_| self.from_primary);
+        self.shared.answered(self.at, &self.request, self.begun, switched);
+        if self.request.is_explained() {
+            self.ledger.push(self.served(&response));
+        }
+        std::mem::take(&mut self.ledger).answered(&mut response);
+        response
+    }
+
+    /// Makes ready to go on if the stream of its answer breaks: in a body there is neither the request's deadline,
+    /// which was for the first token, nor the primary.
+    pub(super) fn keep_for_body(&mut self, answer: &LlmResponse) {
+        self.request.context_mut().deadline = None;
+        self.primary_at_hand = false;
+        self.ledger = Ledger::of(answer.attempts());
+    }
+
+    /// When every tier has refused because of its circuit, the moment of the earliest probe. `None` if some tier was
+    /// called, or nobody knows when.
+    pub(super) fn earliest_probe(&self, error: &LlmError) -> Option<Instant> {
+        let all_open = error.attempts().iter().all(|attempt| attempt.failure == Some(ErrorKind::CircuitOpen));
+        self.earliest.filter(|_| all_open)
+    }
+
+    /// Starts over at the first tier, after a wait; what was tried before stays on record.
+    pub(super) fn start_over(&mut self, before: &[Attempt]) {
+        self.at = self.chain.first();
+        self.begun = Instant::now();
+        self.tried.clear();
+        self.ledger = Ledger::of(before);
+        (self.root, self.earliest, self.reason) = (None, None, None);
+    }
+
+    fn next_tier(&self, kind: ErrorKind, class: Class, now: Instant) -> Result<usize, Stop> {
+        if matches!(self.chain, Chain::Pinned(_)) {
+            return Err(Stop::Pinned);
+        }
+        let route = self.shared.config.routes.get(&kind);
+        let may = match class.failover {
+            _ if route.is_some() => true,
+            Failover::Yes | Failover::LargerWindow => true,
+            Failover::IfWorked => self.shared.has_worked(self.at),
+            Failover::No | Failover::IfRouted => false,
+        };
+        if !may {
+            return Err(Stop::Kind);
+        }
+        let mut stop = match self.chain {
+            Chain::Listed(_) => Stop::Policy,
+            _ => Stop::LastTier,
+        };
+        let unknown_window = route.is_none() && class.failover == Failover::LargerWindow && self.window.is_none();
+        if unknown_window {
+            return Err(stop);
+        }
+        let routed = route.map(|route| Chain::Listed(route.clone()));
+        let chain = routed.as_ref().unwrap_or(&self.chain);
+        for tier in chain.iter(&self.shared) {
+            if self.tried.contains(&tier) || (tier == 0 && !self.primary_at_hand) {
+                continue;
+            }
+            let fits = match (self.window, self.shared.facts(tier).context_window) {
+                (None, _) => true,
+                (Some(_), None) => route.is_some(),
+                (Some(too_small), Some(window)) => window > too_small,
+            };
+            if !fits {
+                continue;
+            }
+            if self.ledger.spent() >= self.request.context().attempts_left {
+                return Err(Stop::Attempts);
+            }
+            let left = self.request.context().time_left(now);
+            if left.is_some_and(|left| left < self.shared.min_useful(tier)) {
+                stop = Stop::Deadline;
+                continue;
+            }
+            return Ok(tier);
+        }
+        Err(stop)
+    }
+
+    /// The one error for all that was tried.
+    fn give_up(&mut self, last: LlmError, class: Class) -> LlmError {
+        let mut lead = match self.root.take() {
+            // The first tier never saw the request, and a later one calls it wrong: that is what the caller can mend.
+            Some(root) if root.kind().is_local() && class.failover == Failover::No => last,
+            Some(root) => root,
+            None => last,
+        };
+        std::mem::take(&mut self.ledger).give_up(&mut lead);
+        lead.with_retry_at(self.earliest)
+    }
+
+    /// How many tiers the request could still go to after this one.
+    fn tiers_after(&self) -> usize {
+        let primary = usize::from(!self.primary_at_hand && !self.tried.contains(&0));
+        self.chain.len(&self.shared).saturating_sub(self.tried.len() + 1 + primary)
+    }
+
+    fn served(&self, response: &LlmResponse) -> Attempt {
+        let (provider, model) = response.names();
+        Attempt {
+            tier: Some(self.shared.facts(self.at).name.clone()),
+            provider,
+            model,
+            begun: self.begun,
+            took: self.begun.elapsed(),
+            failure: None,
+            status: None,
+            message: String::new(),
+            retry_after: None,
+            next: Next::Answered,
+        }
+    }
+}
+
+impl Chain {
+    fn first(&self) -> usize {
+        match self {
+            Self::All => 0,
+            Self::AllFrom(tier) | Self::Pinned(tier) => *tier,
+            Self::Listed(tiers) => tiers.first().copied().unwrap_or(0),
+        }
+    }
+
+    fn len(&self, shared: &Shared) -> usize {
+        match self {
+            Self::All | Self::AllFrom(_) => shared.tiers(),
+            Self::Listed(tiers) => tiers.len(),
+            Self::Pinned(_) => 1,
+        }
+    }
+
+    fn iter(&self, shared: &Shared) -> impl Iterator<Item = usize> {
+        let all = match self {
+            Self::All | Self::AllFrom(_) => 0..shared.tiers(),
+            Self::Listed(_) | Self::Pinned(_) => 0..0,
+        };
+        let first = match self {
+            Self::AllFrom(tier) | Self::Pinned(tier) => Some(*tier),
+            _ => None,
+        };
+        let listed: &[usize] = match self {
+            Self::Listed(tiers) => tiers,
+            _ => &[],
+        };
+        first.into_iter().chain(all.filter(move |tier| Some(*tier) != first)).chain(listed.iter().copied())
+    }
+}

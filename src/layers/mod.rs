@@ -1,0 +1,22 @@
+//! The layers, one folder each, and the mechanisms that they share.
+//!
+//! Recommended order, outermost first: Timeout (total) · Bulkhead · Fallback · and for each tier: RetryWithJitter ·
+//! CircuitBreaker · Timeout (attempt) · leaf. Every other order compiles and means what it says.
+//!
+//! # Readiness
+//!
+//! Each layer here decides by the request (its feature, its deadline, its tier), and none can know the request in
+//! `poll_ready`. So their `poll_ready` reserves nothing and is always ready, and the future that `call` gives waits
+//! for the inner service, under the deadline and counted by it. A limiter that must push back on the caller's accept
+//! loop (tower's `load_shed`, `concurrency_limit`) belongs outside of them.
+
+pub(crate) mod admission;
+pub mod bulkhead;
+pub(crate) mod call;
+pub mod circuit_breaker;
+pub mod fallback;
+pub mod retry;
+pub mod timeout;
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,0 +1,451 @@
+//! How many retries all requests together may make: a token bucket, without clock or I/O.
+
+use std::{fmt, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::{
+    InvalidConfig,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+        lock,
+    },
+};
+
+/// A limit on retries as a share of traffic, so that retries cannot multiply the load of a provider in trouble.
+///
+/// A token bucket: each first try puts `ratio` of a token in, each retry takes one out, and at most `cap` are kept. A
+/// service with little traffic would never save up a token, so there is a floor: time puts in what first tries did
+/// not, up to `floor` tokens a second, and never more than ten seconds' worth are lying there from it. The
+/// floor is a minimum, not an addition: with enough traffic, retries are `ratio` of first tries and no more. A new
+/// budget starts with those ten seconds' worth.
+///
+/// Default: ratio 0.1, floor 1 token a second, cap 100 tokens.
+///
+/// A token is taken when a retry is *scheduled*, so requests that sit in backoff are counted; it comes back when the
+/// retry is given up before it was sent. Clones share the bucket: give clones of one budget to every layer whose retries
+/// reach the same provider.
+///
+/// After the retry budgets of Finagle and tower (no window here, and no rounding of the ratio).
+#[derive(Clone)]
+pub struct RetryBudget {
+    /// `None`: without limit.
+    bucket: Option<Arc<Bucket>>,
+}
+
+struct Bucket {
+    /// Units put in for one first try.
+    ratio: u64,
+    /// Units that time puts in for each second, at least.
+    floor: u64,
+    /// Most units kept.
+    cap: u64,
+    /// All units that first tries ever put in: the one thing the healthy path touches.
+    deposited: AtomicU64,
+    account: Mutex<Account>,
+}
+
+/// The other side of the balance, touched only where something failed.
+struct Account {
+    /// Units in the bucket are `deposited + granted - taken`, each a running total.
+    granted: u64,
+    taken: u64,
+    /// Up to when the floor was reckoned, and what had been deposited by then.
+    reckoned: Option<(Instant, u64)>,
+}
+
+/// A token is counted in millionths, so that any sensible ratio is exact.
+const TOKEN: u64 = 1_000_000;
+
+/// Time's share is kept for this long, as in Finagle and tower.
+const FLOOR_KEPT_SECONDS: u64 = 10;
+
+impl RetryBudget {
+    /// Retries for 10 % of first tries, at least one a second, and at most 100 saved up.
+    pub fn new() -> Self {
+        Self::from_units(TOKEN / 10, TOKEN, 100 * TOKEN)
+    }
+
+    /// A budget of `ratio` retries for each first try, at least `floor` retries a second, at most `cap` saved up.
+    ///
+    /// `ratio` 0 with `floor` 0 allows no retry at all; a ratio above 1 allows more retries than first tries.
+    /// A `floor` that would save up more than `cap` saves up `cap`.
+    ///
+    /// # Errors
+    ///
+    /// If `ratio` or `floor` is negative or not a finite number; the error names which.
+    pub fn with_limits(ratio: f64, floor: f64, cap: u32) -> Result<Self, InvalidConfig> {
+        Ok(Self::from_units(
+            units("retry budget ratio", ratio)?,
+            units("retry budget floor", floor)?,
+            u64::from(cap) * TOKEN,
+        ))
+    }
+
+    /// A budget that is never empty: only `max_attempts` bounds the retries.
+    pub fn unlimited() -> Self {
+        Self { bucket: None }
+    }
+
+    fn from_units(ratio: u64, floor: u64, cap: u64) -> Self {
+        let reserve = floor.saturating_mul(FLOOR_KEPT_SECONDS).min(cap);
+        let account = Account { granted: reserve, taken: 0, reckoned: None };
+        Self {
+            bucket: Some(Arc::new(Bucket {
+                ratio,
+                floor,
+                cap,
+                deposited: AtomicU64::new(0),
+                account: Mutex::new(account),
+            })),
+        }
+    }
+
+    /// Tells this budget from others: what a request is marked with that was counted here. 0 for an unlimited one.
+    pub(crate) fn id(&self) -> usize {
+        self.bucket.as_ref().map_or(0, |bucket| Arc::as_ptr(bucket) as usize)
+    }
+
+    /// Counts a first try. One atomic addition; the cap is applied when a token is taken, which comes to the same.
+    pub(crate) fn deposit(&self) {
+        if let Some(bucket) = &self.bucket {
+            bucket.deposited.fetch_add(bucket.ratio, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes a token for a retry that is about to be scheduled, or `None` if there is none.
+    pub(crate) fn reserve(&self, now: Instant) -> Option<Reservation> {
+        let Some(bucket) = &self.bucket else {
+            return Some(Reservation { bucket: None, sent: false });
+        };
+        let mut account = lock(&bucket.account);
+        if bucket.balance(&mut account, Some(now)) < TOKEN {
+            return None;
+        }
+        account.taken += TOKEN;
+        drop(account);
+        Some(Reservation { bucket: Some(bucket.clone()), sent: false })
+    }
+
+    /// How many retries are saved up at this moment, without what the floor may add at the next one; `u64::MAX`
+    /// if the budget is unlimited.
+    pub fn available(&self) -> u64 {
+        let Some(bucket) = &self.bucket else {
+            return u64::MAX;
+        };
+        bucket.balance(&mut lock(&bucket.account), None) / TOKEN
+    }
+}
+
+impl Default for RetryBudget {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for RetryBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("RetryBudget");
+        match &self.bucket {
+            Some(bucket) => debug
+                .field("ratio", &(bucket.ratio as f64 / TOKEN as f64))
+                .field("floor", &(bucket.floor as f64 / TOKEN as f64))
+                .field("cap", &(bucket.cap / TOKEN))
+                .field("available", &self.available())
+                .finish(),
+            None => debug.field("cap", &"unlimited").finish(),
+        }
+    }
+}
+
+impl Bucket {
+    /// The units in the bucket, after the floor (if there is a clock) and the cap.
+    fn balance(&self, account: &mut Account, now: Option<Instant>) -> u64 {
+        let deposited = self.deposited.load(Ordering::Relaxed);
+        let mut balance = deposited.saturating_add(account.granted).saturating_sub(account.taken);
+        if balance > self.cap {
+            account.taken = account.taken.saturating_add(balance - self.cap);
+            balance = self.cap;
+        }
+        let Some(now) = now else { return balance };
+        // The first look starts the floor's clock; the reserve stands for the time before it.
+        let (since, before) = *account.reckoned.get_or_insert((now, deposited));
+        let due = self.due(now.saturating_duration_since(since).as_nanos());
+        if due == 0 {
+            return balance;
+        }
+        let kept = self.due(u128::from(FLOOR_KEPT_SECONDS) * NANOS).min(self.cap);
+        let came = deposited.saturating_sub(before);
+        let granted = due.saturating_sub(came).min(kept.saturating_sub(balance));
+        account.granted = account.granted.saturating_add(granted);
+        // What traffic brought beyond the floor counts for the next seconds too, else a burst of looks would split
+        // time into pieces with and without a first try, and the floor would be added for the latter.
+        let surplus = came.saturating_sub(due).min(kept);
+        account.reckoned = Some((since + self.takes(due), deposited - surplus));
+        balance + granted
+    }
+
+    /// What the floor comes to over a time in nanoseconds.
+    fn due(&self, elapsed: u128) -> u64 {
+        let units = elapsed.saturating_mul(self.floor.into()) / NANOS;
+        u64::try_from(units).unwrap_or(u64::MAX)
+    }
+
+    /// The time in which the floor comes to so many units: what is left of a unit counts on.
+    fn takes(&self, due: u64) -> Duration {
+        let nanos = u128::from(due) * NANOS / u128::from(self.floor.max(1));
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+}
+
+const NANOS: u128 = 1_000_000_000;
+
+/// A token taken for a retry. Dropped before the retry was [sent](Self::sent), it goes back.
+pub(crate) struct Reservation {
+    bucket: Option<Arc<Bucket>>,
+    sent: bool,
+}
+
+impl Reservation {
+    /// The retry went out: the token is spent, whatever becomes of it.
+    pub(crate) fn sent(&mut self) {
+        self.sent = true;
+    }
+
+    /// The retry turned out to have been refused on this side: the token goes back after all.
+    pub(crate) fn refund(mut self) {
+        self.sent = false;
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if let Some(bucket) = self.bucket.take_if(|_| !self.sent) {
+            let mut account = lock(&bucket.account);
+            account.taken = account.taken.saturating_sub(TOKEN);
+        }
+    }
+}
+
+impl fmt::Debug for Reservation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reservation")
+    }
+}
+
+fn units(field: &'static str, tokens: f64) -> Result<u64, InvalidConfig> {
+    if !(tokens.is_finite() && tokens >= 0.0) {
+        return Err(InvalidConfig::new(field, format!("{tokens} is not a number of tokens; use 0 or more")));
+    }
+    // `as` saturates; a ratio of 1e300 is as good as any other that is never reached.
+    Ok((tokens * TOKEN as f64).round() as u64)
+}
+
+#[cfg(all(test, not(steadfast_loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn plain(ratio: f64, cap: u32) -> RetryBudget {
+        RetryBudget::with_limits(ratio, 0.0, cap).unwrap()
+    }
+
+    #[test]
+    fn ratios_are_held_exactly() {
+        let now = Instant::now();
+        for (ratio, retries) in [(0.1, 100), (0.3, 300), (0.6, 600), (0.9, 900), (0.333, 333), (1.0, 1000)] {
+            let budget = plain(ratio, 100);
+            let mut sent = 0;
+            for _ in 0..1000 {
+                budget.deposit();
+                if let Some(mut token) = budget.reserve(now) {
+                    token.sent();
+                    sent += 1;
+                }
+            }
+            assert_eq!(sent, retries, "ratio {ratio}");
+        }
+    }
+
+    #[test]
+    fn retries_in_backoff_are_counted() {
+        let now = Instant::now();
+        let budget = RetryBudget::with_limits(0.2, 1.0, 1000).unwrap();
+        (0..1000).for_each(|_| budget.deposit());
+        let waiting: Vec<_> = (0..1000).filter_map(|_| budget.reserve(now)).collect();
+        assert_eq!(waiting.len(), 210, "a fifth, and the reserve of ten");
+        drop(waiting);
+        assert_eq!(budget.available(), 210);
+    }
+
+    #[test]
+    fn a_retry_that_was_not_sent_gives_its_token_back() {
+        let now = Instant::now();
+        let budget = plain(1.0, 10);
+        budget.deposit();
+        let token = budget.reserve(now).unwrap();
+        assert!(budget.reserve(now).is_none());
+        drop(token);
+        let mut token = budget.clone().reserve(now).expect("clones share the bucket");
+        token.sent();
+        drop(token);
+        assert!(budget.reserve(now).is_none());
+        budget.deposit();
+        let mut token = budget.reserve(now).unwrap();
+        token.sent();
+        token.refund();
+        assert!(budget.reserve(now).is_some(), "sent, and refused on this side after all");
+    }
+
+    #[test]
+    fn healthy_traffic_saves_up_no_more_than_the_cap() {
+        let now = Instant::now();
+        let budget = RetryBudget::new();
+        (0..1_000_000).for_each(|_| budget.deposit());
+        assert_eq!(budget.available(), 100);
+        let taken: Vec<_> = (0..1000).filter_map(|_| budget.reserve(now)).collect();
+        assert_eq!(taken.len(), 100);
+        drop(taken);
+        (0..1_000_000).for_each(|_| budget.deposit());
+        assert_eq!(budget.available(), 100, "nor with what comes back");
+    }
+
+    #[test]
+    fn the_floor_lets_a_quiet_service_retry() {
+        let start = Instant::now();
+        let budget = RetryBudget::new();
+        let take = |at: Duration| {
+            let tokens = std::iter::from_fn(|| budget.reserve(start + at));
+            tokens.map(|mut token| token.sent()).count()
+        };
+        assert_eq!(take(Duration::ZERO), 10, "the reserve");
+        assert_eq!(take(Duration::from_millis(999)), 0);
+        assert_eq!(take(Duration::from_millis(1000)), 1);
+        for tenth in 1..=10 {
+            let at = Duration::from_millis(1000 + tenth * 100);
+            assert_eq!(take(at), usize::from(tenth == 10), "fractions add up");
+        }
+        assert_eq!(take(Duration::from_secs(86_400)), 10, "a quiet day leaves ten seconds' worth");
+        assert_eq!(take(Duration::from_secs(3600)), 0, "a clock that goes back gives nothing");
+    }
+
+    #[test]
+    fn the_floor_adds_nothing_to_enough_traffic() {
+        let start = Instant::now();
+        let budget = RetryBudget::new();
+        let mut sent = 0;
+        // 50 requests a second for ten minutes, each of which would like a retry
+        for n in 0..30_000 {
+            budget.deposit();
+            for later in [0, 7, 13] {
+                let at = start + Duration::from_millis(n * 20 + later);
+                if let Some(mut token) = budget.reserve(at) {
+                    token.sent();
+                    sent += 1;
+                }
+            }
+        }
+        assert!((3000..=3011).contains(&sent), "{sent}");
+    }
+
+    #[test]
+    fn an_unlimited_budget_never_ends() {
+        let budget = RetryBudget::unlimited();
+        budget.deposit();
+        (0..1000).for_each(|_| budget.reserve(Instant::now()).unwrap().sent());
+        assert_eq!(budget.available(), u64::MAX);
+    }
+
+    #[test]
+    fn an_empty_budget_allows_nothing() {
+        let budget = plain(0.0, 100);
+        (0..1000).for_each(|_| budget.deposit());
+        assert!(budget.reserve(Instant::now() + Duration::from_secs(1000)).is_none());
+        assert!(RetryBudget::with_limits(0.5, 5.0, 0).unwrap().reserve(Instant::now()).is_none());
+    }
+
+    #[test]
+    fn nonsense_is_refused_by_name() {
+        for wrong in [-0.1, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert_eq!(RetryBudget::with_limits(wrong, 1.0, 10).unwrap_err().field(), "retry budget ratio");
+            assert_eq!(RetryBudget::with_limits(0.1, wrong, 10).unwrap_err().field(), "retry budget floor");
+        }
+        let huge = RetryBudget::with_limits(1e300, 1e300, u32::MAX).unwrap();
+        huge.deposit();
+        huge.deposit();
+        assert!(huge.reserve(Instant::now()).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn never_more_than_ratio_floor_and_reserve(
+            ratio in 0.0..1.5f64,
+            floor in 0.0..5.0f64,
+            steps in proptest::collection::vec((0u64..2000, 0u8..4), 1..200),
+        ) {
+            let start = Instant::now();
+            let budget = RetryBudget::with_limits(ratio, floor, 50).unwrap();
+            let (mut at, mut first, mut held, mut sent) = (0, 0u32, Vec::new(), 0u32);
+            for (millis, step) in steps {
+                at += millis;
+                match step {
+                    0 | 1 => { budget.deposit(); first += 1; }
+                    2 => held.extend(budget.reserve(start + Duration::from_millis(at))),
+                    _ => {
+                        let token = held.pop();
+                        if let Some(mut token) = token.filter(|_| millis % 2 == 0) {
+                            token.sent();
+                            sent += 1;
+                        }
+                    }
+                }
+                let spent = f64::from(sent) + held.len() as f64;
+                let seconds = at as f64 / 1000.0;
+                let most = ratio * f64::from(first) + floor * (seconds + 10.0) + 0.01;
+                prop_assert!(spent <= most, "{spent} of {most}");
+                prop_assert!(budget.available() <= 50);
+            }
+        }
+    }
+}
+
+#[cfg(all(test, steadfast_loom))]
+mod loom_tests {
+    use super::*;
+    use loom::thread;
+
+    /// Two callers with one token between them, a first try and a refund at the same time.
+    #[test]
+    fn loom_one_token_is_never_spent_twice() {
+        loom::model(|| {
+            let budget = RetryBudget::with_limits(0.5, 0.0, 2).unwrap();
+            let now = Instant::now();
+            budget.deposit();
+            let other = budget.clone();
+            let one = thread::spawn(move || {
+                other.deposit();
+                other.reserve(now).map(|mut token| token.sent()).is_some()
+            });
+            let two = budget.reserve(now).map(|mut token| token.sent()).is_some();
+            let one = one.join().unwrap();
+            assert!(!(one && two), "one token was deposited in all");
+            assert_eq!(budget.available(), u64::from(!one && !two));
+        });
+    }
+
+    #[test]
+    fn loom_a_dropped_reservation_comes_back_whole() {
+        loom::model(|| {
+            let budget = RetryBudget::with_limits(1.0, 0.0, 1).unwrap();
+            let now = Instant::now();
+            budget.deposit();
+            let other = budget.clone();
+            let dropped = thread::spawn(move || drop(other.reserve(now)));
+            budget.deposit();
+            drop(budget.reserve(now));
+            dropped.join().unwrap();
+            assert_eq!(budget.available(), 1, "never above the cap, never lost");
+        });
+    }
+}

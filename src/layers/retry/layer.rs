@@ -1,0 +1,103 @@
+use std::{sync::Arc, time::Duration};
+
+use tower::Layer;
+
+use super::{Backoff, Jitter, RetryBudget, RetryWithJitter, policy::Policy};
+use crate::{Classifier, ErrorKind};
+
+/// Applies [`RetryWithJitter`]. See the [module docs](super).
+///
+/// Clones, and all services that one layer makes, share the retry budget and the source of randomness.
+#[derive(Clone, Debug, Default)]
+pub struct RetryWithJitterLayer {
+    policy: Arc<Policy>,
+}
+
+impl RetryWithJitterLayer {
+    /// At most three attempts (one call and two retries), full jitter, waits of at most 30 s, and a
+    /// [`RetryBudget`] of its own: retries for 10 % of first tries, or one a second if that is more.
+    ///
+    /// The schedules: rate limits from 1 s, doubling; overload from 1 s, growing by half; connection failures from
+    /// 100 ms, doubling; a timeout after 1 s, once, and only where no other tier is left; all else from 500 ms,
+    /// doubling.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets how many attempts are made in all, the first included. Default: 3; 0 counts as 1. Attempts of another
+    /// retry layer further in are counted too, and a request may allow [fewer](crate::LlmRequest::max_attempts).
+    #[must_use]
+    pub fn max_attempts(mut self, attempts: u16) -> Self {
+        self.change().max_attempts = attempts;
+        self
+    }
+
+    /// Sets the longest wait. Default: 30 s. No schedule waits longer, and when the provider asks for more (Retry-After)
+    /// the failure goes up at once, so that a fallback can act on it.
+    #[must_use]
+    pub fn max_delay(mut self, delay: Duration) -> Self {
+        self.change().max_delay = delay;
+        self
+    }
+
+    /// Sets the jitter of all schedules but the timeouts' fixed one and those set with [`schedule`](Self::schedule).
+    /// Default: [`Jitter::Full`].
+    #[must_use]
+    pub fn jitter(mut self, jitter: Jitter) -> Self {
+        self.change().jitter = jitter;
+        self
+    }
+
+    /// Sets the schedule for failures of this kind, jitter included. Whether the kind is retried at all is the
+    /// [classifier](Self::classifier)'s question.
+    #[must_use]
+    pub fn schedule(mut self, kind: ErrorKind, backoff: Backoff) -> Self {
+        let schedules = &mut self.change().schedules;
+        schedules.retain(|(of, _)| *of != kind);
+        schedules.push((kind, backoff));
+        self
+    }
+
+    /// Whether a timeout is retried, once, also where another tier is left to go to. Default: no.
+    #[must_use]
+    pub fn retry_timeouts(mut self, retry: bool) -> Self {
+        self.change().retry_timeouts = retry;
+        self
+    }
+
+    /// Sets the budget that retries are taken from. Default: one of this layer's own. Give clones of one budget to
+    /// all layers that retry against the same provider; each counts a request once.
+    #[must_use]
+    pub fn budget(mut self, budget: RetryBudget) -> Self {
+        self.change().budget = budget;
+        self
+    }
+
+    /// Sets the table that says which failures are retried. Default: [`Classifier::default`]. A refusal on this side is
+    /// not retried whatever the table says.
+    #[must_use]
+    pub fn classifier(mut self, classifier: Classifier) -> Self {
+        self.change().classifier = classifier;
+        self
+    }
+
+    /// Makes the jitter repeatable: the same seed and the same order of failures give the same waits. Default: a
+    /// random seed.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.change().reseed(fastrand::Rng::with_seed(seed));
+        self
+    }
+
+    fn change(&mut self) -> &mut Policy {
+        Arc::make_mut(&mut self.policy)
+    }
+}
+
+impl<S> Layer<S> for RetryWithJitterLayer {
+    type Service = RetryWithJitter<S>;
+
+    fn layer(&self, inner: S) -> RetryWithJitter<S> {
+        RetryWithJitter::new(inner, self.policy.clone())
+    }
+}

@@ -1,0 +1,140 @@
+//! Whether to retry, and when: a decision over a failure, its record and a clock reading.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{Backoff, Jitter, RetryBudget, budget::Reservation};
+use crate::{
+    Classifier, Context, ErrorKind, LlmError,
+    classify::Retry,
+    ledger::{Ledger, Stop},
+};
+
+/// The settings of a layer.
+#[derive(Clone, Debug)]
+pub(super) struct Policy {
+    pub(super) max_attempts: u16,
+    pub(super) max_delay: Duration,
+    pub(super) jitter: Jitter,
+    pub(super) schedules: Vec<(ErrorKind, Backoff)>,
+    pub(super) retry_timeouts: bool,
+    pub(super) budget: RetryBudget,
+    pub(super) classifier: Classifier,
+    /// One source for all requests: a source for each, seeded alike, would give all of them the same waits.
+    rng: Arc<Mutex<fastrand::Rng>>,
+}
+
+/// A retry that is to be made.
+pub(super) struct Scheduled {
+    pub(super) after: Duration,
+    pub(super) token: Reservation,
+}
+
+/// How many retries a request has had in this layer, and how long the last one waited.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Progress {
+    pub(super) retries: u32,
+    pub(super) waited: Option<Duration>,
+}
+
+impl Policy {
+    /// What to do after a failure that is in the ledger already: `spent` attempts were made before it.
+    ///
+    /// `None` for a refusal on this side: nothing was sent, so there is nothing to do again.
+    pub(super) fn decide(
+        &self,
+        error: &LlmError,
+        ledger: &Ledger,
+        spent: u16,
+        context: &Context,
+        progress: Progress,
+        now: Instant,
+    ) -> Option<Result<Scheduled, Stop>> {
+        if error.kind().is_local() || ledger.spent() == spent {
+            return None;
+        }
+        Some(self.schedule(error, ledger, context, progress, now))
+    }
+
+    fn schedule(
+        &self,
+        error: &LlmError,
+        ledger: &Ledger,
+        context: &Context,
+        progress: Progress,
+        now: Instant,
+    ) -> Result<Scheduled, Stop> {
+        let kind = error.kind();
+        let once = match self.classifier.classify(error).retry {
+            Retry::No => return Err(Stop::Kind),
+            Retry::Yes => false,
+            Retry::Once => true,
+            Retry::OnceIfLast if context.tiers_left > 0 && !self.retry_timeouts => return Err(Stop::OtherTier),
+            Retry::OnceIfLast => true,
+        };
+        // `x-should-retry: true` is no order: it does not make a wrong request right.
+        if error.should_retry() == Some(false) {
+            return Err(Stop::Forbidden);
+        }
+        let most = self.max_attempts.min(context.attempts_left);
+        if ledger.spent() >= most || (once && ledger.failures(kind) > 1) {
+            return Err(Stop::Attempts);
+        }
+        let asked = error.retry_at().map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+        if asked > self.max_delay {
+            return Err(Stop::LongWait);
+        }
+        let backoff = self.backoff(kind).capped(self.max_delay);
+        let after = backoff.delay_from(asked, progress.retries, progress.waited, &mut self.draw());
+        if context.time_left(now).is_some_and(|left| left <= after) {
+            return Err(Stop::Deadline);
+        }
+        // Last, so that only a retry that will be made takes a token.
+        let token = self.budget.reserve(now).ok_or(Stop::Budget)?;
+        Ok(Scheduled { after, token })
+    }
+
+    fn backoff(&self, kind: ErrorKind) -> Backoff {
+        if let Some((_, own)) = self.schedules.iter().find(|(of, _)| *of == kind) {
+            return *own;
+        }
+        let (base, factor) = match kind {
+            // Fixed: it is tried once, and it has waited for as long as the timeout already.
+            ErrorKind::Timeout => return Backoff::fixed(Duration::from_secs(1)),
+            ErrorKind::RateLimited => (1000, 2.0),
+            ErrorKind::Overloaded => (1000, 1.5),
+            // Another address may answer at once.
+            ErrorKind::Connect => (100, 2.0),
+            _ => (500, 2.0),
+        };
+        Backoff::new(Duration::from_millis(base)).factor(factor).jitter(self.jitter).max_delay(self.max_delay)
+    }
+
+    pub(super) fn reseed(&mut self, rng: fastrand::Rng) {
+        self.rng = Arc::new(Mutex::new(rng));
+    }
+
+    /// A source for one draw.
+    fn draw(&self) -> fastrand::Rng {
+        self.rng.lock().unwrap_or_else(PoisonError::into_inner).fork()
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            max_attempts: 3,
+            max_delay: Duration::from_secs(30),
+            jitter: Jitter::Full,
+            schedules: Vec::new(),
+            retry_timeouts: false,
+            budget: RetryBudget::new(),
+            classifier: Classifier::default(),
+            rng: Arc::new(Mutex::new(fastrand::Rng::new())),
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! A limit of time: for the answer, for the first token of a stream, and for silences in the middle of one.
+//!
+//! # When to use it
+//!
+//! Always, and twice: once around everything, for what the caller is willing to wait, and once around each leaf, for
+//! what one attempt may take. The outer one puts an absolute deadline into the request, the nearest of several wins,
+//! and the layers inside act on it: a retry never sleeps past it, a fallback keeps a useful slice of it for the tiers
+//! after, and a tier that it leaves no useful time is not begun.
+//!
+//! # What the clock covers
+//!
+//! From `call` until the response is there, which for a stream is its first token: waiting for readiness and in
+//! queues counts. After that the [idle limits](TimeoutLayer::idle) apply to the body. Their clock runs only while
+//! somebody waits for a frame, so that a slow reader is not mistaken for a silent provider. A stream that keeps
+//! flowing may take as long as it likes.
+//!
+//! # Example
+//!
+//! ```
+//! use std::time::Duration;
+//! use steadfast::{ErrorKind, LlmError, LlmRequest, LlmResponse, TimeoutLayer, provider_fn};
+//! use tower::{ServiceBuilder, ServiceExt};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
+//! let slow = provider_fn(|_request| async {
+//!     tokio::time::sleep(Duration::from_secs(60)).await;
+//!     Ok::<_, LlmError>(LlmResponse::from_text("too late"))
+//! });
+//! let llm = ServiceBuilder::new().layer(TimeoutLayer::new(Duration::from_secs(30))).service(slow);
+//!
+//! let error = llm.oneshot(LlmRequest::prompt("hello")).await.unwrap_err();
+//! assert_eq!(error.kind(), ErrorKind::Timeout);
+//! assert_eq!(error.timeout().unwrap().after, Duration::from_secs(30));
+//! # }
+//! ```
+
+mod future;
+mod layer;
+mod service;
+
+pub use self::{future::ResponseFuture, layer::TimeoutLayer, service::Timeout};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,56 @@
+use std::task::{Context, Poll};
+
+use tokio::time::Instant;
+use tower::Service;
+
+use super::{ResponseFuture, layer::Limits};
+use crate::{LlmError, LlmRequest, LlmResponse, error::TimeoutLimit, layers::call::Call};
+
+/// Bounds the time until the response, and the silences of its body. See the [module docs](super).
+///
+/// Clones share nothing: each call has a clock of its own.
+#[derive(Clone, Debug)]
+pub struct Timeout<S> {
+    inner: S,
+    limits: Limits,
+}
+
+impl<S> Timeout<S> {
+    pub(super) fn new(inner: S, limits: Limits) -> Self {
+        Self { inner, limits }
+    }
+}
+
+impl<S> Service<LlmRequest> for Timeout<S>
+where
+    S: Service<LlmRequest, Response = LlmResponse> + Clone,
+    S::Error: Into<LlmError>,
+{
+    type Response = LlmResponse;
+    type Error = LlmError;
+    type Future = ResponseFuture<S>;
+
+    /// Always ready: waiting for the inner service is part of what the limit covers.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
+        let now = Instant::now();
+        let (limit, after) = match self.limits.first_token {
+            Some(first) if first < self.limits.total && request.is_stream() => (TimeoutLimit::FirstToken, first),
+            _ => (TimeoutLimit::Total, self.limits.total),
+        };
+        let context = request.context_mut();
+        let own = now.checked_add(after);
+        let (limit, after) = match (context.deadline, own) {
+            (Some(outer), Some(own)) if outer < own => (TimeoutLimit::Deadline, outer.saturating_duration_since(now)),
+            (Some(outer), None) => (TimeoutLimit::Deadline, outer.saturating_duration_since(now)),
+            _ => (limit, after),
+        };
+        context.limit_deadline(own);
+        context.begun.get_or_insert(now);
+        let deadline = context.deadline;
+        ResponseFuture::new(Call::first(&mut self.inner, request), deadline, now, (limit, after), self.limits.idle)
+    }
+}

@@ -1,0 +1,238 @@
+//! The attempt ledger: what a request may still spend, and the record of what was tried.
+//!
+//! What is left goes *down* by value in the request's [`Context`](crate::Context); what was done comes *up* in the
+//! result, as the error's or the response's list of [`Attempt`]s. Nothing mutable is shared for a request, so that
+//! nothing is allocated while all goes well, a cloned request is a new request, and a dropped future leaves no trace.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use http::StatusCode;
+use tokio::time::Instant;
+
+use crate::{Context, ErrorKind, LlmError, LlmResponse};
+
+/// One step in the life of a request: a call to a tier, or a refusal on this side.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Attempt {
+    /// The tier's name, once it is known.
+    pub tier: Option<Arc<str>>,
+    /// The provider that was called.
+    pub provider: Option<Arc<str>>,
+    /// The model that was asked.
+    pub model: Option<Arc<str>>,
+    /// When the step began.
+    pub begun: Instant,
+    /// How long it took.
+    pub took: Duration,
+    /// What came of it: `None` for an answer.
+    pub failure: Option<ErrorKind>,
+    /// The HTTP status, where there was one.
+    pub status: Option<StatusCode>,
+    /// What the failure said, in the words of [`LlmError::message`].
+    pub message: String,
+    /// How long the provider asked to wait.
+    pub retry_after: Option<Duration>,
+    /// What was done next, and why.
+    pub next: Next,
+}
+
+impl Attempt {
+    /// Whether nothing was sent: a layer on this side refused. Such a step costs no attempt.
+    pub fn is_local(&self) -> bool {
+        self.failure.is_some_and(ErrorKind::is_local)
+    }
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.tier.as_deref().or(self.model.as_deref()).unwrap_or("call");
+        write!(f, "{name}: ")?;
+        match (self.failure, self.status) {
+            (None, _) => f.write_str("answered")?,
+            (Some(kind), Some(status)) => write!(f, "{kind} (HTTP {})", status.as_u16())?,
+            (Some(kind), None) => write!(f, "{kind}")?,
+        }
+        write!(f, " after {:?}; {}", self.took, self.next)
+    }
+}
+
+/// What a layer did after a step, and why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Next {
+    /// The failure went up as it was.
+    #[default]
+    GaveUp,
+    /// The caller had the answer.
+    Answered,
+    /// The same service was called again after this wait.
+    Retried {
+        /// The wait before the next attempt.
+        after: Duration,
+    },
+    /// The next tier was called, at once.
+    FailedOver,
+    /// The layer stopped, for this reason.
+    Stopped(Stop),
+}
+
+/// Why a layer did not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stop {
+    /// The [`Classifier`](crate::Classifier) says that another try does not help with this kind.
+    Kind,
+    /// The provider sent `x-should-retry: false`.
+    Forbidden,
+    /// The attempts of the layer or of the request are spent.
+    Attempts,
+    /// The retry budget is empty.
+    Budget,
+    /// The wait asked for is longer than the layer's longest delay.
+    LongWait,
+    /// The wait, or another tier, would not fit before the deadline.
+    Deadline,
+    /// Another tier is there, and is the better place to go.
+    OtherTier,
+    /// The session is pinned to this tier.
+    Pinned,
+    /// The feature's policy names no further tier.
+    Policy,
+    /// No tier is left.
+    LastTier,
+}
+
+impl fmt::Display for Next {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::GaveUp => f.write_str("gave up"),
+            Self::Answered => f.write_str("done"),
+            Self::Retried { after } => write!(f, "retried after {after:?}"),
+            Self::FailedOver => f.write_str("went to the next tier"),
+            Self::Stopped(stop) => f.write_str(match stop {
+                Stop::Kind => "stopped: another try does not help",
+                Stop::Forbidden => "stopped: the provider forbids a retry",
+                Stop::Attempts => "stopped: no attempt is left",
+                Stop::Budget => "stopped: the retry budget is empty",
+                Stop::LongWait => "stopped: the wait asked for is too long",
+                Stop::Deadline => "stopped: no time is left",
+                Stop::OtherTier => "stopped: left to another tier",
+                Stop::Pinned => "stopped: the session is pinned",
+                Stop::Policy => "stopped: the feature's policy",
+                Stop::LastTier => "stopped: no tier is left",
+            }),
+        }
+    }
+}
+
+/// The ledger of one call of a layer that tries more than once: what its failures so far were.
+///
+/// An empty one owns no memory.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    record: Vec<Attempt>,
+}
+
+impl Ledger {
+    /// Takes the record of a failed step out of its error. A failure that no layer below has recorded is recorded
+    /// here, as one attempt that began at `begun`. Gives the newest entry's place for [`Self::next`].
+    pub(crate) fn failed(&mut self, error: &mut LlmError, begun: Instant) {
+        note(error, begun);
+        if self.record.is_empty() {
+            self.record = std::mem::take(error.attempts_mut());
+        } else {
+            self.record.append(error.attempts_mut());
+        }
+    }
+
+    /// Says what is done after the newest step.
+    pub(crate) fn next(&mut self, next: Next) {
+        if let Some(last) = self.record.last_mut() {
+            last.next = next;
+        }
+    }
+
+    /// Names the tier of the entries from `from` on that have no name yet.
+    pub(crate) fn name_tier(&mut self, from: usize, tier: &Arc<str>) {
+        for attempt in self.record.iter_mut().skip(from) {
+            attempt.tier.get_or_insert_with(|| tier.clone());
+        }
+    }
+
+    /// A ledger that goes on from a record.
+    pub(crate) fn of(record: &[Attempt]) -> Self {
+        Self { record: record.to_vec() }
+    }
+
+    /// Adds a step that did not fail.
+    pub(crate) fn push(&mut self, attempt: Attempt) {
+        self.record.push(attempt);
+    }
+
+    /// How many entries there are.
+    pub(crate) fn len(&self) -> usize {
+        self.record.len()
+    }
+
+    /// How many attempts were made: refusals on this side cost none.
+    pub(crate) fn spent(&self) -> u16 {
+        spent(&self.record)
+    }
+
+    /// How many attempts failed with this kind.
+    pub(crate) fn failures(&self, kind: ErrorKind) -> usize {
+        self.record.iter().filter(|attempt| attempt.failure == Some(kind)).count()
+    }
+
+    /// The context for one more step: what was spent is no longer left.
+    pub(crate) fn context(&self, first: Context) -> Context {
+        let spent = self.spent();
+        Context {
+            attempts_left: first.attempts_left.saturating_sub(spent),
+            attempts_made: first.attempts_made.saturating_add(spent),
+            ..first
+        }
+    }
+
+    /// Puts the record into the error that goes up.
+    pub(crate) fn give_up(self, error: &mut LlmError) {
+        *error.attempts_mut() = self.record;
+    }
+
+    /// Puts the record into the response that goes up.
+    pub(crate) fn answered(self, response: &mut LlmResponse) {
+        if !self.record.is_empty() {
+            response.prepend_attempts(self.record);
+        }
+    }
+}
+
+/// Records a failure as one attempt, unless a layer below has done so.
+pub(crate) fn note(error: &mut LlmError, begun: Instant) {
+    if !error.attempts().is_empty() {
+        return;
+    }
+    let (provider, model) = error.names();
+    let attempt = Attempt {
+        tier: None,
+        provider,
+        model,
+        begun,
+        took: begun.elapsed(),
+        failure: Some(error.kind()),
+        status: error.status(),
+        message: match error.timeout() {
+            Some(timed_out) => timed_out.to_string(),
+            None => error.message().to_owned(),
+        },
+        retry_after: error.retry_after(),
+        next: Next::GaveUp,
+    };
+    error.attempts_mut().push(attempt);
+}
+
+fn spent(record: &[Attempt]) -> u16 {
+    let sent = record.iter().filter(|attempt| !attempt.is_local() && attempt.failure.is_some()).count();
+    u16::try_from(sent).unwrap_or(u16::MAX)
+}

@@ -1,0 +1,453 @@
+//! What a caller asks, and what the layers add to it on the way down.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Extensions, HeaderMap};
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use crate::{
+    ErrorKind, LlmError,
+    chat::{Chat, Message},
+};
+
+/// The wire formats that the crate knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Dialect {
+    /// Anthropic's Messages.
+    Anthropic,
+    /// OpenAI's Chat Completions.
+    OpenAi,
+    /// Google's Gemini `generateContent`.
+    Gemini,
+}
+
+impl fmt::Display for Dialect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Anthropic => "anthropic",
+            Self::OpenAi => "openai",
+            Self::Gemini => "gemini",
+        })
+    }
+}
+
+/// A request to a language model.
+///
+/// It is cheap to clone: what the caller said stands behind one `Arc`, what the layers add is a small `Copy`
+/// [`Context`]. A clone allocates nothing, and is a request of its own: what happens to the one does not show in the
+/// other.
+///
+/// ```
+/// use steadfast::LlmRequest;
+///
+/// let request = LlmRequest::prompt("Explain closures.").feature("chat").session("user-17");
+/// assert_eq!(request.feature_name(), Some("chat"));
+/// ```
+#[derive(Clone)]
+pub struct LlmRequest {
+    said: Arc<Said>,
+    context: Context,
+}
+
+/// What the caller said. Layers do not change it.
+#[derive(Clone)]
+struct Said {
+    content: Content,
+    feature: Option<Arc<str>>,
+    session: Option<Arc<str>>,
+    idempotency_key: Option<Arc<str>>,
+    explain: bool,
+    extensions: Extensions,
+}
+
+#[derive(Clone)]
+enum Content {
+    Chat(Chat),
+    Wire(Wire),
+}
+
+impl LlmRequest {
+    /// A request with one user's turn.
+    pub fn prompt(text: impl Into<String>) -> Self {
+        Self::from(Chat::new([Message::user(text)]))
+    }
+
+    fn new(content: Content) -> Self {
+        Self {
+            said: Arc::new(Said {
+                content,
+                feature: None,
+                session: None,
+                idempotency_key: None,
+                explain: false,
+                extensions: Extensions::new(),
+            }),
+            context: Context::default(),
+        }
+    }
+
+    /// Sets the product's feature that asks, such as `chat` or `summary`: bulkheads and fallback policies go by it.
+    #[must_use]
+    pub fn feature(mut self, feature: impl Into<Arc<str>>) -> Self {
+        self.said_mut().feature = Some(feature.into());
+        self
+    }
+
+    /// Sets the session that the request belongs to, for fallbacks that do not switch models in the middle of one.
+    #[must_use]
+    pub fn session(mut self, session: impl Into<Arc<str>>) -> Self {
+        self.said_mut().session = Some(session.into());
+        self
+    }
+
+    /// Sets the key by which repeats of this request are known to be the same.
+    #[must_use]
+    pub fn idempotency_key(mut self, key: impl Into<Arc<str>>) -> Self {
+        self.said_mut().idempotency_key = Some(key.into());
+        self
+    }
+
+    /// Asks for the whole decision record on the response too, the attempt that answered included.
+    #[must_use]
+    pub fn explain(mut self) -> Self {
+        self.said_mut().explain = true;
+        self
+    }
+
+    /// Asks for the answer as a stream. For a request in wire form the bytes say that.
+    #[must_use]
+    pub fn stream(mut self, stream: bool) -> Self {
+        if let Content::Chat(chat) = &mut self.said_mut().content {
+            chat.stream = stream;
+        }
+        self
+    }
+
+    /// Adds a value of your own, for your own layers and leaves.
+    #[must_use]
+    pub fn extension<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.said_mut().extensions.insert(value);
+        self
+    }
+
+    /// Bounds the request: no attempt begins after `timeout` from now, and none waits past it. The nearest bound
+    /// wins.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.context.limit_deadline(Instant::now().checked_add(timeout));
+        self
+    }
+
+    /// Sets how many attempts the request may take in all, whatever the layers allow. Default: 8. Refusals on this
+    /// side cost none, and the first attempt is always made.
+    #[must_use]
+    pub fn max_attempts(mut self, attempts: u16) -> Self {
+        self.context.attempts_left = attempts;
+        self
+    }
+
+    /// What is asked, decoded from the caller's bytes if need be (at most once for all clones).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidRequest`] when the bytes are not a request of their dialect.
+    pub fn chat(&self) -> Result<&Chat, LlmError> {
+        match &self.said.content {
+            Content::Chat(chat) => Ok(chat),
+            Content::Wire(wire) => wire.chat(),
+        }
+    }
+
+    /// The caller's own bytes, if the request came as such.
+    pub fn wire(&self) -> Option<&Wire> {
+        match &self.said.content {
+            Content::Chat(_) => None,
+            Content::Wire(wire) => Some(wire),
+        }
+    }
+
+    /// The model that the caller names. A leaf with a model of its own sends that one.
+    pub fn model(&self) -> Option<&str> {
+        match &self.said.content {
+            Content::Chat(chat) => chat.model.as_deref(),
+            Content::Wire(wire) => wire.model.as_deref(),
+        }
+    }
+
+    /// Whether the answer is asked for as a stream.
+    pub fn is_stream(&self) -> bool {
+        match &self.said.content {
+            Content::Chat(chat) => chat.stream,
+            Content::Wire(wire) => wire.stream,
+        }
+    }
+
+    /// The product's feature that asks.
+    pub fn feature_name(&self) -> Option<&str> {
+        self.said.feature.as_deref()
+    }
+
+    /// The session that the request belongs to.
+    pub fn session_id(&self) -> Option<&str> {
+        self.said.session.as_deref()
+    }
+
+    /// The key by which repeats of this request are known to be the same.
+    pub fn idempotency(&self) -> Option<&str> {
+        self.said.idempotency_key.as_deref()
+    }
+
+    /// Whether the whole decision record is asked for.
+    pub fn is_explained(&self) -> bool {
+        self.said.explain
+    }
+
+    /// The values that the caller added.
+    pub fn extensions(&self) -> &Extensions {
+        &self.said.extensions
+    }
+
+    /// What the layers have added so far.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// What the layers have added so far, to change it.
+    pub fn context_mut(&mut self) -> &mut Context {
+        &mut self.context
+    }
+
+    /// The same request in another context.
+    pub(crate) fn with_context(&self, context: Context) -> Self {
+        Self { said: self.said.clone(), context }
+    }
+
+    /// What the caller said, to change it: copied first if somebody else holds it too.
+    fn said_mut(&mut self) -> &mut Said {
+        Arc::make_mut(&mut self.said)
+    }
+}
+
+impl From<Chat> for LlmRequest {
+    fn from(chat: Chat) -> Self {
+        Self::new(Content::Chat(chat))
+    }
+}
+
+impl From<Wire> for LlmRequest {
+    fn from(wire: Wire) -> Self {
+        Self::new(Content::Wire(wire))
+    }
+}
+
+impl fmt::Debug for LlmRequest {
+    /// Shows nothing of what is asked.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LlmRequest")
+            .field("model", &self.model())
+            .field("feature", &self.said.feature)
+            .field("context", &self.context)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the layers add to a request on its way down. Small and `Copy`.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Context {
+    /// When the request must have its answer (a stream: its first token). No attempt begins after it.
+    pub deadline: Option<Instant>,
+    /// How many attempts may still be made, this one included.
+    pub attempts_left: u16,
+    /// How many attempts were made before this one.
+    pub attempts_made: u16,
+    /// How many tiers a `Fallback` further out could still turn to if this one fails.
+    pub tiers_left: u8,
+    /// Whether this is the last resort: a circuit breaker lets it through whatever its state.
+    pub last_resort: bool,
+    /// The retry budget that this request has been counted in, by its identity: each counts a request once, however
+    /// many layers share it.
+    pub(crate) counted_in: usize,
+    /// When the request entered the outermost layer that reads the clock: saves the others a reading.
+    pub(crate) begun: Option<Instant>,
+}
+
+/// The default of [`LlmRequest::max_attempts`].
+const DEFAULT_ATTEMPTS: u16 = 8;
+
+impl Default for Context {
+    fn default() -> Self {
+        Self {
+            deadline: None,
+            attempts_left: DEFAULT_ATTEMPTS,
+            attempts_made: 0,
+            tiers_left: 0,
+            last_resort: false,
+            counted_in: 0,
+            begun: None,
+        }
+    }
+}
+
+impl Context {
+    /// Brings the deadline nearer. A farther one changes nothing.
+    pub fn limit_deadline(&mut self, deadline: Option<Instant>) {
+        self.deadline = match (self.deadline, deadline) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+    }
+
+    /// The time left before the deadline; `None` without one.
+    pub fn time_left(&self, now: Instant) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(now))
+    }
+}
+
+/// A request as the caller's own bytes, in a dialect.
+///
+/// A leaf of the same dialect forwards the bytes with only `model` rewritten; a leaf of another one goes through
+/// [`Chat`], to which they are decoded lazily and at most once.
+#[derive(Clone)]
+pub struct Wire {
+    dialect: Dialect,
+    body: Bytes,
+    headers: HeaderMap,
+    model: Option<Box<str>>,
+    stream: bool,
+    chat: OnceLock<Result<Box<Chat>, LlmError>>,
+}
+
+/// The little that the layers must know of a request's bytes.
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(borrow)]
+    model: Option<std::borrow::Cow<'a, str>>,
+    stream: Option<bool>,
+}
+
+impl Wire {
+    /// A request of these bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidRequest`] when they are not a JSON object, or name `model` twice.
+    pub fn new(dialect: Dialect, body: impl Into<Bytes>) -> Result<Self, LlmError> {
+        let body = body.into();
+        let head: Head<'_> = serde_json::from_slice(&body).map_err(|error| {
+            LlmError::new(ErrorKind::InvalidRequest, format!("the body is not a JSON request of the {dialect} dialect"))
+                .with_source(error)
+        })?;
+        let (model, stream) = (head.model.map(Into::into), head.stream.unwrap_or(false));
+        Ok(Self { dialect, body, headers: HeaderMap::new(), model, stream, chat: OnceLock::new() })
+    }
+
+    /// Sets the model and whether to stream, for the dialect that says both in its path (Gemini).
+    #[must_use]
+    pub fn path(mut self, model: impl Into<Box<str>>, stream: bool) -> Self {
+        self.model = Some(model.into());
+        self.stream = stream;
+        self
+    }
+
+    /// Sets headers that a leaf of the same dialect forwards, such as `anthropic-beta`.
+    #[must_use]
+    pub fn headers(mut self, headers: HeaderMap) -> Self {
+        self.headers = headers;
+        self
+    }
+
+    /// The dialect of the bytes.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// The bytes.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// The headers to forward.
+    pub fn header_map(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    fn chat(&self) -> Result<&Chat, LlmError> {
+        let decoded = self.chat.get_or_init(|| {
+            let mut chat = crate::providers::decode_request(self.dialect, &self.body)?;
+            chat.model = self.model.as_deref().map(str::to_owned);
+            chat.stream = self.stream;
+            Ok(Box::new(chat))
+        });
+        match decoded {
+            Ok(chat) => Ok(chat),
+            Err(error) => Err(error.clone()),
+        }
+    }
+}
+
+impl fmt::Debug for Wire {
+    /// Shows nothing of what is asked.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wire").field("dialect", &self.dialect).field("bytes", &self.body.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cloning_allocates_nothing() {
+        let request = LlmRequest::prompt("hello").feature("chat").session("s").idempotency_key("k");
+        let measured = allocation_counter::measure(|| {
+            std::hint::black_box(request.clone());
+        });
+        assert_eq!(measured.count_total, 0);
+    }
+
+    #[test]
+    fn a_clone_is_a_request_of_its_own() {
+        let one = LlmRequest::prompt("hello").feature("chat");
+        let mut two = one.clone().feature("summary");
+        two.context_mut().attempts_left = 1;
+        assert_eq!(one.feature_name(), Some("chat"));
+        assert_eq!(one.context().attempts_left, DEFAULT_ATTEMPTS);
+    }
+
+    #[test]
+    fn the_nearest_deadline_wins() {
+        let request = LlmRequest::prompt("hello").timeout(Duration::from_secs(5)).timeout(Duration::from_secs(50));
+        assert!(request.context().time_left(Instant::now()).is_some_and(|left| left <= Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn a_deadline_beyond_the_clock_is_none() {
+        let request = LlmRequest::prompt("hello").timeout(Duration::MAX);
+        assert_eq!(request.context().deadline, None);
+    }
+
+    #[test]
+    fn wire_bytes_say_model_and_stream_and_must_be_a_request() {
+        let wire = Wire::new(Dialect::OpenAi, r#"{"model":"gpt-4o","stream":true,"messages":[]}"#).unwrap();
+        let request = LlmRequest::from(wire);
+        assert_eq!((request.model(), request.is_stream()), (Some("gpt-4o"), true));
+        for bad in ["", "[]", "{\"model\":1}", "{\"model\":\"a\",\"model\":\"b\"}", "\u{feff}{}"] {
+            let error = Wire::new(Dialect::OpenAi, bad).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidRequest, "{bad}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_prompt() {
+        let request = LlmRequest::prompt("secret plans");
+        assert!(!format!("{request:?}").contains("secret"));
+    }
+}

@@ -1,0 +1,246 @@
+//! What comes back.
+
+use std::{borrow::Cow, fmt, sync::Arc};
+
+use crate::{
+    LlmBody, LlmError,
+    body::IdleLimits,
+    chat::{Message, Usage},
+    layers::admission::Permit,
+    ledger::Attempt,
+};
+
+/// An answer, or the beginning of one: when it is there, so is its first token.
+pub struct LlmResponse {
+    body: LlmBody,
+    provider: Option<Arc<str>>,
+    model: Option<Arc<str>>,
+    tier: Option<Arc<str>>,
+    /// What is rarely there.
+    extra: Option<Box<Extra>>,
+}
+
+#[derive(Default)]
+struct Extra {
+    attempts: Vec<Attempt>,
+    request_id: Option<Box<str>>,
+    notes: Vec<Cow<'static, str>>,
+    headers: http::HeaderMap,
+    degraded: bool,
+}
+
+impl LlmResponse {
+    /// A response with this body.
+    pub fn new(body: LlmBody) -> Self {
+        Self { body, provider: None, model: None, tier: None, extra: None }
+    }
+
+    /// A complete answer of this text. A `&'static str` allocates nothing.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let response = steadfast::LlmResponse::from_text("hello");
+    /// assert_eq!(response.text().await.unwrap(), "hello");
+    /// # }
+    /// ```
+    pub fn from_text(text: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(LlmBody::from_text(text))
+    }
+
+    /// A complete answer.
+    pub fn from_message(message: Message) -> Self {
+        Self::new(LlmBody::from_message(message))
+    }
+
+    /// Who answered, and how many attempts it took.
+    pub fn served_by(&self) -> ServedBy<'_> {
+        ServedBy {
+            provider: self.provider.as_deref(),
+            model: self.model.as_deref(),
+            tier: self.tier.as_deref(),
+            attempts: 1 + self.attempts().iter().filter(|step| step.failure.is_some() && !step.is_local()).count(),
+        }
+    }
+
+    /// Whether the answer is less than what was asked for: it came from a tier that is marked as such (canned,
+    /// cached, a basic model).
+    pub fn degraded(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.degraded)
+    }
+
+    /// The tokens used: known at once for a complete answer, and for a stream as far as it has told.
+    pub fn usage(&self) -> Option<Usage> {
+        self.body.usage()
+    }
+
+    /// The decision record: the steps that failed before this answer and, where the request asked to be
+    /// [explained](crate::LlmRequest::explain), the one that answered.
+    pub fn attempts(&self) -> &[Attempt] {
+        self.extra.as_ref().map_or(&[], |extra| &extra.attempts)
+    }
+
+    /// What was dropped or changed to fit the provider that answered.
+    pub fn notes(&self) -> &[Cow<'static, str>] {
+        self.extra.as_ref().map_or(&[], |extra| &extra.notes)
+    }
+
+    /// The provider's id of the request, for its support.
+    pub fn request_id(&self) -> Option<&str> {
+        self.extra.as_ref()?.request_id.as_deref()
+    }
+
+    /// The provider's response headers; `None` where there were none.
+    pub fn headers(&self) -> Option<&http::HeaderMap> {
+        self.extra.as_ref().map(|extra| &extra.headers)
+    }
+
+    /// The body.
+    pub fn body(&self) -> &LlmBody {
+        &self.body
+    }
+
+    /// The body, to read it.
+    pub fn body_mut(&mut self) -> &mut LlmBody {
+        &mut self.body
+    }
+
+    /// The body, alone.
+    pub fn into_body(self) -> LlmBody {
+        self.body
+    }
+
+    /// The whole message.
+    ///
+    /// # Errors
+    ///
+    /// What broke the stream, if it was one.
+    pub async fn collect(self) -> Result<Message, LlmError> {
+        self.body.collect().await
+    }
+
+    /// The whole text, without reasoning.
+    ///
+    /// # Errors
+    ///
+    /// What broke the stream, if it was one.
+    pub async fn text(self) -> Result<String, LlmError> {
+        self.body.text().await
+    }
+
+    /// Changes the body.
+    #[must_use]
+    pub fn map_body(mut self, map: impl FnOnce(LlmBody) -> LlmBody) -> Self {
+        self.body = map(self.body);
+        self
+    }
+
+    /// Sets the provider and model that answer.
+    #[must_use]
+    pub fn with_model(mut self, provider: impl Into<Arc<str>>, model: impl Into<Arc<str>>) -> Self {
+        self.provider = Some(provider.into());
+        self.model = Some(model.into());
+        self
+    }
+
+    /// Sets the provider's id of the request.
+    #[must_use]
+    pub fn with_request_id(mut self, id: impl Into<Box<str>>) -> Self {
+        self.extra().request_id = Some(id.into());
+        self
+    }
+
+    /// Sets the provider's response headers.
+    #[must_use]
+    pub fn with_headers(mut self, headers: http::HeaderMap) -> Self {
+        self.extra().headers = headers;
+        self
+    }
+
+    /// Marks the answer as less than what was asked for.
+    #[must_use]
+    pub fn with_degraded(mut self) -> Self {
+        self.extra().degraded = true;
+        self
+    }
+
+    /// Adds a note of what was dropped or changed to fit the provider.
+    #[must_use]
+    pub fn with_note(mut self, note: impl Into<Cow<'static, str>>) -> Self {
+        self.extra().notes.push(note.into());
+        self
+    }
+
+    /// Names the tier, unless one further in has done so.
+    pub(crate) fn name_tier(&mut self, tier: &Arc<str>) {
+        if self.tier.is_none() {
+            self.tier = Some(tier.clone());
+        }
+    }
+
+    /// The provider and model that answer.
+    pub(crate) fn names(&self) -> (Option<Arc<str>>, Option<Arc<str>>) {
+        (self.provider.clone(), self.model.clone())
+    }
+
+    /// Puts what was tried before in front of what a layer further in has tried.
+    pub(crate) fn prepend_attempts(&mut self, mut before: Vec<Attempt>) {
+        let attempts = &mut self.extra().attempts;
+        before.append(attempts);
+        *attempts = before;
+    }
+
+    /// Holds a permit until the answer ends.
+    pub(crate) fn hold(&mut self, permit: Permit) {
+        self.body.hold(permit);
+    }
+
+    /// Bounds the silences of a stream.
+    pub(crate) fn limit_idle(&mut self, limits: IdleLimits) {
+        self.body.limit_idle(limits);
+    }
+
+    fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+}
+
+impl fmt::Debug for LlmResponse {
+    /// Shows nothing of the answer.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LlmResponse")
+            .field("served_by", &self.served_by())
+            .field("body", &self.body)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Who answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServedBy<'a> {
+    /// The provider, such as `anthropic`.
+    pub provider: Option<&'a str>,
+    /// The model, as it was asked for.
+    pub model: Option<&'a str>,
+    /// The tier of the fallback; `None` without one.
+    pub tier: Option<&'a str>,
+    /// How many attempts it took, this one included. Refusals on this side cost none.
+    pub attempts: usize,
+}
+
+impl fmt::Display for ServedBy<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = [self.tier, self.provider, self.model];
+        let mut known = known.into_iter().flatten();
+        f.write_str(known.next().unwrap_or("an unnamed provider"))?;
+        let rest: Vec<&str> = known.collect();
+        let attempts = match self.attempts {
+            1 => "1 attempt".to_owned(),
+            n => format!("{n} attempts"),
+        };
+        match rest.is_empty() {
+            true => write!(f, " ({attempts})"),
+            false => write!(f, " ({}, {attempts})", rest.join(" ")),
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! How long a provider asks to be left alone: `retry-after` in all its spellings.
+//!
+//! Pure functions over headers and text; the wall clock is an argument. A leaf calls [`from_headers`] once for
+//! each error answer and puts the result into the error, where the layers read it.
+//!
+//! Sources, best first: `retry-after-ms` (milliseconds, fractions allowed), `retry-after` in seconds (fractions
+//! allowed), `retry-after` as an HTTP date (RFC 9110, section 10.2.3), and a hint from the body. Azure sends
+//! `retry-after-ms: 0` beside `retry-after: 1`, so a number that is zero, negative or unreadable is no answer and the
+//! next source is asked. A date in the past is one: it says *now*.
+//!
+//! ```
+//! use std::time::{Duration, SystemTime};
+//! use http::HeaderMap;
+//! use steadfast::retry_after;
+//!
+//! let mut headers = HeaderMap::new();
+//! headers.insert("retry-after", "3".parse()?);
+//! headers.insert("retry-after-ms", "2150.5".parse()?);
+//! let asked = retry_after::from_headers(&headers, None, SystemTime::UNIX_EPOCH);
+//! assert_eq!(asked, Some(Duration::from_micros(2_150_500)));
+//! # Ok::<(), http::header::InvalidHeaderValue>(())
+//! ```
+
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, header};
+
+/// The longest wait any of these functions returns (365 days); longer ones are cut to it.
+///
+/// Far beyond what anybody waits for, and small enough that adding it to a clock never overflows.
+pub const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// The wait that an answer asks for, or `None` if it asks for none that can be read.
+///
+/// `body` is what the provider said in the body (see [`duration`] and [`from_message`]); the headers win over it.
+/// `wall` is the wall clock, used for a date that comes without a `Date` header; with one, the difference of the two is
+/// taken, so that a skewed clock (ours or theirs) does no harm.
+/// `Some(Duration::ZERO)` comes only from a date that has passed. Never more than [`LONGEST`].
+pub fn from_headers(headers: &HeaderMap, body: Option<Duration>, wall: SystemTime) -> Option<Duration> {
+    let texts = |name| {
+        let values = headers.get_all(name).iter();
+        values.filter_map(|value| value.to_str().ok().map(str::trim))
+    };
+    let hint = body.filter(|hint| !hint.is_zero());
+    let numbers = |name, seconds_each| texts(name).find_map(move |text| number(text, seconds_each));
+    numbers("retry-after-ms", 1e-3)
+        .or_else(|| numbers("retry-after", 1.0))
+        .or_else(|| {
+            let at = texts("retry-after").find_map(|text| httpdate::parse_http_date(text).ok())?;
+            let sent =
+                texts(header::DATE.as_str()).find_map(|text| httpdate::parse_http_date(text).ok()).unwrap_or(wall);
+            Some(at.duration_since(sent).unwrap_or(Duration::ZERO))
+        })
+        .or(hint)
+        .map(|wait| wait.min(LONGEST))
+}
+
+/// What `x-should-retry` says: the header by which the provider overrules the rule for its status.
+///
+/// `None` if it is absent or neither `true` nor `false`. `Some(false)` is to be obeyed; `Some(true)` is a permission,
+/// and budget and deadline still rule.
+pub fn should_retry(headers: &HeaderMap) -> Option<bool> {
+    let text = headers.get("x-should-retry")?.to_str().ok()?.trim();
+    if text.eq_ignore_ascii_case("true") {
+        Some(true)
+    } else if text.eq_ignore_ascii_case("false") {
+        Some(false)
+    } else {
+        None
+    }
+}
+
+/// Reads a duration as Go and protobuf print it: `34.07s`, `12ms`, `6m0s`, `1h2m3.5s`.
+///
+/// `None` if anything in it is not understood, or it is negative. Units: `h`, `m`, `s`, `ms`, `us`, `ns`.
+pub fn duration(text: &str) -> Option<Duration> {
+    let (wait, rest) = leading_duration(text.trim())?;
+    rest.is_empty().then_some(wait)
+}
+
+/// Finds the wait in a provider's message: `try again in 18.642s`, `retry after 33 seconds`, `retry in 12.3s`.
+///
+/// For use on the message of an error that is already known to be a rate limit, never on a whole body, which may
+/// echo the prompt. `None` if no such phrase is followed by a duration longer than zero.
+pub fn from_message(message: &str) -> Option<Duration> {
+    // ASCII only, so the byte positions stay those of `message`.
+    let lower = message.to_ascii_lowercase();
+    ["try again in ", "retry after ", "retry in "]
+        .iter()
+        .flat_map(|phrase| {
+            let found = lower.match_indices(phrase);
+            found.map(|(at, phrase)| &lower[at + phrase.len()..])
+        })
+        .find_map(|rest| leading_duration(rest).map(|(wait, _)| wait))
+        .filter(|wait| !wait.is_zero())
+}
+
+/// A positive decimal number, each unit worth `seconds_each`.
+fn number(text: &str, seconds_each: f64) -> Option<Duration> {
+    // "inf" and "nan" would parse; they are words, not numbers.
+    if !text.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
+        return None;
+    }
+    let wait = seconds(text.parse::<f64>().ok()? * seconds_each);
+    (!wait.is_zero()).then_some(wait)
+}
+
+/// Seconds as a duration between zero and [`LONGEST`].
+fn seconds(value: f64) -> Duration {
+    Duration::try_from_secs_f64(value.clamp(0.0, LONGEST.as_secs_f64())).unwrap_or(LONGEST)
+}
+
+/// The duration at the start of a text, in one or more parts (`1h2m`, `1 hour and 5 minutes`), and what follows it.
+fn leading_duration(text: &str) -> Option<(Duration, &str)> {
+    let (mut total, mut rest) = part(text)?;
+    loop {
+        let spaced = rest.trim_start();
+        let next = spaced.strip_prefix("and ").unwrap_or(spaced);
+        let Some((more, after)) = part(next) else {
+            return Some((total.min(LONGEST), rest));
+        };
+        total = total.saturating_add(more);
+        rest = after;
+    }
+}
+
+/// One number with its unit.
+fn part(text: &str) -> Option<(Duration, &str)> {
+    let digits = text.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
+    let (amount, rest) = text.split_at(digits);
+    let amount: f64 = amount.parse().ok()?;
+    let rest = rest.trim_start_matches(' ');
+    let letters = rest.find(|c: char| !(c.is_alphabetic() || c == '\u{b5}')).unwrap_or(rest.len());
+    let (unit, rest) = rest.split_at(letters);
+    let each = match unit {
+        "h" | "hr" | "hrs" | "hour" | "hours" => 3600.0,
+        "m" | "min" | "mins" | "minute" | "minutes" => 60.0,
+        "s" | "sec" | "secs" | "second" | "seconds" => 1.0,
+        "ms" | "millisecond" | "milliseconds" => 1e-3,
+        "us" | "\u{b5}s" | "\u{3bc}s" => 1e-6,
+        "ns" => 1e-9,
+        _ => return None,
+    };
+    Some((seconds(amount * each), rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderName, HeaderValue};
+    use proptest::prelude::*;
+
+    /// 2026-06-15 06:20:00 UTC.
+    const WALL: SystemTime = SystemTime::UNIX_EPOCH;
+    fn wall() -> SystemTime {
+        WALL + Duration::from_secs(1_781_504_400)
+    }
+
+    fn headers(list: &[(&'static str, &str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in list {
+            map.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        map
+    }
+
+    fn asked(list: &[(&'static str, &str)]) -> Option<Duration> {
+        from_headers(&headers(list), None, wall())
+    }
+
+    fn at(offset: i64) -> String {
+        let time = if offset < 0 {
+            wall() - Duration::from_secs(offset.unsigned_abs())
+        } else {
+            wall() + Duration::from_secs(offset.unsigned_abs())
+        };
+        httpdate::fmt_http_date(time)
+    }
+
+    const fn ms(n: u64) -> Option<Duration> {
+        Some(Duration::from_millis(n))
+    }
+
+    #[test]
+    fn milliseconds_win_over_seconds() {
+        assert_eq!(asked(&[("retry-after", "3"), ("retry-after-ms", "2150")]), ms(2150));
+        assert_eq!(asked(&[("retry-after-ms", "12.5")]), Some(Duration::from_micros(12_500)));
+    }
+
+    #[test]
+    fn zero_milliseconds_beside_whole_seconds_give_the_seconds() {
+        for nothing in ["0", "-5", "NaN", "inf", "-inf", "", "soon", "0.0", "1,5"] {
+            let list = [("retry-after-ms", nothing), ("retry-after", "1")];
+            assert_eq!(asked(&list), ms(1000), "{nothing:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_the_fault_list() {
+        for nothing in ["0", "-1", "NaN", "nan", "inf", "", " ", "tomorrow", "+"] {
+            assert_eq!(asked(&[("retry-after", nothing)]), None, "{nothing:?}");
+        }
+        assert_eq!(asked(&[]), None);
+        assert_eq!(asked(&[("retry-after", "1e9")]), Some(LONGEST));
+        assert_eq!(asked(&[("retry-after", "1e999")]), Some(LONGEST));
+        assert_eq!(asked(&[("retry-after", &"9".repeat(400))]), Some(LONGEST));
+        assert_eq!(asked(&[("retry-after", " 1.5 ")]), ms(1500));
+        assert_eq!(asked(&[("retry-after", "20")]), ms(20_000));
+    }
+
+    #[test]
+    fn a_date_counts_from_the_date_header_else_from_the_wall_clock() {
+        let skewed = [("retry-after", &*at(3630)), ("date", &*at(3600))];
+        assert_eq!(asked(&skewed), ms(30_000));
+        assert_eq!(asked(&[("retry-after", &at(30))]), ms(30_000));
+        let unreadable = [("retry-after", &*at(30)), ("date", "yesterday")];
+        assert_eq!(asked(&unreadable), ms(30_000));
+    }
+
+    #[test]
+    fn a_past_date_means_now() {
+        assert_eq!(asked(&[("retry-after", &at(-3600))]), ms(0));
+        let body = Some(Duration::from_secs(9));
+        assert_eq!(from_headers(&headers(&[("retry-after", &at(-1))]), body, wall()), ms(0));
+    }
+
+    #[test]
+    fn both_forms_together_give_the_seconds() {
+        assert_eq!(asked(&[("retry-after", &at(60)), ("retry-after", "5")]), ms(5000));
+        assert_eq!(asked(&[("retry-after", "0"), ("retry-after", &at(60))]), ms(60_000));
+    }
+
+    #[test]
+    fn the_body_is_asked_last() {
+        let body = Some(Duration::from_millis(34_070));
+        assert_eq!(from_headers(&headers(&[("retry-after", "2")]), body, wall()), ms(2000));
+        assert_eq!(from_headers(&headers(&[("retry-after", "0")]), body, wall()), ms(34_070));
+        assert_eq!(from_headers(&HeaderMap::new(), Some(Duration::ZERO), wall()), None);
+        assert_eq!(from_headers(&HeaderMap::new(), Some(Duration::MAX), wall()), Some(LONGEST));
+    }
+
+    #[test]
+    fn should_retry_is_read_in_any_case() {
+        assert_eq!(should_retry(&headers(&[("x-should-retry", "false")])), Some(false));
+        assert_eq!(should_retry(&headers(&[("x-should-retry", " True ")])), Some(true));
+        assert_eq!(should_retry(&headers(&[("x-should-retry", "perhaps")])), None);
+        assert_eq!(should_retry(&headers(&[])), None);
+    }
+
+    #[test]
+    fn go_durations() {
+        assert_eq!(duration("34.07s"), ms(34_070));
+        assert_eq!(duration("12ms"), ms(12));
+        assert_eq!(duration("6m0s"), ms(360_000));
+        assert_eq!(duration("1h2m3.5s"), ms(3_723_500));
+        assert_eq!(duration("114h18m0s"), ms(411_480_000));
+        assert_eq!(duration("0s"), ms(0));
+        assert_eq!(duration("1\u{b5}s"), Some(Duration::from_micros(1)));
+        assert_eq!(duration("9e9s"), None);
+        assert_eq!(duration(&format!("{}s", "9".repeat(400))), Some(LONGEST));
+        for wrong in ["", "5", "s", "-3s", "1.2.3s", "5 fortnights", "3s later", "\u{1f600}"] {
+            assert_eq!(duration(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn messages_of_real_providers() {
+        let said = |text: &str| from_message(text);
+        assert_eq!(said("Rate limit reached. Please try again in 18.642s. Visit https://x"), ms(18_642));
+        assert_eq!(said("Please try again in 644ms. Visit"), ms(644));
+        assert_eq!(said("try again in 7m12.5s."), ms(432_500));
+        assert_eq!(said("Please retry after 33 seconds. To increase"), ms(33_000));
+        assert_eq!(said("Please retry after 1 second."), ms(1000));
+        assert_eq!(said("Quota exceeded.\nPlease retry in 12.3s"), ms(12_300));
+        assert_eq!(said("Please retry in 48.939935699s."), Some(Duration::from_nanos(48_939_935_699)));
+        assert_eq!(said("try again in 1 hour and 5 minutes"), ms(3_900_000));
+        assert_eq!(said("Try again in a moment, or retry after 3 seconds"), ms(3000));
+        for silent in ["", "try again in ", "try again in a minute", "retry after 0 seconds", "retry in 5 \u{e9}"] {
+            assert_eq!(said(silent), None, "{silent:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(
+            values in proptest::collection::vec((0..4usize, proptest::collection::vec(any::<u8>(), 0..40)), 0..6),
+            body in any::<Option<u64>>(),
+        ) {
+            let names = ["retry-after", "retry-after-ms", "date", "x-should-retry"];
+            let mut map = HeaderMap::new();
+            for (name, bytes) in values {
+                if let Ok(value) = HeaderValue::from_bytes(&bytes) {
+                    map.append(HeaderName::from_static(names[name]), value);
+                }
+            }
+            let wait = from_headers(&map, body.map(Duration::from_secs), wall());
+            prop_assert!(wait.is_none_or(|wait| wait <= LONGEST));
+            let _ = should_retry(&map);
+        }
+
+        #[test]
+        fn arbitrary_text_never_panics(text in "(try again in |retry after )?[-+0-9.eE hmsunµ\u{3bc}a-z]{0,30}.{0,8}") {
+            prop_assert!(duration(&text).is_none_or(|wait| wait <= LONGEST));
+            prop_assert!(from_message(&text).is_none_or(|wait| wait <= LONGEST));
+            let list = HeaderValue::from_str(&text).map(|value| HeaderMap::from_iter([(header::RETRY_AFTER, value)]));
+            if let Ok(map) = list {
+                let _ = from_headers(&map, None, wall());
+            }
+        }
+
+        #[test]
+        fn dates_far_and_near_never_panic(offset in any::<u32>(), past in any::<bool>()) {
+            let time = if past { WALL + Duration::from_secs(offset.into()) } else { wall() + Duration::from_secs(offset.into()) };
+            let wait = asked(&[("retry-after", &httpdate::fmt_http_date(time))]);
+            prop_assert!(wait.is_some_and(|wait| wait <= LONGEST));
+        }
+
+        #[test]
+        fn never_earlier_than_asked(millis in 1u32..100_000_000) {
+            let text = format!("{}", f64::from(millis) / 1000.0);
+            let wait = asked(&[("retry-after", &text)]).unwrap();
+            prop_assert_eq!(wait, Duration::from_millis(millis.into()));
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The primitives that loom models: std's in a build, loom's under `cfg(steadfast_loom)`.
+//!
+//! A cfg of our own, because tokio itself reacts to `cfg(loom)` and drops its networking.
+
+#[cfg(not(steadfast_loom))]
+pub(crate) use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic};
+
+#[cfg(steadfast_loom)]
+pub(crate) use loom::sync::{Arc, Mutex, MutexGuard, atomic};
+#[cfg(steadfast_loom)]
+pub(crate) use std::sync::PoisonError;
+
+/// Locks a mutex, poisoned or not: a callback that panicked must not disable every later call.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,163 @@
+//! A caller may leave at any await point, and in the middle of any body: nothing is held afterwards.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use futures_util::stream;
+use steadfast::{
+    BulkheadLayer, CircuitBreakerLayer, ErrorKind, FallbackLayer, Frame, LlmBody, LlmError, LlmRequest, LlmResponse,
+    RetryWithJitterLayer, StreamEvent, TimeoutLayer, chat::FinishReason, events::CircuitState, provider_fn,
+};
+use tokio::time::{sleep, timeout};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt};
+
+/// Counts what is alive at the leaf: calls and streams.
+#[derive(Clone, Default)]
+struct Alive(Arc<AtomicUsize>);
+
+struct Life(Arc<AtomicUsize>);
+
+impl Alive {
+    fn begin(&self) -> Life {
+        self.0.fetch_add(1, SeqCst);
+        Life(self.0.clone())
+    }
+
+    fn count(&self) -> usize {
+        self.0.load(SeqCst)
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
+fn failure(random: u64) -> LlmError {
+    let kinds = [ErrorKind::Server, ErrorKind::Overloaded, ErrorKind::RateLimited, ErrorKind::Timeout];
+    let error = LlmError::new(kinds[random as usize % kinds.len()], "scripted");
+    if random % 3 == 0 { error.with_retry_after(Duration::from_millis(random % 700)) } else { error }
+}
+
+/// A leaf that waits, fails, answers, and streams frames with pauses between them, which may break: as the seed says.
+fn leaf(
+    alive: Alive,
+    seed: u64,
+) -> impl Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + Sync + 'static {
+    let calls = Arc::new(AtomicUsize::new(0));
+    provider_fn(move |_request| {
+        let mut random = fastrand::Rng::with_seed(seed ^ calls.fetch_add(1, SeqCst) as u64);
+        let life = alive.begin();
+        async move {
+            for _ in 0..random.usize(0..3) {
+                sleep(Duration::from_millis(random.u64(0..40))).await;
+                tokio::task::yield_now().await;
+            }
+            match random.u64(0..10) {
+                0..3 => Err(failure(random.u64(..))),
+                3..5 => Ok(LlmResponse::from_text("whole")),
+                _ => {
+                    let frames = random.usize(0..6);
+                    let broken = random.bool();
+                    let stream = stream::unfold((0, random, life), move |(at, mut random, life)| async move {
+                        sleep(Duration::from_millis(random.u64(0..20))).await;
+                        let frame = match at {
+                            _ if at < frames => Ok(Frame::text("word ")),
+                            _ if at > frames => return None,
+                            _ if broken => Err(failure(random.u64(..))),
+                            _ => {
+                                let end = vec![StreamEvent::Finish(FinishReason::Stop), StreamEvent::End];
+                                Ok(Frame::events_of(end))
+                            }
+                        };
+                        Some((frame, (at + 1, random, life)))
+                    });
+                    Ok(LlmResponse::new(LlmBody::from_frames(stream)))
+                }
+            }
+        }
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storm_of_callers_who_leave_holds_nothing_afterwards() {
+    const CALLS: usize = 100_000;
+    const AT_ONCE: usize = 200;
+    let (primary, backup) = (Alive::default(), Alive::default());
+    let bulkhead =
+        BulkheadLayer::new().feature("chat", 50).feature("summary", 20).queue(100).max_wait(Duration::from_millis(30));
+    let circuits = [
+        CircuitBreakerLayer::new("primary").cooldown(Duration::from_millis(50)),
+        CircuitBreakerLayer::new("backup").cooldown(Duration::from_millis(50)),
+    ];
+    let (places, kept) = (bulkhead.handle(), circuits.clone());
+    let [primary_circuit, backup_circuit] = circuits;
+    let backup_stack = ServiceBuilder::new()
+        .layer(RetryWithJitterLayer::new().seed(1))
+        .layer(backup_circuit)
+        .layer(TimeoutLayer::new(Duration::from_millis(60)).idle(Duration::from_millis(15)))
+        .service(leaf(backup.clone(), 11));
+    let llm = ServiceBuilder::new()
+        .layer(TimeoutLayer::new(Duration::from_millis(400)))
+        .layer(bulkhead)
+        .layer(FallbackLayer::new("primary").tier("backup", backup_stack))
+        .layer(RetryWithJitterLayer::new().seed(2))
+        .layer(primary_circuit)
+        .layer(TimeoutLayer::new(Duration::from_millis(60)).idle(Duration::from_millis(15)))
+        .service(leaf(primary.clone(), 7));
+
+    let left = Arc::new(AtomicUsize::new(0));
+    let mut tasks = tokio::task::JoinSet::new();
+    for caller in 0..AT_ONCE {
+        let (llm, left) = (llm.clone(), left.clone());
+        tasks.spawn(async move {
+            let mut random = fastrand::Rng::with_seed(caller as u64);
+            for _ in 0..CALLS / AT_ONCE {
+                let feature = ["chat", "summary", "unknown"][random.usize(0..3)];
+                let request = LlmRequest::prompt("hello").feature(feature).stream(true);
+                let patience = Duration::from_millis(random.u64(0..150));
+                let most_frames = random.usize(0..8);
+                let call = async {
+                    let Ok(mut response) = llm.clone().oneshot(request).await else { return };
+                    for _ in 0..most_frames {
+                        match response.body_mut().frame().await {
+                            Some(Ok(_)) => {}
+                            _ => return,
+                        }
+                    }
+                    // Here the body is dropped, read to its end or not.
+                };
+                if timeout(patience, call).await.is_err() {
+                    left.fetch_add(1, SeqCst);
+                }
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    assert!(left.load(SeqCst) > CALLS / 10, "many left in the middle: {}", left.load(SeqCst));
+
+    for feature in ["chat", "summary", "unknown"] {
+        assert_eq!((places.in_flight(feature), places.queued(feature)), (0, 0), "{feature}");
+    }
+    assert_eq!((primary.count(), backup.count()), (0, 0), "no call and no stream is alive");
+    let alive_tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    assert_eq!(alive_tasks, 0, "the layers leave no task behind");
+
+    // Every probe's place is back too: after its cooldown each circuit admits a probe, and closes on its success.
+    let healthy = provider_fn(|_| async { Ok::<_, LlmError>(LlmResponse::from_text("healthy")) });
+    for circuit in kept {
+        for _ in 0..50 {
+            sleep(Duration::from_millis(100)).await;
+            let _ = circuit.layer(healthy.clone()).oneshot(LlmRequest::prompt("hello")).await;
+        }
+        assert_eq!(circuit.handle().state(), CircuitState::Closed);
+    }
+}

@@ -1,0 +1,8 @@
+//! What the tests of the promises share.
+
+/// The strict leaf that stands under every layer's own tests too.
+#[allow(dead_code, reason = "each test takes what it needs")]
+pub(crate) mod scenario;
+
+#[path = "../../src/layers/testing.rs"]
+pub(crate) mod testing;
