@@ -29,9 +29,10 @@ pub enum CommitPoint {
     /// The first event with content in it; reasoning counts.
     #[default]
     FirstToken,
-    /// The first text, tool call or refusal. Reasoning is held back with the rest, up to a limit of bytes.
+    /// The first text, tool call or refusal. Reasoning is held back with the rest, up to 1 MiB: then it commits.
     FirstText,
-    /// The whole answer: a stream that breaks or stalls can still fail over.
+    /// The whole answer: a stream that breaks or stalls can still fail over. One over 64 MiB is
+    /// [`Malformed`](ErrorKind::Malformed).
     Complete,
 }
 
@@ -46,10 +47,13 @@ impl CommitPoint {
     }
 }
 
-/// How many bytes of frames are held back before a commit point short of `Complete` commits all the same.
+/// How many bytes of frames are held back before a commit point short of `Complete`: reasoning beyond them commits
+/// all the same, and empty events beyond them are not kept.
 const HELD: usize = 1024 * 1024;
 /// How many bytes of frames are held back before [`CommitPoint::Complete`] fails.
 const HELD_COMPLETE: usize = 64 * 1024 * 1024;
+/// How many frames one poll takes in before it lets others run: a flood must not keep a timeout from being polled.
+const FRAMES_A_POLL: usize = 128;
 
 /// Holds a stream's frames back until its commit point, then gives them with the rest as one body.
 pub(crate) struct Commit {
@@ -74,19 +78,22 @@ impl Commit {
 
     /// What an answer without content means.
     fn empty(&self) -> Option<LlmError> {
-        let (kind, message) = match &self.finish {
-            // The tokens went into reasoning, or the filter said why: that is for the caller to read.
-            Some(FinishReason::Length | FinishReason::Paused | FinishReason::ToolUse) => return None,
-            Some(FinishReason::Filtered) => {
-                (ErrorKind::ContentPolicy, "the answer was filtered before its first token")
-            }
-            Some(FinishReason::Refusal) => (ErrorKind::Refusal, "the model declined before its first token"),
-            Some(FinishReason::ContextFull) => (ErrorKind::ContextLength, "the context window is full"),
-            Some(FinishReason::ModelError(_)) => (ErrorKind::Malformed, "the model failed before its first token"),
-            _ => (ErrorKind::EmptyAnswer, "the stream ended without content"),
-        };
-        Some(LlmError::new(kind, message))
+        empty_answer(self.finish.as_ref())
     }
+}
+
+/// What an answer without content means, by its reason to finish; `None` where it is for the caller to read.
+fn empty_answer(finish: Option<&FinishReason>) -> Option<LlmError> {
+    let (kind, message) = match finish {
+        // The tokens went into reasoning, or the turn goes on: another try would end the same.
+        Some(FinishReason::Length | FinishReason::Paused | FinishReason::ToolUse) => return None,
+        Some(FinishReason::Filtered) => (ErrorKind::ContentPolicy, "the answer was filtered before its first token"),
+        Some(FinishReason::Refusal) => (ErrorKind::Refusal, "the model declined before its first token"),
+        Some(FinishReason::ContextFull) => (ErrorKind::ContextLength, "the context window is full"),
+        Some(FinishReason::ModelError(_)) => (ErrorKind::Malformed, "the model failed before its first token"),
+        _ => (ErrorKind::EmptyAnswer, "the answer ended without content"),
+    };
+    Some(LlmError::new(kind, message))
 }
 
 impl Future for Commit {
@@ -94,23 +101,30 @@ impl Future for Commit {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        loop {
+        for _ in 0..FRAMES_A_POLL {
             let body = this.body.as_mut().expect("a commit is polled no more once it is ready");
             let frame = match body.poll_frame(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(Ok(frame))) => frame,
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
-                Poll::Ready(None) => return Poll::Ready(Ok(this.committed())),
+                // A stream that is cut says so itself: this one was read before.
+                Poll::Ready(None) => {
+                    let message = "the stream was read before its commit point";
+                    return Poll::Ready(Err(LlmError::new(ErrorKind::StreamBroken, message)));
+                }
             };
             let progress = frame.progress();
             for event in frame.events() {
                 this.content |= event.is_content();
-                if let StreamEvent::Finish(reason) = event {
-                    this.finish = Some(reason.clone());
+                match event {
+                    StreamEvent::Finish(reason) => this.finish = Some(reason.clone()),
+                    StreamEvent::Restarted { .. } => (this.content, this.finish) = (false, None),
+                    _ => {}
                 }
             }
-            // A flood of keep-alives is waited out, not kept.
-            if progress == Progress::KeepAlive {
+            // A flood of keep-alives is waited out, not kept, and so is one of empty events once they are too many.
+            let full = this.bytes > HELD && this.point != CommitPoint::Complete;
+            if progress == Progress::KeepAlive || full && progress == Progress::Lifecycle {
                 continue;
             }
             this.bytes += frame.size();
@@ -128,11 +142,14 @@ impl Future for Commit {
                     let message = format!("the answer is larger than the {HELD_COMPLETE} bytes that are held back");
                     return Poll::Ready(Err(LlmError::new(ErrorKind::Malformed, message)));
                 }
-                CommitPoint::Complete => {}
-                _ if this.bytes > HELD => return Poll::Ready(Ok(this.committed())),
+                CommitPoint::FirstText if this.bytes > HELD && progress == Progress::Reasoning => {
+                    return Poll::Ready(Ok(this.committed()));
+                }
                 _ => {}
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -156,7 +173,9 @@ impl Stream for Resumed {
 /// Gives any leaf the promise that a response means that the first token is here.
 ///
 /// The leaves of this crate have it already; put this directly around a leaf of your own whose future resolves
-/// earlier. See the [module docs](self).
+/// earlier. An answer without content, streamed or complete, becomes an error by its reason to finish:
+/// [`EmptyAnswer`](ErrorKind::EmptyAnswer), [`ContentPolicy`](ErrorKind::ContentPolicy),
+/// [`Refusal`](ErrorKind::Refusal) and the like. See the [module docs](self).
 ///
 /// ```
 /// use futures_util::stream;
@@ -247,7 +266,10 @@ where
         if this.held.is_none() {
             let mut response = std::task::ready!(this.call.poll(cx))?;
             if !response.body().is_stream() {
-                return Poll::Ready(Ok(response));
+                return Poll::Ready(match response.body().finish_of_empty().and_then(empty_answer) {
+                    Some(error) => Err(from_whom(error, &response)),
+                    None => Ok(response),
+                });
             }
             let body = std::mem::replace(response.body_mut(), LlmBody::from_text(""));
             *this.held = Some((response, Commit::new(body, *this.point)));
@@ -255,7 +277,21 @@ where
         let Some((_, commit)) = this.held else { unreachable!("it was put there a line above") };
         let body = std::task::ready!(Pin::new(commit).poll(cx));
         let (response, _) = this.held.take().expect("it is there since it was polled");
-        Poll::Ready(body.map(|body| response.map_body(|_| body)))
+        Poll::Ready(match body {
+            Ok(body) => Ok(response.map_body(|_| body)),
+            Err(error) => Err(from_whom(error, &response)),
+        })
+    }
+}
+
+/// An error that came in a response knows less of its provider than the response does.
+fn from_whom(mut error: LlmError, response: &LlmResponse) -> LlmError {
+    if let (Some(provider), model) = response.names() {
+        error = error.or_model(&provider, model.as_ref());
+    }
+    match response.request_id() {
+        Some(id) if error.request_id().is_none() => error.with_request_id(id),
+        _ => error,
     }
 }
 
@@ -264,3 +300,6 @@ impl<S: Service<LlmRequest>> fmt::Debug for CommitFuture<S> {
         f.debug_struct("CommitFuture").field("call", &self.call).field("point", &self.point).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

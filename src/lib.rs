@@ -1,4 +1,65 @@
 //! steadfast keeps language-model calls alive.
+//!
+//! A call to a language model is the least reliable call that most services make: it is rate-limited, overloaded, slow,
+//! cut off in mid-stream, and down for hours a few times a year. This crate makes that call survive, with parts that
+//! Rust services already know how to use: tower [`Layer`](tower::Layer)s around any `Service<LlmRequest>`.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//! use std::time::Duration;
+//! use steadfast::{
+//!     BulkheadLayer, CircuitBreakerLayer, FallbackLayer, LlmRequest, RetryWithJitterLayer, TimeoutLayer,
+//!     providers::{Anthropic, Canned, OpenAi},
+//! };
+//! use tower::{Service, ServiceBuilder, ServiceExt};
+//!
+//! // one stack for each model: retry briefly, stop hammering, never wait for ever
+//! let sonnet = ServiceBuilder::new()
+//!     .layer(RetryWithJitterLayer::new())
+//!     .layer(CircuitBreakerLayer::new("sonnet"))
+//!     .layer(TimeoutLayer::new(Duration::from_secs(30)))
+//!     .service(Anthropic::from_env()?.model("claude-sonnet-4-5"));
+//! let gpt = ServiceBuilder::new()
+//!     .layer(RetryWithJitterLayer::new())
+//!     .layer(CircuitBreakerLayer::new("gpt-4o"))
+//!     .layer(TimeoutLayer::new(Duration::from_secs(30)))
+//!     .service(OpenAi::from_env()?.model("gpt-4o"));
+//!
+//! // one stack for the application
+//! let mut llm = ServiceBuilder::new()
+//!     .layer(TimeoutLayer::new(Duration::from_secs(90)))
+//!     .layer(BulkheadLayer::new().feature("chat", 20).feature("summary", 10).feature("background", 5))
+//!     .layer(FallbackLayer::new("sonnet").tier("gpt-4o", gpt).tier("canned", Canned::text("Please try again in a minute.")))
+//!     .service(sonnet);
+//!
+//! let answer = llm.ready().await?.call(LlmRequest::prompt("Explain closures.").feature("chat")).await?;
+//! println!("served by {}", answer.served_by());
+//! println!("{}", answer.text().await?);
+//! # Ok(()) }
+//! ```
+//!
+//! # A tour
+//!
+//! - **The contract.** Everything is a `Service<LlmRequest, Response = LlmResponse>` with `Error: Into<LlmError>`: each
+//!   provider, each layer around one, each tier of a fallback. A client of your own is a leaf by one
+//!   `impl Service<LlmRequest>`, or by [`provider_fn`]. Any order of layers compiles, tower's own in between.
+//! - **[`LlmRequest`]** is what the caller said, cheap to clone, and a small [`Context`] that layers read and write:
+//!   deadline, attempts left. **[`LlmResponse`]** says [who served it](LlmResponse::served_by) and carries an
+//!   [`LlmBody`], whole or a stream of [`Frame`]s. **[`LlmError`]** says what happened ([`ErrorKind`]), what was tried
+//!   ([`LlmError::attempts`]) and when to come back ([`LlmError::retry_after`]).
+//! - **A response means that the first token is here.** Errors before it, those inside a 200 included, are service
+//!   errors, so that timeouts, retries, breakers and fallbacks treat a stream like any other answer. See [`commit`].
+//! - **The layers** are in [`layers`]: what each is for, when not to use it, and where it belongs in a stack.
+//!   [`Classifier`] is the one table of what they do about which failure.
+//! - **Time is tokio's**, so that your own tests run an outage of hours in milliseconds: `#[tokio::test(start_paused =
+//!   true)]` and [`providers::Simulated`].
+//!
+//! # Features
+//!
+//! - `http` (default): the provider leaves over HTTP/1.1 and HTTP/2 with TLS (rustls, ring).
+//! - `simulator`: the simulated provider as a real HTTP server on loopback.
+//!
+//! Without features the crate is the vocabulary, the layers, and the leaves that need no network.
 
 #[cfg(test)]
 extern crate self as steadfast;

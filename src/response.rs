@@ -190,6 +190,7 @@ impl LlmResponse {
     }
 
     /// Holds a permit until the answer ends.
+    #[inline]
     pub(crate) fn hold(&mut self, permit: Permit) {
         self.body.hold(permit);
     }

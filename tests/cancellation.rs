@@ -42,7 +42,7 @@ impl Drop for Life {
 fn failure(random: u64) -> LlmError {
     let kinds = [ErrorKind::Server, ErrorKind::Overloaded, ErrorKind::RateLimited, ErrorKind::Timeout];
     let error = LlmError::new(kinds[random as usize % kinds.len()], "scripted");
-    if random % 3 == 0 { error.with_retry_after(Duration::from_millis(random % 700)) } else { error }
+    if random % 20 == 0 { error.with_retry_after(Duration::from_millis(random % 100)) } else { error }
 }
 
 /// A leaf that waits, fails, answers, and streams frames with pauses between them, which may break: as the seed says.
@@ -55,16 +55,16 @@ fn leaf(
         let mut random = fastrand::Rng::with_seed(seed ^ calls.fetch_add(1, SeqCst) as u64);
         let life = alive.begin();
         async move {
-            for _ in 0..random.usize(0..3) {
+            for _ in 0..random.usize(0..4) {
                 sleep(Duration::from_millis(random.u64(0..40))).await;
                 tokio::task::yield_now().await;
             }
             match random.u64(0..10) {
-                0..3 => Err(failure(random.u64(..))),
-                3..5 => Ok(LlmResponse::from_text("whole")),
+                0 => Err(failure(random.u64(..))),
+                1..4 => Ok(LlmResponse::from_text("whole")),
                 _ => {
                     let frames = random.usize(0..6);
-                    let broken = random.bool();
+                    let broken = random.u8(0..4) == 0;
                     let stream = stream::unfold((0, random, life), move |(at, mut random, life)| async move {
                         sleep(Duration::from_millis(random.u64(0..20))).await;
                         let frame = match at {
@@ -87,21 +87,21 @@ fn leaf(
 
 #[tokio::test(start_paused = true)]
 async fn a_storm_of_callers_who_leave_holds_nothing_afterwards() {
-    const CALLS: usize = 100_000;
+    const LEAVES: usize = 100_000;
     const AT_ONCE: usize = 200;
     let (primary, backup) = (Alive::default(), Alive::default());
     let bulkhead =
-        BulkheadLayer::new().feature("chat", 50).feature("summary", 20).queue(100).max_wait(Duration::from_millis(30));
+        BulkheadLayer::new().feature("chat", 70).feature("summary", 50).queue(100).max_wait(Duration::from_millis(30));
     let circuits = [
-        CircuitBreakerLayer::new("primary").cooldown(Duration::from_millis(50)),
-        CircuitBreakerLayer::new("backup").cooldown(Duration::from_millis(50)),
+        CircuitBreakerLayer::new("primary").consecutive_failures(20).cooldown(Duration::from_millis(50)),
+        CircuitBreakerLayer::new("backup").consecutive_failures(20).cooldown(Duration::from_millis(50)),
     ];
     let (places, kept) = (bulkhead.handle(), circuits.clone());
     let [primary_circuit, backup_circuit] = circuits;
     let backup_stack = ServiceBuilder::new()
         .layer(RetryWithJitterLayer::new().seed(1))
         .layer(backup_circuit)
-        .layer(TimeoutLayer::new(Duration::from_millis(60)).idle(Duration::from_millis(15)))
+        .layer(TimeoutLayer::new(Duration::from_millis(100)).idle(Duration::from_millis(18)))
         .service(leaf(backup.clone(), 11));
     let llm = ServiceBuilder::new()
         .layer(TimeoutLayer::new(Duration::from_millis(400)))
@@ -109,32 +109,44 @@ async fn a_storm_of_callers_who_leave_holds_nothing_afterwards() {
         .layer(FallbackLayer::new("primary").tier("backup", backup_stack))
         .layer(RetryWithJitterLayer::new().seed(2))
         .layer(primary_circuit)
-        .layer(TimeoutLayer::new(Duration::from_millis(60)).idle(Duration::from_millis(15)))
+        .layer(TimeoutLayer::new(Duration::from_millis(100)).idle(Duration::from_millis(18)))
         .service(leaf(primary.clone(), 7));
 
-    let left = Arc::new(AtomicUsize::new(0));
+    // How often a caller left while its call was under way, and in the middle of a body.
+    let (left_calls, left_bodies) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let mut tasks = tokio::task::JoinSet::new();
     for caller in 0..AT_ONCE {
-        let (llm, left) = (llm.clone(), left.clone());
+        let (llm, left_calls, left_bodies) = (llm.clone(), left_calls.clone(), left_bodies.clone());
         tasks.spawn(async move {
             let mut random = fastrand::Rng::with_seed(caller as u64);
-            for _ in 0..CALLS / AT_ONCE {
+            let mut left = 0;
+            while left < LEAVES / AT_ONCE {
                 let feature = ["chat", "summary", "unknown"][random.usize(0..3)];
                 let request = LlmRequest::prompt("hello").feature(feature).stream(true);
-                let patience = Duration::from_millis(random.u64(0..150));
+                let patience = Duration::from_millis(random.u64(0..100));
                 let most_frames = random.usize(0..8);
                 let call = async {
-                    let Ok(mut response) = llm.clone().oneshot(request).await else { return };
+                    let mut response = llm.clone().oneshot(request).await?;
                     for _ in 0..most_frames {
                         match response.body_mut().frame().await {
-                            Some(Ok(_)) => {}
-                            _ => return,
+                            Some(frame) => drop(frame?),
+                            None => return Ok(true),
                         }
                     }
-                    // Here the body is dropped, read to its end or not.
+                    Ok::<_, LlmError>(!response.body().is_stream())
                 };
-                if timeout(patience, call).await.is_err() {
-                    left.fetch_add(1, SeqCst);
+                match timeout(patience, call).await {
+                    Ok(Ok(true)) => {}
+                    Ok(Ok(false)) => {
+                        left += 1;
+                        left_bodies.fetch_add(1, SeqCst);
+                    }
+                    // Time passes for those who are refused, too.
+                    Ok(Err(_)) => sleep(Duration::from_millis(random.u64(0..20))).await,
+                    Err(_) => {
+                        left += 1;
+                        left_calls.fetch_add(1, SeqCst);
+                    }
                 }
             }
         });
@@ -142,7 +154,9 @@ async fn a_storm_of_callers_who_leave_holds_nothing_afterwards() {
     while let Some(done) = tasks.join_next().await {
         done.unwrap();
     }
-    assert!(left.load(SeqCst) > CALLS / 10, "many left in the middle: {}", left.load(SeqCst));
+    let (left_calls, left_bodies) = (left_calls.load(SeqCst), left_bodies.load(SeqCst));
+    println!("left: {left_calls} calls or bodies while waiting, {left_bodies} bodies half read");
+    assert!(left_calls + left_bodies >= LEAVES && left_calls > LEAVES / 4 && left_bodies > LEAVES / 20);
 
     for feature in ["chat", "summary", "unknown"] {
         assert_eq!((places.in_flight(feature), places.queued(feature)), (0, 0), "{feature}");

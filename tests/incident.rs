@@ -198,7 +198,7 @@ async fn d5b_a_stall_is_noticed_by_the_attempts_limit_and_then_avoided() {
 /// D8: a quarter of the requests fail for hours, never all.
 #[tokio::test(start_paused = true)]
 async fn d8_a_grey_failure_is_ridden_out_with_little_more_load() {
-    const PER_SECOND: u32 = 10;
+    const PER_SECOND: u32 = 5;
     let lasts = minutes(360);
     let random = std::sync::Arc::new(std::sync::Mutex::new(fastrand::Rng::with_seed(8)));
     let drill = Drill::new(move |_, _| match random.lock().unwrap().f64() < 0.25 {
@@ -230,7 +230,7 @@ async fn d10_a_false_quota_is_left_alone_and_forgiven() {
             if (begins..ends).contains(&at) { fails(ErrorKind::QuotaExhausted) } else { answers() }
         },
     );
-    let report = drill.run(5, ends + minutes(3)).await;
+    let report = drill.run(2, ends + minutes(3)).await;
     let in_outage = drill.primary.between(begins.as_secs(), ends.as_secs());
     let back = report.first_served_by("primary", ends).unwrap() - ends;
     println!(
@@ -251,7 +251,7 @@ async fn d17_a_storm_of_400s_is_the_providers_fault() {
             if (begins..ends).contains(&at) { fails(ErrorKind::InvalidRequest) } else { answers() }
         },
     );
-    let report = drill.run(5, ends + minutes(3)).await;
+    let report = drill.run(2, ends + minutes(3)).await;
     println!(
         "D17: {} requests, lost {} before the storm was seen, the last {:?} in",
         report.requests,

@@ -23,6 +23,16 @@ impl Complete {
         }
     }
 
+    /// The reason to finish, if there is nothing in it that a reader could use.
+    pub(super) fn finish_of_empty(&self) -> Option<Option<&FinishReason>> {
+        match self {
+            Self::Text(text) => text.is_empty().then_some(None),
+            Self::Message(message) | Self::Wire { message, .. } => {
+                message.is_empty().then_some(message.finish.as_ref())
+            }
+        }
+    }
+
     pub(super) fn into_message(self) -> Message {
         match self {
             Self::Text(text) => {

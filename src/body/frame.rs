@@ -66,7 +66,11 @@ impl Frame {
 
     /// The bytes that it holds in memory, about.
     pub(crate) fn size(&self) -> usize {
-        size_of::<Self>() + self.raw.len() + self.events().iter().map(StreamEvent::text_len).sum::<usize>()
+        let events = self.events();
+        size_of::<Self>()
+            + self.raw.len()
+            + size_of_val(events)
+            + events.iter().map(StreamEvent::text_len).sum::<usize>()
     }
 }
 
@@ -172,12 +176,18 @@ impl StreamEvent {
         self.progress() == Progress::Content
     }
 
+    /// The bytes of text in it.
     fn text_len(&self) -> usize {
         match self {
             Self::Text { text, .. } | Self::Reasoning { text, .. } | Self::Refusal { text, .. } => text.len(),
             Self::Arguments { json, .. } => json.len(),
             Self::Signature { opaque, .. } => opaque.token.len(),
-            _ => 0,
+            Self::ToolCall { id, name, opaque, .. } => {
+                id.len() + name.len() + opaque.as_ref().map_or(0, |opaque| opaque.token.len())
+            }
+            Self::Part { part, .. } => part.size(),
+            Self::Start { id, model } => [id, model].into_iter().flatten().map(String::len).sum(),
+            Self::Usage(_) | Self::Finish(_) | Self::End | Self::KeepAlive | Self::Restarted { .. } | Self::Other => 0,
         }
     }
 }

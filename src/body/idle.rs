@@ -17,7 +17,8 @@ use crate::{
 /// How long a stream may be silent.
 ///
 /// The clock runs only while somebody waits for a frame, so that a slow reader is not mistaken for a silent provider.
-/// `None` means no such limit.
+/// A wait begins when a poll finds no frame, and ends with the next frame: waiting in small pieces (a `select!` in a
+/// loop) is one wait. `None` means no such limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct IdleLimits {
@@ -48,7 +49,8 @@ impl IdleLimits {
     }
 }
 
-/// Watches a stream's silences with one timer, which is armed anew only when it fires: a frame costs a clock read.
+/// Watches a stream's silences with one timer. A wait costs a clock read and moves the timer to a later moment, which
+/// to tokio is one atomic store; a frame that is there at once costs neither.
 #[pin_project]
 #[derive(Debug)]
 pub(super) struct IdleClock {
@@ -89,7 +91,13 @@ impl IdleClock {
         } else {
             *this.kept_alive = true;
             if let Some(since) = waited {
-                *this.without_content = this.without_content.saturating_add(since.elapsed());
+                let now = Instant::now();
+                // Whoever waits is woken by the timer. A frame that is found long after it was found by a reader that
+                // had left in the middle of its wait, and its absence is not the provider's.
+                let left = this.timer.as_ref().as_pin_ref().is_some_and(|timer| timer.deadline() < now);
+                if !left {
+                    *this.without_content = this.without_content.saturating_add(now.saturating_duration_since(since));
+                }
             }
         }
     }
@@ -102,9 +110,10 @@ impl IdleClock {
         }
         let waiting = *this.waiting.get_or_insert_with(Instant::now);
         let progress = if *this.kept_alive { this.limits.ceiling } else { this.limits.progress };
+        // Where both end at once, nothing at all came: the first of equals is taken.
         let nearest = [
-            progress.map(|limit| (limit.saturating_sub(*this.without_content), limit, TimeoutLimit::ProgressIdle)),
             this.limits.bytes.map(|limit| (limit, limit, TimeoutLimit::ByteIdle)),
+            progress.map(|limit| (limit.saturating_sub(*this.without_content), limit, TimeoutLimit::ProgressIdle)),
         ];
         let nearest = nearest.into_iter().flatten().min_by_key(|(left, ..)| *left);
         let Some((at, limit, which)) =

@@ -70,11 +70,13 @@ impl<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
             return Poll::Ready(None);
         }
         let broken = match (*this.state, this.frames.poll_next(cx)) {
-            (_, Poll::Ready(Some(Ok(frame)))) => {
+            (State::Running, Poll::Ready(Some(Ok(frame)))) => {
                 this.idle.heard(frame.progress());
                 for event in frame.events() {
                     match event {
                         StreamEvent::Usage(usage) => *this.usage = Some(*usage),
+                        // Those were the tokens of the answer that broke.
+                        StreamEvent::Restarted { .. } => *this.usage = None,
                         // A permit is held while the provider works for us, and it has ended its work here. The
                         // reader may take its time with the last frame.
                         StreamEvent::End => {
@@ -86,7 +88,7 @@ impl<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
                 }
                 return Poll::Ready(Some(Ok(frame)));
             }
-            // The answer is whole: nobody waits for the connection to close, and an error in its closing is noise.
+            // The answer is whole: nobody waits for the connection to close, and what comes in its closing is noise.
             // That one poll lets an HTTP connection see its own end and go back to its pool.
             (State::Ended | State::Done, _) => {
                 *this.state = State::Done;

@@ -22,8 +22,12 @@ impl Accumulator {
     pub fn push(&mut self, event: &StreamEvent) {
         match event {
             StreamEvent::Start { id, model } => {
-                self.message.id.clone_from(id);
-                self.message.model.clone_from(model);
+                if id.is_some() {
+                    self.message.id.clone_from(id);
+                }
+                if model.is_some() {
+                    self.message.model.clone_from(model);
+                }
             }
             StreamEvent::Text { index, text } => {
                 match self.part(*index, |part| matches!(part, Part::Text(_)), || Part::Text(String::new())) {

@@ -64,7 +64,7 @@ impl Message {
     /// Whether there is nothing in it that a reader or a program could use.
     pub fn is_empty(&self) -> bool {
         self.content.iter().all(|part| match part {
-            Part::Text(text) => text.is_empty(),
+            Part::Text(text) | Part::Refusal(text) => text.is_empty(),
             Part::Reasoning(_) => true,
             _ => false,
         })
@@ -99,6 +99,24 @@ pub enum Part {
 }
 
 impl Part {
+    /// The bytes of text in it, about.
+    pub(crate) fn size(&self) -> usize {
+        let media = |media: &Media| match media {
+            Media::Base64 { data, .. } => data.len(),
+            Media::Url(text) | Media::File(text) => text.len(),
+        };
+        let opaque = |opaque: &Option<Opaque>| opaque.as_ref().map_or(0, |opaque| opaque.token.len());
+        match self {
+            Self::Text(text) | Self::Refusal(text) => text.len(),
+            Self::Image(image) => media(&image.media),
+            Self::Document(document) => media(&document.media),
+            Self::ToolCall(call) => call.name.len() + call.arguments.len() + opaque(&call.opaque),
+            Self::ToolResult(result) => result.content.iter().map(Self::size).sum(),
+            Self::Reasoning(reasoning) => reasoning.text.len() + opaque(&reasoning.opaque),
+            Self::Other { value, .. } => size_of_json(value),
+        }
+    }
+
     /// The text, if it is text.
     pub fn as_text(&self) -> Option<&str> {
         match self {
@@ -159,4 +177,15 @@ pub struct Opaque {
     pub token: String,
     /// Whether it stands for the whole thought (encrypted, redacted), rather than signing the text beside it.
     pub redacted: bool,
+}
+
+/// The bytes of text in a JSON value, and a little for each of its nodes. It was parsed, so its depth is bounded.
+fn size_of_json(value: &Value) -> usize {
+    let inside = match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(size_of_json).sum(),
+        Value::Object(fields) => fields.iter().map(|(name, value)| name.len() + size_of_json(value)).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    };
+    size_of::<Value>() + inside
 }

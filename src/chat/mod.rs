@@ -133,3 +133,6 @@ pub enum Effort {
     XHigh,
     Max,
 }
+
+#[cfg(test)]
+mod tests;

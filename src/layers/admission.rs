@@ -46,16 +46,19 @@ pub(crate) struct Permit {
 
 impl Permit {
     /// A place at `gate`, which has counted it already.
+    #[inline]
     pub(crate) fn new(gate: Arc<dyn Gate>, ticket: Ticket) -> Self {
         Self { gate: Some(gate), ticket }
     }
 
     /// What the gate wrote, to change it before the permit moves on into a body.
+    #[inline]
     pub(crate) fn ticket_mut(&mut self) -> &mut Ticket {
         &mut self.ticket
     }
 
     /// Gives the place back and says how the work ended.
+    #[inline]
     pub(crate) fn settle(mut self, outcome: Outcome<'_>) {
         if let Some(gate) = self.gate.take() {
             gate.settle(self.ticket, outcome);
@@ -64,6 +67,7 @@ impl Permit {
 }
 
 impl Drop for Permit {
+    #[inline]
     fn drop(&mut self) {
         if let Some(gate) = self.gate.take() {
             gate.settle(self.ticket, Outcome::Dropped);

@@ -127,12 +127,12 @@ where
     let mut ticks = interval(Duration::from_secs(1) / per_second);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let mut under_way = JoinSet::new();
-    for _ in 0..u64::from(per_second) * lasts.as_secs() {
+    for number in 0..u64::from(per_second) * lasts.as_secs() {
         ticks.tick().await;
         let (llm, report) = (llm.clone(), report.clone());
         under_way.spawn(async move {
             let begun = Instant::now();
-            let request = LlmRequest::prompt("hello").feature("chat").stream(stream);
+            let request = LlmRequest::prompt(format!("question {number}")).feature("chat").stream(stream);
             let answered = match llm.oneshot(request).await {
                 Ok(response) => {
                     let tier = response.served_by().tier.unwrap_or("none").to_owned();

@@ -8,7 +8,7 @@ use std::{
 use pin_project::{pin_project, pinned_drop};
 use tower::Service;
 
-use super::gate::{Charge, Entered, Wait};
+use super::wait::{Charge, Entered, Wait};
 use crate::{
     ErrorKind, LlmError, LlmRequest, LlmResponse,
     layers::{

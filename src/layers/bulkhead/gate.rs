@@ -2,26 +2,21 @@
 
 use std::{
     fmt,
-    future::Future,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
-    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
-use tokio::{
-    sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
-    time::{Instant, Sleep, sleep_until},
-};
+use tokio::{sync::Semaphore, time::Instant};
 
 use super::{
     adaptive::Aimd,
     estimate,
     layer::Settings,
     rate::{Over, Rates},
+    wait::{Charge, Entered, Turn, Wait},
 };
 use crate::{
     ErrorKind, LlmError, LlmRequest,
@@ -110,10 +105,7 @@ impl FeatureGate {
         };
         Ok(match self.pace(rates, permit, request, now, patience)? {
             (entered, Duration::ZERO) => Admission::Goes(entered),
-            (entered, pause) => {
-                let stage = Stage::Paced(Some(entered), now.checked_add(pause));
-                Admission::Waits(Wait { gate: self.clone(), since: now, until: None, stage, timer: None })
-            }
+            (entered, pause) => Admission::Waits(Wait::for_rates(self.clone(), now, entered, pause)),
         })
     }
 
@@ -128,7 +120,7 @@ impl FeatureGate {
     }
 
     /// A permit for a place that was taken.
-    fn permit(self: &Arc<Self>) -> Permit {
+    pub(super) fn permit(self: &Arc<Self>) -> Permit {
         let generation = self.adaptive.as_ref().map_or(0, Aimd::generation);
         Permit::new(self.clone(), Ticket { generation, ..Ticket::default() })
     }
@@ -147,21 +139,25 @@ impl FeatureGate {
         if self.queued.fetch_update(SeqCst, SeqCst, one_more).is_err() {
             return Err(self.full(request, None));
         }
-        let mut turn = Turn { gate: self.clone(), place: Box::pin(acquire(self.free.clone())) };
-        // The place in the queue is taken here, not when somebody polls the future.
-        let stage = match turn.poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Pending => Stage::Queued(turn),
-            Poll::Ready(permit) => Stage::Placed(Some(permit)),
-        };
+        let turn = Turn::new(self.clone(), self.free.clone());
         let until = match (now.checked_add(self.max_wait), deadline) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        Ok(Wait { gate: self.clone(), since: now, until, stage, timer: None })
+        Ok(Wait::for_turn(self.clone(), now, until, turn))
+    }
+
+    /// Leaves the queue.
+    pub(super) fn leave_queue(&self) {
+        self.queued.fetch_sub(1, SeqCst);
+    }
+
+    pub(super) fn rates(&self) -> Option<&Rates> {
+        self.rates.as_ref()
     }
 
     /// Charges the rates for a request that has its place, and says how long it must pause first.
-    fn pace(
+    pub(super) fn pace(
         self: &Arc<Self>,
         rates: &Rates,
         mut permit: Permit,
@@ -173,10 +169,14 @@ impl FeatureGate {
         match rates.take(now, tokens, patience) {
             Ok((pause, charged)) => {
                 permit.ticket_mut().reserved = charged;
-                let charge = Charge { gate: self.clone(), tokens: charged, sent: false };
-                Ok((Entered { permit, charge: Some(charge) }, pause))
+                let charge = Some(Charge::new(self.clone(), charged));
+                Ok((Entered { permit, charge }, pause))
             }
-            Err(over) => Err(self.over_rate(request, now, &over)),
+            Err(over) => {
+                // Before the numbers in the message are read.
+                drop(permit);
+                Err(self.over_rate(request, now, &over))
+            }
         }
     }
 
@@ -233,7 +233,7 @@ impl FeatureGate {
     }
 
     /// The refusal of a request that found no place, at once or after it has waited since then.
-    fn full(&self, request: &LlmRequest, since: Option<Instant>) -> LlmError {
+    pub(super) fn full(&self, request: &LlmRequest, since: Option<Instant>) -> LlmError {
         let whose = self.whose(request);
         let message = match (since, self.limit()) {
             (None, 0) => format!("{whose}: closed (limit 0)"),
@@ -243,7 +243,7 @@ impl FeatureGate {
         refusal(ErrorKind::BulkheadFull, message, since)
     }
 
-    fn too_late(&self, request: &LlmRequest, since: Instant) -> LlmError {
+    pub(super) fn too_late(&self, request: &LlmRequest, since: Instant) -> LlmError {
         let (whose, waited) = (self.whose(request), since.elapsed());
         let message = format!("{whose}: passed after {waited:?} in the queue, {}", self.numbers());
         refusal(ErrorKind::Deadline, message, Some(since))
@@ -298,130 +298,4 @@ impl fmt::Debug for FeatureGate {
 pub(super) enum Admission {
     Goes(Entered),
     Waits(Wait),
-}
-
-/// A request that may be sent.
-pub(super) struct Entered {
-    pub(super) permit: Permit,
-    pub(super) charge: Option<Charge>,
-}
-
-/// What a request has taken from the rates. Given back when dropped, unless it was sent.
-pub(super) struct Charge {
-    gate: Arc<FeatureGate>,
-    tokens: u32,
-    sent: bool,
-}
-
-impl Charge {
-    /// Whether to keep it: the provider has counted what was sent, whatever came of it.
-    pub(super) fn sent(mut self, sent: bool) {
-        self.sent = sent;
-    }
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        if let (false, Some(rates)) = (self.sent, &self.gate.rates) {
-            rates.refund(self.tokens);
-        }
-    }
-}
-
-/// A request's wait: for its turn, then for the rates.
-pub(super) struct Wait {
-    gate: Arc<FeatureGate>,
-    since: Instant,
-    /// When to give up; `None` for never.
-    until: Option<Instant>,
-    stage: Stage,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-enum Stage {
-    Queued(Turn),
-    /// Has its place, and has yet to ask the rates.
-    Placed(Option<Permit>),
-    /// Has all, and pauses until the rates allow it.
-    Paced(Option<Entered>, Option<Instant>),
-}
-
-impl Wait {
-    /// Ready once the request may be sent or is refused. Not to be polled after that.
-    pub(super) fn poll(&mut self, request: &LlmRequest, cx: &mut Context<'_>) -> Poll<Result<Entered, LlmError>> {
-        loop {
-            match &mut self.stage {
-                Stage::Queued(turn) => match turn.poll(cx) {
-                    Poll::Ready(permit) => self.stage = Stage::Placed(Some(permit)),
-                    // A place that is there wins over a wait that is over.
-                    Poll::Pending => {
-                        let Some(until) = self.until else { return Poll::Pending };
-                        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
-                        ready!(timer.as_mut().poll(cx));
-                        let late = request.context().deadline.is_some_and(|deadline| deadline <= until);
-                        return Poll::Ready(Err(match late {
-                            true => self.gate.too_late(request, self.since),
-                            false => self.gate.full(request, Some(self.since)),
-                        }));
-                    }
-                },
-                Stage::Placed(permit) => {
-                    let permit = permit.take().expect("a wait is polled no more once it is over");
-                    let Some(rates) = &self.gate.rates else {
-                        return Poll::Ready(Ok(Entered { permit, charge: None }));
-                    };
-                    let now = Instant::now();
-                    let patience = self.until.map_or(Duration::MAX, |until| until.saturating_duration_since(now));
-                    let (entered, pause) = self.gate.pace(rates, permit, request, now, patience)?;
-                    if pause.is_zero() {
-                        return Poll::Ready(Ok(entered));
-                    }
-                    self.stage = Stage::Paced(Some(entered), now.checked_add(pause));
-                    self.timer = None;
-                }
-                Stage::Paced(entered, at) => {
-                    // A moment beyond the clock never comes.
-                    let Some(at) = *at else { return Poll::Pending };
-                    let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
-                    ready!(timer.as_mut().poll(cx));
-                    return Poll::Ready(Ok(entered.take().expect("a wait is polled no more once it is over")));
-                }
-            }
-        }
-    }
-
-    /// What it waits for.
-    pub(super) fn stage(&self) -> &'static str {
-        match self.stage {
-            Stage::Queued(_) => "Queued",
-            Stage::Placed(_) => "Placed",
-            Stage::Paced(..) => "Paced",
-        }
-    }
-}
-
-/// A place in the queue. Dropping it leaves the queue, and passes on a place that has just been given to it.
-struct Turn {
-    gate: Arc<FeatureGate>,
-    place: Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>,
-}
-
-/// In the queue from its first poll on, whatever budget its task has left: else newcomers could overtake it.
-fn acquire(free: Arc<Semaphore>) -> impl Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send {
-    tokio::task::unconstrained(free.acquire_owned())
-}
-
-impl Turn {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Permit> {
-        self.place.as_mut().poll(cx).map(|place| {
-            place.expect("nobody closes the semaphore").forget();
-            self.gate.permit()
-        })
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.gate.queued.fetch_sub(1, SeqCst);
-    }
 }

@@ -76,6 +76,7 @@ mod handle;
 mod layer;
 mod rate;
 mod service;
+mod wait;
 
 pub use self::{
     adaptive::Adaptive,

@@ -40,9 +40,20 @@ impl NamedCircuit {
         Self { name, machine: Circuit::new(policy.settings.clone(), Instant::now(), seed), policy }
     }
 
-    /// Asks for leave to make this call. While closed neither the clock is read nor anything allocated.
+    /// Leave to make a call, if it needs nothing else. While all is well that is one load: neither is the clock read, nor
+    /// anything allocated.
     #[inline]
-    pub(super) fn admit(self: &Arc<Self>, request: &LlmRequest) -> Result<Permit, Rejection> {
+    pub(super) fn free_ticket(&self) -> Option<Ticket> {
+        if self.policy.slow_after.is_some() {
+            return None;
+        }
+        let generation = self.machine.admits_freely()?;
+        Some(Ticket { generation, ..Ticket::default() })
+    }
+
+    /// Asks for leave to make this call, whatever the state.
+    #[cold]
+    pub(super) fn admit_with_care(self: &Arc<Self>, request: &LlmRequest) -> Result<Permit, Rejection> {
         let admission = match self.machine.admit(Instant::now) {
             Decision::Admitted(admission) => admission,
             Decision::AdmittedAfter(admission, transition) => {
@@ -146,6 +157,12 @@ impl NamedCircuit {
 
 impl Gate for NamedCircuit {
     fn settle(&self, ticket: Ticket, outcome: Outcome<'_>) {
+        if matches!(outcome, Outcome::Answered { .. })
+            && ticket.begun.is_none()
+            && self.machine.is_idle(ticket.generation)
+        {
+            return;
+        }
         debug_assert!(!ticket.probe, "probes are settled through `Marked`");
         let admission = Admission { generation: ticket.generation, probe: None, suspect: false };
         self.finish(admission, None, ticket.begun, outcome);

@@ -44,28 +44,28 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let result = ready!(this.call.poll(cx));
-        let permit = this.permit.take();
-        Poll::Ready(match result {
-            Ok(mut response) => {
-                if let Some(mut permit) = permit {
-                    // Its first token came in time. How long the rest takes is the answer's own business.
-                    let begun = &mut permit.ticket_mut().begun;
-                    if begun.zip(*this.slow_after).is_some_and(|(begun, slow_after)| begun.elapsed() < slow_after) {
-                        *begun = None;
-                    }
-                    // The verdict is known when the answer has ended.
-                    response.hold(permit);
-                }
-                Ok(response)
+        let mut result = ready!(this.call.poll(cx));
+        if let Some(permit) = this.permit.take() {
+            // In place, for a response is large.
+            conclude(permit, &mut result, *this.slow_after);
+        }
+        Poll::Ready(result)
+    }
+}
+
+#[inline]
+fn conclude(mut permit: Permit, result: &mut Result<LlmResponse, LlmError>, slow_after: Option<Duration>) {
+    match result {
+        Ok(response) => {
+            // If its first token came in time, how long the rest takes is the answer's own business.
+            if let Some(slow_after) = slow_after {
+                let begun = &mut permit.ticket_mut().begun;
+                *begun = begun.filter(|begun| begun.elapsed() >= slow_after);
             }
-            Err(error) => {
-                if let Some(permit) = permit {
-                    permit.settle(Outcome::Failed(&error));
-                }
-                Err(error)
-            }
-        })
+            // The verdict is known when the answer has ended.
+            response.hold(permit);
+        }
+        Err(error) => permit.settle(Outcome::Failed(error)),
     }
 }
 

@@ -12,6 +12,7 @@ use super::{
     CircuitBreaker, CircuitBreakerHandle, Window,
     circuit::{NamedCircuit, Policy},
     keyed::{KeyOf, Keyed},
+    lanes::Lanes,
     service::{Circuits, Shared},
     settings::{Rule, Settings},
 };
@@ -140,10 +141,10 @@ impl CircuitBreakerLayer {
     /// Default: one circuit for all.
     ///
     /// ```
-    /// use steadfast::{CircuitBreakerLayer, LlmRequest};
+    /// use steadfast::CircuitBreakerLayer;
     ///
-    /// let by_model = |request: &LlmRequest| request.model().unwrap_or("default").to_owned().into();
-    /// let layer = CircuitBreakerLayer::new("openai").keyed(by_model, 100);
+    /// let layer = CircuitBreakerLayer::new("openai")
+    ///     .keyed(|request| request.model().unwrap_or("default").into(), 100);
     /// assert!(layer.states().is_empty());
     /// ```
     #[must_use]
@@ -210,7 +211,7 @@ impl CircuitBreakerLayer {
             let policy = Arc::new(self.policy.clone());
             let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
             let circuits = match &self.keyed {
-                None => Circuits::One(Arc::new(NamedCircuit::new(self.name.clone(), policy, seed))),
+                None => Circuits::One(Lanes::new(Arc::new(NamedCircuit::new(self.name.clone(), policy, seed)))),
                 Some((key_of, capacity)) => {
                     Circuits::Keyed(Keyed::new(self.name.clone(), policy, seed, key_of.clone(), *capacity))
                 }

@@ -6,7 +6,7 @@ use std::{
 
 use tower::Service;
 
-use super::{ResponseFuture, circuit::NamedCircuit, keyed::Keyed};
+use super::{ResponseFuture, circuit::NamedCircuit, keyed::Keyed, lanes::Lanes, state::Rejection};
 use crate::{
     LlmError, LlmRequest, LlmResponse,
     layers::{admission::Permit, call::Call},
@@ -30,28 +30,38 @@ pub(super) struct Shared {
 
 #[derive(Debug)]
 pub(super) enum Circuits {
-    One(Arc<NamedCircuit>),
+    One(Lanes),
     Keyed(Keyed),
 }
 
 impl Shared {
+    /// A permit; none for a last resort that ignores the circuit.
     #[inline]
     fn admit(&self, request: &LlmRequest) -> Result<Option<Permit>, LlmError> {
         match &self.circuits {
-            Circuits::One(circuit) => admit(circuit, request),
-            Circuits::Keyed(keyed) => admit(&keyed.of(request), request),
+            Circuits::One(lanes) => match lanes.admit(request) {
+                Ok(permit) => Ok(Some(permit)),
+                Err(rejection) => rejected(lanes.circuit(), rejection, request),
+            },
+            Circuits::Keyed(keyed) => {
+                let circuit = keyed.of(request);
+                let permit = match circuit.free_ticket() {
+                    Some(ticket) => return Ok(Some(Permit::new(circuit, ticket))),
+                    None => circuit.admit_with_care(request),
+                };
+                permit.map(Some).or_else(|rejection| rejected(&circuit, rejection, request))
+            }
         }
     }
 }
 
-#[inline]
-fn admit(circuit: &Arc<NamedCircuit>, request: &LlmRequest) -> Result<Option<Permit>, LlmError> {
-    match circuit.admit(request) {
-        Ok(permit) => Ok(Some(permit)),
+#[cold]
+fn rejected(circuit: &NamedCircuit, rejection: Rejection, request: &LlmRequest) -> Result<Option<Permit>, LlmError> {
+    if request.context().last_resort {
         // Nowhere else to go: it is sent whatever the state, and says nothing to the circuit.
-        Err(_) if request.context().last_resort => Ok(None),
-        Err(rejection) => Err(circuit.refusal(rejection)),
+        return Ok(None);
     }
+    Err(circuit.refusal(rejection))
 }
 
 impl<S> CircuitBreaker<S> {

@@ -11,15 +11,16 @@ use super::{
 };
 
 impl Circuit {
+    /// Whether a success of this generation changes nothing at all.
+    #[inline]
+    pub(super) fn is_idle(&self, generation: u32) -> bool {
+        !self.has_windows && self.word.load(Ordering::Acquire) == Word::healthy(generation)
+    }
+
     /// Takes the outcome of an admitted call, once for each. In good health this is one load and no write.
     #[inline]
     pub(super) fn settle(&self, admission: Admission, outcome: Outcome, now: impl FnOnce() -> Instant) -> Settled {
-        let healthy = Word::healthy(admission.generation);
-        if outcome == (Outcome::Success { slow: false })
-            && self.failure_rate.is_none()
-            && self.slow_rate.is_none()
-            && self.word.load(Ordering::Acquire) == healthy
-        {
+        if outcome == (Outcome::Success { slow: false }) && self.is_idle(admission.generation) {
             return Settled::default();
         }
         self.settle_with_windows(admission, outcome, now)

@@ -27,6 +27,8 @@ use super::{
     word::{Reason, Tag, Word},
 };
 
+// A cache line of its own: the counts of the `Arc` around it are written by each call, the word hardly ever.
+#[repr(align(64))]
 #[derive(Debug)]
 pub(super) struct Circuit {
     /// See [`Word`].
@@ -37,6 +39,7 @@ pub(super) struct Circuit {
     pub(super) throttled_until: AtomicU64,
     /// Calls since the last invalid request, counted only while a storm is suspected.
     pub(super) calm: AtomicU32,
+    pub(super) has_windows: bool,
     pub(super) failure_rate: Option<(Rule, History)>,
     pub(super) slow_rate: Option<(Rule, History)>,
     pub(super) settings: Settings,
@@ -159,6 +162,7 @@ impl Circuit {
             until: AtomicU64::new(0),
             throttled_until: AtomicU64::new(0),
             calm: AtomicU32::new(0),
+            has_windows: settings.failure_rate.is_some() || settings.slow_rate.is_some(),
             failure_rate: settings.failure_rate.map(window),
             slow_rate: settings.slow_rate.map(window),
             settings,
@@ -173,6 +177,13 @@ impl Circuit {
                 storm: Storm::new(),
             }),
         }
+    }
+
+    /// The generation, if a call needs nothing but leave: closed, not throttled, no storm suspected.
+    #[inline]
+    pub(super) fn admits_freely(&self) -> Option<u32> {
+        let word = self.load();
+        (word.admits_all() && !word.suspect()).then(|| word.generation())
     }
 
     /// Asks for leave to call. While closed this is one load, and the clock is not read.
@@ -382,6 +393,7 @@ impl Circuit {
         }
     }
 
+    #[inline]
     pub(super) fn load(&self) -> Word {
         Word(self.word.load(Ordering::Acquire))
     }

@@ -47,6 +47,7 @@ pub(super) enum Reason {
 
 impl Word {
     /// What the word is when all is well: closed, nothing counted, has worked.
+    #[inline]
     pub(super) fn healthy(generation: u32) -> u64 {
         u64::from(generation) << GENERATION_SHIFT | WORKED | CLOSED
     }
@@ -61,10 +62,12 @@ impl Word {
     }
 
     /// Closed and not throttled: the clock need not be read.
+    #[inline]
     pub(super) fn admits_all(self) -> bool {
         matches!(self.0 & (TAG | THROTTLED), CLOSED | BYPASSED)
     }
 
+    #[inline]
     pub(super) fn generation(self) -> u32 {
         (self.0 >> GENERATION_SHIFT) as u32
     }
@@ -73,6 +76,7 @@ impl Word {
         self.0 & WORKED != 0
     }
 
+    #[inline]
     pub(super) fn suspect(self) -> bool {
         self.0 & SUSPECT != 0
     }

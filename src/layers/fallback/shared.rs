@@ -19,9 +19,17 @@ pub(super) struct Shared {
     worked: Box<[AtomicBool]>,
     /// The tier that serves now, as the events tell it. Read by every request; changed under the lock.
     serving: AtomicUsize,
-    /// When the primary stopped serving.
-    away_since: Mutex<Option<Instant>>,
+    changes: Mutex<Changes>,
     sessions: Mutex<Sessions>,
+}
+
+/// When what changed, as the events tell it.
+#[derive(Debug, Default)]
+struct Changes {
+    /// When the primary stopped serving; `None` while it serves.
+    away_since: Option<Instant>,
+    /// The last change. What a request that began before it has met proves nothing about the time after.
+    last: Option<Instant>,
 }
 
 impl Shared {
@@ -30,7 +38,7 @@ impl Shared {
             ramp: Ramp::new(config.ramp.clone()),
             worked: (0..=config.tiers.len()).map(|_| AtomicBool::new(false)).collect(),
             serving: AtomicUsize::new(0),
-            away_since: Mutex::new(None),
+            changes: Mutex::default(),
             sessions: Mutex::new(Sessions::new(config.session_capacity)),
             config,
         }
@@ -66,7 +74,8 @@ impl Shared {
         self.sessions().get(request.session_id()?)
     }
 
-    /// A tier has answered. `switched` says why the primary, which was asked first, did not.
+    /// A tier has answered a request that began at `begun`. `switched` says why the primary, which was asked first, did
+    /// not.
     pub(super) fn answered(&self, tier: usize, request: &LlmRequest, begun: Instant, switched: Option<ErrorKind>) {
         // Written once: a line of cache that everybody only reads costs nothing.
         if !self.has_worked(tier) {
@@ -83,7 +92,7 @@ impl Shared {
         }
         match switched {
             _ if tier == 0 => self.recover(begun),
-            Some(reason) => self.switch(tier, reason),
+            Some(reason) => self.switch(tier, reason, begun),
             None => {}
         }
     }
@@ -95,32 +104,37 @@ impl Shared {
         }
     }
 
-    fn switch(&self, to: usize, reason: ErrorKind) {
+    fn switch(&self, to: usize, reason: ErrorKind, begun: Instant) {
         let at = Instant::now();
-        let mut away_since = self.away_since.lock().unwrap_or_else(PoisonError::into_inner);
-        let from = self.serving.swap(to, Relaxed);
-        if from == to {
+        let mut changes = self.changes();
+        let from = self.serving.load(Relaxed);
+        if from == to || changes.last.is_some_and(|last| begun < last) {
             return;
         }
-        away_since.get_or_insert(at);
-        drop(away_since);
+        self.serving.store(to, Relaxed);
+        changes.last = Some(at);
+        changes.away_since.get_or_insert(at);
+        drop(changes);
         self.send(|| Event::ModelSwitched { from: self.name(from), to: self.name(to), reason, at });
     }
 
-    /// The primary answered. A call that began before the switch proves nothing.
     fn recover(&self, begun: Instant) {
         let at = Instant::now();
-        let mut away_since = self.away_since.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(since) = *away_since else { return };
-        if begun < since {
+        let mut changes = self.changes();
+        let Some(since) = changes.away_since else { return };
+        if changes.last.is_some_and(|last| begun < last) {
             return;
         }
-        *away_since = None;
         let from = self.serving.swap(0, Relaxed);
-        drop(away_since);
+        *changes = Changes { away_since: None, last: Some(at) };
+        drop(changes);
         self.ramp.begin(at);
         let after = at.saturating_duration_since(since);
         self.send(|| Event::ModelRecovered { from: self.name(from), to: self.name(0), after, at });
+    }
+
+    fn changes(&self) -> MutexGuard<'_, Changes> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn name(&self, tier: usize) -> Arc<str> {

@@ -338,6 +338,24 @@ async fn a_late_answer_from_before_the_switch_is_no_recovery() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_late_answer_of_another_tier_from_before_the_recovery_is_no_switch() {
+    let events = Events::new();
+    let mut heard = events.subscribe();
+    let script = [Err(error(ErrorKind::Server)), Err(error(ErrorKind::Server)), Ok(())];
+    let backup = Strict::new().takes(Duration::from_secs(1));
+    let mut llm = FallbackLayer::new("a").tier("b", backup).events(events).layer(Strict::new().script(script));
+    llm.ready().await.unwrap().call(prompt()).await.unwrap();
+    let mut late = task::spawn(llm.ready().await.unwrap().call(prompt()));
+    assert_pending!(late.poll());
+    tokio::time::advance(Duration::from_millis(500)).await;
+    llm.ready().await.unwrap().call(prompt()).await.unwrap();
+    assert_eq!(tier_of(&late.await.unwrap()), "b");
+    assert!(matches!(heard.try_recv(), Ok(Event::ModelSwitched { .. })));
+    assert!(matches!(heard.try_recv(), Ok(Event::ModelRecovered { .. })));
+    assert!(heard.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_traffic_returns_in_steps() {
     let minute = Duration::from_secs(60);
     let a = Strict::new().fails(1, error(ErrorKind::Server));

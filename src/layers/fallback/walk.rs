@@ -18,8 +18,9 @@ pub(super) struct Walk {
     chain: Chain,
     /// The tier that is being asked; 0 is the primary.
     at: usize,
-    /// When it was begun.
+    /// When it was begun, and when the first was.
     begun: Instant,
+    started: Instant,
     /// The tiers asked before.
     tried: Vec<usize>,
     ledger: Ledger,
@@ -76,8 +77,10 @@ impl Walk {
         if at == 0 && chain.len(shared) > 1 && !shared.ramp.admits() {
             at = chain.iter(shared).nth(1).unwrap_or(0);
         }
+        let begun = request.context().begun.unwrap_or_else(Instant::now);
         Self {
-            begun: request.context().begun.unwrap_or_else(Instant::now),
+            begun,
+            started: begun,
             shared: shared.clone(),
             request: request.clone(),
             chain,
@@ -184,7 +187,7 @@ impl Walk {
             response = response.with_degraded();
         }
         let switched = self.reason.filter(|_| self.from_primary);
-        self.shared.answered(self.at, &self.request, self.begun, switched);
+        self.shared.answered(self.at, &self.request, self.started, switched);
         if self.request.is_explained() {
             self.ledger.push(self.served(&response));
         }
@@ -211,6 +214,7 @@ impl Walk {
     pub(super) fn start_over(&mut self, before: &[Attempt]) {
         self.at = self.chain.first();
         self.begun = Instant::now();
+        self.started = self.begun;
         self.tried.clear();
         self.ledger = Ledger::of(before);
         (self.root, self.earliest, self.reason) = (None, None, None);

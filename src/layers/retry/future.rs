@@ -134,14 +134,18 @@ where
             let now = Instant::now();
             let spent = this.ledger.spent();
             this.ledger.failed(&mut error, this.begun.unwrap_or(now));
-            let context = this.request.context();
-            let decision = this.policy.decide(&error, this.ledger, spent, context, *this.progress, now);
-            match (&decision, this.token.take()) {
-                // Refused on this side: the retry was not made, whatever it looked like.
-                (None, Some(token)) => token.refund(),
-                (Some(_), Some(mut token)) => token.sent(),
-                (_, None) => {}
+            let sent = this.ledger.spent() > spent;
+            match this.token.take() {
+                Some(mut token) if sent => token.sent(),
+                // Refused on this side: the retry was not made, however it looked.
+                Some(token) => token.refund(),
+                None => {}
             }
+            // Where nothing was sent there is nothing to do again.
+            let decision = (sent && !error.kind().is_local()).then(|| {
+                let context = this.request.context();
+                this.policy.decide(&error, this.ledger, context, *this.progress, now)
+            });
             match decision {
                 Some(Ok(Scheduled { after, token })) => {
                     this.ledger.next(Next::Retried { after });

@@ -42,25 +42,8 @@ pub(super) struct Progress {
 }
 
 impl Policy {
-    /// What to do after a failure that is in the ledger already: `spent` attempts were made before it.
-    ///
-    /// `None` for a refusal on this side: nothing was sent, so there is nothing to do again.
+    /// Whether to retry after a failure that was sent out and is in the ledger already.
     pub(super) fn decide(
-        &self,
-        error: &LlmError,
-        ledger: &Ledger,
-        spent: u16,
-        context: &Context,
-        progress: Progress,
-        now: Instant,
-    ) -> Option<Result<Scheduled, Stop>> {
-        if error.kind().is_local() || ledger.spent() == spent {
-            return None;
-        }
-        Some(self.schedule(error, ledger, context, progress, now))
-    }
-
-    fn schedule(
         &self,
         error: &LlmError,
         ledger: &Ledger,

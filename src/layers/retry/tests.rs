@@ -15,7 +15,7 @@ use crate::{
     Classifier, ErrorKind, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, StreamEvent, TimeoutLayer,
     classify::Retry,
     layers::testing::Strict,
-    ledger::{Next, Stop},
+    ledger::{self, Next, Stop},
     provider_fn, retry_after,
 };
 
@@ -307,6 +307,45 @@ async fn a_local_refusal_costs_no_attempt_no_token_and_no_wait() {
         assert_eq!((failure.kind(), failure.attempts().len()), (*kind, 2));
         assert_eq!(budget.available(), 10, "{kind}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_after_an_attempt_further_in_ends_it_too() {
+    let eager = Classifier::overridden(|_, mut class| {
+        class.retry = Retry::Yes;
+        class
+    });
+    let budget = RetryBudget::new();
+    let outer = exact().budget(budget.clone()).classifier(eager);
+    let ends = [ErrorKind::Server, ErrorKind::CircuitOpen].map(|kind| Err(error(kind)));
+    let leaf = Strict::new().script(ends);
+    let failure = outer.layer(exact().layer(leaf.clone())).oneshot(request()).await.unwrap_err();
+    assert_eq!((failure.kind(), leaf.calls()), (ErrorKind::CircuitOpen, 2));
+
+    // in a retry of the outer one: something was sent, so its token is spent
+    let kinds = [ErrorKind::Server, ErrorKind::Connect, ErrorKind::CircuitOpen];
+    let leaf = Strict::new().script(kinds.map(|kind| Err(error(kind))));
+    let inner = exact().classifier(Classifier::overridden(|error, mut class| {
+        class.retry = if error.kind() == ErrorKind::Connect { Retry::Yes } else { Retry::No };
+        class
+    }));
+    let failure = outer.layer(inner.layer(leaf.clone())).oneshot(request()).await.unwrap_err();
+    assert_eq!((failure.kind(), leaf.calls()), (ErrorKind::CircuitOpen, 3));
+    assert_eq!(budget.available(), 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_with_nothing_but_refusals_in_its_record_is_not_retried() {
+    let leaf = provider_fn(|_| {
+        let mut refusal = error(ErrorKind::CircuitOpen);
+        ledger::note(&mut refusal, Instant::now());
+        let mut failure = error(ErrorKind::Server);
+        failure.attempts_mut().append(refusal.attempts_mut());
+        ready(Err::<LlmResponse, _>(failure))
+    });
+    let start = Instant::now();
+    let failure = exact().layer(leaf).oneshot(request()).await.unwrap_err();
+    assert_eq!((failure.kind(), failure.attempts().len(), start.elapsed()), (ErrorKind::Server, 1, Duration::ZERO));
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,7 +10,13 @@ use pin_project::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower::Service;
 
-use crate::{LlmError, LlmRequest, LlmResponse, body::IdleLimits, error::TimeoutLimit, layers::call::Call, ledger};
+use crate::{
+    LlmError, LlmRequest, LlmResponse,
+    body::IdleLimits,
+    error::{Phase, TimeoutLimit},
+    layers::call::Call,
+    ledger,
+};
 
 /// The future of [`Timeout`](super::Timeout).
 ///
@@ -49,8 +55,10 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        // The answer before the timer: one that is there wins.
-        if let Poll::Ready(result) = this.call.as_mut().poll(cx) {
+        // The answer before the timer: one that is there wins. A readiness does not: no attempt starts after the
+        // deadline.
+        let late = this.call.phase() == Phase::Readiness && this.deadline.is_some_and(|at| at <= Instant::now());
+        if !late && let Poll::Ready(result) = this.call.as_mut().poll(cx) {
             return Poll::Ready(match result {
                 Ok(mut response) => {
                     response.limit_idle(*this.idle);
@@ -63,12 +71,14 @@ where
             });
         }
         let Some(deadline) = *this.deadline else { return Poll::Pending };
-        if this.timer.is_none() {
-            this.timer.set(Some(sleep_until(deadline)));
-        }
-        let passed = this.timer.as_pin_mut().is_some_and(|timer| timer.poll(cx).is_ready());
-        if !passed {
-            return Poll::Pending;
+        if !late {
+            if this.timer.is_none() {
+                this.timer.set(Some(sleep_until(deadline)));
+            }
+            let passed = this.timer.as_pin_mut().is_some_and(|timer| timer.poll(cx).is_ready());
+            if !passed {
+                return Poll::Pending;
+            }
         }
         let (limit, after) = *this.limit;
         let mut error = LlmError::timed_out(limit, this.call.phase(), after);

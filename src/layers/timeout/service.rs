@@ -4,7 +4,7 @@ use tokio::time::Instant;
 use tower::Service;
 
 use super::{ResponseFuture, layer::Limits};
-use crate::{LlmError, LlmRequest, LlmResponse, error::TimeoutLimit, layers::call::Call};
+use crate::{ErrorKind, LlmError, LlmRequest, LlmResponse, error::TimeoutLimit, layers::call::Call};
 
 /// Bounds the time until the response, and the silences of its body. See the [module docs](super).
 ///
@@ -51,6 +51,11 @@ where
         context.limit_deadline(own);
         context.begun.get_or_insert(now);
         let deadline = context.deadline;
-        ResponseFuture::new(Call::first(&mut self.inner, request), deadline, now, (limit, after), self.limits.idle)
+        let call = if deadline.is_some_and(|at| at < now) {
+            Call::Failed(LlmError::new(ErrorKind::Deadline, "the deadline had passed before the call"))
+        } else {
+            Call::first(&mut self.inner, request)
+        };
+        ResponseFuture::new(call, deadline, now, (limit, after), self.limits.idle)
     }
 }

@@ -263,7 +263,7 @@ async fn each_change_is_told_once_with_its_reason() {
     let expected = [
         (Closed, Open, Failures),
         (Open, HalfOpen, Cooldown),
-        (HalfOpen, Open, CircuitReason::ProbeFailed),
+        (HalfOpen, Open, ProbeFailed),
         (Open, HalfOpen, Cooldown),
         (HalfOpen, Closed, Recovered),
         (Closed, Open, Forced),

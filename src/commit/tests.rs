@@ -1,0 +1,312 @@
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::{StreamExt as _, stream};
+use tokio_test::{assert_pending, assert_ready, task};
+use tower::ServiceExt as _;
+
+use super::*;
+use crate::{body::StreamEvent as E, chat::Message, provider_fn};
+
+type Item = Result<Frame, LlmError>;
+
+fn event(event: E) -> Item {
+    Ok(Frame::event(event))
+}
+
+fn start() -> Item {
+    event(E::Start { id: None, model: None })
+}
+
+fn thought(text: &str) -> Item {
+    event(E::Reasoning { index: 0, text: text.into() })
+}
+
+fn ping() -> Item {
+    event(E::KeepAlive)
+}
+
+fn finish(reason: FinishReason) -> Item {
+    event(E::Finish(reason))
+}
+
+fn end() -> Item {
+    event(E::End)
+}
+
+fn broken() -> Item {
+    Err(LlmError::new(ErrorKind::Overloaded, "said under a 200"))
+}
+
+/// A commit over a stream that gives these items and then hangs.
+fn commit(items: impl IntoIterator<Item = Item, IntoIter: Send + 'static>, point: CommitPoint) -> task::Spawn<Commit> {
+    task::spawn(Commit::new(LlmBody::from_frames(stream::iter(items).chain(stream::pending())), point))
+}
+
+/// The kinds of the frames that are there at once.
+fn there(body: &mut LlmBody) -> Vec<String> {
+    let mut seen = Vec::new();
+    let mut poll = || body.poll_frame(&mut Context::from_waker(std::task::Waker::noop()));
+    while let Poll::Ready(Some(frame)) = poll() {
+        seen.push(format!("{:?}", frame.expect("no frame is broken").events()[0]));
+    }
+    seen
+}
+
+#[test]
+fn each_point_commits_on_its_own_event_and_on_none_before() {
+    let steps = || [ping(), start(), thought("hm"), Ok(Frame::text("yes")), finish(FinishReason::Stop), end()];
+    let points = [
+        (CommitPoint::FirstEvent, 2),
+        (CommitPoint::FirstToken, 3),
+        (CommitPoint::FirstText, 4),
+        (CommitPoint::Complete, 6),
+    ];
+    for (point, at) in points {
+        assert_pending!(commit(steps().into_iter().take(at - 1), point).poll(), "{point:?}");
+        let mut body = assert_ready!(commit(steps().into_iter().take(at), point).poll(), "{point:?}").unwrap();
+        assert_eq!(there(&mut body).len(), at - 1, "all but the ping, {point:?}");
+    }
+}
+
+#[test]
+fn what_was_held_back_comes_first_and_the_rest_follows() {
+    let items = [start(), Ok(Frame::text("a")), ping(), Ok(Frame::text("b")), finish(FinishReason::Stop), end()];
+    let mut body = assert_ready!(commit(items, CommitPoint::FirstToken).poll()).unwrap();
+    assert!(body.is_stream());
+    assert_eq!(there(&mut body), ["Start", "Text(1 bytes)", "KeepAlive", "Text(1 bytes)", "Finish(Stop)", "End"]);
+}
+
+#[test]
+fn empty_deltas_are_no_first_token() {
+    let empty = || Ok(Frame::text(""));
+    assert_pending!(commit([start(), empty(), thought(""), empty()], CommitPoint::FirstToken).poll());
+    assert_pending!(commit([start(), thought("hm"), empty()], CommitPoint::FirstText).poll());
+}
+
+#[test]
+fn a_tool_call_or_a_refusal_is_a_first_text() {
+    let call = E::ToolCall { index: 0, id: "1".into(), name: "f".into(), opaque: None };
+    for first in [call, E::Refusal { index: 0, text: "no".into() }] {
+        assert!(assert_ready!(commit([start(), event(first)], CommitPoint::FirstText).poll()).is_ok());
+    }
+}
+
+#[test]
+fn an_error_before_the_point_is_the_calls_error() {
+    for before in [vec![], vec![start()], vec![ping(), start(), Ok(Frame::text(""))]] {
+        let items = before.into_iter().chain([broken()]);
+        let error = assert_ready!(commit(items, CommitPoint::FirstToken).poll()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Overloaded);
+    }
+    let items = [start(), Ok(Frame::text("half")), broken()];
+    assert!(assert_ready!(commit(items, CommitPoint::Complete).poll()).is_err());
+}
+
+#[tokio::test]
+async fn an_error_after_the_point_is_the_readers() {
+    let mut commit = commit([Ok(Frame::text("half")), broken()], CommitPoint::FirstToken);
+    let body = assert_ready!(commit.poll()).unwrap();
+    assert_eq!(body.collect().await.unwrap_err().kind(), ErrorKind::Overloaded);
+}
+
+#[test]
+fn a_cut_before_the_point_is_a_broken_stream() {
+    for items in [vec![], vec![start()], vec![start(), finish(FinishReason::Stop)]] {
+        let body = LlmBody::from_frames(stream::iter(items));
+        let error = assert_ready!(task::spawn(Commit::new(body, CommitPoint::FirstToken)).poll()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::StreamBroken);
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_was_read_to_its_end_has_nothing_to_commit() {
+    let mut body = LlmBody::from_frames(stream::iter([Ok(Frame::text("a")), end()]));
+    while body.frame().await.is_some() {}
+    let error = Commit::new(body, CommitPoint::FirstToken).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StreamBroken);
+}
+
+#[test]
+fn an_answer_without_content_fails_by_its_reason_to_finish() {
+    let cases = [
+        (None, Some(ErrorKind::EmptyAnswer)),
+        (Some(FinishReason::Stop), Some(ErrorKind::EmptyAnswer)),
+        (Some(FinishReason::Other("eos".into())), Some(ErrorKind::EmptyAnswer)),
+        (Some(FinishReason::Filtered), Some(ErrorKind::ContentPolicy)),
+        (Some(FinishReason::Refusal), Some(ErrorKind::Refusal)),
+        (Some(FinishReason::ContextFull), Some(ErrorKind::ContextLength)),
+        (Some(FinishReason::ModelError("x".into())), Some(ErrorKind::Malformed)),
+        (Some(FinishReason::Length), None),
+        (Some(FinishReason::Paused), None),
+        (Some(FinishReason::ToolUse), None),
+    ];
+    for (reason, kind) in cases {
+        for point in [CommitPoint::FirstToken, CommitPoint::FirstText, CommitPoint::Complete] {
+            let items = [start()].into_iter().chain(reason.clone().map(finish)).chain([end()]);
+            let result = assert_ready!(commit(items, point).poll());
+            assert_eq!(result.err().map(|error| error.kind()), kind, "{reason:?} {point:?}");
+        }
+        // A complete answer is judged the same.
+        let mut message = Message::assistant("");
+        message.finish.clone_from(&reason);
+        let leaf =
+            provider_fn(move |_| std::future::ready(Ok::<_, LlmError>(LlmResponse::from_message(message.clone()))));
+        let service = CommitOnFirstTokenLayer::new().layer(leaf);
+        let result = tokio_test::block_on(service.oneshot(LlmRequest::prompt("hello")));
+        assert_eq!(result.err().map(|error| error.kind()), kind, "{reason:?} complete");
+    }
+}
+
+#[test]
+fn an_answer_of_reasoning_alone_is_empty_to_who_waits_for_text() {
+    let items = [start(), thought("hm"), finish(FinishReason::Stop), end()];
+    let error = assert_ready!(commit(items, CommitPoint::FirstText).poll()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::EmptyAnswer);
+}
+
+#[test]
+fn what_a_restart_discards_is_no_content() {
+    let restarted = event(E::Restarted { reason: ErrorKind::StreamBroken });
+    let items = [Ok(Frame::text("old")), finish(FinishReason::Length), restarted, end()];
+    let error = assert_ready!(commit(items, CommitPoint::Complete).poll()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::EmptyAnswer);
+}
+
+/// Polls as an executor would, and gives what came and how many polls it took.
+fn drive(commit: &mut task::Spawn<Commit>) -> (Poll<Result<LlmBody, LlmError>>, usize) {
+    for polls in 1.. {
+        let poll = commit.poll();
+        if poll.is_ready() || !commit.is_woken() {
+            return (poll, polls);
+        }
+    }
+    unreachable!("the range has no end")
+}
+
+#[test]
+fn pings_before_the_first_token_are_waited_out_and_not_kept() {
+    let pings = std::iter::repeat_with(ping).take(100_000);
+    let (body, _) = drive(&mut commit(pings.chain([Ok(Frame::text("a"))]), CommitPoint::FirstEvent));
+    assert_eq!(there(&mut assert_ready!(body).unwrap()), ["Text(1 bytes)"]);
+
+    let pings = std::iter::repeat_with(ping).take(100_000);
+    let mut waiting = commit(pings, CommitPoint::Complete);
+    assert_pending!(drive(&mut waiting).0);
+    assert_eq!(waiting.held.capacity(), 0);
+}
+
+#[test]
+fn a_flood_that_never_pauses_lets_others_run() {
+    let mut flooded = commit(std::iter::repeat_with(ping), CommitPoint::FirstToken);
+    assert_pending!(flooded.poll());
+    assert!(flooded.is_woken(), "it goes on in its next turn");
+}
+
+#[test]
+fn a_flood_of_empty_events_is_no_first_token_and_takes_bounded_memory() {
+    let raw = bytes::Bytes::from(vec![b'x'; 64 * 1024]);
+    let empty = move || Ok(Frame::text("").with_raw(crate::Dialect::OpenAi, raw.clone()));
+    for point in [CommitPoint::FirstToken, CommitPoint::FirstText] {
+        let mut waiting = commit(std::iter::repeat_with(empty.clone()).take(10_000), point);
+        assert_pending!(drive(&mut waiting).0);
+        assert!(waiting.bytes < HELD + 128 * 1024, "{}", waiting.bytes);
+    }
+}
+
+#[test]
+fn reasoning_is_held_back_up_to_a_limit_of_bytes() {
+    let long = || thought(&"x".repeat(64 * 1024));
+    assert_pending!(commit(std::iter::repeat_with(long).take(15), CommitPoint::FirstText).poll());
+    let mut body = assert_ready!(commit(std::iter::repeat_with(long).take(17), CommitPoint::FirstText).poll()).unwrap();
+    assert_eq!(there(&mut body).len(), 17);
+}
+
+#[test]
+fn a_whole_answer_over_its_limit_is_malformed() {
+    let raw = bytes::Bytes::from(vec![0; 1024 * 1024]);
+    let long = move || Ok(Frame::text("x").with_raw(crate::Dialect::OpenAi, raw.clone()));
+    assert_pending!(drive(&mut commit(std::iter::repeat_with(long.clone()).take(63), CommitPoint::Complete)).0);
+    let (result, _) = drive(&mut commit(std::iter::repeat_with(long).take(65), CommitPoint::Complete));
+    let error = assert_ready!(result).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Malformed);
+    assert!(error.message().contains("67108864"), "{error}");
+}
+
+/// A leaf that answers with these items and then hangs.
+fn leaf<I>(items: impl Fn() -> I + Clone) -> impl Service<LlmRequest, Response = LlmResponse, Error = LlmError> + Clone
+where
+    I: IntoIterator<Item = Item, IntoIter: Send + 'static>,
+{
+    provider_fn(move |_| {
+        let body = LlmBody::from_frames(stream::iter(items()).chain(stream::pending()));
+        let response = LlmResponse::new(body).with_model("anthropic", "claude").with_request_id("req_1");
+        std::future::ready(Ok::<_, LlmError>(response))
+    })
+}
+
+#[tokio::test]
+async fn the_layer_keeps_what_the_response_says_of_itself() {
+    let service = CommitOnFirstTokenLayer::new().layer(leaf(|| [start(), Ok(Frame::text("a"))]));
+    let response = service.oneshot(LlmRequest::prompt("hello")).await.unwrap();
+    assert_eq!(response.served_by().to_string(), "anthropic (claude, 1 attempt)");
+    assert_eq!(response.request_id(), Some("req_1"));
+}
+
+#[tokio::test]
+async fn an_error_before_the_first_token_names_who_failed() {
+    let service = CommitOnFirstTokenLayer::new().layer(leaf(|| [start(), broken()]));
+    let error = service.oneshot(LlmRequest::prompt("hello")).await.unwrap_err();
+    assert_eq!((error.provider(), error.model()), (Some("anthropic"), Some("claude")));
+    assert_eq!(error.request_id(), Some("req_1"));
+}
+
+#[tokio::test]
+async fn the_layer_lets_complete_answers_and_errors_through() {
+    let whole = provider_fn(|_| async { Ok::<_, LlmError>(LlmResponse::from_text("hello")) });
+    let response = CommitOnFirstTokenLayer::new().layer(whole).oneshot(LlmRequest::prompt("hello")).await.unwrap();
+    assert!(!response.body().is_stream());
+    assert_eq!(response.text().await.unwrap(), "hello");
+
+    let failing = provider_fn(|_| async { Err::<LlmResponse, _>(LlmError::new(ErrorKind::Auth, "no")) });
+    let error = CommitOnFirstTokenLayer::new().layer(failing).oneshot(LlmRequest::prompt("hello")).await.unwrap_err();
+    assert_eq!((error.kind(), error.message()), (ErrorKind::Auth, "no"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timeout_around_it_covers_the_wait_for_the_first_token() {
+    let service = CommitOnFirstTokenLayer::new().layer(leaf(|| [ping(), start(), Ok(Frame::text(""))]));
+    let service = crate::TimeoutLayer::new(Duration::from_secs(5)).layer(service);
+    let error = service.oneshot(LlmRequest::prompt("hello").stream(true)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+}
+
+#[test]
+fn a_call_dropped_half_way_drops_the_stream() {
+    struct Flag(Arc<AtomicBool>);
+    impl Drop for Flag {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+    let gone = Arc::new(AtomicBool::new(false));
+    let flag = gone.clone();
+    let leaf = provider_fn(move |_| {
+        let flag = Flag(flag.clone());
+        let frames = stream::iter([start()]).chain(stream::pending()).map(move |frame| {
+            let _ = &flag;
+            frame
+        });
+        std::future::ready(Ok::<_, LlmError>(LlmResponse::new(LlmBody::from_frames(frames))))
+    });
+    let mut call = task::spawn(CommitOnFirstTokenLayer::new().layer(leaf).oneshot(LlmRequest::prompt("hello")));
+    assert_pending!(call.poll());
+    assert!(!gone.load(Ordering::SeqCst));
+    drop(call);
+    assert!(gone.load(Ordering::SeqCst));
+}

@@ -1,0 +1,166 @@
+//! A request between its admission and its call: what it was charged, and what it waits for.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
+    time::{Instant, Sleep, sleep_until},
+};
+
+use super::gate::FeatureGate;
+use crate::{LlmError, LlmRequest, layers::admission::Permit};
+
+/// A request that may be sent.
+pub(super) struct Entered {
+    pub(super) permit: Permit,
+    pub(super) charge: Option<Charge>,
+}
+
+/// What a request has taken from the rates. Given back when dropped, unless it was sent.
+pub(super) struct Charge {
+    gate: Arc<FeatureGate>,
+    tokens: u32,
+    sent: bool,
+}
+
+impl Charge {
+    pub(super) fn new(gate: Arc<FeatureGate>, tokens: u32) -> Self {
+        Self { gate, tokens, sent: false }
+    }
+
+    /// Whether to keep it: the provider has counted what was sent, whatever came of it.
+    pub(super) fn sent(mut self, sent: bool) {
+        self.sent = sent;
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        if let (false, Some(rates)) = (self.sent, self.gate.rates()) {
+            rates.refund(self.tokens);
+        }
+    }
+}
+
+/// A request's wait: for its turn, then for the rates.
+pub(super) struct Wait {
+    gate: Arc<FeatureGate>,
+    since: Instant,
+    /// When to give up; `None` for never.
+    until: Option<Instant>,
+    stage: Stage,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+enum Stage {
+    Queued(Turn),
+    /// Has its place, and has yet to ask the rates.
+    Placed(Option<Permit>),
+    /// Has all, and pauses until the rates allow it.
+    Paced(Option<Entered>, Option<Instant>),
+}
+
+impl Wait {
+    /// Waits for a turn, and gives up at `until`.
+    pub(super) fn for_turn(gate: Arc<FeatureGate>, since: Instant, until: Option<Instant>, mut turn: Turn) -> Self {
+        // The place in the queue is taken here, and not when somebody polls the future. From then on its waker is that
+        // of whoever polls it.
+        let stage = match turn.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Pending => Stage::Queued(turn),
+            Poll::Ready(permit) => Stage::Placed(Some(permit)),
+        };
+        Self { gate, since, until, stage, timer: None }
+    }
+
+    /// Has its place, and pauses so long until the rates allow it.
+    pub(super) fn for_rates(gate: Arc<FeatureGate>, now: Instant, entered: Entered, pause: Duration) -> Self {
+        let stage = Stage::Paced(Some(entered), now.checked_add(pause));
+        Self { gate, since: now, until: None, stage, timer: None }
+    }
+
+    /// Ready once the request may be sent or is refused. Not to be polled after that.
+    pub(super) fn poll(&mut self, request: &LlmRequest, cx: &mut Context<'_>) -> Poll<Result<Entered, LlmError>> {
+        loop {
+            match &mut self.stage {
+                Stage::Queued(turn) => match turn.poll(cx) {
+                    Poll::Ready(permit) => self.stage = Stage::Placed(Some(permit)),
+                    // A place that is there wins over a wait that is over.
+                    Poll::Pending => {
+                        let Some(until) = self.until else { return Poll::Pending };
+                        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
+                        ready!(timer.as_mut().poll(cx));
+                        let late = request.context().deadline.is_some_and(|deadline| deadline <= until);
+                        return Poll::Ready(Err(match late {
+                            true => self.gate.too_late(request, self.since),
+                            false => self.gate.full(request, Some(self.since)),
+                        }));
+                    }
+                },
+                Stage::Placed(permit) => {
+                    let permit = permit.take().expect("a wait is polled no more once it is over");
+                    let Some(rates) = self.gate.rates() else {
+                        return Poll::Ready(Ok(Entered { permit, charge: None }));
+                    };
+                    let now = Instant::now();
+                    let patience = self.until.map_or(Duration::MAX, |until| until.saturating_duration_since(now));
+                    let (entered, pause) = self.gate.pace(rates, permit, request, now, patience)?;
+                    if pause.is_zero() {
+                        return Poll::Ready(Ok(entered));
+                    }
+                    self.stage = Stage::Paced(Some(entered), now.checked_add(pause));
+                    self.timer = None;
+                }
+                Stage::Paced(entered, at) => {
+                    // A moment beyond the clock never comes.
+                    let Some(at) = *at else { return Poll::Pending };
+                    let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
+                    ready!(timer.as_mut().poll(cx));
+                    return Poll::Ready(Ok(entered.take().expect("a wait is polled no more once it is over")));
+                }
+            }
+        }
+    }
+
+    /// What it waits for.
+    pub(super) fn stage(&self) -> &'static str {
+        match self.stage {
+            Stage::Queued(_) => "Queued",
+            Stage::Placed(_) => "Placed",
+            Stage::Paced(..) => "Paced",
+        }
+    }
+}
+
+/// A place in the queue. Dropping it leaves the queue, and passes on a place that has just been given to it.
+pub(super) struct Turn {
+    gate: Arc<FeatureGate>,
+    place: Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>,
+}
+
+impl Turn {
+    /// At the gate's queue, which has counted it already.
+    pub(super) fn new(gate: Arc<FeatureGate>, free: Arc<Semaphore>) -> Self {
+        // It stands in the queue from its first poll on, whatever budget its task has left: newcomers would overtake
+        // it otherwise.
+        Self { gate, place: Box::pin(tokio::task::unconstrained(free.acquire_owned())) }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Permit> {
+        self.place.as_mut().poll(cx).map(|place| {
+            place.expect("nobody closes the semaphore").forget();
+            self.gate.permit()
+        })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.gate.leave_queue();
+    }
+}
