@@ -1,0 +1,49 @@
+//! Instructions per call, by callgrind: two runs, of N and of 2 N calls, whose difference is N calls and nothing else.
+
+use std::{
+    io,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+const CALLS: u64 = 2000;
+
+pub fn valgrind_is_here() -> bool {
+    Command::new("valgrind")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+/// Instructions per call of each contestant. One process each, side by side.
+pub fn measure(program: &Path, ids: &[String]) -> io::Result<Vec<f64>> {
+    ids.iter().map(|id| per_call(program, id)).collect()
+}
+
+fn per_call(program: &Path, id: &str) -> io::Result<f64> {
+    std::thread::scope(|scope| {
+        let once = scope.spawn(|| instructions(program, id, CALLS));
+        let twice = instructions(program, id, 2 * CALLS)?;
+        let once = once.join().expect("the thread only starts a process")?;
+        Ok(twice.saturating_sub(once) as f64 / CALLS as f64)
+    })
+}
+
+fn instructions(program: &Path, id: &str, calls: u64) -> io::Result<u64> {
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(program)
+        .args(["run", id, &calls.to_string()])
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    said.lines()
+        .find_map(|line| line.split_once("Collected :"))
+        .and_then(|(_, count)| count.trim().parse().ok())
+        .ok_or_else(|| {
+            io::Error::other(format!(
+                "no instruction count from valgrind for {id:?}:\n{said}"
+            ))
+        })
+}

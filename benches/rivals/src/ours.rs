@@ -1,0 +1,100 @@
+//! steadfast's layers, with their defaults.
+
+use std::time::Duration;
+
+use steadfast::{
+    BulkheadLayer, CircuitBreakerLayer, ErrorKind, FallbackLayer, LlmError, LlmRequest,
+    LlmResponse, RetryWithJitterLayer, TimeoutLayer,
+};
+use tower::{Layer, Service, ServiceBuilder};
+
+use crate::{
+    stacks::{PLACES, TOTAL},
+    subject::{Answers, Subject},
+};
+
+/// The types that steadfast's layers carry.
+#[derive(Debug)]
+pub enum Llm {}
+
+impl Subject for Llm {
+    type Request = LlmRequest;
+    type Answer = LlmResponse;
+    type Error = LlmError;
+
+    fn request() -> LlmRequest {
+        LlmRequest::prompt("Explain closures.").feature("chat")
+    }
+
+    fn answer() -> LlmResponse {
+        LlmResponse::from_text("A function and the variables that it refers to.")
+    }
+
+    fn error() -> LlmError {
+        LlmError::new(ErrorKind::Server, "the service failed")
+    }
+}
+
+/// The five in the recommended order: timeout, bulkhead, fallback with one tier behind the primary, retry, breaker.
+pub fn five<S>(
+    inner: S,
+) -> impl Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send>
++ Clone
++ Send
++ 'static
+where
+    S: Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+{
+    ServiceBuilder::new()
+        .layer(TimeoutLayer::new(TOTAL))
+        .layer(BulkheadLayer::new().feature("chat", PLACES))
+        .layer(FallbackLayer::new("primary").tier("backup", Answers::<Llm>::new()))
+        .layer(RetryWithJitterLayer::new())
+        .layer(breaker())
+        .service(inner)
+}
+
+/// The first three of tower's kind: timeout, bulkhead, retry.
+pub fn three<S>(
+    inner: S,
+) -> impl Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send>
++ Clone
++ Send
++ 'static
+where
+    S: Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+{
+    ServiceBuilder::new()
+        .layer(TimeoutLayer::new(TOTAL))
+        .layer(BulkheadLayer::new().feature("chat", PLACES))
+        .layer(RetryWithJitterLayer::new())
+        .service(inner)
+}
+
+pub fn breaker() -> CircuitBreakerLayer {
+    CircuitBreakerLayer::new("primary").cooldown(Duration::from_secs(3600))
+}
+
+pub fn bulkhead<S>(places: usize, inner: S) -> steadfast::Bulkhead<S> {
+    BulkheadLayer::new().feature("chat", places).layer(inner)
+}
+
+pub fn retry<S>(inner: S) -> steadfast::RetryWithJitter<S> {
+    RetryWithJitterLayer::new().layer(inner)
+}
+
+pub fn timeout<S>(inner: S) -> steadfast::Timeout<S> {
+    TimeoutLayer::new(TOTAL).layer(inner)
+}
+
+pub fn fallback<S>(inner: S) -> steadfast::Fallback<S> {
+    FallbackLayer::new("primary")
+        .tier("backup", Answers::<Llm>::new())
+        .layer(inner)
+}

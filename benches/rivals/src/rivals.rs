@@ -1,0 +1,58 @@
+//! The rivals' breakers that are no tower services, as services.
+
+use std::task::{Context, Poll};
+
+use recloser::AsyncRecloser;
+use tower::Service;
+
+#[derive(Clone)]
+pub struct Reclosed<S> {
+    pub inner: S,
+    pub breaker: AsyncRecloser,
+}
+
+impl<S, R> Service<R> for Reclosed<S>
+where
+    S: Service<R>,
+{
+    type Response = S::Response;
+    type Error = recloser::Error<S::Error>;
+    type Future = recloser::RecloserFuture<S::Future, recloser::AnyError>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx).map_err(recloser::Error::Inner)
+    }
+
+    fn call(&mut self, request: R) -> Self::Future {
+        self.breaker.call(self.inner.call(request))
+    }
+}
+
+#[derive(Clone)]
+pub struct Failsafe<S, B> {
+    pub inner: S,
+    pub breaker: B,
+}
+
+impl<S, B, R> Service<R> for Failsafe<S, B>
+where
+    S: Service<R>,
+    B: failsafe::futures::CircuitBreaker,
+{
+    type Response = S::Response;
+    type Error = failsafe::Error<S::Error>;
+    type Future = failsafe::futures::ResponseFuture<
+        S::Future,
+        B::FailurePolicy,
+        B::Instrument,
+        failsafe::Any,
+    >;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx).map_err(failsafe::Error::Inner)
+    }
+
+    fn call(&mut self, request: R) -> Self::Future {
+        self.breaker.call(self.inner.call(request))
+    }
+}
