@@ -1,12 +1,14 @@
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::{decode, encode, error, stream::Decoder};
 use crate::{
     Dialect, ErrorKind, InvalidConfig, LlmError,
     chat::{Chat, Message},
-    providers::http::{BaseUrl, Encoded, Facts, Fault, HttpLeaf, Protocol, Variable, variable},
+    providers::http::{BaseUrl, Facts, Fault, HttpLeaf, Protocol, Variable, to_json, variable},
+    translate::Report,
 };
 
 /// A leaf for Anthropic's Messages API. See the [module docs](super).
@@ -103,10 +105,8 @@ impl Protocol for Messages {
         headers.entry("anthropic-version").or_insert_with(|| self.version.clone());
     }
 
-    fn encode(&self, chat: &Chat, model: &str, stream: bool) -> Result<Encoded, LlmError> {
-        let mut notes: Vec<Cow<'static, str>> = Vec::new();
-        let body = encode::Body::of(chat, model, stream, self.max_tokens, self.refuses_sampling(), &mut notes)?;
-        Encoded::json(&body, notes)
+    fn encode(&self, chat: &Chat, model: &str, stream: bool, report: &mut Report) -> Result<Bytes, LlmError> {
+        to_json(&encode::Body::of(chat, model, stream, self.max_tokens, self.refuses_sampling(), report)?)
     }
 
     fn decode(&self, body: &[u8]) -> Result<Message, Fault> {

@@ -3,10 +3,11 @@ use serde_json::Value;
 use crate::{
     Dialect, LlmError,
     chat::{
-        Chat, Document, Effort, Image, Media, Message, Opaque, OutputSchema, Part, Reasoning, Role, Thinking, Tool,
-        ToolCall, ToolChoice, ToolResult,
+        Chat, Document, Effort, Image, Media, Message, OutputSchema, Part, Reasoning, Role, Thinking, Tool, ToolCall,
+        ToolChoice, ToolResult,
     },
-    providers::neutral::{bad, floating, list, number, object, strings, text},
+    providers::neutral::{arguments_of, bad, floating, list, number, object, strings, text},
+    translate::foreign::{unmark_call, unseal},
 };
 
 /// Reads a caller's request.
@@ -21,7 +22,7 @@ pub(in crate::providers) fn decode(body: &Value) -> Result<Chat, LlmError> {
         chat.messages.push(turn(message)?);
     }
     for tool in list(body, "tools").unwrap_or_default() {
-        chat.tools.push(definition(tool)?);
+        chat.tools.extend(definition(tool)?);
     }
     if let Some(choice) = object(body, "tool_choice") {
         chat.tool_choice = match choice.get("type").and_then(Value::as_str) {
@@ -36,13 +37,20 @@ pub(in crate::providers) fn decode(body: &Value) -> Result<Chat, LlmError> {
         let single = choice.get("disable_parallel_tool_use").and_then(Value::as_bool);
         chat.parallel_tool_calls = single.map(|single| !single);
     }
+    // A choice among the provider's own tools goes with them.
+    let offered = |name: &String| chat.tools.iter().any(|tool| tool.name == *name);
+    if chat.tools.is_empty() || matches!(&chat.tool_choice, Some(ToolChoice::Named(name)) if !offered(name)) {
+        chat.tool_choice = None;
+    }
     chat.max_tokens = number(body, "max_tokens")?;
     chat.temperature = floating(body, "temperature")?;
     chat.top_p = floating(body, "top_p")?;
     chat.stop = strings(body, "stop_sequences")?;
     chat.stream = body.get("stream").and_then(Value::as_bool).unwrap_or(false);
     let config = object(body, "output_config");
-    if let Some(format) = config.and_then(|config| object(config, "format")) {
+    // Its name while it was in beta.
+    let beta = || object(body, "output_format");
+    if let Some(format) = config.and_then(|config| object(config, "format")).or_else(beta) {
         let schema = format.get("schema").cloned();
         chat.output = Some(OutputSchema { name: "answer".to_owned(), schema, strict: true });
     }
@@ -69,16 +77,14 @@ fn thinking(body: &Value) -> Result<Option<Thinking>, LlmError> {
     })
 }
 
-fn definition(tool: &Value) -> Result<Tool, LlmError> {
+/// `None`: a tool of the provider's own (web search, a computer), which has no schema, and which nobody else has.
+fn definition(tool: &Value) -> Result<Option<Tool>, LlmError> {
+    let Some(schema) = tool.get("input_schema") else { return Ok(None) };
     let name = text(tool, "name").ok_or_else(|| bad("tools.name", "a text"))?;
-    let Some(schema) = tool.get("input_schema") else {
-        // The provider's own tools (web search, a computer) have no schema, and nobody else has them.
-        return Err(bad("tools.input_schema", "there: tools that run at the provider cannot go to another one"));
-    };
     let mut definition = Tool::new(name, schema.clone());
     definition.description = text(tool, "description");
     definition.strict = tool.get("strict").and_then(Value::as_bool);
-    Ok(definition)
+    Ok(Some(definition))
 }
 
 fn turn(message: &Value) -> Result<Message, LlmError> {
@@ -98,7 +104,7 @@ fn turn(message: &Value) -> Result<Message, LlmError> {
 
 fn part(block: &Value) -> Result<Part, LlmError> {
     let field = |name| text(block, name).unwrap_or_default();
-    let opaque = |token: String, redacted| Some(Opaque { dialect: Dialect::Anthropic, token, redacted });
+    let opaque = |token: String, redacted| unseal(token, Dialect::Anthropic, redacted);
     Ok(match block.get("type").and_then(Value::as_str) {
         Some("text") => Part::Text(field("text")),
         Some("image") => Part::Image(Image { media: source(block)? }),
@@ -108,11 +114,11 @@ fn part(block: &Value) -> Result<Part, LlmError> {
             Err(_) => Part::Other { dialect: Dialect::Anthropic, value: block.clone() },
         },
         Some("tool_use") => {
-            let input = block.get("input").map_or_else(|| "{}".to_owned(), Value::to_string);
-            Part::ToolCall(ToolCall::new(field("id"), field("name"), input))
+            let arguments = arguments_of(block.get("input"));
+            Part::ToolCall(ToolCall::new(unmark_call(field("id")), field("name"), arguments))
         }
         Some("tool_result") => {
-            let mut result = ToolResult::new(field("tool_use_id"), "");
+            let mut result = ToolResult::new(unmark_call(field("tool_use_id")), "");
             result.content = match block.get("content") {
                 Some(Value::String(text)) => vec![Part::Text(text.clone())],
                 Some(Value::Array(blocks)) => blocks.iter().map(part).collect::<Result<_, _>>()?,

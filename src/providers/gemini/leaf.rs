@@ -1,12 +1,14 @@
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::{HeaderName, StatusCode};
 
 use super::{decode, encode, error};
 use crate::{
     Dialect, ErrorKind, InvalidConfig, LlmError,
     chat::{Chat, Message},
-    providers::http::{BaseUrl, Encoded, Facts, Fault, HttpLeaf, Protocol, Variable, variable},
+    providers::http::{BaseUrl, Facts, Fault, HttpLeaf, Protocol, Variable, to_json, variable},
+    translate::Report,
 };
 
 /// A leaf for Google's Gemini API. See the [module docs](super).
@@ -87,10 +89,8 @@ impl Protocol for GenerateContent {
         (HeaderName::from_static("x-goog-api-key"), key.to_owned())
     }
 
-    fn encode(&self, chat: &Chat, model: &str, _: bool) -> Result<Encoded, LlmError> {
-        let mut notes: Vec<Cow<'static, str>> = Vec::new();
-        let body = encode::Body::of(chat, model, &mut notes)?;
-        Encoded::json(&body, notes)
+    fn encode(&self, chat: &Chat, model: &str, _: bool, report: &mut Report) -> Result<Bytes, LlmError> {
+        to_json(&encode::Body::of(chat, model, report)?)
     }
 
     fn decode(&self, body: &[u8]) -> Result<Message, Fault> {

@@ -3,10 +3,11 @@ use serde_json::Value;
 use crate::{
     Dialect, LlmError,
     chat::{
-        Chat, Effort, Image, Media, Message, Opaque, OutputSchema, Part, Reasoning, Role, Thinking, Tool, ToolCall,
-        ToolChoice, ToolResult,
+        Chat, Effort, Image, Media, Message, OutputSchema, Part, Reasoning, Role, Thinking, Tool, ToolCall, ToolChoice,
+        ToolResult,
     },
-    providers::neutral::{bad, floating, list, number, object, strings, text},
+    providers::neutral::{arguments_of, bad, floating, list, number, object, strings, text},
+    translate::{FOREIGN_CALL, foreign::unseal},
 };
 
 /// A field, which this API takes in `camelCase` and in `snake_case`.
@@ -94,7 +95,8 @@ fn settings(config: &Value, chat: &mut Chat) -> Result<(), LlmError> {
 
 fn part(value: &Value, chat: &Chat, calls: &mut usize) -> Result<Part, LlmError> {
     let signature = either(value, "thoughtSignature", "thought_signature").and_then(Value::as_str);
-    let opaque = signature.map(|token| Opaque { dialect: Dialect::Gemini, token: token.to_owned(), redacted: false });
+    let signature = signature.filter(|token| *token != FOREIGN_CALL);
+    let opaque = signature.and_then(|token| unseal(token.to_owned(), Dialect::Gemini, false));
     if let Some(text) = text(value, "text") {
         let thought = value.get("thought").and_then(Value::as_bool).unwrap_or(false);
         return Ok(match thought || (text.is_empty() && opaque.is_some()) {
@@ -106,7 +108,7 @@ fn part(value: &Value, chat: &Chat, calls: &mut usize) -> Result<Part, LlmError>
         let name = text(call, "name").ok_or_else(|| bad("functionCall.name", "a text"))?;
         let id = text(call, "id").unwrap_or_else(|| format!("call_{calls}"));
         *calls += 1;
-        let arguments = call.get("args").map_or_else(|| "{}".to_owned(), Value::to_string);
+        let arguments = arguments_of(call.get("args"));
         let mut call = ToolCall::new(id, name, arguments);
         call.opaque = opaque;
         return Ok(Part::ToolCall(call));

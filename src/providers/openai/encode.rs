@@ -1,15 +1,14 @@
 use std::borrow::Cow;
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::leaf::{ChatCompletions, Flavour};
 use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{Chat, Effort, Media, Message, OutputSchema, Part, Role, Thinking, Tool, ToolChoice, ToolResult},
+    translate::{Feature, Report},
 };
-
-type Notes = Vec<Cow<'static, str>>;
 
 /// The body of a request.
 #[derive(Serialize)]
@@ -40,6 +39,9 @@ pub(super) struct Body<'a> {
     stream: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     stream_options: Option<StreamOptions>,
+    /// What the neutral form lacks.
+    #[serde(flatten)]
+    extras: Map<String, Value>,
 }
 
 #[derive(Serialize)]
@@ -156,18 +158,18 @@ impl<'a> Body<'a> {
         chat: &'a Chat,
         model: &'a str,
         stream: bool,
-        notes: &mut Notes,
+        report: &mut Report,
     ) -> Result<Self, LlmError> {
         let own = protocol.flavour == Flavour::Own;
         let mistral = protocol.flavour == Flavour::Mistral;
         let mut stop: Vec<&str> = chat.stop.iter().map(String::as_str).filter(|stop| !stop.is_empty()).collect();
         if stop.len() > MOST_STOPS {
-            notes.push("only the first four stop texts were sent".into());
+            report.say(Feature::Stops);
             stop.truncate(MOST_STOPS);
         }
         Ok(Self {
             model,
-            messages: turns(chat, mistral, notes)?,
+            messages: turns(chat, report)?,
             tools: chat.tools.iter().map(Definition::of).collect(),
             tool_choice: chat.tool_choice.as_ref().map(|choice| match choice {
                 ToolChoice::Auto => json!("auto"),
@@ -189,9 +191,10 @@ impl<'a> Body<'a> {
                     ResponseFormat::JsonSchema { json_schema: JsonSchema { name, schema, strict: *strict } }
                 }
             }),
-            reasoning_effort: chat.thinking.and_then(effort),
+            reasoning_effort: chat.thinking.and_then(|thinking| effort(thinking, report)),
             stream,
             stream_options: (stream && protocol.stream_usage).then_some(StreamOptions { include_usage: true }),
+            extras: report.take_extras(),
         })
     }
 }
@@ -200,7 +203,12 @@ impl<'a> Body<'a> {
 const MOST_STOPS: usize = 4;
 
 /// The effort nearest to what is asked.
-fn effort(thinking: Thinking) -> Option<&'static str> {
+fn effort(thinking: Thinking, report: &mut Report) -> Option<&'static str> {
+    match thinking {
+        Thinking::Auto => report.say(Feature::ThinkingAuto),
+        Thinking::Budget(_) => report.say(Feature::ThinkingBudget),
+        _ => {}
+    }
     Some(match thinking {
         Thinking::Auto => return None,
         Thinking::Off => "none",
@@ -231,7 +239,7 @@ impl<'a> Definition<'a> {
     }
 }
 
-fn turns<'a>(chat: &'a Chat, mistral: bool, notes: &mut Notes) -> Result<Vec<Turn<'a>>, LlmError> {
+fn turns<'a>(chat: &'a Chat, report: &mut Report) -> Result<Vec<Turn<'a>>, LlmError> {
     let mut turns = Vec::with_capacity(chat.messages.len() + 1);
     if let Some(system) = chat.system.as_deref().filter(|system| !system.is_empty()) {
         turns.push(Turn::System { content: system.into() });
@@ -239,9 +247,12 @@ fn turns<'a>(chat: &'a Chat, mistral: bool, notes: &mut Notes) -> Result<Vec<Tur
     for message in &chat.messages {
         match message.role {
             Role::System => turns.push(Turn::System { content: message.text().into() }),
-            Role::User => user(message, mistral, notes, &mut turns)?,
-            Role::Assistant => turns.extend(assistant(message, mistral, notes)),
+            Role::User => user(message, report, &mut turns)?,
+            Role::Assistant => turns.extend(assistant(message, report)),
         }
+    }
+    if chat.messages.last().is_some_and(|last| last.role == Role::Assistant) {
+        report.say(Feature::Prefill);
     }
     if turns.is_empty() {
         return Err(LlmError::new(ErrorKind::InvalidRequest, "the conversation has no content"));
@@ -250,16 +261,16 @@ fn turns<'a>(chat: &'a Chat, mistral: bool, notes: &mut Notes) -> Result<Vec<Tur
 }
 
 /// A user's turn: the results of tools as turns of their own, which come first, then the rest.
-fn user<'a>(message: &'a Message, mistral: bool, notes: &mut Notes, turns: &mut Vec<Turn<'a>>) -> Result<(), LlmError> {
+fn user<'a>(message: &'a Message, report: &mut Report, turns: &mut Vec<Turn<'a>>) -> Result<(), LlmError> {
     let mut rest = Vec::new();
     for part in &message.content {
         if let Part::ToolResult(result) = part {
-            turns.push(tool_result(result, mistral, notes, &mut rest)?);
+            turns.push(tool_result(result, report, &mut rest)?);
         }
     }
     for part in &message.content {
         if !matches!(part, Part::ToolResult(_)) {
-            rest.extend(block(part, notes)?);
+            rest.extend(block(part, report)?);
         }
     }
     if let Some(content) = shortest(rest) {
@@ -271,8 +282,7 @@ fn user<'a>(message: &'a Message, mistral: bool, notes: &mut Notes, turns: &mut 
 /// A tool's turn is a text: pictures go into the user's turn after it, a failure is said in words.
 fn tool_result<'a>(
     result: &'a ToolResult,
-    mistral: bool,
-    notes: &mut Notes,
+    report: &mut Report,
     rest: &mut Vec<Block<'a>>,
 ) -> Result<Turn<'a>, LlmError> {
     let mut texts = Vec::new();
@@ -280,8 +290,8 @@ fn tool_result<'a>(
         match part {
             Part::Text(text) => texts.push(text.as_str()),
             other => {
-                notes.push("what a tool gave back beside text went into a user's turn".into());
-                rest.extend(block(other, notes)?);
+                report.say(Feature::ToolMedia);
+                rest.extend(block(other, report)?);
             }
         }
     }
@@ -289,30 +299,38 @@ fn tool_result<'a>(
         [one] => Cow::Borrowed(*one),
         many => many.join("\n").into(),
     };
-    let content = if result.is_error { format!("Error: {text}").into() } else { text };
-    Ok(Turn::Tool { tool_call_id: call_id(&result.call_id, mistral), content })
+    let content = if result.is_error {
+        report.say(Feature::ToolError);
+        format!("Error: {text}").into()
+    } else {
+        text
+    };
+    Ok(Turn::Tool { tool_call_id: result.call_id.as_str().into(), content })
 }
 
-fn assistant<'a>(message: &'a Message, mistral: bool, notes: &mut Notes) -> Option<Turn<'a>> {
+fn assistant<'a>(message: &'a Message, report: &mut Report) -> Option<Turn<'a>> {
     let (mut blocks, mut refusals, mut tool_calls) = (Vec::new(), Vec::new(), Vec::new());
     for part in &message.content {
         match part {
             Part::Text(text) if text.is_empty() => {}
             Part::Text(text) => blocks.push(Block::Text { text }),
             Part::Refusal(text) => refusals.push(text.as_str()),
-            Part::ToolCall(call) => tool_calls.push(Call {
-                id: call_id(&call.id, mistral),
-                kind: "function",
-                function: Function {
-                    name: &call.name,
-                    arguments: if call.arguments.trim().is_empty() { "{}" } else { &call.arguments },
-                },
-            }),
-            Part::Reasoning(_) => notes.push("reasoning was left out: the provider takes none back".into()),
-            Part::Other { dialect, .. } => {
-                notes.push(format!("a part of a model's turn that only {dialect} knows was left out").into());
+            Part::ToolCall(call) => {
+                if call.opaque.is_some() {
+                    report.say(Feature::CallSignature);
+                }
+                tool_calls.push(Call {
+                    id: call.id.as_str().into(),
+                    kind: "function",
+                    function: Function {
+                        name: &call.name,
+                        arguments: if call.arguments.trim().is_empty() { "{}" } else { &call.arguments },
+                    },
+                });
             }
-            _ => notes.push("a part of a model's turn was left out: the provider takes only text there".into()),
+            Part::Reasoning(_) => report.say(Feature::Reasoning),
+            Part::Other { value, .. } => report.say_in(Feature::OwnPart, crate::translate::kind_of(value)),
+            _ => report.say_in(Feature::OwnPart, "a picture or file of the model's"),
         }
     }
     let refusal = (!refusals.is_empty()).then(|| refusals.join("\n").into());
@@ -331,18 +349,23 @@ fn shortest(blocks: Vec<Block<'_>>) -> Option<Content<'_>> {
     }
 }
 
-fn block<'a>(part: &'a Part, notes: &mut Notes) -> Result<Option<Block<'a>>, LlmError> {
-    let unsupported = |what: &'static str| Err(LlmError::new(ErrorKind::UnsupportedFeature, what));
+fn block<'a>(part: &'a Part, report: &mut Report) -> Result<Option<Block<'a>>, LlmError> {
     Ok(Some(match part {
         Part::Text(text) | Part::Refusal(text) => Block::Text { text },
         Part::Image(image) => match &image.media {
             Media::Url(url) => Block::ImageUrl { image_url: ImageUrl { url: url.into() } },
             Media::Base64 { media_type, data } => {
+                if report.is_foreign() && !media_type.starts_with("image/") {
+                    return Err(report.refuse(Feature::MediaType));
+                }
                 Block::ImageUrl { image_url: ImageUrl { url: format!("data:{media_type};base64,{data}").into() } }
             }
-            Media::File(_) => return unsupported("a picture that was uploaded to another provider"),
+            Media::File(_) => return Err(report.refuse(Feature::UploadedFile)),
         },
         Part::Document(document) => match &document.media {
+            Media::Base64 { media_type, .. } if report.is_foreign() && media_type != "application/pdf" => {
+                return Err(report.refuse(Feature::MediaType));
+            }
             Media::Base64 { media_type, data } => Block::File {
                 file: File::Data {
                     filename: document.name.as_deref().unwrap_or("document.pdf"),
@@ -350,31 +373,20 @@ fn block<'a>(part: &'a Part, notes: &mut Notes) -> Result<Option<Block<'a>>, Llm
                 },
             },
             Media::File(id) => Block::File { file: File::Id { file_id: id } },
-            Media::Url(_) => return unsupported("a document at a URL"),
+            Media::Url(_) => return Err(report.refuse(Feature::UrlDocument)),
         },
         Part::Other { dialect: Dialect::OpenAi, value } => Block::Own(value),
-        Part::Other { dialect, .. } => {
-            notes.push(format!("a part that only {dialect} knows was left out").into());
+        Part::Other { value, .. } => {
+            report.say_in(Feature::OwnPart, crate::translate::kind_of(value));
             return Ok(None);
         }
-        _ => return unsupported("a part that does not belong into a user's turn"),
+        Part::Reasoning(_) => {
+            report.say(Feature::Reasoning);
+            return Ok(None);
+        }
+        Part::ToolCall(_) | Part::ToolResult(_) => {
+            let message = "a tool call belongs into the model's turn, and a tool's result not into another's";
+            return Err(LlmError::new(ErrorKind::InvalidRequest, message));
+        }
     }))
-}
-
-/// Mistral wants nine letters and digits; any other id becomes such a one, always the same.
-fn call_id(id: &str, mistral: bool) -> Cow<'_, str> {
-    if !mistral || (id.len() == 9 && id.bytes().all(|byte| byte.is_ascii_alphanumeric())) {
-        return Cow::Borrowed(id);
-    }
-    // FNV-1a: short, and the same in every process.
-    let mut hash = id
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    let digits = b"0123456789abcdefghijklmnopqrstuvwxyz";
-    let text = (0..9).map(|_| {
-        let digit = digits[(hash % 36) as usize];
-        hash /= 36;
-        char::from(digit)
-    });
-    Cow::Owned(text.collect())
 }

@@ -1,12 +1,14 @@
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderName, StatusCode, header};
 
 use super::{decode, encode, error, stream::Decoder};
 use crate::{
     Dialect, ErrorKind, InvalidConfig, LlmError,
     chat::{Chat, Message},
-    providers::http::{BaseUrl, Encoded, Facts, Fault, HttpLeaf, Protocol, Variable, variable},
+    providers::http::{BaseUrl, Facts, Fault, HttpLeaf, Protocol, Variable, to_json, variable},
+    translate::{Report, Target},
 };
 
 /// A leaf for OpenAI's Chat Completions API, or a server that is compatible with it. See the [module docs](super).
@@ -118,10 +120,12 @@ impl Protocol for ChatCompletions {
         }
     }
 
-    fn encode(&self, chat: &Chat, model: &str, stream: bool) -> Result<Encoded, LlmError> {
-        let mut notes: Vec<Cow<'static, str>> = Vec::new();
-        let body = encode::Body::of(self, chat, model, stream, &mut notes)?;
-        Encoded::json(&body, notes)
+    fn target(&self) -> Target {
+        Target { dialect: Dialect::OpenAi, short_ids: self.flavour == Flavour::Mistral }
+    }
+
+    fn encode(&self, chat: &Chat, model: &str, stream: bool, report: &mut Report) -> Result<Bytes, LlmError> {
+        to_json(&encode::Body::of(self, chat, model, stream, report)?)
     }
 
     fn decode(&self, body: &[u8]) -> Result<Message, Fault> {

@@ -3,10 +3,11 @@ use serde_json::Value;
 use crate::{
     Dialect, LlmError,
     chat::{
-        Chat, Document, Effort, Image, Media, Message, OutputSchema, Part, Reasoning, Role, Thinking, Tool, ToolCall,
-        ToolChoice, ToolResult,
+        Chat, Document, Effort, Image, Media, Message, Opaque, OutputSchema, Part, Reasoning, Role, Thinking, Tool,
+        ToolCall, ToolChoice, ToolResult,
     },
     providers::neutral::{bad, floating, list, number, object, strings, text},
+    translate::foreign::of_format_name,
 };
 
 /// Reads a caller's request.
@@ -16,15 +17,15 @@ pub(in crate::providers) fn decode(body: &Value) -> Result<Chat, LlmError> {
         turn(&mut chat, message)?;
     }
     for tool in list(body, "tools").unwrap_or_default() {
-        let function = object(tool, "function").ok_or_else(|| bad("tools.function", "an object"))?;
-        let name = text(function, "name").ok_or_else(|| bad("tools.function.name", "a text"))?;
-        let none = || serde_json::json!({"type": "object", "properties": {}});
-        let mut definition = Tool::new(name, function.get("parameters").cloned().unwrap_or_else(none));
-        definition.description = text(function, "description");
-        definition.strict = function.get("strict").and_then(Value::as_bool);
-        chat.tools.push(definition);
+        // Tools of other types run at the provider, or take no JSON; nobody else has them.
+        let Some(function) = object(tool, "function") else { continue };
+        chat.tools.push(definition(function)?);
     }
-    chat.tool_choice = match body.get("tool_choice") {
+    // The names of tools and of the choice before there were others than functions.
+    for function in list(body, "functions").unwrap_or_default() {
+        chat.tools.push(definition(function)?);
+    }
+    chat.tool_choice = match body.get("tool_choice").or_else(|| body.get("function_call")) {
         None | Some(Value::Null) => None,
         Some(Value::String(choice)) => Some(match choice.as_str() {
             "auto" => ToolChoice::Auto,
@@ -32,11 +33,21 @@ pub(in crate::providers) fn decode(body: &Value) -> Result<Chat, LlmError> {
             "none" => ToolChoice::None,
             _ => return Err(bad("tool_choice", "auto, required, none or an object")),
         }),
+        Some(choice) if choice.get("type").and_then(Value::as_str) == Some("allowed_tools") => {
+            let mode = object(choice, "allowed_tools").and_then(|allowed| text(allowed, "mode"));
+            Some(if mode.as_deref() == Some("required") { ToolChoice::Required } else { ToolChoice::Auto })
+        }
         Some(choice) => {
-            let name = object(choice, "function").and_then(|function| text(function, "name"));
-            Some(ToolChoice::Named(name.ok_or_else(|| bad("tool_choice.function.name", "a text"))?))
+            let function = object(choice, "function").unwrap_or(choice);
+            let name = text(function, "name").ok_or_else(|| bad("tool_choice.function.name", "a text"))?;
+            Some(ToolChoice::Named(name))
         }
     };
+    // A choice among the provider's own tools goes with them.
+    let offered = |name: &String| chat.tools.iter().any(|tool| tool.name == *name);
+    if chat.tools.is_empty() || matches!(&chat.tool_choice, Some(ToolChoice::Named(name)) if !offered(name)) {
+        chat.tool_choice = None;
+    }
     chat.parallel_tool_calls = body.get("parallel_tool_calls").and_then(Value::as_bool);
     chat.max_tokens = number(body, "max_completion_tokens")?.or(number(body, "max_tokens")?);
     chat.temperature = floating(body, "temperature")?;
@@ -55,6 +66,15 @@ pub(in crate::providers) fn decode(body: &Value) -> Result<Chat, LlmError> {
         _ => None,
     };
     Ok(chat)
+}
+
+fn definition(function: &Value) -> Result<Tool, LlmError> {
+    let name = text(function, "name").ok_or_else(|| bad("tools.function.name", "a text"))?;
+    let none = || serde_json::json!({"type": "object", "properties": {}});
+    let mut definition = Tool::new(name, function.get("parameters").cloned().unwrap_or_else(none));
+    definition.description = text(function, "description");
+    definition.strict = function.get("strict").and_then(Value::as_bool);
+    Ok(definition)
 }
 
 fn output(body: &Value) -> Result<Option<OutputSchema>, LlmError> {
@@ -120,7 +140,10 @@ fn is_result(part: &Part) -> bool {
 
 fn assistant(message: &Value, mut content: Vec<Part>) -> Result<Message, LlmError> {
     let reasoning = text(message, "reasoning_content").or_else(|| text(message, "reasoning"));
-    if let Some(text) = reasoning.filter(|text| !text.is_empty()) {
+    let signed: Vec<Part> = list(message, "reasoning_details").unwrap_or_default().iter().filter_map(detail).collect();
+    if !signed.is_empty() {
+        content.splice(0..0, signed);
+    } else if let Some(text) = reasoning.filter(|text| !text.is_empty()) {
         content.insert(0, Part::Reasoning(Reasoning { text, opaque: None }));
     }
     content.extend(text(message, "refusal").filter(|text| !text.is_empty()).map(Part::Refusal));
@@ -128,7 +151,12 @@ fn assistant(message: &Value, mut content: Vec<Part>) -> Result<Message, LlmErro
         let function = object(call, "function").ok_or_else(|| bad("tool_calls.function", "an object"))?;
         let name = text(function, "name").ok_or_else(|| bad("tool_calls.function.name", "a text"))?;
         let arguments = text(function, "arguments").unwrap_or_default();
-        content.push(Part::ToolCall(ToolCall::new(text(call, "id").unwrap_or_default(), name, arguments)));
+        let mut made = ToolCall::new(text(call, "id").unwrap_or_default(), name, arguments);
+        // Where Google's own endpoint of this dialect has it.
+        let google = object(call, "extra_content").and_then(|extra| object(extra, "google"));
+        let token = google.and_then(|google| text(google, "thought_signature"));
+        made.opaque = token.map(|token| Opaque { dialect: Dialect::Gemini, token, redacted: false });
+        content.push(Part::ToolCall(made));
     }
     if let Some(function) = object(message, "function_call") {
         let name = text(function, "name").unwrap_or_default();
@@ -139,6 +167,22 @@ fn assistant(message: &Value, mut content: Vec<Part>) -> Result<Message, LlmErro
         )));
     }
     Ok(Message::new(Role::Assistant, content))
+}
+
+/// A thought in the form that OpenRouter gave it: readable and signed, or encrypted.
+fn detail(detail: &Value) -> Option<Part> {
+    let whose = text(detail, "format").and_then(|format| of_format_name(&format));
+    let opaque = |token, redacted| whose.map(|dialect| Opaque { dialect, token, redacted });
+    let reasoning = match detail.get("type").and_then(Value::as_str)? {
+        "reasoning.text" => Reasoning {
+            text: text(detail, "text").unwrap_or_default(),
+            opaque: text(detail, "signature").and_then(|token| opaque(token, false)),
+        },
+        "reasoning.encrypted" => Reasoning { text: String::new(), opaque: Some(opaque(text(detail, "data")?, true)?) },
+        "reasoning.summary" => Reasoning { text: text(detail, "summary").unwrap_or_default(), opaque: None },
+        _ => return None,
+    };
+    Some(Part::Reasoning(reasoning))
 }
 
 fn part(part: &Value) -> Result<Part, LlmError> {
