@@ -24,7 +24,7 @@ pub(super) fn tokens(request: &LlmRequest) -> u32 {
                         chars += result.content.iter().filter_map(Part::as_text).map(str::len).sum::<usize>()
                     }
                     Part::Image(_) | Part::Document(_) => other += PICTURE,
-                    Part::Other { .. } => {}
+                    Part::Other { .. } | Part::Extra { .. } => {}
                 }
             }
             let prompt = (chars / CHARS_PER_TOKEN) as u64;

@@ -7,7 +7,7 @@ use super::{decode, encode, error, stream::Decoder};
 use crate::{
     Dialect, ErrorKind, InvalidConfig, LlmError,
     chat::{Chat, Message},
-    providers::http::{BaseUrl, Facts, Fault, HttpLeaf, Protocol, Variable, to_json, variable},
+    providers::http::{BaseUrl, Facts, Fault, HttpLeaf, Protocol, Variable, variable},
     translate::Report,
 };
 
@@ -106,7 +106,7 @@ impl Protocol for Messages {
     }
 
     fn encode(&self, chat: &Chat, model: &str, stream: bool, report: &mut Report) -> Result<Bytes, LlmError> {
-        to_json(&encode::Body::of(chat, model, stream, self.max_tokens, self.refuses_sampling(), report)?)
+        encode::body(chat, model, stream, self.max_tokens, self.refuses_sampling(), report)
     }
 
     fn decode(&self, body: &[u8]) -> Result<Message, Fault> {

@@ -3,27 +3,42 @@ use serde_json::Value;
 use crate::{
     Dialect, LlmError,
     chat::{
-        Chat, Document, Effort, Image, Media, Message, OutputSchema, Part, Reasoning, Role, Thinking, Tool, ToolCall,
-        ToolChoice, ToolResult,
+        Chat, Document, Effort, Extra, ExtraOf, Image, Media, Message, OutputSchema, Part, Reasoning, Role, Thinking,
+        Tool, ToolCall, ToolChoice, ToolResult,
     },
-    providers::neutral::{arguments_of, bad, floating, list, number, object, strings, text},
+    providers::{
+        neutral::{arguments_of, bad, floating, list, number, object, strings, text},
+        own,
+    },
     translate::foreign::{unmark_call, unseal},
 };
 
 /// Reads a caller's request.
 pub(in crate::providers) fn decode(body: &Value) -> Result<Chat, LlmError> {
     let mut chat = Chat { model: text(body, "model"), ..Chat::default() };
+    chat.stream = body.get("stream").and_then(Value::as_bool).unwrap_or(false);
+    settings(body, &mut chat)?;
+    for message in list(body, "messages").ok_or_else(|| bad("messages", "a list"))? {
+        chat.messages.push(turn(message)?);
+    }
+    for tool in list(body, "tools").unwrap_or_default() {
+        chat.tools.push(definition(tool)?);
+    }
+    let mut rest = own::rest(body, &["model", "stream", "messages", "tools"]);
+    if rest.get("system").is_some_and(Value::is_string) {
+        rest.remove("system");
+    }
+    chat.extra = Extra::some(Dialect::Anthropic, rest);
+    Ok(chat)
+}
+
+/// Reads all but the conversation and the tools.
+pub(super) fn settings(body: &Value, chat: &mut Chat) -> Result<(), LlmError> {
     chat.system = match body.get("system") {
         Some(Value::String(system)) => Some(system.clone()),
         Some(Value::Array(blocks)) => Some(joined(blocks)),
         _ => None,
     };
-    for message in list(body, "messages").ok_or_else(|| bad("messages", "a list"))? {
-        chat.messages.push(turn(message)?);
-    }
-    for tool in list(body, "tools").unwrap_or_default() {
-        chat.tools.extend(definition(tool)?);
-    }
     if let Some(choice) = object(body, "tool_choice") {
         chat.tool_choice = match choice.get("type").and_then(Value::as_str) {
             Some("auto") => Some(ToolChoice::Auto),
@@ -37,25 +52,18 @@ pub(in crate::providers) fn decode(body: &Value) -> Result<Chat, LlmError> {
         let single = choice.get("disable_parallel_tool_use").and_then(Value::as_bool);
         chat.parallel_tool_calls = single.map(|single| !single);
     }
-    // A choice among the provider's own tools goes with them.
-    let offered = |name: &String| chat.tools.iter().any(|tool| tool.name == *name);
-    if chat.tools.is_empty() || matches!(&chat.tool_choice, Some(ToolChoice::Named(name)) if !offered(name)) {
-        chat.tool_choice = None;
-    }
     chat.max_tokens = number(body, "max_tokens")?;
     chat.temperature = floating(body, "temperature")?;
     chat.top_p = floating(body, "top_p")?;
     chat.stop = strings(body, "stop_sequences")?;
-    chat.stream = body.get("stream").and_then(Value::as_bool).unwrap_or(false);
     let config = object(body, "output_config");
-    // Its name while it was in beta.
-    let beta = || object(body, "output_format");
-    if let Some(format) = config.and_then(|config| object(config, "format")).or_else(beta) {
+    // `output_format` is the older place of it.
+    if let Some(format) = config.and_then(|config| object(config, "format")).or_else(|| object(body, "output_format")) {
         let schema = format.get("schema").cloned();
         chat.output = Some(OutputSchema { name: "answer".to_owned(), schema, strict: true });
     }
     chat.thinking = thinking(body)?;
-    Ok(chat)
+    Ok(())
 }
 
 fn thinking(body: &Value) -> Result<Option<Thinking>, LlmError> {
@@ -77,14 +85,22 @@ fn thinking(body: &Value) -> Result<Option<Thinking>, LlmError> {
     })
 }
 
-/// `None`: a tool of the provider's own (web search, a computer), which has no schema, and which nobody else has.
-fn definition(tool: &Value) -> Result<Option<Tool>, LlmError> {
-    let Some(schema) = tool.get("input_schema") else { return Ok(None) };
+pub(super) fn definition(tool: &Value) -> Result<Tool, LlmError> {
+    let Some(schema) = tool.get("input_schema") else {
+        // The provider's own tools (web search, a computer) have no schema, and nobody else has them.
+        let name = text(tool, "name").or_else(|| text(tool, "type")).ok_or_else(|| bad("tools.name", "a text"))?;
+        let mut definition = Tool::new(name, Value::Null);
+        definition.extra = tool.as_object().cloned().map(|fields| Extra::new(Dialect::Anthropic, fields));
+        return Ok(definition);
+    };
     let name = text(tool, "name").ok_or_else(|| bad("tools.name", "a text"))?;
     let mut definition = Tool::new(name, schema.clone());
     definition.description = text(tool, "description");
     definition.strict = tool.get("strict").and_then(Value::as_bool);
-    Ok(Some(definition))
+    if !own::rest(tool, &["name", "input_schema", "description", "strict"]).is_empty() {
+        definition.extra = tool.as_object().cloned().map(|fields| Extra::new(Dialect::Anthropic, fields));
+    }
+    Ok(definition)
 }
 
 fn turn(message: &Value) -> Result<Message, LlmError> {
@@ -94,12 +110,38 @@ fn turn(message: &Value) -> Result<Message, LlmError> {
         Some("system") => Role::System,
         _ => return Err(bad("messages.role", "user, assistant or system")),
     };
-    let content = match message.get("content") {
+    let mut content = match message.get("content") {
         Some(Value::String(text)) => vec![Part::Text(text.clone())],
-        Some(Value::Array(blocks)) => blocks.iter().map(part).collect::<Result<_, _>>()?,
+        Some(Value::Array(blocks)) => parts(blocks)?,
         _ => return Err(bad("messages.content", "a text or a list")),
     };
+    // Newer versions of the API know such a turn, older ones and others do not.
+    let known: &[&str] = if role == Role::System { &["content"] } else { &["role", "content"] };
+    let extra = Extra::some(Dialect::Anthropic, own::rest(message, known));
+    content.extend(extra.map(|extra| Part::Extra { of: ExtraOf::Turn, extra }));
     Ok(Message::new(role, content))
+}
+
+/// The parts, each with what the neutral form does not carry of it behind it.
+fn parts(blocks: &[Value]) -> Result<Vec<Part>, LlmError> {
+    let mut parts = Vec::with_capacity(blocks.len());
+    for block in blocks {
+        let part = part(block)?;
+        let known: &[&str] = match &part {
+            Part::Text(_) => &["type", "text"],
+            Part::Image(_) => &["type", "source"],
+            Part::Document(_) => &["type", "source", "title"],
+            Part::ToolCall(_) => &["type", "id", "name", "input"],
+            Part::ToolResult(_) => &["type", "tool_use_id", "content", "is_error"],
+            Part::Reasoning(_) => &["type", "thinking", "signature", "data"],
+            _ => {
+                parts.push(part);
+                continue;
+            }
+        };
+        parts.extend(own::with_rest(part, Dialect::Anthropic, own::rest(block, known)));
+    }
+    Ok(parts)
 }
 
 fn part(block: &Value) -> Result<Part, LlmError> {
@@ -121,7 +163,7 @@ fn part(block: &Value) -> Result<Part, LlmError> {
             let mut result = ToolResult::new(unmark_call(field("tool_use_id")), "");
             result.content = match block.get("content") {
                 Some(Value::String(text)) => vec![Part::Text(text.clone())],
-                Some(Value::Array(blocks)) => blocks.iter().map(part).collect::<Result<_, _>>()?,
+                Some(Value::Array(blocks)) => parts(blocks)?,
                 _ => Vec::new(),
             };
             result.is_error = block.get("is_error").and_then(Value::as_bool).unwrap_or(false);

@@ -7,7 +7,7 @@ use super::{decode, encode, error};
 use crate::{
     Dialect, ErrorKind, InvalidConfig, LlmError,
     chat::{Chat, Message},
-    providers::http::{BaseUrl, Facts, Fault, HttpLeaf, Protocol, Variable, to_json, variable},
+    providers::http::{BaseUrl, Facts, Fault, HttpLeaf, Protocol, Variable, variable},
     translate::Report,
 };
 
@@ -90,7 +90,7 @@ impl Protocol for GenerateContent {
     }
 
     fn encode(&self, chat: &Chat, model: &str, _: bool, report: &mut Report) -> Result<Bytes, LlmError> {
-        to_json(&encode::Body::of(chat, model, report)?)
+        encode::body(chat, model, report)
     }
 
     fn decode(&self, body: &[u8]) -> Result<Message, Fault> {

@@ -1,12 +1,14 @@
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::leaf::{ChatCompletions, Flavour};
 use crate::{
     Dialect, ErrorKind, LlmError,
-    chat::{Chat, Effort, Media, Message, OutputSchema, Part, Role, Thinking, Tool, ToolChoice, ToolResult},
+    chat::{Chat, Effort, Extra, Media, Message, OutputSchema, Part, Role, Thinking, Tool, ToolChoice, ToolResult},
+    providers::{http::to_json, openai::request, own},
     translate::{Feature, Report},
 };
 
@@ -16,7 +18,7 @@ pub(super) struct Body<'a> {
     model: &'a str,
     messages: Vec<Turn<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    tools: Vec<Definition<'a>>,
+    tools: Vec<AnyTool<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_choice: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,12 +65,20 @@ enum Turn<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         refusal: Option<Cow<'a, str>>,
         #[serde(skip_serializing_if = "Vec::is_empty")]
-        tool_calls: Vec<Call<'a>>,
+        tool_calls: Vec<AnyCall<'a>>,
+        /// The older form of a call, where it came as such.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        function_call: Option<&'a Value>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        audio: Option<Value>,
     },
     Tool {
         tool_call_id: Cow<'a, str>,
         content: Cow<'a, str>,
     },
+    /// With fields of this dialect's own put back.
+    #[serde(untagged)]
+    Made(Value),
 }
 
 /// A text alone, which every server takes, or a list of parts.
@@ -93,6 +103,8 @@ enum Block<'a> {
     },
     #[serde(untagged)]
     Own(&'a Value),
+    #[serde(untagged)]
+    Made(Value),
 }
 
 #[derive(Serialize)]
@@ -108,6 +120,14 @@ enum File<'a> {
 }
 
 #[derive(Serialize)]
+#[serde(untagged)]
+enum AnyCall<'a> {
+    Neutral(Call<'a>),
+    Own(&'a Value),
+    Made(Value),
+}
+
+#[derive(Serialize)]
 struct Call<'a> {
     id: Cow<'a, str>,
     #[serde(rename = "type")]
@@ -119,6 +139,14 @@ struct Call<'a> {
 struct Function<'a> {
     name: &'a str,
     arguments: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum AnyTool<'a> {
+    Neutral(Definition<'a>),
+    /// As it stood on the wire.
+    Own(&'a Map<String, Value>),
 }
 
 #[derive(Serialize)]
@@ -170,7 +198,7 @@ impl<'a> Body<'a> {
         Ok(Self {
             model,
             messages: turns(chat, report)?,
-            tools: chat.tools.iter().map(Definition::of).collect(),
+            tools: chat.tools.iter().map(AnyTool::of).collect::<Result<_, _>>()?,
             tool_choice: chat.tool_choice.as_ref().map(|choice| match choice {
                 ToolChoice::Auto => json!("auto"),
                 ToolChoice::Required if mistral => json!("any"),
@@ -225,9 +253,18 @@ fn effort(thinking: Thinking, report: &mut Report) -> Option<&'static str> {
     })
 }
 
-impl<'a> Definition<'a> {
-    fn of(tool: &'a Tool) -> Self {
-        Self {
+impl<'a> AnyTool<'a> {
+    fn of(tool: &'a Tool) -> Result<Self, LlmError> {
+        if let Some(extra) = tool.extra.as_ref().filter(|extra| extra.dialect == Dialect::OpenAi) {
+            let was = request::definition(&Value::Object(extra.fields.clone()));
+            if was.is_ok_and(|was| was == *tool) {
+                return Ok(Self::Own(&extra.fields));
+            }
+        }
+        if tool.runs_at_provider() {
+            return Err(LlmError::new(ErrorKind::UnsupportedFeature, "a tool that runs at another provider"));
+        }
+        Ok(Self::Neutral(Definition {
             kind: "function",
             function: Signature {
                 name: &tool.name,
@@ -235,8 +272,62 @@ impl<'a> Definition<'a> {
                 parameters: &tool.parameters,
                 strict: tool.strict,
             },
-        }
+        }))
     }
+}
+
+/// Writes a request. The settings of one that was read in this dialect are written as they stood, unless they were changed.
+pub(super) fn body(
+    protocol: &ChatCompletions,
+    chat: &Chat,
+    model: &str,
+    stream: bool,
+    report: &mut Report,
+) -> Result<Bytes, LlmError> {
+    let body = Body::of(protocol, chat, model, stream, report)?;
+    let extra = chat.extra.as_ref().filter(|extra| extra.dialect == Dialect::OpenAi);
+    let Some(extra) = extra else { return to_json(&body) };
+    let mut body = serde_json::to_value(&body).map_err(cannot_be_written)?;
+    let mut fields = extra.fields.clone();
+    let leading = fields.remove("messages");
+    let mut was = Chat::default();
+    let fields = Value::Object(fields);
+    request::settings(&fields, &mut was)?;
+    let leading = leading.as_ref().and_then(Value::as_array);
+    if let (Some(leading), Some(messages)) = (leading, body["messages"].as_array_mut())
+        && request::leading_system(leading)? == chat.system
+    {
+        let written = usize::from(chat.system.as_deref().is_some_and(|system| !system.is_empty()));
+        messages.splice(..written, leading.iter().cloned());
+    }
+    let Value::Object(fields) = &fields else { return to_json(&body) };
+    own::restore(
+        &mut body,
+        fields,
+        &[
+            (was.tool_choice == chat.tool_choice, &["tool_choice"]),
+            (was.parallel_tool_calls == chat.parallel_tool_calls, &["parallel_tool_calls"]),
+            (was.max_tokens == chat.max_tokens, &["max_tokens", "max_completion_tokens"]),
+            (was.temperature == chat.temperature, &["temperature"]),
+            (was.top_p == chat.top_p, &["top_p"]),
+            (was.stop == chat.stop, &["stop"]),
+            (was.output == chat.output, &["response_format"]),
+            (was.thinking == chat.thinking, &["reasoning_effort"]),
+            (stream, &["stream_options"]),
+        ],
+    );
+    to_json(&body)
+}
+
+fn cannot_be_written(error: serde_json::Error) -> LlmError {
+    LlmError::new(ErrorKind::InvalidRequest, "the request cannot be written as JSON").with_source(error)
+}
+
+/// Something of a request with the fields put back that only this dialect knows.
+fn made<T: Serialize>(value: &T, extra: &Extra) -> Result<Value, LlmError> {
+    let mut value = serde_json::to_value(value).map_err(cannot_be_written)?;
+    own::merge(&mut value, &extra.fields);
+    Ok(value)
 }
 
 fn turns<'a>(chat: &'a Chat, report: &mut Report) -> Result<Vec<Turn<'a>>, LlmError> {
@@ -246,9 +337,9 @@ fn turns<'a>(chat: &'a Chat, report: &mut Report) -> Result<Vec<Turn<'a>>, LlmEr
     }
     for message in &chat.messages {
         match message.role {
-            Role::System => turns.push(Turn::System { content: message.text().into() }),
+            Role::System => turns.push(system(message)?),
             Role::User => user(message, report, &mut turns)?,
-            Role::Assistant => turns.extend(assistant(message, report)),
+            Role::Assistant => turns.extend(assistant(message, report)?),
         }
     }
     if chat.messages.last().is_some_and(|last| last.role == Role::Assistant) {
@@ -260,23 +351,67 @@ fn turns<'a>(chat: &'a Chat, report: &mut Report) -> Result<Vec<Turn<'a>>, LlmEr
     Ok(turns)
 }
 
+/// A system message in the middle; a developer's, where it came as such.
+fn system(message: &Message) -> Result<Turn<'_>, LlmError> {
+    let turn = Turn::System { content: message.text().into() };
+    let Some(extra) = own::of_turn(&message.content, Dialect::OpenAi) else { return Ok(turn) };
+    let mut value = made(&turn, extra)?;
+    if let Some(role) = extra.fields.get("role") {
+        value["role"] = role.clone();
+    }
+    Ok(Turn::Made(value))
+}
+
 /// A user's turn: the results of tools as turns of their own, which come first, then the rest.
 fn user<'a>(message: &'a Message, report: &mut Report, turns: &mut Vec<Turn<'a>>) -> Result<(), LlmError> {
     let mut rest = Vec::new();
-    for part in &message.content {
+    for (place, part) in message.content.iter().enumerate() {
         if let Part::ToolResult(result) = part {
-            turns.push(tool_result(result, report, &mut rest)?);
+            let turn = tool_result(result, report, &mut rest)?;
+            turns.push(match own::beside(&message.content, place, Dialect::OpenAi) {
+                Some(extra) => Turn::Made(made_result(&turn, extra)?),
+                None => turn,
+            });
         }
     }
-    for part in &message.content {
+    for (place, part) in message.content.iter().enumerate() {
         if !matches!(part, Part::ToolResult(_)) {
-            rest.extend(block(part, report)?);
+            rest.extend(block_with_extra(&message.content, place, report)?);
         }
     }
-    if let Some(content) = shortest(rest) {
-        turns.push(Turn::User { content });
+    let extra = own::of_turn(&message.content, Dialect::OpenAi);
+    let said_nothing = message.content.iter().all(|part| matches!(part, Part::Extra { .. }));
+    let content = shortest(rest).or(said_nothing.then_some(Content::Text("")));
+    if let Some(content) = content {
+        let turn = Turn::User { content };
+        turns.push(match extra {
+            Some(extra) => Turn::Made(made(&turn, extra)?),
+            None => turn,
+        });
     }
     Ok(())
+}
+
+/// The result of a call, in the older form where it came as such.
+fn made_result(turn: &Turn<'_>, extra: &Extra) -> Result<Value, LlmError> {
+    let mut value = made(turn, extra)?;
+    if extra.fields.get("role").is_some_and(|role| role == "function")
+        && let Some(fields) = value.as_object_mut()
+    {
+        fields.remove("tool_call_id");
+        fields.insert("role".to_owned(), "function".into());
+    }
+    Ok(value)
+}
+
+/// The block of the part at `place`, with what only this dialect knows of it put back.
+fn block_with_extra<'a>(parts: &'a [Part], place: usize, report: &mut Report) -> Result<Option<Block<'a>>, LlmError> {
+    report.say_of_extra(&parts[place]);
+    let Some(block) = block(&parts[place], report)? else { return Ok(None) };
+    Ok(Some(match own::beside(parts, place, Dialect::OpenAi) {
+        Some(extra) => Block::Made(made(&block, extra)?),
+        None => block,
+    }))
 }
 
 /// A tool's turn is a text: pictures go into the user's turn after it, a failure is said in words.
@@ -289,6 +424,7 @@ fn tool_result<'a>(
     for part in &result.content {
         match part {
             Part::Text(text) => texts.push(text.as_str()),
+            Part::Extra { .. } => report.say_of_extra(part),
             other => {
                 report.say(Feature::ToolMedia);
                 rest.extend(block(other, report)?);
@@ -308,37 +444,69 @@ fn tool_result<'a>(
     Ok(Turn::Tool { tool_call_id: result.call_id.as_str().into(), content })
 }
 
-fn assistant<'a>(message: &'a Message, report: &mut Report) -> Option<Turn<'a>> {
+fn assistant<'a>(message: &'a Message, report: &mut Report) -> Result<Option<Turn<'a>>, LlmError> {
     let (mut blocks, mut refusals, mut tool_calls) = (Vec::new(), Vec::new(), Vec::new());
-    for part in &message.content {
+    let (mut function_call, mut audio) = (None, None);
+    let extra = own::of_turn(&message.content, Dialect::OpenAi);
+    let keeps_reasoning = extra.is_some_and(|extra| {
+        ["reasoning_content", "reasoning", "reasoning_details"].iter().any(|name| extra.fields.contains_key(*name))
+    });
+    for (place, part) in message.content.iter().enumerate() {
+        let beside = own::beside(&message.content, place, Dialect::OpenAi);
         match part {
             Part::Text(text) if text.is_empty() => {}
-            Part::Text(text) => blocks.push(Block::Text { text }),
+            Part::Text(_) => blocks.extend(block_with_extra(&message.content, place, report)?),
+            Part::Refusal(_) if beside.is_some() => blocks.extend(block_with_extra(&message.content, place, report)?),
             Part::Refusal(text) => refusals.push(text.as_str()),
             Part::ToolCall(call) => {
                 if call.opaque.is_some() {
                     report.say(Feature::CallSignature);
                 }
-                tool_calls.push(Call {
+                let written = Call {
                     id: call.id.as_str().into(),
                     kind: "function",
                     function: Function {
                         name: &call.name,
                         arguments: if call.arguments.trim().is_empty() { "{}" } else { &call.arguments },
                     },
-                });
+                };
+                match beside {
+                    Some(extra) if extra.fields.contains_key("function_call") => {
+                        function_call = extra.fields.get("function_call");
+                    }
+                    Some(extra) => tool_calls.push(AnyCall::Made(made(&written, extra)?)),
+                    None => tool_calls.push(AnyCall::Neutral(written)),
+                }
             }
+            Part::Reasoning(_) if keeps_reasoning => {}
             Part::Reasoning(_) => report.say(Feature::Reasoning),
+            // An answer in sound is named by its id.
+            Part::Other { dialect: Dialect::OpenAi, value } if value.get("type").is_none() => {
+                audio = value.get("audio").and_then(|audio| audio.get("id"));
+            }
+            Part::Other { dialect: Dialect::OpenAi, value } if value.get("id").is_some() => {
+                tool_calls.push(AnyCall::Own(value));
+            }
+            Part::Other { dialect: Dialect::OpenAi, value } => blocks.push(Block::Own(value)),
             Part::Other { value, .. } => report.say_in(Feature::OwnPart, crate::translate::kind_of(value)),
+            Part::Extra { .. } => report.say_of_extra(part),
             _ => report.say_in(Feature::OwnPart, "a picture or file of the model's"),
         }
     }
     let refusal = (!refusals.is_empty()).then(|| refusals.join("\n").into());
-    let content = shortest(blocks);
-    if content.is_none() && refusal.is_none() && tool_calls.is_empty() {
-        return None;
+    let mut content = shortest(blocks);
+    if content.is_none() && refusal.is_none() && tool_calls.is_empty() && function_call.is_none() && audio.is_none() {
+        if extra.is_none() && !message.content.is_empty() {
+            return Ok(None);
+        }
+        content = Some(Content::Text(""));
     }
-    Some(Turn::Assistant { content, refusal, tool_calls })
+    let audio = audio.map(|id| json!({ "id": id }));
+    let turn = Turn::Assistant { content, refusal, tool_calls, function_call, audio };
+    Ok(Some(match extra {
+        Some(extra) => Turn::Made(made(&turn, extra)?),
+        None => turn,
+    }))
 }
 
 fn shortest(blocks: Vec<Block<'_>>) -> Option<Content<'_>> {
@@ -375,6 +543,7 @@ fn block<'a>(part: &'a Part, report: &mut Report) -> Result<Option<Block<'a>>, L
             Media::File(id) => Block::File { file: File::Id { file_id: id } },
             Media::Url(_) => return Err(report.refuse(Feature::UrlDocument)),
         },
+        Part::Extra { .. } => return Ok(None),
         Part::Other { dialect: Dialect::OpenAi, value } => Block::Own(value),
         Part::Other { value, .. } => {
             report.say_in(Feature::OwnPart, crate::translate::kind_of(value));

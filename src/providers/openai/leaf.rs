@@ -7,7 +7,7 @@ use super::{decode, encode, error, stream::Decoder};
 use crate::{
     Dialect, ErrorKind, InvalidConfig, LlmError,
     chat::{Chat, Message},
-    providers::http::{BaseUrl, Facts, Fault, HttpLeaf, Protocol, Variable, to_json, variable},
+    providers::http::{BaseUrl, Facts, Fault, HttpLeaf, Protocol, Variable, variable},
     translate::{Report, Target},
 };
 
@@ -125,7 +125,7 @@ impl Protocol for ChatCompletions {
     }
 
     fn encode(&self, chat: &Chat, model: &str, stream: bool, report: &mut Report) -> Result<Bytes, LlmError> {
-        to_json(&encode::Body::of(self, chat, model, stream, report)?)
+        encode::body(self, chat, model, stream, report)
     }
 
     fn decode(&self, body: &[u8]) -> Result<Message, Fault> {

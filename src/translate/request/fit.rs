@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use serde_json::Value;
+
 use super::{
     calls,
     names::{self, Names},
@@ -11,8 +13,8 @@ use super::{
     survey::survey,
 };
 use crate::{
-    Dialect, LlmError, LlmRequest,
-    chat::{Chat, Media, Part},
+    Dialect, LlmError, LlmRequest, Wire,
+    chat::{Chat, Media, Part, Tool, ToolChoice},
     translate::{ids::Target, rules::Feature},
 };
 
@@ -36,7 +38,26 @@ pub(crate) fn fit<'a>(
         return Err(report.refuse(Feature::UploadedFile));
     }
     let mut fitted = Cow::Borrowed(chat);
-    schemas(&mut fitted, target.dialect, report);
+    if let Some(wire) = request.wire().filter(|_| report.is_foreign()) {
+        older_functions(wire, &mut fitted);
+    }
+    let foreign = |tool: &Tool| {
+        tool.runs_at_provider() && tool.extra.as_ref().is_some_and(|extra| extra.dialect != target.dialect)
+    };
+    if chat.tools.iter().any(foreign) {
+        report.say_in(Feature::ServerTool, "tools");
+        let chat = fitted.to_mut();
+        chat.tools.retain(|tool| !foreign(tool));
+        // A choice among them goes with them.
+        let offered = |name: &String| chat.tools.iter().any(|tool| tool.name == *name);
+        if chat.tools.is_empty() || matches!(&chat.tool_choice, Some(ToolChoice::Named(name)) if !offered(name)) {
+            chat.tool_choice = None;
+        }
+    }
+    // What was read from the target's own dialect is as the target takes it.
+    if !fitted.extra.as_ref().is_some_and(|extra| extra.dialect == target.dialect) {
+        schemas(&mut fitted, target.dialect, report);
+    }
     let mut given = Names::default();
     if !names::all_fit(chat, target.dialect) {
         given = names::fit(fitted.to_mut(), target.dialect, report);
@@ -47,9 +68,37 @@ pub(crate) fn fit<'a>(
     Ok((fitted, given))
 }
 
+/// What OpenAI's tools were before there were others than functions.
+fn older_functions(wire: &Wire, chat: &mut Cow<'_, Chat>) {
+    let fields = match &chat.extra {
+        Some(extra) if wire.dialect() == Dialect::OpenAi && extra.fields.contains_key("functions") => {
+            extra.fields.clone()
+        }
+        _ => return,
+    };
+    let chat = chat.to_mut();
+    for function in fields.get("functions").and_then(Value::as_array).into_iter().flatten() {
+        let Some(name) = function.get("name").and_then(Value::as_str) else { continue };
+        let schema = function.get("parameters").cloned().unwrap_or_default();
+        let mut tool = Tool::new(name, schema);
+        tool.description = function.get("description").and_then(Value::as_str).map(str::to_owned);
+        chat.tools.push(tool);
+    }
+    let choice = fields.get("function_call");
+    chat.tool_choice = match (choice.and_then(Value::as_str), choice.and_then(|choice| choice.get("name"))) {
+        (Some("none"), _) => Some(ToolChoice::None),
+        (Some(_), _) => Some(ToolChoice::Auto),
+        (None, Some(Value::String(name))) => Some(ToolChoice::Named(name.clone())),
+        _ => None,
+    };
+}
+
 fn schemas(chat: &mut Cow<'_, Chat>, dialect: Dialect, report: &mut Report) {
     for at in 0..chat.tools.len() {
         let tool = &chat.tools[at];
+        if tool.extra.as_ref().is_some_and(|extra| extra.dialect == dialect) {
+            continue;
+        }
         let strict = tool.strict == Some(true);
         let fitted = schema::fit(&tool.parameters, strict, dialect, For::Tool);
         if fitted.moved {

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     Dialect, ErrorKind, LlmError,
+    chat::{ExtraOf, Part},
     translate::rules::{Fate, Feature},
 };
 
@@ -46,6 +47,23 @@ impl Report {
         if !self.said.iter().any(|(said, at)| *said == feature && *at == field) {
             self.said.push((feature, field));
         }
+    }
+
+    /// Fields that only another dialect knows. Of a caller's own bytes the survey tells more.
+    pub(crate) fn say_of_extra(&mut self, part: &Part) {
+        match part {
+            Part::Extra { of: ExtraOf::Part | ExtraOf::Turn, extra }
+                if extra.dialect != self.target && !self.is_foreign() =>
+            {
+                self.say(Feature::OtherField);
+            }
+            _ => {}
+        }
+    }
+
+    /// What was said of these does not hold: they are written as they stood after all.
+    pub(crate) fn forget(&mut self, features: &[Feature]) {
+        self.said.retain(|(feature, _)| !features.contains(feature));
     }
 
     /// The error of a feature that is refused.
