@@ -172,7 +172,9 @@ fn merged(messages: &[Value]) -> Result<Vec<Turn<'_>>, super::Refusal> {
             _ => turns.push(Turn { role, blocks }),
         }
     }
-    if turns.first().is_none_or(|first| first.role != "user") {
+    // One that begins with what a tool of the provider's own gave back is taken, as recorded.
+    let by_server = |block: &Block<'_>| matches!(block, Block::Typed("server_tool_use" | "mcp_tool_use", _));
+    if turns.first().is_none_or(|first| first.role != "user" && !first.blocks.iter().any(by_server)) {
         return Err(wrong("messages", "messages: first message must use the \"user\" role"));
     }
     Ok(turns)
@@ -289,7 +291,7 @@ fn thinking(body: &Value, turns: &[Turn<'_>]) -> Checked {
     if body["temperature"].as_f64().is_some_and(|temperature| temperature != 1.0) {
         return Err(wrong("temperature", "`temperature` may only be set to 1 when thinking is enabled"));
     }
-    if matches!(text(&body["tool_choice"], "type"), "any" | "tool") {
+    if kind == "enabled" && matches!(text(&body["tool_choice"], "type"), "any" | "tool") {
         return Err(wrong("thinking", "Thinking may not be enabled when tool_choice forces tool use."));
     }
     let is = |block: &Block<'_>, kinds: &[&str]| matches!(block, Block::Typed(kind, _) if kinds.contains(kind));

@@ -201,7 +201,9 @@ fn parts(content: &Value) -> Checked {
     for part in many(field(content, "parts")) {
         any = true;
         known(part, &[DATA, BESIDE].concat(), " at 'contents[0].parts[0]'")?;
-        if DATA.iter().filter(|name| field(part, name).is_some()).count() != 1 {
+        // A signature may stand alone, as recorded.
+        let data = DATA.iter().filter(|name| field(part, name).is_some()).count();
+        if data > 1 || (data == 0 && field(part, "thoughtSignature").is_none()) {
             let words = "oneof field 'data' must have one initialized field.";
             return Err(wrong("contents", format!("* GenerateContentRequest.contents.parts.data: {words}")));
         }

@@ -298,7 +298,11 @@ async fn tools_are_called_once_and_then_answered() {
     let joined: String = events.iter().filter_map(|e| e["delta"]["partial_json"].as_str()).collect();
     assert_eq!(serde_json::from_str::<Value>(&joined).unwrap(), arguments);
 
-    body["messages"] = json!([{ "role": "user", "content": [{ "type": "tool_result", "tool_use_id": "t" }] }]);
+    body["messages"] = json!([
+        { "role": "user", "content": "Hi" },
+        { "role": "assistant", "content": [{ "type": "tool_use", "id": "t", "name": "weather", "input": {} }] },
+        { "role": "user", "content": [{ "type": "tool_result", "tool_use_id": "t" }] },
+    ]);
     let got = send(server.addr(), request(MESSAGES, body.to_string().as_bytes())).await.unwrap();
     assert!(got.text.contains("Hello ") && got.text.contains("end_turn"));
 
