@@ -1,5 +1,6 @@
 //! The table of what becomes of each feature at each dialect. The table in the module's documentation is printed from it.
 
+#[cfg(test)]
 use std::fmt::Write;
 
 use crate::Dialect;
@@ -70,6 +71,7 @@ macro_rules! rules {
 
 const SYSTEM: Fate = Changed("sent as a user's text that begins with `[system]`");
 const FIRST: Fate = Changed("a user's text `(continued)` was put before it");
+const EMPTY: Fate = Changed("the text `(empty)` stands in it");
 const PREFILL: Fate = Dropped("sent, but the model is not held to go on from it");
 const NAME: Fate = Changed("sent under a name that the provider takes; calls come back under the tool's own");
 const ORPHAN: Fate = Changed("sent as a text");
@@ -86,6 +88,7 @@ rules! {
     MidSystem "system_in_the_middle" "a system message after the first turn" SYSTEM, Carried, SYSTEM;
     FirstTurn "first_turn" "a conversation that begins with the model's turn" FIRST, Carried, FIRST;
     Prefill "prefill" "a last turn of the model's, for it to go on from" Carried, PREFILL, PREFILL;
+    EmptyText "empty_text" "a conversation in which nothing is said" EMPTY, Carried, EMPTY;
     ParticipantName "participant_name" "a message's `name`" NONE, Native, NONE;
     OwnPart "own_part" "a part that only one dialect has (search results, audio, executed code)" OWN, OWN, OWN;
     Refusal "refusal" "a turn in which the model declined, in its own field"
@@ -166,6 +169,7 @@ rules! {
 }
 
 /// The rules as a Markdown table.
+#[cfg(test)]
 pub(crate) fn table() -> String {
     let mut table =
         String::from("| feature | what it is | to Anthropic | to OpenAI | to Gemini |\n|---|---|---|---|---|\n");

@@ -376,6 +376,10 @@ fn turns<'a>(chat: &'a Chat, third: bool, report: &mut Report) -> Result<Vec<Tur
     if turns.last().is_some_and(|last| last.role == Some("model")) {
         report.say(Feature::Prefill);
     }
+    if turns.is_empty() && !chat.messages.is_empty() {
+        report.say(Feature::EmptyText);
+        turns.push(Turn { role: Some("user"), parts: vec![plain("(empty)")], extra: Map::new() });
+    }
     if turns.is_empty() {
         return Err(LlmError::new(ErrorKind::InvalidRequest, "the conversation has no content"));
     }

@@ -32,7 +32,7 @@ pub(in crate::providers) fn decode(body: &Value) -> Result<Chat, LlmError> {
         };
         let mut parts = Vec::new();
         for value in one_or_many(content.get("parts")).unwrap_or_default() {
-            let part = part(value, &chat, &mut calls)?;
+            let part = part(value, &chat, &parts, &mut calls)?;
             let rest = lacking(&part, value);
             parts.extend(own::with_rest(part, Dialect::Gemini, rest));
         }
@@ -193,7 +193,7 @@ fn generation(config: &Value, chat: &mut Chat) -> Result<(), LlmError> {
     Ok(())
 }
 
-fn part(value: &Value, chat: &Chat, calls: &mut usize) -> Result<Part, LlmError> {
+fn part(value: &Value, chat: &Chat, before: &[Part], calls: &mut usize) -> Result<Part, LlmError> {
     let signature = either(value, "thoughtSignature", "thought_signature").and_then(Value::as_str);
     let signature = signature.filter(|token| *token != FOREIGN_CALL);
     let opaque = signature.and_then(|token| unseal(token.to_owned(), Dialect::Gemini, false));
@@ -215,8 +215,14 @@ fn part(value: &Value, chat: &Chat, calls: &mut usize) -> Result<Part, LlmError>
     }
     if let Some(response) = either(value, "functionResponse", "function_response") {
         let name = text(response, "name").ok_or_else(|| bad("functionResponse.name", "a text"))?;
-        // Without an id it answers the newest call of this name.
-        let called = || chat.messages.iter().rev().flat_map(Message::tool_calls).find(|call| call.name == name);
+        // Without an id it answers the first call of this name in the turn before that has no answer yet.
+        let has_answer =
+            |id: &str| before.iter().any(|part| matches!(part, Part::ToolResult(result) if result.call_id == *id));
+        let turns = || chat.messages.iter().rev().filter(|message| message.tool_calls().next().is_some());
+        let called = || {
+            let mut calls = turns().flat_map(Message::tool_calls).filter(|call| call.name == name);
+            calls.find(|call| !has_answer(&call.id))
+        };
         let id = text(response, "id").or_else(|| called().map(|call| call.id.clone())).unwrap_or_default();
         let given = response.get("response").cloned().unwrap_or_default();
         // `output` and `error` alone are what the documentation calls them; other objects are a tool's own.
@@ -264,6 +270,13 @@ fn lower_types(schema: &Value) -> Value {
             let lowered = fields.iter().map(|(name, value)| {
                 let value = match value {
                     Value::String(kind) if name == "type" => Value::String(kind.to_ascii_lowercase()),
+                    // The enumeration's numbers, which the API takes too.
+                    Value::Number(number) if name == "type" => {
+                        let names = ["string", "number", "integer", "boolean", "array", "object", "null"];
+                        let place = number.as_u64().and_then(|number| number.checked_sub(1));
+                        let named = place.and_then(|place| names.get(usize::try_from(place).ok()?));
+                        named.map_or_else(|| value.clone(), |name| Value::from(*name))
+                    }
                     other => lower_types(other),
                 };
                 (name.clone(), value)

@@ -25,6 +25,10 @@ pub(super) struct Fitted {
 /// The schema for the target. `strict`: the provider is asked to hold the model to it.
 pub(super) fn fit(schema: &Value, strict: bool, target: Dialect, what: For) -> Fitted {
     let mut fitted = Fitted { schema: schema.clone(), strict, moved: false };
+    if target != Dialect::Gemini {
+        plain(&mut fitted.schema);
+    }
+    let schema = &fitted.schema.clone();
     match target {
         Dialect::OpenAi if strict => {
             if can_close(schema, true) {
@@ -116,6 +120,21 @@ const NOT_STRICT: &[&str] = &[
 
 /// Words about a schema, without meaning for an answer.
 const IDLE: &[&str] = &["$schema", "$id", "$comment", "examples", "example", "deprecated", "readOnly", "writeOnly"];
+
+/// What Gemini's schemas say in words of their own, in JSON Schema's.
+fn plain(schema: &mut Value) {
+    let Value::Object(fields) = schema else { return };
+    for name in ["propertyOrdering", "property_ordering"] {
+        fields.remove(name);
+    }
+    if fields.get("nullable").is_some_and(Value::is_boolean)
+        && fields.remove("nullable") == Some(Value::Bool(true))
+        && let Some(Value::String(kind)) = fields.get("type").cloned()
+    {
+        fields.insert("type".to_owned(), json!([kind, "null"]));
+    }
+    each(fields, plain);
+}
 
 /// Calls `visit` with each schema inside this one.
 fn each(fields: &mut Map<String, Value>, mut visit: impl FnMut(&mut Value)) {
