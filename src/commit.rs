@@ -129,10 +129,11 @@ impl Future for Commit {
             }
             this.bytes += frame.size();
             this.held.push_back(frame);
-            if progress == Progress::End && !this.content {
-                if let Some(error) = this.empty() {
-                    return Poll::Ready(Err(error));
-                }
+            if progress == Progress::End
+                && !this.content
+                && let Some(error) = this.empty()
+            {
+                return Poll::Ready(Err(error));
             }
             if this.point.is_reached(progress) {
                 return Poll::Ready(Ok(this.committed()));

@@ -487,8 +487,9 @@ impl StdError for LlmError {
 }
 
 impl From<BoxError> for LlmError {
-    /// Takes out an `LlmError` whole, reads tower's own errors for what they mean, and keeps anything else as the
-    /// cause of an error of [`ErrorKind::Other`].
+    /// Takes out an `LlmError` whole, however deep among the causes it is; reads the errors of tower's `timeout` and
+    /// `load_shed`, of tokio's `timeout` and of the network ([`std::io::Error`]: [`ErrorKind::Connect`]) for what they
+    /// mean; and keeps anything else as the cause of an error of [`ErrorKind::Other`].
     fn from(error: BoxError) -> Self {
         let error = match error.downcast::<Self>() {
             Ok(own) => return *own,
@@ -497,11 +498,17 @@ impl From<BoxError> for LlmError {
         // Wrappers such as `tower::buffer`'s hide ours one level down.
         let mut cause = Some(&*error as &(dyn StdError + 'static));
         while let Some(this) = cause {
-            if let Some(own) = this.downcast_ref::<Self>() {
+            // An `io::Error` gives the cause of what it wraps as its own, so that what it wraps is asked for here.
+            let wrapped = this.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+            if let Some(own) = this.downcast_ref::<Self>().or_else(|| wrapped?.downcast_ref()) {
                 return own.clone();
             }
             let kind = if this.is::<tower::timeout::error::Elapsed>() {
                 Some((ErrorKind::Timeout, "tower's timeout layer"))
+            } else if this.is::<tokio::time::error::Elapsed>() {
+                Some((ErrorKind::Timeout, "a limit of time inside the leaf"))
+            } else if this.is::<InvalidConfig>() {
+                Some((ErrorKind::InvalidRequest, A_SETTING_IS_WRONG))
             } else if this.is::<tower::load_shed::error::Overloaded>() {
                 Some((ErrorKind::Overloaded, "tower's load_shed layer refused"))
             } else if this.is::<std::io::Error>() {
@@ -556,6 +563,11 @@ impl StdError for InvalidConfig {}
 
 impl From<InvalidConfig> for LlmError {
     fn from(error: InvalidConfig) -> Self {
-        Self::new(ErrorKind::InvalidRequest, "a setting is wrong").with_source(error)
+        Self::new(ErrorKind::InvalidRequest, A_SETTING_IS_WRONG).with_source(error)
     }
 }
+
+const A_SETTING_IS_WRONG: &str = "a setting is wrong";
+
+#[cfg(test)]
+mod tests;

@@ -125,3 +125,42 @@ impl fmt::Debug for Events {
         f.debug_struct("Events").field("subscribers", &self.sender.receiver_count()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::broadcast::error::TryRecvError;
+
+    use super::*;
+
+    fn switched(to: &str) -> Event {
+        let (from, to) = ("sonnet".into(), to.into());
+        Event::ModelSwitched { from, to, reason: ErrorKind::Timeout, at: Instant::now() }
+    }
+
+    #[test]
+    fn nobody_needs_to_listen() {
+        Events::new().send(switched("gpt"));
+    }
+
+    #[test]
+    fn clones_are_the_same_channel() {
+        let events = Events::new();
+        let mut heard = events.subscribe();
+        let event = switched("gpt");
+        events.clone().send(event.clone());
+        assert_eq!(heard.try_recv(), Ok(event));
+        assert_eq!(format!("{events:?}"), "Events { subscribers: 1, .. }");
+    }
+
+    #[test]
+    fn a_subscriber_that_is_too_slow_is_told_how_many_it_lost() {
+        let events = Events::new();
+        let mut heard = events.subscribe();
+        for _ in 0..CAPACITY {
+            events.send(switched("gpt"));
+        }
+        events.send(switched("canned"));
+        assert_eq!(heard.try_recv(), Err(TryRecvError::Lagged(1)));
+        assert!(heard.try_recv().is_ok());
+    }
+}

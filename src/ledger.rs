@@ -1,6 +1,6 @@
 //! The attempt ledger: what a request may still spend, and the record of what was tried.
 //!
-//! What is left goes *down* by value in the request's [`Context`](crate::Context); what was done comes *up* in the
+//! What is left goes *down* by value in the request's [`Context`]; what was done comes *up* in the
 //! result, as the error's or the response's list of [`Attempt`]s. Nothing mutable is shared for a request, so that
 //! nothing is allocated while all goes well, a cloned request is a new request, and a dropped future leaves no trace.
 
@@ -136,7 +136,7 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     /// Takes the record of a failed step out of its error. A failure that no layer below has recorded is recorded
-    /// here, as one attempt that began at `begun`. Gives the newest entry's place for [`Self::next`].
+    /// here, as one attempt that began at `begun`. [`Self::next`] says what follows it.
     pub(crate) fn failed(&mut self, error: &mut LlmError, begun: Instant) {
         note(error, begun);
         if self.record.is_empty() {
@@ -235,4 +235,102 @@ pub(crate) fn note(error: &mut LlmError, begun: Instant) {
 fn spent(record: &[Attempt]) -> u16 {
     let sent = record.iter().filter(|attempt| !attempt.is_local() && attempt.failure.is_some()).count();
     u16::try_from(sent).unwrap_or(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(kind: ErrorKind) -> LlmError {
+        LlmError::new(kind, "it failed")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_is_noted_once_by_whoever_is_nearest() {
+        let begun = Instant::now();
+        tokio::time::advance(Duration::from_secs(2)).await;
+        let mut error = failure(ErrorKind::Server)
+            .with_model("openai", "gpt")
+            .with_status(StatusCode::BAD_GATEWAY)
+            .with_retry_after(Duration::from_secs(9));
+        note(&mut error, begun);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        note(&mut error, begun);
+        let [attempt] = error.attempts() else { panic!("{:?}", error.attempts()) };
+        assert_eq!((attempt.begun, attempt.took), (begun, Duration::from_secs(2)));
+        assert_eq!((attempt.provider.as_deref(), attempt.model.as_deref()), (Some("openai"), Some("gpt")));
+        assert_eq!((attempt.failure, attempt.status), (Some(ErrorKind::Server), Some(StatusCode::BAD_GATEWAY)));
+        assert_eq!((attempt.message.as_str(), attempt.retry_after), ("it failed", Some(Duration::from_secs(9))));
+        assert_eq!(attempt.next, Next::GaveUp);
+        assert_eq!(attempt.to_string(), "gpt: server (HTTP 502) after 2s; gave up");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_spent_is_no_longer_left_and_refusals_cost_nothing() {
+        let first = Context { attempts_left: 8, attempts_made: 1, ..Context::default() };
+        let mut ledger = Ledger::default();
+        assert_eq!((ledger.len(), ledger.spent(), ledger.context(first).attempts_left), (0, 0, 8));
+        for kind in [ErrorKind::Server, ErrorKind::CircuitOpen, ErrorKind::Timeout, ErrorKind::BulkheadFull] {
+            ledger.failed(&mut failure(kind), Instant::now());
+        }
+        let left = ledger.context(first);
+        assert_eq!((ledger.len(), ledger.spent()), (4, 2));
+        assert_eq!((left.attempts_left, left.attempts_made), (6, 3));
+
+        let poor = ledger.context(Context { attempts_left: 1, attempts_made: u16::MAX, ..first });
+        assert_eq!((poor.attempts_left, poor.attempts_made), (0, u16::MAX));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn next_is_said_of_the_newest_step_and_of_nothing_when_there_is_none() {
+        let mut ledger = Ledger::default();
+        ledger.next(Next::FailedOver);
+        ledger.failed(&mut failure(ErrorKind::Server), Instant::now());
+        ledger.next(Next::Retried { after: Duration::from_secs(1) });
+        ledger.failed(&mut failure(ErrorKind::Server), Instant::now());
+        ledger.next(Next::Stopped(Stop::Attempts));
+        let mut error = failure(ErrorKind::Server);
+        ledger.give_up(&mut error);
+        let next: Vec<String> = error.attempts().iter().map(|attempt| attempt.next.to_string()).collect();
+        assert_eq!(next, ["retried after 1s", "stopped: no attempt is left"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nested_ledgers_keep_the_order_of_the_steps() {
+        let at = Instant::now();
+        let tier = |steps: [ErrorKind; 2]| {
+            let mut inner = Ledger::default();
+            let mut last = failure(steps[0]);
+            for kind in steps {
+                last = failure(kind);
+                inner.failed(&mut last, at);
+            }
+            inner.give_up(&mut last);
+            last
+        };
+        let mut outer = Ledger::default();
+        for (name, steps) in
+            [("a", [ErrorKind::Server, ErrorKind::Timeout]), ("b", [ErrorKind::Connect, ErrorKind::CircuitOpen])]
+        {
+            let from = outer.len();
+            outer.failed(&mut tier(steps), at);
+            outer.name_tier(from, &name.into());
+        }
+        let mut response = LlmResponse::from_text("hello");
+        response.prepend_attempts(vec![outer.record[0].clone()]);
+        outer.answered(&mut response);
+        let steps: Vec<_> = response.attempts().iter().map(|step| (step.tier.as_deref(), step.failure)).collect();
+        let (a, b) = (Some("a"), Some("b"));
+        let kinds =
+            [ErrorKind::Server, ErrorKind::Timeout, ErrorKind::Connect, ErrorKind::CircuitOpen, ErrorKind::Server];
+        assert_eq!(steps, [a, a, b, b, a].into_iter().zip(kinds.map(Some)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_empty_ledger_owns_no_memory_and_leaves_the_response_alone() {
+        let mut response = LlmResponse::from_text("hello");
+        let measured = allocation_counter::measure(|| Ledger::default().answered(&mut response));
+        assert_eq!(measured.count_total, 0);
+        assert!(response.attempts().is_empty());
+    }
 }

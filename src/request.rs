@@ -137,8 +137,8 @@ impl LlmRequest {
         self
     }
 
-    /// Bounds the request: no attempt begins after `timeout` from now, and none waits past it. The nearest bound
-    /// wins.
+    /// Bounds the request: no attempt begins after `timeout` from now, and none waits past it. It is the layers that
+    /// keep to it, [`Timeout`](crate::Timeout) first of all. The nearest bound wins.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.context.limit_deadline(Instant::now().checked_add(timeout));
@@ -338,12 +338,26 @@ impl Wire {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidRequest`] when they are not a JSON object, or name `model` twice.
+    /// [`ErrorKind::InvalidRequest`] when they are not a JSON object, or when `model` or `stream` is there twice or of
+    /// another type.
     pub fn new(dialect: Dialect, body: impl Into<Bytes>) -> Result<Self, LlmError> {
         let body = body.into();
-        let head: Head<'_> = serde_json::from_slice(&body).map_err(|error| {
-            LlmError::new(ErrorKind::InvalidRequest, format!("the body is not a JSON request of the {dialect} dialect"))
-                .with_source(error)
+        let invalid = |what: &str| {
+            LlmError::new(
+                ErrorKind::InvalidRequest,
+                format!("the body is not a request of the {dialect} dialect: {what}"),
+            )
+        };
+        // Serde would take an array for a struct, field by field.
+        if body.trim_ascii_start().first() != Some(&b'{') {
+            return Err(invalid("not a JSON object"));
+        }
+        let head: Head<'_> = serde_json::from_slice(&body).map_err(|error| match error.classify() {
+            // Such an error quotes the value, and a value may be anything.
+            serde_json::error::Category::Data => {
+                invalid("`model` must be a text and `stream` true or false, each at most once")
+            }
+            _ => invalid("broken JSON").with_source(error),
         })?;
         let (model, stream) = (head.model.map(Into::into), head.stream.unwrap_or(false));
         Ok(Self { dialect, body, headers: HeaderMap::new(), model, stream, chat: OnceLock::new() })
@@ -354,6 +368,8 @@ impl Wire {
     pub fn path(mut self, model: impl Into<Box<str>>, stream: bool) -> Self {
         self.model = Some(model.into());
         self.stream = stream;
+        // A clone of a request that was decoded already would say the old ones.
+        self.chat = OnceLock::new();
         self
     }
 
@@ -439,10 +455,50 @@ mod tests {
         let wire = Wire::new(Dialect::OpenAi, r#"{"model":"gpt-4o","stream":true,"messages":[]}"#).unwrap();
         let request = LlmRequest::from(wire);
         assert_eq!((request.model(), request.is_stream()), (Some("gpt-4o"), true));
-        for bad in ["", "[]", "{\"model\":1}", "{\"model\":\"a\",\"model\":\"b\"}", "\u{feff}{}"] {
+        for bad in
+            ["", "[]", "{\"model\":1}", "{\"model\":\"a\",\"model\":\"b\"}", "\u{feff}{}", "[\"gpt-4o\",true]", "{} {}"]
+        {
             let error = Wire::new(Dialect::OpenAi, bad).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidRequest, "{bad}");
         }
+    }
+
+    #[test]
+    fn an_error_in_the_bytes_shows_none_of_them() {
+        for bad in [r#""secret plans""#, r#"{"stream":"secret plans"}"#] {
+            let error = Wire::new(Dialect::OpenAi, bad).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn space_before_the_request_is_json_too() {
+        assert!(Wire::new(Dialect::OpenAi, " \r\n\t{}").is_ok());
+    }
+
+    #[test]
+    fn the_path_says_model_and_stream_where_the_bytes_do_not() {
+        let wire = Wire::new(Dialect::Gemini, "{}").unwrap().path("gemini-2.5-pro", true);
+        let request = LlmRequest::from(wire);
+        assert_eq!((request.model(), request.is_stream()), (Some("gemini-2.5-pro"), true));
+    }
+
+    #[test]
+    fn the_typed_request_says_what_was_set() {
+        let request = LlmRequest::from(Chat::new([Message::user("hello")]).model("gpt-4o"))
+            .session("s")
+            .idempotency_key("k")
+            .explain()
+            .stream(true)
+            .max_attempts(3)
+            .extension(7_u8);
+        assert_eq!(
+            (request.model(), request.session_id(), request.idempotency()),
+            (Some("gpt-4o"), Some("s"), Some("k"))
+        );
+        assert!(request.is_explained() && request.is_stream() && request.chat().unwrap().stream);
+        assert_eq!(request.context().attempts_left, 3);
+        assert_eq!(request.extensions().get::<u8>(), Some(&7));
     }
 
     #[test]

@@ -25,7 +25,7 @@ struct Extra {
     attempts: Vec<Attempt>,
     request_id: Option<Box<str>>,
     notes: Vec<Cow<'static, str>>,
-    headers: http::HeaderMap,
+    headers: Option<http::HeaderMap>,
     degraded: bool,
 }
 
@@ -91,7 +91,7 @@ impl LlmResponse {
 
     /// The provider's response headers; `None` where there were none.
     pub fn headers(&self) -> Option<&http::HeaderMap> {
-        self.extra.as_ref().map(|extra| &extra.headers)
+        self.extra.as_ref()?.headers.as_ref()
     }
 
     /// The body.
@@ -152,7 +152,7 @@ impl LlmResponse {
     /// Sets the provider's response headers.
     #[must_use]
     pub fn with_headers(mut self, headers: http::HeaderMap) -> Self {
-        self.extra().headers = headers;
+        self.extra().headers = Some(headers);
         self
     }
 
@@ -243,5 +243,73 @@ impl fmt::Display for ServedBy<'_> {
             true => write!(f, " ({attempts})"),
             false => write!(f, " ({}, {attempts})", rest.join(" ")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{Duration, Instant};
+
+    use super::*;
+    use crate::{ErrorKind, ledger::Next};
+
+    fn step(failure: Option<ErrorKind>) -> Attempt {
+        Attempt {
+            tier: None,
+            provider: None,
+            model: None,
+            begun: Instant::now(),
+            took: Duration::ZERO,
+            failure,
+            status: None,
+            message: String::new(),
+            retry_after: None,
+            next: Next::default(),
+        }
+    }
+
+    #[test]
+    fn served_by_reads_as_a_name_and_what_it_took() {
+        let mut response = LlmResponse::from_text("hello");
+        assert_eq!(response.served_by().to_string(), "an unnamed provider (1 attempt)");
+        response = response.with_model("anthropic", "claude");
+        assert_eq!(response.served_by().to_string(), "anthropic (claude, 1 attempt)");
+        response.name_tier(&"sonnet".into());
+        response.name_tier(&"outer".into());
+        response.prepend_attempts(vec![step(Some(ErrorKind::Server))]);
+        assert_eq!(response.served_by().to_string(), "sonnet (anthropic claude, 2 attempts)");
+    }
+
+    #[test]
+    fn only_failures_that_were_sent_count_as_attempts() {
+        let steps =
+            [Some(ErrorKind::CircuitOpen), Some(ErrorKind::Timeout), Some(ErrorKind::BulkheadFull), None].map(step);
+        let mut response = LlmResponse::from_text("hello");
+        response.prepend_attempts(steps.into());
+        assert_eq!((response.served_by().attempts, response.attempts().len()), (2, 4));
+    }
+
+    #[test]
+    fn headers_are_none_when_there_were_none() {
+        let response = LlmResponse::from_text("hello").with_degraded().with_request_id("r").with_note("dropped seed");
+        assert_eq!(response.headers(), None);
+        assert!(response.degraded());
+        assert_eq!((response.request_id(), response.notes()), (Some("r"), &["dropped seed".into()][..]));
+        let headers = http::HeaderMap::from_iter([(http::header::AGE, 1.into())]);
+        assert_eq!(response.with_headers(headers.clone()).headers(), Some(&headers));
+    }
+
+    #[test]
+    fn a_plain_response_allocates_nothing() {
+        let measured = allocation_counter::measure(|| {
+            let response = LlmResponse::from_text("hello");
+            assert!(!response.degraded() && response.attempts().is_empty() && response.headers().is_none());
+        });
+        assert_eq!(measured.count_total, 0);
+    }
+
+    #[test]
+    fn debug_shows_nothing_of_the_answer() {
+        assert!(!format!("{:?}", LlmResponse::from_text("secret")).contains("secret"));
     }
 }

@@ -42,7 +42,7 @@ impl Drop for Life {
 fn failure(random: u64) -> LlmError {
     let kinds = [ErrorKind::Server, ErrorKind::Overloaded, ErrorKind::RateLimited, ErrorKind::Timeout];
     let error = LlmError::new(kinds[random as usize % kinds.len()], "scripted");
-    if random % 20 == 0 { error.with_retry_after(Duration::from_millis(random % 100)) } else { error }
+    if random.is_multiple_of(20) { error.with_retry_after(Duration::from_millis(random % 100)) } else { error }
 }
 
 /// A leaf that waits, fails, answers, and streams frames with pauses between them, which may break: as the seed says.
@@ -170,7 +170,7 @@ async fn a_storm_of_callers_who_leave_holds_nothing_afterwards() {
     for circuit in kept {
         for _ in 0..50 {
             sleep(Duration::from_millis(100)).await;
-            let _ = circuit.layer(healthy.clone()).oneshot(LlmRequest::prompt("hello")).await;
+            let _ = circuit.layer(healthy).oneshot(LlmRequest::prompt("hello")).await;
         }
         assert_eq!(circuit.handle().state(), CircuitState::Closed);
     }

@@ -143,10 +143,7 @@ async fn towers_own_layers_fit_in_between() {
 #[tokio::test(start_paused = true)]
 async fn towers_timeout_is_a_timeout_and_its_load_shed_an_overload() {
     let hanging = provider_fn(|_| std::future::pending::<Result<LlmResponse, LlmError>>());
-    let llm = ServiceBuilder::new()
-        .layer(RetryWithJitterLayer::new())
-        .timeout(Duration::from_secs(1))
-        .service(hanging.clone());
+    let llm = ServiceBuilder::new().layer(RetryWithJitterLayer::new()).timeout(Duration::from_secs(1)).service(hanging);
     let error = llm.oneshot(LlmRequest::prompt("hello")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
 

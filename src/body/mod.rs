@@ -39,8 +39,11 @@ pub struct LlmBody(Repr);
 
 enum Repr {
     Complete { answer: Complete, taken: bool },
-    Stream(Pin<Box<Streaming<dyn Stream<Item = Result<Frame, LlmError>> + Send>>>),
+    Stream(Pin<Box<Streaming<Frames>>>),
 }
+
+/// A leaf's own stream, whatever its type.
+type Frames = dyn Stream<Item = Result<Frame, LlmError>> + Send;
 
 impl LlmBody {
     /// A complete answer of this text. A `&'static str` allocates nothing.

@@ -372,6 +372,14 @@ async fn keep_alives_and_empty_deltas_do_not_count_as_progress_but_content_does(
 }
 
 #[tokio::test(start_paused = true)]
+async fn keep_alives_from_before_the_content_stretch_nothing_after_it() {
+    let mut body = provider([(1, event(StreamEvent::KeepAlive)), (1, text("a"))]);
+    body.limit_idle(limits(0, 10, 300));
+    let (after, error) = drain(body).await;
+    assert_eq!((after, fired(error)), (12, (TimeoutLimit::ProgressIdle, Duration::from_secs(10))));
+}
+
+#[tokio::test(start_paused = true)]
 async fn keep_alives_satisfy_byte_idle() {
     let pings = (0..20).map(|_| (4, event(StreamEvent::KeepAlive)));
     let mut body = provider(pings.chain([(1, end())]));

@@ -72,7 +72,7 @@ impl Message {
 }
 
 /// A piece of a turn.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Part {
     /// Text.
@@ -127,7 +127,7 @@ impl Part {
 }
 
 /// Where the bytes of a picture or a document are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Media {
     /// In the request itself, as base64 text.
@@ -151,7 +151,7 @@ pub struct Image {
 }
 
 /// A document.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Document {
     /// Where its bytes are.
     pub media: Media,
@@ -160,7 +160,7 @@ pub struct Document {
 }
 
 /// What a model thought, and what its provider wants to see again in the next turn.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Reasoning {
     /// The readable thought; empty where the provider shows none.
     pub text: String,
@@ -169,7 +169,7 @@ pub struct Reasoning {
 }
 
 /// A token that only the dialect that made it understands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Opaque {
     /// The dialect that made it.
     pub dialect: Dialect,

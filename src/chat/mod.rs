@@ -4,8 +4,11 @@
 //! [`Part`]s, so that an answer can be pushed onto the conversation as it is. Whatever one provider has and the
 //! others lack stays in the wire form of a request (see [`Wire`](crate::Wire)), where the same provider gets it back
 //! byte for byte.
+//!
+//! `Debug` of all of these says what is there and how long it is, and shows no word of it.
 
 mod accumulate;
+mod debug;
 mod message;
 mod tools;
 mod usage;
@@ -28,7 +31,7 @@ pub use self::{
 /// let chat = Chat::new([Message::user("Explain closures.")]).system("Be brief.").max_tokens(200);
 /// assert_eq!(chat.messages.len(), 1);
 /// ```
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Chat {
     /// The model asked for. A leaf that has a model of its own sends that one instead.

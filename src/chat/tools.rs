@@ -3,7 +3,7 @@ use serde_json::Value;
 use super::{Opaque, Part};
 
 /// A tool that the model may call.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Tool {
     /// Its name: letters, digits, `_` and `-`, at most 64 to fit every provider.
@@ -44,7 +44,7 @@ pub enum ToolChoice {
 }
 
 /// The model asks for a tool to be called.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ToolCall {
     /// The provider's id of the call; the result names it.
@@ -87,7 +87,7 @@ impl ToolResult {
 }
 
 /// The shape that an answer must have.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct OutputSchema {
     /// A name for it: letters, digits, `_` and `-`, at most 64.
     pub name: String,

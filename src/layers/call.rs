@@ -39,6 +39,16 @@ pub(crate) enum Call<S, F> {
     Idle,
 }
 
+impl<S, F> Call<S, F> {
+    /// What it is waiting for.
+    pub(crate) fn phase(&self) -> Phase {
+        match self {
+            Self::Readying { .. } => Phase::Readiness,
+            _ => Phase::Answer,
+        }
+    }
+}
+
 impl<S: Llm> Call<S, S::Future> {
     /// The first call: through the service in hand.
     pub(crate) fn first(service: &mut S, request: LlmRequest) -> Self
@@ -63,14 +73,6 @@ impl<S: Llm> Call<S, S::Future> {
     /// Every further call: through a fresh clone.
     pub(crate) fn further(fresh: S, request: LlmRequest) -> Self {
         Self::Readying { service: fresh, request }
-    }
-
-    /// What it is waiting for.
-    pub(crate) fn phase(&self) -> Phase {
-        match self {
-            Self::Readying { .. } => Phase::Readiness,
-            _ => Phase::Answer,
-        }
     }
 
     /// Drops whatever is under way, so that nothing of it is held any longer.
@@ -173,5 +175,40 @@ mod tests {
             drop(call);
         }
         Call::first(&mut limited, LlmRequest::prompt("b")).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ready_service_is_called_at_once_without_a_clone() {
+        let mut service = Strict::new();
+        let call = Call::first(&mut service, LlmRequest::prompt("a"));
+        assert_eq!((service.calls(), service.polled_ready(), call.phase()), (1, 1, Phase::Answer));
+        call.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_further_call_waits_for_the_readiness_of_a_clone() {
+        let mut service = Strict::new().pending(3);
+        let call = Call::further(service.clone(), LlmRequest::prompt("a"));
+        assert_eq!((service.calls(), call.phase()), (0, Phase::Readiness));
+        call.await.unwrap();
+        assert_eq!((service.calls(), service.polled_ready()), (1, 4));
+        // The clone's readiness is not the service's.
+        assert_eq!(Call::first(&mut service, LlmRequest::prompt("b")).phase(), Phase::Readiness);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_readiness_that_fails_while_it_is_waited_for_is_the_calls_error() {
+        let service = Strict::new().fails_readiness(1);
+        assert!(Call::further(service.clone(), LlmRequest::prompt("a")).await.is_err());
+        assert_eq!(service.calls(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_abandoned_call_holds_nothing() {
+        let mut service = Strict::new().takes(Duration::from_secs(60));
+        let mut call = std::pin::pin!(Call::first(&mut service, LlmRequest::prompt("a")));
+        assert_eq!(service.running(), 1);
+        call.as_mut().abandon();
+        assert_eq!((service.running(), format!("{call:?}").as_str()), (0, "Idle"));
     }
 }

@@ -54,3 +54,22 @@ impl Service<LlmRequest> for Canned {
         ready(Ok(response.with_model(self.provider.clone(), self.model.clone()).with_degraded()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn it_answers_every_request_the_same_and_says_who_it_is() {
+        let canned = Canned::text("later");
+        for request in [LlmRequest::prompt("a"), LlmRequest::prompt("b").stream(true)] {
+            let response = canned.clone().oneshot(request).await.unwrap();
+            assert!(response.degraded());
+            assert_eq!(response.served_by().to_string(), "canned (canned, 1 attempt)");
+            let message = response.collect().await.unwrap();
+            assert_eq!((message.text().as_str(), message.finish), ("later", Some(crate::chat::FinishReason::Stop)));
+        }
+    }
+}

@@ -64,3 +64,33 @@ impl<F> fmt::Debug for ProviderFn<F> {
         f.debug_struct("ProviderFn").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tower::{BoxError, Layer, ServiceExt as _};
+
+    use super::*;
+    use crate::{ErrorKind, TimeoutLayer};
+
+    #[tokio::test]
+    async fn a_client_with_errors_of_its_own_is_a_leaf() {
+        let leaf = provider_fn(|_| async { Err::<LlmResponse, BoxError>("my own words".into()) });
+        let service = TimeoutLayer::new(std::time::Duration::from_secs(1)).layer(leaf);
+        let error = service.oneshot(LlmRequest::prompt("hello")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Other);
+        assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "my own words");
+    }
+
+    #[tokio::test]
+    async fn clones_clone_the_function() {
+        let mut calls = String::new();
+        let leaf = provider_fn(move |_| {
+            calls.push('x');
+            std::future::ready(Ok::<_, LlmError>(LlmResponse::from_text(calls.clone())))
+        });
+        for _ in 0..2 {
+            let response = leaf.clone().oneshot(LlmRequest::prompt("hello")).await.unwrap();
+            assert_eq!(response.text().await.unwrap(), "x");
+        }
+    }
+}

@@ -1,12 +1,36 @@
 //! The leaves: one folder a provider, and what they share.
 
+pub mod anthropic;
 pub mod canned;
 pub mod function;
+pub mod gemini;
+#[cfg(feature = "http")]
+pub mod http;
+#[cfg(feature = "http")]
+mod json;
+mod neutral;
+pub mod openai;
+pub mod simulated;
+#[cfg(feature = "http")]
+mod splice;
+pub mod sse;
+#[cfg(feature = "http")]
+pub mod transport;
 
-pub use self::canned::Canned;
+#[cfg(feature = "http")]
+pub use self::{anthropic::Anthropic, gemini::Gemini, openai::OpenAi};
+pub use self::{canned::Canned, simulated::Simulated};
 use crate::{Dialect, ErrorKind, LlmError, chat::Chat};
 
 /// Decodes a caller's bytes to the neutral form.
-pub(crate) fn decode_request(dialect: Dialect, _body: &[u8]) -> Result<Chat, LlmError> {
-    Err(LlmError::new(ErrorKind::UnsupportedFeature, format!("requests of the {dialect} dialect are not decoded")))
+pub(crate) fn decode_request(dialect: Dialect, body: &[u8]) -> Result<Chat, LlmError> {
+    let body = serde_json::from_slice(body).map_err(|error| {
+        LlmError::new(ErrorKind::InvalidRequest, format!("the body is not a request of the {dialect} dialect"))
+            .with_source(error)
+    })?;
+    match dialect {
+        Dialect::Anthropic => anthropic::decode_request(&body),
+        Dialect::OpenAi => openai::decode_request(&body),
+        Dialect::Gemini => gemini::decode_request(&body),
+    }
 }

@@ -26,6 +26,7 @@ impl Features {
     }
 
     /// The gate for requests of this feature.
+    #[inline]
     pub(super) fn gate(&self, feature: Option<&str>) -> &Arc<FeatureGate> {
         feature.and_then(|name| self.named.get(name)).unwrap_or(&self.default)
     }
@@ -46,25 +47,62 @@ impl Features {
     }
 }
 
-/// FNV-1a (Fowler, Noll and Vo, 1991): for names of some ten bytes it takes a third of the default hasher's time. The
-/// keys come from the configuration; what comes from requests is only looked up, so that nobody can fill the table.
-#[derive(Clone, Copy)]
+/// Eight bytes at a time, each folded in by a multiplication (as in Fowler, Noll and Vo's hash): for names of some ten
+/// bytes it takes a fraction of the default hasher's time. The keys come from the configuration; what comes from
+/// requests is only looked up, so that nobody can fill the table.
+#[derive(Clone, Copy, Default)]
 struct NameHasher(u64);
 
-impl Default for NameHasher {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
+impl NameHasher {
+    #[inline]
+    fn fold(&mut self, word: u64) {
+        // An odd number without a pattern: 2^64 divided by the golden ratio.
+        let mixed = (self.0 ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // A product's high bits are its best, and the table reads the low ones too.
+        self.0 = mixed ^ (mixed >> 32);
     }
 }
 
 impl Hasher for NameHasher {
+    #[inline]
     fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            self.fold(u64::from_le_bytes(*word));
         }
+        // The length in the last word tells `a` from `a\0`.
+        let last = rest.iter().fold(bytes.len() as u64, |word, byte| word << 8 | u64::from(*byte));
+        self.fold(last);
     }
 
+    /// The end mark of a `str`, which is alone here.
+    #[inline]
+    fn write_u8(&mut self, _: u8) {}
+
+    #[inline]
     fn finish(&self) -> u64 {
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_that_differ_a_little_differ_in_the_table() {
+        let names = (0..5000).flat_map(|n| [format!("feature {n}"), format!("{n}"), format!("tenant/{n:08}/chat")]);
+        let hash = |name: &str| {
+            let mut hasher = NameHasher::default();
+            hasher.write(name.as_bytes());
+            hasher.finish()
+        };
+        let hashes: Vec<u64> = names.map(|name| hash(&name)).collect();
+        assert_eq!(hashes.iter().collect::<HashSet<_>>().len(), hashes.len());
+        // The bits by which a table of as many entries tells them apart: random ones would leave 63 % of it in use.
+        let low: HashSet<u64> = hashes.iter().map(|hash| hash % 15_000).collect();
+        assert!(low.len() > 9_000, "{}", low.len());
     }
 }

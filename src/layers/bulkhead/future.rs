@@ -33,17 +33,17 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
 }
 
 struct Waiting<S> {
-    wait: Wait,
+    wait: Box<Wait>,
     service: S,
     request: LlmRequest,
 }
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
-    pub(super) fn goes(call: Call<S, S::Future>, Entered { permit, charge }: Entered) -> Self {
+    pub(super) fn goes(call: Call<S, S::Future>, permit: Permit, charge: Option<Charge>) -> Self {
         Self { call, permit: Some(permit), charge, waiting: None }
     }
 
-    pub(super) fn waits(wait: Wait, service: S, request: LlmRequest) -> Self {
+    pub(super) fn waits(wait: Box<Wait>, service: S, request: LlmRequest) -> Self {
         let waiting = Box::new(Waiting { wait, service, request });
         Self { call: Call::Idle, permit: None, charge: None, waiting: Some(waiting) }
     }
@@ -71,26 +71,20 @@ where
             *this.charge = charge;
             this.call.set(Call::further(waiting.service, waiting.request));
         }
-        let result = ready!(this.call.as_mut().poll(cx));
+        // Changed where it stands: a response is moved often enough on its way up.
+        let mut polled = this.call.as_mut().poll(cx);
+        let Poll::Ready(result) = &mut polled else { return Poll::Pending };
         if let Some(charge) = this.charge.take() {
-            charge.sent(!matches!(&result, Err(error) if is_unsent(error)));
+            charge.sent(!matches!(result, Err(error) if is_unsent(error)));
         }
-        let permit = this.permit.take();
-        Poll::Ready(match result {
-            Ok(mut response) => {
-                if let Some(permit) = permit {
-                    response.hold(permit);
-                }
-                Ok(response)
-            }
-            Err(error) => {
+        if let Some(permit) = this.permit.take() {
+            match result {
+                Ok(response) => response.hold(permit),
                 // Now, and not when the caller drops this future.
-                if let Some(permit) = permit {
-                    permit.settle(Outcome::Failed(&error));
-                }
-                Err(error)
+                Err(error) => permit.settle(Outcome::Failed(error)),
             }
-        })
+        }
+        polled
     }
 }
 

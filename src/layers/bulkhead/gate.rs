@@ -1,20 +1,14 @@
 //! One feature's gate: who may go in now, who waits, and who is refused.
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     adaptive::Aimd,
     estimate,
     layer::Settings,
+    places::{Joined, Places},
     rate::{Over, Rates},
     wait::{Charge, Entered, Turn, Wait},
 };
@@ -25,41 +19,26 @@ use crate::{
 };
 
 /// One feature's places, its queue and its rates.
-///
-/// The places are a semaphore's permits, taken and forgotten here, and given back one by one. So what is free, what
-/// is in flight and what is owed always add up:
-///
-/// `free + in flight = limit + debt`
-///
-/// The debt is what a lowered limit has yet to take back from calls that were in flight: the next place that comes
-/// free, or that would be given to a newcomer, pays it.
 pub(super) struct FeatureGate {
     /// `None` for the one that all unnamed features share.
     name: Option<Arc<str>>,
-    free: Arc<Semaphore>,
-    limit: AtomicUsize,
-    debt: AtomicUsize,
-    queued: AtomicUsize,
+    places: Places,
     queue: usize,
     max_wait: Duration,
     rates: Option<Rates>,
     adaptive: Option<Aimd>,
 }
 
-/// More than can ever be in flight, and far enough from the semaphore's own end.
-const MOST: usize = Semaphore::MAX_PERMITS / 16;
-
 impl FeatureGate {
     pub(super) fn new(name: Option<Arc<str>>, settings: Settings) -> Self {
         let adaptive = settings.adaptive.map(|bounds| Aimd::new(bounds, settings.concurrency));
-        let limit = adaptive.as_ref().map_or(settings.concurrency, Aimd::limit).min(MOST);
+        let limit = adaptive.as_ref().map_or(settings.concurrency, Aimd::limit);
+        // Without patience there is no queue.
+        let queue = if settings.max_wait.is_zero() { 0 } else { settings.queue };
         Self {
             name,
-            free: Arc::new(Semaphore::new(limit)),
-            limit: AtomicUsize::new(limit),
-            debt: AtomicUsize::new(0),
-            queued: AtomicUsize::new(0),
-            queue: settings.queue,
+            places: Places::new(limit, queue),
+            queue,
             max_wait: settings.max_wait,
             rates: Rates::new(settings.requests, settings.tokens),
             adaptive,
@@ -70,17 +49,12 @@ impl FeatureGate {
         self.name.as_ref()
     }
 
-    pub(super) fn limit(&self) -> usize {
-        self.limit.load(SeqCst)
+    pub(super) fn places(&self) -> &Places {
+        &self.places
     }
 
-    pub(super) fn queued(&self) -> usize {
-        self.queued.load(SeqCst)
-    }
-
-    /// How many places are taken. Exact while nothing moves.
-    pub(super) fn in_flight(&self) -> usize {
-        (self.limit() + self.debt.load(SeqCst)).saturating_sub(self.free.available_permits())
+    pub(super) fn rates(&self) -> Option<&Rates> {
+        self.rates.as_ref()
     }
 
     pub(super) fn set_limit(&self, limit: usize) {
@@ -89,14 +63,26 @@ impl FeatureGate {
                 adaptive.set(limit);
                 self.follow(adaptive);
             }
-            None => self.move_limit(limit),
+            None => self.places.set_limit(limit),
         }
     }
 
+    /// A place for a call, in the usual case: one is free, and there are no rates. It reads no clock.
+    #[inline]
+    pub(super) fn try_enter(self: &Arc<Self>) -> Option<Permit> {
+        if self.rates.is_some() {
+            return None;
+        }
+        self.places.try_take().then(|| self.clone().into_permit())
+    }
+
     /// Lets a request in, lines it up, or refuses it.
+    #[cold]
     pub(super) fn admit(self: &Arc<Self>, request: &LlmRequest) -> Result<Admission, LlmError> {
-        let Some(permit) = self.try_place() else { return self.line_up(request).map(Admission::Waits) };
-        // The usual case reads no clock.
+        if !self.places.try_take() {
+            return self.line_up(request);
+        }
+        let permit = self.clone().into_permit();
         let Some(rates) = &self.rates else { return Ok(Admission::Goes(Entered { permit, charge: None })) };
         let now = Instant::now();
         let patience = match self.queue {
@@ -105,29 +91,20 @@ impl FeatureGate {
         };
         Ok(match self.pace(rates, permit, request, now, patience)? {
             (entered, Duration::ZERO) => Admission::Goes(entered),
-            (entered, pause) => Admission::Waits(Wait::for_rates(self.clone(), now, entered, pause)),
+            (entered, pause) => Admission::Waits(Box::new(Wait::for_rates(self.clone(), now, entered, pause))),
         })
     }
 
-    /// A free place. Those who wait come first: while there are any, none is free.
-    fn try_place(self: &Arc<Self>) -> Option<Permit> {
-        loop {
-            self.free.try_acquire().ok()?.forget();
-            if !self.pays_debt() {
-                return Some(self.permit());
-            }
-        }
-    }
-
     /// A permit for a place that was taken.
-    pub(super) fn permit(self: &Arc<Self>) -> Permit {
+    #[inline]
+    pub(super) fn into_permit(self: Arc<Self>) -> Permit {
         let generation = self.adaptive.as_ref().map_or(0, Aimd::generation);
-        Permit::new(self.clone(), Ticket { generation, ..Ticket::default() })
+        Permit::new(self, Ticket { generation, ..Ticket::default() })
     }
 
     /// A place in the queue, if there is room and it makes sense to wait.
-    fn line_up(self: &Arc<Self>, request: &LlmRequest) -> Result<Wait, LlmError> {
-        if self.limit() == 0 || self.queue == 0 || self.max_wait.is_zero() {
+    fn line_up(self: &Arc<Self>, request: &LlmRequest) -> Result<Admission, LlmError> {
+        if self.queue == 0 || self.places.counts().limit() == 0 {
             return Err(self.full(request, None));
         }
         let now = Instant::now();
@@ -135,25 +112,17 @@ impl FeatureGate {
         if deadline.is_some_and(|deadline| deadline <= now) {
             return Err(self.too_late(request, now));
         }
-        let one_more = |queued| (queued < self.queue).then(|| queued + 1);
-        if self.queued.fetch_update(SeqCst, SeqCst, one_more).is_err() {
-            return Err(self.full(request, None));
-        }
-        let turn = Turn::new(self.clone(), self.free.clone());
         let until = match (now.checked_add(self.max_wait), deadline) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        Ok(Wait::for_turn(self.clone(), now, until, turn))
-    }
-
-    /// Leaves the queue.
-    pub(super) fn leave_queue(&self) {
-        self.queued.fetch_sub(1, SeqCst);
-    }
-
-    pub(super) fn rates(&self) -> Option<&Rates> {
-        self.rates.as_ref()
+        // The place in the queue is taken here, and not when somebody polls the future.
+        let wait = match self.places.join() {
+            Joined::Full => return Err(self.full(request, None)),
+            Joined::Line(ticket) => Wait::for_turn(self.clone(), now, until, Turn::new(self.clone(), ticket)),
+            Joined::Place => Wait::for_call(self.clone(), now, until, self.clone().into_permit()),
+        };
+        Ok(Admission::Waits(Box::new(wait)))
     }
 
     /// Charges the rates for a request that has its place, and says how long it must pause first.
@@ -180,38 +149,10 @@ impl FeatureGate {
         }
     }
 
-    /// Gives a place back.
-    fn release(&self) {
-        if !self.pays_debt() {
-            self.free.add_permits(1);
-        }
-    }
-
-    /// Whether a place that was in hand has gone into the debt.
-    fn pays_debt(&self) -> bool {
-        self.debt.load(SeqCst) > 0 && self.debt.fetch_update(SeqCst, SeqCst, |debt| debt.checked_sub(1)).is_ok()
-    }
-
-    /// Moves to another limit. Several at once add up to the last.
-    fn move_limit(&self, limit: usize) {
-        let limit = limit.min(MOST);
-        let before = self.limit.swap(limit, SeqCst);
-        if limit < before {
-            let lost = before - limit;
-            let forgotten = self.free.forget_permits(lost);
-            self.debt.fetch_add(lost - forgotten, SeqCst);
-        } else {
-            let gained = limit - before;
-            let debt = self.debt.fetch_update(SeqCst, SeqCst, |debt| Some(debt.saturating_sub(gained)));
-            let debt = debt.unwrap_or_else(|debt| debt);
-            self.free.add_permits(gained.saturating_sub(debt));
-        }
-    }
-
     /// Moves to the limit that the adaptive one has found, whoever else does so too.
     fn follow(&self, adaptive: &Aimd) {
-        while self.limit() != adaptive.limit() {
-            self.move_limit(adaptive.limit());
+        while self.places.counts().limit() != adaptive.limit() {
+            self.places.set_limit(adaptive.limit());
         }
     }
 
@@ -225,17 +166,18 @@ impl FeatureGate {
     }
 
     fn numbers(&self) -> String {
-        let (in_flight, limit) = (self.in_flight(), self.limit());
+        let now = self.places.counts();
+        let (in_flight, limit, queued) = (now.taken(), now.limit(), now.waiting());
         match self.queue {
             0 => format!("{in_flight} in flight (limit {limit})"),
-            queue => format!("{in_flight} in flight (limit {limit}), {} queued (limit {queue})", self.queued()),
+            queue => format!("{in_flight} in flight (limit {limit}), {queued} queued (limit {queue})"),
         }
     }
 
     /// The refusal of a request that found no place, at once or after it has waited since then.
     pub(super) fn full(&self, request: &LlmRequest, since: Option<Instant>) -> LlmError {
         let whose = self.whose(request);
-        let message = match (since, self.limit()) {
+        let message = match (since, self.places.counts().limit()) {
             (None, 0) => format!("{whose}: closed (limit 0)"),
             (None, _) => format!("{whose}: {}", self.numbers()),
             (Some(since), _) => format!("{whose}: no place within {:?}, {}", since.elapsed(), self.numbers()),
@@ -272,14 +214,14 @@ impl Gate for FeatureGate {
         }
         if let Some(adaptive) = &self.adaptive {
             match outcome {
-                Outcome::Answered { .. } => adaptive.answered(self.in_flight()),
+                Outcome::Answered { .. } => adaptive.answered(self.places.counts().taken()),
                 Outcome::Failed(error) => adaptive.failed(error.kind(), ticket.generation),
                 // Whoever leaves says nothing about the provider.
                 Outcome::Dropped => {}
             }
             self.follow(adaptive);
         }
-        self.release();
+        self.places.give_back();
     }
 }
 
@@ -287,9 +229,7 @@ impl fmt::Debug for FeatureGate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FeatureGate")
             .field("name", &self.name)
-            .field("in_flight", &self.in_flight())
-            .field("limit", &self.limit())
-            .field("queued", &self.queued())
+            .field("counts", &self.places.counts())
             .finish_non_exhaustive()
     }
 }
@@ -297,5 +237,5 @@ impl fmt::Debug for FeatureGate {
 /// What a gate does with a request that it does not refuse.
 pub(super) enum Admission {
     Goes(Entered),
-    Waits(Wait),
+    Waits(Box<Wait>),
 }

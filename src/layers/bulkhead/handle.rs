@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use super::features::Features;
+use super::{features::Features, gate::FeatureGate};
 use crate::InvalidConfig;
 
 /// Looks at the limits of a [`Bulkhead`](super::Bulkhead), and changes them while it runs.
@@ -44,17 +44,17 @@ impl BulkheadHandle {
     /// How many requests of a feature may be in flight. For one that was not named, how many of all such together;
     /// likewise below.
     pub fn limit(&self, feature: &str) -> usize {
-        self.features.gate(Some(feature)).limit()
+        self.features.gate(Some(feature)).places().counts().limit()
     }
 
     /// How many requests are in flight: from their admission to the end of their answer.
     pub fn in_flight(&self, feature: &str) -> usize {
-        self.features.gate(Some(feature)).in_flight()
+        self.features.gate(Some(feature)).places().counts().taken()
     }
 
     /// How many requests wait for a place.
     pub fn queued(&self, feature: &str) -> usize {
-        self.features.gate(Some(feature)).queued()
+        self.features.gate(Some(feature)).places().counts().waiting()
     }
 
     /// All counts: the named features by name, then what the others share.
@@ -62,11 +62,10 @@ impl BulkheadHandle {
         let mut gates: Vec<_> = self.features.all_named().collect();
         gates.sort_by_key(|gate| gate.name());
         gates.push(self.features.default_gate());
-        let load = |gate: &Arc<super::gate::FeatureGate>| FeatureLoad {
-            feature: gate.name().cloned(),
-            limit: gate.limit(),
-            in_flight: gate.in_flight(),
-            queued: gate.queued(),
+        let load = |gate: &Arc<FeatureGate>| {
+            let now = gate.places().counts();
+            let feature = gate.name().cloned();
+            FeatureLoad { feature, limit: now.limit(), in_flight: now.taken(), queued: now.waiting() }
         };
         gates.into_iter().map(load).collect()
     }

@@ -57,7 +57,8 @@ impl BulkheadLayer {
         self.changed()
     }
 
-    /// Sets how many requests of each feature may wait for a place, in order. Default: 0, which refuses at once.
+    /// Sets how many requests of each feature may wait for a place, in order, up to 1,048,575. Default: 0, which
+    /// refuses at once.
     #[must_use]
     pub fn queue(mut self, len: usize) -> Self {
         self.plan.queue = len;
@@ -115,12 +116,12 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// So many requests in flight at once. 0 is closed.
+    /// So many requests in flight at once. 0 is closed; more than 4,194,303 count as that.
     pub fn new(concurrency: usize) -> Self {
         Self { concurrency, queue: None, max_wait: None, requests: None, tokens: None, adaptive: None }
     }
 
-    /// Sets how many requests may wait. Default: the [layer's](BulkheadLayer::queue).
+    /// Sets how many requests may wait, up to 1,048,575. Default: the [layer's](BulkheadLayer::queue).
     #[must_use]
     pub fn queue(mut self, len: usize) -> Self {
         self.queue = Some(len);

@@ -32,8 +32,8 @@
 //!
 //! # Source
 //!
-//! The pattern: Michael Nygard, *Release It!* (2007), "Bulkheads". The queue is that of tokio's semaphore. The rates'
-//! and the adaptive limit's algorithms are named at [`Rate`] and [`Adaptive`].
+//! The pattern: Michael Nygard, *Release It!* (2007), "Bulkheads". The rates' and the adaptive limit's algorithms are
+//! named at [`Rate`] and [`Adaptive`].
 //!
 //! # Example
 //!
@@ -74,6 +74,7 @@ mod future;
 mod gate;
 mod handle;
 mod layer;
+mod places;
 mod rate;
 mod service;
 mod wait;

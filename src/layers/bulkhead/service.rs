@@ -5,7 +5,7 @@ use std::{
 
 use tower::Service;
 
-use super::{BulkheadHandle, ResponseFuture, features::Features, gate::Admission};
+use super::{BulkheadHandle, ResponseFuture, features::Features, gate::Admission, wait::Entered};
 use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call};
 
 /// Bounds what each feature has in flight. See the [module docs](super).
@@ -43,8 +43,14 @@ where
     }
 
     fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
-        match self.features.gate(request.feature_name()).admit(&request) {
-            Ok(Admission::Goes(entered)) => ResponseFuture::goes(Call::first(&mut self.inner, request), entered),
+        let gate = self.features.gate(request.feature_name());
+        if let Some(permit) = gate.try_enter() {
+            return ResponseFuture::goes(Call::first(&mut self.inner, request), permit, None);
+        }
+        match gate.admit(&request) {
+            Ok(Admission::Goes(Entered { permit, charge })) => {
+                ResponseFuture::goes(Call::first(&mut self.inner, request), permit, charge)
+            }
             // A fresh clone, that is: one that nobody has polled. It reserves nothing until it has its place.
             Ok(Admission::Waits(wait)) => ResponseFuture::waits(wait, self.inner.clone(), request),
             Err(refused) => ResponseFuture::refused(refused),

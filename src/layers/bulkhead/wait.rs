@@ -4,14 +4,11 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use tokio::{
-    sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
-    time::{Instant, Sleep, sleep_until},
-};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::gate::FeatureGate;
 use crate::{LlmError, LlmRequest, layers::admission::Permit};
@@ -67,15 +64,14 @@ enum Stage {
 }
 
 impl Wait {
-    /// Waits for a turn, and gives up at `until`.
-    pub(super) fn for_turn(gate: Arc<FeatureGate>, since: Instant, until: Option<Instant>, mut turn: Turn) -> Self {
-        // The place in the queue is taken here, and not when somebody polls the future. From then on its waker is that
-        // of whoever polls it.
-        let stage = match turn.poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Pending => Stage::Queued(turn),
-            Poll::Ready(permit) => Stage::Placed(Some(permit)),
-        };
-        Self { gate, since, until, stage, timer: None }
+    /// Waits for its turn, and gives up at `until`.
+    pub(super) fn for_turn(gate: Arc<FeatureGate>, since: Instant, until: Option<Instant>, turn: Turn) -> Self {
+        Self { gate, since, until, stage: Stage::Queued(turn), timer: None }
+    }
+
+    /// Was about to wait when a place came free.
+    pub(super) fn for_call(gate: Arc<FeatureGate>, since: Instant, until: Option<Instant>, permit: Permit) -> Self {
+        Self { gate, since, until, stage: Stage::Placed(Some(permit)), timer: None }
     }
 
     /// Has its place, and pauses so long until the rates allow it.
@@ -140,27 +136,27 @@ impl Wait {
 /// A place in the queue. Dropping it leaves the queue, and passes on a place that has just been given to it.
 pub(super) struct Turn {
     gate: Arc<FeatureGate>,
-    place: Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>,
+    /// `None` once the place is there.
+    ticket: Option<u64>,
 }
 
 impl Turn {
-    /// At the gate's queue, which has counted it already.
-    pub(super) fn new(gate: Arc<FeatureGate>, free: Arc<Semaphore>) -> Self {
-        // It stands in the queue from its first poll on, whatever budget its task has left: newcomers would overtake
-        // it otherwise.
-        Self { gate, place: Box::pin(tokio::task::unconstrained(free.acquire_owned())) }
+    pub(super) fn new(gate: Arc<FeatureGate>, ticket: u64) -> Self {
+        Self { gate, ticket: Some(ticket) }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Permit> {
-        self.place.as_mut().poll(cx).map(|place| {
-            place.expect("nobody closes the semaphore").forget();
-            self.gate.permit()
-        })
+        let ticket = self.ticket.expect("a turn is polled no more once it has come");
+        ready!(self.gate.places().poll_turn(ticket, cx));
+        self.ticket = None;
+        Poll::Ready(self.gate.clone().into_permit())
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.gate.leave_queue();
+        if let Some(ticket) = self.ticket {
+            self.gate.places().leave(ticket);
+        }
     }
 }

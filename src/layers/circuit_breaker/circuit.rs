@@ -53,7 +53,7 @@ impl NamedCircuit {
 
     /// Asks for leave to make this call, whatever the state.
     #[cold]
-    pub(super) fn admit_with_care(self: &Arc<Self>, request: &LlmRequest) -> Result<Permit, Rejection> {
+    pub(super) fn admit_with_care(self: &Arc<Self>, request: &LlmRequest) -> Result<Admitted, Rejection> {
         let admission = match self.machine.admit(Instant::now) {
             Decision::Admitted(admission) => admission,
             Decision::AdmittedAfter(admission, transition) => {
@@ -69,14 +69,14 @@ impl NamedCircuit {
             ..Ticket::default()
         };
         if admission.probe.is_none() && !admission.suspect {
-            return Ok(Permit::new(self.clone(), ticket));
+            return Ok(Permit::new(self.clone(), ticket).into());
         }
         let marked = Marked {
             circuit: self.clone(),
             probe: admission.probe,
             fingerprint: admission.suspect.then(|| fingerprint(request)),
         };
-        Ok(Permit::new(Arc::new(marked), ticket))
+        Ok(Admitted { permit: Some(Permit::new(Arc::new(marked), ticket)), watched: Some(self.clone()) })
     }
 
     /// The error of a call that was not admitted.
@@ -95,6 +95,27 @@ impl NamedCircuit {
             _ => "is open",
         };
         LlmError::new(ErrorKind::CircuitOpen, format!("circuit {} {state}", self.name)).with_retry_at(rejection.until)
+    }
+
+    /// In a storm of invalid requests, what this failure really is: the provider's, so that other tiers are asked.
+    ///
+    /// Such a request was let through as a probe, or is the one by which the storm was seen; without this its caller would be
+    /// told of a mistake that is not theirs.
+    pub(super) fn unmask(&self, error: &mut LlmError) {
+        if error.kind() != ErrorKind::InvalidRequest || !self.machine.is_in_storm() {
+            return;
+        }
+        let message = format!("the provider suddenly calls most requests invalid (circuit {})", self.name);
+        // Not again here: the circuit has just opened.
+        let mut unmasked = LlmError::new(ErrorKind::Server, message).with_should_retry(false);
+        if let Some(status) = error.status() {
+            unmasked = unmasked.with_status(status);
+        }
+        if let (Some(provider), Some(model)) = error.names() {
+            unmasked = unmasked.with_model(provider, model);
+        }
+        let masked = error.clone();
+        *error = unmasked.with_source(masked);
     }
 
     /// Sends a change of state to those who listen.
@@ -152,6 +173,21 @@ impl NamedCircuit {
             (Some(begun), Some(after)) => begun.elapsed() >= after,
             _ => false,
         }
+    }
+}
+
+/// What a call was given on its way.
+pub(super) struct Admitted {
+    /// `None`: a last resort that ignores the circuit.
+    pub(super) permit: Option<Permit>,
+    /// The circuit, of a call that may be caught in a storm of invalid requests.
+    pub(super) watched: Option<Arc<NamedCircuit>>,
+}
+
+impl From<Permit> for Admitted {
+    #[inline]
+    fn from(permit: Permit) -> Self {
+        Self { permit: Some(permit), watched: None }
     }
 }
 

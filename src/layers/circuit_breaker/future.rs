@@ -2,15 +2,19 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    task::{Context, Poll, ready},
+    sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
-use pin_project::pin_project;
+use pin_project::{pin_project, pinned_drop};
+use tokio::time::Instant;
 use tower::Service;
 
+use super::circuit::{Admitted, NamedCircuit};
 use crate::{
     LlmError, LlmRequest, LlmResponse,
+    error::{Phase, TimeoutLimit},
     layers::{
         admission::{Outcome, Permit},
         call::Call,
@@ -19,19 +23,48 @@ use crate::{
 
 /// The future of [`CircuitBreaker`](super::CircuitBreaker).
 ///
-/// Dropping it drops the call; a probe's place is free again in the same moment.
-#[pin_project]
+/// Dropping it drops the call; a probe's place is free again in the same moment. Dropped when its time has run out, by a
+/// timeout or a fallback further out, the call counts as one that timed out; dropped before, its caller has left.
+#[pin_project(PinnedDrop)]
 pub struct ResponseFuture<S: Service<LlmRequest>> {
     #[pin]
     call: Call<S, S::Future>,
     /// `None` for a call that was rejected, and for a last resort that ignores the circuit.
     permit: Option<Permit>,
+    watched: Option<Arc<NamedCircuit>>,
     slow_after: Option<Duration>,
+    time: Time,
+}
+
+/// The time that a call has, as far as it is known.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Time {
+    begun: Option<Instant>,
+    deadline: Option<Instant>,
+}
+
+impl Time {
+    pub(super) fn of(request: &LlmRequest) -> Self {
+        let context = request.context();
+        Self { begun: context.begun, deadline: context.deadline }
+    }
+
+    /// The failure of a call that is dropped now, if that is because its time has run out.
+    fn ran_out(self, phase: Phase) -> Option<LlmError> {
+        let deadline = self.deadline.filter(|deadline| *deadline <= Instant::now())?;
+        let had = self.begun.map_or(Duration::MAX, |begun| deadline.saturating_duration_since(begun));
+        Some(LlmError::timed_out(TimeoutLimit::Deadline, phase, had))
+    }
 }
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
-    pub(super) fn new(call: Call<S, S::Future>, permit: Option<Permit>, slow_after: Option<Duration>) -> Self {
-        Self { call, permit, slow_after }
+    pub(super) fn new(call: Call<S, S::Future>, admitted: Admitted, slow_after: Option<Duration>, time: Time) -> Self {
+        let Admitted { permit, watched } = admitted;
+        Self { call, permit, watched, slow_after, time }
+    }
+
+    pub(super) fn rejected(refusal: LlmError) -> Self {
+        Self { call: Call::Failed(refusal), permit: None, watched: None, slow_after: None, time: Time::default() }
     }
 }
 
@@ -44,28 +77,46 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let mut result = ready!(this.call.poll(cx));
-        if let Some(permit) = this.permit.take() {
-            // In place, for a response is large.
-            conclude(permit, &mut result, *this.slow_after);
+        let mut polled = this.call.poll(cx);
+        // All in place: a response is large to move.
+        match &mut polled {
+            Poll::Pending => {}
+            Poll::Ready(Ok(response)) => {
+                if let Some(mut permit) = this.permit.take() {
+                    if let Some(slow_after) = *this.slow_after {
+                        // If its first token came in time, how long the rest takes is the answer's own business.
+                        let begun = &mut permit.ticket_mut().begun;
+                        *begun = begun.filter(|begun| begun.elapsed() >= slow_after);
+                    }
+                    // The verdict is known when the answer has ended.
+                    response.hold(permit);
+                }
+            }
+            Poll::Ready(Err(error)) => failed(error, this.permit.take(), this.watched.take()),
         }
-        Poll::Ready(result)
+        polled
     }
 }
 
-#[inline]
-fn conclude(mut permit: Permit, result: &mut Result<LlmResponse, LlmError>, slow_after: Option<Duration>) {
-    match result {
-        Ok(response) => {
-            // If its first token came in time, how long the rest takes is the answer's own business.
-            if let Some(slow_after) = slow_after {
-                let begun = &mut permit.ticket_mut().begun;
-                *begun = begun.filter(|begun| begun.elapsed() >= slow_after);
-            }
-            // The verdict is known when the answer has ended.
-            response.hold(permit);
+#[pinned_drop]
+impl<S: Service<LlmRequest>> PinnedDrop for ResponseFuture<S> {
+    fn drop(self: Pin<&mut Self>) {
+        let this = self.project();
+        if let Some(permit) = this.permit.take()
+            && let Some(error) = this.time.ran_out(this.call.phase())
+        {
+            permit.settle(Outcome::Failed(&error));
         }
-        Err(error) => permit.settle(Outcome::Failed(error)),
+    }
+}
+
+#[cold]
+fn failed(error: &mut LlmError, permit: Option<Permit>, watched: Option<Arc<NamedCircuit>>) {
+    if let Some(permit) = permit {
+        permit.settle(Outcome::Failed(error));
+    }
+    if let Some(circuit) = watched {
+        circuit.unmask(error);
     }
 }
 

@@ -4,12 +4,11 @@ use std::{
     borrow::Cow,
     collections::HashMap,
     fmt,
-    hash::{BuildHasher, RandomState},
-    sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
-    },
+    hash::{DefaultHasher, Hasher},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+
+use tokio::time::Instant;
 
 use super::{
     circuit::{NamedCircuit, Policy, outward},
@@ -25,20 +24,24 @@ pub(super) struct Keyed {
     seed: u64,
     key_of: Arc<KeyOf>,
     capacity: usize,
-    circuits: RwLock<HashMap<Arc<str>, Entry, RandomState>>,
-    /// Moves on when a circuit is added: ages are counted in newcomers, so that a hit is a read.
-    age: AtomicU64,
+    circuits: Mutex<Circuits>,
+}
+
+#[derive(Default)]
+struct Circuits {
+    by_key: HashMap<Arc<str>, Entry>,
+    /// Lookups so far: the age of an entry is counted in them.
+    lookups: u64,
 }
 
 struct Entry {
     circuit: Arc<NamedCircuit>,
-    used: AtomicU64,
+    used: u64,
 }
 
 impl Keyed {
     pub(super) fn new(name: Arc<str>, policy: Arc<Policy>, seed: u64, key_of: Arc<KeyOf>, capacity: usize) -> Self {
-        let circuits = RwLock::new(HashMap::default());
-        Self { name, policy, seed, key_of, capacity: capacity.max(1), circuits, age: AtomicU64::new(0) }
+        Self { name, policy, seed, key_of, capacity: capacity.max(1), circuits: Mutex::default() }
     }
 
     /// The circuit of this request.
@@ -49,56 +52,56 @@ impl Keyed {
 
     /// The circuit of this key, made if need be.
     pub(super) fn get(&self, key: &str) -> Arc<NamedCircuit> {
-        let known = self.circuits.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(entry) = known.get(key) {
-            let age = self.age.load(Ordering::Relaxed);
-            if entry.used.load(Ordering::Relaxed) != age {
-                entry.used.store(age, Ordering::Relaxed);
-            }
+        let mut circuits = self.lock();
+        circuits.lookups += 1;
+        let used = circuits.lookups;
+        if let Some(entry) = circuits.by_key.get_mut(key) {
+            entry.used = used;
             return entry.circuit.clone();
         }
-        drop(known);
-        self.add(key)
+        if circuits.by_key.len() >= self.capacity {
+            circuits.forget_one();
+        }
+        let name = format!("{}/{key}", self.name).into();
+        // Not one sequence of chance for all: their probes would be in step.
+        let mut hasher = DefaultHasher::new();
+        hasher.write(key.as_bytes());
+        let circuit = Arc::new(NamedCircuit::new(name, self.policy.clone(), self.seed ^ hasher.finish()));
+        circuits.by_key.insert(key.into(), Entry { circuit: circuit.clone(), used });
+        circuit
     }
 
     /// The keys that have a circuit, and its state.
     pub(super) fn states(&self) -> Vec<(Arc<str>, CircuitState)> {
-        let now = tokio::time::Instant::now();
-        let known = self.circuits.read().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
         let state = |entry: &Entry| outward(entry.circuit.machine.peek(now).0);
-        known.iter().map(|(key, entry)| (key.clone(), state(entry))).collect()
+        self.lock().by_key.iter().map(|(key, entry)| (key.clone(), state(entry))).collect()
     }
 
-    fn add(&self, key: &str) -> Arc<NamedCircuit> {
-        let mut known = self.circuits.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(entry) = known.get(key) {
-            return entry.circuit.clone();
+    /// Held for a lookup, never over the caller's function or a call.
+    fn lock(&self) -> MutexGuard<'_, Circuits> {
+        self.circuits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Circuits {
+    /// What is closed and has no failure forgets nothing when it goes; among the rest, the longest unused.
+    fn forget_one(&mut self) {
+        let now = Instant::now();
+        let dearest = |entry: &Entry| {
+            let machine = &entry.circuit.machine;
+            machine.peek(now).0 != Phase::Closed || machine.failures() > 0
+        };
+        let oldest = self.by_key.iter().min_by_key(|(_, entry)| (dearest(entry), entry.used));
+        if let Some(key) = oldest.map(|(key, _)| key.clone()) {
+            self.by_key.remove(&key);
         }
-        if known.len() >= self.capacity {
-            // What is closed and has no failure forgets nothing when it goes; among the rest, the longest unused.
-            let now = tokio::time::Instant::now();
-            let oldest = known.iter().min_by_key(|(_, entry)| {
-                let machine = &entry.circuit.machine;
-                let blank = machine.peek(now).0 == Phase::Closed && machine.failures() == 0;
-                (!blank, entry.used.load(Ordering::Relaxed))
-            });
-            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
-                known.remove(&oldest);
-            }
-        }
-        let name = format!("{}/{key}", self.name).into();
-        // Not one sequence of chance for all: their probes would be in step.
-        let seed = self.seed ^ known.hasher().hash_one(key);
-        let circuit = Arc::new(NamedCircuit::new(name, self.policy.clone(), seed));
-        let used = AtomicU64::new(self.age.fetch_add(1, Ordering::Relaxed) + 1);
-        known.insert(key.into(), Entry { circuit: circuit.clone(), used });
-        circuit
     }
 }
 
 impl fmt::Debug for Keyed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let known = self.circuits.read().unwrap_or_else(PoisonError::into_inner).len();
+        let known = self.lock().by_key.len();
         f.debug_struct("Keyed")
             .field("name", &self.name)
             .field("circuits", &known)

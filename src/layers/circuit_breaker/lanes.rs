@@ -12,11 +12,8 @@ use std::{
     },
 };
 
-use super::{circuit::NamedCircuit, state::Rejection};
-use crate::{
-    LlmRequest,
-    layers::admission::{Gate, Outcome, Permit, Ticket},
-};
+use super::circuit::NamedCircuit;
+use crate::layers::admission::{Gate, Outcome, Permit, Ticket};
 
 #[derive(Debug)]
 pub(super) struct Lanes {
@@ -41,12 +38,11 @@ impl Lanes {
         &self.circuit
     }
 
+    /// A permit, if the call needs nothing but leave.
     #[inline]
-    pub(super) fn admit(&self, request: &LlmRequest) -> Result<Permit, Rejection> {
-        match self.circuit.free_ticket() {
-            Some(ticket) => Ok(Permit::new(self.lanes[lane()].clone(), ticket)),
-            None => self.circuit.admit_with_care(request),
-        }
+    pub(super) fn free_permit(&self) -> Option<Permit> {
+        let ticket = self.circuit.free_ticket()?;
+        Some(Permit::new(self.lanes[lane()].clone(), ticket))
     }
 }
 

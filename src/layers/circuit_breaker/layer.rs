@@ -138,7 +138,7 @@ impl CircuitBreakerLayer {
 
     /// Keeps one circuit for each key that the function gives, such as the model, and at most `capacity` of them (at
     /// least 1): when there is no room for another, one that is closed is forgotten, the longest unused first.
-    /// Default: one circuit for all.
+    /// Default: one circuit for all. A call then takes a short lock, to look its circuit up.
     ///
     /// ```
     /// use steadfast::CircuitBreakerLayer;

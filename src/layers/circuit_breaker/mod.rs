@@ -27,8 +27,9 @@
 //! - a `Retry-After` closes the provider off until then, at once (at most [5 minutes](CircuitBreakerLayer::max_throttle));
 //!   after it all calls go through again, without a probe, for nothing was broken;
 //! - a used-up quota, and a refused key that has worked before, open the circuit at once;
-//! - twenty different requests in a minute that are suddenly all called invalid are the provider's fault (seen for
-//!   twenty hours in 2026) and open it, too.
+//! - twenty different requests in a minute that are suddenly called invalid, and are half of all, are the provider's fault
+//!   (seen for twenty hours in 2026) and open it, too. While that lasts the error of a probe says so: it is no longer
+//!   [`InvalidRequest`](crate::ErrorKind::InvalidRequest), which stops at once, but one of the provider, which fails over.
 //!
 //! All of them are looked at again by themselves.
 //!

@@ -6,7 +6,14 @@ use std::{
 
 use tower::Service;
 
-use super::{ResponseFuture, circuit::NamedCircuit, keyed::Keyed, lanes::Lanes, state::Rejection};
+use super::{
+    ResponseFuture,
+    circuit::{Admitted, NamedCircuit},
+    future::Time,
+    keyed::Keyed,
+    lanes::Lanes,
+    state::Rejection,
+};
 use crate::{
     LlmError, LlmRequest, LlmResponse,
     layers::{admission::Permit, call::Call},
@@ -35,31 +42,35 @@ pub(super) enum Circuits {
 }
 
 impl Shared {
-    /// A permit; none for a last resort that ignores the circuit.
+    /// A permit, if the call needs nothing but leave: the healthy path.
     #[inline]
-    fn admit(&self, request: &LlmRequest) -> Result<Option<Permit>, LlmError> {
+    fn free_permit(&self) -> Option<Permit> {
         match &self.circuits {
-            Circuits::One(lanes) => match lanes.admit(request) {
-                Ok(permit) => Ok(Some(permit)),
-                Err(rejection) => rejected(lanes.circuit(), rejection, request),
-            },
-            Circuits::Keyed(keyed) => {
-                let circuit = keyed.of(request);
-                let permit = match circuit.free_ticket() {
-                    Some(ticket) => return Ok(Some(Permit::new(circuit, ticket))),
-                    None => circuit.admit_with_care(request),
-                };
-                permit.map(Some).or_else(|rejection| rejected(&circuit, rejection, request))
-            }
+            Circuits::One(lanes) => lanes.free_permit(),
+            Circuits::Keyed(_) => None,
+        }
+    }
+
+    fn admit(&self, request: &LlmRequest) -> Result<Admitted, LlmError> {
+        match &self.circuits {
+            Circuits::One(lanes) => admit(lanes.circuit(), request),
+            Circuits::Keyed(keyed) => admit(&keyed.of(request), request),
         }
     }
 }
 
+fn admit(circuit: &Arc<NamedCircuit>, request: &LlmRequest) -> Result<Admitted, LlmError> {
+    if let Some(ticket) = circuit.free_ticket() {
+        return Ok(Permit::new(circuit.clone(), ticket).into());
+    }
+    circuit.admit_with_care(request).or_else(|rejection| rejected(circuit, rejection, request))
+}
+
 #[cold]
-fn rejected(circuit: &NamedCircuit, rejection: Rejection, request: &LlmRequest) -> Result<Option<Permit>, LlmError> {
+fn rejected(circuit: &NamedCircuit, rejection: Rejection, request: &LlmRequest) -> Result<Admitted, LlmError> {
     if request.context().last_resort {
         // Nowhere else to go: it is sent whatever the state, and says nothing to the circuit.
-        return Ok(None);
+        return Ok(Admitted { permit: None, watched: None });
     }
     Err(circuit.refusal(rejection))
 }
@@ -85,9 +96,15 @@ where
     }
 
     fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
+        let time = Time::of(&request);
+        if let Some(permit) = self.shared.free_permit() {
+            return ResponseFuture::new(Call::first(&mut self.inner, request), permit.into(), None, time);
+        }
         match self.shared.admit(&request) {
-            Ok(permit) => ResponseFuture::new(Call::first(&mut self.inner, request), permit, self.shared.slow_after),
-            Err(refusal) => ResponseFuture::new(Call::Failed(refusal), None, None),
+            Ok(admitted) => {
+                ResponseFuture::new(Call::first(&mut self.inner, request), admitted, self.shared.slow_after, time)
+            }
+            Err(refusal) => ResponseFuture::rejected(refusal),
         }
     }
 }

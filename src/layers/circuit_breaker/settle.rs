@@ -282,7 +282,6 @@ impl Circuit {
         if self.load().generation() != generation {
             return Err(Late);
         }
-        core.relapses = 0;
         Ok(Some(self.open(&mut core, reason, until)))
     }
 

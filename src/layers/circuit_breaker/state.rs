@@ -186,6 +186,12 @@ impl Circuit {
         (word.admits_all() && !word.suspect()).then(|| word.generation())
     }
 
+    /// Whether it is open because of a storm of invalid requests.
+    pub(super) fn is_in_storm(&self) -> bool {
+        let word = self.load();
+        word.tag() == Tag::Open && word.reason() == Reason::InvalidRequests
+    }
+
     /// Asks for leave to call. While closed this is one load, and the clock is not read.
     #[inline]
     pub(super) fn admit(&self, now: impl FnOnce() -> Instant) -> Decision {

@@ -30,7 +30,7 @@ impl Restart {
 
     /// Goes on to the next tier, or gives the error that ends the body.
     fn broke(&mut self, error: LlmError) -> Result<(), LlmError> {
-        let kind = self.asking.take().map_or(error.kind(), |(_, kind)| kind);
+        let kind = self.asking.take().map_or_else(|| error.kind(), |(_, kind)| kind);
         match self.walk.failed(error) {
             Step::GiveUp(error) => Err(error),
             Step::Ask => {

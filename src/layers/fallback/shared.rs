@@ -81,10 +81,10 @@ impl Shared {
         if !self.has_worked(tier) {
             self.worked[tier].store(true, Relaxed);
         }
-        if self.config.session != SessionPolicy::Free {
-            if let Some(session) = request.session_id() {
-                self.sessions().insert(session.into(), tier);
-            }
+        if self.config.session != SessionPolicy::Free
+            && let Some(session) = request.session_id()
+        {
+            self.sessions().insert(session.into(), tier);
         }
         let serving = self.serving.load(Relaxed);
         if tier == serving {

@@ -14,6 +14,13 @@
 //! somebody waits for a frame, so that a slow reader is not mistaken for a silent provider. A stream that keeps
 //! flowing may take as long as it likes.
 //!
+//! # Errors
+//!
+//! [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) when a limit ran out; [`LlmError::timeout`](crate::LlmError::timeout)
+//! says which, and what was waiting. [`ErrorKind::Deadline`](crate::ErrorKind::Deadline) when the request's deadline had
+//! passed before the call: then nothing was sent. An answer that is there at the same moment as the timer wins, but no
+//! attempt starts at the deadline or after it.
+//!
 //! # Example
 //!
 //! ```

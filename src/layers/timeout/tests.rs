@@ -153,10 +153,15 @@ async fn a_readiness_that_comes_at_the_deadline_starts_no_attempt() {
     let strict = Strict::new().takes(secs(10));
     let queue = ServiceBuilder::new().layer(ConcurrencyLimitLayer::new(1)).service(strict.clone());
     let mut service = limited(10, queue);
-    let (first, second) = (service.call(asked()), service.call(asked()));
-    let (first, second) = tokio::join!(first, second);
-    assert!(first.is_ok());
-    assert_eq!(fired(&second.unwrap_err()), (TimeoutLimit::Total, Phase::Readiness, secs(10)));
+    let mut first = task::spawn(service.call(asked()));
+    let mut second = task::spawn(service.call(asked()));
+    assert_pending!(first.poll());
+    assert_pending!(second.poll());
+    advance(secs(10)).await;
+    assert!(assert_ready!(first.poll()).is_ok());
+    drop(first);
+    let error = assert_ready!(second.poll()).unwrap_err();
+    assert_eq!(fired(&error), (TimeoutLimit::Total, Phase::Readiness, secs(10)));
     assert_eq!(strict.calls(), 1);
 }
 
@@ -340,5 +345,5 @@ fn it_is_send_and_static_when_its_leaf_is() {
             Ok::<_, LlmError>(LlmResponse::from_text("hello"))
         }
     });
-    let _ = limited(1, leaf).call(asked());
+    drop(limited(1, leaf).call(asked()));
 }

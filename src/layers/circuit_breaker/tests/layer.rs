@@ -11,7 +11,7 @@ use tower::{Layer as _, Service as _, ServiceBuilder, ServiceExt as _, limit::Co
 
 use super::*;
 use crate::{
-    Dialect, Event, Events, TimeoutLayer, Wire,
+    Dialect, Event, Events, FallbackLayer, TimeoutLayer, Wire,
     events::{CircuitReason, CircuitState},
     layers::circuit_breaker::Window,
 };
@@ -151,6 +151,37 @@ async fn hang_inside_of_the_attempts_timeout_opens() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn hang_that_a_fallback_or_a_timeout_further_out_cuts_off_opens() {
+    let layer = layer();
+    let hanging = layer.layer(Strict::new().takes(10_000 * SECOND));
+    let fallback = FallbackLayer::new("a").tier("b", Strict::new()).layer(hanging.clone());
+    for _ in 0..5 {
+        let request = LlmRequest::prompt("x").timeout(20 * SECOND);
+        let served = fallback.clone().oneshot(request).await.expect("the other tier answers");
+        assert_eq!(served.served_by().tier, Some("b"));
+    }
+    assert_eq!(layer.handle().state(), CircuitState::Open);
+
+    layer.handle().reset();
+    let timeout = TimeoutLayer::new(20 * SECOND).layer(hanging);
+    assert!(
+        join_all((0..5).map(|_| timeout.clone().oneshot(LlmRequest::prompt("x")))).await.iter().all(Result::is_err)
+    );
+    assert_eq!(layer.handle().state(), CircuitState::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_who_leave_before_their_time_is_up_do_not_open() {
+    let layer = layer();
+    let hanging = layer.layer(Strict::new().takes(10_000 * SECOND));
+    for _ in 0..20 {
+        let call = hanging.clone().oneshot(LlmRequest::prompt("x").timeout(20 * SECOND));
+        assert!(tokio::time::timeout(19 * SECOND, call).await.is_err());
+    }
+    assert_eq!(layer.handle().state(), CircuitState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
 async fn impatient_caller_does_not_open_and_a_patient_one_does() {
     for (patience, expected) in [(SECOND / 2, CircuitState::Closed), (20 * SECOND, CircuitState::Open)] {
         let layer = layer();
@@ -228,6 +259,16 @@ async fn storm_of_invalid_requests_opens_and_one_callers_bug_does_not() {
             bench.service.call(request).await.expect_err("invalid");
         }
         assert_eq!(bench.handle.state(), expected);
+        if different {
+            // Its probes are not their callers' mistakes.
+            bench.leaf = bench.leaf.fails(1, error(ErrorKind::InvalidRequest));
+            advance(COOLDOWN).await;
+            let unmasked = bench.fails(ErrorKind::Server).await;
+            let source = std::error::Error::source(&unmasked).expect("the error as it came");
+            assert!(source.to_string().contains("invalid"), "{source}");
+            assert_eq!(unmasked.should_retry(), Some(false));
+            assert_eq!(bench.handle.state(), CircuitState::Open);
+        }
         if let Ok(Event::CircuitChanged { reason, .. }) = events.try_recv() {
             assert_eq!(reason, CircuitReason::InvalidRequestStorm);
         }

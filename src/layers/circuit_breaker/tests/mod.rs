@@ -1,8 +1,8 @@
-//! The layer over the strict leaf, in paused time. The arrows of the state machine are in `state`, the lessons of other
+//! The layer over the strict leaf, in paused time. The state machine alone is in `machine`, the lessons of other
 //! libraries in `traps`.
 
 mod layer;
-mod state;
+mod machine;
 mod streams;
 mod traps;
 

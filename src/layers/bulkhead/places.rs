@@ -1,0 +1,305 @@
+//! The places of a gate: how many, how many are taken, and who stands in line for one.
+
+use std::{
+    collections::BTreeMap,
+    fmt, mem,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{
+            AtomicU64,
+            Ordering::{AcqRel, Acquire},
+        },
+    },
+    task::{Context, Poll, Waker},
+};
+
+/// A counting semaphore whose limit may move, with a bounded line of those who wait.
+///
+/// All counts are in one atomic word, so that taking a place and giving it back are one compare-and-swap each while
+/// nobody waits, and a limit may be lowered below what is taken. Whoever waits stands in a line behind a lock. While
+/// there is a line, only its first takes a place, under that lock; and whatever frees a place (one given back, a
+/// higher limit) then hands it out under the lock too. So nobody is overtaken, and no place stays free before a line.
+#[derive(Debug)]
+pub(super) struct Places {
+    counts: AtomicU64,
+    /// How many may wait.
+    room: u64,
+    line: Mutex<Line>,
+}
+
+#[derive(Debug, Default)]
+struct Line {
+    next: u64,
+    /// By ticket, so in the order of arrival; each with the waker of its last poll.
+    waiting: BTreeMap<u64, Option<Waker>>,
+}
+
+/// What [`Places::join`] gives.
+#[derive(Debug, PartialEq)]
+pub(super) enum Joined {
+    /// A place after all.
+    Place,
+    /// The ticket of a place in line.
+    Line(u64),
+    /// The line is full.
+    Full,
+}
+
+/// The counts of one moment.
+#[derive(Clone, Copy)]
+pub(super) struct Counts(u64);
+
+/// 22 bits for the places taken, 22 for the limit, 20 for those who wait.
+const LIMIT: u32 = 22;
+const WAITING: u32 = 44;
+const ONE_WAITING: u64 = 1 << WAITING;
+/// The largest limit.
+const MOST: u64 = (1 << LIMIT) - 1;
+/// The longest line.
+const LONGEST: u64 = (1 << (64 - WAITING)) - 1;
+
+impl Counts {
+    pub(super) fn taken(self) -> usize {
+        (self.0 & MOST) as usize
+    }
+
+    pub(super) fn limit(self) -> usize {
+        (self.0 >> LIMIT & MOST) as usize
+    }
+
+    pub(super) fn waiting(self) -> usize {
+        (self.0 >> WAITING) as usize
+    }
+
+    fn has_place(self) -> bool {
+        self.taken() < self.limit()
+    }
+
+    fn with_limit(self, limit: usize) -> u64 {
+        self.0 & !(MOST << LIMIT) | small(limit, MOST) << LIMIT
+    }
+}
+
+impl fmt::Debug for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (in_flight, limit, queued) = (self.taken(), self.limit(), self.waiting());
+        write!(f, "in_flight: {in_flight}, limit: {limit}, queued: {queued}")
+    }
+}
+
+/// A number, or the most that there is room for.
+fn small(number: usize, most: u64) -> u64 {
+    u64::try_from(number).unwrap_or(most).min(most)
+}
+
+impl Places {
+    /// So many places, and so much room in line. At most 4,194,303 and 1,048,575.
+    pub(super) fn new(limit: usize, room: usize) -> Self {
+        let counts = AtomicU64::new(Counts(0).with_limit(limit));
+        Self { counts, room: small(room, LONGEST), line: Mutex::default() }
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        Counts(self.counts.load(Acquire))
+    }
+
+    /// Takes a place, if one is free and nobody waits for it.
+    #[inline]
+    pub(super) fn try_take(&self) -> bool {
+        self.update(|now| (now.has_place() && now.waiting() == 0).then_some(now.0 + 1)).is_ok()
+    }
+
+    /// Gives a place back, or on to the first in line.
+    #[inline]
+    pub(super) fn give_back(&self) {
+        // While somebody waits, no newcomer takes it before it is handed out. Whoever joins after this sees it free.
+        if Counts(self.counts.fetch_sub(1, AcqRel)).waiting() > 0 {
+            self.hand_out(self.line());
+        }
+    }
+
+    /// Moves to another limit. Lowering it interrupts nobody; raising it lets in whoever waits.
+    pub(super) fn set_limit(&self, limit: usize) {
+        let before = self.update(|now| Some(now.with_limit(limit)));
+        if before.is_ok_and(|before| before.waiting() > 0) {
+            self.hand_out(self.line());
+        }
+    }
+
+    /// Stands in line.
+    pub(super) fn join(&self) -> Joined {
+        let mut line = self.line();
+        let joined = self.update(|now| match now.waiting() {
+            0 if now.has_place() => Some(now.0 + 1),
+            waiting => ((waiting as u64) < self.room).then(|| now.0 + ONE_WAITING),
+        });
+        let Ok(before) = joined else { return Joined::Full };
+        if before.waiting() == 0 && before.has_place() {
+            return Joined::Place;
+        }
+        let ticket = line.next;
+        line.next += 1;
+        line.waiting.insert(ticket, None);
+        Joined::Line(ticket)
+    }
+
+    /// Ready when the place is there. It is the caller's then, and the ticket is spent.
+    pub(super) fn poll_turn(&self, ticket: u64, cx: &mut Context<'_>) -> Poll<()> {
+        // Cloned and dropped outside of the lock: a waker is somebody else's code.
+        let mut waker = Some(cx.waker().clone());
+        match self.line().waiting.get_mut(&ticket) {
+            Some(known) => mem::swap(known, &mut waker),
+            None => return Poll::Ready(()),
+        }
+        Poll::Pending
+    }
+
+    /// Leaves the line. A place that has just been given to this ticket goes on to the next.
+    pub(super) fn leave(&self, ticket: u64) {
+        let known = {
+            let mut line = self.line();
+            let known = line.waiting.remove(&ticket);
+            if known.is_some() {
+                self.counts.fetch_sub(ONE_WAITING, AcqRel);
+            }
+            known
+        };
+        if known.is_none() {
+            self.give_back();
+        }
+    }
+
+    /// Gives the free places to the first in line, and wakes them when the lock is released.
+    fn hand_out(&self, mut line: MutexGuard<'_, Line>) {
+        let mut first = None;
+        let mut others = Vec::new();
+        while !line.waiting.is_empty() && self.update(|now| now.has_place().then(|| now.0 + 1 - ONE_WAITING)).is_ok() {
+            let waker = line.waiting.pop_first().and_then(|(_, waker)| waker);
+            // Nearly always there is one, which needs no memory.
+            match first {
+                None => first = waker,
+                Some(_) => others.extend(waker),
+            }
+        }
+        drop(line);
+        first.into_iter().chain(others).for_each(Waker::wake);
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        // Nothing in here panics in the middle of a change.
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn update(&self, change: impl Fn(Counts) -> Option<u64>) -> Result<Counts, Counts> {
+        self.counts.fetch_update(AcqRel, Acquire, |now| change(Counts(now))).map(Counts).map_err(Counts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn is_ready(places: &Places, ticket: u64) -> bool {
+        places.poll_turn(ticket, &mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[test]
+    fn what_does_not_fit_is_the_most_that_does() {
+        let places = Places::new(usize::MAX, usize::MAX);
+        assert_eq!((places.counts().limit(), places.room), (4_194_303, 1_048_575));
+        assert!(places.try_take());
+        places.set_limit(0);
+        assert_eq!((places.counts().taken(), places.counts().limit(), places.counts().waiting()), (1, 0, 0));
+        assert_eq!(places.join(), Joined::Line(0));
+        places.set_limit(usize::MAX);
+        assert!(is_ready(&places, 0));
+        assert_eq!((places.counts().taken(), places.counts().waiting()), (2, 0));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Take,
+        Join,
+        End,
+        /// Polls the one at this place in line, and of those who were given a place; `Leave` drops one.
+        Poll(usize),
+        Leave(usize),
+        Limit(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            Just(Step::Take),
+            Just(Step::Join),
+            Just(Step::End),
+            (0..8usize).prop_map(Step::Poll),
+            (0..8usize).prop_map(Step::Leave),
+            (0..6usize).prop_map(Step::Limit),
+        ]
+    }
+
+    proptest! {
+        /// Against lists: the calls that run, those who wait, and those who were given a place but have not looked.
+        #[test]
+        fn it_is_a_list_of_those_who_run_and_one_of_those_who_wait(
+            limit in 0..5usize,
+            room in 0..5usize,
+            steps in prop::collection::vec(step(), 1..300),
+        ) {
+            let places = Places::new(limit, room);
+            let (mut limit, mut running) = (limit, 0);
+            let (mut waiting, mut given): (Vec<u64>, Vec<u64>) = (Vec::new(), Vec::new());
+            for step in steps {
+                let free = |running: usize, given: &[u64], waiting: &[u64]| {
+                    waiting.is_empty() && running + given.len() < limit
+                };
+                match step {
+                    Step::Take => {
+                        let expected = free(running, &given, &waiting);
+                        prop_assert_eq!(places.try_take(), expected);
+                        running += usize::from(expected);
+                    }
+                    Step::Join => match places.join() {
+                        Joined::Place => {
+                            prop_assert!(free(running, &given, &waiting));
+                            running += 1;
+                        }
+                        Joined::Line(ticket) => {
+                            prop_assert!(!free(running, &given, &waiting) && waiting.len() < room);
+                            waiting.push(ticket);
+                        }
+                        Joined::Full => prop_assert!(!free(running, &given, &waiting) && waiting.len() == room),
+                    },
+                    Step::End if running > 0 => {
+                        running -= 1;
+                        places.give_back();
+                    }
+                    Step::End => {}
+                    Step::Poll(n) => {
+                        if let Some(ticket) = waiting.get(n) {
+                            prop_assert!(!is_ready(&places, *ticket));
+                        }
+                        if n < given.len() {
+                            prop_assert!(is_ready(&places, given.remove(n)));
+                            running += 1;
+                        }
+                    }
+                    Step::Leave(n) if n < waiting.len() => places.leave(waiting.remove(n)),
+                    Step::Leave(n) if n - waiting.len() < given.len() => places.leave(given.remove(n - waiting.len())),
+                    Step::Leave(_) => {}
+                    Step::Limit(next) => {
+                        limit = next;
+                        places.set_limit(next);
+                    }
+                }
+                while !waiting.is_empty() && running + given.len() < limit {
+                    given.push(waiting.remove(0));
+                }
+                let now = places.counts();
+                prop_assert_eq!((now.taken(), now.limit(), now.waiting()), (running + given.len(), limit, waiting.len()));
+            }
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! Each arrow between closed, open and half-open.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::*;
+use crate::layers::circuit_breaker::{
+    settings::{Rule, Window},
+    word::Reason,
+};
+
+#[test]
+fn healthy_call_reads_no_clock() {
+    let bench = Bench::new(Settings::default());
+    bench.call(OK);
+    let never = || -> Instant { panic!("no clock in good health") };
+    let Decision::Admitted(admission) = bench.circuit.admit(never) else {
+        panic!("closed");
+    };
+    assert_eq!(bench.circuit.settle(admission, OK, never), Settled::default());
+}
+
+#[test]
+fn fifth_failure_in_a_row_opens() {
+    let bench = Bench::new(Settings::default());
+    for _ in 0..4 {
+        assert_eq!(bench.call(FAILURE), None);
+    }
+    assert_eq!(bench.circuit.failures(), 4);
+    assert_eq!(
+        bench.call(FAILURE),
+        Some(Transition {
+            from: Phase::Closed,
+            to: Phase::Open,
+            reason: Reason::ConsecutiveFailures,
+            generation: 1,
+            until: Some(bench.at(seconds(60))),
+        })
+    );
+}
+
+#[test]
+fn success_between_failures_starts_the_count_again() {
+    let bench = Bench::new(Settings::default());
+    for _ in 0..100 {
+        for _ in 0..4 {
+            assert_eq!(bench.call(FAILURE), None);
+        }
+        bench.call(OK);
+    }
+    assert_eq!(bench.phase(), Phase::Closed);
+}
+
+#[test]
+fn open_circuit_rejects_until_the_cooldown_is_over() {
+    let bench = Bench::opened(Settings::default());
+    let rejection =
+        Rejection { phase: Phase::Open, reason: Reason::ConsecutiveFailures, until: Some(bench.at(seconds(60))) };
+    assert_eq!(bench.rejected(), rejection);
+    bench.wait(seconds(60) - Duration::from_nanos(1));
+    assert_eq!(bench.rejected(), rejection);
+    bench.wait(Duration::from_nanos(1));
+    let Decision::AdmittedAfter(probe, transition) = bench.decide() else {
+        panic!("a probe");
+    };
+    assert!(probe.probe.is_some());
+    assert_eq!(
+        (transition.from, transition.to, transition.reason),
+        (Phase::Open, Phase::HalfOpen, Reason::CooldownOver)
+    );
+}
+
+#[test]
+fn successful_probe_closes() {
+    let bench = Bench::opened(Settings::default());
+    bench.wait(seconds(60));
+    let transition = bench.call(OK).expect("a transition");
+    assert_eq!(
+        (transition.from, transition.to, transition.reason),
+        (Phase::HalfOpen, Phase::Closed, Reason::Recovered)
+    );
+    assert_eq!(bench.circuit.failures(), 0);
+    assert_eq!(bench.admitted().probe, None);
+}
+
+#[test]
+fn failed_probe_opens_for_another_cooldown_and_not_a_longer_one() {
+    let bench = Bench::opened(Settings::default());
+    bench.wait(seconds(60));
+    let transition = bench.call(FAILURE).expect("a transition");
+    assert_eq!(
+        (transition.from, transition.to, transition.reason),
+        (Phase::HalfOpen, Phase::Open, Reason::ProbeFailed)
+    );
+    let cooldown = bench.until().expect("open") - seconds(60);
+    assert!((seconds(54)..=seconds(60)).contains(&cooldown), "{cooldown:?}");
+}
+
+#[test]
+fn slow_probe_is_a_failed_one() {
+    let bench = Bench::opened(Settings::default());
+    bench.wait(seconds(60));
+    bench.call(SLOW);
+    assert_eq!(bench.phase(), Phase::Open);
+}
+
+#[test]
+fn several_successes_can_be_asked_for() {
+    let bench = Bench::opened(Settings { successes: number(3), ..Settings::default() });
+    bench.wait(seconds(60));
+    assert_eq!(bench.call(OK), None);
+    assert_eq!(bench.call(OK), None);
+    assert_eq!(bench.phase(), Phase::HalfOpen);
+    assert!(bench.call(OK).is_some());
+    assert_eq!(bench.phase(), Phase::Closed);
+}
+
+#[test]
+fn one_failure_among_the_probes_opens_again() {
+    let bench = Bench::opened(Settings { probes: number(3), successes: number(3), ..Settings::default() });
+    bench.wait(seconds(60));
+    let probes: Vec<_> = (0..3).map(|_| bench.admitted()).collect();
+    bench.settle(probes[0], OK);
+    bench.settle(probes[1], FAILURE);
+    assert_eq!(bench.phase(), Phase::Open);
+    assert!(bench.settle(probes[2], OK).late);
+}
+
+#[test]
+fn hundred_callers_at_the_end_of_the_cooldown_make_as_many_probes_as_configured() {
+    for probes in [1, 2, 7] {
+        let bench = Bench::opened(Settings { probes: number(probes), ..Settings::default() });
+        bench.wait(seconds(60));
+        let admitted: Vec<_> = (0..100).filter_map(|_| bench.admit()).collect();
+        assert_eq!(admitted.len(), probes as usize);
+    }
+}
+
+#[test]
+fn rejection_while_half_open_says_to_come_back_soon() {
+    let bench = Bench::opened(Settings::default());
+    bench.wait(seconds(60));
+    let _probe = bench.admitted();
+    let rejection = bench.rejected();
+    assert_eq!(rejection.phase, Phase::HalfOpen);
+    assert_eq!(rejection.until, Some(bench.at(seconds(61))));
+    let lease_ends = bench.circuit.earliest_probe(bench.now.get());
+    assert_eq!(lease_ends, Some(bench.at(seconds(120))));
+}
+
+#[test]
+fn abandoned_probe_frees_its_place_at_once() {
+    let bench = Bench::opened(Settings::default());
+    bench.wait(seconds(60));
+    for _ in 0..10 {
+        let probe = bench.admitted();
+        assert_eq!(bench.admit(), None);
+        bench.settle(probe, Outcome::Abandoned);
+        assert_eq!(bench.phase(), Phase::HalfOpen);
+    }
+    bench.call(OK);
+    assert_eq!(bench.phase(), Phase::Closed);
+}
+
+#[test]
+fn neutral_probe_frees_its_place_and_stays_half_open() {
+    let bench = Bench::opened(Settings::default());
+    bench.wait(seconds(60));
+    for outcome in [Outcome::Alive, Outcome::Neutral, Outcome::InvalidRequest { fingerprint: Some(1) }, Outcome::Auth] {
+        assert_eq!(bench.call(outcome), None);
+        assert_eq!(bench.phase(), Phase::HalfOpen);
+        let next = bench.admitted();
+        assert!(next.probe.is_some());
+        bench.settle(next, Outcome::Abandoned);
+    }
+}
+
+#[test]
+fn probe_that_never_ends_is_replaced_after_its_lease() {
+    let bench = Bench::opened(Settings { probe_lease: Some(seconds(20)), ..Settings::default() });
+    bench.wait(seconds(60));
+    let lost = bench.admitted();
+    bench.wait(seconds(20) - Duration::from_nanos(1));
+    assert_eq!(bench.admit(), None);
+    bench.wait(Duration::from_nanos(1));
+    let replacement = bench.admitted();
+    assert_eq!(bench.admit(), None);
+
+    // Too late: its place, and its say, are another's now.
+    assert!(bench.settle(lost, FAILURE).late);
+    assert_eq!(bench.phase(), Phase::HalfOpen);
+    bench.settle(replacement, OK);
+    assert_eq!(bench.phase(), Phase::Closed);
+}
+
+#[test]
+fn probe_beyond_its_lease_still_counts_if_nobody_took_its_place() {
+    let bench = Bench::opened(Settings::default());
+    bench.wait(seconds(60));
+    let slow = bench.admitted();
+    bench.wait(seconds(3600));
+    assert!(bench.settle(slow, OK).transition.is_some());
+    assert_eq!(bench.phase(), Phase::Closed);
+}
+
+#[test]
+fn stale_outcome_decides_nothing() {
+    for stale in [OK, FAILURE, QUOTA, HINTLESS_429] {
+        let bench = Bench::new(Settings::default());
+        let old = bench.admitted();
+        let another = bench.admitted();
+        for _ in 0..5 {
+            bench.call(FAILURE);
+        }
+        bench.wait(seconds(60));
+        let probe = bench.admitted();
+        let settled = bench.settle(old, stale);
+        assert!(settled.late && settled.transition.is_none());
+        assert_eq!(bench.phase(), Phase::HalfOpen);
+        bench.settle(probe, OK);
+        assert!(bench.settle(another, stale).late);
+        assert_eq!((bench.phase(), bench.circuit.failures()), (Phase::Closed, 0));
+    }
+}
+
+#[test]
+fn late_failures_while_open_extend_nothing_and_report_nothing() {
+    let bench = Bench::new(Settings::default());
+    let in_flight: Vec<_> = (0..50).map(|_| bench.admitted()).collect();
+    let mut transitions = 0;
+    for call in in_flight {
+        bench.wait(seconds(1));
+        transitions += usize::from(bench.settle(call, FAILURE).transition.is_some());
+    }
+    assert_eq!(transitions, 1);
+    assert_eq!(bench.until(), Some(seconds(5 + 60)));
+}
+
+#[test]
+fn probe_of_an_earlier_cycle_has_no_vote() {
+    let bench = Bench::opened(Settings { probes: number(2), ..Settings::default() });
+    bench.wait(seconds(60));
+    let (first, second) = (bench.admitted(), bench.admitted());
+    bench.settle(first, FAILURE);
+    bench.wait(seconds(60));
+    let current = bench.admitted();
+    assert!(bench.settle(second, OK).late);
+    assert_eq!(bench.phase(), Phase::HalfOpen);
+    bench.settle(current, OK);
+    assert_eq!(bench.phase(), Phase::Closed);
+}
+
+#[test]
+fn cooldown_grows_to_its_cap_and_starts_again_after_recovery() {
+    let settings = Settings { growth: 2.0, jitter: 0.0, ..Settings::default() };
+    let bench = Bench::opened(settings);
+    for _outage in 0..6 {
+        for expected in [60, 120, 240, 300, 300] {
+            let cooldown = bench.until().expect("open") - (bench.now.get() - bench.origin);
+            assert_eq!(cooldown, seconds(expected));
+            bench.wait(cooldown);
+            bench.call(FAILURE);
+        }
+        bench.wait(seconds(300));
+        bench.call(OK);
+        for _ in 0..5 {
+            bench.call(FAILURE);
+        }
+    }
+}
+
+#[test]
+fn one_request_a_minute_is_enough_to_recover() {
+    let bench = Bench::opened(Settings {
+        failure_rate: Some(Rule::new(0.5, Window::last_calls(100).minimum_calls(50))),
+        ..Settings::default()
+    });
+    let mut requests = 0;
+    while bench.phase() != Phase::Closed {
+        bench.wait(seconds(60));
+        requests += 1;
+        bench.call(OK);
+    }
+    assert_eq!(requests, 1);
+}

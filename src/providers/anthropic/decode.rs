@@ -1,0 +1,157 @@
+use serde::Deserialize;
+use serde_json::{Value, value::RawValue};
+
+use crate::{
+    Dialect,
+    chat::{FinishReason, Message, Opaque, Part, Reasoning, Role, ToolCall, Usage},
+    providers::{
+        http::Fault,
+        json::{Count, lenient, raw},
+    },
+};
+
+#[derive(Deserialize)]
+struct Answer<'a> {
+    #[serde(default, rename = "type", deserialize_with = "lenient")]
+    kind: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    id: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    model: Option<String>,
+    #[serde(borrow, default)]
+    content: Option<Vec<&'a RawValue>>,
+    #[serde(default, deserialize_with = "lenient")]
+    stop_reason: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    usage: Option<Tokens>,
+    #[serde(borrow, default, deserialize_with = "raw")]
+    error: Option<&'a RawValue>,
+}
+
+/// Reads a whole answer.
+pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
+    let answer: Answer<'_> = serde_json::from_slice(body)?;
+    if answer.kind.as_deref() == Some("error") || answer.error.is_some_and(|error| error.get() != "null") {
+        return Err(Fault::Reported(serde_json::from_slice(body)?));
+    }
+    let mut message = Message::new(Role::Assistant, Vec::new());
+    let Some(content) = answer.content else {
+        return Err(Fault::Malformed(serde::de::Error::missing_field("content")));
+    };
+    for block in content {
+        message.content.push(part(block)?);
+    }
+    message.id = answer.id;
+    message.model = answer.model;
+    message.finish = answer.stop_reason.as_deref().map(finish);
+    message.usage = answer.usage.map(|tokens| tokens.usage());
+    Ok(message)
+}
+
+/// A content block, or its beginning in a stream.
+#[derive(Deserialize)]
+pub(super) struct Block<'a> {
+    #[serde(default, rename = "type", deserialize_with = "lenient")]
+    pub(super) kind: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) text: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) thinking: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) signature: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) data: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) id: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) name: Option<String>,
+    #[serde(borrow, default, deserialize_with = "raw")]
+    pub(super) input: Option<&'a RawValue>,
+}
+
+fn part(raw: &RawValue) -> Result<Part, Fault> {
+    let block: Block<'_> = serde_json::from_str(raw.get())?;
+    Ok(match block.kind.as_deref() {
+        Some("text") => Part::Text(block.text.unwrap_or_default()),
+        Some("thinking") => {
+            let opaque = block.signature.filter(|token| !token.is_empty()).map(|token| opaque(token, false));
+            Part::Reasoning(Reasoning { text: block.thinking.unwrap_or_default(), opaque })
+        }
+        Some("redacted_thinking") => {
+            let opaque = block.data.map(|token| opaque(token, true));
+            Part::Reasoning(Reasoning { text: String::new(), opaque })
+        }
+        Some("tool_use") => {
+            let arguments = block.input.map_or("{}", RawValue::get);
+            Part::ToolCall(ToolCall::new(block.id.unwrap_or_default(), block.name.unwrap_or_default(), arguments))
+        }
+        _ => Part::Other { dialect: Dialect::Anthropic, value: serde_json::from_str::<Value>(raw.get())? },
+    })
+}
+
+pub(super) fn opaque(token: String, redacted: bool) -> Opaque {
+    Opaque { dialect: Dialect::Anthropic, token, redacted }
+}
+
+pub(super) fn finish(reason: &str) -> FinishReason {
+    match reason {
+        "end_turn" | "stop_sequence" => FinishReason::Stop,
+        "tool_use" => FinishReason::ToolUse,
+        "max_tokens" => FinishReason::Length,
+        "model_context_window_exceeded" => FinishReason::ContextFull,
+        "refusal" => FinishReason::Refusal,
+        "pause_turn" => FinishReason::Paused,
+        other => FinishReason::Other(other.to_owned()),
+    }
+}
+
+/// Token counts; in a stream, those that an event has.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub(super) struct Tokens {
+    #[serde(default)]
+    input_tokens: Count,
+    #[serde(default)]
+    cache_creation_input_tokens: Count,
+    #[serde(default)]
+    cache_read_input_tokens: Count,
+    #[serde(default)]
+    output_tokens: Count,
+    #[serde(default, deserialize_with = "lenient")]
+    output_tokens_details: Option<Details>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+struct Details {
+    #[serde(default)]
+    thinking_tokens: Count,
+    #[serde(default)]
+    reasoning_tokens: Count,
+}
+
+impl Tokens {
+    /// What a later event says replaces what an earlier one said; what it leaves out stays.
+    pub(super) fn update(&mut self, later: Self) {
+        let newer = |old: &mut Count, new: Count| {
+            if new.0.is_some() {
+                *old = new;
+            }
+        };
+        newer(&mut self.input_tokens, later.input_tokens);
+        newer(&mut self.cache_creation_input_tokens, later.cache_creation_input_tokens);
+        newer(&mut self.cache_read_input_tokens, later.cache_read_input_tokens);
+        newer(&mut self.output_tokens, later.output_tokens);
+        self.output_tokens_details = later.output_tokens_details.or(self.output_tokens_details);
+    }
+
+    /// `input_tokens` leaves out what the cache read and wrote; the normal form has it in.
+    pub(super) fn usage(self) -> Usage {
+        let (read, write) = (self.cache_read_input_tokens.get(), self.cache_creation_input_tokens.get());
+        let input = self.input_tokens.get().saturating_add(read).saturating_add(write);
+        let details = self.output_tokens_details.unwrap_or_default();
+        let mut usage = Usage::new(input, self.output_tokens.get());
+        usage.cache_read = read;
+        usage.cache_write = write;
+        usage.reasoning = details.thinking_tokens.0.or(details.reasoning_tokens.0).unwrap_or(0);
+        usage
+    }
+}

@@ -1,0 +1,341 @@
+use std::borrow::Cow;
+
+use serde::Serialize;
+use serde_json::{Value, json, value::RawValue};
+
+use crate::{
+    Dialect, ErrorKind, LlmError,
+    chat::{Chat, Effort, Media, OutputSchema, Part, Role, Thinking, Tool, ToolChoice, ToolResult},
+};
+
+type Notes = Vec<Cow<'static, str>>;
+
+/// The body of a request.
+#[derive(Serialize)]
+pub(super) struct Body<'a> {
+    model: &'a str,
+    max_tokens: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system: Option<Cow<'a, str>>,
+    messages: Vec<Turn<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tools: Vec<ToolDefinition<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_choice: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_p: Option<f64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    stop_sequences: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thinking: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_config: Option<OutputConfig<'a>>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    stream: bool,
+}
+
+#[derive(Serialize)]
+struct Turn<'a> {
+    role: &'static str,
+    content: Vec<Block<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Block<'a> {
+    Text {
+        text: Cow<'a, str>,
+    },
+    Image {
+        source: Source<'a>,
+    },
+    Document {
+        source: Source<'a>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        title: Option<&'a str>,
+    },
+    ToolUse {
+        id: &'a str,
+        name: &'a str,
+        input: Box<RawValue>,
+    },
+    ToolResult {
+        tool_use_id: &'a str,
+        content: Vec<Self>,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        is_error: bool,
+    },
+    Thinking {
+        thinking: &'a str,
+        signature: &'a str,
+    },
+    RedactedThinking {
+        data: &'a str,
+    },
+    #[serde(untagged)]
+    Own(&'a Value),
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Source<'a> {
+    Base64 { media_type: &'a str, data: &'a str },
+    Url { url: &'a str },
+    File { file_id: &'a str },
+}
+
+#[derive(Serialize)]
+struct ToolDefinition<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<&'a str>,
+    input_schema: &'a Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    strict: Option<bool>,
+}
+
+#[derive(Serialize)]
+struct OutputConfig<'a> {
+    format: Format<'a>,
+}
+
+#[derive(Serialize)]
+struct Format<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    schema: &'a Value,
+}
+
+impl<'a> Body<'a> {
+    pub(super) fn of(
+        chat: &'a Chat,
+        model: &'a str,
+        stream: bool,
+        default_max_tokens: u32,
+        refuses_sampling: bool,
+        notes: &mut Notes,
+    ) -> Result<Self, LlmError> {
+        let (thinking, max_tokens) = thinking(chat, default_max_tokens, notes);
+        let mut sampling = (chat.temperature, chat.top_p);
+        if refuses_sampling && sampling != (None, None) {
+            notes.push("temperature and top_p were left out: this API version refuses them".into());
+            sampling = (None, None);
+        }
+        if thinking.as_ref().is_some_and(|thinking| thinking["type"] != "disabled") && sampling != (None, None) {
+            notes.push("temperature and top_p were left out: they do not go with thinking".into());
+            sampling = (None, None);
+        }
+        let temperature = sampling.0.map(|temperature| {
+            if !(0.0..=1.0).contains(&temperature) {
+                notes.push("temperature was brought into the range from 0 to 1".into());
+            }
+            temperature.clamp(0.0, 1.0)
+        });
+        let stop_sequences: Vec<&str> =
+            chat.stop.iter().map(String::as_str).filter(|stop| !stop.trim().is_empty()).collect();
+        if stop_sequences.len() < chat.stop.len() {
+            notes.push("stop texts of white space were left out".into());
+        }
+        Ok(Self {
+            model,
+            max_tokens,
+            system: system(chat, notes),
+            messages: turns(chat, notes)?,
+            tools: chat.tools.iter().map(ToolDefinition::of).collect(),
+            tool_choice: tool_choice(chat),
+            temperature,
+            top_p: sampling.1,
+            stop_sequences,
+            thinking,
+            output_config: match &chat.output {
+                Some(OutputSchema { schema: Some(schema), .. }) => {
+                    Some(OutputConfig { format: Format { kind: "json_schema", schema } })
+                }
+                _ => None,
+            },
+            stream,
+        })
+    }
+}
+
+impl<'a> ToolDefinition<'a> {
+    fn of(tool: &'a Tool) -> Self {
+        Self {
+            name: &tool.name,
+            description: tool.description.as_deref(),
+            input_schema: &tool.parameters,
+            strict: tool.strict,
+        }
+    }
+}
+
+/// The system prompt. There is no mode for JSON without a schema, so that it is asked for in words.
+fn system<'a>(chat: &'a Chat, notes: &mut Notes) -> Option<Cow<'a, str>> {
+    let system = chat.system.as_deref().filter(|system| !system.trim().is_empty());
+    if matches!(chat.output, Some(OutputSchema { schema: None, .. })) {
+        notes.push("JSON output was asked for in words: the provider has no mode for it without a schema".into());
+        const ASK: &str = "Answer with one JSON value and nothing else.";
+        return Some(system.map_or(Cow::Borrowed(ASK), |system| Cow::Owned(format!("{system}\n\n{ASK}"))));
+    }
+    system.map(Cow::Borrowed)
+}
+
+fn tool_choice(chat: &Chat) -> Option<Value> {
+    let single = chat.parallel_tool_calls == Some(false) && !chat.tools.is_empty();
+    let mut choice = match &chat.tool_choice {
+        Some(ToolChoice::Auto) => json!({"type": "auto"}),
+        Some(ToolChoice::Required) => json!({"type": "any"}),
+        Some(ToolChoice::Named(name)) => json!({"type": "tool", "name": name}),
+        Some(ToolChoice::None) => return Some(json!({"type": "none"})),
+        None if single => json!({"type": "auto"}),
+        None => return None,
+    };
+    if single {
+        choice["disable_parallel_tool_use"] = true.into();
+    }
+    Some(choice)
+}
+
+/// The least budget that the API takes.
+const LEAST_BUDGET: u32 = 1024;
+
+/// How to think, and the longest answer, which has the thoughts in it.
+fn thinking(chat: &Chat, default_max_tokens: u32, notes: &mut Notes) -> (Option<Value>, u32) {
+    let max_tokens = chat.max_tokens.unwrap_or(default_max_tokens);
+    let budget = match chat.thinking {
+        None => return (None, max_tokens),
+        Some(Thinking::Off) => return (Some(json!({"type": "disabled"})), max_tokens),
+        _ if matches!(chat.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_))) => {
+            notes.push("thinking was left out: it does not go with a forced tool call".into());
+            return (None, max_tokens);
+        }
+        Some(Thinking::Auto) => return (Some(json!({"type": "adaptive"})), max_tokens),
+        Some(Thinking::Budget(tokens)) => tokens,
+        // Common budgets for the efforts of other APIs.
+        Some(Thinking::Effort(effort)) => match effort {
+            Effort::Minimal | Effort::Low => 1024,
+            Effort::Medium => 2048,
+            Effort::High => 4096,
+            Effort::XHigh => 8192,
+            Effort::Max => 16384,
+        },
+    };
+    let budget = budget.max(LEAST_BUDGET);
+    let (budget, max_tokens) = match chat.max_tokens {
+        // The caller said nothing of the length: the thoughts come on top.
+        None => (budget, max_tokens.saturating_add(budget)),
+        Some(max_tokens) if max_tokens <= LEAST_BUDGET => {
+            notes.push("thinking was left out: max_tokens has no room for the least budget".into());
+            return (None, max_tokens);
+        }
+        Some(max_tokens) => {
+            if budget >= max_tokens {
+                notes.push("the thinking budget was lowered to fit into max_tokens".into());
+            }
+            (budget.min(max_tokens - 1), max_tokens)
+        }
+    };
+    (Some(json!({"type": "enabled", "budget_tokens": budget})), max_tokens)
+}
+
+/// The turns: equal neighbours become one, empty texts are left out, and the first one is the user's.
+fn turns<'a>(chat: &'a Chat, notes: &mut Notes) -> Result<Vec<Turn<'a>>, LlmError> {
+    let mut turns: Vec<Turn<'a>> = Vec::with_capacity(chat.messages.len());
+    for message in &chat.messages {
+        let role = if message.role == Role::Assistant { "assistant" } else { "user" };
+        let mut content = Vec::with_capacity(message.content.len());
+        for part in &message.content {
+            let block = block(part, message.role, notes)?;
+            content.extend(block);
+        }
+        if content.is_empty() {
+            continue;
+        }
+        match turns.last_mut() {
+            Some(last) if last.role == role => last.content.append(&mut content),
+            _ => turns.push(Turn { role, content }),
+        }
+    }
+    for turn in &mut turns {
+        // The results of tools come before everything else of their turn. The sort is stable.
+        turn.content.sort_by_key(|block| !matches!(block, Block::ToolResult { .. }));
+    }
+    if turns.first().is_some_and(|first| first.role == "assistant") {
+        notes.push("a user's turn was put before the first one, which was the model's".into());
+        turns.insert(0, Turn { role: "user", content: vec![Block::Text { text: "(continued)".into() }] });
+    }
+    if turns.is_empty() {
+        return Err(LlmError::new(ErrorKind::InvalidRequest, "the conversation has no content"));
+    }
+    Ok(turns)
+}
+
+fn block<'a>(part: &'a Part, role: Role, notes: &mut Notes) -> Result<Option<Block<'a>>, LlmError> {
+    Ok(Some(match part {
+        // The API refuses an empty text.
+        Part::Text(text) if text.trim().is_empty() => return Ok(None),
+        Part::Text(text) if role == Role::System => {
+            notes.push("a system message in the middle went as a marked user text".into());
+            Block::Text { text: format!("[system]\n{text}").into() }
+        }
+        Part::Text(text) | Part::Refusal(text) => Block::Text { text: text.as_str().into() },
+        Part::Image(image) => Block::Image { source: source(&image.media) },
+        Part::Document(document) => {
+            Block::Document { source: source(&document.media), title: document.name.as_deref() }
+        }
+        Part::ToolCall(call) => {
+            Block::ToolUse { id: &call.id, name: &call.name, input: arguments(&call.arguments, notes)? }
+        }
+        Part::ToolResult(result) => tool_result(result, notes)?,
+        Part::Reasoning(reasoning) => match &reasoning.opaque {
+            Some(opaque) if opaque.dialect == Dialect::Anthropic && opaque.redacted => {
+                Block::RedactedThinking { data: &opaque.token }
+            }
+            Some(opaque) if opaque.dialect == Dialect::Anthropic => {
+                Block::Thinking { thinking: &reasoning.text, signature: &opaque.token }
+            }
+            _ => {
+                notes.push("reasoning of another provider was left out".into());
+                return Ok(None);
+            }
+        },
+        Part::Other { dialect: Dialect::Anthropic, value } => Block::Own(value),
+        Part::Other { dialect, .. } => {
+            notes.push(format!("a part that only {dialect} knows was left out").into());
+            return Ok(None);
+        }
+    }))
+}
+
+fn tool_result<'a>(result: &'a ToolResult, notes: &mut Notes) -> Result<Block<'a>, LlmError> {
+    let mut content = Vec::with_capacity(result.content.len());
+    for part in &result.content {
+        content.extend(block(part, Role::User, notes)?);
+    }
+    Ok(Block::ToolResult { tool_use_id: &result.call_id, content, is_error: result.is_error })
+}
+
+fn source(media: &Media) -> Source<'_> {
+    match media {
+        Media::Base64 { media_type, data } => Source::Base64 { media_type, data },
+        Media::Url(url) => Source::Url { url },
+        Media::File(id) => Source::File { file_id: id },
+    }
+}
+
+/// The arguments as the object that the API wants. A model's text that is none goes along under a key, so that nothing is
+/// lost.
+fn arguments(text: &str, notes: &mut Notes) -> Result<Box<RawValue>, LlmError> {
+    let text = if text.trim().is_empty() { "{}" } else { text };
+    let object = text.trim_start().starts_with('{').then(|| serde_json::from_str::<Box<RawValue>>(text).ok());
+    let raw = match object.flatten() {
+        Some(raw) => Ok(raw),
+        None => {
+            notes.push("arguments of a tool call that are no JSON object went as a text".into());
+            serde_json::value::to_raw_value(&json!({ "invalid_arguments": text }))
+        }
+    };
+    raw.map_err(|error| LlmError::new(ErrorKind::InvalidRequest, "a tool call cannot be written").with_source(error))
+}

@@ -1,0 +1,128 @@
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use super::{decode, encode, error, stream::Decoder};
+use crate::{
+    Dialect, ErrorKind, InvalidConfig, LlmError,
+    chat::{Chat, Message},
+    providers::http::{BaseUrl, Encoded, Facts, Fault, HttpLeaf, Protocol, Variable, variable},
+};
+
+/// A leaf for Anthropic's Messages API. See the [module docs](super).
+pub type Anthropic = HttpLeaf<Messages>;
+
+/// The protocol of [`Anthropic`].
+#[derive(Clone, Debug)]
+pub struct Messages {
+    version: HeaderValue,
+    max_tokens: u32,
+}
+
+impl Anthropic {
+    /// A leaf with this API key, at `https://api.anthropic.com`.
+    pub fn new(key: impl Into<Arc<str>>) -> Self {
+        let base = BaseUrl::parse("base_url", "https://api.anthropic.com/v1").expect("it is a URL");
+        let protocol = Messages { version: HeaderValue::from_static("2023-06-01"), max_tokens: MAX_TOKENS };
+        Self::with(protocol, "anthropic", base, Some(key.into()))
+    }
+
+    /// A leaf from the environment: `ANTHROPIC_API_KEY` and, where set, `ANTHROPIC_BASE_URL`.
+    ///
+    /// # Errors
+    ///
+    /// When the key is not set, or the URL is malformed; the error names the variable.
+    pub fn from_env() -> Result<Self, InvalidConfig> {
+        Self::from_variables(variable)
+    }
+
+    pub(in crate::providers) fn from_variables(get: impl Fn(&'static str) -> Variable) -> Result<Self, InvalidConfig> {
+        let key = get("ANTHROPIC_API_KEY")?;
+        let key = key.ok_or_else(|| InvalidConfig::new("ANTHROPIC_API_KEY", "it is not set"))?;
+        let leaf = Self::new(key);
+        match get("ANTHROPIC_BASE_URL")? {
+            Some(url) => Ok(leaf.at(BaseUrl::parse("ANTHROPIC_BASE_URL", &url)?.ending("/v1"))),
+            None => Ok(leaf),
+        }
+    }
+
+    /// Sets the base URL; `/v1` is added unless it ends so.
+    ///
+    /// # Errors
+    ///
+    /// When it is not an absolute `http://` or `https://` URL, or holds a user name.
+    pub fn base_url(self, url: &str) -> Result<Self, InvalidConfig> {
+        Ok(self.at(BaseUrl::parse("base_url", url)?.ending("/v1")))
+    }
+
+    /// Sets the `anthropic-version` that is sent where a forwarded request names none. Default: `2023-06-01`. With
+    /// `2026-10-21` and later, temperature and top_p are left out and noted on the response: those versions refuse them.
+    ///
+    /// # Errors
+    ///
+    /// When it is not the text of a header.
+    pub fn version(mut self, version: &str) -> Result<Self, InvalidConfig> {
+        self.protocol_mut().version = version
+            .parse()
+            .map_err(|_| InvalidConfig::new("version", "it has a character that no HTTP header may have"))?;
+        Ok(self)
+    }
+
+    /// Sets the longest answer, in tokens, for requests that do not say: this API wants a number. Default: 4096.
+    #[must_use]
+    pub fn default_max_tokens(mut self, tokens: u32) -> Self {
+        self.protocol_mut().max_tokens = tokens;
+        self
+    }
+}
+
+/// What every model that is still served can give.
+const MAX_TOKENS: u32 = 4096;
+
+impl Messages {
+    /// Whether the API version refuses sampling parameters, even at their defaults.
+    fn refuses_sampling(&self) -> bool {
+        // Versions are dates, so that their texts sort as they do.
+        self.version.as_bytes() >= b"2026-10-21".as_slice()
+    }
+}
+
+impl Protocol for Messages {
+    const DIALECT: Dialect = Dialect::Anthropic;
+    type Decoder = Decoder;
+
+    fn path(&self, _: &str, _: bool) -> String {
+        "/messages".to_owned()
+    }
+
+    fn key(&self, key: &str) -> (HeaderName, String) {
+        (HeaderName::from_static("x-api-key"), key.to_owned())
+    }
+
+    fn headers(&self, headers: &mut HeaderMap) {
+        headers.entry("anthropic-version").or_insert_with(|| self.version.clone());
+    }
+
+    fn encode(&self, chat: &Chat, model: &str, stream: bool) -> Result<Encoded, LlmError> {
+        let mut notes: Vec<Cow<'static, str>> = Vec::new();
+        let body = encode::Body::of(chat, model, stream, self.max_tokens, self.refuses_sampling(), &mut notes)?;
+        Encoded::json(&body, notes)
+    }
+
+    fn decode(&self, body: &[u8]) -> Result<Message, Fault> {
+        decode::message(body)
+    }
+
+    fn decoder(&self) -> Decoder {
+        Decoder::default()
+    }
+
+    fn classify(&self, status: StatusCode, facts: &Facts, waits: bool) -> ErrorKind {
+        error::classify(status, facts, waits)
+    }
+
+    /// Only the header tells it here.
+    fn wait(&self, _: &Facts) -> Option<Duration> {
+        None
+    }
+}

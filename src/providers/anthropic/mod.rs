@@ -1,0 +1,33 @@
+//! Anthropic's Messages API (`POST /v1/messages`), version `2023-06-01` unless set otherwise.
+//!
+//! # Example
+//!
+//! ```no_run
+//! use steadfast::{LlmRequest, providers::Anthropic};
+//! use tower::ServiceExt;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let leaf = Anthropic::from_env()?.model("claude-sonnet-4-5");
+//! let answer = leaf.oneshot(LlmRequest::prompt("Explain closures.")).await?;
+//! println!("{}", answer.text().await?);
+//! # Ok(())
+//! # }
+//! ```
+
+#[cfg(feature = "http")]
+mod decode;
+#[cfg(feature = "http")]
+mod encode;
+#[cfg(feature = "http")]
+mod error;
+#[cfg(feature = "http")]
+mod leaf;
+mod request;
+#[cfg(feature = "http")]
+mod stream;
+#[cfg(all(test, feature = "http"))]
+mod tests;
+
+#[cfg(feature = "http")]
+pub use self::leaf::{Anthropic, Messages};
+pub(super) use self::request::decode as decode_request;

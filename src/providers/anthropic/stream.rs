@@ -1,0 +1,200 @@
+use serde::Deserialize;
+use serde_json::{Value, value::RawValue};
+
+use super::decode::{Block, Tokens, finish, opaque};
+use crate::{
+    Dialect, StreamEvent,
+    chat::Part,
+    providers::{
+        http::{Fault, StreamDecoder},
+        json::lenient,
+        sse::SseEvent,
+    },
+};
+
+/// Reads a Messages stream. The end mark is `message_stop`.
+#[derive(Debug, Default)]
+pub(crate) struct Decoder {
+    tokens: Tokens,
+    /// Blocks of other kinds than text, thinking and tool calls: they are given out whole when they end.
+    open: Vec<Open>,
+    /// The tool calls that are under way, and whether any of their arguments came.
+    calls: Vec<(u32, bool)>,
+}
+
+struct Open {
+    index: u32,
+    value: Value,
+    input: String,
+}
+
+impl std::fmt::Debug for Open {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Open").field("index", &self.index).finish_non_exhaustive()
+    }
+}
+
+#[derive(Deserialize)]
+struct Event<'a> {
+    #[serde(default, rename = "type", deserialize_with = "lenient")]
+    kind: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    index: Option<u32>,
+    #[serde(borrow, default)]
+    message: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    content_block: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    delta: Option<&'a RawValue>,
+    #[serde(default, deserialize_with = "lenient")]
+    usage: Option<Tokens>,
+}
+
+#[derive(Deserialize)]
+struct Start {
+    #[serde(default, deserialize_with = "lenient")]
+    id: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    model: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    usage: Option<Tokens>,
+}
+
+#[derive(Deserialize)]
+struct Delta {
+    #[serde(default, rename = "type", deserialize_with = "lenient")]
+    kind: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    text: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    thinking: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    signature: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    partial_json: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    stop_reason: Option<String>,
+}
+
+impl StreamDecoder for Decoder {
+    fn event(&mut self, sse: &SseEvent, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
+        let event: Event<'_> = serde_json::from_slice(&sse.data)?;
+        let index = event.index.unwrap_or(0);
+        match event.kind.as_deref() {
+            Some("message_start") => {
+                let start: Start = serde_json::from_str(event.message.map_or("{}", RawValue::get))?;
+                self.tokens = start.usage.unwrap_or_default();
+                out.push(StreamEvent::Start { id: start.id, model: start.model });
+                out.extend(start.usage.map(|tokens| StreamEvent::Usage(tokens.usage())));
+            }
+            Some("content_block_start") => self.begin(index, event.content_block.map_or("{}", RawValue::get), out)?,
+            Some("content_block_delta") => {
+                let delta: Delta = serde_json::from_str(event.delta.map_or("{}", RawValue::get))?;
+                self.delta(index, delta, out);
+            }
+            Some("content_block_stop") => self.end(index, out),
+            Some("message_delta") => {
+                let delta: Delta = serde_json::from_str(event.delta.map_or("{}", RawValue::get))?;
+                if let Some(tokens) = event.usage {
+                    self.tokens.update(tokens);
+                    out.push(StreamEvent::Usage(self.tokens.usage()));
+                }
+                out.extend(delta.stop_reason.as_deref().map(|reason| StreamEvent::Finish(finish(reason))));
+            }
+            Some("message_stop") => out.push(StreamEvent::End),
+            Some("ping") => out.push(StreamEvent::KeepAlive),
+            Some("error") => return Err(Fault::Reported(serde_json::from_slice(&sse.data)?)),
+            // A proxy in between reports in its own shape.
+            None if sse.event == "error" => return Err(Fault::Reported(serde_json::from_slice(&sse.data)?)),
+            None => {
+                let value: Value = serde_json::from_slice(&sse.data)?;
+                if value.get("error").is_some_and(|error| !error.is_null()) {
+                    return Err(Fault::Reported(value));
+                }
+            }
+            // The API adds kinds of events, which are to be ignored.
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    fn is_whole(&self) -> bool {
+        false
+    }
+}
+
+impl Decoder {
+    fn begin(&mut self, index: u32, json: &str, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
+        let block: Block<'_> = serde_json::from_str(json)?;
+        if self.open.len() + self.calls.len() >= MOST_OPEN {
+            return Err(Fault::Malformed(serde::de::Error::custom("too many content blocks are open at once")));
+        }
+        match block.kind.as_deref() {
+            Some("text") => out.push(StreamEvent::Text { index, text: block.text.unwrap_or_default() }),
+            Some("thinking") => {
+                out.push(StreamEvent::Reasoning { index, text: block.thinking.unwrap_or_default() });
+                let token = block.signature.filter(|token| !token.is_empty());
+                out.extend(token.map(|token| StreamEvent::Signature { index, opaque: opaque(token, false) }));
+            }
+            Some("redacted_thinking") => {
+                let token = block.data.unwrap_or_default();
+                out.push(StreamEvent::Signature { index, opaque: opaque(token, true) });
+            }
+            Some("tool_use") => {
+                let (id, name) = (block.id.unwrap_or_default(), block.name.unwrap_or_default());
+                out.push(StreamEvent::ToolCall { index, id, name, opaque: None });
+                // Usually `{}`, and the arguments come in pieces.
+                let whole = block.input.map(RawValue::get).filter(|input| !is_empty_object(input));
+                self.calls.push((index, whole.is_some()));
+                out.extend(whole.map(|json| StreamEvent::Arguments { index, json: json.to_owned() }));
+            }
+            _ => self.open.push(Open { index, value: serde_json::from_str(json)?, input: String::new() }),
+        }
+        Ok(())
+    }
+
+    fn delta(&mut self, index: u32, delta: Delta, out: &mut Vec<StreamEvent>) {
+        match delta.kind.as_deref() {
+            Some("text_delta") => out.push(StreamEvent::Text { index, text: delta.text.unwrap_or_default() }),
+            Some("thinking_delta") => {
+                out.push(StreamEvent::Reasoning { index, text: delta.thinking.unwrap_or_default() });
+            }
+            Some("signature_delta") => {
+                let opaque = opaque(delta.signature.unwrap_or_default(), false);
+                out.push(StreamEvent::Signature { index, opaque });
+            }
+            Some("input_json_delta") => {
+                let json = delta.partial_json.unwrap_or_default();
+                if let Some((_, any)) = self.calls.iter_mut().find(|(call, _)| *call == index) {
+                    *any |= !json.is_empty();
+                    out.push(StreamEvent::Arguments { index, json });
+                } else if let Some(open) = self.open.iter_mut().find(|open| open.index == index) {
+                    open.input.push_str(&json);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn end(&mut self, index: u32, out: &mut Vec<StreamEvent>) {
+        if let Some(place) = self.calls.iter().position(|(call, _)| *call == index) {
+            let (_, any) = self.calls.swap_remove(place);
+            if !any {
+                out.push(StreamEvent::Arguments { index, json: "{}".to_owned() });
+            }
+        }
+        let Some(place) = self.open.iter().position(|open| open.index == index) else { return };
+        let mut open = self.open.swap_remove(place);
+        if let (Some(fields), Ok(input)) = (open.value.as_object_mut(), serde_json::from_str(&open.input)) {
+            let _replaced: Option<Value> = fields.insert("input".to_owned(), input);
+        }
+        out.push(StreamEvent::Part { index, part: Part::Other { dialect: Dialect::Anthropic, value: open.value } });
+    }
+}
+
+/// Blocks come one after the other today; far above any number that side by side would make sense.
+const MOST_OPEN: usize = 256;
+
+fn is_empty_object(json: &str) -> bool {
+    json.bytes().all(|byte| matches!(byte, b'{' | b'}') || byte.is_ascii_whitespace())
+}

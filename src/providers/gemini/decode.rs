@@ -1,0 +1,262 @@
+use serde::Deserialize;
+use serde_json::{Value, value::RawValue};
+
+use crate::{
+    Dialect, ErrorKind, LlmError, StreamEvent,
+    chat::{Accumulator, FinishReason, Image, Media, Message, Opaque, Part, Usage},
+    providers::{
+        http::{Fault, StreamDecoder},
+        json::{Count, lenient, raw},
+        neutral::call_id,
+        sse::SseEvent,
+    },
+};
+
+/// A whole answer, and every chunk of a streamed one, has this form.
+#[derive(Deserialize)]
+struct Answer<'a> {
+    #[serde(borrow, default)]
+    candidates: Option<Vec<Candidate<'a>>>,
+    #[serde(default, rename = "promptFeedback", deserialize_with = "lenient")]
+    prompt_feedback: Option<Feedback>,
+    #[serde(default, rename = "usageMetadata", deserialize_with = "lenient")]
+    usage: Option<Tokens>,
+    #[serde(default, rename = "modelVersion", deserialize_with = "lenient")]
+    model: Option<String>,
+    #[serde(default, rename = "responseId", deserialize_with = "lenient")]
+    id: Option<String>,
+    #[serde(borrow, default, deserialize_with = "raw")]
+    error: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Feedback {
+    #[serde(default, rename = "blockReason", deserialize_with = "lenient")]
+    block_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Candidate<'a> {
+    #[serde(borrow, default)]
+    content: Option<Content<'a>>,
+    /// A name; a number at some gateways.
+    #[serde(borrow, default, rename = "finishReason")]
+    finish_reason: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Content<'a> {
+    #[serde(borrow, default)]
+    parts: Option<Vec<&'a RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct Piece<'a> {
+    #[serde(default, deserialize_with = "lenient")]
+    text: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    thought: Option<bool>,
+    #[serde(default, rename = "thoughtSignature", deserialize_with = "lenient")]
+    signature: Option<String>,
+    #[serde(borrow, default, rename = "functionCall")]
+    call: Option<Call<'a>>,
+    #[serde(default, rename = "inlineData", deserialize_with = "lenient")]
+    data: Option<Data>,
+}
+
+#[derive(Deserialize)]
+struct Call<'a> {
+    #[serde(default, deserialize_with = "lenient")]
+    id: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    name: Option<String>,
+    #[serde(borrow, default)]
+    args: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Data {
+    #[serde(rename = "mimeType")]
+    media_type: String,
+    data: String,
+}
+
+/// Reads a whole answer: an object, or the list of chunks that a stream without SSE is.
+pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
+    let mut decoder = Decoder::default();
+    let mut events = Vec::new();
+    if body.trim_ascii_start().starts_with(b"[") {
+        let chunks: Vec<&RawValue> = serde_json::from_slice(body)?;
+        for chunk in chunks {
+            decoder.chunk(chunk.get().as_bytes(), &mut events)?;
+        }
+    } else {
+        decoder.chunk(body, &mut events)?;
+    }
+    if !decoder.has_candidate {
+        return Err(LlmError::new(ErrorKind::EmptyAnswer, "the answer has no candidates").into());
+    }
+    let mut whole = Accumulator::default();
+    events.iter().for_each(|event| whole.push(event));
+    Ok(whole.finish())
+}
+
+/// Reads the chunks of a stream. There is no end mark but the `finishReason`: the end of the body after it is the end.
+#[derive(Debug, Default)]
+pub(crate) struct Decoder {
+    started: bool,
+    id: Option<String>,
+    has_candidate: bool,
+    finished: bool,
+    calls: usize,
+    /// The index and kind of the part that grows.
+    part: u32,
+    growing: Option<Growing>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Growing {
+    Text,
+    Thought,
+}
+
+impl StreamDecoder for Decoder {
+    fn event(&mut self, event: &SseEvent, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
+        // Some compatible gateways add OpenAI's mark.
+        if event.data.trim_ascii() == b"[DONE]" {
+            return Ok(());
+        }
+        self.chunk(&event.data, out)
+    }
+
+    fn is_whole(&self) -> bool {
+        // Chunks without any candidate are an answer with nothing in it.
+        self.finished || (self.started && !self.has_candidate)
+    }
+}
+
+impl Decoder {
+    fn chunk(&mut self, json: &[u8], out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
+        let chunk: Answer<'_> = serde_json::from_slice(json)?;
+        if chunk.error.is_some_and(|error| error.get() != "null") {
+            return Err(Fault::Reported(serde_json::from_slice(json)?));
+        }
+        if let Some(reason) = chunk.prompt_feedback.and_then(|feedback| feedback.block_reason) {
+            let error = LlmError::new(ErrorKind::ContentPolicy, "the prompt was blocked").with_code(reason);
+            return Err(error.into());
+        }
+        if !self.started {
+            self.started = true;
+            self.id.clone_from(&chunk.id);
+            out.push(StreamEvent::Start { id: chunk.id, model: chunk.model });
+        }
+        // Of several candidates the first one is the answer; the others are in the bytes.
+        if let Some(candidate) = chunk.candidates.into_iter().flatten().next() {
+            self.has_candidate = true;
+            for raw in candidate.content.and_then(|content| content.parts).unwrap_or_default() {
+                self.piece(raw, out)?;
+            }
+            if let Some(reason) = candidate.finish_reason.filter(|reason| reason.get() != "null") {
+                self.finished = true;
+                out.push(StreamEvent::Finish(finish(reason, self.calls > 0)));
+            }
+        }
+        out.extend(chunk.usage.map(|tokens| StreamEvent::Usage(tokens.usage())));
+        Ok(())
+    }
+
+    fn piece(&mut self, raw: &RawValue, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
+        let piece: Piece<'_> = serde_json::from_str(raw.get())?;
+        let opaque = |token| Opaque { dialect: Dialect::Gemini, token, redacted: false };
+        if let Some(call) = piece.call {
+            let index = self.next(None);
+            // Calls have an id at some servers only; a result finds its call by it.
+            let id = call.id.filter(|id| !id.is_empty()).unwrap_or_else(|| call_id(self.id.as_deref(), self.calls));
+            self.calls += 1;
+            let name = call.name.unwrap_or_default();
+            out.push(StreamEvent::ToolCall { index, id, name, opaque: piece.signature.map(opaque) });
+            let json = call.args.map_or("{}", RawValue::get).to_owned();
+            out.push(StreamEvent::Arguments { index, json });
+            return Ok(());
+        }
+        if let Some(text) = piece.text {
+            let thought = piece.thought == Some(true);
+            let index = self.next(Some(if thought { Growing::Thought } else { Growing::Text }));
+            out.push(match thought {
+                true => StreamEvent::Reasoning { index, text },
+                false => StreamEvent::Text { index, text },
+            });
+            out.extend(piece.signature.map(|token| StreamEvent::Signature { index, opaque: opaque(token) }));
+            return Ok(());
+        }
+        let index = self.next(None);
+        if let Some(Data { media_type, data }) = piece.data {
+            let part = Part::Image(Image { media: Media::Base64 { media_type, data } });
+            out.push(StreamEvent::Part { index, part });
+            return Ok(());
+        }
+        let value: Value = serde_json::from_str(raw.get())?;
+        if value.as_object().is_some_and(|fields| !fields.is_empty()) {
+            out.push(StreamEvent::Part { index, part: Part::Other { dialect: Dialect::Gemini, value } });
+        }
+        Ok(())
+    }
+
+    /// The index of the next piece: the same as long as texts or thoughts follow each other.
+    fn next(&mut self, growing: Option<Growing>) -> u32 {
+        if growing.is_none() || growing != self.growing {
+            self.part = self.part.saturating_add(1);
+        }
+        self.growing = growing;
+        self.part
+    }
+}
+
+fn finish(raw: &RawValue, called: bool) -> FinishReason {
+    let name: String = serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().to_owned());
+    match name.as_str() {
+        "STOP" | "1" if called => FinishReason::ToolUse,
+        "STOP" | "1" => FinishReason::Stop,
+        "MAX_TOKENS" | "2" => FinishReason::Length,
+        "SAFETY" | "RECITATION" | "LANGUAGE" | "BLOCKLIST" | "PROHIBITED_CONTENT" | "SPII" | "ESCALATION"
+        | "MODEL_ARMOR" => FinishReason::Filtered,
+        image if image.starts_with("IMAGE_") => FinishReason::Filtered,
+        "CONTINUATION" => FinishReason::Paused,
+        "MALFORMED_FUNCTION_CALL"
+        | "MALFORMED_RESPONSE"
+        | "UNEXPECTED_TOOL_CALL"
+        | "MISSING_THOUGHT_SIGNATURE"
+        | "TOO_MANY_TOOL_CALLS" => FinishReason::ModelError(name),
+        _ => FinishReason::Other(name),
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Tokens {
+    #[serde(default)]
+    prompt_token_count: Count,
+    #[serde(default)]
+    cached_content_token_count: Count,
+    #[serde(default)]
+    candidates_token_count: Count,
+    #[serde(default)]
+    thoughts_token_count: Count,
+    #[serde(default)]
+    tool_use_prompt_token_count: Count,
+    #[serde(default)]
+    total_token_count: Count,
+}
+
+impl Tokens {
+    fn usage(self) -> Usage {
+        let input = self.prompt_token_count.get().saturating_add(self.tool_use_prompt_token_count.get());
+        let (said, thought) = (self.candidates_token_count.get(), self.thoughts_token_count.get());
+        // Thoughts are normally counted apart; where the sum is right without them, they are in already.
+        let apart = input.saturating_add(said) != self.total_token_count.get();
+        let mut usage = Usage::new(input, if apart { said.saturating_add(thought) } else { said });
+        usage.cache_read = self.cached_content_token_count.get();
+        usage.reasoning = thought;
+        usage
+    }
+}

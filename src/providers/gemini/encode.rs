@@ -1,0 +1,335 @@
+use std::borrow::Cow;
+
+use serde::Serialize;
+use serde_json::{Value, json, value::RawValue};
+
+use crate::{
+    Dialect, ErrorKind, LlmError,
+    chat::{Chat, Effort, Media, Opaque, OutputSchema, Part, Role, Thinking, ToolCall, ToolChoice, ToolResult},
+};
+
+type Notes = Vec<Cow<'static, str>>;
+
+/// The body of a request. The model and whether to stream are in the path.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Body<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system_instruction: Option<Turn<'a>>,
+    contents: Vec<Turn<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tools: Vec<Tools<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_config: Option<Value>,
+    #[serde(skip_serializing_if = "Config::is_empty")]
+    generation_config: Config<'a>,
+}
+
+#[derive(Serialize)]
+struct Turn<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
+    parts: Vec<Piece<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged, rename_all_fields = "camelCase")]
+enum Piece<'a> {
+    Text {
+        text: Cow<'a, str>,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        thought: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        thought_signature: Option<&'a str>,
+    },
+    Inline {
+        inline_data: Inline<'a>,
+    },
+    File {
+        file_data: File<'a>,
+    },
+    Call {
+        function_call: Call<'a>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        thought_signature: Option<&'a str>,
+    },
+    Response {
+        function_response: Response<'a>,
+    },
+    Own(&'a Value),
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Inline<'a> {
+    mime_type: &'a str,
+    data: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct File<'a> {
+    file_uri: &'a str,
+}
+
+#[derive(Serialize)]
+struct Call<'a> {
+    name: &'a str,
+    args: Box<RawValue>,
+}
+
+#[derive(Serialize)]
+struct Response<'a> {
+    name: &'a str,
+    response: Value,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Tools<'a> {
+    function_declarations: Vec<Declaration<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Declaration<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<&'a str>,
+    parameters_json_schema: &'a Value,
+}
+
+#[derive(Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Config<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_p: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_output_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    stop_sequences: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_mime_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_json_schema: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thinking_config: Option<Value>,
+}
+
+impl Config<'_> {
+    fn is_empty(&self) -> bool {
+        self.temperature.is_none()
+            && self.top_p.is_none()
+            && self.max_output_tokens.is_none()
+            && self.stop_sequences.is_empty()
+            && self.response_mime_type.is_none()
+            && self.thinking_config.is_none()
+    }
+}
+
+impl<'a> Body<'a> {
+    pub(super) fn of(chat: &'a Chat, model: &str, notes: &mut Notes) -> Result<Self, LlmError> {
+        let third = generation(model) >= 3;
+        if chat.parallel_tool_calls == Some(false) && !chat.tools.is_empty() {
+            notes.push("the provider cannot be held to one tool call at a time".into());
+        }
+        let mut stop_sequences: Vec<&str> =
+            chat.stop.iter().map(String::as_str).filter(|stop| !stop.is_empty()).collect();
+        if stop_sequences.len() > MOST_STOPS {
+            notes.push("only the first five stop texts were sent".into());
+            stop_sequences.truncate(MOST_STOPS);
+        }
+        let declarations = chat.tools.iter().map(|tool| Declaration {
+            name: &tool.name,
+            description: tool.description.as_deref(),
+            parameters_json_schema: &tool.parameters,
+        });
+        let declarations: Vec<_> = declarations.collect();
+        let system = chat.system.as_deref().filter(|system| !system.is_empty());
+        Ok(Self {
+            system_instruction: system.map(|system| Turn { role: None, parts: vec![plain(system)] }),
+            contents: turns(chat, third, notes)?,
+            tools: if declarations.is_empty() {
+                Vec::new()
+            } else {
+                vec![Tools { function_declarations: declarations }]
+            },
+            tool_config: chat.tool_choice.as_ref().map(|choice| {
+                let calling = match choice {
+                    ToolChoice::Auto => json!({"mode": "AUTO"}),
+                    ToolChoice::Required => json!({"mode": "ANY"}),
+                    ToolChoice::Named(name) => json!({"mode": "ANY", "allowedFunctionNames": [name]}),
+                    ToolChoice::None => json!({"mode": "NONE"}),
+                };
+                json!({"functionCallingConfig": calling})
+            }),
+            generation_config: Config {
+                temperature: chat.temperature,
+                top_p: chat.top_p,
+                max_output_tokens: chat.max_tokens,
+                stop_sequences,
+                response_mime_type: chat.output.is_some().then_some("application/json"),
+                response_json_schema: chat.output.as_ref().and_then(|output: &OutputSchema| output.schema.as_ref()),
+                thinking_config: chat.thinking.map(|thinking| thinking_config(thinking, third)),
+            },
+        })
+    }
+}
+
+/// The most that the API takes.
+const MOST_STOPS: usize = 5;
+
+/// The number after `gemini-`; zero for other models.
+fn generation(model: &str) -> u32 {
+    let after = model.split("gemini-").nth(1).unwrap_or_default();
+    let digits = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
+    after[..digits].parse().unwrap_or(0)
+}
+
+/// The third generation takes levels, the second one budgets.
+fn thinking_config(thinking: Thinking, third: bool) -> Value {
+    let effort = match thinking {
+        Thinking::Off if third => return json!({"thinkingLevel": "MINIMAL"}),
+        Thinking::Off => return json!({"thinkingBudget": 0}),
+        Thinking::Auto if third => return json!({"includeThoughts": true}),
+        Thinking::Auto => return json!({"thinkingBudget": -1, "includeThoughts": true}),
+        Thinking::Budget(tokens) => return json!({"thinkingBudget": tokens, "includeThoughts": true}),
+        Thinking::Effort(effort) => effort,
+    };
+    let (level, budget) = match effort {
+        Effort::Minimal => ("MINIMAL", 128),
+        Effort::Low => ("LOW", 1024),
+        Effort::Medium => ("MEDIUM", 2048),
+        Effort::High => ("HIGH", 4096),
+        Effort::XHigh => ("HIGH", 8192),
+        Effort::Max => ("HIGH", 16384),
+    };
+    match third {
+        true => json!({"thinkingLevel": level, "includeThoughts": true}),
+        false => json!({"thinkingBudget": budget, "includeThoughts": true}),
+    }
+}
+
+fn turns<'a>(chat: &'a Chat, third: bool, notes: &mut Notes) -> Result<Vec<Turn<'a>>, LlmError> {
+    let mut turns: Vec<Turn<'a>> = Vec::with_capacity(chat.messages.len());
+    for message in &chat.messages {
+        let role = Some(if message.role == Role::Assistant { "model" } else { "user" });
+        let mut parts = Vec::with_capacity(message.content.len());
+        let mut signed = false;
+        for part in &message.content {
+            if let Part::ToolCall(call) = part {
+                // Only the first one of parallel calls has a signature.
+                parts.push(tool_call(call, third && !signed, notes)?);
+                signed = true;
+            } else {
+                parts.extend(piece(part, message.role, chat, notes)?);
+            }
+        }
+        match turns.last_mut() {
+            _ if parts.is_empty() => {}
+            Some(last) if last.role == role => last.parts.append(&mut parts),
+            _ => turns.push(Turn { role, parts }),
+        }
+    }
+    if turns.is_empty() {
+        return Err(LlmError::new(ErrorKind::InvalidRequest, "the conversation has no content"));
+    }
+    Ok(turns)
+}
+
+fn piece<'a>(part: &'a Part, role: Role, chat: &'a Chat, notes: &mut Notes) -> Result<Option<Piece<'a>>, LlmError> {
+    Ok(Some(match part {
+        Part::Text(text) | Part::Refusal(text) if text.is_empty() => return Ok(None),
+        Part::Text(text) if role == Role::System => {
+            notes.push("a system message in the middle went as a marked user text".into());
+            Piece::Text { text: format!("[system]\n{text}").into(), thought: false, thought_signature: None }
+        }
+        Part::Text(text) | Part::Refusal(text) => plain(text),
+        Part::Image(image) => media(&image.media)?,
+        Part::Document(document) => media(&document.media)?,
+        Part::ToolResult(result) => tool_result(result, chat, notes)?,
+        Part::Reasoning(reasoning) => match &reasoning.opaque {
+            // A signature beside an empty thought came with a text; it goes back on its own.
+            Some(Opaque { dialect: Dialect::Gemini, token, .. }) => Piece::Text {
+                text: reasoning.text.as_str().into(),
+                thought: !reasoning.text.is_empty(),
+                thought_signature: Some(token),
+            },
+            None if reasoning.text.is_empty() => return Ok(None),
+            _ => {
+                notes.push("reasoning without this provider's signature was left out".into());
+                return Ok(None);
+            }
+        },
+        Part::Other { dialect: Dialect::Gemini, value } => Piece::Own(value),
+        Part::Other { dialect, .. } => {
+            notes.push(format!("a part that only {dialect} knows was left out").into());
+            return Ok(None);
+        }
+        Part::ToolCall(_) => return Ok(None),
+    }))
+}
+
+fn plain(text: &str) -> Piece<'_> {
+    Piece::Text { text: text.into(), thought: false, thought_signature: None }
+}
+
+fn media(media: &Media) -> Result<Piece<'_>, LlmError> {
+    match media {
+        Media::Base64 { media_type, data } => Ok(Piece::Inline { inline_data: Inline { mime_type: media_type, data } }),
+        Media::File(uri) => Ok(Piece::File { file_data: File { file_uri: uri } }),
+        Media::Url(uri) if uri.starts_with("gs://") => Ok(Piece::File { file_data: File { file_uri: uri } }),
+        // Fetching it on the caller's behalf would let a prompt reach into our network.
+        Media::Url(_) => Err(LlmError::new(ErrorKind::UnsupportedFeature, "a picture or document at a web address")),
+    }
+}
+
+/// Stands for a signature that another model's call does not have; Google documents it for that.
+const FOREIGN_SIGNATURE: &str = "skip_thought_signature_validator";
+
+fn tool_call<'a>(call: &'a ToolCall, wants_signature: bool, notes: &mut Notes) -> Result<Piece<'a>, LlmError> {
+    let text = call.arguments.as_str();
+    let raw = text.trim_start().starts_with('{').then(|| serde_json::from_str::<Box<RawValue>>(text).ok()).flatten();
+    let args = match raw {
+        Some(raw) => Ok(raw),
+        None if text.trim().is_empty() => serde_json::value::to_raw_value(&json!({})),
+        None => {
+            notes.push("arguments of a tool call that are no JSON object went as a text".into());
+            serde_json::value::to_raw_value(&json!({ "invalid_arguments": text }))
+        }
+    };
+    let args = args.map_err(|error| {
+        LlmError::new(ErrorKind::InvalidRequest, "a tool call cannot be written").with_source(error)
+    })?;
+    let thought_signature = match &call.opaque {
+        Some(opaque) if opaque.dialect == Dialect::Gemini => Some(opaque.token.as_str()),
+        _ => wants_signature.then_some(FOREIGN_SIGNATURE),
+    };
+    Ok(Piece::Call { function_call: Call { name: &call.name, args }, thought_signature })
+}
+
+fn tool_result<'a>(result: &'a ToolResult, chat: &'a Chat, notes: &mut Notes) -> Result<Piece<'a>, LlmError> {
+    let calls = chat.messages.iter().rev().flat_map(|message| message.tool_calls());
+    let called = || calls.into_iter().find(|call| call.id == result.call_id).map(|call| call.name.as_str());
+    let name =
+        result.name.as_deref().or_else(called).ok_or_else(|| {
+            LlmError::new(ErrorKind::InvalidRequest, "a tool result answers no call of the conversation")
+        })?;
+    let mut texts = Vec::new();
+    for part in &result.content {
+        match part {
+            Part::Text(text) => texts.push(text.as_str()),
+            _ => notes.push("what a tool gave back beside text was left out".into()),
+        }
+    }
+    let text = texts.join("\n");
+    let key = if result.is_error { "error" } else { "output" };
+    // A tool that gives JSON objects is best understood as one.
+    let response = match serde_json::from_str::<Value>(&text) {
+        Ok(object @ Value::Object(_)) if !result.is_error => object,
+        _ => json!({ key: text }),
+    };
+    Ok(Piece::Response { function_response: Response { name, response } })
+}

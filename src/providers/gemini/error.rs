@@ -1,0 +1,102 @@
+use std::time::Duration;
+
+use http::StatusCode;
+use serde_json::Value;
+
+use crate::{
+    ErrorKind,
+    providers::http::{Facts, LONGEST_RATE_WAIT, of_known_status},
+    retry_after,
+};
+
+/// Names an error: by the reason in its details, then Google's status, then the text, then the HTTP status.
+///
+/// The rules for quotas follow what Google's own command-line client does.
+pub(super) fn classify(status: StatusCode, facts: &Facts, wait: Option<Duration>) -> ErrorKind {
+    match reason(facts) {
+        Some("API_KEY_INVALID" | "SERVICE_DISABLED" | "API_KEY_SERVICE_BLOCKED" | "CONSUMER_INVALID") => {
+            return ErrorKind::Auth;
+        }
+        Some("BILLING_DISABLED") => return ErrorKind::QuotaExhausted,
+        Some("MODEL_CAPACITY_EXHAUSTED" | "MODEL_CAPACITY_EXCEEDED") => return ErrorKind::Overloaded,
+        _ => {}
+    }
+    let name = facts.status.as_deref().or_else(|| facts.number.and_then(name_of));
+    match name {
+        Some("INVALID_ARGUMENT" | "OUT_OF_RANGE") => {
+            if facts.says(&["exceeds the maximum number of tokens", "input token count", "token limit"]) {
+                ErrorKind::ContextLength
+            } else if facts.says(&["payload size"]) {
+                ErrorKind::TooLarge
+            } else if facts.says(&["api key not valid", "api key expired", "api_key_invalid"]) {
+                ErrorKind::Auth
+            } else {
+                ErrorKind::InvalidRequest
+            }
+        }
+        // Billing is off, or the region is not served: nothing that this key can do about it now.
+        Some("FAILED_PRECONDITION") => ErrorKind::QuotaExhausted,
+        Some("UNAUTHENTICATED" | "PERMISSION_DENIED") => ErrorKind::Auth,
+        Some("NOT_FOUND") => ErrorKind::NotFound,
+        Some("RESOURCE_EXHAUSTED") => {
+            let long = wait.is_some_and(|wait| wait > LONGEST_RATE_WAIT);
+            if long || is_daily(facts) || has_no_quota(facts) {
+                ErrorKind::QuotaExhausted
+            } else {
+                ErrorKind::RateLimited
+            }
+        }
+        Some("UNAVAILABLE") => ErrorKind::Overloaded,
+        Some("DEADLINE_EXCEEDED" | "CANCELLED") => ErrorKind::Timeout,
+        Some("INTERNAL" | "UNKNOWN" | "ABORTED" | "DATA_LOSS") => ErrorKind::Server,
+        _ => of_known_status(status),
+    }
+}
+
+/// How long the error asks to wait: `RetryInfo`, or the text of the message.
+pub(super) fn wait(facts: &Facts) -> Option<Duration> {
+    let delay = details(facts, "RetryInfo").find_map(|info| info.get("retryDelay")?.as_str());
+    delay.and_then(retry_after::duration).or_else(|| retry_after::from_message(&facts.message))
+}
+
+fn reason(facts: &Facts) -> Option<&str> {
+    details(facts, "ErrorInfo").find_map(|info| info.get("reason")?.as_str())
+}
+
+fn details<'a>(facts: &'a Facts, kind: &'a str) -> impl Iterator<Item = &'a Value> {
+    let of_kind =
+        move |detail: &&Value| detail.get("@type").and_then(Value::as_str).is_some_and(|name| name.ends_with(kind));
+    facts.details.iter().filter(of_kind)
+}
+
+/// A quota for each day: the wait that may come with it is not to be trusted.
+fn is_daily(facts: &Facts) -> bool {
+    let violations =
+        details(facts, "QuotaFailure").filter_map(|failure| failure.get("violations")?.as_array()).flatten();
+    let ids = violations.filter_map(|violation| violation.get("quotaId")?.as_str());
+    let info = details(facts, "ErrorInfo").filter_map(|info| info.get("metadata")?.get("quota_limit")?.as_str());
+    ids.chain(info).any(|id| id.contains("PerDay") || id.contains("Daily"))
+}
+
+/// The plan has no quota at all for this model.
+fn has_no_quota(facts: &Facts) -> bool {
+    let after = facts.message.split("limit: 0").skip(1);
+    after.into_iter().any(|rest| !rest.starts_with(|next: char| next.is_ascii_digit() || next == '.'))
+}
+
+/// Google's name for an HTTP status, where a body has the number only. It is trusted more than the status of the answer,
+/// which a proxy may have changed.
+fn name_of(number: u16) -> Option<&'static str> {
+    Some(match number {
+        400 => "INVALID_ARGUMENT",
+        401 => "UNAUTHENTICATED",
+        403 => "PERMISSION_DENIED",
+        404 => "NOT_FOUND",
+        429 => "RESOURCE_EXHAUSTED",
+        499 => "CANCELLED",
+        500 => "INTERNAL",
+        503 => "UNAVAILABLE",
+        504 => "DEADLINE_EXCEEDED",
+        _ => return None,
+    })
+}

@@ -1,0 +1,111 @@
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use http::{HeaderName, StatusCode};
+
+use super::{decode, encode, error};
+use crate::{
+    Dialect, ErrorKind, InvalidConfig, LlmError,
+    chat::{Chat, Message},
+    providers::http::{BaseUrl, Encoded, Facts, Fault, HttpLeaf, Protocol, Variable, variable},
+};
+
+/// A leaf for Google's Gemini API. See the [module docs](super).
+pub type Gemini = HttpLeaf<GenerateContent>;
+
+/// The protocol of [`Gemini`].
+#[derive(Clone, Debug)]
+pub struct GenerateContent {
+    _sealed: (),
+}
+
+impl Gemini {
+    /// A leaf with this API key, at `https://generativelanguage.googleapis.com/v1beta`.
+    pub fn new(key: impl Into<Arc<str>>) -> Self {
+        let base = BaseUrl::parse("base_url", "https://generativelanguage.googleapis.com/v1beta").expect("it is a URL");
+        Self::with(GenerateContent { _sealed: () }, "gemini", base, Some(key.into()))
+    }
+
+    /// A leaf from the environment: `GEMINI_API_KEY` or `GOOGLE_API_KEY` and, where set, `GEMINI_BASE_URL`.
+    ///
+    /// # Errors
+    ///
+    /// When neither key is set, or the URL is malformed; the error names the variable.
+    pub fn from_env() -> Result<Self, InvalidConfig> {
+        Self::from_variables(variable)
+    }
+
+    pub(in crate::providers) fn from_variables(get: impl Fn(&'static str) -> Variable) -> Result<Self, InvalidConfig> {
+        let key = match get("GEMINI_API_KEY")? {
+            Some(key) => Some(key),
+            None => get("GOOGLE_API_KEY")?,
+        };
+        let key = key.ok_or_else(|| InvalidConfig::new("GEMINI_API_KEY", "it is not set, nor is GOOGLE_API_KEY"))?;
+        let leaf = Self::new(key);
+        match get("GEMINI_BASE_URL")? {
+            Some(url) => Ok(leaf.at(versioned(BaseUrl::parse("GEMINI_BASE_URL", &url)?))),
+            None => Ok(leaf),
+        }
+    }
+
+    /// Sets the base URL: what comes before `/models`. `/v1beta` is added to one that has no path.
+    ///
+    /// # Errors
+    ///
+    /// When it is not an absolute `http://` or `https://` URL, or holds a user name.
+    pub fn base_url(self, url: &str) -> Result<Self, InvalidConfig> {
+        Ok(self.at(versioned(BaseUrl::parse("base_url", url)?)))
+    }
+}
+
+fn versioned(base: BaseUrl) -> BaseUrl {
+    if base.path().is_empty() { base.ending("/v1beta") } else { base }
+}
+
+impl Protocol for GenerateContent {
+    const DIALECT: Dialect = Dialect::Gemini;
+    type Decoder = decode::Decoder;
+
+    fn path(&self, model: &str, stream: bool) -> String {
+        let method = if stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
+        let mut path = String::from(if model.contains('/') { "/" } else { "/models/" });
+        for byte in model.bytes() {
+            // A name must not reach out of its place in the path.
+            if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/' | b'@') {
+                path.push(char::from(byte));
+            } else {
+                path.push_str(&format!("%{byte:02X}"));
+            }
+        }
+        format!("{}:{method}", path.replace("..", "%2E%2E"))
+    }
+
+    fn model_in_body(&self) -> bool {
+        false
+    }
+
+    fn key(&self, key: &str) -> (HeaderName, String) {
+        (HeaderName::from_static("x-goog-api-key"), key.to_owned())
+    }
+
+    fn encode(&self, chat: &Chat, model: &str, _: bool) -> Result<Encoded, LlmError> {
+        let mut notes: Vec<Cow<'static, str>> = Vec::new();
+        let body = encode::Body::of(chat, model, &mut notes)?;
+        Encoded::json(&body, notes)
+    }
+
+    fn decode(&self, body: &[u8]) -> Result<Message, Fault> {
+        decode::message(body)
+    }
+
+    fn decoder(&self) -> decode::Decoder {
+        decode::Decoder::default()
+    }
+
+    fn classify(&self, status: StatusCode, facts: &Facts, _: bool) -> ErrorKind {
+        error::classify(status, facts, self.wait(facts))
+    }
+
+    fn wait(&self, facts: &Facts) -> Option<Duration> {
+        error::wait(facts)
+    }
+}

@@ -1,0 +1,31 @@
+//! Google's Gemini API (`generateContent`, `streamGenerateContent`), version `v1beta` unless the base URL says another.
+//!
+//! # Example
+//!
+//! ```no_run
+//! use steadfast::{LlmRequest, providers::Gemini};
+//! use tower::ServiceExt;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let leaf = Gemini::from_env()?.model("gemini-2.5-flash");
+//! let answer = leaf.oneshot(LlmRequest::prompt("Explain closures.")).await?;
+//! println!("{}", answer.text().await?);
+//! # Ok(())
+//! # }
+//! ```
+
+#[cfg(feature = "http")]
+mod decode;
+#[cfg(feature = "http")]
+mod encode;
+#[cfg(feature = "http")]
+mod error;
+#[cfg(feature = "http")]
+mod leaf;
+mod request;
+#[cfg(all(test, feature = "http"))]
+mod tests;
+
+#[cfg(feature = "http")]
+pub use self::leaf::{Gemini, GenerateContent};
+pub(super) use self::request::decode as decode_request;

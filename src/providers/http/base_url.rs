@@ -1,0 +1,88 @@
+use http::Uri;
+
+use crate::InvalidConfig;
+
+/// Where a provider's API is: scheme, host, the start of the path, and a query that goes along with every request
+/// (Azure's `api-version`).
+#[derive(Clone, Debug)]
+pub(crate) struct BaseUrl {
+    start: String,
+    query: Option<String>,
+}
+
+impl BaseUrl {
+    /// # Errors
+    ///
+    /// When it is not an absolute `http://` or `https://` URL, or holds a user name: a key in a URL ends up in logs.
+    pub(crate) fn parse(field: &str, url: &str) -> Result<Self, InvalidConfig> {
+        let wrong = |problem: &'static str| InvalidConfig::new(field.to_owned(), problem);
+        let uri: Uri = url.trim().parse().map_err(|_| wrong("it is not a URL"))?;
+        let Some(scheme @ ("http" | "https")) = uri.scheme_str() else {
+            return Err(wrong("it must start with http:// or https://"));
+        };
+        let authority = uri.authority().ok_or_else(|| wrong("it has no host"))?;
+        if authority.as_str().contains('@') {
+            return Err(wrong("it must not hold a user name or password"));
+        }
+        if authority.host().is_empty() {
+            return Err(wrong("it has no host"));
+        }
+        let path = uri.path().trim_end_matches('/');
+        Ok(Self { start: format!("{scheme}://{authority}{path}"), query: uri.query().map(str::to_owned) })
+    }
+
+    /// The path, without a slash at its end.
+    pub(crate) fn path(&self) -> &str {
+        let host = self.start.find("://").map_or(0, |at| at + 3);
+        self.start[host..].find('/').map_or("", |at| &self.start[host + at..])
+    }
+
+    /// Adds to the path, unless it ends so already.
+    pub(crate) fn ending(mut self, end: &str) -> Self {
+        if !self.path().ends_with(end) {
+            self.start.push_str(end);
+        }
+        self
+    }
+
+    /// The URL of a request.
+    pub(crate) fn join(&self, path: &str) -> Result<Uri, http::uri::InvalidUri> {
+        let Some(query) = &self.query else { return format!("{}{path}", self.start).parse() };
+        let and = if path.contains('?') { '&' } else { '?' };
+        format!("{}{path}{and}{query}", self.start).parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slashes_and_queries_are_put_where_they_belong() {
+        for (base, path, whole) in [
+            ("https://a.test", "/x", "https://a.test/x"),
+            ("https://a.test/", "/x", "https://a.test/x"),
+            ("http://[::1]:8080/v1/", "/x?s=1", "http://[::1]:8080/v1/x?s=1"),
+            ("https://a.test/d?api-version=1", "/x", "https://a.test/d/x?api-version=1"),
+            ("https://a.test/?k=1", "/x?s=1", "https://a.test/x?s=1&k=1"),
+        ] {
+            assert_eq!(BaseUrl::parse("base_url", base).unwrap().join(path).unwrap(), whole);
+        }
+    }
+
+    #[test]
+    fn ending_is_added_once() {
+        for base in ["http://a.test", "http://a.test/v1", "http://a.test/v1/"] {
+            assert_eq!(BaseUrl::parse("base_url", base).unwrap().ending("/v1").path(), "/v1");
+        }
+    }
+
+    #[test]
+    fn what_is_no_base_url_is_refused() {
+        for url in ["", "a.test/v1", "/v1", "ftp://a.test", "https://", "https://user:pass@a.test", "http://a b"] {
+            let error = BaseUrl::parse("OPENAI_BASE_URL", url).unwrap_err();
+            assert_eq!(error.field(), "OPENAI_BASE_URL", "{url}");
+            assert!(!error.to_string().contains("pass@"));
+        }
+    }
+}

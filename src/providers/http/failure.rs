@@ -1,0 +1,265 @@
+use std::{borrow::Cow, error, fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header};
+
+use super::{Facts, Fault, Protocol};
+use crate::{ErrorKind, LlmError, providers::transport::TransportError, retry_after};
+
+type BoxError = Box<dyn error::Error + Send + Sync>;
+
+/// Who answers, for the errors and the response.
+#[derive(Clone, Debug)]
+pub(super) struct Origin {
+    pub(super) provider: Arc<str>,
+    pub(super) model: Option<Arc<str>>,
+    pub(super) status: Option<StatusCode>,
+    pub(super) request_id: Option<Box<str>>,
+    pub(super) secret: Secret,
+}
+
+/// The key, to be taken out of what a provider says; some repeat it.
+#[derive(Clone)]
+pub(super) struct Secret(pub(super) Option<Arc<str>>);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl Origin {
+    /// Puts the names on an error that has none yet.
+    pub(super) fn stamp(&self, error: LlmError) -> LlmError {
+        let mut error = error.or_model(&self.provider, self.model.as_ref());
+        if let (None, Some(status)) = (error.status(), self.status) {
+            error = error.with_status(status);
+        }
+        match (error.request_id(), &self.request_id) {
+            (None, Some(id)) => error.with_request_id(id.clone()),
+            _ => error,
+        }
+    }
+}
+
+/// The provider's id of the request, from the headers that providers use for it.
+pub(super) fn request_id(headers: &HeaderMap) -> Option<Box<str>> {
+    let names = ["request-id", "x-request-id", "x-generation-id", "apim-request-id"];
+    names.iter().find_map(|name| Some(headers.get(*name)?.to_str().ok()?.into()))
+}
+
+/// The error of an answer whose status says that it is one.
+pub(super) fn of_status<P: Protocol>(
+    protocol: &P,
+    secret: &Secret,
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: Bytes,
+    wall: std::time::SystemTime,
+) -> LlmError {
+    let facts = serde_json::from_slice(&body).ok().as_ref().and_then(Facts::of_error);
+    let error = if status.is_redirection() {
+        let to = headers.get(header::LOCATION).and_then(|to| to.to_str().ok()).and_then(|to| to.parse().ok());
+        let to: Option<http::Uri> = to;
+        let host = to.as_ref().and_then(http::Uri::host).unwrap_or("another place");
+        LlmError::new(ErrorKind::Malformed, format!("redirected to {host}, and redirects are not followed"))
+    } else if let Some(facts) = &facts {
+        let hint = protocol.wait(facts);
+        let asked = retry_after::from_headers(headers, hint, wall);
+        let error = of_facts(protocol, secret, status, facts, asked.is_some());
+        with_wait(error, asked, hint)
+    } else {
+        let waits = retry_after::from_headers(headers, None, wall);
+        let kind = match of_known_status(status) {
+            // A 429 that no API wrote, and that names no time, is a sign of an overloaded front.
+            ErrorKind::RateLimited if waits.is_none() => ErrorKind::Overloaded,
+            kind => kind,
+        };
+        with_wait(LlmError::new(kind, excerpt(&body, Some(secret))), waits, None)
+    };
+    let error = match retry_after::should_retry(headers) {
+        Some(should) => error.with_should_retry(should),
+        None => error,
+    };
+    error.with_status(status).with_raw(body)
+}
+
+/// The error of an answer or an event under a status that promised better.
+pub(super) fn of_fault<P: Protocol>(protocol: &P, origin: &Origin, fault: Fault, raw: &Bytes) -> LlmError {
+    let body = match fault {
+        Fault::Failed(error) => return error,
+        Fault::Reported(body) => body,
+        Fault::Malformed(cause) => match serde_json::from_slice(raw) {
+            // It is an error in a shape of its own.
+            Ok(body) if Facts::of_answer(&body).is_some() => body,
+            // What serde says may quote the value that it stumbled over: only the place is told.
+            _ => {
+                let what = excerpt(raw, None);
+                return LlmError::new(
+                    ErrorKind::Malformed,
+                    match cause.line() {
+                        0 => what,
+                        line => format!("{what} (line {line}, column {})", cause.column()),
+                    },
+                );
+            }
+        },
+    };
+    let status = origin.status.unwrap_or_default();
+    let facts = Facts::of_error(&body).unwrap_or_default();
+    let meant = facts.number.filter(|number| (400..=599).contains(number));
+    let meant = meant.and_then(|number| StatusCode::from_u16(number).ok()).unwrap_or(status);
+    let wait = protocol.wait(&facts);
+    let error = of_facts(protocol, &origin.secret, meant, &facts, wait.is_some());
+    with_wait(error, wait, wait).with_status(status).with_raw(raw.clone())
+}
+
+fn of_facts<P: Protocol>(protocol: &P, secret: &Secret, status: StatusCode, facts: &Facts, waits: bool) -> LlmError {
+    let kind = protocol.classify(status, facts, waits);
+    let mut error = LlmError::new(kind, scrub(&facts.message, secret));
+    if let Some(code) = facts.code.as_ref().or(facts.status.as_ref()).or(facts.kind.as_ref()) {
+        error = error.with_code(code.as_str());
+    } else if let Some(number) = facts.number {
+        error = error.with_code(number.to_string());
+    }
+    if let Some(id) = &facts.request_id {
+        error = error.with_request_id(id.as_str());
+    }
+    error
+}
+
+/// Puts the wait on the error, where waiting can help and the wait can be trusted. `hint` is what the body said.
+fn with_wait(error: LlmError, wait: Option<Duration>, hint: Option<Duration>) -> LlmError {
+    let Some(wait) = wait else { return error };
+    let trusted = match error.kind() {
+        ErrorKind::RateLimited | ErrorKind::Overloaded | ErrorKind::Server | ErrorKind::Timeout => true,
+        // A quota for the day comes with the delay of a rate limit in its body.
+        ErrorKind::QuotaExhausted => hint != Some(wait) || wait > LONGEST_RATE_WAIT,
+        _ => false,
+    };
+    if trusted { error.with_retry_after(wait) } else { error }
+}
+
+/// What a status means where the body says nothing.
+pub(crate) fn of_known_status(status: StatusCode) -> ErrorKind {
+    match status.as_u16() {
+        401 | 403 => ErrorKind::Auth,
+        402 => ErrorKind::QuotaExhausted,
+        404 | 410 => ErrorKind::NotFound,
+        // 499: some servers say so when they gave up the request themselves.
+        408 | 499 | 504 | 524 => ErrorKind::Timeout,
+        // Both large SDKs repeat a conflict, so that it is the server's.
+        409 | 425 => ErrorKind::Server,
+        413 => ErrorKind::TooLarge,
+        429 => ErrorKind::RateLimited,
+        // 498: Groq's "capacity exceeded".
+        498 | 503 | 529 => ErrorKind::Overloaded,
+        400..=499 => ErrorKind::InvalidRequest,
+        _ => ErrorKind::Server,
+    }
+}
+
+/// The error of a request that got no response.
+pub(super) fn of_transport(error: BoxError) -> LlmError {
+    let error = match error.downcast::<LlmError>() {
+        Ok(own) => return *own,
+        Err(error) => error,
+    };
+    let mut next = Some(&*error as &(dyn error::Error + 'static));
+    while let Some(this) = next {
+        if let Some(transport) = this.downcast_ref::<TransportError>() {
+            let what: Cow<'static, str> = innermost(transport).into();
+            return LlmError::new(ErrorKind::Connect, what).with_source(error);
+        }
+        next = this.source();
+    }
+    match LlmError::from(error) {
+        // Whatever the transport of a user calls it: no response came.
+        other if other.kind() == ErrorKind::Other => {
+            let what = innermost(&other);
+            let error = LlmError::new(ErrorKind::Connect, what);
+            error.with_source(BoxError::from(other))
+        }
+        known => known,
+    }
+}
+
+/// The error of a body that broke off.
+pub(super) fn of_body(error: BoxError) -> LlmError {
+    let error = match error.downcast::<LlmError>() {
+        Ok(own) => return *own,
+        Err(error) => error,
+    };
+    let what = format!("the connection broke: {}", innermost(&*error));
+    LlmError::new(ErrorKind::StreamBroken, what).with_source(error)
+}
+
+/// The words of the first cause: those of the wrappers around it say less.
+fn innermost(error: &(dyn error::Error + 'static)) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
+}
+
+/// The longest message that is kept.
+const MESSAGE: usize = 500;
+
+/// The provider's message in one line, shortened, without our key or what looks like one: a 401 repeats the key it refuses.
+fn scrub(message: &str, secret: &Secret) -> String {
+    let own = secret.0.as_deref().filter(|key| key.len() >= SHORTEST_KEY);
+    let mut out = String::with_capacity(message.len().min(MESSAGE));
+    for word in message.split_whitespace() {
+        if out.len() + word.len() > MESSAGE {
+            out.push_str(" ...");
+            break;
+        }
+        if !out.is_empty() {
+            out.push(' ');
+        }
+        let bare = word.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
+        let is_key = word.contains("***")
+            || own.is_some_and(|key| word.contains(key))
+            || ["sk-", "sk_", "gsk_", "xai-", "AIza", "pplx-"].iter().any(|start| bare.starts_with(start));
+        out.push_str(if is_key { "[key]" } else { word });
+    }
+    out
+}
+
+/// A shorter one is a stand-in such as `none`, and a part of plain words.
+const SHORTEST_KEY: usize = 8;
+
+/// What a body that is not the API's says, shortly: the title of a proxy's HTML page, or the first words. Words are
+/// given only of an error (`of_error`): under a good status they may be the answer.
+pub(super) fn excerpt(body: &[u8], of_error: Option<&Secret>) -> String {
+    let start = String::from_utf8_lossy(&body[..body.len().min(4096)]);
+    let start = start.trim();
+    if start.is_empty() {
+        return "the body is empty".to_owned();
+    }
+    let lower = start.to_ascii_lowercase();
+    if lower.starts_with('<') {
+        let title = lower.find("<title>").map(|at| at + "<title>".len());
+        let title = title.and_then(|from| Some(&start[from..from + lower[from..].find("</title>")?]));
+        return match title {
+            Some(title) => {
+                let title: String = title.chars().take(120).collect();
+                format!("an HTML page came: {}", scrub(&title, &Secret(None)))
+            }
+            None => "an HTML page came".to_owned(),
+        };
+    }
+    match of_error {
+        // JSON of another shape may hold the prompt.
+        _ if start.starts_with(['{', '[', '"']) => "the body is not of the provider's format".to_owned(),
+        Some(secret) => {
+            let words: String = start.chars().take(120).collect();
+            format!("the body is not JSON: {}", scrub(&words, secret))
+        }
+        None => "the body is not JSON".to_owned(),
+    }
+}
+
+/// The longest wait that a rate limit asks for; beyond it the limit is a quota.
+pub(crate) const LONGEST_RATE_WAIT: Duration = Duration::from_secs(300);

@@ -1,0 +1,222 @@
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use futures_core::Stream;
+use http_body::Body as _;
+
+use super::{
+    Fault, Limits, Protocol, StreamDecoder,
+    failure::{self, Origin},
+    leaf::Body,
+};
+use crate::{
+    ErrorKind, Frame, LlmError, Progress, StreamEvent,
+    providers::sse::{Decoder, SseEvent},
+};
+
+/// A provider's event stream as frames: bytes in, events cut out of them, each decoded.
+pub(super) struct Frames<P: Protocol> {
+    body: Body,
+    sse: Decoder,
+    decoder: P::Decoder,
+    protocol: P,
+    origin: Origin,
+    limits: Limits,
+    received: usize,
+    state: State,
+    /// Whether any content went out.
+    said: bool,
+    /// What came instead of events: some servers write a bare JSON error into the stream.
+    bare: BytesMut,
+    /// Kept between events for its capacity.
+    events: Vec<StreamEvent>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Reading,
+    /// The body has ended; the last event may be unread.
+    Drained,
+    /// The end mark has been given out: nothing but the connection's own end is waited for.
+    Ended,
+    Done,
+}
+
+impl<P: Protocol> Frames<P> {
+    pub(super) fn new(protocol: P, origin: Origin, limits: Limits, body: Body) -> Self {
+        Self {
+            body,
+            sse: Decoder::new(limits.event),
+            decoder: protocol.decoder(),
+            protocol,
+            origin,
+            limits,
+            received: 0,
+            state: State::Reading,
+            said: false,
+            bare: BytesMut::new(),
+            events: Vec::new(),
+        }
+    }
+
+    /// The frame of an event; `None` for what is no event.
+    fn frame(&mut self, event: SseEvent) -> Result<Option<Frame>, LlmError> {
+        if event.is_keep_alive() {
+            return Ok(Some(Frame::event(StreamEvent::KeepAlive).with_raw(P::DIALECT, event.raw)));
+        }
+        if !event.has_data() {
+            let start = event.raw.trim_ascii_start().first();
+            if !self.bare.is_empty() || matches!(start, Some(b'{' | b'[' | b'<')) {
+                self.bare.extend_from_slice(&event.raw);
+                return Ok(None);
+            }
+            return Ok(Some(Frame::event(StreamEvent::Other).with_raw(P::DIALECT, event.raw)));
+        }
+        self.events.clear();
+        if let Err(fault) = self.decoder.event(&event, &mut self.events) {
+            return Err(self.fault(fault, &event.data));
+        }
+        let frame = match self.events.len() {
+            0 => Frame::event(StreamEvent::Other),
+            1 => self.events.pop().map(Frame::event).unwrap_or_else(|| Frame::event(StreamEvent::Other)),
+            _ => Frame::events_of(std::mem::take(&mut self.events)),
+        };
+        let frame = frame.with_raw(P::DIALECT, event.raw);
+        match frame.progress() {
+            Progress::End => self.state = State::Ended,
+            Progress::Content | Progress::Reasoning => self.said = true,
+            _ => {}
+        }
+        Ok(Some(frame))
+    }
+
+    /// What the end of the body means where no end mark came.
+    fn end(&mut self, cause: Option<LlmError>) -> Result<Frame, LlmError> {
+        if self.decoder.is_whole() && self.bare.is_empty() {
+            return Ok(Frame::event(StreamEvent::End));
+        }
+        if !self.bare.is_empty() {
+            let bare = std::mem::take(&mut self.bare).freeze();
+            return Err(match serde_json::from_slice(&bare) {
+                Ok(body) if super::Facts::of_answer(&body).is_some() => self.fault(Fault::Reported(body), &bare),
+                _ => LlmError::new(ErrorKind::Malformed, failure::excerpt(&bare, None)),
+            });
+        }
+        Err(cause.unwrap_or_else(|| {
+            let message = match self.received {
+                0 => "the stream ended before it began",
+                _ => "the stream ended without the provider's end mark",
+            };
+            LlmError::new(ErrorKind::StreamBroken, message)
+        }))
+    }
+
+    /// An error in the stream. After content the stream is what broke, whatever broke it, unless the request itself
+    /// is at fault: a caller that has seen half an answer must not read it as a refusal to start.
+    fn fault(&self, fault: Fault, raw: &Bytes) -> LlmError {
+        let error = failure::of_fault(&self.protocol, &self.origin, fault, raw);
+        let ours = matches!(
+            error.kind(),
+            ErrorKind::ContentPolicy | ErrorKind::Refusal | ErrorKind::ContextLength | ErrorKind::StreamBroken
+        );
+        if !self.said || ours {
+            return error;
+        }
+        let mut broken = LlmError::new(ErrorKind::StreamBroken, error.message().to_owned());
+        if let Some(code) = error.code() {
+            broken = broken.with_code(code);
+        }
+        if let Some(raw) = error.raw() {
+            broken = broken.with_raw(raw.clone());
+        }
+        broken.with_retry_at(error.retry_at()).with_source(error)
+    }
+
+    fn fail(&mut self, error: LlmError) -> Poll<Option<Result<Frame, LlmError>>> {
+        self.state = State::Done;
+        Poll::Ready(Some(Err(self.origin.stamp(error))))
+    }
+}
+
+impl<P: Protocol> Stream for Frames<P> {
+    type Item = Result<Frame, LlmError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        loop {
+            match this.state {
+                State::Done => return Poll::Ready(None),
+                State::Ended => {
+                    // Reading on to the end lets the connection go back to its pool. What comes now is no part of the
+                    // answer, and a server that goes on for ever is left alone.
+                    for _ in 0..8 {
+                        if !matches!(ready!(Pin::new(&mut this.body).poll_frame(cx)), Some(Ok(_))) {
+                            break;
+                        }
+                    }
+                    this.state = State::Done;
+                    return Poll::Ready(None);
+                }
+                State::Reading | State::Drained => {}
+            }
+            let drained = this.state == State::Drained;
+            let next = if drained { this.sse.finish() } else { this.sse.next_event() };
+            match next {
+                Ok(Some(event)) => match this.frame(event) {
+                    Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
+                    Ok(None) => continue,
+                    Err(error) => return this.fail(error),
+                },
+                Ok(None) if drained => {
+                    return match this.end(None) {
+                        Ok(frame) => {
+                            this.state = State::Done;
+                            Poll::Ready(Some(Ok(frame)))
+                        }
+                        Err(error) => this.fail(error),
+                    };
+                }
+                Ok(None) => {}
+                Err(too_long) => return this.fail(LlmError::new(ErrorKind::Malformed, too_long.to_string())),
+            }
+            match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+                Some(Ok(frame)) => {
+                    let Ok(data) = frame.into_data() else { continue };
+                    this.received = this.received.saturating_add(data.len());
+                    if this.received > this.limits.answer {
+                        let limit = this.limits.answer;
+                        let message = format!("the stream is larger than the limit of {limit} bytes");
+                        return this.fail(LlmError::new(ErrorKind::Malformed, message));
+                    }
+                    this.sse.push(data);
+                }
+                Some(Err(error)) => {
+                    // An answer that was whole before its connection broke is whole.
+                    let broken = failure::of_body(error);
+                    return match this.end(Some(broken)) {
+                        Ok(frame) => {
+                            this.state = State::Done;
+                            Poll::Ready(Some(Ok(frame)))
+                        }
+                        Err(error) => this.fail(error),
+                    };
+                }
+                None => this.state = State::Drained,
+            }
+        }
+    }
+}
+
+impl<P: Protocol> fmt::Debug for Frames<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frames")
+            .field("origin", &self.origin)
+            .field("received", &self.received)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,173 @@
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use tower::{BoxError, Service, ServiceExt, util::BoxCloneSyncService};
+
+use super::{BaseUrl, Limits, Protocol};
+use crate::{CommitPoint, InvalidConfig, providers::transport::HttpClient};
+
+pub(super) type Body = UnsyncBoxBody<Bytes, BoxError>;
+pub(super) type Transport = BoxCloneSyncService<Request<Full<Bytes>>, Response<Body>, BoxError>;
+
+/// A provider's API as a service: one request of it for each call. See the [module docs](super).
+///
+/// It has a name in each provider's module: [`Anthropic`](crate::providers::Anthropic),
+/// [`OpenAi`](crate::providers::OpenAi), [`Gemini`](crate::providers::Gemini).
+///
+/// Clones share the settings and the transport's connections; a clone carries no readiness.
+#[derive(Clone)]
+pub struct HttpLeaf<P> {
+    pub(super) settings: Arc<Settings<P>>,
+    pub(super) transport: Transport,
+}
+
+#[derive(Clone)]
+pub(super) struct Settings<P> {
+    pub(super) protocol: P,
+    pub(super) provider: Arc<str>,
+    pub(super) base: BaseUrl,
+    pub(super) key: Option<Arc<str>>,
+    pub(super) model: Option<Arc<str>>,
+    pub(super) commit: CommitPoint,
+    pub(super) limits: Limits,
+    pub(super) headers: HeaderMap,
+}
+
+#[allow(private_bounds, reason = "the protocols are the crate's own; a client of another one is a leaf of its own")]
+impl<P: Protocol> HttpLeaf<P> {
+    pub(crate) fn with(protocol: P, provider: impl Into<Arc<str>>, base: BaseUrl, key: Option<Arc<str>>) -> Self {
+        let settings = Settings {
+            protocol,
+            provider: provider.into(),
+            base,
+            key: key.map(trimmed),
+            model: None,
+            commit: CommitPoint::default(),
+            limits: Limits::default(),
+            headers: HeaderMap::new(),
+        };
+        Self { settings: Arc::new(settings), transport: boxed(HttpClient::new()) }
+    }
+
+    /// Sets the API key.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<Arc<str>>) -> Self {
+        self.settings_mut().key = Some(trimmed(key.into()));
+        self
+    }
+
+    /// Sets the model. It wins over the one that a request names.
+    #[must_use]
+    pub fn model(mut self, model: impl Into<Arc<str>>) -> Self {
+        self.settings_mut().model = Some(model.into());
+        self
+    }
+
+    /// Sets the transport: any service that answers HTTP requests, such as an [`HttpClient`] with settings of your own or
+    /// behind tower-http's layers. Default: an [`HttpClient`] of this leaf's own.
+    ///
+    /// It must not follow redirects, or the key travels along. Its errors count as
+    /// [`ErrorKind::Connect`](crate::ErrorKind::Connect), unless they are known to mean something else.
+    #[must_use]
+    pub fn transport<S, B>(mut self, transport: S) -> Self
+    where
+        S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send + 'static,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        self.transport = boxed(transport);
+        self
+    }
+
+    /// Sets when a stream has begun well enough that its caller may see it. Default: [`CommitPoint::FirstToken`].
+    #[must_use]
+    pub fn commit(mut self, point: CommitPoint) -> Self {
+        self.settings_mut().commit = point;
+        self
+    }
+
+    /// Sets how much of an answer is read.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.settings_mut().limits = limits;
+        self
+    }
+
+    /// Sets a header of every request, such as `anthropic-beta` or `OpenAI-Organization`.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.settings_mut().headers.insert(name, value);
+        self
+    }
+
+    /// Sets the name by which errors, responses and metrics call the provider.
+    #[must_use]
+    pub fn named(mut self, provider: impl Into<Arc<str>>) -> Self {
+        self.settings_mut().provider = provider.into();
+        self
+    }
+
+    pub(crate) fn at(mut self, base: BaseUrl) -> Self {
+        self.settings_mut().base = base;
+        self
+    }
+
+    pub(crate) fn protocol_mut(&mut self) -> &mut P {
+        &mut self.settings_mut().protocol
+    }
+
+    fn settings_mut(&mut self) -> &mut Settings<P> {
+        Arc::make_mut(&mut self.settings)
+    }
+}
+
+impl<P: Protocol> fmt::Debug for HttpLeaf<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Neither the key nor the headers, which may hold one.
+        f.debug_struct("HttpLeaf")
+            .field("provider", &self.settings.provider)
+            .field("model", &self.settings.model)
+            .field("base_url", &self.settings.base)
+            .field("protocol", &self.settings.protocol)
+            .field("commit", &self.settings.commit)
+            .field("limits", &self.settings.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+fn boxed<S, B>(transport: S) -> Transport
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let transport = transport.map_err(Into::into);
+    BoxCloneSyncService::new(
+        transport
+            .map_response(|response: Response<B>| response.map(|body| UnsyncBoxBody::new(body.map_err(Into::into)))),
+    )
+}
+
+/// A key from a file often ends in a line feed, which no header may have.
+fn trimmed(key: Arc<str>) -> Arc<str> {
+    if key.trim().len() == key.len() { key } else { key.trim().into() }
+}
+
+/// A variable that was looked up.
+pub(crate) type Variable = Result<Option<String>, InvalidConfig>;
+
+/// A variable of the environment; an empty one counts as absent.
+pub(crate) fn variable(name: &'static str) -> Variable {
+    match std::env::var(name) {
+        Ok(value) if value.trim().is_empty() => Ok(None),
+        Ok(value) => Ok(Some(value)),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => Err(InvalidConfig::new(name, "it is not UTF-8")),
+    }
+}

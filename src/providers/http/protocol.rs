@@ -1,0 +1,106 @@
+use std::{borrow::Cow, fmt, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, StatusCode};
+use serde_json::Value;
+
+use super::Facts;
+use crate::{
+    Dialect, ErrorKind, LlmError, StreamEvent,
+    chat::{Chat, Message},
+    providers::sse::SseEvent,
+};
+
+/// What tells one provider's leaf from another's: how it says a request, and how it reads an answer.
+///
+/// A client of your own is a leaf of its own, one `impl Service<LlmRequest>`.
+pub(crate) trait Protocol: Clone + fmt::Debug + Send + Sync + Unpin + 'static {
+    /// The wire format. Requests that are in it already are forwarded byte for byte.
+    const DIALECT: Dialect;
+
+    /// What reads its streams.
+    type Decoder: StreamDecoder;
+
+    /// The path (and query) that comes after the base URL.
+    fn path(&self, model: &str, stream: bool) -> String;
+
+    /// Whether the body names the model (else the path does).
+    fn model_in_body(&self) -> bool {
+        true
+    }
+
+    /// The header that carries the key.
+    fn key(&self, key: &str) -> (HeaderName, String);
+
+    /// Adds the headers that the provider wants beside the key. What the caller has set stays.
+    fn headers(&self, headers: &mut HeaderMap) {
+        let _none = headers;
+    }
+
+    /// Writes a request.
+    fn encode(&self, chat: &Chat, model: &str, stream: bool) -> Result<Encoded, LlmError>;
+
+    /// Reads a whole answer.
+    fn decode(&self, body: &[u8]) -> Result<Message, Fault>;
+
+    /// Begins to read a stream.
+    fn decoder(&self) -> Self::Decoder;
+
+    /// Names an error that has come with this status. A failure inside a 200 has that status, or the one that its code
+    /// stands for. `waits` says whether the answer tells when to come again.
+    fn classify(&self, status: StatusCode, facts: &Facts, waits: bool) -> ErrorKind;
+
+    /// How long the error body asks to wait.
+    fn wait(&self, facts: &Facts) -> Option<Duration> {
+        crate::retry_after::from_message(&facts.message)
+    }
+}
+
+/// Reads one stream.
+pub(crate) trait StreamDecoder: fmt::Debug + Send + Unpin + 'static {
+    /// Reads one event that has data, and adds what it means.
+    fn event(&mut self, event: &SseEvent, out: &mut Vec<StreamEvent>) -> Result<(), Fault>;
+
+    /// Whether the answer is whole if the stream ends here, without a further mark.
+    fn is_whole(&self) -> bool;
+}
+
+/// A request's body, and what could not be carried.
+#[derive(Debug, Default)]
+pub(crate) struct Encoded {
+    pub(crate) body: Bytes,
+    pub(crate) notes: Vec<Cow<'static, str>>,
+}
+
+impl Encoded {
+    /// Writes the body.
+    pub(crate) fn json<T: serde::Serialize>(body: &T, notes: Vec<Cow<'static, str>>) -> Result<Self, LlmError> {
+        let body = serde_json::to_vec(body).map_err(|error| {
+            LlmError::new(ErrorKind::InvalidRequest, "the request cannot be written as JSON").with_source(error)
+        })?;
+        Ok(Self { body: body.into(), notes })
+    }
+}
+
+/// Why an answer or an event could not be read.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// It is an error body.
+    Reported(Value),
+    /// It does not follow the format.
+    Malformed(serde_json::Error),
+    /// It follows the format and means this failure.
+    Failed(LlmError),
+}
+
+impl From<serde_json::Error> for Fault {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Malformed(error)
+    }
+}
+
+impl From<LlmError> for Fault {
+    fn from(error: LlmError) -> Self {
+        Self::Failed(error)
+    }
+}

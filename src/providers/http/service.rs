@@ -1,0 +1,311 @@
+use std::{
+    borrow::Cow,
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
+use http_body_util::{BodyExt, Full};
+use tower::{BoxError, Service};
+
+use super::{
+    HttpLeaf, Protocol,
+    failure::{self, Origin, Secret},
+    frames::Frames,
+    leaf::{Body, Settings},
+};
+use crate::{
+    ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse, chat::FinishReason, commit::Commit, providers::splice,
+};
+
+impl<P: Protocol> Service<LlmRequest> for HttpLeaf<P> {
+    type Response = LlmResponse;
+    type Error = LlmError;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
+        self.transport.poll_ready(cx).map_err(|error| {
+            let origin = Origin::of(&self.settings, self.settings.model.clone());
+            origin.stamp(failure::of_transport(error))
+        })
+    }
+
+    fn call(&mut self, request: LlmRequest) -> ResponseFuture {
+        let settings = self.settings.clone();
+        let model = match (&settings.model, request.model()) {
+            (Some(own), _) => Some(own.clone()),
+            (None, Some(asked)) => Some(asked.into()),
+            (None, None) => None,
+        };
+        let origin = Origin::of(&settings, model);
+        let stream = request.is_stream();
+        match prepare(&settings, &request, origin.model.as_deref(), stream) {
+            Err(error) => ResponseFuture(Box::pin(std::future::ready(Err(origin.stamp(error))))),
+            Ok((request, notes)) => {
+                let sending = self.transport.call(request);
+                ResponseFuture(Box::pin(answer(settings, origin, stream, notes, sending)))
+            }
+        }
+    }
+}
+
+/// The future of [`HttpLeaf`]: resolves at the commit point of a stream, or with the whole answer.
+#[must_use = "futures do nothing unless polled"]
+pub struct ResponseFuture(Pin<Box<dyn Future<Output = Result<LlmResponse, LlmError>> + Send>>);
+
+impl Future for ResponseFuture {
+    type Output = Result<LlmResponse, LlmError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for ResponseFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
+
+impl Origin {
+    fn of<P>(settings: &Settings<P>, model: Option<Arc<str>>) -> Self {
+        let secret = Secret(settings.key.clone());
+        Self { provider: settings.provider.clone(), model, status: None, request_id: None, secret }
+    }
+}
+
+type Notes = Vec<Cow<'static, str>>;
+
+/// The HTTP request, and what could not be carried.
+fn prepare<P: Protocol>(
+    settings: &Settings<P>,
+    request: &LlmRequest,
+    model: Option<&str>,
+    stream: bool,
+) -> Result<(Request<Full<Bytes>>, Notes), LlmError> {
+    let model = model
+        .ok_or_else(|| LlmError::new(ErrorKind::InvalidRequest, "neither the leaf nor the request names a model"))?;
+    let own = request.wire().filter(|wire| wire.dialect() == P::DIALECT);
+    let mut headers = HeaderMap::new();
+    let (body, notes) = match own {
+        Some(wire) => {
+            forward(&mut headers, wire.header_map());
+            let in_body = settings.protocol.model_in_body();
+            let body =
+                splice::set(wire.body(), in_body.then_some(model), in_body.then_some(stream)).map_err(|error| {
+                    LlmError::new(ErrorKind::InvalidRequest, "the body is not a JSON object with one model")
+                        .with_source(error)
+                })?;
+            (body, Vec::new())
+        }
+        None => {
+            let encoded = settings.protocol.encode(request.chat()?, model, stream)?;
+            (encoded.body, encoded.notes)
+        }
+    };
+    headers.extend(settings.headers.clone());
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(USER_AGENT));
+    settings.protocol.headers(&mut headers);
+    if let Some(key) = &settings.key {
+        let (name, value) = settings.protocol.key(key);
+        let mut value = HeaderValue::from_str(&value)
+            .map_err(|_| LlmError::new(ErrorKind::Auth, "the key has a character that no HTTP header may have"))?;
+        value.set_sensitive(true);
+        headers.insert(name, value);
+    }
+    let uri = settings.base.join(&settings.protocol.path(model, stream)).map_err(|error| {
+        LlmError::new(ErrorKind::InvalidRequest, "the model's name does not fit into a URL").with_source(error)
+    })?;
+    let mut http = Request::new(Full::new(body));
+    *http.method_mut() = Method::POST;
+    *http.uri_mut() = uri;
+    *http.headers_mut() = headers;
+    Ok((http, notes))
+}
+
+/// The caller's headers, without the credentials, which are for another door, and what belongs to a connection.
+fn forward(headers: &mut HeaderMap, from: &HeaderMap) {
+    const KEPT_BACK: [&str; 18] = [
+        "authorization",
+        "proxy-authorization",
+        "x-api-key",
+        "api-key",
+        "x-goog-api-key",
+        "cookie",
+        "host",
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "content-length",
+        "content-encoding",
+        "accept-encoding",
+        "expect",
+    ];
+    for (name, value) in from {
+        if !KEPT_BACK.contains(&name.as_str()) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+}
+
+const USER_AGENT: &str = concat!("steadfast/", env!("CARGO_PKG_VERSION"));
+
+/// Reads the answer up to the point at which the caller may see it.
+async fn answer<P: Protocol>(
+    settings: Arc<Settings<P>>,
+    mut origin: Origin,
+    stream: bool,
+    notes: Notes,
+    sending: impl Future<Output = Result<Response<Body>, BoxError>>,
+) -> Result<LlmResponse, LlmError> {
+    let response = match sending.await {
+        Ok(response) => response,
+        Err(error) => return Err(origin.stamp(failure::of_transport(error))),
+    };
+    let (head, body) = response.into_parts();
+    origin.status = Some(head.status);
+    origin.request_id = failure::request_id(&head.headers);
+    let protocol = &settings.protocol;
+    if !head.status.is_success() {
+        let body = read_error(body, settings.limits.error).await;
+        let error = failure::of_status(protocol, &origin.secret, head.status, &head.headers, body, wall_clock());
+        return Err(origin.stamp(error));
+    }
+    let body = match Form::of(&head.headers, stream) {
+        Form::Compressed => {
+            let message = "the answer came compressed, which was not asked for";
+            Err(LlmError::new(ErrorKind::Malformed, message))
+        }
+        Form::Events => {
+            let frames = Frames::new(protocol.clone(), origin.clone(), settings.limits, body);
+            Commit::new(LlmBody::from_frames(frames), settings.commit).await
+        }
+        Form::Whole => match read_whole(body, settings.limits.answer).await {
+            Ok(raw) => whole(protocol, &origin, raw),
+            Err(error) => Err(error),
+        },
+        Form::Page => {
+            let body = read_error(body, settings.limits.error).await;
+            Err(LlmError::new(ErrorKind::Malformed, failure::excerpt(&body, None)))
+        }
+    };
+    let body = body.map_err(|error| origin.stamp(error))?;
+    let mut response = LlmResponse::new(body).with_headers(head.headers);
+    if let Some(model) = origin.model {
+        response = response.with_model(origin.provider, model);
+    }
+    if let Some(id) = origin.request_id {
+        response = response.with_request_id(id);
+    }
+    Ok(notes.into_iter().fold(response, LlmResponse::with_note))
+}
+
+/// What a 200 brings.
+enum Form {
+    Events,
+    Whole,
+    /// Not from the API: a proxy's page.
+    Page,
+    /// In a content encoding.
+    Compressed,
+}
+
+impl Form {
+    /// The content type decides; where it says nothing useful, what was asked for does.
+    fn of(headers: &HeaderMap, stream: bool) -> Self {
+        let encoding = headers.get(header::CONTENT_ENCODING);
+        if encoding.is_some_and(|encoding| !encoding.is_empty() && encoding != "identity") {
+            return Self::Compressed;
+        }
+        let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        match essence.as_str() {
+            "text/event-stream" => Self::Events,
+            "text/html" => Self::Page,
+            json if json == "application/json" || json.ends_with("+json") => Self::Whole,
+            _ if stream => Self::Events,
+            _ => Self::Whole,
+        }
+    }
+}
+
+fn whole<P: Protocol>(protocol: &P, origin: &Origin, raw: Bytes) -> Result<LlmBody, LlmError> {
+    if raw.iter().all(u8::is_ascii_whitespace) {
+        return Err(LlmError::new(ErrorKind::EmptyAnswer, "the body is empty"));
+    }
+    let message = protocol.decode(&raw).map_err(|fault| failure::of_fault(protocol, origin, fault, &raw))?;
+    if message.is_empty()
+        && let Some(error) = said_nothing(message.finish.as_ref())
+    {
+        return Err(error);
+    }
+    Ok(LlmBody::from_wire(P::DIALECT, raw, message))
+}
+
+/// What a whole answer without content means.
+fn said_nothing(finish: Option<&FinishReason>) -> Option<LlmError> {
+    let (kind, message) = match finish {
+        Some(FinishReason::Length | FinishReason::Paused | FinishReason::ToolUse) => return None,
+        Some(FinishReason::Filtered) => (ErrorKind::ContentPolicy, "the whole answer was filtered"),
+        Some(FinishReason::Refusal) => (ErrorKind::Refusal, "the model declined and said nothing"),
+        Some(FinishReason::ContextFull) => (ErrorKind::ContextLength, "the context window is full"),
+        Some(FinishReason::ModelError(_)) => (ErrorKind::Malformed, "the model failed before it said anything"),
+        _ => (ErrorKind::EmptyAnswer, "the answer has no content"),
+    };
+    let error = LlmError::new(kind, message);
+    Some(match finish {
+        Some(FinishReason::ModelError(reason) | FinishReason::Other(reason)) => error.with_code(reason.as_str()),
+        _ => error,
+    })
+}
+
+/// Reads a whole answer. One that breaks off is no answer.
+async fn read_whole(mut body: Body, limit: usize) -> Result<Bytes, LlmError> {
+    let mut first = Bytes::new();
+    let mut more = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(failure::of_body)?.into_data() else { continue };
+        if first.len() + more.len() + data.len() > limit {
+            let message = format!("the answer is larger than the limit of {limit} bytes");
+            return Err(LlmError::new(ErrorKind::Malformed, message));
+        }
+        if first.is_empty() && more.is_empty() {
+            first = data;
+        } else {
+            if more.is_empty() {
+                more.extend_from_slice(&std::mem::take(&mut first));
+            }
+            more.extend_from_slice(&data);
+        }
+    }
+    Ok(if more.is_empty() { first } else { more.freeze() })
+}
+
+/// Reads the start of an error body. What there is of it counts: the status is known.
+async fn read_error(mut body: Body, limit: usize) -> Bytes {
+    let mut read = BytesMut::new();
+    while let Some(Ok(frame)) = body.frame().await {
+        if let Ok(data) = frame.into_data() {
+            let room = limit - read.len();
+            read.extend_from_slice(&data[..data.len().min(room)]);
+            if read.len() == limit {
+                break;
+            }
+        }
+    }
+    read.freeze()
+}
+
+#[allow(clippy::disallowed_methods, reason = "a Retry-After date is a date of the wall clock")]
+fn wall_clock() -> std::time::SystemTime {
+    std::time::SystemTime::now()
+}

@@ -1,0 +1,276 @@
+use serde::Deserialize;
+use serde_json::{Value, value::RawValue};
+
+use crate::{
+    Dialect, ErrorKind, LlmError,
+    chat::{FinishReason, Message, Part, Reasoning, Role, ToolCall, Usage},
+    providers::{
+        http::Fault,
+        json::{Count, lenient, raw, read},
+        neutral::call_id,
+    },
+};
+
+/// An answer, or a chunk of one. What is the same in every chunk is read only when it is asked for.
+#[derive(Deserialize)]
+pub(super) struct Answer<'a> {
+    #[serde(borrow, default)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    model: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    object: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(super) choices: Option<Vec<Choice<'a>>>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) usage: Option<Tokens>,
+    /// Groq's place for the usage of a stream.
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) x_groq: Option<Groq>,
+    #[serde(borrow, default, deserialize_with = "raw")]
+    error: Option<&'a RawValue>,
+}
+
+impl Answer<'_> {
+    pub(super) fn id(&self) -> Option<String> {
+        self.id.and_then(read)
+    }
+
+    pub(super) fn model(&self) -> Option<String> {
+        self.model.and_then(read)
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct Groq {
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) usage: Option<Tokens>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Choice<'a> {
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) index: Option<u32>,
+    #[serde(borrow, default)]
+    message: Option<Turn<'a>>,
+    #[serde(borrow, default)]
+    pub(super) delta: Option<Turn<'a>>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) finish_reason: Option<String>,
+    #[serde(borrow, default, deserialize_with = "raw")]
+    error: Option<&'a RawValue>,
+}
+
+/// A message, or what a chunk adds to one.
+#[derive(Default, Deserialize)]
+pub(super) struct Turn<'a> {
+    /// A text; a list of typed parts at Mistral.
+    #[serde(borrow, default)]
+    pub(super) content: Option<&'a RawValue>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) reasoning_content: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) reasoning: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) refusal: Option<String>,
+    #[serde(borrow, default)]
+    pub(super) tool_calls: Option<Vec<Call<'a>>>,
+    #[serde(borrow, default)]
+    pub(super) function_call: Option<Function<'a>>,
+    #[serde(borrow, default)]
+    audio: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Call<'a> {
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) index: Option<u32>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) id: Option<String>,
+    #[serde(borrow, default)]
+    pub(super) function: Option<Function<'a>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Function<'a> {
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) name: Option<String>,
+    /// A text of JSON; some servers send the object itself.
+    #[serde(borrow, default)]
+    arguments: Option<&'a RawValue>,
+}
+
+impl Function<'_> {
+    pub(super) fn arguments(&self) -> String {
+        let Some(raw) = self.arguments else { return String::new() };
+        serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().to_owned())
+    }
+}
+
+/// Reads a body or a chunk; an error in its place is a fault.
+pub(super) fn answer(json: &[u8]) -> Result<Answer<'_>, Fault> {
+    let answer: Answer<'_> = serde_json::from_slice(json)?;
+    let reports = answer.error.is_some_and(|error| !matches!(error.get(), "null" | "false" | "\"\"" | "{}"));
+    if reports || answer.object.is_some_and(|object| object.get() == "\"error\"") {
+        return Err(Fault::Reported(serde_json::from_slice(json)?));
+    }
+    Ok(answer)
+}
+
+/// Reads a whole answer.
+pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
+    let answer = answer(body)?;
+    let (id, model) = (answer.id(), answer.model());
+    let Some(choices) = answer.choices else {
+        return Err(Fault::Malformed(serde::de::Error::missing_field("choices")));
+    };
+    // Of several choices the first one is the answer; the others are in the bytes.
+    let Some(choice) = choices.into_iter().next() else {
+        return Err(LlmError::new(ErrorKind::EmptyAnswer, "the answer has no choices").into());
+    };
+    choice.fault()?;
+    let turn = choice.message.or(choice.delta).unwrap_or_default();
+    let mut message = Message::new(Role::Assistant, Vec::new());
+    if let Some(text) = turn.reasoning_content.or(turn.reasoning).filter(|text| !text.is_empty()) {
+        message.content.push(Part::Reasoning(Reasoning { text, opaque: None }));
+    }
+    message.content.extend(turn.content.map(content).transpose()?.unwrap_or_default());
+    let refused = turn.refusal.filter(|text| !text.is_empty());
+    let declined = refused.is_some();
+    message.content.extend(refused.map(Part::Refusal));
+    for (place, call) in turn.tool_calls.unwrap_or_default().into_iter().enumerate() {
+        let Some(function) = call.function else { continue };
+        let id = call.id.filter(|id| !id.is_empty()).unwrap_or_else(|| call_id(id.as_deref(), place));
+        let arguments = or_empty_object(function.arguments());
+        message.content.push(Part::ToolCall(ToolCall::new(id, function.name.unwrap_or_default(), arguments)));
+    }
+    if let Some(function) = turn.function_call {
+        let arguments = or_empty_object(function.arguments());
+        message.content.push(Part::ToolCall(ToolCall::new(
+            call_id(id.as_deref(), 0),
+            function.name.unwrap_or_default(),
+            arguments,
+        )));
+    }
+    if let Some(audio) = turn.audio.filter(|audio| audio.get() != "null") {
+        let value = serde_json::json!({ "audio": serde_json::from_str::<Value>(audio.get())? });
+        message.content.push(Part::Other { dialect: Dialect::OpenAi, value });
+    }
+    message.id = id;
+    message.model = model;
+    message.finish =
+        choice.finish_reason.as_deref().filter(|reason| !reason.is_empty()).map(|reason| finish(reason, declined));
+    message.usage = answer.usage.map(Tokens::usage);
+    Ok(message)
+}
+
+fn or_empty_object(arguments: String) -> String {
+    if arguments.trim().is_empty() { "{}".to_owned() } else { arguments }
+}
+
+impl Choice<'_> {
+    /// An error of this choice alone, or a reason for stopping that means one.
+    pub(super) fn fault(&self) -> Result<(), Fault> {
+        if let Some(error) = self.error.filter(|error| error.get() != "null") {
+            let error: Value = serde_json::from_str(error.get())?;
+            return Err(Fault::Reported(serde_json::json!({ "error": error })));
+        }
+        let failed =
+            |kind, message: &'static str| Err(LlmError::new(kind, message).with_code(message_code(kind)).into());
+        match self.finish_reason.as_deref() {
+            Some("error") => failed(ErrorKind::Server, "the provider stopped with an error"),
+            Some("insufficient_system_resource") => {
+                failed(ErrorKind::Overloaded, "the provider stopped for want of resources")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The reason for stopping, as the provider spells it.
+fn message_code(kind: ErrorKind) -> &'static str {
+    if kind == ErrorKind::Server { "error" } else { "insufficient_system_resource" }
+}
+
+/// The parts of a `content`: a text, or a list of typed parts.
+pub(super) fn content(raw: &RawValue) -> Result<Vec<Part>, Fault> {
+    let value: Value = match raw.get().as_bytes().first() {
+        Some(b'"') => {
+            let text: String = serde_json::from_str(raw.get())?;
+            return Ok(if text.is_empty() { Vec::new() } else { vec![Part::Text(text)] });
+        }
+        _ => serde_json::from_str(raw.get())?,
+    };
+    let Value::Array(parts) = value else { return Ok(Vec::new()) };
+    Ok(parts.into_iter().map(typed).collect())
+}
+
+fn typed(part: Value) -> Part {
+    let field = |name: &str| part.get(name).and_then(Value::as_str);
+    match field("type") {
+        Some("text") => Part::Text(field("text").unwrap_or_default().to_owned()),
+        // Mistral: a list of texts, or a text.
+        Some("thinking") => {
+            let text = match part.get("thinking") {
+                Some(Value::String(text)) => text.clone(),
+                Some(Value::Array(texts)) => texts.iter().filter_map(|text| text.get("text")?.as_str()).collect(),
+                _ => String::new(),
+            };
+            Part::Reasoning(Reasoning { text, opaque: None })
+        }
+        Some("refusal") => Part::Refusal(field("refusal").unwrap_or_default().to_owned()),
+        _ => Part::Other { dialect: Dialect::OpenAi, value: part },
+    }
+}
+
+pub(super) fn finish(reason: &str, declined: bool) -> FinishReason {
+    match reason {
+        "stop" | "content_filter" if declined => FinishReason::Refusal,
+        "stop" | "end_turn" | "eos" | "stop_sequence" => FinishReason::Stop,
+        "tool_calls" | "function_call" | "tool_use" => FinishReason::ToolUse,
+        "length" | "max_tokens" | "model_length" => FinishReason::Length,
+        "content_filter" => FinishReason::Filtered,
+        other => FinishReason::Other(other.to_owned()),
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub(super) struct Tokens {
+    #[serde(default)]
+    prompt_tokens: Count,
+    #[serde(default)]
+    completion_tokens: Count,
+    #[serde(default, deserialize_with = "lenient")]
+    prompt_tokens_details: Option<PromptDetails>,
+    #[serde(default, deserialize_with = "lenient")]
+    completion_tokens_details: Option<CompletionDetails>,
+    /// DeepSeek's name of the cached tokens.
+    #[serde(default)]
+    prompt_cache_hit_tokens: Count,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+struct PromptDetails {
+    #[serde(default)]
+    cached_tokens: Count,
+    #[serde(default)]
+    cache_write_tokens: Count,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+struct CompletionDetails {
+    #[serde(default)]
+    reasoning_tokens: Count,
+}
+
+impl Tokens {
+    pub(super) fn usage(self) -> Usage {
+        let prompt = self.prompt_tokens_details.unwrap_or_default();
+        let completion = self.completion_tokens_details.unwrap_or_default();
+        let mut usage = Usage::new(self.prompt_tokens.get(), self.completion_tokens.get());
+        usage.cache_read = prompt.cached_tokens.0.unwrap_or_else(|| self.prompt_cache_hit_tokens.get());
+        usage.cache_write = prompt.cache_write_tokens.get();
+        usage.reasoning = completion.reasoning_tokens.get();
+        usage
+    }
+}

@@ -1,0 +1,138 @@
+use std::{borrow::Cow, sync::Arc};
+
+use http::{HeaderName, StatusCode, header};
+
+use super::{decode, encode, error, stream::Decoder};
+use crate::{
+    Dialect, ErrorKind, InvalidConfig, LlmError,
+    chat::{Chat, Message},
+    providers::http::{BaseUrl, Encoded, Facts, Fault, HttpLeaf, Protocol, Variable, variable},
+};
+
+/// A leaf for OpenAI's Chat Completions API, or a server that is compatible with it. See the [module docs](super).
+pub type OpenAi = HttpLeaf<ChatCompletions>;
+
+/// The protocol of [`OpenAi`].
+#[derive(Clone, Debug)]
+pub struct ChatCompletions {
+    pub(super) flavour: Flavour,
+    pub(super) stream_usage: bool,
+    key_header: Option<HeaderName>,
+}
+
+/// Whose server it is, where that changes a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flavour {
+    /// OpenAI's own.
+    Own,
+    /// A compatible one: knows `max_tokens`, and maybe not `max_completion_tokens`.
+    Compatible,
+    /// Mistral's: says `any` for a required tool call, and wants ids of nine letters and digits.
+    Mistral,
+}
+
+impl OpenAi {
+    /// A leaf with this API key, at `https://api.openai.com/v1`.
+    pub fn new(key: impl Into<Arc<str>>) -> Self {
+        let base = BaseUrl::parse("base_url", "https://api.openai.com/v1").expect("it is a URL");
+        Self::with(ChatCompletions::of(Flavour::Own), "openai", base, Some(key.into()))
+    }
+
+    /// A leaf from the environment: `OPENAI_API_KEY` and, where set, `OPENAI_BASE_URL` (which has the `/v1` in it).
+    ///
+    /// # Errors
+    ///
+    /// When the key is not set, or the URL is malformed; the error names the variable.
+    pub fn from_env() -> Result<Self, InvalidConfig> {
+        Self::from_variables(variable)
+    }
+
+    pub(in crate::providers) fn from_variables(get: impl Fn(&'static str) -> Variable) -> Result<Self, InvalidConfig> {
+        let key = get("OPENAI_API_KEY")?;
+        let key = key.ok_or_else(|| InvalidConfig::new("OPENAI_API_KEY", "it is not set"))?;
+        let leaf = Self::new(key);
+        match get("OPENAI_BASE_URL")? {
+            Some(url) => Ok(leaf.at(BaseUrl::parse("OPENAI_BASE_URL", &url)?)),
+            None => Ok(leaf),
+        }
+    }
+
+    /// A leaf for a compatible server: Groq, Mistral, DeepSeek, OpenRouter, Ollama, vLLM, llama.cpp and others. `name` is
+    /// what errors, responses and metrics call it; `base_url` is what comes before `/chat/completions`. Without a
+    /// [`key`](Self::key), none is sent.
+    ///
+    /// # Errors
+    ///
+    /// When `base_url` is not an absolute `http://` or `https://` URL, or holds a user name.
+    pub fn compatible(name: impl Into<Arc<str>>, base_url: &str) -> Result<Self, InvalidConfig> {
+        let name = name.into();
+        let base = BaseUrl::parse("base_url", base_url)?;
+        let mistral = name.eq_ignore_ascii_case("mistral") || base_url.contains("api.mistral.ai");
+        let flavour = if mistral { Flavour::Mistral } else { Flavour::Compatible };
+        Ok(Self::with(ChatCompletions::of(flavour), name, base, None))
+    }
+
+    /// Sets the base URL: what comes before `/chat/completions`, `/v1` included.
+    ///
+    /// # Errors
+    ///
+    /// When it is not an absolute `http://` or `https://` URL, or holds a user name.
+    pub fn base_url(self, url: &str) -> Result<Self, InvalidConfig> {
+        Ok(self.at(BaseUrl::parse("base_url", url)?))
+    }
+
+    /// Sets the header that carries the key, as it is: Azure wants `api-key`. Default: `Authorization: Bearer <key>`.
+    #[must_use]
+    pub fn key_header(mut self, name: HeaderName) -> Self {
+        self.protocol_mut().key_header = Some(name);
+        self
+    }
+
+    /// Sets whether a stream is asked to end with the tokens used (`stream_options.include_usage`). Default: true. For
+    /// servers that refuse the field.
+    #[must_use]
+    pub fn stream_usage(mut self, asked: bool) -> Self {
+        self.protocol_mut().stream_usage = asked;
+        self
+    }
+}
+
+impl ChatCompletions {
+    fn of(flavour: Flavour) -> Self {
+        Self { flavour, stream_usage: true, key_header: None }
+    }
+}
+
+impl Protocol for ChatCompletions {
+    const DIALECT: Dialect = Dialect::OpenAi;
+    type Decoder = Decoder;
+
+    fn path(&self, _: &str, _: bool) -> String {
+        "/chat/completions".to_owned()
+    }
+
+    fn key(&self, key: &str) -> (HeaderName, String) {
+        match &self.key_header {
+            Some(name) => (name.clone(), key.to_owned()),
+            None => (header::AUTHORIZATION, format!("Bearer {key}")),
+        }
+    }
+
+    fn encode(&self, chat: &Chat, model: &str, stream: bool) -> Result<Encoded, LlmError> {
+        let mut notes: Vec<Cow<'static, str>> = Vec::new();
+        let body = encode::Body::of(self, chat, model, stream, &mut notes)?;
+        Encoded::json(&body, notes)
+    }
+
+    fn decode(&self, body: &[u8]) -> Result<Message, Fault> {
+        decode::message(body)
+    }
+
+    fn decoder(&self) -> Decoder {
+        Decoder::default()
+    }
+
+    fn classify(&self, status: StatusCode, facts: &Facts, _: bool) -> ErrorKind {
+        error::classify(status, facts)
+    }
+}

@@ -1,0 +1,177 @@
+use super::decode::{self, Turn, finish};
+use crate::{
+    ErrorKind, LlmError, StreamEvent,
+    chat::Part,
+    providers::{
+        http::{Fault, StreamDecoder},
+        neutral::call_id,
+        sse::SseEvent,
+    },
+};
+
+/// Reads a Chat Completions stream. The end mark is `[DONE]` after a `finish_reason`; many servers leave the `[DONE]`
+/// out, so that the end of the body after every begun choice has finished is an end too.
+#[derive(Debug, Default)]
+pub(crate) struct Decoder {
+    started: bool,
+    id: Option<String>,
+    /// The choices that have begun, and those that have finished.
+    begun: Vec<u32>,
+    finished: Vec<u32>,
+    declined: bool,
+    /// Something of the answer has come.
+    said: bool,
+    /// The tokens used have come.
+    counted: bool,
+    /// The tool calls so far.
+    calls: Vec<Begun>,
+    /// The next part's index.
+    parts: u32,
+}
+
+/// A tool call: the stream's index of it, the index of its part, and its id.
+#[derive(Debug)]
+struct Begun {
+    key: u32,
+    index: u32,
+    id: Option<String>,
+    /// Some of its arguments have come.
+    any: bool,
+}
+
+impl StreamDecoder for Decoder {
+    fn event(&mut self, sse: &SseEvent, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
+        let data = sse.data.trim_ascii();
+        if data == b"[DONE]" {
+            // Some servers send it after an error too, so that alone it is no mark. Where there is no reason for stopping,
+            // the count of tokens, which comes last, tells that nothing was cut off.
+            if !self.finished.is_empty() || self.counted || !self.said {
+                out.push(StreamEvent::End);
+                return Ok(());
+            }
+            return Err(
+                LlmError::new(ErrorKind::StreamBroken, "[DONE] came, and no reason for stopping before it").into()
+            );
+        }
+        let chunk = decode::answer(data)?;
+        if !self.started {
+            self.started = true;
+            self.id = chunk.id();
+            out.push(StreamEvent::Start { id: chunk.id(), model: chunk.model() });
+        }
+        for choice in chunk.choices.into_iter().flatten() {
+            let index = choice.index.unwrap_or(0);
+            if !self.begun.contains(&index) {
+                if self.begun.len() >= MOST_CHOICES {
+                    return Err(Fault::Malformed(serde::de::Error::custom("too many choices")));
+                }
+                self.begun.push(index);
+            }
+            choice.fault()?;
+            // The first choice is the answer; the others are in the bytes.
+            if index == 0 {
+                if let Some(turn) = choice.delta {
+                    self.turn(turn, out)?;
+                }
+                if let Some(reason) = choice.finish_reason.as_deref().filter(|reason| !reason.is_empty()) {
+                    // A call of a tool that takes nothing may come without any arguments.
+                    for call in self.calls.iter_mut().filter(|call| !call.any) {
+                        call.any = true;
+                        out.push(StreamEvent::Arguments { index: call.index, json: "{}".to_owned() });
+                    }
+                    out.push(StreamEvent::Finish(finish(reason, self.declined)));
+                }
+            }
+            if choice.finish_reason.is_some_and(|reason| !reason.is_empty()) && !self.finished.contains(&index) {
+                self.finished.push(index);
+            }
+        }
+        let usage = chunk.usage.or_else(|| chunk.x_groq.and_then(|groq| groq.usage));
+        self.counted |= usage.is_some();
+        out.extend(usage.map(|tokens| StreamEvent::Usage(tokens.usage())));
+        Ok(())
+    }
+
+    fn is_whole(&self) -> bool {
+        !self.begun.is_empty() && self.begun.iter().all(|index| self.finished.contains(index))
+    }
+}
+
+/// Parts of an answer are told apart by their kind too, so that text and reasoning may share an index.
+const TEXT: u32 = 0;
+
+/// OpenAI's own limit of `n`.
+const MOST_CHOICES: usize = 128;
+
+/// Above what any API takes as parallel calls.
+const MOST_CALLS: usize = 1024;
+
+impl Decoder {
+    fn turn(&mut self, turn: Turn<'_>, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
+        let before = out.len();
+        if let Some(text) = turn.reasoning_content.or(turn.reasoning).filter(|text| !text.is_empty()) {
+            out.push(StreamEvent::Reasoning { index: TEXT, text });
+        }
+        for part in turn.content.map(decode::content).transpose()?.unwrap_or_default() {
+            out.push(match part {
+                Part::Text(text) => StreamEvent::Text { index: TEXT, text },
+                Part::Reasoning(reasoning) => StreamEvent::Reasoning { index: TEXT, text: reasoning.text },
+                Part::Refusal(text) => StreamEvent::Refusal { index: TEXT, text },
+                part => {
+                    self.parts += 1;
+                    StreamEvent::Part { index: self.parts, part }
+                }
+            });
+        }
+        if let Some(text) = turn.refusal.filter(|text| !text.is_empty()) {
+            self.declined = true;
+            out.push(StreamEvent::Refusal { index: TEXT, text });
+        }
+        for (place, call) in turn.tool_calls.unwrap_or_default().into_iter().enumerate() {
+            let Some(function) = call.function else { continue };
+            let named = function.name.as_deref().is_some_and(|name| !name.is_empty());
+            let place = u32::try_from(place).unwrap_or(u32::MAX);
+            self.call(call.index.unwrap_or(place), named, call.id, &function, out)?;
+        }
+        if let Some(function) = turn.function_call {
+            self.call(0, function.name.is_some(), None, &function, out)?;
+        }
+        self.said |= out.len() > before;
+        Ok(())
+    }
+
+    /// A tool call's beginning (it has a name), more of its arguments, or both.
+    fn call(
+        &mut self,
+        key: u32,
+        named: bool,
+        id: Option<String>,
+        function: &decode::Function<'_>,
+        out: &mut Vec<StreamEvent>,
+    ) -> Result<(), Fault> {
+        let id = id.filter(|id| !id.is_empty());
+        let known = self.calls.iter().rev().find(|call| call.key == key);
+        let index = match known {
+            // Servers that leave the index out send each call whole: another id with a name begins a new one.
+            Some(call) if !named || id.is_none() || id == call.id => call.index,
+            _ => {
+                if self.calls.len() >= MOST_CALLS {
+                    return Err(Fault::Malformed(serde::de::Error::custom("too many tool calls")));
+                }
+                self.parts += 1;
+                let index = self.parts;
+                let name = function.name.clone().unwrap_or_default();
+                let given = id.clone().unwrap_or_else(|| call_id(self.id.as_deref(), self.calls.len()));
+                self.calls.push(Begun { key, index, id, any: false });
+                out.push(StreamEvent::ToolCall { index, id: given, name, opaque: None });
+                index
+            }
+        };
+        let json = function.arguments();
+        if !json.is_empty() {
+            self.calls.iter_mut().filter(|call| call.index == index).for_each(|call| call.any = true);
+            out.push(StreamEvent::Arguments { index, json });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,94 @@
+//! What a simulated provider says.
+
+use std::sync::Arc;
+
+/// The words of an answer nobody wrote.
+const WORDS: [&str; 24] = [
+    "A ",
+    "closure ",
+    "is ",
+    "a ",
+    "function ",
+    "that ",
+    "keeps ",
+    "the ",
+    "values ",
+    "around ",
+    "it, ",
+    "so ",
+    "that ",
+    "you ",
+    "can ",
+    "call ",
+    "it ",
+    "later ",
+    "and ",
+    "elsewhere ",
+    "with ",
+    "them ",
+    "still ",
+    "there. ",
+];
+
+/// The content of answers, apart from how fast they come.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Voice {
+    reply: Option<Arc<[Box<str>]>>,
+    tool_arguments: Option<Arc<serde_json::Value>>,
+}
+
+impl Voice {
+    pub(crate) fn set_reply(&mut self, text: &str) {
+        self.reply = Some(text.split_inclusive(' ').map(Box::from).collect());
+    }
+
+    pub(crate) fn set_tool_arguments(&mut self, arguments: serde_json::Value) {
+        self.tool_arguments = Some(Arc::new(arguments));
+    }
+
+    /// The length of a fixed reply, in tokens.
+    pub(crate) fn length(&self) -> Option<u32> {
+        let reply = self.reply.as_ref()?;
+        Some(u32::try_from(reply.len()).unwrap_or(u32::MAX))
+    }
+
+    /// The arguments for a tool call, where tools are called.
+    pub(crate) fn tool_arguments(&self) -> Option<&serde_json::Value> {
+        self.tool_arguments.as_deref()
+    }
+
+    /// The text of token `index`.
+    pub(crate) fn token(&self, index: u32) -> &str {
+        let index = index as usize;
+        match &self.reply {
+            Some(reply) => reply.get(index).map_or("", |token| token),
+            None => WORDS[index % WORDS.len()],
+        }
+    }
+}
+
+/// Roughly how many tokens a text of so many bytes has: four bytes each, as in English.
+pub(crate) fn tokens_of(bytes: usize) -> u64 {
+    (bytes as u64).div_ceil(4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fixed_reply_is_spoken_word_by_word_and_whole() {
+        let mut voice = Voice::default();
+        voice.set_reply("Grüße aus 東京,\nyou  two!");
+        let spoken: String = (0..voice.length().unwrap()).map(|i| voice.token(i)).collect();
+        assert_eq!(spoken, "Grüße aus 東京,\nyou  two!");
+        assert_eq!(voice.token(99), "");
+    }
+
+    #[test]
+    fn an_unwritten_answer_has_any_length() {
+        let voice = Voice::default();
+        assert_eq!(voice.length(), None);
+        assert!((0..100).all(|i| !voice.token(i).is_empty()));
+    }
+}

@@ -1,0 +1,262 @@
+//! The state that all clones share, the handle that steers it, and the record of a running call.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::watch, time::Instant};
+
+use super::{
+    answer::Voice,
+    fault::{Fault, FaultMix, Outage},
+    latency::Latency,
+    rate_limit::{Limiter, RateLimit},
+    script::{Forced, Plan, Script},
+};
+use crate::CommitPoint;
+
+/// Steers and watches a [`Simulated`](super::Simulated) provider while it is in use.
+///
+/// Clones are cheap and share the provider. A handle keeps no call alive and can outlive the provider.
+#[derive(Clone, Debug)]
+pub struct SimulatedHandle {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl SimulatedHandle {
+    /// From now on, every call ends in this fault, or in one of this mix, whatever the script says.
+    pub fn fail(&self, faults: impl Into<FaultMix>) {
+        self.shared.lock().script.forced = Some(Forced::Faults(faults.into()));
+    }
+
+    /// The next `calls` calls end in this fault; they come before everything else that is set, the
+    /// rate limit included.
+    pub fn fail_next(&self, calls: usize, fault: &Fault) {
+        let mut state = self.shared.lock();
+        let faults = std::iter::repeat_n(fault.clone(), calls);
+        state.next.extend(faults);
+    }
+
+    /// From now on, every call is answered: no faults, no outages, no rate limit.
+    pub fn heal(&self) {
+        let mut state = self.shared.lock();
+        state.script.forced = Some(Forced::Healthy);
+        state.next.clear();
+    }
+
+    /// Goes back to the script: its fault mix, its outages and its rate limit.
+    pub fn follow_script(&self) {
+        let mut state = self.shared.lock();
+        state.script.forced = None;
+        state.next.clear();
+    }
+
+    /// Changes the time to the first token, for calls from now on.
+    pub fn latency(&self, latency: impl Into<Latency>) {
+        self.shared.lock().script.latency = latency.into();
+    }
+
+    /// Changes the time between two tokens, for calls from now on.
+    pub fn pace(&self, between_tokens: Duration) {
+        self.shared.lock().script.pace = between_tokens;
+    }
+
+    /// Changes the fault mix of the script.
+    pub fn fault_mix(&self, faults: impl Into<FaultMix>) {
+        self.shared.lock().script.faults = faults.into();
+    }
+
+    /// Adds an outage to the script; its times count from the making of the provider.
+    pub fn outage(&self, outage: Outage) {
+        self.shared.lock().script.outages.push(outage);
+    }
+
+    /// Sets the rate limit, with full buckets, or takes it away.
+    pub fn rate_limit(&self, limit: Option<RateLimit>) {
+        let now = Instant::now();
+        self.shared.lock().limiter = limit.map(|limit| Limiter::new(limit, now));
+    }
+
+    /// The counts so far.
+    #[must_use]
+    pub fn stats(&self) -> SimulatedStats {
+        self.shared.lock().stats.clone()
+    }
+
+    /// Waits until the counts are as `wanted` says; at once if they are already.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    pub async fn until(&self, mut wanted: impl FnMut(&SimulatedStats) -> bool) {
+        let mut changes = self.shared.changes.subscribe();
+        loop {
+            changes.mark_unchanged();
+            if wanted(&self.stats()) {
+                return;
+            }
+            // The sender lives in `shared`, which this handle keeps.
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// How many calls a simulated provider has had, and how they ended.
+///
+/// `calls == answered + failed + cancelled + in_flight` at every moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SimulatedStats {
+    /// Calls begun.
+    pub calls: u64,
+    /// Calls whose whole answer went out.
+    pub answered: u64,
+    /// Calls that ended in a fault.
+    pub failed: u64,
+    /// Calls that the caller left before their end. A call that hangs can end in no other way.
+    pub cancelled: u64,
+    /// Calls under way, up to the end of the answer's body.
+    pub in_flight: u64,
+    /// How often each fault came to its end, by [`Fault::name`].
+    pub failed_by: BTreeMap<&'static str, u64>,
+    /// Requests turned away as malformed before they became a call.
+    pub rejected: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) name: Arc<str>,
+    state: Mutex<State>,
+    changes: watch::Sender<()>,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) script: Script,
+    pub(crate) voice: Voice,
+    pub(crate) limiter: Option<Limiter>,
+    pub(crate) models: Option<Vec<String>>,
+    pub(crate) commit: CommitPoint,
+    next: VecDeque<Fault>,
+    stats: SimulatedStats,
+}
+
+impl Shared {
+    pub(crate) fn new(name: Arc<str>, script: Script, voice: Voice) -> Self {
+        Self {
+            name,
+            state: Mutex::new(State {
+                script,
+                voice,
+                limiter: None,
+                models: None,
+                commit: CommitPoint::default(),
+                next: VecDeque::new(),
+                stats: SimulatedStats::default(),
+            }),
+            changes: watch::Sender::new(()),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that runs under the lock leaves the state half-changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a call that will cost `prompt_tokens` and at most `max_tokens` more.
+    pub(crate) fn begin(self: &Arc<Self>, now: Instant, prompt_tokens: u64, max_tokens: Option<u32>) -> Call {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let number = state.stats.calls;
+        state.stats.calls += 1;
+        state.stats.in_flight += 1;
+
+        let mut plan = state.script.decide(now, number);
+        if let Some(length) = state.voice.length() {
+            plan.tokens = length;
+        }
+        let wanted = plan.tokens;
+        plan.tokens = max_tokens.map_or(wanted, |max| wanted.min(max));
+        if let Some(fault) = state.next.pop_front() {
+            if let Fault::Slow(extra) = fault {
+                plan.delay = plan.delay.saturating_add(extra);
+            }
+            plan.fault = Some(fault);
+        } else if let Some(limiter) = &mut state.limiter
+            && !matches!(state.script.forced, Some(Forced::Healthy))
+        {
+            let cost = prompt_tokens.saturating_add(u64::from(plan.tokens));
+            if let Err(wait) = limiter.admit(cost, now) {
+                // The limit stands before the model: its refusal comes at once.
+                plan.delay = Duration::ZERO;
+                plan.fault = Some(Fault::RateLimited { retry_after: Some(wait) });
+            }
+        }
+        if let Some(limiter) = &mut state.limiter {
+            plan.rate = limiter.status(now);
+        }
+        let voice = state.voice.clone();
+        drop(guard);
+
+        self.changes.send_replace(());
+        Call { shared: Arc::clone(self), cut_short: plan.tokens < wanted, plan, voice, number, settled: false }
+    }
+
+    #[cfg_attr(not(feature = "simulator"), expect(dead_code, reason = "the server's"))]
+    pub(crate) fn reject(&self) {
+        self.count(|stats| stats.rejected += 1);
+    }
+
+    fn count(&self, change: impl FnOnce(&mut SimulatedStats)) {
+        change(&mut self.lock().stats);
+        self.changes.send_replace(());
+    }
+}
+
+/// A call under way. Dropped without a verdict it counts as cancelled.
+#[derive(Debug)]
+pub(crate) struct Call {
+    shared: Arc<Shared>,
+    pub(crate) plan: Plan,
+    pub(crate) voice: Voice,
+    pub(crate) number: u64,
+    /// Whether the answer is shorter than it would be, for the caller allowed no more tokens.
+    pub(crate) cut_short: bool,
+    settled: bool,
+}
+
+impl Call {
+    /// The call has come to the end that its plan has for it.
+    pub(crate) fn finish(&mut self) {
+        match self.plan.fault.as_ref() {
+            None | Some(Fault::Slow(_)) => self.settle(|stats| stats.answered += 1),
+            Some(fault) => {
+                let name = fault.name();
+                self.settle(|stats| {
+                    stats.failed += 1;
+                    *stats.failed_by.entry(name).or_default() += 1;
+                });
+            }
+        }
+    }
+
+    fn settle(&mut self, change: impl FnOnce(&mut SimulatedStats)) {
+        if !self.settled {
+            self.settled = true;
+            self.shared.count(|stats| {
+                stats.in_flight -= 1;
+                change(stats);
+            });
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.settle(|stats| stats.cancelled += 1);
+    }
+}

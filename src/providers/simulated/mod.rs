@@ -1,0 +1,221 @@
+//! A provider that does what a script says: how fast, how reliable, when it is down.
+//!
+//! With it, a stack can be seen to survive an outage without a key, without a network and, in
+//! process, without waiting: all its times are tokio's, so a paused clock runs through hours in
+//! milliseconds.
+//!
+//! A script has a [`Latency`] to the first token, a pace between tokens, a [`FaultMix`] for every
+//! day, [`Outage`] windows, and a [`RateLimit`]. What happens to a call depends only on the time, the
+//! call's number and the seed, so a run can be repeated exactly. A [`SimulatedHandle`] changes the
+//! behaviour while calls run, and counts them.
+//!
+//! [`Simulated`] is a leaf by itself; with the feature `simulator` it also answers over HTTP, in the
+//! protocols of three real providers (see `server`). In process its errors say `simulated` for the
+//! provider and the name for the model, and it is no substitute for trying a real decoder: that is
+//! what the server is for.
+//!
+//! # Example
+//!
+//! Two hours of an outage, in no time:
+//!
+//! ```
+//! use std::time::Duration;
+//! use steadfast::{ErrorKind, LlmRequest, providers::simulated::{Fault, Simulated}};
+//! use tower::{Service, ServiceExt};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
+//! let hour = Duration::from_secs(3600);
+//! let mut sonnet = Simulated::new("sonnet")
+//!     .latency(Duration::from_millis(800))
+//!     .reply("Hello from afar")
+//!     .outage(hour, 3 * hour, Fault::Overloaded);
+//! let handle = sonnet.handle();
+//!
+//! let answer = sonnet.ready().await.unwrap().call(LlmRequest::prompt("hello")).await.unwrap();
+//! assert_eq!(answer.text().await.unwrap(), "Hello from afar");
+//!
+//! tokio::time::sleep(2 * hour).await;
+//! let error = sonnet.ready().await.unwrap().call(LlmRequest::prompt("hello")).await.unwrap_err();
+//! assert_eq!((error.kind(), error.status().unwrap().as_u16()), (ErrorKind::Overloaded, 529));
+//!
+//! tokio::time::sleep(2 * hour).await;
+//! assert!(sonnet.ready().await.unwrap().call(LlmRequest::prompt("hello")).await.is_ok());
+//! assert_eq!((handle.stats().answered, handle.stats().failed), (2, 1));
+//! # }
+//! ```
+
+mod answer;
+mod fault;
+mod handle;
+mod latency;
+mod leaf;
+#[cfg(test)]
+mod leaf_tests;
+mod rate_limit;
+mod script;
+#[cfg(feature = "simulator")]
+pub mod server;
+#[cfg(test)]
+mod tests;
+
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use self::{
+    answer::Voice,
+    handle::Shared,
+    script::{Script, seed_of},
+};
+pub use self::{
+    fault::{Fault, FaultMix, Outage},
+    handle::{SimulatedHandle, SimulatedStats},
+    latency::Latency,
+    leaf::ResponseFuture,
+    rate_limit::{RateLimit, RateReading, RateStatus},
+    script::Plan,
+};
+use crate::CommitPoint;
+
+/// A scriptable provider.
+///
+/// It answers every call at once until told otherwise. Clones share everything: script, rate limit,
+/// counts and the number of the next call.
+#[derive(Clone, Debug)]
+pub struct Simulated {
+    shared: Arc<Shared>,
+}
+
+impl Simulated {
+    /// A healthy provider of this name, which serves as the name of its model as well.
+    ///
+    /// Outages count from this moment.
+    #[must_use]
+    pub fn new(name: impl AsRef<str>) -> Self {
+        let name = name.as_ref();
+        let script = Script::new(seed_of(name), Instant::now());
+        Self { shared: Arc::new(Shared::new(name.into(), script, Voice::default())) }
+    }
+
+    /// Sets where the draws of latencies, lengths and faults begin. Default: made from the name.
+    #[must_use]
+    pub fn seed(self, seed: u64) -> Self {
+        self.shared.lock().script.seed = seed;
+        self
+    }
+
+    /// Sets the time to the first token, or to the error. Default: none.
+    #[must_use]
+    pub fn latency(self, latency: impl Into<Latency>) -> Self {
+        self.handle().latency(latency);
+        self
+    }
+
+    /// Sets the time between two tokens. Default: none.
+    #[must_use]
+    pub fn pace(self, between_tokens: Duration) -> Self {
+        self.handle().pace(between_tokens);
+        self
+    }
+
+    /// Sets how many tokens an answer has: any number of the range with equal chance. Default: 16.
+    #[must_use]
+    pub fn tokens(self, tokens: RangeInclusive<u32>) -> Self {
+        self.shared.lock().script.tokens = tokens.into_inner();
+        self
+    }
+
+    /// Sets the text of every answer, one word a token. Default: some words about closures.
+    #[must_use]
+    pub fn reply(self, text: impl AsRef<str>) -> Self {
+        self.shared.lock().voice.set_reply(text.as_ref());
+        self
+    }
+
+    /// Calls the first tool that a request offers, with these arguments, unless the conversation
+    /// ends with a tool's result already. Default: tools are ignored.
+    #[must_use]
+    pub fn call_tools(self, arguments: serde_json::Value) -> Self {
+        self.shared.lock().voice.set_tool_arguments(arguments);
+        self
+    }
+
+    /// Sets the models that it knows; over HTTP another one is a 404. Default: every model.
+    #[must_use]
+    pub fn models<M: Into<String>>(self, models: impl IntoIterator<Item = M>) -> Self {
+        let models = models.into_iter().map(Into::into).collect();
+        self.shared.lock().models = Some(models);
+        self
+    }
+
+    /// Sets how far a stream must have come before its caller sees it, in process. Default: the first token.
+    #[must_use]
+    pub fn commit(self, point: CommitPoint) -> Self {
+        self.shared.lock().commit = point;
+        self
+    }
+
+    /// Sets what goes wrong on an ordinary day. Default: nothing.
+    #[must_use]
+    pub fn fault_mix(self, faults: impl Into<FaultMix>) -> Self {
+        self.handle().fault_mix(faults);
+        self
+    }
+
+    /// Adds an outage, from and to a time since the making of this provider.
+    ///
+    /// See [`outages`](Self::outages) for one that ramps in.
+    #[must_use]
+    pub fn outage(self, from: Duration, to: Duration, faults: impl Into<FaultMix>) -> Self {
+        self.outages([Outage::new(from, to, faults)])
+    }
+
+    /// Adds outages. Where several overlap, the first one that fails a call decides.
+    #[must_use]
+    pub fn outages(self, outages: impl IntoIterator<Item = Outage>) -> Self {
+        let outages: Vec<_> = outages.into_iter().collect();
+        self.shared.lock().script.outages.extend(outages);
+        self
+    }
+
+    /// Sets the provider's rate limit. Default: none.
+    #[must_use]
+    pub fn rate_limit(self, limit: RateLimit) -> Self {
+        self.handle().rate_limit(Some(limit));
+        self
+    }
+
+    /// Sets the moment from which outages count. Default: when the provider was made.
+    #[must_use]
+    pub fn starting_at(self, start: Instant) -> Self {
+        self.shared.lock().script.start = start;
+        self
+    }
+
+    /// The provider's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// A handle that steers and watches this provider.
+    #[must_use]
+    pub fn handle(&self) -> SimulatedHandle {
+        SimulatedHandle { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Whether it knows this model.
+    #[must_use]
+    pub fn serves(&self, model: &str) -> bool {
+        let state = self.shared.lock();
+        let models = state.models.as_ref();
+        models.is_none_or(|models| models.iter().any(|known| known == model))
+    }
+
+    /// What would happen to call `call_number` (from 0) at `now`, apart from the rate limit and
+    /// from what [`SimulatedHandle::fail_next`] has in store.
+    #[must_use]
+    pub fn decide(&self, now: Instant, call_number: u64) -> Plan {
+        self.shared.lock().script.decide(now, call_number)
+    }
+}

@@ -1,0 +1,246 @@
+//! Anthropic Messages, version 2023-06-01 (docs.anthropic.com, "Messages", "Streaming", "Errors").
+
+use std::{fmt::Write, time::Duration};
+
+use http::{HeaderMap, StatusCode, request::Parts};
+use serde_json::{Value, json};
+
+use super::protocol::{
+    Answer, Ask, BAD_KEY, Protocol, Refusal, bearer, count_field, header, list_field, set, set_named, text_field,
+    unix_time, whole_seconds,
+};
+use crate::providers::simulated::RateStatus;
+
+#[derive(Debug)]
+pub(super) struct Anthropic;
+
+impl Protocol for Anthropic {
+    fn ask(&self, request: &Parts, body: &Value) -> Result<Ask, Refusal> {
+        let key = header(request, "x-api-key").or_else(|| bearer(request));
+        if key == Some(BAD_KEY) {
+            return Err(Refusal::BadKey);
+        }
+        if header(request, "anthropic-version").is_none() {
+            let message = "anthropic-version: header is required";
+            return Err(Refusal::missing("anthropic-version", message));
+        }
+        let required = |field| Refusal::missing(field, format!("{field}: Field required"));
+        let model = text_field(body, "model").ok_or_else(|| required("model"))?;
+        let messages = list_field(body, "messages").ok_or_else(|| required("messages"))?;
+        let counting = request.uri.path().ends_with("/count_tokens");
+        let max_tokens = count_field(body, "max_tokens");
+        if max_tokens.is_none() && !counting {
+            return Err(required("max_tokens"));
+        }
+        let tool = list_field(body, "tools").and_then(|tools| text_field(&tools[0], "name"));
+        let last_blocks = messages.last().and_then(|last| list_field(last, "content"));
+        Ok(Ask {
+            model: model.to_owned(),
+            stream: body["stream"] == true,
+            max_tokens,
+            tool: tool.map(str::to_owned),
+            after_tool: last_blocks.is_some_and(|blocks| blocks.iter().any(|b| b["type"] == "tool_result")),
+            include_usage: true,
+        })
+    }
+
+    fn refuse(&self, refusal: &Refusal, request_id: &str) -> (StatusCode, Value) {
+        let (status, kind, message) = match refusal {
+            Refusal::Server => (500, "api_error", "Internal server error".into()),
+            Refusal::Unavailable => (503, "api_error", "Service temporarily unavailable".into()),
+            Refusal::Overloaded => (529, "overloaded_error", "Overloaded".into()),
+            Refusal::RateLimited(_) => {
+                (429, "rate_limit_error", "This request would exceed your organization's rate limit".into())
+            }
+            Refusal::Quota => (429, "rate_limit_error", "You have reached your specified API usage limits".into()),
+            Refusal::Unauthorized | Refusal::BadKey => (401, "authentication_error", "invalid x-api-key".into()),
+            Refusal::Invalid { message, .. } => (400, "invalid_request_error", message.clone()),
+            Refusal::ContextLength => {
+                (400, "invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum".into())
+            }
+            Refusal::UnknownModel(model) => (404, "not_found_error", format!("model: {model}")),
+            Refusal::UnknownPath(_) => (404, "not_found_error", "Not found".into()),
+            Refusal::TooLarge => (413, "request_too_large", "Request exceeds the maximum size".into()),
+        };
+        let mut body = json!({
+            "type": "error",
+            "error": { "type": kind, "message": message },
+            "request_id": request_id,
+        });
+        if *refusal == Refusal::Quota {
+            body["error"]["details"] = json!({ "error_code": "enforced_spend_limit_reached" });
+        }
+        (status_code(status), body)
+    }
+
+    fn headers(&self, headers: &mut HeaderMap, request_id: &str, rate: &RateStatus, refusal: Option<&Refusal>) {
+        set(headers, "request-id", request_id);
+        let now = unix_time();
+        let limits = [("requests", rate.requests), ("tokens", rate.tokens)];
+        for (what, reading) in limits {
+            let Some(reading) = reading else { continue };
+            let mut put = |end: &str, value: String| {
+                set_named(headers, &format!("anthropic-ratelimit-{what}-{end}"), value);
+            };
+            put("limit", reading.limit.to_string());
+            put("remaining", reading.remaining.to_string());
+            put("reset", rfc3339(now.saturating_add(reading.reset)));
+        }
+        let Some(refusal) = refusal else { return };
+        if let Refusal::RateLimited(Some(wait)) = refusal {
+            set(headers, "retry-after", whole_seconds(*wait));
+        }
+        let passes =
+            matches!(refusal, Refusal::Server | Refusal::Unavailable | Refusal::Overloaded | Refusal::RateLimited(_));
+        set(headers, "x-should-retry", passes);
+    }
+
+    fn whole(&self, answer: &Answer) -> Value {
+        let content = match &answer.tool {
+            Some(tool) => json!([{
+                "type": "tool_use",
+                "id": format!("toolu_{}", tool.id),
+                "name": tool.name,
+                "input": tool.input,
+            }]),
+            None if answer.tokens == 0 => json!([]),
+            None => json!([{ "type": "text", "text": answer.text() }]),
+        };
+        let mut message = message(answer);
+        message["content"] = content;
+        message["stop_reason"] = stop_reason(answer).into();
+        message["usage"]["output_tokens"] = answer.tokens.into();
+        message
+    }
+
+    fn opening(&self, answer: &Answer, to: &mut String) {
+        event(to, json!({ "type": "message_start", "message": message(answer) }));
+        if answer.tokens == 0 {
+            return;
+        }
+        let block = match &answer.tool {
+            Some(tool) => json!({
+                "type": "tool_use",
+                "id": format!("toolu_{}", tool.id),
+                "name": tool.name,
+                "input": {},
+            }),
+            None => json!({ "type": "text", "text": "" }),
+        };
+        event(to, json!({ "type": "content_block_start", "index": 0, "content_block": block }));
+        to.push_str(self.keep_alive());
+    }
+
+    fn token(&self, answer: &Answer, index: u32, to: &mut String) {
+        let piece = answer.piece(index);
+        let delta = match &answer.tool {
+            Some(_) => json!({ "type": "input_json_delta", "partial_json": piece }),
+            None => json!({ "type": "text_delta", "text": piece }),
+        };
+        event(to, json!({ "type": "content_block_delta", "index": 0, "delta": delta }));
+    }
+
+    fn ending(&self, answer: &Answer, to: &mut String) {
+        if answer.tokens > 0 {
+            event(to, json!({ "type": "content_block_stop", "index": 0 }));
+        }
+        event(
+            to,
+            json!({
+                "type": "message_delta",
+                "delta": { "stop_reason": stop_reason(answer), "stop_sequence": null },
+                "usage": { "output_tokens": answer.tokens },
+            }),
+        );
+        event(to, json!({ "type": "message_stop" }));
+    }
+
+    fn error_event(&self, answer: &Answer, to: &mut String) {
+        event(
+            to,
+            json!({
+                "type": "error",
+                "error": { "details": null, "type": "overloaded_error", "message": "Overloaded" },
+                "request_id": answer.request_id,
+            }),
+        );
+    }
+
+    fn keep_alive(&self) -> &'static str {
+        "event: ping\ndata: {\"type\": \"ping\"}\n\n"
+    }
+}
+
+fn message(answer: &Answer) -> Value {
+    json!({
+        "id": format!("msg_{}", answer.id),
+        "type": "message",
+        "role": "assistant",
+        "model": answer.model,
+        "content": [],
+        "stop_reason": null,
+        "stop_sequence": null,
+        "usage": {
+            "input_tokens": answer.prompt_tokens,
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": 0,
+            "output_tokens": 1,
+            "service_tier": "standard",
+        },
+    })
+}
+
+fn stop_reason(answer: &Answer) -> &'static str {
+    if answer.tool.is_some() {
+        "tool_use"
+    } else if answer.cut_short {
+        "max_tokens"
+    } else {
+        "end_turn"
+    }
+}
+
+fn event(to: &mut String, data: Value) {
+    let name = data["type"].as_str().unwrap_or_default();
+    // Writing to a string cannot fail.
+    let _ = write!(to, "event: {name}\ndata: {data}\n\n");
+}
+
+pub(super) fn status_code(status: u16) -> StatusCode {
+    StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+/// A time since 1970 as RFC 3339 text, in whole seconds, rounded up.
+///
+/// The calendar is Howard Hinnant's `civil_from_days` (2013).
+fn rfc3339(since_1970: Duration) -> String {
+    let seconds = since_1970.as_secs() + u64::from(since_1970.subsec_nanos() > 0);
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    // Counted from March, so that the leap day comes last.
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_748_877_348, "2025-06-02T15:15:48Z"),
+            (1_772_323_199, "2026-02-28T23:59:59Z"),
+        ] {
+            assert_eq!(rfc3339(Duration::from_secs(seconds)), text);
+        }
+    }
+}

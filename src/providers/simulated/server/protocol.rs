@@ -1,0 +1,226 @@
+//! What the three protocols have in common: a request understood, an answer to write, a refusal.
+
+use std::{
+    fmt,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request::Parts};
+use serde_json::Value;
+
+use crate::providers::simulated::{Fault, RateStatus, answer::Voice, handle::Call};
+
+/// How a provider writes requests, answers and errors.
+pub(super) trait Protocol: fmt::Debug + Send + Sync {
+    /// Reads a request, or says what the provider would say against it.
+    fn ask(&self, request: &Parts, body: &Value) -> Result<Ask, Refusal>;
+
+    /// The status and body of a failure.
+    fn refuse(&self, refusal: &Refusal, request_id: &str) -> (StatusCode, Value);
+
+    /// Headers beside the content type. `refusal` is `None` on answers.
+    fn headers(&self, headers: &mut HeaderMap, request_id: &str, rate: &RateStatus, refusal: Option<&Refusal>);
+
+    /// The whole answer of a request that does not stream.
+    fn whole(&self, answer: &Answer) -> Value;
+
+    /// What a stream begins with, before any content.
+    fn opening(&self, answer: &Answer, to: &mut String);
+
+    /// Token `index` of a stream.
+    fn token(&self, answer: &Answer, index: u32, to: &mut String);
+
+    /// What a stream ends with, the end mark included.
+    fn ending(&self, answer: &Answer, to: &mut String);
+
+    /// An error inside a stream that has begun with status 200.
+    fn error_event(&self, answer: &Answer, to: &mut String);
+
+    /// A sign of life between two tokens.
+    fn keep_alive(&self) -> &'static str;
+}
+
+/// What a request asks for.
+#[derive(Debug, Default)]
+pub(super) struct Ask {
+    pub(super) model: String,
+    pub(super) stream: bool,
+    pub(super) max_tokens: Option<u32>,
+    /// The first tool on offer.
+    pub(super) tool: Option<String>,
+    /// The conversation ends with the result of a tool.
+    pub(super) after_tool: bool,
+    /// OpenAI only: a last chunk with the usage.
+    pub(super) include_usage: bool,
+}
+
+/// Why a provider refuses a request: by itself, or since a script says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Server,
+    Unavailable,
+    Overloaded,
+    RateLimited(Option<Duration>),
+    Quota,
+    Unauthorized,
+    BadKey,
+    /// A field is missing or wrong.
+    Invalid {
+        field: &'static str,
+        message: String,
+    },
+    ContextLength,
+    UnknownModel(String),
+    UnknownPath(String),
+    TooLarge,
+}
+
+impl Refusal {
+    pub(super) fn missing(field: &'static str, message: impl Into<String>) -> Self {
+        Self::Invalid { field, message: message.into() }
+    }
+
+    /// The refusal that a fault means, where it means one in the provider's own words.
+    pub(super) fn of(fault: &Fault) -> Option<Self> {
+        Some(match fault {
+            Fault::ServerError => Self::Server,
+            Fault::Unavailable => Self::Unavailable,
+            Fault::Overloaded => Self::Overloaded,
+            Fault::RateLimited { retry_after } => Self::RateLimited(*retry_after),
+            Fault::InsufficientQuota => Self::Quota,
+            Fault::Unauthorized => Self::Unauthorized,
+            Fault::BadRequest => {
+                Self::Invalid { field: "messages", message: "Input does not match the expected shape.".into() }
+            }
+            Fault::ContextLength => Self::ContextLength,
+            _ => return None,
+        })
+    }
+}
+
+/// An answer in the making.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) request_id: String,
+    /// Unique in the provider, without the protocol's prefix.
+    pub(super) id: String,
+    pub(super) model: String,
+    /// Seconds since 1970.
+    pub(super) created: u64,
+    pub(super) prompt_tokens: u64,
+    /// How many pieces the content has.
+    pub(super) tokens: u32,
+    /// It ends since the caller allowed no more tokens.
+    pub(super) cut_short: bool,
+    pub(super) include_usage: bool,
+    pub(super) tool: Option<ToolCall>,
+    voice: Voice,
+}
+
+#[derive(Debug)]
+pub(super) struct ToolCall {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) input: Value,
+    pieces: Vec<String>,
+}
+
+impl Answer {
+    pub(super) fn new(call: &Call, ask: Ask, request_id: String, prompt_tokens: u64) -> Self {
+        let id = format!("{:024x}", call.number);
+        let arguments = call.voice.tool_arguments().filter(|_| !ask.after_tool);
+        let tool = ask.tool.zip(arguments).map(|(name, input)| ToolCall {
+            id: id.clone(),
+            name,
+            input: input.clone(),
+            pieces: pieces(&input.to_string()),
+        });
+        let tokens = match (&call.plan.fault, &tool) {
+            (Some(Fault::Empty), _) => 0,
+            (_, Some(tool)) => u32::try_from(tool.pieces.len()).unwrap_or(u32::MAX),
+            (_, None) => call.plan.tokens,
+        };
+        Self {
+            request_id,
+            id,
+            model: ask.model,
+            created: unix_time().as_secs(),
+            prompt_tokens,
+            tokens,
+            cut_short: call.cut_short && tool.is_none(),
+            include_usage: ask.include_usage,
+            tool: tool.filter(|_| tokens > 0),
+            voice: call.voice.clone(),
+        }
+    }
+
+    /// A piece of the text, or of the tool's arguments.
+    pub(super) fn piece(&self, index: u32) -> &str {
+        match &self.tool {
+            Some(tool) => tool.pieces.get(index as usize).map_or("", |piece| piece),
+            None => self.voice.token(index),
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
+        (0..self.tokens).map(|index| self.piece(index)).collect()
+    }
+}
+
+/// Pieces of some eight characters, as arguments are streamed.
+fn pieces(text: &str) -> Vec<String> {
+    let letters: Vec<char> = text.chars().collect();
+    letters.chunks(8).map(|piece| piece.iter().collect()).collect()
+}
+
+/// The time since 1970 by the clock on the wall, which only stamps answers.
+#[allow(clippy::disallowed_methods, reason = "a date to print, not a time to measure")]
+pub(super) fn unix_time() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Sets a header; a value that no header can hold is left out.
+pub(super) fn set(headers: &mut HeaderMap, name: &'static str, value: impl fmt::Display) {
+    if let Ok(value) = HeaderValue::try_from(value.to_string()) {
+        headers.insert(HeaderName::from_static(name), value);
+    }
+}
+
+/// Sets a header whose name is put together.
+pub(super) fn set_named(headers: &mut HeaderMap, name: &str, value: impl fmt::Display) {
+    if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value.to_string())) {
+        headers.insert(name, value);
+    }
+}
+
+/// A wait in whole seconds, rounded up: coming back after it is never too early.
+pub(super) fn whole_seconds(wait: Duration) -> u64 {
+    let part = u64::from(wait.subsec_nanos() > 0);
+    wait.as_secs().saturating_add(part).max(1)
+}
+
+pub(super) fn header<'a>(request: &'a Parts, name: &str) -> Option<&'a str> {
+    request.headers.get(name)?.to_str().ok()
+}
+
+/// The key of an `Authorization: Bearer` header.
+pub(super) fn bearer(request: &Parts) -> Option<&str> {
+    header(request, "authorization")?.strip_prefix("Bearer ")
+}
+
+/// The key that no provider accepts, for trying out what happens then.
+pub(super) const BAD_KEY: &str = "bad-key";
+
+pub(super) fn text_field<'a>(body: &'a Value, field: &str) -> Option<&'a str> {
+    body.get(field)?.as_str().filter(|text| !text.is_empty())
+}
+
+pub(super) fn count_field(body: &Value, field: &str) -> Option<u32> {
+    let count = body.get(field)?.as_u64()?;
+    Some(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+pub(super) fn list_field<'a>(body: &'a Value, field: &str) -> Option<&'a [Value]> {
+    let list = body.get(field)?.as_array()?;
+    (!list.is_empty()).then_some(list.as_slice())
+}

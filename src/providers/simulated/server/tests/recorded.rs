@@ -1,0 +1,91 @@
+//! What the simulated providers say, against what the real ones were recorded saying.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use super::*;
+
+/// The recorded bodies and stream events of a provider, or `None` where the recordings are not there.
+fn recorded(folder: &str) -> Option<Vec<Value>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/fixtures").join(folder);
+    let Ok(files) = fs::read_dir(&path) else {
+        eprintln!("skipped: no recordings in ../shared/fixtures/{folder}");
+        return None;
+    };
+    let mut said = Vec::new();
+    for file in files {
+        let exchange: Value = serde_json::from_slice(&fs::read(file.unwrap().path()).unwrap()).unwrap();
+        let response = &exchange["response"];
+        said.push(response["body"].clone());
+        let lines = response["sse"].as_str().unwrap_or_default().lines();
+        said.extend(lines.filter_map(|line| serde_json::from_str(line.strip_prefix("data:")?.trim()).ok()));
+    }
+    Some(said)
+}
+
+/// The paths of all fields, without the places in lists and without what a tool's arguments hold.
+fn paths(value: &Value, prefix: &str, to: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let path = format!("{prefix}/{name}");
+                let own = ["input", "args"].contains(&name.as_str());
+                if !own {
+                    paths(value, &path, to);
+                }
+                to.insert(path);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| paths(item, prefix, to)),
+        _ => {}
+    }
+}
+
+fn all_paths(values: &[Value]) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    values.iter().for_each(|value| paths(value, "", &mut all));
+    all
+}
+
+#[tokio::test]
+async fn no_field_is_sent_that_the_real_provider_never_sent() {
+    let server = start(provider().call_tools(json!({ "city": "Oslo" }))).await;
+    for (folder, whole, stream) in
+        [("anthropic", MESSAGES, MESSAGES), ("openai", CHAT, CHAT), ("gemini", GENERATE, GENERATE_STREAM)]
+    {
+        let Some(recorded) = recorded(folder) else { return };
+        let known = all_paths(&recorded);
+        let mut said = Vec::new();
+        for fault in [
+            None,
+            Some(Fault::ServerError),
+            Some(Fault::Overloaded),
+            Some(Fault::RateLimited { retry_after: Some(Duration::from_secs(3)) }),
+            Some(Fault::Unauthorized),
+            Some(Fault::BadRequest),
+            Some(Fault::Empty),
+            Some(Fault::ErrorEventAfter(1)),
+        ] {
+            for (path, streams) in [(whole, false), (stream, true)] {
+                if let Some(fault) = &fault {
+                    server.handle().fail_next(1, fault);
+                }
+                let mut body = body_for(path, streams);
+                if fault.is_none() {
+                    body["tools"] = json!([{
+                        "name": "weather",
+                        "function": { "name": "weather" },
+                        "functionDeclarations": [{ "name": "weather" }],
+                    }]);
+                }
+                let got = send(server.addr(), request(path, body.to_string().as_bytes())).await.unwrap();
+                said.extend(serde_json::from_str(&got.text));
+                said.extend(got.events());
+                said.extend(serde_json::from_str(&ask(&server, path, streams).await.text));
+                said.extend(ask(&server, path, streams).await.events());
+            }
+        }
+        let unknown: Vec<_> = all_paths(&said).difference(&known).cloned().collect();
+        assert!(unknown.is_empty(), "{folder}: {unknown:#?}");
+        assert!(said.len() > 30, "{folder}: {}", said.len());
+    }
+}

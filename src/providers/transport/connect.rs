@@ -1,0 +1,164 @@
+use std::{
+    error, io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::Uri;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use hyper_util::{
+    client::{
+        legacy::connect::{Connected, Connection, HttpConnector, proxy::Tunnel},
+        proxy::matcher::Matcher,
+    },
+    rt::TokioIo,
+};
+use pin_project::pin_project;
+use tokio::net::TcpStream;
+use tower::{Service, ServiceExt};
+
+use super::{
+    error::{ConnectTimedOut, InvalidTransport},
+    tls::Tls,
+};
+
+type BoxError = Box<dyn error::Error + Send + Sync>;
+type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
+
+/// Makes connections: the way to the server ([`Route`]), TLS on top of it, all under one timeout.
+#[derive(Clone)]
+pub(super) struct Connector {
+    inner: HttpsConnector<Route>,
+    timeout: Duration,
+}
+
+impl Connector {
+    pub(super) fn new(tls: &Tls, proxies: Arc<Matcher>, timeout: Duration) -> Self {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        // Divided among the addresses of a name, so that one dead address does not take all the time.
+        tcp.set_connect_timeout(Some(timeout));
+        tcp.set_keepalive(Some(TCP_KEEPALIVE));
+        let route = Route { to_proxy: (tcp.clone(), tls.proxy.clone()).into(), tcp, proxies };
+        Self { inner: (route, tls.provider.clone()).into(), timeout }
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = MaybeHttpsStream<Routed>;
+    type Error = BoxError;
+    type Future = Connecting<Self::Response>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, to: Uri) -> Self::Future {
+        let (connecting, limit) = (self.inner.call(to), self.timeout);
+        Box::pin(async move {
+            tokio::time::timeout(limit, connecting).await.unwrap_or_else(|_| Err(ConnectTimedOut(limit).into()))
+        })
+    }
+}
+
+/// The way to a server: straight, or through a proxy.
+#[derive(Clone)]
+struct Route {
+    tcp: HttpConnector,
+    to_proxy: HttpsConnector<HttpConnector>,
+    proxies: Arc<Matcher>,
+}
+
+impl Service<Uri> for Route {
+    type Response = Routed;
+    type Error = BoxError;
+    type Future = Connecting<Routed>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.tcp.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, to: Uri) -> Self::Future {
+        let Some(proxy) = self.proxies.intercept(&to) else {
+            let connecting = self.tcp.call(to);
+            return Box::pin(async move {
+                Ok(Routed { stream: MaybeHttpsStream::Http(connecting.await?), asks_proxy: false })
+            });
+        };
+        let to_proxy = self.to_proxy.clone();
+        let address = proxy.uri().clone();
+        if to.scheme_str() == Some("http") {
+            return Box::pin(async move { Ok(Routed { stream: to_proxy.oneshot(address).await?, asks_proxy: true }) });
+        }
+        let mut tunnel = Tunnel::new(address, to_proxy);
+        if let Some(authorization) = proxy.basic_auth() {
+            tunnel = tunnel.with_auth(authorization.clone());
+        }
+        Box::pin(async move { Ok(Routed { stream: tunnel.oneshot(to).await?, asks_proxy: false }) })
+    }
+}
+
+/// A connection that knows if requests on it are for a proxy to read, which need the whole URL in their first line.
+#[pin_project]
+pub(super) struct Routed {
+    #[pin]
+    stream: MaybeHttpsStream<TokioIo<TcpStream>>,
+    asks_proxy: bool,
+}
+
+impl Connection for Routed {
+    fn connected(&self) -> Connected {
+        self.stream.connected().proxy(self.asks_proxy)
+    }
+}
+
+impl Read for Routed {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        self.project().stream.poll_read(cx, buffer)
+    }
+}
+
+impl Write for Routed {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.project().stream.poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.project().stream.poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.project().stream.poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.project().stream.poll_write_vectored(cx, parts)
+    }
+}
+
+/// Refuses what [`Route`] cannot use: the matcher would leave it out without a word.
+pub(super) fn check_proxy(url: &str) -> Result<(), InvalidTransport> {
+    let uri: Uri = url.parse().map_err(|_| InvalidTransport::proxy("it is no URL"))?;
+    match uri.scheme_str() {
+        Some("http" | "https") => Ok(()),
+        Some(other) => {
+            Err(InvalidTransport::proxy(format_args!("its scheme is {other}, and only http and https are supported")))
+        }
+        None => Err(InvalidTransport::proxy("it has no scheme")),
+    }
+}
+
+/// Below the five minutes after which stateful firewalls forget a silent connection, and a slow thinker is silent.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(60);

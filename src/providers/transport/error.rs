@@ -1,0 +1,85 @@
+use std::{error, fmt, path::Path};
+
+use hyper_util::client::legacy;
+
+type BoxError = Box<dyn error::Error + Send + Sync>;
+
+/// A request got no response.
+///
+/// What happened below is in `source()`.
+#[derive(Debug)]
+pub struct TransportError {
+    source: legacy::Error,
+}
+
+impl TransportError {
+    pub(super) const fn new(source: legacy::Error) -> Self {
+        Self { source }
+    }
+
+    /// True when no connection could be made (name lookup, TCP, proxy, TLS), so that the provider has seen nothing
+    /// of the request.
+    #[must_use]
+    pub fn is_connect(&self) -> bool {
+        self.source.is_connect()
+    }
+}
+
+impl fmt::Display for TransportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_connect() {
+            "could not connect"
+        } else {
+            "the connection broke before the response came"
+        })
+    }
+}
+
+impl error::Error for TransportError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        // Our own line says what hyper-util's says ("client error (Connect)").
+        error::Error::source(&self.source)
+    }
+}
+
+/// Connecting took longer than it may.
+#[derive(Debug)]
+pub(super) struct ConnectTimedOut(pub(super) std::time::Duration);
+
+impl fmt::Display for ConnectTimedOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no connection within {:?}", self.0)
+    }
+}
+
+impl error::Error for ConnectTimedOut {}
+
+/// A setting of [`HttpClient`](super::HttpClient) cannot be used.
+#[derive(Debug)]
+pub struct InvalidTransport {
+    what: String,
+    source: Option<BoxError>,
+}
+
+impl InvalidTransport {
+    pub(super) fn ca_file(path: &Path, source: BoxError) -> Self {
+        Self { what: format!("cannot use the CA file {}", path.display()), source: Some(source) }
+    }
+
+    pub(super) fn proxy(why: impl fmt::Display) -> Self {
+        Self { what: format!("cannot use the proxy: {why}"), source: None }
+    }
+}
+
+impl fmt::Display for InvalidTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        // A configuration error is read by a person, who wants the reason in the same line.
+        match &self.source {
+            Some(source) => write!(f, ": {source}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl error::Error for InvalidTransport {}

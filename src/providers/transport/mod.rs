@@ -1,0 +1,27 @@
+//! The HTTP client under the leaves: [`HttpClient`].
+//!
+//! A leaf sends its requests through a `tower::Service<http::Request<Full<Bytes>>>`, which the caller may wrap with
+//! tower-http's layers or replace with another client, or with an in-process function in tests. This module is the one that is
+//! used when nothing else is given: hyper with rustls, HTTP/1.1 and HTTP/2, and a pool of connections.
+//!
+//! # Example
+//!
+//! ```
+//! use std::time::Duration;
+//! use steadfast::providers::transport::HttpClient;
+//!
+//! let client = HttpClient::new().connect_timeout(Duration::from_secs(3));
+//! # drop(client);
+//! ```
+
+mod client;
+mod connect;
+mod error;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+pub use self::{
+    client::{HttpClient, ResponseFuture},
+    error::{InvalidTransport, TransportError},
+};
