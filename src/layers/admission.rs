@@ -22,8 +22,6 @@ pub(crate) enum Outcome<'a> {
 pub(crate) struct Ticket {
     /// The gate's state at that time: an outcome of an older one is late.
     pub(crate) generation: u32,
-    /// Whether the call is a probe.
-    pub(crate) probe: bool,
     /// When the call was admitted, where the gate asks for it.
     pub(crate) begun: Option<Instant>,
     /// The tokens that the gate has charged ahead of the answer, where it counts them.

@@ -64,7 +64,6 @@ impl NamedCircuit {
         };
         let ticket = Ticket {
             generation: admission.generation,
-            probe: admission.probe.is_some(),
             begun: self.policy.slow_after.map(|_| Instant::now()),
             ..Ticket::default()
         };
@@ -199,7 +198,6 @@ impl Gate for NamedCircuit {
         {
             return;
         }
-        debug_assert!(!ticket.probe, "probes are settled through `Marked`");
         let admission = Admission { generation: ticket.generation, probe: None, suspect: false };
         self.finish(admission, None, ticket.begun, outcome);
     }
@@ -245,7 +243,7 @@ fn is_impatience(error: &LlmError) -> bool {
 }
 
 /// A healthy model may take this long to its first token.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(super) fn outward(phase: Phase) -> CircuitState {
     match phase {

@@ -11,10 +11,10 @@ use pin_project::{pin_project, pinned_drop};
 use tokio::time::Instant;
 use tower::Service;
 
-use super::circuit::{Admitted, NamedCircuit};
+use super::circuit::{Admitted, NamedCircuit, PATIENCE};
 use crate::{
     LlmError, LlmRequest, LlmResponse,
-    error::{Phase, TimeoutLimit},
+    error::TimeoutLimit,
     layers::{
         admission::{Outcome, Permit},
         call::Call,
@@ -33,38 +33,32 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
     permit: Option<Permit>,
     watched: Option<Arc<NamedCircuit>>,
     slow_after: Option<Duration>,
-    time: Time,
+    /// From when on a drop means that the call took too long.
+    expires: Option<Instant>,
 }
 
-/// The time that a call has, as far as it is known.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Time {
-    begun: Option<Instant>,
-    deadline: Option<Instant>,
-}
-
-impl Time {
-    pub(super) fn of(request: &LlmRequest) -> Self {
-        let context = request.context();
-        Self { begun: context.begun, deadline: context.deadline }
-    }
-
-    /// The failure of a call that is dropped now, if that is because its time has run out.
-    fn ran_out(self, phase: Phase) -> Option<LlmError> {
-        let deadline = self.deadline.filter(|deadline| *deadline <= Instant::now())?;
-        let had = self.begun.map_or(Duration::MAX, |begun| deadline.saturating_duration_since(begun));
-        Some(LlmError::timed_out(TimeoutLimit::Deadline, phase, had))
-    }
+/// Until when a call may take, if that is long enough to say anything about the provider.
+#[inline]
+pub(super) fn expires(request: &LlmRequest) -> Option<Instant> {
+    let context = request.context();
+    let deadline = context.deadline?;
+    let had = context.begun.map_or(Duration::MAX, |begun| deadline.saturating_duration_since(begun));
+    (had >= PATIENCE).then_some(deadline)
 }
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
-    pub(super) fn new(call: Call<S, S::Future>, admitted: Admitted, slow_after: Option<Duration>, time: Time) -> Self {
+    pub(super) fn new(
+        call: Call<S, S::Future>,
+        admitted: Admitted,
+        slow_after: Option<Duration>,
+        expires: Option<Instant>,
+    ) -> Self {
         let Admitted { permit, watched } = admitted;
-        Self { call, permit, watched, slow_after, time }
+        Self { call, permit, watched, slow_after, expires }
     }
 
     pub(super) fn rejected(refusal: LlmError) -> Self {
-        Self { call: Call::Failed(refusal), permit: None, watched: None, slow_after: None, time: Time::default() }
+        Self { call: Call::Failed(refusal), permit: None, watched: None, slow_after: None, expires: None }
     }
 }
 
@@ -103,8 +97,9 @@ impl<S: Service<LlmRequest>> PinnedDrop for ResponseFuture<S> {
     fn drop(self: Pin<&mut Self>) {
         let this = self.project();
         if let Some(permit) = this.permit.take()
-            && let Some(error) = this.time.ran_out(this.call.phase())
+            && this.expires.is_some_and(|at| at <= Instant::now())
         {
+            let error = LlmError::timed_out(TimeoutLimit::Total, this.call.phase(), Duration::ZERO);
             permit.settle(Outcome::Failed(&error));
         }
     }

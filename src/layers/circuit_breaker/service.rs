@@ -9,7 +9,7 @@ use tower::Service;
 use super::{
     ResponseFuture,
     circuit::{Admitted, NamedCircuit},
-    future::Time,
+    future::expires,
     keyed::Keyed,
     lanes::Lanes,
     state::Rejection,
@@ -96,13 +96,13 @@ where
     }
 
     fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
-        let time = Time::of(&request);
+        let expires = expires(&request);
         if let Some(permit) = self.shared.free_permit() {
-            return ResponseFuture::new(Call::first(&mut self.inner, request), permit.into(), None, time);
+            return ResponseFuture::new(Call::first(&mut self.inner, request), permit.into(), None, expires);
         }
         match self.shared.admit(&request) {
             Ok(admitted) => {
-                ResponseFuture::new(Call::first(&mut self.inner, request), admitted, self.shared.slow_after, time)
+                ResponseFuture::new(Call::first(&mut self.inner, request), admitted, self.shared.slow_after, expires)
             }
             Err(refusal) => ResponseFuture::rejected(refusal),
         }
