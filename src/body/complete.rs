@@ -29,10 +29,11 @@ impl Complete {
         }
     }
 
-    pub(super) fn usage(&self) -> Option<Usage> {
+    #[inline]
+    pub(super) fn usage(&self) -> Option<&Usage> {
         match self {
             Self::Text(_) => None,
-            Self::Message(whole) => whole.message.usage,
+            Self::Message(whole) => whole.message.usage.as_ref(),
         }
     }
 

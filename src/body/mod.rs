@@ -114,7 +114,7 @@ impl LlmBody {
     /// The tokens used: known at once for a complete answer, and for a stream as far as it has told.
     pub fn usage(&self) -> Option<Usage> {
         match &self.0 {
-            Repr::Complete { answer, .. } => answer.usage(),
+            Repr::Complete { answer, .. } => answer.usage().copied(),
             Repr::Stream(stream) => stream.usage(),
         }
     }

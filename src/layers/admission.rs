@@ -10,7 +10,7 @@ use crate::{LlmError, chat::Usage};
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Outcome<'a> {
     /// The answer is whole.
-    Answered { usage: Option<Usage> },
+    Answered { usage: Option<&'a Usage> },
     /// The call failed, or its stream broke.
     Failed(&'a LlmError),
     /// The caller left before the end.

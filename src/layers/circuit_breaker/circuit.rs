@@ -243,7 +243,7 @@ fn is_impatience(error: &LlmError) -> bool {
 }
 
 /// A healthy model may take this long to its first token.
-pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(super) fn outward(phase: Phase) -> CircuitState {
     match phase {

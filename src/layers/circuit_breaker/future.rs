@@ -11,7 +11,7 @@ use pin_project::{pin_project, pinned_drop};
 use tokio::time::Instant;
 use tower::Service;
 
-use super::circuit::{Admitted, NamedCircuit, PATIENCE};
+use super::circuit::{Admitted, NamedCircuit};
 use crate::{
     LlmError, LlmRequest, LlmResponse,
     error::TimeoutLimit,
@@ -33,32 +33,39 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
     permit: Option<Permit>,
     watched: Option<Arc<NamedCircuit>>,
     slow_after: Option<Duration>,
-    /// From when on a drop means that the call took too long.
-    expires: Option<Instant>,
+    time: Time,
 }
 
-/// Until when a call may take, if that is long enough to say anything about the provider.
-#[inline]
-pub(super) fn expires(request: &LlmRequest) -> Option<Instant> {
-    let context = request.context();
-    let deadline = context.deadline?;
-    let had = context.begun.map_or(Duration::MAX, |begun| deadline.saturating_duration_since(begun));
-    (had >= PATIENCE).then_some(deadline)
+/// The time that a call has, as far as it is known.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Time {
+    begun: Option<Instant>,
+    deadline: Option<Instant>,
+}
+
+impl Time {
+    #[inline]
+    pub(super) fn of(request: &LlmRequest) -> Self {
+        let context = request.context();
+        Self { begun: context.begun, deadline: context.deadline }
+    }
+
+    /// How long a call had that is dropped now, if that is because its time has run out.
+    fn ran_out(self) -> Option<Duration> {
+        let deadline = self.deadline.filter(|deadline| *deadline <= Instant::now())?;
+        Some(self.begun.map_or(Duration::MAX, |begun| deadline.saturating_duration_since(begun)))
+    }
 }
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
-    pub(super) fn new(
-        call: Call<S, S::Future>,
-        admitted: Admitted,
-        slow_after: Option<Duration>,
-        expires: Option<Instant>,
-    ) -> Self {
+    #[inline]
+    pub(super) fn new(call: Call<S, S::Future>, admitted: Admitted, slow_after: Option<Duration>, time: Time) -> Self {
         let Admitted { permit, watched } = admitted;
-        Self { call, permit, watched, slow_after, expires }
+        Self { call, permit, watched, slow_after, time }
     }
 
     pub(super) fn rejected(refusal: LlmError) -> Self {
-        Self { call: Call::Failed(refusal), permit: None, watched: None, slow_after: None, expires: None }
+        Self { call: Call::Failed(refusal), permit: None, watched: None, slow_after: None, time: Time::default() }
     }
 }
 
@@ -69,6 +76,7 @@ where
 {
     type Output = Result<LlmResponse, LlmError>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let mut polled = this.call.poll(cx);
@@ -97,9 +105,9 @@ impl<S: Service<LlmRequest>> PinnedDrop for ResponseFuture<S> {
     fn drop(self: Pin<&mut Self>) {
         let this = self.project();
         if let Some(permit) = this.permit.take()
-            && this.expires.is_some_and(|at| at <= Instant::now())
+            && let Some(had) = this.time.ran_out()
         {
-            let error = LlmError::timed_out(TimeoutLimit::Total, this.call.phase(), Duration::ZERO);
+            let error = LlmError::timed_out(TimeoutLimit::Deadline, this.call.phase(), had);
             permit.settle(Outcome::Failed(&error));
         }
     }

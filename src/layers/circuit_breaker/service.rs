@@ -9,7 +9,7 @@ use tower::Service;
 use super::{
     ResponseFuture,
     circuit::{Admitted, NamedCircuit},
-    future::expires,
+    future::Time,
     keyed::Keyed,
     lanes::Lanes,
     state::Rejection,
@@ -91,18 +91,20 @@ where
     type Future = ResponseFuture<S>;
 
     /// Always ready: an open circuit rejects at once, whether or not the inner service is ready.
+    #[inline]
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
         Poll::Ready(Ok(()))
     }
 
+    #[inline]
     fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
-        let expires = expires(&request);
+        let time = Time::of(&request);
         if let Some(permit) = self.shared.free_permit() {
-            return ResponseFuture::new(Call::first(&mut self.inner, request), permit.into(), None, expires);
+            return ResponseFuture::new(Call::first(&mut self.inner, request), permit.into(), None, time);
         }
         match self.shared.admit(&request) {
             Ok(admitted) => {
-                ResponseFuture::new(Call::first(&mut self.inner, request), admitted, self.shared.slow_after, expires)
+                ResponseFuture::new(Call::first(&mut self.inner, request), admitted, self.shared.slow_after, time)
             }
             Err(refusal) => ResponseFuture::rejected(refusal),
         }

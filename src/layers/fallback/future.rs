@@ -102,6 +102,7 @@ where
     /// # Panics
     ///
     /// When polled after it was ready.
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {

@@ -38,10 +38,12 @@ where
     type Future = ResponseFuture<S>;
 
     /// Always ready: a tier is made ready when it is its turn.
+    #[inline]
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
         Poll::Ready(Ok(()))
     }
 
+    #[inline]
     fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
         request.context_mut().begun.get_or_insert_with(Instant::now);
         let shared = &self.shared;

@@ -13,7 +13,8 @@ use tower::Service;
 
 use super::{
     budget::Reservation,
-    policy::{Policy, Progress, Scheduled},
+    policy::{Progress, Scheduled},
+    service::Shared,
 };
 use crate::{
     ErrorKind, LlmError, LlmRequest, LlmResponse,
@@ -29,10 +30,8 @@ use crate::{
 pub struct ResponseFuture<S: Service<LlmRequest>> {
     #[pin]
     call: Call<S, S::Future>,
-    /// Where every further attempt's service comes from.
-    inner: S,
     request: LlmRequest,
-    policy: Arc<Policy>,
+    shared: Arc<Shared<S>>,
     /// When the attempt under way was begun.
     begun: Option<Instant>,
     /// What is needed once the first attempt has failed.
@@ -52,14 +51,15 @@ struct Rest {
 }
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
-    pub(super) fn new(call: Call<S, S::Future>, (inner, request): (S, LlmRequest), policy: Arc<Policy>) -> Self {
+    #[inline]
+    pub(super) fn new(call: Call<S, S::Future>, request: LlmRequest, shared: Arc<Shared<S>>) -> Self {
         let context = request.context();
         let begun = match context.attempts_made {
             0 => context.begun,
             // Another tier has failed before, so this is not the path that must not look at the clock.
             _ => Some(Instant::now()),
         };
-        Self { call, inner, request, policy, begun, rest: None }
+        Self { call, request, shared, begun, rest: None }
     }
 }
 
@@ -70,6 +70,7 @@ where
 {
     type Output = Result<LlmResponse, LlmError>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
@@ -88,7 +89,7 @@ where
                         break 'attempt LlmError::new(ErrorKind::Deadline, "it passed while a retry was waited for");
                     }
                     let context = rest.ledger.context(*this.request.context());
-                    this.call.set(Call::further(this.inner.clone(), this.request.with_context(context)));
+                    this.call.set(Call::further(this.shared.fresh(), this.request.with_context(context)));
                 }
                 // In place: a response is moved often enough on its way up.
                 let mut polled = this.call.as_mut().poll(cx);
@@ -138,7 +139,7 @@ where
             }
             // Where nothing was sent there is nothing to do again.
             let decision = (sent && !error.kind().is_local())
-                .then(|| this.policy.decide(&error, &rest.ledger, this.request.context(), rest.progress, now));
+                .then(|| this.shared.policy.decide(&error, &rest.ledger, this.request.context(), rest.progress, now));
             match decision {
                 Some(Ok(Scheduled { after, token })) => {
                     rest.ledger.next(Next::Retried { after });

@@ -38,6 +38,7 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
 }
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
+    #[inline]
     pub(super) fn new(
         call: Call<S, S::Future>,
         deadline: Option<Instant>,
@@ -56,6 +57,7 @@ where
 {
     type Output = Result<LlmResponse, LlmError>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         // Whether this poll is made because the timer went off: for our own limit, or for one further in.
