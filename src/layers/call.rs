@@ -9,6 +9,7 @@ use std::{
 };
 
 use pin_project::pin_project;
+use tokio::time::Instant;
 use tower::Service;
 
 use crate::{LlmError, LlmRequest, LlmResponse, error::Phase};
@@ -90,14 +91,24 @@ impl<S: Llm> Future for Call<S, S::Future> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             match self.as_mut().project() {
-                CallProjection::Calling(future) => return future.poll(cx).map_err(Into::into),
+                CallProjection::Calling(future) => {
+                    let polled = future.poll(cx);
+                    if polled.is_ready() {
+                        // What has ended holds nothing, even if whoever asked keeps this.
+                        self.set(Self::Idle);
+                    }
+                    return polled.map_err(Into::into);
+                }
                 CallProjection::Readying { service, .. } => match service.poll_ready(cx) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(readiness) => {
-                        let CallOwned::Readying { mut service, request } = self.as_mut().project_replace(Self::Idle)
+                        let CallOwned::Readying { mut service, mut request } =
+                            self.as_mut().project_replace(Self::Idle)
                         else {
                             unreachable!("it was readying a line above")
                         };
+                        // It begins now, whatever it has waited for: those inside share out the time that is left.
+                        request.context_mut().begun = Some(Instant::now());
                         self.set(match readiness {
                             Ok(()) => Self::Calling(service.call(request)),
                             Err(error) => Self::Failed(error.into()),

@@ -260,7 +260,7 @@ impl Walk {
                 return Err(Stop::Attempts);
             }
             let left = self.request.context().time_left(now);
-            if left.is_some_and(|left| left < self.shared.min_useful(tier)) {
+            if left.is_some_and(|left| left.is_zero() || left < self.shared.min_useful(tier)) {
                 stop = Stop::Deadline;
                 continue;
             }
