@@ -12,7 +12,7 @@ use pin_project::pin_project;
 use tokio::time::Instant;
 use tower::Service;
 
-use crate::{LlmError, LlmRequest, LlmResponse, error::Phase};
+use crate::{ErrorKind, LlmError, LlmRequest, LlmResponse, error::Phase};
 
 /// What every layer asks of the service that it wraps.
 ///
@@ -28,6 +28,8 @@ impl<S: Service<LlmRequest, Response = LlmResponse, Error: Into<LlmError>>> Llm 
 /// is called at once, without a clone; if not, that very instance moves in here (its place in a queue is its own) and
 /// a fresh clone stays behind. The other way round, a polled instance that nobody polls again would sit on a
 /// reservation for ever. *Every further call* (a retry, the next tier) waits for a fresh clone.
+///
+/// A call that has waited begins when it is made, and is not made at the request's deadline or after it.
 #[pin_project(project = CallProjection, project_replace = CallOwned)]
 pub(crate) enum Call<S, F> {
     /// Waiting until the service is ready.
@@ -108,8 +110,14 @@ impl<S: Llm> Future for Call<S, S::Future> {
                             unreachable!("it was readying a line above")
                         };
                         // It begins now, whatever it has waited for: those inside share out the time that is left.
-                        request.context_mut().begun = Some(Instant::now());
+                        let now = Instant::now();
+                        let context = request.context_mut();
+                        context.begun = Some(now);
+                        let late = context.deadline.is_some_and(|deadline| deadline <= now);
                         self.set(match readiness {
+                            Ok(()) if late => {
+                                Self::Failed(LlmError::new(ErrorKind::Deadline, "it passed before the call could begin"))
+                            }
                             Ok(()) => Self::Calling(service.call(request)),
                             Err(error) => Self::Failed(error.into()),
                         });

@@ -134,11 +134,12 @@ impl Walk {
         self.request.with_context(Context { begun: Some(self.begun), ..context })
     }
 
-    /// Until when this tier may take, where others come after it and time is limited.
+    /// Until when this tier may take, where time is limited and others come before or after it.
     pub(super) fn slice(&self) -> Option<Instant> {
         let deadline = self.request.context().deadline?;
         if self.tiers_after() == 0 {
-            return None;
+            // All that is left. If it passes, a limit further out could not tell what the tiers before met.
+            return (self.ledger.len() > 0).then_some(deadline);
         }
         let left = deadline.saturating_duration_since(self.begun);
         deadline.checked_sub(self.shared.config.keep_back.min(left / 2))

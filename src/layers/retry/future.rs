@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     ErrorKind, LlmError, LlmRequest, LlmResponse,
-    error::Phase,
+    error::{Phase, TimeoutLimit},
     layers::call::Call,
     ledger::{Ledger, Next},
 };
@@ -30,7 +30,7 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
     /// The attempt under way; nothing of it is left while the next one is waited for.
     #[pin]
     call: Call<S, S::Future>,
-    /// Runs while a retry is waited for, or to the deadline while the service is not ready.
+    /// Runs while a retry is waited for; else to the deadline, while the service is not ready or after a failure.
     #[pin]
     timer: Option<Sleep>,
     waiting: bool,
@@ -108,16 +108,21 @@ where
                     Poll::Pending => {}
                 }
                 this.begun.get_or_insert_with(Instant::now);
-                if this.call.phase() != Phase::Readiness {
+                let phase = this.call.phase();
+                if phase != Phase::Readiness {
                     if let Some(token) = this.token {
                         token.sent();
                     }
-                    if this.timer.is_some() {
-                        this.timer.set(None);
+                    // Nothing is lost if whoever set the deadline ends a first attempt.
+                    if this.ledger.len() == 0 {
+                        if this.timer.is_some() {
+                            this.timer.set(None);
+                        }
+                        return Poll::Pending;
                     }
-                    return Poll::Pending;
                 }
-                // Not sent yet: no attempt begins after the deadline.
+                // Not sent yet: no attempt begins after the deadline. A later one is ended here, since a limit further
+                // out knows nothing of those before.
                 let Some(deadline) = deadline else { return Poll::Pending };
                 if this.timer.is_none() {
                     this.timer.set(Some(sleep_until(deadline)));
@@ -125,7 +130,13 @@ where
                 if let Some(timer) = this.timer.as_mut().as_pin_mut() {
                     ready!(timer.poll(cx));
                 }
-                LlmError::new(ErrorKind::Deadline, "it passed while an attempt waited for readiness")
+                match (phase, *this.begun) {
+                    (Phase::Answer, Some(begun)) => {
+                        let had = deadline.saturating_duration_since(begun);
+                        LlmError::timed_out(TimeoutLimit::Deadline, phase, had)
+                    }
+                    _ => LlmError::new(ErrorKind::Deadline, "it passed while an attempt waited for readiness"),
+                }
             };
 
             // Nothing of the attempt is held while the next one is waited for, nor by whoever keeps this future.
