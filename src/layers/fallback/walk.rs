@@ -200,6 +200,10 @@ impl Walk {
     /// which was for the first token, nor the primary.
     pub(super) fn keep_for_body(&mut self, answer: &LlmResponse) {
         self.request.context_mut().deadline = None;
+        if self.shared.config.session == SessionPolicy::Pin && self.request.session_id().is_some() {
+            // The session has seen the beginning of this tier's answer.
+            self.chain = Chain::Pinned(self.at);
+        }
         self.primary_at_hand = false;
         self.ledger = Ledger::of(answer.attempts());
     }
