@@ -233,7 +233,7 @@ impl fmt::Display for TimedOut {
         match self.limit {
             TimeoutLimit::Total => write!(f, "the limit of {after:?} passed {phase}"),
             TimeoutLimit::FirstToken => write!(f, "no first token within {after:?} {phase}"),
-            TimeoutLimit::Deadline => write!(f, "the request's deadline passed {phase}"),
+            TimeoutLimit::Deadline => write!(f, "the request's deadline passed after {after:?} {phase}"),
             TimeoutLimit::ByteIdle => write!(f, "nothing came for {after:?} {phase}"),
             TimeoutLimit::ProgressIdle => write!(f, "no content came for {after:?} {phase}"),
         }

@@ -275,7 +275,8 @@ pub struct Context {
     /// The retry budget that this request has been counted in, by its identity: each counts a request once, however
     /// many layers share it.
     pub(crate) counted_in: usize,
-    /// When the request entered the outermost layer that reads the clock: saves the others a reading.
+    /// When the request entered the outermost layer that reads the clock, or was last sent on after a wait: saves the
+    /// others a reading.
     pub(crate) begun: Option<Instant>,
 }
 

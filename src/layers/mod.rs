@@ -15,6 +15,7 @@ pub(crate) mod alarm;
 pub mod bulkhead;
 pub(crate) mod call;
 pub mod circuit_breaker;
+pub(crate) mod clock;
 pub mod fallback;
 pub mod retry;
 pub mod timeout;

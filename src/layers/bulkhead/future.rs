@@ -90,9 +90,14 @@ where
     }
 }
 
-/// Whether the provider has seen nothing of a request that failed like this.
+/// Whether the provider has seen nothing of a request that failed like this: in none of its attempts, where there is a
+/// record of them.
 fn is_unsent(error: &LlmError) -> bool {
-    error.kind().is_local() || error.kind() == ErrorKind::Connect
+    let unsent = |kind: ErrorKind| kind.is_local() || kind == ErrorKind::Connect;
+    match error.attempts() {
+        [] => unsent(error.kind()),
+        steps => steps.iter().all(|step| step.failure.is_some_and(unsent)),
+    }
 }
 
 #[pinned_drop]

@@ -164,7 +164,7 @@ impl FallbackLayer {
     ///
     /// # Errors
     ///
-    /// An empty chain, or a name that no tier has so far.
+    /// An empty chain, a name that no tier has so far, or one that is there twice.
     pub fn feature<'a>(
         mut self,
         feature: impl Into<Arc<str>>,
@@ -181,7 +181,7 @@ impl FallbackLayer {
     ///
     /// # Errors
     ///
-    /// An empty chain, or a name that no tier has so far.
+    /// An empty chain, a name that no tier has so far, or one that is there twice.
     pub fn route<'a>(
         mut self,
         kind: ErrorKind,
@@ -280,7 +280,13 @@ impl FallbackLayer {
                 })
             })
             .collect();
-        match chain? {
+        let chain = chain?;
+        let twice = chain.iter().enumerate().find(|(place, tier)| chain[..*place].contains(tier));
+        if let Some(name) = twice.and_then(|(_, tier)| known().nth(*tier)) {
+            let problem = format!("the chain names `{name}` twice; a tier is asked once");
+            return Err(InvalidConfig::new(field.to_owned(), problem));
+        }
+        match chain {
             chain if chain.is_empty() => {
                 Err(InvalidConfig::new(field.to_owned(), "the chain is empty; name at least one tier"))
             }

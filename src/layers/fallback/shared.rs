@@ -108,7 +108,11 @@ impl Shared {
         if self.config.session != SessionPolicy::Free
             && let Some(session) = request.session_id()
         {
-            self.sessions().insert(session.into(), tier);
+            let mut sessions = self.sessions();
+            // The first answer pins; one of a request that was under way beside it does not move the session.
+            if self.config.session != SessionPolicy::Pin || sessions.get(session).is_none() {
+                sessions.insert(session.into(), tier);
+            }
         }
         let serving = self.serving.load(Relaxed);
         if tier == serving {

@@ -135,10 +135,14 @@ impl Walk {
         self.request.with_context(tier_context(&self.shared, self.at, self.tiers_after(), context, self.slice()))
     }
 
-    /// Until when this tier may take, where others come after it and time is limited.
+    /// Until when this tier may take, where time is limited and others come before or after it.
     pub(super) fn slice(&self) -> Option<Instant> {
         let context = Context { begun: Some(self.begun), ..*self.request.context() };
-        slice(&self.shared, &context, self.tiers_after())
+        match self.tiers_after() {
+            // All that is left. If it passes, a limit further out could not tell what the tiers before met.
+            0 if self.ledger.len() > 0 => context.deadline,
+            after => slice(&self.shared, &context, after),
+        }
     }
 
     /// Takes the failure of the tier that was asked, and goes on to the next if there is any.
@@ -196,6 +200,10 @@ impl Walk {
     /// which was for the first token, nor the primary.
     pub(super) fn keep_for_body(&mut self, answer: &LlmResponse) {
         self.request.context_mut().deadline = None;
+        if self.shared.config.session == SessionPolicy::Pin && self.request.session_id().is_some() {
+            // The session has seen the beginning of this tier's answer.
+            self.chain = Chain::Pinned(self.at);
+        }
         self.primary_at_hand = false;
         self.ledger = Ledger::of(answer.attempts());
     }
@@ -257,7 +265,7 @@ impl Walk {
                 return Err(Stop::Attempts);
             }
             let left = self.request.context().time_left(now);
-            if left.is_some_and(|left| left < self.shared.min_useful(tier)) {
+            if left.is_some_and(|left| left.is_zero() || left < self.shared.min_useful(tier)) {
                 stop = Stop::Deadline;
                 continue;
             }

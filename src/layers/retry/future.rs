@@ -18,8 +18,11 @@ use super::{
 };
 use crate::{
     ErrorKind, LlmError, LlmRequest, LlmResponse,
-    error::Phase,
-    layers::call::Call,
+    error::{Phase, TimeoutLimit},
+    layers::{
+        alarm::{self, Alarm},
+        call::Call,
+    },
     ledger::{Ledger, Next},
 };
 
@@ -108,19 +111,35 @@ where
                     Poll::Pending => {}
                 }
                 this.begun.get_or_insert_with(Instant::now);
-                if this.call.phase() != Phase::Readiness {
-                    if let Some(rest) = this.rest {
-                        rest.token.iter_mut().for_each(Reservation::sent);
+                let phase = this.call.phase();
+                if phase != Phase::Readiness {
+                    let Some(rest) = this.rest else { return Poll::Pending };
+                    rest.token.iter_mut().for_each(Reservation::sent);
+                    // Nothing is lost if whoever set the deadline ends a first attempt.
+                    if rest.ledger.len() == 0 {
                         rest.timer = None;
+                        return Poll::Pending;
                     }
-                    return Poll::Pending;
                 }
-                // Not sent yet: no attempt begins after the deadline.
+                // Not sent yet: no attempt begins after the deadline. A later one is ended here, since a limit further
+                // out knows nothing of those before.
                 let Some(deadline) = deadline else { return Poll::Pending };
-                let rest = this.rest.get_or_insert_default();
-                let timer = rest.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-                ready!(timer.as_mut().poll(cx));
-                LlmError::new(ErrorKind::Deadline, "it passed while an attempt waited for readiness")
+                match alarm::ask(cx, deadline) {
+                    Alarm::Set => return Poll::Pending,
+                    Alarm::Rang => {}
+                    Alarm::Unheard => {
+                        let rest = this.rest.get_or_insert_default();
+                        let timer = rest.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+                        ready!(timer.as_mut().poll(cx));
+                    }
+                }
+                match (phase, *this.begun) {
+                    (Phase::Answer, Some(begun)) => {
+                        let had = deadline.saturating_duration_since(begun);
+                        LlmError::timed_out(TimeoutLimit::Deadline, phase, had)
+                    }
+                    _ => LlmError::new(ErrorKind::Deadline, "it passed while an attempt waited for readiness"),
+                }
             };
 
             // Nothing of the attempt is held while the next one is waited for, nor by whoever keeps this future.
