@@ -8,12 +8,13 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{SessionPolicy, layer::Config, ramp::Ramp, sessions::Sessions, tier::TierFacts};
-use crate::{ErrorKind, Event, LlmRequest};
+use super::{AllOpen, SessionPolicy, layer::Config, ramp::Ramp, sessions::Sessions, tier::TierFacts};
+use crate::{ErrorKind, Event, LlmRequest, LlmResponse};
 
 /// What all services of one fallback share.
 pub(super) struct Shared {
     pub(super) config: Config,
+    simple: bool,
     pub(super) ramp: Ramp,
     /// Whether each tier has ever answered.
     worked: Box<[AtomicBool]>,
@@ -35,12 +36,35 @@ struct Changes {
 impl Shared {
     pub(super) fn new(config: Config) -> Self {
         Self {
+            simple: config.features.is_empty()
+                && config.session == SessionPolicy::Free
+                && config.all_open == AllOpen::Fail,
             ramp: Ramp::new(config.ramp.clone()),
             worked: (0..=config.tiers.len()).map(|_| AtomicBool::new(false)).collect(),
             serving: AtomicUsize::new(0),
             changes: Mutex::default(),
             sessions: Mutex::new(Sessions::new(config.session_capacity)),
             config,
+        }
+    }
+
+    /// Whether every request goes to the primary first and then to all tiers in their order, and never waits: then a
+    /// request needs no walk while the primary answers.
+    #[inline]
+    pub(super) fn is_simple(&self) -> bool {
+        self.simple && !self.ramp.is_running()
+    }
+
+    /// The primary has answered a request that went to it first.
+    #[inline]
+    pub(super) fn primary_answered(&self, request: &LlmRequest, response: &mut LlmResponse) {
+        let primary = &self.config.primary;
+        response.name_tier(&primary.name);
+        if primary.degraded {
+            response.set_degraded();
+        }
+        if !self.has_worked(0) || self.serving.load(Relaxed) != 0 {
+            self.answered(0, request, request.context().begun.unwrap_or_else(Instant::now), None);
         }
     }
 

@@ -11,7 +11,7 @@ use crate::{
     ledger::{Attempt, Ledger, Next, Stop},
 };
 
-/// One request's way along the tiers. Beginning one allocates nothing.
+/// One request's way along the tiers.
 pub(super) struct Walk {
     shared: Arc<Shared>,
     request: LlmRequest,
@@ -77,12 +77,21 @@ impl Walk {
         if at == 0 && chain.len(shared) > 1 && !shared.ramp.admits() {
             at = chain.iter(shared).nth(1).unwrap_or(0);
         }
+        Self::starting_at(shared.clone(), request.clone(), chain, at)
+    }
+
+    /// The walk of a request that went to the primary first, with all tiers after it.
+    pub(super) fn from_primary(shared: Arc<Shared>, request: LlmRequest) -> Self {
+        Self::starting_at(shared, request, Chain::All, 0)
+    }
+
+    fn starting_at(shared: Arc<Shared>, request: LlmRequest, chain: Chain, at: usize) -> Self {
         let begun = request.context().begun.unwrap_or_else(Instant::now);
         Self {
             begun,
             started: begun,
-            shared: shared.clone(),
-            request: request.clone(),
+            shared,
+            request,
             chain,
             at,
             tried: Vec::new(),
@@ -122,27 +131,19 @@ impl Walk {
 
     /// The request for the tier that is being asked: with what it may spend of attempts and time.
     pub(super) fn request(&self) -> LlmRequest {
-        let after = self.tiers_after();
-        let first = *self.request.context();
-        let mut context = self.ledger.context(first);
-        context.tiers_left = context.tiers_left.saturating_add(u8::try_from(after).unwrap_or(u8::MAX));
-        // One attempt is kept for each tier after this one.
-        let kept = u16::try_from(after).unwrap_or(u16::MAX);
-        context.attempts_left = context.attempts_left.saturating_sub(kept).max(1);
-        context.last_resort |= self.shared.facts(self.at).last_resort;
-        context.deadline = self.slice().or(first.deadline);
-        self.request.with_context(Context { begun: Some(self.begun), ..context })
+        let context = self.ledger.context(Context { begun: Some(self.begun), ..*self.request.context() });
+        self.request.with_context(tier_context(&self.shared, self.at, self.tiers_after(), context, self.slice()))
     }
 
     /// Until when this tier may take, where time is limited and others come before or after it.
     pub(super) fn slice(&self) -> Option<Instant> {
-        let deadline = self.request.context().deadline?;
-        if self.tiers_after() == 0 {
+        let after = self.tiers_after();
+        if after == 0 && self.ledger.len() > 0 {
             // All that is left. If it passes, a limit further out could not tell what the tiers before met.
-            return (self.ledger.len() > 0).then_some(deadline);
+            return self.deadline();
         }
-        let left = deadline.saturating_duration_since(self.begun);
-        deadline.checked_sub(self.shared.config.keep_back.min(left / 2))
+        let context = Context { begun: Some(self.begun), ..*self.request.context() };
+        slice(&self.shared, &context, after)
     }
 
     /// Takes the failure of the tier that was asked, and goes on to the next if there is any.
@@ -185,7 +186,7 @@ impl Walk {
         let facts = self.shared.facts(self.at);
         response.name_tier(&facts.name);
         if facts.degraded {
-            response = response.with_degraded();
+            response.set_degraded();
         }
         let switched = self.reason.filter(|_| self.from_primary);
         self.shared.answered(self.at, &self.request, self.started, switched);
@@ -307,6 +308,32 @@ impl Walk {
             next: Next::Answered,
         }
     }
+}
+
+/// Until when a tier may take that is begun now, where `after` others come after it and time is limited.
+#[inline]
+pub(super) fn slice(shared: &Shared, context: &Context, after: usize) -> Option<Instant> {
+    let deadline = context.deadline.filter(|_| after > 0)?;
+    let left = deadline.saturating_duration_since(context.begun?);
+    deadline.checked_sub(shared.config.keep_back.min(left / 2))
+}
+
+/// What a tier may spend, with `after` others after it.
+#[inline]
+pub(super) fn tier_context(
+    shared: &Shared,
+    tier: usize,
+    after: usize,
+    mut context: Context,
+    slice: Option<Instant>,
+) -> Context {
+    context.tiers_left = context.tiers_left.saturating_add(u8::try_from(after).unwrap_or(u8::MAX));
+    // One attempt is kept for each tier after this one.
+    let kept = u16::try_from(after).unwrap_or(u16::MAX);
+    context.attempts_left = context.attempts_left.saturating_sub(kept).max(1);
+    context.last_resort |= shared.facts(tier).last_resort;
+    context.deadline = slice.or(context.deadline);
+    context
 }
 
 impl Chain {
