@@ -81,6 +81,7 @@ impl<S: Llm> Call<S, S::Future> {
     }
 
     /// Drops whatever is under way, so that nothing of it is held any longer.
+    #[cold]
     pub(crate) fn abandon(mut self: Pin<&mut Self>) {
         self.set(Self::Idle);
     }
@@ -97,12 +98,12 @@ impl<S: Llm> Future for Call<S, S::Future> {
         loop {
             match self.as_mut().project() {
                 CallProjection::Calling(future) => {
-                    let polled = future.poll(cx);
-                    if polled.is_ready() {
-                        // What has ended holds nothing, even if whoever asked keeps this.
-                        self.set(Self::Idle);
+                    let polled = future.poll(cx).map_err(Into::into);
+                    if let Poll::Ready(Err(_)) = &polled {
+                        // What has failed holds nothing, even if whoever asked keeps this.
+                        self.abandon();
                     }
-                    return polled.map_err(Into::into);
+                    return polled;
                 }
                 CallProjection::Readying { service, .. } => match service.poll_ready(cx) {
                     Poll::Pending => return Poll::Pending,

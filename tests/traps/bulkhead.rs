@@ -189,8 +189,7 @@ async fn bulkheads_outside_and_inside_of_a_fallback_agree_after_any_mix_of_ends(
         tasks.push(tokio::spawn(async move {
             let call = async {
                 let answer = llm.oneshot(ask()).await?;
-                if reads { answer.text().await.map(drop) } else { let _: () = drop(answer);
-                Ok(()) }
+                if reads { answer.text().await.map(drop) } else { Ok(drop(answer)) }
             };
             let _ = tokio::time::timeout(leaves_after, call).await;
         }));

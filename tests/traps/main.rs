@@ -10,6 +10,8 @@ mod breaker;
 mod bulkhead;
 mod fallback;
 mod fixtures;
+mod knobs;
+mod messages;
 mod readiness;
 mod retry;
 mod streams;

@@ -7,7 +7,7 @@ use std::{
 
 use futures_util::future::join_all;
 use steadfast::{
-    BulkheadLayer, CircuitBreakerLayer, CommitOnFirstTokenLayer, CommitPoint, ErrorKind, FallbackLayer,
+    BulkheadLayer, CircuitBreakerLayer, CommitOnFirstTokenLayer, CommitPoint, ErrorKind, FallbackLayer, LlmError,
     LlmRequest, LlmResponse, RetryBudget, RetryWithJitterLayer, TimeoutLayer,
     layers::{
         bulkhead::Limits,
@@ -19,7 +19,7 @@ use steadfast::{
 };
 use tokio::time::{Instant, sleep};
 use tokio_test::{assert_pending, task};
-use tower::{Layer, ServiceBuilder, ServiceExt};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 
 use crate::fixtures::{Does, Fake, ask, breaks, distance_from_uniform, end, error, millis, secs, text};
 

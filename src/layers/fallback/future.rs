@@ -159,7 +159,7 @@ where
                     let Poll::Ready(Err(error)) = polled else { unreachable!("it was a line above") };
                     error
                 }
-                // The tier has a slice of the time only while others come after it.
+                // The tier has a slice of the time only while others come before or after it.
                 Poll::Pending => {
                     let Some(slice) = *this.slice else { return Poll::Pending };
                     match alarm::ask(cx, slice) {

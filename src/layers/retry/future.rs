@@ -43,7 +43,7 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
 
 #[derive(Default)]
 struct Rest {
-    /// For the wait before the next attempt, and for the deadline of one that waits for readiness.
+    /// For the wait before the next attempt, and for the deadline where no timer further out can be asked.
     timer: Option<Pin<Box<Sleep>>>,
     /// Whether the next attempt is being waited for.
     waiting: bool,
