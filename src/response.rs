@@ -264,6 +264,7 @@ mod tests {
             status: None,
             message: String::new(),
             retry_after: None,
+            usage: None,
             next: Next::default(),
         }
     }

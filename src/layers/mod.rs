@@ -14,7 +14,9 @@ pub(crate) mod admission;
 pub mod bulkhead;
 pub(crate) mod call;
 pub mod circuit_breaker;
+pub(crate) mod estimate;
 pub mod fallback;
+pub(crate) mod recent;
 pub mod retry;
 pub mod timeout;
 

@@ -46,6 +46,8 @@ enum State<S, F> {
     Buffering(Option<LlmResponse>, Commit),
     /// Every circuit is open.
     Waiting(LlmError),
+    /// No tier can carry the request.
+    Refused(Option<LlmError>),
     /// Nothing is under way.
     Done,
 }
@@ -57,6 +59,11 @@ where
 {
     pub(super) fn primary(call: Call<S, S::Future>, walk: Walk, again: Option<S>) -> Self {
         Self { state: State::Primary(call), timer: None, walk: Some(walk), primary: again, waited: false }
+    }
+
+    /// A request that no tier can carry.
+    pub(super) fn refused(error: LlmError) -> Self {
+        Self { state: State::Refused(Some(error)), timer: None, walk: None, primary: None, waited: false }
     }
 
     /// A request that begins at a tier after the primary.
@@ -78,6 +85,9 @@ where
     /// When polled after it was ready.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
+        if let StateProjection::Refused(error) = this.state.as_mut().project() {
+            return Poll::Ready(Err(error.take().expect("polled after it was ready")));
+        }
         loop {
             let walk = this.walk.as_mut().expect("polled after it was ready");
             let polled = match this.state.as_mut().project() {
@@ -100,7 +110,7 @@ where
                     this.state.set(state);
                     continue;
                 }
-                StateProjection::Done => unreachable!("the walk is over then"),
+                StateProjection::Refused(_) | StateProjection::Done => unreachable!("the walk is over then"),
             };
             let error = match polled {
                 Poll::Ready(Ok(response)) => match walk.shared().config.stream_break {

@@ -38,7 +38,10 @@ where
     }
 
     fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
-        let walk = Walk::begin(&self.shared, &request);
+        let walk = match Walk::begin(&self.shared, &request) {
+            Ok(walk) => walk,
+            Err(error) => return ResponseFuture::refused(error),
+        };
         if walk.at() != 0 {
             return ResponseFuture::elsewhere(walk, self.inner.clone());
         }
