@@ -33,13 +33,16 @@ impl Complete {
         }
     }
 
+    pub(super) fn message(&self) -> Cow<'_, Message> {
+        match self {
+            Self::Text(text) => Cow::Owned(message_of(text.clone())),
+            Self::Message(message) | Self::Wire { message, .. } => Cow::Borrowed(message),
+        }
+    }
+
     pub(super) fn into_message(self) -> Message {
         match self {
-            Self::Text(text) => {
-                let mut message = Message::assistant(text);
-                message.finish = Some(FinishReason::Stop);
-                message
-            }
+            Self::Text(text) => message_of(text),
             Self::Message(message) | Self::Wire { message, .. } => *message,
         }
     }
@@ -69,6 +72,12 @@ impl Complete {
             _ => frame,
         }
     }
+}
+
+fn message_of(text: Cow<'static, str>) -> Message {
+    let mut message = Message::assistant(text);
+    message.finish = Some(FinishReason::Stop);
+    message
 }
 
 fn push_part(events: &mut Vec<StreamEvent>, index: u32, part: &Part) {
