@@ -109,18 +109,13 @@ impl Walk {
             reason: None,
             primary_at_hand: true,
         };
-        let mut able = walk.chain.iter(shared).filter(|tier| walk.is_able(*tier));
-        let Some(mut at) = able.next() else {
-            drop(able);
-            return Err(walk.nobody_can());
-        };
+        let Some(mut at) = walk.first() else { return Err(walk.nobody_can()) };
         if at == 0
-            && let Some(next) = able.next()
+            && let Some(next) = walk.chain.iter(shared).filter(|tier| walk.is_able(*tier)).nth(1)
             && !shared.ramp.admits()
         {
             at = next;
         }
-        drop(able);
         (walk.at, walk.from_primary) = (at, at == 0);
         walk.tell_unable(None, Some(at));
         Ok(walk)
@@ -248,7 +243,7 @@ impl Walk {
 
     /// Starts over at the first tier, after a wait; what was tried before stays on record.
     pub(super) fn start_over(&mut self, before: &[Attempt]) {
-        self.at = self.chain.iter(&self.shared).find(|tier| self.is_able(*tier)).unwrap_or(0);
+        self.at = self.first().unwrap_or(0);
         self.begun = Instant::now();
         self.started = self.begun;
         self.tried.clear();
@@ -322,6 +317,21 @@ impl Walk {
             false => self.chain.iter(&self.shared).filter(|tier| !self.is_able(*tier)).count(),
         };
         self.chain.len(&self.shared).saturating_sub(self.tried.len() + unable + 1 + usize::from(primary))
+    }
+
+    /// Where to begin: at the first tier that can carry the request. Where the first of all cannot, the route for what it
+    /// would have failed with says where to go, as if it had been asked.
+    fn first(&self) -> Option<usize> {
+        let able = |tier: &usize| self.is_able(*tier);
+        let first = self.chain.iter(&self.shared).next()?;
+        if !matches!(self.chain, Chain::Pinned(_))
+            && let Some(unable) = self.unable.iter().find(|unable| unable.tier == first)
+            && let Some(route) = self.shared.config.routes.get(&unable.lack.kind())
+            && let Some(routed) = route.iter().copied().find(able)
+        {
+            return Some(routed);
+        }
+        self.chain.iter(&self.shared).find(able)
     }
 
     fn is_able(&self, tier: usize) -> bool {

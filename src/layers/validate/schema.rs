@@ -226,6 +226,25 @@ mod tests {
     }
 
     #[test]
+    fn a_schema_that_refers_to_itself_ends() {
+        let circle = json!({ "a": { "$ref": "#/$defs/b" }, "b": { "$ref": "#/$defs/a" } });
+        for circular in [
+            json!({ "$ref": "#" }),
+            json!({ "allOf": [{ "$ref": "#" }] }),
+            json!({ "not": { "$ref": "#" } }),
+            json!({ "anyOf": [{ "$ref": "#" }, { "type": "null" }] }),
+            json!({ "$defs": circle, "$ref": "#/$defs/a" }),
+            json!({ "$dynamicRef": "#a", "$dynamicAnchor": "a" }),
+            json!({ "if": { "$ref": "#" }, "then": { "$ref": "#" } }),
+            json!({ "properties": { "next": { "$ref": "#" } } }),
+        ] {
+            if let Ok(schema) = Schema::compile(Some(&circular)) {
+                schema.check(r#"{"next": {"next": {}}}"#, true);
+            }
+        }
+    }
+
+    #[test]
     fn a_pattern_that_explodes_ends() {
         let schema = schema(json!({ "type": "string", "pattern": "^(?=(a+)+$)b" }));
         let answer = json!("a".repeat(60) + "!").to_string();

@@ -144,6 +144,30 @@ async fn a_route_passes_over_a_tier_that_cannot() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_route_for_what_a_tier_lacks_is_taken_without_asking_it() {
+    let (a, b) = (Strict::new(), Strict::new());
+    let llm = FallbackLayer::new("a")
+        .context_window(1000)
+        .tier("b", b.clone())
+        .push(Tier::new("large", Strict::new()).context_window(1_000_000))
+        .feature("chat", ["a"])
+        .unwrap()
+        .route(ErrorKind::ContextLength, ["large"])
+        .unwrap()
+        .layer(a.clone());
+    for request in [prompt().feature("chat"), prompt()] {
+        assert_eq!(tier_of(&llm.clone().oneshot(request).await.unwrap()), "a");
+    }
+    let long = LlmRequest::prompt("x".repeat(20_000));
+    for request in [long.clone().feature("chat"), long] {
+        let response = llm.clone().oneshot(request).await.unwrap();
+        assert_eq!(tier_of(&response), "large");
+        assert_eq!(response.attempts()[0].failure, Some(ErrorKind::ContextLength));
+    }
+    assert_eq!((a.calls(), b.calls()), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_wait_for_the_earliest_probe_is_not_kept_from_by_a_tier_that_cannot() {
     let open = error(ErrorKind::CircuitOpen).with_retry_after(Duration::from_secs(3));
     let llm = FallbackLayer::new("a")
