@@ -51,6 +51,7 @@ impl<S, F> Call<S, F> {
 
 impl<S: Llm> Call<S, S::Future> {
     /// The first call: through the service in hand.
+    #[inline]
     pub(crate) fn first(service: &mut S, request: LlmRequest) -> Self
     where
         S: Clone,
@@ -87,6 +88,7 @@ impl<S: Llm> Future for Call<S, S::Future> {
     /// # Panics
     ///
     /// When polled after it was ready.
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             match self.as_mut().project() {

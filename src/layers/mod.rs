@@ -11,6 +11,7 @@
 //! loop (tower's `load_shed`, `concurrency_limit`) belongs outside of them.
 
 pub(crate) mod admission;
+pub(crate) mod alarm;
 pub mod bulkhead;
 pub(crate) mod call;
 pub mod circuit_breaker;

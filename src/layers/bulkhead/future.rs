@@ -39,6 +39,7 @@ struct Waiting<S> {
 }
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
+    #[inline]
     pub(super) fn goes(call: Call<S, S::Future>, permit: Permit, charge: Option<Charge>) -> Self {
         Self { call, permit: Some(permit), charge, waiting: None }
     }
@@ -60,6 +61,7 @@ where
 {
     type Output = Result<LlmResponse, LlmError>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         if let Some(waiting) = this.waiting {

@@ -15,7 +15,7 @@ use crate::{
     ledger::{Attempt, Ledger, Next, Stop},
 };
 
-/// One request's way along the tiers. Beginning one allocates nothing.
+/// One request's way along the tiers.
 pub(super) struct Walk {
     shared: Arc<Shared>,
     request: LlmRequest,
@@ -56,7 +56,7 @@ enum Chain {
 }
 
 /// A tier that cannot carry the request.
-struct Unable {
+pub(super) struct Unable {
     tier: usize,
     lack: Lack,
     /// Whether the record has it: it does once the walk has come past.
@@ -75,7 +75,7 @@ impl Walk {
     /// # Errors
     ///
     /// No tier that the request may go to can carry it.
-    pub(super) fn begin(shared: &Arc<Shared>, request: &LlmRequest) -> Result<Self, LlmError> {
+    pub(super) fn begin(shared: &Arc<Shared>, request: &LlmRequest, unable: Vec<Unable>) -> Result<Self, LlmError> {
         let mut chain = match request.feature_name() {
             Some(feature) if !shared.config.features.is_empty() => {
                 shared.config.features.get(feature).map_or(Chain::All, |chain| Chain::Listed(chain.clone()))
@@ -90,25 +90,8 @@ impl Walk {
                 SessionPolicy::Sticky | SessionPolicy::Free => {}
             }
         }
-        let unable = unable(shared, request);
-        let begun = request.context().begun.unwrap_or_else(Instant::now);
-        let mut walk = Self {
-            begun,
-            started: begun,
-            shared: shared.clone(),
-            request: request.clone(),
-            chain,
-            at: 0,
-            tried: Vec::new(),
-            unable,
-            ledger: Ledger::default(),
-            root: None,
-            earliest: None,
-            window: None,
-            from_primary: false,
-            reason: None,
-            primary_at_hand: true,
-        };
+        let mut walk = Self::starting_at(shared.clone(), request.clone(), chain, 0);
+        walk.unable = unable;
         let Some(mut at) = walk.first() else { return Err(walk.nobody_can()) };
         if at == 0
             && let Some(next) = walk.chain.iter(shared).filter(|tier| walk.is_able(*tier)).nth(1)
@@ -119,6 +102,32 @@ impl Walk {
         (walk.at, walk.from_primary) = (at, at == 0);
         walk.tell_unable(None, Some(at));
         Ok(walk)
+    }
+
+    /// The walk of a request that went to the primary first, with all tiers after it, each of which can carry it.
+    pub(super) fn from_primary(shared: Arc<Shared>, request: LlmRequest) -> Self {
+        Self::starting_at(shared, request, Chain::All, 0)
+    }
+
+    fn starting_at(shared: Arc<Shared>, request: LlmRequest, chain: Chain, at: usize) -> Self {
+        let begun = request.context().begun.unwrap_or_else(Instant::now);
+        Self {
+            begun,
+            started: begun,
+            shared,
+            request,
+            chain,
+            at,
+            tried: Vec::new(),
+            unable: Vec::new(),
+            ledger: Ledger::default(),
+            root: None,
+            earliest: None,
+            window: None,
+            from_primary: at == 0,
+            reason: None,
+            primary_at_hand: true,
+        }
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -147,26 +156,14 @@ impl Walk {
 
     /// The request for the tier that is being asked: with what it may spend of attempts and time.
     pub(super) fn request(&self) -> LlmRequest {
-        let after = self.tiers_after();
-        let first = *self.request.context();
-        let mut context = self.ledger.context(first);
-        context.tiers_left = context.tiers_left.saturating_add(u8::try_from(after).unwrap_or(u8::MAX));
-        // One attempt is kept for each tier after this one.
-        let kept = u16::try_from(after).unwrap_or(u16::MAX);
-        context.attempts_left = context.attempts_left.saturating_sub(kept).max(1);
-        context.last_resort |= self.shared.facts(self.at).last_resort;
-        context.deadline = self.slice().or(first.deadline);
-        self.request.with_context(Context { begun: Some(self.begun), ..context })
+        let context = self.ledger.context(Context { begun: Some(self.begun), ..*self.request.context() });
+        self.request.with_context(tier_context(&self.shared, self.at, self.tiers_after(), context, self.slice()))
     }
 
     /// Until when this tier may take, where others come after it and time is limited.
     pub(super) fn slice(&self) -> Option<Instant> {
-        let deadline = self.request.context().deadline?;
-        if self.tiers_after() == 0 {
-            return None;
-        }
-        let left = deadline.saturating_duration_since(self.begun);
-        deadline.checked_sub(self.shared.config.keep_back.min(left / 2))
+        let context = Context { begun: Some(self.begun), ..*self.request.context() };
+        slice(&self.shared, &context, self.tiers_after())
     }
 
     /// Takes the failure of the tier that was asked, and goes on to the next if there is any.
@@ -214,7 +211,7 @@ impl Walk {
         let facts = self.shared.facts(self.at);
         response.name_tier(&facts.name);
         if facts.degraded {
-            response = response.with_degraded();
+            response.set_degraded();
         }
         let switched = self.reason.filter(|_| self.from_primary);
         self.shared.answered(self.at, &self.request, self.started, switched);
@@ -407,14 +404,38 @@ impl Walk {
     }
 }
 
-/// The tiers that cannot carry the request. Where none has said what it can do, the request is not looked at.
-fn unable(shared: &Shared, request: &LlmRequest) -> Vec<Unable> {
-    if !shared.limited {
-        return Vec::new();
-    }
+/// The tiers that cannot carry the request.
+#[cold]
+pub(super) fn unable(shared: &Shared, request: &LlmRequest) -> Vec<Unable> {
     let Some(needs) = Needs::of(request) else { return Vec::new() };
     let lacks = |tier| shared.facts(tier).capabilities.lacks(&needs).map(|lack| Unable { tier, lack, told: false });
     (0..shared.tiers()).filter_map(lacks).collect()
+}
+
+/// Until when a tier may take that is begun now, where `after` others come after it and time is limited.
+#[inline]
+pub(super) fn slice(shared: &Shared, context: &Context, after: usize) -> Option<Instant> {
+    let deadline = context.deadline.filter(|_| after > 0)?;
+    let left = deadline.saturating_duration_since(context.begun?);
+    deadline.checked_sub(shared.config.keep_back.min(left / 2))
+}
+
+/// What a tier may spend, with `after` others after it.
+#[inline]
+pub(super) fn tier_context(
+    shared: &Shared,
+    tier: usize,
+    after: usize,
+    mut context: Context,
+    slice: Option<Instant>,
+) -> Context {
+    context.tiers_left = context.tiers_left.saturating_add(u8::try_from(after).unwrap_or(u8::MAX));
+    // One attempt is kept for each tier after this one.
+    let kept = u16::try_from(after).unwrap_or(u16::MAX);
+    context.attempts_left = context.attempts_left.saturating_sub(kept).max(1);
+    context.last_resort |= shared.facts(tier).last_resort;
+    context.deadline = slice.or(context.deadline);
+    context
 }
 
 impl Chain {

@@ -31,10 +31,12 @@ where
     type Future = ResponseFuture<S>;
 
     /// Always ready: waiting for the inner service is part of what the limit covers.
+    #[inline]
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
         Poll::Ready(Ok(()))
     }
 
+    #[inline]
     fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
         let now = Instant::now();
         let (limit, after) = match self.limits.first_token {

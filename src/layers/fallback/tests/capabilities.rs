@@ -192,11 +192,10 @@ async fn bytes_are_decoded_only_where_a_tier_has_said_what_it_can_do() {
     let body =
         r#"{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"https://e.com/a"}}]}]}"#;
     let wire = || LlmRequest::from(Wire::new(Dialect::OpenAi, body).unwrap());
-    let allocations = |capabilities: Capabilities| {
+    let allocations = |capabilities: Capabilities, request: LlmRequest| {
         let mut llm = FallbackLayer::new("a")
             .push(Tier::new("b", Canned::text("later")).capabilities(capabilities))
             .layer(provider_fn(|_| std::future::ready(Ok::<_, LlmError>(LlmResponse::from_text("hello")))));
-        let request = wire();
         allocation_counter::measure(|| {
             let call = std::pin::pin!(llm.call(request.clone()));
             let polled = call.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
@@ -204,8 +203,9 @@ async fn bytes_are_decoded_only_where_a_tier_has_said_what_it_can_do() {
         })
         .count_total
     };
-    assert_eq!(allocations(Capabilities::new()), 0);
-    assert!(allocations(blind()) > 0, "then it is decoded");
+    assert_eq!(allocations(Capabilities::new(), wire()), 0);
+    assert!(allocations(blind(), wire()) > 0, "then it is decoded");
+    assert_eq!(allocations(blind(), prompt()), 0, "a typed request that every tier can carry costs a look at it");
 }
 
 #[tokio::test(start_paused = true)]
