@@ -201,7 +201,7 @@ impl LlmResponse {
     }
 
     /// Bounds the silences of a stream.
-    pub(crate) fn limit_idle(&mut self, limits: IdleLimits) {
+    pub(crate) fn limit_idle(&mut self, limits: &IdleLimits) {
         self.body.limit_idle(limits);
     }
 

@@ -82,29 +82,3 @@ async fn five_layers_add_no_allocation_to_a_stream() {
     assert!(bare > 0, "a stream is boxed by its leaf");
     assert_eq!(allocations(&mut five(leaf), &request, read), bare);
 }
-
-#[test]
-fn zz_sizes() {
-    use std::mem::size_of as s;
-    println!(
-        "Sleep {} Request {} Context {} Response {} Body {} Result {}",
-        s::<tokio::time::Sleep>(),
-        s::<LlmRequest>(),
-        s::<steadfast::Context>(),
-        s::<LlmResponse>(),
-        s::<LlmBody>(),
-        s::<Result<LlmResponse, LlmError>>()
-    );
-    type Leaf = Canned;
-    println!("leaf fut {}", s::<<Leaf as Service<LlmRequest>>::Future>());
-    type B = steadfast::CircuitBreaker<Leaf>;
-    println!("breaker svc {} fut {}", s::<B>(), s::<<B as Service<LlmRequest>>::Future>());
-    type R = steadfast::RetryWithJitter<B>;
-    println!("retry svc {} fut {}", s::<R>(), s::<<R as Service<LlmRequest>>::Future>());
-    type F = steadfast::Fallback<R>;
-    println!("fallback svc {} fut {}", s::<F>(), s::<<F as Service<LlmRequest>>::Future>());
-    type U = steadfast::Bulkhead<F>;
-    println!("bulkhead svc {} fut {}", s::<U>(), s::<<U as Service<LlmRequest>>::Future>());
-    type T = steadfast::Timeout<U>;
-    println!("timeout svc {} fut {}", s::<T>(), s::<<T as Service<LlmRequest>>::Future>());
-}

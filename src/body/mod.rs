@@ -188,9 +188,9 @@ impl LlmBody {
     }
 
     /// Bounds the silences of a stream; the nearest limits win.
-    pub(crate) fn limit_idle(&mut self, limits: IdleLimits) {
+    pub(crate) fn limit_idle(&mut self, limits: &IdleLimits) {
         if let Repr::Stream(stream) = &mut self.0 {
-            stream.as_mut().limit_idle(limits);
+            stream.as_mut().limit_idle(*limits);
         }
     }
 }

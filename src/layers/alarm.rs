@@ -34,33 +34,37 @@ fn id(waker: &Waker) -> WakerId {
     (waker.data() as usize, std::ptr::from_ref(waker.vtable()) as usize)
 }
 
-/// Puts the listener before it back, even if a poll panics.
-struct Restore(Option<Listener>);
+/// One who sets a timer, for the time of a poll of what is inside.
+///
+/// Made before that poll and asked after it; dropped, even by a panic, it puts the listener further out back.
+pub(crate) struct Listening {
+    further_out: Option<Listener>,
+}
 
-impl Drop for Restore {
-    fn drop(&mut self) {
-        LISTENER.set(self.0);
+impl Listening {
+    /// Listens from now on. `rang` says that the poll is made because a moment has come that somebody asked for.
+    #[inline]
+    pub(crate) fn begin(cx: &Context<'_>, rang: bool) -> Self {
+        let waker = id(cx.waker());
+        let further_out = LISTENER.get();
+        // What rang further out may be what somebody further in waits for.
+        let rang = rang || further_out.is_some_and(|listener| listener.waker == waker && listener.rang);
+        LISTENER.set(Some(Listener { waker, asked: None, rang }));
+        Self { further_out }
+    }
+
+    /// The earliest moment at which somebody inside wants to be polled again.
+    #[inline]
+    pub(crate) fn asked(&self) -> Option<Instant> {
+        LISTENER.get()?.asked
     }
 }
 
-/// Polls what is inside, and gives the earliest moment at which somebody in there wants to be polled again. `rang` says
-/// that the poll is made because such a moment has come.
-#[inline]
-pub(crate) fn listen<R>(
-    cx: &mut Context<'_>,
-    rang: bool,
-    poll: impl FnOnce(&mut Context<'_>) -> R,
-) -> (R, Option<Instant>) {
-    let waker = id(cx.waker());
-    let further_out = LISTENER.get();
-    // What rang further out may be what somebody further in waits for.
-    let rang = rang || further_out.is_some_and(|listener| listener.waker == waker && listener.rang);
-    LISTENER.set(Some(Listener { waker, asked: None, rang }));
-    let before = Restore(further_out);
-    let polled = poll(cx);
-    let asked = LISTENER.get().and_then(|listener| listener.asked);
-    drop(before);
-    (polled, asked)
+impl Drop for Listening {
+    #[inline]
+    fn drop(&mut self) {
+        LISTENER.set(self.further_out);
+    }
 }
 
 /// What became of a wish to be polled again at a moment.
@@ -101,40 +105,48 @@ mod tests {
         fn wake(self: Arc<Self>) {}
     }
 
+    /// What a poll that makes these wishes comes to, and what its listener hears.
+    fn poll<const N: usize>(rang: bool, wishes: [Instant; N]) -> ([Alarm; N], Option<Instant>) {
+        let cx = Context::from_waker(Waker::noop());
+        let listening = Listening::begin(&cx, rang);
+        (wishes.map(|at| ask(&cx, at)), listening.asked())
+    }
+
     #[tokio::test(start_paused = true)]
     async fn the_earliest_wish_is_heard_and_rings_when_it_has_come() {
         let (soon, later) = (Instant::now() + Duration::from_secs(1), Instant::now() + Duration::from_secs(2));
-        let mut cx = Context::from_waker(Waker::noop());
+        let cx = Context::from_waker(Waker::noop());
         assert_eq!(ask(&cx, soon), Alarm::Unheard);
-        let (set, asked) = listen(&mut cx, false, |cx| [later, soon].map(|at| ask(cx, at)));
-        assert_eq!((set, asked), ([Alarm::Set; 2], Some(soon)));
+        assert_eq!(poll(false, [later, soon]), ([Alarm::Set; 2], Some(soon)));
 
         tokio::time::advance(Duration::from_secs(1)).await;
-        let (rang, asked) = listen(&mut cx, true, |cx| [later, soon].map(|at| ask(cx, at)));
-        assert_eq!((rang, asked), ([Alarm::Set, Alarm::Rang], Some(later)));
+        assert_eq!(poll(true, [later, soon]), ([Alarm::Set, Alarm::Rang], Some(later)));
         assert_eq!(ask(&cx, soon), Alarm::Unheard, "the poll is over");
     }
 
     #[tokio::test(start_paused = true)]
     async fn another_waker_is_not_heard() {
-        let at = Instant::now() + Duration::from_secs(1);
         let other = Arc::new(Other).into();
-        let (heard, asked) =
-            listen(&mut Context::from_waker(Waker::noop()), false, |_| ask(&Context::from_waker(&other), at));
-        assert_eq!((heard, asked), (Alarm::Unheard, None));
+        let listening = Listening::begin(&Context::from_waker(Waker::noop()), false);
+        assert_eq!(ask(&Context::from_waker(&other), Instant::now()), Alarm::Unheard);
+        assert_eq!(listening.asked(), None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn listeners_nest_and_a_panic_leaves_none_behind() {
         let at = Instant::now() + Duration::from_secs(1);
-        let mut cx = Context::from_waker(Waker::noop());
-        let (inner, asked) = listen(&mut cx, false, |cx| listen(cx, false, |cx| ask(cx, at)).1);
-        assert_eq!((inner, asked), (Some(at), None), "the inner one hears it, and asks further out if it likes");
-        let (rang, _) = listen(&mut cx, true, |cx| listen(cx, false, |cx| ask(cx, Instant::now())).0);
-        assert_eq!(rang, Alarm::Rang, "what rings further out rings further in");
+        let cx = Context::from_waker(Waker::noop());
+        let outer = Listening::begin(&cx, false);
+        assert_eq!(poll(false, [at]).1, Some(at));
+        assert_eq!(outer.asked(), None, "the inner one hears it, and asks further out if it likes");
+        drop(outer);
+        let outer = Listening::begin(&cx, true);
+        assert_eq!(poll(false, [Instant::now()]).0, [Alarm::Rang], "what rings further out rings further in");
+        drop(outer);
 
         let panicked = std::panic::catch_unwind(|| {
-            listen(&mut Context::from_waker(Waker::noop()), false, |_| panic!("a leaf"));
+            let _listening = Listening::begin(&Context::from_waker(Waker::noop()), false);
+            panic!("a leaf");
         });
         assert!(panicked.is_err());
         assert_eq!(ask(&cx, at), Alarm::Unheard);

@@ -73,7 +73,7 @@ pub fn bulkhead<S>(places: usize, inner: S) -> steadfast::Bulkhead<S> {
     BulkheadLayer::new().feature("chat", places).layer(inner)
 }
 
-pub fn retry<S>(inner: S) -> steadfast::RetryWithJitter<S> {
+pub fn retry<S: Clone>(inner: S) -> steadfast::RetryWithJitter<S> {
     RetryWithJitterLayer::new().layer(inner)
 }
 

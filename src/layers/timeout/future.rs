@@ -15,7 +15,7 @@ use crate::{
     body::IdleLimits,
     error::{Phase, TimeoutLimit},
     layers::{
-        alarm::{self, Alarm},
+        alarm::{self, Alarm, Listening},
         call::Call,
     },
     ledger,
@@ -67,14 +67,22 @@ where
             // deadline.
             let late = this.call.phase() == Phase::Readiness && this.deadline.is_some_and(|at| at <= Instant::now());
             if !late {
-                let (polled, asked) = alarm::listen(cx, rang, |cx| this.call.as_mut().poll(cx));
-                if let Poll::Ready(mut result) = polled {
-                    match &mut result {
-                        Ok(response) => response.limit_idle(*this.idle),
-                        Err(error) => ledger::note(error, *this.begun),
+                let listening = Listening::begin(cx, rang);
+                // In place: a response is large to move.
+                let mut polled = this.call.as_mut().poll(cx);
+                match &mut polled {
+                    Poll::Pending => {}
+                    Poll::Ready(Ok(response)) => {
+                        response.limit_idle(this.idle);
+                        return polled;
                     }
-                    return Poll::Ready(result);
+                    Poll::Ready(Err(error)) => {
+                        ledger::note(error, *this.begun);
+                        return polled;
+                    }
                 }
+                let asked = listening.asked();
+                drop(listening);
                 let deadline = *this.deadline;
                 let next = asked.into_iter().chain(deadline).min();
                 let Some(next) = next else { return Poll::Pending };
