@@ -50,9 +50,12 @@ where
         // Not when it came in further out: it may have waited since.
         request.context_mut().begun = Some(clock::now());
         let shared = &self.shared;
-        if !shared.is_simple() {
-            let walk = Walk::begin(shared, &request);
-            return ResponseFuture::walking(walk, self.inner.clone(), shared.clone(), request);
+        let unable = if shared.limited { walk::unable(shared, &request) } else { Vec::new() };
+        if !shared.is_simple() || !unable.is_empty() {
+            return match Walk::begin(shared, &request, unable) {
+                Ok(walk) => ResponseFuture::walking(walk, self.inner.clone(), shared.clone(), request),
+                Err(error) => ResponseFuture::refused(error, shared.clone(), request),
+            };
         }
         let after = shared.tiers() - 1;
         let context = *request.context();
