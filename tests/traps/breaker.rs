@@ -170,7 +170,7 @@ async fn a_probe_that_meets_a_callers_mistake_decides_nothing_and_the_next_call_
     for kind in mistakes {
         let seen = leaf.calls();
         assert_eq!(llm.clone().oneshot(ask()).await.unwrap_err().kind(), kind);
-        assert_eq!((leaf.calls() - seen, circuit.state()), (1, CircuitState::HalfOpen), "{kind}");
+        assert_eq!((leaf.calls() - seen, circuit.state()), (1, HalfOpen), "{kind}");
     }
     llm.clone().oneshot(ask()).await.unwrap();
     use CircuitState::{Closed, HalfOpen, Open};

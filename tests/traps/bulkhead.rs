@@ -189,7 +189,12 @@ async fn bulkheads_outside_and_inside_of_a_fallback_agree_after_any_mix_of_ends(
         tasks.push(tokio::spawn(async move {
             let call = async {
                 let answer = llm.oneshot(ask()).await?;
-                if reads { answer.text().await.map(drop) } else { Ok(drop(answer)) }
+                if reads {
+                    answer.text().await.map(drop)
+                } else {
+                    let _: () = drop(answer);
+                    Ok(())
+                }
             };
             let _ = tokio::time::timeout(leaves_after, call).await;
         }));

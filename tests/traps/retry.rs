@@ -7,8 +7,8 @@ use std::{
 
 use futures_util::future::join_all;
 use steadfast::{
-    BulkheadLayer, CircuitBreakerLayer, CommitOnFirstTokenLayer, CommitPoint, ErrorKind, FallbackLayer, LlmError,
-    LlmRequest, LlmResponse, RetryBudget, RetryWithJitterLayer, TimeoutLayer,
+    BulkheadLayer, CircuitBreakerLayer, CommitOnFirstTokenLayer, CommitPoint, ErrorKind, FallbackLayer, LlmRequest,
+    LlmResponse, RetryBudget, RetryWithJitterLayer, TimeoutLayer,
     layers::{
         bulkhead::Limits,
         retry::{Backoff, Jitter},
@@ -19,7 +19,7 @@ use steadfast::{
 };
 use tokio::time::{Instant, sleep};
 use tokio_test::{assert_pending, task};
-use tower::{Layer, Service, ServiceBuilder, ServiceExt};
+use tower::{Layer, ServiceBuilder, ServiceExt};
 
 use crate::fixtures::{Does, Fake, ask, breaks, distance_from_uniform, end, error, millis, secs, text};
 
