@@ -149,9 +149,7 @@ impl ErrorKind {
             Self::Malformed => ("the answer is malformed", "check that the base URL points at the provider's API"),
             Self::EmptyAnswer => ("the answer is empty", "repeat the request, or check max_tokens"),
             Self::CircuitOpen => ("the circuit is open", "wait for its next probe, or add a tier"),
-            Self::BulkheadFull => {
-                ("the bulkhead refused", "raise the feature's limits, or send fewer at once")
-            }
+            Self::BulkheadFull => ("the bulkhead refused", "raise the feature's limits, or send fewer at once"),
             Self::QuotaExhausted => ("the quota is used up", "add credit or raise the spending limit"),
             Self::ContextLength => {
                 ("the request is longer than the context window", "shorten it, or add a tier with a larger window")

@@ -167,13 +167,13 @@ async fn a_probe_that_meets_a_callers_mistake_decides_nothing_and_the_next_call_
     // The retry finds the circuit closed once and open the second time, so one request is enough to trip it.
     llm.clone().oneshot(ask()).await.unwrap_err();
     advance(secs(10)).await;
+    use CircuitState::{Closed, HalfOpen, Open};
     for kind in mistakes {
         let seen = leaf.calls();
         assert_eq!(llm.clone().oneshot(ask()).await.unwrap_err().kind(), kind);
-        assert_eq!((leaf.calls() - seen, circuit.state()), (1, CircuitState::HalfOpen), "{kind}");
+        assert_eq!((leaf.calls() - seen, circuit.state()), (1, HalfOpen), "{kind}");
     }
     llm.clone().oneshot(ask()).await.unwrap();
-    use CircuitState::{Closed, HalfOpen, Open};
     assert_eq!(changes(&mut events), [(Closed, Open), (Open, HalfOpen), (HalfOpen, Closed)]);
 }
 
@@ -580,10 +580,10 @@ async fn an_attempt_that_had_no_time_left_does_not_count_against_the_provider() 
     let circuit = layer.handle();
     let llm = ServiceBuilder::new()
         .layer(TimeoutLayer::new(secs(10)))
-        .layer(RetryWithJitterLayer::new().schedule(
-            ErrorKind::RateLimited,
-            steadfast::layers::retry::Backoff::fixed(Duration::ZERO),
-        ))
+        .layer(
+            RetryWithJitterLayer::new()
+                .schedule(ErrorKind::RateLimited, steadfast::layers::retry::Backoff::fixed(Duration::ZERO)),
+        )
         .layer(layer)
         .service(leaf.clone());
     assert!(llm.clone().oneshot(ask()).await.is_err());
@@ -682,9 +682,8 @@ async fn a_window_of_half_a_second_is_half_a_second() {
 // 42. tower-resilience [R16]: 44 µs for one call with 50,000 of them in the window, under a lock that all share.
 #[tokio::test(start_paused = true)]
 async fn a_call_costs_the_same_with_ten_calls_in_the_window_and_with_a_hundred_thousand() {
-    let layer = breaker()
-        .failure_rate(0.9, Window::last(secs(3600)))
-        .slow_calls(secs(3600), 0.9, Window::last(secs(3600)));
+    let layer =
+        breaker().failure_rate(0.9, Window::last(secs(3600))).slow_calls(secs(3600), 0.9, Window::last(secs(3600)));
     let mut llm = layer.layer(provider_fn(|_| std::future::ready(Ok::<_, LlmError>(LlmResponse::from_text("hello")))));
     let request = ask();
     let mut fastest = Vec::new();
@@ -749,7 +748,10 @@ async fn of_two_times_that_a_provider_names_the_later_stands_for_all_callers() {
     let refusal = llm.clone().oneshot(ask()).await.unwrap_err();
     assert_eq!((refusal.kind(), refusal.retry_after()), (ErrorKind::CircuitOpen, Some(secs(20))));
     advance(secs(20)).await;
-    assert!(join_all((0..50).map(|_| llm.clone().oneshot(ask()))).await.iter().all(Result::is_ok), "nothing was broken");
+    assert!(
+        join_all((0..50).map(|_| llm.clone().oneshot(ask()))).await.iter().all(Result::is_ok),
+        "nothing was broken"
+    );
     assert_eq!(leaf.calls(), 53);
 }
 
@@ -787,11 +789,7 @@ async fn a_table_of_ones_own_changes_only_its_layer() {
     let (inner, outer) = (breaker().classifier(strict), breaker());
     let (inside, outside) = (inner.handle(), outer.handle());
     let leaf = Fake::fails(ErrorKind::Refusal);
-    let llm = ServiceBuilder::new()
-        .layer(outer)
-        .layer(RetryWithJitterLayer::new())
-        .layer(inner)
-        .service(leaf.clone());
+    let llm = ServiceBuilder::new().layer(outer).layer(RetryWithJitterLayer::new()).layer(inner).service(leaf.clone());
     trip(&llm).await;
     assert_eq!([inside.state(), outside.state()], [CircuitState::Open, CircuitState::Closed]);
     assert_eq!(leaf.calls(), 2, "the retry goes by its own table");

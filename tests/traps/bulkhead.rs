@@ -5,10 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use steadfast::{
     BulkheadLayer, CircuitBreakerLayer, ErrorKind, FallbackLayer, RetryWithJitterLayer, TimeoutLayer,
-    events::CircuitState,
-    layers::bulkhead::Limits,
-    layers::fallback::StreamBreak,
-    providers::Canned,
+    events::CircuitState, layers::bulkhead::Limits, layers::fallback::StreamBreak, providers::Canned,
 };
 use tokio::time::{Instant, advance, sleep};
 use tokio_test::{assert_pending, assert_ready, task};
@@ -212,9 +209,8 @@ async fn bulkheads_outside_and_inside_of_a_fallback_agree_after_any_mix_of_ends(
 // A batch that floods the provider makes nobody of another feature wait, in front of whatever tier.
 #[tokio::test(start_paused = true)]
 async fn a_feature_that_floods_keeps_its_queue_to_itself() {
-    let layer = BulkheadLayer::new()
-        .feature("chat", 2)
-        .feature("batch", Limits::new(2).queue(1000).max_wait(secs(3600)));
+    let layer =
+        BulkheadLayer::new().feature("chat", 2).feature("batch", Limits::new(2).queue(1000).max_wait(secs(3600)));
     let llm = ServiceBuilder::new()
         .layer(TimeoutLayer::new(secs(3600)))
         .layer(layer)
@@ -237,7 +233,8 @@ async fn a_feature_that_floods_keeps_its_queue_to_itself() {
 async fn refusals_of_a_bulkhead_open_no_circuit() {
     let layer = CircuitBreakerLayer::new("sonnet").consecutive_failures(1);
     let circuit = layer.handle();
-    let llm = layer.layer(BulkheadLayer::new().feature("chat", Limits::new(1).queue(1).max_wait(secs(1))).layer(Fake::hangs()));
+    let llm = layer
+        .layer(BulkheadLayer::new().feature("chat", Limits::new(1).queue(1).max_wait(secs(1))).layer(Fake::hangs()));
     let mut held = task::spawn(llm.clone().oneshot(ask()));
     assert_pending!(held.poll());
     for _ in 0..20 {

@@ -60,10 +60,7 @@ async fn a_timeout_takes_any_duration() {
     // Nothing: what is not there at once is refused. For ever: no limit.
     let none = TimeoutLayer::new(Duration::ZERO);
     none.layer(Fake::answers()).oneshot(ask()).await.unwrap();
-    assert_eq!(
-        none.layer(Fake::answers_after(millis(1))).oneshot(ask()).await.unwrap_err().kind(),
-        ErrorKind::Timeout
-    );
+    assert_eq!(none.layer(Fake::answers_after(millis(1))).oneshot(ask()).await.unwrap_err().kind(), ErrorKind::Timeout);
     TimeoutLayer::new(Duration::MAX).layer(Fake::answers_after(secs(1 << 30))).oneshot(ask()).await.unwrap();
 }
 
@@ -162,7 +159,8 @@ async fn a_bulkhead_takes_any_limit_queue_wait_and_rate() {
                     if let Some(rate) = rate {
                         limits = limits.requests_per_minute(rate).tokens_per_minute(Rate::from(rate).burst(rate));
                     }
-                    let layer = BulkheadLayer::new().queue(queue).max_wait(wait).feature("chat", limits).default_limit(limits);
+                    let layer =
+                        BulkheadLayer::new().queue(queue).max_wait(wait).feature("chat", limits).default_limit(limits);
                     let handle = layer.handle();
                     exercise(BoxCloneSyncService::new(layer.layer(mixed()))).await;
                     assert_eq!((handle.in_flight("chat"), handle.queued("chat")), (0, 0));
@@ -210,7 +208,8 @@ async fn a_fallback_takes_any_duration_count_and_step() {
                         .all_open(AllOpen::Wait(time))
                         .gradually([RampStep::new(0, time), RampStep::new(255, time)]);
                     exercise(BoxCloneSyncService::new(layer.layer(mixed()))).await;
-                    let outer = TimeoutLayer::new(time).layer(layer.layer(CircuitBreakerLayer::new("a").layer(mixed())));
+                    let outer =
+                        TimeoutLayer::new(time).layer(layer.layer(CircuitBreakerLayer::new("a").layer(mixed())));
                     exercise(BoxCloneSyncService::new(outer)).await;
                 }
             }

@@ -15,9 +15,7 @@ use std::{
 use futures_util::{FutureExt, future::join_all};
 use steadfast::{
     BoxLlmService, BulkheadLayer, CircuitBreakerLayer, CommitOnFirstTokenLayer, ErrorKind, FallbackLayer, LlmError,
-    LlmRequest, LlmResponse, RetryWithJitterLayer, TimeoutLayer,
-    layers::bulkhead::Limits,
-    provider_fn,
+    LlmRequest, LlmResponse, RetryWithJitterLayer, TimeoutLayer, layers::bulkhead::Limits, provider_fn,
     providers::Canned,
 };
 use tokio::time::{Instant, advance};
@@ -217,9 +215,7 @@ async fn fifty_calls_through_each_layer_take_as_long_as_one() {
             let llm = match slow_tier {
                 false => wrap(boxed(leaf)),
                 // The same behind a primary that fails, so that it is the tier that is slow.
-                true => wrap(boxed(
-                    FallbackLayer::new("a").tier("b", leaf).layer(Fake::fails(ErrorKind::Overloaded)),
-                )),
+                true => wrap(boxed(FallbackLayer::new("a").tier("b", leaf).layer(Fake::fails(ErrorKind::Overloaded)))),
             };
             let answers = join_all((0..50).map(|_| tokio::spawn(llm.clone().oneshot(ask())))).await;
             assert!(answers.into_iter().all(|answer| answer.unwrap().is_ok()), "{name}");
@@ -256,8 +252,10 @@ async fn calls_from_many_threads_through_all_layers_at_once_are_all_answered() {
 async fn in_any_order_of_two_layers_the_kind_the_provider_and_the_time_to_wait_are_read_the_same_way() {
     let limited = error(ErrorKind::RateLimited).with_retry_after(secs(90)).with_model("anthropic", "sonnet");
     let no_tier: Wrap = |inner| BoxCloneSyncService::new(FallbackLayer::new("sonnet").layer(inner));
-    let layers: Vec<_> =
-        LAYERS.into_iter().map(|(name, wrap)| if name == "fallback" { (name, no_tier) } else { (name, wrap) }).collect();
+    let layers: Vec<_> = LAYERS
+        .into_iter()
+        .map(|(name, wrap)| if name == "fallback" { (name, no_tier) } else { (name, wrap) })
+        .collect();
     for (outer_name, outer) in &layers {
         for (inner_name, inner) in &layers {
             let llm = outer(inner(boxed(Fake::fails_with(limited.clone()))));

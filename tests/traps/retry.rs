@@ -7,22 +7,19 @@ use std::{
 
 use futures_util::future::join_all;
 use steadfast::{
-    BulkheadLayer, CircuitBreakerLayer, CommitOnFirstTokenLayer, CommitPoint, ErrorKind, FallbackLayer, LlmError,
-    LlmRequest, LlmResponse, RetryBudget, RetryWithJitterLayer, TimeoutLayer,
+    BulkheadLayer, CircuitBreakerLayer, CommitOnFirstTokenLayer, CommitPoint, ErrorKind, FallbackLayer, LlmRequest,
+    LlmResponse, RetryBudget, RetryWithJitterLayer, TimeoutLayer,
     layers::{
         bulkhead::Limits,
         retry::{Backoff, Jitter},
     },
     ledger::{Next, Stop},
     provider_fn,
-    providers::{
-        Canned, Simulated,
-        simulated::Fault,
-    },
+    providers::{Canned, Simulated, simulated::Fault},
 };
 use tokio::time::{Instant, sleep};
 use tokio_test::{assert_pending, task};
-use tower::{Layer, Service, ServiceBuilder, ServiceExt};
+use tower::{Layer, ServiceBuilder, ServiceExt};
 
 use crate::fixtures::{Does, Fake, ask, breaks, distance_from_uniform, end, error, millis, secs, text};
 
@@ -250,7 +247,9 @@ async fn queue_backoff_and_tiers_share_one_deadline_and_the_last_gets_only_what_
         let llm = ServiceBuilder::new()
             .layer(TimeoutLayer::new(deadline))
             .layer(BulkheadLayer::new().feature("chat", Limits::new(1).queue(1)))
-            .layer(FallbackLayer::new("sonnet").tier("gpt", tier("gpt", secs(3))).tier("haiku", tier("haiku", secs(60))))
+            .layer(
+                FallbackLayer::new("sonnet").tier("gpt", tier("gpt", secs(3))).tier("haiku", tier("haiku", secs(60))),
+            )
             .service(tier("sonnet", secs(2)));
         let start = Instant::now();
         let calls = join_all((0..2).map(|_| llm.clone().oneshot(ask()))).await;
@@ -302,10 +301,7 @@ async fn three_nested_retry_layers_around_a_fallback_send_no_more_than_the_reque
 async fn a_silent_provider_is_asked_again_only_as_the_last_tier() {
     let (first, last) = (Fake::hangs(), Fake::hangs());
     let tier = |leaf: &Fake| {
-        ServiceBuilder::new()
-            .layer(RetryWithJitterLayer::new())
-            .layer(TimeoutLayer::new(secs(5)))
-            .service(leaf.clone())
+        ServiceBuilder::new().layer(RetryWithJitterLayer::new()).layer(TimeoutLayer::new(secs(5))).service(leaf.clone())
     };
     let llm = FallbackLayer::new("a").tier("b", tier(&last)).layer(tier(&first));
     let failure = llm.oneshot(ask()).await.unwrap_err();
@@ -367,4 +363,3 @@ async fn requests_that_leave_in_their_backoff_leave_the_budget_to_the_others() {
     drop(leaving);
     assert_eq!(budget.available(), 10);
 }
-

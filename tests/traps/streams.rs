@@ -9,13 +9,9 @@ use std::{
 
 use futures_util::{Stream, StreamExt, stream};
 use steadfast::{
-    BulkheadLayer, CircuitBreakerLayer, CommitOnFirstTokenLayer, CommitPoint, ErrorKind, FallbackLayer, Frame,
-    LlmBody, LlmError, LlmResponse, RetryWithJitterLayer, StreamEvent, TimeoutLayer,
-    error::TimeoutLimit,
-    events::CircuitState,
-    layers::fallback::StreamBreak,
-    provider_fn,
-    providers::Canned,
+    BulkheadLayer, CircuitBreakerLayer, CommitOnFirstTokenLayer, CommitPoint, ErrorKind, FallbackLayer, Frame, LlmBody,
+    LlmError, LlmResponse, RetryWithJitterLayer, StreamEvent, TimeoutLayer, error::TimeoutLimit, events::CircuitState,
+    layers::fallback::StreamBreak, provider_fn, providers::Canned,
 };
 use tokio::time::{Instant, sleep};
 use tokio_test::{assert_pending, task};
@@ -35,7 +31,12 @@ async fn pings_a_start_and_empty_deltas_are_no_first_token_and_reach_nobody() {
     let primary = Fake::new(move |_| Does::Streams(chatter()));
     let second = Fake::new(|_| {
         let start = StreamEvent::Start { id: Some("2".into()), model: None };
-        Does::Streams(vec![event(secs(1), start), event(secs(1), StreamEvent::KeepAlive), text(secs(1), "hello"), end(secs(1))])
+        Does::Streams(vec![
+            event(secs(1), start),
+            event(secs(1), StreamEvent::KeepAlive),
+            text(secs(1), "hello"),
+            end(secs(1)),
+        ])
     });
     let tier = |leaf: &Fake| {
         ServiceBuilder::new()
@@ -121,7 +122,11 @@ async fn a_stream_dropped_after_any_number_of_polls_leaves_no_place_taken() {
     for policy in [StreamBreak::Fail, StreamBreak::Restart, StreamBreak::Buffer] {
         for polls in 0..40 {
             let leaf = Fake::new(|call| match call {
-                0 => Does::Streams(vec![text(millis(100), "a"), text(millis(100), "b"), breaks(millis(100), ErrorKind::Server)]),
+                0 => Does::Streams(vec![
+                    text(millis(100), "a"),
+                    text(millis(100), "b"),
+                    breaks(millis(100), ErrorKind::Server),
+                ]),
                 1 => Does::FailsAfter(millis(100), error(ErrorKind::Server)),
                 _ => Does::Streams(vec![text(millis(100), "c"), text(millis(100), "d"), end(millis(100))]),
             });
@@ -158,7 +163,8 @@ async fn a_stream_dropped_after_any_number_of_polls_leaves_no_place_taken() {
 // A frame's future that is dropped while it waits loses nothing.
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_stops_waiting_and_comes_back_misses_nothing() {
-    let leaf = Fake::new(|_| Does::Streams((0..20).map(|n| text(secs(1), &n.to_string())).chain([end(secs(1))]).collect()));
+    let leaf =
+        Fake::new(|_| Does::Streams((0..20).map(|n| text(secs(1), &n.to_string())).chain([end(secs(1))]).collect()));
     let llm = ServiceBuilder::new()
         .layer(TimeoutLayer::new(secs(30)))
         .layer(BulkheadLayer::new())
@@ -218,7 +224,9 @@ async fn a_stream_of_nothing_but_pings_ends_at_the_ceiling_and_fails_over_if_it_
             Does::Streams([text(secs(1), "hel")].into_iter().chain(pings).collect())
         })
     };
-    for (policy, text) in [(StreamBreak::Fail, None), (StreamBreak::Restart, Some("later")), (StreamBreak::Buffer, Some("later"))] {
+    for (policy, text) in
+        [(StreamBreak::Fail, None), (StreamBreak::Restart, Some("later")), (StreamBreak::Buffer, Some("later"))]
+    {
         let tier = TimeoutLayer::new(secs(600)).idle(secs(20)).progress(secs(30), secs(120)).layer(pinging());
         let llm = FallbackLayer::new("a").tier("b", Canned::text("later")).stream_break(policy).layer(tier);
         let start = Instant::now();
@@ -278,7 +286,8 @@ async fn a_stream_whose_drop_looks_at_the_stack_does_not_deadlock() {
             async { Ok::<_, LlmError>(LlmResponse::new(LlmBody::from_frames(frames))) }
         })
     };
-    let (bulkhead, breaker) = (BulkheadLayer::new().feature("chat", 1), CircuitBreakerLayer::new("a").consecutive_failures(1));
+    let (bulkhead, breaker) =
+        (BulkheadLayer::new().feature("chat", 1), CircuitBreakerLayer::new("a").consecutive_failures(1));
     let (places, circuit) = (bulkhead.handle(), breaker.handle());
     *look.lock().unwrap() = Some(Box::new(move || {
         places.set_limit("chat", 3).unwrap();

@@ -21,6 +21,8 @@
 //!   [`route`](FallbackLayer::route) says so; a refused key goes on only if that tier has ever answered.
 //! - While tiers are left, each gets only part of the time before the request's deadline: a primary that hangs is
 //!   answered by the next tier, not refused when all time is gone. There is no sleep before a different tier.
+//!   Time spent in a [bulkhead](super::bulkhead)'s queue further out is nobody's; that spent in a foreign queue which
+//!   hands the request on later (tower's `buffer`) is the primary's.
 //! - When all have failed, the error leads with the first tier's failure, lists every step, and its `retry_after` is
 //!   the earliest moment at which any tier may work again.
 //!
