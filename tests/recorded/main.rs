@@ -19,7 +19,7 @@ use serde_json::Value;
 use steadfast::{
     BoxLlmService, CommitPoint, Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse, StreamEvent,
     chat::{Accumulator, Message},
-    providers::{Anthropic, Gemini, OpenAi, http::HttpLeaf, transport::HttpClient},
+    providers::{Anthropic, Gemini, OpenAi, transport::HttpClient},
 };
 use tower::{Service, ServiceExt};
 

@@ -27,7 +27,7 @@ pub(in crate::providers) fn decode(body: &Value) -> Result<Chat, LlmError> {
     if rest.get("system").is_some_and(Value::is_string) {
         rest.remove("system");
     }
-    chat.extra = Extra::some(Dialect::Anthropic, rest);
+    chat.extra = Some(Extra::new(Dialect::Anthropic, rest));
     Ok(chat)
 }
 

@@ -42,7 +42,7 @@ pub(in crate::providers) fn decode(body: &Value) -> Result<Chat, LlmError> {
     for tool in one_or_many(body.get("tools")).unwrap_or_default() {
         chat.tools.extend(definitions(tool)?);
     }
-    chat.extra = Extra::some(Dialect::Gemini, own::rest(body, &["model", "contents", "tools"]));
+    chat.extra = Some(Extra::new(Dialect::Gemini, own::rest(body, &["model", "contents", "tools"])));
     Ok(chat)
 }
 

@@ -52,7 +52,7 @@ struct StreamOptions {
 #[serde(tag = "role", rename_all = "snake_case")]
 enum Turn<'a> {
     System {
-        content: Cow<'a, str>,
+        content: Content<'a>,
     },
     User {
         content: Content<'a>,
@@ -83,6 +83,7 @@ enum Turn<'a> {
 #[serde(untagged)]
 enum Content<'a> {
     Text(&'a str),
+    Joined(String),
     Parts(Vec<Block<'a>>),
 }
 
@@ -194,7 +195,7 @@ impl<'a> Body<'a> {
         }
         Ok(Self {
             model,
-            messages: turns(chat, mistral, notes)?,
+            messages: turns(chat, protocol.flavour, notes)?,
             tools: chat.tools.iter().map(AnyTool::of).collect::<Result<_, _>>()?,
             tool_choice: chat.tool_choice.as_ref().map(|choice| match choice {
                 ToolChoice::Auto => json!("auto"),
@@ -218,9 +219,14 @@ impl<'a> Body<'a> {
             }),
             reasoning_effort: chat.thinking.and_then(effort),
             stream,
-            stream_options: (stream && protocol.stream_usage).then_some(StreamOptions { include_usage: true }),
+            stream_options: (stream && protocol.stream_usage && !came_in_this_dialect(chat)).then_some(StreamOptions { include_usage: true }),
         })
     }
+}
+
+/// Whether the request came in this dialect, so that its caller's own wishes count.
+fn came_in_this_dialect(chat: &Chat) -> bool {
+    chat.extra.as_ref().is_some_and(|extra| extra.dialect == Dialect::OpenAi)
 }
 
 /// OpenAI refuses more.
@@ -316,16 +322,20 @@ fn made<T: Serialize>(value: &T, extra: &Extra) -> Result<Value, LlmError> {
     Ok(value)
 }
 
-fn turns<'a>(chat: &'a Chat, mistral: bool, notes: &mut Notes) -> Result<Vec<Turn<'a>>, LlmError> {
+fn turns<'a>(chat: &'a Chat, flavour: Flavour, notes: &mut Notes) -> Result<Vec<Turn<'a>>, LlmError> {
+    let mistral = flavour == Flavour::Mistral;
+    // What one server says of its reasoning another one may refuse: it goes back where such servers are asked, or where
+    // the caller sent it.
+    let keeps_details = flavour == Flavour::Compatible || came_in_this_dialect(chat);
     let mut turns = Vec::with_capacity(chat.messages.len() + 1);
     if let Some(system) = chat.system.as_deref().filter(|system| !system.is_empty()) {
-        turns.push(Turn::System { content: system.into() });
+        turns.push(Turn::System { content: Content::Text(system) });
     }
     for message in &chat.messages {
         match message.role {
-            Role::System => turns.push(system(message)?),
+            Role::System => turns.push(system(message, notes)?),
             Role::User => user(message, mistral, notes, &mut turns)?,
-            Role::Assistant => turns.extend(assistant(message, mistral, notes)?),
+            Role::Assistant => turns.extend(assistant(message, mistral, keeps_details, notes)?),
         }
     }
     if turns.is_empty() {
@@ -335,8 +345,18 @@ fn turns<'a>(chat: &'a Chat, mistral: bool, notes: &mut Notes) -> Result<Vec<Tur
 }
 
 /// A system message in the middle; a developer's, where it came as such.
-fn system(message: &Message) -> Result<Turn<'_>, LlmError> {
-    let turn = Turn::System { content: message.text().into() };
+fn system<'a>(message: &'a Message, notes: &mut Notes) -> Result<Turn<'a>, LlmError> {
+    let mut blocks = Vec::with_capacity(message.content.len());
+    let mut marked = false;
+    for place in 0..message.content.len() {
+        marked |= own::beside(&message.content, place, Dialect::OpenAi).is_some();
+        blocks.extend(block_with_extra(&message.content, place, notes)?);
+    }
+    let content = match shortest(blocks) {
+        Some(Content::Parts(parts)) if marked => Content::Parts(parts),
+        _ => Content::Joined(message.text()),
+    };
+    let turn = Turn::System { content };
     let Some(extra) = own::of_turn(&message.content, Dialect::OpenAi) else { return Ok(turn) };
     let mut value = made(&turn, extra)?;
     if let Some(role) = extra.fields.get("role") {
@@ -424,10 +444,15 @@ fn tool_result<'a>(
     Ok(Turn::Tool { tool_call_id: call_id(&result.call_id, mistral), content })
 }
 
-fn assistant<'a>(message: &'a Message, mistral: bool, notes: &mut Notes) -> Result<Option<Turn<'a>>, LlmError> {
+fn assistant<'a>(
+    message: &'a Message,
+    mistral: bool,
+    keeps_details: bool,
+    notes: &mut Notes,
+) -> Result<Option<Turn<'a>>, LlmError> {
     let (mut blocks, mut refusals, mut tool_calls) = (Vec::new(), Vec::new(), Vec::new());
     let (mut function_call, mut audio) = (None, None);
-    let extra = own::of_turn(&message.content, Dialect::OpenAi);
+    let extra = own::of_turn(&message.content, Dialect::OpenAi).filter(|_| keeps_details);
     let keeps_reasoning = extra.is_some_and(|extra| {
         ["reasoning_content", "reasoning", "reasoning_details"].iter().any(|name| extra.fields.contains_key(*name))
     });

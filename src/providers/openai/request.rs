@@ -33,7 +33,7 @@ pub(in crate::providers) fn decode(body: &Value) -> Result<Chat, LlmError> {
         // The system prompt as it stood.
         rest.insert("messages".to_owned(), messages[..leading].into());
     }
-    chat.extra = Extra::some(Dialect::OpenAi, rest);
+    chat.extra = Some(Extra::new(Dialect::OpenAi, rest));
     Ok(chat)
 }
 

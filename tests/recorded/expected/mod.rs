@@ -91,7 +91,12 @@ impl Said {
                                 said.marks.extend(details.iter().flat_map(openai::marks));
                             }
                             (_, "citations" | "annotations" | "search_results", Value::Array(many)) => {
-                                said.sources.extend(many.iter().cloned());
+                                for source in many {
+                                    // A list may come again with more in it.
+                                    if *of != ExtraOf::Answer || !said.sources.contains(source) {
+                                        said.sources.push(source.clone());
+                                    }
+                                }
                             }
                             (ExtraOf::Answer, ..) => said.sources.push(value.clone()),
                             _ => {}
@@ -192,12 +197,14 @@ pub(crate) fn of(exchange: &Exchange) -> Expected {
     if exchange.is_sse {
         for block in events::blocks(text) {
             let (json, source) = match &block.data {
-                Some(data) if data.trim() == "[DONE]" || data.trim().is_empty() => continue,
+                // What comes behind the provider's end mark is no part of the answer.
+                Some(data) if data.trim() == "[DONE]" => break,
+                Some(data) if data.trim().is_empty() => continue,
                 Some(data) => (serde_json::from_str::<Value>(data), data),
                 None if block.bare.is_empty() => continue,
                 None => {
                     // The rest of the stream is the error.
-                    let from = text.find(block.bare.lines().next().unwrap_or_default()).unwrap_or(0);
+                    let from = block.start;
                     let kind = errors::kind_inside(dialect, text[from..].trim());
                     let kind = if walk.said().has_begun() { ErrorKind::StreamBroken } else { kind };
                     return failed(kind, text[from..].trim());
@@ -205,6 +212,7 @@ pub(crate) fn of(exchange: &Exchange) -> Expected {
             };
             let Ok(json) = json else { return failed(ErrorKind::Malformed, source) };
             match walk.take(&block.name, &json) {
+                Ok(()) if json["type"] == "message_stop" => break,
                 Ok(()) => {}
                 Err(failure) => {
                     let kind = match failure {

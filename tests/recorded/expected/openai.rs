@@ -104,7 +104,7 @@ impl Walk for Walker {
             Some("") | None => {}
             Some(reason) => self.stop = Some(reason.to_owned()),
         }
-        let turn = if choice["message"].is_object() { &choice["message"] } else { &choice["delta"] };
+        let turn = if choice["message"].is_object() && !streamed { &choice["message"] } else { &choice["delta"] };
         let thought = [&turn["reasoning_content"], &turn["reasoning"]].into_iter().find(|thought| thought.is_string());
         self.said.thought.push_str(thought.and_then(Value::as_str).unwrap_or_default());
         self.content(&turn["content"]);
