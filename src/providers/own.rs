@@ -95,7 +95,8 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_the_rest_at_every_depth() {
-        let part = json!({"type": "image_url", "image_url": {"url": "x", "detail": "low"}, "mark": {"a": 1}, "no": null});
+        let part =
+            json!({"type": "image_url", "image_url": {"url": "x", "detail": "low"}, "mark": {"a": 1}, "no": null});
         let rest = rest(&part, &["type", "image_url.url"]);
         assert_eq!(Value::Object(rest), json!({"image_url": {"detail": "low"}, "mark": {"a": 1}}));
         assert!(super::rest(&json!({"image_url": {"url": "x"}}), &["image_url.url"]).is_empty());

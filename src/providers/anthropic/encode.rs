@@ -235,7 +235,10 @@ pub(super) fn body(
         &[
             (was.system.is_some() && was.system == chat.system, &["system"]),
             (thinks_alike, &["thinking", "output_config", "output_format"]),
-            ((&was.tool_choice, was.parallel_tool_calls) == (&chat.tool_choice, chat.parallel_tool_calls), &["tool_choice"]),
+            (
+                (&was.tool_choice, was.parallel_tool_calls) == (&chat.tool_choice, chat.parallel_tool_calls),
+                &["tool_choice"],
+            ),
             (was.max_tokens.is_some() && was.max_tokens == chat.max_tokens, &["max_tokens"]),
             (samples_alike, &["temperature", "top_p"]),
             (was.stop == chat.stop, &["stop_sequences"]),
@@ -351,7 +354,10 @@ fn turns<'a>(chat: &'a Chat, notes: &mut Notes) -> Result<Vec<Turn<'a>>, LlmErro
     let own = chat.extra.as_ref().is_some_and(|extra| extra.dialect == Dialect::Anthropic);
     if !own && turns.first().is_some_and(|first| first.role == "assistant") {
         notes.push("a user's turn was put before the first one, which was the model's".into());
-        turns.insert(0, Turn { role: "user", content: vec![Block::Text { text: "(continued)".into() }], extra: Map::new() });
+        turns.insert(
+            0,
+            Turn { role: "user", content: vec![Block::Text { text: "(continued)".into() }], extra: Map::new() },
+        );
     }
     if turns.is_empty() {
         return Err(LlmError::new(ErrorKind::InvalidRequest, "the conversation has no content"));

@@ -57,9 +57,7 @@ pub(super) fn settings(body: &Value, chat: &mut Chat) -> Result<(), LlmError> {
     chat.stop = strings(body, "stop_sequences")?;
     let config = object(body, "output_config");
     // `output_format` is the older place of it.
-    if let Some(format) =
-        config.and_then(|config| object(config, "format")).or_else(|| object(body, "output_format"))
-    {
+    if let Some(format) = config.and_then(|config| object(config, "format")).or_else(|| object(body, "output_format")) {
         let schema = format.get("schema").cloned();
         chat.output = Some(OutputSchema { name: "answer".to_owned(), schema, strict: true });
     }

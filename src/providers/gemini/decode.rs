@@ -53,8 +53,11 @@ struct Candidate<'a> {
 impl Candidate<'_> {
     /// Where the answer is from.
     fn sources(&self) -> Option<Part> {
-        let of =
-            [("citationMetadata", self.citations), ("groundingMetadata", self.grounding), ("urlContextMetadata", self.urls)];
+        let of = [
+            ("citationMetadata", self.citations),
+            ("groundingMetadata", self.grounding),
+            ("urlContextMetadata", self.urls),
+        ];
         let known = of.into_iter().filter_map(|(name, raw)| Some((name.to_owned(), read(raw?)?)));
         let fields: Map<String, Value> = known.collect();
         Extra::some(Dialect::Gemini, fields).map(|extra| Part::Extra { of: ExtraOf::Answer, extra })

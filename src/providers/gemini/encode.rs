@@ -6,7 +6,8 @@ use serde_json::{Map, Value, json, value::RawValue};
 use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{
-        Chat, Effort, Media, Opaque, OutputSchema, Part, Reasoning, Role, Thinking, Tool, ToolCall, ToolChoice, ToolResult,
+        Chat, Effort, Media, Opaque, OutputSchema, Part, Reasoning, Role, Thinking, Tool, ToolCall, ToolChoice,
+        ToolResult,
     },
     providers::{gemini::request, http::Encoded, own},
 };

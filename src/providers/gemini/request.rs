@@ -3,8 +3,8 @@ use serde_json::{Map, Value};
 use crate::{
     Dialect, LlmError,
     chat::{
-        Chat, Effort, Extra, ExtraOf, Image, Media, Message, Opaque, OutputSchema, Part, Reasoning, Role, Thinking, Tool, ToolCall,
-        ToolChoice, ToolResult,
+        Chat, Effort, Extra, ExtraOf, Image, Media, Message, Opaque, OutputSchema, Part, Reasoning, Role, Thinking,
+        Tool, ToolCall, ToolChoice, ToolResult,
     },
     providers::{
         neutral::{bad, floating, number, object, strings, text},

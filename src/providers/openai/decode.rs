@@ -184,10 +184,8 @@ pub(super) fn extra<'a>(
     lists: impl IntoIterator<Item = (&'static str, Option<&'a RawValue>)>,
 ) -> Option<Part> {
     let lists = lists.into_iter().filter_map(|(name, raw)| Some((name, read::<Vec<Value>>(raw?)?)));
-    let fields: Map<String, Value> = lists
-        .filter(|(_, list)| !list.is_empty())
-        .map(|(name, list)| (name.to_owned(), Value::Array(list)))
-        .collect();
+    let fields: Map<String, Value> =
+        lists.filter(|(_, list)| !list.is_empty()).map(|(name, list)| (name.to_owned(), Value::Array(list))).collect();
     Extra::some(Dialect::OpenAi, fields).map(|extra| Part::Extra { of, extra })
 }
 

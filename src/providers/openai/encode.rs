@@ -71,7 +71,7 @@ enum Turn<'a> {
     },
     Tool {
         tool_call_id: Cow<'a, str>,
-        content: Cow<'a, str>,
+        content: Content<'a>,
     },
     /// With fields of this dialect's own put back.
     #[serde(untagged)]
@@ -219,7 +219,8 @@ impl<'a> Body<'a> {
             }),
             reasoning_effort: chat.thinking.and_then(effort),
             stream,
-            stream_options: (stream && protocol.stream_usage && !came_in_this_dialect(chat)).then_some(StreamOptions { include_usage: true }),
+            stream_options: (stream && protocol.stream_usage && !came_in_this_dialect(chat))
+                .then_some(StreamOptions { include_usage: true }),
         })
     }
 }
@@ -384,7 +385,7 @@ fn user<'a>(message: &'a Message, mistral: bool, notes: &mut Notes, turns: &mut 
     }
     let extra = own::of_turn(&message.content, Dialect::OpenAi);
     let said_nothing = message.content.iter().all(|part| matches!(part, Part::Extra { .. }));
-    let content = shortest(rest).or(said_nothing.then_some(Content::Text("")));
+    let content = shortest(rest).or_else(|| said_nothing.then_some(Content::Text("")));
     if let Some(content) = content {
         let turn = Turn::User { content };
         turns.push(match extra {
@@ -426,21 +427,28 @@ fn tool_result<'a>(
     notes: &mut Notes,
     rest: &mut Vec<Block<'a>>,
 ) -> Result<Turn<'a>, LlmError> {
-    let mut texts = Vec::new();
-    for part in &result.content {
+    let (mut texts, mut blocks, mut marked) = (Vec::new(), Vec::new(), false);
+    for (place, part) in result.content.iter().enumerate() {
         match part {
-            Part::Text(text) => texts.push(text.as_str()),
+            Part::Text(text) => {
+                texts.push(text.as_str());
+                marked |= own::beside(&result.content, place, Dialect::OpenAi).is_some();
+                blocks.extend(block_with_extra(&result.content, place, notes)?);
+            }
+            Part::Extra { .. } => {}
             other => {
                 notes.push("what a tool gave back beside text went into a user's turn".into());
                 rest.extend(block(other, notes)?);
             }
         }
     }
-    let text: Cow<'a, str> = match texts.as_slice() {
-        [one] => Cow::Borrowed(*one),
-        many => many.join("\n").into(),
+    let content = match texts.as_slice() {
+        // A list goes only where its caller wrote one, for the marks on it.
+        _ if marked && !result.is_error => Content::Parts(blocks),
+        [one] if !result.is_error => Content::Text(one),
+        many if result.is_error => Content::Joined(format!("Error: {}", many.join("\n"))),
+        many => Content::Joined(many.join("\n")),
     };
-    let content = if result.is_error { format!("Error: {text}").into() } else { text };
     Ok(Turn::Tool { tool_call_id: call_id(&result.call_id, mistral), content })
 }
 
@@ -503,12 +511,7 @@ fn assistant<'a>(
     }
     let refusal = (!refusals.is_empty()).then(|| refusals.join("\n").into());
     let mut content = shortest(blocks);
-    if content.is_none()
-        && refusal.is_none()
-        && tool_calls.is_empty()
-        && function_call.is_none()
-        && audio.is_none()
-    {
+    if content.is_none() && refusal.is_none() && tool_calls.is_empty() && function_call.is_none() && audio.is_none() {
         if extra.is_none() && !message.content.is_empty() {
             return Ok(None);
         }

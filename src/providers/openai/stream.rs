@@ -185,9 +185,12 @@ impl Decoder {
             && last.get("signature").is_none_or(Value::is_null)
         {
             for name in ["text", "summary"] {
-                if let (Some(Value::String(so_far)), Some(Value::String(more))) = (last.get_mut(name), detail.get(name)) {
+                if let (Some(Value::String(so_far)), Some(Value::String(more))) = (last.get_mut(name), detail.get(name))
+                {
                     so_far.push_str(more);
-                    if let Some(signature) = detail.get_mut("signature").map(Value::take).filter(|token| !token.is_null()) {
+                    if let Some(signature) =
+                        detail.get_mut("signature").map(Value::take).filter(|token| !token.is_null())
+                    {
                         last["signature"] = signature;
                     }
                     return;

@@ -77,7 +77,9 @@ impl Walk for Walker {
                     self.message.insert(name.clone(), value.clone());
                 }
                 let usage = self.message.entry("usage").or_insert_with(|| Value::Object(Map::new()));
-                for (name, value) in json["usage"].as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
+                for (name, value) in
+                    json["usage"].as_object().into_iter().flatten().filter(|(_, value)| !value.is_null())
+                {
                     usage[name] = value.clone();
                 }
             }

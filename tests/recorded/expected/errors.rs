@@ -38,13 +38,21 @@ struct Error<'a> {
 
 impl<'a> Error<'a> {
     fn of(json: &'a Value) -> Self {
-        let json = json.as_array().map_or(json, |list| list.iter().find(|one| one["error"].is_object()).unwrap_or(json));
+        let json =
+            json.as_array().map_or(json, |list| list.iter().find(|one| one["error"].is_object()).unwrap_or(json));
         let error = if json["error"].is_object() { &json["error"] } else { json };
-        let names = [&error["details"]["error_code"], &error["innererror"]["code"], &error["code"], &error["type"], &error["status"]];
-        let number = [&error["code"], &error["status_code"], &error["raw_status_code"]].into_iter().find_map(|number| {
-            let number = number.as_u64().or_else(|| number.as_str()?.parse().ok())?;
-            u16::try_from(number).ok()
-        });
+        let names = [
+            &error["details"]["error_code"],
+            &error["innererror"]["code"],
+            &error["code"],
+            &error["type"],
+            &error["status"],
+        ];
+        let number =
+            [&error["code"], &error["status_code"], &error["raw_status_code"]].into_iter().find_map(|number| {
+                let number = number.as_u64().or_else(|| number.as_str()?.parse().ok())?;
+                u16::try_from(number).ok()
+            });
         let mut message = [&error["message"], &json["error"], &error["detail"]]
             .into_iter()
             .find(|message| message.is_string())
@@ -70,11 +78,21 @@ impl<'a> Error<'a> {
 
     fn kind(&self, dialect: Dialect, status: u16) -> ErrorKind {
         let too_long = &[
-            "context length", "context size", "context window", "prompt is too long", "prompt too long",
-            "exceeded max context", "exceeds the maximum number of tokens", "reduce the length of the messages",
+            "context length",
+            "context size",
+            "context window",
+            "prompt is too long",
+            "prompt too long",
+            "exceeded max context",
+            "exceeds the maximum number of tokens",
+            "reduce the length of the messages",
         ];
         let quota = &[
-            "insufficient balance", "exceeded your current quota", "credit balance", "usage limit", "spend limit",
+            "insufficient balance",
+            "exceeded your current quota",
+            "credit balance",
+            "usage limit",
+            "spend limit",
             "insufficient credits",
         ];
         if matches!(status, 413 | 429) && self.says(&["request too large for"]) {
@@ -85,19 +103,34 @@ impl<'a> Error<'a> {
         match dialect {
             Dialect::Gemini => self.google(status),
             _ if matches!(status, 200 | 400 | 413 | 422 | 500) && long => ErrorKind::ContextLength,
-            _ if self.is(&["insufficient_quota", "billing_error", "credit_balance_exhausted"]) => ErrorKind::QuotaExhausted,
+            _ if self.is(&["insufficient_quota", "billing_error", "credit_balance_exhausted"]) => {
+                ErrorKind::QuotaExhausted
+            }
             _ if status < 500 && self.says(quota) => ErrorKind::QuotaExhausted,
             _ if self.is(&["content_filter", "content_policy_violation", "invalid_prompt"]) => ErrorKind::ContentPolicy,
-            _ if status != 500 && self.says(&["content filtering policy", "content management policy", "requires moderation", "safety system"]) => {
+            _ if status != 500
+                && self.says(&[
+                    "content filtering policy",
+                    "content management policy",
+                    "requires moderation",
+                    "safety system",
+                ]) =>
+            {
                 ErrorKind::ContentPolicy
             }
             _ if self.is(&["tool_use_failed"]) => ErrorKind::Malformed,
-            _ if self.is(&["overloaded_error", "service_unavailable_error", "server_is_overloaded", "unavailable_error"])
-                || self.says(&["service tier capacity exceeded", "overloaded"]) =>
+            _ if self.is(&[
+                "overloaded_error",
+                "service_unavailable_error",
+                "server_is_overloaded",
+                "unavailable_error",
+            ]) || self.says(&["service tier capacity exceeded", "overloaded"]) =>
             {
                 ErrorKind::Overloaded
             }
-            _ if self.is(&["rate_limit_error", "rate_limit_exceeded", "rate_limited", "1300"]) => ErrorKind::RateLimited,
+            _ if self.is(&["rate_limit_error", "rate_limit_exceeded", "rate_limited", "1300"]) => {
+                ErrorKind::RateLimited
+            }
             _ if self.is(&["invalid_api_key", "authentication_error", "permission_error"]) => ErrorKind::Auth,
             _ if self.is(&["model_not_found", "not_found_error", "DeploymentNotFound"]) => ErrorKind::NotFound,
             _ if status == 400
@@ -105,7 +138,9 @@ impl<'a> Error<'a> {
             {
                 ErrorKind::NotFound
             }
-            _ if status == 400 && self.says(&["incorrect api key", "invalid api key", "invalid token"]) => ErrorKind::Auth,
+            _ if status == 400 && self.says(&["incorrect api key", "invalid api key", "invalid token"]) => {
+                ErrorKind::Auth
+            }
             _ if status == 200 && self.is(&["invalid_request_error", "BadRequestError"]) => ErrorKind::InvalidRequest,
             _ if status == 200 && self.is(&["timeout_error"]) => ErrorKind::Timeout,
             _ => by_status(status),
@@ -115,7 +150,9 @@ impl<'a> Error<'a> {
     fn google(&self, status: u16) -> ErrorKind {
         let name = self.names.iter().copied().find(|name| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'));
         match (name, self.number.unwrap_or(status)) {
-            _ if self.details.contains("API_KEY_INVALID") || self.details.contains("SERVICE_DISABLED") => ErrorKind::Auth,
+            _ if self.details.contains("API_KEY_INVALID") || self.details.contains("SERVICE_DISABLED") => {
+                ErrorKind::Auth
+            }
             (Some("RESOURCE_EXHAUSTED"), _) | (None, 429) => {
                 let daily = self.details.contains("PerDay") || self.details.contains("Daily");
                 if daily || self.says(&["limit: 0,", "limit: 0\n"]) || self.message.ends_with("limit: 0") {

@@ -75,7 +75,10 @@ impl Walk for Walker {
             | "MODEL_ARMOR" => FinishReason::Filtered,
             image if image.starts_with("IMAGE_") => FinishReason::Filtered,
             "CONTINUATION" => FinishReason::Paused,
-            "MALFORMED_FUNCTION_CALL" | "MALFORMED_RESPONSE" | "UNEXPECTED_TOOL_CALL" | "MISSING_THOUGHT_SIGNATURE"
+            "MALFORMED_FUNCTION_CALL"
+            | "MALFORMED_RESPONSE"
+            | "UNEXPECTED_TOOL_CALL"
+            | "MISSING_THOUGHT_SIGNATURE"
             | "TOO_MANY_TOOL_CALLS" => FinishReason::ModelError(reason.to_owned()),
             other => FinishReason::Other(other.to_owned()),
         });

@@ -11,6 +11,8 @@ pub(super) struct Walker {
     calls: Vec<(Option<u64>, Option<String>, String, String)>,
     stop: Option<String>,
     details: Vec<Value>,
+    /// Whether it is a stream: some servers write `message` beside `delta`, and both everywhere.
+    streamed: bool,
     seen: bool,
     counted: bool,
 }
@@ -21,6 +23,10 @@ pub(super) fn marks(detail: &Value) -> Vec<String> {
 }
 
 impl Walker {
+    pub(super) fn new(streamed: bool) -> Self {
+        Self { streamed, ..Self::default() }
+    }
+
     fn content(&mut self, content: &Value) {
         match content {
             Value::String(more) => self.said.text.push_str(more),
@@ -60,7 +66,8 @@ impl Walk for Walker {
         if error.is_object() || error.as_str().is_some_and(|text| !text.is_empty()) || json["object"] == "error" {
             return Err(Failure::Reported);
         }
-        let streamed = json["object"] == "chat.completion.chunk";
+        // Not by `object`: some servers call a chunk an answer.
+        let streamed = self.streamed;
         if !self.seen {
             self.seen = true;
             (self.said.id, self.said.model) = (text(&json["id"]), text(&json["model"]));
@@ -90,9 +97,10 @@ impl Walk for Walker {
                 }
             }
         }
-        let Some(choice) = json["choices"].as_array().and_then(|choices| {
-            choices.iter().find(|choice| choice["index"].as_u64().unwrap_or(0) == 0 || !streamed)
-        }) else {
+        let Some(choice) = json["choices"]
+            .as_array()
+            .and_then(|choices| choices.iter().find(|choice| choice["index"].as_u64().unwrap_or(0) == 0 || !streamed))
+        else {
             return Ok(());
         };
         if choice["error"].is_object() {
@@ -110,7 +118,7 @@ impl Walk for Walker {
         self.content(&turn["content"]);
         self.said.refusal.push_str(turn["refusal"].as_str().unwrap_or_default());
         for (place, call) in turn["tool_calls"].as_array().into_iter().flatten().enumerate() {
-            let index = call["index"].as_u64().or(streamed.then_some(place as u64));
+            let index = call["index"].as_u64().or_else(|| streamed.then_some(place as u64));
             let index = if streamed { index } else { None };
             self.call(index, text(&call["id"]), &call["function"]);
         }
