@@ -134,9 +134,9 @@ impl Future for Commit {
                 continue;
             }
             if progress == Progress::KeepAlive {
-                // A caller of the same dialect gets a few of them, as the provider sent them.
-                this.alive += frame.size();
-                if this.alive <= HELD_ALIVE {
+                // A caller of the same dialect gets the provider's own, if they are few.
+                this.alive = this.alive.saturating_add(frame.size());
+                if frame.raw().is_some() && this.alive <= HELD_ALIVE {
                     this.held.push_back(frame);
                 }
                 continue;

@@ -124,7 +124,7 @@ impl StreamDecoder for Decoder {
         Ok(())
     }
 
-    fn is_whole(&self) -> bool {
+    fn is_whole(&self, _: bool) -> bool {
         false
     }
 }

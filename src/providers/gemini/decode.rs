@@ -149,9 +149,10 @@ impl StreamDecoder for Decoder {
         self.chunk(&event.data, out)
     }
 
-    fn is_whole(&self) -> bool {
+    fn is_whole(&self, clean: bool) -> bool {
+        // Some models put a reason for stopping into every chunk, so that only a clean end tells that no more was to come.
         // Chunks without any candidate are an answer with nothing in it.
-        self.finished || (self.started && !self.has_candidate)
+        clean && (self.finished || (self.started && !self.has_candidate))
     }
 }
 

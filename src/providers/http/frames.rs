@@ -96,7 +96,7 @@ impl<P: Protocol> Frames<P> {
 
     /// What the end of the body means where no end mark came.
     fn end(&mut self, cause: Option<LlmError>) -> Result<Frame, LlmError> {
-        if self.decoder.is_whole() && self.bare.is_empty() {
+        if self.decoder.is_whole(cause.is_none()) && self.bare.is_empty() {
             return Ok(Frame::event(StreamEvent::End));
         }
         if !self.bare.is_empty() {

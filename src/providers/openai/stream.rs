@@ -115,8 +115,9 @@ impl StreamDecoder for Decoder {
         Ok(())
     }
 
-    fn is_whole(&self) -> bool {
-        !self.begun.is_empty() && self.begun.iter().all(|index| self.finished.contains(index))
+    fn is_whole(&self, clean: bool) -> bool {
+        // An error may follow a reason for stopping, so that a connection that breaks in between tells nothing.
+        clean && !self.begun.is_empty() && self.begun.iter().all(|index| self.finished.contains(index))
     }
 }
 
