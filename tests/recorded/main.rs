@@ -148,7 +148,10 @@ async fn judge(exchange: &Exchange, n: usize, server: &Server, client: &HttpClie
             verdict.not_decoded.push(format!("expected {expected}, found {:?}: {error}", error.kind()));
         }
     }
-    if let Some(sent) = &exchange.request.body {
+    if exchange.request.body.is_some() && exchange.wire().is_none() && !exchange.status.is_client_error() {
+        verdict.not_equal.push("the request's bytes are refused".to_owned());
+    }
+    if let Some(sent) = exchange.request.body.as_ref().filter(|_| exchange.wire().is_some()) {
         forwarded(exchange, sent, n, server, client, &mut verdict).await;
         encoded_again(exchange, sent, n, server, client, &mut verdict).await;
     }

@@ -128,8 +128,12 @@ fn parts(blocks: &[Value]) -> Result<Vec<Part>, LlmError> {
         let part = part(block)?;
         let known: &[&str] = match &part {
             Part::Text(_) => &["type", "text"],
-            Part::Image(_) => &["type", "source"],
-            Part::Document(_) => &["type", "source", "title"],
+            Part::Image(_) => {
+                &["type", "source.type", "source.media_type", "source.data", "source.url", "source.file_id"]
+            }
+            Part::Document(_) => {
+                &["type", "title", "source.type", "source.media_type", "source.data", "source.url", "source.file_id"]
+            }
             Part::ToolCall(_) => &["type", "id", "name", "input"],
             Part::ToolResult(_) => &["type", "tool_use_id", "content", "is_error"],
             Part::Reasoning(_) => &["type", "thinking", "signature", "data"],
@@ -148,9 +152,9 @@ fn part(block: &Value) -> Result<Part, LlmError> {
     let opaque = |token: String, redacted| Some(Opaque { dialect: Dialect::Anthropic, token, redacted });
     Ok(match block.get("type").and_then(Value::as_str) {
         Some("text") => Part::Text(field("text")),
-        Some("image") => Part::Image(Image { media: source(block)? }),
         // A document that is a text or a list of blocks has no equal elsewhere.
-        Some("document") => match source(block) {
+        Some(kind @ ("image" | "document")) => match source(block) {
+            Ok(media) if kind == "image" => Part::Image(Image { media }),
             Ok(media) => Part::Document(Document { media, name: text(block, "title") }),
             Err(_) => Part::Other { dialect: Dialect::Anthropic, value: block.clone() },
         },
