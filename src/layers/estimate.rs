@@ -39,7 +39,7 @@ pub(crate) fn prompt(chat: &Chat) -> u64 {
                 chars += result.content.iter().filter_map(Part::as_text).map(str::len).sum::<usize>()
             }
             Part::Image(_) | Part::Document(_) => other += PICTURE,
-            Part::Other { .. } => {}
+            Part::Other { .. } | Part::Extra { .. } => {}
         }
     }
     ((chars / CHARS_PER_TOKEN) as u64).saturating_add(other)

@@ -167,7 +167,7 @@ impl Needs {
                     self.add(place, part);
                 }
             }
-            Part::Text(_) | Part::Reasoning(_) | Part::Refusal(_) | Part::Other { .. } => {}
+            Part::Text(_) | Part::Reasoning(_) | Part::Refusal(_) | Part::Other { .. } | Part::Extra { .. } => {}
         }
     }
 
