@@ -147,9 +147,8 @@ fn arguments(function: &mut Value) {
 
 fn gemini(fields: &mut Map<String, Value>) {
     fields.remove("model");
-    let mut renamed = match camel(&Value::Object(std::mem::take(fields))) {
-        Value::Object(renamed) => renamed,
-        _ => unreachable!("an object stays one"),
+    let Value::Object(mut renamed) = camel(&Value::Object(std::mem::take(fields))) else {
+        unreachable!("an object stays one")
     };
     let mut turns = take_list(&mut renamed, "contents");
     for turn in &mut turns {
@@ -162,7 +161,7 @@ fn gemini(fields: &mut Map<String, Value>) {
         }
         parts.retain(|part| *part != json!({"text": ""}));
         turn.insert("parts".to_owned(), parts.into());
-        let role = turn.remove("role").filter(|role| role != "function").unwrap_or("user".into());
+        let role = turn.remove("role").filter(|role| role != "function").unwrap_or_else(|| "user".into());
         turn.insert("role".to_owned(), role);
     }
     turns.retain(|turn| turn["parts"] != json!([]));

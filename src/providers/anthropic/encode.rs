@@ -364,14 +364,16 @@ fn turns<'a>(chat: &'a Chat, report: &mut Report) -> Result<Vec<Turn<'a>>, LlmEr
         // The results of tools come before everything else of their turn. The sort is stable.
         turn.content.sort_by_key(|block| !block.is_tool_result());
     }
-    if turns.first().is_some_and(|first| first.role == "assistant") {
+    // What came in this dialect is left as its caller wants it.
+    let own = chat.extra.as_ref().is_some_and(|extra| extra.dialect == Dialect::Anthropic);
+    if !own && turns.first().is_some_and(|first| first.role == "assistant") {
         report.say(Feature::FirstTurn);
         turns.insert(
             0,
             Turn { role: "user", content: vec![Block::Text { text: "(continued)".into() }], extra: Map::new() },
         );
     }
-    if turns.is_empty() && !chat.messages.is_empty() {
+    if !own && turns.is_empty() && !chat.messages.is_empty() {
         report.say(Feature::EmptyText);
         turns.push(Turn { role: "user", content: vec![Block::Text { text: "(empty)".into() }], extra: Map::new() });
     }

@@ -264,7 +264,7 @@ fn whole<P: Protocol>(protocol: &P, origin: &Origin, raw: Bytes, names: &Names) 
     if message.is_empty()
         && let Some(error) = said_nothing(message.finish.as_ref())
     {
-        return Err(error);
+        return Err(error.with_raw(raw));
     }
     names.restore(&mut message);
     Ok(LlmBody::from_wire(P::DIALECT, raw, message))

@@ -40,6 +40,15 @@ pub(super) fn is_well(messages: &[Message], target: Target) -> bool {
     true
 }
 
+/// Whether the target takes the ids of all calls and results.
+pub(super) fn ids_fit(messages: &[Message], target: Target) -> bool {
+    messages.iter().flat_map(|message| &message.content).all(|part| match part {
+        Part::ToolCall(call) => id_fits(&call.id, target),
+        Part::ToolResult(result) => id_fits(&result.call_id, target),
+        _ => true,
+    })
+}
+
 /// Mends ids and pairs.
 pub(super) fn fit(messages: &mut Vec<Message>, target: Target, report: &mut Report) {
     merge(messages);

@@ -54,15 +54,18 @@ pub(crate) fn fit<'a>(
             chat.tool_choice = None;
         }
     }
-    // What was read from the target's own dialect is as the target takes it.
-    if !fitted.extra.as_ref().is_some_and(|extra| extra.dialect == target.dialect) {
-        schemas(&mut fitted, target.dialect, report);
-    }
+    // What was read from the target's own dialect is as its caller wants it.
+    let own = fitted.extra.as_ref().is_some_and(|extra| extra.dialect == target.dialect);
     let mut given = Names::default();
-    if !names::all_fit(chat, target.dialect) {
-        given = names::fit(fitted.to_mut(), target.dialect, report);
+    if !own {
+        schemas(&mut fitted, target.dialect, report);
+        if !names::all_fit(chat, target.dialect) {
+            given = names::fit(fitted.to_mut(), target.dialect, report);
+        }
     }
-    if !calls::is_well(&chat.messages, target) {
+    // Not every server of a dialect takes the ids that the dialect takes.
+    let asked = !own || (target.short_ids && !calls::ids_fit(&chat.messages, target));
+    if asked && !calls::is_well(&chat.messages, target) {
         calls::fit(&mut fitted.to_mut().messages, target, report);
     }
     Ok((fitted, given))

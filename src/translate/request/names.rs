@@ -55,8 +55,9 @@ fn fits(name: &str, dialect: Dialect) -> bool {
     begins && name.len() <= longest && name.bytes().all(letter)
 }
 
+/// The names of tools that the caller runs; what runs at the provider is named by the provider.
 fn every_name(chat: &Chat) -> impl Iterator<Item = &str> {
-    let tools = chat.tools.iter().map(|tool| tool.name.as_str());
+    let tools = chat.tools.iter().filter(|tool| !tool.runs_at_provider()).map(|tool| tool.name.as_str());
     let parts = chat.messages.iter().flat_map(|message| &message.content);
     tools.chain(parts.filter_map(|part| match part {
         Part::ToolCall(call) => Some(call.name.as_str()),

@@ -11,6 +11,8 @@ pub(super) struct Walker {
     calls: Vec<(Option<u64>, Option<String>, String, String)>,
     stop: Option<String>,
     details: Vec<Value>,
+    /// Whether it is a stream: some servers write `message` beside `delta`, and both everywhere.
+    streamed: bool,
     seen: bool,
     counted: bool,
 }
@@ -21,6 +23,10 @@ pub(super) fn marks(detail: &Value) -> Vec<String> {
 }
 
 impl Walker {
+    pub(super) fn new(streamed: bool) -> Self {
+        Self { streamed, ..Self::default() }
+    }
+
     fn content(&mut self, content: &Value) {
         match content {
             Value::String(more) => self.said.text.push_str(more),
@@ -60,7 +66,8 @@ impl Walk for Walker {
         if error.is_object() || error.as_str().is_some_and(|text| !text.is_empty()) || json["object"] == "error" {
             return Err(Failure::Reported);
         }
-        let streamed = json["object"] == "chat.completion.chunk";
+        // Not by `object`: some servers call a chunk an answer.
+        let streamed = self.streamed;
         if !self.seen {
             self.seen = true;
             (self.said.id, self.said.model) = (text(&json["id"]), text(&json["model"]));
@@ -105,13 +112,13 @@ impl Walk for Walker {
             Some("") | None => {}
             Some(reason) => self.stop = Some(reason.to_owned()),
         }
-        let turn = if choice["message"].is_object() { &choice["message"] } else { &choice["delta"] };
+        let turn = if choice["message"].is_object() && !streamed { &choice["message"] } else { &choice["delta"] };
         let thought = [&turn["reasoning_content"], &turn["reasoning"]].into_iter().find(|thought| thought.is_string());
         self.said.thought.push_str(thought.and_then(Value::as_str).unwrap_or_default());
         self.content(&turn["content"]);
         self.said.refusal.push_str(turn["refusal"].as_str().unwrap_or_default());
         for (place, call) in turn["tool_calls"].as_array().into_iter().flatten().enumerate() {
-            let index = call["index"].as_u64().or(streamed.then_some(place as u64));
+            let index = call["index"].as_u64().or_else(|| streamed.then_some(place as u64));
             let index = if streamed { index } else { None };
             self.call(index, text(&call["id"]), &call["function"]);
         }
