@@ -229,6 +229,16 @@ impl LlmRequest {
         Self { said: self.said.clone(), context }
     }
 
+    /// The same request with another conversation, asked for the `time`th time again. It is not the same in the eyes of
+    /// who knows requests by their key, so that its key is another.
+    #[cfg(feature = "validate")]
+    pub(crate) fn asked_again(&self, chat: Chat, time: u16, context: Context) -> Self {
+        let mut said = Said::clone(&self.said);
+        said.content = Content::Chat(chat);
+        said.idempotency_key = said.idempotency_key.map(|key| format!("{key}-again-{time}").into());
+        Self { said: Arc::new(said), context }
+    }
+
     /// What the caller said, to change it: copied first if somebody else holds it too.
     fn said_mut(&mut self) -> &mut Said {
         Arc::make_mut(&mut self.said)

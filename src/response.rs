@@ -269,6 +269,7 @@ mod tests {
             status: None,
             message: String::new(),
             retry_after: None,
+            usage: None,
             next: Next::default(),
         }
     }

@@ -45,13 +45,16 @@ impl Complete {
         }
     }
 
+    pub(super) fn message(&self) -> Cow<'_, Message> {
+        match self {
+            Self::Text(text) => Cow::Owned(message_of(text.clone())),
+            Self::Message(whole) => Cow::Borrowed(&whole.message),
+        }
+    }
+
     pub(super) fn into_message(self) -> Message {
         match self {
-            Self::Text(text) => {
-                let mut message = Message::assistant(text);
-                message.finish = Some(FinishReason::Stop);
-                message
-            }
+            Self::Text(text) => message_of(text),
             Self::Message(whole) => whole.message,
         }
     }
@@ -82,6 +85,12 @@ impl Complete {
             None => frame,
         }
     }
+}
+
+fn message_of(text: Cow<'static, str>) -> Message {
+    let mut message = Message::assistant(text);
+    message.finish = Some(FinishReason::Stop);
+    message
 }
 
 fn push_part(events: &mut Vec<StreamEvent>, index: u32, part: &Part) {

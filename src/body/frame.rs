@@ -161,6 +161,7 @@ impl StreamEvent {
             Self::Reasoning { text, .. } if text.is_empty() => Progress::Lifecycle,
             Self::Reasoning { .. } | Self::Signature { .. } => Progress::Reasoning,
             Self::Text { text, .. } | Self::Refusal { text, .. } if text.is_empty() => Progress::Lifecycle,
+            Self::Part { part: Part::Extra { .. }, .. } => Progress::Lifecycle,
             Self::Arguments { json, .. } if json.is_empty() => Progress::Lifecycle,
             Self::Text { .. }
             | Self::Refusal { .. }

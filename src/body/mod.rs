@@ -111,6 +111,14 @@ impl LlmBody {
         }
     }
 
+    /// What a complete answer says, without reading it; `None` for a stream.
+    pub fn message(&self) -> Option<Cow<'_, Message>> {
+        match &self.0 {
+            Repr::Complete { answer, .. } => Some(answer.message()),
+            Repr::Stream(_) => None,
+        }
+    }
+
     /// The tokens used: known at once for a complete answer, and for a stream as far as it has told.
     pub fn usage(&self) -> Option<Usage> {
         match &self.0 {

@@ -37,6 +37,7 @@ impl fmt::Debug for Part {
             Self::ToolCall(call) => call.fmt(f),
             Self::ToolResult(result) => result.fmt(f),
             Self::Reasoning(reasoning) => reasoning.fmt(f),
+            Self::Extra { of, extra } => f.debug_tuple("Extra").field(of).field(extra).finish(),
             Self::Other { dialect, .. } => f.debug_struct("Other").field("dialect", dialect).finish_non_exhaustive(),
         }
     }

@@ -1,6 +1,6 @@
 use serde_json::Value;
 
-use super::{FinishReason, ToolCall, ToolResult, Usage};
+use super::{Extra, ExtraOf, FinishReason, ToolCall, ToolResult, Usage};
 use crate::Dialect;
 
 /// Who speaks.
@@ -65,7 +65,7 @@ impl Message {
     pub fn is_empty(&self) -> bool {
         self.content.iter().all(|part| match part {
             Part::Text(text) | Part::Refusal(text) => text.is_empty(),
-            Part::Reasoning(_) => true,
+            Part::Reasoning(_) | Part::Extra { .. } => true,
             _ => false,
         })
     }
@@ -96,6 +96,13 @@ pub enum Part {
         /// The part as it stands on that dialect's wire.
         value: Value,
     },
+    /// Fields that only one dialect knows, of the part before it, of the turn, or of the answer.
+    Extra {
+        /// Whose fields they are.
+        of: ExtraOf,
+        /// The fields.
+        extra: Extra,
+    },
 }
 
 impl Part {
@@ -114,6 +121,17 @@ impl Part {
             Self::ToolResult(result) => result.content.iter().map(Self::size).sum(),
             Self::Reasoning(reasoning) => reasoning.text.len() + opaque(&reasoning.opaque),
             Self::Other { value, .. } => size_of_json(value),
+            Self::Extra { extra, .. } => {
+                extra.fields.iter().map(|(name, value)| name.len() + size_of_json(value)).sum()
+            }
+        }
+    }
+
+    /// The fields beside the part before it, if it is such and `dialect` knows them.
+    pub(crate) fn as_extra(&self, whose: ExtraOf, dialect: Dialect) -> Option<&Extra> {
+        match self {
+            Self::Extra { of, extra } if *of == whose && extra.dialect == dialect => Some(extra),
+            _ => None,
         }
     }
 

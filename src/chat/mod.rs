@@ -9,12 +9,14 @@
 
 mod accumulate;
 mod debug;
+mod extra;
 mod message;
 mod tools;
 mod usage;
 
 pub use self::{
     accumulate::Accumulator,
+    extra::{Extra, ExtraOf},
     message::{Document, Image, Media, Message, Opaque, Part, Reasoning, Role},
     tools::{OutputSchema, Tool, ToolCall, ToolChoice, ToolResult},
     usage::{FinishReason, Usage},
@@ -60,6 +62,9 @@ pub struct Chat {
     pub thinking: Option<Thinking>,
     /// Whether the answer is asked for as a stream. Default: `false`.
     pub stream: bool,
+    /// What only one dialect knows of a request that came in it: the settings as they stood there. Each of them counts for
+    /// as long as the neutral fields that were read from it are unchanged. `None`: it came in no dialect.
+    pub extra: Option<Extra>,
 }
 
 impl Chat {

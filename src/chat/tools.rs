@@ -1,6 +1,6 @@
 use serde_json::Value;
 
-use super::{Opaque, Part};
+use super::{Extra, Opaque, Part};
 
 /// A tool that the model may call.
 #[derive(Clone, PartialEq)]
@@ -14,12 +14,20 @@ pub struct Tool {
     pub parameters: Value,
     /// Whether the provider must hold the model to the schema. `None`: the provider's default.
     pub strict: Option<bool>,
+    /// The tool as it stood on the wire of a dialect that says more of it, or whose provider runs it itself. It counts
+    /// there for as long as the fields above are unchanged.
+    pub extra: Option<Extra>,
 }
 
 impl Tool {
     /// A tool of this name, whose arguments have this JSON Schema.
     pub fn new(name: impl Into<String>, parameters: Value) -> Self {
-        Self { name: name.into(), description: None, parameters, strict: None }
+        Self { name: name.into(), description: None, parameters, strict: None, extra: None }
+    }
+
+    /// Whether its provider runs it (web search, code execution): it has no schema, and no other provider has it.
+    pub fn runs_at_provider(&self) -> bool {
+        self.parameters.is_null() && self.extra.is_some()
     }
 
     /// Sets what it does and when to use it.

@@ -11,7 +11,7 @@ use tokio_test::{assert_pending, assert_ready, task};
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::{body::StreamEvent as E, chat::Message, provider_fn};
+use crate::{Dialect, body::StreamEvent as E, chat::Message, provider_fn};
 
 type Item = Result<Frame, LlmError>;
 
@@ -187,6 +187,18 @@ fn drive(commit: &mut task::Spawn<Commit>) -> (Poll<Result<LlmBody, LlmError>>, 
         }
     }
     unreachable!("the range has no end")
+}
+
+#[test]
+fn a_few_of_the_providers_own_pings_are_kept() {
+    let own = || Ok(Frame::event(StreamEvent::KeepAlive).with_raw(Dialect::OpenAi, ": wait\n\n".into()));
+    let few = std::iter::repeat_with(own).take(3);
+    let (body, _) = drive(&mut commit(few.chain([Ok(Frame::text("a"))]), CommitPoint::FirstToken));
+    assert_eq!(there(&mut assert_ready!(body).unwrap()), ["KeepAlive", "KeepAlive", "KeepAlive", "Text(1 bytes)"]);
+
+    let flood = std::iter::repeat_with(own).take(100_000);
+    let (body, _) = drive(&mut commit(flood.chain([Ok(Frame::text("a"))]), CommitPoint::FirstToken));
+    assert!(there(&mut assert_ready!(body).unwrap()).len() < 1000);
 }
 
 #[test]

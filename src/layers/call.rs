@@ -12,6 +12,7 @@ use pin_project::pin_project;
 use tokio::time::Instant;
 use tower::Service;
 
+use super::clock;
 use crate::{ErrorKind, LlmError, LlmRequest, LlmResponse, error::Phase};
 
 /// What every layer asks of the service that it wraps.
@@ -116,7 +117,7 @@ impl<S: Llm> Future for Call<S, S::Future> {
                                 ErrorKind::Deadline,
                                 "it passed before the call could begin",
                             )),
-                            Ok(()) => Self::Calling(service.call(request)),
+                            Ok(()) => Self::Calling(clock::with(now, || service.call(request))),
                             Err(error) => Self::Failed(error.into()),
                         });
                     }

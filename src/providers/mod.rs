@@ -10,6 +10,7 @@ pub mod http;
 mod json;
 mod neutral;
 pub mod openai;
+mod own;
 pub mod simulated;
 #[cfg(feature = "http")]
 mod splice;

@@ -62,6 +62,8 @@ enum State<S, F> {
     Buffering(Box<(LlmResponse, Commit)>),
     /// Every circuit is open.
     Waiting(LlmError),
+    /// No tier can carry the request.
+    Refused(Option<LlmError>),
     /// Nothing is under way.
     Done,
 }
@@ -80,6 +82,11 @@ where
         slice: Option<Instant>,
     ) -> Self {
         Self { state: State::Primary(call), shared, request, slice, rest: None }
+    }
+
+    /// A request that no tier can carry.
+    pub(super) fn refused(error: LlmError, shared: Arc<Shared>, request: LlmRequest) -> Self {
+        Self { state: State::Refused(Some(error)), shared, request, slice: None, rest: None }
     }
 
     /// A request whose walk is not that simple.
@@ -131,6 +138,9 @@ where
                     let state = ask(&rest.walk, &mut rest.primary);
                     this.state.set(state);
                     continue;
+                }
+                StateProjection::Refused(error) => {
+                    return Poll::Ready(Err(error.take().expect("polled after it was ready")));
                 }
                 StateProjection::Done => panic!("polled after it was ready"),
             };

@@ -4,7 +4,6 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::time::Instant;
 use tower::Service;
 
 use super::{
@@ -12,7 +11,10 @@ use super::{
     shared::Shared,
     walk::{self, Walk},
 };
-use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call};
+use crate::{
+    LlmError, LlmRequest, LlmResponse,
+    layers::{call::Call, clock},
+};
 
 /// Asks other tiers when the primary cannot answer. See the [module docs](super).
 ///
@@ -45,11 +47,15 @@ where
 
     #[inline]
     fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
-        request.context_mut().begun.get_or_insert_with(Instant::now);
+        // Not when it came in further out: it may have waited since.
+        request.context_mut().begun = Some(clock::now());
         let shared = &self.shared;
-        if !shared.is_simple() {
-            let walk = Walk::begin(shared, &request);
-            return ResponseFuture::walking(walk, self.inner.clone(), shared.clone(), request);
+        let unable = if shared.limited { walk::unable(shared, &request) } else { Vec::new() };
+        if !shared.is_simple() || !unable.is_empty() {
+            return match Walk::begin(shared, &request, unable) {
+                Ok(walk) => ResponseFuture::walking(walk, self.inner.clone(), shared.clone(), request),
+                Err(error) => ResponseFuture::refused(error, shared.clone(), request),
+            };
         }
         let after = shared.tiers() - 1;
         let context = *request.context();

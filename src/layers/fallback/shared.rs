@@ -8,14 +8,19 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{AllOpen, SessionPolicy, layer::Config, ramp::Ramp, sessions::Sessions, tier::TierFacts};
-use crate::{ErrorKind, Event, LlmRequest, LlmResponse};
+use super::{AllOpen, SessionPolicy, layer::Config, ramp::Ramp, tier::TierFacts};
+use crate::{ErrorKind, Event, LlmRequest, LlmResponse, layers::recent::Recent};
+
+/// Which tier each session is with.
+type Sessions = Recent<Arc<str>, usize>;
 
 /// What all services of one fallback share.
 pub(super) struct Shared {
     pub(super) config: Config,
     simple: bool,
     pub(super) ramp: Ramp,
+    /// Whether any tier has said what it can do.
+    pub(super) limited: bool,
     /// Whether each tier has ever answered.
     worked: Box<[AtomicBool]>,
     /// The tier that serves now, as the events tell it. Read by every request; changed under the lock.
@@ -40,6 +45,9 @@ impl Shared {
                 && config.session == SessionPolicy::Free
                 && config.all_open == AllOpen::Fail,
             ramp: Ramp::new(config.ramp.clone()),
+            limited: std::iter::once(&config.primary)
+                .chain(config.tiers.iter().map(|tier| &tier.facts))
+                .any(|facts| facts.capabilities.is_limited()),
             worked: (0..=config.tiers.len()).map(|_| AtomicBool::new(false)).collect(),
             serving: AtomicUsize::new(0),
             changes: Mutex::default(),

@@ -113,9 +113,9 @@ where
                 this.begun.get_or_insert_with(Instant::now);
                 let phase = this.call.phase();
                 if phase != Phase::Readiness {
-                    // Nothing is lost if whoever set the deadline ends a first attempt.
                     let Some(rest) = this.rest else { return Poll::Pending };
                     rest.token.iter_mut().for_each(Reservation::sent);
+                    // Nothing is lost if whoever set the deadline ends a first attempt.
                     if rest.ledger.len() == 0 {
                         rest.timer = None;
                         return Poll::Pending;

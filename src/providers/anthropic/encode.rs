@@ -1,11 +1,12 @@
 use std::borrow::Cow;
 
 use serde::Serialize;
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Map, Value, json, value::RawValue};
 
 use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{Chat, Effort, Media, OutputSchema, Part, Role, Thinking, Tool, ToolChoice, ToolResult},
+    providers::{anthropic::request, http::Encoded, own},
 };
 
 type Notes = Vec<Cow<'static, str>>;
@@ -19,7 +20,7 @@ pub(super) struct Body<'a> {
     system: Option<Cow<'a, str>>,
     messages: Vec<Turn<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    tools: Vec<ToolDefinition<'a>>,
+    tools: Vec<Definition<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_choice: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,6 +41,8 @@ pub(super) struct Body<'a> {
 struct Turn<'a> {
     role: &'static str,
     content: Vec<Block<'a>>,
+    #[serde(flatten)]
+    extra: Map<String, Value>,
 }
 
 #[derive(Serialize)]
@@ -76,6 +79,9 @@ enum Block<'a> {
     },
     #[serde(untagged)]
     Own(&'a Value),
+    /// With fields of this dialect's own put back.
+    #[serde(untagged)]
+    Made(Value),
 }
 
 #[derive(Serialize)]
@@ -84,6 +90,14 @@ enum Source<'a> {
     Base64 { media_type: &'a str, data: &'a str },
     Url { url: &'a str },
     File { file_id: &'a str },
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Definition<'a> {
+    Neutral(ToolDefinition<'a>),
+    /// As it stood on the wire.
+    Own(&'a Map<String, Value>),
 }
 
 #[derive(Serialize)]
@@ -106,6 +120,16 @@ struct Format<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     schema: &'a Value,
+}
+
+impl Block<'_> {
+    fn is_tool_result(&self) -> bool {
+        match self {
+            Self::ToolResult { .. } => true,
+            Self::Made(value) => value["type"] == "tool_result",
+            _ => false,
+        }
+    }
 }
 
 impl<'a> Body<'a> {
@@ -143,7 +167,7 @@ impl<'a> Body<'a> {
             max_tokens,
             system: system(chat, notes),
             messages: turns(chat, notes)?,
-            tools: chat.tools.iter().map(ToolDefinition::of).collect(),
+            tools: chat.tools.iter().map(Definition::of).collect::<Result<_, _>>()?,
             tool_choice: tool_choice(chat),
             temperature,
             top_p: sampling.1,
@@ -160,15 +184,75 @@ impl<'a> Body<'a> {
     }
 }
 
-impl<'a> ToolDefinition<'a> {
-    fn of(tool: &'a Tool) -> Self {
-        Self {
+impl<'a> Definition<'a> {
+    fn of(tool: &'a Tool) -> Result<Self, LlmError> {
+        if let Some(extra) = tool.extra.as_ref().filter(|extra| extra.dialect == Dialect::Anthropic) {
+            let was = request::definition(&Value::Object(extra.fields.clone()));
+            if was.is_ok_and(|was| was == *tool) {
+                return Ok(Self::Own(&extra.fields));
+            }
+        }
+        if tool.runs_at_provider() {
+            return Err(LlmError::new(ErrorKind::UnsupportedFeature, "a tool that runs at another provider"));
+        }
+        Ok(Self::Neutral(ToolDefinition {
             name: &tool.name,
             description: tool.description.as_deref(),
             input_schema: &tool.parameters,
             strict: tool.strict,
-        }
+        }))
     }
+}
+
+/// Writes a request. The settings of one that was read in this dialect are written as they stood, unless they were changed.
+pub(super) fn body(
+    chat: &Chat,
+    model: &str,
+    stream: bool,
+    default_max_tokens: u32,
+    refuses_sampling: bool,
+) -> Result<Encoded, LlmError> {
+    let mut notes = Notes::new();
+    let extra = chat.extra.as_ref().filter(|extra| extra.dialect == Dialect::Anthropic);
+    let Some(extra) = extra else {
+        let body = Body::of(chat, model, stream, default_max_tokens, refuses_sampling, &mut notes)?;
+        return Encoded::json(&body, notes);
+    };
+    let mut was = Chat::default();
+    let fields = Value::Object(extra.fields.clone());
+    request::settings(&fields, &mut was)?;
+    let thinks_alike = was.thinking == chat.thinking && was.output == chat.output;
+    let samples_alike =
+        thinks_alike && !refuses_sampling && (was.temperature, was.top_p) == (chat.temperature, chat.top_p);
+    let body = Body::of(chat, model, stream, default_max_tokens, refuses_sampling, &mut notes)?;
+    if samples_alike {
+        notes.retain(|note| !is_of_sampling(note));
+    }
+    let mut body = serde_json::to_value(&body).map_err(cannot_be_written)?;
+    own::restore(
+        &mut body,
+        &extra.fields,
+        &[
+            (was.system.is_some() && was.system == chat.system, &["system"]),
+            (thinks_alike, &["thinking", "output_config", "output_format"]),
+            (
+                (&was.tool_choice, was.parallel_tool_calls) == (&chat.tool_choice, chat.parallel_tool_calls),
+                &["tool_choice"],
+            ),
+            (was.max_tokens.is_some() && was.max_tokens == chat.max_tokens, &["max_tokens"]),
+            (samples_alike, &["temperature", "top_p"]),
+            (was.stop == chat.stop, &["stop_sequences"]),
+        ],
+    );
+    Encoded::json(&body, notes)
+}
+
+fn is_of_sampling(note: &str) -> bool {
+    note.starts_with("temperature ")
+}
+
+fn cannot_be_written(error: serde_json::Error) -> LlmError {
+    LlmError::new(ErrorKind::InvalidRequest, "the request cannot be written as JSON").with_source(error)
 }
 
 /// The system prompt. There is no mode for JSON without a schema, so that it is asked for in words.
@@ -244,32 +328,61 @@ fn thinking(chat: &Chat, default_max_tokens: u32, notes: &mut Notes) -> (Option<
 fn turns<'a>(chat: &'a Chat, notes: &mut Notes) -> Result<Vec<Turn<'a>>, LlmError> {
     let mut turns: Vec<Turn<'a>> = Vec::with_capacity(chat.messages.len());
     for message in &chat.messages {
-        let role = if message.role == Role::Assistant { "assistant" } else { "user" };
-        let mut content = Vec::with_capacity(message.content.len());
-        for part in &message.content {
-            let block = block(part, message.role, notes)?;
-            content.extend(block);
-        }
+        let mut extra = own::of_turn(&message.content, Dialect::Anthropic).map_or_else(Map::new, |e| e.fields.clone());
+        let (role, spoken) = match message.role {
+            Role::Assistant => ("assistant", Role::Assistant),
+            // It came in a version of this API that knows such turns.
+            Role::System if extra.remove("role").is_some() => ("system", Role::User),
+            other => ("user", other),
+        };
+        let mut content = blocks(&message.content, spoken, notes)?;
         if content.is_empty() {
             continue;
         }
         match turns.last_mut() {
-            Some(last) if last.role == role => last.content.append(&mut content),
-            _ => turns.push(Turn { role, content }),
+            Some(last) if last.role == role && extra.is_empty() && last.extra.is_empty() => {
+                last.content.append(&mut content)
+            }
+            _ => turns.push(Turn { role, content, extra }),
         }
     }
     for turn in &mut turns {
         // The results of tools come before everything else of their turn. The sort is stable.
-        turn.content.sort_by_key(|block| !matches!(block, Block::ToolResult { .. }));
+        turn.content.sort_by_key(|block| !block.is_tool_result());
     }
-    if turns.first().is_some_and(|first| first.role == "assistant") {
+    // What came in this dialect is left as its caller wants it.
+    let own = chat.extra.as_ref().is_some_and(|extra| extra.dialect == Dialect::Anthropic);
+    if !own && turns.first().is_some_and(|first| first.role == "assistant") {
         notes.push("a user's turn was put before the first one, which was the model's".into());
-        turns.insert(0, Turn { role: "user", content: vec![Block::Text { text: "(continued)".into() }] });
+        turns.insert(
+            0,
+            Turn { role: "user", content: vec![Block::Text { text: "(continued)".into() }], extra: Map::new() },
+        );
     }
     if turns.is_empty() {
         return Err(LlmError::new(ErrorKind::InvalidRequest, "the conversation has no content"));
     }
     Ok(turns)
+}
+
+/// The blocks of parts, with what only this dialect knows of them put back.
+fn blocks<'a>(parts: &'a [Part], role: Role, notes: &mut Notes) -> Result<Vec<Block<'a>>, LlmError> {
+    let mut blocks = Vec::with_capacity(parts.len());
+    for (place, part) in parts.iter().enumerate() {
+        if own::is_foreign(part, Dialect::Anthropic) {
+            notes.push("what only another provider knows of a part was left out".into());
+        }
+        let Some(block) = block(part, role, notes)? else { continue };
+        blocks.push(match own::beside(parts, place, Dialect::Anthropic) {
+            Some(extra) => {
+                let mut value = serde_json::to_value(&block).map_err(cannot_be_written)?;
+                own::merge(&mut value, &extra.fields);
+                Block::Made(value)
+            }
+            None => block,
+        });
+    }
+    Ok(blocks)
 }
 
 fn block<'a>(part: &'a Part, role: Role, notes: &mut Notes) -> Result<Option<Block<'a>>, LlmError> {
@@ -301,6 +414,7 @@ fn block<'a>(part: &'a Part, role: Role, notes: &mut Notes) -> Result<Option<Blo
                 return Ok(None);
             }
         },
+        Part::Extra { .. } => return Ok(None),
         Part::Other { dialect: Dialect::Anthropic, value } => Block::Own(value),
         Part::Other { dialect, .. } => {
             notes.push(format!("a part that only {dialect} knows was left out").into());
@@ -310,10 +424,7 @@ fn block<'a>(part: &'a Part, role: Role, notes: &mut Notes) -> Result<Option<Blo
 }
 
 fn tool_result<'a>(result: &'a ToolResult, notes: &mut Notes) -> Result<Block<'a>, LlmError> {
-    let mut content = Vec::with_capacity(result.content.len());
-    for part in &result.content {
-        content.extend(block(part, Role::User, notes)?);
-    }
+    let content = blocks(&result.content, Role::User, notes)?;
     Ok(Block::ToolResult { tool_use_id: &result.call_id, content, is_error: result.is_error })
 }
 

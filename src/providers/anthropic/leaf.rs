@@ -1,4 +1,4 @@
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
@@ -104,9 +104,7 @@ impl Protocol for Messages {
     }
 
     fn encode(&self, chat: &Chat, model: &str, stream: bool) -> Result<Encoded, LlmError> {
-        let mut notes: Vec<Cow<'static, str>> = Vec::new();
-        let body = encode::Body::of(chat, model, stream, self.max_tokens, self.refuses_sampling(), &mut notes)?;
-        Encoded::json(&body, notes)
+        encode::body(chat, model, stream, self.max_tokens, self.refuses_sampling())
     }
 
     fn decode(&self, body: &[u8]) -> Result<Message, Fault> {

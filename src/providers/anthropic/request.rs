@@ -3,26 +3,41 @@ use serde_json::Value;
 use crate::{
     Dialect, LlmError,
     chat::{
-        Chat, Document, Effort, Image, Media, Message, Opaque, OutputSchema, Part, Reasoning, Role, Thinking, Tool,
-        ToolCall, ToolChoice, ToolResult,
+        Chat, Document, Effort, Extra, ExtraOf, Image, Media, Message, Opaque, OutputSchema, Part, Reasoning, Role,
+        Thinking, Tool, ToolCall, ToolChoice, ToolResult,
     },
-    providers::neutral::{bad, floating, list, number, object, strings, text},
+    providers::{
+        neutral::{bad, floating, list, number, object, strings, text},
+        own,
+    },
 };
 
 /// Reads a caller's request.
 pub(in crate::providers) fn decode(body: &Value) -> Result<Chat, LlmError> {
     let mut chat = Chat { model: text(body, "model"), ..Chat::default() };
-    chat.system = match body.get("system") {
-        Some(Value::String(system)) => Some(system.clone()),
-        Some(Value::Array(blocks)) => Some(joined(blocks)),
-        _ => None,
-    };
+    chat.stream = body.get("stream").and_then(Value::as_bool).unwrap_or(false);
+    settings(body, &mut chat)?;
     for message in list(body, "messages").ok_or_else(|| bad("messages", "a list"))? {
         chat.messages.push(turn(message)?);
     }
     for tool in list(body, "tools").unwrap_or_default() {
         chat.tools.push(definition(tool)?);
     }
+    let mut rest = own::rest(body, &["model", "stream", "messages", "tools"]);
+    if rest.get("system").is_some_and(Value::is_string) {
+        rest.remove("system");
+    }
+    chat.extra = Some(Extra::new(Dialect::Anthropic, rest));
+    Ok(chat)
+}
+
+/// Reads all but the conversation and the tools.
+pub(super) fn settings(body: &Value, chat: &mut Chat) -> Result<(), LlmError> {
+    chat.system = match body.get("system") {
+        Some(Value::String(system)) => Some(system.clone()),
+        Some(Value::Array(blocks)) => Some(joined(blocks)),
+        _ => None,
+    };
     if let Some(choice) = object(body, "tool_choice") {
         chat.tool_choice = match choice.get("type").and_then(Value::as_str) {
             Some("auto") => Some(ToolChoice::Auto),
@@ -40,14 +55,14 @@ pub(in crate::providers) fn decode(body: &Value) -> Result<Chat, LlmError> {
     chat.temperature = floating(body, "temperature")?;
     chat.top_p = floating(body, "top_p")?;
     chat.stop = strings(body, "stop_sequences")?;
-    chat.stream = body.get("stream").and_then(Value::as_bool).unwrap_or(false);
     let config = object(body, "output_config");
-    if let Some(format) = config.and_then(|config| object(config, "format")) {
+    // `output_format` is the older place of it.
+    if let Some(format) = config.and_then(|config| object(config, "format")).or_else(|| object(body, "output_format")) {
         let schema = format.get("schema").cloned();
         chat.output = Some(OutputSchema { name: "answer".to_owned(), schema, strict: true });
     }
     chat.thinking = thinking(body)?;
-    Ok(chat)
+    Ok(())
 }
 
 fn thinking(body: &Value) -> Result<Option<Thinking>, LlmError> {
@@ -69,15 +84,21 @@ fn thinking(body: &Value) -> Result<Option<Thinking>, LlmError> {
     })
 }
 
-fn definition(tool: &Value) -> Result<Tool, LlmError> {
-    let name = text(tool, "name").ok_or_else(|| bad("tools.name", "a text"))?;
+pub(super) fn definition(tool: &Value) -> Result<Tool, LlmError> {
     let Some(schema) = tool.get("input_schema") else {
         // The provider's own tools (web search, a computer) have no schema, and nobody else has them.
-        return Err(bad("tools.input_schema", "there: tools that run at the provider cannot go to another one"));
+        let name = text(tool, "name").or_else(|| text(tool, "type")).ok_or_else(|| bad("tools.name", "a text"))?;
+        let mut definition = Tool::new(name, Value::Null);
+        definition.extra = tool.as_object().cloned().map(|fields| Extra::new(Dialect::Anthropic, fields));
+        return Ok(definition);
     };
+    let name = text(tool, "name").ok_or_else(|| bad("tools.name", "a text"))?;
     let mut definition = Tool::new(name, schema.clone());
     definition.description = text(tool, "description");
     definition.strict = tool.get("strict").and_then(Value::as_bool);
+    if !own::rest(tool, &["name", "input_schema", "description", "strict"]).is_empty() {
+        definition.extra = tool.as_object().cloned().map(|fields| Extra::new(Dialect::Anthropic, fields));
+    }
     Ok(definition)
 }
 
@@ -88,12 +109,42 @@ fn turn(message: &Value) -> Result<Message, LlmError> {
         Some("system") => Role::System,
         _ => return Err(bad("messages.role", "user, assistant or system")),
     };
-    let content = match message.get("content") {
+    let mut content = match message.get("content") {
         Some(Value::String(text)) => vec![Part::Text(text.clone())],
-        Some(Value::Array(blocks)) => blocks.iter().map(part).collect::<Result<_, _>>()?,
+        Some(Value::Array(blocks)) => parts(blocks)?,
         _ => return Err(bad("messages.content", "a text or a list")),
     };
+    // Newer versions of the API know such a turn, older ones and others do not.
+    let known: &[&str] = if role == Role::System { &["content"] } else { &["role", "content"] };
+    let extra = Extra::some(Dialect::Anthropic, own::rest(message, known));
+    content.extend(extra.map(|extra| Part::Extra { of: ExtraOf::Turn, extra }));
     Ok(Message::new(role, content))
+}
+
+/// The parts, each with what the neutral form does not carry of it behind it.
+fn parts(blocks: &[Value]) -> Result<Vec<Part>, LlmError> {
+    let mut parts = Vec::with_capacity(blocks.len());
+    for block in blocks {
+        let part = part(block)?;
+        let known: &[&str] = match &part {
+            Part::Text(_) => &["type", "text"],
+            Part::Image(_) => {
+                &["type", "source.type", "source.media_type", "source.data", "source.url", "source.file_id"]
+            }
+            Part::Document(_) => {
+                &["type", "title", "source.type", "source.media_type", "source.data", "source.url", "source.file_id"]
+            }
+            Part::ToolCall(_) => &["type", "id", "name", "input"],
+            Part::ToolResult(_) => &["type", "tool_use_id", "content", "is_error"],
+            Part::Reasoning(_) => &["type", "thinking", "signature", "data"],
+            _ => {
+                parts.push(part);
+                continue;
+            }
+        };
+        parts.extend(own::with_rest(part, Dialect::Anthropic, own::rest(block, known)));
+    }
+    Ok(parts)
 }
 
 fn part(block: &Value) -> Result<Part, LlmError> {
@@ -101,9 +152,9 @@ fn part(block: &Value) -> Result<Part, LlmError> {
     let opaque = |token: String, redacted| Some(Opaque { dialect: Dialect::Anthropic, token, redacted });
     Ok(match block.get("type").and_then(Value::as_str) {
         Some("text") => Part::Text(field("text")),
-        Some("image") => Part::Image(Image { media: source(block)? }),
         // A document that is a text or a list of blocks has no equal elsewhere.
-        Some("document") => match source(block) {
+        Some(kind @ ("image" | "document")) => match source(block) {
+            Ok(media) if kind == "image" => Part::Image(Image { media }),
             Ok(media) => Part::Document(Document { media, name: text(block, "title") }),
             Err(_) => Part::Other { dialect: Dialect::Anthropic, value: block.clone() },
         },
@@ -115,7 +166,7 @@ fn part(block: &Value) -> Result<Part, LlmError> {
             let mut result = ToolResult::new(field("tool_use_id"), "");
             result.content = match block.get("content") {
                 Some(Value::String(text)) => vec![Part::Text(text.clone())],
-                Some(Value::Array(blocks)) => blocks.iter().map(part).collect::<Result<_, _>>()?,
+                Some(Value::Array(blocks)) => parts(blocks)?,
                 _ => Vec::new(),
             };
             result.is_error = block.get("is_error").and_then(Value::as_bool).unwrap_or(false);

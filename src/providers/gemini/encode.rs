@@ -1,11 +1,15 @@
 use std::borrow::Cow;
 
 use serde::Serialize;
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Map, Value, json, value::RawValue};
 
 use crate::{
     Dialect, ErrorKind, LlmError,
-    chat::{Chat, Effort, Media, Opaque, OutputSchema, Part, Role, Thinking, ToolCall, ToolChoice, ToolResult},
+    chat::{
+        Chat, Effort, Media, Opaque, OutputSchema, Part, Reasoning, Role, Thinking, Tool, ToolCall, ToolChoice,
+        ToolResult,
+    },
+    providers::{gemini::request, http::Encoded, own},
 };
 
 type Notes = Vec<Cow<'static, str>>;
@@ -30,6 +34,8 @@ struct Turn<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<&'static str>,
     parts: Vec<Piece<'a>>,
+    #[serde(flatten)]
+    extra: Map<String, Value>,
 }
 
 #[derive(Serialize)]
@@ -57,6 +63,8 @@ enum Piece<'a> {
         function_response: Response<'a>,
     },
     Own(&'a Value),
+    /// With fields of this dialect's own put back.
+    Made(Value),
 }
 
 #[derive(Serialize)]
@@ -85,9 +93,21 @@ struct Response<'a> {
 }
 
 #[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Tools<'a> {
-    function_declarations: Vec<Declaration<'a>>,
+#[serde(untagged, rename_all_fields = "camelCase")]
+enum Tools<'a> {
+    Functions {
+        function_declarations: Vec<AnyDeclaration<'a>>,
+    },
+    /// A tool that runs at the provider.
+    Own(&'a Map<String, Value>),
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum AnyDeclaration<'a> {
+    Neutral(Declaration<'a>),
+    /// As it stood on the wire.
+    Own(&'a Map<String, Value>),
 }
 
 #[derive(Serialize)]
@@ -141,21 +161,11 @@ impl<'a> Body<'a> {
             notes.push("only the first five stop texts were sent".into());
             stop_sequences.truncate(MOST_STOPS);
         }
-        let declarations = chat.tools.iter().map(|tool| Declaration {
-            name: &tool.name,
-            description: tool.description.as_deref(),
-            parameters_json_schema: &tool.parameters,
-        });
-        let declarations: Vec<_> = declarations.collect();
         let system = chat.system.as_deref().filter(|system| !system.is_empty());
         Ok(Self {
-            system_instruction: system.map(|system| Turn { role: None, parts: vec![plain(system)] }),
+            system_instruction: system.map(|system| Turn { role: None, parts: vec![plain(system)], extra: Map::new() }),
             contents: turns(chat, third, notes)?,
-            tools: if declarations.is_empty() {
-                Vec::new()
-            } else {
-                vec![Tools { function_declarations: declarations }]
-            },
+            tools: tools(&chat.tools)?,
             tool_config: chat.tool_choice.as_ref().map(|choice| {
                 let calling = match choice {
                     ToolChoice::Auto => json!({"mode": "AUTO"}),
@@ -176,6 +186,87 @@ impl<'a> Body<'a> {
             },
         })
     }
+}
+
+fn tools(tools: &[Tool]) -> Result<Vec<Tools<'_>>, LlmError> {
+    let (mut function_declarations, mut own) = (Vec::new(), Vec::new());
+    for tool in tools {
+        let extra = tool.extra.as_ref().filter(|extra| extra.dialect == Dialect::Gemini);
+        function_declarations.push(match extra {
+            Some(extra) if tool.parameters.is_null() => {
+                own.push(Tools::Own(&extra.fields));
+                continue;
+            }
+            Some(extra) if request::definition(&Value::Object(extra.fields.clone())).is_ok_and(|was| was == *tool) => {
+                AnyDeclaration::Own(&extra.fields)
+            }
+            _ if tool.runs_at_provider() => {
+                let what = "a tool that runs at another provider";
+                return Err(LlmError::new(ErrorKind::UnsupportedFeature, what));
+            }
+            _ => AnyDeclaration::Neutral(Declaration {
+                name: &tool.name,
+                description: tool.description.as_deref(),
+                parameters_json_schema: &tool.parameters,
+            }),
+        });
+    }
+    let functions = (!function_declarations.is_empty()).then_some(Tools::Functions { function_declarations });
+    Ok(functions.into_iter().chain(own).collect())
+}
+
+/// Writes a request. The settings of one that was read in this dialect are written as they stood, unless they were changed.
+pub(super) fn body(chat: &Chat, model: &str) -> Result<Encoded, LlmError> {
+    let mut notes = Notes::new();
+    let body = Body::of(chat, model, &mut notes)?;
+    let extra = chat.extra.as_ref().filter(|extra| extra.dialect == Dialect::Gemini);
+    let Some(extra) = extra else { return Encoded::json(&body, notes) };
+    let mut body = serde_json::to_value(&body).map_err(cannot_be_written)?;
+    let mut was = Chat::default();
+    request::settings(&Value::Object(extra.fields.clone()), &mut was)?;
+    let same_generation = (was.temperature, was.top_p, was.max_tokens, was.thinking)
+        == (chat.temperature, chat.top_p, chat.max_tokens, chat.thinking)
+        && was.stop == chat.stop
+        && was.output == chat.output;
+    own::restore(
+        &mut body,
+        &extra.fields,
+        &[
+            (was.system == chat.system, &["systemInstruction", "system_instruction"]),
+            (was.tool_choice == chat.tool_choice, &["toolConfig", "tool_config"]),
+            (same_generation, &["generationConfig", "generation_config"]),
+        ],
+    );
+    if !same_generation
+        && let Some(was) = extra.fields.get("generationConfig").or_else(|| extra.fields.get("generation_config"))
+    {
+        let rest = own::rest(was, NEUTRAL_SETTINGS);
+        own::merge(&mut body, &Map::from_iter([("generationConfig".to_owned(), Value::Object(rest))]));
+    }
+    Encoded::json(&body, notes)
+}
+
+/// What the neutral form carries of `generationConfig`.
+const NEUTRAL_SETTINGS: &[&str] = &[
+    "temperature",
+    "topP",
+    "top_p",
+    "maxOutputTokens",
+    "max_output_tokens",
+    "stopSequences",
+    "stop_sequences",
+    "responseMimeType",
+    "response_mime_type",
+    "responseSchema",
+    "response_schema",
+    "responseJsonSchema",
+    "response_json_schema",
+    "thinkingConfig",
+    "thinking_config",
+];
+
+fn cannot_be_written(error: serde_json::Error) -> LlmError {
+    LlmError::new(ErrorKind::InvalidRequest, "the request cannot be written as JSON").with_source(error)
 }
 
 /// The most that the API takes.
@@ -218,19 +309,40 @@ fn turns<'a>(chat: &'a Chat, third: bool, notes: &mut Notes) -> Result<Vec<Turn<
         let role = Some(if message.role == Role::Assistant { "model" } else { "user" });
         let mut parts = Vec::with_capacity(message.content.len());
         let mut signed = false;
-        for part in &message.content {
-            if let Part::ToolCall(call) = part {
-                // Only the first one of parallel calls has a signature.
-                parts.push(tool_call(call, third && !signed, notes)?);
-                signed = true;
-            } else {
-                parts.extend(piece(part, message.role, chat, notes)?);
-            }
+        for (place, part) in message.content.iter().enumerate() {
+            let extra = own::beside(&message.content, place, Dialect::Gemini);
+            let piece = match part {
+                Part::ToolCall(call) => {
+                    // Only the first one of parallel calls has a signature.
+                    let wants = third && !signed;
+                    signed = true;
+                    tool_call(call, wants, notes)?
+                }
+                Part::Reasoning(Reasoning { text, opaque: None }) if extra.is_some() => plain(text),
+                part => {
+                    if own::is_foreign(part, Dialect::Gemini) {
+                        notes.push("what only another provider knows of a part was left out".into());
+                    }
+                    let Some(piece) = piece(part, message.role, chat, notes)? else { continue };
+                    piece
+                }
+            };
+            parts.push(match extra {
+                Some(extra) => {
+                    let mut value = serde_json::to_value(&piece).map_err(cannot_be_written)?;
+                    own::merge(&mut value, &extra.fields);
+                    Piece::Made(value)
+                }
+                None => piece,
+            });
         }
+        let extra = own::of_turn(&message.content, Dialect::Gemini).map_or_else(Map::new, |e| e.fields.clone());
         match turns.last_mut() {
             _ if parts.is_empty() => {}
-            Some(last) if last.role == role => last.parts.append(&mut parts),
-            _ => turns.push(Turn { role, parts }),
+            Some(last) if last.role == role && extra.is_empty() && last.extra.is_empty() => {
+                last.parts.append(&mut parts)
+            }
+            _ => turns.push(Turn { role, parts, extra }),
         }
     }
     if turns.is_empty() {
@@ -268,7 +380,7 @@ fn piece<'a>(part: &'a Part, role: Role, chat: &'a Chat, notes: &mut Notes) -> R
             notes.push(format!("a part that only {dialect} knows was left out").into());
             return Ok(None);
         }
-        Part::ToolCall(_) => return Ok(None),
+        Part::ToolCall(_) | Part::Extra { .. } => return Ok(None),
     }))
 }
 

@@ -1,4 +1,4 @@
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, StatusCode};
 
@@ -88,9 +88,7 @@ impl Protocol for GenerateContent {
     }
 
     fn encode(&self, chat: &Chat, model: &str, _: bool) -> Result<Encoded, LlmError> {
-        let mut notes: Vec<Cow<'static, str>> = Vec::new();
-        let body = encode::Body::of(chat, model, &mut notes)?;
-        Encoded::json(&body, notes)
+        encode::body(chat, model)
     }
 
     fn decode(&self, body: &[u8]) -> Result<Message, Fault> {

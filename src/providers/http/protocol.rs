@@ -61,8 +61,9 @@ pub(crate) trait StreamDecoder: fmt::Debug + Send + Unpin + 'static {
     /// Reads one event that has data, and adds what it means.
     fn event(&mut self, event: &SseEvent, out: &mut Vec<StreamEvent>) -> Result<(), Fault>;
 
-    /// Whether the answer is whole if the stream ends here, without a further mark.
-    fn is_whole(&self) -> bool;
+    /// Whether the answer is whole if the stream ends here, without a further mark. `clean` says that the body ended as a
+    /// whole one does, and not with its connection.
+    fn is_whole(&self, clean: bool) -> bool;
 }
 
 /// A request's body, and what could not be carried.

@@ -246,7 +246,7 @@ fn whole<P: Protocol>(protocol: &P, origin: &Origin, raw: Bytes) -> Result<LlmBo
     if message.is_empty()
         && let Some(error) = said_nothing(message.finish.as_ref())
     {
-        return Err(error);
+        return Err(error.with_raw(raw));
     }
     Ok(LlmBody::from_wire(P::DIALECT, raw, message))
 }

@@ -1,12 +1,13 @@
 use std::borrow::Cow;
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::leaf::{ChatCompletions, Flavour};
 use crate::{
     Dialect, ErrorKind, LlmError,
-    chat::{Chat, Effort, Media, Message, OutputSchema, Part, Role, Thinking, Tool, ToolChoice, ToolResult},
+    chat::{Chat, Effort, Extra, Media, Message, OutputSchema, Part, Role, Thinking, Tool, ToolChoice, ToolResult},
+    providers::{http::Encoded, openai::request, own},
 };
 
 type Notes = Vec<Cow<'static, str>>;
@@ -17,7 +18,7 @@ pub(super) struct Body<'a> {
     model: &'a str,
     messages: Vec<Turn<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    tools: Vec<Definition<'a>>,
+    tools: Vec<AnyTool<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_choice: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,7 +52,7 @@ struct StreamOptions {
 #[serde(tag = "role", rename_all = "snake_case")]
 enum Turn<'a> {
     System {
-        content: Cow<'a, str>,
+        content: Content<'a>,
     },
     User {
         content: Content<'a>,
@@ -61,12 +62,20 @@ enum Turn<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         refusal: Option<Cow<'a, str>>,
         #[serde(skip_serializing_if = "Vec::is_empty")]
-        tool_calls: Vec<Call<'a>>,
+        tool_calls: Vec<AnyCall<'a>>,
+        /// The older form of a call, where it came as such.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        function_call: Option<&'a Value>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        audio: Option<Value>,
     },
     Tool {
         tool_call_id: Cow<'a, str>,
-        content: Cow<'a, str>,
+        content: Content<'a>,
     },
+    /// With fields of this dialect's own put back.
+    #[serde(untagged)]
+    Made(Value),
 }
 
 /// A text alone, which every server takes, or a list of parts.
@@ -74,6 +83,7 @@ enum Turn<'a> {
 #[serde(untagged)]
 enum Content<'a> {
     Text(&'a str),
+    Joined(String),
     Parts(Vec<Block<'a>>),
 }
 
@@ -91,6 +101,8 @@ enum Block<'a> {
     },
     #[serde(untagged)]
     Own(&'a Value),
+    #[serde(untagged)]
+    Made(Value),
 }
 
 #[derive(Serialize)]
@@ -106,6 +118,14 @@ enum File<'a> {
 }
 
 #[derive(Serialize)]
+#[serde(untagged)]
+enum AnyCall<'a> {
+    Neutral(Call<'a>),
+    Own(&'a Value),
+    Made(Value),
+}
+
+#[derive(Serialize)]
 struct Call<'a> {
     id: Cow<'a, str>,
     #[serde(rename = "type")]
@@ -117,6 +137,14 @@ struct Call<'a> {
 struct Function<'a> {
     name: &'a str,
     arguments: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum AnyTool<'a> {
+    Neutral(Definition<'a>),
+    /// As it stood on the wire.
+    Own(&'a Map<String, Value>),
 }
 
 #[derive(Serialize)]
@@ -167,8 +195,8 @@ impl<'a> Body<'a> {
         }
         Ok(Self {
             model,
-            messages: turns(chat, mistral, notes)?,
-            tools: chat.tools.iter().map(Definition::of).collect(),
+            messages: turns(chat, protocol.flavour, notes)?,
+            tools: chat.tools.iter().map(AnyTool::of).collect::<Result<_, _>>()?,
             tool_choice: chat.tool_choice.as_ref().map(|choice| match choice {
                 ToolChoice::Auto => json!("auto"),
                 ToolChoice::Required if mistral => json!("any"),
@@ -191,9 +219,15 @@ impl<'a> Body<'a> {
             }),
             reasoning_effort: chat.thinking.and_then(effort),
             stream,
-            stream_options: (stream && protocol.stream_usage).then_some(StreamOptions { include_usage: true }),
+            stream_options: (stream && protocol.stream_usage && !came_in_this_dialect(chat))
+                .then_some(StreamOptions { include_usage: true }),
         })
     }
+}
+
+/// Whether the request came in this dialect, so that its caller's own wishes count.
+fn came_in_this_dialect(chat: &Chat) -> bool {
+    chat.extra.as_ref().is_some_and(|extra| extra.dialect == Dialect::OpenAi)
 }
 
 /// OpenAI refuses more.
@@ -217,9 +251,18 @@ fn effort(thinking: Thinking) -> Option<&'static str> {
     })
 }
 
-impl<'a> Definition<'a> {
-    fn of(tool: &'a Tool) -> Self {
-        Self {
+impl<'a> AnyTool<'a> {
+    fn of(tool: &'a Tool) -> Result<Self, LlmError> {
+        if let Some(extra) = tool.extra.as_ref().filter(|extra| extra.dialect == Dialect::OpenAi) {
+            let was = request::definition(&Value::Object(extra.fields.clone()));
+            if was.is_ok_and(|was| was == *tool) {
+                return Ok(Self::Own(&extra.fields));
+            }
+        }
+        if tool.runs_at_provider() {
+            return Err(LlmError::new(ErrorKind::UnsupportedFeature, "a tool that runs at another provider"));
+        }
+        Ok(Self::Neutral(Definition {
             kind: "function",
             function: Signature {
                 name: &tool.name,
@@ -227,20 +270,73 @@ impl<'a> Definition<'a> {
                 parameters: &tool.parameters,
                 strict: tool.strict,
             },
-        }
+        }))
     }
 }
 
-fn turns<'a>(chat: &'a Chat, mistral: bool, notes: &mut Notes) -> Result<Vec<Turn<'a>>, LlmError> {
+/// Writes a request. The settings of one that was read in this dialect are written as they stood, unless they were changed.
+pub(super) fn body(protocol: &ChatCompletions, chat: &Chat, model: &str, stream: bool) -> Result<Encoded, LlmError> {
+    let mut notes = Notes::new();
+    let body = Body::of(protocol, chat, model, stream, &mut notes)?;
+    let extra = chat.extra.as_ref().filter(|extra| extra.dialect == Dialect::OpenAi);
+    let Some(extra) = extra else { return Encoded::json(&body, notes) };
+    let mut body = serde_json::to_value(&body).map_err(cannot_be_written)?;
+    let mut fields = extra.fields.clone();
+    let leading = fields.remove("messages");
+    let mut was = Chat::default();
+    let fields = Value::Object(fields);
+    request::settings(&fields, &mut was)?;
+    let leading = leading.as_ref().and_then(Value::as_array);
+    if let (Some(leading), Some(messages)) = (leading, body["messages"].as_array_mut())
+        && request::leading_system(leading)? == chat.system
+    {
+        let written = usize::from(chat.system.as_deref().is_some_and(|system| !system.is_empty()));
+        messages.splice(..written, leading.iter().cloned());
+    }
+    let Value::Object(fields) = &fields else { return Encoded::json(&body, notes) };
+    own::restore(
+        &mut body,
+        fields,
+        &[
+            (was.tool_choice == chat.tool_choice, &["tool_choice"]),
+            (was.parallel_tool_calls == chat.parallel_tool_calls, &["parallel_tool_calls"]),
+            (was.max_tokens == chat.max_tokens, &["max_tokens", "max_completion_tokens"]),
+            (was.temperature == chat.temperature, &["temperature"]),
+            (was.top_p == chat.top_p, &["top_p"]),
+            (was.stop == chat.stop, &["stop"]),
+            (was.output == chat.output, &["response_format"]),
+            (was.thinking == chat.thinking, &["reasoning_effort"]),
+            (stream, &["stream_options"]),
+        ],
+    );
+    Encoded::json(&body, notes)
+}
+
+fn cannot_be_written(error: serde_json::Error) -> LlmError {
+    LlmError::new(ErrorKind::InvalidRequest, "the request cannot be written as JSON").with_source(error)
+}
+
+/// Something of a request with the fields put back that only this dialect knows.
+fn made<T: Serialize>(value: &T, extra: &Extra) -> Result<Value, LlmError> {
+    let mut value = serde_json::to_value(value).map_err(cannot_be_written)?;
+    own::merge(&mut value, &extra.fields);
+    Ok(value)
+}
+
+fn turns<'a>(chat: &'a Chat, flavour: Flavour, notes: &mut Notes) -> Result<Vec<Turn<'a>>, LlmError> {
+    let mistral = flavour == Flavour::Mistral;
+    // What one server says of its reasoning another one may refuse: it goes back where such servers are asked, or where
+    // the caller sent it.
+    let keeps_details = flavour == Flavour::Compatible || came_in_this_dialect(chat);
     let mut turns = Vec::with_capacity(chat.messages.len() + 1);
     if let Some(system) = chat.system.as_deref().filter(|system| !system.is_empty()) {
-        turns.push(Turn::System { content: system.into() });
+        turns.push(Turn::System { content: Content::Text(system) });
     }
     for message in &chat.messages {
         match message.role {
-            Role::System => turns.push(Turn::System { content: message.text().into() }),
+            Role::System => turns.push(system(message, notes)?),
             Role::User => user(message, mistral, notes, &mut turns)?,
-            Role::Assistant => turns.extend(assistant(message, mistral, notes)),
+            Role::Assistant => turns.extend(assistant(message, mistral, keeps_details, notes)?),
         }
     }
     if turns.is_empty() {
@@ -249,23 +345,79 @@ fn turns<'a>(chat: &'a Chat, mistral: bool, notes: &mut Notes) -> Result<Vec<Tur
     Ok(turns)
 }
 
+/// A system message in the middle; a developer's, where it came as such.
+fn system<'a>(message: &'a Message, notes: &mut Notes) -> Result<Turn<'a>, LlmError> {
+    let mut blocks = Vec::with_capacity(message.content.len());
+    let mut marked = false;
+    for place in 0..message.content.len() {
+        marked |= own::beside(&message.content, place, Dialect::OpenAi).is_some();
+        blocks.extend(block_with_extra(&message.content, place, notes)?);
+    }
+    let content = match shortest(blocks) {
+        Some(Content::Parts(parts)) if marked => Content::Parts(parts),
+        _ => Content::Joined(message.text()),
+    };
+    let turn = Turn::System { content };
+    let Some(extra) = own::of_turn(&message.content, Dialect::OpenAi) else { return Ok(turn) };
+    let mut value = made(&turn, extra)?;
+    if let Some(role) = extra.fields.get("role") {
+        value["role"] = role.clone();
+    }
+    Ok(Turn::Made(value))
+}
+
 /// A user's turn: the results of tools as turns of their own, which come first, then the rest.
 fn user<'a>(message: &'a Message, mistral: bool, notes: &mut Notes, turns: &mut Vec<Turn<'a>>) -> Result<(), LlmError> {
     let mut rest = Vec::new();
-    for part in &message.content {
+    for (place, part) in message.content.iter().enumerate() {
         if let Part::ToolResult(result) = part {
-            turns.push(tool_result(result, mistral, notes, &mut rest)?);
+            let turn = tool_result(result, mistral, notes, &mut rest)?;
+            turns.push(match own::beside(&message.content, place, Dialect::OpenAi) {
+                Some(extra) => Turn::Made(made_result(&turn, extra)?),
+                None => turn,
+            });
         }
     }
-    for part in &message.content {
+    for (place, part) in message.content.iter().enumerate() {
         if !matches!(part, Part::ToolResult(_)) {
-            rest.extend(block(part, notes)?);
+            rest.extend(block_with_extra(&message.content, place, notes)?);
         }
     }
-    if let Some(content) = shortest(rest) {
-        turns.push(Turn::User { content });
+    let extra = own::of_turn(&message.content, Dialect::OpenAi);
+    let said_nothing = message.content.iter().all(|part| matches!(part, Part::Extra { .. }));
+    let content = shortest(rest).or_else(|| said_nothing.then_some(Content::Text("")));
+    if let Some(content) = content {
+        let turn = Turn::User { content };
+        turns.push(match extra {
+            Some(extra) => Turn::Made(made(&turn, extra)?),
+            None => turn,
+        });
     }
     Ok(())
+}
+
+/// The result of a call, in the older form where it came as such.
+fn made_result(turn: &Turn<'_>, extra: &Extra) -> Result<Value, LlmError> {
+    let mut value = made(turn, extra)?;
+    if extra.fields.get("role").is_some_and(|role| role == "function")
+        && let Some(fields) = value.as_object_mut()
+    {
+        fields.remove("tool_call_id");
+        fields.insert("role".to_owned(), "function".into());
+    }
+    Ok(value)
+}
+
+/// The block of the part at `place`, with what only this dialect knows of it put back.
+fn block_with_extra<'a>(parts: &'a [Part], place: usize, notes: &mut Notes) -> Result<Option<Block<'a>>, LlmError> {
+    if own::is_foreign(&parts[place], Dialect::OpenAi) {
+        notes.push("what only another provider knows of a part was left out".into());
+    }
+    let Some(block) = block(&parts[place], notes)? else { return Ok(None) };
+    Ok(Some(match own::beside(parts, place, Dialect::OpenAi) {
+        Some(extra) => Block::Made(made(&block, extra)?),
+        None => block,
+    }))
 }
 
 /// A tool's turn is a text: pictures go into the user's turn after it, a failure is said in words.
@@ -275,52 +427,102 @@ fn tool_result<'a>(
     notes: &mut Notes,
     rest: &mut Vec<Block<'a>>,
 ) -> Result<Turn<'a>, LlmError> {
-    let mut texts = Vec::new();
-    for part in &result.content {
+    let (mut texts, mut blocks, mut marked) = (Vec::new(), Vec::new(), false);
+    for (place, part) in result.content.iter().enumerate() {
         match part {
-            Part::Text(text) => texts.push(text.as_str()),
+            Part::Text(text) => {
+                texts.push(text.as_str());
+                marked |= own::beside(&result.content, place, Dialect::OpenAi).is_some();
+                blocks.extend(block_with_extra(&result.content, place, notes)?);
+            }
+            Part::Extra { .. } => {}
             other => {
                 notes.push("what a tool gave back beside text went into a user's turn".into());
                 rest.extend(block(other, notes)?);
             }
         }
     }
-    let text: Cow<'a, str> = match texts.as_slice() {
-        [one] => Cow::Borrowed(*one),
-        many => many.join("\n").into(),
+    let content = match texts.as_slice() {
+        // A list goes only where its caller wrote one, for the marks on it.
+        _ if marked && !result.is_error => Content::Parts(blocks),
+        [one] if !result.is_error => Content::Text(one),
+        many if result.is_error => Content::Joined(format!("Error: {}", many.join("\n"))),
+        many => Content::Joined(many.join("\n")),
     };
-    let content = if result.is_error { format!("Error: {text}").into() } else { text };
     Ok(Turn::Tool { tool_call_id: call_id(&result.call_id, mistral), content })
 }
 
-fn assistant<'a>(message: &'a Message, mistral: bool, notes: &mut Notes) -> Option<Turn<'a>> {
+fn assistant<'a>(
+    message: &'a Message,
+    mistral: bool,
+    keeps_details: bool,
+    notes: &mut Notes,
+) -> Result<Option<Turn<'a>>, LlmError> {
     let (mut blocks, mut refusals, mut tool_calls) = (Vec::new(), Vec::new(), Vec::new());
-    for part in &message.content {
+    let (mut function_call, mut audio) = (None, None);
+    let extra = own::of_turn(&message.content, Dialect::OpenAi).filter(|_| keeps_details);
+    let keeps_reasoning = extra.is_some_and(|extra| {
+        ["reasoning_content", "reasoning", "reasoning_details"].iter().any(|name| extra.fields.contains_key(*name))
+    });
+    for (place, part) in message.content.iter().enumerate() {
+        let beside = own::beside(&message.content, place, Dialect::OpenAi);
         match part {
             Part::Text(text) if text.is_empty() => {}
-            Part::Text(text) => blocks.push(Block::Text { text }),
+            Part::Text(_) => blocks.extend(block_with_extra(&message.content, place, notes)?),
+            Part::Refusal(_) if beside.is_some() => blocks.extend(block_with_extra(&message.content, place, notes)?),
             Part::Refusal(text) => refusals.push(text.as_str()),
-            Part::ToolCall(call) => tool_calls.push(Call {
-                id: call_id(&call.id, mistral),
-                kind: "function",
-                function: Function {
-                    name: &call.name,
-                    arguments: if call.arguments.trim().is_empty() { "{}" } else { &call.arguments },
-                },
-            }),
+            Part::ToolCall(call) => {
+                let written = Call {
+                    id: call_id(&call.id, mistral),
+                    kind: "function",
+                    function: Function {
+                        name: &call.name,
+                        arguments: if call.arguments.trim().is_empty() { "{}" } else { &call.arguments },
+                    },
+                };
+                match beside {
+                    Some(extra) if extra.fields.contains_key("function_call") => {
+                        function_call = extra.fields.get("function_call");
+                    }
+                    Some(extra) => tool_calls.push(AnyCall::Made(made(&written, extra)?)),
+                    None => tool_calls.push(AnyCall::Neutral(written)),
+                }
+            }
+            Part::Reasoning(_) if keeps_reasoning => {}
             Part::Reasoning(_) => notes.push("reasoning was left out: the provider takes none back".into()),
+            // An answer in sound is named by its id.
+            Part::Other { dialect: Dialect::OpenAi, value } if value.get("type").is_none() => {
+                audio = value.get("audio").and_then(|audio| audio.get("id"));
+            }
+            Part::Other { dialect: Dialect::OpenAi, value } if value.get("id").is_some() => {
+                tool_calls.push(AnyCall::Own(value));
+            }
+            Part::Other { dialect: Dialect::OpenAi, value } => blocks.push(Block::Own(value)),
             Part::Other { dialect, .. } => {
                 notes.push(format!("a part of a model's turn that only {dialect} knows was left out").into());
+            }
+            Part::Extra { .. } => {
+                if own::is_foreign(part, Dialect::OpenAi) {
+                    notes.push("what only another provider knows of a part was left out".into());
+                }
             }
             _ => notes.push("a part of a model's turn was left out: the provider takes only text there".into()),
         }
     }
     let refusal = (!refusals.is_empty()).then(|| refusals.join("\n").into());
-    let content = shortest(blocks);
-    if content.is_none() && refusal.is_none() && tool_calls.is_empty() {
-        return None;
+    let mut content = shortest(blocks);
+    if content.is_none() && refusal.is_none() && tool_calls.is_empty() && function_call.is_none() && audio.is_none() {
+        if extra.is_none() && !message.content.is_empty() {
+            return Ok(None);
+        }
+        content = Some(Content::Text(""));
     }
-    Some(Turn::Assistant { content, refusal, tool_calls })
+    let audio = audio.map(|id| json!({ "id": id }));
+    let turn = Turn::Assistant { content, refusal, tool_calls, function_call, audio };
+    Ok(Some(match extra {
+        Some(extra) => Turn::Made(made(&turn, extra)?),
+        None => turn,
+    }))
 }
 
 fn shortest(blocks: Vec<Block<'_>>) -> Option<Content<'_>> {
@@ -352,6 +554,7 @@ fn block<'a>(part: &'a Part, notes: &mut Notes) -> Result<Option<Block<'a>>, Llm
             Media::File(id) => Block::File { file: File::Id { file_id: id } },
             Media::Url(_) => return unsupported("a document at a URL"),
         },
+        Part::Extra { .. } => return Ok(None),
         Part::Other { dialect: Dialect::OpenAi, value } => Block::Own(value),
         Part::Other { dialect, .. } => {
             notes.push(format!("a part that only {dialect} knows was left out").into());

@@ -66,7 +66,9 @@ fn by_name(status: StatusCode, facts: &Facts) -> Option<ErrorKind> {
             "tool_use_failed" => ErrorKind::Malformed,
             "timeout_error" => ErrorKind::Timeout,
             // Overload comes under this name too, with a 503.
-            "server_error" if status.as_u16() != 503 && !is_context(facts) => ErrorKind::Server,
+            "server_error" if !matches!(status.as_u16(), 408 | 503 | 504 | 524) && !is_context(facts) => {
+                ErrorKind::Server
+            }
             _ => return None,
         })
     })
@@ -84,6 +86,7 @@ fn by_text(status: StatusCode, facts: &Facts) -> Option<ErrorKind> {
         }
         400 if facts.says(&[
             "model not found",
+            "model not exist",
             "model_not_found",
             "unknown model",
             "invalid model",
@@ -111,8 +114,8 @@ fn by_status(status: StatusCode, facts: &Facts) -> ErrorKind {
 
 fn is_context(facts: &Facts) -> bool {
     facts.says(&[
-        "maximum context length",
-        "context length exceeded",
+        "context length",
+        "context size",
         "exceeds the context",
         "exceeds the available context",
         "exceeded max context length",
@@ -129,6 +132,7 @@ fn is_context(facts: &Facts) -> bool {
 const POLICY: &[&str] = &[
     "rejected as a result of the safety system",
     "rejected as a result of our safety system",
+    "rejected by the safety system",
     "content management policy",
     "content filtering policy",
     "requires moderation",
@@ -142,5 +146,6 @@ const QUOTA: &[&str] = &[
     "credit balance",
     "spending limit",
     "spend limit",
+    "usage limit",
     "monthly included credits",
 ];

@@ -1,4 +1,4 @@
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 use http::{HeaderName, StatusCode, header};
 
@@ -119,9 +119,7 @@ impl Protocol for ChatCompletions {
     }
 
     fn encode(&self, chat: &Chat, model: &str, stream: bool) -> Result<Encoded, LlmError> {
-        let mut notes: Vec<Cow<'static, str>> = Vec::new();
-        let body = encode::Body::of(self, chat, model, stream, &mut notes)?;
-        Encoded::json(&body, notes)
+        encode::body(self, chat, model, stream)
     }
 
     fn decode(&self, body: &[u8]) -> Result<Message, Fault> {

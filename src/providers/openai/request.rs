@@ -3,27 +3,53 @@ use serde_json::Value;
 use crate::{
     Dialect, LlmError,
     chat::{
-        Chat, Document, Effort, Image, Media, Message, OutputSchema, Part, Reasoning, Role, Thinking, Tool, ToolCall,
-        ToolChoice, ToolResult,
+        Chat, Document, Effort, Extra, ExtraOf, Image, Media, Message, OutputSchema, Part, Reasoning, Role, Thinking,
+        Tool, ToolCall, ToolChoice, ToolResult,
     },
-    providers::neutral::{bad, floating, list, number, object, strings, text},
+    providers::{
+        neutral::{bad, floating, list, number, object, strings, text},
+        own,
+    },
 };
 
 /// Reads a caller's request.
 pub(in crate::providers) fn decode(body: &Value) -> Result<Chat, LlmError> {
     let mut chat = Chat { model: text(body, "model"), ..Chat::default() };
-    for message in list(body, "messages").ok_or_else(|| bad("messages", "a list"))? {
+    chat.stream = body.get("stream").and_then(Value::as_bool).unwrap_or(false);
+    settings(body, &mut chat)?;
+    let messages = list(body, "messages").ok_or_else(|| bad("messages", "a list"))?;
+    let leading = messages.iter().take_while(|message| is_system(message)).count();
+    chat.system = leading_system(&messages[..leading])?;
+    for message in &messages[leading..] {
         turn(&mut chat, message)?;
     }
     for tool in list(body, "tools").unwrap_or_default() {
-        let function = object(tool, "function").ok_or_else(|| bad("tools.function", "an object"))?;
-        let name = text(function, "name").ok_or_else(|| bad("tools.function.name", "a text"))?;
-        let none = || serde_json::json!({"type": "object", "properties": {}});
-        let mut definition = Tool::new(name, function.get("parameters").cloned().unwrap_or_else(none));
-        definition.description = text(function, "description");
-        definition.strict = function.get("strict").and_then(Value::as_bool);
-        chat.tools.push(definition);
+        chat.tools.push(definition(tool)?);
     }
+    let mut rest = own::rest(body, &["model", "stream", "messages", "tools"]);
+    let plain = |message: &Value| message["role"] == "system" && own::rest(message, &["role", "content"]).is_empty();
+    let plain = |message: &Value| plain(message) && message["content"].is_string();
+    if leading > 1 || !messages[..leading].iter().all(plain) {
+        // The system prompt as it stood.
+        rest.insert("messages".to_owned(), messages[..leading].into());
+    }
+    chat.extra = Some(Extra::new(Dialect::OpenAi, rest));
+    Ok(chat)
+}
+
+fn is_system(message: &Value) -> bool {
+    matches!(message.get("role").and_then(Value::as_str), Some("system" | "developer"))
+}
+
+/// The system prompt that the leading messages are, as paragraphs.
+pub(super) fn leading_system(messages: &[Value]) -> Result<Option<String>, LlmError> {
+    let texts = messages.iter().map(|message| Ok(Message::new(Role::System, content(message)?).text()));
+    let texts: Vec<String> = texts.collect::<Result<_, LlmError>>()?;
+    Ok((!texts.is_empty()).then(|| texts.join("\n\n")))
+}
+
+/// Reads all but the conversation and the tools.
+pub(super) fn settings(body: &Value, chat: &mut Chat) -> Result<(), LlmError> {
     chat.tool_choice = match body.get("tool_choice") {
         None | Some(Value::Null) => None,
         Some(Value::String(choice)) => Some(match choice.as_str() {
@@ -32,17 +58,21 @@ pub(in crate::providers) fn decode(body: &Value) -> Result<Chat, LlmError> {
             "none" => ToolChoice::None,
             _ => return Err(bad("tool_choice", "auto, required, none or an object")),
         }),
-        Some(choice) => {
-            let name = object(choice, "function").and_then(|function| text(function, "name"));
-            Some(ToolChoice::Named(name.ok_or_else(|| bad("tool_choice.function.name", "a text"))?))
-        }
+        Some(choice) => match object(choice, "allowed_tools") {
+            Some(allowed) if allowed["mode"] == "required" => Some(ToolChoice::Required),
+            Some(_) => Some(ToolChoice::Auto),
+            None => {
+                let named = object(choice, "function").or_else(|| object(choice, "custom")).unwrap_or(choice);
+                let name = text(named, "name").ok_or_else(|| bad("tool_choice.function.name", "a text"))?;
+                Some(ToolChoice::Named(name))
+            }
+        },
     };
     chat.parallel_tool_calls = body.get("parallel_tool_calls").and_then(Value::as_bool);
-    chat.max_tokens = number(body, "max_completion_tokens")?.or(number(body, "max_tokens")?);
+    chat.max_tokens = limit(body, "max_completion_tokens")?.or(limit(body, "max_tokens")?);
     chat.temperature = floating(body, "temperature")?;
     chat.top_p = floating(body, "top_p")?;
     chat.stop = strings(body, "stop")?;
-    chat.stream = body.get("stream").and_then(Value::as_bool).unwrap_or(false);
     chat.output = output(body)?;
     chat.thinking = match body.get("reasoning_effort").and_then(Value::as_str) {
         Some("none") => Some(Thinking::Off),
@@ -54,7 +84,39 @@ pub(in crate::providers) fn decode(body: &Value) -> Result<Chat, LlmError> {
         Some("max") => Some(Thinking::Effort(Effort::Max)),
         _ => None,
     };
-    Ok(chat)
+    Ok(())
+}
+
+/// A number of tokens; servers of local models take -1 for as many as there are.
+fn limit(body: &Value, field: &str) -> Result<Option<u32>, LlmError> {
+    match body.get(field).and_then(Value::as_i64) {
+        Some(..0) => Ok(None),
+        _ => number(body, field),
+    }
+}
+
+pub(super) fn definition(tool: &Value) -> Result<Tool, LlmError> {
+    let whole = || tool.as_object().cloned().map(|fields| Extra::new(Dialect::OpenAi, fields));
+    let Some(function) = object(tool, "function") else {
+        // A tool of another kind: a custom one, or one that runs at the provider.
+        let named = object(tool, "custom").unwrap_or(tool);
+        let name = text(named, "name").or_else(|| text(tool, "type")).ok_or_else(|| bad("tools.type", "a text"))?;
+        let mut definition = Tool::new(name, Value::Null);
+        definition.extra = whole();
+        return Ok(definition);
+    };
+    let name = text(function, "name").ok_or_else(|| bad("tools.function.name", "a text"))?;
+    let schema = function.get("parameters").filter(|schema| schema.is_object()).cloned();
+    let has_schema = schema.is_some();
+    let none = || serde_json::json!({"type": "object", "properties": {}});
+    let mut definition = Tool::new(name, schema.unwrap_or_else(none));
+    definition.description = text(function, "description");
+    definition.strict = function.get("strict").and_then(Value::as_bool);
+    let known = ["type", "function.name", "function.description", "function.parameters", "function.strict"];
+    if !has_schema || !own::rest(tool, &known).is_empty() {
+        definition.extra = whole();
+    }
+    Ok(definition)
 }
 
 fn output(body: &Value) -> Result<Option<OutputSchema>, LlmError> {
@@ -73,72 +135,118 @@ fn output(body: &Value) -> Result<Option<OutputSchema>, LlmError> {
     })
 }
 
+fn content(message: &Value) -> Result<Vec<Part>, LlmError> {
+    match message.get("content") {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::String(text)) if text.is_empty() => Ok(Vec::new()),
+        Some(Value::String(text)) => Ok(vec![Part::Text(text.clone())]),
+        Some(Value::Array(list)) => parts(list),
+        Some(_) => Err(bad("messages.content", "a text or a list")),
+    }
+}
+
 fn turn(chat: &mut Chat, message: &Value) -> Result<(), LlmError> {
-    let content = match message.get("content") {
-        None | Some(Value::Null) => Vec::new(),
-        Some(Value::String(text)) if text.is_empty() => Vec::new(),
-        Some(Value::String(text)) => vec![Part::Text(text.clone())],
-        Some(Value::Array(parts)) => parts.iter().map(part).collect::<Result<_, _>>()?,
-        Some(_) => return Err(bad("messages.content", "a text or a list")),
-    };
-    match message.get("role").and_then(Value::as_str) {
-        Some("system" | "developer") => {
-            let said = Message::new(Role::System, content);
-            if chat.messages.is_empty() {
-                // The leading ones are the system prompt.
-                let text = said.text();
-                let system = chat.system.take();
-                chat.system = Some(system.map_or_else(|| text.clone(), |before| format!("{before}\n\n{text}")));
-            } else {
-                chat.messages.push(said);
-            }
+    let mut content = content(message)?;
+    let (role, known): (Role, &[&str]) = match message.get("role").and_then(Value::as_str) {
+        Some("system") => (Role::System, &["role", "content"]),
+        Some("developer") => (Role::System, &["content"]),
+        Some("user") => (Role::User, &["role", "content"]),
+        Some("assistant") => {
+            content = assistant(message, content)?;
+            // Reasoning stays here too: servers differ in the name and the form in which they want it back.
+            (Role::Assistant, &["role", "content", "refusal", "tool_calls", "function_call"])
         }
-        Some("user") => chat.messages.push(Message::new(Role::User, content)),
-        Some("assistant") => chat.messages.push(assistant(message, content)?),
-        Some("tool" | "function") => {
+        Some(role @ ("tool" | "function")) => {
             let id = text(message, "tool_call_id").or_else(|| text(message, "name")).unwrap_or_default();
             let mut result = ToolResult::new(id, "");
             result.name = text(message, "name");
             result.content = content;
+            let known: &[&str] = match role {
+                "tool" => &["role", "tool_call_id", "content"],
+                _ => &["content"],
+            };
+            let parts = own::with_rest(Part::ToolResult(result), Dialect::OpenAi, own::rest(message, known));
             // The results of parallel calls are one turn.
-            let result = Part::ToolResult(result);
             match chat.messages.last_mut() {
                 Some(last) if last.role == Role::User && last.content.iter().all(is_result) => {
-                    last.content.push(result)
+                    last.content.extend(parts);
                 }
-                _ => chat.messages.push(Message::new(Role::User, vec![result])),
+                _ => chat.messages.push(Message::new(Role::User, parts.collect())),
             }
+            return Ok(());
         }
         _ => return Err(bad("messages.role", "developer, system, user, assistant or tool")),
-    }
+    };
+    let extra = Extra::some(Dialect::OpenAi, own::rest(message, known));
+    content.extend(extra.map(|extra| Part::Extra { of: ExtraOf::Turn, extra }));
+    chat.messages.push(Message::new(role, content));
     Ok(())
 }
 
 fn is_result(part: &Part) -> bool {
-    matches!(part, Part::ToolResult(_))
+    matches!(part, Part::ToolResult(_) | Part::Extra { of: ExtraOf::Part, .. })
 }
 
-fn assistant(message: &Value, mut content: Vec<Part>) -> Result<Message, LlmError> {
+fn assistant(message: &Value, mut content: Vec<Part>) -> Result<Vec<Part>, LlmError> {
     let reasoning = text(message, "reasoning_content").or_else(|| text(message, "reasoning"));
     if let Some(text) = reasoning.filter(|text| !text.is_empty()) {
         content.insert(0, Part::Reasoning(Reasoning { text, opaque: None }));
     }
     content.extend(text(message, "refusal").filter(|text| !text.is_empty()).map(Part::Refusal));
     for call in list(message, "tool_calls").unwrap_or_default() {
-        let function = object(call, "function").ok_or_else(|| bad("tool_calls.function", "an object"))?;
+        let Some(function) = object(call, "function") else {
+            if !call.is_object() {
+                return Err(bad("tool_calls", "a list of objects"));
+            }
+            content.push(Part::Other { dialect: Dialect::OpenAi, value: call.clone() });
+            continue;
+        };
         let name = text(function, "name").ok_or_else(|| bad("tool_calls.function.name", "a text"))?;
-        let arguments = text(function, "arguments").unwrap_or_default();
-        content.push(Part::ToolCall(ToolCall::new(text(call, "id").unwrap_or_default(), name, arguments)));
+        let id = text(call, "id").unwrap_or_default();
+        let part = Part::ToolCall(ToolCall::new(id, name, arguments(function)));
+        let known = ["id", "type", "function.name", "function.arguments"];
+        content.extend(own::with_rest(part, Dialect::OpenAi, own::rest(call, &known)));
     }
     if let Some(function) = object(message, "function_call") {
         let name = text(function, "name").unwrap_or_default();
-        content.push(Part::ToolCall(ToolCall::new(
-            name.clone(),
-            name,
-            text(function, "arguments").unwrap_or_default(),
-        )));
+        let part = Part::ToolCall(ToolCall::new(name.clone(), name, arguments(function)));
+        // The older form of a call, which is to be written as such again.
+        content.extend(own::with_rest(part, Dialect::OpenAi, only("function_call", message)));
     }
-    Ok(Message::new(Role::Assistant, content))
+    Ok(content)
+}
+
+fn only(field: &str, value: &Value) -> serde_json::Map<String, Value> {
+    value.get(field).map(|value| (field.to_owned(), value.clone())).into_iter().collect()
+}
+
+/// The arguments are a text of JSON; some clients write the object itself.
+fn arguments(function: &Value) -> String {
+    match function.get("arguments") {
+        Some(Value::String(text)) => text.clone(),
+        None | Some(Value::Null) => String::new(),
+        Some(other) => other.to_string(),
+    }
+}
+
+/// The parts, each with what the neutral form does not carry of it behind it.
+fn parts(list: &[Value]) -> Result<Vec<Part>, LlmError> {
+    let mut parts = Vec::with_capacity(list.len());
+    for value in list {
+        let part = part(value)?;
+        let known: &[&str] = match &part {
+            Part::Text(_) => &["type", "text"],
+            Part::Refusal(_) => &["type", "refusal"],
+            Part::Image(_) => &["type", "image_url.url"],
+            Part::Document(_) => &["type", "file.file_data", "file.filename", "file.file_id"],
+            _ => {
+                parts.push(part);
+                continue;
+            }
+        };
+        parts.extend(own::with_rest(part, Dialect::OpenAi, own::rest(value, known)));
+    }
+    Ok(parts)
 }
 
 fn part(part: &Value) -> Result<Part, LlmError> {
@@ -147,17 +255,23 @@ fn part(part: &Value) -> Result<Part, LlmError> {
         Some("refusal") => Part::Refusal(text(part, "refusal").unwrap_or_default()),
         Some("image_url") => {
             let url = object(part, "image_url").and_then(|image| text(image, "url"));
-            let url = url.or_else(|| text(part, "image_url")).ok_or_else(|| bad("image_url.url", "a text"))?;
-            Part::Image(Image { media: data_url(&url).unwrap_or(Media::Url(url)) })
+            match url.or_else(|| text(part, "image_url")) {
+                Some(url) => Part::Image(Image { media: data_url(&url).unwrap_or(Media::Url(url)) }),
+                // A server's own way to say where it is.
+                None => Part::Other { dialect: Dialect::OpenAi, value: part.clone() },
+            }
         }
         Some("file") => {
-            let file = object(part, "file").ok_or_else(|| bad("file", "an object"))?;
+            let file = object(part, "file").unwrap_or(&Value::Null);
             let media = match (text(file, "file_data"), text(file, "file_id")) {
-                (Some(data), _) => data_url(&data).ok_or_else(|| bad("file.file_data", "a data: URL with base64"))?,
-                (None, Some(id)) => Media::File(id),
-                (None, None) => return Err(bad("file", "one with file_data or file_id")),
+                (Some(data), _) => data_url(&data),
+                (None, id) => id.map(Media::File),
             };
-            Part::Document(Document { media, name: text(file, "filename") })
+            match media {
+                Some(media) => Part::Document(Document { media, name: text(file, "filename") }),
+                // A server's own way to say where the bytes are.
+                None => Part::Other { dialect: Dialect::OpenAi, value: part.clone() },
+            }
         }
         Some(_) => Part::Other { dialect: Dialect::OpenAi, value: part.clone() },
         None => return Err(bad("messages.content.type", "a text")),

@@ -1,0 +1,49 @@
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+use crate::Dialect;
+
+/// What only one dialect knows of something that every dialect has: a mark for its cache, a detail of a picture, a
+/// setting of its own.
+///
+/// A request or an answer that is decoded keeps it beside the neutral form, so that encoding it again for the same
+/// dialect loses nothing. Another dialect leaves it out.
+#[derive(Clone, PartialEq)]
+pub struct Extra {
+    /// The dialect that knows it.
+    pub dialect: Dialect,
+    /// The fields as they stand on that dialect's wire.
+    pub fields: Map<String, Value>,
+}
+
+impl Extra {
+    /// These fields of `dialect`.
+    pub fn new(dialect: Dialect, fields: Map<String, Value>) -> Self {
+        Self { dialect, fields }
+    }
+
+    /// These fields, unless there are none.
+    pub(crate) fn some(dialect: Dialect, fields: Map<String, Value>) -> Option<Self> {
+        (!fields.is_empty()).then_some(Self { dialect, fields })
+    }
+}
+
+impl fmt::Debug for Extra {
+    /// The dialect and the number of fields; their names may be a caller's own.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Extra").field("dialect", &self.dialect).field("fields", &self.fields.len()).finish()
+    }
+}
+
+/// Whose fields a [`Part::Extra`](super::Part::Extra) holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ExtraOf {
+    /// Of the part right before it.
+    Part,
+    /// Of the turn that it is in.
+    Turn,
+    /// Of the answer: sources, grounding and the like, which are for the reader and are never sent back.
+    Answer,
+}
