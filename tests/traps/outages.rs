@@ -16,9 +16,10 @@ use steadfast::{
 use tokio::time::{Instant, advance};
 use tower::{Layer, ServiceBuilder, ServiceExt};
 
-use crate::fixtures::{Does, Fake, ask, error, millis, secs};
-
-use crate::breaker::{breaker, changes, trip, trips_then};
+use crate::{
+    breaker::{breaker, changes, trip, trips_then},
+    fixtures::{Does, Fake, ask, error, millis, secs},
+};
 
 // 36. seatbelt: an endpoint that is always given up for another looks healthy for ever.
 #[tokio::test(start_paused = true)]
