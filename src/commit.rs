@@ -300,7 +300,7 @@ where
 }
 
 /// An error that came in a response knows less of its provider than the response does.
-fn from_whom(mut error: LlmError, response: &LlmResponse) -> LlmError {
+pub(crate) fn from_whom(mut error: LlmError, response: &LlmResponse) -> LlmError {
     if let (Some(provider), model) = response.names() {
         error = error.or_model(&provider, model.as_ref());
     }
