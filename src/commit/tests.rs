@@ -223,7 +223,7 @@ fn a_flood_that_never_pauses_lets_others_run() {
 #[test]
 fn a_flood_of_empty_events_is_no_first_token_and_takes_bounded_memory() {
     let raw = bytes::Bytes::from(vec![b'x'; 64 * 1024]);
-    let empty = move || Ok(Frame::text("").with_raw(crate::Dialect::OpenAi, raw.clone()));
+    let empty = move || Ok(Frame::text("").with_raw(Dialect::OpenAi, raw.clone()));
     for point in [CommitPoint::FirstToken, CommitPoint::FirstText] {
         let mut waiting = commit(std::iter::repeat_with(empty.clone()).take(10_000), point);
         assert_pending!(drive(&mut waiting).0);
@@ -242,7 +242,7 @@ fn reasoning_is_held_back_up_to_a_limit_of_bytes() {
 #[test]
 fn a_whole_answer_over_its_limit_is_malformed() {
     let raw = bytes::Bytes::from(vec![0; 1024 * 1024]);
-    let long = move || Ok(Frame::text("x").with_raw(crate::Dialect::OpenAi, raw.clone()));
+    let long = move || Ok(Frame::text("x").with_raw(Dialect::OpenAi, raw.clone()));
     assert_pending!(drive(&mut commit(std::iter::repeat_with(long.clone()).take(63), CommitPoint::Complete)).0);
     let (result, _) = drive(&mut commit(std::iter::repeat_with(long).take(65), CommitPoint::Complete));
     let error = assert_ready!(result).unwrap_err();

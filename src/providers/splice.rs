@@ -75,11 +75,13 @@ impl Edits<'_> {
             None => {
                 let at = open + 1;
                 let last = self.body[at..].iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'}');
-                // Several fields may be added to an empty object.
-                let more = self.edits.iter().any(|(place, _)| *place == (at..at));
-                let comma = if last && !more { "" } else { "," };
-                let before = self.edits.iter().position(|(place, _)| *place == (at..at)).unwrap_or(self.edits.len());
-                self.edits.insert(before, (at..at, format!("\"{name}\":{value}{comma}")));
+                // Several fields may be added to an empty object: each but the last one brings its comma.
+                let before = self.edits.iter_mut().rfind(|(place, _)| *place == (at..at));
+                if let Some((_, text)) = before.filter(|(_, text)| !text.ends_with(',')) {
+                    text.push(',');
+                }
+                let comma = if last { "" } else { "," };
+                self.edits.push((at..at, format!("\"{name}\":{value}{comma}")));
             }
         }
     }

@@ -197,6 +197,8 @@ impl<'a> Error<'a> {
         ];
         let found = table.iter().find(|(_, statuses, words)| statuses.contains(&status) && self.says(words));
         found.map(|(kind, ..)| *kind).or_else(|| match status {
+            // OpenAI says overload with this name too, under a 503.
+            status if status != 503 && self.is(&["server_error"]) => Some(ErrorKind::Server),
             200 if self.is(&["invalid_request_error", "BadRequestError"]) => Some(ErrorKind::InvalidRequest),
             // No API wrote it: it names no limit.
             429 if self.names.is_empty()
