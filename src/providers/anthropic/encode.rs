@@ -346,12 +346,12 @@ fn turns<'a>(chat: &'a Chat, notes: &mut Notes) -> Result<Vec<Turn<'a>>, LlmErro
             _ => turns.push(Turn { role, content, extra }),
         }
     }
-    for turn in &mut turns {
+    // What came in this dialect is left as its caller wants it.
+    let own = chat.extra.as_ref().is_some_and(|extra| extra.dialect == Dialect::Anthropic);
+    for turn in turns.iter_mut().filter(|_| !own) {
         // The results of tools come before everything else of their turn. The sort is stable.
         turn.content.sort_by_key(|block| !block.is_tool_result());
     }
-    // What came in this dialect is left as its caller wants it.
-    let own = chat.extra.as_ref().is_some_and(|extra| extra.dialect == Dialect::Anthropic);
     if !own && turns.first().is_some_and(|first| first.role == "assistant") {
         notes.push("a user's turn was put before the first one, which was the model's".into());
         turns.insert(

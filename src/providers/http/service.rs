@@ -200,7 +200,7 @@ async fn answer<P: Protocol>(
         },
         Form::Page => {
             let body = read_error(body, settings.limits.error).await;
-            Err(LlmError::new(ErrorKind::Malformed, failure::excerpt(&body, None)))
+            Err(LlmError::new(ErrorKind::Malformed, failure::excerpt(&body, None)).with_raw(body))
         }
     };
     let body = body.map_err(|error| origin.stamp(error))?;
