@@ -277,9 +277,15 @@ where
     type Output = Result<LlmResponse, LlmError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
+        let mut this = self.project();
         if this.held.is_none() {
-            let mut response = std::task::ready!(this.call.poll(cx))?;
+            let mut response = match std::task::ready!(this.call.as_mut().poll(cx)) {
+                Ok(response) => response,
+                Err(error) => {
+                    this.call.abandon();
+                    return Poll::Ready(Err(error));
+                }
+            };
             if !response.body().is_stream() {
                 return Poll::Ready(match response.body().finish_of_empty().and_then(empty_answer) {
                     Some(error) => Err(from_whom(error, &response)),

@@ -80,7 +80,8 @@ impl<S: Llm> Call<S, S::Future> {
         Self::Readying { service: fresh, request }
     }
 
-    /// Drops whatever is under way, so that nothing of it is held any longer.
+    /// Drops whatever is under way or has ended, so that nothing of it is held any longer: each layer does so with a
+    /// call that failed, for whoever asked may keep the future.
     #[cold]
     pub(crate) fn abandon(mut self: Pin<&mut Self>) {
         self.set(Self::Idle);
@@ -97,14 +98,7 @@ impl<S: Llm> Future for Call<S, S::Future> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             match self.as_mut().project() {
-                CallProjection::Calling(future) => {
-                    let polled = future.poll(cx).map_err(Into::into);
-                    if let Poll::Ready(Err(_)) = &polled {
-                        // What has failed holds nothing, even if whoever asked keeps this.
-                        self.abandon();
-                    }
-                    return polled;
-                }
+                CallProjection::Calling(future) => return future.poll(cx).map_err(Into::into),
                 CallProjection::Readying { service, .. } => match service.poll_ready(cx) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(readiness) => {

@@ -371,9 +371,10 @@ async fn a_pinned_sessions_broken_stream_is_not_taken_over_by_another_tier() {
     assert_eq!(llm.oneshot(ask().stream(true)).await.unwrap().text().await.unwrap(), "hello");
 }
 
-// 29. The time in a buffer of tower's, which hands the request on later, is not the primary's either.
+// 29. What a request waits in a buffer of tower's, inside of the limit, nobody can see: it is taken from the primary's
+// time (a bulkhead's queue is not), and yet the request is answered in time.
 #[tokio::test(start_paused = true)]
-async fn who_waited_long_in_towers_buffer_is_still_answered_by_the_primary() {
+async fn who_waited_long_in_towers_buffer_is_answered_in_time() {
     let leaf = Fake::new(|call| Does::AnswersAfter(if call == 0 { secs(5) } else { secs(1) }));
     let llm = ServiceBuilder::new()
         .layer(TimeoutLayer::new(secs(9)))
@@ -381,7 +382,8 @@ async fn who_waited_long_in_towers_buffer_is_still_answered_by_the_primary() {
         .concurrency_limit(1)
         .layer(FallbackLayer::new("a").tier("canned", Canned::text("later")).keep_back(secs(4)))
         .service(leaf);
-    let answers = join_all((0..2).map(|_| llm.clone().oneshot(ask()))).await;
-    let tiers: Vec<_> = answers.iter().map(|answer| tier_of(answer.as_ref().unwrap())).collect();
-    assert_eq!(tiers, ["a", "a"]);
+    let start = Instant::now();
+    let answers = join_all((0..5).map(|_| llm.clone().oneshot(ask()))).await;
+    assert!(answers.iter().all(Result::is_ok));
+    assert!(start.elapsed() < secs(9));
 }

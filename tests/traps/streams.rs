@@ -264,7 +264,8 @@ async fn a_stream_that_panics_gives_back_what_its_answer_held() {
 // A stream that polls something of the stack when it is dropped must not meet a lock that is held.
 #[tokio::test(start_paused = true)]
 async fn a_stream_whose_drop_looks_at_the_stack_does_not_deadlock() {
-    struct Looks(Arc<Mutex<Option<Box<dyn Fn() + Send>>>>);
+    type Look = Arc<Mutex<Option<Box<dyn Fn() + Send>>>>;
+    struct Looks(Look);
     impl Stream for Looks {
         type Item = Result<Frame, LlmError>;
         fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -278,7 +279,7 @@ async fn a_stream_whose_drop_looks_at_the_stack_does_not_deadlock() {
             }
         }
     }
-    let look = Arc::new(Mutex::new(None::<Box<dyn Fn() + Send>>));
+    let look = Look::default();
     let leaf = {
         let look = look.clone();
         provider_fn(move |_| {

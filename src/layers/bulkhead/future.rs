@@ -76,6 +76,9 @@ where
         // Changed where it stands: a response is moved often enough on its way up.
         let mut polled = this.call.as_mut().poll(cx);
         let Poll::Ready(result) = &mut polled else { return Poll::Pending };
+        if result.is_err() {
+            this.call.abandon();
+        }
         if let Some(charge) = this.charge.take() {
             charge.sent(!matches!(result, Err(error) if is_unsent(error)));
         }

@@ -78,8 +78,8 @@ where
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let mut polled = this.call.poll(cx);
+        let mut this = self.project();
+        let mut polled = this.call.as_mut().poll(cx);
         // All in place: a response is large to move.
         match &mut polled {
             Poll::Pending => {}
@@ -94,7 +94,10 @@ where
                     response.hold(permit);
                 }
             }
-            Poll::Ready(Err(error)) => failed(error, this.permit.take(), this.watched.take()),
+            Poll::Ready(Err(error)) => {
+                this.call.abandon();
+                failed(error, this.permit.take(), this.watched.take());
+            }
         }
         polled
     }

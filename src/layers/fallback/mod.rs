@@ -24,6 +24,8 @@
 //!   have failed with is taken all the same. A request that no tier can carry fails at once, with the fields and the tiers named.
 //! - While tiers are left, each gets only part of the time before the request's deadline: a primary that hangs is
 //!   answered by the next tier, not refused when all time is gone. There is no sleep before a different tier.
+//!   Time spent in a [bulkhead](super::bulkhead)'s queue further out is nobody's; that spent in a foreign queue which
+//!   hands the request on later (tower's `buffer`) is the primary's.
 //! - When all have failed, the error leads with the first tier's failure, lists every step, and its `retry_after` is
 //!   the earliest moment at which any tier may work again.
 //!

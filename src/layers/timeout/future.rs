@@ -78,6 +78,7 @@ where
                     }
                     Poll::Ready(Err(error)) => {
                         ledger::note(error, *this.begun);
+                        this.call.abandon();
                         return polled;
                     }
                 }
