@@ -326,6 +326,8 @@ fn thinking(chat: &Chat, default_max_tokens: u32, notes: &mut Notes) -> (Option<
 
 /// The turns: equal neighbours become one, empty texts are left out, and the first one is the user's.
 fn turns<'a>(chat: &'a Chat, notes: &mut Notes) -> Result<Vec<Turn<'a>>, LlmError> {
+    // What came in this dialect is left as its caller wants it.
+    let own = chat.extra.as_ref().is_some_and(|extra| extra.dialect == Dialect::Anthropic);
     let mut turns: Vec<Turn<'a>> = Vec::with_capacity(chat.messages.len());
     for message in &chat.messages {
         let mut extra = own::of_turn(&message.content, Dialect::Anthropic).map_or_else(Map::new, |e| e.fields.clone());
@@ -335,7 +337,7 @@ fn turns<'a>(chat: &'a Chat, notes: &mut Notes) -> Result<Vec<Turn<'a>>, LlmErro
             Role::System if extra.remove("role").is_some() => ("system", Role::User),
             other => ("user", other),
         };
-        let mut content = blocks(&message.content, spoken, notes)?;
+        let mut content = blocks(&message.content, spoken, own, notes)?;
         if content.is_empty() {
             continue;
         }
@@ -346,12 +348,10 @@ fn turns<'a>(chat: &'a Chat, notes: &mut Notes) -> Result<Vec<Turn<'a>>, LlmErro
             _ => turns.push(Turn { role, content, extra }),
         }
     }
-    for turn in &mut turns {
+    for turn in turns.iter_mut().filter(|_| !own) {
         // The results of tools come before everything else of their turn. The sort is stable.
         turn.content.sort_by_key(|block| !block.is_tool_result());
     }
-    // What came in this dialect is left as its caller wants it.
-    let own = chat.extra.as_ref().is_some_and(|extra| extra.dialect == Dialect::Anthropic);
     if !own && turns.first().is_some_and(|first| first.role == "assistant") {
         notes.push("a user's turn was put before the first one, which was the model's".into());
         turns.insert(
@@ -366,13 +366,13 @@ fn turns<'a>(chat: &'a Chat, notes: &mut Notes) -> Result<Vec<Turn<'a>>, LlmErro
 }
 
 /// The blocks of parts, with what only this dialect knows of them put back.
-fn blocks<'a>(parts: &'a [Part], role: Role, notes: &mut Notes) -> Result<Vec<Block<'a>>, LlmError> {
+fn blocks<'a>(parts: &'a [Part], role: Role, own: bool, notes: &mut Notes) -> Result<Vec<Block<'a>>, LlmError> {
     let mut blocks = Vec::with_capacity(parts.len());
     for (place, part) in parts.iter().enumerate() {
         if own::is_foreign(part, Dialect::Anthropic) {
             notes.push("what only another provider knows of a part was left out".into());
         }
-        let Some(block) = block(part, role, notes)? else { continue };
+        let Some(block) = block(part, role, own, notes)? else { continue };
         blocks.push(match own::beside(parts, place, Dialect::Anthropic) {
             Some(extra) => {
                 let mut value = serde_json::to_value(&block).map_err(cannot_be_written)?;
@@ -385,10 +385,10 @@ fn blocks<'a>(parts: &'a [Part], role: Role, notes: &mut Notes) -> Result<Vec<Bl
     Ok(blocks)
 }
 
-fn block<'a>(part: &'a Part, role: Role, notes: &mut Notes) -> Result<Option<Block<'a>>, LlmError> {
+fn block<'a>(part: &'a Part, role: Role, own: bool, notes: &mut Notes) -> Result<Option<Block<'a>>, LlmError> {
     Ok(Some(match part {
         // The API refuses an empty text.
-        Part::Text(text) if text.trim().is_empty() => return Ok(None),
+        Part::Text(text) if text.is_empty() || !own && text.trim().is_empty() => return Ok(None),
         Part::Text(text) if role == Role::System => {
             notes.push("a system message in the middle went as a marked user text".into());
             Block::Text { text: format!("[system]\n{text}").into() }
@@ -401,7 +401,7 @@ fn block<'a>(part: &'a Part, role: Role, notes: &mut Notes) -> Result<Option<Blo
         Part::ToolCall(call) => {
             Block::ToolUse { id: &call.id, name: &call.name, input: arguments(&call.arguments, notes)? }
         }
-        Part::ToolResult(result) => tool_result(result, notes)?,
+        Part::ToolResult(result) => tool_result(result, own, notes)?,
         Part::Reasoning(reasoning) => match &reasoning.opaque {
             Some(opaque) if opaque.dialect == Dialect::Anthropic && opaque.redacted => {
                 Block::RedactedThinking { data: &opaque.token }
@@ -423,8 +423,8 @@ fn block<'a>(part: &'a Part, role: Role, notes: &mut Notes) -> Result<Option<Blo
     }))
 }
 
-fn tool_result<'a>(result: &'a ToolResult, notes: &mut Notes) -> Result<Block<'a>, LlmError> {
-    let content = blocks(&result.content, Role::User, notes)?;
+fn tool_result<'a>(result: &'a ToolResult, own: bool, notes: &mut Notes) -> Result<Block<'a>, LlmError> {
+    let content = blocks(&result.content, Role::User, own, notes)?;
     Ok(Block::ToolResult { tool_use_id: &result.call_id, content, is_error: result.is_error })
 }
 

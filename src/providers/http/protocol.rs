@@ -8,7 +8,7 @@ use super::Facts;
 use crate::{
     Dialect, ErrorKind, LlmError, StreamEvent,
     chat::{Chat, Message},
-    providers::sse::SseEvent,
+    providers::{splice::MaxTokens, sse::SseEvent},
 };
 
 /// What tells one provider's leaf from another's: how it says a request, and how it reads an answer.
@@ -28,6 +28,9 @@ pub(crate) trait Protocol: Clone + fmt::Debug + Send + Sync + Unpin + 'static {
     fn model_in_body(&self) -> bool {
         true
     }
+
+    /// The fields that say how long an answer may be, the one to add first.
+    fn max_tokens_fields(&self) -> &'static [MaxTokens];
 
     /// The header that carries the key.
     fn key(&self, key: &str) -> (HeaderName, String);

@@ -327,7 +327,8 @@ fn turns<'a>(chat: &'a Chat, flavour: Flavour, notes: &mut Notes) -> Result<Vec<
     let mistral = flavour == Flavour::Mistral;
     // What one server says of its reasoning another one may refuse: it goes back where such servers are asked, or where
     // the caller sent it.
-    let keeps_details = flavour == Flavour::Compatible || came_in_this_dialect(chat);
+    let own = came_in_this_dialect(chat);
+    let keeps_details = flavour == Flavour::Compatible || own;
     let mut turns = Vec::with_capacity(chat.messages.len() + 1);
     if let Some(system) = chat.system.as_deref().filter(|system| !system.is_empty()) {
         turns.push(Turn::System { content: Content::Text(system) });
@@ -335,7 +336,7 @@ fn turns<'a>(chat: &'a Chat, flavour: Flavour, notes: &mut Notes) -> Result<Vec<
     for message in &chat.messages {
         match message.role {
             Role::System => turns.push(system(message, notes)?),
-            Role::User => user(message, mistral, notes, &mut turns)?,
+            Role::User => user(message, mistral, own, notes, &mut turns)?,
             Role::Assistant => turns.extend(assistant(message, mistral, keeps_details, notes)?),
         }
     }
@@ -348,15 +349,10 @@ fn turns<'a>(chat: &'a Chat, flavour: Flavour, notes: &mut Notes) -> Result<Vec<
 /// A system message in the middle; a developer's, where it came as such.
 fn system<'a>(message: &'a Message, notes: &mut Notes) -> Result<Turn<'a>, LlmError> {
     let mut blocks = Vec::with_capacity(message.content.len());
-    let mut marked = false;
     for place in 0..message.content.len() {
-        marked |= own::beside(&message.content, place, Dialect::OpenAi).is_some();
         blocks.extend(block_with_extra(&message.content, place, notes)?);
     }
-    let content = match shortest(blocks) {
-        Some(Content::Parts(parts)) if marked => Content::Parts(parts),
-        _ => Content::Joined(message.text()),
-    };
+    let content = shortest(blocks).unwrap_or(Content::Text(""));
     let turn = Turn::System { content };
     let Some(extra) = own::of_turn(&message.content, Dialect::OpenAi) else { return Ok(turn) };
     let mut value = made(&turn, extra)?;
@@ -367,11 +363,17 @@ fn system<'a>(message: &'a Message, notes: &mut Notes) -> Result<Turn<'a>, LlmEr
 }
 
 /// A user's turn: the results of tools as turns of their own, which come first, then the rest.
-fn user<'a>(message: &'a Message, mistral: bool, notes: &mut Notes, turns: &mut Vec<Turn<'a>>) -> Result<(), LlmError> {
+fn user<'a>(
+    message: &'a Message,
+    mistral: bool,
+    own: bool,
+    notes: &mut Notes,
+    turns: &mut Vec<Turn<'a>>,
+) -> Result<(), LlmError> {
     let mut rest = Vec::new();
     for (place, part) in message.content.iter().enumerate() {
         if let Part::ToolResult(result) = part {
-            let turn = tool_result(result, mistral, notes, &mut rest)?;
+            let turn = tool_result(result, mistral, own, notes, &mut rest)?;
             turns.push(match own::beside(&message.content, place, Dialect::OpenAi) {
                 Some(extra) => Turn::Made(made_result(&turn, extra)?),
                 None => turn,
@@ -413,8 +415,12 @@ fn block_with_extra<'a>(parts: &'a [Part], place: usize, notes: &mut Notes) -> R
     if own::is_foreign(&parts[place], Dialect::OpenAi) {
         notes.push("what only another provider knows of a part was left out".into());
     }
+    let extra = own::beside(parts, place, Dialect::OpenAi);
+    if let (Part::Refusal(text), Some(extra)) = (&parts[place], extra) {
+        return Ok(Some(Block::Made(made(&json!({"type": "refusal", "refusal": text}), extra)?)));
+    }
     let Some(block) = block(&parts[place], notes)? else { return Ok(None) };
-    Ok(Some(match own::beside(parts, place, Dialect::OpenAi) {
+    Ok(Some(match extra {
         Some(extra) => Block::Made(made(&block, extra)?),
         None => block,
     }))
@@ -424,6 +430,7 @@ fn block_with_extra<'a>(parts: &'a [Part], place: usize, notes: &mut Notes) -> R
 fn tool_result<'a>(
     result: &'a ToolResult,
     mistral: bool,
+    own: bool,
     notes: &mut Notes,
     rest: &mut Vec<Block<'a>>,
 ) -> Result<Turn<'a>, LlmError> {
@@ -443,8 +450,8 @@ fn tool_result<'a>(
         }
     }
     let content = match texts.as_slice() {
-        // A list goes only where its caller wrote one, for the marks on it.
-        _ if marked && !result.is_error => Content::Parts(blocks),
+        // A list goes only where its caller wrote one.
+        texts if (marked || own && texts.len() > 1) && !result.is_error => Content::Parts(blocks),
         [one] if !result.is_error => Content::Text(one),
         many if result.is_error => Content::Joined(format!("Error: {}", many.join("\n"))),
         many => Content::Joined(many.join("\n")),
