@@ -12,6 +12,7 @@ mod fallback;
 mod fixtures;
 mod knobs;
 mod messages;
+mod outages;
 mod readiness;
 mod retry;
 mod streams;

@@ -12,7 +12,11 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt, future::join_all};
+use futures_util::{
+    FutureExt, StreamExt,
+    future::{Either, join_all},
+    stream::FuturesUnordered,
+};
 use steadfast::{
     BoxLlmService, BulkheadLayer, CircuitBreakerLayer, CommitOnFirstTokenLayer, ErrorKind, FallbackLayer, LlmError,
     LlmRequest, LlmResponse, RetryWithJitterLayer, TimeoutLayer, layers::bulkhead::Limits, provider_fn,
@@ -363,5 +367,56 @@ async fn a_call_that_is_never_polled_leaves_nothing_behind() {
             assert_pending!(once.poll());
         }
         assert_eq!((places.in_flight("chat"), leaf.alive()), (0, 0), "{name}");
+    }
+}
+
+// All limits of a stack share one timer where they share a task: whatever polls them in between, each fires in time.
+#[tokio::test(start_paused = true)]
+async fn nested_limits_fire_in_time_whatever_combinator_a_service_in_between_uses() {
+    for way in ["join", "select", "unordered", "spawn", "every other poll"] {
+        let limited = |seconds| {
+            let tier = TimeoutLayer::new(secs(seconds)).layer(Fake::hangs());
+            boxed(FallbackLayer::new("a").tier("b", tier.clone()).layer(tier))
+        };
+        let (short, long) = (limited(2), limited(5));
+        let between = provider_fn(move |request: LlmRequest| {
+            let (short, long) = (short.clone().oneshot(request.clone()), long.clone().oneshot(request));
+            async move {
+                match way {
+                    "join" => futures_util::future::join(short, long).await.1,
+                    "select" => match futures_util::future::select(short, long).await {
+                        Either::Left((_, long)) => long.await,
+                        Either::Right((answer, _)) => answer,
+                    },
+                    "unordered" => {
+                        let mut both: FuturesUnordered<_> = [short, long].into_iter().collect();
+                        both.next().await;
+                        both.next().await.unwrap()
+                    }
+                    "spawn" => tokio::spawn(long).await.unwrap(),
+                    _ => {
+                        let (mut long, mut polls) = (Box::pin(long), 0);
+                        std::future::poll_fn(move |cx| {
+                            polls += 1;
+                            if polls % 2 == 0 {
+                                cx.waker().wake_by_ref();
+                                return Poll::Pending;
+                            }
+                            long.as_mut().poll(cx)
+                        })
+                        .await
+                    }
+                }
+            }
+        });
+        let start = Instant::now();
+        let llm = ServiceBuilder::new()
+            .layer(TimeoutLayer::new(secs(60)))
+            .layer(TimeoutLayer::new(secs(50)))
+            .service(between);
+        let failure = llm.clone().oneshot(ask()).await.unwrap_err();
+        // Two tiers of five seconds each.
+        assert_eq!((failure.kind(), start.elapsed()), (ErrorKind::Timeout, secs(10)), "{way}");
+        assert_eq!(failure.attempts().len(), 2, "{way}");
     }
 }

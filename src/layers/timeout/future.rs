@@ -60,8 +60,9 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        // Whether this poll is made because the timer went off: for our own limit, or for one further in.
-        let mut rang = false;
+        // Whether this poll may be made because the timer went off: for our own limit, or for one further in. Once there
+        // is a timer that is always so, since who asked for it need not be polled in the very poll in which it rings.
+        let mut rang = this.timer.is_some();
         loop {
             // The answer before the timer: one that is there wins. A readiness does not: no attempt starts after the
             // deadline.

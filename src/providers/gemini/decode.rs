@@ -210,7 +210,11 @@ impl Decoder {
                 true => StreamEvent::Reasoning { index, text },
                 false => StreamEvent::Text { index, text },
             });
-            out.extend(piece.signature.map(|token| StreamEvent::Signature { index, opaque: opaque(token) }));
+            if let Some(token) = piece.signature {
+                out.push(StreamEvent::Signature { index, opaque: opaque(token) });
+                // What comes next may have a signature of its own.
+                self.growing = None;
+            }
             return Ok(());
         }
         let index = self.next(None);

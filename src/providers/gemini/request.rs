@@ -232,7 +232,7 @@ fn part(value: &Value, chat: &Chat, before: &[Part], calls: &mut usize) -> Resul
         let (said, is_error) = match only.map(|(name, value)| (name.as_str(), value)) {
             Some(("error", Value::String(error))) => (error.clone(), true),
             Some(("output", Value::String(output))) if !is_object(output) => (output.clone(), false),
-            Some(("error", _)) => (given.to_string(), true),
+            Some(("error", error)) if error.is_object() => (error.to_string(), true),
             _ => (given.to_string(), false),
         };
         let mut result = ToolResult::new(id, said);

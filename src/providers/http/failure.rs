@@ -96,13 +96,11 @@ pub(super) fn of_fault<P: Protocol>(protocol: &P, origin: &Origin, fault: Fault,
             // What serde says may quote the value that it stumbled over: only the place is told.
             _ => {
                 let what = excerpt(raw, None);
-                return LlmError::new(
-                    ErrorKind::Malformed,
-                    match cause.line() {
-                        0 => what,
-                        line => format!("{what} (line {line}, column {})", cause.column()),
-                    },
-                );
+                let what = match cause.line() {
+                    0 => what,
+                    line => format!("{what} (line {line}, column {})", cause.column()),
+                };
+                return LlmError::new(ErrorKind::Malformed, what).with_raw(raw.clone());
             }
         },
     };

@@ -8,7 +8,7 @@ use super::Facts;
 use crate::{
     Dialect, ErrorKind, LlmError, StreamEvent,
     chat::{Chat, Message},
-    providers::sse::SseEvent,
+    providers::{splice::MaxTokens, sse::SseEvent},
     translate::{Report, Target},
 };
 
@@ -29,6 +29,9 @@ pub(crate) trait Protocol: Clone + fmt::Debug + Send + Sync + Unpin + 'static {
     fn model_in_body(&self) -> bool {
         true
     }
+
+    /// The fields that say how long an answer may be, the one to add first.
+    fn max_tokens_fields(&self) -> &'static [MaxTokens];
 
     /// The header that carries the key.
     fn key(&self, key: &str) -> (HeaderName, String);

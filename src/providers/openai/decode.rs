@@ -98,7 +98,17 @@ pub(super) struct Call<'a> {
     #[serde(default, deserialize_with = "lenient")]
     pub(super) id: Option<String>,
     #[serde(borrow, default)]
-    pub(super) function: Option<Function<'a>>,
+    function: Option<Function<'a>>,
+    /// A call whose arguments are a text of the tool's own form.
+    #[serde(borrow, default)]
+    custom: Option<Function<'a>>,
+}
+
+impl<'a> Call<'a> {
+    /// What is called, with its arguments.
+    pub(super) fn called(&mut self) -> Option<Function<'a>> {
+        self.function.take().or_else(|| self.custom.take())
+    }
 }
 
 #[derive(Deserialize)]
@@ -106,7 +116,7 @@ pub(super) struct Function<'a> {
     #[serde(default, deserialize_with = "lenient")]
     pub(super) name: Option<String>,
     /// A text of JSON; some servers send the object itself.
-    #[serde(borrow, default)]
+    #[serde(borrow, default, alias = "input")]
     arguments: Option<&'a RawValue>,
 }
 
@@ -149,8 +159,8 @@ pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
     let refused = turn.refusal.filter(|text| !text.is_empty());
     let declined = refused.is_some();
     message.content.extend(refused.map(Part::Refusal));
-    for (place, call) in turn.tool_calls.unwrap_or_default().into_iter().enumerate() {
-        let Some(function) = call.function else { continue };
+    for (place, mut call) in turn.tool_calls.unwrap_or_default().into_iter().enumerate() {
+        let Some(function) = call.called() else { continue };
         let id = call.id.filter(|id| !id.is_empty()).unwrap_or_else(|| call_id(id.as_deref(), place));
         let arguments = or_empty_object(function.arguments());
         message.content.push(Part::ToolCall(ToolCall::new(id, function.name.unwrap_or_default(), arguments)));

@@ -340,7 +340,8 @@ fn made<T: Serialize>(value: &T, extra: &Extra) -> Result<Value, LlmError> {
 fn turns<'a>(chat: &'a Chat, flavour: Flavour, report: &mut Report) -> Result<Vec<Turn<'a>>, LlmError> {
     // What one server says of its reasoning another one may refuse: it goes back where such servers are asked, or where
     // the caller sent it.
-    let keeps_details = flavour == Flavour::Compatible || came_in_this_dialect(chat);
+    let own = came_in_this_dialect(chat);
+    let keeps_details = flavour == Flavour::Compatible || own;
     let mut turns = Vec::with_capacity(chat.messages.len() + 1);
     if let Some(system) = chat.system.as_deref().filter(|system| !system.is_empty()) {
         turns.push(Turn::System { content: Content::Text(system) });
@@ -348,11 +349,11 @@ fn turns<'a>(chat: &'a Chat, flavour: Flavour, report: &mut Report) -> Result<Ve
     for message in &chat.messages {
         match message.role {
             Role::System => turns.push(system(message, report)?),
-            Role::User => user(message, report, &mut turns)?,
+            Role::User => user(message, own, report, &mut turns)?,
             Role::Assistant => turns.extend(assistant(message, keeps_details, report)?),
         }
     }
-    if chat.messages.last().is_some_and(|last| last.role == Role::Assistant) {
+    if !own && chat.messages.last().is_some_and(|last| last.role == Role::Assistant) {
         report.say(Feature::Prefill);
     }
     if turns.is_empty() {
@@ -364,15 +365,10 @@ fn turns<'a>(chat: &'a Chat, flavour: Flavour, report: &mut Report) -> Result<Ve
 /// A system message in the middle; a developer's, where it came as such.
 fn system<'a>(message: &'a Message, report: &mut Report) -> Result<Turn<'a>, LlmError> {
     let mut blocks = Vec::with_capacity(message.content.len());
-    let mut marked = false;
     for place in 0..message.content.len() {
-        marked |= own::beside(&message.content, place, Dialect::OpenAi).is_some();
         blocks.extend(block_with_extra(&message.content, place, report)?);
     }
-    let content = match shortest(blocks) {
-        Some(Content::Parts(parts)) if marked => Content::Parts(parts),
-        _ => Content::Joined(message.text()),
-    };
+    let content = shortest(blocks).unwrap_or(Content::Text(""));
     let turn = Turn::System { content };
     let Some(extra) = own::of_turn(&message.content, Dialect::OpenAi) else { return Ok(turn) };
     let mut value = made(&turn, extra)?;
@@ -383,11 +379,11 @@ fn system<'a>(message: &'a Message, report: &mut Report) -> Result<Turn<'a>, Llm
 }
 
 /// A user's turn: the results of tools as turns of their own, which come first, then the rest.
-fn user<'a>(message: &'a Message, report: &mut Report, turns: &mut Vec<Turn<'a>>) -> Result<(), LlmError> {
+fn user<'a>(message: &'a Message, own: bool, report: &mut Report, turns: &mut Vec<Turn<'a>>) -> Result<(), LlmError> {
     let mut rest = Vec::new();
     for (place, part) in message.content.iter().enumerate() {
         if let Part::ToolResult(result) = part {
-            let turn = tool_result(result, report, &mut rest)?;
+            let turn = tool_result(result, own, report, &mut rest)?;
             turns.push(match own::beside(&message.content, place, Dialect::OpenAi) {
                 Some(extra) => Turn::Made(made_result(&turn, extra)?),
                 None => turn,
@@ -427,8 +423,12 @@ fn made_result(turn: &Turn<'_>, extra: &Extra) -> Result<Value, LlmError> {
 /// The block of the part at `place`, with what only this dialect knows of it put back.
 fn block_with_extra<'a>(parts: &'a [Part], place: usize, report: &mut Report) -> Result<Option<Block<'a>>, LlmError> {
     report.say_of_extra(&parts[place]);
+    let extra = own::beside(parts, place, Dialect::OpenAi);
+    if let (Part::Refusal(text), Some(extra)) = (&parts[place], extra) {
+        return Ok(Some(Block::Made(made(&json!({"type": "refusal", "refusal": text}), extra)?)));
+    }
     let Some(block) = block(&parts[place], report)? else { return Ok(None) };
-    Ok(Some(match own::beside(parts, place, Dialect::OpenAi) {
+    Ok(Some(match extra {
         Some(extra) => Block::Made(made(&block, extra)?),
         None => block,
     }))
@@ -437,6 +437,7 @@ fn block_with_extra<'a>(parts: &'a [Part], place: usize, report: &mut Report) ->
 /// A tool's turn is a text: pictures go into the user's turn after it, a failure is said in words.
 fn tool_result<'a>(
     result: &'a ToolResult,
+    own: bool,
     report: &mut Report,
     rest: &mut Vec<Block<'a>>,
 ) -> Result<Turn<'a>, LlmError> {
@@ -456,8 +457,8 @@ fn tool_result<'a>(
         }
     }
     let content = match texts.as_slice() {
-        // A list goes only where its caller wrote one, for the marks on it.
-        _ if marked && !result.is_error => Content::Parts(blocks),
+        // A list goes only where its caller wrote one.
+        texts if (marked || own && texts.len() > 1) && !result.is_error => Content::Parts(blocks),
         [one] if !result.is_error => Content::Text(one),
         many if result.is_error => Content::Joined(format!("Error: {}", many.join("\n"))),
         many => Content::Joined(many.join("\n")),

@@ -66,9 +66,7 @@ fn by_name(status: StatusCode, facts: &Facts) -> Option<ErrorKind> {
             "tool_use_failed" => ErrorKind::Malformed,
             "timeout_error" => ErrorKind::Timeout,
             // Overload comes under this name too, with a 503.
-            "server_error" if !matches!(status.as_u16(), 408 | 503 | 504 | 524) && !is_context(facts) => {
-                ErrorKind::Server
-            }
+            "server_error" if status.as_u16() != 503 && !is_context(facts) => ErrorKind::Server,
             _ => return None,
         })
     })

@@ -261,7 +261,8 @@ fn parts(list: &[Value]) -> Result<Vec<Part>, LlmError> {
         let part = part(value)?;
         let known: &[&str] = match &part {
             Part::Text(_) => &["type", "text"],
-            Part::Refusal(_) => &["type", "refusal"],
+            // Marked as a part of the list, and not a field of the turn.
+            Part::Refusal(_) => &["refusal"],
             Part::Image(_) => &["type", "image_url.url"],
             Part::Document(_) => &["type", "file.file_data", "file.filename", "file.file_id"],
             _ => {

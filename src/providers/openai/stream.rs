@@ -151,8 +151,8 @@ impl Decoder {
             self.declined = true;
             out.push(StreamEvent::Refusal { index: TEXT, text });
         }
-        for (place, call) in turn.tool_calls.unwrap_or_default().into_iter().enumerate() {
-            let Some(function) = call.function else { continue };
+        for (place, mut call) in turn.tool_calls.unwrap_or_default().into_iter().enumerate() {
+            let Some(function) = call.called() else { continue };
             let named = function.name.as_deref().is_some_and(|name| !name.is_empty());
             let place = u32::try_from(place).unwrap_or(u32::MAX);
             self.call(call.index.unwrap_or(place), named, call.id, &function, out)?;

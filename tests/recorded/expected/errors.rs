@@ -10,7 +10,11 @@ use crate::recordings::Exchange;
 
 /// The kind of an error answer.
 pub(super) fn kind(dialect: Dialect, status: u16, body: &str, waits: bool) -> ErrorKind {
-    let Ok(json) = serde_json::from_str::<Value>(body) else {
+    let is_known = |json: &Value| {
+        let json = json.as_array().and_then(|list| list.first()).unwrap_or(json);
+        ["error", "message", "detail", "errors"].iter().any(|name| !json[*name].is_null()) || json["object"] == "error"
+    };
+    let Some(json) = serde_json::from_str::<Value>(body).ok().filter(is_known) else {
         return match status {
             // No API wrote it.
             429 if !waits => ErrorKind::Overloaded,
@@ -197,6 +201,8 @@ impl<'a> Error<'a> {
         ];
         let found = table.iter().find(|(_, statuses, words)| statuses.contains(&status) && self.says(words));
         found.map(|(kind, ..)| *kind).or_else(|| match status {
+            // OpenAI says overload with this name too, under a 503.
+            status if status != 503 && self.is(&["server_error"]) => Some(ErrorKind::Server),
             200 if self.is(&["invalid_request_error", "BadRequestError"]) => Some(ErrorKind::InvalidRequest),
             // No API wrote it: it names no limit.
             429 if self.names.is_empty()

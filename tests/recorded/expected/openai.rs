@@ -46,7 +46,9 @@ impl Walker {
 
     fn call(&mut self, index: Option<u64>, id: Option<String>, function: &Value) {
         let name = function["name"].as_str().unwrap_or_default();
-        let arguments = match &function["arguments"] {
+        // A custom tool's input is a text of its own form.
+        let given = if function["input"].is_null() { &function["arguments"] } else { &function["input"] };
+        let arguments = match given {
             Value::String(text) => text.clone(),
             Value::Null => String::new(),
             object => object.to_string(),
@@ -68,6 +70,9 @@ impl Walk for Walker {
         }
         // Not by `object`: some servers call a chunk an answer.
         let streamed = self.streamed;
+        if !streamed && !json["choices"].is_array() {
+            return Err(Failure::Kind(ErrorKind::Malformed));
+        }
         if !self.seen {
             self.seen = true;
             (self.said.id, self.said.model) = (text(&json["id"]), text(&json["model"]));
@@ -120,7 +125,8 @@ impl Walk for Walker {
         for (place, call) in turn["tool_calls"].as_array().into_iter().flatten().enumerate() {
             let index = call["index"].as_u64().or_else(|| streamed.then_some(place as u64));
             let index = if streamed { index } else { None };
-            self.call(index, text(&call["id"]), &call["function"]);
+            let called = if call["custom"].is_object() { &call["custom"] } else { &call["function"] };
+            self.call(index, text(&call["id"]), called);
         }
         if turn["function_call"].is_object() {
             self.call(streamed.then_some(0), None, &turn["function_call"]);
