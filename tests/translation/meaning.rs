@@ -16,9 +16,16 @@ pub(crate) fn of(chat: &Chat, lost: &BTreeSet<String>) -> Value {
         let schema = if is_lost("schema_keywords") { Value::Null } else { schema(&tool.parameters) };
         tools.push(json!({"name": tool.name, "description": tool.description, "schema": schema}));
     }
+    // Leading system messages are the system prompt, wherever a dialect puts them; a turn of which nothing is left leads no more.
+    let mut turns = turns(&chat.messages, lost);
+    let mut system: Vec<&str> = chat.system.as_deref().into_iter().collect();
+    let leading = turns.iter().take_while(|turn| turn["role"] == "System").count();
+    let leading: Vec<Value> = turns.drain(..leading).collect();
+    system.extend(leading.iter().filter_map(|turn| turn["parts"][0].as_str()));
+    let system = system.join("\n\n");
     let mut value = json!({
-        "system": if is_lost("json_mode") { None } else { chat.system.as_deref().map(str::trim).filter(|s| !s.is_empty()) },
-        "turns": turns(&chat.messages, lost),
+        "system": if is_lost("json_mode") { "" } else { system.trim() },
+        "turns": turns,
         "tools": tools,
         "stop": if is_lost("stop") { Vec::new() } else { chat.stop.clone() },
         "top_p": chat.top_p.filter(|_| !is_lost("sampling")),
