@@ -110,7 +110,7 @@ fn turns(messages: &[Message], lost: &BTreeSet<String>) -> Vec<Value> {
     let mut shown = Vec::new();
     for (role, mut parts) in turns {
         // Results come first everywhere.
-        parts.sort_by_key(|part| part.get("result").is_none());
+        parts.sort_by_key(|part| (part.get("result").is_none(), part["result"].as_u64()));
         // Texts side by side are one text: some dialects have no borders between them.
         let mut joined: Vec<Value> = Vec::new();
         for part in parts {
