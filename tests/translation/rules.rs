@@ -206,7 +206,7 @@ fn samples(feature: &str) -> Vec<(Dialect, Value)> {
             o_user(json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,QUJD", "detail": "low"}})),
         )],
         "stop" => {
-            vec![body(O, json!({"stop": ["\n"]})), body(A, json!({"stop_sequences": ["a", "b", "c", "d", "e", "f"]}))]
+            vec![body(A, json!({"stop_sequences": ["a", "b", "c", "d", "e", "f"]})), body(O, json!({"stop": ["\n"]}))]
         }
         "temperature" => vec![body(O, json!({"temperature": 1.5})), g_settings(json!({"temperature": 1.5}))],
         "sampling" => vec![
