@@ -256,6 +256,10 @@ async fn arguments_that_are_no_json_are_delivered_and_reported() {
         let arguments = streamed.tool_calls().next().expect("a call").arguments.clone();
         assert!(arguments.contains("Oslo"), "{to}: {arguments}");
     }
+    let (mut leaf, _) =
+        leaf(Dialect::OpenAi, false, (200, "application/json"), encode_message(&message, Dialect::OpenAi).body);
+    let response = leaf.ready().await.unwrap().call(LlmRequest::prompt("?")).await.unwrap();
+    assert!(response.notes()[0].starts_with("invalid_arguments: "), "{:?}", response.notes());
     // On the way back they are what the model wrote.
     let body = json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "?"},
         {"role": "assistant", "content": [{"type": "tool_use", "id": "toolu_sf_call_a", "name": "f",

@@ -86,7 +86,7 @@ fn turns(messages: &[Message], lost: &BTreeSet<String>) -> Vec<Value> {
     for message in messages {
         let mut parts = Vec::new();
         for part in &message.content {
-            parts.extend(self::part(part, message.role, &mut calls, lost));
+            parts.extend(self::part(part, &mut calls, lost));
         }
         match turns.last_mut() {
             _ if parts.is_empty() => {}
@@ -128,7 +128,7 @@ fn turns(messages: &[Message], lost: &BTreeSet<String>) -> Vec<Value> {
     shown
 }
 
-fn part(part: &Part, role: Role, calls: &mut Vec<String>, lost: &BTreeSet<String>) -> Option<Value> {
+fn part(part: &Part, calls: &mut Vec<String>, lost: &BTreeSet<String>) -> Option<Value> {
     let is_lost = |feature: &str| lost.contains(feature);
     let media = |media: &Media| match media {
         Media::Base64 { media_type, data } => json!([media_type, data]),
@@ -160,7 +160,7 @@ fn part(part: &Part, role: Role, calls: &mut Vec<String>, lost: &BTreeSet<String
             // A JSON object is the same object however it is written.
             let text = serde_json::from_str(text).unwrap_or_else(|_| json!(text));
             let media = result.content.iter().filter(|part| part.as_text().is_none());
-            let media: Vec<Value> = media.filter_map(|inner| self::part(inner, role, &mut Vec::new(), lost)).collect();
+            let media: Vec<Value> = media.filter_map(|inner| self::part(inner, &mut Vec::new(), lost)).collect();
             json!({"result": call, "text": text, "error": result.is_error && !is_lost("tool_error"), "media": media})
         }
         // Signed by one provider and shown to no other: always reported.

@@ -67,9 +67,8 @@ async fn there_and_back(from: Dialect, to: Dialect, body: &Value) -> Result<Outc
     let (back, notes) = translate(to, from, false, &there).await?;
     features(&notes, &mut lost);
     let back_accepted = check(from, model(from), &back);
-    let chat = |dialect, body: &Value| {
-        LlmRequest::from(Wire::new(dialect, body.to_string()).expect("JSON")).chat().map(Clone::clone)
-    };
+    let chat =
+        |dialect, body: &Value| LlmRequest::from(Wire::new(dialect, body.to_string()).expect("JSON")).chat().cloned();
     let (before, after) = (chat(from, body)?, chat(from, &back)?);
     let (mut before, mut after) = (before, after);
     if let Some(functions) = body.get("functions").and_then(Value::as_array) {

@@ -381,7 +381,7 @@ fn user<'a>(message: &'a Message, report: &mut Report, turns: &mut Vec<Turn<'a>>
     }
     let extra = own::of_turn(&message.content, Dialect::OpenAi);
     let said_nothing = message.content.iter().all(|part| matches!(part, Part::Extra { .. }));
-    let content = shortest(rest).or(said_nothing.then_some(Content::Text("")));
+    let content = shortest(rest).or_else(|| said_nothing.then_some(Content::Text("")));
     if let Some(content) = content {
         let turn = Turn::User { content };
         turns.push(match extra {

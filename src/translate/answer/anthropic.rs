@@ -203,17 +203,17 @@ impl Stream {
 
     fn write(&mut self, event: &StreamEvent, report: &mut Report, to: &mut String) {
         match event {
+            StreamEvent::Text { text, .. }
+            | StreamEvent::Refusal { text, .. }
+            | StreamEvent::Reasoning { text, .. }
+                if text.is_empty() => {}
             StreamEvent::Text { text, .. } | StreamEvent::Refusal { text, .. } => {
-                if !text.is_empty() {
-                    self.turn_to(place(event), to, || json!({"type": "text", "text": ""}));
-                    self.delta(to, json!({"type": "text_delta", "text": text}));
-                }
+                self.turn_to(place(event), to, || json!({"type": "text", "text": ""}));
+                self.delta(to, json!({"type": "text_delta", "text": text}));
             }
             StreamEvent::Reasoning { text, .. } => {
-                if !text.is_empty() {
-                    self.turn_to(place(event), to, new_thought);
-                    self.delta(to, json!({"type": "thinking_delta", "thinking": text}));
-                }
+                self.turn_to(place(event), to, new_thought);
+                self.delta(to, json!({"type": "thinking_delta", "thinking": text}));
             }
             StreamEvent::Signature { opaque, .. } if opaque.redacted => {
                 self.close(to);
