@@ -67,7 +67,7 @@ fn interleaved(message: &Message) -> Vec<Frame> {
     events.into_iter().map(Frame::event).collect()
 }
 
-fn encoded(frames: &[Frame], to: Dialect) -> Bytes {
+pub(crate) fn encoded(frames: &[Frame], to: Dialect) -> Bytes {
     let mut encoder = StreamEncoder::new(to);
     let mut bytes = BytesMut::new();
     frames.iter().for_each(|frame| bytes.extend_from_slice(&encoder.frame(frame)));
@@ -80,7 +80,7 @@ async fn read(dialect: Dialect, stream: bool, body: impl Into<Bytes>) -> Result<
     answered(dialect, stream, (200, kind), body).await
 }
 
-async fn answered(
+pub(crate) async fn answered(
     dialect: Dialect,
     stream: bool,
     head: (u16, &'static str),

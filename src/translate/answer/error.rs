@@ -39,6 +39,7 @@ pub(super) fn value(error: &LlmError, dialect: Dialect) -> (u16, Value) {
         }
         Dialect::OpenAi => {
             let (name, code) = openai(kind);
+            let status = if kind == ErrorKind::Server { 500 } else { status };
             (status, json!({"error": {"message": message, "type": name, "param": null, "code": code}}))
         }
         Dialect::Gemini => {
