@@ -74,7 +74,8 @@ pub(super) fn call_id(answer: Option<&str>, n: usize) -> String {
 /// nothing is lost.
 #[cfg(feature = "http")]
 pub(super) fn arguments(text: &str, report: &mut Report) -> Result<Box<serde_json::value::RawValue>, LlmError> {
-    let text = if text.trim().is_empty() { "{}" } else { text };
+    // Some models write `null` for a tool that takes nothing.
+    let text = if matches!(text.trim(), "" | "null") { "{}" } else { text };
     let object = text.trim_start().starts_with('{').then(|| serde_json::from_str(text).ok());
     let raw = match object.flatten() {
         Some(raw) => Ok(raw),

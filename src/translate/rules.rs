@@ -106,8 +106,7 @@ rules! {
     AllowedTools "allowed_tools" "a tool choice among several named tools" NONE, NONE, NONE;
     ParallelOff "parallel_tool_calls" "at most one tool call in an answer" Carried, Carried, NONE;
     SchemaKeywords "schema_keywords" "keywords of a JSON Schema that the target refuses"
-        Changed("moved into the description"), Changed("moved into the description"),
-        Changed("moved into the description");
+        Changed("moved into the description"), Carried, Changed("moved into the description");
     Strict "strict" "a schema that the provider must hold the model to"
         Carried, Changed("sent without `strict`: the schema leaves open what OpenAI's strict mode wants closed"),
         Dropped("left out for tools: the provider does not hold the model to their schemas");

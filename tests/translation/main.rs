@@ -49,7 +49,7 @@ type Leaf = BoxCloneSyncService<LlmRequest, LlmResponse, LlmError>;
 fn leaf(
     dialect: Dialect,
     strict: bool,
-    content_type: &'static str,
+    (status, content_type): (u16, &'static str),
     answer: impl Into<Bytes>,
 ) -> (Leaf, Arc<Mutex<Bytes>>) {
     let (sent, answer) = (Arc::new(Mutex::new(Bytes::new())), answer.into());
@@ -60,6 +60,7 @@ fn leaf(
             let body = request.into_body().collect().await.expect("it is here already").to_bytes();
             *record.lock().expect("nobody panics with it") = body;
             let mut response = Response::new(Full::new(answer));
+            *response.status_mut() = http::StatusCode::from_u16(status).expect("a status");
             response.headers_mut().insert("content-type", content_type.parse().expect("a header"));
             Ok::<_, Infallible>(response)
         }
@@ -80,7 +81,7 @@ async fn translate(
     body: &Value,
 ) -> Result<(Value, Vec<String>), LlmError> {
     let request = LlmRequest::from(Wire::new(source, body.to_string())?);
-    let (mut leaf, sent) = leaf(target, strict, "application/json", hello(target));
+    let (mut leaf, sent) = leaf(target, strict, (200, "application/json"), hello(target));
     let response = leaf.ready().await?.call(request.clone()).await;
     let body = sent.lock().expect("nobody panics with it").clone();
     if body.is_empty() {

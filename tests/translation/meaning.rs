@@ -16,9 +16,16 @@ pub(crate) fn of(chat: &Chat, lost: &BTreeSet<String>) -> Value {
         let schema = if is_lost("schema_keywords") { Value::Null } else { schema(&tool.parameters) };
         tools.push(json!({"name": tool.name, "description": tool.description, "schema": schema}));
     }
+    // Leading system messages are the system prompt, wherever a dialect puts them; a turn of which nothing is left leads no more.
+    let mut turns = turns(&chat.messages, lost);
+    let mut system: Vec<&str> = chat.system.as_deref().into_iter().collect();
+    let leading = turns.iter().take_while(|turn| turn["role"] == "System").count();
+    let leading: Vec<Value> = turns.drain(..leading).collect();
+    system.extend(leading.iter().filter_map(|turn| turn["parts"][0].as_str()));
+    let system = system.join("\n\n");
     let mut value = json!({
-        "system": if is_lost("json_mode") { None } else { chat.system.as_deref().map(str::trim).filter(|s| !s.is_empty()) },
-        "turns": turns(&chat.messages, lost),
+        "system": if is_lost("json_mode") { "" } else { system.trim() },
+        "turns": turns,
         "tools": tools,
         "stop": if is_lost("stop") { Vec::new() } else { chat.stop.clone() },
         "top_p": chat.top_p.filter(|_| !is_lost("sampling")),
@@ -79,7 +86,7 @@ fn turns(messages: &[Message], lost: &BTreeSet<String>) -> Vec<Value> {
     for message in messages {
         let mut parts = Vec::new();
         for part in &message.content {
-            parts.extend(self::part(part, message.role, &mut calls, lost));
+            parts.extend(self::part(part, &mut calls, lost));
         }
         match turns.last_mut() {
             _ if parts.is_empty() => {}
@@ -103,7 +110,7 @@ fn turns(messages: &[Message], lost: &BTreeSet<String>) -> Vec<Value> {
     let mut shown = Vec::new();
     for (role, mut parts) in turns {
         // Results come first everywhere.
-        parts.sort_by_key(|part| part.get("result").is_none());
+        parts.sort_by_key(|part| (part.get("result").is_none(), part["result"].as_u64()));
         // Texts side by side are one text: some dialects have no borders between them.
         let mut joined: Vec<Value> = Vec::new();
         for part in parts {
@@ -121,7 +128,7 @@ fn turns(messages: &[Message], lost: &BTreeSet<String>) -> Vec<Value> {
     shown
 }
 
-fn part(part: &Part, role: Role, calls: &mut Vec<String>, lost: &BTreeSet<String>) -> Option<Value> {
+fn part(part: &Part, calls: &mut Vec<String>, lost: &BTreeSet<String>) -> Option<Value> {
     let is_lost = |feature: &str| lost.contains(feature);
     let media = |media: &Media| match media {
         Media::Base64 { media_type, data } => json!([media_type, data]),
@@ -153,7 +160,7 @@ fn part(part: &Part, role: Role, calls: &mut Vec<String>, lost: &BTreeSet<String
             // A JSON object is the same object however it is written.
             let text = serde_json::from_str(text).unwrap_or_else(|_| json!(text));
             let media = result.content.iter().filter(|part| part.as_text().is_none());
-            let media: Vec<Value> = media.filter_map(|inner| self::part(inner, role, &mut Vec::new(), lost)).collect();
+            let media: Vec<Value> = media.filter_map(|inner| self::part(inner, &mut Vec::new(), lost)).collect();
             json!({"result": call, "text": text, "error": result.is_error && !is_lost("tool_error"), "media": media})
         }
         // Signed by one provider and shown to no other: always reported.

@@ -5,12 +5,25 @@ use std::{
     path::PathBuf,
 };
 
+use futures_util::StreamExt;
 use serde_json::{Value, json};
-use steadfast::{Dialect, ErrorKind, LlmRequest, Wire, providers::simulated::server::check};
+use steadfast::{
+    Dialect, ErrorKind, Frame, LlmBody, LlmRequest, Wire,
+    chat::{Message, Part},
+    providers::simulated::server::check,
+    translate::encode_message,
+};
+use tower::{Service, ServiceExt};
 
-use super::{DIALECTS, meaning, model, translate};
+use super::{
+    DIALECTS,
+    answers::{answered, encoded},
+    leaf, meaning, model, translate,
+};
 
 struct Conversation {
+    /// What the provider answered, and whether as a stream.
+    response: Option<(String, bool)>,
     id: String,
     dialect: Dialect,
     /// Whether the real provider answered it.
@@ -39,8 +52,13 @@ fn recorded() -> Option<Vec<Conversation>> {
             "gemini" => Dialect::Gemini,
             _ => Dialect::OpenAi,
         };
+        let response = match (&record["response"]["sse"], &record["response"]["body"]) {
+            (Value::String(sse), _) => Some((sse.clone(), true)),
+            (_, body @ Value::Object(_)) => Some((body.to_string(), false)),
+            _ => None,
+        };
         let (id, answered) = (record["id"].to_string(), record["response"]["status"] == 200);
-        conversations.push(Conversation { id, dialect, answered, body: body.clone() });
+        conversations.push(Conversation { response, id, dialect, answered, body: body.clone() });
     }
     Some(conversations)
 }
@@ -67,9 +85,8 @@ async fn there_and_back(from: Dialect, to: Dialect, body: &Value) -> Result<Outc
     let (back, notes) = translate(to, from, false, &there).await?;
     features(&notes, &mut lost);
     let back_accepted = check(from, model(from), &back);
-    let chat = |dialect, body: &Value| {
-        LlmRequest::from(Wire::new(dialect, body.to_string()).expect("JSON")).chat().map(Clone::clone)
-    };
+    let chat =
+        |dialect, body: &Value| LlmRequest::from(Wire::new(dialect, body.to_string()).expect("JSON")).chat().cloned();
     let (before, after) = (chat(from, body)?, chat(from, &back)?);
     let (mut before, mut after) = (before, after);
     if let Some(functions) = body.get("functions").and_then(Value::as_array) {
@@ -148,7 +165,13 @@ fn by_hand() -> Vec<Conversation> {
             {"role": "user", "parts": [{"text": "Thanks."}]}],
     });
     [(Dialect::Anthropic, anthropic), (Dialect::OpenAi, openai), (Dialect::Gemini, gemini)]
-        .map(|(dialect, body)| Conversation { id: format!("{dialect} by hand"), dialect, answered: true, body })
+        .map(|(dialect, body)| Conversation {
+            response: None,
+            id: format!("{dialect} by hand"),
+            dialect,
+            answered: true,
+            body,
+        })
         .into()
 }
 
@@ -172,7 +195,7 @@ async fn every_recorded_conversation_arrives_everywhere_and_comes_back() {
     let mut table: BTreeMap<(String, String), Line> = BTreeMap::new();
     let mut failures = Vec::new();
     let mut refusals: BTreeMap<String, usize> = BTreeMap::new();
-    for Conversation { id, dialect: from, answered, body } in &conversations {
+    for Conversation { id, dialect: from, answered, body, .. } in &conversations {
         // What the real provider refused may be wrong in ways that no translation mends.
         if !answered {
             continue;
@@ -221,4 +244,62 @@ async fn every_recorded_conversation_arrives_everywhere_and_comes_back() {
     );
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n\n"));
     assert!(sum.conversations > 500, "the recordings are many more");
+}
+
+/// What a reader gets of an answer: what is said, what is called, what it took.
+fn said(message: &Message) -> (String, Vec<(String, Value)>, Option<(u64, u64)>) {
+    let words = message.content.iter().map(|part| match part {
+        Part::Text(text) | Part::Refusal(text) => text.as_str(),
+        _ => "",
+    });
+    let calls = message.tool_calls().map(|call| {
+        let arguments = match serde_json::from_str::<Value>(&call.arguments) {
+            Ok(Value::Null) => json!({}),
+            // Where an object must be, what is no JSON stands under this key.
+            Ok(object) => object.get("invalid_arguments").cloned().unwrap_or(object),
+            Err(_) => json!(call.arguments),
+        };
+        (call.name.clone(), arguments)
+    });
+    (words.collect(), calls.collect(), message.usage.map(|usage| (usage.input, usage.output)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_recorded_answer_reads_the_same_in_every_dialect() {
+    let Some(conversations) = recorded() else { return };
+    let (mut whole, mut streamed, mut failures) = (0, 0, Vec::new());
+    for Conversation { id, dialect: from, response, .. } in &conversations {
+        let Some((response, stream)) = response else { continue };
+        let kind = if *stream { "text/event-stream" } else { "application/json" };
+        let (mut own, _) = leaf(*from, false, (200, kind), response.clone());
+        let request = LlmRequest::prompt("?").stream(*stream);
+        // Errors and answers of nothing have tests of their own.
+        let Ok(answer) = own.ready().await.expect("a leaf").call(request).await else { continue };
+        let frames: Vec<Result<Frame, _>> = StreamExt::collect(answer.into_body()).await;
+        let Ok(frames) = frames.into_iter().collect::<Result<Vec<Frame>, _>>() else { continue };
+        let again = LlmBody::from_frames(futures_util::stream::iter(frames.clone().into_iter().map(Ok)));
+        let message = LlmBody::collect(again).await.expect("it ended");
+        let before = said(&message);
+        if before.0.is_empty() && before.1.is_empty() {
+            continue;
+        }
+        for to in DIALECTS.into_iter().filter(|to| to != from) {
+            let body = encode_message(&message, to).body;
+            let as_whole = answered(to, false, (200, "application/json"), body).await;
+            let as_stream = answered(to, true, (200, "text/event-stream"), encoded(&frames, to)).await;
+            for (form, answer, count) in [("whole", as_whole, &mut whole), ("streamed", as_stream, &mut streamed)] {
+                match answer.map(|answer| said(&answer)) {
+                    Ok((text, calls, usage))
+                        if text == before.0 && calls == before.1 && (usage == before.2 || before.2.is_none()) =>
+                    {
+                        *count += 1;
+                    }
+                    other => failures.push(format!("{id} to {to}, {form}: {other:?}\nnot {before:?}")),
+                }
+            }
+        }
+    }
+    println!("answers: {whole} whole and {streamed} streamed read the same in another dialect");
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n\n"));
+    assert!(whole > 400, "the recordings are many more");
 }

@@ -373,7 +373,7 @@ fn turns<'a>(chat: &'a Chat, report: &mut Report) -> Result<Vec<Turn<'a>>, LlmEr
             Turn { role: "user", content: vec![Block::Text { text: "(continued)".into() }], extra: Map::new() },
         );
     }
-    if !own && turns.is_empty() && !chat.messages.is_empty() {
+    if !own && turns.is_empty() && (chat.system.is_some() || !chat.messages.is_empty()) {
         report.say(Feature::EmptyText);
         turns.push(Turn { role: "user", content: vec![Block::Text { text: "(empty)".into() }], extra: Map::new() });
     }

@@ -376,7 +376,7 @@ fn turns<'a>(chat: &'a Chat, third: bool, report: &mut Report) -> Result<Vec<Tur
     if turns.last().is_some_and(|last| last.role == Some("model")) {
         report.say(Feature::Prefill);
     }
-    if turns.is_empty() && !chat.messages.is_empty() {
+    if turns.is_empty() && (chat.system.is_some() || !chat.messages.is_empty()) {
         report.say(Feature::EmptyText);
         turns.push(Turn { role: Some("user"), parts: vec![plain("(empty)")], extra: Map::new() });
     }

@@ -188,6 +188,9 @@ fn generation(config: &Value, chat: &mut Chat) -> Result<(), LlmError> {
         (Some("XHIGH"), _) => Some(Thinking::Effort(Effort::XHigh)),
         (_, Some(0)) => Some(Thinking::Off),
         (_, Some(tokens)) => Some(u32::try_from(tokens).map_or(Thinking::Auto, Thinking::Budget)),
+        _ if either(thinking, "includeThoughts", "include_thoughts") == Some(&Value::Bool(true)) => {
+            Some(Thinking::Auto)
+        }
         _ => None,
     };
     Ok(())

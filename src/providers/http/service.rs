@@ -188,7 +188,7 @@ async fn answer<P: Protocol>(
     settings: Arc<Settings<P>>,
     mut origin: Origin,
     stream: bool,
-    told: Told,
+    mut told: Told,
     sending: impl Future<Output = Result<Response<Body>, BoxError>>,
 ) -> Result<LlmResponse, LlmError> {
     let response = match sending.await {
@@ -214,7 +214,7 @@ async fn answer<P: Protocol>(
             Commit::new(LlmBody::from_frames(frames), settings.commit).await
         }
         Form::Whole => match read_whole(body, settings.limits.answer).await {
-            Ok(raw) => whole(protocol, &origin, raw, &told.names),
+            Ok(raw) => whole(protocol, &origin, raw, &mut told),
             Err(error) => Err(error),
         },
         Form::Page => {
@@ -262,7 +262,7 @@ impl Form {
     }
 }
 
-fn whole<P: Protocol>(protocol: &P, origin: &Origin, raw: Bytes, names: &Names) -> Result<LlmBody, LlmError> {
+fn whole<P: Protocol>(protocol: &P, origin: &Origin, raw: Bytes, told: &mut Told) -> Result<LlmBody, LlmError> {
     if raw.iter().all(u8::is_ascii_whitespace) {
         return Err(LlmError::new(ErrorKind::EmptyAnswer, "the body is empty"));
     }
@@ -272,7 +272,12 @@ fn whole<P: Protocol>(protocol: &P, origin: &Origin, raw: Bytes, names: &Names) 
     {
         return Err(error.with_raw(raw));
     }
-    names.restore(&mut message);
+    told.names.restore(&mut message);
+    let is_json = |text: &str| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
+    if message.tool_calls().any(|call| !is_json(&call.arguments)) {
+        told.notes
+            .push("invalid_arguments: a tool call's arguments are no JSON; they are as the provider sent them".into());
+    }
     Ok(LlmBody::from_wire(P::DIALECT, raw, message))
 }
 

@@ -74,11 +74,13 @@ fn stop_reason(finish: Option<&FinishReason>, called: bool) -> &str {
 }
 
 fn usage(usage: Usage) -> Value {
-    let fresh = usage.input.saturating_sub(usage.cache_read).saturating_sub(usage.cache_write);
+    // Some servers count more from the cache than they count in all.
+    let read = usage.cache_read.min(usage.input);
+    let written = usage.cache_write.min(usage.input - read);
     let mut tokens = json!({
-        "input_tokens": fresh,
-        "cache_creation_input_tokens": usage.cache_write,
-        "cache_read_input_tokens": usage.cache_read,
+        "input_tokens": usage.input - read - written,
+        "cache_creation_input_tokens": written,
+        "cache_read_input_tokens": read,
         "output_tokens": usage.output,
     });
     if usage.reasoning > 0 {
@@ -203,17 +205,17 @@ impl Stream {
 
     fn write(&mut self, event: &StreamEvent, report: &mut Report, to: &mut String) {
         match event {
+            StreamEvent::Text { text, .. }
+            | StreamEvent::Refusal { text, .. }
+            | StreamEvent::Reasoning { text, .. }
+                if text.is_empty() => {}
             StreamEvent::Text { text, .. } | StreamEvent::Refusal { text, .. } => {
-                if !text.is_empty() {
-                    self.turn_to(place(event), to, || json!({"type": "text", "text": ""}));
-                    self.delta(to, json!({"type": "text_delta", "text": text}));
-                }
+                self.turn_to(place(event), to, || json!({"type": "text", "text": ""}));
+                self.delta(to, json!({"type": "text_delta", "text": text}));
             }
             StreamEvent::Reasoning { text, .. } => {
-                if !text.is_empty() {
-                    self.turn_to(place(event), to, new_thought);
-                    self.delta(to, json!({"type": "thinking_delta", "thinking": text}));
-                }
+                self.turn_to(place(event), to, new_thought);
+                self.delta(to, json!({"type": "thinking_delta", "thinking": text}));
             }
             StreamEvent::Signature { opaque, .. } if opaque.redacted => {
                 self.close(to);

@@ -39,6 +39,7 @@ pub(super) fn value(error: &LlmError, dialect: Dialect) -> (u16, Value) {
         }
         Dialect::OpenAi => {
             let (name, code) = openai(kind);
+            let status = if kind == ErrorKind::Server { 500 } else { status };
             (status, json!({"error": {"message": message, "type": name, "param": null, "code": code}}))
         }
         Dialect::Gemini => {
@@ -109,8 +110,8 @@ fn openai(kind: ErrorKind) -> (&'static str, Option<&'static str>) {
         ErrorKind::NotFound => (invalid, Some("model_not_found")),
         ErrorKind::RateLimited => ("requests", Some("rate_limit_exceeded")),
         ErrorKind::QuotaExhausted | ErrorKind::Budget => ("insufficient_quota", Some("insufficient_quota")),
-        ErrorKind::Timeout | ErrorKind::Deadline => ("server_error", Some("timeout")),
-        ErrorKind::Overloaded | ErrorKind::BulkheadFull => ("server_error", Some("overloaded")),
+        ErrorKind::Timeout | ErrorKind::Deadline => ("timeout_error", Some("timeout_error")),
+        ErrorKind::Overloaded | ErrorKind::BulkheadFull => ("overloaded_error", Some("overloaded_error")),
         ErrorKind::Connect | ErrorKind::CircuitOpen | ErrorKind::Exhausted => {
             ("server_error", Some("all_providers_unavailable"))
         }

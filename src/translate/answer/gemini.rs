@@ -90,11 +90,13 @@ fn answer(id: &str, model: &str, parts: Vec<Value>, finish: Option<&str>, used: 
     }
     let mut answer = json!({"candidates": [candidate], "modelVersion": model, "responseId": id});
     if let Some(used) = used {
+        // Some servers count more reasoning than they count in all.
+        let thoughts = used.reasoning.min(used.output);
         answer["usageMetadata"] = json!({
             "promptTokenCount": used.input,
             "cachedContentTokenCount": used.cache_read,
-            "candidatesTokenCount": used.output.saturating_sub(used.reasoning),
-            "thoughtsTokenCount": used.reasoning,
+            "candidatesTokenCount": used.output - thoughts,
+            "thoughtsTokenCount": thoughts,
             "totalTokenCount": used.total(),
         });
     }

@@ -62,7 +62,8 @@ fn left_out(part: &Part, report: &mut Report) {
 
 /// The arguments as an object. What is none goes under a key, so that the caller has what the model wrote.
 fn arguments(call: &ToolCall, report: &mut Report) -> Value {
-    if call.arguments.trim().is_empty() {
+    // Some models write `null` for a tool that takes nothing.
+    if matches!(call.arguments.trim(), "" | "null") {
         return json!({});
     }
     match serde_json::from_str(&call.arguments) {

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use super::report::Report;
 use crate::{
-    chat::{Message, Part, Role, ToolResult},
+    Dialect,
+    chat::{ExtraOf, Message, Part, Role, ToolResult},
     translate::{
         ids::{Target, fit_id, id_fits},
         rules::Feature,
@@ -27,6 +28,10 @@ pub(super) fn is_well(messages: &[Message], target: Target) -> bool {
                 }
                 Part::ToolResult(result) => {
                     let Some(at) = open.iter().position(|id| *id == result.call_id) else { return false };
+                    // Without ids it is the order that tells which result is whose.
+                    if at > 0 && target.dialect == Dialect::Gemini {
+                        return false;
+                    }
                     open.remove(at);
                 }
                 _ => {}
@@ -76,6 +81,7 @@ pub(super) fn fit(messages: &mut Vec<Message>, target: Target, report: &mut Repo
             place = place_now + 1;
             continue;
         }
+        let order: Vec<String> = open.iter().map(|call| call.id.clone()).collect();
         for part in &mut message.content {
             let Part::ToolResult(result) = part else { continue };
             let same = open.iter().position(|call| call.old == result.call_id);
@@ -88,6 +94,9 @@ pub(super) fn fit(messages: &mut Vec<Message>, target: Target, report: &mut Repo
                     *part = Part::Text(told(result));
                 }
             }
+        }
+        if target.dialect == Dialect::Gemini {
+            in_order(&mut message.content, &order);
         }
         // A system message may stand between a call and its result.
         if message.role == Role::User {
@@ -103,6 +112,22 @@ struct Open {
     old: String,
     id: String,
     name: String,
+}
+
+/// Puts results into the order of their calls, unless they have ids of this dialect's own beside them.
+fn in_order(parts: &mut [Part], order: &[String]) {
+    if parts.iter().any(|part| part.as_extra(ExtraOf::Part, Dialect::Gemini).is_some()) {
+        return;
+    }
+    let places: Vec<usize> = (0..parts.len()).filter(|at| matches!(parts[*at], Part::ToolResult(_))).collect();
+    let mut results: Vec<Part> = places.iter().map(|at| parts[*at].clone()).collect();
+    results.sort_by_key(|part| match part {
+        Part::ToolResult(result) => order.iter().position(|id| *id == result.call_id),
+        _ => None,
+    });
+    for (at, result) in places.into_iter().zip(results) {
+        parts[at] = result;
+    }
 }
 
 /// A result that says that there is none, for each call that has none in the turn after it, which ends at `end`.

@@ -276,7 +276,8 @@ fn gemini(body: &Value, report: &mut Report) {
         }
     }
     // One tool, or a list of them.
-    let tools = body.get("tools").map(|tools| tools.as_array().map_or(std::slice::from_ref(tools), Vec::as_slice));
+    let tools =
+        body.get("tools").map(|tools| tools.as_array().map_or_else(|| std::slice::from_ref(tools), Vec::as_slice));
     for tool in tools.into_iter().flatten() {
         for (name, value) in tool.as_object().into_iter().flatten() {
             if camel(name) != "functionDeclarations" {

@@ -189,7 +189,7 @@ async fn requests_that_lack_something_are_refused_in_the_providers_words() {
         assert_eq!(refused(path, &[0xff, 0xfe]).await.status, 400);
         assert_eq!(refused(path, b"[1]").await.status, 400);
     }
-    let got = refused(CHAT, br#"{"model":"x","messages":[{}]}"#).await;
+    let got = refused(CHAT, br#"{"model":"x","messages":[{"role":"user","content":"?"}]}"#).await;
     assert_eq!((got.status.as_u16(), &got.json()["error"]["code"]), (404, &json!("model_not_found")));
     assert_eq!(refused("/v1/embeddings", b"{}").await.status, 404);
     let stats = server.handle().stats();
