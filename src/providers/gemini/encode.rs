@@ -373,10 +373,12 @@ fn turns<'a>(chat: &'a Chat, third: bool, report: &mut Report) -> Result<Vec<Tur
         report.say(Feature::FirstTurn);
         turns.insert(0, Turn { role: Some("user"), parts: vec![plain("(continued)")], extra: Map::new() });
     }
-    if turns.last().is_some_and(|last| last.role == Some("model")) {
+    // What came in this dialect is left as its caller wants it.
+    let own = chat.extra.as_ref().is_some_and(|extra| extra.dialect == Dialect::Gemini);
+    if !own && turns.last().is_some_and(|last| last.role == Some("model")) {
         report.say(Feature::Prefill);
     }
-    if turns.is_empty() && (chat.system.is_some() || !chat.messages.is_empty()) {
+    if !own && turns.is_empty() && (chat.system.is_some() || !chat.messages.is_empty()) {
         report.say(Feature::EmptyText);
         turns.push(Turn { role: Some("user"), parts: vec![plain("(empty)")], extra: Map::new() });
     }
