@@ -41,6 +41,7 @@ pub(super) fn set(body: &Bytes, model: Option<&str>, stream: Option<bool>) -> Re
     if let Some(stream) = stream {
         match top.stream {
             Some(raw) if raw.get() == if stream { "true" } else { "false" } => {}
+            Some(raw) if raw.get() == "null" && !stream => {}
             Some(raw) => changes.push((place(raw, body), stream.to_string())),
             None if !stream => {}
             None => added.push_str("\"stream\":true,"),
@@ -133,5 +134,11 @@ mod tests {
         ] {
             assert!(set(&Bytes::from_static(body.as_bytes()), Some("c"), None).is_err(), "{body}");
         }
+    }
+
+    #[test]
+    fn a_null_that_says_what_is_wanted_is_kept() {
+        let body = Bytes::from_static(b"{\"model\":\"a\",\"stream\":null}");
+        assert_eq!(set(&body, Some("a"), Some(false)).unwrap(), body);
     }
 }

@@ -4,7 +4,7 @@ use proptest::{prelude::*, sample::Index};
 
 /// One change.
 #[derive(Clone, Debug)]
-pub enum Mutation {
+pub(crate) enum Mutation {
     Flip(Index, u8),
     Insert(Index, Vec<u8>),
     Truncate(Index),
@@ -19,7 +19,7 @@ pub enum Mutation {
 
 /// Values that parsers stumble over.
 #[derive(Clone, Copy, Debug)]
-pub enum Odd {
+pub(crate) enum Odd {
     DeepList,
     DeepObject,
     UnclosedLists,
@@ -57,7 +57,7 @@ impl Odd {
     }
 }
 
-pub fn mutations() -> impl Strategy<Value = Vec<Mutation>> {
+pub(crate) fn mutations() -> impl Strategy<Value = Vec<Mutation>> {
     let tokens: &[&[u8]] = &[
         b"\n\n",
         b"\r",
@@ -118,7 +118,7 @@ pub fn mutations() -> impl Strategy<Value = Vec<Mutation>> {
 }
 
 /// The body with all changes made. `corpus` is what it can be joined with.
-pub fn apply(body: &[u8], mutations: &[Mutation], corpus: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn apply(body: &[u8], mutations: &[Mutation], corpus: &[Vec<u8>]) -> Vec<u8> {
     let mut body = body.to_vec();
     for mutation in mutations {
         if body.is_empty() {

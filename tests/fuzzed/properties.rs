@@ -22,15 +22,15 @@ use steadfast::{
 };
 use tower::{Service, ServiceExt};
 
-pub const DIALECTS: [Dialect; 3] = [Dialect::Anthropic, Dialect::OpenAi, Dialect::Gemini];
+pub(crate) const DIALECTS: [Dialect; 3] = [Dialect::Anthropic, Dialect::OpenAi, Dialect::Gemini];
 
 /// What the leaves read at most in these tests.
-pub const ANSWER: usize = 256 << 10;
+pub(crate) const ANSWER: usize = 256 << 10;
 const EVENT: usize = 64 << 10;
 const ERROR: usize = 8 << 10;
 
 /// Whatever the pieces: the same events, nothing lost, and no more held than the limit.
-pub fn sse(bytes: &[u8], seed: u64) {
+pub(crate) fn sse(bytes: &[u8], seed: u64) {
     let mut rng = fastrand::Rng::with_seed(seed);
     let limit = if rng.u8(..) < 64 { rng.usize(..100) } else { 1 << 20 };
     let (whole, failed) = events(limit, [Bytes::copy_from_slice(bytes)]);
@@ -88,7 +88,7 @@ fn pieces(mut bytes: &[u8], longest: usize, rng: &mut fastrand::Rng) -> Vec<Byte
 }
 
 /// What comes back from a leaf for these bytes: an answer, or an error with a name.
-pub fn answer(dialect: Dialect, bytes: &[u8], stream: bool, status: u16, seed: u64) {
+pub(crate) fn answer(dialect: Dialect, bytes: &[u8], stream: bool, status: u16, seed: u64) {
     let mut rng = fastrand::Rng::with_seed(seed);
     let longest = if bytes.len() < 4096 { rng.usize(1..64) } else { rng.usize(512..8192) };
     let pieces = pieces(bytes, longest, &mut rng);
@@ -146,7 +146,7 @@ fn classified(error: &LlmError) {
 }
 
 /// Any headers and any text: no wait beyond the longest, and none of zero but from a date.
-pub fn retry(bytes: &[u8]) {
+pub(crate) fn retry(bytes: &[u8]) {
     let mut headers = HeaderMap::new();
     let names = ["retry-after", "retry-after-ms", "date", "x-should-retry"].map(HeaderName::from_static);
     for line in bytes.split(|byte| *byte == b'\n') {
@@ -173,7 +173,7 @@ pub fn retry(bytes: &[u8]) {
 }
 
 /// A request in the leaf's own dialect goes out with another model and no other byte changed, or not at all.
-pub fn splice(dialect: Dialect, bytes: &[u8]) {
+pub(crate) fn splice(dialect: Dialect, bytes: &[u8]) {
     const MODEL: &str = "a \"model\" of one's own";
     let wire = match Wire::new(dialect, Bytes::copy_from_slice(bytes)) {
         Ok(wire) => wire,
@@ -251,7 +251,7 @@ fn top_level(json: &[u8], field: &str) -> (usize, Vec<Range<usize>>) {
 }
 
 /// Any bytes as a request: decoded or refused, and so is what they are translated to.
-pub fn request(dialect: Dialect, bytes: &[u8]) {
+pub(crate) fn request(dialect: Dialect, bytes: &[u8]) {
     let wire = match Wire::new(dialect, Bytes::copy_from_slice(bytes)) {
         Ok(wire) => wire,
         Err(error) => return assert_eq!(error.kind(), ErrorKind::InvalidRequest),
