@@ -301,6 +301,7 @@ mod tests {
     #[test]
     fn a_null_that_says_what_is_wanted_is_kept() {
         let body = Bytes::from_static(b"{\"model\":\"a\",\"stream\":null}");
-        assert_eq!(set(&body, Some("a"), Some(false)).unwrap(), body);
+        let changes = Changes { model: Some("a"), stream: Some(false), max_tokens: None };
+        assert_eq!(set(&body, &changes).unwrap(), body);
     }
 }
