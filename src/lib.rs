@@ -77,6 +77,7 @@ pub mod providers;
 pub mod request;
 pub mod response;
 pub mod retry_after;
+pub mod translate;
 
 mod sync;
 

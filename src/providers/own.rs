@@ -46,12 +46,6 @@ pub(super) fn of_turn(parts: &[Part], dialect: Dialect) -> Option<&Extra> {
     parts.iter().find_map(|part| part.as_extra(ExtraOf::Turn, dialect))
 }
 
-/// Whether there are fields here that this dialect does not know, so that they are left out.
-#[cfg(feature = "http")]
-pub(super) fn is_foreign(part: &Part, dialect: Dialect) -> bool {
-    matches!(part, Part::Extra { of: ExtraOf::Part | ExtraOf::Turn, extra } if extra.dialect != dialect)
-}
-
 /// Puts fields back: what is there already stays, objects are put together.
 #[cfg(feature = "http")]
 pub(super) fn merge(into: &mut Value, fields: &Map<String, Value>) {

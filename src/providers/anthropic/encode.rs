@@ -1,15 +1,15 @@
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value, json, value::RawValue};
 
 use crate::{
     Dialect, ErrorKind, LlmError,
-    chat::{Chat, Effort, Media, OutputSchema, Part, Role, Thinking, Tool, ToolChoice, ToolResult},
-    providers::{anthropic::request, http::Encoded, own},
+    chat::{Chat, Effort, Media, Message, OutputSchema, Part, Role, Thinking, Tool, ToolChoice, ToolResult},
+    providers::{anthropic::request, http::to_json, neutral::arguments, own},
+    translate::{Feature, Report},
 };
-
-type Notes = Vec<Cow<'static, str>>;
 
 /// The body of a request.
 #[derive(Serialize)]
@@ -35,6 +35,9 @@ pub(super) struct Body<'a> {
     output_config: Option<OutputConfig<'a>>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     stream: bool,
+    /// What the neutral form lacks.
+    #[serde(flatten)]
+    extras: Map<String, Value>,
 }
 
 #[derive(Serialize)]
@@ -139,34 +142,34 @@ impl<'a> Body<'a> {
         stream: bool,
         default_max_tokens: u32,
         refuses_sampling: bool,
-        notes: &mut Notes,
+        report: &mut Report,
     ) -> Result<Self, LlmError> {
-        let (thinking, max_tokens) = thinking(chat, default_max_tokens, notes);
+        let (thinking, max_tokens) = thinking(chat, default_max_tokens, report);
         let mut sampling = (chat.temperature, chat.top_p);
         if refuses_sampling && sampling != (None, None) {
-            notes.push("temperature and top_p were left out: this API version refuses them".into());
+            report.say(Feature::Sampling);
             sampling = (None, None);
         }
         if thinking.as_ref().is_some_and(|thinking| thinking["type"] != "disabled") && sampling != (None, None) {
-            notes.push("temperature and top_p were left out: they do not go with thinking".into());
+            report.say(Feature::Sampling);
             sampling = (None, None);
         }
         let temperature = sampling.0.map(|temperature| {
             if !(0.0..=1.0).contains(&temperature) {
-                notes.push("temperature was brought into the range from 0 to 1".into());
+                report.say(Feature::Temperature);
             }
             temperature.clamp(0.0, 1.0)
         });
         let stop_sequences: Vec<&str> =
             chat.stop.iter().map(String::as_str).filter(|stop| !stop.trim().is_empty()).collect();
         if stop_sequences.len() < chat.stop.len() {
-            notes.push("stop texts of white space were left out".into());
+            report.say(Feature::Stops);
         }
         Ok(Self {
             model,
             max_tokens,
-            system: system(chat, notes),
-            messages: turns(chat, notes)?,
+            system: system(chat, report),
+            messages: turns(chat, report)?,
             tools: chat.tools.iter().map(Definition::of).collect::<Result<_, _>>()?,
             tool_choice: tool_choice(chat),
             temperature,
@@ -180,6 +183,7 @@ impl<'a> Body<'a> {
                 _ => None,
             },
             stream,
+            extras: report.take_extras(),
         })
     }
 }
@@ -211,12 +215,12 @@ pub(super) fn body(
     stream: bool,
     default_max_tokens: u32,
     refuses_sampling: bool,
-) -> Result<Encoded, LlmError> {
-    let mut notes = Notes::new();
+    report: &mut Report,
+) -> Result<Bytes, LlmError> {
     let extra = chat.extra.as_ref().filter(|extra| extra.dialect == Dialect::Anthropic);
     let Some(extra) = extra else {
-        let body = Body::of(chat, model, stream, default_max_tokens, refuses_sampling, &mut notes)?;
-        return Encoded::json(&body, notes);
+        let body = Body::of(chat, model, stream, default_max_tokens, refuses_sampling, report)?;
+        return to_json(&body);
     };
     let mut was = Chat::default();
     let fields = Value::Object(extra.fields.clone());
@@ -224,9 +228,12 @@ pub(super) fn body(
     let thinks_alike = was.thinking == chat.thinking && was.output == chat.output;
     let samples_alike =
         thinks_alike && !refuses_sampling && (was.temperature, was.top_p) == (chat.temperature, chat.top_p);
-    let body = Body::of(chat, model, stream, default_max_tokens, refuses_sampling, &mut notes)?;
+    let body = Body::of(chat, model, stream, default_max_tokens, refuses_sampling, report)?;
     if samples_alike {
-        notes.retain(|note| !is_of_sampling(note));
+        report.forget(&[Feature::Sampling, Feature::Temperature]);
+    }
+    if thinks_alike {
+        report.forget(&[Feature::Thinking, Feature::ThinkingBudget, Feature::ThinkingEffort]);
     }
     let mut body = serde_json::to_value(&body).map_err(cannot_be_written)?;
     own::restore(
@@ -244,11 +251,7 @@ pub(super) fn body(
             (was.stop == chat.stop, &["stop_sequences"]),
         ],
     );
-    Encoded::json(&body, notes)
-}
-
-fn is_of_sampling(note: &str) -> bool {
-    note.starts_with("temperature ")
+    to_json(&body)
 }
 
 fn cannot_be_written(error: serde_json::Error) -> LlmError {
@@ -256,10 +259,10 @@ fn cannot_be_written(error: serde_json::Error) -> LlmError {
 }
 
 /// The system prompt. There is no mode for JSON without a schema, so that it is asked for in words.
-fn system<'a>(chat: &'a Chat, notes: &mut Notes) -> Option<Cow<'a, str>> {
+fn system<'a>(chat: &'a Chat, report: &mut Report) -> Option<Cow<'a, str>> {
     let system = chat.system.as_deref().filter(|system| !system.trim().is_empty());
     if matches!(chat.output, Some(OutputSchema { schema: None, .. })) {
-        notes.push("JSON output was asked for in words: the provider has no mode for it without a schema".into());
+        report.say(Feature::JsonMode);
         const ASK: &str = "Answer with one JSON value and nothing else.";
         return Some(system.map_or(Cow::Borrowed(ASK), |system| Cow::Owned(format!("{system}\n\n{ASK}"))));
     }
@@ -286,37 +289,48 @@ fn tool_choice(chat: &Chat) -> Option<Value> {
 const LEAST_BUDGET: u32 = 1024;
 
 /// How to think, and the longest answer, which has the thoughts in it.
-fn thinking(chat: &Chat, default_max_tokens: u32, notes: &mut Notes) -> (Option<Value>, u32) {
+fn thinking(chat: &Chat, default_max_tokens: u32, report: &mut Report) -> (Option<Value>, u32) {
     let max_tokens = chat.max_tokens.unwrap_or(default_max_tokens);
     let budget = match chat.thinking {
         None => return (None, max_tokens),
         Some(Thinking::Off) => return (Some(json!({"type": "disabled"})), max_tokens),
         _ if matches!(chat.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_))) => {
-            notes.push("thinking was left out: it does not go with a forced tool call".into());
+            report.say(Feature::Thinking);
             return (None, max_tokens);
+        }
+        // Refused with "Expected `thinking`, but found `tool_use`".
+        _ if ends_in_thoughtless_call(&chat.messages) => {
+            report.say(Feature::Thinking);
+            return (Some(json!({"type": "disabled"})), max_tokens);
         }
         Some(Thinking::Auto) => return (Some(json!({"type": "adaptive"})), max_tokens),
         Some(Thinking::Budget(tokens)) => tokens,
         // Common budgets for the efforts of other APIs.
-        Some(Thinking::Effort(effort)) => match effort {
-            Effort::Minimal | Effort::Low => 1024,
-            Effort::Medium => 2048,
-            Effort::High => 4096,
-            Effort::XHigh => 8192,
-            Effort::Max => 16384,
-        },
+        Some(Thinking::Effort(effort)) => {
+            report.say(Feature::ThinkingEffort);
+            match effort {
+                Effort::Minimal | Effort::Low => 1024,
+                Effort::Medium => 2048,
+                Effort::High => 4096,
+                Effort::XHigh => 8192,
+                Effort::Max => 16384,
+            }
+        }
     };
+    if budget < LEAST_BUDGET {
+        report.say(Feature::ThinkingBudget);
+    }
     let budget = budget.max(LEAST_BUDGET);
     let (budget, max_tokens) = match chat.max_tokens {
         // The caller said nothing of the length: the thoughts come on top.
         None => (budget, max_tokens.saturating_add(budget)),
         Some(max_tokens) if max_tokens <= LEAST_BUDGET => {
-            notes.push("thinking was left out: max_tokens has no room for the least budget".into());
+            report.say(Feature::Thinking);
             return (None, max_tokens);
         }
         Some(max_tokens) => {
             if budget >= max_tokens {
-                notes.push("the thinking budget was lowered to fit into max_tokens".into());
+                report.say(Feature::ThinkingBudget);
             }
             (budget.min(max_tokens - 1), max_tokens)
         }
@@ -325,7 +339,7 @@ fn thinking(chat: &Chat, default_max_tokens: u32, notes: &mut Notes) -> (Option<
 }
 
 /// The turns: equal neighbours become one, empty texts are left out, and the first one is the user's.
-fn turns<'a>(chat: &'a Chat, notes: &mut Notes) -> Result<Vec<Turn<'a>>, LlmError> {
+fn turns<'a>(chat: &'a Chat, report: &mut Report) -> Result<Vec<Turn<'a>>, LlmError> {
     // What came in this dialect is left as its caller wants it.
     let own = chat.extra.as_ref().is_some_and(|extra| extra.dialect == Dialect::Anthropic);
     let mut turns: Vec<Turn<'a>> = Vec::with_capacity(chat.messages.len());
@@ -337,7 +351,7 @@ fn turns<'a>(chat: &'a Chat, notes: &mut Notes) -> Result<Vec<Turn<'a>>, LlmErro
             Role::System if extra.remove("role").is_some() => ("system", Role::User),
             other => ("user", other),
         };
-        let mut content = blocks(&message.content, spoken, own, notes)?;
+        let mut content = blocks(&message.content, spoken, own, report)?;
         if content.is_empty() {
             continue;
         }
@@ -353,11 +367,15 @@ fn turns<'a>(chat: &'a Chat, notes: &mut Notes) -> Result<Vec<Turn<'a>>, LlmErro
         turn.content.sort_by_key(|block| !block.is_tool_result());
     }
     if !own && turns.first().is_some_and(|first| first.role == "assistant") {
-        notes.push("a user's turn was put before the first one, which was the model's".into());
+        report.say(Feature::FirstTurn);
         turns.insert(
             0,
             Turn { role: "user", content: vec![Block::Text { text: "(continued)".into() }], extra: Map::new() },
         );
+    }
+    if !own && turns.is_empty() && (chat.system.is_some() || !chat.messages.is_empty()) {
+        report.say(Feature::EmptyText);
+        turns.push(Turn { role: "user", content: vec![Block::Text { text: "(empty)".into() }], extra: Map::new() });
     }
     if turns.is_empty() {
         return Err(LlmError::new(ErrorKind::InvalidRequest, "the conversation has no content"));
@@ -366,13 +384,11 @@ fn turns<'a>(chat: &'a Chat, notes: &mut Notes) -> Result<Vec<Turn<'a>>, LlmErro
 }
 
 /// The blocks of parts, with what only this dialect knows of them put back.
-fn blocks<'a>(parts: &'a [Part], role: Role, own: bool, notes: &mut Notes) -> Result<Vec<Block<'a>>, LlmError> {
+fn blocks<'a>(parts: &'a [Part], role: Role, own: bool, report: &mut Report) -> Result<Vec<Block<'a>>, LlmError> {
     let mut blocks = Vec::with_capacity(parts.len());
     for (place, part) in parts.iter().enumerate() {
-        if own::is_foreign(part, Dialect::Anthropic) {
-            notes.push("what only another provider knows of a part was left out".into());
-        }
-        let Some(block) = block(part, role, own, notes)? else { continue };
+        report.say_of_extra(part);
+        let Some(block) = block(part, role, own, report)? else { continue };
         blocks.push(match own::beside(parts, place, Dialect::Anthropic) {
             Some(extra) => {
                 let mut value = serde_json::to_value(&block).map_err(cannot_be_written)?;
@@ -385,23 +401,30 @@ fn blocks<'a>(parts: &'a [Part], role: Role, own: bool, notes: &mut Notes) -> Re
     Ok(blocks)
 }
 
-fn block<'a>(part: &'a Part, role: Role, own: bool, notes: &mut Notes) -> Result<Option<Block<'a>>, LlmError> {
+fn block<'a>(part: &'a Part, role: Role, own: bool, report: &mut Report) -> Result<Option<Block<'a>>, LlmError> {
     Ok(Some(match part {
         // The API refuses an empty text.
         Part::Text(text) if text.is_empty() || !own && text.trim().is_empty() => return Ok(None),
         Part::Text(text) if role == Role::System => {
-            notes.push("a system message in the middle went as a marked user text".into());
+            report.say(Feature::MidSystem);
             Block::Text { text: format!("[system]\n{text}").into() }
         }
-        Part::Text(text) | Part::Refusal(text) => Block::Text { text: text.as_str().into() },
-        Part::Image(image) => Block::Image { source: source(&image.media) },
+        Part::Text(text) => Block::Text { text: text.as_str().into() },
+        Part::Refusal(text) => {
+            report.say(Feature::Refusal);
+            Block::Text { text: text.as_str().into() }
+        }
+        Part::Image(image) => Block::Image { source: source(&image.media, PICTURES, report)? },
         Part::Document(document) => {
-            Block::Document { source: source(&document.media), title: document.name.as_deref() }
+            Block::Document { source: source(&document.media, DOCUMENTS, report)?, title: document.name.as_deref() }
         }
         Part::ToolCall(call) => {
-            Block::ToolUse { id: &call.id, name: &call.name, input: arguments(&call.arguments, notes)? }
+            if call.opaque.is_some() {
+                report.say(Feature::CallSignature);
+            }
+            Block::ToolUse { id: &call.id, name: &call.name, input: arguments(&call.arguments, report)? }
         }
-        Part::ToolResult(result) => tool_result(result, own, notes)?,
+        Part::ToolResult(result) => tool_result(result, own, report)?,
         Part::Reasoning(reasoning) => match &reasoning.opaque {
             Some(opaque) if opaque.dialect == Dialect::Anthropic && opaque.redacted => {
                 Block::RedactedThinking { data: &opaque.token }
@@ -410,43 +433,50 @@ fn block<'a>(part: &'a Part, role: Role, own: bool, notes: &mut Notes) -> Result
                 Block::Thinking { thinking: &reasoning.text, signature: &opaque.token }
             }
             _ => {
-                notes.push("reasoning of another provider was left out".into());
+                report.say(Feature::Reasoning);
                 return Ok(None);
             }
         },
         Part::Extra { .. } => return Ok(None),
         Part::Other { dialect: Dialect::Anthropic, value } => Block::Own(value),
-        Part::Other { dialect, .. } => {
-            notes.push(format!("a part that only {dialect} knows was left out").into());
+        Part::Other { value, .. } => {
+            report.say_in(Feature::OwnPart, crate::translate::kind_of(value));
             return Ok(None);
         }
     }))
 }
 
-fn tool_result<'a>(result: &'a ToolResult, own: bool, notes: &mut Notes) -> Result<Block<'a>, LlmError> {
-    let content = blocks(&result.content, Role::User, own, notes)?;
+fn tool_result<'a>(result: &'a ToolResult, own: bool, report: &mut Report) -> Result<Block<'a>, LlmError> {
+    let content = blocks(&result.content, Role::User, own, report)?;
     Ok(Block::ToolResult { tool_use_id: &result.call_id, content, is_error: result.is_error })
 }
 
-fn source(media: &Media) -> Source<'_> {
-    match media {
+/// What the API takes as base64.
+const PICTURES: &[&str] = &["image/jpeg", "image/png", "image/gif", "image/webp"];
+const DOCUMENTS: &[&str] = &["application/pdf"];
+
+fn source<'a>(media: &'a Media, types: &[&str], report: &Report) -> Result<Source<'a>, LlmError> {
+    Ok(match media {
+        Media::Base64 { media_type, .. } if report.is_foreign() && !types.contains(&media_type.as_str()) => {
+            return Err(report.refuse(Feature::MediaType));
+        }
         Media::Base64 { media_type, data } => Source::Base64 { media_type, data },
         Media::Url(url) => Source::Url { url },
         Media::File(id) => Source::File { file_id: id },
-    }
+    })
 }
 
-/// The arguments as the object that the API wants. A model's text that is none goes along under a key, so that nothing is
-/// lost.
-fn arguments(text: &str, notes: &mut Notes) -> Result<Box<RawValue>, LlmError> {
-    let text = if text.trim().is_empty() { "{}" } else { text };
-    let object = text.trim_start().starts_with('{').then(|| serde_json::from_str::<Box<RawValue>>(text).ok());
-    let raw = match object.flatten() {
-        Some(raw) => Ok(raw),
-        None => {
-            notes.push("arguments of a tool call that are no JSON object went as a text".into());
-            serde_json::value::to_raw_value(&json!({ "invalid_arguments": text }))
+/// Whether the conversation ends with results of a turn of tool calls that does not begin with a thought of this provider's.
+fn ends_in_thoughtless_call(messages: &[Message]) -> bool {
+    let Some(last) = messages.iter().rposition(|message| message.role == Role::Assistant) else { return false };
+    let answered = messages[last + 1..].iter().flat_map(|message| &message.content);
+    let mut answered = answered.filter(|part| matches!(part, Part::ToolResult(_)));
+    let turn = &messages[last];
+    let is_own = |part: &Part| match part {
+        Part::Reasoning(reasoning) => {
+            reasoning.opaque.as_ref().is_some_and(|opaque| opaque.dialect == Dialect::Anthropic)
         }
+        _ => false,
     };
-    raw.map_err(|error| LlmError::new(ErrorKind::InvalidRequest, "a tool call cannot be written").with_source(error))
+    answered.next().is_some() && turn.tool_calls().next().is_some() && !turn.content.iter().any(is_own)
 }

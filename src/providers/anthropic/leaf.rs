@@ -1,5 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::{decode, encode, error, stream::Decoder};
@@ -7,9 +8,10 @@ use crate::{
     Dialect, ErrorKind, InvalidConfig, LlmError,
     chat::{Chat, Message},
     providers::{
-        http::{BaseUrl, Encoded, Facts, Fault, HttpLeaf, Protocol, Variable, variable},
+        http::{BaseUrl, Facts, Fault, HttpLeaf, Protocol, Variable, variable},
         splice::MaxTokens,
     },
+    translate::Report,
 };
 
 /// A leaf for Anthropic's Messages API. See the [module docs](super).
@@ -110,8 +112,8 @@ impl Protocol for Messages {
         headers.entry("anthropic-version").or_insert_with(|| self.version.clone());
     }
 
-    fn encode(&self, chat: &Chat, model: &str, stream: bool) -> Result<Encoded, LlmError> {
-        encode::body(chat, model, stream, self.max_tokens, self.refuses_sampling())
+    fn encode(&self, chat: &Chat, model: &str, stream: bool, report: &mut Report) -> Result<Bytes, LlmError> {
+        encode::body(chat, model, stream, self.max_tokens, self.refuses_sampling(), report)
     }
 
     fn decode(&self, body: &[u8]) -> Result<Message, Fault> {

@@ -3,13 +3,14 @@ use serde_json::Value;
 use crate::{
     Dialect, LlmError,
     chat::{
-        Chat, Document, Effort, Extra, ExtraOf, Image, Media, Message, Opaque, OutputSchema, Part, Reasoning, Role,
-        Thinking, Tool, ToolCall, ToolChoice, ToolResult,
+        Chat, Document, Effort, Extra, ExtraOf, Image, Media, Message, OutputSchema, Part, Reasoning, Role, Thinking,
+        Tool, ToolCall, ToolChoice, ToolResult,
     },
     providers::{
-        neutral::{bad, floating, list, number, object, strings, text},
+        neutral::{arguments_of, bad, floating, list, number, object, strings, text},
         own,
     },
+    translate::foreign::{unmark_call, unseal},
 };
 
 /// Reads a caller's request.
@@ -149,7 +150,7 @@ fn parts(blocks: &[Value]) -> Result<Vec<Part>, LlmError> {
 
 fn part(block: &Value) -> Result<Part, LlmError> {
     let field = |name| text(block, name).unwrap_or_default();
-    let opaque = |token: String, redacted| Some(Opaque { dialect: Dialect::Anthropic, token, redacted });
+    let opaque = |token: String, redacted| unseal(token, Dialect::Anthropic, redacted);
     Ok(match block.get("type").and_then(Value::as_str) {
         Some("text") => Part::Text(field("text")),
         // A document that is a text or a list of blocks has no equal elsewhere.
@@ -159,11 +160,11 @@ fn part(block: &Value) -> Result<Part, LlmError> {
             Err(_) => Part::Other { dialect: Dialect::Anthropic, value: block.clone() },
         },
         Some("tool_use") => {
-            let input = block.get("input").map_or_else(|| "{}".to_owned(), Value::to_string);
-            Part::ToolCall(ToolCall::new(field("id"), field("name"), input))
+            let arguments = arguments_of(block.get("input"));
+            Part::ToolCall(ToolCall::new(unmark_call(field("id")), field("name"), arguments))
         }
         Some("tool_result") => {
-            let mut result = ToolResult::new(field("tool_use_id"), "");
+            let mut result = ToolResult::new(unmark_call(field("tool_use_id")), "");
             result.content = match block.get("content") {
                 Some(Value::String(text)) => vec![Part::Text(text.clone())],
                 Some(Value::Array(blocks)) => parts(blocks)?,

@@ -1,5 +1,6 @@
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value, json, value::RawValue};
 
@@ -9,10 +10,9 @@ use crate::{
         Chat, Effort, Media, Opaque, OutputSchema, Part, Reasoning, Role, Thinking, Tool, ToolCall, ToolChoice,
         ToolResult,
     },
-    providers::{gemini::request, http::Encoded, own},
+    providers::{gemini::request, http::to_json, neutral::arguments, own},
+    translate::{FOREIGN_CALL, Feature, Report},
 };
-
-type Notes = Vec<Cow<'static, str>>;
 
 /// The body of a request. The model and whether to stream are in the path.
 #[derive(Serialize)]
@@ -136,6 +136,9 @@ struct Config<'a> {
     response_json_schema: Option<&'a Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     thinking_config: Option<Value>,
+    /// What the neutral form lacks.
+    #[serde(flatten)]
+    extras: Map<String, Value>,
 }
 
 impl Config<'_> {
@@ -146,25 +149,26 @@ impl Config<'_> {
             && self.stop_sequences.is_empty()
             && self.response_mime_type.is_none()
             && self.thinking_config.is_none()
+            && self.extras.is_empty()
     }
 }
 
 impl<'a> Body<'a> {
-    pub(super) fn of(chat: &'a Chat, model: &str, notes: &mut Notes) -> Result<Self, LlmError> {
+    pub(super) fn of(chat: &'a Chat, model: &str, report: &mut Report) -> Result<Self, LlmError> {
         let third = generation(model) >= 3;
         if chat.parallel_tool_calls == Some(false) && !chat.tools.is_empty() {
-            notes.push("the provider cannot be held to one tool call at a time".into());
+            report.say(Feature::ParallelOff);
         }
         let mut stop_sequences: Vec<&str> =
             chat.stop.iter().map(String::as_str).filter(|stop| !stop.is_empty()).collect();
         if stop_sequences.len() > MOST_STOPS {
-            notes.push("only the first five stop texts were sent".into());
+            report.say(Feature::Stops);
             stop_sequences.truncate(MOST_STOPS);
         }
         let system = chat.system.as_deref().filter(|system| !system.is_empty());
         Ok(Self {
             system_instruction: system.map(|system| Turn { role: None, parts: vec![plain(system)], extra: Map::new() }),
-            contents: turns(chat, third, notes)?,
+            contents: turns(chat, third, report)?,
             tools: tools(&chat.tools)?,
             tool_config: chat.tool_choice.as_ref().map(|choice| {
                 let calling = match choice {
@@ -182,7 +186,8 @@ impl<'a> Body<'a> {
                 stop_sequences,
                 response_mime_type: chat.output.is_some().then_some("application/json"),
                 response_json_schema: chat.output.as_ref().and_then(|output: &OutputSchema| output.schema.as_ref()),
-                thinking_config: chat.thinking.map(|thinking| thinking_config(thinking, third)),
+                thinking_config: chat.thinking.map(|thinking| thinking_config(thinking, third, report)),
+                extras: report.take_extras(),
             },
         })
     }
@@ -216,11 +221,10 @@ fn tools(tools: &[Tool]) -> Result<Vec<Tools<'_>>, LlmError> {
 }
 
 /// Writes a request. The settings of one that was read in this dialect are written as they stood, unless they were changed.
-pub(super) fn body(chat: &Chat, model: &str) -> Result<Encoded, LlmError> {
-    let mut notes = Notes::new();
-    let body = Body::of(chat, model, &mut notes)?;
+pub(super) fn body(chat: &Chat, model: &str, report: &mut Report) -> Result<Bytes, LlmError> {
+    let body = Body::of(chat, model, report)?;
     let extra = chat.extra.as_ref().filter(|extra| extra.dialect == Dialect::Gemini);
-    let Some(extra) = extra else { return Encoded::json(&body, notes) };
+    let Some(extra) = extra else { return to_json(&body) };
     let mut body = serde_json::to_value(&body).map_err(cannot_be_written)?;
     let mut was = Chat::default();
     request::settings(&Value::Object(extra.fields.clone()), &mut was)?;
@@ -237,13 +241,16 @@ pub(super) fn body(chat: &Chat, model: &str) -> Result<Encoded, LlmError> {
             (same_generation, &["generationConfig", "generation_config"]),
         ],
     );
+    if same_generation {
+        report.forget(&[Feature::Stops, Feature::ThinkingEffort, Feature::ThinkingOff]);
+    }
     if !same_generation
         && let Some(was) = extra.fields.get("generationConfig").or_else(|| extra.fields.get("generation_config"))
     {
         let rest = own::rest(was, NEUTRAL_SETTINGS);
         own::merge(&mut body, &Map::from_iter([("generationConfig".to_owned(), Value::Object(rest))]));
     }
-    Encoded::json(&body, notes)
+    to_json(&body)
 }
 
 /// What the neutral form carries of `generationConfig`.
@@ -280,7 +287,13 @@ fn generation(model: &str) -> u32 {
 }
 
 /// The third generation takes levels, the second one budgets.
-fn thinking_config(thinking: Thinking, third: bool) -> Value {
+fn thinking_config(thinking: Thinking, third: bool, report: &mut Report) -> Value {
+    match thinking {
+        Thinking::Off if third => report.say(Feature::ThinkingOff),
+        Thinking::Effort(Effort::XHigh | Effort::Max) => report.say(Feature::ThinkingEffort),
+        Thinking::Effort(_) if !third => report.say(Feature::ThinkingEffort),
+        _ => {}
+    }
     let effort = match thinking {
         Thinking::Off if third => return json!({"thinkingLevel": "MINIMAL"}),
         Thinking::Off => return json!({"thinkingBudget": 0}),
@@ -303,12 +316,12 @@ fn thinking_config(thinking: Thinking, third: bool) -> Value {
     }
 }
 
-fn turns<'a>(chat: &'a Chat, third: bool, notes: &mut Notes) -> Result<Vec<Turn<'a>>, LlmError> {
+fn turns<'a>(chat: &'a Chat, third: bool, report: &mut Report) -> Result<Vec<Turn<'a>>, LlmError> {
     let mut turns: Vec<Turn<'a>> = Vec::with_capacity(chat.messages.len());
     for message in &chat.messages {
         let role = Some(if message.role == Role::Assistant { "model" } else { "user" });
         let mut parts = Vec::with_capacity(message.content.len());
-        let mut signed = false;
+        let (mut signed, mut beside) = (false, Vec::new());
         for (place, part) in message.content.iter().enumerate() {
             let extra = own::beside(&message.content, place, Dialect::Gemini);
             let piece = match part {
@@ -316,14 +329,24 @@ fn turns<'a>(chat: &'a Chat, third: bool, notes: &mut Notes) -> Result<Vec<Turn<
                     // Only the first one of parallel calls has a signature.
                     let wants = third && !signed;
                     signed = true;
-                    tool_call(call, wants, notes)?
+                    tool_call(call, wants, report)?
                 }
                 Part::Reasoning(Reasoning { text, opaque: None }) if extra.is_some() => plain(text),
-                part => {
-                    if own::is_foreign(part, Dialect::Gemini) {
-                        notes.push("what only another provider knows of a part was left out".into());
+                Part::ToolResult(result) => {
+                    let has_own = extra.is_some_and(|extra| extra.fields.contains_key("functionResponse"));
+                    for part in result.content.iter().filter(|part| part.as_text().is_none() && !has_own) {
+                        report.say_of_extra(part);
+                        let piece = piece(part, message.role, report)?;
+                        if piece.is_some() {
+                            report.say(Feature::ToolMedia);
+                        }
+                        beside.extend(piece);
                     }
-                    let Some(piece) = piece(part, message.role, chat, notes)? else { continue };
+                    tool_result(result, chat)?
+                }
+                part => {
+                    report.say_of_extra(part);
+                    let Some(piece) = piece(part, message.role, report)? else { continue };
                     piece
                 }
             };
@@ -336,6 +359,7 @@ fn turns<'a>(chat: &'a Chat, third: bool, notes: &mut Notes) -> Result<Vec<Turn<
                 None => piece,
             });
         }
+        parts.append(&mut beside);
         let extra = own::of_turn(&message.content, Dialect::Gemini).map_or_else(Map::new, |e| e.fields.clone());
         match turns.last_mut() {
             _ if parts.is_empty() => {}
@@ -345,23 +369,44 @@ fn turns<'a>(chat: &'a Chat, third: bool, notes: &mut Notes) -> Result<Vec<Turn<
             _ => turns.push(Turn { role, parts, extra }),
         }
     }
+    if report.is_foreign() && turns.first().is_some_and(|first| first.role == Some("model")) {
+        report.say(Feature::FirstTurn);
+        turns.insert(0, Turn { role: Some("user"), parts: vec![plain("(continued)")], extra: Map::new() });
+    }
+    if turns.last().is_some_and(|last| last.role == Some("model")) {
+        report.say(Feature::Prefill);
+    }
+    if turns.is_empty() && (chat.system.is_some() || !chat.messages.is_empty()) {
+        report.say(Feature::EmptyText);
+        turns.push(Turn { role: Some("user"), parts: vec![plain("(empty)")], extra: Map::new() });
+    }
     if turns.is_empty() {
         return Err(LlmError::new(ErrorKind::InvalidRequest, "the conversation has no content"));
     }
     Ok(turns)
 }
 
-fn piece<'a>(part: &'a Part, role: Role, chat: &'a Chat, notes: &mut Notes) -> Result<Option<Piece<'a>>, LlmError> {
+fn piece<'a>(part: &'a Part, role: Role, report: &mut Report) -> Result<Option<Piece<'a>>, LlmError> {
     Ok(Some(match part {
         Part::Text(text) | Part::Refusal(text) if text.is_empty() => return Ok(None),
         Part::Text(text) if role == Role::System => {
-            notes.push("a system message in the middle went as a marked user text".into());
+            report.say(Feature::MidSystem);
             Piece::Text { text: format!("[system]\n{text}").into(), thought: false, thought_signature: None }
         }
-        Part::Text(text) | Part::Refusal(text) => plain(text),
-        Part::Image(image) => media(&image.media)?,
-        Part::Document(document) => media(&document.media)?,
-        Part::ToolResult(result) => tool_result(result, chat, notes)?,
+        Part::Text(text) => plain(text),
+        Part::Refusal(text) => {
+            report.say(Feature::Refusal);
+            plain(text)
+        }
+        Part::Image(image) => media(&image.media, Feature::UrlImage, report)?,
+        Part::Document(document) => {
+            if document.name.is_some() {
+                report.say(Feature::FileName);
+            }
+            media(&document.media, Feature::UrlDocument, report)?
+        }
+        // Written by the caller of this.
+        Part::ToolResult(_) => return Ok(None),
         Part::Reasoning(reasoning) => match &reasoning.opaque {
             // A signature beside an empty thought came with a text; it goes back on its own.
             Some(Opaque { dialect: Dialect::Gemini, token, .. }) => Piece::Text {
@@ -371,13 +416,13 @@ fn piece<'a>(part: &'a Part, role: Role, chat: &'a Chat, notes: &mut Notes) -> R
             },
             None if reasoning.text.is_empty() => return Ok(None),
             _ => {
-                notes.push("reasoning without this provider's signature was left out".into());
+                report.say(Feature::Reasoning);
                 return Ok(None);
             }
         },
         Part::Other { dialect: Dialect::Gemini, value } => Piece::Own(value),
-        Part::Other { dialect, .. } => {
-            notes.push(format!("a part that only {dialect} knows was left out").into());
+        Part::Other { value, .. } => {
+            report.say_in(Feature::OwnPart, crate::translate::kind_of(value));
             return Ok(None);
         }
         Part::ToolCall(_) | Part::Extra { .. } => return Ok(None),
@@ -388,54 +433,37 @@ fn plain(text: &str) -> Piece<'_> {
     Piece::Text { text: text.into(), thought: false, thought_signature: None }
 }
 
-fn media(media: &Media) -> Result<Piece<'_>, LlmError> {
+fn media<'a>(media: &'a Media, at_url: Feature, report: &Report) -> Result<Piece<'a>, LlmError> {
     match media {
         Media::Base64 { media_type, data } => Ok(Piece::Inline { inline_data: Inline { mime_type: media_type, data } }),
         Media::File(uri) => Ok(Piece::File { file_data: File { file_uri: uri } }),
         Media::Url(uri) if uri.starts_with("gs://") => Ok(Piece::File { file_data: File { file_uri: uri } }),
         // Fetching it on the caller's behalf would let a prompt reach into our network.
-        Media::Url(_) => Err(LlmError::new(ErrorKind::UnsupportedFeature, "a picture or document at a web address")),
+        Media::Url(_) => Err(report.refuse(at_url)),
     }
 }
 
-/// Stands for a signature that another model's call does not have; Google documents it for that.
-const FOREIGN_SIGNATURE: &str = "skip_thought_signature_validator";
-
-fn tool_call<'a>(call: &'a ToolCall, wants_signature: bool, notes: &mut Notes) -> Result<Piece<'a>, LlmError> {
-    let text = call.arguments.as_str();
-    let raw = text.trim_start().starts_with('{').then(|| serde_json::from_str::<Box<RawValue>>(text).ok()).flatten();
-    let args = match raw {
-        Some(raw) => Ok(raw),
-        None if text.trim().is_empty() => serde_json::value::to_raw_value(&json!({})),
-        None => {
-            notes.push("arguments of a tool call that are no JSON object went as a text".into());
-            serde_json::value::to_raw_value(&json!({ "invalid_arguments": text }))
-        }
-    };
-    let args = args.map_err(|error| {
-        LlmError::new(ErrorKind::InvalidRequest, "a tool call cannot be written").with_source(error)
-    })?;
+fn tool_call<'a>(call: &'a ToolCall, wants_signature: bool, report: &mut Report) -> Result<Piece<'a>, LlmError> {
+    let args = arguments(&call.arguments, report)?;
     let thought_signature = match &call.opaque {
         Some(opaque) if opaque.dialect == Dialect::Gemini => Some(opaque.token.as_str()),
-        _ => wants_signature.then_some(FOREIGN_SIGNATURE),
+        _ if wants_signature => {
+            report.say(Feature::CallSignature);
+            Some(FOREIGN_CALL)
+        }
+        _ => None,
     };
     Ok(Piece::Call { function_call: Call { name: &call.name, args }, thought_signature })
 }
 
-fn tool_result<'a>(result: &'a ToolResult, chat: &'a Chat, notes: &mut Notes) -> Result<Piece<'a>, LlmError> {
+fn tool_result<'a>(result: &'a ToolResult, chat: &'a Chat) -> Result<Piece<'a>, LlmError> {
     let calls = chat.messages.iter().rev().flat_map(|message| message.tool_calls());
     let called = || calls.into_iter().find(|call| call.id == result.call_id).map(|call| call.name.as_str());
     let name =
         result.name.as_deref().or_else(called).ok_or_else(|| {
             LlmError::new(ErrorKind::InvalidRequest, "a tool result answers no call of the conversation")
         })?;
-    let mut texts = Vec::new();
-    for part in &result.content {
-        match part {
-            Part::Text(text) => texts.push(text.as_str()),
-            _ => notes.push("what a tool gave back beside text was left out".into()),
-        }
-    }
+    let texts: Vec<&str> = result.content.iter().filter_map(Part::as_text).collect();
     let text = texts.join("\n");
     let key = if result.is_error { "error" } else { "output" };
     // A tool that gives JSON objects is best understood as one.

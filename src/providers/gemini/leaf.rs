@@ -1,5 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::{HeaderName, StatusCode};
 
 use super::{decode, encode, error};
@@ -7,9 +8,10 @@ use crate::{
     Dialect, ErrorKind, InvalidConfig, LlmError,
     chat::{Chat, Message},
     providers::{
-        http::{BaseUrl, Encoded, Facts, Fault, HttpLeaf, Protocol, Variable, variable},
+        http::{BaseUrl, Facts, Fault, HttpLeaf, Protocol, Variable, variable},
         splice::MaxTokens,
     },
+    translate::Report,
 };
 
 /// A leaf for Google's Gemini API. See the [module docs](super).
@@ -103,8 +105,8 @@ impl Protocol for GenerateContent {
         (HeaderName::from_static("x-goog-api-key"), key.to_owned())
     }
 
-    fn encode(&self, chat: &Chat, model: &str, _: bool) -> Result<Encoded, LlmError> {
-        encode::body(chat, model)
+    fn encode(&self, chat: &Chat, model: &str, _: bool, report: &mut Report) -> Result<Bytes, LlmError> {
+        encode::body(chat, model, report)
     }
 
     fn decode(&self, body: &[u8]) -> Result<Message, Fault> {

@@ -3,13 +3,14 @@ use serde_json::{Map, Value};
 use crate::{
     Dialect, LlmError,
     chat::{
-        Chat, Effort, Extra, ExtraOf, Image, Media, Message, Opaque, OutputSchema, Part, Reasoning, Role, Thinking,
-        Tool, ToolCall, ToolChoice, ToolResult,
+        Chat, Effort, Extra, ExtraOf, Image, Media, Message, OutputSchema, Part, Reasoning, Role, Thinking, Tool,
+        ToolCall, ToolChoice, ToolResult,
     },
     providers::{
-        neutral::{bad, floating, number, strings, text},
+        neutral::{arguments_of, bad, floating, number, strings, text},
         own,
     },
+    translate::{FOREIGN_CALL, foreign::unseal},
 };
 
 /// A field, which this API takes in `camelCase` and in `snake_case`.
@@ -31,7 +32,7 @@ pub(in crate::providers) fn decode(body: &Value) -> Result<Chat, LlmError> {
         };
         let mut parts = Vec::new();
         for value in one_or_many(content.get("parts")).unwrap_or_default() {
-            let part = part(value, &chat, &mut calls)?;
+            let part = part(value, &chat, &parts, &mut calls)?;
             let rest = lacking(&part, value);
             parts.extend(own::with_rest(part, Dialect::Gemini, rest));
         }
@@ -187,14 +188,18 @@ fn generation(config: &Value, chat: &mut Chat) -> Result<(), LlmError> {
         (Some("XHIGH"), _) => Some(Thinking::Effort(Effort::XHigh)),
         (_, Some(0)) => Some(Thinking::Off),
         (_, Some(tokens)) => Some(u32::try_from(tokens).map_or(Thinking::Auto, Thinking::Budget)),
+        _ if either(thinking, "includeThoughts", "include_thoughts") == Some(&Value::Bool(true)) => {
+            Some(Thinking::Auto)
+        }
         _ => None,
     };
     Ok(())
 }
 
-fn part(value: &Value, chat: &Chat, calls: &mut usize) -> Result<Part, LlmError> {
+fn part(value: &Value, chat: &Chat, before: &[Part], calls: &mut usize) -> Result<Part, LlmError> {
     let signature = either(value, "thoughtSignature", "thought_signature").and_then(Value::as_str);
-    let opaque = signature.map(|token| Opaque { dialect: Dialect::Gemini, token: token.to_owned(), redacted: false });
+    let signature = signature.filter(|token| *token != FOREIGN_CALL);
+    let opaque = signature.and_then(|token| unseal(token.to_owned(), Dialect::Gemini, false));
     if let Some(text) = text(value, "text") {
         let thought = value.get("thought").and_then(Value::as_bool).unwrap_or(false);
         return Ok(match thought || (text.is_empty() && opaque.is_some()) {
@@ -207,7 +212,7 @@ fn part(value: &Value, chat: &Chat, calls: &mut usize) -> Result<Part, LlmError>
     {
         let id = text(call, "id").unwrap_or_else(|| format!("call_{calls}"));
         *calls += 1;
-        let arguments = call.get("args").map_or_else(|| "{}".to_owned(), Value::to_string);
+        let arguments = arguments_of(call.get("args"));
         let mut call = ToolCall::new(id, name, arguments);
         call.opaque = opaque;
         return Ok(Part::ToolCall(call));
@@ -215,8 +220,14 @@ fn part(value: &Value, chat: &Chat, calls: &mut usize) -> Result<Part, LlmError>
     if let Some(response) = either(value, "functionResponse", "function_response")
         && let Some(name) = text(response, "name")
     {
-        // Without an id it answers the newest call of this name.
-        let called = || chat.messages.iter().rev().flat_map(Message::tool_calls).find(|call| call.name == name);
+        // Without an id it answers the first call of this name in the turn before that has no answer yet.
+        let has_answer =
+            |id: &str| before.iter().any(|part| matches!(part, Part::ToolResult(result) if result.call_id == *id));
+        let turns = || chat.messages.iter().rev().filter(|message| message.tool_calls().next().is_some());
+        let called = || {
+            let mut calls = turns().flat_map(Message::tool_calls).filter(|call| call.name == name);
+            calls.find(|call| !has_answer(&call.id))
+        };
         let id = text(response, "id").or_else(|| called().map(|call| call.id.clone())).unwrap_or_default();
         let given = response.get("response").cloned().unwrap_or_default();
         // `output` and `error` alone are what the documentation calls them; other objects are a tool's own.
@@ -264,6 +275,13 @@ fn lower_types(schema: &Value) -> Value {
             let lowered = fields.iter().map(|(name, value)| {
                 let value = match value {
                     Value::String(kind) if name == "type" => Value::String(kind.to_ascii_lowercase()),
+                    // The enumeration's numbers, which the API takes too.
+                    Value::Number(number) if name == "type" => {
+                        let names = ["string", "number", "integer", "boolean", "array", "object", "null"];
+                        let place = number.as_u64().and_then(|number| number.checked_sub(1));
+                        let named = place.and_then(|place| names.get(usize::try_from(place).ok()?));
+                        named.map_or_else(|| value.clone(), |name| Value::from(*name))
+                    }
                     other => lower_types(other),
                 };
                 (name.clone(), value)

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     ErrorKind, Frame, LlmError, Progress, StreamEvent,
     providers::sse::{Decoder, SseEvent},
+    translate::Names,
 };
 
 /// A provider's event stream as frames: bytes in, events cut out of them, each decoded.
@@ -34,6 +35,8 @@ pub(super) struct Frames<P: Protocol> {
     bare: BytesMut,
     /// Kept between events for its capacity.
     events: Vec<StreamEvent>,
+    /// The tools' own names.
+    names: Names,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +50,7 @@ enum State {
 }
 
 impl<P: Protocol> Frames<P> {
-    pub(super) fn new(protocol: P, origin: Origin, limits: Limits, body: Body) -> Self {
+    pub(super) fn new(protocol: P, origin: Origin, limits: Limits, body: Body, names: Names) -> Self {
         Self {
             body,
             sse: Decoder::new(limits.event),
@@ -60,6 +63,7 @@ impl<P: Protocol> Frames<P> {
             said: false,
             bare: BytesMut::new(),
             events: Vec::new(),
+            names,
         }
     }
 
@@ -84,6 +88,7 @@ impl<P: Protocol> Frames<P> {
             }
             return Err(self.fault(fault, &event.data));
         }
+        self.events.iter_mut().for_each(|event| self.names.restore_event(event));
         let frame = match self.events.len() {
             0 => Frame::event(StreamEvent::Other),
             1 => self.events.pop().map(Frame::event).unwrap_or_else(|| Frame::event(StreamEvent::Other)),

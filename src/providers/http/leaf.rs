@@ -33,6 +33,7 @@ pub(super) struct Settings<P> {
     pub(super) commit: CommitPoint,
     pub(super) limits: Limits,
     pub(super) headers: HeaderMap,
+    pub(super) strict: bool,
 }
 
 #[allow(private_bounds, reason = "the protocols are the crate's own; a client of another one is a leaf of its own")]
@@ -47,6 +48,7 @@ impl<P: Protocol> HttpLeaf<P> {
             commit: CommitPoint::default(),
             limits: Limits::default(),
             headers: HeaderMap::new(),
+            strict: false,
         };
         Self { settings: Arc::new(settings), transport: boxed(HttpClient::new()) }
     }
@@ -62,6 +64,16 @@ impl<P: Protocol> HttpLeaf<P> {
     #[must_use]
     pub fn model(mut self, model: impl Into<Arc<str>>) -> Self {
         self.settings_mut().model = Some(model.into());
+        self
+    }
+
+    /// Sets whether a request is refused where a part of it would be left out on the way to this provider, with
+    /// [`ErrorKind::UnsupportedFeature`](crate::ErrorKind::UnsupportedFeature) that names the part, so that a fallback goes on
+    /// to a tier that has it. Default: false, what is left out is in [`LlmResponse::notes`](crate::LlmResponse::notes). The
+    /// rules are in [`translate`](crate::translate).
+    #[must_use]
+    pub fn strict(mut self, strict: bool) -> Self {
+        self.settings_mut().strict = strict;
         self
     }
 

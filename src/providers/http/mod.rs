@@ -56,6 +56,6 @@ pub(crate) use self::{
     facts::Facts,
     failure::{LONGEST_RATE_WAIT, of_known_status},
     leaf::{Variable, variable},
-    protocol::{Encoded, Fault, Protocol, StreamDecoder},
+    protocol::{Fault, Protocol, StreamDecoder, to_json},
 };
 pub use self::{leaf::HttpLeaf, limits::Limits, service::ResponseFuture};

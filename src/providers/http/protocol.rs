@@ -1,4 +1,4 @@
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
@@ -9,6 +9,7 @@ use crate::{
     Dialect, ErrorKind, LlmError, StreamEvent,
     chat::{Chat, Message},
     providers::{splice::MaxTokens, sse::SseEvent},
+    translate::{Report, Target},
 };
 
 /// What tells one provider's leaf from another's: how it says a request, and how it reads an answer.
@@ -40,8 +41,13 @@ pub(crate) trait Protocol: Clone + fmt::Debug + Send + Sync + Unpin + 'static {
         let _none = headers;
     }
 
-    /// Writes a request.
-    fn encode(&self, chat: &Chat, model: &str, stream: bool) -> Result<Encoded, LlmError>;
+    /// What the translator must know of the provider.
+    fn target(&self) -> Target {
+        Target::new(Self::DIALECT)
+    }
+
+    /// Writes a request, and reports what it could not carry.
+    fn encode(&self, chat: &Chat, model: &str, stream: bool, report: &mut Report) -> Result<Bytes, LlmError>;
 
     /// Reads a whole answer.
     fn decode(&self, body: &[u8]) -> Result<Message, Fault>;
@@ -69,21 +75,12 @@ pub(crate) trait StreamDecoder: fmt::Debug + Send + Unpin + 'static {
     fn is_whole(&self, clean: bool) -> bool;
 }
 
-/// A request's body, and what could not be carried.
-#[derive(Debug, Default)]
-pub(crate) struct Encoded {
-    pub(crate) body: Bytes,
-    pub(crate) notes: Vec<Cow<'static, str>>,
-}
-
-impl Encoded {
-    /// Writes the body.
-    pub(crate) fn json<T: serde::Serialize>(body: &T, notes: Vec<Cow<'static, str>>) -> Result<Self, LlmError> {
-        let body = serde_json::to_vec(body).map_err(|error| {
-            LlmError::new(ErrorKind::InvalidRequest, "the request cannot be written as JSON").with_source(error)
-        })?;
-        Ok(Self { body: body.into(), notes })
-    }
+/// Writes the body of a request.
+pub(crate) fn to_json<T: serde::Serialize>(body: &T) -> Result<Bytes, LlmError> {
+    let body = serde_json::to_vec(body).map_err(|error| {
+        LlmError::new(ErrorKind::InvalidRequest, "the request cannot be written as JSON").with_source(error)
+    })?;
+    Ok(body.into())
 }
 
 /// Why an answer or an event could not be read.

@@ -18,7 +18,11 @@ use super::{
     leaf::{Body, Settings},
 };
 use crate::{
-    ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse, chat::FinishReason, commit::Commit, providers::splice,
+    ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse, Wire,
+    chat::FinishReason,
+    commit::Commit,
+    providers::splice,
+    translate::{Names, Report, fit, mend},
 };
 
 impl<P: Protocol> Service<LlmRequest> for HttpLeaf<P> {
@@ -44,9 +48,9 @@ impl<P: Protocol> Service<LlmRequest> for HttpLeaf<P> {
         let stream = request.is_stream();
         match prepare(&settings, &request, origin.model.as_deref(), stream) {
             Err(error) => ResponseFuture(Box::pin(std::future::ready(Err(origin.stamp(error))))),
-            Ok((request, notes)) => {
+            Ok((request, told)) => {
                 let sending = self.transport.call(request);
-                ResponseFuture(Box::pin(answer(settings, origin, stream, notes, sending)))
+                ResponseFuture(Box::pin(answer(settings, origin, stream, told, sending)))
             }
         }
     }
@@ -77,7 +81,14 @@ impl Origin {
     }
 }
 
-type Notes = Vec<Cow<'static, str>>;
+/// What the way into the provider's dialect has to say to the answer.
+#[derive(Default)]
+struct Told {
+    /// What was changed or left out.
+    notes: Vec<Cow<'static, str>>,
+    /// The tools' own names.
+    names: Names,
+}
 
 /// The HTTP request, and what could not be carried.
 fn prepare<P: Protocol>(
@@ -85,14 +96,21 @@ fn prepare<P: Protocol>(
     request: &LlmRequest,
     model: Option<&str>,
     stream: bool,
-) -> Result<(Request<Full<Bytes>>, Notes), LlmError> {
+) -> Result<(Request<Full<Bytes>>, Told), LlmError> {
     let model = model
         .ok_or_else(|| LlmError::new(ErrorKind::InvalidRequest, "neither the leaf nor the request names a model"))?;
     let own = request.wire().filter(|wire| wire.dialect() == P::DIALECT);
     let mut headers = HeaderMap::new();
-    let (body, notes) = match own {
+    let target = settings.protocol.target();
+    let mut report = Report::new(P::DIALECT, request.wire().map(Wire::dialect));
+    let (body, names) = match own {
         Some(wire) => {
             forward(&mut headers, wire.header_map());
+            let no_request = |error| {
+                LlmError::new(ErrorKind::InvalidRequest, "the body is not a request of its dialect").with_source(error)
+            };
+            let mended = mend(wire.body(), target, &mut report).map_err(no_request)?;
+            let whole = mended.as_ref().unwrap_or_else(|| wire.body());
             let in_body = settings.protocol.model_in_body();
             let limits = settings.protocol.max_tokens_fields();
             let changes = splice::Changes {
@@ -100,17 +118,18 @@ fn prepare<P: Protocol>(
                 stream: in_body.then_some(stream),
                 max_tokens: wire.max_tokens().map(|tokens| (limits, tokens)),
             };
-            let body = splice::set(wire.body(), &changes).map_err(|error| {
+            let body = splice::set(whole, &changes).map_err(|error| {
                 let what = "the body is not a JSON object with one model, one stream and one limit of tokens";
                 LlmError::new(ErrorKind::InvalidRequest, what).with_source(error)
             })?;
-            (body, Vec::new())
+            (body, Names::default())
         }
         None => {
-            let encoded = settings.protocol.encode(request.chat()?, model, stream)?;
-            (encoded.body, encoded.notes)
+            let (chat, names) = fit(request, target, &mut report)?;
+            (settings.protocol.encode(&chat, model, stream, &mut report)?, names)
         }
     };
+    let notes = report.finish(settings.strict && own.is_none())?;
     headers.extend(settings.headers.clone());
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -130,7 +149,7 @@ fn prepare<P: Protocol>(
     *http.method_mut() = Method::POST;
     *http.uri_mut() = uri;
     *http.headers_mut() = headers;
-    Ok((http, notes))
+    Ok((http, Told { notes, names }))
 }
 
 /// The caller's headers, without the credentials, which are for another door, and what belongs to a connection.
@@ -169,7 +188,7 @@ async fn answer<P: Protocol>(
     settings: Arc<Settings<P>>,
     mut origin: Origin,
     stream: bool,
-    notes: Notes,
+    mut told: Told,
     sending: impl Future<Output = Result<Response<Body>, BoxError>>,
 ) -> Result<LlmResponse, LlmError> {
     let response = match sending.await {
@@ -191,11 +210,11 @@ async fn answer<P: Protocol>(
             Err(LlmError::new(ErrorKind::Malformed, message))
         }
         Form::Events => {
-            let frames = Frames::new(protocol.clone(), origin.clone(), settings.limits, body);
+            let frames = Frames::new(protocol.clone(), origin.clone(), settings.limits, body, told.names);
             Commit::new(LlmBody::from_frames(frames), settings.commit).await
         }
         Form::Whole => match read_whole(body, settings.limits.answer).await {
-            Ok(raw) => whole(protocol, &origin, raw),
+            Ok(raw) => whole(protocol, &origin, raw, &mut told),
             Err(error) => Err(error),
         },
         Form::Page => {
@@ -211,7 +230,7 @@ async fn answer<P: Protocol>(
     if let Some(id) = origin.request_id {
         response = response.with_request_id(id);
     }
-    Ok(notes.into_iter().fold(response, LlmResponse::with_note))
+    Ok(told.notes.into_iter().fold(response, LlmResponse::with_note))
 }
 
 /// What a 200 brings.
@@ -243,15 +262,21 @@ impl Form {
     }
 }
 
-fn whole<P: Protocol>(protocol: &P, origin: &Origin, raw: Bytes) -> Result<LlmBody, LlmError> {
+fn whole<P: Protocol>(protocol: &P, origin: &Origin, raw: Bytes, told: &mut Told) -> Result<LlmBody, LlmError> {
     if raw.iter().all(u8::is_ascii_whitespace) {
         return Err(LlmError::new(ErrorKind::EmptyAnswer, "the body is empty"));
     }
-    let message = protocol.decode(&raw).map_err(|fault| failure::of_fault(protocol, origin, fault, &raw))?;
+    let mut message = protocol.decode(&raw).map_err(|fault| failure::of_fault(protocol, origin, fault, &raw))?;
     if message.is_empty()
         && let Some(error) = said_nothing(message.finish.as_ref())
     {
         return Err(error.with_raw(raw));
+    }
+    told.names.restore(&mut message);
+    let is_json = |text: &str| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
+    if message.tool_calls().any(|call| !is_json(&call.arguments)) {
+        told.notes
+            .push("invalid_arguments: a tool call's arguments are no JSON; they are as the provider sent them".into());
     }
     Ok(LlmBody::from_wire(P::DIALECT, raw, message))
 }

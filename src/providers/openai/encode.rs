@@ -1,5 +1,6 @@
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -7,10 +8,9 @@ use super::leaf::{ChatCompletions, Flavour};
 use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{Chat, Effort, Extra, Media, Message, OutputSchema, Part, Role, Thinking, Tool, ToolChoice, ToolResult},
-    providers::{http::Encoded, openai::request, own},
+    providers::{http::to_json, openai::request, own},
+    translate::{Feature, Report},
 };
-
-type Notes = Vec<Cow<'static, str>>;
 
 /// The body of a request.
 #[derive(Serialize)]
@@ -41,6 +41,9 @@ pub(super) struct Body<'a> {
     stream: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     stream_options: Option<StreamOptions>,
+    /// What the neutral form lacks.
+    #[serde(flatten)]
+    extras: Map<String, Value>,
 }
 
 #[derive(Serialize)]
@@ -184,18 +187,18 @@ impl<'a> Body<'a> {
         chat: &'a Chat,
         model: &'a str,
         stream: bool,
-        notes: &mut Notes,
+        report: &mut Report,
     ) -> Result<Self, LlmError> {
         let own = protocol.flavour == Flavour::Own;
         let mistral = protocol.flavour == Flavour::Mistral;
         let mut stop: Vec<&str> = chat.stop.iter().map(String::as_str).filter(|stop| !stop.is_empty()).collect();
         if stop.len() > MOST_STOPS {
-            notes.push("only the first four stop texts were sent".into());
+            report.say(Feature::Stops);
             stop.truncate(MOST_STOPS);
         }
         Ok(Self {
             model,
-            messages: turns(chat, protocol.flavour, notes)?,
+            messages: turns(chat, protocol.flavour, report)?,
             tools: chat.tools.iter().map(AnyTool::of).collect::<Result<_, _>>()?,
             tool_choice: chat.tool_choice.as_ref().map(|choice| match choice {
                 ToolChoice::Auto => json!("auto"),
@@ -217,10 +220,11 @@ impl<'a> Body<'a> {
                     ResponseFormat::JsonSchema { json_schema: JsonSchema { name, schema, strict: *strict } }
                 }
             }),
-            reasoning_effort: chat.thinking.and_then(effort),
+            reasoning_effort: chat.thinking.and_then(|thinking| effort(thinking, report)),
             stream,
             stream_options: (stream && protocol.stream_usage && !came_in_this_dialect(chat))
                 .then_some(StreamOptions { include_usage: true }),
+            extras: report.take_extras(),
         })
     }
 }
@@ -234,7 +238,12 @@ fn came_in_this_dialect(chat: &Chat) -> bool {
 const MOST_STOPS: usize = 4;
 
 /// The effort nearest to what is asked.
-fn effort(thinking: Thinking) -> Option<&'static str> {
+fn effort(thinking: Thinking, report: &mut Report) -> Option<&'static str> {
+    match thinking {
+        Thinking::Auto => report.say(Feature::ThinkingAuto),
+        Thinking::Budget(_) => report.say(Feature::ThinkingBudget),
+        _ => {}
+    }
     Some(match thinking {
         Thinking::Auto => return None,
         Thinking::Off => "none",
@@ -275,11 +284,16 @@ impl<'a> AnyTool<'a> {
 }
 
 /// Writes a request. The settings of one that was read in this dialect are written as they stood, unless they were changed.
-pub(super) fn body(protocol: &ChatCompletions, chat: &Chat, model: &str, stream: bool) -> Result<Encoded, LlmError> {
-    let mut notes = Notes::new();
-    let body = Body::of(protocol, chat, model, stream, &mut notes)?;
+pub(super) fn body(
+    protocol: &ChatCompletions,
+    chat: &Chat,
+    model: &str,
+    stream: bool,
+    report: &mut Report,
+) -> Result<Bytes, LlmError> {
+    let body = Body::of(protocol, chat, model, stream, report)?;
     let extra = chat.extra.as_ref().filter(|extra| extra.dialect == Dialect::OpenAi);
-    let Some(extra) = extra else { return Encoded::json(&body, notes) };
+    let Some(extra) = extra else { return to_json(&body) };
     let mut body = serde_json::to_value(&body).map_err(cannot_be_written)?;
     let mut fields = extra.fields.clone();
     let leading = fields.remove("messages");
@@ -293,7 +307,7 @@ pub(super) fn body(protocol: &ChatCompletions, chat: &Chat, model: &str, stream:
         let written = usize::from(chat.system.as_deref().is_some_and(|system| !system.is_empty()));
         messages.splice(..written, leading.iter().cloned());
     }
-    let Value::Object(fields) = &fields else { return Encoded::json(&body, notes) };
+    let Value::Object(fields) = &fields else { return to_json(&body) };
     own::restore(
         &mut body,
         fields,
@@ -309,7 +323,7 @@ pub(super) fn body(protocol: &ChatCompletions, chat: &Chat, model: &str, stream:
             (stream, &["stream_options"]),
         ],
     );
-    Encoded::json(&body, notes)
+    to_json(&body)
 }
 
 fn cannot_be_written(error: serde_json::Error) -> LlmError {
@@ -323,8 +337,7 @@ fn made<T: Serialize>(value: &T, extra: &Extra) -> Result<Value, LlmError> {
     Ok(value)
 }
 
-fn turns<'a>(chat: &'a Chat, flavour: Flavour, notes: &mut Notes) -> Result<Vec<Turn<'a>>, LlmError> {
-    let mistral = flavour == Flavour::Mistral;
+fn turns<'a>(chat: &'a Chat, flavour: Flavour, report: &mut Report) -> Result<Vec<Turn<'a>>, LlmError> {
     // What one server says of its reasoning another one may refuse: it goes back where such servers are asked, or where
     // the caller sent it.
     let own = came_in_this_dialect(chat);
@@ -335,10 +348,13 @@ fn turns<'a>(chat: &'a Chat, flavour: Flavour, notes: &mut Notes) -> Result<Vec<
     }
     for message in &chat.messages {
         match message.role {
-            Role::System => turns.push(system(message, notes)?),
-            Role::User => user(message, mistral, own, notes, &mut turns)?,
-            Role::Assistant => turns.extend(assistant(message, mistral, keeps_details, notes)?),
+            Role::System => turns.push(system(message, report)?),
+            Role::User => user(message, own, report, &mut turns)?,
+            Role::Assistant => turns.extend(assistant(message, keeps_details, report)?),
         }
+    }
+    if !own && chat.messages.last().is_some_and(|last| last.role == Role::Assistant) {
+        report.say(Feature::Prefill);
     }
     if turns.is_empty() {
         return Err(LlmError::new(ErrorKind::InvalidRequest, "the conversation has no content"));
@@ -347,10 +363,10 @@ fn turns<'a>(chat: &'a Chat, flavour: Flavour, notes: &mut Notes) -> Result<Vec<
 }
 
 /// A system message in the middle; a developer's, where it came as such.
-fn system<'a>(message: &'a Message, notes: &mut Notes) -> Result<Turn<'a>, LlmError> {
+fn system<'a>(message: &'a Message, report: &mut Report) -> Result<Turn<'a>, LlmError> {
     let mut blocks = Vec::with_capacity(message.content.len());
     for place in 0..message.content.len() {
-        blocks.extend(block_with_extra(&message.content, place, notes)?);
+        blocks.extend(block_with_extra(&message.content, place, report)?);
     }
     let content = shortest(blocks).unwrap_or(Content::Text(""));
     let turn = Turn::System { content };
@@ -363,17 +379,11 @@ fn system<'a>(message: &'a Message, notes: &mut Notes) -> Result<Turn<'a>, LlmEr
 }
 
 /// A user's turn: the results of tools as turns of their own, which come first, then the rest.
-fn user<'a>(
-    message: &'a Message,
-    mistral: bool,
-    own: bool,
-    notes: &mut Notes,
-    turns: &mut Vec<Turn<'a>>,
-) -> Result<(), LlmError> {
+fn user<'a>(message: &'a Message, own: bool, report: &mut Report, turns: &mut Vec<Turn<'a>>) -> Result<(), LlmError> {
     let mut rest = Vec::new();
     for (place, part) in message.content.iter().enumerate() {
         if let Part::ToolResult(result) = part {
-            let turn = tool_result(result, mistral, own, notes, &mut rest)?;
+            let turn = tool_result(result, own, report, &mut rest)?;
             turns.push(match own::beside(&message.content, place, Dialect::OpenAi) {
                 Some(extra) => Turn::Made(made_result(&turn, extra)?),
                 None => turn,
@@ -382,7 +392,7 @@ fn user<'a>(
     }
     for (place, part) in message.content.iter().enumerate() {
         if !matches!(part, Part::ToolResult(_)) {
-            rest.extend(block_with_extra(&message.content, place, notes)?);
+            rest.extend(block_with_extra(&message.content, place, report)?);
         }
     }
     let extra = own::of_turn(&message.content, Dialect::OpenAi);
@@ -411,15 +421,13 @@ fn made_result(turn: &Turn<'_>, extra: &Extra) -> Result<Value, LlmError> {
 }
 
 /// The block of the part at `place`, with what only this dialect knows of it put back.
-fn block_with_extra<'a>(parts: &'a [Part], place: usize, notes: &mut Notes) -> Result<Option<Block<'a>>, LlmError> {
-    if own::is_foreign(&parts[place], Dialect::OpenAi) {
-        notes.push("what only another provider knows of a part was left out".into());
-    }
+fn block_with_extra<'a>(parts: &'a [Part], place: usize, report: &mut Report) -> Result<Option<Block<'a>>, LlmError> {
+    report.say_of_extra(&parts[place]);
     let extra = own::beside(parts, place, Dialect::OpenAi);
     if let (Part::Refusal(text), Some(extra)) = (&parts[place], extra) {
         return Ok(Some(Block::Made(made(&json!({"type": "refusal", "refusal": text}), extra)?)));
     }
-    let Some(block) = block(&parts[place], notes)? else { return Ok(None) };
+    let Some(block) = block(&parts[place], report)? else { return Ok(None) };
     Ok(Some(match extra {
         Some(extra) => Block::Made(made(&block, extra)?),
         None => block,
@@ -429,9 +437,8 @@ fn block_with_extra<'a>(parts: &'a [Part], place: usize, notes: &mut Notes) -> R
 /// A tool's turn is a text: pictures go into the user's turn after it, a failure is said in words.
 fn tool_result<'a>(
     result: &'a ToolResult,
-    mistral: bool,
     own: bool,
-    notes: &mut Notes,
+    report: &mut Report,
     rest: &mut Vec<Block<'a>>,
 ) -> Result<Turn<'a>, LlmError> {
     let (mut texts, mut blocks, mut marked) = (Vec::new(), Vec::new(), false);
@@ -440,12 +447,12 @@ fn tool_result<'a>(
             Part::Text(text) => {
                 texts.push(text.as_str());
                 marked |= own::beside(&result.content, place, Dialect::OpenAi).is_some();
-                blocks.extend(block_with_extra(&result.content, place, notes)?);
+                blocks.extend(block_with_extra(&result.content, place, report)?);
             }
-            Part::Extra { .. } => {}
+            Part::Extra { .. } => report.say_of_extra(part),
             other => {
-                notes.push("what a tool gave back beside text went into a user's turn".into());
-                rest.extend(block(other, notes)?);
+                report.say(Feature::ToolMedia);
+                rest.extend(block(other, report)?);
             }
         }
     }
@@ -456,15 +463,13 @@ fn tool_result<'a>(
         many if result.is_error => Content::Joined(format!("Error: {}", many.join("\n"))),
         many => Content::Joined(many.join("\n")),
     };
-    Ok(Turn::Tool { tool_call_id: call_id(&result.call_id, mistral), content })
+    if result.is_error {
+        report.say(Feature::ToolError);
+    }
+    Ok(Turn::Tool { tool_call_id: result.call_id.as_str().into(), content })
 }
 
-fn assistant<'a>(
-    message: &'a Message,
-    mistral: bool,
-    keeps_details: bool,
-    notes: &mut Notes,
-) -> Result<Option<Turn<'a>>, LlmError> {
+fn assistant<'a>(message: &'a Message, keeps_details: bool, report: &mut Report) -> Result<Option<Turn<'a>>, LlmError> {
     let (mut blocks, mut refusals, mut tool_calls) = (Vec::new(), Vec::new(), Vec::new());
     let (mut function_call, mut audio) = (None, None);
     let extra = own::of_turn(&message.content, Dialect::OpenAi).filter(|_| keeps_details);
@@ -475,12 +480,15 @@ fn assistant<'a>(
         let beside = own::beside(&message.content, place, Dialect::OpenAi);
         match part {
             Part::Text(text) if text.is_empty() => {}
-            Part::Text(_) => blocks.extend(block_with_extra(&message.content, place, notes)?),
-            Part::Refusal(_) if beside.is_some() => blocks.extend(block_with_extra(&message.content, place, notes)?),
+            Part::Text(_) => blocks.extend(block_with_extra(&message.content, place, report)?),
+            Part::Refusal(_) if beside.is_some() => blocks.extend(block_with_extra(&message.content, place, report)?),
             Part::Refusal(text) => refusals.push(text.as_str()),
             Part::ToolCall(call) => {
+                if call.opaque.is_some() {
+                    report.say(Feature::CallSignature);
+                }
                 let written = Call {
-                    id: call_id(&call.id, mistral),
+                    id: call.id.as_str().into(),
                     kind: "function",
                     function: Function {
                         name: &call.name,
@@ -496,7 +504,7 @@ fn assistant<'a>(
                 }
             }
             Part::Reasoning(_) if keeps_reasoning => {}
-            Part::Reasoning(_) => notes.push("reasoning was left out: the provider takes none back".into()),
+            Part::Reasoning(_) => report.say(Feature::Reasoning),
             // An answer in sound is named by its id.
             Part::Other { dialect: Dialect::OpenAi, value } if value.get("type").is_none() => {
                 audio = value.get("audio").and_then(|audio| audio.get("id"));
@@ -505,15 +513,9 @@ fn assistant<'a>(
                 tool_calls.push(AnyCall::Own(value));
             }
             Part::Other { dialect: Dialect::OpenAi, value } => blocks.push(Block::Own(value)),
-            Part::Other { dialect, .. } => {
-                notes.push(format!("a part of a model's turn that only {dialect} knows was left out").into());
-            }
-            Part::Extra { .. } => {
-                if own::is_foreign(part, Dialect::OpenAi) {
-                    notes.push("what only another provider knows of a part was left out".into());
-                }
-            }
-            _ => notes.push("a part of a model's turn was left out: the provider takes only text there".into()),
+            Part::Other { value, .. } => report.say_in(Feature::OwnPart, crate::translate::kind_of(value)),
+            Part::Extra { .. } => report.say_of_extra(part),
+            _ => report.say_in(Feature::OwnPart, "a picture or file of the model's"),
         }
     }
     let refusal = (!refusals.is_empty()).then(|| refusals.join("\n").into());
@@ -540,18 +542,23 @@ fn shortest(blocks: Vec<Block<'_>>) -> Option<Content<'_>> {
     }
 }
 
-fn block<'a>(part: &'a Part, notes: &mut Notes) -> Result<Option<Block<'a>>, LlmError> {
-    let unsupported = |what: &'static str| Err(LlmError::new(ErrorKind::UnsupportedFeature, what));
+fn block<'a>(part: &'a Part, report: &mut Report) -> Result<Option<Block<'a>>, LlmError> {
     Ok(Some(match part {
         Part::Text(text) | Part::Refusal(text) => Block::Text { text },
         Part::Image(image) => match &image.media {
             Media::Url(url) => Block::ImageUrl { image_url: ImageUrl { url: url.into() } },
             Media::Base64 { media_type, data } => {
+                if report.is_foreign() && !media_type.starts_with("image/") {
+                    return Err(report.refuse(Feature::MediaType));
+                }
                 Block::ImageUrl { image_url: ImageUrl { url: format!("data:{media_type};base64,{data}").into() } }
             }
-            Media::File(_) => return unsupported("a picture that was uploaded to another provider"),
+            Media::File(_) => return Err(report.refuse(Feature::UploadedFile)),
         },
         Part::Document(document) => match &document.media {
+            Media::Base64 { media_type, .. } if report.is_foreign() && media_type != "application/pdf" => {
+                return Err(report.refuse(Feature::MediaType));
+            }
             Media::Base64 { media_type, data } => Block::File {
                 file: File::Data {
                     filename: document.name.as_deref().unwrap_or("document.pdf"),
@@ -559,32 +566,21 @@ fn block<'a>(part: &'a Part, notes: &mut Notes) -> Result<Option<Block<'a>>, Llm
                 },
             },
             Media::File(id) => Block::File { file: File::Id { file_id: id } },
-            Media::Url(_) => return unsupported("a document at a URL"),
+            Media::Url(_) => return Err(report.refuse(Feature::UrlDocument)),
         },
         Part::Extra { .. } => return Ok(None),
         Part::Other { dialect: Dialect::OpenAi, value } => Block::Own(value),
-        Part::Other { dialect, .. } => {
-            notes.push(format!("a part that only {dialect} knows was left out").into());
+        Part::Other { value, .. } => {
+            report.say_in(Feature::OwnPart, crate::translate::kind_of(value));
             return Ok(None);
         }
-        _ => return unsupported("a part that does not belong into a user's turn"),
+        Part::Reasoning(_) => {
+            report.say(Feature::Reasoning);
+            return Ok(None);
+        }
+        Part::ToolCall(_) | Part::ToolResult(_) => {
+            let message = "a tool call belongs into the model's turn, and a tool's result not into another's";
+            return Err(LlmError::new(ErrorKind::InvalidRequest, message));
+        }
     }))
-}
-
-/// Mistral wants nine letters and digits; any other id becomes such a one, always the same.
-fn call_id(id: &str, mistral: bool) -> Cow<'_, str> {
-    if !mistral || (id.len() == 9 && id.bytes().all(|byte| byte.is_ascii_alphanumeric())) {
-        return Cow::Borrowed(id);
-    }
-    // FNV-1a: short, and the same in every process.
-    let mut hash = id
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    let digits = b"0123456789abcdefghijklmnopqrstuvwxyz";
-    let text = (0..9).map(|_| {
-        let digit = digits[(hash % 36) as usize];
-        hash /= 36;
-        char::from(digit)
-    });
-    Cow::Owned(text.collect())
 }

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderName, StatusCode, header};
 
 use super::{decode, encode, error, stream::Decoder};
@@ -7,9 +8,10 @@ use crate::{
     Dialect, ErrorKind, InvalidConfig, LlmError,
     chat::{Chat, Message},
     providers::{
-        http::{BaseUrl, Encoded, Facts, Fault, HttpLeaf, Protocol, Variable, variable},
+        http::{BaseUrl, Facts, Fault, HttpLeaf, Protocol, Variable, variable},
         splice::MaxTokens,
     },
+    translate::{Report, Target},
 };
 
 /// A leaf for OpenAI's Chat Completions API, or a server that is compatible with it. See the [module docs](super).
@@ -130,8 +132,12 @@ impl Protocol for ChatCompletions {
         }
     }
 
-    fn encode(&self, chat: &Chat, model: &str, stream: bool) -> Result<Encoded, LlmError> {
-        encode::body(self, chat, model, stream)
+    fn target(&self) -> Target {
+        Target { dialect: Dialect::OpenAi, short_ids: self.flavour == Flavour::Mistral }
+    }
+
+    fn encode(&self, chat: &Chat, model: &str, stream: bool, report: &mut Report) -> Result<Bytes, LlmError> {
+        encode::body(self, chat, model, stream, report)
     }
 
     fn decode(&self, body: &[u8]) -> Result<Message, Fault> {

@@ -3,13 +3,14 @@ use serde_json::Value;
 use crate::{
     Dialect, LlmError,
     chat::{
-        Chat, Document, Effort, Extra, ExtraOf, Image, Media, Message, OutputSchema, Part, Reasoning, Role, Thinking,
-        Tool, ToolCall, ToolChoice, ToolResult,
+        Chat, Document, Effort, Extra, ExtraOf, Image, Media, Message, Opaque, OutputSchema, Part, Reasoning, Role,
+        Thinking, Tool, ToolCall, ToolChoice, ToolResult,
     },
     providers::{
         neutral::{bad, floating, list, number, object, strings, text},
         own,
     },
+    translate::foreign::of_format_name,
 };
 
 /// Reads a caller's request.
@@ -189,7 +190,10 @@ fn is_result(part: &Part) -> bool {
 
 fn assistant(message: &Value, mut content: Vec<Part>) -> Result<Vec<Part>, LlmError> {
     let reasoning = text(message, "reasoning_content").or_else(|| text(message, "reasoning"));
-    if let Some(text) = reasoning.filter(|text| !text.is_empty()) {
+    let signed: Vec<Part> = list(message, "reasoning_details").unwrap_or_default().iter().filter_map(detail).collect();
+    if !signed.is_empty() {
+        content.splice(0..0, signed);
+    } else if let Some(text) = reasoning.filter(|text| !text.is_empty()) {
         content.insert(0, Part::Reasoning(Reasoning { text, opaque: None }));
     }
     content.extend(text(message, "refusal").filter(|text| !text.is_empty()).map(Part::Refusal));
@@ -203,7 +207,12 @@ fn assistant(message: &Value, mut content: Vec<Part>) -> Result<Vec<Part>, LlmEr
         };
         let name = text(function, "name").ok_or_else(|| bad("tool_calls.function.name", "a text"))?;
         let id = text(call, "id").unwrap_or_default();
-        let part = Part::ToolCall(ToolCall::new(id, name, arguments(function)));
+        let mut made = ToolCall::new(id, name, arguments(function));
+        // Where Google's own endpoint of this dialect has it.
+        let google = object(call, "extra_content").and_then(|extra| object(extra, "google"));
+        let token = google.and_then(|google| text(google, "thought_signature"));
+        made.opaque = token.map(|token| Opaque { dialect: Dialect::Gemini, token, redacted: false });
+        let part = Part::ToolCall(made);
         let known = ["id", "type", "function.name", "function.arguments"];
         content.extend(own::with_rest(part, Dialect::OpenAi, own::rest(call, &known)));
     }
@@ -214,6 +223,22 @@ fn assistant(message: &Value, mut content: Vec<Part>) -> Result<Vec<Part>, LlmEr
         content.extend(own::with_rest(part, Dialect::OpenAi, only("function_call", message)));
     }
     Ok(content)
+}
+
+/// A thought in the form that OpenRouter gave it: readable and signed, or encrypted.
+fn detail(detail: &Value) -> Option<Part> {
+    let whose = text(detail, "format").and_then(|format| of_format_name(&format));
+    let opaque = |token, redacted| whose.map(|dialect| Opaque { dialect, token, redacted });
+    let reasoning = match detail.get("type").and_then(Value::as_str)? {
+        "reasoning.text" => Reasoning {
+            text: text(detail, "text").unwrap_or_default(),
+            opaque: text(detail, "signature").and_then(|token| opaque(token, false)),
+        },
+        "reasoning.encrypted" => Reasoning { text: String::new(), opaque: Some(opaque(text(detail, "data")?, true)?) },
+        "reasoning.summary" => Reasoning { text: text(detail, "summary").unwrap_or_default(), opaque: None },
+        _ => return None,
+    };
+    Some(Part::Reasoning(reasoning))
 }
 
 fn only(field: &str, value: &Value) -> serde_json::Map<String, Value> {

@@ -94,7 +94,7 @@ async fn conversation_with_tools_and_pictures_is_written_as_the_api_wants_it() {
                 {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,REVG"}},
             ]},
         ],
-        "tools": [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}],
+        "tools": [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}],
         "tool_choice": {"type": "function", "function": {"name": "weather"}},
         "parallel_tool_calls": false,
         "max_completion_tokens": 100,
@@ -103,7 +103,10 @@ async fn conversation_with_tools_and_pictures_is_written_as_the_api_wants_it() {
         "reasoning_effort": "low",
     });
     assert_eq!(sent, expected);
-    assert_eq!(notes, ["what a tool gave back beside text went into a user's turn"]);
+    assert_eq!(
+        notes,
+        ["tool_media: sent in a user's turn after it", "tool_error: said in words: the text begins with `Error: `"]
+    );
 }
 
 #[tokio::test]
@@ -162,9 +165,9 @@ async fn what_cannot_be_carried_is_refused_or_noted() {
     let (sent, notes) = encoded_by(own(), chat).await;
     assert_eq!(sent["stop"], json!(["a", "b", "c", "d"]));
     assert_eq!(sent["messages"][1], json!({"role": "assistant", "content": "so"}));
-    let schema = json!({"name": "shape", "schema": {"type": "object"}, "strict": true});
+    let schema = json!({"name": "shape", "schema": {"type": "object", "additionalProperties": false}, "strict": true});
     assert_eq!(sent["response_format"], json!({"type": "json_schema", "json_schema": schema}));
-    assert_eq!(notes.len(), 2, "{notes:?}");
+    assert_eq!(notes.len(), 3, "{notes:?}");
 }
 
 #[tokio::test]

@@ -5,11 +5,12 @@ use std::{fmt::Write, time::Duration};
 use http::{HeaderMap, StatusCode, request::Parts};
 use serde_json::{Value, json};
 
+use super::check::examine;
 use super::protocol::{
     Answer, Ask, BAD_KEY, Protocol, Refusal, bearer, count_field, header, list_field, set, set_named, text_field,
     unix_time, whole_seconds,
 };
-use crate::providers::simulated::RateStatus;
+use crate::{Dialect, providers::simulated::RateStatus};
 
 #[derive(Debug)]
 pub(super) struct Anthropic;
@@ -31,6 +32,9 @@ impl Protocol for Anthropic {
         let max_tokens = count_field(body, "max_tokens");
         if max_tokens.is_none() && !counting {
             return Err(required("max_tokens"));
+        }
+        if !counting {
+            examine(Dialect::Anthropic, model, body)?;
         }
         let tool = list_field(body, "tools").and_then(|tools| text_field(&tools[0], "name"));
         let last_blocks = messages.last().and_then(|last| list_field(last, "content"));

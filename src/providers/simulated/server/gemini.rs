@@ -5,11 +5,12 @@ use std::fmt::Write;
 use http::{HeaderMap, StatusCode, request::Parts};
 use serde_json::{Value, json};
 
+use super::check::examine;
 use super::{
     anthropic::status_code,
     protocol::{Answer, Ask, BAD_KEY, Protocol, Refusal, count_field, header, list_field, set, text_field},
 };
-use crate::providers::simulated::RateStatus;
+use crate::{Dialect, providers::simulated::RateStatus};
 
 #[derive(Debug)]
 pub(super) struct Gemini;
@@ -37,6 +38,7 @@ impl Protocol for Gemini {
         let contents = list_field(body, "contents").ok_or_else(|| {
             Refusal::missing("contents", "* GenerateContentRequest.contents: contents is not specified")
         })?;
+        examine(Dialect::Gemini, model, body)?;
         let tool = list_field(body, "tools")
             .and_then(|tools| list_field(&tools[0], "functionDeclarations"))
             .and_then(|functions| text_field(&functions[0], "name"));

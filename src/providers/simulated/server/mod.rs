@@ -3,8 +3,9 @@
 //! It speaks Anthropic Messages (`POST /v1/messages`), OpenAI Chat Completions
 //! (`POST /v1/chat/completions`) and Gemini (`POST /v1beta/models/{model}:generateContent` and
 //! `:streamGenerateContent?alt=sse`, also under `/v1`), streaming and not, on one port. A request is
-//! checked as the real provider does it: a missing field is a 400 in the provider's own words, an
-//! unknown path a 404, and the key `bad-key` is refused.
+//! checked as the real provider does it ([`check`]): a missing or unknown field, a role out of order, a tool call without a
+//! result, a foreign signature, a keyword that its schemas lack are each a 400 in the provider's own words; an unknown path
+//! is a 404, and the key `bad-key` is refused.
 //!
 //! Beneath HTTP, a [`Toxic`] damages what the server sends, and [`down`](SimulatedServer::down) has
 //! connections refused.
@@ -37,6 +38,7 @@
 //! ```
 
 mod anthropic;
+mod check;
 mod gemini;
 mod openai;
 mod play;
@@ -62,8 +64,8 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-pub use self::toxic::Toxic;
 use self::toxic::{ToxicStream, Toxics};
+pub use self::{check::check, toxic::Toxic};
 use super::{Simulated, SimulatedHandle};
 
 /// A [`Simulated`] provider that listens on loopback.

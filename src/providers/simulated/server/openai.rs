@@ -5,6 +5,7 @@ use std::{fmt::Write, time::Duration};
 use http::{HeaderMap, StatusCode, request::Parts};
 use serde_json::{Value, json};
 
+use super::check::examine;
 use super::{
     anthropic::status_code,
     protocol::{
@@ -12,7 +13,7 @@ use super::{
         whole_seconds,
     },
 };
-use crate::providers::simulated::RateStatus;
+use crate::{Dialect, providers::simulated::RateStatus};
 
 #[derive(Debug)]
 pub(super) struct OpenAi;
@@ -26,6 +27,7 @@ impl Protocol for OpenAi {
             text_field(body, "model").ok_or_else(|| Refusal::missing("model", "you must provide a model parameter"))?;
         let messages = list_field(body, "messages")
             .ok_or_else(|| Refusal::missing("messages", "Missing required parameter: 'messages'."))?;
+        examine(Dialect::OpenAi, model, body)?;
         let tool = list_field(body, "tools").and_then(|tools| text_field(tools[0].get("function")?, "name"));
         Ok(Ask {
             model: model.to_owned(),

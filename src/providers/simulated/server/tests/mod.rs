@@ -53,13 +53,16 @@ fn body_for(path: &str, stream: bool) -> Value {
     if path.contains("models/") {
         return json!({ "contents": [{ "role": "user", "parts": [{ "text": "Hi" }] }] });
     }
-    json!({
+    let mut body = json!({
         "model": "m",
         "max_tokens": 100,
         "messages": [{ "role": "user", "content": "Hi" }],
         "stream": stream,
-        "stream_options": { "include_usage": true },
-    })
+    });
+    if path == CHAT && stream {
+        body["stream_options"] = json!({ "include_usage": true });
+    }
+    body
 }
 
 fn request(path: &str, body: &[u8]) -> Request<Full<bytes::Bytes>> {

@@ -189,7 +189,7 @@ async fn requests_that_lack_something_are_refused_in_the_providers_words() {
         assert_eq!(refused(path, &[0xff, 0xfe]).await.status, 400);
         assert_eq!(refused(path, b"[1]").await.status, 400);
     }
-    let got = refused(CHAT, br#"{"model":"x","messages":[{}]}"#).await;
+    let got = refused(CHAT, br#"{"model":"x","messages":[{"role":"user","content":"?"}]}"#).await;
     assert_eq!((got.status.as_u16(), &got.json()["error"]["code"]), (404, &json!("model_not_found")));
     assert_eq!(refused("/v1/embeddings", b"{}").await.status, 404);
     let stats = server.handle().stats();
@@ -298,7 +298,11 @@ async fn tools_are_called_once_and_then_answered() {
     let joined: String = events.iter().filter_map(|e| e["delta"]["partial_json"].as_str()).collect();
     assert_eq!(serde_json::from_str::<Value>(&joined).unwrap(), arguments);
 
-    body["messages"] = json!([{ "role": "user", "content": [{ "type": "tool_result", "tool_use_id": "t" }] }]);
+    body["messages"] = json!([
+        { "role": "user", "content": "Hi" },
+        { "role": "assistant", "content": [{ "type": "tool_use", "id": "t", "name": "weather", "input": {} }] },
+        { "role": "user", "content": [{ "type": "tool_result", "tool_use_id": "t" }] },
+    ]);
     let got = send(server.addr(), request(MESSAGES, body.to_string().as_bytes())).await.unwrap();
     assert!(got.text.contains("Hello ") && got.text.contains("end_turn"));
 

@@ -71,11 +71,14 @@ async fn no_field_is_sent_that_the_real_provider_never_sent() {
                 }
                 let mut body = body_for(path, streams);
                 if fault.is_none() {
-                    body["tools"] = json!([{
-                        "name": "weather",
-                        "function": { "name": "weather" },
-                        "functionDeclarations": [{ "name": "weather" }],
-                    }]);
+                    let schema = json!({ "type": "object", "properties": {} });
+                    body["tools"] = match path {
+                        MESSAGES => json!([{ "name": "weather", "input_schema": schema }]),
+                        CHAT => {
+                            json!([{ "type": "function", "function": { "name": "weather", "parameters": schema } }])
+                        }
+                        _ => json!([{ "functionDeclarations": [{ "name": "weather" }] }]),
+                    };
                 }
                 let got = send(server.addr(), request(path, body.to_string().as_bytes())).await.unwrap();
                 said.extend(serde_json::from_str(&got.text));

@@ -1,0 +1,309 @@
+//! Anthropic Messages, version 2023-06-01.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{Checked, all_differ, is_base64, is_plain, list, schema, text, unknown, wrong};
+
+const FIELDS: &[&str] = &[
+    "model",
+    "messages",
+    "max_tokens",
+    "system",
+    "tools",
+    "tool_choice",
+    "temperature",
+    "top_p",
+    "top_k",
+    "stop_sequences",
+    "stream",
+    "metadata",
+    "thinking",
+    "output_config",
+    "output_format",
+    "cache_control",
+    "container",
+    "context_management",
+    "mcp_servers",
+    "service_tier",
+    "speed",
+    "inference_geo",
+    "diagnostics",
+];
+
+/// The strict decoder's keywords.
+const KEYWORDS: &[&str] = &[
+    "$ref",
+    "$defs",
+    "definitions",
+    "type",
+    "anyOf",
+    "allOf",
+    "title",
+    "description",
+    "properties",
+    "required",
+    "items",
+    "enum",
+    "const",
+    "default",
+    "format",
+    "additionalProperties",
+    "minItems",
+    "$schema",
+];
+
+pub(super) fn examine(body: &Value) -> Checked {
+    if let Some(name) = unknown(body, FIELDS) {
+        return Err(wrong("body", format!("{name}: Extra inputs are not permitted")));
+    }
+    settings(body)?;
+    tools(body)?;
+    let turns = merged(list(body, "messages"))?;
+    blocks(&turns)?;
+    pairs(&turns)?;
+    thinking(body, &turns)
+}
+
+fn settings(body: &Value) -> Checked {
+    for name in ["temperature", "top_p"] {
+        let value = body.get(name).filter(|value| !value.is_null());
+        if value.is_some_and(|value| value.as_f64().is_none_or(|value| !(0.0..=1.0).contains(&value))) {
+            return Err(wrong("temperature", format!("{name}: range: 0..1")));
+        }
+    }
+    if list(body, "stop_sequences").iter().any(|stop| stop.as_str().is_none_or(|stop| stop.trim().is_empty())) {
+        let message = "stop_sequences: each stop sequence must contain non-whitespace";
+        return Err(wrong("stop_sequences", message));
+    }
+    let format = body.get("output_format").or_else(|| body.get("output_config")?.get("format"));
+    if let Some(schema) = format.and_then(|format| format.get("schema"))
+        && let Some(fault) = schema::fault(schema, KEYWORDS, true, false)
+    {
+        return Err(wrong("output_config", format!("output_config.format.schema: {fault}")));
+    }
+    Ok(())
+}
+
+fn tools(body: &Value) -> Checked {
+    let tools = list(body, "tools");
+    for (place, tool) in tools.iter().enumerate() {
+        let Some(input) = tool.get("input_schema") else {
+            if tool.get("type").is_none() {
+                return Err(wrong("tools", format!("tools.{place}.custom.input_schema: Field required")));
+            }
+            continue;
+        };
+        let name = text(tool, "name");
+        if !is_plain(name, 128) {
+            let pattern = "String should match pattern '^[a-zA-Z0-9_-]{1,128}$'";
+            return Err(wrong("tools", format!("tools.{place}.custom.name: {pattern}")));
+        }
+        if input["type"] != "object" {
+            return Err(wrong("tools", format!("tools.{place}.custom.input_schema.type: Field required")));
+        }
+        if ["anyOf", "oneOf", "allOf"].iter().any(|word| input.get(word).is_some()) {
+            let message = "input_schema does not support oneOf, allOf, or anyOf at the top level";
+            return Err(wrong("tools", format!("tools.{place}.custom.input_schema: {message}")));
+        }
+        if tool["strict"] == true
+            && let Some(fault) = schema::fault(input, KEYWORDS, true, false)
+        {
+            return Err(wrong("tools", format!("tools.{place}.custom: {fault}")));
+        }
+    }
+    if !all_differ(tools.iter().map(|tool| text(tool, "name"))) {
+        return Err(wrong("tools", "tools: Tool names must be unique."));
+    }
+    let choice = &body["tool_choice"];
+    if choice.is_object() {
+        if tools.is_empty() && choice["type"] != "none" {
+            return Err(wrong("tool_choice", "tool_choice: tool_choice may only be specified while providing tools"));
+        }
+        if choice["type"] == "tool" && !tools.iter().any(|tool| tool["name"] == choice["name"]) {
+            let message = format!("Tool '{}' not found in provided tools", text(choice, "name"));
+            return Err(wrong("tool_choice", message));
+        }
+    }
+    Ok(())
+}
+
+struct Turn<'a> {
+    role: &'a str,
+    blocks: Vec<Block<'a>>,
+}
+
+enum Block<'a> {
+    Text(&'a str),
+    Typed(&'a str, &'a Value),
+}
+
+/// The turns: neighbours of one role are one.
+fn merged(messages: &[Value]) -> Result<Vec<Turn<'_>>, super::Refusal> {
+    let mut turns: Vec<Turn<'_>> = Vec::new();
+    for (place, message) in messages.iter().enumerate() {
+        let role = match text(message, "role") {
+            "system" => "user",
+            role @ ("user" | "assistant") => role,
+            other => {
+                let message = format!("messages.{place}.role: Input should be 'user' or 'assistant', got '{other}'");
+                return Err(wrong("messages", message));
+            }
+        };
+        let blocks: Vec<Block<'_>> = match message.get("content") {
+            Some(Value::String(text)) => vec![Block::Text(text)],
+            Some(Value::Array(blocks)) => blocks
+                .iter()
+                .map(|block| match text(block, "type") {
+                    "text" => Block::Text(text(block, "text")),
+                    kind => Block::Typed(kind, block),
+                })
+                .collect(),
+            _ => return Err(wrong("messages", format!("messages.{place}.content: Field required"))),
+        };
+        let last = place + 1 == messages.len() && role == "assistant";
+        if !last && (blocks.is_empty() || matches!(blocks[..], [Block::Text("")])) {
+            let words = "all messages must have non-empty content except for the optional final assistant message";
+            return Err(wrong("messages", format!("messages.{place}: {words}")));
+        }
+        match turns.last_mut() {
+            Some(turn) if turn.role == role => turn.blocks.extend(blocks),
+            _ => turns.push(Turn { role, blocks }),
+        }
+    }
+    // One that begins with what a tool of the provider's own gave back is taken, as recorded.
+    let by_server = |block: &Block<'_>| matches!(block, Block::Typed("server_tool_use" | "mcp_tool_use", _));
+    if turns.first().is_none_or(|first| first.role != "user" && !first.blocks.iter().any(by_server)) {
+        return Err(wrong("messages", "messages: first message must use the \"user\" role"));
+    }
+    Ok(turns)
+}
+
+fn blocks(turns: &[Turn<'_>]) -> Checked {
+    let mut ids = BTreeSet::new();
+    for (place, turn) in turns.iter().enumerate() {
+        for block in &turn.blocks {
+            let at = |message: String| Err(wrong("messages", format!("messages.{place}.content: {message}")));
+            match block {
+                Block::Text(text) if text.trim().is_empty() => {
+                    return at("text content blocks must contain non-whitespace text".to_owned());
+                }
+                Block::Text(_) => {}
+                Block::Typed(kind @ ("tool_use" | "thinking" | "redacted_thinking"), _) if turn.role == "user" => {
+                    return at(format!("`{kind}` blocks can only be in `assistant` messages"));
+                }
+                Block::Typed(kind @ ("tool_result" | "image" | "document"), _) if turn.role == "assistant" => {
+                    return at(format!("`{kind}` blocks can only be in `user` messages"));
+                }
+                Block::Typed("tool_use", block) => {
+                    let id = text(block, "id");
+                    if !is_plain(id, 256) {
+                        return at("tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'".to_owned());
+                    }
+                    if !ids.insert(id) {
+                        return at("`tool_use` ids must be unique".to_owned());
+                    }
+                    if !is_plain(text(block, "name"), 200) {
+                        return at("tool_use.name: String should match pattern '^[a-zA-Z0-9_-]{1,200}$'".to_owned());
+                    }
+                    if !block["input"].is_object() {
+                        return at("tool_use.input: Input should be a valid dictionary".to_owned());
+                    }
+                }
+                Block::Typed("thinking", block) if !is_base64(text(block, "signature")) => {
+                    return at("Invalid `signature` in `thinking` block".to_owned());
+                }
+                Block::Typed("redacted_thinking", block) if !is_base64(text(block, "data")) => {
+                    return at("Invalid `data` in `redacted_thinking` block".to_owned());
+                }
+                Block::Typed("image", block) if block["source"]["type"] == "base64" => {
+                    let known = ["image/jpeg", "image/png", "image/gif", "image/webp"];
+                    if !known.contains(&text(&block["source"], "media_type")) {
+                        return at("image.source.base64.media_type: Input should be 'image/jpeg', 'image/png', \
+                                   'image/gif' or 'image/webp'"
+                            .to_owned());
+                    }
+                }
+                Block::Typed("document", block) if block["source"]["type"] == "base64" => {
+                    if text(&block["source"], "media_type") != "application/pdf" {
+                        return at("document.source.base64.media_type: Input should be 'application/pdf'".to_owned());
+                    }
+                }
+                Block::Typed("", _) => return at("type: Field required".to_owned()),
+                Block::Typed(..) => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Each tool call has its result in the turn after, before anything else, and each result its call.
+fn pairs(turns: &[Turn<'_>]) -> Checked {
+    for (place, turn) in turns.iter().enumerate() {
+        let mut calls = BTreeSet::new();
+        if let Some(before) = place.checked_sub(1) {
+            let ids = turns[before].blocks.iter().filter_map(|block| match block {
+                Block::Typed("tool_use", block) => Some(text(block, "id")),
+                _ => None,
+            });
+            calls.extend(ids);
+        }
+        let mut said = false;
+        for block in &turn.blocks {
+            let Block::Typed("tool_result", block) = block else {
+                said = true;
+                continue;
+            };
+            if !calls.remove(text(block, "tool_use_id")) {
+                let words = "unexpected `tool_use_id` found in `tool_result` blocks";
+                return Err(wrong("messages", format!("messages.{place}.content: {words}")));
+            }
+            if said && !calls.is_empty() {
+                let words = "`tool_result` blocks must come before other content";
+                return Err(wrong("messages", format!("messages.{place}.content: {words}")));
+            }
+        }
+        if !calls.is_empty() {
+            let words = "`tool_use` ids were found without `tool_result` blocks immediately after";
+            return Err(wrong("messages", format!("messages.{}: {words}", place.saturating_sub(1))));
+        }
+    }
+    Ok(())
+}
+
+fn thinking(body: &Value, turns: &[Turn<'_>]) -> Checked {
+    let thinking = &body["thinking"];
+    let kind = text(thinking, "type");
+    if kind == "enabled" {
+        let budget = thinking["budget_tokens"].as_u64().unwrap_or(0);
+        if budget < 1024 {
+            let message = "thinking.enabled.budget_tokens: Input should be greater than or equal to 1024";
+            return Err(wrong("thinking", message));
+        }
+        if body["max_tokens"].as_u64().is_some_and(|most| most <= budget) {
+            return Err(wrong("max_tokens", "`max_tokens` must be greater than `thinking.budget_tokens`"));
+        }
+    }
+    if !matches!(kind, "enabled" | "adaptive") {
+        return Ok(());
+    }
+    if body["temperature"].as_f64().is_some_and(|temperature| temperature != 1.0) {
+        return Err(wrong("temperature", "`temperature` may only be set to 1 when thinking is enabled"));
+    }
+    if kind == "enabled" && matches!(text(&body["tool_choice"], "type"), "any" | "tool") {
+        return Err(wrong("thinking", "Thinking may not be enabled when tool_choice forces tool use."));
+    }
+    let is = |block: &Block<'_>, kinds: &[&str]| matches!(block, Block::Typed(kind, _) if kinds.contains(kind));
+    let answered = turns.last().is_some_and(|last| last.blocks.iter().any(|block| is(block, &["tool_result"])));
+    let called = turns.iter().rev().find(|turn| turn.role == "assistant").filter(|_| answered);
+    if kind == "enabled"
+        && let Some(turn) = called
+        && !turn.blocks.first().is_some_and(|first| is(first, &["thinking", "redacted_thinking"]))
+    {
+        let words = "Expected `thinking` or `redacted_thinking`, but found `tool_use`. When `thinking` is enabled, a final \
+                     `assistant` message must start with a thinking block";
+        return Err(wrong("messages", words));
+    }
+    Ok(())
+}

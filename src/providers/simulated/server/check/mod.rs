@@ -1,0 +1,83 @@
+//! What the real providers say against a request, before any model sees it: fields, roles, order, ids, pairs of tool calls and
+//! results, signatures, keywords of schemas. The words are theirs, as recorded or as reported in their users' issues.
+
+mod anthropic;
+mod gemini;
+mod openai;
+mod schema;
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::protocol::Refusal;
+use crate::Dialect;
+
+/// Checks the body of a request as the dialect's own provider does. `model` is for Gemini, whose bodies do not name it.
+///
+/// The server asks it for every request; a test may ask it without one.
+///
+/// # Errors
+///
+/// What is wrong, in the provider's words.
+///
+/// ```
+/// use serde_json::json;
+/// use steadfast::{Dialect, providers::simulated::server::check};
+///
+/// let body = json!({"model": "m", "messages": [{"role": "tool", "tool_call_id": "a", "content": "4"}]});
+/// let error = check(Dialect::OpenAi, "m", &body).unwrap_err();
+/// assert!(error.contains("must be a response to a preceeding message with 'tool_calls'"));
+/// ```
+pub fn check(dialect: Dialect, model: &str, body: &Value) -> Result<(), String> {
+    examine(dialect, model, body).map_err(|refusal| match refusal {
+        Refusal::Invalid { message, .. } => message,
+        other => format!("{other:?}"),
+    })
+}
+
+pub(super) fn examine(dialect: Dialect, model: &str, body: &Value) -> Result<(), Refusal> {
+    match dialect {
+        Dialect::Anthropic => anthropic::examine(body),
+        Dialect::OpenAi => openai::examine(body),
+        Dialect::Gemini => gemini::examine(model, body),
+    }
+}
+
+type Checked = Result<(), Refusal>;
+
+fn wrong(field: &'static str, message: impl Into<String>) -> Refusal {
+    Refusal::missing(field, message)
+}
+
+fn list<'a>(value: &'a Value, field: &str) -> &'a [Value] {
+    value.get(field).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Letters, digits, `_` and `-`, at most so many.
+fn is_plain(name: &str, longest: usize) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    !name.is_empty() && name.len() <= longest && name.bytes().all(plain)
+}
+
+/// Whether a signature can be one: base64, in either alphabet.
+fn is_base64(token: &str) -> bool {
+    !token.is_empty()
+        && token.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'='))
+}
+
+fn unknown<'a>(value: &'a Value, known: &[&str]) -> Option<&'a str> {
+    value.as_object()?.keys().map(String::as_str).find(|name| !known.contains(name))
+}
+
+fn all_differ<'a>(names: impl Iterator<Item = &'a str>) -> bool {
+    let mut seen = BTreeSet::new();
+    names.into_iter().all(|name| seen.insert(name))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,301 @@
+//! OpenAI Chat Completions.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{Checked, is_plain, list, schema, text, unknown, wrong};
+
+const FIELDS: &[&str] = &[
+    "model",
+    "messages",
+    "audio",
+    "frequency_penalty",
+    "function_call",
+    "functions",
+    "logit_bias",
+    "logprobs",
+    "max_completion_tokens",
+    "max_tokens",
+    "metadata",
+    "modalities",
+    "moderation",
+    "n",
+    "parallel_tool_calls",
+    "prediction",
+    "presence_penalty",
+    "prompt_cache_key",
+    "prompt_cache_options",
+    "prompt_cache_retention",
+    "reasoning_effort",
+    "response_format",
+    "safety_identifier",
+    "seed",
+    "service_tier",
+    "stop",
+    "store",
+    "stream",
+    "stream_options",
+    "temperature",
+    "tool_choice",
+    "tools",
+    "top_logprobs",
+    "top_p",
+    "user",
+    "verbosity",
+    "web_search_options",
+];
+
+/// Strict mode's keywords (the structured outputs guide).
+const STRICT: &[&str] = &[
+    "$ref",
+    "$defs",
+    "definitions",
+    "$schema",
+    "$id",
+    "$comment",
+    "type",
+    "anyOf",
+    "title",
+    "description",
+    "properties",
+    "required",
+    "items",
+    "enum",
+    "const",
+    "default",
+    "format",
+    "pattern",
+    "additionalProperties",
+    "minItems",
+    "maxItems",
+    "minLength",
+    "maxLength",
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "multipleOf",
+    "examples",
+    "example",
+    "uniqueItems",
+    "deprecated",
+    "readOnly",
+    "writeOnly",
+    "nullable",
+];
+
+pub(super) fn examine(body: &Value) -> Checked {
+    if let Some(name) = unknown(body, FIELDS) {
+        return Err(wrong("body", format!("Unrecognized request argument supplied: {name}")));
+    }
+    settings(body)?;
+    tools(body)?;
+    messages(list(body, "messages"))
+}
+
+fn settings(body: &Value) -> Checked {
+    let stops = list(body, "stop").len();
+    if stops > 4 {
+        let words = "Expected an array with maximum length 4, but got an array with length";
+        return Err(wrong("stop", format!("Invalid 'stop': array too long. {words} {stops} instead.")));
+    }
+    if body["temperature"].as_f64().is_some_and(|value| !(0.0..=2.0).contains(&value)) {
+        return Err(wrong("temperature", "Invalid 'temperature': expected a value between 0 and 2."));
+    }
+    if body.get("stream_options").is_some_and(Value::is_object) && body["stream"] != true {
+        let message = "The 'stream_options' parameter is only allowed when 'stream' is enabled.";
+        return Err(wrong("stream_options", message));
+    }
+    if !body["max_tokens"].is_null() && !body["max_completion_tokens"].is_null() {
+        let message = "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.";
+        return Err(wrong("max_tokens", message));
+    }
+    let format = &body["response_format"];
+    match text(format, "type") {
+        "json_object" => {
+            let says_json = list(body, "messages")
+                .iter()
+                .any(|message| message["content"].to_string().to_ascii_lowercase().contains("json"));
+            if !says_json {
+                let message = "'messages' must contain the word 'json' in some form, to use 'response_format' of type \
+                               'json_object'.";
+                return Err(wrong("messages", message));
+            }
+        }
+        "json_schema" => {
+            let asked = &format["json_schema"];
+            if !is_plain(text(asked, "name"), 64) {
+                let message = "Invalid 'response_format.json_schema.name': expected '^[a-zA-Z0-9_-]+$', at most 64.";
+                return Err(wrong("response_format", message));
+            }
+            if asked["strict"] == true
+                && let Some(fault) = strict_fault(&asked["schema"])
+            {
+                let name = text(asked, "name");
+                let message = format!("Invalid schema for response_format '{name}': In context=(), {fault}.");
+                return Err(wrong("response_format", message));
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn strict_fault(schema: &Value) -> Option<String> {
+    if schema["type"] != "object" && schema.get("$ref").is_none() {
+        return Some("schema must be a JSON Schema of 'type: \"object\"'".to_owned());
+    }
+    if schema.get("anyOf").is_some() {
+        return Some("'anyOf' is not permitted at the top level".to_owned());
+    }
+    schema::fault(schema, STRICT, true, true)
+}
+
+fn tools(body: &Value) -> Checked {
+    let tools = list(body, "tools");
+    for (place, tool) in tools.iter().enumerate() {
+        if tool["type"] == "custom" {
+            continue;
+        }
+        let function = &tool["function"];
+        if tool["type"] != "function" || !function.is_object() {
+            return Err(wrong("tools", format!("Missing required parameter: 'tools[{place}].function'.")));
+        }
+        let name = text(function, "name");
+        if !is_plain(name, 64) {
+            let words = "string does not match pattern. Expected a string that matches the pattern '^[a-zA-Z0-9_-]+$'";
+            return Err(wrong("tools", format!("Invalid 'tools[{place}].function.name': {words}.")));
+        }
+        let Some(parameters) = function.get("parameters").filter(|schema| !schema.is_null()) else { continue };
+        let context = format!("Invalid schema for function '{name}': In context=(),");
+        let empty = parameters.as_object().is_some_and(serde_json::Map::is_empty);
+        if !empty && parameters["type"] != "object" {
+            let words = "schema must be a JSON Schema of 'type: \"object\"', got 'type: \"None\"'.";
+            return Err(wrong("tools", format!("{context} {words}")));
+        }
+        if !empty && parameters.get("properties").is_none() && parameters.get("$ref").is_none() {
+            return Err(wrong("tools", format!("{context} object schema missing properties.")));
+        }
+        if function["strict"] == true
+            && let Some(fault) = strict_fault(parameters)
+        {
+            return Err(wrong("tools", format!("{context} {fault}.")));
+        }
+    }
+    let choice = &body["tool_choice"];
+    if tools.is_empty() && !choice.is_null() && choice != "none" {
+        return Err(wrong("tool_choice", "Invalid value for 'tool_choice': only allowed when 'tools' are specified."));
+    }
+    if tools.is_empty() && !body["parallel_tool_calls"].is_null() {
+        let message = "Invalid value for 'parallel_tool_calls': only allowed when 'tools' are specified.";
+        return Err(wrong("parallel_tool_calls", message));
+    }
+    let named = text(&choice["function"], "name");
+    if !named.is_empty() && !tools.iter().any(|tool| tool["function"]["name"] == named) {
+        let message = format!("Tool choice '{named}' not found in 'tools' parameter.");
+        return Err(wrong("tool_choice", message));
+    }
+    Ok(())
+}
+
+fn messages(messages: &[Value]) -> Checked {
+    // The ids of the calls that wait for a result.
+    let mut open: BTreeSet<&str> = BTreeSet::new();
+    for (place, message) in messages.iter().enumerate() {
+        let role = text(message, "role");
+        if !open.is_empty() && role != "tool" {
+            let ids: Vec<&str> = open.into_iter().collect();
+            let words = "An assistant message with 'tool_calls' must be followed by tool messages responding to each \
+                         'tool_call_id'. The following tool_call_ids did not have response messages:";
+            return Err(wrong("messages", format!("{words} {}", ids.join(", "))));
+        }
+        let kinds: &[&str] = match role {
+            "system" | "developer" | "tool" => &["text"],
+            "user" => &["text", "image_url", "input_audio", "file"],
+            "assistant" => &["text", "refusal"],
+            "function" => &[],
+            other => {
+                let words = "Supported values are: 'system', 'assistant', 'user', 'function', 'tool', and 'developer'";
+                let message = format!("Invalid value: '{other}'. {words}.");
+                return Err(wrong("messages", message));
+            }
+        };
+        content(place, message, role, kinds)?;
+        if role == "tool" {
+            let id = text(message, "tool_call_id");
+            if !open.remove(id) {
+                let words = "messages with role 'tool' must be a response to a preceeding message with 'tool_calls'.";
+                return Err(wrong("messages", format!("Invalid parameter: {words}")));
+            }
+        }
+        let Some(calls) = message.get("tool_calls").filter(|calls| !calls.is_null()) else { continue };
+        if role == "assistant" {
+            for call in calls_of(place, calls)? {
+                open.insert(text(call, "id"));
+            }
+        }
+    }
+    if open.is_empty() {
+        return Ok(());
+    }
+    let words =
+        "An assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id'.";
+    Err(wrong("messages", words))
+}
+
+fn content(place: usize, message: &Value, role: &str, kinds: &[&str]) -> Checked {
+    let invalid =
+        |words: String| Err(wrong("messages", format!("Invalid value for 'messages[{place}].content': {words}")));
+    match message.get("content") {
+        Some(Value::String(_)) => Ok(()),
+        Some(Value::Array(parts)) => {
+            if parts.is_empty() {
+                return invalid("expected at least one part.".to_owned());
+            }
+            let unknown = parts.iter().map(|part| text(part, "type")).find(|kind| !kinds.contains(kind));
+            match unknown {
+                Some(kind) => invalid(format!("'{kind}'. Supported values are: {}.", kinds.join(", "))),
+                None => Ok(()),
+            }
+        }
+        _ => {
+            let stands_for_it =
+                ["tool_calls", "function_call", "refusal", "audio"].iter().any(|name| !message[*name].is_null());
+            if role == "assistant" && stands_for_it || role == "function" {
+                Ok(())
+            } else {
+                invalid("expected a string, got null.".to_owned())
+            }
+        }
+    }
+}
+
+fn calls_of(place: usize, calls: &Value) -> Result<&[Value], super::Refusal> {
+    let at = |words: &str| wrong("messages", format!("Invalid 'messages[{place}].tool_calls{words}"));
+    let calls = calls.as_array().map(Vec::as_slice).unwrap_or_default();
+    if calls.is_empty() {
+        return Err(at("': empty array. Expected an array with minimum length 1, but got an empty array instead."));
+    }
+    for (n, call) in calls.iter().enumerate() {
+        let id = text(call, "id");
+        if id.is_empty() {
+            return Err(at(&format!("[{n}].id': expected a string.")));
+        }
+        if id.len() > 40 {
+            let words = "string too long. Expected a string with maximum length 40";
+            return Err(at(&format!("[{n}].id': {words}, but got a string with length {} instead.", id.len())));
+        }
+        if call["type"] == "custom" {
+            continue;
+        }
+        if call["type"] != "function" || !is_plain(text(&call["function"], "name"), 64) {
+            let words = "string does not match pattern. Expected a string that matches the pattern '^[a-zA-Z0-9_-]+$'";
+            return Err(at(&format!("[{n}].function.name': {words}.")));
+        }
+        if !call["function"]["arguments"].is_string() {
+            return Err(at(&format!("[{n}].function.arguments': expected a string, got an object instead.")));
+        }
+    }
+    Ok(calls)
+}

@@ -1,0 +1,38 @@
+//! The keywords of JSON Schema that a provider's decoder takes.
+
+use serde_json::Value;
+
+/// Why a schema is refused where an object must be closed and only `keywords` are known.
+pub(super) fn fault(schema: &Value, keywords: &[&str], closed: bool, all_required: bool) -> Option<String> {
+    let fields = schema.as_object()?;
+    if let Some(name) = fields.keys().find(|name| !keywords.contains(&name.as_str())) {
+        return Some(format!("'{name}' is not permitted"));
+    }
+    let kinds = match fields.get("type") {
+        Some(Value::String(kind)) => vec![kind.to_ascii_lowercase()],
+        Some(Value::Array(kinds)) => kinds.iter().filter_map(Value::as_str).map(str::to_ascii_lowercase).collect(),
+        _ => Vec::new(),
+    };
+    let properties = fields.get("properties").and_then(Value::as_object);
+    if closed && (kinds.iter().any(|kind| kind == "object") || properties.is_some()) {
+        if fields.get("additionalProperties") != Some(&Value::Bool(false)) {
+            return Some("'additionalProperties' is required to be supplied and to be false".to_owned());
+        }
+        let required: Vec<&str> =
+            fields.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+        let missing = properties.into_iter().flatten().find(|(name, _)| !required.contains(&name.as_str()));
+        if let Some((name, _)) = missing.filter(|_| all_required) {
+            let words = "'required' is required to be supplied and to be an array including every key in properties";
+            return Some(format!("{words}. Missing '{name}'"));
+        }
+    }
+    inside(schema).find_map(|schema| fault(schema, keywords, closed, all_required))
+}
+
+/// The schemas inside this one.
+fn inside(schema: &Value) -> impl Iterator<Item = &Value> {
+    let named = ["properties", "$defs", "definitions"].into_iter().filter_map(|name| schema.get(name)?.as_object());
+    let listed = ["anyOf", "allOf", "oneOf", "prefixItems"].into_iter().filter_map(|name| schema.get(name)?.as_array());
+    let single = ["items", "additionalProperties"].into_iter().filter_map(|name| schema.get(name));
+    named.flat_map(|schemas| schemas.values()).chain(listed.flatten()).chain(single.filter(|schema| schema.is_object()))
+}

@@ -1,0 +1,332 @@
+//! Anthropic's `message`, and its stream from `message_start` to `message_stop`.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use super::{arguments, left_out, new_id};
+use crate::{
+    Dialect, StreamEvent,
+    chat::{FinishReason, Message, Opaque, Part, Usage},
+    translate::{
+        foreign::{mark_call, seal},
+        request::Report,
+        rules::Feature,
+    },
+};
+
+pub(super) fn whole(message: &Message, report: &mut Report) -> Value {
+    let mut content = Vec::new();
+    for part in &message.content {
+        match part {
+            Part::Text(text) | Part::Refusal(text) if text.is_empty() => {}
+            Part::Text(text) | Part::Refusal(text) => content.push(json!({"type": "text", "text": text})),
+            Part::Reasoning(reasoning) => content.extend(thought(&reasoning.text, reasoning.opaque.as_ref(), report)),
+            Part::ToolCall(call) => {
+                if call.opaque.is_some() {
+                    report.say(Feature::CallSignature);
+                }
+                let input = arguments(call, report);
+                content.push(json!({"type": "tool_use", "id": mark_call(&call.id), "name": call.name, "input": input}));
+            }
+            Part::Other { dialect: Dialect::Anthropic, value } => content.push(value.clone()),
+            other => left_out(other, report),
+        }
+    }
+    let called = message.tool_calls().next().is_some();
+    json!({
+        "id": message.id.clone().unwrap_or_else(|| format!("msg_{}", new_id())),
+        "type": "message",
+        "role": "assistant",
+        "model": message.model.as_deref().unwrap_or_default(),
+        "content": content,
+        "stop_reason": stop_reason(message.finish.as_ref(), called),
+        "stop_sequence": null,
+        "usage": usage(message.usage.unwrap_or_default()),
+    })
+}
+
+/// A thought in whole; `None` where nothing would be left of it.
+fn thought(text: &str, opaque: Option<&Opaque>, report: &mut Report) -> Option<Value> {
+    let token = seal(opaque, Dialect::Anthropic);
+    match opaque {
+        Some(opaque) if opaque.redacted => Some(json!({"type": "redacted_thinking", "data": token})),
+        Some(opaque) if text.is_empty() && opaque.dialect != Dialect::Anthropic => {
+            report.say(Feature::Reasoning);
+            None
+        }
+        None if text.is_empty() => None,
+        _ => Some(json!({"type": "thinking", "thinking": text, "signature": token})),
+    }
+}
+
+fn stop_reason(finish: Option<&FinishReason>, called: bool) -> &str {
+    match finish {
+        None | Some(FinishReason::Stop) if called => "tool_use",
+        None | Some(FinishReason::Stop) => "end_turn",
+        Some(FinishReason::ToolUse) => "tool_use",
+        Some(FinishReason::Length) => "max_tokens",
+        Some(FinishReason::ContextFull) => "model_context_window_exceeded",
+        Some(FinishReason::Filtered | FinishReason::Refusal) => "refusal",
+        Some(FinishReason::Paused) => "pause_turn",
+        Some(FinishReason::ModelError(reason) | FinishReason::Other(reason)) => reason,
+    }
+}
+
+fn usage(usage: Usage) -> Value {
+    // Some servers count more from the cache than they count in all.
+    let read = usage.cache_read.min(usage.input);
+    let written = usage.cache_write.min(usage.input - read);
+    let mut tokens = json!({
+        "input_tokens": usage.input - read - written,
+        "cache_creation_input_tokens": written,
+        "cache_read_input_tokens": read,
+        "output_tokens": usage.output,
+    });
+    if usage.reasoning > 0 {
+        tokens["output_tokens_details"] = json!({ "thinking_tokens": usage.reasoning });
+    }
+    tokens
+}
+
+/// The stream. One block is open at a time, as Anthropic has it; a call that another provider sends beside an unfinished one
+/// waits for its turn.
+#[derive(Debug, Default)]
+pub(super) struct Stream {
+    begun: bool,
+    blocks: u32,
+    open: Option<Open>,
+    waiting: Vec<StreamEvent>,
+    closed_calls: Vec<u32>,
+    called: bool,
+}
+
+#[derive(Debug)]
+struct Open {
+    kind: Kind,
+    index: u32,
+    signed: bool,
+    arguments: Balance,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Refusal,
+    Thinking,
+    Call,
+}
+
+/// Whether the JSON text that came so far is a whole value, without reading it twice.
+#[derive(Debug, Default)]
+pub(super) struct Balance {
+    depth: i64,
+    begun: bool,
+    in_text: bool,
+    escaped: bool,
+}
+
+impl Balance {
+    pub(super) fn read(&mut self, json: &str) {
+        for byte in json.bytes() {
+            if std::mem::take(&mut self.escaped) {
+                continue;
+            }
+            match byte {
+                b'\\' if self.in_text => self.escaped = true,
+                b'"' => self.in_text = !self.in_text,
+                _ if self.in_text => {}
+                b'{' | b'[' => {
+                    self.begun = true;
+                    self.depth += 1;
+                }
+                b'}' | b']' => self.depth -= 1,
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) fn is_whole(&self) -> bool {
+        self.begun && self.depth <= 0 && !self.in_text
+    }
+}
+
+fn place(event: &StreamEvent) -> Option<(Kind, u32)> {
+    Some(match event {
+        StreamEvent::Text { index, .. } => (Kind::Text, *index),
+        StreamEvent::Refusal { index, .. } => (Kind::Refusal, *index),
+        StreamEvent::Reasoning { index, .. } | StreamEvent::Signature { index, .. } => (Kind::Thinking, *index),
+        StreamEvent::ToolCall { index, .. } | StreamEvent::Arguments { index, .. } => (Kind::Call, *index),
+        _ => return None,
+    })
+}
+
+impl Stream {
+    pub(super) fn begin(&mut self, id: &str, model: &str, used: Usage, to: &mut String) {
+        if std::mem::replace(&mut self.begun, true) {
+            return;
+        }
+        let message = json!({
+            "id": id, "type": "message", "role": "assistant", "model": model, "content": [],
+            "stop_reason": null, "stop_sequence": null, "usage": usage(used),
+        });
+        put(to, &json!({"type": "message_start", "message": message}));
+    }
+
+    pub(super) fn event(&mut self, event: &StreamEvent, report: &mut Report, to: &mut String) {
+        let at = place(event);
+        let unfinished = self.open.as_ref().filter(|open| open.kind == Kind::Call && !open.arguments.is_whole());
+        if unfinished.is_some_and(|open| at != Some((open.kind, open.index))) {
+            self.waiting.push(event.clone());
+            return;
+        }
+        self.write(event, report, to);
+        if !self.waiting.is_empty() && self.open.as_ref().is_none_or(|open| open.arguments.is_whole()) {
+            for event in std::mem::take(&mut self.waiting) {
+                self.event(&event, report, to);
+            }
+        }
+    }
+
+    pub(super) fn end(&mut self, finish: Option<&FinishReason>, used: Usage, report: &mut Report, to: &mut String) {
+        self.close(to);
+        // Each part that still waits, in one piece.
+        while let Some(first) = self.waiting.first().map(place) {
+            let (now, later) = std::mem::take(&mut self.waiting).into_iter().partition(|event| place(event) == first);
+            self.waiting = later;
+            let now: Vec<StreamEvent> = now;
+            now.iter().for_each(|event| self.write(event, report, to));
+            self.close(to);
+        }
+        let delta = json!({"stop_reason": stop_reason(finish, self.called), "stop_sequence": null});
+        put(to, &json!({"type": "message_delta", "delta": delta, "usage": usage(used)}));
+        put(to, &json!({"type": "message_stop"}));
+    }
+
+    fn write(&mut self, event: &StreamEvent, report: &mut Report, to: &mut String) {
+        match event {
+            StreamEvent::Text { text, .. }
+            | StreamEvent::Refusal { text, .. }
+            | StreamEvent::Reasoning { text, .. }
+                if text.is_empty() => {}
+            StreamEvent::Text { text, .. } | StreamEvent::Refusal { text, .. } => {
+                self.turn_to(place(event), to, || json!({"type": "text", "text": ""}));
+                self.delta(to, json!({"type": "text_delta", "text": text}));
+            }
+            StreamEvent::Reasoning { text, .. } => {
+                self.turn_to(place(event), to, new_thought);
+                self.delta(to, json!({"type": "thinking_delta", "thinking": text}));
+            }
+            StreamEvent::Signature { opaque, .. } if opaque.redacted => {
+                self.close(to);
+                self.alone(thought("", Some(opaque), report), to);
+            }
+            StreamEvent::Signature { opaque, .. } => {
+                let open = self.open.as_ref().map(|open| (open.kind, open.index));
+                if opaque.dialect != Dialect::Anthropic && open != place(event) {
+                    report.say(Feature::Reasoning);
+                    return;
+                }
+                self.turn_to(place(event), to, new_thought);
+                self.sign(Some(opaque), to);
+            }
+            StreamEvent::ToolCall { id, name, opaque, .. } => {
+                if opaque.is_some() {
+                    report.say(Feature::CallSignature);
+                }
+                self.called = true;
+                self.close(to);
+                self.turn_to(
+                    place(event),
+                    to,
+                    || json!({"type": "tool_use", "id": mark_call(id), "name": name, "input": {}}),
+                );
+            }
+            StreamEvent::Arguments { index, json } => {
+                if self.closed_calls.contains(index) {
+                    if !json.trim().is_empty() {
+                        report.say(Feature::Arguments);
+                    }
+                    return;
+                }
+                self.turn_to(
+                    place(event),
+                    to,
+                    || json!({"type": "tool_use", "id": mark_call(&new_id()), "name": "", "input": {}}),
+                );
+                if let Some(open) = &mut self.open {
+                    open.arguments.read(json);
+                }
+                self.delta(to, json!({"type": "input_json_delta", "partial_json": json}));
+            }
+            StreamEvent::Part { part: Part::Other { dialect: Dialect::Anthropic, value }, .. } => {
+                self.close(to);
+                self.alone(Some(value.clone()), to);
+            }
+            StreamEvent::Part { part, .. } => left_out(part, report),
+            _ => {}
+        }
+    }
+
+    /// Makes the block of this part the open one.
+    fn turn_to(&mut self, part: Option<(Kind, u32)>, to: &mut String, block: impl FnOnce() -> Value) {
+        let Some((kind, index)) = part else { return };
+        if self.open.as_ref().is_some_and(|open| (open.kind, open.index) == (kind, index) && !open.signed) {
+            return;
+        }
+        self.close(to);
+        put(to, &json!({"type": "content_block_start", "index": self.blocks, "content_block": block()}));
+        self.open = Some(Open { kind, index, signed: false, arguments: Balance::default() });
+    }
+
+    fn delta(&self, to: &mut String, delta: Value) {
+        put(to, &json!({"type": "content_block_delta", "index": self.blocks, "delta": delta}));
+    }
+
+    fn sign(&mut self, opaque: Option<&Opaque>, to: &mut String) {
+        self.delta(to, json!({"type": "signature_delta", "signature": seal(opaque, Dialect::Anthropic)}));
+        if let Some(open) = &mut self.open {
+            open.signed = true;
+        }
+    }
+
+    fn close(&mut self, to: &mut String) {
+        // Every thinking block has a signature before it ends; a caller must send it back.
+        if self.open.as_ref().is_some_and(|open| open.kind == Kind::Thinking && !open.signed) {
+            self.sign(None, to);
+        }
+        if let Some(open) = self.open.take() {
+            if open.kind == Kind::Call {
+                self.closed_calls.push(open.index);
+            }
+            self.stop(to);
+        }
+    }
+
+    fn alone(&mut self, block: Option<Value>, to: &mut String) {
+        let Some(block) = block else { return };
+        put(to, &json!({"type": "content_block_start", "index": self.blocks, "content_block": block}));
+        self.stop(to);
+    }
+
+    fn stop(&mut self, to: &mut String) {
+        put(to, &json!({"type": "content_block_stop", "index": self.blocks}));
+        self.blocks += 1;
+    }
+
+    pub(super) fn keep_alive(&self) -> &'static str {
+        // The API itself begins with `message_start`, and some clients hold it to that.
+        if self.begun { "event: ping\ndata: {\"type\":\"ping\"}\n\n" } else { "" }
+    }
+}
+
+fn new_thought() -> Value {
+    json!({"type": "thinking", "thinking": "", "signature": ""})
+}
+
+/// One event.
+pub(super) fn put(to: &mut String, event: &Value) {
+    let name = event.get("type").and_then(Value::as_str).unwrap_or_default();
+    // Writing to a string cannot fail.
+    let _ = write!(to, "event: {name}\ndata: {event}\n\n");
+}

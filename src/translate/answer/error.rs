@@ -1,0 +1,137 @@
+use bytes::Bytes;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::{Dialect, ErrorKind, LlmError};
+
+/// An error as the status and body that a caller of `dialect` expects, in the words that its client's retry rules go by.
+///
+/// The body that the provider itself sent is in [`LlmError::raw`], for callers of the same dialect.
+///
+/// ```
+/// use steadfast::{Dialect, ErrorKind, LlmError, translate::encode_error};
+///
+/// let (status, body) = encode_error(&LlmError::new(ErrorKind::RateLimited, "slow down"), Dialect::Anthropic);
+/// assert_eq!(status, 429);
+/// assert!(body.starts_with(br#"{"error":{"message""#));
+/// ```
+pub fn encode_error(error: &LlmError, dialect: Dialect) -> (StatusCode, Bytes) {
+    let (status, body) = value(error, dialect);
+    (StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), body.to_string().into())
+}
+
+pub(super) fn value(error: &LlmError, dialect: Dialect) -> (u16, Value) {
+    let kind = error.kind();
+    let status = status(kind);
+    let message = error.to_string();
+    match dialect {
+        Dialect::Anthropic => {
+            let (status, name) = anthropic(kind, status);
+            let mut body = json!({"type": "error", "error": {"type": name, "message": message}});
+            if kind == ErrorKind::QuotaExhausted {
+                body["error"]["details"] = json!({"error_code": "enforced_spend_limit_reached"});
+            }
+            if kind == ErrorKind::ContextLength {
+                body["error"]["message"] = format!("prompt is too long: {message}").into();
+            }
+            body["request_id"] = error.request_id().map_or(Value::Null, Value::from);
+            (status, body)
+        }
+        Dialect::OpenAi => {
+            let (name, code) = openai(kind);
+            let status = if kind == ErrorKind::Server { 500 } else { status };
+            (status, json!({"error": {"message": message, "type": name, "param": null, "code": code}}))
+        }
+        Dialect::Gemini => {
+            let (status, name) = gemini(kind, status);
+            let mut body = json!({"error": {"code": status, "message": message, "status": name}});
+            if kind == ErrorKind::QuotaExhausted {
+                body["error"]["details"] = json!([{
+                    "@type": "type.googleapis.com/google.rpc.QuotaFailure",
+                    "violations": [{"quotaId": "RequestsPerDay"}],
+                }]);
+            }
+            if kind == ErrorKind::ContextLength {
+                let words = format!("the input exceeds the maximum number of tokens allowed: {message}");
+                body["error"]["message"] = words.into();
+            }
+            (status, body)
+        }
+    }
+}
+
+/// The status where no provider has one of its own.
+fn status(kind: ErrorKind) -> u16 {
+    match kind {
+        ErrorKind::InvalidRequest
+        | ErrorKind::UnsupportedFeature
+        | ErrorKind::ContextLength
+        | ErrorKind::ContentPolicy
+        | ErrorKind::Refusal => 400,
+        ErrorKind::Auth => 401,
+        ErrorKind::NotFound => 404,
+        ErrorKind::TooLarge => 413,
+        ErrorKind::RateLimited | ErrorKind::QuotaExhausted | ErrorKind::Budget => 429,
+        ErrorKind::Malformed | ErrorKind::EmptyAnswer | ErrorKind::StreamBroken | ErrorKind::InvalidOutput => 502,
+        ErrorKind::Timeout | ErrorKind::Deadline => 504,
+        ErrorKind::Overloaded
+        | ErrorKind::Connect
+        | ErrorKind::Server
+        | ErrorKind::CircuitOpen
+        | ErrorKind::BulkheadFull
+        | ErrorKind::Exhausted => 503,
+        ErrorKind::Other => 500,
+    }
+}
+
+fn anthropic(kind: ErrorKind, status: u16) -> (u16, &'static str) {
+    match (kind, status) {
+        (ErrorKind::Overloaded | ErrorKind::BulkheadFull | ErrorKind::CircuitOpen | ErrorKind::Exhausted, _) => {
+            (529, "overloaded_error")
+        }
+        (_, 400) => (400, "invalid_request_error"),
+        (_, 401) => (401, "authentication_error"),
+        (_, 404) => (404, "not_found_error"),
+        (_, 413) => (413, "request_too_large"),
+        (_, 429) => (429, "rate_limit_error"),
+        (_, 504) => (504, "timeout_error"),
+        (_, status) => (status, "api_error"),
+    }
+}
+
+fn openai(kind: ErrorKind) -> (&'static str, Option<&'static str>) {
+    let invalid = "invalid_request_error";
+    match kind {
+        ErrorKind::ContextLength => (invalid, Some("context_length_exceeded")),
+        ErrorKind::ContentPolicy | ErrorKind::Refusal => (invalid, Some("content_policy_violation")),
+        ErrorKind::UnsupportedFeature => (invalid, Some("unsupported_parameter")),
+        ErrorKind::InvalidRequest | ErrorKind::TooLarge => (invalid, None),
+        ErrorKind::Auth => (invalid, Some("invalid_api_key")),
+        ErrorKind::NotFound => (invalid, Some("model_not_found")),
+        ErrorKind::RateLimited => ("requests", Some("rate_limit_exceeded")),
+        ErrorKind::QuotaExhausted | ErrorKind::Budget => ("insufficient_quota", Some("insufficient_quota")),
+        ErrorKind::Timeout | ErrorKind::Deadline => ("timeout_error", Some("timeout_error")),
+        ErrorKind::Overloaded | ErrorKind::BulkheadFull => ("overloaded_error", Some("overloaded_error")),
+        ErrorKind::Connect | ErrorKind::CircuitOpen | ErrorKind::Exhausted => {
+            ("server_error", Some("all_providers_unavailable"))
+        }
+        ErrorKind::Malformed | ErrorKind::EmptyAnswer | ErrorKind::StreamBroken | ErrorKind::InvalidOutput => {
+            ("server_error", Some("upstream_malformed"))
+        }
+        ErrorKind::Server | ErrorKind::Other => ("server_error", None),
+    }
+}
+
+fn gemini(kind: ErrorKind, status: u16) -> (u16, &'static str) {
+    match status {
+        _ if kind == ErrorKind::Server => (500, "INTERNAL"),
+        400 | 413 => (400, "INVALID_ARGUMENT"),
+        401 => (401, "UNAUTHENTICATED"),
+        404 => (404, "NOT_FOUND"),
+        429 => (429, "RESOURCE_EXHAUSTED"),
+        502 => (502, "INTERNAL"),
+        503 => (503, "UNAVAILABLE"),
+        504 => (504, "DEADLINE_EXCEEDED"),
+        other => (other, "UNKNOWN"),
+    }
+}

@@ -1,0 +1,183 @@
+//! Gemini's answer, and its stream of answers.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use super::{anthropic::Balance, arguments, left_out, new_id};
+use crate::{
+    Dialect, StreamEvent,
+    chat::{FinishReason, Media, Message, Opaque, Part, ToolCall, Usage},
+    translate::{FOREIGN_CALL, foreign::seal, request::Report},
+};
+
+pub(super) fn whole(message: &Message, report: &mut Report) -> Value {
+    let mut parts = Vec::new();
+    let mut signed = false;
+    for part in &message.content {
+        match part {
+            Part::Text(text) | Part::Refusal(text) if text.is_empty() => {}
+            Part::Text(text) | Part::Refusal(text) => parts.push(json!({"text": text})),
+            Part::Reasoning(reasoning) => {
+                if !reasoning.text.is_empty() || reasoning.opaque.is_some() {
+                    parts.push(thought(&reasoning.text, reasoning.opaque.as_ref()));
+                }
+            }
+            Part::ToolCall(made) => {
+                parts.push(call(made, !std::mem::replace(&mut signed, true), report));
+            }
+            other => match own(other) {
+                Some(part) => parts.push(part),
+                None => left_out(other, report),
+            },
+        }
+    }
+    let id = message.id.clone().unwrap_or_else(new_id);
+    let finish = finish_reason(message.finish.as_ref());
+    answer(&id, message.model.as_deref().unwrap_or_default(), parts, Some(finish), message.usage)
+}
+
+/// A thought. Its signature is another's in an envelope, where it is not Gemini's own.
+fn thought(text: &str, opaque: Option<&Opaque>) -> Value {
+    let own = opaque.is_some_and(|opaque| opaque.dialect == Dialect::Gemini);
+    // A signature beside an empty thought came with a text.
+    let mut part = if text.is_empty() && own { json!({"text": ""}) } else { json!({"text": text, "thought": true}) };
+    if opaque.is_some() {
+        part["thoughtSignature"] = seal(opaque, Dialect::Gemini).into();
+    }
+    part
+}
+
+fn call(call: &ToolCall, first: bool, report: &mut Report) -> Value {
+    let mut part = json!({"functionCall": {"id": call.id, "name": call.name, "args": arguments(call, report)}});
+    match &call.opaque {
+        Some(opaque) if opaque.dialect == Dialect::Gemini => part["thoughtSignature"] = opaque.token.as_str().into(),
+        // The model wants one at the first of parallel calls when they come back.
+        _ if first => part["thoughtSignature"] = FOREIGN_CALL.into(),
+        _ => {}
+    }
+    part
+}
+
+fn own(part: &Part) -> Option<Value> {
+    let media = |media: &Media| match media {
+        Media::Base64 { media_type, data } => Some(json!({"inlineData": {"mimeType": media_type, "data": data}})),
+        _ => None,
+    };
+    match part {
+        Part::Image(image) => media(&image.media),
+        Part::Document(document) => media(&document.media),
+        Part::Other { dialect: Dialect::Gemini, value } => Some(value.clone()),
+        _ => None,
+    }
+}
+
+fn finish_reason(finish: Option<&FinishReason>) -> &str {
+    match finish {
+        None | Some(FinishReason::Stop | FinishReason::ToolUse) => "STOP",
+        Some(FinishReason::Length | FinishReason::ContextFull) => "MAX_TOKENS",
+        Some(FinishReason::Filtered | FinishReason::Refusal) => "SAFETY",
+        Some(FinishReason::Paused) => "CONTINUATION",
+        Some(FinishReason::ModelError(_)) => "MALFORMED_RESPONSE",
+        Some(FinishReason::Other(_)) => "OTHER",
+    }
+}
+
+fn answer(id: &str, model: &str, parts: Vec<Value>, finish: Option<&str>, used: Option<Usage>) -> Value {
+    let mut candidate = json!({"content": {"parts": parts, "role": "model"}, "index": 0});
+    if let Some(finish) = finish {
+        candidate["finishReason"] = finish.into();
+    }
+    let mut answer = json!({"candidates": [candidate], "modelVersion": model, "responseId": id});
+    if let Some(used) = used {
+        // Some servers count more reasoning than they count in all.
+        let thoughts = used.reasoning.min(used.output);
+        answer["usageMetadata"] = json!({
+            "promptTokenCount": used.input,
+            "cachedContentTokenCount": used.cache_read,
+            "candidatesTokenCount": used.output - thoughts,
+            "thoughtsTokenCount": thoughts,
+            "totalTokenCount": used.total(),
+        });
+    }
+    answer
+}
+
+/// The stream. Calls arrive whole in this dialect, so that one is held until it is.
+#[derive(Debug, Default)]
+pub(super) struct Stream {
+    id: String,
+    model: String,
+    held: Vec<(u32, ToolCall, Balance)>,
+    signed: bool,
+}
+
+impl Stream {
+    pub(super) fn begin(&mut self, id: &str, model: &str) {
+        (self.id, self.model) = (id.to_owned(), model.to_owned());
+    }
+
+    pub(super) fn event(&mut self, event: &StreamEvent, report: &mut Report, to: &mut String) {
+        let part = match event {
+            StreamEvent::Text { text, .. } | StreamEvent::Refusal { text, .. } if !text.is_empty() => {
+                json!({"text": text})
+            }
+            StreamEvent::Reasoning { text, .. } if !text.is_empty() => json!({"text": text, "thought": true}),
+            StreamEvent::Signature { opaque, .. } if opaque.dialect == Dialect::Gemini => thought("", Some(opaque)),
+            StreamEvent::Signature { opaque, .. } => {
+                json!({"text": "", "thought": true, "thoughtSignature": seal(Some(opaque), Dialect::Gemini)})
+            }
+            StreamEvent::ToolCall { index, id, name, opaque } => {
+                let mut call = ToolCall::new(id.as_str(), name.as_str(), "");
+                call.opaque.clone_from(opaque);
+                return self.held.push((*index, call, Balance::default()));
+            }
+            StreamEvent::Arguments { index, json } => {
+                if let Some((_, call, balance)) = self.held.iter_mut().rev().find(|(at, ..)| at == index) {
+                    call.arguments.push_str(json);
+                    balance.read(json);
+                } else {
+                    let mut balance = Balance::default();
+                    balance.read(json);
+                    self.held.push((*index, ToolCall::new(new_id(), "", json.as_str()), balance));
+                }
+                return;
+            }
+            StreamEvent::Part { part, .. } => match own(part) {
+                Some(part) => part,
+                None => return left_out(part, report),
+            },
+            _ => return,
+        };
+        // What comes after a call is told after it, if it is all there.
+        if self.held.iter().all(|(_, _, balance)| balance.is_whole()) {
+            self.release(report, to);
+        }
+        put(to, &answer(&self.id, &self.model, vec![part], None, None));
+    }
+
+    fn release(&mut self, report: &mut Report, to: &mut String) {
+        for (_, held, _) in std::mem::take(&mut self.held) {
+            let part = call(&held, !std::mem::replace(&mut self.signed, true), report);
+            put(to, &answer(&self.id, &self.model, vec![part], None, None));
+        }
+    }
+
+    pub(super) fn end(
+        &mut self,
+        finish: Option<&FinishReason>,
+        used: Option<Usage>,
+        report: &mut Report,
+        to: &mut String,
+    ) {
+        self.release(report, to);
+        let last = vec![json!({"text": ""})];
+        put(to, &answer(&self.id, &self.model, last, Some(finish_reason(finish)), used));
+    }
+}
+
+/// One answer of the stream.
+pub(super) fn put(to: &mut String, answer: &Value) {
+    // Writing to a string cannot fail.
+    let _ = write!(to, "data: {answer}\r\n\r\n");
+}

@@ -1,0 +1,81 @@
+//! Answers in each dialect's own form: whole, as a stream, and errors.
+
+mod anthropic;
+mod error;
+mod gemini;
+mod openai;
+mod stream;
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+pub use self::{error::encode_error, stream::StreamEncoder};
+use super::{INVALID_ARGUMENTS, request::Report, rules::Feature};
+use crate::{
+    Dialect,
+    chat::{Message, Part, ToolCall},
+};
+
+/// What was translated, and what became of it on the way.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Translated {
+    /// The bytes in the dialect asked for.
+    pub body: Bytes,
+    /// What was changed or left out, as in [`LlmResponse::notes`](crate::LlmResponse::notes).
+    pub notes: Vec<Cow<'static, str>>,
+}
+
+/// A whole answer as the body that a caller of `dialect` expects.
+///
+/// Where the answer came in the same dialect, its own bytes are better: see [`LlmBody::wire`](crate::LlmBody::wire).
+///
+/// ```
+/// use steadfast::{Dialect, chat::Message, translate::encode_message};
+///
+/// let body = encode_message(&Message::assistant("hello"), Dialect::OpenAi).body;
+/// assert!(std::str::from_utf8(&body).unwrap().contains(r#""content":"hello""#));
+/// ```
+pub fn encode_message(message: &Message, dialect: Dialect) -> Translated {
+    let mut report = Report::new(dialect, None);
+    let body = match dialect {
+        Dialect::Anthropic => anthropic::whole(message, &mut report),
+        Dialect::OpenAi => openai::whole(message, &mut report),
+        Dialect::Gemini => gemini::whole(message, &mut report),
+    };
+    Translated { body: body.to_string().into(), notes: report.finish(false).unwrap_or_default() }
+}
+
+/// A part that the dialect has no place for in an answer.
+fn left_out(part: &Part, report: &mut Report) {
+    let kind = match part {
+        Part::Image(_) => "image".to_owned(),
+        Part::Document(_) => "document".to_owned(),
+        Part::ToolResult(_) => "tool_result".to_owned(),
+        Part::Other { value, .. } => super::kind_of(value),
+        _ => return,
+    };
+    report.say_in(Feature::OwnPart, kind);
+}
+
+/// The arguments as an object. What is none goes under a key, so that the caller has what the model wrote.
+fn arguments(call: &ToolCall, report: &mut Report) -> Value {
+    // Some models write `null` for a tool that takes nothing.
+    if matches!(call.arguments.trim(), "" | "null") {
+        return json!({});
+    }
+    match serde_json::from_str(&call.arguments) {
+        Ok(object @ Value::Object(_)) => object,
+        _ => {
+            report.say(Feature::Arguments);
+            json!({ INVALID_ARGUMENTS: call.arguments })
+        }
+    }
+}
+
+/// An id for an answer that has none.
+fn new_id() -> String {
+    format!("{:016x}", fastrand::u64(..))
+}

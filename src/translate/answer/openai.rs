@@ -1,0 +1,210 @@
+//! OpenAI's `chat.completion`, and its stream of chunks up to `[DONE]`.
+
+use std::fmt::Write;
+
+use serde_json::{Map, Value, json};
+
+use super::{left_out, new_id};
+use crate::{
+    Dialect, StreamEvent,
+    chat::{FinishReason, Message, Opaque, Part, Usage},
+    translate::{
+        foreign::format_name,
+        ids::{Target, fit_id},
+        request::Report,
+    },
+};
+
+pub(super) fn whole(message: &Message, report: &mut Report) -> Value {
+    let (mut text, mut refusal, mut thoughts) = (String::new(), String::new(), String::new());
+    let (mut details, mut calls) = (Vec::new(), Vec::new());
+    let mut more = Map::new();
+    for part in &message.content {
+        match part {
+            Part::Text(said) => text.push_str(said),
+            Part::Refusal(said) => refusal.push_str(said),
+            Part::Reasoning(reasoning) => {
+                thoughts.push_str(&reasoning.text);
+                details.extend(reasoning.opaque.as_ref().map(|opaque| detail(&reasoning.text, opaque, details.len())));
+            }
+            Part::ToolCall(call) => {
+                let arguments = if call.arguments.trim().is_empty() { "{}" } else { call.arguments.as_str() };
+                let function = json!({"name": call.name, "arguments": arguments});
+                calls.push(tool_call(&call.id, function, call.opaque.as_ref()));
+            }
+            Part::Other { dialect: Dialect::OpenAi, value } if value.get("audio").is_some() => {
+                more.extend(value.as_object().cloned().unwrap_or_default());
+            }
+            other => left_out(other, report),
+        }
+    }
+    let filled = |text: String| if text.is_empty() { Value::Null } else { text.into() };
+    let declined = !refusal.is_empty();
+    let mut said = json!({"role": "assistant", "content": filled(text), "refusal": filled(refusal)});
+    let called = !calls.is_empty();
+    if called {
+        said["tool_calls"] = calls.into();
+    }
+    if !thoughts.is_empty() {
+        said["reasoning_content"] = thoughts.into();
+    }
+    if !details.is_empty() {
+        said["reasoning_details"] = details.into();
+    }
+    for (name, value) in more {
+        said[name] = value;
+    }
+    let finish = finish_reason(message.finish.as_ref(), called, declined);
+    let mut body = json!({
+        "id": message.id.clone().unwrap_or_else(|| format!("chatcmpl-{}", new_id())),
+        "object": "chat.completion",
+        "created": now(),
+        "model": message.model.as_deref().unwrap_or_default(),
+        "choices": [{"index": 0, "message": said, "logprobs": null, "finish_reason": finish}],
+    });
+    if let Some(used) = message.usage {
+        body["usage"] = usage(used);
+    }
+    body
+}
+
+/// A signed thought as OpenRouter spells it: the form that clients of this dialect send back.
+fn detail(text: &str, opaque: &Opaque, index: usize) -> Value {
+    let format = format_name(opaque.dialect);
+    if opaque.redacted {
+        return json!({"type": "reasoning.encrypted", "data": opaque.token, "format": format, "index": index});
+    }
+    json!({"type": "reasoning.text", "text": text, "signature": opaque.token, "format": format, "index": index})
+}
+
+fn tool_call(id: &str, function: Value, opaque: Option<&Opaque>) -> Value {
+    let id = fit_id(id, Target::new(Dialect::OpenAi));
+    let mut call = json!({"id": id, "type": "function", "function": function});
+    if let Some(opaque) = opaque.filter(|opaque| opaque.dialect == Dialect::Gemini) {
+        // Where Google's own endpoint of this dialect puts it.
+        call["extra_content"] = json!({"google": {"thought_signature": opaque.token}});
+    }
+    call
+}
+
+fn finish_reason(finish: Option<&FinishReason>, called: bool, declined: bool) -> &str {
+    match finish {
+        None | Some(FinishReason::Stop) if called => "tool_calls",
+        None | Some(FinishReason::Stop) => "stop",
+        Some(FinishReason::ToolUse) => "tool_calls",
+        Some(FinishReason::Length | FinishReason::ContextFull | FinishReason::Paused) => "length",
+        Some(FinishReason::Refusal) if declined => "stop",
+        Some(FinishReason::Filtered | FinishReason::Refusal) => "content_filter",
+        // OpenRouter's word.
+        Some(FinishReason::ModelError(_)) => "error",
+        Some(FinishReason::Other(reason)) => reason,
+    }
+}
+
+fn usage(usage: Usage) -> Value {
+    json!({
+        "prompt_tokens": usage.input,
+        "completion_tokens": usage.output,
+        "total_tokens": usage.total(),
+        "prompt_tokens_details": {"cached_tokens": usage.cache_read, "cache_write_tokens": usage.cache_write},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
+    })
+}
+
+/// The stream.
+#[derive(Debug, Default)]
+pub(super) struct Stream {
+    begun: bool,
+    frame: Value,
+    /// The part of each call, in order: a call's place is its index.
+    calls: Vec<u32>,
+    thought: String,
+    details: usize,
+    declined: bool,
+    finished: bool,
+}
+
+impl Stream {
+    pub(super) fn begin(&mut self, id: &str, model: &str, with_usage: bool, to: &mut String) {
+        if std::mem::replace(&mut self.begun, true) {
+            return;
+        }
+        self.frame = json!({"id": id, "object": "chat.completion.chunk", "created": now(), "model": model});
+        if with_usage {
+            self.frame["usage"] = Value::Null;
+        }
+        self.chunk(json!({"role": "assistant", "content": "", "refusal": null}), None, to);
+    }
+
+    pub(super) fn event(&mut self, event: &StreamEvent, report: &mut Report, to: &mut String) {
+        let delta = match event {
+            StreamEvent::Text { text, .. } if !text.is_empty() => json!({"content": text}),
+            StreamEvent::Refusal { text, .. } if !text.is_empty() => {
+                self.declined = true;
+                json!({"refusal": text})
+            }
+            StreamEvent::Reasoning { text, .. } if !text.is_empty() => {
+                self.thought.push_str(text);
+                json!({"reasoning_content": text})
+            }
+            StreamEvent::Signature { opaque, .. } => {
+                let thought = std::mem::take(&mut self.thought);
+                self.details += 1;
+                json!({"reasoning_details": [detail(&thought, opaque, self.details - 1)]})
+            }
+            StreamEvent::ToolCall { index, id, name, opaque } => {
+                self.calls.push(*index);
+                let mut call = tool_call(id, json!({"name": name, "arguments": ""}), opaque.as_ref());
+                call["index"] = (self.calls.len() - 1).into();
+                json!({"tool_calls": [call]})
+            }
+            StreamEvent::Arguments { index, json } => {
+                let place = self.calls.iter().rposition(|call| call == index);
+                let place = place.unwrap_or_else(|| {
+                    self.calls.push(*index);
+                    self.calls.len() - 1
+                });
+                json!({"tool_calls": [{"index": place, "function": {"arguments": json}}]})
+            }
+            StreamEvent::Part { part, .. } => return left_out(part, report),
+            _ => return,
+        };
+        self.chunk(delta, None, to);
+    }
+
+    /// The chunk that says why the model stopped.
+    pub(super) fn finish(&mut self, finish: Option<&FinishReason>, to: &mut String) {
+        if !std::mem::replace(&mut self.finished, true) {
+            let reason = finish_reason(finish, !self.calls.is_empty(), self.declined).to_owned();
+            self.chunk(json!({}), Some(&reason), to);
+        }
+    }
+
+    pub(super) fn end(&mut self, used: Option<Usage>, to: &mut String) {
+        if let Some(used) = used {
+            let mut last = self.frame.clone();
+            last["choices"] = json!([]);
+            last["usage"] = usage(used);
+            put(to, &last);
+        }
+        to.push_str("data: [DONE]\n\n");
+    }
+
+    fn chunk(&self, delta: Value, finish: Option<&str>, to: &mut String) {
+        let mut chunk = self.frame.clone();
+        chunk["choices"] = json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish}]);
+        put(to, &chunk);
+    }
+}
+
+/// One chunk.
+pub(super) fn put(to: &mut String, chunk: &Value) {
+    // Writing to a string cannot fail.
+    let _ = write!(to, "data: {chunk}\n\n");
+}
+
+/// The time that an answer is stamped with, in seconds since 1970.
+#[allow(clippy::disallowed_methods, reason = "a date to print, not a time to measure")]
+fn now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs()
+}

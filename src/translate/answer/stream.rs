@@ -1,0 +1,242 @@
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use super::{anthropic, error, gemini, new_id, openai};
+use crate::{
+    Dialect, ErrorKind, Frame, LlmError, Progress, StreamEvent,
+    chat::{FinishReason, Usage},
+    translate::request::Report,
+};
+
+/// Writes a stream of [`Frame`]s as the server-sent events that a caller of a dialect expects.
+///
+/// Frames of the same dialect pass as the bytes that the provider sent. Others are written anew, in the grammar of the
+/// dialect's own API: Anthropic's blocks one after the other, each closed, each thought signed; OpenAI's chunks with the role
+/// first and `[DONE]` last; Gemini's calls whole. A complete answer, which is one frame, becomes a stream too.
+///
+/// A stream that begins anew ([`StreamEvent::Restarted`]) after content went out ends with an error: no dialect has a word
+/// for *discard what came before*.
+///
+/// ```
+/// use steadfast::{Dialect, Frame, StreamEvent, translate::StreamEncoder};
+///
+/// let mut encoder = StreamEncoder::new(Dialect::OpenAi);
+/// let first = encoder.frame(&Frame::text("hello"));
+/// let last = encoder.frame(&Frame::event(StreamEvent::End));
+/// assert!(first.starts_with(b"data: {") && last.ends_with(b"data: [DONE]\n\n"));
+/// ```
+#[derive(Debug)]
+pub struct StreamEncoder {
+    grammar: Grammar,
+    dialect: Dialect,
+    report: Report,
+    id: Option<String>,
+    model: Option<String>,
+    usage: Option<Usage>,
+    with_usage: bool,
+    finish: Option<FinishReason>,
+    /// Content went out.
+    said: bool,
+    /// The provider's own bytes went out.
+    passing: bool,
+    done: bool,
+}
+
+#[derive(Debug)]
+enum Grammar {
+    Anthropic(anthropic::Stream),
+    OpenAi(openai::Stream),
+    Gemini(gemini::Stream),
+}
+
+impl Grammar {
+    fn of(dialect: Dialect) -> Self {
+        match dialect {
+            Dialect::Anthropic => Self::Anthropic(anthropic::Stream::default()),
+            Dialect::OpenAi => Self::OpenAi(openai::Stream::default()),
+            Dialect::Gemini => Self::Gemini(gemini::Stream::default()),
+        }
+    }
+}
+
+impl StreamEncoder {
+    /// An encoder for one stream to a caller of this dialect.
+    pub fn new(dialect: Dialect) -> Self {
+        Self {
+            grammar: Grammar::of(dialect),
+            dialect,
+            report: Report::new(dialect, None),
+            id: None,
+            model: None,
+            usage: None,
+            with_usage: true,
+            finish: None,
+            said: false,
+            passing: false,
+            done: false,
+        }
+    }
+
+    /// Sets the model that the caller is told where the stream names none.
+    #[must_use]
+    pub fn model(mut self, model: impl Into<String>) -> Self {
+        self.model = Some(model.into());
+        self
+    }
+
+    /// Sets whether a stream in OpenAI's dialect ends with a chunk of the tokens used (`stream_options.include_usage`).
+    /// Default: true. The others always tell.
+    #[must_use]
+    pub fn usage(mut self, told: bool) -> Self {
+        self.with_usage = told;
+        self
+    }
+
+    /// The bytes to send for this frame; empty where there is nothing to say yet. After the end there is nothing more.
+    pub fn frame(&mut self, frame: &Frame) -> Bytes {
+        if self.done {
+            return Bytes::new();
+        }
+        if let Some((dialect, raw)) = frame.raw()
+            && dialect == self.dialect
+            && (self.passing || !self.said)
+            // The bytes of a complete answer are no event.
+            && !matches!(raw.trim_ascii_start().first(), Some(b'{' | b'['))
+        {
+            self.passing = true;
+            self.said |= matches!(frame.progress(), Progress::Content | Progress::Reasoning | Progress::End);
+            self.done = frame.progress() == Progress::End;
+            return raw.clone();
+        }
+        let mut text = String::new();
+        for event in frame.events() {
+            // Anthropic tells the tokens of the prompt at the very beginning.
+            if let StreamEvent::Usage(usage) = event {
+                self.usage = Some(*usage);
+            }
+        }
+        for event in frame.events() {
+            if self.done {
+                break;
+            }
+            self.event(event, &mut text);
+        }
+        text.into()
+    }
+
+    /// The bytes that tell of an error in the middle of the stream and end it. There is no end mark after them.
+    pub fn error(&mut self, error: &LlmError) -> Bytes {
+        if std::mem::replace(&mut self.done, true) {
+            return Bytes::new();
+        }
+        let mut text = String::new();
+        let (_, body) = error::value(error, self.dialect);
+        match self.dialect {
+            Dialect::Anthropic => anthropic::put(&mut text, &body),
+            Dialect::OpenAi => openai::put(&mut text, &body),
+            Dialect::Gemini => gemini::put(&mut text, &body),
+        }
+        text.into()
+    }
+
+    /// A sign of life for a caller who waits; empty where the dialect allows none yet.
+    pub fn keep_alive(&self) -> Bytes {
+        match &self.grammar {
+            _ if self.done => Bytes::new(),
+            Grammar::Anthropic(_) if self.passing => Bytes::from_static(b"event: ping\ndata: {\"type\":\"ping\"}\n\n"),
+            Grammar::Anthropic(stream) => Bytes::from_static(stream.keep_alive().as_bytes()),
+            Grammar::OpenAi(_) | Grammar::Gemini(_) => Bytes::from_static(b": keep-alive\n\n"),
+        }
+    }
+
+    /// What was changed or left out so far.
+    pub fn notes(&self) -> Vec<Cow<'static, str>> {
+        self.report.notes()
+    }
+
+    fn event(&mut self, event: &StreamEvent, to: &mut String) {
+        match event {
+            StreamEvent::Start { id, model } => {
+                if id.is_some() {
+                    self.id.clone_from(id);
+                }
+                if model.is_some() {
+                    self.model.clone_from(model);
+                }
+                self.begin(to);
+            }
+            StreamEvent::Usage(usage) => self.usage = Some(*usage),
+            StreamEvent::Finish(reason) => {
+                self.finish = Some(reason.clone());
+                self.begin(to);
+                if let Grammar::OpenAi(stream) = &mut self.grammar
+                    && !self.passing
+                {
+                    stream.finish(self.finish.as_ref(), to);
+                }
+            }
+            StreamEvent::KeepAlive => to.push_str(std::str::from_utf8(&self.keep_alive()).unwrap_or_default()),
+            StreamEvent::Restarted { reason } => self.restart(*reason, to),
+            StreamEvent::End => self.end(to),
+            StreamEvent::Other => {}
+            _ if self.passing => {}
+            content => {
+                self.begin(to);
+                self.said |= Frame::event(content.clone()).progress() >= Progress::Reasoning;
+                match &mut self.grammar {
+                    Grammar::Anthropic(stream) => stream.event(content, &mut self.report, to),
+                    Grammar::OpenAi(stream) => stream.event(content, &mut self.report, to),
+                    Grammar::Gemini(stream) => stream.event(content, &mut self.report, to),
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, to: &mut String) {
+        if self.passing {
+            return;
+        }
+        let id = self.id.get_or_insert_with(|| match self.dialect {
+            Dialect::Anthropic => format!("msg_{}", new_id()),
+            Dialect::OpenAi => format!("chatcmpl-{}", new_id()),
+            Dialect::Gemini => new_id(),
+        });
+        let model = self.model.as_deref().unwrap_or_default();
+        match &mut self.grammar {
+            Grammar::Anthropic(stream) => stream.begin(id, model, self.usage.unwrap_or_default(), to),
+            Grammar::OpenAi(stream) => stream.begin(id, model, self.with_usage, to),
+            Grammar::Gemini(stream) => stream.begin(id, model),
+        }
+    }
+
+    fn end(&mut self, to: &mut String) {
+        self.done = true;
+        // The provider left its end mark out, and so does who passes its bytes on.
+        if self.passing {
+            return;
+        }
+        self.begin(to);
+        let finish = self.finish.as_ref();
+        match &mut self.grammar {
+            Grammar::Anthropic(stream) => stream.end(finish, self.usage.unwrap_or_default(), &mut self.report, to),
+            Grammar::OpenAi(stream) => {
+                stream.finish(finish, to);
+                stream.end(self.usage.filter(|_| self.with_usage), to);
+            }
+            Grammar::Gemini(stream) => stream.end(finish, self.usage, &mut self.report, to),
+        }
+    }
+
+    fn restart(&mut self, reason: ErrorKind, to: &mut String) {
+        if self.said || self.passing {
+            let error =
+                LlmError::new(ErrorKind::StreamBroken, format!("the answer broke off ({reason}) and began anew"));
+            let bytes = self.error(&error);
+            to.push_str(std::str::from_utf8(&bytes).unwrap_or_default());
+            return;
+        }
+        // Nothing but the beginning went out, which serves for the new answer as well.
+        (self.usage, self.finish) = (None, None);
+    }
+}

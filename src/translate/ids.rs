@@ -1,0 +1,53 @@
+//! Ids of tool calls that each target takes.
+
+use crate::Dialect;
+
+/// Where a request goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target {
+    pub(crate) dialect: Dialect,
+    /// Ids of tool calls must be nine letters and digits (Mistral).
+    pub(crate) short_ids: bool,
+}
+
+impl Target {
+    pub(crate) fn new(dialect: Dialect) -> Self {
+        Self { dialect, short_ids: false }
+    }
+}
+
+/// Whether the target takes the id of a call.
+pub(crate) fn id_fits(id: &str, target: Target) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    match target.dialect {
+        _ if target.short_ids => id.len() == 9 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()),
+        Dialect::Anthropic => !id.is_empty() && id.len() <= 64 && id.bytes().all(plain),
+        Dialect::OpenAi => !id.is_empty() && id.len() <= 40,
+        Dialect::Gemini => !id.is_empty(),
+    }
+}
+
+/// The id itself where the target takes it, else one that is always the same for it.
+pub(crate) fn fit_id(id: &str, target: Target) -> String {
+    if id_fits(id, target) {
+        id.to_owned()
+    } else if target.short_ids {
+        short(id, 9)
+    } else {
+        format!("call_{}", short(id, 12))
+    }
+}
+
+/// A short text of letters and digits that is always the same for `text` (FNV-1a: the same in every process).
+pub(super) fn short(text: &str, digits: usize) -> String {
+    let mut hash = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    (0..digits)
+        .map(|_| {
+            let digit = b"0123456789abcdefghijklmnopqrstuvwxyz"[(hash % 36) as usize];
+            hash /= 36;
+            char::from(digit)
+        })
+        .collect()
+}

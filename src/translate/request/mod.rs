@@ -1,0 +1,11 @@
+//! A request on its way into another dialect.
+
+mod calls;
+mod fit;
+mod mend;
+mod names;
+mod report;
+mod schema;
+mod survey;
+
+pub(crate) use self::{fit::fit, mend::mend, names::Names, report::Report};

@@ -1,0 +1,130 @@
+//! Tool names that the target takes, and the way back.
+
+use std::collections::HashMap;
+
+use super::report::Report;
+use crate::{
+    Dialect, StreamEvent,
+    chat::{Chat, Message, Part, ToolChoice},
+    translate::{ids::short, rules::Feature},
+};
+
+/// From the name that was sent to the tool's own.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Names(HashMap<String, String>);
+
+impl Names {
+    /// Gives tool calls of an answer their tools' own names.
+    pub(crate) fn restore(&self, message: &mut Message) {
+        for part in &mut message.content {
+            if let Part::ToolCall(call) = part {
+                self.put_back(&mut call.name);
+            }
+        }
+    }
+
+    /// The same for a piece of a stream.
+    pub(crate) fn restore_event(&self, event: &mut StreamEvent) {
+        if let StreamEvent::ToolCall { name, .. } = event {
+            self.put_back(name);
+        }
+    }
+
+    fn put_back(&self, name: &mut String) {
+        if let Some(own) = self.0.get(name) {
+            name.clone_from(own);
+        }
+    }
+}
+
+/// The longest name that every provider takes.
+const LONGEST: usize = 64;
+
+/// Whether the dialect takes the name. OpenAI: `^[a-zA-Z0-9_-]{1,64}$`; Anthropic up to 128; Gemini begins with a letter or
+/// `_` and may have `.` and `:` too.
+fn fits(name: &str, dialect: Dialect) -> bool {
+    let longest = if dialect == Dialect::Anthropic { 128 } else { LONGEST };
+    let letter = |byte: u8| match dialect {
+        Dialect::Gemini => byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b':'),
+        _ => byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'),
+    };
+    let begins = name
+        .bytes()
+        .next()
+        .is_some_and(|first| dialect != Dialect::Gemini || first.is_ascii_alphabetic() || first == b'_');
+    begins && name.len() <= longest && name.bytes().all(letter)
+}
+
+/// The names of tools that the caller runs; what runs at the provider is named by the provider.
+fn every_name(chat: &Chat) -> impl Iterator<Item = &str> {
+    let tools = chat.tools.iter().filter(|tool| !tool.runs_at_provider()).map(|tool| tool.name.as_str());
+    let parts = chat.messages.iter().flat_map(|message| &message.content);
+    tools.chain(parts.filter_map(|part| match part {
+        Part::ToolCall(call) => Some(call.name.as_str()),
+        Part::ToolResult(result) => result.name.as_deref(),
+        _ => None,
+    }))
+}
+
+pub(super) fn all_fit(chat: &Chat, dialect: Dialect) -> bool {
+    every_name(chat).all(|name| fits(name, dialect))
+}
+
+/// Renames what does not fit, wherever it is named.
+pub(super) fn fit(chat: &mut Chat, dialect: Dialect, report: &mut Report) -> Names {
+    let mut sent: HashMap<String, String> = HashMap::new();
+    let mut own = HashMap::new();
+    for name in every_name(chat).filter(|name| !fits(name, dialect)) {
+        if sent.contains_key(name) {
+            continue;
+        }
+        let letters = name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' });
+        let mut fitted: String = letters.collect();
+        if !fitted.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
+            fitted.insert(0, '_');
+        }
+        let taken = |fitted: &str| own.contains_key(fitted) || every_name(chat).any(|name| name == fitted);
+        if fitted.len() > LONGEST || taken(&fitted) {
+            fitted.truncate(LONGEST - 9);
+            fitted.push('_');
+            fitted.push_str(&short(name, 8));
+        }
+        own.insert(fitted.clone(), name.to_owned());
+        sent.insert(name.to_owned(), fitted);
+    }
+    if sent.is_empty() {
+        return Names::default();
+    }
+    report.say(Feature::ToolName);
+    let rename = |name: &mut String| {
+        if let Some(fitted) = sent.get(name.as_str()) {
+            name.clone_from(fitted);
+        }
+    };
+    chat.tools.iter_mut().for_each(|tool| rename(&mut tool.name));
+    if let Some(ToolChoice::Named(name)) = &mut chat.tool_choice {
+        rename(name);
+    }
+    for part in chat.messages.iter_mut().flat_map(|message| &mut message.content) {
+        match part {
+            Part::ToolCall(call) => rename(&mut call.name),
+            Part::ToolResult(result) => {
+                if let Some(name) = &mut result.name {
+                    rename(name);
+                }
+            }
+            _ => {}
+        }
+    }
+    Names(own)
+}
+
+/// The name of an output schema as OpenAI takes it, where it is another one.
+pub(super) fn fit_output(name: &str) -> Option<String> {
+    if fits(name, Dialect::OpenAi) {
+        return None;
+    }
+    let letters = name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' });
+    let fitted: String = letters.take(LONGEST).collect();
+    Some(if fitted.is_empty() { "answer".to_owned() } else { fitted })
+}

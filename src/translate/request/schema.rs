@@ -1,0 +1,327 @@
+//! JSON Schemas in the keywords that each target takes. Sources: each provider's page on structured output and function
+//! calling (2026).
+
+use serde_json::{Map, Value, json};
+
+use crate::Dialect;
+
+/// What a schema is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum For {
+    Tool,
+    Output,
+}
+
+/// A schema as the target takes it.
+#[derive(Debug)]
+pub(super) struct Fitted {
+    pub(super) schema: Value,
+    /// Whether the provider can hold the model to it.
+    pub(super) strict: bool,
+    /// Whether keywords went into a description.
+    pub(super) moved: bool,
+}
+
+/// The schema for the target. `strict`: the provider is asked to hold the model to it.
+pub(super) fn fit(schema: &Value, strict: bool, target: Dialect, what: For) -> Fitted {
+    let mut fitted = Fitted { schema: schema.clone(), strict, moved: false };
+    if target != Dialect::Gemini {
+        plain(&mut fitted.schema);
+    }
+    let schema = &fitted.schema.clone();
+    match target {
+        Dialect::OpenAi if strict => {
+            if can_close(schema, true) {
+                close(&mut fitted.schema);
+            } else {
+                fitted.strict = false;
+            }
+        }
+        Dialect::Anthropic if strict || what == For::Output => {
+            fitted.moved = keep(&mut fitted.schema, ANTHROPIC);
+            close(&mut fitted.schema);
+        }
+        Dialect::Gemini => fitted.moved = keep(&mut fitted.schema, GEMINI),
+        _ => {}
+    }
+    if what == For::Tool {
+        fitted.moved |= object_at_top(&mut fitted.schema, target);
+    }
+    fitted
+}
+
+/// Anthropic's strict decoder knows these.
+const ANTHROPIC: &[&str] = &[
+    "$ref",
+    "$defs",
+    "definitions",
+    "type",
+    "anyOf",
+    "allOf",
+    "title",
+    "description",
+    "properties",
+    "required",
+    "items",
+    "enum",
+    "const",
+    "default",
+    "format",
+    "additionalProperties",
+    "minItems",
+];
+
+/// Gemini's `parametersJsonSchema` and `responseJsonSchema` know these.
+const GEMINI: &[&str] = &[
+    "$id",
+    "$ref",
+    "$defs",
+    "$anchor",
+    "type",
+    "anyOf",
+    "oneOf",
+    "title",
+    "description",
+    "properties",
+    "required",
+    "items",
+    "prefixItems",
+    "enum",
+    "default",
+    "format",
+    "additionalProperties",
+    "minItems",
+    "maxItems",
+    "minimum",
+    "maximum",
+    "propertyOrdering",
+    "nullable",
+    "example",
+];
+
+/// Keywords under which OpenAI's strict mode cannot be had.
+const NOT_STRICT: &[&str] = &[
+    "allOf",
+    "oneOf",
+    "not",
+    "if",
+    "then",
+    "else",
+    "dependentRequired",
+    "dependentSchemas",
+    "patternProperties",
+    "propertyNames",
+    "unevaluatedProperties",
+    "prefixItems",
+    "minProperties",
+    "maxProperties",
+    "contains",
+];
+
+/// Words about a schema, without meaning for an answer.
+const IDLE: &[&str] = &["$schema", "$id", "$comment", "examples", "example", "deprecated", "readOnly", "writeOnly"];
+
+/// What Gemini's schemas say in words of their own, in JSON Schema's.
+fn plain(schema: &mut Value) {
+    let Value::Object(fields) = schema else { return };
+    for name in ["propertyOrdering", "property_ordering"] {
+        fields.remove(name);
+    }
+    if fields.get("nullable").is_some_and(Value::is_boolean)
+        && fields.remove("nullable") == Some(Value::Bool(true))
+        && let Some(Value::String(kind)) = fields.get("type").cloned()
+    {
+        fields.insert("type".to_owned(), json!([kind, "null"]));
+    }
+    each(fields, plain);
+}
+
+/// Calls `visit` with each schema inside this one.
+fn each(fields: &mut Map<String, Value>, mut visit: impl FnMut(&mut Value)) {
+    for name in ["properties", "$defs", "definitions"] {
+        if let Some(Value::Object(schemas)) = fields.get_mut(name) {
+            schemas.values_mut().for_each(&mut visit);
+        }
+    }
+    for name in ["anyOf", "allOf", "oneOf", "prefixItems"] {
+        if let Some(Value::Array(schemas)) = fields.get_mut(name) {
+            schemas.iter_mut().for_each(&mut visit);
+        }
+    }
+    for name in ["items", "additionalProperties"] {
+        if let Some(schema @ Value::Object(_)) = fields.get_mut(name) {
+            visit(schema);
+        }
+    }
+}
+
+fn is_object(fields: &Map<String, Value>) -> bool {
+    let named = match fields.get("type") {
+        Some(Value::String(kind)) => kind == "object",
+        Some(Value::Array(kinds)) => kinds.iter().any(|kind| kind == "object"),
+        _ => false,
+    };
+    named || fields.contains_key("properties")
+}
+
+/// Whether closing every object changes nothing of what the schema allows on purpose.
+fn can_close(schema: &Value, top: bool) -> bool {
+    let Value::Object(fields) = schema else { return schema.is_boolean() && !top };
+    if NOT_STRICT.iter().any(|keyword| fields.contains_key(*keyword)) || (top && fields.contains_key("anyOf")) {
+        return false;
+    }
+    if is_object(fields) {
+        let open = fields.get("additionalProperties").is_some_and(|more| *more != false);
+        let required: Vec<&str> = required(fields).collect();
+        let properties = fields.get("properties").and_then(Value::as_object);
+        let optional = properties.into_iter().flatten().any(|(name, _)| !required.contains(&name.as_str()));
+        if open || optional {
+            return false;
+        }
+    } else if top {
+        return false;
+    }
+    let mut copy = fields.clone();
+    let mut all = true;
+    each(&mut copy, |inside| all &= can_close(inside, false));
+    all
+}
+
+fn required(fields: &Map<String, Value>) -> impl Iterator<Item = &str> {
+    fields.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+}
+
+/// Says of every object that it has no further properties.
+fn close(schema: &mut Value) {
+    let Value::Object(fields) = schema else { return };
+    if is_object(fields) {
+        fields.insert("additionalProperties".to_owned(), Value::Bool(false));
+    }
+    each(fields, close);
+}
+
+/// Leaves only these keywords; what the others say goes into the description. Says whether anything did.
+fn keep(schema: &mut Value, keywords: &[&str]) -> bool {
+    let Value::Object(fields) = schema else { return false };
+    fields.retain(|name, _| !IDLE.contains(&name.as_str()) || keywords.contains(&name.as_str()));
+    if let Some(value) = fields.get("const").filter(|_| !keywords.contains(&"const")).cloned() {
+        fields.remove("const");
+        fields.entry("enum").or_insert_with(|| json!([value]));
+    }
+    if !keywords.contains(&"oneOf")
+        && !fields.contains_key("anyOf")
+        && let Some(choices) = fields.remove("oneOf")
+    {
+        fields.insert("anyOf".to_owned(), choices);
+    }
+    let mut moved: Vec<(String, Value)> = Vec::new();
+    fields.retain(|name, value| {
+        let stays = match name.as_str() {
+            // Anthropic knows 0 and 1 only.
+            "minItems" if !keywords.contains(&"maxItems") => value.as_u64().is_some_and(|least| least <= 1),
+            // A map of any names; Anthropic wants objects closed.
+            "additionalProperties" if !keywords.contains(&"maxItems") => !value.is_object(),
+            name => keywords.contains(&name),
+        };
+        if !stays {
+            moved.push((name.clone(), value.take()));
+        }
+        stays
+    });
+    if !moved.is_empty() {
+        let words: Vec<String> = moved.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        let words = words.join(", ");
+        let description = match fields.get("description").and_then(Value::as_str) {
+            Some(before) if !before.is_empty() => format!("{before} ({words})"),
+            _ => words,
+        };
+        fields.insert("description".to_owned(), description.into());
+    }
+    let mut any = !moved.is_empty();
+    each(fields, |inside| any |= keep(inside, keywords));
+    any
+}
+
+/// A tool's arguments are an object, and Anthropic takes no alternatives at the top.
+fn object_at_top(schema: &mut Value, target: Dialect) -> bool {
+    let Value::Object(fields) = schema else {
+        *schema = json!({"type": "object", "properties": {}});
+        return false;
+    };
+    let mut moved = Vec::new();
+    if target == Dialect::Anthropic {
+        for name in ["anyOf", "oneOf", "allOf"] {
+            moved.extend(fields.remove(name).map(|value| format!("{name}: {value}")));
+        }
+    }
+    if !moved.is_empty() {
+        let before = fields.get("description").and_then(Value::as_str).unwrap_or_default();
+        let description = format!("{before} {}", moved.join(", ")).trim().to_owned();
+        fields.insert("description".to_owned(), description.into());
+    }
+    if fields.get("type") != Some(&json!("object")) && !fields.contains_key("$ref") {
+        fields.insert("type".to_owned(), "object".into());
+    }
+    if target == Dialect::OpenAi && !fields.contains_key("properties") && !fields.contains_key("$ref") {
+        fields.insert("properties".to_owned(), json!({}));
+    }
+    !moved.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn openai_strict_closes_objects_however_deep() {
+        let schema = json!({"type": "object", "required": ["a"], "properties": {
+            "a": {"type": "array", "items": {"type": "object", "properties": {}}}}});
+        let fitted = fit(&schema, true, Dialect::OpenAi, For::Tool);
+        assert!(fitted.strict && !fitted.moved);
+        assert_eq!(fitted.schema["additionalProperties"], false);
+        assert_eq!(fitted.schema["properties"]["a"]["items"]["additionalProperties"], false);
+    }
+
+    #[test]
+    fn an_optional_property_or_an_open_map_is_kept_and_strict_is_not() {
+        for schema in [
+            json!({"type": "object", "properties": {"a": {"type": "string"}}}),
+            json!({"type": "object", "properties": {}, "additionalProperties": {"type": "string"}}),
+            json!({"type": "object", "properties": {}, "oneOf": []}),
+        ] {
+            let fitted = fit(&schema, true, Dialect::OpenAi, For::Output);
+            assert!(!fitted.strict);
+            assert_eq!(fitted.schema, schema);
+        }
+    }
+
+    #[test]
+    fn what_a_decoder_does_not_know_goes_into_the_description() {
+        let schema = json!({"type": "object", "required": ["n"], "properties": {
+            "n": {"type": "integer", "minimum": 1, "exclusiveMaximum": 9, "description": "A number."},
+            "k": {"const": "x"}}});
+        let fitted = fit(&schema, true, Dialect::Anthropic, For::Output);
+        assert!(fitted.moved);
+        let n = &fitted.schema["properties"]["n"];
+        assert_eq!(*n, json!({"type": "integer", "description": "A number. (exclusiveMaximum: 9, minimum: 1)"}));
+        assert_eq!(fitted.schema["properties"]["k"]["const"], "x");
+        let fitted = fit(&schema, false, Dialect::Gemini, For::Tool);
+        assert_eq!(fitted.schema["properties"]["n"]["minimum"], 1);
+        assert_eq!(fitted.schema["properties"]["k"], json!({"enum": ["x"]}));
+    }
+
+    #[test]
+    fn a_property_may_have_the_name_of_a_keyword() {
+        let schema =
+            json!({"type": "object", "properties": {"pattern": {"type": "string"}, "not": {"type": "string"}}});
+        let fitted = fit(&schema, false, Dialect::Gemini, For::Tool);
+        assert!(!fitted.moved);
+        assert_eq!(fitted.schema, schema);
+    }
+
+    #[test]
+    fn anthropic_takes_no_alternatives_at_the_top_of_a_tool() {
+        let fitted = fit(&json!({"anyOf": [{"type": "object"}]}), false, Dialect::Anthropic, For::Tool);
+        assert!(fitted.moved && fitted.schema["type"] == "object" && fitted.schema.get("anyOf").is_none());
+    }
+}

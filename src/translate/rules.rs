@@ -1,0 +1,188 @@
+//! The table of what becomes of each feature at each dialect. The table in the module's documentation is printed from it.
+
+#[cfg(test)]
+use std::fmt::Write;
+
+use crate::Dialect;
+
+/// What becomes of a feature in a dialect that a request is translated to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It arrives with its meaning. Nothing is reported.
+    Carried,
+    /// Only this dialect has it, so that nothing can come here from another one.
+    Native,
+    /// It arrives in another form, which the response reports.
+    Changed(&'static str),
+    /// It is left out, which the response reports; a strict leaf refuses the request instead.
+    Dropped(&'static str),
+    /// The request is refused with [`ErrorKind::UnsupportedFeature`](crate::ErrorKind::UnsupportedFeature), strict or not:
+    /// the answer would be one to another question.
+    Refused(&'static str),
+}
+
+/// One row of the table of rules.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Rule {
+    /// The feature's name, with which notes and refusals begin.
+    pub feature: &'static str,
+    /// What it is.
+    pub what: &'static str,
+    /// What becomes of it at Anthropic.
+    pub anthropic: Fate,
+    /// What becomes of it at OpenAI and compatible servers.
+    pub openai: Fate,
+    /// What becomes of it at Gemini.
+    pub gemini: Fate,
+}
+
+impl Rule {
+    /// What becomes of the feature in this dialect.
+    pub fn at(&self, dialect: Dialect) -> Fate {
+        match dialect {
+            Dialect::Anthropic => self.anthropic,
+            Dialect::OpenAi => self.openai,
+            Dialect::Gemini => self.gemini,
+        }
+    }
+}
+
+use Fate::{Carried, Changed, Dropped, Native, Refused};
+
+macro_rules! rules {
+    ($($feature:ident $name:literal $what:literal $anthropic:expr, $openai:expr, $gemini:expr;)+) => {
+        /// What a request may have that not every dialect has: a row of [`RULES`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Feature { $($feature),+ }
+
+        impl Feature {
+            pub(crate) fn rule(self) -> &'static Rule {
+                &RULES[self as usize]
+            }
+        }
+
+        /// The rules, one for each feature.
+        pub const RULES: &[Rule] = &[$(Rule {
+            feature: $name, what: $what, anthropic: $anthropic, openai: $openai, gemini: $gemini,
+        }),+];
+    };
+}
+
+const SYSTEM: Fate = Changed("sent as a user's text that begins with `[system]`");
+const FIRST: Fate = Changed("a user's text `(continued)` was put before it");
+const EMPTY: Fate = Changed("the text `(empty)` stands in it");
+const PREFILL: Fate = Dropped("sent, but the model is not held to go on from it");
+const NAME: Fate = Changed("sent under a name that the provider takes; calls come back under the tool's own");
+const ORPHAN: Fate = Changed("sent as a text");
+const UNANSWERED: Fate = Changed("a result was put in that says that there is none");
+const ARGUMENTS: Fate = Changed("sent as a text under the key `invalid_arguments`");
+const UPLOADED: Fate = Refused("the file is at another provider");
+const FETCH: Fate = Refused("nothing is fetched on the caller's behalf");
+const OWN: Fate = Dropped("left out: only its own dialect knows it");
+const NONE: Fate = Dropped("left out: the provider has nothing like it");
+const ANSWER: Fate = Dropped("left out: the answer could not carry it back");
+const COLD: Fate = Dropped("left out: another provider's cache does not help");
+
+rules! {
+    MidSystem "system_in_the_middle" "a system message after the first turn" SYSTEM, Carried, SYSTEM;
+    FirstTurn "first_turn" "a conversation that begins with the model's turn" FIRST, Carried, FIRST;
+    Prefill "prefill" "a last turn of the model's, for it to go on from" Carried, PREFILL, PREFILL;
+    EmptyText "empty_text" "a conversation in which nothing is said" EMPTY, Carried, EMPTY;
+    ParticipantName "participant_name" "a message's `name`" NONE, Native, NONE;
+    OwnPart "own_part" "a part that only one dialect has (search results, audio, executed code)" OWN, OWN, OWN;
+    Refusal "refusal" "a turn in which the model declined, in its own field"
+        Changed("sent as a text"), Native, Changed("sent as a text");
+    Reasoning "reasoning" "thoughts in the history that the target has not signed"
+        Dropped("left out: not signed by this provider"), Dropped("left out: the provider takes none back"),
+        Dropped("left out: not signed by this provider");
+    CallSignature "call_signature" "Gemini's signature of a tool call in the history"
+        Dropped("left out: it means nothing here"), Dropped("left out: it means nothing here"),
+        Changed("the stand-in that Google documents for calls of other models was put in");
+    Citations "citations" "citations asked for, or in a text" Native, NONE, NONE;
+    ToolName "tool_name" "a tool's name that the target does not take" NAME, NAME, NAME;
+    ServerTool "server_tool" "a tool that runs at the provider (web search, code execution)" OWN, OWN, OWN;
+    ToolSetting "tool_setting" "a setting of a tool that only one dialect has" OWN, OWN, OWN;
+    AllowedTools "allowed_tools" "a tool choice among several named tools" NONE, NONE, NONE;
+    ParallelOff "parallel_tool_calls" "at most one tool call in an answer" Carried, Carried, NONE;
+    SchemaKeywords "schema_keywords" "keywords of a JSON Schema that the target refuses"
+        Changed("moved into the description"), Carried, Changed("moved into the description");
+    Strict "strict" "a schema that the provider must hold the model to"
+        Carried, Changed("sent without `strict`: the schema leaves open what OpenAI's strict mode wants closed"),
+        Dropped("left out for tools: the provider does not hold the model to their schemas");
+    JsonMode "json_mode" "JSON output without a schema"
+        Changed("asked for in words: the provider has no mode for it"), Carried, Carried;
+    Arguments "invalid_arguments" "a tool call in the history whose arguments are no JSON object"
+        ARGUMENTS, Carried, ARGUMENTS;
+    OrphanResult "orphan_result" "a tool's result without a call in the turn before" ORPHAN, ORPHAN, ORPHAN;
+    Unanswered "unanswered_call" "a tool call without a result in the turn after"
+        UNANSWERED, UNANSWERED, UNANSWERED;
+    ToolError "tool_error" "the mark that a tool failed"
+        Carried, Changed("said in words: the text begins with `Error: `"), Carried;
+    ToolMedia "tool_media" "what a tool gave back beside text"
+        Carried, Changed("sent in a user's turn after it"), Changed("sent beside it in the same turn");
+    UrlImage "image_url" "a picture at a web address" Carried, Carried, FETCH;
+    UrlDocument "document_url" "a document at a web address" Carried, FETCH, FETCH;
+    UploadedFile "uploaded_file" "a file that was uploaded to one provider" UPLOADED, UPLOADED, UPLOADED;
+    MediaType "media_type" "a picture or file of a type that not all take"
+        Refused("the provider takes JPEG, PNG, GIF, WebP and PDF"), Refused("the provider takes pictures and PDF"),
+        Carried;
+    FileName "file_name" "a document's name" Carried, Carried, NONE;
+    ImageDetail "image_detail" "how closely to look at a picture" NONE, Native, NONE;
+    Stops "stop" "more stop texts than the provider takes, or such of white space"
+        Dropped("those of white space were left out"), Dropped("only the first four were sent"),
+        Dropped("only the first five were sent");
+    Temperature "temperature" "a temperature above 1" Changed("brought into the range from 0 to 1"), Carried, Carried;
+    Sampling "sampling" "temperature and top_p where the model takes none"
+        Dropped("left out: they do not go with thinking, or with this version of the API"), Carried, Carried;
+    TopK "top_k" "sampling from the most likely k tokens" Carried, NONE, Carried;
+    Seed "seed" "a seed for sampling" NONE, Carried, Carried;
+    Penalties "penalties" "presence and frequency penalties" NONE, Carried, Carried;
+    LogitBias "logit_bias" "a bias for single tokens" NONE, Native, NONE;
+    Choices "choices" "several answers at once" ANSWER, ANSWER, ANSWER;
+    Logprobs "logprobs" "the probabilities of tokens" ANSWER, ANSWER, ANSWER;
+    Modalities "modalities" "an answer in sound or pictures" ANSWER, ANSWER, ANSWER;
+    Prediction "prediction" "a predicted answer" NONE, Native, NONE;
+    Thinking "thinking" "thinking where it cannot be"
+        Dropped("left out: it does not go with a forced tool call, a small max_tokens, or tool turns without thoughts"),
+        Carried, Carried;
+    ThinkingBudget "thinking_budget" "a token budget for thinking"
+        Changed("brought into the range that the provider takes"), Changed("sent as the nearest effort"), Carried;
+    ThinkingEffort "thinking_effort" "an effort of thinking"
+        Changed("sent as a token budget"), Carried, Changed("sent as the nearest level or as a token budget");
+    ThinkingAuto "thinking_auto" "thinking as much as the model sees fit"
+        Carried, Changed("left to the provider's default"), Carried;
+    ThinkingOff "thinking_off" "no thinking"
+        Carried, Carried, Changed("sent as the least level: the model always thinks");
+    Cache "cache" "marks and keys for the provider's cache" COLD, COLD, COLD;
+    CachedContent "cached_content" "a part of the conversation that is only in the provider's cache"
+        Refused("a part of the conversation is at another provider"),
+        Refused("a part of the conversation is at another provider"), Native;
+    EndUser "end_user" "an id of the end user"
+        Dropped("left out: it is not told to another provider"), Dropped("left out: it is not told to another provider"),
+        Dropped("left out: it is not told to another provider");
+    Metadata "metadata" "labels, and what is to be stored" OWN, OWN, OWN;
+    ServiceTier "service_tier" "the provider's service tier or speed" OWN, OWN, OWN;
+    Safety "safety_settings" "thresholds of the provider's filters" OWN, OWN, Native;
+    OtherField "other_field" "any other field" OWN, OWN, OWN;
+}
+
+/// The rules as a Markdown table.
+#[cfg(test)]
+pub(crate) fn table() -> String {
+    let mut table =
+        String::from("| feature | what it is | to Anthropic | to OpenAI | to Gemini |\n|---|---|---|---|---|\n");
+    let cell = |fate| match fate {
+        Carried => "carried".to_owned(),
+        Native => "its own".to_owned(),
+        Changed(how) => format!("*changed*: {how}"),
+        Dropped(how) => format!("**dropped**: {how}"),
+        Refused(why) => format!("**refused**: {why}"),
+    };
+    for rule in RULES {
+        let cells = [rule.anthropic, rule.openai, rule.gemini].map(cell);
+        // Writing to a string cannot fail.
+        let _ = writeln!(table, "| `{}` | {} | {} |", rule.feature, rule.what, cells.join(" | "));
+    }
+    table
+}
