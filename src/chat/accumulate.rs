@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use super::{Message, Part, Reasoning, Role, ToolCall, Usage};
 use crate::body::StreamEvent;
 
@@ -7,13 +9,16 @@ use crate::body::StreamEvent;
 #[derive(Debug)]
 pub struct Accumulator {
     message: Message,
-    /// For each part of the message, the stream's own index of it.
-    indexes: Vec<u32>,
+    /// The newest part of each index and kind, by its place in the message: a search through all parts for each event
+    /// would take the square of their number.
+    newest: HashMap<(u32, Kind), usize>,
+    /// The last entry of that, for deltas nearly always extend the same part.
+    last: Option<((u32, Kind), usize)>,
 }
 
 impl Default for Accumulator {
     fn default() -> Self {
-        Self { message: Message::new(Role::Assistant, Vec::new()), indexes: Vec::new() }
+        Self { message: Message::new(Role::Assistant, Vec::new()), newest: HashMap::new(), last: None }
     }
 }
 
@@ -29,16 +34,14 @@ impl Accumulator {
                     self.message.model.clone_from(model);
                 }
             }
-            StreamEvent::Text { index, text } => {
-                match self.part(*index, |part| matches!(part, Part::Text(_)), || Part::Text(String::new())) {
-                    Part::Text(so_far) => so_far.push_str(text),
-                    _ => unreachable!("`part` gives what it was asked for"),
-                }
-            }
+            StreamEvent::Text { index, text } => match self.part(*index, Kind::Text, || Part::Text(String::new())) {
+                Part::Text(so_far) => so_far.push_str(text),
+                _ => unreachable!("`part` gives what it was asked for"),
+            },
             StreamEvent::Reasoning { index, text } => self.reasoning(*index).text.push_str(text),
             StreamEvent::Signature { index, opaque } => self.reasoning(*index).opaque = Some(opaque.clone()),
             StreamEvent::Refusal { index, text } => {
-                match self.part(*index, |part| matches!(part, Part::Refusal(_)), || Part::Refusal(String::new())) {
+                match self.part(*index, Kind::Refusal, || Part::Refusal(String::new())) {
                     Part::Refusal(so_far) => so_far.push_str(text),
                     _ => unreachable!("`part` gives what it was asked for"),
                 }
@@ -49,11 +52,7 @@ impl Accumulator {
                 self.add(*index, Part::ToolCall(call));
             }
             StreamEvent::Arguments { index, json } => {
-                let call = self.part(
-                    *index,
-                    |part| matches!(part, Part::ToolCall(_)),
-                    || Part::ToolCall(ToolCall::new("", "", "")),
-                );
+                let call = self.part(*index, Kind::ToolCall, || Part::ToolCall(ToolCall::new("", "", "")));
                 match call {
                     Part::ToolCall(call) => call.arguments.push_str(json),
                     _ => unreachable!("`part` gives what it was asked for"),
@@ -79,8 +78,7 @@ impl Accumulator {
     }
 
     fn reasoning(&mut self, index: u32) -> &mut Reasoning {
-        let part =
-            self.part(index, |part| matches!(part, Part::Reasoning(_)), || Part::Reasoning(Reasoning::default()));
+        let part = self.part(index, Kind::Reasoning, || Part::Reasoning(Reasoning::default()));
         match part {
             Part::Reasoning(reasoning) => reasoning,
             _ => unreachable!("`part` gives what it was asked for"),
@@ -88,17 +86,44 @@ impl Accumulator {
     }
 
     fn add(&mut self, index: u32, part: Part) {
-        self.indexes.push(index);
+        let place = self.message.content.len();
+        if let Some(kind) = Kind::of(&part) {
+            self.newest.insert((index, kind), place);
+            self.last = Some(((index, kind), place));
+        }
         self.message.content.push(part);
     }
 
-    /// The newest part of this index and kind, or a new one. Deltas nearly always extend the newest part of all.
-    fn part(&mut self, index: u32, is: impl Fn(&Part) -> bool, new: impl FnOnce() -> Part) -> &mut Part {
-        let found = self.indexes.iter().zip(&self.message.content).rposition(|(at, part)| *at == index && is(part));
-        let place = found.unwrap_or_else(|| {
+    /// The newest part of this index and kind, or a new one.
+    fn part(&mut self, index: u32, kind: Kind, new: impl FnOnce() -> Part) -> &mut Part {
+        let key = (index, kind);
+        let known = self.last.filter(|(last, _)| *last == key).map(|(_, place)| place);
+        let place = known.or_else(|| self.newest.get(&key).copied()).unwrap_or_else(|| {
             self.add(index, new());
-            self.indexes.len() - 1
+            self.message.content.len() - 1
         });
+        self.last = Some((key, place));
         &mut self.message.content[place]
+    }
+}
+
+/// The kinds of parts that grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    Text,
+    Reasoning,
+    Refusal,
+    ToolCall,
+}
+
+impl Kind {
+    fn of(part: &Part) -> Option<Self> {
+        match part {
+            Part::Text(_) => Some(Self::Text),
+            Part::Reasoning(_) => Some(Self::Reasoning),
+            Part::Refusal(_) => Some(Self::Refusal),
+            Part::ToolCall(_) => Some(Self::ToolCall),
+            _ => None,
+        }
     }
 }

@@ -216,3 +216,35 @@ proptest! {
         prop_assert_eq!(&accumulate(frame.events().iter().cloned()), &complete);
     }
 }
+
+#[test]
+fn many_small_parts_take_time_in_proportion_to_their_number() {
+    // Some ten megabytes of a hostile stream. A search through all parts for each of them would take minutes.
+    let begun = tokio::time::Instant::now();
+    let message = accumulate((0..200_000).map(|index| text(index, "a")));
+    assert_eq!(message.content.len(), 200_000);
+    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn deltas_of_parts_side_by_side_find_the_newest_of_their_index_and_kind() {
+    let thought = |index, text: &str| StreamEvent::Reasoning { index, text: text.into() };
+    let message = accumulate([
+        text(0, "a"),
+        thought(0, "b"),
+        text(1, "c"),
+        text(0, "d"),
+        thought(0, "e"),
+        StreamEvent::ToolCall { index: 2, id: "1".into(), name: "n".into(), opaque: None },
+        StreamEvent::ToolCall { index: 2, id: "2".into(), name: "n".into(), opaque: None },
+        StreamEvent::Arguments { index: 2, json: "{}".into() },
+    ]);
+    let expected = [
+        Part::Text("ad".into()),
+        Part::Reasoning(Reasoning { text: "be".into(), opaque: None }),
+        Part::Text("c".into()),
+        Part::ToolCall(ToolCall::new("1", "n", "")),
+        Part::ToolCall(ToolCall::new("2", "n", "{}")),
+    ];
+    assert_eq!(message.content, expected);
+}

@@ -50,6 +50,7 @@ pub(super) fn set(body: &Bytes, changes: &Changes<'_>) -> Result<Bytes, serde_js
     if let Some(stream) = changes.stream {
         match found[1] {
             Some(raw) if raw.get() == if stream { "true" } else { "false" } => {}
+            Some(raw) if raw.get() == "null" && !stream => {}
             None if !stream => {}
             there => edits.put(there, open, "stream", stream.to_string()),
         }
@@ -295,5 +296,12 @@ mod tests {
         ] {
             assert_eq!(with_limit(before, WITHIN), after);
         }
+    }
+
+    #[test]
+    fn a_null_that_says_what_is_wanted_is_kept() {
+        let body = Bytes::from_static(b"{\"model\":\"a\",\"stream\":null}");
+        let changes = Changes { model: Some("a"), stream: Some(false), max_tokens: None };
+        assert_eq!(set(&body, &changes).unwrap(), body);
     }
 }

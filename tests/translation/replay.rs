@@ -247,7 +247,9 @@ async fn every_recorded_conversation_arrives_everywhere_and_comes_back() {
 }
 
 /// What a reader gets of an answer: what is said, what is called, what it took.
-fn said(message: &Message) -> (String, Vec<(String, Value)>, Option<(u64, u64)>) {
+type Said = (String, Vec<(String, Value)>, Option<(u64, u64)>);
+
+fn said(message: &Message) -> Said {
     let words = message.content.iter().map(|part| match part {
         Part::Text(text) | Part::Refusal(text) => text.as_str(),
         _ => "",

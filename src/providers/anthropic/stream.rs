@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 
@@ -21,7 +23,7 @@ pub(crate) struct Decoder {
     /// The tool calls that are under way, and whether any of their arguments came.
     calls: Vec<(u32, bool)>,
     /// The citations of the texts that are under way.
-    cited: Vec<(u32, Value)>,
+    cited: HashMap<u32, Vec<Value>>,
 }
 
 impl std::fmt::Debug for Decoder {
@@ -139,7 +141,9 @@ impl Decoder {
             Some("text") => {
                 out.push(StreamEvent::Text { index, text: block.text.unwrap_or_default() });
                 let cited: Option<Vec<Value>> = block.citations.and_then(read);
-                self.cited.extend(cited.into_iter().flatten().map(|citation| (index, citation)));
+                if let Some(cited) = cited.filter(|cited| !cited.is_empty()) {
+                    self.cited.entry(index).or_default().extend(cited);
+                }
             }
             Some("thinking") => {
                 out.push(StreamEvent::Reasoning { index, text: block.thinking.unwrap_or_default() });
@@ -183,8 +187,9 @@ impl Decoder {
                 }
             }
             Some("citations_delta") => {
-                let citation = delta.citation.and_then(read);
-                self.cited.extend(citation.map(|citation| (index, citation)));
+                if let Some(citation) = delta.citation.and_then(read) {
+                    self.cited.entry(index).or_default().push(citation);
+                }
             }
             _ => {
                 // Another kind of block grows in its own way: texts by what is added, other fields by what is said last.
@@ -211,13 +216,8 @@ impl Decoder {
                 out.push(StreamEvent::Arguments { index, json: "{}".to_owned() });
             }
         }
-        if self.cited.iter().any(|(at, _)| *at == index) {
-            let (of_this, others) = std::mem::take(&mut self.cited).into_iter().partition(|(at, _)| *at == index);
-            self.cited = others;
-            let of_this: Vec<(u32, Value)> = of_this;
-            let part = citations(of_this.into_iter().map(|(_, citation)| citation).collect());
-            out.extend(part.map(|part| StreamEvent::Part { index, part }));
-        }
+        let cited = self.cited.remove(&index).and_then(citations);
+        out.extend(cited.map(|part| StreamEvent::Part { index, part }));
         let Some(place) = self.open.iter().position(|open| open.index == index) else { return };
         let mut open = self.open.swap_remove(place);
         if let (Some(fields), Ok(input)) = (open.value.as_object_mut(), serde_json::from_str(&open.input)) {

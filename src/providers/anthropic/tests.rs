@@ -368,3 +368,21 @@ fn callers_request_becomes_a_chat_and_comes_back_the_same() {
         assert_eq!(LlmRequest::from(wire).chat().unwrap_err().kind(), ErrorKind::InvalidRequest, "{bad}");
     }
 }
+
+#[tokio::test]
+async fn many_citations_take_time_in_proportion_to_their_number() {
+    // Citations of a text that never ends, and ends of texts without any: a search for each would take minutes.
+    let citation =
+        json!({"type": "content_block_delta", "index": 0, "delta": {"type": "citations_delta", "citation": {}}});
+    let stop = |index: u32| json!({"type": "content_block_stop", "index": index});
+    let text = json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "hi"}});
+    let mut events = vec![text];
+    events.extend(std::iter::repeat_n(citation, 100_000));
+    events.extend((1..100_000).map(stop));
+    events.push(stop(0));
+    events.push(json!({"type": "message_stop"}));
+    let begun = tokio::time::Instant::now();
+    let message = streamed(&events).await.expect("a whole answer");
+    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+    assert_eq!(message.content.len(), 2);
+}

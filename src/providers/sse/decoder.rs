@@ -73,7 +73,8 @@ impl Decoder {
     /// Ask [`next_event`](Self::next_event) until it has no more before the next push: pieces that were not asked
     /// about are kept, and not counted against the limit.
     pub fn push(&mut self, piece: Bytes) {
-        if piece.is_empty() {
+        // Of a stream that has failed nothing more is given out.
+        if piece.is_empty() || self.failed {
             return;
         }
         if self.piece.is_empty() {

@@ -280,3 +280,12 @@ proptest! {
         prop_assert_eq!(payloads(&ours), theirs);
     }
 }
+
+#[test]
+fn after_a_failure_nothing_more_is_held() {
+    let mut decoder = Decoder::new(4);
+    decoder.push(Bytes::from_static(b"data: too long"));
+    decoder.next_event().unwrap_err();
+    decoder.push(Bytes::from_static(b"data: more\n\n"));
+    assert_eq!(decoder.buffered(), 0);
+}

@@ -1,0 +1,12 @@
+//! Heap allocations of one run of each contestant, one line each, in the contestants' order.
+
+use allocation_counter::measure;
+use steadfast_wire_bench::contestants;
+
+fn main() {
+    for mut contestant in contestants::all() {
+        // What is allocated once (a thread's local state) is not a run's cost.
+        (contestant.run)();
+        println!("{}", measure(&mut contestant.run).count_total);
+    }
+}
