@@ -228,7 +228,7 @@ impl Run {
                     println!("  by request {asked}: back from {from} to {to} after {after:.1?}");
                 }
                 Event::CircuitChanged { circuit, from, to, reason, .. } => {
-                    println!("  by request {asked}: circuit of {circuit} {from:?} -> {to:?} ({reason:?})");
+                    println!("  by request {asked}: circuit of {circuit}: {from} -> {to} ({reason})");
                 }
                 _ => {}
             }

@@ -141,7 +141,9 @@ const fn row(kind: ErrorKind) -> Class {
             Class::new(Retry::No, Failover::Yes, Neutral)
         }
         ErrorKind::UnsupportedFeature => Class::new(Retry::No, Failover::Yes, Neutral),
-        ErrorKind::Deadline => Class::new(Retry::No, Failover::No, Neutral),
+        // A tier's own slice of the time may be over while others have time kept back for them; where the request's is
+        // over, no tier is begun.
+        ErrorKind::Deadline => Class::new(Retry::No, Failover::Yes, Neutral),
         ErrorKind::QuotaExhausted => Class::new(Retry::No, Failover::Yes, Latch),
         ErrorKind::ContextLength => Class::new(Retry::No, Failover::LargerWindow, Success),
         ErrorKind::TooLarge => Class::new(Retry::No, Failover::Yes, Success),

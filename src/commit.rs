@@ -52,6 +52,8 @@ impl CommitPoint {
 const HELD: usize = 1024 * 1024;
 /// How many bytes of frames are held back before [`CommitPoint::Complete`] fails.
 const HELD_COMPLETE: usize = 64 * 1024 * 1024;
+/// How many bytes of keep-alives are held back with the rest; more of them are waited out.
+const HELD_ALIVE: usize = 16 * 1024;
 /// How many frames one poll takes in before it lets others run: a flood must not keep a timeout from being polled.
 const FRAMES_A_POLL: usize = 128;
 
@@ -61,13 +63,15 @@ pub(crate) struct Commit {
     point: CommitPoint,
     held: VecDeque<Frame>,
     bytes: usize,
+    /// The bytes of keep-alives so far.
+    alive: usize,
     content: bool,
     finish: Option<FinishReason>,
 }
 
 impl Commit {
     pub(crate) fn new(body: LlmBody, point: CommitPoint) -> Self {
-        Self { body: Some(body), point, held: VecDeque::new(), bytes: 0, content: false, finish: None }
+        Self { body: Some(body), point, held: VecDeque::new(), bytes: 0, alive: 0, content: false, finish: None }
     }
 
     fn committed(&mut self) -> LlmBody {
@@ -78,7 +82,9 @@ impl Commit {
 
     /// What an answer without content means.
     fn empty(&self) -> Option<LlmError> {
-        empty_answer(self.finish.as_ref())
+        let error = empty_answer(self.finish.as_ref())?;
+        let raw: Vec<u8> = self.held.iter().filter_map(Frame::raw).flat_map(|(_, raw)| raw.iter().copied()).collect();
+        Some(if raw.is_empty() { error } else { error.with_raw(raw.into()) })
     }
 }
 
@@ -122,9 +128,17 @@ impl Future for Commit {
                     _ => {}
                 }
             }
-            // A flood of keep-alives is waited out, not kept, and so is one of empty events once they are too many.
+            // A flood of keep-alives or of empty events is waited out, not kept.
             let full = this.bytes > HELD && this.point != CommitPoint::Complete;
-            if progress == Progress::KeepAlive || full && progress == Progress::Lifecycle {
+            if full && progress == Progress::Lifecycle {
+                continue;
+            }
+            if progress == Progress::KeepAlive {
+                // A caller of the same dialect gets the provider's own, if they are few.
+                this.alive = this.alive.saturating_add(frame.size());
+                if frame.raw().is_some() && this.alive <= HELD_ALIVE {
+                    this.held.push_back(frame);
+                }
                 continue;
             }
             this.bytes += frame.size();
@@ -263,9 +277,15 @@ where
     type Output = Result<LlmResponse, LlmError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
+        let mut this = self.project();
         if this.held.is_none() {
-            let mut response = std::task::ready!(this.call.poll(cx))?;
+            let mut response = match std::task::ready!(this.call.as_mut().poll(cx)) {
+                Ok(response) => response,
+                Err(error) => {
+                    this.call.abandon();
+                    return Poll::Ready(Err(error));
+                }
+            };
             if !response.body().is_stream() {
                 return Poll::Ready(match response.body().finish_of_empty().and_then(empty_answer) {
                     Some(error) => Err(from_whom(error, &response)),
@@ -286,7 +306,7 @@ where
 }
 
 /// An error that came in a response knows less of its provider than the response does.
-fn from_whom(mut error: LlmError, response: &LlmResponse) -> LlmError {
+pub(crate) fn from_whom(mut error: LlmError, response: &LlmResponse) -> LlmError {
     if let (Some(provider), model) = response.names() {
         error = error.or_model(&provider, model.as_ref());
     }

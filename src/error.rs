@@ -33,7 +33,7 @@ pub enum ErrorKind {
     EmptyAnswer,
     /// The circuit breaker refused: the provider is known to be down. Nothing was sent.
     CircuitOpen,
-    /// The bulkhead refused: too many requests are under way. Nothing was sent.
+    /// The bulkhead refused: too many requests are under way, or over a rate. Nothing was sent.
     BulkheadFull,
     /// Paid-for credit or a spending limit is used up; no retry helps (402, `insufficient_quota`).
     QuotaExhausted,
@@ -149,9 +149,7 @@ impl ErrorKind {
             Self::Malformed => ("the answer is malformed", "check that the base URL points at the provider's API"),
             Self::EmptyAnswer => ("the answer is empty", "repeat the request, or check max_tokens"),
             Self::CircuitOpen => ("the circuit is open", "wait for its next probe, or add a tier"),
-            Self::BulkheadFull => {
-                ("too many requests are under way", "raise the feature's limit, or send fewer at once")
-            }
+            Self::BulkheadFull => ("the bulkhead refused", "raise the feature's limits, or send fewer at once"),
             Self::QuotaExhausted => ("the quota is used up", "add credit or raise the spending limit"),
             Self::ContextLength => {
                 ("the request is longer than the context window", "shorten it, or add a tier with a larger window")
@@ -233,7 +231,7 @@ impl fmt::Display for TimedOut {
         match self.limit {
             TimeoutLimit::Total => write!(f, "the limit of {after:?} passed {phase}"),
             TimeoutLimit::FirstToken => write!(f, "no first token within {after:?} {phase}"),
-            TimeoutLimit::Deadline => write!(f, "the request's deadline passed {phase}"),
+            TimeoutLimit::Deadline => write!(f, "the request's deadline passed after {after:?} {phase}"),
             TimeoutLimit::ByteIdle => write!(f, "nothing came for {after:?} {phase}"),
             TimeoutLimit::ProgressIdle => write!(f, "no content came for {after:?} {phase}"),
         }

@@ -59,6 +59,16 @@ pub enum CircuitState {
     HalfOpen,
 }
 
+impl fmt::Display for CircuitState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half-open",
+        })
+    }
+}
+
 /// Why a circuit changed its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -83,6 +93,23 @@ pub enum CircuitReason {
     Recovered,
     /// Somebody said so through a handle.
     Forced,
+}
+
+impl fmt::Display for CircuitReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Failures => "failures",
+            Self::SlowCalls => "slow calls",
+            Self::InvalidRequestStorm => "a storm of invalid requests",
+            Self::Throttled => "throttled",
+            Self::Quota => "quota used up",
+            Self::Auth => "key refused",
+            Self::Cooldown => "the cooldown is over",
+            Self::ProbeFailed => "the probe failed",
+            Self::Recovered => "the probe succeeded",
+            Self::Forced => "by hand",
+        })
+    }
 }
 
 /// Where events go, and where to listen. Clones are the same channel.

@@ -9,7 +9,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::StatusCode;
 use tokio::time::Instant;
 
-use crate::{Context, ErrorKind, LlmError, LlmResponse};
+use crate::{Context, ErrorKind, LlmError, LlmResponse, chat::Usage};
 
 /// One step in the life of a request: a call to a tier, or a refusal on this side.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +33,9 @@ pub struct Attempt {
     pub message: String,
     /// How long the provider asked to wait.
     pub retry_after: Option<Duration>,
+    /// The tokens that it took, where the provider answered and said so: an answer that is not of the shape asked for
+    /// has its price too.
+    pub usage: Option<Usage>,
     /// What was done next, and why.
     pub next: Next,
 }
@@ -40,7 +43,7 @@ pub struct Attempt {
 impl Attempt {
     /// Whether nothing was sent: a layer on this side refused. Such a step costs no attempt.
     pub fn is_local(&self) -> bool {
-        self.failure.is_some_and(ErrorKind::is_local)
+        self.next == Next::Skipped || self.failure.is_some_and(ErrorKind::is_local)
     }
 }
 
@@ -48,6 +51,9 @@ impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.tier.as_deref().or(self.model.as_deref()).unwrap_or("call");
         write!(f, "{name}: ")?;
+        if self.next == Next::Skipped {
+            return write!(f, "{}; {}", self.message, self.next);
+        }
         match (self.failure, self.status) {
             (None, _) => f.write_str("answered")?,
             (Some(kind), Some(status)) => write!(f, "{kind} (HTTP {})", status.as_u16())?,
@@ -73,6 +79,10 @@ pub enum Next {
     },
     /// The next tier was called, at once.
     FailedOver,
+    /// The tier was never called: it cannot carry the request. The walk went on as if it were not there.
+    Skipped,
+    /// The same service was asked again, and told what was wrong with its answer.
+    AskedAgain,
     /// The layer stopped, for this reason.
     Stopped(Stop),
 }
@@ -110,6 +120,8 @@ impl fmt::Display for Next {
             Self::Answered => f.write_str("done"),
             Self::Retried { after } => write!(f, "retried after {after:?}"),
             Self::FailedOver => f.write_str("went to the next tier"),
+            Self::Skipped => f.write_str("not asked"),
+            Self::AskedAgain => f.write_str("asked again, with what was wrong"),
             Self::Stopped(stop) => f.write_str(match stop {
                 Stop::Kind => "stopped: another try does not help",
                 Stop::Forbidden => "stopped: the provider forbids a retry",
@@ -227,6 +239,7 @@ pub(crate) fn note(error: &mut LlmError, begun: Instant) {
             None => error.message().to_owned(),
         },
         retry_after: error.retry_after(),
+        usage: None,
         next: Next::GaveUp,
     };
     error.attempts_mut().push(attempt);

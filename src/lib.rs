@@ -58,6 +58,7 @@
 //!
 //! - `http` (default): the provider leaves over HTTP/1.1 and HTTP/2 with TLS (rustls, ring).
 //! - `simulator`: the simulated provider as a real HTTP server on loopback.
+//! - `validate`: `ValidateLayer`, which checks answers against the request's JSON Schema, repairs them, or asks again.
 //!
 //! Without features the crate is the vocabulary, the layers, and the leaves that need no network.
 
@@ -80,6 +81,8 @@ pub mod translate;
 
 mod sync;
 
+#[cfg(feature = "validate")]
+pub use self::layers::validate::{Validate, ValidateLayer};
 pub use self::{
     body::{Frame, LlmBody, Progress, StreamEvent},
     chat::Chat,

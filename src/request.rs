@@ -121,11 +121,28 @@ impl LlmRequest {
         self
     }
 
-    /// Asks for the answer as a stream. For a request in wire form the bytes say that.
+    /// Asks for the answer as a stream. In a request in wire form that field alone is changed, in its place.
     #[must_use]
     pub fn stream(mut self, stream: bool) -> Self {
-        if let Content::Chat(chat) = &mut self.said_mut().content {
-            chat.stream = stream;
+        match &mut self.said_mut().content {
+            Content::Chat(chat) => chat.stream = stream,
+            Content::Wire(wire) => {
+                wire.stream = stream;
+                wire.decoded(|chat| chat.stream = stream);
+            }
+        }
+        self
+    }
+
+    /// Sets the longest answer, in tokens. In a request in wire form that field alone is changed, in its place.
+    #[must_use]
+    pub fn max_tokens(mut self, tokens: u32) -> Self {
+        match &mut self.said_mut().content {
+            Content::Chat(chat) => chat.max_tokens = Some(tokens),
+            Content::Wire(wire) => {
+                wire.max_tokens = Some(tokens);
+                wire.decoded(|chat| chat.max_tokens = Some(tokens));
+            }
         }
         self
     }
@@ -229,6 +246,16 @@ impl LlmRequest {
         Self { said: self.said.clone(), context }
     }
 
+    /// The same request with another conversation, asked for the `time`th time again. It is not the same in the eyes of
+    /// who knows requests by their key, so that its key is another.
+    #[cfg(feature = "validate")]
+    pub(crate) fn asked_again(&self, chat: Chat, time: u16, context: Context) -> Self {
+        let mut said = Said::clone(&self.said);
+        said.content = Content::Chat(chat);
+        said.idempotency_key = said.idempotency_key.map(|key| format!("{key}-again-{time}").into());
+        Self { said: Arc::new(said), context }
+    }
+
     /// What the caller said, to change it: copied first if somebody else holds it too.
     fn said_mut(&mut self) -> &mut Said {
         Arc::make_mut(&mut self.said)
@@ -275,7 +302,8 @@ pub struct Context {
     /// The retry budget that this request has been counted in, by its identity: each counts a request once, however
     /// many layers share it.
     pub(crate) counted_in: usize,
-    /// When the request entered the outermost layer that reads the clock: saves the others a reading.
+    /// When the request entered the outermost layer that reads the clock, or was last sent on after a wait: saves the
+    /// others a reading.
     pub(crate) begun: Option<Instant>,
 }
 
@@ -313,7 +341,8 @@ impl Context {
 
 /// A request as the caller's own bytes, in a dialect.
 ///
-/// A leaf of the same dialect forwards the bytes with only `model` rewritten; a leaf of another one goes through
+/// A leaf of the same dialect forwards the bytes with only `model` rewritten, and what a layer changed with
+/// [`LlmRequest::stream`] or [`LlmRequest::max_tokens`]; a leaf of another one goes through
 /// [`Chat`], to which they are decoded lazily and at most once.
 #[derive(Clone)]
 pub struct Wire {
@@ -322,6 +351,8 @@ pub struct Wire {
     headers: HeaderMap,
     model: Option<Box<str>>,
     stream: bool,
+    /// Set by a layer, in place of what the bytes say.
+    max_tokens: Option<u32>,
     chat: OnceLock<Result<Box<Chat>, LlmError>>,
 }
 
@@ -360,7 +391,7 @@ impl Wire {
             _ => invalid("broken JSON").with_source(error),
         })?;
         let (model, stream) = (head.model.map(Into::into), head.stream.unwrap_or(false));
-        Ok(Self { dialect, body, headers: HeaderMap::new(), model, stream, chat: OnceLock::new() })
+        Ok(Self { dialect, body, headers: HeaderMap::new(), model, stream, max_tokens: None, chat: OnceLock::new() })
     }
 
     /// Sets the model and whether to stream, for the dialect that says both in its path (Gemini).
@@ -395,11 +426,25 @@ impl Wire {
         &self.headers
     }
 
+    /// The longest answer that a layer has set.
+    #[cfg(feature = "http")]
+    pub(crate) fn max_tokens(&self) -> Option<u32> {
+        self.max_tokens
+    }
+
+    /// Changes the neutral form too, if it has been read already.
+    fn decoded(&mut self, change: impl FnOnce(&mut Chat)) {
+        if let Some(Ok(chat)) = self.chat.get_mut() {
+            change(chat);
+        }
+    }
+
     fn chat(&self) -> Result<&Chat, LlmError> {
         let decoded = self.chat.get_or_init(|| {
             let mut chat = crate::providers::decode_request(self.dialect, &self.body)?;
             chat.model = self.model.as_deref().map(str::to_owned);
             chat.stream = self.stream;
+            chat.max_tokens = self.max_tokens.or(chat.max_tokens);
             Ok(Box::new(chat))
         });
         match decoded {

@@ -159,7 +159,7 @@ impl LlmResponse {
     /// Marks the answer as less than what was asked for.
     #[must_use]
     pub fn with_degraded(mut self) -> Self {
-        self.extra().degraded = true;
+        self.set_degraded();
         self
     }
 
@@ -168,6 +168,11 @@ impl LlmResponse {
     pub fn with_note(mut self, note: impl Into<Cow<'static, str>>) -> Self {
         self.extra().notes.push(note.into());
         self
+    }
+
+    /// Marks the answer as less than what was asked for.
+    pub(crate) fn set_degraded(&mut self) {
+        self.extra().degraded = true;
     }
 
     /// Names the tier, unless one further in has done so.
@@ -196,7 +201,7 @@ impl LlmResponse {
     }
 
     /// Bounds the silences of a stream.
-    pub(crate) fn limit_idle(&mut self, limits: IdleLimits) {
+    pub(crate) fn limit_idle(&mut self, limits: &IdleLimits) {
         self.body.limit_idle(limits);
     }
 
@@ -264,6 +269,7 @@ mod tests {
             status: None,
             message: String::new(),
             retry_after: None,
+            usage: None,
             next: Next::default(),
         }
     }

@@ -8,18 +8,32 @@ use crate::{
     chat::{FinishReason, Message, Part, Usage},
 };
 
-/// An answer that is here in whole.
+/// An answer that is here in whole. Small: every layer moves it on.
 pub(super) enum Complete {
     Text(Cow<'static, str>),
-    Message(Box<Message>),
-    Wire { dialect: Dialect, raw: Bytes, message: Box<Message> },
+    Message(Box<Whole>),
+}
+
+/// A message and, where a provider sent it, the provider's own bytes.
+pub(super) struct Whole {
+    pub(super) message: Message,
+    pub(super) wire: Option<(Dialect, Bytes)>,
 }
 
 impl Complete {
-    pub(super) fn usage(&self) -> Option<Usage> {
+    /// The provider's own bytes, with their dialect.
+    pub(super) fn wire(&self) -> Option<(Dialect, &Bytes)> {
         match self {
             Self::Text(_) => None,
-            Self::Message(message) | Self::Wire { message, .. } => message.usage,
+            Self::Message(whole) => whole.wire.as_ref().map(|(dialect, raw)| (*dialect, raw)),
+        }
+    }
+
+    #[inline]
+    pub(super) fn usage(&self) -> Option<&Usage> {
+        match self {
+            Self::Text(_) => None,
+            Self::Message(whole) => whole.message.usage.as_ref(),
         }
     }
 
@@ -27,20 +41,21 @@ impl Complete {
     pub(super) fn finish_of_empty(&self) -> Option<Option<&FinishReason>> {
         match self {
             Self::Text(text) => text.is_empty().then_some(None),
-            Self::Message(message) | Self::Wire { message, .. } => {
-                message.is_empty().then_some(message.finish.as_ref())
-            }
+            Self::Message(whole) => whole.message.is_empty().then_some(whole.message.finish.as_ref()),
+        }
+    }
+
+    pub(super) fn message(&self) -> Cow<'_, Message> {
+        match self {
+            Self::Text(text) => Cow::Owned(message_of(text.clone())),
+            Self::Message(whole) => Cow::Borrowed(&whole.message),
         }
     }
 
     pub(super) fn into_message(self) -> Message {
         match self {
-            Self::Text(text) => {
-                let mut message = Message::assistant(text);
-                message.finish = Some(FinishReason::Stop);
-                message
-            }
-            Self::Message(message) | Self::Wire { message, .. } => *message,
+            Self::Text(text) => message_of(text),
+            Self::Message(whole) => whole.message,
         }
     }
 
@@ -53,7 +68,8 @@ impl Complete {
                 events.push(StreamEvent::Text { index: 0, text: text.as_ref().to_owned() });
                 events.push(StreamEvent::Finish(FinishReason::Stop));
             }
-            Self::Message(message) | Self::Wire { message, .. } => {
+            Self::Message(whole) => {
+                let message = &whole.message;
                 events.push(StreamEvent::Start { id: message.id.clone(), model: message.model.clone() });
                 for (index, part) in (0..).zip(&message.content) {
                     push_part(&mut events, index, part);
@@ -64,11 +80,17 @@ impl Complete {
         }
         events.push(StreamEvent::End);
         let frame = Frame::events_of(events);
-        match self {
-            Self::Wire { dialect, raw, .. } => frame.with_raw(*dialect, raw.clone()),
-            _ => frame,
+        match self.wire() {
+            Some((dialect, raw)) => frame.with_raw(dialect, raw.clone()),
+            None => frame,
         }
     }
+}
+
+fn message_of(text: Cow<'static, str>) -> Message {
+    let mut message = Message::assistant(text);
+    message.finish = Some(FinishReason::Stop);
+    message
 }
 
 fn push_part(events: &mut Vec<StreamEvent>, index: u32, part: &Part) {

@@ -15,7 +15,10 @@ use std::{
 use bytes::Bytes;
 use futures_core::Stream;
 
-use self::{complete::Complete, streaming::Streaming};
+use self::{
+    complete::{Complete, Whole},
+    streaming::Streaming,
+};
 pub use self::{
     frame::{Frame, Progress, StreamEvent},
     idle::IdleLimits,
@@ -53,13 +56,13 @@ impl LlmBody {
 
     /// A complete answer.
     pub fn from_message(message: Message) -> Self {
-        Self::complete(Complete::Message(Box::new(message)))
+        Self::complete(Complete::Message(Box::new(Whole { message, wire: None })))
     }
 
     /// A complete answer with the provider's own bytes beside it, so that a caller of the same dialect gets exactly
     /// what the provider sent.
     pub fn from_wire(dialect: Dialect, raw: Bytes, message: Message) -> Self {
-        Self::complete(Complete::Wire { dialect, raw, message: Box::new(message) })
+        Self::complete(Complete::Message(Box::new(Whole { message, wire: Some((dialect, raw)) })))
     }
 
     /// A stream of frames. It must give a frame with [`StreamEvent::End`] before it ends: a stream that ends without
@@ -103,15 +106,23 @@ impl LlmBody {
     /// The provider's own bytes of a complete answer, with their dialect.
     pub fn wire(&self) -> Option<(Dialect, &Bytes)> {
         match &self.0 {
-            Repr::Complete { answer: Complete::Wire { dialect, raw, .. }, .. } => Some((*dialect, raw)),
-            _ => None,
+            Repr::Complete { answer, .. } => answer.wire(),
+            Repr::Stream(_) => None,
+        }
+    }
+
+    /// What a complete answer says, without reading it; `None` for a stream.
+    pub fn message(&self) -> Option<Cow<'_, Message>> {
+        match &self.0 {
+            Repr::Complete { answer, .. } => Some(answer.message()),
+            Repr::Stream(_) => None,
         }
     }
 
     /// The tokens used: known at once for a complete answer, and for a stream as far as it has told.
     pub fn usage(&self) -> Option<Usage> {
         match &self.0 {
-            Repr::Complete { answer, .. } => answer.usage(),
+            Repr::Complete { answer, .. } => answer.usage().copied(),
             Repr::Stream(stream) => stream.usage(),
         }
     }
@@ -177,9 +188,9 @@ impl LlmBody {
     }
 
     /// Bounds the silences of a stream; the nearest limits win.
-    pub(crate) fn limit_idle(&mut self, limits: IdleLimits) {
+    pub(crate) fn limit_idle(&mut self, limits: &IdleLimits) {
         if let Repr::Stream(stream) = &mut self.0 {
-            stream.as_mut().limit_idle(limits);
+            stream.as_mut().limit_idle(*limits);
         }
     }
 }

@@ -81,7 +81,7 @@ impl<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
                         // reader may take its time with the last frame.
                         StreamEvent::End => {
                             *this.state = State::Ended;
-                            settle(this.permits, || Outcome::Answered { usage: *this.usage });
+                            settle(this.permits, || Outcome::Answered { usage: this.usage.as_ref() });
                         }
                         _ => {}
                     }

@@ -316,7 +316,7 @@ async fn a_permit_of_a_silent_stream_hears_of_the_timeout() {
     let gate = Arc::new(Heard::default());
     let mut body = provider([(1, text("a"))]);
     body.hold(gate.permit());
-    body.limit_idle(limits(5, 0, 0));
+    body.limit_idle(&limits(5, 0, 0));
     assert_eq!(drain(body).await.0, 6);
     assert_eq!(gate.all(), ["failed timeout"]);
 }
@@ -332,7 +332,7 @@ fn fired(error: Option<LlmError>) -> (TimeoutLimit, Duration) {
 #[tokio::test(start_paused = true)]
 async fn byte_idle_fires_when_nothing_comes() {
     let mut body = provider([(3, text("a")), (9, text("b"))]);
-    body.limit_idle(limits(10, 0, 0));
+    body.limit_idle(&limits(10, 0, 0));
     let (after, error) = drain(body).await;
     assert_eq!((after, fired(error)), (22, (TimeoutLimit::ByteIdle, Duration::from_secs(10))));
 }
@@ -340,7 +340,7 @@ async fn byte_idle_fires_when_nothing_comes() {
 #[tokio::test(start_paused = true)]
 async fn progress_idle_fires_when_silent() {
     let mut body = provider([(1, text("a"))]);
-    body.limit_idle(limits(60, 10, 300));
+    body.limit_idle(&limits(60, 10, 300));
     let (after, error) = drain(body).await;
     assert_eq!((after, fired(error)), (11, (TimeoutLimit::ProgressIdle, Duration::from_secs(10))));
 }
@@ -348,7 +348,7 @@ async fn progress_idle_fires_when_silent() {
 #[tokio::test(start_paused = true)]
 async fn a_silence_over_equal_limits_is_one_of_bytes() {
     let mut body = provider([(1, text("a"))]);
-    body.limit_idle(limits(60, 60, 300));
+    body.limit_idle(&limits(60, 60, 300));
     assert_eq!(fired(drain(body).await.1), (TimeoutLimit::ByteIdle, Duration::from_secs(60)));
 }
 
@@ -356,7 +356,7 @@ async fn a_silence_over_equal_limits_is_one_of_bytes() {
 async fn keep_alives_stretch_to_the_ceiling_and_no_further() {
     let pings = (0..1000).map(|_| (4, event(StreamEvent::KeepAlive)));
     let mut body = provider([(1, text("a"))].into_iter().chain(pings));
-    body.limit_idle(limits(5, 10, 60));
+    body.limit_idle(&limits(5, 10, 60));
     let (after, error) = drain(body).await;
     assert_eq!((after, fired(error)), (61, (TimeoutLimit::ProgressIdle, Duration::from_secs(60))));
 }
@@ -366,7 +366,7 @@ async fn keep_alives_and_empty_deltas_do_not_count_as_progress_but_content_does(
     let empty = || event(StreamEvent::Text { index: 0, text: String::new() });
     let says = [(8, empty()), (8, text("a")), (8, empty()), (8, event(StreamEvent::KeepAlive)), (8, empty())];
     let mut body = provider(says);
-    body.limit_idle(limits(0, 10, 20));
+    body.limit_idle(&limits(0, 10, 20));
     let (after, error) = drain(body).await;
     assert_eq!((after, fired(error)), (36, (TimeoutLimit::ProgressIdle, Duration::from_secs(20))));
 }
@@ -374,7 +374,7 @@ async fn keep_alives_and_empty_deltas_do_not_count_as_progress_but_content_does(
 #[tokio::test(start_paused = true)]
 async fn keep_alives_from_before_the_content_stretch_nothing_after_it() {
     let mut body = provider([(1, event(StreamEvent::KeepAlive)), (1, text("a"))]);
-    body.limit_idle(limits(0, 10, 300));
+    body.limit_idle(&limits(0, 10, 300));
     let (after, error) = drain(body).await;
     assert_eq!((after, fired(error)), (12, (TimeoutLimit::ProgressIdle, Duration::from_secs(10))));
 }
@@ -383,7 +383,7 @@ async fn keep_alives_from_before_the_content_stretch_nothing_after_it() {
 async fn keep_alives_satisfy_byte_idle() {
     let pings = (0..20).map(|_| (4, event(StreamEvent::KeepAlive)));
     let mut body = provider(pings.chain([(1, end())]));
-    body.limit_idle(limits(5, 0, 0));
+    body.limit_idle(&limits(5, 0, 0));
     let (after, error) = drain(body).await;
     assert!(error.is_none(), "{error:?}");
     assert_eq!(after, 81);
@@ -393,7 +393,7 @@ async fn keep_alives_satisfy_byte_idle() {
 async fn a_slow_reader_is_not_a_silent_provider() {
     let says = [(0, text("a")), (1, event(StreamEvent::KeepAlive)), (1, text("b")), (1, event(StreamEvent::KeepAlive))];
     let mut body = provider(says.into_iter().chain([(1, text("c")), (1, end())]));
-    body.limit_idle(limits(5, 5, 5));
+    body.limit_idle(&limits(5, 5, 5));
     while let Some(frame) = body.frame().await {
         frame.unwrap();
         sleep(Duration::from_secs(100)).await;
@@ -404,7 +404,7 @@ async fn a_slow_reader_is_not_a_silent_provider() {
 async fn a_reader_that_left_in_the_middle_of_a_wait_is_not_a_silent_provider() {
     let says = [(1, text("a")), (2, event(StreamEvent::KeepAlive)), (200, text("b")), (1, end())];
     let mut body = provider(says);
-    body.limit_idle(limits(0, 60, 150));
+    body.limit_idle(&limits(0, 60, 150));
     body.frame().await.unwrap().unwrap();
     assert!(poll(&mut body).is_pending());
     // Something else takes the reader's time; the keep-alive is there long before it is back.
@@ -417,7 +417,7 @@ async fn a_reader_that_left_in_the_middle_of_a_wait_is_not_a_silent_provider() {
 #[tokio::test(start_paused = true)]
 async fn a_wait_in_small_pieces_is_one_wait() {
     let mut body = provider([(1, text("a"))]);
-    body.limit_idle(limits(10, 0, 0));
+    body.limit_idle(&limits(10, 0, 0));
     body.frame().await.unwrap().unwrap();
     let begun = Instant::now();
     let error = loop {
@@ -432,8 +432,8 @@ async fn a_wait_in_small_pieces_is_one_wait() {
 async fn the_nearest_of_two_limits_wins() {
     for (one, two) in [(10, 50), (50, 10), (0, 10), (10, 0)] {
         let mut body = provider([]);
-        body.limit_idle(limits(one, 0, 0));
-        body.limit_idle(limits(two, 0, 0));
+        body.limit_idle(&limits(one, 0, 0));
+        body.limit_idle(&limits(two, 0, 0));
         assert_eq!(drain(body).await.0, 10);
     }
 }
@@ -445,7 +445,7 @@ async fn a_frame_that_is_there_wins_over_the_timer() {
         frame
     });
     let mut body = LlmBody::from_frames(frames);
-    body.limit_idle(limits(10, 10, 10));
+    body.limit_idle(&limits(10, 10, 10));
     assert!(drain(body).await.1.is_none());
 }
 
@@ -453,11 +453,11 @@ async fn a_frame_that_is_there_wins_over_the_timer() {
 async fn limits_at_the_edges_of_a_duration_are_safe() {
     let mut body = provider([(1, text("a")), (1, end())]);
     let limits = |limit| IdleLimits { bytes: Some(limit), progress: Some(limit), ceiling: Some(limit) };
-    body.limit_idle(limits(Duration::MAX));
+    body.limit_idle(&limits(Duration::MAX));
     assert!(drain(body).await.1.is_none());
 
     let mut body = provider([(1, text("a")), (1, end())]);
-    body.limit_idle(limits(Duration::ZERO));
+    body.limit_idle(&limits(Duration::ZERO));
     assert_eq!(drain(body).await.1.unwrap().kind(), ErrorKind::Timeout);
 }
 
@@ -487,7 +487,7 @@ fn what_layers_add_to_a_stream_allocates_nothing() {
         for _ in 0..6 {
             body.hold(gate.permit());
         }
-        body.limit_idle(limits(10, 10, 10));
+        body.limit_idle(&limits(10, 10, 10));
     });
     assert_eq!(measured.count_total, 0);
 }

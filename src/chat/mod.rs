@@ -62,8 +62,8 @@ pub struct Chat {
     pub thinking: Option<Thinking>,
     /// Whether the answer is asked for as a stream. Default: `false`.
     pub stream: bool,
-    /// What only one dialect knows of the request: the settings as they stood there. Each of them counts for as long as
-    /// the neutral fields that were read from it are unchanged.
+    /// What only one dialect knows of a request that came in it: the settings as they stood there. Each of them counts for
+    /// as long as the neutral fields that were read from it are unchanged. `None`: it came in no dialect.
     pub extra: Option<Extra>,
 }
 

@@ -11,7 +11,7 @@ use tokio_test::{assert_pending, assert_ready, task};
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::{body::StreamEvent as E, chat::Message, provider_fn};
+use crate::{Dialect, body::StreamEvent as E, chat::Message, provider_fn};
 
 type Item = Result<Frame, LlmError>;
 
@@ -190,6 +190,18 @@ fn drive(commit: &mut task::Spawn<Commit>) -> (Poll<Result<LlmBody, LlmError>>, 
 }
 
 #[test]
+fn a_few_of_the_providers_own_pings_are_kept() {
+    let own = || Ok(Frame::event(StreamEvent::KeepAlive).with_raw(Dialect::OpenAi, ": wait\n\n".into()));
+    let few = std::iter::repeat_with(own).take(3);
+    let (body, _) = drive(&mut commit(few.chain([Ok(Frame::text("a"))]), CommitPoint::FirstToken));
+    assert_eq!(there(&mut assert_ready!(body).unwrap()), ["KeepAlive", "KeepAlive", "KeepAlive", "Text(1 bytes)"]);
+
+    let flood = std::iter::repeat_with(own).take(100_000);
+    let (body, _) = drive(&mut commit(flood.chain([Ok(Frame::text("a"))]), CommitPoint::FirstToken));
+    assert!(there(&mut assert_ready!(body).unwrap()).len() < 1000);
+}
+
+#[test]
 fn pings_before_the_first_token_are_waited_out_and_not_kept() {
     let pings = std::iter::repeat_with(ping).take(100_000);
     let (body, _) = drive(&mut commit(pings.chain([Ok(Frame::text("a"))]), CommitPoint::FirstEvent));
@@ -211,7 +223,7 @@ fn a_flood_that_never_pauses_lets_others_run() {
 #[test]
 fn a_flood_of_empty_events_is_no_first_token_and_takes_bounded_memory() {
     let raw = bytes::Bytes::from(vec![b'x'; 64 * 1024]);
-    let empty = move || Ok(Frame::text("").with_raw(crate::Dialect::OpenAi, raw.clone()));
+    let empty = move || Ok(Frame::text("").with_raw(Dialect::OpenAi, raw.clone()));
     for point in [CommitPoint::FirstToken, CommitPoint::FirstText] {
         let mut waiting = commit(std::iter::repeat_with(empty.clone()).take(10_000), point);
         assert_pending!(drive(&mut waiting).0);
@@ -230,7 +242,7 @@ fn reasoning_is_held_back_up_to_a_limit_of_bytes() {
 #[test]
 fn a_whole_answer_over_its_limit_is_malformed() {
     let raw = bytes::Bytes::from(vec![0; 1024 * 1024]);
-    let long = move || Ok(Frame::text("x").with_raw(crate::Dialect::OpenAi, raw.clone()));
+    let long = move || Ok(Frame::text("x").with_raw(Dialect::OpenAi, raw.clone()));
     assert_pending!(drive(&mut commit(std::iter::repeat_with(long.clone()).take(63), CommitPoint::Complete)).0);
     let (result, _) = drive(&mut commit(std::iter::repeat_with(long).take(65), CommitPoint::Complete));
     let error = assert_ready!(result).unwrap_err();

@@ -10,7 +10,7 @@ use crate::{LlmError, chat::Usage};
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Outcome<'a> {
     /// The answer is whole.
-    Answered { usage: Option<Usage> },
+    Answered { usage: Option<&'a Usage> },
     /// The call failed, or its stream broke.
     Failed(&'a LlmError),
     /// The caller left before the end.
@@ -22,8 +22,6 @@ pub(crate) enum Outcome<'a> {
 pub(crate) struct Ticket {
     /// The gate's state at that time: an outcome of an older one is late.
     pub(crate) generation: u32,
-    /// Whether the call is a probe.
-    pub(crate) probe: bool,
     /// When the call was admitted, where the gate asks for it.
     pub(crate) begun: Option<Instant>,
     /// The tokens that the gate has charged ahead of the answer, where it counts them.

@@ -9,9 +9,11 @@ use std::{
 };
 
 use pin_project::pin_project;
+use tokio::time::Instant;
 use tower::Service;
 
-use crate::{LlmError, LlmRequest, LlmResponse, error::Phase};
+use super::clock;
+use crate::{ErrorKind, LlmError, LlmRequest, LlmResponse, error::Phase};
 
 /// What every layer asks of the service that it wraps.
 ///
@@ -27,6 +29,8 @@ impl<S: Service<LlmRequest, Response = LlmResponse, Error: Into<LlmError>>> Llm 
 /// is called at once, without a clone; if not, that very instance moves in here (its place in a queue is its own) and
 /// a fresh clone stays behind. The other way round, a polled instance that nobody polls again would sit on a
 /// reservation for ever. *Every further call* (a retry, the next tier) waits for a fresh clone.
+///
+/// A call that has waited begins when it is made, and is not made at the request's deadline or after it.
 #[pin_project(project = CallProjection, project_replace = CallOwned)]
 pub(crate) enum Call<S, F> {
     /// Waiting until the service is ready.
@@ -51,6 +55,7 @@ impl<S, F> Call<S, F> {
 
 impl<S: Llm> Call<S, S::Future> {
     /// The first call: through the service in hand.
+    #[inline]
     pub(crate) fn first(service: &mut S, request: LlmRequest) -> Self
     where
         S: Clone,
@@ -75,7 +80,9 @@ impl<S: Llm> Call<S, S::Future> {
         Self::Readying { service: fresh, request }
     }
 
-    /// Drops whatever is under way, so that nothing of it is held any longer.
+    /// Drops whatever is under way or has ended, so that nothing of it is held any longer: each layer does so with a
+    /// call that failed, for whoever asked may keep the future.
+    #[cold]
     pub(crate) fn abandon(mut self: Pin<&mut Self>) {
         self.set(Self::Idle);
     }
@@ -87,6 +94,7 @@ impl<S: Llm> Future for Call<S, S::Future> {
     /// # Panics
     ///
     /// When polled after it was ready.
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             match self.as_mut().project() {
@@ -94,12 +102,22 @@ impl<S: Llm> Future for Call<S, S::Future> {
                 CallProjection::Readying { service, .. } => match service.poll_ready(cx) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(readiness) => {
-                        let CallOwned::Readying { mut service, request } = self.as_mut().project_replace(Self::Idle)
+                        let CallOwned::Readying { mut service, mut request } =
+                            self.as_mut().project_replace(Self::Idle)
                         else {
                             unreachable!("it was readying a line above")
                         };
+                        // It begins now, whatever it has waited for: those inside share out the time that is left.
+                        let now = Instant::now();
+                        let context = request.context_mut();
+                        context.begun = Some(now);
+                        let late = context.deadline.is_some_and(|deadline| deadline <= now);
                         self.set(match readiness {
-                            Ok(()) => Self::Calling(service.call(request)),
+                            Ok(()) if late => Self::Failed(LlmError::new(
+                                ErrorKind::Deadline,
+                                "it passed before the call could begin",
+                            )),
+                            Ok(()) => Self::Calling(clock::with(now, || service.call(request))),
                             Err(error) => Self::Failed(error.into()),
                         });
                     }

@@ -1,7 +1,7 @@
 //! The layers, one folder each, and the mechanisms that they share.
 //!
-//! Recommended order, outermost first: Timeout (total) · Bulkhead · Fallback · and for each tier: RetryWithJitter ·
-//! CircuitBreaker · Timeout (attempt) · leaf. Every other order compiles and means what it says.
+//! Recommended order, outermost first: Timeout (total) · Bulkhead · Fallback · and for each tier: Validate (where a
+//! program reads the answers) · RetryWithJitter · CircuitBreaker · Timeout (attempt) · leaf. Every other order compiles and means what it says.
 //!
 //! # Readiness
 //!
@@ -11,12 +11,18 @@
 //! loop (tower's `load_shed`, `concurrency_limit`) belongs outside of them.
 
 pub(crate) mod admission;
+pub(crate) mod alarm;
 pub mod bulkhead;
 pub(crate) mod call;
 pub mod circuit_breaker;
+pub(crate) mod clock;
+pub(crate) mod estimate;
 pub mod fallback;
+pub(crate) mod recent;
 pub mod retry;
 pub mod timeout;
+#[cfg(feature = "validate")]
+pub mod validate;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -27,7 +27,12 @@ pub(super) fn number(value: &Value, field: &str) -> Result<Option<u32>, LlmError
     match value.get(field) {
         None | Some(Value::Null) => Ok(None),
         Some(number) => {
-            let whole = number.as_u64().and_then(|number| u32::try_from(number).ok());
+            // Some languages write `100.0`.
+            let whole = number.as_u64().or_else(|| {
+                let float = number.as_f64().filter(|float| float.fract() == 0.0 && *float >= 0.0);
+                float.map(|float| float as u64)
+            });
+            let whole = whole.and_then(|number| u32::try_from(number).ok());
             whole.map(Some).ok_or_else(|| bad(field, "a whole number that is not negative"))
         }
     }

@@ -134,10 +134,10 @@ impl Exchange {
         }
     }
 
-    /// The recorded request, in its own bytes; `None` where it was not recorded.
+    /// The recorded request, in its own bytes; `None` where it was not recorded, or is no request at all.
     pub(crate) fn wire(&self) -> Option<Wire> {
         let body = self.request.body.clone()?;
-        let mut wire = Wire::new(self.dialect, body).unwrap_or_else(|error| panic!("{}: {error}", self.id));
+        let mut wire = Wire::new(self.dialect, body).ok()?;
         if self.dialect == Dialect::Gemini {
             wire = wire.path(self.model.as_str(), self.stream);
         }

@@ -9,7 +9,9 @@ pub(crate) struct Block {
     pub(crate) data: Option<String>,
     /// Lines of no field: a bare JSON error that some server wrote in between.
     pub(crate) bare: String,
-    /// Where the block ends, in bytes of the stream.
+    /// Where the block begins, in bytes of the stream.
+    pub(crate) start: usize,
+    /// Where it ends.
     pub(crate) end: usize,
 }
 
@@ -34,6 +36,7 @@ pub(crate) fn blocks(text: &str) -> Vec<Block> {
                 block.end = at;
                 blocks.push(std::mem::take(&mut block));
                 any = false;
+                block.start = at;
             }
             continue;
         }

@@ -5,6 +5,7 @@
 //! The recordings are not part of the repository; see [`recordings`].
 #![cfg(feature = "http")]
 
+mod commit;
 mod events;
 mod expected;
 mod meaning;
@@ -19,7 +20,7 @@ use serde_json::Value;
 use steadfast::{
     BoxLlmService, CommitPoint, Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse, StreamEvent,
     chat::{Accumulator, Message},
-    providers::{Anthropic, Gemini, OpenAi, http::HttpLeaf, transport::HttpClient},
+    providers::{Anthropic, Gemini, OpenAi, transport::HttpClient},
 };
 use tower::{Service, ServiceExt};
 
@@ -102,7 +103,10 @@ async fn judge(exchange: &Exchange, n: usize, server: &Server, client: &HttpClie
         (Expected::Answer(said), Ok(came)) => {
             verdict.not_decoded.extend(said.differences(Said::of(&came.message)));
             verdict.not_decoded.extend(came.misplaced);
-            if came.raw != exchange.body {
+            if exchange.is_sse {
+                verdict.not_decoded.extend(commit::misplaced(exchange).await);
+            }
+            if came.raw != expected::up_to_the_end(exchange) {
                 verdict.not_identical.push(format!(
                     "the answer's bytes: {} came, {} were given back",
                     exchange.body.len(),
@@ -136,14 +140,18 @@ async fn judge(exchange: &Exchange, n: usize, server: &Server, client: &HttpClie
             }
         }
         (expected, Ok(came)) => {
-            verdict.not_decoded.push(format!("expected {expected:?}, found {:?}", came.message));
+            let expected: String = format!("{expected:?}").chars().take(200).collect();
+            verdict.not_decoded.push(format!("expected {expected}, found {:?}", came.message));
         }
         (expected, Err(error)) => {
             let expected: String = format!("{expected:?}").chars().take(200).collect();
             verdict.not_decoded.push(format!("expected {expected}, found {:?}: {error}", error.kind()));
         }
     }
-    if let Some(sent) = &exchange.request.body {
+    if exchange.request.body.is_some() && exchange.wire().is_none() && !exchange.status.is_client_error() {
+        verdict.not_equal.push("the request's bytes are refused".to_owned());
+    }
+    if let Some(sent) = exchange.request.body.as_ref().filter(|_| exchange.wire().is_some()) {
         forwarded(exchange, sent, n, server, client, &mut verdict).await;
         encoded_again(exchange, sent, n, server, client, &mut verdict).await;
     }
@@ -241,8 +249,8 @@ fn difference(at: &str, a: &Value, b: &Value) -> String {
                 (Some(a), Some(b)) => difference(&format!("{at}.{name}"), a, b),
                 (a, b) => format!(
                     "{at}.{name}: {} became {}",
-                    a.map_or("nothing".to_owned(), short),
-                    b.map_or("nothing".to_owned(), short)
+                    a.map_or_else(|| "nothing".to_owned(), short),
+                    b.map_or_else(|| "nothing".to_owned(), short)
                 ),
             }
         }

@@ -3,7 +3,8 @@
 //! The rules, and nothing else:
 //! - `null`, empty lists and empty texts of a turn are as good as absent, and so are `stream: false`, `is_error: false`,
 //!   `thought: false` and the type `function` of an OpenAI tool;
-//! - a text is the same as a list with one text in it; the arguments of a call are JSON, however spelled; `1.0` is `1`;
+//! - a text is the same as a list with one text in it, and the URL of a picture the same as an object with it; the arguments
+//!   of a call are JSON, however spelled, and `{}` where there are none; `1.0` is `1`;
 //! - neighbours of the same role are one turn (Anthropic and Gemini say so themselves);
 //! - Gemini takes `snake_case` and `camelCase`, one element without its list, and functions in one tool or in many; the
 //!   model is in its path.
@@ -115,7 +116,10 @@ fn anthropic(fields: &mut Map<String, Value>) {
 fn openai(fields: &mut Map<String, Value>) {
     let mut turns = take_list(fields, "messages");
     for turn in &mut turns {
-        let content = blocks(turn.get_mut("content").map(Value::take));
+        let mut content = blocks(turn.get_mut("content").map(Value::take));
+        for block in content.iter_mut().filter(|block| block["image_url"].is_string()) {
+            block["image_url"] = json!({ "url": block["image_url"] });
+        }
         turn["content"] = content.into();
         if turn["refusal"] == "" {
             turn.as_object_mut().expect("an object").remove("refusal");
@@ -138,6 +142,10 @@ fn openai(fields: &mut Map<String, Value>) {
 }
 
 fn arguments(function: &mut Value) {
+    if function["arguments"].is_object() {
+        function["arguments"] = numbers(&function["arguments"]);
+        return;
+    }
     let text = function["arguments"].as_str().unwrap_or_default();
     let text = if text.trim().is_empty() { "{}" } else { text };
     if let Ok(json) = serde_json::from_str::<Value>(text) {
@@ -147,9 +155,8 @@ fn arguments(function: &mut Value) {
 
 fn gemini(fields: &mut Map<String, Value>) {
     fields.remove("model");
-    let mut renamed = match camel(&Value::Object(std::mem::take(fields))) {
-        Value::Object(renamed) => renamed,
-        _ => unreachable!("an object stays one"),
+    let Value::Object(mut renamed) = camel(&Value::Object(std::mem::take(fields))) else {
+        unreachable!("an object stays one")
     };
     let mut turns = take_list(&mut renamed, "contents");
     for turn in &mut turns {
@@ -159,10 +166,13 @@ fn gemini(fields: &mut Map<String, Value>) {
             if part.get("thought") == Some(&Value::Bool(false)) {
                 part.remove("thought");
             }
+            if let Some(call) = part.get_mut("functionCall").and_then(Value::as_object_mut) {
+                call.entry("args").or_insert_with(|| json!({}));
+            }
         }
         parts.retain(|part| *part != json!({"text": ""}));
         turn.insert("parts".to_owned(), parts.into());
-        let role = turn.remove("role").filter(|role| role != "function").unwrap_or("user".into());
+        let role = turn.remove("role").filter(|role| role != "function").unwrap_or_else(|| "user".into());
         turn.insert("role".to_owned(), role);
     }
     turns.retain(|turn| turn["parts"] != json!([]));

@@ -69,19 +69,8 @@ struct Group<'a, K> {
 }
 
 impl<'a, K: Subject> Group<'a, K> {
-    fn new(
-        list: &'a mut Vec<Contestant>,
-        group: &'static str,
-        suffix: &'static str,
-        expect: Expect,
-    ) -> Self {
-        Self {
-            list,
-            group,
-            suffix,
-            expect,
-            subject: std::marker::PhantomData,
-        }
+    fn new(list: &'a mut Vec<Contestant>, group: &'static str, suffix: &'static str, expect: Expect) -> Self {
+        Self { list, group, suffix, expect, subject: std::marker::PhantomData }
     }
 
     fn add<S: Service<K::Request> + 'static>(&mut self, name: &str, service: S) {
@@ -96,41 +85,23 @@ impl<'a, K: Subject> Group<'a, K> {
 fn stacked<K: Subject>(list: &mut Vec<Contestant>, suffix: &'static str) {
     let mut ready = Group::<K>::new(list, READY, suffix, Expect::Answer);
     ready.add(BARE, Answers::<K>::new());
-    ready.add(
-        "tower's three",
-        stacks::tower_three::<K, _>(Answers::<K>::new()),
-    );
-    ready.add(
-        "tower-resilience's five",
-        stacks::resilience_five::<K, _>(Answers::<K>::new()),
-    );
+    ready.add("tower's three", stacks::tower_three::<K, _>(Answers::<K>::new()));
+    ready.add("tower-resilience's five", stacks::resilience_five::<K, _>(Answers::<K>::new()));
 
     let mut pending = Group::<K>::new(list, PENDING, suffix, Expect::Answer);
     pending.add(BARE, AnswersLater::<K>::new());
-    pending.add(
-        "tower's three",
-        stacks::tower_three::<K, _>(AnswersLater::<K>::new()),
-    );
-    pending.add(
-        "tower-resilience's five",
-        stacks::resilience_five::<K, _>(AnswersLater::<K>::new()),
-    );
+    pending.add("tower's three", stacks::tower_three::<K, _>(AnswersLater::<K>::new()));
+    pending.add("tower-resilience's five", stacks::resilience_five::<K, _>(AnswersLater::<K>::new()));
 }
 
 fn ours_stacked(list: &mut Vec<Contestant>) {
     let mut ready = Group::<Llm>::new(list, READY, "", Expect::Answer);
     ready.add(OURS, ours::five(Answers::<Llm>::new()));
-    ready.add(
-        "steadfast's timeout, bulkhead, retry",
-        ours::three(Answers::<Llm>::new()),
-    );
+    ready.add("steadfast's timeout, bulkhead, retry", ours::three(Answers::<Llm>::new()));
 
     let mut pending = Group::<Llm>::new(list, PENDING, "", Expect::Answer);
     pending.add(OURS, ours::five(AnswersLater::<Llm>::new()));
-    pending.add(
-        "steadfast's timeout, bulkhead, retry",
-        ours::three(AnswersLater::<Llm>::new()),
-    );
+    pending.add("steadfast's timeout, bulkhead, retry", ours::three(AnswersLater::<Llm>::new()));
 }
 
 fn ours_alone(list: &mut Vec<Contestant>) {
@@ -155,16 +126,10 @@ fn ours_refusing(list: &mut Vec<Contestant>) {
     let mut skipped = Group::<Llm>::new(open.list, OPEN, "", Expect::Answer);
     let layer = ours::breaker();
     layer.handle().force_open();
-    skipped.add(
-        "steadfast, fallback to the next tier",
-        ours::fallback(layer.layer(Fails::<Llm>::new())),
-    );
+    skipped.add("steadfast, fallback to the next tier", ours::fallback(layer.layer(Fails::<Llm>::new())));
 
     let mut full = Group::<Llm>::new(list, FULL, "", Expect::Refusal);
-    full.add(
-        "steadfast",
-        occupied::<Llm, _>(ours::bulkhead(1, Hangs::<Llm>::new())),
-    );
+    full.add("steadfast", occupied::<Llm, _>(ours::bulkhead(1, Hangs::<Llm>::new())));
 }
 
 fn breakers<K: Subject>(list: &mut Vec<Contestant>) {
@@ -172,14 +137,8 @@ fn breakers<K: Subject>(list: &mut Vec<Contestant>) {
     closed.add(BARE, Answers::<K>::new());
     closed.add("recloser", recloser(Answers::<K>::new()));
     closed.add("failsafe", failsafe_of(Answers::<K>::new()));
-    closed.add(
-        "tower-resilience",
-        stacks::breaker().layer(Answers::<K>::new()),
-    );
-    closed.add(
-        "tower-resilience, window",
-        stacks::windowed_breaker().layer(Answers::<K>::new()),
-    );
+    closed.add("tower-resilience", stacks::breaker().layer(Answers::<K>::new()));
+    closed.add("tower-resilience, window", stacks::windowed_breaker().layer(Answers::<K>::new()));
 }
 
 fn refusals<K: Subject>(list: &mut Vec<Contestant>) {
@@ -187,10 +146,7 @@ fn refusals<K: Subject>(list: &mut Vec<Contestant>) {
     open.add(BARE, Fails::<K>::new());
     open.add("recloser", recloser(Fails::<K>::new()));
     open.add("failsafe", failsafe_of(Fails::<K>::new()));
-    open.add(
-        "tower-resilience",
-        stacks::breaker().layer(Fails::<K>::new()),
-    );
+    open.add("tower-resilience", stacks::breaker().layer(Fails::<K>::new()));
     for contestant in open.list.iter_mut().filter(|c| c.group == OPEN) {
         // The bare service is no breaker, but the failures that open the others do it no harm.
         (contestant.calls)(200);
@@ -201,12 +157,7 @@ fn refusals<K: Subject>(list: &mut Vec<Contestant>) {
     full.add(BARE, Fails::<K>::new());
     full.add(
         "tower's limit + load-shed",
-        occupied::<K, _>(
-            ServiceBuilder::new()
-                .load_shed()
-                .concurrency_limit(1)
-                .service(Hangs::<K>::new()),
-        ),
+        occupied::<K, _>(ServiceBuilder::new().load_shed().concurrency_limit(1).service(Hangs::<K>::new())),
     );
 }
 
@@ -218,18 +169,10 @@ pub fn occupied<K: Subject, S: Service<K::Request>>(mut service: S) -> S {
 
 pub fn recloser<S>(inner: S) -> Reclosed<S> {
     let breaker = Recloser::custom().open_wait(LONG).build();
-    Reclosed {
-        inner,
-        breaker: AsyncRecloser::from(breaker),
-    }
+    Reclosed { inner, breaker: AsyncRecloser::from(breaker) }
 }
 
-pub fn failsafe_of<S>(
-    inner: S,
-) -> Failsafe<S, impl failsafe::futures::CircuitBreaker + Clone + Send + Sync> {
+pub fn failsafe_of<S>(inner: S) -> Failsafe<S, impl failsafe::futures::CircuitBreaker + Clone + Send + Sync> {
     let policy = failure_policy::consecutive_failures(5, backoff::constant(LONG));
-    Failsafe {
-        inner,
-        breaker: Config::new().failure_policy(policy).build(),
-    }
+    Failsafe { inner, breaker: Config::new().failure_policy(policy).build() }
 }

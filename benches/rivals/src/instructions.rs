@@ -41,9 +41,5 @@ fn instructions(program: &Path, id: &str, calls: u64) -> io::Result<u64> {
     said.lines()
         .find_map(|line| line.split_once("Collected :"))
         .and_then(|(_, count)| count.trim().parse().ok())
-        .ok_or_else(|| {
-            io::Error::other(format!(
-                "no instruction count from valgrind for {id:?}:\n{said}"
-            ))
-        })
+        .ok_or_else(|| io::Error::other(format!("no instruction count from valgrind for {id:?}:\n{said}")))
 }

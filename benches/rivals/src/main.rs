@@ -25,11 +25,13 @@ fn main() -> Result<(), Box<dyn Error>> {
             figures.allocations = count_allocations(contestants.len());
             figures.instructions = count_instructions(&contestants)?;
             report::per_call(&contestants, &figures);
+            report::ratios(&contestants, &figures);
             in_real_time(&runtime);
         }
         ["time"] => {
             figures.times = timing::measure(&mut contestants);
             report::per_call(&contestants, &figures);
+            report::ratios(&contestants, &figures);
             in_real_time(&runtime);
         }
         ["allocations"] => {
@@ -39,21 +41,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["callgrind"] => {
             figures.instructions = count_instructions(&contestants)?;
             report::per_call(&contestants, &figures);
+            report::ratios(&contestants, &figures);
         }
-        ["list"] => contestants
-            .iter()
-            .for_each(|contestant| println!("{}", contestant.id())),
+        ["list"] => contestants.iter().for_each(|contestant| println!("{}", contestant.id())),
         ["run", id, calls] => {
             let calls = calls.parse()?;
             let contestant = contestants.iter_mut().find(|c| c.id() == id);
-            (contestant
-                .ok_or("no such contestant; `list` names them")?
-                .calls)(calls);
+            (contestant.ok_or("no such contestant; `list` names them")?.calls)(calls);
         }
         _ => {
-            return Err(
-                "use: rivals [time | allocations | callgrind | list | run NAME CALLS]".into(),
-            );
+            return Err("use: rivals [time | allocations | callgrind | list | run NAME CALLS]".into());
         }
     }
     Ok(())
@@ -64,9 +61,7 @@ fn in_real_time(runtime: &Runtime) {
     let rounds = throughput::measure(&shared);
     report::shared(&shared, &rounds);
     let refusal = wall::resilience_refusal(runtime);
-    println!(
-        "\ntower-resilience's full bulkhead refuses through a timer: {refusal:.1?} until the caller hears of it"
-    );
+    println!("\ntower-resilience's full bulkhead refuses through a timer: {refusal:.1?} until the caller hears of it");
 }
 
 fn count_instructions(contestants: &[Contestant]) -> Result<Vec<f64>, Box<dyn Error>> {
@@ -82,21 +77,11 @@ fn count_instructions(contestants: &[Contestant]) -> Result<Vec<f64>, Box<dyn Er
 fn count_allocations(contestants: usize) -> Vec<f64> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args([
-            "run",
-            "--quiet",
-            "--release",
-            "--bin",
-            "allocations",
-            "--manifest-path",
-        ])
+        .args(["run", "--quiet", "--release", "--bin", "allocations", "--manifest-path"])
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
         .output();
     let counts: Vec<f64> = match output {
-        Ok(output) => String::from_utf8_lossy(&output.stdout)
-            .lines()
-            .filter_map(|line| line.parse().ok())
-            .collect(),
+        Ok(output) => String::from_utf8_lossy(&output.stdout).lines().filter_map(|line| line.parse().ok()).collect(),
         Err(_) => Vec::new(),
     };
     if counts.len() == contestants {

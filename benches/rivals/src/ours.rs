@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use steadfast::{
-    BulkheadLayer, CircuitBreakerLayer, ErrorKind, FallbackLayer, LlmError, LlmRequest,
-    LlmResponse, RetryWithJitterLayer, TimeoutLayer,
+    BulkheadLayer, CircuitBreakerLayer, ErrorKind, FallbackLayer, LlmError, LlmRequest, LlmResponse,
+    RetryWithJitterLayer, TimeoutLayer,
 };
 use tower::{Layer, Service, ServiceBuilder};
 
@@ -38,15 +38,9 @@ impl Subject for Llm {
 /// The five in the recommended order: timeout, bulkhead, fallback with one tier behind the primary, retry, breaker.
 pub fn five<S>(
     inner: S,
-) -> impl Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send>
-+ Clone
-+ Send
-+ 'static
+) -> impl Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + 'static
 where
-    S: Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send>
-        + Clone
-        + Send
-        + 'static,
+    S: Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + 'static,
 {
     ServiceBuilder::new()
         .layer(TimeoutLayer::new(TOTAL))
@@ -60,15 +54,9 @@ where
 /// The first three of tower's kind: timeout, bulkhead, retry.
 pub fn three<S>(
     inner: S,
-) -> impl Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send>
-+ Clone
-+ Send
-+ 'static
+) -> impl Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + 'static
 where
-    S: Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send>
-        + Clone
-        + Send
-        + 'static,
+    S: Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + 'static,
 {
     ServiceBuilder::new()
         .layer(TimeoutLayer::new(TOTAL))
@@ -85,7 +73,7 @@ pub fn bulkhead<S>(places: usize, inner: S) -> steadfast::Bulkhead<S> {
     BulkheadLayer::new().feature("chat", places).layer(inner)
 }
 
-pub fn retry<S>(inner: S) -> steadfast::RetryWithJitter<S> {
+pub fn retry<S: Clone>(inner: S) -> steadfast::RetryWithJitter<S> {
     RetryWithJitterLayer::new().layer(inner)
 }
 
@@ -94,7 +82,5 @@ pub fn timeout<S>(inner: S) -> steadfast::Timeout<S> {
 }
 
 pub fn fallback<S>(inner: S) -> steadfast::Fallback<S> {
-    FallbackLayer::new("primary")
-        .tier("backup", Answers::<Llm>::new())
-        .layer(inner)
+    FallbackLayer::new("primary").tier("backup", Answers::<Llm>::new()).layer(inner)
 }

@@ -7,8 +7,8 @@ use std::{
 
 use tower::{BoxError, Layer, Service, ServiceBuilder, retry::Policy};
 use tower_resilience::{
-    bulkhead::BulkheadLayer, circuitbreaker::CircuitBreakerLayer, fallback::FallbackLayer,
-    retry::RetryLayer, timelimiter::TimeLimiterLayer,
+    bulkhead::BulkheadLayer, circuitbreaker::CircuitBreakerLayer, fallback::FallbackLayer, retry::RetryLayer,
+    timelimiter::TimeLimiterLayer,
 };
 
 use crate::subject::{Answers, Subject};
@@ -41,54 +41,27 @@ impl<Q: Clone, A, E> Policy<Q, A, E> for Attempts {
 /// tower's own timeout, concurrency limit and retry.
 pub fn tower_three<K, S>(
     inner: S,
-) -> impl Service<K::Request, Response = K::Answer, Error = BoxError, Future: Send>
-+ Clone
-+ Send
-+ 'static
+) -> impl Service<K::Request, Response = K::Answer, Error = BoxError, Future: Send> + Clone + Send + 'static
 where
     K: Subject,
-    S: Service<K::Request, Response = K::Answer, Error = K::Error, Future: Send>
-        + Clone
-        + Send
-        + 'static,
+    S: Service<K::Request, Response = K::Answer, Error = K::Error, Future: Send> + Clone + Send + 'static,
 {
-    ServiceBuilder::new()
-        .timeout(TOTAL)
-        .concurrency_limit(PLACES)
-        .retry(Attempts(2))
-        .service(inner)
+    ServiceBuilder::new().timeout(TOTAL).concurrency_limit(PLACES).retry(Attempts(2)).service(inner)
 }
 
 /// tower-resilience's five, in the order that its composition guide recommends for clients:
 /// fallback, time limit, retry, circuit breaker, bulkhead.
 pub fn resilience_five<K, S>(
     inner: S,
-) -> impl Service<K::Request, Response = K::Answer, Error: Send + 'static, Future: Send>
-+ Clone
-+ Send
-+ 'static
+) -> impl Service<K::Request, Response = K::Answer, Error: Send + 'static, Future: Send> + Clone + Send + 'static
 where
     K: Subject,
-    S: Service<K::Request, Response = K::Answer, Error = K::Error, Future: Send>
-        + Clone
-        + Send
-        + 'static,
+    S: Service<K::Request, Response = K::Answer, Error = K::Error, Future: Send> + Clone + Send + 'static,
 {
-    let inner = BulkheadLayer::builder()
-        .max_concurrent_calls(PLACES)
-        .build()
-        .expect("a valid bulkhead")
-        .layer(inner);
+    let inner = BulkheadLayer::builder().max_concurrent_calls(PLACES).build().expect("a valid bulkhead").layer(inner);
     let inner = breaker().layer(inner);
-    let inner = RetryLayer::builder()
-        .max_attempts(3)
-        .exponential_backoff(Duration::from_secs(1))
-        .build()
-        .layer(inner);
-    let inner = TimeLimiterLayer::builder()
-        .timeout_duration(TOTAL)
-        .build()
-        .layer(inner);
+    let inner = RetryLayer::builder().max_attempts(3).exponential_backoff(Duration::from_secs(1)).build().layer(inner);
+    let inner = TimeLimiterLayer::builder().timeout_duration(TOTAL).build().layer(inner);
     FallbackLayer::tower_service(Answers::<K>::new()).layer(inner)
 }
 
@@ -103,8 +76,5 @@ pub fn breaker() -> CircuitBreakerLayer {
 
 /// tower-resilience's breaker with its default window of the last 100 calls.
 pub fn windowed_breaker() -> CircuitBreakerLayer {
-    CircuitBreakerLayer::builder()
-        .wait_duration_in_open(Duration::from_secs(3600))
-        .build()
-        .expect("a valid breaker")
+    CircuitBreakerLayer::builder().wait_duration_in_open(Duration::from_secs(3600)).build().expect("a valid breaker")
 }

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use cpu_time::ProcessTime;
 use tokio::runtime::{Builder, Runtime};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_resilience::bulkhead::BulkheadLayer;
@@ -17,7 +18,6 @@ use crate::{
     ours::{self, Llm},
     stacks::{self, PLACES},
     subject::{Answers, Small, Subject},
-    timing::Rounds,
 };
 
 const THREADS: usize = 2;
@@ -27,7 +27,16 @@ const SLICE: Duration = Duration::from_millis(150);
 /// A task lets the others run this often; else the first two would have the threads to themselves.
 const CALLS_A_TURN: u64 = 32;
 
-type Run = Box<dyn Fn(&Runtime) -> f64>;
+type Run = Box<dyn Fn(&Runtime) -> Rate>;
+
+/// Calls per second, by two clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Rate {
+    /// By the one on the wall.
+    pub wall: f64,
+    /// By the CPU time of the threads: what the wall would show if the machine did nothing else.
+    pub cpu: f64,
+}
 
 pub struct Shared {
     pub group: &'static str,
@@ -46,26 +55,14 @@ pub fn all() -> Vec<Shared> {
     rivals::<Small>(&mut list);
     let inner = Answers::<Llm>::new();
     add::<Llm, _>(&mut list, BREAKER, "bare, on LlmRequest", inner.clone());
-    add::<Llm, _>(
-        &mut list,
-        BREAKER,
-        "recloser, on LlmRequest",
-        recloser(inner.clone()),
-    );
-    add::<Llm, _>(
-        &mut list,
-        BREAKER,
-        OURS,
-        ours::breaker().layer(inner.clone()),
-    );
+    add::<Llm, _>(&mut list, BREAKER, "recloser, on LlmRequest", recloser(inner.clone()));
+    add::<Llm, _>(&mut list, BREAKER, OURS, ours::breaker().layer(inner.clone()));
     add::<Llm, _>(&mut list, BULKHEAD, "bare, on LlmRequest", inner.clone());
     add::<Llm, _>(
         &mut list,
         BULKHEAD,
         "tower's ConcurrencyLimit, on LlmRequest",
-        ServiceBuilder::new()
-            .concurrency_limit(PLACES)
-            .service(inner.clone()),
+        ServiceBuilder::new().concurrency_limit(PLACES).service(inner.clone()),
     );
     add::<Llm, _>(&mut list, BULKHEAD, OURS, ours::bulkhead(PLACES, inner));
     list
@@ -76,26 +73,16 @@ fn rivals<K: Subject>(list: &mut Vec<Shared>) {
     add::<K, _>(list, BREAKER, BARE, inner.clone());
     add::<K, _>(list, BREAKER, "recloser", recloser(inner.clone()));
     add::<K, _>(list, BREAKER, "failsafe", failsafe_of(inner.clone()));
-    add::<K, _>(
-        list,
-        BREAKER,
-        "tower-resilience",
-        stacks::breaker().layer(inner.clone()),
-    );
+    add::<K, _>(list, BREAKER, "tower-resilience", stacks::breaker().layer(inner.clone()));
 
     add::<K, _>(list, BULKHEAD, BARE, inner.clone());
     add::<K, _>(
         list,
         BULKHEAD,
         "tower's ConcurrencyLimit",
-        ServiceBuilder::new()
-            .concurrency_limit(PLACES)
-            .service(inner.clone()),
+        ServiceBuilder::new().concurrency_limit(PLACES).service(inner.clone()),
     );
-    let bulkhead = BulkheadLayer::builder()
-        .max_concurrent_calls(PLACES)
-        .build()
-        .expect("a valid bulkhead");
+    let bulkhead = BulkheadLayer::builder().max_concurrent_calls(PLACES).build().expect("a valid bulkhead");
     add::<K, _>(list, BULKHEAD, "tower-resilience", bulkhead.layer(inner));
 }
 
@@ -109,21 +96,17 @@ where
         let service = service.lock().expect("no panic while it is cloned").clone();
         calls_per_second::<K, S>(runtime, service)
     });
-    list.push(Shared {
-        group,
-        name: name.to_owned(),
-        run,
-    });
+    list.push(Shared { group, name: name.to_owned(), run });
 }
 
-fn calls_per_second<K, S>(runtime: &Runtime, service: S) -> f64
+fn calls_per_second<K, S>(runtime: &Runtime, service: S) -> Rate
 where
     K: Subject,
     S: Service<K::Request, Future: Send, Response: Send, Error: Send> + Clone + Send + 'static,
 {
     let stop = Arc::new(AtomicBool::new(false));
     let total = Arc::new(AtomicU64::new(0));
-    let start = Instant::now();
+    let (start, cpu) = (Instant::now(), ProcessTime::now());
     let tasks: Vec<_> = (0..TASKS)
         .map(|_| {
             let (mut service, stop, total) = (service.clone(), stop.clone(), total.clone());
@@ -133,9 +116,7 @@ where
                 let mut made = 0;
                 while !stop.load(Relaxed) {
                     for _ in 0..CALLS_A_TURN {
-                        let Ok(ready) = service.ready().await else {
-                            panic!("the service failed")
-                        };
+                        let Ok(ready) = service.ready().await else { panic!("the service failed") };
                         assert!(ready.call(request.clone()).await.is_ok());
                     }
                     made += CALLS_A_TURN;
@@ -152,16 +133,14 @@ where
             task.await.expect("a task ends without a panic");
         }
     });
-    total.load(Relaxed) as f64 / start.elapsed().as_secs_f64()
+    let calls = total.load(Relaxed) as f64;
+    Rate { wall: calls / start.elapsed().as_secs_f64(), cpu: calls / (cpu.elapsed().as_secs_f64() / THREADS as f64) }
 }
 
-/// Calls per second: one contestant's figure in each round.
-pub fn measure(contestants: &[Shared]) -> Vec<Rounds> {
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(THREADS)
-        .enable_time()
-        .build()
-        .expect("a runtime of two threads");
+/// One contestant's rate in each round.
+pub fn measure(contestants: &[Shared]) -> Vec<Vec<Rate>> {
+    let runtime =
+        Builder::new_multi_thread().worker_threads(THREADS).enable_time().build().expect("a runtime of two threads");
     let mut rounds = vec![Vec::with_capacity(ROUNDS); contestants.len()];
     for _ in 0..ROUNDS {
         for (contestant, figures) in contestants.iter().zip(&mut rounds) {

@@ -17,8 +17,7 @@ pub fn measure(contestants: &mut [Contestant]) -> Vec<Rounds> {
     let slices: Vec<u64> = contestants.iter_mut().map(slice).collect();
     let mut rounds = vec![Vec::with_capacity(ROUNDS); contestants.len()];
     for _ in 0..ROUNDS {
-        for (contestant, (n, figures)) in contestants.iter_mut().zip(slices.iter().zip(&mut rounds))
-        {
+        for (contestant, (n, figures)) in contestants.iter_mut().zip(slices.iter().zip(&mut rounds)) {
             figures.push(time(contestant, *n));
         }
     }
@@ -55,18 +54,10 @@ pub fn spread(values: &[f64]) -> Spread {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let at = |share: f64| sorted[((sorted.len() - 1) as f64 * share).round() as usize];
-    Spread {
-        median: at(0.5),
-        low: at(0.25),
-        high: at(0.75),
-    }
+    Spread { median: at(0.5), low: at(0.25), high: at(0.75) }
 }
 
 /// Each round's figure minus the same round's of what it is measured against.
 pub fn minus(rounds: &[f64], base: &[f64]) -> Rounds {
-    rounds
-        .iter()
-        .zip(base)
-        .map(|(figure, base)| figure - base)
-        .collect()
+    rounds.iter().zip(base).map(|(figure, base)| figure - base).collect()
 }

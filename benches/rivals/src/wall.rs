@@ -16,19 +16,13 @@ const CALLS: u32 = 20;
 /// How long the caller of tower-resilience's full bulkhead waits for the refusal. `reject_when_full` is a wait of no
 /// length there, but a wait for a timer, and timers tick in milliseconds.
 pub fn resilience_refusal(runtime: &Runtime) -> Duration {
-    let bulkhead = BulkheadLayer::builder()
-        .max_concurrent_calls(1)
-        .reject_when_full()
-        .build()
-        .expect("a valid bulkhead");
+    let bulkhead =
+        BulkheadLayer::builder().max_concurrent_calls(1).reject_when_full().build().expect("a valid bulkhead");
     let mut service = occupied::<Small, _>(bulkhead.layer(Hangs::<Small>::new()));
     runtime.block_on(async {
         let start = Instant::now();
         for _ in 0..CALLS {
-            let ready = service
-                .ready()
-                .await
-                .expect("a bulkhead is ready to refuse");
+            let ready = service.ready().await.expect("a bulkhead is ready to refuse");
             assert!(ready.call(Small::request()).await.is_err());
         }
         start.elapsed() / CALLS

@@ -28,7 +28,7 @@ impl Features {
     /// The gate for requests of this feature.
     #[inline]
     pub(super) fn gate(&self, feature: Option<&str>) -> &Arc<FeatureGate> {
-        feature.and_then(|name| self.named.get(name)).unwrap_or(&self.default)
+        feature.and_then(|name| self.named(name)).unwrap_or(&self.default)
     }
 
     /// The gate of a feature that was named.

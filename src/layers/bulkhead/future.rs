@@ -39,6 +39,7 @@ struct Waiting<S> {
 }
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
+    #[inline]
     pub(super) fn goes(call: Call<S, S::Future>, permit: Permit, charge: Option<Charge>) -> Self {
         Self { call, permit: Some(permit), charge, waiting: None }
     }
@@ -60,6 +61,7 @@ where
 {
     type Output = Result<LlmResponse, LlmError>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         if let Some(waiting) = this.waiting {
@@ -74,6 +76,9 @@ where
         // Changed where it stands: a response is moved often enough on its way up.
         let mut polled = this.call.as_mut().poll(cx);
         let Poll::Ready(result) = &mut polled else { return Poll::Pending };
+        if result.is_err() {
+            this.call.abandon();
+        }
         if let Some(charge) = this.charge.take() {
             charge.sent(!matches!(result, Err(error) if is_unsent(error)));
         }
@@ -88,9 +93,14 @@ where
     }
 }
 
-/// Whether the provider has seen nothing of a request that failed like this.
+/// Whether the provider has seen nothing of a request that failed like this: in none of its attempts, where there is a
+/// record of them.
 fn is_unsent(error: &LlmError) -> bool {
-    error.kind().is_local() || error.kind() == ErrorKind::Connect
+    let unsent = |kind: ErrorKind| kind.is_local() || kind == ErrorKind::Connect;
+    match error.attempts() {
+        [] => unsent(error.kind()),
+        steps => steps.iter().all(|step| step.failure.is_some_and(unsent)),
+    }
 }
 
 #[pinned_drop]

@@ -6,7 +6,6 @@ use tokio::time::Instant;
 
 use super::{
     adaptive::Aimd,
-    estimate,
     layer::Settings,
     places::{Joined, Places},
     rate::{Over, Rates},
@@ -14,7 +13,10 @@ use super::{
 };
 use crate::{
     ErrorKind, LlmError, LlmRequest,
-    layers::admission::{Gate, Outcome, Permit, Ticket},
+    layers::{
+        admission::{Gate, Outcome, Permit, Ticket},
+        estimate,
+    },
     ledger,
 };
 

@@ -68,7 +68,6 @@
 //! ```
 
 mod adaptive;
-mod estimate;
 mod features;
 mod future;
 mod gate;

@@ -38,10 +38,12 @@ where
     type Future = ResponseFuture<S>;
 
     /// Always ready: which limit applies is known only with the request.
+    #[inline]
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
         Poll::Ready(Ok(()))
     }
 
+    #[inline]
     fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
         let gate = self.features.gate(request.feature_name());
         if let Some(permit) = gate.try_enter() {

@@ -64,7 +64,6 @@ impl NamedCircuit {
         };
         let ticket = Ticket {
             generation: admission.generation,
-            probe: admission.probe.is_some(),
             begun: self.policy.slow_after.map(|_| Instant::now()),
             ..Ticket::default()
         };
@@ -199,7 +198,6 @@ impl Gate for NamedCircuit {
         {
             return;
         }
-        debug_assert!(!ticket.probe, "probes are settled through `Marked`");
         let admission = Admission { generation: ticket.generation, probe: None, suspect: false };
         self.finish(admission, None, ticket.begun, outcome);
     }

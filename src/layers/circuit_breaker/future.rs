@@ -14,7 +14,7 @@ use tower::Service;
 use super::circuit::{Admitted, NamedCircuit};
 use crate::{
     LlmError, LlmRequest, LlmResponse,
-    error::{Phase, TimeoutLimit},
+    error::TimeoutLimit,
     layers::{
         admission::{Outcome, Permit},
         call::Call,
@@ -44,20 +44,21 @@ pub(super) struct Time {
 }
 
 impl Time {
+    #[inline]
     pub(super) fn of(request: &LlmRequest) -> Self {
         let context = request.context();
         Self { begun: context.begun, deadline: context.deadline }
     }
 
-    /// The failure of a call that is dropped now, if that is because its time has run out.
-    fn ran_out(self, phase: Phase) -> Option<LlmError> {
+    /// How long a call had that is dropped now, if that is because its time has run out.
+    fn ran_out(self) -> Option<Duration> {
         let deadline = self.deadline.filter(|deadline| *deadline <= Instant::now())?;
-        let had = self.begun.map_or(Duration::MAX, |begun| deadline.saturating_duration_since(begun));
-        Some(LlmError::timed_out(TimeoutLimit::Deadline, phase, had))
+        Some(self.begun.map_or(Duration::MAX, |begun| deadline.saturating_duration_since(begun)))
     }
 }
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
+    #[inline]
     pub(super) fn new(call: Call<S, S::Future>, admitted: Admitted, slow_after: Option<Duration>, time: Time) -> Self {
         let Admitted { permit, watched } = admitted;
         Self { call, permit, watched, slow_after, time }
@@ -75,9 +76,10 @@ where
 {
     type Output = Result<LlmResponse, LlmError>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let mut polled = this.call.poll(cx);
+        let mut this = self.project();
+        let mut polled = this.call.as_mut().poll(cx);
         // All in place: a response is large to move.
         match &mut polled {
             Poll::Pending => {}
@@ -92,7 +94,10 @@ where
                     response.hold(permit);
                 }
             }
-            Poll::Ready(Err(error)) => failed(error, this.permit.take(), this.watched.take()),
+            Poll::Ready(Err(error)) => {
+                this.call.abandon();
+                failed(error, this.permit.take(), this.watched.take());
+            }
         }
         polled
     }
@@ -103,8 +108,9 @@ impl<S: Service<LlmRequest>> PinnedDrop for ResponseFuture<S> {
     fn drop(self: Pin<&mut Self>) {
         let this = self.project();
         if let Some(permit) = this.permit.take()
-            && let Some(error) = this.time.ran_out(this.call.phase())
+            && let Some(had) = this.time.ran_out()
         {
+            let error = LlmError::timed_out(TimeoutLimit::Deadline, this.call.phase(), had);
             permit.settle(Outcome::Failed(&error));
         }
     }

@@ -91,10 +91,12 @@ where
     type Future = ResponseFuture<S>;
 
     /// Always ready: an open circuit rejects at once, whether or not the inner service is ready.
+    #[inline]
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
         Poll::Ready(Ok(()))
     }
 
+    #[inline]
     fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
         let time = Time::of(&request);
         if let Some(permit) = self.shared.free_permit() {

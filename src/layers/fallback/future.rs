@@ -2,7 +2,8 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    task::{Context, Poll},
+    sync::Arc,
+    task::{Context, Poll, ready},
 };
 
 use pin_project::pin_project;
@@ -12,11 +13,17 @@ use tower::Service;
 use super::{
     AllOpen, StreamBreak,
     restart::Restart,
+    shared::Shared,
     walk::{Step, Walk},
 };
 use crate::{
-    BoxLlmService, CommitPoint, LlmBody, LlmError, LlmRequest, LlmResponse, commit::Commit, error::TimeoutLimit,
-    layers::call::Call,
+    BoxLlmService, CommitPoint, LlmBody, LlmError, LlmRequest, LlmResponse,
+    commit::Commit,
+    error::{Phase, TimeoutLimit},
+    layers::{
+        alarm::{self, Alarm},
+        call::Call,
+    },
 };
 
 /// A call to a tier after the primary.
@@ -29,23 +36,34 @@ pub(super) type TierCall = Call<BoxLlmService, <BoxLlmService as Service<LlmRequ
 pub struct ResponseFuture<S: Service<LlmRequest>> {
     #[pin]
     state: State<S, S::Future>,
-    /// For the slice of time that the tier has, or for the wait until a probe. Made when first needed.
-    #[pin]
-    timer: Option<Sleep>,
-    walk: Option<Walk>,
+    shared: Arc<Shared>,
+    /// As it came.
+    request: LlmRequest,
+    /// Until when the tier that is being asked may take.
+    slice: Option<Instant>,
+    /// What is rarely needed; not while the primary, asked first, has neither failed nor to be waited for.
+    rest: Option<Box<Rest<S>>>,
+}
+
+struct Rest<S> {
+    walk: Walk,
     /// The primary, where it may have to be called later than first.
     primary: Option<S>,
     waited: bool,
+    /// For the slice, where no timer further out can be asked, and for the wait until a probe.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 #[pin_project(project = StateProjection)]
 enum State<S, F> {
     Primary(#[pin] Call<S, F>),
-    Tier(#[pin] TierCall),
+    Tier(Pin<Box<TierCall>>),
     /// Holding the answer back until it is whole.
-    Buffering(Option<LlmResponse>, Commit),
+    Buffering(Box<(LlmResponse, Commit)>),
     /// Every circuit is open.
     Waiting(LlmError),
+    /// No tier can carry the request.
+    Refused(Option<LlmError>),
     /// Nothing is under way.
     Done,
 }
@@ -55,14 +73,29 @@ where
     S: Service<LlmRequest, Response = LlmResponse> + Clone,
     S::Error: Into<LlmError>,
 {
-    pub(super) fn primary(call: Call<S, S::Future>, walk: Walk, again: Option<S>) -> Self {
-        Self { state: State::Primary(call), timer: None, walk: Some(walk), primary: again, waited: false }
+    /// A request that goes to the primary first, with all tiers after it.
+    #[inline]
+    pub(super) fn primary(
+        call: Call<S, S::Future>,
+        shared: Arc<Shared>,
+        request: LlmRequest,
+        slice: Option<Instant>,
+    ) -> Self {
+        Self { state: State::Primary(call), shared, request, slice, rest: None }
     }
 
-    /// A request that begins at a tier after the primary.
-    pub(super) fn elsewhere(walk: Walk, primary: S) -> Self {
+    /// A request that no tier can carry.
+    pub(super) fn refused(error: LlmError, shared: Arc<Shared>, request: LlmRequest) -> Self {
+        Self { state: State::Refused(Some(error)), shared, request, slice: None, rest: None }
+    }
+
+    /// A request whose walk is not that simple.
+    pub(super) fn walking(walk: Walk, primary: S, shared: Arc<Shared>, request: LlmRequest) -> Self {
+        let slice = walk.slice();
         let mut primary = Some(primary);
-        Self { state: ask(&walk, &mut primary), timer: None, walk: Some(walk), primary, waited: false }
+        let state = ask(&walk, &mut primary);
+        let rest = Rest { walk, primary, waited: false, timer: None };
+        Self { state, shared, request, slice, rest: Some(Box::new(rest)) }
     }
 }
 
@@ -76,88 +109,140 @@ where
     /// # Panics
     ///
     /// When polled after it was ready.
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
-            let walk = this.walk.as_mut().expect("polled after it was ready");
-            let polled = match this.state.as_mut().project() {
+            let mut polled = match this.state.as_mut().project() {
                 StateProjection::Primary(call) => call.poll(cx),
-                StateProjection::Tier(call) => call.poll(cx),
-                StateProjection::Buffering(response, commit) => match Pin::new(commit).poll(cx) {
+                StateProjection::Tier(call) => call.as_mut().poll(cx),
+                StateProjection::Buffering(held) => match Pin::new(&mut held.1).poll(cx) {
                     Poll::Pending => Poll::Pending,
                     Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
                     Poll::Ready(Ok(body)) => {
-                        let response = response.take().expect("there is one for as long as its body is held back");
-                        return Poll::Ready(Ok(walk.answered(response.map_body(|_| body))));
+                        let mut response = std::mem::replace(&mut held.0, LlmResponse::from_text(""));
+                        *response.body_mut() = body;
+                        this.state.set(State::Done);
+                        answered(this.shared, this.request, this.rest, &mut response);
+                        return Poll::Ready(Ok(response));
                     }
                 },
                 StateProjection::Waiting(error) => {
-                    let timer = this.timer.as_mut().as_pin_mut().expect("it was set with the state");
-                    std::task::ready!(timer.poll(cx));
-                    this.timer.set(None);
-                    walk.start_over(error.attempts());
-                    let state = ask(walk, this.primary);
+                    let rest = walking(this.shared, this.request, this.rest);
+                    if let Some(timer) = &mut rest.timer {
+                        ready!(timer.as_mut().poll(cx));
+                    }
+                    rest.timer = None;
+                    rest.walk.start_over(error.attempts());
+                    *this.slice = rest.walk.slice();
+                    let state = ask(&rest.walk, &mut rest.primary);
                     this.state.set(state);
                     continue;
                 }
-                StateProjection::Done => unreachable!("the walk is over then"),
+                StateProjection::Refused(error) => {
+                    return Poll::Ready(Err(error.take().expect("polled after it was ready")));
+                }
+                StateProjection::Done => panic!("polled after it was ready"),
             };
-            let error = match polled {
-                Poll::Ready(Ok(response)) => match walk.shared().config.stream_break {
-                    StreamBreak::Buffer if response.body().is_stream() => {
-                        let mut response = response;
-                        let body = std::mem::replace(response.body_mut(), LlmBody::from_text(""));
-                        this.state.set(State::Buffering(Some(response), Commit::new(body, CommitPoint::Complete)));
-                        continue;
+            let error = match &mut polled {
+                Poll::Ready(Ok(response)) => {
+                    let policy = this.shared.config.stream_break;
+                    if policy != StreamBreak::Fail && response.body().is_stream() {
+                        let Poll::Ready(Ok(response)) = polled else { unreachable!("it was a line above") };
+                        if policy == StreamBreak::Buffer {
+                            let mut response = response;
+                            let body = std::mem::replace(response.body_mut(), LlmBody::from_text(""));
+                            let held = Box::new((response, Commit::new(body, CommitPoint::Complete)));
+                            this.state.set(State::Buffering(held));
+                            continue;
+                        }
+                        this.state.set(State::Done);
+                        let mut rest = take_walk(this.shared, this.request, this.rest);
+                        let response = rest.walk.answered(response);
+                        rest.walk.keep_for_body(&response);
+                        return Poll::Ready(Ok(response.map_body(|body| Restart::body(body, rest.walk))));
                     }
-                    StreamBreak::Restart if response.body().is_stream() => {
-                        let response = walk.answered(response);
-                        walk.keep_for_body(&response);
-                        let walk = this.walk.take().expect("it was there at the start of the loop");
-                        return Poll::Ready(Ok(response.map_body(|body| Restart::body(body, walk))));
-                    }
-                    _ => return Poll::Ready(Ok(walk.answered(response))),
-                },
-                Poll::Ready(Err(error)) => error,
-                // The tier has a slice of the time only while others come after it.
+                    answered(this.shared, this.request, this.rest, response);
+                    return polled;
+                }
+                Poll::Ready(Err(_)) => {
+                    let Poll::Ready(Err(error)) = polled else { unreachable!("it was a line above") };
+                    error
+                }
+                // The tier has a slice of the time only while others come before or after it.
                 Poll::Pending => {
-                    let Some(slice) = walk.slice() else { return Poll::Pending };
-                    match this.timer.as_mut().as_pin_mut() {
-                        Some(timer) if timer.deadline() == slice => {}
-                        Some(timer) => timer.reset(slice),
-                        None => this.timer.set(Some(sleep_until(slice))),
+                    let Some(slice) = *this.slice else { return Poll::Pending };
+                    match alarm::ask(cx, slice) {
+                        Alarm::Set => return Poll::Pending,
+                        Alarm::Rang => {}
+                        Alarm::Unheard => {
+                            let rest = walking(this.shared, this.request, this.rest);
+                            let timer = rest.timer.get_or_insert_with(|| Box::pin(sleep_until(slice)));
+                            if timer.deadline() != slice {
+                                timer.as_mut().reset(slice);
+                            }
+                            ready!(timer.as_mut().poll(cx));
+                        }
                     }
-                    let timer = this.timer.as_mut().as_pin_mut().expect("it was set a line above");
-                    std::task::ready!(timer.poll(cx));
                     let phase = match this.state.as_mut().project() {
                         StateProjection::Primary(call) => call.phase(),
                         StateProjection::Tier(call) => call.phase(),
-                        _ => crate::error::Phase::Body,
+                        _ => Phase::Body,
                     };
-                    let after = slice.saturating_duration_since(walk.begun());
-                    LlmError::timed_out(TimeoutLimit::Deadline, phase, after)
+                    let begun = walking(this.shared, this.request, this.rest).walk.begun();
+                    LlmError::timed_out(TimeoutLimit::Deadline, phase, slice.saturating_duration_since(begun))
                 }
             };
-            // What is tried next holds nothing of what failed.
-            match walk.failed(error) {
+            // What is tried next holds nothing of what failed, nor does whoever keeps this future.
+            this.state.set(State::Done);
+            let rest = walking(this.shared, this.request, this.rest);
+            match rest.walk.failed(error) {
                 Step::Ask => {
-                    let state = ask(walk, this.primary);
+                    *this.slice = rest.walk.slice();
+                    let state = ask(&rest.walk, &mut rest.primary);
                     this.state.set(state);
                 }
-                Step::GiveUp(error) => match probe_at(walk, &error, *this.waited) {
-                    Some(at) if this.primary.is_some() => {
-                        *this.waited = true;
-                        this.timer.set(Some(sleep_until(at)));
+                Step::GiveUp(error) => match probe_at(&rest.walk, &error, rest.waited) {
+                    Some(at) if rest.primary.is_some() => {
+                        rest.waited = true;
+                        rest.timer = Some(Box::pin(sleep_until(at)));
                         this.state.set(State::Waiting(error));
                     }
-                    _ => {
-                        // At once, even if the future is kept: what the call held is free.
-                        this.state.set(State::Done);
-                        *this.walk = None;
-                        return Poll::Ready(Err(error));
-                    }
+                    _ => return Poll::Ready(Err(error)),
                 },
             }
+        }
+    }
+}
+
+/// The walk, begun now if it was not needed before.
+#[cold]
+fn walking<'a, S>(shared: &Arc<Shared>, request: &LlmRequest, rest: &'a mut Option<Box<Rest<S>>>) -> &'a mut Rest<S> {
+    rest.get_or_insert_with(|| {
+        let walk = Walk::from_primary(shared.clone(), request.clone());
+        Box::new(Rest { walk, primary: None, waited: false, timer: None })
+    })
+}
+
+fn take_walk<S>(shared: &Arc<Shared>, request: &LlmRequest, rest: &mut Option<Box<Rest<S>>>) -> Box<Rest<S>> {
+    walking(shared, request, rest);
+    rest.take().expect("it was put there a line above")
+}
+
+/// A tier has answered: names it, and hands over the record of what was tried before.
+#[inline]
+fn answered<S>(
+    shared: &Arc<Shared>,
+    request: &LlmRequest,
+    rest: &mut Option<Box<Rest<S>>>,
+    response: &mut LlmResponse,
+) {
+    match rest {
+        None if !request.is_explained() => shared.primary_answered(request, response),
+        _ => {
+            let rest = walking(shared, request, rest);
+            let whole = std::mem::replace(response, LlmResponse::from_text(""));
+            *response = rest.walk.answered(whole);
         }
     }
 }
@@ -169,7 +254,7 @@ where
     S::Error: Into<LlmError>,
 {
     match (walk.service(), primary) {
-        (Some(service), _) => State::Tier(Call::further(service, walk.request())),
+        (Some(service), _) => State::Tier(Box::pin(Call::further(service, walk.request()))),
         (None, Some(primary)) => State::Primary(Call::further(primary.clone(), walk.request())),
         (None, None) => unreachable!("the primary is kept wherever the walk may come to it later"),
     }
@@ -185,8 +270,7 @@ fn probe_at(walk: &Walk, error: &LlmError, waited: bool) -> Option<Instant> {
 
 impl<S: Service<LlmRequest>> fmt::Debug for ResponseFuture<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("fallback::ResponseFuture")
-            .field("tier", &self.walk.as_ref().map(Walk::at))
-            .finish_non_exhaustive()
+        let tier = self.rest.as_ref().map_or(0, |rest| rest.walk.at());
+        f.debug_struct("fallback::ResponseFuture").field("tier", &tier).finish_non_exhaustive()
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use tower::{Layer, Service};
 
-use super::{Fallback, RampStep, Tier, shared::Shared, tier::TierFacts};
+use super::{Capabilities, Fallback, RampStep, Tier, shared::Shared, tier::TierFacts};
 use crate::{Classifier, ErrorKind, Events, InvalidConfig, LlmError, LlmRequest, LlmResponse};
 
 /// Applies [`Fallback`]. See the [module docs](super).
@@ -152,10 +152,19 @@ impl FallbackLayer {
         self.changed()
     }
 
-    /// Sets how many tokens fit into the primary's context window. Default: unknown.
+    /// Sets what the primary can do: a request that needs more skips it. Default: unknown, so that every request may
+    /// come.
+    #[must_use]
+    pub fn capabilities(mut self, capabilities: Capabilities) -> Self {
+        self.config.primary.capabilities = capabilities;
+        self.changed()
+    }
+
+    /// Sets how many tokens fit into the primary's context window, as [`Capabilities::context_window`] does. Default:
+    /// unknown.
     #[must_use]
     pub fn context_window(mut self, tokens: u64) -> Self {
-        self.config.primary.context_window = Some(tokens);
+        self.config.primary.capabilities = self.config.primary.capabilities.context_window(tokens);
         self.changed()
     }
 
@@ -164,7 +173,7 @@ impl FallbackLayer {
     ///
     /// # Errors
     ///
-    /// An empty chain, or a name that no tier has so far.
+    /// An empty chain, a name that no tier has so far, or one that is there twice.
     pub fn feature<'a>(
         mut self,
         feature: impl Into<Arc<str>>,
@@ -181,7 +190,7 @@ impl FallbackLayer {
     ///
     /// # Errors
     ///
-    /// An empty chain, or a name that no tier has so far.
+    /// An empty chain, a name that no tier has so far, or one that is there twice.
     pub fn route<'a>(
         mut self,
         kind: ErrorKind,
@@ -280,7 +289,13 @@ impl FallbackLayer {
                 })
             })
             .collect();
-        match chain? {
+        let chain = chain?;
+        let twice = chain.iter().enumerate().find(|(place, tier)| chain[..*place].contains(tier));
+        if let Some(name) = twice.and_then(|(_, tier)| known().nth(*tier)) {
+            let problem = format!("the chain names `{name}` twice; a tier is asked once");
+            return Err(InvalidConfig::new(field.to_owned(), problem));
+        }
+        match chain {
             chain if chain.is_empty() => {
                 Err(InvalidConfig::new(field.to_owned(), "the chain is empty; name at least one tier"))
             }

@@ -19,8 +19,13 @@
 //! - On a failure the [`Classifier`](crate::Classifier) says whether another tier can help. A request that is wrong
 //!   stops; `ContextLength` goes only to a tier with a larger window; `ContentPolicy` and `Refusal` only where a
 //!   [`route`](FallbackLayer::route) says so; a refused key goes on only if that tier has ever answered.
+//! - A tier that has said what it can do ([`Capabilities`]) is not asked what it cannot carry. That is no failure of
+//!   it: it costs no attempt, its circuit hears nothing, and the record says what it lacks. A route for what it would
+//!   have failed with is taken all the same. A request that no tier can carry fails at once, with the fields and the tiers named.
 //! - While tiers are left, each gets only part of the time before the request's deadline: a primary that hangs is
 //!   answered by the next tier, not refused when all time is gone. There is no sleep before a different tier.
+//!   Time spent in a [bulkhead](super::bulkhead)'s queue further out is nobody's; that spent in a foreign queue which
+//!   hands the request on later (tower's `buffer`) is the primary's.
 //! - When all have failed, the error leads with the first tier's failure, lists every step, and its `retry_after` is
 //!   the earliest moment at which any tier may work again.
 //!
@@ -42,17 +47,18 @@
 //! # }
 //! ```
 
+mod capabilities;
 mod future;
 mod layer;
 mod ramp;
 mod restart;
 mod service;
-mod sessions;
 mod shared;
 mod tier;
 mod walk;
 
 pub use self::{
+    capabilities::Capabilities,
     future::ResponseFuture,
     layer::{AllOpen, FallbackLayer, SessionPolicy, StreamBreak},
     ramp::RampStep,

@@ -31,6 +31,8 @@ impl Restart {
     /// Goes on to the next tier, or gives the error that ends the body.
     fn broke(&mut self, error: LlmError) -> Result<(), LlmError> {
         let kind = self.asking.take().map_or_else(|| error.kind(), |(_, kind)| kind);
+        // What is tried next holds nothing of what broke.
+        self.body = LlmBody::from_text("");
         match self.walk.failed(error) {
             Step::GiveUp(error) => Err(error),
             Step::Ask => {

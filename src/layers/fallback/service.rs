@@ -6,8 +6,15 @@ use std::{
 
 use tower::Service;
 
-use super::{AllOpen, ResponseFuture, shared::Shared, walk::Walk};
-use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call};
+use super::{
+    ResponseFuture,
+    shared::Shared,
+    walk::{self, Walk},
+};
+use crate::{
+    LlmError, LlmRequest, LlmResponse,
+    layers::{call::Call, clock},
+};
 
 /// Asks other tiers when the primary cannot answer. See the [module docs](super).
 ///
@@ -33,20 +40,28 @@ where
     type Future = ResponseFuture<S>;
 
     /// Always ready: a tier is made ready when it is its turn.
+    #[inline]
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
-        let walk = Walk::begin(&self.shared, &request);
-        if walk.at() != 0 {
-            return ResponseFuture::elsewhere(walk, self.inner.clone());
+    #[inline]
+    fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
+        // Not when it came in further out: it may have waited since.
+        request.context_mut().begun = Some(clock::now());
+        let shared = &self.shared;
+        let unable = if shared.limited { walk::unable(shared, &request) } else { Vec::new() };
+        if !shared.is_simple() || !unable.is_empty() {
+            return match Walk::begin(shared, &request, unable) {
+                Ok(walk) => ResponseFuture::walking(walk, self.inner.clone(), shared.clone(), request),
+                Err(error) => ResponseFuture::refused(error, shared.clone(), request),
+            };
         }
-        let again = match self.shared.config.all_open {
-            AllOpen::Fail => None,
-            AllOpen::Wait(_) => Some(self.inner.clone()),
-        };
-        ResponseFuture::primary(Call::first(&mut self.inner, walk.request()), walk, again)
+        let after = shared.tiers() - 1;
+        let context = *request.context();
+        let slice = walk::slice(shared, &context, after);
+        let first = request.with_context(walk::tier_context(shared, 0, after, context, slice));
+        ResponseFuture::primary(Call::first(&mut self.inner, first), shared.clone(), request, slice)
     }
 }
 

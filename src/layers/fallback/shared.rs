@@ -8,13 +8,19 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{SessionPolicy, layer::Config, ramp::Ramp, sessions::Sessions, tier::TierFacts};
-use crate::{ErrorKind, Event, LlmRequest};
+use super::{AllOpen, SessionPolicy, layer::Config, ramp::Ramp, tier::TierFacts};
+use crate::{ErrorKind, Event, LlmRequest, LlmResponse, layers::recent::Recent};
+
+/// Which tier each session is with.
+type Sessions = Recent<Arc<str>, usize>;
 
 /// What all services of one fallback share.
 pub(super) struct Shared {
     pub(super) config: Config,
+    simple: bool,
     pub(super) ramp: Ramp,
+    /// Whether any tier has said what it can do.
+    pub(super) limited: bool,
     /// Whether each tier has ever answered.
     worked: Box<[AtomicBool]>,
     /// The tier that serves now, as the events tell it. Read by every request; changed under the lock.
@@ -35,12 +41,38 @@ struct Changes {
 impl Shared {
     pub(super) fn new(config: Config) -> Self {
         Self {
+            simple: config.features.is_empty()
+                && config.session == SessionPolicy::Free
+                && config.all_open == AllOpen::Fail,
             ramp: Ramp::new(config.ramp.clone()),
+            limited: std::iter::once(&config.primary)
+                .chain(config.tiers.iter().map(|tier| &tier.facts))
+                .any(|facts| facts.capabilities.is_limited()),
             worked: (0..=config.tiers.len()).map(|_| AtomicBool::new(false)).collect(),
             serving: AtomicUsize::new(0),
             changes: Mutex::default(),
             sessions: Mutex::new(Sessions::new(config.session_capacity)),
             config,
+        }
+    }
+
+    /// Whether every request goes to the primary first and then to all tiers in their order, and never waits: then a
+    /// request needs no walk while the primary answers.
+    #[inline]
+    pub(super) fn is_simple(&self) -> bool {
+        self.simple && !self.ramp.is_running()
+    }
+
+    /// The primary has answered a request that went to it first.
+    #[inline]
+    pub(super) fn primary_answered(&self, request: &LlmRequest, response: &mut LlmResponse) {
+        let primary = &self.config.primary;
+        response.name_tier(&primary.name);
+        if primary.degraded {
+            response.set_degraded();
+        }
+        if !self.has_worked(0) || self.serving.load(Relaxed) != 0 {
+            self.answered(0, request, request.context().begun.unwrap_or_else(Instant::now), None);
         }
     }
 
@@ -84,7 +116,11 @@ impl Shared {
         if self.config.session != SessionPolicy::Free
             && let Some(session) = request.session_id()
         {
-            self.sessions().insert(session.into(), tier);
+            let mut sessions = self.sessions();
+            // The first answer pins; one of a request that was under way beside it does not move the session.
+            if self.config.session != SessionPolicy::Pin || sessions.get(session).is_none() {
+                sessions.insert(session.into(), tier);
+            }
         }
         let serving = self.serving.load(Relaxed);
         if tier == serving {

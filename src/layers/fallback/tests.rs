@@ -1,3 +1,5 @@
+mod capabilities;
+
 use std::{sync::Arc, time::Duration};
 
 use futures_util::stream;

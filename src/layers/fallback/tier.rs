@@ -2,6 +2,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tower::{Service, ServiceExt as _, util::BoxCloneSyncService};
 
+use super::Capabilities;
 use crate::{BoxLlmService, LlmError, LlmRequest, LlmResponse};
 
 /// A place in the order of a fallback: a service and what it can do. Clones share the service.
@@ -15,7 +16,7 @@ pub struct Tier {
 #[derive(Clone, Debug)]
 pub(super) struct TierFacts {
     pub(super) name: Arc<str>,
-    pub(super) context_window: Option<u64>,
+    pub(super) capabilities: Capabilities,
     pub(super) last_resort: bool,
     pub(super) degraded: bool,
     pub(super) min_useful: Option<Duration>,
@@ -23,7 +24,7 @@ pub(super) struct TierFacts {
 
 impl TierFacts {
     pub(super) fn new(name: Arc<str>) -> Self {
-        Self { name, context_window: None, last_resort: false, degraded: false, min_useful: None }
+        Self { name, capabilities: Capabilities::new(), last_resort: false, degraded: false, min_useful: None }
     }
 }
 
@@ -39,11 +40,19 @@ impl Tier {
         Self { service, facts: TierFacts::new(name.into()) }
     }
 
-    /// Sets how many tokens fit into the model's context window. A request that was too long for one tier goes only to
-    /// tiers that are known to have a larger one. Default: unknown.
+    /// Sets what the tier can do: a request that needs more skips it. Default: unknown, so that every request may come.
+    #[must_use]
+    pub fn capabilities(mut self, capabilities: Capabilities) -> Self {
+        self.facts.capabilities = capabilities;
+        self
+    }
+
+    /// Sets how many tokens fit into the model's context window, as
+    /// [`Capabilities::context_window`] does. A request that was too long for one tier goes only to tiers that are
+    /// known to have a larger one. Default: unknown.
     #[must_use]
     pub fn context_window(mut self, tokens: u64) -> Self {
-        self.facts.context_window = Some(tokens);
+        self.facts.capabilities = self.facts.capabilities.context_window(tokens);
         self
     }
 

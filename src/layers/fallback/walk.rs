@@ -1,17 +1,21 @@
 //! The walk along the tiers: which is next, and the books of what was tried. It calls nobody.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{SessionPolicy, shared::Shared};
+use super::{
+    SessionPolicy,
+    capabilities::{Lack, Needs},
+    shared::Shared,
+};
 use crate::{
     BoxLlmService, Context, ErrorKind, LlmError, LlmRequest, LlmResponse,
     classify::{Class, Failover},
     ledger::{Attempt, Ledger, Next, Stop},
 };
 
-/// One request's way along the tiers. Beginning one allocates nothing.
+/// One request's way along the tiers.
 pub(super) struct Walk {
     shared: Arc<Shared>,
     request: LlmRequest,
@@ -23,6 +27,8 @@ pub(super) struct Walk {
     started: Instant,
     /// The tiers asked before.
     tried: Vec<usize>,
+    /// The tiers that cannot carry the request; none of them is ever asked.
+    unable: Vec<Unable>,
     ledger: Ledger,
     /// The first tier's failure.
     root: Option<LlmError>,
@@ -49,6 +55,14 @@ enum Chain {
     Pinned(usize),
 }
 
+/// A tier that cannot carry the request.
+pub(super) struct Unable {
+    tier: usize,
+    lack: Lack,
+    /// Whether the record has it: it does once the walk has come past.
+    told: bool,
+}
+
 /// What to do after a failure.
 pub(super) enum Step {
     /// Ask the tier that the walk is now at.
@@ -58,7 +72,10 @@ pub(super) enum Step {
 }
 
 impl Walk {
-    pub(super) fn begin(shared: &Arc<Shared>, request: &LlmRequest) -> Self {
+    /// # Errors
+    ///
+    /// No tier that the request may go to can carry it.
+    pub(super) fn begin(shared: &Arc<Shared>, request: &LlmRequest, unable: Vec<Unable>) -> Result<Self, LlmError> {
         let mut chain = match request.feature_name() {
             Some(feature) if !shared.config.features.is_empty() => {
                 shared.config.features.get(feature).map_or(Chain::All, |chain| Chain::Listed(chain.clone()))
@@ -73,19 +90,36 @@ impl Walk {
                 SessionPolicy::Sticky | SessionPolicy::Free => {}
             }
         }
-        let mut at = chain.first();
-        if at == 0 && chain.len(shared) > 1 && !shared.ramp.admits() {
-            at = chain.iter(shared).nth(1).unwrap_or(0);
+        let mut walk = Self::starting_at(shared.clone(), request.clone(), chain, 0);
+        walk.unable = unable;
+        let Some(mut at) = walk.first() else { return Err(walk.nobody_can()) };
+        if at == 0
+            && let Some(next) = walk.chain.iter(shared).filter(|tier| walk.is_able(*tier)).nth(1)
+            && !shared.ramp.admits()
+        {
+            at = next;
         }
+        (walk.at, walk.from_primary) = (at, at == 0);
+        walk.tell_unable(None, Some(at));
+        Ok(walk)
+    }
+
+    /// The walk of a request that went to the primary first, with all tiers after it, each of which can carry it.
+    pub(super) fn from_primary(shared: Arc<Shared>, request: LlmRequest) -> Self {
+        Self::starting_at(shared, request, Chain::All, 0)
+    }
+
+    fn starting_at(shared: Arc<Shared>, request: LlmRequest, chain: Chain, at: usize) -> Self {
         let begun = request.context().begun.unwrap_or_else(Instant::now);
         Self {
             begun,
             started: begun,
-            shared: shared.clone(),
-            request: request.clone(),
+            shared,
+            request,
             chain,
             at,
             tried: Vec::new(),
+            unable: Vec::new(),
             ledger: Ledger::default(),
             root: None,
             earliest: None,
@@ -122,26 +156,18 @@ impl Walk {
 
     /// The request for the tier that is being asked: with what it may spend of attempts and time.
     pub(super) fn request(&self) -> LlmRequest {
-        let after = self.tiers_after();
-        let first = *self.request.context();
-        let mut context = self.ledger.context(first);
-        context.tiers_left = context.tiers_left.saturating_add(u8::try_from(after).unwrap_or(u8::MAX));
-        // One attempt is kept for each tier after this one.
-        let kept = u16::try_from(after).unwrap_or(u16::MAX);
-        context.attempts_left = context.attempts_left.saturating_sub(kept).max(1);
-        context.last_resort |= self.shared.facts(self.at).last_resort;
-        context.deadline = self.slice().or(first.deadline);
-        self.request.with_context(Context { begun: Some(self.begun), ..context })
+        let context = self.ledger.context(Context { begun: Some(self.begun), ..*self.request.context() });
+        self.request.with_context(tier_context(&self.shared, self.at, self.tiers_after(), context, self.slice()))
     }
 
-    /// Until when this tier may take, where others come after it and time is limited.
+    /// Until when this tier may take, where time is limited and others come before or after it.
     pub(super) fn slice(&self) -> Option<Instant> {
-        let deadline = self.request.context().deadline?;
-        if self.tiers_after() == 0 {
-            return None;
+        let context = Context { begun: Some(self.begun), ..*self.request.context() };
+        match self.tiers_after() {
+            // All that is left. If it passes, a limit further out could not tell what the tiers before met.
+            0 if self.ledger.len() > 0 => context.deadline,
+            after => slice(&self.shared, &context, after),
         }
-        let left = deadline.saturating_duration_since(self.begun);
-        deadline.checked_sub(self.shared.config.keep_back.min(left / 2))
     }
 
     /// Takes the failure of the tier that was asked, and goes on to the next if there is any.
@@ -159,13 +185,15 @@ impl Walk {
             self.shared.primary_failed();
         }
         if kind == ErrorKind::ContextLength {
-            self.window = self.shared.facts(self.at).context_window.max(self.window);
+            self.window = self.shared.facts(self.at).capabilities.context_window.max(self.window);
         }
         self.tried.push(self.at);
         let now = Instant::now();
-        match self.next_tier(kind, class, now) {
+        let route = self.shared.config.routes.get(&kind).map(|route| Chain::Listed(route.clone()));
+        match self.next_tier(route.as_ref(), class, now) {
             Ok(next) => {
                 self.ledger.next(Next::FailedOver);
+                self.tell_unable(route.as_ref(), Some(next));
                 self.root.get_or_insert(error);
                 self.reason = Some(kind);
                 self.at = next;
@@ -174,6 +202,9 @@ impl Walk {
             }
             Err(stop) => {
                 self.ledger.next(Next::Stopped(stop));
+                if matches!(stop, Stop::LastTier | Stop::Policy) {
+                    self.tell_unable(route.as_ref(), None);
+                }
                 Step::GiveUp(self.give_up(error, class))
             }
         }
@@ -184,7 +215,7 @@ impl Walk {
         let facts = self.shared.facts(self.at);
         response.name_tier(&facts.name);
         if facts.degraded {
-            response = response.with_degraded();
+            response.set_degraded();
         }
         let switched = self.reason.filter(|_| self.from_primary);
         self.shared.answered(self.at, &self.request, self.started, switched);
@@ -199,6 +230,10 @@ impl Walk {
     /// which was for the first token, nor the primary.
     pub(super) fn keep_for_body(&mut self, answer: &LlmResponse) {
         self.request.context_mut().deadline = None;
+        if self.shared.config.session == SessionPolicy::Pin && self.request.session_id().is_some() {
+            // The session has seen the beginning of this tier's answer.
+            self.chain = Chain::Pinned(self.at);
+        }
         self.primary_at_hand = false;
         self.ledger = Ledger::of(answer.attempts());
     }
@@ -206,13 +241,14 @@ impl Walk {
     /// When every tier has refused because of its circuit, the moment of the earliest probe. `None` if some tier was
     /// called, or nobody knows when.
     pub(super) fn earliest_probe(&self, error: &LlmError) -> Option<Instant> {
-        let all_open = error.attempts().iter().all(|attempt| attempt.failure == Some(ErrorKind::CircuitOpen));
+        let mut asked = error.attempts().iter().filter(|attempt| attempt.next != Next::Skipped);
+        let all_open = asked.all(|attempt| attempt.failure == Some(ErrorKind::CircuitOpen));
         self.earliest.filter(|_| all_open)
     }
 
     /// Starts over at the first tier, after a wait; what was tried before stays on record.
     pub(super) fn start_over(&mut self, before: &[Attempt]) {
-        self.at = self.chain.first();
+        self.at = self.first().unwrap_or(0);
         self.begun = Instant::now();
         self.started = self.begun;
         self.tried.clear();
@@ -220,11 +256,10 @@ impl Walk {
         (self.root, self.earliest, self.reason) = (None, None, None);
     }
 
-    fn next_tier(&self, kind: ErrorKind, class: Class, now: Instant) -> Result<usize, Stop> {
+    fn next_tier(&self, route: Option<&Chain>, class: Class, now: Instant) -> Result<usize, Stop> {
         if matches!(self.chain, Chain::Pinned(_)) {
             return Err(Stop::Pinned);
         }
-        let route = self.shared.config.routes.get(&kind);
         let may = match class.failover {
             _ if route.is_some() => true,
             Failover::Yes | Failover::LargerWindow => true,
@@ -242,13 +277,11 @@ impl Walk {
         if unknown_window {
             return Err(stop);
         }
-        let routed = route.map(|route| Chain::Listed(route.clone()));
-        let chain = routed.as_ref().unwrap_or(&self.chain);
-        for tier in chain.iter(&self.shared) {
-            if self.tried.contains(&tier) || (tier == 0 && !self.primary_at_hand) {
+        for tier in route.unwrap_or(&self.chain).iter(&self.shared) {
+            if self.tried.contains(&tier) || !self.is_able(tier) || (tier == 0 && !self.primary_at_hand) {
                 continue;
             }
-            let fits = match (self.window, self.shared.facts(tier).context_window) {
+            let fits = match (self.window, self.shared.facts(tier).capabilities.context_window) {
                 (None, _) => true,
                 (Some(_), None) => route.is_some(),
                 (Some(too_small), Some(window)) => window > too_small,
@@ -260,7 +293,7 @@ impl Walk {
                 return Err(Stop::Attempts);
             }
             let left = self.request.context().time_left(now);
-            if left.is_some_and(|left| left < self.shared.min_useful(tier)) {
+            if left.is_some_and(|left| left.is_zero() || left < self.shared.min_useful(tier)) {
                 stop = Stop::Deadline;
                 continue;
             }
@@ -283,8 +316,82 @@ impl Walk {
 
     /// How many tiers the request could still go to after this one.
     fn tiers_after(&self) -> usize {
-        let primary = usize::from(!self.primary_at_hand && !self.tried.contains(&0));
-        self.chain.len(&self.shared).saturating_sub(self.tried.len() + 1 + primary)
+        let primary = !self.primary_at_hand && !self.tried.contains(&0) && self.is_able(0);
+        let unable = match self.unable.is_empty() {
+            true => 0,
+            false => self.chain.iter(&self.shared).filter(|tier| !self.is_able(*tier)).count(),
+        };
+        self.chain.len(&self.shared).saturating_sub(self.tried.len() + unable + 1 + usize::from(primary))
+    }
+
+    /// Where to begin: at the first tier that can carry the request. Where the first of all cannot, the route for what it
+    /// would have failed with says where to go, as if it had been asked.
+    fn first(&self) -> Option<usize> {
+        let able = |tier: &usize| self.is_able(*tier);
+        let first = self.chain.iter(&self.shared).next()?;
+        if !matches!(self.chain, Chain::Pinned(_))
+            && let Some(unable) = self.unable.iter().find(|unable| unable.tier == first)
+            && let Some(route) = self.shared.config.routes.get(&unable.lack.kind())
+            && let Some(routed) = route.iter().copied().find(able)
+        {
+            return Some(routed);
+        }
+        self.chain.iter(&self.shared).find(able)
+    }
+
+    fn is_able(&self, tier: usize) -> bool {
+        self.unable.iter().all(|unable| unable.tier != tier)
+    }
+
+    /// Writes into the record which tiers the walk has come past, on its way to `until`, because they cannot carry the
+    /// request.
+    fn tell_unable(&mut self, route: Option<&Chain>, until: Option<usize>) {
+        if self.unable.is_empty() {
+            return;
+        }
+        for tier in route.unwrap_or(&self.chain).iter(&self.shared) {
+            if Some(tier) == until {
+                return;
+            }
+            let Some(unable) = self.unable.iter_mut().find(|unable| unable.tier == tier && !unable.told) else {
+                continue;
+            };
+            unable.told = true;
+            self.ledger.push(Attempt {
+                tier: Some(self.shared.facts(tier).name.clone()),
+                provider: None,
+                model: None,
+                begun: self.begun,
+                took: Duration::ZERO,
+                failure: Some(unable.lack.kind()),
+                status: None,
+                message: format!("lacks {}", unable.lack),
+                retry_after: None,
+                usage: None,
+                next: Next::Skipped,
+            });
+        }
+    }
+
+    /// The one error for a request that no tier can carry.
+    fn nobody_can(mut self) -> LlmError {
+        self.tell_unable(None, None);
+        let mut message = String::from(match self.chain {
+            Chain::Pinned(_) => "the tier that the session is pinned to cannot carry it",
+            _ => "no tier can carry it",
+        });
+        let mut kind = ErrorKind::UnsupportedFeature;
+        for (place, Unable { tier, lack, .. }) in self.unable.iter().filter(|unable| unable.told).enumerate() {
+            let before = if place == 0 { ": " } else { "; " };
+            message.push_str(&format!("{before}{} lacks {lack}", self.shared.facts(*tier).name));
+            if lack.kind() == ErrorKind::ContextLength {
+                // A shorter request could go there, which is more than can be said of the others.
+                kind = ErrorKind::ContextLength;
+            }
+        }
+        let mut error = LlmError::new(kind, message);
+        self.ledger.give_up(&mut error);
+        error
     }
 
     fn served(&self, response: &LlmResponse) -> Attempt {
@@ -299,20 +406,47 @@ impl Walk {
             status: None,
             message: String::new(),
             retry_after: None,
+            usage: response.usage(),
             next: Next::Answered,
         }
     }
 }
 
-impl Chain {
-    fn first(&self) -> usize {
-        match self {
-            Self::All => 0,
-            Self::AllFrom(tier) | Self::Pinned(tier) => *tier,
-            Self::Listed(tiers) => tiers.first().copied().unwrap_or(0),
-        }
-    }
+/// The tiers that cannot carry the request.
+#[cold]
+pub(super) fn unable(shared: &Shared, request: &LlmRequest) -> Vec<Unable> {
+    let Some(needs) = Needs::of(request) else { return Vec::new() };
+    let lacks = |tier| shared.facts(tier).capabilities.lacks(&needs).map(|lack| Unable { tier, lack, told: false });
+    (0..shared.tiers()).filter_map(lacks).collect()
+}
 
+/// Until when a tier may take that is begun now, where `after` others come after it and time is limited.
+#[inline]
+pub(super) fn slice(shared: &Shared, context: &Context, after: usize) -> Option<Instant> {
+    let deadline = context.deadline.filter(|_| after > 0)?;
+    let left = deadline.saturating_duration_since(context.begun?);
+    deadline.checked_sub(shared.config.keep_back.min(left / 2))
+}
+
+/// What a tier may spend, with `after` others after it.
+#[inline]
+pub(super) fn tier_context(
+    shared: &Shared,
+    tier: usize,
+    after: usize,
+    mut context: Context,
+    slice: Option<Instant>,
+) -> Context {
+    context.tiers_left = context.tiers_left.saturating_add(u8::try_from(after).unwrap_or(u8::MAX));
+    // One attempt is kept for each tier after this one.
+    let kept = u16::try_from(after).unwrap_or(u16::MAX);
+    context.attempts_left = context.attempts_left.saturating_sub(kept).max(1);
+    context.last_resort |= shared.facts(tier).last_resort;
+    context.deadline = slice.or(context.deadline);
+    context
+}
+
+impl Chain {
     fn len(&self, shared: &Shared) -> usize {
         match self {
             Self::All | Self::AllFrom(_) => shared.tiers(),

@@ -48,7 +48,7 @@ struct Bucket {
 
 /// The other side of the balance, touched only where something failed.
 struct Account {
-    /// Units in the bucket are `deposited + granted - taken`, each a running total.
+    /// Units in the bucket are `deposited + granted - taken`, each a running total, which may wrap.
     granted: u64,
     taken: u64,
     /// Up to when the floor was reckoned, and what had been deposited by then.
@@ -57,6 +57,9 @@ struct Account {
 
 /// A token is counted in millionths, so that any sensible ratio is exact.
 const TOKEN: u64 = 1_000_000;
+
+/// More for each first try, or for each second, than any layer makes attempts: the totals must not wrap within a look.
+const MOST_TOKENS: f64 = 65_536.0;
 
 /// Time's share is kept for this long, as in Finagle and tower.
 const FLOOR_KEPT_SECONDS: u64 = 10;
@@ -123,7 +126,7 @@ impl RetryBudget {
         if bucket.balance(&mut account, Some(now)) < TOKEN {
             return None;
         }
-        account.taken += TOKEN;
+        account.taken = account.taken.wrapping_add(TOKEN);
         drop(account);
         Some(Reservation { bucket: Some(bucket.clone()), sent: false })
     }
@@ -163,9 +166,9 @@ impl Bucket {
     /// The units in the bucket, after the floor (if there is a clock) and the cap.
     fn balance(&self, account: &mut Account, now: Option<Instant>) -> u64 {
         let deposited = self.deposited.load(Ordering::Relaxed);
-        let mut balance = deposited.saturating_add(account.granted).saturating_sub(account.taken);
+        let mut balance = deposited.wrapping_add(account.granted).wrapping_sub(account.taken);
         if balance > self.cap {
-            account.taken = account.taken.saturating_add(balance - self.cap);
+            account.taken = account.taken.wrapping_add(balance - self.cap);
             balance = self.cap;
         }
         let Some(now) = now else { return balance };
@@ -176,13 +179,13 @@ impl Bucket {
             return balance;
         }
         let kept = self.due(u128::from(FLOOR_KEPT_SECONDS) * NANOS).min(self.cap);
-        let came = deposited.saturating_sub(before);
+        let came = deposited.wrapping_sub(before);
         let granted = due.saturating_sub(came).min(kept.saturating_sub(balance));
-        account.granted = account.granted.saturating_add(granted);
+        account.granted = account.granted.wrapping_add(granted);
         // What traffic brought beyond the floor counts for the next seconds too, else a burst of looks would split
         // time into pieces with and without a first try, and the floor would be added for the latter.
         let surplus = came.saturating_sub(due).min(kept);
-        account.reckoned = Some((since + self.takes(due), deposited - surplus));
+        account.reckoned = Some((since + self.takes(due), deposited.wrapping_sub(surplus)));
         balance + granted
     }
 
@@ -223,7 +226,7 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         if let Some(bucket) = self.bucket.take_if(|_| !self.sent) {
             let mut account = lock(&bucket.account);
-            account.taken = account.taken.saturating_sub(TOKEN);
+            account.taken = account.taken.wrapping_sub(TOKEN);
         }
     }
 }
@@ -238,8 +241,8 @@ fn units(field: &'static str, tokens: f64) -> Result<u64, InvalidConfig> {
     if !(tokens.is_finite() && tokens >= 0.0) {
         return Err(InvalidConfig::new(field, format!("{tokens} is not a number of tokens; use 0 or more")));
     }
-    // `as` saturates; a ratio of 1e300 is as good as any other that is never reached.
-    Ok((tokens * TOKEN as f64).round() as u64)
+    // A ratio of 1e300 is as good as any other that is never reached.
+    Ok((tokens.min(MOST_TOKENS) * TOKEN as f64).round() as u64)
 }
 
 #[cfg(all(test, not(steadfast_loom)))]

@@ -94,10 +94,10 @@ impl RetryWithJitterLayer {
     }
 }
 
-impl<S> Layer<S> for RetryWithJitterLayer {
+impl<S: Clone> Layer<S> for RetryWithJitterLayer {
     type Service = RetryWithJitter<S>;
 
     fn layer(&self, inner: S) -> RetryWithJitter<S> {
-        RetryWithJitter::new(inner, self.policy.clone())
+        RetryWithJitter::new(inner, (*self.policy).clone())
     }
 }

@@ -1,5 +1,6 @@
 use std::{
-    sync::Arc,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
 
@@ -11,15 +12,30 @@ use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call};
 /// Repeats calls that failed in passing. See the [module docs](super).
 ///
 /// Clones share the retry budget and the source of randomness; the attempts are counted for each request.
-#[derive(Clone, Debug)]
 pub struct RetryWithJitter<S> {
     inner: S,
-    policy: Arc<Policy>,
+    shared: Arc<Shared<S>>,
 }
 
-impl<S> RetryWithJitter<S> {
-    pub(super) fn new(inner: S, policy: Arc<Policy>) -> Self {
-        Self { inner, policy }
+/// What all clones and their futures share.
+pub(super) struct Shared<S> {
+    pub(super) policy: Policy,
+    /// Where the services of further attempts come from. To clone a service can be dear (a provider's client has boxes and
+    /// counts in it), so that it is done when an attempt has failed, not with every call.
+    spare: Mutex<S>,
+}
+
+impl<S: Clone> Shared<S> {
+    /// A service that nobody has polled.
+    pub(super) fn fresh(&self) -> S {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl<S: Clone> RetryWithJitter<S> {
+    pub(super) fn new(inner: S, policy: Policy) -> Self {
+        let shared = Shared { policy, spare: Mutex::new(inner.clone()) };
+        Self { inner, shared: Arc::new(shared) }
     }
 }
 
@@ -33,18 +49,32 @@ where
     type Future = ResponseFuture<S>;
 
     /// Always ready: each attempt waits for the inner service by itself.
+    #[inline]
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
         Poll::Ready(Ok(()))
     }
 
+    #[inline]
     fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
-        let budget = &self.policy.budget;
+        let budget = &self.shared.policy.budget;
         let context = request.context_mut();
         if context.counted_in != budget.id() {
             context.counted_in = budget.id();
             budget.deposit();
         }
-        let again = (self.inner.clone(), request.clone());
-        ResponseFuture::new(Call::first(&mut self.inner, request), again, self.policy.clone())
+        let again = request.clone();
+        ResponseFuture::new(Call::first(&mut self.inner, request), again, self.shared.clone())
+    }
+}
+
+impl<S: Clone> Clone for RetryWithJitter<S> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), shared: self.shared.clone() }
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for RetryWithJitter<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RetryWithJitter").field("inner", &self.inner).field("policy", &self.shared.policy).finish()
     }
 }

@@ -2,7 +2,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -14,7 +14,10 @@ use crate::{
     LlmError, LlmRequest, LlmResponse,
     body::IdleLimits,
     error::{Phase, TimeoutLimit},
-    layers::call::Call,
+    layers::{
+        alarm::{self, Alarm, Listening},
+        call::Call,
+    },
     ledger,
 };
 
@@ -35,6 +38,7 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
 }
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
+    #[inline]
     pub(super) fn new(
         call: Call<S, S::Future>,
         deadline: Option<Instant>,
@@ -53,38 +57,64 @@ where
 {
     type Output = Result<LlmResponse, LlmError>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        // The answer before the timer: one that is there wins. A readiness does not: no attempt starts after the
-        // deadline.
-        let late = this.call.phase() == Phase::Readiness && this.deadline.is_some_and(|at| at <= Instant::now());
-        if !late && let Poll::Ready(result) = this.call.as_mut().poll(cx) {
-            return Poll::Ready(match result {
-                Ok(mut response) => {
-                    response.limit_idle(*this.idle);
-                    Ok(response)
+        // Whether this poll is made because the timer went off: for our own limit, or for one further in.
+        let mut rang = false;
+        loop {
+            // The answer before the timer: one that is there wins. A readiness does not: no attempt starts after the
+            // deadline.
+            let late = this.call.phase() == Phase::Readiness && this.deadline.is_some_and(|at| at <= Instant::now());
+            if !late {
+                let listening = Listening::begin(cx, rang);
+                // In place: a response is large to move.
+                let mut polled = this.call.as_mut().poll(cx);
+                match &mut polled {
+                    Poll::Pending => {}
+                    Poll::Ready(Ok(response)) => {
+                        response.limit_idle(this.idle);
+                        return polled;
+                    }
+                    Poll::Ready(Err(error)) => {
+                        ledger::note(error, *this.begun);
+                        this.call.abandon();
+                        return polled;
+                    }
                 }
-                Err(mut error) => {
-                    ledger::note(&mut error, *this.begun);
-                    Err(error)
+                let asked = listening.asked();
+                drop(listening);
+                let deadline = *this.deadline;
+                let next = asked.into_iter().chain(deadline).min();
+                let Some(next) = next else { return Poll::Pending };
+                match alarm::ask(cx, next) {
+                    Alarm::Set => return Poll::Pending,
+                    Alarm::Rang => {}
+                    Alarm::Unheard => {
+                        match this.timer.as_mut().as_pin_mut() {
+                            // Once set it stays, even if nobody asks for that moment any longer: to be polled once too
+                            // often is cheap.
+                            Some(timer) if timer.deadline() <= next && !timer.is_elapsed() => {}
+                            Some(timer) => timer.reset(next),
+                            None => this.timer.set(Some(sleep_until(next))),
+                        }
+                        if let Some(timer) = this.timer.as_mut().as_pin_mut() {
+                            ready!(timer.poll(cx));
+                        }
+                    }
                 }
-            });
-        }
-        let Some(deadline) = *this.deadline else { return Poll::Pending };
-        if !late {
-            if this.timer.is_none() {
-                this.timer.set(Some(sleep_until(deadline)));
+                // Those further in speak first: they know more of what was waiting.
+                if asked.is_some() && !rang || deadline.is_none_or(|deadline| Instant::now() < deadline) {
+                    rang = true;
+                    continue;
+                }
             }
-            let passed = this.timer.as_pin_mut().is_some_and(|timer| timer.poll(cx).is_ready());
-            if !passed {
-                return Poll::Pending;
-            }
+            let (limit, after) = *this.limit;
+            let mut error = LlmError::timed_out(limit, this.call.phase(), after);
+            this.call.abandon();
+            ledger::note(&mut error, *this.begun);
+            return Poll::Ready(Err(error));
         }
-        let (limit, after) = *this.limit;
-        let mut error = LlmError::timed_out(limit, this.call.phase(), after);
-        this.call.abandon();
-        ledger::note(&mut error, *this.begun);
-        Poll::Ready(Err(error))
     }
 }
 

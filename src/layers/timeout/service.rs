@@ -4,7 +4,11 @@ use tokio::time::Instant;
 use tower::Service;
 
 use super::{ResponseFuture, layer::Limits};
-use crate::{ErrorKind, LlmError, LlmRequest, LlmResponse, error::TimeoutLimit, layers::call::Call};
+use crate::{
+    ErrorKind, LlmError, LlmRequest, LlmResponse,
+    error::TimeoutLimit,
+    layers::{call::Call, clock},
+};
 
 /// Bounds the time until the response, and the silences of its body. See the [module docs](super).
 ///
@@ -31,10 +35,12 @@ where
     type Future = ResponseFuture<S>;
 
     /// Always ready: waiting for the inner service is part of what the limit covers.
+    #[inline]
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
         Poll::Ready(Ok(()))
     }
 
+    #[inline]
     fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
         let now = Instant::now();
         let (limit, after) = match self.limits.first_token {
@@ -54,7 +60,7 @@ where
         let call = if deadline.is_some_and(|at| at < now) {
             Call::Failed(LlmError::new(ErrorKind::Deadline, "the deadline had passed before the call"))
         } else {
-            Call::first(&mut self.inner, request)
+            clock::with(now, || Call::first(&mut self.inner, request))
         };
         ResponseFuture::new(call, deadline, now, (limit, after), self.limits.idle)
     }

@@ -1,12 +1,12 @@
 use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
+use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
     Dialect,
-    chat::{FinishReason, Message, Opaque, Part, Reasoning, Role, ToolCall, Usage},
+    chat::{Extra, ExtraOf, FinishReason, Message, Opaque, Part, Reasoning, Role, ToolCall, Usage},
     providers::{
         http::Fault,
-        json::{Count, lenient, raw},
+        json::{Count, lenient, raw, read},
     },
 };
 
@@ -39,7 +39,7 @@ pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
         return Err(Fault::Malformed(serde::de::Error::missing_field("content")));
     };
     for block in content {
-        message.content.push(part(block)?);
+        message.content.extend(parts(block)?);
     }
     message.id = answer.id;
     message.model = answer.model;
@@ -67,10 +67,28 @@ pub(super) struct Block<'a> {
     pub(super) name: Option<String>,
     #[serde(borrow, default, deserialize_with = "raw")]
     pub(super) input: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(super) citations: Option<&'a RawValue>,
 }
 
-fn part(raw: &RawValue) -> Result<Part, Fault> {
+/// The part that a block is, and its citations behind it, if it has some.
+fn parts(raw: &RawValue) -> Result<impl Iterator<Item = Part>, Fault> {
     let block: Block<'_> = serde_json::from_str(raw.get())?;
+    let cited: Option<Vec<Value>> = block.citations.and_then(read);
+    let part = part(raw, block)?;
+    Ok([Some(part), cited.and_then(citations)].into_iter().flatten())
+}
+
+/// The citations of the text before them.
+pub(super) fn citations(cited: Vec<Value>) -> Option<Part> {
+    if cited.is_empty() {
+        return None;
+    }
+    let fields = Map::from_iter([("citations".to_owned(), Value::Array(cited))]);
+    Some(Part::Extra { of: ExtraOf::Part, extra: Extra::new(Dialect::Anthropic, fields) })
+}
+
+fn part(raw: &RawValue, block: Block<'_>) -> Result<Part, Fault> {
     Ok(match block.kind.as_deref() {
         Some("text") => Part::Text(block.text.unwrap_or_default()),
         Some("thinking") => {

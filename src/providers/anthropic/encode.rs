@@ -340,6 +340,8 @@ fn thinking(chat: &Chat, default_max_tokens: u32, report: &mut Report) -> (Optio
 
 /// The turns: equal neighbours become one, empty texts are left out, and the first one is the user's.
 fn turns<'a>(chat: &'a Chat, report: &mut Report) -> Result<Vec<Turn<'a>>, LlmError> {
+    // What came in this dialect is left as its caller wants it.
+    let own = chat.extra.as_ref().is_some_and(|extra| extra.dialect == Dialect::Anthropic);
     let mut turns: Vec<Turn<'a>> = Vec::with_capacity(chat.messages.len());
     for message in &chat.messages {
         let mut extra = own::of_turn(&message.content, Dialect::Anthropic).map_or_else(Map::new, |e| e.fields.clone());
@@ -349,7 +351,7 @@ fn turns<'a>(chat: &'a Chat, report: &mut Report) -> Result<Vec<Turn<'a>>, LlmEr
             Role::System if extra.remove("role").is_some() => ("system", Role::User),
             other => ("user", other),
         };
-        let mut content = blocks(&message.content, spoken, report)?;
+        let mut content = blocks(&message.content, spoken, own, report)?;
         if content.is_empty() {
             continue;
         }
@@ -360,11 +362,11 @@ fn turns<'a>(chat: &'a Chat, report: &mut Report) -> Result<Vec<Turn<'a>>, LlmEr
             _ => turns.push(Turn { role, content, extra }),
         }
     }
-    for turn in &mut turns {
+    for turn in turns.iter_mut().filter(|_| !own) {
         // The results of tools come before everything else of their turn. The sort is stable.
         turn.content.sort_by_key(|block| !block.is_tool_result());
     }
-    if turns.first().is_some_and(|first| first.role == "assistant") {
+    if !own && turns.first().is_some_and(|first| first.role == "assistant") {
         report.say(Feature::FirstTurn);
         turns.insert(
             0,
@@ -382,11 +384,11 @@ fn turns<'a>(chat: &'a Chat, report: &mut Report) -> Result<Vec<Turn<'a>>, LlmEr
 }
 
 /// The blocks of parts, with what only this dialect knows of them put back.
-fn blocks<'a>(parts: &'a [Part], role: Role, report: &mut Report) -> Result<Vec<Block<'a>>, LlmError> {
+fn blocks<'a>(parts: &'a [Part], role: Role, own: bool, report: &mut Report) -> Result<Vec<Block<'a>>, LlmError> {
     let mut blocks = Vec::with_capacity(parts.len());
     for (place, part) in parts.iter().enumerate() {
         report.say_of_extra(part);
-        let Some(block) = block(part, role, report)? else { continue };
+        let Some(block) = block(part, role, own, report)? else { continue };
         blocks.push(match own::beside(parts, place, Dialect::Anthropic) {
             Some(extra) => {
                 let mut value = serde_json::to_value(&block).map_err(cannot_be_written)?;
@@ -399,10 +401,10 @@ fn blocks<'a>(parts: &'a [Part], role: Role, report: &mut Report) -> Result<Vec<
     Ok(blocks)
 }
 
-fn block<'a>(part: &'a Part, role: Role, report: &mut Report) -> Result<Option<Block<'a>>, LlmError> {
+fn block<'a>(part: &'a Part, role: Role, own: bool, report: &mut Report) -> Result<Option<Block<'a>>, LlmError> {
     Ok(Some(match part {
         // The API refuses an empty text.
-        Part::Text(text) if text.trim().is_empty() => return Ok(None),
+        Part::Text(text) if text.is_empty() || !own && text.trim().is_empty() => return Ok(None),
         Part::Text(text) if role == Role::System => {
             report.say(Feature::MidSystem);
             Block::Text { text: format!("[system]\n{text}").into() }
@@ -422,7 +424,7 @@ fn block<'a>(part: &'a Part, role: Role, report: &mut Report) -> Result<Option<B
             }
             Block::ToolUse { id: &call.id, name: &call.name, input: arguments(&call.arguments, report)? }
         }
-        Part::ToolResult(result) => tool_result(result, report)?,
+        Part::ToolResult(result) => tool_result(result, own, report)?,
         Part::Reasoning(reasoning) => match &reasoning.opaque {
             Some(opaque) if opaque.dialect == Dialect::Anthropic && opaque.redacted => {
                 Block::RedactedThinking { data: &opaque.token }
@@ -444,8 +446,8 @@ fn block<'a>(part: &'a Part, role: Role, report: &mut Report) -> Result<Option<B
     }))
 }
 
-fn tool_result<'a>(result: &'a ToolResult, report: &mut Report) -> Result<Block<'a>, LlmError> {
-    let content = blocks(&result.content, Role::User, report)?;
+fn tool_result<'a>(result: &'a ToolResult, own: bool, report: &mut Report) -> Result<Block<'a>, LlmError> {
+    let content = blocks(&result.content, Role::User, own, report)?;
     Ok(Block::ToolResult { tool_use_id: &result.call_id, content, is_error: result.is_error })
 }
 

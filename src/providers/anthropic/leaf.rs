@@ -7,7 +7,10 @@ use super::{decode, encode, error, stream::Decoder};
 use crate::{
     Dialect, ErrorKind, InvalidConfig, LlmError,
     chat::{Chat, Message},
-    providers::http::{BaseUrl, Facts, Fault, HttpLeaf, Protocol, Variable, variable},
+    providers::{
+        http::{BaseUrl, Facts, Fault, HttpLeaf, Protocol, Variable, variable},
+        splice::MaxTokens,
+    },
     translate::Report,
 };
 
@@ -95,6 +98,10 @@ impl Protocol for Messages {
 
     fn path(&self, _: &str, _: bool) -> String {
         "/messages".to_owned()
+    }
+
+    fn max_tokens_fields(&self) -> &'static [MaxTokens] {
+        &[MaxTokens { within: None, name: "max_tokens" }]
     }
 
     fn key(&self, key: &str) -> (HeaderName, String) {

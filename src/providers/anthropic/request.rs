@@ -28,7 +28,7 @@ pub(in crate::providers) fn decode(body: &Value) -> Result<Chat, LlmError> {
     if rest.get("system").is_some_and(Value::is_string) {
         rest.remove("system");
     }
-    chat.extra = Extra::some(Dialect::Anthropic, rest);
+    chat.extra = Some(Extra::new(Dialect::Anthropic, rest));
     Ok(chat)
 }
 
@@ -129,8 +129,12 @@ fn parts(blocks: &[Value]) -> Result<Vec<Part>, LlmError> {
         let part = part(block)?;
         let known: &[&str] = match &part {
             Part::Text(_) => &["type", "text"],
-            Part::Image(_) => &["type", "source"],
-            Part::Document(_) => &["type", "source", "title"],
+            Part::Image(_) => {
+                &["type", "source.type", "source.media_type", "source.data", "source.url", "source.file_id"]
+            }
+            Part::Document(_) => {
+                &["type", "title", "source.type", "source.media_type", "source.data", "source.url", "source.file_id"]
+            }
             Part::ToolCall(_) => &["type", "id", "name", "input"],
             Part::ToolResult(_) => &["type", "tool_use_id", "content", "is_error"],
             Part::Reasoning(_) => &["type", "thinking", "signature", "data"],
@@ -149,9 +153,9 @@ fn part(block: &Value) -> Result<Part, LlmError> {
     let opaque = |token: String, redacted| unseal(token, Dialect::Anthropic, redacted);
     Ok(match block.get("type").and_then(Value::as_str) {
         Some("text") => Part::Text(field("text")),
-        Some("image") => Part::Image(Image { media: source(block)? }),
         // A document that is a text or a list of blocks has no equal elsewhere.
-        Some("document") => match source(block) {
+        Some(kind @ ("image" | "document")) => match source(block) {
+            Ok(media) if kind == "image" => Part::Image(Image { media }),
             Ok(media) => Part::Document(Document { media, name: text(block, "title") }),
             Err(_) => Part::Other { dialect: Dialect::Anthropic, value: block.clone() },
         },

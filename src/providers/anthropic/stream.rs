@@ -1,37 +1,40 @@
 use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
+use serde_json::{Map, Value, value::RawValue};
 
-use super::decode::{Block, Tokens, finish, opaque};
+use super::decode::{Block, Tokens, citations, finish, opaque};
 use crate::{
     Dialect, StreamEvent,
     chat::Part,
     providers::{
         http::{Fault, StreamDecoder},
-        json::lenient,
+        json::{lenient, read},
         sse::SseEvent,
     },
 };
 
 /// Reads a Messages stream. The end mark is `message_stop`.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Decoder {
     tokens: Tokens,
     /// Blocks of other kinds than text, thinking and tool calls: they are given out whole when they end.
     open: Vec<Open>,
     /// The tool calls that are under way, and whether any of their arguments came.
     calls: Vec<(u32, bool)>,
+    /// The citations of the texts that are under way.
+    cited: Vec<(u32, Value)>,
+}
+
+impl std::fmt::Debug for Decoder {
+    /// Nothing of what is said.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Decoder").field("tokens", &self.tokens).finish_non_exhaustive()
+    }
 }
 
 struct Open {
     index: u32,
     value: Value,
     input: String,
-}
-
-impl std::fmt::Debug for Open {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Open").field("index", &self.index).finish_non_exhaustive()
-    }
 }
 
 #[derive(Deserialize)]
@@ -60,8 +63,8 @@ struct Start {
     usage: Option<Tokens>,
 }
 
-#[derive(Deserialize)]
-struct Delta {
+#[derive(Default, Deserialize)]
+struct Delta<'a> {
     #[serde(default, rename = "type", deserialize_with = "lenient")]
     kind: Option<String>,
     #[serde(default, deserialize_with = "lenient")]
@@ -72,6 +75,8 @@ struct Delta {
     signature: Option<String>,
     #[serde(default, deserialize_with = "lenient")]
     partial_json: Option<String>,
+    #[serde(borrow, default)]
+    citation: Option<&'a RawValue>,
     #[serde(default, deserialize_with = "lenient")]
     stop_reason: Option<String>,
 }
@@ -89,12 +94,13 @@ impl StreamDecoder for Decoder {
             }
             Some("content_block_start") => self.begin(index, event.content_block.map_or("{}", RawValue::get), out)?,
             Some("content_block_delta") => {
-                let delta: Delta = serde_json::from_str(event.delta.map_or("{}", RawValue::get))?;
-                self.delta(index, delta, out);
+                let json = event.delta.map_or("{}", RawValue::get);
+                let delta: Delta<'_> = serde_json::from_str(json)?;
+                self.delta(index, delta, json, out)?;
             }
             Some("content_block_stop") => self.end(index, out),
             Some("message_delta") => {
-                let delta: Delta = serde_json::from_str(event.delta.map_or("{}", RawValue::get))?;
+                let delta: Delta<'_> = serde_json::from_str(event.delta.map_or("{}", RawValue::get))?;
                 if let Some(tokens) = event.usage {
                     self.tokens.update(tokens);
                     out.push(StreamEvent::Usage(self.tokens.usage()));
@@ -118,7 +124,7 @@ impl StreamDecoder for Decoder {
         Ok(())
     }
 
-    fn is_whole(&self) -> bool {
+    fn is_whole(&self, _: bool) -> bool {
         false
     }
 }
@@ -130,7 +136,11 @@ impl Decoder {
             return Err(Fault::Malformed(serde::de::Error::custom("too many content blocks are open at once")));
         }
         match block.kind.as_deref() {
-            Some("text") => out.push(StreamEvent::Text { index, text: block.text.unwrap_or_default() }),
+            Some("text") => {
+                out.push(StreamEvent::Text { index, text: block.text.unwrap_or_default() });
+                let cited: Option<Vec<Value>> = block.citations.and_then(read);
+                self.cited.extend(cited.into_iter().flatten().map(|citation| (index, citation)));
+            }
             Some("thinking") => {
                 out.push(StreamEvent::Reasoning { index, text: block.thinking.unwrap_or_default() });
                 let token = block.signature.filter(|token| !token.is_empty());
@@ -153,7 +163,7 @@ impl Decoder {
         Ok(())
     }
 
-    fn delta(&mut self, index: u32, delta: Delta, out: &mut Vec<StreamEvent>) {
+    fn delta(&mut self, index: u32, delta: Delta<'_>, json: &str, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
         match delta.kind.as_deref() {
             Some("text_delta") => out.push(StreamEvent::Text { index, text: delta.text.unwrap_or_default() }),
             Some("thinking_delta") => {
@@ -172,8 +182,26 @@ impl Decoder {
                     open.input.push_str(&json);
                 }
             }
-            _ => {}
+            Some("citations_delta") => {
+                let citation = delta.citation.and_then(read);
+                self.cited.extend(citation.map(|citation| (index, citation)));
+            }
+            _ => {
+                // Another kind of block grows in its own way: texts by what is added, other fields by what is said last.
+                let Some(open) = self.open.iter_mut().find(|open| open.index == index) else { return Ok(()) };
+                let Some(fields) = open.value.as_object_mut() else { return Ok(()) };
+                let more: Map<String, Value> = serde_json::from_str(json)?;
+                for (name, value) in more.into_iter().filter(|(name, _)| name != "type") {
+                    match (fields.get_mut(&name), value) {
+                        (Some(Value::String(so_far)), Value::String(more)) => so_far.push_str(&more),
+                        (_, value) => {
+                            fields.insert(name, value);
+                        }
+                    }
+                }
+            }
         }
+        Ok(())
     }
 
     fn end(&mut self, index: u32, out: &mut Vec<StreamEvent>) {
@@ -182,6 +210,13 @@ impl Decoder {
             if !any {
                 out.push(StreamEvent::Arguments { index, json: "{}".to_owned() });
             }
+        }
+        if self.cited.iter().any(|(at, _)| *at == index) {
+            let (of_this, others) = std::mem::take(&mut self.cited).into_iter().partition(|(at, _)| *at == index);
+            self.cited = others;
+            let of_this: Vec<(u32, Value)> = of_this;
+            let part = citations(of_this.into_iter().map(|(_, citation)| citation).collect());
+            out.extend(part.map(|part| StreamEvent::Part { index, part }));
         }
         let Some(place) = self.open.iter().position(|open| open.index == index) else { return };
         let mut open = self.open.swap_remove(place);

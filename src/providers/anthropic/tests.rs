@@ -7,8 +7,8 @@ use super::Anthropic;
 use crate::{
     Chat, Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse,
     chat::{
-        Effort, FinishReason, Image, Media, Message, Opaque, OutputSchema, Part, Reasoning, Role, Thinking, Tool,
-        ToolCall, ToolChoice, ToolResult, Usage,
+        Effort, Extra, ExtraOf, FinishReason, Image, Media, Message, Opaque, OutputSchema, Part, Reasoning, Role,
+        Thinking, Tool, ToolCall, ToolChoice, ToolResult, Usage,
     },
     providers::http::testing::Scripted,
 };
@@ -256,12 +256,14 @@ async fn streamed_answer_is_the_same_message() {
     .await
     .unwrap();
     let opaque = |token: &str, redacted| Some(Opaque { dialect: Dialect::Anthropic, token: token.into(), redacted });
+    let cited = serde_json::Map::from_iter([("citations".to_owned(), json!([{}]))]);
     let search = json!({"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"q": 1}});
     let expected = [
         Part::Reasoning(Reasoning { text: "hm".into(), opaque: opaque("sig", false) }),
         Part::Reasoning(Reasoning { text: String::new(), opaque: opaque("xx", true) }),
         Part::Other { dialect: Dialect::Anthropic, value: search },
         Part::Text("hi".into()),
+        Part::Extra { of: ExtraOf::Part, extra: Extra::new(Dialect::Anthropic, cited) },
         Part::ToolCall(ToolCall::new("t1", "f", "{\"a\":1}")),
         Part::ToolCall(ToolCall::new("t2", "g", "{}")),
     ];

@@ -1,12 +1,12 @@
 use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
+use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
     Dialect, ErrorKind, LlmError, StreamEvent,
-    chat::{Accumulator, FinishReason, Image, Media, Message, Opaque, Part, Usage},
+    chat::{Accumulator, Extra, ExtraOf, FinishReason, Image, Media, Message, Opaque, Part, Usage},
     providers::{
         http::{Fault, StreamDecoder},
-        json::{Count, lenient, raw},
+        json::{Count, lenient, raw, read},
         neutral::call_id,
         sse::SseEvent,
     },
@@ -42,6 +42,26 @@ struct Candidate<'a> {
     /// A name; a number at some gateways.
     #[serde(borrow, default, rename = "finishReason")]
     finish_reason: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "citationMetadata")]
+    citations: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "groundingMetadata")]
+    grounding: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "urlContextMetadata")]
+    urls: Option<&'a RawValue>,
+}
+
+impl Candidate<'_> {
+    /// Where the answer is from.
+    fn sources(&self) -> Option<Part> {
+        let of = [
+            ("citationMetadata", self.citations),
+            ("groundingMetadata", self.grounding),
+            ("urlContextMetadata", self.urls),
+        ];
+        let known = of.into_iter().filter_map(|(name, raw)| Some((name.to_owned(), read(raw?)?)));
+        let fields: Map<String, Value> = known.collect();
+        Extra::some(Dialect::Gemini, fields).map(|extra| Part::Extra { of: ExtraOf::Answer, extra })
+    }
 }
 
 #[derive(Deserialize)]
@@ -129,9 +149,10 @@ impl StreamDecoder for Decoder {
         self.chunk(&event.data, out)
     }
 
-    fn is_whole(&self) -> bool {
+    fn is_whole(&self, clean: bool) -> bool {
+        // Some models put a reason for stopping into every chunk, so that only a clean end tells that no more was to come.
         // Chunks without any candidate are an answer with nothing in it.
-        self.finished || (self.started && !self.has_candidate)
+        clean && (self.finished || (self.started && !self.has_candidate))
     }
 }
 
@@ -153,9 +174,12 @@ impl Decoder {
         // Of several candidates the first one is the answer; the others are in the bytes.
         if let Some(candidate) = chunk.candidates.into_iter().flatten().next() {
             self.has_candidate = true;
+            let sources = candidate.sources();
             for raw in candidate.content.and_then(|content| content.parts).unwrap_or_default() {
                 self.piece(raw, out)?;
             }
+            // At the index of the part that grows, so that this part may grow on.
+            out.extend(sources.map(|part| StreamEvent::Part { index: self.part, part }));
             if let Some(reason) = candidate.finish_reason.filter(|reason| reason.get() != "null") {
                 self.finished = true;
                 out.push(StreamEvent::Finish(finish(reason, self.calls > 0)));
@@ -186,7 +210,11 @@ impl Decoder {
                 true => StreamEvent::Reasoning { index, text },
                 false => StreamEvent::Text { index, text },
             });
-            out.extend(piece.signature.map(|token| StreamEvent::Signature { index, opaque: opaque(token) }));
+            if let Some(token) = piece.signature {
+                out.push(StreamEvent::Signature { index, opaque: opaque(token) });
+                // What comes next may have a signature of its own.
+                self.growing = None;
+            }
             return Ok(());
         }
         let index = self.next(None);

@@ -468,7 +468,8 @@ fn tool_result<'a>(result: &'a ToolResult, chat: &'a Chat) -> Result<Piece<'a>, 
     let key = if result.is_error { "error" } else { "output" };
     // A tool that gives JSON objects is best understood as one.
     let response = match serde_json::from_str::<Value>(&text) {
-        Ok(object @ Value::Object(_)) if !result.is_error => object,
+        Ok(object @ Value::Object(_)) if result.is_error => json!({ key: object }),
+        Ok(object @ Value::Object(_)) => object,
         _ => json!({ key: text }),
     };
     Ok(Piece::Response { function_response: Response { name, response } })

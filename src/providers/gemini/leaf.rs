@@ -7,7 +7,10 @@ use super::{decode, encode, error};
 use crate::{
     Dialect, ErrorKind, InvalidConfig, LlmError,
     chat::{Chat, Message},
-    providers::http::{BaseUrl, Facts, Fault, HttpLeaf, Protocol, Variable, variable},
+    providers::{
+        http::{BaseUrl, Facts, Fault, HttpLeaf, Protocol, Variable, variable},
+        splice::MaxTokens,
+    },
     translate::Report,
 };
 
@@ -83,6 +86,19 @@ impl Protocol for GenerateContent {
 
     fn model_in_body(&self) -> bool {
         false
+    }
+
+    fn max_tokens_fields(&self) -> &'static [MaxTokens] {
+        const fn field(within: &'static str, name: &'static str) -> MaxTokens {
+            MaxTokens { within: Some(within), name }
+        }
+        const FIELDS: &[MaxTokens] = &[
+            field("generationConfig", "maxOutputTokens"),
+            field("generationConfig", "max_output_tokens"),
+            field("generation_config", "max_output_tokens"),
+            field("generation_config", "maxOutputTokens"),
+        ];
+        FIELDS
     }
 
     fn key(&self, key: &str) -> (HeaderName, String) {

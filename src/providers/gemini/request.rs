@@ -7,7 +7,7 @@ use crate::{
         ToolCall, ToolChoice, ToolResult,
     },
     providers::{
-        neutral::{arguments_of, bad, floating, number, object, strings, text},
+        neutral::{arguments_of, bad, floating, number, strings, text},
         own,
     },
     translate::{FOREIGN_CALL, foreign::unseal},
@@ -27,7 +27,7 @@ pub(in crate::providers) fn decode(body: &Value) -> Result<Chat, LlmError> {
     for content in one_or_many(body.get("contents")).ok_or_else(|| bad("contents", "a list"))? {
         let role = match content.get("role").and_then(Value::as_str) {
             Some("model") => Role::Assistant,
-            None | Some("user" | "function") => Role::User,
+            None | Some("" | "user" | "function") => Role::User,
             Some(_) => return Err(bad("contents.role", "user or model")),
         };
         let mut parts = Vec::new();
@@ -43,7 +43,7 @@ pub(in crate::providers) fn decode(body: &Value) -> Result<Chat, LlmError> {
     for tool in one_or_many(body.get("tools")).unwrap_or_default() {
         chat.tools.extend(definitions(tool)?);
     }
-    chat.extra = Extra::some(Dialect::Gemini, own::rest(body, &["model", "contents", "tools"]));
+    chat.extra = Some(Extra::new(Dialect::Gemini, own::rest(body, &["model", "contents", "tools"])));
     Ok(chat)
 }
 
@@ -207,8 +207,9 @@ fn part(value: &Value, chat: &Chat, before: &[Part], calls: &mut usize) -> Resul
             false => Part::Text(text),
         });
     }
-    if let Some(call) = either(value, "functionCall", "function_call") {
-        let name = text(call, "name").ok_or_else(|| bad("functionCall.name", "a text"))?;
+    if let Some(call) = either(value, "functionCall", "function_call")
+        && let Some(name) = text(call, "name")
+    {
         let id = text(call, "id").unwrap_or_else(|| format!("call_{calls}"));
         *calls += 1;
         let arguments = arguments_of(call.get("args"));
@@ -216,8 +217,9 @@ fn part(value: &Value, chat: &Chat, before: &[Part], calls: &mut usize) -> Resul
         call.opaque = opaque;
         return Ok(Part::ToolCall(call));
     }
-    if let Some(response) = either(value, "functionResponse", "function_response") {
-        let name = text(response, "name").ok_or_else(|| bad("functionResponse.name", "a text"))?;
+    if let Some(response) = either(value, "functionResponse", "function_response")
+        && let Some(name) = text(response, "name")
+    {
         // Without an id it answers the first call of this name in the turn before that has no answer yet.
         let has_answer =
             |id: &str| before.iter().any(|part| matches!(part, Part::ToolResult(result) if result.call_id == *id));
@@ -233,7 +235,7 @@ fn part(value: &Value, chat: &Chat, before: &[Part], calls: &mut usize) -> Resul
         let (said, is_error) = match only.map(|(name, value)| (name.as_str(), value)) {
             Some(("error", Value::String(error))) => (error.clone(), true),
             Some(("output", Value::String(output))) if !is_object(output) => (output.clone(), false),
-            Some(("error", _)) => (given.to_string(), true),
+            Some(("error", error)) if error.is_object() => (error.to_string(), true),
             _ => (given.to_string(), false),
         };
         let mut result = ToolResult::new(id, said);
@@ -241,10 +243,11 @@ fn part(value: &Value, chat: &Chat, before: &[Part], calls: &mut usize) -> Resul
         result.is_error = is_error;
         return Ok(Part::ToolResult(result));
     }
-    if let Some(data) = either(value, "inlineData", "inline_data") {
-        let media_type = either(data, "mimeType", "mime_type").and_then(Value::as_str);
-        let media_type = media_type.ok_or_else(|| bad("inlineData.mimeType", "a text"))?.to_owned();
-        let data = text(data, "data").ok_or_else(|| bad("inlineData.data", "a text"))?;
+    if let Some(inline) = either(value, "inlineData", "inline_data")
+        && let Some(media_type) = either(inline, "mimeType", "mime_type").and_then(Value::as_str)
+        && let Some(data) = text(inline, "data")
+    {
+        let media_type = media_type.to_owned();
         let is_image = media_type.starts_with("image/");
         let media = Media::Base64 { media_type, data };
         return Ok(match is_image {
@@ -252,10 +255,9 @@ fn part(value: &Value, chat: &Chat, before: &[Part], calls: &mut usize) -> Resul
             false => Part::Document(crate::chat::Document { media, name: None }),
         });
     }
-    if object(value, "fileData").is_some() || object(value, "file_data").is_some() {
-        let file = either(value, "fileData", "file_data").unwrap_or(value);
-        let uri = either(file, "fileUri", "file_uri").and_then(Value::as_str);
-        let uri = uri.ok_or_else(|| bad("fileData.fileUri", "a text"))?;
+    if let Some(file) = either(value, "fileData", "file_data")
+        && let Some(uri) = either(file, "fileUri", "file_uri").and_then(Value::as_str)
+    {
         return Ok(Part::Image(Image { media: Media::File(uri.to_owned()) }));
     }
     Ok(Part::Other { dialect: Dialect::Gemini, value: value.clone() })

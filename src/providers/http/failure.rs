@@ -87,6 +87,7 @@ pub(super) fn of_status<P: Protocol>(
 /// The error of an answer or an event under a status that promised better.
 pub(super) fn of_fault<P: Protocol>(protocol: &P, origin: &Origin, fault: Fault, raw: &Bytes) -> LlmError {
     let body = match fault {
+        Fault::Failed(error) if error.raw().is_none() => return error.with_raw(raw.clone()),
         Fault::Failed(error) => return error,
         Fault::Reported(body) => body,
         Fault::Malformed(cause) => match serde_json::from_slice(raw) {
@@ -95,13 +96,11 @@ pub(super) fn of_fault<P: Protocol>(protocol: &P, origin: &Origin, fault: Fault,
             // What serde says may quote the value that it stumbled over: only the place is told.
             _ => {
                 let what = excerpt(raw, None);
-                return LlmError::new(
-                    ErrorKind::Malformed,
-                    match cause.line() {
-                        0 => what,
-                        line => format!("{what} (line {line}, column {})", cause.column()),
-                    },
-                );
+                let what = match cause.line() {
+                    0 => what,
+                    line => format!("{what} (line {line}, column {})", cause.column()),
+                };
+                return LlmError::new(ErrorKind::Malformed, what).with_raw(raw.clone());
             }
         },
     };

@@ -82,6 +82,10 @@ impl<P: Protocol> Frames<P> {
         }
         self.events.clear();
         if let Err(fault) = self.decoder.event(&event, &mut self.events) {
+            let cut = matches!(&fault, Fault::Malformed(cause) if cause.is_eof()) || b"[DONE]".starts_with(&event.data);
+            if self.state == State::Drained && cut {
+                return Err(cut_off());
+            }
             return Err(self.fault(fault, &event.data));
         }
         self.events.iter_mut().for_each(|event| self.names.restore_event(event));
@@ -101,13 +105,14 @@ impl<P: Protocol> Frames<P> {
 
     /// What the end of the body means where no end mark came.
     fn end(&mut self, cause: Option<LlmError>) -> Result<Frame, LlmError> {
-        if self.decoder.is_whole() && self.bare.is_empty() {
+        if self.decoder.is_whole(cause.is_none()) && self.bare.is_empty() {
             return Ok(Frame::event(StreamEvent::End));
         }
         if !self.bare.is_empty() {
             let bare = std::mem::take(&mut self.bare).freeze();
             return Err(match serde_json::from_slice(&bare) {
                 Ok(body) if super::Facts::of_answer(&body).is_some() => self.fault(Fault::Reported(body), &bare),
+                Err(error) if error.is_eof() => cut_off(),
                 _ => LlmError::new(ErrorKind::Malformed, failure::excerpt(&bare, None)),
             });
         }
@@ -145,6 +150,11 @@ impl<P: Protocol> Frames<P> {
         self.state = State::Done;
         Poll::Ready(Some(Err(self.origin.stamp(error))))
     }
+}
+
+/// The last event is there in part.
+fn cut_off() -> LlmError {
+    LlmError::new(ErrorKind::StreamBroken, "the stream ended in the middle of an event")
 }
 
 impl<P: Protocol> Stream for Frames<P> {

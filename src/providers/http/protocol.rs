@@ -8,7 +8,7 @@ use super::Facts;
 use crate::{
     Dialect, ErrorKind, LlmError, StreamEvent,
     chat::{Chat, Message},
-    providers::sse::SseEvent,
+    providers::{splice::MaxTokens, sse::SseEvent},
     translate::{Report, Target},
 };
 
@@ -29,6 +29,9 @@ pub(crate) trait Protocol: Clone + fmt::Debug + Send + Sync + Unpin + 'static {
     fn model_in_body(&self) -> bool {
         true
     }
+
+    /// The fields that say how long an answer may be, the one to add first.
+    fn max_tokens_fields(&self) -> &'static [MaxTokens];
 
     /// The header that carries the key.
     fn key(&self, key: &str) -> (HeaderName, String);
@@ -67,8 +70,9 @@ pub(crate) trait StreamDecoder: fmt::Debug + Send + Unpin + 'static {
     /// Reads one event that has data, and adds what it means.
     fn event(&mut self, event: &SseEvent, out: &mut Vec<StreamEvent>) -> Result<(), Fault>;
 
-    /// Whether the answer is whole if the stream ends here, without a further mark.
-    fn is_whole(&self) -> bool;
+    /// Whether the answer is whole if the stream ends here, without a further mark. `clean` says that the body ended as a
+    /// whole one does, and not with its connection.
+    fn is_whole(&self, clean: bool) -> bool;
 }
 
 /// Writes the body of a request.

@@ -112,9 +112,15 @@ fn prepare<P: Protocol>(
             let mended = mend(wire.body(), target, &mut report).map_err(no_request)?;
             let whole = mended.as_ref().unwrap_or_else(|| wire.body());
             let in_body = settings.protocol.model_in_body();
-            let body = splice::set(whole, in_body.then_some(model), in_body.then_some(stream)).map_err(|error| {
-                LlmError::new(ErrorKind::InvalidRequest, "the body is not a JSON object with one model")
-                    .with_source(error)
+            let limits = settings.protocol.max_tokens_fields();
+            let changes = splice::Changes {
+                model: in_body.then_some(model),
+                stream: in_body.then_some(stream),
+                max_tokens: wire.max_tokens().map(|tokens| (limits, tokens)),
+            };
+            let body = splice::set(whole, &changes).map_err(|error| {
+                let what = "the body is not a JSON object with one model, one stream and one limit of tokens";
+                LlmError::new(ErrorKind::InvalidRequest, what).with_source(error)
             })?;
             (body, Names::default())
         }
@@ -213,7 +219,7 @@ async fn answer<P: Protocol>(
         },
         Form::Page => {
             let body = read_error(body, settings.limits.error).await;
-            Err(LlmError::new(ErrorKind::Malformed, failure::excerpt(&body, None)))
+            Err(LlmError::new(ErrorKind::Malformed, failure::excerpt(&body, None)).with_raw(body))
         }
     };
     let body = body.map_err(|error| origin.stamp(error))?;
@@ -264,7 +270,7 @@ fn whole<P: Protocol>(protocol: &P, origin: &Origin, raw: Bytes, told: &mut Told
     if message.is_empty()
         && let Some(error) = said_nothing(message.finish.as_ref())
     {
-        return Err(error);
+        return Err(error.with_raw(raw));
     }
     told.names.restore(&mut message);
     let is_json = |text: &str| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();

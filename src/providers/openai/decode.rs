@@ -1,9 +1,9 @@
 use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
+use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
     Dialect, ErrorKind, LlmError,
-    chat::{FinishReason, Message, Part, Reasoning, Role, ToolCall, Usage},
+    chat::{Extra, ExtraOf, FinishReason, Message, Part, Reasoning, Role, ToolCall, Usage},
     providers::{
         http::Fault,
         json::{Count, lenient, raw, read},
@@ -29,6 +29,11 @@ pub(super) struct Answer<'a> {
     pub(super) x_groq: Option<Groq>,
     #[serde(borrow, default, deserialize_with = "raw")]
     error: Option<&'a RawValue>,
+    /// The sources of servers that search.
+    #[serde(borrow, default)]
+    pub(super) citations: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(super) search_results: Option<&'a RawValue>,
 }
 
 impl Answer<'_> {
@@ -79,6 +84,11 @@ pub(super) struct Turn<'a> {
     pub(super) function_call: Option<Function<'a>>,
     #[serde(borrow, default)]
     audio: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(super) annotations: Option<&'a RawValue>,
+    /// A router's list of thoughts, with what their provider wants to see again.
+    #[serde(borrow, default)]
+    pub(super) reasoning_details: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -88,7 +98,17 @@ pub(super) struct Call<'a> {
     #[serde(default, deserialize_with = "lenient")]
     pub(super) id: Option<String>,
     #[serde(borrow, default)]
-    pub(super) function: Option<Function<'a>>,
+    function: Option<Function<'a>>,
+    /// A call whose arguments are a text of the tool's own form.
+    #[serde(borrow, default)]
+    custom: Option<Function<'a>>,
+}
+
+impl<'a> Call<'a> {
+    /// What is called, with its arguments.
+    pub(super) fn called(&mut self) -> Option<Function<'a>> {
+        self.function.take().or_else(|| self.custom.take())
+    }
 }
 
 #[derive(Deserialize)]
@@ -96,7 +116,7 @@ pub(super) struct Function<'a> {
     #[serde(default, deserialize_with = "lenient")]
     pub(super) name: Option<String>,
     /// A text of JSON; some servers send the object itself.
-    #[serde(borrow, default)]
+    #[serde(borrow, default, alias = "input")]
     arguments: Option<&'a RawValue>,
 }
 
@@ -121,6 +141,7 @@ pub(super) fn answer(json: &[u8]) -> Result<Answer<'_>, Fault> {
 pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
     let answer = answer(body)?;
     let (id, model) = (answer.id(), answer.model());
+    let sources = [("citations", answer.citations), ("search_results", answer.search_results)];
     let Some(choices) = answer.choices else {
         return Err(Fault::Malformed(serde::de::Error::missing_field("choices")));
     };
@@ -138,8 +159,8 @@ pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
     let refused = turn.refusal.filter(|text| !text.is_empty());
     let declined = refused.is_some();
     message.content.extend(refused.map(Part::Refusal));
-    for (place, call) in turn.tool_calls.unwrap_or_default().into_iter().enumerate() {
-        let Some(function) = call.function else { continue };
+    for (place, mut call) in turn.tool_calls.unwrap_or_default().into_iter().enumerate() {
+        let Some(function) = call.called() else { continue };
         let id = call.id.filter(|id| !id.is_empty()).unwrap_or_else(|| call_id(id.as_deref(), place));
         let arguments = or_empty_object(function.arguments());
         message.content.push(Part::ToolCall(ToolCall::new(id, function.name.unwrap_or_default(), arguments)));
@@ -156,12 +177,26 @@ pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
         let value = serde_json::json!({ "audio": serde_json::from_str::<Value>(audio.get())? });
         message.content.push(Part::Other { dialect: Dialect::OpenAi, value });
     }
+    let annotations = ("annotations", turn.annotations);
+    message.content.extend(extra(ExtraOf::Turn, [("reasoning_details", turn.reasoning_details)]));
+    message.content.extend(extra(ExtraOf::Answer, [annotations].into_iter().chain(sources)));
     message.id = id;
     message.model = model;
     message.finish =
         choice.finish_reason.as_deref().filter(|reason| !reason.is_empty()).map(|reason| finish(reason, declined));
     message.usage = answer.usage.map(Tokens::usage);
     Ok(message)
+}
+
+/// Lists that only this dialect has, those of them that have something in them.
+pub(super) fn extra<'a>(
+    of: ExtraOf,
+    lists: impl IntoIterator<Item = (&'static str, Option<&'a RawValue>)>,
+) -> Option<Part> {
+    let lists = lists.into_iter().filter_map(|(name, raw)| Some((name, read::<Vec<Value>>(raw?)?)));
+    let fields: Map<String, Value> =
+        lists.filter(|(_, list)| !list.is_empty()).map(|(name, list)| (name.to_owned(), Value::Array(list))).collect();
+    Extra::some(Dialect::OpenAi, fields).map(|extra| Part::Extra { of, extra })
 }
 
 fn or_empty_object(arguments: String) -> String {

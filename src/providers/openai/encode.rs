@@ -55,7 +55,7 @@ struct StreamOptions {
 #[serde(tag = "role", rename_all = "snake_case")]
 enum Turn<'a> {
     System {
-        content: Cow<'a, str>,
+        content: Content<'a>,
     },
     User {
         content: Content<'a>,
@@ -74,7 +74,7 @@ enum Turn<'a> {
     },
     Tool {
         tool_call_id: Cow<'a, str>,
-        content: Cow<'a, str>,
+        content: Content<'a>,
     },
     /// With fields of this dialect's own put back.
     #[serde(untagged)]
@@ -86,6 +86,7 @@ enum Turn<'a> {
 #[serde(untagged)]
 enum Content<'a> {
     Text(&'a str),
+    Joined(String),
     Parts(Vec<Block<'a>>),
 }
 
@@ -197,7 +198,7 @@ impl<'a> Body<'a> {
         }
         Ok(Self {
             model,
-            messages: turns(chat, report)?,
+            messages: turns(chat, protocol.flavour, report)?,
             tools: chat.tools.iter().map(AnyTool::of).collect::<Result<_, _>>()?,
             tool_choice: chat.tool_choice.as_ref().map(|choice| match choice {
                 ToolChoice::Auto => json!("auto"),
@@ -221,10 +222,16 @@ impl<'a> Body<'a> {
             }),
             reasoning_effort: chat.thinking.and_then(|thinking| effort(thinking, report)),
             stream,
-            stream_options: (stream && protocol.stream_usage).then_some(StreamOptions { include_usage: true }),
+            stream_options: (stream && protocol.stream_usage && !came_in_this_dialect(chat))
+                .then_some(StreamOptions { include_usage: true }),
             extras: report.take_extras(),
         })
     }
+}
+
+/// Whether the request came in this dialect, so that its caller's own wishes count.
+fn came_in_this_dialect(chat: &Chat) -> bool {
+    chat.extra.as_ref().is_some_and(|extra| extra.dialect == Dialect::OpenAi)
 }
 
 /// OpenAI refuses more.
@@ -330,16 +337,20 @@ fn made<T: Serialize>(value: &T, extra: &Extra) -> Result<Value, LlmError> {
     Ok(value)
 }
 
-fn turns<'a>(chat: &'a Chat, report: &mut Report) -> Result<Vec<Turn<'a>>, LlmError> {
+fn turns<'a>(chat: &'a Chat, flavour: Flavour, report: &mut Report) -> Result<Vec<Turn<'a>>, LlmError> {
+    // What one server says of its reasoning another one may refuse: it goes back where such servers are asked, or where
+    // the caller sent it.
+    let own = came_in_this_dialect(chat);
+    let keeps_details = flavour == Flavour::Compatible || own;
     let mut turns = Vec::with_capacity(chat.messages.len() + 1);
     if let Some(system) = chat.system.as_deref().filter(|system| !system.is_empty()) {
-        turns.push(Turn::System { content: system.into() });
+        turns.push(Turn::System { content: Content::Text(system) });
     }
     for message in &chat.messages {
         match message.role {
-            Role::System => turns.push(system(message)?),
-            Role::User => user(message, report, &mut turns)?,
-            Role::Assistant => turns.extend(assistant(message, report)?),
+            Role::System => turns.push(system(message, report)?),
+            Role::User => user(message, own, report, &mut turns)?,
+            Role::Assistant => turns.extend(assistant(message, keeps_details, report)?),
         }
     }
     if chat.messages.last().is_some_and(|last| last.role == Role::Assistant) {
@@ -352,8 +363,13 @@ fn turns<'a>(chat: &'a Chat, report: &mut Report) -> Result<Vec<Turn<'a>>, LlmEr
 }
 
 /// A system message in the middle; a developer's, where it came as such.
-fn system(message: &Message) -> Result<Turn<'_>, LlmError> {
-    let turn = Turn::System { content: message.text().into() };
+fn system<'a>(message: &'a Message, report: &mut Report) -> Result<Turn<'a>, LlmError> {
+    let mut blocks = Vec::with_capacity(message.content.len());
+    for place in 0..message.content.len() {
+        blocks.extend(block_with_extra(&message.content, place, report)?);
+    }
+    let content = shortest(blocks).unwrap_or(Content::Text(""));
+    let turn = Turn::System { content };
     let Some(extra) = own::of_turn(&message.content, Dialect::OpenAi) else { return Ok(turn) };
     let mut value = made(&turn, extra)?;
     if let Some(role) = extra.fields.get("role") {
@@ -363,11 +379,11 @@ fn system(message: &Message) -> Result<Turn<'_>, LlmError> {
 }
 
 /// A user's turn: the results of tools as turns of their own, which come first, then the rest.
-fn user<'a>(message: &'a Message, report: &mut Report, turns: &mut Vec<Turn<'a>>) -> Result<(), LlmError> {
+fn user<'a>(message: &'a Message, own: bool, report: &mut Report, turns: &mut Vec<Turn<'a>>) -> Result<(), LlmError> {
     let mut rest = Vec::new();
     for (place, part) in message.content.iter().enumerate() {
         if let Part::ToolResult(result) = part {
-            let turn = tool_result(result, report, &mut rest)?;
+            let turn = tool_result(result, own, report, &mut rest)?;
             turns.push(match own::beside(&message.content, place, Dialect::OpenAi) {
                 Some(extra) => Turn::Made(made_result(&turn, extra)?),
                 None => turn,
@@ -407,8 +423,12 @@ fn made_result(turn: &Turn<'_>, extra: &Extra) -> Result<Value, LlmError> {
 /// The block of the part at `place`, with what only this dialect knows of it put back.
 fn block_with_extra<'a>(parts: &'a [Part], place: usize, report: &mut Report) -> Result<Option<Block<'a>>, LlmError> {
     report.say_of_extra(&parts[place]);
+    let extra = own::beside(parts, place, Dialect::OpenAi);
+    if let (Part::Refusal(text), Some(extra)) = (&parts[place], extra) {
+        return Ok(Some(Block::Made(made(&json!({"type": "refusal", "refusal": text}), extra)?)));
+    }
     let Some(block) = block(&parts[place], report)? else { return Ok(None) };
-    Ok(Some(match own::beside(parts, place, Dialect::OpenAi) {
+    Ok(Some(match extra {
         Some(extra) => Block::Made(made(&block, extra)?),
         None => block,
     }))
@@ -417,13 +437,18 @@ fn block_with_extra<'a>(parts: &'a [Part], place: usize, report: &mut Report) ->
 /// A tool's turn is a text: pictures go into the user's turn after it, a failure is said in words.
 fn tool_result<'a>(
     result: &'a ToolResult,
+    own: bool,
     report: &mut Report,
     rest: &mut Vec<Block<'a>>,
 ) -> Result<Turn<'a>, LlmError> {
-    let mut texts = Vec::new();
-    for part in &result.content {
+    let (mut texts, mut blocks, mut marked) = (Vec::new(), Vec::new(), false);
+    for (place, part) in result.content.iter().enumerate() {
         match part {
-            Part::Text(text) => texts.push(text.as_str()),
+            Part::Text(text) => {
+                texts.push(text.as_str());
+                marked |= own::beside(&result.content, place, Dialect::OpenAi).is_some();
+                blocks.extend(block_with_extra(&result.content, place, report)?);
+            }
             Part::Extra { .. } => report.say_of_extra(part),
             other => {
                 report.say(Feature::ToolMedia);
@@ -431,23 +456,23 @@ fn tool_result<'a>(
             }
         }
     }
-    let text: Cow<'a, str> = match texts.as_slice() {
-        [one] => Cow::Borrowed(*one),
-        many => many.join("\n").into(),
+    let content = match texts.as_slice() {
+        // A list goes only where its caller wrote one.
+        texts if (marked || own && texts.len() > 1) && !result.is_error => Content::Parts(blocks),
+        [one] if !result.is_error => Content::Text(one),
+        many if result.is_error => Content::Joined(format!("Error: {}", many.join("\n"))),
+        many => Content::Joined(many.join("\n")),
     };
-    let content = if result.is_error {
+    if result.is_error {
         report.say(Feature::ToolError);
-        format!("Error: {text}").into()
-    } else {
-        text
-    };
+    }
     Ok(Turn::Tool { tool_call_id: result.call_id.as_str().into(), content })
 }
 
-fn assistant<'a>(message: &'a Message, report: &mut Report) -> Result<Option<Turn<'a>>, LlmError> {
+fn assistant<'a>(message: &'a Message, keeps_details: bool, report: &mut Report) -> Result<Option<Turn<'a>>, LlmError> {
     let (mut blocks, mut refusals, mut tool_calls) = (Vec::new(), Vec::new(), Vec::new());
     let (mut function_call, mut audio) = (None, None);
-    let extra = own::of_turn(&message.content, Dialect::OpenAi);
+    let extra = own::of_turn(&message.content, Dialect::OpenAi).filter(|_| keeps_details);
     let keeps_reasoning = extra.is_some_and(|extra| {
         ["reasoning_content", "reasoning", "reasoning_details"].iter().any(|name| extra.fields.contains_key(*name))
     });

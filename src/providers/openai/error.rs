@@ -84,6 +84,7 @@ fn by_text(status: StatusCode, facts: &Facts) -> Option<ErrorKind> {
         }
         400 if facts.says(&[
             "model not found",
+            "model not exist",
             "model_not_found",
             "unknown model",
             "invalid model",
@@ -111,8 +112,8 @@ fn by_status(status: StatusCode, facts: &Facts) -> ErrorKind {
 
 fn is_context(facts: &Facts) -> bool {
     facts.says(&[
-        "maximum context length",
-        "context length exceeded",
+        "context length",
+        "context size",
         "exceeds the context",
         "exceeds the available context",
         "exceeded max context length",
@@ -129,6 +130,7 @@ fn is_context(facts: &Facts) -> bool {
 const POLICY: &[&str] = &[
     "rejected as a result of the safety system",
     "rejected as a result of our safety system",
+    "rejected by the safety system",
     "content management policy",
     "content filtering policy",
     "requires moderation",
@@ -142,5 +144,6 @@ const QUOTA: &[&str] = &[
     "credit balance",
     "spending limit",
     "spend limit",
+    "usage limit",
     "monthly included credits",
 ];

@@ -7,7 +7,10 @@ use super::{decode, encode, error, stream::Decoder};
 use crate::{
     Dialect, ErrorKind, InvalidConfig, LlmError,
     chat::{Chat, Message},
-    providers::http::{BaseUrl, Facts, Fault, HttpLeaf, Protocol, Variable, variable},
+    providers::{
+        http::{BaseUrl, Facts, Fault, HttpLeaf, Protocol, Variable, variable},
+        splice::MaxTokens,
+    },
     translate::{Report, Target},
 };
 
@@ -111,6 +114,15 @@ impl Protocol for ChatCompletions {
 
     fn path(&self, _: &str, _: bool) -> String {
         "/chat/completions".to_owned()
+    }
+
+    fn max_tokens_fields(&self) -> &'static [MaxTokens] {
+        const NEW: MaxTokens = MaxTokens { within: None, name: "max_completion_tokens" };
+        const OLD: MaxTokens = MaxTokens { within: None, name: "max_tokens" };
+        match self.flavour {
+            Flavour::Own => &[NEW, OLD],
+            Flavour::Compatible | Flavour::Mistral => &[OLD, NEW],
+        }
     }
 
     fn key(&self, key: &str) -> (HeaderName, String) {

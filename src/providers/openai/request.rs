@@ -34,7 +34,7 @@ pub(in crate::providers) fn decode(body: &Value) -> Result<Chat, LlmError> {
         // The system prompt as it stood.
         rest.insert("messages".to_owned(), messages[..leading].into());
     }
-    chat.extra = Extra::some(Dialect::OpenAi, rest);
+    chat.extra = Some(Extra::new(Dialect::OpenAi, rest));
     Ok(chat)
 }
 
@@ -70,7 +70,7 @@ pub(super) fn settings(body: &Value, chat: &mut Chat) -> Result<(), LlmError> {
         },
     };
     chat.parallel_tool_calls = body.get("parallel_tool_calls").and_then(Value::as_bool);
-    chat.max_tokens = number(body, "max_completion_tokens")?.or(number(body, "max_tokens")?);
+    chat.max_tokens = limit(body, "max_completion_tokens")?.or(limit(body, "max_tokens")?);
     chat.temperature = floating(body, "temperature")?;
     chat.top_p = floating(body, "top_p")?;
     chat.stop = strings(body, "stop")?;
@@ -86,6 +86,14 @@ pub(super) fn settings(body: &Value, chat: &mut Chat) -> Result<(), LlmError> {
         _ => None,
     };
     Ok(())
+}
+
+/// A number of tokens; servers of local models take -1 for as many as there are.
+fn limit(body: &Value, field: &str) -> Result<Option<u32>, LlmError> {
+    match body.get(field).and_then(Value::as_i64) {
+        Some(..0) => Ok(None),
+        _ => number(body, field),
+    }
 }
 
 pub(super) fn definition(tool: &Value) -> Result<Tool, LlmError> {
@@ -253,7 +261,8 @@ fn parts(list: &[Value]) -> Result<Vec<Part>, LlmError> {
         let part = part(value)?;
         let known: &[&str] = match &part {
             Part::Text(_) => &["type", "text"],
-            Part::Refusal(_) => &["type", "refusal"],
+            // Marked as a part of the list, and not a field of the turn.
+            Part::Refusal(_) => &["refusal"],
             Part::Image(_) => &["type", "image_url.url"],
             Part::Document(_) => &["type", "file.file_data", "file.filename", "file.file_id"],
             _ => {
@@ -272,15 +281,17 @@ fn part(part: &Value) -> Result<Part, LlmError> {
         Some("refusal") => Part::Refusal(text(part, "refusal").unwrap_or_default()),
         Some("image_url") => {
             let url = object(part, "image_url").and_then(|image| text(image, "url"));
-            let url = url.or_else(|| text(part, "image_url")).ok_or_else(|| bad("image_url.url", "a text"))?;
-            Part::Image(Image { media: data_url(&url).unwrap_or(Media::Url(url)) })
+            match url.or_else(|| text(part, "image_url")) {
+                Some(url) => Part::Image(Image { media: data_url(&url).unwrap_or(Media::Url(url)) }),
+                // A server's own way to say where it is.
+                None => Part::Other { dialect: Dialect::OpenAi, value: part.clone() },
+            }
         }
         Some("file") => {
-            let file = object(part, "file").ok_or_else(|| bad("file", "an object"))?;
+            let file = object(part, "file").unwrap_or(&Value::Null);
             let media = match (text(file, "file_data"), text(file, "file_id")) {
                 (Some(data), _) => data_url(&data),
-                (None, Some(id)) => Some(Media::File(id)),
-                (None, None) => return Err(bad("file", "one with file_data or file_id")),
+                (None, id) => id.map(Media::File),
             };
             match media {
                 Some(media) => Part::Document(Document { media, name: text(file, "filename") }),

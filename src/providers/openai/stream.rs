@@ -1,9 +1,14 @@
+use std::fmt;
+
+use serde_json::{Map, Value, value::RawValue};
+
 use super::decode::{self, Turn, finish};
 use crate::{
-    ErrorKind, LlmError, StreamEvent,
-    chat::Part,
+    Dialect, ErrorKind, LlmError, StreamEvent,
+    chat::{Extra, ExtraOf, Part},
     providers::{
         http::{Fault, StreamDecoder},
+        json::read,
         neutral::call_id,
         sse::SseEvent,
     },
@@ -11,7 +16,7 @@ use crate::{
 
 /// Reads a Chat Completions stream. The end mark is `[DONE]` after a `finish_reason`; many servers leave the `[DONE]`
 /// out, so that the end of the body after every begun choice has finished is an end too.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Decoder {
     started: bool,
     id: Option<String>,
@@ -27,6 +32,17 @@ pub(crate) struct Decoder {
     calls: Vec<Begun>,
     /// The next part's index.
     parts: u32,
+    /// The sources as they were given out last: some servers repeat them in every chunk.
+    sources: [Box<str>; 2],
+    /// The thoughts of a router's list, until the answer finishes.
+    details: Vec<Value>,
+}
+
+impl fmt::Debug for Decoder {
+    /// Nothing of what is said.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decoder").field("begun", &self.begun).field("finished", &self.finished).finish_non_exhaustive()
+    }
 }
 
 /// A tool call: the stream's index of it, the index of its part, and its id.
@@ -59,6 +75,12 @@ impl StreamDecoder for Decoder {
             self.id = chunk.id();
             out.push(StreamEvent::Start { id: chunk.id(), model: chunk.model() });
         }
+        for (place, name, raw) in [(0, "citations", chunk.citations), (1, "search_results", chunk.search_results)] {
+            if let Some(raw) = raw.filter(|raw| *raw.get() != *self.sources[place]) {
+                self.sources[place] = raw.get().into();
+                self.extra(ExtraOf::Answer, name, raw, out);
+            }
+        }
         for choice in chunk.choices.into_iter().flatten() {
             let index = choice.index.unwrap_or(0);
             if !self.begun.contains(&index) {
@@ -79,6 +101,7 @@ impl StreamDecoder for Decoder {
                         call.any = true;
                         out.push(StreamEvent::Arguments { index: call.index, json: "{}".to_owned() });
                     }
+                    self.give_details(out);
                     out.push(StreamEvent::Finish(finish(reason, self.declined)));
                 }
             }
@@ -92,8 +115,9 @@ impl StreamDecoder for Decoder {
         Ok(())
     }
 
-    fn is_whole(&self) -> bool {
-        !self.begun.is_empty() && self.begun.iter().all(|index| self.finished.contains(index))
+    fn is_whole(&self, clean: bool) -> bool {
+        // An error may follow a reason for stopping, so that a connection that breaks in between tells nothing.
+        clean && !self.begun.is_empty() && self.begun.iter().all(|index| self.finished.contains(index))
     }
 }
 
@@ -127,8 +151,8 @@ impl Decoder {
             self.declined = true;
             out.push(StreamEvent::Refusal { index: TEXT, text });
         }
-        for (place, call) in turn.tool_calls.unwrap_or_default().into_iter().enumerate() {
-            let Some(function) = call.function else { continue };
+        for (place, mut call) in turn.tool_calls.unwrap_or_default().into_iter().enumerate() {
+            let Some(function) = call.called() else { continue };
             let named = function.name.as_deref().is_some_and(|name| !name.is_empty());
             let place = u32::try_from(place).unwrap_or(u32::MAX);
             self.call(call.index.unwrap_or(place), named, call.id, &function, out)?;
@@ -137,7 +161,54 @@ impl Decoder {
             self.call(0, function.name.is_some(), None, &function, out)?;
         }
         self.said |= out.len() > before;
+        if let Some(raw) = turn.annotations {
+            self.extra(ExtraOf::Answer, "annotations", raw, out);
+        }
+        let details = turn.reasoning_details.and_then(read::<Vec<Value>>);
+        details.into_iter().flatten().for_each(|detail| self.detail(detail));
+        if !self.finished.is_empty() {
+            self.give_details(out);
+        }
         Ok(())
+    }
+
+    fn extra(&mut self, of: ExtraOf, name: &'static str, raw: &RawValue, out: &mut Vec<StreamEvent>) {
+        if let Some(part) = decode::extra(of, [(name, Some(raw))]) {
+            self.parts += 1;
+            out.push(StreamEvent::Part { index: self.parts, part });
+        }
+    }
+
+    /// A piece of a thought belongs to the one before it where kind and index are the same and only its text goes on.
+    fn detail(&mut self, mut detail: Value) {
+        if let Some(last) = self.details.last_mut()
+            && (&last["type"], &last["index"]) == (&detail["type"], &detail["index"])
+            && last.get("signature").is_none_or(Value::is_null)
+        {
+            for name in ["text", "summary"] {
+                if let (Some(Value::String(so_far)), Some(Value::String(more))) = (last.get_mut(name), detail.get(name))
+                {
+                    so_far.push_str(more);
+                    if let Some(signature) =
+                        detail.get_mut("signature").map(Value::take).filter(|token| !token.is_null())
+                    {
+                        last["signature"] = signature;
+                    }
+                    return;
+                }
+            }
+        }
+        self.details.push(detail);
+    }
+
+    fn give_details(&mut self, out: &mut Vec<StreamEvent>) {
+        if self.details.is_empty() {
+            return;
+        }
+        let details = Value::Array(std::mem::take(&mut self.details));
+        let extra = Extra::new(Dialect::OpenAi, Map::from_iter([("reasoning_details".to_owned(), details)]));
+        self.parts += 1;
+        out.push(StreamEvent::Part { index: self.parts, part: Part::Extra { of: ExtraOf::Turn, extra } });
     }
 
     /// A tool call's beginning (it has a name), more of its arguments, or both.

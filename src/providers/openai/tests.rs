@@ -414,9 +414,11 @@ fn callers_request_becomes_a_chat() {
     assert!(matches!(&chat.messages[0].content[2], Part::Other { dialect: Dialect::OpenAi, .. }));
     assert_eq!((chat.tool_choice, chat.stop.len()), (Some(ToolChoice::Required), 1));
     assert_eq!(chat.thinking, Some(Thinking::Effort(Effort::High)));
-    for bad in
-        [json!({}), json!({"messages": [{"role": "user", "content": 5}]}), json!({"messages": [], "max_tokens": -1})]
-    {
+    for bad in [
+        json!({}),
+        json!({"messages": [{"role": "user", "content": 5}]}),
+        json!({"messages": [], "max_tokens": "many"}),
+    ] {
         let wire = crate::Wire::new(Dialect::OpenAi, Bytes::from(bad.to_string())).unwrap();
         assert_eq!(LlmRequest::from(wire).chat().unwrap_err().kind(), ErrorKind::InvalidRequest, "{bad}");
     }

@@ -10,7 +10,11 @@ use crate::recordings::Exchange;
 
 /// The kind of an error answer.
 pub(super) fn kind(dialect: Dialect, status: u16, body: &str, waits: bool) -> ErrorKind {
-    let Ok(json) = serde_json::from_str::<Value>(body) else {
+    let is_known = |json: &Value| {
+        let json = json.as_array().and_then(|list| list.first()).unwrap_or(json);
+        ["error", "message", "detail", "errors"].iter().any(|name| !json[*name].is_null()) || json["object"] == "error"
+    };
+    let Some(json) = serde_json::from_str::<Value>(body).ok().filter(is_known) else {
         return match status {
             // No API wrote it.
             429 if !waits => ErrorKind::Overloaded,
@@ -77,74 +81,138 @@ impl<'a> Error<'a> {
     }
 
     fn kind(&self, dialect: Dialect, status: u16) -> ErrorKind {
-        let too_long = &[
-            "context length",
-            "context size",
-            "context window",
-            "prompt is too long",
-            "prompt too long",
-            "exceeded max context",
-            "exceeds the maximum number of tokens",
-            "reduce the length of the messages",
-        ];
-        let quota = &[
-            "insufficient balance",
-            "exceeded your current quota",
-            "credit balance",
-            "usage limit",
-            "spend limit",
-            "insufficient credits",
-        ];
-        if matches!(status, 413 | 429) && self.says(&["request too large for"]) {
-            return ErrorKind::TooLarge;
-        }
-        let long = self.is(&["context_length_exceeded", "exceed_context_size_error", "too_many_prompt_tokens"])
-            || self.says(too_long);
         match dialect {
             Dialect::Gemini => self.google(status),
-            _ if matches!(status, 200 | 400 | 413 | 422 | 500) && long => ErrorKind::ContextLength,
-            _ if self.is(&["insufficient_quota", "billing_error", "credit_balance_exhausted"]) => {
-                ErrorKind::QuotaExhausted
-            }
-            _ if status < 500 && self.says(quota) => ErrorKind::QuotaExhausted,
-            _ if self.is(&["content_filter", "content_policy_violation", "invalid_prompt"]) => ErrorKind::ContentPolicy,
-            _ if status != 500
-                && self.says(&[
+            _ => self.by_name(status).or_else(|| self.by_words(status)).unwrap_or_else(|| by_status(status)),
+        }
+    }
+
+    fn by_name(&self, status: u16) -> Option<ErrorKind> {
+        if matches!(status, 413 | 429) && self.says(&["request too large for"]) {
+            return Some(ErrorKind::TooLarge);
+        }
+        if self.says(&["service tier capacity"]) {
+            return Some(ErrorKind::Overloaded);
+        }
+        let table: &[(ErrorKind, &[&str])] = &[
+            (
+                ErrorKind::QuotaExhausted,
+                &[
+                    "insufficient_quota",
+                    "billing_error",
+                    "credit_balance_exhausted",
+                    "billing_hard_limit_reached",
+                    "billing_not_active",
+                    "enforced_spend_limit_reached",
+                    "contract_spend_limit_reached",
+                ],
+            ),
+            (
+                ErrorKind::ContextLength,
+                &["context_length_exceeded", "exceed_context_size_error", "too_many_prompt_tokens"],
+            ),
+            (
+                ErrorKind::ContentPolicy,
+                &["content_filter", "content_policy_violation", "invalid_prompt", "ResponsibleAIPolicyViolation"],
+            ),
+            (ErrorKind::Malformed, &["tool_use_failed"]),
+            (
+                ErrorKind::Overloaded,
+                &[
+                    "overloaded_error",
+                    "service_unavailable_error",
+                    "server_is_overloaded",
+                    "unavailable_error",
+                    "capacity_exceeded",
+                ],
+            ),
+            (
+                ErrorKind::RateLimited,
+                &["rate_limit_error", "rate_limit_exceeded", "rate_limited", "1300", "slow_down", "RateLimitReached"],
+            ),
+            (ErrorKind::Auth, &["invalid_api_key", "authentication_error", "permission_error"]),
+            (ErrorKind::NotFound, &["model_not_found", "not_found_error", "DeploymentNotFound"]),
+            (ErrorKind::TooLarge, &["request_too_large"]),
+            (ErrorKind::Timeout, &["timeout_error"]),
+        ];
+        // The code comes before the type, for it is the more exact one. What a quota is comes in words too.
+        let found = self
+            .names
+            .iter()
+            .find_map(|name| table.iter().find(|(_, names)| names.contains(name)).map(|(kind, _)| *kind))?;
+        let anthropics = found == ErrorKind::RateLimited && self.names == ["rate_limit_error"];
+        if anthropics && self.says(&["usage limit", "spend limit", "spending limit"]) {
+            return Some(ErrorKind::QuotaExhausted);
+        }
+        Some(found)
+    }
+
+    fn by_words(&self, status: u16) -> Option<ErrorKind> {
+        let table: &[(ErrorKind, &[u16], &[&str])] = &[
+            (
+                ErrorKind::ContextLength,
+                &[200, 400, 413, 422, 500],
+                &[
+                    "context length",
+                    "context size",
+                    "context window",
+                    "context limit",
+                    "exceeds the context",
+                    "exceeds the available context",
+                    "prompt is too long",
+                    "prompt too long",
+                    "exceeds the maximum number of tokens",
+                    "reduce the length of the messages",
+                ],
+            ),
+            (
+                ErrorKind::ContentPolicy,
+                &[200, 400, 403],
+                &[
                     "content filtering policy",
                     "content management policy",
                     "requires moderation",
                     "safety system",
-                ]) =>
+                    "content exists risk",
+                ],
+            ),
+            (ErrorKind::Auth, &[400], &["incorrect api key", "invalid api key", "api key not valid", "invalid token"]),
+            (
+                ErrorKind::NotFound,
+                &[400],
+                &["model not found", "model not exist", "invalid model", "not a valid model", "unknown model"],
+            ),
+            (
+                ErrorKind::QuotaExhausted,
+                &[400, 403, 429],
+                &[
+                    "insufficient balance",
+                    "exceeded your current quota",
+                    "credit balance",
+                    "usage limit",
+                    "spend limit",
+                    "spending limit",
+                    "insufficient credits",
+                    "monthly included credits",
+                ],
+            ),
+            (ErrorKind::Overloaded, &[429], &["overloaded", "capacity"]),
+            (ErrorKind::Overloaded, &[500], &["overloaded"]),
+        ];
+        let found = table.iter().find(|(_, statuses, words)| statuses.contains(&status) && self.says(words));
+        found.map(|(kind, ..)| *kind).or_else(|| match status {
+            // OpenAI says overload with this name too, under a 503.
+            status if status != 503 && self.is(&["server_error"]) => Some(ErrorKind::Server),
+            200 if self.is(&["invalid_request_error", "BadRequestError"]) => Some(ErrorKind::InvalidRequest),
+            // No API wrote it: it names no limit.
+            429 if self.names.is_empty()
+                && self.number.is_none()
+                && !self.says(&["rate", "limit", "quota", "too many"]) =>
             {
-                ErrorKind::ContentPolicy
+                Some(ErrorKind::Overloaded)
             }
-            _ if self.is(&["tool_use_failed"]) => ErrorKind::Malformed,
-            _ if self.is(&[
-                "overloaded_error",
-                "service_unavailable_error",
-                "server_is_overloaded",
-                "unavailable_error",
-            ]) || self.says(&["service tier capacity exceeded", "overloaded"]) =>
-            {
-                ErrorKind::Overloaded
-            }
-            _ if self.is(&["rate_limit_error", "rate_limit_exceeded", "rate_limited", "1300"]) => {
-                ErrorKind::RateLimited
-            }
-            _ if self.is(&["invalid_api_key", "authentication_error", "permission_error"]) => ErrorKind::Auth,
-            _ if self.is(&["model_not_found", "not_found_error", "DeploymentNotFound"]) => ErrorKind::NotFound,
-            _ if status == 400
-                && self.says(&["model not found", "invalid model", "not a valid model", "unknown model"]) =>
-            {
-                ErrorKind::NotFound
-            }
-            _ if status == 400 && self.says(&["incorrect api key", "invalid api key", "invalid token"]) => {
-                ErrorKind::Auth
-            }
-            _ if status == 200 && self.is(&["invalid_request_error", "BadRequestError"]) => ErrorKind::InvalidRequest,
-            _ if status == 200 && self.is(&["timeout_error"]) => ErrorKind::Timeout,
-            _ => by_status(status),
-        }
+            _ => None,
+        })
     }
 
     fn google(&self, status: u16) -> ErrorKind {
@@ -163,10 +231,11 @@ impl<'a> Error<'a> {
             }
             (Some("INVALID_ARGUMENT"), _) if self.says(&["api key not valid", "api key expired"]) => ErrorKind::Auth,
             (Some("INVALID_ARGUMENT"), _)
-                if self.says(&["exceeds the maximum number of tokens", "input token count"]) =>
+                if self.says(&["exceeds the maximum number of tokens", "input token count", "token limit"]) =>
             {
                 ErrorKind::ContextLength
             }
+            (Some("INVALID_ARGUMENT"), _) if self.says(&["payload size"]) => ErrorKind::TooLarge,
             (Some("INVALID_ARGUMENT"), _) => ErrorKind::InvalidRequest,
             (Some("FAILED_PRECONDITION"), _) => ErrorKind::QuotaExhausted,
             (Some("UNAUTHENTICATED" | "PERMISSION_DENIED"), _) => ErrorKind::Auth,

@@ -57,7 +57,7 @@ impl Call {
 /// What must come of an exchange.
 #[derive(Debug)]
 pub(crate) enum Expected {
-    Answer(Said),
+    Answer(Box<Said>),
     /// One of these kinds, and the bytes that the error must have (a part of the answer).
     Failure {
         kind: ErrorKind,
@@ -94,7 +94,12 @@ impl Said {
                                 said.marks.extend(details.iter().flat_map(openai::marks));
                             }
                             (_, "citations" | "annotations" | "search_results", Value::Array(many)) => {
-                                said.sources.extend(many.iter().cloned());
+                                for source in many {
+                                    // A list may come again with more in it.
+                                    if *of != ExtraOf::Answer || !said.sources.contains(source) {
+                                        said.sources.push(source.clone());
+                                    }
+                                }
                             }
                             (ExtraOf::Answer, ..) => said.sources.push(value.clone()),
                             _ => {}
@@ -175,11 +180,11 @@ enum Failure {
     Kind(ErrorKind),
 }
 
-fn walker(dialect: Dialect) -> Box<dyn Walk> {
-    match dialect {
+fn walker(exchange: &Exchange) -> Box<dyn Walk> {
+    match exchange.dialect {
         Dialect::Anthropic => Box::new(anthropic::Walker::default()),
         Dialect::Gemini => Box::new(gemini::Walker::default()),
-        _ => Box::new(openai::Walker::default()),
+        _ => Box::new(openai::Walker::new(exchange.is_sse)),
     }
 }
 
@@ -192,16 +197,18 @@ pub(crate) fn of(exchange: &Exchange) -> Expected {
         return Expected::Failure { kind, raw: Some(text.to_owned()) };
     }
     let failed = |kind, raw: &str| Expected::Failure { kind, raw: Some(raw.to_owned()) };
-    let mut walk = walker(dialect);
+    let mut walk = walker(exchange);
     if exchange.is_sse {
         for block in events::blocks(text) {
             let (json, source) = match &block.data {
-                Some(data) if data.trim() == "[DONE]" || data.trim().is_empty() => continue,
+                // What comes behind the provider's end mark is no part of the answer.
+                Some(data) if data.trim() == "[DONE]" => break,
+                Some(data) if data.trim().is_empty() => continue,
                 Some(data) => (serde_json::from_str::<Value>(data), data),
                 None if block.bare.is_empty() => continue,
                 None => {
                     // The rest of the stream is the error.
-                    let from = text.find(block.bare.lines().next().unwrap_or_default()).unwrap_or(0);
+                    let from = block.start;
                     let kind = errors::kind_inside(dialect, text[from..].trim());
                     let kind = if walk.said().has_begun() { ErrorKind::StreamBroken } else { kind };
                     return failed(kind, text[from..].trim());
@@ -209,6 +216,7 @@ pub(crate) fn of(exchange: &Exchange) -> Expected {
             };
             let Ok(json) = json else { return failed(ErrorKind::Malformed, source) };
             match walk.take(&block.name, &json) {
+                Ok(()) if json["type"] == "message_stop" => break,
                 Ok(()) => {}
                 Err(failure) => {
                     let kind = match failure {
@@ -241,7 +249,7 @@ pub(crate) fn of(exchange: &Exchange) -> Expected {
     let said = walk.said();
     match said.is_silent().then(|| silence(said.stop.as_ref())).flatten() {
         Some(kind) => failed(kind, text),
-        None => Expected::Answer(said),
+        None => Expected::Answer(Box::new(said)),
     }
 }
 
@@ -258,26 +266,54 @@ fn silence(stop: Option<&FinishReason>) -> Option<ErrorKind> {
 }
 
 /// Where in the stream its first token is whole, thoughts included, and where its first text or tool call is: in bytes.
-pub(crate) fn commits(exchange: &Exchange) -> (Option<usize>, Option<usize>) {
-    let text = std::str::from_utf8(&exchange.body).expect("recordings are text");
-    let mut walk = walker(exchange.dialect);
-    let (mut token, mut content) = (None, None);
-    for block in events::blocks(text) {
-        let Some(json) = block.data.as_ref().and_then(|data| serde_json::from_str::<Value>(data).ok()) else {
-            continue;
-        };
-        if walk.take(&block.name, &json).is_err() {
-            break;
+pub(crate) struct Commits {
+    pub(crate) token: Option<usize>,
+    pub(crate) content: Option<usize>,
+}
+
+impl Commits {
+    pub(crate) fn of(exchange: &Exchange) -> Self {
+        let text = std::str::from_utf8(&exchange.body).expect("recordings are text");
+        let mut walk = walker(exchange);
+        let (mut token, mut content) = (None, None);
+        // A part of Anthropic's own kind is there when it is whole.
+        let mut whole_others = 0;
+        for block in events::blocks(text) {
+            let Some(json) = block.data.as_ref().and_then(|data| serde_json::from_str::<Value>(data).ok()) else {
+                continue;
+            };
+            if walk.take(&block.name, &json).is_err() {
+                break;
+            }
+            let mut said = walk.said();
+            if json["type"] == "content_block_stop" || exchange.dialect != Dialect::Anthropic {
+                whole_others = said.other.len();
+            }
+            said.other.truncate(whole_others);
+            if exchange.dialect == Dialect::OpenAi {
+                // A router's list of thoughts comes beside their text, and counts when it is whole.
+                said.marks.clear();
+            }
+            if token.is_none() && said.has_begun() {
+                token = Some(block.end);
+            }
+            if content.is_none() && !said.is_silent() {
+                content = Some(block.end);
+            }
         }
-        let said = walk.said();
-        if token.is_none() && said.has_begun() {
-            token = Some(block.end);
-        }
-        if content.is_none() && !said.is_silent() {
-            content = Some(block.end);
-        }
+        Self { token, content }
     }
-    (token, content)
+}
+
+/// The bytes of a stream up to its provider's end mark. What comes behind it is no part of the answer.
+pub(crate) fn up_to_the_end(exchange: &Exchange) -> &[u8] {
+    let text = std::str::from_utf8(&exchange.body).expect("recordings are text");
+    let is_end = |block: &events::Block| {
+        let data = block.data.as_deref().unwrap_or_default().trim();
+        data == "[DONE]" || serde_json::from_str::<Value>(data).is_ok_and(|json: Value| json["type"] == "message_stop")
+    };
+    let end = events::blocks(text).iter().find(|block| exchange.is_sse && is_end(block)).map(|block| block.end);
+    &exchange.body[..end.unwrap_or(exchange.body.len())]
 }
 
 fn text(value: &Value) -> Option<String> {

@@ -11,6 +11,8 @@ pub(super) struct Walker {
     calls: Vec<(Option<u64>, Option<String>, String, String)>,
     stop: Option<String>,
     details: Vec<Value>,
+    /// Whether it is a stream: some servers write `message` beside `delta`, and both everywhere.
+    streamed: bool,
     seen: bool,
     counted: bool,
 }
@@ -21,6 +23,10 @@ pub(super) fn marks(detail: &Value) -> Vec<String> {
 }
 
 impl Walker {
+    pub(super) fn new(streamed: bool) -> Self {
+        Self { streamed, ..Self::default() }
+    }
+
     fn content(&mut self, content: &Value) {
         match content {
             Value::String(more) => self.said.text.push_str(more),
@@ -40,7 +46,9 @@ impl Walker {
 
     fn call(&mut self, index: Option<u64>, id: Option<String>, function: &Value) {
         let name = function["name"].as_str().unwrap_or_default();
-        let arguments = match &function["arguments"] {
+        // A custom tool's input is a text of its own form.
+        let given = if function["input"].is_null() { &function["arguments"] } else { &function["input"] };
+        let arguments = match given {
             Value::String(text) => text.clone(),
             Value::Null => String::new(),
             object => object.to_string(),
@@ -60,7 +68,11 @@ impl Walk for Walker {
         if error.is_object() || error.as_str().is_some_and(|text| !text.is_empty()) || json["object"] == "error" {
             return Err(Failure::Reported);
         }
-        let streamed = json["object"] == "chat.completion.chunk";
+        // Not by `object`: some servers call a chunk an answer.
+        let streamed = self.streamed;
+        if !streamed && !json["choices"].is_array() {
+            return Err(Failure::Kind(ErrorKind::Malformed));
+        }
         if !self.seen {
             self.seen = true;
             (self.said.id, self.said.model) = (text(&json["id"]), text(&json["model"]));
@@ -105,15 +117,16 @@ impl Walk for Walker {
             Some("") | None => {}
             Some(reason) => self.stop = Some(reason.to_owned()),
         }
-        let turn = if choice["message"].is_object() { &choice["message"] } else { &choice["delta"] };
+        let turn = if choice["message"].is_object() && !streamed { &choice["message"] } else { &choice["delta"] };
         let thought = [&turn["reasoning_content"], &turn["reasoning"]].into_iter().find(|thought| thought.is_string());
         self.said.thought.push_str(thought.and_then(Value::as_str).unwrap_or_default());
         self.content(&turn["content"]);
         self.said.refusal.push_str(turn["refusal"].as_str().unwrap_or_default());
         for (place, call) in turn["tool_calls"].as_array().into_iter().flatten().enumerate() {
-            let index = call["index"].as_u64().or(streamed.then_some(place as u64));
+            let index = call["index"].as_u64().or_else(|| streamed.then_some(place as u64));
             let index = if streamed { index } else { None };
-            self.call(index, text(&call["id"]), &call["function"]);
+            let called = if call["custom"].is_object() { &call["custom"] } else { &call["function"] };
+            self.call(index, text(&call["id"]), called);
         }
         if turn["function_call"].is_object() {
             self.call(streamed.then_some(0), None, &turn["function_call"]);

@@ -1,6 +1,9 @@
 //! What a request may cost in tokens, before anybody knows.
 
-use crate::{LlmRequest, chat::Part};
+use crate::{
+    LlmRequest,
+    chat::{Chat, Part},
+};
 
 /// The longest answer to reckon with where the request does not bound it. Common answers are shorter, and what was
 /// used corrects it.
@@ -11,25 +14,9 @@ const CHARS_PER_TOKEN: usize = 4;
 const PICTURE: u64 = 1600;
 
 /// The prompt, and the longest answer that the request allows.
-pub(super) fn tokens(request: &LlmRequest) -> u32 {
+pub(crate) fn tokens(request: &LlmRequest) -> u32 {
     let tokens = match request.chat() {
-        Ok(chat) => {
-            let (mut chars, mut other) = (chat.system.as_ref().map_or(0, String::len), 0u64);
-            for part in chat.messages.iter().flat_map(|message| &message.content) {
-                match part {
-                    Part::Text(text) | Part::Refusal(text) => chars += text.len(),
-                    Part::Reasoning(reasoning) => chars += reasoning.text.len(),
-                    Part::ToolCall(call) => chars += call.arguments.len(),
-                    Part::ToolResult(result) => {
-                        chars += result.content.iter().filter_map(Part::as_text).map(str::len).sum::<usize>()
-                    }
-                    Part::Image(_) | Part::Document(_) => other += PICTURE,
-                    Part::Other { .. } | Part::Extra { .. } => {}
-                }
-            }
-            let prompt = (chars / CHARS_PER_TOKEN) as u64;
-            prompt.saturating_add(other).saturating_add(chat.max_tokens.map_or(ANSWER, u64::from))
-        }
+        Ok(chat) => prompt(chat).saturating_add(chat.max_tokens.map_or(ANSWER, u64::from)),
         // Bytes that cannot be decoded here: their length is all that is known.
         Err(_) => {
             let prompt = request.wire().map_or(0, |wire| wire.body().len() / CHARS_PER_TOKEN);
@@ -39,13 +26,29 @@ pub(super) fn tokens(request: &LlmRequest) -> u32 {
     u32::try_from(tokens).unwrap_or(u32::MAX)
 }
 
+/// The prompt alone. About right for English, too low for most other text and for tools; text that repeats itself
+/// takes fewer.
+pub(crate) fn prompt(chat: &Chat) -> u64 {
+    let (mut chars, mut other) = (chat.system.as_ref().map_or(0, String::len), 0u64);
+    for part in chat.messages.iter().flat_map(|message| &message.content) {
+        match part {
+            Part::Text(text) | Part::Refusal(text) => chars += text.len(),
+            Part::Reasoning(reasoning) => chars += reasoning.text.len(),
+            Part::ToolCall(call) => chars += call.arguments.len(),
+            Part::ToolResult(result) => {
+                chars += result.content.iter().filter_map(Part::as_text).map(str::len).sum::<usize>()
+            }
+            Part::Image(_) | Part::Document(_) => other += PICTURE,
+            Part::Other { .. } | Part::Extra { .. } => {}
+        }
+    }
+    ((chars / CHARS_PER_TOKEN) as u64).saturating_add(other)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        Dialect, Wire,
-        chat::{Chat, Message},
-    };
+    use crate::{Dialect, Wire, chat::Message};
 
     #[test]
     fn the_prompt_and_the_longest_answer_count() {

@@ -1,0 +1,66 @@
+//! A bounded memory of what was used of late.
+
+use std::{borrow::Borrow, collections::HashMap, hash::Hash, mem};
+
+/// A bounded map. What was used longest ago is forgotten first, half of it at a time: two generations of half the
+/// capacity each, and what is used moves to the younger.
+#[derive(Debug)]
+pub(crate) struct Recent<K, V> {
+    half: usize,
+    young: HashMap<K, V>,
+    old: HashMap<K, V>,
+}
+
+impl<K: Hash + Eq, V: Clone> Recent<K, V> {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self { half: capacity.div_ceil(2), young: HashMap::new(), old: HashMap::new() }
+    }
+
+    pub(crate) fn get<Q>(&mut self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        if let Some(value) = self.young.get(key) {
+            return Some(value.clone());
+        }
+        let (key, value) = self.old.remove_entry(key)?;
+        self.insert(key, value.clone());
+        Some(value)
+    }
+
+    pub(crate) fn insert(&mut self, key: K, value: V) {
+        if self.half == 0 {
+            return;
+        }
+        if self.young.len() >= self.half && !self.young.contains_key(&key) {
+            self.old = mem::take(&mut self.young);
+        }
+        self.young.insert(key, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_used_stays_and_the_map_is_bounded() {
+        let mut recent = Recent::<String, usize>::new(100);
+        recent.insert("kept".into(), 1);
+        for n in 0..10_000 {
+            recent.insert(format!("s{n}"), 0);
+            assert_eq!(recent.get("kept"), Some(1));
+            assert!(recent.young.len() + recent.old.len() <= 100);
+        }
+        assert_eq!(recent.get("s0"), None);
+        assert_eq!(recent.get("s9999"), Some(0));
+    }
+
+    #[test]
+    fn a_capacity_of_zero_remembers_nothing() {
+        let mut recent = Recent::<String, usize>::new(0);
+        recent.insert("a".into(), 1);
+        assert_eq!(recent.get("a"), None);
+    }
+}

@@ -1,0 +1,196 @@
+//! What becomes of each answer: decisions over a schema, a record and a clock reading. It calls nobody.
+
+use std::{mem, sync::Arc};
+
+use tokio::time::Instant;
+
+use super::{
+    layer::Settings,
+    schema::{Schema, Verdict, Wrong},
+};
+use crate::{
+    Attempt, Context, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse,
+    chat::{FinishReason, Message, Part, Role},
+    ledger::{Ledger, Next, Stop},
+};
+
+/// One request's way to an answer of the right shape.
+pub(super) struct Check {
+    request: LlmRequest,
+    schema: Arc<Schema>,
+    settings: Arc<Settings>,
+    /// When the question that is being answered was asked.
+    begun: Instant,
+    ledger: Ledger,
+    /// How often the model was asked again.
+    reasked: u16,
+    /// What was wrong with the answer before.
+    problem: Option<LlmError>,
+}
+
+/// What to do with an answer.
+pub(super) enum Judged {
+    Good(LlmResponse),
+    AskAgain(LlmRequest),
+    Bad(LlmError),
+}
+
+impl Check {
+    pub(super) fn new(request: LlmRequest, schema: Arc<Schema>, settings: Arc<Settings>) -> Self {
+        let begun = Instant::now();
+        Self { request, schema, settings, begun, ledger: Ledger::default(), reasked: 0, problem: None }
+    }
+
+    /// When the request must have its answer.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.request.context().deadline
+    }
+
+    /// When the question that is being answered was asked.
+    pub(super) fn begun(&self) -> Instant {
+        self.begun
+    }
+
+    /// Whether the question that is being answered is not the first.
+    pub(super) fn is_reasked(&self) -> bool {
+        self.reasked > 0
+    }
+
+    /// Takes an answer, which says this.
+    pub(super) fn judge(&mut self, response: LlmResponse, message: Message) -> Judged {
+        if !is_answer(&message) {
+            return Judged::Good(self.answered(response));
+        }
+        // The caller puts the beginning that it wrote itself in front of whatever comes: it must fit as it stands.
+        let prefill = self.prefill().map(Message::text).unwrap_or_default();
+        let text = prefill.clone() + &message.text();
+        match self.schema.check(&text, self.settings.repair && prefill.is_empty()) {
+            Verdict::Fits => Judged::Good(self.answered(response)),
+            Verdict::Repaired { text, how } => {
+                let body = LlmBody::from_message(with_text(message, text));
+                Judged::Good(self.answered(response.map_body(|_| body).with_note(format!("output: {how}"))))
+            }
+            Verdict::Wrong(wrong) => self.wrong(response, message, text, wrong),
+        }
+    }
+
+    /// Takes a failure of the call, or of the response's stream.
+    pub(super) fn failed(&mut self, mut error: LlmError, response: Option<LlmResponse>) -> LlmError {
+        let unsent = error.kind().is_local();
+        if let Some(response) = response.filter(|_| error.attempts().is_empty()) {
+            for attempt in steps_before(&response) {
+                self.ledger.push(attempt);
+            }
+        }
+        self.ledger.failed(&mut error, self.begun);
+        // The model was never asked again, so that the answer it gave is what the caller should hear of.
+        let mut lead = match self.problem.take() {
+            Some(problem) if unsent => problem,
+            _ => error,
+        };
+        mem::take(&mut self.ledger).give_up(&mut lead);
+        lead
+    }
+
+    fn wrong(&mut self, response: LlmResponse, message: Message, text: String, wrong: Wrong) -> Judged {
+        let cut = match message.finish {
+            Some(FinishReason::Length) => " (it was cut at its `max_tokens`)",
+            Some(FinishReason::ContextFull) => " (it was cut where the context window was full)",
+            Some(FinishReason::Filtered) => " (it was cut by the provider's filter)",
+            _ => "",
+        };
+        let now = Instant::now();
+        let (provider, model) = response.names();
+        let mut error = LlmError::new(ErrorKind::InvalidOutput, wrong.said + cut);
+        if let Some(provider) = &provider {
+            error = error.or_model(provider, model.as_ref());
+        }
+        if let Some(id) = response.request_id() {
+            error = error.with_request_id(id);
+        }
+        let mut attempts = steps_before(&response);
+        attempts.push(Attempt {
+            tier: response.served_by().tier.map(Arc::from),
+            provider,
+            model,
+            begun: self.begun,
+            took: now.saturating_duration_since(self.begun),
+            failure: Some(ErrorKind::InvalidOutput),
+            status: None,
+            message: error.message().to_owned(),
+            retry_after: None,
+            usage: message.usage,
+            next: Next::GaveUp,
+        });
+        *error.attempts_mut() = attempts;
+        self.ledger.failed(&mut error, self.begun);
+        let context = self.request.context();
+        let stop = if !cut.is_empty() {
+            Some(Stop::Kind)
+        } else if self.reasked >= self.settings.reasks || self.ledger.spent() >= context.attempts_left {
+            Some(Stop::Attempts)
+        } else {
+            context.time_left(now).filter(|left| left.is_zero()).map(|_| Stop::Deadline)
+        };
+        if let Some(stop) = stop {
+            self.ledger.next(Next::Stopped(stop));
+            mem::take(&mut self.ledger).give_up(&mut error);
+            return Judged::Bad(error);
+        }
+        self.ledger.next(Next::AskedAgain);
+        self.problem = Some(error);
+        self.reasked += 1;
+        self.begun = now;
+        Judged::AskAgain(self.question(text, &wrong.told))
+    }
+
+    /// The request, with the answer that was wrong and what is wrong with it.
+    fn question(&self, answer: String, wrong: &str) -> LlmRequest {
+        let mut chat = self.request.chat().expect("its schema was found in it").clone();
+        let prefill = chat.messages.pop_if(|last| last.role == Role::Assistant);
+        // No provider takes an empty turn.
+        if !answer.trim().is_empty() {
+            chat.messages.push(Message::assistant(answer));
+        }
+        chat.messages.push(Message::user(self.settings.ask_again(wrong)));
+        chat.messages.extend(prefill);
+        let context = self.ledger.context(*self.request.context());
+        self.request.asked_again(chat, self.reasked, Context { begun: Some(self.begun), ..context })
+    }
+
+    fn prefill(&self) -> Option<&Message> {
+        self.request.chat().ok()?.messages.last().filter(|last| last.role == Role::Assistant)
+    }
+
+    fn answered(&mut self, mut response: LlmResponse) -> LlmResponse {
+        if self.reasked > 0 && self.request.wire().is_some() {
+            response = response.with_note("output: asked again in the neutral form, without the request's own bytes");
+        }
+        mem::take(&mut self.ledger).answered(&mut response);
+        response
+    }
+}
+
+/// What the response's record holds of the steps before it: without the one that answered, for it is told of anew.
+fn steps_before(response: &LlmResponse) -> Vec<Attempt> {
+    let mut steps = response.attempts().to_vec();
+    steps.pop_if(|last| last.failure.is_none());
+    steps
+}
+
+/// Whether the message is the answer that was asked for, be it right or wrong: and no call of a tool, no refusal, no
+/// pause.
+fn is_answer(message: &Message) -> bool {
+    let other = |part: &Part| matches!(part, Part::ToolCall(_) | Part::Refusal(_));
+    let open = matches!(message.finish, Some(FinishReason::ToolUse | FinishReason::Refusal | FinishReason::Paused));
+    !open && !message.content.iter().any(other)
+}
+
+/// The message with this text in place of its own.
+fn with_text(mut message: Message, text: String) -> Message {
+    let is_text = |part: &Part| part.as_text().is_some();
+    let place = message.content.iter().position(is_text).unwrap_or(message.content.len());
+    message.content.retain(|part| !is_text(part));
+    message.content.insert(place, Part::Text(text));
+    message
+}

@@ -1,0 +1,130 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use pin_project::pin_project;
+use tokio::time::{Sleep, sleep_until};
+use tower::Service;
+
+use super::{
+    check::{Check, Judged},
+    held::Held,
+};
+use crate::{
+    ErrorKind, LlmError, LlmRequest, LlmResponse,
+    commit::from_whom,
+    error::{Phase, TimeoutLimit},
+    layers::call::Call,
+};
+
+/// The future of [`Validate`](super::Validate).
+///
+/// Dropping it drops the call, or the answer that is being held back.
+#[pin_project]
+pub struct ResponseFuture<S: Service<LlmRequest>> {
+    #[pin]
+    call: Call<S, S::Future>,
+    /// Runs to the deadline while an answer is held back or asked for again.
+    #[pin]
+    timer: Option<Sleep>,
+    /// Only where a schema is asked for.
+    checking: Option<Box<Checking<S>>>,
+}
+
+struct Checking<S> {
+    check: Check,
+    /// For asking again: a clone that was never polled.
+    again: S,
+    held: Option<Held>,
+}
+
+impl<S: Service<LlmRequest>> ResponseFuture<S> {
+    pub(super) fn unchecked(call: Call<S, S::Future>) -> Self {
+        Self { call, timer: None, checking: None }
+    }
+
+    pub(super) fn checked(call: Call<S, S::Future>, again: S, check: Check) -> Self {
+        Self { call, timer: None, checking: Some(Box::new(Checking { check, again, held: None })) }
+    }
+}
+
+impl<S> Future for ResponseFuture<S>
+where
+    S: Service<LlmRequest, Response = LlmResponse> + Clone,
+    S::Error: Into<LlmError>,
+{
+    type Output = Result<LlmResponse, LlmError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let Some(Checking { check, again, held }) = this.checking.as_deref_mut() else { return this.call.poll(cx) };
+        let failed = loop {
+            // The answer before the timer: one that is there wins.
+            let polled = match held {
+                Some(held) => held.poll(cx).map_err(|(error, response)| (error, Some(response))),
+                None => match this.call.as_mut().poll(cx) {
+                    Poll::Ready(Ok(response)) => {
+                        // A limiter's place that ends with the call must not wait for the stream.
+                        this.call.as_mut().abandon();
+                        *held = Some(Held::new(response));
+                        continue;
+                    }
+                    Poll::Ready(Err(error)) => Poll::Ready(Err((error, None))),
+                    // For the first answer the time is kept by whoever has set the deadline.
+                    Poll::Pending if !check.is_reasked() => return Poll::Pending,
+                    Poll::Pending => Poll::Pending,
+                },
+            };
+            match polled {
+                Poll::Ready(Ok((response, message))) => {
+                    *held = None;
+                    match check.judge(response, message) {
+                        Judged::Good(response) => return Poll::Ready(Ok(response)),
+                        Judged::Bad(error) => return Poll::Ready(Err(error)),
+                        Judged::AskAgain(request) => this.call.set(Call::further(again.clone(), request)),
+                    }
+                }
+                Poll::Ready(Err(failed)) => break failed,
+                Poll::Pending => {
+                    let Some(deadline) = check.deadline() else { return Poll::Pending };
+                    if this.timer.is_none() {
+                        this.timer.set(Some(sleep_until(deadline)));
+                    }
+                    if let Some(timer) = this.timer.as_mut().as_pin_mut() {
+                        ready!(timer.poll(cx));
+                    }
+                    let after = deadline.saturating_duration_since(check.begun());
+                    let error = match (held.is_some(), this.call.phase()) {
+                        (true, _) => LlmError::timed_out(TimeoutLimit::Deadline, Phase::Body, after),
+                        (false, Phase::Readiness) => {
+                            LlmError::new(ErrorKind::Deadline, "it passed while a second question waited for readiness")
+                        }
+                        (false, phase) => LlmError::timed_out(TimeoutLimit::Deadline, phase, after),
+                    };
+                    break match held.take().map(Held::into_response) {
+                        Some(response) => (from_whom(error, &response), Some(response)),
+                        None => (error, None),
+                    };
+                }
+            }
+        };
+        // At once, even if this future is kept: what the call or its answer held is free.
+        *held = None;
+        this.call.as_mut().abandon();
+        this.timer.set(None);
+        let (error, response) = failed;
+        Poll::Ready(Err(check.failed(error, response)))
+    }
+}
+
+impl<S: Service<LlmRequest>> fmt::Debug for ResponseFuture<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("validate::ResponseFuture")
+            .field("call", &self.call)
+            .field("checks", &self.checking.is_some())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,101 @@
+//! An answer held back until it is whole.
+
+use std::{
+    future::Future,
+    mem,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use futures_util::stream;
+
+use crate::{
+    CommitPoint, Frame, LlmBody, LlmError, LlmResponse,
+    chat::{Accumulator, Message},
+    commit::{Commit, from_whom},
+};
+
+/// A response, while its body is being read.
+pub(super) struct Held {
+    /// Without its body, where that is a stream.
+    response: LlmResponse,
+    stage: Stage,
+}
+
+enum Stage {
+    /// The body was whole from the beginning.
+    Whole,
+    Committing(Commit),
+    /// The whole answer is here; it is read to know what it says, and its frames are kept to give them on as they are.
+    Reading {
+        body: LlmBody,
+        frames: Vec<Frame>,
+        message: Accumulator,
+    },
+}
+
+impl Held {
+    pub(super) fn new(mut response: LlmResponse) -> Self {
+        let stage = match response.body().is_stream() {
+            false => Stage::Whole,
+            true => Stage::Committing(Commit::new(take_body(&mut response), CommitPoint::Complete)),
+        };
+        Self { response, stage }
+    }
+
+    /// The response, for what it says besides its answer.
+    pub(super) fn into_response(self) -> LlmResponse {
+        self.response
+    }
+
+    /// The response, its body unread, and what it says.
+    ///
+    /// # Errors
+    ///
+    /// What broke the stream, and the response that it came in.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(LlmResponse, Message), (LlmError, LlmResponse)>> {
+        let ended = loop {
+            match &mut self.stage {
+                Stage::Whole => {
+                    break Ok(self.response.body().message().map_or_else(no_message, |said| said.into_owned()));
+                }
+                Stage::Committing(commit) => match ready!(Pin::new(commit).poll(cx)) {
+                    Ok(body) => {
+                        self.stage = Stage::Reading { body, frames: Vec::new(), message: Accumulator::default() }
+                    }
+                    Err(error) => break Err(error),
+                },
+                Stage::Reading { body, frames, message } => match ready!(body.poll_frame(cx)) {
+                    Some(Ok(frame)) => {
+                        frame.events().iter().for_each(|event| message.push(event));
+                        frames.push(frame);
+                    }
+                    Some(Err(error)) => break Err(error),
+                    None => {
+                        let frames = mem::take(frames).into_iter().map(Ok);
+                        *self.response.body_mut() = LlmBody::from_frames(stream::iter(frames));
+                        break Ok(mem::take(message).finish());
+                    }
+                },
+            }
+        };
+        self.stage = Stage::Whole;
+        let response = mem::replace(&mut self.response, LlmResponse::from_text(""));
+        Poll::Ready(match ended {
+            Ok(message) => Ok((response, message)),
+            Err(error) => Err((from_whom(error, &response), response)),
+        })
+    }
+}
+
+fn take_body(response: &mut LlmResponse) -> LlmBody {
+    mem::replace(response.body_mut(), LlmBody::from_text(""))
+}
+
+/// Only a stream has none.
+fn no_message() -> Message {
+    Message::assistant("")
+}

@@ -1,0 +1,131 @@
+use std::{fmt, sync::Arc};
+
+use tower::Layer;
+
+use super::{
+    Validate,
+    schema::{Schema, Schemas},
+};
+use crate::{Dialect, LlmError, LlmRequest};
+
+/// Applies [`Validate`]. See the [module docs](super).
+///
+/// Clones, and all services that one layer makes, share the compiled schemas.
+#[derive(Clone, Debug, Default)]
+pub struct ValidateLayer {
+    settings: Arc<Settings>,
+}
+
+/// The settings of a layer.
+#[derive(Clone)]
+pub(super) struct Settings {
+    pub(super) reasks: u16,
+    pub(super) repair: bool,
+    words: Arc<Words>,
+    schemas: Arc<Schemas>,
+}
+
+type Words = dyn Fn(&str) -> String + Send + Sync;
+
+/// The default of [`ValidateLayer::schema_capacity`].
+const SCHEMAS: usize = 64;
+
+impl ValidateLayer {
+    /// Repairs what is cheap to repair, and asks again once.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets how often a model is asked again after an answer of a wrong shape. Default: 1; with 0 a wrong answer is an
+    /// error at once, which a fallback answers by another model.
+    #[must_use]
+    pub fn reasks(mut self, times: u16) -> Self {
+        self.change().reasks = times;
+        self
+    }
+
+    /// Sets whether a cheap repair is tried. Default: yes.
+    #[must_use]
+    pub fn repair(mut self, repair: bool) -> Self {
+        self.change().repair = repair;
+        self
+    }
+
+    /// Sets the words in which the model is asked again. The function is given what is wrong with the answer, a few lines of
+    /// English, and gives the whole turn. Default: these lines, and that only the corrected JSON is wanted.
+    #[must_use]
+    pub fn words(mut self, words: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+        self.change().words = Arc::new(words);
+        self
+    }
+
+    /// Sets how many compiled schemas are kept; those used longest ago are forgotten first. Default: 64; with 0 each
+    /// request compiles its own.
+    #[must_use]
+    pub fn schema_capacity(mut self, schemas: usize) -> Self {
+        self.change().schemas = Arc::new(Schemas::new(schemas));
+        self
+    }
+
+    fn change(&mut self) -> &mut Settings {
+        Arc::make_mut(&mut self.settings)
+    }
+}
+
+impl<S> Layer<S> for ValidateLayer {
+    type Service = Validate<S>;
+
+    fn layer(&self, inner: S) -> Validate<S> {
+        Validate::new(inner, self.settings.clone())
+    }
+}
+
+impl Settings {
+    /// The schema that the answer must meet; `None` where none is asked for.
+    pub(super) fn schema(&self, request: &LlmRequest) -> Result<Option<Arc<Schema>>, LlmError> {
+        if !may_name_a_schema(request) {
+            return Ok(None);
+        }
+        request.chat()?.output.as_ref().map(|output| self.schemas.get(output)).transpose()
+    }
+
+    /// The turn that asks again.
+    pub(super) fn ask_again(&self, wrong: &str) -> String {
+        (self.words)(wrong)
+    }
+}
+
+/// Whether it is worth decoding the request: each dialect has words that a request with a schema cannot do without.
+fn may_name_a_schema(request: &LlmRequest) -> bool {
+    let Some(wire) = request.wire() else { return true };
+    let words: &[&str] = match wire.dialect() {
+        Dialect::Anthropic => &["output_config"],
+        Dialect::OpenAi => &["response_format"],
+        Dialect::Gemini => {
+            &["responseJsonSchema", "response_json_schema", "responseSchema", "response_schema", "application/json"]
+        }
+    };
+    words.iter().any(|word| memchr::memmem::find(wire.body(), word.as_bytes()).is_some())
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let words = |wrong: &str| {
+            format!(
+                "That answer does not have the required shape. {wrong}\n\
+                 Answer again with the corrected JSON only: no explanation, no code fence."
+            )
+        };
+        Self { reasks: 1, repair: true, words: Arc::new(words), schemas: Arc::new(Schemas::new(SCHEMAS)) }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("reasks", &self.reasks)
+            .field("repair", &self.repair)
+            .field("schemas", &self.schemas)
+            .finish_non_exhaustive()
+    }
+}

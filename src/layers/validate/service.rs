@@ -1,0 +1,52 @@
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use tower::Service;
+
+use super::{ResponseFuture, check::Check, layer::Settings};
+use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call};
+
+/// Gives only answers of the shape that was asked for. See the [module docs](super).
+///
+/// Clones share the compiled schemas.
+#[derive(Clone, Debug)]
+pub struct Validate<S> {
+    inner: S,
+    settings: Arc<Settings>,
+}
+
+impl<S> Validate<S> {
+    pub(super) fn new(inner: S, settings: Arc<Settings>) -> Self {
+        Self { inner, settings }
+    }
+}
+
+impl<S> Service<LlmRequest> for Validate<S>
+where
+    S: Service<LlmRequest, Response = LlmResponse> + Clone,
+    S::Error: Into<LlmError>,
+{
+    type Response = LlmResponse;
+    type Error = LlmError;
+    type Future = ResponseFuture<S>;
+
+    /// Always ready: waiting for the inner service is the future's.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
+        match self.settings.schema(&request) {
+            Ok(None) => ResponseFuture::unchecked(Call::first(&mut self.inner, request)),
+            Ok(Some(schema)) => {
+                let check = Check::new(request.clone(), schema, self.settings.clone());
+                // A fresh clone: nobody has polled it, so that it reserves nothing.
+                let again = self.inner.clone();
+                ResponseFuture::checked(Call::first(&mut self.inner, request), again, check)
+            }
+            Err(error) => ResponseFuture::unchecked(Call::Failed(error)),
+        }
+    }
+}

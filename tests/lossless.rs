@@ -1,0 +1,265 @@
+//! Within one dialect nothing is lost: a request's bytes go out as the caller wrote them, with only what had to change changed
+//! in its place, and an answer's bytes come back as the provider sent them.
+#![cfg(feature = "http")]
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use steadfast::{
+    BoxLlmService, Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse, StreamEvent, Wire,
+    chat::{ExtraOf, Message, Part},
+    providers::{Anthropic, Gemini, OpenAi},
+};
+use tower::{Service, ServiceExt};
+
+/// A provider that answers with these bytes and keeps what was sent.
+#[derive(Clone)]
+struct Provider {
+    status: u16,
+    content_type: &'static str,
+    answer: Bytes,
+    sent: Arc<Mutex<Option<Request<Bytes>>>>,
+}
+
+impl Provider {
+    fn answers(answer: &'static str) -> Self {
+        Self { status: 200, content_type: "application/json", answer: answer.into(), sent: Arc::default() }
+    }
+
+    fn streams(answer: &'static str) -> Self {
+        Self { content_type: "text/event-stream", ..Self::answers(answer) }
+    }
+
+    fn leaf(&self, dialect: Dialect, model: Option<&str>) -> BoxLlmService {
+        let this = self.clone();
+        let transport = tower::service_fn(move |request: Request<Full<Bytes>>| {
+            let this = this.clone();
+            async move {
+                let (head, body) = request.into_parts();
+                let body = body.collect().await.expect("it is in memory").to_bytes();
+                *this.sent.lock().unwrap() = Some(Request::from_parts(head, body));
+                let mut response = Response::new(Full::new(this.answer.clone()));
+                *response.status_mut() = StatusCode::from_u16(this.status).expect("a status");
+                response.headers_mut().insert("content-type", this.content_type.parse().expect("a value"));
+                Ok::<_, Infallible>(response)
+            }
+        });
+        macro_rules! leaf {
+            ($leaf:expr) => {{
+                let leaf = $leaf.transport(transport);
+                BoxLlmService::new(match model {
+                    Some(model) => leaf.model(model),
+                    None => leaf,
+                })
+            }};
+        }
+        match dialect {
+            Dialect::Anthropic => leaf!(Anthropic::new("key")),
+            Dialect::Gemini => leaf!(Gemini::new("key")),
+            _ => leaf!(OpenAi::new("key")),
+        }
+    }
+
+    async fn ask(&self, request: impl Into<LlmRequest>, model: Option<&str>) -> Result<LlmResponse, LlmError> {
+        let request = request.into();
+        let dialect = request.wire().map_or(Dialect::OpenAi, Wire::dialect);
+        self.leaf(dialect, model).ready().await?.call(request).await
+    }
+
+    fn sent(&self) -> String {
+        let sent = self.sent.lock().unwrap();
+        String::from_utf8(sent.as_ref().expect("a request").body().to_vec()).expect("JSON is text")
+    }
+}
+
+const OPENAI: &str = r#"{"id":"c","choices":[{"index":0,"message":{"content":"hi"},"finish_reason":"stop"}]}"#;
+const ANTHROPIC: &str = r#"{"type":"message","content":[{"type":"text","text":"hi"}],"stop_reason":"end_turn"}"#;
+const GEMINI: &str = r#"{"candidates":[{"content":{"parts":[{"text":"hi"}]},"finishReason":"STOP"}]}"#;
+
+fn wire(dialect: Dialect, body: &'static str) -> Wire {
+    Wire::new(dialect, body).expect("a request")
+}
+
+/// Odd in every way that JSON allows: order, spaces, numbers, escapes, unknown fields, a `model` further in.
+const ODD: &str = "\t{ \"zeta\" : [1.0, 1e3, -0, 12345678901234567890123, 0.10],\r\n\"model\":\"a\\u0062\", \
+                   \"messages\":[{\"role\":\"user\",\"content\":\"caf\\u00e9 \\/ \u{1f600}\",\"model\":\"x\"}],\
+                   \"alpha\":{\"model\":\"y\",\"b\":null,\"a\":{}} , \"max_tokens\":5 }\n";
+
+#[tokio::test]
+async fn a_request_goes_out_byte_for_byte() {
+    for (dialect, answer) in [(Dialect::OpenAi, OPENAI), (Dialect::Anthropic, ANTHROPIC)] {
+        let provider = Provider::answers(answer);
+        provider.ask(wire(dialect, ODD), None).await.unwrap();
+        assert_eq!(provider.sent(), ODD, "{dialect}");
+        provider.ask(wire(dialect, ODD), Some("ab")).await.unwrap();
+        assert_eq!(provider.sent(), ODD, "{dialect}: the same model in other letters is the same");
+        provider.ask(wire(dialect, ODD), Some("other")).await.unwrap();
+        assert_eq!(provider.sent(), ODD.replacen("\"a\\u0062\"", "\"other\"", 1), "{dialect}");
+    }
+}
+
+#[tokio::test]
+async fn a_gemini_request_keeps_even_its_model_for_the_path_names_it() {
+    let body = r#"{"contents":[{"parts":[{"text":"?"}]}],"model":"models/x","generationConfig":{"seed":7.0}}"#;
+    let provider = Provider::answers(GEMINI);
+    provider.ask(wire(Dialect::Gemini, body).path("gemini-2.5-pro", false), None).await.unwrap();
+    assert_eq!(provider.sent(), body);
+    let path = provider.sent.lock().unwrap().as_ref().map(|sent| sent.uri().path().to_owned());
+    assert_eq!(path.as_deref(), Some("/v1beta/models/gemini-2.5-pro:generateContent"));
+}
+
+#[tokio::test]
+async fn what_a_layer_changes_is_changed_in_its_place() {
+    let provider = Provider::answers(ANTHROPIC);
+    let request = LlmRequest::from(wire(Dialect::Anthropic, ODD)).max_tokens(9).stream(true);
+    provider.ask(request, None).await.unwrap();
+    let expected = ODD.replace("\"max_tokens\":5", "\"max_tokens\":9").replace("\t{", "\t{\"stream\":true,");
+    assert_eq!(provider.sent(), expected);
+
+    let provider = Provider::answers(GEMINI);
+    let body = r#"{"contents":[],"generationConfig":{"topK":1.0}}"#;
+    let request = LlmRequest::from(wire(Dialect::Gemini, body).path("m", false)).max_tokens(9);
+    provider.ask(request, None).await.unwrap();
+    assert_eq!(provider.sent(), r#"{"contents":[],"generationConfig":{"maxOutputTokens":9,"topK":1.0}}"#);
+}
+
+#[tokio::test]
+async fn what_a_layer_changes_is_in_the_neutral_form_too() {
+    let request = LlmRequest::from(wire(Dialect::OpenAi, ODD));
+    assert_eq!(request.chat().unwrap().max_tokens, Some(5));
+    let request = request.max_tokens(9).stream(true);
+    let chat = request.chat().unwrap();
+    assert_eq!((chat.max_tokens, chat.stream), (Some(9), true));
+    // And encoded from there it is the new one that is written, beside all that the caller wrote of his own.
+    let provider = Provider::answers(OPENAI);
+    provider.ask(chat.clone(), None).await.unwrap();
+    let sent: serde_json::Value = serde_json::from_str(&provider.sent()).unwrap();
+    assert_eq!((&sent["max_completion_tokens"], &sent["max_tokens"]), (&9.into(), &serde_json::Value::Null));
+    assert_eq!(sent["zeta"][1], 1e3);
+}
+
+#[tokio::test]
+async fn two_models_are_refused_and_nothing_is_sent() {
+    for body in [r#"{"model":"a","messages":[],"model":"b"}"#, r#"{"model":"a","mod\u0065l":"b","messages":[]}"#] {
+        let error = Wire::new(Dialect::OpenAi, body).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+    }
+    let provider = Provider::answers(OPENAI);
+    let twice = wire(Dialect::OpenAi, r#"{"model":"a","max_tokens":1,"max_tokens":2,"messages":[]}"#);
+    let error = provider.ask(LlmRequest::from(twice).max_tokens(9), None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+    assert!(provider.sent.lock().unwrap().is_none());
+}
+
+#[tokio::test]
+async fn beta_headers_go_out_byte_for_byte_and_credentials_do_not() {
+    let mut headers = HeaderMap::new();
+    headers.append("anthropic-beta", "tools-2024-04-04 ,x; q=\"1\"".parse().unwrap());
+    headers.append("anthropic-beta", "second".parse().unwrap());
+    headers.insert("anthropic-version", "2099-01-01".parse().unwrap());
+    headers.insert("x-api-key", "the caller's".parse().unwrap());
+    headers.insert("authorization", "Bearer the caller's".parse().unwrap());
+    let provider = Provider::answers(ANTHROPIC);
+    provider.ask(wire(Dialect::Anthropic, ODD).headers(headers), None).await.unwrap();
+    let sent = provider.sent.lock().unwrap();
+    let sent = sent.as_ref().unwrap().headers();
+    let betas: Vec<&[u8]> = sent.get_all("anthropic-beta").iter().map(|value| value.as_bytes()).collect();
+    assert_eq!(betas, [b"tools-2024-04-04 ,x; q=\"1\"".as_slice(), b"second"]);
+    assert_eq!(sent["anthropic-version"], "2099-01-01");
+    assert_eq!(sent["x-api-key"], "key");
+    assert!(!sent.contains_key("authorization"));
+}
+
+#[tokio::test]
+async fn marks_and_unknown_blocks_survive_the_neutral_form() {
+    let body = r#"{"model":"m","max_tokens":5,"system":[{"type":"text","text":"s","cache_control":{"type":"ephemeral"}}],
+        "messages":[{"role":"user","content":[{"type":"text","text":"a","cache_control":{"type":"ephemeral","ttl":"1h"}},
+        {"type":"hologram","depth":3}]}],"tools":[{"type":"web_search_20250305","name":"web_search","max_uses":2},
+        {"name":"f","input_schema":{"type":"object"},"cache_control":{"type":"ephemeral"}}],"tool_choice":{"type":"auto"},
+        "thinking":{"type":"adaptive","display":"summarized"},"container":"c","temperature":1.0}"#;
+    let provider = Provider::answers(ANTHROPIC);
+    let request = LlmRequest::from(wire(Dialect::Anthropic, body));
+    let response = {
+        let chat = request.chat().unwrap().clone();
+        provider.leaf(Dialect::Anthropic, None).ready().await.unwrap().call(chat.into()).await.unwrap()
+    };
+    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    assert_eq!(json(&provider.sent()), json(body));
+    assert_eq!(response.notes(), &[] as &[&str], "nothing was left out");
+}
+
+const STREAM: &str = ": hello\r\n\r\nevent: message_start\r\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"m\"}}\r\n\r\n\
+    event: ping\ndata: {\"type\": \"ping\"}\n\nevent: aurora\ndata: {\"type\":\"aurora\",\"x\":1.0}\n\n\
+    event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"hologram\",\"depth\":\"3\"}}\n\n\
+    event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"depth_delta\",\"depth\":\"4\"}}\n\n\
+    event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\nid: 7\nretry: 10\n\n\
+    event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":1,\"content_block\":{\"type\":\"text\",\"text\":\"\",\"citations\":[]}}\n\n\
+    event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":1,\"delta\":{\"type\":\"text_delta\",\"text\":\"hi\"}}\n\n\
+    event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":1,\"delta\":{\"type\":\"citations_delta\",\"citation\":{\"n\":1}}}\n\n\
+    event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":1}\n\n\
+    data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"}}\r\rdata: {\"type\":\"message_stop\"}\n\n";
+
+#[tokio::test]
+async fn a_stream_comes_back_byte_for_byte_with_what_nobody_knows_in_it() {
+    let provider = Provider::streams(STREAM);
+    let request = LlmRequest::from(wire(Dialect::Anthropic, ODD)).stream(true);
+    let mut response = provider.ask(request, None).await.unwrap();
+    let (mut raw, mut parts) = (Vec::new(), Vec::new());
+    while let Some(frame) = response.body_mut().frame().await {
+        let frame = frame.unwrap();
+        raw.extend_from_slice(frame.raw().expect("the provider's bytes").1);
+        parts.extend(frame.events().iter().filter_map(|event| match event {
+            StreamEvent::Part { part, .. } => Some(part.clone()),
+            _ => None,
+        }));
+    }
+    assert_eq!(String::from_utf8(raw).unwrap(), STREAM);
+    let [Part::Other { value, .. }, Part::Extra { of: ExtraOf::Part, extra }] = &parts[..] else {
+        panic!("the unknown block and the citations: {parts:?}")
+    };
+    assert_eq!(*value, serde_json::json!({"type": "hologram", "depth": "34"}));
+    assert_eq!(extra.fields["citations"], serde_json::json!([{"n": 1}]));
+}
+
+#[tokio::test]
+async fn a_whole_answer_comes_back_byte_for_byte() {
+    const ANSWER: &str = " {\"type\":\"message\",\"usage\":{\"input_tokens\":1.0},\r\n\"content\":[{\"type\":\"text\",\"text\":\"\\u00e9\"}]}\n";
+    let provider = Provider::answers(ANSWER);
+    let response = provider.ask(wire(Dialect::Anthropic, ODD), None).await.unwrap();
+    assert_eq!(response.body().wire(), Some((Dialect::Anthropic, &Bytes::from_static(ANSWER.as_bytes()))));
+}
+
+#[tokio::test]
+async fn an_error_can_be_returned_as_it_came() {
+    const BODY: &str = "{\"error\" : {\"message\":\"caf\\u00e9\",\"type\":\"invalid_request_error\",\"x\":1.0}}\n";
+    let provider = Provider { status: 422, ..Provider::answers(BODY) };
+    let error = provider.ask(wire(Dialect::OpenAi, ODD), None).await.unwrap_err();
+    assert_eq!(error.status().map(|status| status.as_u16()), Some(422));
+    assert_eq!(error.raw().map(|raw| &raw[..]), Some(BODY.as_bytes()));
+
+    // What says nothing is a failure here, and its bytes are the provider's answer all the same.
+    const SILENT: &str = r#"{"type":"message","content":[],"stop_reason":"refusal","stop_details":{"category":"bio"}}"#;
+    let provider = Provider::answers(SILENT);
+    let error = provider.ask(wire(Dialect::Anthropic, ODD), None).await.unwrap_err();
+    assert_eq!((error.kind(), error.raw().map(|raw| &raw[..])), (ErrorKind::Refusal, Some(SILENT.as_bytes())));
+}
+
+#[tokio::test]
+async fn an_answer_can_be_given_back_as_a_turn_of_the_conversation() {
+    const CITED: &str =
+        r#"{"type":"message","content":[{"type":"text","text":"hi","citations":[{"n":1}]}],"stop_reason":"end_turn"}"#;
+    let provider = Provider::answers(CITED);
+    let mut leaf = provider.leaf(Dialect::Anthropic, Some("m"));
+    let mut chat = steadfast::Chat::new([Message::user("?")]);
+    let answer = leaf.ready().await.unwrap().call(chat.clone().into()).await.unwrap().collect().await.unwrap();
+    chat.messages.extend([answer, Message::user("and?")]);
+    leaf.ready().await.unwrap().call(chat.into()).await.unwrap();
+    let sent: serde_json::Value = serde_json::from_str(&provider.sent()).unwrap();
+    let expected = serde_json::json!([{"type": "text", "text": "hi", "citations": [{"n": 1}]}]);
+    assert_eq!(sent["messages"][1]["content"], expected);
+}
