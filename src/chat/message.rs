@@ -128,7 +128,6 @@ impl Part {
     }
 
     /// The fields beside the part before it, if it is such and `dialect` knows them.
-    #[cfg(feature = "http")]
     pub(crate) fn as_extra(&self, whose: ExtraOf, dialect: Dialect) -> Option<&Extra> {
         match self {
             Self::Extra { of, extra } if *of == whose && extra.dialect == dialect => Some(extra),
