@@ -11,39 +11,52 @@ use super::{gate::FeatureGate, layer::Plan};
 /// The gates of the named features, and the one that all others share.
 #[derive(Debug)]
 pub(super) struct Features {
-    named: HashMap<Arc<str>, Arc<FeatureGate>, BuildHasherDefault<NameHasher>>,
+    named: Vec<(Arc<str>, Arc<FeatureGate>)>,
+    /// Where each is, when there are more than a look at each would be cheap for.
+    places: Option<HashMap<Arc<str>, usize, BuildHasherDefault<NameHasher>>>,
     default: Arc<FeatureGate>,
 }
 
+/// A few names are compared faster than one is hashed: nearly all differ in their length.
+const FEW: usize = 8;
+
 impl Features {
     pub(super) fn new(plan: &Plan) -> Self {
-        let named = plan.named.iter().map(|(name, limits)| {
-            let gate = FeatureGate::new(Some(name.clone()), plan.settings(*limits));
-            (name.clone(), Arc::new(gate))
-        });
-        // Of two with one name, the later stays.
-        Self { named: named.collect(), default: Arc::new(FeatureGate::new(None, plan.settings(plan.default))) }
+        let mut named: Vec<(Arc<str>, Arc<FeatureGate>)> = Vec::new();
+        for (name, limits) in &plan.named {
+            let gate = Arc::new(FeatureGate::new(Some(name.clone()), plan.settings(*limits)));
+            // Of two with one name, the later stays.
+            match named.iter_mut().find(|(known, _)| known == name) {
+                Some((_, known)) => *known = gate,
+                None => named.push((name.clone(), gate)),
+            }
+        }
+        let places = (named.len() > FEW)
+            .then(|| named.iter().enumerate().map(|(place, (name, _))| (name.clone(), place)).collect());
+        Self { named, places, default: Arc::new(FeatureGate::new(None, plan.settings(plan.default))) }
     }
 
-    /// The gate for requests of this feature.
+    /// The gate of a feature, or the one that all unnamed share.
     #[inline]
     pub(super) fn gate(&self, feature: Option<&str>) -> &Arc<FeatureGate> {
         feature.and_then(|name| self.named(name)).unwrap_or(&self.default)
     }
 
-    /// The gate of a feature that was named.
+    #[inline]
     pub(super) fn named(&self, feature: &str) -> Option<&Arc<FeatureGate>> {
-        self.named.get(feature)
+        let place = match &self.places {
+            None => self.named.iter().position(|(name, _)| &**name == feature)?,
+            Some(places) => *places.get(feature)?,
+        };
+        Some(&self.named[place].1)
     }
 
-    /// The gate of all others.
     pub(super) fn default_gate(&self) -> &Arc<FeatureGate> {
         &self.default
     }
 
-    /// The gates of the named features, in no order.
     pub(super) fn all_named(&self) -> impl Iterator<Item = &Arc<FeatureGate>> {
-        self.named.values()
+        self.named.iter().map(|(_, gate)| gate)
     }
 }
 
@@ -90,6 +103,22 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+    use crate::BulkheadLayer;
+
+    #[test]
+    fn few_features_and_many_are_found_alike() {
+        for count in [0, 1, FEW, FEW + 1, 100] {
+            let layer = (0..count).fold(BulkheadLayer::new().default_limit(7), |layer, n| {
+                layer.feature(format!("feature {n}"), n).feature(format!("feature {n}"), n + 1)
+            });
+            let handle = layer.handle();
+            for n in 0..count {
+                assert_eq!(handle.limit(&format!("feature {n}")), n + 1, "the later of two");
+            }
+            assert_eq!(handle.limit("unknown"), 7);
+            assert_eq!(handle.snapshot().len(), count + 1);
+        }
+    }
 
     #[test]
     fn names_that_differ_a_little_differ_in_the_table() {
