@@ -64,7 +64,7 @@ pub fn all() -> Vec<Contestant> {
 type Pieces = Vec<Vec<Bytes>>;
 
 fn source(pieces: &[Bytes]) -> impl Stream<Item = Result<Bytes, Infallible>> + Unpin + use<> {
-    stream::iter(pieces.to_vec().into_iter().map(Ok))
+    stream::iter(Vec::from(pieces).into_iter().map(Ok))
 }
 
 /// Cutting a stream into events.
