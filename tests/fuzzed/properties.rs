@@ -313,11 +313,18 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<tower::BoxError>,
 {
-    let limits = Limits::default().event(EVENT).answer(ANSWER).error(ERROR);
+    // A leaf comes with an HTTP client of its own, which takes longer to make than most inputs to read.
+    thread_local! {
+        static LEAVES: (Anthropic, OpenAi, Gemini) = {
+            let limits = Limits::default().event(EVENT).answer(ANSWER).error(ERROR);
+            (Anthropic::new("k").limits(limits), OpenAi::new("k").limits(limits), Gemini::new("k").limits(limits))
+        };
+    }
+    let (anthropic, openai, gemini) = LEAVES.with(Clone::clone);
     match dialect {
-        Dialect::Anthropic => BoxLlmService::new(Anthropic::new("k").model(model).limits(limits).transport(transport)),
-        Dialect::Gemini => BoxLlmService::new(Gemini::new("k").model(model).limits(limits).transport(transport)),
-        _ => BoxLlmService::new(OpenAi::new("k").model(model).limits(limits).transport(transport)),
+        Dialect::Anthropic => BoxLlmService::new(anthropic.model(model).transport(transport)),
+        Dialect::Gemini => BoxLlmService::new(gemini.model(model).transport(transport)),
+        _ => BoxLlmService::new(openai.model(model).transport(transport)),
     }
 }
 

@@ -1,6 +1,7 @@
 /// How much of an answer a leaf reads, in bytes.
 ///
-/// Whoever answers, be it a broken proxy or a line without an end, cannot take more memory than this.
+/// Whoever answers, be it a broken proxy or a line without an end, cannot make it read more than this. What is decoded takes
+/// more room than its bytes: usually a few times as much, and under 64 times for JSON that was made for that.
 ///
 /// ```
 /// use steadfast::providers::{Anthropic, http::Limits};
