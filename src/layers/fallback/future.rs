@@ -169,28 +169,11 @@ where
                     let Poll::Ready(Err(error)) = polled else { unreachable!("it was a line above") };
                     error
                 }
-                // The tier has a slice of the time only while others come before or after it.
                 Poll::Pending => {
+                    // The tier has a slice of the time only while others come before or after it.
                     let Some(slice) = *this.slice else { return Poll::Pending };
-                    match alarm::ask(cx, slice) {
-                        Alarm::Set => return Poll::Pending,
-                        Alarm::Rang => {}
-                        Alarm::Unheard => {
-                            let rest = walking(this.shared, this.request, this.rest);
-                            let timer = rest.timer.get_or_insert_with(|| Box::pin(sleep_until(slice)));
-                            if timer.deadline() != slice {
-                                timer.as_mut().reset(slice);
-                            }
-                            ready!(timer.as_mut().poll(cx));
-                        }
-                    }
-                    let phase = match this.state.as_mut().project() {
-                        StateProjection::Primary(call) => call.phase(),
-                        StateProjection::Tier(call) => call.phase(),
-                        _ => Phase::Body,
-                    };
-                    let begun = walking(this.shared, this.request, this.rest).walk.begun();
-                    LlmError::timed_out(TimeoutLimit::Deadline, phase, slice.saturating_duration_since(begun))
+                    let phase = this.state.phase();
+                    ready!(poll_slice(slice, phase, || walking(this.shared, this.request, this.rest), cx))
                 }
             };
             // What is tried next holds nothing of what failed, nor does whoever keeps this future.
@@ -213,6 +196,41 @@ where
             }
         }
     }
+}
+
+impl<S, F> State<S, F> {
+    /// What is being waited for.
+    fn phase(&self) -> Phase {
+        match self {
+            Self::Primary(call) => call.phase(),
+            Self::Tier(call) => call.phase(),
+            _ => Phase::Body,
+        }
+    }
+}
+
+/// Ready, with the failure that it is, when the tier's slice of the time is over.
+#[inline]
+fn poll_slice<'a, S: 'a>(
+    slice: Instant,
+    phase: Phase,
+    rest: impl FnOnce() -> &'a mut Rest<S>,
+    cx: &mut Context<'_>,
+) -> Poll<LlmError> {
+    let alarm = alarm::ask(cx, slice);
+    if alarm == Alarm::Set {
+        return Poll::Pending;
+    }
+    let rest = rest();
+    if alarm == Alarm::Unheard {
+        let timer = rest.timer.get_or_insert_with(|| Box::pin(sleep_until(slice)));
+        if timer.deadline() != slice {
+            timer.as_mut().reset(slice);
+        }
+        ready!(timer.as_mut().poll(cx));
+    }
+    let had = slice.saturating_duration_since(rest.walk.begun());
+    Poll::Ready(LlmError::timed_out(TimeoutLimit::Deadline, phase, had))
 }
 
 /// The walk, begun now if it was not needed before.
