@@ -105,3 +105,8 @@ pub use self::{
 
 /// Any service of this crate's vocabulary, boxed: for a struct's field, where the type must have a name.
 pub type BoxLlmService = tower::util::BoxCloneSyncService<LlmRequest, LlmResponse, LlmError>;
+
+/// The README's code compiles too.
+#[cfg(all(doctest, feature = "http"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
