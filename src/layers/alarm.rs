@@ -16,20 +16,23 @@ use tokio::time::Instant;
 
 thread_local! {
     /// The innermost listener of the poll that is under way on this thread.
-    static LISTENER: Cell<Option<Listener>> = const { Cell::new(None) };
+    static LISTENER: Listener = const { Listener { waker: Cell::new(NOBODY), asked: Cell::new(None), rang: Cell::new(false) } };
 }
 
-#[derive(Clone, Copy)]
 struct Listener {
-    waker: WakerId,
+    waker: Cell<WakerId>,
     /// The earliest that was asked for in this poll.
-    asked: Option<Instant>,
-    rang: bool,
+    asked: Cell<Option<Instant>>,
+    rang: Cell<bool>,
 }
 
 /// Which waker it is, for as long as it lives: the poll that is under way holds it.
 type WakerId = (usize, usize);
 
+/// No waker: the address of its functions is never null.
+const NOBODY: WakerId = (0, 0);
+
+#[inline]
 fn id(waker: &Waker) -> WakerId {
     (waker.data() as usize, std::ptr::from_ref(waker.vtable()) as usize)
 }
@@ -38,7 +41,9 @@ fn id(waker: &Waker) -> WakerId {
 ///
 /// Made before that poll and asked after it; dropped, even by a panic, it puts the listener further out back.
 pub(crate) struct Listening {
-    further_out: Option<Listener>,
+    further_out: WakerId,
+    asked_further_out: Option<Instant>,
+    rang_further_out: bool,
 }
 
 impl Listening {
@@ -46,24 +51,31 @@ impl Listening {
     #[inline]
     pub(crate) fn begin(cx: &Context<'_>, rang: bool) -> Self {
         let waker = id(cx.waker());
-        let further_out = LISTENER.get();
-        // What rang further out may be what somebody further in waits for.
-        let rang = rang || further_out.is_some_and(|listener| listener.waker == waker && listener.rang);
-        LISTENER.set(Some(Listener { waker, asked: None, rang }));
-        Self { further_out }
+        LISTENER.with(|listener| {
+            let further_out = listener.waker.replace(waker);
+            let asked_further_out = listener.asked.take();
+            let rang_further_out = listener.rang.get();
+            // What rang further out may be what somebody further in waits for.
+            listener.rang.set(rang || (rang_further_out && further_out == waker));
+            Self { further_out, asked_further_out, rang_further_out }
+        })
     }
 
     /// The earliest moment at which somebody inside wants to be polled again.
     #[inline]
     pub(crate) fn asked(&self) -> Option<Instant> {
-        LISTENER.get()?.asked
+        LISTENER.with(|listener| listener.asked.get())
     }
 }
 
 impl Drop for Listening {
     #[inline]
     fn drop(&mut self) {
-        LISTENER.set(self.further_out);
+        LISTENER.with(|listener| {
+            listener.waker.set(self.further_out);
+            listener.asked.set(self.asked_further_out);
+            listener.rang.set(self.rang_further_out);
+        });
     }
 }
 
@@ -81,16 +93,19 @@ pub(crate) enum Alarm {
 /// Asks to be polled again at `at`.
 #[inline]
 pub(crate) fn ask(cx: &Context<'_>, at: Instant) -> Alarm {
-    let Some(mut listener) = LISTENER.get().filter(|listener| listener.waker == id(cx.waker())) else {
-        return Alarm::Unheard;
-    };
-    // The clock is read only when there is a reason to.
-    if listener.rang && at <= Instant::now() {
-        return Alarm::Rang;
-    }
-    listener.asked = Some(listener.asked.map_or(at, |asked| asked.min(at)));
-    LISTENER.set(Some(listener));
-    Alarm::Set
+    LISTENER.with(|listener| {
+        if listener.waker.get() != id(cx.waker()) {
+            return Alarm::Unheard;
+        }
+        // The clock is read only when there is a reason to.
+        if listener.rang.get() && at <= Instant::now() {
+            return Alarm::Rang;
+        }
+        if listener.asked.get().is_none_or(|asked| at < asked) {
+            listener.asked.set(Some(at));
+        }
+        Alarm::Set
+    })
 }
 
 #[cfg(test)]

@@ -86,8 +86,11 @@ where
                 let asked = listening.asked();
                 drop(listening);
                 let deadline = *this.deadline;
-                let next = asked.into_iter().chain(deadline).min();
-                let Some(next) = next else { return Poll::Pending };
+                let next = match (asked, deadline) {
+                    (Some(asked), Some(deadline)) => asked.min(deadline),
+                    (Some(next), None) | (None, Some(next)) => next,
+                    (None, None) => return Poll::Pending,
+                };
                 match alarm::ask(cx, next) {
                     Alarm::Set => return Poll::Pending,
                     Alarm::Rang => {}
