@@ -18,6 +18,7 @@ pub mod circuit_breaker;
 pub(crate) mod clock;
 pub(crate) mod estimate;
 pub mod fallback;
+pub(crate) mod lanes;
 pub(crate) mod recent;
 pub mod retry;
 pub mod timeout;

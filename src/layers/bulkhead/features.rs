@@ -7,14 +7,15 @@ use std::{
 };
 
 use super::{gate::FeatureGate, layer::Plan};
+use crate::layers::lanes::Lanes;
 
 /// The gates of the named features, and the one that all others share.
 #[derive(Debug)]
 pub(super) struct Features {
-    named: Vec<(Arc<str>, Arc<FeatureGate>)>,
+    named: Vec<(Arc<str>, Lanes<FeatureGate>)>,
     /// Where each is, when there are more than a look at each would be cheap for.
     places: Option<HashMap<Arc<str>, usize, BuildHasherDefault<NameHasher>>>,
-    default: Arc<FeatureGate>,
+    default: Lanes<FeatureGate>,
 }
 
 /// A few names are compared faster than one is hashed: nearly all differ in their length.
@@ -22,9 +23,9 @@ const FEW: usize = 8;
 
 impl Features {
     pub(super) fn new(plan: &Plan) -> Self {
-        let mut named: Vec<(Arc<str>, Arc<FeatureGate>)> = Vec::new();
+        let mut named: Vec<(Arc<str>, Lanes<FeatureGate>)> = Vec::new();
         for (name, limits) in &plan.named {
-            let gate = Arc::new(FeatureGate::new(Some(name.clone()), plan.settings(*limits)));
+            let gate = Lanes::new(Arc::new(FeatureGate::new(Some(name.clone()), plan.settings(*limits))));
             // Of two with one name, the later stays.
             match named.iter_mut().find(|(known, _)| known == name) {
                 Some((_, known)) => *known = gate,
@@ -33,17 +34,27 @@ impl Features {
         }
         let places = (named.len() > FEW)
             .then(|| named.iter().enumerate().map(|(place, (name, _))| (name.clone(), place)).collect());
-        Self { named, places, default: Arc::new(FeatureGate::new(None, plan.settings(plan.default))) }
+        let default = Lanes::new(Arc::new(FeatureGate::new(None, plan.settings(plan.default))));
+        Self { named, places, default }
     }
 
     /// The gate of a feature, or the one that all unnamed share.
-    #[inline]
     pub(super) fn gate(&self, feature: Option<&str>) -> &Arc<FeatureGate> {
-        feature.and_then(|name| self.named(name)).unwrap_or(&self.default)
+        self.lanes(feature).gate()
+    }
+
+    /// The same, for a call.
+    #[inline]
+    pub(super) fn lanes(&self, feature: Option<&str>) -> &Lanes<FeatureGate> {
+        feature.and_then(|name| self.find(name)).unwrap_or(&self.default)
+    }
+
+    pub(super) fn named(&self, feature: &str) -> Option<&Arc<FeatureGate>> {
+        self.find(feature).map(Lanes::gate)
     }
 
     #[inline]
-    pub(super) fn named(&self, feature: &str) -> Option<&Arc<FeatureGate>> {
+    fn find(&self, feature: &str) -> Option<&Lanes<FeatureGate>> {
         let place = match &self.places {
             None => self.named.iter().position(|(name, _)| &**name == feature)?,
             Some(places) => *places.get(feature)?,
@@ -52,11 +63,11 @@ impl Features {
     }
 
     pub(super) fn default_gate(&self) -> &Arc<FeatureGate> {
-        &self.default
+        self.default.gate()
     }
 
     pub(super) fn all_named(&self) -> impl Iterator<Item = &Arc<FeatureGate>> {
-        self.named.iter().map(|(_, gate)| gate)
+        self.named.iter().map(|(_, lanes)| lanes.gate())
     }
 }
 

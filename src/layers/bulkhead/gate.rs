@@ -71,11 +71,11 @@ impl FeatureGate {
 
     /// A place for a call, in the usual case: one is free, and there are no rates. It reads no clock.
     #[inline]
-    pub(super) fn try_enter(self: &Arc<Self>) -> Option<Permit> {
+    pub(super) fn try_enter(&self) -> Option<Ticket> {
         if self.rates.is_some() {
             return None;
         }
-        self.places.try_take().then(|| self.clone().into_permit())
+        self.places.try_take().then(|| self.ticket())
     }
 
     /// Lets a request in, lines it up, or refuses it.
@@ -100,8 +100,14 @@ impl FeatureGate {
     /// A permit for a place that was taken.
     #[inline]
     pub(super) fn into_permit(self: Arc<Self>) -> Permit {
+        let ticket = self.ticket();
+        Permit::new(self, ticket)
+    }
+
+    #[inline]
+    fn ticket(&self) -> Ticket {
         let generation = self.adaptive.as_ref().map_or(0, Aimd::generation);
-        Permit::new(self, Ticket { generation, ..Ticket::default() })
+        Ticket { generation, ..Ticket::default() }
     }
 
     /// A place in the queue, if there is room and it makes sense to wait.

@@ -45,11 +45,12 @@ where
 
     #[inline]
     fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
-        let gate = self.features.gate(request.feature_name());
-        if let Some(permit) = gate.try_enter() {
+        let lanes = self.features.lanes(request.feature_name());
+        if let Some(ticket) = lanes.gate().try_enter() {
+            let permit = lanes.permit(ticket);
             return ResponseFuture::goes(Call::first(&mut self.inner, request), permit, None);
         }
-        match gate.admit(&request) {
+        match lanes.gate().admit(&request) {
             Ok(Admission::Goes(Entered { permit, charge })) => {
                 ResponseFuture::goes(Call::first(&mut self.inner, request), permit, charge)
             }

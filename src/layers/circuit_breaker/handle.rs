@@ -119,7 +119,7 @@ impl fmt::Debug for CircuitBreakerHandle {
 /// The circuit of a key: a keyed one may have been forgotten since, and is then a new one.
 fn circuit(shared: &Shared, key: &str) -> Arc<NamedCircuit> {
     match &shared.circuits {
-        Circuits::One(lanes) => lanes.circuit().clone(),
+        Circuits::One(lanes) => lanes.gate().clone(),
         Circuits::Keyed(keyed) => keyed.get(key),
     }
 }

@@ -12,11 +12,10 @@ use super::{
     CircuitBreaker, CircuitBreakerHandle, Window,
     circuit::{NamedCircuit, Policy},
     keyed::{KeyOf, Keyed},
-    lanes::Lanes,
     service::{Circuits, Shared},
     settings::{Rule, Settings},
 };
-use crate::{Classifier, Events, LlmRequest, events::CircuitState};
+use crate::{Classifier, Events, LlmRequest, events::CircuitState, layers::lanes::Lanes};
 
 /// Applies [`CircuitBreaker`]. See the [module docs](super).
 ///

@@ -73,7 +73,6 @@ mod fingerprint;
 mod future;
 mod handle;
 mod keyed;
-mod lanes;
 mod layer;
 #[cfg(all(test, steadfast_loom))]
 mod loom_tests;

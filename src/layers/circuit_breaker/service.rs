@@ -11,12 +11,11 @@ use super::{
     circuit::{Admitted, NamedCircuit},
     future::Time,
     keyed::Keyed,
-    lanes::Lanes,
     state::Rejection,
 };
 use crate::{
     LlmError, LlmRequest, LlmResponse,
-    layers::{admission::Permit, call::Call},
+    layers::{admission::Permit, call::Call, lanes::Lanes},
 };
 
 /// Rejects calls to a provider that is down. See the [module docs](super).
@@ -37,7 +36,7 @@ pub(super) struct Shared {
 
 #[derive(Debug)]
 pub(super) enum Circuits {
-    One(Lanes),
+    One(Lanes<NamedCircuit>),
     Keyed(Keyed),
 }
 
@@ -46,14 +45,14 @@ impl Shared {
     #[inline]
     fn free_permit(&self) -> Option<Permit> {
         match &self.circuits {
-            Circuits::One(lanes) => lanes.free_permit(),
+            Circuits::One(lanes) => lanes.gate().free_ticket().map(|ticket| lanes.permit(ticket)),
             Circuits::Keyed(_) => None,
         }
     }
 
     fn admit(&self, request: &LlmRequest) -> Result<Admitted, LlmError> {
         match &self.circuits {
-            Circuits::One(lanes) => admit(lanes.circuit(), request),
+            Circuits::One(lanes) => admit(lanes.gate(), request),
             Circuits::Keyed(keyed) => admit(&keyed.of(request), request),
         }
     }

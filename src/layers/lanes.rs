@@ -1,0 +1,73 @@
+//! References to one gate from many threads.
+//!
+//! A call must own its gate for as long as it runs, and so counts a reference up and down. With one count for all, two
+//! threads would spend most of a healthy call on handing its cache line to and fro; so there are a few, and each
+//! thread has its own. Measured on a breaker with 64 tasks on 2 threads: from some 10 to some 16 million calls a second.
+
+use std::{
+    cell::Cell,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use super::admission::{Gate, Outcome, Permit, Ticket};
+
+/// A gate, and the references to it that permits hold.
+#[derive(Debug)]
+pub(crate) struct Lanes<G> {
+    gate: Arc<G>,
+    lanes: [Arc<Lane<G>>; LANES],
+}
+
+// The counts of the `Arc` around it share their cache line with nothing that others write.
+#[repr(align(64))]
+#[derive(Debug)]
+struct Lane<G> {
+    gate: Arc<G>,
+}
+
+impl<G: Gate + 'static> Lanes<G> {
+    pub(crate) fn new(gate: Arc<G>) -> Self {
+        let lanes = std::array::from_fn(|_| Arc::new(Lane { gate: gate.clone() }));
+        Self { gate, lanes }
+    }
+
+    pub(crate) fn gate(&self) -> &Arc<G> {
+        &self.gate
+    }
+
+    /// A permit for a call that the gate has admitted with this ticket.
+    #[inline]
+    pub(crate) fn permit(&self, ticket: Ticket) -> Permit {
+        Permit::new(self.lanes[lane()].clone(), ticket)
+    }
+}
+
+impl<G: Gate> Gate for Lane<G> {
+    #[inline]
+    fn settle(&self, ticket: Ticket, outcome: Outcome<'_>) {
+        self.gate.settle(ticket, outcome);
+    }
+}
+
+/// This thread's lane.
+#[inline]
+fn lane() -> usize {
+    // A thread that is being torn down has lost its own: any will do.
+    LANE.try_with(|lane| {
+        if lane.get() == LANES {
+            lane.set(NEXT.fetch_add(1, Ordering::Relaxed) % LANES);
+        }
+        lane.get()
+    })
+    .unwrap_or(0)
+}
+
+thread_local! {
+    static LANE: Cell<usize> = const { Cell::new(LANES) };
+}
+
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+const LANES: usize = 16;
