@@ -230,7 +230,7 @@ impl<S> Layer<S> for CommitOnFirstTokenLayer {
     type Service = CommitOnFirstToken<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        CommitOnFirstToken { inner, point: self.point }
+        CommitOnFirstToken { point: self.point, ..CommitOnFirstToken::new(inner) }
     }
 }
 
@@ -239,6 +239,13 @@ impl<S> Layer<S> for CommitOnFirstTokenLayer {
 pub struct CommitOnFirstToken<S> {
     inner: S,
     point: CommitPoint,
+}
+
+impl<S> CommitOnFirstToken<S> {
+    /// Holds this leaf's streams back until their first token.
+    pub fn new(inner: S) -> Self {
+        Self { inner, point: CommitPoint::FirstToken }
+    }
 }
 
 impl<S> Service<LlmRequest> for CommitOnFirstToken<S>
