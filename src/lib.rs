@@ -80,6 +80,7 @@ pub mod retry_after;
 pub mod translate;
 
 mod sync;
+mod wall_clock;
 
 #[cfg(feature = "validate")]
 pub use self::layers::validate::{Validate, ValidateLayer};

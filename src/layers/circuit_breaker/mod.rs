@@ -81,7 +81,6 @@ mod settings;
 mod settle;
 mod state;
 mod storm;
-mod sync;
 #[cfg(all(test, not(steadfast_loom)))]
 mod tests;
 mod window;

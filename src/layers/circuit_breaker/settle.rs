@@ -5,10 +5,10 @@ use tokio::time::Instant;
 use super::{
     state::{Admission, Circuit, Core, Outcome, Phase, Settled, Transition, nanos, phase},
     storm::CALM,
-    sync::Ordering,
     window::Sample,
     word::{Reason, Tag, Word},
 };
+use crate::sync::atomic::Ordering;
 
 impl Circuit {
     /// Whether a success of this generation changes nothing at all.

@@ -15,16 +15,20 @@
 //! A *throttle* (`Retry-After`) is no state: it lies over the closed or half-open one and rejects calls until it is over, so
 //! calls in flight still count and traffic afterwards is plain traffic again.
 
-use std::{sync::PoisonError, time::Duration};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::{
     settings::{Rule, Settings},
     storm::Storm,
-    sync::{AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering},
     window::History,
     word::{Reason, Tag, Word},
+};
+use crate::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicU32, AtomicU64, Ordering},
+    lock,
 };
 
 // A cache line of its own: the counts of the `Arc` around it are written by each call, the word hardly ever.
@@ -406,7 +410,7 @@ impl Circuit {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Core> {
         // No invariant spans a panic: nothing under the lock calls foreign code.
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.core)
     }
 
     pub(super) fn phase_ends(&self, phase: Phase) -> Option<Instant> {

@@ -23,6 +23,7 @@ use crate::{
     commit::Commit,
     providers::splice,
     translate::{Names, Report, fit, mend},
+    wall_clock,
 };
 
 impl<P: Protocol> Service<LlmRequest> for HttpLeaf<P> {
@@ -201,7 +202,7 @@ async fn answer<P: Protocol>(
     let protocol = &settings.protocol;
     if !head.status.is_success() {
         let body = read_error(body, settings.limits.error).await;
-        let error = failure::of_status(protocol, &origin.secret, head.status, &head.headers, body, wall_clock());
+        let error = failure::of_status(protocol, &origin.secret, head.status, &head.headers, body, wall_clock::now());
         return Err(origin.stamp(error));
     }
     let body = match Form::of(&head.headers, stream) {
@@ -333,9 +334,4 @@ async fn read_error(mut body: Body, limit: usize) -> Bytes {
         }
     }
     read.freeze()
-}
-
-#[allow(clippy::disallowed_methods, reason = "a Retry-After date is a date of the wall clock")]
-fn wall_clock() -> std::time::SystemTime {
-    std::time::SystemTime::now()
 }

@@ -13,6 +13,7 @@ use crate::{
         ids::{Target, fit_id},
         request::Report,
     },
+    wall_clock,
 };
 
 pub(super) fn whole(message: &Message, report: &mut Report) -> Value {
@@ -58,7 +59,7 @@ pub(super) fn whole(message: &Message, report: &mut Report) -> Value {
     let mut body = json!({
         "id": message.id.clone().unwrap_or_else(|| format!("chatcmpl-{}", new_id())),
         "object": "chat.completion",
-        "created": now(),
+        "created": wall_clock::since_1970().as_secs(),
         "model": message.model.as_deref().unwrap_or_default(),
         "choices": [{"index": 0, "message": said, "logprobs": null, "finish_reason": finish}],
     });
@@ -129,7 +130,7 @@ impl Stream {
         if std::mem::replace(&mut self.begun, true) {
             return;
         }
-        self.frame = json!({"id": id, "object": "chat.completion.chunk", "created": now(), "model": model});
+        self.frame = json!({"id": id, "object": "chat.completion.chunk", "created": wall_clock::since_1970().as_secs(), "model": model});
         if with_usage {
             self.frame["usage"] = Value::Null;
         }
@@ -201,10 +202,4 @@ impl Stream {
 pub(super) fn put(to: &mut String, chunk: &Value) {
     // Writing to a string cannot fail.
     let _ = write!(to, "data: {chunk}\n\n");
-}
-
-/// The time that an answer is stamped with, in seconds since 1970.
-#[allow(clippy::disallowed_methods, reason = "a date to print, not a time to measure")]
-fn now() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs()
 }

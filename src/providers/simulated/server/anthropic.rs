@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use super::check::examine;
 use super::protocol::{
     Answer, Ask, BAD_KEY, Protocol, Refusal, bearer, count_field, header, list_field, set, set_named, text_field,
-    unix_time, whole_seconds,
+    whole_seconds,
 };
-use crate::{Dialect, providers::simulated::RateStatus};
+use crate::{Dialect, providers::simulated::RateStatus, wall_clock};
 
 #[derive(Debug)]
 pub(super) struct Anthropic;
@@ -79,7 +79,7 @@ impl Protocol for Anthropic {
 
     fn headers(&self, headers: &mut HeaderMap, request_id: &str, rate: &RateStatus, refusal: Option<&Refusal>) {
         set(headers, "request-id", request_id);
-        let now = unix_time();
+        let now = wall_clock::since_1970();
         let limits = [("requests", rate.requests), ("tokens", rate.tokens)];
         for (what, reading) in limits {
             let Some(reading) = reading else { continue };

@@ -1,14 +1,14 @@
 //! What the three protocols have in common: a request understood, an answer to write, a refusal.
 
-use std::{
-    fmt,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{fmt, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request::Parts};
 use serde_json::Value;
 
-use crate::providers::simulated::{Fault, RateStatus, answer::Voice, handle::Call};
+use crate::{
+    providers::simulated::{Fault, RateStatus, answer::Voice, handle::Call},
+    wall_clock,
+};
 
 /// How a provider writes requests, answers and errors.
 pub(super) trait Protocol: fmt::Debug + Send + Sync {
@@ -144,7 +144,7 @@ impl Answer {
             request_id,
             id,
             model: ask.model,
-            created: unix_time().as_secs(),
+            created: wall_clock::since_1970().as_secs(),
             prompt_tokens,
             tokens,
             cut_short: call.cut_short && tool.is_none(),
@@ -171,12 +171,6 @@ impl Answer {
 fn pieces(text: &str) -> Vec<String> {
     let letters: Vec<char> = text.chars().collect();
     letters.chunks(8).map(|piece| piece.iter().collect()).collect()
-}
-
-/// The time since 1970 by the clock on the wall, which only stamps answers.
-#[allow(clippy::disallowed_methods, reason = "a date to print, not a time to measure")]
-pub(super) fn unix_time() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Sets a header; a value that no header can hold is left out.

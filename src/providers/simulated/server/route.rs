@@ -16,10 +16,13 @@ use super::{
     gemini::{self, Gemini},
     openai::OpenAi,
     play::{Broken, Play},
-    protocol::{Answer, Ask, Protocol, Refusal, set, unix_time},
+    protocol::{Answer, Ask, Protocol, Refusal, set},
     toxic::Remains,
 };
-use crate::providers::simulated::{Fault, RateStatus, Simulated, answer::tokens_of, handle::Call};
+use crate::{
+    providers::simulated::{Fault, RateStatus, Simulated, answer::tokens_of, handle::Call},
+    wall_clock,
+};
 
 /// The largest request body, which is Anthropic's limit.
 const LARGEST: usize = 32 * 1024 * 1024;
@@ -159,7 +162,7 @@ fn beside(request: &Parts, provider: &Simulated) -> Response<Play> {
             "data": [{
                 "id": provider.name(),
                 "object": "model",
-                "created": unix_time().as_secs(),
+                "created": wall_clock::since_1970().as_secs(),
                 "owned_by": "steadfast",
             }],
         });
