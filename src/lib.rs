@@ -73,6 +73,7 @@ pub mod error;
 pub mod events;
 pub mod layers;
 pub mod ledger;
+pub mod prices;
 pub mod providers;
 pub mod request;
 pub mod response;
@@ -81,6 +82,9 @@ pub mod translate;
 
 mod sync;
 mod wall_clock;
+
+#[cfg(feature = "config")]
+pub mod config;
 
 #[cfg(feature = "validate")]
 pub use self::layers::validate::{Validate, ValidateLayer};

@@ -1,10 +1,17 @@
 //! What the layers tell the world: one typed event, sent once where the state changes.
 
+mod follow;
+mod request;
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::{sync::broadcast, time::Instant};
 
-use crate::ErrorKind;
+pub use self::{
+    follow::{Following, Subscriber},
+    request::{RequestEnded, RequestOutcome},
+};
+use crate::{ErrorKind, prices::Usd};
 
 /// Something changed.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +49,55 @@ pub enum Event {
         to: CircuitState,
         /// Why.
         reason: CircuitReason,
+        /// When.
+        at: Instant,
+    },
+    /// A request has ended: told by an `ObserveLayer`.
+    RequestEnded(RequestEnded),
+    /// Every tier that may serve a request has failed it.
+    AllTiersFailed {
+        /// The feature that asked.
+        feature: Option<Arc<str>>,
+        /// The failure that the error leads with.
+        reason: ErrorKind,
+        /// When.
+        at: Instant,
+    },
+    /// A share of a spending cap is used up. Sent once for each share and period.
+    BudgetReached {
+        /// The cap's name.
+        cap: Arc<str>,
+        /// The share, in percent: 80 or 100 by default.
+        percent: u8,
+        /// What was spent or reserved in this period.
+        spent: Usd,
+        /// The cap.
+        limit: Usd,
+        /// When the period ends.
+        resets_at: Instant,
+        /// When.
+        at: Instant,
+    },
+    /// A period of a spending cap of which a share was used up has ended: there is money again.
+    BudgetReset {
+        /// The cap's name.
+        cap: Arc<str>,
+        /// When.
+        at: Instant,
+    },
+    /// A configuration was loaded in place of the one before.
+    Reloaded {
+        /// The tiers whose circuits and budgets went on as they were.
+        kept: usize,
+        /// The tiers that are new or changed.
+        changed: usize,
+        /// When.
+        at: Instant,
+    },
+    /// A configuration was refused; the one before goes on.
+    ReloadRefused {
+        /// What is wrong with it.
+        problem: Arc<str>,
         /// When.
         at: Instant,
     },
@@ -121,10 +177,10 @@ pub struct Events {
 }
 
 /// How many events a subscriber may be behind before it loses some.
-const CAPACITY: usize = 256;
+const CAPACITY: usize = 4096;
 
 impl Events {
-    /// A new channel. A subscriber may be 256 events behind.
+    /// A new channel. A subscriber may be 4,096 events behind.
     pub fn new() -> Self {
         Self { sender: broadcast::channel(CAPACITY).0 }
     }

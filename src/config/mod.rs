@@ -1,0 +1,5 @@
+//! The whole stack in one file. Feature `config`.
+
+mod schema;
+
+pub use self::schema::*;

@@ -1,0 +1,73 @@
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{KeyRef, Share, Span};
+
+/// Who is told when something is wrong, and what is wrong enough.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Alerts {
+    /// Where alerts are sent.
+    pub webhooks: Vec<Webhook>,
+    /// When. Each rule has a default and can be changed or switched off.
+    pub rules: Rules,
+}
+
+/// Where alerts are sent.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Webhook {
+    /// An http or https URL. `${NAME}` stands for a variable of the environment.
+    pub url: String,
+    /// The shape of the message. Default: `slack`.
+    #[serde(default)]
+    pub format: WebhookFormat,
+    /// A header of each request that carries a secret: `Authorization`.
+    pub authorization: Option<KeyRef>,
+}
+
+/// The shape of an alert's message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WebhookFormat {
+    /// What Slack, Mattermost, Rocket.Chat and Discord's `/slack` take.
+    #[default]
+    Slack,
+    /// A plain object.
+    Json,
+}
+
+/// The rules, each with its default; `off` switches one off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rules {
+    /// More than so many switches of the model in a time. Default: 3 in 10 min.
+    pub failovers: Option<RuleThreshold>,
+    /// More than this share of failed requests in a time. Default: 5 % of more than 100 in 1 h.
+    pub failure_rate: Option<RuleThreshold>,
+    /// Every tier has failed a request. Default: on.
+    pub all_tiers_failed: Option<RuleThreshold>,
+    /// A provider has refused a key. Default: on.
+    pub key_refused: Option<RuleThreshold>,
+    /// A share of a budget is used up. Default: on.
+    pub budget: Option<RuleThreshold>,
+}
+
+/// A rule's numbers, or `off`/`on`.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum RuleThreshold {
+    /// On with its defaults, or off.
+    On(bool),
+    /// With numbers.
+    Numbers {
+        /// More than so many.
+        more_than: Option<u64>,
+        /// More than this share.
+        share: Option<Share>,
+        /// With more than so many requests.
+        min_requests: Option<u64>,
+        /// In a time.
+        within: Option<Span>,
+    },
+}

@@ -1,0 +1,131 @@
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::Span;
+use crate::CommitPoint;
+
+/// What a feature of the product may use.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Feature {
+    /// How many of its requests may be under way at once; 0 closes it. Default: 100.
+    pub concurrency: Option<usize>,
+    /// How many more may wait. Default: none.
+    pub queue: Option<usize>,
+    /// How long one may wait. Default: until the deadline.
+    pub max_wait: Option<Span>,
+    /// Requests per minute. Default: no limit.
+    pub requests_per_minute: Option<Rate>,
+    /// Tokens per minute, input and output. Default: no limit.
+    pub tokens_per_minute: Option<Rate>,
+    /// The tiers that may serve it, in order. Default: all, in the file's order.
+    pub tiers: Option<Vec<String>>,
+    /// The most degraded level that the feature accepts, from 1 (full) to 5 (static). Default: 5.
+    pub worst_level: Option<u8>,
+    /// The longest time to its first token. Default: the file's `timeout`.
+    pub timeout: Option<Span>,
+}
+
+/// How much in a minute: a number, or a number and how much of it at once.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Rate {
+    /// So much in a minute, and as much at once.
+    PerMinute(f64),
+    /// So much in a minute, and so much at once.
+    Burst {
+        /// In a minute.
+        per_minute: f64,
+        /// At once.
+        burst: u32,
+    },
+}
+
+/// How streams are handed on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Stream {
+    /// What must be there before an answer counts as begun. Default: its first token.
+    pub commit: Option<CommitPoint>,
+    /// What happens when a stream breaks after that. Default: `fail`.
+    pub on_break: Option<StreamBreak>,
+}
+
+/// What happens when a stream breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamBreak {
+    /// The reader gets the error.
+    Fail,
+    /// The next tier's whole answer follows a mark that tells the reader to discard what came before.
+    Restart,
+    /// Answers are held back until they are whole.
+    Buffer,
+}
+
+/// How one tier follows another.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Fallback {
+    /// The time before the deadline that is kept back for the tiers after the one that is asked. Default: 10 s.
+    pub keep_back: Option<Span>,
+    /// The least time before the deadline that makes it worth beginning a tier. Default: 100 ms.
+    pub min_useful: Option<Span>,
+    /// What a session may see of a switch. Default: `free`.
+    pub session: Option<Session>,
+    /// What happens when every circuit is open. Default: `fail`.
+    pub all_open: Option<AllOpen>,
+    /// The steps in which traffic returns to a primary that has recovered. Default: at once.
+    pub gradually: Vec<RampStep>,
+    /// The tiers to ask after a failure of a kind, such as `context_length: [large]`.
+    pub routes: BTreeMap<String, Vec<String>>,
+    /// The only failures that go to the next tier: names of kinds (`timeout`, `overloaded`) or HTTP statuses. Default:
+    /// all that another tier can help with.
+    pub on_error: Option<Vec<OnError>>,
+    /// How often the primary is looked at while it is away. Default: the circuit breaker's cooldown.
+    pub recovery_check: Option<Span>,
+}
+
+/// A failure by its HTTP status or by its kind's name.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum OnError {
+    /// An HTTP status.
+    Status(u16),
+    /// A kind, such as `timeout`.
+    Kind(String),
+}
+
+/// What a session may see of a switch of tiers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Session {
+    /// Every request takes the best tier.
+    Free,
+    /// A session stays with the tier that first answered it, or fails.
+    Pin,
+    /// A session that was switched stays switched.
+    Sticky,
+}
+
+/// What happens when every circuit is open.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AllOpen {
+    /// The request fails at once.
+    Fail,
+    /// The request waits for the earliest probe, at most this long.
+    Wait(Span),
+}
+
+/// A step of a gradual return.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RampStep {
+    /// The share of the traffic, in percent.
+    pub percent: u8,
+    /// How long.
+    pub lasts: Span,
+}

@@ -1,0 +1,59 @@
+//! What may stand in the file: plain data, one struct for each block.
+//!
+//! Every field that is left out has its default *there where it is used*: `None` here means that nothing was said, so that
+//! a tier's block can fall back on the file's own, and that on the layer's default.
+
+mod alerts;
+mod features;
+mod limits;
+mod scalars;
+mod spend;
+mod tier;
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub use self::{
+    alerts::{Alerts, RuleThreshold, Rules, Webhook, WebhookFormat},
+    features::{AllOpen, Fallback, Feature, OnError, RampStep, Rate, Session, Stream, StreamBreak},
+    limits::{
+        CircuitBreaker, Cooldown, GrowingCooldown, Jitter, RateOver, Retry, Share, SlowCalls, Span, TierTimeout,
+        Timeout,
+    },
+    spend::{AtCap, Budget, ModelPrice, Period, Route, RouteWhen},
+    tier::{KeyRef, Provider, Simulated, Tier},
+};
+
+/// A steadfast configuration: the tiers in order of preference, and what surrounds them.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where the gateway listens. Default: 127.0.0.1:8080.
+    pub listen: Option<SocketAddr>,
+    /// The models, in order of preference: the first is the primary.
+    pub tiers: Vec<Tier>,
+    /// What each feature of the product may use.
+    pub features: BTreeMap<String, Feature>,
+    /// The limits of a feature that is not named. Default: 100 at once.
+    pub default_feature: Option<Feature>,
+    /// The longest time to an answer's first token, over all tiers. Default: 90 s.
+    pub timeout: Option<Span>,
+    /// How streams are handed on.
+    pub stream: Stream,
+    /// The retry settings of tiers that have none of their own.
+    pub retry: Retry,
+    /// The circuit breaker settings of tiers that have none of their own.
+    pub circuit_breaker: CircuitBreaker,
+    /// How one tier follows another.
+    pub fallback: Fallback,
+    /// Simple requests to cheaper tiers: the first rule that fits counts.
+    pub routes: Vec<Route>,
+    /// Caps on what may be spent.
+    pub budgets: Vec<Budget>,
+    /// Prices by model, over those that the crate knows.
+    pub prices: BTreeMap<String, ModelPrice>,
+    /// Who is told when something is wrong.
+    pub alerts: Alerts,
+}

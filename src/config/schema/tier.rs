@@ -1,0 +1,110 @@
+use std::{collections::BTreeMap, fmt};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{CircuitBreaker, Retry, Span, TierTimeout};
+
+/// A model behind a provider, with its own settings.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tier {
+    /// The name that logs, metrics and features use.
+    pub name: String,
+    /// Whose model it is.
+    pub provider: Provider,
+    /// The model's name, as the provider spells it.
+    pub model: Option<String>,
+    /// Where the provider's key is: `${NAME}`, a reference to a variable of the environment. Default: the provider's
+    /// usual variable. Of a tier with a `base_url`: no key.
+    pub api_key: Option<KeyRef>,
+    /// Another server that speaks the provider's protocol.
+    pub base_url: Option<String>,
+    /// Further headers of each request.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// How many tokens fit into the context window.
+    pub context_window: Option<u64>,
+    /// The longest answer, in tokens.
+    pub max_output: Option<u64>,
+    /// Whether the model sees pictures.
+    pub images: Option<bool>,
+    /// Whether the model reads documents.
+    pub documents: Option<bool>,
+    /// Whether the model calls tools.
+    pub tools: Option<bool>,
+    /// Whether the model can be held to a JSON Schema.
+    pub output_schema: Option<bool>,
+    /// Whether the model goes on from an answer that the request has begun.
+    pub prefill: Option<bool>,
+    /// The limits of time of one attempt. Default: 30 s.
+    pub timeout: Option<TierTimeout>,
+    /// Retries. Default: the file's `retry`.
+    pub retry: Option<Retry>,
+    /// The circuit breaker. Default: the file's `circuit_breaker`.
+    pub circuit_breaker: Option<CircuitBreaker>,
+    /// The level of service, from 1 (full) to 5 (static). Default: 1; of a canned tier 5.
+    pub level: Option<u8>,
+    /// Asks this tier even while its circuit is open, when there is no other.
+    #[serde(default)]
+    pub last_resort: bool,
+    /// The least time before the deadline that makes it worth beginning this tier.
+    pub min_useful: Option<Span>,
+    /// What a canned tier says.
+    pub text: Option<String>,
+    /// How a simulated tier behaves.
+    pub simulated: Option<Simulated>,
+}
+
+/// Whose protocol a tier speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Provider {
+    /// Anthropic's Messages.
+    Anthropic,
+    /// OpenAI's Chat Completions, or any server that speaks it (`base_url`).
+    #[serde(rename = "openai", alias = "open_ai")]
+    OpenAi,
+    /// Google's Gemini.
+    #[serde(alias = "google")]
+    Gemini,
+    /// A simulated provider, in the process: no key, no network.
+    #[default]
+    Simulated,
+    /// A fixed text.
+    Canned,
+}
+
+/// How a simulated tier behaves.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Simulated {
+    /// What it answers. Default: a sentence that names the model.
+    pub reply: Option<String>,
+    /// The time to the first token. Default: 50 ms.
+    pub latency: Option<Span>,
+    /// The seed of its chances.
+    pub seed: Option<u64>,
+}
+
+/// A reference to a secret: `${NAME}`. The secret itself never stands in the file, and is never in this type.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KeyRef(String);
+
+impl KeyRef {
+    /// A reference to this variable of the environment.
+    pub fn env(name: impl Into<String>) -> Self {
+        Self(name.into())
+    }
+
+    /// The variable's name.
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for KeyRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "${{{}}}", self.0)
+    }
+}

@@ -1,0 +1,66 @@
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::{ErrorKind, chat::Usage, ledger::Attempt, prices::Usd};
+
+/// One request, told when its answer has ended: who served it, what was tried before, how long it took, what it cost.
+///
+/// No word of the request or of the answer is in it.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct RequestEnded {
+    /// The feature that asked.
+    pub feature: Option<Arc<str>>,
+    /// The tier that served; of a request that failed, `None`.
+    pub tier: Option<Arc<str>>,
+    /// The provider that served.
+    pub provider: Option<Arc<str>>,
+    /// The model that served.
+    pub model: Option<Arc<str>>,
+    /// The name of the `Route`'s rule that chose a cheaper chain, where one did.
+    pub route: Option<Arc<str>>,
+    /// How it ended.
+    pub outcome: RequestOutcome,
+    /// What failed before, in order; `None` where the first attempt answered, which costs nothing to tell.
+    pub failures: Option<Arc<[Attempt]>>,
+    /// Whether the answer came as a stream.
+    pub stream: bool,
+    /// Whether the answer was less than what was asked for.
+    pub degraded: bool,
+    /// From the call to the response: for a stream, the time to its first token.
+    pub first_token: Duration,
+    /// From the start of the attempt that served to the response: the latency of its tier, without what failed before.
+    pub served_in: Duration,
+    /// From the call to the end of the answer.
+    pub took: Duration,
+    /// The tokens, where the provider said them.
+    pub usage: Option<Usage>,
+    /// What the answer cost, where the model's price is known.
+    pub cost: Option<Usd>,
+    /// When it ended.
+    pub at: Instant,
+}
+
+impl RequestEnded {
+    /// How many attempts were sent, the one that served included. Refusals on this side count none.
+    pub fn attempts(&self) -> usize {
+        let failed = self.failures.as_deref().unwrap_or_default();
+        let sent = failed.iter().filter(|attempt| attempt.failure.is_some() && !attempt.is_local()).count();
+        sent + usize::from(!matches!(self.outcome, RequestOutcome::Failed(_)))
+    }
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RequestOutcome {
+    /// The caller had the whole answer.
+    Answered,
+    /// There was no answer: the error went up.
+    Failed(ErrorKind),
+    /// The answer broke after its first token: the caller had a part.
+    Broken(ErrorKind),
+    /// The caller left before the end.
+    Abandoned,
+}

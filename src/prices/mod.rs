@@ -1,0 +1,5 @@
+//! What answers cost.
+
+mod usd;
+
+pub use self::usd::Usd;

@@ -1,0 +1,103 @@
+use std::{fmt, iter::Sum, ops::Add};
+
+use serde::{Serialize, Serializer};
+
+/// An amount of US dollars, exact to a billionth, never negative. Arithmetic stops at the ends instead of wrapping.
+///
+/// ```
+/// use steadfast::prices::Usd;
+///
+/// let cent = Usd::from_nanos(10_000_000);
+/// assert_eq!(cent + cent, Usd::from_dollars(0.02).unwrap());
+/// assert_eq!(cent.to_string(), "$0.01");
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Usd(u64);
+
+const NANOS: u64 = 1_000_000_000;
+
+impl Usd {
+    /// Nothing.
+    pub const ZERO: Self = Self(0);
+
+    /// So many billionths of a dollar.
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// So many dollars, to the nearest billionth; `None` for what is negative, infinite, NaN, or too much (some 18
+    /// billion).
+    pub fn from_dollars(dollars: f64) -> Option<Self> {
+        let nanos = (dollars * NANOS as f64).round();
+        (nanos >= 0.0 && nanos < u64::MAX as f64).then_some(Self(nanos as u64))
+    }
+
+    /// In billionths of a dollar.
+    pub const fn nanos(self) -> u64 {
+        self.0
+    }
+
+    /// In dollars.
+    pub fn dollars(self) -> f64 {
+        self.0 as f64 / NANOS as f64
+    }
+
+    /// The rest after taking `other` away, or nothing.
+    pub const fn saturating_sub(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+}
+
+impl Add for Usd {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+}
+
+impl Sum for Usd {
+    fn sum<I: Iterator<Item = Self>>(amounts: I) -> Self {
+        amounts.fold(Self::ZERO, Add::add)
+    }
+}
+
+impl fmt::Display for Usd {
+    /// With cents, and as many further places as there are.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fraction = format!("{:09}", self.0 % NANOS);
+        let places = fraction.trim_end_matches('0').len().max(2);
+        write!(f, "${}.{}", self.0 / NANOS, &fraction[..places])
+    }
+}
+
+impl Serialize for Usd {
+    /// As a number of dollars.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.dollars())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_are_exact_and_stop_at_the_ends() {
+        assert_eq!(Usd::from_dollars(3.0).map(Usd::nanos), Some(3 * NANOS));
+        assert_eq!(Usd::from_dollars(0.000_000_001), Some(Usd::from_nanos(1)));
+        for nonsense in [-1.0, f64::NAN, f64::INFINITY, 1e30] {
+            assert_eq!(Usd::from_dollars(nonsense), None, "{nonsense}");
+        }
+        let most = Usd::from_nanos(u64::MAX);
+        assert_eq!(most + Usd::from_nanos(1), most);
+        assert_eq!(Usd::ZERO.saturating_sub(most), Usd::ZERO);
+        assert_eq!([Usd::from_nanos(2), Usd::from_nanos(3)].into_iter().sum::<Usd>(), Usd::from_nanos(5));
+    }
+
+    #[test]
+    fn money_reads_as_money() {
+        let said: Vec<String> = [0, 5, 10_000_000, 1_500_000_000, 123_450_000].map(|n| Usd(n).to_string()).into();
+        assert_eq!(said, ["$0.00", "$0.000000005", "$0.01", "$1.50", "$0.12345"]);
+    }
+}
