@@ -363,17 +363,17 @@ impl LlmError {
         self
     }
 
-    /// Sets the provider's own code or type of the error.
+    /// Sets the provider's own code or type of the error; of one over 200 bytes, its start.
     #[must_use]
     pub fn with_code(mut self, code: impl Into<Box<str>>) -> Self {
-        self.0.code = Some(code.into());
+        self.0.code = Some(label(code.into()));
         self
     }
 
-    /// Sets the provider's id of the request.
+    /// Sets the provider's id of the request; of one over 200 bytes, its start.
     #[must_use]
     pub fn with_request_id(mut self, id: impl Into<Box<str>>) -> Self {
-        self.0.request_id = Some(id.into());
+        self.0.request_id = Some(label(id.into()));
         self
     }
 
@@ -428,6 +428,18 @@ impl LlmError {
     pub(crate) fn attempts_mut(&mut self) -> &mut Vec<Attempt> {
         &mut self.0.attempts
     }
+}
+
+/// The longest code or id that is kept, in bytes: what is longer is none, and an error goes into logs.
+const LABEL: usize = 200;
+
+/// What a provider calls something, cut where it cannot be a name any more.
+fn label(text: Box<str>) -> Box<str> {
+    if text.len() <= LABEL {
+        return text;
+    }
+    let end = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= LABEL).last().unwrap_or_default();
+    format!("{}...", &text[..end]).into()
 }
 
 impl fmt::Display for LlmError {

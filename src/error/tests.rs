@@ -174,3 +174,12 @@ fn a_wrong_setting_names_its_field() {
     assert_eq!(error.source().unwrap().to_string(), invalid.to_string());
     assert_eq!(LlmError::from(BoxError::from(invalid)).kind(), error.kind(), "boxed or not");
 }
+
+#[test]
+fn a_code_and_an_id_as_long_as_a_book_do_not_go_into_the_logs() {
+    let book = "é".repeat(20_000);
+    let error = LlmError::new(ErrorKind::Server, "it failed").with_code(book.as_str()).with_request_id(book.as_str());
+    assert!(error.to_string().len() < 1000, "{} bytes", error.to_string().len());
+    assert!(error.code().is_some_and(|code| code.starts_with("éé") && code.ends_with("...")));
+    assert_eq!(LlmError::new(ErrorKind::Server, "").with_code("529").code(), Some("529"));
+}

@@ -12,7 +12,12 @@ mod properties;
 #[allow(dead_code, reason = "each test takes what it needs")]
 mod recordings;
 
-use std::{fmt, sync::OnceLock, time::Duration};
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::OnceLock,
+    time::Duration,
+};
 
 use proptest::{
     prelude::*,
@@ -158,7 +163,12 @@ fn run<T: fmt::Debug>(name: &str, strategy: impl Strategy<Value = T>, property: 
 /// The bytes that a property takes at its highest, under a limit. What is decoded takes more room than its text: a
 /// number of two bytes becomes a value of 32.
 fn bounded(property: impl FnOnce()) {
-    let allocated = allocation_counter::measure(property);
+    // A panic must not leave the counter in the middle of a measurement: shrinking goes on after it.
+    let mut outcome = Ok(());
+    let allocated = allocation_counter::measure(|| outcome = catch_unwind(AssertUnwindSafe(property)));
+    if let Err(panic) = outcome {
+        resume_unwind(panic);
+    }
     assert!(allocated.bytes_max <= 64 * properties::ANSWER as u64, "{} bytes at once", allocated.bytes_max);
 }
 
