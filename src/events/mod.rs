@@ -1,7 +1,9 @@
 //! What the layers tell the world: one typed event, sent once where the state changes.
 
 mod follow;
+mod logs;
 mod request;
+mod status;
 
 use std::{
     fmt,
@@ -19,7 +21,9 @@ use tokio::{sync::broadcast, time::Instant};
 
 pub use self::{
     follow::{Following, Subscriber},
+    logs::Logs,
     request::{RequestEnded, RequestOutcome},
+    status::{Latency, ServingState, Status, StatusBoard, Switch, TierStatus, TimeOnFallback},
 };
 use crate::{ErrorKind, prices::Usd};
 
@@ -127,13 +131,20 @@ pub enum CircuitState {
     HalfOpen,
 }
 
-impl fmt::Display for CircuitState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl CircuitState {
+    /// A stable name: `closed`, `open`, `half-open`.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Closed => "closed",
             Self::Open => "open",
             Self::HalfOpen => "half-open",
-        })
+        }
+    }
+}
+
+impl fmt::Display for CircuitState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
