@@ -1,6 +1,10 @@
 //! What the layers tell the world: one typed event, sent once where the state changes.
 
+#[cfg(feature = "metrics")]
+mod away;
 mod follow;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod request;
 
 use std::{fmt, sync::Arc, time::Duration};
