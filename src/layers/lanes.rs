@@ -14,7 +14,7 @@ use std::{
 
 use super::admission::{Gate, Outcome, Permit, Ticket};
 
-/// A gate, and the references to it that permits hold.
+/// A gate, and the references to it that permits hold. Clones are the same gate and the same references.
 #[derive(Debug)]
 pub(crate) struct Lanes<G> {
     gate: Arc<G>,
@@ -42,6 +42,12 @@ impl<G: Gate + 'static> Lanes<G> {
     #[inline]
     pub(crate) fn permit(&self, ticket: Ticket) -> Permit {
         Permit::new(self.lanes[lane()].clone(), ticket)
+    }
+}
+
+impl<G> Clone for Lanes<G> {
+    fn clone(&self) -> Self {
+        Self { gate: self.gate.clone(), lanes: self.lanes.clone() }
     }
 }
 
