@@ -1,7 +1,15 @@
-use schemars::JsonSchema;
-use serde::Deserialize;
+use std::{borrow::Cow, fmt};
 
-use super::{KeyRef, Share, Span};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, Unexpected, Visitor},
+};
+
+use super::{
+    KeyRef, Secret, Share, Span,
+    either::{Either, short_or_block},
+};
 
 /// Who is told when something is wrong, and what is wrong enough.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -18,7 +26,7 @@ pub struct Alerts {
 #[serde(deny_unknown_fields)]
 pub struct Webhook {
     /// An http or https URL. `${NAME}` stands for a variable of the environment.
-    pub url: String,
+    pub url: Secret,
     /// The shape of the message. Default: `slack`.
     #[serde(default)]
     pub format: WebhookFormat,
@@ -54,8 +62,7 @@ pub struct Rules {
 }
 
 /// A rule's numbers, or `off`/`on`.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RuleThreshold {
     /// On with its defaults, or off.
     On(bool),
@@ -70,4 +77,79 @@ pub enum RuleThreshold {
         /// In a time.
         within: Option<Span>,
     },
+}
+
+/// The numbers of a rule, as they stand in the file.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct RuleNumbers {
+    /// More than so many.
+    more_than: Option<u64>,
+    /// More than this share.
+    share: Option<Share>,
+    /// With more than so many requests.
+    min_requests: Option<u64>,
+    /// In a time.
+    within: Option<Span>,
+}
+
+/// A rule switched on or off.
+struct Switch(bool);
+
+impl<'de> Deserialize<'de> for Switch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Words;
+
+        impl Visitor<'_> for Words {
+            type Value = Switch;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(RULE)
+            }
+
+            fn visit_bool<E: Error>(self, on: bool) -> Result<Switch, E> {
+                Ok(Switch(on))
+            }
+
+            fn visit_str<E: Error>(self, word: &str) -> Result<Switch, E> {
+                match word {
+                    "on" => Ok(Switch(true)),
+                    "off" => Ok(Switch(false)),
+                    _ => Err(E::invalid_value(Unexpected::Str(word), &self)),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(Words)
+    }
+}
+
+const RULE: &str = "`on`, `off`, or the rule's numbers";
+
+impl<'de> Deserialize<'de> for RuleThreshold {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(match short_or_block(deserializer, RULE)? {
+            Either::Short(Switch(on)) => Self::On(on),
+            Either::Block(RuleNumbers { more_than, share, min_requests, within }) => {
+                Self::Numbers { more_than, share, min_requests, within }
+            }
+        })
+    }
+}
+
+impl JsonSchema for RuleThreshold {
+    fn schema_name() -> Cow<'static, str> {
+        "RuleThreshold".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A rule's numbers, or `on` or `off`.",
+            "anyOf": [
+                { "type": "boolean" },
+                { "enum": ["on", "off"] },
+                generator.subschema_for::<RuleNumbers>(),
+            ],
+        })
+    }
 }

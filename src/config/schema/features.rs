@@ -1,10 +1,16 @@
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
-use schemars::JsonSchema;
-use serde::Deserialize;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, Unexpected, Visitor},
+};
 
-use super::Span;
-use crate::CommitPoint;
+use super::{
+    Span,
+    either::{Either, short_or_block},
+};
+use crate::{CommitPoint, ErrorKind};
 
 /// What a feature of the product may use.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -29,8 +35,7 @@ pub struct Feature {
 }
 
 /// How much in a minute: a number, or a number and how much of it at once.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Rate {
     /// So much in a minute, and as much at once.
     PerMinute(f64),
@@ -89,8 +94,7 @@ pub struct Fallback {
 }
 
 /// A failure by its HTTP status or by its kind's name.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OnError {
     /// An HTTP status.
     Status(u16),
@@ -128,4 +132,82 @@ pub struct RampStep {
     pub percent: u8,
     /// How long.
     pub lasts: Span,
+}
+
+/// A rate with a burst, as it stands in the file.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Burst {
+    /// So much in a minute.
+    #[schemars(range(min = 0))]
+    per_minute: f64,
+    /// So much at once.
+    burst: u32,
+}
+
+impl<'de> Deserialize<'de> for Rate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(
+            match short_or_block(
+                deserializer,
+                "a number in a minute, or a block such as { per_minute: 60, burst: 10 }",
+            )? {
+                Either::Short(number) => Self::PerMinute(number),
+                Either::Block(Burst { per_minute, burst }) => Self::Burst { per_minute, burst },
+            },
+        )
+    }
+}
+
+impl<'de> Deserialize<'de> for OnError {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Names;
+
+        impl Visitor<'_> for Names {
+            type Value = OnError;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an HTTP status such as 503, or a kind of failure such as `timeout`")
+            }
+
+            fn visit_u64<E: Error>(self, status: u64) -> Result<OnError, E> {
+                let status =
+                    u16::try_from(status).map_err(|_| E::invalid_value(Unexpected::Unsigned(status), &self))?;
+                Ok(OnError::Status(status))
+            }
+
+            fn visit_str<E: Error>(self, kind: &str) -> Result<OnError, E> {
+                Ok(OnError::Kind(kind.to_owned()))
+            }
+        }
+
+        deserializer.deserialize_any(Names)
+    }
+}
+
+impl JsonSchema for Rate {
+    fn schema_name() -> Cow<'static, str> {
+        "Rate".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "How much in a minute: a number, or a number and how much of it at once.",
+            "anyOf": [{ "type": "number", "minimum": 0 }, generator.subschema_for::<Burst>()],
+        })
+    }
+}
+
+impl JsonSchema for OnError {
+    fn schema_name() -> Cow<'static, str> {
+        "OnError".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let kinds: Vec<&str> = ErrorKind::ALL.iter().map(|kind| kind.name()).collect();
+        json_schema!({
+            "description": "A failure by its HTTP status, or by its kind.",
+            "anyOf": [{ "type": "integer", "minimum": 400, "maximum": 599 }, { "enum": kinds }],
+        })
+    }
 }

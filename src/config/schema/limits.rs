@@ -1,7 +1,9 @@
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+
+use super::either::{Either, short_or_block};
 
 /// A span of time: `30s`, `500ms`, `1m30s`, `2h`; a bare number is refused, for nobody knows its unit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,8 +14,8 @@ pub struct Span(pub Duration);
 pub struct Share(pub f64);
 
 /// The limits of time of one attempt: one span, or each limit by its name.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[derive(Clone, Copy, Debug, PartialEq, JsonSchema)]
+#[schemars(untagged)]
 pub enum TierTimeout {
     /// The time to the first token, and nothing else.
     Attempt(Span),
@@ -43,18 +45,35 @@ pub struct Timeout {
 pub struct Retry {
     /// The most attempts, the first included; 1 means no retry. Default: 3.
     pub max_attempts: Option<u16>,
-    /// The first wait, which doubles. Default: a schedule for each kind of failure.
+    /// The first wait. Default: a schedule for each kind of failure; 500 ms where another field of the schedule is set.
     pub base: Option<Span>,
-    /// The factor from one wait to the next; 1 is a fixed wait. Default: 2.
+    /// How the wait grows from one retry to the next. Default: `exponential`.
+    pub backoff: Option<Growth>,
+    /// The factor of `exponential`; 1 is a fixed wait. Default: 2.
     pub factor: Option<f64>,
     /// The longest wait. Default: 30 s.
     pub max_delay: Option<Span>,
     /// How waits are spread. Default: `full`.
     pub jitter: Option<Jitter>,
-    /// Whether a timeout is retried at the same tier even where another is left. Default: no.
+    /// Whether a timeout is retried like any other failure, even where another tier is left. Default: once, and only where
+    /// none is left.
     pub retry_timeouts: Option<bool>,
     /// How much of the traffic may be retries. Default: 10 %.
     pub budget: Option<Share>,
+}
+
+/// How a wait grows from one retry to the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Growth {
+    /// By a factor: 1 s, 2 s, 4 s.
+    #[default]
+    Exponential,
+    /// By the first wait: 1 s, 2 s, 3 s.
+    Linear,
+    /// Not at all.
+    #[serde(alias = "constant")]
+    Fixed,
 }
 
 /// How waits are spread.
@@ -96,8 +115,8 @@ pub struct CircuitBreaker {
 }
 
 /// A cooldown: one span, or one that grows while probes fail.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[derive(Clone, Copy, Debug, PartialEq, JsonSchema)]
+#[schemars(untagged)]
 pub enum Cooldown {
     /// Always the same.
     Fixed(Span),
@@ -145,4 +164,24 @@ pub struct SlowCalls {
     pub span: Option<Span>,
     /// The fewest calls that make a rate.
     pub min_calls: Option<u32>,
+}
+
+impl<'de> Deserialize<'de> for TierTimeout {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let forms = "a span of time such as 30s, or a block of limits such as { attempt: 30s, idle: 20s }";
+        Ok(match short_or_block(deserializer, forms)? {
+            Either::Short(span) => Self::Attempt(span),
+            Either::Block(limits) => Self::Limits(limits),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Cooldown {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let forms = "a span of time such as 60s, or a block such as { first: 10s, factor: 2, longest: 5m }";
+        Ok(match short_or_block(deserializer, forms)? {
+            Either::Short(span) => Self::Fixed(span),
+            Either::Block(growing) => Self::Growing(growing),
+        })
+    }
 }

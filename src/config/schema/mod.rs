@@ -4,6 +4,7 @@
 //! a tier's block can fall back on the file's own, and that on the layer's default.
 
 mod alerts;
+mod either;
 mod features;
 mod limits;
 mod scalars;
@@ -19,9 +20,10 @@ pub use self::{
     alerts::{Alerts, RuleThreshold, Rules, Webhook, WebhookFormat},
     features::{AllOpen, Fallback, Feature, OnError, RampStep, Rate, Session, Stream, StreamBreak},
     limits::{
-        CircuitBreaker, Cooldown, GrowingCooldown, Jitter, RateOver, Retry, Share, SlowCalls, Span, TierTimeout,
-        Timeout,
+        CircuitBreaker, Cooldown, GrowingCooldown, Growth, Jitter, RateOver, Retry, Share, SlowCalls, Span,
+        TierTimeout, Timeout,
     },
+    scalars::Secret,
     spend::{AtCap, Budget, ModelPrice, Period, Route, RouteWhen},
     tier::{KeyRef, Provider, Simulated, Tier},
 };

@@ -1,23 +1,32 @@
 //! The values that have a spelling of their own: spans of time, shares, references to secrets.
 
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{borrow::Cow, fmt, ops::Deref, time::Duration};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, Visitor},
+    de::{Error, Unexpected, Visitor},
 };
 
 use super::{KeyRef, Share, Span};
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        parse_span(&text).map(Self).ok_or_else(|| {
-            Error::custom(format_args!(
-                "`{text}` is no span of time: write a number and its unit, such as 500ms, 30s or 1m30s"
-            ))
-        })
+        struct Spans;
+
+        impl Visitor<'_> for Spans {
+            type Value = Span;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a span of time with its unit, such as 500ms, 30s or 1m30s")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Span, E> {
+                parse_span(text).map(Span).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+            }
+        }
+
+        deserializer.deserialize_any(Spans)
     }
 }
 
@@ -70,9 +79,7 @@ impl<'de> Deserialize<'de> for Share {
 
             fn visit_str<E: Error>(self, text: &str) -> Result<f64, E> {
                 let number = text.trim().strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
-                number
-                    .map(|percent| percent / 100.0)
-                    .ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
+                number.map(|percent| percent / 100.0).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
             }
         }
 
@@ -93,6 +100,37 @@ impl<'de> Deserialize<'de> for KeyRef {
         name.filter(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'))
             .map(Self::env)
             .ok_or_else(|| Error::custom("a secret does not stand in the file: write ${NAME}, and put it into that variable of the environment"))
+    }
+}
+
+/// A text of the file that may hold a secret, with its `${NAME}` references filled in. `Debug` does not print it.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// This text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Deref for Secret {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
     }
 }
 

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, fmt};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{CircuitBreaker, Retry, Span, TierTimeout};
+use super::{CircuitBreaker, Retry, Secret, Span, TierTimeout};
 
 /// A model behind a provider, with its own settings.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -20,9 +20,9 @@ pub struct Tier {
     pub api_key: Option<KeyRef>,
     /// Another server that speaks the provider's protocol.
     pub base_url: Option<String>,
-    /// Further headers of each request.
+    /// Further headers of each request. `${NAME}` stands for a variable of the environment.
     #[serde(default)]
-    pub headers: BTreeMap<String, String>,
+    pub headers: BTreeMap<String, Secret>,
     /// How many tokens fit into the context window.
     pub context_window: Option<u64>,
     /// The longest answer, in tokens.
