@@ -15,7 +15,7 @@ use std::{
 
 use super::admission::{Gate, Outcome, Permit, Ticket};
 
-/// A gate, and the references to it that permits hold.
+/// A gate, and the references to it that permits hold. Clones are the same gate and the same references.
 #[derive(Debug)]
 pub(crate) struct Lanes<G> {
     gate: Arc<G>,
@@ -58,6 +58,12 @@ impl<G: Gate + 'static> Lanes<G> {
     #[inline]
     pub(crate) fn permit(&self, ticket: Ticket) -> Permit {
         Permit::new(self.lane(), ticket)
+    }
+}
+
+impl<G> Clone for Lanes<G> {
+    fn clone(&self) -> Self {
+        Self { gate: self.gate.clone(), lanes: self.lanes.clone() }
     }
 }
 

@@ -58,4 +58,6 @@ pub(crate) use self::{
     leaf::{Variable, variable},
     protocol::{Fault, Protocol, StreamDecoder, to_json},
 };
+#[cfg(feature = "config")]
+pub(crate) use self::leaf::{Transport, boxed};
 pub use self::{leaf::HttpLeaf, limits::Limits, service::ResponseFuture};
