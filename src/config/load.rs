@@ -141,6 +141,10 @@ impl Loader {
             let place = unreadable.place.map(Place::Text);
             ConfigError::new(vec![source.problem(place.as_ref(), unreadable.message)])
         })?;
+        if matches!(tree.value, tree::Value::Null) {
+            // What is missing in a file of comments is missing at its start.
+            tree.place = Place::Text(0..0);
+        }
         source.hide_secrets_of(&tree);
         let mut report = Report { source: &source, problems: Vec::new(), places: Vec::new() };
         let form = Form::of(&tree);
@@ -207,15 +211,17 @@ impl Report<'_> {
     }
 }
 
-/// Reads the tree into the schema. A key that is not known is reported, and the rest read without it.
+/// Reads the tree into the schema. A key that is not known is reported, and the rest read as if the right one were there:
+/// so that all such keys are told at once, and nothing is said to be missing that is there under a wrong name.
 fn read(tree: &mut Node, report: &mut Report<'_>) -> Option<Config> {
     for _ in 0..UNKNOWN_KEYS {
         match tree::read::<Config>(tree) {
             Ok(config) => return Some(config),
             Err(fault) => {
                 let key = fault.place.clone().filter(|_| fault.unknown_key);
+                let meant = fault.suggestion.clone();
                 report.fault(fault);
-                if !key.is_some_and(|key| tree.remove_key_at(&key)) {
+                if !key.is_some_and(|key| tree.mend_key_at(&key, meant.as_deref())) {
                     return None;
                 }
             }

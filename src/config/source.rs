@@ -59,46 +59,61 @@ impl Source {
         let line = text[begin..end].trim_end_matches('\r');
         problem.line = text[..begin].matches('\n').count() + 1;
         problem.column = text[begin..start].chars().count() + 1;
-        let (shown, at) = self.shown(begin, line, start - begin);
         let mut stop = range.end.clamp(start, begin + line.len());
         while !text.is_char_boundary(stop) {
             stop -= 1;
         }
-        let length = text[start..stop].trim_end().chars().count();
-        let total = shown.chars().count();
-        problem.mark = (at, length.clamp(1, total.saturating_sub(at).max(1)));
-        problem.snippet = shown;
+        let stop = start + text[start..stop].trim_end().len();
+        let shown = self.shown(begin, line);
+        let (at, end) = (shown.column(start - begin), shown.column(stop - begin));
+        // Around the mark, where the line is long.
+        let skip = if shown.text.chars().count() > WIDE { at.saturating_sub(WIDE / 2) } else { 0 };
+        problem.snippet = shown.text.chars().skip(skip).take(WIDE).collect();
+        let room = (skip + WIDE).saturating_sub(at).max(1);
+        problem.mark = (at - skip, end.saturating_sub(at).clamp(1, room));
     }
 
-    /// A line as it is shown, with its secrets hidden and cut to a width, and where in it a byte of the line is now.
-    fn shown(&self, begin: usize, line: &str, byte: usize) -> (String, usize) {
-        let mut shown = String::with_capacity(line.len());
-        let (mut at, mut done) = (None, 0);
+    /// A line with its secrets hidden.
+    fn shown(&self, begin: usize, line: &str) -> Shown {
+        let mut shown = Shown { text: String::with_capacity(line.len()), pieces: Vec::new() };
+        let mut done = 0;
         for secret in &self.secrets {
-            let start = secret.start.clamp(begin, begin + line.len()) - begin;
-            let end = secret.end.clamp(begin, begin + line.len()) - begin;
-            if start >= end || start < done || !line.is_char_boundary(start) || !line.is_char_boundary(end) {
-                continue;
+            let within = |byte: usize| byte.clamp(begin, begin + line.len()) - begin;
+            let (start, end) = (within(secret.start).max(done), within(secret.end));
+            if start < end && line.is_char_boundary(start) && line.is_char_boundary(end) {
+                shown.push(&line[done..start], done);
+                shown.pieces.push((start, shown.text.chars().count(), HIDDEN.len()));
+                shown.text.push_str(HIDDEN);
+                done = end;
             }
-            if at.is_none() && byte < start {
-                at = Some(shown.chars().count() + line[done..byte].chars().count());
-            }
-            shown.push_str(&line[done..start]);
-            if at.is_none() && byte < end {
-                at = Some(shown.chars().count());
-            }
-            shown.push_str("***");
-            done = end;
         }
-        let at =
-            at.unwrap_or_else(|| shown.chars().count() + line.get(done..byte).map_or(0, |rest| rest.chars().count()));
-        shown.push_str(&line[done..]);
-        if shown.chars().count() <= WIDE {
-            return (shown, at);
+        shown.push(&line[done..], done);
+        shown
+    }
+}
+
+/// What is shown in place of a secret.
+const HIDDEN: &str = "***";
+
+/// A line as it is shown, and where in it each byte of the line has come to.
+struct Shown {
+    text: String,
+    /// For each character or hidden piece: its first byte in the line, its column here, and its width here.
+    pieces: Vec<(usize, usize, usize)>,
+}
+
+impl Shown {
+    fn push(&mut self, part: &str, from: usize) {
+        let column = self.text.chars().count();
+        self.pieces.extend(part.char_indices().enumerate().map(|(n, (byte, _))| (from + byte, column + n, 1)));
+        self.text.push_str(part);
+    }
+
+    fn column(&self, byte: usize) -> usize {
+        match self.pieces.iter().find(|(start, ..)| *start >= byte) {
+            Some((_, column, _)) => *column,
+            None => self.pieces.last().map_or(0, |(_, column, width)| column + width),
         }
-        // Around the mark.
-        let skip = at.saturating_sub(WIDE / 2);
-        (shown.chars().skip(skip).take(WIDE).collect(), at - skip)
     }
 }
 

@@ -1,18 +1,12 @@
 use super::Findings;
-use crate::{
-    config::{Config, RuleThreshold},
-    providers::http::BaseUrl,
-};
+use crate::config::{Config, RuleThreshold};
 
 pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
     let rules = &config.alerts.rules;
     findings.within("alerts", |findings| {
         findings.within("webhooks", |findings| {
             for (at, webhook) in config.alerts.webhooks.iter().enumerate() {
-                // Of the address itself nothing is said: it is the webhook's secret.
-                if let Err(error) = BaseUrl::parse("url", &webhook.url) {
-                    findings.within(at, |findings| findings.wrong("url", error.to_string()));
-                }
+                findings.within(at, |findings| findings.http_url("url", &webhook.url));
             }
         });
         findings.within("rules", |findings| {

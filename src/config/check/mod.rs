@@ -5,6 +5,8 @@ mod limits;
 mod spend;
 mod tiers;
 
+use crate::providers::http::BaseUrl;
+
 use super::{
     Config,
     load::Report,
@@ -119,6 +121,15 @@ impl<'a, 'b> Findings<'a, 'b> {
     fn some_time(&mut self, key: &str, span: Option<super::Span>) {
         if span.is_some_and(|span| span.0.is_zero()) {
             self.wrong(key, format!("`{key}` must be longer than nothing"));
+        }
+    }
+
+    /// An address that requests can be sent to. Of itself nothing is said: a webhook's is its secret.
+    fn http_url(&mut self, key: &str, url: &str) {
+        match BaseUrl::parse(key, url) {
+            _ if !url.contains("://") => self.wrong(key, format!("{key}: it must start with http:// or https://")),
+            Err(error) => self.wrong(key, error.to_string()),
+            Ok(_) => {}
         }
     }
 

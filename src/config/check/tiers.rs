@@ -1,10 +1,7 @@
 use http::{HeaderName, HeaderValue};
 
 use super::Findings;
-use crate::{
-    config::{Config, Provider, Tier, TierTimeout},
-    providers::http::BaseUrl,
-};
+use crate::config::{Config, Provider, Tier, TierTimeout};
 
 pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
     if config.tiers.is_empty() {
@@ -38,10 +35,7 @@ fn tier(tier: &Tier, findings: &mut Findings<'_, '_>) {
         findings.wrong_key("simulated", "only a tier whose provider is `simulated` has these settings");
     }
     if let Some(url) = &tier.base_url {
-        // Its message begins with the field.
-        if let Err(error) = BaseUrl::parse("base_url", url) {
-            findings.wrong("base_url", error.to_string());
-        }
+        findings.http_url("base_url", url);
     }
     findings.within("headers", |findings| {
         for (name, value) in &tier.headers {

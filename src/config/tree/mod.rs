@@ -142,16 +142,20 @@ impl Node {
         }
     }
 
-    /// Removes the key that stands at this place, wherever it is in the tree.
-    pub(super) fn remove_key_at(&mut self, place: &Place) -> bool {
+    /// Gives the key that stands at this place the name that was meant, or removes it where that is not known or there
+    /// already. Says whether there was such a key.
+    pub(super) fn mend_key_at(&mut self, place: &Place, meant: Option<&str>) -> bool {
         match &mut self.value {
-            Value::List(items) => items.iter_mut().any(|item| item.remove_key_at(place)),
+            Value::List(items) => items.iter_mut().any(|item| item.mend_key_at(place, meant)),
             Value::Map(entries) => {
-                if let Some(at) = entries.iter().position(|entry| entry.key_place == *place) {
-                    entries.remove(at);
-                    return true;
+                let Some(at) = entries.iter().position(|entry| entry.key_place == *place) else {
+                    return entries.iter_mut().any(|entry| entry.value.mend_key_at(place, meant));
+                };
+                match meant.filter(|meant| entries.iter().all(|entry| entry.key != *meant)) {
+                    Some(meant) => entries[at].key = meant.to_owned(),
+                    None => drop(entries.remove(at)),
                 }
-                entries.iter_mut().any(|entry| entry.value.remove_key_at(place))
+                true
             }
             _ => false,
         }

@@ -37,18 +37,55 @@ pub(super) fn parse(text: &str) -> Result<Node, Unreadable> {
         return Ok(Node::new(Value::Null, Place::Text(0..0)));
     }
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-        let place = error.location().filter(|location| *location != Location::UNKNOWN).map(|at| bytes(&at));
-        let message = error.without_snippet().to_string();
-        // The place is told by the snippet.
-        let message = match message.split_once(": ") {
-            Some((at, message)) if at.starts_with("line ") => message.to_owned(),
-            _ => match message.rfind(" at line ") {
-                Some(end) => message[..end].to_owned(),
-                None => message,
-            },
-        };
-        Unreadable { message, place }
+        let place = error.location().filter(|location| *location != Location::UNKNOWN).map(|at| find(text, &at));
+        Unreadable { message: message(error.without_snippet()), place }
     })
+}
+
+/// The error in the words of a configuration, without its place: the snippet tells that.
+fn message(error: &serde_saphyr::Error) -> String {
+    let message = error.to_string();
+    let deep = ["Depth", "nesting", "recursion limit"];
+    if deep.iter().any(|limit| message.contains(limit)) {
+        return format!("blocks and lists are more than {DEPTH} deep here, which no configuration is");
+    }
+    let limits = ["budget breached", "limit exceeded", "replay", "Alias"];
+    if limits.iter().any(|limit| message.contains(limit)) {
+        return format!("more than {NODES} values with the aliases followed, which no configuration has");
+    }
+    match error {
+        serde_saphyr::Error::MultipleDocuments { .. } => {
+            return "a second document begins here: a configuration is one".to_owned();
+        }
+        serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
+            return format!("the key `{key}` is here twice");
+        }
+        _ if message.contains("invalid trailing content after double-quoted scalar") => {
+            return "expected a comma, a colon or the end after the text before this".to_owned();
+        }
+        _ => {}
+    }
+    match (message.split_once(": "), message.rfind(" at line ")) {
+        (Some((at, message)), _) if at.starts_with("line ") => message.to_owned(),
+        (_, Some(end)) => message[..end].to_owned(),
+        _ => message,
+    }
+}
+
+/// The bytes of a place that may be known by line and column only.
+fn find(text: &str, location: &Location) -> Range<usize> {
+    if location.span().byte_offset().is_some() {
+        return bytes(location);
+    }
+    let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    let line = number(location.line()).saturating_sub(1);
+    let begin = match line {
+        0 => 0,
+        line => text.match_indices('\n').nth(line - 1).map_or(text.len(), |(at, _)| at + 1),
+    };
+    let column = number(location.column()).saturating_sub(1);
+    let start = text[begin..].char_indices().nth(column).map_or(text.len(), |(at, _)| begin + at);
+    start..start
 }
 
 fn bytes(location: &Location) -> Range<usize> {
