@@ -1,6 +1,6 @@
 //! What the layers tell the world: one typed event, sent once where the state changes.
 
-#[cfg(feature = "metrics")]
+pub mod alerts;
 mod away;
 mod follow;
 #[cfg(feature = "metrics")]
