@@ -31,8 +31,12 @@ mod follow;
 mod rules;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "alerts")]
+pub mod webhook;
 mod window;
 
+#[cfg(feature = "alerts")]
+pub use self::webhook::{Webhook, WebhookHandle};
 pub use self::{
     alert::{Alert, AlertState, Rule, Severity},
     engine::AlertEngine,
