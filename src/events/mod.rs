@@ -3,9 +3,11 @@
 pub mod alerts;
 mod away;
 mod follow;
+mod logs;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 mod request;
+mod status;
 
 use std::{
     fmt,
@@ -23,7 +25,9 @@ use tokio::{sync::broadcast, time::Instant};
 
 pub use self::{
     follow::{Following, Subscriber},
+    logs::Logs,
     request::{RequestEnded, RequestOutcome},
+    status::{Latency, ServingState, Status, StatusBoard, Switch, TierStatus, TimeOnFallback},
 };
 use crate::{ErrorKind, prices::Usd};
 
@@ -69,8 +73,8 @@ pub enum Event {
     /// A request has ended: told by an `ObserveLayer`.
     RequestEnded(RequestEnded),
     /// Every tier that may serve a request has failed or refused it: by its feature's policy or among all, and by what it
-    /// needs. Sent once for each such request. Not sent of a request that stopped before the last tier (one that is wrong,
-    /// too long for every window or out of time or attempts, a session that is pinned).
+    /// needs. Sent once for each such request. Not sent of one that stopped before the last tier (out of time or attempts,
+    /// its session pinned) or because of itself (it is wrong, too long, against the content policy).
     AllTiersFailed {
         /// The feature that asked.
         feature: Option<Arc<str>>,
@@ -131,13 +135,20 @@ pub enum CircuitState {
     HalfOpen,
 }
 
-impl fmt::Display for CircuitState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl CircuitState {
+    /// A stable name: `closed`, `open`, `half-open`.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Closed => "closed",
             Self::Open => "open",
             Self::HalfOpen => "half-open",
-        })
+        }
+    }
+}
+
+impl fmt::Display for CircuitState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

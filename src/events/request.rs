@@ -53,6 +53,16 @@ impl RequestEnded {
         let sent = failed.iter().filter(|attempt| attempt.failure.is_some() && !attempt.is_local()).count();
         sent + usize::from(!matches!(self.outcome, RequestOutcome::Failed(_)))
     }
+
+    /// Whether there was a response: an answer, or at least the beginning of one.
+    pub fn is_served(&self) -> bool {
+        match self.outcome {
+            RequestOutcome::Answered | RequestOutcome::Broken(_) => true,
+            RequestOutcome::Failed(_) => false,
+            // Before its response there is no stream, and a complete answer has nothing to leave.
+            RequestOutcome::Abandoned => self.stream,
+        }
+    }
 }
 
 /// How a request ended.
@@ -67,4 +77,24 @@ pub enum RequestOutcome {
     Broken(ErrorKind),
     /// The caller left before the end.
     Abandoned,
+}
+
+impl RequestOutcome {
+    /// A stable name: `answered`, `failed`, `broken`, `abandoned`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Failed(_) => "failed",
+            Self::Broken(_) => "broken",
+            Self::Abandoned => "abandoned",
+        }
+    }
+
+    /// What went wrong, if something did.
+    pub fn kind(self) -> Option<ErrorKind> {
+        match self {
+            Self::Failed(kind) | Self::Broken(kind) => Some(kind),
+            Self::Answered | Self::Abandoned => None,
+        }
+    }
 }

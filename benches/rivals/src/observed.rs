@@ -10,7 +10,7 @@ use std::{
 
 use steadfast::{
     Event, Events, LlmRequest, ObserveLayer,
-    events::{Following, Subscriber},
+    events::{Following, StatusBoard, Subscriber},
 };
 use tokio::runtime::{Builder, Runtime};
 use tower::{Layer, Service};
@@ -50,6 +50,7 @@ pub fn add(list: &mut Vec<Contestant>) {
     }));
     add("and observe, one forgets", observed(|events| vec![events.follow(Deaf)]));
     add("and observe, two forget", observed(|events| vec![events.follow(Deaf), events.follow(Deaf)]));
+    add("and observe and status", observed(|events| vec![events.follow(StatusBoard::new("primary"))]));
 }
 
 fn calls<S>(mut llm: S, follow: fn(&Events) -> Vec<Following>, events: &Events) -> Calls

@@ -8,7 +8,10 @@ use std::{
 use tower::{Layer, Service};
 
 use super::{Capabilities, Fallback, RampStep, Tier, shared::Shared, tier::TierFacts};
-use crate::{Classifier, ErrorKind, Events, InvalidConfig, LlmError, LlmRequest, LlmResponse};
+use crate::{
+    Classifier, ErrorKind, Events, InvalidConfig, LlmError, LlmRequest, LlmResponse,
+    request::{BEST_LEVEL, WORST_LEVEL},
+};
 
 /// Applies [`Fallback`]. See the [module docs](super).
 ///
@@ -27,6 +30,8 @@ pub(super) struct Config {
     pub(super) tiers: Vec<Tier>,
     /// For each feature with a policy, the tiers in order; 0 is the primary.
     pub(super) features: HashMap<Arc<str>, Arc<[usize]>>,
+    /// For each feature with one, what it says of levels.
+    pub(super) levels: HashMap<Arc<str>, LevelPolicy>,
     pub(super) routes: HashMap<ErrorKind, Arc<[usize]>>,
     pub(super) classifier: Classifier,
     pub(super) events: Option<Events>,
@@ -37,6 +42,20 @@ pub(super) struct Config {
     pub(super) stream_break: StreamBreak,
     pub(super) all_open: AllOpen,
     pub(super) ramp: Vec<RampStep>,
+}
+
+/// What a feature accepts of the tiers' levels.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LevelPolicy {
+    pub(super) worst: u8,
+    /// Whether a step-down stands even where nothing is left below.
+    pub(super) stays_down: bool,
+}
+
+impl Default for LevelPolicy {
+    fn default() -> Self {
+        Self { worst: WORST_LEVEL, stays_down: false }
+    }
 }
 
 /// What a session may see of a switch of tiers.
@@ -93,6 +112,7 @@ impl FallbackLayer {
             primary: TierFacts::new(primary.into()),
             tiers: Vec::new(),
             features: HashMap::new(),
+            levels: HashMap::new(),
             routes: HashMap::new(),
             classifier: Classifier::default(),
             events: None,
@@ -183,6 +203,29 @@ impl FallbackLayer {
         let chain = self.indexes(&format!("features.{feature}.tiers"), tiers)?;
         self.config.features.insert(feature, chain);
         Ok(self.changed())
+    }
+
+    /// Sets the primary's level of service, as [`Tier::level`] does. Default: 1.
+    #[must_use]
+    pub fn level(mut self, level: u8) -> Self {
+        self.config.primary.set_level(level);
+        self.changed()
+    }
+
+    /// Sets the worst [level](Tier::level) of service that a feature accepts: with 1, code generation fails rather than
+    /// fall to a small model. Default: 5, any.
+    #[must_use]
+    pub fn feature_worst_level(mut self, feature: impl Into<Arc<str>>, level: u8) -> Self {
+        self.config.levels.entry(feature.into()).or_default().worst = level.clamp(BEST_LEVEL, WORST_LEVEL);
+        self.changed()
+    }
+
+    /// Makes a [step-down](crate::Context::min_level) final for a feature: where no tier further down can answer, its
+    /// requests fail. Default: a step-down gives way then, for a dear answer is better than none.
+    #[must_use]
+    pub fn feature_stays_down(mut self, feature: impl Into<Arc<str>>) -> Self {
+        self.config.levels.entry(feature.into()).or_default().stays_down = true;
+        self.changed()
     }
 
     /// Sets which tiers are asked, in order, after a failure of this kind, whatever the classifier says of it: for
