@@ -133,8 +133,8 @@ impl Leaves {
     }
 
     /// Provider and model of a tier, where one has been seen.
-    pub(super) fn known(&self, tier: Name) -> Option<&(Arc<str>, Arc<str>)> {
-        self.known.get(&tier)
+    pub(super) fn known(&self, tier: Name) -> Option<(&Arc<str>, &Arc<str>)> {
+        self.known.get(&tier).map(|(provider, model)| (provider, model))
     }
 }
 

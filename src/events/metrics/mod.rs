@@ -70,7 +70,10 @@ pub use self::{
     table::{METRICS, Metric, MetricKind},
 };
 use super::{CircuitState, Event, RequestEnded, Subscriber};
-use crate::{BulkheadHandle, CircuitBreakerHandle, chat::Usage, prices::Usd};
+use crate::{
+    BulkheadHandle, CircuitBreakerHandle,
+    prices::{PriceTable, Usd},
+};
 
 /// Records events as metrics. See the [module's docs](self).
 ///
@@ -143,11 +146,11 @@ impl Metrics {
         self
     }
 
-    /// What so many tokens cost at a provider's model, to say what running on a fallback costs more or less, and what a
-    /// `Route` saves against the first [`tier`](Self::tier). Default: unknown, and not said.
+    /// The prices by which is said what running on a fallback costs more or less, and what a `Route` saves against the
+    /// first [`tier`](Self::tier). Default: the crate's own.
     #[must_use]
-    pub fn prices(mut self, price: impl Fn(&str, &str, &Usage) -> Option<Usd> + Send + 'static) -> Self {
-        self.requests.set_price(Box::new(price));
+    pub fn prices(mut self, prices: PriceTable) -> Self {
+        self.requests.set_prices(prices);
         self
     }
 

@@ -14,11 +14,8 @@ use crate::{
     chat::Usage,
     events::{RequestEnded, RequestOutcome},
     ledger::{Attempt, Next},
-    prices::Usd,
+    prices::{PriceTable, Usd},
 };
-
-/// What so many tokens cost at a provider's model.
-pub(super) type Price = Box<dyn Fn(&str, &str, &Usage) -> Option<Usd> + Send>;
 
 /// The series of all requests.
 pub(super) struct Requests {
@@ -26,7 +23,7 @@ pub(super) struct Requests {
     features: Names,
     routes: Names,
     leaves: Leaves,
-    price: Option<Price>,
+    prices: PriceTable,
     outcomes: HashMap<(Name, Ending), Counter>,
     errors: HashMap<(Name, ErrorKind), Counter>,
     durations: HashMap<(Name, Ending), Histogram>,
@@ -47,7 +44,7 @@ impl Requests {
             registry,
             features: Names::new(features),
             routes: Names::new(MOST_ROUTES),
-            price: None,
+            prices: PriceTable::builtin(),
             outcomes: HashMap::new(),
             errors: HashMap::new(),
             durations: HashMap::new(),
@@ -61,8 +58,8 @@ impl Requests {
         }
     }
 
-    pub(super) fn set_price(&mut self, price: Price) {
-        self.price = Some(price);
+    pub(super) fn set_prices(&mut self, prices: PriceTable) {
+        self.prices = prices;
     }
 
     pub(super) fn set_feature_limit(&mut self, limit: u16) {
@@ -174,13 +171,13 @@ impl Requests {
 
     /// What the same tokens would have cost at the tier that was asked first.
     fn compare(&mut self, request: &RequestEnded, first: &Attempt, tier: Name) {
-        let (Some(price), Some(cost), Some(usage)) = (&self.price, request.cost, &request.usage) else { return };
+        let (Some(cost), Some(usage)) = (request.cost, &request.usage) else { return };
         let asked = self.leaves.tier(first.tier.as_ref());
         let there = match (&first.provider, &first.model) {
-            (Some(provider), Some(model)) => price(provider, model, usage),
-            _ => self.leaves.known(asked).and_then(|(provider, model)| price(provider, model, usage)),
+            (Some(provider), Some(model)) => Some((provider, model)),
+            _ => self.leaves.known(asked),
         };
-        let Some(there) = there else { return };
+        let Some(there) = there.and_then(|leaf| self.price(leaf, usage)) else { return };
         let (extra, saved) = self.cost_deltas.entry(tier).or_insert_with(|| {
             let tier = self.leaves.tier_text(tier);
             let extra = self.registry.counter(&table::FALLBACK_EXTRA_COST, [tier.clone()]);
@@ -190,11 +187,15 @@ impl Requests {
         saved.increment(there.saturating_sub(cost).nanos());
     }
 
+    fn price(&self, (provider, model): (&Arc<str>, &Arc<str>), usage: &Usage) -> Option<Usd> {
+        self.prices.cost(Some(provider), model, usage)
+    }
+
     /// What a rule saved by sending the request to a cheaper chain.
     fn saved(&mut self, request: &RequestEnded, route: &Arc<str>) {
-        let (Some(price), Some(cost), Some(usage)) = (&self.price, request.cost, &request.usage) else { return };
+        let (Some(cost), Some(usage)) = (request.cost, &request.usage) else { return };
         let usual = self.usual.and_then(|tier| self.leaves.known(tier));
-        let Some(there) = usual.and_then(|(provider, model)| price(provider, model, usage)) else { return };
+        let Some(there) = usual.and_then(|leaf| self.price(leaf, usage)) else { return };
         let route = self.routes.name(Some(route));
         let count = || self.registry.counter(&table::ROUTE_SAVED_COST, [self.routes.text(route)]);
         self.savings.entry(route).or_insert_with(count).increment(there.saturating_sub(cost).nanos());

@@ -39,7 +39,7 @@ impl MetricsHandle {
         }
         for (feature, counts) in features {
             for (metric, count) in [table::QUEUE_DEPTH, table::PERMITS_IN_USE, table::PERMITS].iter().zip(counts) {
-                let label = feature.clone().map_or("default".into(), Into::into);
+                let label = feature.clone().map_or_else(|| "default".into(), Into::into);
                 self.registry.gauge(metric, [label]).set(count as f64);
             }
         }

@@ -6,8 +6,10 @@ use tokio::time::{Instant, advance};
 use super::*;
 use crate::{
     BulkheadLayer, ErrorKind,
+    chat::Usage,
     events::{CircuitReason, RequestOutcome},
     ledger::{Attempt, Next, Stop},
+    prices::Price,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -276,18 +278,11 @@ async fn after_lost_events_the_state_is_read_from_the_circuit_itself() {
 #[tokio::test(start_paused = true)]
 async fn what_a_fallback_costs_more_or_less_is_said() {
     let (metrics, page) = recorded();
-    let price = |_: &str, model: &str, usage: &Usage| {
-        let each = match model {
-            "claude" => 3000,
-            "gpt-4o" => 4000,
-            "haiku" => 1000,
-            _ => return None,
-        };
-        Some(Usd::from_nanos(usage.total() * each))
-    };
-    let mut metrics = metrics.tier("sonnet").prices(price);
+    let each = |dollars| Price::dollars(dollars, dollars).unwrap();
+    let prices = PriceTable::empty().with("claude", each(3.0)).with("gpt-4o", each(4.0)).with("haiku", each(1.0));
+    let mut metrics = metrics.tier("sonnet").prices(prices.clone());
     let mut end = |request: &RequestEnded| {
-        let cost = price("", request.model.as_deref().unwrap(), &request.usage.unwrap());
+        let cost = prices.cost(None, request.model.as_deref().unwrap(), &request.usage.unwrap());
         metrics.event(&Event::RequestEnded(RequestEnded { cost, ..request.clone() }));
     };
     // The failure names no model: it is known from what sonnet answered before.
