@@ -549,6 +549,11 @@ impl InvalidConfig {
     pub fn field(&self) -> &str {
         &self.field
     }
+
+    /// What is wrong with it.
+    pub fn problem(&self) -> &str {
+        &self.problem
+    }
 }
 
 impl fmt::Display for InvalidConfig {

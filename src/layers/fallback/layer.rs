@@ -17,6 +17,8 @@ use crate::{Classifier, ErrorKind, Events, InvalidConfig, LlmError, LlmRequest, 
 #[derive(Clone)]
 pub struct FallbackLayer {
     config: Config,
+    /// Whose state goes on, and the tiers that are the same there and here.
+    before: Option<(Arc<Shared>, HashSet<Arc<str>>)>,
     /// Made by the first use, so that settings can still be changed before.
     shared: Arc<std::sync::OnceLock<Arc<Shared>>>,
 }
@@ -27,6 +29,8 @@ pub(super) struct Config {
     pub(super) tiers: Vec<Tier>,
     /// For each feature with a policy, the tiers in order; 0 is the primary.
     pub(super) features: HashMap<Arc<str>, Arc<[usize]>>,
+    /// For all other requests; `None`: all tiers.
+    pub(super) others: Option<Arc<[usize]>>,
     pub(super) routes: HashMap<ErrorKind, Arc<[usize]>>,
     pub(super) classifier: Classifier,
     pub(super) events: Option<Events>,
@@ -93,6 +97,7 @@ impl FallbackLayer {
             primary: TierFacts::new(primary.into()),
             tiers: Vec::new(),
             features: HashMap::new(),
+            others: None,
             routes: HashMap::new(),
             classifier: Classifier::default(),
             events: None,
@@ -104,7 +109,7 @@ impl FallbackLayer {
             all_open: AllOpen::default(),
             ramp: Vec::new(),
         };
-        Self { config, shared: Arc::default() }
+        Self { config, before: None, shared: Arc::default() }
     }
 
     /// A fallback of tiers whose names come from data.
@@ -182,6 +187,17 @@ impl FallbackLayer {
         let feature = feature.into();
         let chain = self.indexes(&format!("features.{feature}.tiers"), tiers)?;
         self.config.features.insert(feature, chain);
+        Ok(self.changed())
+    }
+
+    /// Sets which tiers serve all requests whose feature has no chain of its own, and those without a feature. Default:
+    /// all, in their order.
+    ///
+    /// # Errors
+    ///
+    /// An empty chain, a name that no tier has so far, or one that is there twice.
+    pub fn other_features<'a>(mut self, tiers: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidConfig> {
+        self.config.others = Some(self.indexes("default_feature.tiers", tiers)?);
         Ok(self.changed())
     }
 
@@ -266,6 +282,28 @@ impl FallbackLayer {
         self.changed()
     }
 
+    /// Takes the place of another fallback while its requests still run, as a configuration that is loaded anew does: goes
+    /// on with what that one knows at this moment. Default: nothing is known.
+    ///
+    /// That is which tier serves and since when the primary does not, so that one outage is told as one switch and one
+    /// recovery; the tier of each session; the steps of a gradual return, where they are the same; and of the tiers in
+    /// `unchanged`, whether they have ever answered. Tiers are known by their names.
+    #[must_use]
+    pub fn succeeding<'a>(mut self, before: &Self, unchanged: impl IntoIterator<Item = &'a str>) -> Self {
+        self.before = Some((before.shared().clone(), unchanged.into_iter().map(Arc::from).collect()));
+        self.changed()
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        self.shared.get_or_init(|| {
+            let mut shared = Shared::new(self.config.clone());
+            if let Some((before, unchanged)) = &self.before {
+                shared.succeed(before, |tier| unchanged.contains(tier));
+            }
+            Arc::new(shared)
+        })
+    }
+
     /// A layer whose settings differ is a fallback of its own.
     fn changed(mut self) -> Self {
         self.shared = Arc::default();
@@ -308,8 +346,7 @@ impl<S> Layer<S> for FallbackLayer {
     type Service = Fallback<S>;
 
     fn layer(&self, inner: S) -> Fallback<S> {
-        let shared = self.shared.get_or_init(|| Arc::new(Shared::new(self.config.clone())));
-        Fallback::new(inner, shared.clone())
+        Fallback::new(inner, self.shared().clone())
     }
 }
 

@@ -42,6 +42,7 @@ impl Shared {
     pub(super) fn new(config: Config) -> Self {
         Self {
             simple: config.features.is_empty()
+                && config.others.is_none()
                 && config.session == SessionPolicy::Free
                 && config.all_open == AllOpen::Fail,
             ramp: Ramp::new(config.ramp.clone()),
@@ -54,6 +55,37 @@ impl Shared {
             sessions: Mutex::new(Sessions::new(config.session_capacity)),
             config,
         }
+    }
+
+    /// Goes on with what another fallback knows.
+    pub(super) fn succeed(&mut self, before: &Self, is_unchanged: impl Fn(&str) -> bool) {
+        let here = |tier: usize| {
+            let name = &before.facts(tier).name;
+            (0..self.tiers()).find(|tier| self.facts(*tier).name == *name)
+        };
+        for tier in 0..before.tiers() {
+            if let Some(here) = here(tier).filter(|_| is_unchanged(&before.facts(tier).name)) {
+                self.worked[here].store(before.has_worked(tier), Relaxed);
+            }
+        }
+        let sessions = before.sessions().mapped(self.config.session_capacity, |tier| here(*tier));
+        let changes = before.changes();
+        // The number is changed under that lock.
+        if let Some(serving) = here(before.serving.load(Relaxed)).filter(|tier| *tier != 0)
+            && here(0) == Some(0)
+        {
+            self.serving.store(serving, Relaxed);
+            *self.changes() = Changes { ..*changes };
+        }
+        drop(changes);
+        *self.sessions() = sessions;
+        self.ramp.succeed(&before.ramp);
+    }
+
+    /// The chain of a request's feature; `None` for all tiers.
+    pub(super) fn listed(&self, request: &LlmRequest) -> Option<&Arc<[usize]>> {
+        let own = request.feature_name().and_then(|feature| self.config.features.get(feature));
+        own.or(self.config.others.as_ref())
     }
 
     /// Whether every request goes to the primary first and then to all tiers in their order, and never waits: then a

@@ -1,0 +1,352 @@
+//! One configuration at work: its tiers, and the whole around them. A reload makes the next one out of this.
+
+use std::{collections::HashMap, sync::Arc};
+
+use tower::{Layer, ServiceBuilder};
+
+use super::{
+    Makings, Reload, TierInfo,
+    leaf::{Leaf, LeafPlan},
+    settings,
+};
+use crate::{
+    Bulkhead, BulkheadHandle, CircuitBreaker, CircuitBreakerHandle, CircuitBreakerLayer, Fallback, FallbackLayer,
+    InvalidConfig, RetryBudget, RetryWithJitter, Timeout,
+    config::{self, CircuitBreaker as BreakerSettings, Config, ConfigError, Problem, Provider, Share, Tier},
+    layers::fallback::{self, Capabilities, RampStep},
+};
+
+/// A tier's service.
+type TierService = RetryWithJitter<CircuitBreaker<Timeout<Leaf>>>;
+/// The whole.
+pub(super) type Whole = Timeout<Bulkhead<Fallback<TierService>>>;
+
+/// One configuration at work.
+pub(super) struct Generation {
+    pub(super) config: Arc<Config>,
+    parts: Vec<Part>,
+    budgets: Budgets,
+    fallback: FallbackLayer,
+    pub(super) bulkhead: BulkheadHandle,
+    /// For all features that have no time of their own.
+    pub(super) whole: Whole,
+    /// The same with another limit of time, for those that have one.
+    timed: HashMap<String, Whole>,
+    /// The same for features that are not named, where those have another.
+    others: Option<Whole>,
+}
+
+/// What a tier keeps over a reload that does not change it.
+#[derive(Clone)]
+struct Part {
+    name: Arc<str>,
+    plan: LeafPlan,
+    leaf: Leaf,
+    settings: BreakerSettings,
+    breaker: CircuitBreakerLayer,
+}
+
+/// The retry budgets: the one that tiers share, and those of tiers with a share of their own (by name).
+type Budgets = HashMap<Option<String>, (Option<Share>, RetryBudget)>;
+
+/// A configuration with the keys looked up.
+pub(super) struct Plan {
+    config: Arc<Config>,
+    leaves: Vec<LeafPlan>,
+}
+
+impl Plan {
+    /// # Errors
+    ///
+    /// Every tier whose key is missing or whose headers cannot be, and a file without tiers.
+    pub(super) fn new(config: Config, makings: &Makings) -> Result<Self, ConfigError> {
+        let environment = makings.environment();
+        let commit = config.stream.commit.unwrap_or_default();
+        let mut problems: Vec<Problem> = Vec::new();
+        if config.tiers.is_empty() {
+            problems.push(InvalidConfig::new("tiers", "there is none; name at least one tier").into());
+        }
+        let mut leaves = Vec::new();
+        for (place, tier) in config.tiers.iter().enumerate() {
+            if tier.name.is_empty() {
+                problems.push(InvalidConfig::new("tiers", "a tier has no name; name it after its model").into());
+            } else if config.tiers[..place].iter().any(|other| other.name == tier.name) {
+                let problem = format!("two tiers are named `{}`; give each a name of its own", tier.name);
+                problems.push(InvalidConfig::new("tiers", problem).into());
+            }
+            match LeafPlan::new(tier, commit, makings, &environment) {
+                Ok(plan) => leaves.push(plan),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        match problems.is_empty() {
+            true => Ok(Self { config: Arc::new(config), leaves }),
+            false => Err(ConfigError::new(problems)),
+        }
+    }
+}
+
+impl Generation {
+    /// The stack of a plan. What an earlier one had and this one has unchanged goes on in it; nothing of the earlier one
+    /// is touched unless all is well.
+    pub(super) fn new(plan: Plan, makings: &Makings, before: Option<&Self>) -> Result<Self, InvalidConfig> {
+        let Plan { config, leaves } = plan;
+        let mut parts: Vec<Part> = Vec::new();
+        let mut budgets = Budgets::new();
+        let mut services = Vec::new();
+        for (place, (tier, plan)) in config.tiers.iter().zip(leaves).enumerate() {
+            let part = Part::new(tier, place, plan, &config, makings, before)?;
+            let budget = budget(&mut budgets, tier, &config, before)?;
+            services.push(part.service(tier, &config, budget, makings));
+            parts.push(part);
+        }
+        let (fallback, primary) = chain(&config, services, makings)?;
+        let fallback = match before {
+            Some(before) => {
+                let kept = parts.iter().filter(|part| part.is_of(before)).map(|part| &*part.name);
+                fallback.succeeding(&before.fallback, kept)
+            }
+            None => fallback,
+        };
+        let bulkhead = settings::bulkhead(&config)?;
+        // From here on nothing can fail, for the limits of what is in flight move with the next line.
+        let bulkhead = match before {
+            Some(before) => bulkhead.succeeding(&before.bulkhead),
+            None => bulkhead,
+        };
+        let inner = ServiceBuilder::new()
+            // One place for a request, however many tiers it tries; its wait counts against the request's time.
+            .layer(&bulkhead)
+            .layer(&fallback)
+            .service(primary);
+        let whole = |limit| settings::total(limit).layer(inner.clone());
+        let own = |(name, feature): (&String, &config::Feature)| Some((name.clone(), whole(Some(feature.timeout?))));
+        let timed = config.features.iter().filter_map(own).collect();
+        let others = config.default_feature.as_ref().and_then(|feature| feature.timeout);
+        let (others, whole) = (others.map(|limit| whole(Some(limit))), whole(config.timeout));
+        Ok(Self { bulkhead: bulkhead.handle(), config, parts, budgets, fallback, whole, timed, others })
+    }
+
+    /// The service for a feature that has another limit of time than most.
+    #[inline]
+    pub(super) fn timed(&self, feature: Option<&str>) -> Option<&Whole> {
+        if self.timed.is_empty() && self.others.is_none() {
+            return None;
+        }
+        match feature {
+            Some(name) if self.config.features.contains_key(name) => self.timed.get(name),
+            _ => self.others.as_ref(),
+        }
+    }
+
+    /// What the reload that made this one has kept and changed.
+    pub(super) fn since(&self, before: &Self) -> Reload {
+        let name = |part: &Part| part.name.clone();
+        let (kept, changed) = self.parts.iter().partition::<Vec<_>, _>(|part| part.is_of(before));
+        let gone = |part: &&Part| self.parts.iter().all(|now| now.name != part.name);
+        Reload {
+            kept: kept.into_iter().map(name).collect(),
+            changed: changed.into_iter().map(name).collect(),
+            removed: before.parts.iter().filter(gone).map(name).collect(),
+        }
+    }
+
+    pub(super) fn circuits(&self) -> impl Iterator<Item = (Arc<str>, CircuitBreakerHandle)> {
+        self.parts.iter().map(|part| (part.name.clone(), part.breaker.handle()))
+    }
+
+    pub(super) fn tiers(&self) -> impl Iterator<Item = TierInfo> {
+        let info = |(part, tier): (&Part, &Tier)| TierInfo {
+            name: part.name.clone(),
+            provider: tier.provider,
+            model: tier.model.as_deref().map(Into::into),
+            level: level(tier),
+        };
+        self.parts.iter().zip(&self.config.tiers).map(info)
+    }
+
+    fn part(&self, name: &str) -> Option<&Part> {
+        self.parts.iter().find(|part| &*part.name == name)
+    }
+}
+
+impl Part {
+    fn new(
+        tier: &Tier,
+        place: usize,
+        plan: LeafPlan,
+        config: &Config,
+        makings: &Makings,
+        before: Option<&Generation>,
+    ) -> Result<Self, InvalidConfig> {
+        // How often the primary is looked at is what its circuit's cooldown is.
+        let check = config.fallback.recovery_check.filter(|_| place == 0);
+        let settings = settings::merged_breaker(tier.circuit_breaker, check, config.circuit_breaker);
+        let known = before.and_then(|before| before.part(&tier.name)).filter(|known| known.plan == plan);
+        if let Some(known) = known
+            && known.settings == settings
+        {
+            return Ok(known.clone());
+        }
+        let leaf = match known {
+            Some(known) => known.leaf.clone(),
+            None => plan.leaf(makings)?,
+        };
+        let mut breaker = CircuitBreakerLayer::new(tier.name.as_str()).events(makings.events.clone());
+        if let Some(seed) = makings.seed(&tier.name) {
+            breaker = breaker.seed(seed);
+        }
+        let breaker = settings::breaker(&format!("tiers.{}.circuit_breaker", tier.name), breaker, &settings)?;
+        Ok(Self { name: tier.name.as_str().into(), plan, leaf, settings, breaker })
+    }
+
+    /// Whether its leaf and its circuit are those of an earlier generation.
+    fn is_of(&self, before: &Generation) -> bool {
+        before.part(&self.name).is_some_and(|known| known.plan == self.plan && known.settings == self.settings)
+    }
+
+    fn service(&self, tier: &Tier, config: &Config, budget: RetryBudget, makings: &Makings) -> TierService {
+        let retry = settings::merged_retry(tier.retry, config.retry);
+        ServiceBuilder::new()
+            .layer(settings::retry(retry, budget, makings.seed(&tier.name)))
+            // Inside of the retry, so that each attempt is asked and counted, and an open circuit ends the retrying.
+            .layer(&self.breaker)
+            // Inside of the breaker, so that silence counts as a failure.
+            .layer(settings::attempt(tier.timeout))
+            .service(self.leaf.clone())
+    }
+}
+
+/// The tiers in their order around the primary, which is the last layer's service.
+fn chain(
+    config: &Config,
+    services: Vec<TierService>,
+    makings: &Makings,
+) -> Result<(FallbackLayer, TierService), InvalidConfig> {
+    let settings = &config.fallback;
+    let mut tiers = config.tiers.iter().zip(services);
+    let Some((first, primary)) = tiers.next() else {
+        return Err(InvalidConfig::new("tiers", "there is none; name at least one tier"));
+    };
+    let mut layer = FallbackLayer::new(first.name.as_str())
+        .capabilities(capabilities(first))
+        .events(makings.events.clone())
+        .stream_break(config.stream.on_break.map(settings::stream_break).unwrap_or_default())
+        .session(settings.session.map(settings::session).unwrap_or_default())
+        .all_open(settings.all_open.map(settings::all_open).unwrap_or_default())
+        .gradually(settings.gradually.iter().map(|step| RampStep::new(step.percent, step.lasts.0)));
+    if let Some(time) = settings.keep_back {
+        layer = layer.keep_back(time.0);
+    }
+    if let Some(time) = settings.min_useful {
+        layer = layer.min_useful(time.0);
+    }
+    for (tier, service) in tiers {
+        let mut place = fallback::Tier::new(tier.name.as_str(), service).capabilities(capabilities(tier));
+        if tier.last_resort {
+            place = place.last_resort();
+        }
+        if level(tier) > FULL {
+            place = place.degraded();
+        }
+        if let Some(time) = tier.min_useful {
+            place = place.min_useful(time.0);
+        }
+        layer = layer.push(place);
+    }
+    for (name, feature) in &config.features {
+        if let Some(chain) = feature_chain(config, &format!("features.{name}"), feature)? {
+            layer = layer.feature(name.as_str(), chain)?;
+        }
+    }
+    if let Some(feature) = &config.default_feature
+        && let Some(chain) = feature_chain(config, "default_feature", feature)?
+    {
+        layer = layer.other_features(chain)?;
+    }
+    for (kind, tiers) in &settings.routes {
+        let kind = settings::kind("fallback.routes", kind)?;
+        layer = layer.route(kind, tiers.iter().map(String::as_str))?;
+    }
+    Ok((layer, primary))
+}
+
+/// The tiers that may serve a feature; `None` for all.
+fn feature_chain<'a>(
+    config: &'a Config,
+    field: &str,
+    feature: &'a config::Feature,
+) -> Result<Option<Vec<&'a str>>, InvalidConfig> {
+    let mut chain: Vec<&str> = match &feature.tiers {
+        Some(tiers) => tiers.iter().map(String::as_str).collect(),
+        None => config.tiers.iter().map(|tier| tier.name.as_str()).collect(),
+    };
+    if let Some(worst) = feature.worst_level {
+        let fits = |name: &&str| config.tiers.iter().all(|tier| tier.name != **name || level(tier) <= worst);
+        chain.retain(|name| fits(&name));
+        if chain.is_empty() {
+            let problem = format!("no tier that it may use is of level {worst} or better");
+            return Err(InvalidConfig::new(format!("{field}.worst_level"), problem));
+        }
+    }
+    Ok((feature.tiers.is_some() || chain.len() < config.tiers.len()).then_some(chain))
+}
+
+/// The level of an answer that is all that was asked for.
+const FULL: u8 = 1;
+/// The level of a fixed text.
+const STATIC: u8 = 5;
+
+fn level(tier: &Tier) -> u8 {
+    tier.level.unwrap_or(if tier.provider == Provider::Canned { STATIC } else { FULL })
+}
+
+fn capabilities(tier: &Tier) -> Capabilities {
+    let mut can = Capabilities::new();
+    if let Some(tokens) = tier.context_window {
+        can = can.context_window(tokens);
+    }
+    if let Some(tokens) = tier.max_output {
+        can = can.max_output(tokens);
+    }
+    if let Some(images) = tier.images {
+        can = can.images(images);
+    }
+    if let Some(documents) = tier.documents {
+        can = can.documents(documents);
+    }
+    if let Some(tools) = tier.tools {
+        can = can.tools(tools);
+    }
+    if let Some(schema) = tier.output_schema {
+        can = can.output_schema(schema);
+    }
+    if let Some(prefill) = tier.prefill {
+        can = can.prefill(prefill);
+    }
+    can
+}
+
+/// The retry budget of a tier: that of the file, which all share, unless it has a share of its own.
+fn budget(
+    budgets: &mut Budgets,
+    tier: &Tier,
+    config: &Config,
+    before: Option<&Generation>,
+) -> Result<RetryBudget, InvalidConfig> {
+    let own = tier.retry.and_then(|retry| retry.budget);
+    let (key, share, field) = match own {
+        Some(share) => (Some(tier.name.clone()), Some(share), format!("tiers.{}.retry.budget", tier.name)),
+        None => (None, config.retry.budget, "retry.budget".to_owned()),
+    };
+    if let Some((_, budget)) = budgets.get(&key) {
+        return Ok(budget.clone());
+    }
+    let known = before.and_then(|before| before.budgets.get(&key)).filter(|(known, _)| *known == share);
+    let budget = match known {
+        Some((_, budget)) => budget.clone(),
+        None => settings::retry_budget(&field, share)?,
+    };
+    budgets.insert(key, (share, budget.clone()));
+    Ok(budget)
+}
