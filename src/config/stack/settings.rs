@@ -260,6 +260,7 @@ pub(super) fn stream_break(policy: StreamBreak) -> fallback::StreamBreak {
     }
 }
 
+/// A kind of failure by its name in the file.
 pub(super) fn kind(field: &str, name: &str) -> Result<ErrorKind, InvalidConfig> {
     ErrorKind::ALL.iter().copied().find(|kind| kind.name() == name).ok_or_else(|| {
         let names: Vec<&str> = ErrorKind::ALL.iter().map(|kind| kind.name()).collect();
