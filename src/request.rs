@@ -211,6 +211,11 @@ impl LlmRequest {
         self.said.feature.as_deref()
     }
 
+    /// The same, to keep.
+    pub(crate) fn feature_kept(&self) -> Option<Arc<str>> {
+        self.said.feature.clone()
+    }
+
     /// The session that the request belongs to.
     pub fn session_id(&self) -> Option<&str> {
         self.said.session.as_deref()

@@ -182,6 +182,11 @@ impl LlmResponse {
         }
     }
 
+    /// The tier that answers.
+    pub(crate) fn tier(&self) -> Option<Arc<str>> {
+        self.tier.clone()
+    }
+
     /// The provider and model that answer.
     pub(crate) fn names(&self) -> (Option<Arc<str>>, Option<Arc<str>>) {
         (self.provider.clone(), self.model.clone())

@@ -5,6 +5,10 @@ use tokio::{sync::broadcast::error::RecvError, task::AbortHandle};
 use super::{Event, Events};
 
 /// Somebody who hears events, beside the requests and never in their way: logs, metrics, a status page.
+///
+/// Several in a tuple or in a list are one, which costs less than each in a task of its own: a channel's every event is
+/// taken out of it once for each [`follow`](Events::follow). In return they wait for each other, and one that panics
+/// ends them all.
 pub trait Subscriber: Send + 'static {
     /// An event, in the order in which they were sent.
     fn event(&mut self, event: &Event);
@@ -12,6 +16,52 @@ pub trait Subscriber: Send + 'static {
     /// So many events were lost, because this subscriber was too slow. Default: nothing is done about it.
     fn lost(&mut self, events: u64) {
         let _ = events;
+    }
+}
+
+impl<S: Subscriber + ?Sized> Subscriber for Box<S> {
+    fn event(&mut self, event: &Event) {
+        (**self).event(event);
+    }
+
+    fn lost(&mut self, events: u64) {
+        (**self).lost(events);
+    }
+}
+
+impl<S: Subscriber> Subscriber for Vec<S> {
+    fn event(&mut self, event: &Event) {
+        self.iter_mut().for_each(|subscriber| subscriber.event(event));
+    }
+
+    fn lost(&mut self, events: u64) {
+        self.iter_mut().for_each(|subscriber| subscriber.lost(events));
+    }
+}
+
+impl<A: Subscriber, B: Subscriber> Subscriber for (A, B) {
+    fn event(&mut self, event: &Event) {
+        self.0.event(event);
+        self.1.event(event);
+    }
+
+    fn lost(&mut self, events: u64) {
+        self.0.lost(events);
+        self.1.lost(events);
+    }
+}
+
+impl<A: Subscriber, B: Subscriber, C: Subscriber> Subscriber for (A, B, C) {
+    fn event(&mut self, event: &Event) {
+        self.0.event(event);
+        self.1.event(event);
+        self.2.event(event);
+    }
+
+    fn lost(&mut self, events: u64) {
+        self.0.lost(events);
+        self.1.lost(events);
+        self.2.lost(events);
     }
 }
 

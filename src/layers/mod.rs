@@ -19,6 +19,7 @@ pub(crate) mod clock;
 pub(crate) mod estimate;
 pub mod fallback;
 pub(crate) mod lanes;
+pub mod observe;
 pub(crate) mod recent;
 pub mod retry;
 pub mod timeout;

@@ -224,7 +224,7 @@ impl FallbackLayer {
         self.changed()
     }
 
-    /// Sets where `ModelSwitched` and `ModelRecovered` are sent. Default: nowhere.
+    /// Sets where `ModelSwitched`, `ModelRecovered` and `AllTiersFailed` are sent. Default: nowhere.
     #[must_use]
     pub fn events(mut self, events: Events) -> Self {
         self.config.events = Some(events);

@@ -172,6 +172,11 @@ impl Shared {
         }
     }
 
+    /// Every tier that may serve a request has failed or refused it.
+    pub(super) fn all_failed(&self, request: &LlmRequest, reason: ErrorKind) {
+        self.send(|| Event::AllTiersFailed { feature: request.feature_kept(), reason, at: Instant::now() });
+    }
+
     fn switch(&self, to: usize, reason: ErrorKind, begun: Instant) {
         let at = Instant::now();
         let mut changes = self.changes();
@@ -211,7 +216,7 @@ impl Shared {
 
     fn send(&self, event: impl FnOnce() -> Event) {
         if let Some(events) = &self.config.events {
-            events.send(event());
+            events.send_with(event);
         }
     }
 

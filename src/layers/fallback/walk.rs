@@ -42,6 +42,8 @@ pub(super) struct Walk {
     reason: Option<ErrorKind>,
     /// Whether the primary can still be called from where the walk is kept.
     primary_at_hand: bool,
+    /// Whether every tier that may serve the request has failed or refused it.
+    all_failed: bool,
 }
 
 /// Which tiers the request may go to, in order.
@@ -122,6 +124,7 @@ impl Walk {
             from_primary: at == 0,
             reason: None,
             primary_at_hand: true,
+            all_failed: false,
         }
     }
 
@@ -199,6 +202,8 @@ impl Walk {
                 self.ledger.next(Next::Stopped(stop));
                 if matches!(stop, Stop::LastTier | Stop::Policy) {
                     self.tell_unable(route.as_ref(), None);
+                    // A request that is too long for the last of them is not the tiers' failure.
+                    self.all_failed = class.failover != Failover::LargerWindow;
                 }
                 Step::GiveUp(self.give_up(error, class))
             }
@@ -219,6 +224,13 @@ impl Walk {
         }
         std::mem::take(&mut self.ledger).answered(&mut response);
         response
+    }
+
+    /// The request ends with this error. Where no tier is left to ask, that is told.
+    pub(super) fn gave_up(&self, error: &LlmError) {
+        if self.all_failed {
+            self.shared.all_failed(&self.request, error.kind());
+        }
     }
 
     /// Makes ready to go on if the stream of its answer breaks: in a body there is neither the request's deadline,
