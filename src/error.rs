@@ -550,7 +550,7 @@ impl InvalidConfig {
         &self.field
     }
 
-    /// What is wrong with it.
+    /// What is wrong with it, and what to do.
     pub fn problem(&self) -> &str {
         &self.problem
     }

@@ -8,6 +8,7 @@ use crate::{
     chat::{Message, Usage},
     layers::admission::Permit,
     ledger::Attempt,
+    prices::{Price, PriceTable, Usd},
 };
 
 /// An answer, or the beginning of one: when it is there, so is its first token.
@@ -27,6 +28,8 @@ struct Extra {
     notes: Vec<Cow<'static, str>>,
     headers: Option<http::HeaderMap>,
     degraded: bool,
+    /// Where it is not the built-in one.
+    prices: Option<PriceTable>,
 }
 
 impl LlmResponse {
@@ -71,6 +74,19 @@ impl LlmResponse {
     /// The tokens used: known at once for a complete answer, and for a stream as far as it has told.
     pub fn usage(&self) -> Option<Usage> {
         self.body.usage()
+    }
+
+    /// What the answer cost, by the built-in [`PriceTable`] unless [another](Self::with_prices) was set: known with
+    /// the usage. `None` where the model has no price. What was tried before is not in it: an attempt that used
+    /// tokens and failed says so in its [`usage`](Attempt::usage).
+    pub fn cost(&self) -> Option<Usd> {
+        Some(self.price()?.cost(&self.usage()?))
+    }
+
+    /// The price of the model that answers: for a stream, whose usage comes with its end.
+    pub fn price(&self) -> Option<&Price> {
+        let prices = self.extra.as_ref().and_then(|extra| extra.prices.as_ref());
+        prices.unwrap_or_else(|| PriceTable::builtin_ref()).price(self.provider.as_deref(), self.model.as_deref()?)
     }
 
     /// The decision record: the steps that failed before this answer and, where the request asked to be
@@ -163,6 +179,13 @@ impl LlmResponse {
         self
     }
 
+    /// Sets the prices that [`cost`](Self::cost) goes by. Default: the built-in ones, for which nothing is kept.
+    #[must_use]
+    pub fn with_prices(mut self, prices: &PriceTable) -> Self {
+        self.set_prices(prices);
+        self
+    }
+
     /// Adds a note of what was dropped or changed to fit the provider.
     #[must_use]
     pub fn with_note(mut self, note: impl Into<Cow<'static, str>>) -> Self {
@@ -173,6 +196,13 @@ impl LlmResponse {
     /// Marks the answer as less than what was asked for.
     pub(crate) fn set_degraded(&mut self) {
         self.extra().degraded = true;
+    }
+
+    /// Sets the prices, unless a layer further in has done so.
+    pub(crate) fn set_prices(&mut self, prices: &PriceTable) {
+        if !prices.is_builtin() {
+            self.extra().prices.get_or_insert_with(|| prices.clone());
+        }
     }
 
     /// Names the tier, unless one further in has done so.
@@ -317,6 +347,20 @@ mod tests {
             assert!(!response.degraded() && response.attempts().is_empty() && response.headers().is_none());
         });
         assert_eq!(measured.count_total, 0);
+    }
+
+    #[test]
+    fn an_answer_says_what_it_cost() {
+        let mut message = Message::assistant("hello");
+        message.usage = Some(Usage::new(1000, 200));
+        let said = || LlmResponse::from_message(message.clone());
+        assert_eq!(said().cost(), None, "nobody says which model it was");
+        assert_eq!(LlmResponse::from_text("hi").with_model("openai", "gpt-4o").cost(), None, "no usage is known");
+        let builtin = said().with_model("openai", "gpt-4o-2024-08-06").with_prices(&PriceTable::builtin());
+        assert_eq!(builtin.cost(), Usd::from_dollars(0.0045));
+        assert!(builtin.extra.is_none(), "the built-in prices are not carried along");
+        let mine = PriceTable::builtin().with("gpt-4o", Price::dollars(1.0, 1.0).unwrap());
+        assert_eq!(builtin.with_prices(&mine).cost(), Usd::from_dollars(0.0012));
     }
 
     #[test]

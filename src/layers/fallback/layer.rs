@@ -8,7 +8,10 @@ use std::{
 use tower::{Layer, Service};
 
 use super::{Capabilities, Fallback, RampStep, Tier, shared::Shared, tier::TierFacts};
-use crate::{Classifier, ErrorKind, Events, InvalidConfig, LlmError, LlmRequest, LlmResponse};
+use crate::{
+    Classifier, ErrorKind, Events, InvalidConfig, LlmError, LlmRequest, LlmResponse,
+    request::{BEST_LEVEL, WORST_LEVEL},
+};
 
 /// Applies [`Fallback`]. See the [module docs](super).
 ///
@@ -31,6 +34,8 @@ pub(super) struct Config {
     pub(super) features: HashMap<Arc<str>, Arc<[usize]>>,
     /// For all other requests; `None`: all tiers.
     pub(super) others: Option<Arc<[usize]>>,
+    /// For each feature with one, what it says of levels.
+    pub(super) levels: HashMap<Arc<str>, LevelPolicy>,
     pub(super) routes: HashMap<ErrorKind, Arc<[usize]>>,
     pub(super) classifier: Classifier,
     pub(super) events: Option<Events>,
@@ -41,6 +46,20 @@ pub(super) struct Config {
     pub(super) stream_break: StreamBreak,
     pub(super) all_open: AllOpen,
     pub(super) ramp: Vec<RampStep>,
+}
+
+/// What a feature accepts of the tiers' levels.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LevelPolicy {
+    pub(super) worst: u8,
+    /// Whether a step-down stands even where nothing is left below.
+    pub(super) stays_down: bool,
+}
+
+impl Default for LevelPolicy {
+    fn default() -> Self {
+        Self { worst: WORST_LEVEL, stays_down: false }
+    }
 }
 
 /// What a session may see of a switch of tiers.
@@ -98,6 +117,7 @@ impl FallbackLayer {
             tiers: Vec::new(),
             features: HashMap::new(),
             others: None,
+            levels: HashMap::new(),
             routes: HashMap::new(),
             classifier: Classifier::default(),
             events: None,
@@ -199,6 +219,29 @@ impl FallbackLayer {
     pub fn other_features<'a>(mut self, tiers: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidConfig> {
         self.config.others = Some(self.indexes("default_feature.tiers", tiers)?);
         Ok(self.changed())
+    }
+
+    /// Sets the primary's level of service, as [`Tier::level`] does. Default: 1.
+    #[must_use]
+    pub fn level(mut self, level: u8) -> Self {
+        self.config.primary.set_level(level);
+        self.changed()
+    }
+
+    /// Sets the worst [level](Tier::level) of service that a feature accepts: with 1, code generation fails rather than
+    /// fall to a small model. Default: 5, any.
+    #[must_use]
+    pub fn feature_worst_level(mut self, feature: impl Into<Arc<str>>, level: u8) -> Self {
+        self.config.levels.entry(feature.into()).or_default().worst = level.clamp(BEST_LEVEL, WORST_LEVEL);
+        self.changed()
+    }
+
+    /// Makes a [step-down](crate::Context::min_level) final for a feature: where no tier further down can answer, its
+    /// requests fail. Default: a step-down gives way then, for a dear answer is better than none.
+    #[must_use]
+    pub fn feature_stays_down(mut self, feature: impl Into<Arc<str>>) -> Self {
+        self.config.levels.entry(feature.into()).or_default().stays_down = true;
+        self.changed()
     }
 
     /// Sets which tiers are asked, in order, after a failure of this kind, whatever the classifier says of it: for

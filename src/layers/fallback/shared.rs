@@ -8,8 +8,17 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{AllOpen, SessionPolicy, layer::Config, ramp::Ramp, tier::TierFacts};
-use crate::{ErrorKind, Event, LlmRequest, LlmResponse, layers::recent::Recent};
+use super::{
+    AllOpen, SessionPolicy,
+    layer::{Config, LevelPolicy},
+    ramp::Ramp,
+    tier::TierFacts,
+};
+use crate::{
+    ErrorKind, Event, LlmRequest, LlmResponse,
+    layers::recent::Recent,
+    request::{BEST_LEVEL, WORST_LEVEL},
+};
 
 /// Which tier each session is with.
 type Sessions = Recent<Arc<str>, usize>;
@@ -21,6 +30,8 @@ pub(super) struct Shared {
     pub(super) ramp: Ramp,
     /// Whether any tier has said what it can do.
     pub(super) limited: bool,
+    /// Whether any feature says something of levels.
+    leveled: bool,
     /// Whether each tier has ever answered.
     worked: Box<[AtomicBool]>,
     /// The tier that serves now, as the events tell it. Read by every request; changed under the lock.
@@ -49,6 +60,7 @@ impl Shared {
             limited: std::iter::once(&config.primary)
                 .chain(config.tiers.iter().map(|tier| &tier.facts))
                 .any(|facts| facts.capabilities.is_limited()),
+            leveled: !config.levels.is_empty(),
             worked: (0..=config.tiers.len()).map(|_| AtomicBool::new(false)).collect(),
             serving: AtomicUsize::new(0),
             changes: Mutex::default(),
@@ -106,6 +118,19 @@ impl Shared {
         if !self.has_worked(0) || self.serving.load(Relaxed) != 0 {
             self.answered(0, request, request.context().begun.unwrap_or_else(Instant::now), None);
         }
+    }
+
+    /// Whether there may be tiers that cannot serve the request.
+    #[inline]
+    pub(super) fn is_limited(&self, request: &LlmRequest) -> bool {
+        let context = request.context();
+        self.limited || self.leveled || context.min_level > BEST_LEVEL || context.worst_level < WORST_LEVEL
+    }
+
+    /// What the request's feature says of levels.
+    pub(super) fn level_policy(&self, request: &LlmRequest) -> LevelPolicy {
+        let policy = request.feature_name().and_then(|feature| self.config.levels.get(feature));
+        policy.copied().unwrap_or_default()
     }
 
     /// How many tiers there are, the primary included.

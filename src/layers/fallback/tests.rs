@@ -1,4 +1,5 @@
 mod capabilities;
+mod levels;
 
 use std::{sync::Arc, time::Duration};
 

@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use super::{
     SessionPolicy,
-    capabilities::{Lack, Needs},
     shared::Shared,
+    unable::{Unable, Why},
 };
 use crate::{
     BoxLlmService, Context, ErrorKind, LlmError, LlmRequest, LlmResponse,
@@ -27,7 +27,7 @@ pub(super) struct Walk {
     started: Instant,
     /// The tiers asked before.
     tried: Vec<usize>,
-    /// The tiers that cannot carry the request; none of them is ever asked.
+    /// The tiers that cannot serve the request; none of them is ever asked, unless a step-down gives way.
     unable: Vec<Unable>,
     ledger: Ledger,
     /// The first tier's failure.
@@ -55,14 +55,6 @@ enum Chain {
     Listed(Arc<[usize]>),
     /// A pinned session's.
     Pinned(usize),
-}
-
-/// A tier that cannot carry the request.
-pub(super) struct Unable {
-    tier: usize,
-    lack: Lack,
-    /// Whether the record has it: it does once the walk has come past.
-    told: bool,
 }
 
 /// What to do after a failure.
@@ -188,7 +180,11 @@ impl Walk {
         self.tried.push(self.at);
         let now = Instant::now();
         let route = self.shared.config.routes.get(&kind).map(|route| Chain::Listed(route.clone()));
-        match self.next_tier(route.as_ref(), class, now) {
+        let next = match self.next_tier(route.as_ref(), class, now) {
+            Err(Stop::LastTier | Stop::Policy) if self.give_way() => self.next_tier(route.as_ref(), class, now),
+            next => next,
+        };
+        match next {
             Ok(next) => {
                 self.ledger.next(Next::FailedOver);
                 self.tell_unable(route.as_ref(), Some(next));
@@ -333,12 +329,16 @@ impl Walk {
 
     /// Where to begin: at the first tier that can carry the request. Where the first of all cannot, the route for what it
     /// would have failed with says where to go, as if it had been asked.
-    fn first(&self) -> Option<usize> {
+    fn first(&mut self) -> Option<usize> {
+        self.first_able().or_else(|| if self.give_way() { self.first_able() } else { None })
+    }
+
+    fn first_able(&self) -> Option<usize> {
         let able = |tier: &usize| self.is_able(*tier);
         let first = self.chain.iter(&self.shared).next()?;
         if !matches!(self.chain, Chain::Pinned(_))
             && let Some(unable) = self.unable.iter().find(|unable| unable.tier == first)
-            && let Some(route) = self.shared.config.routes.get(&unable.lack.kind())
+            && let Some(route) = self.shared.config.routes.get(&unable.why.kind())
             && let Some(routed) = route.iter().copied().find(able)
         {
             return Some(routed);
@@ -350,7 +350,17 @@ impl Walk {
         self.unable.iter().all(|unable| unable.tier != tier)
     }
 
-    /// Writes into the record which tiers the walk has come past, on its way to `until`, because they cannot carry the
+    /// Lets the tiers be asked after all that a step-down has left out, unless the feature stays down: a dear answer is
+    /// better than none. Whether there were any.
+    fn give_way(&mut self) -> bool {
+        let before = self.unable.len();
+        if before > 0 && !self.shared.level_policy(&self.request).stays_down {
+            self.unable.retain(|unable| !matches!(unable.why, Why::TooGood { .. }));
+        }
+        self.unable.len() < before
+    }
+
+    /// Writes into the record which tiers the walk has come past, on its way to `until`, because they cannot serve the
     /// request.
     fn tell_unable(&mut self, route: Option<&Chain>, until: Option<usize>) {
         if self.unable.is_empty() {
@@ -370,9 +380,9 @@ impl Walk {
                 model: None,
                 begun: self.begun,
                 took: Duration::ZERO,
-                failure: Some(unable.lack.kind()),
+                failure: Some(unable.why.kind()),
                 status: None,
-                message: format!("lacks {}", unable.lack),
+                message: unable.why.to_string(),
                 retry_after: None,
                 usage: None,
                 next: Next::Skipped,
@@ -380,21 +390,24 @@ impl Walk {
         }
     }
 
-    /// The one error for a request that no tier can carry.
+    /// The one error for a request that no tier can serve.
     fn nobody_can(mut self) -> LlmError {
         self.tell_unable(None, None);
         let mut message = String::from(match self.chain {
             Chain::Pinned(_) => "the tier that the session is pinned to cannot carry it",
             _ => "no tier can carry it",
         });
-        let mut kind = ErrorKind::UnsupportedFeature;
-        for (place, Unable { tier, lack, .. }) in self.unable.iter().filter(|unable| unable.told).enumerate() {
+        let mut kind = ErrorKind::Exhausted;
+        for (place, Unable { tier, why, .. }) in self.unable.iter().filter(|unable| unable.told).enumerate() {
             let before = if place == 0 { ": " } else { "; " };
-            message.push_str(&format!("{before}{} lacks {lack}", self.shared.facts(*tier).name));
-            if lack.kind() == ErrorKind::ContextLength {
-                // A shorter request could go there, which is more than can be said of the others.
-                kind = ErrorKind::ContextLength;
-            }
+            message.push_str(&format!("{before}{} {why}", self.shared.facts(*tier).name));
+            // What the caller can mend leads. A shorter request could go there, which is more than can be said of the
+            // others.
+            kind = match (kind, why.kind()) {
+                (_, ErrorKind::ContextLength) | (ErrorKind::ContextLength, _) => ErrorKind::ContextLength,
+                (_, ErrorKind::UnsupportedFeature) => ErrorKind::UnsupportedFeature,
+                (before, _) => before,
+            };
         }
         let mut error = LlmError::new(kind, message);
         self.ledger.give_up(&mut error);
@@ -417,14 +430,6 @@ impl Walk {
             next: Next::Answered,
         }
     }
-}
-
-/// The tiers that cannot carry the request.
-#[cold]
-pub(super) fn unable(shared: &Shared, request: &LlmRequest) -> Vec<Unable> {
-    let Some(needs) = Needs::of(request) else { return Vec::new() };
-    let lacks = |tier| shared.facts(tier).capabilities.lacks(&needs).map(|lack| Unable { tier, lack, told: false });
-    (0..shared.tiers()).filter_map(lacks).collect()
 }
 
 /// Until when a tier may take that is begun now, where `after` others come after it and time is limited.
