@@ -10,8 +10,8 @@ use super::{
     settings,
 };
 use crate::{
-    Bulkhead, BulkheadHandle, CircuitBreaker, CircuitBreakerHandle, CircuitBreakerLayer, Fallback, FallbackLayer,
-    InvalidConfig, RetryBudget, RetryWithJitter, Timeout,
+    Bulkhead, BulkheadHandle, CircuitBreaker, CircuitBreakerHandle, CircuitBreakerLayer, Context, Fallback,
+    FallbackLayer, InvalidConfig, LlmRequest, Observe, ObserveLayer, RetryBudget, RetryWithJitter, Timeout,
     config::{self, CircuitBreaker as BreakerSettings, Config, ConfigError, Problem, Provider, Share, Tier},
     layers::fallback::{self, Capabilities, RampStep},
 };
@@ -19,7 +19,7 @@ use crate::{
 /// A tier's service.
 type TierService = RetryWithJitter<CircuitBreaker<Timeout<Leaf>>>;
 /// The whole.
-pub(super) type Whole = Timeout<Bulkhead<Fallback<TierService>>>;
+pub(super) type Whole = Observe<Timeout<Bulkhead<Fallback<TierService>>>>;
 
 /// One configuration at work.
 pub(super) struct Generation {
@@ -34,6 +34,10 @@ pub(super) struct Generation {
     timed: HashMap<String, Whole>,
     /// The same for features that are not named, where those have another.
     others: Option<Whole>,
+    /// The worst level that these accept, where it is said.
+    others_worst_level: Option<u8>,
+    /// How many attempts a request may take that does not say so itself, where the tiers' own say more than is usual.
+    attempts: Option<u16>,
 }
 
 /// What a tier keeps over a reload that does not change it.
@@ -119,12 +123,25 @@ impl Generation {
             .layer(&bulkhead)
             .layer(&fallback)
             .service(primary);
-        let whole = |limit| settings::total(limit).layer(inner.clone());
+        // Outermost, so that what is told is what the caller saw.
+        let observe = ObserveLayer::new(makings.events.clone());
+        let whole = |limit| observe.layer(settings::total(limit).layer(inner.clone()));
         let own = |(name, feature): (&String, &config::Feature)| Some((name.clone(), whole(Some(feature.timeout?))));
         let timed = config.features.iter().filter_map(own).collect();
         let others = config.default_feature.as_ref().and_then(|feature| feature.timeout);
         let (others, whole) = (others.map(|limit| whole(Some(limit))), whole(config.timeout));
-        Ok(Self { bulkhead: bulkhead.handle(), config, parts, budgets, fallback, whole, timed, others })
+        Ok(Self {
+            bulkhead: bulkhead.handle(),
+            others_worst_level: config.default_feature.as_ref().and_then(|feature| feature.worst_level),
+            attempts: attempts(&config),
+            config,
+            parts,
+            budgets,
+            fallback,
+            whole,
+            timed,
+            others,
+        })
     }
 
     /// The service for a feature that has another limit of time than most.
@@ -139,6 +156,22 @@ impl Generation {
         }
     }
 
+    /// What the configuration says of a request, beyond what the layers ask.
+    #[inline]
+    pub(super) fn prepare(&self, request: &mut LlmRequest) {
+        if let Some(attempts) = self.attempts
+            && request.context().attempts_left == Context::default().attempts_left
+        {
+            request.context_mut().attempts_left = attempts;
+        }
+        if let Some(worst) = self.others_worst_level
+            && request.feature_name().is_none_or(|feature| !self.config.features.contains_key(feature))
+        {
+            let context = request.context_mut();
+            context.worst_level = context.worst_level.min(worst);
+        }
+    }
+
     /// What the reload that made this one has kept and changed.
     pub(super) fn since(&self, before: &Self) -> Reload {
         let name = |part: &Part| part.name.clone();
@@ -149,6 +182,13 @@ impl Generation {
             changed: changed.into_iter().map(name).collect(),
             removed: before.parts.iter().filter(gone).map(name).collect(),
         }
+    }
+
+    /// The primary's name, and those of the others in their order.
+    pub(super) fn names(&self) -> (Arc<str>, Vec<Arc<str>>) {
+        let mut names = self.parts.iter().map(|part| part.name.clone());
+        let primary = names.next().expect("a plan has at least one tier");
+        (primary, names.collect())
     }
 
     pub(super) fn circuits(&self) -> impl Iterator<Item = (Arc<str>, CircuitBreakerHandle)> {
@@ -217,6 +257,18 @@ impl Part {
     }
 }
 
+/// How many attempts all tiers together may make, where somebody has said how many each may: it would mean nothing if the
+/// usual bound of a request stood before it.
+fn attempts(config: &Config) -> Option<u16> {
+    let own = |tier: &Tier| settings::merged_retry(tier.retry, config.retry).max_attempts;
+    let said = config.tiers.iter().any(|tier| own(tier).is_some());
+    let all = config.tiers.iter().map(|tier| own(tier).unwrap_or(ATTEMPTS).max(1)).fold(0, u16::saturating_add);
+    (said && all > Context::default().attempts_left).then_some(all)
+}
+
+/// The retry layer's own number of attempts.
+const ATTEMPTS: u16 = 3;
+
 /// The tiers in their order around the primary, which is the last layer's service.
 fn chain(
     config: &Config,
@@ -230,11 +282,18 @@ fn chain(
     };
     let mut layer = FallbackLayer::new(first.name.as_str())
         .capabilities(capabilities(first))
+        .level(level(first))
         .events(makings.events.clone())
         .stream_break(config.stream.on_break.map(settings::stream_break).unwrap_or_default())
         .session(settings.session.map(settings::session).unwrap_or_default())
         .all_open(settings.all_open.map(settings::all_open).unwrap_or_default())
         .gradually(settings.gradually.iter().map(|step| RampStep::new(step.percent, step.lasts.0)));
+    if first.last_resort {
+        layer = layer.last_resort();
+    }
+    if let Some(time) = first.min_useful {
+        layer = layer.primary_min_useful(time.0);
+    }
     if let Some(time) = settings.keep_back {
         layer = layer.keep_back(time.0);
     }
@@ -242,12 +301,10 @@ fn chain(
         layer = layer.min_useful(time.0);
     }
     for (tier, service) in tiers {
-        let mut place = fallback::Tier::new(tier.name.as_str(), service).capabilities(capabilities(tier));
+        let mut place =
+            fallback::Tier::new(tier.name.as_str(), service).capabilities(capabilities(tier)).level(level(tier));
         if tier.last_resort {
             place = place.last_resort();
-        }
-        if level(tier) > FULL {
-            place = place.degraded();
         }
         if let Some(time) = tier.min_useful {
             place = place.min_useful(time.0);
@@ -255,14 +312,19 @@ fn chain(
         layer = layer.push(place);
     }
     for (name, feature) in &config.features {
-        if let Some(chain) = feature_chain(config, &format!("features.{name}"), feature)? {
-            layer = layer.feature(name.as_str(), chain)?;
+        check_level(config, &format!("features.{name}"), feature)?;
+        if let Some(tiers) = &feature.tiers {
+            layer = layer.feature(name.as_str(), tiers.iter().map(String::as_str))?;
+        }
+        if let Some(worst) = feature.worst_level {
+            layer = layer.feature_worst_level(name.as_str(), worst);
         }
     }
-    if let Some(feature) = &config.default_feature
-        && let Some(chain) = feature_chain(config, "default_feature", feature)?
-    {
-        layer = layer.other_features(chain)?;
+    if let Some(feature) = &config.default_feature {
+        check_level(config, "default_feature", feature)?;
+        if let Some(tiers) = &feature.tiers {
+            layer = layer.other_features(tiers.iter().map(String::as_str))?;
+        }
     }
     for (kind, tiers) in &settings.routes {
         let kind = settings::kind("fallback.routes", kind)?;
@@ -271,25 +333,15 @@ fn chain(
     Ok((layer, primary))
 }
 
-/// The tiers that may serve a feature; `None` for all.
-fn feature_chain<'a>(
-    config: &'a Config,
-    field: &str,
-    feature: &'a config::Feature,
-) -> Result<Option<Vec<&'a str>>, InvalidConfig> {
-    let mut chain: Vec<&str> = match &feature.tiers {
-        Some(tiers) => tiers.iter().map(String::as_str).collect(),
-        None => config.tiers.iter().map(|tier| tier.name.as_str()).collect(),
-    };
-    if let Some(worst) = feature.worst_level {
-        let fits = |name: &&str| config.tiers.iter().all(|tier| tier.name != **name || level(tier) <= worst);
-        chain.retain(|name| fits(&name));
-        if chain.is_empty() {
-            let problem = format!("no tier that it may use is of level {worst} or better");
-            return Err(InvalidConfig::new(format!("{field}.worst_level"), problem));
-        }
+/// A feature that accepts none of the tiers that it may use would have no answer at all.
+fn check_level(config: &Config, field: &str, feature: &config::Feature) -> Result<(), InvalidConfig> {
+    let Some(worst) = feature.worst_level else { return Ok(()) };
+    let may_use = |tier: &&Tier| feature.tiers.as_ref().is_none_or(|tiers| tiers.contains(&tier.name));
+    if config.tiers.iter().filter(may_use).any(|tier| level(tier) <= worst) {
+        return Ok(());
     }
-    Ok((feature.tiers.is_some() || chain.len() < config.tiers.len()).then_some(chain))
+    let problem = format!("no tier that it may use is of level {worst} or better");
+    Err(InvalidConfig::new(format!("{field}.worst_level"), problem))
 }
 
 /// The level of an answer that is all that was asked for.

@@ -1,11 +1,17 @@
 //! What watches a stack and steers it.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use super::Shared;
 use crate::{
     BulkheadHandle, CircuitBreakerHandle, Events,
     config::{Config, ConfigError, Provider},
+    events::Status,
+    request::{BEST_LEVEL, WORST_LEVEL},
 };
 
 /// Watches a [`Stack`](super::Stack) and steers it while it runs. Clones are the same handle.
@@ -52,6 +58,32 @@ impl StackHandle {
     /// A limit that was set by hand stays until a reload brings another limit for that feature.
     pub fn bulkhead(&self) -> BulkheadHandle {
         self.shared.current.load().bulkhead.clone()
+    }
+
+    /// Who serves, how each tier does, and the latest switches.
+    ///
+    /// It is kept by the stack's events from the first call on, in a task that ends with the stack; nothing is known of the
+    /// time before. So call it once when the stack is made.
+    ///
+    /// # Panics
+    ///
+    /// The first call, outside of a tokio runtime.
+    pub fn status(&self) -> Status {
+        self.shared.status().snapshot()
+    }
+
+    /// Steps all requests down to tiers of this level of service or a worse one, whatever their feature; `None` ends it.
+    /// From the next request on, and over reloads. Default: `None`.
+    ///
+    /// As with any [step-down](crate::Context::min_level), a better tier serves where nothing answers further down.
+    pub fn pin_level(&self, level: Option<u8>) {
+        let level = level.map_or(BEST_LEVEL, |level| level.clamp(BEST_LEVEL, WORST_LEVEL));
+        self.shared.level.store(level, Relaxed);
+    }
+
+    /// The level that all requests are stepped down to.
+    pub fn pinned_level(&self) -> Option<u8> {
+        Some(self.shared.level.load(Relaxed)).filter(|level| *level > BEST_LEVEL)
     }
 
     /// Puts another configuration in place of the one at work. No request is lost: see [`Stack`](super::Stack).

@@ -12,7 +12,7 @@ mod tests;
 use std::{
     fmt,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::AtomicU8},
 };
 
 use arc_swap::ArcSwap;
@@ -29,14 +29,19 @@ use self::{
     service::Following,
 };
 use super::{Config, ConfigError, Environment, Problem};
-use crate::{BoxLlmService, Event, Events, InvalidConfig, LlmError, LlmRequest, LlmResponse, providers::http::boxed};
+use crate::{
+    BoxLlmService, Event, Events, InvalidConfig, LlmError, LlmRequest, LlmResponse,
+    events::{self, StatusBoard},
+    providers::http::boxed,
+    request::BEST_LEVEL,
+};
 
 /// The stack that a configuration describes: its tiers with their leaves, and the layers around them.
 ///
 /// From outside in, it is
 ///
 /// ```text
-/// Timeout (whole) · Bulkhead · Fallback · for each tier: RetryWithJitter · CircuitBreaker · Timeout (attempt) · leaf
+/// Observe · Timeout (whole) · Bulkhead · Fallback · for each tier: RetryWithJitter · CircuitBreaker · Timeout (attempt) · leaf
 /// ```
 ///
 /// made of the public layers and nothing else; what the file does not say is as those layers have it. All tiers share one
@@ -73,6 +78,10 @@ struct Shared {
     current: ArcSwap<Generation>,
     /// Where it was read from.
     path: Option<PathBuf>,
+    /// The level that all requests are stepped down to.
+    level: AtomicU8,
+    /// Kept by the events from the moment when somebody first asks for it.
+    status: OnceLock<(StatusBoard, events::Following)>,
     /// Held while the next generation is made out of the present one.
     turn: Mutex<()>,
 }
@@ -178,7 +187,8 @@ impl StackBuilder {
         let Self { makings } = self;
         let first = Plan::new(config, &makings).and_then(|plan| Ok(Generation::new(plan, &makings, None)?));
         let current = ArcSwap::from_pointee(first?);
-        Ok(Stack { shared: Arc::new(Shared { makings, current, path, turn: Mutex::default() }) })
+        let (level, status) = (AtomicU8::new(BEST_LEVEL), OnceLock::new());
+        Ok(Stack { shared: Arc::new(Shared { makings, current, path, level, status, turn: Mutex::default() }) })
     }
 }
 
@@ -192,6 +202,17 @@ impl fmt::Debug for StackBuilder {
 }
 
 impl Shared {
+    /// The board that keeps the status, from the first call on.
+    fn status(&self) -> &StatusBoard {
+        let begin = || {
+            let (primary, others) = self.current.load().names();
+            let board = StatusBoard::new(primary).tiers(others);
+            let following = self.makings.events.follow(board.clone());
+            (board, following)
+        };
+        &self.status.get_or_init(begin).0
+    }
+
     /// Puts another configuration in place of the present one, or says why not; either is told once.
     fn reload(&self, config: Result<Config, ConfigError>) -> Result<Reload, ConfigError> {
         let reloaded = config.and_then(|config| self.swap(config));
@@ -211,6 +232,10 @@ impl Shared {
         let reload = next.since(&before);
         self.current.store(Arc::new(next));
         drop(turn);
+        if let Some((board, _)) = self.status.get() {
+            let (primary, others) = self.current.load().names();
+            board.set_tiers(primary, others);
+        }
         Ok(reload)
     }
 }

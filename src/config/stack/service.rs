@@ -1,7 +1,7 @@
 //! The service that a stack gives: it follows the stack's reloads.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll},
 };
 
@@ -11,7 +11,7 @@ use super::{
     Shared,
     generation::{Generation, Whole},
 };
-use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call};
+use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call, request::BEST_LEVEL};
 
 /// Sends each request through the configuration of its moment. A request that has begun stays where it began.
 #[derive(Clone)]
@@ -38,11 +38,16 @@ impl Service<LlmRequest> for Following {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: LlmRequest) -> Self::Future {
+    fn call(&mut self, mut request: LlmRequest) -> Self::Future {
         let current = self.shared.current.load();
         if !Arc::ptr_eq(&current, &self.generation) {
             self.generation = Arc::clone(&current);
             self.service = self.generation.whole.clone();
+        }
+        self.generation.prepare(&mut request);
+        let level = self.shared.level.load(Relaxed);
+        if level > BEST_LEVEL {
+            request.context_mut().step_down(level);
         }
         match self.generation.timed(request.feature_name()) {
             None => Call::first(&mut self.service, request),

@@ -221,6 +221,21 @@ impl FallbackLayer {
         Ok(self.changed())
     }
 
+    /// Makes the primary ignore its own circuit, as [`Tier::last_resort`] does.
+    #[must_use]
+    pub fn last_resort(mut self) -> Self {
+        self.config.primary.last_resort = true;
+        self.changed()
+    }
+
+    /// Sets the least time before the deadline that makes it worth beginning the primary where it is not asked first, as
+    /// [`Tier::min_useful`] does.
+    #[must_use]
+    pub fn primary_min_useful(mut self, time: Duration) -> Self {
+        self.config.primary.min_useful = Some(time);
+        self.changed()
+    }
+
     /// Sets the primary's level of service, as [`Tier::level`] does. Default: 1.
     #[must_use]
     pub fn level(mut self, level: u8) -> Self {
