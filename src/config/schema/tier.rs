@@ -56,6 +56,14 @@ pub struct Tier {
     pub simulated: Option<Simulated>,
 }
 
+impl Tier {
+    /// The level of service, from 1 (full) to 5 (static): the file's, else 5 of a canned tier and 1 of any other.
+    pub fn service_level(&self) -> u8 {
+        let default = if self.provider == Provider::Canned { 5 } else { 1 };
+        self.level.unwrap_or(default)
+    }
+}
+
 /// Whose protocol a tier speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -73,6 +81,19 @@ pub enum Provider {
     Simulated,
     /// A fixed text.
     Canned,
+}
+
+impl Provider {
+    /// The provider's name in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Anthropic => "anthropic",
+            Self::OpenAi => "openai",
+            Self::Gemini => "gemini",
+            Self::Simulated => "simulated",
+            Self::Canned => "canned",
+        }
+    }
 }
 
 /// How a simulated tier behaves.

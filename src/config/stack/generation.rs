@@ -12,7 +12,10 @@ use super::{
 use crate::{
     Bulkhead, BulkheadHandle, CircuitBreaker, CircuitBreakerHandle, CircuitBreakerLayer, Context, Fallback,
     FallbackLayer, InvalidConfig, LlmRequest, Observe, ObserveLayer, RetryBudget, RetryWithJitter, Timeout,
-    config::{self, CircuitBreaker as BreakerSettings, Config, ConfigError, Problem, Provider, Share, Tier},
+    config::{
+        self, CircuitBreaker as BreakerSettings, Config, ConfigError, OnError, Problem, Provider, Share, Tier,
+        classifier,
+    },
     layers::fallback::{self, Capabilities, RampStep},
 };
 
@@ -47,6 +50,8 @@ struct Part {
     plan: LeafPlan,
     leaf: Leaf,
     settings: BreakerSettings,
+    /// The failures that count, where the file lists them.
+    on_error: Option<Vec<OnError>>,
     breaker: CircuitBreakerLayer,
 }
 
@@ -222,9 +227,10 @@ impl Part {
         // How often the primary is looked at is what its circuit's cooldown is.
         let check = config.fallback.recovery_check.filter(|_| place == 0);
         let settings = settings::merged_breaker(tier.circuit_breaker, check, config.circuit_breaker);
+        let on_error = &config.fallback.on_error;
         let known = before.and_then(|before| before.part(&tier.name)).filter(|known| known.plan == plan);
         if let Some(known) = known
-            && known.settings == settings
+            && (&known.settings, &known.on_error) == (&settings, on_error)
         {
             return Ok(known.clone());
         }
@@ -232,17 +238,21 @@ impl Part {
             Some(known) => known.leaf.clone(),
             None => plan.leaf(makings)?,
         };
-        let mut breaker = CircuitBreakerLayer::new(tier.name.as_str()).events(makings.events.clone());
+        let mut breaker =
+            CircuitBreakerLayer::new(tier.name.as_str()).classifier(classifier(config)).events(makings.events.clone());
         if let Some(seed) = makings.seed(&tier.name) {
             breaker = breaker.seed(seed);
         }
         let breaker = settings::breaker(&format!("tiers.{}.circuit_breaker", tier.name), breaker, &settings)?;
-        Ok(Self { name: tier.name.as_str().into(), plan, leaf, settings, breaker })
+        let (name, on_error) = (tier.name.as_str().into(), on_error.clone());
+        Ok(Self { name, plan, leaf, settings, on_error, breaker })
     }
 
     /// Whether its leaf and its circuit are those of an earlier generation.
     fn is_of(&self, before: &Generation) -> bool {
-        before.part(&self.name).is_some_and(|known| known.plan == self.plan && known.settings == self.settings)
+        before.part(&self.name).is_some_and(|known| {
+            (&known.plan, &known.settings, &known.on_error) == (&self.plan, &self.settings, &self.on_error)
+        })
     }
 
     fn service(&self, tier: &Tier, config: &Config, budget: RetryBudget, makings: &Makings) -> TierService {
@@ -283,6 +293,7 @@ fn chain(
     let mut layer = FallbackLayer::new(first.name.as_str())
         .capabilities(capabilities(first))
         .level(level(first))
+        .classifier(classifier(config))
         .events(makings.events.clone())
         .stream_break(config.stream.on_break.map(settings::stream_break).unwrap_or_default())
         .session(settings.session.map(settings::session).unwrap_or_default())

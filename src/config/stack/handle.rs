@@ -20,7 +20,7 @@ use crate::{
 /// reload. Circuits of tiers that the reload did not change are the same ones, and what was done to them by hand stays.
 #[derive(Clone)]
 pub struct StackHandle {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl StackHandle {
@@ -95,7 +95,7 @@ impl StackHandle {
     ///
     /// As [`Stack::from_config`](super::Stack::from_config). The stack goes on as it was.
     pub fn reload(&self, config: Config) -> Result<Reload, ConfigError> {
-        self.shared.reload(Ok(config))
+        self.shared.reload(Ok(config), None)
     }
 }
 

@@ -154,15 +154,8 @@ impl LeafPlan {
 
 /// The key that a tier sends. It stands in the environment and nowhere else.
 fn key(tier: &Tier, environment: &Environment) -> Result<Option<Arc<str>>, Problem> {
-    let names: &[&str] = match (&tier.api_key, &tier.base_url, tier.provider) {
-        (_, _, Provider::Simulated | Provider::Canned) => return Ok(None),
-        (Some(key), ..) => &[key.name()],
-        // A server of one's own: whoever wants to send it a provider's key says so.
-        (None, Some(_), _) => return Ok(None),
-        (None, None, Provider::Anthropic) => &["ANTHROPIC_API_KEY"],
-        (None, None, Provider::OpenAi) => &["OPENAI_API_KEY"],
-        (None, None, Provider::Gemini) => &["GEMINI_API_KEY", "GOOGLE_API_KEY"],
-    };
+    let names = tier.key_variables();
+    let Some(first) = names.first() else { return Ok(None) };
     let set = |name: &&str| environment.get(name).filter(|key| !key.trim().is_empty());
     if let Some(key) = names.iter().find_map(set) {
         return Ok(Some(key.into()));
@@ -173,7 +166,7 @@ fn key(tier: &Tier, environment: &Environment) -> Result<Option<Arc<str>>, Probl
         names.join(" or "),
         if tier.api_key.is_some() { "" } else { "; set it, or name another one with `api_key: ${NAME}`" },
     );
-    Err(Problem { variable: Some(names[0].to_owned()), ..Problem::of_file(None, message) })
+    Err(Problem { variable: Some((*first).to_owned()), ..Problem::of_file(None, message) })
 }
 
 /// Whether a server is OpenAI's own, which knows fields that compatible ones do not.

@@ -1,5 +1,6 @@
 //! The stack of a configuration: [`Stack`], what steers it, and how it is loaded anew.
 
+mod file;
 mod generation;
 mod handle;
 mod leaf;
@@ -11,7 +12,7 @@ mod tests;
 
 use std::{
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, PoisonError, atomic::AtomicU8},
 };
 
@@ -22,7 +23,10 @@ use http_body_util::Full;
 use tokio::time::Instant;
 use tower::{BoxError, Service, ServiceExt as _};
 
-pub use self::handle::{Reload, StackHandle, TierInfo};
+pub use self::{
+    file::Watching,
+    handle::{Reload, StackHandle, TierInfo},
+};
 use self::{
     generation::{Generation, Plan},
     makings::Makings,
@@ -186,7 +190,7 @@ impl StackBuilder {
     fn build_from(self, config: Config, path: Option<PathBuf>) -> Result<Stack, ConfigError> {
         let Self { makings } = self;
         let first = Plan::new(config, &makings).and_then(|plan| Ok(Generation::new(plan, &makings, None)?));
-        let current = ArcSwap::from_pointee(first?);
+        let current = ArcSwap::from_pointee(first.map_err(|error| error.of(path.as_deref()))?);
         let (level, status) = (AtomicU8::new(BEST_LEVEL), OnceLock::new());
         Ok(Stack { shared: Arc::new(Shared { makings, current, path, level, status, turn: Mutex::default() }) })
     }
@@ -214,8 +218,8 @@ impl Shared {
     }
 
     /// Puts another configuration in place of the present one, or says why not; either is told once.
-    fn reload(&self, config: Result<Config, ConfigError>) -> Result<Reload, ConfigError> {
-        let reloaded = config.and_then(|config| self.swap(config));
+    fn reload(&self, config: Result<Config, ConfigError>, file: Option<&Path>) -> Result<Reload, ConfigError> {
+        let reloaded = config.and_then(|config| self.swap(config)).map_err(|error| error.of(file));
         let at = Instant::now();
         self.makings.events.send(match &reloaded {
             Ok(reload) => Event::Reloaded { kept: reload.kept.len(), changed: reload.changed.len(), at },

@@ -341,11 +341,13 @@ impl FallbackLayer {
     }
 
     /// Takes the place of another fallback while its requests still run, as a configuration that is loaded anew does: goes
-    /// on with what that one knows at this moment. Default: nothing is known.
+    /// on with what that one knows when this one is first used, and hears what its requests find out after that. Default:
+    /// nothing is known.
     ///
     /// That is which tier serves and since when the primary does not, so that one outage is told as one switch and one
     /// recovery; the tier of each session; the steps of a gradual return, where they are the same; and of the tiers in
-    /// `unchanged`, whether they have ever answered. Tiers are known by their names.
+    /// `unchanged`, whether they have ever answered. Tiers are known by their names. An outage of a primary that is not the
+    /// primary here is told as over.
     #[must_use]
     pub fn succeeding<'a>(mut self, before: &Self, unchanged: impl IntoIterator<Item = &'a str>) -> Self {
         self.before = Some((before.shared().clone(), unchanged.into_iter().map(Arc::from).collect()));
@@ -354,11 +356,11 @@ impl FallbackLayer {
 
     fn shared(&self) -> &Arc<Shared> {
         self.shared.get_or_init(|| {
-            let mut shared = Shared::new(self.config.clone());
+            let shared = Arc::new(Shared::new(self.config.clone()));
             if let Some((before, unchanged)) = &self.before {
                 shared.succeed(before, |tier| unchanged.contains(tier));
             }
-            Arc::new(shared)
+            shared
         })
     }
 
