@@ -153,15 +153,15 @@ mod tests {
         for _ in 0..super::super::CAPACITY + 3 {
             events.send(event());
         }
-        tokio::task::yield_now().await;
+        yield_now().await;
         while heard.0.lock().unwrap().0.len() < super::super::CAPACITY {
-            tokio::task::yield_now().await;
+            yield_now().await;
         }
         assert_eq!(heard.0.lock().unwrap().1, 3);
         drop(following);
-        tokio::task::yield_now().await;
+        yield_now().await;
         events.send(event());
-        tokio::task::yield_now().await;
+        yield_now().await;
         assert_eq!(heard.0.lock().unwrap().0.len(), super::super::CAPACITY);
     }
 }

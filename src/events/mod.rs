@@ -69,8 +69,8 @@ pub enum Event {
     /// A request has ended: told by an `ObserveLayer`.
     RequestEnded(RequestEnded),
     /// Every tier that may serve a request has failed or refused it: by its feature's policy or among all, and by what it
-    /// needs. Sent once for each such request. Not sent of a request that stopped before the last tier (one that is wrong,
-    /// too long for every window or out of time or attempts, a session that is pinned).
+    /// needs. Sent once for each such request. Not sent of one that stopped before the last tier (out of time or attempts,
+    /// its session pinned) or because of itself (it is wrong, too long, against the content policy).
     AllTiersFailed {
         /// The feature that asked.
         feature: Option<Arc<str>>,

@@ -198,8 +198,7 @@ impl Walk {
                 self.ledger.next(Next::Stopped(stop));
                 if matches!(stop, Stop::LastTier | Stop::Policy) {
                     self.tell_unable(route.as_ref(), None);
-                    // A request that is too long for the last of them is not the tiers' failure.
-                    self.all_failed = class.failover != Failover::LargerWindow;
+                    self.all_failed = !is_about_the_request(kind);
                 }
                 Step::GiveUp(self.give_up(error, class))
             }
@@ -430,6 +429,19 @@ impl Walk {
             next: Next::Answered,
         }
     }
+}
+
+/// Whether such a failure says something of the request, and nothing of the tier.
+const fn is_about_the_request(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::ContextLength
+            | ErrorKind::TooLarge
+            | ErrorKind::ContentPolicy
+            | ErrorKind::Refusal
+            | ErrorKind::InvalidRequest
+            | ErrorKind::UnsupportedFeature
+    )
 }
 
 /// Until when a tier may take that is begun now, where `after` others come after it and time is limited.

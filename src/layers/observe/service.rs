@@ -20,7 +20,7 @@ use crate::{
 /// Clones send to the same channel.
 pub struct Observe<S> {
     inner: S,
-    told: Arc<Lanes<Told>>,
+    pub(super) told: Arc<Lanes<Told>>,
 }
 
 impl<S> Observe<S> {

@@ -12,19 +12,21 @@ use crate::{
         admission::{Gate, Outcome, Permit, Ticket},
         lanes::Lane,
     },
-    ledger::Next,
+    ledger::{self, Next},
+    prices::PriceTable,
 };
 
 /// Where the requests are told.
 #[derive(Debug)]
 pub(super) struct Told {
     events: Events,
+    prices: PriceTable,
     streams: UnderWay,
 }
 
 impl Told {
-    pub(super) fn new(events: Events) -> Self {
-        Self { events, streams: UnderWay::default() }
+    pub(super) fn new(events: Events, prices: PriceTable) -> Self {
+        Self { events, prices, streams: UnderWay::default() }
     }
 
     #[inline]
@@ -32,8 +34,12 @@ impl Told {
         self.events.is_heard()
     }
 
-    fn tell(&self, ended: RequestEnded) {
-        self.events.send_with(|| Event::RequestEnded(ended));
+    #[inline]
+    fn tell(&self, mut ended: RequestEnded) {
+        if let (Some(model), Some(usage)) = (&ended.model, &ended.usage) {
+            ended.cost = self.prices.cost(ended.provider.as_deref(), model, usage);
+        }
+        self.events.send(Event::RequestEnded(ended));
     }
 }
 
@@ -57,14 +63,15 @@ impl Watch {
         let (provider, model) = response.names();
         let attempts = response.attempts();
         let took = now.saturating_duration_since(self.begun);
+        let tier = response.tier();
         let ended = RequestEnded {
             feature: self.feature,
-            tier: response.tier(),
+            failures: failures(attempts, tier.as_ref()),
+            tier,
             provider,
             model,
             route: None,
             outcome: RequestOutcome::Answered,
-            failures: failures(attempts),
             stream: response.body().is_stream(),
             degraded: response.degraded(),
             first_token: took,
@@ -84,8 +91,9 @@ impl Watch {
 
     /// There will be no response.
     #[cold]
-    pub(super) fn failed(self, error: &LlmError) {
-        self.unanswered(RequestOutcome::Failed(error.kind()), failures(error.attempts()));
+    pub(super) fn failed(self, error: &mut LlmError) {
+        ledger::note(error, self.begun);
+        self.unanswered(RequestOutcome::Failed(error.kind()), failures(error.attempts(), None));
     }
 
     /// The caller has left.
@@ -132,19 +140,22 @@ impl Gate for Told {
     }
 }
 
-/// The steps that failed, without what the providers said: that may quote the request.
+/// The steps that failed, without what the providers said: that may quote the request. Those that name no tier were made
+/// on the way to the one that served.
 #[inline]
-fn failures(attempts: &[Attempt]) -> Option<Arc<[Attempt]>> {
+fn failures(attempts: &[Attempt], served: Option<&Arc<str>>) -> Option<Arc<[Attempt]>> {
     if attempts.is_empty() {
         return None;
     }
-    copied(attempts)
+    copied(attempts, served)
 }
 
 #[cold]
-fn copied(attempts: &[Attempt]) -> Option<Arc<[Attempt]>> {
+fn copied(attempts: &[Attempt], served: Option<&Arc<str>>) -> Option<Arc<[Attempt]>> {
     let failed = attempts.iter().filter(|attempt| attempt.failure.is_some());
-    let failed: Arc<[Attempt]> = failed.map(Attempt::without_message).collect();
+    let failed: Arc<[Attempt]> = failed
+        .map(|attempt| Attempt { tier: attempt.tier.as_ref().or(served).cloned(), ..attempt.without_message() })
+        .collect();
     (!failed.is_empty()).then_some(failed)
 }
 

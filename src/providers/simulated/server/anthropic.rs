@@ -1,6 +1,6 @@
 //! Anthropic Messages, version 2023-06-01 (docs.anthropic.com, "Messages", "Streaming", "Errors").
 
-use std::{fmt::Write, time::Duration};
+use std::fmt::Write;
 
 use http::{HeaderMap, StatusCode, request::Parts};
 use serde_json::{Value, json};
