@@ -376,3 +376,167 @@ async fn a_time_of_a_feature_is_followed_at_once() {
     assert_eq!(stack.service().oneshot(ask("chat")).await.unwrap_err().kind(), ErrorKind::Timeout);
     assert_eq!(begun.elapsed(), 2 * SECOND);
 }
+
+mod of_a_file {
+    use std::{
+        fs,
+        path::{Path, PathBuf},
+        sync::atomic::{AtomicU32, Ordering},
+    };
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// A folder that is removed with its contents.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new() -> Self {
+            static NUMBER: AtomicU32 = AtomicU32::new(0);
+            let name = format!("steadfast-reload-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+            let folder = std::env::temp_dir().join(name);
+            fs::create_dir_all(&folder).expect("a folder for temporary files");
+            Self(folder)
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.join(name)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn write(path: &Path, limit: usize) {
+        let text =
+            format!("tiers: [{{ name: a, provider: simulated }}]\nfeatures: {{ chat: {{ concurrency: {limit} }} }}\n");
+        fs::write(path, text).unwrap();
+    }
+
+    /// As editors do it: a new file, moved into the old one's place.
+    fn put_in_place(folder: &Folder, path: &Path, limit: usize) {
+        let new = folder.path(".new.yaml");
+        write(&new, limit);
+        fs::rename(new, path).unwrap();
+    }
+
+    /// The next event about a reload. It is the file system that tells of changes, so the wait is real, and bounded.
+    async fn next(heard: &mut Receiver<Event>) -> Event {
+        let next = async {
+            loop {
+                let event = heard.recv().await.expect("the stack is there");
+                if matches!(event, Event::Reloaded { .. } | Event::ReloadRefused { .. }) {
+                    return event;
+                }
+            }
+        };
+        timeout(20 * SECOND, next).await.expect("a change of the file is seen")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_is_wrong_or_gone_is_refused_and_the_old_stack_goes_on() {
+        let folder = Folder::new();
+        let path = folder.path("steadfast.yaml");
+        write(&path, 3);
+        let stack = Stack::from_path(&path).unwrap();
+        let handle = stack.handle();
+        let mut heard = handle.events().subscribe();
+        write(&path, 4);
+        assert_eq!(handle.reload_from_path().unwrap().kept.len(), 1);
+        assert_eq!(handle.bulkhead().limit("chat"), 4);
+
+        fs::write(&path, "tiers: [{ name: a, provider: simulated }]\nfeatures: { chat: { concurency: 5 } }\n").unwrap();
+        let error = handle.reload_from_path().unwrap_err();
+        assert_eq!((error.problems()[0].line, error.problems()[0].suggestion.as_deref()), (2, Some("concurrency")));
+        fs::remove_file(&path).unwrap();
+        let error = handle.reload_from_path().unwrap_err();
+        assert_eq!(error.problems()[0].file.as_deref(), Some(&*path));
+        match &reloads(&mut heard)[..] {
+            [
+                Event::Reloaded { kept: 1, changed: 0, .. },
+                Event::ReloadRefused { .. },
+                Event::ReloadRefused { problem, .. },
+            ] => {
+                assert!(problem.contains("there is no such file"), "{problem}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(handle.bulkhead().limit("chat"), 4);
+        assert_eq!(tier_of(&stack.service(), ask("chat")).await, "a");
+    }
+
+    #[test]
+    fn a_missing_key_is_told_with_the_file() {
+        let folder = Folder::new();
+        let path = folder.path("steadfast.yaml");
+        fs::write(&path, "tiers: [{ name: a, provider: openai, model: m }]").unwrap();
+        let error = Stack::builder().environment(Environment::default()).load(&path).unwrap_err();
+        assert_eq!(error.problems()[0].variable.as_deref(), Some("OPENAI_API_KEY"));
+        assert_eq!(error.problems()[0].file.as_deref(), Some(&*path));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stack_without_a_file_has_nothing_to_read_again() {
+        let handle = Stack::from_config(config(&["a"])).unwrap().handle();
+        assert!(handle.reload_from_path().is_err() && handle.watch().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_watched_file_is_followed_through_edits_errors_and_absence() {
+        let folder = Folder::new();
+        let path = folder.path("steadfast.yaml");
+        write(&path, 3);
+        let stack = Stack::from_path(&path).unwrap();
+        let handle = stack.handle();
+        let mut heard = handle.events().subscribe();
+        // Before anybody watches: it is noticed with the first look.
+        write(&path, 4);
+        let watching = handle.watch().unwrap();
+        assert!(matches!(next(&mut heard).await, Event::Reloaded { .. }));
+        assert_eq!(handle.bulkhead().limit("chat"), 4);
+
+        put_in_place(&folder, &path, 5);
+        assert!(matches!(next(&mut heard).await, Event::Reloaded { .. }));
+        assert_eq!(handle.bulkhead().limit("chat"), 5);
+
+        fs::write(&path, "tiers: []").unwrap();
+        assert!(matches!(next(&mut heard).await, Event::ReloadRefused { .. }));
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(next(&mut heard).await, Event::ReloadRefused { .. }));
+        assert_eq!(handle.bulkhead().limit("chat"), 5);
+
+        write(&path, 6);
+        assert!(matches!(next(&mut heard).await, Event::Reloaded { .. }));
+        assert_eq!(handle.bulkhead().limit("chat"), 6);
+        // Each was told once, however many steps it had.
+        assert_eq!(heard.try_recv().unwrap_err(), TryRecvError::Empty);
+        drop(watching);
+    }
+
+    /// As Kubernetes does it: the file is a link into a folder that is a link, which is turned to another.
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_folder_that_is_turned_to_another_is_seen() {
+        use std::os::unix::fs::symlink;
+
+        let folder = Folder::new();
+        for (version, limit) in [("..v1", 3), ("..v2", 7)] {
+            fs::create_dir(folder.path(version)).unwrap();
+            write(&folder.path(version).join("steadfast.yaml"), limit);
+        }
+        symlink("..v1", folder.path("..data")).unwrap();
+        symlink("..data/steadfast.yaml", folder.path("steadfast.yaml")).unwrap();
+        let stack = Stack::from_path(folder.path("steadfast.yaml")).unwrap();
+        let handle = stack.handle();
+        let mut heard = handle.events().subscribe();
+        let _watching = handle.watch().unwrap();
+        symlink("..v2", folder.path("..tmp")).unwrap();
+        fs::rename(folder.path("..tmp"), folder.path("..data")).unwrap();
+        assert!(matches!(next(&mut heard).await, Event::Reloaded { .. }));
+        assert_eq!(handle.bulkhead().limit("chat"), 7);
+    }
+}
