@@ -98,11 +98,13 @@ pub use self::{
     error::{ErrorKind, InvalidConfig, LlmError},
     events::{Event, Events},
     layers::{
+        budget::{Budget, BudgetHandle, BudgetLayer},
         bulkhead::{Bulkhead, BulkheadHandle, BulkheadLayer},
         circuit_breaker::{CircuitBreaker, CircuitBreakerHandle, CircuitBreakerLayer},
         fallback::{Fallback, FallbackLayer},
         observe::{Observe, ObserveLayer},
         retry::{RetryBudget, RetryWithJitter, RetryWithJitterLayer},
+        route::{Route, RouteLayer},
         timeout::{Timeout, TimeoutLayer},
     },
     ledger::Attempt,

@@ -30,6 +30,13 @@ struct Extra {
     degraded: bool,
     /// Where it is not the built-in one.
     prices: Option<PriceTable>,
+    route: Option<RouteTaken>,
+}
+
+/// The rule that chose a cheaper chain, and the price of the model whose place that took.
+struct RouteTaken {
+    rule: Arc<str>,
+    instead_of: Option<Price>,
 }
 
 impl LlmResponse {
@@ -87,6 +94,26 @@ impl LlmResponse {
     pub fn price(&self) -> Option<&Price> {
         let prices = self.extra.as_ref().and_then(|extra| extra.prices.as_ref());
         prices.unwrap_or_else(|| PriceTable::builtin_ref()).price(self.provider.as_deref(), self.model.as_deref()?)
+    }
+
+    /// The name of the [`Route`](crate::Route)'s rule whose cheaper chain answers; `None` where the default chain does.
+    pub fn route(&self) -> Option<&str> {
+        self.route_taken().map(|taken| &*taken.rule)
+    }
+
+    /// What the same tokens would have cost at the model whose place a [route](Self::route) took: less
+    /// [`cost`](Self::cost), it is what was saved. `None` without a route, or where it does not know that model.
+    pub fn cost_without_route(&self) -> Option<Usd> {
+        Some(self.price_without_route()?.cost(&self.usage()?))
+    }
+
+    /// The price of the model whose place a [route](Self::route) took: for a stream, whose usage comes with its end.
+    pub fn price_without_route(&self) -> Option<&Price> {
+        self.route_taken()?.instead_of.as_ref()
+    }
+
+    fn route_taken(&self) -> Option<&RouteTaken> {
+        self.extra.as_ref()?.route.as_ref()
     }
 
     /// The decision record: the steps that failed before this answer and, where the request asked to be
@@ -205,6 +232,11 @@ impl LlmResponse {
         }
     }
 
+    /// Says which rule chose a cheaper chain.
+    pub(crate) fn set_route(&mut self, rule: &Arc<str>, instead_of: Option<Price>) {
+        self.extra().route = Some(RouteTaken { rule: rule.clone(), instead_of });
+    }
+
     /// Names the tier, unless one further in has done so.
     pub(crate) fn name_tier(&mut self, tier: &Arc<str>) {
         if self.tier.is_none() {
@@ -220,6 +252,11 @@ impl LlmResponse {
     /// The provider and model that answer.
     pub(crate) fn names(&self) -> (Option<Arc<str>>, Option<Arc<str>>) {
         (self.provider.clone(), self.model.clone())
+    }
+
+    /// The same, to look at.
+    pub(crate) fn names_ref(&self) -> (Option<&str>, Option<&str>) {
+        (self.provider.as_deref(), self.model.as_deref())
     }
 
     /// Puts what was tried before in front of what a layer further in has tried.

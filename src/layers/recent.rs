@@ -43,6 +43,11 @@ impl<K: Hash + Eq, V: Clone> Recent<K, V> {
         mapped
     }
 
+    /// All that is remembered.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.young.iter().chain(&self.old)
+    }
+
     pub(crate) fn insert(&mut self, key: K, value: V) {
         if self.half == 0 {
             return;

@@ -27,9 +27,17 @@ pub struct PriceTable(Arc<Inner>);
 #[derive(Clone)]
 struct Inner {
     as_of: Option<Box<str>>,
-    /// For each model its places in `prices`, each with the provider at which it holds; `None` is everywhere.
-    models: HashMap<Box<str>, Vec<(Option<Box<str>>, u32)>>,
+    models: HashMap<Box<str>, Vec<Entry>>,
     prices: Vec<Price>,
+}
+
+/// A price of a model.
+#[derive(Clone)]
+struct Entry {
+    /// Where it holds; `None` is everywhere.
+    provider: Option<Box<str>>,
+    /// Its place among the prices.
+    place: u32,
 }
 
 /// The file's form.
@@ -145,8 +153,9 @@ impl PriceTable {
     }
 
     fn exact(&self, provider: Option<&str>, model: &str) -> Option<u32> {
-        let places = self.0.models.get(model)?;
-        let holds = |at: Option<&str>| places.iter().find(|(known, _)| known.as_deref() == at).map(|(_, place)| *place);
+        let entries = self.0.models.get(model)?;
+        let holds =
+            |at: Option<&str>| entries.iter().find(|entry| entry.provider.as_deref() == at).map(|entry| entry.place);
         provider.and_then(|provider| holds(Some(provider))).or_else(|| holds(None))
     }
 
@@ -154,9 +163,9 @@ impl PriceTable {
         let inner = Arc::make_mut(&mut self.0);
         let place = u32::try_from(inner.prices.len()).expect("fewer prices than that");
         inner.prices.push(price);
-        let places = inner.models.entry(model).or_default();
-        places.retain(|(known, _)| *known != provider);
-        places.push((provider, place));
+        let entries = inner.models.entry(model).or_default();
+        entries.retain(|entry| entry.provider != provider);
+        entries.push(Entry { provider, place });
     }
 }
 
@@ -209,9 +218,9 @@ mod tests {
         let date = table.as_of().unwrap();
         assert!(date.len() == 10 && date.starts_with("20"), "{date}");
         assert!(table.is_builtin() && PriceTable::default().is_builtin());
-        for (model, places) in &table.0.models {
-            for (_, place) in places {
-                let price = table.at(*place);
+        for (model, entries) in &table.0.models {
+            for entry in entries {
+                let price = table.at(entry.place);
                 let (input, output) = (price.cost(&Usage::new(1000, 0)), price.cost(&Usage::new(0, 1000)));
                 assert!(Usd::ZERO < input && input < output, "{model}: output costs more than input");
                 let mut cached = Usage::new(1000, 0);
