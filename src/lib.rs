@@ -86,6 +86,8 @@ mod wall_clock;
 #[cfg(feature = "config")]
 pub mod config;
 
+#[cfg(feature = "config")]
+pub use self::config::{Stack, StackHandle};
 #[cfg(feature = "validate")]
 pub use self::layers::validate::{Validate, ValidateLayer};
 pub use self::{

@@ -1,6 +1,9 @@
 //! What is wrong with a configuration: every problem, with its place.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 /// A configuration that cannot be used, with all that is wrong with it.
 ///
@@ -17,6 +20,14 @@ pub struct ConfigError {
 impl ConfigError {
     pub(super) fn new(problems: Vec<Problem>) -> Self {
         Self { problems }
+    }
+
+    /// The same of a configuration that came from this file.
+    pub(super) fn of(mut self, file: Option<&Path>) -> Self {
+        for problem in &mut self.problems {
+            problem.file = problem.file.take().or_else(|| file.map(Path::to_owned));
+        }
+        self
     }
 
     /// The problems, in the order of the file; never none.

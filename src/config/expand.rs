@@ -37,9 +37,15 @@ fn walk(node: &mut Node, parent: &str, key: &str, fill: &mut dyn FnMut(&mut Node
             }
         }
         // These hold a reference, not what it stands for. A header may have any name.
-        Value::Text(_) if matches!(key, "api_key" | "authorization") && parent != "headers" => {}
+        Value::Text(_) if is_key(key) && parent != "headers" => {}
         _ => fill(node),
     }
+}
+
+/// Whether a secret belongs here; also where its name is spelled another way, which is told later.
+fn is_key(name: &str) -> bool {
+    let letters = name.bytes().filter(u8::is_ascii_alphanumeric).map(|byte| byte.to_ascii_lowercase());
+    ["apikey", "authorization"].iter().any(|key| letters.clone().eq(key.bytes()))
 }
 
 struct Missing {

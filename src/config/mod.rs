@@ -56,6 +56,7 @@ mod load;
 mod overrides;
 mod schema;
 mod source;
+mod stack;
 mod suggest;
 mod tree;
 
@@ -68,6 +69,7 @@ pub use self::{
     keys::MissingKey,
     load::{Format, Loader},
     schema::*,
+    stack::{Reload, Stack, StackBuilder, StackHandle, TierInfo, Watching},
 };
 
 impl Config {

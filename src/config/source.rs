@@ -161,8 +161,8 @@ fn words_of_secrets(text: &str) -> Vec<Range<usize>> {
         let mut at = 0;
         while let Some(sign) = line[at..].find([':', '=']).map(|sign| at + sign) {
             let key = line[at..sign].trim_end_matches([' ', '"', '\'']);
-            let key = &key
-                [key.rfind(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))).map_or(0, |at| at + 1)..];
+            let key =
+                key.rsplit(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))).next().unwrap_or(key);
             at = sign + 1;
             if !may_be_secret(key) {
                 continue;

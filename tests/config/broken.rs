@@ -67,6 +67,7 @@ pub(super) const BROKEN: &[(&str, usize, usize, &str, Option<&str>)] = &[
     ("literal_key.toml", 5, 11, "a secret does not stand in the file", None),
     ("literal_key_beside_an_error.json", 1, 42, "a secret does not stand in the file", None),
     ("key_under_a_wrong_name.yaml", 2, 19, "unknown key `apiKey`", Some("api_key")),
+    ("key_under_a_wrong_name.yaml", 2, 27, "a secret does not stand in the file", None),
     ("header_that_is_none.yaml", 5, 7, "is no name of an HTTP header", None),
     ("missing_variable.yaml", 4, 12, "the variable `STEADFAST_TEST_MODLE` is not set", Some("STEADFAST_TEST_MODEL")),
     ("missing_variable.json", 3, 37, "the variable `NO_SUCH_TOKEN` is not set", None),

@@ -2,6 +2,11 @@
 #![cfg(feature = "config")]
 
 mod broken;
+mod environment;
+mod good;
+mod imported;
+mod schema;
+mod unreadable;
 
 use std::path::{Path, PathBuf};
 
@@ -47,9 +52,6 @@ fn each_broken_file_is_told_where_and_what() {
                 })
             })
             && !shown.contains("hidden");
-        if std::env::var_os("SHOW").is_some() {
-            println!("{file}\n{shown}\n");
-        }
         if !met {
             wrong.push(format!("{file}: {rows:?}\n{shown}"));
         }

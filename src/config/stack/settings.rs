@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use crate::{
-    BulkheadLayer, CircuitBreakerLayer, ErrorKind, InvalidConfig, RetryBudget, RetryWithJitterLayer, TimeoutLayer,
-    config::schema::{
-        self, AllOpen, CircuitBreaker, Cooldown, Feature, Retry, Session, Share, Span, StreamBreak, TierTimeout,
+    BulkheadLayer, CircuitBreakerLayer, Classifier, ErrorKind, InvalidConfig, RetryBudget, RetryWithJitterLayer,
+    TimeoutLayer, classify,
+    config::{
+        self as schema, AllOpen, CircuitBreaker, Cooldown, Feature, Growth, Retry, Session, Share, Span, StreamBreak,
+        TierTimeout,
     },
     layers::{
         bulkhead::{Limits, Rate},
@@ -60,6 +62,7 @@ pub(super) fn merged_retry(own: Option<Retry>, file: Retry) -> Retry {
     Retry {
         max_attempts: own.max_attempts.or(file.max_attempts),
         base: own.base.or(file.base),
+        backoff: own.backoff.or(file.backoff),
         factor: own.factor.or(file.factor),
         max_delay: own.max_delay.or(file.max_delay),
         jitter: own.jitter.or(file.jitter),
@@ -89,14 +92,22 @@ pub(super) fn retry(settings: Retry, budget: RetryBudget, seed: Option<u64>) -> 
     if let Some(jitter) = jitter {
         layer = layer.jitter(jitter);
     }
-    if let Some(retry) = settings.retry_timeouts {
-        layer = layer.retry_timeouts(retry);
+    if settings.retry_timeouts == Some(true) {
+        layer = layer.retry_timeouts(true).classifier(Classifier::overridden(|error, mut class| {
+            if error.kind() == ErrorKind::Timeout {
+                class.retry = classify::Retry::Yes;
+            }
+            class
+        }));
     }
-    if settings.base.is_some() || settings.factor.is_some() {
+    if settings.base.is_some() || settings.factor.is_some() || settings.backoff.is_some() {
         let mut backoff = Backoff::new(settings.base.map_or(BASE, |base| base.0)).jitter(jitter.unwrap_or_default());
-        if let Some(factor) = settings.factor {
-            backoff = backoff.factor(factor);
-        }
+        backoff = match (settings.backoff.unwrap_or_default(), settings.factor) {
+            (Growth::Exponential, Some(factor)) => backoff.factor(factor),
+            (Growth::Exponential, None) => backoff,
+            (Growth::Linear, _) => backoff.linear(),
+            (Growth::Fixed, _) => backoff.factor(1.0),
+        };
         if let Some(delay) = settings.max_delay {
             backoff = backoff.max_delay(delay.0);
         }
@@ -110,7 +121,8 @@ pub(super) fn retry_budget(field: &str, share: Option<Share>) -> Result<RetryBud
     let Some(Share(share)) = share else { return Ok(RetryBudget::new()) };
     // Without a floor, a service with little traffic would never retry; none at all is meant as it is said.
     let floor = if share == 0.0 { 0.0 } else { 1.0 };
-    RetryBudget::with_limits(share, floor, 100).map_err(|error| InvalidConfig::new(field.to_owned(), error.to_string()))
+    RetryBudget::with_limits(share, floor, 100)
+        .map_err(|error| InvalidConfig::new(field.to_owned(), error.problem().to_owned()))
 }
 
 /// A tier's circuit breaker settings, with the file's in all that it leaves open. How often the primary is looked at
@@ -191,8 +203,7 @@ fn window(
 /// The limits of all features.
 pub(super) fn bulkhead(config: &schema::Config) -> Result<BulkheadLayer, InvalidConfig> {
     let default = config.default_feature.clone().unwrap_or_default();
-    let mut layer =
-        BulkheadLayer::new().max_wait(Duration::MAX).default_limit(limits("default_feature", &default)?);
+    let mut layer = BulkheadLayer::new().max_wait(Duration::MAX).default_limit(limits("default_feature", &default)?);
     for (name, feature) in &config.features {
         layer = layer.feature(name.as_str(), limits(&format!("features.{name}"), feature)?);
     }
@@ -222,7 +233,7 @@ fn rate(field: &str, rate: schema::Rate) -> Result<Rate, InvalidConfig> {
         schema::Rate::Burst { per_minute, burst } => (per_minute, Some(burst)),
     };
     let rate = Rate::per_minute(per_minute)
-        .map_err(|error| InvalidConfig::new(field.to_owned(), error.to_string()))?;
+        .map_err(|error| InvalidConfig::new(field.to_owned(), error.problem().to_owned()))?;
     Ok(burst.map_or(rate, |burst| rate.burst(burst)))
 }
 
@@ -249,6 +260,7 @@ pub(super) fn stream_break(policy: StreamBreak) -> fallback::StreamBreak {
     }
 }
 
+/// A kind of failure by its name in the file.
 pub(super) fn kind(field: &str, name: &str) -> Result<ErrorKind, InvalidConfig> {
     ErrorKind::ALL.iter().copied().find(|kind| kind.name() == name).ok_or_else(|| {
         let names: Vec<&str> = ErrorKind::ALL.iter().map(|kind| kind.name()).collect();

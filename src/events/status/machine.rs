@@ -97,8 +97,11 @@ impl Machine {
                 None => drop(self.tier(name)),
             }
         }
+        let goes_on = self.primary == primary && self.tiers.iter().any(|tier| tier.name == self.active);
         self.primary = primary;
-        self.begin_anew(now);
+        if !goes_on && self.active != self.primary {
+            self.serves(self.primary.clone(), now);
+        }
     }
 
     pub(super) fn event(&mut self, event: &Event) {
@@ -119,21 +122,17 @@ impl Machine {
                 }
             }
             Event::AllTiersFailed { at, .. } => self.all_failed = self.all_failed.or(Some(*at)),
-            // Whoever remembered who serves was replaced, and begins at the primary.
-            Event::Reloaded { at, .. } => self.begin_anew(*at),
-            Event::BudgetReached { .. } | Event::BudgetReset { .. } | Event::ReloadRefused { .. } => {}
+            // Who serves goes on over a reload; where it cannot, that is told as a recovery.
+            Event::Reloaded { .. }
+            | Event::BudgetReached { .. }
+            | Event::BudgetReset { .. }
+            | Event::ReloadRefused { .. } => {}
         }
     }
 
     pub(super) fn lost(&mut self, events: u64) {
         self.lost = self.lost.saturating_add(events);
         self.unsure = true;
-    }
-
-    fn begin_anew(&mut self, now: Instant) {
-        if self.active != self.primary {
-            self.serves(self.primary.clone(), now);
-        }
     }
 
     fn switched(&mut self, from: &Arc<str>, to: &Arc<str>, reason: Option<ErrorKind>, at: Instant) {

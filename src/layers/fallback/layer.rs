@@ -20,6 +20,8 @@ use crate::{
 #[derive(Clone)]
 pub struct FallbackLayer {
     config: Config,
+    /// Whose state goes on, and the tiers that are the same there and here.
+    before: Option<(Arc<Shared>, HashSet<Arc<str>>)>,
     /// Made by the first use, so that settings can still be changed before.
     shared: Arc<std::sync::OnceLock<Arc<Shared>>>,
 }
@@ -30,6 +32,8 @@ pub(super) struct Config {
     pub(super) tiers: Vec<Tier>,
     /// For each feature with a policy, the tiers in order; 0 is the primary.
     pub(super) features: HashMap<Arc<str>, Arc<[usize]>>,
+    /// For all other requests; `None`: all tiers.
+    pub(super) others: Option<Arc<[usize]>>,
     /// For each feature with one, what it says of levels.
     pub(super) levels: HashMap<Arc<str>, LevelPolicy>,
     pub(super) routes: HashMap<ErrorKind, Arc<[usize]>>,
@@ -112,6 +116,7 @@ impl FallbackLayer {
             primary: TierFacts::new(primary.into()),
             tiers: Vec::new(),
             features: HashMap::new(),
+            others: None,
             levels: HashMap::new(),
             routes: HashMap::new(),
             classifier: Classifier::default(),
@@ -124,7 +129,7 @@ impl FallbackLayer {
             all_open: AllOpen::default(),
             ramp: Vec::new(),
         };
-        Self { config, shared: Arc::default() }
+        Self { config, before: None, shared: Arc::default() }
     }
 
     /// A fallback of tiers whose names come from data.
@@ -203,6 +208,32 @@ impl FallbackLayer {
         let chain = self.indexes(&format!("features.{feature}.tiers"), tiers)?;
         self.config.features.insert(feature, chain);
         Ok(self.changed())
+    }
+
+    /// Sets which tiers serve all requests whose feature has no chain of its own, and those without a feature. Default:
+    /// all, in their order.
+    ///
+    /// # Errors
+    ///
+    /// An empty chain, a name that no tier has so far, or one that is there twice.
+    pub fn other_features<'a>(mut self, tiers: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidConfig> {
+        self.config.others = Some(self.indexes("default_feature.tiers", tiers)?);
+        Ok(self.changed())
+    }
+
+    /// Makes the primary ignore its own circuit, as [`Tier::last_resort`] does.
+    #[must_use]
+    pub fn last_resort(mut self) -> Self {
+        self.config.primary.last_resort = true;
+        self.changed()
+    }
+
+    /// Sets the least time before the deadline that makes it worth beginning the primary where it is not asked first, as
+    /// [`Tier::min_useful`] does.
+    #[must_use]
+    pub fn primary_min_useful(mut self, time: Duration) -> Self {
+        self.config.primary.min_useful = Some(time);
+        self.changed()
     }
 
     /// Sets the primary's level of service, as [`Tier::level`] does. Default: 1.
@@ -309,6 +340,30 @@ impl FallbackLayer {
         self.changed()
     }
 
+    /// Takes the place of another fallback while its requests still run, as a configuration that is loaded anew does: goes
+    /// on with what that one knows when this one is first used, and hears what its requests find out after that. Default:
+    /// nothing is known.
+    ///
+    /// That is which tier serves and since when the primary does not, so that one outage is told as one switch and one
+    /// recovery; the tier of each session; the steps of a gradual return, where they are the same; and of the tiers in
+    /// `unchanged`, whether they have ever answered. Tiers are known by their names. An outage of a primary that is not the
+    /// primary here is told as over.
+    #[must_use]
+    pub fn succeeding<'a>(mut self, before: &Self, unchanged: impl IntoIterator<Item = &'a str>) -> Self {
+        self.before = Some((before.shared().clone(), unchanged.into_iter().map(Arc::from).collect()));
+        self.changed()
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        self.shared.get_or_init(|| {
+            let shared = Arc::new(Shared::new(self.config.clone()));
+            if let Some((before, unchanged)) = &self.before {
+                shared.succeed(before, |tier| unchanged.contains(tier));
+            }
+            shared
+        })
+    }
+
     /// A layer whose settings differ is a fallback of its own.
     fn changed(mut self) -> Self {
         self.shared = Arc::default();
@@ -351,8 +406,7 @@ impl<S> Layer<S> for FallbackLayer {
     type Service = Fallback<S>;
 
     fn layer(&self, inner: S) -> Fallback<S> {
-        let shared = self.shared.get_or_init(|| Arc::new(Shared::new(self.config.clone())));
-        Fallback::new(inner, shared.clone())
+        Fallback::new(inner, self.shared().clone())
     }
 }
 

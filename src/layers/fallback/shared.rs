@@ -1,6 +1,6 @@
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -38,6 +38,8 @@ pub(super) struct Shared {
     serving: AtomicUsize,
     changes: Mutex<Changes>,
     sessions: Mutex<Sessions>,
+    /// Who has taken its place: hears from then on what changes here.
+    successor: OnceLock<Weak<Self>>,
 }
 
 /// When what changed, as the events tell it.
@@ -53,6 +55,7 @@ impl Shared {
     pub(super) fn new(config: Config) -> Self {
         Self {
             simple: config.features.is_empty()
+                && config.others.is_none()
                 && config.session == SessionPolicy::Free
                 && config.all_open == AllOpen::Fail,
             ramp: Ramp::new(config.ramp.clone()),
@@ -64,8 +67,60 @@ impl Shared {
             serving: AtomicUsize::new(0),
             changes: Mutex::default(),
             sessions: Mutex::new(Sessions::new(config.session_capacity)),
+            successor: OnceLock::new(),
             config,
         }
+    }
+
+    /// Goes on with what another fallback knows, which hands on from now on what its own requests find out.
+    pub(super) fn succeed(self: &Arc<Self>, before: &Self, is_unchanged: impl Fn(&str) -> bool) {
+        for tier in 0..before.tiers() {
+            let name = before.name(tier);
+            if let Some(here) = self.place(&name).filter(|_| is_unchanged(&name)) {
+                self.worked[here].store(before.has_worked(tier), Relaxed);
+            }
+        }
+        let sessions = before.sessions().mapped(self.config.session_capacity, |tier| self.place(&before.name(*tier)));
+        *self.sessions() = sessions;
+        self.ramp.succeed(&before.ramp);
+        let changes = before.changes();
+        // The number is changed under that lock.
+        let from = before.name(before.serving.load(Relaxed));
+        let (away_since, last) = (changes.away_since, changes.last);
+        // Whatever the other finds out after this, it tells here.
+        let _ = before.successor.set(Arc::downgrade(self));
+        drop(changes);
+        let Some(since) = away_since else { return };
+        match self.place(&from) {
+            Some(serving) if serving != 0 && self.name(0) == before.name(0) => {
+                self.serving.store(serving, Relaxed);
+                *self.changes() = Changes { away_since, last };
+            }
+            // The tier that served is gone or is the primary now, or the primary is another: that outage is over.
+            _ => {
+                let at = Instant::now();
+                let after = at.saturating_duration_since(since);
+                self.send(|| Event::ModelRecovered { from, to: self.name(0), after, at });
+            }
+        }
+    }
+
+    /// Where the tier of this name is; 0 is the primary.
+    fn place(&self, name: &str) -> Option<usize> {
+        (0..self.tiers()).find(|tier| *self.facts(*tier).name == *name)
+    }
+
+    /// Who has taken the place of this one, and a tier's place there; `None` where nobody has.
+    fn succeeded(&self, tier: usize) -> Option<(Arc<Self>, Option<usize>)> {
+        let successor = self.successor.get()?.upgrade()?;
+        let place = successor.place(&self.facts(tier).name);
+        Some((successor, place))
+    }
+
+    /// The chain of a request's feature; `None` for all tiers.
+    pub(super) fn listed(&self, request: &LlmRequest) -> Option<&Arc<[usize]>> {
+        let own = request.feature_name().and_then(|feature| self.config.features.get(feature));
+        own.or(self.config.others.as_ref())
     }
 
     /// Whether every request goes to the primary first and then to all tiers in their order, and never waits: then a
@@ -141,11 +196,7 @@ impl Shared {
         if self.config.session != SessionPolicy::Free
             && let Some(session) = request.session_id()
         {
-            let mut sessions = self.sessions();
-            // The first answer pins; one of a request that was under way beside it does not move the session.
-            if self.config.session != SessionPolicy::Pin || sessions.get(session).is_none() {
-                sessions.insert(session.into(), tier);
-            }
+            self.remember(session, tier);
         }
         let serving = self.serving.load(Relaxed);
         if tier == serving {
@@ -155,6 +206,18 @@ impl Shared {
             _ if tier == 0 => self.recover(begun),
             Some(reason) => self.switch(tier, reason, begun),
             None => {}
+        }
+    }
+
+    /// A session's request was answered by this tier.
+    fn remember(&self, session: &str, tier: usize) {
+        if let Some((successor, place)) = self.succeeded(tier) {
+            place.into_iter().for_each(|tier| successor.remember(session, tier));
+        }
+        let mut sessions = self.sessions();
+        // The first answer pins; one of a request that was under way beside it does not move the session.
+        if self.config.session != SessionPolicy::Pin || sessions.get(session).is_none() {
+            sessions.insert(session.into(), tier);
         }
     }
 
@@ -171,6 +234,10 @@ impl Shared {
     }
 
     fn switch(&self, to: usize, reason: ErrorKind, begun: Instant) {
+        if let Some((successor, place)) = self.succeeded(to) {
+            // Where it is the primary, its answer is no switch.
+            return place.filter(|tier| *tier != 0).into_iter().for_each(|to| successor.switch(to, reason, begun));
+        }
         let at = Instant::now();
         let mut changes = self.changes();
         let from = self.serving.load(Relaxed);
@@ -185,6 +252,11 @@ impl Shared {
     }
 
     fn recover(&self, begun: Instant) {
+        if let Some((successor, place)) = self.succeeded(0) {
+            return if place == Some(0) {
+                successor.recover(begun)
+            };
+        }
         let at = Instant::now();
         let mut changes = self.changes();
         let Some(since) = changes.away_since else { return };

@@ -70,12 +70,7 @@ impl Walk {
     ///
     /// No tier that the request may go to can carry it.
     pub(super) fn begin(shared: &Arc<Shared>, request: &LlmRequest, unable: Vec<Unable>) -> Result<Self, LlmError> {
-        let mut chain = match request.feature_name() {
-            Some(feature) if !shared.config.features.is_empty() => {
-                shared.config.features.get(feature).map_or(Chain::All, |chain| Chain::Listed(chain.clone()))
-            }
-            _ => Chain::All,
-        };
+        let mut chain = shared.listed(request).map_or(Chain::All, |chain| Chain::Listed(chain.clone()));
         if let Some(tier) = shared.session_tier(request) {
             match shared.config.session {
                 SessionPolicy::Pin => chain = Chain::Pinned(tier),

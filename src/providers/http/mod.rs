@@ -51,6 +51,8 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "config")]
+pub(crate) use self::leaf::{Transport, boxed};
 pub(crate) use self::{
     base_url::BaseUrl,
     facts::Facts,
@@ -58,6 +60,4 @@ pub(crate) use self::{
     leaf::{Variable, variable},
     protocol::{Fault, Protocol, StreamDecoder, to_json},
 };
-#[cfg(feature = "config")]
-pub(crate) use self::leaf::{Transport, boxed};
 pub use self::{leaf::HttpLeaf, limits::Limits, service::ResponseFuture};
