@@ -82,6 +82,7 @@ pub mod translate;
 
 mod sync;
 mod wall_clock;
+mod wire;
 
 #[cfg(feature = "config")]
 pub mod config;

@@ -1,18 +1,13 @@
 //! What a caller asks, and what the layers add to it on the way down.
 
-use std::{
-    fmt,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http::{Extensions, HeaderMap};
-use serde::Deserialize;
+use http::Extensions;
 use tokio::time::Instant;
 
+pub use crate::wire::Wire;
 use crate::{
-    ErrorKind, LlmError,
+    LlmError,
     chat::{Chat, Message},
 };
 
@@ -126,10 +121,7 @@ impl LlmRequest {
     pub fn stream(mut self, stream: bool) -> Self {
         match &mut self.said_mut().content {
             Content::Chat(chat) => chat.stream = stream,
-            Content::Wire(wire) => {
-                wire.stream = stream;
-                wire.decoded(|chat| chat.stream = stream);
-            }
+            Content::Wire(wire) => wire.set_stream(stream),
         }
         self
     }
@@ -139,10 +131,7 @@ impl LlmRequest {
     pub fn max_tokens(mut self, tokens: u32) -> Self {
         match &mut self.said_mut().content {
             Content::Chat(chat) => chat.max_tokens = Some(tokens),
-            Content::Wire(wire) => {
-                wire.max_tokens = Some(tokens);
-                wire.decoded(|chat| chat.max_tokens = Some(tokens));
-            }
+            Content::Wire(wire) => wire.set_max_tokens(tokens),
         }
         self
     }
@@ -182,7 +171,7 @@ impl LlmRequest {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidRequest`] when the bytes are not a request of their dialect.
+    /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) when the bytes are not a request of their dialect.
     pub fn chat(&self) -> Result<&Chat, LlmError> {
         match &self.said.content {
             Content::Chat(chat) => Ok(chat),
@@ -202,7 +191,7 @@ impl LlmRequest {
     pub fn model(&self) -> Option<&str> {
         match &self.said.content {
             Content::Chat(chat) => chat.model.as_deref(),
-            Content::Wire(wire) => wire.model.as_deref(),
+            Content::Wire(wire) => wire.model(),
         }
     }
 
@@ -210,7 +199,7 @@ impl LlmRequest {
     pub fn is_stream(&self) -> bool {
         match &self.said.content {
             Content::Chat(chat) => chat.stream,
-            Content::Wire(wire) => wire.stream,
+            Content::Wire(wire) => wire.is_stream(),
         }
     }
 
@@ -369,128 +358,6 @@ impl Context {
     }
 }
 
-/// A request as the caller's own bytes, in a dialect.
-///
-/// A leaf of the same dialect forwards the bytes with only `model` rewritten, and what a layer changed with
-/// [`LlmRequest::stream`] or [`LlmRequest::max_tokens`]; a leaf of another one goes through
-/// [`Chat`], to which they are decoded lazily and at most once.
-#[derive(Clone)]
-pub struct Wire {
-    dialect: Dialect,
-    body: Bytes,
-    headers: HeaderMap,
-    model: Option<Box<str>>,
-    stream: bool,
-    /// Set by a layer, in place of what the bytes say.
-    max_tokens: Option<u32>,
-    chat: OnceLock<Result<Box<Chat>, LlmError>>,
-}
-
-/// The little that the layers must know of a request's bytes.
-#[derive(Deserialize)]
-struct Head<'a> {
-    #[serde(borrow)]
-    model: Option<std::borrow::Cow<'a, str>>,
-    stream: Option<bool>,
-}
-
-impl Wire {
-    /// A request of these bytes.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidRequest`] when they are not a JSON object, or when `model` or `stream` is there twice or of
-    /// another type.
-    pub fn new(dialect: Dialect, body: impl Into<Bytes>) -> Result<Self, LlmError> {
-        let body = body.into();
-        let invalid = |what: &str| {
-            LlmError::new(
-                ErrorKind::InvalidRequest,
-                format!("the body is not a request of the {dialect} dialect: {what}"),
-            )
-        };
-        // Serde would take an array for a struct, field by field.
-        if body.trim_ascii_start().first() != Some(&b'{') {
-            return Err(invalid("not a JSON object"));
-        }
-        let head: Head<'_> = serde_json::from_slice(&body).map_err(|error| match error.classify() {
-            // Such an error quotes the value, and a value may be anything.
-            serde_json::error::Category::Data => {
-                invalid("`model` must be a text and `stream` true or false, each at most once")
-            }
-            _ => invalid("broken JSON").with_source(error),
-        })?;
-        let (model, stream) = (head.model.map(Into::into), head.stream.unwrap_or(false));
-        Ok(Self { dialect, body, headers: HeaderMap::new(), model, stream, max_tokens: None, chat: OnceLock::new() })
-    }
-
-    /// Sets the model and whether to stream, for the dialect that says both in its path (Gemini).
-    #[must_use]
-    pub fn path(mut self, model: impl Into<Box<str>>, stream: bool) -> Self {
-        self.model = Some(model.into());
-        self.stream = stream;
-        // A clone of a request that was decoded already would say the old ones.
-        self.chat = OnceLock::new();
-        self
-    }
-
-    /// Sets headers that a leaf of the same dialect forwards, such as `anthropic-beta`.
-    #[must_use]
-    pub fn headers(mut self, headers: HeaderMap) -> Self {
-        self.headers = headers;
-        self
-    }
-
-    /// The dialect of the bytes.
-    pub fn dialect(&self) -> Dialect {
-        self.dialect
-    }
-
-    /// The bytes.
-    pub fn body(&self) -> &Bytes {
-        &self.body
-    }
-
-    /// The headers to forward.
-    pub fn header_map(&self) -> &HeaderMap {
-        &self.headers
-    }
-
-    /// The longest answer that a layer has set.
-    #[cfg(feature = "http")]
-    pub(crate) fn max_tokens(&self) -> Option<u32> {
-        self.max_tokens
-    }
-
-    /// Changes the neutral form too, if it has been read already.
-    fn decoded(&mut self, change: impl FnOnce(&mut Chat)) {
-        if let Some(Ok(chat)) = self.chat.get_mut() {
-            change(chat);
-        }
-    }
-
-    fn chat(&self) -> Result<&Chat, LlmError> {
-        let decoded = self.chat.get_or_init(|| {
-            let mut chat = crate::providers::decode_request(self.dialect, &self.body)?;
-            chat.model = self.model.as_deref().map(str::to_owned);
-            chat.stream = self.stream;
-            chat.max_tokens = self.max_tokens.or(chat.max_tokens);
-            Ok(Box::new(chat))
-        });
-        match decoded {
-            Ok(chat) => Ok(chat),
-            Err(error) => Err(error.clone()),
-        }
-    }
-}
-
-impl fmt::Debug for Wire {
-    /// Shows nothing of what is asked.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wire").field("dialect", &self.dialect).field("bytes", &self.body.len()).finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -538,39 +405,6 @@ mod tests {
     fn a_deadline_beyond_the_clock_is_none() {
         let request = LlmRequest::prompt("hello").timeout(Duration::MAX);
         assert_eq!(request.context().deadline, None);
-    }
-
-    #[test]
-    fn wire_bytes_say_model_and_stream_and_must_be_a_request() {
-        let wire = Wire::new(Dialect::OpenAi, r#"{"model":"gpt-4o","stream":true,"messages":[]}"#).unwrap();
-        let request = LlmRequest::from(wire);
-        assert_eq!((request.model(), request.is_stream()), (Some("gpt-4o"), true));
-        for bad in
-            ["", "[]", "{\"model\":1}", "{\"model\":\"a\",\"model\":\"b\"}", "\u{feff}{}", "[\"gpt-4o\",true]", "{} {}"]
-        {
-            let error = Wire::new(Dialect::OpenAi, bad).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::InvalidRequest, "{bad}");
-        }
-    }
-
-    #[test]
-    fn an_error_in_the_bytes_shows_none_of_them() {
-        for bad in [r#""secret plans""#, r#"{"stream":"secret plans"}"#] {
-            let error = Wire::new(Dialect::OpenAi, bad).unwrap_err();
-            assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
-        }
-    }
-
-    #[test]
-    fn space_before_the_request_is_json_too() {
-        assert!(Wire::new(Dialect::OpenAi, " \r\n\t{}").is_ok());
-    }
-
-    #[test]
-    fn the_path_says_model_and_stream_where_the_bytes_do_not() {
-        let wire = Wire::new(Dialect::Gemini, "{}").unwrap().path("gemini-2.5-pro", true);
-        let request = LlmRequest::from(wire);
-        assert_eq!((request.model(), request.is_stream()), (Some("gemini-2.5-pro"), true));
     }
 
     #[test]

@@ -1,13 +1,10 @@
 //! Changing single fields of a request's bytes and nothing else.
 
-use std::{borrow::Cow, fmt, ops::Range};
+use std::{borrow::Cow, ops::Range};
 
 use bytes::Bytes;
-use serde::{
-    Deserializer,
-    de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor},
-};
-use serde_json::value::RawValue;
+
+use crate::wire::{Broken, Object};
 
 /// What a leaf changes in a request. What is `None` stays as it is.
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,7 +13,7 @@ pub(super) struct Changes<'a> {
     pub(super) stream: Option<bool>,
     /// The longest answer, and the fields that say so in this dialect, each of them alone or within another one. Those
     /// that are there are changed; where none is, the first one is added.
-    pub(super) max_tokens: Option<(&'a [MaxTokens], u32)>,
+    pub(super) max_tokens: Option<(&'static [MaxTokens], u32)>,
 }
 
 /// A field for the longest answer, and the object that it is in, if it is not at the top.
@@ -26,39 +23,42 @@ pub(crate) struct MaxTokens {
     pub(crate) name: &'static str,
 }
 
-/// The same JSON object with these changes.
+/// The same JSON object with these changes, in pieces: what stays is not copied.
 ///
-/// Every other byte is kept: the order of fields, spaces, the spelling of numbers and escapes. When nothing is to
-/// be changed, the bytes themselves are given back. A field that is to be changed and is there twice is refused: the
-/// provider might read the other one.
-pub(super) fn set(body: &Bytes, changes: &Changes<'_>) -> Result<Bytes, serde_json::Error> {
-    let Some(open) = opening(body) else {
-        return Err(serde_json::Error::custom("the body is no JSON object"));
-    };
-    let limits = changes.max_tokens.map_or(&[][..], |(names, _)| names);
-    let mut names = vec!["model", "stream"];
-    names.extend(limits.iter().map(|limit| limit.within.unwrap_or(limit.name)));
-    let found = fields(body, &names)?;
+/// Every other byte is kept: the order of fields, spaces, the spelling of numbers and escapes. A field that is to be
+/// changed and is there twice is refused: the provider might read the other one.
+pub(super) fn set(body: &Bytes, object: &Object, changes: &Changes<'_>) -> Result<Vec<Bytes>, Broken> {
     let mut edits = Edits { body, edits: Vec::new() };
     if let Some(model) = changes.model {
-        let is = |raw: &RawValue| serde_json::from_str::<String>(raw.get()).is_ok_and(|text| text == model);
-        match found[0] {
-            Some(raw) if is(raw) => {}
-            there => edits.put(there, open, "model", serde_json::to_string(model)?),
+        let is = |place: &Range<usize>| {
+            serde_json::from_slice::<Cow<'_, str>>(&body[place.clone()]).is_ok_and(|text| text == model)
+        };
+        match once(object, "model")? {
+            Some(place) if is(&place) => {}
+            there => edits.put(there, object, "model", serde_json::Value::from(model).to_string()),
         }
     }
     if let Some(stream) = changes.stream {
-        match found[1] {
-            Some(raw) if raw.get() == if stream { "true" } else { "false" } => {}
-            Some(raw) if raw.get() == "null" && !stream => {}
+        match once(object, "stream")? {
+            Some(place) if !stream && &body[place.clone()] == b"null" => {}
             None if !stream => {}
-            there => edits.put(there, open, "stream", stream.to_string()),
+            there => edits.put(there, object, "stream", stream.to_string()),
         }
     }
-    if let Some((_, tokens)) = changes.max_tokens {
-        edits.limit(limits, &found[2..], open, tokens)?;
+    if let Some((names, tokens)) = changes.max_tokens {
+        edits.limit(names, object, tokens)?;
     }
     Ok(edits.done())
+}
+
+/// Where a field's value stands, if it is there.
+fn once(object: &Object, name: &str) -> Result<Option<Range<usize>>, Broken> {
+    match object.field(name) {
+        Some(field) if field.is_twice => {
+            Err(Broken { what: "a field that is to be changed is there twice", at: field.value.start })
+        }
+        field => Ok(field.map(|field| field.value.clone())),
+    }
 }
 
 /// The changes of a body, in any order.
@@ -68,150 +68,88 @@ struct Edits<'a> {
 }
 
 impl Edits<'_> {
-    /// Replaces a value, or adds the field behind the brace at `open`.
-    fn put(&mut self, there: Option<&RawValue>, open: usize, name: &str, value: String) {
+    /// Replaces a value, or adds the field behind the opening brace of `object`.
+    fn put(&mut self, there: Option<Range<usize>>, object: &Object, name: &str, value: String) {
         match there {
-            Some(raw) if raw.get() == value => {}
-            Some(raw) => self.edits.push((place(raw, self.body), value)),
+            Some(place) if self.body[place.clone()] == *value.as_bytes() => {}
+            Some(place) => self.edits.push((place, value)),
             None => {
-                let at = open + 1;
-                let last = self.body[at..].iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'}');
+                let at = object.open;
                 // Several fields may be added to an empty object: each but the last one brings its comma.
                 let before = self.edits.iter_mut().rfind(|(place, _)| *place == (at..at));
                 if let Some((_, text)) = before.filter(|(_, text)| !text.ends_with(',')) {
                     text.push(',');
                 }
-                let comma = if last { "" } else { "," };
+                let comma = if object.is_empty { "" } else { "," };
                 self.edits.push((at..at, format!("\"{name}\":{value}{comma}")));
             }
         }
     }
 
-    fn limit(
-        &mut self,
-        names: &[MaxTokens],
-        found: &[Option<&RawValue>],
-        open: usize,
-        tokens: u32,
-    ) -> Result<(), serde_json::Error> {
+    fn limit(&mut self, names: &'static [MaxTokens], object: &Object, tokens: u32) -> Result<(), Broken> {
         let value = tokens.to_string();
+        // The objects that the field may be in, where they are there; and the first one of them.
         let mut changed = false;
-        for (limit, raw) in names.iter().zip(found).filter_map(|(limit, raw)| Some((limit, (*raw)?))) {
+        let mut first_within = None;
+        for limit in names {
+            let Some(place) = once(object, limit.within.unwrap_or(limit.name))? else { continue };
             if limit.within.is_none() {
-                self.put(Some(raw), open, limit.name, value.clone());
+                self.put(Some(place), object, limit.name, value.clone());
                 changed = true;
-            } else if raw.get().starts_with('{')
-                && let Some(inner) = fields(raw.get().as_bytes(), &[limit.name])?[0]
-            {
-                self.put(Some(inner), open, limit.name, value.clone());
-                changed = true;
+            } else if self.body[place.start] == b'{' {
+                let within = Object::read(&self.body[place.clone()], &[limit.name])
+                    .map_err(|broken| broken.behind(place.start))?
+                    .behind(place.start);
+                if let Some(inner) = once(&within, limit.name)? {
+                    self.put(Some(inner), &within, limit.name, value.clone());
+                    changed = true;
+                }
+                first_within.get_or_insert((within, limit.name));
             }
         }
         let (false, Some(first)) = (changed, names.first()) else { return Ok(()) };
-        let Some(outer) = first.within else {
-            self.put(None, open, first.name, value);
-            return Ok(());
-        };
-        let objects = names.iter().zip(found).filter_map(|(limit, raw)| Some((limit, (*raw)?)));
-        let object = objects.into_iter().find(|(limit, raw)| limit.within.is_some() && raw.get().starts_with('{'));
-        match object {
-            Some((limit, raw)) => {
-                let inner = place(raw, self.body).start;
-                self.put(None, inner, limit.name, value);
+        match (first.within, first_within) {
+            (None, _) => self.put(None, object, first.name, value),
+            (Some(_), Some((within, name))) => self.put(None, &within, name, value),
+            (Some(outer), None) => {
+                let there = once(object, outer)?;
+                self.put(there, object, outer, format!("{{\"{}\":{value}}}", first.name));
             }
-            None => self.put(found[0], open, outer, format!("{{\"{}\":{value}}}", first.name)),
         }
         Ok(())
     }
 
-    fn done(mut self) -> Bytes {
-        if self.edits.is_empty() {
-            return self.body.clone();
-        }
+    fn done(mut self) -> Vec<Bytes> {
         // Stable: what is added at one place keeps its order.
         self.edits.sort_by_key(|(place, _)| place.start);
-        let more: usize = self.edits.iter().map(|(_, text)| text.len()).sum();
-        let mut spliced = Vec::with_capacity(self.body.len() + more);
+        let mut pieces = Vec::with_capacity(2 * self.edits.len() + 1);
         let mut kept = 0;
-        for (place, text) in &self.edits {
-            spliced.extend_from_slice(&self.body[kept..place.start]);
-            spliced.extend_from_slice(text.as_bytes());
+        for (place, text) in self.edits {
+            pieces.push(self.body.slice(kept..place.start));
+            pieces.push(text.into());
             kept = place.end;
         }
-        spliced.extend_from_slice(&self.body[kept..]);
-        spliced.into()
+        pieces.push(self.body.slice(kept..));
+        pieces
     }
-}
-
-/// Where the object of a body begins.
-fn opening(body: &[u8]) -> Option<usize> {
-    let open = body.iter().position(|byte| !byte.is_ascii_whitespace())?;
-    (body[open] == b'{').then_some(open)
-}
-
-/// The values of these fields of a JSON object, `null` included. Everything else is passed over.
-fn fields<'a>(json: &'a [u8], names: &[&str]) -> Result<Vec<Option<&'a RawValue>>, serde_json::Error> {
-    let mut reader = serde_json::Deserializer::from_slice(json);
-    let found = Fields { names }.deserialize(&mut reader)?;
-    reader.end()?;
-    Ok(found)
-}
-
-struct Fields<'n> {
-    names: &'n [&'n str],
-}
-
-impl<'de> DeserializeSeed<'de> for Fields<'_> {
-    type Value = Vec<Option<&'de RawValue>>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Fields<'_> {
-    type Value = Vec<Option<&'de RawValue>>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found = vec![None; self.names.len()];
-        while let Some(Key(name)) = map.next_key()? {
-            if !self.names.contains(&&*name) {
-                let IgnoredAny = map.next_value()?;
-                continue;
-            }
-            let value: &RawValue = map.next_value()?;
-            for (place, _) in self.names.iter().enumerate().filter(|(_, wanted)| **wanted == name) {
-                if found[place].replace(value).is_some() {
-                    return Err(A::Error::custom("a field that is to be changed is there twice"));
-                }
-            }
-        }
-        Ok(found)
-    }
-}
-
-/// A field's name; borrowed where it has no escapes.
-#[derive(serde::Deserialize)]
-struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
-
-/// Where a value stands: it is a slice of the body, so that its address tells.
-fn place(raw: &RawValue, body: &Bytes) -> Range<usize> {
-    let start = raw.get().as_ptr() as usize - body.as_ptr() as usize;
-    start..start + raw.get().len()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::FIELDS;
+
+    fn spliced(body: &'static str, changes: &Changes<'_>) -> Result<Vec<Bytes>, Broken> {
+        set(&body.into(), &Object::read(body.as_bytes(), &[&FIELDS[..], &["config", "old_config"]].concat())?, changes)
+    }
+
+    fn text(body: &'static str, changes: &Changes<'_>) -> String {
+        let pieces = spliced(body, changes).expect("a JSON object");
+        String::from_utf8(pieces.concat()).expect("UTF-8 in, UTF-8 out")
+    }
 
     fn with_model(body: &'static str, model: &str) -> String {
-        let spliced = set(&Bytes::from_static(body.as_bytes()), &Changes { model: Some(model), ..Changes::default() })
-            .expect("a JSON object");
-        String::from_utf8(spliced.into()).expect("UTF-8 in, UTF-8 out")
+        text(body, &Changes { model: Some(model), ..Changes::default() })
     }
 
     #[test]
@@ -222,9 +160,10 @@ mod tests {
 
     #[test]
     fn same_model_gives_the_same_bytes_without_a_copy() {
-        let body = Bytes::from_static(b"{\"model\":\"a\\u0062\"}");
-        let spliced = set(&body, &Changes { model: Some("ab"), stream: Some(false), max_tokens: None }).unwrap();
-        assert_eq!(spliced.as_ptr(), body.as_ptr());
+        let body = "{\"model\":\"a\\u0062\"}";
+        let spliced = spliced(body, &Changes { model: Some("ab"), stream: Some(false), max_tokens: None }).unwrap();
+        assert_eq!(spliced.len(), 1);
+        assert_eq!(spliced[0].as_ptr(), body.as_ptr());
     }
 
     #[test]
@@ -249,7 +188,7 @@ mod tests {
             ("{}", "{\"model\":\"b\",\"stream\":true}"),
         ] {
             let changes = Changes { model: Some("b"), stream: Some(true), max_tokens: None };
-            assert_eq!(set(&Bytes::from_static(before.as_bytes()), &changes).unwrap(), after);
+            assert_eq!(text(before, &changes), after);
         }
     }
 
@@ -263,14 +202,12 @@ mod tests {
             "{\"model\":\"a\"",
         ] {
             let changes = Changes { model: Some("c"), ..Changes::default() };
-            assert!(set(&Bytes::from_static(body.as_bytes()), &changes).is_err(), "{body}");
+            assert!(spliced(body, &changes).is_err(), "{body}");
         }
     }
 
-    fn with_limit(body: &'static str, names: &[MaxTokens]) -> String {
-        let changes = Changes { max_tokens: Some((names, 9)), ..Changes::default() };
-        let spliced = set(&Bytes::from_static(body.as_bytes()), &changes).expect("a JSON object");
-        String::from_utf8(spliced.into()).expect("UTF-8 in, UTF-8 out")
+    fn with_limit(body: &'static str, names: &'static [MaxTokens]) -> String {
+        text(body, &Changes { max_tokens: Some((names, 9)), ..Changes::default() })
     }
 
     #[test]
@@ -300,8 +237,7 @@ mod tests {
 
     #[test]
     fn a_null_that_says_what_is_wanted_is_kept() {
-        let body = Bytes::from_static(b"{\"model\":\"a\",\"stream\":null}");
-        let changes = Changes { model: Some("a"), stream: Some(false), max_tokens: None };
-        assert_eq!(set(&body, &changes).unwrap(), body);
+        let body = "{\"model\":\"a\",\"stream\":null}";
+        assert_eq!(text(body, &Changes { model: Some("a"), stream: Some(false), max_tokens: None }), body);
     }
 }

@@ -19,7 +19,6 @@ use std::{
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
 use tokio::time::Instant;
 use tower::{BoxError, Service, ServiceExt as _};
 
@@ -36,7 +35,7 @@ use super::{Config, ConfigError, Environment, Problem};
 use crate::{
     BoxLlmService, Event, Events, InvalidConfig, LlmError, LlmRequest, LlmResponse,
     events::{self, StatusBoard},
-    providers::http::boxed,
+    providers::http::{RequestBody, boxed},
     request::BEST_LEVEL,
 };
 
@@ -146,11 +145,12 @@ impl StackBuilder {
     /// Sets the HTTP client of all tiers that need one: an
     /// [`HttpClient`](crate::providers::transport::HttpClient) with settings of your own, one behind tower-http's layers,
     /// or a function in tests. Default: one `HttpClient`.
-    pub fn transport<S, B>(mut self, transport: S) -> Self
+    pub fn transport<S, R, B>(mut self, transport: S) -> Self
     where
-        S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S: Service<Request<R>, Response = Response<B>> + Clone + Send + Sync + 'static,
         S::Error: Into<BoxError>,
         S::Future: Send + 'static,
+        R: From<RequestBody> + 'static,
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {

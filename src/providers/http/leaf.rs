@@ -2,14 +2,14 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
-use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use tower::{BoxError, Service, ServiceExt, util::BoxCloneSyncService};
 
-use super::{BaseUrl, Limits, Protocol};
+use super::{BaseUrl, Limits, Protocol, RequestBody};
 use crate::{CommitPoint, InvalidConfig, providers::transport::HttpClient};
 
 pub(super) type Body = UnsyncBoxBody<Bytes, BoxError>;
-pub(crate) type Transport = BoxCloneSyncService<Request<Full<Bytes>>, Response<Body>, BoxError>;
+pub(crate) type Transport = BoxCloneSyncService<Request<RequestBody>, Response<Body>, BoxError>;
 
 /// A provider's API as a service: one request of it for each call. See the [module docs](super).
 ///
@@ -87,14 +87,19 @@ impl<P: Protocol> HttpLeaf<P> {
     /// Sets the transport: any service that answers HTTP requests, such as an [`HttpClient`] with settings of your own or
     /// behind tower-http's layers. Default: an [`HttpClient`] of this leaf's own.
     ///
+    /// It gets the body as a [`RequestBody`], or as what can be made of one, such as a
+    /// [`Full<Bytes>`](http_body_util::Full). A service that takes any body must be told which, by a
+    /// `.map_request(|request: http::Request<RequestBody>| request)`.
+    ///
     /// It must not follow redirects, or the key travels along. Its errors count as
     /// [`ErrorKind::Connect`](crate::ErrorKind::Connect), unless they are known to mean something else.
     #[must_use]
-    pub fn transport<S, B>(mut self, transport: S) -> Self
+    pub fn transport<S, R, B>(mut self, transport: S) -> Self
     where
-        S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S: Service<Request<R>, Response = Response<B>> + Clone + Send + Sync + 'static,
         S::Error: Into<BoxError>,
         S::Future: Send + 'static,
+        R: From<RequestBody> + 'static,
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
@@ -166,19 +171,20 @@ impl<P: Protocol> fmt::Debug for HttpLeaf<P> {
 }
 
 /// A transport whose type has a name.
-pub(crate) fn boxed<S, B>(transport: S) -> Transport
+pub(crate) fn boxed<S, R, B>(transport: S) -> Transport
 where
-    S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S: Service<Request<R>, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send + 'static,
+    R: From<RequestBody> + 'static,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    let transport = transport.map_err(Into::into);
-    BoxCloneSyncService::new(
-        transport
-            .map_response(|response: Response<B>| response.map(|body| UnsyncBoxBody::new(body.map_err(Into::into)))),
-    )
+    let transport = transport
+        .map_request(|request: Request<RequestBody>| request.map(R::from))
+        .map_response(|response: Response<B>| response.map(|body| UnsyncBoxBody::new(body.map_err(Into::into))))
+        .map_err(Into::into);
+    BoxCloneSyncService::new(transport)
 }
 
 /// A key from a file often ends in a line feed, which no header may have.

@@ -1,6 +1,6 @@
 //! What the provider leaves share: one leaf over HTTP, told apart by its protocol.
 //!
-//! [`HttpLeaf`] encodes a request, sends it through a transport (any `tower::Service<http::Request<Full<Bytes>>>`), checks
+//! [`HttpLeaf`] encodes a request, sends it through a transport (any `tower::Service<http::Request<RequestBody>>`), checks
 //! status and content type, and decodes the answer; its future resolves at the [commit point](crate::CommitPoint). It does
 //! not retry, wait or limit time: that is what the layers are for.
 //!
@@ -23,11 +23,11 @@
 //! ```
 //! use bytes::Bytes;
 //! use http_body_util::Full;
-//! use steadfast::{LlmRequest, providers::Anthropic};
+//! use steadfast::{LlmRequest, providers::{Anthropic, http::RequestBody}};
 //! use tower::ServiceExt;
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
-//! let in_process = tower::service_fn(|request: http::Request<Full<Bytes>>| async move {
+//! let in_process = tower::service_fn(|request: http::Request<RequestBody>| async move {
 //!     assert_eq!(request.uri().path(), "/v1/messages");
 //!     let answer = r#"{"type":"message","content":[{"type":"text","text":"hi"}],"stop_reason":"end_turn"}"#;
 //!     Ok::<_, std::io::Error>(http::Response::new(Full::new(Bytes::from(answer))))
@@ -39,6 +39,7 @@
 //! ```
 
 mod base_url;
+mod body;
 mod facts;
 mod failure;
 mod frames;
@@ -60,4 +61,4 @@ pub(crate) use self::{
     leaf::{Variable, variable},
     protocol::{Fault, Protocol, StreamDecoder, to_json},
 };
-pub use self::{leaf::HttpLeaf, limits::Limits, service::ResponseFuture};
+pub use self::{body::RequestBody, leaf::HttpLeaf, limits::Limits, service::ResponseFuture};

@@ -8,11 +8,11 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use tower::{BoxError, Service};
 
 use super::{
-    HttpLeaf, Protocol,
+    HttpLeaf, Protocol, RequestBody,
     failure::{self, Origin, Secret},
     frames::Frames,
     leaf::{Body, Settings},
@@ -24,6 +24,7 @@ use crate::{
     providers::splice,
     translate::{Names, Report, fit, mend},
     wall_clock,
+    wire::{FIELDS, Object},
 };
 
 impl<P: Protocol> Service<LlmRequest> for HttpLeaf<P> {
@@ -97,7 +98,7 @@ fn prepare<P: Protocol>(
     request: &LlmRequest,
     model: Option<&str>,
     stream: bool,
-) -> Result<(Request<Full<Bytes>>, Told), LlmError> {
+) -> Result<(Request<RequestBody>, Told), LlmError> {
     let model = model
         .ok_or_else(|| LlmError::new(ErrorKind::InvalidRequest, "neither the leaf nor the request names a model"))?;
     let own = request.wire().filter(|wire| wire.dialect() == P::DIALECT);
@@ -107,11 +108,9 @@ fn prepare<P: Protocol>(
     let (body, names) = match own {
         Some(wire) => {
             forward(&mut headers, wire.header_map());
-            let no_request = |error| {
+            let mended = mend(wire, target, &mut report).map_err(|error| {
                 LlmError::new(ErrorKind::InvalidRequest, "the body is not a request of its dialect").with_source(error)
-            };
-            let mended = mend(wire.body(), target, &mut report).map_err(no_request)?;
-            let whole = mended.as_ref().unwrap_or_else(|| wire.body());
+            })?;
             let in_body = settings.protocol.model_in_body();
             let limits = settings.protocol.max_tokens_fields();
             let changes = splice::Changes {
@@ -119,15 +118,22 @@ fn prepare<P: Protocol>(
                 stream: in_body.then_some(stream),
                 max_tokens: wire.max_tokens().map(|tokens| (limits, tokens)),
             };
-            let body = splice::set(whole, &changes).map_err(|error| {
+            let pieces = match mended {
+                // What was mended stands in other places.
+                Some(mended) => {
+                    Object::read(&mended, &FIELDS).and_then(|object| splice::set(&mended, &object, &changes))
+                }
+                None => splice::set(wire.body(), wire.object(), &changes),
+            };
+            let pieces = pieces.map_err(|error| {
                 let what = "the body is not a JSON object with one model, one stream and one limit of tokens";
                 LlmError::new(ErrorKind::InvalidRequest, what).with_source(error)
             })?;
-            (body, Names::default())
+            (RequestBody::pieces(pieces), Names::default())
         }
         None => {
             let (chat, names) = fit(request, target, &mut report)?;
-            (settings.protocol.encode(&chat, model, stream, &mut report)?, names)
+            (settings.protocol.encode(&chat, model, stream, &mut report)?.into(), names)
         }
     };
     let notes = report.finish(settings.strict && own.is_none())?;
@@ -146,7 +152,7 @@ fn prepare<P: Protocol>(
     let uri = settings.base.join(&settings.protocol.path(model, stream)).map_err(|error| {
         LlmError::new(ErrorKind::InvalidRequest, "the model's name does not fit into a URL").with_source(error)
     })?;
-    let mut http = Request::new(Full::new(body));
+    let mut http = Request::new(body);
     *http.method_mut() = Method::POST;
     *http.uri_mut() = uri;
     *http.headers_mut() = headers;

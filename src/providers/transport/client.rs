@@ -7,9 +7,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use http::{Request, Response, header::PROXY_AUTHORIZATION};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::{
     client::{legacy, proxy::matcher::Matcher},
@@ -23,6 +21,7 @@ use super::{
     error::{InvalidTransport, TransportError},
     tls::{self, Tls},
 };
+use crate::providers::http::RequestBody;
 
 /// The default HTTP client: hyper and rustls, with a pool of connections.
 ///
@@ -42,7 +41,7 @@ use super::{
 #[derive(Clone)]
 pub struct HttpClient {
     settings: Settings,
-    client: legacy::Client<Connector, Full<Bytes>>,
+    client: legacy::Client<Connector, RequestBody>,
 }
 
 #[derive(Clone)]
@@ -126,17 +125,17 @@ impl fmt::Debug for HttpClient {
     }
 }
 
-impl Service<Request<Full<Bytes>>> for HttpClient {
+impl Service<Request<RequestBody>> for HttpClient {
     type Response = Response<Incoming>;
     type Error = TransportError;
     type Future = ResponseFuture;
 
     /// Always ready: the pool has no upper limit.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Service::<Request<Full<Bytes>>>::poll_ready(&mut self.client, cx).map_err(TransportError::new)
+        Service::<Request<RequestBody>>::poll_ready(&mut self.client, cx).map_err(TransportError::new)
     }
 
-    fn call(&mut self, mut request: Request<Full<Bytes>>) -> Self::Future {
+    fn call(&mut self, mut request: Request<RequestBody>) -> Self::Future {
         // An HTTPS proxy is authorized when the tunnel is made; a plain one with each request.
         if request.uri().scheme_str() == Some("http")
             && let Some(proxy) = self.settings.proxies.intercept(request.uri())

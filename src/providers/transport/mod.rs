@@ -1,8 +1,11 @@
 //! The HTTP client under the leaves: [`HttpClient`].
 //!
-//! A leaf sends its requests through a `tower::Service<http::Request<Full<Bytes>>>`, which the caller may wrap with
+//! A leaf sends its requests through a `tower::Service<http::Request<RequestBody>>`, which the caller may wrap with
 //! tower-http's layers or replace with another client, or with an in-process function in tests. This module is the one that is
-//! used when nothing else is given: hyper with rustls, HTTP/1.1 and HTTP/2, and a pool of connections.
+//! used when nothing else is given: hyper with rustls, HTTP/1.1 and HTTP/2, and a pool of connections. [`RequestBody`] is made
+//! from any bytes or text.
+//!
+//! [`RequestBody`]: crate::providers::http::RequestBody
 //!
 //! # Example
 //!

@@ -1,8 +1,7 @@
 use std::{error::Error, io::Write as _, path::PathBuf, time::Duration};
 
-use bytes::Bytes;
 use http::{Request, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -11,6 +10,7 @@ use tokio::{
 use tower::ServiceExt;
 
 use super::{HttpClient, TransportError};
+use crate::providers::http::RequestBody;
 
 /// A server for one connection: gives back what it read up to the end of the head, and sends `answer`.
 async fn serve_once(answer: &'static [u8]) -> (String, JoinHandle<String>) {
@@ -34,8 +34,8 @@ async fn read_head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).expect("ASCII")
 }
 
-fn get(url: &str) -> Request<Full<Bytes>> {
-    Request::get(url).body(Full::default()).expect("a valid URL")
+fn get(url: &str) -> Request<RequestBody> {
+    Request::get(url).body(RequestBody::default()).expect("a valid URL")
 }
 
 fn sources(error: &TransportError) -> String {

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::report::Report;
 use crate::{
-    Dialect,
+    Dialect, Wire,
     translate::{
         FOREIGN_CALL,
         foreign::{CALL, ENVELOPE},
@@ -25,11 +25,14 @@ use crate::{
 /// # Errors
 ///
 /// When the body is not what its dialect says.
-pub(crate) fn mend(body: &Bytes, target: Target, report: &mut Report) -> Result<Option<Bytes>, serde_json::Error> {
+pub(crate) fn mend(wire: &Wire, target: Target, report: &mut Report) -> Result<Option<Bytes>, serde_json::Error> {
+    let (body, object) = (wire.body(), wire.object());
     let has = |needle: &str| memmem::find(body, needle.as_bytes()).is_some();
+    // A call by another provider matters only where thinking is asked for.
+    let has_call = || object.field("thinking").is_some() && has(CALL);
     let edits = match target.dialect {
-        Dialect::Anthropic if has(ENVELOPE) || has(CALL) => anthropic(body, report)?,
-        Dialect::Gemini if has(ENVELOPE) => gemini(body, report)?,
+        Dialect::Anthropic if object.is_marked || has_call() => anthropic(body, report)?,
+        Dialect::Gemini if object.is_marked => gemini(body, report)?,
         Dialect::OpenAi if target.short_ids && has("tool_call") => openai(body, target)?,
         _ => return Ok(None),
     };

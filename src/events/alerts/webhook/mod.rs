@@ -36,13 +36,15 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Uri, header};
-use http_body_util::Full;
 use tokio::task::AbortHandle;
 use tower::{BoxError, Service, ServiceExt, util::BoxCloneSyncService};
 
 use self::{message::Format, queue::Queue};
 use super::{Alert, AlertSink};
-use crate::{InvalidConfig, providers::transport::HttpClient};
+use crate::{
+    InvalidConfig,
+    providers::{http::RequestBody, transport::HttpClient},
+};
 
 /// Where alerts are sent. See the [module docs](self).
 #[must_use = "nothing is sent before it is started"]
@@ -63,7 +65,7 @@ struct Target {
 }
 
 /// Any HTTP client; of the answer only its head is read.
-type Transport = BoxCloneSyncService<Request<Full<Bytes>>, Response<()>, BoxError>;
+type Transport = BoxCloneSyncService<Request<RequestBody>, Response<()>, BoxError>;
 
 impl Webhook {
     /// A webhook that takes Slack's messages.
@@ -115,12 +117,14 @@ impl Webhook {
         Ok(self)
     }
 
-    /// Sets the transport: any service that answers HTTP requests. Default: an [`HttpClient`] of its own.
-    pub fn transport<S, B>(mut self, transport: S) -> Self
+    /// Sets the transport: any service that answers HTTP requests, as a
+    /// [leaf's](crate::providers::http::HttpLeaf::transport). Default: an [`HttpClient`] of its own.
+    pub fn transport<S, R, B>(mut self, transport: S) -> Self
     where
-        S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S: Service<Request<R>, Response = Response<B>> + Clone + Send + Sync + 'static,
         S::Error: Into<BoxError>,
         S::Future: Send + 'static,
+        R: From<RequestBody> + 'static,
         B: 'static,
     {
         self.target.transport = boxed(transport);
@@ -183,8 +187,8 @@ impl Target {
         self.url.host().unwrap_or_default()
     }
 
-    fn request(&self, body: Bytes) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(body));
+    fn request(&self, body: Bytes) -> Request<RequestBody> {
+        let mut request = Request::new(RequestBody::from(body));
         *request.method_mut() = http::Method::POST;
         *request.uri_mut() = self.url.clone();
         let headers = request.headers_mut();
@@ -243,14 +247,19 @@ impl fmt::Debug for WebhookHandle {
     }
 }
 
-fn boxed<S, B>(transport: S) -> Transport
+fn boxed<S, R, B>(transport: S) -> Transport
 where
-    S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S: Service<Request<R>, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send + 'static,
+    R: From<RequestBody> + 'static,
     B: 'static,
 {
-    BoxCloneSyncService::new(transport.map_err(Into::into).map_response(|response| response.map(drop)))
+    let transport = transport
+        .map_request(|request: Request<RequestBody>| request.map(R::from))
+        .map_response(|response: Response<B>| response.map(drop))
+        .map_err(Into::into);
+    BoxCloneSyncService::new(transport)
 }
 
 const USER_AGENT: &str = concat!("steadfast/", env!("CARGO_PKG_VERSION"));

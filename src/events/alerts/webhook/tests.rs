@@ -1,3 +1,4 @@
+use http_body_util::Full;
 use std::sync::Mutex;
 
 use http::StatusCode;

@@ -1,0 +1,180 @@
+//! A request as the caller's own bytes.
+
+mod object;
+mod skip;
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, sync::OnceLock};
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use self::object::Spelled;
+pub(crate) use self::object::{Broken, Object};
+use crate::{ErrorKind, LlmError, chat::Chat, request::Dialect};
+
+/// A request as the caller's own bytes, in a dialect.
+///
+/// A leaf of the same dialect forwards the bytes with only `model` rewritten, and what a layer changed with
+/// [`LlmRequest::stream`](crate::LlmRequest::stream) or [`LlmRequest::max_tokens`](crate::LlmRequest::max_tokens); it
+/// copies none of them. A leaf of another dialect goes through [`Chat`], to which they are decoded lazily and at most once.
+///
+/// # What is checked
+///
+/// The bytes are read once, in [`new`](Self::new). They must be one JSON object, with field names, colons, commas, numbers
+/// and words as JSON has them; every text must end, and the brackets must balance. `model` and `stream` may be there once
+/// each, in whatever spelling: a body that says two models is refused, for the next one to read it might take the
+/// other. What is further in (an unknown escape in a message's text, two commas in a list) is not looked at: the
+/// provider answers to that, as it would without us. Decoding to [`Chat`] checks all of it.
+#[derive(Clone)]
+pub struct Wire {
+    dialect: Dialect,
+    body: Bytes,
+    object: Object,
+    headers: HeaderMap,
+    model: Option<Box<str>>,
+    stream: bool,
+    /// Set by a layer, in place of what the bytes say.
+    max_tokens: Option<u32>,
+    chat: OnceLock<Result<Box<Chat>, LlmError>>,
+}
+
+/// The fields that a leaf reads or changes, in all dialects.
+pub(crate) const FIELDS: [&str; 7] =
+    ["model", "stream", "max_tokens", "max_completion_tokens", "generationConfig", "generation_config", "thinking"];
+
+impl Wire {
+    /// A request of these bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidRequest`] when they are not a JSON object, with the place where that shows, or when `model`
+    /// or `stream` is there twice or of another type.
+    pub fn new(dialect: Dialect, body: impl Into<Bytes>) -> Result<Self, LlmError> {
+        let body = body.into();
+        let invalid = |what: &dyn fmt::Display| {
+            LlmError::new(
+                ErrorKind::InvalidRequest,
+                format!("the body is not a request of the {dialect} dialect: {what}"),
+            )
+        };
+        let object = Object::read(&body, &FIELDS).map_err(|broken| invalid(&broken))?;
+        let head = |name| match object.field(name) {
+            Some(field) if field.is_twice => Err(()),
+            Some(field) => Ok(Some(&body[field.value.clone()]).filter(|value| *value != b"null")),
+            None => Ok(None),
+        };
+        let model = || head("model")?.map(|value| serde_json::from_slice(value).map_err(drop)).transpose();
+        let stream = || match head("stream")? {
+            Some(b"true") => Ok(true),
+            Some(b"false") | None => Ok(false),
+            Some(_) => Err(()),
+        };
+        // Nothing of the value is quoted, for it may be anything.
+        let (Ok(model), Ok(stream)) = (model(), stream()) else {
+            return Err(invalid(&"`model` must be a text and `stream` true or false, each at most once"));
+        };
+        let model = model.map(|Spelled(model)| model.into());
+        Ok(Self {
+            dialect,
+            body,
+            object,
+            headers: HeaderMap::new(),
+            model,
+            stream,
+            max_tokens: None,
+            chat: OnceLock::new(),
+        })
+    }
+
+    /// Sets the model and whether to stream, for the dialect that says both in its path (Gemini).
+    #[must_use]
+    pub fn path(mut self, model: impl Into<Box<str>>, stream: bool) -> Self {
+        self.model = Some(model.into());
+        self.stream = stream;
+        // A clone of a request that was decoded already would say the old ones.
+        self.chat = OnceLock::new();
+        self
+    }
+
+    /// Sets headers that a leaf of the same dialect forwards, such as `anthropic-beta`.
+    #[must_use]
+    pub fn headers(mut self, headers: HeaderMap) -> Self {
+        self.headers = headers;
+        self
+    }
+
+    /// The dialect of the bytes.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// The bytes.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// The headers to forward.
+    pub fn header_map(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// Where the fields of the bytes stand.
+    #[cfg(feature = "http")]
+    pub(crate) fn object(&self) -> &Object {
+        &self.object
+    }
+
+    pub(crate) fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
+    pub(crate) fn is_stream(&self) -> bool {
+        self.stream
+    }
+
+    /// The longest answer that a layer has set.
+    #[cfg(feature = "http")]
+    pub(crate) fn max_tokens(&self) -> Option<u32> {
+        self.max_tokens
+    }
+
+    pub(crate) fn set_stream(&mut self, stream: bool) {
+        self.stream = stream;
+        self.decoded(|chat| chat.stream = stream);
+    }
+
+    pub(crate) fn set_max_tokens(&mut self, tokens: u32) {
+        self.max_tokens = Some(tokens);
+        self.decoded(|chat| chat.max_tokens = Some(tokens));
+    }
+
+    /// Changes the neutral form too, if it has been read already.
+    fn decoded(&mut self, change: impl FnOnce(&mut Chat)) {
+        if let Some(Ok(chat)) = self.chat.get_mut() {
+            change(chat);
+        }
+    }
+
+    pub(crate) fn chat(&self) -> Result<&Chat, LlmError> {
+        let decoded = self.chat.get_or_init(|| {
+            let mut chat = crate::providers::decode_request(self.dialect, &self.body)?;
+            chat.model = self.model.as_deref().map(str::to_owned);
+            chat.stream = self.stream;
+            chat.max_tokens = self.max_tokens.or(chat.max_tokens);
+            Ok(Box::new(chat))
+        });
+        match decoded {
+            Ok(chat) => Ok(chat),
+            Err(error) => Err(error.clone()),
+        }
+    }
+}
+
+impl fmt::Debug for Wire {
+    /// Shows nothing of what is asked.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wire").field("dialect", &self.dialect).field("bytes", &self.body.len()).finish_non_exhaustive()
+    }
+}

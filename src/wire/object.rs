@@ -1,0 +1,195 @@
+use std::{borrow::Cow, error, fmt, ops::Range};
+
+use memchr::memchr2;
+use serde::de::IgnoredAny;
+
+use super::skip;
+
+/// The places of some fields of a JSON object, found in one pass over its bytes that copies none.
+///
+/// What would make the object's own fields ambiguous is checked: that it is one object, its field names, colons and
+/// commas, its numbers and words, that every text in it ends, and that its brackets balance. What stands within a text, or
+/// within a nested object or list, is passed over: whom it is for reads it, and says what is wrong there.
+#[derive(Clone, Debug)]
+pub(crate) struct Object {
+    /// Where the bytes behind its opening brace begin.
+    pub(crate) open: usize,
+    /// Whether it has no fields at all.
+    pub(crate) is_empty: bool,
+    /// Whether a text further in begins as the marks of another provider's thoughts do ([`crate::translate`]).
+    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "the leaves ask"))]
+    pub(crate) is_marked: bool,
+    fields: Vec<Field>,
+}
+
+/// A field that was looked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Field {
+    name: &'static str,
+    /// Where its value stands; the last one's, if it is there more than once.
+    pub(crate) value: Range<usize>,
+    /// Whether it is there more than once.
+    pub(crate) is_twice: bool,
+}
+
+/// Why bytes are no JSON object, and where that shows. It quotes none of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Broken {
+    pub(crate) what: &'static str,
+    pub(crate) at: usize,
+}
+
+impl Object {
+    /// Reads an object, and looks for the fields of these names, in whatever way they are spelled.
+    pub(crate) fn read(json: &[u8], names: &[&'static str]) -> Result<Self, Broken> {
+        Reader { json, at: 0, is_marked: false }.object(names)
+    }
+
+    /// The same object as a part of a body, in which it begins at `start`.
+    #[cfg(feature = "http")]
+    pub(crate) fn behind(mut self, start: usize) -> Self {
+        self.open += start;
+        for field in &mut self.fields {
+            field.value = field.value.start + start..field.value.end + start;
+        }
+        self
+    }
+
+    /// A field that was looked for, if it is there.
+    pub(crate) fn field(&self, name: &str) -> Option<&Field> {
+        self.fields.iter().find(|field| field.name == name)
+    }
+}
+
+impl Broken {
+    /// The same in a body, in which what is broken begins at `start`.
+    #[cfg(feature = "http")]
+    pub(crate) fn behind(self, start: usize) -> Self {
+        Self { at: self.at + start, ..self }
+    }
+}
+
+struct Reader<'a> {
+    json: &'a [u8],
+    at: usize,
+    is_marked: bool,
+}
+
+impl Reader<'_> {
+    fn object(mut self, names: &[&'static str]) -> Result<Object, Broken> {
+        if self.after_space() != Some(b'{') {
+            return Err(self.broken("no JSON object"));
+        }
+        self.at += 1;
+        let open = self.at;
+        let mut fields: Vec<Field> = Vec::new();
+        let is_empty = self.after_space() == Some(b'}');
+        while !is_empty {
+            let name = self.name(names)?;
+            if self.after_space() != Some(b':') {
+                return Err(self.broken("no colon behind a field's name"));
+            }
+            self.at += 1;
+            let value = self.value()?;
+            if let Some(name) = name {
+                match fields.iter_mut().find(|field| field.name == name) {
+                    Some(field) => (field.value, field.is_twice) = (value, true),
+                    None => fields.push(Field { name, value, is_twice: false }),
+                }
+            }
+            match self.after_space() {
+                Some(b',') => self.at += 1,
+                Some(b'}') => break,
+                _ => return Err(self.broken("neither a comma nor a brace behind a value")),
+            }
+        }
+        self.at += 1;
+        match self.after_space() {
+            None => Ok(Object { open, is_empty, is_marked: self.is_marked, fields }),
+            Some(_) => Err(self.broken("more behind the object")),
+        }
+    }
+
+    /// The next byte that is no space.
+    fn after_space(&mut self) -> Option<u8> {
+        let rest = &self.json[self.at..];
+        let spaces = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r')).count();
+        self.at += spaces;
+        rest.get(spaces).copied()
+    }
+
+    /// Reads a field's name; one that was asked for is given back.
+    fn name(&mut self, names: &[&'static str]) -> Result<Option<&'static str>, Broken> {
+        if self.after_space() != Some(b'"') {
+            return Err(self.broken("no field's name"));
+        }
+        let start = self.at;
+        self.text()?;
+        let quoted = &self.json[start..self.at];
+        let is_plain = quoted.iter().all(|byte| matches!(byte, b' '..=b'~') && *byte != b'\\');
+        let named = |spelled: &[u8]| names.iter().find(|name| name.as_bytes() == spelled).copied();
+        if is_plain {
+            return Ok(named(&quoted[1..quoted.len() - 1]));
+        }
+        match serde_json::from_slice::<Spelled<'_>>(quoted) {
+            Ok(Spelled(name)) => Ok(named(name.as_bytes())),
+            Err(_) => Err(Broken { what: "a field's name is no text", at: start }),
+        }
+    }
+
+    /// Passes over a value.
+    fn value(&mut self) -> Result<Range<usize>, Broken> {
+        let first = self.after_space();
+        let start = self.at;
+        match first {
+            Some(b'"') => self.text()?,
+            Some(b'{' | b'[') => match skip::nested(self.json, start) {
+                Some(skipped) => {
+                    self.at = skipped.end;
+                    self.is_marked |= skipped.marked;
+                }
+                None => return Err(self.broken("a value without an end")),
+            },
+            _ => {
+                let rest = &self.json[start..];
+                let ends = |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r');
+                let word = &rest[..rest.iter().position(ends).unwrap_or(rest.len())];
+                if serde_json::from_slice::<IgnoredAny>(word).is_err() {
+                    return Err(self.broken("no value"));
+                }
+                self.at += word.len();
+            }
+        }
+        Ok(start..self.at)
+    }
+
+    /// Passes over a text, from its opening quote on.
+    fn text(&mut self) -> Result<(), Broken> {
+        let mut at = self.at + 1;
+        while let Some(next) = self.json.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
+            at += next;
+            if self.json[at] == b'"' {
+                self.at = at + 1;
+                return Ok(());
+            }
+            at += 2;
+        }
+        Err(self.broken("a text without an end"))
+    }
+
+    fn broken(&self, what: &'static str) -> Broken {
+        Broken { what, at: self.at }
+    }
+}
+
+/// A text; borrowed where it has no escapes.
+#[derive(serde::Deserialize)]
+pub(super) struct Spelled<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, at byte {}", self.what, self.at)
+    }
+}
+
+impl error::Error for Broken {}

@@ -1,0 +1,130 @@
+use super::*;
+use crate::LlmRequest;
+
+#[test]
+fn wire_bytes_say_model_and_stream_and_must_be_a_request() {
+    let wire = Wire::new(Dialect::OpenAi, r#"{"model":"gpt-4o","stream":true,"messages":[]}"#).unwrap();
+    let request = LlmRequest::from(wire);
+    assert_eq!((request.model(), request.is_stream()), (Some("gpt-4o"), true));
+    for bad in
+        ["", "[]", "{\"model\":1}", "{\"model\":\"a\",\"model\":\"b\"}", "\u{feff}{}", "[\"gpt-4o\",true]", "{} {}"]
+    {
+        let error = Wire::new(Dialect::OpenAi, bad).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidRequest, "{bad}");
+    }
+}
+
+#[test]
+fn an_error_in_the_bytes_shows_none_of_them() {
+    for bad in [r#""secret plans""#, r#"{"stream":"secret plans"}"#] {
+        let error = Wire::new(Dialect::OpenAi, bad).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
+    }
+}
+
+#[test]
+fn space_before_the_request_is_json_too() {
+    assert!(Wire::new(Dialect::OpenAi, " \r\n\t{}").is_ok());
+}
+
+#[test]
+fn the_path_says_model_and_stream_where_the_bytes_do_not() {
+    let wire = Wire::new(Dialect::Gemini, "{}").unwrap().path("gemini-2.5-pro", true);
+    let request = LlmRequest::from(wire);
+    assert_eq!((request.model(), request.is_stream()), (Some("gemini-2.5-pro"), true));
+}
+
+fn broken(json: &str) -> Broken {
+    Object::read(json.as_bytes(), &FIELDS).expect_err(json)
+}
+
+fn at(what: &'static str, at: usize) -> Broken {
+    Broken { what, at }
+}
+
+#[test]
+fn what_makes_the_top_level_ambiguous_is_refused_with_its_place() {
+    assert_eq!(broken(""), at("no JSON object", 0));
+    assert_eq!(broken(" [1]"), at("no JSON object", 1));
+    assert_eq!(broken("{\"a\":1"), at("neither a comma nor a brace behind a value", 6));
+    assert_eq!(broken("{\"a\":1 \"b\":2}"), at("neither a comma nor a brace behind a value", 7));
+    assert_eq!(broken("{\"a\" 1}"), at("no colon behind a field's name", 5));
+    assert_eq!(broken("{\"a\":1,}"), at("no field's name", 7));
+    assert_eq!(broken("{a:1}"), at("no field's name", 1));
+    assert_eq!(broken("{\"a\\x\":1}"), at("a field's name is no text", 1));
+    assert_eq!(broken("{\"a\":nul}"), at("no value", 5));
+    assert_eq!(broken("{\"a\":01}"), at("no value", 5));
+    assert_eq!(broken("{\"a\":}"), at("no value", 5));
+    assert_eq!(broken("{\"a\":\"b}"), at("a text without an end", 5));
+    assert_eq!(broken("{\"a\":\"b\\\"}"), at("a text without an end", 5));
+    assert_eq!(broken("{\"a\":[\"b]}"), at("a value without an end", 5));
+    assert_eq!(broken("{\"a\":[[1]"), at("a value without an end", 5));
+    assert_eq!(broken("{\"a\":[1}}"), at("a value without an end", 5));
+    assert_eq!(broken("{\"a\":[1]]}"), at("neither a comma nor a brace behind a value", 8));
+    assert_eq!(broken("{} {}"), at("more behind the object", 3));
+    let error = Wire::new(Dialect::OpenAi, "{\"model\":\"a\",\"messages\":[}").unwrap_err();
+    assert!(error.to_string().contains("a value without an end, at byte 24"), "{error}");
+}
+
+#[test]
+fn what_stands_further_in_is_the_providers_to_judge() {
+    for body in ["{\"a\":[1,,2]}", "{\"a\":\"\\x\"}", "{\"a\":[{\"b\" 1}]}", "{\"a\":\"line\nline\"}"] {
+        let wire = Wire::new(Dialect::OpenAi, body).expect(body);
+        assert_eq!(wire.chat().unwrap_err().kind(), ErrorKind::InvalidRequest, "{body}");
+    }
+}
+
+#[test]
+fn places_are_those_of_the_top_level_values() {
+    let body = r#"{ "x":{"model":"no","stream":[true]},"s":"\"model\":1", "mod\u0065l" : "yes" ,"stream":false,"thinking":{}}"#;
+    let object = Object::read(body.as_bytes(), &FIELDS).unwrap();
+    let value = |name| object.field(name).map(|field| (&body[field.value.clone()], field.is_twice));
+    assert_eq!(value("model"), Some(("\"yes\"", false)));
+    assert_eq!(value("stream"), Some(("false", false)));
+    assert_eq!(value("thinking"), Some(("{}", false)));
+    assert_eq!(value("max_tokens"), None);
+    assert_eq!((object.open, object.is_empty), (1, false));
+    assert!(Object::read(b" { } ", &FIELDS).unwrap().is_empty);
+}
+
+/// However the blocks fall: texts of all lengths, runs of backslashes of all lengths, before and behind.
+#[test]
+fn a_value_ends_where_it_ends_wherever_the_blocks_begin() {
+    for before in 0..70 {
+        for run in [0, 1, 2, 3, 4, 63, 64, 65, 66, 130] {
+            let text = format!("{}{}\\\"]}}", "x".repeat(before), "\\\\".repeat(run));
+            let body = format!("{{\"a\":[[\"{text}\",{{\"b\":\"\"}}],\"[\"],\"model\":\"m\"}}");
+            let object = Object::read(body.as_bytes(), &FIELDS).unwrap_or_else(|broken| panic!("{body}: {broken}"));
+            let value = object.field("model").map(|field| &body[field.value.clone()]);
+            assert_eq!(value, Some("\"m\""), "{body}");
+            // One backslash less, and the text goes on to the end.
+            let open = body.replacen("\\\"]}", "\"]}", 1);
+            assert_eq!(
+                Object::read(open.as_bytes(), &FIELDS).is_err(),
+                serde_json::from_str::<serde::de::IgnoredAny>(&open).is_err()
+            );
+        }
+    }
+}
+
+#[test]
+fn long_texts_and_deep_values_are_passed_over() {
+    let long = "x".repeat(1000);
+    let nested = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+    let body = format!("{{\"a\":[\"{long}\\\"{long}\"],\"b\":{nested},\"model\":\"m\"}}");
+    assert_eq!(Wire::new(Dialect::OpenAi, body).unwrap().model(), Some("m"));
+}
+
+#[test]
+fn a_mark_is_seen_where_a_text_begins_with_it_and_only_there() {
+    for before in 0..140 {
+        let text =
+            |inner: &str| format!("{{\"{}\":0,\"a\":[\"{}\",{inner}]}}", "k".repeat(before % 7), "x".repeat(before));
+        let is_marked = |inner: &str| Object::read(text(inner).as_bytes(), &FIELDS).unwrap().is_marked;
+        assert!(is_marked("\"steadfast.openai.signed.x\""), "{before}");
+        assert!(is_marked(&format!("{{\"signature\":\"steadfast.{}\"}}", "y".repeat(500))), "{before}");
+        for other in ["\"a steadfast. b\"", "\"steadfast\"", "\"Steadfast.\"", "\"\\\"steadfast.\""] {
+            assert!(!is_marked(other), "{before}: {other}");
+        }
+    }
+}
