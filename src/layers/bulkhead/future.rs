@@ -46,11 +46,11 @@ impl<S: Service<LlmRequest>> ResponseFuture<S> {
 
     pub(super) fn waits(wait: Box<Wait>, service: S, request: LlmRequest) -> Self {
         let waiting = Box::new(Waiting { wait, service, request });
-        Self { call: Call::Idle, permit: None, charge: None, waiting: Some(waiting) }
+        Self { call: Call::IDLE, permit: None, charge: None, waiting: Some(waiting) }
     }
 
     pub(super) fn refused(error: LlmError) -> Self {
-        Self { call: Call::Failed(error), permit: None, charge: None, waiting: None }
+        Self { call: Call::failed(error), permit: None, charge: None, waiting: None }
     }
 }
 

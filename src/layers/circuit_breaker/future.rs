@@ -65,7 +65,7 @@ impl<S: Service<LlmRequest>> ResponseFuture<S> {
     }
 
     pub(super) fn rejected(refusal: LlmError) -> Self {
-        Self { call: Call::Failed(refusal), permit: None, watched: None, slow_after: None, time: Time::default() }
+        Self { call: Call::failed(refusal), permit: None, watched: None, slow_after: None, time: Time::default() }
     }
 }
 
