@@ -1,8 +1,6 @@
 //! Admission: a place that was taken, and the one way to give it back.
 
-use std::{fmt, sync::Arc};
-
-use tokio::time::Instant;
+use std::{fmt, num::NonZeroU64, sync::Arc};
 
 use crate::{LlmError, chat::Usage};
 
@@ -22,10 +20,12 @@ pub(crate) enum Outcome<'a> {
 pub(crate) struct Ticket {
     /// The gate's state at that time: an outcome of an older one is late.
     pub(crate) generation: u32,
-    /// When the call was admitted, where the gate asks for it.
-    pub(crate) begun: Option<Instant>,
     /// The tokens that the gate has charged ahead of the answer, where it counts them.
     pub(crate) reserved: u32,
+    /// When the call was admitted, on the gate's own clock, where it goes by that.
+    pub(crate) begun: Option<NonZeroU64>,
+    /// Whether the gate takes back what it has charged: the provider has seen nothing of the call.
+    pub(crate) unsent: bool,
 }
 
 /// Something that admits calls and hears of each how it ended: a breaker, a bulkhead, a gauge.
@@ -33,6 +33,12 @@ pub(crate) trait Gate: Send + Sync {
     /// Takes the place back. Called exactly once for each permit, from wherever it ends: must not block, and must
     /// not call foreign code under a lock.
     fn settle(&self, ticket: Ticket, outcome: Outcome<'_>);
+
+    /// The answer's first token is there. Called only where the ticket says when the call was admitted.
+    fn begins(&self, _ticket: &mut Ticket) {}
+
+    /// What the failure of a call really is, once it is settled.
+    fn unmask(&self, _error: &mut LlmError) {}
 }
 
 /// A place that a gate gave. Taken synchronously at `call`, it is owned by the future and then by the body; dropping
@@ -53,6 +59,23 @@ impl Permit {
     #[inline]
     pub(crate) fn ticket_mut(&mut self) -> &mut Ticket {
         &mut self.ticket
+    }
+
+    /// The answer begins.
+    #[inline]
+    pub(crate) fn begins(&mut self) {
+        if let (Some(_), Some(gate)) = (self.ticket.begun, &self.gate) {
+            gate.begins(&mut self.ticket);
+        }
+    }
+
+    /// Gives the place of a call back that has failed. The gate may know better what it is.
+    #[cold]
+    pub(crate) fn fail(mut self, error: &mut LlmError) {
+        if let Some(gate) = self.gate.take() {
+            gate.settle(self.ticket, Outcome::Failed(error));
+            gate.unmask(error);
+        }
     }
 
     /// Gives the place back and says how the work ended.

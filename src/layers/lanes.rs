@@ -13,6 +13,7 @@ use std::{
 };
 
 use super::admission::{Gate, Outcome, Permit, Ticket};
+use crate::LlmError;
 
 /// A gate, and the references to it that permits hold.
 #[derive(Debug)]
@@ -49,6 +50,14 @@ impl<G: Gate> Gate for Lane<G> {
     #[inline]
     fn settle(&self, ticket: Ticket, outcome: Outcome<'_>) {
         self.gate.settle(ticket, outcome);
+    }
+
+    fn begins(&self, ticket: &mut Ticket) {
+        self.gate.begins(ticket);
+    }
+
+    fn unmask(&self, error: &mut LlmError) {
+        self.gate.unmask(error);
     }
 }
 

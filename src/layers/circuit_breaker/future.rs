@@ -2,7 +2,6 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -11,7 +10,6 @@ use pin_project::{pin_project, pinned_drop};
 use tokio::time::Instant;
 use tower::Service;
 
-use super::circuit::{Admitted, NamedCircuit};
 use crate::{
     LlmError, LlmRequest, LlmResponse,
     error::TimeoutLimit,
@@ -31,8 +29,6 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
     call: Call<S, S::Future>,
     /// `None` for a call that was rejected, and for a last resort that ignores the circuit.
     permit: Option<Permit>,
-    watched: Option<Arc<NamedCircuit>>,
-    slow_after: Option<Duration>,
     time: Time,
 }
 
@@ -59,13 +55,12 @@ impl Time {
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
     #[inline]
-    pub(super) fn new(call: Call<S, S::Future>, admitted: Admitted, slow_after: Option<Duration>, time: Time) -> Self {
-        let Admitted { permit, watched } = admitted;
-        Self { call, permit, watched, slow_after, time }
+    pub(super) fn new(call: Call<S, S::Future>, permit: Option<Permit>, time: Time) -> Self {
+        Self { call, permit, time }
     }
 
     pub(super) fn rejected(refusal: LlmError) -> Self {
-        Self { call: Call::failed(refusal), permit: None, watched: None, slow_after: None, time: Time::default() }
+        Self { call: Call::failed(refusal), permit: None, time: Time::default() }
     }
 }
 
@@ -85,18 +80,16 @@ where
             Poll::Pending => {}
             Poll::Ready(Ok(response)) => {
                 if let Some(mut permit) = this.permit.take() {
-                    if let Some(slow_after) = *this.slow_after {
-                        // If its first token came in time, how long the rest takes is the answer's own business.
-                        let begun = &mut permit.ticket_mut().begun;
-                        *begun = begun.filter(|begun| begun.elapsed() >= slow_after);
-                    }
+                    permit.begins();
                     // The verdict is known when the answer has ended.
                     response.hold(permit);
                 }
             }
             Poll::Ready(Err(error)) => {
                 this.call.abandon();
-                failed(error, this.permit.take(), this.watched.take());
+                if let Some(permit) = this.permit.take() {
+                    permit.fail(error);
+                }
             }
         }
         polled
@@ -113,16 +106,6 @@ impl<S: Service<LlmRequest>> PinnedDrop for ResponseFuture<S> {
             let error = LlmError::timed_out(TimeoutLimit::Deadline, this.call.phase(), had);
             permit.settle(Outcome::Failed(&error));
         }
-    }
-}
-
-#[cold]
-fn failed(error: &mut LlmError, permit: Option<Permit>, watched: Option<Arc<NamedCircuit>>) {
-    if let Some(permit) = permit {
-        permit.settle(Outcome::Failed(error));
-    }
-    if let Some(circuit) = watched {
-        circuit.unmask(error);
     }
 }
 
