@@ -11,17 +11,18 @@ use crate::{
 };
 
 /// An answer, or the beginning of one: when it is there, so is its first token.
+// Small: every layer moves it on.
 pub struct LlmResponse {
     body: LlmBody,
-    provider: Option<Arc<str>>,
-    model: Option<Arc<str>>,
     tier: Option<Arc<str>>,
-    /// What is rarely there.
+    /// What no layer adds to a healthy answer.
     extra: Option<Box<Extra>>,
 }
 
 #[derive(Default)]
 struct Extra {
+    provider: Option<Arc<str>>,
+    model: Option<Arc<str>>,
     attempts: Vec<Attempt>,
     request_id: Option<Box<str>>,
     notes: Vec<Cow<'static, str>>,
@@ -32,7 +33,7 @@ struct Extra {
 impl LlmResponse {
     /// A response with this body.
     pub fn new(body: LlmBody) -> Self {
-        Self { body, provider: None, model: None, tier: None, extra: None }
+        Self { body, tier: None, extra: None }
     }
 
     /// A complete answer of this text. A `&'static str` allocates nothing.
@@ -55,8 +56,8 @@ impl LlmResponse {
     /// Who answered, and how many attempts it took.
     pub fn served_by(&self) -> ServedBy<'_> {
         ServedBy {
-            provider: self.provider.as_deref(),
-            model: self.model.as_deref(),
+            provider: self.extra.as_ref().and_then(|extra| extra.provider.as_deref()),
+            model: self.extra.as_ref().and_then(|extra| extra.model.as_deref()),
             tier: self.tier.as_deref(),
             attempts: 1 + self.attempts().iter().filter(|step| step.failure.is_some() && !step.is_local()).count(),
         }
@@ -137,8 +138,9 @@ impl LlmResponse {
     /// Sets the provider and model that answer.
     #[must_use]
     pub fn with_model(mut self, provider: impl Into<Arc<str>>, model: impl Into<Arc<str>>) -> Self {
-        self.provider = Some(provider.into());
-        self.model = Some(model.into());
+        let extra = self.extra();
+        extra.provider = Some(provider.into());
+        extra.model = Some(model.into());
         self
     }
 
@@ -184,7 +186,7 @@ impl LlmResponse {
 
     /// The provider and model that answer.
     pub(crate) fn names(&self) -> (Option<Arc<str>>, Option<Arc<str>>) {
-        (self.provider.clone(), self.model.clone())
+        self.extra.as_ref().map_or((None, None), |extra| (extra.provider.clone(), extra.model.clone()))
     }
 
     /// Puts what was tried before in front of what a layer further in has tried.
