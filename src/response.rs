@@ -198,7 +198,7 @@ impl LlmResponse {
 
     /// Holds a permit until the answer ends.
     #[inline]
-    pub(crate) fn hold(&mut self, permit: Permit) {
+    pub(crate) fn hold(&mut self, permit: &mut Permit) {
         self.body.hold(permit);
     }
 

@@ -110,7 +110,7 @@ impl<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
 }
 
 fn settle<'a>(permits: &mut Vec<Permit>, outcome: impl Fn() -> Outcome<'a>) {
-    for permit in permits.drain(..) {
+    for mut permit in permits.drain(..) {
         permit.settle(outcome());
     }
 }

@@ -32,7 +32,7 @@ pub(crate) struct Ticket {
 pub(crate) trait Gate: Send + Sync {
     /// Takes the place back. Called exactly once for each permit, from wherever it ends: must not block, and must
     /// not call foreign code under a lock.
-    fn settle(&self, ticket: Ticket, outcome: Outcome<'_>);
+    fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>);
 
     /// The answer's first token is there. Called only where the ticket says when the call was admitted.
     fn begins(&self, _ticket: &mut Ticket) {}
@@ -42,7 +42,8 @@ pub(crate) trait Gate: Send + Sync {
 }
 
 /// A place that a gate gave. Taken synchronously at `call`, it is owned by the future and then by the body; dropping
-/// it is giving it back.
+/// it is giving it back. The default is no place.
+#[derive(Default)]
 pub(crate) struct Permit {
     gate: Option<Arc<dyn Gate>>,
     ticket: Ticket,
@@ -61,6 +62,12 @@ impl Permit {
         &mut self.ticket
     }
 
+    /// Whether there is a place to give back.
+    #[inline]
+    pub(crate) fn is_held(&self) -> bool {
+        self.gate.is_some()
+    }
+
     /// The answer begins.
     #[inline]
     pub(crate) fn begins(&mut self) {
@@ -71,18 +78,18 @@ impl Permit {
 
     /// Gives the place of a call back that has failed. The gate may know better what it is.
     #[cold]
-    pub(crate) fn fail(mut self, error: &mut LlmError) {
+    pub(crate) fn fail(&mut self, error: &mut LlmError) {
         if let Some(gate) = self.gate.take() {
-            gate.settle(self.ticket, Outcome::Failed(error));
+            gate.settle(&self.ticket, Outcome::Failed(error));
             gate.unmask(error);
         }
     }
 
-    /// Gives the place back and says how the work ended.
+    /// Gives the place back and says how the work ended; the first time, and then no more.
     #[inline]
-    pub(crate) fn settle(mut self, outcome: Outcome<'_>) {
+    pub(crate) fn settle(&mut self, outcome: Outcome<'_>) {
         if let Some(gate) = self.gate.take() {
-            gate.settle(self.ticket, outcome);
+            gate.settle(&self.ticket, outcome);
         }
     }
 }
@@ -90,9 +97,7 @@ impl Permit {
 impl Drop for Permit {
     #[inline]
     fn drop(&mut self) {
-        if let Some(gate) = self.gate.take() {
-            gate.settle(self.ticket, Outcome::Dropped);
-        }
+        self.settle(Outcome::Dropped);
     }
 }
 
@@ -113,7 +118,7 @@ mod tests {
     struct Heard(Mutex<Vec<&'static str>>);
 
     impl Gate for Heard {
-        fn settle(&self, _: Ticket, outcome: Outcome<'_>) {
+        fn settle(&self, _: &Ticket, outcome: Outcome<'_>) {
             self.0.lock().unwrap().push(match outcome {
                 Outcome::Answered { .. } => "answered",
                 Outcome::Failed(_) => "failed",

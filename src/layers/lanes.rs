@@ -48,7 +48,7 @@ impl<G: Gate + 'static> Lanes<G> {
 
 impl<G: Gate> Gate for Lane<G> {
     #[inline]
-    fn settle(&self, ticket: Ticket, outcome: Outcome<'_>) {
+    fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>) {
         self.gate.settle(ticket, outcome);
     }
 

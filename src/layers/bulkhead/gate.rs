@@ -166,7 +166,7 @@ impl FeatureGate {
     }
 
     /// What a call's end says to the rates and to the adaptive limit.
-    fn learn(&self, ticket: Ticket, outcome: Outcome<'_>) {
+    fn learn(&self, ticket: &Ticket, outcome: Outcome<'_>) {
         if let (true, Some(rates)) = (ticket.unsent, &self.rates) {
             rates.refund(ticket.reserved);
         }
@@ -237,7 +237,7 @@ fn refusal(kind: ErrorKind, message: String, since: Option<Instant>) -> LlmError
 
 impl Gate for FeatureGate {
     #[inline]
-    fn settle(&self, ticket: Ticket, outcome: Outcome<'_>) {
+    fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>) {
         if self.rates.is_some() || self.adaptive.is_some() {
             self.learn(ticket, outcome);
         }

@@ -181,7 +181,7 @@ impl NamedCircuit {
 }
 
 impl Gate for NamedCircuit {
-    fn settle(&self, ticket: Ticket, outcome: Outcome<'_>) {
+    fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>) {
         if matches!(outcome, Outcome::Answered { .. })
             && ticket.begun.is_none()
             && self.machine.is_idle(ticket.generation)
@@ -206,7 +206,7 @@ struct Marked {
 }
 
 impl Gate for Marked {
-    fn settle(&self, ticket: Ticket, outcome: Outcome<'_>) {
+    fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>) {
         let admission = Admission { generation: ticket.generation, probe: self.probe, suspect: false };
         self.circuit.finish(admission, self.fingerprint, ticket.begun, outcome);
     }

@@ -27,8 +27,8 @@ use crate::{
 pub struct ResponseFuture<S: Service<LlmRequest>> {
     #[pin]
     call: Call<S, S::Future>,
-    /// `None` for a call that was rejected, and for a last resort that ignores the circuit.
-    permit: Option<Permit>,
+    /// Not held by a call that was rejected, nor by a last resort that ignores the circuit.
+    permit: Permit,
     time: Time,
 }
 
@@ -55,12 +55,12 @@ impl Time {
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
     #[inline]
-    pub(super) fn new(call: Call<S, S::Future>, permit: Option<Permit>, time: Time) -> Self {
+    pub(super) fn new(call: Call<S, S::Future>, permit: Permit, time: Time) -> Self {
         Self { call, permit, time }
     }
 
     pub(super) fn rejected(refusal: LlmError) -> Self {
-        Self { call: Call::failed(refusal), permit: None, time: Time::default() }
+        Self { call: Call::failed(refusal), permit: Permit::default(), time: Time::default() }
     }
 }
 
@@ -79,17 +79,13 @@ where
         match &mut polled {
             Poll::Pending => {}
             Poll::Ready(Ok(response)) => {
-                if let Some(mut permit) = this.permit.take() {
-                    permit.begins();
-                    // The verdict is known when the answer has ended.
-                    response.hold(permit);
-                }
+                this.permit.begins();
+                // The verdict is known when the answer has ended.
+                response.hold(this.permit);
             }
             Poll::Ready(Err(error)) => {
                 this.call.abandon();
-                if let Some(permit) = this.permit.take() {
-                    permit.fail(error);
-                }
+                this.permit.fail(error);
             }
         }
         polled
@@ -100,11 +96,11 @@ where
 impl<S: Service<LlmRequest>> PinnedDrop for ResponseFuture<S> {
     fn drop(self: Pin<&mut Self>) {
         let this = self.project();
-        if let Some(permit) = this.permit.take()
+        if this.permit.is_held()
             && let Some(had) = this.time.ran_out()
         {
             let error = LlmError::timed_out(TimeoutLimit::Deadline, this.call.phase(), had);
-            permit.settle(Outcome::Failed(&error));
+            this.permit.settle(Outcome::Failed(&error));
         }
     }
 }

@@ -42,8 +42,7 @@ impl Shared {
         }
     }
 
-    /// `None` for a last resort that ignores the circuit.
-    fn admit(&self, request: &LlmRequest) -> Result<Option<Permit>, LlmError> {
+    fn admit(&self, request: &LlmRequest) -> Result<Permit, LlmError> {
         match &self.circuits {
             Circuits::One(lanes) => admit(lanes.gate(), request),
             Circuits::Keyed(keyed) => admit(&keyed.of(request), request),
@@ -51,18 +50,18 @@ impl Shared {
     }
 }
 
-fn admit(circuit: &Arc<NamedCircuit>, request: &LlmRequest) -> Result<Option<Permit>, LlmError> {
+fn admit(circuit: &Arc<NamedCircuit>, request: &LlmRequest) -> Result<Permit, LlmError> {
     if let Some(ticket) = circuit.free_ticket() {
-        return Ok(Some(Permit::new(circuit.clone(), ticket)));
+        return Ok(Permit::new(circuit.clone(), ticket));
     }
-    circuit.admit_with_care(request).map(Some).or_else(|rejection| rejected(circuit, rejection, request))
+    circuit.admit_with_care(request).or_else(|rejection| rejected(circuit, rejection, request))
 }
 
 #[cold]
-fn rejected(circuit: &NamedCircuit, rejection: Rejection, request: &LlmRequest) -> Result<Option<Permit>, LlmError> {
+fn rejected(circuit: &NamedCircuit, rejection: Rejection, request: &LlmRequest) -> Result<Permit, LlmError> {
     if request.context().last_resort {
         // Nowhere else to go: it is sent whatever the state, and says nothing to the circuit.
-        return Ok(None);
+        return Ok(Permit::default());
     }
     Err(circuit.refusal(rejection))
 }
@@ -92,7 +91,7 @@ where
     fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
         let time = Time::of(&request);
         if let Some(permit) = self.shared.free_permit() {
-            return ResponseFuture::new(Call::first(&mut self.inner, request), Some(permit), time);
+            return ResponseFuture::new(Call::first(&mut self.inner, request), permit, time);
         }
         match self.shared.admit(&request) {
             Ok(permit) => ResponseFuture::new(Call::first(&mut self.inner, request), permit, time),
