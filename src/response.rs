@@ -12,17 +12,18 @@ use crate::{
 };
 
 /// An answer, or the beginning of one: when it is there, so is its first token.
+// Small: every layer moves it on.
 pub struct LlmResponse {
     body: LlmBody,
-    provider: Option<Arc<str>>,
-    model: Option<Arc<str>>,
     tier: Option<Arc<str>>,
-    /// What is rarely there.
+    /// What no layer adds to a healthy answer.
     extra: Option<Box<Extra>>,
 }
 
 #[derive(Default)]
 struct Extra {
+    provider: Option<Arc<str>>,
+    model: Option<Arc<str>>,
     attempts: Vec<Attempt>,
     request_id: Option<Box<str>>,
     notes: Vec<Cow<'static, str>>,
@@ -42,7 +43,7 @@ struct RouteTaken {
 impl LlmResponse {
     /// A response with this body.
     pub fn new(body: LlmBody) -> Self {
-        Self { body, provider: None, model: None, tier: None, extra: None }
+        Self { body, tier: None, extra: None }
     }
 
     /// A complete answer of this text. A `&'static str` allocates nothing.
@@ -64,9 +65,10 @@ impl LlmResponse {
 
     /// Who answered, and how many attempts it took.
     pub fn served_by(&self) -> ServedBy<'_> {
+        let (provider, model) = self.names_ref();
         ServedBy {
-            provider: self.provider.as_deref(),
-            model: self.model.as_deref(),
+            provider,
+            model,
             tier: self.tier.as_deref(),
             attempts: 1 + self.attempts().iter().filter(|step| step.failure.is_some() && !step.is_local()).count(),
         }
@@ -93,7 +95,8 @@ impl LlmResponse {
     /// The price of the model that answers: for a stream, whose usage comes with its end.
     pub fn price(&self) -> Option<&Price> {
         let prices = self.extra.as_ref().and_then(|extra| extra.prices.as_ref());
-        prices.unwrap_or_else(|| PriceTable::builtin_ref()).price(self.provider.as_deref(), self.model.as_deref()?)
+        let (provider, model) = self.names_ref();
+        prices.unwrap_or_else(|| PriceTable::builtin_ref()).price(provider, model?)
     }
 
     /// The name of the [`Route`](crate::Route)'s rule whose cheaper chain answers; `None` where the default chain does.
@@ -180,8 +183,9 @@ impl LlmResponse {
     /// Sets the provider and model that answer.
     #[must_use]
     pub fn with_model(mut self, provider: impl Into<Arc<str>>, model: impl Into<Arc<str>>) -> Self {
-        self.provider = Some(provider.into());
-        self.model = Some(model.into());
+        let extra = self.extra();
+        extra.provider = Some(provider.into());
+        extra.model = Some(model.into());
         self
     }
 
@@ -251,12 +255,12 @@ impl LlmResponse {
 
     /// The provider and model that answer.
     pub(crate) fn names(&self) -> (Option<Arc<str>>, Option<Arc<str>>) {
-        (self.provider.clone(), self.model.clone())
+        self.extra.as_ref().map_or((None, None), |extra| (extra.provider.clone(), extra.model.clone()))
     }
 
     /// The same, to look at.
     pub(crate) fn names_ref(&self) -> (Option<&str>, Option<&str>) {
-        (self.provider.as_deref(), self.model.as_deref())
+        self.extra.as_ref().map_or((None, None), |extra| (extra.provider.as_deref(), extra.model.as_deref()))
     }
 
     /// Puts what was tried before in front of what a layer further in has tried.
@@ -268,7 +272,7 @@ impl LlmResponse {
 
     /// Holds a permit until the answer ends.
     #[inline]
-    pub(crate) fn hold(&mut self, permit: Permit) {
+    pub(crate) fn hold(&mut self, permit: &mut Permit) {
         self.body.hold(permit);
     }
 
@@ -395,7 +399,10 @@ mod tests {
         assert_eq!(LlmResponse::from_text("hi").with_model("openai", "gpt-4o").cost(), None, "no usage is known");
         let builtin = said().with_model("openai", "gpt-4o-2024-08-06").with_prices(&PriceTable::builtin());
         assert_eq!(builtin.cost(), Usd::from_dollars(0.0045));
-        assert!(builtin.extra.is_none(), "the built-in prices are not carried along");
+        assert!(
+            builtin.extra.as_ref().is_some_and(|extra| extra.prices.is_none()),
+            "the built-in prices are not carried along"
+        );
         let mine = PriceTable::builtin().with("gpt-4o", Price::dollars(1.0, 1.0).unwrap());
         assert_eq!(builtin.with_prices(&mine).cost(), Usd::from_dollars(0.0012));
     }

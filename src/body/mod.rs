@@ -7,7 +7,7 @@ mod streaming;
 
 use std::{
     borrow::Cow,
-    fmt,
+    fmt, mem,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -180,10 +180,10 @@ impl LlmBody {
 
     /// Holds a permit until the answer ends. A complete answer has ended already, so that the permit settles at once.
     #[inline]
-    pub(crate) fn hold(&mut self, permit: Permit) {
+    pub(crate) fn hold(&mut self, permit: &mut Permit) {
         match &mut self.0 {
             Repr::Complete { answer, .. } => permit.settle(Outcome::Answered { usage: answer.usage() }),
-            Repr::Stream(stream) => stream.as_mut().hold(permit),
+            Repr::Stream(stream) => stream.as_mut().hold(mem::take(permit)),
         }
     }
 

@@ -114,7 +114,7 @@ impl<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
 }
 
 fn settle<'a>(permits: &mut Vec<Permit>, told: Option<Usage>, outcome: impl Fn() -> Outcome<'a>) {
-    for permit in permits.drain(..) {
+    for mut permit in permits.drain(..) {
         permit.settle_with(outcome(), told.as_ref());
     }
 }

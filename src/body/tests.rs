@@ -90,7 +90,7 @@ impl Heard {
 }
 
 impl Gate for Heard {
-    fn settle(&self, _: Ticket, outcome: Outcome<'_>) {
+    fn settle(&self, _: &Ticket, outcome: Outcome<'_>) {
         self.0.lock().unwrap().push(match outcome {
             Outcome::Answered { usage } => format!("answered {}", usage.map_or(0, |usage| usage.total())),
             Outcome::Failed(error) => format!("failed {}", error.kind()),
@@ -261,7 +261,7 @@ fn what_a_frame_holds_is_counted_whatever_its_kind() {
 async fn a_permit_is_settled_at_the_end_event_once() {
     let gate = Arc::new(Heard::default());
     let mut body = body([text("a"), event(StreamEvent::Usage(Usage::new(2, 3))), end()]);
-    body.hold(gate.permit());
+    body.hold(&mut gate.permit());
     body.frame().await.unwrap().unwrap();
     body.frame().await.unwrap().unwrap();
     assert_eq!(gate.all(), [""; 0]);
@@ -281,8 +281,8 @@ async fn every_permit_of_a_broken_stream_hears_the_failure_once() {
     ] {
         let gate = Arc::new(Heard::default());
         let mut body = body(frames);
-        body.hold(gate.permit());
-        body.hold(gate.permit());
+        body.hold(&mut gate.permit());
+        body.hold(&mut gate.permit());
         while body.frame().await.is_some() {}
         drop(body);
         assert_eq!(gate.all(), [heard; 2]);
@@ -294,7 +294,7 @@ async fn a_body_dropped_half_read_drops_its_permits() {
     let gate = Arc::new(Heard::default());
     let mut body = body([text("a"), text("b"), end()]);
     for _ in 0..8 {
-        body.hold(gate.permit());
+        body.hold(&mut gate.permit());
     }
     body.frame().await.unwrap().unwrap();
     drop(body);
@@ -307,7 +307,7 @@ fn a_complete_answer_settles_a_permit_at_once() {
     let mut message = Message::assistant("a");
     message.usage = Some(Usage::new(1, 1));
     let mut body = LlmBody::from_message(message);
-    body.hold(gate.permit());
+    body.hold(&mut gate.permit());
     assert_eq!(gate.all(), ["answered 2"]);
 }
 
@@ -315,7 +315,7 @@ fn a_complete_answer_settles_a_permit_at_once() {
 async fn a_permit_of_a_silent_stream_hears_of_the_timeout() {
     let gate = Arc::new(Heard::default());
     let mut body = provider([(1, text("a"))]);
-    body.hold(gate.permit());
+    body.hold(&mut gate.permit());
     body.limit_idle(&limits(5, 0, 0));
     assert_eq!(drain(body).await.0, 6);
     assert_eq!(gate.all(), ["failed timeout"]);
@@ -485,7 +485,7 @@ fn what_layers_add_to_a_stream_allocates_nothing() {
     let gate = Arc::new(Heard::default());
     let measured = allocation_counter::measure(|| {
         for _ in 0..6 {
-            body.hold(gate.permit());
+            body.hold(&mut gate.permit());
         }
         body.limit_idle(&limits(10, 10, 10));
     });

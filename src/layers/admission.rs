@@ -1,8 +1,6 @@
 //! Admission: a place that was taken, and the one way to give it back.
 
-use std::{fmt, sync::Arc};
-
-use tokio::time::Instant;
+use std::{fmt, num::NonZeroU64, sync::Arc};
 
 use crate::{LlmError, chat::Usage};
 
@@ -22,26 +20,35 @@ pub(crate) enum Outcome<'a> {
 pub(crate) struct Ticket {
     /// The gate's state at that time: an outcome of an older one is late.
     pub(crate) generation: u32,
-    /// When the call was admitted, where the gate asks for it.
-    pub(crate) begun: Option<Instant>,
     /// The tokens that the gate has charged ahead of the answer, where it counts them.
     pub(crate) reserved: u32,
+    /// When the call was admitted, on the gate's own clock, where it goes by that.
+    pub(crate) begun: Option<NonZeroU64>,
+    /// Whether the gate takes back what it has charged: the provider has seen nothing of the call.
+    pub(crate) unsent: bool,
 }
 
 /// Something that admits calls and hears of each how it ended: a breaker, a bulkhead, a gauge.
 pub(crate) trait Gate: Send + Sync {
     /// Takes the place back. Called exactly once for each permit, from wherever it ends: must not block, and must
     /// not call foreign code under a lock.
-    fn settle(&self, ticket: Ticket, outcome: Outcome<'_>);
+    fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>);
 
     /// The same of a stream, with the tokens that it has told, whole or not. For gates that count money.
-    fn settle_with(&self, ticket: Ticket, outcome: Outcome<'_>, _usage: Option<&Usage>) {
+    fn settle_with(&self, ticket: &Ticket, outcome: Outcome<'_>, _usage: Option<&Usage>) {
         self.settle(ticket, outcome);
     }
+
+    /// The answer's first token is there. Called only where the ticket says when the call was admitted.
+    fn begins(&self, _ticket: &mut Ticket) {}
+
+    /// What the failure of a call really is, once it is settled.
+    fn unmask(&self, _error: &mut LlmError) {}
 }
 
 /// A place that a gate gave. Taken synchronously at `call`, it is owned by the future and then by the body; dropping
-/// it is giving it back.
+/// it is giving it back. The default is no place.
+#[derive(Default)]
 pub(crate) struct Permit {
     gate: Option<Arc<dyn Gate>>,
     ticket: Ticket,
@@ -60,19 +67,42 @@ impl Permit {
         &mut self.ticket
     }
 
-    /// Gives the place back and says how the work ended.
+    /// Whether there is a place to give back.
     #[inline]
-    pub(crate) fn settle(mut self, outcome: Outcome<'_>) {
+    pub(crate) fn is_held(&self) -> bool {
+        self.gate.is_some()
+    }
+
+    /// The answer begins.
+    #[inline]
+    pub(crate) fn begins(&mut self) {
+        if let (Some(_), Some(gate)) = (self.ticket.begun, &self.gate) {
+            gate.begins(&mut self.ticket);
+        }
+    }
+
+    /// Gives the place of a call back that has failed. The gate may know better what it is.
+    #[cold]
+    pub(crate) fn fail(&mut self, error: &mut LlmError) {
         if let Some(gate) = self.gate.take() {
-            gate.settle(self.ticket, outcome);
+            gate.settle(&self.ticket, Outcome::Failed(error));
+            gate.unmask(error);
+        }
+    }
+
+    /// Gives the place back and says how the work ended; the first time, and then no more.
+    #[inline]
+    pub(crate) fn settle(&mut self, outcome: Outcome<'_>) {
+        if let Some(gate) = self.gate.take() {
+            gate.settle(&self.ticket, outcome);
         }
     }
 
     /// The same of a stream, with the tokens that it has told, whole or not.
     #[inline]
-    pub(crate) fn settle_with(mut self, outcome: Outcome<'_>, usage: Option<&Usage>) {
+    pub(crate) fn settle_with(&mut self, outcome: Outcome<'_>, usage: Option<&Usage>) {
         if let Some(gate) = self.gate.take() {
-            gate.settle_with(self.ticket, outcome, usage);
+            gate.settle_with(&self.ticket, outcome, usage);
         }
     }
 }
@@ -80,9 +110,7 @@ impl Permit {
 impl Drop for Permit {
     #[inline]
     fn drop(&mut self) {
-        if let Some(gate) = self.gate.take() {
-            gate.settle(self.ticket, Outcome::Dropped);
-        }
+        self.settle(Outcome::Dropped);
     }
 }
 
@@ -103,7 +131,7 @@ mod tests {
     struct Heard(Mutex<Vec<&'static str>>);
 
     impl Gate for Heard {
-        fn settle(&self, _: Ticket, outcome: Outcome<'_>) {
+        fn settle(&self, _: &Ticket, outcome: Outcome<'_>) {
             self.0.lock().unwrap().push(match outcome {
                 Outcome::Answered { .. } => "answered",
                 Outcome::Failed(_) => "failed",

@@ -5,7 +5,7 @@ use std::{
     future::Future,
     mem,
     pin::Pin,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
 
 use pin_project::pin_project;
@@ -31,12 +31,18 @@ impl<S: Service<LlmRequest, Response = LlmResponse, Error: Into<LlmError>>> Llm 
 /// reservation for ever. *Every further call* (a retry, the next tier) waits for a fresh clone.
 ///
 /// A call that has waited begins when it is made, and is not made at the request's deadline or after it.
+// Two variants and no more: which of them it is, each layer asks in each poll, and again when it is dropped.
 #[pin_project(project = CallProjection, project_replace = CallOwned)]
 pub(crate) enum Call<S, F> {
-    /// Waiting until the service is ready.
-    Readying { service: S, request: LlmRequest },
     /// Called.
     Calling(#[pin] F),
+    /// Not called yet, or no longer.
+    Uncalled(Uncalled<S>),
+}
+
+pub(crate) enum Uncalled<S> {
+    /// Waiting until the service is ready.
+    Readying { service: S, request: LlmRequest },
     /// The service failed before it could be called.
     Failed(LlmError),
     /// Nothing is under way.
@@ -44,10 +50,19 @@ pub(crate) enum Call<S, F> {
 }
 
 impl<S, F> Call<S, F> {
+    /// Nothing to call.
+    pub(crate) const IDLE: Self = Self::Uncalled(Uncalled::Idle);
+
+    /// A call that failed before it could be made.
+    pub(crate) fn failed(error: LlmError) -> Self {
+        Self::Uncalled(Uncalled::Failed(error))
+    }
+
     /// What it is waiting for.
+    #[inline]
     pub(crate) fn phase(&self) -> Phase {
         match self {
-            Self::Readying { .. } => Phase::Readiness,
+            Self::Uncalled(Uncalled::Readying { .. }) => Phase::Readiness,
             _ => Phase::Answer,
         }
     }
@@ -66,25 +81,53 @@ impl<S: Llm> Call<S, S::Future> {
             Poll::Ready(Err(error)) => {
                 // A service that failed its readiness is to be thrown away.
                 *service = service.clone();
-                Self::Failed(error.into())
+                Self::failed(error.into())
             }
             Poll::Pending => {
                 let fresh = service.clone();
-                Self::Readying { service: mem::replace(service, fresh), request }
+                Self::further(mem::replace(service, fresh), request)
             }
         }
     }
 
     /// Every further call: through a fresh clone.
     pub(crate) fn further(fresh: S, request: LlmRequest) -> Self {
-        Self::Readying { service: fresh, request }
+        Self::Uncalled(Uncalled::Readying { service: fresh, request })
     }
 
     /// Drops whatever is under way or has ended, so that nothing of it is held any longer: each layer does so with a
     /// call that failed, for whoever asked may keep the future.
     #[cold]
     pub(crate) fn abandon(mut self: Pin<&mut Self>) {
-        self.set(Self::Idle);
+        self.set(Self::IDLE);
+    }
+
+    /// Makes the call as soon as its service is ready.
+    #[cold]
+    fn poll_uncalled(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
+        let readiness = match self.as_mut().project() {
+            CallProjection::Uncalled(Uncalled::Readying { service, .. }) => ready!(service.poll_ready(cx)),
+            _ => Ok(()),
+        };
+        let CallOwned::Uncalled(uncalled) = self.as_mut().project_replace(Self::IDLE) else {
+            unreachable!("it was not called a line above")
+        };
+        let (mut service, mut request) = match uncalled {
+            Uncalled::Readying { service, request } => (service, request),
+            Uncalled::Failed(error) => return Poll::Ready(Err(error)),
+            Uncalled::Idle => panic!("polled after it was ready"),
+        };
+        readiness.map_err(Into::into)?;
+        // It begins now, whatever it has waited for: those inside share out the time that is left.
+        let now = Instant::now();
+        let context = request.context_mut();
+        context.begun = Some(now);
+        if context.deadline.is_some_and(|deadline| deadline <= now) {
+            return Poll::Ready(Err(LlmError::new(ErrorKind::Deadline, "it passed before the call could begin")));
+        }
+        let future = clock::with(now, || service.call(request));
+        self.set(Self::Calling(future));
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -96,40 +139,12 @@ impl<S: Llm> Future for Call<S, S::Future> {
     /// When polled after it was ready.
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        loop {
-            match self.as_mut().project() {
-                CallProjection::Calling(future) => return future.poll(cx).map_err(Into::into),
-                CallProjection::Readying { service, .. } => match service.poll_ready(cx) {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(readiness) => {
-                        let CallOwned::Readying { mut service, mut request } =
-                            self.as_mut().project_replace(Self::Idle)
-                        else {
-                            unreachable!("it was readying a line above")
-                        };
-                        // It begins now, whatever it has waited for: those inside share out the time that is left.
-                        let now = Instant::now();
-                        let context = request.context_mut();
-                        context.begun = Some(now);
-                        let late = context.deadline.is_some_and(|deadline| deadline <= now);
-                        self.set(match readiness {
-                            Ok(()) if late => Self::Failed(LlmError::new(
-                                ErrorKind::Deadline,
-                                "it passed before the call could begin",
-                            )),
-                            Ok(()) => Self::Calling(clock::with(now, || service.call(request))),
-                            Err(error) => Self::Failed(error.into()),
-                        });
-                    }
-                },
-                CallProjection::Failed(_) => {
-                    let CallOwned::Failed(error) = self.as_mut().project_replace(Self::Idle) else {
-                        unreachable!("it had failed a line above")
-                    };
-                    return Poll::Ready(Err(error));
-                }
-                CallProjection::Idle => panic!("polled after it was ready"),
-            }
+        if let Self::Uncalled(_) = *self {
+            ready!(self.as_mut().poll_uncalled(cx))?;
+        }
+        match self.project() {
+            CallProjection::Calling(future) => future.poll(cx).map_err(Into::into),
+            CallProjection::Uncalled(_) => unreachable!("it was called a line above"),
         }
     }
 }
@@ -137,10 +152,10 @@ impl<S: Llm> Future for Call<S, S::Future> {
 impl<S, F> fmt::Debug for Call<S, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Readying { .. } => "Readying",
             Self::Calling(_) => "Calling",
-            Self::Failed(_) => "Failed",
-            Self::Idle => "Idle",
+            Self::Uncalled(Uncalled::Readying { .. }) => "Readying",
+            Self::Uncalled(Uncalled::Failed(_)) => "Failed",
+            Self::Uncalled(Uncalled::Idle) => "Idle",
         })
     }
 }

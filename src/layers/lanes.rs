@@ -14,6 +14,7 @@ use std::{
 };
 
 use super::admission::{Gate, Outcome, Permit, Ticket};
+use crate::LlmError;
 
 /// A gate, and the references to it that permits hold. Clones are the same gate and the same references.
 #[derive(Debug)]
@@ -69,8 +70,16 @@ impl<G> Clone for Lanes<G> {
 
 impl<G: Gate> Gate for Lane<G> {
     #[inline]
-    fn settle(&self, ticket: Ticket, outcome: Outcome<'_>) {
+    fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>) {
         self.gate.settle(ticket, outcome);
+    }
+
+    fn begins(&self, ticket: &mut Ticket) {
+        self.gate.begins(ticket);
+    }
+
+    fn unmask(&self, error: &mut LlmError) {
+        self.gate.unmask(error);
     }
 }
 

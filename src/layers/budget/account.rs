@@ -260,10 +260,10 @@ const NO_PRICE: u32 = (1 << 24) - 1;
 impl Slip {
     pub(super) fn ticket(self) -> Ticket {
         let price = self.price.unwrap_or(NO_PRICE).min(NO_PRICE);
-        Ticket { generation: u32::from(self.period) << 24 | price, begun: None, reserved: self.reserved }
+        Ticket { generation: u32::from(self.period) << 24 | price, reserved: self.reserved, ..Ticket::default() }
     }
 
-    fn of(ticket: Ticket) -> Self {
+    fn of(ticket: &Ticket) -> Self {
         let price = Some(ticket.generation & NO_PRICE).filter(|price| *price != NO_PRICE);
         Self { period: (ticket.generation >> 24) as u8, price, reserved: ticket.reserved }
     }
@@ -275,7 +275,7 @@ impl Slip {
 }
 
 impl Gate for Account {
-    fn settle(&self, ticket: Ticket, outcome: Outcome<'_>) {
+    fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>) {
         let usage = match outcome {
             Outcome::Answered { usage } => usage,
             Outcome::Failed(_) | Outcome::Dropped => None,
@@ -285,7 +285,7 @@ impl Gate for Account {
 
     /// Of an answer that broke or was left, too, it is the tokens told so far that count. Where none were, nobody knows,
     /// and what was reserved is taken for spent.
-    fn settle_with(&self, ticket: Ticket, _: Outcome<'_>, usage: Option<&Usage>) {
+    fn settle_with(&self, ticket: &Ticket, _: Outcome<'_>, usage: Option<&Usage>) {
         let slip = Slip::of(ticket);
         let cost = match (slip.price, usage) {
             (None, _) => 0,
@@ -307,7 +307,7 @@ mod tests {
             Slip { period: 0, price: None, reserved: 0 },
             Slip { period: 7, price: Some(NO_PRICE - 1), reserved: 1 },
         ] {
-            assert_eq!(Slip::of(slip.ticket()), slip);
+            assert_eq!(Slip::of(&slip.ticket()), slip);
         }
     }
 

@@ -115,7 +115,7 @@ impl Shared {
             if wasted > 0 {
                 account.settle(period, 0, wasted);
             }
-            response.hold(Permit::new(account, Slip { period, price, reserved }.ticket()));
+            response.hold(&mut Permit::new(account, Slip { period, price, reserved }.ticket()));
         }
     }
 

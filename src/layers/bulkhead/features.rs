@@ -86,11 +86,10 @@ impl Features {
 
     #[inline]
     fn find(&self, feature: &str) -> Option<&Lanes<FeatureGate>> {
-        let place = match &self.places {
-            None => self.named.iter().position(|(name, _)| &**name == feature)?,
-            Some(places) => *places.get(feature)?,
-        };
-        Some(&self.named[place].1)
+        match &self.places {
+            None => self.named.iter().find(|(name, _)| **name == *feature).map(|(_, lanes)| lanes),
+            Some(places) => places.get(feature).map(|place| &self.named[*place].1),
+        }
     }
 
     pub(super) fn default_gate(&self) -> &Arc<FeatureGate> {

@@ -8,7 +8,7 @@ use std::{
 use pin_project::{pin_project, pinned_drop};
 use tower::Service;
 
-use super::wait::{Charge, Entered, Wait};
+use super::wait::Wait;
 use crate::{
     ErrorKind, LlmError, LlmRequest, LlmResponse,
     layers::{
@@ -25,9 +25,7 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
     #[pin]
     call: Call<S, S::Future>,
     /// The place, from admission until the response takes it along.
-    permit: Option<Permit>,
-    /// What the rates have been charged, while it may have to be given back.
-    charge: Option<Charge>,
+    permit: Permit,
     /// Before the call, where there was no place at once.
     waiting: Option<Box<Waiting<S>>>,
 }
@@ -40,17 +38,17 @@ struct Waiting<S> {
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
     #[inline]
-    pub(super) fn goes(call: Call<S, S::Future>, permit: Permit, charge: Option<Charge>) -> Self {
-        Self { call, permit: Some(permit), charge, waiting: None }
+    pub(super) fn goes(call: Call<S, S::Future>, permit: Permit) -> Self {
+        Self { call, permit, waiting: None }
     }
 
     pub(super) fn waits(wait: Box<Wait>, service: S, request: LlmRequest) -> Self {
         let waiting = Box::new(Waiting { wait, service, request });
-        Self { call: Call::Idle, permit: None, charge: None, waiting: Some(waiting) }
+        Self { call: Call::IDLE, permit: Permit::default(), waiting: Some(waiting) }
     }
 
     pub(super) fn refused(error: LlmError) -> Self {
-        Self { call: Call::Failed(error), permit: None, charge: None, waiting: None }
+        Self { call: Call::failed(error), permit: Permit::default(), waiting: None }
     }
 }
 
@@ -68,25 +66,23 @@ where
             let entered = ready!(waiting.wait.poll(&waiting.request, cx));
             // Whatever came of it, nothing of the wait is held any longer.
             let Some(waiting) = this.waiting.take() else { unreachable!("it was there three lines above") };
-            let Entered { permit, charge } = entered?;
-            *this.permit = Some(permit);
-            *this.charge = charge;
+            *this.permit = entered?;
             this.call.set(Call::further(waiting.service, waiting.request));
         }
         // Changed where it stands: a response is moved often enough on its way up.
         let mut polled = this.call.as_mut().poll(cx);
         let Poll::Ready(result) = &mut polled else { return Poll::Pending };
-        if result.is_err() {
-            this.call.abandon();
-        }
-        if let Some(charge) = this.charge.take() {
-            charge.sent(!matches!(result, Err(error) if is_unsent(error)));
-        }
-        if let Some(permit) = this.permit.take() {
-            match result {
-                Ok(response) => response.hold(permit),
-                // Now, and not when the caller drops this future.
-                Err(error) => permit.settle(Outcome::Failed(error)),
+        match result {
+            Ok(response) => {
+                this.permit.ticket_mut().unsent = false;
+                response.hold(this.permit);
+            }
+            // Now, and not when the caller drops this future.
+            Err(error) => {
+                this.call.abandon();
+                // The provider has counted what was sent, whatever came of it.
+                this.permit.ticket_mut().unsent &= is_unsent(error);
+                this.permit.settle(Outcome::Failed(error));
             }
         }
         polled
@@ -107,9 +103,7 @@ fn is_unsent(error: &LlmError) -> bool {
 impl<S: Service<LlmRequest>> PinnedDrop for ResponseFuture<S> {
     fn drop(self: Pin<&mut Self>) {
         let this = self.project();
-        if let Some(charge) = this.charge.take() {
-            charge.sent(matches!(*this.call, Call::Calling(_)));
-        }
+        this.permit.ticket_mut().unsent &= !matches!(*this.call, Call::Calling(_));
     }
 }
 

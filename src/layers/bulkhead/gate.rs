@@ -9,7 +9,7 @@ use super::{
     layer::Settings,
     places::{Joined, Places},
     rate::{Over, Rates},
-    wait::{Charge, Entered, Turn, Wait},
+    wait::{Turn, Wait},
 };
 use crate::{
     ErrorKind, LlmError, LlmRequest,
@@ -139,15 +139,15 @@ impl FeatureGate {
             return self.line_up(request);
         }
         let permit = self.clone().into_permit();
-        let Some(rates) = &self.rates else { return Ok(Admission::Goes(Entered { permit, charge: None })) };
+        let Some(rates) = &self.rates else { return Ok(Admission::Goes(permit)) };
         let now = Instant::now();
         let patience = match self.queue {
             0 => Duration::ZERO,
             _ => self.max_wait.min(request.context().time_left(now).unwrap_or(Duration::MAX)),
         };
         Ok(match self.pace(rates, permit, request, now, patience)? {
-            (entered, Duration::ZERO) => Admission::Goes(entered),
-            (entered, pause) => Admission::Waits(Box::new(Wait::for_rates(self.clone(), now, entered, pause))),
+            (permit, Duration::ZERO) => Admission::Goes(permit),
+            (permit, pause) => Admission::Waits(Box::new(Wait::for_rates(self.clone(), now, permit, pause))),
         })
     }
 
@@ -187,7 +187,8 @@ impl FeatureGate {
         Ok(Admission::Waits(Box::new(wait)))
     }
 
-    /// Charges the rates for a request that has its place, and says how long it must pause first.
+    /// Charges the rates for a request that has its place, and says how long it must pause first. Until it is sent, the
+    /// charge is taken back with the place.
     pub(super) fn pace(
         self: &Arc<Self>,
         rates: &Rates,
@@ -195,13 +196,13 @@ impl FeatureGate {
         request: &LlmRequest,
         now: Instant,
         patience: Duration,
-    ) -> Result<(Entered, Duration), LlmError> {
+    ) -> Result<(Permit, Duration), LlmError> {
         let tokens = if rates.counts_tokens() { estimate::tokens(request) } else { 0 };
         match rates.take(now, tokens, patience) {
             Ok((pause, charged)) => {
-                permit.ticket_mut().reserved = charged;
-                let charge = Some(Charge::new(self.clone(), charged));
-                Ok((Entered { permit, charge }, pause))
+                let ticket = permit.ticket_mut();
+                (ticket.reserved, ticket.unsent) = (charged, true);
+                Ok((permit, pause))
             }
             Err(over) => {
                 // Before the numbers in the message are read.
@@ -215,6 +216,27 @@ impl FeatureGate {
     fn follow(&self, adaptive: &Aimd) {
         while self.places.counts().limit() != adaptive.limit() {
             self.places.set_limit(adaptive.limit());
+        }
+    }
+
+    /// What a call's end says to the rates and to the adaptive limit.
+    fn learn(&self, ticket: &Ticket, outcome: Outcome<'_>) {
+        if let (true, Some(rates)) = (ticket.unsent, &self.rates) {
+            rates.refund(ticket.reserved);
+        }
+        if let (Outcome::Answered { usage: Some(usage) }, Some(rates)) = (outcome, &self.rates)
+            && rates.counts_tokens()
+        {
+            rates.settle_tokens(Instant::now(), ticket.reserved, usage.total());
+        }
+        if let Some(adaptive) = self.adaptive.as_ref().filter(|adaptive| !adaptive.is_retired()) {
+            match outcome {
+                Outcome::Answered { .. } => adaptive.answered(self.places.counts().taken()),
+                Outcome::Failed(error) => adaptive.failed(error.kind(), ticket.generation),
+                // Whoever leaves says nothing about the provider.
+                Outcome::Dropped => {}
+            }
+            self.follow(adaptive);
         }
     }
 
@@ -268,20 +290,10 @@ fn refusal(kind: ErrorKind, message: String, since: Option<Instant>) -> LlmError
 }
 
 impl Gate for FeatureGate {
-    fn settle(&self, ticket: Ticket, outcome: Outcome<'_>) {
-        if let (Outcome::Answered { usage: Some(usage) }, Some(rates)) = (outcome, &self.rates)
-            && rates.counts_tokens()
-        {
-            rates.settle_tokens(Instant::now(), ticket.reserved, usage.total());
-        }
-        if let Some(adaptive) = self.adaptive.as_ref().filter(|adaptive| !adaptive.is_retired()) {
-            match outcome {
-                Outcome::Answered { .. } => adaptive.answered(self.places.counts().taken()),
-                Outcome::Failed(error) => adaptive.failed(error.kind(), ticket.generation),
-                // Whoever leaves says nothing about the provider.
-                Outcome::Dropped => {}
-            }
-            self.follow(adaptive);
+    #[inline]
+    fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>) {
+        if self.rates.is_some() || self.adaptive.is_some() {
+            self.learn(ticket, outcome);
         }
         self.places.give_back();
     }
@@ -298,6 +310,6 @@ impl fmt::Debug for FeatureGate {
 
 /// What a gate does with a request that it does not refuse.
 pub(super) enum Admission {
-    Goes(Entered),
+    Goes(Permit),
     Waits(Box<Wait>),
 }

@@ -5,7 +5,7 @@ use std::{
 
 use tower::Service;
 
-use super::{BulkheadHandle, ResponseFuture, features::Features, gate::Admission, wait::Entered};
+use super::{BulkheadHandle, ResponseFuture, features::Features, gate::Admission};
 use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call};
 
 /// Bounds what each feature has in flight. See the [module docs](super).
@@ -48,12 +48,10 @@ where
         let lanes = self.features.lanes(request.feature_name());
         if let Some(ticket) = lanes.gate().try_enter() {
             let permit = lanes.permit(ticket);
-            return ResponseFuture::goes(Call::first(&mut self.inner, request), permit, None);
+            return ResponseFuture::goes(Call::first(&mut self.inner, request), permit);
         }
         match lanes.gate().admit(&request) {
-            Ok(Admission::Goes(Entered { permit, charge })) => {
-                ResponseFuture::goes(Call::first(&mut self.inner, request), permit, charge)
-            }
+            Ok(Admission::Goes(permit)) => ResponseFuture::goes(Call::first(&mut self.inner, request), permit),
             // A fresh clone, that is: one that nobody has polled. It reserves nothing until it has its place.
             Ok(Admission::Waits(wait)) => ResponseFuture::waits(wait, self.inner.clone(), request),
             Err(refused) => ResponseFuture::refused(refused),

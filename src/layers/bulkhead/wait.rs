@@ -13,38 +13,6 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::gate::FeatureGate;
 use crate::{LlmError, LlmRequest, layers::admission::Permit};
 
-/// A request that may be sent.
-pub(super) struct Entered {
-    pub(super) permit: Permit,
-    pub(super) charge: Option<Charge>,
-}
-
-/// What a request has taken from the rates. Given back when dropped, unless it was sent.
-pub(super) struct Charge {
-    gate: Arc<FeatureGate>,
-    tokens: u32,
-    sent: bool,
-}
-
-impl Charge {
-    pub(super) fn new(gate: Arc<FeatureGate>, tokens: u32) -> Self {
-        Self { gate, tokens, sent: false }
-    }
-
-    /// Whether to keep it: the provider has counted what was sent, whatever came of it.
-    pub(super) fn sent(mut self, sent: bool) {
-        self.sent = sent;
-    }
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        if let (false, Some(rates)) = (self.sent, self.gate.rates()) {
-            rates.refund(self.tokens);
-        }
-    }
-}
-
 /// A request's wait: for its turn, then for the rates.
 pub(super) struct Wait {
     gate: Arc<FeatureGate>,
@@ -60,7 +28,7 @@ enum Stage {
     /// Has its place, and has yet to ask the rates.
     Placed(Option<Permit>),
     /// Has all, and pauses until the rates allow it.
-    Paced(Option<Entered>, Option<Instant>),
+    Paced(Option<Permit>, Option<Instant>),
 }
 
 impl Wait {
@@ -75,13 +43,13 @@ impl Wait {
     }
 
     /// Has its place, and pauses so long until the rates allow it.
-    pub(super) fn for_rates(gate: Arc<FeatureGate>, now: Instant, entered: Entered, pause: Duration) -> Self {
-        let stage = Stage::Paced(Some(entered), now.checked_add(pause));
+    pub(super) fn for_rates(gate: Arc<FeatureGate>, now: Instant, permit: Permit, pause: Duration) -> Self {
+        let stage = Stage::Paced(Some(permit), now.checked_add(pause));
         Self { gate, since: now, until: None, stage, timer: None }
     }
 
     /// Ready once the request may be sent or is refused. Not to be polled after that.
-    pub(super) fn poll(&mut self, request: &LlmRequest, cx: &mut Context<'_>) -> Poll<Result<Entered, LlmError>> {
+    pub(super) fn poll(&mut self, request: &LlmRequest, cx: &mut Context<'_>) -> Poll<Result<Permit, LlmError>> {
         loop {
             match &mut self.stage {
                 Stage::Queued(turn) => match turn.poll(cx) {
@@ -101,23 +69,23 @@ impl Wait {
                 Stage::Placed(permit) => {
                     let permit = permit.take().expect("a wait is polled no more once it is over");
                     let Some(rates) = self.gate.rates() else {
-                        return Poll::Ready(Ok(Entered { permit, charge: None }));
+                        return Poll::Ready(Ok(permit));
                     };
                     let now = Instant::now();
                     let patience = self.until.map_or(Duration::MAX, |until| until.saturating_duration_since(now));
-                    let (entered, pause) = self.gate.pace(rates, permit, request, now, patience)?;
+                    let (permit, pause) = self.gate.pace(rates, permit, request, now, patience)?;
                     if pause.is_zero() {
-                        return Poll::Ready(Ok(entered));
+                        return Poll::Ready(Ok(permit));
                     }
-                    self.stage = Stage::Paced(Some(entered), now.checked_add(pause));
+                    self.stage = Stage::Paced(Some(permit), now.checked_add(pause));
                     self.timer = None;
                 }
-                Stage::Paced(entered, at) => {
+                Stage::Paced(permit, at) => {
                     // A moment beyond the clock never comes.
                     let Some(at) = *at else { return Poll::Pending };
                     let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
                     ready!(timer.as_mut().poll(cx));
-                    return Poll::Ready(Ok(entered.take().expect("a wait is polled no more once it is over")));
+                    return Poll::Ready(Ok(permit.take().expect("a wait is polled no more once it is over")));
                 }
             }
         }

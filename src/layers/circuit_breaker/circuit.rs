@@ -1,6 +1,6 @@
 //! A circuit with its name: the state machine, the table that judges its calls, and the events that it sends.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -53,7 +53,7 @@ impl NamedCircuit {
 
     /// Asks for leave to make this call, whatever the state.
     #[cold]
-    pub(super) fn admit_with_care(self: &Arc<Self>, request: &LlmRequest) -> Result<Admitted, Rejection> {
+    pub(super) fn admit_with_care(self: &Arc<Self>, request: &LlmRequest) -> Result<Permit, Rejection> {
         let admission = match self.machine.admit(Instant::now) {
             Decision::Admitted(admission) => admission,
             Decision::AdmittedAfter(admission, transition) => {
@@ -64,18 +64,18 @@ impl NamedCircuit {
         };
         let ticket = Ticket {
             generation: admission.generation,
-            begun: self.policy.slow_after.map(|_| Instant::now()),
+            begun: self.policy.slow_after.map(|_| self.clock()),
             ..Ticket::default()
         };
         if admission.probe.is_none() && !admission.suspect {
-            return Ok(Permit::new(self.clone(), ticket).into());
+            return Ok(Permit::new(self.clone(), ticket));
         }
         let marked = Marked {
             circuit: self.clone(),
             probe: admission.probe,
             fingerprint: admission.suspect.then(|| fingerprint(request)),
         };
-        Ok(Admitted { permit: Some(Permit::new(Arc::new(marked), ticket)), watched: Some(self.clone()) })
+        Ok(Permit::new(Arc::new(marked), ticket))
     }
 
     /// The error of a call that was not admitted.
@@ -100,7 +100,7 @@ impl NamedCircuit {
     ///
     /// Such a request was let through as a probe, or is the one by which the storm was seen; without this its caller would be
     /// told of a mistake that is not theirs.
-    pub(super) fn unmask(&self, error: &mut LlmError) {
+    fn unmask_storm(&self, error: &mut LlmError) {
         if error.kind() != ErrorKind::InvalidRequest || !self.machine.is_in_storm() {
             return;
         }
@@ -134,7 +134,7 @@ impl NamedCircuit {
         });
     }
 
-    fn finish(&self, admission: Admission, fingerprint: Option<u64>, begun: Option<Instant>, outcome: Outcome<'_>) {
+    fn finish(&self, admission: Admission, fingerprint: Option<u64>, begun: Option<NonZeroU64>, outcome: Outcome<'_>) {
         let outcome = match outcome {
             Outcome::Answered { .. } => state::Outcome::Success { slow: self.is_slow(begun) },
             Outcome::Dropped => state::Outcome::Abandoned,
@@ -150,7 +150,7 @@ impl NamedCircuit {
         self.tell(settled.transition);
     }
 
-    fn judge(&self, error: &LlmError, fingerprint: Option<u64>, begun: Option<Instant>) -> state::Outcome {
+    fn judge(&self, error: &LlmError, fingerprint: Option<u64>, begun: Option<NonZeroU64>) -> state::Outcome {
         let class = self.policy.classifier.classify(error);
         // Nobody else names a time at which the provider itself may be called again.
         let provider_says = !error.kind().is_local() && error.kind() != ErrorKind::Timeout;
@@ -167,31 +167,21 @@ impl NamedCircuit {
         }
     }
 
-    fn is_slow(&self, begun: Option<Instant>) -> bool {
+    fn is_slow(&self, begun: Option<NonZeroU64>) -> bool {
         match (begun, self.policy.slow_after) {
-            (Some(begun), Some(after)) => begun.elapsed() >= after,
+            (Some(begun), Some(after)) => Duration::from_nanos(self.clock().get().saturating_sub(begun.get())) >= after,
             _ => false,
         }
     }
-}
 
-/// What a call was given on its way.
-pub(super) struct Admitted {
-    /// `None`: a last resort that ignores the circuit.
-    pub(super) permit: Option<Permit>,
-    /// The circuit, of a call that may be caught in a storm of invalid requests.
-    pub(super) watched: Option<Arc<NamedCircuit>>,
-}
-
-impl From<Permit> for Admitted {
-    #[inline]
-    fn from(permit: Permit) -> Self {
-        Self { permit: Some(permit), watched: None }
+    /// The time in nanoseconds since the circuit was made, and a bit.
+    fn clock(&self) -> NonZeroU64 {
+        NonZeroU64::MIN.saturating_add(self.machine.at(Instant::now()))
     }
 }
 
 impl Gate for NamedCircuit {
-    fn settle(&self, ticket: Ticket, outcome: Outcome<'_>) {
+    fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>) {
         if matches!(outcome, Outcome::Answered { .. })
             && ticket.begun.is_none()
             && self.machine.is_idle(ticket.generation)
@@ -200,6 +190,11 @@ impl Gate for NamedCircuit {
         }
         let admission = Admission { generation: ticket.generation, probe: None, suspect: false };
         self.finish(admission, None, ticket.begun, outcome);
+    }
+
+    /// If its first token came in time, how long the rest takes is the answer's own business.
+    fn begins(&self, ticket: &mut Ticket) {
+        ticket.begun = ticket.begun.filter(|begun| self.is_slow(Some(*begun)));
     }
 }
 
@@ -211,9 +206,17 @@ struct Marked {
 }
 
 impl Gate for Marked {
-    fn settle(&self, ticket: Ticket, outcome: Outcome<'_>) {
+    fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>) {
         let admission = Admission { generation: ticket.generation, probe: self.probe, suspect: false };
         self.circuit.finish(admission, self.fingerprint, ticket.begun, outcome);
+    }
+
+    fn begins(&self, ticket: &mut Ticket) {
+        self.circuit.begins(ticket);
+    }
+
+    fn unmask(&self, error: &mut LlmError) {
+        self.circuit.unmask_storm(error);
     }
 }
 

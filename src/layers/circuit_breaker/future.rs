@@ -2,7 +2,6 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -11,7 +10,6 @@ use pin_project::{pin_project, pinned_drop};
 use tokio::time::Instant;
 use tower::Service;
 
-use super::circuit::{Admitted, NamedCircuit};
 use crate::{
     LlmError, LlmRequest, LlmResponse,
     error::TimeoutLimit,
@@ -29,10 +27,8 @@ use crate::{
 pub struct ResponseFuture<S: Service<LlmRequest>> {
     #[pin]
     call: Call<S, S::Future>,
-    /// `None` for a call that was rejected, and for a last resort that ignores the circuit.
-    permit: Option<Permit>,
-    watched: Option<Arc<NamedCircuit>>,
-    slow_after: Option<Duration>,
+    /// Not held by a call that was rejected, nor by a last resort that ignores the circuit.
+    permit: Permit,
     time: Time,
 }
 
@@ -59,13 +55,12 @@ impl Time {
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
     #[inline]
-    pub(super) fn new(call: Call<S, S::Future>, admitted: Admitted, slow_after: Option<Duration>, time: Time) -> Self {
-        let Admitted { permit, watched } = admitted;
-        Self { call, permit, watched, slow_after, time }
+    pub(super) fn new(call: Call<S, S::Future>, permit: Permit, time: Time) -> Self {
+        Self { call, permit, time }
     }
 
     pub(super) fn rejected(refusal: LlmError) -> Self {
-        Self { call: Call::Failed(refusal), permit: None, watched: None, slow_after: None, time: Time::default() }
+        Self { call: Call::failed(refusal), permit: Permit::default(), time: Time::default() }
     }
 }
 
@@ -84,19 +79,13 @@ where
         match &mut polled {
             Poll::Pending => {}
             Poll::Ready(Ok(response)) => {
-                if let Some(mut permit) = this.permit.take() {
-                    if let Some(slow_after) = *this.slow_after {
-                        // If its first token came in time, how long the rest takes is the answer's own business.
-                        let begun = &mut permit.ticket_mut().begun;
-                        *begun = begun.filter(|begun| begun.elapsed() >= slow_after);
-                    }
-                    // The verdict is known when the answer has ended.
-                    response.hold(permit);
-                }
+                this.permit.begins();
+                // The verdict is known when the answer has ended.
+                response.hold(this.permit);
             }
             Poll::Ready(Err(error)) => {
                 this.call.abandon();
-                failed(error, this.permit.take(), this.watched.take());
+                this.permit.fail(error);
             }
         }
         polled
@@ -107,22 +96,12 @@ where
 impl<S: Service<LlmRequest>> PinnedDrop for ResponseFuture<S> {
     fn drop(self: Pin<&mut Self>) {
         let this = self.project();
-        if let Some(permit) = this.permit.take()
+        if this.permit.is_held()
             && let Some(had) = this.time.ran_out()
         {
             let error = LlmError::timed_out(TimeoutLimit::Deadline, this.call.phase(), had);
-            permit.settle(Outcome::Failed(&error));
+            this.permit.settle(Outcome::Failed(&error));
         }
-    }
-}
-
-#[cold]
-fn failed(error: &mut LlmError, permit: Option<Permit>, watched: Option<Arc<NamedCircuit>>) {
-    if let Some(permit) = permit {
-        permit.settle(Outcome::Failed(error));
-    }
-    if let Some(circuit) = watched {
-        circuit.unmask(error);
     }
 }
 

@@ -215,7 +215,7 @@ impl CircuitBreakerLayer {
                     Circuits::Keyed(Keyed::new(self.name.clone(), policy, seed, key_of.clone(), *capacity))
                 }
             };
-            Arc::new(Shared { circuits, slow_after: self.policy.slow_after })
+            Arc::new(Shared { circuits })
         })
     }
 }

@@ -1,18 +1,11 @@
 use std::{
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use tower::Service;
 
-use super::{
-    ResponseFuture,
-    circuit::{Admitted, NamedCircuit},
-    future::Time,
-    keyed::Keyed,
-    state::Rejection,
-};
+use super::{ResponseFuture, circuit::NamedCircuit, future::Time, keyed::Keyed, state::Rejection};
 use crate::{
     LlmError, LlmRequest, LlmResponse,
     layers::{admission::Permit, call::Call, lanes::Lanes},
@@ -31,7 +24,6 @@ pub struct CircuitBreaker<S> {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) circuits: Circuits,
-    pub(super) slow_after: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -50,7 +42,7 @@ impl Shared {
         }
     }
 
-    fn admit(&self, request: &LlmRequest) -> Result<Admitted, LlmError> {
+    fn admit(&self, request: &LlmRequest) -> Result<Permit, LlmError> {
         match &self.circuits {
             Circuits::One(lanes) => admit(lanes.gate(), request),
             Circuits::Keyed(keyed) => admit(&keyed.of(request), request),
@@ -58,18 +50,18 @@ impl Shared {
     }
 }
 
-fn admit(circuit: &Arc<NamedCircuit>, request: &LlmRequest) -> Result<Admitted, LlmError> {
+fn admit(circuit: &Arc<NamedCircuit>, request: &LlmRequest) -> Result<Permit, LlmError> {
     if let Some(ticket) = circuit.free_ticket() {
-        return Ok(Permit::new(circuit.clone(), ticket).into());
+        return Ok(Permit::new(circuit.clone(), ticket));
     }
     circuit.admit_with_care(request).or_else(|rejection| rejected(circuit, rejection, request))
 }
 
 #[cold]
-fn rejected(circuit: &NamedCircuit, rejection: Rejection, request: &LlmRequest) -> Result<Admitted, LlmError> {
+fn rejected(circuit: &NamedCircuit, rejection: Rejection, request: &LlmRequest) -> Result<Permit, LlmError> {
     if request.context().last_resort {
         // Nowhere else to go: it is sent whatever the state, and says nothing to the circuit.
-        return Ok(Admitted { permit: None, watched: None });
+        return Ok(Permit::default());
     }
     Err(circuit.refusal(rejection))
 }
@@ -99,12 +91,10 @@ where
     fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
         let time = Time::of(&request);
         if let Some(permit) = self.shared.free_permit() {
-            return ResponseFuture::new(Call::first(&mut self.inner, request), permit.into(), None, time);
+            return ResponseFuture::new(Call::first(&mut self.inner, request), permit, time);
         }
         match self.shared.admit(&request) {
-            Ok(admitted) => {
-                ResponseFuture::new(Call::first(&mut self.inner, request), admitted, self.shared.slow_after, time)
-            }
+            Ok(permit) => ResponseFuture::new(Call::first(&mut self.inner, request), permit, time),
             Err(refusal) => ResponseFuture::rejected(refusal),
         }
     }

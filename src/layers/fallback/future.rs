@@ -110,11 +110,46 @@ where
     ///
     /// When polled after it was ready.
     #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.as_mut().project();
+        let (StateProjection::Primary(call), None) = (this.state.project(), &this.rest) else {
+            return self.poll_on(None, cx);
+        };
+        let mut polled = call.poll(cx);
+        let usual = match &mut polled {
+            Poll::Ready(Ok(response)) if this.shared.takes(response) && !this.request.is_explained() => {
+                this.shared.primary_answered(this.request, response);
+                true
+            }
+            Poll::Ready(_) => false,
+            // The tier has a slice of the time only while others come before or after it.
+            Poll::Pending => this.slice.is_none_or(|slice| alarm::ask(cx, slice) == Alarm::Set),
+        };
+        // What is usual leaves from where it came to: a response is large to move.
+        if !usual {
+            polled = self.poll_on(Some(polled), cx);
+        }
+        polled
+    }
+}
+
+impl<S> ResponseFuture<S>
+where
+    S: Service<LlmRequest, Response = LlmResponse> + Clone,
+    S::Error: Into<LlmError>,
+{
+    /// What is rare: a primary that failed, a tier after it, an answer that is not handed on as it is. `polled` is what
+    /// polling the primary has just come to.
+    #[cold]
+    fn poll_on(
+        self: Pin<&mut Self>,
+        mut polled: Option<Poll<Result<LlmResponse, LlmError>>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<LlmResponse, LlmError>> {
         let mut this = self.project();
         loop {
-            let mut polled = match this.state.as_mut().project() {
-                StateProjection::Primary(call) => call.poll(cx),
+            let polled = match this.state.as_mut().project() {
+                StateProjection::Primary(call) => polled.take().unwrap_or_else(|| call.poll(cx)),
                 StateProjection::Tier(call) => call.as_mut().poll(cx),
                 StateProjection::Buffering(held) => match Pin::new(&mut held.1).poll(cx) {
                     Poll::Pending => Poll::Pending,
@@ -123,8 +158,7 @@ where
                         let mut response = std::mem::replace(&mut held.0, LlmResponse::from_text(""));
                         *response.body_mut() = body;
                         this.state.set(State::Done);
-                        answered(this.shared, this.request, this.rest, &mut response);
-                        return Poll::Ready(Ok(response));
+                        return Poll::Ready(Ok(answered(this.shared, this.request, this.rest, response)));
                     }
                 },
                 StateProjection::Waiting(error) => {
@@ -144,13 +178,10 @@ where
                 }
                 StateProjection::Done => panic!("polled after it was ready"),
             };
-            let error = match &mut polled {
-                Poll::Ready(Ok(response)) => {
-                    let policy = this.shared.config.stream_break;
-                    if policy != StreamBreak::Fail && response.body().is_stream() {
-                        let Poll::Ready(Ok(response)) = polled else { unreachable!("it was a line above") };
-                        if policy == StreamBreak::Buffer {
-                            let mut response = response;
+            let error = match polled {
+                Poll::Ready(Ok(mut response)) => {
+                    if !this.shared.takes(&response) {
+                        if this.shared.config.stream_break == StreamBreak::Buffer {
                             let body = std::mem::replace(response.body_mut(), LlmBody::from_text(""));
                             let held = Box::new((response, Commit::new(body, CommitPoint::Complete)));
                             this.state.set(State::Buffering(held));
@@ -162,15 +193,10 @@ where
                         rest.walk.keep_for_body(&response);
                         return Poll::Ready(Ok(response.map_body(|body| Restart::body(body, rest.walk))));
                     }
-                    answered(this.shared, this.request, this.rest, response);
-                    return polled;
+                    return Poll::Ready(Ok(answered(this.shared, this.request, this.rest, response)));
                 }
-                Poll::Ready(Err(_)) => {
-                    let Poll::Ready(Err(error)) = polled else { unreachable!("it was a line above") };
-                    error
-                }
+                Poll::Ready(Err(error)) => error,
                 Poll::Pending => {
-                    // The tier has a slice of the time only while others come before or after it.
                     let Some(slice) = *this.slice else { return Poll::Pending };
                     let phase = this.state.phase();
                     ready!(poll_slice(slice, phase, || walking(this.shared, this.request, this.rest), cx))
@@ -251,21 +277,13 @@ fn take_walk<S>(shared: &Arc<Shared>, request: &LlmRequest, rest: &mut Option<Bo
 }
 
 /// A tier has answered: names it, and hands over the record of what was tried before.
-#[inline]
 fn answered<S>(
     shared: &Arc<Shared>,
     request: &LlmRequest,
     rest: &mut Option<Box<Rest<S>>>,
-    response: &mut LlmResponse,
-) {
-    match rest {
-        None if !request.is_explained() => shared.primary_answered(request, response),
-        _ => {
-            let rest = walking(shared, request, rest);
-            let whole = std::mem::replace(response, LlmResponse::from_text(""));
-            *response = rest.walk.answered(whole);
-        }
-    }
+    response: LlmResponse,
+) -> LlmResponse {
+    walking(shared, request, rest).walk.answered(response)
 }
 
 /// Calls the tier that the walk is at.

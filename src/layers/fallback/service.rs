@@ -31,6 +31,26 @@ impl<S> Fallback<S> {
     }
 }
 
+impl<S> Fallback<S>
+where
+    S: Service<LlmRequest, Response = LlmResponse> + Clone,
+    S::Error: Into<LlmError>,
+{
+    /// A request that does not simply go to the primary, with all tiers after it; `None` for one that does.
+    #[inline(never)]
+    fn walk(&self, request: &LlmRequest) -> Option<ResponseFuture<S>> {
+        let shared = &self.shared;
+        let unable = if shared.is_limited(request) { unable::unable(shared, request) } else { Vec::new() };
+        if shared.is_simple() && unable.is_empty() {
+            return None;
+        }
+        Some(match Walk::begin(shared, request, unable) {
+            Ok(walk) => ResponseFuture::walking(walk, self.inner.clone(), shared.clone(), request.clone()),
+            Err(error) => ResponseFuture::refused(error, shared.clone(), request.clone()),
+        })
+    }
+}
+
 impl<S> Service<LlmRequest> for Fallback<S>
 where
     S: Service<LlmRequest, Response = LlmResponse> + Clone,
@@ -50,14 +70,12 @@ where
     fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
         // Not when it came in further out: it may have waited since.
         request.context_mut().begun = Some(clock::now());
-        let shared = &self.shared;
-        let unable = if shared.is_limited(&request) { unable::unable(shared, &request) } else { Vec::new() };
-        if !shared.is_simple() || !unable.is_empty() {
-            return match Walk::begin(shared, &request, unable) {
-                Ok(walk) => ResponseFuture::walking(walk, self.inner.clone(), shared.clone(), request),
-                Err(error) => ResponseFuture::refused(error, shared.clone(), request),
-            };
+        if (self.shared.is_limited(&request) || !self.shared.is_simple())
+            && let Some(walking) = self.walk(&request)
+        {
+            return walking;
         }
+        let shared = &self.shared;
         let after = shared.tiers() - 1;
         let context = *request.context();
         let slice = walk::slice(shared, &context, after);

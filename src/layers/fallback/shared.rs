@@ -9,7 +9,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    AllOpen, SessionPolicy,
+    AllOpen, SessionPolicy, StreamBreak,
     layer::{Config, LevelPolicy},
     ramp::Ramp,
     tier::TierFacts,
@@ -128,6 +128,12 @@ impl Shared {
     #[inline]
     pub(super) fn is_simple(&self) -> bool {
         self.simple && !self.ramp.is_running()
+    }
+
+    /// Whether an answer is handed on as it is, whatever may come of its stream.
+    #[inline]
+    pub(super) fn takes(&self, response: &LlmResponse) -> bool {
+        self.config.stream_break == StreamBreak::Fail || !response.body().is_stream()
     }
 
     /// The primary has answered a request that went to it first.

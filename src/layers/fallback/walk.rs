@@ -448,8 +448,14 @@ const fn is_about_the_request(kind: ErrorKind) -> bool {
 #[inline]
 pub(super) fn slice(shared: &Shared, context: &Context, after: usize) -> Option<Instant> {
     let deadline = context.deadline.filter(|_| after > 0)?;
-    let left = deadline.saturating_duration_since(context.begun?);
-    deadline.checked_sub(shared.config.keep_back.min(left / 2))
+    let (begun, keep_back) = (context.begun?, shared.config.keep_back);
+    // A look at what is left costs more than two sums.
+    let whole = deadline.checked_sub(keep_back);
+    if whole.is_some() && begun.checked_add(keep_back) <= whole {
+        return whole;
+    }
+    let left = deadline.saturating_duration_since(begun);
+    deadline.checked_sub(keep_back.min(left / 2))
 }
 
 /// What a tier may spend, with `after` others after it.

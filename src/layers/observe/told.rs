@@ -86,7 +86,7 @@ impl Watch {
             return;
         }
         let generation = self.told.streams.keep(Stream { begun: self.begun, told: ended });
-        response.hold(Permit::new(self.told, Ticket { generation, ..Ticket::default() }));
+        response.hold(&mut Permit::new(self.told, Ticket { generation, ..Ticket::default() }));
     }
 
     /// There will be no response.
@@ -127,7 +127,7 @@ impl Watch {
 
 impl Gate for Told {
     /// A stream has ended. The ticket's generation is its number.
-    fn settle(&self, ticket: Ticket, outcome: Outcome<'_>) {
+    fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>) {
         let Some(Stream { begun, told }) = self.streams.take(ticket.generation) else { return };
         let now = Instant::now();
         let mut ended = RequestEnded { took: now.saturating_duration_since(begun), at: now, ..told };

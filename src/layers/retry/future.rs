@@ -33,10 +33,9 @@ use crate::{
 pub struct ResponseFuture<S: Service<LlmRequest>> {
     #[pin]
     call: Call<S, S::Future>,
+    /// As it came, but for the moment at which the attempt under way was begun.
     request: LlmRequest,
     shared: Arc<Shared<S>>,
-    /// When the attempt under way was begun.
-    begun: Option<Instant>,
     /// What is needed once the first attempt has failed.
     rest: Option<Box<Rest>>,
 }
@@ -55,14 +54,12 @@ struct Rest {
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
     #[inline]
-    pub(super) fn new(call: Call<S, S::Future>, request: LlmRequest, shared: Arc<Shared<S>>) -> Self {
-        let context = request.context();
-        let begun = match context.attempts_made {
-            0 => context.begun,
+    pub(super) fn new(call: Call<S, S::Future>, mut request: LlmRequest, shared: Arc<Shared<S>>) -> Self {
+        if request.context().attempts_made > 0 {
             // Another tier has failed before, so this is not the path that must not look at the clock.
-            _ => Some(Instant::now()),
-        };
-        Self { call, request, shared, begun, rest: None }
+            request.context_mut().begun = Some(Instant::now());
+        }
+        Self { call, request, shared, rest: None }
     }
 }
 
@@ -74,7 +71,36 @@ where
     type Output = Result<LlmResponse, LlmError>;
 
     #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.rest.is_some() {
+            return self.poll_on(None, cx);
+        }
+        let mut polled = self.as_mut().project().call.poll(cx);
+        let usual = match &polled {
+            Poll::Ready(result) => result.is_ok(),
+            Poll::Pending => self.request.context().begun.is_some() && self.call.phase() == Phase::Answer,
+        };
+        // What is usual leaves from where it came to: a response is large to move.
+        if !usual {
+            polled = self.poll_on(Some(polled), cx);
+        }
+        polled
+    }
+}
+
+impl<S> ResponseFuture<S>
+where
+    S: Service<LlmRequest, Response = LlmResponse> + Clone,
+    S::Error: Into<LlmError>,
+{
+    /// What is rare: an attempt that failed or waits for readiness, and all that follows. `polled` is what polling the call
+    /// has just come to.
+    #[cold]
+    fn poll_on(
+        self: Pin<&mut Self>,
+        mut polled: Option<Poll<Result<LlmResponse, LlmError>>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<LlmResponse, LlmError>> {
         let mut this = self.project();
         loop {
             let deadline = this.request.context().deadline;
@@ -86,7 +112,7 @@ where
                     rest.waiting = false;
                     rest.timer = None;
                     let now = Instant::now();
-                    *this.begun = Some(now);
+                    this.request.context_mut().begun = Some(now);
                     // The wait fitted before the deadline when it began; a machine that slept knows nothing of that.
                     if deadline.is_some_and(|deadline| deadline <= now) {
                         break 'attempt LlmError::new(ErrorKind::Deadline, "it passed while a retry was waited for");
@@ -94,23 +120,18 @@ where
                     let context = rest.ledger.context(*this.request.context());
                     this.call.set(Call::further(this.shared.fresh(), this.request.with_context(context)));
                 }
-                // In place: a response is moved often enough on its way up.
-                let mut polled = this.call.as_mut().poll(cx);
-                match &mut polled {
-                    Poll::Ready(Ok(response)) => {
+                match polled.take().unwrap_or_else(|| this.call.as_mut().poll(cx)) {
+                    Poll::Ready(Ok(mut response)) => {
                         if let Some(mut rest) = this.rest.take() {
                             rest.token.iter_mut().for_each(Reservation::sent);
-                            rest.ledger.answered(response);
+                            rest.ledger.answered(&mut response);
                         }
-                        return polled;
+                        return Poll::Ready(Ok(response));
                     }
-                    Poll::Ready(Err(_)) => {
-                        let Poll::Ready(Err(error)) = polled else { unreachable!("it was a line above") };
-                        break 'attempt error;
-                    }
+                    Poll::Ready(Err(error)) => break 'attempt error,
                     Poll::Pending => {}
                 }
-                this.begun.get_or_insert_with(Instant::now);
+                let begun = *this.request.context_mut().begun.get_or_insert_with(Instant::now);
                 let phase = this.call.phase();
                 if phase != Phase::Readiness {
                     let Some(rest) = this.rest else { return Poll::Pending };
@@ -133,12 +154,14 @@ where
                         ready!(timer.as_mut().poll(cx));
                     }
                 }
-                match (phase, *this.begun) {
-                    (Phase::Answer, Some(begun)) => {
+                match phase {
+                    Phase::Readiness => {
+                        LlmError::new(ErrorKind::Deadline, "it passed while an attempt waited for readiness")
+                    }
+                    _ => {
                         let had = deadline.saturating_duration_since(begun);
                         LlmError::timed_out(TimeoutLimit::Deadline, phase, had)
                     }
-                    _ => LlmError::new(ErrorKind::Deadline, "it passed while an attempt waited for readiness"),
                 }
             };
 
@@ -148,7 +171,7 @@ where
             rest.timer = None;
             let now = Instant::now();
             let spent = rest.ledger.spent();
-            rest.ledger.failed(&mut error, this.begun.unwrap_or(now));
+            rest.ledger.failed(&mut error, this.request.context().begun.unwrap_or(now));
             let sent = rest.ledger.spent() > spent;
             match rest.token.take() {
                 Some(mut token) if sent => token.sent(),

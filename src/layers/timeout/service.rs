@@ -57,7 +57,7 @@ where
         context.begun.get_or_insert(now);
         let deadline = context.deadline;
         let call = if deadline.is_some_and(|at| at < now) {
-            Call::Failed(LlmError::new(ErrorKind::Deadline, "the deadline had passed before the call"))
+            Call::failed(LlmError::new(ErrorKind::Deadline, "the deadline had passed before the call"))
         } else {
             clock::with(now, || Call::first(&mut self.inner, request))
         };

@@ -46,7 +46,7 @@ where
                 let again = self.inner.clone();
                 ResponseFuture::checked(Call::first(&mut self.inner, request), again, check)
             }
-            Err(error) => ResponseFuture::unchecked(Call::Failed(error)),
+            Err(error) => ResponseFuture::unchecked(Call::failed(error)),
         }
     }
 }
