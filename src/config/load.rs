@@ -68,13 +68,13 @@ pub struct Loader {
     priced: Arc<Priced>,
 }
 
-/// Whether a model has a price, by its name.
-type Priced = dyn Fn(&str) -> bool + Send + Sync;
+/// Whether a model has a price, by the names of its provider and its own.
+type Priced = dyn Fn(&str, &str) -> bool + Send + Sync;
 
 impl Loader {
     /// With the environment of this process, and no prices but those of the file.
     pub fn new() -> Self {
-        Self { environment: Environment::process(), priced: Arc::new(|_| false) }
+        Self { environment: Environment::process(), priced: Arc::new(|_, _| false) }
     }
 
     /// Sets where references and overrides come from.
@@ -84,9 +84,12 @@ impl Loader {
         self
     }
 
-    /// Sets which models have a price besides those in the file: a budget that counts a model without one is an error.
+    /// Sets which models have a price besides those in the file, by the provider's name ([`Provider::name`]) and the
+    /// model's: a budget that counts a model without one is an error.
+    ///
+    /// [`Provider::name`]: super::Provider::name
     #[must_use]
-    pub fn priced(mut self, priced: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+    pub fn priced(mut self, priced: impl Fn(&str, &str) -> bool + Send + Sync + 'static) -> Self {
         self.priced = Arc::new(priced);
         self
     }
@@ -206,8 +209,9 @@ impl Report<'_> {
     }
 
     fn fault(&mut self, fault: tree::Fault) {
-        let place = fault.place.unwrap_or(Place::Text(0..0));
-        self.add(&place, fault.message, fault.suggestion);
+        let place = fault.place.clone().unwrap_or(Place::Text(0..0));
+        let fault = if self.source.may_be_secret(&place) && !fault.unknown_key { fault.concealed() } else { fault };
+        self.add(&place, fault.to_string(), fault.suggestion);
     }
 }
 
