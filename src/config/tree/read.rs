@@ -24,8 +24,10 @@ pub(in crate::config) struct Fault {
     pub(in crate::config) suggestion: Option<Box<str>>,
     /// Set by the innermost value that the error passes.
     pub(in crate::config) place: Option<Place>,
-    /// Whether it is a key that the schema does not have: the rest can still be read without it.
+    /// Whether it is a key that the schema does not have: the place is the key's.
     pub(in crate::config) unknown_key: bool,
+    /// The key that is not there: the place is the block's.
+    pub(in crate::config) missing_key: Option<&'static str>,
 }
 
 /// Reads a tree as a `T`.
@@ -42,6 +44,7 @@ impl Fault {
             suggestion: None,
             place: None,
             unknown_key: false,
+            missing_key: None,
         }
     }
 
@@ -96,7 +99,7 @@ impl Error for Fault {
     }
 
     fn missing_field(name: &'static str) -> Self {
-        Self::new(format!("`{name}` is missing here"))
+        Self { missing_key: Some(name), ..Self::new(format!("`{name}` is missing here")) }
     }
 }
 
