@@ -22,6 +22,8 @@ use super::{
 const LONGEST: usize = 1024 * 1024;
 /// How many unknown keys and values of the wrong type are looked for in one text.
 const WRONG_VALUES: usize = 50;
+/// How many problems are told at most.
+const PROBLEMS: usize = 100;
 
 /// The format of a configuration's text. The keys are the same in all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -201,11 +203,16 @@ pub(super) struct Report<'a> {
 impl Report<'_> {
     /// Adds a problem, unless one is known of the same place: what is wrong with a value is said once.
     pub(super) fn add(&mut self, place: &Place, message: impl Into<String>, suggestion: Option<String>) {
-        if !self.places.contains(place) {
+        if !self.is_full() && !self.places.contains(place) {
             self.places.push(place.clone());
             let problem = self.source.problem(Some(place), message);
             self.problems.push(Problem { suggestion, ..problem });
         }
+    }
+
+    /// Whether there are so many problems that no more are told.
+    pub(super) fn is_full(&self) -> bool {
+        self.problems.len() >= PROBLEMS
     }
 
     fn fault(&mut self, fault: tree::Fault) {

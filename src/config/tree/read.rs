@@ -1,6 +1,6 @@
 //! From the tree to typed values, with an error that knows its place.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer,
@@ -62,7 +62,7 @@ impl Fault {
     /// A name that is none of those expected.
     fn no_such(what: &str, name: &str, expected: &[&str]) -> Self {
         let mut fault = Self::new(format!("unknown {what} "));
-        fault.value = Some(format!("`{name}`").into());
+        fault.value = Some(format!("`{}`", short(name)).into());
         fault.suggestion = nearest(name, expected.iter().copied()).map(Into::into);
         if fault.suggestion.is_none() && !expected.is_empty() {
             let expected: Vec<String> = expected.iter().map(|name| format!("`{name}`")).collect();
@@ -133,6 +133,16 @@ impl fmt::Display for Wanted<'_> {
     }
 }
 
+/// The longest text that is repeated, in characters.
+const REPEATED: usize = 80;
+
+fn short(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(REPEATED) {
+        Some((end, _)) => Cow::Owned(format!("{}..", &text[..end])),
+        None => Cow::Borrowed(text),
+    }
+}
+
 /// What stands there, likewise.
 struct Found<'a>(Unexpected<'a>);
 
@@ -143,7 +153,7 @@ impl fmt::Display for Found<'_> {
             Unexpected::Unsigned(number) => write!(f, "the number `{number}`"),
             Unexpected::Signed(number) => write!(f, "the number `{number}`"),
             Unexpected::Float(number) => write!(f, "the number `{number}`"),
-            Unexpected::Str(text) => write!(f, "`{text}`"),
+            Unexpected::Str(text) => write!(f, "`{}`", short(text)),
             Unexpected::Unit | Unexpected::Option => f.write_str("nothing"),
             Unexpected::Seq => f.write_str("a list"),
             Unexpected::Map => f.write_str("a block of keys"),
