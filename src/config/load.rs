@@ -20,8 +20,10 @@ use super::{
 
 /// The longest text, in bytes.
 const LONGEST: usize = 1024 * 1024;
-/// How many unknown keys are looked for in one text.
-const UNKNOWN_KEYS: usize = 50;
+/// How many unknown keys and values of the wrong type are looked for in one text.
+const WRONG_VALUES: usize = 50;
+/// How many problems are told at most.
+const PROBLEMS: usize = 100;
 
 /// The format of a configuration's text. The keys are the same in all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,13 +70,13 @@ pub struct Loader {
     priced: Arc<Priced>,
 }
 
-/// Whether a model has a price, by its name.
-type Priced = dyn Fn(&str) -> bool + Send + Sync;
+/// Whether a model has a price, by the names of its provider and its own.
+type Priced = dyn Fn(&str, &str) -> bool + Send + Sync;
 
 impl Loader {
     /// With the environment of this process, and no prices but those of the file.
     pub fn new() -> Self {
-        Self { environment: Environment::process(), priced: Arc::new(|_| false) }
+        Self { environment: Environment::process(), priced: Arc::new(|_, _| false) }
     }
 
     /// Sets where references and overrides come from.
@@ -84,9 +86,12 @@ impl Loader {
         self
     }
 
-    /// Sets which models have a price besides those in the file: a budget that counts a model without one is an error.
+    /// Sets which models have a price besides those in the file, by the provider's name ([`Provider::name`]) and the
+    /// model's: a budget that counts a model without one is an error.
+    ///
+    /// [`Provider::name`]: super::Provider::name
     #[must_use]
-    pub fn priced(mut self, priced: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+    pub fn priced(mut self, priced: impl Fn(&str, &str) -> bool + Send + Sync + 'static) -> Self {
         self.priced = Arc::new(priced);
         self
     }
@@ -198,33 +203,49 @@ pub(super) struct Report<'a> {
 impl Report<'_> {
     /// Adds a problem, unless one is known of the same place: what is wrong with a value is said once.
     pub(super) fn add(&mut self, place: &Place, message: impl Into<String>, suggestion: Option<String>) {
-        if !self.places.contains(place) {
+        if !self.is_full() && !self.places.contains(place) {
             self.places.push(place.clone());
             let problem = self.source.problem(Some(place), message);
             self.problems.push(Problem { suggestion, ..problem });
         }
     }
 
+    /// Whether there are so many problems that no more are told.
+    pub(super) fn is_full(&self) -> bool {
+        self.problems.len() >= PROBLEMS
+    }
+
     fn fault(&mut self, fault: tree::Fault) {
-        let place = fault.place.unwrap_or(Place::Text(0..0));
-        self.add(&place, fault.message, fault.suggestion);
+        let place = fault.place.clone().unwrap_or(Place::Text(0..0));
+        let fault = if self.source.may_be_secret(&place) && !fault.unknown_key { fault.concealed() } else { fault };
+        self.add(&place, fault.to_string(), fault.suggestion.map(String::from));
     }
 }
 
-/// Reads the tree into the schema. A key that is not known is reported, and the rest read as if the right one were there:
-/// so that all such keys are told at once, and nothing is said to be missing that is there under a wrong name.
+/// Reads the tree into the schema, and goes on after what is wrong, so that all of it is told at once: a key that is not
+/// known is taken for the one that was meant, and a value of the wrong type is left out.
 fn read(tree: &mut Node, report: &mut Report<'_>) -> Option<Config> {
-    for _ in 0..UNKNOWN_KEYS {
-        match tree::read::<Config>(tree) {
-            Ok(config) => return Some(config),
-            Err(fault) => {
-                let key = fault.place.clone().filter(|_| fault.unknown_key);
-                let meant = fault.suggestion.clone();
-                report.fault(fault);
-                if !key.is_some_and(|key| tree.mend_key_at(&key, meant.as_deref())) {
-                    return None;
-                }
+    // The blocks that something was left out of, and what.
+    let mut lacking: Vec<(Place, String)> = Vec::new();
+    for _ in 0..WRONG_VALUES {
+        let fault = match tree::read::<Config>(tree) {
+            Ok(config) => return lacking.is_empty().then_some(config),
+            Err(fault) => fault,
+        };
+        let place = fault.place.clone()?;
+        let (unknown_key, meant) = (fault.unknown_key, fault.suggestion.clone());
+        // What was left out is no news.
+        let known = |key: &str| lacking.iter().any(|(block, left_out)| *block == place && left_out == key);
+        if !fault.missing_key.is_some_and(known) {
+            report.fault(fault);
+        }
+        if !unknown_key {
+            match tree.remove_value_at(&place) {
+                Some(left_out) => lacking.push(left_out),
+                None => return None,
             }
+        } else if !tree.mend_key_at(&place, meant.as_deref()) {
+            return None;
         }
     }
     None

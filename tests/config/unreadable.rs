@@ -86,6 +86,35 @@ fn hostile_texts_are_refused_and_never_panic() {
 }
 
 #[test]
+fn a_long_text_is_told_in_short() {
+    let filled = |head: &str, part: fn(usize) -> String, tail: &str| {
+        let mut text = head.to_owned();
+        for n in 0.. {
+            let part = part(n);
+            if text.len() + part.len() + tail.len() > 200 * 1024 {
+                break;
+            }
+            text.push_str(&part);
+        }
+        text + tail
+    };
+    let main = "[[tiers]]\nname = \"main\"\nprovider = \"simulated\"\n";
+    for text in [
+        filled("", |n| format!("[[tiers]]\nname = \"t{n}\"\nprovider = \"canned\"\n"), ""),
+        filled("", |n| format!("unknown_{n} = 1\n"), main),
+        filled(main, |n| format!("[features.f{n}]\nconcurrency = \"x\"\n"), ""),
+        filled(&format!("{main}[features.chat]\ntiers = ["), |_| "\"x\",".to_owned(), "]"),
+        filled(&format!("{main}[features.chat]\ntiers = ["), |_| "\"main\",".to_owned(), "]"),
+        filled(&format!("{main}[prices]\n"), |n| format!("m{n} = {{ input = -1, output = nan }}\n"), ""),
+        filled("tiers = \"", |_| ":=:".to_owned(), "\""),
+    ] {
+        let error = Loader::new().text(&text, Format::Toml).unwrap_err();
+        assert!(error.problems().len() <= 100);
+        assert!(error.to_string().len() < 200_000);
+    }
+}
+
+#[test]
 fn every_cut_of_a_good_file_is_told_or_read() {
     let whole = fs::read_to_string(crate::folder("good").join("whole.yaml")).unwrap();
     let loader = Loader::new().environment(crate::environment());
@@ -93,6 +122,32 @@ fn every_cut_of_a_good_file_is_told_or_read() {
         if let Err(error) = loader.text(&whole[..end], Format::Yaml) {
             let last = whole[..end].lines().count().max(1);
             assert!(error.problems().iter().all(|problem| (1..=last).contains(&problem.line)), "{end}: {error}");
+        }
+    }
+}
+
+#[test]
+fn no_mutation_of_a_good_file_panics() {
+    let mut rng = fastrand::Rng::with_seed(7);
+    let loader = Loader::new().environment(crate::environment());
+    for (suffix, format) in [("yaml", Format::Yaml), ("toml", Format::Toml), ("json", Format::Json)] {
+        let whole = fs::read(crate::folder("good").join(format!("whole.{suffix}"))).unwrap();
+        for _ in 0..300 {
+            let mut bytes = whole.clone();
+            for _ in 0..rng.usize(1..8) {
+                let at = rng.usize(0..bytes.len());
+                match rng.u8(0..4) {
+                    0 => drop(bytes.remove(at)),
+                    1 => bytes.insert(at, *rng.choice(b"{}[]:,-#&*!|>'\"\n\t $%@=0a").unwrap()),
+                    2 => bytes[at] = rng.u8(..),
+                    _ => bytes.truncate(at.max(1)),
+                }
+            }
+            let text = String::from_utf8_lossy(&bytes);
+            let lines = text.lines().count().max(1);
+            if let Err(error) = loader.text(&text, format) {
+                assert!(error.problems().iter().all(|problem| (1..=lines).contains(&problem.line)), "{text}\n{error}");
+            }
         }
     }
 }

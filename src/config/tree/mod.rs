@@ -161,6 +161,26 @@ impl Node {
         }
     }
 
+    /// Removes the value that stands at this place, and gives the place of the block that it was in and its key there;
+    /// of a value in a list, an empty one.
+    pub(super) fn remove_value_at(&mut self, place: &Place) -> Option<(Place, String)> {
+        let own = self.place.clone();
+        match &mut self.value {
+            Value::List(items) => match items.iter().position(|item| item.place == *place) {
+                Some(at) => {
+                    items.remove(at);
+                    Some((own, String::new()))
+                }
+                None => items.iter_mut().find_map(|item| item.remove_value_at(place)),
+            },
+            Value::Map(entries) => match entries.iter().position(|entry| entry.value.place == *place) {
+                Some(at) => Some((own, entries.remove(at).key)),
+                None => entries.iter_mut().find_map(|entry| entry.value.remove_value_at(place)),
+            },
+            _ => None,
+        }
+    }
+
     /// Where a path leads, or the last of it that is there.
     pub(super) fn place_of(&self, path: &[Step]) -> &Place {
         let mut node = self;

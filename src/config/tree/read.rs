@@ -1,6 +1,6 @@
 //! From the tree to typed values, with an error that knows its place.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer,
@@ -12,17 +12,22 @@ use serde::{
 };
 
 use super::{Entry, Node, Place, Value, yaml};
-use crate::config::suggest::nearest;
+use crate::config::{source::HIDDEN, suggest::nearest};
 
 /// What is wrong with a value of the tree.
 #[derive(Debug)]
 pub(in crate::config) struct Fault {
-    pub(in crate::config) message: String,
-    pub(in crate::config) suggestion: Option<String>,
+    /// What is said before the value that stands there, the value, and what is said after it.
+    before: Box<str>,
+    value: Option<Box<str>>,
+    after: Box<str>,
+    pub(in crate::config) suggestion: Option<Box<str>>,
     /// Set by the innermost value that the error passes.
     pub(in crate::config) place: Option<Place>,
-    /// Whether it is a key that the schema does not have: the rest can still be read without it.
+    /// Whether it is a key that the schema does not have: the place is the key's.
     pub(in crate::config) unknown_key: bool,
+    /// The key that is not there: the place is the block's.
+    pub(in crate::config) missing_key: Option<&'static str>,
 }
 
 /// Reads a tree as a `T`.
@@ -31,8 +36,16 @@ pub(in crate::config) fn read<T: for<'de> Deserialize<'de>>(node: &Node) -> Resu
 }
 
 impl Fault {
-    fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), suggestion: None, place: None, unknown_key: false }
+    fn new(message: impl Into<Box<str>>) -> Self {
+        Self {
+            before: message.into(),
+            value: None,
+            after: "".into(),
+            suggestion: None,
+            place: None,
+            unknown_key: false,
+            missing_key: None,
+        }
     }
 
     fn at(mut self, place: &Place) -> Self {
@@ -40,13 +53,20 @@ impl Fault {
         self
     }
 
+    /// The same without the value that stands there.
+    pub(in crate::config) fn concealed(mut self) -> Self {
+        self.value = self.value.map(|_| HIDDEN.into());
+        self
+    }
+
     /// A name that is none of those expected.
     fn no_such(what: &str, name: &str, expected: &[&str]) -> Self {
-        let mut fault = Self::new(format!("unknown {what} `{name}`"));
-        fault.suggestion = nearest(name, expected.iter().copied()).map(str::to_owned);
+        let mut fault = Self::new(format!("unknown {what} "));
+        fault.value = Some(format!("`{}`", short(name)).into());
+        fault.suggestion = nearest(name, expected.iter().copied()).map(Into::into);
         if fault.suggestion.is_none() && !expected.is_empty() {
             let expected: Vec<String> = expected.iter().map(|name| format!("`{name}`")).collect();
-            fault.message = format!("{}; there are {}", fault.message, expected.join(", "));
+            fault.after = format!("; there are {}", expected.join(", ")).into();
         }
         fault
     }
@@ -58,7 +78,8 @@ impl Error for Fault {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::new(format!("expected {}, found {}", Wanted(expected), Found(found)))
+        let value = Some(Found(found).to_string().into());
+        Self { value, ..Self::new(format!("expected {}, found ", Wanted(expected))) }
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
@@ -78,7 +99,7 @@ impl Error for Fault {
     }
 
     fn missing_field(name: &'static str) -> Self {
-        Self::new(format!("`{name}` is missing here"))
+        Self { missing_key: Some(name), ..Self::new(format!("`{name}` is missing here")) }
     }
 }
 
@@ -86,7 +107,7 @@ impl std::error::Error for Fault {}
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        write!(f, "{}{}{}", self.before, self.value.as_deref().unwrap_or_default(), self.after)
     }
 }
 
@@ -112,6 +133,16 @@ impl fmt::Display for Wanted<'_> {
     }
 }
 
+/// The longest text that is repeated, in characters.
+const REPEATED: usize = 80;
+
+fn short(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(REPEATED) {
+        Some((end, _)) => Cow::Owned(format!("{}..", &text[..end])),
+        None => Cow::Borrowed(text),
+    }
+}
+
 /// What stands there, likewise.
 struct Found<'a>(Unexpected<'a>);
 
@@ -122,7 +153,7 @@ impl fmt::Display for Found<'_> {
             Unexpected::Unsigned(number) => write!(f, "the number `{number}`"),
             Unexpected::Signed(number) => write!(f, "the number `{number}`"),
             Unexpected::Float(number) => write!(f, "the number `{number}`"),
-            Unexpected::Str(text) => write!(f, "`{text}`"),
+            Unexpected::Str(text) => write!(f, "`{}`", short(text)),
             Unexpected::Unit | Unexpected::Option => f.write_str("nothing"),
             Unexpected::Seq => f.write_str("a list"),
             Unexpected::Map => f.write_str("a block of keys"),
@@ -152,7 +183,11 @@ impl Reader<'_> {
     }
 
     fn placed<T>(&self, result: Result<T, Fault>) -> Result<T, Fault> {
-        result.map_err(|fault| fault.at(&self.0.place))
+        result.map_err(|fault| match self.0.value {
+            // What a variable holds may be anything, keys too: it is not repeated.
+            Value::Loose(_) => fault.concealed().at(&self.0.place),
+            _ => fault.at(&self.0.place),
+        })
     }
 }
 
@@ -260,9 +295,9 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        let result = match &self.0.value {
-            Value::Text(name) | Value::Loose(name) => visitor.visit_enum(Variant { name, value: None }),
-            Value::Map(entries) if let [entry] = &entries[..] => {
+        let result = match (&self.0.value, self.0.entries()) {
+            (Value::Text(name) | Value::Loose(name), _) => visitor.visit_enum(Variant { name, value: None }),
+            (_, [entry]) => {
                 let variant = Variant { name: &entry.key, value: Some(&entry.value) };
                 visitor.visit_enum(variant).map_err(|fault| fault.at(&entry.key_place))
             }
