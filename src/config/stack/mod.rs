@@ -1,12 +1,15 @@
 //! The stack of a configuration: [`Stack`], what steers it, and how it is loaded anew.
 
+mod chain;
 mod file;
 mod generation;
 mod handle;
 mod leaf;
 mod makings;
+mod part;
 mod service;
 mod settings;
+mod spend;
 #[cfg(test)]
 mod tests;
 
@@ -45,7 +48,8 @@ use crate::{
 /// From outside in, it is
 ///
 /// ```text
-/// Observe · Timeout (whole) · Bulkhead · Fallback · for each tier: RetryWithJitter · CircuitBreaker · Timeout (attempt) · leaf
+/// Observe · Timeout (whole) · [Budget] · Bulkhead · [Route] · Fallback ·
+///     for each tier: [Budget] · RetryWithJitter · CircuitBreaker · Timeout (attempt) · leaf
 /// ```
 ///
 /// made of the public layers and nothing else; what the file does not say is as those layers have it. All tiers share one
