@@ -17,6 +17,7 @@ use super::{
     source::Source,
     tree::{self, Node, Place},
 };
+use crate::prices::PriceTable;
 
 /// The longest text, in bytes.
 const LONGEST: usize = 1024 * 1024;
@@ -72,9 +73,11 @@ pub struct Loader {
 type Priced = dyn Fn(&str) -> bool + Send + Sync;
 
 impl Loader {
-    /// With the environment of this process, and no prices but those of the file.
+    /// With the environment of this process, and the crate's own prices.
     pub fn new() -> Self {
-        Self { environment: Environment::process(), priced: Arc::new(|_| false) }
+        let prices = PriceTable::builtin();
+        let priced = move |model: &str| prices.price(None, model).is_some();
+        Self { environment: Environment::process(), priced: Arc::new(priced) }
     }
 
     /// Sets where references and overrides come from.
@@ -85,6 +88,7 @@ impl Loader {
     }
 
     /// Sets which models have a price besides those in the file: a budget that counts a model without one is an error.
+    /// Default: those of [`PriceTable::builtin`].
     #[must_use]
     pub fn priced(mut self, priced: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         self.priced = Arc::new(priced);

@@ -16,10 +16,7 @@ use notify::{
 use tokio::{sync::Notify, task::AbortHandle, time::timeout};
 
 use super::{Makings, Reload, Shared, Stack, StackBuilder, StackHandle};
-use crate::{
-    config::{Config, ConfigError, Loader, Problem},
-    prices::PriceTable,
-};
+use crate::config::{Config, ConfigError, Loader, Problem};
 
 /// How long a file must rest before it is read: an editor writes it in several steps.
 const DEBOUNCE: Duration = Duration::from_millis(200);
@@ -53,11 +50,7 @@ impl StackBuilder {
 
 impl Makings {
     fn read(&self, path: &Path) -> Result<Config, ConfigError> {
-        let prices = PriceTable::builtin();
-        Loader::new()
-            .environment(self.environment())
-            .priced(move |model| prices.price(None, model).is_some())
-            .path(path)
+        Loader::new().environment(self.environment()).path(path)
     }
 }
 
