@@ -65,7 +65,7 @@ fn usual_statuses(kind: ErrorKind) -> &'static [u16] {
         ErrorKind::Overloaded => &[503, 529],
         ErrorKind::Timeout => &[408, 504],
         ErrorKind::Connect => &[502, 503],
-        ErrorKind::Server => &[500, 502],
+        ErrorKind::Server => &[500, 502, 520],
         ErrorKind::StreamBroken | ErrorKind::Malformed | ErrorKind::EmptyAnswer | ErrorKind::InvalidOutput => &[502],
         ErrorKind::QuotaExhausted => &[402, 429],
         ErrorKind::TooLarge => &[413],
@@ -86,4 +86,75 @@ pub(super) fn samples(kind: ErrorKind, config: &Config) -> Vec<(Option<u16>, Llm
     let with =
         |status: &u16| Some((Some(*status), LlmError::new(kind, "").with_status(StatusCode::from_u16(*status).ok()?)));
     std::iter::once((None, LlmError::new(kind, ""))).chain(statuses.iter().filter_map(with)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Format;
+
+    /// What a list makes of a failure with or without a status.
+    fn class(on_error: &str, kind: ErrorKind, status: Option<u16>) -> Class {
+        let text = format!("tiers: [{{ name: main, provider: simulated }}]\nfallback: {{ on_error: {on_error} }}");
+        let config = Config::from_str(&text, Format::Yaml).unwrap();
+        let error = LlmError::new(kind, "");
+        let error = match status {
+            Some(status) => error.with_status(StatusCode::from_u16(status).unwrap()),
+            None => error,
+        };
+        classifier(&config).classify(&error)
+    }
+
+    #[test]
+    fn only_what_is_listed_goes_on_and_counts() {
+        let list = "[429, 500, 502, 503, timeout]";
+        for (kind, status, goes_on) in [
+            (ErrorKind::RateLimited, Some(429), true),
+            (ErrorKind::Server, Some(500), true),
+            (ErrorKind::Server, Some(520), false),
+            (ErrorKind::Overloaded, Some(503), true),
+            (ErrorKind::Overloaded, Some(529), false),
+            // In a stream that began with 200.
+            (ErrorKind::Overloaded, Some(200), true),
+            (ErrorKind::Connect, None, true),
+            (ErrorKind::StreamBroken, None, true),
+            (ErrorKind::Timeout, None, true),
+            (ErrorKind::Timeout, Some(504), true),
+            (ErrorKind::Auth, Some(401), false),
+            (ErrorKind::QuotaExhausted, Some(402), false),
+            (ErrorKind::InvalidRequest, Some(400), false),
+        ] {
+            let class = class(list, kind, status);
+            let (failover, count) =
+                if goes_on { (Failover::Yes, Count::Failure) } else { (Failover::No, Count::Neutral) };
+            assert_eq!((class.failover, class.circuit), (failover, count), "{kind} {status:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_on_this_side_goes_on_whatever_is_listed() {
+        for kind in ErrorKind::ALL.iter().filter(|kind| kind.is_local()) {
+            let default = Classifier::default().classify(&LlmError::new(*kind, ""));
+            assert_eq!(class("[]", *kind, None), default, "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_kind_that_is_named_goes_anywhere_and_one_that_has_the_status_where_it_helps() {
+        assert_eq!(class("[refusal]", ErrorKind::Refusal, None).failover, Failover::Yes);
+        assert_eq!(class("[context_length]", ErrorKind::ContextLength, Some(400)).failover, Failover::Yes);
+        assert_eq!(class("[400]", ErrorKind::ContextLength, Some(400)).failover, Failover::LargerWindow);
+        assert_eq!(class("[400]", ErrorKind::ContentPolicy, Some(400)).failover, Failover::IfRouted);
+        assert_eq!(class("[400]", ErrorKind::InvalidRequest, Some(400)).failover, Failover::Yes);
+        assert_eq!(class("[401]", ErrorKind::Auth, Some(401)).failover, Failover::Yes);
+    }
+
+    #[test]
+    fn without_a_list_the_table_is_the_default() {
+        let table = classifier(&Config::default());
+        for kind in ErrorKind::ALL {
+            let error = LlmError::new(*kind, "");
+            assert_eq!(table.classify(&error), Classifier::default().classify(&error));
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{
-    Config, Tier,
+    Config, Provider, Tier,
     classifier::{classifier, samples},
 };
 use crate::{
@@ -14,13 +14,6 @@ use crate::{
 /// The default of `retry.max_attempts`.
 const ATTEMPTS: u16 = 3;
 
-/// What becomes of a failure at a tier.
-#[derive(PartialEq)]
-struct Fate {
-    here: String,
-    next: String,
-}
-
 impl Config {
     /// Says for each tier which kinds of failure are retried there, and where each goes next: what the layers do, from
     /// the table that they ask ([`classifier`]), for a request that goes along the tiers in the file's order.
@@ -30,26 +23,38 @@ impl Config {
     ///
     /// let tiers = "tiers: [{ name: main, provider: simulated }, { name: spare, provider: simulated }]";
     /// let text = Config::from_str(tiers, Format::Yaml).unwrap().explain();
-    /// assert!(text.contains("timeout"));
-    /// assert!(text.contains("-> spare"));
+    /// assert!(text.contains("retried twice, then -> spare\n      rate_limited, overloaded"));
     /// ```
     pub fn explain(&self) -> String {
         let table = classifier(self);
         let mut text = String::new();
         for (at, tier) in self.tiers.iter().enumerate() {
             let model = tier.model.as_deref().map(|model| format!(" {model}")).unwrap_or_default();
-            let attempts = self.attempts(tier);
-            let s = if attempts == 1 { "" } else { "s" };
-            let _ = writeln!(text, "{} ({}{model}): {attempts} attempt{s}", tier.name, tier.provider.name());
+            let _ = write!(text, "{} ({}{model})", tier.name, tier.provider.name());
+            if tier.provider == Provider::Canned {
+                text.push_str(": always answers\n");
+                continue;
+            }
+            match self.attempts(tier) {
+                1 => text.push_str(": 1 attempt\n"),
+                attempts => _ = writeln!(text, ": at most {attempts} attempts"),
+            }
             for (fate, failures) in self.fates(at, &table) {
-                let _ = writeln!(text, "  {}\n    {}, {}", wrapped(&failures), fate.here, fate.next);
+                let _ = writeln!(text, "  {fate}\n      {}", wrapped(&failures));
             }
         }
         for (name, feature) in &self.features {
-            if let Some(chain) = &feature.tiers {
-                let only = if chain.len() == 1 { " only: it never falls back" } else { "" };
-                let _ = writeln!(text, "feature {name}: {}{only}", chain.join(" -> "));
+            if feature.tiers.is_none() && feature.worst_level.is_none() {
+                continue;
             }
+            let worst = feature.worst_level.unwrap_or(u8::MAX);
+            let all = || self.tiers.iter().map(|tier| &tier.name).collect();
+            let chain: Vec<&String> = feature.tiers.as_ref().map_or_else(all, |chain| chain.iter().collect());
+            let good =
+                |name: &&&String| self.tiers.iter().any(|tier| tier.name == ***name && tier.service_level() <= worst);
+            let chain: Vec<&str> = chain.iter().filter(good).map(|name| name.as_str()).collect();
+            let only = if chain.len() == 1 { " only" } else { "" };
+            let _ = writeln!(text, "feature {name}: {}{only}", chain.join(" -> "));
         }
         text
     }
@@ -60,10 +65,10 @@ impl Config {
     }
 
     /// The fates of all failures at a tier, each with the failures that meet it.
-    fn fates(&self, at: usize, table: &Classifier) -> Vec<(Fate, Vec<String>)> {
-        let mut fates: Vec<(Fate, Vec<String>)> = Vec::new();
+    fn fates(&self, at: usize, table: &Classifier) -> Vec<(String, Vec<String>)> {
+        let mut fates: Vec<(String, Vec<String>)> = Vec::new();
         for kind in ErrorKind::ALL {
-            let met: Vec<(Option<u16>, Fate)> = samples(*kind, self)
+            let met: Vec<(Option<u16>, String)> = samples(*kind, self)
                 .into_iter()
                 .map(|(status, failure)| (status, self.fate(at, table, &failure)))
                 .collect();
@@ -82,7 +87,7 @@ impl Config {
         fates
     }
 
-    fn fate(&self, at: usize, table: &Classifier, failure: &LlmError) -> Fate {
+    fn fate(&self, at: usize, table: &Classifier, failure: &LlmError) -> String {
         let tier = &self.tiers[at];
         let class = table.classify(failure);
         let last = at + 1 == self.tiers.len();
@@ -98,13 +103,13 @@ impl Config {
             Retry::Once => self.attempts(tier).saturating_sub(1).min(1),
             _ => 0,
         };
-        let here = match retries {
-            0 => "not retried".to_owned(),
-            1 => "retried once".to_owned(),
-            2 => "retried twice".to_owned(),
-            n => format!("retried {n} times"),
-        };
-        Fate { here, next: self.next(at, class.failover, failure.kind()) }
+        let next = self.next(at, class.failover, failure.kind());
+        match retries {
+            0 => next,
+            1 => format!("retried once, then {next}"),
+            2 => format!("retried twice, then {next}"),
+            n => format!("retried {n} times, then {next}"),
+        }
     }
 
     fn next(&self, at: usize, failover: Failover, kind: ErrorKind) -> String {
@@ -113,26 +118,26 @@ impl Config {
             let next = route.iter().find(|name| place(name).is_some_and(|tier| tier > at));
             return match next {
                 Some(name) => format!("-> {name} (a route)"),
-                None => "then the request fails: its route has no tier after this one".to_owned(),
+                None => "fails: its route has no tier after this one".to_owned(),
             };
         }
         let window = self.tiers[at].context_window;
         let next = match failover {
-            Failover::No => return "then the request fails".to_owned(),
-            Failover::IfRouted => return "then the request fails: no route is set for it".to_owned(),
+            Failover::No => return "fails".to_owned(),
+            Failover::IfRouted => return "fails: no route is set for it".to_owned(),
             Failover::LargerWindow => {
                 let larger = |tier: &&Tier| window.zip(tier.context_window).is_some_and(|(own, other)| other > own);
                 match self.tiers[at + 1..].iter().find(larger) {
                     Some(tier) => return format!("-> {} (its window is larger)", tier.name),
-                    None => return "then the request fails: no tier is known to have a larger window".to_owned(),
+                    None => return "fails: no tier is known to have a larger window".to_owned(),
                 }
             }
             _ => self.tiers.get(at + 1),
         };
         match (next, failover) {
-            (None, _) => "then the request fails: this is the last tier".to_owned(),
+            (None, _) => "fails: this is the last tier".to_owned(),
             (Some(tier), Failover::IfWorked) => {
-                format!("-> {} if the key has ever worked, else the request fails", tier.name)
+                format!("-> {} if the key has ever worked, else fails", tier.name)
             }
             (Some(tier), _) => format!("-> {}", tier.name),
         }
@@ -147,7 +152,7 @@ fn wrapped(names: &[String]) -> String {
         if at > 0 {
             text.push(',');
             if width + name.len() > 90 {
-                text.push_str("\n  ");
+                text.push_str("\n      ");
                 width = 0;
             } else {
                 text.push(' ');

@@ -1,6 +1,6 @@
 //! The schema of the file, for editors.
 
-use schemars::generate::SchemaSettings;
+use schemars::{Schema, generate::SchemaSettings, transform::RecursiveTransform};
 use serde_json::{Value, json};
 
 use super::Config;
@@ -12,7 +12,8 @@ impl Config {
     /// In YAML, an editor finds it by a first line `# yaml-language-server: $schema=steadfast.schema.json`; in TOML by
     /// `#:schema steadfast.schema.json`; in JSON by a key `"$schema"`.
     pub fn json_schema() -> Value {
-        let schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Self>();
+        let settings = SchemaSettings::draft2020_12().with_transform(RecursiveTransform(one_line));
+        let schema = settings.into_generator().into_root_schema_for::<Self>();
         let mut schema = schema.to_value();
         if let Some(root) = schema.as_object_mut() {
             root.insert("title".into(), json!("steadfast configuration"));
@@ -24,5 +25,12 @@ impl Config {
             }
         }
         schema
+    }
+}
+
+/// A description is shown in a tooltip, which breaks its lines itself.
+fn one_line(schema: &mut Schema) {
+    if let Some(Value::String(description)) = schema.get_mut("description") {
+        *description = description.split_whitespace().collect::<Vec<_>>().join(" ");
     }
 }

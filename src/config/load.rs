@@ -69,14 +69,14 @@ pub struct Loader {
     priced: Arc<Priced>,
 }
 
-/// Whether a model has a price, by its name.
-type Priced = dyn Fn(&str) -> bool + Send + Sync;
+/// Whether a model has a price, by the names of its provider and its own.
+type Priced = dyn Fn(&str, &str) -> bool + Send + Sync;
 
 impl Loader {
     /// With the environment of this process, and the crate's own prices.
     pub fn new() -> Self {
         let prices = PriceTable::builtin();
-        let priced = move |model: &str| prices.price(None, model).is_some();
+        let priced = move |provider: &str, model: &str| prices.price(Some(provider), model).is_some();
         Self { environment: Environment::process(), priced: Arc::new(priced) }
     }
 
@@ -87,10 +87,13 @@ impl Loader {
         self
     }
 
-    /// Sets which models have a price besides those in the file: a budget that counts a model without one is an error.
+    /// Sets which models have a price besides those in the file, by the provider's name ([`Provider::name`]) and the
+    /// model's: a budget that counts a model without one is an error.
     /// Default: those of [`PriceTable::builtin`].
+    ///
+    /// [`Provider::name`]: super::Provider::name
     #[must_use]
-    pub fn priced(mut self, priced: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+    pub fn priced(mut self, priced: impl Fn(&str, &str) -> bool + Send + Sync + 'static) -> Self {
         self.priced = Arc::new(priced);
         self
     }
@@ -210,8 +213,9 @@ impl Report<'_> {
     }
 
     fn fault(&mut self, fault: tree::Fault) {
-        let place = fault.place.unwrap_or(Place::Text(0..0));
-        self.add(&place, fault.message, fault.suggestion);
+        let place = fault.place.clone().unwrap_or(Place::Text(0..0));
+        let fault = if self.source.may_be_secret(&place) && !fault.unknown_key { fault.concealed() } else { fault };
+        self.add(&place, fault.to_string(), fault.suggestion);
     }
 }
 

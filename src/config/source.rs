@@ -33,6 +33,16 @@ impl Source {
         self.secrets.sort_by_key(|range| range.start);
     }
 
+    /// Whether what stands at this place may be a secret.
+    pub(super) fn may_be_secret(&self, place: &Place) -> bool {
+        match place {
+            Place::Text(range) => {
+                self.secrets.iter().any(|secret| secret.start < range.end && range.start < secret.end)
+            }
+            Place::Variable(name) => may_be_secret(name),
+        }
+    }
+
     /// A problem at this place.
     pub(super) fn problem(&self, place: Option<&Place>, message: impl Into<String>) -> Problem {
         let mut problem = Problem::of_file(self.file.clone(), message);
@@ -93,7 +103,7 @@ impl Source {
 }
 
 /// What is shown in place of a secret.
-const HIDDEN: &str = "***";
+pub(super) const HIDDEN: &str = "***";
 
 /// A line as it is shown, and where in it each byte of the line has come to.
 struct Shown {
@@ -157,7 +167,12 @@ fn is_reference(text: &str) -> bool {
 fn words_of_secrets(text: &str) -> Vec<Range<usize>> {
     let mut places = Vec::new();
     let mut begin = 0;
+    // A telling key stood at the end of the line before.
+    let mut pending = false;
     for line in text.split_inclusive('\n') {
+        if std::mem::take(&mut pending) {
+            places.push(begin + line.len() - line.trim_start().len()..begin + line.trim_end().len());
+        }
         let mut at = 0;
         while let Some(sign) = line[at..].find([':', '=']).map(|sign| at + sign) {
             let key = line[at..sign].trim_end_matches([' ', '"', '\'']);
@@ -170,6 +185,7 @@ fn words_of_secrets(text: &str) -> Vec<Range<usize>> {
             let rest = line[at..].trim_start_matches([' ', '"', '\'']);
             let start = at + line[at..].len() - rest.len();
             let end = start + rest.find(['"', '\'', ',', '}', ']', '\n', '\r', '#']).unwrap_or(rest.len());
+            pending = rest.trim().is_empty() && !matches!(key, "headers" | "webhooks" | "env");
             if !rest.starts_with(['$', '{', '[']) && start < end {
                 places.push(begin + start..begin + end);
             }
@@ -187,4 +203,77 @@ fn words_of_secrets(text: &str) -> Vec<Range<usize>> {
     }
     places.sort_by_key(|range| range.start);
     places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Format;
+
+    fn shown(text: &str, word: &str) -> Problem {
+        let at = text.find(word).unwrap();
+        Source::new(None, text.to_owned()).problem(Some(&Place::Text(at..at + word.len())), "wrong")
+    }
+
+    #[test]
+    fn the_mark_is_under_the_word() {
+        for (text, word, line, column, mark) in [
+            ("a: b", "b", 1, 4, (3, 1)),
+            ("x\n\ta: bcd\n", "bcd", 2, 5, (4, 3)),
+            ("é: \"ü\", b: 日本", "日本", 1, 12, (11, 2)),
+            ("a: b\r\nc: dd\r\n", "dd", 2, 4, (3, 2)),
+        ] {
+            let problem = shown(text, word);
+            assert_eq!((problem.line, problem.column, problem.mark), (line, column, mark), "{text}");
+        }
+        let long = format!("a: [{}, wrong, {}]", "x, ".repeat(300), "y, ".repeat(300));
+        let problem = shown(&long, "wrong");
+        assert_eq!(problem.column, 907);
+        let (at, length) = problem.mark;
+        assert_eq!(problem.snippet.chars().skip(at).take(length).collect::<String>(), "wrong");
+        assert!(problem.snippet.chars().count() <= WIDE);
+    }
+
+    #[test]
+    fn what_may_be_a_secret_is_hidden_in_a_text_that_cannot_be_read() {
+        for text in [
+            "api_key: hidden-123 }",
+            "{\"apiKey\": \"hidden-123\", broken",
+            "api_key = hidden-123",
+            "authorization: Bearer hidden-123",
+            "a: { my_token: 'hidden-123', b: [ }",
+            "api_key:\n  hidden-123: [",
+            "OPENAI_API_KEY=hidden-123",
+            "password : \"hidden-123",
+        ] {
+            let problem = shown(text, "hidden");
+            assert!(!problem.to_string().contains("hidden"), "{problem}");
+            assert!(problem.to_string().contains("***"), "{problem}");
+        }
+        for text in ["x: sk-hidden-12345678", "- [AIzahidden12345, b"] {
+            assert!(!shown(text, "hidden").snippet.contains("hidden"), "{text}");
+        }
+        for text in
+            ["max_output_tokens: 4096", "tokens_per_minute: 90000", "key: research", "api_key: ${OPENAI_API_KEY}"]
+        {
+            assert_eq!(shown(text, text).snippet, text);
+        }
+    }
+
+    #[test]
+    fn a_value_that_may_be_a_secret_is_not_repeated() {
+        for text in [
+            "tiers: [{ name: a, provider: simulated, headers: hidden }]",
+            "tiers: [{ name: a, provider: simulated, headers: { x: [hidden] } }]",
+            "alerts: { webhooks: https://example.com/hidden }",
+            "alerts: { webhooks: [https://example.com/hidden] }",
+            "tiers: [{ name: a, provider: '${KEY}' }]",
+            "tiers: [{ name: a, provider: simulated, level: '${KEY}' }]",
+            "timeout: ${KEY}",
+        ] {
+            let environment = [("KEY", "hidden"), ("STEADFAST__ALERTS__WEBHOOKS", "hidden")].into_iter().collect();
+            let error = super::super::Loader::new().environment(environment).text(text, Format::Yaml).unwrap_err();
+            assert!(!error.to_string().contains("hidden"), "{error}");
+        }
+    }
 }

@@ -15,17 +15,13 @@ pub(super) fn nearest<'a>(written: &str, names: impl IntoIterator<Item = &'a str
 /// A name without what is a matter of taste: `maxAttempts`, `max-attempts` and `max_attempts` are one.
 fn plain(name: &str) -> String {
     let mut plain = String::with_capacity(name.len() + 4);
+    let mut lower = false;
     for c in name.chars().take(64) {
-        match c {
-            '-' | ' ' | '.' => plain.push('_'),
-            c if c.is_ascii_uppercase() => {
-                if plain.ends_with(|c: char| c.is_ascii_lowercase()) {
-                    plain.push('_');
-                }
-                plain.push(c.to_ascii_lowercase());
-            }
-            c => plain.push(c),
+        if lower && c.is_ascii_uppercase() {
+            plain.push('_');
         }
+        lower = c.is_ascii_lowercase();
+        plain.push(if matches!(c, '-' | ' ' | '.') { '_' } else { c.to_ascii_lowercase() });
     }
     plain
 }

@@ -112,5 +112,7 @@ budgets: [{ name: day, usd: 5, period: day }]
 ";
     let loader = Loader::new();
     assert!(loader.text(text, Format::Yaml).is_err());
-    assert!(loader.priced(|model| model == "gpt-4o").text(text, Format::Yaml).is_ok());
+    assert!(
+        loader.priced(|provider, model| (provider, model) == ("openai", "gpt-4o")).text(text, Format::Yaml).is_ok()
+    );
 }

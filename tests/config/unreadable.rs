@@ -96,3 +96,29 @@ fn every_cut_of_a_good_file_is_told_or_read() {
         }
     }
 }
+
+#[test]
+fn no_mutation_of_a_good_file_panics() {
+    let mut rng = fastrand::Rng::with_seed(7);
+    let loader = Loader::new().environment(crate::environment());
+    for (suffix, format) in [("yaml", Format::Yaml), ("toml", Format::Toml), ("json", Format::Json)] {
+        let whole = fs::read(crate::folder("good").join(format!("whole.{suffix}"))).unwrap();
+        for _ in 0..300 {
+            let mut bytes = whole.clone();
+            for _ in 0..rng.usize(1..8) {
+                let at = rng.usize(0..bytes.len());
+                match rng.u8(0..4) {
+                    0 => drop(bytes.remove(at)),
+                    1 => bytes.insert(at, *rng.choice(b"{}[]:,-#&*!|>'\"\n\t $%@=0a").unwrap()),
+                    2 => bytes[at] = rng.u8(..),
+                    _ => bytes.truncate(at.max(1)),
+                }
+            }
+            let text = String::from_utf8_lossy(&bytes);
+            let lines = text.lines().count().max(1);
+            if let Err(error) = loader.text(&text, format) {
+                assert!(error.problems().iter().all(|problem| (1..=lines).contains(&problem.line)), "{text}\n{error}");
+            }
+        }
+    }
+}

@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Looks for all that is wrong. `priced` says which models have a price besides those in the file.
-pub(super) fn check(config: &Config, priced: &dyn Fn(&str) -> bool, findings: &mut Findings<'_, '_>) {
+pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findings: &mut Findings<'_, '_>) {
     tiers::check(config, findings);
     limits::check(config, findings);
     spend::check(config, priced, findings);

@@ -1,7 +1,7 @@
 use super::Findings;
 use crate::config::{AtCap, Budget, Config, Provider, Tier, suggest::nearest};
 
-pub(super) fn check(config: &Config, priced: &dyn Fn(&str) -> bool, findings: &mut Findings<'_, '_>) {
+pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findings: &mut Findings<'_, '_>) {
     findings.within("routes", |findings| {
         findings.names("route", config.routes.iter().map(|route| route.name.as_str()));
         for (at, route) in config.routes.iter().enumerate() {
@@ -33,7 +33,7 @@ pub(super) fn check(config: &Config, priced: &dyn Fn(&str) -> bool, findings: &m
     });
 }
 
-fn budget(budget: &Budget, config: &Config, priced: &dyn Fn(&str) -> bool, findings: &mut Findings<'_, '_>) {
+fn budget(budget: &Budget, config: &Config, priced: &dyn Fn(&str, &str) -> bool, findings: &mut Findings<'_, '_>) {
     findings.not_negative("usd", budget.usd);
     if let AtCap::StepDown(level) = budget.at_cap {
         findings.within("at_cap", |findings| {
@@ -57,13 +57,13 @@ fn budget(budget: &Budget, config: &Config, priced: &dyn Fn(&str) -> bool, findi
     {
         return;
     }
-    let has_price = |model: &str| config.prices.contains_key(model) || priced(model);
     let mut models: Vec<&str> = config
         .tiers
         .iter()
         .filter(|tier| counts(budget, tier, config) && !matches!(tier.provider, Provider::Simulated | Provider::Canned))
-        .filter_map(|tier| tier.model.as_deref())
-        .filter(|model| !has_price(model))
+        .filter_map(|tier| Some((tier.provider.name(), tier.model.as_deref()?)))
+        .filter(|(provider, model)| !config.prices.contains_key(*model) && !priced(provider, model))
+        .map(|(_, model)| model)
         .collect();
     models.dedup();
     let [first, ..] = models[..] else { return };

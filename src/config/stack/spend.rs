@@ -50,7 +50,7 @@ pub(super) fn budget(
     // Which tier will serve is not known yet: what the dearest may cost is set aside.
     let priced = config.tiers.iter().filter_map(|tier| Some((tier, price_of(prices, tier)?)));
     if let Some((tier, _)) = priced.max_by_key(|(_, price)| price.cost(&Usage::new(1000, 1000))) {
-        layer = layer.model(provider(tier), tier.model.as_deref().unwrap_or_default())?;
+        layer = layer.model(Some(tier.provider.name()), tier.model.as_deref().unwrap_or_default())?;
     }
     Ok(Some(layer))
 }
@@ -69,7 +69,7 @@ pub(super) fn tier_budget(
     let layer = caps.into_iter().fold(BudgetLayer::new(prices.clone()), BudgetLayer::cap).events(events.clone());
     match &tier.model {
         Some(model) if is_billed(tier) || price_of(prices, tier).is_some() => {
-            layer.model(provider(tier), model).map(Some)
+            layer.model(Some(tier.provider.name()), model).map(Some)
         }
         _ => Ok(Some(layer)),
     }
@@ -81,17 +81,7 @@ fn is_billed(tier: &Tier) -> bool {
 }
 
 fn price_of<'a>(prices: &'a PriceTable, tier: &Tier) -> Option<&'a Price> {
-    prices.price(provider(tier), tier.model.as_deref()?)
-}
-
-/// The provider's name, as its leaf has it.
-fn provider(tier: &Tier) -> Option<&'static str> {
-    Some(match tier.provider {
-        Provider::Anthropic => "anthropic",
-        Provider::OpenAi => "openai",
-        Provider::Gemini => "gemini",
-        Provider::Simulated | Provider::Canned => return None,
-    })
+    prices.price(Some(tier.provider.name()), tier.model.as_deref()?)
 }
 
 /// The caps of a tier, or those of no tier.
@@ -147,7 +137,7 @@ pub(super) fn routes(
         layer = layer.keep_back(time.0);
     }
     if let Some(primary) = config.tiers.first().filter(|tier| price_of(prices, tier).is_some()) {
-        layer = layer.instead_of(provider(primary), primary.model.as_deref().unwrap_or_default())?;
+        layer = layer.instead_of(Some(primary.provider.name()), primary.model.as_deref().unwrap_or_default())?;
     }
     for route in &config.routes {
         let field = format!("routes.{}.tiers", route.name);

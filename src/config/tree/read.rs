@@ -12,12 +12,15 @@ use serde::{
 };
 
 use super::{Entry, Node, Place, Value, yaml};
-use crate::config::suggest::nearest;
+use crate::config::{source::HIDDEN, suggest::nearest};
 
 /// What is wrong with a value of the tree.
 #[derive(Debug)]
 pub(in crate::config) struct Fault {
-    pub(in crate::config) message: String,
+    /// What is said before the value that stands there, the value, and what is said after it.
+    before: String,
+    value: Option<String>,
+    after: String,
     pub(in crate::config) suggestion: Option<String>,
     /// Set by the innermost value that the error passes.
     pub(in crate::config) place: Option<Place>,
@@ -32,7 +35,14 @@ pub(in crate::config) fn read<T: for<'de> Deserialize<'de>>(node: &Node) -> Resu
 
 impl Fault {
     fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), suggestion: None, place: None, unknown_key: false }
+        Self {
+            before: message.into(),
+            value: None,
+            after: String::new(),
+            suggestion: None,
+            place: None,
+            unknown_key: false,
+        }
     }
 
     fn at(mut self, place: &Place) -> Self {
@@ -40,13 +50,20 @@ impl Fault {
         self
     }
 
+    /// The same without the value that stands there.
+    pub(in crate::config) fn concealed(mut self) -> Self {
+        self.value = self.value.map(|_| HIDDEN.to_owned());
+        self
+    }
+
     /// A name that is none of those expected.
     fn no_such(what: &str, name: &str, expected: &[&str]) -> Self {
-        let mut fault = Self::new(format!("unknown {what} `{name}`"));
+        let mut fault = Self::new(format!("unknown {what} "));
+        fault.value = Some(format!("`{name}`"));
         fault.suggestion = nearest(name, expected.iter().copied()).map(str::to_owned);
         if fault.suggestion.is_none() && !expected.is_empty() {
             let expected: Vec<String> = expected.iter().map(|name| format!("`{name}`")).collect();
-            fault.message = format!("{}; there are {}", fault.message, expected.join(", "));
+            fault.after = format!("; there are {}", expected.join(", "));
         }
         fault
     }
@@ -58,7 +75,8 @@ impl Error for Fault {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::new(format!("expected {}, found {}", Wanted(expected), Found(found)))
+        let value = Some(Found(found).to_string());
+        Self { value, ..Self::new(format!("expected {}, found ", Wanted(expected))) }
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
@@ -86,7 +104,7 @@ impl std::error::Error for Fault {}
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        write!(f, "{}{}{}", self.before, self.value.as_deref().unwrap_or_default(), self.after)
     }
 }
 
@@ -152,7 +170,11 @@ impl Reader<'_> {
     }
 
     fn placed<T>(&self, result: Result<T, Fault>) -> Result<T, Fault> {
-        result.map_err(|fault| fault.at(&self.0.place))
+        result.map_err(|fault| match self.0.value {
+            // What a variable holds may be anything, keys too: it is not repeated.
+            Value::Loose(_) => fault.concealed().at(&self.0.place),
+            _ => fault.at(&self.0.place),
+        })
     }
 }
 

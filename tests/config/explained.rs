@@ -1,0 +1,148 @@
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use http::StatusCode;
+use steadfast::{
+    ErrorKind, FallbackLayer, LlmError, LlmRequest, LlmResponse, RetryWithJitterLayer,
+    config::{self, Config, Format},
+    provider_fn,
+    providers::Canned,
+};
+use tower::{ServiceBuilder, ServiceExt};
+
+#[test]
+fn a_chain_is_told_tier_by_tier() {
+    let text = "
+tiers:
+  - { name: sonnet, provider: anthropic, model: claude-sonnet-4-5, context_window: 200000 }
+  - { name: large, provider: gemini, model: gemini-2.5-pro, context_window: 1000000, retry: { max_attempts: 1 } }
+  - { name: sorry, provider: canned, text: Sorry. }
+features:
+  code: { tiers: [sonnet] }
+  chat: { worst_level: 2 }
+fallback: { routes: { refusal: [large] } }
+";
+    let explained = Config::from_str(text, Format::Yaml).unwrap().explain();
+    let expected = "\
+sonnet (anthropic claude-sonnet-4-5): at most 3 attempts
+  retried twice, then -> large
+      rate_limited, overloaded, connect, server, stream_broken, other
+  -> large
+      timeout, circuit_open, bulkhead_full, quota_exhausted, too_large, unsupported_feature,
+      invalid_output, not_found, budget, deadline, exhausted
+  retried once, then -> large
+      malformed, empty_answer
+  -> large (its window is larger)
+      context_length
+  fails: no route is set for it
+      content_policy
+  -> large (a route)
+      refusal
+  fails
+      invalid_request
+  -> large if the key has ever worked, else fails
+      auth
+large (gemini gemini-2.5-pro): 1 attempt
+  -> sorry
+      rate_limited, overloaded, timeout, connect, server, stream_broken, malformed, empty_answer,
+      circuit_open, bulkhead_full, quota_exhausted, too_large, unsupported_feature,
+      invalid_output, not_found, budget, deadline, exhausted, other
+  fails: no tier is known to have a larger window
+      context_length
+  fails: no route is set for it
+      content_policy
+  fails: its route has no tier after this one
+      refusal
+  fails
+      invalid_request
+  -> sorry if the key has ever worked, else fails
+      auth
+sorry (canned): always answers
+feature chat: sonnet -> large
+feature code: sonnet only
+";
+    assert_eq!(explained, expected, "{explained}");
+}
+
+/// What the text says of a failure at the first tier: how often it is tried, and whether `spare` is next.
+fn told(explained: &str, label: &str) -> Option<(usize, bool)> {
+    let own: Vec<&str> = explained.lines().skip(1).take_while(|line| line.starts_with(' ')).collect();
+    let mut fate = "";
+    for line in own {
+        match line.strip_prefix("      ") {
+            None => fate = line.trim(),
+            Some(failures) if failures.split(',').any(|failure| failure.trim() == label) => {
+                let tries = match fate.split_whitespace().take(2).collect::<Vec<_>>()[..] {
+                    ["retried", "once,"] => 2,
+                    ["retried", "twice,"] => 3,
+                    ["retried", times] => times.parse::<usize>().unwrap() + 1,
+                    _ => 1,
+                };
+                return Some((tries, fate.contains("-> spare") && !fate.contains("if the key")));
+            }
+            Some(_) => {}
+        }
+    }
+    None
+}
+
+/// A failing primary under the layers that the file describes: how often it was called, and whether `spare` answered.
+async fn met(config: &Config, kind: ErrorKind, status: Option<u16>) -> (usize, bool) {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let count = calls.clone();
+    let failing = provider_fn(move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+        let error = LlmError::new(kind, "");
+        let error = match status {
+            Some(status) => error.with_status(StatusCode::from_u16(status).unwrap()),
+            None => error,
+        };
+        async move { Err::<LlmResponse, _>(error) }
+    });
+    let mut fallback =
+        FallbackLayer::new("main").tier("spare", Canned::text("spare")).classifier(config::classifier(config));
+    for (route, tiers) in &config.fallback.routes {
+        let kind = ErrorKind::ALL.iter().find(|kind| kind.name() == route).unwrap();
+        fallback = fallback.route(*kind, tiers.iter().map(String::as_str)).unwrap();
+    }
+    let stack = ServiceBuilder::new().layer(fallback).layer(RetryWithJitterLayer::new()).service(failing);
+    let answer = stack.oneshot(LlmRequest::prompt("hello")).await;
+    (calls.load(Ordering::Relaxed), answer.is_ok())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_explained_is_what_the_layers_do() {
+    let mut checked = 0;
+    for fallback in [
+        "{}",
+        "{ on_error: [429, 500, 502, 503, timeout] }",
+        "{ on_error: [400, refusal, server] }",
+        "{ on_error: [] }",
+        "{ routes: { content_policy: [spare] } }",
+    ] {
+        let text = format!(
+            "tiers: [{{ name: main, provider: simulated }}, {{ name: spare, provider: simulated }}]\nfallback: {fallback}"
+        );
+        let config = Config::from_str(&text, Format::Yaml).unwrap();
+        let explained = config.explain();
+        for kind in ErrorKind::ALL {
+            // Where the statuses of a kind are told apart, each has a line of its own.
+            for status in [None, Some(400), Some(402), Some(429), Some(500), Some(502), Some(503), Some(520), Some(529)]
+            {
+                let label = match status {
+                    None => kind.to_string(),
+                    Some(status) => format!("{kind} (HTTP {status})"),
+                };
+                let told = told(&explained, &label);
+                assert!(told.is_some() || status.is_some(), "{label} is not explained:\n{explained}");
+                if let Some(told) = told {
+                    checked += 1;
+                    assert_eq!(told, met(&config, *kind, status).await, "{fallback} {label}\n{explained}");
+                }
+            }
+        }
+    }
+    assert!(checked > 5 * ErrorKind::ALL.len(), "{checked}");
+}
