@@ -94,7 +94,7 @@ impl StackHandle {
             told.notify_one();
         })
         .map_err(wrong)?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         watcher.watch(folder, RecursiveMode::NonRecursive).map_err(wrong)?;
         let task = tokio::spawn(follow(self.shared.clone(), path.clone(), changed));
         Ok(Watching { task: task.abort_handle(), path, _watcher: watcher })

@@ -73,7 +73,7 @@ impl Plan {
             }
             match LeafPlan::new(tier, commit, makings, &environment) {
                 Ok(plan) => leaves.push(plan),
-                Err(problem) => problems.push(problem),
+                Err(error) => problems.extend_from_slice(error.problems()),
             }
         }
         match problems.is_empty() {
