@@ -30,7 +30,12 @@ fn listed_only(listed: &[OnError], error: &LlmError, mut class: Class) -> Class 
     if kind.is_local() {
         return class;
     }
-    let named = listed.iter().any(|error| matches!(error, OnError::Kind(name) if name == kind.name()));
+    let own_timeout = kind == ErrorKind::Timeout && status_of(error).is_none();
+    let named = listed.iter().any(|error| match error {
+        OnError::Kind(name) => name == kind.name(),
+        OnError::OwnTimeout => own_timeout,
+        OnError::Status(_) => false,
+    });
     let by_status = listed.iter().any(|one| matches!(one, OnError::Status(status) if has_status(error, *status)));
     if !named && !by_status {
         class.failover = Failover::No;
@@ -52,10 +57,15 @@ fn listed_only(listed: &[OnError], error: &LlmError, mut class: Class) -> Class 
 
 /// Whether a failure came with this status or, where it had none, would have if a proxy had told of it.
 fn has_status(error: &LlmError, status: u16) -> bool {
-    match error.status().map(|status| status.as_u16()).filter(|status| *status >= 400) {
+    match status_of(error) {
         Some(own) => own == status,
         None => usual_statuses(error.kind()).contains(&status),
     }
+}
+
+/// The status that tells of the failure. One inside of a 200 has none.
+fn status_of(error: &LlmError) -> Option<u16> {
+    error.status().map(|status| status.as_u16()).filter(|status| *status >= 400)
 }
 
 /// The statuses that a kind of failure usually has.
@@ -81,7 +91,8 @@ fn usual_statuses(kind: ErrorKind) -> &'static [u16] {
 /// The failures of a kind that the file's table may tell apart: without a status and, where it lists statuses, with each
 /// that the kind usually has.
 pub(super) fn samples(kind: ErrorKind, config: &Config) -> Vec<(Option<u16>, LlmError)> {
-    let by_status = config.fallback.on_error.iter().flatten().any(|error| matches!(error, OnError::Status(_)));
+    let apart = |error: &OnError| matches!(error, OnError::Status(_) | OnError::OwnTimeout);
+    let by_status = config.fallback.on_error.iter().flatten().any(apart);
     let statuses = if by_status { usual_statuses(kind) } else { &[] };
     let with =
         |status: &u16| Some((Some(*status), LlmError::new(kind, "").with_status(StatusCode::from_u16(*status).ok()?)));
@@ -120,6 +131,7 @@ mod tests {
             (ErrorKind::StreamBroken, None, true),
             (ErrorKind::Timeout, None, true),
             (ErrorKind::Timeout, Some(504), true),
+            (ErrorKind::Timeout, Some(408), true),
             (ErrorKind::Auth, Some(401), false),
             (ErrorKind::QuotaExhausted, Some(402), false),
             (ErrorKind::InvalidRequest, Some(400), false),
@@ -128,6 +140,20 @@ mod tests {
             let (failover, count) =
                 if goes_on { (Failover::Yes, Count::Failure) } else { (Failover::No, Count::Neutral) };
             assert_eq!((class.failover, class.circuit), (failover, count), "{kind} {status:?}");
+        }
+    }
+
+    #[test]
+    fn a_timeout_of_our_own_is_not_one_that_a_provider_tells_of() {
+        for (list, status, goes_on) in [
+            ("[own_timeout]", None, true),
+            ("[own_timeout]", Some(504), false),
+            ("[own_timeout, 504]", Some(504), true),
+            ("[504]", None, true),
+            ("[500]", None, false),
+        ] {
+            let failover = if goes_on { Failover::Yes } else { Failover::No };
+            assert_eq!(class(list, ErrorKind::Timeout, status).failover, failover, "{list} {status:?}");
         }
     }
 

@@ -215,7 +215,7 @@ impl Report<'_> {
     fn fault(&mut self, fault: tree::Fault) {
         let place = fault.place.clone().unwrap_or(Place::Text(0..0));
         let fault = if self.source.may_be_secret(&place) && !fault.unknown_key { fault.concealed() } else { fault };
-        self.add(&place, fault.to_string(), fault.suggestion);
+        self.add(&place, fault.to_string(), fault.suggestion.map(String::from));
     }
 }
 

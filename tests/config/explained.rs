@@ -119,6 +119,7 @@ async fn what_is_explained_is_what_the_layers_do() {
         "{}",
         "{ on_error: [429, 500, 502, 503, timeout] }",
         "{ on_error: [400, refusal, server] }",
+        "{ on_error: [own_timeout, 529] }",
         "{ on_error: [] }",
         "{ routes: { content_policy: [spare] } }",
     ] {
@@ -129,8 +130,19 @@ async fn what_is_explained_is_what_the_layers_do() {
         let explained = config.explain();
         for kind in ErrorKind::ALL {
             // Where the statuses of a kind are told apart, each has a line of its own.
-            for status in [None, Some(400), Some(402), Some(429), Some(500), Some(502), Some(503), Some(520), Some(529)]
-            {
+            for status in [
+                None,
+                Some(400),
+                Some(402),
+                Some(408),
+                Some(429),
+                Some(500),
+                Some(502),
+                Some(503),
+                Some(504),
+                Some(520),
+                Some(529),
+            ] {
                 let label = match status {
                     None => kind.to_string(),
                     Some(status) => format!("{kind} (HTTP {status})"),
@@ -144,5 +156,5 @@ async fn what_is_explained_is_what_the_layers_do() {
             }
         }
     }
-    assert!(checked > 5 * ErrorKind::ALL.len(), "{checked}");
+    assert!(checked > 6 * ErrorKind::ALL.len(), "{checked}");
 }

@@ -14,8 +14,8 @@ fn tiers(config: &Config) -> Vec<(&str, Provider, &str)> {
         .collect()
 }
 
-fn statuses(codes: &[u16]) -> Vec<OnError> {
-    codes.iter().copied().map(OnError::Status).chain([OnError::Kind("timeout".to_owned())]).collect()
+fn statuses(codes: &[u16], timeout: OnError) -> Vec<OnError> {
+    codes.iter().copied().map(OnError::Status).chain([timeout]).collect()
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn a_settings_json_becomes_what_its_words_say() {
     );
     let attempt = Some(TierTimeout::Attempt(Span(Duration::from_secs(30))));
     assert!(config.tiers.iter().all(|tier| tier.timeout == attempt));
-    assert_eq!(config.fallback.on_error, Some(statuses(&[429, 500, 502, 503])));
+    assert_eq!(config.fallback.on_error, Some(statuses(&[429, 500, 502, 503], OnError::OwnTimeout)));
     assert_eq!(config.retry.max_attempts, Some(3));
     assert_eq!(config.retry.retry_timeouts, Some(true));
     assert_eq!(config.retry.budget, Some(Share(1.0)));
@@ -71,7 +71,7 @@ fn a_provider_list_becomes_what_its_words_say() {
             ("google", Provider::Gemini, "gemini-2.5-pro"),
         ]
     );
-    assert_eq!(config.fallback.on_error, Some(statuses(&[429, 500, 502, 503])));
+    assert_eq!(config.fallback.on_error, Some(statuses(&[429, 500, 502, 503], OnError::Kind("timeout".to_owned()))));
     assert_eq!((config.retry.max_attempts, config.retry.retry_timeouts), (Some(3), Some(true)));
     // Exponential is what each kind of failure has by itself.
     assert_eq!(config.retry.backoff, None);

@@ -24,7 +24,7 @@ fn environment() -> Environment {
 }
 
 fn load(path: &Path) -> Result<Config, ConfigError> {
-    Loader::new().environment(environment()).path(path)
+    Loader::new().environment(environment()).priced(|_, _| false).path(path)
 }
 
 #[test]

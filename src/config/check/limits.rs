@@ -1,9 +1,7 @@
 use super::Findings;
 use crate::{
     ErrorKind,
-    config::{
-        CircuitBreaker, Config, Cooldown, Fallback, Feature, Growth, OnError, Rate, Retry, Span, suggest::nearest,
-    },
+    config::{CircuitBreaker, Config, Cooldown, Fallback, Feature, Growth, OnError, Rate, Retry, Span, tree::Step},
 };
 
 pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
@@ -112,38 +110,22 @@ fn feature(feature: &Feature, config: &Config, findings: &mut Findings<'_, '_>) 
 }
 
 fn fallback(fallback: &Fallback, config: &Config, findings: &mut Findings<'_, '_>) {
-    let unknown = |name: &str| {
-        let names = || ErrorKind::ALL.iter().map(|kind| kind.name());
-        let known = names().any(|kind| kind == name);
-        (!known).then(|| {
-            let right = nearest(name, names());
-            let message = format!("no failure is of the kind `{name}`");
-            match right {
-                Some(_) => (message, right),
-                None => (format!("{message}; the kinds are {}", names().collect::<Vec<_>>().join(", ")), right),
-            }
-        })
-    };
+    let kinds: Vec<&str> = ErrorKind::ALL.iter().map(|kind| kind.name()).collect();
     findings.within("routes", |findings| {
         for (kind, chain) in &fallback.routes {
-            if let Some((message, right)) = unknown(kind) {
-                findings.wrong_name(crate::config::tree::Step::Name(kind.clone()), message, right);
-            }
+            findings.one_of(Step::Name(kind.clone()), kind, &kinds);
             findings.chain(kind, chain, config);
         }
     });
+    let words: Vec<&str> = OnError::words().collect();
     findings.within("on_error", |findings| {
         for (at, error) in fallback.on_error.iter().flatten().enumerate() {
             match error {
-                OnError::Status(400..=599) => {}
+                OnError::Status(400..=599) | OnError::OwnTimeout => {}
                 OnError::Status(status) => {
                     findings.wrong(at, format!("{status} is no HTTP status of a failure: these are 400 to 599"));
                 }
-                OnError::Kind(kind) => {
-                    if let Some((message, right)) = unknown(kind) {
-                        findings.wrong_name(at, message, right);
-                    }
-                }
+                OnError::Kind(kind) => findings.one_of(at, kind, &words),
             }
         }
     });

@@ -95,6 +95,19 @@ impl<'a, 'b> Findings<'a, 'b> {
         false
     }
 
+    /// A kind of failure must be one of these.
+    fn one_of(&mut self, step: impl Into<Step>, kind: &str, kinds: &[&str]) {
+        if kinds.contains(&kind) {
+            return;
+        }
+        let right = nearest(kind, kinds.iter().copied());
+        let mut message = format!("no failure is of the kind `{kind}`");
+        if right.is_none() {
+            message = format!("{message}; the kinds are {}", kinds.join(", "));
+        }
+        self.wrong_name(step, message, right);
+    }
+
     /// Names of a list's values: none empty, none twice.
     fn names<'n>(&mut self, what: &str, names: impl Iterator<Item = &'n str>) {
         let mut known: Vec<&str> = Vec::new();

@@ -20,7 +20,7 @@
 //! |---|---|---|
 //! | `primaryModel`, `provider`, `fallbackModels` | `tiers` | in this order; each has the name of its model, with its provider's before it where two are of one name |
 //! | `timeoutMs` | each tier's `timeout` | one attempt may take so long; one that takes longer goes on to the next model |
-//! | `triggerOnStatusCodes` | `fallback.on_error`, and `timeout` with them | these go on to the next model, and nothing else does |
+//! | `triggerOnStatusCodes` | `fallback.on_error`, and `own_timeout` with them | these go on to the next model, and so does an attempt that took longer than `timeoutMs`; nothing else does, a 504 that is not listed neither |
 //! | `retriesBeforeFailover` | `retry.max_attempts`, one more; `retry.retry_timeouts`; `circuit_breaker.consecutive_failures`, one more | a model is asked again so often, after a timeout too, before the next is; then it is left alone |
 //! | `primaryRecoveryCheckIntervalMs` | `circuit_breaker.cooldown`, `fallback.recovery_check` | so long, and then one request looks whether it is back |
 //!
@@ -47,7 +47,8 @@
 //! # Of both
 //!
 //! A failure that has no status counts as the one that a proxy would have answered with: no connection is 502 or 503, a
-//! stream that broke or an answer that is none 502, a timeout 408 or 504, an overload inside of a stream 503 or 529.
+//! stream that broke or an answer that is none 502, an overload inside of a stream 503 or 529. `timeout` in a list of
+//! providers is a timeout of any origin, a 408 or 504 too.
 //! What is refused on this side, as by an open circuit, always goes on.
 //!
 //! Where retries are asked for, `retry.budget` is 100 %, and the whole `timeout` is long enough for all attempts at all

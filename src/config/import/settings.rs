@@ -84,7 +84,7 @@ pub(super) fn rewrite(mut tree: Node) -> Result<Node, Fault> {
         if let Value::List(items) = &mut codes.value
             && failover.trigger_on_status_codes.is_some()
         {
-            items.push(Node::text("timeout", &codes.place));
+            items.push(Node::text("own_timeout", &codes.place));
         }
         set_default(&mut tree, "fallback", "on_error", codes);
     }

@@ -110,6 +110,9 @@ pub enum OnError {
     Status(u16),
     /// A kind, such as `timeout`.
     Kind(String),
+    /// `own_timeout`: a limit of time of this stack ran out. Unlike the kind `timeout`, this is not what a provider says
+    /// of itself with a status (408, 504).
+    OwnTimeout,
 }
 
 /// What a session may see of a switch of tiers.
@@ -170,6 +173,15 @@ impl<'de> Deserialize<'de> for Rate {
     }
 }
 
+const OWN_TIMEOUT: &str = "own_timeout";
+
+impl OnError {
+    /// The words that may stand for a failure.
+    pub(in crate::config) fn words() -> impl Iterator<Item = &'static str> {
+        ErrorKind::ALL.iter().map(|kind| kind.name()).chain([OWN_TIMEOUT])
+    }
+}
+
 impl<'de> Deserialize<'de> for OnError {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Names;
@@ -188,7 +200,7 @@ impl<'de> Deserialize<'de> for OnError {
             }
 
             fn visit_str<E: Error>(self, kind: &str) -> Result<OnError, E> {
-                Ok(OnError::Kind(kind.to_owned()))
+                Ok(if kind == OWN_TIMEOUT { OnError::OwnTimeout } else { OnError::Kind(kind.to_owned()) })
             }
         }
 
@@ -215,9 +227,9 @@ impl JsonSchema for OnError {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let kinds: Vec<&str> = ErrorKind::ALL.iter().map(|kind| kind.name()).collect();
+        let kinds: Vec<&str> = OnError::words().collect();
         json_schema!({
-            "description": "A failure by its HTTP status, or by its kind.",
+            "description": "A failure by its HTTP status, or by its kind; `own_timeout` is a timeout without a status.",
             "anyOf": [{ "type": "integer", "minimum": 400, "maximum": 599 }, { "enum": kinds }],
         })
     }

@@ -18,10 +18,10 @@ use crate::config::{source::HIDDEN, suggest::nearest};
 #[derive(Debug)]
 pub(in crate::config) struct Fault {
     /// What is said before the value that stands there, the value, and what is said after it.
-    before: String,
-    value: Option<String>,
-    after: String,
-    pub(in crate::config) suggestion: Option<String>,
+    before: Box<str>,
+    value: Option<Box<str>>,
+    after: Box<str>,
+    pub(in crate::config) suggestion: Option<Box<str>>,
     /// Set by the innermost value that the error passes.
     pub(in crate::config) place: Option<Place>,
     /// Whether it is a key that the schema does not have: the rest can still be read without it.
@@ -34,11 +34,11 @@ pub(in crate::config) fn read<T: for<'de> Deserialize<'de>>(node: &Node) -> Resu
 }
 
 impl Fault {
-    fn new(message: impl Into<String>) -> Self {
+    fn new(message: impl Into<Box<str>>) -> Self {
         Self {
             before: message.into(),
             value: None,
-            after: String::new(),
+            after: "".into(),
             suggestion: None,
             place: None,
             unknown_key: false,
@@ -52,18 +52,18 @@ impl Fault {
 
     /// The same without the value that stands there.
     pub(in crate::config) fn concealed(mut self) -> Self {
-        self.value = self.value.map(|_| HIDDEN.to_owned());
+        self.value = self.value.map(|_| HIDDEN.into());
         self
     }
 
     /// A name that is none of those expected.
     fn no_such(what: &str, name: &str, expected: &[&str]) -> Self {
         let mut fault = Self::new(format!("unknown {what} "));
-        fault.value = Some(format!("`{name}`"));
-        fault.suggestion = nearest(name, expected.iter().copied()).map(str::to_owned);
+        fault.value = Some(format!("`{name}`").into());
+        fault.suggestion = nearest(name, expected.iter().copied()).map(Into::into);
         if fault.suggestion.is_none() && !expected.is_empty() {
             let expected: Vec<String> = expected.iter().map(|name| format!("`{name}`")).collect();
-            fault.after = format!("; there are {}", expected.join(", "));
+            fault.after = format!("; there are {}", expected.join(", ")).into();
         }
         fault
     }
@@ -75,7 +75,7 @@ impl Error for Fault {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        let value = Some(Found(found).to_string());
+        let value = Some(Found(found).to_string().into());
         Self { value, ..Self::new(format!("expected {}, found ", Wanted(expected))) }
     }
 
@@ -282,9 +282,9 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        let result = match &self.0.value {
-            Value::Text(name) | Value::Loose(name) => visitor.visit_enum(Variant { name, value: None }),
-            Value::Map(entries) if let [entry] = &entries[..] => {
+        let result = match (&self.0.value, self.0.entries()) {
+            (Value::Text(name) | Value::Loose(name), _) => visitor.visit_enum(Variant { name, value: None }),
+            (_, [entry]) => {
                 let variant = Variant { name: &entry.key, value: Some(&entry.value) };
                 visitor.visit_enum(variant).map_err(|fault| fault.at(&entry.key_place))
             }
