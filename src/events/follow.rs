@@ -73,7 +73,7 @@ const TURN: usize = 128;
 
 /// A subscriber at work in a task of its own; dropped, it stops.
 #[must_use = "the subscriber stops when this is dropped"]
-pub struct Following(AbortHandle);
+pub struct Following(pub(super) AbortHandle);
 
 impl Events {
     /// Tells a subscriber of all events from now on, in a task of its own.

@@ -1,7 +1,11 @@
 //! What the layers tell the world: one typed event, sent once where the state changes.
 
+pub mod alerts;
+mod away;
 mod follow;
 mod logs;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod request;
 mod status;
 
