@@ -15,7 +15,7 @@ use tokio::{
     task::JoinSet,
     time::sleep,
 };
-use tower::ServiceExt;
+use tower::{Service, ServiceExt};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -538,5 +538,37 @@ mod of_a_file {
         fs::rename(folder.path("..tmp"), folder.path("..data")).unwrap();
         assert!(matches!(next(&mut heard).await, Event::Reloaded { .. }));
         assert_eq!(handle.bulkhead().limit("chat"), 7);
+    }
+}
+
+/// Threads that call while another reloads: what is counted over all reloads comes out even.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn threads_that_call_while_others_reload_lose_nothing() {
+    let stack =
+        Stack::builder().leaf("a", Simulated::new("a")).build(with_feature(config(&["a", "b"]), "chat", 9)).unwrap();
+    let (llm, handle) = (stack.service(), stack.handle());
+    let mut calls = JoinSet::new();
+    for _ in 0..8 {
+        let mut llm = llm.clone();
+        calls.spawn(async move {
+            for number in 0..2000 {
+                let request = ask(["chat", "other"][number % 2]).stream(number % 3 == 0);
+                let answer = llm.ready().await.unwrap().call(request).await.expect("no request is lost");
+                answer.collect().await.expect("a whole answer");
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+    for round in 0..200 {
+        let next =
+            if round % 3 == 0 { config(&["b", "a"]) } else { with_feature(config(&["a"]), "chat", 8 + round % 5) };
+        handle.reload(next).unwrap();
+        tokio::task::yield_now().await;
+    }
+    while let Some(ended) = calls.join_next().await {
+        ended.expect("no call fails");
+    }
+    for load in handle.bulkhead().snapshot() {
+        assert_eq!((load.in_flight, load.queued), (0, 0), "{load:?}");
     }
 }

@@ -17,6 +17,7 @@ use super::{
     source::Source,
     tree::{self, Node, Place},
 };
+use crate::prices::PriceTable;
 
 /// The longest text, in bytes.
 const LONGEST: usize = 1024 * 1024;
@@ -74,9 +75,11 @@ pub struct Loader {
 type Priced = dyn Fn(&str, &str) -> bool + Send + Sync;
 
 impl Loader {
-    /// With the environment of this process, and no prices but those of the file.
+    /// With the environment of this process, and the crate's own prices.
     pub fn new() -> Self {
-        Self { environment: Environment::process(), priced: Arc::new(|_, _| false) }
+        let prices = PriceTable::builtin();
+        let priced = move |provider: &str, model: &str| prices.price(Some(provider), model).is_some();
+        Self { environment: Environment::process(), priced: Arc::new(priced) }
     }
 
     /// Sets where references and overrides come from.
@@ -88,6 +91,7 @@ impl Loader {
 
     /// Sets which models have a price besides those in the file, by the provider's name ([`Provider::name`]) and the
     /// model's: a budget that counts a model without one is an error.
+    /// Default: those of [`PriceTable::builtin`].
     ///
     /// [`Provider::name`]: super::Provider::name
     #[must_use]

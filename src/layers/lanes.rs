@@ -14,7 +14,7 @@ use std::{
 };
 
 use super::admission::{Gate, Outcome, Permit, Ticket};
-use crate::LlmError;
+use crate::{LlmError, chat::Usage};
 
 /// A gate, and the references to it that permits hold. Clones are the same gate and the same references.
 #[derive(Debug)]
@@ -72,6 +72,11 @@ impl<G: Gate> Gate for Lane<G> {
     #[inline]
     fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>) {
         self.gate.settle(ticket, outcome);
+    }
+
+    #[inline]
+    fn settle_with(&self, ticket: &Ticket, outcome: Outcome<'_>, usage: Option<&Usage>) {
+        self.gate.settle_with(ticket, outcome, usage);
     }
 
     fn begins(&self, ticket: &mut Ticket) {

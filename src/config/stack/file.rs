@@ -16,10 +16,7 @@ use notify::{
 use tokio::{sync::Notify, task::AbortHandle, time::timeout};
 
 use super::{Makings, Reload, Shared, Stack, StackBuilder, StackHandle};
-use crate::{
-    config::{Config, ConfigError, Loader, Problem},
-    prices::PriceTable,
-};
+use crate::config::{Config, ConfigError, Loader, Problem};
 
 /// How long a file must rest before it is read: an editor writes it in several steps.
 const DEBOUNCE: Duration = Duration::from_millis(200);
@@ -53,11 +50,7 @@ impl StackBuilder {
 
 impl Makings {
     fn read(&self, path: &Path) -> Result<Config, ConfigError> {
-        let prices = PriceTable::builtin();
-        Loader::new()
-            .environment(self.environment())
-            .priced(move |model| prices.price(None, model).is_some())
-            .path(path)
+        Loader::new().environment(self.environment()).path(path)
     }
 }
 
@@ -101,7 +94,7 @@ impl StackHandle {
             told.notify_one();
         })
         .map_err(wrong)?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         watcher.watch(folder, RecursiveMode::NonRecursive).map_err(wrong)?;
         let task = tokio::spawn(follow(self.shared.clone(), path.clone(), changed));
         Ok(Watching { task: task.abort_handle(), path, _watcher: watcher })

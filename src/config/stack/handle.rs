@@ -11,6 +11,7 @@ use crate::{
     BulkheadHandle, CircuitBreakerHandle, Events,
     config::{Config, ConfigError, Provider},
     events::Status,
+    layers::budget::{BudgetHandle, CapSpend},
     request::{BEST_LEVEL, WORST_LEVEL},
 };
 
@@ -58,6 +59,16 @@ impl StackHandle {
     /// A limit that was set by hand stays until a reload brings another limit for that feature.
     pub fn bulkhead(&self) -> BulkheadHandle {
         self.shared.current.load().bulkhead.clone()
+    }
+
+    /// What was spent and reserved of every cap, and until when it counts.
+    pub fn spend(&self) -> Vec<CapSpend> {
+        self.shared.current.load().budgets().flat_map(BudgetHandle::snapshot).collect()
+    }
+
+    /// What watches this cap, and sets its limit; `None` where no cap has this name.
+    pub fn budget(&self, cap: &str) -> Option<BudgetHandle> {
+        self.shared.current.load().budgets().find(|budget| budget.limit(cap).is_some()).cloned()
     }
 
     /// Who serves, how each tier does, and the latest switches.

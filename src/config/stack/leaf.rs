@@ -16,7 +16,7 @@ use tower::{Layer, Service};
 use super::Makings;
 use crate::{
     BoxLlmService, CommitOnFirstTokenLayer, CommitPoint, InvalidConfig, LlmError, LlmRequest, LlmResponse,
-    config::{Environment, Problem, Provider, Simulated as SimulatedSettings, Tier},
+    config::{ConfigError, Environment, Problem, Provider, Simulated as SimulatedSettings, Tier},
     providers::{
         Anthropic, Canned, Gemini, OpenAi, Simulated,
         http::{self, HttpLeaf},
@@ -52,7 +52,7 @@ impl LeafPlan {
         commit: CommitPoint,
         makings: &Makings,
         environment: &Environment,
-    ) -> Result<Self, Problem> {
+    ) -> Result<Self, ConfigError> {
         let mut headers = HeaderMap::new();
         for (name, value) in &tier.headers {
             let wrong = |what: &'static str| InvalidConfig::new(format!("tiers.{}.headers.{name}", tier.name), what);
@@ -153,7 +153,7 @@ impl LeafPlan {
 }
 
 /// The key that a tier sends. It stands in the environment and nowhere else.
-fn key(tier: &Tier, environment: &Environment) -> Result<Option<Arc<str>>, Problem> {
+fn key(tier: &Tier, environment: &Environment) -> Result<Option<Arc<str>>, ConfigError> {
     let names = tier.key_variables();
     let Some(first) = names.first() else { return Ok(None) };
     let set = |name: &&str| environment.get(name).filter(|key| !key.trim().is_empty());
@@ -166,7 +166,8 @@ fn key(tier: &Tier, environment: &Environment) -> Result<Option<Arc<str>>, Probl
         names.join(" or "),
         if tier.api_key.is_some() { "" } else { "; set it, or name another one with `api_key: ${NAME}`" },
     );
-    Err(Problem { variable: Some((*first).to_owned()), ..Problem::of_file(None, message) })
+    let variable = Some((*first).to_owned());
+    Err(ConfigError::new(vec![Problem { variable, ..Problem::of_file(None, message) }]))
 }
 
 /// Whether a server is OpenAI's own, which knows fields that compatible ones do not.

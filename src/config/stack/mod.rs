@@ -1,12 +1,15 @@
 //! The stack of a configuration: [`Stack`], what steers it, and how it is loaded anew.
 
+mod chain;
 mod file;
 mod generation;
 mod handle;
 mod leaf;
 mod makings;
+mod part;
 mod service;
 mod settings;
+mod spend;
 #[cfg(test)]
 mod tests;
 
@@ -44,7 +47,8 @@ use crate::{
 /// From outside in, it is
 ///
 /// ```text
-/// Observe · Timeout (whole) · Bulkhead · Fallback · for each tier: RetryWithJitter · CircuitBreaker · Timeout (attempt) · leaf
+/// Observe · Timeout (whole) · [Budget] · Bulkhead · [Route] · Fallback ·
+///     for each tier: [Budget] · RetryWithJitter · CircuitBreaker · Timeout (attempt) · leaf
 /// ```
 ///
 /// made of the public layers and nothing else; what the file does not say is as those layers have it. All tiers share one
@@ -70,6 +74,37 @@ use crate::{
 /// - which tier serves, and the tier of each session: see [`FallbackLayer::succeeding`](crate::FallbackLayer::succeeding).
 ///
 /// A configuration that is wrong is refused as a whole, and the stack goes on as it was.
+///
+/// # Example
+///
+/// ```
+/// use steadfast::{LlmRequest, Stack, config::{Config, Format}};
+/// use tower::ServiceExt;
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let file = "
+/// tiers:
+///   - { name: sonnet, provider: simulated, simulated: { reply: 'It rains.' } }
+///   - { name: sorry, provider: canned, text: Please try again in a minute. }
+/// features:
+///   chat: { concurrency: 20 }
+/// ";
+/// let stack = Stack::from_config(Config::from_str(file, Format::Yaml)?)?;
+/// let (llm, handle) = (stack.service(), stack.handle());
+///
+/// let answer = llm.clone().oneshot(LlmRequest::prompt("How is the weather?").feature("chat")).await?;
+/// assert_eq!(answer.served_by().tier, Some("sonnet"));
+///
+/// // What an outage looks like, and what a changed file does.
+/// handle.circuits()["sonnet"].force_open();
+/// let answer = llm.clone().oneshot(LlmRequest::prompt("And now?").feature("chat")).await?;
+/// assert_eq!(answer.text().await?, "Please try again in a minute.");
+///
+/// let changed = file.replace("concurrency: 20", "concurrency: 5");
+/// let reload = handle.reload(Config::from_str(&changed, Format::Yaml)?)?;
+/// assert_eq!((reload.kept.len(), handle.bulkhead().limit("chat")), (2, 5));
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Stack {
     shared: Arc<Shared>,

@@ -137,7 +137,7 @@ pub(super) fn merged_breaker(
         consecutive_failures: own.consecutive_failures.or(file.consecutive_failures),
         failure_rate: own.failure_rate.or(file.failure_rate),
         slow_calls: own.slow_calls.or(file.slow_calls),
-        cooldown: own.cooldown.or(recovery_check.map(Cooldown::Fixed)).or(file.cooldown),
+        cooldown: own.cooldown.or_else(|| recovery_check.map(Cooldown::Fixed)).or(file.cooldown),
         probes: own.probes.or(file.probes),
         probe_successes: own.probe_successes.or(file.probe_successes),
         latch: own.latch.or(recovery_check).or(file.latch),

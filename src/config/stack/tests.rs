@@ -138,3 +138,28 @@ async fn a_feature_has_its_own_time() {
         assert_eq!(begun.elapsed(), Duration::from_secs(seconds), "{feature}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_healthy_call_allocates_the_one_box_that_gives_the_service_a_name() {
+    use std::{future::Future as _, pin::pin, task::Waker};
+
+    let mut file =
+        config([Tier { provider: Provider::Canned, text: Some("hello".into()), ..simulated("a") }, simulated("b")]);
+    file.features = [("chat".into(), Default::default())].into();
+    let stack = Stack::from_config(file).unwrap();
+    let mut llm = stack.service();
+    let mut leaf = crate::providers::Canned::text("hello");
+    let request = LlmRequest::prompt("?").feature("chat");
+    let mut cx = std::task::Context::from_waker(Waker::noop());
+    let mut measure = |call: &mut dyn FnMut(&mut std::task::Context<'_>)| {
+        // The first call makes what later ones share.
+        call(&mut cx);
+        allocation_counter::measure(|| (0..100).for_each(|_| call(&mut cx))).count_total
+    };
+    let alone = measure(&mut |cx| assert!(pin!(leaf.call(request.clone())).poll(cx).is_ready()));
+    let whole = measure(&mut |cx| assert!(pin!(llm.call(request.clone())).poll(cx).is_ready()));
+    assert_eq!(whole - alone, 100, "one for each call");
+    stack.handle().status();
+    let watched = measure(&mut |cx| assert!(pin!(llm.call(request.clone())).poll(cx).is_ready()));
+    assert_eq!(watched, whole, "and no more while somebody listens");
+}

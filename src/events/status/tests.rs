@@ -240,23 +240,36 @@ async fn a_recovery_whose_switch_was_lost_still_adds_its_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reload_begins_at_the_primary_and_keeps_what_is_known_of_tiers_that_stay() {
+async fn another_chain_that_switches_is_told_but_serves_nobody_here() {
+    let mut board = Board::new();
+    board.switch("small", "smaller", 10);
+    assert_eq!(board.who(15), (ServingState::Primary, "a".into(), 15.0));
+    board.switch("a", "b", 20);
+    let event = Event::ModelRecovered { from: "smaller".into(), to: "small".into(), after: SECOND, at: board.at(25) };
+    board.machine.event(&event);
+    assert_eq!(board.who(30), (ServingState::Fallback, "b".into(), 10.0));
+    assert_eq!((board.status(30).recent_switches.len(), board.status(30).last_recovery_seconds), (3, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_goes_on_over_a_reload_that_leaves_the_primary_and_who_serves() {
     let mut board = Board::new();
     board.switch("a", "b", 10);
     board.request("b", 11, |_| {});
     board.machine.event(&Event::Reloaded { kept: 2, changed: 0, at: board.at(20) });
-    assert_eq!(board.who(25), (ServingState::Primary, "a".into(), 5.0));
-    assert_eq!(board.status(25).time_on_fallback.total_seconds, 10.0);
-    // An old service's word, which comes late, adds nothing.
-    board.recover("b", 16, 26);
-    assert_eq!(board.status(30).time_on_fallback.total_seconds, 10.0);
+    let now = board.at(20);
+    board.machine.change_tiers("a".into(), vec!["e".into(), "b".into()], now);
+    assert_eq!(board.who(25), (ServingState::Fallback, "b".into(), 15.0));
+    assert_eq!(board.status(25).time_on_fallback.total_seconds, 15.0);
 
+    // Another primary, or nobody who served: from here on it is the primary.
     let now = board.at(30);
     board.machine.change_tiers("c".into(), vec!["b".into(), "d".into()], now);
     let status = board.status(31);
     let names: Vec<_> = status.tiers.iter().map(|tier| (tier.name.as_str(), tier.calls)).collect();
     assert_eq!(names, [("c", 0), ("b", 1), ("d", 0)]);
     assert_eq!((status.active_model.as_str(), status.primary_model.as_str()), ("c", "c"));
+    assert_eq!(status.time_on_fallback.total_seconds, 20.0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -21,7 +21,7 @@ use crate::{
 pub struct FallbackLayer {
     config: Config,
     /// Whose state goes on, and the tiers that are the same there and here.
-    before: Option<(Arc<Shared>, HashSet<Arc<str>>)>,
+    before: Option<(Weak<Shared>, HashSet<Arc<str>>)>,
     /// Made by the first use, so that settings can still be changed before.
     shared: Arc<std::sync::OnceLock<Arc<Shared>>>,
 }
@@ -347,18 +347,20 @@ impl FallbackLayer {
     /// That is which tier serves and since when the primary does not, so that one outage is told as one switch and one
     /// recovery; the tier of each session; the steps of a gradual return, where they are the same; and of the tiers in
     /// `unchanged`, whether they have ever answered. Tiers are known by their names. An outage of a primary that is not the
-    /// primary here is told as over.
+    /// primary here is told as over. Nothing is kept alive by it: what is gone before this one is first used is forgotten.
     #[must_use]
     pub fn succeeding<'a>(mut self, before: &Self, unchanged: impl IntoIterator<Item = &'a str>) -> Self {
-        self.before = Some((before.shared().clone(), unchanged.into_iter().map(Arc::from).collect()));
+        self.before = Some((Arc::downgrade(before.shared()), unchanged.into_iter().map(Arc::from).collect()));
         self.changed()
     }
 
     fn shared(&self) -> &Arc<Shared> {
         self.shared.get_or_init(|| {
             let shared = Arc::new(Shared::new(self.config.clone()));
-            if let Some((before, unchanged)) = &self.before {
-                shared.succeed(before, |tier| unchanged.contains(tier));
+            if let Some((before, unchanged)) = &self.before
+                && let Some(before) = before.upgrade()
+            {
+                shared.succeed(&before, |tier| unchanged.contains(tier));
             }
             shared
         })

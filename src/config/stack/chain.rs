@@ -1,0 +1,131 @@
+//! The order of the tiers, as a fallback.
+
+use super::{Makings, part::TierService, settings};
+use crate::{
+    Context, FallbackLayer, InvalidConfig,
+    config::{self, Config, Tier, classifier},
+    layers::fallback::{self, Capabilities, RampStep},
+};
+
+/// How many attempts all tiers together may make, where somebody has said how many each may: it would mean nothing if the
+/// usual bound of a request stood before it.
+pub(super) fn attempts(config: &Config) -> Option<u16> {
+    let own = |tier: &Tier| settings::merged_retry(tier.retry, config.retry).max_attempts;
+    let said = config.tiers.iter().any(|tier| own(tier).is_some());
+    let all = config.tiers.iter().map(|tier| own(tier).unwrap_or(ATTEMPTS).max(1)).fold(0, u16::saturating_add);
+    (said && all > Context::default().attempts_left).then_some(all)
+}
+
+/// The retry layer's own number of attempts.
+const ATTEMPTS: u16 = 3;
+
+/// The tiers in their order around the primary, which is the service to put the layer around.
+pub(super) fn chain(
+    config: &Config,
+    services: &[TierService],
+    makings: &Makings,
+) -> Result<(FallbackLayer, TierService), InvalidConfig> {
+    let settings = &config.fallback;
+    let mut tiers = config.tiers.iter().zip(services.iter().cloned());
+    let Some((first, primary)) = tiers.next() else {
+        return Err(InvalidConfig::new("tiers", "there is none; name at least one tier"));
+    };
+    let mut layer = primary_of(first)
+        .classifier(classifier(config))
+        .events(makings.events.clone())
+        .stream_break(config.stream.on_break.map(settings::stream_break).unwrap_or_default())
+        .session(settings.session.map(settings::session).unwrap_or_default())
+        .all_open(settings.all_open.map(settings::all_open).unwrap_or_default())
+        .gradually(settings.gradually.iter().map(|step| RampStep::new(step.percent, step.lasts.0)));
+    if let Some(time) = settings.keep_back {
+        layer = layer.keep_back(time.0);
+    }
+    if let Some(time) = settings.min_useful {
+        layer = layer.min_useful(time.0);
+    }
+    for (tier, service) in tiers {
+        layer = layer.push(place_of(tier, service));
+    }
+    for (name, feature) in &config.features {
+        check_level(config, &format!("features.{name}"), feature)?;
+        if let Some(tiers) = &feature.tiers {
+            layer = layer.feature(name.as_str(), tiers.iter().map(String::as_str))?;
+        }
+        if let Some(worst) = feature.worst_level {
+            layer = layer.feature_worst_level(name.as_str(), worst);
+        }
+    }
+    if let Some(feature) = &config.default_feature {
+        check_level(config, "default_feature", feature)?;
+        if let Some(tiers) = &feature.tiers {
+            layer = layer.other_features(tiers.iter().map(String::as_str))?;
+        }
+    }
+    for (kind, tiers) in &settings.routes {
+        let kind = settings::kind("fallback.routes", kind)?;
+        layer = layer.route(kind, tiers.iter().map(String::as_str))?;
+    }
+    Ok((layer, primary))
+}
+
+/// A feature that accepts none of the tiers that it may use would have no answer at all.
+fn check_level(config: &Config, field: &str, feature: &config::Feature) -> Result<(), InvalidConfig> {
+    let Some(worst) = feature.worst_level else { return Ok(()) };
+    let may_use = |tier: &&Tier| feature.tiers.as_ref().is_none_or(|tiers| tiers.contains(&tier.name));
+    if config.tiers.iter().filter(may_use).any(|tier| tier.service_level() <= worst) {
+        return Ok(());
+    }
+    let problem = format!("no tier that it may use is of level {worst} or better");
+    Err(InvalidConfig::new(format!("{field}.worst_level"), problem))
+}
+
+/// A fallback around this tier, with no further one yet.
+pub(super) fn primary_of(tier: &Tier) -> FallbackLayer {
+    let mut layer = FallbackLayer::new(tier.name.as_str()).capabilities(capabilities(tier)).level(tier.service_level());
+    if tier.last_resort {
+        layer = layer.last_resort();
+    }
+    if let Some(time) = tier.min_useful {
+        layer = layer.primary_min_useful(time.0);
+    }
+    layer
+}
+
+/// A tier's place in a fallback.
+pub(super) fn place_of(tier: &Tier, service: TierService) -> fallback::Tier {
+    let mut place =
+        fallback::Tier::new(tier.name.as_str(), service).capabilities(capabilities(tier)).level(tier.service_level());
+    if tier.last_resort {
+        place = place.last_resort();
+    }
+    if let Some(time) = tier.min_useful {
+        place = place.min_useful(time.0);
+    }
+    place
+}
+
+fn capabilities(tier: &Tier) -> Capabilities {
+    let mut can = Capabilities::new();
+    if let Some(tokens) = tier.context_window {
+        can = can.context_window(tokens);
+    }
+    if let Some(tokens) = tier.max_output {
+        can = can.max_output(tokens);
+    }
+    if let Some(images) = tier.images {
+        can = can.images(images);
+    }
+    if let Some(documents) = tier.documents {
+        can = can.documents(documents);
+    }
+    if let Some(tools) = tier.tools {
+        can = can.tools(tools);
+    }
+    if let Some(schema) = tier.output_schema {
+        can = can.output_schema(schema);
+    }
+    if let Some(prefill) = tier.prefill {
+        can = can.prefill(prefill);
+    }
+    can
+}

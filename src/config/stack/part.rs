@@ -1,0 +1,121 @@
+//! A tier: what it keeps over a reload, and its service.
+
+use std::{collections::HashMap, sync::Arc};
+
+use tower::{ServiceBuilder, util::Either};
+
+use super::{
+    Makings,
+    generation::Generation,
+    leaf::{Leaf, LeafPlan},
+    settings,
+};
+use crate::{
+    BudgetLayer, CircuitBreaker, CircuitBreakerLayer, InvalidConfig, RetryBudget, RetryWithJitter, Timeout,
+    config::{CircuitBreaker as BreakerSettings, Config, OnError, Share, Tier, classifier},
+    layers::budget::Budget,
+};
+
+/// A tier's service, with caps of its own or without.
+pub(super) type TierService = Either<Budget<Attempts>, Attempts>;
+type Attempts = RetryWithJitter<CircuitBreaker<Timeout<Leaf>>>;
+
+/// What a tier keeps over a reload that does not change it.
+#[derive(Clone)]
+pub(super) struct Part {
+    pub(super) name: Arc<str>,
+    plan: LeafPlan,
+    leaf: Leaf,
+    settings: BreakerSettings,
+    /// The failures that count, where the file lists them.
+    on_error: Option<Vec<OnError>>,
+    pub(super) breaker: CircuitBreakerLayer,
+}
+
+/// The retry budgets: the one that tiers share, and those of tiers with a share of their own (by name).
+pub(super) type RetryBudgets = HashMap<Option<String>, (Option<Share>, RetryBudget)>;
+
+impl Part {
+    pub(super) fn new(
+        tier: &Tier,
+        place: usize,
+        plan: LeafPlan,
+        config: &Config,
+        makings: &Makings,
+        before: Option<&Generation>,
+    ) -> Result<Self, InvalidConfig> {
+        // How often the primary is looked at is what its circuit's cooldown is.
+        let check = config.fallback.recovery_check.filter(|_| place == 0);
+        let settings = settings::merged_breaker(tier.circuit_breaker, check, config.circuit_breaker);
+        let on_error = &config.fallback.on_error;
+        let known = before.and_then(|before| before.part(&tier.name)).filter(|known| known.plan == plan);
+        if let Some(known) = known
+            && (&known.settings, &known.on_error) == (&settings, on_error)
+        {
+            return Ok(known.clone());
+        }
+        let leaf = match known {
+            Some(known) => known.leaf.clone(),
+            None => plan.leaf(makings)?,
+        };
+        let mut breaker =
+            CircuitBreakerLayer::new(tier.name.as_str()).classifier(classifier(config)).events(makings.events.clone());
+        if let Some(seed) = makings.seed(&tier.name) {
+            breaker = breaker.seed(seed);
+        }
+        let breaker = settings::breaker(&format!("tiers.{}.circuit_breaker", tier.name), breaker, &settings)?;
+        let (name, on_error) = (tier.name.as_str().into(), on_error.clone());
+        Ok(Self { name, plan, leaf, settings, on_error, breaker })
+    }
+
+    /// Whether its leaf and its circuit are those of an earlier generation.
+    pub(super) fn is_of(&self, before: &Generation) -> bool {
+        before.part(&self.name).is_some_and(|known| {
+            (&known.plan, &known.settings, &known.on_error) == (&self.plan, &self.settings, &self.on_error)
+        })
+    }
+
+    pub(super) fn service(
+        &self,
+        tier: &Tier,
+        config: &Config,
+        retries: RetryBudget,
+        caps: Option<BudgetLayer>,
+        makings: &Makings,
+    ) -> TierService {
+        let retry = settings::merged_retry(tier.retry, config.retry);
+        ServiceBuilder::new()
+            // What this tier alone may spend: its refusal goes to the next tier at once.
+            .option_layer(caps)
+            .layer(settings::retry(retry, retries, makings.seed(&tier.name)))
+            // Inside of the retry, so that each attempt is asked and counted, and an open circuit ends the retrying.
+            .layer(&self.breaker)
+            // Inside of the breaker, so that silence counts as a failure.
+            .layer(settings::attempt(tier.timeout))
+            .service(self.leaf.clone())
+    }
+}
+
+/// The retry budget of a tier: that of the file, which all share, unless it has a share of its own.
+pub(super) fn retry_budget(
+    budgets: &mut RetryBudgets,
+    tier: &Tier,
+    config: &Config,
+    before: Option<&Generation>,
+) -> Result<RetryBudget, InvalidConfig> {
+    let own = tier.retry.and_then(|retry| retry.budget);
+    let (key, share, field) = match own {
+        Some(share) => (Some(tier.name.clone()), Some(share), format!("tiers.{}.retry.budget", tier.name)),
+        None => (None, config.retry.budget, "retry.budget".to_owned()),
+    };
+    if let Some((_, budget)) = budgets.get(&key) {
+        return Ok(budget.clone());
+    }
+    let known = before.and_then(|before| before.retry_budgets.get(&key)).filter(|(known, _)| *known == share);
+    let budget = match known {
+        Some((_, budget)) => budget.clone(),
+        None => settings::retry_budget(&field, share)?,
+    };
+    budgets.insert(key, (share, budget.clone()));
+    Ok(budget)
+}

@@ -1,0 +1,302 @@
+//! The stack of a file does what the file says.
+#![cfg(feature = "config")]
+
+use std::{collections::HashMap, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use steadfast::{
+    BoxLlmService, ErrorKind, Event, LlmError, LlmRequest, LlmResponse, Stack,
+    chat::{Chat, Message},
+    config::{Config, Environment, Format, StackBuilder},
+    events::{CircuitState, ServingState},
+    layers::budget::BudgetKey,
+    providers::simulated::{Fault, Simulated, SimulatedHandle, server::InProcess},
+};
+use tokio::time::{Instant, sleep_until};
+use tower::{Service, ServiceExt, service_fn};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// The shape that DESIGN fixes.
+const MINIMAL: &str = "
+listen: 127.0.0.1:8080
+tiers:
+  - name: sonnet
+    provider: anthropic
+    model: claude-sonnet-4-5
+    api_key: ${ANTHROPIC_API_KEY}
+    context_window: 200000
+    timeout: 30s
+    retry: { max_attempts: 3 }
+    circuit_breaker: { consecutive_failures: 5, cooldown: 60s }
+  - name: backup
+    provider: openai
+    base_url: http://127.0.0.1:9001/v1
+    model: gpt-4o
+features:
+  chat: { concurrency: 20 }
+  summary: { concurrency: 10 }
+  background: { concurrency: 5, tiers: [backup] }
+timeout: 90s
+stream: { commit: first_token }
+";
+
+fn environment() -> Environment {
+    ["ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY"].map(|name| (name, "good-key")).into_iter().collect()
+}
+
+fn config(text: &str) -> Config {
+    Config::from_str(text, Format::Yaml).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A simulated provider at each host, reached without a socket.
+struct Hosts {
+    providers: HashMap<&'static str, Simulated>,
+}
+
+impl Hosts {
+    fn new(hosts: impl IntoIterator<Item = &'static str>) -> Self {
+        let provider = |host| {
+            let reply = format!("It rains at {host}.");
+            (host, Simulated::new(host).reply(reply).latency(SECOND / 2).seed(11))
+        };
+        Self { providers: hosts.into_iter().map(provider).collect() }
+    }
+
+    fn handle(&self, host: &str) -> SimulatedHandle {
+        self.providers[host].handle()
+    }
+
+    fn builder(&self) -> StackBuilder {
+        let transports: HashMap<_, _> =
+            self.providers.iter().map(|(host, provider)| (*host, InProcess::new(provider.clone()))).collect();
+        let transport = service_fn(move |request: http::Request<Full<Bytes>>| {
+            let host = request.uri().authority().expect("an absolute URL").as_str().to_owned();
+            let mut transport = transports.get(&*host).cloned().unwrap_or_else(|| panic!("nobody is at {host}"));
+            async move { transport.call(request).await }
+        });
+        Stack::builder().environment(environment()).transport(transport).seed(5)
+    }
+}
+
+async fn ask(llm: &BoxLlmService, request: LlmRequest) -> Result<LlmResponse, LlmError> {
+    llm.clone().oneshot(request).await
+}
+
+async fn tier_of(llm: &BoxLlmService, request: LlmRequest) -> String {
+    let response = ask(llm, request).await.unwrap_or_else(|error| panic!("{error}"));
+    response.served_by().tier.expect("a tier").to_owned()
+}
+
+fn prompt(feature: &str) -> LlmRequest {
+    LlmRequest::prompt("How is the weather?").feature(feature)
+}
+
+const SONNET: &str = "api.anthropic.com";
+const BACKUP: &str = "127.0.0.1:9001";
+
+#[tokio::test(start_paused = true)]
+async fn the_minimal_file_is_built_and_serves() {
+    let hosts = Hosts::new([SONNET, BACKUP]);
+    let stack = hosts.builder().build(config(MINIMAL)).unwrap();
+    let (llm, handle) = (stack.service(), stack.handle());
+    for stream in [false, true] {
+        let answer = ask(&llm, prompt("chat").stream(stream)).await.unwrap();
+        let served = answer.served_by();
+        assert_eq!(
+            (served.tier, served.provider, served.model),
+            (Some("sonnet"), Some("anthropic"), Some("claude-sonnet-4-5"))
+        );
+        assert_eq!(answer.text().await.unwrap(), "It rains at api.anthropic.com.");
+    }
+    assert_eq!(tier_of(&llm, prompt("background")).await, "backup");
+    let limits: Vec<_> = handle.bulkhead().snapshot().iter().map(|load| load.limit).collect();
+    assert_eq!(limits, [5, 20, 10, 100]);
+    let tiers: Vec<_> = handle.tiers().iter().map(|tier| (tier.name.to_string(), tier.level)).collect();
+    assert_eq!(tiers, [("sonnet".into(), 1), ("backup".into(), 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_primary_that_hangs_is_answered_by_the_next_after_its_timeout() {
+    let hosts = Hosts::new([SONNET, BACKUP]);
+    let llm = hosts.builder().build(config(MINIMAL)).unwrap().service();
+    hosts.handle(SONNET).fail(Fault::Hang);
+    let begun = Instant::now();
+    assert_eq!(tier_of(&llm, prompt("chat")).await, "backup");
+    assert_eq!(begun.elapsed(), 30 * SECOND + SECOND / 2);
+}
+
+/// 2026-06-15 in small: the primary overloaded for two hours, one request each ten seconds.
+#[tokio::test(start_paused = true)]
+async fn an_incident_is_one_switch_and_one_recovery_and_nobody_notices() {
+    let hosts = Hosts::new([SONNET, BACKUP]);
+    let stack = hosts.builder().build(config(MINIMAL)).unwrap();
+    let (llm, handle) = (stack.service(), stack.handle());
+    assert_eq!(handle.status().state, ServingState::Primary);
+    let mut heard = handle.events().subscribe();
+    let (begun, provider) = (Instant::now(), hosts.handle(SONNET));
+    let mut switches = Vec::new();
+    let mut slowest = Duration::ZERO;
+    for number in 0..1440_u32 {
+        match number {
+            360 => provider.fail(Fault::Overloaded),
+            1080 => provider.heal(),
+            _ => {}
+        }
+        let asked = Instant::now();
+        ask(&llm, prompt("chat").stream(number % 2 == 0)).await.unwrap().collect().await.unwrap();
+        slowest = slowest.max(asked.elapsed());
+        if number == 720 {
+            assert_eq!(
+                (handle.status().state, handle.circuit("sonnet").unwrap().state()),
+                (ServingState::Fallback, CircuitState::Open)
+            );
+        }
+        while let Ok(event) = heard.try_recv() {
+            match event {
+                Event::ModelSwitched { from, to, reason, .. } => switches.push(format!("{from} > {to}: {reason}")),
+                Event::ModelRecovered { from, to, after, .. } => {
+                    assert!((7200 - 70..7200 + 70).contains(&after.as_secs()), "{after:?}");
+                    switches.push(format!("{from} > {to}"));
+                }
+                _ => {}
+            }
+        }
+        sleep_until(begun + 10 * SECOND * (number + 1)).await;
+    }
+    assert_eq!(switches, ["sonnet > backup: overloaded", "backup > sonnet"]);
+    assert!(slowest < 10 * SECOND, "{slowest:?}");
+    // One probe a minute, and the first few before the circuit opened.
+    let calls = provider.stats().failed;
+    assert!(calls < 130, "{calls} calls to a provider that was down");
+    assert_eq!(handle.status().state, ServingState::Primary);
+    assert!(begun.elapsed() >= 4 * 60 * MINUTE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_complete_commit_rescues_a_stream_that_is_cut() {
+    let hosts = Hosts::new([SONNET, BACKUP]);
+    let text = MINIMAL.replace("first_token", "complete").replace("max_attempts: 3", "max_attempts: 1");
+    let llm = hosts.builder().build(config(&text)).unwrap().service();
+    hosts.handle(SONNET).fail(Fault::CutAfter(2));
+    let answer = ask(&llm, prompt("chat").stream(true)).await.unwrap();
+    assert_eq!(answer.served_by().tier, Some("backup"));
+    assert_eq!(answer.text().await.unwrap(), "It rains at 127.0.0.1:9001.");
+    // With the default it is the reader who hears of it.
+    let llm = hosts.builder().build(config(MINIMAL)).unwrap().service();
+    let answer = ask(&llm, prompt("chat").stream(true)).await.unwrap();
+    assert_eq!(answer.text().await.unwrap_err().kind(), ErrorKind::StreamBroken);
+}
+
+#[tokio::test(start_paused = true)]
+async fn policies_of_the_file_are_followed() {
+    let hosts = Hosts::new([SONNET, BACKUP, "large.test"]);
+    let text = "
+tiers:
+  - { name: sonnet, provider: anthropic, model: s, images: false, context_window: 100 }
+  - { name: backup, provider: openai, model: b, base_url: 'http://127.0.0.1:9001/v1', level: 2 }
+  - { name: large, provider: gemini, model: g, base_url: 'http://large.test', context_window: 1000000, level: 3 }
+features:
+  code: { worst_level: 1 }
+  mine: { tiers: [large, sonnet] }
+default_feature: { worst_level: 2 }
+fallback:
+  routes: { context_length: [large] }
+  session: pin
+stream: { on_break: restart }
+";
+    let stack = hosts.builder().build(config(text)).unwrap();
+    let llm = stack.service();
+    assert_eq!(tier_of(&llm, prompt("chat")).await, "sonnet");
+    // Longer than the primary's window, in the route's words.
+    let long = |feature: &str| LlmRequest::prompt("word ".repeat(2000)).feature(feature);
+    assert_eq!(tier_of(&llm, long("mine").session("a")).await, "large");
+    // A session stays where it was answered first.
+    assert_eq!(tier_of(&llm, prompt("mine").session("a")).await, "large");
+    hosts.handle(SONNET).fail(Fault::ServerError);
+    assert_eq!(tier_of(&llm, prompt("chat")).await, "backup");
+    assert!(ask(&llm, prompt("chat")).await.unwrap().degraded());
+    let error = ask(&llm, prompt("code")).await.unwrap_err();
+    assert!(
+        error
+            .attempts()
+            .iter()
+            .all(|attempt| attempt.tier.as_deref() == Some("sonnet") || attempt.message.contains("level"))
+    );
+    hosts.handle(BACKUP).fail(Fault::ServerError);
+    assert!(ask(&llm, prompt("chat")).await.is_err(), "the third is worse than the unnamed accept");
+    assert_eq!(tier_of(&llm, prompt("mine")).await, "large");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_circuit_forced_open_and_a_pinned_level_are_followed() {
+    let hosts = Hosts::new([SONNET, BACKUP]);
+    let text = MINIMAL.replace("    model: gpt-4o\n", "    model: gpt-4o\n    level: 2\n");
+    let stack = hosts.builder().build(config(&text)).unwrap();
+    let (llm, handle) = (stack.service(), stack.handle());
+    handle.circuits()["sonnet"].force_open();
+    assert_eq!(tier_of(&llm, prompt("chat")).await, "backup");
+    handle.circuit("sonnet").unwrap().reset();
+    assert_eq!(tier_of(&llm, prompt("chat")).await, "sonnet");
+    handle.pin_level(Some(2));
+    assert_eq!(tier_of(&llm, prompt("chat")).await, "backup");
+    assert!(handle.circuit("nobody").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn caps_prices_and_cheaper_chains_are_followed() {
+    let hosts = Hosts::new([SONNET, BACKUP]);
+    let text = format!(
+        "{MINIMAL}
+prices: {{ claude-sonnet-4-5: {{ input: 1000, output: 1000 }} }}
+budgets:
+  - {{ name: all, usd: 0.5, period: day, feature: chat }}
+  - {{ name: mine, usd: 0.001, period: day, key: mine }}
+  - {{ name: dear, usd: 100, period: month, tier: sonnet }}
+routes:
+  - {{ name: short, when: {{ features: [summary], max_input_tokens: 100 }}, tiers: [backup] }}
+  - {{ name: closed, when: {{ features: [background] }}, tiers: [sonnet] }}
+"
+    );
+    let stack = hosts.builder().build(config(&text)).unwrap();
+    let (llm, handle) = (stack.service(), stack.handle());
+    let small = |feature: &str| {
+        LlmRequest::from(Chat::new([Message::user("How is the weather?")]).max_tokens(20)).feature(feature)
+    };
+
+    let answer = ask(&llm, small("summary")).await.unwrap();
+    assert_eq!((answer.served_by().tier, answer.route()), (Some("backup"), Some("short")));
+    // A feature that names its tiers is served by no other.
+    assert_eq!(tier_of(&llm, small("background")).await, "backup");
+
+    let answer = ask(&llm, small("chat")).await.unwrap();
+    let cost = answer.cost().expect("a price");
+    assert!(cost.dollars() > 0.005, "{cost}, by the file's price");
+    assert_eq!(
+        (handle.budget("all").unwrap().spent("all"), handle.budget("dear").unwrap().spent("dear")),
+        (cost, cost)
+    );
+    let mut refused = 0;
+    for _ in 0..60 {
+        refused += usize::from(ask(&llm, small("chat")).await.is_err_and(|error| error.kind() == ErrorKind::Budget));
+    }
+    assert!(refused > 0);
+    let spent = handle.budget("all").unwrap().spent("all").dollars();
+    assert!((0.4..=0.5).contains(&spent), "{spent}");
+    let error = ask(&llm, small("other").extension(BudgetKey::new("mine"))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Budget);
+
+    // What was spent stays spent over a reload, and a cap that is raised lets requests in.
+    let raised = text.replace("usd: 0.5", "usd: 5");
+    handle.reload(config(&raised)).unwrap();
+    assert_eq!(handle.budget("all").unwrap().spent("all").dollars(), spent);
+    assert!(ask(&llm, small("chat")).await.is_ok());
+    assert_eq!(handle.spend().len(), 3);
+
+    // A tier's own cap: the next one serves.
+    let closed = raised.replace("usd: 100", "usd: 0");
+    handle.reload(config(&closed)).unwrap();
+    assert_eq!(tier_of(&llm, small("chat")).await, "backup");
+}
