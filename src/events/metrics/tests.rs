@@ -1,4 +1,8 @@
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::time::{Instant, advance};
@@ -11,6 +15,8 @@ use crate::{
     ledger::{Attempt, Next, Stop},
     prices::Price,
 };
+
+mod ops;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -36,6 +42,17 @@ impl Page {
             of == name && labels.iter().all(has)
         };
         self.0.iter().filter(|(series, _)| is(series)).map(|(_, value)| value).sum()
+    }
+
+    /// The names of the labels of each metric.
+    fn labels(&self) -> BTreeMap<&str, BTreeSet<&str>> {
+        let mut all = BTreeMap::<&str, BTreeSet<&str>>::new();
+        for series in self.0.keys() {
+            let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+            let names = labels.trim_end_matches('}').split("\",").filter_map(|label| label.split('=').next());
+            all.entry(name).or_default().extend(names.filter(|name| !name.is_empty()));
+        }
+        all
     }
 
     fn names(&self) -> Vec<&str> {
@@ -162,7 +179,7 @@ async fn a_refusal_on_this_side_is_no_attempt_but_the_request_was_rescued() {
 #[tokio::test(start_paused = true)]
 async fn requests_that_fail_break_or_are_left_are_told_apart() {
     let (mut metrics, page) = recorded();
-    let unserved = RequestEnded { tier: None, provider: None, model: None, ..answered("", "", "") };
+    let unserved = RequestEnded { tier: None, provider: None, model: None, stream: false, ..answered("", "", "") };
     let attempts = [
         failed("sonnet", ErrorKind::Timeout, Next::FailedOver),
         failed("gpt", ErrorKind::Server, Next::Stopped(Stop::LastTier)),

@@ -1,3 +1,4 @@
+mod all_failed;
 mod capabilities;
 mod levels;
 
