@@ -10,9 +10,11 @@ use tokio::time::{Instant, advance};
 use super::*;
 use crate::{
     BulkheadLayer, ErrorKind,
-    chat::Usage,
-    events::{CircuitReason, RequestOutcome},
-    ledger::{Attempt, Next, Stop},
+    events::{
+        CircuitReason, RequestOutcome,
+        testing::{answered, failed},
+    },
+    ledger::{Next, Stop},
     prices::Price,
 };
 
@@ -68,42 +70,6 @@ fn recorded() -> (Metrics, PrometheusHandle) {
     let recorder = builder.build_recorder();
     let page = recorder.handle();
     (Metrics::with_recorder(recorder), page)
-}
-
-fn answered(tier: &str, provider: &str, model: &str) -> RequestEnded {
-    RequestEnded {
-        feature: Some("chat".into()),
-        tier: Some(tier.into()),
-        provider: Some(provider.into()),
-        model: Some(model.into()),
-        route: None,
-        outcome: RequestOutcome::Answered,
-        failures: None,
-        stream: true,
-        degraded: false,
-        first_token: SECOND,
-        served_in: SECOND,
-        took: SECOND * 3,
-        usage: Some(Usage::new(1000, 100)),
-        cost: Some(Usd::from_nanos(4_500_000)),
-        at: Instant::now(),
-    }
-}
-
-fn failed(tier: &str, kind: ErrorKind, next: Next) -> Attempt {
-    Attempt {
-        tier: Some(tier.into()),
-        provider: None,
-        model: None,
-        begun: Instant::now(),
-        took: SECOND / 2,
-        failure: Some(kind),
-        status: None,
-        message: String::new(),
-        retry_after: None,
-        usage: None,
-        next,
-    }
 }
 
 fn switched(from: &str, to: &str) -> Event {

@@ -18,8 +18,8 @@ fn full_page() -> Page {
     let mut metrics = metrics.tier("sonnet").tier("gpt").prices(prices).bulkhead(BulkheadLayer::new().handle());
     let handle = metrics.handle();
     let broken = RequestOutcome::Broken(ErrorKind::StreamBroken);
-    let failed = RequestOutcome::Failed(ErrorKind::Server);
-    let refused = [super::failed("sonnet", ErrorKind::CircuitOpen, Next::FailedOver)];
+    let unanswered = RequestOutcome::Failed(ErrorKind::Server);
+    let refused = [failed("sonnet", ErrorKind::CircuitOpen, Next::FailedOver)];
     let at = Instant::now();
     let (cap, limit) = ("all".into(), Usd::from_nanos(2));
     let events = [
@@ -28,7 +28,7 @@ fn full_page() -> Page {
         Event::RequestEnded(RequestEnded { failures: Some(refused.into()), degraded: true, ..rescued() }),
         Event::RequestEnded(RequestEnded { route: Some("short".into()), ..answered("gpt", "openai", "gpt-4o") }),
         Event::RequestEnded(RequestEnded { outcome: broken, ..answered("gpt", "openai", "gpt-4o") }),
-        Event::RequestEnded(RequestEnded { outcome: failed, ..rescued() }),
+        Event::RequestEnded(RequestEnded { outcome: unanswered, ..rescued() }),
         switched("sonnet", "gpt"),
         recovered("gpt", "sonnet", SECOND),
         circuit("sonnet", CircuitState::Open),
