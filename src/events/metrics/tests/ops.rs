@@ -130,7 +130,7 @@ async fn the_dashboard_uses_what_a_scrape_has_and_leaves_nothing_out() {
     let panels = dashboard["panels"].as_array().unwrap();
     let annotations = dashboard["annotations"]["list"].as_array().unwrap();
     for target in panels.iter().flat_map(|panel| panel["targets"].as_array().into_iter().flatten()).chain(annotations) {
-        let text = target["legendFormat"].as_str().or(target["titleFormat"].as_str()).unwrap();
+        let text = target["legendFormat"].as_str().or_else(|| target["titleFormat"].as_str()).unwrap();
         used.extend(check(target["expr"].as_str().unwrap(), &[text], &there));
     }
     for variable in dashboard["templating"]["list"].as_array().unwrap().iter().filter(|one| one["type"] == "query") {
