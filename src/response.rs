@@ -249,6 +249,11 @@ impl LlmResponse {
         self.tier.clone()
     }
 
+    /// The rule of a route, to keep.
+    pub(crate) fn route_kept(&self) -> Option<Arc<str>> {
+        self.route_taken().map(|taken| taken.rule.clone())
+    }
+
     /// The provider and model that answer.
     pub(crate) fn names(&self) -> (Option<Arc<str>>, Option<Arc<str>>) {
         (self.provider.clone(), self.model.clone())

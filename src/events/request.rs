@@ -37,8 +37,8 @@ pub struct RequestEnded {
     pub served_in: Duration,
     /// From the call to the end of the answer.
     pub took: Duration,
-    /// The tokens, where the provider said them; of a stream that did not reach its end, those that were said with its
-    /// first token.
+    /// The tokens, where the provider said them: of a stream all that it has told, whole or not, those of answers that
+    /// broke and began anew included.
     pub usage: Option<Usage>,
     /// What the answer cost, where the model's price is known.
     pub cost: Option<Usd>,

@@ -14,6 +14,7 @@ use std::{
 };
 
 use super::admission::{Gate, Outcome, Permit, Ticket};
+use crate::chat::Usage;
 
 /// A gate, and the references to it that permits hold.
 #[derive(Debug)]
@@ -65,6 +66,11 @@ impl<G: Gate> Gate for Lane<G> {
     #[inline]
     fn settle(&self, ticket: Ticket, outcome: Outcome<'_>) {
         self.gate.settle(ticket, outcome);
+    }
+
+    #[inline]
+    fn settle_with(&self, ticket: Ticket, outcome: Outcome<'_>, usage: Option<&Usage>) {
+        self.gate.settle_with(ticket, outcome, usage);
     }
 }
 

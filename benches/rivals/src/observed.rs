@@ -8,9 +8,10 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use metrics_exporter_prometheus::PrometheusBuilder;
 use steadfast::{
     Event, Events, LlmRequest, ObserveLayer,
-    events::{Following, StatusBoard, Subscriber},
+    events::{Following, StatusBoard, Subscriber, metrics::Metrics},
 };
 use tokio::runtime::{Builder, Runtime};
 use tower::{Layer, Service};
@@ -44,13 +45,23 @@ pub fn add(list: &mut Vec<Contestant>) {
         calls(ObserveLayer::new(events.clone()).layer(ours::five(Answers::<Llm>::new())), follow, &events)
     };
     add("and observe, nobody listens", observed(|_| Vec::new()));
-    add("and observe, one never reads", observed(|events| {
-        std::mem::forget(events.subscribe());
-        Vec::new()
-    }));
+    add(
+        "and observe, one never reads",
+        observed(|events| {
+            std::mem::forget(events.subscribe());
+            Vec::new()
+        }),
+    );
     add("and observe, one forgets", observed(|events| vec![events.follow(Deaf)]));
     add("and observe, two forget", observed(|events| vec![events.follow(Deaf), events.follow(Deaf)]));
     add("and observe and status", observed(|events| vec![events.follow(StatusBoard::new("primary"))]));
+    add(
+        "and observe, status and metrics",
+        observed(|events| {
+            let recorder = PrometheusBuilder::new().build_recorder();
+            vec![events.follow((StatusBoard::new("primary"), Metrics::with_recorder(recorder).tier("primary")))]
+        }),
+    );
 }
 
 fn calls<S>(mut llm: S, follow: fn(&Events) -> Vec<Following>, events: &Events) -> Calls

@@ -13,6 +13,9 @@ use crate::{
 
 /// Keeps a [`Status`] by the events: a [`Subscriber`], and the handle to look at it. Clones are the same board.
 ///
+/// It follows one chain, that of its primary; the switches of others on the same channel it lists, no more. Its tiers are
+/// all that are heard of.
+///
 /// It needs the events of `Fallback` and of the breakers, and for the rates those of an `ObserveLayer`. Its memory is
 /// bounded, whatever comes.
 ///

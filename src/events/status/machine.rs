@@ -104,14 +104,23 @@ impl Machine {
     pub(super) fn event(&mut self, event: &Event) {
         match event {
             Event::RequestEnded(ended) => self.request(ended),
-            Event::ModelSwitched { from, to, reason, at } => self.switched(from, to, Some(*reason), *at),
-            Event::ModelRecovered { from, to, after, at } => {
-                if self.unsure && self.away.is_none() {
-                    // Its switch was among what was lost.
-                    self.away = at.checked_sub(*after);
+            Event::ModelSwitched { from, to, reason, at } => {
+                self.remember(from, to, Some(*reason), *at);
+                // Another chain's is none of ours.
+                if *from == self.active || self.unsure {
+                    self.serves(to.clone(), *at);
                 }
-                self.last_recovery = Some(*after);
-                self.switched(from, to, None, *at);
+            }
+            Event::ModelRecovered { from, to, after, at } => {
+                self.remember(from, to, None, *at);
+                if *to == self.primary {
+                    if self.unsure && self.away.is_none() {
+                        // Its switch was among what was lost.
+                        self.away = at.checked_sub(*after);
+                    }
+                    self.last_recovery = Some(*after);
+                    self.serves(to.clone(), *at);
+                }
             }
             Event::CircuitChanged { circuit, to, reason, at, .. } => {
                 if let Some(tier) = self.tier(circuit) {
@@ -136,7 +145,7 @@ impl Machine {
         }
     }
 
-    fn switched(&mut self, from: &Arc<str>, to: &Arc<str>, reason: Option<ErrorKind>, at: Instant) {
+    fn remember(&mut self, from: &Arc<str>, to: &Arc<str>, reason: Option<ErrorKind>, at: Instant) {
         if self.switches.len() == SWITCHES {
             self.switches.pop_back();
         }
@@ -145,7 +154,6 @@ impl Machine {
             self.failovers.count(at);
         }
         self.tier(to);
-        self.serves(to.clone(), at);
     }
 
     /// From now on this tier serves.

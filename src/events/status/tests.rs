@@ -240,6 +240,18 @@ async fn a_recovery_whose_switch_was_lost_still_adds_its_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn another_chain_that_switches_is_told_but_serves_nobody_here() {
+    let mut board = Board::new();
+    board.switch("small", "smaller", 10);
+    assert_eq!(board.who(15), (ServingState::Primary, "a".into(), 15.0));
+    board.switch("a", "b", 20);
+    let event = Event::ModelRecovered { from: "smaller".into(), to: "small".into(), after: SECOND, at: board.at(25) };
+    board.machine.event(&event);
+    assert_eq!(board.who(30), (ServingState::Fallback, "b".into(), 10.0));
+    assert_eq!((board.status(30).recent_switches.len(), board.status(30).last_recovery_seconds), (3, None));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reload_begins_at_the_primary_and_keeps_what_is_known_of_tiers_that_stay() {
     let mut board = Board::new();
     board.switch("a", "b", 10);

@@ -11,7 +11,10 @@ use crate::{
     StreamEvent, TimeoutLayer,
     chat::{FinishReason, Message, Usage},
     events::{RequestEnded, RequestOutcome},
-    layers::testing::Strict,
+    layers::{
+        route::{RouteLayer, Rule},
+        testing::Strict,
+    },
     prices::{Price, PriceTable, Usd},
     provider_fn,
 };
@@ -102,12 +105,14 @@ async fn a_stream_is_told_when_its_body_ends() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_breaks_is_told_as_broken() {
     let (layer, mut heard) = observed();
-    let llm = layer.layer(streams(vec![Ok(Frame::text("a")), Err(LlmError::new(ErrorKind::Overloaded, "down"))]));
+    let usage = StreamEvent::Usage(Usage::new(1_000_000, 0));
+    let begins = Frame::events_of(vec![usage, StreamEvent::Text { index: 0, text: "a".into() }]);
+    let llm = layer.layer(streams(vec![Ok(begins), Err(LlmError::new(ErrorKind::Overloaded, "down"))]));
     let mut response = llm.oneshot(prompt()).await.unwrap();
     assert!(response.body_mut().frame().await.unwrap().is_ok());
     assert!(response.body_mut().frame().await.unwrap().is_err());
     let ended = told(&mut heard);
-    assert_eq!((ended.outcome, ended.usage), (RequestOutcome::Broken(ErrorKind::Overloaded), None));
+    assert_eq!((ended.outcome, ended.cost), (RequestOutcome::Broken(ErrorKind::Overloaded), Usd::from_dollars(3.0)));
     assert_eq!((ended.is_served(), ended.attempts(), ended.took), (true, 1, SECOND * 3));
 }
 
@@ -195,6 +200,14 @@ async fn while_nobody_listens_nothing_is_told_nor_kept() {
     drop(heard);
     drop(response);
     assert!(format!("{:?}", llm.told.gate()).contains("0 streams"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rule_of_a_route_is_told() {
+    let (layer, mut heard) = observed();
+    let route = RouteLayer::new().rule(Rule::new("short").feature("chat"), Strict::new());
+    layer.layer(route.layer(Strict::new())).oneshot(prompt()).await.unwrap();
+    assert_eq!(told(&mut heard).route.as_deref(), Some("short"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::under_way::{Stream, UnderWay};
 use crate::{
     Attempt, Event, Events, LlmError, LlmResponse,
+    chat::Usage,
     events::{RequestEnded, RequestOutcome},
     layers::{
         admission::{Gate, Outcome, Permit, Ticket},
@@ -70,7 +71,7 @@ impl Watch {
             tier,
             provider,
             model,
-            route: None,
+            route: response.route_kept(),
             outcome: RequestOutcome::Answered,
             stream: response.body().is_stream(),
             degraded: response.degraded(),
@@ -126,13 +127,18 @@ impl Watch {
 }
 
 impl Gate for Told {
-    /// A stream has ended. The ticket's generation is its number.
     fn settle(&self, ticket: Ticket, outcome: Outcome<'_>) {
+        self.settle_with(ticket, outcome, None);
+    }
+
+    /// A stream has ended. The ticket's generation is its number.
+    fn settle_with(&self, ticket: Ticket, outcome: Outcome<'_>, usage: Option<&Usage>) {
         let Some(Stream { begun, told }) = self.streams.take(ticket.generation) else { return };
         let now = Instant::now();
         let mut ended = RequestEnded { took: now.saturating_duration_since(begun), at: now, ..told };
+        ended.usage = usage.copied().or(ended.usage);
         match outcome {
-            Outcome::Answered { usage } => ended.usage = usage.copied().or(ended.usage),
+            Outcome::Answered { .. } => {}
             Outcome::Failed(error) => ended.outcome = RequestOutcome::Broken(error.kind()),
             Outcome::Dropped => ended.outcome = RequestOutcome::Abandoned,
         }
