@@ -2,12 +2,18 @@
 
 pub mod alerts;
 mod away;
+#[cfg(any(feature = "metrics", feature = "otel"))]
+mod conventions;
 mod follow;
 mod logs;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 mod request;
 mod status;
+#[cfg(test)]
+mod testing;
+#[cfg(feature = "otel")]
+pub mod traces;
 
 use std::{
     fmt,
