@@ -82,9 +82,19 @@ impl Reader<'_> {
         }
         self.at += 1;
         let open = self.at;
-        let mut fields: Vec<Field> = Vec::new();
         let is_empty = self.after_space() == Some(b'}');
-        while !is_empty {
+        let fields = if is_empty { Vec::new() } else { self.fields(names)? };
+        self.at += 1;
+        match self.after_space() {
+            None => Ok(Object { open, is_empty, is_marked: self.is_marked, fields }),
+            Some(_) => Err(self.broken("more behind the object")),
+        }
+    }
+
+    /// Reads fields up to the closing brace.
+    fn fields(&mut self, names: &[&'static str]) -> Result<Vec<Field>, Broken> {
+        let mut fields: Vec<Field> = Vec::new();
+        loop {
             let name = self.name(names)?;
             if self.after_space() != Some(b':') {
                 return Err(self.broken("no colon behind a field's name"));
@@ -99,14 +109,9 @@ impl Reader<'_> {
             }
             match self.after_space() {
                 Some(b',') => self.at += 1,
-                Some(b'}') => break,
+                Some(b'}') => return Ok(fields),
                 _ => return Err(self.broken("neither a comma nor a brace behind a value")),
             }
-        }
-        self.at += 1;
-        match self.after_space() {
-            None => Ok(Object { open, is_empty, is_marked: self.is_marked, fields }),
-            Some(_) => Err(self.broken("more behind the object")),
         }
     }
 
@@ -148,7 +153,7 @@ impl Reader<'_> {
                     self.at = skipped.end;
                     self.is_marked |= skipped.marked;
                 }
-                None => return Err(self.broken("a value without an end")),
+                None => return Err(self.broken("a value that does not end, or a stray backslash in it")),
             },
             _ => {
                 let rest = &self.json[start..];
