@@ -17,7 +17,6 @@ pub(crate) struct Object {
     /// Whether it has no fields at all.
     pub(crate) is_empty: bool,
     /// Whether a text further in begins as the marks of another provider's thoughts do ([`crate::translate`]).
-    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "the leaves ask"))]
     pub(crate) is_marked: bool,
     fields: Vec<Field>,
 }
@@ -46,7 +45,6 @@ impl Object {
     }
 
     /// The same object as a part of a body, in which it begins at `start`.
-    #[cfg(feature = "http")]
     pub(crate) fn behind(mut self, start: usize) -> Self {
         self.open += start;
         for field in &mut self.fields {
@@ -63,7 +61,6 @@ impl Object {
 
 impl Broken {
     /// The same in a body, in which what is broken begins at `start`.
-    #[cfg(feature = "http")]
     pub(crate) fn behind(self, start: usize) -> Self {
         Self { at: self.at + start, ..self }
     }
