@@ -13,7 +13,11 @@ use http_body_util::{BodyExt, Full};
 use steadfast::{
     BoxLlmService, Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse, StreamEvent, Wire,
     chat::{ExtraOf, Message, Part},
-    providers::{Anthropic, Gemini, OpenAi},
+    providers::{Anthropic, Gemini, OpenAi, http::RequestBody, transport::HttpClient},
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpListener,
 };
 use tower::{Service, ServiceExt};
 
@@ -101,6 +105,69 @@ async fn a_request_goes_out_byte_for_byte() {
         provider.ask(wire(dialect, ODD), Some("other")).await.unwrap();
         assert_eq!(provider.sent(), ODD.replacen("\"a\\u0062\"", "\"other\"", 1), "{dialect}");
     }
+}
+
+/// A conversation of some megabytes, with the model at its end.
+fn long() -> Bytes {
+    let turn = r#"{"role":"user","content":"a \"word\" and\nanother \u00e9"}"#;
+    format!("{{\"messages\":[{}],\"model\":\"a\",\"max_tokens\":5}}", vec![turn; 40_000].join(",")).into()
+}
+
+#[tokio::test]
+async fn a_long_request_is_forwarded_without_a_copy_of_its_bytes() {
+    let body = long();
+    let (sent, seen) = (Arc::new(Mutex::new(Vec::new())), body.clone());
+    let pieces = sent.clone();
+    let transport = tower::service_fn(move |request: Request<RequestBody>| {
+        let pieces = pieces.clone();
+        async move {
+            let mut body = request.into_body();
+            while let Some(Ok(frame)) = body.frame().await {
+                pieces.lock().unwrap().extend(frame.into_data());
+            }
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(ANTHROPIC.as_bytes()))))
+        }
+    });
+    let leaf = Anthropic::new("key").model("other").transport(transport);
+    let wire = Wire::new(Dialect::Anthropic, body).expect("a request");
+    leaf.oneshot(wire.into()).await.unwrap();
+    let sent = sent.lock().unwrap();
+    let inside = seen.as_ptr_range();
+    let copied: usize = sent.iter().filter(|piece| !inside.contains(&piece.as_ptr())).map(Bytes::len).sum();
+    assert_eq!(copied, "\"other\"".len());
+    let expected = String::from_utf8_lossy(&seen).replacen("\"model\":\"a\"", "\"model\":\"other\"", 1);
+    assert!(sent.concat() == expected.as_bytes());
+}
+
+#[tokio::test]
+async fn a_long_request_says_its_exact_length_on_the_wire() {
+    let body = long();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+    let base = format!("http://{}", listener.local_addr().expect("bound"));
+    let served = tokio::spawn(async move {
+        let mut stream = BufReader::new(listener.accept().await.expect("a connection").0);
+        let mut length = None;
+        let mut line = String::new();
+        while stream.read_line(&mut line).await.expect("a head") > 2 {
+            assert!(!line.to_ascii_lowercase().starts_with("transfer-encoding"), "{line}");
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse::<usize>().ok();
+            }
+            line.clear();
+        }
+        let mut body = vec![0; length.expect("a length")];
+        stream.read_exact(&mut body).await.expect("the whole body");
+        let head =
+            format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", ANTHROPIC.len());
+        stream.write_all((head + ANTHROPIC).as_bytes()).await.expect("the client reads");
+        body
+    });
+    let client = HttpClient::new().no_proxy();
+    let leaf = Anthropic::new("key").model("other").base_url(&base).expect("a URL").transport(client);
+    let wire = Wire::new(Dialect::Anthropic, body.clone()).expect("a request");
+    leaf.oneshot(wire.into()).await.unwrap();
+    let expected = String::from_utf8_lossy(&body).replacen("\"model\":\"a\"", "\"model\":\"other\"", 1);
+    assert!(served.await.unwrap() == expected.as_bytes());
 }
 
 #[tokio::test]

@@ -25,6 +25,9 @@ pub(crate) use self::{
 /// Stands for the thought signature that a call of another model does not have; Google documents it for that.
 pub(crate) const FOREIGN_CALL: &str = "skip_thought_signature_validator";
 
+/// Asks in words for what a provider has no mode for, or a mode that wants the word.
+pub(crate) const ASK_FOR_JSON: &str = "Answer with one JSON value and nothing else.";
+
 /// Under it the arguments of a tool call that are no JSON object go where an object must be.
 pub(crate) const INVALID_ARGUMENTS: &str = "invalid_arguments";
 

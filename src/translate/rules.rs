@@ -111,7 +111,8 @@ rules! {
         Carried, Changed("sent without `strict`: the schema leaves open what OpenAI's strict mode wants closed"),
         Dropped("left out for tools: the provider does not hold the model to their schemas");
     JsonMode "json_mode" "JSON output without a schema"
-        Changed("asked for in words: the provider has no mode for it"), Carried, Carried;
+        Changed("asked for in words: the provider has no mode for it"),
+        Changed("asked for in words too where no message has the word `json`, which the provider insists on"), Carried;
     Arguments "invalid_arguments" "a tool call in the history whose arguments are no JSON object"
         ARGUMENTS, Carried, ARGUMENTS;
     OrphanResult "orphan_result" "a tool's result without a call in the turn before" ORPHAN, ORPHAN, ORPHAN;

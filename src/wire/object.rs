@@ -17,7 +17,6 @@ pub(crate) struct Object {
     /// Whether it has no fields at all.
     pub(crate) is_empty: bool,
     /// Whether a text further in begins as the marks of another provider's thoughts do ([`crate::translate`]).
-    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "the leaves ask"))]
     pub(crate) is_marked: bool,
     fields: Vec<Field>,
 }
@@ -46,7 +45,6 @@ impl Object {
     }
 
     /// The same object as a part of a body, in which it begins at `start`.
-    #[cfg(feature = "http")]
     pub(crate) fn behind(mut self, start: usize) -> Self {
         self.open += start;
         for field in &mut self.fields {
@@ -63,7 +61,6 @@ impl Object {
 
 impl Broken {
     /// The same in a body, in which what is broken begins at `start`.
-    #[cfg(feature = "http")]
     pub(crate) fn behind(self, start: usize) -> Self {
         Self { at: self.at + start, ..self }
     }
@@ -82,9 +79,19 @@ impl Reader<'_> {
         }
         self.at += 1;
         let open = self.at;
-        let mut fields: Vec<Field> = Vec::new();
         let is_empty = self.after_space() == Some(b'}');
-        while !is_empty {
+        let fields = if is_empty { Vec::new() } else { self.fields(names)? };
+        self.at += 1;
+        match self.after_space() {
+            None => Ok(Object { open, is_empty, is_marked: self.is_marked, fields }),
+            Some(_) => Err(self.broken("more behind the object")),
+        }
+    }
+
+    /// Reads fields up to the closing brace.
+    fn fields(&mut self, names: &[&'static str]) -> Result<Vec<Field>, Broken> {
+        let mut fields: Vec<Field> = Vec::new();
+        loop {
             let name = self.name(names)?;
             if self.after_space() != Some(b':') {
                 return Err(self.broken("no colon behind a field's name"));
@@ -99,14 +106,9 @@ impl Reader<'_> {
             }
             match self.after_space() {
                 Some(b',') => self.at += 1,
-                Some(b'}') => break,
+                Some(b'}') => return Ok(fields),
                 _ => return Err(self.broken("neither a comma nor a brace behind a value")),
             }
-        }
-        self.at += 1;
-        match self.after_space() {
-            None => Ok(Object { open, is_empty, is_marked: self.is_marked, fields }),
-            Some(_) => Err(self.broken("more behind the object")),
         }
     }
 
@@ -148,7 +150,7 @@ impl Reader<'_> {
                     self.at = skipped.end;
                     self.is_marked |= skipped.marked;
                 }
-                None => return Err(self.broken("a value without an end")),
+                None => return Err(self.broken("a value that does not end, or a stray backslash in it")),
             },
             _ => {
                 let rest = &self.json[start..];

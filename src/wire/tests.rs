@@ -57,13 +57,14 @@ fn what_makes_the_top_level_ambiguous_is_refused_with_its_place() {
     assert_eq!(broken("{\"a\":}"), at("no value", 5));
     assert_eq!(broken("{\"a\":\"b}"), at("a text without an end", 5));
     assert_eq!(broken("{\"a\":\"b\\\"}"), at("a text without an end", 5));
-    assert_eq!(broken("{\"a\":[\"b]}"), at("a value without an end", 5));
-    assert_eq!(broken("{\"a\":[[1]"), at("a value without an end", 5));
-    assert_eq!(broken("{\"a\":[1}}"), at("a value without an end", 5));
+    assert_eq!(broken("{\"a\":[\"b]}"), at("a value that does not end, or a stray backslash in it", 5));
+    assert_eq!(broken("{\"a\":[[1]"), at("a value that does not end, or a stray backslash in it", 5));
+    assert_eq!(broken("{\"a\":[1}}"), at("a value that does not end, or a stray backslash in it", 5));
     assert_eq!(broken("{\"a\":[1]]}"), at("neither a comma nor a brace behind a value", 8));
+    assert_eq!(broken("{\"a\":[\\\"]}"), at("a value that does not end, or a stray backslash in it", 5));
     assert_eq!(broken("{} {}"), at("more behind the object", 3));
     let error = Wire::new(Dialect::OpenAi, "{\"model\":\"a\",\"messages\":[}").unwrap_err();
-    assert!(error.to_string().contains("a value without an end, at byte 24"), "{error}");
+    assert!(error.to_string().contains("a value that does not end, or a stray backslash in it, at byte 24"), "{error}");
 }
 
 #[test]

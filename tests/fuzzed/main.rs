@@ -6,6 +6,7 @@
 //! cargo-fuzz targets in `fuzz/`.
 #![cfg(feature = "http")]
 
+mod made;
 mod mutate;
 mod properties;
 #[path = "../common/recordings.rs"]
@@ -223,6 +224,13 @@ fn forwarded_requests_differ_in_nothing_but_their_model() {
             properties::splice(dialect, &case.bytes(&corpus().requests));
         });
     }
+}
+
+#[test]
+fn fields_are_found_where_they_stand_however_the_json_is_written() {
+    run("made-up JSON", (prop::sample::select(properties::DIALECTS.to_vec()), any::<u64>()), |(dialect, seed)| {
+        properties::splice(*dialect, &made::request(*seed));
+    });
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What must hold for any bytes. Shared by the property tests beside this file and the cargo-fuzz targets in `fuzz/`.
 
 use std::{
+    collections::BTreeMap,
     convert::Infallible,
     ops::Range,
     sync::{Arc, Mutex},
@@ -10,6 +11,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, StreamBody};
+use serde_json::value::RawValue;
 use steadfast::{
     BoxLlmService, Dialect, ErrorKind, LlmError, LlmRequest, StreamEvent, Wire,
     chat::Accumulator,
@@ -172,13 +174,35 @@ pub(crate) fn retry(bytes: &[u8]) {
     let _decision = retry_after::should_retry(&headers);
 }
 
-/// A request in the leaf's own dialect goes out with another model and no other byte changed, or not at all.
+/// A request in the leaf's own dialect goes out with another model and no other byte changed, or not at all. What
+/// `serde_json` takes for an object is one, with its fields in the same places.
 pub(crate) fn splice(dialect: Dialect, bytes: &[u8]) {
     const MODEL: &str = "a \"model\" of one's own";
+    let outline = outline(bytes);
+    if let Ok(fields) = serde_json::from_slice::<BTreeMap<String, &RawValue>>(bytes) {
+        let place = |raw: &RawValue| raw.get().as_ptr() as usize - bytes.as_ptr() as usize;
+        let fields: BTreeMap<_, _> =
+            fields.into_iter().map(|(name, raw)| (name, place(raw)..place(raw) + raw.get().len())).collect();
+        let outline = outline.as_ref().expect("it is an object");
+        assert_eq!(outline.fields.iter().cloned().collect::<BTreeMap<_, _>>(), fields);
+    }
+    let places = |name: &str| {
+        let fields = outline.iter().flat_map(|outline| &outline.fields);
+        fields.filter(|field| field.0 == name).map(|field| field.1.clone()).collect::<Vec<_>>()
+    };
+    let (models, streams) = (places("model"), places("stream"));
+    let is_text = |place: &Range<usize>| serde_json::from_slice::<Option<String>>(&bytes[place.clone()]).is_ok();
+    let is_bool = |place: &Range<usize>| serde_json::from_slice::<Option<bool>>(&bytes[place.clone()]).is_ok();
+    let is_clear = models.len() <= 1 && streams.len() <= 1 && models.iter().all(is_text) && streams.iter().all(is_bool);
     let wire = match Wire::new(dialect, Bytes::copy_from_slice(bytes)) {
         Ok(wire) => wire,
-        Err(error) => return assert_eq!(error.kind(), ErrorKind::InvalidRequest),
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+            return assert!(outline.is_none() || !is_clear, "{error}: {}", String::from_utf8_lossy(bytes));
+        }
     };
+    assert!(is_clear, "two models, or one that is no text: {}", String::from_utf8_lossy(bytes));
+    let open = outline.as_ref().map(|outline| outline.open).expect("what is no object is refused");
     let (result, sent) = send(dialect, MODEL, wire.into());
     let Some(sent) = sent else {
         let error = result.expect_err("nothing was sent");
@@ -189,65 +213,99 @@ pub(crate) fn splice(dialect: Dialect, bytes: &[u8]) {
         return assert!(sent == bytes, "{}", String::from_utf8_lossy(&sent));
     }
     let model = serde_json::to_string(MODEL).expect("a text");
-    let (open, places) = top_level(bytes, "model");
-    let expected = match &places[..] {
+    let expected = match &models[..] {
         [place] => [&bytes[..place.start], model.as_bytes(), &bytes[place.end..]].concat(),
-        [] => {
+        _ => {
             let comma = if bytes[open..].trim_ascii_start().starts_with(b"}") { "" } else { "," };
             [&bytes[..open], b"\"model\":", model.as_bytes(), comma.as_bytes(), &bytes[open..]].concat()
         }
-        _ => panic!("two models, and it was sent"),
     };
     assert!(sent == expected, "{}\n{}", String::from_utf8_lossy(&sent), String::from_utf8_lossy(&expected));
 }
 
-/// Where the object's content begins, and where the values of a top-level field stand. An own reading of JSON that is
-/// known to be well-formed, so that the crate's is not held against itself.
-fn top_level(json: &[u8], field: &str) -> (usize, Vec<Range<usize>>) {
-    let open = json.iter().position(|byte| *byte == b'{').expect("an object") + 1;
+/// An object and its fields.
+struct Outline {
+    /// Where its content begins.
+    open: usize,
+    /// Each field's name, and where its value stands.
+    fields: Vec<(String, Range<usize>)>,
+}
+
+/// An own reading of an object, byte by byte, so that the crate's is not held against itself: strict in what is at the top,
+/// and in what is further in only as to texts that end and brackets that balance.
+fn outline(json: &[u8]) -> Option<Outline> {
     let space = |mut at: usize| {
-        while json.get(at).is_some_and(u8::is_ascii_whitespace) {
+        while json.get(at).is_some_and(|byte| b" \t\r\n".contains(byte)) {
             at += 1;
         }
         at
     };
     let text = |mut at: usize| {
         at += 1;
-        while json[at] != b'"' {
+        while *json.get(at)? != b'"' {
             at += if json[at] == b'\\' { 2 } else { 1 };
         }
-        at + 1
+        Some(at + 1)
     };
-    let mut found = Vec::new();
-    let mut at = space(open);
-    while json[at] != b'}' {
-        let key = at..text(at);
-        // The colon, and the value behind it.
-        at = space(space(key.end) + 1);
+    let mut at = space(0);
+    if json.get(at) != Some(&b'{') {
+        return None;
+    }
+    let open = at + 1;
+    let mut fields = Vec::new();
+    at = space(open);
+    while json.get(at) != Some(&b'}') || !fields.is_empty() {
+        if json.get(at) != Some(&b'"') {
+            return None;
+        }
+        let name = at..text(at)?;
+        let name_read = serde_json::from_slice::<String>(&json[name.clone()]).ok()?;
+        at = space(name.end);
+        if json.get(at) != Some(&b':') {
+            return None;
+        }
+        at = space(at + 1);
         let start = at;
-        let mut depth = 0;
-        loop {
-            match json[at] {
-                b'"' => {
-                    at = text(at);
-                    continue;
+        match *json.get(at)? {
+            b'"' => at = text(at)?,
+            first @ (b'{' | b'[') => {
+                let mut depth = 0;
+                loop {
+                    match *json.get(at)? {
+                        b'"' => {
+                            at = text(at)?;
+                            continue;
+                        }
+                        b'{' | b'[' => depth += 1,
+                        b'}' | b']' => depth -= 1,
+                        b'\\' => return None,
+                        _ => {}
+                    }
+                    at += 1;
+                    if depth == 0 {
+                        break;
+                    }
                 }
-                b'{' | b'[' => depth += 1,
-                b',' | b'}' if depth == 0 => break,
-                b'}' | b']' => depth -= 1,
-                _ => {}
+                if json[at - 1] != first + 2 {
+                    return None;
+                }
             }
-            at += 1;
+            _ => {
+                while json.get(at).is_some_and(|byte| !b" \t\r\n,}]".contains(byte)) {
+                    at += 1;
+                }
+                serde_json::from_slice::<serde::de::IgnoredAny>(&json[start..at]).ok()?;
+            }
         }
-        let value = json[start..at].trim_ascii_end();
-        if serde_json::from_slice::<String>(&json[key]).is_ok_and(|key| key == field) {
-            found.push(start..start + value.len());
-        }
-        if json[at] == b',' {
-            at = space(at + 1);
+        fields.push((name_read, start..at));
+        at = space(at);
+        match *json.get(at)? {
+            b',' => at = space(at + 1),
+            b'}' => break,
+            _ => return None,
         }
     }
-    (open, found)
+    (space(at + 1) == json.len()).then_some(Outline { open, fields })
 }
 
 /// Any bytes as a request: decoded or refused, and so is what they are translated to.

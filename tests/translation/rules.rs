@@ -160,7 +160,7 @@ fn samples(feature: &str) -> Vec<(Dialect, Value)> {
         "json_mode" => {
             let settings = json!({"responseMimeType": "application/json"});
             let words = json!([{"role": "user", "content": "Some JSON?"}]);
-            let said = json!([{"role": "user", "parts": [{"text": "Some JSON?"}]}]);
+            let said = json!([{"role": "user", "parts": [{"text": "Some words?"}]}]);
             vec![
                 body(O, json!({"messages": words, "response_format": {"type": "json_object"}})),
                 body(G, json!({"contents": said, "generationConfig": settings})),

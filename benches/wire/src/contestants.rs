@@ -1,6 +1,6 @@
 //! What is measured.
 
-use std::{convert::Infallible, hint::black_box};
+use std::{collections::VecDeque, convert::Infallible, hint::black_box};
 
 use bytes::Bytes;
 use eventsource_stream::Eventsource;
@@ -14,7 +14,7 @@ use http_body_util::{Full, StreamBody};
 use serde_json::Value;
 use steadfast::{
     BoxLlmService, Dialect, LlmRequest, Wire,
-    providers::{Anthropic, Gemini, OpenAi, sse::Decoder},
+    providers::{Anthropic, Gemini, OpenAi, http::RequestBody, sse::Decoder},
 };
 use tower::ServiceExt;
 
@@ -184,28 +184,27 @@ fn forward(event: &str, data: &str) {
     }
 }
 
-/// From a caller's bytes to the bytes that the transport gets, with another model.
+/// From a caller's bytes to what the transport gets, with another model.
 fn requests(list: &mut Vec<Contestant>, group: &str, body: Bytes) {
     let mut add = |name, run: Box<dyn FnMut()>| {
         list.push(Contestant { group: group.to_owned(), name, bytes: body.len(), frames: 1, run });
     };
-    let transport = tower::service_fn(|request: Request<Full<Bytes>>| {
-        black_box(request);
-        let answer = r#"{"content":[{"type":"text","text":"hi"}],"stop_reason":"end_turn"}"#;
-        std::future::ready(Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(answer.as_bytes())))))
-    });
-    let leaf = Anthropic::new("k").model("claude-haiku-4-5").transport(transport);
     let asked = body.clone();
-    add(
-        OURS,
-        Box::new(move || {
-            let wire = Wire::new(Dialect::Anthropic, asked.clone()).expect("a good request");
-            let response = block_on(leaf.clone().oneshot(wire.into()));
-            black_box(response).expect("a good answer");
-        }),
-    );
+    add(OURS, forwarding::<RequestBody>(asked));
+    let asked = body.clone();
+    add("steadfast, to a transport that wants one piece", forwarding::<Full<Bytes>>(asked));
     let asked = body.clone();
     add(COPY, Box::new(move || drop(black_box(Bytes::from(black_box(&asked).to_vec())))));
+    // The one above finds its memory warm from the run before. A server has several requests in hand.
+    let asked = body.clone();
+    let mut in_hand = VecDeque::from(vec![Bytes::new(); 8]);
+    add(
+        "a plain copy, eight of them in hand",
+        Box::new(move || {
+            in_hand.push_back(black_box(Bytes::from(black_box(&asked).to_vec())));
+            in_hand.pop_front();
+        }),
+    );
     let asked = body.clone();
     add(
         "Value, there and back",
@@ -215,4 +214,19 @@ fn requests(list: &mut Vec<Contestant>, group: &str, body: Bytes) {
             black_box(serde_json::to_vec(&value)).expect("a value can be written");
         }),
     );
+}
+
+/// The whole way of a request through the leaf, to a transport that takes this body and answers at once.
+fn forwarding<B: From<RequestBody> + 'static>(asked: Bytes) -> Box<dyn FnMut()> {
+    let transport = tower::service_fn(|request: Request<B>| {
+        black_box(request);
+        let answer = r#"{"content":[{"type":"text","text":"hi"}],"stop_reason":"end_turn"}"#;
+        std::future::ready(Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(answer.as_bytes())))))
+    });
+    let leaf = Anthropic::new("k").model("claude-haiku-4-5").transport(transport);
+    Box::new(move || {
+        let wire = Wire::new(Dialect::Anthropic, asked.clone()).expect("a good request");
+        let response = block_on(leaf.clone().oneshot(wire.into()));
+        black_box(response).expect("a good answer");
+    })
 }

@@ -8,7 +8,7 @@ use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{Chat, Effort, Media, Message, OutputSchema, Part, Role, Thinking, Tool, ToolChoice, ToolResult},
     providers::{anthropic::request, http::to_json, neutral::arguments, own},
-    translate::{Feature, Report},
+    translate::{ASK_FOR_JSON, Feature, Report},
 };
 
 /// The body of a request.
@@ -263,8 +263,8 @@ fn system<'a>(chat: &'a Chat, report: &mut Report) -> Option<Cow<'a, str>> {
     let system = chat.system.as_deref().filter(|system| !system.trim().is_empty());
     if matches!(chat.output, Some(OutputSchema { schema: None, .. })) {
         report.say(Feature::JsonMode);
-        const ASK: &str = "Answer with one JSON value and nothing else.";
-        return Some(system.map_or(Cow::Borrowed(ASK), |system| Cow::Owned(format!("{system}\n\n{ASK}"))));
+        let with = |system| Cow::Owned(format!("{system}\n\n{ASK_FOR_JSON}"));
+        return Some(system.map_or(Cow::Borrowed(ASK_FOR_JSON), with));
     }
     system.map(Cow::Borrowed)
 }

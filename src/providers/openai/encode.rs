@@ -9,7 +9,7 @@ use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{Chat, Effort, Extra, Media, Message, OutputSchema, Part, Role, Thinking, Tool, ToolChoice, ToolResult},
     providers::{http::to_json, openai::request, own},
-    translate::{Feature, Report},
+    translate::{ASK_FOR_JSON, Feature, Report},
 };
 
 /// The body of a request.
@@ -343,8 +343,18 @@ fn turns<'a>(chat: &'a Chat, flavour: Flavour, report: &mut Report) -> Result<Ve
     let own = came_in_this_dialect(chat);
     let keeps_details = flavour == Flavour::Compatible || own;
     let mut turns = Vec::with_capacity(chat.messages.len() + 1);
-    if let Some(system) = chat.system.as_deref().filter(|system| !system.is_empty()) {
-        turns.push(Turn::System { content: Content::Text(system) });
+    let told = chat.system.as_deref().filter(|system| !system.is_empty());
+    let asks = !own && wants_the_word_json(chat);
+    if asks {
+        report.say(Feature::JsonMode);
+    }
+    match (told, asks) {
+        (Some(system), false) => turns.push(Turn::System { content: Content::Text(system) }),
+        (Some(system), true) => {
+            turns.push(Turn::System { content: Content::Joined(format!("{system}\n\n{ASK_FOR_JSON}")) });
+        }
+        (None, true) => turns.push(Turn::System { content: Content::Text(ASK_FOR_JSON) }),
+        (None, false) => {}
     }
     for message in &chat.messages {
         match message.role {
@@ -360,6 +370,14 @@ fn turns<'a>(chat: &'a Chat, flavour: Flavour, report: &mut Report) -> Result<Ve
         return Err(LlmError::new(ErrorKind::InvalidRequest, "the conversation has no content"));
     }
     Ok(turns)
+}
+
+/// Whether JSON is asked for without a schema and nobody has said the word: the API refuses that.
+fn wants_the_word_json(chat: &Chat) -> bool {
+    let said = |text: &str| text.to_ascii_lowercase().contains("json");
+    matches!(chat.output, Some(OutputSchema { schema: None, .. }))
+        && !chat.system.as_deref().is_some_and(said)
+        && !chat.messages.iter().any(|message| said(&message.text()))
 }
 
 /// A system message in the middle; a developer's, where it came as such.

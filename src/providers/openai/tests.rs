@@ -423,3 +423,29 @@ fn callers_request_becomes_a_chat() {
         assert_eq!(LlmRequest::from(wire).chat().unwrap_err().kind(), ErrorKind::InvalidRequest, "{bad}");
     }
 }
+
+/// Its API refuses JSON mode unless a message has the word in it.
+#[tokio::test]
+async fn json_without_a_schema_is_asked_for_in_words_where_nobody_said_the_word() {
+    let asking = |text: &str| {
+        let mut chat = Chat::new([Message::user(text)]);
+        chat.output = Some(OutputSchema { name: "answer".into(), schema: None, strict: false });
+        chat
+    };
+    const ASK: &str = "Answer with one JSON value and nothing else.";
+    let (sent, notes) = encoded_by(own(), asking("Three colours.")).await;
+    assert_eq!(sent["messages"][0], json!({"role": "system", "content": ASK}));
+    assert_eq!(sent["response_format"]["type"], "json_object");
+    assert!(notes[0].starts_with("json_mode: "), "{notes:?}");
+
+    let mut brief = asking("Three colours.");
+    brief.system = Some("Be brief.".into());
+    let (sent, _) = encoded_by(own(), brief.clone()).await;
+    assert_eq!(sent["messages"][0]["content"], format!("Be brief.\n\n{ASK}"));
+
+    for said in [asking("Three colours as Json."), Chat { system: Some("Say it in JSON".into()), ..brief }] {
+        let (sent, notes) = encoded_by(own(), said).await;
+        assert!(!sent.to_string().contains(ASK), "{sent}");
+        assert!(notes.is_empty(), "{notes:?}");
+    }
+}
