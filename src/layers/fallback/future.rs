@@ -109,7 +109,7 @@ where
     /// # Panics
     ///
     /// When polled after it was ready.
-    #[inline]
+    #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.as_mut().project();
         let (StateProjection::Primary(call), None) = (this.state.project(), &this.rest) else {

@@ -54,7 +54,7 @@ where
         Poll::Ready(Ok(()))
     }
 
-    #[inline]
+    #[inline(always)]
     fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
         let budget = &self.shared.policy.budget;
         let context = request.context_mut();

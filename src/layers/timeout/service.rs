@@ -40,7 +40,7 @@ where
         Poll::Ready(Ok(()))
     }
 
-    #[inline]
+    #[inline(always)]
     fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
         let now = Instant::now();
         let (limit, after) = match self.limits.first_token {
