@@ -62,8 +62,7 @@ where
             context.counted_in = budget.id();
             budget.deposit();
         }
-        let again = request.clone();
-        ResponseFuture::new(Call::first(&mut self.inner, request), again, self.shared.clone())
+        ResponseFuture::new(Call::first(&mut self.inner, request.clone()), request, self.shared.clone())
     }
 }
 
