@@ -179,7 +179,7 @@ impl LlmBody {
     }
 
     /// Holds a permit until the answer ends. A complete answer has ended already, so that the permit settles at once.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn hold(&mut self, permit: &mut Permit) {
         match &mut self.0 {
             Repr::Complete { answer, .. } => permit.settle(Outcome::Answered { usage: answer.usage() }),

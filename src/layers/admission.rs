@@ -107,10 +107,19 @@ impl Permit {
     }
 }
 
+impl Permit {
+    #[cold]
+    fn leave(&mut self) {
+        self.settle(Outcome::Dropped);
+    }
+}
+
 impl Drop for Permit {
     #[inline]
     fn drop(&mut self) {
-        self.settle(Outcome::Dropped);
+        if self.is_held() {
+            self.leave();
+        }
     }
 }
 

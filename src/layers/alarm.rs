@@ -26,24 +26,28 @@ struct Listener {
     rang: Cell<bool>,
 }
 
-/// Which waker it is, for as long as it lives: the poll that is under way holds it.
-type WakerId = (usize, usize);
+/// Which waker it is: where it stands, for as long as the poll that is under way borrows it.
+type WakerId = usize;
 
-/// No waker: the address of its functions is never null.
-const NOBODY: WakerId = (0, 0);
+const NOBODY: WakerId = 0;
 
 #[inline]
 fn id(waker: &Waker) -> WakerId {
-    (waker.data() as usize, std::ptr::from_ref(waker.vtable()) as usize)
+    std::ptr::from_ref(waker).addr()
 }
 
 /// One who sets a timer, for the time of a poll of what is inside.
 ///
 /// Made before that poll and asked after it; dropped, even by a panic, it puts the listener further out back.
 pub(crate) struct Listening {
-    further_out: WakerId,
-    asked_further_out: Option<Instant>,
-    rang_further_out: bool,
+    further_out: Option<FurtherOut>,
+}
+
+/// Who listened before, with what was asked of it.
+struct FurtherOut {
+    waker: WakerId,
+    asked: Option<Instant>,
+    rang: bool,
 }
 
 impl Listening {
@@ -52,12 +56,16 @@ impl Listening {
     pub(crate) fn begin(cx: &Context<'_>, rang: bool) -> Self {
         let waker = id(cx.waker());
         LISTENER.with(|listener| {
-            let further_out = listener.waker.replace(waker);
-            let asked_further_out = listener.asked.take();
-            let rang_further_out = listener.rang.get();
+            let before = listener.waker.replace(waker);
+            let asked = listener.asked.take();
+            if before == NOBODY {
+                listener.rang.set(rang);
+                return Self { further_out: None };
+            }
+            let further_out = FurtherOut { waker: before, asked, rang: listener.rang.get() };
             // What rang further out may be what somebody further in waits for.
-            listener.rang.set(rang || (rang_further_out && further_out == waker));
-            Self { further_out, asked_further_out, rang_further_out }
+            listener.rang.set(rang || (further_out.rang && before == waker));
+            Self { further_out: Some(further_out) }
         })
     }
 
@@ -71,10 +79,13 @@ impl Listening {
 impl Drop for Listening {
     #[inline]
     fn drop(&mut self) {
-        LISTENER.with(|listener| {
-            listener.waker.set(self.further_out);
-            listener.asked.set(self.asked_further_out);
-            listener.rang.set(self.rang_further_out);
+        LISTENER.with(|listener| match &self.further_out {
+            None => listener.waker.set(NOBODY),
+            Some(FurtherOut { waker, asked, rang }) => {
+                listener.waker.set(*waker);
+                listener.asked.set(*asked);
+                listener.rang.set(*rang);
+            }
         });
     }
 }

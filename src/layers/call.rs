@@ -70,7 +70,7 @@ impl<S, F> Call<S, F> {
 
 impl<S: Llm> Call<S, S::Future> {
     /// The first call: through the service in hand.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn first(service: &mut S, request: LlmRequest) -> Self
     where
         S: Clone,
@@ -137,7 +137,7 @@ impl<S: Llm> Future for Call<S, S::Future> {
     /// # Panics
     ///
     /// When polled after it was ready.
-    #[inline]
+    #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if let Self::Uncalled(_) = *self {
             ready!(self.as_mut().poll_uncalled(cx))?;

@@ -59,7 +59,7 @@ where
 {
     type Output = Result<LlmResponse, LlmError>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         if let Some(waiting) = this.waiting {
@@ -103,7 +103,10 @@ fn is_unsent(error: &LlmError) -> bool {
 impl<S: Service<LlmRequest>> PinnedDrop for ResponseFuture<S> {
     fn drop(self: Pin<&mut Self>) {
         let this = self.project();
-        this.permit.ticket_mut().unsent &= !matches!(*this.call, Call::Calling(_));
+        let ticket = this.permit.ticket_mut();
+        if ticket.unsent {
+            ticket.unsent = !matches!(*this.call, Call::Calling(_));
+        }
     }
 }
 

@@ -43,7 +43,7 @@ where
         Poll::Ready(Ok(()))
     }
 
-    #[inline]
+    #[inline(always)]
     fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
         let lanes = self.features.lanes(request.feature_name());
         if let Some(ticket) = lanes.gate().try_enter() {

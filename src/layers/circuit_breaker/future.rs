@@ -71,7 +71,7 @@ where
 {
     type Output = Result<LlmResponse, LlmError>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let mut polled = this.call.as_mut().poll(cx);

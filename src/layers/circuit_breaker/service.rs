@@ -87,7 +87,7 @@ where
         Poll::Ready(Ok(()))
     }
 
-    #[inline]
+    #[inline(always)]
     fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
         let time = Time::of(&request);
         if let Some(permit) = self.shared.free_permit() {

@@ -54,9 +54,15 @@ struct Rest<S> {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
+// Two variants and no more, as in `Call`.
 #[pin_project(project = StateProjection)]
 enum State<S, F> {
     Primary(#[pin] Call<S, F>),
+    After(After),
+}
+
+/// What comes where the primary does not simply answer.
+enum After {
     Tier(Pin<Box<TierCall>>),
     /// Holding the answer back until it is whole.
     Buffering(Box<(LlmResponse, Commit)>),
@@ -86,7 +92,7 @@ where
 
     /// A request that no tier can carry.
     pub(super) fn refused(error: LlmError, shared: Arc<Shared>, request: LlmRequest) -> Self {
-        Self { state: State::Refused(Some(error)), shared, request, slice: None, rest: None }
+        Self { state: State::After(After::Refused(Some(error))), shared, request, slice: None, rest: None }
     }
 
     /// A request whose walk is not that simple.
@@ -109,7 +115,7 @@ where
     /// # Panics
     ///
     /// When polled after it was ready.
-    #[inline]
+    #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.as_mut().project();
         let (StateProjection::Primary(call), None) = (this.state.project(), &this.rest) else {
@@ -150,18 +156,18 @@ where
         loop {
             let polled = match this.state.as_mut().project() {
                 StateProjection::Primary(call) => polled.take().unwrap_or_else(|| call.poll(cx)),
-                StateProjection::Tier(call) => call.as_mut().poll(cx),
-                StateProjection::Buffering(held) => match Pin::new(&mut held.1).poll(cx) {
+                StateProjection::After(After::Tier(call)) => call.as_mut().poll(cx),
+                StateProjection::After(After::Buffering(held)) => match Pin::new(&mut held.1).poll(cx) {
                     Poll::Pending => Poll::Pending,
                     Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
                     Poll::Ready(Ok(body)) => {
                         let mut response = std::mem::replace(&mut held.0, LlmResponse::from_text(""));
                         *response.body_mut() = body;
-                        this.state.set(State::Done);
+                        this.state.set(State::DONE);
                         return Poll::Ready(Ok(answered(this.shared, this.request, this.rest, response)));
                     }
                 },
-                StateProjection::Waiting(error) => {
+                StateProjection::After(After::Waiting(error)) => {
                     let rest = walking(this.shared, this.request, this.rest);
                     if let Some(timer) = &mut rest.timer {
                         ready!(timer.as_mut().poll(cx));
@@ -173,10 +179,10 @@ where
                     this.state.set(state);
                     continue;
                 }
-                StateProjection::Refused(error) => {
+                StateProjection::After(After::Refused(error)) => {
                     return Poll::Ready(Err(error.take().expect("polled after it was ready")));
                 }
-                StateProjection::Done => panic!("polled after it was ready"),
+                StateProjection::After(After::Done) => panic!("polled after it was ready"),
             };
             let error = match polled {
                 Poll::Ready(Ok(mut response)) => {
@@ -184,10 +190,10 @@ where
                         if this.shared.config.stream_break == StreamBreak::Buffer {
                             let body = std::mem::replace(response.body_mut(), LlmBody::from_text(""));
                             let held = Box::new((response, Commit::new(body, CommitPoint::Complete)));
-                            this.state.set(State::Buffering(held));
+                            this.state.set(State::After(After::Buffering(held)));
                             continue;
                         }
-                        this.state.set(State::Done);
+                        this.state.set(State::DONE);
                         let mut rest = take_walk(this.shared, this.request, this.rest);
                         let response = rest.walk.answered(response);
                         rest.walk.keep_for_body(&response);
@@ -203,7 +209,7 @@ where
                 }
             };
             // What is tried next holds nothing of what failed, nor does whoever keeps this future.
-            this.state.set(State::Done);
+            this.state.set(State::DONE);
             let rest = walking(this.shared, this.request, this.rest);
             match rest.walk.failed(error) {
                 Step::Ask => {
@@ -215,7 +221,7 @@ where
                     Some(at) if rest.primary.is_some() => {
                         rest.waited = true;
                         rest.timer = Some(Box::pin(sleep_until(at)));
-                        this.state.set(State::Waiting(error));
+                        this.state.set(State::After(After::Waiting(error)));
                     }
                     _ => {
                         rest.walk.gave_up(&error);
@@ -228,11 +234,13 @@ where
 }
 
 impl<S, F> State<S, F> {
+    const DONE: Self = Self::After(After::Done);
+
     /// What is being waited for.
     fn phase(&self) -> Phase {
         match self {
             Self::Primary(call) => call.phase(),
-            Self::Tier(call) => call.phase(),
+            Self::After(After::Tier(call)) => call.phase(),
             _ => Phase::Body,
         }
     }
@@ -293,7 +301,7 @@ where
     S::Error: Into<LlmError>,
 {
     match (walk.service(), primary) {
-        (Some(service), _) => State::Tier(Box::pin(Call::further(service, walk.request()))),
+        (Some(service), _) => State::After(After::Tier(Box::pin(Call::further(service, walk.request())))),
         (None, Some(primary)) => State::Primary(Call::further(primary.clone(), walk.request())),
         (None, None) => unreachable!("the primary is kept wherever the walk may come to it later"),
     }

@@ -66,7 +66,7 @@ where
         Poll::Ready(Ok(()))
     }
 
-    #[inline]
+    #[inline(always)]
     fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
         // Not when it came in further out: it may have waited since.
         request.context_mut().begun = Some(clock::now());

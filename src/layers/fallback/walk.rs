@@ -445,17 +445,20 @@ const fn is_about_the_request(kind: ErrorKind) -> bool {
 }
 
 /// Until when a tier may take that is begun now, where `after` others come after it and time is limited.
-#[inline]
+#[inline(always)]
 pub(super) fn slice(shared: &Shared, context: &Context, after: usize) -> Option<Instant> {
     let deadline = context.deadline.filter(|_| after > 0)?;
     let (begun, keep_back) = (context.begun?, shared.config.keep_back);
-    // A look at what is left costs more than two sums.
-    let whole = deadline.checked_sub(keep_back);
-    if whole.is_some() && begun.checked_add(keep_back) <= whole {
-        return whole;
+    // Without the difference, which costs more than both sums: it is only needed where less than twice as much is left.
+    match (deadline.checked_sub(keep_back), begun.checked_add(keep_back)) {
+        (Some(slice), Some(least)) if least <= slice => Some(slice),
+        _ => half(deadline, begun),
     }
-    let left = deadline.saturating_duration_since(begun);
-    deadline.checked_sub(keep_back.min(left / 2))
+}
+
+#[cold]
+fn half(deadline: Instant, begun: Instant) -> Option<Instant> {
+    deadline.checked_sub(deadline.saturating_duration_since(begun) / 2)
 }
 
 /// What a tier may spend, with `after` others after it.

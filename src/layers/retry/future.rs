@@ -70,7 +70,7 @@ where
 {
     type Output = Result<LlmResponse, LlmError>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if self.rest.is_some() {
             return self.poll_on(None, cx);

@@ -54,7 +54,7 @@ where
         Poll::Ready(Ok(()))
     }
 
-    #[inline]
+    #[inline(always)]
     fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
         let budget = &self.shared.policy.budget;
         let context = request.context_mut();
@@ -62,8 +62,7 @@ where
             context.counted_in = budget.id();
             budget.deposit();
         }
-        let again = request.clone();
-        ResponseFuture::new(Call::first(&mut self.inner, request), again, self.shared.clone())
+        ResponseFuture::new(Call::first(&mut self.inner, request.clone()), request, self.shared.clone())
     }
 }
 

@@ -33,7 +33,7 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
     timer: Option<Sleep>,
     deadline: Option<Instant>,
     begun: Instant,
-    limit: (TimeoutLimit, Duration),
+    limit: TimeoutLimit,
     idle: IdleLimits,
 }
 
@@ -43,7 +43,7 @@ impl<S: Service<LlmRequest>> ResponseFuture<S> {
         call: Call<S, S::Future>,
         deadline: Option<Instant>,
         begun: Instant,
-        limit: (TimeoutLimit, Duration),
+        limit: TimeoutLimit,
         idle: IdleLimits,
     ) -> Self {
         Self { call, timer: None, deadline, begun, limit, idle }
@@ -57,7 +57,7 @@ where
 {
     type Output = Result<LlmResponse, LlmError>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         // Whether this poll may be made because the timer went off: for our own limit, or for one further in. Once there
@@ -113,8 +113,9 @@ where
                     continue;
                 }
             }
-            let (limit, after) = *this.limit;
-            let mut error = LlmError::timed_out(limit, this.call.phase(), after);
+            let after =
+                this.deadline.map_or(Duration::ZERO, |deadline| deadline.saturating_duration_since(*this.begun));
+            let mut error = LlmError::timed_out(*this.limit, this.call.phase(), after);
             this.call.abandon();
             ledger::note(&mut error, *this.begun);
             return Poll::Ready(Err(error));

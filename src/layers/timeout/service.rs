@@ -39,7 +39,7 @@ where
         Poll::Ready(Ok(()))
     }
 
-    #[inline]
+    #[inline(always)]
     fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
         let now = clock::now();
         let (limit, after) = match self.limits.first_token {
@@ -48,19 +48,18 @@ where
         };
         let context = request.context_mut();
         let own = now.checked_add(after);
-        let (limit, after) = match (context.deadline, own) {
-            (Some(outer), Some(own)) if outer < own => (TimeoutLimit::Deadline, outer.saturating_duration_since(now)),
-            (Some(outer), None) => (TimeoutLimit::Deadline, outer.saturating_duration_since(now)),
-            _ => (limit, after),
+        let (limit, deadline) = match (context.deadline, own) {
+            (Some(outer), Some(own)) if outer < own => (TimeoutLimit::Deadline, Some(outer)),
+            (Some(outer), None) => (TimeoutLimit::Deadline, Some(outer)),
+            _ => (limit, own),
         };
-        context.limit_deadline(own);
+        context.deadline = deadline;
         context.begun.get_or_insert(now);
-        let deadline = context.deadline;
-        let call = if deadline.is_some_and(|at| at < now) {
+        let call = if limit == TimeoutLimit::Deadline && deadline.is_some_and(|at| at < now) {
             Call::failed(LlmError::new(ErrorKind::Deadline, "the deadline had passed before the call"))
         } else {
             clock::with(now, || Call::first(&mut self.inner, request))
         };
-        ResponseFuture::new(call, deadline, now, (limit, after), self.limits.idle)
+        ResponseFuture::new(call, deadline, now, limit, self.limits.idle)
     }
 }
