@@ -236,7 +236,7 @@ fn read(tree: &mut Node, report: &mut Report<'_>) -> Option<Config> {
             Ok(config) => return lacking.is_empty().then_some(config),
             Err(fault) => fault,
         };
-        let place = fault.place.clone()?;
+        let place = fault.place.clone().unwrap_or_else(|| tree.place.clone());
         let (unknown_key, meant) = (fault.unknown_key, fault.suggestion.clone());
         // What was left out is no news.
         let known = |key: &str| lacking.iter().any(|(block, left_out)| *block == place && left_out == key);

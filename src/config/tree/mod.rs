@@ -151,7 +151,7 @@ impl Node {
                 let Some(at) = entries.iter().position(|entry| entry.key_place == *place) else {
                     return entries.iter_mut().any(|entry| entry.value.mend_key_at(place, meant));
                 };
-                match meant.filter(|meant| entries.iter().all(|entry| entry.key != *meant)) {
+                match meant.filter(|meant| !meant.contains('.') && entries.iter().all(|entry| entry.key != *meant)) {
                     Some(meant) => entries[at].key = meant.to_owned(),
                     None => drop(entries.remove(at)),
                 }

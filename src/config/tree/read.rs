@@ -12,7 +12,7 @@ use serde::{
 };
 
 use super::{Entry, Node, Place, Value, yaml};
-use crate::config::{source::HIDDEN, suggest::nearest};
+use crate::config::{source::HIDDEN, suggest::meant};
 
 /// What is wrong with a value of the tree.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl Fault {
     fn no_such(what: &str, name: &str, expected: &[&str]) -> Self {
         let mut fault = Self::new(format!("unknown {what} "));
         fault.value = Some(format!("`{}`", short(name)).into());
-        fault.suggestion = nearest(name, expected.iter().copied()).map(Into::into);
+        fault.suggestion = meant(name, expected).map(Into::into);
         if fault.suggestion.is_none() && !expected.is_empty() {
             let expected: Vec<String> = expected.iter().map(|name| format!("`{name}`")).collect();
             fault.after = format!("; there are {}", expected.join(", ")).into();
