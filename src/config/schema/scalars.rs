@@ -1,6 +1,6 @@
 //! The values that have a spelling of their own: spans of time, shares, references to secrets.
 
-use std::{borrow::Cow, fmt, ops::Deref, time::Duration};
+use std::{borrow::Cow, fmt, ops::Deref, str::FromStr, time::Duration};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
@@ -9,6 +9,7 @@ use serde::{
 };
 
 use super::{KeyRef, Share, Span};
+use crate::InvalidConfig;
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -27,6 +28,17 @@ impl<'de> Deserialize<'de> for Span {
         }
 
         deserializer.deserialize_any(Spans)
+    }
+}
+
+impl FromStr for Span {
+    type Err = InvalidConfig;
+
+    /// Reads `500ms`, `30s`, `1m30s`.
+    fn from_str(text: &str) -> Result<Self, InvalidConfig> {
+        let problem =
+            || InvalidConfig::new("span", format!("`{text}` needs a number and a unit, such as 500ms or 30s"));
+        parse_span(text).map(Self).ok_or_else(problem)
     }
 }
 

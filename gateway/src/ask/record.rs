@@ -1,0 +1,96 @@
+//! What happened to a request, for a person and for a program.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+use steadfast::{
+    Attempt, LlmError, LlmResponse,
+    chat::{Message, Usage},
+};
+
+/// The decision record, a line for each step.
+pub(super) fn text(attempts: &[Attempt]) -> String {
+    attempts.iter().enumerate().fold(String::new(), |mut lines, (place, attempt)| {
+        let _ = writeln!(lines, "{:>2}. {attempt}", place + 1);
+        lines
+    })
+}
+
+/// Who answered, with which tokens, for how much.
+pub(super) fn summary(response: &LlmResponse) -> String {
+    let mut line = format!("served by {}", response.served_by());
+    if response.degraded() {
+        line.push_str("; degraded");
+    }
+    if let Some(usage) = response.usage() {
+        let _ = write!(line, "; {} tokens in, {} out", usage.input, usage.output);
+    }
+    if let Some(cost) = response.cost() {
+        let _ = write!(line, "; {cost}");
+    }
+    for note in response.notes() {
+        let _ = write!(line, "\nnote: {note}");
+    }
+    line
+}
+
+/// Who answered.
+pub(super) fn served(object: &mut Value, response: &LlmResponse, explain: bool) {
+    let served = response.served_by();
+    object["served_by"] = json!({
+        "tier": served.tier,
+        "provider": served.provider,
+        "model": served.model,
+        "attempts": served.attempts,
+    });
+    object["degraded"] = response.degraded().into();
+    object["cost_usd"] = json!(response.cost().map(steadfast::prices::Usd::dollars));
+    object["notes"] = json!(response.notes());
+    if explain {
+        object["record"] = steps(response.attempts());
+    }
+}
+
+/// What was answered.
+pub(super) fn said(object: &mut Value, message: &Message) {
+    object["text"] = message.text().into();
+    object["usage"] =
+        json!(message.usage.map(|Usage { input, output, cache_read, cache_write, reasoning, .. }| {
+            json!({
+                "input": input,
+                "output": output,
+                "cache_read": cache_read,
+                "cache_write": cache_write,
+                "reasoning": reasoning,
+            })
+        }));
+}
+
+/// Why there is no answer.
+pub(super) fn failed(object: &mut Value, error: &LlmError, explain: bool) {
+    object["error"] = json!({
+        "kind": error.kind().name(),
+        "message": error.to_string(),
+        "status": error.status().map(|status| status.as_u16()),
+        "retry_after_ms": error.retry_after().map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
+    });
+    if explain {
+        object["record"] = steps(error.attempts());
+    }
+}
+
+fn steps(attempts: &[Attempt]) -> Value {
+    let step = |attempt: &Attempt| {
+        json!({
+            "tier": attempt.tier.as_deref(),
+            "provider": attempt.provider.as_deref(),
+            "model": attempt.model.as_deref(),
+            "took_ms": attempt.took.as_secs_f64() * 1e3,
+            "failure": attempt.failure.map(steadfast::ErrorKind::name),
+            "status": attempt.status.map(|status| status.as_u16()),
+            "message": attempt.message,
+            "next": attempt.next.to_string(),
+        })
+    };
+    attempts.iter().map(step).collect()
+}

@@ -1,0 +1,62 @@
+//! The `steadfast` command: a configuration checked, explained, and asked a prompt.
+//!
+//! Exit codes: 0 for success, 1 where the models failed, 2 where the command line or the configuration is wrong.
+
+mod ask;
+mod check;
+mod exit;
+mod schema;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
+
+use self::exit::Failure;
+
+/// Keep language-model calls alive.
+#[derive(Parser)]
+#[command(name = "steadfast", version, about, propagate_version = true)]
+struct Command {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Check a configuration: what is wrong with it, and which failures go to which tier
+    Check(check::Check),
+    /// Answer one prompt through the stack
+    Ask(ask::Ask),
+    /// About configurations
+    #[command(subcommand)]
+    Config(Config),
+    /// Print the completions of a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+#[derive(Subcommand)]
+enum Config {
+    /// Print the JSON Schema of the configuration, for an editor's completion
+    Schema,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let done = match Command::parse().action {
+        Action::Check(check) => check.run().await,
+        Action::Ask(ask) => ask.run().await,
+        Action::Config(Config::Schema) => schema::print(),
+        Action::Completions { shell } => {
+            clap_complete::generate(shell, &mut Command::command(), "steadfast", &mut std::io::stdout());
+            Ok(())
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
