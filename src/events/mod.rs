@@ -46,7 +46,7 @@ pub enum Event {
         /// When.
         at: Instant,
     },
-    /// The primary serves again.
+    /// The primary serves again; or a reload has put another in its place, or taken away the tier that served for it.
     ModelRecovered {
         /// The tier that served meanwhile.
         from: Arc<str>,
