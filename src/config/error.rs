@@ -10,8 +10,8 @@ use std::{
 /// `Display` prints each problem like a compiler does: what is wrong, file, line and column, the line itself with a
 /// mark, and the nearest right name. Values of keys that may hold a secret are printed as `***`.
 ///
-/// A text that is not of its format, and a value of the wrong type, end the reading; unknown keys and everything that
-/// is wrong with right types (a name that no tier has, a cap without a price) are told all at once.
+/// A text that is not of its format ends the reading there. Unknown keys and values of the wrong type are told all at
+/// once and, where all types are right, so is what is wrong in meaning (a name that no tier has, a cap without a price).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     problems: Vec<Problem>,

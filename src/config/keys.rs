@@ -1,5 +1,7 @@
 //! Keys that the environment does not have.
 
+use std::fmt;
+
 use super::{Config, Environment, Provider, Tier};
 
 /// A secret that a configuration refers to and the environment lacks.
@@ -13,6 +15,16 @@ pub struct MissingKey {
     pub tier: Option<String>,
     /// The variables any one of which would do.
     pub variables: Vec<String>,
+}
+
+impl fmt::Display for MissingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.tier {
+            Some(tier) => write!(f, "the tier `{tier}` needs a key")?,
+            None => f.write_str("a webhook needs its secret")?,
+        }
+        write!(f, ": the environment has no {}", self.variables.join(" or "))
+    }
 }
 
 impl Config {

@@ -21,8 +21,10 @@ use crate::prices::PriceTable;
 
 /// The longest text, in bytes.
 const LONGEST: usize = 1024 * 1024;
-/// How many unknown keys are looked for in one text.
-const UNKNOWN_KEYS: usize = 50;
+/// How many unknown keys and values of the wrong type are looked for in one text.
+const WRONG_VALUES: usize = 50;
+/// How many problems are told at most.
+const PROBLEMS: usize = 100;
 
 /// The format of a configuration's text. The keys are the same in all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -205,11 +207,16 @@ pub(super) struct Report<'a> {
 impl Report<'_> {
     /// Adds a problem, unless one is known of the same place: what is wrong with a value is said once.
     pub(super) fn add(&mut self, place: &Place, message: impl Into<String>, suggestion: Option<String>) {
-        if !self.places.contains(place) {
+        if !self.is_full() && !self.places.contains(place) {
             self.places.push(place.clone());
             let problem = self.source.problem(Some(place), message);
             self.problems.push(Problem { suggestion, ..problem });
         }
+    }
+
+    /// Whether there are so many problems that no more are told.
+    pub(super) fn is_full(&self) -> bool {
+        self.problems.len() >= PROBLEMS
     }
 
     fn fault(&mut self, fault: tree::Fault) {
@@ -219,20 +226,30 @@ impl Report<'_> {
     }
 }
 
-/// Reads the tree into the schema. A key that is not known is reported, and the rest read as if the right one were there:
-/// so that all such keys are told at once, and nothing is said to be missing that is there under a wrong name.
+/// Reads the tree into the schema, and goes on after what is wrong, so that all of it is told at once: a key that is not
+/// known is taken for the one that was meant, and a value of the wrong type is left out.
 fn read(tree: &mut Node, report: &mut Report<'_>) -> Option<Config> {
-    for _ in 0..UNKNOWN_KEYS {
-        match tree::read::<Config>(tree) {
-            Ok(config) => return Some(config),
-            Err(fault) => {
-                let key = fault.place.clone().filter(|_| fault.unknown_key);
-                let meant = fault.suggestion.clone();
-                report.fault(fault);
-                if !key.is_some_and(|key| tree.mend_key_at(&key, meant.as_deref())) {
-                    return None;
-                }
+    // The blocks that something was left out of, and what.
+    let mut lacking: Vec<(Place, String)> = Vec::new();
+    for _ in 0..WRONG_VALUES {
+        let fault = match tree::read::<Config>(tree) {
+            Ok(config) => return lacking.is_empty().then_some(config),
+            Err(fault) => fault,
+        };
+        let place = fault.place.clone().unwrap_or_else(|| tree.place.clone());
+        let (unknown_key, meant) = (fault.unknown_key, fault.suggestion.clone());
+        // What was left out is no news.
+        let known = |key: &str| lacking.iter().any(|(block, left_out)| *block == place && left_out == key);
+        if !fault.missing_key.is_some_and(known) {
+            report.fault(fault);
+        }
+        if !unknown_key {
+            match tree.remove_value_at(&place) {
+                Some(left_out) => lacking.push(left_out),
+                None => return None,
             }
+        } else if !tree.mend_key_at(&place, meant.as_deref()) {
+            return None;
         }
     }
     None

@@ -58,24 +58,28 @@ impl Source {
     }
 
     fn locate(&self, range: &Range<usize>, problem: &mut Problem) {
-        let text = &self.text;
+        let text = self.text.as_str();
+        let boundary = |mut at: usize| {
+            while !text.is_char_boundary(at) {
+                at -= 1;
+            }
+            at
+        };
         // What is said of the whole, or of what is missing at its end, is shown at the last line with something on it.
-        let mut start = range.start.min(text.trim_end().len());
-        while !text.is_char_boundary(start) {
-            start -= 1;
-        }
+        let start = boundary(range.start.min(text.trim_end().len()));
         let begin = text[..start].rfind('\n').map_or(0, |at| at + 1);
-        let end = text[begin..].find('\n').map_or(text.len(), |at| begin + at);
-        let line = text[begin..end].trim_end_matches('\r');
+        let line = text[begin..].split('\n').next().unwrap_or_default().trim_end_matches('\r');
+        let end = begin + line.len();
+        let start = start.min(end);
         problem.line = text[..begin].matches('\n').count() + 1;
         problem.column = text[begin..start].chars().count() + 1;
-        let mut stop = range.end.clamp(start, begin + line.len());
-        while !text.is_char_boundary(stop) {
-            stop -= 1;
-        }
+        // Of a very long line, what is near.
+        let from = boundary(begin.max(start.saturating_sub(4 * WIDE)));
+        let to = boundary(end.min(start + 4 * WIDE));
+        let stop = boundary(range.end.clamp(start, to));
         let stop = start + text[start..stop].trim_end().len();
-        let shown = self.shown(begin, line);
-        let (at, end) = (shown.column(start - begin), shown.column(stop - begin));
+        let shown = self.shown(from, &text[from..to]);
+        let (at, end) = (shown.column(start - from), shown.column(stop - from));
         // Around the mark, where the line is long.
         let skip = if shown.text.chars().count() > WIDE { at.saturating_sub(WIDE / 2) } else { 0 };
         problem.snippet = shown.text.chars().skip(skip).take(WIDE).collect();
@@ -222,6 +226,7 @@ mod tests {
             ("x\n\ta: bcd\n", "bcd", 2, 5, (4, 3)),
             ("é: \"ü\", b: 日本", "日本", 1, 12, (11, 2)),
             ("a: b\r\nc: dd\r\n", "dd", 2, 4, (3, 2)),
+            ("a: b\r\nc: dd\r\n", "\nc", 1, 5, (4, 1)),
         ] {
             let problem = shown(text, word);
             assert_eq!((problem.line, problem.column, problem.mark), (line, column, mark), "{text}");

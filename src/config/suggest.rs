@@ -1,5 +1,61 @@
 //! The nearest right name.
 
+/// What other programs of this kind call things, and keys that stand in a block of their own here. The first whose
+/// beginning may stand where it was written is meant.
+const FAMILIAR: &[(&str, &str)] = &[
+    ("model_list", "tiers"),
+    ("targets", "tiers"),
+    ("models", "tiers"),
+    ("model_name", "name"),
+    ("api_base", "base_url"),
+    ("endpoint", "base_url"),
+    ("url", "base_url"),
+    ("max_tokens", "max_output"),
+    ("max_retries", "max_attempts"),
+    ("max_retries", "retry.max_attempts"),
+    ("num_retries", "max_attempts"),
+    ("num_retries", "retry.max_attempts"),
+    ("max_attempts", "retry.max_attempts"),
+    ("backoff", "retry.backoff"),
+    ("allowed_fails", "circuit_breaker.consecutive_failures"),
+    ("failure_threshold", "consecutive_failures"),
+    ("failure_threshold", "circuit_breaker.consecutive_failures"),
+    ("consecutive_failures", "circuit_breaker.consecutive_failures"),
+    ("cooldown_time", "cooldown"),
+    ("cooldown_time", "circuit_breaker.cooldown"),
+    ("cooldown_interval", "cooldown"),
+    ("recovery_timeout", "cooldown"),
+    ("cooldown", "circuit_breaker.cooldown"),
+    ("breaker", "circuit_breaker"),
+    ("request_timeout", "timeout"),
+    ("ttft", "first_token"),
+    ("stream_timeout", "timeout.first_token"),
+    ("first_token", "timeout.first_token"),
+    ("idle", "timeout.idle"),
+    ("max_concurrency", "concurrency"),
+    ("max_parallel_requests", "concurrency"),
+    ("rpm", "requests_per_minute"),
+    ("tpm", "tokens_per_minute"),
+    ("fallbacks", "fallback"),
+    ("context_window_fallbacks", "fallback.routes.context_length"),
+    ("content_policy_fallbacks", "fallback.routes.content_policy"),
+    ("on_error", "fallback.on_error"),
+    ("on_status_codes", "on_error"),
+    ("on_status_codes", "fallback.on_error"),
+    ("commit", "stream.commit"),
+    ("webhooks", "alerts.webhooks"),
+    ("bulkhead", "features"),
+];
+
+/// The key that was meant where one of these may stand: by what it is called elsewhere, else the nearest. One in a block
+/// of its own comes with its path, `retry.max_attempts`.
+pub(super) fn meant<'a>(written: &str, keys: &[&'a str]) -> Option<&'a str> {
+    let plain = plain(written);
+    let here = |key: &&str| keys.contains(&key.split('.').next().unwrap_or(key));
+    let familiar = FAMILIAR.iter().filter(|(elsewhere, _)| *elsewhere == plain).map(|(_, key)| *key).find(here);
+    familiar.or_else(|| nearest(written, keys.iter().copied()))
+}
+
 /// The name nearest to what was written, if any is near enough to have been meant.
 pub(super) fn nearest<'a>(written: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = plain(written);
@@ -62,6 +118,22 @@ mod tests {
             ("", "model", 5),
         ] {
             assert_eq!((distance(a, b), distance(b, a)), (steps, steps), "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn what_others_call_it_is_known_where_it_may_stand() {
+        let tier = ["name", "model", "base_url", "timeout", "retry", "circuit_breaker"];
+        let retry = ["max_attempts", "base", "backoff"];
+        for (written, keys, right) in [
+            ("num_retries", &tier[..], Some("retry.max_attempts")),
+            ("maxRetries", &retry[..], Some("max_attempts")),
+            ("api_base", &tier[..], Some("base_url")),
+            ("cooldown", &tier[..], Some("circuit_breaker.cooldown")),
+            ("cooldown", &retry[..], None),
+            ("modle", &tier[..], Some("model")),
+        ] {
+            assert_eq!(meant(written, keys), right, "{written}");
         }
     }
 

@@ -86,6 +86,35 @@ fn hostile_texts_are_refused_and_never_panic() {
 }
 
 #[test]
+fn a_long_text_is_told_in_short() {
+    let filled = |head: &str, part: fn(usize) -> String, tail: &str| {
+        let mut text = head.to_owned();
+        for n in 0.. {
+            let part = part(n);
+            if text.len() + part.len() + tail.len() > 200 * 1024 {
+                break;
+            }
+            text.push_str(&part);
+        }
+        text + tail
+    };
+    let main = "[[tiers]]\nname = \"main\"\nprovider = \"simulated\"\n";
+    for text in [
+        filled("", |n| format!("[[tiers]]\nname = \"t{n}\"\nprovider = \"canned\"\n"), ""),
+        filled("", |n| format!("unknown_{n} = 1\n"), main),
+        filled(main, |n| format!("[features.f{n}]\nconcurrency = \"x\"\n"), ""),
+        filled(&format!("{main}[features.chat]\ntiers = ["), |_| "\"x\",".to_owned(), "]"),
+        filled(&format!("{main}[features.chat]\ntiers = ["), |_| "\"main\",".to_owned(), "]"),
+        filled(&format!("{main}[prices]\n"), |n| format!("m{n} = {{ input = -1, output = nan }}\n"), ""),
+        filled("tiers = \"", |_| ":=:".to_owned(), "\""),
+    ] {
+        let error = Loader::new().text(&text, Format::Toml).unwrap_err();
+        assert!(error.problems().len() <= 100);
+        assert!(error.to_string().len() < 200_000);
+    }
+}
+
+#[test]
 fn every_cut_of_a_good_file_is_told_or_read() {
     let whole = fs::read_to_string(crate::folder("good").join("whole.yaml")).unwrap();
     let loader = Loader::new().environment(crate::environment());

@@ -5,7 +5,7 @@ mod limits;
 mod spend;
 mod tiers;
 
-use crate::providers::http::BaseUrl;
+use std::collections::HashSet;
 
 use super::{
     Config,
@@ -13,9 +13,18 @@ use super::{
     suggest::nearest,
     tree::{Node, Step},
 };
+use crate::providers::http::BaseUrl;
 
-/// Looks for all that is wrong. `priced` says which models have a price besides those in the file.
+/// The most tiers that a configuration may have.
+const TIERS: usize = 1_000;
+
+/// Looks for all that is wrong. `priced` says which models have a price besides those in the file, by the names of
+/// provider and model.
 pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findings: &mut Findings<'_, '_>) {
+    if config.tiers.len() > TIERS {
+        findings.wrong("tiers", format!("there are more than {TIERS} tiers"));
+        return;
+    }
     tiers::check(config, findings);
     limits::check(config, findings);
     spend::check(config, priced, findings);
@@ -53,11 +62,17 @@ impl<'a, 'b> Findings<'a, 'b> {
 
     /// Something is wrong with the value that the checks are in.
     fn wrong_here(&mut self, message: impl Into<String>) {
+        if self.report.is_full() {
+            return;
+        }
         let place = self.tree.place_of(&self.path).clone();
         self.report.add(&place, message, None);
     }
 
     fn wrong_name(&mut self, step: impl Into<Step>, message: impl Into<String>, right: Option<&str>) {
+        if self.report.is_full() {
+            return;
+        }
         self.path.push(step.into());
         let place = self.tree.place_of(&self.path).clone();
         self.path.pop();
@@ -71,6 +86,9 @@ impl<'a, 'b> Findings<'a, 'b> {
                 findings.wrong_here("the list names no tier; name at least one");
             }
             for (at, name) in chain.iter().enumerate() {
+                if findings.report.is_full() {
+                    return;
+                }
                 if !findings.is_tier(at, name, config) {
                     continue;
                 }
@@ -110,16 +128,16 @@ impl<'a, 'b> Findings<'a, 'b> {
 
     /// Names of a list's values: none empty, none twice.
     fn names<'n>(&mut self, what: &str, names: impl Iterator<Item = &'n str>) {
-        let mut known: Vec<&str> = Vec::new();
+        let mut known = HashSet::new();
         for (at, name) in names.enumerate() {
             self.within(at, |findings| {
                 if name.trim().is_empty() {
                     findings.wrong("name", format!("a {what} needs a name"));
-                } else if known.contains(&name) {
+                } else if known.contains(name) {
                     findings.wrong("name", format!("two {what}s are named `{name}`; give each a name of its own"));
                 }
             });
-            known.push(name);
+            known.insert(name);
         }
     }
 

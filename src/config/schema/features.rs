@@ -227,7 +227,7 @@ impl JsonSchema for OnError {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let kinds: Vec<&str> = OnError::words().collect();
+        let kinds: Vec<&str> = Self::words().collect();
         json_schema!({
             "description": "A failure by its HTTP status, or by its kind; `own_timeout` is a timeout without a status.",
             "anyOf": [{ "type": "integer", "minimum": 400, "maximum": 599 }, { "enum": kinds }],

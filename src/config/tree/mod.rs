@@ -151,13 +151,33 @@ impl Node {
                 let Some(at) = entries.iter().position(|entry| entry.key_place == *place) else {
                     return entries.iter_mut().any(|entry| entry.value.mend_key_at(place, meant));
                 };
-                match meant.filter(|meant| entries.iter().all(|entry| entry.key != *meant)) {
+                match meant.filter(|meant| !meant.contains('.') && entries.iter().all(|entry| entry.key != *meant)) {
                     Some(meant) => entries[at].key = meant.to_owned(),
                     None => drop(entries.remove(at)),
                 }
                 true
             }
             _ => false,
+        }
+    }
+
+    /// Removes the value that stands at this place, and gives the place of the block that it was in and its key there;
+    /// of a value in a list, an empty one.
+    pub(super) fn remove_value_at(&mut self, place: &Place) -> Option<(Place, String)> {
+        let own = self.place.clone();
+        match &mut self.value {
+            Value::List(items) => match items.iter().position(|item| item.place == *place) {
+                Some(at) => {
+                    items.remove(at);
+                    Some((own, String::new()))
+                }
+                None => items.iter_mut().find_map(|item| item.remove_value_at(place)),
+            },
+            Value::Map(entries) => match entries.iter().position(|entry| entry.value.place == *place) {
+                Some(at) => Some((own, entries.remove(at).key)),
+                None => entries.iter_mut().find_map(|entry| entry.value.remove_value_at(place)),
+            },
+            _ => None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! From the tree to typed values, with an error that knows its place.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer,
@@ -12,7 +12,7 @@ use serde::{
 };
 
 use super::{Entry, Node, Place, Value, yaml};
-use crate::config::{source::HIDDEN, suggest::nearest};
+use crate::config::{source::HIDDEN, suggest::meant};
 
 /// What is wrong with a value of the tree.
 #[derive(Debug)]
@@ -24,8 +24,10 @@ pub(in crate::config) struct Fault {
     pub(in crate::config) suggestion: Option<Box<str>>,
     /// Set by the innermost value that the error passes.
     pub(in crate::config) place: Option<Place>,
-    /// Whether it is a key that the schema does not have: the rest can still be read without it.
+    /// Whether it is a key that the schema does not have: the place is the key's.
     pub(in crate::config) unknown_key: bool,
+    /// The key that is not there: the place is the block's.
+    pub(in crate::config) missing_key: Option<&'static str>,
 }
 
 /// Reads a tree as a `T`.
@@ -42,6 +44,7 @@ impl Fault {
             suggestion: None,
             place: None,
             unknown_key: false,
+            missing_key: None,
         }
     }
 
@@ -59,8 +62,8 @@ impl Fault {
     /// A name that is none of those expected.
     fn no_such(what: &str, name: &str, expected: &[&str]) -> Self {
         let mut fault = Self::new(format!("unknown {what} "));
-        fault.value = Some(format!("`{name}`").into());
-        fault.suggestion = nearest(name, expected.iter().copied()).map(Into::into);
+        fault.value = Some(format!("`{}`", short(name)).into());
+        fault.suggestion = meant(name, expected).map(Into::into);
         if fault.suggestion.is_none() && !expected.is_empty() {
             let expected: Vec<String> = expected.iter().map(|name| format!("`{name}`")).collect();
             fault.after = format!("; there are {}", expected.join(", ")).into();
@@ -96,7 +99,7 @@ impl Error for Fault {
     }
 
     fn missing_field(name: &'static str) -> Self {
-        Self::new(format!("`{name}` is missing here"))
+        Self { missing_key: Some(name), ..Self::new(format!("`{name}` is missing here")) }
     }
 }
 
@@ -130,6 +133,16 @@ impl fmt::Display for Wanted<'_> {
     }
 }
 
+/// The longest text that is repeated, in characters.
+const REPEATED: usize = 80;
+
+fn short(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(REPEATED) {
+        Some((end, _)) => Cow::Owned(format!("{}..", &text[..end])),
+        None => Cow::Borrowed(text),
+    }
+}
+
 /// What stands there, likewise.
 struct Found<'a>(Unexpected<'a>);
 
@@ -140,7 +153,7 @@ impl fmt::Display for Found<'_> {
             Unexpected::Unsigned(number) => write!(f, "the number `{number}`"),
             Unexpected::Signed(number) => write!(f, "the number `{number}`"),
             Unexpected::Float(number) => write!(f, "the number `{number}`"),
-            Unexpected::Str(text) => write!(f, "`{text}`"),
+            Unexpected::Str(text) => write!(f, "`{}`", short(text)),
             Unexpected::Unit | Unexpected::Option => f.write_str("nothing"),
             Unexpected::Seq => f.write_str("a list"),
             Unexpected::Map => f.write_str("a block of keys"),

@@ -38,7 +38,12 @@ pub(super) fn parse(text: &str) -> Result<Node, Unreadable> {
     }
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let place = error.location().filter(|location| *location != Location::UNKNOWN).map(|at| find(text, &at));
-        Unreadable { message: message(error.without_snippet()), place }
+        let mut message = message(error.without_snippet());
+        let brace = place.as_ref().and_then(|place| text.split_at_checked(place.start));
+        if brace.is_some_and(|(before, after)| before.ends_with('$') && after.starts_with('{')) {
+            message = "between `{` and `}` a reference must be in quotes: \"${NAME}\"".to_owned();
+        }
+        Unreadable { message, place }
     })
 }
 
@@ -62,6 +67,12 @@ fn message(error: &serde_saphyr::Error) -> String {
         }
         _ if message.contains("invalid trailing content after double-quoted scalar") => {
             return "expected a comma, a colon or the end after the text before this".to_owned();
+        }
+        _ if message.contains("mapping values are not allowed") => {
+            return "a second `: ` on a line: is the value to be in quotes, or a line break missing?".to_owned();
+        }
+        _ if message.contains("unexpected character") => {
+            return "a value may not begin with this character: put it in quotes".to_owned();
         }
         _ => {}
     }
