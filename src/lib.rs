@@ -58,6 +58,7 @@
 //!
 //! - `http` (default): the provider leaves over HTTP/1.1 and HTTP/2 with TLS (rustls, ring).
 //! - `simulator`: the simulated provider as a real HTTP server on loopback.
+//! - `config`: `Stack`, the whole of it from a file in YAML, TOML or JSON, loaded anew while it runs.
 //! - `validate`: `ValidateLayer`, which checks answers against the request's JSON Schema, repairs them, or asks again.
 //!
 //! Without features the crate is the vocabulary, the layers, and the leaves that need no network.
