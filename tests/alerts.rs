@@ -121,7 +121,7 @@ async fn when_every_tier_fails_it_is_said_at_once_and_when_it_is_over() {
     }
     let first = of(Rule::AllTiersFailed).next().unwrap().at - stack.start;
     assert!(first < BEFORE + Duration::from_secs(20), "{first:?}");
-    let over = of(Rule::AllTiersFailed).last().unwrap().at - stack.start;
+    let over = of(Rule::AllTiersFailed).next_back().unwrap().at - stack.start;
     assert!((BEFORE + lasts + MINUTE * 4..BEFORE + lasts + MINUTE * 7).contains(&over), "{over:?}");
     assert!(of(Rule::Failovers).next().is_none(), "{alerts:?}");
 }

@@ -1,5 +1,7 @@
 //! Which primaries do not serve at the moment, as the events of their switches tell it.
 
+#![cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "alerts need less of it than metrics"))]
+
 use std::sync::Arc;
 
 use tokio::time::Instant;

@@ -2,6 +2,8 @@
 
 pub mod alerts;
 mod away;
+#[cfg(any(feature = "metrics", feature = "otel"))]
+mod conventions;
 mod follow;
 mod inbox;
 mod logs;
@@ -9,6 +11,10 @@ mod logs;
 pub mod metrics;
 mod request;
 mod status;
+#[cfg(test)]
+mod testing;
+#[cfg(feature = "otel")]
+pub mod traces;
 
 use std::{
     fmt,

@@ -5,8 +5,11 @@ use tokio::time::Instant;
 use super::*;
 use crate::{
     ErrorKind, Event,
-    events::{CircuitReason, CircuitState, RequestEnded, RequestOutcome},
-    ledger::{Attempt, Next},
+    events::{
+        CircuitReason, CircuitState, RequestEnded, RequestOutcome,
+        testing::{answered, failed},
+    },
+    ledger::Next,
     prices::Usd,
 };
 
@@ -56,36 +59,15 @@ impl Desk {
     }
 
     fn ended(&mut self, tier: Option<&str>, outcome: RequestOutcome, failures: &[(&str, ErrorKind)]) {
-        let failed = |(tier, kind): &(&str, ErrorKind)| Attempt {
-            tier: Some((*tier).into()),
-            provider: None,
-            model: None,
-            begun: self.now,
-            took: SECOND,
-            failure: Some(*kind),
-            status: None,
-            message: String::new(),
-            retry_after: None,
-            usage: None,
-            next: Next::FailedOver,
-        };
-        let failures: Vec<Attempt> = failures.iter().map(failed).collect();
+        let failures: Vec<_> = failures.iter().map(|(tier, kind)| failed(tier, *kind, Next::FailedOver)).collect();
         self.on(Event::RequestEnded(RequestEnded {
-            feature: None,
             tier: tier.map(Into::into),
             provider: None,
-            model: None,
-            route: None,
             outcome,
             failures: (!failures.is_empty()).then(|| Arc::from(failures)),
-            stream: false,
-            degraded: false,
-            first_token: SECOND,
-            served_in: SECOND,
             took: SECOND,
-            usage: None,
-            cost: None,
             at: self.now,
+            ..answered("", "", "")
         }));
     }
 }
@@ -312,25 +294,8 @@ async fn memory_is_bounded_whatever_names_come() {
 #[tokio::test(start_paused = true)]
 async fn a_healthy_request_costs_the_engine_no_allocation() {
     let mut engine = AlertEngine::new(Rules::new());
-    let mut desk = Desk::new(Rules::new());
-    desk.ended(Some("sonnet"), RequestOutcome::Answered, &[]);
-    let event = Event::RequestEnded(RequestEnded {
-        feature: None,
-        tier: Some("sonnet".into()),
-        provider: None,
-        model: None,
-        route: None,
-        outcome: RequestOutcome::Answered,
-        failures: None,
-        stream: false,
-        degraded: false,
-        first_token: SECOND,
-        served_in: SECOND,
-        took: SECOND,
-        usage: None,
-        cost: None,
-        at: desk.now,
-    });
+    let desk = Desk::new(Rules::new());
+    let event = Event::RequestEnded(RequestEnded { at: desk.now, ..answered("sonnet", "anthropic", "claude") });
     engine.on(&event, desk.now);
     let measured = allocation_counter::measure(|| drop(engine.on(&event, desk.now)));
     assert_eq!(measured.count_total, 0);

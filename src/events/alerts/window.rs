@@ -24,12 +24,11 @@ impl Window {
 
     pub(super) fn add(&mut self, now: Instant, counts: [u64; 2]) {
         self.move_on(now);
-        for place in 0..2 {
-            let count = &mut self.buckets[self.newest][place];
+        for ((count, sum), more) in self.buckets[self.newest].iter_mut().zip(&mut self.sums).zip(counts) {
             // The sum stays that of the buckets, at the end of all numbers too.
-            let added = counts[place].min(u64::MAX - self.sums[place]);
-            *count += added;
-            self.sums[place] += added;
+            let more = more.min(u64::MAX - *sum);
+            *count += more;
+            *sum += more;
         }
     }
 

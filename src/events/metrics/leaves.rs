@@ -8,7 +8,7 @@ use super::{
     series::{Name, Names, Registry},
     table,
 };
-use crate::{ErrorKind, chat::Usage, ledger::Attempt, prices::Usd};
+use crate::{ErrorKind, chat::Usage, events::conventions, ledger::Attempt, prices::Usd};
 
 /// Who answers calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -141,7 +141,7 @@ impl Leaves {
 impl Series {
     fn new(registry: &Registry, texts: [SharedString; 3]) -> Self {
         let [tier, provider, model] = &texts;
-        let conventional: SharedString = match conventional(provider) {
+        let conventional: SharedString = match conventions::provider(provider) {
             Some(name) => name.into(),
             None => provider.clone(),
         };
@@ -184,25 +184,11 @@ impl Series {
 
 fn operation(registry: &Registry, texts: &[SharedString; 3], error: &'static str) -> Histogram {
     let [tier, provider, model] = texts;
-    let provider: SharedString = match conventional(provider) {
+    let provider: SharedString = match conventions::provider(provider) {
         Some(name) => name.into(),
         None => provider.clone(),
     };
     registry.histogram(&table::OPERATION_DURATION, [CHAT.into(), provider, model.clone(), error.into(), tier.clone()])
-}
-
-/// The conventions' name of a provider, where it is another than ours.
-fn conventional(provider: &str) -> Option<&'static str> {
-    Some(match provider {
-        "gemini" => "gcp.gemini",
-        "vertex" => "gcp.vertex_ai",
-        "mistral" => "mistral_ai",
-        "azure" => "azure.ai.openai",
-        "bedrock" => "aws.bedrock",
-        "xai" => "x_ai",
-        "moonshot" => "moonshot_ai",
-        _ => return None,
-    })
 }
 
 /// The conventions' word for what all calls here are.

@@ -11,7 +11,7 @@
 //!   [features](Metrics::feature_limit) and models have series of their own, all others share the value `other`; what is
 //!   absent is `none`.
 //! - **Money** is counted in billionths of a dollar, for counters are whole numbers: divide by `1e9`.
-//! - **Sampling.** What changes by itself (the time on a fallback, queues) is read by [`MetricsHandle::sample`]: before
+//! - **Sampling.** What changes by itself (the time on a fallback, queues, budgets) is read by [`MetricsHandle::sample`]: before
 //!   each scrape, or every few seconds.
 //!
 //! `ops/` in the repository has a Grafana dashboard and Prometheus alert rules for these names.
@@ -71,7 +71,7 @@ pub use self::{
 };
 use super::{CircuitState, Event, RequestEnded, Subscriber};
 use crate::{
-    BulkheadHandle, CircuitBreakerHandle,
+    BudgetHandle, BulkheadHandle, CircuitBreakerHandle,
     prices::{PriceTable, Usd},
 };
 
@@ -146,6 +146,14 @@ impl Metrics {
         self
     }
 
+    /// Samples what a budget has spent. Without it, that is known only when a share of a cap is used up. See
+    /// [`MetricsHandle::set_budgets`] to change them later.
+    #[must_use]
+    pub fn budget(self, budget: BudgetHandle) -> Self {
+        self.handle.add_budget(budget);
+        self
+    }
+
     /// The prices by which is said what running on a fallback costs more or less, and what a `Route` saves against the
     /// first [`tier`](Self::tier). Default: the crate's own.
     #[must_use]
@@ -189,6 +197,8 @@ impl Subscriber for Metrics {
             Event::ModelRecovered { from, to, after, at } => self.switches.recovered(from, to, *after, *at),
             Event::CircuitChanged { circuit, to, reason, .. } => self.circuits.changed(circuit, *to, *reason),
             Event::AllTiersFailed { feature, reason, .. } => self.requests.all_tiers_failed(feature.as_ref(), *reason),
+            // What is sampled is told better there.
+            Event::BudgetReached { .. } | Event::BudgetReset { .. } if self.handle.has_budgets() => {}
             Event::BudgetReached { cap, spent, limit, .. } => self.budgets.spent(cap, *spent, Some(*limit)),
             Event::BudgetReset { cap, .. } => self.budgets.spent(cap, Usd::ZERO, None),
             Event::Reloaded { .. } => self.reloaded("loaded"),

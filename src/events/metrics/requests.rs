@@ -1,6 +1,11 @@
 //! What requests come to.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    mem::{Discriminant, discriminant},
+    sync::Arc,
+};
 
 use metrics::{Counter, Histogram};
 
@@ -24,9 +29,9 @@ pub(super) struct Requests {
     routes: Names,
     leaves: Leaves,
     prices: PriceTable,
-    outcomes: HashMap<(Name, Ending), Counter>,
+    outcomes: HashMap<(Name, Discriminant<RequestOutcome>), Counter>,
     errors: HashMap<(Name, ErrorKind), Counter>,
-    durations: HashMap<(Name, Ending), Histogram>,
+    durations: HashMap<(Name, Discriminant<RequestOutcome>), Histogram>,
     first_tokens: HashMap<Name, Histogram>,
     rescued: HashMap<(Name, By, bool), Counter>,
     truncated: HashMap<(Name, ErrorKind), Counter>,
@@ -75,10 +80,11 @@ impl Requests {
     /// A request has ended. What is recorded for one that goes well is found without an allocation from its second
     /// time on.
     pub(super) fn ended(&mut self, request: &RequestEnded) {
-        let (ending, error) = Ending::of(request.outcome);
+        let (ending, error) = (request.outcome.name(), request.outcome.kind());
+        let how = discriminant(&request.outcome);
         let feature = self.features.name(request.feature.as_ref());
-        let count = || self.registry.counter(&table::REQUESTS, [self.features.text(feature), ending.name().into()]);
-        self.outcomes.entry((feature, ending)).or_insert_with(count).increment(1);
+        let count = || self.registry.counter(&table::REQUESTS, [self.features.text(feature), ending.into()]);
+        self.outcomes.entry((feature, how)).or_insert_with(count).increment(1);
         if let Some(kind) = error {
             let count =
                 || self.registry.counter(&table::REQUEST_ERRORS, [self.features.text(feature), kind.name().into()]);
@@ -87,16 +93,12 @@ impl Requests {
 
         let tier = self.leaves.tier(request.tier.as_ref());
         let time = || {
-            let labels = [self.leaves.tier_text(tier), ending.name().into()];
+            let labels = [self.leaves.tier_text(tier), ending.into()];
             self.registry.histogram(&table::REQUEST_DURATION, labels)
         };
-        self.durations.entry((tier, ending)).or_insert_with(time).record(request.took);
+        self.durations.entry((tier, how)).or_insert_with(time).record(request.took);
 
-        let served = match request.outcome {
-            RequestOutcome::Failed(_) => false,
-            RequestOutcome::Abandoned => request.tier.is_some() || request.provider.is_some(),
-            RequestOutcome::Answered | RequestOutcome::Broken(_) => true,
-        };
+        let served = request.is_served();
         if served {
             self.served(request, tier);
         }
@@ -216,35 +218,6 @@ impl fmt::Debug for Requests {
             .field("features", &self.features)
             .field("leaves", &self.leaves)
             .finish_non_exhaustive()
-    }
-}
-
-/// How a request ended, as a label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Ending {
-    Answered,
-    Failed,
-    Broken,
-    Abandoned,
-}
-
-impl Ending {
-    fn of(outcome: RequestOutcome) -> (Self, Option<ErrorKind>) {
-        match outcome {
-            RequestOutcome::Answered => (Self::Answered, None),
-            RequestOutcome::Failed(kind) => (Self::Failed, Some(kind)),
-            RequestOutcome::Broken(kind) => (Self::Broken, Some(kind)),
-            RequestOutcome::Abandoned => (Self::Abandoned, None),
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Answered => "answered",
-            Self::Failed => "failed",
-            Self::Broken => "broken",
-            Self::Abandoned => "abandoned",
-        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is read, not told: queues, permits, the time on a fallback.
+//! What is read, not told: queues, permits, budgets, the time on a fallback.
 
 use std::{
     collections::BTreeMap,
@@ -10,25 +10,32 @@ use std::{
 use tokio::time::{Instant, sleep};
 
 use super::{series::Registry, states::Switches, table};
-use crate::BulkheadHandle;
+use crate::{BudgetHandle, BulkheadHandle, prices::Usd};
 
-/// Samples what changes by itself: bulkheads, and the time on a fallback. Clones are the same handle.
+/// Samples what changes by itself: bulkheads, budgets, and the time on a fallback. Clones are the same handle.
 #[derive(Clone)]
 pub struct MetricsHandle {
     registry: Registry,
     switches: Arc<Switches>,
-    bulkheads: Arc<Mutex<Vec<BulkheadHandle>>>,
+    watched: Arc<Mutex<Watched>>,
+}
+
+/// What is read at each sample.
+#[derive(Clone, Default)]
+struct Watched {
+    bulkheads: Vec<BulkheadHandle>,
+    budgets: Vec<BudgetHandle>,
 }
 
 impl MetricsHandle {
     pub(super) fn new(registry: Registry, switches: Arc<Switches>) -> Self {
-        Self { registry, switches, bulkheads: Arc::default() }
+        Self { registry, switches, watched: Arc::default() }
     }
 
     /// Reads everything now. Cheap: for each scrape, or every few seconds.
     pub fn sample(&self) {
         self.switches.sample(Instant::now());
-        let bulkheads = self.bulkheads().clone();
+        let Watched { bulkheads, budgets } = self.watched().clone();
         // One feature may have a place in several bulkheads.
         let mut features = BTreeMap::<Option<Arc<str>>, [usize; 3]>::new();
         for load in bulkheads.iter().flat_map(BulkheadHandle::snapshot) {
@@ -43,6 +50,17 @@ impl MetricsHandle {
                 self.registry.gauge(metric, [label]).set(count as f64);
             }
         }
+        // Of a cap for each key, the key that has spent the most: it is the first to meet the limit.
+        let mut caps = BTreeMap::<Arc<str>, (Usd, Usd)>::new();
+        for spend in budgets.iter().flat_map(BudgetHandle::snapshot) {
+            let (most, limit) = caps.entry(spend.cap).or_default();
+            *most = (*most).max(spend.spent + spend.reserved);
+            *limit = spend.limit;
+        }
+        for (cap, (spent, limit)) in caps {
+            self.registry.gauge(&table::BUDGET_SPENT, [cap.clone().into()]).set(spent.dollars());
+            self.registry.gauge(&table::BUDGET_LIMIT, [cap.into()]).set(limit.dollars());
+        }
     }
 
     /// Samples again and again, for a caller to spawn: needed where nobody scrapes. Never ends.
@@ -55,15 +73,28 @@ impl MetricsHandle {
 
     /// Samples these bulkheads from now on, in place of those before: after a reload.
     pub fn set_bulkheads(&self, bulkheads: Vec<BulkheadHandle>) {
-        *self.bulkheads() = bulkheads;
+        self.watched().bulkheads = bulkheads;
+    }
+
+    /// Samples these budgets from now on, in place of those before: after a reload.
+    pub fn set_budgets(&self, budgets: Vec<BudgetHandle>) {
+        self.watched().budgets = budgets;
     }
 
     pub(super) fn add_bulkhead(&self, bulkhead: BulkheadHandle) {
-        self.bulkheads().push(bulkhead);
+        self.watched().bulkheads.push(bulkhead);
     }
 
-    fn bulkheads(&self) -> MutexGuard<'_, Vec<BulkheadHandle>> {
-        self.bulkheads.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn add_budget(&self, budget: BudgetHandle) {
+        self.watched().budgets.push(budget);
+    }
+
+    pub(super) fn has_budgets(&self) -> bool {
+        !self.watched().budgets.is_empty()
+    }
+
+    fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

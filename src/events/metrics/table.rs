@@ -242,8 +242,11 @@ pub(super) const ROUTE_SAVED_COST: Metric = Metric::counter(
     &["route"],
     "What requests sent to a cheaper chain by a rule cost less than at the chain they were meant for.",
 );
-pub(super) const BUDGET_SPENT: Metric =
-    Metric::gauge("steadfast_budget_spent_dollars", &["cap"], "Spent or reserved in this period, when last told.");
+pub(super) const BUDGET_SPENT: Metric = Metric::gauge(
+    "steadfast_budget_spent_dollars",
+    &["cap"],
+    "Spent or reserved in this period; of a cap for each key, by the key that has the most.",
+);
 pub(super) const BUDGET_LIMIT: Metric = Metric::gauge("steadfast_budget_limit_dollars", &["cap"], "The spending cap.");
 pub(super) const RELOADS: Metric = Metric::counter(
     "steadfast_config_reloads_total",

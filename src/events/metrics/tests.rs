@@ -1,4 +1,8 @@
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::time::{Instant, advance};
@@ -6,11 +10,15 @@ use tokio::time::{Instant, advance};
 use super::*;
 use crate::{
     BulkheadLayer, ErrorKind,
-    chat::Usage,
-    events::{CircuitReason, RequestOutcome},
-    ledger::{Attempt, Next, Stop},
+    events::{
+        CircuitReason, RequestOutcome,
+        testing::{answered, failed},
+    },
+    ledger::{Next, Stop},
     prices::Price,
 };
+
+mod ops;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -38,6 +46,17 @@ impl Page {
         self.0.iter().filter(|(series, _)| is(series)).map(|(_, value)| value).sum()
     }
 
+    /// The names of the labels of each metric.
+    fn labels(&self) -> BTreeMap<&str, BTreeSet<&str>> {
+        let mut all = BTreeMap::<&str, BTreeSet<&str>>::new();
+        for series in self.0.keys() {
+            let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+            let names = labels.trim_end_matches('}').split("\",").filter_map(|label| label.split('=').next());
+            all.entry(name).or_default().extend(names.filter(|name| !name.is_empty()));
+        }
+        all
+    }
+
     fn names(&self) -> Vec<&str> {
         self.0.keys().map(|series| series.split('{').next().expect("never empty")).collect()
     }
@@ -51,42 +70,6 @@ fn recorded() -> (Metrics, PrometheusHandle) {
     let recorder = builder.build_recorder();
     let page = recorder.handle();
     (Metrics::with_recorder(recorder), page)
-}
-
-fn answered(tier: &str, provider: &str, model: &str) -> RequestEnded {
-    RequestEnded {
-        feature: Some("chat".into()),
-        tier: Some(tier.into()),
-        provider: Some(provider.into()),
-        model: Some(model.into()),
-        route: None,
-        outcome: RequestOutcome::Answered,
-        failures: None,
-        stream: true,
-        degraded: false,
-        first_token: SECOND,
-        served_in: SECOND,
-        took: SECOND * 3,
-        usage: Some(Usage::new(1000, 100)),
-        cost: Some(Usd::from_nanos(4_500_000)),
-        at: Instant::now(),
-    }
-}
-
-fn failed(tier: &str, kind: ErrorKind, next: Next) -> Attempt {
-    Attempt {
-        tier: Some(tier.into()),
-        provider: None,
-        model: None,
-        begun: Instant::now(),
-        took: SECOND / 2,
-        failure: Some(kind),
-        status: None,
-        message: String::new(),
-        retry_after: None,
-        usage: None,
-        next,
-    }
 }
 
 fn switched(from: &str, to: &str) -> Event {
@@ -162,7 +145,7 @@ async fn a_refusal_on_this_side_is_no_attempt_but_the_request_was_rescued() {
 #[tokio::test(start_paused = true)]
 async fn requests_that_fail_break_or_are_left_are_told_apart() {
     let (mut metrics, page) = recorded();
-    let unserved = RequestEnded { tier: None, provider: None, model: None, ..answered("", "", "") };
+    let unserved = RequestEnded { tier: None, provider: None, model: None, stream: false, ..answered("", "", "") };
     let attempts = [
         failed("sonnet", ErrorKind::Timeout, Next::FailedOver),
         failed("gpt", ErrorKind::Server, Next::Stopped(Stop::LastTier)),

@@ -15,7 +15,9 @@ const SECRET: &str = "https://hooks.slack.example/services/T0/B0/SECRET";
 
 /// What a webhook was sent, and when.
 #[derive(Clone, Default)]
-struct Received(Arc<Mutex<Vec<(Duration, Request<Bytes>)>>>);
+struct Received(Arc<Mutex<Vec<Sent>>>);
+
+type Sent = (Duration, Request<Bytes>);
 
 impl Received {
     /// A transport that answers the n-th request as said; `None` is silence.

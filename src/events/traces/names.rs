@@ -1,0 +1,49 @@
+//! The names of spans and attributes. Those that begin with `gen_ai.` are of the OpenTelemetry semantic conventions for
+//! generative AI, which are in development: a change there is a change here.
+
+/// What all calls here are.
+pub const CHAT: &str = "chat";
+/// The name of a request's span.
+pub const REQUEST: &str = "steadfast.request";
+/// The event of a call that was refused on this side.
+pub const REFUSED: &str = "steadfast.refused";
+
+/// The operation: [`CHAT`].
+pub const OPERATION: &str = "gen_ai.operation.name";
+/// The provider, by the conventions' name.
+pub const PROVIDER: &str = "gen_ai.provider.name";
+/// The model that was asked.
+pub const REQUEST_MODEL: &str = "gen_ai.request.model";
+/// The model that answered.
+pub const RESPONSE_MODEL: &str = "gen_ai.response.model";
+/// The input tokens.
+pub const INPUT_TOKENS: &str = "gen_ai.usage.input_tokens";
+/// The output tokens.
+pub const OUTPUT_TOKENS: &str = "gen_ai.usage.output_tokens";
+/// Seconds from the start of a streamed call to its first token.
+pub const FIRST_CHUNK: &str = "gen_ai.response.time_to_first_chunk";
+/// The kind of a failure.
+pub const ERROR: &str = "error.type";
+/// The HTTP status of a failure.
+pub const STATUS: &str = "http.response.status_code";
+
+/// The feature that asked.
+pub const FEATURE: &str = "steadfast.feature";
+/// The tier that served or was called.
+pub const TIER: &str = "steadfast.tier";
+/// How the request ended: `answered`, `failed`, `broken`, `abandoned`.
+pub const OUTCOME: &str = "steadfast.outcome";
+/// How many calls were sent.
+pub const ATTEMPTS: &str = "steadfast.attempts";
+/// A call's number within its request, from 1.
+pub const ATTEMPT_NUMBER: &str = "steadfast.attempt.number";
+/// What was done after a failed call, and why.
+pub const NEXT: &str = "steadfast.attempt.next";
+/// Whether the answer came as a stream.
+pub const STREAM: &str = "steadfast.stream";
+/// Whether the answer was less than what was asked for.
+pub const DEGRADED: &str = "steadfast.degraded";
+/// The rule that chose a cheaper chain.
+pub const ROUTE: &str = "steadfast.route";
+/// What the answer cost, in US dollars.
+pub const COST: &str = "steadfast.cost";
