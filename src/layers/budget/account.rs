@@ -142,7 +142,7 @@ impl Account {
         if reserved.fits {
             return Ok((reserved.period, None));
         }
-        self.reached(now);
+        self.reached(reserved.period, now);
         match at_cap {
             AtCap::Warn => Ok((reserved.period, None)),
             AtCap::StepDown(level) => Ok((reserved.period, Some(level))),
@@ -152,25 +152,23 @@ impl Account {
 
     /// Gives back what was reserved, and counts what was spent.
     #[inline]
-    pub(super) fn settle(&self, period: u8, reserved: u64, cost: u64) {
-        self.meter.settle(period, reserved, cost);
-        if cost > 0 {
-            let (spent, _) = self.meter.amounts();
+    pub(super) fn count(&self, period: u8, reserved: u64, cost: u64) {
+        if let Some(spent) = self.meter.settle(period, reserved, cost) {
             let reached = self.rule.shares(spent);
             if reached != 0 {
-                self.tell(reached, Instant::now());
+                self.tell(period, reached, Instant::now());
             }
         }
     }
 
     /// The cap acts: all its shares are used up, be it by what is reserved.
     #[cold]
-    fn reached(&self, now: Instant) {
-        self.tell(self.rule.bits(|percent| percent <= 100), now);
+    fn reached(&self, period: u8, now: Instant) {
+        self.tell(period, self.rule.bits(|percent| percent <= 100), now);
     }
 
-    fn tell(&self, shares: u64, at: Instant) {
-        let new = self.meter.tell(shares);
+    fn tell(&self, period: u8, shares: u64, at: Instant) {
+        let new = self.meter.tell(period, shares);
         if new == 0 {
             return;
         }
@@ -216,13 +214,13 @@ impl Account {
         let [spent, reserved, limit_is, asked] =
             [spent, used - spent, limit, amount].map(|nanos| cents(Usd::from_nanos(nanos)));
         let resets = Moment(self.meter.ends());
-        let of = format!("{spent} of {limit_is} in this {} is spent", self.rule.cap.period);
-        let name = &self.name;
+        let (name, period) = (&self.name, self.rule.cap.period);
         let (message, retry_at) = if amount > limit && limit > 0 {
             (format!("the cap {name:?}: the request alone may cost {asked}, and {limit_is} is all of it"), None)
         } else {
             let message = format!(
-                "the cap {name:?}: {of}, {reserved} is reserved, and the request may cost {asked}; it resets at {resets}"
+                "the cap {name:?}: of {limit_is} per {period}, {spent} is spent and {reserved} reserved, and the request may \
+                 cost {asked}; it resets at {resets}"
             );
             (message, Some(self.resets_at()))
         };
@@ -292,7 +290,7 @@ impl Gate for Account {
             (Some(_), None) => slip.amount(),
             (Some(price), Some(usage)) => self.rule.common.prices.at(price).cost(usage).nanos(),
         };
-        Self::settle(self, slip.period, slip.amount(), cost);
+        self.count(slip.period, slip.amount(), cost);
     }
 }
 

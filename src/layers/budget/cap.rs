@@ -89,8 +89,8 @@ impl Cap {
         self
     }
 
-    /// Gives each [key](BudgetKey) the whole limit for itself. Requests without a key are not counted. Default: all keys
-    /// share it.
+    /// Gives each [key](BudgetKey) the whole limit for itself; errors and events call it `name (key)`. Requests without a
+    /// key are not counted. Default: all keys share it.
     #[must_use]
     pub fn each_key(mut self) -> Self {
         self.key = Keys::Each;

@@ -37,7 +37,7 @@ impl Holds {
     pub(super) fn settle(self, cost: u64) {
         let amount = self.amount();
         for (account, period) in self.release() {
-            account.settle(period, amount, cost);
+            account.count(period, amount, cost);
         }
     }
 
@@ -52,7 +52,7 @@ impl Drop for Holds {
     fn drop(&mut self) {
         let amount = self.amount();
         for (account, period) in self.few.iter_mut().filter_map(Option::take).chain(self.more.drain(..)) {
-            account.settle(period, amount, 0);
+            account.count(period, amount, 0);
         }
     }
 }

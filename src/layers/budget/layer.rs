@@ -35,8 +35,8 @@ const DEFAULT_OUTPUT: u64 = 1024;
 const KEYS: usize = 10_000;
 
 impl BudgetLayer {
-    /// A layer without a cap yet, which counts by these prices. They go with its answers too:
-    /// [`LlmResponse::cost`](crate::LlmResponse::cost).
+    /// A layer without a cap yet, which counts by these prices. Unless they are the built-in ones they go with its answers
+    /// too, for [`LlmResponse::cost`](crate::LlmResponse::cost); that is an allocation.
     pub fn new(prices: PriceTable) -> Self {
         Self {
             prices,

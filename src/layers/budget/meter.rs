@@ -1,8 +1,9 @@
 //! What one cap has spent and reserved in its period: a few atomics, and no clock of its own.
 
-use std::sync::{
-    Mutex, PoisonError,
+use crate::sync::{
+    Mutex,
     atomic::{AtomicU64, Ordering::SeqCst},
+    lock,
 };
 
 /// The money of one cap in one period. Amounts are billionths of a dollar, dates seconds.
@@ -87,15 +88,16 @@ impl Meter {
 
     #[cold]
     fn turn_over(&self, now: u64, end: impl FnOnce() -> u64) -> Option<Turned> {
-        let _turning = self.turning.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turning = lock(&self.turning);
         if now < self.ends() {
             return None;
         }
-        let next = Word(self.used.load(SeqCst)).period().wrapping_add(1);
+        let next = Word(self.told.load(SeqCst)).period().wrapping_add(1);
         let told = Word(self.told.swap(Word::new(next, 0).0, SeqCst));
         // `used` last but one: whoever has reserved in the new period finds all else there.
-        self.spent.store(Word::new(next, 0).0, SeqCst);
-        self.used.store(Word::new(next, 0).0, SeqCst);
+        // Swaps, for a bare store has no place among the exchanges of others.
+        self.spent.swap(Word::new(next, 0).0, SeqCst);
+        self.used.swap(Word::new(next, 0).0, SeqCst);
         self.ends.store(end(), SeqCst);
         Some(Turned { was_told: told.amount() != 0 })
     }
@@ -118,18 +120,21 @@ impl Meter {
         }
     }
 
-    /// Puts what was really spent in the place of what was reserved in `period`; nothing where that is over.
+    /// Puts what was really spent in the place of what was reserved in `period`; nothing where that is over. What is spent
+    /// by now, if this has added to it.
     #[inline]
-    pub(super) fn settle(&self, period: u8, reserved: u64, cost: u64) {
+    pub(super) fn settle(&self, period: u8, reserved: u64, cost: u64) -> Option<u64> {
         let settled = |word: u64, reserved: u64| {
             let word = Word(word);
             let amount = word.amount().saturating_sub(reserved).saturating_add(cost);
             (word.period() == period).then(|| Word::new(period, amount).0)
         };
         let _ = self.used.fetch_update(SeqCst, SeqCst, |word| settled(word, reserved));
-        if cost > 0 {
-            let _ = self.spent.fetch_update(SeqCst, SeqCst, |word| settled(word, 0));
+        if cost == 0 {
+            return None;
         }
+        let before = self.spent.fetch_update(SeqCst, SeqCst, |word| settled(word, 0)).ok()?;
+        settled(before, 0).map(|word| Word(word).amount())
     }
 
     /// What was spent so far, and what is spent or reserved.
@@ -138,14 +143,14 @@ impl Meter {
         (spent, Word(self.used.load(SeqCst)).amount().max(spent))
     }
 
-    /// Whether none of these shares has been told of in this period; from now on each has.
-    pub(super) fn tell(&self, shares: u64) -> u64 {
-        let told = Word(self.told.load(SeqCst)).amount();
-        if told & shares == shares {
-            return 0;
-        }
-        let before = Word(self.told.fetch_or(shares, SeqCst)).amount();
-        shares & !before
+    /// Which of these shares nobody has been told of in `period`; from now on each has. None where that is over.
+    pub(super) fn tell(&self, period: u8, shares: u64) -> u64 {
+        let told = self.told.fetch_update(SeqCst, SeqCst, |word| {
+            let word = Word(word);
+            let new = word.period() == period && word.amount() & shares != shares;
+            new.then(|| Word::new(period, word.amount() | shares).0)
+        });
+        told.map_or(0, |before| shares & !Word(before).amount())
     }
 
     /// Forgets that shares were told of, all but these.
@@ -157,7 +162,7 @@ impl Meter {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(steadfast_loom)))]
 mod tests {
     use super::*;
 
@@ -208,11 +213,11 @@ mod tests {
     #[test]
     fn each_share_is_told_of_once_a_period() {
         let meter = Meter::new(100);
-        assert_eq!((meter.tell(0b01), meter.tell(0b01), meter.tell(0b11)), (0b01, 0, 0b10));
+        assert_eq!([0b01, 0b01, 0b11].map(|shares| meter.tell(0, shares)), [0b01, 0, 0b10]);
         meter.untell(0b10);
-        assert_eq!(meter.tell(0b11), 0b01);
+        assert_eq!(meter.tell(0, 0b11), 0b01);
         assert_eq!(meter.turn(100, || 200), Some(Turned { was_told: true }));
-        assert_eq!(meter.tell(0b01), 0b01);
+        assert_eq!((meter.tell(0, 0b01), meter.tell(1, 0b01)), (0, 0b01), "a late one tells of nothing");
     }
 
     #[test]
@@ -248,5 +253,63 @@ mod tests {
         });
         let (spent, used) = meter.amounts();
         assert_eq!(spent, used, "no reservation is left");
+    }
+}
+
+#[cfg(all(test, steadfast_loom))]
+mod loom_tests {
+    use loom::{sync::Arc, thread};
+
+    use super::*;
+
+    /// Two requests of 10 each under a limit of 15, with or without the turn of a period among them.
+    fn race(turns: bool) {
+        loom::model(move || {
+            let meter = Arc::new(Meter::new(100));
+            let request = |cost: u64| {
+                let meter = meter.clone();
+                thread::spawn(move || {
+                    let reserved = meter.reserve(10, 15, false);
+                    if reserved.taken {
+                        meter.settle(reserved.period, 10, cost);
+                    }
+                    reserved
+                })
+            };
+            let requests = [request(10), request(10)];
+            if turns {
+                assert!(meter.turn(100, || 200).is_some());
+            }
+            let taken =
+                requests.map(|request| request.join().unwrap()).map(|reserved| (reserved.taken, reserved.period));
+            let (spent, used) = meter.amounts();
+            let of_now = taken.iter().filter(|(taken, period)| *taken && *period == u8::from(turns)).count();
+            assert_eq!((spent, used), (10 * of_now as u64, spent), "{taken:?}");
+            assert!(of_now <= 1 && taken.iter().any(|(taken, _)| *taken), "{taken:?}");
+        });
+    }
+
+    #[test]
+    fn loom_two_requests_never_share_the_room_for_one() {
+        race(false);
+    }
+
+    #[test]
+    fn loom_a_period_begins_with_nothing_whoever_is_settled_meanwhile() {
+        race(true);
+    }
+
+    #[test]
+    fn loom_a_period_turns_once() {
+        loom::model(|| {
+            let meter = Arc::new(Meter::new(100));
+            let turn = || {
+                let meter = meter.clone();
+                thread::spawn(move || meter.turn(100, || 200).is_some())
+            };
+            let turned = [turn(), turn()].map(|turn| turn.join().unwrap());
+            assert_eq!(turned.iter().filter(|turned| **turned).count(), 1);
+            assert_eq!(meter.reserve(1, 10, false).period, 1);
+        });
     }
 }

@@ -19,7 +19,7 @@
 //!
 //! A request that a cap counts reserves what it may cost before it is sent: its prompt, estimated at a token for four
 //! bytes, and its `max_tokens` ([`default_output`](BudgetLayer::default_output) where it sets none), at the price of the
-//! model that is asked. Under a cap that refuses it goes only if that fits beside what is spent and reserved. When the
+//! model that is asked; one in wire form is decoded for that. Under a cap that refuses it goes only if that fits beside what is spent and reserved. When the
 //! answer ends, what it really cost takes that place. So spending exceeds a cap by no more than what requests in flight
 //! cost above their reservations.
 //!
@@ -88,5 +88,5 @@ pub use self::{
     service::Budget,
 };
 
-#[cfg(test)]
+#[cfg(all(test, not(steadfast_loom)))]
 mod tests;

@@ -113,7 +113,7 @@ impl Shared {
         let reserved = holds.reserved;
         for (account, period) in holds.release() {
             if wasted > 0 {
-                account.settle(period, 0, wasted);
+                account.count(period, 0, wasted);
             }
             response.hold(Permit::new(account, Slip { period, price, reserved }.ticket()));
         }

@@ -107,8 +107,8 @@ async fn a_request_that_does_not_fit_is_refused_until_the_period_ends() {
     assert_eq!(error.kind(), ErrorKind::Budget);
     assert_eq!(
         error.message(),
-        "the cap \"cap\": $0.90 of $1.50 in this day is spent, $0.00 is reserved, and the request may cost $1.00; it \
-         resets at 2026-11-21T00:00:00Z"
+        "the cap \"cap\": of $1.50 per day, $0.90 is spent and $0.00 reserved, and the request may cost $1.00; it resets \
+         at 2026-11-21T00:00:00Z"
     );
     assert_eq!(error.retry_after(), Some(Duration::from_secs(14 * 3600)));
     assert_eq!(error.retry_at(), handle.resets_at("cap"));
