@@ -58,6 +58,7 @@
 //!
 //! - `http` (default): the provider leaves over HTTP/1.1 and HTTP/2 with TLS (rustls, ring).
 //! - `simulator`: the simulated provider as a real HTTP server on loopback.
+//! - `config`: `Stack`, the whole of it from a file in YAML, TOML or JSON, loaded anew while it runs.
 //! - `metrics`: `events::metrics::Metrics`, what the layers do, through the `metrics` facade.
 //! - `alerts`: `events::alerts::Webhook`, alerts to Slack or any other webhook. The rules need no feature.
 //! - `otel`: `events::traces::Traces`, OpenTelemetry spans of requests and their attempts.

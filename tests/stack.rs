@@ -295,6 +295,19 @@ routes:
     assert!(ask(&llm, small("chat")).await.is_ok());
     assert_eq!(handle.spend().len(), 3);
 
+    // A reload that is refused touches nothing of it; one that is not may take caps away and bring others.
+    let refused = config(&raised.replace("usd: 5,", "usd: 0.2,"));
+    let mut wrong = refused.clone();
+    wrong.fallback.routes.insert("timeout".into(), vec!["nobody".into()]);
+    assert!(handle.reload(wrong).is_err());
+    assert!(ask(&llm, small("chat")).await.is_ok());
+    handle.reload(refused).unwrap();
+    assert_eq!(ask(&llm, small("chat")).await.unwrap_err().kind(), ErrorKind::Budget);
+    handle.reload(config(MINIMAL)).unwrap();
+    assert!(handle.spend().is_empty() && ask(&llm, small("chat")).await.is_ok());
+    handle.reload(config(&raised)).unwrap();
+    assert_eq!((handle.spend().len(), handle.budget("all").unwrap().spent("all").dollars()), (3, 0.0));
+
     // A tier's own cap: the next one serves.
     let closed = raised.replace("usd: 100", "usd: 0");
     handle.reload(config(&closed)).unwrap();

@@ -1,11 +1,8 @@
 use std::fmt;
 
-use tokio::{
-    sync::broadcast::error::{RecvError, TryRecvError},
-    task::{AbortHandle, yield_now},
-};
+use tokio::task::{AbortHandle, yield_now};
 
-use super::{Event, Events};
+use super::{Event, Events, inbox::Batch};
 
 /// Somebody who hears events, beside the requests and never in their way: logs, metrics, a status page.
 ///
@@ -82,27 +79,20 @@ impl Events {
     ///
     /// Outside of a tokio runtime.
     pub fn follow(&self, mut subscriber: impl Subscriber) -> Following {
-        let mut heard = self.subscribe();
+        let inbox = self.inbox();
         let task = tokio::spawn(async move {
-            loop {
-                match heard.recv().await {
-                    Ok(event) => subscriber.event(&event),
-                    Err(RecvError::Lagged(events)) => subscriber.lost(events),
-                    Err(RecvError::Closed) => return,
+            let mut batch = Batch::new();
+            while inbox.take(&mut batch).await {
+                if batch.lost > 0 {
+                    subscriber.lost(batch.lost);
                 }
-                // What is there already costs less without a wait for each.
-                let mut left = TURN;
-                while left > 0 {
-                    match heard.try_recv() {
-                        Ok(event) => subscriber.event(&event),
-                        Err(TryRecvError::Lagged(events)) => subscriber.lost(events),
-                        Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+                for (place, event) in batch.events.iter().enumerate() {
+                    subscriber.event(event);
+                    if place % TURN == TURN - 1 {
+                        yield_now().await;
                     }
-                    left -= 1;
                 }
-                if left == 0 {
-                    yield_now().await;
-                }
+                batch.events.clear();
             }
         });
         Following(task.abort_handle())
@@ -144,6 +134,67 @@ mod tests {
 
     fn event() -> Event {
         Event::BudgetReset { cap: "all".into(), at: Instant::now() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_sent_before_the_channel_was_dropped_is_heard() {
+        let (events, heard) = (Events::new(), Heard::default());
+        let _following = events.follow(heard.clone());
+        yield_now().await;
+        for _ in 0..super::super::CAPACITY + 2 {
+            events.send(event());
+        }
+        drop(events);
+        while heard.0.lock().unwrap().0.len() < super::super::CAPACITY {
+            yield_now().await;
+        }
+        yield_now().await;
+        assert_eq!(heard.0.lock().unwrap().1, 2);
+        assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0, "it has nothing more to hear");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn several_hear_the_same_whether_together_or_apart() {
+        let events = Events::new();
+        let all: [Heard; 6] = std::array::from_fn(|_| Heard::default());
+        let [a, b, c, d, e, f] = all.clone();
+        let following = [events.follow(a), events.follow((b, c)), events.follow(vec![d, e])];
+        let mut raw = events.subscribe();
+        // Asleep, awake, and with one who has left.
+        for sent in 1..=3 {
+            yield_now().await;
+            events.send(event());
+            yield_now().await;
+            yield_now().await;
+            assert!(raw.try_recv().is_ok());
+            assert_eq!(all.each_ref().map(|heard| heard.0.lock().unwrap().0.len())[..5], [sent; 5]);
+        }
+        drop(following);
+        yield_now().await;
+        let _last = events.follow(f);
+        events.send(event());
+        yield_now().await;
+        assert_eq!(all.each_ref().map(|heard| heard.0.lock().unwrap().0.len()), [3, 3, 3, 3, 3, 1]);
+        assert_eq!(format!("{events:?}"), "Events { subscribers: 2, .. }");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_panics_is_heard_of_no_more_and_harms_nobody_else() {
+        struct Panics;
+        impl Subscriber for Panics {
+            fn event(&mut self, _: &Event) {
+                panic!("a subscriber's own bug");
+            }
+        }
+        let (events, heard) = (Events::new(), Heard::default());
+        let _following = [events.follow(Panics), events.follow(heard.clone())];
+        for _ in 0..3 {
+            events.send(event());
+            yield_now().await;
+            yield_now().await;
+        }
+        assert_eq!(heard.0.lock().unwrap().0.len(), 3);
+        assert_eq!(format!("{events:?}"), "Events { subscribers: 1, .. }");
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@ mod away;
 #[cfg(any(feature = "metrics", feature = "otel"))]
 mod conventions;
 mod follow;
+mod inbox;
 mod logs;
 #[cfg(feature = "metrics")]
 pub mod metrics;
@@ -18,10 +19,10 @@ pub mod traces;
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{
             AtomicBool,
-            Ordering::{Relaxed, Release},
+            Ordering::{Relaxed, SeqCst},
         },
     },
     time::Duration,
@@ -29,6 +30,7 @@ use std::{
 
 use tokio::{sync::broadcast, time::Instant};
 
+use self::inbox::{Inbox, Inboxes};
 pub use self::{
     follow::{Following, Subscriber},
     logs::Logs,
@@ -52,7 +54,7 @@ pub enum Event {
         /// When.
         at: Instant,
     },
-    /// The primary serves again.
+    /// The primary serves again; or a reload has put another in its place, or taken away the tier that served for it.
     ModelRecovered {
         /// The tier that served meanwhile.
         from: Arc<str>,
@@ -203,33 +205,42 @@ impl fmt::Display for CircuitReason {
 
 /// Where events go, and where to listen. Clones are the same channel.
 ///
-/// Sending never waits: a subscriber that is too slow loses the oldest events and is told how many. It allocates nothing.
+/// Sending never waits: whoever is too slow loses the oldest events and is told how many. It allocates nothing.
 #[derive(Clone)]
 pub struct Events {
     channel: Arc<Channel>,
 }
 
 struct Channel {
-    sender: broadcast::Sender<Event>,
-    /// Whether anybody listens, without the channel's lock. It may say so for one event too long, never too short.
+    /// Whether anybody listens, without a lock. It may say so for one event too long, never too short.
     heard: AtomicBool,
+    inboxes: Inboxes,
+    /// Made for the first who [subscribes](Events::subscribe): its memory is not small.
+    raw: OnceLock<broadcast::Sender<Event>>,
 }
 
-/// How many events a subscriber may be behind before it loses some.
+/// How many events one who listens may be behind before some are lost.
 const CAPACITY: usize = 4096;
 
 impl Events {
-    /// A new channel. A subscriber may be 4,096 events behind.
+    /// A new channel. Whoever listens may be 4,096 events behind.
     pub fn new() -> Self {
-        let (sender, heard) = (broadcast::channel(CAPACITY).0, AtomicBool::new(false));
-        Self { channel: Arc::new(Channel { sender, heard }) }
+        let channel = Channel { heard: AtomicBool::new(false), inboxes: Inboxes::default(), raw: OnceLock::new() };
+        Self { channel: Arc::new(channel) }
     }
 
-    /// Listens from now on.
+    /// Listens from now on, event by event. See [`follow`](Self::follow) for what costs less.
     pub fn subscribe(&self) -> broadcast::Receiver<Event> {
-        let receiver = self.channel.sender.subscribe();
-        self.channel.heard.store(true, Release);
+        let receiver = self.channel.raw.get_or_init(|| broadcast::channel(CAPACITY).0).subscribe();
+        self.channel.is_heard_again();
         receiver
+    }
+
+    /// A queue of all events from now on.
+    fn inbox(&self) -> Inbox {
+        let inbox = self.channel.inboxes.open(Arc::downgrade(&self.channel));
+        self.channel.is_heard_again();
+        inbox
     }
 
     /// Whether anybody listens: what it takes to tell an event can be left undone if not.
@@ -247,21 +258,42 @@ impl Events {
     /// Sends an event to all who listen; it is made only if somebody does.
     #[inline]
     pub fn send_with(&self, event: impl FnOnce() -> Event) {
-        if self.is_heard() && self.channel.sender.send(event()).is_err() {
-            self.channel.fell_silent();
+        if self.is_heard() {
+            self.channel.send(event());
         }
     }
 }
 
 impl Channel {
+    #[inline]
+    fn send(&self, event: Event) {
+        // An error says that of these nobody listens.
+        let heard = match self.raw.get() {
+            None => self.inboxes.put(event),
+            Some(raw) if self.inboxes.is_empty() => raw.send(event).is_ok(),
+            Some(raw) => raw.send(event.clone()).is_ok() | self.inboxes.put(event),
+        };
+        if !heard {
+            self.fell_silent();
+        }
+    }
+
+    fn is_heard_again(&self) {
+        self.heard.store(true, SeqCst);
+    }
+
     /// The last who listened has left.
     #[cold]
     fn fell_silent(&self) {
-        self.heard.store(false, Release);
+        self.heard.store(false, SeqCst);
         // Somebody may have come in between and said so a moment too early.
-        if self.sender.receiver_count() > 0 {
-            self.heard.store(true, Release);
+        if self.listeners() > 0 {
+            self.heard.store(true, SeqCst);
         }
+    }
+
+    fn listeners(&self) -> usize {
+        self.inboxes.len() + self.raw.get().map_or(0, broadcast::Sender::receiver_count)
     }
 }
 
@@ -273,7 +305,7 @@ impl Default for Events {
 
 impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Events").field("subscribers", &self.channel.sender.receiver_count()).finish_non_exhaustive()
+        f.debug_struct("Events").field("subscribers", &self.channel.listeners()).finish_non_exhaustive()
     }
 }
 

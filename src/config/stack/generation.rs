@@ -46,6 +46,9 @@ pub(super) struct Generation {
     attempts: Option<u16>,
 }
 
+/// The caps of a tier, or those of no tier.
+type Caps<'a> = (Option<&'a str>, Option<BudgetLayer>);
+
 /// A configuration with the keys looked up.
 pub(super) struct Plan {
     config: Arc<Config>,
@@ -89,31 +92,49 @@ impl Generation {
     pub(super) fn new(plan: Plan, makings: &Makings, before: Option<&Self>) -> Result<Self, InvalidConfig> {
         let Plan { config, leaves } = plan;
         let prices = spend::prices(&config)?;
-        let (mut parts, mut services) = (Vec::<Part>::new(), Vec::new());
-        let (mut retry_budgets, mut spend) = (RetryBudgets::new(), Vec::new());
-        let mut goes_on = |tier: Option<&str>, caps: Option<BudgetLayer>| {
-            let known = before.and_then(|before| before.spend(tier));
-            let caps = caps.map(|caps| known.iter().fold(caps, |caps, known| caps.succeeding(known)));
-            spend.extend(caps.iter().map(|caps| (tier.map(str::to_owned), caps.handle())));
-            caps
-        };
+        let mut retry_budgets = RetryBudgets::new();
+        let mut parts: Vec<Part> = Vec::new();
+        let (mut retries, mut caps) = (Vec::new(), Vec::new());
         for (place, (tier, plan)) in config.tiers.iter().zip(leaves).enumerate() {
-            let part = Part::new(tier, place, plan, &config, makings, before)?;
-            let retries = part::retry_budget(&mut retry_budgets, tier, &config, before)?;
-            let caps = goes_on(Some(&tier.name), spend::tier_budget(&config, tier, &prices, &makings.events)?);
-            services.push(part.service(tier, &config, retries, caps, makings));
-            parts.push(part);
+            parts.push(Part::new(tier, place, plan, &config, makings, before)?);
+            retries.push(part::retry_budget(&mut retry_budgets, tier, &config, before)?);
+            caps.push((Some(&*tier.name), spend::tier_budget(&config, tier, &prices, &makings.events)?));
         }
-        let caps = goes_on(None, spend::budget(&config, &prices, &makings.events)?);
+        caps.push((None, spend::budget(&config, &prices, &makings.events)?));
+        let mut bulkhead = settings::bulkhead(&config)?;
+        let services = |caps: &[Caps<'_>]| -> Vec<TierService> {
+            let own = |place: usize| caps.get(place).and_then(|(_, caps)| caps.clone());
+            let tiers = parts.iter().zip(&config.tiers).zip(&retries).enumerate();
+            tiers
+                .map(|(place, ((part, tier), retries))| {
+                    part.service(tier, &config, retries.clone(), own(place), makings)
+                })
+                .collect()
+        };
+        // Once without the caps: they go on from those before as soon as they are used, and the names of tiers may still be
+        // wrong.
+        let unbound = services(&[]);
+        spend::routes(&config, &prices, &unbound)?;
+        chain::chain(&config, &unbound, makings)?;
+
+        if let Some(before) = before {
+            for (tier, caps) in &mut caps {
+                if let Some(known) = before.spend(*tier) {
+                    *caps = caps.take().map(|caps| caps.succeeding(known));
+                }
+            }
+        }
+        let services = services(&caps);
         let routes = spend::routes(&config, &prices, &services)?;
         let (mut fallback, primary) = chain::chain(&config, &services, makings)?;
-        let mut bulkhead = settings::bulkhead(&config)?;
         if let Some(before) = before {
             let kept = parts.iter().filter(|part| part.is_of(before)).map(|part| &*part.name);
             fallback = fallback.succeeding(&before.fallback, kept);
             bulkhead = bulkhead.succeeding(&before.bulkhead);
         }
-        // Nothing can fail from here on: the limits of what is in flight move, and who serves goes on.
+        let handle = |(tier, caps): &Caps<'_>| Some((tier.map(str::to_owned), caps.as_ref()?.handle()));
+        let spend = caps.iter().filter_map(handle).collect();
+        let caps = caps.pop().and_then(|(_, caps)| caps);
         let inner = ServiceBuilder::new()
             // Before a place is taken: what is refused for its cost takes none.
             .option_layer(caps)

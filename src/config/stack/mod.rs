@@ -171,7 +171,8 @@ impl StackBuilder {
         self
     }
 
-    /// Sets where keys come from. Default: the environment of this process, read anew at each load.
+    /// Sets where keys come from and, of a stack that is [loaded](Self::load) from a file, the file's references and
+    /// overrides. Default: the environment of this process, read anew at each load.
     pub fn environment(mut self, environment: Environment) -> Self {
         self.makings.environment = Some(environment);
         self

@@ -1,6 +1,6 @@
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -39,7 +39,7 @@ pub(super) struct Shared {
     changes: Mutex<Changes>,
     sessions: Mutex<Sessions>,
     /// Who has taken its place: hears from then on what changes here.
-    successor: OnceLock<Weak<Self>>,
+    successor: OnceLock<Arc<Self>>,
 }
 
 /// When what changed, as the events tell it.
@@ -88,7 +88,7 @@ impl Shared {
         let from = before.name(before.serving.load(Relaxed));
         let (away_since, last) = (changes.away_since, changes.last);
         // Whatever the other finds out after this, it tells here.
-        let _ = before.successor.set(Arc::downgrade(self));
+        let _ = before.successor.set(self.clone());
         drop(changes);
         let Some(since) = away_since else { return };
         match self.place(&from) {
@@ -96,11 +96,12 @@ impl Shared {
                 self.serving.store(serving, Relaxed);
                 *self.changes() = Changes { away_since, last };
             }
-            // The tier that served is gone or is the primary now, or the primary is another: that outage is over.
+            // The tier that served is gone or is the primary now, or the primary is another: that outage is over, for those
+            // who know it by its primary.
             _ => {
                 let at = Instant::now();
                 let after = at.saturating_duration_since(since);
-                self.send(|| Event::ModelRecovered { from, to: self.name(0), after, at });
+                self.send(|| Event::ModelRecovered { from, to: before.name(0), after, at });
             }
         }
     }
@@ -111,8 +112,8 @@ impl Shared {
     }
 
     /// Who has taken the place of this one, and a tier's place there; `None` where nobody has.
-    fn succeeded(&self, tier: usize) -> Option<(Arc<Self>, Option<usize>)> {
-        let successor = self.successor.get()?.upgrade()?;
+    fn succeeded(&self, tier: usize) -> Option<(&Arc<Self>, Option<usize>)> {
+        let successor = self.successor.get()?;
         let place = successor.place(&self.facts(tier).name);
         Some((successor, place))
     }
@@ -240,12 +241,13 @@ impl Shared {
     }
 
     fn switch(&self, to: usize, reason: ErrorKind, begun: Instant) {
+        let at = Instant::now();
+        let mut changes = self.changes();
         if let Some((successor, place)) = self.succeeded(to) {
+            drop(changes);
             // Where it is the primary, its answer is no switch.
             return place.filter(|tier| *tier != 0).into_iter().for_each(|to| successor.switch(to, reason, begun));
         }
-        let at = Instant::now();
-        let mut changes = self.changes();
         let from = self.serving.load(Relaxed);
         if from == to || changes.last.is_some_and(|last| begun < last) {
             return;
@@ -258,13 +260,12 @@ impl Shared {
     }
 
     fn recover(&self, begun: Instant) {
-        if let Some((successor, place)) = self.succeeded(0) {
-            return if place == Some(0) {
-                successor.recover(begun)
-            };
-        }
         let at = Instant::now();
         let mut changes = self.changes();
+        if let Some((successor, place)) = self.succeeded(0) {
+            drop(changes);
+            return place.filter(|tier| *tier == 0).into_iter().for_each(|_| successor.recover(begun));
+        }
         let Some(since) = changes.away_since else { return };
         if changes.last.is_some_and(|last| begun < last) {
             return;

@@ -83,7 +83,7 @@ async fn an_outage_of_what_is_no_longer_the_primary_is_over() {
     assert_eq!(served(&boxed(&first, &a)).await, "b");
     let second = fallback(&events, ["b", "a"], &a).succeeding(&first, ["a", "b"]);
     assert_eq!(served(&boxed(&second, &b)).await, "b");
-    assert_eq!(switches(&mut heard), ["a > b", "b > b after 0ns"]);
+    assert_eq!(switches(&mut heard), ["a > b", "b > a after 0ns"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,171 @@
+//! The way of the events to those who follow: a bounded queue for each, filled where an event is sent and emptied all at
+//! once. An event is moved into the queue and read where it lies, so that one who follows costs a lock, no more.
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    mem,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use super::{CAPACITY, Channel, Event};
+
+/// The queues of all who follow.
+#[derive(Default)]
+pub(super) struct Inboxes {
+    queues: Mutex<Vec<Queue>>,
+    /// How many there are, without the lock.
+    count: AtomicUsize,
+}
+
+struct Queue {
+    events: VecDeque<Event>,
+    lost: u64,
+    waker: Option<Waker>,
+    /// What is left when the channel is no more.
+    rest: Arc<Mutex<Batch>>,
+}
+
+/// One queue's other end.
+pub(super) struct Inbox {
+    channel: Weak<Channel>,
+    /// The same as the queue's, by which it is known.
+    rest: Arc<Mutex<Batch>>,
+}
+
+/// What was taken out of a queue.
+#[derive(Default)]
+pub(super) struct Batch {
+    /// How many were lost before these.
+    pub(super) lost: u64,
+    pub(super) events: VecDeque<Event>,
+}
+
+impl Batch {
+    /// With room for all that a queue holds: its memory goes back to the queue.
+    pub(super) fn new() -> Self {
+        Self { lost: 0, events: VecDeque::with_capacity(CAPACITY) }
+    }
+}
+
+impl Inboxes {
+    /// Puts an event into every queue; `false` if there is none.
+    #[inline]
+    pub(super) fn put(&self, event: Event) -> bool {
+        let (mut waker, others);
+        {
+            let mut queues = self.lock();
+            let Some((last, before)) = queues.split_last_mut() else { return false };
+            before.iter_mut().for_each(|queue| queue.put(event.clone()));
+            last.put(event);
+            others = before.len();
+            waker = sleeper(&mut queues);
+        }
+        // A waker is foreign code: not under the lock, and so one after the other.
+        for left in (0..=others).rev() {
+            let Some(sleeping) = waker else { break };
+            sleeping.wake();
+            waker = if left > 0 { sleeper(&mut self.lock()) } else { None };
+        }
+        true
+    }
+
+    /// Whether there is none.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many there are.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.count.load(SeqCst)
+    }
+
+    /// A new one, of this channel's.
+    pub(super) fn open(&self, channel: Weak<Channel>) -> Inbox {
+        let inbox = Inbox { channel, rest: Arc::default() };
+        let (events, rest) = (VecDeque::with_capacity(CAPACITY), inbox.rest.clone());
+        let mut queues = self.lock();
+        queues.push(Queue { events, lost: 0, waker: None, rest });
+        self.count.store(queues.len(), SeqCst);
+        drop(queues);
+        inbox
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Queue>> {
+        // Nothing in here panics in the middle of a change.
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    #[inline]
+    fn put(&mut self, event: Event) {
+        if self.events.len() == CAPACITY {
+            self.events.pop_front();
+            self.lost = self.lost.saturating_add(1);
+        }
+        self.events.push_back(event);
+    }
+}
+
+/// One who waits for events, of those who do.
+fn sleeper(queues: &mut [Queue]) -> Option<Waker> {
+    queues.iter_mut().find_map(|queue| queue.waker.take())
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        let rest = Batch { lost: self.lost, events: mem::take(&mut self.events) };
+        *self.rest.lock().unwrap_or_else(PoisonError::into_inner) = rest;
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Inbox {
+    /// Waits until there is something, and exchanges it for the empty `batch`. `false` when the channel is no more and
+    /// nothing is left.
+    pub(super) async fn take(&self, batch: &mut Batch) -> bool {
+        poll_fn(|cx| self.poll_take(batch, cx)).await
+    }
+
+    fn poll_take(&self, batch: &mut Batch, cx: &mut Context<'_>) -> Poll<bool> {
+        let Some(channel) = self.channel.upgrade() else {
+            *batch = mem::take(&mut *self.rest.lock().unwrap_or_else(PoisonError::into_inner));
+            return Poll::Ready(!batch.events.is_empty());
+        };
+        // Cloned and dropped outside of the lock: a waker is somebody else's code.
+        let mut waker = Some(cx.waker().clone());
+        let mut all = channel.inboxes.lock();
+        let Some(queue) = all.iter_mut().find(|queue| Arc::ptr_eq(&queue.rest, &self.rest)) else {
+            return Poll::Ready(false);
+        };
+        if queue.events.is_empty() {
+            mem::swap(&mut queue.waker, &mut waker);
+            drop(all);
+            return Poll::Pending;
+        }
+        batch.lost = mem::take(&mut queue.lost);
+        mem::swap(&mut queue.events, &mut batch.events);
+        drop(all);
+        Poll::Ready(true)
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        let Some(channel) = self.channel.upgrade() else { return };
+        let mut all = channel.inboxes.lock();
+        let queue = all.iter().position(|queue| Arc::ptr_eq(&queue.rest, &self.rest)).map(|place| all.remove(place));
+        channel.inboxes.count.store(all.len(), SeqCst);
+        drop(all);
+        drop(queue);
+    }
+}
