@@ -26,6 +26,8 @@
 
 mod alert;
 mod board;
+#[cfg(feature = "config")]
+mod configured;
 mod engine;
 mod follow;
 mod rules;

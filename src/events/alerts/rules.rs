@@ -54,7 +54,7 @@ impl Rules {
     pub fn new() -> Self {
         Self {
             failover: true,
-            failovers: Some(Often { more_than: 3, within: Duration::from_secs(600) }),
+            failovers: Some(FAILOVERS),
             failure_rate: Some(RATE),
             tier_failure_rate: None,
             all_tiers_failed: true,
@@ -181,4 +181,5 @@ fn not_zero(field: &'static str, time: Duration) -> Result<Duration, InvalidConf
     if time.is_zero() { Err(InvalidConfig::new(field, "the time must be longer than zero")) } else { Ok(time) }
 }
 
-const RATE: Rate = Rate { share: 0.05, min_requests: 100, within: Duration::from_secs(3600) };
+pub(super) const FAILOVERS: Often = Often { more_than: 3, within: Duration::from_secs(600) };
+pub(super) const RATE: Rate = Rate { share: 0.05, min_requests: 100, within: Duration::from_secs(3600) };

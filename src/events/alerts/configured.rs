@@ -1,0 +1,125 @@
+//! The rules as a configuration file says them.
+
+use std::time::Duration;
+
+use super::{
+    Rules,
+    rules::{FAILOVERS, RATE},
+};
+use crate::{
+    InvalidConfig,
+    config::{self, RuleThreshold},
+};
+
+impl TryFrom<&config::Rules> for Rules {
+    type Error = InvalidConfig;
+
+    /// # Errors
+    ///
+    /// When a rule has a number that it does not take, or that [`Rules`] refuses; the error names the rule.
+    fn try_from(file: &config::Rules) -> Result<Self, InvalidConfig> {
+        let mut rules = Self::new();
+        match file.failovers.unwrap_or(ON) {
+            RuleThreshold::On(true) => {}
+            RuleThreshold::On(false) => rules = rules.without_failovers(),
+            RuleThreshold::Numbers { more_than, share: None, min_requests: None, within } => {
+                let within = within.map_or(FAILOVERS.within, |within| within.0);
+                rules = rules.failovers(more_than.unwrap_or(FAILOVERS.more_than), within)?;
+            }
+            RuleThreshold::Numbers { .. } => return Err(takes("failovers", "`more_than` and `within`")),
+        }
+        match file.failure_rate.unwrap_or(ON) {
+            RuleThreshold::On(true) => {}
+            RuleThreshold::On(false) => rules = rules.without_failure_rate(),
+            RuleThreshold::Numbers { more_than: None, share, min_requests, within } => {
+                let share = share.map_or(RATE.share, |share| share.0);
+                let within: Duration = within.map_or(RATE.within, |within| within.0);
+                rules = rules.failure_rate(share, min_requests.unwrap_or(RATE.min_requests), within)?;
+            }
+            RuleThreshold::Numbers { .. } => {
+                return Err(takes("failure_rate", "`share`, `min_requests` and `within`"));
+            }
+        }
+        rules = rules.all_tiers_failed(switch("all_tiers_failed", file.all_tiers_failed)?);
+        rules = rules.key_refused(switch("key_refused", file.key_refused)?);
+        match file.budget.unwrap_or(ON) {
+            RuleThreshold::On(true) => Ok(rules),
+            RuleThreshold::On(false) => Ok(rules.budget(None)),
+            RuleThreshold::Numbers { more_than: None, share: Some(share), min_requests: None, within: None } => {
+                // A cast of a float stops at the ends.
+                Ok(rules.budget(Some((share.0 * 100.0).round() as u8)))
+            }
+            RuleThreshold::Numbers { .. } => Err(takes("budget", "`share`")),
+        }
+    }
+}
+
+fn switch(rule: &'static str, threshold: Option<RuleThreshold>) -> Result<bool, InvalidConfig> {
+    match threshold.unwrap_or(ON) {
+        RuleThreshold::On(on) => Ok(on),
+        RuleThreshold::Numbers { .. } => Err(InvalidConfig::new(rule, "it is `on` or `off`, and takes no numbers")),
+    }
+}
+
+fn takes(rule: &'static str, numbers: &str) -> InvalidConfig {
+    InvalidConfig::new(rule, format!("it takes {numbers}, and no other number"))
+}
+
+const ON: RuleThreshold = RuleThreshold::On(true);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Share, Span};
+
+    const MINUTE: Duration = Duration::from_secs(60);
+    const NONE: (Option<u64>, Option<Share>, Option<u64>, Option<Span>) = (None, None, None, None);
+
+    fn numbers(
+        (more_than, share, min_requests, within): (Option<u64>, Option<Share>, Option<u64>, Option<Span>),
+    ) -> Option<RuleThreshold> {
+        Some(RuleThreshold::Numbers { more_than, share, min_requests, within })
+    }
+
+    #[test]
+    fn a_file_that_says_nothing_has_the_defaults() {
+        assert_eq!(Rules::try_from(&config::Rules::default()), Ok(Rules::new()));
+        let nothing =
+            config::Rules { failovers: numbers(NONE), failure_rate: numbers(NONE), ..config::Rules::default() };
+        assert_eq!(Rules::try_from(&nothing), Ok(Rules::new()));
+    }
+
+    #[test]
+    fn each_rule_is_changed_or_switched_off() {
+        let file = config::Rules {
+            failovers: numbers((Some(5), None, None, Some(Span(MINUTE)))),
+            failure_rate: numbers((None, Some(Share(0.2)), Some(10), None)),
+            budget: numbers((None, Some(Share(0.9)), None, None)),
+            ..config::Rules::default()
+        };
+        let expected = Rules::new().failovers(5, MINUTE).unwrap().failure_rate(0.2, 10, MINUTE * 60).unwrap();
+        assert_eq!(Rules::try_from(&file), Ok(expected.budget(Some(90))));
+
+        let off = Some(RuleThreshold::On(false));
+        let file =
+            config::Rules { failovers: off, failure_rate: off, all_tiers_failed: off, key_refused: off, budget: off };
+        assert_eq!(Rules::try_from(&file), Ok(Rules::none().failover(true)));
+    }
+
+    #[test]
+    fn a_number_that_a_rule_does_not_take_is_named() {
+        let share = numbers((None, Some(Share(0.5)), None, None));
+        let more = numbers((Some(1), None, None, None));
+        for (file, rule) in [
+            (config::Rules { failovers: share, ..config::Rules::default() }, "failovers"),
+            (config::Rules { failure_rate: more, ..config::Rules::default() }, "failure_rate"),
+            (config::Rules { key_refused: more, ..config::Rules::default() }, "key_refused"),
+            (config::Rules { budget: more, ..config::Rules::default() }, "budget"),
+        ] {
+            assert_eq!(Rules::try_from(&file).unwrap_err().field(), rule);
+        }
+        let whole = numbers((None, Some(Share(1.0)), None, None));
+        let file = config::Rules { failure_rate: whole, ..config::Rules::default() };
+        assert_eq!(Rules::try_from(&file).unwrap_err().field(), "failure_rate");
+    }
+}
