@@ -88,8 +88,14 @@ impl Features {
     fn find(&self, feature: &str) -> Option<&Lanes<FeatureGate>> {
         match &self.places {
             None => self.named.iter().find(|(name, _)| **name == *feature).map(|(_, lanes)| lanes),
-            Some(places) => places.get(feature).map(|place| &self.named[*place].1),
+            Some(_) => self.find_among_many(feature),
         }
+    }
+
+    #[inline(never)]
+    fn find_among_many(&self, feature: &str) -> Option<&Lanes<FeatureGate>> {
+        let place = *self.places.as_ref()?.get(feature)?;
+        Some(&self.named[place].1)
     }
 
     pub(super) fn default_gate(&self) -> &Arc<FeatureGate> {

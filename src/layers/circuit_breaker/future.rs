@@ -12,7 +12,7 @@ use tower::Service;
 
 use crate::{
     LlmError, LlmRequest, LlmResponse,
-    error::TimeoutLimit,
+    error::{Phase, TimeoutLimit},
     layers::{
         admission::{Outcome, Permit},
         call::Call,
@@ -96,12 +96,21 @@ where
 impl<S: Service<LlmRequest>> PinnedDrop for ResponseFuture<S> {
     fn drop(self: Pin<&mut Self>) {
         let this = self.project();
-        if this.permit.is_held()
-            && let Some(had) = this.time.ran_out()
-        {
-            let error = LlmError::timed_out(TimeoutLimit::Deadline, this.call.phase(), had);
-            this.permit.settle(Outcome::Failed(&error));
+        if this.permit.is_held() {
+            leave(this.permit, this.call.phase(), *this.time);
         }
+    }
+}
+
+/// Settles a call that is dropped while it runs.
+#[cold]
+fn leave(permit: &mut Permit, phase: Phase, time: Time) {
+    match time.ran_out() {
+        Some(had) => {
+            let error = LlmError::timed_out(TimeoutLimit::Deadline, phase, had);
+            permit.settle(Outcome::Failed(&error));
+        }
+        None => permit.settle(Outcome::Dropped),
     }
 }
 

@@ -77,9 +77,9 @@ where
         }
         let shared = &self.shared;
         let after = shared.tiers() - 1;
-        let context = *request.context();
-        let slice = walk::slice(shared, &context, after);
-        let first = request.with_context(walk::tier_context(shared, 0, after, context, slice));
+        let slice = walk::slice(shared, request.context(), after);
+        let mut first = request.clone();
+        walk::share_out(shared, 0, after, first.context_mut(), slice);
         ResponseFuture::primary(Call::first(&mut self.inner, first), shared.clone(), request, slice)
     }
 }

@@ -146,8 +146,9 @@ impl Walk {
 
     /// The request for the tier that is being asked: with what it may spend of attempts and time.
     pub(super) fn request(&self) -> LlmRequest {
-        let context = self.ledger.context(Context { begun: Some(self.begun), ..*self.request.context() });
-        self.request.with_context(tier_context(&self.shared, self.at, self.tiers_after(), context, self.slice()))
+        let mut context = self.ledger.context(Context { begun: Some(self.begun), ..*self.request.context() });
+        share_out(&self.shared, self.at, self.tiers_after(), &mut context, self.slice());
+        self.request.with_context(context)
     }
 
     /// Until when this tier may take, where time is limited and others come before or after it.
@@ -461,22 +462,17 @@ fn half(deadline: Instant, begun: Instant) -> Option<Instant> {
     deadline.checked_sub(deadline.saturating_duration_since(begun) / 2)
 }
 
-/// What a tier may spend, with `after` others after it.
+/// Leaves in a request's context what a tier may spend, with `after` others after it.
 #[inline]
-pub(super) fn tier_context(
-    shared: &Shared,
-    tier: usize,
-    after: usize,
-    mut context: Context,
-    slice: Option<Instant>,
-) -> Context {
+pub(super) fn share_out(shared: &Shared, tier: usize, after: usize, context: &mut Context, slice: Option<Instant>) {
     context.tiers_left = context.tiers_left.saturating_add(u8::try_from(after).unwrap_or(u8::MAX));
     // One attempt is kept for each tier after this one.
     let kept = u16::try_from(after).unwrap_or(u16::MAX);
     context.attempts_left = context.attempts_left.saturating_sub(kept).max(1);
     context.last_resort |= shared.facts(tier).last_resort;
-    context.deadline = slice.or(context.deadline);
-    context
+    if slice.is_some() {
+        context.deadline = slice;
+    }
 }
 
 impl Chain {
