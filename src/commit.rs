@@ -49,9 +49,9 @@ impl CommitPoint {
 }
 
 /// How many bytes of frames are held back before a commit point short of `Complete`: reasoning beyond them commits
-/// all the same, and empty events beyond them are not kept.
+/// all the same, and events beyond them that say nothing are not kept.
 const HELD: usize = 1024 * 1024;
-/// How many bytes of frames are held back before [`CommitPoint::Complete`] fails.
+/// How many bytes of frames are held back at most.
 const HELD_COMPLETE: usize = 64 * 1024 * 1024;
 /// How many bytes of keep-alives are held back with the rest; more of them are waited out.
 const HELD_ALIVE: usize = 16 * 1024;
@@ -131,7 +131,7 @@ impl Future for Commit {
             }
             // A flood of keep-alives or of empty events is waited out, not kept.
             let full = this.bytes > HELD && this.point != CommitPoint::Complete;
-            if full && progress == Progress::Lifecycle {
+            if full && frame.events().iter().all(StreamEvent::is_idle) && progress == Progress::Lifecycle {
                 continue;
             }
             if progress == Progress::KeepAlive {
@@ -154,12 +154,12 @@ impl Future for Commit {
                 return Poll::Ready(Ok(this.committed()));
             }
             match this.point {
-                CommitPoint::Complete if this.bytes > HELD_COMPLETE => {
-                    let message = format!("the answer is larger than the {HELD_COMPLETE} bytes that are held back");
-                    return Poll::Ready(Err(LlmError::new(ErrorKind::Malformed, message)));
-                }
                 CommitPoint::FirstText if this.bytes > HELD && progress == Progress::Reasoning => {
                     return Poll::Ready(Ok(this.committed()));
+                }
+                _ if this.bytes > HELD_COMPLETE => {
+                    let message = format!("the answer is larger than the {HELD_COMPLETE} bytes that are held back");
+                    return Poll::Ready(Err(LlmError::new(ErrorKind::Malformed, message)));
                 }
                 _ => {}
             }

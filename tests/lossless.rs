@@ -294,6 +294,21 @@ async fn a_stream_comes_back_byte_for_byte_with_what_nobody_knows_in_it() {
 }
 
 #[tokio::test]
+async fn a_line_of_bare_json_within_a_good_stream_is_not_lost() {
+    const NOTED: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"}}]}\n\n{\"note\":1}\n\n\
+        [2]\n\n: ping\n\ndata: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n\
+        {\"note\":3}\n\ndata: [DONE]\n\n";
+    let provider = Provider::streams(NOTED);
+    let request = LlmRequest::from(wire(Dialect::OpenAi, ODD)).stream(true);
+    let mut response = provider.ask(request, None).await.unwrap();
+    let mut raw = Vec::new();
+    while let Some(frame) = response.body_mut().frame().await {
+        raw.extend_from_slice(frame.unwrap().raw().expect("the provider's bytes").1);
+    }
+    assert_eq!(String::from_utf8(raw).unwrap(), NOTED);
+}
+
+#[tokio::test]
 async fn a_whole_answer_comes_back_byte_for_byte() {
     const ANSWER: &str = " {\"type\":\"message\",\"usage\":{\"input_tokens\":1.0},\r\n\"content\":[{\"type\":\"text\",\"text\":\"\\u00e9\"}]}\n";
     let provider = Provider::answers(ANSWER);

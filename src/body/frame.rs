@@ -177,6 +177,16 @@ impl StreamEvent {
         self.progress() == Progress::Content
     }
 
+    /// Whether nothing is lost with it: it says no more than that the provider lives.
+    pub(crate) fn is_idle(&self) -> bool {
+        match self {
+            Self::KeepAlive | Self::Other => true,
+            Self::Text { text, .. } | Self::Refusal { text, .. } | Self::Reasoning { text, .. } => text.is_empty(),
+            Self::Arguments { json, .. } => json.is_empty(),
+            _ => false,
+        }
+    }
+
     /// The bytes of text in it.
     fn text_len(&self) -> usize {
         match self {

@@ -11,7 +11,12 @@ use tokio_test::{assert_pending, assert_ready, task};
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::{Dialect, body::StreamEvent as E, chat::Message, provider_fn};
+use crate::{
+    Dialect,
+    body::StreamEvent as E,
+    chat::{Extra, ExtraOf, Message, Part, Usage},
+    provider_fn,
+};
 
 type Item = Result<Frame, LlmError>;
 
@@ -229,6 +234,26 @@ fn a_flood_of_empty_events_is_no_first_token_and_takes_bounded_memory() {
         assert_pending!(drive(&mut waiting).0);
         assert!(waiting.bytes < HELD + 128 * 1024, "{}", waiting.bytes);
     }
+}
+
+#[test]
+fn what_a_flood_says_is_kept_when_its_empty_events_are_not() {
+    let raw = bytes::Bytes::from(vec![b'x'; 64 * 1024]);
+    let empty = Frame::text("").with_raw(Dialect::OpenAi, raw.clone());
+    let extra = Extra::new(Dialect::OpenAi, serde_json::Map::new());
+    let part = StreamEvent::Part { index: 0, part: Part::Extra { of: ExtraOf::Part, extra } };
+    let saying = [part, StreamEvent::Usage(Usage::new(5, 7))]
+        .map(|event| Frame::event(event).with_raw(Dialect::OpenAi, raw.clone()));
+    let frames = std::iter::repeat_n(empty.clone(), 100).chain(saying.clone()).chain([empty, Frame::text("a")]);
+    let (body, _) = drive(&mut commit(frames.map(Ok), CommitPoint::FirstToken));
+    let there = there(&mut assert_ready!(body).unwrap());
+    assert!(there.len() < 25, "{}", there.len());
+    assert!(there[there.len() - 3].contains("Part"), "{there:?}");
+    assert!(there[there.len() - 2].contains("Usage"), "{there:?}");
+
+    let flood = std::iter::repeat_n(saying[1].clone(), 2000).map(Ok);
+    let error = assert_ready!(drive(&mut commit(flood, CommitPoint::FirstToken)).0).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Malformed);
 }
 
 #[test]

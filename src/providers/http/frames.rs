@@ -33,6 +33,8 @@ pub(super) struct Frames<P: Protocol> {
     said: bool,
     /// What came instead of events: some servers write a bare JSON error into the stream.
     bare: BytesMut,
+    /// How much of it went out with a frame: where the stream goes on, it was no error.
+    bare_sent: usize,
     /// Kept between events for its capacity.
     events: Vec<StreamEvent>,
     /// The tools' own names.
@@ -62,6 +64,7 @@ impl<P: Protocol> Frames<P> {
             state: State::Reading,
             said: false,
             bare: BytesMut::new(),
+            bare_sent: 0,
             events: Vec::new(),
             names,
         }
@@ -70,7 +73,8 @@ impl<P: Protocol> Frames<P> {
     /// The frame of an event; `None` for what is no event.
     fn frame(&mut self, event: SseEvent) -> Result<Option<Frame>, LlmError> {
         if event.is_keep_alive() {
-            return Ok(Some(Frame::event(StreamEvent::KeepAlive).with_raw(P::DIALECT, event.raw)));
+            let raw = self.after_bare(event.raw);
+            return Ok(Some(Frame::event(StreamEvent::KeepAlive).with_raw(P::DIALECT, raw)));
         }
         if !event.has_data() {
             let start = event.raw.trim_ascii_start().first();
@@ -94,13 +98,23 @@ impl<P: Protocol> Frames<P> {
             1 => self.events.pop().map(Frame::event).unwrap_or_else(|| Frame::event(StreamEvent::Other)),
             _ => Frame::events_of(std::mem::take(&mut self.events)),
         };
-        let frame = frame.with_raw(P::DIALECT, event.raw);
+        let frame = frame.with_raw(P::DIALECT, self.after_bare(event.raw));
         match frame.progress() {
             Progress::End => self.state = State::Ended,
             Progress::Content | Progress::Reasoning => self.said = true,
             _ => {}
         }
         Ok(Some(frame))
+    }
+
+    /// An event's bytes, behind what came without being an event.
+    fn after_bare(&mut self, raw: Bytes) -> Bytes {
+        if self.bare_sent == self.bare.len() {
+            return raw;
+        }
+        let both = [&self.bare[self.bare_sent..], &raw].concat();
+        self.bare_sent = self.bare.len();
+        both.into()
     }
 
     /// What the end of the body means where no end mark came.

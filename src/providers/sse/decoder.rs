@@ -177,7 +177,12 @@ impl Decoder {
                     }
                 }
                 LineEnd::Complete | LineEnd::BareCr => {
-                    let Some(found) = memchr2(b'\n', b'\r', &self.piece[self.scanned..]) else {
+                    // Every event ends with an empty line: no search is needed to find that end.
+                    let found = match next {
+                        b'\n' | b'\r' => Some(0),
+                        _ => memchr2(b'\n', b'\r', &self.piece[self.scanned..]),
+                    };
+                    let Some(found) = found else {
                         self.scanned = self.piece.len();
                         return false;
                     };
