@@ -51,7 +51,7 @@ where
         request.context_mut().begun = Some(clock::now());
         let shared = &self.shared;
         let unable = if shared.limited { walk::unable(shared, &request) } else { Vec::new() };
-        if !shared.is_simple() || !unable.is_empty() {
+        if !shared.is_simple() || !unable.is_empty() || request.is_first_tier_only() {
             return match Walk::begin(shared, &request, unable) {
                 Ok(walk) => ResponseFuture::walking(walk, self.inner.clone(), shared.clone(), request),
                 Err(error) => ResponseFuture::refused(error, shared.clone(), request),

@@ -90,6 +90,9 @@ impl Walk {
                 SessionPolicy::Sticky | SessionPolicy::Free => {}
             }
         }
+        if request.is_first_tier_only() {
+            chain = Chain::Listed(chain.iter(shared).take(1).collect());
+        }
         let mut walk = Self::starting_at(shared.clone(), request.clone(), chain, 0);
         walk.unable = unable;
         let Some(mut at) = walk.first() else { return Err(walk.nobody_can()) };
@@ -189,7 +192,8 @@ impl Walk {
         }
         self.tried.push(self.at);
         let now = Instant::now();
-        let route = self.shared.config.routes.get(&kind).map(|route| Chain::Listed(route.clone()));
+        let route = self.shared.config.routes.get(&kind).filter(|_| !self.request.is_first_tier_only());
+        let route = route.map(|route| Chain::Listed(route.clone()));
         match self.next_tier(route.as_ref(), class, now) {
             Ok(next) => {
                 self.ledger.next(Next::FailedOver);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 
 use super::{Facts, Fault, Protocol};
-use crate::{ErrorKind, LlmError, providers::transport::TransportError, retry_after};
+use crate::{Dialect, ErrorKind, LlmError, providers::transport::TransportError, retry_after};
 
 type BoxError = Box<dyn error::Error + Send + Sync>;
 
@@ -13,6 +13,7 @@ type BoxError = Box<dyn error::Error + Send + Sync>;
 pub(super) struct Origin {
     pub(super) provider: Arc<str>,
     pub(super) model: Option<Arc<str>>,
+    pub(super) dialect: Dialect,
     pub(super) status: Option<StatusCode>,
     pub(super) request_id: Option<Box<str>>,
     pub(super) secret: Secret,
@@ -31,7 +32,7 @@ impl fmt::Debug for Secret {
 impl Origin {
     /// Puts the names on an error that has none yet.
     pub(super) fn stamp(&self, error: LlmError) -> LlmError {
-        let mut error = error.or_model(&self.provider, self.model.as_ref());
+        let mut error = error.or_model(&self.provider, self.model.as_ref()).with_dialect(self.dialect);
         if let (None, Some(status)) = (error.status(), self.status) {
             error = error.with_status(status);
         }
