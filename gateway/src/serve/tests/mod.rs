@@ -1,0 +1,4 @@
+//! The gateway through a real socket.
+
+mod harness;
+mod protocols;
