@@ -20,7 +20,7 @@ mod wall_clock;
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     sync::Arc,
     time::Duration,
 };
@@ -85,7 +85,7 @@ impl Serve {
         // Where somebody else has installed a subscriber, it is theirs that counts.
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
 
-        let address = self.listen.unwrap_or((Ipv4Addr::LOCALHOST, 8080).into());
+        let address = self.listen.unwrap_or(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8080)));
         if !address.ip().is_loopback() && !self.insecure_no_auth {
             return Err(Failure::usage(format_args!(
                 "{address} can be reached from elsewhere, and callers need no key: listen on 127.0.0.1, or say \

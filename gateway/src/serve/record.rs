@@ -303,9 +303,10 @@ impl Entry {
                 headers.insert(DEGRADED, HeaderValue::from_static("true"));
             }
             if !told.notes.is_empty() {
-                let mut notes = told.notes.join("; ");
-                notes.truncate(notes.floor_char_boundary(LONGEST_HEADER));
-                put(headers, NOTES, notes.as_bytes());
+                let notes = told.notes.join("; ");
+                let end =
+                    notes.char_indices().map(|(at, _)| at).find(|at| *at >= LONGEST_HEADER).unwrap_or(notes.len());
+                put(headers, NOTES, &notes.as_bytes()[..end]);
             }
             if let Some(overhead) = told.overhead {
                 put(headers, OVERHEAD, fine(overhead).to_string().as_bytes());

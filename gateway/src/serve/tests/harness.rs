@@ -167,6 +167,13 @@ impl Client {
         }
     }
 
+    /// Whether the connection is served: sends, and reads the beginning of an answer with status 200.
+    pub(super) async fn until_or_closed(mut self, bytes: &[u8]) -> Option<()> {
+        // A server that turns callers away may close before they have said anything.
+        self.stream.write_all(bytes).await.ok()?;
+        (self.more().await && self.left.starts_with(b"HTTP/1.1 200")).then_some(())
+    }
+
     /// Reads until the server closes.
     pub(super) async fn rest(mut self) -> String {
         while self.more().await {}
@@ -250,11 +257,13 @@ impl Answer {
     pub(super) fn text(&self) -> String {
         if self.body.starts_with('{') {
             let json = self.json();
-            let text = json["content"][0]["text"].as_str().or(json["choices"][0]["message"]["content"].as_str());
+            let text = json["content"][0]["text"].as_str();
+            let text = text.or_else(|| json["choices"][0]["message"]["content"].as_str());
             return text.unwrap_or_default().to_owned();
         }
         let deltas = self.events().into_iter().filter_map(|event| {
-            let text = event["delta"]["text"].as_str().or(event["choices"][0]["delta"]["content"].as_str());
+            let text = event["delta"]["text"].as_str();
+            let text = text.or_else(|| event["choices"][0]["delta"]["content"].as_str());
             text.map(str::to_owned)
         });
         deltas.collect()

@@ -1,4 +1,8 @@
 //! The gateway through a real socket.
 
+mod callers;
+mod connections;
 mod harness;
+mod logs;
 mod protocols;
+mod stopping;
