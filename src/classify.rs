@@ -123,6 +123,13 @@ impl fmt::Debug for Classifier {
     }
 }
 
+impl ErrorKind {
+    /// What a failure of this kind says of the provider, by the default table.
+    pub(crate) const fn circuit_counts(self) -> Count {
+        row(self).circuit
+    }
+}
+
 /// The default table. Its rows follow what the providers document of their errors and what their own clients do.
 const fn row(kind: ErrorKind) -> Class {
     use Count::{Failure, FailureInStorm, Latch, LatchIfWorked, Neutral, Success};

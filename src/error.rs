@@ -574,6 +574,11 @@ impl InvalidConfig {
     pub fn field(&self) -> &str {
         &self.field
     }
+
+    /// What is wrong with it, and what to do.
+    pub fn problem(&self) -> &str {
+        &self.problem
+    }
 }
 
 impl fmt::Display for InvalidConfig {

@@ -45,6 +45,17 @@ impl Attempt {
     pub fn is_local(&self) -> bool {
         self.next == Next::Skipped || self.failure.is_some_and(ErrorKind::is_local)
     }
+
+    /// The same without what the failure said, which may quote the request.
+    pub(crate) fn without_message(&self) -> Self {
+        Self {
+            tier: self.tier.clone(),
+            provider: self.provider.clone(),
+            model: self.model.clone(),
+            message: String::new(),
+            ..*self
+        }
+    }
 }
 
 impl fmt::Display for Attempt {

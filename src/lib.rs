@@ -86,6 +86,8 @@ mod wall_clock;
 #[cfg(feature = "config")]
 pub mod config;
 
+#[cfg(feature = "config")]
+pub use self::config::{Stack, StackHandle};
 #[cfg(feature = "validate")]
 pub use self::layers::validate::{Validate, ValidateLayer};
 pub use self::{
@@ -96,10 +98,13 @@ pub use self::{
     error::{ErrorKind, InvalidConfig, LlmError},
     events::{Event, Events},
     layers::{
+        budget::{Budget, BudgetHandle, BudgetLayer},
         bulkhead::{Bulkhead, BulkheadHandle, BulkheadLayer},
         circuit_breaker::{CircuitBreaker, CircuitBreakerHandle, CircuitBreakerLayer},
         fallback::{Fallback, FallbackLayer},
+        observe::{Observe, ObserveLayer},
         retry::{RetryBudget, RetryWithJitter, RetryWithJitterLayer},
+        route::{Route, RouteLayer},
         timeout::{Timeout, TimeoutLayer},
     },
     ledger::Attempt,

@@ -180,6 +180,14 @@ impl LlmRequest {
         self
     }
 
+    /// Sets the worst level of service that the answer may be of, from 1 (full) to 5 (a fixed sentence). Default: 5,
+    /// any. See [`Tier::level`](crate::layers::fallback::Tier::level).
+    #[must_use]
+    pub fn worst_level(mut self, level: u8) -> Self {
+        self.context.worst_level = level.clamp(BEST_LEVEL, WORST_LEVEL);
+        self
+    }
+
     /// What is asked, decoded from the caller's bytes if need be (at most once for all clones).
     ///
     /// # Errors
@@ -219,6 +227,11 @@ impl LlmRequest {
     /// The product's feature that asks.
     pub fn feature_name(&self) -> Option<&str> {
         self.said.feature.as_deref()
+    }
+
+    /// The same, to keep.
+    pub(crate) fn feature_kept(&self) -> Option<Arc<str>> {
+        self.said.feature.clone()
     }
 
     /// The session that the request belongs to.
@@ -314,6 +327,11 @@ pub struct Context {
     pub tiers_left: u8,
     /// Whether this is the last resort: a circuit breaker lets it through whatever its state.
     pub last_resort: bool,
+    /// The least level of service at which a `Fallback` begins: tiers of a better one are left out. 1 (the default) leaves
+    /// out none. A budget that is used up steps requests down with it.
+    pub min_level: u8,
+    /// The worst level of service that is accepted: tiers of a worse one are left out. 5 (the default) leaves out none.
+    pub worst_level: u8,
     /// The retry budget that this request has been counted in, by its identity: each counts a request once, however
     /// many layers share it.
     pub(crate) counted_in: usize,
@@ -321,6 +339,11 @@ pub struct Context {
     /// others a reading.
     pub(crate) begun: Option<Instant>,
 }
+
+/// The level of full service.
+pub(crate) const BEST_LEVEL: u8 = 1;
+/// The level of a fixed sentence.
+pub(crate) const WORST_LEVEL: u8 = 5;
 
 /// The default of [`LlmRequest::max_attempts`].
 const DEFAULT_ATTEMPTS: u16 = 8;
@@ -333,6 +356,8 @@ impl Default for Context {
             attempts_made: 0,
             tiers_left: 0,
             last_resort: false,
+            min_level: BEST_LEVEL,
+            worst_level: WORST_LEVEL,
             counted_in: 0,
             begun: None,
         }
@@ -346,6 +371,11 @@ impl Context {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
+    }
+
+    /// Steps the request down to tiers of this level or a worse one, unless it is further down already.
+    pub fn step_down(&mut self, level: u8) {
+        self.min_level = self.min_level.max(level.clamp(BEST_LEVEL, WORST_LEVEL));
     }
 
     /// The time left before the deadline; `None` without one.
@@ -487,6 +517,21 @@ mod tests {
             std::hint::black_box(request.clone());
         });
         assert_eq!(measured.count_total, 0);
+    }
+
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn a_context_is_small_for_every_layer_copies_it() {
+        assert_eq!(size_of::<Context>(), 48);
+    }
+
+    #[test]
+    fn a_request_only_steps_down() {
+        let mut context = Context::default();
+        for (to, is) in [(0, 1), (3, 3), (2, 3), (9, 5)] {
+            context.step_down(to);
+            assert_eq!(context.min_level, is);
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::{
     chat::{Message, Usage},
     layers::admission::Permit,
     ledger::Attempt,
+    prices::{Price, PriceTable, Usd},
 };
 
 /// An answer, or the beginning of one: when it is there, so is its first token.
@@ -27,6 +28,15 @@ struct Extra {
     notes: Vec<Cow<'static, str>>,
     headers: Option<http::HeaderMap>,
     degraded: bool,
+    /// Where it is not the built-in one.
+    prices: Option<PriceTable>,
+    route: Option<RouteTaken>,
+}
+
+/// The rule that chose a cheaper chain, and the price of the model whose place that took.
+struct RouteTaken {
+    rule: Arc<str>,
+    instead_of: Option<Price>,
 }
 
 impl LlmResponse {
@@ -71,6 +81,39 @@ impl LlmResponse {
     /// The tokens used: known at once for a complete answer, and for a stream as far as it has told.
     pub fn usage(&self) -> Option<Usage> {
         self.body.usage()
+    }
+
+    /// What the answer cost, by the built-in [`PriceTable`] unless [another](Self::with_prices) was set: known with
+    /// the usage. `None` where the model has no price. What was tried before is not in it: an attempt that used
+    /// tokens and failed says so in its [`usage`](Attempt::usage).
+    pub fn cost(&self) -> Option<Usd> {
+        Some(self.price()?.cost(&self.usage()?))
+    }
+
+    /// The price of the model that answers: for a stream, whose usage comes with its end.
+    pub fn price(&self) -> Option<&Price> {
+        let prices = self.extra.as_ref().and_then(|extra| extra.prices.as_ref());
+        prices.unwrap_or_else(|| PriceTable::builtin_ref()).price(self.provider.as_deref(), self.model.as_deref()?)
+    }
+
+    /// The name of the [`Route`](crate::Route)'s rule whose cheaper chain answers; `None` where the default chain does.
+    pub fn route(&self) -> Option<&str> {
+        self.route_taken().map(|taken| &*taken.rule)
+    }
+
+    /// What the same tokens would have cost at the model whose place a [route](Self::route) took: less
+    /// [`cost`](Self::cost), it is what was saved. `None` without a route, or where it does not know that model.
+    pub fn cost_without_route(&self) -> Option<Usd> {
+        Some(self.price_without_route()?.cost(&self.usage()?))
+    }
+
+    /// The price of the model whose place a [route](Self::route) took: for a stream, whose usage comes with its end.
+    pub fn price_without_route(&self) -> Option<&Price> {
+        self.route_taken()?.instead_of.as_ref()
+    }
+
+    fn route_taken(&self) -> Option<&RouteTaken> {
+        self.extra.as_ref()?.route.as_ref()
     }
 
     /// The decision record: the steps that failed before this answer and, where the request asked to be
@@ -163,6 +206,13 @@ impl LlmResponse {
         self
     }
 
+    /// Sets the prices that [`cost`](Self::cost) goes by. Default: the built-in ones, for which nothing is kept.
+    #[must_use]
+    pub fn with_prices(mut self, prices: &PriceTable) -> Self {
+        self.set_prices(prices);
+        self
+    }
+
     /// Adds a note of what was dropped or changed to fit the provider.
     #[must_use]
     pub fn with_note(mut self, note: impl Into<Cow<'static, str>>) -> Self {
@@ -175,6 +225,18 @@ impl LlmResponse {
         self.extra().degraded = true;
     }
 
+    /// Sets the prices, unless a layer further in has done so.
+    pub(crate) fn set_prices(&mut self, prices: &PriceTable) {
+        if !prices.is_builtin() {
+            self.extra().prices.get_or_insert_with(|| prices.clone());
+        }
+    }
+
+    /// Says which rule chose a cheaper chain.
+    pub(crate) fn set_route(&mut self, rule: &Arc<str>, instead_of: Option<Price>) {
+        self.extra().route = Some(RouteTaken { rule: rule.clone(), instead_of });
+    }
+
     /// Names the tier, unless one further in has done so.
     pub(crate) fn name_tier(&mut self, tier: &Arc<str>) {
         if self.tier.is_none() {
@@ -182,9 +244,19 @@ impl LlmResponse {
         }
     }
 
+    /// The tier that answers.
+    pub(crate) fn tier(&self) -> Option<Arc<str>> {
+        self.tier.clone()
+    }
+
     /// The provider and model that answer.
     pub(crate) fn names(&self) -> (Option<Arc<str>>, Option<Arc<str>>) {
         (self.provider.clone(), self.model.clone())
+    }
+
+    /// The same, to look at.
+    pub(crate) fn names_ref(&self) -> (Option<&str>, Option<&str>) {
+        (self.provider.as_deref(), self.model.as_deref())
     }
 
     /// Puts what was tried before in front of what a layer further in has tried.
@@ -312,6 +384,20 @@ mod tests {
             assert!(!response.degraded() && response.attempts().is_empty() && response.headers().is_none());
         });
         assert_eq!(measured.count_total, 0);
+    }
+
+    #[test]
+    fn an_answer_says_what_it_cost() {
+        let mut message = Message::assistant("hello");
+        message.usage = Some(Usage::new(1000, 200));
+        let said = || LlmResponse::from_message(message.clone());
+        assert_eq!(said().cost(), None, "nobody says which model it was");
+        assert_eq!(LlmResponse::from_text("hi").with_model("openai", "gpt-4o").cost(), None, "no usage is known");
+        let builtin = said().with_model("openai", "gpt-4o-2024-08-06").with_prices(&PriceTable::builtin());
+        assert_eq!(builtin.cost(), Usd::from_dollars(0.0045));
+        assert!(builtin.extra.is_none(), "the built-in prices are not carried along");
+        let mine = PriceTable::builtin().with("gpt-4o", Price::dollars(1.0, 1.0).unwrap());
+        assert_eq!(builtin.with_prices(&mine).cost(), Usd::from_dollars(0.0012));
     }
 
     #[test]

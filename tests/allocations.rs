@@ -1,4 +1,4 @@
-//! The healthy path of the five layers allocates nothing.
+//! The healthy path of the five layers allocates nothing, watched or not.
 
 use std::{
     pin::pin,
@@ -8,10 +8,14 @@ use std::{
 
 use futures_util::stream;
 use steadfast::{
-    BulkheadLayer, CircuitBreakerLayer, FallbackLayer, Frame, LlmBody, LlmError, LlmRequest, LlmResponse,
-    RetryWithJitterLayer, StreamEvent, TimeoutLayer, chat::FinishReason, provider_fn, providers::Canned,
+    BulkheadLayer, CircuitBreakerLayer, Events, FallbackLayer, Frame, LlmBody, LlmError, LlmRequest, LlmResponse,
+    ObserveLayer, RetryWithJitterLayer, StreamEvent, TimeoutLayer,
+    chat::{FinishReason, Message, Usage},
+    events::{StatusBoard, Subscriber},
+    provider_fn,
+    providers::Canned,
 };
-use tower::{Service, ServiceBuilder};
+use tower::{Layer, Service, ServiceBuilder};
 
 /// The five layers, in the recommended order.
 fn five<S>(leaf: S) -> impl Service<LlmRequest, Response = LlmResponse, Error = LlmError> + Clone
@@ -64,21 +68,77 @@ async fn five_layers_add_no_allocation_to_a_service_that_is_pending_once() {
     assert_eq!(allocations(&mut llm, &request, drop), 0);
 }
 
+/// A leaf whose answers are streams.
+fn streams() -> impl Service<LlmRequest, Response = LlmResponse, Error = LlmError> + Clone {
+    provider_fn(|_| {
+        let end = [StreamEvent::Usage(Usage::new(9, 9)), StreamEvent::Finish(FinishReason::Stop), StreamEvent::End];
+        let frames = [Ok(Frame::text("hello"))].into_iter().chain(end.map(|event| Ok(Frame::event(event))));
+        let response = LlmResponse::new(LlmBody::from_frames(stream::iter(frames)));
+        std::future::ready(Ok::<_, LlmError>(response))
+    })
+}
+
+/// Reads a body to its end.
+fn read(mut response: LlmResponse) {
+    let mut context = Context::from_waker(Waker::noop());
+    while let Poll::Ready(Some(frame)) = response.body_mut().poll_frame(&mut context) {
+        frame.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn five_layers_add_no_allocation_to_a_stream() {
-    let leaf = provider_fn(|_| {
-        let end = [StreamEvent::Finish(FinishReason::Stop), StreamEvent::End];
-        let frames = [Ok(Frame::text("hello"))].into_iter().chain(end.map(|event| Ok(Frame::event(event))));
-        std::future::ready(Ok::<_, LlmError>(LlmResponse::new(LlmBody::from_frames(stream::iter(frames)))))
-    });
     let request = LlmRequest::prompt("hello").feature("chat").stream(true);
-    let read = |mut response: LlmResponse| {
-        let mut context = Context::from_waker(Waker::noop());
-        while let Poll::Ready(Some(frame)) = response.body_mut().poll_frame(&mut context) {
-            frame.unwrap();
-        }
-    };
-    let bare = allocations(&mut leaf.clone(), &request, read);
+    let bare = allocations(&mut streams(), &request, read);
     assert!(bare > 0, "a stream is boxed by its leaf");
-    assert_eq!(allocations(&mut five(leaf), &request, read), bare);
+    assert_eq!(allocations(&mut five(streams()), &request, read), bare);
+}
+
+/// Whoever listens, and however far behind: the channel is written over.
+const LAPS: usize = 10_000;
+
+#[tokio::test]
+async fn to_watch_the_five_layers_adds_no_allocation() {
+    let (events, board) = (Events::new(), StatusBoard::new("sonnet"));
+    let (_never_reads, mut heard) = (events.subscribe(), events.subscribe());
+    let _following = events.follow(board.clone());
+    let observe = ObserveLayer::new(events.clone());
+
+    let leaf = provider_fn(|_| {
+        let mut message = Message::assistant("");
+        message.usage = Some(Usage::new(9, 9));
+        let response = LlmResponse::from_message(message).with_model("anthropic", "claude-sonnet-4-5");
+        std::future::ready(Ok::<_, LlmError>(response))
+    });
+    let request = LlmRequest::prompt("hello").feature("chat");
+    let bare = allocations(&mut leaf.clone(), &request, drop);
+    assert_eq!(allocations(&mut observe.layer(five(leaf)), &request, drop), bare, "complete answers");
+
+    let mut llm = observe.layer(five(streams()));
+    let bare = allocations(&mut streams(), &request, read);
+    assert_eq!(allocations(&mut llm, &request, read), bare, "streams");
+    assert_eq!(allocations(&mut llm, &request, drop), bare, "streams that are dropped");
+
+    let ready = provider_fn(|_| std::future::ready(Ok::<_, LlmError>(LlmResponse::from_text("hello"))));
+    let mut llm = observe.layer(five(ready));
+    for _ in 0..LAPS {
+        assert_eq!(allocations(&mut llm, &request, drop), 0);
+    }
+
+    // Nor does the board's own work.
+    let mut board = board;
+    let mut events = std::iter::from_fn(|| {
+        std::iter::repeat_with(|| heard.try_recv()).find(|event| !matches!(event, Err(error) if is_lagged(error)))?.ok()
+    });
+    board.event(&events.next().unwrap());
+    let measured = allocation_counter::measure(|| {
+        for event in events.by_ref().take(1000) {
+            board.event(&event);
+        }
+    });
+    assert_eq!((measured.count_total, board.snapshot().tiers[0].calls), (0, 1001));
+}
+
+fn is_lagged(error: &tokio::sync::broadcast::error::TryRecvError) -> bool {
+    matches!(error, tokio::sync::broadcast::error::TryRecvError::Lagged(_))
 }

@@ -10,8 +10,11 @@ use std::{
 
 use futures_util::stream;
 use steadfast::{
-    BulkheadLayer, CircuitBreakerLayer, ErrorKind, FallbackLayer, Frame, LlmBody, LlmError, LlmRequest, LlmResponse,
-    RetryWithJitterLayer, StreamEvent, TimeoutLayer, chat::FinishReason, events::CircuitState, provider_fn,
+    BulkheadLayer, CircuitBreakerLayer, ErrorKind, Event, Events, FallbackLayer, Frame, LlmBody, LlmError, LlmRequest,
+    LlmResponse, ObserveLayer, RetryWithJitterLayer, StreamEvent, TimeoutLayer,
+    chat::FinishReason,
+    events::{CircuitState, RequestOutcome, Subscriber},
+    provider_fn,
 };
 use tokio::time::{sleep, timeout};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
@@ -85,6 +88,23 @@ fn leaf(
     })
 }
 
+/// Counts the requests that were told, and those of them whose callers had left.
+#[derive(Clone, Default)]
+struct Told(Arc<AtomicUsize>, Arc<AtomicUsize>);
+
+impl Subscriber for Told {
+    fn event(&mut self, event: &Event) {
+        if let Event::RequestEnded(ended) = event {
+            self.0.fetch_add(1, SeqCst);
+            self.1.fetch_add(usize::from(ended.outcome == RequestOutcome::Abandoned), SeqCst);
+        }
+    }
+
+    fn lost(&mut self, events: u64) {
+        panic!("{events} were lost");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_storm_of_callers_who_leave_holds_nothing_afterwards() {
     const LEAVES: usize = 100_000;
@@ -103,7 +123,10 @@ async fn a_storm_of_callers_who_leave_holds_nothing_afterwards() {
         .layer(backup_circuit)
         .layer(TimeoutLayer::new(Duration::from_millis(100)).idle(Duration::from_millis(18)))
         .service(leaf(backup.clone(), 11));
+    let (events, told) = (Events::new(), Told::default());
+    let following = events.follow(told.clone());
     let llm = ServiceBuilder::new()
+        .layer(ObserveLayer::new(events))
         .layer(TimeoutLayer::new(Duration::from_millis(400)))
         .layer(bulkhead)
         .layer(FallbackLayer::new("primary").tier("backup", backup_stack))
@@ -112,11 +135,13 @@ async fn a_storm_of_callers_who_leave_holds_nothing_afterwards() {
         .layer(TimeoutLayer::new(Duration::from_millis(100)).idle(Duration::from_millis(18)))
         .service(leaf(primary.clone(), 7));
 
+    let asked = Arc::new(AtomicUsize::new(0));
     // How often a caller left while its call was under way, and in the middle of a body.
     let (left_calls, left_bodies) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let mut tasks = tokio::task::JoinSet::new();
     for caller in 0..AT_ONCE {
-        let (llm, left_calls, left_bodies) = (llm.clone(), left_calls.clone(), left_bodies.clone());
+        let (llm, asked) = (llm.clone(), asked.clone());
+        let (left_calls, left_bodies) = (left_calls.clone(), left_bodies.clone());
         tasks.spawn(async move {
             let mut random = fastrand::Rng::with_seed(caller as u64);
             let mut left = 0;
@@ -126,6 +151,7 @@ async fn a_storm_of_callers_who_leave_holds_nothing_afterwards() {
                 let patience = Duration::from_millis(random.u64(0..100));
                 let most_frames = random.usize(0..8);
                 let call = async {
+                    asked.fetch_add(1, SeqCst);
                     let mut response = llm.clone().oneshot(request).await?;
                     for _ in 0..most_frames {
                         match response.body_mut().frame().await {
@@ -162,6 +188,11 @@ async fn a_storm_of_callers_who_leave_holds_nothing_afterwards() {
         assert_eq!((places.in_flight(feature), places.queued(feature)), (0, 0), "{feature}");
     }
     assert_eq!((primary.count(), backup.count()), (0, 0), "no call and no stream is alive");
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(told.0.load(SeqCst), asked.load(SeqCst), "each request is told once");
+    assert!((LEAVES / 2..=left_calls + left_bodies).contains(&told.1.load(SeqCst)), "and whose caller had left");
+    drop((following, llm));
+    tokio::task::yield_now().await;
     let alive_tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
     assert_eq!(alive_tasks, 0, "the layers leave no task behind");
 

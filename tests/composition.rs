@@ -8,7 +8,8 @@ use common::testing::Strict;
 use futures_util::future::join_all;
 use steadfast::{
     BoxLlmService, BulkheadHandle, BulkheadLayer, CircuitBreakerHandle, CircuitBreakerLayer, ErrorKind, FallbackLayer,
-    LlmError, LlmRequest, LlmResponse, RetryWithJitterLayer, TimeoutLayer, provider_fn, providers::Canned,
+    LlmError, LlmRequest, LlmResponse, ObserveLayer, RetryWithJitterLayer, TimeoutLayer, provider_fn,
+    providers::Canned,
 };
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, util::BoxCloneSyncService};
 
@@ -27,6 +28,9 @@ fn closed_under_composition<S: Llm>() {
     is_llm::<<CircuitBreakerLayer as Layer<S>>::Service>();
     is_llm::<<BulkheadLayer as Layer<S>>::Service>();
     is_llm::<<FallbackLayer as Layer<S>>::Service>();
+    is_llm::<<steadfast::BudgetLayer as Layer<S>>::Service>();
+    is_llm::<<steadfast::RouteLayer as Layer<S>>::Service>();
+    is_llm::<<ObserveLayer as Layer<S>>::Service>();
     #[cfg(feature = "validate")]
     is_llm::<<steadfast::ValidateLayer as Layer<S>>::Service>();
 }

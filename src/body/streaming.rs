@@ -20,6 +20,8 @@ use crate::{
 pub(super) struct Streaming<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> {
     permits: Vec<Permit>,
     usage: Option<Usage>,
+    /// The tokens of answers that broke before this one began anew.
+    broken: Option<Usage>,
     state: State,
     #[pin]
     idle: IdleClock,
@@ -44,6 +46,7 @@ impl<S: Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
         Self {
             permits: Vec::with_capacity(USUAL_PERMITS),
             usage: None,
+            broken: None,
             state: State::Running,
             idle: IdleClock::new(),
             frames,
@@ -76,12 +79,13 @@ impl<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
                     match event {
                         StreamEvent::Usage(usage) => *this.usage = Some(*usage),
                         // Those were the tokens of the answer that broke.
-                        StreamEvent::Restarted { .. } => *this.usage = None,
+                        StreamEvent::Restarted { .. } => *this.broken = total(*this.broken, this.usage.take()),
                         // A permit is held while the provider works for us, and it has ended its work here. The
                         // reader may take its time with the last frame.
                         StreamEvent::End => {
                             *this.state = State::Ended;
-                            settle(this.permits, || Outcome::Answered { usage: this.usage.as_ref() });
+                            let told = total(*this.broken, *this.usage);
+                            settle(this.permits, told, || Outcome::Answered { usage: this.usage.as_ref() });
                         }
                         _ => {}
                     }
@@ -104,21 +108,28 @@ impl<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
             },
         };
         *this.state = State::Done;
-        settle(this.permits, || Outcome::Failed(&broken));
+        settle(this.permits, total(*this.broken, *this.usage), || Outcome::Failed(&broken));
         Poll::Ready(Some(Err(broken)))
     }
 }
 
-fn settle<'a>(permits: &mut Vec<Permit>, outcome: impl Fn() -> Outcome<'a>) {
+fn settle<'a>(permits: &mut Vec<Permit>, told: Option<Usage>, outcome: impl Fn() -> Outcome<'a>) {
     for permit in permits.drain(..) {
-        permit.settle(outcome());
+        permit.settle_with(outcome(), told.as_ref());
+    }
+}
+
+fn total(before: Option<Usage>, now: Option<Usage>) -> Option<Usage> {
+    match (before, now) {
+        (Some(before), Some(now)) => Some(before + now),
+        (before, now) => before.or(now),
     }
 }
 
 #[pinned_drop]
 impl<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> PinnedDrop for Streaming<S> {
     fn drop(self: Pin<&mut Self>) {
-        // Each permit's own drop says that its caller has left.
-        self.project().permits.clear();
+        let this = self.project();
+        settle(this.permits, total(*this.broken, *this.usage), || Outcome::Dropped);
     }
 }

@@ -1,5 +1,94 @@
 //! The whole stack in one file. Feature `config`.
+//!
+//! A [`Config`] is read from YAML, TOML or JSON, whose keys are the same: the tiers in order of preference, and what
+//! surrounds them. The smallest is two lines; [`Config::json_schema`] describes all of it, for completion in an editor.
+//!
+//! ```
+//! use steadfast::config::{Config, Format};
+//!
+//! let file = "
+//! tiers:
+//!   - { name: sonnet, provider: anthropic, model: claude-sonnet-4-5, api_key: '${ANTHROPIC_API_KEY}' }
+//!   - { name: backup, provider: openai, model: gpt-4o }
+//! features:
+//!   chat: { concurrency: 20 }
+//!   background: { concurrency: 5, tiers: [backup] }
+//! timeout: 90s
+//! ";
+//! let config = Config::from_str(file, Format::Yaml).unwrap();
+//! assert_eq!(config.tiers[0].name, "sonnet");
+//!
+//! let wrong = file.replace("tiers: [backup]", "tiers: [bakcup]");
+//! let error = Config::from_str(&wrong, Format::Yaml).unwrap_err();
+//! assert_eq!(error.problems()[0].line, 7);
+//! assert_eq!(error.problems()[0].suggestion.as_deref(), Some("backup"));
+//! ```
+//!
+//! # From the environment
+//!
+//! - **References.** `${NAME}` in any text stands for a variable; `${NAME:-default}` for the default where the variable
+//!   is not set or empty; `$$` is a dollar sign. A text that is one reference and nothing else may become a number.
+//!   `api_key` and a webhook's `authorization` are *only* ever a reference: the secret is looked up when the stack is
+//!   built, and is never in a [`Config`].
+//! - **Overrides.** A variable such as `STEADFAST__TIMEOUT=60s`, `STEADFAST__TIERS__0__MODEL=gpt-4o` or
+//!   `STEADFAST__FEATURES__CHAT__CONCURRENCY=5` is laid over the file: the steps are keys in capitals, or places of a
+//!   list counted from 0; the place after the last adds to it. A list or block may be written as in YAML: `[a, b]`. An
+//!   override that fits no key is an error.
+//!
+//! # Limits
+//!
+//! A file has at most 1 MiB, 50,000 values with its YAML aliases followed, and blocks at most 32 deep.
+//!
+//! # Other forms
+//!
+//! Two forms that users already have are read as they are: see [`import`].
 
+mod check;
+mod classifier;
+mod environment;
+mod error;
+mod expand;
+mod explain;
+pub mod import;
+mod json_schema;
+mod keys;
+mod load;
+mod overrides;
 mod schema;
+mod source;
+mod stack;
+mod suggest;
+mod tree;
 
-pub use self::schema::*;
+use std::path::Path;
+
+pub use self::{
+    classifier::classifier,
+    environment::Environment,
+    error::{ConfigError, Problem},
+    keys::MissingKey,
+    load::{Format, Loader},
+    schema::*,
+    stack::{Reload, Stack, StackBuilder, StackHandle, TierInfo, Watching},
+};
+
+impl Config {
+    /// Reads a file; the suffix says its format: `.yaml`, `.yml`, `.toml` or `.json`. References and overrides come
+    /// from the environment of this process; [`Loader`] takes another.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it: see [`ConfigError`].
+    pub fn from_path(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        Loader::new().path(path)
+    }
+
+    /// Reads a text of this format. As [`from_path`](Self::from_path) otherwise.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it: see [`ConfigError`].
+    pub fn from_str(text: &str, format: Format) -> Result<Self, ConfigError> {
+        Loader::new().text(text, format)
+    }
+}

@@ -1,15 +1,33 @@
 //! What the layers tell the world: one typed event, sent once where the state changes.
 
+pub mod alerts;
+mod away;
 mod follow;
+mod logs;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod request;
+mod status;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicBool,
+            Ordering::{Relaxed, Release},
+        },
+    },
+    time::Duration,
+};
 
 use tokio::{sync::broadcast, time::Instant};
 
 pub use self::{
     follow::{Following, Subscriber},
+    logs::Logs,
     request::{RequestEnded, RequestOutcome},
+    status::{Latency, ServingState, Status, StatusBoard, Switch, TierStatus, TimeOnFallback},
 };
 use crate::{ErrorKind, prices::Usd};
 
@@ -54,7 +72,9 @@ pub enum Event {
     },
     /// A request has ended: told by an `ObserveLayer`.
     RequestEnded(RequestEnded),
-    /// Every tier that may serve a request has failed it.
+    /// Every tier that may serve a request has failed or refused it: by its feature's policy or among all, and by what it
+    /// needs. Sent once for each such request. Not sent of one that stopped before the last tier (out of time or attempts,
+    /// its session pinned) or because of itself (it is wrong, too long, against the content policy).
     AllTiersFailed {
         /// The feature that asked.
         feature: Option<Arc<str>>,
@@ -115,13 +135,20 @@ pub enum CircuitState {
     HalfOpen,
 }
 
-impl fmt::Display for CircuitState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl CircuitState {
+    /// A stable name: `closed`, `open`, `half-open`.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Closed => "closed",
             Self::Open => "open",
             Self::HalfOpen => "half-open",
-        })
+        }
+    }
+}
+
+impl fmt::Display for CircuitState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -170,10 +197,16 @@ impl fmt::Display for CircuitReason {
 
 /// Where events go, and where to listen. Clones are the same channel.
 ///
-/// Sending never waits: a subscriber that is too slow loses the oldest events and is told how many.
+/// Sending never waits: a subscriber that is too slow loses the oldest events and is told how many. It allocates nothing.
 #[derive(Clone)]
 pub struct Events {
+    channel: Arc<Channel>,
+}
+
+struct Channel {
     sender: broadcast::Sender<Event>,
+    /// Whether anybody listens, without the channel's lock. It may say so for one event too long, never too short.
+    heard: AtomicBool,
 }
 
 /// How many events a subscriber may be behind before it loses some.
@@ -182,18 +215,47 @@ const CAPACITY: usize = 4096;
 impl Events {
     /// A new channel. A subscriber may be 4,096 events behind.
     pub fn new() -> Self {
-        Self { sender: broadcast::channel(CAPACITY).0 }
+        let (sender, heard) = (broadcast::channel(CAPACITY).0, AtomicBool::new(false));
+        Self { channel: Arc::new(Channel { sender, heard }) }
     }
 
     /// Listens from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<Event> {
-        self.sender.subscribe()
+        let receiver = self.channel.sender.subscribe();
+        self.channel.heard.store(true, Release);
+        receiver
+    }
+
+    /// Whether anybody listens: what it takes to tell an event can be left undone if not.
+    #[inline]
+    pub fn is_heard(&self) -> bool {
+        self.channel.heard.load(Relaxed)
     }
 
     /// Sends an event to all who listen.
+    #[inline]
     pub fn send(&self, event: Event) {
-        // An error says that nobody listens, which is nobody's loss.
-        let _ = self.sender.send(event);
+        self.send_with(|| event);
+    }
+
+    /// Sends an event to all who listen; it is made only if somebody does.
+    #[inline]
+    pub fn send_with(&self, event: impl FnOnce() -> Event) {
+        if self.is_heard() && self.channel.sender.send(event()).is_err() {
+            self.channel.fell_silent();
+        }
+    }
+}
+
+impl Channel {
+    /// The last who listened has left.
+    #[cold]
+    fn fell_silent(&self) {
+        self.heard.store(false, Release);
+        // Somebody may have come in between and said so a moment too early.
+        if self.sender.receiver_count() > 0 {
+            self.heard.store(true, Release);
+        }
     }
 }
 
@@ -205,7 +267,7 @@ impl Default for Events {
 
 impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Events").field("subscribers", &self.sender.receiver_count()).finish_non_exhaustive()
+        f.debug_struct("Events").field("subscribers", &self.channel.sender.receiver_count()).finish_non_exhaustive()
     }
 }
 
@@ -245,5 +307,19 @@ mod tests {
         events.send(switched("canned"));
         assert_eq!(heard.try_recv(), Err(TryRecvError::Lagged(1)));
         assert!(heard.try_recv().is_ok());
+    }
+
+    #[test]
+    fn an_event_is_made_only_while_somebody_listens() {
+        let events = Events::new();
+        events.send_with(|| unreachable!("nobody listens"));
+        let heard = events.subscribe();
+        assert!(events.is_heard());
+        drop(heard);
+        events.send(switched("gpt"));
+        assert!(!events.is_heard(), "it was noticed by the event that nobody heard");
+        let mut again = events.subscribe();
+        events.send_with(|| switched("gpt"));
+        assert!(again.try_recv().is_ok());
     }
 }

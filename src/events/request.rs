@@ -22,7 +22,8 @@ pub struct RequestEnded {
     pub route: Option<Arc<str>>,
     /// How it ended.
     pub outcome: RequestOutcome,
-    /// What failed before, in order; `None` where the first attempt answered, which costs nothing to tell.
+    /// What failed before, in order; `None` where the first attempt answered, which costs nothing to tell. Their
+    /// [`message`](Attempt::message) is empty: a provider's may quote the request.
     pub failures: Option<Arc<[Attempt]>>,
     /// Whether the answer came as a stream.
     pub stream: bool,
@@ -30,11 +31,14 @@ pub struct RequestEnded {
     pub degraded: bool,
     /// From the call to the response: for a stream, the time to its first token.
     pub first_token: Duration,
-    /// From the start of the attempt that served to the response: the latency of its tier, without what failed before.
+    /// From the start of the attempt that served to the response: the latency of its tier, without what failed before
+    /// and the wait after it. Where nothing failed that is all the time since the call, queues included. Zero where
+    /// nothing served.
     pub served_in: Duration,
     /// From the call to the end of the answer.
     pub took: Duration,
-    /// The tokens, where the provider said them.
+    /// The tokens, where the provider said them; of a stream that did not reach its end, those that were said with its
+    /// first token.
     pub usage: Option<Usage>,
     /// What the answer cost, where the model's price is known.
     pub cost: Option<Usd>,
@@ -48,6 +52,16 @@ impl RequestEnded {
         let failed = self.failures.as_deref().unwrap_or_default();
         let sent = failed.iter().filter(|attempt| attempt.failure.is_some() && !attempt.is_local()).count();
         sent + usize::from(!matches!(self.outcome, RequestOutcome::Failed(_)))
+    }
+
+    /// Whether there was a response: an answer, or at least the beginning of one.
+    pub fn is_served(&self) -> bool {
+        match self.outcome {
+            RequestOutcome::Answered | RequestOutcome::Broken(_) => true,
+            RequestOutcome::Failed(_) => false,
+            // Before its response there is no stream, and a complete answer has nothing to leave.
+            RequestOutcome::Abandoned => self.stream,
+        }
     }
 }
 
@@ -63,4 +77,24 @@ pub enum RequestOutcome {
     Broken(ErrorKind),
     /// The caller left before the end.
     Abandoned,
+}
+
+impl RequestOutcome {
+    /// A stable name: `answered`, `failed`, `broken`, `abandoned`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Failed(_) => "failed",
+            Self::Broken(_) => "broken",
+            Self::Abandoned => "abandoned",
+        }
+    }
+
+    /// What went wrong, if something did.
+    pub fn kind(self) -> Option<ErrorKind> {
+        match self {
+            Self::Failed(kind) | Self::Broken(kind) => Some(kind),
+            Self::Answered | Self::Abandoned => None,
+        }
+    }
 }

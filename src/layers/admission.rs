@@ -33,6 +33,11 @@ pub(crate) trait Gate: Send + Sync {
     /// Takes the place back. Called exactly once for each permit, from wherever it ends: must not block, and must
     /// not call foreign code under a lock.
     fn settle(&self, ticket: Ticket, outcome: Outcome<'_>);
+
+    /// The same of a stream, with the tokens that it has told, whole or not. For gates that count money.
+    fn settle_with(&self, ticket: Ticket, outcome: Outcome<'_>, _usage: Option<&Usage>) {
+        self.settle(ticket, outcome);
+    }
 }
 
 /// A place that a gate gave. Taken synchronously at `call`, it is owned by the future and then by the body; dropping
@@ -60,6 +65,14 @@ impl Permit {
     pub(crate) fn settle(mut self, outcome: Outcome<'_>) {
         if let Some(gate) = self.gate.take() {
             gate.settle(self.ticket, outcome);
+        }
+    }
+
+    /// The same of a stream, with the tokens that it has told, whole or not.
+    #[inline]
+    pub(crate) fn settle_with(mut self, outcome: Outcome<'_>, usage: Option<&Usage>) {
+        if let Some(gate) = self.gate.take() {
+            gate.settle_with(self.ticket, outcome, usage);
         }
     }
 }

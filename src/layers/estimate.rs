@@ -15,15 +15,17 @@ const PICTURE: u64 = 1600;
 
 /// The prompt, and the longest answer that the request allows.
 pub(crate) fn tokens(request: &LlmRequest) -> u32 {
-    let tokens = match request.chat() {
-        Ok(chat) => prompt(chat).saturating_add(chat.max_tokens.map_or(ANSWER, u64::from)),
+    let (prompt, answer) = parts(request);
+    u32::try_from(prompt.saturating_add(answer.unwrap_or(ANSWER))).unwrap_or(u32::MAX)
+}
+
+/// The same, each for itself; of the answer only what the request says.
+pub(crate) fn parts(request: &LlmRequest) -> (u64, Option<u64>) {
+    match request.chat() {
+        Ok(chat) => (prompt(chat), chat.max_tokens.map(u64::from)),
         // Bytes that cannot be decoded here: their length is all that is known.
-        Err(_) => {
-            let prompt = request.wire().map_or(0, |wire| wire.body().len() / CHARS_PER_TOKEN);
-            (prompt as u64).saturating_add(ANSWER)
-        }
-    };
-    u32::try_from(tokens).unwrap_or(u32::MAX)
+        Err(_) => (request.wire().map_or(0, |wire| wire.body().len() / CHARS_PER_TOKEN) as u64, None),
+    }
 }
 
 /// The prompt alone. About right for English, too low for most other text and for tools; text that repeats itself

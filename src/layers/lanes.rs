@@ -6,6 +6,7 @@
 
 use std::{
     cell::Cell,
+    ops::Deref,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -14,7 +15,7 @@ use std::{
 
 use super::admission::{Gate, Outcome, Permit, Ticket};
 
-/// A gate, and the references to it that permits hold.
+/// A gate, and the references to it that permits hold. Clones are the same gate and the same references.
 #[derive(Debug)]
 pub(crate) struct Lanes<G> {
     gate: Arc<G>,
@@ -24,8 +25,17 @@ pub(crate) struct Lanes<G> {
 // The counts of the `Arc` around it share their cache line with nothing that others write.
 #[repr(align(64))]
 #[derive(Debug)]
-struct Lane<G> {
+pub(crate) struct Lane<G> {
     gate: Arc<G>,
+}
+
+impl<G> Deref for Lane<G> {
+    type Target = G;
+
+    #[inline]
+    fn deref(&self) -> &G {
+        &self.gate
+    }
 }
 
 impl<G: Gate + 'static> Lanes<G> {
@@ -38,10 +48,22 @@ impl<G: Gate + 'static> Lanes<G> {
         &self.gate
     }
 
+    /// The gate by this thread's reference, to keep for as long as a call runs.
+    #[inline]
+    pub(crate) fn lane(&self) -> Arc<Lane<G>> {
+        self.lanes[lane()].clone()
+    }
+
     /// A permit for a call that the gate has admitted with this ticket.
     #[inline]
     pub(crate) fn permit(&self, ticket: Ticket) -> Permit {
-        Permit::new(self.lanes[lane()].clone(), ticket)
+        Permit::new(self.lane(), ticket)
+    }
+}
+
+impl<G> Clone for Lanes<G> {
+    fn clone(&self) -> Self {
+        Self { gate: self.gate.clone(), lanes: self.lanes.clone() }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The layers, one folder each, and the mechanisms that they share.
 //!
-//! Recommended order, outermost first: Timeout (total) · Bulkhead · Fallback · and for each tier: Validate (where a
+//! Recommended order, outermost first: Observe · Timeout (total) · Bulkhead · Budget · Route · Fallback · and for each tier: Validate (where a
 //! program reads the answers) · RetryWithJitter · CircuitBreaker · Timeout (attempt) · leaf. Every other order compiles and means what it says.
 //!
 //! # Readiness
@@ -12,6 +12,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod alarm;
+pub mod budget;
 pub mod bulkhead;
 pub(crate) mod call;
 pub mod circuit_breaker;
@@ -19,8 +20,10 @@ pub(crate) mod clock;
 pub(crate) mod estimate;
 pub mod fallback;
 pub(crate) mod lanes;
+pub mod observe;
 pub(crate) mod recent;
 pub mod retry;
+pub mod route;
 pub mod timeout;
 #[cfg(feature = "validate")]
 pub mod validate;

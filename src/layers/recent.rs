@@ -29,6 +29,25 @@ impl<K: Hash + Eq, V: Clone> Recent<K, V> {
         Some(value)
     }
 
+    /// A memory of the same keys with other values, without those that have none.
+    pub(crate) fn mapped(&self, capacity: usize, map: impl Fn(&V) -> Option<V>) -> Self
+    where
+        K: Clone,
+    {
+        let mut mapped = Self::new(capacity);
+        for (key, value) in self.old.iter().chain(&self.young) {
+            if let Some(value) = map(value) {
+                mapped.insert(key.clone(), value);
+            }
+        }
+        mapped
+    }
+
+    /// All that is remembered.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.young.iter().chain(&self.old)
+    }
+
     pub(crate) fn insert(&mut self, key: K, value: V) {
         if self.half == 0 {
             return;

@@ -8,6 +8,7 @@ use tower::{Layer, Service, ServiceBuilder};
 
 use crate::{
     calls::{Calls, Expect, calls, hold},
+    observed,
     ours::{self, Llm},
     rivals::{Failsafe, Reclosed},
     stacks::{self, PLACES},
@@ -34,9 +35,11 @@ pub const BREAKER: &str = "breaker";
 pub const OPEN: &str = "open circuit";
 pub const FULL: &str = "full bulkhead";
 /// The tables, in the order in which they are printed.
-pub const GROUPS: [&str; 6] = [READY, PENDING, BREAKER, ALONE, OPEN, FULL];
+pub const GROUPS: [&str; 7] = [READY, PENDING, BREAKER, ALONE, OBSERVED, OPEN, FULL];
 /// Each of our layers by itself, to see where the sum comes from.
 pub const ALONE: &str = "one layer of ours";
+/// The five with all that watches them.
+pub const OBSERVED: &str = "observed";
 /// What the others in a table are measured against.
 pub const BARE: &str = "bare";
 const BARE_ON_LLM: &str = "bare, on LlmRequest";
@@ -55,6 +58,7 @@ pub fn all() -> Vec<Contestant> {
     ours_stacked(&mut list);
     breakers::<Small>(&mut list);
     ours_alone(&mut list);
+    observed::add(&mut list);
     refusals::<Small>(&mut list);
     ours_refusing(&mut list);
     list

@@ -30,6 +30,7 @@
 pub mod calls;
 pub mod contestants;
 pub mod instructions;
+pub mod observed;
 pub mod ours;
 pub mod report;
 pub mod rivals;

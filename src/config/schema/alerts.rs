@@ -26,9 +26,11 @@ pub struct Alerts {
 #[serde(deny_unknown_fields)]
 pub struct Webhook {
     /// An http or https URL. `${NAME}` stands for a variable of the environment.
+    #[schemars(extend("pattern" = "^(https?://|.*\\$\\{)"))]
     pub url: Secret,
     /// The shape of the message. Default: `slack`.
     #[serde(default)]
+    #[schemars(extend("default" = "slack"))]
     pub format: WebhookFormat,
     /// A header of each request that carries a secret: `Authorization`.
     pub authorization: Option<KeyRef>,
@@ -50,14 +52,19 @@ pub enum WebhookFormat {
 #[serde(deny_unknown_fields, default)]
 pub struct Rules {
     /// More than so many switches of the model in a time. Default: 3 in 10 min.
+    #[schemars(extend("default" = "on"))]
     pub failovers: Option<RuleThreshold>,
     /// More than this share of failed requests in a time. Default: 5 % of more than 100 in 1 h.
+    #[schemars(extend("default" = "on"))]
     pub failure_rate: Option<RuleThreshold>,
     /// Every tier has failed a request. Default: on.
+    #[schemars(extend("default" = "on"))]
     pub all_tiers_failed: Option<RuleThreshold>,
     /// A provider has refused a key. Default: on.
+    #[schemars(extend("default" = "on"))]
     pub key_refused: Option<RuleThreshold>,
     /// A share of a budget is used up. Default: on.
+    #[schemars(extend("default" = "on"))]
     pub budget: Option<RuleThreshold>,
 }
 

@@ -17,8 +17,10 @@ use crate::{CommitPoint, ErrorKind};
 #[serde(deny_unknown_fields, default)]
 pub struct Feature {
     /// How many of its requests may be under way at once; 0 closes it. Default: 100.
+    #[schemars(extend("default" = 100))]
     pub concurrency: Option<usize>,
     /// How many more may wait. Default: none.
+    #[schemars(extend("default" = 0))]
     pub queue: Option<usize>,
     /// How long one may wait. Default: until the deadline.
     pub max_wait: Option<Span>,
@@ -29,6 +31,7 @@ pub struct Feature {
     /// The tiers that may serve it, in order. Default: all, in the file's order.
     pub tiers: Option<Vec<String>>,
     /// The most degraded level that the feature accepts, from 1 (full) to 5 (static). Default: 5.
+    #[schemars(extend("default" = 5), range(min = 1, max = 5))]
     pub worst_level: Option<u8>,
     /// The longest time to its first token. Default: the file's `timeout`.
     pub timeout: Option<Span>,
@@ -53,8 +56,10 @@ pub enum Rate {
 #[serde(deny_unknown_fields, default)]
 pub struct Stream {
     /// What must be there before an answer counts as begun. Default: its first token.
+    #[schemars(extend("default" = "first_token"))]
     pub commit: Option<CommitPoint>,
     /// What happens when a stream breaks after that. Default: `fail`.
+    #[schemars(extend("default" = "fail"))]
     pub on_break: Option<StreamBreak>,
 }
 
@@ -75,16 +80,21 @@ pub enum StreamBreak {
 #[serde(deny_unknown_fields, default)]
 pub struct Fallback {
     /// The time before the deadline that is kept back for the tiers after the one that is asked. Default: 10 s.
+    #[schemars(extend("default" = "10s"))]
     pub keep_back: Option<Span>,
     /// The least time before the deadline that makes it worth beginning a tier. Default: 100 ms.
+    #[schemars(extend("default" = "100ms"))]
     pub min_useful: Option<Span>,
     /// What a session may see of a switch. Default: `free`.
+    #[schemars(extend("default" = "free"))]
     pub session: Option<Session>,
     /// What happens when every circuit is open. Default: `fail`.
+    #[schemars(extend("default" = "fail"))]
     pub all_open: Option<AllOpen>,
     /// The steps in which traffic returns to a primary that has recovered. Default: at once.
     pub gradually: Vec<RampStep>,
     /// The tiers to ask after a failure of a kind, such as `context_length: [large]`.
+    #[schemars(transform = kinds_for_keys)]
     pub routes: BTreeMap<String, Vec<String>>,
     /// The only failures that go to the next tier: names of kinds (`timeout`, `overloaded`) or HTTP statuses. Default:
     /// all that another tier can help with.
@@ -129,6 +139,7 @@ pub enum AllOpen {
 #[serde(deny_unknown_fields)]
 pub struct RampStep {
     /// The share of the traffic, in percent.
+    #[schemars(range(min = 1, max = 100))]
     pub percent: u8,
     /// How long.
     pub lasts: Span,
@@ -210,4 +221,10 @@ impl JsonSchema for OnError {
             "anyOf": [{ "type": "integer", "minimum": 400, "maximum": 599 }, { "enum": kinds }],
         })
     }
+}
+
+/// The keys of a block are kinds of failure.
+fn kinds_for_keys(schema: &mut Schema) {
+    let kinds: Vec<&str> = ErrorKind::ALL.iter().map(|kind| kind.name()).collect();
+    schema.insert("propertyNames".to_owned(), serde_json::json!({ "enum": kinds }));
 }

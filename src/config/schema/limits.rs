@@ -28,6 +28,7 @@ pub enum TierTimeout {
 #[serde(deny_unknown_fields, default)]
 pub struct Timeout {
     /// The longest time to the response; for a stream, to its first token. Default: 30 s.
+    #[schemars(extend("default" = "30s"))]
     pub attempt: Option<Span>,
     /// The longest time to a stream's first token. Default: the `attempt`'s.
     pub first_token: Option<Span>,
@@ -44,21 +45,27 @@ pub struct Timeout {
 #[serde(deny_unknown_fields, default)]
 pub struct Retry {
     /// The most attempts, the first included; 1 means no retry. Default: 3.
+    #[schemars(extend("default" = 3), range(min = 1))]
     pub max_attempts: Option<u16>,
     /// The first wait. Default: a schedule for each kind of failure; 500 ms where another field of the schedule is set.
     pub base: Option<Span>,
     /// How the wait grows from one retry to the next. Default: `exponential`.
+    #[schemars(extend("default" = "exponential"))]
     pub backoff: Option<Growth>,
     /// The factor of `exponential`; 1 is a fixed wait. Default: 2.
+    #[schemars(extend("default" = 2), range(min = 1))]
     pub factor: Option<f64>,
     /// The longest wait. Default: 30 s.
+    #[schemars(extend("default" = "30s"))]
     pub max_delay: Option<Span>,
     /// How waits are spread. Default: `full`.
+    #[schemars(extend("default" = "full"))]
     pub jitter: Option<Jitter>,
     /// Whether a timeout is retried like any other failure, even where another tier is left. Default: once, and only where
     /// none is left.
     pub retry_timeouts: Option<bool>,
     /// How much of the traffic may be retries. Default: 10 %.
+    #[schemars(extend("default" = "10%"))]
     pub budget: Option<Share>,
 }
 
@@ -97,20 +104,26 @@ pub enum Jitter {
 #[serde(deny_unknown_fields, default)]
 pub struct CircuitBreaker {
     /// Opens after so many failures in a row; 0: never for that. Default: 5.
+    #[schemars(extend("default" = 5))]
     pub consecutive_failures: Option<u32>,
     /// Opens when this share of the calls failed. Default: no such rule.
     pub failure_rate: Option<RateOver>,
     /// Opens when this share of the calls was slow. Default: no such rule.
     pub slow_calls: Option<SlowCalls>,
     /// How long it stays open before the first probe. Default: 60 s.
+    #[schemars(extend("default" = "60s"))]
     pub cooldown: Option<Cooldown>,
     /// How many probes may be under way at once. Default: 1.
+    #[schemars(extend("default" = 1), range(min = 1))]
     pub probes: Option<u32>,
     /// How many must succeed before it closes. Default: 1.
+    #[schemars(extend("default" = 1), range(min = 1))]
     pub probe_successes: Option<u32>,
     /// How often it looks again when the quota is used up or the key refused. Default: 60 s.
+    #[schemars(extend("default" = "60s"))]
     pub latch: Option<Span>,
     /// The longest time for which a `Retry-After` closes the tier off. Default: 5 min.
+    #[schemars(extend("default" = "5m"))]
     pub max_throttle: Option<Span>,
 }
 

@@ -33,6 +33,7 @@ pub use self::{
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where the gateway listens. Default: 127.0.0.1:8080.
+    #[schemars(extend("default" = "127.0.0.1:8080"))]
     pub listen: Option<SocketAddr>,
     /// The models, in order of preference: the first is the primary.
     pub tiers: Vec<Tier>,
@@ -41,6 +42,7 @@ pub struct Config {
     /// The limits of a feature that is not named. Default: 100 at once.
     pub default_feature: Option<Feature>,
     /// The longest time to an answer's first token, over all tiers. Default: 90 s.
+    #[schemars(extend("default" = "90s"))]
     pub timeout: Option<Span>,
     /// How streams are handed on.
     pub stream: Stream,

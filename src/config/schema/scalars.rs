@@ -143,7 +143,7 @@ impl JsonSchema for Span {
         json_schema!({
             "type": "string",
             "description": "A span of time with its unit: 500ms, 30s, 1m30s, 2h.",
-            "pattern": r"^\s*(\d+(\.\d+)?(ms|s|m|min|h|d)\s*)+$",
+            "pattern": r"^\s*(\d+(\.\d+)?(ms|s|m|min|h|d)\s*)+$|\$\{",
         })
     }
 }
@@ -158,7 +158,7 @@ impl JsonSchema for Share {
             "description": "A share of a whole: 0.5 or 50%.",
             "oneOf": [
                 { "type": "number", "minimum": 0, "maximum": 1 },
-                { "type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*%\s*$" },
+                { "type": "string", "pattern": r"^\s*(100(\.0+)?|\d{1,2}(\.\d+)?)\s*%\s*$|\$\{" },
             ],
         })
     }

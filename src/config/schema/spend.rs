@@ -10,6 +10,7 @@ pub struct Budget {
     /// The cap's name in logs, metrics and alerts.
     pub name: String,
     /// US dollars in each period.
+    #[schemars(range(min = 0))]
     pub usd: f64,
     /// The period. All begin in UTC.
     pub period: Period,
@@ -22,8 +23,10 @@ pub struct Budget {
     pub tier: Option<String>,
     /// What happens at the cap. Default: `refuse`.
     #[serde(default)]
+    #[schemars(extend("default" = "refuse"))]
     pub at_cap: AtCap,
     /// The shares at which an event is sent. Default: 80 % and 100 %.
+    #[schemars(extend("default" = ["80%", "100%"]))]
     pub warn_at: Option<Vec<Share>>,
 }
 
@@ -48,7 +51,7 @@ pub enum AtCap {
     /// An event, and nothing else.
     Warn,
     /// Requests go to tiers of at least this level.
-    StepDown(u8),
+    StepDown(#[schemars(range(min = 2, max = 5))] u8),
     /// Requests are refused, with the moment at which the period ends. Of a tier's cap: the next tier serves.
     #[default]
     Refuse,
@@ -59,12 +62,16 @@ pub enum AtCap {
 #[serde(deny_unknown_fields)]
 pub struct ModelPrice {
     /// Input tokens.
+    #[schemars(range(min = 0))]
     pub input: f64,
     /// Output tokens, reasoning included.
+    #[schemars(range(min = 0))]
     pub output: f64,
     /// Input tokens that came from the provider's cache. Default: as `input`.
+    #[schemars(range(min = 0))]
     pub cache_read: Option<f64>,
     /// Input tokens that were written to it. Default: as `input`.
+    #[schemars(range(min = 0))]
     pub cache_write: Option<f64>,
 }
 

@@ -10,6 +10,7 @@ use super::{CircuitBreaker, Retry, Secret, Span, TierTimeout};
 #[serde(deny_unknown_fields)]
 pub struct Tier {
     /// The name that logs, metrics and features use.
+    #[schemars(length(min = 1))]
     pub name: String,
     /// Whose model it is.
     pub provider: Provider,
@@ -19,13 +20,16 @@ pub struct Tier {
     /// usual variable. Of a tier with a `base_url`: no key.
     pub api_key: Option<KeyRef>,
     /// Another server that speaks the provider's protocol.
+    #[schemars(extend("pattern" = "^(https?://|.*\\$\\{)"))]
     pub base_url: Option<String>,
     /// Further headers of each request. `${NAME}` stands for a variable of the environment.
     #[serde(default)]
     pub headers: BTreeMap<String, Secret>,
     /// How many tokens fit into the context window.
+    #[schemars(range(min = 1))]
     pub context_window: Option<u64>,
     /// The longest answer, in tokens.
+    #[schemars(range(min = 1))]
     pub max_output: Option<u64>,
     /// Whether the model sees pictures.
     pub images: Option<bool>,
@@ -38,12 +42,14 @@ pub struct Tier {
     /// Whether the model goes on from an answer that the request has begun.
     pub prefill: Option<bool>,
     /// The limits of time of one attempt. Default: 30 s.
+    #[schemars(extend("default" = "30s"))]
     pub timeout: Option<TierTimeout>,
     /// Retries. Default: the file's `retry`.
     pub retry: Option<Retry>,
     /// The circuit breaker. Default: the file's `circuit_breaker`.
     pub circuit_breaker: Option<CircuitBreaker>,
     /// The level of service, from 1 (full) to 5 (static). Default: 1; of a canned tier 5.
+    #[schemars(range(min = 1, max = 5))]
     pub level: Option<u8>,
     /// Asks this tier even while its circuit is open, when there is no other.
     #[serde(default)]
@@ -54,6 +60,14 @@ pub struct Tier {
     pub text: Option<String>,
     /// How a simulated tier behaves.
     pub simulated: Option<Simulated>,
+}
+
+impl Tier {
+    /// The level of service, from 1 (full) to 5 (static): the file's, else 5 of a canned tier and 1 of any other.
+    pub fn service_level(&self) -> u8 {
+        let default = if self.provider == Provider::Canned { 5 } else { 1 };
+        self.level.unwrap_or(default)
+    }
 }
 
 /// Whose protocol a tier speaks.
@@ -75,6 +89,19 @@ pub enum Provider {
     Canned,
 }
 
+impl Provider {
+    /// The provider's name in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Anthropic => "anthropic",
+            Self::OpenAi => "openai",
+            Self::Gemini => "gemini",
+            Self::Simulated => "simulated",
+            Self::Canned => "canned",
+        }
+    }
+}
+
 /// How a simulated tier behaves.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -82,6 +109,7 @@ pub struct Simulated {
     /// What it answers. Default: a sentence that names the model.
     pub reply: Option<String>,
     /// The time to the first token. Default: 50 ms.
+    #[schemars(extend("default" = "50ms"))]
     pub latency: Option<Span>,
     /// The seed of its chances.
     pub seed: Option<u64>,

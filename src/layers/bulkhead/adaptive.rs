@@ -1,6 +1,6 @@
 //! A limit that finds itself.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use crate::{ErrorKind, InvalidConfig};
 
@@ -53,6 +53,8 @@ impl Adaptive {
 pub(super) struct Aimd {
     settings: Adaptive,
     word: AtomicU64,
+    /// Whether another has taken its place.
+    retired: AtomicBool,
 }
 
 /// One place, in 65,536ths.
@@ -60,9 +62,18 @@ const ONE: u64 = 1 << 16;
 
 impl Aimd {
     pub(super) fn new(settings: Adaptive, initial: usize) -> Self {
-        let this = Self { settings, word: AtomicU64::new(0) };
+        let this = Self { settings, word: AtomicU64::new(0), retired: AtomicBool::new(false) };
         this.set(initial);
         this
+    }
+
+    /// Another takes its place: from now on it moves no limit.
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Relaxed);
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.load(Relaxed)
     }
 
     /// The limit.

@@ -3,10 +3,14 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
-use super::{gate::FeatureGate, layer::Plan};
+use super::{
+    gate::FeatureGate,
+    layer::{Plan, Settings},
+    places::Places,
+};
 use crate::layers::lanes::Lanes;
 
 /// The gates of the named features, and the one that all others share.
@@ -16,26 +20,53 @@ pub(super) struct Features {
     /// Where each is, when there are more than a look at each would be cheap for.
     places: Option<HashMap<Arc<str>, usize, BuildHasherDefault<NameHasher>>>,
     default: Lanes<FeatureGate>,
+    /// The places of names that an earlier layer had and this one has not, for as long as calls of theirs are in flight:
+    /// the name may come back.
+    gone: Vec<(Arc<str>, Weak<Places>)>,
 }
 
 /// A few names are compared faster than one is hashed: nearly all differ in their length.
 const FEW: usize = 8;
 
 impl Features {
-    pub(super) fn new(plan: &Plan) -> Self {
+    /// The gates of a plan; those that were there before go on, with what they have counted.
+    pub(super) fn new(plan: &Plan, before: Option<&Self>) -> Self {
         let mut named: Vec<(Arc<str>, Lanes<FeatureGate>)> = Vec::new();
         for (name, limits) in &plan.named {
-            let gate = Lanes::new(Arc::new(FeatureGate::new(Some(name.clone()), plan.settings(*limits))));
+            let settings = plan.settings(*limits);
+            let lanes = match before.and_then(|before| before.find(name)) {
+                Some(lanes) => succeeded(lanes, settings),
+                None => {
+                    let places = before.and_then(|before| before.find_gone(name));
+                    Lanes::new(Arc::new(FeatureGate::new(Some(name.clone()), settings, places)))
+                }
+            };
             // Of two with one name, the later stays.
             match named.iter_mut().find(|(known, _)| known == name) {
-                Some((_, known)) => *known = gate,
-                None => named.push((name.clone(), gate)),
+                Some((_, known)) => *known = lanes,
+                None => named.push((name.clone(), lanes)),
             }
         }
         let places = (named.len() > FEW)
             .then(|| named.iter().enumerate().map(|(place, (name, _))| (name.clone(), place)).collect());
-        let default = Lanes::new(Arc::new(FeatureGate::new(None, plan.settings(plan.default))));
-        Self { named, places, default }
+        let settings = plan.settings(plan.default);
+        let default = match before {
+            Some(before) => succeeded(&before.default, settings),
+            None => Lanes::new(Arc::new(FeatureGate::new(None, settings, None))),
+        };
+        let mut gone = before.map(Self::gone).unwrap_or_default();
+        gone.retain(|(name, places)| places.strong_count() > 0 && named.iter().all(|(known, _)| known != name));
+        Self { named, places, default, gone }
+    }
+
+    fn find_gone(&self, feature: &str) -> Option<Arc<Places>> {
+        self.gone.iter().find(|(name, _)| &**name == feature)?.1.upgrade()
+    }
+
+    /// The places of all names, for whoever comes after.
+    fn gone(&self) -> Vec<(Arc<str>, Weak<Places>)> {
+        let named = self.named.iter().map(|(name, lanes)| (name.clone(), Arc::downgrade(lanes.gate().shared_places())));
+        named.chain(self.gone.iter().cloned()).collect()
     }
 
     /// The gate of a feature, or the one that all unnamed share.
@@ -69,6 +100,12 @@ impl Features {
     pub(super) fn all_named(&self) -> impl Iterator<Item = &Arc<FeatureGate>> {
         self.named.iter().map(|(_, lanes)| lanes.gate())
     }
+}
+
+/// The lanes of the gate that takes the place of another; the same ones where nothing changes.
+fn succeeded(before: &Lanes<FeatureGate>, settings: Settings) -> Lanes<FeatureGate> {
+    let gate = before.gate().succeeded(settings);
+    if Arc::ptr_eq(&gate, before.gate()) { before.clone() } else { Lanes::new(gate) }
 }
 
 /// Eight bytes at a time, each folded in by a multiplication (as in Fowler, Noll and Vo's hash): for names of some ten

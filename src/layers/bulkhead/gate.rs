@@ -24,31 +24,85 @@ use crate::{
 pub(super) struct FeatureGate {
     /// `None` for the one that all unnamed features share.
     name: Option<Arc<str>>,
-    places: Places,
+    /// What it was made with.
+    settings: Settings,
+    /// Shared with the gates that went before this one under the same name.
+    places: Arc<Places>,
     queue: usize,
     max_wait: Duration,
-    rates: Option<Rates>,
-    adaptive: Option<Aimd>,
+    rates: Option<Arc<Rates>>,
+    adaptive: Option<Arc<Aimd>>,
 }
 
 impl FeatureGate {
-    pub(super) fn new(name: Option<Arc<str>>, settings: Settings) -> Self {
-        let adaptive = settings.adaptive.map(|bounds| Aimd::new(bounds, settings.concurrency));
-        let limit = adaptive.as_ref().map_or(settings.concurrency, Aimd::limit);
-        // Without patience there is no queue.
-        let queue = if settings.max_wait.is_zero() { 0 } else { settings.queue };
+    /// A gate, maybe over places where calls of an earlier one are still in flight.
+    pub(super) fn new(name: Option<Arc<str>>, settings: Settings, places: Option<Arc<Places>>) -> Self {
+        let adaptive = settings.adaptive.map(|bounds| Arc::new(Aimd::new(bounds, settings.concurrency)));
+        let limit = adaptive.as_ref().map_or(settings.concurrency, |adaptive| adaptive.limit());
+        let queue = settings.queue();
+        let places = match places {
+            Some(places) => {
+                places.set_room(queue);
+                places.set_limit(limit);
+                places
+            }
+            None => Arc::new(Places::new(limit, queue)),
+        };
         Self {
             name,
-            places: Places::new(limit, queue),
+            settings,
+            places,
             queue,
             max_wait: settings.max_wait,
-            rates: Rates::new(settings.requests, settings.tokens),
+            rates: Rates::new(settings.requests, settings.tokens).map(Arc::new),
             adaptive,
         }
     }
 
+    /// The gate that takes the place of this one with other settings. The places are the same: whoever is in flight or
+    /// waits counts on, and a limit that was set by hand stays where the settings' own has not changed. Rates and an
+    /// adaptive limit go on where their settings are the same, and begin anew else.
+    pub(super) fn succeeded(self: &Arc<Self>, settings: Settings) -> Arc<Self> {
+        if settings == self.settings {
+            return self.clone();
+        }
+        let known = &self.settings;
+        let same_rates = (settings.requests, settings.tokens) == (known.requests, known.tokens);
+        let rates = match &self.rates {
+            Some(rates) if same_rates => Some(rates.clone()),
+            _ => Rates::new(settings.requests, settings.tokens).map(Arc::new),
+        };
+        let adaptive = match &self.adaptive {
+            Some(adaptive) if settings.adaptive == known.adaptive => Some(adaptive.clone()),
+            before => {
+                // Calls that end at the gate before move the shared limit no more.
+                before.iter().for_each(|adaptive| adaptive.retire());
+                settings.adaptive.map(|bounds| Arc::new(Aimd::new(bounds, settings.concurrency)))
+            }
+        };
+        let queue = settings.queue();
+        let gate = Self {
+            name: self.name.clone(),
+            settings,
+            places: self.places.clone(),
+            queue,
+            max_wait: settings.max_wait,
+            rates,
+            adaptive,
+        };
+        gate.places.set_room(queue);
+        if (settings.concurrency, settings.adaptive) != (known.concurrency, known.adaptive) {
+            gate.set_limit(settings.concurrency);
+        }
+        Arc::new(gate)
+    }
+
     pub(super) fn name(&self) -> Option<&Arc<str>> {
         self.name.as_ref()
+    }
+
+    pub(super) fn shared_places(&self) -> &Arc<Places> {
+        &self.places
     }
 
     pub(super) fn places(&self) -> &Places {
@@ -56,16 +110,16 @@ impl FeatureGate {
     }
 
     pub(super) fn rates(&self) -> Option<&Rates> {
-        self.rates.as_ref()
+        self.rates.as_deref()
     }
 
     pub(super) fn set_limit(&self, limit: usize) {
         match &self.adaptive {
-            Some(adaptive) => {
+            Some(adaptive) if !adaptive.is_retired() => {
                 adaptive.set(limit);
                 self.follow(adaptive);
             }
-            None => self.places.set_limit(limit),
+            _ => self.places.set_limit(limit),
         }
     }
 
@@ -106,7 +160,7 @@ impl FeatureGate {
 
     #[inline]
     fn ticket(&self) -> Ticket {
-        let generation = self.adaptive.as_ref().map_or(0, Aimd::generation);
+        let generation = self.adaptive.as_ref().map_or(0, |adaptive| adaptive.generation());
         Ticket { generation, ..Ticket::default() }
     }
 
@@ -220,7 +274,7 @@ impl Gate for FeatureGate {
         {
             rates.settle_tokens(Instant::now(), ticket.reserved, usage.total());
         }
-        if let Some(adaptive) = &self.adaptive {
+        if let Some(adaptive) = self.adaptive.as_ref().filter(|adaptive| !adaptive.is_retired()) {
             match outcome {
                 Outcome::Answered { .. } => adaptive.answered(self.places.counts().taken()),
                 Outcome::Failed(error) => adaptive.failed(error.kind(), ticket.generation),

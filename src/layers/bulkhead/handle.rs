@@ -16,6 +16,10 @@ impl BulkheadHandle {
         Self { features }
     }
 
+    pub(super) fn features(&self) -> &Features {
+        &self.features
+    }
+
     /// Sets how many requests of a feature may be in flight.
     ///
     /// A higher limit lets in whoever waits at once. A lower one interrupts nobody: it is reached as calls end, and

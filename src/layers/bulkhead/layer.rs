@@ -14,6 +14,8 @@ use super::{Adaptive, Bulkhead, BulkheadHandle, Rate, features::Features};
 #[derive(Clone, Debug)]
 pub struct BulkheadLayer {
     plan: Plan,
+    /// Whose counts go on.
+    before: Option<BulkheadHandle>,
     /// Made when first needed, and shared by clones.
     features: Arc<OnceLock<Arc<Features>>>,
 }
@@ -37,7 +39,7 @@ impl BulkheadLayer {
     pub fn new() -> Self {
         let default = Limits::new(DEFAULT_LIMIT);
         let plan = Plan { named: Vec::new(), default, queue: 0, max_wait: MAX_WAIT };
-        Self { plan, features: Arc::default() }
+        Self { plan, before: None, features: Arc::default() }
     }
 
     /// Gives a feature its own limits: a number of requests in flight, or [`Limits`] with more to them. Naming it
@@ -73,13 +75,28 @@ impl BulkheadLayer {
         self.changed()
     }
 
+    /// Takes the place of another layer while its services still run, as a configuration that is loaded anew does: what
+    /// that one has in flight and in its queues counts here too. Default: everything is counted from now on.
+    ///
+    /// A feature that both name keeps its places, and those who wait their order; so do the unnamed ones. Where its
+    /// limit differs, this layer's applies to both from the moment when this layer is first used; where it does not, one
+    /// that was set by hand stays. Rates and adaptive limits go on where they are the same. A feature that only this
+    /// layer names begins with none in flight: its calls of before are counted where they were admitted, with the unnamed
+    /// ones. One that only the other names keeps its count until the last of its calls has ended, in case it comes back.
+    #[must_use]
+    pub fn succeeding(mut self, before: &BulkheadHandle) -> Self {
+        self.before = Some(before.clone());
+        self.changed()
+    }
+
     /// A handle to look at the limits of this layer's services and to change them.
     pub fn handle(&self) -> BulkheadHandle {
         BulkheadHandle::new(self.features())
     }
 
     fn features(&self) -> Arc<Features> {
-        self.features.get_or_init(|| Arc::new(Features::new(&self.plan))).clone()
+        let before = self.before.as_ref().map(BulkheadHandle::features);
+        self.features.get_or_init(|| Arc::new(Features::new(&self.plan, before))).clone()
     }
 
     fn changed(mut self) -> Self {
@@ -173,7 +190,7 @@ impl From<usize> for Limits {
 }
 
 /// A feature's limits with the layer's own in all that was left open.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Settings {
     pub(super) concurrency: usize,
     pub(super) queue: usize,
@@ -181,6 +198,13 @@ pub(super) struct Settings {
     pub(super) requests: Option<Rate>,
     pub(super) tokens: Option<Rate>,
     pub(super) adaptive: Option<Adaptive>,
+}
+
+impl Settings {
+    /// How many may wait. Without patience there is no queue.
+    pub(super) fn queue(&self) -> usize {
+        if self.max_wait.is_zero() { 0 } else { self.queue }
+    }
 }
 
 impl Plan {

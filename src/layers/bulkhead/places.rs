@@ -7,7 +7,7 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{
             AtomicU64,
-            Ordering::{AcqRel, Acquire},
+            Ordering::{AcqRel, Acquire, Relaxed},
         },
     },
     task::{Context, Poll, Waker},
@@ -24,8 +24,8 @@ use std::{
 #[derive(Debug)]
 pub(super) struct Places {
     counts: AtomicU64,
-    /// How many may wait.
-    room: u64,
+    /// How many may wait. Read and written under the line's lock.
+    room: AtomicU64,
     line: Mutex<Line>,
 }
 
@@ -98,7 +98,13 @@ impl Places {
     /// So many places, and so much room in line. At most 4,194,303 and 1,048,575.
     pub(super) fn new(limit: usize, room: usize) -> Self {
         let counts = AtomicU64::new(Counts(0).with_limit(limit));
-        Self { counts, room: small(room, LONGEST), line: Mutex::default() }
+        Self { counts, room: AtomicU64::new(small(room, LONGEST)), line: Mutex::default() }
+    }
+
+    /// Changes how many may wait. Whoever waits already stays.
+    pub(super) fn set_room(&self, room: usize) {
+        let _line = self.line();
+        self.room.store(small(room, LONGEST), Relaxed);
     }
 
     pub(super) fn counts(&self) -> Counts {
@@ -131,9 +137,10 @@ impl Places {
     /// Stands in line.
     pub(super) fn join(&self) -> Joined {
         let mut line = self.line();
+        let room = self.room.load(Relaxed);
         let joined = self.update(|now| match now.waiting() {
             0 if now.has_place() => Some(now.0 + 1),
-            waiting => ((waiting as u64) < self.room).then(|| now.0 + ONE_WAITING),
+            waiting => ((waiting as u64) < room).then(|| now.0 + ONE_WAITING),
         });
         let Ok(before) = joined else { return Joined::Full };
         if before.waiting() == 0 && before.has_place() {
@@ -210,7 +217,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_the_most_that_does() {
         let places = Places::new(usize::MAX, usize::MAX);
-        assert_eq!((places.counts().limit(), places.room), (4_194_303, 1_048_575));
+        assert_eq!((places.counts().limit(), places.room.load(Relaxed)), (4_194_303, 1_048_575));
         assert!(places.try_take());
         places.set_limit(0);
         assert_eq!((places.counts().taken(), places.counts().limit(), places.counts().waiting()), (1, 0, 0));

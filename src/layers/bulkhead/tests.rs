@@ -17,6 +17,7 @@ mod limits;
 mod places;
 mod queue;
 mod rates;
+mod succession;
 
 const SECOND: Duration = Duration::from_secs(1);
 

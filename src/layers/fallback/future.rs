@@ -191,7 +191,10 @@ where
                         rest.timer = Some(Box::pin(sleep_until(at)));
                         this.state.set(State::Waiting(error));
                     }
-                    _ => return Poll::Ready(Err(error)),
+                    _ => {
+                        rest.walk.gave_up(&error);
+                        return Poll::Ready(Err(error));
+                    }
                 },
             }
         }

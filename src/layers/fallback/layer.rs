@@ -8,7 +8,10 @@ use std::{
 use tower::{Layer, Service};
 
 use super::{Capabilities, Fallback, RampStep, Tier, shared::Shared, tier::TierFacts};
-use crate::{Classifier, ErrorKind, Events, InvalidConfig, LlmError, LlmRequest, LlmResponse};
+use crate::{
+    Classifier, ErrorKind, Events, InvalidConfig, LlmError, LlmRequest, LlmResponse,
+    request::{BEST_LEVEL, WORST_LEVEL},
+};
 
 /// Applies [`Fallback`]. See the [module docs](super).
 ///
@@ -17,6 +20,8 @@ use crate::{Classifier, ErrorKind, Events, InvalidConfig, LlmError, LlmRequest, 
 #[derive(Clone)]
 pub struct FallbackLayer {
     config: Config,
+    /// Whose state goes on, and the tiers that are the same there and here.
+    before: Option<(Arc<Shared>, HashSet<Arc<str>>)>,
     /// Made by the first use, so that settings can still be changed before.
     shared: Arc<std::sync::OnceLock<Arc<Shared>>>,
 }
@@ -27,6 +32,10 @@ pub(super) struct Config {
     pub(super) tiers: Vec<Tier>,
     /// For each feature with a policy, the tiers in order; 0 is the primary.
     pub(super) features: HashMap<Arc<str>, Arc<[usize]>>,
+    /// For all other requests; `None`: all tiers.
+    pub(super) others: Option<Arc<[usize]>>,
+    /// For each feature with one, what it says of levels.
+    pub(super) levels: HashMap<Arc<str>, LevelPolicy>,
     pub(super) routes: HashMap<ErrorKind, Arc<[usize]>>,
     pub(super) classifier: Classifier,
     pub(super) events: Option<Events>,
@@ -37,6 +46,20 @@ pub(super) struct Config {
     pub(super) stream_break: StreamBreak,
     pub(super) all_open: AllOpen,
     pub(super) ramp: Vec<RampStep>,
+}
+
+/// What a feature accepts of the tiers' levels.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LevelPolicy {
+    pub(super) worst: u8,
+    /// Whether a step-down stands even where nothing is left below.
+    pub(super) stays_down: bool,
+}
+
+impl Default for LevelPolicy {
+    fn default() -> Self {
+        Self { worst: WORST_LEVEL, stays_down: false }
+    }
 }
 
 /// What a session may see of a switch of tiers.
@@ -93,6 +116,8 @@ impl FallbackLayer {
             primary: TierFacts::new(primary.into()),
             tiers: Vec::new(),
             features: HashMap::new(),
+            others: None,
+            levels: HashMap::new(),
             routes: HashMap::new(),
             classifier: Classifier::default(),
             events: None,
@@ -104,7 +129,7 @@ impl FallbackLayer {
             all_open: AllOpen::default(),
             ramp: Vec::new(),
         };
-        Self { config, shared: Arc::default() }
+        Self { config, before: None, shared: Arc::default() }
     }
 
     /// A fallback of tiers whose names come from data.
@@ -185,6 +210,55 @@ impl FallbackLayer {
         Ok(self.changed())
     }
 
+    /// Sets which tiers serve all requests whose feature has no chain of its own, and those without a feature. Default:
+    /// all, in their order.
+    ///
+    /// # Errors
+    ///
+    /// An empty chain, a name that no tier has so far, or one that is there twice.
+    pub fn other_features<'a>(mut self, tiers: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidConfig> {
+        self.config.others = Some(self.indexes("default_feature.tiers", tiers)?);
+        Ok(self.changed())
+    }
+
+    /// Makes the primary ignore its own circuit, as [`Tier::last_resort`] does.
+    #[must_use]
+    pub fn last_resort(mut self) -> Self {
+        self.config.primary.last_resort = true;
+        self.changed()
+    }
+
+    /// Sets the least time before the deadline that makes it worth beginning the primary where it is not asked first, as
+    /// [`Tier::min_useful`] does.
+    #[must_use]
+    pub fn primary_min_useful(mut self, time: Duration) -> Self {
+        self.config.primary.min_useful = Some(time);
+        self.changed()
+    }
+
+    /// Sets the primary's level of service, as [`Tier::level`] does. Default: 1.
+    #[must_use]
+    pub fn level(mut self, level: u8) -> Self {
+        self.config.primary.set_level(level);
+        self.changed()
+    }
+
+    /// Sets the worst [level](Tier::level) of service that a feature accepts: with 1, code generation fails rather than
+    /// fall to a small model. Default: 5, any.
+    #[must_use]
+    pub fn feature_worst_level(mut self, feature: impl Into<Arc<str>>, level: u8) -> Self {
+        self.config.levels.entry(feature.into()).or_default().worst = level.clamp(BEST_LEVEL, WORST_LEVEL);
+        self.changed()
+    }
+
+    /// Makes a [step-down](crate::Context::min_level) final for a feature: where no tier further down can answer, its
+    /// requests fail. Default: a step-down gives way then, for a dear answer is better than none.
+    #[must_use]
+    pub fn feature_stays_down(mut self, feature: impl Into<Arc<str>>) -> Self {
+        self.config.levels.entry(feature.into()).or_default().stays_down = true;
+        self.changed()
+    }
+
     /// Sets which tiers are asked, in order, after a failure of this kind, whatever the classifier says of it: for
     /// instance [`ErrorKind::Refusal`] to a model of another house, [`ErrorKind::ContextLength`] to the large one.
     ///
@@ -208,7 +282,7 @@ impl FallbackLayer {
         self.changed()
     }
 
-    /// Sets where `ModelSwitched` and `ModelRecovered` are sent. Default: nowhere.
+    /// Sets where `ModelSwitched`, `ModelRecovered` and `AllTiersFailed` are sent. Default: nowhere.
     #[must_use]
     pub fn events(mut self, events: Events) -> Self {
         self.config.events = Some(events);
@@ -266,6 +340,30 @@ impl FallbackLayer {
         self.changed()
     }
 
+    /// Takes the place of another fallback while its requests still run, as a configuration that is loaded anew does: goes
+    /// on with what that one knows when this one is first used, and hears what its requests find out after that. Default:
+    /// nothing is known.
+    ///
+    /// That is which tier serves and since when the primary does not, so that one outage is told as one switch and one
+    /// recovery; the tier of each session; the steps of a gradual return, where they are the same; and of the tiers in
+    /// `unchanged`, whether they have ever answered. Tiers are known by their names. An outage of a primary that is not the
+    /// primary here is told as over.
+    #[must_use]
+    pub fn succeeding<'a>(mut self, before: &Self, unchanged: impl IntoIterator<Item = &'a str>) -> Self {
+        self.before = Some((before.shared().clone(), unchanged.into_iter().map(Arc::from).collect()));
+        self.changed()
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        self.shared.get_or_init(|| {
+            let shared = Arc::new(Shared::new(self.config.clone()));
+            if let Some((before, unchanged)) = &self.before {
+                shared.succeed(before, |tier| unchanged.contains(tier));
+            }
+            shared
+        })
+    }
+
     /// A layer whose settings differ is a fallback of its own.
     fn changed(mut self) -> Self {
         self.shared = Arc::default();
@@ -308,8 +406,7 @@ impl<S> Layer<S> for FallbackLayer {
     type Service = Fallback<S>;
 
     fn layer(&self, inner: S) -> Fallback<S> {
-        let shared = self.shared.get_or_init(|| Arc::new(Shared::new(self.config.clone())));
-        Fallback::new(inner, shared.clone())
+        Fallback::new(inner, self.shared().clone())
     }
 }
 

@@ -22,6 +22,10 @@
 //! - A tier that has said what it can do ([`Capabilities`]) is not asked what it cannot carry. That is no failure of
 //!   it: it costs no attempt, its circuit hears nothing, and the record says what it lacks. A route for what it would
 //!   have failed with is taken all the same. A request that no tier can carry fails at once, with the fields and the tiers named.
+//! - Tiers have [levels](Tier::level) of service, from 1 (full) to 5 (a fixed sentence). A feature can say how far down
+//!   it may go; a request that was [stepped down](crate::Context::min_level), by a budget or by hand, leaves the better
+//!   tiers out. Where nothing answers further down the step-down gives way, unless the feature
+//!   [stays down](FallbackLayer::feature_stays_down). A tier that is left out is like one that lacks something.
 //! - While tiers are left, each gets only part of the time before the request's deadline: a primary that hangs is
 //!   answered by the next tier, not refused when all time is gone. There is no sleep before a different tier.
 //!   Time spent in a [bulkhead](super::bulkhead)'s queue further out is nobody's; that spent in a foreign queue which
@@ -55,6 +59,7 @@ mod restart;
 mod service;
 mod shared;
 mod tier;
+mod unable;
 mod walk;
 
 pub use self::{

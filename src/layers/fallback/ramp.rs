@@ -33,7 +33,7 @@ pub(super) struct Ramp {
     progress: Mutex<Progress>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Progress {
     step: usize,
     since: Instant,
@@ -45,6 +45,15 @@ impl Ramp {
     pub(super) fn new(steps: Vec<RampStep>) -> Self {
         let progress = Progress { step: 0, since: Instant::now(), seen: 0 };
         Self { steps, running: AtomicBool::new(false), progress: Mutex::new(progress) }
+    }
+
+    /// Goes on where another is, if their steps are the same.
+    pub(super) fn succeed(&self, before: &Self) {
+        if self.steps == before.steps {
+            let progress = *before.lock();
+            *self.lock() = progress;
+            self.running.store(before.is_running(), Relaxed);
+        }
     }
 
     /// The primary has answered again, or has failed while it returned: begin at the first step.

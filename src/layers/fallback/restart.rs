@@ -34,7 +34,10 @@ impl Restart {
         // What is tried next holds nothing of what broke.
         self.body = LlmBody::from_text("");
         match self.walk.failed(error) {
-            Step::GiveUp(error) => Err(error),
+            Step::GiveUp(error) => {
+                self.walk.gave_up(&error);
+                Err(error)
+            }
             Step::Ask => {
                 let service = self.walk.service().expect("the primary is not at hand in a body");
                 self.asking = Some((Box::pin(Call::further(service, self.walk.request())), kind));

@@ -9,6 +9,7 @@ use tower::Service;
 use super::{
     ResponseFuture,
     shared::Shared,
+    unable,
     walk::{self, Walk},
 };
 use crate::{
@@ -50,7 +51,7 @@ where
         // Not when it came in further out: it may have waited since.
         request.context_mut().begun = Some(clock::now());
         let shared = &self.shared;
-        let unable = if shared.limited { walk::unable(shared, &request) } else { Vec::new() };
+        let unable = if shared.is_limited(&request) { unable::unable(shared, &request) } else { Vec::new() };
         if !shared.is_simple() || !unable.is_empty() || request.is_first_tier_only() {
             return match Walk::begin(shared, &request, unable) {
                 Ok(walk) => ResponseFuture::walking(walk, self.inner.clone(), shared.clone(), request),

@@ -1,6 +1,6 @@
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -8,8 +8,17 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{AllOpen, SessionPolicy, layer::Config, ramp::Ramp, tier::TierFacts};
-use crate::{ErrorKind, Event, LlmRequest, LlmResponse, layers::recent::Recent};
+use super::{
+    AllOpen, SessionPolicy,
+    layer::{Config, LevelPolicy},
+    ramp::Ramp,
+    tier::TierFacts,
+};
+use crate::{
+    ErrorKind, Event, LlmRequest, LlmResponse,
+    layers::recent::Recent,
+    request::{BEST_LEVEL, WORST_LEVEL},
+};
 
 /// Which tier each session is with.
 type Sessions = Recent<Arc<str>, usize>;
@@ -21,12 +30,16 @@ pub(super) struct Shared {
     pub(super) ramp: Ramp,
     /// Whether any tier has said what it can do.
     pub(super) limited: bool,
+    /// Whether any feature says something of levels.
+    leveled: bool,
     /// Whether each tier has ever answered.
     worked: Box<[AtomicBool]>,
     /// The tier that serves now, as the events tell it. Read by every request; changed under the lock.
     serving: AtomicUsize,
     changes: Mutex<Changes>,
     sessions: Mutex<Sessions>,
+    /// Who has taken its place: hears from then on what changes here.
+    successor: OnceLock<Weak<Self>>,
 }
 
 /// When what changed, as the events tell it.
@@ -42,18 +55,72 @@ impl Shared {
     pub(super) fn new(config: Config) -> Self {
         Self {
             simple: config.features.is_empty()
+                && config.others.is_none()
                 && config.session == SessionPolicy::Free
                 && config.all_open == AllOpen::Fail,
             ramp: Ramp::new(config.ramp.clone()),
             limited: std::iter::once(&config.primary)
                 .chain(config.tiers.iter().map(|tier| &tier.facts))
                 .any(|facts| facts.capabilities.is_limited()),
+            leveled: !config.levels.is_empty(),
             worked: (0..=config.tiers.len()).map(|_| AtomicBool::new(false)).collect(),
             serving: AtomicUsize::new(0),
             changes: Mutex::default(),
             sessions: Mutex::new(Sessions::new(config.session_capacity)),
+            successor: OnceLock::new(),
             config,
         }
+    }
+
+    /// Goes on with what another fallback knows, which hands on from now on what its own requests find out.
+    pub(super) fn succeed(self: &Arc<Self>, before: &Self, is_unchanged: impl Fn(&str) -> bool) {
+        for tier in 0..before.tiers() {
+            let name = before.name(tier);
+            if let Some(here) = self.place(&name).filter(|_| is_unchanged(&name)) {
+                self.worked[here].store(before.has_worked(tier), Relaxed);
+            }
+        }
+        let sessions = before.sessions().mapped(self.config.session_capacity, |tier| self.place(&before.name(*tier)));
+        *self.sessions() = sessions;
+        self.ramp.succeed(&before.ramp);
+        let changes = before.changes();
+        // The number is changed under that lock.
+        let from = before.name(before.serving.load(Relaxed));
+        let (away_since, last) = (changes.away_since, changes.last);
+        // Whatever the other finds out after this, it tells here.
+        let _ = before.successor.set(Arc::downgrade(self));
+        drop(changes);
+        let Some(since) = away_since else { return };
+        match self.place(&from) {
+            Some(serving) if serving != 0 && self.name(0) == before.name(0) => {
+                self.serving.store(serving, Relaxed);
+                *self.changes() = Changes { away_since, last };
+            }
+            // The tier that served is gone or is the primary now, or the primary is another: that outage is over.
+            _ => {
+                let at = Instant::now();
+                let after = at.saturating_duration_since(since);
+                self.send(|| Event::ModelRecovered { from, to: self.name(0), after, at });
+            }
+        }
+    }
+
+    /// Where the tier of this name is; 0 is the primary.
+    fn place(&self, name: &str) -> Option<usize> {
+        (0..self.tiers()).find(|tier| *self.facts(*tier).name == *name)
+    }
+
+    /// Who has taken the place of this one, and a tier's place there; `None` where nobody has.
+    fn succeeded(&self, tier: usize) -> Option<(Arc<Self>, Option<usize>)> {
+        let successor = self.successor.get()?.upgrade()?;
+        let place = successor.place(&self.facts(tier).name);
+        Some((successor, place))
+    }
+
+    /// The chain of a request's feature; `None` for all tiers.
+    pub(super) fn listed(&self, request: &LlmRequest) -> Option<&Arc<[usize]>> {
+        let own = request.feature_name().and_then(|feature| self.config.features.get(feature));
+        own.or(self.config.others.as_ref())
     }
 
     /// Whether every request goes to the primary first and then to all tiers in their order, and never waits: then a
@@ -74,6 +141,19 @@ impl Shared {
         if !self.has_worked(0) || self.serving.load(Relaxed) != 0 {
             self.answered(0, request, request.context().begun.unwrap_or_else(Instant::now), None);
         }
+    }
+
+    /// Whether there may be tiers that cannot serve the request.
+    #[inline]
+    pub(super) fn is_limited(&self, request: &LlmRequest) -> bool {
+        let context = request.context();
+        self.limited || self.leveled || context.min_level > BEST_LEVEL || context.worst_level < WORST_LEVEL
+    }
+
+    /// What the request's feature says of levels.
+    pub(super) fn level_policy(&self, request: &LlmRequest) -> LevelPolicy {
+        let policy = request.feature_name().and_then(|feature| self.config.levels.get(feature));
+        policy.copied().unwrap_or_default()
     }
 
     /// How many tiers there are, the primary included.
@@ -116,11 +196,7 @@ impl Shared {
         if self.config.session != SessionPolicy::Free
             && let Some(session) = request.session_id()
         {
-            let mut sessions = self.sessions();
-            // The first answer pins; one of a request that was under way beside it does not move the session.
-            if self.config.session != SessionPolicy::Pin || sessions.get(session).is_none() {
-                sessions.insert(session.into(), tier);
-            }
+            self.remember(session, tier);
         }
         let serving = self.serving.load(Relaxed);
         if tier == serving {
@@ -133,6 +209,18 @@ impl Shared {
         }
     }
 
+    /// A session's request was answered by this tier.
+    fn remember(&self, session: &str, tier: usize) {
+        if let Some((successor, place)) = self.succeeded(tier) {
+            place.into_iter().for_each(|tier| successor.remember(session, tier));
+        }
+        let mut sessions = self.sessions();
+        // The first answer pins; one of a request that was under way beside it does not move the session.
+        if self.config.session != SessionPolicy::Pin || sessions.get(session).is_none() {
+            sessions.insert(session.into(), tier);
+        }
+    }
+
     /// The primary has failed, not merely refused.
     pub(super) fn primary_failed(&self) {
         if self.ramp.is_running() {
@@ -140,7 +228,16 @@ impl Shared {
         }
     }
 
+    /// Every tier that may serve a request has failed or refused it.
+    pub(super) fn all_failed(&self, request: &LlmRequest, reason: ErrorKind) {
+        self.send(|| Event::AllTiersFailed { feature: request.feature_kept(), reason, at: Instant::now() });
+    }
+
     fn switch(&self, to: usize, reason: ErrorKind, begun: Instant) {
+        if let Some((successor, place)) = self.succeeded(to) {
+            // Where it is the primary, its answer is no switch.
+            return place.filter(|tier| *tier != 0).into_iter().for_each(|to| successor.switch(to, reason, begun));
+        }
         let at = Instant::now();
         let mut changes = self.changes();
         let from = self.serving.load(Relaxed);
@@ -155,6 +252,11 @@ impl Shared {
     }
 
     fn recover(&self, begun: Instant) {
+        if let Some((successor, place)) = self.succeeded(0) {
+            return if place == Some(0) {
+                successor.recover(begun)
+            };
+        }
         let at = Instant::now();
         let mut changes = self.changes();
         let Some(since) = changes.away_since else { return };
@@ -179,7 +281,7 @@ impl Shared {
 
     fn send(&self, event: impl FnOnce() -> Event) {
         if let Some(events) = &self.config.events {
-            events.send(event());
+            events.send_with(event);
         }
     }
 

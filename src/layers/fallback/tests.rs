@@ -1,4 +1,6 @@
+mod all_failed;
 mod capabilities;
+mod levels;
 
 use std::{sync::Arc, time::Duration};
 

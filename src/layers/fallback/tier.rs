@@ -3,7 +3,10 @@ use std::{fmt, sync::Arc, time::Duration};
 use tower::{Service, ServiceExt as _, util::BoxCloneSyncService};
 
 use super::Capabilities;
-use crate::{BoxLlmService, LlmError, LlmRequest, LlmResponse};
+use crate::{
+    BoxLlmService, LlmError, LlmRequest, LlmResponse,
+    request::{BEST_LEVEL, WORST_LEVEL},
+};
 
 /// A place in the order of a fallback: a service and what it can do. Clones share the service.
 #[derive(Clone)]
@@ -19,12 +22,25 @@ pub(super) struct TierFacts {
     pub(super) capabilities: Capabilities,
     pub(super) last_resort: bool,
     pub(super) degraded: bool,
+    pub(super) level: u8,
     pub(super) min_useful: Option<Duration>,
 }
 
 impl TierFacts {
     pub(super) fn new(name: Arc<str>) -> Self {
-        Self { name, capabilities: Capabilities::new(), last_resort: false, degraded: false, min_useful: None }
+        Self {
+            name,
+            capabilities: Capabilities::new(),
+            last_resort: false,
+            degraded: false,
+            level: BEST_LEVEL,
+            min_useful: None,
+        }
+    }
+
+    pub(super) fn set_level(&mut self, level: u8) {
+        self.level = level.clamp(BEST_LEVEL, WORST_LEVEL);
+        self.degraded |= self.level > BEST_LEVEL;
     }
 }
 
@@ -67,6 +83,16 @@ impl Tier {
     #[must_use]
     pub fn degraded(mut self) -> Self {
         self.facts.degraded = true;
+        self
+    }
+
+    /// Sets the tier's level of service: 1 is full, 2 reduced, 3 basic, 4 cached answers only, 5 a fixed sentence. From 2
+    /// on its answers are [degraded](LlmResponse::degraded). Requests that are
+    /// [stepped down](crate::Context::min_level), and features that accept no
+    /// [worse](super::FallbackLayer::feature_worst_level), go by it. Default: 1.
+    #[must_use]
+    pub fn level(mut self, level: u8) -> Self {
+        self.facts.set_level(level);
         self
     }
 

@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use super::{
     SessionPolicy,
-    capabilities::{Lack, Needs},
     shared::Shared,
+    unable::{Unable, Why},
 };
 use crate::{
     BoxLlmService, Context, ErrorKind, LlmError, LlmRequest, LlmResponse,
@@ -27,7 +27,7 @@ pub(super) struct Walk {
     started: Instant,
     /// The tiers asked before.
     tried: Vec<usize>,
-    /// The tiers that cannot carry the request; none of them is ever asked.
+    /// The tiers that cannot serve the request; none of them is ever asked, unless a step-down gives way.
     unable: Vec<Unable>,
     ledger: Ledger,
     /// The first tier's failure.
@@ -42,6 +42,8 @@ pub(super) struct Walk {
     reason: Option<ErrorKind>,
     /// Whether the primary can still be called from where the walk is kept.
     primary_at_hand: bool,
+    /// Whether every tier that may serve the request has failed or refused it.
+    all_failed: bool,
 }
 
 /// Which tiers the request may go to, in order.
@@ -53,14 +55,6 @@ enum Chain {
     Listed(Arc<[usize]>),
     /// A pinned session's.
     Pinned(usize),
-}
-
-/// A tier that cannot carry the request.
-pub(super) struct Unable {
-    tier: usize,
-    lack: Lack,
-    /// Whether the record has it: it does once the walk has come past.
-    told: bool,
 }
 
 /// What to do after a failure.
@@ -76,12 +70,7 @@ impl Walk {
     ///
     /// No tier that the request may go to can carry it.
     pub(super) fn begin(shared: &Arc<Shared>, request: &LlmRequest, unable: Vec<Unable>) -> Result<Self, LlmError> {
-        let mut chain = match request.feature_name() {
-            Some(feature) if !shared.config.features.is_empty() => {
-                shared.config.features.get(feature).map_or(Chain::All, |chain| Chain::Listed(chain.clone()))
-            }
-            _ => Chain::All,
-        };
+        let mut chain = shared.listed(request).map_or(Chain::All, |chain| Chain::Listed(chain.clone()));
         if let Some(tier) = shared.session_tier(request) {
             match shared.config.session {
                 SessionPolicy::Pin => chain = Chain::Pinned(tier),
@@ -90,12 +79,12 @@ impl Walk {
                 SessionPolicy::Sticky | SessionPolicy::Free => {}
             }
         }
-        if request.is_first_tier_only() {
-            chain = Chain::Listed(chain.iter(shared).take(1).collect());
-        }
         let mut walk = Self::starting_at(shared.clone(), request.clone(), chain, 0);
         walk.unable = unable;
         let Some(mut at) = walk.first() else { return Err(walk.nobody_can()) };
+        if request.is_first_tier_only() {
+            walk.chain = Chain::Listed([at].into());
+        }
         if at == 0
             && let Some(next) = walk.chain.iter(shared).filter(|tier| walk.is_able(*tier)).nth(1)
             && !shared.ramp.admits()
@@ -130,6 +119,7 @@ impl Walk {
             from_primary: at == 0,
             reason: None,
             primary_at_hand: true,
+            all_failed: false,
         }
     }
 
@@ -194,7 +184,11 @@ impl Walk {
         let now = Instant::now();
         let route = self.shared.config.routes.get(&kind).filter(|_| !self.request.is_first_tier_only());
         let route = route.map(|route| Chain::Listed(route.clone()));
-        match self.next_tier(route.as_ref(), class, now) {
+        let next = match self.next_tier(route.as_ref(), class, now) {
+            Err(Stop::LastTier | Stop::Policy) if self.give_way() => self.next_tier(route.as_ref(), class, now),
+            next => next,
+        };
+        match next {
             Ok(next) => {
                 self.ledger.next(Next::FailedOver);
                 self.tell_unable(route.as_ref(), Some(next));
@@ -208,6 +202,7 @@ impl Walk {
                 self.ledger.next(Next::Stopped(stop));
                 if matches!(stop, Stop::LastTier | Stop::Policy) {
                     self.tell_unable(route.as_ref(), None);
+                    self.all_failed = !is_about_the_request(kind);
                 }
                 Step::GiveUp(self.give_up(error, class))
             }
@@ -228,6 +223,13 @@ impl Walk {
         }
         std::mem::take(&mut self.ledger).answered(&mut response);
         response
+    }
+
+    /// The request ends with this error. Where no tier is left to ask, that is told.
+    pub(super) fn gave_up(&self, error: &LlmError) {
+        if self.all_failed {
+            self.shared.all_failed(&self.request, error.kind());
+        }
     }
 
     /// Makes ready to go on if the stream of its answer breaks: in a body there is neither the request's deadline,
@@ -330,12 +332,16 @@ impl Walk {
 
     /// Where to begin: at the first tier that can carry the request. Where the first of all cannot, the route for what it
     /// would have failed with says where to go, as if it had been asked.
-    fn first(&self) -> Option<usize> {
+    fn first(&mut self) -> Option<usize> {
+        self.first_able().or_else(|| if self.give_way() { self.first_able() } else { None })
+    }
+
+    fn first_able(&self) -> Option<usize> {
         let able = |tier: &usize| self.is_able(*tier);
         let first = self.chain.iter(&self.shared).next()?;
         if !matches!(self.chain, Chain::Pinned(_))
             && let Some(unable) = self.unable.iter().find(|unable| unable.tier == first)
-            && let Some(route) = self.shared.config.routes.get(&unable.lack.kind())
+            && let Some(route) = self.shared.config.routes.get(&unable.why.kind())
             && let Some(routed) = route.iter().copied().find(able)
         {
             return Some(routed);
@@ -347,7 +353,17 @@ impl Walk {
         self.unable.iter().all(|unable| unable.tier != tier)
     }
 
-    /// Writes into the record which tiers the walk has come past, on its way to `until`, because they cannot carry the
+    /// Lets the tiers be asked after all that a step-down has left out, unless the feature stays down: a dear answer is
+    /// better than none. Whether there were any.
+    fn give_way(&mut self) -> bool {
+        let before = self.unable.len();
+        if before > 0 && !self.shared.level_policy(&self.request).stays_down {
+            self.unable.retain(|unable| !matches!(unable.why, Why::TooGood { .. }));
+        }
+        self.unable.len() < before
+    }
+
+    /// Writes into the record which tiers the walk has come past, on its way to `until`, because they cannot serve the
     /// request.
     fn tell_unable(&mut self, route: Option<&Chain>, until: Option<usize>) {
         if self.unable.is_empty() {
@@ -367,9 +383,9 @@ impl Walk {
                 model: None,
                 begun: self.begun,
                 took: Duration::ZERO,
-                failure: Some(unable.lack.kind()),
+                failure: Some(unable.why.kind()),
                 status: None,
-                message: format!("lacks {}", unable.lack),
+                message: unable.why.to_string(),
                 retry_after: None,
                 usage: None,
                 next: Next::Skipped,
@@ -377,21 +393,24 @@ impl Walk {
         }
     }
 
-    /// The one error for a request that no tier can carry.
+    /// The one error for a request that no tier can serve.
     fn nobody_can(mut self) -> LlmError {
         self.tell_unable(None, None);
         let mut message = String::from(match self.chain {
             Chain::Pinned(_) => "the tier that the session is pinned to cannot carry it",
             _ => "no tier can carry it",
         });
-        let mut kind = ErrorKind::UnsupportedFeature;
-        for (place, Unable { tier, lack, .. }) in self.unable.iter().filter(|unable| unable.told).enumerate() {
+        let mut kind = ErrorKind::Exhausted;
+        for (place, Unable { tier, why, .. }) in self.unable.iter().filter(|unable| unable.told).enumerate() {
             let before = if place == 0 { ": " } else { "; " };
-            message.push_str(&format!("{before}{} lacks {lack}", self.shared.facts(*tier).name));
-            if lack.kind() == ErrorKind::ContextLength {
-                // A shorter request could go there, which is more than can be said of the others.
-                kind = ErrorKind::ContextLength;
-            }
+            message.push_str(&format!("{before}{} {why}", self.shared.facts(*tier).name));
+            // What the caller can mend leads. A shorter request could go there, which is more than can be said of the
+            // others.
+            kind = match (kind, why.kind()) {
+                (_, ErrorKind::ContextLength) | (ErrorKind::ContextLength, _) => ErrorKind::ContextLength,
+                (_, ErrorKind::UnsupportedFeature) => ErrorKind::UnsupportedFeature,
+                (before, _) => before,
+            };
         }
         let mut error = LlmError::new(kind, message);
         self.ledger.give_up(&mut error);
@@ -416,12 +435,17 @@ impl Walk {
     }
 }
 
-/// The tiers that cannot carry the request.
-#[cold]
-pub(super) fn unable(shared: &Shared, request: &LlmRequest) -> Vec<Unable> {
-    let Some(needs) = Needs::of(request) else { return Vec::new() };
-    let lacks = |tier| shared.facts(tier).capabilities.lacks(&needs).map(|lack| Unable { tier, lack, told: false });
-    (0..shared.tiers()).filter_map(lacks).collect()
+/// Whether such a failure says something of the request, and nothing of the tier.
+const fn is_about_the_request(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::ContextLength
+            | ErrorKind::TooLarge
+            | ErrorKind::ContentPolicy
+            | ErrorKind::Refusal
+            | ErrorKind::InvalidRequest
+            | ErrorKind::UnsupportedFeature
+    )
 }
 
 /// Until when a tier may take that is begun now, where `after` others come after it and time is limited.

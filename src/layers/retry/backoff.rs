@@ -41,7 +41,8 @@ pub enum Jitter {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Backoff {
     base: Duration,
-    factor: f64,
+    /// `None`: the delay grows by `base`.
+    factor: Option<f64>,
     max_delay: Duration,
     jitter: Jitter,
 }
@@ -49,18 +50,25 @@ pub struct Backoff {
 impl Backoff {
     /// Waits from `base` on, doubling, at most 30 s, with [`Jitter::Full`].
     pub fn new(base: Duration) -> Self {
-        Self { base, factor: 2.0, max_delay: Duration::from_secs(30), jitter: Jitter::Full }
+        Self { base, factor: Some(2.0), max_delay: Duration::from_secs(30), jitter: Jitter::Full }
     }
 
     /// The same wait each time, without jitter. `max_delay` is `wait`.
     pub fn fixed(wait: Duration) -> Self {
-        Self { base: wait, factor: 1.0, max_delay: wait, jitter: Jitter::None }
+        Self { base: wait, factor: Some(1.0), max_delay: wait, jitter: Jitter::None }
     }
 
     /// By how much the delay grows with each retry. Default 2; below 1, or not a number, counts as 1.
     #[must_use]
     pub fn factor(mut self, factor: f64) -> Self {
-        self.factor = if factor >= 1.0 { factor } else { 1.0 };
+        self.factor = Some(if factor >= 1.0 { factor } else { 1.0 });
+        self
+    }
+
+    /// Lets the delay grow by `base` with each retry, and not by a factor: 1 s, 2 s, 3 s.
+    #[must_use]
+    pub fn linear(mut self) -> Self {
+        self.factor = None;
         self
     }
 
@@ -129,12 +137,16 @@ impl Backoff {
         }
     }
 
-    /// `min(max_delay, base * factor^n)`.
+    /// `min(max_delay, base * factor^n)`, or `min(max_delay, base * (n + 1))`.
     fn ceiling(&self, n: u32) -> Duration {
         if self.base.is_zero() {
             return Duration::ZERO; // 0 * infinity is not a number
         }
-        let seconds = self.base.as_secs_f64() * self.factor.powf(f64::from(n));
+        let growth = match self.factor {
+            Some(factor) => factor.powf(f64::from(n)),
+            None => f64::from(n) + 1.0,
+        };
+        let seconds = self.base.as_secs_f64() * growth;
         Duration::try_from_secs_f64(seconds).map_or(self.max_delay, |d| d.min(self.max_delay))
     }
 }
@@ -215,6 +227,9 @@ mod tests {
         let overload = Backoff::new(Duration::from_secs(1)).factor(1.5).jitter(Jitter::None);
         let waits = [0, 1, 2, 3].map(|n| overload.delay(n, None, &mut rng).as_millis());
         assert_eq!(waits, [1000, 1500, 2250, 3375]);
+        let linear = Backoff::new(Duration::from_secs(2)).linear().jitter(Jitter::None);
+        let waits = [0, 1, 2, u32::MAX].map(|n| linear.delay(n, None, &mut rng).as_secs());
+        assert_eq!(waits, [2, 4, 6, 30]);
         let fixed = Backoff::fixed(Duration::from_secs(1));
         assert_eq!([0, 5].map(|n| fixed.delay(n, None, &mut rng).as_secs()), [1, 1]);
     }

@@ -1,6 +1,5 @@
 use std::task::{Context, Poll};
 
-use tokio::time::Instant;
 use tower::Service;
 
 use super::{ResponseFuture, layer::Limits};
@@ -42,7 +41,7 @@ where
 
     #[inline]
     fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
-        let now = Instant::now();
+        let now = clock::now();
         let (limit, after) = match self.limits.first_token {
             Some(first) if first < self.limits.total && request.is_stream() => (TimeoutLimit::FirstToken, first),
             _ => (TimeoutLimit::Total, self.limits.total),

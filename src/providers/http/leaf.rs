@@ -9,7 +9,7 @@ use super::{BaseUrl, Limits, Protocol};
 use crate::{CommitPoint, InvalidConfig, providers::transport::HttpClient};
 
 pub(super) type Body = UnsyncBoxBody<Bytes, BoxError>;
-pub(super) type Transport = BoxCloneSyncService<Request<Full<Bytes>>, Response<Body>, BoxError>;
+pub(crate) type Transport = BoxCloneSyncService<Request<Full<Bytes>>, Response<Body>, BoxError>;
 
 /// A provider's API as a service: one request of it for each call. See the [module docs](super).
 ///
@@ -60,6 +60,13 @@ impl<P: Protocol> HttpLeaf<P> {
         self
     }
 
+    /// Sends no key: for a server of your own that asks for none. Default: the key that the leaf was made with.
+    #[must_use]
+    pub fn without_key(mut self) -> Self {
+        self.settings_mut().key = None;
+        self
+    }
+
     /// Sets the model. It wins over the one that a request names.
     #[must_use]
     pub fn model(mut self, model: impl Into<Arc<str>>) -> Self {
@@ -92,6 +99,13 @@ impl<P: Protocol> HttpLeaf<P> {
         B::Error: Into<BoxError>,
     {
         self.transport = boxed(transport);
+        self
+    }
+
+    /// The same over a transport that is boxed already.
+    #[cfg(feature = "config")]
+    pub(crate) fn over(mut self, transport: Transport) -> Self {
+        self.transport = transport;
         self
     }
 
@@ -151,7 +165,8 @@ impl<P: Protocol> fmt::Debug for HttpLeaf<P> {
     }
 }
 
-fn boxed<S, B>(transport: S) -> Transport
+/// A transport whose type has a name.
+pub(crate) fn boxed<S, B>(transport: S) -> Transport
 where
     S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError>,

@@ -1,6 +1,6 @@
 //! Anthropic Messages, version 2023-06-01 (docs.anthropic.com, "Messages", "Streaming", "Errors").
 
-use std::{fmt::Write, time::Duration};
+use std::fmt::Write;
 
 use http::{HeaderMap, StatusCode, request::Parts};
 use serde_json::{Value, json};
@@ -88,7 +88,7 @@ impl Protocol for Anthropic {
             };
             put("limit", reading.limit.to_string());
             put("remaining", reading.remaining.to_string());
-            put("reset", rfc3339(now.saturating_add(reading.reset)));
+            put("reset", wall_clock::rfc3339(now.saturating_add(reading.reset)));
         }
         let Some(refusal) = refusal else { return };
         if let Refusal::RateLimited(Some(wait)) = refusal {
@@ -212,39 +212,4 @@ fn event(to: &mut String, data: Value) {
 
 pub(super) fn status_code(status: u16) -> StatusCode {
     StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
-}
-
-/// A time since 1970 as RFC 3339 text, in whole seconds, rounded up.
-///
-/// The calendar is Howard Hinnant's `civil_from_days` (2013).
-fn rfc3339(since_1970: Duration) -> String {
-    let seconds = since_1970.as_secs() + u64::from(since_1970.subsec_nanos() > 0);
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    // Counted from March, so that the leap day comes last.
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dates_are_those_of_the_calendar() {
-        for (seconds, text) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_400, "2000-02-29T00:00:00Z"),
-            (1_748_877_348, "2025-06-02T15:15:48Z"),
-            (1_772_323_199, "2026-02-28T23:59:59Z"),
-        ] {
-            assert_eq!(rfc3339(Duration::from_secs(seconds)), text);
-        }
-    }
 }

@@ -7,6 +7,8 @@
 //! result, a foreign signature, a keyword that its schemas lack are each a 400 in the provider's own words; an unknown path
 //! is a 404, and the key `bad-key` is refused.
 //!
+//! [`InProcess`] speaks the same without a socket, in virtual time.
+//!
 //! Beneath HTTP, a [`Toxic`] damages what the server sends, and [`down`](SimulatedServer::down) has
 //! connections refused.
 //!
@@ -40,6 +42,7 @@
 mod anthropic;
 mod check;
 mod gemini;
+mod in_process;
 mod openai;
 mod play;
 mod protocol;
@@ -65,7 +68,11 @@ use tokio::{
 };
 
 use self::toxic::{ToxicStream, Toxics};
-pub use self::{check::check, toxic::Toxic};
+pub use self::{
+    check::check,
+    in_process::{InProcess, InProcessFuture},
+    toxic::Toxic,
+};
 use super::{Simulated, SimulatedHandle};
 
 /// A [`Simulated`] provider that listens on loopback.
@@ -285,7 +292,7 @@ async fn connection(stream: TcpStream, provider: Simulated, toxics: Toxics) {
     // Tokens are small and each is sent at once.
     let _ = stream.set_nodelay(true);
     let (stream, remains) = ToxicStream::new(stream, toxics.clone());
-    let service = service_fn(|request| route::answer(request, &provider, &remains));
+    let service = service_fn(|request| route::answer(request, &provider, || remains.reset()));
     // An error here is the script's own doing or the caller's leaving.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
     remains.close(&toxics).await;

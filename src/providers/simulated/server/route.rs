@@ -2,14 +2,13 @@
 
 use std::fmt::Write;
 
+use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, request::Parts};
+use http_body::Body;
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
 use serde_json::{Value, json};
-use tokio::{
-    net::TcpStream,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
+use tower::BoxError;
 
 use super::{
     anthropic::{Anthropic, status_code},
@@ -17,7 +16,6 @@ use super::{
     openai::OpenAi,
     play::{Broken, Play},
     protocol::{Answer, Ask, Protocol, Refusal, set},
-    toxic::Remains,
 };
 use crate::{
     providers::simulated::{Fault, RateStatus, Simulated, answer::tokens_of, handle::Call},
@@ -35,16 +33,19 @@ const PAGE: &str = "<!DOCTYPE html>\n<html>\n<head><title>502 Bad Gateway</title
 /// What OpenAI's edge sent on 2023-11-08.
 const BAD_GATEWAY: &str = r#"{"error":{"code":502,"message":"Bad gateway.","param":null,"type":"cf_bad_gateway"}}"#;
 
-/// Answers one request.
+/// Answers one request. `reset` is called where the connection is to be reset, and not merely closed.
 ///
 /// # Errors
 ///
 /// [`Broken`] where the connection is to end without an answer.
-pub(super) async fn answer(
-    request: Request<Incoming>,
+pub(super) async fn answer<B>(
+    request: Request<B>,
     provider: &Simulated,
-    connection: &Remains<TcpStream>,
-) -> Result<Response<Play>, Broken> {
+    reset: impl FnOnce(),
+) -> Result<Response<Play>, Broken>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>>,
+{
     let (parts, body) = request.into_parts();
     let Some(protocol) = protocol_of(&parts) else {
         return Ok(beside(&parts, provider));
@@ -78,7 +79,7 @@ pub(super) async fn answer(
     // Only Gemini has a second form of streams.
     let framed = !parts.uri.path().contains(":streamGenerateContent") || gemini::wants_sse(&parts);
     let call = provider.shared.begin(Instant::now(), prompt_tokens, ask.max_tokens);
-    act(protocol, call, ask, prompt_tokens, framed, connection).await
+    act(protocol, call, ask, prompt_tokens, framed, reset).await
 }
 
 /// Acts out the plan of a call.
@@ -88,7 +89,7 @@ async fn act(
     ask: Ask,
     prompt_tokens: u64,
     framed: bool,
-    connection: &Remains<TcpStream>,
+    reset: impl FnOnce(),
 ) -> Result<Response<Play>, Broken> {
     let started = Instant::now();
     sleep(call.plan.delay).await;
@@ -99,7 +100,7 @@ async fn act(
         }
         let page = match fault {
             Fault::Refused => {
-                connection.reset();
+                reset();
                 call.finish();
                 return Err(Broken);
             }

@@ -1,0 +1,162 @@
+use super::Findings;
+use crate::{
+    ErrorKind,
+    config::{
+        CircuitBreaker, Config, Cooldown, Fallback, Feature, Growth, OnError, Rate, Retry, Span, suggest::nearest,
+    },
+};
+
+pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
+    findings.some_time("timeout", config.timeout);
+    findings.within("retry", |findings| retry(&config.retry, findings));
+    findings.within("circuit_breaker", |findings| breaker(&config.circuit_breaker, findings));
+    findings.within("features", |findings| {
+        for (name, own) in &config.features {
+            if name.trim().is_empty() {
+                findings.wrong_key(name, "a feature needs a name");
+            }
+            findings.within(name, |findings| feature(own, config, findings));
+        }
+    });
+    if let Some(default) = &config.default_feature {
+        findings.within("default_feature", |findings| feature(default, config, findings));
+    }
+    findings.within("fallback", |findings| fallback(&config.fallback, config, findings));
+}
+
+pub(super) fn retry(retry: &Retry, findings: &mut Findings<'_, '_>) {
+    findings.at_least_one("max_attempts", retry.max_attempts.map(u64::from), ": 1 means no retry");
+    findings.some_time("max_delay", retry.max_delay);
+    let Some(factor) = retry.factor else { return };
+    if !(factor.is_finite() && factor >= 1.0) {
+        findings.wrong("factor", format!("`factor` must be 1 or more, not {factor}: waits do not shrink"));
+    } else if let Some(growth @ (Growth::Linear | Growth::Fixed)) = retry.backoff {
+        let growth = if growth == Growth::Linear { "linear" } else { "fixed" };
+        findings.wrong_key("factor", format!("a `{growth}` backoff has no factor"));
+    }
+}
+
+pub(super) fn breaker(breaker: &CircuitBreaker, findings: &mut Findings<'_, '_>) {
+    let mut window = |key, calls: Option<u32>, span: Option<Span>, min_calls: Option<u32>| {
+        findings.within(key, |findings| {
+            findings.at_least_one("calls", calls.map(u64::from), "");
+            findings.some_time("span", span);
+            match (calls, span) {
+                (None, None) => findings.wrong_here(
+                    "a window is missing here: `calls`, the last so many calls, or `span`, those of the last so long",
+                ),
+                (Some(_), Some(_)) => {
+                    findings.wrong_key("span", "a window is of `calls` or of a `span`, not of both");
+                }
+                (Some(calls), None) if min_calls.is_some_and(|least| least > calls) => {
+                    let message = format!("a window of {calls} calls never has as many as this");
+                    findings.wrong("min_calls", message);
+                }
+                _ => {}
+            }
+        });
+    };
+    if let Some(rule) = breaker.failure_rate {
+        window("failure_rate", rule.calls, rule.span, rule.min_calls);
+    }
+    if let Some(rule) = breaker.slow_calls {
+        window("slow_calls", rule.calls, rule.span, rule.min_calls);
+    }
+    match breaker.cooldown {
+        Some(Cooldown::Fixed(span)) => findings.some_time("cooldown", Some(span)),
+        Some(Cooldown::Growing(growing)) => findings.within("cooldown", |findings| {
+            findings.some_time("first", Some(growing.first));
+            if !(growing.factor.is_finite() && growing.factor >= 1.0) {
+                let message = format!("`factor` must be 1 or more, not {}: a cooldown does not shrink", growing.factor);
+                findings.wrong("factor", message);
+            }
+            if growing.longest < growing.first {
+                findings.wrong("longest", "the longest cooldown is shorter than the first");
+            }
+        }),
+        None => {}
+    }
+    let never = ": without a probe a circuit never closes";
+    findings.at_least_one("probes", breaker.probes.map(u64::from), never);
+    findings.at_least_one("probe_successes", breaker.probe_successes.map(u64::from), "");
+    findings.some_time("latch", breaker.latch);
+}
+
+fn feature(feature: &Feature, config: &Config, findings: &mut Findings<'_, '_>) {
+    if let Some(chain) = &feature.tiers {
+        findings.chain("tiers", chain, config);
+    }
+    for (key, rate) in
+        [("requests_per_minute", feature.requests_per_minute), ("tokens_per_minute", feature.tokens_per_minute)]
+    {
+        match rate {
+            Some(Rate::PerMinute(number)) => findings.not_negative(key, number),
+            Some(Rate::Burst { per_minute, burst }) => findings.within(key, |findings| {
+                findings.not_negative("per_minute", per_minute);
+                findings.at_least_one("burst", Some(u64::from(burst)), ", or nothing passes");
+            }),
+            None => {}
+        }
+    }
+    findings.some_time("timeout", feature.timeout);
+    let Some(worst) = feature.worst_level else { return };
+    if !(1..=5).contains(&worst) {
+        findings.wrong("worst_level", "a level is from 1 (full service) to 5 (static)");
+        return;
+    }
+    let mut tiers =
+        config.tiers.iter().filter(|tier| feature.tiers.as_ref().is_none_or(|chain| chain.contains(&tier.name)));
+    if !config.tiers.is_empty() && !tiers.any(|tier| tier.service_level() <= worst) {
+        findings.wrong("worst_level", format!("none of its tiers is of level {worst} or better"));
+    }
+}
+
+fn fallback(fallback: &Fallback, config: &Config, findings: &mut Findings<'_, '_>) {
+    let unknown = |name: &str| {
+        let names = || ErrorKind::ALL.iter().map(|kind| kind.name());
+        let known = names().any(|kind| kind == name);
+        (!known).then(|| {
+            let right = nearest(name, names());
+            let message = format!("no failure is of the kind `{name}`");
+            match right {
+                Some(_) => (message, right),
+                None => (format!("{message}; the kinds are {}", names().collect::<Vec<_>>().join(", ")), right),
+            }
+        })
+    };
+    findings.within("routes", |findings| {
+        for (kind, chain) in &fallback.routes {
+            if let Some((message, right)) = unknown(kind) {
+                findings.wrong_name(crate::config::tree::Step::Name(kind.clone()), message, right);
+            }
+            findings.chain(kind, chain, config);
+        }
+    });
+    findings.within("on_error", |findings| {
+        for (at, error) in fallback.on_error.iter().flatten().enumerate() {
+            match error {
+                OnError::Status(400..=599) => {}
+                OnError::Status(status) => {
+                    findings.wrong(at, format!("{status} is no HTTP status of a failure: these are 400 to 599"));
+                }
+                OnError::Kind(kind) => {
+                    if let Some((message, right)) = unknown(kind) {
+                        findings.wrong_name(at, message, right);
+                    }
+                }
+            }
+        }
+    });
+    findings.within("gradually", |findings| {
+        let mut before = 0;
+        for (at, step) in fallback.gradually.iter().enumerate() {
+            if !(1..=100).contains(&step.percent) {
+                findings.within(at, |findings| findings.wrong("percent", "a step is of 1 to 100 percent"));
+            } else if step.percent < before {
+                findings.within(at, |findings| findings.wrong("percent", "a step is smaller than the one before"));
+            }
+            before = step.percent;
+        }
+    });
+    findings.some_time("recovery_check", fallback.recovery_check);
+}

@@ -1,0 +1,141 @@
+//! What is wrong with values of the right type. Everything is found, in one pass over each block.
+
+mod alerts;
+mod limits;
+mod spend;
+mod tiers;
+
+use crate::providers::http::BaseUrl;
+
+use super::{
+    Config,
+    load::Report,
+    suggest::nearest,
+    tree::{Node, Step},
+};
+
+/// Looks for all that is wrong. `priced` says which models have a price besides those in the file.
+pub(super) fn check(config: &Config, priced: &dyn Fn(&str) -> bool, findings: &mut Findings<'_, '_>) {
+    tiers::check(config, findings);
+    limits::check(config, findings);
+    spend::check(config, priced, findings);
+    alerts::check(config, findings);
+}
+
+/// Where findings go, and where in the text they are.
+pub(super) struct Findings<'a, 'b> {
+    tree: &'a Node,
+    report: &'a mut Report<'b>,
+    path: Vec<Step>,
+}
+
+impl<'a, 'b> Findings<'a, 'b> {
+    pub(super) fn new(tree: &'a Node, report: &'a mut Report<'b>) -> Self {
+        Self { tree, report, path: Vec::new() }
+    }
+
+    /// Does this inside of a value.
+    fn within(&mut self, step: impl Into<Step>, look: impl FnOnce(&mut Self)) {
+        self.path.push(step.into());
+        look(self);
+        self.path.pop();
+    }
+
+    /// Something is wrong with this value.
+    fn wrong(&mut self, step: impl Into<Step>, message: impl Into<String>) {
+        self.wrong_name(step, message, None);
+    }
+
+    /// Something is wrong with this key, not with its value.
+    fn wrong_key(&mut self, key: &str, message: impl Into<String>) {
+        self.wrong(Step::Name(key.to_owned()), message);
+    }
+
+    /// Something is wrong with the value that the checks are in.
+    fn wrong_here(&mut self, message: impl Into<String>) {
+        let place = self.tree.place_of(&self.path).clone();
+        self.report.add(&place, message, None);
+    }
+
+    fn wrong_name(&mut self, step: impl Into<Step>, message: impl Into<String>, right: Option<&str>) {
+        self.path.push(step.into());
+        let place = self.tree.place_of(&self.path).clone();
+        self.path.pop();
+        self.report.add(&place, message, right.map(str::to_owned));
+    }
+
+    /// A list of tiers: each must be there, once, and at least one.
+    fn chain(&mut self, key: impl Into<Step>, chain: &[String], config: &Config) {
+        self.within(key, |findings| {
+            if chain.is_empty() {
+                findings.wrong_here("the list names no tier; name at least one");
+            }
+            for (at, name) in chain.iter().enumerate() {
+                if !findings.is_tier(at, name, config) {
+                    continue;
+                }
+                if chain[..at].contains(name) {
+                    findings.wrong(at, format!("the list names `{name}` twice; a tier is asked once"));
+                }
+            }
+        });
+    }
+
+    fn is_tier(&mut self, step: impl Into<Step>, name: &str, config: &Config) -> bool {
+        let names = || config.tiers.iter().map(|tier| tier.name.as_str());
+        if names().any(|tier| tier == name) {
+            return true;
+        }
+        let right = nearest(name, names());
+        let mut message = format!("no tier is named `{name}`");
+        if right.is_none() && !config.tiers.is_empty() {
+            message = format!("{message}; there are {}", names().collect::<Vec<_>>().join(", "));
+        }
+        self.wrong_name(step, message, right);
+        false
+    }
+
+    /// Names of a list's values: none empty, none twice.
+    fn names<'n>(&mut self, what: &str, names: impl Iterator<Item = &'n str>) {
+        let mut known: Vec<&str> = Vec::new();
+        for (at, name) in names.enumerate() {
+            self.within(at, |findings| {
+                if name.trim().is_empty() {
+                    findings.wrong("name", format!("a {what} needs a name"));
+                } else if known.contains(&name) {
+                    findings.wrong("name", format!("two {what}s are named `{name}`; give each a name of its own"));
+                }
+            });
+            known.push(name);
+        }
+    }
+
+    /// A number that must not be negative, infinite or no number at all.
+    fn not_negative(&mut self, key: &str, number: f64) {
+        if !(number.is_finite() && number >= 0.0) {
+            self.wrong(key, format!("`{key}` must be a number of 0 or more, not {number}"));
+        }
+    }
+
+    /// A time in which something must be able to happen.
+    fn some_time(&mut self, key: &str, span: Option<super::Span>) {
+        if span.is_some_and(|span| span.0.is_zero()) {
+            self.wrong(key, format!("`{key}` must be longer than nothing"));
+        }
+    }
+
+    /// An address that requests can be sent to. Of itself nothing is said: a webhook's is its secret.
+    fn http_url(&mut self, key: &str, url: &str) {
+        match BaseUrl::parse(key, url) {
+            _ if !url.contains("://") => self.wrong(key, format!("{key}: it must start with http:// or https://")),
+            Err(error) => self.wrong(key, error.to_string()),
+            Ok(_) => {}
+        }
+    }
+
+    fn at_least_one(&mut self, key: &str, number: Option<u64>, why: &str) {
+        if number == Some(0) {
+            self.wrong(key, format!("`{key}` must be 1 or more{why}"));
+        }
+    }
+}

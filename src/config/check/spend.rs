@@ -1,0 +1,88 @@
+use super::Findings;
+use crate::config::{AtCap, Budget, Config, Provider, Tier, suggest::nearest};
+
+pub(super) fn check(config: &Config, priced: &dyn Fn(&str) -> bool, findings: &mut Findings<'_, '_>) {
+    findings.within("routes", |findings| {
+        findings.names("route", config.routes.iter().map(|route| route.name.as_str()));
+        for (at, route) in config.routes.iter().enumerate() {
+            findings.within(at, |findings| {
+                findings.chain("tiers", &route.tiers, config);
+                if route.when.features.as_ref().is_some_and(Vec::is_empty) {
+                    findings.within("when", |findings| {
+                        findings.wrong("features", "no request is of one of no features; leave the list out for all");
+                    });
+                }
+            });
+        }
+    });
+    findings.within("prices", |findings| {
+        for (model, price) in &config.prices {
+            findings.within(model, |findings| {
+                findings.not_negative("input", price.input);
+                findings.not_negative("output", price.output);
+                findings.not_negative("cache_read", price.cache_read.unwrap_or(0.0));
+                findings.not_negative("cache_write", price.cache_write.unwrap_or(0.0));
+            });
+        }
+    });
+    findings.within("budgets", |findings| {
+        findings.names("budget", config.budgets.iter().map(|budget| budget.name.as_str()));
+        for (at, own) in config.budgets.iter().enumerate() {
+            findings.within(at, |findings| budget(own, config, priced, findings));
+        }
+    });
+}
+
+fn budget(budget: &Budget, config: &Config, priced: &dyn Fn(&str) -> bool, findings: &mut Findings<'_, '_>) {
+    findings.not_negative("usd", budget.usd);
+    if let AtCap::StepDown(level) = budget.at_cap {
+        findings.within("at_cap", |findings| {
+            if !(2..=5).contains(&level) {
+                findings.wrong("step_down", "requests step down to a level from 2 to 5");
+            } else if !config.tiers.iter().any(|tier| tier.service_level() >= level) {
+                findings
+                    .wrong("step_down", format!("no tier is of level {level} or lower service: give one a `level`"));
+            }
+        });
+    }
+    findings.within("warn_at", |findings| {
+        for (at, share) in budget.warn_at.iter().flatten().enumerate() {
+            if share.0 <= 0.0 {
+                findings.wrong(at, "a budget is always used up to nothing: give a share above 0");
+            }
+        }
+    });
+    if let Some(tier) = &budget.tier
+        && !findings.is_tier("tier", tier, config)
+    {
+        return;
+    }
+    let has_price = |model: &str| config.prices.contains_key(model) || priced(model);
+    let mut models: Vec<&str> = config
+        .tiers
+        .iter()
+        .filter(|tier| counts(budget, tier, config) && !matches!(tier.provider, Provider::Simulated | Provider::Canned))
+        .filter_map(|tier| tier.model.as_deref())
+        .filter(|model| !has_price(model))
+        .collect();
+    models.dedup();
+    let [first, ..] = models[..] else { return };
+    let names: Vec<String> = models.iter().map(|model| format!("`{model}`")).collect();
+    let message =
+        format!("the budget `{}` counts what has no price: {}; give one under `prices`", budget.name, names.join(", "));
+    let right = nearest(first, config.prices.keys().map(String::as_str));
+    // The price has another name, or there is none.
+    match right {
+        Some(right) => findings.wrong_here(format!("{message} (there is one of `{right}`)")),
+        None => findings.wrong_here(message),
+    }
+}
+
+/// Whether a budget can count what this tier costs.
+fn counts(budget: &Budget, tier: &Tier, config: &Config) -> bool {
+    if let Some(only) = &budget.tier {
+        return *only == tier.name;
+    }
+    let feature = budget.feature.as_ref().and_then(|feature| config.features.get(feature));
+    feature.and_then(|feature| feature.tiers.as_ref()).is_none_or(|chain| chain.contains(&tier.name))
+}

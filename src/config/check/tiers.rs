@@ -1,0 +1,71 @@
+use http::{HeaderName, HeaderValue};
+
+use super::Findings;
+use crate::config::{Config, Provider, Tier, TierTimeout};
+
+pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
+    if config.tiers.is_empty() {
+        findings.wrong("tiers", "there are no tiers: name at least one model under `tiers`");
+    }
+    findings.within("tiers", |findings| {
+        findings.names("tier", config.tiers.iter().map(|tier| tier.name.as_str()));
+        for (at, own) in config.tiers.iter().enumerate() {
+            findings.within(at, |findings| tier(own, findings));
+        }
+    });
+}
+
+fn tier(tier: &Tier, findings: &mut Findings<'_, '_>) {
+    let remote = !matches!(tier.provider, Provider::Simulated | Provider::Canned);
+    match &tier.model {
+        None if remote => {
+            findings.wrong_here(format!("`model` is missing here: which model of the provider is `{}`?", tier.name));
+        }
+        Some(model) if model.trim().is_empty() => findings.wrong("model", "the model's name is empty"),
+        _ => {}
+    }
+    match (&tier.text, tier.provider) {
+        (None, Provider::Canned) => findings.wrong_here("`text` is missing here: what does this canned tier say?"),
+        (Some(_), provider) if provider != Provider::Canned => {
+            findings.wrong_key("text", "only a canned tier has a `text`; this one asks its model");
+        }
+        _ => {}
+    }
+    if tier.simulated.is_some() && tier.provider != Provider::Simulated {
+        findings.wrong_key("simulated", "only a tier whose provider is `simulated` has these settings");
+    }
+    if let Some(url) = &tier.base_url {
+        findings.http_url("base_url", url);
+    }
+    findings.within("headers", |findings| {
+        for (name, value) in &tier.headers {
+            if HeaderName::try_from(name.as_str()).is_err() {
+                findings.wrong_key(name, format!("`{name}` is no name of an HTTP header"));
+            } else if HeaderValue::try_from(value.as_str()).is_err() {
+                findings.wrong(name, "no HTTP header may have this value: it has a line break or a control character");
+            }
+        }
+    });
+    if tier.level.is_some_and(|level| !(1..=5).contains(&level)) {
+        findings.wrong("level", "a level is from 1 (full service) to 5 (static)");
+    }
+    findings.at_least_one("context_window", tier.context_window, "; leave it out where it is not known");
+    findings.at_least_one("max_output", tier.max_output, "; leave it out where it is not known");
+    match tier.timeout {
+        Some(TierTimeout::Attempt(span)) => findings.some_time("timeout", Some(span)),
+        Some(TierTimeout::Limits(limits)) => findings.within("timeout", |findings| {
+            findings.some_time("attempt", limits.attempt);
+            findings.some_time("first_token", limits.first_token);
+            findings.some_time("idle", limits.idle);
+            findings.some_time("progress", limits.progress);
+            findings.some_time("progress_ceiling", limits.progress_ceiling);
+        }),
+        None => {}
+    }
+    if let Some(retry) = &tier.retry {
+        findings.within("retry", |findings| super::limits::retry(retry, findings));
+    }
+    if let Some(breaker) = &tier.circuit_breaker {
+        findings.within("circuit_breaker", |findings| super::limits::breaker(breaker, findings));
+    }
+}

@@ -1,0 +1,122 @@
+//! `${NAME}` in the texts of the file.
+
+use super::{
+    environment::Environment,
+    load::Report,
+    suggest::nearest,
+    tree::{Node, Value},
+};
+
+/// Fills in the references of all texts but those that stay references: keys.
+pub(super) fn expand(tree: &mut Node, environment: &Environment, report: &mut Report<'_>) {
+    walk(tree, "", "", &mut |node: &mut Node| {
+        let (Value::Text(text) | Value::Loose(text)) = &node.value else { return };
+        if !text.contains('$') {
+            return;
+        }
+        match fill(text, environment) {
+            // A text that is a reference and nothing else has no type: it may be a number.
+            Ok(filled) if text.starts_with("${") && text.find('}') == Some(text.len() - 1) => {
+                node.value = Value::Loose(filled);
+            }
+            Ok(filled) => node.value = Value::Text(filled),
+            Err(Missing { name, message }) => {
+                let near = name.and_then(|name| nearest(&name, environment.iter().map(|(name, _)| name)));
+                report.add(&node.place, message, near.map(str::to_owned));
+            }
+        }
+    });
+}
+
+fn walk(node: &mut Node, parent: &str, key: &str, fill: &mut dyn FnMut(&mut Node)) {
+    match &mut node.value {
+        Value::List(items) => items.iter_mut().for_each(|item| walk(item, parent, key, fill)),
+        Value::Map(entries) => {
+            for entry in entries {
+                walk(&mut entry.value, key, &entry.key, fill);
+            }
+        }
+        // These hold a reference, not what it stands for. A header may have any name.
+        Value::Text(_) if is_key(key) && parent != "headers" => {}
+        _ => fill(node),
+    }
+}
+
+/// Whether a secret belongs here; also where its name is spelled another way, which is told later.
+fn is_key(name: &str) -> bool {
+    let letters = name.bytes().filter(u8::is_ascii_alphanumeric).map(|byte| byte.to_ascii_lowercase());
+    ["apikey", "authorization"].iter().any(|key| letters.clone().eq(key.bytes()))
+}
+
+struct Missing {
+    name: Option<String>,
+    message: String,
+}
+
+fn fill(text: &str, environment: &Environment) -> Result<String, Missing> {
+    let wrong = |message: &str| Missing { name: None, message: message.to_owned() };
+    let mut filled = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        filled.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            filled.push('$');
+            rest = after;
+        } else if let Some(after) = rest.strip_prefix('{') {
+            let end = after.find('}').ok_or_else(|| wrong("a `${` without its `}`; write `$$` for a dollar sign"))?;
+            let (reference, default) = match after[..end].split_once(":-") {
+                Some((name, default)) => (name.trim(), Some(default)),
+                None => (after[..end].trim(), None),
+            };
+            if reference.is_empty() || !reference.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+                return Err(wrong(
+                    "a reference is `${NAME}` or `${NAME:-default}`, its name of letters, digits and `_`",
+                ));
+            }
+            // As in a shell, an empty variable takes the default too.
+            let value = environment.get(reference).filter(|value| default.is_none() || !value.is_empty());
+            match value.or(default) {
+                Some(value) => filled.push_str(value),
+                None => {
+                    let message =
+                        format!("the variable `{reference}` is not set; set it, or write `${{{reference}:-default}}`");
+                    return Err(Missing { name: Some(reference.to_owned()), message });
+                }
+            }
+            rest = &after[end + 1..];
+        } else {
+            filled.push('$');
+        }
+    }
+    filled.push_str(rest);
+    Ok(filled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_filled_in_and_dollars_escaped() {
+        let environment: Environment = [("NAME", "sonnet"), ("EMPTY", ""), ("DOLLAR", "${NAME}")].into_iter().collect();
+        for (text, filled) in [
+            ("${NAME}", "sonnet"),
+            ("a-${NAME}-b-${NAME}", "a-sonnet-b-sonnet"),
+            ("${NONE:-small}", "small"),
+            ("${NONE:-}", ""),
+            ("${EMPTY:-small}", "small"),
+            ("${EMPTY}", ""),
+            ("$${NAME}", "${NAME}"),
+            ("5 $ and $NAME", "5 $ and $NAME"),
+            // What a variable holds is not read again.
+            ("${DOLLAR}", "${NAME}"),
+            ("100%", "100%"),
+        ] {
+            assert_eq!(fill(text, &environment).ok().as_deref(), Some(filled), "{text}");
+        }
+        for text in ["${NONE}", "${NAME", "${}", "${a b}", "x ${NAME:+y}"] {
+            assert!(fill(text, &environment).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! What a configuration does about each kind of failure, in words.
+
+use std::fmt::Write;
+
+use super::{
+    Config, Tier,
+    classifier::{classifier, samples},
+};
+use crate::{
+    Classifier, ErrorKind, LlmError,
+    classify::{Failover, Retry},
+};
+
+/// The default of `retry.max_attempts`.
+const ATTEMPTS: u16 = 3;
+
+/// What becomes of a failure at a tier.
+#[derive(PartialEq)]
+struct Fate {
+    here: String,
+    next: String,
+}
+
+impl Config {
+    /// Says for each tier which kinds of failure are retried there, and where each goes next: what the layers do, from
+    /// the table that they ask ([`classifier`]), for a request that goes along the tiers in the file's order.
+    ///
+    /// ```
+    /// use steadfast::config::{Config, Format};
+    ///
+    /// let tiers = "tiers: [{ name: main, provider: simulated }, { name: spare, provider: simulated }]";
+    /// let text = Config::from_str(tiers, Format::Yaml).unwrap().explain();
+    /// assert!(text.contains("timeout"));
+    /// assert!(text.contains("-> spare"));
+    /// ```
+    pub fn explain(&self) -> String {
+        let table = classifier(self);
+        let mut text = String::new();
+        for (at, tier) in self.tiers.iter().enumerate() {
+            let model = tier.model.as_deref().map(|model| format!(" {model}")).unwrap_or_default();
+            let attempts = self.attempts(tier);
+            let s = if attempts == 1 { "" } else { "s" };
+            let _ = writeln!(text, "{} ({}{model}): {attempts} attempt{s}", tier.name, tier.provider.name());
+            for (fate, failures) in self.fates(at, &table) {
+                let _ = writeln!(text, "  {}\n    {}, {}", wrapped(&failures), fate.here, fate.next);
+            }
+        }
+        for (name, feature) in &self.features {
+            if let Some(chain) = &feature.tiers {
+                let only = if chain.len() == 1 { " only: it never falls back" } else { "" };
+                let _ = writeln!(text, "feature {name}: {}{only}", chain.join(" -> "));
+            }
+        }
+        text
+    }
+
+    fn attempts(&self, tier: &Tier) -> u16 {
+        let own = tier.retry.and_then(|retry| retry.max_attempts);
+        own.or(self.retry.max_attempts).unwrap_or(ATTEMPTS)
+    }
+
+    /// The fates of all failures at a tier, each with the failures that meet it.
+    fn fates(&self, at: usize, table: &Classifier) -> Vec<(Fate, Vec<String>)> {
+        let mut fates: Vec<(Fate, Vec<String>)> = Vec::new();
+        for kind in ErrorKind::ALL {
+            let met: Vec<(Option<u16>, Fate)> = samples(*kind, self)
+                .into_iter()
+                .map(|(status, failure)| (status, self.fate(at, table, &failure)))
+                .collect();
+            let alike = met.windows(2).all(|two| two[0].1 == two[1].1);
+            for (status, fate) in met.into_iter().take(if alike { 1 } else { usize::MAX }) {
+                let failure = match status {
+                    Some(status) => format!("{kind} (HTTP {status})"),
+                    None => kind.to_string(),
+                };
+                match fates.iter_mut().find(|(known, _)| *known == fate) {
+                    Some((_, failures)) => failures.push(failure),
+                    None => fates.push((fate, vec![failure])),
+                }
+            }
+        }
+        fates
+    }
+
+    fn fate(&self, at: usize, table: &Classifier, failure: &LlmError) -> Fate {
+        let tier = &self.tiers[at];
+        let class = table.classify(failure);
+        let last = at + 1 == self.tiers.len();
+        let timeouts = tier.retry.and_then(|retry| retry.retry_timeouts).or(self.retry.retry_timeouts) == Some(true);
+        let retry = match class.retry {
+            Retry::OnceIfLast if timeouts => Retry::Yes,
+            Retry::OnceIfLast if last => Retry::Once,
+            Retry::OnceIfLast => Retry::No,
+            other => other,
+        };
+        let retries = match retry {
+            Retry::Yes => self.attempts(tier).saturating_sub(1),
+            Retry::Once => self.attempts(tier).saturating_sub(1).min(1),
+            _ => 0,
+        };
+        let here = match retries {
+            0 => "not retried".to_owned(),
+            1 => "retried once".to_owned(),
+            2 => "retried twice".to_owned(),
+            n => format!("retried {n} times"),
+        };
+        Fate { here, next: self.next(at, class.failover, failure.kind()) }
+    }
+
+    fn next(&self, at: usize, failover: Failover, kind: ErrorKind) -> String {
+        let place = |name: &String| self.tiers.iter().position(|tier| tier.name == *name);
+        if let Some(route) = self.fallback.routes.get(kind.name()) {
+            let next = route.iter().find(|name| place(name).is_some_and(|tier| tier > at));
+            return match next {
+                Some(name) => format!("-> {name} (a route)"),
+                None => "then the request fails: its route has no tier after this one".to_owned(),
+            };
+        }
+        let window = self.tiers[at].context_window;
+        let next = match failover {
+            Failover::No => return "then the request fails".to_owned(),
+            Failover::IfRouted => return "then the request fails: no route is set for it".to_owned(),
+            Failover::LargerWindow => {
+                let larger = |tier: &&Tier| window.zip(tier.context_window).is_some_and(|(own, other)| other > own);
+                match self.tiers[at + 1..].iter().find(larger) {
+                    Some(tier) => return format!("-> {} (its window is larger)", tier.name),
+                    None => return "then the request fails: no tier is known to have a larger window".to_owned(),
+                }
+            }
+            _ => self.tiers.get(at + 1),
+        };
+        match (next, failover) {
+            (None, _) => "then the request fails: this is the last tier".to_owned(),
+            (Some(tier), Failover::IfWorked) => {
+                format!("-> {} if the key has ever worked, else the request fails", tier.name)
+            }
+            (Some(tier), _) => format!("-> {}", tier.name),
+        }
+    }
+}
+
+/// Names in lines of a width for a terminal.
+fn wrapped(names: &[String]) -> String {
+    let mut text = String::new();
+    let mut width = 0;
+    for (at, name) in names.iter().enumerate() {
+        if at > 0 {
+            text.push(',');
+            if width + name.len() > 90 {
+                text.push_str("\n  ");
+                width = 0;
+            } else {
+                text.push(' ');
+            }
+        }
+        text.push_str(name);
+        width += name.len() + 2;
+    }
+    text
+}

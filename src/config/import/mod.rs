@@ -1,0 +1,149 @@
+//! Files that users already have, read as they are.
+//!
+//! Which form a file has is seen by its shape; both become a [`Config`](super::Config), over which the overrides of the
+//! environment are laid as over any other.
+//!
+//! # `settings.json` with a `model` block
+//!
+//! A file with a block named `model`, and no `tiers`. Its other keys (`permissions`, `env`, `hooks` and whatever else
+//! such a file has) are not looked at.
+//!
+//! ```json
+//! { "model": {
+//!     "primaryModel": "claude-sonnet-4-5", "provider": "anthropic",
+//!     "fallbackModels": [{ "model": "gpt-4o", "provider": "openai" }],
+//!     "failover": { "timeoutMs": 30000, "triggerOnStatusCodes": [429, 500, 502, 503], "retriesBeforeFailover": 2,
+//!                   "primaryRecoveryCheckIntervalMs": 60000 } } }
+//! ```
+//!
+//! | there | here | in words |
+//! |---|---|---|
+//! | `primaryModel`, `provider`, `fallbackModels` | `tiers` | in this order; each has the name of its model, with its provider's before it where two are of one name |
+//! | `timeoutMs` | each tier's `timeout` | one attempt may take so long; one that takes longer goes on to the next model |
+//! | `triggerOnStatusCodes` | `fallback.on_error`, and `timeout` with them | these go on to the next model, and nothing else does |
+//! | `retriesBeforeFailover` | `retry.max_attempts`, one more; `retry.retry_timeouts`; `circuit_breaker.consecutive_failures`, one more | a model is asked again so often, after a timeout too, before the next is; then it is left alone |
+//! | `primaryRecoveryCheckIntervalMs` | `circuit_breaker.cooldown`, `fallback.recovery_check` | so long, and then one request looks whether it is back |
+//!
+//! # A list of providers
+//!
+//! A file with `providers`, and no `tiers`. Its other blocks (`features`, `alerts` and so on) are this crate's own.
+//!
+//! ```yaml
+//! providers:
+//!   - { name: anthropic, model: claude-sonnet-4-5, priority: 1 }
+//!   - { name: openai, model: gpt-4o, priority: 2 }
+//!   - { name: google, model: gemini-2.5-pro, priority: 3 }
+//! fallback: { on_error: [429, 500, 502, 503, timeout], max_retries: 2, backoff: exponential }
+//! ```
+//!
+//! | there | here | in words |
+//! |---|---|---|
+//! | `name` | a tier's `provider` and `name` | anthropic, openai, google or gemini; with the model's name after it where a provider is there twice |
+//! | `priority` | the order of `tiers` | 1 is the primary; those of one priority, and then those without, in the file's order |
+//! | `on_error` | `fallback.on_error` | these go on to the next provider, and nothing else does |
+//! | `max_retries` | `retry.max_attempts`, one more; `retry.retry_timeouts` | a provider is asked again so often, after a timeout too, before the next is |
+//! | `backoff` | `retry.backoff` | exponential, linear, fixed or constant |
+//!
+//! # Of both
+//!
+//! A failure that has no status counts as the one that a proxy would have answered with: no connection is 502 or 503, a
+//! stream that broke or an answer that is none 502, a timeout 408 or 504, an overload inside of a stream 503 or 529.
+//! What is refused on this side, as by an open circuit, always goes on.
+//!
+//! Where retries are asked for, `retry.budget` is 100 %, and the whole `timeout` is long enough for all attempts at all
+//! models, so that what the file says is what happens.
+
+mod providers;
+mod settings;
+
+use std::time::Duration;
+
+use super::tree::{Entry, Fault, Node, Place, Value};
+
+/// The form of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// This crate's own.
+    Own,
+    /// A `settings.json` with a `model` block.
+    Settings,
+    /// A list of providers.
+    Providers,
+}
+
+impl Form {
+    pub(super) fn of(tree: &Node) -> Self {
+        if tree.get("tiers").is_some() {
+            Self::Own
+        } else if tree.get("model").is_some_and(|model| matches!(model.value, Value::Map(_))) {
+            Self::Settings
+        } else if tree.get("providers").is_some() {
+            Self::Providers
+        } else {
+            Self::Own
+        }
+    }
+
+    /// Removes what is not looked at, so that nothing in it can be wrong.
+    pub(super) fn prune(self, tree: &mut Node) {
+        if self == Self::Settings
+            && let Value::Map(entries) = &mut tree.value
+        {
+            entries.retain(|entry| entry.key == "model");
+        }
+    }
+
+    /// The same in this crate's own form.
+    pub(super) fn rewrite(self, tree: Node) -> Result<Node, Fault> {
+        match self {
+            Self::Own => Ok(tree),
+            Self::Settings => settings::rewrite(tree),
+            Self::Providers => providers::rewrite(tree),
+        }
+    }
+}
+
+/// The default of a tier's `timeout`.
+const ATTEMPT: Duration = Duration::from_secs(30);
+/// The longest wait before a retry, by default.
+const WAIT: Duration = Duration::from_secs(30);
+
+/// The time in which all tiers can make all their attempts, with the waits between them.
+fn whole(tiers: usize, attempts: u16, attempt: Duration) -> Duration {
+    let tiers = u32::try_from(tiers).unwrap_or(u32::MAX);
+    let asking = attempt.saturating_mul(u32::from(attempts));
+    let waiting = WAIT.saturating_mul(u32::from(attempts.saturating_sub(1)));
+    asking.saturating_add(waiting).saturating_mul(tiers.max(1))
+}
+
+/// A span of time as the file writes it.
+fn span(time: Duration, place: &Place) -> Node {
+    Node::text(format!("{}ms", time.as_millis()), place)
+}
+
+fn number(number: impl Into<i64>, place: &Place) -> Node {
+    Node::new(Value::Integer(number.into()), place.clone())
+}
+
+fn yes(place: &Place) -> Node {
+    Node::new(Value::Bool(true), place.clone())
+}
+
+/// Names that no two share: the short one where it is the only one of its kind, else the long one.
+fn name(short: &str, all: &[&str], long: String) -> String {
+    if all.iter().filter(|other| **other == short).count() > 1 { long } else { short.to_owned() }
+}
+
+/// Sets a key of a block of the file, unless the file has it.
+fn set_default(tree: &mut Node, block: &str, key: &str, value: Node) {
+    let place = value.place.clone();
+    if tree.get(block).is_none_or(|there| matches!(there.value, Value::Null)) {
+        tree.take(block);
+        tree.put(Entry::new(block, place.clone(), Node::block(&place, [])));
+    }
+    let Value::Map(entries) = &mut tree.value else { return };
+    let there = entries.iter_mut().find(|entry| entry.key == block).map(|entry| &mut entry.value);
+    if let Some(there) = there.filter(|there| there.get(key).is_none()) {
+        there.put(Entry::new(key, place, value));
+    }
+}

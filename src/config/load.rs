@@ -1,0 +1,251 @@
+//! From a text to a [`Config`].
+
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    Config, ConfigError, Environment, check,
+    error::Problem,
+    expand,
+    import::Form,
+    overrides,
+    source::Source,
+    tree::{self, Node, Place},
+};
+
+/// The longest text, in bytes.
+const LONGEST: usize = 1024 * 1024;
+/// How many unknown keys are looked for in one text.
+const UNKNOWN_KEYS: usize = 50;
+
+/// The format of a configuration's text. The keys are the same in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// YAML 1.2.
+    Yaml,
+    /// TOML 1.0.
+    Toml,
+    /// JSON. What YAML allows beyond it (comments, a comma after the last value) is allowed.
+    Json,
+}
+
+impl Format {
+    /// The format that a file's suffix stands for: `yaml`, `yml`, `toml` or `json`.
+    pub fn of(path: impl AsRef<Path>) -> Option<Self> {
+        let suffix = path.as_ref().extension()?.to_str()?.to_ascii_lowercase();
+        match suffix.as_str() {
+            "yaml" | "yml" => Some(Self::Yaml),
+            "toml" => Some(Self::Toml),
+            "json" => Some(Self::Json),
+            _ => None,
+        }
+    }
+}
+
+/// Reads configurations with an environment that is not this process's, and with prices of your own.
+///
+/// ```
+/// use steadfast::config::{Environment, Format, Loader};
+///
+/// let environment: Environment =
+///     [("MODEL", "gpt-4o"), ("STEADFAST__FEATURES__CHAT__CONCURRENCY", "5")].into_iter().collect();
+/// let text = "
+/// tiers: [{ name: main, provider: openai, model: '${MODEL}' }]
+/// features: { chat: { concurrency: 20 } }
+/// ";
+/// let config = Loader::new().environment(environment).text(text, Format::Yaml).unwrap();
+/// assert_eq!(config.tiers[0].model.as_deref(), Some("gpt-4o"));
+/// assert_eq!(config.features["chat"].concurrency, Some(5));
+/// ```
+#[derive(Clone)]
+pub struct Loader {
+    environment: Environment,
+    priced: Arc<Priced>,
+}
+
+/// Whether a model has a price, by its name.
+type Priced = dyn Fn(&str) -> bool + Send + Sync;
+
+impl Loader {
+    /// With the environment of this process, and no prices but those of the file.
+    pub fn new() -> Self {
+        Self { environment: Environment::process(), priced: Arc::new(|_| false) }
+    }
+
+    /// Sets where references and overrides come from.
+    #[must_use]
+    pub fn environment(mut self, environment: Environment) -> Self {
+        self.environment = environment;
+        self
+    }
+
+    /// Sets which models have a price besides those in the file: a budget that counts a model without one is an error.
+    #[must_use]
+    pub fn priced(mut self, priced: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        self.priced = Arc::new(priced);
+        self
+    }
+
+    /// Reads a file; the suffix says its format.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it: see [`ConfigError`].
+    pub fn path(&self, path: impl AsRef<Path>) -> Result<Config, ConfigError> {
+        let path = path.as_ref();
+        let wrong = |message: String| ConfigError::new(vec![Problem::of_file(Some(path.to_owned()), message)]);
+        let bytes = read_file(path).map_err(|error| wrong(unreadable(&error)))?;
+        let format = Format::of(path).ok_or_else(|| {
+            wrong("the format is not known by the name: it must end in .yaml, .yml, .toml or .json".to_owned())
+        })?;
+        if bytes.len() > LONGEST {
+            return Err(wrong("the file is longer than 1 MiB, which no configuration is".to_owned()));
+        }
+        let text = match String::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) => {
+                let good = error.utf8_error().valid_up_to();
+                let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+                let source = Source::new(Some(path.to_owned()), text);
+                let place = Place::Text(good..good);
+                let problem = source.problem(Some(&place), "the text is not UTF-8 from here on");
+                return Err(ConfigError::new(vec![problem]));
+            }
+        };
+        self.load(Some(path.to_owned()), &text, format)
+    }
+
+    /// Reads a text of this format.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it: see [`ConfigError`].
+    pub fn text(&self, text: &str, format: Format) -> Result<Config, ConfigError> {
+        if text.len() > LONGEST {
+            let message = "the text is longer than 1 MiB, which no configuration is";
+            return Err(ConfigError::new(vec![Problem::of_file(None, message)]));
+        }
+        self.load(None, text, format)
+    }
+
+    fn load(&self, file: Option<PathBuf>, text: &str, format: Format) -> Result<Config, ConfigError> {
+        // The mark that some editors put first.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let mut source = Source::new(file, text.to_owned());
+        let mut tree = tree::parse(source.text(), format).map_err(|unreadable| {
+            let place = unreadable.place.map(Place::Text);
+            ConfigError::new(vec![source.problem(place.as_ref(), unreadable.message)])
+        })?;
+        if matches!(tree.value, tree::Value::Null) {
+            // What is missing in a file of comments is missing at its start.
+            tree.place = Place::Text(0..0);
+        }
+        source.hide_secrets_of(&tree);
+        let mut report = Report { source: &source, problems: Vec::new(), places: Vec::new() };
+        let form = Form::of(&tree);
+        form.prune(&mut tree);
+        // How an editor finds the schema in JSON.
+        tree.take("$schema");
+        expand::expand(&mut tree, &self.environment, &mut report);
+        let config = match form.rewrite(tree) {
+            Ok(mut tree) => {
+                overrides::lay_over(&mut tree, &self.environment, &mut report);
+                let config = read(&mut tree, &mut report);
+                if let Some(config) = &config {
+                    check::check(config, &*self.priced, &mut check::Findings::new(&tree, &mut report));
+                }
+                config
+            }
+            Err(fault) => {
+                report.fault(fault);
+                None
+            }
+        };
+        match config {
+            Some(config) if report.problems.is_empty() => Ok(config),
+            _ => {
+                report.problems.sort_by_key(|problem| (problem.line, problem.column));
+                Err(ConfigError::new(report.problems))
+            }
+        }
+    }
+}
+
+impl Default for Loader {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Loader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loader").field("environment", &self.environment).finish_non_exhaustive()
+    }
+}
+
+/// The problems so far.
+pub(super) struct Report<'a> {
+    source: &'a Source,
+    problems: Vec<Problem>,
+    places: Vec<Place>,
+}
+
+impl Report<'_> {
+    /// Adds a problem, unless one is known of the same place: what is wrong with a value is said once.
+    pub(super) fn add(&mut self, place: &Place, message: impl Into<String>, suggestion: Option<String>) {
+        if !self.places.contains(place) {
+            self.places.push(place.clone());
+            let problem = self.source.problem(Some(place), message);
+            self.problems.push(Problem { suggestion, ..problem });
+        }
+    }
+
+    fn fault(&mut self, fault: tree::Fault) {
+        let place = fault.place.unwrap_or(Place::Text(0..0));
+        self.add(&place, fault.message, fault.suggestion);
+    }
+}
+
+/// Reads the tree into the schema. A key that is not known is reported, and the rest read as if the right one were there:
+/// so that all such keys are told at once, and nothing is said to be missing that is there under a wrong name.
+fn read(tree: &mut Node, report: &mut Report<'_>) -> Option<Config> {
+    for _ in 0..UNKNOWN_KEYS {
+        match tree::read::<Config>(tree) {
+            Ok(config) => return Some(config),
+            Err(fault) => {
+                let key = fault.place.clone().filter(|_| fault.unknown_key);
+                let meant = fault.suggestion.clone();
+                report.fault(fault);
+                if !key.is_some_and(|key| tree.mend_key_at(&key, meant.as_deref())) {
+                    return None;
+                }
+            }
+        }
+    }
+    None
+}
+
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    if file.metadata()?.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    let mut bytes = Vec::new();
+    // One byte more than may be is enough to know.
+    file.take(LONGEST as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn unreadable(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        io::ErrorKind::IsADirectory => "this is a directory, not a file".to_owned(),
+        io::ErrorKind::PermissionDenied => "this file may not be read: permission denied".to_owned(),
+        _ => format!("the file cannot be read: {error}"),
+    }
+}

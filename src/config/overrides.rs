@@ -1,0 +1,81 @@
+//! Overrides: `STEADFAST__TIMEOUT=60s`, `STEADFAST__TIERS__0__MODEL=..`.
+
+use std::sync::Arc;
+
+use super::{
+    environment::Environment,
+    load::Report,
+    tree::{Entry, Node, Place, Value},
+};
+
+/// What the name of an override begins with.
+const START: &str = "STEADFAST__";
+
+/// Lays the overrides over the tree. One that fits nothing in the schema is found when the tree is read.
+pub(super) fn lay_over(tree: &mut Node, environment: &Environment, report: &mut Report<'_>) {
+    let mut overrides: Vec<(Vec<&str>, &str, &str)> = environment
+        .iter()
+        .filter_map(|(name, value)| Some((name.strip_prefix(START)?.split("__").collect(), name, value)))
+        .collect();
+    // Numbers by their size, so that the tenth of a list follows the ninth.
+    overrides.sort_by_cached_key(|(path, ..)| {
+        path.iter().map(|step| (step.parse::<usize>().ok(), *step)).collect::<Vec<_>>()
+    });
+    for (path, name, value) in overrides {
+        let place = Place::Variable(Arc::from(name));
+        if let Err(message) = set(tree, &path, value, &place) {
+            report.add(&place, message, None);
+        }
+    }
+}
+
+fn set(node: &mut Node, path: &[&str], value: &str, place: &Place) -> Result<(), String> {
+    let Some((step, rest)) = path.split_first() else {
+        *node = Node::new(Value::Loose(value.to_owned()), place.clone());
+        return Ok(());
+    };
+    if step.is_empty() {
+        return Err(
+            "an empty step in its name: keys are divided by two underscores, `STEADFAST__TIERS__0__MODEL`".into()
+        );
+    }
+    if matches!(node.value, Value::Null) {
+        let empty = if step.parse::<usize>().is_ok() { Value::List(Vec::new()) } else { Value::Map(Vec::new()) };
+        *node = Node::new(empty, place.clone());
+    }
+    match &mut node.value {
+        Value::Map(entries) => {
+            let at = entries.iter().position(|entry| same(&entry.key, step)).unwrap_or_else(|| {
+                entries.push(Entry::new(
+                    step.to_ascii_lowercase(),
+                    place.clone(),
+                    Node::new(Value::Null, place.clone()),
+                ));
+                entries.len() - 1
+            });
+            set(&mut entries[at].value, rest, value, place)
+        }
+        Value::List(items) => {
+            let count = items.len();
+            let index: usize =
+                step.parse().map_err(|_| format!("`{step}` is no place of a list, which are counted from 0"))?;
+            if index == count {
+                items.push(Node::new(Value::Null, place.clone()));
+            }
+            let item = items
+                .get_mut(index)
+                .ok_or_else(|| format!("there is no value number {index}: the list has {count}, counted from 0"))?;
+            set(item, rest, value, place)
+        }
+        _ => Err(format!("`{step}` fits nothing: what it would be a key of is a single value in the file")),
+    }
+}
+
+/// Whether a key of the file is meant by a step of a variable's name, which has capitals and underscores only.
+fn same(key: &str, step: &str) -> bool {
+    key.len() == step.len()
+        && key.bytes().zip(step.bytes()).all(|(key, step)| {
+            let key = if key.is_ascii_alphanumeric() { key } else { b'_' };
+            key.eq_ignore_ascii_case(&step)
+        })
+}

@@ -1,0 +1,132 @@
+//! What watches a stack and steers it.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+use super::Shared;
+use crate::{
+    BulkheadHandle, CircuitBreakerHandle, Events,
+    config::{Config, ConfigError, Provider},
+    events::Status,
+    request::{BEST_LEVEL, WORST_LEVEL},
+};
+
+/// Watches a [`Stack`](super::Stack) and steers it while it runs. Clones are the same handle.
+///
+/// What is looked up here (a circuit, the bulkhead) belongs to the configuration of that moment: look it up again after a
+/// reload. Circuits of tiers that the reload did not change are the same ones, and what was done to them by hand stays.
+#[derive(Clone)]
+pub struct StackHandle {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl StackHandle {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// The channel of everything that happens in the stack.
+    pub fn events(&self) -> &Events {
+        &self.shared.makings.events
+    }
+
+    /// The configuration at work.
+    pub fn config(&self) -> Arc<Config> {
+        self.shared.current.load().config.clone()
+    }
+
+    /// The tiers, in order of preference.
+    pub fn tiers(&self) -> Vec<TierInfo> {
+        self.shared.current.load().tiers().collect()
+    }
+
+    /// Every tier's circuit by the tier's name: to look at it, to force it open or closed, to reset it.
+    pub fn circuits(&self) -> BTreeMap<Arc<str>, CircuitBreakerHandle> {
+        self.shared.current.load().circuits().collect()
+    }
+
+    /// The circuit of a tier; `None` where no tier has this name.
+    pub fn circuit(&self, tier: &str) -> Option<CircuitBreakerHandle> {
+        self.shared.current.load().circuits().find(|(name, _)| &**name == tier).map(|(_, circuit)| circuit)
+    }
+
+    /// The limits of the features: what is in flight, and to change how many may be.
+    ///
+    /// A limit that was set by hand stays until a reload brings another limit for that feature.
+    pub fn bulkhead(&self) -> BulkheadHandle {
+        self.shared.current.load().bulkhead.clone()
+    }
+
+    /// Who serves, how each tier does, and the latest switches.
+    ///
+    /// It is kept by the stack's events from the first call on, in a task that ends with the stack; nothing is known of the
+    /// time before. So call it once when the stack is made.
+    ///
+    /// # Panics
+    ///
+    /// The first call, outside of a tokio runtime.
+    pub fn status(&self) -> Status {
+        self.shared.status().snapshot()
+    }
+
+    /// Steps all requests down to tiers of this level of service or a worse one, whatever their feature; `None` ends it.
+    /// From the next request on, and over reloads. Default: `None`.
+    ///
+    /// As with any [step-down](crate::Context::min_level), a better tier serves where nothing answers further down.
+    pub fn pin_level(&self, level: Option<u8>) {
+        let level = level.map_or(BEST_LEVEL, |level| level.clamp(BEST_LEVEL, WORST_LEVEL));
+        self.shared.level.store(level, Relaxed);
+    }
+
+    /// The level that all requests are stepped down to.
+    pub fn pinned_level(&self) -> Option<u8> {
+        Some(self.shared.level.load(Relaxed)).filter(|level| *level > BEST_LEVEL)
+    }
+
+    /// Puts another configuration in place of the one at work. No request is lost: see [`Stack`](super::Stack).
+    ///
+    /// [`Event::Reloaded`](crate::Event::Reloaded) or [`Event::ReloadRefused`](crate::Event::ReloadRefused) tells of it,
+    /// once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stack::from_config`](super::Stack::from_config). The stack goes on as it was.
+    pub fn reload(&self, config: Config) -> Result<Reload, ConfigError> {
+        self.shared.reload(Ok(config), None)
+    }
+}
+
+impl fmt::Debug for StackHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StackHandle").field("tiers", &self.tiers()).field("bulkhead", &self.bulkhead()).finish()
+    }
+}
+
+/// A tier of a running stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TierInfo {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Whose protocol it speaks.
+    pub provider: Provider,
+    /// Its model, where the configuration names one.
+    pub model: Option<Arc<str>>,
+    /// Its level of service, from 1 (full) to 5 (static).
+    pub level: u8,
+}
+
+/// What a reload has done with the tiers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Reload {
+    /// Those whose leaf and circuit went on as they were.
+    pub kept: Vec<Arc<str>>,
+    /// Those that are new, or changed and so began anew.
+    pub changed: Vec<Arc<str>>,
+    /// Those that are gone, once the requests that they serve have ended.
+    pub removed: Vec<Arc<str>>,
+}

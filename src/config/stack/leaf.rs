@@ -1,0 +1,243 @@
+//! The leaf of a tier: the provider that the file names, or the service that was put in its place.
+
+use std::{
+    fmt,
+    future::{Future, Ready},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use ::http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use pin_project::pin_project;
+use tower::{Layer, Service};
+
+use super::Makings;
+use crate::{
+    BoxLlmService, CommitOnFirstTokenLayer, CommitPoint, InvalidConfig, LlmError, LlmRequest, LlmResponse,
+    config::{Environment, Problem, Provider, Simulated as SimulatedSettings, Tier},
+    providers::{
+        Anthropic, Canned, Gemini, OpenAi, Simulated,
+        http::{self, HttpLeaf},
+        simulated,
+    },
+};
+
+/// What a leaf is made of. Where a reload finds it unchanged, the leaf that is there is kept, with its connections.
+#[derive(Clone, PartialEq)]
+pub(super) struct LeafPlan {
+    tier: String,
+    provider: Provider,
+    model: Option<String>,
+    base_url: Option<String>,
+    key: Option<Arc<str>>,
+    headers: HeaderMap,
+    text: Option<String>,
+    simulated: Option<SimulatedSettings>,
+    commit: CommitPoint,
+}
+
+/// The default time to a simulated tier's first token.
+const LATENCY: Duration = Duration::from_millis(50);
+
+impl LeafPlan {
+    /// Looks up the tier's key, so that the leaf can be made without the environment.
+    ///
+    /// # Errors
+    ///
+    /// A key that is not there, and a header that cannot be; the error names the tier, the field and the variable.
+    pub(super) fn new(
+        tier: &Tier,
+        commit: CommitPoint,
+        makings: &Makings,
+        environment: &Environment,
+    ) -> Result<Self, Problem> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &tier.headers {
+            let wrong = |what: &'static str| InvalidConfig::new(format!("tiers.{}.headers.{name}", tier.name), what);
+            let field: HeaderName = name.parse().map_err(|_| wrong("it is not the name of an HTTP header"))?;
+            let mut value = HeaderValue::from_str(value).map_err(|_| wrong("no HTTP header may have this value"))?;
+            value.set_sensitive(true);
+            headers.insert(field, value);
+        }
+        Ok(Self {
+            tier: tier.name.clone(),
+            provider: tier.provider,
+            model: tier.model.clone(),
+            base_url: tier.base_url.clone(),
+            // What stands in the provider's place needs no key of it.
+            key: if makings.leaf(&tier.name).is_some() { None } else { key(tier, environment)? },
+            headers,
+            text: tier.text.clone(),
+            simulated: tier.simulated.clone(),
+            commit,
+        })
+    }
+
+    /// # Errors
+    ///
+    /// A base URL that is none, or a canned tier without a text.
+    pub(super) fn leaf(&self, makings: &Makings) -> Result<Leaf, InvalidConfig> {
+        if let Some(own) = makings.leaf(&self.tier) {
+            let committed = CommitOnFirstTokenLayer::new().at(self.commit).layer(own.clone());
+            return Ok(Leaf::Own(BoxLlmService::new(committed)));
+        }
+        let key = self.key.clone().unwrap_or_default();
+        Ok(match self.provider {
+            Provider::Anthropic => {
+                let leaf = Anthropic::new(key);
+                let leaf = match &self.base_url {
+                    Some(url) => leaf.base_url(url).map_err(|error| self.wrong("base_url", &error))?,
+                    None => leaf,
+                };
+                Leaf::Anthropic(self.over_http(leaf, makings))
+            }
+            Provider::OpenAi => {
+                let leaf = match &self.base_url {
+                    Some(url) if is_openais_own(url) => OpenAi::new(key).base_url(url),
+                    Some(url) => OpenAi::compatible("openai", url).map(|leaf| leaf.key(key)),
+                    None => Ok(OpenAi::new(key)),
+                };
+                let leaf = leaf.map_err(|error| self.wrong("base_url", &error))?;
+                Leaf::OpenAi(self.over_http(leaf, makings))
+            }
+            Provider::Gemini => {
+                let leaf = Gemini::new(key);
+                let leaf = match &self.base_url {
+                    Some(url) => leaf.base_url(url).map_err(|error| self.wrong("base_url", &error))?,
+                    None => leaf,
+                };
+                Leaf::Gemini(self.over_http(leaf, makings))
+            }
+            Provider::Simulated => Leaf::Simulated(self.simulated()),
+            Provider::Canned => {
+                let text = self.text.as_deref().ok_or_else(|| {
+                    InvalidConfig::new(format!("tiers.{}.text", self.tier), "a canned tier must say what it answers")
+                })?;
+                Leaf::Canned(Canned::text(text))
+            }
+        })
+    }
+
+    fn over_http<P: http::Protocol>(&self, mut leaf: HttpLeaf<P>, makings: &Makings) -> HttpLeaf<P> {
+        if let Some(model) = &self.model {
+            leaf = leaf.model(model.as_str());
+        }
+        if self.key.is_none() {
+            leaf = leaf.without_key();
+        }
+        for (name, value) in &self.headers {
+            leaf = leaf.header(name.clone(), value.clone());
+        }
+        leaf.commit(self.commit).over(makings.transport())
+    }
+
+    fn simulated(&self) -> Simulated {
+        let settings = self.simulated.clone().unwrap_or_default();
+        let name = self.model.as_deref().unwrap_or(&self.tier);
+        let reply = settings.reply.unwrap_or_else(|| format!("This is a simulated answer of {name}."));
+        let leaf = Simulated::new(name)
+            .reply(reply)
+            .latency(settings.latency.map_or(LATENCY, |latency| latency.0))
+            .commit(self.commit);
+        match settings.seed {
+            Some(seed) => leaf.seed(seed),
+            None => leaf,
+        }
+    }
+
+    fn wrong(&self, field: &str, error: &InvalidConfig) -> InvalidConfig {
+        InvalidConfig::new(format!("tiers.{}.{field}", self.tier), error.problem().to_owned())
+    }
+}
+
+/// The key that a tier sends. It stands in the environment and nowhere else.
+fn key(tier: &Tier, environment: &Environment) -> Result<Option<Arc<str>>, Problem> {
+    let names = tier.key_variables();
+    let Some(first) = names.first() else { return Ok(None) };
+    let set = |name: &&str| environment.get(name).filter(|key| !key.trim().is_empty());
+    if let Some(key) = names.iter().find_map(set) {
+        return Ok(Some(key.into()));
+    }
+    let message = format!(
+        "tiers.{}.api_key: the variable {} of the environment is not set{}",
+        tier.name,
+        names.join(" or "),
+        if tier.api_key.is_some() { "" } else { "; set it, or name another one with `api_key: ${NAME}`" },
+    );
+    Err(Problem { variable: Some((*first).to_owned()), ..Problem::of_file(None, message) })
+}
+
+/// Whether a server is OpenAI's own, which knows fields that compatible ones do not.
+fn is_openais_own(url: &str) -> bool {
+    url.parse::<Uri>().is_ok_and(|url| url.host().is_some_and(|host| host.ends_with("api.openai.com")))
+}
+
+/// The provider of a tier. One type for all, so that the primary's calls are not boxed on their way.
+#[derive(Clone, Debug)]
+pub(super) enum Leaf {
+    Anthropic(Anthropic),
+    OpenAi(OpenAi),
+    Gemini(Gemini),
+    Simulated(Simulated),
+    Canned(Canned),
+    /// What was put in the provider's place.
+    Own(BoxLlmService),
+}
+
+impl Service<LlmRequest> for Leaf {
+    type Response = LlmResponse;
+    type Error = LlmError;
+    type Future = LeafFuture;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
+        match self {
+            Self::Anthropic(leaf) => leaf.poll_ready(cx),
+            Self::OpenAi(leaf) => leaf.poll_ready(cx),
+            Self::Gemini(leaf) => leaf.poll_ready(cx),
+            Self::Simulated(leaf) => leaf.poll_ready(cx),
+            Self::Canned(leaf) => leaf.poll_ready(cx),
+            Self::Own(leaf) => leaf.poll_ready(cx),
+        }
+    }
+
+    fn call(&mut self, request: LlmRequest) -> LeafFuture {
+        match self {
+            Self::Anthropic(leaf) => LeafFuture::Http(leaf.call(request)),
+            Self::OpenAi(leaf) => LeafFuture::Http(leaf.call(request)),
+            Self::Gemini(leaf) => LeafFuture::Http(leaf.call(request)),
+            Self::Simulated(leaf) => LeafFuture::Simulated(leaf.call(request)),
+            Self::Canned(leaf) => LeafFuture::Canned(leaf.call(request)),
+            Self::Own(leaf) => LeafFuture::Own(leaf.call(request)),
+        }
+    }
+}
+
+/// The future of a [`Leaf`].
+#[pin_project(project = LeafProjection)]
+pub(super) enum LeafFuture {
+    Http(#[pin] http::ResponseFuture),
+    Simulated(#[pin] simulated::ResponseFuture),
+    Canned(#[pin] Ready<Result<LlmResponse, LlmError>>),
+    Own(#[pin] <BoxLlmService as Service<LlmRequest>>::Future),
+}
+
+impl Future for LeafFuture {
+    type Output = Result<LlmResponse, LlmError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            LeafProjection::Http(future) => future.poll(cx),
+            LeafProjection::Simulated(future) => future.poll(cx),
+            LeafProjection::Canned(future) => future.poll(cx),
+            LeafProjection::Own(future) => future.poll(cx),
+        }
+    }
+}
+
+impl fmt::Debug for LeafFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LeafFuture").finish_non_exhaustive()
+    }
+}

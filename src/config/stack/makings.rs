@@ -1,0 +1,49 @@
+//! What a stack is made with beside its configuration.
+
+use std::{collections::HashMap, sync::OnceLock};
+
+use crate::{
+    BoxLlmService, Events,
+    config::Environment,
+    providers::{
+        http::{Transport, boxed},
+        transport::HttpClient,
+    },
+};
+
+/// What a stack is made with beside its configuration: it stays the same over reloads.
+#[derive(Default)]
+pub(super) struct Makings {
+    pub(super) events: Events,
+    /// Default: the process's, read anew at each load.
+    pub(super) environment: Option<Environment>,
+    pub(super) seed: Option<u64>,
+    pub(super) leaves: HashMap<String, BoxLlmService>,
+    /// One for all tiers, and made only where there is one that needs it.
+    transport: OnceLock<Transport>,
+}
+
+impl Makings {
+    pub(super) fn environment(&self) -> Environment {
+        self.environment.clone().unwrap_or_else(Environment::process)
+    }
+
+    /// What was put in the place of a tier's provider.
+    pub(super) fn leaf(&self, tier: &str) -> Option<&BoxLlmService> {
+        self.leaves.get(tier)
+    }
+
+    pub(super) fn transport(&self) -> Transport {
+        self.transport.get_or_init(|| boxed(HttpClient::new())).clone()
+    }
+
+    pub(super) fn set_transport(&mut self, transport: Transport) {
+        self.transport = transport.into();
+    }
+
+    /// The seed of a part's chances: another for each name.
+    pub(super) fn seed(&self, name: &str) -> Option<u64> {
+        let mix = |seed: u64, byte: u8| (seed ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        self.seed.map(|seed| name.bytes().fold(seed, mix))
+    }
+}

@@ -1,0 +1,257 @@
+//! The stack of a configuration: [`Stack`], what steers it, and how it is loaded anew.
+
+mod file;
+mod generation;
+mod handle;
+mod leaf;
+mod makings;
+mod service;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::AtomicU8},
+};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use tokio::time::Instant;
+use tower::{BoxError, Service, ServiceExt as _};
+
+pub use self::{
+    file::Watching,
+    handle::{Reload, StackHandle, TierInfo},
+};
+use self::{
+    generation::{Generation, Plan},
+    makings::Makings,
+    service::Following,
+};
+use super::{Config, ConfigError, Environment, Problem};
+use crate::{
+    BoxLlmService, Event, Events, InvalidConfig, LlmError, LlmRequest, LlmResponse,
+    events::{self, StatusBoard},
+    providers::http::boxed,
+    request::BEST_LEVEL,
+};
+
+/// The stack that a configuration describes: its tiers with their leaves, and the layers around them.
+///
+/// From outside in, it is
+///
+/// ```text
+/// Observe · Timeout (whole) · Bulkhead · Fallback · for each tier: RetryWithJitter · CircuitBreaker · Timeout (attempt) · leaf
+/// ```
+///
+/// made of the public layers and nothing else; what the file does not say is as those layers have it. All tiers share one
+/// [retry budget](crate::RetryBudget) and, where they need one, one HTTP client, so that providers share a pool of
+/// connections. All events go to one channel, [`StackHandle::events`].
+///
+/// Keys come from the environment only. A tier without a key that needs one is an error, and not a tier that fails later.
+///
+/// Clones are the same stack. It runs until its services, its handles and the requests under way are gone; it spawns
+/// nothing.
+///
+/// # Reloads
+///
+/// [`StackHandle::reload`] puts another configuration in place of this one while requests are under way: each ends where
+/// it began, and the next begins in the new stack. What the new configuration has unchanged is kept, not copied:
+///
+/// - a tier's leaf and its connections, where nothing of its provider, model, key, server and commit point changed; its
+///   circuit too, where its circuit breaker's settings are the same as well. Other settings of a tier (retries, limits of
+///   time, what it can do) change without it;
+/// - the retry budget, where its share is the same;
+/// - what each feature has in flight and in its queue, also where its limits change: see
+///   [`BulkheadLayer::succeeding`](crate::BulkheadLayer::succeeding);
+/// - which tier serves, and the tier of each session: see [`FallbackLayer::succeeding`](crate::FallbackLayer::succeeding).
+///
+/// A configuration that is wrong is refused as a whole, and the stack goes on as it was.
+#[derive(Clone)]
+pub struct Stack {
+    shared: Arc<Shared>,
+}
+
+/// What all clones, services and handles of a stack share.
+struct Shared {
+    makings: Makings,
+    current: ArcSwap<Generation>,
+    /// Where it was read from.
+    path: Option<PathBuf>,
+    /// The level that all requests are stepped down to.
+    level: AtomicU8,
+    /// Kept by the events from the moment when somebody first asks for it.
+    status: OnceLock<(StatusBoard, events::Following)>,
+    /// Held while the next generation is made out of the present one.
+    turn: Mutex<()>,
+}
+
+impl Stack {
+    /// The stack of a configuration, with keys from the environment of this process.
+    ///
+    /// # Errors
+    ///
+    /// A tier whose key is not in the environment (the error names tier, field and variable), a name that no tier has,
+    /// two tiers of one name, a value that cannot be.
+    pub fn from_config(config: Config) -> Result<Self, ConfigError> {
+        Self::builder().build(config)
+    }
+
+    /// A stack with more to it than its configuration says.
+    pub fn builder() -> StackBuilder {
+        StackBuilder { makings: Makings::default() }
+    }
+
+    /// The stack as a service. It follows the stack's reloads, and so do its clones.
+    pub fn service(&self) -> BoxLlmService {
+        BoxLlmService::new(Following::new(self.shared.clone()))
+    }
+
+    /// What watches the stack and steers it.
+    pub fn handle(&self) -> StackHandle {
+        StackHandle::new(self.shared.clone())
+    }
+}
+
+impl fmt::Debug for Stack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Stack").field(&self.handle()).finish()
+    }
+}
+
+/// Makes a [`Stack`] with what a configuration cannot say: clients of your own, another environment, a channel of events
+/// that is there already. All of it stays over reloads.
+#[must_use = "a builder does nothing until it builds"]
+pub struct StackBuilder {
+    makings: Makings,
+}
+
+impl StackBuilder {
+    /// Sets where the layers and the reloads tell what happens. Default: a channel of the stack's own.
+    pub fn events(mut self, events: Events) -> Self {
+        self.makings.events = events;
+        self
+    }
+
+    /// Sets where keys come from. Default: the environment of this process, read anew at each load.
+    pub fn environment(mut self, environment: Environment) -> Self {
+        self.makings.environment = Some(environment);
+        self
+    }
+
+    /// Sets the HTTP client of all tiers that need one: an
+    /// [`HttpClient`](crate::providers::transport::HttpClient) with settings of your own, one behind tower-http's layers,
+    /// or a function in tests. Default: one `HttpClient`.
+    pub fn transport<S, B>(mut self, transport: S) -> Self
+    where
+        S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send + 'static,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        self.makings.set_transport(boxed(transport));
+        self
+    }
+
+    /// Puts a service in the place of the provider that the configuration names for a tier: a client of your own, or a
+    /// simulated one to rehearse an outage with. Retries, circuit and limits of time are around it as the configuration
+    /// says, and no key is looked up for it. A tier that the configuration does not have is nobody's.
+    pub fn leaf<S>(mut self, tier: impl Into<String>, service: S) -> Self
+    where
+        S: Service<LlmRequest, Response = LlmResponse> + Clone + Send + Sync + 'static,
+        S::Error: Into<LlmError>,
+        S::Future: Send + 'static,
+    {
+        let service = BoxLlmService::new(service.map_err(Into::into));
+        self.makings.leaves.insert(tier.into(), service);
+        self
+    }
+
+    /// Makes the jitter of retries and circuits repeatable. Default: random seeds.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.makings.seed = Some(seed);
+        self
+    }
+
+    /// The stack of a configuration.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stack::from_config`].
+    pub fn build(self, config: Config) -> Result<Stack, ConfigError> {
+        self.build_from(config, None)
+    }
+
+    fn build_from(self, config: Config, path: Option<PathBuf>) -> Result<Stack, ConfigError> {
+        let Self { makings } = self;
+        let first = Plan::new(config, &makings).and_then(|plan| Ok(Generation::new(plan, &makings, None)?));
+        let current = ArcSwap::from_pointee(first.map_err(|error| error.of(path.as_deref()))?);
+        let (level, status) = (AtomicU8::new(BEST_LEVEL), OnceLock::new());
+        Ok(Stack { shared: Arc::new(Shared { makings, current, path, level, status, turn: Mutex::default() }) })
+    }
+}
+
+impl fmt::Debug for StackBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StackBuilder")
+            .field("environment", &self.makings.environment)
+            .field("leaves", &self.makings.leaves.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// The board that keeps the status, from the first call on.
+    fn status(&self) -> &StatusBoard {
+        let begin = || {
+            let (primary, others) = self.current.load().names();
+            let board = StatusBoard::new(primary).tiers(others);
+            let following = self.makings.events.follow(board.clone());
+            (board, following)
+        };
+        &self.status.get_or_init(begin).0
+    }
+
+    /// Puts another configuration in place of the present one, or says why not; either is told once.
+    fn reload(&self, config: Result<Config, ConfigError>, file: Option<&Path>) -> Result<Reload, ConfigError> {
+        let reloaded = config.and_then(|config| self.swap(config)).map_err(|error| error.of(file));
+        let at = Instant::now();
+        self.makings.events.send(match &reloaded {
+            Ok(reload) => Event::Reloaded { kept: reload.kept.len(), changed: reload.changed.len(), at },
+            Err(error) => Event::ReloadRefused { problem: error.to_string().into(), at },
+        });
+        reloaded
+    }
+
+    fn swap(&self, config: Config) -> Result<Reload, ConfigError> {
+        let plan = Plan::new(config, &self.makings)?;
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.current.load_full();
+        let next = Generation::new(plan, &self.makings, Some(&before))?;
+        let reload = next.since(&before);
+        self.current.store(Arc::new(next));
+        drop(turn);
+        if let Some((board, _)) = self.status.get() {
+            let (primary, others) = self.current.load().names();
+            board.set_tiers(primary, others);
+        }
+        Ok(reload)
+    }
+}
+
+impl From<InvalidConfig> for Problem {
+    fn from(error: InvalidConfig) -> Self {
+        Self::of_file(None, error.to_string())
+    }
+}
+
+impl From<InvalidConfig> for ConfigError {
+    fn from(error: InvalidConfig) -> Self {
+        Self::new(vec![error.into()])
+    }
+}

@@ -1,0 +1,57 @@
+//! The service that a stack gives: it follows the stack's reloads.
+
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    task::{Context, Poll},
+};
+
+use tower::Service;
+
+use super::{
+    Shared,
+    generation::{Generation, Whole},
+};
+use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call, request::BEST_LEVEL};
+
+/// Sends each request through the configuration of its moment. A request that has begun stays where it began.
+#[derive(Clone)]
+pub(super) struct Following {
+    shared: Arc<Shared>,
+    generation: Arc<Generation>,
+    service: Whole,
+}
+
+impl Following {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let generation = shared.current.load_full();
+        Self { service: generation.whole.clone(), shared, generation }
+    }
+}
+
+impl Service<LlmRequest> for Following {
+    type Response = LlmResponse;
+    type Error = LlmError;
+    type Future = Call<Whole, <Whole as Service<LlmRequest>>::Future>;
+
+    /// Always ready, as the layers are.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: LlmRequest) -> Self::Future {
+        let current = self.shared.current.load();
+        if !Arc::ptr_eq(&current, &self.generation) {
+            self.generation = Arc::clone(&current);
+            self.service = self.generation.whole.clone();
+        }
+        self.generation.prepare(&mut request);
+        let level = self.shared.level.load(Relaxed);
+        if level > BEST_LEVEL {
+            request.context_mut().step_down(level);
+        }
+        match self.generation.timed(request.feature_name()) {
+            None => Call::first(&mut self.service, request),
+            Some(timed) => Call::first(&mut timed.clone(), request),
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! From the file's words to the layers' settings. What the file does not say stays as the layer has it.
+
+use std::time::Duration;
+
+use crate::{
+    BulkheadLayer, CircuitBreakerLayer, Classifier, ErrorKind, InvalidConfig, RetryBudget, RetryWithJitterLayer,
+    TimeoutLayer, classify,
+    config::{
+        self as schema, AllOpen, CircuitBreaker, Cooldown, Feature, Growth, Retry, Session, Share, Span, StreamBreak,
+        TierTimeout,
+    },
+    layers::{
+        bulkhead::{Limits, Rate},
+        circuit_breaker::Window,
+        fallback,
+        retry::{Backoff, Jitter},
+    },
+};
+
+/// The default of the file's `timeout`.
+const TOTAL: Duration = Duration::from_secs(90);
+/// The default of a tier's `timeout`.
+const ATTEMPT: Duration = Duration::from_secs(30);
+/// The default of a feature's `concurrency`.
+const CONCURRENCY: usize = 100;
+/// The first wait, where only the factor between waits is given.
+const BASE: Duration = Duration::from_millis(500);
+/// The layer's own silences of a stream, where only one of a pair is given.
+const SILENCE: Duration = Duration::from_secs(60);
+const CEILING: Duration = Duration::from_secs(300);
+
+/// The limit of a whole request. The silences of a stream are each tier's own matter.
+pub(super) fn total(limit: Option<Span>) -> TimeoutLayer {
+    let none = Duration::MAX;
+    TimeoutLayer::new(limit.map_or(TOTAL, |limit| limit.0)).idle(none).progress(none, none)
+}
+
+/// The limits of one attempt.
+pub(super) fn attempt(timeout: Option<TierTimeout>) -> TimeoutLayer {
+    let limits = match timeout {
+        None => schema::Timeout::default(),
+        Some(TierTimeout::Attempt(span)) => schema::Timeout { attempt: Some(span), ..schema::Timeout::default() },
+        Some(TierTimeout::Limits(limits)) => limits,
+    };
+    let mut layer = TimeoutLayer::new(limits.attempt.map_or(ATTEMPT, |span| span.0));
+    if let Some(first_token) = limits.first_token {
+        layer = layer.first_token(first_token.0);
+    }
+    if let Some(idle) = limits.idle {
+        layer = layer.idle(idle.0);
+    }
+    if limits.progress.is_some() || limits.progress_ceiling.is_some() {
+        let silent = limits.progress.map_or(SILENCE, |span| span.0);
+        layer = layer.progress(silent, limits.progress_ceiling.map_or(CEILING, |span| span.0));
+    }
+    layer
+}
+
+/// A tier's retry settings, with the file's in all that it leaves open.
+pub(super) fn merged_retry(own: Option<Retry>, file: Retry) -> Retry {
+    let own = own.unwrap_or_default();
+    Retry {
+        max_attempts: own.max_attempts.or(file.max_attempts),
+        base: own.base.or(file.base),
+        backoff: own.backoff.or(file.backoff),
+        factor: own.factor.or(file.factor),
+        max_delay: own.max_delay.or(file.max_delay),
+        jitter: own.jitter.or(file.jitter),
+        retry_timeouts: own.retry_timeouts.or(file.retry_timeouts),
+        budget: own.budget.or(file.budget),
+    }
+}
+
+pub(super) fn retry(settings: Retry, budget: RetryBudget, seed: Option<u64>) -> RetryWithJitterLayer {
+    let mut layer = RetryWithJitterLayer::new().budget(budget);
+    if let Some(seed) = seed {
+        layer = layer.seed(seed);
+    }
+    if let Some(attempts) = settings.max_attempts {
+        layer = layer.max_attempts(attempts);
+    }
+    if let Some(delay) = settings.max_delay {
+        layer = layer.max_delay(delay.0);
+    }
+    let jitter = settings.jitter.map(|jitter| match jitter {
+        schema::Jitter::Full => Jitter::Full,
+        schema::Jitter::Equal => Jitter::Equal,
+        schema::Jitter::Proportional => Jitter::Proportional(0.25),
+        schema::Jitter::Decorrelated => Jitter::Decorrelated,
+        schema::Jitter::None => Jitter::None,
+    });
+    if let Some(jitter) = jitter {
+        layer = layer.jitter(jitter);
+    }
+    if settings.retry_timeouts == Some(true) {
+        layer = layer.retry_timeouts(true).classifier(Classifier::overridden(|error, mut class| {
+            if error.kind() == ErrorKind::Timeout {
+                class.retry = classify::Retry::Yes;
+            }
+            class
+        }));
+    }
+    if settings.base.is_some() || settings.factor.is_some() || settings.backoff.is_some() {
+        let mut backoff = Backoff::new(settings.base.map_or(BASE, |base| base.0)).jitter(jitter.unwrap_or_default());
+        backoff = match (settings.backoff.unwrap_or_default(), settings.factor) {
+            (Growth::Exponential, Some(factor)) => backoff.factor(factor),
+            (Growth::Exponential, None) => backoff,
+            (Growth::Linear, _) => backoff.linear(),
+            (Growth::Fixed, _) => backoff.factor(1.0),
+        };
+        if let Some(delay) = settings.max_delay {
+            backoff = backoff.max_delay(delay.0);
+        }
+        // One schedule in the file is one for all kinds.
+        layer = ErrorKind::ALL.iter().fold(layer, |layer, kind| layer.schedule(*kind, backoff));
+    }
+    layer
+}
+
+pub(super) fn retry_budget(field: &str, share: Option<Share>) -> Result<RetryBudget, InvalidConfig> {
+    let Some(Share(share)) = share else { return Ok(RetryBudget::new()) };
+    // Without a floor, a service with little traffic would never retry; none at all is meant as it is said.
+    let floor = if share == 0.0 { 0.0 } else { 1.0 };
+    RetryBudget::with_limits(share, floor, 100)
+        .map_err(|error| InvalidConfig::new(field.to_owned(), error.problem().to_owned()))
+}
+
+/// A tier's circuit breaker settings, with the file's in all that it leaves open. How often the primary is looked at
+/// comes between the two.
+pub(super) fn merged_breaker(
+    own: Option<CircuitBreaker>,
+    recovery_check: Option<Span>,
+    file: CircuitBreaker,
+) -> CircuitBreaker {
+    let own = own.unwrap_or_default();
+    CircuitBreaker {
+        consecutive_failures: own.consecutive_failures.or(file.consecutive_failures),
+        failure_rate: own.failure_rate.or(file.failure_rate),
+        slow_calls: own.slow_calls.or(file.slow_calls),
+        cooldown: own.cooldown.or(recovery_check.map(Cooldown::Fixed)).or(file.cooldown),
+        probes: own.probes.or(file.probes),
+        probe_successes: own.probe_successes.or(file.probe_successes),
+        latch: own.latch.or(recovery_check).or(file.latch),
+        max_throttle: own.max_throttle.or(file.max_throttle),
+    }
+}
+
+pub(super) fn breaker(
+    field: &str,
+    mut layer: CircuitBreakerLayer,
+    settings: &CircuitBreaker,
+) -> Result<CircuitBreakerLayer, InvalidConfig> {
+    if let Some(failures) = settings.consecutive_failures {
+        layer = layer.consecutive_failures(failures);
+    }
+    if let Some(rule) = settings.failure_rate {
+        let window = window(&format!("{field}.failure_rate"), rule.calls, rule.span, rule.min_calls)?;
+        layer = layer.failure_rate(rule.share.0, window);
+    }
+    if let Some(rule) = settings.slow_calls {
+        let window = window(&format!("{field}.slow_calls"), rule.calls, rule.span, rule.min_calls)?;
+        layer = layer.slow_calls(rule.after.0, rule.share.0, window);
+    }
+    match settings.cooldown {
+        None => {}
+        Some(Cooldown::Fixed(cooldown)) => layer = layer.cooldown(cooldown.0),
+        Some(Cooldown::Growing(growing)) => {
+            layer = layer.cooldown(growing.first.0).cooldown_growth(growing.factor, growing.longest.0);
+        }
+    }
+    if let Some(probes) = settings.probes {
+        layer = layer.probes(probes);
+    }
+    if let Some(successes) = settings.probe_successes {
+        layer = layer.probe_successes(successes);
+    }
+    if let Some(latch) = settings.latch {
+        layer = layer.latch(latch.0);
+    }
+    if let Some(longest) = settings.max_throttle {
+        layer = layer.max_throttle(longest.0);
+    }
+    Ok(layer)
+}
+
+fn window(
+    field: &str,
+    calls: Option<u32>,
+    span: Option<Span>,
+    min_calls: Option<u32>,
+) -> Result<Window, InvalidConfig> {
+    let window = match (calls, span) {
+        (Some(calls), None) => Window::last_calls(calls),
+        (None, Some(span)) => Window::last(span.0),
+        _ => {
+            let problem = "give either `calls`, the last so many calls, or `span`, those of the last so long";
+            return Err(InvalidConfig::new(field.to_owned(), problem));
+        }
+    };
+    Ok(min_calls.map_or(window, |calls| window.minimum_calls(calls)))
+}
+
+/// The limits of all features.
+pub(super) fn bulkhead(config: &schema::Config) -> Result<BulkheadLayer, InvalidConfig> {
+    let default = config.default_feature.clone().unwrap_or_default();
+    let mut layer = BulkheadLayer::new().max_wait(Duration::MAX).default_limit(limits("default_feature", &default)?);
+    for (name, feature) in &config.features {
+        layer = layer.feature(name.as_str(), limits(&format!("features.{name}"), feature)?);
+    }
+    Ok(layer)
+}
+
+fn limits(field: &str, feature: &Feature) -> Result<Limits, InvalidConfig> {
+    let mut limits = Limits::new(feature.concurrency.unwrap_or(CONCURRENCY));
+    if let Some(queue) = feature.queue {
+        limits = limits.queue(queue);
+    }
+    if let Some(wait) = feature.max_wait {
+        limits = limits.max_wait(wait.0);
+    }
+    if let Some(requests) = feature.requests_per_minute {
+        limits = limits.requests_per_minute(rate(&format!("{field}.requests_per_minute"), requests)?);
+    }
+    if let Some(tokens) = feature.tokens_per_minute {
+        limits = limits.tokens_per_minute(rate(&format!("{field}.tokens_per_minute"), tokens)?);
+    }
+    Ok(limits)
+}
+
+fn rate(field: &str, rate: schema::Rate) -> Result<Rate, InvalidConfig> {
+    let (per_minute, burst) = match rate {
+        schema::Rate::PerMinute(per_minute) => (per_minute, None),
+        schema::Rate::Burst { per_minute, burst } => (per_minute, Some(burst)),
+    };
+    let rate = Rate::per_minute(per_minute)
+        .map_err(|error| InvalidConfig::new(field.to_owned(), error.problem().to_owned()))?;
+    Ok(burst.map_or(rate, |burst| rate.burst(burst)))
+}
+
+pub(super) fn session(session: Session) -> fallback::SessionPolicy {
+    match session {
+        Session::Free => fallback::SessionPolicy::Free,
+        Session::Pin => fallback::SessionPolicy::Pin,
+        Session::Sticky => fallback::SessionPolicy::Sticky,
+    }
+}
+
+pub(super) fn all_open(policy: AllOpen) -> fallback::AllOpen {
+    match policy {
+        AllOpen::Fail => fallback::AllOpen::Fail,
+        AllOpen::Wait(longest) => fallback::AllOpen::Wait(longest.0),
+    }
+}
+
+pub(super) fn stream_break(policy: StreamBreak) -> fallback::StreamBreak {
+    match policy {
+        StreamBreak::Fail => fallback::StreamBreak::Fail,
+        StreamBreak::Restart => fallback::StreamBreak::Restart,
+        StreamBreak::Buffer => fallback::StreamBreak::Buffer,
+    }
+}
+
+/// A kind of failure by its name in the file.
+pub(super) fn kind(field: &str, name: &str) -> Result<ErrorKind, InvalidConfig> {
+    ErrorKind::ALL.iter().copied().find(|kind| kind.name() == name).ok_or_else(|| {
+        let names: Vec<&str> = ErrorKind::ALL.iter().map(|kind| kind.name()).collect();
+        let problem = format!("no failure is of the kind `{name}`; the kinds are {}", names.join(", "));
+        InvalidConfig::new(field.to_owned(), problem)
+    })
+}

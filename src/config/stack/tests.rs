@@ -1,0 +1,140 @@
+use std::time::Duration;
+
+use tower::ServiceExt;
+
+use super::*;
+use crate::{
+    config::{KeyRef, Provider, Tier},
+    events::CircuitState,
+};
+
+fn simulated(name: &str) -> Tier {
+    Tier { name: name.into(), ..Tier::default() }
+}
+
+fn config(tiers: impl IntoIterator<Item = Tier>) -> Config {
+    Config { tiers: tiers.into_iter().collect(), ..Config::default() }
+}
+
+fn nothing() -> Environment {
+    Environment::default()
+}
+
+fn refused(config: Config) -> String {
+    Stack::builder().environment(nothing()).build(config).unwrap_err().to_string()
+}
+
+#[test]
+fn all_types_are_what_users_need() {
+    fn check<T: Send + Sync + Clone + fmt::Debug + 'static>(_: &T) {}
+    let stack = Stack::from_config(config([simulated("a")])).unwrap();
+    check(&stack);
+    check(&stack.handle());
+    check(&stack.handle().tiers());
+    let shown = format!("{stack:?} {:?}", Stack::builder().environment([("KEY", "sk-secret")].into_iter().collect()));
+    assert!(shown.contains("KEY") && !shown.contains("sk-secret"), "{shown}");
+}
+
+#[test]
+fn a_missing_key_names_tier_field_and_variable() {
+    for (provider, variable) in [
+        (Provider::Anthropic, "ANTHROPIC_API_KEY"),
+        (Provider::OpenAi, "OPENAI_API_KEY"),
+        (Provider::Gemini, "GEMINI_API_KEY or GOOGLE_API_KEY"),
+    ] {
+        let tier = Tier { provider, ..simulated("first") };
+        let message = refused(config([tier.clone()]));
+        assert!(message.contains("tiers.first.api_key") && message.contains(variable), "{message}");
+        let own = Tier { api_key: Some(KeyRef::env("MY_KEY")), ..tier };
+        let message = refused(config([simulated("a"), own]));
+        assert!(message.contains("tiers.first.api_key") && message.contains("MY_KEY"), "{message}");
+    }
+}
+
+#[test]
+fn every_missing_key_is_told_at_once() {
+    let tier = |name| Tier { provider: Provider::OpenAi, ..simulated(name) };
+    let error = Stack::builder().environment(nothing()).build(config([tier("a"), tier("b")])).unwrap_err();
+    assert_eq!(error.problems().len(), 2);
+    assert_eq!(error.problems()[0].variable.as_deref(), Some("OPENAI_API_KEY"));
+}
+
+#[test]
+fn a_tier_with_a_server_of_its_own_needs_no_key() {
+    for provider in [Provider::Anthropic, Provider::OpenAi, Provider::Gemini] {
+        let tier = Tier { provider, base_url: Some("http://127.0.0.1:9/v1".into()), ..simulated("own") };
+        Stack::builder().environment(nothing()).build(config([tier])).unwrap();
+    }
+}
+
+#[test]
+fn what_cannot_be_is_refused_by_its_field() {
+    let with = |change: fn(&mut Config)| {
+        let mut config = config([simulated("a"), simulated("b")]);
+        change(&mut config);
+        refused(config)
+    };
+    let cases: &[(fn(&mut Config), &str)] = &[
+        (|config| config.tiers.clear(), "tiers"),
+        (|config| config.tiers[1].name = "a".into(), "two tiers are named `a`"),
+        (|config| config.tiers[0].name.clear(), "a tier has no name"),
+        (|config| config.tiers[1].provider = Provider::Canned, "tiers.b.text"),
+        (|config| config.features = [("f".into(), feature(&["c"], None))].into(), "features.f.tiers"),
+        (|config| config.features = [("f".into(), feature(&[], None))].into(), "features.f.tiers"),
+        (|config| config.default_feature = Some(feature(&["c"], None)), "default_feature.tiers"),
+        (|config| config.features = [("f".into(), feature(&["a"], Some(0)))].into(), "features.f.worst_level"),
+        (|config| config.fallback.routes = [("slow".into(), vec!["a".into()])].into(), "`slow`"),
+        (|config| config.tiers[0].headers = [("a b".into(), Default::default())].into(), "tiers.a.headers.a b"),
+        (
+            |config| {
+                let tier = Tier { provider: Provider::OpenAi, base_url: Some("nowhere".into()), ..simulated("x") };
+                config.tiers.push(tier);
+            },
+            "tiers.x.base_url",
+        ),
+    ];
+    for (change, expected) in cases {
+        let message = with(*change);
+        assert!(message.contains(expected), "{expected}: {message}");
+    }
+}
+
+fn feature(tiers: &[&str], worst_level: Option<u8>) -> crate::config::Feature {
+    let tiers = Some(tiers.iter().map(|tier| (*tier).to_owned()).collect());
+    crate::config::Feature { tiers, worst_level, ..Default::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn settings_of_a_tier_stand_before_those_of_the_file() {
+    let mut config = config([simulated("a"), simulated("b")]);
+    config.circuit_breaker.consecutive_failures = Some(2);
+    config.retry.max_attempts = Some(1);
+    config.tiers[1].retry = Some(crate::config::Retry { max_attempts: Some(4), ..Default::default() });
+    let down = |name| crate::providers::Simulated::new(name).fault_mix(crate::providers::simulated::Fault::ServerError);
+    let (a, b) = (down("a"), down("b"));
+    let (first, second) = (a.handle(), b.handle());
+    let stack = Stack::builder().leaf("a", a).leaf("b", b).seed(1).build(config).unwrap();
+    assert!(stack.service().oneshot(LlmRequest::prompt("?")).await.is_err());
+    // The circuit of the second opens after two failures and ends the retries.
+    assert_eq!((first.stats().calls, second.stats().calls), (1, 2));
+    assert_eq!(stack.handle().circuits()["b"].state(), CircuitState::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_feature_has_its_own_time() {
+    let mut config = config([simulated("a")]);
+    config.timeout = Some(crate::config::Span(Duration::from_secs(5)));
+    let own = |seconds| crate::config::Feature {
+        timeout: Some(crate::config::Span(Duration::from_secs(seconds))),
+        ..Default::default()
+    };
+    config.features = [("slow".into(), own(20)), ("usual".into(), Default::default())].into();
+    config.default_feature = Some(own(2));
+    let hangs = crate::providers::Simulated::new("a").fault_mix(crate::providers::simulated::Fault::Hang);
+    let llm = Stack::builder().leaf("a", hangs).build(config).unwrap().service();
+    for (feature, seconds) in [("slow", 20), ("usual", 5), ("other", 2)] {
+        let begun = Instant::now();
+        assert!(llm.clone().oneshot(LlmRequest::prompt("?").feature(feature)).await.is_err());
+        assert_eq!(begun.elapsed(), Duration::from_secs(seconds), "{feature}");
+    }
+}

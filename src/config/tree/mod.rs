@@ -1,0 +1,187 @@
+//! The file as a tree of values that know where they stand.
+//!
+//! Three formats become one tree. References are filled in, overrides are laid over it and imported forms are rewritten
+//! in it, and it is read into the schema last: so whatever is wrong, and whoever finds it, has a place in the text.
+
+mod read;
+mod toml;
+mod yaml;
+
+use std::{ops::Range, sync::Arc};
+
+pub(super) use self::read::{Fault, read};
+use super::Format;
+
+/// A value and where it stands.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub(super) value: Value,
+    pub(super) place: Place,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Value {
+    Null,
+    Bool(bool),
+    Integer(i64),
+    Float(f64),
+    Text(String),
+    /// A text from the environment, which has no types: it is what its place in the schema wants it to be.
+    Loose(String),
+    List(Vec<Node>),
+    Map(Vec<Entry>),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) key: String,
+    pub(super) key_place: Place,
+    pub(super) value: Node,
+}
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// These bytes of the text.
+    Text(Range<usize>),
+    /// This variable of the environment.
+    Variable(Arc<str>),
+}
+
+/// A step from a value to one inside of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// The value of a key.
+    Key(String),
+    /// The key itself.
+    Name(String),
+    /// A value of a list.
+    Index(usize),
+}
+
+impl From<&str> for Step {
+    fn from(key: &str) -> Self {
+        Self::Key(key.to_owned())
+    }
+}
+
+impl From<&String> for Step {
+    fn from(key: &String) -> Self {
+        Self::Key(key.clone())
+    }
+}
+
+impl From<usize> for Step {
+    fn from(index: usize) -> Self {
+        Self::Index(index)
+    }
+}
+
+/// A text that is not of its format.
+#[derive(Debug)]
+pub(super) struct Unreadable {
+    pub(super) message: String,
+    pub(super) place: Option<Range<usize>>,
+}
+
+/// Reads a text of this format.
+pub(super) fn parse(text: &str, format: Format) -> Result<Node, Unreadable> {
+    match format {
+        // Every JSON text is YAML, and the YAML parser knows where it is.
+        Format::Yaml | Format::Json => yaml::parse(text),
+        Format::Toml => toml::parse(text),
+    }
+}
+
+impl Node {
+    pub(super) fn new(value: Value, place: Place) -> Self {
+        Self { value, place }
+    }
+
+    /// A text at a place that is another value's.
+    pub(super) fn text(text: impl Into<String>, place: &Place) -> Self {
+        Self::new(Value::Text(text.into()), place.clone())
+    }
+
+    /// A block of these keys, all of which stand where the block does.
+    pub(super) fn block<'a>(place: &Place, entries: impl IntoIterator<Item = (&'a str, Self)>) -> Self {
+        let entries = entries.into_iter().map(|(key, value)| Entry::new(key, place.clone(), value));
+        Self::new(Value::Map(entries.collect()), place.clone())
+    }
+
+    pub(super) fn entries(&self) -> &[Entry] {
+        match &self.value {
+            Value::Map(entries) => entries,
+            _ => &[],
+        }
+    }
+
+    pub(super) fn items(&self) -> &[Self] {
+        match &self.value {
+            Value::List(items) => items,
+            _ => &[],
+        }
+    }
+
+    /// The value of a key, if this is a block that has it.
+    pub(super) fn get(&self, key: &str) -> Option<&Self> {
+        self.entries().iter().find(|entry| entry.key == key).map(|entry| &entry.value)
+    }
+
+    /// Takes the value of a key out of the block.
+    pub(super) fn take(&mut self, key: &str) -> Option<Entry> {
+        let Value::Map(entries) = &mut self.value else { return None };
+        let at = entries.iter().position(|entry| entry.key == key)?;
+        Some(entries.remove(at))
+    }
+
+    /// Adds a key to a block.
+    pub(super) fn put(&mut self, entry: Entry) {
+        if let Value::Map(entries) = &mut self.value {
+            entries.push(entry);
+        }
+    }
+
+    /// Gives the key that stands at this place the name that was meant, or removes it where that is not known or there
+    /// already. Says whether there was such a key.
+    pub(super) fn mend_key_at(&mut self, place: &Place, meant: Option<&str>) -> bool {
+        match &mut self.value {
+            Value::List(items) => items.iter_mut().any(|item| item.mend_key_at(place, meant)),
+            Value::Map(entries) => {
+                let Some(at) = entries.iter().position(|entry| entry.key_place == *place) else {
+                    return entries.iter_mut().any(|entry| entry.value.mend_key_at(place, meant));
+                };
+                match meant.filter(|meant| entries.iter().all(|entry| entry.key != *meant)) {
+                    Some(meant) => entries[at].key = meant.to_owned(),
+                    None => drop(entries.remove(at)),
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Where a path leads, or the last of it that is there.
+    pub(super) fn place_of(&self, path: &[Step]) -> &Place {
+        let mut node = self;
+        for step in path {
+            let next = match step {
+                Step::Key(key) => node.get(key),
+                Step::Index(index) => node.items().get(*index),
+                Step::Name(key) => {
+                    let entry = node.entries().iter().find(|entry| entry.key == *key);
+                    return entry.map_or(&node.place, |entry| &entry.key_place);
+                }
+            };
+            let Some(next) = next else { break };
+            node = next;
+        }
+        &node.place
+    }
+}
+
+impl Entry {
+    pub(super) fn new(key: impl Into<String>, key_place: Place, value: Node) -> Self {
+        Self { key: key.into(), key_place, value }
+    }
+}

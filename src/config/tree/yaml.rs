@@ -1,0 +1,170 @@
+//! YAML, and JSON as YAML.
+
+use std::{fmt, ops::Range};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, MapAccess, SeqAccess, Visitor},
+};
+use serde_saphyr::{Location, NonFiniteFloatPolicy, Spanned};
+
+use super::{Entry, Node, Place, Unreadable, Value};
+
+/// How deep blocks may be inside of each other. The schema needs six.
+const DEPTH: usize = 32;
+/// How many values a file may have, with its aliases followed: a bomb of aliases has more.
+const NODES: usize = 50_000;
+
+pub(super) fn parse(text: &str) -> Result<Node, Unreadable> {
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_depth: DEPTH,
+            flow_nesting_limit: DEPTH,
+            max_nodes: NODES,
+            max_documents: 2,
+            max_aliases: 1_000,
+            max_recorded_anchor_events: NODES,
+        },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: NODES },
+        // `off` is a word: only true and false are anything else.
+        strict_booleans: true,
+        // A number that is none gets a message that says where it may not stand.
+        non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
+        emit_comments: false,
+        with_snippet: false,
+    };
+    if text.trim().is_empty() {
+        return Ok(Node::new(Value::Null, Place::Text(0..0)));
+    }
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        let place = error.location().filter(|location| *location != Location::UNKNOWN).map(|at| find(text, &at));
+        Unreadable { message: message(error.without_snippet()), place }
+    })
+}
+
+/// The error in the words of a configuration, without its place: the snippet tells that.
+fn message(error: &serde_saphyr::Error) -> String {
+    let message = error.to_string();
+    let deep = ["Depth", "nesting", "recursion limit"];
+    if deep.iter().any(|limit| message.contains(limit)) {
+        return format!("blocks and lists are more than {DEPTH} deep here, which no configuration is");
+    }
+    let limits = ["budget breached", "limit exceeded", "replay", "Alias"];
+    if limits.iter().any(|limit| message.contains(limit)) {
+        return format!("more than {NODES} values with the aliases followed, which no configuration has");
+    }
+    match error {
+        serde_saphyr::Error::MultipleDocuments { .. } => {
+            return "a second document begins here: a configuration is one".to_owned();
+        }
+        serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
+            return format!("the key `{key}` is here twice");
+        }
+        _ if message.contains("invalid trailing content after double-quoted scalar") => {
+            return "expected a comma, a colon or the end after the text before this".to_owned();
+        }
+        _ => {}
+    }
+    match (message.split_once(": "), message.rfind(" at line ")) {
+        (Some((at, message)), _) if at.starts_with("line ") => message.to_owned(),
+        (_, Some(end)) => message[..end].to_owned(),
+        _ => message,
+    }
+}
+
+/// The bytes of a place that may be known by line and column only.
+fn find(text: &str, location: &Location) -> Range<usize> {
+    if location.span().byte_offset().is_some() {
+        return bytes(location);
+    }
+    let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    let line = number(location.line()).saturating_sub(1);
+    let begin = match line {
+        0 => 0,
+        line => text.match_indices('\n').nth(line - 1).map_or(text.len(), |(at, _)| at + 1),
+    };
+    let column = number(location.column()).saturating_sub(1);
+    let start = text[begin..].char_indices().nth(column).map_or(text.len(), |(at, _)| begin + at);
+    start..start
+}
+
+fn bytes(location: &Location) -> Range<usize> {
+    let span = location.span();
+    let number = |n: Option<u64>| n.and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+    let start = number(span.byte_offset());
+    start..start.saturating_add(number(span.byte_len()))
+}
+
+/// A value that does not know yet where it stands.
+struct Bare(Value);
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Spanned { value: Bare(value), referenced, .. } = Spanned::deserialize(deserializer)?;
+        Ok(Self::new(value, Place::Text(bytes(&referenced))))
+    }
+}
+
+impl<'de> Deserialize<'de> for Bare {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Values;
+
+        impl<'de> Visitor<'de> for Values {
+            type Value = Value;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value")
+            }
+
+            fn visit_unit<E: Error>(self) -> Result<Value, E> {
+                Ok(Value::Null)
+            }
+
+            fn visit_none<E: Error>(self) -> Result<Value, E> {
+                Ok(Value::Null)
+            }
+
+            fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
+                Ok(Value::Bool(value))
+            }
+
+            fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
+                Ok(Value::Integer(value))
+            }
+
+            fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
+                Ok(i64::try_from(value).map_or(Value::Float(value as f64), Value::Integer))
+            }
+
+            fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+                Ok(Value::Float(value))
+            }
+
+            fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
+                Ok(Value::Text(value.to_owned()))
+            }
+
+            fn visit_string<E: Error>(self, value: String) -> Result<Value, E> {
+                Ok(Value::Text(value))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+                let mut items = Vec::new();
+                while let Some(item) = list.next_element()? {
+                    items.push(item);
+                }
+                Ok(Value::List(items))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+                let mut entries = Vec::new();
+                while let Some((key, value)) = map.next_entry::<Spanned<String>, Node>()? {
+                    entries.push(Entry::new(key.value, Place::Text(bytes(&key.referenced)), value));
+                }
+                Ok(Value::Map(entries))
+            }
+        }
+
+        deserializer.deserialize_any(Values).map(Self)
+    }
+}

@@ -1,0 +1,134 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{Alert, AlertState, Rule, Severity};
+
+/// The alerts that are not over.
+#[derive(Debug, Default)]
+pub(super) struct Board {
+    firing: Vec<Firing>,
+}
+
+/// An alert that is not over.
+#[derive(Debug)]
+pub(super) struct Firing {
+    pub(super) alert: Alert,
+    /// When it was last so.
+    pub(super) last: Instant,
+    /// When it was last said.
+    said: Instant,
+    /// How far it has gone: further is news.
+    level: u8,
+    times: u64,
+}
+
+/// What an alert says.
+pub(super) struct Said {
+    pub(super) severity: Severity,
+    pub(super) summary: String,
+    pub(super) fields: Vec<(&'static str, String)>,
+}
+
+impl Board {
+    /// It is so: an alert if that is news.
+    pub(super) fn fire(
+        &mut self,
+        rule: Rule,
+        key: &Arc<str>,
+        level: u8,
+        now: Instant,
+        say: impl FnOnce() -> Said,
+    ) -> Option<Alert> {
+        let place = self.firing.iter().position(|firing| firing.is(rule, key));
+        if let Some(firing) = place.map(|place| &mut self.firing[place]) {
+            firing.last = now;
+            firing.times = firing.times.saturating_add(1);
+            if level <= firing.level {
+                return None;
+            }
+        } else if self.firing.len() == MOST {
+            return None;
+        }
+        let Said { severity, summary, fields } = say();
+        let state = AlertState::Firing;
+        let alert =
+            Alert { rule, key: key.clone(), severity, state, summary, fields, since: now, at: now, repeated: false };
+        match place.map(|place| &mut self.firing[place]) {
+            Some(firing) => {
+                let alert = Alert { since: firing.alert.since, ..alert };
+                *firing = Firing { alert: alert.clone(), level, said: now, ..*firing };
+                Some(alert)
+            }
+            None => {
+                self.firing.push(Firing { alert: alert.clone(), last: now, said: now, level, times: 1 });
+                Some(alert)
+            }
+        }
+    }
+
+    /// It is over: an alert if it was so.
+    pub(super) fn resolve(
+        &mut self,
+        rule: Rule,
+        key: &str,
+        now: Instant,
+        summary: impl FnOnce() -> String,
+    ) -> Option<Alert> {
+        let place = self.firing.iter().position(|firing| firing.is(rule, key))?;
+        let mut firing = self.firing.remove(place);
+        let lasted = now.saturating_duration_since(firing.alert.since);
+        firing.alert.fields.push(("lasted", Span(lasted).to_string()));
+        if rule == Rule::AllTiersFailed {
+            firing.alert.fields.push(("requests", firing.times.to_string()));
+        }
+        let state = AlertState::Resolved;
+        Some(Alert { state, summary: summary(), at: now, repeated: false, ..firing.alert })
+    }
+
+    pub(super) fn find(&self, rule: Rule, key: &str) -> Option<&Firing> {
+        self.firing.iter().find(|firing| firing.is(rule, key))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.firing.is_empty()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Firing> {
+        self.firing.iter_mut()
+    }
+}
+
+impl Firing {
+    fn is(&self, rule: Rule, key: &str) -> bool {
+        self.alert.rule == rule && &*self.alert.key == key
+    }
+
+    /// The alert once more, if it was said so long ago.
+    pub(super) fn again(&mut self, every: Duration, now: Instant) -> Option<Alert> {
+        if now.saturating_duration_since(self.said) < every {
+            return None;
+        }
+        self.said = now;
+        Some(Alert { at: now, repeated: true, ..self.alert.clone() })
+    }
+}
+
+/// A span of time in words: `2 h 36 min`, `45 s`.
+pub(super) struct Span(pub(super) Duration);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+            (0, 0, seconds) => write!(f, "{seconds} s"),
+            (0, minutes, 0) => write!(f, "{minutes} min"),
+            (0, minutes, seconds) => write!(f, "{minutes} min {seconds} s"),
+            (hours, 0, _) => write!(f, "{hours} h"),
+            (hours, minutes, _) => write!(f, "{hours} h {minutes} min"),
+        }
+    }
+}
+
+/// More alerts at a time than anybody could read.
+const MOST: usize = 128;

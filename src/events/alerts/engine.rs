@@ -1,0 +1,324 @@
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    Alert, Rule, Rules, Severity,
+    board::{Board, Said, Span},
+    window::Window,
+};
+use crate::{
+    ErrorKind,
+    events::{CircuitReason, CircuitState, Event, RequestEnded, RequestOutcome, away::Away},
+    prices::Usd,
+};
+
+/// The rules at work: events and the time go in, alerts come out. No clock, no network, no task.
+///
+/// Its memory is bounded: counts are kept by time, not by request.
+///
+/// ```
+/// use steadfast::{ErrorKind, Event, events::alerts::{AlertEngine, AlertState, Rules}};
+/// use tokio::time::Instant;
+///
+/// let (mut engine, now) = (AlertEngine::new(Rules::new()), Instant::now());
+/// let failed = Event::AllTiersFailed { feature: None, reason: ErrorKind::Server, at: now };
+/// let alerts = engine.on(&failed, now);
+/// assert_eq!(alerts[0].state, AlertState::Firing);
+/// assert!(engine.on(&failed, now).is_empty(), "said once");
+/// ```
+#[derive(Debug)]
+pub struct AlertEngine {
+    rules: Rules,
+    away: Away<()>,
+    failovers: Option<Window>,
+    requests: Option<Window>,
+    tiers: Vec<(Arc<str>, Window)>,
+    board: Board,
+    /// Events were lost: the return of a primary may be among them.
+    doubtful: bool,
+}
+
+impl AlertEngine {
+    /// An engine to which nothing has happened.
+    pub fn new(rules: Rules) -> Self {
+        Self {
+            away: Away::new(),
+            failovers: rules.failovers.map(|often| Window::new(often.within)),
+            requests: rules.failure_rate.map(|rate| Window::new(rate.within)),
+            tiers: Vec::new(),
+            board: Board::default(),
+            doubtful: false,
+            rules,
+        }
+    }
+
+    /// Something changed: what is to be said of it at once.
+    pub fn on(&mut self, event: &Event, now: Instant) -> Vec<Alert> {
+        let mut said = Vec::new();
+        match event {
+            Event::RequestEnded(request) => self.ended(request, now, &mut said),
+            Event::ModelSwitched { from, to, reason, .. } => self.switched(from, to, *reason, now, &mut said),
+            Event::ModelRecovered { from, to, after, .. } => {
+                self.away.back(to);
+                let summary = || format!("{to} serves again in place of {from}, after {}", Span(*after));
+                said.extend(self.board.resolve(Rule::Failover, to, now, summary));
+            }
+            Event::AllTiersFailed { feature, reason, .. } if self.rules.all_tiers_failed => {
+                let say = || Said {
+                    severity: Severity::Critical,
+                    summary: format!("every tier failed a request ({reason})"),
+                    fields: vec![
+                        ("feature", feature.as_deref().unwrap_or("none").to_owned()),
+                        ("reason", reason.to_string()),
+                    ],
+                };
+                said.extend(self.board.fire(Rule::AllTiersFailed, &"".into(), 0, now, say));
+            }
+            Event::CircuitChanged { circuit, to, reason, .. } => match (to, reason) {
+                (CircuitState::Open, CircuitReason::Auth) => self.key_refused(circuit, now, &mut said),
+                (CircuitState::Closed, CircuitReason::Recovered) => self.key_works(circuit, now, &mut said),
+                _ => {}
+            },
+            Event::BudgetReached { cap, percent, spent, limit, .. } => {
+                self.budget(cap, *percent, [*spent, *limit], now, &mut said);
+            }
+            Event::BudgetReset { cap, .. } => {
+                let summary = || format!("a new period of the cap {cap} has begun");
+                said.extend(self.board.resolve(Rule::Budget, cap, now, summary));
+            }
+            _ => {}
+        }
+        said
+    }
+
+    /// Time has passed: what is over, and what is to be said again. Every ten seconds or so, while
+    /// [`is_firing`](Self::is_firing).
+    pub fn tick(&mut self, now: Instant) -> Vec<Alert> {
+        let (mut said, mut over, mut board) = (Vec::new(), Vec::new(), std::mem::take(&mut self.board));
+        for firing in board.iter_mut() {
+            let (rule, key) = (firing.alert.rule, firing.alert.key.clone());
+            if self.is_exceeded(rule, &key, now) {
+                firing.last = now;
+            }
+            let quiet = match rule {
+                Rule::AllTiersFailed => QUIET,
+                Rule::Failovers | Rule::FailureRate | Rule::TierFailureRate => SETTLED,
+                // These are over when an event says so.
+                Rule::Failover | Rule::KeyRefused | Rule::Budget => Duration::MAX,
+            };
+            if now.saturating_duration_since(firing.last) >= quiet {
+                over.push((rule, key));
+            } else if let Some(every) = self.rules.repeat {
+                said.extend(firing.again(every, now));
+            }
+        }
+        self.board = board;
+        for (rule, key) in over {
+            let summary = match rule {
+                Rule::AllTiersFailed => "requests are answered again",
+                Rule::Failovers => "the model is no longer switched back and forth",
+                _ => "the failure rate is below its limit again",
+            };
+            said.extend(self.board.resolve(rule, &key, now, || summary.to_owned()));
+        }
+        said
+    }
+
+    /// Whether any alert is not over, so that [`tick`](Self::tick) is needed.
+    pub fn is_firing(&self) -> bool {
+        !self.board.is_empty()
+    }
+
+    /// Events were missed. What they would have resolved is resolved by what is seen later, as far as it can be.
+    pub fn lost(&mut self) {
+        self.doubtful = true;
+    }
+
+    fn switched(&mut self, from: &Arc<str>, to: &Arc<str>, reason: ErrorKind, now: Instant, said: &mut Vec<Alert>) {
+        if let Some(chain) = self.away.served_by(from) {
+            chain.serving = to.clone();
+        } else if self.away.leave(from, to, now, ()).is_some() && self.rules.failover {
+            let say = || Said {
+                severity: Severity::Warning,
+                summary: format!("{to} serves in place of {from} ({reason})"),
+                fields: vec![("from", from.to_string()), ("to", to.to_string()), ("reason", reason.to_string())],
+            };
+            said.extend(self.board.fire(Rule::Failover, from, 0, now, say));
+        }
+        if let (Some(window), Some(often)) = (&mut self.failovers, self.rules.failovers) {
+            window.add(now, [1, 0]);
+            let [count, _] = window.sums(now);
+            if count > often.more_than {
+                let say = || Said {
+                    severity: Severity::Warning,
+                    summary: format!("the model was switched {count} times within {}", Span(often.within)),
+                    fields: vec![("to", to.to_string()), ("reason", reason.to_string())],
+                };
+                said.extend(self.board.fire(Rule::Failovers, &"".into(), 0, now, say));
+            }
+        }
+    }
+
+    fn ended(&mut self, request: &RequestEnded, now: Instant, said: &mut Vec<Alert>) {
+        let failure = match request.outcome {
+            RequestOutcome::Failed(kind) | RequestOutcome::Broken(kind) => Some(kind),
+            RequestOutcome::Answered | RequestOutcome::Abandoned => None,
+        };
+        let steps = request.failures.as_deref().unwrap_or_default();
+        if let Some(window) = &mut self.requests
+            && request.outcome != RequestOutcome::Abandoned
+            && !failure.is_some_and(is_callers_own)
+        {
+            window.add(now, [1, u64::from(failure.is_some())]);
+            if self.is_exceeded(Rule::FailureRate, "", now) {
+                self.rate_exceeded(Rule::FailureRate, &"".into(), now, said);
+            }
+        }
+        if let Some(rate) = self.rules.tier_failure_rate {
+            for step in steps.iter().filter(|step| !step.is_local()) {
+                if let (Some(tier), Some(kind)) = (&step.tier, step.failure)
+                    && !is_callers_own(kind)
+                {
+                    self.called(tier, rate.within, true, now, said);
+                }
+            }
+            if let (Some(tier), true) = (&request.tier, request.outcome != RequestOutcome::Abandoned) {
+                self.called(tier, rate.within, failure.is_some(), now, said);
+            }
+        }
+        for step in steps.iter().filter(|step| step.failure == Some(ErrorKind::Auth)) {
+            let name = step.tier.as_ref().or(step.provider.as_ref()).cloned();
+            self.key_refused(&name.unwrap_or_default(), now, said);
+        }
+        if !self.board.is_empty() && request.outcome == RequestOutcome::Answered {
+            self.answered(request, now, said);
+        }
+    }
+
+    /// What an answer proves to be over.
+    fn answered(&mut self, request: &RequestEnded, now: Instant, said: &mut Vec<Alert>) {
+        let Some(begun) = request.at.checked_sub(request.took) else { return };
+        // Without a Fallback nobody names tiers: the provider is what was called refused.
+        for name in [&request.tier, &request.provider].into_iter().flatten() {
+            if self.board.find(Rule::KeyRefused, name).is_some_and(|refused| refused.last <= begun) {
+                self.key_works(name, now, said);
+            }
+        }
+        if self.doubtful
+            && let Some(tier) = &request.tier
+            && self.board.find(Rule::Failover, tier).is_some_and(|away| away.alert.since <= begun)
+        {
+            self.away.back(tier);
+            said.extend(self.board.resolve(Rule::Failover, tier, now, || format!("{tier} serves again")));
+        }
+    }
+
+    /// A call was sent to a tier, and answered or not.
+    fn called(&mut self, tier: &Arc<str>, within: Duration, failed: bool, now: Instant, said: &mut Vec<Alert>) {
+        let place = match self.tiers.iter().position(|(name, _)| name == tier) {
+            Some(place) => place,
+            None if self.tiers.len() < MOST => {
+                self.tiers.push((tier.clone(), Window::new(within)));
+                self.tiers.len() - 1
+            }
+            None => return,
+        };
+        self.tiers[place].1.add(now, [1, u64::from(failed)]);
+        if self.is_exceeded(Rule::TierFailureRate, tier, now) {
+            self.rate_exceeded(Rule::TierFailureRate, tier, now, said);
+        }
+    }
+
+    /// Whether what a rule counts is over its limit now.
+    fn is_exceeded(&mut self, rule: Rule, key: &str, now: Instant) -> bool {
+        let [all, failed] = self.counts(rule, key, now);
+        match rule {
+            Rule::Failovers => self.rules.failovers.is_some_and(|often| all > often.more_than),
+            Rule::FailureRate => self.rules.failure_rate.is_some_and(|rate| rate.is_exceeded(all, failed)),
+            Rule::TierFailureRate => self.rules.tier_failure_rate.is_some_and(|rate| rate.is_exceeded(all, failed)),
+            _ => false,
+        }
+    }
+
+    fn counts(&mut self, rule: Rule, key: &str, now: Instant) -> [u64; 2] {
+        let window = match rule {
+            Rule::Failovers => self.failovers.as_mut(),
+            Rule::FailureRate => self.requests.as_mut(),
+            _ => self.tiers.iter_mut().find(|(tier, _)| &**tier == key).map(|(_, window)| window),
+        };
+        window.map_or([0; 2], |window| window.sums(now))
+    }
+
+    fn rate_exceeded(&mut self, rule: Rule, key: &Arc<str>, now: Instant, said: &mut Vec<Alert>) {
+        let [all, failed] = self.counts(rule, key, now);
+        let percent = format!("{:.1} %", failed as f64 * 100.0 / all.max(1) as f64);
+        let say = || {
+            let (severity, what) = match rule {
+                Rule::TierFailureRate => (Severity::Warning, format!("calls to {key}")),
+                _ => (Severity::Critical, "requests".to_owned()),
+            };
+            let fields = vec![("failed", failed.to_string()), ("of", all.to_string()), ("share", percent.clone())];
+            Said { severity, summary: format!("{percent} of {all} {what} failed"), fields }
+        };
+        said.extend(self.board.fire(rule, key, 0, now, say));
+    }
+
+    fn key_refused(&mut self, tier: &Arc<str>, now: Instant, said: &mut Vec<Alert>) {
+        if !self.rules.key_refused {
+            return;
+        }
+        let say = || Said {
+            severity: Severity::Critical,
+            summary: match &**tier {
+                "" => "a provider refuses its key".to_owned(),
+                tier => format!("the key of {tier} is refused"),
+            },
+            fields: vec![("tier", tier.to_string())],
+        };
+        said.extend(self.board.fire(Rule::KeyRefused, tier, 0, now, say));
+    }
+
+    fn key_works(&mut self, tier: &Arc<str>, now: Instant, said: &mut Vec<Alert>) {
+        said.extend(self.board.resolve(Rule::KeyRefused, tier, now, || format!("the key of {tier} works again")));
+    }
+
+    fn budget(&mut self, cap: &Arc<str>, percent: u8, [spent, limit]: [Usd; 2], now: Instant, said: &mut Vec<Alert>) {
+        if self.rules.budget_from.is_none_or(|from| percent < from) {
+            return;
+        }
+        let say = || Said {
+            severity: if percent >= 100 { Severity::Critical } else { Severity::Warning },
+            summary: format!("{percent} % of the cap {cap} is used: {spent} of {limit}"),
+            fields: vec![
+                ("cap", cap.to_string()),
+                ("percent", percent.to_string()),
+                ("spent", spent.to_string()),
+                ("limit", limit.to_string()),
+            ],
+        };
+        // The next share of a cap is news, though the cap's alert fires already.
+        said.extend(self.board.fire(Rule::Budget, cap, percent, now, say));
+    }
+}
+
+/// Whether a failure is the caller's own doing, or was asked for: it says nothing about the service.
+fn is_callers_own(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::InvalidRequest
+            | ErrorKind::ContextLength
+            | ErrorKind::TooLarge
+            | ErrorKind::ContentPolicy
+            | ErrorKind::Refusal
+            | ErrorKind::UnsupportedFeature
+            | ErrorKind::Budget
+    )
+}
+
+/// A rate that swings around its limit is one alert.
+const SETTLED: Duration = Duration::from_secs(60);
+/// So long after the last request that every tier failed, requests are answered again.
+const QUIET: Duration = Duration::from_secs(300);
+/// More tiers than anybody configures.
+const MOST: usize = 128;

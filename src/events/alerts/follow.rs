@@ -1,0 +1,89 @@
+use std::{fmt, time::Duration};
+
+use tokio::{
+    sync::broadcast::error::RecvError,
+    time::{Instant, timeout_at},
+};
+
+use super::{Alert, AlertEngine, Rules};
+use crate::events::{Events, Following};
+
+/// Somebody who is told of alerts. It must not block: a sender has a queue of its own.
+pub trait AlertSink: Send + 'static {
+    /// An alert has begun, goes on, or is over.
+    fn alert(&mut self, alert: &Alert);
+}
+
+impl<F: FnMut(&Alert) + Send + 'static> AlertSink for F {
+    fn alert(&mut self, alert: &Alert) {
+        self(alert);
+    }
+}
+
+/// Holds events against the rules, and tells of what comes out. See the [module docs](super).
+#[must_use = "nobody is told before it follows"]
+pub struct Alerts {
+    rules: Rules,
+    sinks: Vec<Box<dyn AlertSink>>,
+}
+
+impl Alerts {
+    /// These rules, and nobody who is told.
+    pub fn new(rules: Rules) -> Self {
+        Self { rules, sinks: Vec::new() }
+    }
+
+    /// Tells this one too. Without any, alerts are told to nobody.
+    pub fn to(mut self, sink: impl AlertSink) -> Self {
+        self.sinks.push(Box::new(sink));
+        self
+    }
+
+    /// Follows events from now on, in a task of its own, until the result is dropped.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn follow(self, events: &Events) -> Following {
+        let mut heard = events.subscribe();
+        let (mut engine, mut sinks) = (AlertEngine::new(self.rules), self.sinks);
+        let task = tokio::spawn(async move {
+            let mut tick = Instant::now();
+            loop {
+                // While nothing is wrong only events count, and the task sleeps.
+                let event = match engine.is_firing() {
+                    false => Some(heard.recv().await),
+                    true => timeout_at(tick, heard.recv()).await.ok(),
+                };
+                let now = Instant::now();
+                let mut alerts = match event {
+                    None => Vec::new(),
+                    Some(Ok(event)) => engine.on(&event, now),
+                    Some(Err(RecvError::Lagged(_))) => {
+                        engine.lost();
+                        Vec::new()
+                    }
+                    Some(Err(RecvError::Closed)) => return,
+                };
+                // By the clock and not only when no event comes: they may never pause.
+                if now >= tick {
+                    alerts.extend(engine.tick(now));
+                    tick = now + TICK;
+                }
+                for alert in &alerts {
+                    sinks.iter_mut().for_each(|sink| sink.alert(alert));
+                }
+            }
+        });
+        Following(task.abort_handle())
+    }
+}
+
+impl fmt::Debug for Alerts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Alerts").field("rules", &self.rules).field("sinks", &self.sinks.len()).finish()
+    }
+}
+
+/// How late an alert may be said to be over.
+const TICK: Duration = Duration::from_secs(10);

@@ -1,0 +1,184 @@
+use std::time::Duration;
+
+use crate::InvalidConfig;
+
+/// When an alert fires. Each rule has its default, can be changed, and can be switched off.
+///
+/// | rule | fires | is over |
+/// |---|---|---|
+/// | `failover` | another tier serves in place of a primary | when the primary serves again |
+/// | `failovers` | the model was switched more than 3 times in 10 min | a minute after it is no longer so |
+/// | `failure_rate` | more than 5 % of more than 100 requests of 1 h failed or broke | a minute after it is no longer so |
+/// | `tier_failure_rate` | the same of a tier's calls; off by default | likewise |
+/// | `all_tiers_failed` | every tier has failed a request: at once | after 5 min without another |
+/// | `key_refused` | a provider has refused a key: at once | when that tier answers again |
+/// | `budget` | a share of a cap is used up, as the `Budget` tells it (80 %, 100 %) | when the period ends |
+///
+/// One switch of the model is one `failover` alert and its resolution, however long it lasts; a model that comes and goes
+/// is `failovers` besides. In a failure rate, requests count neither as failed nor at all that are the caller's own
+/// mistake, that a spending cap has refused, or that the caller has left.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rules {
+    pub(super) failover: bool,
+    pub(super) failovers: Option<Often>,
+    pub(super) failure_rate: Option<Rate>,
+    pub(super) tier_failure_rate: Option<Rate>,
+    pub(super) all_tiers_failed: bool,
+    pub(super) key_refused: bool,
+    pub(super) budget_from: Option<u8>,
+    pub(super) repeat: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Often {
+    pub(super) more_than: u64,
+    pub(super) within: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Rate {
+    pub(super) share: f64,
+    pub(super) min_requests: u64,
+    pub(super) within: Duration,
+}
+
+impl Rate {
+    /// Whether so many failures of so many are too many.
+    pub(super) fn is_exceeded(&self, all: u64, failed: u64) -> bool {
+        all > self.min_requests && failed as f64 > self.share * all as f64
+    }
+}
+
+impl Rules {
+    /// The defaults of the table above.
+    pub fn new() -> Self {
+        Self {
+            failover: true,
+            failovers: Some(Often { more_than: 3, within: Duration::from_secs(600) }),
+            failure_rate: Some(RATE),
+            tier_failure_rate: None,
+            all_tiers_failed: true,
+            key_refused: true,
+            budget_from: Some(0),
+            repeat: None,
+        }
+    }
+
+    /// No rule at all: to begin from.
+    pub fn none() -> Self {
+        Self {
+            failover: false,
+            failovers: None,
+            failure_rate: None,
+            tier_failure_rate: None,
+            all_tiers_failed: false,
+            key_refused: false,
+            budget_from: None,
+            repeat: None,
+        }
+    }
+
+    /// Whether an alert fires for as long as another tier serves in place of a primary. Default: yes.
+    #[must_use]
+    pub fn failover(mut self, on: bool) -> Self {
+        self.failover = on;
+        self
+    }
+
+    /// Fires when the model was switched more than so many times in a time. Default: 3 in 10 min.
+    ///
+    /// # Errors
+    ///
+    /// When the time is zero.
+    pub fn failovers(mut self, more_than: u64, within: Duration) -> Result<Self, InvalidConfig> {
+        self.failovers = Some(Often { more_than, within: not_zero("failovers", within)? });
+        Ok(self)
+    }
+
+    /// Switches [`failovers`](Self::failovers) off.
+    #[must_use]
+    pub fn without_failovers(mut self) -> Self {
+        self.failovers = None;
+        self
+    }
+
+    /// Fires when more than this share (above 0, below 1) of more than `min_requests` requests in a time failed, or broke
+    /// after their first token. Default: 0.05 of 100 in 1 h.
+    ///
+    /// # Errors
+    ///
+    /// When the share is none, or the time is zero.
+    pub fn failure_rate(mut self, share: f64, min_requests: u64, within: Duration) -> Result<Self, InvalidConfig> {
+        self.failure_rate = Some(rate("failure_rate", share, min_requests, within)?);
+        Ok(self)
+    }
+
+    /// Switches [`failure_rate`](Self::failure_rate) off.
+    #[must_use]
+    pub fn without_failure_rate(mut self) -> Self {
+        self.failure_rate = None;
+        self
+    }
+
+    /// The same for the calls sent to each tier, retries included, whether or not another tier answered the request in
+    /// the end: it shows a tier that is ill while callers notice nothing. Default: off.
+    ///
+    /// # Errors
+    ///
+    /// As for [`failure_rate`](Self::failure_rate).
+    pub fn tier_failure_rate(mut self, share: f64, min_calls: u64, within: Duration) -> Result<Self, InvalidConfig> {
+        self.tier_failure_rate = Some(rate("tier_failure_rate", share, min_calls, within)?);
+        Ok(self)
+    }
+
+    /// Whether an alert fires when every tier has failed a request. Default: yes.
+    #[must_use]
+    pub fn all_tiers_failed(mut self, on: bool) -> Self {
+        self.all_tiers_failed = on;
+        self
+    }
+
+    /// Whether an alert fires when a provider refuses a key. Default: yes.
+    #[must_use]
+    pub fn key_refused(mut self, on: bool) -> Self {
+        self.key_refused = on;
+        self
+    }
+
+    /// Fires for shares of a cap from so many percent on; `None` switches the rule off. Which shares are told at all is the
+    /// budget's setting. Default: 0, every share that is told.
+    #[must_use]
+    pub fn budget(mut self, from_percent: Option<u8>) -> Self {
+        self.budget_from = from_percent;
+        self
+    }
+
+    /// Says again what is still so after so long. Default: never.
+    ///
+    /// # Errors
+    ///
+    /// When the time is zero.
+    pub fn repeat(mut self, every: Duration) -> Result<Self, InvalidConfig> {
+        self.repeat = Some(not_zero("repeat", every)?);
+        Ok(self)
+    }
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn rate(field: &'static str, share: f64, min_requests: u64, within: Duration) -> Result<Rate, InvalidConfig> {
+    if !(share > 0.0 && share < 1.0) {
+        return Err(InvalidConfig::new(field, "the share must be above 0 and below 1"));
+    }
+    Ok(Rate { share, min_requests, within: not_zero(field, within)? })
+}
+
+fn not_zero(field: &'static str, time: Duration) -> Result<Duration, InvalidConfig> {
+    if time.is_zero() { Err(InvalidConfig::new(field, "the time must be longer than zero")) } else { Ok(time) }
+}
+
+const RATE: Rate = Rate { share: 0.05, min_requests: 100, within: Duration::from_secs(3600) };

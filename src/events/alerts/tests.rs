@@ -1,0 +1,337 @@
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::*;
+use crate::{
+    ErrorKind, Event,
+    events::{CircuitReason, CircuitState, RequestEnded, RequestOutcome},
+    ledger::{Attempt, Next},
+    prices::Usd,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// An engine with a clock.
+struct Desk {
+    engine: AlertEngine,
+    now: Instant,
+    said: Vec<Alert>,
+}
+
+impl Desk {
+    fn new(rules: Rules) -> Self {
+        Self { engine: AlertEngine::new(rules), now: Instant::now(), said: Vec::new() }
+    }
+
+    fn on(&mut self, event: Event) {
+        self.said.extend(self.engine.on(&event, self.now));
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let until = self.now + time;
+        while self.now < until {
+            self.now = (self.now + SECOND * 10).min(until);
+            self.said.extend(self.engine.tick(self.now));
+        }
+    }
+
+    fn said(&mut self) -> Vec<String> {
+        let line = |alert: Alert| {
+            let again = if alert.repeated { " again" } else { "" };
+            format!("{} {} {}{again}", alert.rule, alert.key, alert.state)
+        };
+        std::mem::take(&mut self.said).into_iter().map(line).collect()
+    }
+
+    fn switched(&mut self, from: &str, to: &str) {
+        let (from, to) = (from.into(), to.into());
+        self.on(Event::ModelSwitched { from, to, reason: ErrorKind::Server, at: self.now });
+    }
+
+    fn recovered(&mut self, from: &str, to: &str) {
+        let (from, to) = (from.into(), to.into());
+        self.on(Event::ModelRecovered { from, to, after: MINUTE, at: self.now });
+    }
+
+    fn ended(&mut self, tier: Option<&str>, outcome: RequestOutcome, failures: &[(&str, ErrorKind)]) {
+        let failed = |(tier, kind): &(&str, ErrorKind)| Attempt {
+            tier: Some((*tier).into()),
+            provider: None,
+            model: None,
+            begun: self.now,
+            took: SECOND,
+            failure: Some(*kind),
+            status: None,
+            message: String::new(),
+            retry_after: None,
+            usage: None,
+            next: Next::FailedOver,
+        };
+        let failures: Vec<Attempt> = failures.iter().map(failed).collect();
+        self.on(Event::RequestEnded(RequestEnded {
+            feature: None,
+            tier: tier.map(Into::into),
+            provider: None,
+            model: None,
+            route: None,
+            outcome,
+            failures: (!failures.is_empty()).then(|| Arc::from(failures)),
+            stream: false,
+            degraded: false,
+            first_token: SECOND,
+            served_in: SECOND,
+            took: SECOND,
+            usage: None,
+            cost: None,
+            at: self.now,
+        }));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_switch_is_one_alert_and_its_resolution_however_far_it_goes() {
+    let mut desk = Desk::new(Rules::new());
+    desk.switched("sonnet", "gpt");
+    desk.pass(MINUTE * 30);
+    desk.switched("gpt", "canned");
+    desk.pass(MINUTE * 126);
+    assert_eq!(desk.said(), ["failover sonnet firing"]);
+    desk.recovered("canned", "sonnet");
+    assert_eq!(desk.said[0].fields.last().unwrap(), &("lasted", "2 h 36 min".to_owned()));
+    assert_eq!(desk.said(), ["failover sonnet resolved"]);
+    desk.pass(MINUTE * 60);
+    assert!(desk.said().is_empty() && !desk.engine.is_firing());
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_than_three_switches_in_ten_minutes_are_flapping() {
+    let mut desk = Desk::new(Rules::new().failover(false));
+    for _ in 0..3 {
+        desk.switched("sonnet", "gpt");
+        desk.recovered("gpt", "sonnet");
+        desk.pass(MINUTE);
+    }
+    assert!(desk.said().is_empty(), "three are not more than three");
+    desk.switched("sonnet", "gpt");
+    desk.recovered("gpt", "sonnet");
+    assert_eq!(desk.said(), ["failovers  firing"]);
+    desk.pass(MINUTE * 7);
+    assert!(desk.said().is_empty());
+    desk.pass(MINUTE * 2);
+    assert_eq!(desk.said(), ["failovers  resolved"]);
+
+    // Four in eleven minutes are not four in ten.
+    let mut desk = Desk::new(Rules::new().failover(false));
+    for _ in 0..20 {
+        desk.switched("sonnet", "gpt");
+        desk.recovered("gpt", "sonnet");
+        desk.pass(Duration::from_secs(220));
+    }
+    assert!(desk.said().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_failure_rate_needs_more_than_its_share_of_more_than_its_least() {
+    let failed = RequestOutcome::Failed(ErrorKind::Server);
+    let mut desk = Desk::new(Rules::new());
+    for n in 0..100 {
+        desk.ended(Some("a"), if n < 10 { failed } else { RequestOutcome::Answered }, &[]);
+    }
+    assert!(desk.said().is_empty(), "a hundred are not more than a hundred");
+    desk.ended(Some("a"), RequestOutcome::Answered, &[]);
+    assert_eq!(desk.said[0].summary, "9.9 % of 101 requests failed");
+    assert_eq!(desk.said[0].severity, Severity::Critical);
+    assert_eq!(desk.said(), ["failure_rate  firing"]);
+    // 10 of 201 are below 5 %, which is said when it has been so for a minute.
+    (0..100).for_each(|_| desk.ended(Some("a"), RequestOutcome::Answered, &[]));
+    desk.pass(SECOND * 50);
+    assert!(desk.said().is_empty());
+    desk.ended(Some("a"), RequestOutcome::Broken(ErrorKind::StreamBroken), &[]);
+    desk.pass(SECOND * 50);
+    assert!(desk.said().is_empty(), "11 of 202: it was above for a moment");
+    desk.pass(SECOND * 20);
+    assert!(desk.said().is_empty());
+    (0..100).for_each(|_| desk.ended(Some("a"), RequestOutcome::Answered, &[]));
+    desk.pass(SECOND * 60);
+    assert_eq!(desk.said(), ["failure_rate  resolved"]);
+    // An hour later all is forgotten.
+    desk.pass(MINUTE * 62);
+    (0..100).for_each(|_| desk.ended(Some("a"), failed, &[]));
+    assert!(desk.said().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_callers_own_mistakes_and_goodbyes_are_no_failures() {
+    let mut desk = Desk::new(Rules::new());
+    for _ in 0..1000 {
+        desk.ended(None, RequestOutcome::Failed(ErrorKind::InvalidRequest), &[]);
+        desk.ended(None, RequestOutcome::Failed(ErrorKind::Budget), &[]);
+        desk.ended(None, RequestOutcome::Abandoned, &[]);
+    }
+    assert!(desk.said().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tier_that_is_ill_shows_even_if_another_answers() {
+    let mut desk = Desk::new(Rules::new().tier_failure_rate(0.05, 100, MINUTE * 60).unwrap());
+    for n in 0..200 {
+        match n % 10 {
+            0 => desk.ended(Some("gpt"), RequestOutcome::Answered, &[("sonnet", ErrorKind::Server)]),
+            _ => desk.ended(Some("sonnet"), RequestOutcome::Answered, &[]),
+        }
+    }
+    assert_eq!(desk.said(), ["tier_failure_rate sonnet firing"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_all_tiers_fail_it_is_said_at_once_and_once() {
+    let mut desk = Desk::new(Rules::new());
+    for _ in 0..50 {
+        let at = desk.now;
+        desk.on(Event::AllTiersFailed { feature: Some("chat".into()), reason: ErrorKind::Timeout, at });
+        desk.pass(MINUTE);
+    }
+    assert_eq!(desk.said(), ["all_tiers_failed  firing"]);
+    desk.pass(MINUTE * 5);
+    assert!(desk.said[0].fields.contains(&("requests", "50".to_owned())));
+    assert_eq!(desk.said(), ["all_tiers_failed  resolved"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_key_is_over_when_its_tier_answers_a_later_request() {
+    let mut desk = Desk::new(Rules::new());
+    desk.ended(Some("gpt"), RequestOutcome::Answered, &[("sonnet", ErrorKind::Auth)]);
+    desk.ended(None, RequestOutcome::Failed(ErrorKind::Auth), &[("sonnet", ErrorKind::Auth)]);
+    assert_eq!(desk.said(), ["key_refused sonnet firing"]);
+    desk.ended(Some("gpt"), RequestOutcome::Answered, &[]);
+    desk.ended(Some("sonnet"), RequestOutcome::Answered, &[]);
+    assert!(desk.said().is_empty(), "that one was under way before");
+    desk.pass(SECOND * 5);
+    desk.ended(Some("sonnet"), RequestOutcome::Answered, &[]);
+    assert_eq!(desk.said(), ["key_refused sonnet resolved"]);
+
+    // The circuit's word counts too.
+    for (to, reason) in [(CircuitState::Open, CircuitReason::Auth), (CircuitState::Closed, CircuitReason::Recovered)] {
+        let (circuit, from) = ("sonnet".into(), CircuitState::HalfOpen);
+        desk.on(Event::CircuitChanged { circuit, from, to, reason, at: desk.now });
+    }
+    assert_eq!(desk.said(), ["key_refused sonnet firing", "key_refused sonnet resolved"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_share_of_a_budget_is_said_and_one_end() {
+    let mut desk = Desk::new(Rules::new());
+    let dollars = |n| Usd::from_dollars(n).unwrap();
+    let reached = |desk: &mut Desk, percent: u8| {
+        let (at, spent) = (desk.now, dollars(f64::from(percent)));
+        let (cap, limit) = ("all".into(), dollars(100.0));
+        desk.on(Event::BudgetReached { cap, percent, spent, limit, resets_at: at + MINUTE, at });
+    };
+    reached(&mut desk, 80);
+    reached(&mut desk, 80);
+    assert_eq!(desk.said[0].summary, "80 % of the cap all is used: $80.00 of $100.00");
+    assert_eq!(desk.said[0].severity, Severity::Warning);
+    desk.pass(MINUTE);
+    reached(&mut desk, 100);
+    assert_eq!((desk.said[1].severity, desk.said[1].since), (Severity::Critical, desk.said[0].since));
+    let at = desk.now;
+    desk.on(Event::BudgetReset { cap: "all".into(), at });
+    desk.on(Event::BudgetReset { cap: "all".into(), at });
+    assert_eq!(desk.said(), ["budget all firing", "budget all firing", "budget all resolved"]);
+
+    let mut desk = Desk::new(Rules::new().budget(Some(100)));
+    reached(&mut desk, 80);
+    assert!(desk.said().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_goes_on_is_said_again_only_if_asked() {
+    let mut desk = Desk::new(Rules::new().repeat(MINUTE * 60).unwrap());
+    desk.switched("sonnet", "gpt");
+    desk.pass(MINUTE * 150);
+    desk.recovered("gpt", "sonnet");
+    desk.pass(MINUTE * 150);
+    let expected = [
+        "failover sonnet firing",
+        "failover sonnet firing again",
+        "failover sonnet firing again",
+        "failover sonnet resolved",
+    ];
+    assert_eq!(desk.said(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_that_is_off_says_nothing() {
+    let mut desk = Desk::new(Rules::none());
+    for _ in 0..200 {
+        let at = desk.now;
+        desk.switched("sonnet", "gpt");
+        desk.recovered("gpt", "sonnet");
+        desk.on(Event::AllTiersFailed { feature: None, reason: ErrorKind::Server, at });
+        desk.ended(None, RequestOutcome::Failed(ErrorKind::Auth), &[("sonnet", ErrorKind::Auth)]);
+        let (spent, limit) = (Usd::ZERO, Usd::ZERO);
+        desk.on(Event::BudgetReached { cap: "c".into(), percent: 100, spent, limit, resets_at: at, at });
+    }
+    desk.pass(MINUTE);
+    assert!(desk.said().is_empty() && !desk.engine.is_firing());
+}
+
+#[test]
+fn rules_refuse_nonsense() {
+    for share in [0.0, 1.0, -0.1, f64::NAN, f64::INFINITY] {
+        assert!(Rules::new().failure_rate(share, 1, MINUTE).is_err(), "{share}");
+    }
+    assert!(Rules::new().failovers(3, Duration::ZERO).unwrap_err().to_string().starts_with("failovers: "));
+    assert!(Rules::new().repeat(Duration::ZERO).is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_return_among_the_lost_events_is_made_up_for() {
+    let mut desk = Desk::new(Rules::new());
+    desk.switched("sonnet", "gpt");
+    desk.pass(MINUTE);
+    desk.ended(Some("sonnet"), RequestOutcome::Answered, &[]);
+    desk.engine.lost();
+    assert_eq!(desk.said(), ["failover sonnet firing"], "in a gradual return the primary serves some");
+    desk.ended(Some("sonnet"), RequestOutcome::Answered, &[]);
+    assert_eq!(desk.said(), ["failover sonnet resolved"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_is_bounded_whatever_names_come() {
+    let mut desk = Desk::new(Rules::new().tier_failure_rate(0.05, 100, MINUTE).unwrap());
+    for n in 0..10_000 {
+        desk.switched(&format!("t{n}"), "x");
+        desk.ended(Some(&format!("t{n}")), RequestOutcome::Answered, &[(&format!("k{n}"), ErrorKind::Auth)]);
+    }
+    assert!(desk.said().len() <= 128);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_healthy_request_costs_the_engine_no_allocation() {
+    let mut engine = AlertEngine::new(Rules::new());
+    let mut desk = Desk::new(Rules::new());
+    desk.ended(Some("sonnet"), RequestOutcome::Answered, &[]);
+    let event = Event::RequestEnded(RequestEnded {
+        feature: None,
+        tier: Some("sonnet".into()),
+        provider: None,
+        model: None,
+        route: None,
+        outcome: RequestOutcome::Answered,
+        failures: None,
+        stream: false,
+        degraded: false,
+        first_token: SECOND,
+        served_in: SECOND,
+        took: SECOND,
+        usage: None,
+        cost: None,
+        at: desk.now,
+    });
+    engine.on(&event, desk.now);
+    let measured = allocation_counter::measure(|| drop(engine.on(&event, desk.now)));
+    assert_eq!(measured.count_total, 0);
+}

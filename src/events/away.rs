@@ -1,0 +1,94 @@
+//! Which primaries do not serve at the moment, as the events of their switches tell it.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+/// The primaries for which another tier serves, each with something that a subscriber keeps of it.
+///
+/// A switch names the tier that served before and the one that serves now, not its chain: a tier that stands in for a
+/// primary belongs to that primary's chain. Where two chains of one channel share tiers, this can be the other one.
+#[derive(Debug)]
+pub(super) struct Away<T> {
+    chains: Vec<Chain<T>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Chain<T> {
+    pub(super) primary: Arc<str>,
+    /// The tier that serves instead.
+    pub(super) serving: Arc<str>,
+    /// When the primary stopped serving.
+    pub(super) since: Instant,
+    pub(super) kept: T,
+}
+
+impl<T> Away<T> {
+    pub(super) const fn new() -> Self {
+        Self { chains: Vec::new() }
+    }
+
+    /// The chain in which `from` serves in its primary's place.
+    pub(super) fn served_by(&mut self, from: &str) -> Option<&mut Chain<T>> {
+        self.chains.iter_mut().find(|chain| &*chain.serving == from)
+    }
+
+    /// A primary does not serve from now on. `None` for one that did not before, or when there are too many to follow.
+    pub(super) fn leave(
+        &mut self,
+        primary: &Arc<str>,
+        to: &Arc<str>,
+        since: Instant,
+        kept: T,
+    ) -> Option<&mut Chain<T>> {
+        if self.chains.len() == MOST || self.chains.iter().any(|chain| chain.primary == *primary) {
+            return None;
+        }
+        self.chains.push(Chain { primary: primary.clone(), serving: to.clone(), since, kept });
+        self.chains.last_mut()
+    }
+
+    /// The primary serves again: the chain as it was until now.
+    pub(super) fn back(&mut self, primary: &str) -> Option<Chain<T>> {
+        let place = self.chains.iter().position(|chain| &*chain.primary == primary)?;
+        Some(self.chains.swap_remove(place))
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Chain<T>> {
+        self.chains.iter_mut()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.chains.is_empty()
+    }
+}
+
+/// More chains than anybody configures, so that a stream of odd names takes no memory.
+const MOST: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_chain_is_followed_from_tier_to_tier_and_home() {
+        let name = |text: &str| Arc::<str>::from(text);
+        let (mut away, now) = (Away::new(), Instant::now());
+        assert!(away.leave(&name("sonnet"), &name("gpt"), now, 1).is_some());
+        assert!(away.leave(&name("sonnet"), &name("haiku"), now, 2).is_none(), "it is away already");
+        away.served_by("gpt").unwrap().serving = name("canned");
+        assert!(away.served_by("gpt").is_none());
+        let chain = away.back("sonnet").unwrap();
+        assert_eq!((&*chain.serving, chain.since, chain.kept), ("canned", now, 1));
+        assert!(away.back("sonnet").is_none() && away.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn odd_names_take_no_memory_without_end() {
+        let mut away = Away::new();
+        for n in 0..1000 {
+            away.leave(&format!("t{n}").into(), &"x".into(), Instant::now(), ());
+        }
+        assert_eq!(away.iter_mut().count(), MOST);
+    }
+}

@@ -1,0 +1,195 @@
+use std::{fmt, time::Duration};
+
+use tracing::Level;
+
+use super::{CircuitState, Event, RequestEnded, Subscriber};
+
+/// Writes the events to the log, through [`tracing`]: a [`Subscriber`].
+///
+/// Each line has the target `steadfast`, and its kind in the field `event`; with a JSON formatter of `tracing-subscriber`
+/// it is a line of JSON with a `timestamp`. There is no word of a prompt or an answer in any, no message of a provider
+/// (which may quote the prompt), and no key.
+///
+/// | `event` | level | fields |
+/// |---|---|---|
+/// | `request` | INFO, see [`requests`](Self::requests) | `outcome`, `kind`, `feature`, `tier`, `provider`, `model`, `route`, `attempts`, `failures`, `stream`, `degraded`, `latency_ms`, `first_token_ms`, `latency_by_tier`, `input_tokens`, `output_tokens`, `cost_usd` |
+/// | `model_switched` | WARN | `from`, `to`, `reason` |
+/// | `model_recovered` | INFO | `from`, `to`, `reason` (`recovered`), `after_seconds` |
+/// | `circuit_changed` | WARN if it opens, else INFO | `circuit`, `from`, `to`, `reason` |
+/// | `all_tiers_failed` | ERROR | `feature`, `reason` |
+/// | `budget_reached` | WARN | `cap`, `percent`, `spent_usd`, `limit_usd`, `resets_in_seconds` |
+/// | `budget_reset` | INFO | `cap` |
+/// | `reloaded` | INFO | `kept`, `changed` |
+/// | `reload_refused` | WARN | `reason` |
+/// | `events_lost` | WARN | `count` |
+///
+/// A field that has nothing to say is left out. `failures` lists the attempts that failed before, as `tier=kind`;
+/// `latency_by_tier` the time that each tier took, in milliseconds, as `tier=50.1`.
+///
+/// ```
+/// use steadfast::{Events, events::Logs};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let events = Events::new();
+/// let _following = events.follow(Logs::new());
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Logs {
+    requests: Option<Level>,
+}
+
+/// What every line is from.
+const TARGET: &str = "steadfast";
+
+/// One line, at a level that is known only now.
+macro_rules! line {
+    ($level:expr, $($field:tt)*) => {
+        match $level {
+            Level::ERROR => tracing::event!(target: TARGET, Level::ERROR, $($field)*),
+            Level::WARN => tracing::event!(target: TARGET, Level::WARN, $($field)*),
+            Level::INFO => tracing::event!(target: TARGET, Level::INFO, $($field)*),
+            Level::DEBUG => tracing::event!(target: TARGET, Level::DEBUG, $($field)*),
+            _ => tracing::event!(target: TARGET, Level::TRACE, $($field)*),
+        }
+    };
+}
+
+impl Logs {
+    /// Logs of everything.
+    pub fn new() -> Self {
+        Self { requests: Some(Level::INFO) }
+    }
+
+    /// Sets the level of the lines for each request; `None` writes none. Default: INFO.
+    #[must_use]
+    pub fn requests(mut self, level: impl Into<Option<Level>>) -> Self {
+        self.requests = level.into();
+        self
+    }
+
+    fn request(&self, ended: &RequestEnded) {
+        let Some(level) = self.requests else { return };
+        line!(
+            level,
+            event = "request",
+            outcome = ended.outcome.name(),
+            kind = ended.outcome.kind().map(crate::ErrorKind::name),
+            feature = ended.feature.as_deref(),
+            tier = ended.tier.as_deref(),
+            provider = ended.provider.as_deref(),
+            model = ended.model.as_deref(),
+            route = ended.route.as_deref(),
+            attempts = ended.attempts(),
+            failures = ended.failures.as_ref().map(|_| tracing::field::display(Failures(ended))),
+            stream = ended.stream,
+            degraded = ended.degraded,
+            latency_ms = milliseconds(ended.took),
+            first_token_ms = ended.is_served().then(|| milliseconds(ended.first_token)),
+            latency_by_tier = %ByTier(ended),
+            input_tokens = ended.usage.map(|usage| usage.input),
+            output_tokens = ended.usage.map(|usage| usage.output),
+            cost_usd = ended.cost.map(crate::prices::Usd::dollars),
+        );
+    }
+}
+
+impl Default for Logs {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Subscriber for Logs {
+    fn event(&mut self, event: &Event) {
+        match event {
+            Event::RequestEnded(ended) => self.request(ended),
+            Event::ModelSwitched { from, to, reason, .. } => {
+                line!(Level::WARN, event = "model_switched", from = &**from, to = &**to, reason = reason.name());
+            }
+            Event::ModelRecovered { from, to, after, .. } => line!(
+                Level::INFO,
+                event = "model_recovered",
+                from = &**from,
+                to = &**to,
+                reason = "recovered",
+                after_seconds = after.as_secs_f64(),
+            ),
+            Event::CircuitChanged { circuit, from, to, reason, .. } => line!(
+                if *to == CircuitState::Open { Level::WARN } else { Level::INFO },
+                event = "circuit_changed",
+                circuit = &**circuit,
+                from = from.name(),
+                to = to.name(),
+                reason = %reason,
+            ),
+            Event::AllTiersFailed { feature, reason, .. } => {
+                line!(Level::ERROR, event = "all_tiers_failed", feature = feature.as_deref(), reason = reason.name(),)
+            }
+            Event::BudgetReached { cap, percent, spent, limit, resets_at, at } => line!(
+                Level::WARN,
+                event = "budget_reached",
+                cap = &**cap,
+                percent = *percent,
+                spent_usd = spent.dollars(),
+                limit_usd = limit.dollars(),
+                resets_in_seconds = resets_at.saturating_duration_since(*at).as_secs_f64(),
+            ),
+            Event::BudgetReset { cap, .. } => line!(Level::INFO, event = "budget_reset", cap = &**cap),
+            Event::Reloaded { kept, changed, .. } => {
+                line!(Level::INFO, event = "reloaded", kept = *kept, changed = *changed);
+            }
+            Event::ReloadRefused { problem, .. } => {
+                line!(Level::WARN, event = "reload_refused", reason = &**problem);
+            }
+        }
+    }
+
+    fn lost(&mut self, events: u64) {
+        line!(Level::WARN, event = "events_lost", count = events);
+    }
+}
+
+/// To a tenth.
+fn milliseconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e4).round() / 10.0
+}
+
+/// A tier that has no name: there is no `Fallback`.
+const UNNAMED: &str = "unnamed";
+
+/// The attempts that failed, each with its kind.
+struct Failures<'a>(&'a RequestEnded);
+
+impl fmt::Display for Failures<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut between = "";
+        for attempt in self.0.failures.as_deref().unwrap_or_default() {
+            let Some(kind) = attempt.failure else { continue };
+            write!(f, "{between}{}={}", attempt.tier.as_deref().unwrap_or(UNNAMED), kind.name())?;
+            between = " ";
+        }
+        Ok(())
+    }
+}
+
+/// The time that each tier took, in the order in which they were asked.
+struct ByTier<'a>(&'a RequestEnded);
+
+impl fmt::Display for ByTier<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let failed = self.0.failures.as_deref().unwrap_or_default();
+        let failed = failed.iter().map(|attempt| (attempt.tier.as_deref(), attempt.took));
+        let served = self.0.is_served().then_some((self.0.tier.as_deref(), self.0.served_in));
+        let mut steps = failed.chain(served).peekable();
+        let mut between = "";
+        while let Some((tier, mut took)) = steps.next() {
+            while let Some((_, more)) = steps.next_if(|(next, _)| *next == tier) {
+                took = took.saturating_add(more);
+            }
+            write!(f, "{between}{}={}", tier.unwrap_or(UNNAMED), milliseconds(took))?;
+            between = " ";
+        }
+        Ok(())
+    }
+}

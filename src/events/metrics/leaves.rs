@@ -1,0 +1,213 @@
+//! What single calls come to: the series of a leaf, which is a tier with its provider and model.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use metrics::{Counter, Histogram, SharedString};
+
+use super::{
+    series::{Name, Names, Registry},
+    table,
+};
+use crate::{ErrorKind, chat::Usage, ledger::Attempt, prices::Usd};
+
+/// Who answers calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Leaf {
+    pub(super) tier: Name,
+    provider: Name,
+    model: Name,
+}
+
+/// The series of all leaves.
+#[derive(Debug)]
+pub(super) struct Leaves {
+    registry: Registry,
+    tiers: Names,
+    providers: Names,
+    models: Names,
+    series: HashMap<Leaf, Series>,
+    failures: HashMap<(Leaf, ErrorKind), (Counter, Histogram)>,
+    refusals: HashMap<(Name, ErrorKind), Counter>,
+    retries: HashMap<(Name, ErrorKind), Counter>,
+    dead: HashMap<Name, Counter>,
+    /// Who answers for a tier, as last seen: to say what it would have cost there.
+    known: HashMap<Name, (Arc<str>, Arc<str>)>,
+}
+
+/// The series of one leaf.
+#[derive(Debug)]
+pub(super) struct Series {
+    pub(super) attempts: Counter,
+    pub(super) duration: Histogram,
+    pub(super) first_chunk: Histogram,
+    pub(super) degraded: Counter,
+    usage: [Histogram; 2],
+    tokens: [Counter; 5],
+    cost: Counter,
+}
+
+impl Leaves {
+    pub(super) fn new(registry: Registry) -> Self {
+        Self {
+            registry,
+            tiers: Names::new(MOST_TIERS),
+            providers: Names::new(MOST_TIERS),
+            models: Names::new(MOST_MODELS),
+            series: HashMap::new(),
+            failures: HashMap::new(),
+            refusals: HashMap::new(),
+            retries: HashMap::new(),
+            dead: HashMap::new(),
+            known: HashMap::new(),
+        }
+    }
+
+    pub(super) fn tier(&mut self, tier: Option<&Arc<str>>) -> Name {
+        self.tiers.name(tier)
+    }
+
+    pub(super) fn tier_text(&self, tier: Name) -> SharedString {
+        self.tiers.text(tier)
+    }
+
+    /// The leaf of these names, and its series.
+    pub(super) fn leaf(
+        &mut self,
+        tier: Option<&Arc<str>>,
+        provider: Option<&Arc<str>>,
+        model: Option<&Arc<str>>,
+    ) -> (Leaf, &Series) {
+        let leaf = Leaf {
+            tier: self.tiers.name(tier),
+            provider: self.providers.name(provider),
+            model: self.models.name(model),
+        };
+        let series = self.series.entry(leaf).or_insert_with(|| {
+            if let (Some(provider), Some(model)) = (provider, model) {
+                self.known.insert(leaf.tier, (provider.clone(), model.clone()));
+            }
+            let texts = [self.tiers.text(leaf.tier), self.providers.text(leaf.provider), self.models.text(leaf.model)];
+            Series::new(&self.registry, texts)
+        });
+        (leaf, series)
+    }
+
+    /// One failed or refused step.
+    pub(super) fn failed(&mut self, step: &Attempt, kind: ErrorKind, served_by: Option<Name>) {
+        let registry = self.registry.clone();
+        if step.is_local() {
+            let tier = self.tiers.name(step.tier.as_ref());
+            let refused = || registry.counter(&table::REFUSALS, [self.tiers.text(tier), kind.name().into()]);
+            self.refusals.entry((tier, kind)).or_insert_with(refused).increment(1);
+            return;
+        }
+        let (leaf, series) = self.leaf(step.tier.as_ref(), step.provider.as_ref(), step.model.as_ref());
+        series.attempts.increment(1);
+        if let Some(usage) = &step.usage {
+            series.used(usage);
+        }
+        self.broke(leaf, kind, step.took);
+        if served_by != Some(leaf.tier) {
+            let dead = || registry.counter(&table::DEAD_ATTEMPTS, [self.tiers.text(leaf.tier)]);
+            self.dead.entry(leaf.tier).or_insert_with(dead).increment(1);
+        }
+    }
+
+    /// The same tier is asked once more.
+    pub(super) fn retried(&mut self, tier: Option<&Arc<str>>, kind: ErrorKind) {
+        let tier = self.tiers.name(tier);
+        let new = || self.registry.counter(&table::RETRIES, [self.tiers.text(tier), kind.name().into()]);
+        self.retries.entry((tier, kind)).or_insert_with(new).increment(1);
+    }
+
+    /// A call has failed after so long.
+    pub(super) fn broke(&mut self, leaf: Leaf, kind: ErrorKind, took: Duration) {
+        let (failures, duration) = self.failures.entry((leaf, kind)).or_insert_with(|| {
+            let texts = [self.tiers.text(leaf.tier), self.providers.text(leaf.provider), self.models.text(leaf.model)];
+            let duration = operation(&self.registry, &texts, kind.name());
+            let [tier, provider, model] = texts;
+            (self.registry.counter(&table::FAILURES, [tier, provider, model, kind.name().into()]), duration)
+        });
+        failures.increment(1);
+        duration.record(took);
+    }
+
+    /// Provider and model of a tier, where one has been seen.
+    pub(super) fn known(&self, tier: Name) -> Option<(&Arc<str>, &Arc<str>)> {
+        self.known.get(&tier).map(|(provider, model)| (provider, model))
+    }
+}
+
+impl Series {
+    fn new(registry: &Registry, texts: [SharedString; 3]) -> Self {
+        let [tier, provider, model] = &texts;
+        let conventional: SharedString = match conventional(provider) {
+            Some(name) => name.into(),
+            None => provider.clone(),
+        };
+        let usage = |of: &'static str| {
+            let labels = [CHAT.into(), conventional.clone(), model.clone(), of.into(), tier.clone()];
+            registry.histogram(&table::TOKEN_USAGE, labels)
+        };
+        let tokens = |of: &'static str| {
+            registry.counter(&table::TOKENS, [tier.clone(), provider.clone(), model.clone(), of.into()])
+        };
+        Self {
+            attempts: registry.counter(&table::ATTEMPTS, texts.clone()),
+            duration: operation(registry, &texts, ""),
+            first_chunk: registry.histogram(
+                &table::TIME_TO_FIRST_CHUNK,
+                [CHAT.into(), conventional.clone(), model.clone(), tier.clone()],
+            ),
+            degraded: registry.counter(&table::DEGRADED, [tier.clone()]),
+            usage: ["input", "output"].map(usage),
+            tokens: ["input", "output", "cache_read", "cache_write", "reasoning"].map(tokens),
+            cost: registry.counter(&table::COST, texts.clone()),
+        }
+    }
+
+    pub(super) fn used(&self, usage: &Usage) {
+        self.usage[0].record(usage.input as f64);
+        self.usage[1].record(usage.output as f64);
+        let amounts = [usage.input, usage.output, usage.cache_read, usage.cache_write, usage.reasoning];
+        for (counter, amount) in self.tokens.iter().zip(amounts) {
+            if amount > 0 {
+                counter.increment(amount);
+            }
+        }
+    }
+
+    pub(super) fn paid(&self, cost: Usd) {
+        self.cost.increment(cost.nanos());
+    }
+}
+
+fn operation(registry: &Registry, texts: &[SharedString; 3], error: &'static str) -> Histogram {
+    let [tier, provider, model] = texts;
+    let provider: SharedString = match conventional(provider) {
+        Some(name) => name.into(),
+        None => provider.clone(),
+    };
+    registry.histogram(&table::OPERATION_DURATION, [CHAT.into(), provider, model.clone(), error.into(), tier.clone()])
+}
+
+/// The conventions' name of a provider, where it is another than ours.
+fn conventional(provider: &str) -> Option<&'static str> {
+    Some(match provider {
+        "gemini" => "gcp.gemini",
+        "vertex" => "gcp.vertex_ai",
+        "mistral" => "mistral_ai",
+        "azure" => "azure.ai.openai",
+        "bedrock" => "aws.bedrock",
+        "xai" => "x_ai",
+        "moonshot" => "moonshot_ai",
+        _ => return None,
+    })
+}
+
+/// The conventions' word for what all calls here are.
+const CHAT: &str = "chat";
+/// More than anybody configures.
+const MOST_TIERS: u16 = 64;
+/// Models are the caller's word where a leaf has none of its own.
+const MOST_MODELS: u16 = 64;

@@ -1,0 +1,220 @@
+//! Metrics of what the layers do, through the [`metrics`] facade. Feature `metrics`.
+//!
+//! [`Metrics`] is a [`Subscriber`]: it follows the [`Events`](crate::Events), beside the requests and never in their way, and
+//! records to whatever recorder the application has installed. [`METRICS`] is the table of all names.
+//!
+//! - **Names.** The GenAI semantic conventions' where they have one (`gen_ai.client.operation.duration`,
+//!   `gen_ai.client.operation.time_to_first_chunk`, `gen_ai.client.token.usage`), `steadfast_..` for what they lack. A
+//!   Prometheus exporter writes dots as `_`; with its recommended naming the conventions' durations are
+//!   `gen_ai_client_operation_duration_seconds`, as an OpenTelemetry collector writes them.
+//! - **Labels.** A tier, a provider, an error kind are few. What callers can invent is bounded: the first 64
+//!   [features](Metrics::feature_limit) and models have series of their own, all others share the value `other`; what is
+//!   absent is `none`.
+//! - **Money** is counted in billionths of a dollar, for counters are whole numbers: divide by `1e9`.
+//! - **Sampling.** What changes by itself (the time on a fallback, queues) is read by [`MetricsHandle::sample`]: before
+//!   each scrape, or every few seconds.
+//!
+//! `ops/` in the repository has a Grafana dashboard and Prometheus alert rules for these names.
+//!
+//! # Example
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+//! use steadfast::{Event, Events, events::metrics::{METRICS, Metrics}};
+//!
+//! // the exporter: Prometheus' naming, and the buckets of each histogram
+//! let mut builder = PrometheusBuilder::new().with_recommended_naming(true);
+//! for metric in METRICS.iter().filter(|metric| !metric.buckets.is_empty()) {
+//!     builder = builder.set_buckets_for_metric(Matcher::Full(metric.name.into()), metric.buckets)?;
+//! }
+//! let recorder = builder.build_recorder();
+//! let page = recorder.handle();
+//!
+//! let events = Events::new(); // give clones of it to the layers
+//! let metrics = Metrics::with_recorder(recorder).tier("sonnet").tier("gpt-4o");
+//! let handle = metrics.handle();
+//! let _following = events.follow(metrics);
+//! # events.send(Event::Reloaded { kept: 2, changed: 0, at: tokio::time::Instant::now() });
+//! # tokio::task::yield_now().await;
+//!
+//! // for each scrape:
+//! handle.sample();
+//! let text = page.render();
+//! assert!(text.contains(r#"steadfast_circuit_state{tier="sonnet",state="closed"} 1"#));
+//! # assert!(text.contains("steadfast_config_reloads_total"));
+//! # Ok(()) }
+//! ```
+
+mod leaves;
+mod requests;
+mod sample;
+mod series;
+mod states;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, sync::Arc};
+
+use metrics::{Counter, Recorder};
+
+use self::{
+    requests::Requests,
+    series::Registry,
+    states::{Budgets, Circuits, Switches},
+};
+pub use self::{
+    sample::MetricsHandle,
+    table::{METRICS, Metric, MetricKind},
+};
+use super::{CircuitState, Event, RequestEnded, Subscriber};
+use crate::{
+    BulkheadHandle, CircuitBreakerHandle,
+    prices::{PriceTable, Usd},
+};
+
+/// Records events as metrics. See the [module's docs](self).
+///
+/// What it needs for an event like one before is found without an allocation, lock or formatting.
+pub struct Metrics {
+    registry: Registry,
+    circuits: Circuits,
+    watched: Vec<CircuitBreakerHandle>,
+    budgets: Budgets,
+    requests: Requests,
+    switches: Arc<Switches>,
+    handle: MetricsHandle,
+    lost: Counter,
+    /// Events were lost while a primary was away: its return may be among them.
+    doubtful: bool,
+}
+
+impl Metrics {
+    /// Records to the recorder that is current when a series is first used: install it before.
+    pub fn new() -> Self {
+        Self::build(Registry::default())
+    }
+
+    /// Records to a recorder of its own, whatever the process has installed.
+    pub fn with_recorder(recorder: impl Recorder + Send + Sync + 'static) -> Self {
+        Self::build(Registry::of(recorder))
+    }
+
+    fn build(registry: Registry) -> Self {
+        registry.describe();
+        let switches = Arc::new(Switches::new(registry.clone()));
+        let lost = registry.counter(&table::EVENTS_LOST, []);
+        lost.increment(0);
+        Self {
+            circuits: Circuits::new(registry.clone()),
+            watched: Vec::new(),
+            budgets: Budgets::new(registry.clone()),
+            requests: Requests::new(registry.clone(), MOST_FEATURES),
+            handle: MetricsHandle::new(registry.clone(), switches.clone()),
+            switches,
+            lost,
+            doubtful: false,
+            registry,
+        }
+    }
+
+    /// Names a tier before anything has happened to it, the primary first: its circuit is closed and nobody is in its
+    /// place. Without this, the series of a tier begin with its first event.
+    #[must_use]
+    pub fn tier(mut self, name: impl Into<Arc<str>>) -> Self {
+        let name = name.into();
+        self.circuits.set(&name, CircuitState::Closed);
+        self.switches.primary(&name);
+        self.requests.usual(&name);
+        self
+    }
+
+    /// Reads a circuit's state at the start, and again whenever events were lost.
+    #[must_use]
+    pub fn circuit(mut self, circuit: CircuitBreakerHandle) -> Self {
+        self.circuits.look(&circuit);
+        self.watched.push(circuit);
+        self
+    }
+
+    /// Samples a bulkhead's queues and permits. See [`MetricsHandle::set_bulkheads`] to change them later.
+    #[must_use]
+    pub fn bulkhead(self, bulkhead: BulkheadHandle) -> Self {
+        self.handle.add_bulkhead(bulkhead);
+        self
+    }
+
+    /// The prices by which is said what running on a fallback costs more or less, and what a `Route` saves against the
+    /// first [`tier`](Self::tier). Default: the crate's own.
+    #[must_use]
+    pub fn prices(mut self, prices: PriceTable) -> Self {
+        self.requests.set_prices(prices);
+        self
+    }
+
+    /// How many features have series of their own; all further ones share the value `other`. Default: 64.
+    #[must_use]
+    pub fn feature_limit(mut self, limit: u16) -> Self {
+        self.requests.set_feature_limit(limit);
+        self
+    }
+
+    /// Samples what changes by itself. Clones share it.
+    pub fn handle(&self) -> MetricsHandle {
+        self.handle.clone()
+    }
+
+    fn ended(&mut self, request: &RequestEnded) {
+        self.requests.ended(request);
+        if self.doubtful
+            && let Some(tier) = &request.tier
+            && let Some(begun) = request.at.checked_sub(request.took)
+        {
+            self.doubtful = !self.switches.seen_serving(tier, begun);
+        }
+    }
+
+    fn reloaded(&self, outcome: &'static str) {
+        self.registry.counter(&table::RELOADS, [outcome.into()]).increment(1);
+    }
+}
+
+impl Subscriber for Metrics {
+    fn event(&mut self, event: &Event) {
+        match event {
+            Event::RequestEnded(request) => self.ended(request),
+            Event::ModelSwitched { from, to, reason, at } => self.switches.switched(from, to, *reason, *at),
+            Event::ModelRecovered { from, to, after, at } => self.switches.recovered(from, to, *after, *at),
+            Event::CircuitChanged { circuit, to, reason, .. } => self.circuits.changed(circuit, *to, *reason),
+            Event::AllTiersFailed { feature, reason, .. } => self.requests.all_tiers_failed(feature.as_ref(), *reason),
+            Event::BudgetReached { cap, spent, limit, .. } => self.budgets.spent(cap, *spent, Some(*limit)),
+            Event::BudgetReset { cap, .. } => self.budgets.spent(cap, Usd::ZERO, None),
+            Event::Reloaded { .. } => self.reloaded("loaded"),
+            Event::ReloadRefused { .. } => self.reloaded("refused"),
+        }
+    }
+
+    fn lost(&mut self, events: u64) {
+        self.lost.increment(events);
+        self.doubtful = true;
+        for circuit in &self.watched {
+            self.circuits.look(circuit);
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").field("registry", &self.registry).finish_non_exhaustive()
+    }
+}
+
+const MOST_FEATURES: u16 = 64;

@@ -1,0 +1,267 @@
+//! What requests come to.
+
+use std::{collections::HashMap, fmt, sync::Arc};
+
+use metrics::{Counter, Histogram};
+
+use super::{
+    leaves::Leaves,
+    series::{Name, Names, Registry},
+    table,
+};
+use crate::{
+    ErrorKind,
+    chat::Usage,
+    events::{RequestEnded, RequestOutcome},
+    ledger::{Attempt, Next},
+    prices::{PriceTable, Usd},
+};
+
+/// The series of all requests.
+pub(super) struct Requests {
+    registry: Registry,
+    features: Names,
+    routes: Names,
+    leaves: Leaves,
+    prices: PriceTable,
+    outcomes: HashMap<(Name, Ending), Counter>,
+    errors: HashMap<(Name, ErrorKind), Counter>,
+    durations: HashMap<(Name, Ending), Histogram>,
+    first_tokens: HashMap<Name, Histogram>,
+    rescued: HashMap<(Name, By, bool), Counter>,
+    truncated: HashMap<(Name, ErrorKind), Counter>,
+    exhausted: HashMap<(Name, ErrorKind), Counter>,
+    cost_deltas: HashMap<Name, (Counter, Counter)>,
+    savings: HashMap<Name, Counter>,
+    /// The tier that requests are meant for which no rule sends elsewhere.
+    usual: Option<Name>,
+}
+
+impl Requests {
+    pub(super) fn new(registry: Registry, features: u16) -> Self {
+        Self {
+            leaves: Leaves::new(registry.clone()),
+            registry,
+            features: Names::new(features),
+            routes: Names::new(MOST_ROUTES),
+            prices: PriceTable::builtin(),
+            outcomes: HashMap::new(),
+            errors: HashMap::new(),
+            durations: HashMap::new(),
+            first_tokens: HashMap::new(),
+            rescued: HashMap::new(),
+            truncated: HashMap::new(),
+            exhausted: HashMap::new(),
+            cost_deltas: HashMap::new(),
+            savings: HashMap::new(),
+            usual: None,
+        }
+    }
+
+    pub(super) fn set_prices(&mut self, prices: PriceTable) {
+        self.prices = prices;
+    }
+
+    pub(super) fn set_feature_limit(&mut self, limit: u16) {
+        self.features = Names::new(limit);
+    }
+
+    /// The tier that requests are meant for: the first one named, or else the first that is seen to answer.
+    pub(super) fn usual(&mut self, tier: &Arc<str>) {
+        let tier = self.leaves.tier(Some(tier));
+        self.usual.get_or_insert(tier);
+    }
+
+    /// A request has ended. What is recorded for one that goes well is found without an allocation from its second
+    /// time on.
+    pub(super) fn ended(&mut self, request: &RequestEnded) {
+        let (ending, error) = Ending::of(request.outcome);
+        let feature = self.features.name(request.feature.as_ref());
+        let count = || self.registry.counter(&table::REQUESTS, [self.features.text(feature), ending.name().into()]);
+        self.outcomes.entry((feature, ending)).or_insert_with(count).increment(1);
+        if let Some(kind) = error {
+            let count =
+                || self.registry.counter(&table::REQUEST_ERRORS, [self.features.text(feature), kind.name().into()]);
+            self.errors.entry((feature, kind)).or_insert_with(count).increment(1);
+        }
+
+        let tier = self.leaves.tier(request.tier.as_ref());
+        let time = || {
+            let labels = [self.leaves.tier_text(tier), ending.name().into()];
+            self.registry.histogram(&table::REQUEST_DURATION, labels)
+        };
+        self.durations.entry((tier, ending)).or_insert_with(time).record(request.took);
+
+        let served = match request.outcome {
+            RequestOutcome::Failed(_) => false,
+            RequestOutcome::Abandoned => request.tier.is_some() || request.provider.is_some(),
+            RequestOutcome::Answered | RequestOutcome::Broken(_) => true,
+        };
+        if served {
+            self.served(request, tier);
+        }
+        if let Some(failures) = &request.failures {
+            self.failed_before(request, failures, served.then_some(tier));
+        }
+        match &request.route {
+            Some(route) if served => self.saved(request, route),
+            None if self.usual.is_none() && served && request.failures.is_none() => self.usual = Some(tier),
+            _ => {}
+        }
+    }
+
+    /// What the attempt that served came to.
+    fn served(&mut self, request: &RequestEnded, tier: Name) {
+        let (leaf, series) = self.leaves.leaf(request.tier.as_ref(), request.provider.as_ref(), request.model.as_ref());
+        series.attempts.increment(1);
+        if request.stream {
+            series.first_chunk.record(request.served_in);
+        }
+        if request.degraded {
+            series.degraded.increment(1);
+        }
+        if let Some(usage) = &request.usage {
+            series.used(usage);
+        }
+        if let Some(cost) = request.cost {
+            series.paid(cost);
+        }
+        // From the start of the attempt that served to the end of its answer.
+        let took = request.served_in.saturating_add(request.took.saturating_sub(request.first_token));
+        match request.outcome {
+            RequestOutcome::Broken(kind) => {
+                self.leaves.broke(leaf, kind, took);
+                let count =
+                    || self.registry.counter(&table::TRUNCATED, [self.leaves.tier_text(tier), kind.name().into()]);
+                self.truncated.entry((tier, kind)).or_insert_with(count).increment(1);
+            }
+            _ => series.duration.record(took),
+        }
+        if request.stream {
+            let time = || self.registry.histogram(&table::FIRST_TOKEN, [self.leaves.tier_text(tier)]);
+            self.first_tokens.entry(tier).or_insert_with(time).record(request.first_token);
+        }
+    }
+
+    fn failed_before(&mut self, request: &RequestEnded, steps: &[Attempt], served_by: Option<Name>) {
+        let mut failed = steps.iter().filter_map(|step| Some((step, step.failure?))).peekable();
+        let mut by = None;
+        let first = failed.peek().map(|(step, _)| *step);
+        for (step, kind) in failed {
+            self.leaves.failed(step, kind, served_by);
+            if matches!(step.next, Next::Retried { .. } | Next::AskedAgain) {
+                self.leaves.retried(step.tier.as_ref(), kind);
+            }
+            if step.next != Next::Skipped {
+                by = by.max(Some(if step.tier == request.tier { By::Retry } else { By::Fallback }));
+            }
+        }
+        let Some(tier) = served_by else { return };
+        if let (Some(by), RequestOutcome::Answered) = (by, request.outcome) {
+            let count = || {
+                let stream = if request.stream { "true" } else { "false" };
+                self.registry.counter(&table::RESCUED, [self.leaves.tier_text(tier), by.name().into(), stream.into()])
+            };
+            self.rescued.entry((tier, by, request.stream)).or_insert_with(count).increment(1);
+        }
+        if let Some(first) = first.filter(|first| first.tier != request.tier) {
+            self.compare(request, first, tier);
+        }
+    }
+
+    /// What the same tokens would have cost at the tier that was asked first.
+    fn compare(&mut self, request: &RequestEnded, first: &Attempt, tier: Name) {
+        let (Some(cost), Some(usage)) = (request.cost, &request.usage) else { return };
+        let asked = self.leaves.tier(first.tier.as_ref());
+        let there = match (&first.provider, &first.model) {
+            (Some(provider), Some(model)) => Some((provider, model)),
+            _ => self.leaves.known(asked),
+        };
+        let Some(there) = there.and_then(|leaf| self.price(leaf, usage)) else { return };
+        let (extra, saved) = self.cost_deltas.entry(tier).or_insert_with(|| {
+            let tier = self.leaves.tier_text(tier);
+            let extra = self.registry.counter(&table::FALLBACK_EXTRA_COST, [tier.clone()]);
+            (extra, self.registry.counter(&table::FALLBACK_SAVED_COST, [tier]))
+        });
+        extra.increment(cost.saturating_sub(there).nanos());
+        saved.increment(there.saturating_sub(cost).nanos());
+    }
+
+    fn price(&self, (provider, model): (&Arc<str>, &Arc<str>), usage: &Usage) -> Option<Usd> {
+        self.prices.cost(Some(provider), model, usage)
+    }
+
+    /// What a rule saved by sending the request to a cheaper chain.
+    fn saved(&mut self, request: &RequestEnded, route: &Arc<str>) {
+        let (Some(cost), Some(usage)) = (request.cost, &request.usage) else { return };
+        let usual = self.usual.and_then(|tier| self.leaves.known(tier));
+        let Some(there) = usual.and_then(|leaf| self.price(leaf, usage)) else { return };
+        let route = self.routes.name(Some(route));
+        let count = || self.registry.counter(&table::ROUTE_SAVED_COST, [self.routes.text(route)]);
+        self.savings.entry(route).or_insert_with(count).increment(there.saturating_sub(cost).nanos());
+    }
+
+    /// Every tier has failed a request.
+    pub(super) fn all_tiers_failed(&mut self, feature: Option<&Arc<str>>, kind: ErrorKind) {
+        let feature = self.features.name(feature);
+        let count =
+            || self.registry.counter(&table::ALL_TIERS_FAILED, [self.features.text(feature), kind.name().into()]);
+        self.exhausted.entry((feature, kind)).or_insert_with(count).increment(1);
+    }
+}
+
+impl fmt::Debug for Requests {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Requests")
+            .field("features", &self.features)
+            .field("leaves", &self.leaves)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a request ended, as a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Ending {
+    Answered,
+    Failed,
+    Broken,
+    Abandoned,
+}
+
+impl Ending {
+    fn of(outcome: RequestOutcome) -> (Self, Option<ErrorKind>) {
+        match outcome {
+            RequestOutcome::Answered => (Self::Answered, None),
+            RequestOutcome::Failed(kind) => (Self::Failed, Some(kind)),
+            RequestOutcome::Broken(kind) => (Self::Broken, Some(kind)),
+            RequestOutcome::Abandoned => (Self::Abandoned, None),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Failed => "failed",
+            Self::Broken => "broken",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}
+
+/// What rescued a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum By {
+    Retry,
+    Fallback,
+}
+
+impl By {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::Fallback => "fallback",
+        }
+    }
+}
+
+const MOST_ROUTES: u16 = 64;

@@ -1,0 +1,241 @@
+//! Which state things are in: circuits, models, budgets.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use metrics::{Counter, Gauge};
+use tokio::time::Instant;
+
+use super::{
+    series::{Name, Names, Registry},
+    table,
+};
+use crate::{
+    CircuitBreakerHandle, ErrorKind,
+    events::{
+        CircuitReason, CircuitState,
+        away::{Away, Chain},
+    },
+    prices::Usd,
+};
+
+/// The circuits' states: of the three series of a circuit exactly one is 1.
+#[derive(Debug)]
+pub(super) struct Circuits {
+    registry: Registry,
+    names: Names,
+    states: HashMap<Name, [Gauge; 3]>,
+    transitions: HashMap<(Name, CircuitState, CircuitReason), Counter>,
+}
+
+impl Circuits {
+    pub(super) fn new(registry: Registry) -> Self {
+        Self { registry, names: Names::new(MOST_CIRCUITS), states: HashMap::new(), transitions: HashMap::new() }
+    }
+
+    pub(super) fn changed(&mut self, circuit: &Arc<str>, to: CircuitState, reason: CircuitReason) {
+        let name = self.set(circuit, to);
+        let count = || {
+            let labels = [self.names.text(name), state_name(to).into(), reason_name(reason).into()];
+            self.registry.counter(&table::CIRCUIT_TRANSITIONS, labels)
+        };
+        self.transitions.entry((name, to, reason)).or_insert_with(count).increment(1);
+    }
+
+    /// Takes the state from the circuit itself: at the start, and after events were lost.
+    pub(super) fn look(&mut self, circuit: &CircuitBreakerHandle) {
+        self.set(&circuit.name(), circuit.state());
+    }
+
+    pub(super) fn set(&mut self, circuit: &Arc<str>, to: CircuitState) -> Name {
+        let name = self.names.name(Some(circuit));
+        // Many circuits under one name have no one state.
+        if name != Name::OTHER {
+            let gauges = self.states.entry(name).or_insert_with(|| {
+                STATES.map(|state| {
+                    let labels = [self.names.text(name), state_name(state).into()];
+                    self.registry.gauge(&table::CIRCUIT_STATE, labels)
+                })
+            });
+            for (state, gauge) in STATES.iter().zip(gauges) {
+                gauge.set(if *state == to { 1.0 } else { 0.0 });
+            }
+        }
+        name
+    }
+}
+
+const STATES: [CircuitState; 3] = [CircuitState::Closed, CircuitState::Open, CircuitState::HalfOpen];
+
+fn state_name(state: CircuitState) -> &'static str {
+    match state {
+        CircuitState::Closed => "closed",
+        CircuitState::Open => "open",
+        CircuitState::HalfOpen => "half_open",
+    }
+}
+
+fn reason_name(reason: CircuitReason) -> &'static str {
+    match reason {
+        CircuitReason::Failures => "failures",
+        CircuitReason::SlowCalls => "slow_calls",
+        CircuitReason::InvalidRequestStorm => "invalid_request_storm",
+        CircuitReason::Throttled => "throttled",
+        CircuitReason::Quota => "quota",
+        CircuitReason::Auth => "auth",
+        CircuitReason::Cooldown => "cooldown",
+        CircuitReason::ProbeFailed => "probe_failed",
+        CircuitReason::Recovered => "recovered",
+        CircuitReason::Forced => "forced",
+    }
+}
+
+/// Which tier serves for which primary. Shared with those who sample the time on a fallback, which grows by itself.
+#[derive(Debug)]
+pub(super) struct Switches {
+    registry: Registry,
+    away: Mutex<Away<Meter>>,
+}
+
+/// The time on a fallback, in the whole seconds that a counter takes.
+#[derive(Debug)]
+struct Meter {
+    seconds: Counter,
+    /// Counted up to here. What is less than a second is left for later.
+    counted: Instant,
+    on: Gauge,
+}
+
+impl Meter {
+    /// Seconds that were not counted yet.
+    fn due(&mut self, now: Instant) -> Due {
+        let seconds = now.saturating_duration_since(self.counted).as_secs();
+        self.counted += Duration::from_secs(seconds);
+        Due { counter: self.seconds.clone(), seconds }
+    }
+}
+
+/// To be counted when no lock is held.
+struct Due {
+    counter: Counter,
+    seconds: u64,
+}
+
+impl Due {
+    fn count(self) {
+        self.counter.increment(self.seconds);
+    }
+}
+
+impl Switches {
+    pub(super) fn new(registry: Registry) -> Self {
+        Self { registry, away: Mutex::new(Away::new()) }
+    }
+
+    /// A primary that serves, as far as is known.
+    pub(super) fn primary(&self, name: &Arc<str>) {
+        self.registry.gauge(&table::ON_FALLBACK, [name.clone().into()]).set(0.0);
+    }
+
+    pub(super) fn switched(&self, from: &Arc<str>, to: &Arc<str>, reason: ErrorKind, at: Instant) {
+        let labels = [from.clone().into(), to.clone().into(), reason.name().into()];
+        self.registry.counter(&table::FALLBACK_ACTIVATIONS, labels).increment(1);
+        // The recorder is foreign code: it is asked for the series before the lock is taken.
+        let primary = self.away().served_by(from).map(|chain| chain.primary.clone());
+        let primary = primary.unwrap_or_else(|| from.clone());
+        let seconds = self.registry.counter(&table::FALLBACK_SECONDS, [primary.clone().into(), to.clone().into()]);
+        let on = self.registry.gauge(&table::ON_FALLBACK, [primary.clone().into()]);
+        let mut away = self.away();
+        let mut due = None;
+        if let Some(chain) = away.served_by(from) {
+            due = Some(chain.kept.due(at));
+            chain.serving = to.clone();
+            chain.kept.seconds = seconds;
+        } else {
+            away.leave(&primary, to, at, Meter { seconds, counted: at, on: on.clone() });
+        }
+        drop(away);
+        on.set(1.0);
+        if let Some(due) = due {
+            due.count();
+        }
+    }
+
+    /// The primary serves again after so long.
+    pub(super) fn recovered(&self, from: &Arc<str>, primary: &Arc<str>, after: Duration, at: Instant) {
+        let left = self.away().back(primary);
+        self.registry.histogram(&table::RECOVERY, [primary.clone().into()]).record(after);
+        match left {
+            Some(Chain { mut kept, .. }) => {
+                kept.due(at).count();
+                kept.on.set(0.0);
+            }
+            // The switch was missed.
+            None => {
+                let labels = [primary.clone().into(), from.clone().into()];
+                self.registry.counter(&table::FALLBACK_SECONDS, labels).increment(after.as_secs());
+                self.primary(primary);
+            }
+        }
+    }
+
+    /// Counts the time up to now.
+    pub(super) fn sample(&self, now: Instant) {
+        let due: Vec<Due> = self.away().iter_mut().map(|chain| chain.kept.due(now)).collect();
+        due.into_iter().for_each(Due::count);
+    }
+
+    /// The primary was seen serving a request that began at `begun`: had it been away since before, its return was
+    /// missed. Gives whether all primaries serve now.
+    pub(super) fn seen_serving(&self, tier: &Arc<str>, begun: Instant) -> bool {
+        let mut away = self.away();
+        let missed = away.iter_mut().any(|chain| chain.primary == *tier && chain.since < begun);
+        let chain = missed.then(|| away.back(tier)).flatten();
+        let all_serve = away.is_empty();
+        drop(away);
+        if let Some(Chain { mut kept, .. }) = chain {
+            kept.due(begun).count();
+            kept.on.set(0.0);
+        }
+        all_serve
+    }
+
+    fn away(&self) -> MutexGuard<'_, Away<Meter>> {
+        self.away.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What was spent under each cap, when last told.
+#[derive(Debug)]
+pub(super) struct Budgets {
+    registry: Registry,
+    caps: Names,
+    gauges: HashMap<Name, (Gauge, Gauge)>,
+}
+
+impl Budgets {
+    pub(super) fn new(registry: Registry) -> Self {
+        Self { registry, caps: Names::new(MOST_CAPS), gauges: HashMap::new() }
+    }
+
+    pub(super) fn spent(&mut self, cap: &Arc<str>, spent: Usd, limit: Option<Usd>) {
+        let name = self.caps.name(Some(cap));
+        if name == Name::OTHER {
+            return;
+        }
+        let (spent_gauge, limit_gauge) = self.gauges.entry(name).or_insert_with(|| {
+            let spent = self.registry.gauge(&table::BUDGET_SPENT, [cap.clone().into()]);
+            (spent, self.registry.gauge(&table::BUDGET_LIMIT, [cap.clone().into()]))
+        });
+        spent_gauge.set(spent.dollars());
+        if let Some(limit) = limit {
+            limit_gauge.set(limit.dollars());
+        }
+    }
+}
+
+const MOST_CIRCUITS: u16 = 256;
+const MOST_CAPS: u16 = 256;

@@ -1,0 +1,282 @@
+//! Every metric: its name, kind, unit, help, labels and buckets, in one table.
+
+use metrics::Unit;
+
+/// What a metric is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MetricKind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Many values, by their size.
+    Histogram,
+}
+
+/// One metric, as it is described to the recorder.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Metric {
+    /// The name. A Prometheus exporter writes a dot as `_`, and adds the unit to a name that lacks it.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: MetricKind,
+    /// The unit of its values.
+    pub unit: Option<Unit>,
+    /// What it says, in a sentence.
+    pub help: &'static str,
+    /// The names of its labels.
+    pub labels: &'static [&'static str],
+    /// The upper bounds of a histogram's buckets; empty for the others.
+    pub buckets: &'static [f64],
+}
+
+impl Metric {
+    const fn counter(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Self {
+        Self { name, kind: MetricKind::Counter, unit: None, help, labels, buckets: &[] }
+    }
+
+    const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Self {
+        Self { name, kind: MetricKind::Gauge, unit: None, help, labels, buckets: &[] }
+    }
+
+    const fn seconds(
+        name: &'static str,
+        buckets: &'static [f64],
+        labels: &'static [&'static str],
+        help: &'static str,
+    ) -> Self {
+        Self { name, kind: MetricKind::Histogram, unit: Some(Unit::Seconds), help, labels, buckets }
+    }
+}
+
+/// All metrics, in the order of their documentation.
+///
+/// An exporter that sorts into buckets needs these bounds ([`Metric::buckets`]); see the [module's docs](super).
+pub const METRICS: &[Metric] = &[
+    REQUESTS,
+    REQUEST_ERRORS,
+    REQUEST_DURATION,
+    FIRST_TOKEN,
+    RESCUED,
+    TRUNCATED,
+    DEGRADED,
+    ALL_TIERS_FAILED,
+    ATTEMPTS,
+    FAILURES,
+    REFUSALS,
+    RETRIES,
+    DEAD_ATTEMPTS,
+    OPERATION_DURATION,
+    TIME_TO_FIRST_CHUNK,
+    CIRCUIT_STATE,
+    CIRCUIT_TRANSITIONS,
+    FALLBACK_ACTIVATIONS,
+    ON_FALLBACK,
+    FALLBACK_SECONDS,
+    RECOVERY,
+    QUEUE_DEPTH,
+    PERMITS_IN_USE,
+    PERMITS,
+    TOKEN_USAGE,
+    TOKENS,
+    COST,
+    FALLBACK_EXTRA_COST,
+    FALLBACK_SAVED_COST,
+    ROUTE_SAVED_COST,
+    BUDGET_SPENT,
+    BUDGET_LIMIT,
+    RELOADS,
+    EVENTS_LOST,
+];
+
+pub(super) const REQUESTS: Metric = Metric::counter(
+    "steadfast_requests_total",
+    &["feature", "outcome"],
+    "Requests that have ended: answered, failed, broken (after the first token) or abandoned (by the caller).",
+);
+pub(super) const REQUEST_ERRORS: Metric = Metric::counter(
+    "steadfast_request_errors_total",
+    &["feature", "kind"],
+    "Requests that failed or broke, by the kind of the error that the caller saw.",
+);
+pub(super) const REQUEST_DURATION: Metric = Metric::seconds(
+    "steadfast_request_duration_seconds",
+    SECONDS,
+    &["tier", "outcome"],
+    "From the call to the end of the answer, failed attempts included, by the tier that served.",
+);
+pub(super) const FIRST_TOKEN: Metric = Metric::seconds(
+    "steadfast_first_token_seconds",
+    SECONDS,
+    &["tier"],
+    "From the call to the first token of a stream, failed attempts included: what the caller waited.",
+);
+pub(super) const RESCUED: Metric = Metric::counter(
+    "steadfast_rescued_requests_total",
+    &["tier", "by", "stream"],
+    "Requests answered after a failure, by retry (same tier) or fallback (another).",
+);
+pub(super) const TRUNCATED: Metric = Metric::counter(
+    "steadfast_truncated_streams_total",
+    &["tier", "kind"],
+    "Answers that broke after their first token, so that the caller has a part.",
+);
+pub(super) const DEGRADED: Metric = Metric::counter(
+    "steadfast_degraded_answers_total",
+    &["tier"],
+    "Answers that were less than what was asked for, such as a canned text.",
+);
+pub(super) const ALL_TIERS_FAILED: Metric = Metric::counter(
+    "steadfast_all_tiers_failed_total",
+    &["feature", "kind"],
+    "Requests that every tier has failed, by the kind that the error leads with.",
+);
+pub(super) const ATTEMPTS: Metric = Metric::counter(
+    "steadfast_attempts_total",
+    &["tier", "provider", "model"],
+    "Calls sent to a provider, retries included; refusals on this side count none.",
+);
+pub(super) const FAILURES: Metric = Metric::counter(
+    "steadfast_attempt_failures_total",
+    &["tier", "provider", "model", "kind"],
+    "Calls sent to a provider that failed, by kind.",
+);
+pub(super) const REFUSALS: Metric = Metric::counter(
+    "steadfast_refusals_total",
+    &["tier", "kind"],
+    "Calls refused on this side, such as by an open circuit: nothing was sent.",
+);
+pub(super) const RETRIES: Metric = Metric::counter(
+    "steadfast_retries_total",
+    &["tier", "kind"],
+    "Calls repeated at the same tier, by the kind of the failure before.",
+);
+pub(super) const DEAD_ATTEMPTS: Metric = Metric::counter(
+    "steadfast_dead_attempts_total",
+    &["tier"],
+    "Calls sent to a tier that did not answer the request in the end.",
+);
+pub(super) const OPERATION_DURATION: Metric = Metric::seconds(
+    "gen_ai.client.operation.duration",
+    OPERATION,
+    &["gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "error.type", "tier"],
+    "One call to a provider, from its start to the end of its answer; error_type is empty where it answered.",
+);
+pub(super) const TIME_TO_FIRST_CHUNK: Metric = Metric::seconds(
+    "gen_ai.client.operation.time_to_first_chunk",
+    OPERATION,
+    &["gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "tier"],
+    "One streamed call to a provider, from its start to its first token.",
+);
+pub(super) const CIRCUIT_STATE: Metric = Metric::gauge(
+    "steadfast_circuit_state",
+    &["tier", "state"],
+    "1 for the state that the circuit is in (closed, open, half_open), 0 for the two others.",
+);
+pub(super) const CIRCUIT_TRANSITIONS: Metric = Metric::counter(
+    "steadfast_circuit_transitions_total",
+    &["tier", "state", "reason"],
+    "Changes of a circuit to a state.",
+);
+pub(super) const FALLBACK_ACTIVATIONS: Metric = Metric::counter(
+    "steadfast_fallback_activations_total",
+    &["from", "to", "reason"],
+    "Changes of the tier that serves, away from the primary or on to a further tier.",
+);
+pub(super) const ON_FALLBACK: Metric =
+    Metric::gauge("steadfast_on_fallback", &["from"], "1 while another tier serves in place of this primary, else 0.");
+pub(super) const FALLBACK_SECONDS: Metric = Metric {
+    unit: Some(Unit::Seconds),
+    ..Metric::counter(
+        "steadfast_fallback_seconds_total",
+        &["from", "to"],
+        "Seconds for which a tier served in place of this primary; grows while it does.",
+    )
+};
+pub(super) const RECOVERY: Metric = Metric::seconds(
+    "steadfast_recovery_seconds",
+    OUTAGE,
+    &["tier"],
+    "From the moment at which a primary stopped serving to the moment at which it served again.",
+);
+pub(super) const QUEUE_DEPTH: Metric =
+    Metric::gauge("steadfast_queue_depth", &["feature"], "Requests that wait for a place in the bulkhead.");
+pub(super) const PERMITS_IN_USE: Metric =
+    Metric::gauge("steadfast_permits_in_use", &["feature"], "Requests in flight in the bulkhead.");
+pub(super) const PERMITS: Metric =
+    Metric::gauge("steadfast_permits", &["feature"], "Requests that may be in flight in the bulkhead.");
+pub(super) const TOKEN_USAGE: Metric = Metric {
+    kind: MetricKind::Histogram,
+    unit: Some(Unit::Count),
+    buckets: TOKEN_COUNTS,
+    ..Metric::counter(
+        "gen_ai.client.token.usage",
+        &["gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "gen_ai.token.type", "tier"],
+        "Tokens of one call, input or output.",
+    )
+};
+pub(super) const TOKENS: Metric = Metric::counter(
+    "steadfast_tokens_total",
+    &["tier", "provider", "model", "type"],
+    "Tokens: input and output; cache_read and cache_write are parts of input, reasoning of output.",
+);
+pub(super) const COST: Metric = Metric::counter(
+    "steadfast_cost_nanodollars_total",
+    &["tier", "provider", "model"],
+    "What answers cost, in billionths of a US dollar, where prices are known.",
+);
+pub(super) const FALLBACK_EXTRA_COST: Metric = Metric::counter(
+    "steadfast_fallback_extra_cost_nanodollars_total",
+    &["tier"],
+    "What answers of a fallback tier cost more than the same tokens would have at the primary.",
+);
+pub(super) const FALLBACK_SAVED_COST: Metric = Metric::counter(
+    "steadfast_fallback_saved_cost_nanodollars_total",
+    &["tier"],
+    "What answers of a fallback tier cost less than the same tokens would have at the primary.",
+);
+pub(super) const ROUTE_SAVED_COST: Metric = Metric::counter(
+    "steadfast_route_saved_cost_nanodollars_total",
+    &["route"],
+    "What requests sent to a cheaper chain by a rule cost less than at the chain they were meant for.",
+);
+pub(super) const BUDGET_SPENT: Metric =
+    Metric::gauge("steadfast_budget_spent_dollars", &["cap"], "Spent or reserved in this period, when last told.");
+pub(super) const BUDGET_LIMIT: Metric = Metric::gauge("steadfast_budget_limit_dollars", &["cap"], "The spending cap.");
+pub(super) const RELOADS: Metric = Metric::counter(
+    "steadfast_config_reloads_total",
+    &["outcome"],
+    "Configurations that were loaded, or refused with the one before going on.",
+);
+pub(super) const EVENTS_LOST: Metric = Metric::counter(
+    "steadfast_events_lost_total",
+    &[],
+    "Events that these metrics missed, for they were too far behind.",
+);
+
+/// The bounds that the conventions recommend for a call's duration.
+const OPERATION: &[f64] = &[0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
+/// Around the limits that matter to a caller: a first token within a second or ten, attempts of 30 s, requests of 90 s.
+const SECONDS: &[f64] = &[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 90.0, 180.0, 600.0];
+/// From a blip to a day.
+const OUTAGE: &[f64] =
+    &[1.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14_400.0, 43_200.0, 86_400.0];
+/// The bounds that the conventions recommend for the tokens of a call.
+const TOKEN_COUNTS: &[f64] = &[
+    1.0,
+    4.0,
+    16.0,
+    64.0,
+    256.0,
+    1024.0,
+    4096.0,
+    16_384.0,
+    65_536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+    67_108_864.0,
+];

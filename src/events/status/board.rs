@@ -1,0 +1,93 @@
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::time::Instant;
+
+use super::{Status, machine::Machine};
+use crate::{
+    events::{Event, Subscriber},
+    wall_clock,
+};
+
+/// Keeps a [`Status`] by the events: a [`Subscriber`], and the handle to look at it. Clones are the same board.
+///
+/// It needs the events of `Fallback` and of the breakers, and for the rates those of an `ObserveLayer`. Its memory is
+/// bounded, whatever comes.
+///
+/// ```
+/// use steadfast::{
+///     Events, FallbackLayer, LlmRequest, ObserveLayer,
+///     events::{ServingState, StatusBoard},
+///     providers::Canned,
+/// };
+/// use tower::{ServiceBuilder, ServiceExt};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let (events, board) = (Events::new(), StatusBoard::new("sonnet").tiers(["canned"]));
+/// let _following = events.follow(board.clone());
+/// let llm = ServiceBuilder::new()
+///     .layer(ObserveLayer::new(events.clone()))
+///     .layer(FallbackLayer::new("sonnet").tier("canned", Canned::text("later")).events(events))
+///     .service(Canned::text("hello"));
+/// llm.oneshot(LlmRequest::prompt("Say hello.")).await.unwrap();
+/// tokio::task::yield_now().await;
+///
+/// let status = board.snapshot();
+/// assert_eq!((status.state, status.active_model.as_str()), (ServingState::Primary, "sonnet"));
+/// assert_eq!((status.tiers[0].calls, status.tiers[1].calls), (1, 0));
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct StatusBoard {
+    machine: Arc<Mutex<Machine>>,
+}
+
+impl StatusBoard {
+    /// A board for the stack whose primary has this name: the one that `FallbackLayer::new` was given.
+    pub fn new(primary: impl Into<Arc<str>>) -> Self {
+        Self { machine: Arc::new(Mutex::new(Machine::new(primary.into(), Instant::now()))) }
+    }
+
+    /// Names the tiers after the primary, in their order, so that those are shown too that nothing was heard of yet.
+    #[must_use]
+    pub fn tiers<T: Into<Arc<str>>>(self, names: impl IntoIterator<Item = T>) -> Self {
+        let names: Vec<_> = names.into_iter().map(Into::into).collect();
+        self.lock().name_tiers(names);
+        self
+    }
+
+    /// Goes on with another primary and other tiers, after a reload. What was heard of tiers that are still there stays.
+    pub fn set_tiers<T: Into<Arc<str>>>(&self, primary: impl Into<Arc<str>>, others: impl IntoIterator<Item = T>) {
+        // Foreign code: not under the lock.
+        let (primary, others) = (primary.into(), others.into_iter().map(Into::into).collect());
+        self.lock().change_tiers(primary, others, Instant::now());
+    }
+
+    /// How it is now. It takes microseconds, and no request waits for it.
+    pub fn snapshot(&self) -> Status {
+        self.lock().status(Instant::now(), wall_clock::since_1970())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Machine> {
+        // Nothing in there panics in the middle of a change.
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Subscriber for StatusBoard {
+    fn event(&mut self, event: &Event) {
+        self.lock().event(event);
+    }
+
+    fn lost(&mut self, events: u64) {
+        self.lock().lost(events);
+    }
+}
+
+impl fmt::Debug for StatusBoard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("StatusBoard").field(&self.snapshot()).finish()
+    }
+}

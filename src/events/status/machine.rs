@@ -1,0 +1,344 @@
+//! What the board knows, and how each event changes it. It reads no clock.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{Latency, ServingState, Status, Switch, TierStatus, TimeOnFallback, rates::Rates};
+use crate::{
+    Attempt, ErrorKind,
+    classify::Count,
+    events::{CircuitReason, CircuitState, Event, RequestEnded, RequestOutcome},
+    wall_clock::rfc3339,
+};
+
+/// How many switches are remembered.
+const SWITCHES: usize = 20;
+/// How many tiers and circuits: whoever names circuits by keys that callers choose fills no memory here.
+const TIERS: usize = 64;
+/// The primary's place among the tiers.
+const PRIMARY: usize = 0;
+/// An answer within so long shows that not everything is down.
+const LIVELY: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub(super) struct Machine {
+    start: Instant,
+    primary: Arc<str>,
+    active: Arc<str>,
+    /// Since when the active tier serves.
+    since: Instant,
+    /// Since when the primary does not.
+    away: Option<Instant>,
+    was_away: Duration,
+    last_recovery: Option<Duration>,
+    last_answer: Option<Instant>,
+    /// The first failure of all tiers since the last answer.
+    all_failed: Option<Instant>,
+    switches: VecDeque<Switched>,
+    failovers: Hour,
+    /// The primary first.
+    tiers: Vec<Tier>,
+    lost: u64,
+    /// Whether a recovery may be among what was lost.
+    unsure: bool,
+}
+
+#[derive(Debug)]
+struct Switched {
+    from: Arc<str>,
+    to: Arc<str>,
+    /// `None`: the primary was well again.
+    reason: Option<ErrorKind>,
+    at: Instant,
+}
+
+#[derive(Debug)]
+struct Tier {
+    name: Arc<str>,
+    circuit: CircuitState,
+    changed: Option<(Instant, CircuitReason)>,
+    /// Whether its last answer was less than what was asked for.
+    degraded: bool,
+    rates: Rates,
+}
+
+impl Machine {
+    pub(super) fn new(primary: Arc<str>, now: Instant) -> Self {
+        Self {
+            start: now,
+            tiers: vec![Tier::new(primary.clone(), now)],
+            active: primary.clone(),
+            primary,
+            since: now,
+            away: None,
+            was_away: Duration::ZERO,
+            last_recovery: None,
+            last_answer: None,
+            all_failed: None,
+            switches: VecDeque::with_capacity(SWITCHES),
+            failovers: Hour::new(now),
+            lost: 0,
+            unsure: false,
+        }
+    }
+
+    pub(super) fn name_tiers(&mut self, names: Vec<Arc<str>>) {
+        for name in names {
+            self.tier(&name);
+        }
+    }
+
+    pub(super) fn change_tiers(&mut self, primary: Arc<str>, others: Vec<Arc<str>>, now: Instant) {
+        let mut before = std::mem::take(&mut self.tiers);
+        for name in std::iter::once(&primary).chain(&others) {
+            match before.iter().position(|tier| tier.name == *name) {
+                Some(place) => self.tiers.push(before.swap_remove(place)),
+                None => drop(self.tier(name)),
+            }
+        }
+        let goes_on = self.primary == primary && self.tiers.iter().any(|tier| tier.name == self.active);
+        self.primary = primary;
+        if !goes_on && self.active != self.primary {
+            self.serves(self.primary.clone(), now);
+        }
+    }
+
+    pub(super) fn event(&mut self, event: &Event) {
+        match event {
+            Event::RequestEnded(ended) => self.request(ended),
+            Event::ModelSwitched { from, to, reason, at } => self.switched(from, to, Some(*reason), *at),
+            Event::ModelRecovered { from, to, after, at } => {
+                if self.unsure && self.away.is_none() {
+                    // Its switch was among what was lost.
+                    self.away = at.checked_sub(*after);
+                }
+                self.last_recovery = Some(*after);
+                self.switched(from, to, None, *at);
+            }
+            Event::CircuitChanged { circuit, to, reason, at, .. } => {
+                if let Some(tier) = self.tier(circuit) {
+                    (tier.circuit, tier.changed) = (*to, Some((*at, *reason)));
+                }
+            }
+            Event::AllTiersFailed { at, .. } => self.all_failed = self.all_failed.or(Some(*at)),
+            // Who serves goes on over a reload; where it cannot, that is told as a recovery.
+            Event::Reloaded { .. }
+            | Event::BudgetReached { .. }
+            | Event::BudgetReset { .. }
+            | Event::ReloadRefused { .. } => {}
+        }
+    }
+
+    pub(super) fn lost(&mut self, events: u64) {
+        self.lost = self.lost.saturating_add(events);
+        self.unsure = true;
+    }
+
+    fn switched(&mut self, from: &Arc<str>, to: &Arc<str>, reason: Option<ErrorKind>, at: Instant) {
+        if self.switches.len() == SWITCHES {
+            self.switches.pop_back();
+        }
+        self.switches.push_front(Switched { from: from.clone(), to: to.clone(), reason, at });
+        if reason.is_some() {
+            self.failovers.count(at);
+        }
+        self.tier(to);
+        self.serves(to.clone(), at);
+    }
+
+    /// From now on this tier serves.
+    fn serves(&mut self, tier: Arc<str>, at: Instant) {
+        if tier == self.primary {
+            let away = self.away.take().map(|since| at.saturating_duration_since(since));
+            self.was_away = self.was_away.saturating_add(away.unwrap_or_default());
+        } else {
+            self.away.get_or_insert(at);
+        }
+        (self.active, self.since, self.unsure) = (tier, at, false);
+    }
+
+    fn request(&mut self, ended: &RequestEnded) {
+        if let Some(failures) = &ended.failures {
+            failures.iter().for_each(|failure| self.failed(failure, ended.at));
+        }
+        // Before there is a response nobody knows who would have served.
+        if !ended.is_served() {
+            return;
+        }
+        let failed = matches!(ended.outcome, RequestOutcome::Broken(_));
+        self.last_answer = Some(ended.at);
+        self.all_failed = None;
+        // Without a fallback there is one tier, and it has no name.
+        let Some(place) = ended.tier.as_ref().map_or(Some(PRIMARY), |name| self.place(name)) else { return };
+        if self.unsure && place == PRIMARY && self.active != self.primary {
+            // It began after the last change, and the primary answered: so its recovery was told, and lost.
+            let begun = ended.at.checked_sub(ended.took);
+            if begun.is_some_and(|begun| begun > self.since) {
+                self.serves(self.primary.clone(), ended.at);
+            }
+        }
+        let tier = &mut self.tiers[place];
+        tier.degraded = ended.degraded;
+        tier.rates.record(ended.at, failed, Some(ended.served_in));
+    }
+
+    /// A call has failed; it counts unless nothing was sent.
+    fn failed(&mut self, failure: &Attempt, now: Instant) {
+        let Some(kind) = failure.failure.filter(|_| !failure.is_local()) else { return };
+        let name = failure.tier.clone().unwrap_or_else(|| self.active.clone());
+        if let Some(tier) = self.tier(&name) {
+            let the_requests = matches!(kind.circuit_counts(), Count::Success | Count::FailureInStorm);
+            tier.rates.record(now, !the_requests, None);
+        }
+    }
+
+    /// The tier of this name, from now on if it is new; `None` when there are too many.
+    fn tier(&mut self, name: &Arc<str>) -> Option<&mut Tier> {
+        let place = self.place(name)?;
+        self.tiers.get_mut(place)
+    }
+
+    #[inline]
+    fn place(&mut self, name: &Arc<str>) -> Option<usize> {
+        place(&self.tiers, name).or_else(|| self.add(name))
+    }
+
+    #[cold]
+    fn add(&mut self, name: &Arc<str>) -> Option<usize> {
+        if self.tiers.len() >= TIERS {
+            return None;
+        }
+        self.tiers.push(Tier::new(name.clone(), self.start));
+        Some(self.tiers.len() - 1)
+    }
+
+    /// How it is now, which is `since_1970` by the clock on the wall.
+    pub(super) fn status(&self, now: Instant, since_1970: Duration) -> Status {
+        let dates = Dates { now, since_1970 };
+        let (state, since) = self.state(now);
+        let away = self.away.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        Status {
+            state,
+            active_model: self.active.as_ref().into(),
+            primary_model: self.primary.as_ref().into(),
+            since: dates.date(since),
+            since_seconds: dates.seconds_ago(since),
+            tiers: self.tiers.iter().map(|tier| tier.status(&dates)).collect(),
+            recent_switches: self.switches.iter().map(|switch| switch.status(&dates)).collect(),
+            failovers_last_hour: self.failovers.sum(now),
+            time_on_fallback: TimeOnFallback {
+                total_seconds: self.was_away.saturating_add(away).as_secs_f64(),
+                current_seconds: away.as_secs_f64(),
+            },
+            last_recovery_seconds: self.last_recovery.map(|took| took.as_secs_f64()),
+            lost_events: self.lost,
+        }
+    }
+
+    fn state(&self, now: Instant) -> (ServingState, Instant) {
+        let answers = self.last_answer.is_some_and(|last| now.saturating_duration_since(last) < LIVELY);
+        if let Some(since) = self.all_failed.filter(|_| !answers) {
+            return (ServingState::Unavailable, since);
+        }
+        let degraded = place(&self.tiers, &self.active).is_some_and(|place| self.tiers[place].degraded);
+        let state = match () {
+            () if degraded => ServingState::Degraded,
+            () if self.active != self.primary => ServingState::Fallback,
+            () => ServingState::Primary,
+        };
+        (state, self.since)
+    }
+}
+
+/// Names are the same text, and nearly always the same memory.
+#[inline]
+fn place(tiers: &[Tier], name: &Arc<str>) -> Option<usize> {
+    tiers
+        .iter()
+        .position(|tier| Arc::ptr_eq(&tier.name, name))
+        .or_else(|| tiers.iter().position(|tier| tier.name == *name))
+}
+
+impl Tier {
+    fn new(name: Arc<str>, start: Instant) -> Self {
+        Self { name, circuit: CircuitState::Closed, changed: None, degraded: false, rates: Rates::new(start) }
+    }
+
+    fn status(&self, dates: &Dates) -> TierStatus {
+        let sum = self.rates.sum(dates.now);
+        let latency: Option<Latency> = sum.latency();
+        TierStatus {
+            name: self.name.as_ref().into(),
+            circuit: self.circuit.name(),
+            circuit_since: self.changed.map(|(at, _)| dates.date(at)),
+            circuit_reason: self.changed.map(|(_, reason)| reason.to_string()),
+            calls: sum.calls,
+            failures: sum.failures,
+            failure_rate: sum.failure_rate(),
+            latency,
+        }
+    }
+}
+
+impl Switched {
+    fn status(&self, dates: &Dates) -> Switch {
+        Switch {
+            from: self.from.as_ref().into(),
+            to: self.to.as_ref().into(),
+            reason: self.reason.map_or("recovered", ErrorKind::name),
+            at: dates.date(self.at),
+            seconds_ago: dates.seconds_ago(self.at),
+        }
+    }
+}
+
+/// Moments of the clock that never jumps as dates of the one on the wall.
+struct Dates {
+    now: Instant,
+    since_1970: Duration,
+}
+
+impl Dates {
+    fn date(&self, at: Instant) -> String {
+        rfc3339(self.since_1970.saturating_sub(self.now.saturating_duration_since(at)))
+    }
+
+    fn seconds_ago(&self, at: Instant) -> f64 {
+        self.now.saturating_duration_since(at).as_secs_f64()
+    }
+}
+
+/// How often something happened within the last hour, to the minute.
+#[derive(Debug)]
+struct Hour {
+    start: Instant,
+    /// Which minute since the start each counts, and its count.
+    minutes: [(u64, u32); 60],
+}
+
+impl Hour {
+    fn new(start: Instant) -> Self {
+        Self { start, minutes: [(0, 0); 60] }
+    }
+
+    fn count(&mut self, now: Instant) {
+        let number = self.number(now);
+        let minute = &mut self.minutes[number as usize % 60];
+        if minute.0 < number {
+            *minute = (number, 0);
+        }
+        minute.1 = minute.1.saturating_add(1);
+    }
+
+    fn sum(&self, now: Instant) -> u32 {
+        let number = self.number(now);
+        let oldest = (number + 1).saturating_sub(60);
+        let counted = self.minutes.iter().filter(|minute| (oldest..=number).contains(&minute.0));
+        counted.fold(0, |sum, minute| sum.saturating_add(minute.1))
+    }
+
+    fn number(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.start).as_secs() / 60
+    }
+}

@@ -1,0 +1,123 @@
+//! Who serves now, and how it has gone of late: a page's worth of what the events told.
+
+mod board;
+mod machine;
+mod rates;
+
+use serde::Serialize;
+
+pub use self::board::StatusBoard;
+
+/// What a [`StatusBoard`] shows. As JSON its fields are in camelCase: `activeModel`, `primaryModel`.
+///
+/// Dates are RFC 3339 in UTC, in whole seconds, for people; what programs compare are the seconds beside them, by a clock
+/// that never jumps.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Status {
+    /// Who serves, in one word.
+    pub state: ServingState,
+    /// The tier that serves now.
+    pub active_model: String,
+    /// The tier that is preferred.
+    pub primary_model: String,
+    /// Since when it is so.
+    pub since: String,
+    /// The same in seconds before now.
+    pub since_seconds: f64,
+    /// Each tier, the primary first.
+    pub tiers: Vec<TierStatus>,
+    /// The last switches and recoveries, the latest first. At most 20.
+    pub recent_switches: Vec<Switch>,
+    /// How many switches away from a tier there were within the last hour, to the minute.
+    pub failovers_last_hour: u32,
+    /// How long another tier than the primary has served.
+    pub time_on_fallback: TimeOnFallback,
+    /// How long the last recovery took: from the switch away from the primary until it served again.
+    pub last_recovery_seconds: Option<f64>,
+    /// The events that were lost because the board was too slow. What they told is missing here.
+    pub lost_events: u64,
+}
+
+/// Who serves, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum ServingState {
+    /// The primary.
+    Primary,
+    /// Another tier.
+    Fallback,
+    /// A tier whose answers are [less than what was asked for](crate::LlmResponse::degraded).
+    Degraded,
+    /// Nobody: every tier has failed, and no request was answered since, nor within the last 10 s.
+    Unavailable,
+}
+
+/// One tier.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct TierStatus {
+    /// Its name; of a circuit that is named after no tier, the circuit's.
+    pub name: String,
+    /// Its circuit's state: `closed`, `open` or `half-open`. One that has never changed is closed.
+    pub circuit: &'static str,
+    /// Since when, if it has ever changed.
+    pub circuit_since: Option<String>,
+    /// Why it changed last.
+    pub circuit_reason: Option<String>,
+    /// The calls that were sent to it within the last five minutes and have ended.
+    pub calls: u64,
+    /// Those of them that failed for another reason than the request itself.
+    pub failures: u64,
+    /// The share of failures: 0 to 1, and 0 where there were no calls.
+    pub failure_rate: f64,
+    /// How long its answers took (a stream: to its first token) within the last five minutes; `None` without any.
+    pub latency: Option<Latency>,
+}
+
+/// How long answers took, in milliseconds. The quantiles are right to an eighth.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Latency {
+    /// The mean.
+    pub mean_ms: f64,
+    /// Half of them took no longer.
+    pub p50_ms: f64,
+    /// Nineteen of twenty took no longer.
+    pub p95_ms: f64,
+}
+
+/// Another tier began to serve.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Switch {
+    /// The tier that served before.
+    pub from: String,
+    /// The tier that served from then on.
+    pub to: String,
+    /// Why the tier before did not: an error kind's [name](crate::ErrorKind::name), or `recovered`.
+    pub reason: &'static str,
+    /// When.
+    pub at: String,
+    /// The same in seconds before now.
+    pub seconds_ago: f64,
+}
+
+/// How long another tier than the primary has served.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct TimeOnFallback {
+    /// In all, the current time included.
+    pub total_seconds: f64,
+    /// Since the primary stopped serving; 0 while it serves.
+    pub current_seconds: f64,
+}
+
+#[cfg(test)]
+mod tests;

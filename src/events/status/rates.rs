@@ -1,0 +1,209 @@
+//! Calls, failures and latencies of the last minutes, in bounded memory.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Latency;
+
+/// The window slides in steps of this many seconds.
+const STEP: u64 = 30;
+/// How many steps it has: five minutes.
+const STEPS: usize = 10;
+
+/// What came of the calls of the last five minutes.
+#[derive(Debug)]
+pub(super) struct Rates {
+    start: Instant,
+    steps: Box<[Step; STEPS]>,
+}
+
+#[derive(Debug, Default)]
+struct Step {
+    /// Which step since the start it counts.
+    number: u64,
+    counts: Counts,
+}
+
+/// The sums of one step or of several.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) calls: u64,
+    pub(super) failures: u64,
+    answers: u64,
+    micros: u64,
+    latencies: Histogram,
+}
+
+impl Rates {
+    pub(super) fn new(start: Instant) -> Self {
+        Self { start, steps: Box::default() }
+    }
+
+    /// A call has answered after `latency`; `None` where that is not known or no answer came.
+    pub(super) fn record(&mut self, now: Instant, failed: bool, latency: Option<Duration>) {
+        let counts = self.counts(now);
+        counts.calls += 1;
+        counts.failures += u64::from(failed);
+        if let Some(latency) = latency {
+            let micros = latency.as_secs().saturating_mul(1_000_000).saturating_add(latency.subsec_micros().into());
+            counts.answers += 1;
+            counts.micros = counts.micros.saturating_add(micros);
+            counts.latencies.add(micros);
+        }
+    }
+
+    fn counts(&mut self, now: Instant) -> &mut Counts {
+        let number = self.number(now);
+        let step = &mut self.steps[number as usize % STEPS];
+        // Never back: an event that comes late counts in a step that is there.
+        if step.number < number {
+            *step = Step { number, ..Step::default() };
+        }
+        &mut step.counts
+    }
+
+    /// The sums of the window that ends now.
+    pub(super) fn sum(&self, now: Instant) -> Counts {
+        let number = self.number(now);
+        let oldest = (number + 1).saturating_sub(STEPS as u64);
+        let mut sum = Counts::default();
+        for step in self.steps.iter().filter(|step| (oldest..=number).contains(&step.number)) {
+            sum.add(&step.counts);
+        }
+        sum
+    }
+
+    fn number(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.start).as_secs() / STEP
+    }
+}
+
+impl Counts {
+    fn add(&mut self, other: &Self) {
+        self.calls += other.calls;
+        self.failures += other.failures;
+        self.answers += other.answers;
+        self.micros = self.micros.saturating_add(other.micros);
+        for (sum, count) in self.latencies.0.iter_mut().zip(other.latencies.0) {
+            *sum = sum.saturating_add(count);
+        }
+    }
+
+    pub(super) fn failure_rate(&self) -> f64 {
+        if self.calls == 0 { 0.0 } else { self.failures as f64 / self.calls as f64 }
+    }
+
+    pub(super) fn latency(&self) -> Option<Latency> {
+        let quantile = |share| self.latencies.quantile(self.answers, share);
+        (self.answers > 0).then(|| Latency {
+            mean_ms: self.micros as f64 / self.answers as f64 / 1e3,
+            p50_ms: quantile(0.5),
+            p95_ms: quantile(0.95),
+        })
+    }
+}
+
+/// Four buckets for each doubling, from a quarter of a millisecond to a quarter of an hour: a value is known to an eighth.
+#[derive(Clone, Debug)]
+struct Histogram([u32; BUCKETS]);
+
+/// 2⁸ µs is what the second bucket begins with, 2³⁰ µs what the last one does.
+const SMALLEST: u32 = 8;
+const LARGEST: u32 = 30;
+const BUCKETS: usize = ((LARGEST - SMALLEST) * 4 + 2) as usize;
+
+impl Histogram {
+    fn add(&mut self, micros: u64) {
+        let count = &mut self.0[bucket(micros)];
+        *count = count.saturating_add(1);
+    }
+
+    /// In milliseconds, the middle of the bucket that the value is in.
+    fn quantile(&self, all: u64, share: f64) -> f64 {
+        let rank = (all as f64 * share).ceil().max(1.0) as u64;
+        let mut seen = 0;
+        let found = self.0.iter().position(|count| {
+            seen += u64::from(*count);
+            seen >= rank
+        });
+        let bucket = found.unwrap_or(BUCKETS - 1);
+        let begins = |bucket: usize| match bucket {
+            0 => 0.0,
+            above => {
+                let (octave, quarter) = ((above - 1) / 4, (above - 1) % 4);
+                f64::from(1u32 << (SMALLEST + octave as u32)) * (1.0 + quarter as f64 / 4.0)
+            }
+        };
+        let middle = if bucket == BUCKETS - 1 { begins(bucket) } else { (begins(bucket) + begins(bucket + 1)) / 2.0 };
+        middle / 1e3
+    }
+}
+
+fn bucket(micros: u64) -> usize {
+    let octave = micros.checked_ilog2().unwrap_or(0);
+    match octave {
+        _ if octave < SMALLEST => 0,
+        _ if octave >= LARGEST => BUCKETS - 1,
+        _ => {
+            let quarter = micros >> (octave - 2) & 3;
+            1 + (octave - SMALLEST) as usize * 4 + quarter as usize
+        }
+    }
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self([0; BUCKETS])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn quantiles_are_right_to_an_eighth() {
+        let (start, mut random) = (Instant::now(), fastrand::Rng::with_seed(5));
+        for scale in [1, 100, 10_000] {
+            let mut rates = Rates::new(start);
+            let mut all: Vec<u64> = (0..10_000).map(|_| random.u64(1_000..20_000) * scale).collect();
+            for micros in &all {
+                rates.record(start, false, Some(Duration::from_micros(*micros)));
+            }
+            all.sort_unstable();
+            let latency = rates.sum(start).latency().unwrap();
+            for (told, exact) in [(latency.p50_ms, all[4_999]), (latency.p95_ms, all[9_499])] {
+                let exact = exact as f64 / 1e3;
+                assert!((told - exact).abs() <= exact / 8.0, "{told} for {exact}");
+            }
+            let mean = all.iter().sum::<u64>() as f64 / 1e7;
+            assert!((latency.mean_ms - mean).abs() < mean / 1e6);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_older_than_the_window_is_forgotten() {
+        let start = Instant::now();
+        let mut rates = Rates::new(start);
+        rates.record(start, true, None);
+        rates.record(start + MS * 60_000, false, Some(MS * 20));
+        let sum = rates.sum(start + MS * 299_999);
+        assert_eq!((sum.calls, sum.failures, sum.failure_rate()), (2, 1, 0.5));
+        let sum = rates.sum(start + MS * 300_000);
+        assert_eq!((sum.calls, sum.failures, sum.failure_rate()), (1, 0, 0.0));
+        // The step is used again, and what comes late does not clear it.
+        rates.record(start + MS * 300_000, false, None);
+        rates.record(start, false, None);
+        assert_eq!(rates.sum(start + MS * 300_000).calls, 3);
+        assert!(rates.sum(start + MS * 10_000_000).latency().is_none());
+    }
+
+    #[test]
+    fn every_latency_has_its_bucket() {
+        let ends = [0, 255, 256, 319, 320, (1 << 30) - 1, 1 << 30, u64::MAX];
+        assert_eq!(ends.map(bucket), [0, 0, 1, 1, 2, BUCKETS - 2, BUCKETS - 1, BUCKETS - 1]);
+    }
+}

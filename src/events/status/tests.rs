@@ -1,0 +1,278 @@
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{ServingState, Status, machine::Machine};
+use crate::{
+    ErrorKind,
+    events::{CircuitReason, CircuitState, Event, RequestEnded, RequestOutcome},
+    ledger::{Attempt, Next},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+/// 2026-06-15 06:00:00 UTC.
+const SIX: Duration = Duration::from_secs(1_781_503_200);
+
+/// A machine, and the moments that it is told of: seconds since six o'clock.
+struct Board {
+    start: Instant,
+    machine: Machine,
+}
+
+impl Board {
+    fn new() -> Self {
+        let start = Instant::now();
+        Self { start, machine: Machine::new("a".into(), start) }
+    }
+
+    fn at(&self, seconds: u64) -> Instant {
+        self.start + SECOND * u32::try_from(seconds).unwrap()
+    }
+
+    fn switch(&mut self, from: &str, to: &str, at: u64) {
+        let event =
+            Event::ModelSwitched { from: from.into(), to: to.into(), reason: ErrorKind::Server, at: self.at(at) };
+        self.machine.event(&event);
+    }
+
+    fn recover(&mut self, from: &str, after: u64, at: u64) {
+        let after = Duration::from_secs(after);
+        let event = Event::ModelRecovered { from: from.into(), to: "a".into(), after, at: self.at(at) };
+        self.machine.event(&event);
+    }
+
+    fn all_failed(&mut self, at: u64) {
+        let event = Event::AllTiersFailed { feature: None, reason: ErrorKind::Server, at: self.at(at) };
+        self.machine.event(&event);
+    }
+
+    fn request(&mut self, tier: &str, at: u64, change: impl FnOnce(&mut RequestEnded)) {
+        let mut ended = RequestEnded {
+            feature: None,
+            tier: Some(tier.into()),
+            provider: None,
+            model: None,
+            route: None,
+            outcome: RequestOutcome::Answered,
+            failures: None,
+            stream: false,
+            degraded: false,
+            first_token: SECOND,
+            served_in: SECOND,
+            took: SECOND,
+            usage: None,
+            cost: None,
+            at: self.at(at),
+        };
+        change(&mut ended);
+        self.machine.event(&Event::RequestEnded(ended));
+    }
+
+    fn status(&self, at: u64) -> Status {
+        self.machine.status(self.at(at), SIX + Duration::from_secs(at))
+    }
+
+    /// The word, the tier that serves, and for how many seconds.
+    fn who(&self, at: u64) -> (ServingState, String, f64) {
+        let status = self.status(at);
+        (status.state, status.active_model, status.since_seconds)
+    }
+}
+
+fn failure(tier: Option<&str>, kind: ErrorKind) -> Attempt {
+    Attempt {
+        tier: tier.map(Into::into),
+        provider: None,
+        model: None,
+        begun: Instant::now(),
+        took: SECOND,
+        failure: Some(kind),
+        status: None,
+        message: String::new(),
+        retry_after: None,
+        usage: None,
+        next: Next::FailedOver,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_begins_with_the_primary_and_all_is_well() {
+    let board = Board::new();
+    let status = board.status(90);
+    assert_eq!((status.state, status.since_seconds, status.since.as_str()), {
+        (ServingState::Primary, 90.0, "2026-06-15T06:00:00Z")
+    });
+    assert_eq!((status.active_model.as_str(), status.primary_model.as_str()), ("a", "a"));
+    assert_eq!((status.failovers_last_hour, status.lost_events, status.last_recovery_seconds), (0, 0, None));
+    let [tier] = &status.tiers[..] else { panic!("{status:?}") };
+    assert_eq!((tier.circuit, tier.calls, tier.failure_rate, tier.latency), ("closed", 0, 0.0, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_switch_and_the_way_back_are_told_with_their_times() {
+    let mut board = Board::new();
+    board.switch("a", "b", 100);
+    board.switch("b", "c", 130);
+    let status = board.status(150);
+    assert_eq!(board.who(150), (ServingState::Fallback, "c".into(), 20.0));
+    assert_eq!((status.time_on_fallback.current_seconds, status.time_on_fallback.total_seconds), (50.0, 50.0));
+    board.recover("c", 60, 160);
+    let status = board.status(200);
+    assert_eq!(board.who(200), (ServingState::Primary, "a".into(), 40.0));
+    assert_eq!((status.time_on_fallback.current_seconds, status.time_on_fallback.total_seconds), (0.0, 60.0));
+    assert_eq!((status.last_recovery_seconds, status.failovers_last_hour), (Some(60.0), 2));
+    let switches: Vec<_> =
+        status.recent_switches.iter().map(|s| (s.from.as_str(), s.to.as_str(), s.reason, s.seconds_ago)).collect();
+    assert_eq!(switches, [("c", "a", "recovered", 40.0), ("b", "c", "server", 70.0), ("a", "b", "server", 100.0)]);
+    assert_eq!(status.recent_switches[2].at, "2026-06-15T06:01:40Z");
+    // The next time adds up.
+    board.switch("a", "b", 300);
+    assert_eq!(board.status(310).time_on_fallback.total_seconds, 70.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_failovers_of_the_last_hour_are_counted_and_memory_is_bounded() {
+    let mut board = Board::new();
+    for at in 0..10_000 {
+        board.switch("a", "b", at);
+        board.recover("b", 0, at);
+        board.machine.event(&Event::CircuitChanged {
+            circuit: format!("key/{at}").into(),
+            from: CircuitState::Closed,
+            to: CircuitState::Open,
+            reason: CircuitReason::Failures,
+            at: board.at(at),
+        });
+    }
+    let status = board.status(9_999);
+    assert!((3540..=3600).contains(&status.failovers_last_hour), "{}", status.failovers_last_hour);
+    assert_eq!((status.recent_switches.len(), status.tiers.len()), (20, 64));
+    assert_eq!(board.status(9_999 + 3_660).failovers_last_hour, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tier_is_shown_with_its_circuit_and_its_rates() {
+    let mut board = Board::new();
+    for at in 0..4 {
+        let failures = [
+            failure(Some("a"), ErrorKind::Server),
+            // Nothing was sent, and the request's own fault.
+            failure(Some("a"), ErrorKind::CircuitOpen),
+            failure(Some("b"), ErrorKind::InvalidOutput),
+        ];
+        board.request("b", at, |ended| {
+            ended.failures = Some(Arc::new(failures));
+            ended.served_in = SECOND * 2;
+        });
+    }
+    board.request("b", 4, |ended| {
+        (ended.outcome, ended.stream) = (RequestOutcome::Broken(ErrorKind::StreamBroken), true);
+    });
+    // Nobody knows whom it would have been with.
+    board.request("b", 4, |ended| (ended.outcome, ended.tier) = (RequestOutcome::Abandoned, None));
+    board.request("b", 4, |ended| {
+        let failures = [failure(None, ErrorKind::Timeout)];
+        (ended.outcome, ended.tier) = (RequestOutcome::Failed(ErrorKind::Timeout), None);
+        ended.failures = Some(Arc::new(failures));
+    });
+    board.machine.event(&Event::CircuitChanged {
+        circuit: "a".into(),
+        from: CircuitState::Closed,
+        to: CircuitState::Open,
+        reason: CircuitReason::Throttled,
+        at: board.at(5),
+    });
+    let status = board.status(10);
+    let [a, b] = &status.tiers[..] else { panic!("{status:?}") };
+    assert_eq!((a.name.as_str(), a.calls, a.failures, a.failure_rate), ("a", 5, 5, 1.0));
+    assert_eq!((a.circuit, a.circuit_reason.as_deref()), ("open", Some("throttled")));
+    assert_eq!(a.circuit_since.as_deref(), Some("2026-06-15T06:00:05Z"));
+    assert_eq!((b.name.as_str(), b.calls, b.failures, b.circuit), ("b", 9, 1, "closed"));
+    let latency = b.latency.unwrap();
+    assert!((1.7..=2.3).contains(&(latency.p50_ms / 1e3)) && (latency.mean_ms - 1800.0).abs() < 1.0, "{latency:?}");
+    // Five minutes later it is forgotten.
+    assert_eq!(board.status(400).tiers[1].calls, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_state_says_when_answers_are_less_than_asked_for_and_when_there_are_none() {
+    let mut board = Board::new();
+    board.request("a", 10, |_| {});
+    board.switch("a", "canned", 20);
+    board.request("canned", 21, |ended| ended.degraded = true);
+    assert_eq!(board.who(25), (ServingState::Degraded, "canned".into(), 5.0));
+    // One feature has no tier left, others are answered.
+    board.all_failed(26);
+    assert_eq!(board.who(27).0, ServingState::Degraded);
+    board.request("canned", 28, |ended| ended.degraded = true);
+    assert_eq!(board.who(60).0, ServingState::Degraded, "an answer came after it");
+    board.all_failed(61);
+    board.all_failed(62);
+    assert_eq!(board.who(65), (ServingState::Unavailable, "canned".into(), 4.0));
+    board.request("b", 70, |_| {});
+    assert_eq!(board.who(71).0, ServingState::Degraded);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recovery_that_was_lost_is_seen_by_the_primarys_answers() {
+    let mut board = Board::new();
+    board.switch("a", "b", 10);
+    // It began before the switch, or nothing was lost: neither proves anything.
+    board.request("a", 11, |ended| ended.took = SECOND * 5);
+    board.request("a", 20, |_| {});
+    assert_eq!(board.who(20).0, ServingState::Fallback);
+    board.machine.lost(7);
+    board.request("a", 21, |ended| ended.took = SECOND * 15);
+    assert_eq!(board.who(21).0, ServingState::Fallback);
+    board.request("a", 30, |_| {});
+    assert_eq!(board.who(30), (ServingState::Primary, "a".into(), 0.0));
+    let status = board.status(30);
+    assert_eq!((status.time_on_fallback.total_seconds, status.lost_events), (20.0, 7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recovery_whose_switch_was_lost_still_adds_its_time() {
+    let mut board = Board::new();
+    board.machine.lost(1);
+    board.recover("b", 25, 40);
+    let status = board.status(50);
+    assert_eq!((status.time_on_fallback.total_seconds, status.last_recovery_seconds), (25.0, Some(25.0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_begins_at_the_primary_and_keeps_what_is_known_of_tiers_that_stay() {
+    let mut board = Board::new();
+    board.switch("a", "b", 10);
+    board.request("b", 11, |_| {});
+    board.machine.event(&Event::Reloaded { kept: 2, changed: 0, at: board.at(20) });
+    assert_eq!(board.who(25), (ServingState::Primary, "a".into(), 5.0));
+    assert_eq!(board.status(25).time_on_fallback.total_seconds, 10.0);
+    // An old service's word, which comes late, adds nothing.
+    board.recover("b", 16, 26);
+    assert_eq!(board.status(30).time_on_fallback.total_seconds, 10.0);
+
+    let now = board.at(30);
+    board.machine.change_tiers("c".into(), vec!["b".into(), "d".into()], now);
+    let status = board.status(31);
+    let names: Vec<_> = status.tiers.iter().map(|tier| (tier.name.as_str(), tier.calls)).collect();
+    assert_eq!(names, [("c", 0), ("b", 1), ("d", 0)]);
+    assert_eq!((status.active_model.as_str(), status.primary_model.as_str()), ("c", "c"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_json_it_has_the_names_that_pages_read() {
+    let mut board = Board::new();
+    board.switch("a", "b", 10);
+    board.request("b", 11, |_| {});
+    let json = serde_json::to_value(board.status(20)).unwrap();
+    assert_eq!(json["state"], "fallback");
+    assert_eq!((&json["activeModel"], &json["primaryModel"]), (&"b".into(), &"a".into()));
+    assert_eq!((&json["since"], &json["sinceSeconds"]), (&"2026-06-15T06:00:10Z".into(), &10.0.into()));
+    assert_eq!(json["tiers"][1]["failureRate"], 0.0);
+    assert!(json["tiers"][1]["latency"]["p95Ms"].is_f64());
+    assert_eq!(json["recentSwitches"][0]["secondsAgo"], 10.0);
+    assert_eq!(json["timeOnFallback"]["currentSeconds"], 10.0);
+    for key in ["failoversLastHour", "lastRecoverySeconds", "lostEvents"] {
+        assert!(!json[key].is_null() || key == "lastRecoverySeconds", "{key}");
+    }
+}

@@ -1,0 +1,319 @@
+//! One cap's account: its meter, with the cap's rules and whom to tell.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use tokio::time::Instant;
+
+use super::{
+    AtCap, Cap, CapSpend,
+    calendar::{Anchor, Moment},
+    meter::Meter,
+};
+use crate::{
+    ErrorKind, Event, Events, LlmError,
+    chat::Usage,
+    layers::{
+        admission::{Gate, Outcome, Ticket},
+        recent::Recent,
+    },
+    ledger,
+    prices::{PriceTable, Usd},
+};
+
+/// What all caps of a layer share.
+#[derive(Debug)]
+pub(super) struct Common {
+    pub(super) prices: PriceTable,
+    pub(super) events: Option<Events>,
+    pub(super) anchor: Anchor,
+    /// The models that were found to have no price, so that each is told of once.
+    unpriced: Mutex<Recent<Box<str>, ()>>,
+}
+
+/// How many models without a price are remembered.
+const UNPRICED: usize = 256;
+
+impl Common {
+    pub(super) fn new(prices: PriceTable, events: Option<Events>, anchor: Anchor) -> Self {
+        Self { prices, events, anchor, unpriced: Mutex::new(Recent::new(UNPRICED)) }
+    }
+
+    /// What is spent on this model cannot be counted: says so, once.
+    #[cold]
+    pub(super) fn is_unpriced(&self, provider: Option<&str>, model: &str) {
+        let mut unpriced = self.unpriced.lock().unwrap_or_else(PoisonError::into_inner);
+        if unpriced.get(model).is_none() {
+            unpriced.insert(model.into(), ());
+            drop(unpriced);
+            tracing::warn!(provider, model, "a model without a price is counted as costing nothing");
+        }
+    }
+}
+
+/// A cap with its limit, which may change.
+#[derive(Debug)]
+pub(super) struct Rule {
+    pub(super) cap: Cap,
+    limit: AtomicU64,
+    pub(super) common: Arc<Common>,
+}
+
+/// More fits into no meter.
+const MOST: u64 = (1 << 56) - 1;
+
+impl Rule {
+    pub(super) fn new(cap: Cap, common: Arc<Common>) -> Self {
+        let limit = AtomicU64::new(cap.limit.nanos().min(MOST));
+        Self { cap, limit, common }
+    }
+
+    pub(super) fn limit(&self) -> u64 {
+        self.limit.load(Relaxed)
+    }
+
+    pub(super) fn set_limit(&self, limit: Usd) {
+        self.limit.store(limit.nanos().min(MOST), Relaxed);
+    }
+
+    /// A meter for a period that begins now.
+    pub(super) fn meter(&self, now: Instant) -> Meter {
+        Meter::new(self.cap.period.end(self.common.anchor.date(now)))
+    }
+
+    /// The bits of the shares that an amount has reached.
+    fn shares(&self, amount: u64) -> u64 {
+        let limit = u128::from(self.limit());
+        let reached = |percent: u8| u128::from(amount) * 100 >= limit * u128::from(percent);
+        self.bits(reached)
+    }
+
+    fn bits(&self, told: impl Fn(u8) -> bool) -> u64 {
+        let bits = self.cap.warn_at.iter().enumerate().filter(|(_, percent)| told(**percent));
+        bits.fold(0, |bits, (place, _)| bits | 1 << place)
+    }
+}
+
+/// The money of one cap, or of one key under it.
+#[derive(Debug)]
+pub(super) struct Account {
+    pub(super) rule: Arc<Rule>,
+    pub(super) key: Option<Arc<str>>,
+    /// What errors and events call it.
+    name: Arc<str>,
+    /// The same in a layer that takes the place of another.
+    pub(super) meter: Arc<Meter>,
+}
+
+impl Account {
+    pub(super) fn new(rule: Arc<Rule>, key: Option<Arc<str>>, meter: Arc<Meter>) -> Self {
+        let name = match &key {
+            None => rule.cap.name.clone(),
+            Some(key) => format!("{} ({key})", rule.cap.name).into(),
+        };
+        Self { rule, key, name, meter }
+    }
+
+    /// Begins a new period where one is over.
+    #[inline]
+    fn turn(&self, now: Instant) {
+        let Rule { cap, common, .. } = &*self.rule;
+        let date = common.anchor.date(now);
+        if let Some(turned) = self.meter.turn(date, || cap.period.end(date))
+            && turned.was_told
+        {
+            self.send(|| Event::BudgetReset { cap: self.name.clone(), at: now });
+        }
+    }
+
+    /// Reserves for a request, so many billionths of a dollar: the period that it counts in, and how far down it must go.
+    ///
+    /// # Errors
+    ///
+    /// The cap refuses it.
+    #[inline]
+    pub(super) fn reserve(&self, amount: u64, now: Instant) -> Result<(u8, Option<u8>), LlmError> {
+        self.turn(now);
+        let limit = self.rule.limit();
+        let at_cap = self.rule.cap.at_cap;
+        let reserved = self.meter.reserve(amount, limit, at_cap != AtCap::Refuse);
+        if reserved.fits {
+            return Ok((reserved.period, None));
+        }
+        self.reached(now);
+        match at_cap {
+            AtCap::Warn => Ok((reserved.period, None)),
+            AtCap::StepDown(level) => Ok((reserved.period, Some(level))),
+            AtCap::Refuse => Err(self.refusal(amount, limit, now)),
+        }
+    }
+
+    /// Gives back what was reserved, and counts what was spent.
+    #[inline]
+    pub(super) fn settle(&self, period: u8, reserved: u64, cost: u64) {
+        self.meter.settle(period, reserved, cost);
+        if cost > 0 {
+            let (spent, _) = self.meter.amounts();
+            let reached = self.rule.shares(spent);
+            if reached != 0 {
+                self.tell(reached, Instant::now());
+            }
+        }
+    }
+
+    /// The cap acts: all its shares are used up, be it by what is reserved.
+    #[cold]
+    fn reached(&self, now: Instant) {
+        self.tell(self.rule.bits(|percent| percent <= 100), now);
+    }
+
+    fn tell(&self, shares: u64, at: Instant) {
+        let new = self.meter.tell(shares);
+        if new == 0 {
+            return;
+        }
+        let (_, used) = self.meter.amounts();
+        for (_, percent) in self.rule.cap.warn_at.iter().enumerate().filter(|(place, _)| new >> place & 1 == 1) {
+            self.send(|| Event::BudgetReached {
+                cap: self.name.clone(),
+                percent: *percent,
+                spent: Usd::from_nanos(used),
+                limit: Usd::from_nanos(self.rule.limit()),
+                resets_at: self.resets_at(),
+                at,
+            });
+        }
+    }
+
+    /// After a change of the limit: shares that are not used up any more can be told of again.
+    pub(super) fn forget_shares(&self) {
+        let (spent, _) = self.meter.amounts();
+        self.meter.untell(self.rule.shares(spent));
+    }
+
+    pub(super) fn resets_at(&self) -> Instant {
+        self.rule.common.anchor.moment(self.meter.ends())
+    }
+
+    pub(super) fn spend(&self, now: Instant) -> CapSpend {
+        self.turn(now);
+        let (spent, used) = self.meter.amounts();
+        CapSpend {
+            cap: self.rule.cap.name.clone(),
+            key: self.key.clone(),
+            spent: Usd::from_nanos(spent),
+            reserved: Usd::from_nanos(used - spent),
+            limit: Usd::from_nanos(self.rule.limit()),
+            resets_at: self.resets_at(),
+        }
+    }
+
+    #[cold]
+    fn refusal(&self, amount: u64, limit: u64, now: Instant) -> LlmError {
+        let (spent, used) = self.meter.amounts();
+        let [spent, reserved, limit_is, asked] =
+            [spent, used - spent, limit, amount].map(|nanos| cents(Usd::from_nanos(nanos)));
+        let resets = Moment(self.meter.ends());
+        let of = format!("{spent} of {limit_is} in this {} is spent", self.rule.cap.period);
+        let name = &self.name;
+        let (message, retry_at) = if amount > limit && limit > 0 {
+            (format!("the cap {name:?}: the request alone may cost {asked}, and {limit_is} is all of it"), None)
+        } else {
+            let message = format!(
+                "the cap {name:?}: {of}, {reserved} is reserved, and the request may cost {asked}; it resets at {resets}"
+            );
+            (message, Some(self.resets_at()))
+        };
+        let mut error = LlmError::new(ErrorKind::Budget, message).with_retry_at(retry_at);
+        ledger::note(&mut error, now);
+        error
+    }
+
+    fn send(&self, event: impl FnOnce() -> Event) {
+        if let Some(events) = &self.rule.common.events {
+            events.send(event());
+        }
+    }
+}
+
+/// For a person to read: to the hundredth of a cent, rounded up.
+fn cents(amount: Usd) -> Usd {
+    const HUNDREDTH: u64 = 100_000;
+    Usd::from_nanos(amount.nanos().div_ceil(HUNDREDTH).saturating_mul(HUNDREDTH))
+}
+
+/// What a permit carries into a body, in the room that there is: the period, the place of the model's price, and what was
+/// reserved, in millionths of a dollar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slip {
+    pub(super) period: u8,
+    /// `None` where there is no price: it counts as nothing.
+    pub(super) price: Option<u32>,
+    pub(super) reserved: u32,
+}
+
+/// A place of 24 bits that no price has.
+const NO_PRICE: u32 = (1 << 24) - 1;
+
+impl Slip {
+    pub(super) fn ticket(self) -> Ticket {
+        let price = self.price.unwrap_or(NO_PRICE).min(NO_PRICE);
+        Ticket { generation: u32::from(self.period) << 24 | price, begun: None, reserved: self.reserved }
+    }
+
+    fn of(ticket: Ticket) -> Self {
+        let price = Some(ticket.generation & NO_PRICE).filter(|price| *price != NO_PRICE);
+        Self { period: (ticket.generation >> 24) as u8, price, reserved: ticket.reserved }
+    }
+
+    /// What was reserved, in billionths.
+    pub(super) fn amount(self) -> u64 {
+        u64::from(self.reserved) * 1000
+    }
+}
+
+impl Gate for Account {
+    fn settle(&self, ticket: Ticket, outcome: Outcome<'_>) {
+        let usage = match outcome {
+            Outcome::Answered { usage } => usage,
+            Outcome::Failed(_) | Outcome::Dropped => None,
+        };
+        self.settle_with(ticket, outcome, usage);
+    }
+
+    /// Of an answer that broke or was left, too, it is the tokens told so far that count. Where none were, nobody knows,
+    /// and what was reserved is taken for spent.
+    fn settle_with(&self, ticket: Ticket, _: Outcome<'_>, usage: Option<&Usage>) {
+        let slip = Slip::of(ticket);
+        let cost = match (slip.price, usage) {
+            (None, _) => 0,
+            (Some(_), None) => slip.amount(),
+            (Some(price), Some(usage)) => self.rule.common.prices.at(price).cost(usage).nanos(),
+        };
+        Self::settle(self, slip.period, slip.amount(), cost);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_survives_its_way_through_a_ticket() {
+        for slip in [
+            Slip { period: 255, price: Some(0), reserved: u32::MAX },
+            Slip { period: 0, price: None, reserved: 0 },
+            Slip { period: 7, price: Some(NO_PRICE - 1), reserved: 1 },
+        ] {
+            assert_eq!(Slip::of(slip.ticket()), slip);
+        }
+    }
+
+    #[test]
+    fn a_person_reads_amounts_rounded_up() {
+        assert_eq!(cents(Usd::from_nanos(1)).to_string(), "$0.0001");
+        assert_eq!(cents(Usd::from_nanos(1_500_000_000)).to_string(), "$1.50");
+    }
+}

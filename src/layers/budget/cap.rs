@@ -1,0 +1,119 @@
+use std::sync::Arc;
+
+use super::Period;
+use crate::prices::Usd;
+
+/// The name of the caller's key that a request belongs to: put it into the request's
+/// [extensions](crate::LlmRequest::extension), and [`Cap::key`] and [`Cap::each_key`] count by it.
+///
+/// A name, never the secret itself: it stands in errors, events and logs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct BudgetKey(pub Arc<str>);
+
+impl BudgetKey {
+    /// A key of this name.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self(name.into())
+    }
+}
+
+/// What may be spent in a period, and what happens when it is.
+///
+/// Of feature and key, all that is set must fit the request; with none, all requests count. A cap of one tier is a layer
+/// put around that tier.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cap {
+    pub(super) name: Arc<str>,
+    pub(super) limit: Usd,
+    pub(super) period: Period,
+    pub(super) feature: Option<Arc<str>>,
+    pub(super) key: Keys,
+    pub(super) at_cap: AtCap,
+    /// In percent, in rising order.
+    pub(super) warn_at: Arc<[u8]>,
+}
+
+/// Whose requests a cap counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Keys {
+    All,
+    One(Arc<str>),
+    Each,
+}
+
+/// What happens to a request that does not fit into a cap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AtCap {
+    /// An event, and nothing else: the request goes on, and counts.
+    Warn,
+    /// The request goes on to tiers of this [level](crate::layers::fallback::Tier::level) or a worse one, of a `Fallback`
+    /// further in, and counts.
+    StepDown(u8),
+    /// The request is refused with [`ErrorKind::Budget`](crate::ErrorKind::Budget); where this is a tier's cap, the next
+    /// tier serves.
+    #[default]
+    Refuse,
+}
+
+/// The default of [`Cap::warn_at`].
+const WARN_AT: [u8; 2] = [80, 100];
+/// What can be told of in one period: each has a bit.
+const SHARES: usize = 32;
+
+impl Cap {
+    /// So much in each period. A limit of nothing is closed; more than 72 million dollars count as that.
+    pub fn new(name: impl Into<Arc<str>>, limit: Usd, period: Period) -> Self {
+        Self {
+            name: name.into(),
+            limit,
+            period,
+            feature: None,
+            key: Keys::All,
+            at_cap: AtCap::default(),
+            warn_at: WARN_AT.into(),
+        }
+    }
+
+    /// Counts this feature's requests alone. Default: every feature's.
+    #[must_use]
+    pub fn feature(mut self, feature: impl Into<Arc<str>>) -> Self {
+        self.feature = Some(feature.into());
+        self
+    }
+
+    /// Counts the requests of this [key](BudgetKey) alone. Default: every key's, and those without one.
+    #[must_use]
+    pub fn key(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.key = Keys::One(name.into());
+        self
+    }
+
+    /// Gives each [key](BudgetKey) the whole limit for itself. Requests without a key are not counted. Default: all keys
+    /// share it.
+    #[must_use]
+    pub fn each_key(mut self) -> Self {
+        self.key = Keys::Each;
+        self
+    }
+
+    /// Sets what happens to a request that does not fit. Default: [`AtCap::Refuse`].
+    #[must_use]
+    pub fn at_cap(mut self, at_cap: AtCap) -> Self {
+        self.at_cap = at_cap;
+        self
+    }
+
+    /// Sets the shares of the limit, in percent, at which a
+    /// [`BudgetReached`](crate::Event::BudgetReached) is sent, once in each period; the first 32 count. Default: 80 and
+    /// 100.
+    #[must_use]
+    pub fn warn_at(mut self, percents: impl IntoIterator<Item = u8>) -> Self {
+        let mut percents: Vec<u8> = percents.into_iter().collect();
+        percents.sort_unstable();
+        percents.dedup();
+        percents.truncate(SHARES);
+        self.warn_at = percents.into();
+        self
+    }
+}

@@ -1,0 +1,94 @@
+use std::{
+    fmt,
+    future::Future,
+    mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use pin_project::{pin_project, pinned_drop};
+use tower::Service;
+
+use super::{holds::Holds, shared::Shared};
+use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call};
+
+/// The future of [`Budget`](super::Budget).
+///
+/// Dropped before its call was made it gives back what it has reserved; after that, nobody knows what the provider has
+/// done, and what was reserved is taken for spent.
+#[pin_project(PinnedDrop)]
+pub struct ResponseFuture<S: Service<LlmRequest>> {
+    #[pin]
+    state: State<S, S::Future>,
+    holds: Holds,
+    shared: Arc<Shared>,
+}
+
+#[pin_project(project = StateProjection)]
+enum State<S, F> {
+    Calling(#[pin] Call<S, F>),
+    Refused(Option<LlmError>),
+}
+
+impl<S: Service<LlmRequest>> ResponseFuture<S> {
+    #[inline]
+    pub(super) fn goes(call: Call<S, S::Future>, holds: Holds, shared: Arc<Shared>) -> Self {
+        Self { state: State::Calling(call), holds, shared }
+    }
+
+    pub(super) fn refused(error: LlmError, shared: Arc<Shared>) -> Self {
+        Self { state: State::Refused(Some(error)), holds: Holds::default(), shared }
+    }
+}
+
+impl<S> Future for ResponseFuture<S>
+where
+    S: Service<LlmRequest, Response = LlmResponse>,
+    S::Error: Into<LlmError>,
+{
+    type Output = Result<LlmResponse, LlmError>;
+
+    /// # Panics
+    ///
+    /// When polled after it was ready.
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut call = match this.state.project() {
+            StateProjection::Calling(call) => call,
+            StateProjection::Refused(error) => {
+                return Poll::Ready(Err(error.take().expect("polled after it was ready")));
+            }
+        };
+        // Changed where it stands: a response is moved often enough on its way up.
+        let mut result = ready!(call.as_mut().poll(cx));
+        let holds = mem::take(this.holds);
+        match &mut result {
+            Ok(response) => this.shared.answered(holds, response),
+            Err(error) => {
+                call.abandon();
+                this.shared.failed(holds, error);
+            }
+        }
+        Poll::Ready(result)
+    }
+}
+
+#[pinned_drop]
+impl<S: Service<LlmRequest>> PinnedDrop for ResponseFuture<S> {
+    fn drop(self: Pin<&mut Self>) {
+        let this = self.project();
+        if let State::Calling(Call::Calling(_)) = &*this.state {
+            let holds = mem::take(this.holds);
+            let amount = holds.amount();
+            holds.settle(amount);
+        }
+    }
+}
+
+impl<S: Service<LlmRequest>> fmt::Debug for ResponseFuture<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("budget::ResponseFuture").field("holds", &self.holds).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,65 @@
+use std::{fmt, sync::Arc};
+
+use super::account::Account;
+
+/// What a request has reserved, under each cap that counts it. Dropped, it gives everything back.
+#[derive(Default)]
+pub(super) struct Holds {
+    /// Few caps count one request.
+    few: [Option<(Arc<Account>, u8)>; FEW],
+    more: Vec<(Arc<Account>, u8)>,
+    /// The place of the price that it was reserved at.
+    pub(super) price: Option<u32>,
+    /// Under each cap the same, in millionths of a dollar.
+    pub(super) reserved: u32,
+}
+
+const FEW: usize = 3;
+
+impl Holds {
+    /// What is reserved, in billionths of a dollar.
+    pub(super) fn amount(&self) -> u64 {
+        u64::from(self.reserved) * 1000
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.few[0].is_none()
+    }
+
+    pub(super) fn push(&mut self, account: Arc<Account>, period: u8) {
+        match self.few.iter_mut().find(|place| place.is_none()) {
+            Some(place) => *place = Some((account, period)),
+            None => self.more.push((account, period)),
+        }
+    }
+
+    /// Counts so much as spent, and gives back the rest.
+    pub(super) fn settle(self, cost: u64) {
+        let amount = self.amount();
+        for (account, period) in self.release() {
+            account.settle(period, amount, cost);
+        }
+    }
+
+    /// Hands the reservations on: whoever takes them settles them.
+    pub(super) fn release(mut self) -> impl Iterator<Item = (Arc<Account>, u8)> {
+        let few = std::mem::take(&mut self.few);
+        few.into_iter().flatten().chain(std::mem::take(&mut self.more))
+    }
+}
+
+impl Drop for Holds {
+    fn drop(&mut self) {
+        let amount = self.amount();
+        for (account, period) in self.few.iter_mut().filter_map(Option::take).chain(self.more.drain(..)) {
+            account.settle(period, amount, 0);
+        }
+    }
+}
+
+impl fmt::Debug for Holds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let caps = self.few.iter().flatten().count() + self.more.len();
+        f.debug_struct("Holds").field("caps", &caps).field("reserved", &self.reserved).finish_non_exhaustive()
+    }
+}

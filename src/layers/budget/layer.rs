@@ -1,0 +1,181 @@
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::time::Instant;
+use tower::Layer;
+
+use super::{Budget, BudgetHandle, Cap, account::Common, calendar::Anchor, shared::Shared};
+use crate::{Events, InvalidConfig, prices::PriceTable, wall_clock};
+
+/// Applies [`Budget`]. See the [module docs](super).
+///
+/// All services that one layer value makes share what was spent, and so do those of its clones. A layer that is changed
+/// after that counts anew: set everything first, then take the [`handle`](Self::handle) and wrap.
+#[derive(Clone)]
+pub struct BudgetLayer {
+    prices: PriceTable,
+    caps: Vec<Cap>,
+    /// The place of the price of the model that requests are reserved for.
+    model: Option<u32>,
+    default_output: u64,
+    keys: usize,
+    events: Option<Events>,
+    since_1970: Option<Duration>,
+    before: Option<BudgetHandle>,
+    /// Made when first needed, and shared by clones.
+    shared: Arc<OnceLock<Arc<Shared>>>,
+}
+
+/// The default of [`BudgetLayer::default_output`]: common answers are shorter.
+const DEFAULT_OUTPUT: u64 = 1024;
+/// The default of [`BudgetLayer::keys`].
+const KEYS: usize = 10_000;
+
+impl BudgetLayer {
+    /// A layer without a cap yet, which counts by these prices. They go with its answers too:
+    /// [`LlmResponse::cost`](crate::LlmResponse::cost).
+    pub fn new(prices: PriceTable) -> Self {
+        Self {
+            prices,
+            caps: Vec::new(),
+            model: None,
+            default_output: DEFAULT_OUTPUT,
+            keys: KEYS,
+            events: None,
+            since_1970: None,
+            before: None,
+            shared: Arc::default(),
+        }
+    }
+
+    /// Adds a cap. One of a name that is there already takes its place.
+    #[must_use]
+    pub fn cap(mut self, cap: Cap) -> Self {
+        match self.caps.iter_mut().find(|known| known.name == cap.name) {
+            Some(known) => *known = cap,
+            None => self.caps.push(cap),
+        }
+        self.changed()
+    }
+
+    /// Sets the model that requests are reserved for, where a leaf further in has a model of its own: of a tier the
+    /// tier's, of a whole fallback the dearest. Default: the model that the request names; where that has no price,
+    /// nothing is reserved, and requests in flight may exceed the cap by all they cost.
+    ///
+    /// # Errors
+    ///
+    /// The model has no price.
+    pub fn model(mut self, provider: Option<&str>, model: &str) -> Result<Self, InvalidConfig> {
+        self.model = Some(self.place(provider, model)?);
+        Ok(self.changed())
+    }
+
+    /// Checks that a cap on these models, each with its provider where one is known, can be kept: each has a price.
+    ///
+    /// # Errors
+    ///
+    /// There is a cap, and one of the models has no price.
+    pub fn check<'a>(&self, models: impl IntoIterator<Item = (Option<&'a str>, &'a str)>) -> Result<(), InvalidConfig> {
+        if self.caps.is_empty() {
+            return Ok(());
+        }
+        models.into_iter().try_for_each(|(provider, model)| self.place(provider, model).map(drop))
+    }
+
+    fn place(&self, provider: Option<&str>, model: &str) -> Result<u32, InvalidConfig> {
+        self.prices.place(provider, model).ok_or_else(|| {
+            let whose = provider.map(|provider| format!(" of {provider}")).unwrap_or_default();
+            let problem = format!("`{model}`{whose} has no price, so that no cap can be kept; add one to the prices");
+            InvalidConfig::new("prices", problem)
+        })
+    }
+
+    /// Sets how many tokens are reserved for an answer whose request does not bound it. Default: 1,024.
+    #[must_use]
+    pub fn default_output(mut self, tokens: u64) -> Self {
+        self.default_output = tokens;
+        self.changed()
+    }
+
+    /// Sets how many keys a cap for [each key](Cap::each_key) remembers; of more, those used longest ago are forgotten
+    /// with what they have spent. Default: 10,000.
+    #[must_use]
+    pub fn keys(mut self, keys: usize) -> Self {
+        self.keys = keys;
+        self.changed()
+    }
+
+    /// Sets where [`BudgetReached`](crate::Event::BudgetReached) and [`BudgetReset`](crate::Event::BudgetReset) are
+    /// sent. Default: nowhere.
+    #[must_use]
+    pub fn events(mut self, events: Events) -> Self {
+        self.events = Some(events);
+        self.changed()
+    }
+
+    /// Sets the date at which the layer begins, for a simulation: from there on it goes by tokio's clock. Default: the
+    /// wall clock's, read when the layer is first used.
+    #[must_use]
+    pub fn starting_at(mut self, date: SystemTime) -> Self {
+        self.since_1970 = Some(date.duration_since(UNIX_EPOCH).unwrap_or_default());
+        self.changed()
+    }
+
+    /// Takes the place of another layer while its services still run, as a configuration that is loaded anew does: caps
+    /// that both have, with the same name, period, feature and key, go on with what was spent and is reserved, under this
+    /// layer's limits and prices. Default: everything is counted from now on.
+    #[must_use]
+    pub fn succeeding(mut self, before: &BudgetHandle) -> Self {
+        self.before = Some(before.clone());
+        self.changed()
+    }
+
+    /// A handle to look at what was spent, and to change limits.
+    pub fn handle(&self) -> BudgetHandle {
+        BudgetHandle::new(self.shared())
+    }
+
+    fn shared(&self) -> Arc<Shared> {
+        let make = || {
+            let before = self.before.as_ref().map(BudgetHandle::shared);
+            let anchor = match (self.since_1970, before) {
+                (Some(since_1970), _) => Anchor::new(Instant::now(), since_1970),
+                // What goes on, goes on by the same calendar.
+                (None, Some(before)) => before.common.anchor,
+                (None, None) => Anchor::new(Instant::now(), wall_clock::since_1970()),
+            };
+            let common = Common::new(self.prices.clone(), self.events.clone(), anchor);
+            Arc::new(Shared::new(common, self.caps.clone(), self.model, self.default_output, self.keys, before))
+        };
+        self.shared.get_or_init(make).clone()
+    }
+
+    fn changed(mut self) -> Self {
+        self.shared = Arc::default();
+        self
+    }
+}
+
+impl Default for BudgetLayer {
+    /// With the built-in prices.
+    fn default() -> Self {
+        Self::new(PriceTable::builtin())
+    }
+}
+
+impl<S> Layer<S> for BudgetLayer {
+    type Service = Budget<S>;
+
+    fn layer(&self, inner: S) -> Budget<S> {
+        Budget::new(inner, self.shared())
+    }
+}
+
+impl fmt::Debug for BudgetLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BudgetLayer").field("prices", &self.prices).field("caps", &self.caps).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,252 @@
+//! What one cap has spent and reserved in its period: a few atomics, and no clock of its own.
+
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering::SeqCst},
+};
+
+/// The money of one cap in one period. Amounts are billionths of a dollar, dates seconds.
+///
+/// Whatever was admitted in one period and is settled in another belongs to neither any more: it was paid for in the
+/// period in which it began.
+#[derive(Debug)]
+pub(super) struct Meter {
+    /// Spent and reserved.
+    used: AtomicU64,
+    spent: AtomicU64,
+    /// The shares that were told of, a bit for each.
+    told: AtomicU64,
+    /// When the period ends.
+    ends: AtomicU64,
+    turning: Mutex<()>,
+}
+
+/// An amount, and the period that it belongs to: in one word, so that one exchange sees both.
+///
+/// Eight bits tell periods apart. A request would have to run through 256 of them, hours at the least, to be taken for
+/// one of a later period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Word(u64);
+
+const AMOUNT: u64 = (1 << 56) - 1;
+
+impl Word {
+    fn new(period: u8, amount: u64) -> Self {
+        Self(u64::from(period) << 56 | amount.min(AMOUNT))
+    }
+
+    fn period(self) -> u8 {
+        (self.0 >> 56) as u8
+    }
+
+    fn amount(self) -> u64 {
+        self.0 & AMOUNT
+    }
+}
+
+/// What came of an attempt to reserve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reserved {
+    /// The period that it belongs to.
+    pub(super) period: u8,
+    /// Whether there was room for it.
+    pub(super) fits: bool,
+    /// Whether it was taken all the same, or because it fits.
+    pub(super) taken: bool,
+}
+
+/// A period has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Turned {
+    /// Whether a share of it was told of.
+    pub(super) was_told: bool,
+}
+
+impl Meter {
+    /// Nothing is spent yet in the period that ends then.
+    pub(super) fn new(ends: u64) -> Self {
+        Self {
+            used: AtomicU64::new(0),
+            spent: AtomicU64::new(0),
+            told: AtomicU64::new(0),
+            ends: AtomicU64::new(ends),
+            turning: Mutex::new(()),
+        }
+    }
+
+    /// When the period ends.
+    pub(super) fn ends(&self) -> u64 {
+        self.ends.load(SeqCst)
+    }
+
+    /// Begins the period that `now` is in, if the one before is over. `end` says when it ends.
+    #[inline]
+    pub(super) fn turn(&self, now: u64, end: impl FnOnce() -> u64) -> Option<Turned> {
+        if now < self.ends() { None } else { self.turn_over(now, end) }
+    }
+
+    #[cold]
+    fn turn_over(&self, now: u64, end: impl FnOnce() -> u64) -> Option<Turned> {
+        let _turning = self.turning.lock().unwrap_or_else(PoisonError::into_inner);
+        if now < self.ends() {
+            return None;
+        }
+        let next = Word(self.used.load(SeqCst)).period().wrapping_add(1);
+        let told = Word(self.told.swap(Word::new(next, 0).0, SeqCst));
+        // `used` last but one: whoever has reserved in the new period finds all else there.
+        self.spent.store(Word::new(next, 0).0, SeqCst);
+        self.used.store(Word::new(next, 0).0, SeqCst);
+        self.ends.store(end(), SeqCst);
+        Some(Turned { was_told: told.amount() != 0 })
+    }
+
+    /// Takes an amount ahead of its spending. Where there is no room it is taken only if `force` says so.
+    #[inline]
+    pub(super) fn reserve(&self, amount: u64, limit: u64, force: bool) -> Reserved {
+        let mut now = Word(self.used.load(SeqCst));
+        loop {
+            let used = now.amount().saturating_add(amount);
+            let fits = now.amount() < limit && used <= limit;
+            if !fits && !force {
+                return Reserved { period: now.period(), fits, taken: false };
+            }
+            let next = Word::new(now.period(), used);
+            match self.used.compare_exchange_weak(now.0, next.0, SeqCst, SeqCst) {
+                Ok(_) => return Reserved { period: now.period(), fits, taken: true },
+                Err(other) => now = Word(other),
+            }
+        }
+    }
+
+    /// Puts what was really spent in the place of what was reserved in `period`; nothing where that is over.
+    #[inline]
+    pub(super) fn settle(&self, period: u8, reserved: u64, cost: u64) {
+        let settled = |word: u64, reserved: u64| {
+            let word = Word(word);
+            let amount = word.amount().saturating_sub(reserved).saturating_add(cost);
+            (word.period() == period).then(|| Word::new(period, amount).0)
+        };
+        let _ = self.used.fetch_update(SeqCst, SeqCst, |word| settled(word, reserved));
+        if cost > 0 {
+            let _ = self.spent.fetch_update(SeqCst, SeqCst, |word| settled(word, 0));
+        }
+    }
+
+    /// What was spent so far, and what is spent or reserved.
+    pub(super) fn amounts(&self) -> (u64, u64) {
+        let spent = Word(self.spent.load(SeqCst)).amount();
+        (spent, Word(self.used.load(SeqCst)).amount().max(spent))
+    }
+
+    /// Whether none of these shares has been told of in this period; from now on each has.
+    pub(super) fn tell(&self, shares: u64) -> u64 {
+        let told = Word(self.told.load(SeqCst)).amount();
+        if told & shares == shares {
+            return 0;
+        }
+        let before = Word(self.told.fetch_or(shares, SeqCst)).amount();
+        shares & !before
+    }
+
+    /// Forgets that shares were told of, all but these.
+    pub(super) fn untell(&self, but: u64) {
+        let _ = self.told.fetch_update(SeqCst, SeqCst, |word| {
+            let word = Word(word);
+            Some(Word::new(word.period(), word.amount() & but).0)
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn took(meter: &Meter, amount: u64, limit: u64) -> bool {
+        meter.reserve(amount, limit, false).taken
+    }
+
+    #[test]
+    fn what_is_reserved_and_spent_stays_within_the_limit() {
+        let meter = Meter::new(100);
+        assert!(took(&meter, 60, 100) && took(&meter, 40, 100), "an exact fit is one");
+        assert!(!took(&meter, 1, 100) && !took(&meter, 0, 100), "a limit that is reached is closed");
+        assert_eq!(meter.amounts(), (0, 100));
+        meter.settle(0, 60, 10);
+        assert_eq!(meter.amounts(), (10, 50));
+        assert!(took(&meter, 50, 100));
+        meter.settle(0, 40, 90);
+        assert_eq!(meter.amounts(), (100, 150), "what was spent is spent, fitting or not");
+    }
+
+    #[test]
+    fn a_limit_of_nothing_takes_nothing() {
+        assert!(!took(&Meter::new(1), 0, 0));
+    }
+
+    #[test]
+    fn force_takes_what_does_not_fit() {
+        let meter = Meter::new(100);
+        let over = meter.reserve(200, 100, true);
+        assert_eq!((over.fits, over.taken, meter.amounts()), (false, true, (0, 200)));
+    }
+
+    #[test]
+    fn a_new_period_begins_with_nothing_and_old_calls_do_not_count_in_it() {
+        let meter = Meter::new(100);
+        let old = meter.reserve(10, 100, false);
+        meter.settle(old.period, 0, 5);
+        assert_eq!(meter.turn(99, || 200), None);
+        assert_eq!(meter.turn(100, || 200), Some(Turned { was_told: false }));
+        assert_eq!(meter.turn(100, || 300), None, "once");
+        let new = meter.reserve(7, 100, false);
+        meter.settle(old.period, 10, 50);
+        assert_eq!((meter.amounts(), meter.ends()), ((0, 7), 200));
+        meter.settle(new.period, 7, 8);
+        assert_eq!(meter.amounts(), (8, 8));
+    }
+
+    #[test]
+    fn each_share_is_told_of_once_a_period() {
+        let meter = Meter::new(100);
+        assert_eq!((meter.tell(0b01), meter.tell(0b01), meter.tell(0b11)), (0b01, 0, 0b10));
+        meter.untell(0b10);
+        assert_eq!(meter.tell(0b11), 0b01);
+        assert_eq!(meter.turn(100, || 200), Some(Turned { was_told: true }));
+        assert_eq!(meter.tell(0b01), 0b01);
+    }
+
+    #[test]
+    fn amounts_stop_at_their_end_and_leave_the_period_alone() {
+        let meter = Meter::new(100);
+        let one = meter.reserve(u64::MAX, u64::MAX, false);
+        assert_eq!(meter.reserve(u64::MAX, u64::MAX, true).period, one.period);
+        assert_eq!(meter.amounts(), (0, AMOUNT));
+        meter.settle(one.period, u64::MAX, 3);
+        assert_eq!(meter.amounts(), (3, 3));
+    }
+
+    #[test]
+    fn threads_that_reserve_settle_and_turn_over_leave_nothing_behind() {
+        let meter = Meter::new(100);
+        std::thread::scope(|scope| {
+            for thread in 0..4u64 {
+                let meter = &meter;
+                scope.spawn(move || {
+                    for n in 0..10_000u64 {
+                        let reserved = meter.reserve(10, 1000, false);
+                        assert!(meter.amounts().1 <= 1000);
+                        if reserved.taken {
+                            meter.settle(reserved.period, 10, n % 2);
+                        }
+                        if thread == 0 && n % 100 == 0 {
+                            let now = 100 + n;
+                            meter.turn(now, || now + 100);
+                        }
+                    }
+                });
+            }
+        });
+        let (spent, used) = meter.amounts();
+        assert_eq!(spent, used, "no reservation is left");
+    }
+}

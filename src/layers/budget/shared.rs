@@ -1,0 +1,253 @@
+//! All caps of one layer, and what becomes of a request under them.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
+
+use super::{
+    Cap,
+    account::{Account, Common, Rule, Slip},
+    cap::{BudgetKey, Keys},
+    holds::Holds,
+};
+use crate::{
+    Attempt, ErrorKind, LlmError, LlmRequest, LlmResponse,
+    chat::Usage,
+    layers::{admission::Permit, estimate, recent::Recent},
+    ledger::Next,
+};
+
+/// All that the services of one layer share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) common: Arc<Common>,
+    pub(super) caps: Box<[Accounts]>,
+    /// Whether any cap counts by key.
+    keyed: bool,
+    /// Whose price a request is reserved at, whatever model it names itself.
+    model: Option<u32>,
+    default_output: u64,
+}
+
+/// A cap's account, or one for each key.
+#[derive(Debug)]
+pub(super) struct Accounts {
+    pub(super) rule: Arc<Rule>,
+    pub(super) of: Of,
+}
+
+#[derive(Debug)]
+pub(super) enum Of {
+    All(Arc<Account>),
+    Each(Mutex<Recent<Arc<str>, Arc<Account>>>),
+}
+
+impl Shared {
+    pub(super) fn new(
+        common: Common,
+        caps: Vec<Cap>,
+        model: Option<u32>,
+        default_output: u64,
+        keys: usize,
+        before: Option<&Self>,
+    ) -> Self {
+        let common = Arc::new(common);
+        let now = Instant::now();
+        let keyed = caps.iter().any(|cap| cap.key != Keys::All);
+        let accounts = |cap: Cap| {
+            let before = before.and_then(|before| before.caps.iter().find(|known| known.is_of(&cap)));
+            Accounts::new(Rule::new(cap, common.clone()), keys, now, before)
+        };
+        Self { caps: caps.into_iter().map(accounts).collect(), common, keyed, model, default_output }
+    }
+
+    /// Reserves for a request under each cap that counts it, and steps it down where one says so.
+    ///
+    /// # Errors
+    ///
+    /// A cap refuses it; nothing is reserved then.
+    #[inline]
+    pub(super) fn admit(&self, request: &mut LlmRequest, now: Instant) -> Result<Holds, LlmError> {
+        let key = if self.keyed { request.extensions().get::<BudgetKey>().map(|key| key.0.clone()) } else { None };
+        let feature = request.feature_name();
+        let mut holds = Holds::default();
+        let mut priced = false;
+        let mut level = 0;
+        for accounts in &self.caps {
+            let Some(account) = accounts.account(feature, key.as_ref(), now) else { continue };
+            if !priced {
+                priced = true;
+                (holds.price, holds.reserved) = self.estimate(request);
+            }
+            // Whoever refuses drops what those before it have reserved.
+            let (period, step_down) = account.reserve(holds.amount(), now)?;
+            holds.push(account, period);
+            level = level.max(step_down.unwrap_or(0));
+        }
+        if level > 0 {
+            request.context_mut().step_down(level);
+        }
+        Ok(holds)
+    }
+
+    /// The place of the price that a request is reserved at, and what it may cost, in millionths of a dollar. Of a model
+    /// without a price nothing is reserved: what it costs is known when its answer names another.
+    fn estimate(&self, request: &LlmRequest) -> (Option<u32>, u32) {
+        let asked = || self.common.prices.place(None, request.model()?);
+        let Some(place) = self.model.or_else(asked) else { return (None, 0) };
+        let (input, output) = estimate::parts(request);
+        let usage = Usage::new(input, output.unwrap_or(self.default_output));
+        let nanos = self.common.prices.at(place).cost(&usage).nanos();
+        (Some(place), u32::try_from(nanos.div_ceil(1000)).unwrap_or(u32::MAX))
+    }
+
+    /// An answer is here, or begins: its price is known, and the reservations go with its body.
+    #[inline]
+    pub(super) fn answered(&self, holds: Holds, response: &mut LlmResponse) {
+        response.set_prices(&self.common.prices);
+        if holds.is_empty() {
+            return;
+        }
+        let price = self.price(&holds, response);
+        let wasted = self.wasted(&holds, response.attempts());
+        let reserved = holds.reserved;
+        for (account, period) in holds.release() {
+            if wasted > 0 {
+                account.settle(period, 0, wasted);
+            }
+            response.hold(Permit::new(account, Slip { period, price, reserved }.ticket()));
+        }
+    }
+
+    /// Nothing came of it: what the attempts have cost is spent, and the rest is given back.
+    #[cold]
+    pub(super) fn failed(&self, holds: Holds, error: &LlmError) {
+        let wasted = match error.attempts() {
+            [] if may_have_cost(error.kind()) => holds.amount(),
+            attempts => self.wasted(&holds, attempts),
+        };
+        holds.settle(wasted);
+    }
+
+    /// The place of the price of the model that answers.
+    fn price(&self, holds: &Holds, response: &LlmResponse) -> Option<u32> {
+        let (provider, model) = response.names_ref();
+        // A leaf that says nothing is taken for what it was asked for.
+        let Some(model) = model else { return holds.price };
+        let place = self.common.prices.place(provider, model);
+        if place.is_none() && (response.body().is_stream() || response.usage().is_some()) {
+            self.common.is_unpriced(provider, model);
+        }
+        place
+    }
+
+    /// What attempts have cost that came to nothing: by the tokens that they say, and once the estimate for those that
+    /// may have been worked on and do not say.
+    fn wasted(&self, holds: &Holds, attempts: &[Attempt]) -> u64 {
+        let (mut cost, mut silent) = (0u64, false);
+        for attempt in attempts {
+            let Some(kind) = attempt.failure.filter(|_| attempt.next != Next::Skipped) else { continue };
+            let Some(usage) = &attempt.usage else {
+                silent |= may_have_cost(kind);
+                continue;
+            };
+            let place = match attempt.model.as_deref() {
+                None => holds.price,
+                Some(model) => self.common.prices.place(attempt.provider.as_deref(), model),
+            };
+            let nanos = place.map_or(0, |place| self.common.prices.at(place).cost(usage).nanos());
+            cost = cost.saturating_add(nanos);
+        }
+        if silent { cost.saturating_add(holds.amount()) } else { cost }
+    }
+
+    pub(super) fn accounts(&self, cap: &str) -> Option<&Accounts> {
+        self.caps.iter().find(|accounts| &*accounts.rule.cap.name == cap)
+    }
+}
+
+/// Whether a provider may have worked, and charges for it, before a call failed like this. What it refuses it does not
+/// charge.
+fn may_have_cost(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Timeout
+            | ErrorKind::StreamBroken
+            | ErrorKind::Malformed
+            | ErrorKind::EmptyAnswer
+            | ErrorKind::InvalidOutput
+            | ErrorKind::Refusal
+    )
+}
+
+impl Accounts {
+    fn new(rule: Rule, keys: usize, now: Instant, before: Option<&Self>) -> Self {
+        let rule = Arc::new(rule);
+        let account = |key: Option<Arc<str>>, meter| {
+            let account = Arc::new(Account::new(rule.clone(), key, meter));
+            account.forget_shares();
+            account
+        };
+        let of = match (&rule.cap.key, before.map(|before| &before.of)) {
+            (Keys::Each, before) => {
+                let mut each = Recent::new(keys);
+                if let Some(Of::Each(before)) = before {
+                    for (key, known) in lock(before).iter() {
+                        each.insert(key.clone(), account(Some(key.clone()), known.meter.clone()));
+                    }
+                }
+                Of::Each(Mutex::new(each))
+            }
+            (_, Some(Of::All(before))) => Of::All(account(None, before.meter.clone())),
+            (_, _) => Of::All(account(None, Arc::new(rule.meter(now)))),
+        };
+        Self { rule, of }
+    }
+
+    /// Whether it counts the same as this cap does.
+    fn is_of(&self, other: &Cap) -> bool {
+        let cap = &self.rule.cap;
+        (&cap.name, cap.period, &cap.feature, &cap.key) == (&other.name, other.period, &other.feature, &other.key)
+    }
+
+    /// The account in which a request counts, if it does.
+    #[inline]
+    fn account(&self, feature: Option<&str>, key: Option<&Arc<str>>, now: Instant) -> Option<Arc<Account>> {
+        let cap = &self.rule.cap;
+        if cap.feature.is_some() && cap.feature.as_deref() != feature {
+            return None;
+        }
+        match (&cap.key, &self.of) {
+            (Keys::One(name), _) if key != Some(name) => None,
+            (_, Of::All(account)) => Some(account.clone()),
+            (_, Of::Each(each)) => Some(self.of_key(each, key?, now)),
+        }
+    }
+
+    fn of_key(&self, each: &Mutex<Recent<Arc<str>, Arc<Account>>>, key: &Arc<str>, now: Instant) -> Arc<Account> {
+        let mut each = lock(each);
+        if let Some(account) = each.get(&**key) {
+            return account;
+        }
+        let meter = Arc::new(self.rule.meter(now));
+        let account = Arc::new(Account::new(self.rule.clone(), Some(key.clone()), meter));
+        each.insert(key.clone(), account.clone());
+        account
+    }
+
+    /// All accounts that there are; of keys, those that are remembered, by name.
+    pub(super) fn all(&self) -> Vec<Arc<Account>> {
+        match &self.of {
+            Of::All(account) => vec![account.clone()],
+            Of::Each(each) => {
+                let mut all: Vec<_> = lock(each).iter().map(|(_, account)| account.clone()).collect();
+                all.sort_by(|a, b| a.key.cmp(&b.key));
+                all
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

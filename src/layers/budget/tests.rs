@@ -1,0 +1,437 @@
+use std::{
+    pin::pin,
+    task::{Context, Poll, Waker},
+    time::{Duration, UNIX_EPOCH},
+};
+
+use futures_util::stream;
+use tokio::{sync::broadcast::Receiver, time::Instant};
+use tokio_test::{assert_pending, task};
+use tower::{Layer, Service, ServiceExt};
+
+use super::{AtCap, Budget, BudgetHandle, BudgetKey, BudgetLayer, Cap, Period};
+use crate::{
+    Attempt, ErrorKind, Event, Events, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, StreamEvent,
+    chat::{Chat, Message, Usage},
+    layers::testing::Strict,
+    ledger::Ledger,
+    prices::{Price, PriceTable, Usd},
+    provider_fn,
+};
+
+fn usd(dollars: f64) -> Usd {
+    Usd::from_dollars(dollars).unwrap()
+}
+
+/// A token costs a thousandth of a dollar, in or out.
+fn prices() -> PriceTable {
+    PriceTable::empty().with("m", Price::dollars(1000.0, 1000.0).unwrap())
+}
+
+fn cap(dollars: f64) -> Cap {
+    Cap::new("cap", usd(dollars), Period::Day)
+}
+
+/// 2026-11-20, ten o'clock.
+fn layer(cap: Cap) -> BudgetLayer {
+    BudgetLayer::new(prices()).cap(cap).starting_at(UNIX_EPOCH + Duration::from_secs(1_795_168_800))
+}
+
+/// May cost a dollar: a prompt of nothing, and 1,000 tokens of answer.
+fn ask() -> LlmRequest {
+    LlmRequest::from(Chat::new([Message::user("")]).model("m").max_tokens(1000))
+}
+
+fn tokens(output: u64) -> LlmResponse {
+    let mut message = Message::assistant("hello");
+    message.usage = Some(Usage::new(0, output));
+    LlmResponse::from_message(message).with_model("p", "m")
+}
+
+/// A leaf whose answers take so many tokens.
+fn leaf(output: u64) -> impl Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone {
+    provider_fn(move |_| std::future::ready(Ok::<_, LlmError>(tokens(output))))
+}
+
+fn failing(error: LlmError) -> Budget<Strict> {
+    layer(cap(10.0)).layer(Strict::new().fails(100, error))
+}
+
+/// Spent and reserved, in thousandths of a dollar.
+fn books(handle: &BudgetHandle) -> (u64, u64) {
+    let thousandths = |amount: Usd| amount.nanos() / 1_000_000;
+    (thousandths(handle.spent("cap")), thousandths(handle.reserved("cap")))
+}
+
+fn told(heard: &mut Receiver<Event>) -> Vec<String> {
+    std::iter::from_fn(|| heard.try_recv().ok())
+        .map(|event| match event {
+            Event::BudgetReached { cap, percent, spent, .. } => format!("{cap} {percent}% {spent}"),
+            Event::BudgetReset { cap, .. } => format!("{cap} reset"),
+            other => format!("{other:?}"),
+        })
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_reserved_gives_way_to_what_was_spent() {
+    let slow = provider_fn(|_| async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Ok::<_, LlmError>(tokens(300))
+    });
+    let mut llm = layer(cap(10.0)).layer(slow);
+    let handle = llm.handle();
+    let mut call = task::spawn(llm.call(ask()));
+    assert_pending!(call.poll());
+    assert_eq!(books(&handle), (0, 1000));
+    let response = call.await.unwrap();
+    assert_eq!((books(&handle), response.cost()), ((300, 0), Some(usd(0.3))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_prompt_counts_in_the_reservation() {
+    let mut llm = layer(cap(10.0)).default_output(7).layer(Strict::new().takes(Duration::from_secs(1)));
+    let handle = llm.handle();
+    let asked = LlmRequest::from(Chat::new([Message::user("x".repeat(400))]).model("m"));
+    let _call = llm.call(asked);
+    assert_eq!(books(&handle), (0, 107));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_does_not_fit_is_refused_until_the_period_ends() {
+    let layer = layer(cap(1.5).feature("chat"));
+    let (handle, llm) = (layer.handle(), layer.layer(leaf(900)));
+    let chat = || ask().feature("chat");
+    llm.clone().oneshot(chat()).await.unwrap();
+    let error = llm.clone().oneshot(chat()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Budget);
+    assert_eq!(
+        error.message(),
+        "the cap \"cap\": $0.90 of $1.50 in this day is spent, $0.00 is reserved, and the request may cost $1.00; it \
+         resets at 2026-11-21T00:00:00Z"
+    );
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(14 * 3600)));
+    assert_eq!(error.retry_at(), handle.resets_at("cap"));
+    assert!(error.attempts()[0].is_local());
+    llm.clone().oneshot(ask()).await.expect("another feature");
+    llm.clone().oneshot(chat().max_tokens(600)).await.expect("a smaller one fits");
+
+    tokio::time::advance(Duration::from_secs(14 * 3600 - 1)).await;
+    llm.clone().oneshot(chat()).await.unwrap_err();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    llm.clone().oneshot(chat()).await.unwrap();
+    assert_eq!(books(&handle), (900, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_can_never_fit_is_told_so() {
+    let error = layer(cap(0.5)).layer(Strict::new()).oneshot(ask()).await.unwrap_err();
+    assert_eq!(error.message(), "the cap \"cap\": the request alone may cost $1.00, and $0.50 is all of it");
+    assert_eq!((error.kind(), error.retry_at()), (ErrorKind::Budget, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_under_one_cap_takes_nothing_from_another() {
+    let layer = layer(cap(10.0)).cap(Cap::new("small", usd(0.1), Period::Hour));
+    let handle = layer.handle();
+    layer.layer(Strict::new()).oneshot(ask()).await.unwrap_err();
+    assert_eq!(books(&handle), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_down_and_a_warning_let_the_request_go_on() {
+    let strict = Strict::new();
+    let llm = layer(cap(0.5).at_cap(AtCap::StepDown(3)))
+        .cap(Cap::new("told", usd(0.1), Period::Hour).at_cap(AtCap::Warn))
+        .layer(strict.clone());
+    llm.clone().oneshot(ask()).await.unwrap();
+    assert_eq!(strict.seen()[0].context().min_level, 3);
+    llm.oneshot(ask().max_tokens(0)).await.unwrap();
+    assert_eq!(strict.seen()[1].context().min_level, 3, "a leaf that says nothing has cost what was asked for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn shares_are_told_of_once_a_period_and_so_is_its_end() {
+    let events = Events::new();
+    let mut heard = events.subscribe();
+    let layer = layer(cap(1.0)).events(events);
+    let (handle, llm) = (layer.handle(), layer.layer(leaf(400)));
+    let small = || ask().max_tokens(400);
+    llm.clone().oneshot(small()).await.unwrap();
+    assert_eq!(told(&mut heard), [""; 0]);
+    llm.clone().oneshot(small()).await.unwrap();
+    assert_eq!(told(&mut heard), ["cap 80% $0.80"]);
+    llm.clone().oneshot(small()).await.unwrap_err();
+    llm.clone().oneshot(small()).await.unwrap_err();
+    assert_eq!(told(&mut heard), ["cap 100% $0.80"], "the cap acts");
+
+    handle.set_limit("cap", usd(2.0)).unwrap();
+    llm.clone().oneshot(small()).await.unwrap();
+    llm.clone().oneshot(small()).await.unwrap();
+    assert_eq!(told(&mut heard), ["cap 80% $1.60"], "a share of the new limit");
+    tokio::time::advance(Duration::from_secs(24 * 3600)).await;
+    assert_eq!(books(&handle), (0, 0));
+    assert_eq!(told(&mut heard), ["cap reset"]);
+    tokio::time::advance(Duration::from_secs(24 * 3600)).await;
+    llm.oneshot(small()).await.unwrap();
+    assert_eq!(told(&mut heard), [""; 0], "of that period nothing was told");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_key_has_a_limit_of_its_own() {
+    let layer = layer(cap(1.0).each_key()).cap(Cap::new("vip", usd(0.5), Period::Day).key("ada"));
+    let (handle, llm) = (layer.handle(), layer.layer(leaf(300)));
+    let of = |key: &str| ask().max_tokens(400).extension(BudgetKey::new(key));
+    for key in ["ada", "bob", "bob"] {
+        llm.clone().oneshot(of(key)).await.unwrap();
+    }
+    let error = llm.clone().oneshot(of("ada")).await.unwrap_err();
+    assert!(error.message().contains("\"vip\""), "{error}");
+    let error = llm.clone().oneshot(of("bob").max_tokens(500)).await.unwrap_err();
+    assert!(error.message().contains("\"cap (bob)\""), "{error}");
+    llm.oneshot(ask()).await.expect("a request without a key is nobody's");
+    let lines: Vec<_> = handle.snapshot().into_iter().map(|line| (line.key, line.spent)).collect();
+    assert_eq!(lines, [(Some("ada".into()), usd(0.3)), (Some("bob".into()), usd(0.6)), (None, usd(0.3))]);
+    assert_eq!(handle.of_key("cap", "bob").map(|line| (line.spent, line.limit)), Some((usd(0.6), usd(1.0))));
+    assert_eq!((handle.of_key("cap", "eve"), handle.spent("vip"), handle.spent("none")), (None, usd(0.3), Usd::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_memory_of_keys_is_bounded() {
+    let layer = layer(cap(1.0).each_key()).keys(100);
+    let (handle, llm) = (layer.handle(), layer.layer(leaf(300)));
+    for key in 0..1000 {
+        llm.clone().oneshot(ask().max_tokens(300).extension(BudgetKey::new(key.to_string()))).await.unwrap();
+    }
+    assert!(handle.snapshot().len() <= 100);
+    assert!(handle.of_key("cap", "999").is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_before_the_provider_worked_is_given_back() {
+    for (kind, spent) in [
+        (ErrorKind::Connect, 0),
+        (ErrorKind::CircuitOpen, 0),
+        (ErrorKind::RateLimited, 0),
+        (ErrorKind::Server, 0),
+        (ErrorKind::Timeout, 1000),
+        (ErrorKind::StreamBroken, 1000),
+    ] {
+        let llm = failing(LlmError::new(kind, "scripted"));
+        let handle = llm.handle();
+        llm.oneshot(ask()).await.unwrap_err();
+        assert_eq!(books(&handle), (spent, 0), "{kind}");
+    }
+    let llm = layer(cap(10.0)).layer(Strict::new().fails_readiness(1));
+    let handle = llm.handle();
+    llm.oneshot(ask()).await.unwrap_err();
+    assert_eq!(books(&handle), (0, 0));
+}
+
+/// A failed attempt, as an inner layer records it.
+fn attempt(kind: ErrorKind, usage: Option<Usage>) -> Attempt {
+    let mut ledger = Ledger::default();
+    let mut error = LlmError::new(kind, "scripted").with_model("p", "m");
+    ledger.failed(&mut error, Instant::now());
+    ledger.give_up(&mut error);
+    Attempt { usage, ..error.attempts()[0].clone() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn failed_attempts_that_used_tokens_count() {
+    let attempts = || {
+        vec![
+            attempt(ErrorKind::InvalidOutput, Some(Usage::new(100, 50))),
+            attempt(ErrorKind::InvalidOutput, Some(Usage::new(0, 30))),
+            attempt(ErrorKind::Server, None),
+        ]
+    };
+    let mut error = LlmError::new(ErrorKind::InvalidOutput, "scripted");
+    *error.attempts_mut() = attempts();
+    let llm = failing(error);
+    let handle = llm.handle();
+    llm.oneshot(ask()).await.unwrap_err();
+    assert_eq!(books(&handle), (180, 0));
+
+    for (silent, spent) in [(ErrorKind::Server, 280), (ErrorKind::Timeout, 1280)] {
+        let leaf = provider_fn(move |_| {
+            let mut response = tokens(100);
+            response.prepend_attempts([attempts(), vec![attempt(silent, None)]].concat());
+            std::future::ready(Ok::<_, LlmError>(response))
+        });
+        let llm = layer(cap(10.0)).layer(leaf);
+        let handle = llm.handle();
+        llm.oneshot(ask()).await.unwrap();
+        assert_eq!(books(&handle), (spent, 0), "{silent}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_dropped_leaves_no_reservation() {
+    let mut unready = layer(cap(10.0)).layer(Strict::new().pending(5));
+    let handle = unready.handle();
+    drop(unready.call(ask()));
+    assert_eq!(books(&handle), (0, 0), "it was never made");
+    let mut silent = layer(cap(10.0)).layer(Strict::new().takes(Duration::from_secs(60)));
+    let handle = silent.handle();
+    let mut call = task::spawn(silent.call(ask()));
+    assert_pending!(call.poll());
+    drop(call);
+    assert_eq!(books(&handle), (1000, 0), "nobody knows what the provider has done");
+}
+
+/// An answer in frames.
+fn streaming(
+    events: Vec<Result<StreamEvent, ErrorKind>>,
+) -> Budget<impl Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone> {
+    let leaf = provider_fn(move |_| {
+        let frames: Vec<_> = events
+            .iter()
+            .map(|event| event.clone().map(Frame::event).map_err(|kind| LlmError::new(kind, "scripted")))
+            .collect();
+        let body = LlmBody::from_frames(stream::iter(frames));
+        std::future::ready(Ok::<_, LlmError>(LlmResponse::new(body).with_model("p", "m")))
+    });
+    layer(cap(10.0)).layer(leaf)
+}
+
+fn used(output: u64) -> Result<StreamEvent, ErrorKind> {
+    Ok(StreamEvent::Usage(Usage::new(0, output)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_counts_by_what_it_has_told() {
+    let text = || Ok(StreamEvent::Text { index: 0, text: "hello".into() });
+    let restarted = Ok(StreamEvent::Restarted { reason: ErrorKind::StreamBroken });
+    let cases = [
+        ("whole", vec![text(), used(70), Ok(StreamEvent::End)], 9, 70),
+        ("whole, and silent", vec![text(), Ok(StreamEvent::End)], 9, 1000),
+        ("broken", vec![used(5), text(), Err(ErrorKind::StreamBroken)], 9, 5),
+        ("broken, and silent", vec![text()], 9, 1000),
+        ("dropped", vec![used(5), text(), text()], 2, 5),
+        ("dropped, and silent", vec![text(), text()], 1, 1000),
+        ("begun anew", vec![used(5), text(), restarted, used(7), Ok(StreamEvent::End)], 9, 12),
+    ];
+    for (name, events, read, spent) in cases {
+        let llm = streaming(events);
+        let handle = llm.handle();
+        let mut response = llm.oneshot(ask()).await.unwrap();
+        assert_eq!(books(&handle), (0, 1000), "{name}");
+        for _ in 0..read {
+            response.body_mut().frame().await;
+        }
+        drop(response);
+        assert_eq!(books(&handle), (spent, 0), "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_counts_in_the_period_in_which_it_began() {
+    let slow = provider_fn(|_| async {
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        Ok::<_, LlmError>(tokens(900))
+    });
+    let mut llm = layer(Cap::new("cap", usd(1.0), Period::Hour)).layer(slow);
+    let handle = llm.handle();
+    let mut old = task::spawn(llm.call(ask()));
+    assert_pending!(old.poll());
+    llm.clone().oneshot(ask()).await.unwrap_err();
+    tokio::time::advance(Duration::from_secs(3600)).await;
+    let new = llm.call(ask());
+    assert!(old.is_woken());
+    old.await.unwrap();
+    assert_eq!(books(&handle), (0, 1000), "the old one is not paid for again");
+    drop(new);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_without_a_price_counts_as_nothing_and_is_found_at_the_start() {
+    let unpriced = provider_fn(|_| std::future::ready(Ok::<_, LlmError>(tokens(900).with_model("p", "unheard-of"))));
+    let layer = layer(cap(10.0));
+    let (handle, llm) = (layer.handle(), layer.layer(unpriced));
+    llm.oneshot(ask()).await.unwrap();
+    assert_eq!(books(&handle), (0, 0));
+
+    assert!(layer.check([(Some("p"), "m")]).is_ok());
+    let error = layer.check([(None, "m"), (Some("p"), "unheard-of")]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "prices: `unheard-of` of p has no price, so that no cap can be kept; add one to the prices"
+    );
+    assert!(layer.model(None, "unheard-of").is_err());
+    assert!(BudgetLayer::new(prices()).check([(None, "unheard-of")]).is_ok(), "without a cap nothing is to be kept");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_layers_model_is_reserved_for_whatever_the_request_names() {
+    let prices = prices().with("dear", Price::dollars(2000.0, 2000.0).unwrap());
+    let mut llm =
+        BudgetLayer::new(prices).cap(cap(10.0)).model(None, "dear").unwrap().layer(Strict::new().takes(Duration::MAX));
+    let handle = llm.handle();
+    let _call = llm.call(ask());
+    assert_eq!(books(&handle), (0, 2000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_of_nothing_is_closed_and_a_handle_opens_it() {
+    let layer = layer(cap(0.0));
+    let (handle, llm) = (layer.handle(), layer.layer(leaf(1)));
+    llm.clone().oneshot(LlmRequest::prompt("of no model")).await.unwrap_err();
+    handle.clone().set_limit("cap", usd(5.0)).unwrap();
+    assert_eq!(handle.limit("cap"), Some(usd(5.0)));
+    llm.oneshot(ask()).await.unwrap();
+    let error = handle.set_limit("Cap", usd(1.0)).unwrap_err();
+    assert_eq!(error.to_string(), "cap: no cap is named `Cap`; there are cap");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_layer_that_follows_goes_on_with_what_was_spent() {
+    let before = layer(cap(10.0)).cap(Cap::new("keys", usd(10.0), Period::Day).each_key());
+    let mut old = before.layer(leaf(100));
+    let of = |key: &str| ask().extension(BudgetKey::new(key));
+    old.call(of("ada")).await.unwrap();
+    let mut hung = before.layer(Strict::new().takes(Duration::from_secs(5)));
+    let in_flight = hung.call(of("ada"));
+
+    let after = BudgetLayer::new(prices().with("x", Price::free()))
+        .cap(cap(2.0))
+        .cap(Cap::new("keys", usd(5.0), Period::Day).each_key())
+        .cap(Cap::new("new", usd(5.0), Period::Day))
+        .succeeding(&before.handle());
+    let handle = after.handle();
+    assert_eq!((books(&handle), handle.limit("cap")), ((100, 1000), Some(usd(2.0))));
+    assert_eq!(handle.of_key("keys", "ada").map(|line| (line.spent, line.limit)), Some((usd(0.1), usd(5.0))));
+    assert_eq!((handle.spent("new"), handle.resets_at("new")), (Usd::ZERO, before.handle().resets_at("cap")));
+    after.layer(leaf(1)).oneshot(ask()).await.unwrap_err();
+    in_flight.await.unwrap();
+    assert_eq!(books(&handle), (1100, 0), "what began under the old layer is settled in both");
+    let other = layer(cap(10.0).feature("chat")).succeeding(&handle);
+    assert_eq!(books(&other.handle()), (0, 0), "it counts something else");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_healthy_call_allocates_nothing() {
+    let leaf = provider_fn(|_| std::future::ready(Ok::<_, LlmError>(LlmResponse::from_text("hello"))));
+    let builtin = BudgetLayer::new(PriceTable::builtin())
+        .cap(Cap::new("all", usd(1e6), Period::Month))
+        .cap(Cap::new("chat", usd(1e6), Period::Day).feature("chat"))
+        .cap(Cap::new("each", usd(1e6), Period::Hour).each_key());
+    let mut llm = builtin.layer(leaf);
+    let chat = Chat::new([Message::user("hello")]).model("gpt-4o-2024-08-06");
+    let request = LlmRequest::from(chat).feature("chat").extension(BudgetKey::new("ada"));
+    let mut call = || {
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(matches!(pin!(llm.call(request.clone())).poll(&mut context), Poll::Ready(Ok(_))));
+    };
+    call();
+    assert_eq!(allocation_counter::measure(call).count_total, 0);
+    assert!(builtin.handle().spent("each") > Usd::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn neither_debug_nor_refusals_show_the_prompt() {
+    let llm = layer(cap(0.0)).layer(Strict::new());
+    let request = LlmRequest::prompt("secret plans").extension(BudgetKey::new("ada"));
+    let error = llm.clone().oneshot(request).await.unwrap_err();
+    assert!(!format!("{error} {error:?} {llm:?} {:?}", llm.handle()).contains("secret"));
+}

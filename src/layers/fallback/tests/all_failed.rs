@@ -1,0 +1,70 @@
+//! The event of a request that every tier has failed.
+
+use super::*;
+
+/// The requests that every tier has failed, as they were told.
+fn all_failed(heard: &mut tokio::sync::broadcast::Receiver<Event>) -> Vec<(Option<Arc<str>>, ErrorKind)> {
+    std::iter::from_fn(|| heard.try_recv().ok())
+        .filter_map(|event| match event {
+            Event::AllTiersFailed { feature, reason, .. } => Some((feature, reason)),
+            _ => None,
+        })
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_every_tier_has_failed_is_told_once() {
+    let events = Events::new();
+    let mut heard = events.subscribe();
+    let layer = FallbackLayer::new("a").tier("b", failing(ErrorKind::Connect)).events(events);
+    let llm = layer.feature("alone", ["a"]).unwrap().layer(failing(ErrorKind::Overloaded));
+    assert!(llm.clone().oneshot(prompt().feature("chat")).await.is_err());
+    assert_eq!(all_failed(&mut heard), [(Some("chat".into()), ErrorKind::Overloaded)]);
+    // By its policy it has no other tier.
+    assert!(llm.clone().oneshot(prompt().feature("alone")).await.is_err());
+    assert_eq!(all_failed(&mut heard), [(Some("alone".into()), ErrorKind::Overloaded)]);
+    // Another tier was left, but no attempt.
+    assert!(llm.oneshot(prompt().max_attempts(1)).await.is_err());
+    assert_eq!(all_failed(&mut heard), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_fails_because_of_itself_is_not_the_tiers_failure() {
+    let about_itself = [
+        ErrorKind::InvalidRequest,
+        ErrorKind::ContextLength,
+        ErrorKind::TooLarge,
+        ErrorKind::ContentPolicy,
+        ErrorKind::Refusal,
+    ];
+    for kind in about_itself {
+        let events = Events::new();
+        let mut heard = events.subscribe();
+        let llm = FallbackLayer::new("a").tier("b", failing(kind)).events(events).layer(failing(kind));
+        assert_eq!(llm.oneshot(prompt()).await.unwrap_err().kind(), kind);
+        assert_eq!(all_failed(&mut heard), [], "{kind}");
+    }
+    // Nor is a key that has never worked, or a session that is pinned to a tier that fails.
+    let events = Events::new();
+    let mut heard = events.subscribe();
+    let layer = FallbackLayer::new("a").tier("b", Strict::new()).events(events);
+    assert!(layer.clone().layer(failing(ErrorKind::Auth)).oneshot(prompt()).await.is_err());
+    let leaf = Strict::new().script([Ok(()), Err(error(ErrorKind::Server))]);
+    let mut pinned = layer.session(SessionPolicy::Pin).layer(leaf);
+    assert!(pinned.call(prompt().session("s")).await.is_ok());
+    assert!(pinned.call(prompt().session("s")).await.is_err());
+    assert_eq!(all_failed(&mut heard), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_waits_for_a_probe_is_told_only_when_it_has_failed_for_good() {
+    let events = Events::new();
+    let mut heard = events.subscribe();
+    let open = |after: u64| {
+        let refusal = error(ErrorKind::CircuitOpen).with_retry_after(Duration::from_secs(after));
+        Strict::new().fails(1, refusal)
+    };
+    let layer = FallbackLayer::new("a").tier("b", open(9)).all_open(AllOpen::Wait(Duration::from_secs(60)));
+    assert!(layer.events(events).layer(open(5)).oneshot(prompt()).await.is_ok());
+    assert_eq!(all_failed(&mut heard), []);
+}

@@ -1,0 +1,102 @@
+//! Levels of service: how far down a request may go, and from where on it begins.
+
+use super::*;
+
+/// A ladder of levels 1, 2 and 5, and each rung's leaf.
+fn ladder() -> (FallbackLayer, [Strict; 3]) {
+    let [full, small, fixed] = [Strict::new(), Strict::new(), Strict::new()];
+    let layer = FallbackLayer::new("full")
+        .push(Tier::new("small", small.clone()).level(2))
+        .push(Tier::new("fixed", fixed.clone()).level(5));
+    (layer, [full, small, fixed])
+}
+
+fn stepped(level: u8) -> LlmRequest {
+    let mut request = prompt().feature("chat");
+    request.context_mut().step_down(level);
+    request
+}
+
+fn record(response: &LlmResponse) -> Vec<String> {
+    response.attempts().iter().map(ToString::to_string).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_level_from_two_on_is_degraded() {
+    for (level, degraded) in [(0, false), (1, false), (2, true), (9, true)] {
+        let response = FallbackLayer::new("a").level(level).layer(Strict::new()).oneshot(prompt()).await.unwrap();
+        assert_eq!(response.degraded(), degraded, "{level}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_was_stepped_down_begins_further_down_and_the_record_says_so() {
+    let events = Events::new();
+    let mut heard = events.subscribe();
+    let (layer, [full, ..]) = ladder();
+    let llm = layer.events(events).layer(full.clone());
+    let response = llm.clone().oneshot(stepped(2)).await.unwrap();
+    assert_eq!((tier_of(&response).as_str(), response.degraded()), ("small", true));
+    assert_eq!(record(&response), ["full: is of level 1, and the request was stepped down to 2; not asked"]);
+    assert_eq!(response.attempts()[0].next, Next::Skipped);
+    assert_eq!((response.served_by().attempts, full.calls()), (1, 0));
+    assert_eq!(tier_of(&llm.clone().oneshot(stepped(3)).await.unwrap()), "fixed");
+    assert_eq!(tier_of(&llm.oneshot(prompt()).await.unwrap()), "full");
+    assert!(heard.try_recv().is_err(), "to step down is no switch");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_down_gives_way_where_nothing_answers_below() {
+    let down = || FallbackLayer::new("full").push(Tier::new("small", failing(ErrorKind::Server)).level(2));
+    let response = down().layer(Strict::new()).oneshot(stepped(2)).await.unwrap();
+    assert_eq!(tier_of(&response), "full");
+    assert_eq!(record(&response).len(), 2, "{:?}", record(&response));
+    // Nothing is that far down at all.
+    assert_eq!(tier_of(&down().layer(Strict::new()).oneshot(stepped(4)).await.unwrap()), "full");
+
+    let full = Strict::new();
+    let error = down().feature_stays_down("chat").layer(full.clone()).oneshot(stepped(2)).await.unwrap_err();
+    assert_eq!((error.kind(), full.calls()), (ErrorKind::Server, 0));
+    let error = down().feature_stays_down("chat").layer(full.clone()).oneshot(stepped(4)).await.unwrap_err();
+    assert_eq!((error.kind(), full.calls()), (ErrorKind::Exhausted, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_callers_mistake_does_not_bring_a_request_up_again() {
+    let full = Strict::new();
+    let layer = FallbackLayer::new("full").push(Tier::new("small", failing(ErrorKind::InvalidRequest)).level(2));
+    let error = layer.layer(full.clone()).oneshot(stepped(2)).await.unwrap_err();
+    assert_eq!((error.kind(), full.calls()), (ErrorKind::InvalidRequest, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_feature_falls_no_further_than_it_accepts() {
+    let (layer, [_, small, fixed]) = ladder();
+    let llm = layer.feature_worst_level("code", 1).feature_worst_level("chat", 2).layer(failing(ErrorKind::Server));
+    let code = llm.clone().oneshot(prompt().feature("code")).await.unwrap_err();
+    assert_eq!((code.kind(), small.calls()), (ErrorKind::Server, 0));
+    let told: Vec<String> = code.attempts().iter().map(ToString::to_string).collect();
+    assert!(told[1].starts_with("small: is of level 2, and none worse than 1 is accepted"), "{told:?}");
+    assert_eq!(tier_of(&llm.clone().oneshot(prompt().feature("chat")).await.unwrap()), "small");
+    assert_eq!(tier_of(&llm.clone().oneshot(prompt().feature("other")).await.unwrap()), "small");
+    // What the request itself accepts counts too.
+    let error = llm.oneshot(prompt().feature("chat").worst_level(1)).await.unwrap_err();
+    assert_eq!((error.kind(), small.calls(), fixed.calls()), (ErrorKind::Server, 2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_down_below_what_a_feature_accepts_gives_way() {
+    let (layer, [full, small, fixed]) = ladder();
+    let llm = layer.feature_worst_level("chat", 1).layer(full.clone());
+    assert_eq!(tier_of(&llm.oneshot(stepped(2)).await.unwrap()), "full");
+    assert_eq!((small.calls(), fixed.calls()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_for_which_every_tier_is_too_bad_fails_at_once() {
+    let leaf = Strict::new();
+    let error =
+        FallbackLayer::new("a").level(3).layer(leaf.clone()).oneshot(prompt().worst_level(2)).await.unwrap_err();
+    assert_eq!((error.kind(), leaf.calls()), (ErrorKind::Exhausted, 0));
+    assert_eq!(error.message(), "no tier can carry it: a is of level 3, and none worse than 2 is accepted");
+}

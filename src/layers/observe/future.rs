@@ -1,0 +1,72 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use pin_project::{pin_project, pinned_drop};
+use tower::Service;
+
+use super::told::Watch;
+use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call};
+
+/// The future of [`Observe`](super::Observe).
+///
+/// Dropping it before it was ready drops the call, and tells that the request was abandoned.
+#[pin_project(PinnedDrop)]
+pub struct ResponseFuture<S: Service<LlmRequest>> {
+    #[pin]
+    call: Call<S, S::Future>,
+    /// Until the response is there; `None` where nobody listens.
+    watch: Option<Watch>,
+}
+
+impl<S: Service<LlmRequest>> ResponseFuture<S> {
+    #[inline]
+    pub(super) fn new(call: Call<S, S::Future>, watch: Option<Watch>) -> Self {
+        Self { call, watch }
+    }
+}
+
+impl<S> Future for ResponseFuture<S>
+where
+    S: Service<LlmRequest, Response = LlmResponse>,
+    S::Error: Into<LlmError>,
+{
+    type Output = Result<LlmResponse, LlmError>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        // Changed where it stands: a response is moved often enough on its way up.
+        let mut polled = this.call.as_mut().poll(cx);
+        let Poll::Ready(result) = &mut polled else { return Poll::Pending };
+        if result.is_err() {
+            this.call.abandon();
+        }
+        if let Some(watch) = this.watch.take() {
+            match result {
+                Ok(response) => watch.answered(response),
+                Err(error) => watch.failed(error),
+            }
+        }
+        polled
+    }
+}
+
+#[pinned_drop]
+impl<S: Service<LlmRequest>> PinnedDrop for ResponseFuture<S> {
+    #[inline]
+    fn drop(self: Pin<&mut Self>) {
+        if let Some(watch) = self.project().watch.take() {
+            watch.abandoned();
+        }
+    }
+}
+
+impl<S: Service<LlmRequest>> fmt::Debug for ResponseFuture<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("observe::ResponseFuture").field("call", &self.call).finish_non_exhaustive()
+    }
+}

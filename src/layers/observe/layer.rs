@@ -1,0 +1,37 @@
+use std::sync::Arc;
+
+use tower::Layer;
+
+use super::{Observe, told::Told};
+use crate::{Events, layers::lanes::Lanes, prices::PriceTable};
+
+/// Applies [`Observe`]. See the [module docs](super).
+///
+/// Its services send to the same channel and share nothing else.
+#[derive(Clone, Debug)]
+pub struct ObserveLayer {
+    events: Events,
+    prices: PriceTable,
+}
+
+impl ObserveLayer {
+    /// Sends to these events.
+    pub fn new(events: Events) -> Self {
+        Self { events, prices: PriceTable::builtin() }
+    }
+
+    /// Sets the prices that the [cost](crate::events::RequestEnded::cost) goes by. Default: the built-in ones.
+    #[must_use]
+    pub fn prices(mut self, prices: PriceTable) -> Self {
+        self.prices = prices;
+        self
+    }
+}
+
+impl<S> Layer<S> for ObserveLayer {
+    type Service = Observe<S>;
+
+    fn layer(&self, inner: S) -> Observe<S> {
+        Observe::new(inner, Arc::new(Lanes::new(Arc::new(Told::new(self.events.clone(), self.prices.clone())))))
+    }
+}

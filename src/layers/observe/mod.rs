@@ -1,0 +1,57 @@
+//! Tells of each request how it ended: one [`RequestEnded`](crate::events::RequestEnded), sent when its answer has
+//! ended.
+//!
+//! # When to use it
+//!
+//! Wherever somebody is to see what the other layers did: logs, metrics, alerts and the status page all live on these
+//! events. Its place is outermost, so that it sees what the caller sees; further in it tells of what went on inside of
+//! it, and a `Fallback` around it that asks twice is told twice.
+//!
+//! # What it tells, and when
+//!
+//! A complete answer has ended when the response is there, a stream when its body ends, breaks or is dropped; a future
+//! that is dropped before its response is a request that was [abandoned](crate::events::RequestOutcome::Abandoned).
+//! Each request is told exactly once. One that began while nobody listened is not told at all.
+//!
+//! Its clock runs from `call`, so that waiting for readiness and in queues counts. A stream that a `Fallback`
+//! [restarts](crate::layers::fallback::StreamBreak::Restart) in the middle goes by the tier that began it.
+//!
+//! # What it costs
+//!
+//! While nobody listens, one load. While somebody does, two readings of the clock (the inner layers use the first) and
+//! the event, which goes to its subscribers without an allocation where the first attempt answers. What a stream must
+//! remember until its end is kept in places that are used again.
+//!
+//! # Example
+//!
+//! ```
+//! use steadfast::{
+//!     Event, Events, FallbackLayer, LlmRequest, ObserveLayer, events::RequestOutcome, providers::Canned,
+//! };
+//! use tower::{ServiceBuilder, ServiceExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! let events = Events::new();
+//! let mut heard = events.subscribe();
+//! let llm = ServiceBuilder::new()
+//!     .layer(ObserveLayer::new(events.clone()))
+//!     .layer(FallbackLayer::new("sonnet").events(events))
+//!     .service(Canned::text("hello"));
+//!
+//! llm.oneshot(LlmRequest::prompt("Say hello.").feature("chat")).await.unwrap();
+//! let Ok(Event::RequestEnded(ended)) = heard.try_recv() else { panic!("it is told at once") };
+//! assert_eq!(ended.outcome, RequestOutcome::Answered);
+//! assert_eq!((ended.feature.as_deref(), ended.tier.as_deref()), (Some("chat"), Some("sonnet")));
+//! # }
+//! ```
+
+mod future;
+mod layer;
+mod service;
+mod told;
+mod under_way;
+
+pub use self::{future::ResponseFuture, layer::ObserveLayer, service::Observe};
+
+#[cfg(test)]
+mod tests;

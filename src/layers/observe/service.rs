@@ -1,0 +1,69 @@
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use tower::Service;
+
+use super::{
+    ResponseFuture,
+    told::{Told, Watch},
+};
+use crate::{
+    LlmError, LlmRequest, LlmResponse,
+    layers::{call::Call, clock, lanes::Lanes},
+};
+
+/// Tells of each request how it ended. See the [module docs](super).
+///
+/// Clones send to the same channel.
+pub struct Observe<S> {
+    inner: S,
+    pub(super) told: Arc<Lanes<Told>>,
+}
+
+impl<S> Observe<S> {
+    pub(super) fn new(inner: S, told: Arc<Lanes<Told>>) -> Self {
+        Self { inner, told }
+    }
+}
+
+impl<S> Service<LlmRequest> for Observe<S>
+where
+    S: Service<LlmRequest, Response = LlmResponse> + Clone,
+    S::Error: Into<LlmError>,
+{
+    type Response = LlmResponse;
+    type Error = LlmError;
+    type Future = ResponseFuture<S>;
+
+    /// Always ready: waiting for the inner service is part of what is told.
+    #[inline]
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    #[inline]
+    fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
+        if !self.told.gate().is_heard() {
+            return ResponseFuture::new(Call::first(&mut self.inner, request), None);
+        }
+        let begun = clock::now();
+        request.context_mut().begun.get_or_insert(begun);
+        let watch = Watch::new(self.told.lane(), request.feature_kept(), begun);
+        ResponseFuture::new(clock::with(begun, || Call::first(&mut self.inner, request)), Some(watch))
+    }
+}
+
+impl<S: Clone> Clone for Observe<S> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), told: self.told.clone() }
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for Observe<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Observe").field("inner", &self.inner).field("told", &self.told.gate()).finish()
+    }
+}

@@ -1,0 +1,250 @@
+use std::{sync::Arc, time::Duration};
+
+use futures_util::stream;
+use tokio::{sync::broadcast::Receiver, time::Instant};
+use tokio_test::{assert_pending, task};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt};
+
+use super::ObserveLayer;
+use crate::{
+    ErrorKind, Event, Events, FallbackLayer, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, RetryWithJitterLayer,
+    StreamEvent, TimeoutLayer,
+    chat::{FinishReason, Message, Usage},
+    events::{RequestEnded, RequestOutcome},
+    layers::testing::Strict,
+    prices::{Price, PriceTable, Usd},
+    provider_fn,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn observed() -> (ObserveLayer, Receiver<Event>) {
+    let events = Events::new();
+    let heard = events.subscribe();
+    (ObserveLayer::new(events), heard)
+}
+
+/// The one request that was told since the last time.
+fn told(heard: &mut Receiver<Event>) -> RequestEnded {
+    let Ok(Event::RequestEnded(ended)) = heard.try_recv() else { panic!("no request was told") };
+    assert!(heard.try_recv().is_err(), "it was told more than once");
+    ended
+}
+
+fn prompt() -> LlmRequest {
+    LlmRequest::prompt("hello").feature("chat")
+}
+
+/// A leaf that begins a stream after a second and gives each of these a second after the one before.
+fn streams(
+    frames: Vec<Result<Frame, LlmError>>,
+) -> impl Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + Sync + 'static {
+    let frames = Arc::new(frames);
+    provider_fn(move |_| {
+        let frames = frames.clone();
+        async move {
+            tokio::time::sleep(SECOND).await;
+            let frames = stream::unfold(0, move |at| {
+                let frame = frames.get(at).cloned();
+                async move {
+                    tokio::time::sleep(SECOND).await;
+                    frame.map(|frame| (frame, at + 1))
+                }
+            });
+            let body = LlmBody::from_frames(Box::pin(frames));
+            Ok(LlmResponse::new(body).with_model("anthropic", "claude-sonnet-4-5"))
+        }
+    })
+}
+
+fn end() -> Result<Frame, LlmError> {
+    let usage = StreamEvent::Usage(Usage::new(1_000_000, 100_000));
+    Ok(Frame::events_of(vec![usage, StreamEvent::Finish(FinishReason::Stop), StreamEvent::End]))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_complete_answer_is_told_with_its_response() {
+    let (layer, mut heard) = observed();
+    let mut message = Message::assistant("hello");
+    message.usage = Some(Usage::new(1000, 200));
+    let leaf = provider_fn(move |_| {
+        let response = LlmResponse::from_message(message.clone()).with_model("openai", "gpt-4o").with_degraded();
+        async move {
+            tokio::time::sleep(SECOND * 2).await;
+            Ok::<_, LlmError>(response)
+        }
+    });
+    let _response = layer.layer(FallbackLayer::new("gpt").layer(leaf)).oneshot(prompt()).await.unwrap();
+    let ended = told(&mut heard);
+    assert_eq!((ended.outcome, ended.stream, ended.degraded), (RequestOutcome::Answered, false, true));
+    let who = [&ended.feature, &ended.tier, &ended.provider, &ended.model].map(|name| name.as_deref().unwrap());
+    assert_eq!(who, ["chat", "gpt", "openai", "gpt-4o"]);
+    assert_eq!([ended.first_token, ended.served_in, ended.took], [SECOND * 2; 3]);
+    assert_eq!((ended.failures.clone(), ended.attempts(), ended.at), (None, 1, Instant::now()));
+    assert_eq!((ended.usage, ended.cost), (Some(Usage::new(1000, 200)), Usd::from_dollars(0.0045)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_is_told_when_its_body_ends() {
+    let (layer, mut heard) = observed();
+    let llm = layer.prices(PriceTable::empty().with("claude-sonnet-4-5", Price::dollars(3.0, 15.0).unwrap()));
+    let mut response = llm.layer(streams(vec![Ok(Frame::text("a")), end()])).oneshot(prompt()).await.unwrap();
+    assert!(heard.try_recv().is_err());
+    while response.body_mut().frame().await.is_some() {}
+    let ended = told(&mut heard);
+    assert_eq!((ended.outcome, ended.stream), (RequestOutcome::Answered, true));
+    assert_eq!((ended.first_token, ended.served_in, ended.took), (SECOND, SECOND, SECOND * 3));
+    assert_eq!((ended.usage, ended.cost), (Some(Usage::new(1_000_000, 100_000)), Usd::from_dollars(4.5)));
+    drop(response);
+    assert!(heard.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_breaks_is_told_as_broken() {
+    let (layer, mut heard) = observed();
+    let llm = layer.layer(streams(vec![Ok(Frame::text("a")), Err(LlmError::new(ErrorKind::Overloaded, "down"))]));
+    let mut response = llm.oneshot(prompt()).await.unwrap();
+    assert!(response.body_mut().frame().await.unwrap().is_ok());
+    assert!(response.body_mut().frame().await.unwrap().is_err());
+    let ended = told(&mut heard);
+    assert_eq!((ended.outcome, ended.usage), (RequestOutcome::Broken(ErrorKind::Overloaded), None));
+    assert_eq!((ended.is_served(), ended.attempts(), ended.took), (true, 1, SECOND * 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_dropped_is_told_as_abandoned() {
+    let (layer, mut heard) = observed();
+    let mut response = layer.layer(streams(vec![Ok(Frame::text("a")), end()])).oneshot(prompt()).await.unwrap();
+    assert!(response.body_mut().frame().await.unwrap().is_ok());
+    drop(response);
+    let ended = told(&mut heard);
+    assert_eq!((ended.outcome, ended.is_served(), ended.took), (RequestOutcome::Abandoned, true, SECOND * 2));
+    assert_eq!(ended.model.as_deref(), Some("claude-sonnet-4-5"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_future_that_is_dropped_is_told_as_abandoned() {
+    let (layer, mut heard) = observed();
+    let leaf = Strict::new().takes(SECOND * 60);
+    let mut llm = layer.layer(leaf.clone());
+    let mut call = task::spawn(llm.ready().await.unwrap().call(prompt()));
+    assert_pending!(call.poll());
+    tokio::time::advance(SECOND * 5).await;
+    drop(call);
+    let ended = told(&mut heard);
+    assert_eq!((ended.outcome, ended.is_served(), ended.took), (RequestOutcome::Abandoned, false, SECOND * 5));
+    assert_eq!((ended.feature.as_deref(), ended.tier, leaf.running()), (Some("chat"), None, 0));
+    // Even one that was never polled: it was called.
+    drop(llm.call(prompt()));
+    assert_eq!(told(&mut heard).outcome, RequestOutcome::Abandoned);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_fails_is_told_with_all_that_was_tried_and_no_word_of_it() {
+    let (layer, mut heard) = observed();
+    let leaf = Strict::new().fails(10, LlmError::new(ErrorKind::Server, "you said: hello"));
+    let llm = ServiceBuilder::new().layer(layer).layer(RetryWithJitterLayer::new().seed(1)).service(leaf.clone());
+    let error = llm.oneshot(prompt()).await.unwrap_err();
+    let ended = told(&mut heard);
+    assert_eq!((ended.outcome, ended.attempts()), (RequestOutcome::Failed(ErrorKind::Server), 3));
+    let failures = ended.failures.as_deref().unwrap();
+    assert!(failures.iter().all(|failure| failure.message.is_empty()), "{failures:?}");
+    assert_eq!(failures.len(), error.attempts().len());
+    assert!(!error.attempts()[0].message.is_empty(), "the caller is told");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_no_layer_has_recorded_is_an_attempt_all_the_same() {
+    let (layer, mut heard) = observed();
+    let leaf = Strict::new().takes(SECOND).fails(1, LlmError::new(ErrorKind::Connect, ""));
+    let error = layer.layer(leaf).oneshot(prompt()).await.unwrap_err();
+    let ended = told(&mut heard);
+    assert_eq!((error.attempts().len(), ended.attempts(), ended.failures.unwrap()[0].took), (1, 1, SECOND));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_latency_of_the_tier_that_served_is_without_what_failed_before_and_the_wait() {
+    let (layer, mut heard) = observed();
+    let down = Strict::new().takes(SECOND).fails(10, LlmError::new(ErrorKind::Server, "down"));
+    let backup = ServiceBuilder::new()
+        .layer(RetryWithJitterLayer::new().seed(3))
+        .service(Strict::new().takes(SECOND * 3).fails(1, LlmError::new(ErrorKind::Overloaded, "busy")));
+    let fallback = FallbackLayer::new("primary").tier("backup", backup);
+    layer.layer(fallback.layer(down)).oneshot(prompt().explain()).await.unwrap();
+    let ended = told(&mut heard);
+    let failures = ended.failures.as_deref().unwrap();
+    let tiers: Vec<_> = failures.iter().map(|failure| (failure.tier.as_deref().unwrap(), failure.failure)).collect();
+    assert_eq!(tiers, [("primary", Some(ErrorKind::Server)), ("backup", Some(ErrorKind::Overloaded))]);
+    // Timers ring on whole milliseconds.
+    let rest = ended.served_in.saturating_sub(SECOND * 3);
+    assert!(ended.attempts() == 3 && rest < Duration::from_millis(1), "{ended:?}");
+    assert!(ended.took > SECOND * 7, "the wait before the retry counts here: {:?}", ended.took);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_nobody_listens_nothing_is_told_nor_kept() {
+    let events = Events::new();
+    let mut llm = ObserveLayer::new(events.clone()).layer(streams(vec![Ok(Frame::text("a")), end()]));
+    let response = llm.call(prompt()).await.unwrap();
+    let mut heard = events.subscribe();
+    drop(response);
+    assert!(heard.try_recv().is_err(), "it began before");
+    // And when the last listener leaves while a stream is under way, its place is free again.
+    let response = llm.call(prompt()).await.unwrap();
+    assert!(format!("{:?}", llm.told.gate()).contains("1 streams"));
+    drop(heard);
+    drop(response);
+    assert!(format!("{:?}", llm.told.gate()).contains("0 streams"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_that_end_in_any_order_are_told_each_with_its_own() {
+    let (layer, mut heard) = observed();
+    let llm = layer.layer(streams(vec![Ok(Frame::text("a")), end()]));
+    let mut random = fastrand::Rng::with_seed(9);
+    let (mut under_way, mut next) = (Vec::new(), 0);
+    for _ in 0..400 {
+        if under_way.is_empty() || random.bool() {
+            let request = LlmRequest::prompt("hello").feature(format!("f{next}"));
+            under_way.push((next, llm.clone().oneshot(request).await.unwrap()));
+            next += 1;
+        } else {
+            let (number, response) = under_way.swap_remove(random.usize(..under_way.len()));
+            drop(response);
+            assert_eq!(told(&mut heard).feature.as_deref(), Some(format!("f{number}").as_str()));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_a_layer_like_the_others() {
+    let (layer, mut heard) = observed();
+    // Pending, called from clones, and failing in its readiness.
+    let leaf = Strict::new().pending(3).takes(SECOND);
+    let mut llm = layer.layer(leaf.clone());
+    llm.ready().await.unwrap();
+    let mut clone = llm.clone();
+    let (a, b) = tokio::join!(llm.call(prompt()), clone.call(prompt()));
+    assert!(a.is_ok() && b.is_ok());
+    assert!(heard.try_recv().is_ok() && heard.try_recv().is_ok());
+    let mut failing = layer.layer(Strict::new().fails_readiness(1));
+    assert!(failing.call(prompt()).await.is_err());
+    assert_eq!(told(&mut heard).outcome, RequestOutcome::Failed(ErrorKind::Other));
+    assert!(failing.call(prompt()).await.is_ok());
+    // What fails holds nothing, even in a future that is kept.
+    let leaf = Strict::new().takes(SECOND * 60);
+    let mut llm = layer.layer(TimeoutLayer::new(SECOND).layer(leaf.clone()));
+    let mut call = std::pin::pin!(llm.call(prompt()));
+    assert_eq!(call.as_mut().await.unwrap_err().kind(), ErrorKind::Timeout);
+    assert_eq!(leaf.running(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn debug_shows_no_prompt() {
+    let (layer, mut heard) = observed();
+    let mut llm = layer.layer(Strict::new());
+    let call = llm.call(LlmRequest::prompt("secret plans"));
+    assert!(!format!("{call:?}").contains("secret"));
+    call.await.unwrap();
+    assert!(!format!("{llm:?} {layer:?} {:?}", told(&mut heard)).contains("secret"));
+}

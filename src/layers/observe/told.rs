@@ -1,0 +1,170 @@
+//! What is told, and how it is put together.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::under_way::{Stream, UnderWay};
+use crate::{
+    Attempt, Event, Events, LlmError, LlmResponse,
+    events::{RequestEnded, RequestOutcome},
+    layers::{
+        admission::{Gate, Outcome, Permit, Ticket},
+        lanes::Lane,
+    },
+    ledger::{self, Next},
+    prices::PriceTable,
+};
+
+/// Where the requests are told.
+#[derive(Debug)]
+pub(super) struct Told {
+    events: Events,
+    prices: PriceTable,
+    streams: UnderWay,
+}
+
+impl Told {
+    pub(super) fn new(events: Events, prices: PriceTable) -> Self {
+        Self { events, prices, streams: UnderWay::default() }
+    }
+
+    #[inline]
+    pub(super) fn is_heard(&self) -> bool {
+        self.events.is_heard()
+    }
+
+    #[inline]
+    fn tell(&self, mut ended: RequestEnded) {
+        if let (Some(model), Some(usage)) = (&ended.model, &ended.usage) {
+            ended.cost = self.prices.cost(ended.provider.as_deref(), model, usage);
+        }
+        self.events.send(Event::RequestEnded(ended));
+    }
+}
+
+/// A request before its response.
+pub(super) struct Watch {
+    told: Arc<Lane<Told>>,
+    feature: Option<Arc<str>>,
+    begun: Instant,
+}
+
+impl Watch {
+    #[inline]
+    pub(super) fn new(told: Arc<Lane<Told>>, feature: Option<Arc<str>>, begun: Instant) -> Self {
+        Self { told, feature, begun }
+    }
+
+    /// The response is there. A stream is told when it has ended.
+    #[inline]
+    pub(super) fn answered(self, response: &mut LlmResponse) {
+        let now = Instant::now();
+        let (provider, model) = response.names();
+        let attempts = response.attempts();
+        let took = now.saturating_duration_since(self.begun);
+        let tier = response.tier();
+        let ended = RequestEnded {
+            feature: self.feature,
+            failures: failures(attempts, tier.as_ref()),
+            tier,
+            provider,
+            model,
+            route: None,
+            outcome: RequestOutcome::Answered,
+            stream: response.body().is_stream(),
+            degraded: response.degraded(),
+            first_token: took,
+            served_in: served_in(attempts, took, now),
+            took,
+            usage: response.usage(),
+            cost: None,
+            at: now,
+        };
+        if !ended.stream {
+            self.told.tell(ended);
+            return;
+        }
+        let generation = self.told.streams.keep(Stream { begun: self.begun, told: ended });
+        response.hold(Permit::new(self.told, Ticket { generation, ..Ticket::default() }));
+    }
+
+    /// There will be no response.
+    #[cold]
+    pub(super) fn failed(self, error: &mut LlmError) {
+        ledger::note(error, self.begun);
+        self.unanswered(RequestOutcome::Failed(error.kind()), failures(error.attempts(), None));
+    }
+
+    /// The caller has left.
+    #[cold]
+    pub(super) fn abandoned(self) {
+        self.unanswered(RequestOutcome::Abandoned, None);
+    }
+
+    fn unanswered(self, outcome: RequestOutcome, failures: Option<Arc<[Attempt]>>) {
+        let now = Instant::now();
+        let took = now.saturating_duration_since(self.begun);
+        self.told.tell(RequestEnded {
+            feature: self.feature,
+            tier: None,
+            provider: None,
+            model: None,
+            route: None,
+            outcome,
+            failures,
+            stream: false,
+            degraded: false,
+            first_token: took,
+            served_in: Duration::ZERO,
+            took,
+            usage: None,
+            cost: None,
+            at: now,
+        });
+    }
+}
+
+impl Gate for Told {
+    /// A stream has ended. The ticket's generation is its number.
+    fn settle(&self, ticket: Ticket, outcome: Outcome<'_>) {
+        let Some(Stream { begun, told }) = self.streams.take(ticket.generation) else { return };
+        let now = Instant::now();
+        let mut ended = RequestEnded { took: now.saturating_duration_since(begun), at: now, ..told };
+        match outcome {
+            Outcome::Answered { usage } => ended.usage = usage.copied().or(ended.usage),
+            Outcome::Failed(error) => ended.outcome = RequestOutcome::Broken(error.kind()),
+            Outcome::Dropped => ended.outcome = RequestOutcome::Abandoned,
+        }
+        self.tell(ended);
+    }
+}
+
+/// The steps that failed, without what the providers said: that may quote the request. Those that name no tier were made
+/// on the way to the one that served.
+#[inline]
+fn failures(attempts: &[Attempt], served: Option<&Arc<str>>) -> Option<Arc<[Attempt]>> {
+    if attempts.is_empty() {
+        return None;
+    }
+    copied(attempts, served)
+}
+
+#[cold]
+fn copied(attempts: &[Attempt], served: Option<&Arc<str>>) -> Option<Arc<[Attempt]>> {
+    let failed = attempts.iter().filter(|attempt| attempt.failure.is_some());
+    let failed: Arc<[Attempt]> = failed
+        .map(|attempt| Attempt { tier: attempt.tier.as_ref().or(served).cloned(), ..attempt.without_message() })
+        .collect();
+    (!failed.is_empty()).then_some(failed)
+}
+
+/// How long the attempt that served took: since the last failure, and the wait after it, were over.
+#[inline]
+fn served_in(attempts: &[Attempt], took: Duration, now: Instant) -> Duration {
+    let over = attempts.iter().filter(|attempt| attempt.failure.is_some()).filter_map(|attempt| {
+        let wait = if let Next::Retried { after } = attempt.next { after } else { Duration::ZERO };
+        attempt.begun.checked_add(attempt.took)?.checked_add(wait)
+    });
+    over.max().map_or(took, |over| now.saturating_duration_since(over))
+}

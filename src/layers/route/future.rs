@@ -1,0 +1,201 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use pin_project::pin_project;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tower::Service;
+
+use super::{Rule, layer::Plan};
+use crate::{
+    BoxLlmService, LlmError, LlmRequest, LlmResponse,
+    classify::Failover,
+    error::TimeoutLimit,
+    layers::{call::Call, clock},
+    ledger::{Ledger, Next, Stop},
+};
+
+type CheapCall = Call<BoxLlmService, <BoxLlmService as Service<LlmRequest>>::Future>;
+
+/// The future of [`Route`](super::Route).
+///
+/// Dropping it drops the call to the chain that is being asked.
+#[pin_project]
+pub struct ResponseFuture<S: Service<LlmRequest>> {
+    #[pin]
+    state: State<S, S::Future>,
+    /// Of a request that a rule has taken.
+    routed: Option<Box<Routed<S>>>,
+}
+
+#[pin_project(project = StateProjection)]
+enum State<S, F> {
+    Default(#[pin] Call<S, F>),
+    Cheap(Pin<Box<CheapCall>>),
+    Done,
+}
+
+struct Routed<S> {
+    plan: Arc<Plan>,
+    rule: usize,
+    /// The default chain, until it is asked.
+    inner: Option<S>,
+    /// As it came.
+    request: LlmRequest,
+    /// When the chain that is being asked was begun.
+    begun: Instant,
+    /// Until when the cheap one may take.
+    slice: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+    ledger: Ledger,
+}
+
+impl<S> ResponseFuture<S>
+where
+    S: Service<LlmRequest, Response = LlmResponse>,
+    S::Error: Into<LlmError>,
+{
+    #[inline]
+    pub(super) fn default_chain(call: Call<S, S::Future>) -> Self {
+        Self { state: State::Default(call), routed: None }
+    }
+
+    pub(super) fn routed(plan: Arc<Plan>, rule: usize, inner: S, request: LlmRequest) -> Self {
+        let begun = clock::now();
+        let left = request.context().time_left(begun);
+        let keep_back = plan.keep_back;
+        let slice = request.context().deadline.zip(left).and_then(|(at, left)| at.checked_sub(keep_back.min(left / 2)));
+        let mut context = *request.context();
+        context.deadline = slice.or(context.deadline);
+        context.tiers_left = context.tiers_left.saturating_add(1);
+        // One is left for the default chain.
+        context.attempts_left = context.attempts_left.saturating_sub(1).max(1);
+        let call = Call::further(plan.routes[rule].1.clone(), request.with_context(context));
+        let ledger = Ledger::default();
+        let routed = Routed { plan, rule, inner: Some(inner), request, begun, slice, timer: None, ledger };
+        Self { state: State::Cheap(Box::pin(call)), routed: Some(Box::new(routed)) }
+    }
+}
+
+impl<S> Future for ResponseFuture<S>
+where
+    S: Service<LlmRequest, Response = LlmResponse>,
+    S::Error: Into<LlmError>,
+{
+    type Output = Result<LlmResponse, LlmError>;
+
+    /// # Panics
+    ///
+    /// When polled after it was ready.
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            match this.state.as_mut().project() {
+                StateProjection::Default(mut call) => {
+                    let mut result = ready!(call.as_mut().poll(cx));
+                    if result.is_err() {
+                        call.abandon();
+                    }
+                    if let Some(routed) = this.routed {
+                        routed.tell(&mut result);
+                    }
+                    return Poll::Ready(result);
+                }
+                StateProjection::Cheap(call) => {
+                    let Some(routed) = this.routed else { unreachable!("the cheap chain is asked by a rule") };
+                    let error = match call.as_mut().poll(cx) {
+                        Poll::Ready(Ok(mut response)) => {
+                            this.state.set(State::Done);
+                            response.set_route(&routed.rule().name, routed.plan.instead_of);
+                            return Poll::Ready(Ok(response));
+                        }
+                        Poll::Ready(Err(error)) => error,
+                        Poll::Pending => {
+                            ready!(routed.poll_slice(cx));
+                            let had = routed.begun.elapsed();
+                            LlmError::timed_out(TimeoutLimit::Deadline, call.phase(), had)
+                        }
+                    };
+                    // The default chain holds nothing of what failed.
+                    this.state.set(State::Done);
+                    let call = routed.failed(error)?;
+                    this.state.set(State::Default(call));
+                }
+                StateProjection::Done => panic!("polled after it was ready"),
+            }
+        }
+    }
+}
+
+impl<S> Routed<S> {
+    fn rule(&self) -> &Rule {
+        &self.plan.routes[self.rule].0
+    }
+
+    /// Ready when the time of the cheap chain is over.
+    fn poll_slice(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(slice) = self.slice else { return Poll::Pending };
+        self.timer.get_or_insert_with(|| Box::pin(sleep_until(slice))).as_mut().poll(cx)
+    }
+
+    /// The default chain's share of the record.
+    fn tell(&mut self, result: &mut Result<LlmResponse, LlmError>) {
+        let mut ledger = std::mem::take(&mut self.ledger);
+        match result {
+            Ok(response) => ledger.answered(response),
+            Err(error) => {
+                ledger.failed(error, self.begun);
+                ledger.give_up(error);
+            }
+        }
+    }
+}
+
+impl<S> Routed<S>
+where
+    S: Service<LlmRequest, Response = LlmResponse>,
+    S::Error: Into<LlmError>,
+{
+    /// The cheap chain has failed: the default chain is asked, if another can help.
+    #[cold]
+    fn failed(&mut self, mut error: LlmError) -> Result<Call<S, S::Future>, LlmError> {
+        let class = self.plan.classifier.classify(&error);
+        let name = self.rule().name.clone();
+        self.ledger.failed(&mut error, self.begun);
+        self.ledger.name_tier(0, &name);
+        let first = *self.request.context();
+        let now = Instant::now();
+        let stop = match class.failover {
+            Failover::No | Failover::IfRouted => Some(Stop::Kind),
+            _ if self.ledger.spent() >= first.attempts_left => Some(Stop::Attempts),
+            _ if first.deadline.is_some_and(|deadline| deadline <= now) => Some(Stop::Deadline),
+            Failover::Yes | Failover::LargerWindow | Failover::IfWorked => None,
+        };
+        match (stop, self.inner.take()) {
+            (None, Some(inner)) => {
+                self.ledger.next(Next::FailedOver);
+                self.begun = now;
+                let mut context = self.ledger.context(first);
+                context.begun = Some(now);
+                Ok(Call::further(inner, self.request.with_context(context)))
+            }
+            (stop, _) => {
+                self.ledger.next(Next::Stopped(stop.unwrap_or(Stop::LastTier)));
+                std::mem::take(&mut self.ledger).give_up(&mut error);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl<S: Service<LlmRequest>> fmt::Debug for ResponseFuture<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rule = self.routed.as_ref().map(|routed| &routed.rule().name);
+        f.debug_struct("route::ResponseFuture").field("rule", &rule).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,114 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use tower::{Layer, Service, ServiceExt as _, util::BoxCloneSyncService};
+
+use super::{Route, Rule};
+use crate::{
+    BoxLlmService, Classifier, InvalidConfig, LlmError, LlmRequest, LlmResponse,
+    prices::{Price, PriceTable},
+};
+
+/// Applies [`Route`]. See the [module docs](super).
+///
+/// Clones share the rules and their services.
+#[derive(Clone)]
+pub struct RouteLayer {
+    plan: Plan,
+}
+
+#[derive(Clone)]
+pub(super) struct Plan {
+    pub(super) routes: Vec<(Rule, BoxLlmService)>,
+    pub(super) classifier: Classifier,
+    pub(super) keep_back: Duration,
+    prices: PriceTable,
+    /// The price of the model that would have served.
+    pub(super) instead_of: Option<Price>,
+}
+
+/// The default of [`RouteLayer::keep_back`]: a model that works answers within that.
+const KEEP_BACK: Duration = Duration::from_secs(10);
+
+impl RouteLayer {
+    /// No rule yet: every request goes to the service inside, the default chain.
+    pub fn new() -> Self {
+        let (routes, classifier, prices) = (Vec::new(), Classifier::default(), PriceTable::builtin());
+        Self { plan: Plan { routes, classifier, keep_back: KEEP_BACK, prices, instead_of: None } }
+    }
+
+    /// Sends requests that fit the rule to this service. Of several rules that fit, the first counts.
+    #[must_use]
+    pub fn rule<S>(mut self, rule: Rule, service: S) -> Self
+    where
+        S: Service<LlmRequest, Response = LlmResponse> + Clone + Send + Sync + 'static,
+        S::Error: Into<LlmError>,
+        S::Future: Send,
+    {
+        self.plan.routes.push((rule, BoxCloneSyncService::new(service.map_err(Into::into))));
+        self
+    }
+
+    /// Sets the table that says after which failures of a rule's chain the default chain serves.
+    #[must_use]
+    pub fn classifier(mut self, classifier: Classifier) -> Self {
+        self.plan.classifier = classifier;
+        self
+    }
+
+    /// Sets how much of the time before the request's deadline is kept back for the default chain, and never more than
+    /// half of what is left. Default: 10 s.
+    #[must_use]
+    pub fn keep_back(mut self, time: Duration) -> Self {
+        self.plan.keep_back = time;
+        self
+    }
+
+    /// Sets the prices that [`instead_of`](Self::instead_of) looks into. Default: the built-in ones.
+    #[must_use]
+    pub fn prices(mut self, prices: PriceTable) -> Self {
+        self.plan.prices = prices;
+        self
+    }
+
+    /// Sets the model that would have served, the default chain's first: what is saved is reckoned from its price. Set the
+    /// [`prices`](Self::prices) before. Default: unknown, and no savings are told.
+    ///
+    /// # Errors
+    ///
+    /// The model has no price.
+    pub fn instead_of(mut self, provider: Option<&str>, model: &str) -> Result<Self, InvalidConfig> {
+        let price = self.plan.prices.price(provider, model).ok_or_else(|| {
+            let problem = format!("`{model}` has no price, so that no savings can be reckoned; add one to the prices");
+            InvalidConfig::new("prices", problem)
+        })?;
+        self.plan.instead_of = Some(*price);
+        Ok(self)
+    }
+}
+
+impl Default for RouteLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S> Layer<S> for RouteLayer {
+    type Service = Route<S>;
+
+    fn layer(&self, inner: S) -> Route<S> {
+        Route::new(inner, Arc::new(self.plan.clone()))
+    }
+}
+
+impl Plan {
+    pub(super) fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.routes.iter().map(|(rule, _)| rule)
+    }
+}
+
+impl fmt::Debug for RouteLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rules: Vec<&Rule> = self.plan.rules().collect();
+        f.debug_struct("RouteLayer").field("rules", &rules).finish_non_exhaustive()
+    }
+}

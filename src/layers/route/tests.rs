@@ -1,0 +1,152 @@
+use std::{
+    task::{Context, Waker},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tower::{Layer, Service as _, ServiceExt};
+
+use super::{RouteLayer, Rule};
+use crate::{
+    ErrorKind, FallbackLayer, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, StreamEvent,
+    chat::{Message, Usage},
+    layers::testing::Strict,
+    ledger::{Next, Stop},
+    prices::{Price, PriceTable, Usd},
+    provider_fn,
+};
+
+fn summary() -> LlmRequest {
+    LlmRequest::prompt("hello").feature("summary")
+}
+
+fn to(cheap: Strict) -> RouteLayer {
+    RouteLayer::new().rule(Rule::new("short").feature("summary"), cheap)
+}
+
+fn failing(kind: ErrorKind) -> Strict {
+    Strict::new().fails(100, LlmError::new(kind, "scripted"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_rule_that_fits_takes_the_request() {
+    let [dear, one, two] = [Strict::new(), Strict::new(), Strict::new()];
+    let llm =
+        to(one.clone()).rule(Rule::new("any").when(|request| !request.is_stream()), two.clone()).layer(dear.clone());
+    for (request, route) in [
+        (summary(), Some("short")),
+        (summary().feature("chat"), Some("any")),
+        (summary().feature("chat").stream(true), None),
+    ] {
+        assert_eq!(llm.clone().oneshot(request).await.unwrap().route(), route);
+    }
+    assert_eq!((one.calls(), two.calls(), dear.calls()), (1, 1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_default_chain_serves_when_the_cheap_one_fails() {
+    for kind in [ErrorKind::Server, ErrorKind::Auth, ErrorKind::CircuitOpen, ErrorKind::ContextLength] {
+        let dear = Strict::new();
+        let answer = to(failing(kind)).layer(dear.clone()).oneshot(summary()).await.unwrap();
+        let [failed] = answer.attempts() else { panic!("{:?}", answer.attempts()) };
+        assert_eq!(
+            (failed.tier.as_deref(), failed.failure, failed.next),
+            (Some("short"), Some(kind), Next::FailedOver)
+        );
+        assert_eq!((answer.route(), dear.calls()), (None, 1), "nothing was saved");
+        let left = dear.seen()[0].context().attempts_left;
+        assert_eq!(left, if kind.is_local() { 8 } else { 7 }, "{kind}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_no_other_can_help_with_stops() {
+    for kind in [ErrorKind::InvalidRequest, ErrorKind::Refusal, ErrorKind::ContentPolicy] {
+        let dear = Strict::new();
+        let error = to(failing(kind)).layer(dear.clone()).oneshot(summary()).await.unwrap_err();
+        assert_eq!((error.kind(), dear.calls()), (kind, 0));
+        assert_eq!(error.attempts()[0].next, Next::Stopped(Stop::Kind));
+    }
+    let dear = Strict::new();
+    let error =
+        to(failing(ErrorKind::Server)).layer(dear.clone()).oneshot(summary().max_attempts(1)).await.unwrap_err();
+    assert_eq!((error.attempts()[0].next, dear.calls()), (Next::Stopped(Stop::Attempts), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_both_fail_the_default_chain_leads_and_both_are_on_record() {
+    let dear = FallbackLayer::new("primary").layer(failing(ErrorKind::Overloaded));
+    let error = to(failing(ErrorKind::Server)).layer(dear).oneshot(summary()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Overloaded);
+    let steps: Vec<_> = error.attempts().iter().map(|step| (step.tier.as_deref(), step.failure)).collect();
+    assert_eq!(steps, [(Some("short"), Some(ErrorKind::Server)), (Some("primary"), Some(ErrorKind::Overloaded))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cheap_chain_that_hangs_leaves_time_for_the_default_one() {
+    let hung = Strict::new().takes(Duration::from_secs(3600));
+    let llm = to(hung.clone()).keep_back(Duration::from_secs(4)).layer(Strict::new());
+    let begun = Instant::now();
+    let answer = llm.oneshot(summary().timeout(Duration::from_secs(10))).await.unwrap();
+    assert_eq!((begun.elapsed(), answer.attempts()[0].failure), (Duration::from_secs(6), Some(ErrorKind::Timeout)));
+    assert_eq!(hung.running(), 0);
+    assert_eq!(hung.seen()[0].context().tiers_left, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unready_chain_is_waited_for_and_a_dropped_call_leaves_nothing() {
+    let cheap = Strict::new().pending(3).takes(Duration::from_secs(1));
+    let mut llm = to(cheap.clone()).layer(Strict::new());
+    drop(llm.call(summary()));
+    assert_eq!(llm.ready().await.unwrap().call(summary()).await.unwrap().route(), Some("short"));
+    let mut call = tokio_test::task::spawn(llm.call(summary()));
+    for _ in 0..5 {
+        assert!(call.poll().is_pending());
+    }
+    assert_eq!(cheap.running(), 1);
+    drop(call);
+    assert_eq!(cheap.running(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn savings_are_what_the_same_tokens_would_have_cost() {
+    let cheap = provider_fn(|request: LlmRequest| async move {
+        let usage = Usage::new(1_000_000, 0);
+        let response = match request.is_stream() {
+            false => {
+                let mut message = Message::assistant("hello");
+                message.usage = Some(usage);
+                LlmResponse::from_message(message)
+            }
+            true => {
+                let frames = [StreamEvent::Usage(usage), StreamEvent::End].map(|event| Ok(Frame::event(event)));
+                LlmResponse::new(LlmBody::from_frames(futures_util::stream::iter(frames)))
+            }
+        };
+        Ok::<_, LlmError>(response.with_model("mine", "small"))
+    });
+    let dollars = |input| Price::dollars(input, 1.0).unwrap();
+    let prices = PriceTable::empty().with("small", dollars(1.0)).with("large", dollars(5.0));
+    let layer = RouteLayer::new().rule(Rule::new("all"), cheap).prices(prices.clone());
+    assert!(layer.clone().instead_of(None, "unheard-of").is_err());
+    let llm = layer.instead_of(None, "large").unwrap().layer(Strict::new());
+    let answer = llm.clone().oneshot(summary()).await.unwrap().with_prices(&prices);
+    assert_eq!((answer.cost(), answer.cost_without_route()), (Usd::from_dollars(1.0), Usd::from_dollars(5.0)));
+
+    let mut answer = llm.oneshot(summary().stream(true)).await.unwrap();
+    assert_eq!((answer.cost_without_route(), answer.price_without_route()), (None, Some(&dollars(5.0))));
+    while answer.body_mut().frame().await.is_some() {}
+    assert_eq!(answer.cost_without_route(), Usd::from_dollars(5.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_fits_no_rule_costs_nothing() {
+    let leaf = provider_fn(|_| std::future::ready(Ok::<_, LlmError>(LlmResponse::from_text("hello"))));
+    let mut llm = to(Strict::new()).layer(leaf);
+    let request = summary().feature("chat");
+    let measured = allocation_counter::measure(|| {
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(std::pin::pin!(llm.call(request.clone())).poll(&mut context).is_ready());
+    });
+    assert_eq!(measured.count_total, 0);
+}

@@ -1,0 +1,334 @@
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use serde::Deserialize;
+
+use super::{Price, Usd, price::Listed};
+use crate::{InvalidConfig, chat::Usage};
+
+/// Prices by model. Clones share it until one is changed.
+///
+/// # Which price is a model's
+///
+/// 1. The one under the very name, at the provider first.
+/// 2. Without a provider's prefix: `anthropic/claude-sonnet-4-5` is `claude-sonnet-4-5` at `anthropic`.
+/// 3. Without the date or version of a snapshot: `claude-sonnet-4-5-20250929`, `gpt-4o-2024-08-06`,
+///    `gemini-2.0-flash-001`, `claude-sonnet-4-5@20250929`, and `-latest`.
+///
+/// Nothing else is guessed: a model that is not in the table has no price, for a wrong one is worse than none.
+///
+/// A look-up allocates nothing.
+#[derive(Clone)]
+pub struct PriceTable(Arc<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    as_of: Option<Box<str>>,
+    models: HashMap<Box<str>, Vec<Entry>>,
+    prices: Vec<Price>,
+}
+
+/// A price of a model.
+#[derive(Clone)]
+struct Entry {
+    /// Where it holds; `None` is everywhere.
+    provider: Option<Box<str>>,
+    /// Its place among the prices.
+    place: u32,
+}
+
+/// The file's form.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    as_of: Option<Box<str>>,
+    #[serde(default, rename = "notes")]
+    _notes: Vec<String>,
+    #[serde(default, rename = "sources")]
+    _sources: BTreeMap<String, String>,
+    models: BTreeMap<Box<str>, Listed>,
+}
+
+static BUILTIN: OnceLock<PriceTable> = OnceLock::new();
+
+impl PriceTable {
+    /// The prices that come with the crate, of Anthropic's, OpenAI's, Google's and some compatible models:
+    /// `src/prices/prices.json`, with its date, its sources and what is not in it. Read once.
+    pub fn builtin() -> Self {
+        Self::builtin_ref().clone()
+    }
+
+    pub(crate) fn builtin_ref() -> &'static Self {
+        BUILTIN.get_or_init(|| {
+            Self::from_json(include_str!("prices.json")).expect("the crate's own file is right: a test reads it")
+        })
+    }
+
+    /// No prices.
+    pub fn empty() -> Self {
+        Self(Arc::new(Inner { as_of: None, models: HashMap::new(), prices: Vec::new() }))
+    }
+
+    /// Prices in the form of the crate's own file: `{"as_of": "2026-10-07", "models": {"gpt-4o": {"input": 2.5,
+    /// "output": 10, "cache_read": 1.25}}}`, in US dollars for a million tokens. Of a model, `input` and `output` must
+    /// be there; `cache_read`, `cache_write`, `long_context` (`above` so many tokens, then prices again) and the
+    /// `provider` at which alone it holds may be.
+    ///
+    /// # Errors
+    ///
+    /// Not JSON, a key that is not known, or a number that is no price.
+    pub fn from_json(json: &str) -> Result<Self, InvalidConfig> {
+        let file: File = serde_json::from_str(json).map_err(|error| InvalidConfig::new("prices", error.to_string()))?;
+        let mut table = Self::empty();
+        for (model, listed) in file.models {
+            let price = listed.price().map_err(|error| {
+                InvalidConfig::new(format!("prices.models.{model}.{}", error.field()), error.problem().to_owned())
+            })?;
+            table.put(model, listed.provider, price);
+        }
+        Arc::make_mut(&mut table.0).as_of = file.as_of;
+        Ok(table)
+    }
+
+    /// Sets a model's price, at whatever provider, in place of what the table says of that name.
+    #[must_use]
+    pub fn with(mut self, model: impl Into<Box<str>>, price: Price) -> Self {
+        let model = model.into();
+        Arc::make_mut(&mut self.0).models.remove(&model);
+        self.put(model, None, price);
+        self
+    }
+
+    /// Sets a model's price at one provider, by the name that the provider's leaf has. It goes before a price that
+    /// holds everywhere.
+    #[must_use]
+    pub fn with_at(mut self, provider: impl Into<Box<str>>, model: impl Into<Box<str>>, price: Price) -> Self {
+        self.put(model.into(), Some(provider.into()), price);
+        self
+    }
+
+    /// When the prices were looked up, as a date.
+    pub fn as_of(&self) -> Option<&str> {
+        self.0.as_of.as_deref()
+    }
+
+    /// A model's price. Without a provider only one that holds everywhere.
+    pub fn price(&self, provider: Option<&str>, model: &str) -> Option<&Price> {
+        self.place(provider, model).map(|place| self.at(place))
+    }
+
+    /// What so many tokens of a model cost; `None` where its price is not known.
+    pub fn cost(&self, provider: Option<&str>, model: &str, usage: &Usage) -> Option<Usd> {
+        Some(self.price(provider, model)?.cost(usage))
+    }
+
+    /// Whether it is the crate's own, unchanged.
+    pub(crate) fn is_builtin(&self) -> bool {
+        BUILTIN.get().is_some_and(|builtin| Arc::ptr_eq(&self.0, &builtin.0))
+    }
+
+    /// Where a model's price is, for as long as the table is not changed.
+    pub(crate) fn place(&self, provider: Option<&str>, model: &str) -> Option<u32> {
+        let unprefixed = || {
+            let (prefix, name) = model.rsplit_once('/')?;
+            // `openrouter/anthropic/claude-..`: the nearest to the name is whose model it is.
+            Some((prefix.rsplit('/').next(), name))
+        };
+        self.snapshot_or_base(provider, model).or_else(|| {
+            let (prefix, name) = unprefixed()?;
+            self.snapshot_or_base(prefix, name)
+        })
+    }
+
+    /// The price at such a place.
+    pub(crate) fn at(&self, place: u32) -> &Price {
+        &self.0.prices[place as usize]
+    }
+
+    fn snapshot_or_base(&self, provider: Option<&str>, model: &str) -> Option<u32> {
+        self.exact(provider, model).or_else(|| self.exact(provider, base(model)?))
+    }
+
+    fn exact(&self, provider: Option<&str>, model: &str) -> Option<u32> {
+        let entries = self.0.models.get(model)?;
+        let holds =
+            |at: Option<&str>| entries.iter().find(|entry| entry.provider.as_deref() == at).map(|entry| entry.place);
+        provider.and_then(|provider| holds(Some(provider))).or_else(|| holds(None))
+    }
+
+    fn put(&mut self, model: Box<str>, provider: Option<Box<str>>, price: Price) {
+        let inner = Arc::make_mut(&mut self.0);
+        let place = u32::try_from(inner.prices.len()).expect("fewer prices than that");
+        inner.prices.push(price);
+        let entries = inner.models.entry(model).or_default();
+        entries.retain(|entry| entry.provider != provider);
+        entries.push(Entry { provider, place });
+    }
+}
+
+/// The model of which `model` is a snapshot, if its name ends like that of one.
+fn base(model: &str) -> Option<&str> {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if let Some(base) = model.strip_suffix("-latest") {
+        return Some(base);
+    }
+    // `-2024-08-06`
+    if let Some((rest, day)) = model.rsplit_once('-')
+        && let Some((rest, month)) = rest.rsplit_once('-')
+        && let Some((base, year)) = rest.rsplit_once('-')
+        && (year.len(), month.len(), day.len()) == (4, 2, 2)
+        && digits(year)
+        && digits(month)
+        && digits(day)
+    {
+        return Some(base);
+    }
+    // `-20250929`, `@20250929`, `-001`
+    let (base, end) = model.rsplit_once(['-', '@'])?;
+    (digits(end) && (end.len() == 8 || (end.len() == 3 && end.starts_with('0')))).then_some(base)
+}
+
+impl Default for PriceTable {
+    /// The built-in one.
+    fn default() -> Self {
+        Self::builtin()
+    }
+}
+
+impl fmt::Debug for PriceTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PriceTable").field("as_of", &self.0.as_of).field("models", &self.0.models.len()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dollars(input: f64, output: f64) -> Price {
+        Price::dollars(input, output).unwrap()
+    }
+
+    #[test]
+    fn the_crates_own_file_is_right_dated_and_plausible() {
+        let table = PriceTable::builtin();
+        let date = table.as_of().unwrap();
+        assert!(date.len() == 10 && date.starts_with("20"), "{date}");
+        assert!(table.is_builtin() && PriceTable::default().is_builtin());
+        for (model, entries) in &table.0.models {
+            for entry in entries {
+                let price = table.at(entry.place);
+                let (input, output) = (price.cost(&Usage::new(1000, 0)), price.cost(&Usage::new(0, 1000)));
+                assert!(Usd::ZERO < input && input < output, "{model}: output costs more than input");
+                let mut cached = Usage::new(1000, 0);
+                cached.cache_read = 1000;
+                assert!(price.cost(&cached) <= input, "{model}: a cache is no dearer");
+                let long = price.cost(&Usage::new(1_000_000, 0)).nanos();
+                assert!(long >= 1000 * input.nanos(), "{model}: a long context is no cheaper");
+            }
+        }
+        for model in ["claude-sonnet-4-5", "gpt-4o", "gemini-2.5-pro"] {
+            assert!(table.price(None, model).is_some(), "{model} is in the guides");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_costs_what_its_model_costs() {
+        let table = PriceTable::builtin();
+        let price = |name: &str| table.price(None, name);
+        for (snapshot, model) in [
+            ("claude-sonnet-4-5-20250929", "claude-sonnet-4-5"),
+            ("claude-sonnet-4-5@20250929", "claude-sonnet-4-5"),
+            ("claude-3-7-sonnet-latest", "claude-3-7-sonnet"),
+            ("anthropic/claude-sonnet-4-5", "claude-sonnet-4-5"),
+            ("openrouter/anthropic/claude-sonnet-4-5-20250929", "claude-sonnet-4-5"),
+            ("gpt-4o-2024-08-06", "gpt-4o"),
+            ("openai/gpt-4o-mini-2024-07-18", "gpt-4o-mini"),
+            ("gemini-2.5-flash-001", "gemini-2.5-flash"),
+        ] {
+            assert!(price(snapshot).is_some() && price(snapshot) == price(model), "{snapshot}");
+        }
+        assert_ne!(price("gpt-4o-2024-05-13"), price("gpt-4o"), "a snapshot with a price of its own");
+    }
+
+    #[test]
+    fn what_is_not_known_has_no_price() {
+        let table = PriceTable::builtin();
+        for model in [
+            "",
+            "/",
+            "-",
+            "claude",
+            "claude-sonnet-4-5-fast",
+            "claude-sonnet-4-5-2025",
+            "claude-sonnet-4-5-20250929-v1:0",
+            "us.anthropic.claude-sonnet-4-5",
+            "gpt-4o-audio-preview",
+            "gpt-4o-2024-05",
+            "gpt-4o:free",
+            "GPT-4o",
+            "gpt-4",
+            "gpt-4o/",
+            "my-gpt-4o",
+        ] {
+            assert_eq!(table.price(None, model), None, "{model}");
+            assert_eq!(table.cost(Some("openai"), model, &Usage::new(1, 1)), None, "{model}");
+        }
+    }
+
+    #[test]
+    fn a_price_of_one_provider_holds_there_alone() {
+        let table = PriceTable::builtin();
+        assert!(table.price(Some("deepseek"), "deepseek-flash").is_some());
+        assert!(table.price(None, "deepseek/deepseek-flash").is_some());
+        for elsewhere in [None, Some("ollama")] {
+            assert_eq!(table.price(elsewhere, "deepseek-flash"), None);
+        }
+        let table = table.with_at("bedrock", "claude-sonnet-4-5", dollars(3.3, 16.5));
+        assert_eq!(table.price(Some("bedrock"), "claude-sonnet-4-5-20250929"), Some(&dollars(3.3, 16.5)));
+        assert_ne!(table.price(Some("anthropic"), "claude-sonnet-4-5"), Some(&dollars(3.3, 16.5)));
+    }
+
+    #[test]
+    fn what_is_set_by_hand_wins_everywhere() {
+        let mine = dollars(0.1, 0.2);
+        let table = PriceTable::builtin().with("deepseek-flash", mine).with("meta-llama/llama-3", mine);
+        for provider in [None, Some("deepseek"), Some("ollama")] {
+            assert_eq!(table.price(provider, "deepseek-flash"), Some(&mine));
+        }
+        assert_eq!(table.price(Some("groq"), "meta-llama/llama-3"), Some(&mine), "a slash in the name itself");
+        assert!(!table.is_builtin());
+        assert_ne!(PriceTable::builtin().price(Some("deepseek"), "deepseek-flash"), Some(&mine));
+    }
+
+    #[test]
+    fn a_file_that_is_wrong_says_where() {
+        for (json, said) in [
+            ("", "prices"),
+            (r#"{"models": []}"#, "prices"),
+            (r#"{"models": {"a": {"input": 1, "output": 2, "cached": 3}}}"#, "unknown field `cached`"),
+            (r#"{"models": {"a": {"input": 1}}}"#, "missing field `output`"),
+            (r#"{"models": {"a": {"input": -1, "output": 2}}}"#, "prices.models.a.input: -1 is no price"),
+        ] {
+            let error = PriceTable::from_json(json).unwrap_err().to_string();
+            assert!(error.contains(said), "{json}: {error}");
+        }
+        let table = PriceTable::from_json(r#"{"models": {"a": {"input": 1, "output": 2}}}"#).unwrap();
+        assert_eq!((table.as_of(), table.price(None, "a")), (None, Some(&dollars(1.0, 2.0))));
+    }
+
+    #[test]
+    fn a_look_up_allocates_nothing() {
+        let table = PriceTable::builtin();
+        let usage = Usage::new(1000, 1000);
+        let measured = allocation_counter::measure(|| {
+            for model in ["claude-sonnet-4-5", "openrouter/anthropic/claude-sonnet-4-5-20250929", "unknown/model-x"] {
+                std::hint::black_box(table.cost(Some("anthropic"), model, &usage));
+            }
+        });
+        assert_eq!(measured.count_total, 0);
+    }
+}

@@ -1,0 +1,116 @@
+use std::{fs, path::PathBuf, time::Duration};
+
+use steadfast::{
+    CommitPoint,
+    config::{
+        AllOpen, AtCap, Config, Cooldown, Environment, Format, Growth, KeyRef, Loader, OnError, RuleThreshold, Span,
+    },
+};
+
+use crate::{folder, load};
+
+#[test]
+fn three_formats_are_one_configuration() {
+    let [yaml, toml, json] = ["yaml", "toml", "json"].map(|suffix| {
+        let path = folder("good").join(format!("whole.{suffix}"));
+        load(&path).unwrap_or_else(|error| panic!("{error}"))
+    });
+    assert_eq!(yaml, toml);
+    assert_eq!(yaml, json);
+
+    assert_eq!(yaml.tiers[0].api_key, Some(KeyRef::env("ANTHROPIC_API_KEY")));
+    assert_eq!(yaml.tiers[2].text.as_deref(), Some("Sorry: $5 later."));
+    assert_eq!(&*yaml.tiers[1].headers["x-team"], "search");
+    assert_eq!(yaml.timeout, Some(Span(Duration::from_secs(90))));
+    assert_eq!(yaml.stream.commit, Some(CommitPoint::FirstText));
+    assert_eq!(yaml.retry.backoff, Some(Growth::Linear));
+    assert_eq!(yaml.fallback.all_open, Some(AllOpen::Wait(Span(Duration::from_secs(5)))));
+    assert_eq!(
+        yaml.fallback.on_error.as_deref(),
+        Some(&[OnError::Status(429), OnError::Status(503), OnError::Kind("timeout".into())][..])
+    );
+    assert_eq!(yaml.budgets[0].at_cap, AtCap::StepDown(3));
+    assert_eq!(yaml.alerts.rules.key_refused, Some(RuleThreshold::On(false)));
+    let cooldown = yaml.tiers[0].circuit_breaker.and_then(|breaker| breaker.cooldown);
+    assert!(matches!(cooldown, Some(Cooldown::Growing(growing)) if growing.factor == 2.0));
+}
+
+#[test]
+fn yaml_anchors_and_empty_blocks_are_read() {
+    let config = load(&folder("good").join("anchors.yaml")).unwrap();
+    assert_eq!(config.tiers[1].name, "spare");
+    assert_eq!(config.tiers[1].retry, config.tiers[0].retry);
+    assert_eq!(config.retry.max_attempts, Some(2));
+    assert!(config.features.is_empty());
+}
+
+#[test]
+fn the_example_is_a_configuration() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples/steadfast.yaml");
+    let config = load(&path).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(config.tiers.len(), 4);
+    let text = fs::read_to_string(&path).unwrap();
+    // What is commented out holds too.
+    let all =
+        text.replace("\n# listen", "\nlisten").replace("\n# retry", "\nretry").replace("\n# circuit", "\ncircuit");
+    let all =
+        all.replace("\n# default_feature", "\ndefault_feature").replace("\n  # ", "\n  ").replace("\n    # ", "\n    ");
+    Config::from_str(&all, Format::Yaml).unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
+fn no_secret_is_in_what_debug_prints() {
+    let text = "
+tiers:
+  - { name: main, provider: openai, model: gpt-4o, api_key: '${MY_KEY}', headers: { x-key: 'Bearer ${MY_KEY}' } }
+alerts: { webhooks: [{ url: 'https://example.com/${MY_KEY}', authorization: '${MY_KEY}' }] }
+";
+    let environment: Environment = [("MY_KEY", "hidden-0123456789")].into_iter().collect();
+    let loader = Loader::new().environment(environment.clone());
+    let config = loader.text(text, Format::Yaml).unwrap();
+    assert_eq!(&*config.tiers[0].headers["x-key"], "Bearer hidden-0123456789");
+    for shown in [format!("{config:?}"), format!("{environment:?}"), format!("{loader:?}")] {
+        assert!(!shown.contains("hidden"), "{shown}");
+    }
+    assert!(format!("{config:?}").contains("MY_KEY"));
+}
+
+#[test]
+fn missing_keys_are_named_with_all_variables_that_would_do() {
+    let text = "
+tiers:
+  - { name: sonnet, provider: anthropic, model: claude-sonnet-4-5 }
+  - { name: gemini, provider: gemini, model: gemini-2.5-pro }
+  - { name: own, provider: openai, model: gpt-4o, api_key: '${MY_KEY}' }
+  - { name: local, provider: openai, model: llama, base_url: 'http://127.0.0.1:9001/v1' }
+  - { name: sorry, provider: canned, text: Sorry. }
+alerts: { webhooks: [{ url: 'https://example.com', authorization: '${HOOK}' }] }
+";
+    let config = Config::from_str(text, Format::Yaml).unwrap();
+    let missing = |variables: &[(&str, &str)]| -> Vec<(Option<String>, Vec<String>)> {
+        let environment: Environment = variables.iter().copied().collect();
+        config.missing_keys(&environment).into_iter().map(|key| (key.tier, key.variables)).collect()
+    };
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    assert_eq!(
+        missing(&[("ANTHROPIC_API_KEY", "x"), ("MY_KEY", " ")]),
+        [
+            (Some("gemini".to_owned()), names(&["GEMINI_API_KEY", "GOOGLE_API_KEY"])),
+            (Some("own".to_owned()), names(&["MY_KEY"])),
+            (None, names(&["HOOK"])),
+        ]
+    );
+    let all = [("ANTHROPIC_API_KEY", "x"), ("GOOGLE_API_KEY", "x"), ("MY_KEY", "x"), ("HOOK", "x")];
+    assert_eq!(missing(&all), []);
+}
+
+#[test]
+fn a_price_from_elsewhere_makes_a_budget_good() {
+    let text = "
+tiers: [{ name: main, provider: openai, model: gpt-4o }]
+budgets: [{ name: day, usd: 5, period: day }]
+";
+    let loader = Loader::new();
+    assert!(loader.text(text, Format::Yaml).is_err());
+    assert!(loader.priced(|model| model == "gpt-4o").text(text, Format::Yaml).is_ok());
+}
