@@ -2,7 +2,7 @@
 
 use std::{fmt, io, process::ExitCode};
 
-use steadfast::LlmError;
+use steadfast::{LlmError, config::ConfigError};
 
 /// What went wrong: it decides the exit code.
 pub(crate) enum Failure {
@@ -38,6 +38,12 @@ impl Failure {
     /// A wrong command line.
     pub(crate) fn usage(message: impl fmt::Display) -> Self {
         Self::Config(format!("error: {message}"))
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error.to_string())
     }
 }
 

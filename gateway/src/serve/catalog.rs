@@ -1,6 +1,6 @@
 //! What a caller may ask about before it asks anything: the models, and how long a prompt is.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use axum::{
     body::Body,
@@ -8,15 +8,36 @@ use axum::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use serde_json::{Value, json};
-use steadfast::{Chat, Dialect, ErrorKind, LlmError, chat::Part};
+use steadfast::{Chat, Dialect, ErrorKind, LlmError, StackHandle, chat::Part};
 
 use super::{Gateway, inbound, refusal, routes::dialect_of};
+
+/// Which names callers may ask for.
+pub(crate) enum Catalog {
+    /// Those of the stack's models and tiers, as they are at the moment.
+    Stack(StackHandle),
+    #[cfg(test)]
+    Fixed(&'static [&'static str]),
+}
+
+impl Catalog {
+    /// Each name once, in order of preference.
+    fn names(&self) -> Vec<Arc<str>> {
+        let names: Vec<Arc<str>> = match self {
+            Self::Stack(stack) => stack.tiers().into_iter().map(|tier| tier.model.unwrap_or(tier.name)).collect(),
+            #[cfg(test)]
+            Self::Fixed(names) => names.iter().map(|name| Arc::from(*name)).collect(),
+        };
+        let mut seen = HashSet::new();
+        names.into_iter().filter(|name| seen.insert(name.clone())).collect()
+    }
+}
 
 /// The models that callers may name, in the form of the API that the caller speaks: Anthropic's if it sends
 /// `anthropic-version`.
 pub(crate) async fn models(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Response<Body> {
     let dialect = dialect_of("", &headers);
-    let list: Vec<Value> = gateway.models.iter().map(|model| entry(model, dialect)).collect();
+    let list: Vec<Value> = gateway.catalog.names().iter().map(|model| entry(model, dialect)).collect();
     let body = match dialect {
         Dialect::Anthropic => {
             let id = |entry: Option<&Value>| entry.map_or(Value::Null, |entry| entry["id"].clone());
@@ -34,9 +55,9 @@ pub(crate) async fn model(
     headers: HeaderMap,
 ) -> Response<Body> {
     let dialect = dialect_of("", &headers);
-    let known = gateway.models.iter().find(|model| id(model, dialect) == name || ***model == *name);
+    let known = gateway.catalog.names().into_iter().find(|model| id(model, dialect) == name || **model == *name);
     match known {
-        Some(model) => refusal::json(StatusCode::OK, entry(model, dialect).to_string()),
+        Some(model) => refusal::json(StatusCode::OK, entry(&model, dialect).to_string()),
         None => {
             let error = LlmError::new(ErrorKind::NotFound, "no such model; GET /v1/models has the list");
             refusal::refuse(&error, dialect)

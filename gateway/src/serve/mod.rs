@@ -19,19 +19,23 @@ mod tests;
 mod wall_clock;
 
 use std::{
-    io,
+    io::{self, IsTerminal},
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use clap::Args;
-use steadfast::BoxLlmService;
+use steadfast::{BoxLlmService, Stack, StackHandle, config::Watching, events::Logs};
 use tokio::net::TcpListener;
+#[cfg(unix)]
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
 
-use self::{record::Records, settings::Settings};
+use self::{catalog::Catalog, record::Records, settings::Settings};
 use crate::exit::Failure;
 
 /// Serves the models to everything that speaks Anthropic's or OpenAI's protocol.
@@ -39,7 +43,11 @@ use crate::exit::Failure;
 /// Without a configuration it serves simulated models on loopback, for a first look.
 #[derive(Args, Debug)]
 pub(crate) struct Serve {
-    /// Where to listen; port 0 takes any free one [default: 127.0.0.1:8080]
+    /// The configuration; it is loaded again when it changes, and on SIGHUP
+    #[arg(short, long, value_name = "FILE", env = "STEADFAST_CONFIG")]
+    config: Option<PathBuf>,
+
+    /// Where to listen, in place of what the configuration says; port 0 takes any free one [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
 
@@ -55,8 +63,7 @@ pub(crate) struct Serve {
 /// What all connections share.
 struct Gateway {
     service: BoxLlmService,
-    /// The names that callers may ask for.
-    models: Vec<Box<str>>,
+    catalog: Catalog,
     settings: Settings,
     records: Records,
     /// The server has been asked to stop.
@@ -66,10 +73,10 @@ struct Gateway {
 }
 
 impl Gateway {
-    fn new(service: BoxLlmService, models: impl IntoIterator<Item = impl Into<Box<str>>>, settings: Settings) -> Self {
+    fn new(service: BoxLlmService, catalog: Catalog, settings: Settings) -> Self {
         Self {
             service,
-            models: models.into_iter().map(Into::into).collect(),
+            catalog,
             records: Records::new(settings.records),
             settings,
             stop: CancellationToken::new(),
@@ -83,9 +90,19 @@ impl Serve {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
         // Where somebody else has installed a subscriber, it is theirs that counts.
-        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
+        let colours = io::stderr().is_terminal();
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(io::stderr).try_init();
 
-        let address = self.listen.unwrap_or(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8080)));
+        let stack = match &self.config {
+            Some(path) => Stack::from_path(path)?,
+            None => demo::stack()?,
+        };
+        let handle = stack.handle();
+        // A line for each request is there for who asks for it (RUST_LOG=debug).
+        let _logs = handle.events().follow(Logs::new().requests(Level::DEBUG));
+        let configured = handle.config().listen.filter(|_| self.config.is_some());
+        let default = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8080));
+        let address = self.listen.or(configured).unwrap_or(default);
         if !address.ip().is_loopback() && !self.insecure_no_auth {
             return Err(Failure::usage(format_args!(
                 "{address} can be reached from elsewhere, and callers need no key: listen on 127.0.0.1, or say \
@@ -93,71 +110,111 @@ impl Serve {
             )));
         }
         let settings = Settings { grace: Duration::from_secs(self.grace), ..Settings::default() };
-        let gateway = Arc::new(Gateway::new(demo::service(), demo::MODELS, settings));
+        let gateway = Arc::new(Gateway::new(stack.service(), Catalog::Stack(handle.clone()), settings));
         let listener = TcpListener::bind(address)
             .await
             .map_err(|error| Failure::Config(format!("error: cannot listen on {address}: {error}")))?;
         let address = listener.local_addr()?;
         // Listening for signals begins before anybody can know that there is somebody to signal.
         let signals = Signals::new()?;
-        greet(address);
+        let _watching = self.config.as_ref().and_then(|_| watch(&handle));
+        greet(address, &handle, self.config.as_deref());
         let stop = gateway.stop.clone();
-        tokio::spawn(async move {
-            let name = signals.next().await;
-            tracing::info!(signal = name, "stopping: no new connections, open streams may finish");
-            stop.cancel();
-        });
+        tokio::spawn(signals.obey(self.config.is_some().then_some(handle), stop));
         listener::serve(listener, routes::router(gateway.clone()), gateway).await;
         tracing::info!("stopped");
         Ok(())
     }
 }
 
+/// Loads the configuration again when it changes. A folder that cannot be watched is no reason not to serve.
+fn watch(handle: &StackHandle) -> Option<Watching> {
+    match handle.watch() {
+        Ok(watching) => Some(watching),
+        Err(error) => {
+            tracing::warn!(%error, "changes of the configuration are not seen: send SIGHUP after one");
+            None
+        }
+    }
+}
+
 /// Says what is served, where, and how to try it.
-fn greet(address: SocketAddr) {
+fn greet(address: SocketAddr, handle: &StackHandle, config: Option<&Path>) {
     println!("steadfast listens on http://{address}");
-    println!("Its models are simulated: nothing leaves this machine, and no answer means anything.");
+    let tiers = handle.tiers();
+    let model = tiers.first().map_or(demo::MODEL, |tier| tier.model.as_ref().unwrap_or(&tier.name));
+    match config {
+        Some(path) => {
+            let names: Vec<&str> = tiers.iter().map(|tier| &*tier.name).collect();
+            println!("Its tiers, in order: {} ({})", names.join(", "), path.display());
+        }
+        None => println!("Its models are simulated: nothing leaves this machine, and no answer means anything."),
+    }
     println!();
     println!("  curl -N http://{address}/v1/chat/completions -H 'content-type: application/json' \\");
     println!(
-        "    -d '{{\"model\":\"{}\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"hello\"}}]}}'",
-        demo::MODELS[0]
+        "    -d '{{\"model\":\"{model}\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"hello\"}}]}}'"
     );
     println!();
     println!("  ANTHROPIC_BASE_URL=http://{address}    OPENAI_BASE_URL=http://{address}/v1");
 }
 
-/// The signals that ask the server to stop.
+/// The signals that the server obeys.
 struct Signals {
     #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
+    terminate: Signal,
+    #[cfg(unix)]
+    hang_up: Signal,
 }
 
 impl Signals {
     fn new() -> io::Result<Self> {
         Ok(Self {
             #[cfg(unix)]
-            terminate: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?,
+            terminate: signal(SignalKind::terminate())?,
+            #[cfg(unix)]
+            hang_up: signal(SignalKind::hangup())?,
         })
     }
 
-    /// The name of the first that comes.
-    async fn next(self) -> &'static str {
-        #[cfg(unix)]
-        {
-            let mut terminate = self.terminate;
-            tokio::select! {
-                _ = terminate.recv() => "SIGTERM",
-                _ = tokio::signal::ctrl_c() => "SIGINT",
+    /// SIGHUP loads the configuration again, SIGTERM and Ctrl-C stop the server.
+    async fn obey(mut self, stack: Option<StackHandle>, stop: CancellationToken) {
+        let name = loop {
+            match self.next().await {
+                Asked::Stop(name) => break name,
+                Asked::Reload => {
+                    let Some(stack) = stack.clone() else { continue };
+                    // What came of it is an event, and so it is in the log. The file is read on a thread for that.
+                    let _ = tokio::task::spawn_blocking(move || stack.reload_from_path().is_ok()).await;
+                }
             }
-        }
-        #[cfg(not(unix))]
-        {
-            // An error says that it cannot be heard: then it never comes.
-            if tokio::signal::ctrl_c().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-            "Ctrl-C"
+        };
+        tracing::info!(signal = name, "stopping: no new connections, open streams may finish");
+        stop.cancel();
+    }
+
+    #[cfg(unix)]
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
+            _ = self.hang_up.recv() => Asked::Reload,
+            _ = tokio::signal::ctrl_c() => Asked::Stop("SIGINT"),
         }
     }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) -> Asked {
+        // An error says that it cannot be heard: then it never comes.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        Asked::Stop("Ctrl-C")
+    }
+}
+
+/// What a signal asks for.
+enum Asked {
+    Stop(&'static str),
+    #[cfg_attr(not(unix), allow(dead_code, reason = "nothing there asks for it"))]
+    Reload,
 }

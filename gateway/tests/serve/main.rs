@@ -1,4 +1,6 @@
-//! `steadfast serve` as its users start it: the real binary, real signals.
+//! `steadfast serve` as its users start it: the real binary, real signals, a real file.
+
+mod reload;
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -46,9 +48,20 @@ impl Served {
         stream
     }
 
-    fn terminate(&self) {
-        let killed = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+    fn signal(&self, name: &str) {
+        let killed = Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
         assert!(killed.success());
+    }
+
+    fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    /// The whole response to a request on a connection of its own.
+    fn ask(&self, path: &str, body: &str) -> String {
+        let mut answer = String::new();
+        self.send(path, "connection: close\r\n", body).read_to_string(&mut answer).unwrap();
+        answer
     }
 
     /// What it has said, once it has ended.
