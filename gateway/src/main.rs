@@ -18,12 +18,14 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    Key(serve::MakeKey),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Serve(serve) => serve.run().await,
+        Command::Key(key) => key.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

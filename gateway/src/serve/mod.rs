@@ -6,6 +6,7 @@
 mod catalog;
 mod demo;
 mod inbound;
+mod keys;
 mod listener;
 mod patience;
 mod pipeline;
@@ -35,7 +36,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
 
-use self::{catalog::Catalog, record::Records, settings::Settings};
+pub(crate) use self::keys::MakeKey;
+use self::{catalog::Catalog, keys::Keys, record::Records, settings::Settings};
 use crate::exit::Failure;
 
 /// Serves the models to everything that speaks Anthropic's or OpenAI's protocol.
@@ -55,6 +57,10 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     grace: u64,
 
+    /// The keys of those who may call; read again on SIGHUP. Without it everybody may who reaches the port
+    #[arg(long, value_name = "FILE", env = "STEADFAST_KEYS")]
+    keys: Option<PathBuf>,
+
     /// Listen beyond loopback although callers need no key: everybody who reaches the port spends your money
     #[arg(long)]
     insecure_no_auth: bool,
@@ -64,6 +70,8 @@ pub(crate) struct Serve {
 struct Gateway {
     service: BoxLlmService,
     catalog: Catalog,
+    /// Who may call; `None`: everybody.
+    keys: Option<Keys>,
     settings: Settings,
     records: Records,
     /// The server has been asked to stop.
@@ -73,10 +81,11 @@ struct Gateway {
 }
 
 impl Gateway {
-    fn new(service: BoxLlmService, catalog: Catalog, settings: Settings) -> Self {
+    fn new(service: BoxLlmService, catalog: Catalog, keys: Option<Keys>, settings: Settings) -> Self {
         Self {
             service,
             catalog,
+            keys,
             records: Records::new(settings.records),
             settings,
             stop: CancellationToken::new(),
@@ -103,14 +112,15 @@ impl Serve {
         let configured = handle.config().listen.filter(|_| self.config.is_some());
         let default = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8080));
         let address = self.listen.or(configured).unwrap_or(default);
-        if !address.ip().is_loopback() && !self.insecure_no_auth {
+        let keys = self.keys.as_deref().map(Keys::load).transpose()?;
+        if !address.ip().is_loopback() && keys.is_none() && !self.insecure_no_auth {
             return Err(Failure::usage(format_args!(
-                "{address} can be reached from elsewhere, and callers need no key: listen on 127.0.0.1, or say \
-                 --insecure-no-auth"
+                "{address} can be reached from elsewhere, and callers need no key: name a file with --keys, listen on \
+                 127.0.0.1, or say --insecure-no-auth"
             )));
         }
         let settings = Settings { grace: Duration::from_secs(self.grace), ..Settings::default() };
-        let gateway = Arc::new(Gateway::new(stack.service(), Catalog::Stack(handle.clone()), settings));
+        let gateway = Arc::new(Gateway::new(stack.service(), Catalog::Stack(handle.clone()), keys, settings));
         let listener = TcpListener::bind(address)
             .await
             .map_err(|error| Failure::Config(format!("error: cannot listen on {address}: {error}")))?;
@@ -119,8 +129,7 @@ impl Serve {
         let signals = Signals::new()?;
         let _watching = self.config.as_ref().and_then(|_| watch(&handle));
         greet(address, &handle, self.config.as_deref());
-        let stop = gateway.stop.clone();
-        tokio::spawn(signals.obey(self.config.is_some().then_some(handle), stop));
+        tokio::spawn(signals.obey(self.config.is_some().then_some(handle), gateway.clone()));
         listener::serve(listener, routes::router(gateway.clone()), gateway).await;
         tracing::info!("stopped");
         Ok(())
@@ -178,19 +187,22 @@ impl Signals {
     }
 
     /// SIGHUP loads the configuration again, SIGTERM and Ctrl-C stop the server.
-    async fn obey(mut self, stack: Option<StackHandle>, stop: CancellationToken) {
+    async fn obey(mut self, stack: Option<StackHandle>, gateway: Arc<Gateway>) {
         let name = loop {
             match self.next().await {
                 Asked::Stop(name) => break name,
                 Asked::Reload => {
-                    let Some(stack) = stack.clone() else { continue };
-                    // What came of it is an event, and so it is in the log. The file is read on a thread for that.
-                    let _ = tokio::task::spawn_blocking(move || stack.reload_from_path().is_ok()).await;
+                    let (stack, gateway) = (stack.clone(), gateway.clone());
+                    // The files are read on a thread for that.
+                    let reading = tokio::task::spawn_blocking(move || reload(stack.as_ref(), gateway.keys.as_ref()));
+                    if let Err(error) = reading.await {
+                        tracing::error!(%error, "the files were not read");
+                    }
                 }
             }
         };
         tracing::info!(signal = name, "stopping: no new connections, open streams may finish");
-        stop.cancel();
+        gateway.stop.cancel();
     }
 
     #[cfg(unix)]
@@ -209,6 +221,19 @@ impl Signals {
             std::future::pending::<()>().await;
         }
         Asked::Stop("Ctrl-C")
+    }
+}
+
+/// Reads the files again.
+fn reload(stack: Option<&StackHandle>, keys: Option<&Keys>) {
+    if let Some(stack) = stack {
+        // What came of it is an event, and so it is in the log.
+        let _ = stack.reload_from_path();
+    }
+    match keys.map(Keys::reload) {
+        Some(Ok(count)) => tracing::info!(count, "the keys were read again"),
+        Some(Err(problem)) => tracing::warn!(problem, "the keys stay as they were"),
+        None => {}
     }
 }
 

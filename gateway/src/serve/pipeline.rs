@@ -16,12 +16,13 @@ use steadfast::{
     Dialect, ErrorKind, LlmError, LlmResponse,
     translate::{StreamEncoder, encode_message},
 };
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tower::ServiceExt;
 
 use super::{
     Gateway,
     inbound::{self, Asked, Unread},
+    keys::{Denied, Key},
     record::{Entry, Outcome},
     refusal::{self, refuse},
     stream::{Begun, Calling, Events, Keep, stopping},
@@ -30,8 +31,17 @@ use super::{
 /// Answers a request of this dialect.
 pub(crate) async fn answer(gateway: Arc<Gateway>, dialect: Dialect, request: Request<Body>) -> Response<Body> {
     let (head, body) = request.into_parts();
-    let asked = Asked::of(&head.headers);
+    let mut asked = Asked::of(&head.headers);
     let mut entry = gateway.records.begin(dialect);
+    let key = head.extensions.get::<Arc<Key>>();
+    if let Some(key) = key {
+        entry.by(&key.name);
+        let admitted = key.admit(Instant::now()).and_then(|()| key.feature(asked.feature.take()));
+        match admitted {
+            Ok(feature) => asked.feature = feature,
+            Err(denied) => return denied_to(&entry, denied, dialect),
+        }
+    }
     let body = match inbound::read(&head.headers, body, &gateway.settings).await {
         Ok(body) => body,
         Err(unread) => {
@@ -48,6 +58,9 @@ pub(crate) async fn answer(gateway: Arc<Gateway>, dialect: Dialect, request: Req
         Ok(request) => asked.put(request),
         Err(error) => return refused(&entry, &asked, &error, dialect),
     };
+    if let Some(Err(denied)) = key.map(|key| key.model(request.model())) {
+        return denied_to(&entry, denied, dialect);
+    }
     let stream = request.is_stream();
     let asked_model = request.model().map(str::to_owned);
     entry.asked(asked_model.as_deref(), asked.feature.clone(), stream);
@@ -190,6 +203,16 @@ fn refused(entry: &Entry, asked: &Asked, error: &LlmError, dialect: Dialect) -> 
     tell_operator(entry, error);
     let mut response = refuse(error, dialect);
     entry.tell(asked.explain, response.headers_mut());
+    identify(dialect, entry, response.headers_mut());
+    response
+}
+
+/// The key does not allow it.
+fn denied_to(entry: &Entry, denied: Denied, dialect: Dialect) -> Response<Body> {
+    let error = LlmError::new(ErrorKind::Auth, "the key does not allow it");
+    entry.failed(Outcome::Failed, &error);
+    let mut response = refusal::deny(denied, dialect);
+    entry.tell(false, response.headers_mut());
     identify(dialect, entry, response.headers_mut());
     response
 }

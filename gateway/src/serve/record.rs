@@ -41,6 +41,7 @@ pub(crate) struct Record {
 /// What became of it.
 #[derive(Debug, Default)]
 struct Told {
+    key: Option<Box<str>>,
     feature: Option<Box<str>>,
     asked_model: Option<Box<str>>,
     stream: bool,
@@ -111,9 +112,10 @@ impl Records {
         lock(self.place(number)).clone().filter(|record| *record.id == *id)
     }
 
-    /// The last so many, the newest first.
-    pub(crate) fn newest(&self, count: usize) -> Vec<Arc<Record>> {
-        let mut records: Vec<_> = self.places.iter().filter_map(|place| lock(place).clone()).collect();
+    /// The last so many that are wanted, the newest first.
+    pub(crate) fn newest(&self, count: usize, wanted: impl Fn(&Record) -> bool) -> Vec<Arc<Record>> {
+        let kept = self.places.iter().filter_map(|place| lock(place).clone());
+        let mut records: Vec<_> = kept.filter(|record| wanted(record)).collect();
         records.sort_unstable_by_key(|record| std::cmp::Reverse(record.number));
         records.truncate(count);
         records
@@ -139,6 +141,7 @@ impl Record {
             "id": self.id,
             "at_ms": millis(self.at),
             "dialect": self.dialect.to_string(),
+            "key": told.key,
             "feature": told.feature,
             "asked_model": told.asked_model,
             "stream": told.stream,
@@ -160,6 +163,11 @@ impl Record {
             })),
             "steps": steps,
         })
+    }
+
+    /// Whether the request came with the key of this name.
+    pub(crate) fn is_by(&self, key: &str) -> bool {
+        lock(&self.told).key.as_deref() == Some(key)
     }
 
     fn step(&self, step: &Attempt, words: bool) -> Value {
@@ -217,6 +225,11 @@ pub(crate) struct Entry {
 impl Entry {
     pub(crate) fn id(&self) -> &str {
         &self.record.id
+    }
+
+    /// Who asks.
+    pub(crate) fn by(&self, key: &str) {
+        lock(&self.record.told).key = Some(key.into());
     }
 
     /// The request is read and goes to the models now.
@@ -381,8 +394,8 @@ mod tests {
         let ids: Vec<String> = (0..3).map(|_| records.begin(Dialect::OpenAi).id().to_owned()).collect();
         assert!(records.find(&ids[0]).is_none());
         assert!(ids[1..].iter().all(|id| records.find(id).is_some()));
-        assert_eq!(records.newest(9).len(), 2);
-        assert_eq!(*records.newest(1)[0].id, *ids[2]);
+        assert_eq!(records.newest(9, |_| true).len(), 2);
+        assert_eq!(*records.newest(1, |_| true)[0].id, *ids[2]);
         for nonsense in ["", "sf-", "sf-1", "sf-1-", "sf-zz-0", "sf-ffffffffffffffffff-0"] {
             assert!(records.find(nonsense).is_none(), "{nonsense}");
         }

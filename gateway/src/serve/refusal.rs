@@ -5,10 +5,13 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use serde_json::json;
 use steadfast::{
     Dialect, ErrorKind, LlmError,
     translate::{StreamEncoder, encode_error},
 };
+
+use super::keys::Denied;
 
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// The longest wait that the official clients keep to; after a longer one they come back when they like.
@@ -29,8 +32,7 @@ pub(crate) fn refuse(error: &LlmError, dialect: Dialect) -> Response<Body> {
     let headers = response.headers_mut();
     let wait = error.retry_after();
     if let Some(wait) = wait {
-        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        headers.insert(header::RETRY_AFTER, seconds.max(1).into());
+        headers.insert(header::RETRY_AFTER, seconds(wait));
     }
     // A full bulkhead is the one refusal that says nothing about the next moment.
     let told = wait.is_some_and(|wait| wait <= LONGEST_KEPT) || error.kind() == ErrorKind::BulkheadFull;
@@ -54,6 +56,44 @@ pub(crate) fn event(error: &LlmError, dialect: Dialect, encoder: &mut StreamEnco
         }
         _ => encoded,
     }
+}
+
+/// What a caller without the right key gets.
+pub(crate) fn deny(denied: Denied, dialect: Dialect) -> Response<Body> {
+    let (status, anthropic, openai, code, message) = match denied {
+        Denied::NoKey | Denied::UnknownKey => {
+            let message = match denied {
+                Denied::NoKey => "no key: send one of the gateway's in `Authorization: Bearer` or `x-api-key`",
+                _ => "the gateway does not know this key",
+            };
+            (StatusCode::UNAUTHORIZED, "authentication_error", "invalid_request_error", "invalid_api_key", message)
+        }
+        Denied::Feature | Denied::Model => {
+            let message = match denied {
+                Denied::Model => "this key is not for this model",
+                _ => "this key is not for this feature",
+            };
+            (StatusCode::FORBIDDEN, "permission_error", "invalid_request_error", "permission_denied", message)
+        }
+        Denied::Rate(_) => {
+            let message = "this key's requests per minute are used up";
+            (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "requests", "rate_limit_exceeded", message)
+        }
+    };
+    let body = match dialect {
+        Dialect::Anthropic => json!({"type": "error", "error": {"type": anthropic, "message": message}}),
+        _ => json!({"error": {"message": message, "type": openai, "param": null, "code": code}}),
+    };
+    let mut response = json(status, body.to_string());
+    if let Denied::Rate(wait) = denied {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds(wait));
+    }
+    response
+}
+
+/// A wait in whole seconds, for `Retry-After`.
+fn seconds(wait: Duration) -> HeaderValue {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1).into()
 }
 
 /// What a provider of this dialect said, if it is an error of the API and no proxy's page. What it says of the key is

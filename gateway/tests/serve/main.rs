@@ -1,5 +1,7 @@
 //! `steadfast serve` as its users start it: the real binary, real signals, a real file.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a real process keeps real time")]
+
 mod reload;
 
 use std::{
@@ -24,7 +26,8 @@ struct Served {
 impl Served {
     fn start(arguments: &[&str]) -> Self {
         let mut child = Command::new(STEADFAST)
-            .args(["serve", "--listen", "127.0.0.1:0"])
+            .arg("serve")
+            .args(if arguments.contains(&"--listen") { &[][..] } else { &["--listen", "127.0.0.1:0"] })
             .args(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -138,6 +141,34 @@ fn streams_that_outlast_the_grace_end_with_an_error_event() {
 fn it_does_not_listen_beyond_loopback_without_keys() {
     let said = String::from_utf8(refused(&["--listen", "0.0.0.0:0"]).stderr).unwrap();
     assert!(said.contains("--insecure-no-auth"), "{said}");
+}
+
+#[test]
+fn with_keys_it_listens_anywhere_and_serves_who_has_one() {
+    let made = Command::new(STEADFAST).args(["key", "team-search"]).output().unwrap();
+    let made = String::from_utf8(made.stdout).unwrap();
+    let (said, file) = made.split_at(made.find("keys:").unwrap());
+    let key = said.lines().map(str::trim).find(|line| line.starts_with("sk-steadfast-")).unwrap();
+    assert!(!file.contains(key) && file.contains("sha256:"), "{made}");
+    let path = std::env::temp_dir().join(format!("steadfast-serve-keys-{}.yaml", std::process::id()));
+    std::fs::write(&path, file).unwrap();
+    let served = Served::start(&["--listen", "0.0.0.0:0", "--keys", path.to_str().unwrap()]);
+    let ask = |key: &str| {
+        let mut answer = String::new();
+        let headers = format!("authorization: Bearer {key}\r\nconnection: close\r\n");
+        served.send("/v1/messages", &headers, HELLO).read_to_string(&mut answer).unwrap();
+        answer
+    };
+    assert!(ask(key).contains("event: message_stop"));
+    assert!(ask("another").starts_with("HTTP/1.1 401"));
+    std::fs::write(&path, "keys: [").unwrap();
+    served.signal("-HUP");
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(ask(key).contains("event: message_stop"), "a file that is wrong changes nothing");
+    served.terminate();
+    let (_, said) = served.end();
+    std::fs::remove_file(path).unwrap();
+    assert!(said.contains("the keys stay as they were") && !said.contains(key), "{said}");
 }
 
 #[test]

@@ -38,7 +38,7 @@ impl Kept {
     }
 
     fn outcome(&self) -> String {
-        self.records.newest(1)[0].json(true)["outcome"].as_str().unwrap().to_owned()
+        self.records.newest(1, |_| true)[0].json(true)["outcome"].as_str().unwrap().to_owned()
     }
 }
 

@@ -165,7 +165,8 @@ async fn an_answer_that_nobody_reads_is_given_up() {
     let mut long = hello(true);
     long["max_tokens"] = 1_000_000.into();
     client.post(MESSAGES, &[], &long).await;
-    let outcome = || server.gateway.records.newest(1).first().map(|record| record.json(true)["outcome"].clone());
+    let outcome =
+        || server.gateway.records.newest(1, |_| true).first().map(|record| record.json(true)["outcome"].clone());
     let given_up = async {
         while outcome() != Some("abandoned".into()) {
             sleep(Duration::from_millis(10)).await;

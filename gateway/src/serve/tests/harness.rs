@@ -18,7 +18,7 @@ use tokio::{
 };
 use tower::ServiceBuilder;
 
-use crate::serve::{Gateway, Settings, catalog::Catalog, listener, routes};
+use crate::serve::{Gateway, Settings, catalog::Catalog, keys::Keys, listener, routes};
 
 /// A gateway that listens.
 pub(super) struct Server {
@@ -29,7 +29,12 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) async fn start(service: BoxLlmService, settings: Settings) -> Self {
-        let gateway = Arc::new(Gateway::new(service, Catalog::Fixed(&["claude-sonnet-4-5", "gpt-4o"]), settings));
+        Self::with_keys(service, None, settings).await
+    }
+
+    pub(super) async fn with_keys(service: BoxLlmService, keys: Option<Keys>, settings: Settings) -> Self {
+        let catalog = Catalog::Fixed(&["claude-sonnet-4-5", "gpt-4o"]);
+        let gateway = Arc::new(Gateway::new(service, catalog, keys, settings));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = listener::serve(listener, routes::router(gateway.clone()), gateway.clone());

@@ -3,6 +3,7 @@
 mod callers;
 mod connections;
 mod harness;
+mod keys;
 mod logs;
 mod protocols;
 mod stopping;
