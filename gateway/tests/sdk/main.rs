@@ -1,13 +1,15 @@
 //! The official SDKs against the real binary. What each provider does is chosen by the feature that a request names: every
 //! feature has a tier of its own, with a simulated provider behind it over real HTTP.
 //!
-//! `STEADFAST_SDK_PYTHON` names a Python that has the packages `openai` and `anthropic`; default: `python3`. Where it has
-//! them not, the test says so and is skipped.
+//! `STEADFAST_SDK_PYTHON` names a Python that has the packages `openai` and `anthropic` (default: `python3`), and
+//! `STEADFAST_SDK_NODE` a folder whose `node_modules` have `openai` and `@anthropic-ai/sdk`. Where they are not there, the
+//! test says so and is skipped.
 
 use std::{
     collections::BTreeMap,
     fs,
     io::{BufRead, BufReader},
+    path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -50,7 +52,7 @@ impl Drop for Gateway {
 }
 
 fn start(config: &str) -> (Gateway, String) {
-    let folder = std::env::temp_dir().join(format!("steadfast-sdk-{}", std::process::id()));
+    let folder = std::env::temp_dir().join(format!("steadfast-sdk-{}-{:x}", std::process::id(), fastrand::u32(..)));
     fs::create_dir_all(&folder).unwrap();
     let file = folder.join("steadfast.yaml");
     fs::write(&file, config).unwrap();
@@ -88,28 +90,39 @@ fn config(servers: &BTreeMap<&str, SimulatedServer>) -> String {
     )
 }
 
-fn python() -> Option<String> {
+fn python() -> Option<Command> {
     let python = std::env::var("STEADFAST_SDK_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let imports = Command::new(&python).args(["-c", "import openai, anthropic"]).output();
-    match imports {
-        Ok(output) if output.status.success() => Some(python),
-        _ => {
-            eprintln!("skipped: {python} has not both of the packages openai and anthropic (STEADFAST_SDK_PYTHON)");
-            None
-        }
+    if !imports.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: {python} has not both of the packages openai and anthropic (STEADFAST_SDK_PYTHON)");
+        return None;
     }
+    let mut command = Command::new(python);
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk/python.py"));
+    Some(command)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_python_sdks_work_unchanged() {
-    let Some(python) = python() else { return };
+/// The command, and the folder that is its second argument.
+fn node() -> Option<(Command, String)> {
+    let folder = std::env::var("STEADFAST_SDK_NODE").unwrap_or_default();
+    let there = |package: &str| Path::new(&folder).join("node_modules").join(package).is_dir();
+    if !there("openai") || !there("@anthropic-ai/sdk") {
+        eprintln!("skipped: no folder with the node_modules openai and @anthropic-ai/sdk (STEADFAST_SDK_NODE)");
+        return None;
+    }
+    let mut command = Command::new("node");
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk/node.mjs"));
+    Some((command, folder))
+}
+
+/// Runs a client against a gateway with all providers behind it.
+async fn run(mut command: Command, more: Option<String>) {
     let mut servers = BTreeMap::new();
     for (name, provider) in providers() {
         servers.insert(name, SimulatedServer::start(provider).await.unwrap());
     }
     let (_gateway, address) = start(&config(&servers));
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk/python.py");
-    let run = tokio::task::spawn_blocking(move || Command::new(python).arg(script).arg(address).output().unwrap());
+    let run = tokio::task::spawn_blocking(move || command.arg(address).args(more).output().unwrap());
     let output = run.await.unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     println!("{said}");
@@ -121,4 +134,18 @@ async fn the_python_sdks_work_unchanged() {
     assert_eq!(calls("rate_limited"), 4);
     let left: SimulatedHandle = servers["slow"].handle();
     tokio::time::timeout(Duration::from_secs(10), left.until(|stats| stats.cancelled == 2)).await.expect("cancelled");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_python_sdks_work_unchanged() {
+    if let Some(python) = python() {
+        run(python, None).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_node_sdks_work_unchanged() {
+    if let Some((node, folder)) = node() {
+        run(node, Some(folder)).await;
+    }
 }
