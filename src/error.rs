@@ -7,7 +7,7 @@ use http::StatusCode;
 use tokio::time::Instant;
 use tower::BoxError;
 
-use crate::ledger::Attempt;
+use crate::{Dialect, ledger::Attempt};
 
 /// What kind of failure an [`LlmError`] is. What each layer does about a kind is in the
 /// [`Classifier`](crate::Classifier)'s table.
@@ -262,6 +262,7 @@ struct Inner {
     should_retry: Option<bool>,
     timed_out: Option<TimedOut>,
     raw: Option<Bytes>,
+    dialect: Option<Dialect>,
     attempts: Vec<Attempt>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
@@ -337,9 +338,14 @@ impl LlmError {
         self.0.timed_out
     }
 
-    /// The provider's error body as it came, for a caller of the same dialect.
+    /// The provider's error body as it came, for a caller of the same [dialect](Self::dialect).
     pub fn raw(&self) -> Option<&Bytes> {
         self.0.raw.as_ref()
+    }
+
+    /// The dialect of the provider that failed, which is that of [`raw`](Self::raw); `None` where no provider was asked.
+    pub fn dialect(&self) -> Option<Dialect> {
+        self.0.dialect
     }
 
     /// The decision record: each attempt in order, with what came of it and why the next step was taken. Refusals on
@@ -402,6 +408,13 @@ impl LlmError {
     #[must_use]
     pub fn with_raw(mut self, raw: Bytes) -> Self {
         self.0.raw = Some(raw);
+        self
+    }
+
+    /// Sets the dialect of the provider that failed.
+    #[must_use]
+    pub fn with_dialect(mut self, dialect: Dialect) -> Self {
+        self.0.dialect = Some(dialect);
         self
     }
 

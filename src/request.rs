@@ -59,6 +59,7 @@ struct Said {
     session: Option<Arc<str>>,
     idempotency_key: Option<Arc<str>>,
     explain: bool,
+    first_tier_only: bool,
     extensions: Extensions,
 }
 
@@ -82,6 +83,7 @@ impl LlmRequest {
                 session: None,
                 idempotency_key: None,
                 explain: false,
+                first_tier_only: false,
                 extensions: Extensions::new(),
             }),
             context: Context::default(),
@@ -113,6 +115,14 @@ impl LlmRequest {
     #[must_use]
     pub fn explain(mut self) -> Self {
         self.said_mut().explain = true;
+        self
+    }
+
+    /// Keeps the request to the first tier that may serve it: it is answered from there or fails, in the middle of a
+    /// stream too.
+    #[must_use]
+    pub fn no_fallback(mut self) -> Self {
+        self.said_mut().first_tier_only = true;
         self
     }
 
@@ -226,6 +236,11 @@ impl LlmRequest {
     /// Whether the whole decision record is asked for.
     pub fn is_explained(&self) -> bool {
         self.said.explain
+    }
+
+    /// Whether only the first tier may serve it.
+    pub fn is_first_tier_only(&self) -> bool {
+        self.said.first_tier_only
     }
 
     /// The values that the caller added.

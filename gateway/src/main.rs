@@ -1,4 +1,4 @@
-//! The `steadfast` command: a configuration checked, explained, and asked a prompt.
+//! The `steadfast` command: a configuration checked, explained, asked a prompt, and served as a gateway.
 //!
 //! Exit codes: 0 for success, 1 where the models failed, 2 where the command line or the configuration is wrong.
 
@@ -6,6 +6,7 @@ mod ask;
 mod check;
 mod exit;
 mod schema;
+mod serve;
 
 use std::process::ExitCode;
 
@@ -28,6 +29,8 @@ enum Action {
     Check(check::Check),
     /// Answer one prompt through the stack
     Ask(ask::Ask),
+    Serve(serve::Serve),
+    Key(serve::MakeKey),
     /// About configurations
     #[command(subcommand)]
     Config(Config),
@@ -44,11 +47,13 @@ enum Config {
     Schema,
 }
 
-#[tokio::main(flavor = "current_thread")]
+#[tokio::main]
 async fn main() -> ExitCode {
     let done = match Command::parse().action {
         Action::Check(check) => check.run().await,
         Action::Ask(ask) => ask.run().await,
+        Action::Serve(serve) => serve.run().await,
+        Action::Key(key) => key.run(),
         Action::Config(Config::Schema) => schema::print(),
         Action::Completions { shell } => {
             clap_complete::generate(shell, &mut Command::command(), "steadfast", &mut std::io::stdout());

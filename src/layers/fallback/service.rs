@@ -41,7 +41,7 @@ where
     fn walk(&self, request: &LlmRequest) -> Option<ResponseFuture<S>> {
         let shared = &self.shared;
         let unable = if shared.is_limited(request) { unable::unable(shared, request) } else { Vec::new() };
-        if shared.is_simple() && unable.is_empty() {
+        if shared.is_simple() && unable.is_empty() && !request.is_first_tier_only() {
             return None;
         }
         Some(match Walk::begin(shared, request, unable) {
@@ -70,7 +70,7 @@ where
     fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
         // Not when it came in further out: it may have waited since.
         request.context_mut().begun = Some(clock::now());
-        if (self.shared.is_limited(&request) || !self.shared.is_simple())
+        if (self.shared.is_limited(&request) || !self.shared.is_simple() || request.is_first_tier_only())
             && let Some(walking) = self.walk(&request)
         {
             return walking;

@@ -85,6 +85,20 @@ async fn when_all_fail_the_first_leads_and_each_is_listed_with_the_earliest_mome
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_wants_no_fallback_fails_where_the_first_tier_does() {
+    let backup = Strict::new();
+    let llm = FallbackLayer::new("a")
+        .tier("b", backup.clone())
+        .route(ErrorKind::Overloaded, ["b"])
+        .unwrap()
+        .layer(failing(ErrorKind::Overloaded));
+    let error = llm.oneshot(prompt().no_fallback()).await.unwrap_err();
+    assert_eq!((error.kind(), error.attempts().len(), backup.calls()), (ErrorKind::Overloaded, 1, 0));
+    let healthy = FallbackLayer::new("a").tier("b", backup.clone()).layer(Strict::new());
+    assert_eq!(tier_of(&healthy.oneshot(prompt().no_fallback()).await.unwrap()), "a");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_callers_mistake_stops_at_once() {
     for kind in [ErrorKind::InvalidRequest, ErrorKind::ContentPolicy, ErrorKind::Refusal, ErrorKind::ContextLength] {
         let backup = Strict::new();

@@ -82,6 +82,9 @@ impl Walk {
         let mut walk = Self::starting_at(shared.clone(), request.clone(), chain, 0);
         walk.unable = unable;
         let Some(mut at) = walk.first() else { return Err(walk.nobody_can()) };
+        if request.is_first_tier_only() {
+            walk.chain = Chain::Listed([at].into());
+        }
         if at == 0
             && let Some(next) = walk.chain.iter(shared).filter(|tier| walk.is_able(*tier)).nth(1)
             && !shared.ramp.admits()
@@ -180,7 +183,8 @@ impl Walk {
         }
         self.tried.push(self.at);
         let now = Instant::now();
-        let route = self.shared.config.routes.get(&kind).map(|route| Chain::Listed(route.clone()));
+        let route = self.shared.config.routes.get(&kind).filter(|_| !self.request.is_first_tier_only());
+        let route = route.map(|route| Chain::Listed(route.clone()));
         let next = match self.next_tier(route.as_ref(), class, now) {
             Err(Stop::LastTier | Stop::Policy) if self.give_way() => self.next_tier(route.as_ref(), class, now),
             next => next,

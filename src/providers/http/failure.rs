@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 
 use super::{Facts, Fault, Protocol};
-use crate::{ErrorKind, LlmError, providers::transport::TransportError, retry_after};
+use crate::{Dialect, ErrorKind, LlmError, providers::transport::TransportError, retry_after};
 
 type BoxError = Box<dyn error::Error + Send + Sync>;
 
@@ -13,6 +13,7 @@ type BoxError = Box<dyn error::Error + Send + Sync>;
 pub(super) struct Origin {
     pub(super) provider: Arc<str>,
     pub(super) model: Option<Arc<str>>,
+    pub(super) dialect: Dialect,
     pub(super) status: Option<StatusCode>,
     pub(super) request_id: Option<Box<str>>,
     pub(super) secret: Secret,
@@ -28,10 +29,29 @@ impl fmt::Debug for Secret {
     }
 }
 
+impl Secret {
+    /// What a provider said, without the key.
+    fn out_of(&self, body: &Bytes) -> Bytes {
+        let Some(key) = self.0.as_deref().filter(|key| key.len() >= SHORTEST_KEY) else { return body.clone() };
+        let finder = memchr::memmem::Finder::new(key);
+        if finder.find(body).is_none() {
+            return body.clone();
+        }
+        let (mut out, mut from) = (Vec::with_capacity(body.len()), 0);
+        for at in finder.find_iter(body) {
+            out.extend_from_slice(&body[from..at]);
+            out.extend_from_slice(b"[key]");
+            from = at + key.len();
+        }
+        out.extend_from_slice(&body[from..]);
+        out.into()
+    }
+}
+
 impl Origin {
     /// Puts the names on an error that has none yet.
     pub(super) fn stamp(&self, error: LlmError) -> LlmError {
-        let mut error = error.or_model(&self.provider, self.model.as_ref());
+        let mut error = error.or_model(&self.provider, self.model.as_ref()).with_dialect(self.dialect);
         if let (None, Some(status)) = (error.status(), self.status) {
             error = error.with_status(status);
         }
@@ -81,11 +101,12 @@ pub(super) fn of_status<P: Protocol>(
         Some(should) => error.with_should_retry(should),
         None => error,
     };
-    error.with_status(status).with_raw(body)
+    error.with_status(status).with_raw(secret.out_of(&body))
 }
 
 /// The error of an answer or an event under a status that promised better.
 pub(super) fn of_fault<P: Protocol>(protocol: &P, origin: &Origin, fault: Fault, raw: &Bytes) -> LlmError {
+    let raw = &origin.secret.out_of(raw);
     let body = match fault {
         Fault::Failed(error) if error.raw().is_none() => return error.with_raw(raw.clone()),
         Fault::Failed(error) => return error,

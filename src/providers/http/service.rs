@@ -77,9 +77,10 @@ impl fmt::Debug for ResponseFuture {
 }
 
 impl Origin {
-    fn of<P>(settings: &Settings<P>, model: Option<Arc<str>>) -> Self {
+    fn of<P: Protocol>(settings: &Settings<P>, model: Option<Arc<str>>) -> Self {
         let secret = Secret(settings.key.clone());
-        Self { provider: settings.provider.clone(), model, status: None, request_id: None, secret }
+        let provider = settings.provider.clone();
+        Self { provider, model, dialect: P::DIALECT, status: None, request_id: None, secret }
     }
 }
 

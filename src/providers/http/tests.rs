@@ -421,6 +421,11 @@ async fn key_is_in_no_error_and_no_debug() {
     let leaf = openai(&Scripted::new(401, "text/plain", "no user has secret-key today"));
     assert_eq!(ask(leaf).await.unwrap_err().message(), "the body is not JSON: no user has [key] today");
 
+    // Nor is it in what goes to a caller of the same dialect as it came.
+    let leaf = openai(&Scripted::new(500, "application/json", r#"{"error":{"message":"secret-key, secret-key!"}}"#));
+    let error = ask(leaf).await.unwrap_err();
+    assert_eq!(error.raw().unwrap(), &r#"{"error":{"message":"[key], [key]!"}}"#);
+
     let error = ask(OpenAi::new("sec\nret").model("m").transport(Scripted::json("{}"))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Auth);
     assert!(!error.to_string().contains("sec"), "{error}");

@@ -1,0 +1,159 @@
+//! What a caller may ask about before it asks anything: the models, and how long a prompt is.
+
+use std::{collections::HashSet, sync::Arc};
+
+use axum::{
+    body::Body,
+    extract::{Path, State},
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use serde_json::{Value, json};
+use steadfast::{Chat, Dialect, ErrorKind, LlmError, StackHandle, chat::Part};
+
+use super::{Gateway, inbound, refusal, routes::dialect_of};
+
+/// Which names callers may ask for.
+pub(crate) enum Catalog {
+    /// Those of the stack's models and tiers, as they are at the moment.
+    Stack(StackHandle),
+    #[cfg(test)]
+    Fixed(&'static [&'static str]),
+}
+
+impl Catalog {
+    /// Each name once, in order of preference.
+    fn names(&self) -> Vec<Arc<str>> {
+        let names: Vec<Arc<str>> = match self {
+            Self::Stack(stack) => stack.tiers().into_iter().map(|tier| tier.model.unwrap_or(tier.name)).collect(),
+            #[cfg(test)]
+            Self::Fixed(names) => names.iter().map(|name| Arc::from(*name)).collect(),
+        };
+        let mut seen = HashSet::new();
+        names.into_iter().filter(|name| seen.insert(name.clone())).collect()
+    }
+}
+
+/// The models that callers may name, in the form of the API that the caller speaks: Anthropic's if it sends
+/// `anthropic-version`.
+pub(crate) async fn models(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Response<Body> {
+    let dialect = dialect_of("", &headers);
+    let list: Vec<Value> = gateway.catalog.names().iter().map(|model| entry(model, dialect)).collect();
+    let body = match dialect {
+        Dialect::Anthropic => {
+            let id = |entry: Option<&Value>| entry.map_or(Value::Null, |entry| entry["id"].clone());
+            json!({"first_id": id(list.first()), "last_id": id(list.last()), "has_more": false, "data": list})
+        }
+        _ => json!({"object": "list", "data": list}),
+    };
+    refusal::json(StatusCode::OK, body.to_string())
+}
+
+/// One model.
+pub(crate) async fn model(
+    State(gateway): State<Arc<Gateway>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Response<Body> {
+    let dialect = dialect_of("", &headers);
+    let known = gateway.catalog.names().into_iter().find(|model| id(model, dialect) == name || **model == *name);
+    match known {
+        Some(model) => refusal::json(StatusCode::OK, entry(&model, dialect).to_string()),
+        None => {
+            let error = LlmError::new(ErrorKind::NotFound, "no such model; GET /v1/models has the list");
+            refusal::refuse(&error, dialect)
+        }
+    }
+}
+
+/// Claude Code shows only models whose name begins with `claude` or `anthropic`.
+fn id(model: &str, dialect: Dialect) -> String {
+    match dialect {
+        Dialect::Anthropic if !model.starts_with("claude") && !model.starts_with("anthropic") => {
+            format!("anthropic-compatible/{model}")
+        }
+        _ => model.to_owned(),
+    }
+}
+
+fn entry(model: &str, dialect: Dialect) -> Value {
+    let id = id(model, dialect);
+    match dialect {
+        Dialect::Anthropic => {
+            json!({"type": "model", "id": id, "display_name": model, "created_at": "1970-01-01T00:00:00Z"})
+        }
+        _ => json!({"id": id, "object": "model", "created": 0, "owned_by": "steadfast"}),
+    }
+}
+
+/// How many tokens a prompt has, about: counted here, and marked as an estimate. Asking the provider would be another call
+/// that can fail, and its answer holds for one tier only.
+pub(crate) async fn count_tokens(State(gateway): State<Arc<Gateway>>, request: Request<Body>) -> Response<Body> {
+    let dialect = Dialect::Anthropic;
+    let (head, body) = request.into_parts();
+    let read = inbound::read(&head.headers, body, &gateway.settings).await;
+    let counted = read.map_err(|unread| unread.error(&gateway.settings)).and_then(|body| {
+        let request = inbound::request(dialect, &head.headers, body)?;
+        request.chat().map(estimate)
+    });
+    match counted {
+        Ok(tokens) => {
+            let body = json!({"input_tokens": tokens, "estimated": true});
+            let mut response = refusal::json(StatusCode::OK, body.to_string());
+            response.headers_mut().insert(
+                HeaderName::from_static("x-steadfast-notes"),
+                HeaderValue::from_static("count_tokens: an estimate, within a third or so"),
+            );
+            response
+        }
+        Err(error) => refusal::refuse(&error, dialect),
+    }
+}
+
+/// Four characters of English to a token, one of most other scripts; a picture as the largest that Anthropic counts.
+fn estimate(chat: &Chat) -> u64 {
+    const PICTURE: u64 = 1600;
+    /// What stands around each turn.
+    const TURN: u64 = 4;
+    let mut tokens = chat.system.as_deref().map_or(0, of_text);
+    for tool in &chat.tools {
+        let words = [Some(tool.name.as_str()), tool.description.as_deref()];
+        tokens += words.into_iter().flatten().map(of_text).sum::<u64>() + of_text(&tool.parameters.to_string());
+    }
+    for message in &chat.messages {
+        tokens += TURN;
+        for part in &message.content {
+            tokens += match part {
+                Part::Text(text) | Part::Refusal(text) => of_text(text),
+                Part::Reasoning(reasoning) => of_text(&reasoning.text),
+                Part::ToolCall(call) => of_text(&call.name) + of_text(&call.arguments),
+                Part::ToolResult(result) => result.content.iter().filter_map(Part::as_text).map(of_text).sum(),
+                Part::Image(_) | Part::Document(_) => PICTURE,
+                _ => 0,
+            };
+        }
+    }
+    tokens.max(1)
+}
+
+fn of_text(text: &str) -> u64 {
+    let ascii = text.bytes().filter(u8::is_ascii).count() as u64;
+    let other = text.chars().filter(|char| !char.is_ascii()).count() as u64;
+    ascii.div_ceil(4) + other
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_counted_by_its_script() {
+        assert_eq!((of_text(""), of_text("word word"), of_text("東京")), (0, 3, 2));
+    }
+
+    #[test]
+    fn claude_code_sees_every_model() {
+        assert_eq!(id("claude-sonnet-4-5", Dialect::Anthropic), "claude-sonnet-4-5");
+        assert_eq!(id("gpt-4o", Dialect::Anthropic), "anthropic-compatible/gpt-4o");
+        assert_eq!(id("gpt-4o", Dialect::OpenAi), "gpt-4o");
+    }
+}

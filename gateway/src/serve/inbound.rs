@@ -1,0 +1,268 @@
+//! From an HTTP request to an [`LlmRequest`].
+
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, header};
+use http_body_util::BodyExt;
+use steadfast::{Dialect, ErrorKind, LlmError, LlmRequest, Wire};
+use tokio::time::{Instant, sleep_until};
+
+use super::settings::{SLOWEST, Settings};
+
+/// What the caller says in headers, for this side and not for a provider.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Asked {
+    pub(crate) feature: Option<Box<str>>,
+    session: Option<Box<str>>,
+    idempotency_key: Option<Box<str>>,
+    timeout: Option<Duration>,
+    no_fallback: bool,
+    /// Whether the decision record is to come with the answer.
+    pub(crate) explain: bool,
+}
+
+impl Asked {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let timeout = milliseconds(headers, TIMEOUTS_MS).or_else(|| seconds(headers, TIMEOUTS_S));
+        Self {
+            feature: text(headers, FEATURES),
+            session: text(headers, SESSIONS),
+            idempotency_key: text(headers, IDEMPOTENCY_KEYS),
+            timeout,
+            no_fallback: flag(headers, "x-steadfast-no-fallback"),
+            explain: flag(headers, "x-steadfast-explain"),
+        }
+    }
+
+    /// The request with what was said about it. The whole decision record is always kept here, whoever wants to see it.
+    pub(crate) fn put(&self, mut request: LlmRequest) -> LlmRequest {
+        request = request.explain();
+        if let Some(feature) = &self.feature {
+            request = request.feature(&**feature);
+        }
+        if let Some(session) = &self.session {
+            request = request.session(&**session);
+        }
+        if let Some(key) = &self.idempotency_key {
+            request = request.idempotency_key(&**key);
+        }
+        if let Some(timeout) = self.timeout {
+            request = request.timeout(timeout);
+        }
+        if self.no_fallback {
+            request = request.no_fallback();
+        }
+        request
+    }
+}
+
+/// In front of each header name the others are looked at only where it is absent.
+const FEATURES: &[&str] = &["x-steadfast-feature"];
+const SESSIONS: &[&str] = &["x-steadfast-session", "x-claude-code-session-id", "x-litellm-session-id"];
+const IDEMPOTENCY_KEYS: &[&str] = &["idempotency-key", "x-steadfast-idempotency-key"];
+/// Those of Portkey and Cloudflare are in milliseconds too.
+const TIMEOUTS_MS: &[&str] =
+    &["x-steadfast-deadline-ms", "x-steadfast-timeout-ms", "x-portkey-request-timeout", "cf-aig-request-timeout"];
+const TIMEOUTS_S: &[&str] = &["x-litellm-timeout"];
+
+/// The longest name, session or key that is taken over, in bytes: it is kept in memory, and shown.
+const LONGEST: usize = 256;
+
+fn first<'a>(headers: &'a HeaderMap, names: &[&str]) -> Option<&'a str> {
+    let value = names.iter().find_map(|name| headers.get(*name))?.to_str().ok()?.trim();
+    (!value.is_empty()).then_some(value)
+}
+
+fn text(headers: &HeaderMap, names: &[&str]) -> Option<Box<str>> {
+    first(headers, names).filter(|value| value.len() <= LONGEST).map(Into::into)
+}
+
+fn flag(headers: &HeaderMap, name: &str) -> bool {
+    first(headers, &[name]).is_some_and(|value| matches!(value, "1" | "true" | "yes" | "on"))
+}
+
+fn milliseconds(headers: &HeaderMap, names: &[&str]) -> Option<Duration> {
+    first(headers, names)?.parse().ok().map(Duration::from_millis)
+}
+
+fn seconds(headers: &HeaderMap, names: &[&str]) -> Option<Duration> {
+    Duration::try_from_secs_f64(first(headers, names)?.parse().ok()?).ok()
+}
+
+/// The caller's headers that a provider of its own dialect gets to see, as they are: what belongs to the API, and
+/// nothing that belongs to the caller (credentials, cookies, where it is) or to the connection.
+pub(crate) fn forwarded(dialect: Dialect, headers: &HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::new();
+    for (name, value) in headers {
+        if is_forwarded(dialect, name) {
+            kept.append(name.clone(), value.clone());
+        }
+    }
+    kept
+}
+
+fn is_forwarded(dialect: Dialect, name: &HeaderName) -> bool {
+    let name = name.as_str();
+    match dialect {
+        // An open list: `anthropic-version`, `anthropic-beta`, `anthropic-workspace-id` and what is still to come.
+        Dialect::Anthropic => name.starts_with("anthropic-"),
+        // Those two say whose account pays, and it is not the caller's.
+        Dialect::OpenAi => name.starts_with("openai-") && !matches!(name, "openai-organization" | "openai-project"),
+        _ => false,
+    }
+}
+
+/// Why a body was not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unread {
+    /// It is over the limit.
+    TooLarge,
+    /// It does not come, or too slowly.
+    TooSlow,
+    /// It broke off, or is not what its head promised.
+    Broken,
+}
+
+impl Unread {
+    pub(crate) fn error(self, settings: &Settings) -> LlmError {
+        match self {
+            Self::TooLarge => {
+                let message = format!("the body is over the gateway's limit of {} bytes", settings.body);
+                LlmError::new(ErrorKind::TooLarge, message)
+            }
+            Self::TooSlow => LlmError::new(ErrorKind::InvalidRequest, "the body did not come in time"),
+            Self::Broken => LlmError::new(ErrorKind::InvalidRequest, "the body broke off"),
+        }
+    }
+}
+
+/// Reads the body of a request, within the limits of size and time.
+pub(crate) async fn read(headers: &HeaderMap, mut body: Body, settings: &Settings) -> Result<Bytes, Unread> {
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > settings.body) {
+        return Err(Unread::TooLarge);
+    }
+    let begun = Instant::now();
+    let (mut first, mut more) = (Bytes::new(), BytesMut::new());
+    loop {
+        let received = first.len() + more.len();
+        let granted = settings.body_timeout + Duration::from_secs(received as u64 / SLOWEST);
+        let frame = tokio::select! {
+            biased;
+            frame = body.frame() => frame,
+            () = sleep_until(begun + granted) => return Err(Unread::TooSlow),
+        };
+        let data = match frame {
+            None => break,
+            Some(Err(_)) => return Err(Unread::Broken),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => data,
+                Err(_trailers) => continue,
+            },
+        };
+        if received + data.len() > settings.body {
+            return Err(Unread::TooLarge);
+        }
+        if received == 0 {
+            first = data;
+            continue;
+        }
+        if more.is_empty() {
+            // What is announced is not believed further than a megabyte at once.
+            more.reserve(announced.unwrap_or_default().clamp(received + data.len(), 1 << 20));
+            more.extend_from_slice(&std::mem::take(&mut first));
+        }
+        more.extend_from_slice(&data);
+    }
+    Ok(if more.is_empty() { first } else { more.freeze() })
+}
+
+/// The request in the caller's own bytes.
+pub(crate) fn request(dialect: Dialect, headers: &HeaderMap, body: Bytes) -> Result<LlmRequest, LlmError> {
+    let wire = Wire::new(dialect, body)?.headers(forwarded(dialect, headers));
+    Ok(LlmRequest::from(wire))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn the_apis_own_headers_go_on_byte_for_byte_and_the_callers_do_not() {
+        let sent = headers(&[
+            ("anthropic-version", "2023-06-01"),
+            ("anthropic-beta", "a-2025-01-01,  unheard-of-2031-12-31"),
+            ("anthropic-workspace-id", "wrkspc_1"),
+            ("authorization", "Bearer sk-secret"),
+            ("x-api-key", "sk-secret"),
+            ("cookie", "secret=1"),
+            ("connection", "keep-alive"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-steadfast-feature", "chat"),
+            ("openai-organization", "org-of-the-caller"),
+        ]);
+        let kept = forwarded(Dialect::Anthropic, &sent);
+        assert_eq!(kept.len(), 3);
+        assert_eq!(kept["anthropic-beta"], "a-2025-01-01,  unheard-of-2031-12-31");
+        assert!(forwarded(Dialect::OpenAi, &sent).is_empty());
+    }
+
+    #[test]
+    fn what_is_asked_in_headers_is_on_the_request() {
+        let asked = Asked::of(&headers(&[
+            ("x-steadfast-feature", "chat"),
+            ("x-claude-code-session-id", "s-1"),
+            ("idempotency-key", "k-1"),
+            ("x-steadfast-no-fallback", "true"),
+        ]));
+        let request = asked.put(LlmRequest::prompt("hello"));
+        assert_eq!((request.feature_name(), request.session_id()), (Some("chat"), Some("s-1")));
+        assert_eq!((request.idempotency(), request.is_first_tier_only()), (Some("k-1"), true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timeout_is_taken_under_each_of_its_names() {
+        for (name, value, seconds) in [
+            ("x-steadfast-deadline-ms", "2500", 2.5),
+            ("x-steadfast-timeout-ms", "2500", 2.5),
+            ("x-portkey-request-timeout", "2500", 2.5),
+            ("x-litellm-timeout", "2.5", 2.5),
+        ] {
+            let asked = Asked::of(&headers(&[(name, value)]));
+            let request = asked.put(LlmRequest::prompt("hello"));
+            let left = request.context().time_left(Instant::now()).unwrap();
+            assert_eq!(left, Duration::from_secs_f64(seconds), "{name}");
+        }
+    }
+
+    #[test]
+    fn nonsense_in_headers_is_as_good_as_none() {
+        let asked = Asked::of(&headers(&[
+            ("x-steadfast-deadline-ms", "-5"),
+            ("x-litellm-timeout", "NaN"),
+            ("x-steadfast-feature", "  "),
+            ("x-steadfast-explain", "0"),
+        ]));
+        assert_eq!((asked.timeout, asked.feature.as_deref(), asked.explain), (None, None, false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_over_the_limit_is_refused_whether_or_not_it_says_so() {
+        let settings = Settings { body: 10, ..Settings::default() };
+        let read_of = |headers: HeaderMap, text: &'static str| {
+            let settings = settings.clone();
+            async move { read(&headers, Body::from(text), &settings).await }
+        };
+        assert_eq!(read_of(headers(&[("content-length", "11")]), "").await, Err(Unread::TooLarge));
+        assert_eq!(read_of(HeaderMap::new(), "eleven byte").await, Err(Unread::TooLarge));
+        assert_eq!(read_of(HeaderMap::new(), "ten bytes!").await.unwrap(), "ten bytes!");
+    }
+}

@@ -1,0 +1,35 @@
+use std::fmt::Write;
+
+use clap::Args;
+use sha2::{Digest, Sha256};
+
+use crate::exit::Failure;
+
+/// Makes a new key for a caller of the gateway, and the entry for the file of keys.
+///
+/// The key itself is shown once and kept nowhere.
+#[derive(Args, Debug)]
+pub(crate) struct Key {
+    /// The caller's name, for logs and records
+    name: String,
+}
+
+impl Key {
+    /// Prints the key and its entry.
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let mut random = [0; 32];
+        getrandom::fill(&mut random).map_err(|error| Failure::Config(format!("error: no randomness: {error}")))?;
+        let key = format!("sk-steadfast-{}", hex(&random));
+        println!("The key, which is not shown again:\n\n  {key}\n\nIts entry in the file for `serve --keys FILE`:\n");
+        println!("keys:\n  - name: {:?}\n    hash: sha256:{}", self.name, hex(&Sha256::digest(&key)));
+        Ok(())
+    }
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,100 @@
+use http::{HeaderMap, HeaderValue};
+
+use super::*;
+
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn new(name: &str, text: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("steadfast-keys-{name}-{}.yaml", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn hash(key: &str) -> String {
+    format!("sha256:{}", make::hex(&Sha256::digest(key)))
+}
+
+fn entry(name: &str, key: &str, more: &str) -> String {
+    format!("  - {{ name: {name}, hash: '{}'{more} }}\n", hash(key))
+}
+
+fn shown(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in pairs {
+        headers.append(*name, HeaderValue::from_static(value));
+    }
+    headers
+}
+
+#[test]
+fn a_caller_is_known_by_either_header() {
+    let text = format!("keys:\n{}{}", entry("one", "sk-one", ""), entry("two", "sk-two", ""));
+    let file = Temporary::new("either", &text);
+    let keys = Keys::load(&file.0).ok().unwrap();
+    let name = |pairs: &[(&'static str, &'static str)]| keys.caller(&shown(pairs)).map(|key| key.name.to_string());
+    assert_eq!(name(&[("authorization", "Bearer sk-one")]), Ok("one".to_owned()));
+    assert_eq!(name(&[("authorization", "bearer  sk-one ")]), Ok("one".to_owned()));
+    assert_eq!(name(&[("x-api-key", "sk-two")]), Ok("two".to_owned()));
+    assert_eq!(name(&[("authorization", "Bearer another"), ("x-api-key", "sk-two")]), Ok("two".to_owned()));
+    assert_eq!(name(&[]), Err(Denied::NoKey));
+    assert_eq!(name(&[("authorization", "Bearer ")]), Err(Denied::NoKey));
+    assert_eq!(name(&[("x-api-key", "sk-on")]), Err(Denied::UnknownKey));
+    assert_eq!(name(&[("authorization", "Basic sk-one")]), Err(Denied::NoKey));
+    // The hash is no key.
+    assert_eq!(keys.find(&hash("sk-one")).map(|key| key.name.to_string()), None);
+    assert!(!format!("{keys:?} {:?}", keys.find("sk-one")).contains("sk-"));
+}
+
+#[test]
+fn a_key_is_for_its_features_and_models() {
+    let more = ", features: [search, chat], models: [gpt-4o, 'claude-*']";
+    let file = Temporary::new("for", &format!("keys:\n{}", entry("one", "sk-one", more)));
+    let key = Keys::load(&file.0).ok().unwrap().find("sk-one").unwrap();
+    assert_eq!(key.feature(None), Ok(Some("search".into())));
+    assert_eq!(key.feature(Some("chat".into())), Ok(Some("chat".into())));
+    assert_eq!(key.feature(Some("other".into())), Err(Denied::Feature));
+    for (model, may) in [("gpt-4o", true), ("claude-x", true), ("gpt-4o-mini", false), ("claude", false)] {
+        assert_eq!(key.model(Some(model)).is_ok(), may, "{model}");
+    }
+    assert_eq!(key.model(None), Err(Denied::Model));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_brings_new_keys_and_keeps_rates_and_a_wrong_file_changes_nothing() {
+    let limited = entry("one", "sk-one", ", requests_per_minute: 1");
+    let file = Temporary::new("reload", &format!("keys:\n{limited}"));
+    let keys = Keys::load(&file.0).ok().unwrap();
+    assert_eq!(keys.find("sk-one").unwrap().admit(Instant::now()), Ok(()));
+    std::fs::write(&file.0, format!("keys:\n{limited}{}", entry("two", "sk-two", ""))).unwrap();
+    assert_eq!(keys.reload(), Ok(2));
+    assert_eq!(keys.find("sk-one").unwrap().admit(Instant::now()), Err(Denied::Rate(Duration::from_secs(60))));
+    std::fs::write(&file.0, "keys: [").unwrap();
+    assert!(keys.reload().is_err());
+    assert!(keys.find("sk-two").is_some());
+}
+
+#[test]
+fn a_file_that_is_wrong_says_where() {
+    let twice = format!("keys:\n{}{}", entry("one", "sk-one", ""), entry("two", "sk-one", ""));
+    for (text, says) in [
+        ("keys: []", "has no key"),
+        ("keys: [{ name: one, hash: 'sha256:12' }]", "64 hexadecimal"),
+        ("keys: [{ name: one, hash: x, featurs: [] }]", "featurs"),
+        (&twice, "`two` is there twice"),
+        (&format!("keys:\n{}", entry("one", "k", ", requests_per_minute: 0")), "requests_per_minute"),
+        (&format!("keys:\n{}", entry("one", "k", ", features: []")), "empty list of features"),
+    ] {
+        let file = Temporary::new("wrong", text);
+        let wrong = file::read(&file.0, &[]).err().map(|wrong| wrong.to_string()).unwrap_or_default();
+        assert!(wrong.contains(says) || says == "requests_per_minute" && !wrong.is_empty(), "{text}: {wrong}");
+    }
+    assert!(file::read(Path::new("/nowhere/keys.yaml"), &[]).is_err());
+}

@@ -1,0 +1,127 @@
+//! Connections: how many, how slow they may be, and how they end.
+//!
+//! HTTP/1.1 only: the official clients speak it to any `http://` address, and what stands before a gateway (an ingress, a
+//! TLS proxy) does too. A caller that leaves is seen at once, and with its connection goes the call to the provider.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{Router, body::Body};
+use http::Request;
+use hyper::{body::Incoming, server::conn::http1};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+
+use super::{Gateway, patience::Patience};
+
+/// How long connections have to send their last bytes once their streams were ended.
+const LAST_BYTES: Duration = Duration::from_secs(5);
+
+/// Accepts connections until told to stop, then sees them out.
+pub(crate) async fn serve(listener: TcpListener, router: Router, gateway: Arc<Gateway>) {
+    let settings = &gateway.settings;
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(settings.head_timeout).max_header_size(settings.head);
+    let http = Arc::new(http);
+    let room = Arc::new(Semaphore::new(settings.connections.min(Semaphore::MAX_PERMITS)));
+    let connections = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = gateway.stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, from)) => match room.clone().try_acquire_owned() {
+                Ok(place) => {
+                    connections.spawn(connection(stream, from, place, http.clone(), router.clone(), gateway.clone()));
+                }
+                Err(_) => turn_away(stream).await,
+            },
+            Err(error) => rest_after(&error).await,
+        }
+    }
+    // From here on the system refuses connections, so that who balances the load goes elsewhere at once.
+    drop(listener);
+    connections.close();
+    if timeout(settings.grace, connections.wait()).await.is_err() {
+        tracing::warn!(connections = connections.len(), "the time to finish is over: open streams end with an error");
+        gateway.cut.cancel();
+        // Who does not take its last bytes loses them.
+        let _ = timeout(LAST_BYTES, connections.wait()).await;
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    from: SocketAddr,
+    place: OwnedSemaphorePermit,
+    http: Arc<http1::Builder>,
+    router: Router,
+    gateway: Arc<Gateway>,
+) {
+    // Tokens are small, and each is sent at once: waiting for an acknowledgement would cost 40 ms each.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%from, %error, "no TCP_NODELAY");
+    }
+    let service = router.map_request(|request: Request<Incoming>| request.map(Body::new));
+    let io = TokioIo::new(Patience::new(stream, gateway.settings.unread));
+    let serving = http.serve_connection(io, TowerToHyperService::new(service));
+    tokio::pin!(serving);
+    let served = tokio::select! {
+        biased;
+        served = serving.as_mut() => served,
+        () = gateway.stop.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = served {
+        // Callers leave and send nonsense: that is their affair.
+        tracing::debug!(%from, %error, "the connection ended early");
+    }
+    drop(place);
+}
+
+/// One answer for either kind of client, for the path is not read any more.
+const TURNED_AWAY: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
+    connection: close\r\ncontent-length: 111\r\n\r\n\
+    {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"the gateway has no connection left\",\"code\":null}}";
+
+async fn turn_away(mut stream: TcpStream) {
+    // It fits into the socket's buffer, so that nobody can make us wait here.
+    let _ = timeout(Duration::from_millis(10), stream.write_all(TURNED_AWAY.as_bytes())).await;
+}
+
+/// After an accept that failed: at once where the caller was gone, later where the system has nothing left to give.
+async fn rest_after(error: &io::Error) {
+    let gone = matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    );
+    if !gone {
+        tracing::error!(%error, "no connection can be accepted");
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::TURNED_AWAY;
+
+    #[test]
+    fn who_is_turned_away_gets_a_whole_response() {
+        let (head, body) = TURNED_AWAY.split_once("\r\n\r\n").unwrap();
+        assert!(head.ends_with(&format!("content-length: {}", body.len())), "{}", body.len());
+        assert!(serde_json::from_str::<serde_json::Value>(body).is_ok());
+    }
+}

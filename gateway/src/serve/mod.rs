@@ -1,0 +1,245 @@
+//! `steadfast serve`: the stack as a gateway, for everything that speaks Anthropic's or OpenAI's protocol.
+//!
+//! A request's way: [`listener`] (connections) → [`routes`] (paths) → [`pipeline`] (one for both protocols: [`inbound`], the
+//! service, then a whole answer, a [`stream`], or a [`refusal`]). What happened to it is kept in [`record`].
+
+mod catalog;
+mod demo;
+mod inbound;
+mod keys;
+mod listener;
+mod patience;
+mod pipeline;
+mod record;
+mod refusal;
+mod routes;
+mod settings;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod wall_clock;
+
+use std::{
+    io::{self, IsTerminal},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use clap::Args;
+use steadfast::{BoxLlmService, Stack, StackHandle, config::Watching, events::Logs};
+use tokio::net::TcpListener;
+#[cfg(unix)]
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::Level;
+use tracing_subscriber::EnvFilter;
+
+pub(crate) use self::keys::MakeKey;
+use self::{catalog::Catalog, keys::Keys, record::Records, settings::Settings};
+use crate::exit::Failure;
+
+/// Serves the models to everything that speaks Anthropic's or OpenAI's protocol.
+///
+/// Without a configuration it serves simulated models on loopback, for a first look.
+#[derive(Args, Debug)]
+pub(crate) struct Serve {
+    /// The configuration; it is loaded again when it changes, and on SIGHUP
+    #[arg(short, long, value_name = "FILE", env = "STEADFAST_CONFIG")]
+    config: Option<PathBuf>,
+
+    /// Where to listen, in place of what the configuration says; port 0 takes any free one [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+
+    /// How many seconds open streams may go on when the server is asked to stop
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    grace: u64,
+
+    /// The keys of those who may call; read again on SIGHUP. Without it everybody may who reaches the port
+    #[arg(long, value_name = "FILE", env = "STEADFAST_KEYS")]
+    keys: Option<PathBuf>,
+
+    /// Listen beyond loopback although callers need no key: everybody who reaches the port spends your money
+    #[arg(long)]
+    insecure_no_auth: bool,
+}
+
+/// What all connections share.
+struct Gateway {
+    service: BoxLlmService,
+    catalog: Catalog,
+    /// Who may call; `None`: everybody.
+    keys: Option<Keys>,
+    settings: Settings,
+    records: Records,
+    /// The server has been asked to stop.
+    stop: CancellationToken,
+    /// The time to finish is over.
+    cut: CancellationToken,
+}
+
+impl Gateway {
+    fn new(service: BoxLlmService, catalog: Catalog, keys: Option<Keys>, settings: Settings) -> Self {
+        Self {
+            service,
+            catalog,
+            keys,
+            records: Records::new(settings.records),
+            settings,
+            stop: CancellationToken::new(),
+            cut: CancellationToken::new(),
+        }
+    }
+}
+
+impl Serve {
+    /// Serves until it is asked to stop, by SIGTERM or Ctrl-C.
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+        // Where somebody else has installed a subscriber, it is theirs that counts.
+        let colours = io::stderr().is_terminal();
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(io::stderr).try_init();
+
+        let stack = match &self.config {
+            Some(path) => Stack::from_path(path)?,
+            None => demo::stack()?,
+        };
+        let handle = stack.handle();
+        // A line for each request is there for who asks for it (RUST_LOG=debug).
+        let _logs = handle.events().follow(Logs::new().requests(Level::DEBUG));
+        let configured = handle.config().listen.filter(|_| self.config.is_some());
+        let default = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8080));
+        let address = self.listen.or(configured).unwrap_or(default);
+        let keys = self.keys.as_deref().map(Keys::load).transpose()?;
+        if !address.ip().is_loopback() && keys.is_none() && !self.insecure_no_auth {
+            return Err(Failure::usage(format_args!(
+                "{address} can be reached from elsewhere, and callers need no key: name a file with --keys, listen on \
+                 127.0.0.1, or say --insecure-no-auth"
+            )));
+        }
+        let settings = Settings { grace: Duration::from_secs(self.grace), ..Settings::default() };
+        let gateway = Arc::new(Gateway::new(stack.service(), Catalog::Stack(handle.clone()), keys, settings));
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|error| Failure::Config(format!("error: cannot listen on {address}: {error}")))?;
+        let address = listener.local_addr()?;
+        // Listening for signals begins before anybody can know that there is somebody to signal.
+        let signals = Signals::new()?;
+        let _watching = self.config.as_ref().and_then(|_| watch(&handle));
+        greet(address, &handle, self.config.as_deref());
+        tokio::spawn(signals.obey(self.config.is_some().then_some(handle), gateway.clone()));
+        listener::serve(listener, routes::router(gateway.clone()), gateway).await;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// Loads the configuration again when it changes. A folder that cannot be watched is no reason not to serve.
+fn watch(handle: &StackHandle) -> Option<Watching> {
+    match handle.watch() {
+        Ok(watching) => Some(watching),
+        Err(error) => {
+            tracing::warn!(%error, "changes of the configuration are not seen: send SIGHUP after one");
+            None
+        }
+    }
+}
+
+/// Says what is served, where, and how to try it.
+fn greet(address: SocketAddr, handle: &StackHandle, config: Option<&Path>) {
+    println!("steadfast listens on http://{address}");
+    let tiers = handle.tiers();
+    let model = tiers.first().map_or(demo::MODEL, |tier| tier.model.as_ref().unwrap_or(&tier.name));
+    match config {
+        Some(path) => {
+            let names: Vec<&str> = tiers.iter().map(|tier| &*tier.name).collect();
+            println!("Its tiers, in order: {} ({})", names.join(", "), path.display());
+        }
+        None => println!("Its models are simulated: nothing leaves this machine, and no answer means anything."),
+    }
+    println!();
+    println!("  curl -N http://{address}/v1/chat/completions -H 'content-type: application/json' \\");
+    println!(
+        "    -d '{{\"model\":\"{model}\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"hello\"}}]}}'"
+    );
+    println!();
+    println!("  ANTHROPIC_BASE_URL=http://{address}    OPENAI_BASE_URL=http://{address}/v1");
+}
+
+/// The signals that the server obeys.
+struct Signals {
+    #[cfg(unix)]
+    terminate: Signal,
+    #[cfg(unix)]
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            #[cfg(unix)]
+            terminate: signal(SignalKind::terminate())?,
+            #[cfg(unix)]
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// SIGHUP loads the configuration again, SIGTERM and Ctrl-C stop the server.
+    async fn obey(mut self, stack: Option<StackHandle>, gateway: Arc<Gateway>) {
+        let name = loop {
+            match self.next().await {
+                Asked::Stop(name) => break name,
+                Asked::Reload => {
+                    let (stack, gateway) = (stack.clone(), gateway.clone());
+                    // The files are read on a thread for that.
+                    let reading = tokio::task::spawn_blocking(move || reload(stack.as_ref(), gateway.keys.as_ref()));
+                    if let Err(error) = reading.await {
+                        tracing::error!(%error, "the files were not read");
+                    }
+                }
+            }
+        };
+        tracing::info!(signal = name, "stopping: no new connections, open streams may finish");
+        gateway.stop.cancel();
+    }
+
+    #[cfg(unix)]
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
+            _ = self.hang_up.recv() => Asked::Reload,
+            _ = tokio::signal::ctrl_c() => Asked::Stop("SIGINT"),
+        }
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) -> Asked {
+        // An error says that it cannot be heard: then it never comes.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        Asked::Stop("Ctrl-C")
+    }
+}
+
+/// Reads the files again.
+fn reload(stack: Option<&StackHandle>, keys: Option<&Keys>) {
+    if let Some(stack) = stack {
+        // What came of it is an event, and so it is in the log.
+        let _ = stack.reload_from_path();
+    }
+    match keys.map(Keys::reload) {
+        Some(Ok(count)) => tracing::info!(count, "the keys were read again"),
+        Some(Err(problem)) => tracing::warn!(problem, "the keys stay as they were"),
+        None => {}
+    }
+}
+
+/// What a signal asks for.
+enum Asked {
+    Stop(&'static str),
+    #[cfg_attr(not(unix), allow(dead_code, reason = "nothing there asks for it"))]
+    Reload,
+}

@@ -1,0 +1,255 @@
+//! The one way from a request to its answer, whatever the protocol.
+//!
+//! What differs between protocols is a [`Dialect`]; the failover is below, in the service, and knows of none.
+//!
+//! **When the head goes out.** A response's head is held back until the first token is there, so that whatever fails
+//! before has its own status. A caller of a stream that waits longer than [`Settings::first_sign`](super::Settings) gets
+//! the head then, with status 200 and signs of life after it; a failure that comes later is an error event.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use serde::Deserialize;
+use steadfast::{
+    Dialect, ErrorKind, LlmError, LlmResponse,
+    translate::{StreamEncoder, encode_message},
+};
+use tokio::time::{Instant, sleep};
+use tower::ServiceExt;
+
+use super::{
+    Gateway,
+    inbound::{self, Asked, Unread},
+    keys::{Denied, Key},
+    record::{Entry, Outcome},
+    refusal::{self, refuse},
+    stream::{Begun, Calling, Events, Keep, stopping},
+};
+
+/// Answers a request of this dialect.
+pub(crate) async fn answer(gateway: Arc<Gateway>, dialect: Dialect, request: Request<Body>) -> Response<Body> {
+    let (head, body) = request.into_parts();
+    let mut asked = Asked::of(&head.headers);
+    let mut entry = gateway.records.begin(dialect);
+    let key = head.extensions.get::<Arc<Key>>();
+    if let Some(key) = key {
+        entry.by(&key.name);
+        let admitted = key.admit(Instant::now()).and_then(|()| key.feature(asked.feature.take()));
+        match admitted {
+            Ok(feature) => asked.feature = feature,
+            Err(denied) => return denied_to(&entry, denied, dialect),
+        }
+    }
+    let body = match inbound::read(&head.headers, body, &gateway.settings).await {
+        Ok(body) => body,
+        Err(unread) => {
+            let mut response = refused(&entry, &asked, &unread.error(&gateway.settings), dialect);
+            if unread == Unread::TooSlow {
+                *response.status_mut() = StatusCode::REQUEST_TIMEOUT;
+            }
+            // What is left of the body is not read.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            return response;
+        }
+    };
+    let request = match inbound::request(dialect, &head.headers, body.clone()) {
+        Ok(request) => asked.put(request),
+        Err(error) => return refused(&entry, &asked, &error, dialect),
+    };
+    if let Some(Err(denied)) = key.map(|key| key.model(request.model())) {
+        return denied_to(&entry, denied, dialect);
+    }
+    let stream = request.is_stream();
+    let asked_model = request.model().map(str::to_owned);
+    entry.asked(asked_model.as_deref(), asked.feature.clone(), stream);
+    let call = gateway.service.clone().oneshot(request);
+    let cut = gateway.cut.clone();
+    let caller = Caller { dialect, asked, model: asked_model, body };
+    if !stream {
+        let response = tokio::select! {
+            biased;
+            answered = call => answered,
+            () = cut.cancelled() => Err(stopping()),
+        };
+        return match response {
+            Ok(response) => whole(&caller, entry, response).await,
+            Err(error) => refused(&entry, &caller.asked, &error, dialect),
+        };
+    }
+    let mut calling: Calling = Box::pin(async move {
+        let mut response = call.await?;
+        match response.body_mut().frame().await {
+            Some(Ok(first)) => Ok(Begun { response, first }),
+            Some(Err(error)) => Err(error),
+            None => Err(LlmError::new(ErrorKind::EmptyAnswer, "the stream has no event")),
+        }
+    });
+    let begun = tokio::select! {
+        biased;
+        begun = &mut calling => Some(begun),
+        () = sleep(gateway.settings.first_sign) => None,
+        () = cut.cancelled() => Some(Err(stopping())),
+    };
+    let keep = Keep { dialect, silence: gateway.settings.keep_alive, cut: &cut };
+    match begun {
+        Some(Ok(begun)) => streamed(&caller, entry, begun, &keep),
+        Some(Err(error)) => refused(&entry, &caller.asked, &error, dialect),
+        None => {
+            let mut head = HeaderMap::new();
+            entry.tell(caller.asked.explain, &mut head);
+            let events = Events::calling(calling, caller.encoder(None), entry, &keep);
+            events_response(&caller, head, events)
+        }
+    }
+}
+
+/// What is still needed of a request once it is on its way.
+struct Caller {
+    dialect: Dialect,
+    asked: Asked,
+    /// As the caller names it.
+    model: Option<String>,
+    body: Bytes,
+}
+
+impl Caller {
+    fn encoder(&self, served: Option<&str>) -> StreamEncoder {
+        let encoder = StreamEncoder::new(self.dialect).usage(self.wants_usage());
+        match served.or(self.model.as_deref()) {
+            Some(model) => encoder.model(model),
+            None => encoder,
+        }
+    }
+
+    /// Whether a stream in OpenAI's dialect is to end with the tokens used.
+    fn wants_usage(&self) -> bool {
+        #[derive(Deserialize)]
+        struct Head {
+            stream_options: Option<Options>,
+        }
+        #[derive(Deserialize)]
+        struct Options {
+            include_usage: Option<bool>,
+        }
+        self.dialect == Dialect::OpenAi
+            && serde_json::from_slice::<Head>(&self.body)
+                .is_ok_and(|head| head.stream_options.and_then(|options| options.include_usage).unwrap_or_default())
+    }
+}
+
+/// A whole answer.
+async fn whole(caller: &Caller, entry: Entry, response: LlmResponse) -> Response<Body> {
+    entry.served(&response);
+    let dialect = caller.dialect;
+    let served_model = response.served_by().model.map(str::to_owned);
+    let usage = response.usage();
+    let mut head = HeaderMap::new();
+    let body = match response.body().wire() {
+        Some((own, raw)) if own == dialect => {
+            pass(response.headers(), &mut head);
+            raw.clone()
+        }
+        _ => {
+            let mut message = match response.collect().await {
+                Ok(message) => message,
+                Err(error) => return refused(&entry, &caller.asked, &error, dialect),
+            };
+            if message.model.is_none() {
+                message.model = served_model.or_else(|| caller.model.clone());
+            }
+            let translated = encode_message(&message, dialect);
+            entry.note(translated.notes);
+            translated.body
+        }
+    };
+    entry.answered(usage);
+    entry.tell(caller.asked.explain, &mut head);
+    let mut answer = refusal::json(StatusCode::OK, body);
+    answer.headers_mut().extend(head);
+    identify(dialect, &entry, answer.headers_mut());
+    answer
+}
+
+/// A streamed answer that has begun.
+fn streamed(caller: &Caller, entry: Entry, begun: Begun, keep: &Keep<'_>) -> Response<Body> {
+    entry.served(&begun.response);
+    let mut head = HeaderMap::new();
+    if begun.first.raw().is_some_and(|(own, _)| own == caller.dialect) {
+        pass(begun.response.headers(), &mut head);
+    }
+    entry.tell(caller.asked.explain, &mut head);
+    identify(caller.dialect, &entry, &mut head);
+    let encoder = caller.encoder(begun.response.served_by().model);
+    let events = Events::reading(begun, encoder, entry, keep);
+    events_response(caller, head, events)
+}
+
+fn events_response(_: &Caller, head: HeaderMap, events: Events) -> Response<Body> {
+    let mut response = Response::new(Body::new(events));
+    let headers = response.headers_mut();
+    *headers = head;
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // nginx in front would collect the stream otherwise.
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    response
+}
+
+/// No answer.
+fn refused(entry: &Entry, asked: &Asked, error: &LlmError, dialect: Dialect) -> Response<Body> {
+    entry.failed(Outcome::Failed, error);
+    tell_operator(entry, error);
+    let mut response = refuse(error, dialect);
+    entry.tell(asked.explain, response.headers_mut());
+    identify(dialect, entry, response.headers_mut());
+    response
+}
+
+/// The key does not allow it.
+fn denied_to(entry: &Entry, denied: Denied, dialect: Dialect) -> Response<Body> {
+    let error = LlmError::new(ErrorKind::Auth, "the key does not allow it");
+    entry.failed(Outcome::Failed, &error);
+    let mut response = refusal::deny(denied, dialect);
+    entry.tell(false, response.headers_mut());
+    identify(dialect, entry, response.headers_mut());
+    response
+}
+
+/// One line for a request that failed. What the provider said is not in it, for that may repeat the prompt.
+fn tell_operator(entry: &Entry, error: &LlmError) {
+    tracing::warn!(
+        request = entry.id(),
+        kind = error.kind().name(),
+        status = error.status().map(|status| status.as_u16()),
+        provider = error.provider(),
+        attempts = error.attempts().len(),
+        "no answer"
+    );
+}
+
+/// The provider's headers that a caller of its dialect relies on.
+fn pass(from: Option<&HeaderMap>, to: &mut HeaderMap) {
+    let Some(from) = from else { return };
+    for (name, value) in from {
+        if is_passed(name) {
+            to.append(name.clone(), value.clone());
+        }
+    }
+}
+
+fn is_passed(name: &HeaderName) -> bool {
+    const NAMES: [&str; 7] =
+        ["request-id", "x-request-id", "retry-after", "retry-after-ms", "x-should-retry", "x-generation-id", "cf-ray"];
+    const FAMILIES: [&str; 4] = ["anthropic-", "openai-", "x-ratelimit-", "x-groq-"];
+    let name = name.as_str();
+    NAMES.contains(&name) || FAMILIES.iter().any(|family| name.starts_with(family))
+}
+
+/// An id in the header that the dialect's clients show to their users: ours where no provider's is there.
+fn identify(dialect: Dialect, entry: &Entry, headers: &mut HeaderMap) {
+    if let Ok(id) = HeaderValue::from_str(entry.id()) {
+        headers.entry(refusal::request_id_header(dialect)).or_insert(id);
+    }
+}

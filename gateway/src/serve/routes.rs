@@ -1,0 +1,128 @@
+//! The paths. Queries are ignored: Claude Code asks for `/v1/messages?beta=true`.
+
+use std::sync::Arc;
+
+use axum::{
+    Extension, Router,
+    body::Body,
+    extract::{Path, State},
+    middleware::{Next, from_fn_with_state},
+    routing::{get, post},
+};
+use http::{HeaderMap, Request, Response, StatusCode, Uri};
+use serde_json::{Value, json};
+use steadfast::{Dialect, ErrorKind, LlmError};
+
+use super::{Gateway, catalog, keys::Key, pipeline, record::Record, refusal};
+
+pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
+    let for_callers = Router::new()
+        .route("/v1/messages", post(messages))
+        .route("/v1/messages/count_tokens", post(catalog::count_tokens))
+        .route("/v1/chat/completions", post(chat_completions))
+        .route("/v1/models", get(catalog::models))
+        .route("/v1/models/{*model}", get(catalog::model))
+        .route("/requests", get(requests))
+        .route("/requests/{id}", get(request))
+        .route_layer(from_fn_with_state(gateway.clone(), with_key));
+    for_callers
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        // Claude Code looks here first, with HEAD.
+        .route("/", get(front))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(gateway)
+}
+
+/// The dialect of a caller, as far as anybody can tell: by the path, else by the headers that each API wants.
+pub(crate) fn dialect_of(path: &str, headers: &HeaderMap) -> Dialect {
+    let says = |name: &str| headers.contains_key(name);
+    match path {
+        _ if path.starts_with("/v1/messages") => Dialect::Anthropic,
+        _ if path.starts_with("/v1/chat/") => Dialect::OpenAi,
+        _ if ["anthropic-version", "anthropic-beta", "x-api-key"].into_iter().any(says) => Dialect::Anthropic,
+        _ => Dialect::OpenAi,
+    }
+}
+
+/// Lets a caller through who shows a key, where there are keys.
+async fn with_key(State(gateway): State<Arc<Gateway>>, mut request: Request<Body>, next: Next) -> Response<Body> {
+    if let Some(keys) = &gateway.keys {
+        match keys.caller(request.headers()) {
+            Ok(key) => {
+                request.extensions_mut().insert(key);
+            }
+            Err(denied) => return refusal::deny(denied, dialect_of(request.uri().path(), request.headers())),
+        }
+    }
+    next.run(request).await
+}
+
+async fn messages(State(gateway): State<Arc<Gateway>>, request: Request<Body>) -> Response<Body> {
+    pipeline::answer(gateway, Dialect::Anthropic, request).await
+}
+
+async fn chat_completions(State(gateway): State<Arc<Gateway>>, request: Request<Body>) -> Response<Body> {
+    pipeline::answer(gateway, Dialect::OpenAi, request).await
+}
+
+async fn front() -> &'static str {
+    concat!("steadfast ", env!("CARGO_PKG_VERSION"), "\nPOST /v1/messages, POST /v1/chat/completions, GET /v1/models\n")
+}
+
+/// Whether to send requests here: not once the server has been asked to stop.
+async fn ready(State(gateway): State<Arc<Gateway>>) -> (StatusCode, &'static str) {
+    match gateway.stop.is_cancelled() {
+        true => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
+        false => (StatusCode::OK, "ready\n"),
+    }
+}
+
+/// How many of the last requests are listed.
+const LISTED: usize = 100;
+
+async fn requests(State(gateway): State<Arc<Gateway>>, key: Option<Extension<Arc<Key>>>) -> Response<Body> {
+    let records = gateway.records.newest(LISTED, |record| may_see(record, key.as_deref()));
+    let records: Vec<Value> = records.iter().map(|record| record.json(true)).collect();
+    refusal::json(StatusCode::OK, json!({ "requests": records }).to_string())
+}
+
+async fn request(
+    State(gateway): State<Arc<Gateway>>,
+    key: Option<Extension<Arc<Key>>>,
+    Path(id): Path<String>,
+) -> Response<Body> {
+    match gateway.records.find(&id).filter(|record| may_see(record, key.as_deref())) {
+        Some(record) => refusal::json(StatusCode::OK, record.json(true).to_string()),
+        None => {
+            let message = "no such request, or it was too long ago";
+            refusal::json(
+                StatusCode::NOT_FOUND,
+                json!({"error": {"type": "not_found", "message": message}}).to_string(),
+            )
+        }
+    }
+}
+
+/// A caller sees its own requests, an administrator everybody's; without keys nobody is anybody.
+fn may_see(record: &Record, key: Option<&Arc<Key>>) -> bool {
+    key.is_none_or(|key| key.admin || record.is_by(&key.name))
+}
+
+async fn unknown_path(uri: Uri, headers: HeaderMap) -> Response<Body> {
+    let dialect = dialect_of(uri.path(), &headers);
+    let path: String = uri.path().chars().take(LONGEST_PATH).collect();
+    let error = LlmError::new(ErrorKind::NotFound, format!("the gateway has no path {path}"));
+    refusal::refuse(&error, dialect)
+}
+
+async fn wrong_method(uri: Uri, headers: HeaderMap) -> Response<Body> {
+    let error = LlmError::new(ErrorKind::InvalidRequest, "the path does not take this method");
+    let mut response = refusal::refuse(&error, dialect_of(uri.path(), &headers));
+    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    response
+}
+
+/// How much of an unknown path is repeated, in characters.
+const LONGEST_PATH: usize = 100;

@@ -1,0 +1,9 @@
+//! The gateway through a real socket.
+
+mod callers;
+mod connections;
+mod harness;
+mod keys;
+mod logs;
+mod protocols;
+mod stopping;

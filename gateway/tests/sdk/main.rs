@@ -1,0 +1,151 @@
+//! The official SDKs against the real binary. What each provider does is chosen by the feature that a request names: every
+//! feature has a tier of its own, with a simulated provider behind it over real HTTP.
+//!
+//! `STEADFAST_SDK_PYTHON` names a Python that has the packages `openai` and `anthropic` (default: `python3`), and
+//! `STEADFAST_SDK_NODE` a folder whose `node_modules` have `openai` and `@anthropic-ai/sdk`. Where they are not there, the
+//! test says so and is skipped.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use serde_json::json;
+use steadfast::providers::simulated::{Fault, Simulated, SimulatedHandle, server::SimulatedServer};
+
+/// The providers, by the name of the feature that reaches them.
+fn providers() -> Vec<(&'static str, Simulated)> {
+    let model = |name| Simulated::new(name).reply("Hello from afar, and all is well");
+    let failing = |name, fault: Fault| (name, model(name).fault_mix(fault));
+    let seconds = Duration::from_secs;
+    vec![
+        ("healthy", model("healthy")),
+        ("tools", model("tools").call_tools(json!({"city": "Paris", "days": 3}))),
+        ("slow", model("slow").pace(Duration::from_millis(500)).tokens(50..=50)),
+        failing("overloaded", Fault::Overloaded),
+        failing("server_error", Fault::ServerError),
+        failing("bad_request", Fault::BadRequest),
+        failing("unauthorized", Fault::Unauthorized),
+        failing("rate_limited", Fault::RateLimited { retry_after: Some(seconds(300)) }),
+        failing("rate_limited_shortly", Fault::RateLimited { retry_after: Some(seconds(1)) }),
+        failing("context_length", Fault::ContextLength),
+        failing("refused", Fault::Refused),
+        failing("cut", Fault::CutAfter(3)),
+        failing("truncated", Fault::TruncatedAfter(3)),
+        failing("error_event", Fault::ErrorEventAfter(3)),
+    ]
+}
+
+/// Ends the server when it is dropped.
+struct Gateway(Child);
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start(config: &str) -> (Gateway, String) {
+    let folder = std::env::temp_dir().join(format!("steadfast-sdk-{}-{:x}", std::process::id(), fastrand::u32(..)));
+    fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("steadfast.yaml");
+    fs::write(&file, config).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_steadfast"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--config"])
+        .arg(&file)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let gateway = Gateway(child);
+    fs::remove_dir_all(folder).unwrap();
+    (gateway, line.trim().split("http://").nth(1).expect("an address").to_owned())
+}
+
+/// For each provider a tier of either protocol, and the features that reach them.
+fn config(servers: &BTreeMap<&str, SimulatedServer>) -> String {
+    let (mut tiers, mut features) = (String::new(), String::new());
+    for (name, server) in servers {
+        let url = server.base_url();
+        tiers.push_str(&format!(
+            "  - {{ name: a-{name}, provider: anthropic, model: claude-sonnet-4-5, base_url: '{url}' }}\n\
+             \x20 - {{ name: o-{name}, provider: openai, model: gpt-4o, base_url: '{url}/v1' }}\n"
+        ));
+        features.push_str(&format!(
+            "  a-{name}: {{ tiers: [a-{name}] }}\n  o-{name}: {{ tiers: [o-{name}] }}\n\
+             \x20 a-{name}-then-o: {{ tiers: [a-{name}, o-healthy] }}\n\
+             \x20 o-{name}-then-a: {{ tiers: [o-{name}, a-healthy] }}\n"
+        ));
+    }
+    format!(
+        "tiers:\n{tiers}features:\n{features}retry: {{ max_attempts: 1 }}\n\
+         circuit_breaker: {{ consecutive_failures: 0, max_throttle: 1ms }}\n"
+    )
+}
+
+fn python() -> Option<Command> {
+    let python = std::env::var("STEADFAST_SDK_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let imports = Command::new(&python).args(["-c", "import openai, anthropic"]).output();
+    if !imports.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: {python} has not both of the packages openai and anthropic (STEADFAST_SDK_PYTHON)");
+        return None;
+    }
+    let mut command = Command::new(python);
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk/python.py"));
+    Some(command)
+}
+
+/// The command, and the folder that is its second argument.
+fn node() -> Option<(Command, String)> {
+    let folder = std::env::var("STEADFAST_SDK_NODE").unwrap_or_default();
+    let there = |package: &str| Path::new(&folder).join("node_modules").join(package).is_dir();
+    if !there("openai") || !there("@anthropic-ai/sdk") {
+        eprintln!("skipped: no folder with the node_modules openai and @anthropic-ai/sdk (STEADFAST_SDK_NODE)");
+        return None;
+    }
+    let mut command = Command::new("node");
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk/node.mjs"));
+    Some((command, folder))
+}
+
+/// Runs a client against a gateway with all providers behind it.
+async fn run(mut command: Command, more: Option<String>) {
+    let mut servers = BTreeMap::new();
+    for (name, provider) in providers() {
+        servers.insert(name, SimulatedServer::start(provider).await.unwrap());
+    }
+    let (_gateway, address) = start(&config(&servers));
+    let run = tokio::task::spawn_blocking(move || command.arg(address).args(more).output().unwrap());
+    let output = run.await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    println!("{said}");
+    assert!(output.status.success(), "{said}");
+
+    // The clients allow themselves two repeats each; we have told them not to make them.
+    let calls = |name: &str| servers[name].handle().stats().calls;
+    assert_eq!(calls("server_error"), 4, "two clients, whole and streamed, once each");
+    assert_eq!(calls("rate_limited"), 4);
+    let left: SimulatedHandle = servers["slow"].handle();
+    tokio::time::timeout(Duration::from_secs(10), left.until(|stats| stats.cancelled == 2)).await.expect("cancelled");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_python_sdks_work_unchanged() {
+    if let Some(python) = python() {
+        run(python, None).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_node_sdks_work_unchanged() {
+    if let Some((node, folder)) = node() {
+        run(node, Some(folder)).await;
+    }
+}

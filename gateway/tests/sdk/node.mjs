@@ -1,0 +1,133 @@
+// Drives a gateway with the official Node SDKs of OpenAI and Anthropic, as they are.
+import { createRequire } from "node:module";
+import assert from "node:assert";
+
+// The packages are where the test says, not beside this file.
+const require = createRequire(process.argv[3] + "/");
+const { default: Anthropic } = require("@anthropic-ai/sdk");
+const { default: OpenAI } = require("openai");
+
+const base = "http://" + process.argv[2];
+const SAID = "Hello from afar, and all is well";
+const hello = [{ role: "user", content: "hello" }];
+const a = new Anthropic({ baseURL: base, apiKey: "sk-of-the-caller", logLevel: "off" });
+const o = new OpenAI({ baseURL: base + "/v1", apiKey: "sk-of-the-caller", logLevel: "off" });
+const feature = (name) => ({ headers: { "x-steadfast-feature": name } });
+let failed = 0;
+
+async function check(name, run) {
+  const begun = Date.now();
+  try {
+    await run();
+    console.log(`ok   ${name} (${(Date.now() - begun) / 1000} s)`);
+  } catch (error) {
+    failed += 1;
+    console.log(`FAIL ${name}: ${error.constructor.name}: ${error.message}`);
+  }
+}
+
+const aCreate = (route, more = {}) =>
+  a.messages.create({ model: "claude-sonnet-4-5", max_tokens: 100, messages: hello, ...more }, feature(route));
+const oCreate = (route, more = {}) =>
+  o.chat.completions.create({ model: "gpt-4o", messages: hello, ...more }, feature(route));
+const aStream = (route, more = {}) =>
+  a.messages.stream({ model: "claude-sonnet-4-5", max_tokens: 100, messages: hello, ...more }, feature(route));
+
+async function oStream(route) {
+  let [text, finish] = ["", null];
+  for await (const chunk of await oCreate(route, { stream: true })) {
+    text += chunk.choices[0]?.delta?.content ?? "";
+    finish = chunk.choices[0]?.finish_reason ?? finish;
+  }
+  return [text, finish];
+}
+
+for (const route of ["a-healthy", "o-healthy", "a-overloaded-then-o", "o-overloaded-then-a"]) {
+  await check(`anthropic, whole, ${route}`, async () => {
+    const message = await aCreate(route);
+    assert.equal(message.content[0].text, SAID);
+    assert.equal(message.stop_reason, "end_turn");
+  });
+  await check(`openai, whole, ${route}`, async () => {
+    const completion = await oCreate(route);
+    assert.equal(completion.choices[0].message.content, SAID);
+  });
+  await check(`anthropic, streamed, ${route}`, async () => {
+    const message = await aStream(route).finalMessage();
+    assert.equal(message.content[0].text, SAID);
+    assert.ok(message.usage.output_tokens > 0);
+  });
+  await check(`openai, streamed, ${route}`, async () => assert.deepEqual(await oStream(route), [SAID, "stop"]));
+}
+
+const schema = { type: "object", properties: { city: { type: "string" } } };
+for (const route of ["a-tools", "o-tools"]) {
+  await check(`anthropic, tools streamed, ${route}`, async () => {
+    const message = await aStream(route, { tools: [{ name: "weather", input_schema: schema }] }).finalMessage();
+    assert.deepEqual(message.content.at(-1).input, { city: "Paris", days: 3 });
+    assert.equal(message.stop_reason, "tool_use");
+  });
+  await check(`openai, tools, ${route}`, async () => {
+    const tools = [{ type: "function", function: { name: "weather", parameters: schema } }];
+    const completion = await oCreate(route, { tools });
+    const call = completion.choices[0].message.tool_calls[0].function;
+    assert.equal(JSON.parse(call.arguments).city, "Paris");
+  });
+}
+
+async function throws(kind, run) {
+  const begun = Date.now();
+  try {
+    await run();
+  } catch (error) {
+    assert.ok(error instanceof kind, `${error.constructor.name} is no ${kind.name}: ${error.message}`);
+    assert.ok(Date.now() - begun < 1500, "it took a repeat");
+    return error;
+  }
+  assert.fail("no error");
+}
+
+for (const [name, kind] of [
+  ["overloaded", "InternalServerError"],
+  ["server_error", "InternalServerError"],
+  ["bad_request", "BadRequestError"],
+  ["unauthorized", "AuthenticationError"],
+  ["rate_limited", "RateLimitError"],
+  ["context_length", "BadRequestError"],
+  ["refused", "InternalServerError"],
+]) {
+  for (const stream of [false, true]) {
+    await check(`anthropic, ${name}, stream: ${stream}`, async () => {
+      const error = await throws(Anthropic[kind], () => aCreate("a-" + name, { stream }));
+      assert.ok(error.requestID);
+    });
+    await check(`openai, ${name}, stream: ${stream}`, async () => {
+      const error = await throws(OpenAI[kind], () => oCreate("o-" + name, { stream }));
+      assert.ok(error.requestID);
+    });
+  }
+}
+
+for (const name of ["cut", "truncated", "error_event"]) {
+  await check(`anthropic, ${name} in the middle`, () =>
+    throws(Anthropic.AnthropicError, () => aStream("a-" + name).finalMessage()));
+  await check(`openai, ${name} in the middle`, () => throws(OpenAI.OpenAIError, () => oStream("o-" + name)));
+}
+
+await check("unknown model is the SDKs' NotFoundError", async () => {
+  await throws(Anthropic.NotFoundError, () => a.models.retrieve("none"));
+  await throws(OpenAI.NotFoundError, () => o.models.retrieve("none"));
+});
+
+await check("anthropic, abort", async () => {
+  const stream = await aCreate("a-slow", { stream: true });
+  for await (const event of stream) if (event.type === "content_block_delta") break;
+  stream.controller.abort();
+});
+await check("openai, abort", async () => {
+  const stream = await oCreate("o-slow", { stream: true });
+  for await (const chunk of stream) if (chunk.choices[0]?.delta?.content) break;
+  stream.controller.abort();
+});
+
+process.exit(failed ? 1 : 0);
