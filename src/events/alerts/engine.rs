@@ -34,6 +34,8 @@ pub struct AlertEngine {
     failovers: Option<Window>,
     requests: Option<Window>,
     tiers: Vec<(Arc<str>, Window)>,
+    /// Why each circuit last opened: a switch whose reason is an open circuit says no more than that.
+    opened: Vec<(Arc<str>, CircuitReason)>,
     board: Board,
     /// Events were lost: the return of a primary may be among them.
     doubtful: bool,
@@ -47,6 +49,7 @@ impl AlertEngine {
             failovers: rules.failovers.map(|often| Window::new(often.within)),
             requests: rules.failure_rate.map(|rate| Window::new(rate.within)),
             tiers: Vec::new(),
+            opened: Vec::new(),
             board: Board::default(),
             doubtful: false,
             rules,
@@ -75,11 +78,15 @@ impl AlertEngine {
                 };
                 said.extend(self.board.fire(Rule::AllTiersFailed, &"".into(), 0, now, say));
             }
-            Event::CircuitChanged { circuit, to, reason, .. } => match (to, reason) {
-                (CircuitState::Open, CircuitReason::Auth) => self.key_refused(circuit, now, &mut said),
-                (CircuitState::Closed, CircuitReason::Recovered) => self.key_works(circuit, now, &mut said),
-                _ => {}
-            },
+            Event::CircuitChanged { circuit, to: CircuitState::Open, reason, .. } => {
+                self.opened(circuit, *reason);
+                if *reason == CircuitReason::Auth {
+                    self.key_refused(circuit, now, &mut said);
+                }
+            }
+            Event::CircuitChanged { circuit, to: CircuitState::Closed, reason: CircuitReason::Recovered, .. } => {
+                self.key_works(circuit, now, &mut said);
+            }
             Event::BudgetReached { cap, percent, spent, limit, .. } => {
                 self.budget(cap, *percent, [*spent, *limit], now, &mut said);
             }
@@ -135,14 +142,36 @@ impl AlertEngine {
         self.doubtful = true;
     }
 
+    fn opened(&mut self, circuit: &Arc<str>, reason: CircuitReason) {
+        // A probe that failed is not why it opened in the first place.
+        if reason == CircuitReason::ProbeFailed {
+            return;
+        }
+        if let Some((_, last)) = self.opened.iter_mut().find(|(name, _)| name == circuit) {
+            *last = reason;
+        } else if self.opened.len() < MOST {
+            self.opened.push((circuit.clone(), reason));
+        }
+    }
+
+    /// Why a tier does not serve, in words.
+    fn why(&self, tier: &str, reason: ErrorKind) -> String {
+        let opened = self.opened.iter().find(|(circuit, _)| &**circuit == tier);
+        match opened.filter(|_| reason == ErrorKind::CircuitOpen) {
+            Some((_, why)) => format!("{reason}: {why}"),
+            None => reason.to_string(),
+        }
+    }
+
     fn switched(&mut self, from: &Arc<str>, to: &Arc<str>, reason: ErrorKind, now: Instant, said: &mut Vec<Alert>) {
         if let Some(chain) = self.away.served_by(from) {
             chain.serving = to.clone();
         } else if self.away.leave(from, to, now, ()).is_some() && self.rules.failover {
+            let why = self.why(from, reason);
             let say = || Said {
                 severity: Severity::Warning,
-                summary: format!("{to} serves in place of {from} ({reason})"),
-                fields: vec![("from", from.to_string()), ("to", to.to_string()), ("reason", reason.to_string())],
+                summary: format!("{to} serves in place of {from} ({why})"),
+                fields: vec![("from", from.to_string()), ("to", to.to_string()), ("reason", why.clone())],
             };
             said.extend(self.board.fire(Rule::Failover, from, 0, now, say));
         }

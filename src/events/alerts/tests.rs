@@ -88,6 +88,18 @@ async fn one_switch_is_one_alert_and_its_resolution_however_far_it_goes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_switch_past_an_open_circuit_says_why_it_is_open() {
+    let mut desk = Desk::new(Rules::new());
+    for reason in [CircuitReason::Quota, CircuitReason::ProbeFailed] {
+        let (circuit, from, to) = ("sonnet".into(), CircuitState::Closed, CircuitState::Open);
+        desk.on(Event::CircuitChanged { circuit, from, to, reason, at: desk.now });
+    }
+    let (from, to) = ("sonnet".into(), "gpt".into());
+    desk.on(Event::ModelSwitched { from, to, reason: ErrorKind::CircuitOpen, at: desk.now });
+    assert_eq!(desk.said[0].summary, "gpt serves in place of sonnet (circuit_open: quota used up)");
+}
+
+#[tokio::test(start_paused = true)]
 async fn more_than_three_switches_in_ten_minutes_are_flapping() {
     let mut desk = Desk::new(Rules::new().failover(false));
     for _ in 0..3 {
