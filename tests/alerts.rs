@@ -14,11 +14,15 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 use steadfast::{
-    Event,
-    events::alerts::{Alert, AlertState, Alerts, Rule, Rules, Severity, Webhook},
+    ErrorKind, Event,
+    events::alerts::{Alert, AlertEngine, AlertSink, AlertState, Alerts, Rule, Rules, Severity, Webhook},
     providers::simulated::Fault,
 };
-use tokio::time::sleep;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    time::{Instant, sleep},
+};
 use tower::{BoxError, Service, service_fn};
 
 /// What was said.
@@ -151,4 +155,35 @@ async fn webhooks_that_hang_or_fail_slow_no_answer() {
     assert!(works.sent() > 30 && works.failed() == 0, "{works:?}");
     assert!(hangs.sent() == 0 && hangs.dropped() > 0, "{hangs:?}");
     assert!(fails.sent() == 0 && fails.failed() > 0, "{fails:?}");
+}
+
+/// Over a real connection, with the crate's own client.
+#[tokio::test]
+async fn a_webhook_is_called_over_http() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/services/T0?key=k", listener.local_addr().unwrap());
+    let mut webhook = Webhook::json(&url).unwrap().authorization("Bearer k2").unwrap().start();
+    let serving = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut heard = Vec::new();
+        while !heard.ends_with(b"}") {
+            stream.read_buf(&mut heard).await.unwrap();
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+        String::from_utf8(heard).unwrap()
+    });
+    let mut engine = AlertEngine::new(Rules::new());
+    let failed = Event::AllTiersFailed { feature: None, reason: ErrorKind::Timeout, at: Instant::now() };
+    for alert in engine.on(&failed, Instant::now()) {
+        webhook.alert(&alert);
+    }
+    let request = serving.await.unwrap();
+    let (head, body) = request.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("POST /services/T0?key=k HTTP/1.1\r\n"), "{head}");
+    assert!(head.contains("authorization: Bearer k2") && head.contains("content-type: application/json"), "{head}");
+    let body: Value = serde_json::from_str(body).unwrap();
+    assert_eq!((&body["rule"], &body["severity"]), (&"all_tiers_failed".into(), &"critical".into()));
+    while webhook.sent() == 0 {
+        tokio::task::yield_now().await;
+    }
 }

@@ -8,7 +8,12 @@ use super::{
     series::{Name, Names, Registry},
     table,
 };
-use crate::{ErrorKind, chat::Usage, events::conventions, ledger::Attempt, prices::Usd};
+use crate::{
+    ErrorKind,
+    chat::Usage,
+    events::{RequestEnded, conventions},
+    ledger::Attempt,
+};
 
 /// Who answers calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,7 +30,7 @@ pub(super) struct Leaves {
     tiers: Names,
     providers: Names,
     models: Names,
-    series: HashMap<Leaf, Series>,
+    series: HashMap<Leaf, Arc<Series>>,
     failures: HashMap<(Leaf, ErrorKind), (Counter, Histogram)>,
     refusals: HashMap<(Name, ErrorKind), Counter>,
     retries: HashMap<(Name, ErrorKind), Counter>,
@@ -37,10 +42,10 @@ pub(super) struct Leaves {
 /// The series of one leaf.
 #[derive(Debug)]
 pub(super) struct Series {
-    pub(super) attempts: Counter,
+    attempts: Counter,
     pub(super) duration: Histogram,
-    pub(super) first_chunk: Histogram,
-    pub(super) degraded: Counter,
+    first_chunk: Histogram,
+    degraded: Counter,
     usage: [Histogram; 2],
     tokens: [Counter; 5],
     cost: Counter,
@@ -76,7 +81,7 @@ impl Leaves {
         tier: Option<&Arc<str>>,
         provider: Option<&Arc<str>>,
         model: Option<&Arc<str>>,
-    ) -> (Leaf, &Series) {
+    ) -> (Leaf, &Arc<Series>) {
         let leaf = Leaf {
             tier: self.tiers.name(tier),
             provider: self.providers.name(provider),
@@ -87,7 +92,7 @@ impl Leaves {
                 self.known.insert(leaf.tier, (provider.clone(), model.clone()));
             }
             let texts = [self.tiers.text(leaf.tier), self.providers.text(leaf.provider), self.models.text(leaf.model)];
-            Series::new(&self.registry, texts)
+            Arc::new(Series::new(&self.registry, texts))
         });
         (leaf, series)
     }
@@ -166,7 +171,25 @@ impl Series {
         }
     }
 
-    pub(super) fn used(&self, usage: &Usage) {
+    /// A call that answered, or began to. Gives how long it took, from its start to the end of its answer.
+    pub(super) fn served(&self, request: &RequestEnded) -> Duration {
+        self.attempts.increment(1);
+        if request.stream {
+            self.first_chunk.record(request.served_in);
+        }
+        if request.degraded {
+            self.degraded.increment(1);
+        }
+        if let Some(usage) = &request.usage {
+            self.used(usage);
+        }
+        if let Some(cost) = request.cost {
+            self.cost.increment(cost.nanos());
+        }
+        request.served_in.saturating_add(request.took.saturating_sub(request.first_token))
+    }
+
+    fn used(&self, usage: &Usage) {
         self.usage[0].record(usage.input as f64);
         self.usage[1].record(usage.output as f64);
         let amounts = [usage.input, usage.output, usage.cache_read, usage.cache_write, usage.reasoning];
@@ -175,10 +198,6 @@ impl Series {
                 counter.increment(amount);
             }
         }
-    }
-
-    pub(super) fn paid(&self, cost: Usd) {
-        self.cost.increment(cost.nanos());
     }
 }
 

@@ -55,6 +55,7 @@ mod states;
 mod table;
 #[cfg(test)]
 mod tests;
+mod well;
 
 use std::{fmt, sync::Arc};
 

@@ -13,6 +13,7 @@ use super::{
     leaves::Leaves,
     series::{Name, Names, Registry},
     table,
+    well::{self, Well, WellSeries},
 };
 use crate::{
     ErrorKind,
@@ -28,6 +29,8 @@ pub(super) struct Requests {
     features: Names,
     routes: Names,
     leaves: Leaves,
+    /// What is looked up for requests that go well.
+    well: Vec<Well>,
     prices: PriceTable,
     outcomes: HashMap<(Name, Discriminant<RequestOutcome>), Counter>,
     errors: HashMap<(Name, ErrorKind), Counter>,
@@ -46,6 +49,7 @@ impl Requests {
     pub(super) fn new(registry: Registry, features: u16) -> Self {
         Self {
             leaves: Leaves::new(registry.clone()),
+            well: Vec::new(),
             registry,
             features: Names::new(features),
             routes: Names::new(MOST_ROUTES),
@@ -77,9 +81,39 @@ impl Requests {
         self.usual.get_or_insert(tier);
     }
 
-    /// A request has ended. What is recorded for one that goes well is found without an allocation from its second
-    /// time on.
+    /// A request has ended. What is recorded is found without an allocation from its second time on, and at once for one
+    /// that goes well.
     pub(super) fn ended(&mut self, request: &RequestEnded) {
+        if !well::is_well(request) {
+            self.count(request);
+        } else if let Some(well) = self.well.iter().find(|well| well.is(request)) {
+            well.record(request);
+        } else {
+            self.count(request);
+            if self.well.len() < MOST_AT_HAND {
+                let series = self.at_hand(request);
+                self.well.push(Well::new(request, series));
+            }
+        }
+    }
+
+    /// The series of a request that went well. All of them are there already.
+    fn at_hand(&mut self, request: &RequestEnded) -> WellSeries {
+        let feature = self.features.name(request.feature.as_ref());
+        let feature = self.features.text(feature);
+        let (leaf, series) = self.leaves.leaf(request.tier.as_ref(), request.provider.as_ref(), request.model.as_ref());
+        let (leaf_series, tier) = (series.clone(), self.leaves.tier_text(leaf.tier));
+        let ending = request.outcome.name();
+        let first_token = || self.registry.histogram(&table::FIRST_TOKEN, [tier.clone()]);
+        WellSeries {
+            requests: self.registry.counter(&table::REQUESTS, [feature, ending.into()]),
+            first_token: request.stream.then(first_token),
+            duration: self.registry.histogram(&table::REQUEST_DURATION, [tier.clone(), ending.into()]),
+            leaf: leaf_series,
+        }
+    }
+
+    fn count(&mut self, request: &RequestEnded) {
         let (ending, error) = (request.outcome.name(), request.outcome.kind());
         let how = discriminant(&request.outcome);
         let feature = self.features.name(request.feature.as_ref());
@@ -115,21 +149,7 @@ impl Requests {
     /// What the attempt that served came to.
     fn served(&mut self, request: &RequestEnded, tier: Name) {
         let (leaf, series) = self.leaves.leaf(request.tier.as_ref(), request.provider.as_ref(), request.model.as_ref());
-        series.attempts.increment(1);
-        if request.stream {
-            series.first_chunk.record(request.served_in);
-        }
-        if request.degraded {
-            series.degraded.increment(1);
-        }
-        if let Some(usage) = &request.usage {
-            series.used(usage);
-        }
-        if let Some(cost) = request.cost {
-            series.paid(cost);
-        }
-        // From the start of the attempt that served to the end of its answer.
-        let took = request.served_in.saturating_add(request.took.saturating_sub(request.first_token));
+        let took = series.served(request);
         match request.outcome {
             RequestOutcome::Broken(kind) => {
                 self.leaves.broke(leaf, kind, took);
@@ -238,3 +258,5 @@ impl By {
 }
 
 const MOST_ROUTES: u16 = 64;
+/// As many as are looked through in less time than the long way takes.
+const MOST_AT_HAND: usize = 32;

@@ -302,6 +302,33 @@ async fn features_that_callers_invent_share_one_series() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_goes_well_is_recorded_like_the_first_of_its_kind() {
+    let unstreamed = RequestEnded { stream: false, feature: None, usage: None, ..answered("gpt", "openai", "gpt-4o") };
+    for request in [answered("sonnet", "anthropic", "claude"), unstreamed] {
+        let pages = [1, 5].map(|times| {
+            let (mut metrics, page) = recorded();
+            let others = [answered("sonnet", "openai", "claude"), answered("haiku", "anthropic", "claude")];
+            for other in others.map(Event::RequestEnded) {
+                metrics.event(&other);
+                metrics.event(&other);
+            }
+            let before = Page::of(&page);
+            (0..times).for_each(|_| metrics.event(&Event::RequestEnded(request.clone())));
+            let grown = |(series, value): (String, f64)| {
+                let added = value - before.0.get(&series).copied().unwrap_or_default();
+                (series, added)
+            };
+            Page::of(&page).0.into_iter().map(grown).collect::<BTreeMap<_, _>>()
+        });
+        let [once, often] = pages;
+        assert!(once.values().filter(|value| **value > 0.0).count() > 4);
+        for (series, value) in once {
+            assert_eq!(often[&series], value * 5.0, "{series}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_event_like_one_before_costs_no_allocation() {
     // The recorder's own cost is another matter: this one takes values and keeps nothing.
     let mut metrics = Metrics::with_recorder(Keeps::default());

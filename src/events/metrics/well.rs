@@ -1,0 +1,68 @@
+//! The short way for requests that go well, which are almost all.
+
+use std::sync::Arc;
+
+use metrics::{Counter, Histogram};
+
+use super::leaves::Series;
+use crate::events::{RequestEnded, RequestOutcome};
+
+/// What a request that went well is recorded to: its feature's, its tier's and its leaf's series at hand together.
+#[derive(Debug)]
+pub(super) struct Well {
+    names: [Option<Arc<str>>; 4],
+    stream: bool,
+    series: WellSeries,
+}
+
+/// The series of [`Well`].
+#[derive(Debug)]
+pub(super) struct WellSeries {
+    pub(super) requests: Counter,
+    pub(super) duration: Histogram,
+    /// Of streams.
+    pub(super) first_token: Option<Histogram>,
+    pub(super) leaf: Arc<Series>,
+}
+
+/// Whether there is nothing to tell of it but who served it, how long it took and what it cost.
+#[inline]
+pub(super) fn is_well(request: &RequestEnded) -> bool {
+    request.outcome == RequestOutcome::Answered
+        && request.failures.is_none()
+        && request.route.is_none()
+        && !request.degraded
+}
+
+impl Well {
+    pub(super) fn new(request: &RequestEnded, series: WellSeries) -> Self {
+        Self { names: names(request).map(<Option<&_>>::cloned), stream: request.stream, series }
+    }
+
+    /// Whether a request is one of these.
+    #[inline]
+    pub(super) fn is(&self, request: &RequestEnded) -> bool {
+        let same = |(kept, name): (&Option<Arc<str>>, Option<&Arc<str>>)| match (kept, name) {
+            (Some(kept), Some(name)) => Arc::ptr_eq(kept, name) || kept == name,
+            (None, None) => true,
+            _ => false,
+        };
+        self.stream == request.stream && self.names.iter().zip(names(request)).all(same)
+    }
+
+    #[inline]
+    pub(super) fn record(&self, request: &RequestEnded) {
+        let WellSeries { requests, duration, first_token, leaf } = &self.series;
+        requests.increment(1);
+        duration.record(request.took);
+        leaf.duration.record(leaf.served(request));
+        if let Some(first_token) = first_token {
+            first_token.record(request.first_token);
+        }
+    }
+}
+
+#[inline]
+fn names(request: &RequestEnded) -> [Option<&Arc<str>>; 4] {
+    [&request.feature, &request.tier, &request.model, &request.provider].map(Option::as_ref)
+}
