@@ -253,7 +253,7 @@ async fn no_log_at_any_level_says_a_word_of_a_prompt_an_answer_or_a_key() {
         let prompt = request.into_body().collect().await.unwrap().to_bytes();
         let message = format!("key {key}: {}", String::from_utf8_lossy(&prompt));
         let body = serde_json::json!({"type": "error", "error": {"type": "api_error", "message": message}}).to_string();
-        let status = if body.len() % 2 == 0 { 500 } else { 529 };
+        let status = if body.len().is_multiple_of(2) { 500 } else { 529 };
         Ok::<_, BoxError>(Response::builder().status(status).body(Full::new(bytes::Bytes::from(body))).unwrap())
     });
     let server = SimulatedServer::start(Simulated::new("p").reply(ANSWER)).await.unwrap();
@@ -267,7 +267,7 @@ async fn no_log_at_any_level_says_a_word_of_a_prompt_an_answer_or_a_key() {
         .layer(ObserveLayer::new(events.clone()))
         .layer(fallback.tier("answers", answers))
         .layer(CircuitBreakerLayer::new("quoting").consecutive_failures(2).events(events.clone()))
-        .service(Anthropic::new(KEY).model("claude-sonnet-4-5").transport(quoting.clone()));
+        .service(Anthropic::new(KEY).model("claude-sonnet-4-5").transport(quoting));
     for stream in [false, true] {
         let request = LlmRequest::prompt(PROMPT).feature("chat").session(PROMPT).stream(stream);
         let response: LlmResponse = llm.ready().await.unwrap().call(request).await.unwrap();

@@ -26,12 +26,14 @@ fn main() -> Result<(), Box<dyn Error>> {
             figures.instructions = count_instructions(&contestants)?;
             report::per_call(&contestants, &figures);
             report::ratios(&contestants, &figures);
+            report::watched(&contestants, &figures);
             in_real_time(&runtime);
         }
         ["time"] => {
             figures.times = timing::measure(&mut contestants);
             report::per_call(&contestants, &figures);
             report::ratios(&contestants, &figures);
+            report::watched(&contestants, &figures);
             in_real_time(&runtime);
         }
         ["allocations"] => {
@@ -42,6 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             figures.instructions = count_instructions(&contestants)?;
             report::per_call(&contestants, &figures);
             report::ratios(&contestants, &figures);
+            report::watched(&contestants, &figures);
         }
         ["list"] => contestants.iter().for_each(|contestant| println!("{}", contestant.id())),
         ["run", id, calls] => {

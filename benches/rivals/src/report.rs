@@ -1,7 +1,7 @@
 //! The tables, in markdown.
 
 use crate::{
-    contestants::{BARE, Contestant, GROUPS, ON_LLM, OURS, PENDING, READY},
+    contestants::{BARE, Contestant, GROUPS, OBSERVED, ON_LLM, OURS, PENDING, READY},
     throughput::{self, Rate, Shared},
     timing::{Rounds, Spread, minus, spread},
 };
@@ -111,5 +111,28 @@ pub fn ratios(contestants: &[Contestant], figures: &Figures) {
                 println!("| {rival}, {group} | {} | {} |", shown(&medians), shown(&figures.instructions));
             }
         }
+    }
+}
+
+/// What it costs to watch: each in all against the five alone, the subscribers' time included (at most 2 is wanted).
+pub fn watched(contestants: &[Contestant], figures: &Figures) {
+    let group = || contestants.iter().enumerate().filter(|(_, contestant)| contestant.group == OBSERVED);
+    let Some((alone, _)) = group().next() else { return };
+    println!("\n### Ratios of all that is done (at most 2 is wanted)\n");
+    println!("| / {} | CPU time | half of the rounds | instructions |", contestants[alone].name);
+    println!("|---|---:|---:|---:|");
+    for (at, contestant) in group().skip(1) {
+        let time = figures.times.get(at).map(|rounds| {
+            let ratios: Rounds = rounds.iter().zip(&figures.times[alone]).map(|(all, alone)| all / alone).collect();
+            spread(&ratios)
+        });
+        let instructions = figures.instructions.get(at).map(|all| all / figures.instructions[alone]);
+        println!(
+            "| {} | {} | {} | {} |",
+            contestant.name,
+            time.map_or("-".into(), |time| format!("{:.2}", time.median)),
+            time.map_or("-".into(), |time| format!("{:.2} to {:.2}", time.low, time.high)),
+            instructions.map_or("-".into(), |ratio| format!("{ratio:.2}")),
+        );
     }
 }

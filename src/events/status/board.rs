@@ -21,8 +21,9 @@ use crate::{
 ///
 /// ```
 /// use steadfast::{
-///     Events, FallbackLayer, LlmRequest, ObserveLayer,
+///     Events, FallbackLayer, LlmError, LlmRequest, LlmResponse, ObserveLayer,
 ///     events::{ServingState, StatusBoard},
+///     provider_fn,
 ///     providers::Canned,
 /// };
 /// use tower::{ServiceBuilder, ServiceExt};
@@ -33,7 +34,7 @@ use crate::{
 /// let llm = ServiceBuilder::new()
 ///     .layer(ObserveLayer::new(events.clone()))
 ///     .layer(FallbackLayer::new("sonnet").tier("canned", Canned::text("later")).events(events))
-///     .service(Canned::text("hello"));
+///     .service(provider_fn(|_| async { Ok::<_, LlmError>(LlmResponse::from_text("hello")) }));
 /// llm.oneshot(LlmRequest::prompt("Say hello.")).await.unwrap();
 /// tokio::task::yield_now().await;
 ///
