@@ -85,7 +85,7 @@ struct Delta<'a> {
 
 impl StreamDecoder for Decoder {
     fn event(&mut self, sse: &SseEvent, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
-        let event: Event<'_> = serde_json::from_slice(&sse.data)?;
+        let event: Event<'_> = serde_json::from_slice(sse.data())?;
         let index = event.index.unwrap_or(0);
         match event.kind.as_deref() {
             Some("message_start") => {
@@ -111,11 +111,11 @@ impl StreamDecoder for Decoder {
             }
             Some("message_stop") => out.push(StreamEvent::End),
             Some("ping") => out.push(StreamEvent::KeepAlive),
-            Some("error") => return Err(Fault::Reported(serde_json::from_slice(&sse.data)?)),
+            Some("error") => return Err(Fault::Reported(serde_json::from_slice(sse.data())?)),
             // A proxy in between reports in its own shape.
-            None if sse.event == "error" => return Err(Fault::Reported(serde_json::from_slice(&sse.data)?)),
+            None if sse.event() == b"error" => return Err(Fault::Reported(serde_json::from_slice(sse.data())?)),
             None => {
-                let value: Value = serde_json::from_slice(&sse.data)?;
+                let value: Value = serde_json::from_slice(sse.data())?;
                 if value.get("error").is_some_and(|error| !error.is_null()) {
                     return Err(Fault::Reported(value));
                 }

@@ -143,10 +143,10 @@ enum Growing {
 impl StreamDecoder for Decoder {
     fn event(&mut self, event: &SseEvent, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
         // Some compatible gateways add OpenAI's mark.
-        if event.data.trim_ascii() == b"[DONE]" {
+        if event.data().trim_ascii() == b"[DONE]" {
             return Ok(());
         }
-        self.chunk(&event.data, out)
+        self.chunk(event.data(), out)
     }
 
     fn is_whole(&self, clean: bool) -> bool {

@@ -86,11 +86,12 @@ impl<P: Protocol> Frames<P> {
         }
         self.events.clear();
         if let Err(fault) = self.decoder.event(&event, &mut self.events) {
-            let cut = matches!(&fault, Fault::Malformed(cause) if cause.is_eof()) || b"[DONE]".starts_with(&event.data);
+            let cut =
+                matches!(&fault, Fault::Malformed(cause) if cause.is_eof()) || b"[DONE]".starts_with(event.data());
             if self.state == State::Drained && cut {
                 return Err(cut_off());
             }
-            return Err(self.fault(fault, &event.data));
+            return Err(self.fault(fault, &event.data_bytes()));
         }
         self.events.iter_mut().for_each(|event| self.names.restore_event(event));
         let frame = match self.events.len() {

@@ -57,7 +57,7 @@ struct Begun {
 
 impl StreamDecoder for Decoder {
     fn event(&mut self, sse: &SseEvent, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
-        let data = sse.data.trim_ascii();
+        let data = sse.data().trim_ascii();
         if data == b"[DONE]" {
             // Some servers send it after an error too, so that alone it is no mark. Where there is no reason for stopping,
             // the count of tokens, which comes last, tells that nothing was cut off.

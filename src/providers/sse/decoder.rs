@@ -3,7 +3,7 @@ use std::{collections::VecDeque, error, fmt, ops::Range};
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::{memchr2, memchr2_iter};
 
-use super::SseEvent;
+use super::{SseEvent, event::Data};
 
 /// Cuts a stream of bytes into events. See the [module docs](super).
 #[derive(Debug)]
@@ -282,18 +282,12 @@ impl Decoder {
 
 impl Block {
     fn into_event(self, raw: Bytes) -> SseEvent {
-        let data = match &self.data {
-            Some(first) if self.more_data => join_data(&raw, first.clone()),
-            Some(range) => raw.slice(range.clone()),
-            None => Bytes::new(),
+        let data = match self.data {
+            Some(first) if self.more_data => Data::Joined(join_data(&raw, first)),
+            Some(place) => Data::One(place),
+            None => Data::None,
         };
-        SseEvent {
-            event: self.event.map(|range| raw.slice(range)).unwrap_or_default(),
-            data,
-            has_data: self.data.is_some(),
-            has_fields: self.has_fields,
-            raw,
-        }
+        SseEvent { event: self.event.unwrap_or_default(), data, has_fields: self.has_fields, raw }
     }
 }
 

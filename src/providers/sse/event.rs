@@ -1,28 +1,63 @@
+use std::ops::Range;
+
 use bytes::Bytes;
 
 /// One block of an event stream: everything up to and including a blank line.
 ///
-/// Cloning is cheap: the parts are reference-counted slices.
+/// Cloning is cheap: the bytes are reference-counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SseEvent {
     /// The bytes of the wire, from after the previous event to the end of the blank line, comments included.
     pub raw: Bytes,
-    /// The value of the last `event` field; empty when there was none.
-    pub event: Bytes,
-    /// The values of the `data` fields, joined with LF; empty when there was none.
-    pub data: Bytes,
-    pub(super) has_data: bool,
+    pub(super) event: Range<usize>,
+    pub(super) data: Data,
     pub(super) has_fields: bool,
 }
 
+/// The values of the `data` fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Data {
+    None,
+    /// One field's, where it stands.
+    One(Range<usize>),
+    /// Those of several, put together.
+    Joined(Bytes),
+}
+
 impl SseEvent {
+    /// The value of the last `event` field; empty when there was none.
+    #[must_use]
+    pub fn event(&self) -> &[u8] {
+        &self.raw[self.event.clone()]
+    }
+
+    /// The values of the `data` fields, joined with LF; empty when there was none.
+    #[must_use]
+    pub fn data(&self) -> &[u8] {
+        match &self.data {
+            Data::None => &[],
+            Data::One(place) => &self.raw[place.clone()],
+            Data::Joined(bytes) => bytes,
+        }
+    }
+
+    /// The same without borrowing: a slice of the event's own bytes.
+    #[cfg(feature = "http")]
+    pub(crate) fn data_bytes(&self) -> Bytes {
+        match &self.data {
+            Data::None => Bytes::new(),
+            Data::One(place) => self.raw.slice(place.clone()),
+            Data::Joined(bytes) => bytes.clone(),
+        }
+    }
+
     /// True when the block had at least one `data` field, be it empty.
     ///
     /// The standard's parser dispatches such blocks only.
     #[must_use]
     pub const fn has_data(&self) -> bool {
-        self.has_data
+        !matches!(self.data, Data::None)
     }
 
     /// True when the block holds nothing but comments and line ends: it proves that the connection lives, not that

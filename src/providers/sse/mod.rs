@@ -34,8 +34,8 @@
 //!
 //! decoder.push(Bytes::from_static(b"ta: {\"x\":1}\r\n\r\n"));
 //! let event = decoder.next_event()?.expect("a whole event");
-//! assert_eq!(event.event, "greet");
-//! assert_eq!(event.data, "{\"x\":1}");
+//! assert_eq!(event.event(), b"greet");
+//! assert_eq!(event.data(), b"{\"x\":1}");
 //! assert_eq!(event.raw, "event: greet\r\ndata: {\"x\":1}\r\n\r\n");
 //! # Ok::<(), steadfast::providers::sse::TooLong>(())
 //! ```

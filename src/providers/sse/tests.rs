@@ -34,8 +34,8 @@ fn whole(input: &'static [u8]) -> Vec<SseEvent> {
 
 /// `(event, data)` of the events that carry data.
 fn payloads(events: &[SseEvent]) -> Vec<(String, String)> {
-    let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
-    events.iter().filter(|event| event.has_data()).map(|event| (text(&event.event), text(&event.data))).collect()
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    events.iter().filter(|event| event.has_data()).map(|event| (text(event.event()), text(event.data()))).collect()
 }
 
 fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -73,7 +73,7 @@ fn raw_is_exactly_what_came_for_the_event() {
     assert_eq!(events.len(), 2);
     assert_eq!(events[0].raw, ": note\nevent: a\nid: 7\ndata: 1\n\n");
     assert_eq!(events[1].raw, "data:2\r\n\r\n");
-    assert_eq!(events[1].data, "2");
+    assert_eq!(events[1].data(), b"2");
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn comments_and_blank_lines_are_keep_alives() {
 fn block_without_data_is_delivered_but_is_no_keep_alive() {
     let events = whole(b"event: ping\n\n{\n  \"error\": {}\n}\n");
     assert_eq!(events.len(), 2);
-    assert_eq!(events[0].event, "ping");
+    assert_eq!(events[0].event(), b"ping");
     for event in &events {
         assert!(!event.has_data() && !event.is_keep_alive());
     }
@@ -109,7 +109,7 @@ fn only_one_space_after_the_colon_is_dropped() {
     ] {
         let events = whole(input);
         assert!(events[0].has_data(), "{input:?}");
-        assert_eq!(events[0].data, data, "{input:?}");
+        assert_eq!(events[0].data(), data.as_bytes(), "{input:?}");
     }
 }
 
@@ -118,7 +118,7 @@ fn names_that_only_start_like_a_field_are_other_fields() {
     let events = whole(b"database: x\nevents: y\nDATA: z\n data: w\n\n");
     assert_eq!(events.len(), 1);
     assert!(!events[0].has_data());
-    assert_eq!(events[0].event, "");
+    assert_eq!(events[0].event(), b"");
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn event_with_bare_cr_is_not_held_back_for_the_next_one() {
     let mut decoder = Decoder::new(LIMIT);
     decoder.push(Bytes::from_static(b"data: 1\r\r"));
     let event = decoder.next_event().unwrap().expect("the whole event");
-    assert_eq!(event.data, "1");
+    assert_eq!(event.data(), b"1");
     assert!(decoder.finish().unwrap().is_none());
 }
 
@@ -154,7 +154,7 @@ fn event_within_one_piece_is_a_slice_of_it() {
     let range = piece.as_ptr_range();
     for event in decode([piece]) {
         assert!(range.contains(&event.raw.as_ptr()));
-        assert!(range.contains(&event.data.as_ptr()));
+        assert!(range.contains(&event.data().as_ptr()));
     }
 }
 
@@ -191,7 +191,7 @@ fn large_event_in_small_pieces_is_read_once() {
     let begin = wall_time();
     let events = try_decode(size + 2, cut(&input, 1460)).unwrap();
     assert_eq!(events.len(), 1);
-    assert_eq!(events[0].data.len(), size - 6);
+    assert_eq!(events[0].data().len(), size - 6);
     assert!(wall_time() - begin < Duration::from_secs(5));
 }
 
