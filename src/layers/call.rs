@@ -70,6 +70,8 @@ impl<S, F> Call<S, F> {
 
 impl<S: Llm> Call<S, S::Future> {
     /// The first call: through the service in hand.
+    // Always, here and in the layers' `call` and `poll`: each is small while all is well, and inlined as one they cost a tenth
+    // less. Left alone, the compiler stops half-way.
     #[inline(always)]
     pub(crate) fn first(service: &mut S, request: LlmRequest) -> Self
     where

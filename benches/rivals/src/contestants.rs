@@ -42,6 +42,7 @@ pub const ALONE: &str = "one layer of ours";
 pub const OBSERVED: &str = "observed";
 /// What the others in a table are measured against.
 pub const BARE: &str = "bare";
+const NOTHING: &str = "five layers that do nothing";
 const BARE_ON_LLM: &str = "bare, on LlmRequest";
 
 /// What marks a rival that runs on our request and answer.
@@ -89,11 +90,13 @@ impl<'a, K: Subject> Group<'a, K> {
 fn stacked<K: Subject>(list: &mut Vec<Contestant>, suffix: &'static str) {
     let mut ready = Group::<K>::new(list, READY, suffix, Expect::Answer);
     ready.add(BARE, Answers::<K>::new());
+    ready.add(NOTHING, stacks::nothing_five::<K, _>(Answers::<K>::new()));
     ready.add("tower's three", stacks::tower_three::<K, _>(Answers::<K>::new()));
     ready.add("tower-resilience's five", stacks::resilience_five::<K, _>(Answers::<K>::new()));
 
     let mut pending = Group::<K>::new(list, PENDING, suffix, Expect::Answer);
     pending.add(BARE, AnswersLater::<K>::new());
+    pending.add(NOTHING, stacks::nothing_five::<K, _>(AnswersLater::<K>::new()));
     pending.add("tower's three", stacks::tower_three::<K, _>(AnswersLater::<K>::new()));
     pending.add("tower-resilience's five", stacks::resilience_five::<K, _>(AnswersLater::<K>::new()));
 }

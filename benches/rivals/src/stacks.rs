@@ -49,6 +49,19 @@ where
     ServiceBuilder::new().timeout(TOTAL).concurrency_limit(PLACES).retry(Attempts(2)).service(inner)
 }
 
+/// Five of tower's layers that do nothing but convert an error, here into itself: what five levels cost of themselves.
+pub fn nothing_five<K, S>(
+    inner: S,
+) -> impl Service<K::Request, Response = K::Answer, Error = K::Error, Future: Send> + Clone + Send + 'static
+where
+    K: Subject,
+    S: Service<K::Request, Response = K::Answer, Error = K::Error, Future: Send> + Clone + Send + 'static,
+{
+    let same = std::convert::identity::<K::Error>;
+    let layers = ServiceBuilder::new().map_err(same).map_err(same).map_err(same).map_err(same).map_err(same);
+    layers.service(inner)
+}
+
 /// tower-resilience's five, in the order that its composition guide recommends for clients:
 /// fallback, time limit, retry, circuit breaker, bulkhead.
 pub fn resilience_five<K, S>(
