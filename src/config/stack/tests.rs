@@ -74,7 +74,8 @@ fn what_cannot_be_is_refused_by_its_field() {
         change(&mut config);
         refused(config)
     };
-    let cases: &[(fn(&mut Config), &str)] = &[
+    type Change = fn(&mut Config);
+    let cases: &[(Change, &str)] = &[
         (|config| config.tiers.clear(), "tiers"),
         (|config| config.tiers[1].name = "a".into(), "two tiers are named `a`"),
         (|config| config.tiers[0].name.clear(), "a tier has no name"),
