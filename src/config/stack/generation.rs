@@ -145,7 +145,7 @@ impl Generation {
             .layer(&fallback)
             .service(primary);
         // Outermost, so that what is told is what the caller saw.
-        let observe = ObserveLayer::new(makings.events.clone());
+        let observe = ObserveLayer::new(makings.events.clone()).prices(prices);
         let whole = |limit| observe.layer(settings::total(limit).layer(inner.clone()));
         let own = |(name, feature): (&String, &config::Feature)| Some((name.clone(), whole(Some(feature.timeout?))));
         let timed = config.features.iter().filter_map(own).collect();
