@@ -56,6 +56,24 @@ impl AlertEngine {
         }
     }
 
+    /// Goes by other rules from now on. What fires goes on to its end, also of a rule that is now off; what was counted
+    /// stays where the time over which a rule counts is the same.
+    pub fn set_rules(&mut self, rules: Rules) {
+        let before = std::mem::replace(&mut self.rules, rules);
+        let within = |rules: &Rules| rules.failovers.map(|often| often.within);
+        if within(&before) != within(&self.rules) {
+            self.failovers = within(&self.rules).map(Window::new);
+        }
+        let within = |rules: &Rules| rules.failure_rate.map(|rate| rate.within);
+        if within(&before) != within(&self.rules) {
+            self.requests = within(&self.rules).map(Window::new);
+        }
+        let within = |rules: &Rules| rules.tier_failure_rate.map(|rate| rate.within);
+        if within(&before) != within(&self.rules) {
+            self.tiers.clear();
+        }
+    }
+
     /// Something changed: what is to be said of it at once.
     pub fn on(&mut self, event: &Event, now: Instant) -> Vec<Alert> {
         let mut said = Vec::new();
