@@ -8,7 +8,7 @@ use std::{
 use super::{Makings, Shared, StackHandle};
 use crate::{
     InvalidConfig,
-    config::{self, Environment, Problem, WebhookFormat},
+    config::{self, ConfigError, Environment, Problem, WebhookFormat},
     events::{
         self,
         alerts::{Alert, AlertSink, Alerts, Rules, Webhook, WebhookHandle},
@@ -45,7 +45,7 @@ impl AlertPlan {
         for (place, said) in said.webhooks.iter().enumerate() {
             match WebhookPlan::new(said, place, makings, environment) {
                 Ok(plan) => webhooks.push(plan),
-                Err(problem) => problems.push(problem),
+                Err(error) => problems.extend_from_slice(error.problems()),
             }
         }
         Self { rules, webhooks }
@@ -58,10 +58,10 @@ impl WebhookPlan {
         place: usize,
         makings: &Makings,
         environment: &Environment,
-    ) -> Result<Self, Problem> {
+    ) -> Result<Self, ConfigError> {
         let name = format!("alerts.webhooks.{place}");
         let wrong = |field: &str, error: &InvalidConfig| {
-            Problem::from(InvalidConfig::new(format!("{name}.{field}"), error.problem().to_owned()))
+            InvalidConfig::new(format!("{name}.{field}"), error.problem().to_owned())
         };
         let webhook = match said.format {
             WebhookFormat::Slack => Webhook::slack(&said.url),
@@ -87,12 +87,13 @@ impl WebhookPlan {
 }
 
 /// What a webhook's `authorization` stands for.
-fn secret(webhook: &str, variable: &str, environment: &Environment) -> Result<Arc<str>, Problem> {
+fn secret(webhook: &str, variable: &str, environment: &Environment) -> Result<Arc<str>, ConfigError> {
     if let Some(value) = environment.get(variable).filter(|value| !value.trim().is_empty()) {
         return Ok(value.into());
     }
     let message = format!("{webhook}.authorization: the variable {variable} of the environment is not set");
-    Err(Problem { variable: Some(variable.to_owned()), ..Problem::of_file(None, message) })
+    let variable = Some(variable.to_owned());
+    Err(ConfigError::new(vec![Problem { variable, ..Problem::of_file(None, message) }]))
 }
 
 impl StackHandle {
