@@ -18,6 +18,7 @@ use crate::{
         budget::{Budget, BudgetHandle},
         route::Route,
     },
+    prices::PriceTable,
 };
 
 /// The whole.
@@ -32,6 +33,8 @@ pub(super) struct Generation {
     pub(super) retry_budgets: RetryBudgets,
     /// What was spent, where there are caps: of all tiers, and of some (by name).
     spend: Vec<(Option<String>, BudgetHandle)>,
+    /// The crate's with the file's over them.
+    pub(super) prices: PriceTable,
     fallback: FallbackLayer,
     pub(super) bulkhead: BulkheadHandle,
     /// For all features that have no time of their own.
@@ -159,6 +162,7 @@ impl Generation {
             parts,
             retry_budgets,
             spend,
+            prices,
             fallback,
             whole,
             timed,

@@ -81,6 +81,11 @@ impl Requests {
         self.usual.get_or_insert(tier);
     }
 
+    /// After a reload, that may be another tier.
+    pub(super) fn now_usual(&mut self, tier: &Arc<str>) {
+        self.usual = Some(self.leaves.tier(Some(tier)));
+    }
+
     /// A request has ended. What is recorded is found without an allocation from its second time on, and at once for one
     /// that goes well.
     pub(super) fn ended(&mut self, request: &RequestEnded) {
