@@ -77,10 +77,12 @@ async fn connection(
     let io = TokioIo::new(Patience::new(stream, gateway.settings.unread));
     let serving = http.serve_connection(io, TowerToHyperService::new(service));
     tokio::pin!(serving);
+    // A child has a lock of its own: each poll takes it, and connections must not wait for each other there.
+    let stop = gateway.stop.child_token();
     let served = tokio::select! {
         biased;
         served = serving.as_mut() => served,
-        () = gateway.stop.cancelled() => {
+        () = stop.cancelled() => {
             serving.as_mut().graceful_shutdown();
             serving.await
         }

@@ -22,7 +22,7 @@ mod tests;
 mod wall_clock;
 
 use std::{
-    io,
+    io::{self, Write as _},
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     path::{Path, PathBuf},
     sync::Arc,
@@ -30,6 +30,7 @@ use std::{
 };
 
 use clap::Args;
+use serde_json::json;
 use steadfast::{BoxLlmService, Stack, StackHandle, config::Watching};
 use tokio::net::TcpListener;
 #[cfg(unix)]
@@ -126,7 +127,8 @@ impl Serve {
         // Listening for signals begins before anybody can know that there is somebody to signal.
         let signals = Signals::new()?;
         let _watching = self.config.as_ref().and_then(|_| watch(&handle));
-        greet(address, &handle, self.config.as_deref());
+        // A server does not end because nobody reads its greeting.
+        let _ = io::stdout().write_all(greeting(address, &handle, self.config.as_deref()).as_bytes());
         tokio::spawn(signals.obey(self.config.is_some().then_some(handle), gateway.clone()));
         let router = routes::router(gateway.clone()).merge(observing.router());
         listener::serve(listener, router, gateway).await;
@@ -147,24 +149,22 @@ fn watch(handle: &StackHandle) -> Option<Watching> {
 }
 
 /// Says what is served, where, and how to try it.
-fn greet(address: SocketAddr, handle: &StackHandle, config: Option<&Path>) {
-    println!("steadfast listens on http://{address}");
+fn greeting(address: SocketAddr, handle: &StackHandle, config: Option<&Path>) -> String {
     let tiers = handle.tiers();
     let model = tiers.first().map_or(demo::MODEL, |tier| tier.model.as_ref().unwrap_or(&tier.name));
-    match config {
+    let served = match config {
         Some(path) => {
             let names: Vec<&str> = tiers.iter().map(|tier| &*tier.name).collect();
-            println!("Its tiers, in order: {} ({})", names.join(", "), path.display());
+            format!("Its tiers, in order: {} ({})", names.join(", "), path.display())
         }
-        None => println!("Its models are simulated: nothing leaves this machine, and no answer means anything."),
-    }
-    println!();
-    println!("  curl -N http://{address}/v1/chat/completions -H 'content-type: application/json' \\");
-    println!(
-        "    -d '{{\"model\":\"{model}\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"hello\"}}]}}'"
-    );
-    println!();
-    println!("  ANTHROPIC_BASE_URL=http://{address}    OPENAI_BASE_URL=http://{address}/v1");
+        None => "Its models are simulated: nothing leaves this machine, and no answer means anything.".to_owned(),
+    };
+    let body = json!({ "model": model, "stream": true, "messages": [{ "role": "user", "content": "hello" }] });
+    format!(
+        "steadfast listens on http://{address}\n{served}\n\n  \
+         curl -N http://{address}/v1/chat/completions -H 'content-type: application/json' \\\n    -d '{body}'\n\n  \
+         ANTHROPIC_BASE_URL=http://{address}    OPENAI_BASE_URL=http://{address}/v1\n"
+    )
 }
 
 /// The signals that the server obeys.

@@ -65,7 +65,8 @@ pub(crate) async fn answer(gateway: Arc<Gateway>, dialect: Dialect, request: Req
     let asked_model = request.model().map(str::to_owned);
     entry.asked(asked_model.as_deref(), asked.feature.clone(), stream);
     let call = gateway.service.clone().oneshot(request);
-    let cut = gateway.cut.clone();
+    // A child, for its lock is its own.
+    let cut = gateway.cut.child_token();
     let caller = Caller { dialect, asked, model: asked_model, body };
     if !stream {
         let response = tokio::select! {

@@ -68,9 +68,10 @@ pub(crate) fn deny(denied: Denied, dialect: Dialect) -> Response<Body> {
             };
             (StatusCode::UNAUTHORIZED, "authentication_error", "invalid_request_error", "invalid_api_key", message)
         }
-        Denied::Feature | Denied::Model => {
+        Denied::Feature | Denied::Model | Denied::Origin => {
             let message = match denied {
                 Denied::Model => "this key is not for this model",
+                Denied::Origin => "web pages may only call a gateway that has keys",
                 _ => "this key is not for this feature",
             };
             (StatusCode::FORBIDDEN, "permission_error", "invalid_request_error", "permission_denied", message)

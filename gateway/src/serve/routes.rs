@@ -1,6 +1,6 @@
 //! The paths. Queries are ignored: Claude Code asks for `/v1/messages?beta=true`.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     Extension, Router,
@@ -9,11 +9,17 @@ use axum::{
     middleware::{Next, from_fn_with_state},
     routing::{get, post},
 };
-use http::{HeaderMap, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
 use serde_json::{Value, json};
 use steadfast::{Dialect, ErrorKind, LlmError};
 
-use super::{Gateway, catalog, keys::Key, pipeline, record::Record, refusal};
+use super::{
+    Gateway, catalog,
+    keys::{Denied, Key},
+    pipeline,
+    record::Record,
+    refusal,
+};
 
 pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
     let for_callers = Router::new()
@@ -46,7 +52,8 @@ pub(crate) fn dialect_of(path: &str, headers: &HeaderMap) -> Dialect {
     }
 }
 
-/// Lets a caller through who shows a key, where there are keys.
+/// Lets a caller through who shows a key, where there are keys. Where there are none, a page of a foreign site is kept
+/// out: a browser on this machine would send its requests here without asking anybody.
 async fn with_key(State(gateway): State<Arc<Gateway>>, mut request: Request<Body>, next: Next) -> Response<Body> {
     if let Some(keys) = &gateway.keys {
         match keys.caller(request.headers()) {
@@ -55,8 +62,18 @@ async fn with_key(State(gateway): State<Arc<Gateway>>, mut request: Request<Body
             }
             Err(denied) => return refusal::deny(denied, dialect_of(request.uri().path(), request.headers())),
         }
+    } else if request.headers().get(header::ORIGIN).is_some_and(is_foreign) {
+        return refusal::deny(Denied::Origin, dialect_of(request.uri().path(), request.headers()));
     }
     next.run(request).await
+}
+
+/// Whether an `Origin` is anything but this machine.
+fn is_foreign(origin: &HeaderValue) -> bool {
+    let origin: Option<Uri> = origin.to_str().ok().and_then(|origin| origin.parse().ok());
+    let host = origin.as_ref().and_then(Uri::host).unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host != "localhost" && !host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 async fn messages(State(gateway): State<Arc<Gateway>>, request: Request<Body>) -> Response<Body> {
@@ -126,3 +143,18 @@ async fn wrong_method(uri: Uri, headers: HeaderMap) -> Response<Body> {
 
 /// How much of an unknown path is repeated, in characters.
 const LONGEST_PATH: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machines_own_pages_are_at_home() {
+        for origin in ["http://localhost:3000", "http://127.0.0.1", "https://[::1]:8443"] {
+            assert!(!is_foreign(&HeaderValue::from_static(origin)), "{origin}");
+        }
+        for origin in ["https://example.com", "null", "", "http://localhost.example.com", "http://10.0.0.1", "x y"] {
+            assert!(is_foreign(&HeaderValue::from_static(origin)), "{origin}");
+        }
+    }
+}

@@ -2,8 +2,8 @@
 //! feature has a tier of its own, with a simulated provider behind it over real HTTP.
 //!
 //! `STEADFAST_SDK_PYTHON` names a Python that has the packages `openai` and `anthropic` (default: `python3`), and
-//! `STEADFAST_SDK_NODE` a folder whose `node_modules` have `openai` and `@anthropic-ai/sdk`. Where they are not there, the
-//! test says so and is skipped.
+//! `STEADFAST_SDK_NODE` a folder whose `node_modules` have `openai` and `@anthropic-ai/sdk`. A variable that names what does
+//! not have them fails the test; without the variable it says so and is skipped.
 
 use std::{
     collections::BTreeMap,
@@ -91,9 +91,11 @@ fn config(servers: &BTreeMap<&str, SimulatedServer>) -> String {
 }
 
 fn python() -> Option<Command> {
-    let python = std::env::var("STEADFAST_SDK_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let named = std::env::var("STEADFAST_SDK_PYTHON");
+    let python = named.clone().unwrap_or_else(|_| "python3".to_owned());
     let imports = Command::new(&python).args(["-c", "import openai, anthropic"]).output();
     if !imports.is_ok_and(|output| output.status.success()) {
+        assert!(named.is_err(), "{python} has not both of the packages openai and anthropic");
         eprintln!("skipped: {python} has not both of the packages openai and anthropic (STEADFAST_SDK_PYTHON)");
         return None;
     }
@@ -104,9 +106,11 @@ fn python() -> Option<Command> {
 
 /// The command, and the folder that is its second argument.
 fn node() -> Option<(Command, String)> {
-    let folder = std::env::var("STEADFAST_SDK_NODE").unwrap_or_default();
+    let named = std::env::var("STEADFAST_SDK_NODE");
+    let folder = named.clone().unwrap_or_default();
     let there = |package: &str| Path::new(&folder).join("node_modules").join(package).is_dir();
     if !there("openai") || !there("@anthropic-ai/sdk") {
+        assert!(named.is_err(), "{folder} has not both of the node_modules openai and @anthropic-ai/sdk");
         eprintln!("skipped: no folder with the node_modules openai and @anthropic-ai/sdk (STEADFAST_SDK_NODE)");
         return None;
     }

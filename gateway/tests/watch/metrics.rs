@@ -46,7 +46,6 @@ fn what_dashboard_and_rules_use_is_in_a_scrape_after_an_outage() {
     assert!(watched.ask("strict", false).starts_with("HTTP/1.1 5"));
     assert!(watched.ask("chat", false).contains("Please try again later."));
     watched.signal("-HUP");
-    let mut seen = 0.0;
     within(SOON, "the reload was not counted", || {
         sum(&scrape(&watched), "steadfast_config_reloads_total", "outcome=\"loaded\"") >= 1.0
     });

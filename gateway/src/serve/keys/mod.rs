@@ -66,6 +66,8 @@ pub(crate) enum Denied {
     Feature,
     /// The key is not for this model.
     Model,
+    /// There are no keys, and the request is from a web page of elsewhere.
+    Origin,
     /// The key's rate is used up for so long.
     Rate(Duration),
 }

@@ -18,11 +18,11 @@ async fn a_caller_of_a_slow_stream_gets_the_head_and_signs_of_life_before_the_an
     for (path, sign) in [(MESSAGES, "event: ping\n"), (CHAT, ": keep-alive\n")] {
         let providers = Providers::start().await;
         let (service, provider) = providers.of(path);
-        provider.latency(Duration::from_millis(250));
+        provider.latency(Duration::from_millis(500));
         let server = Server::start(service, impatient()).await;
         let answer = server.post(path, &[], &hello(true)).await;
         let before = answer.body.split("data: {").next().unwrap();
-        assert!(answer.body.matches(sign).count() >= 3, "{before}");
+        assert!(answer.body.matches(sign).count() >= 2, "{before}");
         assert_eq!((answer.status, answer.text().as_str(), answer.is_whole()), (200, "Hello from afar", true));
         // A whole answer cannot have them.
         let answer = server.post(path, &[], &hello(false)).await;

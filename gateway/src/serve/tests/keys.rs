@@ -86,3 +86,14 @@ async fn a_caller_sees_its_own_requests_and_an_administrator_all() {
         assert_eq!(listed == 1, sees);
     }
 }
+
+#[tokio::test]
+async fn a_foreign_web_page_does_not_get_through_where_there_are_no_keys() {
+    let providers = Providers::start().await;
+    let server = Server::start(providers.both(), Settings::default()).await;
+    for path in PATHS {
+        let answer = server.post(path, &[("origin", "https://example.com")], &hello(false)).await;
+        assert_eq!((answer.status, answer.json()["error"]["message"].is_string()), (403, true), "{path}");
+        assert_eq!(server.post(path, &[("origin", "http://localhost:3000")], &hello(false)).await.status, 200);
+    }
+}
