@@ -1,13 +1,15 @@
 //! `steadfast serve`: the stack as a gateway, for everything that speaks Anthropic's or OpenAI's protocol.
 //!
 //! A request's way: [`listener`] (connections) → [`routes`] (paths) → [`pipeline`] (one for both protocols: [`inbound`], the
-//! service, then a whole answer, a [`stream`], or a [`refusal`]). What happened to it is kept in [`record`].
+//! service, then a whole answer, a [`stream`], or a [`refusal`]). What happened to it is kept in [`record`], and [`observe`]
+//! tells of all together.
 
 mod catalog;
 mod demo;
 mod inbound;
 mod keys;
 mod listener;
+mod observe;
 mod patience;
 mod pipeline;
 mod record;
@@ -20,7 +22,7 @@ mod tests;
 mod wall_clock;
 
 use std::{
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     path::{Path, PathBuf},
     sync::Arc,
@@ -29,16 +31,14 @@ use std::{
 
 use clap::Args;
 use serde_json::json;
-use steadfast::{BoxLlmService, Stack, StackHandle, config::Watching, events::Logs};
+use steadfast::{BoxLlmService, Stack, StackHandle, config::Watching};
 use tokio::net::TcpListener;
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing::Level;
-use tracing_subscriber::EnvFilter;
 
 pub(crate) use self::keys::MakeKey;
-use self::{catalog::Catalog, keys::Keys, record::Records, settings::Settings};
+use self::{catalog::Catalog, keys::Keys, observe::Observing, record::Records, settings::Settings};
 use crate::exit::Failure;
 
 /// Serves the models to everything that speaks Anthropic's or OpenAI's protocol.
@@ -65,6 +65,9 @@ pub(crate) struct Serve {
     /// Listen beyond loopback although callers need no key: everybody who reaches the port spends your money
     #[arg(long)]
     insecure_no_auth: bool,
+
+    #[command(flatten)]
+    observe: observe::Options,
 }
 
 /// What all connections share.
@@ -98,18 +101,13 @@ impl Gateway {
 impl Serve {
     /// Serves until it is asked to stop, by SIGTERM or Ctrl-C.
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-        // Where somebody else has installed a subscriber, it is theirs that counts.
-        let colours = io::stderr().is_terminal();
-        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(io::stderr).try_init();
-
+        self.observe.begin_log()?;
         let stack = match &self.config {
             Some(path) => Stack::from_path(path)?,
             None => demo::stack()?,
         };
         let handle = stack.handle();
-        // A line for each request is there for who asks for it (RUST_LOG=debug).
-        let _logs = handle.events().follow(Logs::new().requests(Level::DEBUG));
+        let observing = Observing::begin(&handle, &self.observe)?;
         let configured = handle.config().listen.filter(|_| self.config.is_some());
         let default = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8080));
         let address = self.listen.or(configured).unwrap_or(default);
@@ -132,7 +130,8 @@ impl Serve {
         // A server does not end because nobody reads its greeting.
         let _ = io::stdout().write_all(greeting(address, &handle, self.config.as_deref()).as_bytes());
         tokio::spawn(signals.obey(self.config.is_some().then_some(handle), gateway.clone()));
-        listener::serve(listener, routes::router(gateway.clone()), gateway).await;
+        let router = routes::router(gateway.clone()).merge(observing.router());
+        listener::serve(listener, router, gateway).await;
         tracing::info!("stopped");
         Ok(())
     }

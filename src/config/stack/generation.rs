@@ -20,6 +20,7 @@ use crate::{
         budget::{Budget, BudgetHandle},
         route::Route,
     },
+    prices::PriceTable,
 };
 
 /// The whole.
@@ -36,6 +37,8 @@ pub(super) struct Generation {
     pub(super) retry_budgets: RetryBudgets,
     /// What was spent, where there are caps: of all tiers, and of some (by name).
     spend: Vec<(Option<String>, BudgetHandle)>,
+    /// The crate's with the file's over them.
+    pub(super) prices: PriceTable,
     fallback: FallbackLayer,
     pub(super) bulkhead: BulkheadHandle,
     /// For all features that have no time of their own.
@@ -158,7 +161,7 @@ impl Generation {
             .layer(&fallback)
             .service(primary);
         // Outermost, so that what is told is what the caller saw.
-        let observe = ObserveLayer::new(makings.events.clone()).prices(prices);
+        let observe = ObserveLayer::new(makings.events.clone()).prices(prices.clone());
         let whole = |limit| observe.layer(settings::total(limit).layer(inner.clone()));
         let own = |(name, feature): (&String, &config::Feature)| Some((name.clone(), whole(Some(feature.timeout?))));
         let timed = config.features.iter().filter_map(own).collect();
@@ -174,6 +177,7 @@ impl Generation {
             parts,
             retry_budgets,
             spend,
+            prices,
             fallback,
             whole,
             timed,

@@ -12,6 +12,7 @@ use crate::{
     config::{Config, ConfigError, Provider},
     events::Status,
     layers::budget::{BudgetHandle, CapSpend},
+    prices::PriceTable,
     request::{BEST_LEVEL, WORST_LEVEL},
 };
 
@@ -69,6 +70,16 @@ impl StackHandle {
     /// What watches this cap, and sets its limit; `None` where no cap has this name.
     pub fn budget(&self, cap: &str) -> Option<BudgetHandle> {
         self.shared.current.load().budgets().find(|budget| budget.limit(cap).is_some()).cloned()
+    }
+
+    /// What watches the caps: those of each tier that has some, and those of the whole.
+    pub fn budgets(&self) -> Vec<BudgetHandle> {
+        self.shared.current.load().budgets().cloned().collect()
+    }
+
+    /// What answers cost: the crate's prices, with those of the configuration over them.
+    pub fn prices(&self) -> PriceTable {
+        self.shared.current.load().prices.clone()
     }
 
     /// Who serves, how each tier does, and the latest switches.

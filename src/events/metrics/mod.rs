@@ -13,6 +13,8 @@
 //! - **Money** is counted in billionths of a dollar, for counters are whole numbers: divide by `1e9`.
 //! - **Sampling.** What changes by itself (the time on a fallback, queues, budgets) is read by [`MetricsHandle::sample`]: before
 //!   each scrape, or every few seconds.
+//! - **Upkeep.** What the recorder gathers between two scrapes is its own affair: where nobody scrapes, call
+//!   `PrometheusHandle::run_upkeep` every few seconds.
 //!
 //! `ops/` in the repository has a Grafana dashboard and Prometheus alert rules for these names.
 //!
@@ -51,6 +53,8 @@ mod leaves;
 mod requests;
 mod sample;
 mod series;
+#[cfg(feature = "config")]
+mod stack;
 mod states;
 mod table;
 #[cfg(test)]
@@ -85,6 +89,9 @@ pub struct Metrics {
     switches: Arc<Switches>,
     handle: MetricsHandle,
     lost: Counter,
+    /// Asked anew after each reload.
+    #[cfg(feature = "config")]
+    stack: Option<crate::StackHandle>,
     /// Events were lost while a primary was away: its return may be among them.
     doubtful: bool,
 }
@@ -113,6 +120,8 @@ impl Metrics {
             handle: MetricsHandle::new(registry.clone(), switches.clone()),
             switches,
             lost,
+            #[cfg(feature = "config")]
+            stack: None,
             doubtful: false,
             registry,
         }
@@ -199,7 +208,11 @@ impl Subscriber for Metrics {
                 self.budgets.reached(cap, *spent, *limit, *resets_at);
             }
             Event::BudgetReset { cap, at, .. } => self.budgets.reset(cap, *at),
-            Event::Reloaded { .. } => self.reloaded("loaded"),
+            Event::Reloaded { .. } => {
+                self.reloaded("loaded");
+                #[cfg(feature = "config")]
+                self.learn();
+            }
             Event::ReloadRefused { .. } => self.reloaded("refused"),
         }
     }
@@ -210,6 +223,9 @@ impl Subscriber for Metrics {
         for circuit in &self.watched {
             self.circuits.look(circuit);
         }
+        // A reload may be among them.
+        #[cfg(feature = "config")]
+        self.learn();
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which state things are in: circuits, models, budgets.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -48,6 +48,13 @@ impl Circuits {
     /// Takes the state from the circuit itself: at the start, and after events were lost.
     pub(super) fn look(&mut self, circuit: &CircuitBreakerHandle) {
         self.set(&circuit.name(), circuit.state());
+    }
+
+    /// The circuits that there are from now on, after a reload. Those that are gone are in no state.
+    pub(super) fn are(&mut self, circuits: &[CircuitBreakerHandle]) {
+        let there: HashSet<Name> = circuits.iter().map(|circuit| self.set(&circuit.name(), circuit.state())).collect();
+        let gone = self.states.iter().filter(|(name, _)| !there.contains(name));
+        gone.flat_map(|(_, states)| states).for_each(|state| state.set(0.0));
     }
 
     pub(super) fn set(&mut self, circuit: &Arc<str>, to: CircuitState) -> Name {
@@ -138,6 +145,14 @@ impl Switches {
     /// A primary that serves, as far as is known.
     pub(super) fn primary(&self, name: &Arc<str>) {
         self.registry.gauge(&table::ON_FALLBACK, [name.clone().into()]).set(0.0);
+    }
+
+    /// As [`primary`](Self::primary), of one that may be away already.
+    pub(super) fn known(&self, name: &Arc<str>) {
+        let away = self.away().iter_mut().any(|chain| chain.primary == *name);
+        if !away {
+            self.primary(name);
+        }
     }
 
     pub(super) fn switched(&self, from: &Arc<str>, to: &Arc<str>, reason: ErrorKind, at: Instant) {

@@ -19,6 +19,8 @@ use crate::{
 };
 
 mod ops;
+#[cfg(feature = "config")]
+mod stack;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -1,0 +1,51 @@
+//! `GET /metrics`, as Prometheus reads it.
+
+use axum::{Router, extract::State, routing::get};
+use http::{HeaderName, HeaderValue, header};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use steadfast::{
+    StackHandle,
+    events::metrics::{METRICS, Metrics, MetricsHandle},
+};
+
+use crate::exit::Failure;
+
+/// The metrics of a stack, and the page that they are on. The recorder is their own: nothing of the process's is changed.
+pub(super) fn of(stack: &StackHandle) -> Result<(Metrics, Page), Failure> {
+    let mut builder = PrometheusBuilder::new().with_recommended_naming(true);
+    for metric in METRICS.iter().filter(|metric| !metric.buckets.is_empty()) {
+        builder = builder
+            .set_buckets_for_metric(Matcher::Full(metric.name.into()), metric.buckets)
+            .map_err(|error| Failure::Config(format!("error: {}: {error}", metric.name)))?;
+    }
+    let recorder = builder.build_recorder();
+    let text = recorder.handle();
+    let metrics = Metrics::with_recorder(recorder).stack(stack.clone());
+    let sampler = metrics.handle();
+    Ok((metrics, Page { text, sampler }))
+}
+
+/// The page. Clones are the same.
+#[derive(Clone, Debug)]
+pub(super) struct Page {
+    text: PrometheusHandle,
+    sampler: MetricsHandle,
+}
+
+impl Page {
+    /// What has to be done now and then where nobody scrapes: without it, the recorder keeps every single value.
+    pub(super) fn upkeep(&self) {
+        self.sampler.sample();
+        self.text.run_upkeep();
+    }
+}
+
+pub(super) fn router(page: Page) -> Router {
+    Router::new().route("/metrics", get(scrape)).with_state(page)
+}
+
+async fn scrape(State(page): State<Page>) -> ([(HeaderName, HeaderValue); 1], String) {
+    page.sampler.sample();
+    let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    ([(header::CONTENT_TYPE, text)], page.text.render())
+}

@@ -1,0 +1,78 @@
+//! What the gateway tells of itself: [`logs`], [`metrics`] at `/metrics`, the [`status`] at `/status`.
+//!
+//! All of it follows the stack's events, in a task beside the requests. None of the paths asks for a key: who scrapes and
+//! who shows a badge has none, and nothing there is a prompt, an answer or a key.
+
+mod logs;
+mod metrics;
+mod status;
+
+use std::{fmt, time::Duration};
+
+use axum::Router;
+use clap::Args;
+use steadfast::{StackHandle, events::Following};
+use tokio::{task::AbortHandle, time::sleep};
+
+use self::metrics::Page;
+use crate::exit::Failure;
+
+/// How the server tells of itself.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    log: logs::LogOptions,
+}
+
+impl Options {
+    /// Begins the log, for the whole process.
+    pub(crate) fn begin_log(&self) -> Result<(), Failure> {
+        self.log.begin()
+    }
+}
+
+/// Follows a stack until it is dropped.
+pub(crate) struct Observing {
+    stack: StackHandle,
+    page: Page,
+    _following: Following,
+    sampling: AbortHandle,
+}
+
+/// How often is read what nobody tells of, where nobody asks.
+const SAMPLED: Duration = Duration::from_secs(5);
+
+impl Observing {
+    /// Follows this stack from now on.
+    pub(crate) fn begin(stack: &StackHandle, options: &Options) -> Result<Self, Failure> {
+        let (metrics, page) = metrics::of(stack)?;
+        // The board keeps itself from the first look on.
+        let _ = stack.status();
+        let following = stack.events().follow((options.log.subscriber(), metrics));
+        let sampled = page.clone();
+        let sampling = tokio::spawn(async move {
+            loop {
+                sampled.upkeep();
+                sleep(SAMPLED).await;
+            }
+        });
+        Ok(Self { stack: stack.clone(), page, _following: following, sampling: sampling.abort_handle() })
+    }
+
+    /// The paths at which it can be asked.
+    pub(crate) fn router(&self) -> Router {
+        metrics::router(self.page.clone()).merge(status::router(self.stack.clone()))
+    }
+}
+
+impl Drop for Observing {
+    fn drop(&mut self) {
+        self.sampling.abort();
+    }
+}
+
+impl fmt::Debug for Observing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Observing").finish_non_exhaustive()
+    }
+}

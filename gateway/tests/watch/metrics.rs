@@ -1,0 +1,69 @@
+//! `GET /metrics`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use steadfast::providers::simulated::Fault;
+
+use super::{SOON, harness::*, outage};
+
+/// The names that the dashboard and the rules select.
+fn used(file: &str) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(format!("{}/../ops/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let metrics = words.filter(|word| word.starts_with("steadfast_") || word.starts_with("gen_ai_client_"));
+    metrics.map(str::to_owned).collect()
+}
+
+/// A scrape: each series with its value.
+fn scrape(watched: &Watched) -> BTreeMap<String, f64> {
+    let (head, text) = watched.get("/metrics");
+    assert!(head.starts_with("http/1.1 200") && head.contains("text/plain; version=0.0.4"), "{head}");
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines
+        .map(|line| line.rsplit_once(' ').unwrap())
+        .map(|(series, value)| (series.to_owned(), value.parse().unwrap()))
+        .collect()
+}
+
+fn sum(page: &BTreeMap<String, f64>, name: &str, label: &str) -> f64 {
+    let is = |series: &str| series.split('{').next() == Some(name) && series.contains(label);
+    page.iter().filter(|(series, _)| is(series)).map(|(_, value)| value).sum()
+}
+
+#[test]
+fn what_dashboard_and_rules_use_is_in_a_scrape_after_an_outage() {
+    let watched = Watched::start("watch-metrics", &[], &[]);
+    outage(&watched);
+    // What an outage alone does not bring: a retry that rescues, a stream that breaks, nobody left, a cheaper chain, a
+    // file that is loaded again.
+    watched.primary().fail_next(1, &Fault::ServerError);
+    assert!(watched.ask("chat", false).contains("x-steadfast-tier: sonnet"));
+    watched.primary().fail_next(1, &Fault::CutAfter(3));
+    assert!(watched.ask("chat", true).contains("event: error"));
+    assert!(watched.ask("small", false).contains("x-steadfast-tier: gpt"));
+    watched.primary().fail(Fault::Unavailable);
+    watched.backup().fail(Fault::Unavailable);
+    assert!(watched.ask("strict", false).starts_with("HTTP/1.1 5"));
+    assert!(watched.ask("chat", false).contains("Please try again later."));
+    watched.signal("-HUP");
+    within(SOON, "the reload was not counted", || {
+        sum(&scrape(&watched), "steadfast_config_reloads_total", "outcome=\"loaded\"") >= 1.0
+    });
+
+    let page = scrape(&watched);
+    let there: BTreeSet<&str> = page.keys().filter_map(|series| series.split('{').next()).collect();
+    let mut all = used("grafana-dashboard.json");
+    all.extend(used("prometheus-rules.yml"));
+    assert!(all.len() > 30, "{all:?}");
+    let missing: Vec<&String> = all.iter().filter(|name| !there.contains(name.as_str())).collect();
+    assert!(missing.is_empty(), "{missing:?} are not in\n{page:#?}");
+
+    assert!(sum(&page, "steadfast_fallback_activations_total", "from=\"sonnet\",to=\"gpt\"") >= 1.0);
+    for tier in ["sonnet", "gpt", "sorry"] {
+        assert_eq!(sum(&page, "steadfast_circuit_state", &format!("tier=\"{tier}\"")), 1.0, "{tier}");
+    }
+    assert_eq!(sum(&page, "steadfast_permits", "feature=\"chat\""), 20.0);
+    assert_eq!(sum(&page, "steadfast_budget_limit_dollars", "cap=\"all\""), 100.0);
+    assert!(sum(&page, "steadfast_cost_nanodollars_total", "tier=\"sonnet\"") > 0.0);
+    assert!(sum(&page, "gen_ai_client_operation_duration_seconds_count", "gen_ai_request_model=\"gpt-4o\"") > 3.0);
+}

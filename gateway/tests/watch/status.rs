@@ -1,0 +1,45 @@
+//! `GET /status`, `/healthz`, `/readyz`.
+
+use steadfast::providers::simulated::Fault;
+
+use super::{SOON, harness::*};
+
+#[test]
+fn the_status_says_who_serves_from_outage_to_recovery() {
+    let watched = Watched::start("watch-status", &[], &[]);
+    let (head, _) = watched.get("/status");
+    assert!(head.starts_with("http/1.1 200") && head.contains("content-type: application/json"), "{head}");
+    assert!(head.contains("cache-control: no-store") && head.contains("access-control-allow-origin: *"), "{head}");
+    let status = watched.status();
+    assert_eq!((&status["state"], &status["activeModel"]), (&"primary".into(), &"sonnet".into()));
+    assert_eq!(status["tiers"].as_array().unwrap().len(), 3);
+
+    watched.primary().fail(Fault::Unavailable);
+    assert!(watched.ask("chat", true).contains("x-steadfast-tier: gpt"));
+    within(SOON, "no fallback", || watched.status()["state"] == "fallback");
+    let status = watched.status();
+    assert_eq!((&status["activeModel"], &status["primaryModel"]), (&"gpt".into(), &"sonnet".into()));
+    assert_eq!(status["recentSwitches"][0]["reason"], "server");
+
+    watched.backup().fail(Fault::Unavailable);
+    assert!(watched.ask("strict", false).starts_with("HTTP/1.1 5"));
+    within(SOON, "it seems to serve", || watched.status()["state"] == "unavailable");
+
+    watched.primary().heal();
+    within(SOON, "no recovery", || {
+        watched.ask("chat", true);
+        watched.status()["state"] == "primary"
+    });
+    assert!(watched.status()["lastRecoverySeconds"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn an_outage_is_no_reason_to_send_requests_elsewhere() {
+    let watched = Watched::start("watch-ready", &[], &[]);
+    watched.primary().fail(Fault::Unavailable);
+    watched.backup().fail(Fault::Unavailable);
+    watched.ask("strict", false);
+    for path in ["/healthz", "/readyz"] {
+        assert!(watched.get(path).0.starts_with("http/1.1 200"), "{path}");
+    }
+}

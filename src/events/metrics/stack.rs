@@ -1,0 +1,47 @@
+//! What the metrics know of a stack, and learn anew when it is reloaded.
+
+use super::Metrics;
+use crate::StackHandle;
+
+impl Metrics {
+    /// Knows a stack: its tiers, circuits, bulkhead, budgets and prices, and those of each configuration that a reload
+    /// brings. In place of [`tier`](Self::tier), [`circuit`](Self::circuit), [`bulkhead`](Self::bulkhead),
+    /// [`budget`](Self::budget) and [`prices`](Self::prices).
+    ///
+    /// A tier that a reload takes away keeps its counters; its circuit is in none of the three states.
+    ///
+    /// It keeps the stack: drop the [`Following`](crate::events::Following) to be done with both.
+    ///
+    /// ```
+    /// use steadfast::{Stack, config::{Config, Format}, events::metrics::Metrics};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let file = "tiers: [{ name: sonnet, provider: simulated }, { name: sorry, provider: canned, text: Later. }]";
+    /// let stack = Stack::from_config(Config::from_str(file, Format::Yaml)?)?;
+    /// let metrics = Metrics::new().stack(stack.handle());
+    /// let sampled = metrics.handle();
+    /// let _following = stack.handle().events().follow(metrics);
+    /// # drop(sampled);
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn stack(mut self, stack: StackHandle) -> Self {
+        self.stack = Some(stack);
+        self.learn();
+        self
+    }
+
+    /// Takes from the stack what it is made of now.
+    pub(super) fn learn(&mut self) {
+        let Some(stack) = &self.stack else { return };
+        let circuits: Vec<_> = stack.circuits().into_values().collect();
+        self.circuits.are(&circuits);
+        self.watched = circuits;
+        self.handle.set_bulkheads(vec![stack.bulkhead()]);
+        self.handle.set_budgets(stack.budgets());
+        self.requests.set_prices(stack.prices());
+        if let Some(primary) = stack.tiers().first() {
+            self.switches.known(&primary.name);
+        }
+    }
+}
