@@ -20,7 +20,7 @@ mod tests;
 mod wall_clock;
 
 use std::{
-    io::{self, IsTerminal},
+    io::{self, IsTerminal, Write},
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     path::{Path, PathBuf},
     sync::Arc,
@@ -28,6 +28,7 @@ use std::{
 };
 
 use clap::Args;
+use serde_json::json;
 use steadfast::{BoxLlmService, Stack, StackHandle, config::Watching, events::Logs};
 use tokio::net::TcpListener;
 #[cfg(unix)]
@@ -147,25 +148,27 @@ fn watch(handle: &StackHandle) -> Option<Watching> {
     }
 }
 
-/// Says what is served, where, and how to try it.
+/// Says what is served, where, and how to try it. Whoever started the server may have stopped listening, which is no
+/// reason not to serve.
 fn greet(address: SocketAddr, handle: &StackHandle, config: Option<&Path>) {
-    println!("steadfast listens on http://{address}");
     let tiers = handle.tiers();
     let model = tiers.first().map_or(demo::MODEL, |tier| tier.model.as_ref().unwrap_or(&tier.name));
-    match config {
+    let what = match config {
         Some(path) => {
             let names: Vec<&str> = tiers.iter().map(|tier| &*tier.name).collect();
-            println!("Its tiers, in order: {} ({})", names.join(", "), path.display());
+            format!("Its tiers, in order: {} ({})", names.join(", "), path.display())
         }
-        None => println!("Its models are simulated: nothing leaves this machine, and no answer means anything."),
-    }
-    println!();
-    println!("  curl -N http://{address}/v1/chat/completions -H 'content-type: application/json' \\");
-    println!(
-        "    -d '{{\"model\":\"{model}\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"hello\"}}]}}'"
+        None => "Its models are simulated: nothing leaves this machine, and no answer means anything.".to_owned(),
+    };
+    let body = json!({"model": model, "stream": true, "messages": [{"role": "user", "content": "hello"}]});
+    let text = format!(
+        "steadfast listens on http://{address}\n{what}\n\n\
+         \x20 curl -N http://{address}/v1/chat/completions -H 'content-type: application/json' \\\n\
+         \x20   -d '{body}'\n\n\
+         \x20 ANTHROPIC_BASE_URL=http://{address}    OPENAI_BASE_URL=http://{address}/v1\n"
     );
-    println!();
-    println!("  ANTHROPIC_BASE_URL=http://{address}    OPENAI_BASE_URL=http://{address}/v1");
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 /// The signals that the server obeys.
