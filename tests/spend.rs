@@ -457,7 +457,7 @@ async fn budget_and_route_add_no_allocation_to_an_answer_or_a_stream() {
     for stream in [false, true] {
         let request = LlmRequest::from(chat.clone()).feature("chat").stream(stream);
         let bare = allocations(&mut leaf.clone(), &request);
-        assert_eq!((bare > 0, allocations(&mut stack, &request)), (stream, bare), "a stream is boxed by its leaf");
+        assert_eq!((bare > 0, allocations(&mut stack, &request)), (true, bare), "the leaf names its model in a box");
     }
     assert!(layer.handle().spent("cap") > Usd::ZERO);
 }

@@ -9,11 +9,14 @@ use steadfast::{
     BoxLlmService, ErrorKind, Event, LlmError, LlmRequest, LlmResponse, Stack,
     chat::{Chat, Message},
     config::{Config, Environment, Format, StackBuilder},
-    events::{CircuitState, ServingState},
+    events::{CircuitState, RequestEnded, ServingState},
     layers::budget::BudgetKey,
     providers::simulated::{Fault, Simulated, SimulatedHandle, server::InProcess},
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::broadcast::Receiver,
+    time::{Instant, sleep_until},
+};
 use tower::{Service, ServiceExt, service_fn};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -245,6 +248,15 @@ async fn a_circuit_forced_open_and_a_pinned_level_are_followed() {
     assert!(handle.circuit("nobody").is_none());
 }
 
+/// The next request that is told.
+fn request_ended(events: &mut Receiver<Event>) -> RequestEnded {
+    loop {
+        if let Event::RequestEnded(ended) = events.try_recv().expect("a request has ended") {
+            return ended;
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn caps_prices_and_cheaper_chains_are_followed() {
     let hosts = Hosts::new([SONNET, BACKUP]);
@@ -262,18 +274,27 @@ routes:
     );
     let stack = hosts.builder().build(config(&text)).unwrap();
     let (llm, handle) = (stack.service(), stack.handle());
+    let mut events = handle.events().subscribe();
     let small = |feature: &str| {
         LlmRequest::from(Chat::new([Message::user("How is the weather?")]).max_tokens(20)).feature(feature)
     };
 
     let answer = ask(&llm, small("summary")).await.unwrap();
     assert_eq!((answer.served_by().tier, answer.route()), (Some("backup"), Some("short")));
+    let (cost, without_route) = (answer.cost().unwrap(), answer.cost_without_route().unwrap());
+    assert!(without_route > cost);
+    let told = request_ended(&mut events);
+    assert_eq!((told.cost, told.cost_without_route), (Some(cost), Some(without_route)));
     // A feature that names its tiers is served by no other.
     assert_eq!(tier_of(&llm, small("background")).await, "backup");
 
     let answer = ask(&llm, small("chat")).await.unwrap();
     let cost = answer.cost().expect("a price");
     assert!(cost.dollars() > 0.005, "{cost}, by the file's price");
+    while events.len() > 1 {
+        let _ = events.try_recv();
+    }
+    assert_eq!(request_ended(&mut events).cost, Some(cost));
     assert_eq!(
         (handle.budget("all").unwrap().spent("all"), handle.budget("dear").unwrap().spent("dear")),
         (cost, cost)

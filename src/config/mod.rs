@@ -62,6 +62,8 @@ mod tree;
 
 use std::path::Path;
 
+#[cfg(feature = "alerts")]
+pub use self::stack::Alerting;
 pub use self::{
     classifier::classifier,
     environment::Environment,

@@ -133,7 +133,7 @@ mod tests {
     }
 
     fn event() -> Event {
-        Event::BudgetReset { cap: "all".into(), at: Instant::now() }
+        Event::BudgetReset { cap: "all".into(), key: None, at: Instant::now() }
     }
 
     #[tokio::test(start_paused = true)]

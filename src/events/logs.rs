@@ -126,16 +126,19 @@ impl Subscriber for Logs {
             Event::AllTiersFailed { feature, reason, .. } => {
                 line!(Level::ERROR, event = "all_tiers_failed", feature = feature.as_deref(), reason = reason.name(),)
             }
-            Event::BudgetReached { cap, percent, spent, limit, resets_at, at } => line!(
+            Event::BudgetReached { cap, key, percent, spent, limit, resets_at, at } => line!(
                 Level::WARN,
                 event = "budget_reached",
                 cap = &**cap,
+                key = key.as_deref(),
                 percent = *percent,
                 spent_usd = spent.dollars(),
                 limit_usd = limit.dollars(),
                 resets_in_seconds = resets_at.saturating_duration_since(*at).as_secs_f64(),
             ),
-            Event::BudgetReset { cap, .. } => line!(Level::INFO, event = "budget_reset", cap = &**cap),
+            Event::BudgetReset { cap, key, .. } => {
+                line!(Level::INFO, event = "budget_reset", cap = &**cap, key = key.as_deref());
+            }
             Event::Reloaded { kept, changed, .. } => {
                 line!(Level::INFO, event = "reloaded", kept = *kept, changed = *changed);
             }

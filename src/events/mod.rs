@@ -95,6 +95,8 @@ pub enum Event {
     BudgetReached {
         /// The cap's name.
         cap: Arc<str>,
+        /// Whose it is, of a cap for each key. Callers may invent keys: no bounded list has them all.
+        key: Option<Arc<str>>,
         /// The share, in percent: 80 or 100 by default.
         percent: u8,
         /// What was spent or reserved in this period.
@@ -110,6 +112,8 @@ pub enum Event {
     BudgetReset {
         /// The cap's name.
         cap: Arc<str>,
+        /// Whose it is, of a cap for each key.
+        key: Option<Arc<str>>,
         /// When.
         at: Instant,
     },

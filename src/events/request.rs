@@ -42,6 +42,9 @@ pub struct RequestEnded {
     pub usage: Option<Usage>,
     /// What the answer cost, where the model's price is known.
     pub cost: Option<Usd>,
+    /// Where a `Route`'s rule chose a cheaper chain: what the same tokens would have cost at the model whose place that
+    /// took. Less [`cost`](Self::cost), it is what was saved. `None` where the `Route` does not know that model.
+    pub cost_without_route: Option<Usd>,
     /// When it ended.
     pub at: Instant,
 }

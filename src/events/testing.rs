@@ -31,6 +31,7 @@ pub(super) fn answered(tier: &str, provider: &str, model: &str) -> RequestEnded 
         took: SECOND * 3,
         usage: Some(Usage::new(1000, 100)),
         cost: Some(Usd::from_nanos(4_500_000)),
+        cost_without_route: None,
         at: Instant::now(),
     }
 }

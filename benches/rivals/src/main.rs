@@ -11,6 +11,9 @@ use steadfast_rivals::{
     throughput, timing, wall,
 };
 
+/// Calls before those that count: they fill what is filled once.
+const WARM_UP: u64 = 128;
+
 fn main() -> Result<(), Box<dyn Error>> {
     let runtime = Builder::new_current_thread().enable_time().build()?;
     let _context = runtime.enter();
@@ -50,7 +53,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["run", id, calls] => {
             let calls = calls.parse()?;
             let contestant = contestants.iter_mut().find(|c| c.id() == id);
-            (contestant.ok_or("no such contestant; `list` names them")?.calls)(calls);
+            let contestant = contestant.ok_or("no such contestant; `list` names them")?;
+            (contestant.calls)(WARM_UP);
+            instructions::counted(&mut contestant.calls, calls);
         }
         _ => {
             return Err("use: rivals [time | allocations | callgrind | list | run NAME CALLS]".into());

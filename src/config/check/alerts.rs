@@ -10,11 +10,14 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
             }
         });
         findings.within("rules", |findings| {
+            rule("failover", rules.failover, &[], findings);
             rule("failovers", rules.failovers, &["more_than", "within"], findings);
             rule("failure_rate", rules.failure_rate, &["share", "min_requests", "within"], findings);
+            rule("tier_failure_rate", rules.tier_failure_rate, &["share", "min_requests", "within"], findings);
             rule("all_tiers_failed", rules.all_tiers_failed, &[], findings);
             rule("key_refused", rules.key_refused, &[], findings);
-            rule("budget", rules.budget, &[], findings);
+            rule("budget", rules.budget, &["share"], findings);
+            findings.some_time("repeat", rules.repeat);
         });
     });
 }
@@ -37,5 +40,9 @@ fn rule(name: &str, threshold: Option<RuleThreshold>, own: &[&str], findings: &m
             findings.wrong_key(key, message);
         }
         findings.some_time("within", within);
+        // A rate that is always exceeded, or never.
+        if let Some(share) = share.filter(|share| own.contains(&"min_requests") && !(share.0 > 0.0 && share.0 < 1.0)) {
+            findings.wrong("share", format!("`share` must be above 0 and below 1, not {}", share.0));
+        }
     });
 }

@@ -51,21 +51,31 @@ pub enum WebhookFormat {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rules {
+    /// Another tier serves in place of the primary: said when it begins and when it is over. Default: on.
+    #[schemars(extend("default" = "on"))]
+    pub failover: Option<RuleThreshold>,
     /// More than so many switches of the model in a time. Default: 3 in 10 min.
     #[schemars(extend("default" = "on"))]
     pub failovers: Option<RuleThreshold>,
     /// More than this share of failed requests in a time. Default: 5 % of more than 100 in 1 h.
     #[schemars(extend("default" = "on"))]
     pub failure_rate: Option<RuleThreshold>,
+    /// The same of the calls sent to each tier, whether or not another tier answered in the end. Default: off; its numbers,
+    /// where it is on, as those of `failure_rate`.
+    #[schemars(extend("default" = "off"))]
+    pub tier_failure_rate: Option<RuleThreshold>,
     /// Every tier has failed a request. Default: on.
     #[schemars(extend("default" = "on"))]
     pub all_tiers_failed: Option<RuleThreshold>,
     /// A provider has refused a key. Default: on.
     #[schemars(extend("default" = "on"))]
     pub key_refused: Option<RuleThreshold>,
-    /// A share of a budget is used up. Default: on.
+    /// A share of a budget is used up: of those that the budget warns at (`warn_at`) all, or those from `share` on.
+    /// Default: on.
     #[schemars(extend("default" = "on"))]
     pub budget: Option<RuleThreshold>,
+    /// Says again what is still so after so long. Default: never.
+    pub repeat: Option<Span>,
 }
 
 /// A rule's numbers, or `off`/`on`.

@@ -32,11 +32,16 @@ pub struct Timeout {
     pub attempt: Option<Span>,
     /// The longest time to a stream's first token. Default: the `attempt`'s.
     pub first_token: Option<Span>,
-    /// The longest silence in a stream: not even a keep-alive. Default: no limit.
+    /// The longest silence in a stream: not even a keep-alive. Default: 60 s.
+    #[schemars(extend("default" = "60s"))]
     pub idle: Option<Span>,
-    /// The longest time in a stream without content, keep-alives or not. Default: no limit.
+    /// The longest time in a stream without content while no keep-alive comes either; one that came before does not begin
+    /// it anew. Default: 60 s.
+    #[schemars(extend("default" = "60s"))]
     pub progress: Option<Span>,
-    /// The longest time without content while keep-alives come. Default: `progress`.
+    /// The longest time in a stream without content while keep-alives come. Default: 5 min, or `progress` where that is
+    /// longer.
+    #[schemars(extend("default" = "5m"))]
     pub progress_ceiling: Option<Span>,
 }
 

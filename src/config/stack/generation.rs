@@ -4,6 +4,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use tower::{Layer, ServiceBuilder, util::Either};
 
+#[cfg(feature = "alerts")]
+use super::alerts::AlertPlan;
 use super::{
     Makings, Reload, TierInfo, chain,
     leaf::LeafPlan,
@@ -29,6 +31,8 @@ type Chain = Fallback<TierService>;
 /// One configuration at work.
 pub(super) struct Generation {
     pub(super) config: Arc<Config>,
+    #[cfg(feature = "alerts")]
+    pub(super) alerts: Arc<AlertPlan>,
     parts: Vec<Part>,
     pub(super) retry_budgets: RetryBudgets,
     /// What was spent, where there are caps: of all tiers, and of some (by name).
@@ -55,13 +59,15 @@ type Caps<'a> = (Option<&'a str>, Option<BudgetLayer>);
 /// A configuration with the keys looked up.
 pub(super) struct Plan {
     config: Arc<Config>,
+    #[cfg(feature = "alerts")]
+    alerts: Arc<AlertPlan>,
     leaves: Vec<LeafPlan>,
 }
 
 impl Plan {
     /// # Errors
     ///
-    /// Every tier whose key is missing or whose headers cannot be, and a file without tiers.
+    /// Every tier or webhook whose key is missing, every tier whose headers cannot be, and a file without tiers.
     pub(super) fn new(config: Config, makings: &Makings) -> Result<Self, ConfigError> {
         let environment = makings.environment();
         let commit = config.stream.commit.unwrap_or_default();
@@ -82,10 +88,17 @@ impl Plan {
                 Err(error) => problems.extend_from_slice(error.problems()),
             }
         }
-        match problems.is_empty() {
-            true => Ok(Self { config: Arc::new(config), leaves }),
-            false => Err(ConfigError::new(problems)),
+        #[cfg(feature = "alerts")]
+        let alerts = Arc::new(AlertPlan::new(&config.alerts, makings, &environment, &mut problems));
+        if !problems.is_empty() {
+            return Err(ConfigError::new(problems));
         }
+        Ok(Self {
+            config: Arc::new(config),
+            #[cfg(feature = "alerts")]
+            alerts,
+            leaves,
+        })
     }
 }
 
@@ -93,7 +106,7 @@ impl Generation {
     /// The stack of a plan. What an earlier one had and this one has unchanged goes on in it; nothing of the earlier one
     /// is touched unless all is well.
     pub(super) fn new(plan: Plan, makings: &Makings, before: Option<&Self>) -> Result<Self, InvalidConfig> {
-        let Plan { config, leaves } = plan;
+        let Plan { config, leaves, .. } = plan;
         let prices = spend::prices(&config)?;
         let mut retry_budgets = RetryBudgets::new();
         let mut parts: Vec<Part> = Vec::new();
@@ -148,7 +161,7 @@ impl Generation {
             .layer(&fallback)
             .service(primary);
         // Outermost, so that what is told is what the caller saw.
-        let observe = ObserveLayer::new(makings.events.clone());
+        let observe = ObserveLayer::new(makings.events.clone()).prices(prices.clone());
         let whole = |limit| observe.layer(settings::total(limit).layer(inner.clone()));
         let own = |(name, feature): (&String, &config::Feature)| Some((name.clone(), whole(Some(feature.timeout?))));
         let timed = config.features.iter().filter_map(own).collect();
@@ -159,6 +172,8 @@ impl Generation {
             others_worst_level: config.default_feature.as_ref().and_then(|feature| feature.worst_level),
             attempts: chain::attempts(&config),
             config,
+            #[cfg(feature = "alerts")]
+            alerts: plan.alerts,
             parts,
             retry_budgets,
             spend,

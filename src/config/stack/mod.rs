@@ -1,5 +1,7 @@
 //! The stack of a configuration: [`Stack`], what steers it, and how it is loaded anew.
 
+#[cfg(feature = "alerts")]
+mod alerts;
 mod chain;
 mod file;
 mod generation;
@@ -25,6 +27,8 @@ use http::{Request, Response};
 use tokio::time::Instant;
 use tower::{BoxError, Service, ServiceExt as _};
 
+#[cfg(feature = "alerts")]
+pub use self::alerts::Alerting;
 pub use self::{
     file::Watching,
     handle::{Reload, StackHandle, TierInfo},
@@ -58,7 +62,7 @@ use crate::{
 /// Keys come from the environment only. A tier without a key that needs one is an error, and not a tier that fails later.
 ///
 /// Clones are the same stack. It runs until its services, its handles and the requests under way are gone; it spawns
-/// nothing.
+/// nothing. Its alerts are sent from the moment when they are asked for: `StackHandle::alert`, feature `alerts`.
 ///
 /// # Reloads
 ///
@@ -129,7 +133,7 @@ impl Stack {
     ///
     /// # Errors
     ///
-    /// A tier whose key is not in the environment (the error names tier, field and variable), a name that no tier has,
+    /// A tier or webhook whose key is not in the environment (the error names field and variable), a name that no tier has,
     /// two tiers of one name, a value that cannot be.
     pub fn from_config(config: Config) -> Result<Self, ConfigError> {
         Self::builder().build(config)
@@ -178,7 +182,7 @@ impl StackBuilder {
         self
     }
 
-    /// Sets the HTTP client of all tiers that need one: an
+    /// Sets the HTTP client of all tiers that need one, and of the webhooks: an
     /// [`HttpClient`](crate::providers::transport::HttpClient) with settings of your own, one behind tower-http's layers,
     /// or a function in tests. Default: one `HttpClient`.
     pub fn transport<S, R, B>(mut self, transport: S) -> Self

@@ -69,12 +69,13 @@ fn a_tier_with_a_server_of_its_own_needs_no_key() {
 
 #[test]
 fn what_cannot_be_is_refused_by_its_field() {
-    let with = |change: fn(&mut Config)| {
+    type Change = fn(&mut Config);
+    let with = |change: Change| {
         let mut config = config([simulated("a"), simulated("b")]);
         change(&mut config);
         refused(config)
     };
-    let cases: &[(fn(&mut Config), &str)] = &[
+    let cases: &[(Change, &str)] = &[
         (|config| config.tiers.clear(), "tiers"),
         (|config| config.tiers[1].name = "a".into(), "two tiers are named `a`"),
         (|config| config.tiers[0].name.clear(), "a tier has no name"),

@@ -47,7 +47,7 @@ impl Board {
             if level <= firing.level {
                 return None;
             }
-        } else if self.firing.len() == MOST {
+        } else if self.is_full(rule) {
             return None;
         }
         let Said { severity, summary, fields } = say();
@@ -88,6 +88,12 @@ impl Board {
 
     pub(super) fn find(&self, rule: Rule, key: &str) -> Option<&Firing> {
         self.firing.iter().find(|firing| firing.is(rule, key))
+    }
+
+    /// Whether there is no room for another: a cap that many keys reach leaves room for what concerns all.
+    fn is_full(&self, rule: Rule) -> bool {
+        let budgets = || self.firing.iter().filter(|firing| firing.alert.rule == Rule::Budget).count();
+        self.firing.len() == MOST || rule == Rule::Budget && budgets() == MOST / 2
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -1,10 +1,8 @@
 //! The rules as a configuration file says them.
 
-use std::time::Duration;
-
 use super::{
     Rules,
-    rules::{FAILOVERS, RATE},
+    rules::{FAILOVERS, RATE, Rate},
 };
 use crate::{
     InvalidConfig,
@@ -18,7 +16,7 @@ impl TryFrom<&config::Rules> for Rules {
     ///
     /// When a rule has a number that it does not take, or that [`Rules`] refuses; the error names the rule.
     fn try_from(file: &config::Rules) -> Result<Self, InvalidConfig> {
-        let mut rules = Self::new();
+        let mut rules = Self::new().failover(switch("failover", file.failover)?);
         match file.failovers.unwrap_or(ON) {
             RuleThreshold::On(true) => {}
             RuleThreshold::On(false) => rules = rules.without_failovers(),
@@ -28,17 +26,16 @@ impl TryFrom<&config::Rules> for Rules {
             }
             RuleThreshold::Numbers { .. } => return Err(takes("failovers", "`more_than` and `within`")),
         }
-        match file.failure_rate.unwrap_or(ON) {
-            RuleThreshold::On(true) => {}
-            RuleThreshold::On(false) => rules = rules.without_failure_rate(),
-            RuleThreshold::Numbers { more_than: None, share, min_requests, within } => {
-                let share = share.map_or(RATE.share, |share| share.0);
-                let within: Duration = within.map_or(RATE.within, |within| within.0);
-                rules = rules.failure_rate(share, min_requests.unwrap_or(RATE.min_requests), within)?;
-            }
-            RuleThreshold::Numbers { .. } => {
-                return Err(takes("failure_rate", "`share`, `min_requests` and `within`"));
-            }
+        rules = match rate("failure_rate", file.failure_rate.unwrap_or(ON))? {
+            Some(Rate { share, min_requests, within }) => rules.failure_rate(share, min_requests, within)?,
+            None => rules.without_failure_rate(),
+        };
+        let of_tiers = rate("tier_failure_rate", file.tier_failure_rate.unwrap_or(RuleThreshold::On(false)))?;
+        if let Some(Rate { share, min_requests, within }) = of_tiers {
+            rules = rules.tier_failure_rate(share, min_requests, within)?;
+        }
+        if let Some(every) = file.repeat {
+            rules = rules.repeat(every.0)?;
         }
         rules = rules.all_tiers_failed(switch("all_tiers_failed", file.all_tiers_failed)?);
         rules = rules.key_refused(switch("key_refused", file.key_refused)?);
@@ -51,6 +48,19 @@ impl TryFrom<&config::Rules> for Rules {
             }
             RuleThreshold::Numbers { .. } => Err(takes("budget", "`share`")),
         }
+    }
+}
+
+/// A rate's numbers, those of the default where the file says none; `None` where it is off.
+fn rate(rule: &'static str, threshold: RuleThreshold) -> Result<Option<Rate>, InvalidConfig> {
+    match threshold {
+        RuleThreshold::On(on) => Ok(on.then_some(RATE)),
+        RuleThreshold::Numbers { more_than: None, share, min_requests, within } => Ok(Some(Rate {
+            share: share.map_or(RATE.share, |share| share.0),
+            min_requests: min_requests.unwrap_or(RATE.min_requests),
+            within: within.map_or(RATE.within, |within| within.0),
+        })),
+        RuleThreshold::Numbers { .. } => Err(takes(rule, "`share`, `min_requests` and `within`")),
     }
 }
 
@@ -69,6 +79,8 @@ const ON: RuleThreshold = RuleThreshold::On(true);
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::config::{Share, Span};
 
@@ -101,9 +113,34 @@ mod tests {
         assert_eq!(Rules::try_from(&file), Ok(expected.budget(Some(90))));
 
         let off = Some(RuleThreshold::On(false));
-        let file =
-            config::Rules { failovers: off, failure_rate: off, all_tiers_failed: off, key_refused: off, budget: off };
-        assert_eq!(Rules::try_from(&file), Ok(Rules::none().failover(true)));
+        let file = config::Rules {
+            failover: off,
+            failovers: off,
+            failure_rate: off,
+            tier_failure_rate: off,
+            all_tiers_failed: off,
+            key_refused: off,
+            budget: off,
+            repeat: None,
+        };
+        assert_eq!(Rules::try_from(&file), Ok(Rules::none()));
+    }
+
+    #[test]
+    fn what_is_off_by_default_is_switched_on() {
+        let file = |tier_failure_rate| config::Rules {
+            tier_failure_rate,
+            repeat: Some(Span(MINUTE)),
+            ..config::Rules::default()
+        };
+        let repeated = Rules::new().repeat(MINUTE).unwrap();
+        assert_eq!(Rules::try_from(&file(None)), Ok(repeated.clone()));
+        let on = repeated.clone().tier_failure_rate(0.05, 100, MINUTE * 60).unwrap();
+        assert_eq!(Rules::try_from(&file(Some(RuleThreshold::On(true)))), Ok(on));
+        let own = repeated.tier_failure_rate(0.5, 100, MINUTE).unwrap();
+        assert_eq!(Rules::try_from(&file(numbers((None, Some(Share(0.5)), None, Some(Span(MINUTE)))))), Ok(own));
+        let never = config::Rules { repeat: Some(Span(Duration::ZERO)), ..config::Rules::default() };
+        assert_eq!(Rules::try_from(&never).unwrap_err().field(), "repeat");
     }
 
     #[test]
@@ -112,7 +149,9 @@ mod tests {
         let more = numbers((Some(1), None, None, None));
         for (file, rule) in [
             (config::Rules { failovers: share, ..config::Rules::default() }, "failovers"),
+            (config::Rules { failover: more, ..config::Rules::default() }, "failover"),
             (config::Rules { failure_rate: more, ..config::Rules::default() }, "failure_rate"),
+            (config::Rules { tier_failure_rate: more, ..config::Rules::default() }, "tier_failure_rate"),
             (config::Rules { key_refused: more, ..config::Rules::default() }, "key_refused"),
             (config::Rules { budget: more, ..config::Rules::default() }, "budget"),
         ] {

@@ -56,6 +56,24 @@ impl AlertEngine {
         }
     }
 
+    /// Goes by other rules from now on. What fires goes on to its end, also of a rule that is now off; what was counted
+    /// stays where the time over which a rule counts is the same.
+    pub fn set_rules(&mut self, rules: Rules) {
+        let before = std::mem::replace(&mut self.rules, rules);
+        let within = |rules: &Rules| rules.failovers.map(|often| often.within);
+        if within(&before) != within(&self.rules) {
+            self.failovers = within(&self.rules).map(Window::new);
+        }
+        let within = |rules: &Rules| rules.failure_rate.map(|rate| rate.within);
+        if within(&before) != within(&self.rules) {
+            self.requests = within(&self.rules).map(Window::new);
+        }
+        let within = |rules: &Rules| rules.tier_failure_rate.map(|rate| rate.within);
+        if within(&before) != within(&self.rules) {
+            self.tiers.clear();
+        }
+    }
+
     /// Something changed: what is to be said of it at once.
     pub fn on(&mut self, event: &Event, now: Instant) -> Vec<Alert> {
         let mut said = Vec::new();
@@ -87,12 +105,13 @@ impl AlertEngine {
             Event::CircuitChanged { circuit, to: CircuitState::Closed, reason: CircuitReason::Recovered, .. } => {
                 self.key_works(circuit, now, &mut said);
             }
-            Event::BudgetReached { cap, percent, spent, limit, .. } => {
-                self.budget(cap, *percent, [*spent, *limit], now, &mut said);
+            Event::BudgetReached { cap, key, percent, spent, limit, .. } => {
+                self.budget(&whose(cap, key), *percent, [*spent, *limit], now, &mut said);
             }
-            Event::BudgetReset { cap, .. } => {
+            Event::BudgetReset { cap, key, .. } => {
+                let cap = whose(cap, key);
                 let summary = || format!("a new period of the cap {cap} has begun");
-                said.extend(self.board.resolve(Rule::Budget, cap, now, summary));
+                said.extend(self.board.resolve(Rule::Budget, &cap, now, summary));
             }
             _ => {}
         }
@@ -329,6 +348,11 @@ impl AlertEngine {
         // The next share of a cap is news, though the cap's alert fires already.
         said.extend(self.board.fire(Rule::Budget, cap, percent, now, say));
     }
+}
+
+/// A cap, and of one for each key whose.
+fn whose(cap: &Arc<str>, key: &Option<Arc<str>>) -> Arc<str> {
+    key.as_ref().map_or_else(|| cap.clone(), |key| format!("{cap} ({key})").into())
 }
 
 /// Whether a failure is the caller's own doing, or was asked for: it says nothing about the service.

@@ -6,7 +6,7 @@ use tokio::{
 };
 
 use super::{Alert, AlertEngine, Rules};
-use crate::events::{Events, Following};
+use crate::events::{Event, Events, Following};
 
 /// Somebody who is told of alerts. It must not block: a sender has a queue of its own.
 pub trait AlertSink: Send + 'static {
@@ -45,10 +45,20 @@ impl Alerts {
     ///
     /// Outside of a tokio runtime.
     pub fn follow(self, events: &Events) -> Following {
+        self.follow_anew(events, |_| {})
+    }
+
+    /// The same; what goes by a configuration is looked at anew now, after each reload, and when one may have been missed.
+    pub(crate) fn follow_anew(
+        self,
+        events: &Events,
+        mut anew: impl FnMut(&mut AlertEngine) + Send + 'static,
+    ) -> Following {
         let mut heard = events.subscribe();
         let (mut engine, mut sinks) = (AlertEngine::new(self.rules), self.sinks);
         let task = tokio::spawn(async move {
             let mut tick = Instant::now();
+            anew(&mut engine);
             loop {
                 // While nothing is wrong only events count, and the task sleeps.
                 let event = match engine.is_firing() {
@@ -58,9 +68,15 @@ impl Alerts {
                 let now = Instant::now();
                 let mut alerts = match event {
                     None => Vec::new(),
-                    Some(Ok(event)) => engine.on(&event, now),
+                    Some(Ok(event)) => {
+                        if matches!(event, Event::Reloaded { .. }) {
+                            anew(&mut engine);
+                        }
+                        engine.on(&event, now)
+                    }
                     Some(Err(RecvError::Lagged(_))) => {
                         engine.lost();
+                        anew(&mut engine);
                         Vec::new()
                     }
                     Some(Err(RecvError::Closed)) => return,

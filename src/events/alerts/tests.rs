@@ -221,7 +221,7 @@ async fn each_share_of_a_budget_is_said_and_one_end() {
     let reached = |desk: &mut Desk, percent: u8| {
         let (at, spent) = (desk.now, dollars(f64::from(percent)));
         let (cap, limit) = ("all".into(), dollars(100.0));
-        desk.on(Event::BudgetReached { cap, percent, spent, limit, resets_at: at + MINUTE, at });
+        desk.on(Event::BudgetReached { cap, key: None, percent, spent, limit, resets_at: at + MINUTE, at });
     };
     reached(&mut desk, 80);
     reached(&mut desk, 80);
@@ -231,13 +231,29 @@ async fn each_share_of_a_budget_is_said_and_one_end() {
     reached(&mut desk, 100);
     assert_eq!((desk.said[1].severity, desk.said[1].since), (Severity::Critical, desk.said[0].since));
     let at = desk.now;
-    desk.on(Event::BudgetReset { cap: "all".into(), at });
-    desk.on(Event::BudgetReset { cap: "all".into(), at });
+    desk.on(Event::BudgetReset { cap: "all".into(), key: None, at });
+    desk.on(Event::BudgetReset { cap: "all".into(), key: None, at });
     assert_eq!(desk.said(), ["budget all firing", "budget all firing", "budget all resolved"]);
 
     let mut desk = Desk::new(Rules::new().budget(Some(100)));
     reached(&mut desk, 80);
     assert!(desk.said().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cap_that_many_keys_reach_leaves_room_for_other_alerts() {
+    let mut desk = Desk::new(Rules::new());
+    for key in 0..1000 {
+        let (at, key) = (desk.now, Some(format!("key-{key}").into()));
+        let (spent, limit) = (Usd::ZERO, Usd::ZERO);
+        desk.on(Event::BudgetReached { cap: "each".into(), key, percent: 80, spent, limit, resets_at: at, at });
+    }
+    let said = desk.said();
+    assert_eq!((said.len(), said[0].as_str()), (64, "budget each (key-0) firing"));
+    desk.switched("sonnet", "gpt");
+    let (at, key) = (desk.now, Some("key-0".into()));
+    desk.on(Event::BudgetReset { cap: "each".into(), key, at });
+    assert_eq!(desk.said(), ["failover sonnet firing", "budget each (key-0) resolved"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -266,7 +282,7 @@ async fn a_rule_that_is_off_says_nothing() {
         desk.on(Event::AllTiersFailed { feature: None, reason: ErrorKind::Server, at });
         desk.ended(None, RequestOutcome::Failed(ErrorKind::Auth), &[("sonnet", ErrorKind::Auth)]);
         let (spent, limit) = (Usd::ZERO, Usd::ZERO);
-        desk.on(Event::BudgetReached { cap: "c".into(), percent: 100, spent, limit, resets_at: at, at });
+        desk.on(Event::BudgetReached { cap: "c".into(), key: None, percent: 100, spent, limit, resets_at: at, at });
     }
     desk.pass(MINUTE);
     assert!(desk.said().is_empty() && !desk.engine.is_firing());

@@ -75,10 +75,7 @@ pub use self::{
     table::{METRICS, Metric, MetricKind},
 };
 use super::{CircuitState, Event, RequestEnded, Subscriber};
-use crate::{
-    BudgetHandle, BulkheadHandle, CircuitBreakerHandle,
-    prices::{PriceTable, Usd},
-};
+use crate::{BudgetHandle, BulkheadHandle, CircuitBreakerHandle, prices::PriceTable};
 
 /// Records events as metrics. See the [module's docs](self).
 ///
@@ -137,7 +134,6 @@ impl Metrics {
         let name = name.into();
         self.circuits.set(&name, CircuitState::Closed);
         self.switches.primary(&name);
-        self.requests.usual(&name);
         self
     }
 
@@ -164,8 +160,7 @@ impl Metrics {
         self
     }
 
-    /// The prices by which is said what running on a fallback costs more or less, and what a `Route` saves against the
-    /// first [`tier`](Self::tier). Default: the crate's own.
+    /// The prices by which is said what running on a fallback costs more or less. Default: the crate's own.
     #[must_use]
     pub fn prices(mut self, prices: PriceTable) -> Self {
         self.requests.set_prices(prices);
@@ -209,8 +204,10 @@ impl Subscriber for Metrics {
             Event::AllTiersFailed { feature, reason, .. } => self.requests.all_tiers_failed(feature.as_ref(), *reason),
             // What is sampled is told better there.
             Event::BudgetReached { .. } | Event::BudgetReset { .. } if self.handle.has_budgets() => {}
-            Event::BudgetReached { cap, spent, limit, .. } => self.budgets.spent(cap, *spent, Some(*limit)),
-            Event::BudgetReset { cap, .. } => self.budgets.spent(cap, Usd::ZERO, None),
+            Event::BudgetReached { cap, spent, limit, resets_at, .. } => {
+                self.budgets.reached(cap, *spent, *limit, *resets_at);
+            }
+            Event::BudgetReset { cap, at, .. } => self.budgets.reset(cap, *at),
             Event::Reloaded { .. } => {
                 self.reloaded("loaded");
                 #[cfg(feature = "config")]

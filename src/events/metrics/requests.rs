@@ -41,8 +41,6 @@ pub(super) struct Requests {
     exhausted: HashMap<(Name, ErrorKind), Counter>,
     cost_deltas: HashMap<Name, (Counter, Counter)>,
     savings: HashMap<Name, Counter>,
-    /// The tier that requests are meant for which no rule sends elsewhere.
-    usual: Option<Name>,
 }
 
 impl Requests {
@@ -63,7 +61,6 @@ impl Requests {
             exhausted: HashMap::new(),
             cost_deltas: HashMap::new(),
             savings: HashMap::new(),
-            usual: None,
         }
     }
 
@@ -73,17 +70,6 @@ impl Requests {
 
     pub(super) fn set_feature_limit(&mut self, limit: u16) {
         self.features = Names::new(limit);
-    }
-
-    /// The tier that requests are meant for: the first one named, or else the first that is seen to answer.
-    pub(super) fn usual(&mut self, tier: &Arc<str>) {
-        let tier = self.leaves.tier(Some(tier));
-        self.usual.get_or_insert(tier);
-    }
-
-    /// After a reload, that may be another tier.
-    pub(super) fn now_usual(&mut self, tier: &Arc<str>) {
-        self.usual = Some(self.leaves.tier(Some(tier)));
     }
 
     /// A request has ended. What is recorded is found without an allocation from its second time on, and at once for one
@@ -144,10 +130,8 @@ impl Requests {
         if let Some(failures) = &request.failures {
             self.failed_before(request, failures, served.then_some(tier));
         }
-        match &request.route {
-            Some(route) if served => self.saved(request, route),
-            None if self.usual.is_none() && served && request.failures.is_none() => self.usual = Some(tier),
-            _ => {}
+        if let Some(route) = &request.route {
+            self.saved(request, route);
         }
     }
 
@@ -220,9 +204,7 @@ impl Requests {
 
     /// What a rule saved by sending the request to a cheaper chain.
     fn saved(&mut self, request: &RequestEnded, route: &Arc<str>) {
-        let (Some(cost), Some(usage)) = (request.cost, &request.usage) else { return };
-        let usual = self.usual.and_then(|tier| self.leaves.known(tier));
-        let Some(there) = usual.and_then(|leaf| self.price(leaf, usage)) else { return };
+        let (Some(cost), Some(there)) = (request.cost, request.cost_without_route) else { return };
         let route = self.routes.name(Some(route));
         let count = || self.registry.counter(&table::ROUTE_SAVED_COST, [self.routes.text(route)]);
         self.savings.entry(route).or_insert_with(count).increment(there.saturating_sub(cost).nanos());

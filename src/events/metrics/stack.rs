@@ -42,7 +42,6 @@ impl Metrics {
         self.requests.set_prices(stack.prices());
         if let Some(primary) = stack.tiers().first() {
             self.switches.known(&primary.name);
-            self.requests.now_usual(&primary.name);
         }
     }
 }

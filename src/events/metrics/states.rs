@@ -223,34 +223,58 @@ impl Switches {
     }
 }
 
-/// What was spent under each cap, when last told.
+/// What was spent under each cap, when last told. Of a cap for each key it is the key that has spent the most, as in a
+/// [sample](super::MetricsHandle::sample): a series for each would have no bound.
 #[derive(Debug)]
 pub(super) struct Budgets {
     registry: Registry,
     caps: Names,
-    gauges: HashMap<Name, (Gauge, Gauge)>,
+    told: HashMap<Name, Told>,
+}
+
+#[derive(Debug)]
+struct Told {
+    spent: Gauge,
+    limit: Gauge,
+    /// The most that was told of this period, and when that ends.
+    most: Usd,
+    until: Instant,
 }
 
 impl Budgets {
     pub(super) fn new(registry: Registry) -> Self {
-        Self { registry, caps: Names::new(MOST_CAPS), gauges: HashMap::new() }
+        Self { registry, caps: Names::new(MOST_CAPS), told: HashMap::new() }
     }
 
-    pub(super) fn spent(&mut self, cap: &Arc<str>, spent: Usd, limit: Option<Usd>) {
+    pub(super) fn reached(&mut self, cap: &Arc<str>, spent: Usd, limit: Usd, until: Instant) {
         let name = self.caps.name(Some(cap));
         if name == Name::OTHER {
             return;
         }
-        let (spent_gauge, limit_gauge) = self.gauges.entry(name).or_insert_with(|| {
-            let spent = self.registry.gauge(&table::BUDGET_SPENT, [cap.clone().into()]);
-            (spent, self.registry.gauge(&table::BUDGET_LIMIT, [cap.clone().into()]))
+        let told = self.told.entry(name).or_insert_with(|| Told {
+            spent: self.registry.gauge(&table::BUDGET_SPENT, [cap.clone().into()]),
+            limit: self.registry.gauge(&table::BUDGET_LIMIT, [cap.clone().into()]),
+            most: Usd::ZERO,
+            until,
         });
-        spent_gauge.set(spent.dollars());
-        if let Some(limit) = limit {
-            limit_gauge.set(limit.dollars());
+        told.most = if told.until < until { spent } else { told.most.max(spent) };
+        told.until = told.until.max(until);
+        told.spent.set(told.most.dollars());
+        told.limit.set(limit.dollars());
+    }
+
+    /// A period is over. Where a key's money was already told of the next one, that stands.
+    pub(super) fn reset(&mut self, cap: &Arc<str>, at: Instant) {
+        let name = self.caps.name(Some(cap));
+        let is_over = |told: &&mut Told| told.until.saturating_duration_since(at) <= CLOCKS_DIFFER;
+        if let Some(told) = self.told.get_mut(&name).filter(is_over) {
+            told.most = Usd::ZERO;
+            told.spent.set(0.0);
         }
     }
 }
 
+/// After a reload a period's end is reckoned from another reading of the clock.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
 const MOST_CIRCUITS: u16 = 256;
 const MOST_CAPS: u16 = 256;

@@ -15,7 +15,7 @@ use crate::{
         testing::{answered, failed},
     },
     ledger::{Next, Stop},
-    prices::Price,
+    prices::{Price, Usd},
 };
 
 mod ops;
@@ -274,13 +274,67 @@ async fn what_a_fallback_costs_more_or_less_is_said() {
     end(&answered("sonnet", "anthropic", "claude"));
     end(&rescued());
     end(&RequestEnded { failures: rescued().failures, ..answered("haiku", "anthropic", "haiku") });
-    end(&RequestEnded { route: Some("small".into()), ..answered("haiku", "anthropic", "haiku") });
     let page = Page::of(&page);
     let sum = |name: &str, label: &str| page.sum(name, &[label]);
     assert_eq!(sum("steadfast_fallback_extra_cost_nanodollars_total", r#"tier="gpt""#), 1_100_000.0);
     assert_eq!(sum("steadfast_fallback_saved_cost_nanodollars_total", r#"tier="gpt""#), 0.0);
     assert_eq!(sum("steadfast_fallback_saved_cost_nanodollars_total", r#"tier="haiku""#), 2_200_000.0);
-    assert_eq!(sum("steadfast_route_saved_cost_nanodollars_total", r#"route="small""#), 2_200_000.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_route_saves_is_what_the_request_says_of_it() {
+    let (metrics, page) = recorded();
+    let mut metrics = metrics.tier("sonnet");
+    let mut end = |route: &str, cost, cost_without_route: Option<u64>| {
+        let cost_without_route = cost_without_route.map(Usd::from_nanos);
+        let request = RequestEnded {
+            route: Some(route.into()),
+            cost: Some(Usd::from_nanos(cost)),
+            cost_without_route,
+            ..answered("haiku", "anthropic", "haiku")
+        };
+        metrics.event(&Event::RequestEnded(request));
+    };
+    end("small", 1000, Some(5000));
+    end("small", 2000, Some(5000));
+    end("dear", 7000, Some(5000));
+    end("unknown", 1000, None);
+    let page = Page::of(&page);
+    let saved = |route: &str| page.sum("steadfast_route_saved_cost_nanodollars_total", &[route]);
+    assert_eq!((saved(r#"route="small""#), saved(r#"route="dear""#)), (7000.0, 0.0));
+    assert_eq!(page.sum("steadfast_route_saved_cost_nanodollars_total", &[]), 7000.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cap_for_each_key_has_one_series_and_tells_of_the_key_that_has_spent_the_most() {
+    let (mut metrics, page) = recorded();
+    let begun = Instant::now();
+    let hour = |n: u32| begun + SECOND * 3600 * n;
+    let reached = |key: u64, dollars: f64, hours: u32| Event::BudgetReached {
+        cap: "each".into(),
+        key: Some(format!("key-{key}").into()),
+        percent: 80,
+        spent: Usd::from_dollars(dollars).unwrap(),
+        limit: Usd::from_dollars(10.0).unwrap(),
+        resets_at: hour(hours),
+        at: begun,
+    };
+    for key in 0..1000 {
+        metrics.event(&reached(key, if key == 500 { 9.0 } else { 8.0 }, 1));
+    }
+    let spent = || {
+        let page = Page::of(&page);
+        let series = page.names().iter().filter(|name| **name == "steadfast_budget_spent_dollars").count();
+        (series, page.sum("steadfast_budget_spent_dollars", &[r#"cap="each""#]))
+    };
+    assert_eq!(spent(), (1, 9.0));
+    // One key's money in the next hour stands though another's last hour is told to be over after it.
+    metrics.event(&reached(7, 8.5, 2));
+    let reset = |n| Event::BudgetReset { cap: "each".into(), key: Some("key-500".into()), at: hour(n) };
+    metrics.event(&reset(1));
+    assert_eq!(spent(), (1, 8.5));
+    metrics.event(&reset(2));
+    assert_eq!(spent(), (1, 0.0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -62,6 +62,7 @@ impl Board {
             took: SECOND,
             usage: None,
             cost: None,
+            cost_without_route: None,
             at: self.at(at),
         };
         change(&mut ended);

@@ -101,7 +101,7 @@ impl Rule {
 pub(super) struct Account {
     pub(super) rule: Arc<Rule>,
     pub(super) key: Option<Arc<str>>,
-    /// What errors and events call it.
+    /// What errors call it.
     name: Arc<str>,
     /// The same in a layer that takes the place of another.
     pub(super) meter: Arc<Meter>,
@@ -124,7 +124,7 @@ impl Account {
         if let Some(turned) = self.meter.turn(date, || cap.period.end(date))
             && turned.was_told
         {
-            self.send(|| Event::BudgetReset { cap: self.name.clone(), at: now });
+            self.send(|| Event::BudgetReset { cap: cap.name.clone(), key: self.key.clone(), at: now });
         }
     }
 
@@ -175,7 +175,8 @@ impl Account {
         let (_, used) = self.meter.amounts();
         for (_, percent) in self.rule.cap.warn_at.iter().enumerate().filter(|(place, _)| new >> place & 1 == 1) {
             self.send(|| Event::BudgetReached {
-                cap: self.name.clone(),
+                cap: self.rule.cap.name.clone(),
+                key: self.key.clone(),
                 percent: *percent,
                 spent: Usd::from_nanos(used),
                 limit: Usd::from_nanos(self.rule.limit()),

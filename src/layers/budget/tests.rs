@@ -66,8 +66,11 @@ fn books(handle: &BudgetHandle) -> (u64, u64) {
 fn told(heard: &mut Receiver<Event>) -> Vec<String> {
     std::iter::from_fn(|| heard.try_recv().ok())
         .map(|event| match event {
-            Event::BudgetReached { cap, percent, spent, .. } => format!("{cap} {percent}% {spent}"),
-            Event::BudgetReset { cap, .. } => format!("{cap} reset"),
+            Event::BudgetReached { cap, key: None, percent, spent, .. } => format!("{cap} {percent}% {spent}"),
+            Event::BudgetReached { cap, key: Some(key), percent, .. } => format!("{cap} of {key} {percent}%"),
+            Event::BudgetReset { cap, key, .. } => {
+                format!("{cap}{} reset", key.map_or_else(String::new, |key| format!(" of {key}")))
+            }
             other => format!("{other:?}"),
         })
         .collect()
@@ -194,6 +197,19 @@ async fn each_key_has_a_limit_of_its_own() {
     assert_eq!(lines, [(Some("ada".into()), usd(0.3)), (Some("bob".into()), usd(0.6)), (None, usd(0.3))]);
     assert_eq!(handle.of_key("cap", "bob").map(|line| (line.spent, line.limit)), Some((usd(0.6), usd(1.0))));
     assert_eq!((handle.of_key("cap", "eve"), handle.spent("vip"), handle.spent("none")), (None, usd(0.3), Usd::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_cap_for_each_key_it_is_told_whose_it_is() {
+    let events = Events::new();
+    let mut heard = events.subscribe();
+    let llm = layer(cap(1.0).each_key()).events(events).layer(leaf(850));
+    let of = |key: &str| ask().max_tokens(900).extension(BudgetKey::new(key));
+    llm.clone().oneshot(of("ada")).await.unwrap();
+    assert_eq!(told(&mut heard), ["cap of ada 80%"]);
+    tokio::time::advance(Duration::from_secs(24 * 3600)).await;
+    llm.clone().oneshot(of("ada")).await.unwrap();
+    assert_eq!(told(&mut heard), ["cap of ada reset", "cap of ada 80%"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -211,6 +211,37 @@ async fn the_rule_of_a_route_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_route_spared_is_told_of_answers_and_of_streams() {
+    let (layer, mut heard) = observed();
+    let prices = PriceTable::empty()
+        .with("dear", Price::dollars(6.0, 30.0).unwrap())
+        .with("claude-sonnet-4-5", Price::dollars(3.0, 15.0).unwrap());
+    let rule = Rule::new("short").feature("chat");
+    let route = RouteLayer::new().prices(prices.clone()).instead_of(None, "dear").unwrap();
+    let mut message = Message::assistant("hello");
+    message.usage = Some(Usage::new(1_000_000, 100_000));
+    let complete = provider_fn(move |_| {
+        let response = LlmResponse::from_message(message.clone()).with_model("anthropic", "claude-sonnet-4-5");
+        async move { Ok::<_, LlmError>(response) }
+    });
+    let layer = layer.prices(prices);
+    let spared = |ended: RequestEnded| (ended.cost, ended.cost_without_route);
+    let both = (Usd::from_dollars(4.5), Usd::from_dollars(9.0));
+
+    let llm = layer.layer(route.clone().rule(rule.clone(), complete.clone()).layer(Strict::new()));
+    llm.oneshot(prompt()).await.unwrap();
+    assert_eq!(spared(told(&mut heard)), both);
+    let llm = layer.layer(route.rule(rule, streams(vec![Ok(Frame::text("a")), end()])).layer(Strict::new()));
+    let mut response = llm.oneshot(prompt()).await.unwrap();
+    while response.body_mut().frame().await.is_some() {}
+    assert_eq!(spared(told(&mut heard)), both);
+
+    // Without a rule nothing is spared.
+    layer.layer(complete).oneshot(prompt()).await.unwrap();
+    assert_eq!(spared(told(&mut heard)), (Usd::from_dollars(4.5), None));
+}
+
+#[tokio::test(start_paused = true)]
 async fn streams_that_end_in_any_order_are_told_each_with_its_own() {
     let (layer, mut heard) = observed();
     let llm = layer.layer(streams(vec![Ok(Frame::text("a")), end()]));

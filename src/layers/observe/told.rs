@@ -14,7 +14,7 @@ use crate::{
         lanes::Lane,
     },
     ledger::{self, Next},
-    prices::PriceTable,
+    prices::{Price, PriceTable},
 };
 
 /// Where the requests are told.
@@ -36,9 +36,10 @@ impl Told {
     }
 
     #[inline]
-    fn tell(&self, mut ended: RequestEnded) {
+    fn tell(&self, mut ended: RequestEnded, without_route: Option<&Price>) {
         if let (Some(model), Some(usage)) = (&ended.model, &ended.usage) {
             ended.cost = self.prices.cost(ended.provider.as_deref(), model, usage);
+            ended.cost_without_route = without_route.map(|price| price.cost(usage));
         }
         self.events.send(Event::RequestEnded(ended));
     }
@@ -80,13 +81,15 @@ impl Watch {
             took,
             usage: response.usage(),
             cost: None,
+            cost_without_route: None,
             at: now,
         };
         if !ended.stream {
-            self.told.tell(ended);
+            self.told.tell(ended, response.price_without_route());
             return;
         }
-        let generation = self.told.streams.keep(Stream { begun: self.begun, told: ended });
+        let without_route = response.price_without_route().copied();
+        let generation = self.told.streams.keep(Stream { begun: self.begun, told: ended, without_route });
         response.hold(&mut Permit::new(self.told, Ticket { generation, ..Ticket::default() }));
     }
 
@@ -106,7 +109,7 @@ impl Watch {
     fn unanswered(self, outcome: RequestOutcome, failures: Option<Arc<[Attempt]>>) {
         let now = Instant::now();
         let took = now.saturating_duration_since(self.begun);
-        self.told.tell(RequestEnded {
+        let ended = RequestEnded {
             feature: self.feature,
             tier: None,
             provider: None,
@@ -121,8 +124,10 @@ impl Watch {
             took,
             usage: None,
             cost: None,
+            cost_without_route: None,
             at: now,
-        });
+        };
+        self.told.tell(ended, None);
     }
 }
 
@@ -133,7 +138,7 @@ impl Gate for Told {
 
     /// A stream has ended. The ticket's generation is its number.
     fn settle_with(&self, ticket: &Ticket, outcome: Outcome<'_>, usage: Option<&Usage>) {
-        let Some(Stream { begun, told }) = self.streams.take(ticket.generation) else { return };
+        let Some(Stream { begun, told, without_route }) = self.streams.take(ticket.generation) else { return };
         let now = Instant::now();
         let mut ended = RequestEnded { took: now.saturating_duration_since(begun), at: now, ..told };
         ended.usage = usage.copied().or(ended.usage);
@@ -142,7 +147,7 @@ impl Gate for Told {
             Outcome::Failed(error) => ended.outcome = RequestOutcome::Broken(error.kind()),
             Outcome::Dropped => ended.outcome = RequestOutcome::Abandoned,
         }
-        self.tell(ended);
+        self.tell(ended, without_route.as_ref());
     }
 }
 

@@ -5,13 +5,15 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::events::RequestEnded;
+use crate::{events::RequestEnded, prices::Price};
 
 /// A stream whose end is still to come: when its request began, and what is known of it so far.
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) begun: Instant,
     pub(super) told: RequestEnded,
+    /// The price of the model whose place a route took: the tokens are known at the end.
+    pub(super) without_route: Option<Price>,
 }
 
 /// The streams under way, by a number that is used again when its stream has ended: so that in the long run none of them

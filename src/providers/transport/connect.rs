@@ -8,7 +8,7 @@ use std::{
 
 use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use hyper_rustls::HttpsConnector;
 use hyper_util::{
     client::{
         legacy::connect::{Connected, Connection, HttpConnector, proxy::Tunnel},
@@ -22,6 +22,7 @@ use tower::{Service, ServiceExt};
 
 use super::{
     error::{ConnectTimedOut, InvalidTransport},
+    slim::Slim,
     tls::Tls,
 };
 
@@ -49,7 +50,7 @@ impl Connector {
 }
 
 impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<Routed>;
+    type Response = Slim<Routed>;
     type Error = BoxError;
     type Future = Connecting<Self::Response>;
 
@@ -60,7 +61,8 @@ impl Service<Uri> for Connector {
     fn call(&mut self, to: Uri) -> Self::Future {
         let (connecting, limit) = (self.inner.call(to), self.timeout);
         Box::pin(async move {
-            tokio::time::timeout(limit, connecting).await.unwrap_or_else(|_| Err(ConnectTimedOut(limit).into()))
+            let connected = tokio::time::timeout(limit, connecting).await;
+            Ok(connected.map_err(|_| ConnectTimedOut(limit))??.into())
         })
     }
 }
@@ -85,20 +87,20 @@ impl Service<Uri> for Route {
     fn call(&mut self, to: Uri) -> Self::Future {
         let Some(proxy) = self.proxies.intercept(&to) else {
             let connecting = self.tcp.call(to);
-            return Box::pin(async move {
-                Ok(Routed { stream: MaybeHttpsStream::Http(connecting.await?), asks_proxy: false })
-            });
+            return Box::pin(async move { Ok(Routed { stream: Slim::Plain(connecting.await?), asks_proxy: false }) });
         };
         let to_proxy = self.to_proxy.clone();
         let address = proxy.uri().clone();
         if to.scheme_str() == Some("http") {
-            return Box::pin(async move { Ok(Routed { stream: to_proxy.oneshot(address).await?, asks_proxy: true }) });
+            return Box::pin(async move {
+                Ok(Routed { stream: to_proxy.oneshot(address).await?.into(), asks_proxy: true })
+            });
         }
         let mut tunnel = Tunnel::new(address, to_proxy);
         if let Some(authorization) = proxy.basic_auth() {
             tunnel = tunnel.with_auth(authorization.clone());
         }
-        Box::pin(async move { Ok(Routed { stream: tunnel.oneshot(to).await?, asks_proxy: false }) })
+        Box::pin(async move { Ok(Routed { stream: tunnel.oneshot(to).await?.into(), asks_proxy: false }) })
     }
 }
 
@@ -106,7 +108,7 @@ impl Service<Uri> for Route {
 #[pin_project]
 pub(super) struct Routed {
     #[pin]
-    stream: MaybeHttpsStream<TokioIo<TcpStream>>,
+    stream: Slim<TokioIo<TcpStream>>,
     asks_proxy: bool,
 }
 

@@ -20,6 +20,7 @@
 mod client;
 mod connect;
 mod error;
+mod slim;
 #[cfg(test)]
 mod tests;
 mod tls;

@@ -5,5 +5,6 @@ mod connections;
 mod harness;
 mod keys;
 mod logs;
+mod memory;
 mod protocols;
 mod stopping;

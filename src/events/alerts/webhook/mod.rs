@@ -47,21 +47,24 @@ use crate::{
 };
 
 /// Where alerts are sent. See the [module docs](self).
+#[derive(Clone)]
 #[must_use = "nothing is sent before it is started"]
 pub struct Webhook {
     target: Target,
+    /// Default: a client of its own, made when it is started.
+    transport: Option<Transport>,
     attempts: u32,
     timeout: Duration,
     capacity: usize,
     seed: Option<u64>,
 }
 
-/// What the sender needs of a webhook.
+/// Where a webhook is, and what it takes.
+#[derive(Clone)]
 struct Target {
     format: Format,
     url: Uri,
     authorization: Option<HeaderValue>,
-    transport: Transport,
 }
 
 /// Any HTTP client; of the answer only its head is read.
@@ -100,8 +103,8 @@ impl Webhook {
         if url.authority().is_some_and(|authority| authority.as_str().contains('@')) {
             return Err(wrong("it must not hold a user name or password: set the authorization"));
         }
-        let target = Target { format, url, authorization: None, transport: boxed(HttpClient::new()) };
-        Ok(Self { target, attempts: ATTEMPTS, timeout: TIMEOUT, capacity: CAPACITY, seed: None })
+        let target = Target { format, url, authorization: None };
+        Ok(Self { target, transport: None, attempts: ATTEMPTS, timeout: TIMEOUT, capacity: CAPACITY, seed: None })
     }
 
     /// Sets the `Authorization` header: `Bearer ..`, with its scheme. Default: none.
@@ -127,7 +130,7 @@ impl Webhook {
         R: From<RequestBody> + 'static,
         B: 'static,
     {
-        self.target.transport = boxed(transport);
+        self.transport = Some(boxed(transport));
         self
     }
 
@@ -164,7 +167,8 @@ impl Webhook {
     pub fn start(self) -> WebhookHandle {
         let queue = Arc::new(Queue::new(self.capacity));
         let random = self.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
-        let sender = send::Sender::new(self.target, self.attempts, self.timeout, random, queue.clone());
+        let transport = self.transport.unwrap_or_else(|| boxed(HttpClient::new()));
+        let sender = send::Sender::new(self.target, transport, self.attempts, self.timeout, random, queue.clone());
         let task = tokio::spawn(sender.run()).abort_handle();
         WebhookHandle { queue, _task: Arc::new(Stop(task)) }
     }

@@ -5,12 +5,13 @@ use http::StatusCode;
 use tokio::time::{sleep, timeout};
 use tower::{Service, ServiceExt};
 
-use super::{Target, queue::Queue};
+use super::{Target, Transport, queue::Queue};
 use crate::{retry_after, wall_clock};
 
 /// Sends the alerts of a queue, one after the other.
 pub(super) struct Sender {
     target: Target,
+    transport: Transport,
     attempts: u32,
     timeout: Duration,
     random: fastrand::Rng,
@@ -28,12 +29,13 @@ enum Outcome {
 impl Sender {
     pub(super) fn new(
         target: Target,
+        transport: Transport,
         attempts: u32,
         timeout: Duration,
         random: fastrand::Rng,
         queue: Arc<Queue>,
     ) -> Self {
-        Self { target, attempts, timeout, random, queue }
+        Self { target, transport, attempts, timeout, random, queue }
     }
 
     pub(super) async fn run(mut self) {
@@ -67,7 +69,7 @@ impl Sender {
 
     async fn attempt(&mut self, body: Bytes) -> Outcome {
         let request = self.target.request(body);
-        let transport = &mut self.target.transport;
+        let transport = &mut self.transport;
         let answer = timeout(self.timeout, async { transport.ready().await?.call(request).await });
         let response = match answer.await {
             Err(_) => return Outcome::Later("no answer in time", None, Duration::ZERO),

@@ -26,14 +26,18 @@ fn full_page() -> Page {
         Event::RequestEnded(answered("sonnet", "anthropic", "claude")),
         Event::RequestEnded(rescued()),
         Event::RequestEnded(RequestEnded { failures: Some(refused.into()), degraded: true, ..rescued() }),
-        Event::RequestEnded(RequestEnded { route: Some("short".into()), ..answered("gpt", "openai", "gpt-4o") }),
+        Event::RequestEnded(RequestEnded {
+            route: Some("short".into()),
+            cost_without_route: Some(Usd::from_nanos(9_000_000)),
+            ..answered("gpt", "openai", "gpt-4o")
+        }),
         Event::RequestEnded(RequestEnded { outcome: broken, ..answered("gpt", "openai", "gpt-4o") }),
         Event::RequestEnded(RequestEnded { outcome: unanswered, ..rescued() }),
         switched("sonnet", "gpt"),
         recovered("gpt", "sonnet", SECOND),
         circuit("sonnet", CircuitState::Open),
         Event::AllTiersFailed { feature: None, reason: ErrorKind::Server, at },
-        Event::BudgetReached { cap, percent: 80, spent: limit, limit, resets_at: at, at },
+        Event::BudgetReached { cap, key: None, percent: 80, spent: limit, limit, resets_at: at, at },
         Event::Reloaded { kept: 1, changed: 1, at },
         Event::ReloadRefused { problem: "".into(), at },
     ];

@@ -1,0 +1,201 @@
+//! The alerts of a configuration, sent while its stack runs.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use super::{Makings, Shared, StackHandle};
+use crate::{
+    InvalidConfig,
+    config::{self, ConfigError, Environment, Problem, WebhookFormat},
+    events::{
+        self,
+        alerts::{Alert, AlertSink, Alerts, Rules, Webhook, WebhookHandle},
+    },
+};
+
+/// The alerts that a configuration asks for, with the secrets looked up.
+pub(super) struct AlertPlan {
+    rules: Rules,
+    webhooks: Vec<WebhookPlan>,
+}
+
+struct WebhookPlan {
+    /// What it is made of: where a reload finds it unchanged, the one at work goes on.
+    said: config::Webhook,
+    authorization: Option<Arc<str>>,
+    webhook: Webhook,
+}
+
+impl AlertPlan {
+    /// What cannot be is added to the problems.
+    pub(super) fn new(
+        said: &config::Alerts,
+        makings: &Makings,
+        environment: &Environment,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        let rules = Rules::try_from(&said.rules).unwrap_or_else(|error| {
+            let field = format!("alerts.rules.{}", error.field());
+            problems.push(InvalidConfig::new(field, error.problem().to_owned()).into());
+            Rules::none()
+        });
+        let mut webhooks = Vec::new();
+        for (place, said) in said.webhooks.iter().enumerate() {
+            match WebhookPlan::new(said, place, makings, environment) {
+                Ok(plan) => webhooks.push(plan),
+                Err(error) => problems.extend_from_slice(error.problems()),
+            }
+        }
+        Self { rules, webhooks }
+    }
+}
+
+impl WebhookPlan {
+    fn new(
+        said: &config::Webhook,
+        place: usize,
+        makings: &Makings,
+        environment: &Environment,
+    ) -> Result<Self, ConfigError> {
+        let name = format!("alerts.webhooks.{place}");
+        let wrong = |field: &str, error: &InvalidConfig| {
+            InvalidConfig::new(format!("{name}.{field}"), error.problem().to_owned())
+        };
+        let webhook = match said.format {
+            WebhookFormat::Slack => Webhook::slack(&said.url),
+            WebhookFormat::Json => Webhook::json(&said.url),
+        };
+        let mut webhook = webhook.map_err(|error| wrong("url", &error))?.transport(makings.transport());
+        let authorization = match &said.authorization {
+            None => None,
+            Some(key) => Some(secret(&name, key.name(), environment)?),
+        };
+        if let Some(value) = &authorization {
+            webhook = webhook.authorization(value).map_err(|error| wrong("authorization", &error))?;
+        }
+        if let Some(seed) = makings.seed(&name) {
+            webhook = webhook.seed(seed);
+        }
+        Ok(Self { said: said.clone(), authorization, webhook })
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.said == other.said && self.authorization == other.authorization
+    }
+}
+
+/// What a webhook's `authorization` stands for.
+fn secret(webhook: &str, variable: &str, environment: &Environment) -> Result<Arc<str>, ConfigError> {
+    if let Some(value) = environment.get(variable).filter(|value| !value.trim().is_empty()) {
+        return Ok(value.into());
+    }
+    let message = format!("{webhook}.authorization: the variable {variable} of the environment is not set");
+    let variable = Some(variable.to_owned());
+    Err(ConfigError::new(vec![Problem { variable, ..Problem::of_file(None, message) }]))
+}
+
+impl StackHandle {
+    /// Sends alerts of what happens in the stack from now on, in a task of its own, until the [`Alerting`] is dropped: by the
+    /// rules of the configuration's `alerts`, to its webhooks. Feature `alerts`.
+    ///
+    /// A reload's rules and webhooks hold from that reload on. A webhook that it leaves as it was goes on with what waits
+    /// for it, and what fires is told to be over to those who are there then. No webhook, however slow, keeps a request
+    /// waiting.
+    ///
+    /// Call it once: each `Alerting` sends its own alerts. Sinks of your own, a function or a pager, follow the
+    /// [events](Self::events) with an [`Alerts`](crate::events::alerts::Alerts) of their own.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn alert(&self) -> Alerting {
+        let plan = self.shared.current.load().alerts.clone();
+        let rules = plan.rules.clone();
+        let desk = Arc::new(Mutex::new(Desk::new(plan)));
+        let (told, changed) = (Told(desk.clone()), desk.clone());
+        let shared = Arc::downgrade(&self.shared);
+        let following = Alerts::new(rules).to(told).follow_anew(self.events(), move |engine| {
+            if let Some(rules) = changed_rules(&shared, &changed) {
+                engine.set_rules(rules);
+            }
+        });
+        Alerting { desk, _following: following }
+    }
+}
+
+/// Alerts by a stack's configuration, sent until this is dropped; what waits for a webhook then is not sent.
+#[must_use = "alerts are sent until this is dropped"]
+pub struct Alerting {
+    desk: Arc<Mutex<Desk>>,
+    _following: events::Following,
+}
+
+impl Alerting {
+    /// The webhooks at work, in the configuration's order: how many alerts each was sent, has refused, or was too slow for.
+    /// Those of this moment: look again after a reload.
+    pub fn webhooks(&self) -> Vec<WebhookHandle> {
+        lock(&self.desk).webhooks.clone()
+    }
+}
+
+impl fmt::Debug for Alerting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Alerting").field("webhooks", &self.webhooks()).finish_non_exhaustive()
+    }
+}
+
+/// The webhooks at work, one for each of the plan's.
+#[derive(Clone)]
+struct Desk {
+    plan: Arc<AlertPlan>,
+    webhooks: Vec<WebhookHandle>,
+}
+
+impl Desk {
+    fn new(plan: Arc<AlertPlan>) -> Self {
+        let webhooks = plan.webhooks.iter().map(|plan| plan.webhook.clone().start()).collect();
+        Self { plan, webhooks }
+    }
+
+    /// The same by another plan; webhooks that are as before go on.
+    fn succeeded_by(self, plan: Arc<AlertPlan>) -> Self {
+        let mut before: Vec<_> = self.plan.webhooks.iter().zip(self.webhooks).collect();
+        let webhook = |plan: &WebhookPlan| match before.iter().position(|(old, _)| plan.is_same(old)) {
+            Some(place) => before.swap_remove(place).1,
+            None => plan.webhook.clone().start(),
+        };
+        let webhooks = plan.webhooks.iter().map(webhook).collect();
+        Self { plan, webhooks }
+    }
+}
+
+/// The rules of a configuration that has come since; its webhooks are at work then.
+fn changed_rules(shared: &Weak<Shared>, desk: &Mutex<Desk>) -> Option<Rules> {
+    let plan = shared.upgrade()?.current.load().alerts.clone();
+    let before = lock(desk).clone();
+    if Arc::ptr_eq(&plan, &before.plan) {
+        return None;
+    }
+    let rules = plan.rules.clone();
+    let after = before.succeeded_by(plan);
+    // Those that are gone end when no lock is held.
+    let gone = std::mem::replace(&mut *lock(desk), after);
+    drop(gone);
+    Some(rules)
+}
+
+/// Puts each alert into the webhooks' queues.
+struct Told(Arc<Mutex<Desk>>);
+
+impl AlertSink for Told {
+    fn alert(&mut self, alert: &Alert) {
+        let mut webhooks = lock(&self.0).webhooks.clone();
+        webhooks.iter_mut().for_each(|webhook| webhook.alert(alert));
+    }
+}
+
+fn lock(desk: &Mutex<Desk>) -> MutexGuard<'_, Desk> {
+    desk.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,291 @@
+//! The alerts that a file asks for: to its webhooks, by its rules, while its stack runs and is reloaded.
+#![cfg(all(feature = "config", feature = "alerts"))]
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response, header::AUTHORIZATION};
+use http_body_util::{BodyExt, Full};
+use serde_json::Value;
+use steadfast::{
+    BoxLlmService, LlmRequest, Stack,
+    config::{Environment, Format, Loader, StackBuilder},
+    providers::simulated::{Fault, Simulated, SimulatedHandle},
+};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep},
+};
+use tower::{BoxError, Service, ServiceExt, service_fn};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const LATENCY: Duration = Duration::from_millis(300);
+
+const FILE: &str = "
+tiers:
+  - { name: sonnet, provider: simulated, retry: { max_attempts: 1 }, circuit_breaker: { cooldown: 30s } }
+  - { name: gpt, provider: simulated }
+alerts:
+  webhooks:
+    - { url: 'https://a.example/services/${PLACE}', authorization: '${TOKEN}' }
+";
+
+/// A webhook more, in the list's next place.
+fn and(webhook: &str) -> String {
+    format!("{FILE}    - {{ url: 'https://{webhook}.example/', format: json }}\n")
+}
+
+/// What webhooks were sent: the host, whether the secret was with it, and the message. Those at `hangs.example` never
+/// answer.
+#[derive(Clone, Default)]
+struct Webhooks(Arc<Mutex<Vec<(String, bool, Value)>>>);
+
+impl Webhooks {
+    fn transport(
+        &self,
+    ) -> impl Service<Request<Full<Bytes>>, Response = Response<Full<Bytes>>, Error = BoxError, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static {
+        let all = self.0.clone();
+        service_fn(move |request: Request<Full<Bytes>>| {
+            let all = all.clone();
+            async move {
+                let (parts, body) = request.into_parts();
+                let host = parts.uri.host().unwrap_or_default().to_owned();
+                let secret = parts.uri.path() == "/services/T0"
+                    && parts.headers.get(AUTHORIZATION).is_some_and(|value| value == "Bearer hook");
+                let message = serde_json::from_slice(&body.collect().await?.to_bytes())?;
+                let hangs = host == "hangs.example";
+                all.lock().unwrap().push((host, secret, message));
+                if hangs {
+                    std::future::pending::<()>().await;
+                }
+                Ok(Response::new(Full::default()))
+            }
+        })
+    }
+
+    /// The messages of a host: Slack's text, or state and summary.
+    fn at(&self, host: &str) -> Vec<String> {
+        let text = |message: &Value| match message["text"].as_str() {
+            Some(text) => text.to_owned(),
+            None => format!("{}: {}", message["state"].as_str().unwrap(), message["summary"].as_str().unwrap()),
+        };
+        let all = self.0.lock().unwrap();
+        all.iter().filter(|(of, ..)| of == host).map(|(.., message)| text(message)).collect()
+    }
+}
+
+fn environment() -> Environment {
+    [("PLACE", "T0"), ("TOKEN", "Bearer hook")].into_iter().collect()
+}
+
+fn config(text: &str) -> steadfast::config::Config {
+    let loader = Loader::new().environment(environment());
+    loader.text(text, Format::Yaml).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A builder with both tiers simulated, and what makes the first one fail.
+fn builder(webhooks: &Webhooks) -> (StackBuilder, SimulatedHandle) {
+    let tier = |name: &str| Simulated::new(name).latency(LATENCY);
+    let sonnet = tier("sonnet");
+    let handle = sonnet.handle();
+    let builder = Stack::builder()
+        .environment(environment())
+        .leaf("sonnet", sonnet)
+        .leaf("gpt", tier("gpt"))
+        .transport(webhooks.transport())
+        .seed(1);
+    (builder, handle)
+}
+
+/// A request each second, for so long: how long each took.
+async fn traffic(llm: &BoxLlmService, lasts: Duration) -> Vec<Duration> {
+    let (until, mut took) = (Instant::now() + lasts, Vec::new());
+    while Instant::now() < until {
+        let begun = Instant::now();
+        llm.clone().oneshot(LlmRequest::prompt("?")).await.expect("a tier answers");
+        took.push(begun.elapsed());
+        sleep(SECOND.saturating_sub(begun.elapsed())).await;
+    }
+    took
+}
+
+/// Ten seconds of health, five minutes of outage, two of health.
+async fn outage(llm: &BoxLlmService, sonnet: &SimulatedHandle) -> Vec<Duration> {
+    let mut took = traffic(llm, SECOND * 10).await;
+    sonnet.fail(Fault::ServerError);
+    took.extend(traffic(llm, MINUTE * 5).await);
+    sonnet.heal();
+    took.extend(traffic(llm, MINUTE * 2).await);
+    took
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_one_alert_and_its_resolution_at_the_files_webhook() {
+    let webhooks = Webhooks::default();
+    let (builder, sonnet) = builder(&webhooks);
+    let stack = builder.build(config(FILE)).unwrap();
+    let alerting = stack.handle().alert();
+    outage(&stack.service(), &sonnet).await;
+    let said = webhooks.at("a.example");
+    let [firing, resolved] = &said[..] else { panic!("one alert and its resolution: {said:?}") };
+    assert!(firing.starts_with("*Warning:* gpt serves in place of sonnet"), "{firing}");
+    assert!(resolved.starts_with("*Resolved:* sonnet serves again in place of gpt, after 4 min 59 s"), "{resolved}");
+    assert!(webhooks.0.lock().unwrap().iter().all(|(_, secret, _)| *secret), "the secrets came from the environment");
+    assert_eq!(alerting.webhooks().iter().map(|webhook| webhook.sent()).collect::<Vec<_>>(), [2]);
+    let shown = format!("{alerting:?} {:?}", stack.handle().config().alerts);
+    assert!(!shown.contains("T0") && !shown.contains("Bearer"), "{shown}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_files_rules_say_when() {
+    let webhooks = Webhooks::default();
+    let (builder, sonnet) = builder(&webhooks);
+    let rules =
+        "  rules: { failover: off, tier_failure_rate: { share: 10%, min_requests: 3, within: 1m }, repeat: 2m }";
+    let stack = builder.build(config(&format!("{FILE}{rules}"))).unwrap();
+    let _alerting = stack.handle().alert();
+    sonnet.fail(Fault::ServerError);
+    traffic(&stack.service(), SECOND * 10).await;
+    assert_eq!(webhooks.at("a.example"), ["*Warning:* 100.0 % of 4 calls to sonnet failed"]);
+    // One probe fails in half a minute: the rate stays, but there are too few.
+    traffic(&stack.service(), MINUTE * 4).await;
+    let last = webhooks.at("a.example").pop().unwrap();
+    assert_eq!(last, "*Resolved:* the failure rate is below its limit again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_webhook_that_hangs_slows_no_answer_and_no_other_webhook() {
+    let (quiet, sonnet) = builder(&Webhooks::default());
+    let quiet = quiet.build(config(FILE)).unwrap();
+    let expected = outage(&quiet.service(), &sonnet).await;
+
+    let webhooks = Webhooks::default();
+    let (builder, sonnet) = builder(&webhooks);
+    let text = and("hangs").replace("a.example", "hangs.example") + "    - { url: 'https://b.example/', format: json }";
+    let stack = builder.build(config(&text)).unwrap();
+    let alerting = stack.handle().alert();
+    assert_eq!(outage(&stack.service(), &sonnet).await, expected);
+    let said = webhooks.at("b.example");
+    assert!(said[0].starts_with("firing: gpt") && said[1].starts_with("resolved: sonnet"), "{said:?}");
+    assert_eq!(said.len(), 2);
+    let counts: Vec<_> = alerting.webhooks().iter().map(|webhook| (webhook.sent(), webhook.failed())).collect();
+    assert_eq!(counts, [(0, 2), (0, 2), (2, 0)], "given up after five attempts each");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_reload_the_new_webhook_is_told_and_what_fires_goes_on() {
+    let webhooks = Webhooks::default();
+    let (builder, sonnet) = builder(&webhooks);
+    let stack = builder.build(config(&and("kept"))).unwrap();
+    let (llm, handle) = (stack.service(), stack.handle());
+    let alerting = handle.alert();
+    sonnet.fail(Fault::ServerError);
+    traffic(&llm, SECOND * 10).await;
+    assert_eq!((webhooks.at("a.example").len(), webhooks.at("kept.example").len()), (1, 1));
+
+    let kept = alerting.webhooks()[1].clone();
+    // In another order, and by other rules.
+    let rules = "  rules: { failovers: { more_than: 9, within: 1h } }";
+    let next = and("kept").replace("a.example", "new.example") + rules;
+    let next = next.replace("webhooks:\n", "webhooks:\n    - { url: 'https://first.example/' }\n");
+    handle.reload(config(&next)).unwrap();
+    sleep(SECOND).await;
+    assert_eq!(alerting.webhooks().len(), 3);
+    assert_eq!((alerting.webhooks()[2].sent(), kept.sent()), (1, 1), "it is the one that was there");
+
+    sonnet.heal();
+    traffic(&llm, MINUTE).await;
+    for (host, count) in [("a", 1), ("kept", 2), ("new", 1), ("first", 1)] {
+        let said = webhooks.at(&format!("{host}.example"));
+        assert_eq!(said.len(), count, "{host}: {said:?}");
+        let is_over = said[count - 1].contains("sonnet serves again in place of gpt");
+        assert_eq!(is_over, host != "a", "{host}: {said:?}");
+    }
+
+    // And of an alert after it, it is told from its beginning.
+    sonnet.fail(Fault::ServerError);
+    traffic(&llm, SECOND * 10).await;
+    assert!(webhooks.at("new.example")[1].starts_with("*Warning:* gpt serves in place of sonnet"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_that_is_refused_leaves_the_webhooks_as_they_are() {
+    let webhooks = Webhooks::default();
+    let (builder, sonnet) = builder(&webhooks);
+    let stack = builder.build(config(FILE)).unwrap();
+    let alerting = stack.handle().alert();
+    let mut wrong = config(&and("b"));
+    wrong.alerts.webhooks[1].authorization = Some(steadfast::config::KeyRef::env("NO_SUCH_TOKEN"));
+    let error = stack.handle().reload(wrong).unwrap_err();
+    assert_eq!(error.problems()[0].variable.as_deref(), Some("NO_SUCH_TOKEN"));
+    sonnet.fail(Fault::ServerError);
+    traffic(&stack.service(), SECOND * 10).await;
+    assert_eq!((alerting.webhooks().len(), webhooks.at("a.example").len(), webhooks.at("b.example").len()), (1, 1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_wrong_with_alerts_is_told_when_the_stack_is_built() {
+    let refused = |change: fn(&mut steadfast::config::Alerts)| {
+        let mut config = config(FILE);
+        change(&mut config.alerts);
+        let (builder, _) = builder(&Webhooks::default());
+        builder.build(config).unwrap_err().to_string()
+    };
+    let share = steadfast::config::RuleThreshold::Numbers {
+        more_than: None,
+        share: Some(steadfast::config::Share(1.0)),
+        min_requests: None,
+        within: None,
+    };
+    let message = refused(|alerts| {
+        alerts.webhooks[0].authorization = Some(steadfast::config::KeyRef::env("NOT_SET"));
+        alerts.webhooks[0].url = steadfast::config::Secret::new("https://b.example/x");
+    });
+    assert!(message.contains("alerts.webhooks.0.authorization: the variable NOT_SET of the environment"), "{message}");
+    let message = refused(|alerts| alerts.webhooks[0].url = steadfast::config::Secret::new("ftp://b.example/secret"));
+    assert!(message.contains("alerts.webhooks.0.url") && !message.contains("secret"), "{message}");
+    let mut wrong = config(FILE);
+    wrong.alerts.rules.failure_rate = Some(share);
+    let message = builder(&Webhooks::default()).0.build(wrong).unwrap_err().to_string();
+    assert!(message.contains("alerts.rules.failure_rate"), "{message}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_sent_and_nothing_runs_when_it_is_dropped() {
+    let tasks = || Handle::current().metrics().num_alive_tasks();
+    let webhooks = Webhooks::default();
+    let (builder, sonnet) = builder(&webhooks);
+    let stack = builder.build(config(&and("hangs"))).unwrap();
+    let before = tasks();
+    let alerting = stack.handle().alert();
+    assert_eq!(tasks(), before + 3);
+    sonnet.fail(Fault::ServerError);
+    traffic(&stack.service(), SECOND * 10).await;
+    // The webhook that is left out is sent nothing more, though it has not answered yet.
+    stack.handle().reload(config(FILE)).unwrap();
+    sleep(SECOND).await;
+    assert_eq!(tasks(), before + 2);
+    drop(alerting);
+    sleep(SECOND).await;
+    assert_eq!(tasks(), before);
+    sonnet.heal();
+    traffic(&stack.service(), MINUTE * 2).await;
+    assert_eq!((webhooks.at("a.example").len(), webhooks.at("hangs.example").len()), (1, 1));
+
+    // Nor does it keep a stack alive that nobody else has.
+    let alerting = stack.handle().alert();
+    drop(stack);
+    sleep(SECOND).await;
+    assert_eq!(tasks(), before + 1, "its webhook's");
+    drop(alerting);
+    sleep(SECOND).await;
+    assert_eq!(tasks(), before);
+}
