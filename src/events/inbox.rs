@@ -114,9 +114,10 @@ impl Queue {
     }
 }
 
-/// One who waits for events, of those who do.
+/// One who waits and has events, of those who do. Who sleeps again already, for it has read what there was, is let sleep:
+/// else the one after it would not be woken in its place.
 fn sleeper(queues: &mut [Queue]) -> Option<Waker> {
-    queues.iter_mut().find_map(|queue| queue.waker.take())
+    queues.iter_mut().filter(|queue| !queue.events.is_empty()).find_map(|queue| queue.waker.take())
 }
 
 impl Drop for Queue {
@@ -167,5 +168,58 @@ impl Drop for Inbox {
         channel.inboxes.count.store(all.len(), SeqCst);
         drop(all);
         drop(queue);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::atomic::Ordering::Relaxed, task::Wake};
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::Events;
+
+    /// Reads what there is as soon as it is woken, and sleeps again.
+    struct Eager {
+        inbox: Inbox,
+        woken: AtomicUsize,
+        read: AtomicUsize,
+    }
+
+    impl Eager {
+        fn follow(events: &Events) -> Arc<Self> {
+            let eager = Arc::new(Self { inbox: events.inbox(), woken: AtomicUsize::new(0), read: AtomicUsize::new(0) });
+            eager.clone().read();
+            eager
+        }
+
+        fn read(self: Arc<Self>) {
+            let waker = Waker::from(self.clone());
+            let mut batch = Batch::new();
+            while self.inbox.poll_take(&mut batch, &mut Context::from_waker(&waker)) == Poll::Ready(true) {
+                self.read.fetch_add(batch.events.len(), Relaxed);
+                batch.events.clear();
+            }
+        }
+    }
+
+    impl Wake for Eager {
+        fn wake(self: Arc<Self>) {
+            self.woken.fetch_add(1, Relaxed);
+            self.read();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_who_is_quick_to_sleep_again_is_not_woken_in_anothers_place() {
+        let events = Events::new();
+        let followers = [Eager::follow(&events), Eager::follow(&events), Eager::follow(&events)];
+        for sent in 1..=3 {
+            events.send(Event::BudgetReset { cap: "all".into(), at: Instant::now() });
+            for follower in &followers {
+                assert_eq!((follower.woken.load(Relaxed), follower.read.load(Relaxed)), (sent, sent));
+            }
+        }
     }
 }

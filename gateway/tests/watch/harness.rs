@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     thread::{self, JoinHandle},
@@ -25,6 +25,8 @@ pub(crate) struct Watched {
     primary: SimulatedServer,
     backup: SimulatedServer,
     stderr: Arc<Mutex<String>>,
+    /// What came to the webhook.
+    pub(crate) alerts: Arc<Mutex<Vec<Value>>>,
     reading: Option<JoinHandle<()>>,
     /// The providers are in it.
     _runtime: Runtime,
@@ -39,8 +41,9 @@ impl Watched {
             runtime.block_on(SimulatedServer::start(provider.reply("An answer in a few words"))).unwrap()
         };
         let (primary, backup) = (provider("primary"), provider("backup"));
+        let (hook, alerts) = webhook();
         let folder = Folder::new(name);
-        let file = folder.file("steadfast.yaml", &config(&primary.base_url(), &backup.base_url()));
+        let file = folder.file("steadfast.yaml", &config(&primary.base_url(), &backup.base_url(), &hook));
         let mut child = Command::new(env!("CARGO_BIN_EXE_steadfast"))
             .args(["serve", "--listen", "127.0.0.1:0", "--config", file.to_str().unwrap()])
             .args(arguments)
@@ -66,7 +69,17 @@ impl Watched {
             assert_ne!(read, 0, "it ended early: {}", stderr.lock().unwrap());
         }
         let address = greeting.split("http://").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
-        Self { child, address, primary, backup, stderr, reading: Some(reading), _runtime: runtime, _folder: folder }
+        Self {
+            child,
+            address,
+            primary,
+            backup,
+            stderr,
+            alerts,
+            reading: Some(reading),
+            _runtime: runtime,
+            _folder: folder,
+        }
     }
 
     pub(crate) fn primary(&self) -> SimulatedHandle {
@@ -131,7 +144,47 @@ impl Drop for Watched {
     }
 }
 
-fn config(primary: &str, backup: &str) -> String {
+/// Takes what comes until the process ends; gives its address, and what has come.
+fn webhook() -> (String, Arc<Mutex<Vec<Value>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, came) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
+    let coming = came.clone();
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let coming = coming.clone();
+            thread::spawn(move || {
+                let mut lines = BufReader::new(stream);
+                while let Some(body) = post(&mut lines) {
+                    lines.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+                    coming.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
+                }
+            });
+        }
+    });
+    (format!("http://{address}/"), came)
+}
+
+/// The body of the next request on a connection.
+fn post(stream: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+        if line == "\r\n" {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).ok()?;
+    Some(body)
+}
+
+fn config(primary: &str, backup: &str, hook: &str) -> String {
     format!(
         "
 tiers:
@@ -157,6 +210,8 @@ routes:
   - {{ name: short, when: {{ features: [small] }}, tiers: [gpt] }}
 budgets:
   - {{ name: all, usd: 100, period: day }}
+alerts:
+  webhooks: [{{ url: '{hook}', format: json }}]
 "
     )
 }

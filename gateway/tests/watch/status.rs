@@ -1,8 +1,8 @@
-//! `GET /status`, `/healthz`, `/readyz`.
+//! `GET /status`, `/healthz`, `/readyz`, and the alerts of the file.
 
 use steadfast::providers::simulated::Fault;
 
-use super::{SOON, harness::*};
+use super::{SOON, harness::*, outage};
 
 #[test]
 fn the_status_says_who_serves_from_outage_to_recovery() {
@@ -41,5 +41,18 @@ fn an_outage_is_no_reason_to_send_requests_elsewhere() {
     watched.ask("strict", false);
     for path in ["/healthz", "/readyz"] {
         assert!(watched.get(path).0.starts_with("http/1.1 200"), "{path}");
+    }
+}
+
+#[test]
+fn a_failover_is_told_to_the_webhook_of_the_file_and_so_is_its_end() {
+    let watched = Watched::start("watch-alerts", &[], &[]);
+    outage(&watched);
+    let told = |state: &str| watched.alerts.lock().unwrap().iter().any(|alert| alert.to_string().contains(state));
+    within(SOON, "no alert", || told("failover"));
+    within(SOON, "it is not over", || told("resolved"));
+    let alerts = watched.alerts.lock().unwrap().clone();
+    for secret in SECRETS {
+        assert!(!format!("{alerts:?}").contains(secret), "{alerts:?}");
     }
 }

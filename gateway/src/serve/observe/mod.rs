@@ -1,4 +1,5 @@
-//! What the gateway tells of itself: [`logs`], [`metrics`] at `/metrics`, the [`status`] at `/status`.
+//! What the gateway tells of itself: [`logs`], [`metrics`] at `/metrics`, the [`status`] at `/status`, the
+//! alerts that the file asks for.
 //!
 //! All of it follows the stack's events, in a task beside the requests. None of the paths asks for a key: who scrapes and
 //! who shows a badge has none, and nothing there is a prompt, an answer or a key.
@@ -11,7 +12,7 @@ use std::{fmt, time::Duration};
 
 use axum::Router;
 use clap::Args;
-use steadfast::{StackHandle, events::Following};
+use steadfast::{StackHandle, config::Alerting, events::Following};
 use tokio::{task::AbortHandle, time::sleep};
 
 use self::metrics::Page;
@@ -36,6 +37,7 @@ pub(crate) struct Observing {
     stack: StackHandle,
     page: Page,
     _following: Following,
+    _alerting: Alerting,
     sampling: AbortHandle,
 }
 
@@ -56,7 +58,8 @@ impl Observing {
                 sleep(SAMPLED).await;
             }
         });
-        Ok(Self { stack: stack.clone(), page, _following: following, sampling: sampling.abort_handle() })
+        let (alerting, sampling) = (stack.alert(), sampling.abort_handle());
+        Ok(Self { stack: stack.clone(), page, _following: following, _alerting: alerting, sampling })
     }
 
     /// The paths at which it can be asked.
