@@ -57,6 +57,9 @@ pub fn all() -> Vec<Contestant> {
     requests(&mut list, "request of 1 KB", material::request(1 << 10));
     requests(&mut list, "request of 100 KB", material::request(100 << 10));
     requests(&mut list, "request of 5 MB, a long conversation", material::request(5 << 20));
+    if let Some(request) = material::recorded_request(5 << 20) {
+        requests(&mut list, "request of 5 MB, recorded turns", request);
+    }
     requests(&mut list, "request of 5 MB, a picture", material::with_picture(5 << 20));
     list
 }

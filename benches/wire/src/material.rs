@@ -68,14 +68,36 @@ pub fn picture() -> Bytes {
     format!("data: {chunk}\r\n\r\n").into()
 }
 
+/// What was recorded of Anthropic's, if there are recordings.
+fn records() -> impl Iterator<Item = Value> {
+    let folder = std::env::var_os("STEADFAST_FIXTURES").map(|folder| Path::new(&folder).join("anthropic"));
+    let files = folder.and_then(|folder| std::fs::read_dir(folder).ok());
+    let mut files: Vec<_> = files.into_iter().flatten().flatten().map(|file| file.path()).collect();
+    files.sort();
+    files.into_iter().filter_map(|file| serde_json::from_slice(&std::fs::read(file).ok()?).ok())
+}
+
+/// A request of about this many bytes, of the turns that were recorded, over and over; `None` without recordings.
+pub fn recorded_request(size: usize) -> Option<Bytes> {
+    let turns =
+        records().filter_map(|record| Some(record["request"]["body"]["messages"].as_array()?.clone())).flatten();
+    // A picture is a text without end, and has a row of its own.
+    let turns: Vec<String> = turns.map(|turn| turn.to_string()).filter(|turn| turn.len() < 64 << 10).collect();
+    let mut messages = String::new();
+    for turn in turns.iter().cycle().take_while(|_| !turns.is_empty()) {
+        messages.push_str(turn);
+        if messages.len() >= size {
+            break;
+        }
+        messages.push(',');
+    }
+    let request = format!(r#"{{"max_tokens":1024,"messages":[{messages}],"model":"claude-sonnet-4-5"}}"#);
+    (!turns.is_empty()).then(|| request.into())
+}
+
 /// The streams of Anthropic's that were recorded, if there are recordings.
 pub fn recorded() -> Vec<Bytes> {
-    let Some(folder) = std::env::var_os("STEADFAST_FIXTURES") else { return Vec::new() };
-    let Ok(files) = std::fs::read_dir(Path::new(&folder).join("anthropic")) else { return Vec::new() };
-    let mut files: Vec<_> = files.flatten().map(|file| file.path()).collect();
-    files.sort();
-    let records = files.iter().filter_map(|file| serde_json::from_slice::<Value>(&std::fs::read(file).ok()?).ok());
-    let whole = records.filter_map(|record| record["response"]["sse"].as_str().map(str::to_owned));
+    let whole = records().filter_map(|record| record["response"]["sse"].as_str().map(str::to_owned));
     whole.filter(|text| text.contains("message_stop") && !text.contains("event: error")).map(Bytes::from).collect()
 }
 
