@@ -114,7 +114,12 @@ impl Watched {
 
     /// Head and body of a page.
     pub(crate) fn get(&self, path: &str) -> (String, String) {
-        let answer = self.exchange(&format!("GET {path} HTTP/1.1\r\n"), "");
+        self.get_as(path, "*/*")
+    }
+
+    /// As somebody who accepts this.
+    pub(crate) fn get_as(&self, path: &str, accept: &str) -> (String, String) {
+        let answer = self.exchange(&format!("GET {path} HTTP/1.1\r\naccept: {accept}\r\n"), "");
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         (head.to_ascii_lowercase(), body.to_owned())
     }

@@ -8,6 +8,7 @@ mod common;
 mod harness;
 mod logs;
 mod metrics;
+mod page;
 mod status;
 
 use std::time::Duration;
