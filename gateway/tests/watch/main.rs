@@ -10,6 +10,8 @@ mod logs;
 mod metrics;
 mod page;
 mod status;
+#[cfg(feature = "otlp")]
+mod traces;
 
 use std::time::Duration;
 

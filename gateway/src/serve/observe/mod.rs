@@ -9,6 +9,8 @@ mod logs;
 mod metrics;
 pub(crate) mod page;
 mod status;
+#[cfg(feature = "otlp")]
+mod traces;
 
 use std::{fmt, time::Duration};
 
@@ -25,6 +27,9 @@ use crate::exit::Failure;
 pub(crate) struct Options {
     #[command(flatten)]
     log: logs::LogOptions,
+    #[cfg(feature = "otlp")]
+    #[command(flatten)]
+    traces: traces::TraceOptions,
 }
 
 impl Options {
@@ -41,6 +46,8 @@ pub(crate) struct Observing {
     ledger: Ledger,
     _following: Following,
     _alerting: Alerting,
+    #[cfg(feature = "otlp")]
+    _tracing: Option<traces::Tracing>,
     sampling: AbortHandle,
 }
 
@@ -63,7 +70,16 @@ impl Observing {
             }
         });
         let (alerting, sampling) = (stack.alert(), sampling.abort_handle());
-        Ok(Self { stack: stack.clone(), page, ledger, _following: following, _alerting: alerting, sampling })
+        Ok(Self {
+            stack: stack.clone(),
+            page,
+            ledger,
+            _following: following,
+            _alerting: alerting,
+            #[cfg(feature = "otlp")]
+            _tracing: options.traces.begin(stack.events())?,
+            sampling,
+        })
     }
 
     /// The paths at which it can be asked.
