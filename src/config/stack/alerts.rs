@@ -110,6 +110,45 @@ impl StackHandle {
     /// # Panics
     ///
     /// Outside of a tokio runtime.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use http::{Request, Response};
+    /// use http_body_util::{BodyExt, Full};
+    /// use steadfast::{LlmRequest, Stack, config::{Config, Format}};
+    /// use tokio::sync::mpsc;
+    /// use tower::{BoxError, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let file = "
+    /// tiers:
+    ///   - { name: sonnet, provider: simulated }
+    ///   - { name: sorry, provider: canned, text: Please try again in a minute. }
+    /// alerts:
+    ///   webhooks: [{ url: 'https://hooks.slack.example/services/T0/B0/secret' }]
+    ///   rules: { failure_rate: { share: 10% }, repeat: 4h }
+    /// ";
+    /// # let (send, mut sent) = mpsc::unbounded_channel();
+    /// # let webhook = service_fn(move |request: Request<Full<bytes::Bytes>>| {
+    /// #     let send = send.clone();
+    /// #     async move {
+    /// #         let body = request.into_body().collect().await?.to_bytes();
+    /// #         send.send(String::from_utf8(body.to_vec())?)?;
+    /// #         Ok::<_, BoxError>(Response::new(Full::<bytes::Bytes>::default()))
+    /// #     }
+    /// # });
+    /// // Without a transport of your own, here a function, it is an HTTP client.
+    /// let stack = Stack::builder().transport(webhook).build(Config::from_str(file, Format::Yaml)?)?;
+    /// let handle = stack.handle();
+    /// let _alerting = handle.alert();
+    ///
+    /// handle.circuits()["sonnet"].force_open();
+    /// stack.service().oneshot(LlmRequest::prompt("How is the weather?")).await?;
+    /// assert!(sent.recv().await.unwrap().contains("sorry serves in place of sonnet"));
+    /// # Ok(()) }
+    /// ```
     pub fn alert(&self) -> Alerting {
         let plan = self.shared.current.load().alerts.clone();
         let rules = plan.rules.clone();

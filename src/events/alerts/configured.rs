@@ -17,7 +17,7 @@ impl TryFrom<&config::Rules> for Rules {
     /// When a rule has a number that it does not take, or that [`Rules`] refuses; the error names the rule.
     fn try_from(file: &config::Rules) -> Result<Self, InvalidConfig> {
         let mut rules = Self::new().failover(switch("failover", file.failover)?);
-        match file.failovers.unwrap_or(ON) {
+        match said(file.failovers) {
             RuleThreshold::On(true) => {}
             RuleThreshold::On(false) => rules = rules.without_failovers(),
             RuleThreshold::Numbers { more_than, share: None, min_requests: None, within } => {
@@ -26,7 +26,7 @@ impl TryFrom<&config::Rules> for Rules {
             }
             RuleThreshold::Numbers { .. } => return Err(takes("failovers", "`more_than` and `within`")),
         }
-        rules = match rate("failure_rate", file.failure_rate.unwrap_or(ON))? {
+        rules = match rate("failure_rate", said(file.failure_rate))? {
             Some(Rate { share, min_requests, within }) => rules.failure_rate(share, min_requests, within)?,
             None => rules.without_failure_rate(),
         };
@@ -39,7 +39,7 @@ impl TryFrom<&config::Rules> for Rules {
         }
         rules = rules.all_tiers_failed(switch("all_tiers_failed", file.all_tiers_failed)?);
         rules = rules.key_refused(switch("key_refused", file.key_refused)?);
-        match file.budget.unwrap_or(ON) {
+        match said(file.budget) {
             RuleThreshold::On(true) => Ok(rules),
             RuleThreshold::On(false) => Ok(rules.budget(None)),
             RuleThreshold::Numbers { more_than: None, share: Some(share), min_requests: None, within: None } => {
@@ -49,6 +49,11 @@ impl TryFrom<&config::Rules> for Rules {
             RuleThreshold::Numbers { .. } => Err(takes("budget", "`share`")),
         }
     }
+}
+
+/// A block without a number is the rule with its defaults.
+fn said(threshold: Option<RuleThreshold>) -> RuleThreshold {
+    threshold.filter(|threshold| *threshold != NO_NUMBERS).unwrap_or(ON)
 }
 
 /// A rate's numbers, those of the default where the file says none; `None` where it is off.
@@ -65,7 +70,7 @@ fn rate(rule: &'static str, threshold: RuleThreshold) -> Result<Option<Rate>, In
 }
 
 fn switch(rule: &'static str, threshold: Option<RuleThreshold>) -> Result<bool, InvalidConfig> {
-    match threshold.unwrap_or(ON) {
+    match said(threshold) {
         RuleThreshold::On(on) => Ok(on),
         RuleThreshold::Numbers { .. } => Err(InvalidConfig::new(rule, "it is `on` or `off`, and takes no numbers")),
     }
@@ -76,6 +81,8 @@ fn takes(rule: &'static str, numbers: &str) -> InvalidConfig {
 }
 
 const ON: RuleThreshold = RuleThreshold::On(true);
+const NO_NUMBERS: RuleThreshold =
+    RuleThreshold::Numbers { more_than: None, share: None, min_requests: None, within: None };
 
 #[cfg(test)]
 mod tests {
@@ -96,8 +103,16 @@ mod tests {
     #[test]
     fn a_file_that_says_nothing_has_the_defaults() {
         assert_eq!(Rules::try_from(&config::Rules::default()), Ok(Rules::new()));
-        let nothing =
-            config::Rules { failovers: numbers(NONE), failure_rate: numbers(NONE), ..config::Rules::default() };
+        let nothing = config::Rules {
+            failover: numbers(NONE),
+            failovers: numbers(NONE),
+            failure_rate: numbers(NONE),
+            tier_failure_rate: None,
+            all_tiers_failed: numbers(NONE),
+            key_refused: numbers(NONE),
+            budget: numbers(NONE),
+            repeat: None,
+        };
         assert_eq!(Rules::try_from(&nothing), Ok(Rules::new()));
     }
 

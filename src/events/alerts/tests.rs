@@ -257,6 +257,32 @@ async fn a_cap_that_many_keys_reach_leaves_room_for_other_alerts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn other_rules_go_on_from_what_was_counted_and_from_what_fires() {
+    let mut desk = Desk::new(Rules::new());
+    for _ in 0..3 {
+        desk.switched("sonnet", "gpt");
+        desk.recovered("gpt", "sonnet");
+    }
+    desk.said();
+    desk.engine.set_rules(Rules::new().failover(false).failovers(4, MINUTE * 10).unwrap());
+    desk.switched("sonnet", "gpt");
+    assert!(desk.said().is_empty(), "four are not more than four");
+    desk.recovered("gpt", "sonnet");
+    desk.switched("sonnet", "gpt");
+    assert_eq!(desk.said(), ["failovers  firing"]);
+    desk.engine.set_rules(Rules::none());
+    desk.switched("gpt", "canned");
+    desk.pass(MINUTE * 2);
+    assert_eq!(desk.said(), ["failovers  resolved"]);
+    // What was begun under other rules is over when it is over.
+    let mut desk = Desk::new(Rules::new());
+    desk.switched("sonnet", "gpt");
+    desk.engine.set_rules(Rules::none());
+    desk.recovered("gpt", "sonnet");
+    assert_eq!(desk.said(), ["failover sonnet firing", "failover sonnet resolved"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_goes_on_is_said_again_only_if_asked() {
     let mut desk = Desk::new(Rules::new().repeat(MINUTE * 60).unwrap());
     desk.switched("sonnet", "gpt");
