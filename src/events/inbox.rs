@@ -216,7 +216,7 @@ mod tests {
         let events = Events::new();
         let followers = [Eager::follow(&events), Eager::follow(&events), Eager::follow(&events)];
         for sent in 1..=3 {
-            events.send(Event::BudgetReset { cap: "all".into(), at: Instant::now() });
+            events.send(Event::Reloaded { kept: 1, changed: 0, at: Instant::now() });
             for follower in &followers {
                 assert_eq!((follower.woken.load(Relaxed), follower.read.load(Relaxed)), (sent, sent));
             }

@@ -161,7 +161,7 @@ fn greeting(address: SocketAddr, handle: &StackHandle, config: Option<&Path>) ->
     };
     let body = json!({ "model": model, "stream": true, "messages": [{ "role": "user", "content": "hello" }] });
     format!(
-        "steadfast listens on http://{address}\n{served}\n\n  \
+        "steadfast listens on http://{address}\n{served}\nIts page, for a browser: http://{address}/\n\n  \
          curl -N http://{address}/v1/chat/completions -H 'content-type: application/json' \\\n    -d '{body}'\n\n  \
          ANTHROPIC_BASE_URL=http://{address}    OPENAI_BASE_URL=http://{address}/v1\n"
     )

@@ -16,6 +16,7 @@ use steadfast::{Dialect, ErrorKind, LlmError};
 use super::{
     Gateway, catalog,
     keys::{Denied, Key},
+    observe::page,
     pipeline,
     record::Record,
     refusal,
@@ -35,7 +36,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         // Claude Code looks here first, with HEAD.
-        .route("/", get(front))
+        .route("/", get(page::front))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .with_state(gateway)
@@ -82,10 +83,6 @@ async fn messages(State(gateway): State<Arc<Gateway>>, request: Request<Body>) -
 
 async fn chat_completions(State(gateway): State<Arc<Gateway>>, request: Request<Body>) -> Response<Body> {
     pipeline::answer(gateway, Dialect::OpenAi, request).await
-}
-
-async fn front() -> &'static str {
-    concat!("steadfast ", env!("CARGO_PKG_VERSION"), "\nPOST /v1/messages, POST /v1/chat/completions, GET /v1/models\n")
 }
 
 /// Whether to send requests here: not once the server has been asked to stop.

@@ -26,7 +26,7 @@ pub(crate) struct Watched {
     backup: SimulatedServer,
     stderr: Arc<Mutex<String>>,
     /// What came to the webhook.
-    pub(crate) alerts: Arc<Mutex<Vec<Value>>>,
+    alerts: Came,
     reading: Option<JoinHandle<()>>,
     /// The providers are in it.
     _runtime: Runtime,
@@ -41,13 +41,14 @@ impl Watched {
             runtime.block_on(SimulatedServer::start(provider.reply("An answer in a few words"))).unwrap()
         };
         let (primary, backup) = (provider("primary"), provider("backup"));
-        let (hook, alerts) = webhook();
+        let (hook, alerts) = receiver();
         let folder = Folder::new(name);
         let file = folder.file("steadfast.yaml", &config(&primary.base_url(), &backup.base_url(), &hook));
         let mut child = Command::new(env!("CARGO_BIN_EXE_steadfast"))
             .args(["serve", "--listen", "127.0.0.1:0", "--config", file.to_str().unwrap()])
             .args(arguments)
             .env_remove("RUST_LOG")
+            .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
             .env("PROVIDER_KEY", "sk-of-the-provider")
             .envs(environment.iter().copied())
             .stdout(Stdio::piped())
@@ -114,13 +115,23 @@ impl Watched {
 
     /// Head and body of a page.
     pub(crate) fn get(&self, path: &str) -> (String, String) {
-        let answer = self.exchange(&format!("GET {path} HTTP/1.1\r\n"), "");
+        self.get_as(path, "*/*")
+    }
+
+    /// As somebody who accepts this.
+    pub(crate) fn get_as(&self, path: &str, accept: &str) -> (String, String) {
+        let answer = self.exchange(&format!("GET {path} HTTP/1.1\r\naccept: {accept}\r\n"), "");
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         (head.to_ascii_lowercase(), body.to_owned())
     }
 
     pub(crate) fn status(&self) -> Value {
         serde_json::from_str(&self.get("/status").1).unwrap()
+    }
+
+    /// The alerts that came to the webhook.
+    pub(crate) fn alerts(&self) -> Vec<Value> {
+        self.alerts.lock().unwrap().iter().map(|(_, body)| serde_json::from_slice(body).unwrap()).collect()
     }
 
     pub(crate) fn signal(&self, name: &str) {
@@ -144,8 +155,11 @@ impl Drop for Watched {
     }
 }
 
+/// What came to a server: the paths and the bodies.
+pub(crate) type Came = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
+
 /// Takes what comes until the process ends; gives its address, and what has come.
-fn webhook() -> (String, Arc<Mutex<Vec<Value>>>) {
+pub(crate) fn receiver() -> (String, Came) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (address, came) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
     let coming = came.clone();
@@ -154,9 +168,9 @@ fn webhook() -> (String, Arc<Mutex<Vec<Value>>>) {
             let coming = coming.clone();
             thread::spawn(move || {
                 let mut lines = BufReader::new(stream);
-                while let Some(body) = post(&mut lines) {
+                while let Some(request) = post(&mut lines) {
                     lines.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
-                    coming.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
+                    coming.lock().unwrap().push(request);
                 }
             });
         }
@@ -164,13 +178,16 @@ fn webhook() -> (String, Arc<Mutex<Vec<Value>>>) {
     (format!("http://{address}/"), came)
 }
 
-/// The body of the next request on a connection.
-fn post(stream: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
-    let mut length = 0;
+/// The next request on a connection.
+fn post(stream: &mut BufReader<TcpStream>) -> Option<(String, Vec<u8>)> {
+    let (mut path, mut length) = (String::new(), 0);
     loop {
         let mut line = String::new();
         if stream.read_line(&mut line).ok()? == 0 {
             return None;
+        }
+        if let Some(rest) = line.strip_prefix("POST ") {
+            path = rest.split(' ').next().unwrap().to_owned();
         }
         if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
             length = value.trim().parse().unwrap();
@@ -181,7 +198,7 @@ fn post(stream: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
     }
     let mut body = vec![0; length];
     stream.read_exact(&mut body).ok()?;
-    Some(body)
+    Some((path, body))
 }
 
 fn config(primary: &str, backup: &str, hook: &str) -> String {

@@ -8,7 +8,10 @@ mod common;
 mod harness;
 mod logs;
 mod metrics;
+mod page;
 mod status;
+#[cfg(feature = "otlp")]
+mod traces;
 
 use std::time::Duration;
 

@@ -48,10 +48,10 @@ fn an_outage_is_no_reason_to_send_requests_elsewhere() {
 fn a_failover_is_told_to_the_webhook_of_the_file_and_so_is_its_end() {
     let watched = Watched::start("watch-alerts", &[], &[]);
     outage(&watched);
-    let told = |state: &str| watched.alerts.lock().unwrap().iter().any(|alert| alert.to_string().contains(state));
+    let told = |state: &str| watched.alerts().iter().any(|alert| alert.to_string().contains(state));
     within(SOON, "no alert", || told("failover"));
     within(SOON, "it is not over", || told("resolved"));
-    let alerts = watched.alerts.lock().unwrap().clone();
+    let alerts = watched.alerts();
     for secret in SECRETS {
         assert!(!format!("{alerts:?}").contains(secret), "{alerts:?}");
     }

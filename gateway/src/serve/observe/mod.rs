@@ -1,12 +1,16 @@
-//! What the gateway tells of itself: [`logs`], [`metrics`] at `/metrics`, the [`status`] at `/status`, the
-//! alerts that the file asks for.
+//! What the gateway tells of itself: [`logs`], [`metrics`] at `/metrics`, the [`status`] at `/status` and
+//! on a [`page`] at `/`, the alerts that the file asks for.
 //!
 //! All of it follows the stack's events, in a task beside the requests. None of the paths asks for a key: who scrapes and
 //! who shows a badge has none, and nothing there is a prompt, an answer or a key.
 
+mod ledger;
 mod logs;
 mod metrics;
+pub(crate) mod page;
 mod status;
+#[cfg(feature = "otlp")]
+mod traces;
 
 use std::{fmt, time::Duration};
 
@@ -15,7 +19,7 @@ use clap::Args;
 use steadfast::{StackHandle, config::Alerting, events::Following};
 use tokio::{task::AbortHandle, time::sleep};
 
-use self::metrics::Page;
+use self::{ledger::Ledger, metrics::Page};
 use crate::exit::Failure;
 
 /// How the server tells of itself.
@@ -23,6 +27,9 @@ use crate::exit::Failure;
 pub(crate) struct Options {
     #[command(flatten)]
     log: logs::LogOptions,
+    #[cfg(feature = "otlp")]
+    #[command(flatten)]
+    traces: traces::TraceOptions,
 }
 
 impl Options {
@@ -36,8 +43,11 @@ impl Options {
 pub(crate) struct Observing {
     stack: StackHandle,
     page: Page,
+    ledger: Ledger,
     _following: Following,
     _alerting: Alerting,
+    #[cfg(feature = "otlp")]
+    _tracing: Option<traces::Tracing>,
     sampling: AbortHandle,
 }
 
@@ -50,7 +60,8 @@ impl Observing {
         let (metrics, page) = metrics::of(stack)?;
         // The board keeps itself from the first look on.
         let _ = stack.status();
-        let following = stack.events().follow((options.log.subscriber(), metrics));
+        let ledger = Ledger::new();
+        let following = stack.events().follow((options.log.subscriber(), metrics, ledger.clone()));
         let sampled = page.clone();
         let sampling = tokio::spawn(async move {
             loop {
@@ -59,12 +70,22 @@ impl Observing {
             }
         });
         let (alerting, sampling) = (stack.alert(), sampling.abort_handle());
-        Ok(Self { stack: stack.clone(), page, _following: following, _alerting: alerting, sampling })
+        Ok(Self {
+            stack: stack.clone(),
+            page,
+            ledger,
+            _following: following,
+            _alerting: alerting,
+            #[cfg(feature = "otlp")]
+            _tracing: options.traces.begin(stack.events())?,
+            sampling,
+        })
     }
 
     /// The paths at which it can be asked.
     pub(crate) fn router(&self) -> Router {
-        metrics::router(self.page.clone()).merge(status::router(self.stack.clone()))
+        let status = status::router(self.stack.clone(), self.ledger.clone());
+        metrics::router(self.page.clone()).merge(status).merge(page::router())
     }
 }
 

@@ -1,24 +1,82 @@
-//! `GET /status`: who serves now, and how it has gone of late.
+//! `GET /status`: who serves now, and how it has gone of late. `GET /overview`: what the page shows beside it.
+//!
+//! Foreign pages may read the one, for their badge; features, costs and caps are the other's, and none of theirs.
+
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Router, body::Body, extract::State, routing::get};
 use http::{HeaderValue, Response, StatusCode, header};
+use serde::Serialize;
+use serde_json::json;
 use steadfast::StackHandle;
 
+use super::ledger::{Ledger, TierHistory};
 use crate::serve::refusal;
 
-pub(super) fn router(stack: StackHandle) -> Router {
-    Router::new().route("/status", get(status)).with_state(stack)
+pub(super) fn router(stack: StackHandle, ledger: Ledger) -> Router {
+    let overview = Router::new().route("/overview", get(overview)).with_state((stack.clone(), ledger));
+    Router::new().route("/status", get(status)).with_state(stack).merge(overview)
+}
+
+/// What the page shows beside the status.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Overview {
+    tiers: Vec<TierHistory>,
+    features: Vec<Feature>,
+    budgets: Vec<Cap>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Feature {
+    feature: String,
+    in_flight: usize,
+    limit: usize,
+    queued: usize,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Cap {
+    cap: String,
+    /// What is reserved included; of a cap for each key, the key's that has spent the most.
+    spent_dollars: f64,
+    limit_dollars: f64,
+}
+
+async fn overview(State((stack, ledger)): State<(StackHandle, Ledger)>) -> Response<Body> {
+    let features = stack.bulkhead().snapshot().into_iter().map(|load| Feature {
+        feature: load.feature.map_or_else(|| "all others".to_owned(), |name| name.to_string()),
+        in_flight: load.in_flight,
+        limit: load.limit,
+        queued: load.queued,
+    });
+    let mut caps = BTreeMap::<Arc<str>, Cap>::new();
+    for spend in stack.spend() {
+        let spent = (spend.spent + spend.reserved).dollars();
+        let new = || Cap { cap: spend.cap.to_string(), spent_dollars: 0.0, limit_dollars: 0.0 };
+        let cap = caps.entry(spend.cap.clone()).or_insert_with(new);
+        (cap.spent_dollars, cap.limit_dollars) = (cap.spent_dollars.max(spent), spend.limit.dollars());
+    }
+    let features = features.collect();
+    fresh(&Overview { tiers: ledger.tiers(), features, budgets: caps.into_values().collect() })
 }
 
 async fn status(State(stack): State<StackHandle>) -> Response<Body> {
-    let (code, body) = match serde_json::to_string(&stack.status()) {
+    let mut response = fresh(&stack.status());
+    // A badge on somebody's own page asks from there.
+    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    response
+}
+
+/// How it is now, for nobody to keep.
+fn fresh(what: &impl Serialize) -> Response<Body> {
+    let (code, body) = match serde_json::to_string(what) {
         Ok(body) => (StatusCode::OK, body),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, serde_json::json!({"error": error.to_string()}).to_string()),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, json!({"error": error.to_string()}).to_string()),
     };
     let mut response = refusal::json(code, body);
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // A badge on somebody's own page asks from there. Nothing is changed here, and nothing told that needs a key.
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
