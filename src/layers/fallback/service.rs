@@ -40,7 +40,7 @@ where
     #[inline(never)]
     fn walk(&self, request: &LlmRequest) -> Option<ResponseFuture<S>> {
         let shared = &self.shared;
-        let unable = if shared.is_limited(request) { unable::unable(shared, request) } else { Vec::new() };
+        let unable = unable::unable(shared, request);
         if shared.is_simple() && unable.is_empty() && !request.is_first_tier_only() {
             return None;
         }
@@ -70,8 +70,9 @@ where
     fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
         // Not when it came in further out: it may have waited since.
         request.context_mut().begun = Some(clock::now());
-        if (self.shared.is_limited(&request) || !self.shared.is_simple() || request.is_first_tier_only())
-            && let Some(walking) = self.walk(&request)
+        // A copy, since what is lent out is kept in memory, and copied wherever it moves.
+        if !self.shared.is_plain(&request)
+            && let Some(walking) = self.walk(&request.clone())
         {
             return walking;
         }
