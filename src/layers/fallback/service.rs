@@ -76,12 +76,13 @@ where
         {
             return walking;
         }
-        let shared = &self.shared;
+        // Counted up before the call: in between, the compiler would move the call's future once more.
+        let shared = self.shared.clone();
         let after = shared.tiers() - 1;
-        let slice = walk::slice(shared, request.context(), after);
+        let slice = walk::slice(&shared, request.context(), after);
         let mut first = request.clone();
-        walk::share_out(shared, 0, after, first.context_mut(), slice);
-        ResponseFuture::primary(Call::first(&mut self.inner, first), shared.clone(), request, slice)
+        walk::share_out(&shared, 0, after, first.context_mut(), slice);
+        ResponseFuture::primary(Call::first(&mut self.inner, first), shared, request, slice)
     }
 }
 

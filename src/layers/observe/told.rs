@@ -14,7 +14,7 @@ use crate::{
         lanes::Lane,
     },
     ledger::{self, Next},
-    prices::PriceTable,
+    prices::{PriceTable, Usd},
 };
 
 /// Where the requests are told.
@@ -35,12 +35,14 @@ impl Told {
         self.events.is_heard()
     }
 
-    #[inline]
-    fn tell(&self, mut ended: RequestEnded) {
-        if let (Some(model), Some(usage)) = (&ended.model, &ended.usage) {
-            ended.cost = self.prices.cost(ended.provider.as_deref(), model, usage);
-        }
+    #[inline(always)]
+    fn tell(&self, ended: RequestEnded) {
         self.events.send(Event::RequestEnded(ended));
+    }
+
+    #[inline]
+    fn cost(&self, provider: Option<&Arc<str>>, model: Option<&Arc<str>>, usage: Option<&Usage>) -> Option<Usd> {
+        self.prices.cost(provider.map(|name| &**name), model?, usage?)
     }
 }
 
@@ -65,6 +67,8 @@ impl Watch {
         let attempts = response.attempts();
         let took = now.saturating_duration_since(self.begun);
         let tier = response.tier();
+        let usage = response.usage();
+        let cost = self.told.cost(provider.as_ref(), model.as_ref(), usage.as_ref());
         let ended = RequestEnded {
             feature: self.feature,
             failures: failures(attempts, tier.as_ref()),
@@ -78,8 +82,8 @@ impl Watch {
             first_token: took,
             served_in: served_in(attempts, took, now),
             took,
-            usage: response.usage(),
-            cost: None,
+            usage,
+            cost,
             at: now,
         };
         if !ended.stream {
@@ -137,6 +141,7 @@ impl Gate for Told {
         let now = Instant::now();
         let mut ended = RequestEnded { took: now.saturating_duration_since(begun), at: now, ..told };
         ended.usage = usage.copied().or(ended.usage);
+        ended.cost = self.cost(ended.provider.as_ref(), ended.model.as_ref(), ended.usage.as_ref());
         match outcome {
             Outcome::Answered { .. } => {}
             Outcome::Failed(error) => ended.outcome = RequestOutcome::Broken(error.kind()),
