@@ -104,7 +104,7 @@ impl Inboxes {
 }
 
 impl Queue {
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, event: Event) {
         if self.events.len() == CAPACITY {
             self.events.pop_front();

@@ -254,9 +254,11 @@ impl Events {
     }
 
     /// Sends an event to all who listen.
-    #[inline]
+    #[inline(always)]
     pub fn send(&self, event: Event) {
-        self.send_with(|| event);
+        if self.is_heard() {
+            self.channel.send(event);
+        }
     }
 
     /// Sends an event to all who listen; it is made only if somebody does.
@@ -269,7 +271,7 @@ impl Events {
 }
 
 impl Channel {
-    #[inline]
+    #[inline(always)]
     fn send(&self, event: Event) {
         // An error says that of these nobody listens.
         let heard = match self.raw.get() {

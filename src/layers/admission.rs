@@ -107,20 +107,20 @@ impl Permit {
     }
 }
 
-impl Permit {
-    #[cold]
-    fn leave(&mut self) {
-        self.settle(Outcome::Dropped);
-    }
-}
-
 impl Drop for Permit {
     #[inline]
     fn drop(&mut self) {
-        if self.is_held() {
-            self.leave();
+        if let Some(gate) = self.gate.take() {
+            leave(gate, self.ticket);
         }
     }
+}
+
+// By value: a permit whose address is given away is kept in memory, and copied wherever it moves.
+#[cold]
+#[inline(never)]
+fn leave(gate: Arc<dyn Gate>, ticket: Ticket) {
+    gate.settle(&ticket, Outcome::Dropped);
 }
 
 impl fmt::Debug for Permit {

@@ -209,7 +209,18 @@ impl Machine {
 
     #[inline]
     fn place(&mut self, name: &Arc<str>) -> Option<usize> {
-        place(&self.tiers, name).or_else(|| self.add(name))
+        if let Some(place) = self.tiers.iter().position(|tier| Arc::ptr_eq(&tier.name, name)) {
+            return Some(place);
+        }
+        self.place_of_text(name)
+    }
+
+    #[cold]
+    fn place_of_text(&mut self, name: &Arc<str>) -> Option<usize> {
+        let Some(place) = place(&self.tiers, name) else { return self.add(name) };
+        // Next time it is found without its text.
+        self.tiers[place].name = name.clone();
+        Some(place)
     }
 
     #[cold]
@@ -259,13 +270,8 @@ impl Machine {
     }
 }
 
-/// Names are the same text, and nearly always the same memory.
-#[inline]
 fn place(tiers: &[Tier], name: &Arc<str>) -> Option<usize> {
-    tiers
-        .iter()
-        .position(|tier| Arc::ptr_eq(&tier.name, name))
-        .or_else(|| tiers.iter().position(|tier| tier.name == *name))
+    tiers.iter().position(|tier| tier.name == *name)
 }
 
 impl Tier {

@@ -87,7 +87,14 @@ impl Features {
     #[inline]
     fn find(&self, feature: &str) -> Option<&Lanes<FeatureGate>> {
         match &self.places {
-            None => self.named.iter().find(|(name, _)| **name == *feature).map(|(_, lanes)| lanes),
+            None => {
+                for (name, lanes) in &self.named {
+                    if **name == *feature {
+                        return Some(lanes);
+                    }
+                }
+                None
+            }
             Some(_) => self.find_among_many(feature),
         }
     }

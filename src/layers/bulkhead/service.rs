@@ -50,7 +50,7 @@ where
             let permit = lanes.permit(ticket);
             return ResponseFuture::goes(Call::first(&mut self.inner, request), permit);
         }
-        match lanes.gate().admit(&request) {
+        match lanes.gate().admit(&request.clone()) {
             Ok(Admission::Goes(permit)) => ResponseFuture::goes(Call::first(&mut self.inner, request), permit),
             // A fresh clone, that is: one that nobody has polled. It reserves nothing until it has its place.
             Ok(Admission::Waits(wait)) => ResponseFuture::waits(wait, self.inner.clone(), request),

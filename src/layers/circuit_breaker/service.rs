@@ -93,7 +93,7 @@ where
         if let Some(permit) = self.shared.free_permit() {
             return ResponseFuture::new(Call::first(&mut self.inner, request), permit, time);
         }
-        match self.shared.admit(&request) {
+        match self.shared.admit(&request.clone()) {
             Ok(permit) => ResponseFuture::new(Call::first(&mut self.inner, request), permit, time),
             Err(refusal) => ResponseFuture::rejected(refusal),
         }

@@ -40,7 +40,7 @@ where
     #[inline(never)]
     fn walk(&self, request: &LlmRequest) -> Option<ResponseFuture<S>> {
         let shared = &self.shared;
-        let unable = if shared.is_limited(request) { unable::unable(shared, request) } else { Vec::new() };
+        let unable = unable::unable(shared, request);
         if shared.is_simple() && unable.is_empty() && !request.is_first_tier_only() {
             return None;
         }
@@ -70,17 +70,19 @@ where
     fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
         // Not when it came in further out: it may have waited since.
         request.context_mut().begun = Some(clock::now());
-        if (self.shared.is_limited(&request) || !self.shared.is_simple() || request.is_first_tier_only())
-            && let Some(walking) = self.walk(&request)
+        // A copy, since what is lent out is kept in memory, and copied wherever it moves.
+        if !self.shared.is_plain(&request)
+            && let Some(walking) = self.walk(&request.clone())
         {
             return walking;
         }
-        let shared = &self.shared;
+        // Counted up before the call: in between, the compiler would move the call's future once more.
+        let shared = self.shared.clone();
         let after = shared.tiers() - 1;
-        let slice = walk::slice(shared, request.context(), after);
+        let slice = walk::slice(&shared, request.context(), after);
         let mut first = request.clone();
-        walk::share_out(shared, 0, after, first.context_mut(), slice);
-        ResponseFuture::primary(Call::first(&mut self.inner, first), shared.clone(), request, slice)
+        walk::share_out(&shared, 0, after, first.context_mut(), slice);
+        ResponseFuture::primary(Call::first(&mut self.inner, first), shared, request, slice)
     }
 }
 

@@ -30,8 +30,8 @@ pub(super) struct Shared {
     pub(super) ramp: Ramp,
     /// Whether any tier has said what it can do.
     pub(super) limited: bool,
-    /// Whether any feature says something of levels.
-    leveled: bool,
+    /// Whether none of that, nor what a feature says of levels, can keep a usual request from its way.
+    plain: bool,
     /// Whether each tier has ever answered.
     worked: Box<[AtomicBool]>,
     /// The tier that serves now, as the events tell it. Read by every request; changed under the lock.
@@ -53,16 +53,18 @@ struct Changes {
 
 impl Shared {
     pub(super) fn new(config: Config) -> Self {
+        let simple = config.features.is_empty()
+            && config.others.is_none()
+            && config.session == SessionPolicy::Free
+            && config.all_open == AllOpen::Fail;
+        let limited = std::iter::once(&config.primary)
+            .chain(config.tiers.iter().map(|tier| &tier.facts))
+            .any(|facts| facts.capabilities.is_limited());
         Self {
-            simple: config.features.is_empty()
-                && config.others.is_none()
-                && config.session == SessionPolicy::Free
-                && config.all_open == AllOpen::Fail,
+            simple,
             ramp: Ramp::new(config.ramp.clone()),
-            limited: std::iter::once(&config.primary)
-                .chain(config.tiers.iter().map(|tier| &tier.facts))
-                .any(|facts| facts.capabilities.is_limited()),
-            leveled: !config.levels.is_empty(),
+            limited,
+            plain: simple && !limited && config.levels.is_empty(),
             worked: (0..=config.tiers.len()).map(|_| AtomicBool::new(false)).collect(),
             serving: AtomicUsize::new(0),
             changes: Mutex::default(),
@@ -150,11 +152,14 @@ impl Shared {
         }
     }
 
-    /// Whether there may be tiers that cannot serve the request.
+    /// Whether a request simply goes to the primary, with all tiers after it.
     #[inline]
-    pub(super) fn is_limited(&self, request: &LlmRequest) -> bool {
+    pub(super) fn is_plain(&self, request: &LlmRequest) -> bool {
         let context = request.context();
-        self.limited || self.leveled || context.min_level > BEST_LEVEL || context.worst_level < WORST_LEVEL
+        self.plain
+            && !self.ramp.is_running()
+            && [context.min_level, context.worst_level] == [BEST_LEVEL, WORST_LEVEL]
+            && !request.is_first_tier_only()
     }
 
     /// What the request's feature says of levels.

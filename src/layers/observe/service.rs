@@ -46,13 +46,12 @@ where
 
     #[inline]
     fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
-        if !self.told.gate().is_heard() {
-            return ResponseFuture::new(Call::first(&mut self.inner, request), None);
-        }
+        // Whether or not somebody listens: the layer inside that would read the clock takes this reading.
         let begun = clock::now();
         request.context_mut().begun.get_or_insert(begun);
-        let watch = Watch::new(self.told.lane(), request.feature_kept(), begun);
-        ResponseFuture::new(clock::with(begun, || Call::first(&mut self.inner, request)), Some(watch))
+        let heard = self.told.gate().is_heard();
+        let watch = heard.then(|| Watch::new(self.told.lane(), request.feature_kept(), begun));
+        ResponseFuture::new(clock::with(begun, || Call::first(&mut self.inner, request)), watch)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
         lanes::Lane,
     },
     ledger::{self, Next},
-    prices::{Price, PriceTable},
+    prices::{Price, PriceTable, Usd},
 };
 
 /// Where the requests are told.
@@ -35,13 +35,14 @@ impl Told {
         self.events.is_heard()
     }
 
-    #[inline]
-    fn tell(&self, mut ended: RequestEnded, without_route: Option<&Price>) {
-        if let (Some(model), Some(usage)) = (&ended.model, &ended.usage) {
-            ended.cost = self.prices.cost(ended.provider.as_deref(), model, usage);
-            ended.cost_without_route = without_route.map(|price| price.cost(usage));
-        }
+    #[inline(always)]
+    fn tell(&self, ended: RequestEnded) {
         self.events.send(Event::RequestEnded(ended));
+    }
+
+    #[inline]
+    fn cost(&self, provider: Option<&Arc<str>>, model: Option<&Arc<str>>, usage: Option<&Usage>) -> Option<Usd> {
+        self.prices.cost(provider.map(|name| &**name), model?, usage?)
     }
 }
 
@@ -66,6 +67,9 @@ impl Watch {
         let attempts = response.attempts();
         let took = now.saturating_duration_since(self.begun);
         let tier = response.tier();
+        let usage = response.usage();
+        let cost = self.told.cost(provider.as_ref(), model.as_ref(), usage.as_ref());
+        let cost_without_route = without_route(response.price_without_route(), usage.as_ref());
         let ended = RequestEnded {
             feature: self.feature,
             failures: failures(attempts, tier.as_ref()),
@@ -79,13 +83,13 @@ impl Watch {
             first_token: took,
             served_in: served_in(attempts, took, now),
             took,
-            usage: response.usage(),
-            cost: None,
-            cost_without_route: None,
+            usage,
+            cost,
+            cost_without_route,
             at: now,
         };
         if !ended.stream {
-            self.told.tell(ended, response.price_without_route());
+            self.told.tell(ended);
             return;
         }
         let without_route = response.price_without_route().copied();
@@ -127,7 +131,7 @@ impl Watch {
             cost_without_route: None,
             at: now,
         };
-        self.told.tell(ended, None);
+        self.told.tell(ended);
     }
 }
 
@@ -142,13 +146,21 @@ impl Gate for Told {
         let now = Instant::now();
         let mut ended = RequestEnded { took: now.saturating_duration_since(begun), at: now, ..told };
         ended.usage = usage.copied().or(ended.usage);
+        ended.cost = self.cost(ended.provider.as_ref(), ended.model.as_ref(), ended.usage.as_ref());
+        ended.cost_without_route = self::without_route(without_route.as_ref(), ended.usage.as_ref());
         match outcome {
             Outcome::Answered { .. } => {}
             Outcome::Failed(error) => ended.outcome = RequestOutcome::Broken(error.kind()),
             Outcome::Dropped => ended.outcome = RequestOutcome::Abandoned,
         }
-        self.tell(ended, without_route.as_ref());
+        self.tell(ended);
     }
+}
+
+/// What the same tokens would have cost at the model whose place a route took.
+#[inline]
+fn without_route(price: Option<&Price>, usage: Option<&Usage>) -> Option<Usd> {
+    Some(price?.cost(usage?))
 }
 
 /// The steps that failed, without what the providers said: that may quote the request. Those that name no tier were made

@@ -56,13 +56,15 @@ where
 
     #[inline(always)]
     fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
-        let budget = &self.shared.policy.budget;
+        // Counted up before the call: in between, the compiler would move the call's future once more.
+        let shared = self.shared.clone();
+        let budget = &shared.policy.budget;
         let context = request.context_mut();
         if context.counted_in != budget.id() {
             context.counted_in = budget.id();
             budget.deposit();
         }
-        ResponseFuture::new(Call::first(&mut self.inner, request.clone()), request, self.shared.clone())
+        ResponseFuture::new(Call::first(&mut self.inner, request.clone()), request, shared)
     }
 }
 
