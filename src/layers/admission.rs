@@ -110,8 +110,8 @@ impl Permit {
 impl Drop for Permit {
     #[inline]
     fn drop(&mut self) {
-        if let Some(gate) = self.gate.take() {
-            leave(gate, self.ticket);
+        if self.is_held() {
+            leave(Self { gate: self.gate.take(), ticket: self.ticket });
         }
     }
 }
@@ -119,8 +119,8 @@ impl Drop for Permit {
 // By value: a permit whose address is given away is kept in memory, and copied wherever it moves.
 #[cold]
 #[inline(never)]
-fn leave(gate: Arc<dyn Gate>, ticket: Ticket) {
-    gate.settle(&ticket, Outcome::Dropped);
+fn leave(mut permit: Permit) {
+    permit.settle(Outcome::Dropped);
 }
 
 impl fmt::Debug for Permit {
