@@ -24,8 +24,19 @@ pub(crate) struct Ticket {
     pub(crate) reserved: u32,
     /// When the call was admitted, on the gate's own clock, where it goes by that.
     pub(crate) begun: Option<NonZeroU64>,
-    /// Whether the gate takes back what it has charged: the provider has seen nothing of the call.
-    pub(crate) unsent: bool,
+    /// What becomes of the charge.
+    pub(crate) charge: Charge,
+}
+
+/// What becomes of what a gate has charged when the call is over.
+// As wide as what stands beside it: a ticket with a gap is copied piece by piece wherever it moves.
+#[repr(u64)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Charge {
+    #[default]
+    Stays,
+    /// The gate takes it back: the provider has seen nothing of the call.
+    Returns,
 }
 
 /// Something that admits calls and hears of each how it ended: a breaker, a bulkhead, a gauge.
