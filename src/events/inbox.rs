@@ -54,15 +54,19 @@ impl Batch {
 
 impl Inboxes {
     /// Puts an event into every queue; `false` if there is none.
-    #[inline]
+    #[inline(always)]
     pub(super) fn put(&self, event: Event) -> bool {
         let (mut waker, others);
         {
             let mut queues = self.lock();
             let Some((last, before)) = queues.split_last_mut() else { return false };
-            before.iter_mut().for_each(|queue| queue.put(event.clone()));
-            last.put(event);
             others = before.len();
+            for queue in before {
+                queue.make_room();
+                queue.events.push_back(event.clone());
+            }
+            last.make_room();
+            last.events.push_back(event);
             waker = sleeper(&mut queues);
         }
         // A waker is foreign code: not under the lock, and so one after the other.
@@ -104,13 +108,13 @@ impl Inboxes {
 }
 
 impl Queue {
+    /// For one event more.
     #[inline(always)]
-    fn put(&mut self, event: Event) {
+    fn make_room(&mut self) {
         if self.events.len() == CAPACITY {
             self.events.pop_front();
             self.lost = self.lost.saturating_add(1);
         }
-        self.events.push_back(event);
     }
 }
 

@@ -254,10 +254,21 @@ impl Events {
     }
 
     /// Sends an event to all who listen.
-    #[inline(always)]
+    // One copy for all who send: inlined, the event would be copied on from one to the next.
+    #[inline(never)]
     pub fn send(&self, event: Event) {
-        if self.is_heard() {
-            self.channel.send(event);
+        if !self.is_heard() {
+            return;
+        }
+        let Channel { inboxes, raw, .. } = &*self.channel;
+        // An error says that of these nobody listens.
+        let heard = match raw.get() {
+            None => inboxes.put(event),
+            Some(raw) if inboxes.is_empty() => raw.send(event).is_ok(),
+            Some(raw) => raw.send(event.clone()).is_ok() | inboxes.put(event),
+        };
+        if !heard {
+            self.channel.fell_silent();
         }
     }
 
@@ -265,25 +276,12 @@ impl Events {
     #[inline]
     pub fn send_with(&self, event: impl FnOnce() -> Event) {
         if self.is_heard() {
-            self.channel.send(event());
+            self.send(event());
         }
     }
 }
 
 impl Channel {
-    #[inline(always)]
-    fn send(&self, event: Event) {
-        // An error says that of these nobody listens.
-        let heard = match self.raw.get() {
-            None => self.inboxes.put(event),
-            Some(raw) if self.inboxes.is_empty() => raw.send(event).is_ok(),
-            Some(raw) => raw.send(event.clone()).is_ok() | self.inboxes.put(event),
-        };
-        if !heard {
-            self.fell_silent();
-        }
-    }
-
     fn is_heard_again(&self) {
         self.heard.store(true, SeqCst);
     }

@@ -24,8 +24,19 @@ pub(crate) struct Ticket {
     pub(crate) reserved: u32,
     /// When the call was admitted, on the gate's own clock, where it goes by that.
     pub(crate) begun: Option<NonZeroU64>,
-    /// Whether the gate takes back what it has charged: the provider has seen nothing of the call.
-    pub(crate) unsent: bool,
+    /// What becomes of the charge.
+    pub(crate) charge: Charge,
+}
+
+/// What becomes of what a gate has charged when the call is over.
+// As wide as what stands beside it: a ticket with a gap is copied piece by piece wherever it moves.
+#[repr(u64)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Charge {
+    #[default]
+    Stays,
+    /// The gate takes it back: the provider has seen nothing of the call.
+    Returns,
 }
 
 /// Something that admits calls and hears of each how it ended: a breaker, a bulkhead, a gauge.
@@ -110,8 +121,8 @@ impl Permit {
 impl Drop for Permit {
     #[inline]
     fn drop(&mut self) {
-        if let Some(gate) = self.gate.take() {
-            leave(gate, self.ticket);
+        if self.is_held() {
+            leave(Self { gate: self.gate.take(), ticket: self.ticket });
         }
     }
 }
@@ -119,8 +130,8 @@ impl Drop for Permit {
 // By value: a permit whose address is given away is kept in memory, and copied wherever it moves.
 #[cold]
 #[inline(never)]
-fn leave(gate: Arc<dyn Gate>, ticket: Ticket) {
-    gate.settle(&ticket, Outcome::Dropped);
+fn leave(mut permit: Permit) {
+    permit.settle(Outcome::Dropped);
 }
 
 impl fmt::Debug for Permit {

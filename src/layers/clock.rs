@@ -23,7 +23,7 @@ impl Drop for Restore {
 }
 
 /// Calls further down with this reading.
-#[inline]
+#[inline(always)]
 pub(crate) fn with<R>(now: Instant, call: impl FnOnce() -> R) -> R {
     let _before = Restore(READING.replace(Some(now)));
     call()

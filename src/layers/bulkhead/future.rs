@@ -12,7 +12,7 @@ use super::wait::Wait;
 use crate::{
     ErrorKind, LlmError, LlmRequest, LlmResponse,
     layers::{
-        admission::{Outcome, Permit},
+        admission::{Charge, Outcome, Permit},
         call::Call,
     },
 };
@@ -74,14 +74,16 @@ where
         let Poll::Ready(result) = &mut polled else { return Poll::Pending };
         match result {
             Ok(response) => {
-                this.permit.ticket_mut().unsent = false;
+                this.permit.ticket_mut().charge = Charge::Stays;
                 response.hold(this.permit);
             }
             // Now, and not when the caller drops this future.
             Err(error) => {
                 this.call.abandon();
                 // The provider has counted what was sent, whatever came of it.
-                this.permit.ticket_mut().unsent &= is_unsent(error);
+                if !is_unsent(error) {
+                    this.permit.ticket_mut().charge = Charge::Stays;
+                }
                 this.permit.settle(Outcome::Failed(error));
             }
         }
@@ -104,8 +106,8 @@ impl<S: Service<LlmRequest>> PinnedDrop for ResponseFuture<S> {
     fn drop(self: Pin<&mut Self>) {
         let this = self.project();
         let ticket = this.permit.ticket_mut();
-        if ticket.unsent {
-            ticket.unsent = !matches!(*this.call, Call::Calling(_));
+        if ticket.charge == Charge::Returns && matches!(*this.call, Call::Calling(_)) {
+            ticket.charge = Charge::Stays;
         }
     }
 }

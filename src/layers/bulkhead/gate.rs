@@ -14,7 +14,7 @@ use super::{
 use crate::{
     ErrorKind, LlmError, LlmRequest,
     layers::{
-        admission::{Gate, Outcome, Permit, Ticket},
+        admission::{Charge, Gate, Outcome, Permit, Ticket},
         estimate,
     },
     ledger,
@@ -201,7 +201,7 @@ impl FeatureGate {
         match rates.take(now, tokens, patience) {
             Ok((pause, charged)) => {
                 let ticket = permit.ticket_mut();
-                (ticket.reserved, ticket.unsent) = (charged, true);
+                (ticket.reserved, ticket.charge) = (charged, Charge::Returns);
                 Ok((permit, pause))
             }
             Err(over) => {
@@ -221,7 +221,7 @@ impl FeatureGate {
 
     /// What a call's end says to the rates and to the adaptive limit.
     fn learn(&self, ticket: &Ticket, outcome: Outcome<'_>) {
-        if let (true, Some(rates)) = (ticket.unsent, &self.rates) {
+        if let (Charge::Returns, Some(rates)) = (ticket.charge, &self.rates) {
             rates.refund(ticket.reserved);
         }
         if let (Outcome::Answered { usage: Some(usage) }, Some(rates)) = (outcome, &self.rates)

@@ -117,8 +117,11 @@ where
     /// When polled after it was ready.
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.rest.is_some() {
+            return self.poll_on(None, cx);
+        }
         let this = self.as_mut().project();
-        let (StateProjection::Primary(call), None) = (this.state.project(), &this.rest) else {
+        let StateProjection::Primary(call) = this.state.project() else {
             return self.poll_on(None, cx);
         };
         let mut polled = call.poll(cx);

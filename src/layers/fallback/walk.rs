@@ -469,10 +469,11 @@ fn half(deadline: Instant, begun: Instant) -> Option<Instant> {
 /// Leaves in a request's context what a tier may spend, with `after` others after it.
 #[inline]
 pub(super) fn share_out(shared: &Shared, tier: usize, after: usize, context: &mut Context, slice: Option<Instant>) {
-    context.tiers_left = context.tiers_left.saturating_add(u8::try_from(after).unwrap_or(u8::MAX));
+    // As many as there is room for: more are more than anybody configures.
+    let after = u8::try_from(after).unwrap_or(u8::MAX);
+    context.tiers_left = context.tiers_left.saturating_add(after);
     // One attempt is kept for each tier after this one.
-    let kept = u16::try_from(after).unwrap_or(u16::MAX);
-    context.attempts_left = context.attempts_left.saturating_sub(kept).max(1);
+    context.attempts_left = context.attempts_left.saturating_sub(after.into()).max(1);
     context.last_resort |= shared.facts(tier).last_resort;
     if slice.is_some() {
         context.deadline = slice;

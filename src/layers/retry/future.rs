@@ -78,7 +78,7 @@ where
         let mut polled = self.as_mut().project().call.poll(cx);
         let usual = match &polled {
             Poll::Ready(result) => result.is_ok(),
-            Poll::Pending => self.request.context().begun.is_some() && self.call.phase() == Phase::Answer,
+            Poll::Pending => self.request.context().begun.is_some() && matches!(self.call, Call::Calling(_)),
         };
         // What is usual leaves from where it came to: a response is large to move.
         if !usual {
