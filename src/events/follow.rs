@@ -6,12 +6,18 @@ use super::{Event, Events, inbox::Batch};
 
 /// Somebody who hears events, beside the requests and never in their way: logs, metrics, a status page.
 ///
-/// Several in a tuple or in a list are one, which costs less than each in a task of its own: a channel's every event is
+/// Several in a tuple or in a list are one (each hears a row of events before the next does), which costs less than each in a task of its own: a channel's every event is
 /// taken out of it once for each [`follow`](Events::follow). In return they wait for each other, and one that panics
 /// ends them all.
 pub trait Subscriber: Send + 'static {
     /// An event, in the order in which they were sent.
     fn event(&mut self, event: &Event);
+
+    /// Several events in a row, in the order in which they were sent: whoever takes a lock for each takes it once for
+    /// all. Default: one after the other.
+    fn events(&mut self, events: &[Event]) {
+        events.iter().for_each(|event| self.event(event));
+    }
 
     /// So many events were lost, because this subscriber was too slow. Default: nothing is done about it.
     fn lost(&mut self, events: u64) {
@@ -24,6 +30,10 @@ impl<S: Subscriber + ?Sized> Subscriber for Box<S> {
         (**self).event(event);
     }
 
+    fn events(&mut self, events: &[Event]) {
+        (**self).events(events);
+    }
+
     fn lost(&mut self, events: u64) {
         (**self).lost(events);
     }
@@ -32,6 +42,10 @@ impl<S: Subscriber + ?Sized> Subscriber for Box<S> {
 impl<S: Subscriber> Subscriber for Vec<S> {
     fn event(&mut self, event: &Event) {
         self.iter_mut().for_each(|subscriber| subscriber.event(event));
+    }
+
+    fn events(&mut self, events: &[Event]) {
+        self.iter_mut().for_each(|subscriber| subscriber.events(events));
     }
 
     fn lost(&mut self, events: u64) {
@@ -45,6 +59,11 @@ impl<A: Subscriber, B: Subscriber> Subscriber for (A, B) {
         self.1.event(event);
     }
 
+    fn events(&mut self, events: &[Event]) {
+        self.0.events(events);
+        self.1.events(events);
+    }
+
     fn lost(&mut self, events: u64) {
         self.0.lost(events);
         self.1.lost(events);
@@ -56,6 +75,12 @@ impl<A: Subscriber, B: Subscriber, C: Subscriber> Subscriber for (A, B, C) {
         self.0.event(event);
         self.1.event(event);
         self.2.event(event);
+    }
+
+    fn events(&mut self, events: &[Event]) {
+        self.0.events(events);
+        self.1.events(events);
+        self.2.events(events);
     }
 
     fn lost(&mut self, events: u64) {
@@ -86,9 +111,10 @@ impl Events {
                 if batch.lost > 0 {
                     subscriber.lost(batch.lost);
                 }
-                for (place, event) in batch.events.iter().enumerate() {
-                    subscriber.event(event);
-                    if place % TURN == TURN - 1 {
+                let (first, rest) = batch.events.as_slices();
+                for turn in first.chunks(TURN).chain(rest.chunks(TURN)) {
+                    subscriber.events(turn);
+                    if turn.len() == TURN {
                         yield_now().await;
                     }
                 }

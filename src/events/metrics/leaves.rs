@@ -171,8 +171,8 @@ impl Series {
         }
     }
 
-    /// A call that answered, or began to. Gives how long it took, from its start to the end of its answer.
-    pub(super) fn served(&self, request: &RequestEnded) -> Duration {
+    /// A call that answered, or began to.
+    pub(super) fn served(&self, request: &RequestEnded) {
         self.attempts.increment(1);
         if request.stream {
             self.first_chunk.record(request.served_in);
@@ -186,7 +186,6 @@ impl Series {
         if let Some(cost) = request.cost {
             self.cost.increment(cost.nanos());
         }
-        request.served_in.saturating_add(request.took.saturating_sub(request.first_token))
     }
 
     fn used(&self, usage: &Usage) {

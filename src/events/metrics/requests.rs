@@ -138,7 +138,9 @@ impl Requests {
     /// What the attempt that served came to.
     fn served(&mut self, request: &RequestEnded, tier: Name) {
         let (leaf, series) = self.leaves.leaf(request.tier.as_ref(), request.provider.as_ref(), request.model.as_ref());
-        let took = series.served(request);
+        series.served(request);
+        // From the start of the call that answered to the end of its answer.
+        let took = request.served_in.saturating_add(request.took.saturating_sub(request.first_token));
         match request.outcome {
             RequestOutcome::Broken(kind) => {
                 self.leaves.broke(leaf, kind, took);

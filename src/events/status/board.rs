@@ -85,6 +85,11 @@ impl Subscriber for StatusBoard {
         self.lock().event(event);
     }
 
+    fn events(&mut self, events: &[Event]) {
+        let mut machine = self.lock();
+        events.iter().for_each(|event| machine.event(event));
+    }
+
     fn lost(&mut self, events: u64) {
         self.lock().lost(events);
     }
