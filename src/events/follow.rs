@@ -2,7 +2,10 @@ use std::fmt;
 
 use tokio::task::{AbortHandle, yield_now};
 
-use super::{Event, Events, inbox::Batch};
+use super::{
+    Event, Events,
+    inbox::{Batch, TURN},
+};
 
 /// Somebody who hears events, beside the requests and never in their way: logs, metrics, a status page.
 ///
@@ -90,8 +93,12 @@ impl<A: Subscriber, B: Subscriber, C: Subscriber> Subscriber for (A, B, C) {
     }
 }
 
-/// How many events are heard in a row, before other tasks have their turn.
-const TURN: usize = 128;
+/// After a whole turn, other tasks have theirs.
+pub(super) async fn others_turn(turn: &[Event]) {
+    if turn.len() == TURN {
+        yield_now().await;
+    }
+}
 
 /// A subscriber at work in a task of its own; dropped, it stops.
 #[must_use = "the subscriber stops when this is dropped"]
@@ -111,12 +118,9 @@ impl Events {
                 if batch.lost > 0 {
                     subscriber.lost(batch.lost);
                 }
-                let (first, rest) = batch.events.as_slices();
-                for turn in first.chunks(TURN).chain(rest.chunks(TURN)) {
+                for turn in batch.turns() {
                     subscriber.events(turn);
-                    if turn.len() == TURN {
-                        yield_now().await;
-                    }
+                    others_turn(turn).await;
                 }
                 batch.events.clear();
             }

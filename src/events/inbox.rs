@@ -50,7 +50,16 @@ impl Batch {
     pub(super) fn new() -> Self {
         Self { lost: 0, events: VecDeque::with_capacity(CAPACITY) }
     }
+
+    /// The events in their order, so many at a time as are heard in a row.
+    pub(super) fn turns(&self) -> impl Iterator<Item = &[Event]> {
+        let (first, rest) = self.events.as_slices();
+        first.chunks(TURN).chain(rest.chunks(TURN))
+    }
 }
+
+/// How many events are heard in a row, before other tasks have their turn.
+pub(super) const TURN: usize = 128;
 
 impl Inboxes {
     /// Puts an event into every queue; `false` if there is none.

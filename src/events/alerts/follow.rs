@@ -1,12 +1,9 @@
-use std::{fmt, time::Duration};
+use std::{fmt, mem, time::Duration};
 
-use tokio::{
-    sync::broadcast::error::RecvError,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
 use super::{Alert, AlertEngine, Rules};
-use crate::events::{Event, Events, Following};
+use crate::events::{Event, Events, Following, follow::others_turn, inbox::Batch};
 
 /// Somebody who is told of alerts. It must not block: a sender has a queue of its own.
 pub trait AlertSink: Send + 'static {
@@ -54,40 +51,45 @@ impl Alerts {
         events: &Events,
         mut anew: impl FnMut(&mut AlertEngine) + Send + 'static,
     ) -> Following {
-        let mut heard = events.subscribe();
+        let inbox = events.inbox();
         let (mut engine, mut sinks) = (AlertEngine::new(self.rules), self.sinks);
         let task = tokio::spawn(async move {
+            let mut tell = move |alerts: Vec<Alert>| {
+                for alert in &alerts {
+                    sinks.iter_mut().for_each(|sink| sink.alert(alert));
+                }
+            };
+            let mut batch = Batch::new();
             let mut tick = Instant::now();
             anew(&mut engine);
             loop {
                 // While nothing is wrong only events count, and the task sleeps.
-                let event = match engine.is_firing() {
-                    false => Some(heard.recv().await),
-                    true => timeout_at(tick, heard.recv()).await.ok(),
+                let heard = match engine.is_firing() {
+                    false => Some(inbox.take(&mut batch).await),
+                    true => timeout_at(tick, inbox.take(&mut batch)).await.ok(),
                 };
-                let now = Instant::now();
-                let mut alerts = match event {
-                    None => Vec::new(),
-                    Some(Ok(event)) => {
+                if heard == Some(false) {
+                    return;
+                }
+                if mem::take(&mut batch.lost) > 0 {
+                    engine.lost();
+                    anew(&mut engine);
+                }
+                for turn in batch.turns() {
+                    for event in turn {
                         if matches!(event, Event::Reloaded { .. }) {
                             anew(&mut engine);
                         }
-                        engine.on(&event, now)
+                        tell(engine.on(event, Instant::now()));
                     }
-                    Some(Err(RecvError::Lagged(_))) => {
-                        engine.lost();
-                        anew(&mut engine);
-                        Vec::new()
-                    }
-                    Some(Err(RecvError::Closed)) => return,
-                };
-                // By the clock and not only when no event comes: they may never pause.
-                if now >= tick {
-                    alerts.extend(engine.tick(now));
-                    tick = now + TICK;
+                    others_turn(turn).await;
                 }
-                for alert in &alerts {
-                    sinks.iter_mut().for_each(|sink| sink.alert(alert));
+                batch.events.clear();
+                // By the clock and not only when no event comes: they may never pause.
+                let now = Instant::now();
+                if now >= tick {
+                    tell(engine.tick(now));
+                    tick = now + TICK;
                 }
             }
         });
