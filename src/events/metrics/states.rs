@@ -1,7 +1,7 @@
 //! Which state things are in: circuits, models, budgets.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -51,8 +51,10 @@ impl Circuits {
     }
 
     /// The circuits that there are from now on, after a reload. Those that are gone are in no state.
+    #[cfg(feature = "config")]
     pub(super) fn are(&mut self, circuits: &[CircuitBreakerHandle]) {
-        let there: HashSet<Name> = circuits.iter().map(|circuit| self.set(&circuit.name(), circuit.state())).collect();
+        let there: std::collections::HashSet<Name> =
+            circuits.iter().map(|circuit| self.set(&circuit.name(), circuit.state())).collect();
         let gone = self.states.iter().filter(|(name, _)| !there.contains(name));
         gone.flat_map(|(_, states)| states).for_each(|state| state.set(0.0));
     }
@@ -148,6 +150,7 @@ impl Switches {
     }
 
     /// As [`primary`](Self::primary), of one that may be away already.
+    #[cfg(feature = "config")]
     pub(super) fn known(&self, name: &Arc<str>) {
         let away = self.away().iter_mut().any(|chain| chain.primary == *name);
         if !away {
