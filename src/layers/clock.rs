@@ -12,10 +12,18 @@ thread_local! {
     static READING: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// Puts the reading before it back, even if a call panics.
-struct Restore(Option<Instant>);
+/// A reading that counts until this is dropped, even if a call panics.
+pub(crate) struct Reading(Option<Instant>);
 
-impl Drop for Restore {
+impl Reading {
+    /// Whoever is called from here on takes this reading.
+    #[inline(always)]
+    pub(crate) fn begin(now: Instant) -> Self {
+        Self(READING.replace(Some(now)))
+    }
+}
+
+impl Drop for Reading {
     #[inline]
     fn drop(&mut self) {
         READING.set(self.0);
@@ -25,7 +33,7 @@ impl Drop for Restore {
 /// Calls further down with this reading.
 #[inline(always)]
 pub(crate) fn with<R>(now: Instant, call: impl FnOnce() -> R) -> R {
-    let _before = Restore(READING.replace(Some(now)));
+    let _reading = Reading::begin(now);
     call()
 }
 

@@ -107,10 +107,11 @@ impl Leaves {
             return;
         }
         let (leaf, series) = self.leaf(step.tier.as_ref(), step.provider.as_ref(), step.model.as_ref());
-        series.attempts.increment(1);
+        let mut tally = Tally { attempts: 1, ..Tally::default() };
         if let Some(usage) = &step.usage {
-            series.used(usage);
+            series.used(usage, &mut tally);
         }
+        series.count(&tally);
         self.broke(leaf, kind, step.took);
         if served_by != Some(leaf.tier) {
             let dead = || registry.counter(&table::DEAD_ATTEMPTS, [self.tiers.text(leaf.tier)]);
@@ -171,9 +172,9 @@ impl Series {
         }
     }
 
-    /// A call that answered, or began to.
-    pub(super) fn served(&self, request: &RequestEnded) {
-        self.attempts.increment(1);
+    /// A call that answered, or began to. What it adds to the counters goes to the tally.
+    pub(super) fn served(&self, request: &RequestEnded, tally: &mut Tally) {
+        tally.attempts += 1;
         if request.stream {
             self.first_chunk.record(request.served_in);
         }
@@ -181,23 +182,41 @@ impl Series {
             self.degraded.increment(1);
         }
         if let Some(usage) = &request.usage {
-            self.used(usage);
+            self.used(usage, tally);
         }
         if let Some(cost) = request.cost {
-            self.cost.increment(cost.nanos());
+            tally.cost = tally.cost.saturating_add(cost.nanos());
         }
     }
 
-    fn used(&self, usage: &Usage) {
+    fn used(&self, usage: &Usage, tally: &mut Tally) {
         self.usage[0].record(usage.input as f64);
         self.usage[1].record(usage.output as f64);
         let amounts = [usage.input, usage.output, usage.cache_read, usage.cache_write, usage.reasoning];
-        for (counter, amount) in self.tokens.iter().zip(amounts) {
+        for (sum, amount) in tally.tokens.iter_mut().zip(amounts) {
+            *sum = sum.saturating_add(amount);
+        }
+    }
+
+    /// Adds a tally to the counters.
+    pub(super) fn count(&self, tally: &Tally) {
+        let amounts = self.tokens.iter().zip(tally.tokens);
+        for (counter, amount) in amounts.chain([(&self.attempts, tally.attempts), (&self.cost, tally.cost)]) {
             if amount > 0 {
                 counter.increment(amount);
             }
         }
     }
+}
+
+/// What calls of one leaf add to its counters: an atomic addition for each call and counter costs more than the call's
+/// whole way here.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    attempts: u64,
+    tokens: [u64; 5],
+    /// In billionths of a dollar.
+    cost: u64,
 }
 
 fn operation(registry: &Registry, texts: &[SharedString; 3], error: &'static str) -> Histogram {

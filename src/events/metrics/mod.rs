@@ -196,6 +196,29 @@ impl Metrics {
 
 impl Subscriber for Metrics {
     fn event(&mut self, event: &Event) {
+        self.hear(event);
+        self.requests.flush();
+    }
+
+    fn events(&mut self, events: &[Event]) {
+        events.iter().for_each(|event| self.hear(event));
+        self.requests.flush();
+    }
+
+    fn lost(&mut self, events: u64) {
+        self.lost.increment(events);
+        self.doubtful = true;
+        for circuit in &self.watched {
+            self.circuits.look(circuit);
+        }
+        // A reload may be among them.
+        #[cfg(feature = "config")]
+        self.learn();
+    }
+}
+
+impl Metrics {
+    fn hear(&mut self, event: &Event) {
         match event {
             Event::RequestEnded(request) => self.ended(request),
             Event::ModelSwitched { from, to, reason, at } => self.switches.switched(from, to, *reason, *at),
@@ -215,17 +238,6 @@ impl Subscriber for Metrics {
             }
             Event::ReloadRefused { .. } => self.reloaded("refused"),
         }
-    }
-
-    fn lost(&mut self, events: u64) {
-        self.lost.increment(events);
-        self.doubtful = true;
-        for circuit in &self.watched {
-            self.circuits.look(circuit);
-        }
-        // A reload may be among them.
-        #[cfg(feature = "config")]
-        self.learn();
     }
 }
 

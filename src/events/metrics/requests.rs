@@ -10,7 +10,7 @@ use std::{
 use metrics::{Counter, Histogram};
 
 use super::{
-    leaves::Leaves,
+    leaves::{Leaves, Tally},
     series::{Name, Names, Registry},
     table,
     well::{self, Well, WellSeries},
@@ -73,11 +73,11 @@ impl Requests {
     }
 
     /// A request has ended. What is recorded is found without an allocation from its second time on, and at once for one
-    /// that goes well.
+    /// that goes well. Of those the counters are behind until [`flush`](Self::flush).
     pub(super) fn ended(&mut self, request: &RequestEnded) {
         if !well::is_well(request) {
             self.count(request);
-        } else if let Some(well) = self.well.iter().find(|well| well.is(request)) {
+        } else if let Some(well) = self.well.iter_mut().find(|well| well.is(request)) {
             well.record(request);
         } else {
             self.count(request);
@@ -86,6 +86,11 @@ impl Requests {
                 self.well.push(Well::new(request, series));
             }
         }
+    }
+
+    /// Brings the counters up to date.
+    pub(super) fn flush(&mut self) {
+        self.well.iter_mut().for_each(Well::flush);
     }
 
     /// The series of a request that went well. All of them are there already.
@@ -138,7 +143,9 @@ impl Requests {
     /// What the attempt that served came to.
     fn served(&mut self, request: &RequestEnded, tier: Name) {
         let (leaf, series) = self.leaves.leaf(request.tier.as_ref(), request.provider.as_ref(), request.model.as_ref());
-        series.served(request);
+        let mut tally = Tally::default();
+        series.served(request, &mut tally);
+        series.count(&tally);
         // From the start of the call that answered to the end of its answer.
         let took = request.served_in.saturating_add(request.took.saturating_sub(request.first_token));
         match request.outcome {

@@ -1,10 +1,10 @@
 //! The short way for requests that go well, which are almost all.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use metrics::{Counter, Histogram};
 
-use super::leaves::Series;
+use super::leaves::{Series, Tally};
 use crate::events::{RequestEnded, RequestOutcome};
 
 /// What a request that went well is recorded to: its feature's, its tier's and its leaf's series at hand together.
@@ -13,6 +13,10 @@ pub(super) struct Well {
     names: [Option<Arc<str>>; 4],
     stream: bool,
     series: WellSeries,
+    /// How many of them are not counted yet.
+    requests: u64,
+    /// What they come to.
+    tally: Tally,
 }
 
 /// The series of [`Well`].
@@ -36,7 +40,8 @@ pub(super) fn is_well(request: &RequestEnded) -> bool {
 
 impl Well {
     pub(super) fn new(request: &RequestEnded, series: WellSeries) -> Self {
-        Self { names: names(request).map(<Option<&_>>::cloned), stream: request.stream, series }
+        let names = names(request).map(<Option<&_>>::cloned);
+        Self { names, stream: request.stream, series, requests: 0, tally: Tally::default() }
     }
 
     /// Whether a request is one of these.
@@ -51,16 +56,24 @@ impl Well {
     }
 
     #[inline]
-    pub(super) fn record(&self, request: &RequestEnded) {
-        let WellSeries { requests, duration, first_token, leaf } = &self.series;
-        requests.increment(1);
-        leaf.served(request);
+    pub(super) fn record(&mut self, request: &RequestEnded) {
+        let WellSeries { duration, first_token, leaf, .. } = &self.series;
+        self.requests += 1;
+        leaf.served(request, &mut self.tally);
         // Nothing failed before: its call took as long as the request.
         let took = request.took.as_secs_f64();
         duration.record(took);
         leaf.duration.record(took);
         if let Some(first_token) = first_token {
             first_token.record(request.first_token);
+        }
+    }
+
+    /// Counts what has been recorded since the last time.
+    pub(super) fn flush(&mut self) {
+        if self.requests > 0 {
+            self.series.requests.increment(mem::take(&mut self.requests));
+            self.series.leaf.count(&mem::take(&mut self.tally));
         }
     }
 }

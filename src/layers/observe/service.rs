@@ -12,7 +12,11 @@ use super::{
 };
 use crate::{
     LlmError, LlmRequest, LlmResponse,
-    layers::{call::Call, clock, lanes::Lanes},
+    layers::{
+        call::Call,
+        clock::{self, Reading},
+        lanes::Lanes,
+    },
 };
 
 /// Tells of each request how it ended. See the [module docs](super).
@@ -44,14 +48,15 @@ where
         Poll::Ready(Ok(()))
     }
 
-    #[inline]
+    #[inline(always)]
     fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
         // Whether or not somebody listens: the layer inside that would read the clock takes this reading.
         let begun = clock::now();
         request.context_mut().begun.get_or_insert(begun);
         let heard = self.told.gate().is_heard();
         let watch = heard.then(|| Watch::new(self.told.lane(), request.feature_kept(), begun));
-        ResponseFuture::new(clock::with(begun, || Call::first(&mut self.inner, request)), watch)
+        let _reading = Reading::begin(begun);
+        ResponseFuture::new(Call::first(&mut self.inner, request), watch)
     }
 }
 

@@ -6,7 +6,10 @@ use super::{ResponseFuture, layer::Limits};
 use crate::{
     ErrorKind, LlmError, LlmRequest, LlmResponse,
     error::TimeoutLimit,
-    layers::{call::Call, clock},
+    layers::{
+        call::Call,
+        clock::{self, Reading},
+    },
 };
 
 /// Bounds the time until the response, and the silences of its body. See the [module docs](super).
@@ -55,10 +58,11 @@ where
         };
         context.deadline = deadline;
         context.begun.get_or_insert(now);
+        let _reading = Reading::begin(now);
         let call = if limit == TimeoutLimit::Deadline && deadline.is_some_and(|at| at < now) {
             Call::failed(LlmError::new(ErrorKind::Deadline, "the deadline had passed before the call"))
         } else {
-            clock::with(now, || Call::first(&mut self.inner, request))
+            Call::first(&mut self.inner, request)
         };
         ResponseFuture::new(call, deadline, now, limit, self.limits.idle)
     }
