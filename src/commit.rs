@@ -8,7 +8,8 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    task::{Context, Poll},
+    str::FromStr,
+    task::{Context, Poll, ready},
 };
 
 use futures_core::Stream;
@@ -16,12 +17,12 @@ use pin_project::pin_project;
 use tower::{Layer, Service};
 
 use crate::{
-    ErrorKind, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, Progress, body::StreamEvent, chat::FinishReason,
-    layers::call::Call,
+    ErrorKind, Frame, InvalidConfig, LlmBody, LlmError, LlmRequest, LlmResponse, Progress, body::StreamEvent,
+    chat::FinishReason, layers::call::Call,
 };
 
 /// How far a stream must have come before its caller sees it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(feature = "config", derive(serde::Deserialize, schemars::JsonSchema), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum CommitPoint {
@@ -38,6 +39,19 @@ pub enum CommitPoint {
 }
 
 impl CommitPoint {
+    /// All of them, from the earliest to the latest.
+    pub const ALL: [Self; 4] = [Self::FirstEvent, Self::FirstToken, Self::FirstText, Self::Complete];
+
+    /// Its name in files and headers, such as `first_token`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::FirstEvent => "first_event",
+            Self::FirstToken => "first_token",
+            Self::FirstText => "first_text",
+            Self::Complete => "complete",
+        }
+    }
+
     fn is_reached(self, progress: Progress) -> bool {
         match self {
             Self::FirstEvent => progress >= Progress::Lifecycle,
@@ -45,6 +59,28 @@ impl CommitPoint {
             Self::FirstText => progress >= Progress::Content,
             Self::Complete => progress >= Progress::End,
         }
+    }
+}
+
+impl fmt::Display for CommitPoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for CommitPoint {
+    type Err = InvalidConfig;
+
+    /// A point by its [name](CommitPoint::name).
+    ///
+    /// # Errors
+    ///
+    /// Any other word; the error tells the names.
+    fn from_str(word: &str) -> Result<Self, InvalidConfig> {
+        Self::ALL.into_iter().find(|point| point.name() == word).ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            InvalidConfig::new("commit", format!("this is no commit point; there are {names}"))
+        })
     }
 }
 
@@ -193,6 +229,11 @@ impl Stream for Resumed {
 /// [`EmptyAnswer`](ErrorKind::EmptyAnswer), [`ContentPolicy`](ErrorKind::ContentPolicy),
 /// [`Refusal`](ErrorKind::Refusal) and the like. See the [module docs](self).
 ///
+/// **Where it goes.** A commit point beyond the first token makes a caller wait, and limits of time inside of it go on as
+/// usual: around a [`Timeout`](crate::Timeout), an answer that is held back has that one's time for its first token and
+/// that one's silences; inside of it, the whole answer must be there within the limit. A request that
+/// [says](LlmRequest::commit) how far its stream must have come is held back here so far, and by nobody further in.
+///
 /// ```
 /// use futures_util::stream;
 /// use steadfast::{CommitOnFirstTokenLayer, ErrorKind, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, provider_fn};
@@ -211,12 +252,19 @@ impl Stream for Resumed {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CommitOnFirstTokenLayer {
     point: CommitPoint,
+    inner_commits: bool,
 }
 
 impl CommitOnFirstTokenLayer {
     /// Commits on the first token.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Around what keeps the promise of the first token already: hands on what is not to be held back further.
+    #[cfg(feature = "config")]
+    pub(crate) fn beyond_it() -> Self {
+        Self { inner_commits: true, ..Self::default() }
     }
 
     /// Sets another commit point. Default: [`CommitPoint::FirstToken`].
@@ -231,7 +279,7 @@ impl<S> Layer<S> for CommitOnFirstTokenLayer {
     type Service = CommitOnFirstToken<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        CommitOnFirstToken { point: self.point, ..CommitOnFirstToken::new(inner) }
+        CommitOnFirstToken { inner, point: self.point, inner_commits: self.inner_commits }
     }
 }
 
@@ -240,12 +288,14 @@ impl<S> Layer<S> for CommitOnFirstTokenLayer {
 pub struct CommitOnFirstToken<S> {
     inner: S,
     point: CommitPoint,
+    /// Whether the inner service keeps the promise of the first token already.
+    inner_commits: bool,
 }
 
 impl<S> CommitOnFirstToken<S> {
     /// Holds this leaf's streams back until their first token.
     pub fn new(inner: S) -> Self {
-        Self { inner, point: CommitPoint::FirstToken }
+        Self { inner, point: CommitPoint::FirstToken, inner_commits: false }
     }
 }
 
@@ -262,8 +312,15 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: LlmRequest) -> CommitFuture<S> {
-        CommitFuture { call: Call::first(&mut self.inner, request), point: self.point, held: None }
+    #[inline]
+    fn call(&mut self, mut request: LlmRequest) -> CommitFuture<S> {
+        let context = request.context_mut();
+        let point = context.commit.unwrap_or(self.point);
+        // What is held back here need not be held back further in.
+        let inner = point.min(CommitPoint::FirstToken);
+        context.commit = Some(inner);
+        let hold = !self.inner_commits || point > inner;
+        CommitFuture { call: Call::first(&mut self.inner, request), point: hold.then_some(point), held: None }
     }
 }
 
@@ -272,9 +329,10 @@ where
 pub struct CommitFuture<S: Service<LlmRequest>> {
     #[pin]
     call: Call<S, S::Future>,
-    point: CommitPoint,
+    /// `None`: what comes is handed on.
+    point: Option<CommitPoint>,
     /// The response whose body is being held back, without it.
-    held: Option<(LlmResponse, Commit)>,
+    held: Option<Box<(LlmResponse, Commit)>>,
 }
 
 impl<S> Future for CommitFuture<S>
@@ -286,26 +344,32 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        if this.held.is_none() {
-            let mut response = match std::task::ready!(this.call.as_mut().poll(cx)) {
-                Ok(response) => response,
-                Err(error) => {
-                    this.call.abandon();
-                    return Poll::Ready(Err(error));
+        let held = match this.held {
+            Some(held) => held,
+            None => {
+                // In place: a response is large to move.
+                let mut polled = this.call.as_mut().poll(cx);
+                let (response, point) = match (&mut polled, *this.point) {
+                    (Poll::Ready(Err(_)), _) => {
+                        this.call.abandon();
+                        return polled;
+                    }
+                    (Poll::Pending, _) | (_, None) => return polled,
+                    (Poll::Ready(Ok(response)), Some(point)) => (response, point),
+                };
+                if !response.body().is_stream() {
+                    return match response.body().finish_of_empty().and_then(empty_answer) {
+                        Some(error) => Poll::Ready(Err(from_whom(error, response))),
+                        None => polled,
+                    };
                 }
-            };
-            if !response.body().is_stream() {
-                return Poll::Ready(match response.body().finish_of_empty().and_then(empty_answer) {
-                    Some(error) => Err(from_whom(error, &response)),
-                    None => Ok(response),
-                });
+                let body = std::mem::replace(response.body_mut(), LlmBody::from_text(""));
+                let Poll::Ready(Ok(response)) = polled else { unreachable!("it was seen a line above") };
+                this.held.insert(Box::new((response, Commit::new(body, point))))
             }
-            let body = std::mem::replace(response.body_mut(), LlmBody::from_text(""));
-            *this.held = Some((response, Commit::new(body, *this.point)));
-        }
-        let Some((_, commit)) = this.held else { unreachable!("it was put there a line above") };
-        let body = std::task::ready!(Pin::new(commit).poll(cx));
-        let (response, _) = this.held.take().expect("it is there since it was polled");
+        };
+        let body = ready!(Pin::new(&mut held.1).poll(cx));
+        let (response, _) = *this.held.take().expect("it was polled a line above");
         Poll::Ready(match body {
             Ok(body) => Ok(response.map_body(|_| body)),
             Err(error) => Err(from_whom(error, &response)),

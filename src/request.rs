@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 pub use crate::wire::Wire;
 use crate::{
-    LlmError,
+    CommitPoint, LlmError,
     chat::{Chat, Message},
 };
 
@@ -177,6 +177,13 @@ impl LlmRequest {
         self
     }
 
+    /// Sets how far its stream must have come before the caller sees it, whatever leaves and layers have. Default: theirs.
+    #[must_use]
+    pub fn commit(mut self, point: CommitPoint) -> Self {
+        self.context.commit = Some(point);
+        self
+    }
+
     /// What is asked, decoded from the caller's bytes if need be (at most once for all clones).
     ///
     /// # Errors
@@ -321,9 +328,12 @@ pub struct Context {
     pub min_level: u8,
     /// The worst level of service that is accepted: tiers of a worse one are left out. 5 (the default) leaves out none.
     pub worst_level: u8,
+    /// How far its stream must have come before who called sees it; `None`: as far as leaves and layers have it. A
+    /// [`CommitOnFirstToken`](crate::CommitOnFirstToken) that holds more back leaves the leaf the first token.
+    pub commit: Option<CommitPoint>,
     /// The retry budget that this request has been counted in, by its identity: each counts a request once, however
     /// many layers share it.
-    pub(crate) counted_in: usize,
+    pub(crate) counted_in: u32,
     /// When the request entered the outermost layer that reads the clock, or was last sent on after a wait: saves the
     /// others a reading.
     pub(crate) begun: Option<Instant>,
@@ -347,6 +357,7 @@ impl Default for Context {
             last_resort: false,
             min_level: BEST_LEVEL,
             worst_level: WORST_LEVEL,
+            commit: None,
             counted_in: 0,
             begun: None,
         }

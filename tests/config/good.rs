@@ -23,6 +23,8 @@ fn three_formats_are_one_configuration() {
     assert_eq!(&*yaml.tiers[1].headers["x-team"], "search");
     assert_eq!(yaml.timeout, Some(Span(Duration::from_secs(90))));
     assert_eq!(yaml.stream.commit, Some(CommitPoint::FirstText));
+    assert_eq!(yaml.features["code"].stream.commit, Some(CommitPoint::Complete));
+    assert_eq!(yaml.features["chat"].stream.commit, None);
     assert_eq!(yaml.retry.backoff, Some(Growth::Linear));
     assert_eq!(yaml.fallback.all_open, Some(AllOpen::Wait(Span(Duration::from_secs(5)))));
     assert_eq!(

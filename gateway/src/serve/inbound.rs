@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use http_body_util::BodyExt;
-use steadfast::{Dialect, ErrorKind, LlmError, LlmRequest, Wire};
+use steadfast::{CommitPoint, Dialect, ErrorKind, InvalidConfig, LlmError, LlmRequest, Wire};
 use tokio::time::{Instant, sleep_until};
 
 use super::settings::{SLOWEST, Settings};
@@ -19,6 +19,8 @@ pub(crate) struct Asked {
     idempotency_key: Option<Box<str>>,
     timeout: Option<Duration>,
     no_fallback: bool,
+    /// As it stands there: a word that is no commit point must not pass for none.
+    commit: Option<HeaderValue>,
     /// Whether the decision record is to come with the answer.
     pub(crate) explain: bool,
 }
@@ -32,12 +34,17 @@ impl Asked {
             idempotency_key: text(headers, IDEMPOTENCY_KEYS),
             timeout,
             no_fallback: flag(headers, "x-steadfast-no-fallback"),
+            commit: headers.get(COMMIT).cloned(),
             explain: flag(headers, "x-steadfast-explain"),
         }
     }
 
     /// The request with what was said about it. The whole decision record is always kept here, whoever wants to see it.
-    pub(crate) fn put(&self, mut request: LlmRequest) -> LlmRequest {
+    ///
+    /// # Errors
+    ///
+    /// A commit point that is none: who asks for a whole answer must not get half of one because of a slip.
+    pub(crate) fn put(&self, mut request: LlmRequest) -> Result<LlmRequest, LlmError> {
         request = request.explain();
         if let Some(feature) = &self.feature {
             request = request.feature(&**feature);
@@ -54,7 +61,12 @@ impl Asked {
         if self.no_fallback {
             request = request.no_fallback();
         }
-        request
+        if let Some(word) = &self.commit {
+            let point = word.to_str().unwrap_or_default().trim().parse::<CommitPoint>();
+            let problem = |error: InvalidConfig| format!("{COMMIT}: {}", error.problem());
+            request = request.commit(point.map_err(|error| LlmError::new(ErrorKind::InvalidRequest, problem(error)))?);
+        }
+        Ok(request)
     }
 }
 
@@ -66,6 +78,9 @@ const IDEMPOTENCY_KEYS: &[&str] = &["idempotency-key", "x-steadfast-idempotency-
 const TIMEOUTS_MS: &[&str] =
     &["x-steadfast-deadline-ms", "x-steadfast-timeout-ms", "x-portkey-request-timeout", "cf-aig-request-timeout"];
 const TIMEOUTS_S: &[&str] = &["x-litellm-timeout"];
+
+/// How far a stream must have come before its caller sees it.
+const COMMIT: &str = "x-steadfast-commit";
 
 /// The longest name, session or key that is taken over, in bytes: it is kept in memory, and shown.
 const LONGEST: usize = 256;
@@ -223,9 +238,25 @@ mod tests {
             ("idempotency-key", "k-1"),
             ("x-steadfast-no-fallback", "true"),
         ]));
-        let request = asked.put(LlmRequest::prompt("hello"));
+        let request = asked.put(LlmRequest::prompt("hello")).unwrap();
         assert_eq!((request.feature_name(), request.session_id()), (Some("chat"), Some("s-1")));
         assert_eq!((request.idempotency(), request.is_first_tier_only()), (Some("k-1"), true));
+    }
+
+    #[test]
+    fn a_commit_point_is_one_of_four_or_the_request_is_wrong() {
+        let put = |word| Asked::of(&headers(&[("x-steadfast-commit", word)])).put(LlmRequest::prompt("hello"));
+        for point in CommitPoint::ALL {
+            assert_eq!(put(point.name()).unwrap().context().commit, Some(point));
+        }
+        for word in ["", "whole", "Complete", "complete, first_token"] {
+            let error = put(word).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidRequest, "{word}");
+            let names = "first_event, first_token, first_text, complete";
+            assert!(error.message().starts_with("x-steadfast-commit") && error.message().ends_with(names), "{error}");
+        }
+        let none = Asked::of(&headers(&[])).put(LlmRequest::prompt("hello")).unwrap();
+        assert_eq!(none.context().commit, None);
     }
 
     #[tokio::test(start_paused = true)]
@@ -237,7 +268,7 @@ mod tests {
             ("x-litellm-timeout", "2.5", 2.5),
         ] {
             let asked = Asked::of(&headers(&[(name, value)]));
-            let request = asked.put(LlmRequest::prompt("hello"));
+            let request = asked.put(LlmRequest::prompt("hello")).unwrap();
             let left = request.context().time_left(Instant::now()).unwrap();
             assert_eq!(left, Duration::from_secs_f64(seconds), "{name}");
         }

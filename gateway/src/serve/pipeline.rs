@@ -54,8 +54,8 @@ pub(crate) async fn answer(gateway: Arc<Gateway>, dialect: Dialect, request: Req
             return response;
         }
     };
-    let request = match inbound::request(dialect, &head.headers, body.clone()) {
-        Ok(request) => asked.put(request),
+    let request = match inbound::request(dialect, &head.headers, body.clone()).and_then(|request| asked.put(request)) {
+        Ok(request) => request,
         Err(error) => return refused(&entry, &asked, &error, dialect),
     };
     if let Some(Err(denied)) = key.map(|key| key.model(request.model())) {

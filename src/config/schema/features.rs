@@ -35,6 +35,8 @@ pub struct Feature {
     pub worst_level: Option<u8>,
     /// The longest time to its first token. Default: the file's `timeout`.
     pub timeout: Option<Span>,
+    /// How its streams are handed on. Default: as the file's `stream` says, each field by itself.
+    pub stream: Stream,
 }
 
 /// How much in a minute: a number, or a number and how much of it at once.
@@ -55,7 +57,9 @@ pub enum Rate {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Stream {
-    /// What must be there before an answer counts as begun. Default: its first token.
+    /// What must be there before the caller sees anything of an answer; until then a failure goes to the next tier unseen.
+    /// Default: its first token. Up to that point `timeout` counts: with `complete` it is for the whole answer, while the
+    /// limits of a tier stay those of its first token and of its silences.
     #[schemars(extend("default" = "first_token"))]
     pub commit: Option<CommitPoint>,
     /// What happens when a stream breaks after that. Default: `fail`.

@@ -3,7 +3,7 @@
 use super::{Makings, part::TierService, settings};
 use crate::{
     Context, FallbackLayer, InvalidConfig,
-    config::{self, Config, Tier, classifier},
+    config::{self, Config, StreamBreak, Tier, classifier},
     layers::fallback::{self, Capabilities, RampStep},
 };
 
@@ -30,10 +30,13 @@ pub(super) fn chain(
     let Some((first, primary)) = tiers.next() else {
         return Err(InvalidConfig::new("tiers", "there is none; name at least one tier"));
     };
+    let of_file = config.stream.on_break;
+    let on_break = |own: Option<StreamBreak>| own.or(of_file).map(settings::stream_break).unwrap_or_default();
+    let unnamed = on_break(config.default_feature.as_ref().and_then(|feature| feature.stream.on_break));
     let mut layer = primary_of(first)
         .classifier(classifier(config))
         .events(makings.events.clone())
-        .stream_break(config.stream.on_break.map(settings::stream_break).unwrap_or_default())
+        .stream_break(unnamed)
         .session(settings.session.map(settings::session).unwrap_or_default())
         .all_open(settings.all_open.map(settings::all_open).unwrap_or_default())
         .gradually(settings.gradually.iter().map(|step| RampStep::new(step.percent, step.lasts.0)));
@@ -50,6 +53,10 @@ pub(super) fn chain(
         check_level(config, &format!("features.{name}"), feature)?;
         if let Some(tiers) = &feature.tiers {
             layer = layer.feature(name.as_str(), tiers.iter().map(String::as_str))?;
+        }
+        let named = on_break(feature.stream.on_break);
+        if named != unnamed {
+            layer = layer.feature_stream_break(name.as_str(), named);
         }
         if let Some(worst) = feature.worst_level {
             layer = layer.feature_worst_level(name.as_str(), worst);

@@ -49,6 +49,8 @@ pub(super) struct Generation {
     others: Option<Whole>,
     /// The worst level that these accept, where it is said.
     others_worst_level: Option<u8>,
+    /// Whether any feature has a commit point of its own.
+    commits: bool,
     /// How many attempts a request may take that does not say so itself, where the tiers' own say more than is usual.
     attempts: Option<u16>,
 }
@@ -70,7 +72,6 @@ impl Plan {
     /// Every tier or webhook whose key is missing, every tier whose headers cannot be, and a file without tiers.
     pub(super) fn new(config: Config, makings: &Makings) -> Result<Self, ConfigError> {
         let environment = makings.environment();
-        let commit = config.stream.commit.unwrap_or_default();
         let mut problems: Vec<Problem> = Vec::new();
         if config.tiers.is_empty() {
             problems.push(InvalidConfig::new("tiers", "there is none; name at least one tier").into());
@@ -83,7 +84,7 @@ impl Plan {
                 let problem = format!("two tiers are named `{}`; give each a name of its own", tier.name);
                 problems.push(InvalidConfig::new("tiers", problem).into());
             }
-            match LeafPlan::new(tier, commit, makings, &environment) {
+            match LeafPlan::new(tier, makings, &environment) {
                 Ok(plan) => leaves.push(plan),
                 Err(error) => problems.extend_from_slice(error.problems()),
             }
@@ -170,6 +171,11 @@ impl Generation {
         Ok(Self {
             bulkhead: bulkhead.handle(),
             others_worst_level: config.default_feature.as_ref().and_then(|feature| feature.worst_level),
+            commits: config
+                .features
+                .values()
+                .chain(&config.default_feature)
+                .any(|feature| feature.stream.commit.is_some()),
             attempts: chain::attempts(&config),
             config,
             #[cfg(feature = "alerts")]
@@ -204,6 +210,11 @@ impl Generation {
             && request.context().attempts_left == Context::default().attempts_left
         {
             request.context_mut().attempts_left = attempts;
+        }
+        if self.commits && request.context().commit.is_none() {
+            let named = request.feature_name().and_then(|feature| self.config.features.get(feature));
+            request.context_mut().commit =
+                named.or(self.config.default_feature.as_ref()).and_then(|own| own.stream.commit);
         }
         if let Some(worst) = self.others_worst_level
             && request.feature_name().is_none_or(|feature| !self.config.features.contains_key(feature))

@@ -15,7 +15,7 @@ use tower::{Layer, Service};
 
 use super::Makings;
 use crate::{
-    BoxLlmService, CommitOnFirstTokenLayer, CommitPoint, InvalidConfig, LlmError, LlmRequest, LlmResponse,
+    BoxLlmService, CommitOnFirstTokenLayer, InvalidConfig, LlmError, LlmRequest, LlmResponse,
     config::{ConfigError, Environment, Problem, Provider, Simulated as SimulatedSettings, Tier},
     providers::{
         Anthropic, Canned, Gemini, OpenAi, Simulated,
@@ -35,7 +35,6 @@ pub(super) struct LeafPlan {
     headers: HeaderMap,
     text: Option<String>,
     simulated: Option<SimulatedSettings>,
-    commit: CommitPoint,
 }
 
 /// The default time to a simulated tier's first token.
@@ -47,12 +46,7 @@ impl LeafPlan {
     /// # Errors
     ///
     /// A key that is not there, and a header that cannot be; the error names the tier, the field and the variable.
-    pub(super) fn new(
-        tier: &Tier,
-        commit: CommitPoint,
-        makings: &Makings,
-        environment: &Environment,
-    ) -> Result<Self, ConfigError> {
+    pub(super) fn new(tier: &Tier, makings: &Makings, environment: &Environment) -> Result<Self, ConfigError> {
         let mut headers = HeaderMap::new();
         for (name, value) in &tier.headers {
             let wrong = |what: &'static str| InvalidConfig::new(format!("tiers.{}.headers.{name}", tier.name), what);
@@ -71,7 +65,6 @@ impl LeafPlan {
             headers,
             text: tier.text.clone(),
             simulated: tier.simulated.clone(),
-            commit,
         })
     }
 
@@ -80,7 +73,7 @@ impl LeafPlan {
     /// A base URL that is none, or a canned tier without a text.
     pub(super) fn leaf(&self, makings: &Makings) -> Result<Leaf, InvalidConfig> {
         if let Some(own) = makings.leaf(&self.tier) {
-            let committed = CommitOnFirstTokenLayer::new().at(self.commit).layer(own.clone());
+            let committed = CommitOnFirstTokenLayer::new().layer(own.clone());
             return Ok(Leaf::Own(BoxLlmService::new(committed)));
         }
         let key = self.key.clone().unwrap_or_default();
@@ -130,17 +123,14 @@ impl LeafPlan {
         for (name, value) in &self.headers {
             leaf = leaf.header(name.clone(), value.clone());
         }
-        leaf.commit(self.commit).over(makings.transport())
+        leaf.over(makings.transport())
     }
 
     fn simulated(&self) -> Simulated {
         let settings = self.simulated.clone().unwrap_or_default();
         let name = self.model.as_deref().unwrap_or(&self.tier);
         let reply = settings.reply.unwrap_or_else(|| format!("This is a simulated answer of {name}."));
-        let leaf = Simulated::new(name)
-            .reply(reply)
-            .latency(settings.latency.map_or(LATENCY, |latency| latency.0))
-            .commit(self.commit);
+        let leaf = Simulated::new(name).reply(reply).latency(settings.latency.map_or(LATENCY, |latency| latency.0));
         match settings.seed {
             Some(seed) => leaf.seed(seed),
             None => leaf,

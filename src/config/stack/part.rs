@@ -11,14 +11,15 @@ use super::{
     settings,
 };
 use crate::{
-    BudgetLayer, CircuitBreaker, CircuitBreakerLayer, InvalidConfig, RetryBudget, RetryWithJitter, Timeout,
+    BudgetLayer, CircuitBreaker, CircuitBreakerLayer, CommitOnFirstToken, CommitOnFirstTokenLayer, InvalidConfig,
+    RetryBudget, RetryWithJitter, Timeout,
     config::{CircuitBreaker as BreakerSettings, Config, OnError, Share, Tier, classifier},
     layers::budget::Budget,
 };
 
 /// A tier's service, with caps of its own or without.
 pub(super) type TierService = Either<Budget<Attempts>, Attempts>;
-type Attempts = RetryWithJitter<CircuitBreaker<Timeout<Leaf>>>;
+type Attempts = RetryWithJitter<CommitOnFirstToken<CircuitBreaker<Timeout<Leaf>>>>;
 
 /// What a tier keeps over a reload that does not change it.
 #[derive(Clone)]
@@ -88,6 +89,8 @@ impl Part {
             // What this tier alone may spend: its refusal goes to the next tier at once.
             .option_layer(caps)
             .layer(settings::retry(retry, retries, makings.seed(&tier.name)))
+            // Around the limits of time: those of the first token and of silences hold for an answer that is held back too.
+            .layer(CommitOnFirstTokenLayer::beyond_it().at(config.stream.commit.unwrap_or_default()))
             // Inside of the retry, so that each attempt is asked and counted, and an open circuit ends the retrying.
             .layer(&self.breaker)
             // Inside of the breaker, so that silence counts as a failure.

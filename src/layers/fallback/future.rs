@@ -126,7 +126,7 @@ where
         };
         let mut polled = call.poll(cx);
         let usual = match &mut polled {
-            Poll::Ready(Ok(response)) if this.shared.takes(response) && !this.request.is_explained() => {
+            Poll::Ready(Ok(response)) if this.shared.takes(this.request, response) && !this.request.is_explained() => {
                 this.shared.primary_answered(this.request, response);
                 true
             }
@@ -189,8 +189,8 @@ where
             };
             let error = match polled {
                 Poll::Ready(Ok(mut response)) => {
-                    if !this.shared.takes(&response) {
-                        if this.shared.config.stream_break == StreamBreak::Buffer {
+                    if !this.shared.takes(this.request, &response) {
+                        if this.shared.stream_break(this.request) == StreamBreak::Buffer {
                             let body = std::mem::replace(response.body_mut(), LlmBody::from_text(""));
                             let held = Box::new((response, Commit::new(body, CommitPoint::Complete)));
                             this.state.set(State::After(After::Buffering(held)));

@@ -44,6 +44,8 @@ pub(super) struct Config {
     pub(super) session: SessionPolicy,
     pub(super) session_capacity: usize,
     pub(super) stream_break: StreamBreak,
+    /// For each feature that has it otherwise.
+    pub(super) stream_breaks: HashMap<Arc<str>, StreamBreak>,
     pub(super) all_open: AllOpen,
     pub(super) ramp: Vec<RampStep>,
 }
@@ -126,6 +128,7 @@ impl FallbackLayer {
             session: SessionPolicy::default(),
             session_capacity: SESSIONS,
             stream_break: StreamBreak::default(),
+            stream_breaks: HashMap::new(),
             all_open: AllOpen::default(),
             ramp: Vec::new(),
         };
@@ -322,6 +325,14 @@ impl FallbackLayer {
     #[must_use]
     pub fn stream_break(mut self, policy: StreamBreak) -> Self {
         self.config.stream_break = policy;
+        self.changed()
+    }
+
+    /// Sets what happens when a stream of this feature breaks in the middle. Default: what [`stream_break`](Self::stream_break)
+    /// says.
+    #[must_use]
+    pub fn feature_stream_break(mut self, feature: impl Into<Arc<str>>, policy: StreamBreak) -> Self {
+        self.config.stream_breaks.insert(feature.into(), policy);
         self.changed()
     }
 

@@ -135,8 +135,15 @@ impl Shared {
 
     /// Whether an answer is handed on as it is, whatever may come of its stream.
     #[inline]
-    pub(super) fn takes(&self, response: &LlmResponse) -> bool {
-        self.config.stream_break == StreamBreak::Fail || !response.body().is_stream()
+    pub(super) fn takes(&self, request: &LlmRequest, response: &LlmResponse) -> bool {
+        let always = self.config.stream_break == StreamBreak::Fail && self.config.stream_breaks.is_empty();
+        always || !response.body().is_stream() || self.stream_break(request) == StreamBreak::Fail
+    }
+
+    /// What happens when the request's stream breaks.
+    pub(super) fn stream_break(&self, request: &LlmRequest) -> StreamBreak {
+        let own = request.feature_name().and_then(|feature| self.config.stream_breaks.get(feature));
+        own.copied().unwrap_or(self.config.stream_break)
     }
 
     /// The primary has answered a request that went to it first.

@@ -1,6 +1,6 @@
 //! How many retries all requests together may make: a token bucket, without clock or I/O.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::atomic::AtomicU32, time::Duration};
 
 use tokio::time::Instant;
 
@@ -35,6 +35,8 @@ pub struct RetryBudget {
 }
 
 struct Bucket {
+    /// Tells it from others.
+    id: u32,
     /// Units put in for one first try.
     ratio: u64,
     /// Units that time puts in for each second, at least.
@@ -60,6 +62,9 @@ const TOKEN: u64 = 1_000_000;
 
 /// More for each first try, or for each second, than any layer makes attempts: the totals must not wrap within a look.
 const MOST_TOKENS: f64 = 65_536.0;
+
+/// The next budget's number. A number is half as large as an address in what every layer copies.
+static BUDGETS: AtomicU32 = AtomicU32::new(1);
 
 /// Time's share is kept for this long, as in Finagle and tower.
 const FLOOR_KEPT_SECONDS: u64 = 10;
@@ -96,6 +101,8 @@ impl RetryBudget {
         let account = Account { granted: reserve, taken: 0, reckoned: None };
         Self {
             bucket: Some(Arc::new(Bucket {
+                // From 1; after four billion budgets two may be taken for one, and a request not be counted in the other.
+                id: BUDGETS.fetch_add(1, Ordering::Relaxed).max(1),
                 ratio,
                 floor,
                 cap,
@@ -106,8 +113,8 @@ impl RetryBudget {
     }
 
     /// Tells this budget from others: what a request is marked with that was counted here. 0 for an unlimited one.
-    pub(crate) fn id(&self) -> usize {
-        self.bucket.as_ref().map_or(0, |bucket| Arc::as_ptr(bucket) as usize)
+    pub(crate) fn id(&self) -> u32 {
+        self.bucket.as_ref().map_or(0, |bucket| bucket.id)
     }
 
     /// Counts a first try. One atomic addition; the cap is applied when a token is taken, which comes to the same.

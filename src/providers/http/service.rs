@@ -18,7 +18,7 @@ use super::{
     leaf::{Body, Settings},
 };
 use crate::{
-    ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse, Wire,
+    CommitPoint, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse, Wire,
     chat::FinishReason,
     commit::Commit,
     providers::splice,
@@ -48,11 +48,12 @@ impl<P: Protocol> Service<LlmRequest> for HttpLeaf<P> {
         };
         let origin = Origin::of(&settings, model);
         let stream = request.is_stream();
+        let commit = request.context().commit.unwrap_or(settings.commit);
         match prepare(&settings, &request, origin.model.as_deref(), stream) {
             Err(error) => ResponseFuture(Box::pin(std::future::ready(Err(origin.stamp(error))))),
             Ok((request, told)) => {
                 let sending = self.transport.call(request);
-                ResponseFuture(Box::pin(answer(settings, origin, stream, told, sending)))
+                ResponseFuture(Box::pin(answer(settings, origin, stream, commit, told, sending)))
             }
         }
     }
@@ -196,6 +197,7 @@ async fn answer<P: Protocol>(
     settings: Arc<Settings<P>>,
     mut origin: Origin,
     stream: bool,
+    commit: CommitPoint,
     mut told: Told,
     sending: impl Future<Output = Result<Response<Body>, BoxError>>,
 ) -> Result<LlmResponse, LlmError> {
@@ -219,7 +221,7 @@ async fn answer<P: Protocol>(
         }
         Form::Events => {
             let frames = Frames::new(protocol.clone(), origin.clone(), settings.limits, body, told.names);
-            Commit::new(LlmBody::from_frames(frames), settings.commit).await
+            Commit::new(LlmBody::from_frames(frames), commit).await
         }
         Form::Whole => match read_whole(body, settings.limits.answer).await {
             Ok(raw) => whole(protocol, &origin, raw, &mut told),

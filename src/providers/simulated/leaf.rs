@@ -143,7 +143,7 @@ impl Talk {
             (_, Some(_)) => 1,
             (_, None) => call.plan.tokens,
         };
-        let commit = shared.lock().commit;
+        let commit = request.context().commit.unwrap_or_else(|| shared.lock().commit);
         Ok(Self { call, stream: request.is_stream(), commit, prompt_tokens, tool, length })
     }
 
