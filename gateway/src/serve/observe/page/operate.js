@@ -37,7 +37,8 @@ function actionRow({ tier, circuit, forced, drained }) {
   const state = make("span", { class: "tag", "data-circuit": circuit }, circuit);
   const drain = String(!drained);
   return make("tr", { role: "row" },
-    make("th", { role: "rowheader", scope: "row" }, tier, drained ? make("span", { class: "tag" }, "drained") : ""),
+    make("th", { role: "rowheader", scope: "row" }, tier,
+      ...(drained ? [" ", make("span", { class: "tag" }, "drained")] : [])),
     cell("Circuit", "wide", make("div", { class: "row" }, state, forced ? make("span", { class: "small" }, "by hand") : "",
       ...Object.entries(CIRCUITS).map(([action, [words]]) => button(words, { "data-circuit-action": action })))),
     cell("Requests", "wide", button(DRAINS[drain][0], { "data-drain": drain })));

@@ -1,6 +1,8 @@
 const EVERY = 2000, PATIENCE = 5000;
 // What is older than this, in milliseconds, is not shown as how it is.
 const OLD = 10000;
+// So many switches are shown at once.
+const LATEST = 6;
 const $ = (id) => document.getElementById(id);
 
 // All that comes is text: nothing is ever read as markup.
@@ -32,6 +34,7 @@ function say(element, text) {
 const number = (value) => value.toLocaleString("en");
 function span(seconds) {
   const whole = Math.round(seconds);
+  if (seconds < 0.1) return seconds ? milliseconds(seconds * 1000) : "0 s";
   if (seconds < 10) return `${seconds.toFixed(1)} s`;
   if (whole < 120) return `${whole} s`;
   if (whole < 7200) return `${Math.floor(whole / 60)} min`;
@@ -43,7 +46,8 @@ function milliseconds(value) {
   return `${(value / 1000).toFixed(value < 10000 ? 1 : 0)} s`;
 }
 function dollars(value) {
-  if (value === 0 || value >= 0.995) return `$${value.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 })}`;
+  const digits = value < 9999.5 ? 2 : 0;
+  if (value === 0 || value >= 0.995) return `$${value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits })}`;
   return value < 0.0001 ? "< $0.0001" : `$${value.toFixed(value < 0.01 ? 4 : 3)}`;
 }
 function percent(share) {
@@ -128,7 +132,7 @@ function plots(status, histories) {
     said: $("calls-said"),
     most: Math.max(...calls),
     least: 4,
-    tick: number,
+    tick: (value) => value.toLocaleString("en", value < 10_000 ? {} : { notation: "compact" }),
     none: "No requests yet",
     draw: (x, y, each) => bars(hour, x, y, each),
     tell: (at) => told(hour[at]),
@@ -183,25 +187,26 @@ function tiers(status, histories) {
     const latency = tier.latency ? `${milliseconds(tier.latency.p50Ms)} / ${milliseconds(tier.latency.p95Ms)}` : "–";
     const serves = status.state !== "unavailable" && tier.name === status.activeModel;
     return make("tr", { role: "row" },
-      make("th", { role: "rowheader", scope: "row" }, tier.name, place ? "" : make("span", { class: "tag" }, "primary"),
-        serves ? make("span", { class: "tag" }, "serves") : ""),
+      make("th", { role: "rowheader", scope: "row" }, tier.name,
+        ...[!place && "primary", serves && "serves"].filter(Boolean).flatMap((tag) => [" ", make("span", { class: "tag" }, tag)])),
       cell("Circuit", "", make("span", { class: "tag", "data-circuit": tier.circuit }, tier.circuit), why),
       cell("Calls, 5 min", "number", number(tier.calls)),
       cell("Failed, 5 min", "number", tier.calls ? percent(tier.failureRate) : "–"),
       cell("Latency p50 / p95", "number", latency),
-      cell("Calls and failures, 1 h", "wide", history ? callsSpark(tier.name, history, !place) : "–"),
-      cell("Latency, 1 h", "wide", history ? latencySpark(history) : "–"));
+      sparkCell("Calls and failures, 1 h", history && callsSpark(tier.name, history, !place)),
+      sparkCell("Latency, 1 h", history && latencySpark(history)));
   }));
 }
+const sparkCell = (label, spark) => cell(label, spark ? "wide" : "wide empty", spark || "–");
 function callsSpark(name, history, primary) {
   const hour = hourOf([history], primary ? name : null), most = Math.max(...hour.map(all));
-  if (!most) return "–";
-  const shapes = bars(hour, (at) => at, (value) => 20 - (value / most) * 20, 1);
+  if (!most) return null;
+  const shapes = bars(hour, (at) => at, (value) => 20 - (value / most) * 20, 1, 0.75);
   return spark(`${counted(sum(history.calls), "call")}, ${number(sum(history.failures))} failed`, `max ${number(most)}`, shapes);
 }
 function latencySpark(history) {
   const values = known(history.latencyMs);
-  if (!values.length) return "–";
+  if (!values.length) return null;
   const most = Math.max(...values) || 1;
   const shapes = line(history.latencyMs, (at) => at + 0.5, (value) => 19 - (value / most) * 18, "s0");
   return spark(`Mean latency by the minute: at most ${milliseconds(most)}`, `max ${milliseconds(most)}`, shapes);
@@ -234,7 +239,6 @@ function choices(status) {
 
 let last = null;
 function show(status, overview) {
-  last = [status, overview];
   const words = WORDS[status.state] || ["?", status.state, () => [status.activeModel, ""]];
   badge(status.state, words[0], words[1], ...words[2](status));
   say($("since"), `for ${span(status.sinceSeconds)}`);
@@ -245,7 +249,10 @@ function show(status, overview) {
   facts(status, hourOf(histories, status.primaryModel), cost);
   plots(status, histories);
   tiers(status, histories);
-  list("switches", status.recentSwitches.map(switched), "No switches yet: the primary has served all along.");
+  const switches = status.recentSwitches.map(switched);
+  list("switches", switches.slice(0, LATEST), "No switches yet: the primary has served all along.");
+  fill($("earlier-switches"), switches.slice(LATEST));
+  $("earlier").hidden = switches.length <= LATEST;
   list("features", overview.features.map((one) => bar(one.feature,
     `${number(one.inFlight)} of ${number(one.limit)}${one.queued ? `, ${number(one.queued)} waiting` : ""}`, one.inFlight, one.limit, true)),
   "No requests yet.");
@@ -255,6 +262,7 @@ function show(status, overview) {
   list("budgets", overview.budgets.map((one) => bar(one.cap, `${dollars(one.spentDollars)} of ${dollars(one.limitDollars)}`,
     one.spentDollars, one.limitDollars, true)), "No cap is set.");
   operable(overview);
+  last = [status, overview];
 }
 
 async function fetched(path) {
@@ -285,10 +293,16 @@ async function poll() {
   clearTimeout(timer);
   if (!document.hidden) timer = setTimeout(poll, EVERY);
   if (!came) return stale();
+  try {
+    show(...came);
+  } catch (error) {
+    // Somebody else answers in its place, or another version of it.
+    console.error(error);
+    return stale();
+  }
   answered = new Date();
   document.querySelector("main").toggleAttribute("data-stale", false);
   live(`Live, ${clock(answered)}`, true);
-  show(...came);
 }
 $("pause").addEventListener("click", () => {
   paused = !paused;

@@ -60,13 +60,12 @@ function redraw(host) {
   const x = (minute) => LEFT + minute * each;
   const y = (value) => foot - (value / top) * (foot - ABOVE);
   const svg = shape("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": chart.label });
+  const shapes = chart.draw(x, y, each);
   for (let value = 0; value <= top + step / 2; value += step) {
-    svg.append(
-      shape("line", { class: value ? "grid" : "axis", x1: LEFT, x2: width - RIGHT, y1: y(value), y2: y(value) }),
-      shape("text", { x: LEFT - 8, y: y(value) + 4, "text-anchor": "end" }, chart.tick(value)),
-    );
+    svg.append(shape("line", { class: value ? "grid" : "axis", x1: LEFT, x2: width - RIGHT, y1: y(value), y2: y(value) }));
+    if (shapes.length) svg.append(shape("text", { x: LEFT - 8, y: y(value) + 4, "text-anchor": "end" }, chart.tick(value)));
   }
-  for (const minutes of [60, 45, 30, 15, 0]) {
+  for (const minutes of width < 400 ? [60, 30, 0] : [60, 45, 30, 15, 0]) {
     const anchor = minutes === 60 ? "start" : minutes ? "middle" : "end";
     const text = minutes === 60 ? "1 h ago" : minutes ? `${minutes} min` : "now";
     svg.append(
@@ -75,7 +74,6 @@ function redraw(host) {
     );
   }
   if (at !== null) svg.append(shape("rect", { class: "cursor", x: x(at), y: ABOVE, width: each, height: foot - ABOVE }));
-  const shapes = chart.draw(x, y, each);
   svg.append(...shapes);
   if (!shapes.length) {
     svg.append(shape("text", { class: "none", x: (LEFT + width - RIGHT) / 2, y: (ABOVE + foot) / 2, "text-anchor": "middle" }, chart.none));
@@ -85,7 +83,7 @@ function redraw(host) {
 }
 
 // What was called, by the minute: served by the primary, served by the others, and failed, each upon the one before.
-function bars(minutes, x, y, each) {
+function bars(minutes, x, y, each, least = 2) {
   const shapes = [];
   minutes.forEach((minute, at) => {
     let below = 0;
@@ -94,7 +92,7 @@ function bars(minutes, x, y, each) {
       const [foot, head] = [y(below), y(below + minute[kind])];
       below += minute[kind];
       // A single failure among thousands of calls is seen too.
-      const height = Math.max(foot - head, kind === "failed" ? 2 : 0);
+      const height = Math.max(foot - head, kind === "failed" ? least : 0);
       shapes.push(shape("rect", { class: kind, x: x(at) + each * 0.1, width: each * 0.8, y: foot - height, height }));
     }
   });
@@ -103,15 +101,16 @@ function bars(minutes, x, y, each) {
 
 // A line through what is known; where nothing is, it is broken, and what stands alone is a point.
 function line(values, x, y, style) {
-  let path = "", pen = "M";
+  let path = "", points = "", pen = "M";
   values.forEach((value, at) => {
     if (value === null) { pen = "M"; return; }
     const place = `${x(at).toFixed(1)} ${y(value).toFixed(1)}`;
     const alone = (values[at - 1] ?? null) === null && (values[at + 1] ?? null) === null;
-    path += alone ? `M${place}h.01` : `${pen}${place}`;
+    if (alone) points += `M${place}h.01`;
+    else path += `${pen}${place}`;
     pen = "L";
   });
-  return path ? [shape("path", { class: `line ${style}`, d: path })] : [];
+  return [["line", path], ["line point", points]].filter(([, d]) => d).map(([kind, d]) => shape("path", { class: `${kind} ${style}`, d }));
 }
 
 // A plot without axes, for a table: its greatest value stands beside it.
