@@ -104,13 +104,14 @@ $("level").addEventListener("submit", (event) => {
   event.preventDefault();
   const level = $("level-at").value, feature = $("level-for").value;
   const [what, whom] = [level ? `Level ${level}` : "Automatic level", feature || "every feature"];
-  const consequence = level ? "It stays so until you set it to automatic." : "The circuits decide again.";
+  const consequence = level ? "It stays so until you set it to automatic." : "The best tier that is well serves again.";
   act(`${what} for ${whom}?`, consequence, "/admin/level", { level: level ? Number(level) : null, ...(feature && { feature }) });
 });
 
 // Follows what the page has learned: the features that can be named, and, while it is open, each tier's circuit.
 function operable(overview) {
-  const options = overview.features.map((one) => make("option", { value: one.feature }, one.feature));
+  const named = overview.features.filter((one) => one.feature !== "all others");
+  const options = named.map((one) => make("option", { value: one.feature }, one.feature));
   fill($("level-for"), [make("option", { value: "" }, "every feature"), ...options]);
   if (key !== null && $("operate").open && !$("actions").hidden) refresh().catch((error) => operated(error.message, true));
 }

@@ -95,6 +95,7 @@ function facts(status, hour, cost) {
     ["Last recovery took", status.lastRecoverySeconds === null ? "–" : span(status.lastRecoverySeconds)],
     ["Cost since the start", dollars(cost)],
   ];
+  if (status.pinnedLevel) rows.push(["Level, by hand", `${status.pinnedLevel} of 5`]);
   if (status.lostEvents) rows.push(["Events lost", number(status.lostEvents)]);
   fill($("facts"), rows.map(([name, value, more]) =>
     make("div", {}, make("dt", {}, name), make("dd", {}, value, more ? make("small", {}, more) : ""))));
@@ -188,7 +189,7 @@ function tiers(status, histories) {
     const serves = status.state !== "unavailable" && tier.name === status.activeModel;
     return make("tr", { role: "row" },
       make("th", { role: "rowheader", scope: "row" }, tier.name,
-        ...[!place && "primary", serves && "serves"].filter(Boolean).flatMap((tag) => [" ", make("span", { class: "tag" }, tag)])),
+        ...[!place && "primary", serves && "serves", tier.drained && "drained"].filter(Boolean).flatMap((tag) => [" ", make("span", { class: "tag" }, tag)])),
       cell("Circuit", "", make("span", { class: "tag", "data-circuit": tier.circuit }, tier.circuit), why),
       cell("Calls, 5 min", "number", number(tier.calls)),
       cell("Failed, 5 min", "number", tier.calls ? percent(tier.failureRate) : "–"),
