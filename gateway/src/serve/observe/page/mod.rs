@@ -1,6 +1,7 @@
 //! The status page at `/`, and the badge that other pages can show.
 //!
 //! Both are files of this folder, put into the binary as they are: nothing is built, and nothing is fetched from elsewhere.
+//! The page is answered as one: no page ever runs with another version's script.
 
 use std::sync::LazyLock;
 
@@ -8,7 +9,15 @@ use axum::{Router, routing::get};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use sha2::{Digest as _, Sha256};
 
-const PAGE: &str = include_str!("index.html");
+const MARKUP: &str = include_str!("index.html");
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = concat!(
+    "\"use strict\";\n",
+    include_str!("page.js"),
+    include_str!("plots.js"),
+    include_str!("operate.js"),
+    "poll();\n",
+);
 const BADGE: &str = include_str!("badge.js");
 const USAGE: &str = concat!(
     "steadfast ",
@@ -16,13 +25,19 @@ const USAGE: &str = concat!(
     "\nPOST /v1/messages, POST /v1/chat/completions, GET /v1/models, GET /status, GET /metrics\n"
 );
 
+static PAGE: LazyLock<String> = LazyLock::new(|| {
+    MARKUP
+        .replace("<style></style>", &format!("<style>\n{STYLE}</style>"))
+        .replace("<script></script>", &format!("<script>\n{SCRIPT}</script>"))
+});
+
 /// What the page may do: run its own script and its own styles, and ask this server.
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     let policy = format!(
         "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src 'self'; img-src data:; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-        hash(between(PAGE, "<script>", "</script>")),
-        hash(between(PAGE, "<style>", "</style>")),
+        hash(between(&PAGE, "<script>", "</script>")),
+        hash(between(&PAGE, "<style>", "</style>")),
     );
     HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
 });
@@ -33,7 +48,7 @@ type Text = (HeaderMap, &'static str);
 pub(crate) async fn front(headers: HeaderMap) -> Text {
     let accepts = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let (kind, text) = match accepts.is_some_and(|accept| accept.contains("text/html")) {
-        true => ("text/html; charset=utf-8", PAGE),
+        true => ("text/html; charset=utf-8", PAGE.as_str()),
         false => ("text/plain; charset=utf-8", USAGE),
     };
     let headers = [
@@ -63,7 +78,7 @@ async fn badge() -> Text {
     (HeaderMap::from_iter(headers), BADGE)
 }
 
-fn between(text: &'static str, from: &str, to: &str) -> &'static str {
+fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
     text.split_once(from).and_then(|(_, rest)| rest.split_once(to)).map_or("", |(inside, _)| inside)
 }
 
@@ -93,12 +108,14 @@ mod tests {
 
     #[test]
     fn the_policy_covers_all_that_the_page_has() {
-        assert_eq!((PAGE.matches("<script").count(), PAGE.matches("<style").count()), (1, 1));
-        let markup = PAGE.replace(between(PAGE, "<script>", "</script>"), "");
+        assert_eq!((MARKUP.matches("<script").count(), MARKUP.matches("<style").count()), (1, 1));
+        assert!(PAGE.contains(STYLE) && PAGE.contains(SCRIPT), "each is in its place");
+        assert!(!SCRIPT.contains("</script") && !SCRIPT.contains("<!--"), "it would end there");
+        let markup = PAGE.replace(SCRIPT, "");
         for refused in ["src=", "@import", "url(", "style=\"", "onclick", "onload", "javascript:"] {
             assert!(!markup.contains(refused), "{refused}");
         }
-        for text in [PAGE, BADGE] {
+        for text in [PAGE.as_str(), BADGE] {
             assert!(!text.contains("innerHTML") && !text.contains("eval("));
         }
     }

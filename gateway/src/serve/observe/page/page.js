@@ -1,0 +1,318 @@
+const EVERY = 2000, PATIENCE = 5000;
+// What is older than this, in milliseconds, is not shown as how it is.
+const OLD = 10000;
+// So many switches are shown at once.
+const LATEST = 6;
+const $ = (id) => document.getElementById(id);
+
+// All that comes is text: nothing is ever read as markup.
+function make(name, attributes, ...children) {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes || {})) element.setAttribute(key, value);
+  element.append(...children.map((child) => (child instanceof Node ? child : String(child))));
+  return element;
+}
+// Changes what is different and nothing else: a focus or a selection stays, and what says the same is not read aloud again.
+function fill(parent, nodes) {
+  nodes.forEach((node, at) => {
+    const old = parent.childNodes[at];
+    if (!old) parent.append(node);
+    else if (!old.isEqualNode(node)) become(old, node);
+  });
+  while (parent.childNodes.length > nodes.length) parent.lastChild.remove();
+}
+function become(old, node) {
+  if (old.nodeName !== node.nodeName || !(old instanceof Element)) return old.replaceWith(node);
+  for (const name of old.getAttributeNames()) if (!node.hasAttribute(name)) old.removeAttribute(name);
+  for (const name of node.getAttributeNames()) old.setAttribute(name, node.getAttribute(name));
+  fill(old, [...node.childNodes]);
+}
+function say(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+const number = (value) => value.toLocaleString("en");
+function span(seconds) {
+  const whole = Math.round(seconds);
+  if (seconds < 0.1) return seconds ? milliseconds(seconds * 1000) : "0 s";
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  if (whole < 120) return `${whole} s`;
+  if (whole < 7200) return `${Math.floor(whole / 60)} min`;
+  if (whole < 172800) return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+  return `${Math.floor(whole / 86400)} d ${Math.floor((whole % 86400) / 3600)} h`;
+}
+function milliseconds(value) {
+  if (value < 1000) return `${value < 10 ? value.toFixed(1) : Math.round(value)} ms`;
+  return `${(value / 1000).toFixed(value < 10000 ? 1 : 0)} s`;
+}
+function dollars(value) {
+  const digits = value < 9999.5 ? 2 : 0;
+  if (value === 0 || value >= 0.995) return `$${value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits })}`;
+  return value < 0.0001 ? "< $0.0001" : `$${value.toFixed(value < 0.01 ? 4 : 3)}`;
+}
+function percent(share) {
+  if (share > 0 && share < 0.001) return "< 0.1 %";
+  return `${(share * 100).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`;
+}
+const counted = (count, what) => `${number(count)} ${what}${count === 1 ? "" : "s"}`;
+
+const WORDS = {
+  primary: ["✓", "Primary", (status) => [status.activeModel, "The primary serves."]],
+  fallback: ["!", "Fallback", (status) =>
+    [status.activeModel, `Running on fallback, quality may differ. The primary is ${status.primaryModel}.`]],
+  degraded: ["!", "Reduced answers", (status) =>
+    [status.activeModel, `Running on fallback, quality may differ: answers are reduced. The primary is ${status.primaryModel}.`]],
+  unavailable: ["✕", "Unavailable", (status) => ["No tier answers", `Every tier has failed. The primary is ${status.primaryModel}.`]],
+};
+const COLORS = { primary: "#1d8a44", fallback: "#d99a00", degraded: "#d99a00", unavailable: "#c5281c", connecting: "#7a8594" };
+function badge(state, sign, name, title, notice) {
+  $("badge").dataset.state = state;
+  say($("sign"), sign);
+  say($("state"), name);
+  say($("title"), title);
+  say($("notice"), notice);
+  document.title = `steadfast: ${name.toLowerCase()}`;
+  const color = encodeURIComponent(COLORS[state] || COLORS.connecting);
+  const icon = `data:image/svg+xml,<svg xmlns="${SVG}" viewBox="0 0 16 16"><circle cx="8" cy="8" r="7" fill="${color}"/></svg>`;
+  if ($("icon").getAttribute("href") !== icon) $("icon").setAttribute("href", icon);
+}
+
+// Why the tier before did not serve, by an error kind's name.
+const REASONS = {
+  auth: "the key was refused", bulkhead_full: "too many in flight", connect: "no connection", other: "another error",
+  rate_limited: "rate limited", server: "server error", stream_broken: "the stream broke off", timeout: "timed out",
+};
+const reason = (kind) => REASONS[kind] || kind.replaceAll("_", " ");
+
+function facts(status, hour, cost) {
+  const away = status.timeOnFallback;
+  const calls = sum(hour.map(all)), failed = sum(hour.map((minute) => minute.failed));
+  const rows = [
+    ["Calls, 1 h", number(calls)],
+    ["Failed, 1 h", percent(calls ? failed / calls : 0), failed ? `${number(failed)} calls` : ""],
+    ["Switches, 1 h", number(status.failoversLastHour)],
+    ["Time on fallback", span(away.totalSeconds)],
+    ["Last recovery took", status.lastRecoverySeconds === null ? "–" : span(status.lastRecoverySeconds)],
+    ["Cost since the start", dollars(cost)],
+  ];
+  if (status.pinnedLevel) rows.push(["Level, by hand", `${status.pinnedLevel} of 5`]);
+  if (status.lostEvents) rows.push(["Events lost", number(status.lostEvents)]);
+  fill($("facts"), rows.map(([name, value, more]) =>
+    make("div", {}, make("dt", {}, name), make("dd", {}, value, more ? make("small", {}, more) : ""))));
+}
+
+const all = (minute) => minute.primary + minute.others + minute.failed;
+// What was called in each minute of the hour, over these tiers.
+function hourOf(tiers, primary) {
+  return Array.from({ length: MINUTES }, (_, at) => {
+    const minute = { primary: 0, others: 0, failed: 0 };
+    for (const tier of tiers) {
+      minute[tier.tier === primary ? "primary" : "others"] += tier.calls[at] - tier.failures[at];
+      minute.failed += tier.failures[at];
+    }
+    return minute;
+  });
+}
+const SERVED = { primary: "by the primary", others: "by other tiers", failed: "failed" };
+function told(minute) {
+  const parts = Object.entries(SERVED).filter(([kind]) => minute[kind]).map(([kind, words]) => `${number(minute[kind])} ${words}`);
+  return parts.join(", ") || "no calls";
+}
+function legend(id, entries) {
+  fill($(id), entries.map(([name, ...shapes]) => make("li", {}, shape("svg", { viewBox: "0 0 20 12" }, ...shapes), name)));
+}
+
+function plots(status, histories) {
+  const primary = status.primaryModel, chosen = $("shown").value;
+  const shown = histories.filter((tier) => !chosen || tier.tier === chosen);
+  const hour = hourOf(shown, primary), calls = hour.map(all);
+  const kinds = Object.keys(SERVED).filter((kind) => hour.some((minute) => minute[kind]));
+  const sums = Object.fromEntries(Object.keys(SERVED).map((kind) => [kind, sum(hour.map((minute) => minute[kind]))]));
+  plot($("calls"), {
+    label: sum(calls) ? `${counted(sum(calls), "call")} within the last hour: ${told(sums)}.` : "No calls within the last hour.",
+    said: $("calls-said"),
+    most: Math.max(...calls),
+    least: 4,
+    tick: (value) => value.toLocaleString("en", value < 10_000 ? {} : { notation: "compact" }),
+    none: "No requests yet",
+    draw: (x, y, each) => bars(hour, x, y, each),
+    tell: (at) => told(hour[at]),
+  });
+  legend("calls-legend", kinds.map((kind) =>
+    [SERVED[kind].replace(/^./, (first) => first.toUpperCase()), shape("rect", { class: kind, x: 2, y: 1, width: 16, height: 10 })]));
+
+  const measured = shown.filter((tier) => known(tier.latencyMs).length);
+  const drawn = measured.slice(0, LINES);
+  const style = (tier) => `s${chosen ? 0 : drawn.indexOf(tier)}`;
+  const most = Math.max(0, ...drawn.flatMap((tier) => known(tier.latencyMs)));
+  const slowest = drawn.find((tier) => tier.latencyMs.includes(most));
+  plot($("latency"), {
+    label: slowest ? `At most ${milliseconds(most)} (${slowest.tier}). Of a stream: to its first token.` : "No answers within the last hour.",
+    said: $("latency-said"),
+    most,
+    least: 4,
+    tick: (value) => (value === 0 ? "0" : milliseconds(value).replace(".0 ", " ")),
+    none: "No answers yet",
+    draw: (x, y, each) => drawn.flatMap((tier) => line(tier.latencyMs, (at) => x(at) + each / 2, y, style(tier))),
+    tell: (at) => drawn.filter((tier) => tier.latencyMs[at] !== null)
+      .map((tier) => `${tier.tier} ${milliseconds(tier.latencyMs[at])}`).join(", ") || "no answers",
+  });
+  const more = measured.length - drawn.length;
+  legend("latency-legend", [
+    ...drawn.map((tier) => [tier.tier, shape("path", { class: `line ${style(tier)}`, d: "M1 6H19" })]),
+    ...(more ? [[`and ${counted(more, "tier")} more: choose one to see it`]] : []),
+  ]);
+  if ($("minutes").open) minuteRows(hour, shown);
+}
+
+function minuteRows(hour, shown) {
+  const rows = hour.map((minute, at) => {
+    if (!all(minute)) return null;
+    // Weighed by the answers of each tier, as far as they are known.
+    const tiers = shown.filter((tier) => tier.latencyMs[at] !== null);
+    const answers = tiers.map((tier) => Math.max(1, tier.calls[at] - tier.failures[at]));
+    const mean = sum(tiers.map((tier, place) => tier.latencyMs[at] * answers[place])) / sum(answers);
+    const cells = [minute.primary, minute.others, minute.failed].map(number).concat(tiers.length ? milliseconds(mean) : "–");
+    return make("tr", {}, make("th", { scope: "row" }, ago(at)), ...cells.map((text) => make("td", {}, text)));
+  });
+  fill($("minute-rows"), rows.filter(Boolean).reverse());
+}
+
+function cell(label, kind, ...content) {
+  return make("td", { role: "cell", "data-label": label, class: kind }, ...content);
+}
+function tiers(status, histories) {
+  fill($("tiers"), status.tiers.map((tier, place) => {
+    const history = histories.find((one) => one.tier === tier.name);
+    const why = tier.circuitReason ? make("div", { class: "small" }, tier.circuitReason) : "";
+    const latency = tier.latency ? `${milliseconds(tier.latency.p50Ms)} / ${milliseconds(tier.latency.p95Ms)}` : "–";
+    const serves = status.state !== "unavailable" && tier.name === status.activeModel;
+    return make("tr", { role: "row" },
+      make("th", { role: "rowheader", scope: "row" }, tier.name,
+        ...[!place && "primary", serves && "serves", tier.drained && "drained"].filter(Boolean).flatMap((tag) => [" ", make("span", { class: "tag" }, tag)])),
+      cell("Circuit", "", make("span", { class: "tag", "data-circuit": tier.circuit }, tier.circuit), why),
+      cell("Calls, 5 min", "number", number(tier.calls)),
+      cell("Failed, 5 min", "number", tier.calls ? percent(tier.failureRate) : "–"),
+      cell("Latency p50 / p95", "number", latency),
+      sparkCell("Calls and failures, 1 h", history && callsSpark(tier.name, history, !place)),
+      sparkCell("Latency, 1 h", history && latencySpark(history)));
+  }));
+}
+const sparkCell = (label, spark) => cell(label, spark ? "wide" : "wide empty", spark || "–");
+function callsSpark(name, history, primary) {
+  const hour = hourOf([history], primary ? name : null), most = Math.max(...hour.map(all));
+  if (!most) return null;
+  const shapes = bars(hour, (at) => at, (value) => 20 - (value / most) * 20, 1, 0.75);
+  return spark(`${counted(sum(history.calls), "call")}, ${number(sum(history.failures))} failed`, `max ${number(most)}`, shapes);
+}
+function latencySpark(history) {
+  const values = known(history.latencyMs);
+  if (!values.length) return null;
+  const most = Math.max(...values) || 1;
+  const shapes = line(history.latencyMs, (at) => at + 0.5, (value) => 19 - (value / most) * 18, "s0");
+  return spark(`Mean latency by the minute: at most ${milliseconds(most)}`, `max ${milliseconds(most)}`, shapes);
+}
+
+function list(id, items, none) {
+  fill($(id), items.length ? items : [make("li", { class: "small" }, none)]);
+}
+// A bar, and what it says in words.
+function bar(name, text, value, most, limited) {
+  const share = most > 0 ? Math.min(1, value / most) : 0;
+  const full = !limited || share < 0.8 ? "no" : share < 1 ? "nearly" : "yes";
+  return make("li", {}, make("div", { class: "what" }, make("span", {}, name), make("span", { class: "small" }, text)),
+    shape("svg", { viewBox: "0 0 100 1", preserveAspectRatio: "none", "aria-hidden": "true" },
+      shape("rect", { width: share * 100, height: 1, "data-full": full })));
+}
+function switched(one) {
+  return make("li", {}, make("div", {}, make("strong", {}, one.from), " → ", make("strong", {}, one.to)),
+    make("div", { class: "small" }, make("span", {}, reason(one.reason)),
+      make("time", { datetime: one.at, title: one.at }, `${span(Math.round(one.secondsAgo))} ago`)));
+}
+function choices(status) {
+  const names = status.tiers.map((tier) => tier.name);
+  const options = [make("option", { value: "" }, "All tiers"), ...names.map((name) => make("option", { value: name }, name))];
+  const was = $("shown").value;
+  fill($("shown"), options);
+  $("shown").value = names.includes(was) ? was : "";
+  $("choice").hidden = names.length < 2;
+}
+
+let last = null;
+function show(status, overview) {
+  const words = WORDS[status.state] || ["?", status.state, () => [status.activeModel, ""]];
+  badge(status.state, words[0], words[1], ...words[2](status));
+  say($("since"), `for ${span(status.sinceSeconds)}`);
+  const place = (tier) => (status.tiers.findIndex((one) => one.name === tier.tier) + 1 || status.tiers.length + 1);
+  const histories = overview.tiers.toSorted((one, other) => place(one) - place(other));
+  const cost = sum(histories.map((tier) => tier.costDollars));
+  choices(status);
+  facts(status, hourOf(histories, status.primaryModel), cost);
+  plots(status, histories);
+  tiers(status, histories);
+  const switches = status.recentSwitches.map(switched);
+  list("switches", switches.slice(0, LATEST), "No switches yet: the primary has served all along.");
+  fill($("earlier-switches"), switches.slice(LATEST));
+  $("earlier").hidden = switches.length <= LATEST;
+  list("features", overview.features.map((one) => bar(one.feature,
+    `${number(one.inFlight)} of ${number(one.limit)}${one.queued ? `, ${number(one.queued)} waiting` : ""}`, one.inFlight, one.limit, true)),
+  "No requests yet.");
+  const paid = histories.filter((tier) => tier.costDollars > 0);
+  list("costs", paid.map((tier) => bar(tier.tier, `${dollars(tier.costDollars)} (${percent(tier.costDollars / cost)})`, tier.costDollars,
+    cost, false)), "Nothing was spent yet.");
+  list("budgets", overview.budgets.map((one) => bar(one.cap, `${dollars(one.spentDollars)} of ${dollars(one.limitDollars)}`,
+    one.spentDollars, one.limitDollars, true)), "No cap is set.");
+  operable(overview);
+  last = [status, overview];
+}
+
+async function fetched(path) {
+  const response = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
+  if (!response.ok) throw new Error(`${path}: ${response.status}`);
+  return response.json();
+}
+let paused = false, timer = 0, answered = null;
+function live(text, is) {
+  say($("live"), text);
+  $("live").toggleAttribute("data-live", is);
+}
+const clock = (date) => date.toLocaleTimeString("en", { hour12: false });
+// Nobody answers: nothing is shown as how it is.
+function stale() {
+  document.querySelector("main").toggleAttribute("data-stale", true);
+  badge("connecting", "…", "Connecting", answered ? "The gateway does not answer" : "Waiting for the gateway",
+    answered ? "What stands below may be old." : "It has not answered yet.");
+  say($("since"), "");
+  live(answered ? `Last answer at ${clock(answered)}` : "Not connected yet", false);
+}
+async function poll() {
+  clearTimeout(timer);
+  // The page may have slept.
+  if (answered && Date.now() - answered > OLD) stale();
+  const came = await Promise.all([fetched("/status"), fetched("/overview")]).catch(() => null);
+  if (paused) return;
+  clearTimeout(timer);
+  if (!document.hidden) timer = setTimeout(poll, EVERY);
+  if (!came) return stale();
+  try {
+    show(...came);
+  } catch (error) {
+    // Somebody else answers in its place, or another version of it.
+    console.error(error);
+    return stale();
+  }
+  answered = new Date();
+  document.querySelector("main").toggleAttribute("data-stale", false);
+  live(`Live, ${clock(answered)}`, true);
+}
+$("pause").addEventListener("click", () => {
+  paused = !paused;
+  $("pause").setAttribute("aria-pressed", String(paused));
+  clearTimeout(timer);
+  if (paused) live(answered ? `Paused, as of ${clock(answered)}` : "Paused", false);
+  else poll();
+});
+$("shown").addEventListener("change", () => last && show(...last));
+$("minutes").addEventListener("toggle", () => last && show(...last));
+document.addEventListener("visibilitychange", () => { if (!document.hidden && !paused) poll(); });
+say($("embed"), `<script src="${location.origin}/badge.js" defer><\/script>\n<steadfast-badge></steadfast-badge>`);

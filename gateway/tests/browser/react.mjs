@@ -1,0 +1,1 @@
+import { run } from "./driver.mjs"; await run(async () => {});

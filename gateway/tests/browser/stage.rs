@@ -1,0 +1,136 @@
+//! What the scripts look at: the real binary before two providers that can be made to fail.
+
+use std::{
+    fmt::Write as _,
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use sha2::{Digest, Sha256};
+use steadfast::providers::simulated::{Fault, Latency, Simulated, SimulatedHandle, server::SimulatedServer};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::common::Folder;
+
+/// Callers show a key, as wherever others can reach the gateway. The page and the badge have none.
+const KEYS: [(&str, bool); 2] = [("sk-of-a-caller", false), ("sk-of-an-administrator", true)];
+
+pub(crate) struct Stage {
+    gateway: Option<Child>,
+    /// Empty until it has started once; then it stays the same.
+    address: String,
+    providers: [(&'static str, SimulatedServer); 2],
+    config: PathBuf,
+    keys: PathBuf,
+    /// The providers are in it.
+    _runtime: Runtime,
+    _folder: Folder,
+}
+
+impl Stage {
+    pub(crate) fn start(name: &str) -> Self {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let provider = |name: &'static str, p50, p99| {
+            let latency = Latency::percentiles(Duration::from_millis(p50), Duration::from_millis(p99));
+            let provider = Simulated::new(name).latency(latency).pace(Duration::from_millis(1)).tokens(40..=80);
+            (name, runtime.block_on(SimulatedServer::start(provider)).unwrap())
+        };
+        let providers = [provider("primary", 20, 60), provider("backup", 40, 120)];
+        let folder = Folder::new(name);
+        let config = folder.file("steadfast.yaml", &config(&providers[0].1.base_url(), &providers[1].1.base_url()));
+        let keys = folder.file("keys.yaml", &keys());
+        let address = String::new();
+        let mut stage = Self { gateway: None, address, providers, config, keys, _runtime: runtime, _folder: folder };
+        stage.start_gateway();
+        stage
+    }
+
+    /// What a script asks for: `address`, `fail NAME`, `heal NAME`, `kill` and `start` the gateway.
+    pub(crate) fn fulfil(&mut self, wish: &str) -> String {
+        match wish.split_once(' ').unwrap_or((wish, "")) {
+            ("address", _) => return self.address.clone(),
+            ("fail", name) => self.provider(name).fail(Fault::Unavailable),
+            ("heal", name) => self.provider(name).heal(),
+            ("kill", _) => self.kill(),
+            ("start", _) => self.start_gateway(),
+            _ => panic!("a script asks for `{wish}`"),
+        }
+        "done".to_owned()
+    }
+
+    fn provider(&self, name: &str) -> SimulatedHandle {
+        let provider = self.providers.iter().find(|(one, _)| *one == name);
+        provider.expect("one of the two").1.handle()
+    }
+
+    /// Where it was before, if it was somewhere.
+    fn start_gateway(&mut self) {
+        let listen = if self.address.is_empty() { "127.0.0.1:0" } else { &self.address };
+        let mut child = Command::new(env!("CARGO_BIN_EXE_steadfast"))
+            .args(["serve", "--listen", listen, "--config", self.config.to_str().unwrap()])
+            .args(["--keys", self.keys.to_str().unwrap()])
+            .env("RUST_LOG", "error")
+            .env("PROVIDER_KEY", "sk-of-the-provider")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        self.gateway = Some(child);
+        self.address = line.trim().split("http://").nth(1).expect("an address").to_owned();
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut gateway) = self.gateway.take() {
+            // It may have ended already.
+            let _ = gateway.kill();
+            let _ = gateway.wait();
+        }
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn config(primary: &str, backup: &str) -> String {
+    format!(
+        "
+tiers:
+  - name: sonnet
+    provider: anthropic
+    model: claude-sonnet-4-5
+    base_url: {primary}
+    api_key: ${{PROVIDER_KEY}}
+    circuit_breaker: {{ consecutive_failures: 4, cooldown: 1s }}
+    retry: {{ max_attempts: 1 }}
+  - name: gpt
+    provider: openai
+    model: gpt-4o
+    base_url: {backup}/v1
+    api_key: ${{PROVIDER_KEY}}
+    circuit_breaker: {{ consecutive_failures: 4, cooldown: 1s }}
+    retry: {{ max_attempts: 1 }}
+features:
+  chat: {{ concurrency: 20 }}
+  summaries: {{ concurrency: 5 }}
+budgets:
+  - {{ name: all, usd: 100, period: day }}
+"
+    )
+}
+
+fn keys() -> String {
+    KEYS.iter().fold("keys:\n".to_owned(), |mut text, (key, admin)| {
+        let hash = Sha256::digest(key).iter().fold(String::new(), |mut hash, byte| {
+            let _ = write!(hash, "{byte:02x}");
+            hash
+        });
+        let _ = writeln!(text, "  - {{ name: {key}-name, hash: 'sha256:{hash}', admin: {admin} }}");
+        text
+    })
+}
