@@ -1,0 +1,43 @@
+//! liter-llm's proxy: the second provider as a fallback, a minute of cooldown, its policy against private addresses off.
+
+use std::process::Command;
+
+use super::{Gateway, Surroundings, installed, version};
+use crate::dialect::Dialect;
+
+pub(super) fn gateway(surroundings: &Surroundings) -> Result<Gateway, String> {
+    let program = installed(surroundings.gateways.join("liter-llm/bin/liter-llm"))?;
+    let Surroundings { primary, backup, listen, .. } = surroundings;
+    let text = format!(
+        "[general]
+master_key = \"sk-load\"
+max_retries = 0
+
+[[models]]
+name = \"gpt-4o-mini\"
+provider_model = \"openai/gpt-4o-mini\"
+api_key = \"sk-load\"
+base_url = \"http://{primary}/v1\"
+fallbacks = [\"backup\"]
+
+[[models]]
+name = \"backup\"
+provider_model = \"openai/gpt-4o-mini\"
+api_key = \"sk-load\"
+base_url = \"http://{backup}/v1\"
+
+[cooldown]
+duration_secs = 60
+
+[security]
+outbound_policy = \"off\"
+"
+    );
+    let file = surroundings.write("liter-llm.toml", &text)?;
+    let said = version(&program, "--version")?;
+    let mut command = Command::new(program);
+    let port = listen.port().to_string();
+    command.args(["api", "--host", "127.0.0.1", "--port", &port, "--config"]).arg(file);
+    command.env("RUST_LOG", "warn").env("NO_PROXY", "127.0.0.1").env("no_proxy", "127.0.0.1");
+    Ok(Gateway { version: said, command, target: surroundings.target(Dialect::OpenAi, "gpt-4o-mini") })
+}

@@ -1,0 +1,117 @@
+//! Who is measured. Each gets one process with one thread or worker for its work, two providers in order, and no settings that
+//! a careful operator would not make: connections that are kept, no log for each request.
+
+mod litellm;
+mod liter_llm;
+mod nginx;
+mod portkey;
+mod steadfast;
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::{dialect::Dialect, load::Target};
+
+/// A gateway that can be started.
+#[derive(Debug)]
+pub struct Gateway {
+    pub version: String,
+    pub command: Command,
+    pub target: Target,
+}
+
+/// What a gateway is told.
+#[derive(Debug)]
+pub struct Surroundings {
+    pub primary: SocketAddr,
+    pub backup: SocketAddr,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// A folder of its own.
+    pub folder: PathBuf,
+    /// Where the others are installed.
+    pub gateways: PathBuf,
+    /// The binary of steadfast.
+    pub steadfast: PathBuf,
+}
+
+impl Surroundings {
+    fn write(&self, name: &str, text: &str) -> Result<PathBuf, String> {
+        let path = self.folder.join(name);
+        fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(path)
+    }
+
+    fn target(&self, dialect: Dialect, model: &str) -> Target {
+        Target { address: self.listen, dialect, model: model.to_owned(), headers: Vec::new() }
+    }
+}
+
+/// A row of the tables.
+#[derive(Clone, Copy, Debug)]
+pub struct Contestant {
+    pub name: &'static str,
+    /// What it does here, in a few words.
+    pub what: &'static str,
+    make: Option<Make>,
+}
+
+/// A gateway for these surroundings, or why there is none.
+type Make = fn(&Surroundings) -> Result<Gateway, String>;
+
+impl Contestant {
+    /// The gateway, ready to start; `None` where there is none between the load and the provider.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be measured here.
+    pub fn gateway(&self, surroundings: &Surroundings) -> Result<Option<Gateway>, String> {
+        self.make.map(|make| make(surroundings)).transpose()
+    }
+}
+
+pub const DIRECT: &str = "direct";
+pub const NGINX: &str = "nginx";
+pub const LITELLM: &str = "LiteLLM";
+pub const PORTKEY: &str = "Portkey";
+pub const STEADFAST: &str = "steadfast";
+
+pub const ALL: [Contestant; 8] = [
+    Contestant { name: DIRECT, what: "no gateway", make: None },
+    Contestant { name: NGINX, what: "proxy_pass, one worker", make: Some(nginx::gateway) },
+    Contestant { name: STEADFAST, what: "OpenAI's dialect, one worker thread", make: Some(steadfast::gateway) },
+    Contestant { name: "steadfast, Anthropic", what: "Anthropic's dialect", make: Some(steadfast::anthropic) },
+    Contestant {
+        name: "steadfast, translated",
+        what: "Anthropic's for the caller, OpenAI's to the provider",
+        make: Some(steadfast::translated),
+    },
+    Contestant { name: "liter-llm", what: "its proxy, one worker thread", make: Some(liter_llm::gateway) },
+    Contestant { name: PORTKEY, what: "Node, one process", make: Some(portkey::gateway) },
+    Contestant { name: LITELLM, what: "its proxy, one worker", make: Some(litellm::gateway) },
+];
+
+/// A port that is free now.
+pub fn free_port() -> std::io::Result<SocketAddr> {
+    TcpListener::bind("127.0.0.1:0")?.local_addr()
+}
+
+/// What a program says of its version, or why it does not run.
+fn version(program: &Path, argument: &str) -> Result<String, String> {
+    let output = Command::new(program)
+        .arg(argument)
+        .output()
+        .map_err(|error| format!("{}: {error}; benches/gateway/install installs it", program.display()))?;
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    Ok(said.lines().find(|line| line.contains('.')).unwrap_or_default().trim().to_owned())
+}
+
+/// The path, if there is something.
+fn installed(path: PathBuf) -> Result<PathBuf, String> {
+    if path.exists() { Ok(path) } else { Err("it is not installed; benches/gateway/install does that".to_owned()) }
+}

@@ -1,0 +1,12 @@
+//! The steadfast gateway beside nginx and other gateways, under load. `README.md` says how to run it and how it measures.
+
+pub mod contestants;
+pub mod dialect;
+pub mod http;
+pub mod load;
+pub mod measure;
+pub mod process;
+pub mod provider;
+pub mod report;
+pub mod soak;
+pub mod targets;

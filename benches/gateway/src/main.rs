@@ -1,0 +1,216 @@
+//! See `README.md` for how to run this and how it measures.
+
+use std::{
+    env,
+    error::Error,
+    fs,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use steadfast_gateway_bench::{
+    contestants::{self, Contestant, STEADFAST},
+    dialect::{Dialect, Mode},
+    load::{Load, Shape, Target},
+    measure::{Rig, Row, Timing},
+    process::RIG_CORE,
+    provider::Provider,
+    report, soak,
+};
+
+const USE: &str = "use: gateway-load [all | load | soak | provider | ask ADDRESS plain|stream CONNECTIONS REQUESTS]
+    [--only NAME;NAME] [--rounds N] [--seconds N] [--soak N] [--up] [--json FILE]";
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let options = Options::read(env::args().skip(1))?;
+    if env::var_os(PINNED).is_none() {
+        let steadfast = match (env::var_os("STEADFAST_BIN"), options.action.as_str()) {
+            (Some(binary), _) => PathBuf::from(binary),
+            (None, "provider" | "ask") => PathBuf::new(),
+            (None, _) => build()?,
+        };
+        // The load and the provider on one core, what is measured on the other.
+        let me = env::current_exe()?;
+        let error = Command::new("taskset")
+            .args(["-c", RIG_CORE])
+            .arg(me)
+            .args(env::args_os().skip(1))
+            .env(PINNED, "1")
+            .env("STEADFAST_BIN", steadfast)
+            .exec();
+        return Err(format!("taskset: {error}; two cores are needed").into());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run(options))
+}
+
+/// Set in the process that is on its core.
+const PINNED: &str = "GATEWAY_LOAD_PINNED";
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
+
+/// Where cargo puts what it builds.
+fn target_folder() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// Builds steadfast as it is released.
+fn build() -> Result<PathBuf, Box<dyn Error>> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo)
+        .args(["build", "--release", "--locked", "--package", "steadfast-gateway"])
+        .current_dir(root())
+        .env("CARGO_TARGET_DIR", target_folder())
+        .status()?;
+    if !built.success() {
+        return Err("steadfast does not build".into());
+    }
+    Ok(target_folder().join("release/steadfast"))
+}
+
+struct Options {
+    action: String,
+    arguments: Vec<String>,
+    only: Option<Vec<String>>,
+    rounds: usize,
+    seconds: f64,
+    soak: u64,
+    up: bool,
+    json: Option<PathBuf>,
+}
+
+impl Options {
+    fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self, Box<dyn Error>> {
+        let mut options = Self {
+            action: String::new(),
+            arguments: Vec::new(),
+            only: None,
+            rounds: 3,
+            seconds: 2.0,
+            soak: 300,
+            up: false,
+            json: None,
+        };
+        while let Some(argument) = arguments.next() {
+            let mut value = || arguments.next().ok_or(USE);
+            match argument.as_str() {
+                "--only" => options.only = Some(value()?.split(';').map(|name| name.trim().to_owned()).collect()),
+                "--rounds" => options.rounds = value()?.parse()?,
+                "--seconds" => options.seconds = value()?.parse()?,
+                "--soak" => options.soak = value()?.parse()?,
+                "--up" => options.up = true,
+                "--json" => options.json = Some(value()?.into()),
+                other if other.starts_with('-') => return Err(USE.into()),
+                _ if options.action.is_empty() => options.action = argument,
+                _ => options.arguments.push(argument),
+            }
+        }
+        if options.action.is_empty() {
+            "all".clone_into(&mut options.action);
+        }
+        Ok(options)
+    }
+
+    fn wants(&self, contestant: &Contestant) -> bool {
+        self.only.as_ref().is_none_or(|only| only.iter().any(|name| name == contestant.name))
+    }
+}
+
+async fn run(options: Options) -> Result<(), Box<dyn Error>> {
+    match options.action.as_str() {
+        "all" | "load" | "soak" => measure(&options).await,
+        "provider" => {
+            let provider = Provider::start(Duration::ZERO, Duration::ZERO).await?;
+            println!("{}", provider.address);
+            std::future::pending().await
+        }
+        "ask" => ask(&options.arguments).await,
+        _ => Err(USE.into()),
+    }
+}
+
+async fn measure(options: &Options) -> Result<(), Box<dyn Error>> {
+    let folder = env::temp_dir().join(format!("gateway-load-{}", std::process::id()));
+    fs::create_dir_all(&folder)?;
+    let start = || Provider::start(Duration::ZERO, Duration::ZERO);
+    let rig = Rig {
+        primary: start().await?,
+        backup: start().await?,
+        folder: folder.clone(),
+        gateways: root().canonicalize()?.join("target/gateways"),
+        steadfast: env::var_os("STEADFAST_BIN").map(PathBuf::from).unwrap_or_default(),
+    };
+    let timing = Timing {
+        warm_up: Duration::from_secs_f64(options.seconds / 2.0),
+        measured: Duration::from_secs_f64(options.seconds),
+    };
+    let wanted = contestants::ALL.into_iter().filter(|contestant| options.wants(contestant));
+    let mut rows: Vec<Row> = wanted.map(Row::new).collect();
+    if options.action != "soak" {
+        for round in 1..=options.rounds {
+            for row in &mut rows {
+                eprintln!("round {round} of {}: {}", options.rounds, row.contestant.name);
+                rig.round(row, |cell| !(options.up && cell.down), timing).await;
+            }
+        }
+    }
+    let mut soaked = None;
+    if options.action != "load" {
+        eprintln!("soak: {} s", options.soak);
+        let steadfast = contestants::ALL.into_iter().find(|contestant| contestant.name == STEADFAST);
+        let steadfast = steadfast.ok_or("there is no steadfast")?;
+        soaked = Some(soak::run(&rig, &steadfast, Duration::from_secs(options.soak)).await?);
+    }
+    let how = format!(
+        "Medians of {} rounds, each cell {} s after {} s of warming up. Contestants on one core, load and provider together \
+         on the other.",
+        options.rounds,
+        options.seconds,
+        options.seconds / 2.0
+    );
+    match (&soaked, options.action.as_str()) {
+        (Some(soaked), "soak") => println!("{}", report::of_soak(soaked)),
+        _ => println!("{}", report::markdown(&rows, soaked.as_ref(), &how)),
+    }
+    if let Some(path) = &options.json {
+        fs::write(path, serde_json::to_string_pretty(&report::json(&rows, soaked.as_ref()))?)?;
+    }
+    fs::remove_dir_all(folder)?;
+    Ok(())
+}
+
+/// So many requests to an address and no more: for profilers, which count what a request costs.
+async fn ask(arguments: &[String]) -> Result<(), Box<dyn Error>> {
+    let [address, mode, connections, requests] = arguments else { return Err(USE.into()) };
+    let mode = if mode == "stream" { Mode::Stream } else { Mode::Plain };
+    let shape = Shape { mode, connections: connections.parse()?, fresh: false };
+    let target = Target {
+        address: address.parse()?,
+        dialect: Dialect::OpenAi,
+        model: "gpt-4o-mini".to_owned(),
+        headers: Vec::new(),
+    };
+    let requests: u64 = requests.parse()?;
+    let load = Load::start(&target, shape);
+    loop {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let outcome = load.so_far();
+        if let Some(failure) = outcome.failure {
+            return Err(failure.into());
+        }
+        if outcome.requests() >= requests {
+            println!(
+                "{} requests, {:.0} a second, p50 {:.3} ms",
+                outcome.requests(),
+                outcome.per_second(),
+                outcome.quantile(0.5)
+            );
+            load.end(Duration::from_secs(1)).await;
+            return Ok(());
+        }
+    }
+}

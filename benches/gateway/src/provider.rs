@@ -1,0 +1,177 @@
+//! The fake provider: both protocols, answers that are ready before they are asked for, and a switch that takes it down.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use memchr::memmem;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::sleep,
+};
+
+use crate::{
+    dialect::{Dialect, Mode},
+    http::{Connection, Kind},
+};
+
+/// A provider on a port of its own. Clones are the same one.
+#[derive(Clone, Debug)]
+pub struct Provider {
+    pub address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    down: AtomicBool,
+    asked: AtomicU64,
+    /// Before the first byte of an answer.
+    latency: Duration,
+    /// Between two events of a stream.
+    pace: Duration,
+    answers: [Answers; 2],
+}
+
+/// What goes out, byte for byte.
+#[derive(Debug)]
+struct Answers {
+    plain: Vec<u8>,
+    /// The head, and each event as a chunk.
+    stream: Vec<Vec<u8>>,
+}
+
+impl Provider {
+    /// Listens on a free port of loopback and answers in tasks of this runtime.
+    ///
+    /// # Errors
+    ///
+    /// When there is no port.
+    pub async fn start(latency: Duration, pace: Duration) -> io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let answers = [Answers::of(Dialect::OpenAi), Answers::of(Dialect::Anthropic)];
+        let shared =
+            Arc::new(Shared { down: AtomicBool::new(false), asked: AtomicU64::new(0), latency, pace, answers });
+        let provider = Self { address, shared: shared.clone() };
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                // A caller that leaves is no failure of the provider's.
+                tokio::spawn(serve(stream, shared.clone()));
+            }
+        });
+        Ok(provider)
+    }
+
+    /// Down, every request is answered with 503 at once.
+    pub fn set_down(&self, down: bool) {
+        self.shared.down.store(down, Ordering::Relaxed);
+    }
+
+    /// How many requests came so far.
+    pub fn asked(&self) -> u64 {
+        self.shared.asked.load(Ordering::Relaxed)
+    }
+}
+
+async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
+    let mut connection = Connection::new(stream)?;
+    let mut body = Vec::new();
+    while let Some(head) = connection.head(Kind::Request).await? {
+        connection.body(head.framing, &mut body).await?;
+        shared.asked.fetch_add(1, Ordering::Relaxed);
+        if shared.down.load(Ordering::Relaxed) {
+            connection.send(DOWN).await?;
+            continue;
+        }
+        if !shared.latency.is_zero() {
+            sleep(shared.latency).await;
+        }
+        let answers = &shared.answers[usize::from(Dialect::of(&head.path) == Dialect::Anthropic)];
+        match mode(&body) {
+            Mode::Plain => connection.send(&answers.plain).await?,
+            Mode::Stream => {
+                for piece in &answers.stream {
+                    connection.send(piece).await?;
+                    // Each event is a write of its own, as a model's tokens are, and others have their turn between two.
+                    match shared.pace {
+                        Duration::ZERO => tokio::task::yield_now().await,
+                        pace => sleep(pace).await,
+                    }
+                }
+            }
+        }
+        if head.closes {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a stream is asked for, with or without a space.
+fn mode(body: &[u8]) -> Mode {
+    const FIELD: &[u8] = b"\"stream\":";
+    let value = memmem::find(body, FIELD).map(|at| body[at + FIELD.len()..].trim_ascii_start());
+    if value.is_some_and(|value| value.starts_with(b"true")) { Mode::Stream } else { Mode::Plain }
+}
+
+impl Answers {
+    fn of(dialect: Dialect) -> Self {
+        let answer = dialect.answer();
+        let length = answer.len();
+        let plain =
+            format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{answer}");
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+        let mut stream: Vec<Vec<u8>> = dialect.events().iter().map(|event| chunk(event)).collect();
+        stream[0].splice(0..0, head.bytes());
+        if let Some(last) = stream.last_mut() {
+            last.extend_from_slice(b"0\r\n\r\n");
+        }
+        Self { plain: plain.into_bytes(), stream }
+    }
+}
+
+fn chunk(event: &str) -> Vec<u8> {
+    format!("{:x}\r\n{event}\r\n", event.len()).into_bytes()
+}
+
+const DOWN: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 91\r\n\r\n\
+    {\"error\":{\"type\":\"server_error\",\"message\":\"The server is down for maintenance\",\"code\":503}}";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn ask(provider: &Provider, dialect: Dialect, mode: Mode) -> (u16, Vec<u8>) {
+        let stream = TcpStream::connect(provider.address).await.unwrap();
+        let mut connection = Connection::new(stream).unwrap();
+        let body = dialect.request("m", mode);
+        let head = format!("POST {} HTTP/1.1\r\ncontent-length: {}\r\n\r\n", dialect.path(), body.len());
+        connection.send(format!("{head}{body}").as_bytes()).await.unwrap();
+        let head = connection.head(Kind::Response).await.unwrap().unwrap();
+        let mut body = Vec::new();
+        connection.body(head.framing, &mut body).await.unwrap();
+        (head.status, body)
+    }
+
+    #[tokio::test]
+    async fn answers_are_whole_and_a_provider_that_is_down_says_so() {
+        let provider = Provider::start(Duration::ZERO, Duration::ZERO).await.unwrap();
+        for dialect in [Dialect::OpenAi, Dialect::Anthropic] {
+            for mode in [Mode::Plain, Mode::Stream] {
+                let (status, body) = ask(&provider, dialect, mode).await;
+                assert!(status == 200 && dialect.is_whole(mode, &body), "{dialect:?} {mode:?}");
+            }
+        }
+        provider.set_down(true);
+        let (status, body) = ask(&provider, Dialect::OpenAi, Mode::Plain).await;
+        assert!(status == 503 && serde_json::from_slice::<serde_json::Value>(&body).is_ok());
+        assert_eq!(provider.asked(), 5);
+    }
+}

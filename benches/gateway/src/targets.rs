@@ -1,0 +1,86 @@
+//! What is aimed at, and whether it is reached.
+
+use crate::{
+    contestants::{DIRECT, LITELLM, NGINX, PORTKEY, STEADFAST},
+    dialect::Mode,
+    load::Shape,
+    measure::{CONNECTIONS, Cell, Figures, Row},
+    soak::Soak,
+};
+
+/// One aim with what was measured: in each case a ratio.
+#[derive(Clone, Debug)]
+pub struct Target {
+    pub what: String,
+    pub measured: f64,
+    pub aim: Aim,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Aim {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+impl Target {
+    pub fn is_reached(&self) -> bool {
+        match self.aim {
+            Aim::AtLeast(aim) => self.measured >= aim,
+            Aim::AtMost(aim) => self.measured <= aim,
+        }
+    }
+}
+
+/// All that can be told from these rows; what is lost first.
+pub fn of(rows: &[Row], soak: Option<&Soak>) -> Vec<Target> {
+    let find = |name: &str, mode: Mode, connections: usize, down: bool, fresh: bool| -> Option<Figures> {
+        let cell = Cell { shape: Shape { mode, connections, fresh }, down };
+        rows.iter().find(|row| row.contestant.name == name)?.median(cell).filter(|figures| figures.per_second > 0.0)
+    };
+    let up = |name: &str, mode, connections| find(name, mode, connections, false, false);
+    let mut targets = Vec::new();
+    let mut add = |what: String, measured: Option<f64>, aim: Aim| {
+        if let Some(measured) = measured {
+            targets.push(Target { what, measured, aim });
+        }
+    };
+    for connections in CONNECTIONS {
+        for (rival, aim) in [(NGINX, 0.5), (PORTKEY, 3.0), (LITELLM, 10.0)] {
+            let ratio = || {
+                let ours = up(STEADFAST, Mode::Plain, connections)?;
+                Some(ours.per_second / up(rival, Mode::Plain, connections)?.per_second)
+            };
+            add(format!("requests/s / {rival}'s, plain, {connections} connections"), ratio(), Aim::AtLeast(aim));
+        }
+        for mode in [Mode::Plain, Mode::Stream] {
+            let cpu = || Some(up(STEADFAST, mode, connections)?.cpu / up(NGINX, mode, connections)?.cpu);
+            add(
+                format!("CPU for each request / nginx's, {}, {connections} connections", mode.name()),
+                cpu(),
+                Aim::AtMost(2.5),
+            );
+            let down = || {
+                let without = find(STEADFAST, mode, connections, true, false)?;
+                Some(without.per_second / up(STEADFAST, mode, connections)?.per_second)
+            };
+            add(
+                format!("requests/s with the first provider down / up, {}, {connections} connections", mode.name()),
+                down(),
+                Aim::AtLeast(0.9),
+            );
+        }
+    }
+    let added = || {
+        let direct = up(DIRECT, Mode::Plain, 16)?.p99;
+        Some((up(STEADFAST, Mode::Plain, 16)?.p99 - direct) / (up(NGINX, Mode::Plain, 16)?.p99 - direct))
+    };
+    add("added to the p99 / nginx's, plain, 16 connections".to_owned(), added(), Aim::AtMost(3.0));
+    let kept = || {
+        let fresh = find(STEADFAST, Mode::Stream, 1, false, true)?;
+        Some(up(STEADFAST, Mode::Stream, 1)?.p50 / fresh.p50)
+    };
+    add("p50 of a stream on a connection that is kept / on a new one".to_owned(), kept(), Aim::AtMost(1.1));
+    add("memory at the end of the soak / after its first fifth".to_owned(), soak.map(Soak::growth), Aim::AtMost(1.05));
+    targets.sort_by_key(Target::is_reached);
+    targets
+}
