@@ -101,7 +101,7 @@ impl Gateway {
 impl Serve {
     /// Serves until it is asked to stop, by SIGTERM or Ctrl-C.
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        self.observe.begin_log()?;
+        let _log = self.observe.begin_log()?;
         let stack = match &self.config {
             Some(path) => Stack::from_path(path)?,
             None => demo::stack()?,

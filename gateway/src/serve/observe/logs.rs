@@ -1,12 +1,18 @@
-//! The log: lines on standard error.
+//! The log: lines on standard error, written by a thread of its own ([`writer`]).
 
-use std::io::{self, IsTerminal};
+mod writer;
+
+use std::{
+    io::{self, IsTerminal},
+    time::Duration,
+};
 
 use clap::{Args, ValueEnum};
 use steadfast::events::Logs;
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
 
+use self::writer::Writer;
 use crate::exit::Failure;
 
 /// What the log holds, and how.
@@ -32,22 +38,28 @@ enum Format {
 }
 
 const DEFAULT: &str = "info";
+/// How long the last lines are waited for when the process ends. Who has not read them by then does not read at all.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 impl LogOptions {
-    /// Begins the log, for the whole process.
-    pub(super) fn begin(&self) -> Result<(), Failure> {
+    /// Begins the log, for the whole process. Its last lines are written when what it gives is dropped.
+    pub(super) fn begin(&self) -> Result<Log, Failure> {
         // An empty variable is one that nobody meant to set.
         let filter = if self.log.trim().is_empty() { DEFAULT } else { &self.log };
         let filter = EnvFilter::builder()
             .parse(filter)
             .map_err(|error| Failure::usage(format_args!("--log (or RUST_LOG) is not a filter: {error}")))?;
-        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+        let writer = Writer::begin(io::stderr(), |lines| {
+            tracing::warn!(lines, "lines of the log were lost: they came faster than they were read");
+        })?;
+        let lines = writer.clone();
+        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || lines.clone());
         // Where somebody else has installed a subscriber, it is theirs that counts.
         let _ = match self.log_format {
             Format::Text => log.with_ansi(io::stderr().is_terminal()).try_init(),
             Format::Json => log.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
         };
-        Ok(())
+        Ok(Log(writer))
     }
 
     /// What writes the stack's events into it.
@@ -57,5 +69,16 @@ impl LogOptions {
             Format::Text => Level::DEBUG,
             Format::Json => Level::INFO,
         })
+    }
+}
+
+/// The log of this process. Dropped, it waits for its last lines to be written.
+#[derive(Debug)]
+#[must_use = "the last lines are lost without it"]
+pub(crate) struct Log(Writer);
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.0.flush(LAST_LINES);
     }
 }

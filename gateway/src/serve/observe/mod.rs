@@ -33,8 +33,8 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Begins the log, for the whole process.
-    pub(crate) fn begin_log(&self) -> Result<(), Failure> {
+    /// Begins the log, for the whole process. Its last lines are written when what it gives is dropped.
+    pub(crate) fn begin_log(&self) -> Result<logs::Log, Failure> {
         self.log.begin()
     }
 }
