@@ -54,7 +54,8 @@ pub(crate) async fn answer(gateway: Arc<Gateway>, dialect: Dialect, request: Req
             return response;
         }
     };
-    let request = match inbound::request(dialect, &head.headers, body.clone()) {
+    let request = inbound::request(dialect, &head.headers, body.clone());
+    let request = match request.and_then(|request| gateway.catalog.admit(request)) {
         Ok(request) => asked.put(request),
         Err(error) => return refused(&entry, &asked, &error, dialect),
     };
