@@ -10,6 +10,8 @@ pub(crate) enum Failure {
     Config(String),
     /// The models failed: 1.
     Models(String),
+    /// A gateway is not ready, or not there: 1.
+    Unready(String),
     /// The output cannot be written: 1; if its reader has gone, silently.
     Output(io::Error),
 }
@@ -22,7 +24,7 @@ impl Failure {
                 eprintln!("{message}");
                 ExitCode::from(2)
             }
-            Self::Models(message) => {
+            Self::Models(message) | Self::Unready(message) => {
                 eprintln!("{message}");
                 ExitCode::FAILURE
             }

@@ -1,10 +1,12 @@
 //! The `steadfast` command: a configuration checked, explained, asked a prompt, and served as a gateway.
 //!
-//! Exit codes: 0 for success, 1 where the models failed, 2 where the command line or the configuration is wrong.
+//! Exit codes: 0 for success, 1 where the models failed or a gateway is not ready, 2 where the command line or the configuration is wrong.
 
 mod ask;
 mod check;
 mod exit;
+mod health;
+mod man;
 mod schema;
 mod serve;
 
@@ -31,6 +33,7 @@ enum Action {
     Ask(ask::Ask),
     Serve(serve::Serve),
     Key(serve::MakeKey),
+    Health(health::Health),
     /// About configurations
     #[command(subcommand)]
     Config(Config),
@@ -39,6 +42,7 @@ enum Action {
         /// The shell
         shell: Shell,
     },
+    Man(man::Manual),
 }
 
 #[derive(Subcommand)]
@@ -54,7 +58,9 @@ async fn main() -> ExitCode {
         Action::Ask(ask) => ask.run().await,
         Action::Serve(serve) => serve.run().await,
         Action::Key(key) => key.run(),
+        Action::Health(health) => health.run().await,
         Action::Config(Config::Schema) => schema::print(),
+        Action::Man(manual) => manual.run(Command::command()),
         Action::Completions { shell } => {
             clap_complete::generate(shell, &mut Command::command(), "steadfast", &mut std::io::stdout());
             Ok(())

@@ -56,6 +56,10 @@ impl Config {
             let only = if chain.len() == 1 { " only" } else { "" };
             let _ = writeln!(text, "feature {name}: {}{only}", chain.join(" -> "));
         }
+        for (name, model) in &self.models {
+            let only = if model.tiers.len() == 1 { " only" } else { "" };
+            let _ = writeln!(text, "model {name}: {}{only}", model.tiers.join(" -> "));
+        }
         text
     }
 

@@ -93,4 +93,10 @@ impl Config {
     pub fn from_str(text: &str, format: Format) -> Result<Self, ConfigError> {
         Loader::new().text(text, format)
     }
+
+    /// The name or pattern of [`models`](Self::models) that a caller's model goes by; `None` where none fits.
+    pub fn named_model(&self, model: &str) -> Option<&str> {
+        let fit = |pattern: &&str| crate::layers::fallback::models::fit(pattern, model);
+        self.models.keys().map(String::as_str).filter(|pattern| fit(pattern).is_some()).max_by_key(fit)
+    }
 }

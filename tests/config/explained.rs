@@ -22,6 +22,7 @@ tiers:
 features:
   code: { tiers: [sonnet] }
   chat: { worst_level: 2 }
+models: { 'claude-haiku-*': { tiers: [large, sorry] } }
 fallback: { routes: { refusal: [large] } }
 ";
     let explained = Config::from_str(text, Format::Yaml).unwrap().explain();
@@ -62,6 +63,7 @@ large (gemini gemini-2.5-pro): 1 attempt
 sorry (canned): always answers
 feature chat: sonnet -> large
 feature code: sonnet only
+model claude-haiku-*: large -> sorry
 ";
     assert_eq!(explained, expected, "{explained}");
 }

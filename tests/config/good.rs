@@ -31,6 +31,9 @@ fn three_formats_are_one_configuration() {
         yaml.fallback.on_error.as_deref(),
         Some(&[OnError::Status(429), OnError::Status(503), OnError::Kind("timeout".into())][..])
     );
+    assert_eq!(yaml.models["claude-haiku-*"].tiers, ["local", "sorry"]);
+    assert_eq!(yaml.named_model("claude-haiku-4-5"), Some("claude-haiku-*"));
+    assert_eq!(yaml.named_model("gpt-4o"), None);
     assert_eq!(yaml.budgets[0].at_cap, AtCap::StepDown(3));
     assert_eq!(yaml.alerts.rules.key_refused, Some(RuleThreshold::On(false)));
     let cooldown = yaml.tiers[0].circuit_breaker.and_then(|breaker| breaker.cooldown);

@@ -8,11 +8,11 @@ use axum::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use serde_json::{Value, json};
-use steadfast::{Chat, Dialect, ErrorKind, LlmError, StackHandle, chat::Part};
+use steadfast::{Chat, Dialect, ErrorKind, LlmError, LlmRequest, StackHandle, chat::Part, config::Config};
 
 use super::{Gateway, inbound, refusal, routes::dialect_of};
 
-/// Which names callers may ask for.
+/// Which names callers may ask for: where the configuration names models, those, else any.
 pub(crate) enum Catalog {
     /// Those of the stack's models and tiers, as they are at the moment.
     Stack(StackHandle),
@@ -21,16 +21,49 @@ pub(crate) enum Catalog {
 }
 
 impl Catalog {
-    /// Each name once, in order of preference.
+    /// Each name once: those that the configuration spells out, then the tiers' models in order of preference. A pattern
+    /// is no name, but lets the models show that it stands for.
     fn names(&self) -> Vec<Arc<str>> {
         let names: Vec<Arc<str>> = match self {
-            Self::Stack(stack) => stack.tiers().into_iter().map(|tier| tier.model.unwrap_or(tier.name)).collect(),
+            Self::Stack(stack) => {
+                let config = stack.config();
+                let spelled = config.models.keys().filter(|name| !name.ends_with('*')).map(|name| Arc::from(&**name));
+                let models = stack.tiers().into_iter().map(|tier| tier.model.unwrap_or(tier.name));
+                spelled.chain(models.filter(|model| serves(&config, model))).collect()
+            }
             #[cfg(test)]
             Self::Fixed(names) => names.iter().map(|name| Arc::from(*name)).collect(),
         };
         let mut seen = HashSet::new();
         names.into_iter().filter(|name| seen.insert(name.clone())).collect()
     }
+
+    /// The request, where callers may ask for the model that it names; one that names none may always come.
+    ///
+    /// # Errors
+    ///
+    /// They may not.
+    pub(crate) fn admit(&self, mut request: LlmRequest) -> Result<LlmRequest, LlmError> {
+        if let Some(wire) = request.wire()
+            && let Some(own) = request.model().and_then(|model| model.strip_prefix(COMPATIBLE))
+        {
+            // The name that we gave it for a list is not the name that a provider knows.
+            let named = wire.clone().path(own, request.is_stream());
+            request = LlmRequest::from(named);
+        }
+        match (self, request.model()) {
+            (Self::Stack(stack), Some(model)) if !serves(&stack.config(), model) => Err(unknown()),
+            _ => Ok(request),
+        }
+    }
+}
+
+fn serves(config: &Config, model: &str) -> bool {
+    config.models.is_empty() || config.named_model(model).is_some()
+}
+
+fn unknown() -> LlmError {
+    LlmError::new(ErrorKind::NotFound, "no such model; GET /v1/models has the list")
 }
 
 /// The models that callers may name, in the form of the API that the caller speaks: Anthropic's if it sends
@@ -58,18 +91,18 @@ pub(crate) async fn model(
     let known = gateway.catalog.names().into_iter().find(|model| id(model, dialect) == name || **model == *name);
     match known {
         Some(model) => refusal::json(StatusCode::OK, entry(&model, dialect).to_string()),
-        None => {
-            let error = LlmError::new(ErrorKind::NotFound, "no such model; GET /v1/models has the list");
-            refusal::refuse(&error, dialect)
-        }
+        None => refusal::refuse(&unknown(), dialect),
     }
 }
+
+/// What stands before other names than Anthropic's in a list for its clients.
+const COMPATIBLE: &str = "anthropic-compatible/";
 
 /// Claude Code shows only models whose name begins with `claude` or `anthropic`.
 fn id(model: &str, dialect: Dialect) -> String {
     match dialect {
         Dialect::Anthropic if !model.starts_with("claude") && !model.starts_with("anthropic") => {
-            format!("anthropic-compatible/{model}")
+            format!("{COMPATIBLE}{model}")
         }
         _ => model.to_owned(),
     }

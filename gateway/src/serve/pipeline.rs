@@ -54,10 +54,12 @@ pub(crate) async fn answer(gateway: Arc<Gateway>, dialect: Dialect, request: Req
             return response;
         }
     };
-    let request = match inbound::request(dialect, &head.headers, body.clone()).and_then(|request| asked.put(request)) {
-        Ok(request) => request,
-        Err(error) => return refused(&entry, &asked, &error, dialect),
-    };
+    let request = inbound::request(dialect, &head.headers, body.clone());
+    let request =
+        match request.and_then(|request| gateway.catalog.admit(request)).and_then(|request| asked.put(request)) {
+            Ok(request) => request,
+            Err(error) => return refused(&entry, &asked, &error, dialect),
+        };
     if let Some(Err(denied)) = key.map(|key| key.model(request.model())) {
         return denied_to(&entry, denied, dialect);
     }

@@ -16,6 +16,17 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
             findings.within(name, |findings| feature(own, config, findings));
         }
     });
+    findings.within("models", |findings| {
+        for (name, model) in &config.models {
+            let inside = name.strip_suffix('*').unwrap_or(name);
+            if name.trim().is_empty() {
+                findings.wrong_key(name, "a model needs a name");
+            } else if inside.contains('*') {
+                findings.wrong_key(name, "a `*` may only stand at the end of a model's name");
+            }
+            findings.within(name, |findings| findings.chain("tiers", &model.tiers, config));
+        }
+    });
     if let Some(default) = &config.default_feature {
         findings.within("default_feature", |findings| feature(default, config, findings));
     }

@@ -39,6 +39,14 @@ pub struct Feature {
     pub stream: Stream,
 }
 
+/// Who serves callers that name a model.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelName {
+    /// The tiers, in order.
+    pub tiers: Vec<String>,
+}
+
 /// How much in a minute: a number, or a number and how much of it at once.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Rate {

@@ -18,7 +18,7 @@ use serde::Deserialize;
 
 pub use self::{
     alerts::{Alerts, RuleThreshold, Rules, Webhook, WebhookFormat},
-    features::{AllOpen, Fallback, Feature, OnError, RampStep, Rate, Session, Stream, StreamBreak},
+    features::{AllOpen, Fallback, Feature, ModelName, OnError, RampStep, Rate, Session, Stream, StreamBreak},
     limits::{
         CircuitBreaker, Cooldown, GrowingCooldown, Growth, Jitter, RateOver, Retry, Share, SlowCalls, Span,
         TierTimeout, Timeout,
@@ -37,6 +37,9 @@ pub struct Config {
     pub listen: Option<SocketAddr>,
     /// The models, in order of preference: the first is the primary.
     pub tiers: Vec<Tier>,
+    /// Which tiers serve callers that name a model; a name that ends in `*` stands for all that begin so. Default: every name
+    /// is served by all tiers in their order. Where there are names here, the gateway refuses all others; `'*'` allows them.
+    pub models: BTreeMap<String, ModelName>,
     /// What each feature of the product may use.
     pub features: BTreeMap<String, Feature>,
     /// The limits of a feature that is not named. Default: 100 at once.

@@ -68,6 +68,9 @@ pub(super) fn chain(
             layer = layer.other_features(tiers.iter().map(String::as_str))?;
         }
     }
+    for (name, model) in &config.models {
+        layer = layer.model(name.as_str(), model.tiers.iter().map(String::as_str))?;
+    }
     for (kind, tiers) in &settings.routes {
         let kind = settings::kind("fallback.routes", kind)?;
         layer = layer.route(kind, tiers.iter().map(String::as_str))?;

@@ -7,7 +7,7 @@ use std::{
 
 use tower::{Layer, Service};
 
-use super::{Capabilities, Fallback, RampStep, Tier, shared::Shared, tier::TierFacts};
+use super::{Capabilities, Fallback, RampStep, Tier, models::Models, shared::Shared, tier::TierFacts};
 use crate::{
     Classifier, ErrorKind, Events, InvalidConfig, LlmError, LlmRequest, LlmResponse,
     request::{BEST_LEVEL, WORST_LEVEL},
@@ -34,6 +34,8 @@ pub(super) struct Config {
     pub(super) features: HashMap<Arc<str>, Arc<[usize]>>,
     /// For all other requests; `None`: all tiers.
     pub(super) others: Option<Arc<[usize]>>,
+    /// For callers that name a model.
+    pub(super) models: Models,
     /// For each feature with one, what it says of levels.
     pub(super) levels: HashMap<Arc<str>, LevelPolicy>,
     pub(super) routes: HashMap<ErrorKind, Arc<[usize]>>,
@@ -119,6 +121,7 @@ impl FallbackLayer {
             tiers: Vec::new(),
             features: HashMap::new(),
             others: None,
+            models: Models::default(),
             levels: HashMap::new(),
             routes: HashMap::new(),
             classifier: Classifier::default(),
@@ -221,6 +224,26 @@ impl FallbackLayer {
     /// An empty chain, a name that no tier has so far, or one that is there twice.
     pub fn other_features<'a>(mut self, tiers: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidConfig> {
         self.config.others = Some(self.indexes("default_feature.tiers", tiers)?);
+        Ok(self.changed())
+    }
+
+    /// Sets which tiers serve callers that name this model, in order, the primary among them by its name: three names of
+    /// one client (a large model, a usual one, a small one for what runs in the background) are three chains. A name that
+    /// ends in `*` stands for all that begin so; the longest that fits counts. Where the request's feature has a chain too,
+    /// only tiers of both are asked, in the model's order; if there are none, the feature's chain stands. Default: the name
+    /// of a model chooses nothing.
+    ///
+    /// # Errors
+    ///
+    /// An empty chain, a name that no tier has so far, or one that is there twice.
+    pub fn model<'a>(
+        mut self,
+        name: impl Into<Arc<str>>,
+        tiers: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Self, InvalidConfig> {
+        let name = name.into();
+        let chain = self.indexes(&format!("models.{name}.tiers"), tiers)?;
+        self.config.models.set(name, chain);
         Ok(self.changed())
     }
 

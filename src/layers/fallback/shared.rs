@@ -1,4 +1,5 @@
 use std::{
+    borrow::Cow,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 use super::{
     AllOpen, SessionPolicy, StreamBreak,
     layer::{Config, LevelPolicy},
+    models::Named,
     ramp::Ramp,
     tier::TierFacts,
 };
@@ -55,6 +57,7 @@ impl Shared {
     pub(super) fn new(config: Config) -> Self {
         let simple = config.features.is_empty()
             && config.others.is_none()
+            && config.models.is_empty()
             && config.session == SessionPolicy::Free
             && config.all_open == AllOpen::Fail;
         let limited = std::iter::once(&config.primary)
@@ -120,10 +123,39 @@ impl Shared {
         Some((successor, place))
     }
 
-    /// The chain of a request's feature; `None` for all tiers.
-    pub(super) fn listed(&self, request: &LlmRequest) -> Option<&Arc<[usize]>> {
+    /// The chain of a request's feature, of the model that it names, or what both have; `None` for all tiers.
+    pub(super) fn listed(&self, request: &LlmRequest) -> Option<Arc<[usize]>> {
+        let model = self.named(request).map(|named| &named.tiers);
+        match (self.of_feature(request), model) {
+            (Some(may), Some(wanted)) => {
+                let both: Arc<[usize]> = wanted.iter().copied().filter(|tier| may.contains(tier)).collect();
+                Some(if both.is_empty() { may.clone() } else { both })
+            }
+            (one, other) => one.or(other).cloned(),
+        }
+    }
+
+    /// The chain of a request's feature.
+    pub(super) fn of_feature(&self, request: &LlmRequest) -> Option<&Arc<[usize]>> {
         let own = request.feature_name().and_then(|feature| self.config.features.get(feature));
         own.or(self.config.others.as_ref())
+    }
+
+    /// What is said of the model that the request names.
+    fn named(&self, request: &LlmRequest) -> Option<&Named> {
+        if self.config.models.is_empty() {
+            return None;
+        }
+        self.config.models.of(request.model()?)
+    }
+
+    /// By what the request's session is known: each model that has a chain of its own is a session of its own there.
+    fn session_key<'a>(&self, request: &'a LlmRequest) -> Option<Cow<'a, str>> {
+        let session = request.session_id()?;
+        Some(match self.named(request) {
+            None => session.into(),
+            Some(named) => format!("{session}\0{}", named.pattern).into(),
+        })
     }
 
     /// Whether every request goes to the primary first and then to all tiers in their order, and never waits: then a
@@ -202,7 +234,7 @@ impl Shared {
         if self.config.session == SessionPolicy::Free {
             return None;
         }
-        self.sessions().get(request.session_id()?)
+        self.sessions().get(&*self.session_key(request)?)
     }
 
     /// A tier has answered a request that began at `begun`. `switched` says why the primary, which was asked first, did
@@ -213,9 +245,9 @@ impl Shared {
             self.worked[tier].store(true, Relaxed);
         }
         if self.config.session != SessionPolicy::Free
-            && let Some(session) = request.session_id()
+            && let Some(session) = self.session_key(request)
         {
-            self.remember(session, tier);
+            self.remember(&session, tier);
         }
         let serving = self.serving.load(Relaxed);
         if tier == serving {

@@ -1,6 +1,7 @@
 mod all_failed;
 mod capabilities;
 mod levels;
+mod models;
 mod succession;
 
 use std::{sync::Arc, time::Duration};

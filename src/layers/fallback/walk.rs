@@ -70,12 +70,13 @@ impl Walk {
     ///
     /// No tier that the request may go to can carry it.
     pub(super) fn begin(shared: &Arc<Shared>, request: &LlmRequest, unable: Vec<Unable>) -> Result<Self, LlmError> {
-        let mut chain = shared.listed(request).map_or(Chain::All, |chain| Chain::Listed(chain.clone()));
+        let mut chain = shared.listed(request).map_or(Chain::All, Chain::Listed);
         if let Some(tier) = shared.session_tier(request) {
             match shared.config.session {
                 SessionPolicy::Pin => chain = Chain::Pinned(tier),
                 // A feature's policy stands over where a session happened to land.
-                SessionPolicy::Sticky if matches!(chain, Chain::All) => chain = Chain::AllFrom(tier),
+                // A model's does not: what the session landed on is of it.
+                SessionPolicy::Sticky if shared.of_feature(request).is_none() => chain = chain.from(tier),
                 SessionPolicy::Sticky | SessionPolicy::Free => {}
             }
         }
@@ -481,6 +482,18 @@ pub(super) fn share_out(shared: &Shared, tier: usize, after: usize, context: &mu
 }
 
 impl Chain {
+    /// The same tiers, this one first if it is among them.
+    fn from(self, first: usize) -> Self {
+        match self {
+            Self::Listed(tiers) if tiers.contains(&first) => {
+                let others = tiers.iter().copied().filter(|tier| *tier != first);
+                Self::Listed(std::iter::once(first).chain(others).collect())
+            }
+            Self::All => Self::AllFrom(first),
+            other => other,
+        }
+    }
+
     fn len(&self, shared: &Shared) -> usize {
         match self {
             Self::All | Self::AllFrom(_) => shared.tiers(),

@@ -1,0 +1,63 @@
+//! Chains by the model that a caller names.
+
+use std::sync::Arc;
+
+/// For each name or pattern, the tiers in order; 0 is the primary.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Models(Vec<Named>);
+
+#[derive(Clone, Debug)]
+pub(super) struct Named {
+    pub(super) pattern: Arc<str>,
+    pub(super) tiers: Arc<[usize]>,
+}
+
+impl Models {
+    /// In place of what this pattern had.
+    pub(super) fn set(&mut self, pattern: Arc<str>, tiers: Arc<[usize]>) {
+        self.0.retain(|named| named.pattern != pattern);
+        self.0.push(Named { pattern, tiers });
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The entry that fits a model best.
+    pub(super) fn of(&self, model: &str) -> Option<&Named> {
+        let fitting = self.0.iter().filter_map(|named| Some((fit(&named.pattern, model)?, named)));
+        fitting.max_by_key(|(fit, _)| *fit).map(|(_, named)| named)
+    }
+}
+
+/// How well a pattern fits a model: a name itself best of all, then the longest beginning. `None`: not at all.
+pub(crate) fn fit(pattern: &str, model: &str) -> Option<usize> {
+    match pattern.strip_suffix('*') {
+        _ if pattern == model => Some(usize::MAX),
+        Some(beginning) if model.starts_with(beginning) => Some(beginning.len()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_closest_pattern_counts_whatever_their_order() {
+        let patterns = ["*", "claude-*", "claude-haiku-*", "claude-haiku-4-5"];
+        for turned in 0..patterns.len() {
+            let mut models = Models::default();
+            for at in 0..patterns.len() {
+                let pattern = patterns[(at + turned) % patterns.len()];
+                models.set(pattern.into(), [at].into());
+            }
+            let of = |model| models.of(model).map(|named| &*named.pattern);
+            assert_eq!(of("claude-haiku-4-5"), Some("claude-haiku-4-5"));
+            assert_eq!(of("claude-haiku-4-6"), Some("claude-haiku-*"));
+            assert_eq!(of("claude-opus-4-1"), Some("claude-*"));
+            assert_eq!((of("gpt-4o"), of("")), (Some("*"), Some("*")));
+        }
+        assert!(Models::default().of("gpt-4o").is_none() && fit("gpt-4", "gpt-4o").is_none());
+    }
+}
