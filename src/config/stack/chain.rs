@@ -30,7 +30,7 @@ pub(super) fn chain(
     let Some((first, primary)) = tiers.next() else {
         return Err(InvalidConfig::new("tiers", "there is none; name at least one tier"));
     };
-    let mut layer = primary_of(first)
+    let mut layer = primary_of(first, makings)
         .classifier(classifier(config))
         .events(makings.events.clone())
         .stream_break(config.stream.on_break.map(settings::stream_break).unwrap_or_default())
@@ -80,8 +80,11 @@ fn check_level(config: &Config, field: &str, feature: &config::Feature) -> Resul
 }
 
 /// A fallback around this tier, with no further one yet.
-pub(super) fn primary_of(tier: &Tier) -> FallbackLayer {
-    let mut layer = FallbackLayer::new(tier.name.as_str()).capabilities(capabilities(tier)).level(tier.service_level());
+pub(super) fn primary_of(tier: &Tier, makings: &Makings) -> FallbackLayer {
+    let mut layer = FallbackLayer::new(tier.name.as_str())
+        .steered_by(&makings.fallback)
+        .capabilities(capabilities(tier))
+        .level(tier.service_level());
     if tier.last_resort {
         layer = layer.last_resort();
     }
