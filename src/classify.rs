@@ -144,9 +144,11 @@ const fn row(kind: ErrorKind) -> Class {
         ErrorKind::Malformed => Class::new(Retry::Once, Failover::Yes, Failure),
         ErrorKind::EmptyAnswer => Class::new(Retry::Once, Failover::Yes, Failure),
         ErrorKind::InvalidOutput => Class::new(Retry::No, Failover::Yes, Success),
-        ErrorKind::CircuitOpen | ErrorKind::BulkheadFull | ErrorKind::Budget | ErrorKind::Exhausted => {
-            Class::new(Retry::No, Failover::Yes, Neutral)
-        }
+        ErrorKind::CircuitOpen
+        | ErrorKind::BulkheadFull
+        | ErrorKind::Budget
+        | ErrorKind::OutOfService
+        | ErrorKind::Exhausted => Class::new(Retry::No, Failover::Yes, Neutral),
         ErrorKind::UnsupportedFeature => Class::new(Retry::No, Failover::Yes, Neutral),
         // A tier's own slice of the time may be over while others have time kept back for them; where the request's is
         // over, no tier is begun.

@@ -59,6 +59,8 @@ pub enum ErrorKind {
     Budget,
     /// The caller's own deadline left no useful time. Nothing was sent.
     Deadline,
+    /// An operator has taken the tier out of service: it is drained, or a level further down is pinned. Nothing was sent.
+    OutOfService,
     /// No attempt is left, or no tier may take the request.
     Exhausted,
     /// A failure that the crate cannot name: a custom leaf's own, without a kind.
@@ -90,6 +92,7 @@ impl ErrorKind {
         Self::NotFound,
         Self::Budget,
         Self::Deadline,
+        Self::OutOfService,
         Self::Exhausted,
         Self::Other,
     ];
@@ -119,6 +122,7 @@ impl ErrorKind {
             Self::NotFound => "not_found",
             Self::Budget => "budget",
             Self::Deadline => "deadline",
+            Self::OutOfService => "out_of_service",
             Self::Exhausted => "exhausted",
             Self::Other => "other",
         }
@@ -132,6 +136,7 @@ impl ErrorKind {
                 | Self::BulkheadFull
                 | Self::Budget
                 | Self::Deadline
+                | Self::OutOfService
                 | Self::Exhausted
                 | Self::UnsupportedFeature
         )
@@ -168,6 +173,7 @@ impl ErrorKind {
             Self::NotFound => ("not found", "check the model's name and the base URL"),
             Self::Budget => ("a spending cap refused", "raise the cap, or wait for its reset"),
             Self::Deadline => ("no useful time is left before the deadline", "raise the deadline"),
+            Self::OutOfService => ("taken out of service by hand", "undrain a tier, or unpin the level"),
             Self::Exhausted => ("nothing is left to try", "raise the attempts, or add a tier"),
             Self::Other => ("the call failed", "see the cause"),
         }

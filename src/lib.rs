@@ -106,7 +106,7 @@ pub use self::{
         budget::{Budget, BudgetHandle, BudgetLayer},
         bulkhead::{Bulkhead, BulkheadHandle, BulkheadLayer},
         circuit_breaker::{CircuitBreaker, CircuitBreakerHandle, CircuitBreakerLayer},
-        fallback::{Fallback, FallbackLayer},
+        fallback::{Fallback, FallbackHandle, FallbackLayer},
         observe::{Observe, ObserveLayer},
         retry::{RetryBudget, RetryWithJitter, RetryWithJitterLayer},
         route::{Route, RouteLayer},

@@ -19,6 +19,7 @@ use super::{CircuitState, Event, RequestEnded, Subscriber};
 /// | `all_tiers_failed` | ERROR | `feature`, `reason` |
 /// | `budget_reached` | WARN | `cap`, `percent`, `spent_usd`, `limit_usd`, `resets_in_seconds` |
 /// | `budget_reset` | INFO | `cap` |
+/// | `operated` | WARN | `operation`, `tier`, `feature`, `level`, `by` |
 /// | `reloaded` | INFO | `kept`, `changed` |
 /// | `reload_refused` | WARN | `reason` |
 /// | `events_lost` | WARN | `count` |
@@ -139,6 +140,15 @@ impl Subscriber for Logs {
             Event::BudgetReset { cap, key, .. } => {
                 line!(Level::INFO, event = "budget_reset", cap = &**cap, key = key.as_deref());
             }
+            Event::Operated { operation, by, .. } => line!(
+                Level::WARN,
+                event = "operated",
+                operation = operation.name(),
+                tier = operation.tier().map(|tier| &**tier),
+                feature = operation.feature().map(|feature| &**feature),
+                level = operation.level(),
+                by = by.as_deref(),
+            ),
             Event::Reloaded { kept, changed, .. } => {
                 line!(Level::INFO, event = "reloaded", kept = *kept, changed = *changed);
             }

@@ -9,6 +9,7 @@ mod inbox;
 mod logs;
 #[cfg(feature = "metrics")]
 pub mod metrics;
+mod operation;
 mod request;
 mod status;
 #[cfg(test)]
@@ -34,6 +35,7 @@ use self::inbox::{Inbox, Inboxes};
 pub use self::{
     follow::{Following, Subscriber},
     logs::Logs,
+    operation::Operation,
     request::{RequestEnded, RequestOutcome},
     status::{Latency, ServingState, Status, StatusBoard, Switch, TierStatus, TimeOnFallback},
 };
@@ -114,6 +116,16 @@ pub enum Event {
         cap: Arc<str>,
         /// Whose it is, of a cap for each key.
         key: Option<Arc<str>>,
+        /// When.
+        at: Instant,
+    },
+    /// Somebody did something to the running stack by hand, through a handle. Not sent of what was so already. What comes of
+    /// it (a [`CircuitChanged`](Self::CircuitChanged), a [`ModelSwitched`](Self::ModelSwitched)) is told beside it.
+    Operated {
+        /// What.
+        operation: Operation,
+        /// Who, where the handle was [acting](crate::CircuitBreakerHandle::acting_as) as somebody.
+        by: Option<Arc<str>>,
         /// When.
         at: Instant,
     },

@@ -55,6 +55,14 @@ impl<G: Gate + 'static> Lanes<G> {
         self.lanes[lane()].clone()
     }
 
+    /// How many references to the gate are out: its permits, by this thread's reference or by the gate's own, and whoever
+    /// else has cloned that.
+    pub(crate) fn out(&self) -> usize {
+        let lanes: usize = self.lanes.iter().map(|lane| Arc::strong_count(lane).saturating_sub(1)).sum();
+        // Its own, and one of each lane.
+        lanes.saturating_add(Arc::strong_count(&self.gate).saturating_sub(LANES + 1))
+    }
+
     /// A permit for a call that the gate has admitted with this ticket.
     #[inline]
     pub(crate) fn permit(&self, ticket: Ticket) -> Permit {

@@ -109,9 +109,9 @@ async fn whoever_follows_the_events_is_in_the_circuits_state_after_any_sequence(
     let mut seen = std::collections::HashSet::new();
     for _ in 0..3000 {
         match rng.u32(0..100) {
-            0 => circuit.force_open(),
-            1 => circuit.force_close(),
-            2 | 3 => circuit.reset(),
+            0 => _ = circuit.force_open(),
+            1 => _ = circuit.force_close(),
+            2 | 3 => _ = circuit.reset(),
             4..10 => handle.fail(Fault::ServerError),
             10..14 => handle.fail(Fault::RateLimited { retry_after: Some(secs(3)) }),
             14..16 => handle.fail(Fault::InsufficientQuota),

@@ -33,7 +33,7 @@ pub(super) fn chain(
     let of_file = config.stream.on_break;
     let on_break = |own: Option<StreamBreak>| own.or(of_file).map(settings::stream_break).unwrap_or_default();
     let unnamed = on_break(config.default_feature.as_ref().and_then(|feature| feature.stream.on_break));
-    let mut layer = primary_of(first)
+    let mut layer = primary_of(first, makings)
         .classifier(classifier(config))
         .events(makings.events.clone())
         .stream_break(unnamed)
@@ -90,8 +90,11 @@ fn check_level(config: &Config, field: &str, feature: &config::Feature) -> Resul
 }
 
 /// A fallback around this tier, with no further one yet.
-pub(super) fn primary_of(tier: &Tier) -> FallbackLayer {
-    let mut layer = FallbackLayer::new(tier.name.as_str()).capabilities(capabilities(tier)).level(tier.service_level());
+pub(super) fn primary_of(tier: &Tier, makings: &Makings) -> FallbackLayer {
+    let mut layer = FallbackLayer::new(tier.name.as_str())
+        .steered_by(&makings.fallback)
+        .capabilities(capabilities(tier))
+        .level(tier.service_level());
     if tier.last_resort {
         layer = layer.last_resort();
     }

@@ -131,7 +131,7 @@ impl Generation {
         // Once without the caps: they go on from those before as soon as they are used, and the names of tiers may still be
         // wrong.
         let unbound = services(&[]);
-        spend::routes(&config, &prices, &unbound)?;
+        spend::routes(&config, &prices, &unbound, makings)?;
         chain::chain(&config, &unbound, makings)?;
 
         if let Some(before) = before {
@@ -142,7 +142,7 @@ impl Generation {
             }
         }
         let services = services(&caps);
-        let routes = spend::routes(&config, &prices, &services)?;
+        let routes = spend::routes(&config, &prices, &services, makings)?;
         let (mut fallback, primary) = chain::chain(&config, &services, makings)?;
         if let Some(before) = before {
             let kept = parts.iter().filter(|part| part.is_of(before)).map(|part| &*part.name);

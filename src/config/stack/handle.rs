@@ -1,10 +1,6 @@
 //! What watches a stack and steers it.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::{Arc, atomic::Ordering::Relaxed},
-};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use super::Shared;
 use crate::{
@@ -13,7 +9,6 @@ use crate::{
     events::Status,
     layers::budget::{BudgetHandle, CapSpend},
     prices::PriceTable,
-    request::{BEST_LEVEL, WORST_LEVEL},
 };
 
 /// Watches a [`Stack`](super::Stack) and steers it while it runs. Clones are the same handle.
@@ -23,11 +18,13 @@ use crate::{
 #[derive(Clone)]
 pub struct StackHandle {
     pub(super) shared: Arc<Shared>,
+    /// Who acts through it.
+    pub(super) by: Option<Arc<str>>,
 }
 
 impl StackHandle {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self { shared, by: None }
     }
 
     /// The channel of everything that happens in the stack.
@@ -47,12 +44,17 @@ impl StackHandle {
 
     /// Every tier's circuit by the tier's name: to look at it, to force it open or closed, to reset it.
     pub fn circuits(&self) -> BTreeMap<Arc<str>, CircuitBreakerHandle> {
-        self.shared.current.load().circuits().collect()
+        self.shared.current.load().circuits().map(|(name, circuit)| (name, self.in_hand(circuit))).collect()
     }
 
     /// The circuit of a tier; `None` where no tier has this name.
     pub fn circuit(&self, tier: &str) -> Option<CircuitBreakerHandle> {
-        self.shared.current.load().circuits().find(|(name, _)| &**name == tier).map(|(_, circuit)| circuit)
+        let found = self.shared.current.load().circuits().find(|(name, _)| &**name == tier);
+        found.map(|(_, circuit)| self.in_hand(circuit))
+    }
+
+    fn in_hand(&self, circuit: CircuitBreakerHandle) -> CircuitBreakerHandle {
+        self.by.as_ref().map_or_else(|| circuit.clone(), |who| circuit.acting_as(who.clone()))
     }
 
     /// The limits of the features: what is in flight, and to change how many may be.
@@ -91,21 +93,9 @@ impl StackHandle {
     ///
     /// The first call, outside of a tokio runtime.
     pub fn status(&self) -> Status {
-        self.shared.status().snapshot()
-    }
-
-    /// Steps all requests down to tiers of this level of service or a worse one, whatever their feature; `None` ends it.
-    /// From the next request on, and over reloads. Default: `None`.
-    ///
-    /// As with any [step-down](crate::Context::min_level), a better tier serves where nothing answers further down.
-    pub fn pin_level(&self, level: Option<u8>) {
-        let level = level.map_or(BEST_LEVEL, |level| level.clamp(BEST_LEVEL, WORST_LEVEL));
-        self.shared.level.store(level, Relaxed);
-    }
-
-    /// The level that all requests are stepped down to.
-    pub fn pinned_level(&self) -> Option<u8> {
-        Some(self.shared.level.load(Relaxed)).filter(|level| *level > BEST_LEVEL)
+        let mut status = self.shared.status().snapshot();
+        self.add_orders(&mut status);
+        status
     }
 
     /// Puts another configuration in place of the one at work. No request is lost: see [`Stack`](super::Stack).

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::OnceLock};
 
 use crate::{
-    BoxLlmService, Events,
+    BoxLlmService, Events, FallbackHandle,
     config::Environment,
     providers::{
         http::{Transport, boxed},
@@ -12,15 +12,30 @@ use crate::{
 };
 
 /// What a stack is made with beside its configuration: it stays the same over reloads.
-#[derive(Default)]
 pub(super) struct Makings {
     pub(super) events: Events,
+    /// What steers every chain of tiers by hand.
+    pub(super) fallback: FallbackHandle,
     /// Default: the process's, read anew at each load.
     pub(super) environment: Option<Environment>,
     pub(super) seed: Option<u64>,
     pub(super) leaves: HashMap<String, BoxLlmService>,
     /// One for all tiers, and made only where there is one that needs it.
     transport: OnceLock<Transport>,
+}
+
+impl Default for Makings {
+    fn default() -> Self {
+        let events = Events::new();
+        Self {
+            fallback: FallbackHandle::new(events.clone()),
+            events,
+            environment: None,
+            seed: None,
+            leaves: HashMap::new(),
+            transport: OnceLock::new(),
+        }
+    }
 }
 
 impl Makings {

@@ -8,6 +8,7 @@ mod generation;
 mod handle;
 mod leaf;
 mod makings;
+mod operate;
 mod part;
 mod service;
 mod settings;
@@ -18,7 +19,7 @@ mod tests;
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::AtomicU8},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use arc_swap::ArcSwap;
@@ -40,10 +41,9 @@ use self::{
 };
 use super::{Config, ConfigError, Environment, Problem};
 use crate::{
-    BoxLlmService, Event, Events, InvalidConfig, LlmError, LlmRequest, LlmResponse,
+    BoxLlmService, Event, Events, FallbackHandle, InvalidConfig, LlmError, LlmRequest, LlmResponse,
     events::{self, StatusBoard},
     providers::http::{RequestBody, boxed},
-    request::BEST_LEVEL,
 };
 
 /// The stack that a configuration describes: its tiers with their leaves, and the layers around them.
@@ -75,7 +75,8 @@ use crate::{
 /// - the retry budget, where its share is the same;
 /// - what each feature has in flight and in its queue, also where its limits change: see
 ///   [`BulkheadLayer::succeeding`](crate::BulkheadLayer::succeeding);
-/// - which tier serves, and the tier of each session: see [`FallbackLayer::succeeding`](crate::FallbackLayer::succeeding).
+/// - which tier serves, and the tier of each session: see [`FallbackLayer::succeeding`](crate::FallbackLayer::succeeding);
+/// - what was said [by hand](StackHandle#by-hand): drained tiers, pinned levels, and what unchanged circuits are forced to.
 ///
 /// A configuration that is wrong is refused as a whole, and the stack goes on as it was.
 ///
@@ -120,8 +121,6 @@ struct Shared {
     current: ArcSwap<Generation>,
     /// Where it was read from.
     path: Option<PathBuf>,
-    /// The level that all requests are stepped down to.
-    level: AtomicU8,
     /// Kept by the events from the moment when somebody first asks for it.
     status: OnceLock<(StatusBoard, events::Following)>,
     /// Held while the next generation is made out of the present one.
@@ -171,6 +170,7 @@ pub struct StackBuilder {
 impl StackBuilder {
     /// Sets where the layers and the reloads tell what happens. Default: a channel of the stack's own.
     pub fn events(mut self, events: Events) -> Self {
+        self.makings.fallback = FallbackHandle::new(events.clone());
         self.makings.events = events;
         self
     }
@@ -231,8 +231,8 @@ impl StackBuilder {
         let Self { makings } = self;
         let first = Plan::new(config, &makings).and_then(|plan| Ok(Generation::new(plan, &makings, None)?));
         let current = ArcSwap::from_pointee(first.map_err(|error| error.of(path.as_deref()))?);
-        let (level, status) = (AtomicU8::new(BEST_LEVEL), OnceLock::new());
-        Ok(Stack { shared: Arc::new(Shared { makings, current, path, level, status, turn: Mutex::default() }) })
+        let shared = Shared { makings, current, path, status: OnceLock::new(), turn: Mutex::default() };
+        Ok(Stack { shared: Arc::new(shared) })
     }
 }
 
@@ -270,17 +270,23 @@ impl Shared {
 
     fn swap(&self, config: Config) -> Result<Reload, ConfigError> {
         let plan = Plan::new(config, &self.makings)?;
-        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = self.turn();
         let before = self.current.load_full();
         let next = Generation::new(plan, &self.makings, Some(&before))?;
         let reload = next.since(&before);
         self.current.store(Arc::new(next));
+        self.makings.fallback.forget_all_but(|tier| self.current.load().part(tier).is_some());
         drop(turn);
         if let Some((board, _)) = self.status.get() {
             let (primary, others) = self.current.load().names();
             board.set_tiers(primary, others);
+            board.renew(&reload.changed);
         }
         Ok(reload)
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

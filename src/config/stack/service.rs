@@ -1,7 +1,7 @@
 //! The service that a stack gives: it follows the stack's reloads.
 
 use std::{
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -11,7 +11,7 @@ use super::{
     Shared,
     generation::{Generation, Whole},
 };
-use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call, request::BEST_LEVEL};
+use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call};
 
 /// Sends each request through the configuration of its moment. A request that has begun stays where it began.
 #[derive(Clone)]
@@ -45,10 +45,6 @@ impl Service<LlmRequest> for Following {
             self.service = self.generation.whole.clone();
         }
         self.generation.prepare(&mut request);
-        let level = self.shared.level.load(Relaxed);
-        if level > BEST_LEVEL {
-            request.context_mut().step_down(level);
-        }
         match self.generation.timed(request.feature_name()) {
             None => Call::first(&mut self.service, request),
             Some(timed) => Call::first(&mut timed.clone(), request),

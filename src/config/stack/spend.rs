@@ -1,6 +1,6 @@
 //! What answers cost, what may be spent, and which requests go to a cheaper chain.
 
-use super::{chain, part::TierService};
+use super::{Makings, chain, part::TierService};
 use crate::{
     BudgetLayer, Events, InvalidConfig, RouteLayer,
     chat::Usage,
@@ -128,6 +128,7 @@ pub(super) fn routes(
     config: &Config,
     prices: &PriceTable,
     services: &[TierService],
+    makings: &Makings,
 ) -> Result<Option<RouteLayer>, InvalidConfig> {
     if config.routes.is_empty() {
         return Ok(None);
@@ -155,7 +156,8 @@ pub(super) fn routes(
             return Err(InvalidConfig::new(field, "the chain is empty; name at least one tier"));
         };
         // It tells nobody who serves: that is about the chain that serves when this one does not.
-        let mut fallback = chain::primary_of(first).classifier(classifier(config));
+        // And where a pinned level leaves it out, that one has the better claim to serve all the same.
+        let mut fallback = chain::primary_of(first, makings).pins_are_final().classifier(classifier(config));
         for (tier, service) in chain {
             fallback = fallback.push(chain::place_of(tier, service));
         }

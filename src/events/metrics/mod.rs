@@ -50,6 +50,7 @@
 //! ```
 
 mod leaves;
+mod operated;
 mod requests;
 mod sample;
 mod series;
@@ -66,6 +67,7 @@ use std::{fmt, sync::Arc};
 use metrics::{Counter, Recorder};
 
 use self::{
+    operated::Operated,
     requests::Requests,
     series::Registry,
     states::{Budgets, Circuits, Switches},
@@ -87,6 +89,7 @@ pub struct Metrics {
     budgets: Budgets,
     requests: Requests,
     switches: Arc<Switches>,
+    operated: Operated,
     handle: MetricsHandle,
     lost: Counter,
     /// Asked anew after each reload.
@@ -119,6 +122,7 @@ impl Metrics {
             requests: Requests::new(registry.clone(), MOST_FEATURES),
             handle: MetricsHandle::new(registry.clone(), switches.clone()),
             switches,
+            operated: Operated::new(registry.clone()),
             lost,
             #[cfg(feature = "config")]
             stack: None,
@@ -231,6 +235,7 @@ impl Metrics {
                 self.budgets.reached(cap, *spent, *limit, *resets_at);
             }
             Event::BudgetReset { cap, at, .. } => self.budgets.reset(cap, *at),
+            Event::Operated { operation, .. } => self.operated.operated(operation),
             Event::Reloaded { .. } => {
                 self.reloaded("loaded");
                 #[cfg(feature = "config")]

@@ -40,6 +40,12 @@ impl Metrics {
         self.handle.set_bulkheads(vec![stack.bulkhead()]);
         self.handle.set_budgets(stack.budgets());
         self.requests.set_prices(stack.prices());
+        let drained = stack.drained();
+        for circuit in &self.watched {
+            let tier = circuit.name();
+            self.operated.drained(&tier, drained.contains(&tier));
+        }
+        self.operated.pinned(stack.pinned_level());
         if let Some(primary) = stack.tiers().first() {
             self.switches.known(&primary.name);
         }

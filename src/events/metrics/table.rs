@@ -87,6 +87,9 @@ pub const METRICS: &[Metric] = &[
     ROUTE_SAVED_COST,
     BUDGET_SPENT,
     BUDGET_LIMIT,
+    TIER_DRAINED,
+    PINNED_LEVEL,
+    OPERATIONS,
     RELOADS,
     EVENTS_LOST,
 ];
@@ -248,6 +251,21 @@ pub(super) const BUDGET_SPENT: Metric = Metric::gauge(
     "Spent or reserved in this period; of a cap for each key, by the key that has the most.",
 );
 pub(super) const BUDGET_LIMIT: Metric = Metric::gauge("steadfast_budget_limit_dollars", &["cap"], "The spending cap.");
+pub(super) const TIER_DRAINED: Metric = Metric::gauge(
+    "steadfast_tier_drained",
+    &["tier"],
+    "1 while an operator has drained the tier, so that it takes no new requests.",
+);
+pub(super) const PINNED_LEVEL: Metric = Metric::gauge(
+    "steadfast_pinned_level",
+    &[],
+    "The level of service (2 to 5) that an operator has pinned for all requests; 0 while none is.",
+);
+pub(super) const OPERATIONS: Metric = Metric::counter(
+    "steadfast_operations_total",
+    &["operation"],
+    "What operators have done by hand: force_open, force_close, release, drain, undrain, pin_level, unpin_level.",
+);
 pub(super) const RELOADS: Metric = Metric::counter(
     "steadfast_config_reloads_total",
     &["outcome"],

@@ -69,6 +69,12 @@ impl StatusBoard {
         self.lock().change_tiers(primary, others, Instant::now());
     }
 
+    /// The circuits of these tiers began anew.
+    #[cfg(feature = "config")]
+    pub(crate) fn renew(&self, tiers: &[Arc<str>]) {
+        self.lock().renew(tiers);
+    }
+
     /// How it is now. It takes microseconds, and no request waits for it.
     pub fn snapshot(&self) -> Status {
         self.lock().status(Instant::now(), wall_clock::since_1970())

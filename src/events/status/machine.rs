@@ -8,7 +8,7 @@ use super::{Latency, ServingState, Status, Switch, TierStatus, TimeOnFallback, r
 use crate::{
     Attempt, ErrorKind,
     classify::Count,
-    events::{CircuitReason, CircuitState, Event, RequestEnded, RequestOutcome},
+    events::{CircuitReason, CircuitState, Event, Operation, RequestEnded, RequestOutcome},
     wall_clock::rfc3339,
 };
 
@@ -37,6 +37,7 @@ pub(super) struct Machine {
     all_failed: Option<Instant>,
     switches: VecDeque<Switched>,
     failovers: Hour,
+    pinned_level: Option<u8>,
     /// The primary first.
     tiers: Vec<Tier>,
     lost: u64,
@@ -58,6 +59,9 @@ struct Tier {
     name: Arc<str>,
     circuit: CircuitState,
     changed: Option<(Instant, CircuitReason)>,
+    /// What its circuit was forced to be.
+    forced: Option<CircuitState>,
+    drained: bool,
     /// Whether its last answer was less than what was asked for.
     degraded: bool,
     rates: Rates,
@@ -78,6 +82,7 @@ impl Machine {
             all_failed: None,
             switches: VecDeque::with_capacity(SWITCHES),
             failovers: Hour::new(now),
+            pinned_level: None,
             lost: 0,
             unsure: false,
         }
@@ -130,12 +135,42 @@ impl Machine {
                     (tier.circuit, tier.changed) = (*to, Some((*at, *reason)));
                 }
             }
+            Event::Operated { operation, .. } => self.operated(operation),
             Event::AllTiersFailed { at, .. } => self.all_failed = self.all_failed.or(Some(*at)),
             // Who serves goes on over a reload; where it cannot, that is told as a recovery.
             Event::Reloaded { .. }
             | Event::BudgetReached { .. }
             | Event::BudgetReset { .. }
             | Event::ReloadRefused { .. } => {}
+        }
+    }
+
+    fn operated(&mut self, operation: &Operation) {
+        match operation {
+            Operation::LevelPinned { level, feature: None } => self.pinned_level = Some(*level),
+            Operation::LevelUnpinned { feature: None } => self.pinned_level = None,
+            Operation::LevelPinned { .. } | Operation::LevelUnpinned { .. } => {}
+            Operation::CircuitForced { circuit: tier, .. }
+            | Operation::CircuitReleased { circuit: tier }
+            | Operation::TierDrained { tier }
+            | Operation::TierUndrained { tier } => {
+                let Some(known) = self.tier(tier) else { return };
+                match operation {
+                    Operation::CircuitForced { to, .. } => known.forced = Some(*to),
+                    Operation::CircuitReleased { .. } => known.forced = None,
+                    _ => known.drained = matches!(operation, Operation::TierDrained { .. }),
+                }
+            }
+        }
+    }
+
+    /// The circuits of these tiers are new.
+    #[cfg(feature = "config")]
+    pub(super) fn renew(&mut self, tiers: &[Arc<str>]) {
+        for name in tiers {
+            if let Some(tier) = self.tier(name) {
+                (tier.circuit, tier.changed, tier.forced) = (CircuitState::Closed, None, None);
+            }
         }
     }
 
@@ -246,6 +281,7 @@ impl Machine {
             tiers: self.tiers.iter().map(|tier| tier.status(&dates)).collect(),
             recent_switches: self.switches.iter().map(|switch| switch.status(&dates)).collect(),
             failovers_last_hour: self.failovers.sum(now),
+            pinned_level: self.pinned_level,
             time_on_fallback: TimeOnFallback {
                 total_seconds: self.was_away.saturating_add(away).as_secs_f64(),
                 current_seconds: away.as_secs_f64(),
@@ -276,7 +312,15 @@ fn place(tiers: &[Tier], name: &Arc<str>) -> Option<usize> {
 
 impl Tier {
     fn new(name: Arc<str>, start: Instant) -> Self {
-        Self { name, circuit: CircuitState::Closed, changed: None, degraded: false, rates: Rates::new(start) }
+        Self {
+            name,
+            circuit: CircuitState::Closed,
+            changed: None,
+            forced: None,
+            drained: false,
+            degraded: false,
+            rates: Rates::new(start),
+        }
     }
 
     fn status(&self, dates: &Dates) -> TierStatus {
@@ -287,6 +331,9 @@ impl Tier {
             circuit: self.circuit.name(),
             circuit_since: self.changed.map(|(at, _)| dates.date(at)),
             circuit_reason: self.changed.map(|(_, reason)| reason.to_string()),
+            circuit_until: None,
+            forced: self.forced.map(CircuitState::name),
+            drained: self.drained,
             calls: sum.calls,
             failures: sum.failures,
             failure_rate: sum.failure_rate(),

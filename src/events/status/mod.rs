@@ -32,6 +32,8 @@ pub struct Status {
     pub recent_switches: Vec<Switch>,
     /// How many switches away from a tier there were within the last hour, to the minute.
     pub failovers_last_hour: u32,
+    /// The level of service, from 1 (full) to 5 (static), that somebody has pinned for all requests.
+    pub pinned_level: Option<u8>,
     /// How long another tier than the primary has served.
     pub time_on_fallback: TimeOnFallback,
     /// How long the last recovery took: from the switch away from the primary until it served again.
@@ -68,6 +70,13 @@ pub struct TierStatus {
     pub circuit_since: Option<String>,
     /// Why it changed last.
     pub circuit_reason: Option<String>,
+    /// When an open circuit lets a probe through, or a throttled one its calls, where that is known: of a
+    /// [stack's](crate::StackHandle::status) tiers. `None` while it is closed, and of one that was opened by hand.
+    pub circuit_until: Option<String>,
+    /// What somebody has forced its circuit to be: `open` or `closed`; `None` while it judges by itself.
+    pub forced: Option<&'static str>,
+    /// Whether somebody has drained it: it takes no new requests.
+    pub drained: bool,
     /// The calls that were sent to it within the last five minutes and have ended.
     pub calls: u64,
     /// Those of them that failed for another reason than the request itself.

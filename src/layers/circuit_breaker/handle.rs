@@ -14,8 +14,12 @@ use tower::{Service, ServiceExt};
 use super::{
     circuit::{NamedCircuit, outward},
     service::{Circuits, Shared},
+    state::{Phase, Transition},
 };
-use crate::{Context, Event, Events, LlmError, LlmRequest, LlmResponse, events::CircuitState};
+use crate::{
+    Context, Event, Events, LlmError, LlmRequest, LlmResponse,
+    events::{CircuitState, Operation},
+};
 
 /// Looks at a circuit, and moves it by hand. Clones are handles of the same circuit.
 ///
@@ -26,16 +30,24 @@ pub struct CircuitBreakerHandle {
     shared: Arc<Shared>,
     key: Arc<str>,
     events: Events,
+    by: Option<Arc<str>>,
 }
 
 impl CircuitBreakerHandle {
     pub(super) fn new(shared: Arc<Shared>, key: Arc<str>, events: Events) -> Self {
-        Self { shared, key, events }
+        Self { shared, key, events, by: None }
+    }
+
+    /// The same handle in the hands of somebody, who is named where it is told what was done by hand
+    /// ([`Event::Operated`]). Default: nobody is named.
+    #[must_use]
+    pub fn acting_as(&self, who: impl Into<Arc<str>>) -> Self {
+        Self { by: Some(who.into()), ..self.clone() }
     }
 
     /// The name of the circuit, as its events say it; `name/key` if it is one of several.
     pub fn name(&self) -> Arc<str> {
-        self.circuit().name.clone()
+        self.with(|circuit| circuit.name.clone())
     }
 
     /// The state now.
@@ -43,37 +55,64 @@ impl CircuitBreakerHandle {
     /// A circuit whose cooldown is over is still [`Open`](CircuitState::Open) until somebody calls, and a
     /// throttled one is `Open` until its time is over.
     pub fn state(&self) -> CircuitState {
-        outward(self.circuit().machine.peek(Instant::now()).0)
+        self.with(|circuit| outward(circuit.machine.peek(Instant::now()).0))
     }
 
     /// The earliest moment at which a call may be admitted: now, if at once; `None` for a circuit that was opened by
     /// hand. While probes are under way it is when the first of them may be replaced, though it may well end sooner.
     pub fn earliest_probe(&self) -> Option<Instant> {
-        self.circuit().machine.earliest_probe(Instant::now())
+        self.with(|circuit| circuit.machine.earliest_probe(Instant::now()))
     }
 
     /// How many calls have failed in a row; 0 unless closed.
     pub fn consecutive_failures(&self) -> u32 {
-        self.circuit().machine.failures()
+        self.with(|circuit| circuit.machine.failures())
     }
 
-    /// Opens the circuit until [`force_close`](Self::force_close) or [`reset`](Self::reset).
-    pub fn force_open(&self) {
-        let circuit = self.circuit();
-        circuit.tell(circuit.machine.force_open());
+    /// What the circuit is forced to be: [`Open`](CircuitState::Open) or [`Closed`](CircuitState::Closed); `None` while it
+    /// judges by itself.
+    pub fn forced(&self) -> Option<CircuitState> {
+        let phase = self.with(|circuit| circuit.machine.peek(Instant::now()).0);
+        matches!(phase, Phase::ForcedOpen | Phase::ForcedClosed).then(|| outward(phase))
     }
 
-    /// Closes the circuit until [`force_open`](Self::force_open) or [`reset`](Self::reset): all calls are admitted and
-    /// their outcomes ignored, throttles included.
-    pub fn force_close(&self) {
-        let circuit = self.circuit();
-        circuit.tell(circuit.machine.force_close());
+    /// How many calls are under way: admitted, and their answers not yet whole. Not those that a
+    /// [last resort](crate::layers::fallback::Tier::last_resort) sends past a circuit that is open.
+    pub fn in_flight(&self) -> usize {
+        match &self.shared.circuits {
+            Circuits::One(lanes) => lanes.out(),
+            // The map's, and this one.
+            Circuits::Keyed(keyed) => Arc::strong_count(&keyed.get(&self.key)).saturating_sub(2),
+        }
     }
 
-    /// Closes the circuit as a new one is: nothing counted, and working by itself again.
-    pub fn reset(&self) {
-        let circuit = self.circuit();
-        circuit.tell(circuit.machine.reset());
+    /// Opens the circuit until [`release`](Self::release), [`force_close`](Self::force_close) or [`reset`](Self::reset).
+    /// Calls under way end as they would. Gives whether that is new.
+    ///
+    /// [`Event::Operated`] tells of it, as of all that is done here by hand and is new.
+    pub fn force_open(&self) -> bool {
+        let to = CircuitState::Open;
+        self.operate(|circuit| circuit.machine.force_open(), |circuit| Operation::CircuitForced { circuit, to })
+    }
+
+    /// Closes the circuit until [`release`](Self::release), [`force_open`](Self::force_open) or [`reset`](Self::reset):
+    /// all calls are admitted and their outcomes ignored, throttles included. Gives whether that is new.
+    pub fn force_close(&self) -> bool {
+        let to = CircuitState::Closed;
+        self.operate(|circuit| circuit.machine.force_close(), |circuit| Operation::CircuitForced { circuit, to })
+    }
+
+    /// Lets a circuit that was forced judge by itself again: one that was forced open is half-open, so that a probe shows
+    /// whether the provider is well; one that was forced closed is closed, and counts from nothing. Gives whether it was
+    /// forced; nothing else is changed by this.
+    pub fn release(&self) -> bool {
+        self.operate(|circuit| circuit.machine.release(), |circuit| Operation::CircuitReleased { circuit })
+    }
+
+    /// Closes the circuit as a new one is: nothing counted, and working by itself again. Gives whether it was anything else
+    /// than closed.
+    pub fn reset(&self) -> bool {
+        self.operate(|circuit| circuit.machine.reset(), |circuit| Operation::CircuitReleased { circuit })
     }
 
     /// Listens from now on. These are all events of the channel that the layer was given, or of its own.
@@ -105,8 +144,28 @@ impl CircuitBreakerHandle {
         probe(Arc::downgrade(&self.shared), self.key.clone(), service, request, interval.max(SHORTEST_INTERVAL))
     }
 
-    fn circuit(&self) -> Arc<NamedCircuit> {
-        circuit(&self.shared, &self.key)
+    /// Does something by hand, and tells of it if it changes anything.
+    fn operate(
+        &self,
+        order: impl FnOnce(&NamedCircuit) -> Option<Transition>,
+        operation: impl FnOnce(Arc<str>) -> Operation,
+    ) -> bool {
+        self.with(|circuit| {
+            let Some(transition) = order(circuit) else { return false };
+            let by = self.by.clone();
+            let told = || Event::Operated { operation: operation(circuit.name.clone()), by, at: Instant::now() };
+            self.events.send_with(told);
+            circuit.tell(Some(transition));
+            true
+        })
+    }
+
+    /// Not by a reference of its own, which would look like a call under way.
+    fn with<R>(&self, look: impl FnOnce(&NamedCircuit) -> R) -> R {
+        match &self.shared.circuits {
+            Circuits::One(lanes) => look(lanes.gate()),
+            Circuits::Keyed(keyed) => look(&keyed.get(&self.key)),
+        }
     }
 }
 

@@ -267,6 +267,17 @@ impl Circuit {
         Some(self.publish(&mut core, Tag::Bypassed, Reason::Forced))
     }
 
+    /// What somebody has forced is over: an open circuit looks with probes first, a closed one counts from nothing.
+    pub(super) fn release(&self) -> Option<Transition> {
+        let mut core = self.lock();
+        let to = match phase(self.load()) {
+            Phase::ForcedOpen => Tag::HalfOpen,
+            Phase::ForcedClosed => Tag::Closed,
+            _ => return None,
+        };
+        Some(self.publish(&mut core, to, Reason::Forced))
+    }
+
     /// Back to the beginning: closed, nothing counted.
     pub(super) fn reset(&self) -> Option<Transition> {
         let mut core = self.lock();

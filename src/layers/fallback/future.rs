@@ -176,7 +176,11 @@ where
                         ready!(timer.as_mut().poll(cx));
                     }
                     rest.timer = None;
-                    rest.walk.start_over(error.attempts());
+                    if !rest.walk.start_over(error.attempts()) {
+                        let error = error.clone();
+                        rest.walk.gave_up(&error);
+                        return Poll::Ready(Err(error));
+                    }
                     *this.slice = rest.walk.slice();
                     let state = ask(&rest.walk, &mut rest.primary);
                     this.state.set(state);

@@ -7,7 +7,10 @@ use std::{
 
 use tower::{Layer, Service};
 
-use super::{Capabilities, Fallback, RampStep, Tier, models::Models, shared::Shared, tier::TierFacts};
+use super::{
+    Capabilities, Fallback, FallbackHandle, RampStep, Tier, handle::Orders, models::Models, shared::Shared,
+    tier::TierFacts,
+};
 use crate::{
     Classifier, ErrorKind, Events, InvalidConfig, LlmError, LlmRequest, LlmResponse,
     request::{BEST_LEVEL, WORST_LEVEL},
@@ -50,6 +53,9 @@ pub(super) struct Config {
     pub(super) stream_breaks: HashMap<Arc<str>, StreamBreak>,
     pub(super) all_open: AllOpen,
     pub(super) ramp: Vec<RampStep>,
+    pub(super) orders: Arc<Orders>,
+    /// Whether no tier above a pinned level serves even where nothing else does.
+    pub(super) pins_are_final: bool,
 }
 
 /// What a feature accepts of the tiers' levels.
@@ -134,6 +140,8 @@ impl FallbackLayer {
             stream_breaks: HashMap::new(),
             all_open: AllOpen::default(),
             ramp: Vec::new(),
+            orders: Arc::default(),
+            pins_are_final: false,
         };
         Self { config, before: None, shared: Arc::default() }
     }
@@ -374,13 +382,35 @@ impl FallbackLayer {
         self.changed()
     }
 
+    /// Makes it follow the orders of this handle, as other fallbacks may that have tiers in common with it. Default: a handle
+    /// of its own.
+    #[must_use]
+    pub fn steered_by(mut self, handle: &FallbackHandle) -> Self {
+        self.config.orders = handle.orders().clone();
+        self.changed()
+    }
+
+    /// Leaves tiers above a pinned level to fail rather than serve, where another chain is asked after this one.
+    #[cfg(feature = "config")]
+    pub(crate) fn pins_are_final(mut self) -> Self {
+        self.config.pins_are_final = true;
+        self.changed()
+    }
+
+    /// What drains its tiers and pins levels by hand, and tells of it where the layer's [events](Self::events) go: so take it
+    /// when that is set. Clones of the layer go by the same orders, whatever is set in them afterwards.
+    pub fn handle(&self) -> FallbackHandle {
+        FallbackHandle::of(self.config.orders.clone(), self.config.events.clone())
+    }
+
     /// Takes the place of another fallback while its requests still run, as a configuration that is loaded anew does: goes
     /// on with what that one knows when this one is first used, and hears what its requests find out after that. Default:
     /// nothing is known.
     ///
     /// That is which tier serves and since when the primary does not, so that one outage is told as one switch and one
     /// recovery; the tier of each session; the steps of a gradual return, where they are the same; and of the tiers in
-    /// `unchanged`, whether they have ever answered. Tiers are known by their names. An outage of a primary that is not the
+    /// `unchanged`, whether they have ever answered. Tiers are known by their names. What was said by hand goes on only where
+    /// both are [steered by](Self::steered_by) one handle. An outage of a primary that is not the
     /// primary here is told as over. Nothing is kept alive by it: what is gone before this one is first used is forgotten.
     #[must_use]
     pub fn succeeding<'a>(mut self, before: &Self, unchanged: impl IntoIterator<Item = &'a str>) -> Self {

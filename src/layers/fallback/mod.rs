@@ -27,6 +27,7 @@
 //!   it may go; a request that was [stepped down](crate::Context::min_level), by a budget or by hand, leaves the better
 //!   tiers out. Where nothing answers further down the step-down gives way, unless the feature
 //!   [stays down](FallbackLayer::feature_stays_down). A tier that is left out is like one that lacks something.
+//! - An operator can take a tier out of service, or all tiers above a level, and put them back: [`FallbackHandle`].
 //! - While tiers are left, each gets only part of the time before the request's deadline: a primary that hangs is
 //!   answered by the next tier, not refused when all time is gone. There is no sleep before a different tier.
 //!   Time spent in a [bulkhead](super::bulkhead)'s queue further out is nobody's; that spent in a foreign queue which
@@ -54,6 +55,7 @@
 
 mod capabilities;
 mod future;
+mod handle;
 mod layer;
 pub(crate) mod models;
 mod ramp;
@@ -67,6 +69,7 @@ mod walk;
 pub use self::{
     capabilities::Capabilities,
     future::ResponseFuture,
+    handle::FallbackHandle,
     layer::{AllOpen, FallbackLayer, SessionPolicy, StreamBreak},
     ramp::RampStep,
     service::Fallback,

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::{
     AllOpen, SessionPolicy, StreamBreak,
+    handle::Current,
     layer::{Config, LevelPolicy},
     models::Named,
     ramp::Ramp,
@@ -197,8 +198,22 @@ impl Shared {
         let context = request.context();
         self.plain
             && !self.ramp.is_running()
+            && !self.config.orders.any()
             && [context.min_level, context.worst_level] == [BEST_LEVEL, WORST_LEVEL]
             && !request.is_first_tier_only()
+    }
+
+    /// What was said by hand, where anything was.
+    pub(super) fn orders(&self) -> Option<Arc<Current>> {
+        self.config.orders.given()
+    }
+
+    /// Whether the primary is out of service for everybody: then an answer of it is no return.
+    fn is_primary_out(&self) -> bool {
+        let primary = &self.config.primary;
+        self.orders().is_some_and(|orders| {
+            orders.is_drained(&primary.name) || orders.level(None).is_some_and(|(level, _)| primary.level < level)
+        })
     }
 
     /// What the request's feature says of levels.
@@ -254,6 +269,7 @@ impl Shared {
             return;
         }
         match switched {
+            _ if tier == 0 && self.is_primary_out() => {}
             _ if tier == 0 => self.recover(begun),
             Some(reason) => self.switch(tier, reason, begun),
             None => {}

@@ -1,4 +1,5 @@
-//! The tiers that cannot serve a request, and why: they lack something, or are of a level that it may not have.
+//! The tiers that cannot serve a request, and why: they lack something, are of a level that it may not have, or were taken
+//! out of service by hand.
 
 use std::fmt;
 
@@ -17,19 +18,34 @@ pub(super) struct Unable {
     pub(super) told: bool,
 }
 
+impl Unable {
+    /// Whether it is the primary, out of service for everybody.
+    pub(super) fn is_out_primary(&self) -> bool {
+        self.tier == 0 && self.why.is_out()
+    }
+}
+
 /// The tiers that cannot serve the request.
 #[cold]
 pub(super) fn unable(shared: &Shared, request: &LlmRequest) -> Vec<Unable> {
     let needs = if shared.limited { Needs::of(request) } else { None };
     let (least, worst) = (request.context().min_level, request.context().worst_level);
     let worst = worst.min(shared.level_policy(request).worst);
+    let orders = shared.orders();
+    let pinned = orders.as_ref().and_then(|orders| orders.level(request.feature_name()));
     let why = |facts: &TierFacts| {
         if facts.level > worst {
             return Some(Why::TooBad { level: facts.level, worst });
         }
         let lack = needs.as_ref().and_then(|needs| facts.capabilities.lacks(needs));
-        let too_good = (facts.level < least).then_some(Why::TooGood { level: facts.level, least });
-        lack.map(Why::Lacks).or(too_good)
+        let drained = || orders.as_ref().is_some_and(|orders| orders.is_drained(&facts.name)).then_some(Why::Drained);
+        let too_good = || (facts.level < least).then_some(Why::TooGood { level: facts.level, least });
+        let above = || {
+            let (pinned, for_all) = pinned.filter(|(pinned, _)| facts.level < *pinned)?;
+            Some(Why::AbovePinned { level: facts.level, pinned, for_all, is_final: shared.config.pins_are_final })
+        };
+        // Last what may give way, and first of all what no order of an operator changes.
+        lack.map(Why::Lacks).or_else(drained).or_else(above).or_else(too_good)
     };
     (0..shared.tiers())
         .filter_map(|tier| why(shared.facts(tier)).map(|why| Unable { tier, why, told: false }))
@@ -44,6 +60,17 @@ pub(super) enum Why {
         level: u8,
         least: u8,
     },
+    /// It takes no requests until it is undrained.
+    Drained,
+    /// It is of a better level than is pinned.
+    AbovePinned {
+        level: u8,
+        pinned: u8,
+        /// Not for the request's feature alone.
+        for_all: bool,
+        /// Whether it may not serve even where nothing else does.
+        is_final: bool,
+    },
     /// It is of a worse level than is accepted.
     TooBad {
         level: u8,
@@ -56,8 +83,19 @@ impl Why {
     pub(super) fn kind(&self) -> ErrorKind {
         match self {
             Self::Lacks(lack) => lack.kind(),
+            Self::Drained | Self::AbovePinned { .. } => ErrorKind::OutOfService,
             Self::TooGood { .. } | Self::TooBad { .. } => ErrorKind::Exhausted,
         }
+    }
+
+    /// Whether the tier may serve all the same, where nothing else does.
+    pub(super) fn gives_way(&self) -> bool {
+        matches!(self, Self::TooGood { .. } | Self::AbovePinned { is_final: false, .. })
+    }
+
+    /// Whether an operator has taken the tier out of service for everybody.
+    pub(super) fn is_out(&self) -> bool {
+        matches!(self, Self::Drained | Self::AbovePinned { for_all: true, .. })
     }
 }
 
@@ -67,6 +105,10 @@ impl fmt::Display for Why {
             Self::Lacks(lack) => write!(f, "lacks {lack}"),
             Self::TooGood { level, least } => {
                 write!(f, "is of level {level}, and the request was stepped down to {least}")
+            }
+            Self::Drained => f.write_str("is drained by hand"),
+            Self::AbovePinned { level, pinned, .. } => {
+                write!(f, "is of level {level}, and level {pinned} is pinned by hand")
             }
             Self::TooBad { level, worst } => write!(f, "is of level {level}, and none worse than {worst} is accepted"),
         }

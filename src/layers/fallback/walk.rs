@@ -82,7 +82,13 @@ impl Walk {
         }
         let mut walk = Self::starting_at(shared.clone(), request.clone(), chain, 0);
         walk.unable = unable;
-        let Some(mut at) = walk.first() else { return Err(walk.nobody_can()) };
+        let Some(mut at) = walk.first() else {
+            let error = walk.nobody_can();
+            if error.kind() == ErrorKind::OutOfService && !matches!(walk.chain, Chain::Pinned(_)) {
+                shared.all_failed(request, error.kind());
+            }
+            return Err(error);
+        };
         if request.is_first_tier_only() {
             walk.chain = Chain::Listed([at].into());
         }
@@ -93,6 +99,10 @@ impl Walk {
             at = next;
         }
         (walk.at, walk.from_primary) = (at, at == 0);
+        if at != 0 && walk.chain.iter(shared).next() == Some(0) && walk.unable.iter().any(Unable::is_out_primary) {
+            // Everybody goes elsewhere: a switch like any other.
+            (walk.from_primary, walk.reason) = (true, Some(ErrorKind::OutOfService));
+        }
         walk.tell_unable(None, Some(at));
         Ok(walk)
     }
@@ -183,6 +193,7 @@ impl Walk {
             self.window = self.shared.facts(self.at).capabilities.context_window.max(self.window);
         }
         self.tried.push(self.at);
+        self.hear_drains();
         let now = Instant::now();
         let route = self.shared.config.routes.get(&kind).filter(|_| !self.request.is_first_tier_only());
         let route = route.map(|route| Chain::Listed(route.clone()));
@@ -254,14 +265,30 @@ impl Walk {
         self.earliest.filter(|_| all_open)
     }
 
-    /// Starts over at the first tier, after a wait; what was tried before stays on record.
-    pub(super) fn start_over(&mut self, before: &[Attempt]) {
-        self.at = self.first().unwrap_or(0);
+    /// Starts over at the first tier, after a wait; what was tried before stays on record. Whether there is one that may
+    /// still be asked.
+    pub(super) fn start_over(&mut self, before: &[Attempt]) -> bool {
+        self.hear_drains();
+        let Some(first) = self.first() else { return false };
+        self.at = first;
         self.begun = Instant::now();
         self.started = self.begun;
         self.tried.clear();
         self.ledger = Ledger::of(before);
         (self.root, self.earliest, self.reason) = (None, None, None);
+        true
+    }
+
+    /// Leaves out from here on what was drained since the request began.
+    fn hear_drains(&mut self) {
+        let Some(orders) = self.shared.orders() else { return };
+        for tier in (0..self.shared.tiers()).filter(|tier| orders.is_drained(&self.shared.facts(*tier).name)) {
+            match self.unable.iter_mut().find(|unable| unable.tier == tier) {
+                Some(known) if known.why.gives_way() => known.why = Why::Drained,
+                Some(_) => {}
+                None => self.unable.push(Unable { tier, why: Why::Drained, told: false }),
+            }
+        }
     }
 
     fn next_tier(&self, route: Option<&Chain>, class: Class, now: Instant) -> Result<usize, Stop> {
@@ -360,7 +387,7 @@ impl Walk {
     fn give_way(&mut self) -> bool {
         let before = self.unable.len();
         if before > 0 && !self.shared.level_policy(&self.request).stays_down {
-            self.unable.retain(|unable| !matches!(unable.why, Why::TooGood { .. }));
+            self.unable.retain(|unable| !unable.why.gives_way());
         }
         self.unable.len() < before
     }
@@ -396,7 +423,7 @@ impl Walk {
     }
 
     /// The one error for a request that no tier can serve.
-    fn nobody_can(mut self) -> LlmError {
+    fn nobody_can(&mut self) -> LlmError {
         self.tell_unable(None, None);
         let mut message = String::from(match self.chain {
             Chain::Pinned(_) => "the tier that the session is pinned to cannot carry it",
@@ -409,13 +436,15 @@ impl Walk {
             // What the caller can mend leads. A shorter request could go there, which is more than can be said of the
             // others.
             kind = match (kind, why.kind()) {
+                // It could have served the request, and will again.
+                (_, ErrorKind::OutOfService) | (ErrorKind::OutOfService, _) => ErrorKind::OutOfService,
                 (_, ErrorKind::ContextLength) | (ErrorKind::ContextLength, _) => ErrorKind::ContextLength,
                 (_, ErrorKind::UnsupportedFeature) => ErrorKind::UnsupportedFeature,
                 (before, _) => before,
             };
         }
         let mut error = LlmError::new(kind, message);
-        self.ledger.give_up(&mut error);
+        std::mem::take(&mut self.ledger).give_up(&mut error);
         error
     }
 

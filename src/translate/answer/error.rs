@@ -79,6 +79,7 @@ fn status(kind: ErrorKind) -> u16 {
         | ErrorKind::Server
         | ErrorKind::CircuitOpen
         | ErrorKind::BulkheadFull
+        | ErrorKind::OutOfService
         | ErrorKind::Exhausted => 503,
         ErrorKind::Other => 500,
     }
@@ -86,9 +87,14 @@ fn status(kind: ErrorKind) -> u16 {
 
 fn anthropic(kind: ErrorKind, status: u16) -> (u16, &'static str) {
     match (kind, status) {
-        (ErrorKind::Overloaded | ErrorKind::BulkheadFull | ErrorKind::CircuitOpen | ErrorKind::Exhausted, _) => {
-            (529, "overloaded_error")
-        }
+        (
+            ErrorKind::Overloaded
+            | ErrorKind::BulkheadFull
+            | ErrorKind::CircuitOpen
+            | ErrorKind::OutOfService
+            | ErrorKind::Exhausted,
+            _,
+        ) => (529, "overloaded_error"),
         (_, 400) => (400, "invalid_request_error"),
         (_, 401) => (401, "authentication_error"),
         (_, 404) => (404, "not_found_error"),
@@ -112,7 +118,7 @@ fn openai(kind: ErrorKind) -> (&'static str, Option<&'static str>) {
         ErrorKind::QuotaExhausted | ErrorKind::Budget => ("insufficient_quota", Some("insufficient_quota")),
         ErrorKind::Timeout | ErrorKind::Deadline => ("timeout_error", Some("timeout_error")),
         ErrorKind::Overloaded | ErrorKind::BulkheadFull => ("overloaded_error", Some("overloaded_error")),
-        ErrorKind::Connect | ErrorKind::CircuitOpen | ErrorKind::Exhausted => {
+        ErrorKind::Connect | ErrorKind::CircuitOpen | ErrorKind::OutOfService | ErrorKind::Exhausted => {
             ("server_error", Some("all_providers_unavailable"))
         }
         ErrorKind::Malformed | ErrorKind::EmptyAnswer | ErrorKind::StreamBroken | ErrorKind::InvalidOutput => {

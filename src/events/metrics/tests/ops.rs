@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::*;
 use crate::{
     BudgetLayer,
+    events::Operation,
     layers::budget::{Cap, Period},
 };
 
@@ -38,6 +39,8 @@ fn full_page() -> Page {
         circuit("sonnet", CircuitState::Open),
         Event::AllTiersFailed { feature: None, reason: ErrorKind::Server, at },
         Event::BudgetReached { cap, key: None, percent: 80, spent: limit, limit, resets_at: at, at },
+        Event::Operated { operation: Operation::TierDrained { tier: "sonnet".into() }, by: None, at },
+        Event::Operated { operation: Operation::LevelPinned { level: 2, feature: None }, by: None, at },
         Event::Reloaded { kept: 1, changed: 1, at },
         Event::ReloadRefused { problem: "".into(), at },
     ];

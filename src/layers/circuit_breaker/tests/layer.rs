@@ -311,6 +311,9 @@ async fn each_change_is_told_once_with_its_reason() {
         (Open, Closed, Forced),
     ];
     for change in expected {
+        if change.2 == Forced {
+            assert!(matches!(heard.try_recv(), Ok(Event::Operated { .. })), "{change:?}");
+        }
         let Ok(Event::CircuitChanged { circuit, from, to, reason, .. }) = heard.try_recv() else {
             panic!("{change:?}");
         };

@@ -1,0 +1,171 @@
+//! What an operator does to a running stack by hand.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tokio::time::Instant;
+
+use super::StackHandle;
+use crate::{
+    FallbackHandle, InvalidConfig,
+    events::{CircuitState, Status},
+    wall_clock,
+};
+
+/// # By hand
+///
+/// An operator can force a tier's circuit, drain a tier and pin a level of service. Each order holds from the next request
+/// on and until it is taken back; requests under way end where they are. Each is told once, by
+/// [`Event::Operated`](crate::Event::Operated), with [who](Self::acting_as) gave it, and shows in
+/// [`status`](Self::status).
+///
+/// **Over reloads** drains and pins go on. A drain is of a tier's name, so that a tier can be drained, changed in the file
+/// and then put back; it ends when a reload takes the tier away. A forced circuit goes on as long as the circuit does, which
+/// is where a reload leaves the tier's leaf and its circuit breaker's settings as they are; a changed tier has a new
+/// circuit, which nobody has forced. **A process that starts again** has forgotten all of it: what is to last belongs into
+/// the file.
+///
+/// ```
+/// use steadfast::{LlmRequest, Stack, config::{Config, Format}};
+/// use tower::ServiceExt;
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let file = "tiers: [{ name: sonnet, provider: simulated }, { name: sorry, provider: canned, text: Later. }]";
+/// let stack = Stack::from_config(Config::from_str(file, Format::Yaml)?)?;
+/// let operator = stack.handle().acting_as("ana");
+///
+/// operator.drain("sonnet")?;
+/// let answer = stack.service().oneshot(LlmRequest::prompt("Why?")).await?;
+/// assert_eq!(answer.served_by().tier, Some("sorry"));
+/// assert_eq!(answer.attempts()[0].to_string(), "sonnet: is drained by hand; not asked");
+/// assert!(operator.status().tiers[0].drained);
+///
+/// operator.undrain("sonnet")?;
+/// operator.force_open("sonnet")?;
+/// assert_eq!(operator.status().tiers[0].forced, Some("open"));
+/// operator.release("sonnet")?; // one request shows whether the provider is well
+/// # Ok(()) }
+/// ```
+impl StackHandle {
+    /// The same handle in the hands of somebody, who is named where it is told what was done by hand; so are the circuits
+    /// and the [`fallback`](Self::fallback) that are looked up through it. Default: nobody is named.
+    #[must_use]
+    pub fn acting_as(&self, who: impl Into<Arc<str>>) -> Self {
+        Self { by: Some(who.into()), ..self.clone() }
+    }
+
+    /// Opens a tier's circuit until it is [released](Self::release): see
+    /// [`CircuitBreakerHandle::force_open`](crate::CircuitBreakerHandle::force_open). Gives whether that is new.
+    ///
+    /// # Errors
+    ///
+    /// No tier has this name.
+    pub fn force_open(&self, tier: &str) -> Result<bool, InvalidConfig> {
+        Ok(self.circuit(tier).ok_or_else(|| self.no_such(tier))?.force_open())
+    }
+
+    /// Closes a tier's circuit until it is [released](Self::release), whatever its calls come to: see
+    /// [`CircuitBreakerHandle::force_close`](crate::CircuitBreakerHandle::force_close). Gives whether that is new.
+    ///
+    /// # Errors
+    ///
+    /// No tier has this name.
+    pub fn force_close(&self, tier: &str) -> Result<bool, InvalidConfig> {
+        Ok(self.circuit(tier).ok_or_else(|| self.no_such(tier))?.force_close())
+    }
+
+    /// Lets a tier's circuit judge by itself again: see
+    /// [`CircuitBreakerHandle::release`](crate::CircuitBreakerHandle::release). Gives whether it was forced.
+    ///
+    /// # Errors
+    ///
+    /// No tier has this name.
+    pub fn release(&self, tier: &str) -> Result<bool, InvalidConfig> {
+        Ok(self.circuit(tier).ok_or_else(|| self.no_such(tier))?.release())
+    }
+
+    /// Sends no more new requests to a tier, those of a cheaper chain included: see [`FallbackHandle`]. Gives whether that
+    /// is new. How many calls are still under way there,
+    /// [`CircuitBreakerHandle::in_flight`](crate::CircuitBreakerHandle::in_flight) says.
+    ///
+    /// # Errors
+    ///
+    /// No tier has this name.
+    pub fn drain(&self, tier: &str) -> Result<bool, InvalidConfig> {
+        // Not between a reload's new tiers and its forgetting of those that are gone.
+        let _turn = self.shared.turn();
+        Ok(self.fallback().drain(self.name(tier)?))
+    }
+
+    /// Lets a tier take requests again. Gives whether that is new.
+    ///
+    /// # Errors
+    ///
+    /// No tier has this name.
+    pub fn undrain(&self, tier: &str) -> Result<bool, InvalidConfig> {
+        Ok(self.fallback().undrain(&self.name(tier)?))
+    }
+
+    /// The tiers that are drained, by name.
+    pub fn drained(&self) -> Vec<Arc<str>> {
+        self.fallback().drained()
+    }
+
+    /// Steps all requests down to tiers of this level of service, from 1 to 5, or a worse one; `None` ends it. Gives
+    /// whether that is new. From the next request on, and over reloads. Default: `None`.
+    ///
+    /// As with any [step-down](crate::Context::min_level), a better tier serves where nothing answers further down; so it
+    /// changes nothing where no tier is of that level or a worse one.
+    pub fn pin_level(&self, level: Option<u8>) -> bool {
+        self.fallback().pin_level(level)
+    }
+
+    /// The level that all requests are stepped down to.
+    pub fn pinned_level(&self) -> Option<u8> {
+        self.fallback().pinned_level()
+    }
+
+    /// As [`pin_level`](Self::pin_level), for the requests of one feature, and before what is pinned for all: level 1 keeps
+    /// the feature out of that. The configuration need not name the feature. `None` ends it.
+    pub fn pin_feature_level(&self, feature: impl Into<Arc<str>>, level: Option<u8>) -> bool {
+        self.fallback().pin_feature_level(feature, level)
+    }
+
+    /// The levels that features have pinned for themselves.
+    pub fn pinned_features(&self) -> BTreeMap<Arc<str>, u8> {
+        self.fallback().pinned_features()
+    }
+
+    /// What drains tiers and pins levels, in every chain of the stack and over its reloads.
+    pub fn fallback(&self) -> FallbackHandle {
+        let handle = &self.shared.makings.fallback;
+        self.by.as_ref().map_or_else(|| handle.clone(), |who| handle.acting_as(who.clone()))
+    }
+
+    /// The name of a tier, as the configuration has it.
+    fn name(&self, tier: &str) -> Result<Arc<str>, InvalidConfig> {
+        let known = self.tiers().into_iter().map(|tier| tier.name).find(|name| **name == *tier);
+        known.ok_or_else(|| self.no_such(tier))
+    }
+
+    fn no_such(&self, tier: &str) -> InvalidConfig {
+        let tiers = self.tiers();
+        let names: Vec<&str> = tiers.iter().map(|tier| &*tier.name).collect();
+        InvalidConfig::new("tier", format!("no tier is named `{tier}`; there are {}", names.join(", ")))
+    }
+
+    /// What was done by hand and when circuits look again, from where it is known: events may have been lost, or sent
+    /// before anybody listened.
+    pub(super) fn add_orders(&self, status: &mut Status) {
+        let orders = self.fallback();
+        status.pinned_level = orders.pinned_level();
+        let drained = orders.drained();
+        let (now, since_1970) = (Instant::now(), wall_clock::since_1970());
+        for (name, circuit) in self.shared.current.load().circuits() {
+            let Some(tier) = status.tiers.iter_mut().find(|tier| *tier.name == *name) else { continue };
+            tier.drained = drained.contains(&name);
+            tier.forced = circuit.forced().map(CircuitState::name);
+            let until = circuit.earliest_probe().filter(|_| circuit.state() == CircuitState::Open);
+            tier.circuit_until = until.map(|at| wall_clock::rfc3339(since_1970 + at.saturating_duration_since(now)));
+        }
+    }
+}

@@ -1,0 +1,101 @@
+use std::{fmt, sync::Arc};
+
+use super::CircuitState;
+
+/// What somebody did to a running stack by hand: told by [`Event::Operated`](super::Event::Operated).
+///
+/// Its `Display` says it in a few words: `drained sonnet`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Operation {
+    /// A circuit was forced open or closed.
+    CircuitForced {
+        /// The circuit's name.
+        circuit: Arc<str>,
+        /// What it is until it is released: open or closed.
+        to: CircuitState,
+    },
+    /// A circuit judges by itself again.
+    CircuitReleased {
+        /// The circuit's name.
+        circuit: Arc<str>,
+    },
+    /// A tier takes no new requests.
+    TierDrained {
+        /// The tier's name.
+        tier: Arc<str>,
+    },
+    /// A tier takes requests again.
+    TierUndrained {
+        /// The tier's name.
+        tier: Arc<str>,
+    },
+    /// Requests are served by tiers of this level of service or a worse one.
+    LevelPinned {
+        /// The level, from 1 to 5.
+        level: u8,
+        /// Whose requests; `None`: everybody's.
+        feature: Option<Arc<str>>,
+    },
+    /// Requests may have any level again.
+    LevelUnpinned {
+        /// Whose requests; `None`: everybody's.
+        feature: Option<Arc<str>>,
+    },
+}
+
+impl Operation {
+    /// A stable name in `snake_case`, for logs and metric labels.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::CircuitForced { to: CircuitState::Open, .. } => "force_open",
+            Self::CircuitForced { .. } => "force_close",
+            Self::CircuitReleased { .. } => "release",
+            Self::TierDrained { .. } => "drain",
+            Self::TierUndrained { .. } => "undrain",
+            Self::LevelPinned { .. } => "pin_level",
+            Self::LevelUnpinned { .. } => "unpin_level",
+        }
+    }
+
+    /// The tier or circuit that it was done to.
+    pub fn tier(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::CircuitForced { circuit: tier, .. }
+            | Self::CircuitReleased { circuit: tier }
+            | Self::TierDrained { tier }
+            | Self::TierUndrained { tier } => Some(tier),
+            Self::LevelPinned { .. } | Self::LevelUnpinned { .. } => None,
+        }
+    }
+
+    /// The feature that it was done to.
+    pub fn feature(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::LevelPinned { feature, .. } | Self::LevelUnpinned { feature } => feature.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The level that was pinned.
+    pub fn level(&self) -> Option<u8> {
+        match self {
+            Self::LevelPinned { level, .. } => Some(*level),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of = self.feature().map_or("all requests", |feature| feature);
+        match self {
+            Self::CircuitForced { circuit, to } => write!(f, "forced {circuit} {to}"),
+            Self::CircuitReleased { circuit } => write!(f, "released {circuit}"),
+            Self::TierDrained { tier } => write!(f, "drained {tier}"),
+            Self::TierUndrained { tier } => write!(f, "undrained {tier}"),
+            Self::LevelPinned { level, .. } => write!(f, "pinned {of} to level {level}"),
+            Self::LevelUnpinned { .. } => write!(f, "unpinned {of}"),
+        }
+    }
+}

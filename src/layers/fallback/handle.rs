@@ -1,0 +1,245 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    Event, Events,
+    events::Operation,
+    request::{BEST_LEVEL, WORST_LEVEL},
+};
+
+/// Steers a fallback by hand: drains tiers, and pins the level of service. Clones are the same handle.
+///
+/// Made by [`FallbackLayer::handle`](super::FallbackLayer::handle); or made first and given to
+/// [several fallbacks](super::FallbackLayer::steered_by), which then go by the same orders. Each order is told once, by
+/// [`Event::Operated`], if it changes anything. Orders are kept in memory: a process that starts again has none.
+///
+/// What a [circuit](crate::CircuitBreakerHandle::force_open) is forced to is another matter: that is about a provider that
+/// fails or works, and a fallback only meets its refusals.
+///
+/// # Draining
+///
+/// A drained tier takes no new requests, whatever its circuit says and even where it is the
+/// [last resort](super::Tier::last_resort). Those under way there end as they would, their retries included; a request that
+/// fails over meanwhile passes it. It costs no attempt, and the record says `sonnet: is drained by hand; not asked`.
+/// A request whose session is [pinned](super::SessionPolicy::Pin) to it fails clearly, for such a session may not switch.
+/// Where every tier that could serve a request is drained, it fails at once with
+/// [`ErrorKind::OutOfService`](crate::ErrorKind::OutOfService), and [`Event::AllTiersFailed`] tells of it.
+///
+/// # Levels
+///
+/// A pinned level steps requests down as a budget can: tiers of a [better level](super::Tier::level) are left out, and
+/// serve only where nothing further down answers, unless the feature
+/// [stays down](super::FallbackLayer::feature_stays_down). What a feature has pinned for itself stands before what is
+/// pinned for all, so that level 1 keeps it out of that.
+///
+/// While the primary is drained, or a level is pinned for all that it is too good for, another tier serves: that is told as
+/// one [`Event::ModelSwitched`], and its return as one [`Event::ModelRecovered`].
+///
+/// # Example
+///
+/// ```
+/// use steadfast::{FallbackLayer, LlmRequest, layers::fallback::Tier, providers::Canned};
+/// use tower::{ServiceBuilder, ServiceExt};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let fallback = FallbackLayer::new("sonnet")
+///     .push(Tier::new("haiku", Canned::text("in short")).level(2))
+///     .push(Tier::new("sorry", Canned::text("later")).level(5));
+/// let steer = fallback.handle();
+/// let llm = ServiceBuilder::new().layer(fallback).service(Canned::text("at length"));
+/// let served = async || {
+///     let answer = llm.clone().oneshot(LlmRequest::prompt("Why?").feature("chat")).await.unwrap();
+///     answer.served_by().tier.unwrap().to_owned()
+/// };
+///
+/// steer.acting_as("ana").drain("sonnet");
+/// assert_eq!(served().await, "haiku");
+/// steer.pin_feature_level("chat", Some(5));
+/// assert_eq!(served().await, "sorry");
+/// steer.undrain("sonnet");
+/// steer.pin_feature_level("chat", None);
+/// assert_eq!(served().await, "sonnet");
+/// # }
+/// ```
+#[derive(Clone, Default)]
+pub struct FallbackHandle {
+    orders: Arc<Orders>,
+    events: Option<Events>,
+    by: Option<Arc<str>>,
+}
+
+/// What was said by hand, as far as requests go by it.
+#[derive(Default)]
+pub(super) struct Orders {
+    /// Whether there are any: all that a request reads while there are none.
+    any: AtomicBool,
+    current: Mutex<Arc<Current>>,
+}
+
+/// The orders of one moment.
+#[derive(Clone, Default)]
+pub(super) struct Current {
+    drained: BTreeSet<Arc<str>>,
+    level: Option<u8>,
+    features: BTreeMap<Arc<str>, u8>,
+}
+
+impl FallbackHandle {
+    /// A handle of orders that no fallback follows yet; they are told on this channel.
+    pub fn new(events: Events) -> Self {
+        Self { events: Some(events), ..Self::default() }
+    }
+
+    pub(super) fn of(orders: Arc<Orders>, events: Option<Events>) -> Self {
+        Self { orders, events, by: None }
+    }
+
+    pub(super) fn orders(&self) -> &Arc<Orders> {
+        &self.orders
+    }
+
+    /// The same handle in the hands of somebody, who is named where its orders are told. Default: nobody is named.
+    #[must_use]
+    pub fn acting_as(&self, who: impl Into<Arc<str>>) -> Self {
+        Self { by: Some(who.into()), ..self.clone() }
+    }
+
+    /// Sends no more new requests to a tier. Gives whether that is new. A name that no tier has is nobody's.
+    pub fn drain(&self, tier: impl Into<Arc<str>>) -> bool {
+        let tier = tier.into();
+        self.change(|orders| orders.drained.insert(tier.clone()), || Operation::TierDrained { tier: tier.clone() })
+    }
+
+    /// Lets a tier take requests again. Gives whether that is new.
+    pub fn undrain(&self, tier: &str) -> bool {
+        self.change(|orders| orders.drained.remove(tier), || Operation::TierUndrained { tier: tier.into() })
+    }
+
+    /// The tiers that are drained, by name.
+    pub fn drained(&self) -> Vec<Arc<str>> {
+        self.orders.current().drained.iter().cloned().collect()
+    }
+
+    /// Whether a tier is drained.
+    pub fn is_drained(&self, tier: &str) -> bool {
+        self.orders.current().drained.contains(tier)
+    }
+
+    /// Steps all requests down to tiers of this level of service, from 1 to 5, or a worse one; `None`, or 1, ends it.
+    /// Gives whether that is new. Default: `None`.
+    pub fn pin_level(&self, level: Option<u8>) -> bool {
+        let level = level.map(clamped).filter(|level| *level > BEST_LEVEL);
+        let operation = || match level {
+            Some(level) => Operation::LevelPinned { level, feature: None },
+            None => Operation::LevelUnpinned { feature: None },
+        };
+        self.change(|orders| std::mem::replace(&mut orders.level, level) != level, operation)
+    }
+
+    /// The level that all requests are stepped down to.
+    pub fn pinned_level(&self) -> Option<u8> {
+        self.orders.current().level
+    }
+
+    /// As [`pin_level`](Self::pin_level), for the requests of one feature, and before what is pinned for all: level 1 keeps
+    /// the feature out of that. `None` ends it.
+    pub fn pin_feature_level(&self, feature: impl Into<Arc<str>>, level: Option<u8>) -> bool {
+        let (feature, level) = (feature.into(), level.map(clamped));
+        let change = |orders: &mut Current| match level {
+            Some(level) => orders.features.insert(feature.clone(), level) != Some(level),
+            None => orders.features.remove(&feature).is_some(),
+        };
+        let operation = || match level {
+            Some(level) => Operation::LevelPinned { level, feature: Some(feature.clone()) },
+            None => Operation::LevelUnpinned { feature: Some(feature.clone()) },
+        };
+        self.change(change, operation)
+    }
+
+    /// The levels that features have pinned for themselves.
+    pub fn pinned_features(&self) -> BTreeMap<Arc<str>, u8> {
+        self.orders.current().features.clone()
+    }
+
+    /// Forgets the drains of tiers that are not there any more, without a word: nobody is to meet them again in a later
+    /// tier of the same name.
+    #[cfg(feature = "config")]
+    pub(crate) fn forget_all_but(&self, is_there: impl Fn(&str) -> bool) {
+        self.orders.change(|orders| orders.drained.retain(|tier| is_there(tier)));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Current) -> bool, operation: impl FnOnce() -> Operation) -> bool {
+        let changed = self.orders.change(change);
+        if changed && let Some(events) = &self.events {
+            let by = self.by.clone();
+            events.send_with(|| Event::Operated { operation: operation(), by, at: Instant::now() });
+        }
+        changed
+    }
+}
+
+fn clamped(level: u8) -> u8 {
+    level.clamp(BEST_LEVEL, WORST_LEVEL)
+}
+
+impl Orders {
+    /// The orders, where there are any.
+    #[inline]
+    pub(super) fn given(&self) -> Option<Arc<Current>> {
+        self.any.load(Relaxed).then(|| self.current())
+    }
+
+    /// Whether there are any. One load.
+    #[inline]
+    pub(super) fn any(&self) -> bool {
+        self.any.load(Relaxed)
+    }
+
+    fn current(&self) -> Arc<Current> {
+        self.lock().clone()
+    }
+
+    fn change<R>(&self, change: impl FnOnce(&mut Current) -> R) -> R {
+        let mut current = self.lock();
+        let orders = Arc::make_mut(&mut current);
+        let result = change(orders);
+        let any = !orders.drained.is_empty() || orders.level.is_some() || !orders.features.is_empty();
+        self.any.store(any, Relaxed);
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Arc<Current>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Current {
+    pub(super) fn is_drained(&self, tier: &str) -> bool {
+        self.drained.contains(tier)
+    }
+
+    /// The level that is pinned for a feature's requests, and whether it is for all.
+    pub(super) fn level(&self, feature: Option<&str>) -> Option<(u8, bool)> {
+        let own = feature.and_then(|feature| self.features.get(feature));
+        own.map(|level| (*level, false)).or_else(|| self.level.map(|level| (level, true)))
+    }
+}
+
+impl fmt::Debug for FallbackHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Current { drained, level, features } = &*self.orders.current();
+        f.debug_struct("FallbackHandle")
+            .field("drained", drained)
+            .field("level", level)
+            .field("features", features)
+            .finish_non_exhaustive()
+    }
+}
