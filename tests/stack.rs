@@ -8,7 +8,7 @@ use http_body_util::Full;
 use steadfast::{
     BoxLlmService, ErrorKind, Event, LlmError, LlmRequest, LlmResponse, Stack,
     chat::{Chat, Message},
-    config::{Config, Environment, Format, StackBuilder},
+    config::{AtCap, Budget, Config, Environment, Format, Period, StackBuilder},
     events::{CircuitState, RequestEnded, ServingState},
     layers::budget::BudgetKey,
     providers::simulated::{Fault, Simulated, SimulatedHandle, server::InProcess},
@@ -333,4 +333,51 @@ routes:
     let closed = raised.replace("usd: 100", "usd: 0");
     handle.reload(config(&closed)).unwrap();
     assert_eq!(tier_of(&llm, small("chat")).await, "backup");
+}
+
+#[tokio::test(start_paused = true)]
+async fn caps_beside_the_configuration_count_and_stay_over_its_reloads() {
+    let hosts = Hosts::new([SONNET, BACKUP]);
+    let text = format!("{MINIMAL}\nprices: {{ claude-sonnet-4-5: {{ input: 1000, output: 1000 }} }}\n");
+    let stack = hosts.builder().build(config(&text)).unwrap();
+    let (llm, handle) = (stack.service(), stack.handle());
+    let small = |key: &str| {
+        LlmRequest::from(Chat::new([Message::user("How is the weather?")]).max_tokens(20))
+            .extension(BudgetKey::new(key))
+    };
+    let cap = |key: &str, usd: f64| Budget {
+        name: format!("of {key}"),
+        usd,
+        period: Period::Day,
+        feature: None,
+        key: Some(key.to_owned()),
+        each_key: false,
+        tier: None,
+        at_cap: AtCap::Refuse,
+        warn_at: None,
+    };
+    let kind = async |key: &str| ask(&llm, small(key)).await.err().map(|error| error.kind());
+
+    handle.set_budgets(vec![cap("one", 0.05)]).unwrap();
+    while kind("one").await.is_none() {}
+    assert_eq!((kind("one").await, kind("two").await), (Some(ErrorKind::Budget), None));
+    let spent = handle.budget("of one").unwrap().spent("of one");
+    // It goes on beside others, and when the configuration changes.
+    handle.set_budgets(vec![cap("two", 5.0), cap("one", 0.05)]).unwrap();
+    handle.reload(config(&format!("{text}retry: {{ max_attempts: 2 }}\n"))).unwrap();
+    assert_eq!(handle.budget("of one").unwrap().spent("of one"), spent);
+    assert_eq!((kind("one").await, kind("two").await), (Some(ErrorKind::Budget), None));
+    assert!(handle.budget("of two").unwrap().spent("of two").dollars() > 0.0);
+    assert!(handle.config().budgets.is_empty());
+
+    // What cannot be changes nothing.
+    let to_nobody = Budget { at_cap: AtCap::StepDown(5), ..cap("two", 5.0) };
+    for wrong in [vec![cap("one", f64::NAN)], vec![cap("one", 1.0), cap("one", 2.0)], vec![to_nobody]] {
+        assert!(handle.set_budgets(wrong).is_err());
+    }
+    let named_alike = format!("{text}budgets: [{{ name: of one, usd: 1, period: day }}]\n");
+    assert!(handle.reload(config(&named_alike)).is_err());
+    assert_eq!((kind("one").await, handle.spend().len()), (Some(ErrorKind::Budget), 2));
+    handle.set_budgets(Vec::new()).unwrap();
+    assert_eq!((kind("one").await, handle.spend().len()), (None, 0));
 }

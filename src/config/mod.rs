@@ -59,6 +59,7 @@ mod source;
 mod stack;
 mod suggest;
 mod tree;
+mod watch;
 
 use std::path::Path;
 
@@ -71,7 +72,8 @@ pub use self::{
     keys::MissingKey,
     load::{Format, Loader},
     schema::*,
-    stack::{Reload, Stack, StackBuilder, StackHandle, TierInfo, Watching},
+    stack::{Reload, Stack, StackBuilder, StackHandle, TierInfo},
+    watch::Watching,
 };
 
 impl Config {

@@ -31,7 +31,10 @@ use std::{
 
 use clap::Args;
 use serde_json::json;
-use steadfast::{BoxLlmService, Stack, StackHandle, config::Watching};
+use steadfast::{
+    BoxLlmService, Stack, StackHandle,
+    config::{ConfigError, Watching},
+};
 use tokio::net::TcpListener;
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -58,7 +61,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     grace: u64,
 
-    /// The keys of those who may call; read again on SIGHUP. Without it everybody may who reaches the port
+    /// The keys of those who may call; read again when they change, and on SIGHUP. Without it everybody may who reaches the port
     #[arg(long, value_name = "FILE", env = "STEADFAST_KEYS")]
     keys: Option<PathBuf>,
 
@@ -75,7 +78,7 @@ struct Gateway {
     service: BoxLlmService,
     catalog: Catalog,
     /// Who may call; `None`: everybody.
-    keys: Option<Keys>,
+    keys: Option<Arc<Keys>>,
     settings: Settings,
     records: Records,
     /// The server has been asked to stop.
@@ -89,7 +92,7 @@ impl Gateway {
         Self {
             service,
             catalog,
-            keys,
+            keys: keys.map(Arc::new),
             records: Records::new(settings.records),
             settings,
             stop: CancellationToken::new(),
@@ -111,7 +114,7 @@ impl Serve {
         let configured = handle.config().listen.filter(|_| self.config.is_some());
         let default = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8080));
         let address = self.listen.or(configured).unwrap_or(default);
-        let keys = self.keys.as_deref().map(Keys::load).transpose()?;
+        let keys = self.keys.as_deref().map(|path| Keys::load(path)?.kept_by(handle.clone())).transpose()?;
         if !address.ip().is_loopback() && keys.is_none() && !self.insecure_no_auth {
             return Err(Failure::usage(format_args!(
                 "{address} can be reached from elsewhere, and callers need no key: name a file with --keys, listen on \
@@ -126,7 +129,9 @@ impl Serve {
         let address = listener.local_addr()?;
         // Listening for signals begins before anybody can know that there is somebody to signal.
         let signals = Signals::new()?;
-        let _watching = self.config.as_ref().and_then(|_| watch(&handle));
+        let configuration = self.config.as_ref().map(|_| handle.watch());
+        let watched = [("configuration", configuration), ("keys", gateway.keys.as_ref().map(Keys::watch))];
+        let _watching = watched.map(|(what, watching)| watching.and_then(|watching| watch(what, watching)));
         // A server does not end because nobody reads its greeting.
         let _ = io::stdout().write_all(greeting(address, &handle, self.config.as_deref()).as_bytes());
         tokio::spawn(signals.obey(self.config.is_some().then_some(handle), gateway.clone()));
@@ -137,15 +142,12 @@ impl Serve {
     }
 }
 
-/// Loads the configuration again when it changes. A folder that cannot be watched is no reason not to serve.
-fn watch(handle: &StackHandle) -> Option<Watching> {
-    match handle.watch() {
-        Ok(watching) => Some(watching),
-        Err(error) => {
-            tracing::warn!(%error, "changes of the configuration are not seen: send SIGHUP after one");
-            None
-        }
+/// Files are read again when they change. A folder that cannot be watched is no reason not to serve.
+fn watch(what: &str, watching: Result<Watching, ConfigError>) -> Option<Watching> {
+    if let Err(error) = &watching {
+        tracing::warn!(%error, "changes of the {what} are not seen: send SIGHUP after one");
     }
+    watching.ok()
 }
 
 /// Says what is served, where, and how to try it.
@@ -193,7 +195,7 @@ impl Signals {
                 Asked::Reload => {
                     let (stack, gateway) = (stack.clone(), gateway.clone());
                     // The files are read on a thread for that.
-                    let reading = tokio::task::spawn_blocking(move || reload(stack.as_ref(), gateway.keys.as_ref()));
+                    let reading = tokio::task::spawn_blocking(move || reload(stack.as_ref(), gateway.keys.as_deref()));
                     if let Err(error) = reading.await {
                         tracing::error!(%error, "the files were not read");
                     }
@@ -229,10 +231,8 @@ fn reload(stack: Option<&StackHandle>, keys: Option<&Keys>) {
         // What came of it is an event, and so it is in the log.
         let _ = stack.reload_from_path();
     }
-    match keys.map(Keys::reload) {
-        Some(Ok(count)) => tracing::info!(count, "the keys were read again"),
-        Some(Err(problem)) => tracing::warn!(problem, "the keys stay as they were"),
-        None => {}
+    if let Some(keys) = keys {
+        keys.reload();
     }
 }
 

@@ -17,12 +17,11 @@ use steadfast::{
     translate::{StreamEncoder, encode_message},
 };
 use tokio::time::{Instant, sleep};
-use tower::ServiceExt;
 
 use super::{
     Gateway,
     inbound::{self, Asked, Unread},
-    keys::{Denied, Key},
+    keys::{self, Denied, Key},
     record::{Entry, Outcome},
     refusal::{self, refuse},
     stream::{Begun, Calling, Events, Keep, stopping},
@@ -66,7 +65,7 @@ pub(crate) async fn answer(gateway: Arc<Gateway>, dialect: Dialect, request: Req
     let stream = request.is_stream();
     let asked_model = request.model().map(str::to_owned);
     entry.asked(asked_model.as_deref(), asked.feature.clone(), stream);
-    let call = gateway.service.clone().oneshot(request);
+    let call = keys::call(key.cloned(), gateway.service.clone(), request);
     // A child, for its lock is its own.
     let cut = gateway.cut.child_token();
     let caller = Caller { dialect, asked, model: asked_model, body };
@@ -204,7 +203,10 @@ fn events_response(_: &Caller, head: HeaderMap, events: Events) -> Response<Body
 fn refused(entry: &Entry, asked: &Asked, error: &LlmError, dialect: Dialect) -> Response<Body> {
     entry.failed(Outcome::Failed, error);
     tell_operator(entry, error);
-    let mut response = refuse(error, dialect);
+    let mut response = match Denied::of(error) {
+        Some(denied) => refusal::deny(denied, dialect),
+        None => refuse(error, dialect),
+    };
     entry.tell(asked.explain, response.headers_mut());
     identify(dialect, entry, response.headers_mut());
     response
@@ -224,6 +226,7 @@ fn denied_to(entry: &Entry, denied: Denied, dialect: Dialect) -> Response<Body> 
 fn tell_operator(entry: &Entry, error: &LlmError) {
     tracing::warn!(
         request = entry.id(),
+        key = entry.key().as_deref(),
         kind = error.kind().name(),
         status = error.status().map(|status| status.as_u16()),
         provider = error.provider(),

@@ -41,7 +41,7 @@ pub(crate) struct Record {
 /// What became of it.
 #[derive(Debug, Default)]
 struct Told {
-    key: Option<Box<str>>,
+    key: Option<Arc<str>>,
     feature: Option<Box<str>>,
     asked_model: Option<Box<str>>,
     stream: bool,
@@ -141,7 +141,7 @@ impl Record {
             "id": self.id,
             "at_ms": millis(self.at),
             "dialect": self.dialect.to_string(),
-            "key": told.key,
+            "key": told.key.as_deref(),
             "feature": told.feature,
             "asked_model": told.asked_model,
             "stream": told.stream,
@@ -228,8 +228,13 @@ impl Entry {
     }
 
     /// Who asks.
-    pub(crate) fn by(&self, key: &str) {
-        lock(&self.record.told).key = Some(key.into());
+    pub(crate) fn by(&self, key: &Arc<str>) {
+        lock(&self.record.told).key = Some(key.clone());
+    }
+
+    /// The name of the key of who asks.
+    pub(crate) fn key(&self) -> Option<Arc<str>> {
+        lock(&self.record.told).key.clone()
     }
 
     /// The request is read and goes to the models now.

@@ -34,8 +34,13 @@ pub(crate) fn refuse(error: &LlmError, dialect: Dialect) -> Response<Body> {
     if let Some(wait) = wait {
         headers.insert(header::RETRY_AFTER, seconds(wait));
     }
-    // A full bulkhead is the one refusal that says nothing about the next moment.
-    let told = wait.is_some_and(|wait| wait <= LONGEST_KEPT) || error.kind() == ErrorKind::BulkheadFull;
+    // A full bulkhead is the one refusal that says nothing about the next moment; and those whom a cap has refused would
+    // all come back at once when it begins anew.
+    let told = match error.kind() {
+        ErrorKind::BulkheadFull => true,
+        ErrorKind::Budget => false,
+        _ => wait.is_some_and(|wait| wait <= LONGEST_KEPT),
+    };
     if !told {
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
@@ -60,33 +65,25 @@ pub(crate) fn event(error: &LlmError, dialect: Dialect, encoder: &mut StreamEnco
 
 /// What a caller without the right key gets.
 pub(crate) fn deny(denied: Denied, dialect: Dialect) -> Response<Body> {
-    let (status, anthropic, openai, code, message) = match denied {
-        Denied::NoKey | Denied::UnknownKey => {
-            let message = match denied {
-                Denied::NoKey => "no key: send one of the gateway's in `Authorization: Bearer` or `x-api-key`",
-                _ => "the gateway does not know this key",
-            };
-            (StatusCode::UNAUTHORIZED, "authentication_error", "invalid_request_error", "invalid_api_key", message)
+    let (status, anthropic, openai, code) = match denied {
+        Denied::NoKey | Denied::UnknownKey | Denied::Expired => {
+            (StatusCode::UNAUTHORIZED, "authentication_error", "invalid_request_error", "invalid_api_key")
         }
-        Denied::Feature | Denied::Model | Denied::Origin => {
-            let message = match denied {
-                Denied::Model => "this key is not for this model",
-                Denied::Origin => "web pages may only call a gateway that has keys",
-                _ => "this key is not for this feature",
-            };
-            (StatusCode::FORBIDDEN, "permission_error", "invalid_request_error", "permission_denied", message)
+        Denied::Feature | Denied::Model | Denied::Origin | Denied::NotAdmin => {
+            (StatusCode::FORBIDDEN, "permission_error", "invalid_request_error", "permission_denied")
         }
-        Denied::Rate(_) => {
-            let message = "this key's requests per minute are used up";
-            (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "requests", "rate_limit_exceeded", message)
+        Denied::Rate(_) | Denied::InFlight => {
+            (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "requests", "rate_limit_exceeded")
         }
+        Denied::Tokens(_) => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "tokens", "rate_limit_exceeded"),
     };
+    let message = denied.to_string();
     let body = match dialect {
         Dialect::Anthropic => json!({"type": "error", "error": {"type": anthropic, "message": message}}),
         _ => json!({"error": {"message": message, "type": openai, "param": null, "code": code}}),
     };
     let mut response = json(status, body.to_string());
-    if let Denied::Rate(wait) = denied {
+    if let Denied::Rate(wait) | Denied::Tokens(wait) = denied {
         response.headers_mut().insert(header::RETRY_AFTER, seconds(wait));
     }
     response

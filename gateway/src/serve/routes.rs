@@ -15,7 +15,7 @@ use steadfast::{Dialect, ErrorKind, LlmError};
 
 use super::{
     Gateway, catalog,
-    keys::{Denied, Key},
+    keys::{self, Denied, Key},
     observe::page,
     pipeline,
     record::Record,
@@ -30,6 +30,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .route("/v1/models", get(catalog::models))
         .route("/v1/models/{*model}", get(catalog::model))
         .route("/requests", get(requests))
+        .route("/admin/keys", get(keys::list))
         .route("/requests/{id}", get(request))
         .route_layer(from_fn_with_state(gateway.clone(), with_key));
     for_callers

@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a real process keeps real time")]
 
+mod keys;
 mod log;
 mod reload;
 

@@ -13,10 +13,10 @@ use super::{HELLO, Served};
 const WHOLE: &str = r#"{"model":"m","messages":[{"role":"user","content":"a secret"}]}"#;
 
 /// A configuration in a folder of its own, removed when this is dropped.
-struct File(PathBuf);
+pub(super) struct File(pub(super) PathBuf);
 
 impl File {
-    fn new(name: &str, text: &str) -> Self {
+    pub(super) fn new(name: &str, text: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("steadfast-serve-{name}-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let file = Self(folder.join("steadfast.yaml"));
@@ -42,14 +42,14 @@ impl Drop for File {
     }
 }
 
-fn saying(words: &str) -> String {
+pub(super) fn saying(words: &str) -> String {
     format!(
         "tiers: [{{ name: only, provider: simulated, model: m, simulated: {{ reply: {words}, latency: 1ms }} }}]\n\
          default_feature: {{ concurrency: 10000 }}\n"
     )
 }
 
-fn within(limit: Duration, what: &str, mut done: impl FnMut() -> bool) {
+pub(super) fn within(limit: Duration, what: &str, mut done: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !done() {
         assert!(begun.elapsed() < limit, "{what}");

@@ -35,6 +35,9 @@ pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findin
 
 fn budget(budget: &Budget, config: &Config, priced: &dyn Fn(&str, &str) -> bool, findings: &mut Findings<'_, '_>) {
     findings.not_negative("usd", budget.usd);
+    if budget.each_key && budget.key.is_some() {
+        findings.wrong_key("each_key", "a budget is of one `key` or of each, not of both");
+    }
     if let AtCap::StepDown(level) = budget.at_cap {
         findings.within("at_cap", |findings| {
             if !(2..=5).contains(&level) {

@@ -19,6 +19,9 @@ pub struct Budget {
     pub feature: Option<String>,
     /// Counts only this caller's key, by its name.
     pub key: Option<String>,
+    /// Gives each caller's key the whole amount for itself. Requests without a key are not counted. Default: `false`.
+    #[serde(default)]
+    pub each_key: bool,
     /// Counts only what this tier costs.
     pub tier: Option<String>,
     /// What happens at the cap. Default: `refuse`.

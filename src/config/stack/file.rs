@@ -1,29 +1,9 @@
 //! The stack of a file: loaded, loaded again, and watched.
 
-use std::{
-    fmt,
-    fs::File,
-    io::{self, Read},
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
-
-use notify::{
-    EventKind, RecursiveMode, Watcher,
-    event::{AccessKind, AccessMode},
-};
-use tokio::{sync::Notify, task::AbortHandle, time::timeout};
+use std::path::Path;
 
 use super::{Makings, Reload, Shared, Stack, StackBuilder, StackHandle};
-use crate::config::{Config, ConfigError, Loader, Problem};
-
-/// How long a file must rest before it is read: an editor writes it in several steps.
-const DEBOUNCE: Duration = Duration::from_millis(200);
-/// So much of a file is looked at for changes: more than one may have.
-const LONGEST: u64 = 2 << 20;
-/// After how many changes without such a rest it is read all the same.
-const RESTLESS: usize = 25;
+use crate::config::{Config, ConfigError, Loader, Problem, Watching};
 
 impl Stack {
     /// The stack of a file, in any form that [`Config::from_path`] reads, with keys from the environment of this process.
@@ -67,10 +47,8 @@ impl StackHandle {
 
     /// Reloads the stack whenever its file changes, in a task of its own, until the [`Watching`] is dropped.
     ///
-    /// It is the file's folder that is watched, so that a file that an editor renames into its place is seen, and so is a
-    /// link in that folder that is turned to another file (a mounted Kubernetes ConfigMap). The file is read when it has
-    /// rested for 200 ms, and loaded when its contents are others than before. What is wrong with it, or that it is gone,
-    /// is told once by [`Event::ReloadRefused`](crate::Event::ReloadRefused), and the stack goes on as it was.
+    /// Changes are seen as [`Watching::file`] says. What is wrong with the file, or that it is gone, is told once by
+    /// [`Event::ReloadRefused`](crate::Event::ReloadRefused), and the stack goes on as it was.
     ///
     /// # Errors
     ///
@@ -81,29 +59,16 @@ impl StackHandle {
     /// Outside of a tokio runtime.
     pub fn watch(&self) -> Result<Watching, ConfigError> {
         let path = self.shared.path()?.to_owned();
-        let changed = Arc::new(Notify::new());
-        let wrong = |error: notify::Error| {
-            ConfigError::new(vec![Problem::of_file(Some(path.clone()), format!("it cannot be watched: {error}"))])
-        };
-        let told = changed.clone();
-        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // An error may stand for changes that were missed.
-            if event.is_ok_and(|event| is_reading(event.kind)) {
-                return;
+        let (shared, mut first) = (self.shared.clone(), true);
+        Watching::file(path, move || {
+            if std::mem::take(&mut first) {
+                shared.catch_up();
+            } else {
+                // What came of it is told by an event.
+                let _ = shared.reload_from_path();
             }
-            told.notify_one();
         })
-        .map_err(wrong)?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-        watcher.watch(folder, RecursiveMode::NonRecursive).map_err(wrong)?;
-        let task = tokio::spawn(follow(self.shared.clone(), path.clone(), changed));
-        Ok(Watching { task: task.abort_handle(), path, _watcher: watcher })
     }
-}
-
-/// Whether somebody only looked at a file: reading it is no reason to read it again.
-fn is_reading(kind: EventKind) -> bool {
-    matches!(kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write))
 }
 
 impl Shared {
@@ -117,67 +82,12 @@ impl Shared {
     fn reload_from_path(&self) -> Result<Reload, ConfigError> {
         self.reload(self.path().and_then(|path| self.makings.read(path)), self.path.as_deref())
     }
-}
 
-/// Reloads after each change of the file's contents.
-async fn follow(shared: Arc<Shared>, path: PathBuf, changed: Arc<Notify>) {
-    let mut known = contents(path.clone()).await;
-    // What came between the first load and this.
-    reload(shared.clone(), |shared| {
-        let config = shared.path().and_then(|path| shared.makings.read(path));
-        if !config.as_ref().is_ok_and(|config| *config == *shared.current.load().config) {
-            let _ = shared.reload(config, shared.path.as_deref());
+    /// Reloads if the file is not what is at work.
+    fn catch_up(&self) {
+        let config = self.path().and_then(|path| self.makings.read(path));
+        if !config.as_ref().is_ok_and(|config| *config == *self.current.load().config) {
+            let _ = self.reload(config, self.path.as_deref());
         }
-    })
-    .await;
-    loop {
-        changed.notified().await;
-        for _ in 0..RESTLESS {
-            if timeout(DEBOUNCE, changed.notified()).await.is_err() {
-                break;
-            }
-        }
-        let now = contents(path.clone()).await;
-        if now == known {
-            continue;
-        }
-        known = now;
-        reload(shared.clone(), |shared| drop(shared.reload_from_path())).await;
-    }
-}
-
-/// Where a file system that hangs holds up nobody else. What comes of it is told by an event.
-async fn reload(shared: Arc<Shared>, reload: impl FnOnce(&Shared) + Send + 'static) {
-    let _ = tokio::task::spawn_blocking(move || reload(&shared)).await;
-}
-
-/// What is in the file, or why that is not known.
-async fn contents(path: PathBuf) -> Result<Vec<u8>, io::ErrorKind> {
-    let read = move || {
-        let mut bytes = Vec::new();
-        File::open(path)?.take(LONGEST).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    let read = tokio::task::spawn_blocking(move || read().map_err(|error: io::Error| error.kind())).await;
-    read.unwrap_or(Err(io::ErrorKind::Other))
-}
-
-/// A file that is being watched, until this is dropped.
-#[must_use = "the file is watched until this is dropped"]
-pub struct Watching {
-    task: AbortHandle,
-    path: PathBuf,
-    _watcher: notify::RecommendedWatcher,
-}
-
-impl Drop for Watching {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl fmt::Debug for Watching {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watching").field("path", &self.path).finish_non_exhaustive()
     }
 }

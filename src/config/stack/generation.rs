@@ -101,12 +101,30 @@ impl Plan {
             leaves,
         })
     }
+
+    /// The configuration that is at work, once more.
+    pub(super) fn again(before: &Generation, makings: &Makings) -> Result<Self, ConfigError> {
+        let plan = Self::new((*before.config).clone(), makings)?;
+        Ok(Self {
+            config: before.config.clone(),
+            // Its webhooks go on.
+            #[cfg(feature = "alerts")]
+            alerts: before.alerts.clone(),
+            ..plan
+        })
+    }
 }
 
 impl Generation {
     /// The stack of a plan. What an earlier one had and this one has unchanged goes on in it; nothing of the earlier one
     /// is touched unless all is well.
-    pub(super) fn new(plan: Plan, makings: &Makings, before: Option<&Self>) -> Result<Self, InvalidConfig> {
+    /// `beside` are caps that the configuration does not have.
+    pub(super) fn new(
+        plan: Plan,
+        makings: &Makings,
+        beside: &[config::Budget],
+        before: Option<&Self>,
+    ) -> Result<Self, InvalidConfig> {
         let Plan { config, leaves, .. } = plan;
         let prices = spend::prices(&config)?;
         let mut retry_budgets = RetryBudgets::new();
@@ -117,7 +135,7 @@ impl Generation {
             retries.push(part::retry_budget(&mut retry_budgets, tier, &config, before)?);
             caps.push((Some(&*tier.name), spend::tier_budget(&config, tier, &prices, &makings.events)?));
         }
-        caps.push((None, spend::budget(&config, &prices, &makings.events)?));
+        caps.push((None, spend::budget(&config, beside, &prices, &makings.events)?));
         let mut bulkhead = settings::bulkhead(&config)?;
         let services = |caps: &[Caps<'_>]| -> Vec<TierService> {
             let own = |place: usize| caps.get(place).and_then(|(_, caps)| caps.clone());

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use super::Shared;
 use crate::{
     BulkheadHandle, CircuitBreakerHandle, Events,
-    config::{Config, ConfigError, Provider},
+    config::{Budget, Config, ConfigError, Provider},
     events::Status,
     layers::budget::{BudgetHandle, CapSpend},
     prices::PriceTable,
@@ -77,6 +77,18 @@ impl StackHandle {
     /// What watches the caps: those of each tier that has some, and those of the whole.
     pub fn budgets(&self) -> Vec<BudgetHandle> {
         self.shared.current.load().budgets().cloned().collect()
+    }
+
+    /// Puts these caps beside those of the configuration, in place of the ones that were put there before: what a program
+    /// knows of its callers and a file does not, such as a cap for each customer's [key](Budget::key). They count like the
+    /// configuration's, stay over its reloads, and a cap that was there already goes on with what was spent.
+    ///
+    /// # Errors
+    ///
+    /// A cap of a name that another one has, or that steps down to where no tier is, or whose amount is none. Nothing has
+    /// changed then. A reload of the configuration is refused for the same reasons.
+    pub fn set_budgets(&self, budgets: Vec<Budget>) -> Result<(), ConfigError> {
+        self.shared.set_budgets(budgets)
     }
 
     /// What answers cost: the crate's prices, with those of the configuration over them.

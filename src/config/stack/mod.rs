@@ -30,16 +30,13 @@ use tower::{BoxError, Service, ServiceExt as _};
 
 #[cfg(feature = "alerts")]
 pub use self::alerts::Alerting;
-pub use self::{
-    file::Watching,
-    handle::{Reload, StackHandle, TierInfo},
-};
+pub use self::handle::{Reload, StackHandle, TierInfo};
 use self::{
     generation::{Generation, Plan},
     makings::Makings,
     service::Following,
 };
-use super::{Config, ConfigError, Environment, Problem};
+use super::{Budget, Config, ConfigError, Environment, Problem};
 use crate::{
     BoxLlmService, Event, Events, FallbackHandle, InvalidConfig, LlmError, LlmRequest, LlmResponse,
     events::{self, StatusBoard},
@@ -123,8 +120,8 @@ struct Shared {
     path: Option<PathBuf>,
     /// Kept by the events from the moment when somebody first asks for it.
     status: OnceLock<(StatusBoard, events::Following)>,
-    /// Held while the next generation is made out of the present one.
-    turn: Mutex<()>,
+    /// Caps beside those of the configuration; held while the next generation is made out of the present one.
+    turn: Mutex<Vec<Budget>>,
 }
 
 impl Stack {
@@ -229,7 +226,7 @@ impl StackBuilder {
 
     fn build_from(self, config: Config, path: Option<PathBuf>) -> Result<Stack, ConfigError> {
         let Self { makings } = self;
-        let first = Plan::new(config, &makings).and_then(|plan| Ok(Generation::new(plan, &makings, None)?));
+        let first = Plan::new(config, &makings).and_then(|plan| Ok(Generation::new(plan, &makings, &[], None)?));
         let current = ArcSwap::from_pointee(first.map_err(|error| error.of(path.as_deref()))?);
         let shared = Shared { makings, current, path, status: OnceLock::new(), turn: Mutex::default() };
         Ok(Stack { shared: Arc::new(shared) })
@@ -272,7 +269,7 @@ impl Shared {
         let plan = Plan::new(config, &self.makings)?;
         let turn = self.turn();
         let before = self.current.load_full();
-        let next = Generation::new(plan, &self.makings, Some(&before))?;
+        let next = Generation::new(plan, &self.makings, &turn, Some(&before))?;
         let reload = next.since(&before);
         self.current.store(Arc::new(next));
         self.makings.fallback.forget_all_but(|tier| self.current.load().part(tier).is_some());
@@ -285,8 +282,21 @@ impl Shared {
         Ok(reload)
     }
 
-    fn turn(&self) -> MutexGuard<'_, ()> {
+    fn turn(&self) -> MutexGuard<'_, Vec<Budget>> {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_budgets(&self, budgets: Vec<Budget>) -> Result<(), ConfigError> {
+        let mut turn = self.turn();
+        if *turn == budgets {
+            return Ok(());
+        }
+        let before = self.current.load_full();
+        let plan = Plan::again(&before, &self.makings)?;
+        let next = Generation::new(plan, &self.makings, &budgets, Some(&before))?;
+        self.current.store(Arc::new(next));
+        *turn = budgets;
+        Ok(())
     }
 }
 

@@ -36,13 +36,28 @@ fn dollars_of(field: &str, dollars: f64) -> Result<Usd, InvalidConfig> {
         .ok_or_else(|| InvalidConfig::new(field.to_owned(), format!("{dollars} is no amount of money")))
 }
 
-/// The caps around the whole, which also tell its answers their price; `None` where the crate's own prices are all there is.
+/// The caps around the whole, those beside the configuration among them, which also tell its answers their price; `None`
+/// where the crate's own prices are all there is.
 pub(super) fn budget(
     config: &Config,
+    beside: &[config::Budget],
     prices: &PriceTable,
     events: &Events,
 ) -> Result<Option<BudgetLayer>, InvalidConfig> {
-    let caps = caps(config, None)?;
+    let mut caps = caps(config, None)?;
+    for (at, budget) in beside.iter().enumerate() {
+        let others = config.budgets.iter().chain(&beside[..at]);
+        if others.into_iter().any(|other| other.name == budget.name) {
+            return Err(InvalidConfig::new("budgets", format!("two budgets are named `{}`", budget.name)));
+        }
+        if let AtCap::StepDown(level) = budget.at_cap
+            && !config.tiers.iter().any(|tier| tier.service_level() >= level)
+        {
+            let problem = format!("no tier is of level {level} or lower service");
+            return Err(InvalidConfig::new(format!("budgets.{}.at_cap.step_down", budget.name), problem));
+        }
+        caps.push(cap(budget)?);
+    }
     if caps.is_empty() && config.prices.is_empty() {
         return Ok(None);
     }
@@ -115,6 +130,9 @@ fn cap(budget: &config::Budget) -> Result<Cap, InvalidConfig> {
     }
     if let Some(key) = &budget.key {
         cap = cap.key(key.as_str());
+    }
+    if budget.each_key {
+        cap = cap.each_key();
     }
     if let Some(shares) = &budget.warn_at {
         // A float outside of what fits is brought to the nearest.

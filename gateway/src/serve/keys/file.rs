@@ -1,8 +1,9 @@
-use std::{collections::HashSet, fs, num::NonZeroU32, path::Path, sync::Arc};
+use std::{collections::HashSet, fmt, fs, num::NonZeroU32, path::Path, sync::Arc};
 
 use serde::Deserialize;
+use steadfast::config::{self, AtCap, Period, Share};
 
-use super::{Key, rate::Rate};
+use super::{Expiry, Key, Limits, cap_name, rate::Rate};
 
 /// What may stand in the file.
 #[derive(Deserialize)]
@@ -19,19 +20,52 @@ struct Entry {
     features: Option<Vec<Box<str>>>,
     models: Option<Vec<Box<str>>>,
     requests_per_minute: Option<NonZeroU32>,
+    tokens_per_minute: Option<NonZeroU32>,
+    concurrency: Option<NonZeroU32>,
+    budget: Option<Budget>,
+    expires: Option<Expiry>,
     #[serde(default)]
     admin: bool,
 }
 
-/// The keys of a file; a rate that is as it was goes on as it was.
+/// What a key may spend, in the words of the configuration's `budgets`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Budget {
+    usd: f64,
+    #[serde(alias = "per")]
+    period: Period,
+    #[serde(default)]
+    at_cap: AtCap,
+    warn_at: Option<Vec<Share>>,
+}
+
+/// What is in the file, or why that is not known.
+pub(super) type Contents = Result<String, String>;
+
+pub(super) fn contents(path: &Path) -> Contents {
+    fs::read_to_string(path).map_err(|error| error.to_string())
+}
+
+/// The caps of these keys, for the stack.
+pub(super) fn budgets(keys: &[Arc<Key>]) -> Vec<config::Budget> {
+    let cap = |key: &Arc<Key>| {
+        let Budget { usd, period, at_cap, warn_at } = key.budget.clone()?;
+        let (name, key) = (cap_name(&key.name), Some(key.name.to_string()));
+        Some(config::Budget { name, usd, period, feature: None, key, each_key: false, tier: None, at_cap, warn_at })
+    };
+    keys.iter().filter_map(cap).collect()
+}
+
+/// The keys of a file; a limit that is as it was goes on as it was.
 ///
 /// # Errors
 ///
 /// What is wrong, with the place.
-pub(super) fn read(path: &Path, before: &[Arc<Key>]) -> Result<Vec<Arc<Key>>, Wrong> {
-    let wrong = |problem: String| Wrong(format!("error: {}: {problem}", path.display()));
-    let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    let file: File = serde_saphyr::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+pub(super) fn read(path: &Path, text: &Contents, before: &[Arc<Key>]) -> Result<Vec<Arc<Key>>, Wrong> {
+    let wrong = |problem: String| Wrong::new(path, problem);
+    let text = text.as_ref().map_err(|problem| wrong(problem.clone()))?;
+    let file: File = serde_saphyr::from_str(text).map_err(|error| wrong(error.to_string()))?;
     if file.keys.is_empty() {
         return Err(wrong("it has no key: nobody could call".to_owned()));
     }
@@ -41,27 +75,47 @@ pub(super) fn read(path: &Path, before: &[Arc<Key>]) -> Result<Vec<Arc<Key>>, Wr
         let name = &entry.name;
         let hash = digest(&entry.hash)
             .ok_or_else(|| wrong(format!("the hash of `{name}` must be `sha256:` and 64 hexadecimal digits")))?;
-        if entry.features.as_ref().is_some_and(Vec::is_empty) {
-            return Err(wrong(format!("`{name}` has an empty list of features: leave it out to allow any")));
+        if name.trim().is_empty() {
+            return Err(wrong("a key needs a name".to_owned()));
+        }
+        for (what, list) in [("features", &entry.features), ("models", &entry.models)] {
+            if list.as_ref().is_some_and(Vec::is_empty) {
+                return Err(wrong(format!("`{name}` has an empty list of {what}: leave it out to allow any")));
+            }
+        }
+        if let Some(usd) = entry.budget.as_ref().map(|budget| budget.usd)
+            && !(usd.is_finite() && usd >= 0.0)
+        {
+            return Err(wrong(format!("the budget of `{name}`: `usd` must be a number of 0 or more, not {usd}")));
         }
         if !names.insert(name.clone()) || !hashes.insert(hash) {
             return Err(wrong(format!("`{name}` is there twice, by its name or by its key")));
         }
+        let before = before.iter().find(|key| *key.name == **name);
         let rate = entry.requests_per_minute.map(|per_minute| {
-            let old = before.iter().find(|key| key.name == *name).and_then(|key| key.rate.clone());
+            let old = before.and_then(|key| key.rate.clone());
             old.filter(|rate| rate.per_minute == per_minute).unwrap_or_else(|| Arc::new(Rate::new(per_minute)))
         });
-        let Entry { name, features, models, admin, .. } = entry;
-        keys.push(Arc::new(Key { name, hash, features, models, rate, admin }));
+        let old = before.and_then(|key| key.limits.as_ref());
+        let limits = Limits::new(entry.concurrency, entry.tokens_per_minute, old);
+        let Entry { name, features, models, budget, expires, admin, .. } = entry;
+        keys.push(Arc::new(Key { name: name.into(), hash, features, models, rate, limits, budget, expires, admin }));
     }
     Ok(keys)
 }
 
 /// What is wrong with a file of keys.
+#[derive(Debug)]
 pub(super) struct Wrong(String);
 
-impl std::fmt::Display for Wrong {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Wrong {
+    pub(super) fn new(path: &Path, problem: impl fmt::Display) -> Self {
+        Self(format!("error: {}: {problem}", path.display()))
+    }
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }

@@ -17,11 +17,22 @@ pub(crate) struct Key {
 impl Key {
     /// Prints the key and its entry.
     pub(crate) fn run(self) -> Result<(), Failure> {
+        if self.name.trim().is_empty() || self.name.chars().any(char::is_control) {
+            return Err(Failure::usage("a key needs a name, of characters that can be seen"));
+        }
+        // A string of JSON is one of YAML, whatever is in it.
+        let name = serde_json::Value::from(self.name);
         let mut random = [0; 32];
         getrandom::fill(&mut random).map_err(|error| Failure::Config(format!("error: no randomness: {error}")))?;
         let key = format!("sk-steadfast-{}", hex(&random));
-        println!("The key, which is not shown again:\n\n  {key}\n\nIts entry in the file for `serve --keys FILE`:\n");
-        println!("keys:\n  - name: {:?}\n    hash: sha256:{}", self.name, hex(&Sha256::digest(&key)));
+        println!("The key, which is not shown again:\n\n  {key}\n");
+        println!(
+            "Its entry in the file for `serve --keys FILE`. It may have more: features, models, requests_per_minute,"
+        );
+        println!(
+            "tokens_per_minute, concurrency, budget: {{ usd: 50, period: day }}, expires: 2027-01-01, admin: true.\n"
+        );
+        println!("keys:\n  - name: {name}\n    hash: sha256:{}", hex(&Sha256::digest(&key)));
         Ok(())
     }
 }

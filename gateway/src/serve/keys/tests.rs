@@ -74,11 +74,25 @@ async fn a_reload_brings_new_keys_and_keeps_rates_and_a_wrong_file_changes_nothi
     let keys = Keys::load(&file.0).ok().unwrap();
     assert_eq!(keys.find("sk-one").unwrap().admit(Instant::now()), Ok(()));
     std::fs::write(&file.0, format!("keys:\n{limited}{}", entry("two", "sk-two", ""))).unwrap();
-    assert_eq!(keys.reload(), Ok(2));
+    keys.reload();
+    assert!(keys.find("sk-two").is_some());
     assert_eq!(keys.find("sk-one").unwrap().admit(Instant::now()), Err(Denied::Rate(Duration::from_secs(60))));
     std::fs::write(&file.0, "keys: [").unwrap();
-    assert!(keys.reload().is_err());
+    keys.reload();
     assert!(keys.find("sk-two").is_some());
+}
+
+#[test]
+fn an_expired_key_is_refused_and_another_beside_it_is_not() {
+    let (over, not_over) = (", expires: 2020-01-01", ", expires: 9999-12-31");
+    let text = format!("keys:\n{}{}", entry("one", "sk-one", over), entry("two", "sk-two", not_over));
+    let file = Temporary::new("expired", &text);
+    let keys = Keys::load(&file.0).ok().unwrap();
+    let caller = |pairs: &[(&'static str, &'static str)]| keys.caller(&shown(pairs)).map(|key| key.name.to_string());
+    assert_eq!(caller(&[("x-api-key", "sk-one")]), Err(Denied::Expired));
+    assert_eq!(caller(&[("x-api-key", "sk-two")]), Ok("two".to_owned()));
+    assert_eq!(caller(&[("authorization", "Bearer sk-one"), ("x-api-key", "another")]), Err(Denied::Expired));
+    assert_eq!(caller(&[("authorization", "Bearer sk-one"), ("x-api-key", "sk-two")]), Ok("two".to_owned()));
 }
 
 #[test]
@@ -91,10 +105,18 @@ fn a_file_that_is_wrong_says_where() {
         (&twice, "`two` is there twice"),
         (&format!("keys:\n{}", entry("one", "k", ", requests_per_minute: 0")), "requests_per_minute"),
         (&format!("keys:\n{}", entry("one", "k", ", features: []")), "empty list of features"),
+        (&format!("keys:\n{}", entry("one", "k", ", models: []")), "empty list of models"),
+        (&format!("keys:\n{}", entry("' '", "k", "")), "a key needs a name"),
+        (&format!("keys:\n{}", entry("one", "k", ", expires: 2027-02-30")), "`2027-02-30` is no day"),
+        (&format!("keys:\n{}", entry("one", "k", ", budget: { usd: -1, period: day }")), "0 or more, not -1"),
+        (&format!("keys:\n{}", entry("one", "k", ", budget: { usd: 1, period: year }")), "unknown variant"),
+        (&format!("keys:\n{}", entry("one", "k", ", budget: { usd: 1 }")), "missing field"),
     ] {
         let file = Temporary::new("wrong", text);
-        let wrong = file::read(&file.0, &[]).err().map(|wrong| wrong.to_string()).unwrap_or_default();
+        let wrong =
+            file::read(&file.0, &file::contents(&file.0), &[]).err().map(|wrong| wrong.to_string()).unwrap_or_default();
         assert!(wrong.contains(says) || says == "requests_per_minute" && !wrong.is_empty(), "{text}: {wrong}");
     }
-    assert!(file::read(Path::new("/nowhere/keys.yaml"), &[]).is_err());
+    let nowhere = Path::new("/nowhere/keys.yaml");
+    assert!(file::read(nowhere, &file::contents(nowhere), &[]).is_err());
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use steadfast::StackHandle;
 
 use super::ledger::{Ledger, TierHistory};
-use crate::serve::refusal;
+use crate::serve::{keys::is_of_a_key, refusal};
 
 pub(super) fn router(stack: StackHandle, ledger: Ledger) -> Router {
     let overview = Router::new().route("/overview", get(overview)).with_state((stack.clone(), ledger));
@@ -53,7 +53,7 @@ async fn overview(State((stack, ledger)): State<(StackHandle, Ledger)>) -> Respo
         queued: load.queued,
     });
     let mut caps = BTreeMap::<Arc<str>, Cap>::new();
-    for spend in stack.spend() {
+    for spend in stack.spend().into_iter().filter(|spend| !is_of_a_key(&spend.cap)) {
         let spent = (spend.spent + spend.reserved).dollars();
         let new = || Cap { cap: spend.cap.to_string(), spent_dollars: 0.0, limit_dollars: 0.0 };
         let cap = caps.entry(spend.cap.clone()).or_insert_with(new);

@@ -3,6 +3,7 @@
 mod callers;
 mod connections;
 mod harness;
+mod key_limits;
 mod keys;
 mod logs;
 mod memory;

@@ -158,7 +158,10 @@ mod tests {
         let (took, lost) = (Arc::new(Mutex::default()), Arc::new(AtomicU64::new(0)));
         let told = lost.clone();
         let gate = Gate { open, took: took.clone() };
-        let writer = Writer::begin(gate, move |lost| drop(told.fetch_add(lost, Ordering::Relaxed))).unwrap();
+        let count = move |lost| {
+            told.fetch_add(lost, Ordering::Relaxed);
+        };
+        let writer = Writer::begin(gate, count).unwrap();
         (writer, opener, took, lost)
     }
 

@@ -1,0 +1,222 @@
+//! What a key may spend, and what it may have at once.
+
+use std::{path::PathBuf, time::Duration};
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use steadfast::{
+    BoxLlmService, Stack,
+    config::{Config, Format},
+    providers::simulated::Simulated,
+};
+use tokio::time::timeout;
+
+use super::harness::*;
+use crate::serve::{Settings, keys::Keys};
+
+const ONE: (&str, &str) = ("x-api-key", "sk-one");
+const TWO: (&str, &str) = ("x-api-key", "sk-two");
+const ADMIN: (&str, &str) = ("x-api-key", "sk-admin");
+
+/// A file of the keys `sk-one`, with these limits, `sk-two` and `sk-admin`.
+struct File(PathBuf);
+
+impl File {
+    fn new(test: &str, limits: &str) -> Self {
+        let file = Self(std::env::temp_dir().join(format!("steadfast-limits-{test}-{}.yaml", std::process::id())));
+        file.write(limits);
+        file
+    }
+
+    fn write(&self, limits: &str) {
+        let entry = |name: &str, more: &str| {
+            let hash: String = Sha256::digest(format!("sk-{name}")).iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("  - {{ name: {name}, hash: 'sha256:{hash}'{more} }}\n")
+        };
+        let text = format!("keys:\n{}{}{}", entry("one", limits), entry("two", ""), entry("admin", ", admin: true"));
+        std::fs::write(&self.0, text).unwrap();
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// A stack of one model, at a dollar for a thousand tokens.
+const STACK: &str = "
+tiers: [{ name: main, provider: simulated, model: main }]
+prices: { main: { input: 1000, output: 1000 } }
+budgets:
+  - { name: of two, usd: 1000, period: month, key: two }
+  - { name: of each, usd: 1000, period: month, each_key: true }
+";
+
+struct Limited {
+    server: Server,
+    file: File,
+    stack: Stack,
+}
+
+impl Limited {
+    async fn start(test: &str, limits: &str, provider: Simulated) -> Self {
+        let file = File::new(test, limits);
+        let stack = Stack::builder().leaf("main", provider).build(Config::from_str(STACK, Format::Yaml).unwrap());
+        let stack = stack.unwrap();
+        let keys = Keys::load(&file.0).and_then(|keys| keys.kept_by(stack.handle())).ok();
+        assert!(keys.is_some());
+        let server = Server::with_keys(BoxLlmService::new(stack.service()), keys, Settings::default()).await;
+        Self { server, file, stack }
+    }
+
+    async fn ask(&self, key: (&str, &str), path: &str) -> Answer {
+        self.server.post(path, &[key], &hello(false)).await
+    }
+
+    /// How many requests are served until one is refused.
+    async fn served(&self, key: (&str, &str)) -> usize {
+        for served in 0..1000 {
+            if self.ask(key, MESSAGES).await.status != 200 {
+                return served;
+            }
+        }
+        panic!("none is refused");
+    }
+
+    /// The entry of a key, as an administrator sees it.
+    async fn seen(&self, name: &str) -> Value {
+        let list = self.server.get("/admin/keys", &[ADMIN]).await.json();
+        let keys = list["keys"].as_array().unwrap().clone();
+        keys.into_iter().find(|key| key["name"] == name).unwrap()
+    }
+}
+
+fn provider() -> Simulated {
+    Simulated::new("main").reply("An answer of some words").latency(Duration::ZERO).pace(Duration::ZERO)
+}
+
+/// A number about a cap that counts a key.
+fn of_cap(key: &Value, what: &str, cap: &str) -> Option<f64> {
+    key["budgets"].as_array().unwrap().iter().find(|budget| budget["cap"] == cap)?[what].as_f64()
+}
+
+fn error(answer: &Answer) -> (u16, String, String) {
+    let json = answer.json();
+    let text = |name: &str| json["error"][name].as_str().unwrap_or_default().to_owned();
+    (answer.status, text("type"), text("message"))
+}
+
+#[tokio::test]
+async fn a_key_that_has_spent_its_budget_is_refused_until_it_begins_anew() {
+    let limited = Limited::start("budget", ", budget: { usd: 0.5, per: day }", provider()).await;
+    assert!(limited.served(ONE).await > 0);
+    let (status, kind, message) = error(&limited.ask(ONE, MESSAGES).await);
+    assert_eq!((status, &*kind), (429, "rate_limit_error"));
+    assert!(message.contains("\"key one\"") && message.contains("resets at"), "{message}");
+    let refused = limited.ask(ONE, CHAT).await;
+    assert_eq!((error(&refused).0, &*error(&refused).1), (429, "insufficient_quota"));
+    assert_eq!(refused.json()["error"]["code"], "insufficient_quota");
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=24 * 3600).contains(&wait), "{wait}");
+    assert_eq!(refused.header("x-should-retry"), Some("false"));
+    assert_eq!(limited.ask(TWO, MESSAGES).await.status, 200, "another key has its own money");
+}
+
+#[tokio::test]
+async fn what_a_key_has_spent_stays_spent_over_a_reload_and_a_higher_budget_lets_it_in() {
+    let limited = Limited::start("reload", ", budget: { usd: 0.5, period: day }", provider()).await;
+    limited.served(ONE).await;
+    let spent = of_cap(&limited.seen("one").await, "spentDollars", "key one").unwrap();
+    assert!(spent > 0.2, "{spent}");
+    let keys = limited.server.gateway.keys.as_ref().unwrap();
+    keys.reload();
+    assert_eq!(limited.ask(ONE, MESSAGES).await.status, 429);
+    limited.file.write(", budget: { usd: 5, period: day }");
+    keys.reload();
+    assert_eq!(limited.ask(ONE, MESSAGES).await.status, 200);
+    assert!(of_cap(&limited.seen("one").await, "spentDollars", "key one").unwrap() > spent);
+    // A budget that the stack cannot keep is a wrong file: nothing changes.
+    limited.file.write(", budget: { usd: 0, period: day, at_cap: { step_down: 5 } }");
+    keys.reload();
+    assert_eq!(of_cap(&limited.seen("one").await, "limitDollars", "key one"), Some(5.0));
+    limited.file.write("");
+    keys.reload();
+    assert_eq!(limited.seen("one").await["budgets"].as_array().unwrap().len(), 1, "the file's own for each key");
+    assert_eq!(limited.stack.handle().spend().len(), 2, "the file's");
+}
+
+#[tokio::test]
+async fn the_configurations_caps_count_by_the_gateways_keys() {
+    let limited = Limited::start("caps", "", provider()).await;
+    for key in [ONE, TWO, TWO] {
+        assert_eq!(limited.ask(key, CHAT).await.status, 200);
+    }
+    let (one, two) = (limited.seen("one").await, limited.seen("two").await);
+    assert_eq!(of_cap(&one, "spentDollars", "of two"), None);
+    assert!(of_cap(&one, "spentDollars", "of each").unwrap() > 0.0);
+    assert_eq!(of_cap(&two, "spentDollars", "of two"), of_cap(&two, "spentDollars", "of each"));
+    assert!(of_cap(&two, "spentDollars", "of two").unwrap() > 1.5 * of_cap(&one, "spentDollars", "of each").unwrap());
+}
+
+#[tokio::test]
+async fn only_an_administrator_sees_what_keys_have_spent() {
+    let limited = Limited::start("admin", ", concurrency: 3, expires: 2999-01-01", provider()).await;
+    for (key, status) in [(&[][..], 401), (&[ONE][..], 403), (&[ADMIN][..], 200)] {
+        let answer = limited.server.get("/admin/keys", key).await;
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert!(!answer.body.contains("sha256"), "{answer:?}");
+    }
+    let one = limited.seen("one").await;
+    assert_eq!((&one["concurrency"], &one["inFlight"]), (&3.into(), &0.into()));
+    assert_eq!(
+        (&one["expired"], &one["admin"], &one["requestsPerMinute"]),
+        (&false.into(), &false.into(), &Value::Null)
+    );
+    let open = Server::start(BoxLlmService::new(provider()), Settings::default()).await;
+    assert_eq!(open.get("/admin/keys", &[]).await.status, 403, "without keys nobody is an administrator");
+}
+
+#[tokio::test]
+async fn a_key_has_so_many_requests_in_flight_and_no_more() {
+    let slow = provider().pace(Duration::from_secs(600));
+    let limited = Limited::start("flight", ", concurrency: 2", slow).await;
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut client = limited.server.connect().await;
+        client.post(MESSAGES, &[ONE], &hello(true)).await;
+        client.until("content_block_delta").await;
+        open.push(client);
+    }
+    let (status, kind, message) = error(&limited.ask(ONE, MESSAGES).await);
+    assert_eq!((status, &*kind), (429, "rate_limit_error"), "{message}");
+    assert!(message.contains("in flight"), "{message}");
+    let record = &limited.server.get("/requests", &[ONE]).await.json()["requests"][0];
+    assert_eq!((&record["failure"], &record["attempts"]), (&"bulkhead_full".into(), &0.into()), "{record}");
+    assert_eq!(limited.seen("one").await["inFlight"], 2);
+    let mut other = limited.server.connect().await;
+    other.post(MESSAGES, &[TWO], &hello(true)).await;
+    other.until("content_block_delta").await;
+    // Over a reload that changes the limit, too.
+    limited.file.write(", concurrency: 1");
+    limited.server.gateway.keys.as_ref().unwrap().reload();
+    assert_eq!(limited.seen("one").await["inFlight"], 2);
+    drop(open);
+    let freed = async { while limited.seen("one").await["inFlight"] != 0 {} };
+    timeout(Duration::from_secs(20), freed).await.expect("who leaves frees the place");
+    let mut client = limited.server.connect().await;
+    client.post(MESSAGES, &[ONE], &hello(true)).await;
+    client.until("content_block_delta").await;
+}
+
+#[tokio::test]
+async fn a_key_has_so_many_tokens_in_a_minute() {
+    let limited = Limited::start("tokens", ", tokens_per_minute: 250", provider()).await;
+    // A request reserves its hundred tokens, and takes a few.
+    assert!(limited.served(ONE).await > 3);
+    let refused = limited.ask(ONE, CHAT).await;
+    assert_eq!((error(&refused).0, &*error(&refused).1), (429, "tokens"));
+    assert!(error(&refused).2.contains("tokens per minute"), "{refused:?}");
+    assert!((1..=60).contains(&refused.header("retry-after").unwrap().parse::<u64>().unwrap()));
+    assert_eq!(limited.ask(TWO, CHAT).await.status, 200);
+}
