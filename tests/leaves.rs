@@ -83,6 +83,8 @@ async fn every_leaf_names_every_fault() {
         (Fault::Unauthorized, ErrorKind::Auth),
         (Fault::BadRequest, ErrorKind::InvalidRequest),
         (Fault::ContextLength, ErrorKind::ContextLength),
+        (Fault::ContentFilter, ErrorKind::ContentPolicy),
+        (Fault::MalformedAfter(0), ErrorKind::Malformed),
         (Fault::Status(522), ErrorKind::Server),
         (Fault::Refused, ErrorKind::Connect),
         (Fault::HtmlPage, ErrorKind::Malformed),

@@ -65,6 +65,8 @@ async fn faults_are_of_the_same_kind_everywhere() {
         (Fault::Unauthorized, ErrorKind::Auth),
         (Fault::BadRequest, ErrorKind::InvalidRequest),
         (Fault::ContextLength, ErrorKind::ContextLength),
+        (Fault::ContentFilter, ErrorKind::ContentPolicy),
+        (Fault::MalformedAfter(0), ErrorKind::Malformed),
         (Fault::Status(530), ErrorKind::Server),
         (Fault::HtmlPage, ErrorKind::Malformed),
         (Fault::Refused, ErrorKind::Connect),
@@ -96,7 +98,12 @@ async fn no_broken_answer_passes_for_a_whole_one() {
     for (name, handle, leaf) in &leaves {
         for stream in [false, true] {
             for tokens in 0..=6 {
-                for fault in [Fault::CutAfter(tokens), Fault::TruncatedAfter(tokens), Fault::ErrorEventAfter(tokens)] {
+                for fault in [
+                    Fault::CutAfter(tokens),
+                    Fault::TruncatedAfter(tokens),
+                    Fault::ErrorEventAfter(tokens),
+                    Fault::MalformedAfter(tokens),
+                ] {
                     handle.fail_next(1, &fault);
                     if let Ok(text) = ask(leaf, stream).await {
                         wrong.push(format!("{fault:?}, {name}, stream {stream}: {text:?}"));
@@ -142,4 +149,39 @@ async fn the_bad_key_is_an_auth_error_everywhere() {
         assert_eq!(ask(&leaf, false).await.unwrap_err().kind(), ErrorKind::Auth);
     }
     assert_eq!(server.handle().stats().rejected, 3);
+}
+
+#[tokio::test]
+async fn an_answer_without_its_end_mark_is_whole_only_where_the_protocol_has_another_sign() {
+    let (_server, leaves) = leaves().await;
+    for (name, handle, leaf) in &leaves {
+        handle.fail_next(1, &Fault::NoEndMark);
+        // A reason for stopping and a clean end: of OpenAI's protocol many servers send no more.
+        assert_eq!(ask(leaf, true).await.is_ok(), *name == "openai", "{name}");
+        handle.fail_next(1, &Fault::NoEndMark);
+        assert!(ask(leaf, false).await.is_ok(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_provider_without_prefill_refuses_nothing_else() {
+    let (_server, leaves) = leaves().await;
+    for (name, handle, leaf) in &leaves {
+        // Those over HTTP share a provider.
+        let before = (handle.arrivals().len(), handle.stats().failed);
+        handle.fail(Fault::NoPrefill);
+        for stream in [false, true] {
+            assert!(ask(leaf, stream).await.is_ok(), "{name}");
+            let begun = Chat::new([Message::user("Hi"), Message::assistant("Hello")]);
+            let error = leaf.clone().oneshot(LlmRequest::from(begun.max_tokens(100)).stream(stream)).await.unwrap_err();
+            assert_eq!(
+                (error.kind(), error.status().map(|s| s.as_u16())),
+                (ErrorKind::InvalidRequest, Some(400)),
+                "{name}"
+            );
+        }
+        assert_eq!((handle.arrivals().len(), handle.stats().failed), (before.0 + 4, before.1 + 2));
+        assert!(handle.arrivals().is_sorted());
+        handle.heal();
+    }
 }

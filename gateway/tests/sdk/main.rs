@@ -1,18 +1,10 @@
 //! The official SDKs against the real binary. What each provider does is chosen by the feature that a request names: every
 //! feature has a tier of its own, with a simulated provider behind it over real HTTP.
-//!
-//! `STEADFAST_SDK_PYTHON` names a Python that has the packages `openai` and `anthropic` (default: `python3`), and
-//! `STEADFAST_SDK_NODE` a folder whose `node_modules` have `openai` and `@anthropic-ai/sdk`. A variable that names what does
-//! not have them fails the test; without the variable it says so and is skipped.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    io::{BufRead, BufReader},
-    path::Path,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+#[path = "../common/sdk.rs"]
+mod sdk;
+
+use std::{collections::BTreeMap, process::Command, time::Duration};
 
 use serde_json::json;
 use steadfast::providers::simulated::{Fault, Simulated, SimulatedHandle, server::SimulatedServer};
@@ -40,35 +32,6 @@ fn providers() -> Vec<(&'static str, Simulated)> {
     ]
 }
 
-/// Ends the server when it is dropped.
-struct Gateway(Child);
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn start(config: &str) -> (Gateway, String) {
-    let folder = std::env::temp_dir().join(format!("steadfast-sdk-{}-{:x}", std::process::id(), fastrand::u32(..)));
-    fs::create_dir_all(&folder).unwrap();
-    let file = folder.join("steadfast.yaml");
-    fs::write(&file, config).unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_steadfast"))
-        .args(["serve", "--listen", "127.0.0.1:0", "--config"])
-        .arg(&file)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let gateway = Gateway(child);
-    fs::remove_dir_all(folder).unwrap();
-    (gateway, line.trim().split("http://").nth(1).expect("an address").to_owned())
-}
-
 /// For each provider a tier of either protocol, and the features that reach them.
 fn config(servers: &BTreeMap<&str, SimulatedServer>) -> String {
     let (mut tiers, mut features) = (String::new(), String::new());
@@ -90,42 +53,13 @@ fn config(servers: &BTreeMap<&str, SimulatedServer>) -> String {
     )
 }
 
-fn python() -> Option<Command> {
-    let named = std::env::var("STEADFAST_SDK_PYTHON");
-    let python = named.clone().unwrap_or_else(|_| "python3".to_owned());
-    let imports = Command::new(&python).args(["-c", "import openai, anthropic"]).output();
-    if !imports.is_ok_and(|output| output.status.success()) {
-        assert!(named.is_err(), "{python} has not both of the packages openai and anthropic");
-        eprintln!("skipped: {python} has not both of the packages openai and anthropic (STEADFAST_SDK_PYTHON)");
-        return None;
-    }
-    let mut command = Command::new(python);
-    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk/python.py"));
-    Some(command)
-}
-
-/// The command, and the folder that is its second argument.
-fn node() -> Option<(Command, String)> {
-    let named = std::env::var("STEADFAST_SDK_NODE");
-    let folder = named.clone().unwrap_or_default();
-    let there = |package: &str| Path::new(&folder).join("node_modules").join(package).is_dir();
-    if !there("openai") || !there("@anthropic-ai/sdk") {
-        assert!(named.is_err(), "{folder} has not both of the node_modules openai and @anthropic-ai/sdk");
-        eprintln!("skipped: no folder with the node_modules openai and @anthropic-ai/sdk (STEADFAST_SDK_NODE)");
-        return None;
-    }
-    let mut command = Command::new("node");
-    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk/node.mjs"));
-    Some((command, folder))
-}
-
 /// Runs a client against a gateway with all providers behind it.
 async fn run(mut command: Command, more: Option<String>) {
     let mut servers = BTreeMap::new();
     for (name, provider) in providers() {
         servers.insert(name, SimulatedServer::start(provider).await.unwrap());
     }
-    let (_gateway, address) = start(&config(&servers));
+    let (_gateway, address) = sdk::start(&config(&servers), "info");
     let run = tokio::task::spawn_blocking(move || command.arg(address).args(more).output().unwrap());
     let output = run.await.unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
@@ -142,14 +76,14 @@ async fn run(mut command: Command, more: Option<String>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_python_sdks_work_unchanged() {
-    if let Some(python) = python() {
+    if let Some(python) = sdk::python(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk/python.py")) {
         run(python, None).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_node_sdks_work_unchanged() {
-    if let Some((node, folder)) = node() {
+    if let Some((node, folder)) = sdk::node(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk/node.mjs")) {
         run(node, Some(folder)).await;
     }
 }

@@ -13,7 +13,8 @@ use tower::{Layer, Service, ServiceExt};
 
 use super::{AllOpen, FallbackLayer, RampStep, SessionPolicy, StreamBreak, Tier};
 use crate::{
-    Classifier, ErrorKind, Event, Events, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, StreamEvent, TimeoutLayer,
+    Classifier, ErrorKind, Event, Events, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, RetryWithJitterLayer,
+    StreamEvent, TimeoutLayer,
     chat::FinishReason,
     layers::testing::Strict,
     ledger::{Next, Stop},

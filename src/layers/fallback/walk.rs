@@ -30,8 +30,9 @@ pub(super) struct Walk {
     /// The tiers that cannot serve the request; none of them is ever asked, unless a step-down gives way.
     unable: Vec<Unable>,
     ledger: Ledger,
-    /// The first tier's failure.
+    /// The first tier's failure, and whether anything was sent there before it.
     root: Option<LlmError>,
+    root_sent: bool,
     /// The earliest moment at which a tier that failed may work again.
     earliest: Option<Instant>,
     /// The window that was too small, once one was.
@@ -125,6 +126,7 @@ impl Walk {
             unable: Vec::new(),
             ledger: Ledger::default(),
             root: None,
+            root_sent: false,
             earliest: None,
             window: None,
             from_primary: at == 0,
@@ -179,7 +181,7 @@ impl Walk {
     pub(super) fn failed(&mut self, mut error: LlmError) -> Step {
         let kind = error.kind();
         let class = self.shared.config.classifier.classify(&error);
-        let before = self.ledger.len();
+        let (before, spent) = (self.ledger.len(), self.ledger.spent());
         self.ledger.failed(&mut error, self.begun);
         self.ledger.name_tier(before, &self.shared.facts(self.at).name);
         self.earliest = match (self.earliest, error.retry_at()) {
@@ -205,7 +207,10 @@ impl Walk {
             Ok(next) => {
                 self.ledger.next(Next::FailedOver);
                 self.tell_unable(route.as_ref(), Some(next));
-                self.root.get_or_insert(error);
+                if self.root.is_none() {
+                    self.root_sent = self.ledger.spent() > spent;
+                    self.root = Some(error);
+                }
                 self.reason = Some(kind);
                 self.at = next;
                 self.begun = now;
@@ -340,8 +345,9 @@ impl Walk {
     /// The one error for all that was tried.
     fn give_up(&mut self, last: LlmError, class: Class) -> LlmError {
         let mut lead = match self.root.take() {
-            // The first tier never saw the request, and a later one calls it wrong: that is what the caller can mend.
-            Some(root) if root.kind().is_local() && class.failover == Failover::No => last,
+            // The first tier never saw the request, and a later one calls it wrong: that is what the caller can mend. Where it
+            // saw it, it did not call it wrong, even if its circuit opened in between.
+            Some(root) if root.kind().is_local() && !self.root_sent && class.failover == Failover::No => last,
             Some(root) => root,
             None => last,
         };

@@ -32,6 +32,10 @@ pub enum Fault {
     BadRequest,
     /// The prompt is longer than the model's context.
     ContextLength,
+    /// Status 400 (Gemini: a 200 without candidates): what was asked is against the provider's policy.
+    ContentFilter,
+    /// Status 400 for a conversation that ends with a turn of the model's, for it to go on from. Every other is answered.
+    NoPrefill,
     /// Any other status, with an HTML page as an edge sends it (530, 522, ..).
     Status(u16),
     /// No connection. A server that is up cannot refuse, so over HTTP this is a connection reset
@@ -47,6 +51,11 @@ pub enum Fault {
     CutAfter(u32),
     /// The answer ends in good order after this many tokens, but without its end mark.
     TruncatedAfter(u32),
+    /// The answer is whole and ends in good order, but for the end mark: no `[DONE]`, no `message_stop`, and in Gemini's
+    /// protocol no reason for the end. Without streaming nothing is missing.
+    NoEndMark,
+    /// After this many tokens comes an event that is no JSON, and then the rest. Without streaming the body is no JSON.
+    MalformedAfter(u32),
     /// Silence after this many tokens; the connection stays open.
     StallAfter(u32),
     /// Signs of life and no content, without an end.
@@ -76,6 +85,8 @@ impl Fault {
             Self::Unauthorized => "unauthorized",
             Self::BadRequest => "bad_request",
             Self::ContextLength => "context_length",
+            Self::ContentFilter => "content_filter",
+            Self::NoPrefill => "no_prefill",
             Self::Status(_) => "status",
             Self::Refused => "refused",
             Self::Hang => "hang",
@@ -83,6 +94,8 @@ impl Fault {
             Self::Empty => "empty",
             Self::CutAfter(_) => "cut",
             Self::TruncatedAfter(_) => "truncated",
+            Self::NoEndMark => "no_end_mark",
+            Self::MalformedAfter(_) => "malformed",
             Self::StallAfter(_) => "stall",
             Self::KeepAlivesOnly { .. } => "keep_alives_only",
             Self::ErrorEventAfter(_) => "error_event",

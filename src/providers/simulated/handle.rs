@@ -85,6 +85,12 @@ impl SimulatedHandle {
         self.shared.lock().stats.clone()
     }
 
+    /// When the newest calls came, oldest first: at most 256 are kept. For looking whether somebody hammers.
+    #[must_use]
+    pub fn arrivals(&self) -> Vec<Instant> {
+        self.shared.lock().arrivals.iter().copied().collect()
+    }
+
     /// Waits until the counts are as `wanted` says; at once if they are already.
     ///
     /// # Cancel safety
@@ -143,7 +149,11 @@ pub(crate) struct State {
     pub(crate) commit: CommitPoint,
     next: VecDeque<Fault>,
     stats: SimulatedStats,
+    arrivals: VecDeque<Instant>,
 }
+
+/// How many calls' times are kept.
+const ARRIVALS: usize = 256;
 
 impl Shared {
     pub(crate) fn new(name: Arc<str>, script: Script, voice: Voice) -> Self {
@@ -157,6 +167,7 @@ impl Shared {
                 commit: CommitPoint::default(),
                 next: VecDeque::new(),
                 stats: SimulatedStats::default(),
+                arrivals: VecDeque::new(),
             }),
             changes: watch::Sender::new(()),
         }
@@ -174,6 +185,10 @@ impl Shared {
         let number = state.stats.calls;
         state.stats.calls += 1;
         state.stats.in_flight += 1;
+        if state.arrivals.len() == ARRIVALS {
+            state.arrivals.pop_front();
+        }
+        state.arrivals.push_back(now);
 
         let mut plan = state.script.decide(now, number);
         if let Some(length) = state.voice.length() {

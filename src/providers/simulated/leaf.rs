@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     CommitPoint, ErrorKind, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, StreamEvent,
-    chat::{Chat, FinishReason, Message, Part, ToolCall, Usage},
+    chat::{Chat, FinishReason, Message, Part, Role, ToolCall, Usage},
     commit::Commit,
 };
 
@@ -129,7 +129,11 @@ impl Talk {
     fn begin(shared: &Arc<Shared>, request: &LlmRequest) -> Result<Self, LlmError> {
         let chat = request.chat()?;
         let prompt_tokens = prompt_tokens(chat);
-        let call = shared.begin(Instant::now(), prompt_tokens, chat.max_tokens);
+        let mut call = shared.begin(Instant::now(), prompt_tokens, chat.max_tokens);
+        let prefilled = chat.messages.last().is_some_and(|last| last.role == Role::Assistant);
+        if call.plan.fault == Some(Fault::NoPrefill) && !prefilled {
+            call.plan.fault = None;
+        }
         let after_tool = chat
             .messages
             .last()
@@ -177,6 +181,7 @@ impl Talk {
             Some(Fault::Empty) => Some((ErrorKind::EmptyAnswer, "the answer has no content")),
             Some(Fault::CutAfter(_)) => Some((ErrorKind::StreamBroken, "the connection broke in the answer")),
             Some(Fault::TruncatedAfter(_)) => Some((ErrorKind::Malformed, "the answer ends in the middle")),
+            Some(Fault::MalformedAfter(_)) => Some((ErrorKind::Malformed, "the answer is no JSON")),
             Some(Fault::ErrorEventAfter(_)) => Some((ErrorKind::Server, "an error inside a 200")),
             _ => None,
         };
@@ -189,7 +194,7 @@ impl Talk {
 
     fn message(&self, shared: &Shared) -> Message {
         let mut message = match &self.tool {
-            Some(tool) => Message::new(crate::chat::Role::Assistant, vec![Part::ToolCall(tool.clone())]),
+            Some(tool) => Message::new(Role::Assistant, vec![Part::ToolCall(tool.clone())]),
             None => Message::assistant((0..self.length).map(|n| self.call.voice.token(n)).collect::<String>()),
         };
         message.finish = Some(self.finish_reason());
@@ -259,7 +264,14 @@ impl Frames {
             }
             Some(Fault::CutAfter(_)) => Some(broken(ErrorKind::StreamBroken, "the connection broke")),
             Some(Fault::ErrorEventAfter(_)) => Some(broken(ErrorKind::Overloaded, "an error inside the stream")),
+            Some(Fault::MalformedAfter(0)) => Some(broken(ErrorKind::Malformed, "an event that is no JSON")),
+            // As a real leaf has it: after content it is the stream that broke.
+            Some(Fault::MalformedAfter(_)) => Some(broken(ErrorKind::StreamBroken, "an event that is no JSON")),
             Some(Fault::TruncatedAfter(_)) => None,
+            Some(Fault::NoEndMark) => Some(Ok(Frame::events_of(vec![
+                StreamEvent::Usage(self.talk.usage()),
+                StreamEvent::Finish(self.talk.finish_reason()),
+            ]))),
             _ => Some(Ok(Frame::events_of(vec![
                 StreamEvent::Usage(self.talk.usage()),
                 StreamEvent::Finish(self.talk.finish_reason()),
@@ -295,6 +307,7 @@ impl Stream for Frames {
                 Fault::CutAfter(tokens)
                 | Fault::TruncatedAfter(tokens)
                 | Fault::StallAfter(tokens)
+                | Fault::MalformedAfter(tokens)
                 | Fault::ErrorEventAfter(tokens),
             ) => tokens,
             Some(Fault::KeepAlivesOnly { .. }) => 0,
@@ -333,6 +346,8 @@ fn error_of(fault: Option<&Fault>) -> Option<LlmError> {
         Fault::Unauthorized => (ErrorKind::Auth, 401, "invalid key"),
         Fault::BadRequest => (ErrorKind::InvalidRequest, 400, "the input does not match the expected shape"),
         Fault::ContextLength => (ErrorKind::ContextLength, 400, "the prompt is too long"),
+        Fault::ContentFilter => (ErrorKind::ContentPolicy, 400, "against the policy"),
+        Fault::NoPrefill => (ErrorKind::InvalidRequest, 400, "the conversation must end with a turn of the user's"),
         Fault::Status(status) => (kind_of(*status), *status, "a page in place of an answer"),
         Fault::HtmlPage => (ErrorKind::Malformed, 200, "a page in place of an answer"),
         Fault::Refused => return Some(LlmError::new(ErrorKind::Connect, "connection refused")),

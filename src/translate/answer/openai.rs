@@ -188,7 +188,7 @@ impl Stream {
             last["usage"] = usage(used);
             put(to, &last);
         }
-        to.push_str("data: [DONE]\n\n");
+        to.push_str(END_MARK);
     }
 
     fn chunk(&self, delta: Value, finish: Option<&str>, to: &mut String) {
@@ -197,6 +197,9 @@ impl Stream {
         put(to, &chunk);
     }
 }
+
+/// What a stream ends with.
+pub(super) const END_MARK: &str = "data: [DONE]\n\n";
 
 /// One chunk.
 pub(super) fn put(to: &mut String, chunk: &Value) {

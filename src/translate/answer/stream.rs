@@ -212,8 +212,12 @@ impl StreamEncoder {
 
     fn end(&mut self, to: &mut String) {
         self.done = true;
-        // The provider left its end mark out, and so does who passes its bytes on.
         if self.passing {
+            // The provider has left its mark out, and it is known that the answer is whole: who reads on should not have to
+            // guess. In Anthropic's dialect an answer without its mark is none, and in Gemini's there is no other mark.
+            if self.dialect == Dialect::OpenAi {
+                to.push_str(openai::END_MARK);
+            }
             return;
         }
         self.begin(to);

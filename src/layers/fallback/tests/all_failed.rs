@@ -68,3 +68,18 @@ async fn a_request_that_waits_for_a_probe_is_told_only_when_it_has_failed_for_go
     assert!(layer.events(events).layer(open(5)).oneshot(prompt()).await.is_ok());
     assert_eq!(all_failed(&mut heard), []);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_later_tier_that_calls_the_request_wrong_leads_only_where_the_first_never_saw_it() {
+    let open = || Strict::new().fails(10_000, error(ErrorKind::CircuitOpen).with_retry_after(Duration::from_secs(9)));
+    let wrong = || FallbackLayer::new("a").tier("b", failing(ErrorKind::InvalidRequest));
+    let never = wrong().layer(open()).oneshot(prompt()).await.unwrap_err();
+    assert_eq!(never.kind(), ErrorKind::InvalidRequest);
+
+    // It failed there, and then its circuit kept the retry from it.
+    let broke = Strict::new().script([Err(error(ErrorKind::StreamBroken)), Err(error(ErrorKind::CircuitOpen))]);
+    let retried = wrong().layer(RetryWithJitterLayer::new().layer(broke)).oneshot(prompt()).await.unwrap_err();
+    assert_eq!(retried.kind(), ErrorKind::CircuitOpen);
+    let kinds: Vec<_> = retried.attempts().iter().filter_map(|attempt| attempt.failure).collect();
+    assert_eq!(kinds, [ErrorKind::StreamBroken, ErrorKind::CircuitOpen, ErrorKind::InvalidRequest]);
+}

@@ -44,6 +44,7 @@ impl Protocol for Anthropic {
             max_tokens,
             tool: tool.map(str::to_owned),
             after_tool: last_blocks.is_some_and(|blocks| blocks.iter().any(|b| b["type"] == "tool_result")),
+            prefilled: messages.last().is_some_and(|last| last["role"] == "assistant"),
             include_usage: true,
         })
     }
@@ -62,6 +63,15 @@ impl Protocol for Anthropic {
             Refusal::ContextLength => {
                 (400, "invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum".into())
             }
+            Refusal::ContentFilter => {
+                (400, "invalid_request_error", "Output blocked by content filtering policy".into())
+            }
+            Refusal::Prefill => (
+                400,
+                "invalid_request_error",
+                "This model does not support assistant message prefill. The conversation must end with a user message."
+                    .into(),
+            ),
             Refusal::UnknownModel(model) => (404, "not_found_error", format!("model: {model}")),
             Refusal::UnknownPath(_) => (404, "not_found_error", "Not found".into()),
             Refusal::TooLarge => (413, "request_too_large", "Request exceeds the maximum size".into()),
@@ -156,7 +166,11 @@ impl Protocol for Anthropic {
                 "usage": { "output_tokens": answer.tokens },
             }),
         );
-        event(to, json!({ "type": "message_stop" }));
+        to.push_str(self.end_mark());
+    }
+
+    fn end_mark(&self) -> &'static str {
+        "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"
     }
 
     fn error_event(&self, answer: &Answer, to: &mut String) {

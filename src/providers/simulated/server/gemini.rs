@@ -49,6 +49,7 @@ impl Protocol for Gemini {
             max_tokens: count_field(&body["generationConfig"], "maxOutputTokens"),
             tool: tool.map(str::to_owned),
             after_tool: last_parts.is_some_and(|parts| parts.iter().any(|p| p.get("functionResponse").is_some())),
+            prefilled: contents.last().is_some_and(|last| last["role"] == "model"),
             include_usage: true,
         })
     }
@@ -63,6 +64,9 @@ impl Protocol for Gemini {
                 }],
             })
         };
+        if *refusal == Refusal::ContentFilter {
+            return (StatusCode::OK, json!({ "promptFeedback": { "blockReason": "SAFETY" } }));
+        }
         let (code, status, details, message) = match refusal {
             Refusal::Server => (500, "INTERNAL", None, "Internal error encountered.".into()),
             Refusal::Unavailable => (503, "UNAVAILABLE", None, "The service is currently unavailable.".into()),
@@ -111,6 +115,9 @@ impl Protocol for Gemini {
                  (1048576)."
                     .into(),
             ),
+            Refusal::ContentFilter | Refusal::Prefill => {
+                (400, "INVALID_ARGUMENT", None, "Please ensure that the request ends with a user turn.".into())
+            }
             Refusal::UnknownModel(model) => {
                 (404, "NOT_FOUND", None, format!("models/{model} is not found for API version v1beta"))
             }
@@ -161,6 +168,10 @@ impl Protocol for Gemini {
         let parts = if answer.tokens == 0 { vec![] } else { vec![json!({ "text": "" })] };
         let last = response(answer, parts, answer.tokens, Some(finish_reason(answer)));
         data(to, last);
+    }
+
+    fn end_mark(&self) -> &'static str {
+        ""
     }
 
     fn error_event(&self, answer: &Answer, to: &mut String) {

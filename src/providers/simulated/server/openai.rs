@@ -35,6 +35,7 @@ impl Protocol for OpenAi {
             max_tokens: count_field(body, "max_completion_tokens").or_else(|| count_field(body, "max_tokens")),
             tool: tool.map(str::to_owned),
             after_tool: messages.last().is_some_and(|last| last["role"] == "tool"),
+            prefilled: messages.last().is_some_and(|last| last["role"] == "assistant"),
             include_usage: body["stream_options"]["include_usage"] == true,
         })
     }
@@ -82,6 +83,16 @@ impl Protocol for OpenAi {
                  resulted in 130000 tokens."
                     .into(),
             ),
+            Refusal::ContentFilter => (
+                400,
+                invalid,
+                None,
+                Some("content_policy_violation"),
+                "Your request was rejected as a result of our safety system.".into(),
+            ),
+            Refusal::Prefill => {
+                (400, invalid, Some("messages"), None, "The last message must be from the user.".into())
+            }
             Refusal::UnknownModel(model) => (
                 404,
                 invalid,
@@ -182,7 +193,11 @@ impl Protocol for OpenAi {
             last["usage"] = usage(answer);
             data(to, &last);
         }
-        to.push_str("data: [DONE]\n\n");
+        to.push_str(self.end_mark());
+    }
+
+    fn end_mark(&self) -> &'static str {
+        "data: [DONE]\n\n"
     }
 
     fn error_event(&self, _answer: &Answer, to: &mut String) {

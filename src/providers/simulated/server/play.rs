@@ -32,6 +32,7 @@ enum End {
     Whole,
     Cut,
     Truncated,
+    NoMark,
     Stall,
     KeepAlives(Duration),
     ErrorEvent,
@@ -43,6 +44,7 @@ impl End {
         match fault {
             Some(Fault::CutAfter(tokens)) => (Self::Cut, *tokens),
             Some(Fault::TruncatedAfter(tokens)) => (Self::Truncated, *tokens),
+            Some(Fault::NoEndMark) => (Self::NoMark, u32::MAX),
             Some(Fault::StallAfter(tokens)) => (Self::Stall, *tokens),
             Some(Fault::ErrorEventAfter(tokens)) => (Self::ErrorEvent, *tokens),
             Some(Fault::KeepAlivesOnly { every }) => (Self::KeepAlives((*every).max(Duration::from_millis(1))), 0),
@@ -85,6 +87,8 @@ struct Stream {
     at: At,
     /// The tokens that come before the end.
     tokens: u32,
+    /// Before which token an event comes that is none.
+    malformed: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -99,11 +103,14 @@ impl Play {
     pub(super) fn whole(call: Option<Call>, bytes: impl Into<Bytes>) -> Self {
         let fault = call.as_ref().and_then(|call| call.plan.fault.as_ref());
         let (end, tokens) = End::of(fault);
-        let mut bytes = bytes.into();
+        let mut bytes: Bytes = bytes.into();
+        if let Some(Fault::MalformedAfter(_)) = fault {
+            bytes = [&bytes[..bytes.len().saturating_sub(1)], b"]"].concat().into();
+        }
         let mut announced = bytes.len();
         let mut content = None;
         match end {
-            End::Whole | End::ErrorEvent => {}
+            End::Whole | End::NoMark | End::ErrorEvent => {}
             End::KeepAlives(every) => content = Some(Content::KeepAlives(every, "\n")),
             End::Cut | End::Truncated | End::Stall => {
                 // As much of the bytes as the tokens are of all tokens.
@@ -127,10 +134,14 @@ impl Play {
     pub(super) fn stream(call: Call, protocol: &'static dyn Protocol, answer: Answer) -> Self {
         let (end, after) = End::of(call.plan.fault.as_ref());
         let tokens = after.min(answer.tokens);
+        let malformed = match call.plan.fault {
+            Some(Fault::MalformedAfter(tokens)) => Some(tokens.min(answer.tokens.saturating_sub(1))),
+            _ => None,
+        };
         Self {
             call: Some(call),
             end,
-            content: Content::Stream(Box::new(Stream { protocol, answer, at: At::Opening, tokens })),
+            content: Content::Stream(Box::new(Stream { protocol, answer, at: At::Opening, tokens, malformed })),
             timer: None,
         }
     }
@@ -154,6 +165,12 @@ impl Play {
                 stream.at = At::Token(0);
             }
             At::Token(index) if index < stream.tokens => {
+                if stream.malformed == Some(index) {
+                    stream.protocol.token(&stream.answer, index, &mut text);
+                    // The end of its object is lost on the way.
+                    text.truncate(text.trim_end().trim_end_matches('}').len());
+                    text.push_str("\n\n");
+                }
                 stream.protocol.token(&stream.answer, index, &mut text);
                 stream.at = At::Token(index + 1);
                 let pace = self.call.as_ref().map_or(Duration::ZERO, |c| c.plan.pace);
@@ -166,6 +183,12 @@ impl Play {
                 let next = match self.end {
                     End::Whole => {
                         stream.protocol.ending(&stream.answer, &mut text);
+                        Content::Done
+                    }
+                    End::NoMark => {
+                        stream.protocol.ending(&stream.answer, &mut text);
+                        let mark = stream.protocol.end_mark();
+                        text.truncate(text.len() - if mark.is_empty() { text.len() } else { mark.len() });
                         Content::Done
                     }
                     End::ErrorEvent => {

@@ -33,6 +33,9 @@ pub(super) trait Protocol: fmt::Debug + Send + Sync {
     /// What a stream ends with, the end mark included.
     fn ending(&self, answer: &Answer, to: &mut String);
 
+    /// The mark that [`ending`](Self::ending) ends with; empty where there is none but the reason for the end.
+    fn end_mark(&self) -> &'static str;
+
     /// An error inside a stream that has begun with status 200.
     fn error_event(&self, answer: &Answer, to: &mut String);
 
@@ -50,6 +53,8 @@ pub(super) struct Ask {
     pub(super) tool: Option<String>,
     /// The conversation ends with the result of a tool.
     pub(super) after_tool: bool,
+    /// The conversation ends with a turn of the model's.
+    pub(super) prefilled: bool,
     /// OpenAI only: a last chunk with the usage.
     pub(super) include_usage: bool,
 }
@@ -70,6 +75,8 @@ pub(super) enum Refusal {
         message: String,
     },
     ContextLength,
+    ContentFilter,
+    Prefill,
     UnknownModel(String),
     UnknownPath(String),
     TooLarge,
@@ -93,6 +100,8 @@ impl Refusal {
                 Self::Invalid { field: "messages", message: "Input does not match the expected shape.".into() }
             }
             Fault::ContextLength => Self::ContextLength,
+            Fault::ContentFilter => Self::ContentFilter,
+            Fault::NoPrefill => Self::Prefill,
             _ => return None,
         })
     }

@@ -92,6 +92,9 @@ async fn act(
     reset: impl FnOnce(),
 ) -> Result<Response<Play>, Broken> {
     let started = Instant::now();
+    if call.plan.fault == Some(Fault::NoPrefill) && !ask.prefilled {
+        call.plan.fault = None;
+    }
     sleep(call.plan.delay).await;
     let request_id = format!("req_{:024x}", call.number);
     if let Some(fault) = call.plan.fault.clone() {

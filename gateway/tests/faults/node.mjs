@@ -1,0 +1,64 @@
+// Goes through the cases with the official Node SDKs of OpenAI and Anthropic, as they are.
+import { createRequire } from "node:module";
+import { text } from "node:stream/consumers";
+import { setTimeout as sleep } from "node:timers/promises";
+
+// The packages are where the test says, not beside this file.
+const require = createRequire(process.argv[3] + "/");
+const { default: Anthropic } = require("@anthropic-ai/sdk");
+const { default: OpenAI } = require("openai");
+
+const base = "http://" + process.argv[2];
+const a = new Anthropic({ baseURL: base, apiKey: "sk-of-the-caller", timeout: 60_000, logLevel: "off" });
+const o = new OpenAI({ baseURL: base + "/v1", apiKey: "sk-of-the-caller", timeout: 60_000, logLevel: "off" });
+
+function messagesOf(request) {
+  const begun = request.prefill ? [{ role: "assistant", content: "word-1" }] : [];
+  return [{ role: "user", content: "Sixty words, please." }, ...begun];
+}
+
+async function askMessages(request, options, seen) {
+  const stream = a.messages.stream({ model: "any", max_tokens: 1000, messages: messagesOf(request) }, options);
+  stream.on("text", (text) => (seen.text += text));
+  const message = await stream.finalMessage();
+  Object.assign(seen, { model: message.model, finish: message.stop_reason });
+  Object.assign(seen, { input_tokens: message.usage.input_tokens, output_tokens: message.usage.output_tokens });
+}
+
+async function askChat(request, options, seen) {
+  const body = { model: "any", messages: messagesOf(request), stream: true, stream_options: { include_usage: true } };
+  for await (const chunk of await o.chat.completions.create(body, options)) {
+    seen.model = chunk.model || seen.model;
+    seen.text += chunk.choices[0]?.delta?.content ?? "";
+    seen.finish = chunk.choices[0]?.finish_reason ?? seen.finish;
+    if (chunk.usage)
+      Object.assign(seen, { input_tokens: chunk.usage.prompt_tokens, output_tokens: chunk.usage.completion_tokens });
+  }
+}
+
+const ASK = { messages: [askMessages, Anthropic.AnthropicError], chat: [askChat, OpenAI.OpenAIError] };
+
+async function outcome(protocol, request) {
+  const seen = { text: "", error: null, own: true, status: null, message: "", model: null, finish: null };
+  Object.assign(seen, { input_tokens: null, output_tokens: null });
+  const [ask, own] = ASK[protocol];
+  const begun = performance.now();
+  try {
+    await ask(request, { headers: { "x-steadfast-feature": request.feature } }, seen);
+  } catch (error) {
+    const told = { error: error.constructor.name, own: error instanceof own, message: String(error.message) };
+    Object.assign(seen, told, { status: error.status ?? null });
+  }
+  return { ...seen, took_ms: Math.round(performance.now() - begun) };
+}
+
+async function run({ case: name, protocol, requests, gap_ms }) {
+  const outcomes = [];
+  for (const [at, request] of requests.entries()) {
+    if (at) await sleep(gap_ms);
+    outcomes.push(await outcome(protocol, request));
+  }
+  return [name, outcomes];
+}
+
+for (const done of await Promise.all(JSON.parse(await text(process.stdin)).map(run))) console.log(JSON.stringify(done));

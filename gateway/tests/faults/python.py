@@ -1,0 +1,71 @@
+"""Goes through the cases with the official Python SDKs of OpenAI and Anthropic, as they are."""
+
+import json
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import anthropic
+import openai
+
+base = "http://" + sys.argv[1]
+A = anthropic.Anthropic(base_url=base, api_key="sk-of-the-caller", timeout=60)
+O = openai.OpenAI(base_url=base + "/v1", api_key="sk-of-the-caller", timeout=60)
+
+
+def messages_of(request):
+    begun = [{"role": "assistant", "content": "word-1"}] if request["prefill"] else []
+    return [{"role": "user", "content": "Sixty words, please."}] + begun
+
+
+def ask_messages(request, seen):
+    more = {"model": "any", "max_tokens": 1000, "messages": messages_of(request)}
+    with A.messages.stream(extra_headers={"x-steadfast-feature": request["feature"]}, **more) as stream:
+        for text in stream.text_stream:
+            seen["text"] += text
+        message = stream.get_final_message()
+    seen.update(model=message.model, finish=message.stop_reason)
+    seen.update(input_tokens=message.usage.input_tokens, output_tokens=message.usage.output_tokens)
+
+
+def ask_chat(request, seen):
+    more = {"model": "any", "messages": messages_of(request), "stream_options": {"include_usage": True}}
+    headers = {"x-steadfast-feature": request["feature"]}
+    for chunk in O.chat.completions.create(stream=True, extra_headers=headers, **more):
+        seen["model"] = chunk.model or seen["model"]
+        if chunk.choices:
+            seen["text"] += chunk.choices[0].delta.content or ""
+            seen["finish"] = chunk.choices[0].finish_reason or seen["finish"]
+        if chunk.usage:
+            seen.update(input_tokens=chunk.usage.prompt_tokens, output_tokens=chunk.usage.completion_tokens)
+
+
+ASK = {"messages": (ask_messages, anthropic.APIError), "chat": (ask_chat, openai.APIError)}
+
+
+def outcome(protocol, request):
+    names = ["error", "status", "model", "finish", "input_tokens", "output_tokens"]
+    seen = {**dict.fromkeys(names), "text": "", "own": True, "message": ""}
+    ask, own = ASK[protocol]
+    begun = time.monotonic()
+    try:
+        ask(request, seen)
+    except Exception as error:
+        status = getattr(error, "status_code", None)
+        seen.update(error=type(error).__name__, own=isinstance(error, own), status=status, message=str(error))
+    seen["took_ms"] = int((time.monotonic() - begun) * 1000)
+    return seen
+
+
+def run(case):
+    outcomes = []
+    for at, request in enumerate(case["requests"]):
+        if at:
+            time.sleep(case["gap_ms"] / 1000)
+        outcomes.append(outcome(case["protocol"], request))
+    return [case["case"], outcomes]
+
+
+with ThreadPoolExecutor(max_workers=24) as pool:
+    for done in pool.map(run, json.load(sys.stdin)):
+        print(json.dumps(done))
