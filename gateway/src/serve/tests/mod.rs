@@ -4,6 +4,7 @@ mod callers;
 mod connections;
 mod harness;
 mod keys;
+mod lessons;
 mod logs;
 mod memory;
 mod protocols;

@@ -1,0 +1,8 @@
+//! What users of other gateways complain of does not happen here.
+
+mod house;
+mod outages;
+mod streams;
+mod wire;
+
+use super::harness::{CHAT, MESSAGES, PATHS, hello};
