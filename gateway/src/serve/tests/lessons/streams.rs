@@ -78,7 +78,7 @@ async fn a_repeat_is_as_if_it_were_the_first() {
         let config = config.replace("max_attempts: 1", "max_attempts: 3, jitter: none");
         let finish = match host {
             ANTHROPIC => END.to_owned(),
-            _ => format!("{}{DONE}", chunk(&json!({}), Some("length"))),
+            _ => format!("{}{DONE}", chunk(&json!({}), Some("stop"))),
         };
         let dead = [
             Reply::stream(preamble(host)).cut(),
@@ -306,7 +306,7 @@ async fn a_silent_minute_survives_a_client_that_waits_fifteen_seconds() {
 async fn a_providers_pings_are_passed_on() {
     let [start, text, end] = anthropic_stream();
     let pings = Scripted::new([
-        Reply::stream([start, text, PING.to_owned(), PING.to_owned(), end]).every(Duration::from_secs(8))
+        Reply::stream([start, text, PING.to_owned(), PING.to_owned(), end]).every(Duration::from_secs(4))
     ]);
     let house = Plan::of(TWO).scripted(ANTHROPIC, &pings).build();
     let answer = house.post(MESSAGES, &[], &hello(true)).await;
