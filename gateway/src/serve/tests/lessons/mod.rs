@@ -1,5 +1,6 @@
 //! What users of other gateways complain of does not happen here.
 
+mod claude_code;
 mod failures;
 mod house;
 mod outages;
