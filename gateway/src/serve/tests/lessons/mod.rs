@@ -1,6 +1,7 @@
 //! What users of other gateways complain of does not happen here.
 
 mod claude_code;
+mod conversations;
 mod failures;
 mod house;
 mod outages;
