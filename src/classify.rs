@@ -109,7 +109,7 @@ impl Classifier {
 
     /// What the layers do about this failure.
     pub fn classify(&self, error: &LlmError) -> Class {
-        let class = row(error.kind());
+        let class = row_of(error);
         match &self.change {
             Some(change) => change(error, class),
             None => class,
@@ -127,6 +127,16 @@ impl ErrorKind {
     /// What a failure of this kind says of the provider, by the default table.
     pub(crate) const fn circuit_counts(self) -> Count {
         row(self).circuit
+    }
+}
+
+/// The row of a failure. What a provider has accepted with a 200 and calls invalid then is as likely its own trouble as the
+/// caller's mistake: it is not repeated there, and may be asked elsewhere.
+fn row_of(error: &LlmError) -> Class {
+    let class = row(error.kind());
+    match (error.kind(), error.status()) {
+        (ErrorKind::InvalidRequest, Some(status)) if status.is_success() => Class { failover: Failover::Yes, ..class },
+        _ => class,
     }
 }
 
@@ -190,7 +200,11 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_is_wrong_stops_at_once() {
-        assert_eq!(row(ErrorKind::InvalidRequest).failover, Failover::No);
+    fn a_request_that_is_wrong_stops_at_once_unless_it_was_accepted_before() {
+        let failover = |error: &LlmError| Classifier::default().classify(error).failover;
+        let wrong = LlmError::new(ErrorKind::InvalidRequest, "");
+        assert_eq!(failover(&wrong), Failover::No);
+        assert_eq!(failover(&wrong.clone().with_status(http::StatusCode::BAD_REQUEST)), Failover::No);
+        assert_eq!(failover(&wrong.with_status(http::StatusCode::OK)), Failover::Yes);
     }
 }

@@ -102,7 +102,7 @@ fn own_words(error: &LlmError, dialect: Dialect) -> Option<&Bytes> {
     let reports = match dialect {
         Dialect::Anthropic => value["type"] == "error" && value["error"].is_object(),
         // Compatible servers have shapes of their own (`detail`, `object: error`), which their clients know.
-        _ => value.is_object() && value.get("choices").is_none(),
+        _ => value.as_object().is_some_and(|fields| !fields.is_empty() && !fields.contains_key("choices")),
     };
     reports.then_some(raw)
 }

@@ -95,6 +95,10 @@ fn by_text(status: StatusCode, facts: &Facts) -> Option<ErrorKind> {
         }
         400 | 403 | 429 if facts.says(QUOTA) => Some(ErrorKind::QuotaExhausted),
         429 if facts.says(&["overloaded", "capacity"]) => Some(ErrorKind::Overloaded),
+        // A router's words for its own provider's trouble; where it knows the cause, that follows them.
+        400 if facts.message.trim_end_matches('.').eq_ignore_ascii_case("provider returned error") => {
+            Some(ErrorKind::Server)
+        }
         500 if facts.says(&["overloaded"]) => Some(ErrorKind::Overloaded),
         _ => None,
     }

@@ -39,7 +39,6 @@ pub(super) fn value(error: &LlmError, dialect: Dialect) -> (u16, Value) {
         }
         Dialect::OpenAi => {
             let (name, code) = openai(kind);
-            let status = if kind == ErrorKind::Server { 500 } else { status };
             (status, json!({"error": {"message": message, "type": name, "param": null, "code": code}}))
         }
         Dialect::Gemini => {
@@ -76,12 +75,11 @@ fn status(kind: ErrorKind) -> u16 {
         ErrorKind::Timeout | ErrorKind::Deadline => 504,
         ErrorKind::Overloaded
         | ErrorKind::Connect
-        | ErrorKind::Server
         | ErrorKind::CircuitOpen
         | ErrorKind::BulkheadFull
         | ErrorKind::OutOfService
         | ErrorKind::Exhausted => 503,
-        ErrorKind::Other => 500,
+        ErrorKind::Server | ErrorKind::Other => 500,
     }
 }
 
@@ -130,7 +128,7 @@ fn openai(kind: ErrorKind) -> (&'static str, Option<&'static str>) {
 
 fn gemini(kind: ErrorKind, status: u16) -> (u16, &'static str) {
     match status {
-        _ if kind == ErrorKind::Server => (500, "INTERNAL"),
+        500 if kind == ErrorKind::Server => (500, "INTERNAL"),
         400 | 413 => (400, "INVALID_ARGUMENT"),
         401 => (401, "UNAUTHENTICATED"),
         404 => (404, "NOT_FOUND"),

@@ -5,6 +5,7 @@ mod connections;
 mod harness;
 mod key_limits;
 mod keys;
+mod lessons;
 mod logs;
 mod memory;
 mod protocols;
