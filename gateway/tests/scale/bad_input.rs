@@ -28,9 +28,9 @@ fn wrong(path: &str) -> Vec<(&'static str, String, u16, &'static str)> {
     let whole = format!(r#"{{"model":"claude-sonnet-4-5","max_tokens":5,{PROMPT}}}"#);
     vec![
         ("nothing", with(""), 400, ""),
-        ("half an object", with(&whole[..whole.len() - 1]), 400, "column"),
-        ("half a text", with(&whole[..whole.len() - 6]), 400, "column"),
-        ("a comma too many", with(&format!(r#"{{"model":"m",,{PROMPT}}}"#)), 400, "column"),
+        ("half an object", with(&whole[..whole.len() - 1]), 400, "at byte"),
+        ("half a text", with(&whole[..whole.len() - 6]), 400, "at byte"),
+        ("a comma too many", with(&format!(r#"{{"model":"m",,{PROMPT}}}"#)), 400, "at byte"),
         ("a list", with(&format!("[{whole}]")), 400, ""),
         ("two objects", with(&format!("{whole}{whole}")), 400, ""),
         ("not UTF-8 is spelt", with("{\"model\": \u{1}}"), 400, ""),
