@@ -132,11 +132,12 @@ async fn connection(mut stream: TcpStream, mut release: watch::Receiver<bool>) {
 async fn request(stream: &mut TcpStream, read: &mut Vec<u8>) -> Option<(String, String)> {
     loop {
         if let Some(end) = read.windows(4).position(|four| four == b"\r\n\r\n") {
-            let head = String::from_utf8(read[..end].to_vec()).unwrap();
+            let head = String::from_utf8_lossy(&read[..end]).into_owned();
             let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
             let whole = end + 4 + length.parse::<usize>().unwrap();
             if read.len() >= whole {
-                let body = String::from_utf8(read.drain(..whole).skip(end + 4).collect()).unwrap();
+                let body: Vec<u8> = read.drain(..whole).skip(end + 4).collect();
+                let body = String::from_utf8_lossy(&body).into_owned();
                 return Some((head, body));
             }
         }
