@@ -5,13 +5,9 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Router, body::Body};
-use http::Request;
-use hyper::{body::Incoming, server::conn::http1};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioTimer;
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
@@ -19,9 +15,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt;
 
-use super::{Gateway, patience::Patience};
+use super::{Gateway, connection, patience::Patience, socket::Plain};
 
 /// How long connections have to send their last bytes once their streams were ended.
 const LAST_BYTES: Duration = Duration::from_secs(5);
@@ -43,7 +38,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, gateway: Arc<Ga
         match accepted {
             Ok((stream, from)) => match room.clone().try_acquire_owned() {
                 Ok(place) => {
-                    connections.spawn(connection(stream, from, place, http.clone(), router.clone(), gateway.clone()));
+                    connections.spawn(serve_one(stream, from, place, http.clone(), router.clone(), gateway.clone()));
                 }
                 Err(_) => turn_away(stream).await,
             },
@@ -61,7 +56,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, gateway: Arc<Ga
     }
 }
 
-async fn connection(
+async fn serve_one(
     stream: TcpStream,
     from: SocketAddr,
     place: OwnedSemaphorePermit,
@@ -73,20 +68,10 @@ async fn connection(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%from, %error, "no TCP_NODELAY");
     }
-    let service = router.map_request(|request: Request<Incoming>| request.map(Body::new));
-    let io = TokioIo::new(Patience::new(stream, gateway.settings.unread));
-    let serving = http.serve_connection(io, TowerToHyperService::new(service));
-    tokio::pin!(serving);
+    let stream = Patience::new(stream, gateway.settings.unread);
     // A child has a lock of its own: each poll takes it, and connections must not wait for each other there.
     let stop = gateway.stop.child_token();
-    let served = tokio::select! {
-        biased;
-        served = serving.as_mut() => served,
-        () = stop.cancelled() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
-        }
-    };
+    let served = connection::serve(stream, &http, &router, &stop).await;
     if let Err(error) = served {
         // Callers leave and send nonsense: that is their affair.
         tracing::debug!(%from, %error, "the connection ended early");
@@ -94,14 +79,9 @@ async fn connection(
     drop(place);
 }
 
-/// One answer for either kind of client, for the path is not read any more.
-const TURNED_AWAY: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
-    connection: close\r\ncontent-length: 111\r\n\r\n\
-    {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"the gateway has no connection left\",\"code\":null}}";
-
 async fn turn_away(mut stream: TcpStream) {
     // It fits into the socket's buffer, so that nobody can make us wait here.
-    let _ = timeout(Duration::from_millis(10), stream.write_all(TURNED_AWAY.as_bytes())).await;
+    let _ = timeout(Duration::from_millis(10), stream.write_all(&Plain::FULL.response())).await;
 }
 
 /// After an accept that failed: at once where the caller was gone, later where the system has nothing left to give.
@@ -113,17 +93,5 @@ async fn rest_after(error: &io::Error) {
     if !gone {
         tracing::error!(%error, "no connection can be accepted");
         sleep(Duration::from_millis(100)).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::TURNED_AWAY;
-
-    #[test]
-    fn who_is_turned_away_gets_a_whole_response() {
-        let (head, body) = TURNED_AWAY.split_once("\r\n\r\n").unwrap();
-        assert!(head.ends_with(&format!("content-length: {}", body.len())), "{}", body.len());
-        assert!(serde_json::from_str::<serde_json::Value>(body).is_ok());
     }
 }

@@ -1,11 +1,13 @@
 //! `steadfast serve`: the stack as a gateway, for everything that speaks Anthropic's or OpenAI's protocol.
 //!
-//! A request's way: [`listener`] (connections) → [`routes`] (paths) → [`pipeline`] (one for both protocols: [`inbound`], the
+//! A request's way: [`listener`] → [`connection`] → [`routes`] (paths) → [`pipeline`] (one for both protocols: [`inbound`], the
 //! service, then a whole answer, a [`stream`], or a [`refusal`]). What happened to it is kept in [`record`], and [`observe`]
 //! tells of all together.
 
 mod catalog;
+mod connection;
 mod demo;
+mod events;
 mod inbound;
 mod keys;
 mod listener;
@@ -16,6 +18,7 @@ mod record;
 mod refusal;
 mod routes;
 mod settings;
+mod socket;
 mod stream;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,143 @@
+//! One connection: its requests, one after another.
+//!
+//! hyper reads requests and writes whole answers. A stream it hands over before its head is out: hyper would keep two
+//! buffers of 8 KB beside each until its end, and thousands of streams do nothing for most of the time but wait for
+//! their next token. [`events`] sends it; then hyper goes on.
+
+use std::{
+    convert::Infallible,
+    pin::{Pin, pin},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+};
+
+use axum::{Router, body::Body};
+use http::{HeaderMap, Request, Response, Version, header};
+use hyper::{
+    body::Incoming,
+    server::conn::http1::{Builder, Parts},
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use super::{
+    events,
+    socket::{Plain, Socket},
+};
+
+/// Serves a connection until one side has had enough of it.
+pub(crate) async fn serve<S>(
+    stream: S,
+    http: &Builder,
+    router: &Router,
+    stop: &CancellationToken,
+) -> Result<(), hyper::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut socket = Socket::new(stream);
+    loop {
+        let handed = match requests(socket, http, router, stop).await {
+            Ended::Done(result) => return result,
+            Ended::Streams(handed, rest) => {
+                socket = rest;
+                handed
+            }
+        };
+        let closes = handed.closes || stop.is_cancelled();
+        let sent = events::send(&mut socket, handed.response, closes).await;
+        if sent.is_err() || closes || stop.is_cancelled() {
+            // What was not sent by now never will be.
+            let _ = socket.shutdown().await;
+            return Ok(());
+        }
+    }
+}
+
+/// A streamed answer that is still to be sent.
+struct Handed {
+    response: Response<Body>,
+    /// The caller wants the connection closed behind it.
+    closes: bool,
+}
+
+/// Why hyper does not go on with a connection.
+enum Ended<S> {
+    Done(Result<(), hyper::Error>),
+    Streams(Handed, Socket<S>),
+}
+
+/// Serves requests until a stream is to be sent.
+async fn requests<S>(socket: Socket<S>, http: &Builder, router: &Router, stop: &CancellationToken) -> Ended<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (is_first, handed) = (AtomicBool::new(true), Mutex::new(None));
+    let service = service_fn(|request: Request<Incoming>| {
+        // Only the first answer is handed over: hyper does not tell whether an earlier one is out to its last byte.
+        let can_be_handed = is_first.swap(false, Ordering::Relaxed)
+            && request.version() == Version::HTTP_11
+            && !request.headers().contains_key(header::EXPECT);
+        let closes = says_close(request.headers());
+        let answering = router.clone().oneshot(request.map(Body::new));
+        let handed = &handed;
+        async move {
+            let response = answering.await?;
+            if can_be_handed && is_stream(response.headers()) {
+                *lock(handed) = Some(Handed { response, closes });
+                // It is taken from there in this very poll, and then this future is dropped.
+                return std::future::pending().await;
+            }
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let mut serving = Box::new(http.serve_connection(TokioIo::new(socket), service));
+    let (mut stopped, mut is_stopping) = (pin!(stop.cancelled()), false);
+    let ended = std::future::poll_fn(|cx| {
+        if !is_stopping && stopped.as_mut().poll(cx).is_ready() {
+            is_stopping = true;
+            Pin::new(&mut *serving).graceful_shutdown();
+        }
+        if let Poll::Ready(served) = Pin::new(&mut *serving).poll(cx) {
+            return Poll::Ready(Err(served));
+        }
+        lock(&handed).take().map_or(Poll::Pending, |handed| Poll::Ready(Ok(handed)))
+    })
+    .await;
+    let Parts { io, read_buf, .. } = serving.into_parts();
+    let mut socket = io.into_inner();
+    match ended {
+        Ok(handed) => {
+            socket.unread(&read_buf);
+            Ended::Streams(handed, socket)
+        }
+        Err(served) => {
+            // Who has sent half a head is told. Who has said nothing is told nothing.
+            if served.as_ref().is_err_and(hyper::Error::is_timeout) && !read_buf.is_empty() {
+                let _ = socket.write_all(&Plain::TOO_SLOW.response()).await;
+                let _ = socket.shutdown().await;
+            }
+            Ended::Done(served)
+        }
+    }
+}
+
+/// Nothing that can panic is done under it.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn is_stream(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+}
+
+fn says_close(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case("close"))
+}

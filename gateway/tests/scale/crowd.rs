@@ -1,0 +1,98 @@
+//! Very many connections that say nothing, and callers that send a byte a second.
+
+use std::time::{Duration, Instant};
+
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use super::{Client, Gateway, PATHS, Provider, client, gateway::config, size};
+
+/// Others are served as if nobody else were there.
+async fn others_are_served(address: &str) {
+    for path in PATHS {
+        for stream in [true, false] {
+            let begun = Instant::now();
+            let answer = client::ask(address, path, stream).await.expect("an answer");
+            assert!(answer.is_whole(), "{answer:?}");
+            assert!(begun.elapsed() < Duration::from_secs(3), "it took {:?}", begun.elapsed());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_connections_disturb_nobody() {
+    let count = size(500, 10_000);
+    let provider = Provider::start();
+    let gateway = Gateway::start("idle", &config(&provider.address, ""), &[]);
+    let (before, _) = gateway.memory();
+    let mut idle = Vec::with_capacity(count);
+    for number in 0..count {
+        idle.push(Client::connect(&gateway.address).await.expect("connected"));
+        if number % (count / 10) == 0 {
+            others_are_served(&gateway.address).await;
+        }
+    }
+    others_are_served(&gateway.address).await;
+    let (now, _) = gateway.memory();
+    println!("{count} idle connections: {} bytes for each", (now - before) * 1024 / count);
+    drop(idle);
+    gateway.end();
+}
+
+/// A caller that sends one byte a second: when it was ended, and with what.
+async fn drip(address: String, text: String) -> (Duration, String) {
+    let mut client = Client::connect(&address).await.expect("connected");
+    let begun = Instant::now();
+    // It gets to the interesting place at once.
+    let (at_once, slowly) = text.split_at(text.len() - 300);
+    client.send(at_once).await.expect("sent");
+    for byte in slowly.bytes() {
+        let ready = timeout(Duration::from_secs(1), client.stream.readable()).await;
+        if ready.is_ok() || client.send([byte]).await.is_err() {
+            break;
+        }
+    }
+    let took = begun.elapsed();
+    (took, client.rest().await)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_sends_a_byte_a_second_is_ended_in_time_and_with_a_word() {
+    // It takes as long as the gateway's patience.
+    if size(0, 1) == 0 {
+        return;
+    }
+    let provider = Provider::start();
+    let gateway = Gateway::start("drip", &config(&provider.address, ""), &[]);
+    let mut slow = JoinSet::new();
+    for number in 0..100 {
+        let path = PATHS[number % 2];
+        let text = match number % 4 < 2 {
+            true => {
+                format!("GET {path} HTTP/1.1\r\nhost: gateway\r\nx-api-key: sk-of-the-caller\r\nx: {}", "x".repeat(400))
+            }
+            false => client::request(path, true, &"slow ".repeat(100)),
+        };
+        slow.spawn(drip(gateway.address.clone(), text));
+    }
+    // Meanwhile a connection that says nothing at all is closed without a word.
+    let silent = Client::connect(&gateway.address).await.expect("connected");
+    slow.spawn(async move { (Duration::ZERO, silent.rest().await) });
+    while !slow.is_empty() {
+        others_are_served(&gateway.address).await;
+        while let Some(ended) = slow.try_join_next() {
+            let (took, read) = ended.unwrap();
+            if took == Duration::ZERO {
+                assert_eq!(read, "");
+                continue;
+            }
+            assert!(read.starts_with("HTTP/1.1 408 "), "{read}");
+            assert!(read.contains(r#""error":{"#), "{read}");
+            assert!(took < Duration::from_secs(40), "{took:?}");
+        }
+        sleep(Duration::from_millis(500)).await;
+    }
+    gateway.end();
+}

@@ -1,0 +1,72 @@
+//! Very many streams at once.
+
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+use super::{Client, Gateway, PATHS, Provider, client, gateway::config, size};
+
+/// What an open stream may take of memory, everything counted, in bytes: 300 MB for 10,000.
+const MOST: usize = 30_000;
+
+/// How many streams can be open at once: each takes the gateway two of the files that it may have open.
+fn as_many_as(wanted: usize) -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    // The hard limit is what it goes up to.
+    match line.split_whitespace().nth(1).unwrap().parse::<usize>() {
+        Ok(limit) => wanted.min((limit - 100) / 2),
+        Err(_unlimited) => wanted,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn very_many_streams_stay_open_at_once_and_none_is_lost() {
+    let count = as_many_as(size(300, 10_000));
+    let mut provider = Provider::start();
+    let gateway = Gateway::start("streams", &config(&provider.address, ""), &[]);
+    let (before, _) = gateway.memory();
+
+    let begun = Instant::now();
+    let mut opening = JoinSet::new();
+    let mut open = Vec::with_capacity(count);
+    for number in 0..count {
+        // Hundreds connect at once; the line before the listener holds no more.
+        if opening.len() >= 200 {
+            open.push(opening.join_next().await.unwrap().unwrap());
+        }
+        let (address, path) = (gateway.address.clone(), PATHS[number % 2]);
+        opening.spawn(async move {
+            let mut client = Client::connect(&address).await.expect("connected");
+            client.send(client::request(path, true, "hold")).await.expect("sent");
+            client.until("first").await.expect("the first token");
+            client
+        });
+    }
+    open.extend(opening.join_all().await);
+    let took = begun.elapsed();
+
+    // What is freed late is given back by now, and a sign of life is due in none of them.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let ((now, most), files) = (gateway.memory(), gateway.open_files());
+    assert!(files >= 2 * count, "{files} files are open, and {count} streams should be");
+    println!(
+        "{count} open streams (in {took:.1?}): {before} kB before, {now} kB with them, {most} kB at most; {} bytes for each",
+        (most - before) * 1000 / count
+    );
+
+    provider.release();
+    let mut ending = JoinSet::new();
+    for mut client in open {
+        ending.spawn(async move { client.answer().await.is_ok_and(|answer| answer.is_whole()) });
+    }
+    let whole = ending.join_all().await.into_iter().filter(|whole| *whole).count();
+    assert_eq!(whole, count, "{} were lost", count - whole);
+    gateway.end();
+    // What the process takes before any caller comes is a large part of a few, and of all that the promise is about.
+    let counted = if count < 5_000 { most - before } else { most };
+    // The promise is that of a release build.
+    if !cfg!(debug_assertions) {
+        assert!(counted * 1024 < count * MOST, "{counted} kB for {count} streams");
+    }
+}
