@@ -22,7 +22,7 @@ use super::{
     Gateway,
     inbound::{self, Asked, Unread},
     keys::{self, Denied, Key},
-    record::{Entry, Outcome},
+    record::{Entry, Outcome, REQUEST_ID},
     refusal::{self, refuse},
     stream::{Begun, Calling, Events, Keep, stopping},
 };
@@ -147,7 +147,7 @@ async fn whole(caller: &Caller, entry: Entry, response: LlmResponse) -> Response
     let dialect = caller.dialect;
     let served_model = response.served_by().model.map(str::to_owned);
     let usage = response.usage();
-    let mut head = HeaderMap::new();
+    let mut head = HeaderMap::with_capacity(HEADERS);
     let body = match response.body().wire() {
         Some((own, raw)) if own == dialect => {
             pass(response.headers(), &mut head);
@@ -168,21 +168,25 @@ async fn whole(caller: &Caller, entry: Entry, response: LlmResponse) -> Response
     };
     entry.answered(usage);
     entry.tell(caller.asked.explain, &mut head);
-    let mut answer = refusal::json(StatusCode::OK, body);
-    answer.headers_mut().extend(head);
-    identify(dialect, &entry, answer.headers_mut());
+    identify(dialect, &mut head);
+    head.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let mut answer = Response::new(Body::from(body));
+    *answer.headers_mut() = head;
     answer
 }
+
+/// How many headers an answer has without making room for more.
+const HEADERS: usize = 12;
 
 /// A streamed answer that has begun.
 fn streamed(caller: &Caller, entry: Entry, begun: Begun, keep: &Keep<'_>) -> Response<Body> {
     entry.served(&begun.response);
-    let mut head = HeaderMap::new();
+    let mut head = HeaderMap::with_capacity(HEADERS);
     if begun.first.raw().is_some_and(|(own, _)| own == caller.dialect) {
         pass(begun.response.headers(), &mut head);
     }
     entry.tell(caller.asked.explain, &mut head);
-    identify(caller.dialect, &entry, &mut head);
+    identify(caller.dialect, &mut head);
     let encoder = caller.encoder(begun.response.served_by().model);
     let events = Events::reading(begun, encoder, entry, keep);
     events_response(caller, head, events)
@@ -208,7 +212,7 @@ fn refused(entry: &Entry, asked: &Asked, error: &LlmError, dialect: Dialect) -> 
         None => refuse(error, dialect),
     };
     entry.tell(asked.explain, response.headers_mut());
-    identify(dialect, entry, response.headers_mut());
+    identify(dialect, response.headers_mut());
     response
 }
 
@@ -218,7 +222,7 @@ fn denied_to(entry: &Entry, denied: Denied, dialect: Dialect) -> Response<Body> 
     entry.failed(Outcome::Failed, &error);
     let mut response = refusal::deny(denied, dialect);
     entry.tell(false, response.headers_mut());
-    identify(dialect, entry, response.headers_mut());
+    identify(dialect, response.headers_mut());
     response
 }
 
@@ -254,8 +258,11 @@ fn is_passed(name: &HeaderName) -> bool {
 }
 
 /// An id in the header that the dialect's clients show to their users: ours where no provider's is there.
-fn identify(dialect: Dialect, entry: &Entry, headers: &mut HeaderMap) {
-    if let Ok(id) = HeaderValue::from_str(entry.id()) {
-        headers.entry(refusal::request_id_header(dialect)).or_insert(id);
+fn identify(dialect: Dialect, headers: &mut HeaderMap) {
+    let name = refusal::request_id_header(dialect);
+    if !headers.contains_key(&name)
+        && let Some(id) = headers.get(REQUEST_ID).cloned()
+    {
+        headers.insert(name, id);
     }
 }

@@ -379,7 +379,8 @@ const LONGEST_NAME: usize = 200;
 /// The longest header of ours, in bytes: some proxies take 8 KB of headers in all.
 const LONGEST_HEADER: usize = 4096;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-steadfast-request-id");
+/// Each answer has it.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-steadfast-request-id");
 const TIER: HeaderName = HeaderName::from_static("x-steadfast-tier");
 const MODEL: HeaderName = HeaderName::from_static("x-steadfast-model");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-steadfast-attempts");

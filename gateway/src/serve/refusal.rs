@@ -109,10 +109,9 @@ fn own_words(error: &LlmError, dialect: Dialect) -> Option<&Bytes> {
 
 /// The header in which the dialect's own API says the id of a request.
 pub(crate) fn request_id_header(dialect: Dialect) -> HeaderName {
-    match dialect {
-        Dialect::Anthropic => HeaderName::from_static("request-id"),
-        _ => HeaderName::from_static("x-request-id"),
-    }
+    const ANTHROPIC: HeaderName = HeaderName::from_static("request-id");
+    const OPENAI: HeaderName = HeaderName::from_static("x-request-id");
+    if dialect == Dialect::Anthropic { ANTHROPIC } else { OPENAI }
 }
 
 /// A JSON body.

@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, SizeHint};
 use pin_project::pin_project;
 use steadfast::{
@@ -38,6 +38,7 @@ pub(crate) struct Events {
     state: State,
     encoder: StreamEncoder,
     entry: Entry,
+    gathered: Gathered,
     /// Whether something went out that a reader would take for a part of the answer.
     said: bool,
     keep_alive: Duration,
@@ -81,12 +82,65 @@ impl Events {
             state,
             encoder,
             entry,
+            gathered: Gathered::default(),
             said: false,
             keep_alive: more.silence,
             heard: Instant::now(),
             silence: sleep(more.silence),
             cut: more.cut.clone().cancelled_owned(),
         }
+    }
+}
+
+/// Events that wait for others, to go out in one write.
+///
+/// A connection hands its events over one by one, each when the one before was taken. So where there are many already, as from
+/// a fast provider or on a busy machine, each would be a write of its own, which costs more than all else that is done for it.
+/// They are let come in turn, and wait no longer than until everybody else who can run has run.
+#[derive(Default)]
+struct Gathered {
+    first: Bytes,
+    more: BytesMut,
+    /// Nothing has come since the others had their turn.
+    waited: bool,
+}
+
+/// Up to here another event may join those that wait, in bytes.
+const GATHERED: usize = 16 << 10;
+
+impl Gathered {
+    fn add(&mut self, bytes: Bytes) {
+        self.waited = false;
+        if self.first.is_empty() {
+            self.first = bytes;
+            return;
+        }
+        if self.more.is_empty() {
+            self.more.extend_from_slice(&self.first);
+        }
+        self.more.extend_from_slice(&bytes);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.first.is_empty()
+    }
+
+    fn is_full(&self) -> bool {
+        self.first.len().max(self.more.len()) >= GATHERED
+    }
+
+    /// What there is, once the others had their turn and brought nothing more.
+    fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
+        if !std::mem::replace(&mut self.waited, true) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(self.take())
+    }
+
+    fn take(&mut self) -> Bytes {
+        let Self { first, more, .. } = std::mem::take(self);
+        if more.is_empty() { first } else { more.freeze() }
     }
 }
 
@@ -109,8 +163,12 @@ impl Body for Events {
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
         let mut this = self.project();
         loop {
+            if this.gathered.is_full() {
+                return data(this.gathered.take());
+            }
             let polled = match this.state {
-                State::Done => return Poll::Ready(None),
+                State::Done if this.gathered.is_empty() => return Poll::Ready(None),
+                State::Done => return data(this.gathered.take()),
                 State::Calling(calling) => match calling.as_mut().poll(cx) {
                     Poll::Pending => Poll::Pending,
                     Poll::Ready(Err(error)) => Poll::Ready(Err((Outcome::Failed, error))),
@@ -131,7 +189,7 @@ impl Body for Events {
             let (outcome, error) = match polled {
                 Poll::Ready(Ok(None)) => {
                     *this.state = State::Done;
-                    return Poll::Ready(None);
+                    continue;
                 }
                 Poll::Ready(Ok(Some(frame))) => {
                     let bytes = this.encoder.frame(&frame);
@@ -148,13 +206,17 @@ impl Body for Events {
                         this.entry.note(this.encoder.notes());
                         this.entry.answered(body.usage());
                     }
-                    if bytes.is_empty() {
-                        continue;
+                    if !bytes.is_empty() {
+                        this.gathered.add(bytes);
                     }
-                    *this.heard = Instant::now();
-                    return Poll::Ready(Some(Ok(http_body::Frame::data(bytes))));
+                    continue;
                 }
                 Poll::Ready(Err(failed)) => failed,
+                Poll::Pending if !this.gathered.is_empty() => {
+                    let bytes = std::task::ready!(this.gathered.poll_take(cx));
+                    *this.heard = Instant::now();
+                    return data(bytes);
+                }
                 Poll::Pending if this.cut.as_mut().poll(cx).is_ready() => (Outcome::Broken, stopping()),
                 Poll::Pending => {
                     std::task::ready!(this.silence.as_mut().poll(cx));
@@ -167,26 +229,27 @@ impl Body for Events {
                     }
                     *this.heard = now;
                     this.silence.as_mut().reset(now + *this.keep_alive);
-                    return Poll::Ready(Some(Ok(http_body::Frame::data(sign_of_life(*this.dialect)))));
+                    return data(sign_of_life(*this.dialect));
                 }
             };
             this.entry.failed(outcome, &error);
             let bytes = refusal::event(&error, *this.dialect, this.encoder);
             *this.state = State::Done;
-            if bytes.is_empty() {
-                continue;
-            }
-            return Poll::Ready(Some(Ok(http_body::Frame::data(bytes))));
+            this.gathered.add(bytes);
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.state, State::Done)
+        matches!(self.state, State::Done) && self.gathered.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::new()
     }
+}
+
+fn data(bytes: Bytes) -> Poll<Option<Result<http_body::Frame<Bytes>, std::convert::Infallible>>> {
+    Poll::Ready(Some(Ok(http_body::Frame::data(bytes))))
 }
 
 fn restarts(frame: &Frame) -> bool {

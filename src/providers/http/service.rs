@@ -104,7 +104,8 @@ fn prepare<P: Protocol>(
     let model = model
         .ok_or_else(|| LlmError::new(ErrorKind::InvalidRequest, "neither the leaf nor the request names a model"))?;
     let own = request.wire().filter(|wire| wire.dialect() == P::DIALECT);
-    let mut headers = HeaderMap::new();
+    // Room for a usual request's, the transport's own included.
+    let mut headers = HeaderMap::with_capacity(12);
     let target = settings.protocol.target();
     let mut report = Report::new(P::DIALECT, request.wire().map(Wire::dialect));
     let (body, names) = match own {

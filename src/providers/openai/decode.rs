@@ -129,7 +129,11 @@ impl Function<'_> {
 
 /// Reads a body or a chunk; an error in its place is a fault.
 pub(super) fn answer(json: &[u8]) -> Result<Answer<'_>, Fault> {
-    let answer: Answer<'_> = serde_json::from_slice(json)?;
+    // As a text, which is checked in one pass: as bytes each string would be, and each value that is kept as it stands.
+    let answer: Answer<'_> = match std::str::from_utf8(json) {
+        Ok(text) => serde_json::from_str(text)?,
+        Err(_) => serde_json::from_slice(json)?,
+    };
     let reports = answer.error.is_some_and(|error| !matches!(error.get(), "null" | "false" | "\"\"" | "{}"));
     if reports || answer.object.is_some_and(|object| object.get() == "\"error\"") {
         return Err(Fault::Reported(serde_json::from_slice(json)?));

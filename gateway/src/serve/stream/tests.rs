@@ -1,4 +1,5 @@
 use futures_core::Stream;
+use futures_util::StreamExt as _;
 use http_body_util::BodyExt;
 use steadfast::providers::simulated::{Fault, Simulated};
 use tower::ServiceExt;
@@ -48,7 +49,6 @@ fn body(frames: impl Stream<Item = Result<Frame, LlmError>> + Send + 'static) ->
 
 /// A token, and then nothing for ever.
 fn stalled() -> LlmBody {
-    use futures_util::StreamExt;
     body(futures_util::stream::iter([Ok(Frame::text("Hello"))]).chain(futures_util::stream::pending()))
 }
 
@@ -85,6 +85,44 @@ async fn a_stream_that_flows_needs_no_sign_of_life() {
     let whole = std::str::from_utf8(&whole).unwrap();
     assert!(whole.ends_with("data: {\"type\":\"message_stop\"}\n\n") && !whole.contains("ping"), "{whole}");
     assert_eq!(kept.outcome(), "answered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_are_there_together_go_out_together_and_others_do_not_wait() {
+    let paced = |pause: Option<Duration>| {
+        let words = ["one ", "two ", "three "].map(Frame::text).into_iter().chain([Frame::event(StreamEvent::End)]);
+        body(futures_util::stream::unfold(words, move |mut words| async move {
+            // As a connection does that hands over one event at a time.
+            match pause {
+                None => tokio::task::yield_now().await,
+                Some(pause) => sleep(pause).await,
+            }
+            words.next().map(|word| (Ok(word), words))
+        }))
+    };
+    for dialect in DIALECTS {
+        let kept = Kept::new();
+        let mut events = Box::pin(kept.reading(dialect, paced(None)).await);
+        let all = next(&mut events).await.unwrap();
+        assert!(["one", "two", "three"].iter().all(|word| all.contains(word)), "{all}");
+        assert_eq!(next(&mut events).await, None);
+
+        let mut events = Box::pin(kept.reading(dialect, paced(Some(Duration::from_millis(1)))).await);
+        for word in ["one", "two", "three"] {
+            assert!(next(&mut events).await.unwrap().contains(word));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_goes_out_in_pieces_of_bounded_size() {
+    let flood = futures_util::stream::repeat_with(|| Ok(Frame::text("word ".repeat(100)))).take(1000);
+    let kept = Kept::new();
+    let mut events = Box::pin(kept.reading(Dialect::OpenAi, body(flood)).await);
+    for _ in 0..10 {
+        let piece = next(&mut events).await.unwrap();
+        assert!((GATHERED..GATHERED + 2048).contains(&piece.len()), "{}", piece.len());
+    }
 }
 
 #[tokio::test(start_paused = true)]
