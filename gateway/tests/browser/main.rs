@@ -24,7 +24,8 @@ use stage::Stage;
 /// The command that runs a script, or nothing where it cannot run.
 fn script(name: &str) -> Option<Command> {
     let chromium = named("STEADFAST_BROWSER", "", "Chromium", Some("/usr/bin/chromium"))?;
-    let modules = named("STEADFAST_BROWSER_NODE", "node_modules/playwright-core", "the node module playwright-core", None)?;
+    let modules =
+        named("STEADFAST_BROWSER_NODE", "node_modules/playwright-core", "the node module playwright-core", None)?;
     let mut node = Command::new("node");
     node.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser").join(name))
         .env("CHROMIUM", chromium)

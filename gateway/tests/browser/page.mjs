@@ -104,6 +104,22 @@ await run(async (context, origin) => {
   await page.click("#pause");
   await has("#live", "Live");
 
+  // A page that has slept shows nothing old, while it asks how it is now.
+  let answer;
+  await context.route(`${origin}/status`, (route) => { answer = () => route.continue(); });
+  await page.evaluate(() => {
+    const now = Date.now;
+    Date.now = () => now() + 60_000;
+    document.dispatchEvent(new Event("visibilitychange"));
+    Date.now = now;
+  });
+  await state("connecting");
+  await within("it asks", () => answer);
+  answer();
+  await context.unroute(`${origin}/status`);
+  await state("primary");
+  clean(page);
+
   await wish("kill");
   await state("connecting");
   await has("#notice", "may be old");
