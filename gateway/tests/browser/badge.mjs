@@ -1,1 +1,101 @@
-import { run } from "./driver.mjs"; await run(async () => {});
+// The badge on pages of other origins. The gateway asks its callers for keys; a badge has none.
+import { createServer } from "node:http";
+import { ask, check, clean, looks, opened, run, wish, within } from "./driver.mjs";
+
+// A server of somebody else.
+async function elsewhere(html, policy) {
+  const headers = { "content-type": "text/html; charset=utf-8", ...(policy && { "content-security-policy": policy }) };
+  const server = createServer((request, response) => response.writeHead(request.url === "/" ? 200 : 204, headers).end(html));
+  await new Promise((listening) => server.listen(0, "127.0.0.1", listening));
+  return { url: `http://127.0.0.1:${server.address().port}/`, close: () => server.close() };
+}
+const page = (gateway, body) => `<!doctype html><html lang="en"><meta charset="utf-8"><title>Somebody's page</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
+<link rel="icon" href="data:,"><script src="${gateway}/badge.js" defer></script><body>${body}`;
+
+await run(async (context, gateway) => {
+  // Nothing is allowed here but the script and what it asks.
+  const strict = `default-src 'none'; script-src ${gateway}; connect-src ${gateway}; img-src data:`;
+  const somebody = await elsewhere(page(gateway, "<p>Ask me anything. <steadfast-badge></steadfast-badge></p>"), strict);
+  await context.addInitScript(() => {
+    window.told = [];
+    addEventListener("steadfast-change", (event) => told.push({ ...event.detail, from: event.target.localName }));
+  });
+  const origins = [new URL(somebody.url).origin, gateway];
+  const one = await opened(context, somebody.url, origins);
+  const badge = one.locator("steadfast-badge");
+  const label = one.locator("steadfast-badge [part=badge]");
+  const state = (wanted) => one.waitForSelector(`steadfast-badge[data-state=${wanted}]`);
+  const asked = [];
+  one.on("request", (request) => request.url().endsWith("/status") && asked.push({ at: Date.now(), headers: request.headers() }));
+
+  await state("primary");
+  check(await label.innerText() === "sonnet" && await label.getAttribute("role") === "status", "it names who serves");
+  await wish("fail primary");
+  await ask(gateway, "chat", 8);
+  await state("fallback");
+  check(await label.innerText() === "gpt: running on fallback, quality may differ", await label.innerText());
+  clean(one);
+  await wish("kill");
+  await state("connecting");
+  check(await label.innerText() === "connecting", "nothing is shown that may be old");
+  await wish("heal primary");
+  await wish("start");
+  await state("primary");
+  const told = (await one.evaluate(() => window.told)).map(({ state, activeModel, primaryModel, from }) => [state, activeModel, primaryModel, from].join(" "));
+  check(told.join() === ["primary sonnet sonnet", "fallback gpt sonnet", "connecting  ", "primary sonnet sonnet"]
+    .map((change) => `${change} steadfast-badge`).join(), `each change is told once: ${told}`);
+  const waits = asked.slice(1).map(({ at }, place) => at - asked[place].at);
+  check(waits.length >= 2 && waits.every((wait) => wait > 4500), `it asks every 5 s, not after ${waits} ms`);
+  check(asked.every(({ headers }) => !headers.cookie && !headers.authorization), "it shows nobody who it is");
+  one.errors = one.errors.filter((error) => !error.includes("ERR_CONNECTION"));
+  clean(one);
+
+  // A page that has slept shows nothing old, while it asks how it is now.
+  let answer;
+  await context.route(`${gateway}/status`, (route) => { answer = () => route.continue(); });
+  await one.evaluate(() => {
+    const now = Date.now;
+    Date.now = () => now() + 60_000;
+    document.dispatchEvent(new Event("visibilitychange"));
+    Date.now = now;
+  });
+  await state("connecting");
+  await within("it asks", () => answer);
+  answer();
+  await context.unroute(`${gateway}/status`);
+  await state("primary");
+
+  // Taken away, it asks no more.
+  await badge.evaluate((element) => element.remove());
+  const before = asked.length;
+  await new Promise((resolve) => setTimeout(resolve, 6000));
+  check(asked.length === before, "it goes on asking");
+  somebody.close();
+
+  // Gateways below a path, with and without a stroke at the end; states that others are in; answers that are none.
+  const answers = {
+    "/primary/status": { state: "primary", activeModel: "claude-sonnet", primaryModel: "claude-sonnet" },
+    "/fallback/status": { state: "fallback", activeModel: "gpt-4o", primaryModel: "claude-sonnet" },
+    "/degraded/status": { state: "degraded", activeModel: "canned", primaryModel: "claude-sonnet" },
+    "/unavailable/status": { state: "unavailable", activeModel: "gpt-4o", primaryModel: "claude-sonnet" },
+    "/none/status": { error: { message: "no such thing" } },
+  };
+  await context.route("http://gateway.test/**", (route) => {
+    const body = answers[new URL(route.request().url()).pathname];
+    return route.fulfill({ status: body ? 200 : 404, headers: { "access-control-allow-origin": "*" }, contentType: "application/json",
+      body: JSON.stringify(body ?? {}) });
+  });
+  const all = Object.keys(answers).map((path, at) =>
+    `<p><steadfast-badge gateway="http://gateway.test${path.replace("/status", at % 2 ? "/" : "")}"></steadfast-badge></p>`).join("");
+  const other = await elsewhere(page(gateway, all));
+  const many = await opened(context, other.url, [new URL(other.url).origin, gateway, "http://gateway.test"]);
+  const states = () => many.locator("steadfast-badge").evaluateAll((all) => all.map((one) => one.dataset.state).join());
+  await within(`each is in its state: ${await states()}`, async () => (await states()) === "primary,fallback,degraded,unavailable,connecting");
+  clean(many);
+  await looks(many, "13-badges");
+  // The attribute may change.
+  await many.locator("steadfast-badge").first().evaluate((element) => element.setAttribute("gateway", "http://gateway.test/fallback"));
+  await many.waitForSelector("steadfast-badge[gateway$=fallback][data-state=fallback]");
+  other.close();
+});

@@ -47,9 +47,15 @@ export async function run(test) {
   } finally {
     await context.close();
     rmSync(profile, { recursive: true, force: true });
-    process.stdin.destroy();
+    // Whatever still listens.
+    process.exit();
   }
 }
+// No browser keeps anybody waiting for ever.
+setTimeout(() => {
+  console.error("it takes too long");
+  process.exit(1);
+}, 300_000).unref();
 
 // A page whose errors and whose requests are written down. What it is forbidden to do would be among its errors.
 export async function opened(context, url, origins = [new URL(url).origin]) {
@@ -129,7 +135,12 @@ function unreadable() {
       const color = rgba(getComputedStyle(one).backgroundColor);
       if (color[3] === 255) return color;
     }
-    return rgba("Canvas");
+    // The page's own ground, which is light or dark as its color scheme is.
+    const ground = document.body.appendChild(document.createElement("div"));
+    ground.style.backgroundColor = "Canvas";
+    const color = rgba(getComputedStyle(ground).backgroundColor);
+    ground.remove();
+    return color;
   };
   const everything = (root) => [...root.querySelectorAll("*")].flatMap((one) => [one, ...(one.shadowRoot ? everything(one.shadowRoot) : [])]);
   const faint = [];

@@ -1,42 +1,42 @@
 // What an administrator does from the page, and what becomes of the key.
 import { ADMIN, check, clean, keyboard, looks, opened, pause, run, within } from "./driver.mjs";
 
-// The gateway's API for administrators, with two tiers.
+// The gateway's API for administrators, as far as the page uses it.
 function admin() {
-  const tiers = ["sonnet", "gpt"].map((tier) => ({ tier, circuit: "closed", forced: null, drained: false }));
-  const asked = [];
+  const tiers = ["sonnet", "gpt"].map((name) => ({ name, circuit: "closed", forced: null, drained: false, inFlight: 0 }));
+  const state = { tiers, pinnedLevel: null, pinnedFeatures: {} };
   const answer = (path, method, key, body) => {
     const refused = (status, message) => [status, { error: { type: "error", message } }];
-    if (key !== `Bearer ${ADMIN}`) return refused(401, "the key is not one of this gateway's");
-    if (method === "GET") return [200, { tiers }];
-    asked.push([path, body]);
+    if (key !== `Bearer ${ADMIN}`) return refused(401, "the gateway does not know this key, or it has expired");
+    if (method === "GET") return [200, state];
     const [, name, what] = path.match(/^\/admin\/tiers\/([^/]+)\/(circuit|drain)$/) ?? [];
-    const tier = tiers.find((one) => one.tier === name);
+    const tier = tiers.find((one) => one.name === name);
     if (what === "circuit") {
       tier.forced = { open: "open", close: "closed", auto: null }[body.action];
       tier.circuit = tier.forced ?? "closed";
     } else if (what === "drain") tier.drained = body.drained;
     else if (path !== "/admin/level") return refused(404, "no such path");
-    else if (body.level === 5) return refused(400, "no tier is of level 5 or worse");
+    else if (body.level > 1) return refused(400, `no tier is of level ${body.level} or a worse one; there are sonnet (1), gpt (1)`);
+    else if (body.feature) state.pinnedFeatures = body.level ? { [body.feature]: body.level } : {};
+    else state.pinnedLevel = body.level;
     return [200, {}];
   };
-  const route = async (route) => {
+  return async (route) => {
     const request = route.request(), body = request.postData();
     const [status, json] = answer(new URL(request.url()).pathname, request.method(), await request.headerValue("authorization"), body && JSON.parse(body));
     await route.fulfill({ status, contentType: "application/json", body: JSON.stringify(json) });
   };
-  return { asked, route };
 }
 
 await run(async (context, origin) => {
-  const { asked, route } = admin();
-  await context.route(`${origin}/admin/**`, route);
+  if ((await fetch(`${origin}/admin/tiers`)).status === 404) await context.route(`${origin}/admin/**`, admin());
   const page = await opened(context, origin);
-  const keys = [];
+  const keys = [], asked = [];
   page.on("request", (request) => {
     const { pathname } = new URL(request.url());
     if (JSON.stringify(request.headers()).includes(ADMIN) && !pathname.startsWith("/admin/")) keys.push(pathname);
     if (request.url().includes(ADMIN)) keys.push(request.url());
+    if (request.method() === "POST") asked.push([pathname, JSON.parse(request.postData())]);
   });
   const says = (wanted) => within(`it says "${wanted}"`, async () => (await page.locator("#operated").innerText()).includes(wanted));
   const button = (name) => page.getByRole("button", { name, exact: true });
@@ -56,7 +56,7 @@ await run(async (context, origin) => {
 
   await page.fill("#key", "sk-of-nobody");
   await page.keyboard.press("Enter");
-  await says("the key is not one of this gateway's");
+  await says("the gateway does not know this key");
   check(await page.locator("#key").inputValue() === "" && !(await page.locator("#actions").isVisible()), "it stays locked");
   page.errors = page.errors.filter((error) => !error.includes("401"));
   await looks(page, "10-refused");
@@ -98,23 +98,24 @@ await run(async (context, origin) => {
   await says("Done: Circuit of sonnet: automatic.");
   clear([["/admin/tiers/sonnet/circuit", { action: "auto" }]]);
 
-  await page.selectOption("#level-at", "3");
+  await page.selectOption("#level-at", "1");
   await page.selectOption("#level-for", "chat");
   await pause(2500);
   await button("Set the level").click();
-  await confirmed("Level 3 for chat?");
-  await says("Done: Level 3 for chat.");
+  await confirmed("Level 1 for chat?");
+  await says("Done: Level 1 for chat.");
   await page.selectOption("#level-at", "");
   await page.selectOption("#level-for", "");
   await button("Set the level").click();
   await confirmed("Automatic level for every feature?");
   await says("Done: Automatic level");
-  clear([["/admin/level", { level: 3, feature: "chat" }], ["/admin/level", { level: null }]]);
+  clear([["/admin/level", { level: 1, feature: "chat" }], ["/admin/level", { level: null }]]);
+  check((await page.locator("#pins").innerText()) === "By hand: 1 for chat.", "what is pinned is told");
   clean(page);
   await page.selectOption("#level-at", "5");
   await button("Set the level").click();
   await confirmed("Level 5 for every feature?");
-  await says("no tier is of level 5 or worse");
+  await says("no tier is of level 5 or a worse one");
   page.errors = page.errors.filter((error) => !error.includes("400"));
   await looks(page, "12-operate");
 

@@ -89,20 +89,38 @@ await run(async (context, origin) => {
     observer.observe(document.querySelector("#badge [role=status]"), { subtree: true, childList: true, characterData: true });
     getSelection().selectAllChildren(document.querySelector("#tiers th"));
     await new Promise((resolve) => setTimeout(resolve, 5000));
-    return { changes, selected: getSelection().toString() };
+    const selected = getSelection().toString();
+    getSelection().removeAllRanges();
+    return { changes, selected };
   });
   check(said.changes === 0, `${said.changes} announcements of nothing new`);
   check(said.selected.includes("sonnet"), `the selection is lost: ${said.selected}`);
 
   // Whoever pauses it reads in peace, and sees that it is no news.
   await page.click("#pause");
-  await has("#live", "Paused, as of");
+  await has("#live", "Paused, ");
   const before = await text("#facts");
   await ask(origin, "chat", 4);
   await pause(2500);
   check(before === await text("#facts"), "it goes on");
   await page.click("#pause");
   await has("#live", "Live");
+
+  // A page that has slept shows nothing old, while it asks how it is now.
+  let answer;
+  await context.route(`${origin}/status`, (route) => { answer = () => route.continue(); });
+  await page.evaluate(() => {
+    const now = Date.now;
+    Date.now = () => now() + 60_000;
+    document.dispatchEvent(new Event("visibilitychange"));
+    Date.now = now;
+  });
+  await state("connecting");
+  await within("it asks", () => answer);
+  answer();
+  await context.unroute(`${origin}/status`);
+  await state("primary");
+  clean(page);
 
   await wish("kill");
   await state("connecting");

@@ -71,7 +71,7 @@ impl Stage {
         let mut child = Command::new(env!("CARGO_BIN_EXE_steadfast"))
             .args(["serve", "--listen", listen, "--config", self.config.to_str().unwrap()])
             .args(["--keys", self.keys.to_str().unwrap()])
-            .env("RUST_LOG", "error")
+            .env("RUST_LOG", "off")
             .env("PROVIDER_KEY", "sk-of-the-provider")
             .stdout(Stdio::piped())
             .spawn()

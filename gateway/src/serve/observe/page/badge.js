@@ -3,18 +3,41 @@
 //   <script src="https://gateway.example/badge.js" defer></script>
 //   <steadfast-badge></steadfast-badge>
 //
-// It asks the gateway that this script came from, or the one in the attribute `gateway`, every 5 s while it can be seen.
+// It asks `/status` of the gateway every 5 s while the page can be seen: with no cookie and no key, which that path does not
+// want. It is green for the primary, yellow for a fallback ("running on fallback, quality may differ"), red where every tier
+// has failed, and gray ("connecting") where the gateway does not answer.
+//
+// Attribute
+//   gateway             where the gateway is. Default: where this script came from. A module has no such place: whoever
+//                       imports this file, or serves a copy of it, sets the attribute.
+// Set by the badge
+//   data-state          connecting, primary, fallback, degraded (a fallback whose answers are reduced) or unavailable. With
+//                       `steadfast-badge[data-state=primary] { display: none }` it is seen only when there is news.
+// Event
+//   steadfast-change    it is in another state, or another tier serves. `event.detail` has `state`, and where the gateway
+//                       answers `activeModel` and `primaryModel`. It bubbles.
+// CSS part
+//   badge               the badge: `steadfast-badge::part(badge) { border-radius: 0 }`. Its colors are those of the page's
+//                       `color-scheme`, light or dark; its font is the host element's, to be set there.
+//
+// A page with a Content-Security-Policy allows the gateway in `script-src` and `connect-src`, and nothing else.
 (() => {
   "use strict";
   const EVERY = 5000, PATIENCE = 5000;
-  const HOME = document.currentScript ? new URL(".", document.currentScript.src).href : "/";
+  // What is older than this, in milliseconds, is not shown as how it is.
+  const OLD = 15000;
+  const HOME = document.currentScript?.src ? new URL(".", document.currentScript.src).href : "/";
   const STYLE = `
     :host { display: inline-block; font: 600 .875rem/1.4 system-ui, sans-serif; }
+    :host([hidden]) { display: none; }
     span { display: inline-block; padding: .125rem .625rem; border-radius: 1rem; overflow-wrap: anywhere;
-      background: #e4e7ec; color: #333b47; }
-    [data-state=primary] { background: #d3f2dc; color: #0c4a22; }
-    [data-state=fallback], [data-state=degraded] { background: #ffedb8; color: #573e00; }
-    [data-state=unavailable] { background: #fcdcd9; color: #7d120b; }
+      background: #e4e7ec; color: #333b47; background: light-dark(#e4e7ec, #2c343f); color: light-dark(#333b47, #dbe1e9); }
+    span::before { content: ""; display: inline-block; width: .5em; height: .5em; margin-right: .5em; border-radius: 50%;
+      background: currentColor; }
+    [data-state=primary] { background: #d3f2dc; color: #0c4a22; background: light-dark(#d3f2dc, #114324); color: light-dark(#0c4a22, #c9f5d7); }
+    [data-state=fallback], [data-state=degraded] { background: #ffedb8; color: #573e00;
+      background: light-dark(#ffedb8, #4a3800); color: light-dark(#573e00, #ffe9a8); }
+    [data-state=unavailable] { background: #fcdcd9; color: #7d120b; background: light-dark(#fcdcd9, #5c1611); color: light-dark(#7d120b, #ffdcd8); }
   `;
   const NOTICE = "running on fallback, quality may differ";
   const WORDS = {
@@ -22,11 +45,15 @@
     fallback: (model) => `${model}: ${NOTICE}`,
     degraded: (model) => `${model}: ${NOTICE}`,
     unavailable: () => "unavailable",
+    connecting: () => "connecting",
   };
+  const CONNECTING = { state: "connecting" };
 
   class SteadfastBadge extends HTMLElement {
     static observedAttributes = ["gateway"];
     #label = document.createElement("span");
+    #shown = CONNECTING;
+    #answered = 0;
     #timer = 0;
     #turn = 0;
     #seen = () => { if (!document.hidden) this.#poll(); };
@@ -40,11 +67,12 @@
       this.#label.setAttribute("role", "status");
       this.#label.part = "badge";
       root.append(this.#label);
-      this.#show("connecting", "connecting");
+      this.#label.textContent = this.#label.dataset.state = "connecting";
     }
 
     connectedCallback() {
       document.addEventListener("visibilitychange", this.#seen);
+      this.dataset.state = this.#shown.state;
       this.#poll();
     }
 
@@ -55,32 +83,45 @@
     }
 
     attributeChangedCallback() {
+      // What is shown is another gateway's.
+      this.#answered = 0;
       if (this.isConnected) this.#poll();
     }
 
-    #show(state, text) {
-      const changed = this.dataset.state !== undefined && this.dataset.state !== state;
-      this.#label.dataset.state = state;
+    #show({ state, activeModel, primaryModel }) {
+      const shown = this.#shown;
+      this.#shown = { state, activeModel, primaryModel };
       // The same words again would be read aloud again.
+      const text = (WORDS[state] ?? ((model) => `${model}: ${state}`))(activeModel);
       if (this.#label.textContent !== text) this.#label.textContent = text;
-      if (this.isConnected) this.dataset.state = state;
-      if (changed) this.dispatchEvent(new CustomEvent("steadfast-change", { detail: { state }, bubbles: true, composed: true }));
+      this.#label.dataset.state = this.dataset.state = state;
+      if (shown.state === state && shown.activeModel === activeModel) return;
+      this.dispatchEvent(new CustomEvent("steadfast-change", { detail: this.#shown, bubbles: true, composed: true }));
+    }
+
+    #url() {
+      const gateway = new URL(this.getAttribute("gateway") || HOME, document.baseURI);
+      // What is below a path stays below it.
+      if (!gateway.pathname.endsWith("/")) gateway.pathname += "/";
+      return new URL("status", gateway);
     }
 
     async #poll() {
       clearTimeout(this.#timer);
       const turn = (this.#turn += 1);
-      let state = "connecting", text = "connecting";
+      // The page may have slept.
+      if (Date.now() - this.#answered > OLD) this.#show(CONNECTING);
+      let status = CONNECTING;
       try {
-        const at = new URL("status", new URL(this.getAttribute("gateway") || HOME, document.baseURI));
-        const response = await fetch(at, { cache: "no-store", credentials: "omit", signal: AbortSignal.timeout(PATIENCE) });
-        const status = await response.json();
-        if (response.ok) [state, text] = [status.state, (WORDS[status.state] || String)(status.activeModel)];
+        const response = await fetch(this.#url(), { cache: "no-store", credentials: "omit", signal: AbortSignal.timeout(PATIENCE) });
+        const answer = await response.json();
+        if (response.ok && typeof answer?.state === "string") status = answer;
       } catch {
         // Nobody answers: it is connecting, and asks again.
       }
       if (turn !== this.#turn || !this.isConnected) return;
-      this.#show(state, text);
+      if (status !== CONNECTING) this.#answered = Date.now();
+      this.#show(status);
       if (!document.hidden) this.#timer = setTimeout(() => this.#poll(), EVERY);
     }
   }

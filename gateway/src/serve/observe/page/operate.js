@@ -31,7 +31,7 @@ function operated(text, failed = false) {
   $("operated").toggleAttribute("data-failed", failed);
 }
 
-function actionRow({ tier, circuit, forced, drained }) {
+function actionRow({ name: tier, circuit, forced, drained, inFlight }) {
   const button = (words, attributes) =>
     make("button", { type: "button", "data-tier": tier, "aria-label": `${words} ${tier}`, ...attributes }, words);
   const state = make("span", { class: "tag", "data-circuit": circuit }, circuit);
@@ -41,12 +41,16 @@ function actionRow({ tier, circuit, forced, drained }) {
       ...(drained ? [" ", make("span", { class: "tag" }, "drained")] : [])),
     cell("Circuit", "wide", make("div", { class: "row" }, state, forced ? make("span", { class: "small" }, "by hand") : "",
       ...Object.entries(CIRCUITS).map(([action, [words]]) => button(words, { "data-circuit-action": action })))),
-    cell("Requests", "wide", button(DRAINS[drain][0], { "data-drain": drain })));
+    cell("Requests", "wide", make("div", { class: "row" }, make("span", { class: "number" }, `${number(inFlight)} in flight`),
+      button(DRAINS[drain][0], { "data-drain": drain }))));
 }
 async function refresh() {
-  const answer = await asked("/admin/tiers");
+  const { tiers, pinnedLevel, pinnedFeatures } = await asked("/admin/tiers");
   if (key === null) return;
-  fill($("action-rows"), (answer?.tiers ?? answer ?? []).map((one) => actionRow({ ...one, tier: one.tier ?? one.name })));
+  fill($("action-rows"), tiers.map(actionRow));
+  const pins = Object.entries(pinnedFeatures).map(([feature, level]) => `${level} for ${feature}`);
+  if (pinnedLevel) pins.unshift(`${pinnedLevel} for every feature`);
+  say($("pins"), pins.length ? `By hand: ${pins.join(", ")}.` : "Automatic for every feature.");
 }
 
 // Asks whether it is meant, does it, and says what came of it.
@@ -84,6 +88,7 @@ $("unlock").addEventListener("submit", async (event) => {
 $("lock").addEventListener("click", () => {
   key = null;
   fill($("action-rows"), []);
+  say($("pins"), "");
   $("unlock").hidden = false;
   $("actions").hidden = true;
   operated("The key is forgotten.");

@@ -283,7 +283,7 @@ function stale() {
   badge("connecting", "…", "Connecting", answered ? "The gateway does not answer" : "Waiting for the gateway",
     answered ? "What stands below may be old." : "It has not answered yet.");
   say($("since"), "");
-  live(answered ? `Last answer at ${clock(answered)}` : "Not connected yet", false);
+  live(answered ? `As of ${clock(answered)}` : "Not connected yet", false);
 }
 async function poll() {
   clearTimeout(timer);
@@ -309,7 +309,7 @@ $("pause").addEventListener("click", () => {
   paused = !paused;
   $("pause").setAttribute("aria-pressed", String(paused));
   clearTimeout(timer);
-  if (paused) live(answered ? `Paused, as of ${clock(answered)}` : "Paused", false);
+  if (paused) live(answered ? `Paused, ${clock(answered)}` : "Paused", false);
   else poll();
 });
 $("shown").addEventListener("change", () => last && show(...last));
