@@ -17,7 +17,7 @@ await run(async (context, origin) => {
   await has("#calls", "No requests yet");
   await has("#latency", "No answers yet");
   await has("#switches", "No switches yet");
-  await has("#costs", "Nothing was spent yet");
+  await has("#costs", "No cost is known yet");
   clean(page);
   await looks(page, "1-empty");
   await keyboard(page);

@@ -1,5 +1,5 @@
 // The page with what one gateway in a test would not have: a full hour, many tiers, names of any length, words of later versions.
-import { check, clean, keyboard, looks, opened, pause, run, within } from "./driver.mjs";
+import { check, clean, fitsEverywhere, keyboard, looks, opened, pause, run, within } from "./driver.mjs";
 
 // The same numbers on each run.
 let seed = 7;
@@ -94,6 +94,10 @@ await run(async (context, origin) => {
   await page.click("#minutes summary");
   await within("all minutes are in the table", async () => (await page.locator("#minute-rows tr").count()) === 60);
   check((await text("#minute-rows tr:first-child")).startsWith("This minute"), "the latest is first");
+  await page.click("footer summary");
+  check((await text("#embed")).includes(`<script src="${origin}/badge.js" defer></script>`), "how to show the badge");
+  await fitsEverywhere(page);
+  await page.click("footer summary");
   await page.click("#minutes summary");
   clean(page);
 

@@ -35,7 +35,7 @@ static PAGE: LazyLock<String> = LazyLock::new(|| {
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     let policy = format!(
         "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src 'self'; img-src data:; \
-         base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'",
         hash(between(&PAGE, "<script>", "</script>")),
         hash(between(&PAGE, "<style>", "</style>")),
     );

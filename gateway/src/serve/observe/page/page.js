@@ -134,7 +134,7 @@ function plots(status, histories) {
     most: Math.max(...calls),
     least: 4,
     tick: (value) => value.toLocaleString("en", value < 10_000 ? {} : { notation: "compact" }),
-    none: "No requests yet",
+    none: histories.length ? "No requests within the last hour" : "No requests yet",
     draw: (x, y, each) => bars(hour, x, y, each),
     tell: (at) => told(hour[at]),
   });
@@ -152,7 +152,7 @@ function plots(status, histories) {
     most,
     least: 4,
     tick: (value) => (value === 0 ? "0" : milliseconds(value).replace(".0 ", " ")),
-    none: "No answers yet",
+    none: histories.length ? "No answers within the last hour" : "No answers yet",
     draw: (x, y, each) => drawn.flatMap((tier) => line(tier.latencyMs, (at) => x(at) + each / 2, y, style(tier))),
     tell: (at) => drawn.filter((tier) => tier.latencyMs[at] !== null)
       .map((tier) => `${tier.tier} ${milliseconds(tier.latencyMs[at])}`).join(", ") || "no answers",
@@ -256,10 +256,10 @@ function show(status, overview) {
   $("earlier").hidden = switches.length <= LATEST;
   list("features", overview.features.map((one) => bar(one.feature,
     `${number(one.inFlight)} of ${number(one.limit)}${one.queued ? `, ${number(one.queued)} waiting` : ""}`, one.inFlight, one.limit, true)),
-  "No requests yet.");
+  "No feature has a limit.");
   const paid = histories.filter((tier) => tier.costDollars > 0);
   list("costs", paid.map((tier) => bar(tier.tier, `${dollars(tier.costDollars)} (${percent(tier.costDollars / cost)})`, tier.costDollars,
-    cost, false)), "Nothing was spent yet.");
+    cost, false)), "No cost is known yet.");
   list("budgets", overview.budgets.map((one) => bar(one.cap, `${dollars(one.spentDollars)} of ${dollars(one.limitDollars)}`,
     one.spentDollars, one.limitDollars, true)), "No cap is set.");
   operable(overview);
