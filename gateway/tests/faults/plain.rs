@@ -1,7 +1,8 @@
-//! A client without an SDK: HTTP/1.1 and events as they come, a task for each case.
+//! A client without an SDK: HTTP/1.1 and events as they come, sixteen cases at a time.
 
 use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -15,12 +16,8 @@ use crate::{
 };
 
 pub(crate) async fn drive(address: String, cases: Vec<Case>) -> Vec<(String, Vec<Outcome>)> {
-    let running: Vec<_> = cases.into_iter().map(|case| tokio::spawn(run(address.clone(), case))).collect();
-    let mut outcomes = Vec::new();
-    for case in running {
-        outcomes.push(case.await.unwrap());
-    }
-    outcomes
+    let running = stream::iter(cases).map(|case| run(address.clone(), case)).buffer_unordered(16);
+    running.collect().await
 }
 
 async fn run(address: String, case: Case) -> (String, Vec<Outcome>) {
