@@ -261,16 +261,37 @@ impl CommitOnFirstTokenLayer {
         Self::default()
     }
 
-    /// Around what keeps the promise of the first token already: hands on what is not to be held back further.
-    #[cfg(feature = "config")]
-    pub(crate) fn beyond_it() -> Self {
-        Self { inner_commits: true, ..Self::default() }
-    }
-
     /// Sets another commit point. Default: [`CommitPoint::FirstToken`].
     #[must_use]
     pub fn at(mut self, point: CommitPoint) -> Self {
         self.point = point;
+        self
+    }
+
+    /// Says that what is inside keeps the promise of the first token by itself, as the leaves of this crate do: then only
+    /// what is to be held back further is held back here, and all else is handed on as it is. Default: it does not.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use steadfast::{
+    ///     CommitOnFirstTokenLayer, CommitPoint, LlmRequest, TimeoutLayer,
+    ///     providers::{Simulated, simulated::Fault},
+    /// };
+    /// use tower::{ServiceBuilder, ServiceExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
+    /// let llm = ServiceBuilder::new()
+    ///     .layer(CommitOnFirstTokenLayer::new().inner_commits())
+    ///     .layer(TimeoutLayer::new(Duration::from_secs(30)).idle(Duration::from_secs(5)))
+    ///     .service(Simulated::new("sonnet").fault_mix(Fault::StallAfter(3)));
+    /// let report = LlmRequest::prompt("Sum it up.").stream(true).commit(CommitPoint::Complete);
+    /// // Not half a report: what stalls is an error before anybody has seen a word of it.
+    /// assert!(llm.oneshot(report).await.unwrap_err().timeout().is_some());
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn inner_commits(mut self) -> Self {
+        self.inner_commits = true;
         self
     }
 }

@@ -185,9 +185,11 @@ impl Table {
             ((key.scenario.id, key.commit, key.protocol), verdict.unwrap_or_else(Cell::Wrong))
         });
         let cells = cells.collect();
-        let long = Protocol::BOTH.into_iter().filter_map(|protocol| match &of(&held(protocol))[..] {
-            [outcome] if outcome.is_whole() && outcome.signs != Some(0) => None,
-            other => Some(format!("a long answer that is held back, {protocol:?}: {other:?}")),
+        let long = Protocol::BOTH.into_iter().filter(|_| world.mix.has_held()).filter_map(|protocol| {
+            match &of(&held(protocol))[..] {
+                [outcome] if outcome.is_whole() && outcome.signs != Some(0) => None,
+                other => Some(format!("a long answer that is held back, {protocol:?}: {other:?}")),
+            }
         });
         Self { cells, beside: long.collect() }
     }

@@ -23,17 +23,21 @@ use std::{
 
 use cases::{Case, Mix, World};
 use judge::{Outcome, Table};
+use tokio::time::timeout;
 
 /// A client may take this long for all cases; they run side by side.
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// Lets a client of an SDK go through the cases: they go in as one JSON text, an outcome for each comes out on a line.
-fn drive(mut command: Command, cases: &[Case]) -> Vec<(String, Vec<Outcome>)> {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let text = serde_json::to_string(cases).unwrap();
-    // It reads all before it says anything.
-    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
+/// A client of an SDK goes through the cases: they go in as one JSON text, an outcome for each comes out on a line.
+async fn drive(mut command: Command, cases: Vec<Case>) -> Vec<(String, Vec<Outcome>)> {
+    let driving = tokio::task::spawn_blocking(move || {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let text = serde_json::to_string(&cases).unwrap();
+        // It reads all before it says anything.
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    });
+    let output = driving.await.unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{said}");
     let read = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
@@ -41,16 +45,13 @@ fn drive(mut command: Command, cases: &[Case]) -> Vec<(String, Vec<Outcome>)> {
 }
 
 /// One client's way through all cases of a mix of dialects.
-async fn matrix(
-    client: &str,
-    mix: Mix,
-    run: impl FnOnce(String, Vec<Case>) -> Vec<(String, Vec<Outcome>)> + Send + 'static,
-) {
+async fn matrix<F>(client: &str, mix: Mix, run: impl FnOnce(String, Vec<Case>) -> F)
+where
+    F: Future<Output = Vec<(String, Vec<Outcome>)>>,
+{
     let world = World::start(mix).await;
-    let (address, cases) = (world.address.clone(), world.cases());
-    let driving = tokio::task::spawn_blocking(move || run(address, cases));
-    let outcomes = tokio::time::timeout(LIMIT, driving).await.expect("no case hangs").unwrap();
-    let table = Table::of(&world, outcomes);
+    let running = run(world.address.clone(), world.cases());
+    let table = Table::of(&world, timeout(LIMIT, running).await.expect("no case hangs"));
     println!("{client}, {mix}\n{table}");
     assert!(table.is_clean(), "{client}, {mix}\n{table}");
 }
@@ -58,7 +59,7 @@ async fn matrix(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plain_client_survives_sixteen_faults() {
     for mix in [Mix::Same, Mix::Across] {
-        matrix("plain HTTP", mix, |address, cases| plain::drive(&address, &cases)).await;
+        matrix("plain HTTP", mix, plain::drive).await;
     }
 }
 
@@ -70,7 +71,7 @@ async fn the_python_sdks_survive_sixteen_faults() {
         };
         matrix("python SDKs", mix, move |address, cases| {
             python.arg(address);
-            drive(python, &cases)
+            drive(python, cases)
         })
         .await;
     }
@@ -83,7 +84,7 @@ async fn the_node_sdks_survive_sixteen_faults() {
     };
     matrix("node SDKs", Mix::Same, move |address, cases| {
         node.args([address, folder]);
-        drive(node, &cases)
+        drive(node, cases)
     })
     .await;
 }

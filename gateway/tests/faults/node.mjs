@@ -61,4 +61,8 @@ async function run({ case: name, protocol, requests, gap_ms }) {
   return [name, outcomes];
 }
 
-for (const done of await Promise.all(JSON.parse(await text(process.stdin)).map(run))) console.log(JSON.stringify(done));
+const cases = JSON.parse(await text(process.stdin));
+async function work() {
+  for (let next; (next = cases.shift()); ) console.log(JSON.stringify(await run(next)));
+}
+await Promise.all(Array.from({ length: 16 }, work));

@@ -1,41 +1,42 @@
-//! A client without an SDK: HTTP/1.1 and events as they come, a thread for each case.
+//! A client without an SDK: HTTP/1.1 and events as they come, sixteen cases at a time.
 
-use std::{
-    io::{Read, Write},
-    net::TcpStream,
-    thread,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt};
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{Instant, sleep, timeout},
+};
 
 use crate::{
     cases::{Case, Protocol, Request},
     judge::Outcome,
 };
 
-pub(crate) fn drive(address: &str, cases: &[Case]) -> Vec<(String, Vec<Outcome>)> {
-    thread::scope(|scope| {
-        let running: Vec<_> = cases.iter().map(|case| scope.spawn(move || run(address, case))).collect();
-        running.into_iter().map(|case| case.join().unwrap()).collect()
-    })
+pub(crate) async fn drive(address: String, cases: Vec<Case>) -> Vec<(String, Vec<Outcome>)> {
+    let running = stream::iter(cases).map(|case| run(address.clone(), case)).buffer_unordered(16);
+    running.collect().await
 }
 
-fn run(address: &str, case: &Case) -> (String, Vec<Outcome>) {
-    let ask = |(at, request): (usize, &Request)| {
+async fn run(address: String, case: Case) -> (String, Vec<Outcome>) {
+    let mut outcomes = Vec::new();
+    for (at, request) in case.requests.iter().enumerate() {
         if at > 0 {
-            thread::sleep(Duration::from_millis(case.gap_ms));
+            sleep(Duration::from_millis(case.gap_ms)).await;
         }
         let begun = Instant::now();
-        let mut outcome = read(case.protocol, &exchange(address, case.protocol, request));
+        let answer = timeout(Duration::from_secs(60), exchange(&address, case.protocol, request)).await;
+        let mut outcome = read(case.protocol, &answer.expect("no request hangs"));
         outcome.took_ms = begun.elapsed().as_millis().try_into().unwrap();
-        outcome
-    };
-    (case.case.clone(), case.requests.iter().enumerate().map(ask).collect())
+        outcomes.push(outcome);
+    }
+    (case.case, outcomes)
 }
 
 /// All that came as an answer.
-fn exchange(address: &str, protocol: Protocol, request: &Request) -> String {
+async fn exchange(address: &str, protocol: Protocol, request: &Request) -> String {
     let mut messages = vec![json!({"role": "user", "content": "Sixty words, please."})];
     if request.prefill {
         messages.push(json!({"role": "assistant", "content": "word-1"}));
@@ -57,11 +58,10 @@ fn exchange(address: &str, protocol: Protocol, request: &Request) -> String {
          x-steadfast-feature: {feature}\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    stream.write_all((head + &body).as_bytes()).unwrap();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all((head + &body).as_bytes()).await.unwrap();
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
+    stream.read_to_string(&mut answer).await.unwrap();
     answer
 }
 

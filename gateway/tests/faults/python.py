@@ -66,6 +66,6 @@ def run(case):
     return [case["case"], outcomes]
 
 
-with ThreadPoolExecutor(max_workers=24) as pool:
+with ThreadPoolExecutor(max_workers=16) as pool:
     for done in pool.map(run, json.load(sys.stdin)):
         print(json.dumps(done))

@@ -90,7 +90,7 @@ impl Part {
             .option_layer(caps)
             .layer(settings::retry(retry, retries, makings.seed(&tier.name)))
             // Around the limits of time: those of the first token and of silences hold for an answer that is held back too.
-            .layer(CommitOnFirstTokenLayer::beyond_it().at(config.stream.commit.unwrap_or_default()))
+            .layer(CommitOnFirstTokenLayer::new().inner_commits().at(config.stream.commit.unwrap_or_default()))
             // Inside of the retry, so that each attempt is asked and counted, and an open circuit ends the retrying.
             .layer(&self.breaker)
             // Inside of the breaker, so that silence counts as a failure.

@@ -31,6 +31,25 @@ async fn a_caller_of_a_slow_stream_gets_the_head_and_signs_of_life_before_the_an
 }
 
 #[tokio::test]
+async fn a_caller_chooses_its_commit_point_and_is_told_of_a_word_that_is_none() {
+    for path in PATHS {
+        let providers = Providers::start().await;
+        providers.anthropic.handle().fail(Fault::CutAfter(2));
+        let server = Server::start(providers.both(), Settings::default()).await;
+        let broken = server.post(path, &[], &hello(true)).await;
+        assert!(!broken.is_whole() && broken.header("x-steadfast-tier") == Some("sonnet"), "{broken:?}");
+        let whole = server.post(path, &[("x-steadfast-commit", "complete")], &hello(true)).await;
+        assert_eq!((whole.text().as_str(), whole.is_whole()), ("Hello from afar", true), "{whole:?}");
+        let wrong = server.post(path, &[("x-steadfast-commit", "whole")], &hello(true)).await;
+        let error = &wrong.json()["error"];
+        assert_eq!((wrong.status, error["type"].as_str()), (400, Some("invalid_request_error")), "{wrong:?}");
+        let names = "first_event, first_token, first_text, complete";
+        assert!(error["message"].as_str().unwrap().contains(names), "{wrong:?}");
+        assert_eq!(wrong.json()["type"] == "error", path == MESSAGES, "{wrong:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_failure_after_the_head_went_out_is_an_event_in_the_stream() {
     for path in PATHS {
         let providers = Providers::start().await;
