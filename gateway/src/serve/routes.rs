@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use steadfast::{Dialect, ErrorKind, LlmError};
 
 use super::{
-    Gateway, catalog,
+    Gateway, admin, catalog,
     keys::{Denied, Key},
     observe::page,
     pipeline,
@@ -39,7 +39,8 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .route("/", get(page::front))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
-        .with_state(gateway)
+        .with_state(gateway.clone())
+        .merge(admin::router(gateway))
 }
 
 /// The dialect of a caller, as far as anybody can tell: by the path, else by the headers that each API wants.
