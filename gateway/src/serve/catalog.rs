@@ -21,15 +21,6 @@ pub(crate) enum Catalog {
 }
 
 impl Catalog {
-    /// The stack itself.
-    pub(crate) fn stack(&self) -> Option<&StackHandle> {
-        match self {
-            Self::Stack(stack) => Some(stack),
-            #[cfg(test)]
-            Self::Fixed(_) => None,
-        }
-    }
-
     /// Each name once, in order of preference.
     fn names(&self) -> Vec<Arc<str>> {
         let names: Vec<Arc<str>> = match self {

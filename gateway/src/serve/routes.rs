@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use steadfast::{Dialect, ErrorKind, LlmError};
 
 use super::{
-    Gateway, admin, catalog,
+    Gateway, catalog,
     keys::{Denied, Key},
     observe::page,
     pipeline,
@@ -40,7 +40,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .with_state(gateway.clone())
-        .merge(admin::router(gateway))
+        .merge(super::admin::router(gateway))
 }
 
 /// The dialect of a caller, as far as anybody can tell: by the path, else by the headers that each API wants.

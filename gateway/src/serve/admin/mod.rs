@@ -31,11 +31,15 @@ use http::{Request, Response, StatusCode};
 use steadfast::StackHandle;
 
 use self::answer::{error, ok, tiers};
-use super::{Gateway, keys::Denied};
+use super::{Gateway, catalog::Catalog, keys::Denied};
 
 /// The paths of an administrator, where there is a stack to look at.
 pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
-    let Some(stack) = gateway.catalog.stack().cloned() else { return Router::new() };
+    let stack = match &gateway.catalog {
+        Catalog::Stack(stack) => stack.clone(),
+        #[cfg(test)]
+        Catalog::Fixed(_) => return Router::new(),
+    };
     Router::new()
         .route("/admin/tiers", get(list))
         .route("/admin/targets", get(list))
