@@ -188,5 +188,5 @@ const LONGEST_BODY: usize = 16 * 1024;
 /// The longest name that is taken over or repeated.
 const LONGEST: usize = 256;
 /// How often, and after how long, the status is looked at for a change that was just made.
-const PATIENCE: usize = 20;
+const PATIENCE: usize = 100;
 const TICK: Duration = Duration::from_millis(5);
