@@ -7,7 +7,7 @@ use std::time::Duration;
 use steadfast::{
     BoxLlmService, CircuitBreakerLayer, ErrorKind, Event, Events, FallbackHandle, FallbackLayer, LlmError, LlmRequest,
     LlmResponse, Stack, StackHandle,
-    config::{CircuitBreaker, Config, Feature, Route, RouteWhen, Tier},
+    config::{AllOpen, CircuitBreaker, Config, Feature, Route, RouteWhen, Span, Tier},
     events::{CircuitReason, CircuitState, Operation, ServingState, Status, StatusBoard},
     layers::fallback::{SessionPolicy, Tier as Place},
     provider_fn,
@@ -338,6 +338,45 @@ async fn where_every_tier_is_drained_requests_fail_at_once_and_say_so() {
     bench.operator.undrain("b").unwrap();
     assert_eq!(bench.tier(prompt()).await, "b");
     assert_eq!(bench.calls(), [0, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_last_resort_that_is_drained_is_none() {
+    let mut file = config(&[("a", 1), ("b", 1)]);
+    file.tiers[1].last_resort = true;
+    let bench = Bench::of(file);
+    bench.providers[0].fail(Fault::ServerError);
+    bench.operator.force_open("b").unwrap();
+    assert_eq!(bench.tier(prompt()).await, "b", "whatever its circuit says");
+    bench.operator.drain("b").unwrap();
+    assert!(bench.ask(prompt()).await.is_err());
+    assert_eq!(bench.calls()[1], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_waits_for_a_probe_does_not_go_to_what_was_drained_meanwhile() {
+    for (drained, expected) in [(&["b"][..], Ok("a")), (&["a", "b"], Err(ErrorKind::CircuitOpen))] {
+        let mut file = config(&[("a", 1), ("b", 1)]);
+        file.fallback.all_open = Some(AllOpen::Wait(Span(300 * SECOND)));
+        file.timeout = Some(Span(300 * SECOND));
+        let bench = Bench::of(file);
+        bench.providers.iter().for_each(|provider| provider.fail(Fault::ServerError));
+        for _ in 0..2 {
+            assert!(bench.ask(prompt()).await.is_err());
+        }
+        bench.providers.iter().for_each(SimulatedHandle::heal);
+        let calls = bench.calls();
+        let waiting = tokio::spawn(bench.llm.clone().oneshot(prompt()));
+        sleep(SECOND).await;
+        assert_eq!(bench.calls(), calls, "every circuit is open");
+        for tier in drained {
+            bench.operator.drain(tier).unwrap();
+        }
+        let answer = waiting.await.unwrap();
+        let tier = answer.as_ref().map(|answer| answer.served_by().tier.unwrap()).map_err(LlmError::kind);
+        assert_eq!(tier, expected);
+        assert_eq!(bench.calls(), [calls[0] + u64::from(expected.is_ok()), calls[1]]);
+    }
 }
 
 #[tokio::test(start_paused = true)]

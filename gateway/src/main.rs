@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 for success, 1 where the models failed or a gateway is not ready, 2 where the command line or the configuration is wrong.
 
+mod admin;
 mod ask;
 mod check;
 mod exit;
@@ -35,6 +36,7 @@ enum Action {
     Check(check::Check),
     /// Answer one prompt through the stack
     Ask(ask::Ask),
+    Admin(admin::Admin),
     Serve(serve::Serve),
     Key(serve::MakeKey),
     Health(health::Health),
@@ -60,6 +62,7 @@ async fn main() -> ExitCode {
     let done = match Command::parse().action {
         Action::Check(check) => check.run().await,
         Action::Ask(ask) => ask.run().await,
+        Action::Admin(admin) => admin.run().await,
         Action::Serve(serve) => serve.run().await,
         Action::Key(key) => key.run(),
         Action::Health(health) => health.run().await,

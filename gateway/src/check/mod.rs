@@ -1,7 +1,7 @@
 //! `steadfast check`: what is wrong with a configuration, and what it would do.
 
 mod live;
-mod table;
+pub(crate) mod table;
 
 use std::{io::Write as _, path::PathBuf};
 

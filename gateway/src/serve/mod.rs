@@ -2,8 +2,9 @@
 //!
 //! A request's way: [`listener`] → [`connection`] → [`routes`] (paths) → [`pipeline`] (one for both protocols: [`inbound`], the
 //! service, then a whole answer, a [`stream`], or a [`refusal`]). What happened to it is kept in [`record`], and [`observe`]
-//! tells of all together.
+//! tells of all together. What an operator does meanwhile is [`admin`]'s.
 
+mod admin;
 mod catalog;
 mod connection;
 mod demo;

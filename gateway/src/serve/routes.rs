@@ -40,7 +40,8 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .route("/", get(page::front))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
-        .with_state(gateway)
+        .with_state(gateway.clone())
+        .merge(super::admin::router(gateway))
 }
 
 /// The dialect of a caller, as far as anybody can tell: by the path, else by the headers that each API wants.

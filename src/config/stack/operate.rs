@@ -53,6 +53,11 @@ impl StackHandle {
         Self { by: Some(who.into()), ..self.clone() }
     }
 
+    /// Who acts through this handle, where it was said.
+    pub fn actor(&self) -> Option<&str> {
+        self.by.as_deref()
+    }
+
     /// Opens a tier's circuit until it is [released](Self::release): see
     /// [`CircuitBreakerHandle::force_open`](crate::CircuitBreakerHandle::force_open). Gives whether that is new.
     ///

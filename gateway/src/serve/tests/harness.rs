@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use http::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use steadfast::{
-    BoxLlmService, CircuitBreakerLayer, CommitPoint, FallbackLayer, TimeoutLayer,
+    BoxLlmService, CircuitBreakerLayer, CommitPoint, FallbackLayer, Stack, TimeoutLayer,
     providers::{
         Anthropic, OpenAi,
         simulated::{Simulated, SimulatedHandle, server::SimulatedServer},
@@ -34,7 +34,16 @@ impl Server {
 
     pub(super) async fn with_keys(service: BoxLlmService, keys: Option<Keys>, settings: Settings) -> Self {
         let catalog = Catalog::Fixed(&["claude-sonnet-4-5", "gpt-4o"]);
-        let gateway = Arc::new(Gateway::new(service, catalog, keys, settings));
+        Self::of(Gateway::new(service, catalog, keys, settings)).await
+    }
+
+    /// One that can be operated.
+    pub(super) async fn with_stack(stack: &Stack, keys: Option<Keys>, settings: Settings) -> Self {
+        Self::of(Gateway::new(stack.service(), Catalog::Stack(stack.handle()), keys, settings)).await
+    }
+
+    async fn of(gateway: Gateway) -> Self {
+        let gateway = Arc::new(gateway);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = listener::serve(listener, routes::router(gateway.clone()), gateway.clone());

@@ -1,5 +1,6 @@
 //! The gateway through a real socket.
 
+mod admin;
 mod callers;
 mod connections;
 mod harness;

@@ -1,0 +1,98 @@
+//! What an operator can see and do while the gateway runs. Only with a key that has `admin: true`.
+//!
+//! | path | what |
+//! |---|---|
+//! | `GET /admin/tiers`, `GET /admin/targets` | each tier: its circuit, since when, why and until when, whether it is forced or drained, its failures and what is in flight; and the pinned levels |
+//! | `POST /admin/tiers/{tier}/circuit` `{"action": "open" \| "close" \| "auto"}` | forces its circuit, or lets it judge by itself again |
+//! | `POST /admin/tiers/{tier}/drain` `{"drained": true \| false}` | takes it out of service, or back: what is under way there ends as it would |
+//! | `POST /admin/level` `{"level": 1..5 \| null, "feature": "chat"}` | serves that level or a worse one, for a feature or (without one) for all |
+//! | `POST /admin/reload` | loads the configuration's file again |
+//!
+//! Answers are JSON and say how it is afterwards; errors are `{"error": {"message", "type"}}` and say what to mend. What is
+//! said here holds until it is taken back; it goes on over reloads (see [`StackHandle`](steadfast::StackHandle#by-hand)), and
+//! a server that starts again has forgotten it.
+//!
+//! **Who may.** A server without keys refuses all of it, on loopback too: a browser there sends what any page tells it to, but
+//! it has no key to send along. Each order is in the log under the name of the key, which is itself in none.
+
+mod actions;
+mod answer;
+
+use std::sync::Arc;
+
+use axum::{
+    Extension, Router,
+    body::Body,
+    extract::State,
+    middleware::{Next, from_fn_with_state},
+    routing::{get, post},
+};
+use http::{Request, Response, StatusCode};
+use steadfast::StackHandle;
+
+use self::answer::{error, ok, tiers};
+use super::{Gateway, catalog::Catalog, keys::Denied};
+
+/// The paths of an administrator, where there is a stack to look at.
+pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
+    let stack = match &gateway.catalog {
+        Catalog::Stack(stack) => stack.clone(),
+        #[cfg(test)]
+        Catalog::Fixed(_) => return Router::new(),
+    };
+    Router::new()
+        .route("/admin/tiers", get(list))
+        .route("/admin/targets", get(list))
+        .route("/admin/tiers/{tier}/circuit", post(actions::circuit))
+        .route("/admin/tiers/{tier}/drain", post(actions::drain))
+        .route("/admin/level", post(actions::level))
+        .route("/admin/reload", post(actions::reload))
+        .method_not_allowed_fallback(wrong_method)
+        .route_layer(from_fn_with_state((gateway.clone(), stack), only_administrators))
+        .with_state(gateway)
+}
+
+/// The stack in the hands of whoever has shown the key.
+type Operator = Extension<StackHandle>;
+
+/// Lets an administrator through, before anything of the request's body is read.
+async fn only_administrators(
+    State((gateway, stack)): State<(Arc<Gateway>, StackHandle)>,
+    mut request: Request<Body>,
+    next: Next,
+) -> Response<Body> {
+    let Some(keys) = &gateway.keys else {
+        let message = "this server has no keys: start it with --keys FILE, where a key has `admin: true`";
+        return error(StatusCode::FORBIDDEN, "permission_error", message);
+    };
+    let key = match keys.caller(request.headers()) {
+        Ok(key) => key,
+        Err(denied) => {
+            let message = match denied {
+                Denied::NoKey => "no key: send an administrator's in `Authorization: Bearer` or `x-api-key`",
+                _ => "the gateway does not know this key, or it has expired",
+            };
+            return error(StatusCode::UNAUTHORIZED, "authentication_error", message);
+        }
+    };
+    if !key.admin {
+        tracing::warn!(
+            key = &*key.name,
+            path = request.uri().path(),
+            "an administrator's path, and not an administrator's key"
+        );
+        let message = "this key is no administrator's: that takes one with `admin: true` in the file of keys";
+        return error(StatusCode::FORBIDDEN, "permission_error", message);
+    }
+    request.extensions_mut().insert(stack.acting_as(&*key.name));
+    next.run(request).await
+}
+
+async fn list(Extension(stack): Operator) -> Response<Body> {
+    ok(&tiers(&stack))
+}
+
+async fn wrong_method() -> Response<Body> {
+    let message = "what is listed is asked for with GET, what is done with POST";
+    error(StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", message)
+}

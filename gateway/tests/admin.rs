@@ -1,0 +1,108 @@
+//! `steadfast admin` and the gateway that it operates, both of the real binary.
+
+#![allow(clippy::disallowed_methods, reason = "a real process keeps real time")]
+
+mod common;
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+};
+
+use self::common::{Folder, Ran, steadfast};
+
+struct Served {
+    child: Child,
+    url: String,
+    key: String,
+    _folder: Folder,
+}
+
+impl Served {
+    fn start(name: &str) -> Self {
+        let folder = Folder::new(name);
+        let made = steadfast(["key", "ana"], &[]).out;
+        let key = made.split_whitespace().find(|word| word.starts_with("sk-")).unwrap().to_owned();
+        let entry = &made[made.find("keys:").unwrap()..];
+        let keys = folder.file("keys.yaml", &format!("{entry}    admin: true\n"));
+        let text =
+            "tiers:\n  - { name: a/b, provider: simulated }\n  - { name: small, provider: simulated, level: 3 }\n";
+        let config = folder.file("steadfast.yaml", text);
+        let files = [config, keys].map(|path| path.to_str().unwrap().to_owned());
+        let mut child = Command::new(env!("CARGO_BIN_EXE_steadfast"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--config", &files[0], "--keys", &files[1]])
+            .env_remove("RUST_LOG")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut greeting = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        while !greeting.contains("OPENAI_BASE_URL") {
+            assert_ne!(stdout.read_line(&mut greeting).unwrap(), 0, "it ended early: {greeting}");
+        }
+        let address = greeting.split("http://").nth(1).unwrap().split_whitespace().next().unwrap();
+        Self { child, url: format!("http://{address}"), key, _folder: folder }
+    }
+
+    fn admin(&self, arguments: &[&str]) -> Ran {
+        self.admin_with(arguments, &self.key)
+    }
+
+    fn admin_with(&self, arguments: &[&str], key: &str) -> Ran {
+        let environment = [("STEADFAST_URL", &*self.url), ("STEADFAST_ADMIN_KEY", key)];
+        steadfast(["admin"].into_iter().chain(arguments.iter().copied()), &environment)
+    }
+
+    /// What an order that is obeyed prints, without the spaces between columns.
+    fn done(&self, arguments: &[&str]) -> String {
+        let ran = self.admin(arguments);
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{arguments:?}: {}", ran.out);
+        ran.out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ") + "\n").collect()
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn an_operator_orders_from_the_command_line() {
+    let served = Served::start("admin-orders");
+    let tiers = served.done(&["tiers"]);
+    assert!(tiers.contains("a/b 1 closed - - - - 0 0") && tiers.ends_with("pinned: no level for all\n"), "{tiers}");
+    let open = served.done(&["open", "a/b"]);
+    assert!(open.contains("a/b 1 open forced open 2") && open.contains("by hand - 0 0"), "{open}");
+    assert!(served.done(&["open", "a/b"]).starts_with("It was so already.\n"));
+    assert!(served.done(&["close", "a/b"]).contains("closed forced closed"));
+    assert!(served.done(&["auto", "a/b"]).contains("a/b 1 closed - 2"));
+    assert!(served.done(&["drain", "small"]).contains("small 3 closed drained"));
+    assert!(served.done(&["undrain", "small"]).contains("small 3 closed - -"));
+    assert_eq!(served.done(&["level", "3"]), "pinned: level 3 for all\n");
+    assert_eq!(served.done(&["level", "1", "--feature", "chat"]), "pinned: level 3 for all, 1 for chat\n");
+    assert_eq!(served.done(&["level", "none"]), "pinned: no level for all, 1 for chat\n");
+    assert_eq!(served.done(&["reload"]), "kept: a/b, small\nchanged: none\nremoved: none\n");
+    let json: serde_json::Value = serde_json::from_str(&served.admin(&["tiers", "--json"]).out).unwrap();
+    assert_eq!((&json["tiers"][0]["name"], &json["pinnedFeatures"]["chat"]), (&"a/b".into(), &1.into()));
+}
+
+#[test]
+fn an_order_that_is_refused_says_why() {
+    let served = Served::start("admin-refused");
+    for (arguments, key, code, words) in [
+        (&["open", "opus"][..], &*served.key, 1, "there is no tier `opus`; there are a/b, small"),
+        (&["level", "5"], &served.key, 1, "no tier is of level 5"),
+        (&["level", "low"], &served.key, 2, "a level is a number from 1 to 5, or none"),
+        (&["tiers"], "sk-of-nobody", 1, "does not know this key"),
+        (&["tiers"], "", 2, "the variable STEADFAST_ADMIN_KEY has no key"),
+        (&["tiers", "--url", "127.0.0.1"], &served.key, 2, "must begin with http://"),
+        (&["tiers", "--url", "http://127.0.0.1:1"], &served.key, 1, "http://127.0.0.1:1/: "),
+    ] {
+        let ran = served.admin_with(arguments, key);
+        assert_eq!((ran.code, ran.out.as_str()), (Some(code), ""), "{arguments:?}: {}", ran.err);
+        assert!(ran.err.contains(words) && !ran.err.contains(&served.key), "{arguments:?}: {}", ran.err);
+    }
+}
