@@ -8,14 +8,14 @@ use super::{
 };
 
 /// A key, and the line of its entry in the file.
-fn made(name: &str) -> (String, String) {
+pub(super) fn made(name: &str) -> (String, String) {
     let made = Command::new(STEADFAST).args(["key", name]).output().unwrap();
     let made = String::from_utf8(made.stdout).unwrap();
     let key = made.lines().map(str::trim).find(|line| line.starts_with("sk-steadfast-")).unwrap();
     (key.to_owned(), made.split("keys:\n").nth(1).unwrap().to_owned())
 }
 
-fn status(served: &Served, key: &str) -> String {
+pub(super) fn status(served: &Served, key: &str) -> String {
     let mut answer = String::new();
     let headers = format!("x-api-key: {key}\r\nconnection: close\r\n");
     served.send("/v1/messages", &headers, HELLO).read_to_string(&mut answer).unwrap();
