@@ -3,6 +3,10 @@
 //! A request's way: [`listener`] (connections) → [`routes`] (paths) → [`pipeline`] (one for both protocols: [`inbound`], the
 //! service, then a whole answer, a [`stream`], or a [`refusal`]). What happened to it is kept in [`record`], and [`observe`]
 //! tells of all together.
+//!
+//! Nothing is fetched for a caller but the answer: a picture or document at a web address goes on as it is to providers that
+//! take addresses, and is refused, or left to another tier, where one wants the bytes. There is no setting to change that: a
+//! prompt would reach into the gateway's own network by it.
 
 mod catalog;
 mod demo;

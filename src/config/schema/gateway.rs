@@ -10,6 +10,9 @@ use super::Span;
 
 /// What the gateway allows its callers, and how long it waits for whom. A stack in an application has no use for it.
 ///
+/// Pictures and documents at web addresses are never fetched on a caller's behalf, and there is no setting for it: they go on
+/// as they are to providers that take addresses, and are refused, or left to another tier, where one wants the bytes.
+///
 /// A reload changes what is said so of; the rest holds from the next start on, and the log says when a reload would have
 /// changed it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]

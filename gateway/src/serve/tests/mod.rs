@@ -3,6 +3,7 @@
 mod callers;
 mod connections;
 mod harness;
+mod images;
 mod key_limits;
 mod keys;
 mod logs;
