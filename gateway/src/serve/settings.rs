@@ -70,7 +70,7 @@ impl Settings {
             connections: count(said.connections, default.connections),
             first_sign: time(said.first_sign, default.first_sign),
             keep_alive: time(said.keep_alive, default.keep_alive),
-            grace: grace.unwrap_or(time(said.grace, default.grace)),
+            grace: grace.unwrap_or_else(|| time(said.grace, default.grace)),
             records: count(said.records, default.records),
         }
     }
