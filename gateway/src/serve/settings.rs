@@ -26,7 +26,8 @@ pub(crate) struct Settings {
     /// How long a caller of a stream waits without a sign of life. Until then the status is still open, and an error has
     /// its own; from then on the stream has begun, and an error comes inside it.
     pub(crate) first_sign: Duration,
-    /// How long a stream that has begun may be silent before a sign of life is put in.
+    /// How long a stream that has begun may be silent before a sign of life is put in: well under the quarter of a minute
+    /// after which the least patient of what stands between closes a connection.
     pub(crate) keep_alive: Duration,
     /// How long streams may go on once the server has been asked to stop.
     pub(crate) grace: Duration,
@@ -47,7 +48,7 @@ impl Default for Settings {
             unread: Duration::from_secs(60),
             connections: 20_000,
             first_sign: Duration::from_secs(10),
-            keep_alive: Duration::from_secs(15),
+            keep_alive: Duration::from_secs(10),
             grace: Duration::from_secs(30),
             records: 1024,
         }

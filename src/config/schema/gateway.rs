@@ -50,8 +50,8 @@ pub struct Gateway {
     /// on the stream has begun with status 200, and an error comes inside it. A reload changes it. Default: 10 s.
     #[schemars(extend("default" = "10s"))]
     pub first_sign: Option<Span>,
-    /// How long a stream may be silent before a keep-alive is put in. A reload changes it. Default: 15 s.
-    #[schemars(extend("default" = "15s"))]
+    /// How long a stream may be silent before a keep-alive is put in. A reload changes it. Default: 10 s.
+    #[schemars(extend("default" = "10s"))]
     pub keep_alive: Option<Span>,
     /// How many decision records are kept for `GET /requests`, up to 1,000,000. Default: 1,024.
     #[schemars(extend("default" = 1024), range(min = 1, max = 1_000_000))]
