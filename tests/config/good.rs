@@ -3,7 +3,8 @@ use std::{fs, path::PathBuf, time::Duration};
 use steadfast::{
     CommitPoint,
     config::{
-        AllOpen, AtCap, Config, Cooldown, Environment, Format, Growth, KeyRef, Loader, OnError, RuleThreshold, Span,
+        AllOpen, AtCap, Config, Cooldown, Environment, Format, Growth, KeyRef, Loader, OnError, RuleThreshold, Size,
+        Span,
     },
 };
 
@@ -35,6 +36,9 @@ fn three_formats_are_one_configuration() {
     assert_eq!(yaml.named_model("claude-haiku-4-5"), Some("claude-haiku-*"));
     assert_eq!(yaml.named_model("gpt-4o"), None);
     assert_eq!(yaml.budgets[0].at_cap, AtCap::StepDown(3));
+    assert!(yaml.budgets[1].each_key);
+    assert_eq!(yaml.gateway.max_body, Some(Size(8 << 20)));
+    assert_eq!((yaml.gateway.grace, yaml.gateway.keep_alive), (Some(Span(Duration::from_secs(45))), None));
     assert_eq!(yaml.alerts.rules.key_refused, Some(RuleThreshold::On(false)));
     let cooldown = yaml.tiers[0].circuit_breaker.and_then(|breaker| breaker.cooldown);
     assert!(matches!(cooldown, Some(Cooldown::Growing(growing)) if growing.factor == 2.0));
@@ -56,8 +60,8 @@ fn the_example_is_a_configuration() {
     assert_eq!(config.tiers.len(), 4);
     let text = fs::read_to_string(&path).unwrap();
     // What is commented out holds too.
-    let all =
-        text.replace("\n# listen", "\nlisten").replace("\n# retry", "\nretry").replace("\n# circuit", "\ncircuit");
+    let all = text.replace("\n# gateway", "\ngateway").replace("\n#   ", "\n  ");
+    let all = all.replace("\n# listen", "\nlisten").replace("\n# retry", "\nretry").replace("\n# circuit", "\ncircuit");
     let all =
         all.replace("\n# default_feature", "\ndefault_feature").replace("\n  # ", "\n  ").replace("\n    # ", "\n    ");
     Config::from_str(&all, Format::Yaml).unwrap_or_else(|error| panic!("{error}"));

@@ -123,8 +123,9 @@ fn entry(model: &str, dialect: Dialect) -> Value {
 pub(crate) async fn count_tokens(State(gateway): State<Arc<Gateway>>, request: Request<Body>) -> Response<Body> {
     let dialect = Dialect::Anthropic;
     let (head, body) = request.into_parts();
-    let read = inbound::read(&head.headers, body, &gateway.settings).await;
-    let counted = read.map_err(|unread| unread.error(&gateway.settings)).and_then(|body| {
+    let settings = gateway.now.load_full();
+    let read = inbound::read(&head.headers, body, &settings).await;
+    let counted = read.map_err(|unread| unread.error(&settings)).and_then(|body| {
         let request = inbound::request(dialect, &head.headers, body)?;
         request.chat().map(estimate)
     });

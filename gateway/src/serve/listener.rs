@@ -48,7 +48,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, gateway: Arc<Ga
     // From here on the system refuses connections, so that who balances the load goes elsewhere at once.
     drop(listener);
     connections.close();
-    if timeout(settings.grace, connections.wait()).await.is_err() {
+    if timeout(gateway.now.load().grace, connections.wait()).await.is_err() {
         tracing::warn!(connections = connections.len(), "the time to finish is over: open streams end with an error");
         gateway.cut.cancel();
         // Who does not take its last bytes loses them.

@@ -3,6 +3,10 @@
 //! A request's way: [`listener`] → [`connection`] → [`routes`] (paths) → [`pipeline`] (one for both protocols: [`inbound`], the
 //! service, then a whole answer, a [`stream`], or a [`refusal`]). What happened to it is kept in [`record`], and [`observe`]
 //! tells of all together. What an operator does meanwhile is [`admin`]'s.
+//!
+//! Nothing is fetched for a caller but the answer: a picture or document at a web address goes on as it is to providers that
+//! take addresses, and is refused, or left to another tier, where one wants the bytes. There is no setting to change that: a
+//! prompt would reach into the gateway's own network by it.
 
 mod admin;
 mod catalog;
@@ -33,11 +37,12 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use clap::Args;
 use serde_json::json;
 use steadfast::{
     BoxLlmService, Stack, StackHandle,
-    config::{ConfigError, Watching},
+    config::{self, ConfigError, Watching},
 };
 use tokio::net::TcpListener;
 #[cfg(unix)]
@@ -45,7 +50,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::keys::MakeKey;
-use self::{catalog::Catalog, keys::Keys, observe::Observing, record::Records, settings::Settings};
+use self::{
+    catalog::Catalog,
+    keys::Keys,
+    observe::Observing,
+    record::Records,
+    settings::{Reloads, Said, Settings},
+};
 use crate::exit::Failure;
 
 /// Serves the models to everything that speaks Anthropic's or OpenAI's protocol.
@@ -61,11 +72,13 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
 
-    /// How many seconds open streams may go on when the server is asked to stop
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    grace: u64,
+    /// How many seconds open streams may go on when the server is asked to stop, in place of what the configuration says
+    /// [default: 30]
+    #[arg(long, value_name = "SECONDS")]
+    grace: Option<u64>,
 
-    /// The keys of those who may call; read again when they change, and on SIGHUP. Without it everybody may who reaches the port
+    /// The keys of those who may call; read again when they change, and on SIGHUP. Without it, and
+    /// without one that the configuration names, everybody may who reaches the port
     #[arg(long, value_name = "FILE", env = "STEADFAST_KEYS")]
     keys: Option<PathBuf>,
 
@@ -83,7 +96,10 @@ struct Gateway {
     catalog: Catalog,
     /// Who may call; `None`: everybody.
     keys: Option<Arc<Keys>>,
+    /// As they were at the start, for what holds from there on.
     settings: Settings,
+    /// As they are at the moment, for what follows the configuration.
+    now: ArcSwap<Settings>,
     records: Records,
     /// The server has been asked to stop.
     stop: CancellationToken,
@@ -98,6 +114,7 @@ impl Gateway {
             catalog,
             keys: keys.map(Arc::new),
             records: Records::new(settings.records),
+            now: ArcSwap::from_pointee(settings.clone()),
             settings,
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
@@ -115,17 +132,24 @@ impl Serve {
         };
         let handle = stack.handle();
         let observing = Observing::begin(&handle, &self.observe)?;
-        let configured = handle.config().listen.filter(|_| self.config.is_some());
+        let begun = handle.config();
+        let configured = begun.listen.filter(|_| self.config.is_some());
         let default = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8080));
         let address = self.listen.or(configured).unwrap_or(default);
-        let keys = self.keys.as_deref().map(|path| Keys::load(path)?.kept_by(handle.clone())).transpose()?;
+        let keys = self.keys_file(&begun.gateway);
+        let keys = keys.map(|path| Keys::load(&path)?.kept_by(handle.clone())).transpose()?;
         if !address.ip().is_loopback() && keys.is_none() && !self.insecure_no_auth {
             return Err(Failure::usage(format_args!(
                 "{address} can be reached from elsewhere, and callers need no key: name a file with --keys, listen on \
                  127.0.0.1, or say --insecure-no-auth"
             )));
         }
-        let settings = Settings { grace: Duration::from_secs(self.grace), ..Settings::default() };
+        let said = Said {
+            grace: self.grace.map(Duration::from_secs),
+            listen: self.listen.is_some(),
+            keys: self.keys.is_some(),
+        };
+        let settings = Settings::of(&begun.gateway, said.grace);
         let gateway = Arc::new(Gateway::new(stack.service(), Catalog::Stack(handle.clone()), keys, settings));
         let listener = TcpListener::bind(address)
             .await
@@ -133,6 +157,8 @@ impl Serve {
         let address = listener.local_addr()?;
         // Listening for signals begins before anybody can know that there is somebody to signal.
         let signals = Signals::new()?;
+        let reloads = Reloads::of(gateway.clone(), handle.clone(), begun, said);
+        let _following = handle.events().follow(reloads);
         let configuration = self.config.as_ref().map(|_| handle.watch());
         let watched = [("configuration", configuration), ("keys", gateway.keys.as_ref().map(Keys::watch))];
         let _watching = watched.map(|(what, watching)| watching.and_then(|watching| watch(what, watching)));
@@ -143,6 +169,12 @@ impl Serve {
         listener::serve(listener, router, gateway).await;
         tracing::info!("stopped");
         Ok(())
+    }
+
+    /// The file of keys: the one that was asked for, or the configuration's, which is named from that file's folder.
+    fn keys_file(&self, said: &config::Gateway) -> Option<PathBuf> {
+        let configured = || Some(self.config.as_ref()?.parent()?.join(said.keys.as_ref()?));
+        self.keys.clone().or_else(configured)
     }
 }
 

@@ -30,6 +30,7 @@ use super::{
 /// Answers a request of this dialect.
 pub(crate) async fn answer(gateway: Arc<Gateway>, dialect: Dialect, request: Request<Body>) -> Response<Body> {
     let (head, body) = request.into_parts();
+    let settings = gateway.now.load_full();
     let mut asked = Asked::of(&head.headers);
     let mut entry = gateway.records.begin(dialect);
     let key = head.extensions.get::<Arc<Key>>();
@@ -41,10 +42,10 @@ pub(crate) async fn answer(gateway: Arc<Gateway>, dialect: Dialect, request: Req
             Err(denied) => return denied_to(&entry, denied, dialect),
         }
     }
-    let body = match inbound::read(&head.headers, body, &gateway.settings).await {
+    let body = match inbound::read(&head.headers, body, &settings).await {
         Ok(body) => body,
         Err(unread) => {
-            let mut response = refused(&entry, &asked, &unread.error(&gateway.settings), dialect);
+            let mut response = refused(&entry, &asked, &unread.error(&settings), dialect);
             if unread == Unread::TooSlow {
                 *response.status_mut() = StatusCode::REQUEST_TIMEOUT;
             }
@@ -91,10 +92,10 @@ pub(crate) async fn answer(gateway: Arc<Gateway>, dialect: Dialect, request: Req
     let begun = tokio::select! {
         biased;
         begun = &mut calling => Some(begun),
-        () = sleep(gateway.settings.first_sign) => None,
+        () = sleep(settings.first_sign) => None,
         () = cut.cancelled() => Some(Err(stopping())),
     };
-    let keep = Keep { dialect, silence: gateway.settings.keep_alive, cut: &cut };
+    let keep = Keep { dialect, silence: settings.keep_alive, cut: &cut };
     match begun {
         Some(Ok(begun)) => streamed(&caller, entry, begun, &keep),
         Some(Err(error)) => refused(&entry, &caller.asked, &error, dialect),

@@ -1,4 +1,12 @@
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
+
+use steadfast::{
+    Event, StackHandle,
+    config::{self, Config, Size, Span},
+    events::Subscriber,
+};
+
+use super::Gateway;
 
 /// What the server allows its callers, and for how long it waits for whom.
 #[derive(Clone, Debug)]
@@ -44,5 +52,141 @@ impl Default for Settings {
             grace: Duration::from_secs(30),
             records: 1024,
         }
+    }
+}
+
+impl Settings {
+    /// What the configuration says, and the defaults for the rest. A grace on the command line is stronger.
+    pub(crate) fn of(said: &config::Gateway, grace: Option<Duration>) -> Self {
+        let default = Self::default();
+        let time = |said: Option<Span>, default| said.map_or(default, |span| span.0);
+        let size = |said: Option<Size>, default| said.map_or(default, |size| number(size.0));
+        let count = |said: Option<u32>, default| said.map_or(default, |count| number(count.into()));
+        Self {
+            body: size(said.max_body, default.body),
+            head: size(said.max_head, default.head),
+            head_timeout: time(said.head_timeout, default.head_timeout),
+            body_timeout: time(said.body_timeout, default.body_timeout),
+            unread: time(said.unread_timeout, default.unread),
+            connections: count(said.connections, default.connections),
+            first_sign: time(said.first_sign, default.first_sign),
+            keep_alive: time(said.keep_alive, default.keep_alive),
+            grace: grace.unwrap_or_else(|| time(said.grace, default.grace)),
+            records: count(said.records, default.records),
+        }
+    }
+}
+
+fn number(said: u64) -> usize {
+    usize::try_from(said).unwrap_or(usize::MAX)
+}
+
+/// Follows the reloads of a configuration: what can change while the server runs does, and of the rest it is said that it
+/// does not.
+pub(crate) struct Reloads {
+    gateway: Arc<Gateway>,
+    stack: StackHandle,
+    /// What is at work of what needs a start.
+    begun: Arc<Config>,
+    /// What the command line says.
+    said: Said,
+    /// What was last said to wait for a start.
+    told: Vec<&'static str>,
+}
+
+/// What the command line and the environment say, which is stronger than the file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Said {
+    pub(crate) grace: Option<Duration>,
+    pub(crate) listen: bool,
+    pub(crate) keys: bool,
+}
+
+impl Reloads {
+    /// Of the server that was begun with this configuration.
+    pub(crate) fn of(gateway: Arc<Gateway>, stack: StackHandle, begun: Arc<Config>, said: Said) -> Self {
+        let mut reloads = Self { gateway, stack, begun, said, told: Vec::new() };
+        // What came between the start and this.
+        reloads.follow();
+        reloads
+    }
+
+    fn follow(&mut self) {
+        let now = self.stack.config();
+        self.gateway.now.store(Arc::new(Settings::of(&now.gateway, self.said.grace)));
+        let waiting = waiting(&self.begun, &now, self.said);
+        if waiting != self.told && !waiting.is_empty() {
+            let settings = waiting.join(", ");
+            tracing::warn!(settings, "these settings hold from the next start on");
+        }
+        self.told = waiting;
+    }
+}
+
+impl Subscriber for Reloads {
+    fn event(&mut self, event: &Event) {
+        if let Event::Reloaded { .. } = event {
+            self.follow();
+        }
+    }
+
+    fn lost(&mut self, _: u64) {
+        self.follow();
+    }
+}
+
+impl fmt::Debug for Reloads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reloads").field("told", &self.told).finish_non_exhaustive()
+    }
+}
+
+/// What has changed since and waits for a start.
+fn waiting(begun: &Config, now: &Config, said: Said) -> Vec<&'static str> {
+    let (was, is) = (&begun.gateway, &now.gateway);
+    let changed = [
+        ("listen", begun.listen != now.listen && !said.listen),
+        ("gateway.keys", was.keys != is.keys && !said.keys),
+        ("gateway.connections", was.connections != is.connections),
+        ("gateway.max_head", was.max_head != is.max_head),
+        ("gateway.head_timeout", was.head_timeout != is.head_timeout),
+        ("gateway.unread_timeout", was.unread_timeout != is.unread_timeout),
+        ("gateway.records", was.records != is.records),
+    ];
+    changed.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOTHING: Said = Said { grace: None, listen: false, keys: false };
+
+    #[test]
+    fn what_the_file_does_not_say_is_as_ever() {
+        let (of_nothing, default) = (Settings::of(&config::Gateway::default(), None), Settings::default());
+        assert_eq!(format!("{of_nothing:?}"), format!("{default:?}"));
+        let said = config::Gateway {
+            max_body: Some(Size(1 << 20)),
+            grace: Some(Span(Duration::from_secs(5))),
+            connections: Some(7),
+            ..config::Gateway::default()
+        };
+        let settings = Settings::of(&said, None);
+        assert_eq!((settings.body, settings.grace, settings.connections), (1 << 20, Duration::from_secs(5), 7));
+        assert_eq!(Settings::of(&said, Some(Duration::ZERO)).grace, Duration::ZERO, "the command line is stronger");
+    }
+
+    #[test]
+    fn what_cannot_change_while_the_server_runs_waits_for_a_start() {
+        let begun = Config::default();
+        let mut now = begun.clone();
+        now.gateway.max_body = Some(Size(1 << 20));
+        now.gateway.keep_alive = Some(Span(Duration::from_secs(5)));
+        assert!(waiting(&begun, &now, NOTHING).is_empty());
+        now.listen = Some(([127, 0, 0, 1], 1).into());
+        now.gateway.connections = Some(5);
+        assert_eq!(waiting(&begun, &now, NOTHING), ["listen", "gateway.connections"]);
+        assert_eq!(waiting(&begun, &now, Said { listen: true, ..NOTHING }), ["gateway.connections"]);
     }
 }

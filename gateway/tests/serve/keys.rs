@@ -1,6 +1,13 @@
 //! The file of keys, as it changes.
 
-use std::{fs, io::Read, process::Command, thread, time::Duration};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    process::Command,
+    thread,
+    time::Duration,
+};
 
 use super::{
     HELLO, STEADFAST, Served,
@@ -8,14 +15,14 @@ use super::{
 };
 
 /// A key, and the line of its entry in the file.
-fn made(name: &str) -> (String, String) {
+pub(super) fn made(name: &str) -> (String, String) {
     let made = Command::new(STEADFAST).args(["key", name]).output().unwrap();
     let made = String::from_utf8(made.stdout).unwrap();
     let key = made.lines().map(str::trim).find(|line| line.starts_with("sk-steadfast-")).unwrap();
     (key.to_owned(), made.split("keys:\n").nth(1).unwrap().to_owned())
 }
 
-fn status(served: &Served, key: &str) -> String {
+pub(super) fn status(served: &Served, key: &str) -> String {
     let mut answer = String::new();
     let headers = format!("x-api-key: {key}\r\nconnection: close\r\n");
     served.send("/v1/messages", &headers, HELLO).read_to_string(&mut answer).unwrap();
@@ -33,6 +40,11 @@ fn a_file_of_keys_that_changes_is_read_again_and_a_wrong_one_is_said_once() {
     fs::write(&keys, format!("keys:\n{first}{second}    budget: {{ usd: 0, period: day }}\n")).unwrap();
     within(Duration::from_secs(10), "the change was not seen", || status(&served, &two) == "429");
     assert_eq!(status(&served, &one), "200");
+    let mut metrics = String::new();
+    let mut stream = TcpStream::connect(&served.address).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: g\r\nconnection: close\r\n\r\n").unwrap();
+    stream.read_to_string(&mut metrics).unwrap();
+    assert!(metrics.contains("cap=\"key two\""), "{metrics}");
     fs::write(&keys, "keys: [").unwrap();
     thread::sleep(Duration::from_millis(800));
     assert_eq!(status(&served, &one), "200", "a file that is wrong changes nothing");

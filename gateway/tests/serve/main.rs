@@ -5,6 +5,7 @@
 mod keys;
 mod log;
 mod reload;
+mod settings;
 
 use std::{
     io::{BufRead, BufReader, Read, Write},

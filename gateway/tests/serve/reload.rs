@@ -24,14 +24,14 @@ impl File {
         file
     }
 
-    fn write(&self, text: &str) {
+    pub(super) fn write(&self, text: &str) {
         // As editors do it, so that nobody reads half a file.
         let new = self.0.with_extension("new");
         fs::write(&new, text).unwrap();
         fs::rename(&new, &self.0).unwrap();
     }
 
-    fn serve(&self) -> Served {
+    pub(super) fn serve(&self) -> Served {
         Served::start(&["--config", self.0.to_str().unwrap()])
     }
 }

@@ -1,6 +1,7 @@
 //! What is wrong with values of the right type. Everything is found, in one pass over each block.
 
 mod alerts;
+mod gateway;
 mod limits;
 mod spend;
 mod tiers;
@@ -29,6 +30,7 @@ pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findin
     limits::check(config, findings);
     spend::check(config, priced, findings);
     alerts::check(config, findings);
+    gateway::check(config, findings);
 }
 
 /// Where findings go, and where in the text they are.

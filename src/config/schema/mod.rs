@@ -6,6 +6,7 @@
 mod alerts;
 mod either;
 mod features;
+mod gateway;
 mod limits;
 mod scalars;
 mod spend;
@@ -19,6 +20,7 @@ use serde::Deserialize;
 pub use self::{
     alerts::{Alerts, RuleThreshold, Rules, Webhook, WebhookFormat},
     features::{AllOpen, Fallback, Feature, ModelName, OnError, RampStep, Rate, Session, Stream, StreamBreak},
+    gateway::{Gateway, Size},
     limits::{
         CircuitBreaker, Cooldown, GrowingCooldown, Growth, Jitter, RateOver, Retry, Share, SlowCalls, Span,
         TierTimeout, Timeout,
@@ -35,6 +37,8 @@ pub struct Config {
     /// Where the gateway listens. Default: 127.0.0.1:8080.
     #[schemars(extend("default" = "127.0.0.1:8080"))]
     pub listen: Option<SocketAddr>,
+    /// What else the gateway goes by.
+    pub gateway: Gateway,
     /// The models, in order of preference: the first is the primary.
     pub tiers: Vec<Tier>,
     /// Which tiers serve callers that name a model; a name that ends in `*` stands for all that begin so. Default: every name

@@ -13,11 +13,14 @@ pub(super) struct Operated {
 
 impl Operated {
     pub(super) fn new(registry: Registry) -> Self {
-        Self { registry }
+        let operated = Self { registry };
+        // So that a dashboard has the series before anybody has done anything.
+        operated.count("drain", 0);
+        operated
     }
 
     pub(super) fn operated(&self, operation: &Operation) {
-        self.registry.counter(&table::OPERATIONS, [operation.name().into()]).increment(1);
+        self.count(operation.name(), 1);
         match operation {
             Operation::TierDrained { tier } => self.drained(tier, true),
             Operation::TierUndrained { tier } => self.drained(tier, false),
@@ -25,6 +28,10 @@ impl Operated {
             Operation::LevelUnpinned { feature: None } => self.pinned(None),
             _ => {}
         }
+    }
+
+    fn count(&self, operation: &'static str, times: u64) {
+        self.registry.counter(&table::OPERATIONS, [operation.into()]).increment(times);
     }
 
     pub(super) fn drained(&self, tier: &Arc<str>, drained: bool) {

@@ -65,7 +65,9 @@ pub(super) fn budgets(keys: &[Arc<Key>]) -> Vec<config::Budget> {
 pub(super) fn read(path: &Path, text: &Contents, before: &[Arc<Key>]) -> Result<Vec<Arc<Key>>, Wrong> {
     let wrong = |problem: String| Wrong::new(path, problem);
     let text = text.as_ref().map_err(|problem| wrong(problem.clone()))?;
-    let file: File = serde_saphyr::from_str(text).map_err(|error| wrong(error.to_string()))?;
+    // Without the lines around: a key may stand there by mistake, and this goes into the log.
+    let file: File =
+        serde_saphyr::from_str(text).map_err(|error| wrong(concealed(&error.without_snippet().to_string())))?;
     if file.keys.is_empty() {
         return Err(wrong("it has no key: nobody could call".to_owned()));
     }
@@ -124,6 +126,20 @@ impl From<Wrong> for crate::exit::Failure {
     fn from(wrong: Wrong) -> Self {
         Self::Config(wrong.0)
     }
+}
+
+/// The message without what may be a key in the place of something else.
+fn concealed(message: &str) -> String {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let mut words = message.split("sk-");
+    let mut concealed = words.next().unwrap_or_default().to_owned();
+    for word in words {
+        // `task-force` is none.
+        let begins = !concealed.ends_with(is_part);
+        concealed.push_str(if begins { "sk-***" } else { "sk-" });
+        concealed.push_str(if begins { word.trim_start_matches(is_part) } else { word });
+    }
+    concealed
 }
 
 fn digest(text: &str) -> Option<[u8; 32]> {

@@ -20,6 +20,11 @@
 //!     admin: true                        # sees the decision records of all, and what each key has spent
 //! ```
 //!
+//! A key that has spent its budget gets what a provider's account would that has: status 429 with the time until it begins
+//! anew, the type `insufficient_quota` from OpenAI's clients' point of view and `rate_limit_error` from Anthropic's (their
+//! 402 `billing_error` is about the account's payment), and `x-should-retry: false`, for official clients repeat a
+//! 429 otherwise.
+//!
 //! Requests per minute are counted before a request's body is read; concurrency and tokens by a
 //! [`Bulkhead`](steadfast::Bulkhead) of the key's own around the stack; a budget is a cap of the stack beside those of its
 //! file, so that it is told of in events, metrics and alerts like any other. All of them go on over a reload that leaves
@@ -287,7 +292,7 @@ fn cap_name(key: &str) -> String {
 
 const CAPS: &str = "key ";
 
-/// Whether a cap is a key's own: those are for administrators to see.
+/// Whether a cap is a key's own.
 pub(crate) fn is_of_a_key(cap: &str) -> bool {
     cap.starts_with(CAPS)
 }

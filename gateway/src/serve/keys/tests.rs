@@ -117,6 +117,26 @@ fn a_file_that_is_wrong_says_where() {
             file::read(&file.0, &file::contents(&file.0), &[]).err().map(|wrong| wrong.to_string()).unwrap_or_default();
         assert!(wrong.contains(says) || says == "requests_per_minute" && !wrong.is_empty(), "{text}: {wrong}");
     }
+    // A key in the place of its hash, or under a name of its own, is not repeated.
+    for text in [
+        "keys:\n  - name: one\n    key: sk-secret",
+        "keys: [{ name: one, hash: sk-secret }]",
+        "keys: [{ name: one, hash: sk-secret, budgt: 1 }]",
+        "keys: [{ name: one, hash: sk-secret",
+        "keys: [{ name: one, expires: sk-secret }]",
+        "keys: [{ name: one, admin: sk-secret }]",
+        "keys: [{ name: one, budget: { usd: sk-secret } }]",
+        "keys: [{ name: one, budget: { usd: 1, period: sk-secret } }]",
+    ] {
+        let wrong = file::read(Path::new("k"), &Ok(text.to_owned()), &[]).err().map(|wrong| wrong.to_string());
+        assert!(wrong.as_ref().is_some_and(|wrong| !wrong.contains("secret")), "{wrong:?}");
+    }
+    let word = "keys: [{ name: one, task-force: 1 }]".to_owned();
+    let wrong = file::read(Path::new("k"), &Ok(word), &[]).err().map(|wrong| wrong.to_string()).unwrap();
+    assert!(
+        wrong.starts_with("error: k: unknown field `task-force`") && wrong.ends_with("line 1, column 21"),
+        "{wrong}"
+    );
     let nowhere = Path::new("/nowhere/keys.yaml");
     assert!(file::read(nowhere, &file::contents(nowhere), &[]).is_err());
 }

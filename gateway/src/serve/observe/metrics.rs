@@ -22,12 +22,13 @@ pub(super) fn of(stack: &StackHandle) -> Result<(Metrics, Page), Failure> {
     let text = recorder.handle();
     let metrics = Metrics::with_recorder(recorder).stack(stack.clone());
     let sampler = metrics.handle();
-    Ok((metrics, Page { text, sampler }))
+    Ok((metrics, Page { stack: stack.clone(), text, sampler }))
 }
 
 /// The page. Clones are the same.
 #[derive(Clone, Debug)]
 pub(super) struct Page {
+    stack: StackHandle,
     text: PrometheusHandle,
     sampler: MetricsHandle,
 }
@@ -35,8 +36,14 @@ pub(super) struct Page {
 impl Page {
     /// What has to be done now and then where nobody scrapes: without it, the recorder keeps every single value.
     pub(super) fn upkeep(&self) {
-        self.sampler.sample();
+        self.sample();
         self.text.run_upkeep();
+    }
+
+    fn sample(&self) {
+        // The keys' change without a reload of the configuration.
+        self.sampler.set_budgets(self.stack.budgets());
+        self.sampler.sample();
     }
 }
 
@@ -45,7 +52,7 @@ pub(super) fn router(page: Page) -> Router {
 }
 
 async fn scrape(State(page): State<Page>) -> ([(HeaderName, HeaderValue); 1], String) {
-    page.sampler.sample();
+    page.sample();
     let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(header::CONTENT_TYPE, text)], page.text.render())
 }

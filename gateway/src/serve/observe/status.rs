@@ -53,6 +53,7 @@ async fn overview(State((stack, ledger)): State<(StackHandle, Ledger)>) -> Respo
         queued: load.queued,
     });
     let mut caps = BTreeMap::<Arc<str>, Cap>::new();
+    // Of those of keys there may be thousands: `/admin/keys` has them.
     for spend in stack.spend().into_iter().filter(|spend| !is_of_a_key(&spend.cap)) {
         let spent = (spend.spent + spend.reserved).dollars();
         let new = || Cap { cap: spend.cap.to_string(), spent_dollars: 0.0, limit_dollars: 0.0 };

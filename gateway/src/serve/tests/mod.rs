@@ -4,6 +4,7 @@ mod admin;
 mod callers;
 mod connections;
 mod harness;
+mod images;
 mod key_limits;
 mod keys;
 mod lessons;

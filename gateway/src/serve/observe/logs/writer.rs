@@ -153,7 +153,15 @@ mod tests {
         }
     }
 
-    fn gated() -> (Writer, SyncSender<()>, Arc<Mutex<Vec<u8>>>, Arc<AtomicU64>) {
+    struct Gated {
+        writer: Writer,
+        /// Dropped, it lets everything through.
+        opener: SyncSender<()>,
+        took: Arc<Mutex<Vec<u8>>>,
+        lost: Arc<AtomicU64>,
+    }
+
+    fn gated() -> Gated {
         let (opener, open) = sync_channel(0);
         let (took, lost) = (Arc::new(Mutex::default()), Arc::new(AtomicU64::new(0)));
         let told = lost.clone();
@@ -162,12 +170,12 @@ mod tests {
             told.fetch_add(lost, Ordering::Relaxed);
         };
         let writer = Writer::begin(gate, count).unwrap();
-        (writer, opener, took, lost)
+        Gated { writer, opener, took, lost }
     }
 
     #[test]
     fn lines_are_written_in_their_order_and_none_is_lost() {
-        let (mut writer, opener, took, lost) = gated();
+        let Gated { mut writer, opener, took, lost } = gated();
         drop(opener);
         let lines: Vec<String> = (0..1000).map(|number| format!("line {number}\n")).collect();
         for line in &lines {
@@ -180,7 +188,7 @@ mod tests {
 
     #[test]
     fn who_logs_does_not_wait_and_what_finds_no_room_is_counted() {
-        let (mut writer, opener, took, lost) = gated();
+        let Gated { mut writer, opener, took, lost } = gated();
         let line = [b'x'; 1 << 20];
         // What is being written, what fills the room, and two more.
         writer.write_all(&line).unwrap();

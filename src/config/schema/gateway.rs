@@ -1,0 +1,140 @@
+use std::{fmt, path::PathBuf};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, Unexpected, Visitor},
+};
+
+use super::Span;
+
+/// What the gateway allows its callers, and how long it waits for whom. A stack in an application has no use for it.
+///
+/// Pictures and documents at web addresses are never fetched on a caller's behalf, and there is no setting for it: they go on
+/// as they are to providers that take addresses, and are refused, or left to another tier, where one wants the bytes.
+///
+/// A reload changes what is said so of; the rest holds from the next start on, and the log says when a reload would have
+/// changed it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Gateway {
+    /// The file with the keys of those who may call, from the folder of this file; the file of keys itself is followed.
+    /// `--keys` and `STEADFAST_KEYS` are stronger. Default: nobody needs a key.
+    pub keys: Option<PathBuf>,
+    /// How long open streams may go on when the gateway is asked to stop. `--grace` is stronger. A reload changes it.
+    /// Default: 30 s.
+    #[schemars(extend("default" = "30s"))]
+    pub grace: Option<Span>,
+    /// How many connections may be open at once; who comes after is turned away with 503. Default: 20,000.
+    #[schemars(extend("default" = 20_000), range(min = 1))]
+    pub connections: Option<u32>,
+    /// The largest request body, up to 1 GiB: what is announced as larger is not read. A reload changes it. Default:
+    /// 32 MiB, as Anthropic has it.
+    #[schemars(extend("default" = "32MiB"))]
+    pub max_body: Option<Size>,
+    /// The largest request head, from 8 KiB to 1 MiB. Default: 64 KiB.
+    #[schemars(extend("default" = "64KiB"))]
+    pub max_head: Option<Size>,
+    /// How long a caller may take to send a request's head, and how long a connection may idle between two requests.
+    /// Default: 30 s.
+    #[schemars(extend("default" = "30s"))]
+    pub head_timeout: Option<Span>,
+    /// How long a caller may take to send a request's body, with a second more for each 32 KiB of it. A reload changes it.
+    /// Default: 30 s.
+    #[schemars(extend("default" = "30s"))]
+    pub body_timeout: Option<Span>,
+    /// How long a caller may leave an answer unread before its connection is closed. Default: 60 s.
+    #[schemars(extend("default" = "60s"))]
+    pub unread_timeout: Option<Span>,
+    /// How long the caller of a stream waits without a sign of life. Until then an error has a status of its own; from then
+    /// on the stream has begun with status 200, and an error comes inside it. A reload changes it. Default: 10 s.
+    #[schemars(extend("default" = "10s"))]
+    pub first_sign: Option<Span>,
+    /// How long a stream may be silent before a keep-alive is put in. A reload changes it. Default: 10 s.
+    #[schemars(extend("default" = "10s"))]
+    pub keep_alive: Option<Span>,
+    /// How many decision records are kept for `GET /requests`, up to 1,000,000. Default: 1,024.
+    #[schemars(extend("default" = 1024), range(min = 1, max = 1_000_000))]
+    pub records: Option<u32>,
+}
+
+/// A number of bytes: `64KiB`, `32MiB`, `10MB`; a bare number is refused, for nobody knows its unit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub u64);
+
+impl Size {
+    fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, unit) = text.split_at(digits);
+        let unit: u64 = match unit.trim_start() {
+            "B" => 1,
+            "kB" | "KB" => 1000,
+            "MB" => 1_000_000,
+            "GB" => 1_000_000_000,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            _ => return None,
+        };
+        let bytes = number.parse::<f64>().ok()? * unit as f64;
+        // Up to here a float is exact.
+        (bytes < (1u64 << 53) as f64).then_some(Self(bytes as u64))
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Sizes;
+
+        impl Visitor<'_> for Sizes {
+            type Value = Size;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of bytes with its unit, such as 64KiB or 32MiB")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Size, E> {
+                Size::parse(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+            }
+        }
+
+        deserializer.deserialize_any(Sizes)
+    }
+}
+
+impl JsonSchema for Size {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Size".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "A number of bytes with its unit, such as 64KiB or 32MiB.",
+            "pattern": r"^\s*\d+(\.\d+)?\s*([kKMG]B|[KMG]iB|B)\s*$|\$\{",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_needs_its_unit() {
+        for (text, bytes) in [
+            ("64KiB", 65536),
+            ("32 MiB", 32 << 20),
+            ("1.5kB", 1500),
+            ("1GiB", 1 << 30),
+            ("2GB", 2_000_000_000),
+            ("0B", 0),
+        ] {
+            assert_eq!(Size::parse(text), Some(Size(bytes)), "{text}");
+        }
+        for text in ["", "64", "KiB", "64K", "64Mib", "-1MiB", "1e3MiB", "1.2.3MiB", "99999999999999GiB"] {
+            assert_eq!(Size::parse(text), None, "{text}");
+        }
+    }
+}
