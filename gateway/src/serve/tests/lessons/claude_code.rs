@@ -165,9 +165,9 @@ async fn pings_come_while_failing_over() {
 fn keys(test: &str, key: &str) -> Option<Keys> {
     let hash: String = Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect();
     let path = std::env::temp_dir().join(format!("steadfast-lessons-{test}-{}.yaml", std::process::id()));
-    std::fs::write(&path, format!("keys:\n  - {{ name: one, hash: 'sha256:{hash}' }}\n")).unwrap();
+    fs::write(&path, format!("keys:\n  - {{ name: one, hash: 'sha256:{hash}' }}\n")).unwrap();
     let keys = Keys::load(&path).ok();
-    std::fs::remove_file(path).unwrap();
+    fs::remove_file(path).unwrap();
     keys
 }
 
@@ -241,20 +241,22 @@ async fn what_anthropic_says_of_an_error_reaches_its_caller_unmodified() {
 
 /// 7. Inside a stream too, and after another model of the same house was asked before.
 #[tokio::test(start_paused = true)]
-async fn the_last_words_are_anthropics_own_after_failing_over_and_in_a_stream() {
+async fn its_own_words_are_told_after_failing_over_and_in_a_stream() {
     let config = TWO.replace(
         "provider: openai, model: gpt-4o",
         "provider: anthropic, model: claude-haiku-4-5, base_url: 'http://second/'",
     );
     let words = WORDS[0].1;
-    for first in [Reply::json(529, WORDS[5].1), Reply::json(502, "<html>")] {
-        let (first, second) = (Scripted::new([first]), Scripted::new([Reply::json(400, words)]));
-        let house = Plan::of(&config).scripted(ANTHROPIC, &first).scripted("second", &second).build();
-        let answer = house.send("POST", ASK, HEADERS, BODY.to_owned()).await;
-        // The failure that is told is the first one's; where that was no API's words, they are ours.
-        assert!(answer.status >= 500, "{answer:?}");
-        assert_eq!(answer.json()["type"], "error");
-    }
+    let first = |reply| {
+        let (first, second) = (Scripted::new([reply]), Scripted::new([Reply::json(400, words)]));
+        Plan::of(&config).scripted(ANTHROPIC, &first).scripted("second", &second).build()
+    };
+    // Of two failures the first is told, in its own words; a page has none, so that they are ours.
+    let answer = first(Reply::json(529, WORDS[5].1)).send("POST", ASK, HEADERS, BODY.to_owned()).await;
+    assert_eq!((answer.status, answer.body.as_str()), (529, WORDS[5].1));
+    let answer = first(Reply::json(502, "<html>")).send("POST", ASK, HEADERS, BODY.to_owned()).await;
+    answer.assert_error(MESSAGES, 502, "a page");
+    assert_eq!(answer.json()["error"]["type"], "api_error");
     // A first tier that was not asked at all has nothing to say.
     let second = Scripted::new([Reply::json(400, words)]);
     let house = Plan::of(&config).scripted("second", &second).build();
