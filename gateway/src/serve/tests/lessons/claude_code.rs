@@ -255,7 +255,7 @@ async fn its_own_words_are_told_after_failing_over_and_in_a_stream() {
     let answer = first(Reply::json(529, WORDS[5].1)).send("POST", ASK, HEADERS, BODY.to_owned()).await;
     assert_eq!((answer.status, answer.body.as_str()), (529, WORDS[5].1));
     let answer = first(Reply::json(502, "<html>")).send("POST", ASK, HEADERS, BODY.to_owned()).await;
-    answer.assert_error(MESSAGES, 502, "a page");
+    answer.assert_error(MESSAGES, 500, "a page");
     assert_eq!(answer.json()["error"]["type"], "api_error");
     // A first tier that was not asked at all has nothing to say.
     let second = Scripted::new([Reply::json(400, words)]);
