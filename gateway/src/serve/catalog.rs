@@ -3,6 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use axum::{
+    Extension,
     body::Body,
     extract::{Path, State},
 };
@@ -10,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use steadfast::{Chat, Dialect, ErrorKind, LlmError, LlmRequest, StackHandle, chat::Part, config::Config};
 
-use super::{Gateway, inbound, refusal, routes::dialect_of};
+use super::{Gateway, inbound, keys::Key, refusal, routes::dialect_of};
 
 /// Which names callers may ask for: where the configuration names models, those, else any.
 pub(crate) enum Catalog {
@@ -58,6 +59,14 @@ impl Catalog {
     }
 }
 
+impl Gateway {
+    /// The names that a caller with this key may ask for.
+    fn names_for(&self, key: Option<Extension<Arc<Key>>>) -> impl Iterator<Item = Arc<str>> {
+        let may = move |model: &Arc<str>| key.as_ref().is_none_or(|key| key.model(Some(&**model)).is_ok());
+        self.catalog.names().into_iter().filter(may)
+    }
+}
+
 fn serves(config: &Config, model: &str) -> bool {
     config.models.is_empty() || config.named_model(model).is_some()
 }
@@ -67,10 +76,14 @@ fn unknown() -> LlmError {
 }
 
 /// The models that callers may name, in the form of the API that the caller speaks: Anthropic's if it sends
-/// `anthropic-version`.
-pub(crate) async fn models(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Response<Body> {
+/// `anthropic-version`. What a caller's key is not for is not in its list.
+pub(crate) async fn models(
+    State(gateway): State<Arc<Gateway>>,
+    key: Option<Extension<Arc<Key>>>,
+    headers: HeaderMap,
+) -> Response<Body> {
     let dialect = dialect_of("", &headers);
-    let list: Vec<Value> = gateway.catalog.names().iter().map(|model| entry(model, dialect)).collect();
+    let list: Vec<Value> = gateway.names_for(key).map(|model| entry(&model, dialect)).collect();
     let body = match dialect {
         Dialect::Anthropic => {
             let id = |entry: Option<&Value>| entry.map_or(Value::Null, |entry| entry["id"].clone());
@@ -84,11 +97,12 @@ pub(crate) async fn models(State(gateway): State<Arc<Gateway>>, headers: HeaderM
 /// One model.
 pub(crate) async fn model(
     State(gateway): State<Arc<Gateway>>,
+    key: Option<Extension<Arc<Key>>>,
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Response<Body> {
     let dialect = dialect_of("", &headers);
-    let known = gateway.catalog.names().into_iter().find(|model| id(model, dialect) == name || **model == *name);
+    let known = gateway.names_for(key).find(|model| id(model, dialect) == name || **model == *name);
     match known {
         Some(model) => refusal::json(StatusCode::OK, entry(&model, dialect).to_string()),
         None => refusal::refuse(&unknown(), dialect),

@@ -161,20 +161,20 @@ async fn pings_come_while_failing_over() {
     assert_eq!(at[..5], [10, 20, 30, 40, 45], "{at:?}");
 }
 
-/// A file with one key.
-fn keys(test: &str, key: &str) -> Option<Keys> {
+/// A file with one key, and what else is said of it.
+fn keys(test: &str, key: &str, more: &str) -> Option<Keys> {
     let hash: String = Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect();
     let path = std::env::temp_dir().join(format!("steadfast-lessons-{test}-{}.yaml", std::process::id()));
-    std::fs::write(&path, format!("keys:\n  - {{ name: one, hash: 'sha256:{hash}' }}\n")).unwrap();
+    fs::write(&path, format!("keys:\n  - {{ name: one, hash: 'sha256:{hash}'{more} }}\n")).unwrap();
     let keys = Keys::load(&path).ok();
-    std::fs::remove_file(path).unwrap();
+    fs::remove_file(path).unwrap();
     keys
 }
 
 /// 4. The credential in either header, or in both.
 #[tokio::test(start_paused = true)]
 async fn the_key_is_taken_from_either_header_and_from_both() {
-    let house = Plan::of(TWO).keys(keys("either", "sk-of-the-caller")).build();
+    let house = Plan::of(TWO).keys(keys("either", "sk-of-the-caller", "")).build();
     let (bearer, own) = (("authorization", "Bearer sk-of-the-caller"), ("x-api-key", "sk-of-the-caller"));
     let stale = ("authorization", "Bearer sk-of-somebody");
     for headers in
@@ -241,20 +241,22 @@ async fn what_anthropic_says_of_an_error_reaches_its_caller_unmodified() {
 
 /// 7. Inside a stream too, and after another model of the same house was asked before.
 #[tokio::test(start_paused = true)]
-async fn the_last_words_are_anthropics_own_after_failing_over_and_in_a_stream() {
+async fn its_own_words_are_told_after_failing_over_and_in_a_stream() {
     let config = TWO.replace(
         "provider: openai, model: gpt-4o",
         "provider: anthropic, model: claude-haiku-4-5, base_url: 'http://second/'",
     );
     let words = WORDS[0].1;
-    for first in [Reply::json(529, WORDS[5].1), Reply::json(502, "<html>")] {
-        let (first, second) = (Scripted::new([first]), Scripted::new([Reply::json(400, words)]));
-        let house = Plan::of(&config).scripted(ANTHROPIC, &first).scripted("second", &second).build();
-        let answer = house.send("POST", ASK, HEADERS, BODY.to_owned()).await;
-        // The failure that is told is the first one's; where that was no API's words, they are ours.
-        assert!(answer.status >= 500, "{answer:?}");
-        assert_eq!(answer.json()["type"], "error");
-    }
+    let first = |reply| {
+        let (first, second) = (Scripted::new([reply]), Scripted::new([Reply::json(400, words)]));
+        Plan::of(&config).scripted(ANTHROPIC, &first).scripted("second", &second).build()
+    };
+    // Of two failures the first is told, in its own words; a page has none, so that they are ours.
+    let answer = first(Reply::json(529, WORDS[5].1)).send("POST", ASK, HEADERS, BODY.to_owned()).await;
+    assert_eq!((answer.status, answer.body.as_str()), (529, WORDS[5].1));
+    let answer = first(Reply::json(502, "<html>")).send("POST", ASK, HEADERS, BODY.to_owned()).await;
+    answer.assert_error(MESSAGES, 500, "a page");
+    assert_eq!(answer.json()["error"]["type"], "api_error");
     // A first tier that was not asked at all has nothing to say.
     let second = Scripted::new([Reply::json(400, words)]);
     let house = Plan::of(&config).scripted("second", &second).build();
@@ -333,6 +335,20 @@ async fn its_list_of_models_has_names_that_it_shows_and_each_of_them_is_served()
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_key_sees_the_models_that_it_is_for() {
+    let keys = keys("models", "sk-of-the-caller", ", models: ['claude-*']");
+    let house = Plan::of(THREE).keys(keys).build();
+    let list = house.get("/v1/models?limit=1000", HEADERS).await.json();
+    let ids: Vec<&str> = list["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["claude-local", "claude-opus-4-1", "claude-sonnet-4-5", "claude-haiku-4-5"]);
+    assert_eq!(house.get("/v1/models/qwen3-coder", HEADERS).await.status, 404);
+    // Nor is there a way around by the name that a list would give it.
+    let mut body = hello(false);
+    body["model"] = "anthropic-compatible/qwen3-coder".into();
+    assert_eq!(house.post(ASK, HEADERS, &body).await.status, 403);
+}
+
 /// `ANTHROPIC_DEFAULT_{OPUS,SONNET,HAIKU}_MODEL`: what runs in the background names the small one.
 #[tokio::test(start_paused = true)]
 async fn three_names_are_three_chains() {
@@ -378,7 +394,7 @@ async fn an_unknown_model_is_refused_where_models_are_named() {
 /// Optional: its probe at the start.
 #[tokio::test(start_paused = true)]
 async fn its_probe_is_answered() {
-    let house = Plan::of(TWO).keys(keys("probe", "sk-of-the-caller")).build();
+    let house = Plan::of(TWO).keys(keys("probe", "sk-of-the-caller", "")).build();
     assert_eq!(house.send("HEAD", "/", &[], String::new()).await.status, 200);
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use steadfast::{events::CircuitState, providers::simulated::Fault};
 use tokio::time::{Instant, sleep};
 
@@ -135,6 +136,25 @@ async fn the_last_resort_is_asked_although_its_circuit_is_open() {
         house.provider(OPENAI).heal();
         house.post(path, &[], &hello(false)).await.assert_clean(path);
     }
+}
+
+// B21. BerriAI/litellm#25504: nothing said which target was cooling down, since when, until when and why.
+#[tokio::test(start_paused = true)]
+async fn who_looks_sees_which_circuit_is_open_since_when_and_why() {
+    let house = Plan::of(TWO).build();
+    house.stack.status();
+    house.provider(ANTHROPIC).fail(Fault::Overloaded);
+    for _ in 0..TRIP {
+        house.post(MESSAGES, &[], &hello(false)).await;
+    }
+    sleep(Duration::from_secs(10)).await;
+    let status = serde_json::to_value(house.stack.status()).unwrap();
+    let tier = &status["tiers"][0];
+    assert_eq!((&tier["name"], &tier["circuit"], &tier["failures"]), (&json!("sonnet"), &json!("open"), &json!(TRIP)));
+    assert!(tier["circuitSince"].is_string() && !tier["circuitReason"].as_str().unwrap().is_empty(), "{tier}");
+    assert_eq!((&status["state"], &status["recentSwitches"][0]["reason"]), (&json!("fallback"), &json!("overloaded")));
+    let until = house.stack.circuit("sonnet").unwrap().earliest_probe().unwrap();
+    assert_eq!((until - Instant::now()).as_secs(), 50);
 }
 
 // B16. BerriAI/litellm#40130: cooling anew kept the first, shorter time.
