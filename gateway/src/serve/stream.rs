@@ -1,7 +1,7 @@
 //! A streamed answer as the body of a response.
 
 use std::{
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll},
 };
 
@@ -101,16 +101,19 @@ impl Events {
 struct Gathered {
     first: Bytes,
     more: BytesMut,
-    /// Nothing has come since the others had their turn.
-    waited: bool,
+    /// How often nothing more was there since the last one.
+    waits: u8,
 }
+
+/// After so many waits what there is goes out: hyper asks twice in one turn for what is not there.
+const WAITS: u8 = 2;
 
 /// Up to here another event may join those that wait, in bytes.
 const GATHERED: usize = 16 << 10;
 
 impl Gathered {
     fn add(&mut self, bytes: Bytes) {
-        self.waited = false;
+        self.waits = 0;
         if self.first.is_empty() {
             self.first = bytes;
             return;
@@ -131,8 +134,10 @@ impl Gathered {
 
     /// What there is, once the others had their turn and brought nothing more.
     fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
-        if !std::mem::replace(&mut self.waited, true) {
-            cx.waker().wake_by_ref();
+        if self.waits < WAITS {
+            self.waits += 1;
+            // One poll of it asks the runtime for another turn, which comes when there is nothing else to do.
+            let _ = pin!(tokio::task::yield_now()).poll(cx);
             return Poll::Pending;
         }
         Poll::Ready(self.take())
