@@ -40,6 +40,17 @@ pub(super) struct Budget {
     warn_at: Option<Vec<Share>>,
 }
 
+impl Budget {
+    /// What is wrong with it by itself; whether its steps lead anywhere, the stack knows.
+    fn problem(&self) -> Option<String> {
+        if !(self.usd.is_finite() && self.usd >= 0.0) {
+            return Some(format!("`usd` must be a number of 0 or more, not {}", self.usd));
+        }
+        let nothing = self.warn_at.iter().flatten().any(|share| share.0 <= 0.0);
+        nothing.then(|| "it is always used up to nothing: give shares above 0 in `warn_at`".to_owned())
+    }
+}
+
 /// What is in the file, or why that is not known.
 pub(super) type Contents = Result<String, String>;
 
@@ -85,10 +96,8 @@ pub(super) fn read(path: &Path, text: &Contents, before: &[Arc<Key>]) -> Result<
                 return Err(wrong(format!("`{name}` has an empty list of {what}: leave it out to allow any")));
             }
         }
-        if let Some(usd) = entry.budget.as_ref().map(|budget| budget.usd)
-            && !(usd.is_finite() && usd >= 0.0)
-        {
-            return Err(wrong(format!("the budget of `{name}`: `usd` must be a number of 0 or more, not {usd}")));
+        if let Some(problem) = entry.budget.as_ref().and_then(Budget::problem) {
+            return Err(wrong(format!("the budget of `{name}`: {problem}")));
         }
         if !names.insert(name.clone()) || !hashes.insert(hash) {
             return Err(wrong(format!("`{name}` is there twice, by its name or by its key")));

@@ -28,7 +28,7 @@
 //! Requests per minute are counted before a request's body is read; concurrency and tokens by a
 //! [`Bulkhead`](steadfast::Bulkhead) of the key's own around the stack; a budget is a cap of the stack beside those of its
 //! file, so that it is told of in events, metrics and alerts like any other. All of them go on over a reload that leaves
-//! them as they were.
+//! them as they were; a start begins anew, for it is this process that knows what was spent.
 
 mod admin;
 mod expiry;

@@ -96,6 +96,19 @@ fn an_expired_key_is_refused_and_another_beside_it_is_not() {
 }
 
 #[test]
+fn the_example_is_a_file_of_keys() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/keys.yaml");
+    let keys = file::read(&path, &file::contents(&path), &[]).unwrap();
+    let [search, operations] = &keys[..] else { panic!("{keys:?}") };
+    assert!(search.limits.is_some() && search.rate.is_some() && search.expires.is_some() && operations.admin);
+    let budgets = file::budgets(&keys);
+    assert_eq!(
+        (&*budgets[0].name, budgets[0].key.as_deref(), budgets.len()),
+        ("key team-search", Some("team-search"), 1)
+    );
+}
+
+#[test]
 fn a_file_that_is_wrong_says_where() {
     let twice = format!("keys:\n{}{}", entry("one", "sk-one", ""), entry("two", "sk-one", ""));
     for (text, says) in [
@@ -111,6 +124,7 @@ fn a_file_that_is_wrong_says_where() {
         (&format!("keys:\n{}", entry("one", "k", ", budget: { usd: -1, period: day }")), "0 or more, not -1"),
         (&format!("keys:\n{}", entry("one", "k", ", budget: { usd: 1, period: year }")), "unknown variant"),
         (&format!("keys:\n{}", entry("one", "k", ", budget: { usd: 1 }")), "missing field"),
+        (&format!("keys:\n{}", entry("one", "k", ", budget: { usd: 1, period: day, warn_at: [0%] }")), "above 0"),
     ] {
         let file = Temporary::new("wrong", text);
         let wrong =
