@@ -21,6 +21,7 @@ use tower::ServiceExt;
 
 use super::{
     Gateway,
+    events::SentByHand,
     inbound::{self, Asked, Unread},
     keys::{Denied, Key},
     record::{Entry, Outcome},
@@ -189,6 +190,8 @@ fn streamed(caller: &Caller, entry: Entry, begun: Begun, keep: &Keep<'_>) -> Res
 
 fn events_response(_: &Caller, head: HeaderMap, events: Events) -> Response<Body> {
     let mut response = Response::new(Body::new(events));
+    // The body of the request was read at the very beginning.
+    response.extensions_mut().insert(SentByHand);
     let headers = response.headers_mut();
     *headers = head;
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));

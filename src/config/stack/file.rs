@@ -5,7 +5,7 @@ use std::{
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -115,12 +115,14 @@ impl Shared {
     }
 
     fn reload_from_path(&self) -> Result<Reload, ConfigError> {
+        self.readings.fetch_add(1, Relaxed);
         self.reload(self.path().and_then(|path| self.makings.read(path)), self.path.as_deref())
     }
 }
 
 /// Reloads after each change of the file's contents.
 async fn follow(shared: Arc<Shared>, path: PathBuf, changed: Arc<Notify>) {
+    let mut readings = shared.readings.load(Relaxed);
     let mut known = contents(path.clone()).await;
     // What came between the first load and this.
     reload(shared.clone(), |shared| {
@@ -137,11 +139,15 @@ async fn follow(shared: Arc<Shared>, path: PathBuf, changed: Arc<Notify>) {
                 break;
             }
         }
+        // Where somebody else has read it meanwhile, what is in it now may be what was, and yet not what is at work.
+        let by_now = shared.readings.load(Relaxed);
         let now = contents(path.clone()).await;
-        if now == known {
+        if now == known && by_now == readings {
             continue;
         }
         known = now;
+        // With the one that follows.
+        readings = by_now + 1;
         reload(shared.clone(), |shared| drop(shared.reload_from_path())).await;
     }
 }

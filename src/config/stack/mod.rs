@@ -18,7 +18,10 @@ mod tests;
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::AtomicU8},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU8, AtomicU64},
+    },
 };
 
 use arc_swap::ArcSwap;
@@ -120,6 +123,8 @@ struct Shared {
     current: ArcSwap<Generation>,
     /// Where it was read from.
     path: Option<PathBuf>,
+    /// How often it was read again.
+    readings: AtomicU64,
     /// The level that all requests are stepped down to.
     level: AtomicU8,
     /// Kept by the events from the moment when somebody first asks for it.
@@ -232,7 +237,17 @@ impl StackBuilder {
         let first = Plan::new(config, &makings).and_then(|plan| Ok(Generation::new(plan, &makings, None)?));
         let current = ArcSwap::from_pointee(first.map_err(|error| error.of(path.as_deref()))?);
         let (level, status) = (AtomicU8::new(BEST_LEVEL), OnceLock::new());
-        Ok(Stack { shared: Arc::new(Shared { makings, current, path, level, status, turn: Mutex::default() }) })
+        Ok(Stack {
+            shared: Arc::new(Shared {
+                makings,
+                current,
+                path,
+                readings: AtomicU64::new(0),
+                level,
+                status,
+                turn: Mutex::default(),
+            }),
+        })
     }
 }
 
