@@ -517,6 +517,28 @@ mod of_a_file {
         drop(watching);
     }
 
+    /// Somebody reloads between two changes, and the second change takes back the first.
+    #[tokio::test]
+    async fn a_change_that_is_taken_back_is_seen_although_somebody_else_has_loaded_it() {
+        let folder = Folder::new();
+        let path = folder.path("steadfast.yaml");
+        write(&path, 3);
+        let stack = Stack::from_path(&path).unwrap();
+        let handle = stack.handle();
+        let mut heard = handle.events().subscribe();
+        let _watching = handle.watch().unwrap();
+        put_in_place(&folder, &path, 4);
+        assert!(matches!(next(&mut heard).await, Event::Reloaded { .. }));
+
+        put_in_place(&folder, &path, 5);
+        handle.reload_from_path().unwrap();
+        put_in_place(&folder, &path, 4);
+        assert!(matches!(next(&mut heard).await, Event::Reloaded { .. }));
+        assert_eq!(handle.bulkhead().limit("chat"), 5);
+        assert!(matches!(next(&mut heard).await, Event::Reloaded { .. }));
+        assert_eq!(handle.bulkhead().limit("chat"), 4);
+    }
+
     /// As Kubernetes does it: the file is a link into a folder that is a link, which is turned to another.
     #[cfg(unix)]
     #[tokio::test]

@@ -50,7 +50,16 @@ impl Watching {
     ///
     /// Outside of a tokio runtime.
     pub fn file(path: impl Into<PathBuf>, changed: impl FnMut() + Send + 'static) -> Result<Self, ConfigError> {
-        let path = path.into();
+        Self::with_others(path.into(), || 0, changed)
+    }
+
+    /// As [`file`](Self::file), of a file that others read too, so many times by now. Where they have, contents that are
+    /// as they were when last looked at may not be what is at work, and count as changed.
+    pub(super) fn with_others(
+        path: PathBuf,
+        readings: impl Fn() -> u64 + Send + 'static,
+        changed: impl FnMut() + Send + 'static,
+    ) -> Result<Self, ConfigError> {
         let stirred = Arc::new(Notify::new());
         let wrong = |error: notify::Error| {
             ConfigError::new(vec![Problem::of_file(Some(path.clone()), format!("it cannot be watched: {error}"))])
@@ -66,7 +75,7 @@ impl Watching {
         .map_err(wrong)?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         watcher.watch(folder, RecursiveMode::NonRecursive).map_err(wrong)?;
-        let task = tokio::spawn(follow(path.clone(), stirred, changed));
+        let task = tokio::spawn(follow(path.clone(), stirred, readings, changed));
         Ok(Self { task: task.abort_handle(), path, _watcher: watcher })
     }
 }
@@ -77,8 +86,13 @@ fn is_reading(kind: EventKind) -> bool {
 }
 
 /// Calls after each change of the file's contents.
-async fn follow<F: FnMut() + Send + 'static>(path: PathBuf, stirred: Arc<Notify>, mut changed: F) {
-    let mut known = contents(path.clone()).await;
+async fn follow<F: FnMut() + Send + 'static>(
+    path: PathBuf,
+    stirred: Arc<Notify>,
+    readings: impl Fn() -> u64 + Send + 'static,
+    mut changed: F,
+) {
+    let mut known = (readings(), contents(path.clone()).await);
     loop {
         // Where a file system that hangs holds up nobody else. Whoever panics there is not called again.
         let called = tokio::task::spawn_blocking(move || {
@@ -94,7 +108,7 @@ async fn follow<F: FnMut() + Send + 'static>(path: PathBuf, stirred: Arc<Notify>
                     break;
                 }
             }
-            let now = contents(path.clone()).await;
+            let now = (readings(), contents(path.clone()).await);
             if now != known {
                 known = now;
                 break;

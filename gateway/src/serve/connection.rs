@@ -12,6 +12,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::Poll,
+    time::Duration,
 };
 
 use axum::{Router, body::Body};
@@ -22,19 +23,23 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    time::sleep,
+};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::{
-    events,
+    events::{self, SentByHand},
     socket::{Plain, Socket},
 };
 
-/// Serves a connection until one side has had enough of it.
+/// Serves a connection until one side has had enough of it, or nothing has come for so long.
 pub(crate) async fn serve<S>(
     stream: S,
     http: &Builder,
+    patience: Duration,
     router: &Router,
     stop: &CancellationToken,
 ) -> Result<(), hyper::Error>
@@ -43,8 +48,21 @@ where
 {
     let mut socket = Socket::new(stream);
     loop {
+        // For somebody who says nothing hyper need not be there, with its buffers.
+        let has_come = tokio::select! {
+            biased;
+            has_come = socket.has_more() => has_come,
+            () = stop.cancelled() => false,
+            () = sleep(patience) => false,
+        };
+        if !has_come {
+            return Ok(());
+        }
         let handed = match requests(socket, http, router, stop).await {
-            Ended::Done(result) => return result,
+            Ended::Done(result, rest) => {
+                see_out(rest, stop).await;
+                return result;
+            }
             Ended::Streams(handed, rest) => {
                 socket = rest;
                 handed
@@ -52,13 +70,31 @@ where
         };
         let closes = handed.closes || stop.is_cancelled();
         let sent = events::send(&mut socket, handed.response, closes).await;
-        if sent.is_err() || closes || stop.is_cancelled() {
-            // What was not sent by now never will be.
-            let _ = socket.shutdown().await;
+        if sent.is_err() {
+            return Ok(());
+        }
+        if closes || stop.is_cancelled() {
+            see_out(socket, stop).await;
             return Ok(());
         }
     }
 }
+
+/// Closes a connection, and takes what still comes on it. Were it dropped over bytes that nobody has read, the system would
+/// break it off, and a caller that is still sending (a body over the limit, say) might never see the answer.
+async fn see_out<S: AsyncRead + AsyncWrite + Unpin>(mut socket: Socket<S>, stop: &CancellationToken) {
+    // It may be closed already, from either side.
+    let _ = socket.shutdown().await;
+    tokio::select! {
+        biased;
+        () = socket.discard() => {}
+        () = stop.cancelled() => {}
+        () = sleep(LINGER) => {}
+    }
+}
+
+/// Time for the answer to get there, and for what was sent meanwhile to come.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// A streamed answer that is still to be sent.
 struct Handed {
@@ -69,7 +105,7 @@ struct Handed {
 
 /// Why hyper does not go on with a connection.
 enum Ended<S> {
-    Done(Result<(), hyper::Error>),
+    Done(Result<(), hyper::Error>, Socket<S>),
     Streams(Handed, Socket<S>),
 }
 
@@ -89,7 +125,7 @@ where
         let handed = &handed;
         async move {
             let response = answering.await?;
-            if can_be_handed && is_stream(response.headers()) {
+            if can_be_handed && response.extensions().get::<SentByHand>().is_some() {
                 *lock(handed) = Some(Handed { response, closes });
                 // It is taken from there in this very poll, and then this future is dropped.
                 return std::future::pending().await;
@@ -121,9 +157,8 @@ where
             // Who has sent half a head is told. Who has said nothing is told nothing.
             if served.as_ref().is_err_and(hyper::Error::is_timeout) && !read_buf.is_empty() {
                 let _ = socket.write_all(&Plain::TOO_SLOW.response()).await;
-                let _ = socket.shutdown().await;
             }
-            Ended::Done(served)
+            Ended::Done(served, socket)
         }
     }
 }
@@ -131,10 +166,6 @@ where
 /// Nothing that can panic is done under it.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn is_stream(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }
 
 fn says_close(headers: &HeaderMap) -> bool {

@@ -24,6 +24,11 @@ const KEPT: usize = 512;
 /// How much of a caller's next request is read during an answer: reading is how its leaving shows.
 const AHEAD: usize = 64 << 10;
 
+/// On a response that can be sent by [`send`]: it is a stream, and its request has been read to the last byte. What were left
+/// of it would be taken for the next request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SentByHand;
+
 /// Sends a whole response, in chunks. `closes`: it is the last one on this connection, and says so.
 ///
 /// # Errors

@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{Gateway, connection, patience::Patience, socket::Plain};
+use super::{Gateway, connection, files, patience::Patience, socket::Plain};
 
 /// How long connections have to send their last bytes once their streams were ended.
 const LAST_BYTES: Duration = Duration::from_secs(5);
@@ -27,7 +27,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, gateway: Arc<Ga
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(settings.head_timeout).max_header_size(settings.head);
     let http = Arc::new(http);
-    let room = Arc::new(Semaphore::new(settings.connections.min(Semaphore::MAX_PERMITS)));
+    let room = Arc::new(Semaphore::new(files::connections(settings.connections).min(Semaphore::MAX_PERMITS)));
     let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -71,7 +71,7 @@ async fn serve_one(
     let stream = Patience::new(stream, gateway.settings.unread);
     // A child has a lock of its own: each poll takes it, and connections must not wait for each other there.
     let stop = gateway.stop.child_token();
-    let served = connection::serve(stream, &http, &router, &stop).await;
+    let served = connection::serve(stream, &http, gateway.settings.head_timeout, &router, &stop).await;
     if let Err(error) = served {
         // Callers leave and send nonsense: that is their affair.
         tracing::debug!(%from, %error, "the connection ended early");

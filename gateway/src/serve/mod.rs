@@ -13,6 +13,7 @@ mod catalog;
 mod connection;
 mod demo;
 mod events;
+mod files;
 mod inbound;
 mod keys;
 mod listener;

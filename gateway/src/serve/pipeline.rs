@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     Gateway,
+    events::SentByHand,
     inbound::{self, Asked, Unread},
     keys::{self, Denied, Key},
     record::{Entry, Outcome, REQUEST_ID},
@@ -195,6 +196,8 @@ fn streamed(caller: &Caller, entry: Entry, begun: Begun, keep: &Keep<'_>) -> Res
 
 fn events_response(_: &Caller, head: HeaderMap, events: Events) -> Response<Body> {
     let mut response = Response::new(Body::new(events));
+    // The body of the request was read at the very beginning.
+    response.extensions_mut().insert(SentByHand);
     let headers = response.headers_mut();
     *headers = head;
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));

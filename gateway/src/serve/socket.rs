@@ -1,7 +1,9 @@
 //! What is between hyper and a caller's bytes.
 
 use std::{
+    future::poll_fn,
     io,
+    mem::MaybeUninit,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -35,19 +37,36 @@ impl<S> Socket<S> {
 }
 
 impl<S: AsyncRead + Unpin> Socket<S> {
+    /// Waits until there is something to read. `false`: nothing will come any more.
+    pub(crate) async fn has_more(&mut self) -> bool {
+        !self.ahead.is_empty() || poll_fn(|cx| self.poll_ahead::<4096>(cx)).await.is_ok()
+    }
+
     /// Ready once the other side has left. What it sends until then is kept, up to a limit; beyond it nobody knows whether
     /// it is there.
     pub(crate) fn poll_left(&mut self, limit: usize, cx: &mut Context<'_>) -> Poll<io::Error> {
         while self.ahead.len() < limit {
-            let mut space = [0; 512];
-            let mut read = ReadBuf::new(&mut space);
-            match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read)) {
-                Ok(()) if read.filled().is_empty() => return Poll::Ready(io::ErrorKind::UnexpectedEof.into()),
-                Ok(()) => self.ahead.extend_from_slice(read.filled()),
-                Err(error) => return Poll::Ready(error),
+            if let Err(left) = ready!(self.poll_ahead::<512>(cx)) {
+                return Poll::Ready(left);
             }
         }
         Poll::Pending
+    }
+
+    /// Reads until nothing comes any more, and keeps none of it.
+    pub(crate) async fn discard(&mut self) {
+        while poll_fn(|cx| self.poll_ahead::<4096>(cx)).await.is_ok() {
+            self.ahead.clear();
+        }
+    }
+
+    /// Reads what is there, and takes no memory where nothing is.
+    fn poll_ahead<const MOST: usize>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut space = [MaybeUninit::uninit(); MOST];
+        let mut read = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
+        self.ahead.extend_from_slice(read.filled());
+        Poll::Ready(if read.filled().is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) })
     }
 }
 

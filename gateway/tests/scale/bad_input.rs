@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use super::{Client, Gateway, PATHS, Provider, client, common::Folder, gateway::config};
 
 /// Of `sk-of-the-caller`.
@@ -83,4 +85,31 @@ async fn bad_input_is_told_in_its_own_dialect_and_quickly_and_others_are_served(
         }
         gateway.end();
     }
+}
+
+/// A client that goes on sending must not be broken off before it has read the answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_sends_too_much_is_told_although_it_is_still_sending() {
+    let provider = Provider::start();
+    let gateway = Gateway::start("large", &config(&provider.address, ""), &[]);
+    for path in PATHS {
+        for length in ["content-length: 40000000", "transfer-encoding: chunked"] {
+            let mut client = Client::connect(&gateway.address).await.unwrap();
+            let (mut reading, mut writing) = client.stream.split();
+            let head = format!("POST {path} HTTP/1.1\r\nhost: g\r\n{length}\r\n\r\n2625a00\r\n");
+            let sending = async {
+                writing.write_all(head.as_bytes()).await?;
+                for _ in 0..40 {
+                    writing.write_all(&[b' '; 1_000_000]).await?;
+                }
+                Ok::<_, std::io::Error>(())
+            };
+            let mut answer = String::new();
+            let (sent, read) = tokio::join!(sending, reading.read_to_string(&mut answer));
+            sent.expect("it can send all of it");
+            read.expect("the connection ends in good order");
+            assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("limit"), "{answer}");
+        }
+    }
+    gateway.end();
 }

@@ -27,9 +27,10 @@ pub(crate) struct Answer {
 impl Answer {
     /// Whether the answer came whole, in either dialect, streamed or not.
     pub(crate) fn is_whole(&self) -> bool {
-        let ends = self.body.starts_with('{')
-            || self.body.contains("event: message_stop")
-            || self.body.trim_end().ends_with("data: [DONE]");
+        let ends = match self.head.contains("text/event-stream") {
+            true => self.body.contains("event: message_stop") || self.body.trim_end().ends_with("data: [DONE]"),
+            false => serde_json::from_str::<serde_json::Value>(&self.body).is_ok(),
+        };
         self.status == 200 && self.body.contains("first") && self.body.contains(" and last") && ends
     }
 

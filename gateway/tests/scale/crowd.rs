@@ -7,7 +7,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Client, Gateway, PATHS, Provider, client, gateway::config, size};
+use super::{Client, Gateway, PATHS, Provider, as_many_as, client, gateway::config, size};
+
+/// What an idle connection may take of memory, in bytes.
+const IDLE: usize = 6_000;
 
 /// Others are served as if nobody else were there.
 async fn others_are_served(address: &str) {
@@ -23,7 +26,8 @@ async fn others_are_served(address: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn idle_connections_disturb_nobody() {
-    let count = size(500, 10_000);
+    // Some are for the others.
+    let count = as_many_as(size(500, 10_000) + 50) - 50;
     let provider = Provider::start();
     let gateway = Gateway::start("idle", &config(&provider.address, ""), &[]);
     let (before, _) = gateway.memory();
@@ -36,7 +40,9 @@ async fn idle_connections_disturb_nobody() {
     }
     others_are_served(&gateway.address).await;
     let (now, _) = gateway.memory();
-    println!("{count} idle connections: {} bytes for each", (now - before) * 1024 / count);
+    let each = (now - before) * 1024 / count;
+    println!("{count} idle connections: {each} bytes for each");
+    assert!(each < IDLE, "{each}");
     drop(idle);
     gateway.end();
 }
@@ -59,11 +65,8 @@ async fn drip(address: String, text: String) -> (Duration, String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "it takes as long as the gateway's patience, which is half a minute"]
 async fn who_sends_a_byte_a_second_is_ended_in_time_and_with_a_word() {
-    // It takes as long as the gateway's patience.
-    if size(0, 1) == 0 {
-        return;
-    }
     let provider = Provider::start();
     let gateway = Gateway::start("drip", &config(&provider.address, ""), &[]);
     let mut slow = JoinSet::new();

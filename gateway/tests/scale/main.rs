@@ -4,7 +4,7 @@
 //! one test at a time:
 //!
 //! ```text
-//! STEADFAST_SCALE=full cargo test --release -p steadfast-gateway --test scale -- --test-threads 1 --nocapture
+//! STEADFAST_SCALE=full cargo test --release -p steadfast-gateway --test scale -- --include-ignored --test-threads 1 --nocapture
 //! ```
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a real process keeps real time")]
@@ -31,6 +31,21 @@ fn size(quick: usize, full: usize) -> usize {
     match std::env::var("STEADFAST_SCALE") {
         Ok(scale) if scale == "full" => full,
         _ => quick,
+    }
+}
+
+/// Takes all the open files that a process may have.
+fn take_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let most = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }).expect("the limit can be raised");
+}
+
+/// How many connections can be there at once, each with one to the provider.
+fn as_many_as(wanted: usize) -> usize {
+    match rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum {
+        Some(files) => wanted.min((usize::try_from(files).unwrap_or(usize::MAX) - 100) / 2),
+        None => wanted,
     }
 }
 

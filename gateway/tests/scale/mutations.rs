@@ -46,7 +46,7 @@ fn mutated(random: &mut fastrand::Rng) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_with_changed_bytes_never_stops_the_gateway() {
-    let count = size(2_000, 20_000);
+    let count = size(2_000, 10_000);
     let provider = Provider::start();
     let gateway = Gateway::start("mutations", &config(&provider.address, ""), &[]);
     let mut running = JoinSet::new();

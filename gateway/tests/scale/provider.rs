@@ -24,6 +24,7 @@ pub(crate) struct Provider {
 
 impl Provider {
     pub(crate) fn start() -> Self {
+        super::take_files();
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["provider::the_process", "--exact", "--ignored", "--nocapture"])
             .env("STEADFAST_SCALE_PROVIDER", "1")

@@ -50,16 +50,14 @@ async fn reloads_under_load_fail_no_request() {
         });
     }
     for reload in 0..reloads {
-        let change = format!("\nretry: {{ max_attempts: {} }}\n", 2 + reload % 3);
+        let change = format!("\nretry: {{ base: {}ms }}\n", 100 + reload);
         gateway.configure(&config(&provider.address, &change));
         // By the change of the file alone, and by a signal on top of it.
         if reload % 2 == 0 {
             gateway.signal("-HUP");
         }
-        // Its name stands behind marks of the log's own.
-        let seen = || gateway.said().matches("\"reloaded\"").count() > reload;
         let since = Instant::now();
-        while !seen() {
+        while gateway.said().matches("event=\"reloaded\"").count() <= reload {
             assert!(since.elapsed() < Duration::from_secs(20), "reload {reload} was not seen: {}", gateway.said());
             sleep(Duration::from_millis(5)).await;
         }

@@ -4,21 +4,10 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::{Client, Gateway, PATHS, Provider, client, gateway::config, size};
+use super::{Client, Gateway, PATHS, Provider, as_many_as, client, gateway::config, size};
 
 /// What an open stream may take of memory, everything counted, in bytes: 300 MB for 10,000.
 const MOST: usize = 30_000;
-
-/// How many streams can be open at once: each takes the gateway two of the files that it may have open.
-fn as_many_as(wanted: usize) -> usize {
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
-    // The hard limit is what it goes up to.
-    match line.split_whitespace().nth(1).unwrap().parse::<usize>() {
-        Ok(limit) => wanted.min((limit - 100) / 2),
-        Err(_unlimited) => wanted,
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn very_many_streams_stay_open_at_once_and_none_is_lost() {

@@ -1,6 +1,6 @@
 //! The stack of a file: loaded, loaded again, and watched.
 
-use std::path::Path;
+use std::{path::Path, sync::atomic::Ordering::Relaxed};
 
 use super::{Makings, Reload, Shared, Stack, StackBuilder, StackHandle};
 use crate::config::{Config, ConfigError, Loader, Problem, Watching};
@@ -42,6 +42,7 @@ impl StackHandle {
     ///
     /// What is wrong with the file, that it is gone, or that the stack was not made from one. The stack goes on as it was.
     pub fn reload_from_path(&self) -> Result<Reload, ConfigError> {
+        self.shared.readings.fetch_add(1, Relaxed);
         self.shared.reload_from_path()
     }
 
@@ -60,14 +61,19 @@ impl StackHandle {
     pub fn watch(&self) -> Result<Watching, ConfigError> {
         let path = self.shared.path()?.to_owned();
         let (shared, mut first) = (self.shared.clone(), true);
-        Watching::file(path, move || {
-            if std::mem::take(&mut first) {
-                shared.catch_up();
-            } else {
-                // What came of it is told by an event.
-                let _ = shared.reload_from_path();
-            }
-        })
+        let readers = shared.clone();
+        Watching::with_others(
+            path,
+            move || readers.readings.load(Relaxed),
+            move || {
+                if std::mem::take(&mut first) {
+                    shared.catch_up();
+                } else {
+                    // What came of it is told by an event.
+                    let _ = shared.reload_from_path();
+                }
+            },
+        )
     }
 }
 

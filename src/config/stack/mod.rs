@@ -19,7 +19,7 @@ mod tests;
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicU64},
 };
 
 use arc_swap::ArcSwap;
@@ -118,6 +118,8 @@ struct Shared {
     current: ArcSwap<Generation>,
     /// Where it was read from.
     path: Option<PathBuf>,
+    /// How often it was read again at somebody's word.
+    readings: AtomicU64,
     /// Kept by the events from the moment when somebody first asks for it.
     status: OnceLock<(StatusBoard, events::Following)>,
     /// Caps beside those of the configuration; held while the next generation is made out of the present one.
@@ -228,7 +230,8 @@ impl StackBuilder {
         let Self { makings } = self;
         let first = Plan::new(config, &makings).and_then(|plan| Ok(Generation::new(plan, &makings, &[], None)?));
         let current = ArcSwap::from_pointee(first.map_err(|error| error.of(path.as_deref()))?);
-        let shared = Shared { makings, current, path, status: OnceLock::new(), turn: Mutex::default() };
+        let (readings, status) = (AtomicU64::new(0), OnceLock::new());
+        let shared = Shared { makings, current, path, readings, status, turn: Mutex::default() };
         Ok(Stack { shared: Arc::new(shared) })
     }
 }

@@ -34,7 +34,8 @@ async fn a_head_over_the_limit_is_refused() {
     let server = Server::start(providers.both(), Settings { head: 4096, ..Settings::default() }).await;
     let mut client = server.connect().await;
     client.send(&request("GET", "/healthz", &[("x-large", &"x".repeat(8000))], b"")).await;
-    assert!(client.rest().await.starts_with("HTTP/1.1 431"));
+    let refused = client.rest().await;
+    assert!(refused.starts_with("HTTP/1.1 431") && refused.contains("the gateway's limit"), "{refused}");
     assert_eq!(server.get("/healthz", &[("x-small", &"x".repeat(1000))]).await.status, 200);
 }
 
@@ -76,7 +77,8 @@ async fn a_slow_sender_is_given_up_and_disturbs_nobody() {
         }
     };
     let ((head, took), body, ()) = tokio::join!(slow_head, slow_body, others);
-    assert!(!head.contains("200 OK") && took < 20 * SOON, "{head} {took:?}");
+    assert!(head.starts_with("HTTP/1.1 408 ") && head.contains("did not come in time"), "{head}");
+    assert!(took < 20 * SOON, "{took:?}");
     assert_eq!((body.status, body.json()["type"].as_str()), (408, Some("error")));
     assert_eq!(body.header("connection"), Some("close"));
 }
@@ -116,6 +118,7 @@ async fn smuggled_requests_are_refused() {
         client.send(format!("{head}{smuggled}").as_bytes()).await;
         let read = timeout(Duration::from_secs(5), client.rest()).await.expect("closed");
         assert!(read.starts_with("HTTP/1.1 400") && !read.contains("200 OK"), "{attempt:?}: {read}");
+        assert!(read.contains("invalid_request_error"), "{attempt:?}: {read}");
     }
     // Both at once: the length is ignored, as RFC 9112 allows, and the connection is not used again.
     let mut client = server.connect().await;
@@ -184,4 +187,53 @@ async fn a_connection_serves_one_request_after_another() {
         client.post(CHAT, &[], &hello(stream)).await;
         assert_eq!(client.answer().await.text(), "Hello from afar");
     }
+}
+
+#[tokio::test]
+async fn requests_sent_ahead_of_a_stream_are_answered_behind_it() {
+    let providers = Providers::start().await;
+    let server = Server::start(providers.both(), Settings::default()).await;
+    let mut client = server.connect().await;
+    for stream in [true, true, false, true] {
+        client.post(CHAT, &[], &hello(stream)).await;
+    }
+    for stream in [true, true, false, true] {
+        let answer = client.answer().await;
+        assert_eq!((answer.text().as_str(), answer.body.contains("[DONE]")), ("Hello from afar", stream));
+    }
+    // While a stream is under way too.
+    client.post(CHAT, &[], &hello(true)).await;
+    client.until("Hello").await;
+    client.post(CHAT, &[("connection", "close")], &hello(true)).await;
+    assert_eq!(client.answer().await.text(), "Hello from afar");
+    let last = client.answer().await;
+    assert_eq!((last.text().as_str(), last.header("connection")), ("Hello from afar", Some("close")));
+    assert_eq!(client.rest().await, "");
+}
+
+#[tokio::test]
+async fn a_stream_for_a_caller_of_http_1_0_ends_with_its_connection() {
+    let providers = Providers::start().await;
+    let server = Server::start(providers.both(), Settings::default()).await;
+    let mut client = server.connect().await;
+    let body = hello(true).to_string();
+    let head = format!("POST {CHAT} HTTP/1.0\r\ncontent-length: {}\r\n\r\n", body.len());
+    client.send(format!("{head}{body}").as_bytes()).await;
+    let answer = client.rest().await;
+    assert!(answer.starts_with("HTTP/1.0 200") && !answer.contains("chunked"), "{answer}");
+    assert!(answer.ends_with("data: [DONE]\n\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn who_waits_to_be_asked_for_a_body_is_asked() {
+    let providers = Providers::start().await;
+    let server = Server::start(providers.both(), Settings::default()).await;
+    let mut client = server.connect().await;
+    let body = hello(true).to_string();
+    let length = body.len();
+    let head = format!("POST {CHAT} HTTP/1.1\r\nhost: g\r\nexpect: 100-continue\r\ncontent-length: {length}\r\n\r\n");
+    client.send(head.as_bytes()).await;
+    assert_eq!(client.answer().await.status, 100);
+    client.send(body.as_bytes()).await;
+    assert_eq!(client.answer().await.text(), "Hello from afar");
 }
