@@ -11,7 +11,7 @@ use std::{
 };
 
 use steadfast_gateway_bench::{
-    contestants::{self, Contestant, STEADFAST},
+    contestants::{self, Contestant, Measured, STEADFAST},
     dialect::{Dialect, Mode},
     load::{Load, Shape, Target},
     measure::{Rig, Row, Timing},
@@ -152,7 +152,7 @@ async fn measure(options: &Options) -> Result<(), Box<dyn Error>> {
     let mut rows: Vec<Row> = wanted.map(Row::new).collect();
     if options.action != "soak" {
         for round in 1..=options.rounds {
-            for row in &mut rows {
+            for row in rows.iter_mut().filter(|row| round == 1 || row.contestant.measured != Measured::Once) {
                 eprintln!("round {round} of {}: {}", options.rounds, row.contestant.name);
                 rig.round(row, |cell| !(options.up && cell.down), timing).await;
             }

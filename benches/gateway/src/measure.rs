@@ -5,7 +5,7 @@ use std::{fs, io, path::PathBuf, time::Duration};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    contestants::{Contestant, Gateway, Surroundings, free_port},
+    contestants::{Contestant, Gateway, Measured, Surroundings, free_port},
     dialect::{Dialect, Mode},
     load::{self, Load, Shape, Target},
     process::Process,
@@ -177,7 +177,7 @@ impl Rig {
         row.version.clone_from(&running.version);
         let mut is_down = false;
         for (cell, rounds) in row.cells.iter_mut().filter(|(cell, _)| wanted(cell)) {
-            if cell.down && running.process.is_none() {
+            if cell.down && row.contestant.measured == Measured::Up {
                 continue;
             }
             if cell.down && !is_down {
@@ -207,7 +207,12 @@ impl Rig {
         let (before, asked_before) = (used(), self.primary.asked());
         load.begin();
         sleep(timing.measured).await;
-        let outcome = load.so_far();
+        let mut outcome = load.so_far();
+        // Who is slow has longer, or there would be too few answers to tell the 99th of a hundred.
+        while outcome.requests() < ENOUGH && outcome.seconds < timing.measured.as_secs_f64() * LONGER {
+            sleep(timing.measured / 4).await;
+            outcome = load.so_far();
+        }
         let (after, asked) = (used(), self.primary.asked() - asked_before);
         load.end(PATIENCE).await;
         let requests = outcome.requests() as f64;
@@ -235,6 +240,10 @@ pub struct Timing {
 
 /// How long a gateway may take until its first answer: a Python one imports for a while.
 const START: Duration = Duration::from_secs(120);
+/// So many answers are enough for a 99th percentile.
+const ENOUGH: u64 = 500;
+/// How many times as long a cell may take to get them.
+const LONGER: f64 = 4.0;
 /// How long a gateway has to notice that a provider is down.
 const NOTICE: Duration = Duration::from_secs(3);
 /// How long the last answers of a cell are waited for.

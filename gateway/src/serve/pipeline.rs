@@ -103,7 +103,7 @@ pub(crate) async fn answer(gateway: Arc<Gateway>, dialect: Dialect, request: Req
         None => {
             let mut head = HeaderMap::new();
             entry.tell(caller.asked.explain, &mut head);
-            let events = Events::calling(calling, caller.encoder(None), entry, &keep);
+            let events = Events::calling(calling, caller.encoder(None, false), entry, &keep);
             events_response(&caller, head, events)
         }
     }
@@ -119,8 +119,9 @@ struct Caller {
 }
 
 impl Caller {
-    fn encoder(&self, served: Option<&str>) -> StreamEncoder {
-        let encoder = StreamEncoder::new(self.dialect).usage(self.wants_usage());
+    /// `passed`: the events are of the caller's own dialect and go on as they are, so that nothing is asked of the body.
+    fn encoder(&self, served: Option<&str>, passed: bool) -> StreamEncoder {
+        let encoder = StreamEncoder::new(self.dialect).usage(!passed && self.wants_usage());
         match served.or(self.model.as_deref()) {
             Some(model) => encoder.model(model),
             None => encoder,
@@ -184,12 +185,13 @@ const HEADERS: usize = 12;
 fn streamed(caller: &Caller, entry: Entry, begun: Begun, keep: &Keep<'_>) -> Response<Body> {
     entry.served(&begun.response);
     let mut head = HeaderMap::with_capacity(HEADERS);
-    if begun.first.raw().is_some_and(|(own, _)| own == caller.dialect) {
+    let passed = begun.first.raw().is_some_and(|(own, _)| own == caller.dialect);
+    if passed {
         pass(begun.response.headers(), &mut head);
     }
     entry.tell(caller.asked.explain, &mut head);
     identify(caller.dialect, &mut head);
-    let encoder = caller.encoder(begun.response.served_by().model);
+    let encoder = caller.encoder(begun.response.served_by().model, passed);
     let events = Events::reading(begun, encoder, entry, keep);
     events_response(caller, head, events)
 }

@@ -1,4 +1,7 @@
-use http::Uri;
+use http::{
+    Uri,
+    uri::{Authority, PathAndQuery, Scheme},
+};
 
 use crate::InvalidConfig;
 
@@ -6,7 +9,9 @@ use crate::InvalidConfig;
 /// (Azure's `api-version`).
 #[derive(Clone, Debug)]
 pub(crate) struct BaseUrl {
-    start: String,
+    scheme: Scheme,
+    authority: Authority,
+    path: String,
     query: Option<String>,
 }
 
@@ -17,7 +22,7 @@ impl BaseUrl {
     pub(crate) fn parse(field: &str, url: &str) -> Result<Self, InvalidConfig> {
         let wrong = |problem: &'static str| InvalidConfig::new(field.to_owned(), problem);
         let uri: Uri = url.trim().parse().map_err(|_| wrong("it is not a URL"))?;
-        let Some(scheme @ ("http" | "https")) = uri.scheme_str() else {
+        let Some(scheme) = uri.scheme().filter(|scheme| matches!(scheme.as_str(), "http" | "https")) else {
             return Err(wrong("it must start with http:// or https://"));
         };
         let authority = uri.authority().ok_or_else(|| wrong("it has no host"))?;
@@ -27,29 +32,35 @@ impl BaseUrl {
         if authority.host().is_empty() {
             return Err(wrong("it has no host"));
         }
-        let path = uri.path().trim_end_matches('/');
-        Ok(Self { start: format!("{scheme}://{authority}{path}"), query: uri.query().map(str::to_owned) })
+        let path = uri.path().trim_end_matches('/').to_owned();
+        let query = uri.query().map(str::to_owned);
+        Ok(Self { scheme: scheme.clone(), authority: authority.clone(), path, query })
     }
 
     /// The path, without a slash at its end.
     pub(crate) fn path(&self) -> &str {
-        let host = self.start.find("://").map_or(0, |at| at + 3);
-        self.start[host..].find('/').map_or("", |at| &self.start[host + at..])
+        &self.path
     }
 
     /// Adds to the path, unless it ends so already.
     pub(crate) fn ending(mut self, end: &str) -> Self {
-        if !self.path().ends_with(end) {
-            self.start.push_str(end);
+        if !self.path.ends_with(end) {
+            self.path.push_str(end);
         }
         self
     }
 
-    /// The URL of a request.
-    pub(crate) fn join(&self, path: &str) -> Result<Uri, http::uri::InvalidUri> {
-        let Some(query) = &self.query else { return format!("{}{path}", self.start).parse() };
-        let and = if path.contains('?') { '&' } else { '?' };
-        format!("{}{path}{and}{query}", self.start).parse()
+    /// The URL of a request. Only its path is read anew.
+    pub(crate) fn join(&self, path: &str) -> Result<Uri, http::Error> {
+        let start = &self.path;
+        let path = match &self.query {
+            None => format!("{start}{path}"),
+            Some(query) if path.contains('?') => format!("{start}{path}&{query}"),
+            Some(query) => format!("{start}{path}?{query}"),
+        };
+        let path = PathAndQuery::from_maybe_shared(path)?;
+        let (scheme, authority) = (self.scheme.clone(), self.authority.clone());
+        Uri::builder().scheme(scheme).authority(authority).path_and_query(path).build()
     }
 }
 

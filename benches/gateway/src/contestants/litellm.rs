@@ -23,7 +23,10 @@ litellm_settings: {{ telemetry: false, set_verbose: false }}
 "
     );
     let file = surroundings.write("litellm.yaml", &text)?;
-    let said = version(&surroundings.gateways.join("litellm/bin/litellm"), "--version")?;
+    let said = version(
+        &surroundings.gateways.join("litellm/bin/python"),
+        &["-c", "import importlib.metadata as all; print('litellm', all.version('litellm'))"],
+    )?;
     let mut command = Command::new(program);
     let port = listen.port().to_string();
     command.arg("--config").arg(file).args(["--host", "127.0.0.1", "--port", &port, "--num_workers", "1"]);

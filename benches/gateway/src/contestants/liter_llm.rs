@@ -34,7 +34,7 @@ outbound_policy = \"off\"
 "
     );
     let file = surroundings.write("liter-llm.toml", &text)?;
-    let said = version(&program, "--version")?;
+    let said = version(&program, &["--version"])?;
     let mut command = Command::new(program);
     let port = listen.port().to_string();
     command.args(["api", "--host", "127.0.0.1", "--port", &port, "--config"]).arg(file);

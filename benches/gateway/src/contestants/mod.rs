@@ -57,7 +57,19 @@ pub struct Contestant {
     pub name: &'static str,
     /// What it does here, in a few words.
     pub what: &'static str,
+    pub measured: Measured,
     make: Option<Make>,
+}
+
+/// How much of it is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measured {
+    /// In every round and every cell.
+    Whole,
+    /// With both providers up alone.
+    Up,
+    /// In one round, each cell for longer: it answers a hundred requests a second, not ten thousand.
+    Once,
 }
 
 /// A gateway for these surroundings, or why there is none.
@@ -81,18 +93,29 @@ pub const PORTKEY: &str = "Portkey";
 pub const STEADFAST: &str = "steadfast";
 
 pub const ALL: [Contestant; 8] = [
-    Contestant { name: DIRECT, what: "no gateway", make: None },
-    Contestant { name: NGINX, what: "proxy_pass, one worker", make: Some(nginx::gateway) },
-    Contestant { name: STEADFAST, what: "OpenAI's dialect, one worker thread", make: Some(steadfast::gateway) },
-    Contestant { name: "steadfast, Anthropic", what: "Anthropic's dialect", make: Some(steadfast::anthropic) },
+    Contestant { name: DIRECT, what: "no gateway", measured: Measured::Up, make: None },
+    Contestant { name: NGINX, what: "proxy_pass, one worker", measured: Measured::Whole, make: Some(nginx::gateway) },
+    Contestant {
+        name: STEADFAST,
+        what: "OpenAI's dialect on both sides, one worker thread",
+        measured: Measured::Whole,
+        make: Some(steadfast::gateway),
+    },
+    Contestant {
+        name: "steadfast, Anthropic",
+        what: "Anthropic's dialect on both sides",
+        measured: Measured::Up,
+        make: Some(steadfast::anthropic),
+    },
     Contestant {
         name: "steadfast, translated",
-        what: "Anthropic's for the caller, OpenAI's to the provider",
+        what: "Anthropic's dialect for the caller, OpenAI's to the provider",
+        measured: Measured::Up,
         make: Some(steadfast::translated),
     },
-    Contestant { name: "liter-llm", what: "its proxy, one worker thread", make: Some(liter_llm::gateway) },
-    Contestant { name: PORTKEY, what: "Node, one process", make: Some(portkey::gateway) },
-    Contestant { name: LITELLM, what: "its proxy, one worker", make: Some(litellm::gateway) },
+    Contestant { name: "liter-llm", what: "its proxy", measured: Measured::Whole, make: Some(liter_llm::gateway) },
+    Contestant { name: PORTKEY, what: "Node, one process", measured: Measured::Once, make: Some(portkey::gateway) },
+    Contestant { name: LITELLM, what: "its proxy, one worker", measured: Measured::Once, make: Some(litellm::gateway) },
 ];
 
 /// A port that is free now.
@@ -101,9 +124,9 @@ pub fn free_port() -> std::io::Result<SocketAddr> {
 }
 
 /// What a program says of its version, or why it does not run.
-fn version(program: &Path, argument: &str) -> Result<String, String> {
+fn version(program: &Path, arguments: &[&str]) -> Result<String, String> {
     let output = Command::new(program)
-        .arg(argument)
+        .args(arguments)
         .output()
         .map_err(|error| format!("{}: {error}; benches/gateway/install installs it", program.display()))?;
     let said = [output.stdout, output.stderr].concat();

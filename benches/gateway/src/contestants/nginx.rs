@@ -7,7 +7,7 @@ use super::{Gateway, Surroundings, version};
 use crate::dialect::Dialect;
 
 pub(super) fn gateway(surroundings: &Surroundings) -> Result<Gateway, String> {
-    let said = version(Path::new("nginx"), "-v")?;
+    let said = version(Path::new("nginx"), &["-v"])?;
     let Surroundings { primary, backup, listen, .. } = surroundings;
     // In the foreground and without a master, which would only watch the worker.
     let text = format!(

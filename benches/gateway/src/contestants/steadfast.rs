@@ -34,7 +34,7 @@ tiers:
 "
     );
     let file = surroundings.write("steadfast.yaml", &text)?;
-    let said = version(&program, "--version")?;
+    let said = version(&program, &["--version"])?;
     let mut command = Command::new(program);
     command.args(["serve", "--config"]).arg(file).env("LOAD_KEY", "sk-load");
     Ok(Gateway { version: said, command, target: surroundings.target(caller, model) })
