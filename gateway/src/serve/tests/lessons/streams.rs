@@ -234,7 +234,7 @@ async fn a_failure_among_thoughts_is_another_tiers_answer_where_text_alone_count
     }
 }
 
-// B29, bounded. What is held back of thoughts is bounded by the time that an attempt may take.
+// B29, bounded. What is held back of thoughts is bounded by the time that the request has.
 #[tokio::test(start_paused = true)]
 async fn thoughts_that_do_not_end_are_given_up_in_time() {
     let thoughts = (0..600).map(|_| {
@@ -250,7 +250,7 @@ async fn thoughts_that_do_not_end_are_given_up_in_time() {
     let house = Plan::of(&format!("{TWO}stream: {{ commit: first_text }}\n")).scripted(ANTHROPIC, &endless).build();
     let answer = house.post(MESSAGES, &[], &hello(true)).await;
     assert_eq!((answer.text().as_str(), answer.is_whole()), ("Hello from afar", true), "{}", answer.body);
-    assert!(answer.took <= Duration::from_secs(31), "{:?}", answer.took);
+    assert!(answer.took <= Duration::from_secs(90), "{:?}", answer.took);
 }
 
 // B54. anthropics/claude-code#68362: a break after a whole tool call, and the tool ran again and again.
