@@ -43,7 +43,8 @@ pub struct Feature {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelName {
-    /// The tiers, in order.
+    /// The tiers, in order. Of these, a request has those that its feature may use; a rule of `routes` that fits it comes
+    /// first.
     pub tiers: Vec<String>,
 }
 
