@@ -93,6 +93,8 @@ pub mod config;
 
 #[cfg(feature = "config")]
 pub use self::config::{Stack, StackHandle};
+#[cfg(feature = "cache")]
+pub use self::layers::cache::{Cache, CacheHandle, CacheLayer};
 #[cfg(feature = "validate")]
 pub use self::layers::validate::{Validate, ValidateLayer};
 pub use self::{
@@ -115,7 +117,7 @@ pub use self::{
     ledger::Attempt,
     providers::function::{ProviderFn, provider_fn},
     request::{Context, Dialect, LlmRequest, Wire},
-    response::{LlmResponse, ServedBy},
+    response::{Cached, CachedWhy, LlmResponse, ServedBy},
 };
 
 /// Any service of this crate's vocabulary, boxed: for a struct's field, where the type must have a name.
