@@ -62,6 +62,7 @@
 //! - `metrics`: `events::metrics::Metrics`, what the layers do, through the `metrics` facade.
 //! - `alerts`: `events::alerts::Webhook`, alerts to Slack or any other webhook. The rules need no feature.
 //! - `otel`: `events::traces::Traces`, OpenTelemetry spans of requests and their attempts.
+//! - `cache`: `CacheLayer`, answers kept and given again, and `providers::CachedAnswers`, a tier of them for outages.
 //! - `validate`: `ValidateLayer`, which checks answers against the request's JSON Schema, repairs them, or asks again.
 //!
 //! Without features the crate is the vocabulary, the layers, and the leaves that need no network.
@@ -90,6 +91,8 @@ mod wire;
 
 #[cfg(feature = "config")]
 pub mod config;
+#[cfg(feature = "cache")]
+pub mod embed;
 
 #[cfg(feature = "config")]
 pub use self::config::{Stack, StackHandle};

@@ -7,4 +7,5 @@ mod kept;
 mod outages;
 mod provider;
 mod same;
+mod similar;
 mod streams;

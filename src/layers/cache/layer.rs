@@ -127,6 +127,11 @@ impl CacheLayer {
         self.handle.clone()
     }
 
+    /// The key of a request; `None` where it passes by.
+    pub(crate) fn key(&self, request: &LlmRequest) -> Option<CacheKey> {
+        self.settings.key(request)
+    }
+
     fn change(&mut self) -> &mut Settings {
         Arc::make_mut(&mut self.settings)
     }

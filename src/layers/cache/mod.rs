@@ -102,3 +102,8 @@ pub use self::{
     service::Cache,
     store::{AnswerStore, Found},
 };
+pub(crate) use self::{
+    answer::CACHED_LEVEL,
+    handle::count,
+    questions::{Question, Scope},
+};
