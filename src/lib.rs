@@ -62,6 +62,7 @@
 //! - `metrics`: `events::metrics::Metrics`, what the layers do, through the `metrics` facade.
 //! - `alerts`: `events::alerts::Webhook`, alerts to Slack or any other webhook. The rules need no feature.
 //! - `otel`: `events::traces::Traces`, OpenTelemetry spans of requests and their attempts.
+//! - `cache`: `CacheLayer`, answers kept and given again, and `providers::CachedAnswers`, a tier of them for outages.
 //! - `validate`: `ValidateLayer`, which checks answers against the request's JSON Schema, repairs them, or asks again.
 //!
 //! Without features the crate is the vocabulary, the layers, and the leaves that need no network.
@@ -90,9 +91,13 @@ mod wire;
 
 #[cfg(feature = "config")]
 pub mod config;
+#[cfg(feature = "cache")]
+pub mod embed;
 
 #[cfg(feature = "config")]
 pub use self::config::{Stack, StackHandle};
+#[cfg(feature = "cache")]
+pub use self::layers::cache::{Cache, CacheHandle, CacheLayer};
 #[cfg(feature = "validate")]
 pub use self::layers::validate::{Validate, ValidateLayer};
 pub use self::{
@@ -115,7 +120,7 @@ pub use self::{
     ledger::Attempt,
     providers::function::{ProviderFn, provider_fn},
     request::{Context, Dialect, LlmRequest, Wire},
-    response::{LlmResponse, ServedBy},
+    response::{Cached, CachedWhy, LlmResponse, ServedBy},
 };
 
 /// Any service of this crate's vocabulary, boxed: for a struct's field, where the type must have a name.

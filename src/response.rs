@@ -1,6 +1,6 @@
 //! What comes back.
 
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use crate::{
     LlmBody, LlmError,
@@ -32,6 +32,41 @@ struct Extra {
     /// Where it is not the built-in one.
     prices: Option<PriceTable>,
     route: Option<RouteTaken>,
+    cached: Option<Cached>,
+}
+
+/// How an answer that was not made for this request came to be its answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Cached {
+    /// Why it is given.
+    pub why: CachedWhy,
+    /// How old it is.
+    pub age: Duration,
+}
+
+impl Cached {
+    /// An answer of this age.
+    pub fn new(why: CachedWhy, age: Duration) -> Self {
+        Self { why, age }
+    }
+}
+
+/// Why an answer is given that was not made for the request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum CachedWhy {
+    /// The same was asked before, not long ago.
+    Fresh,
+    /// The same was asked before; it is too old, and there is no newer one.
+    Stale,
+    /// The same was being asked when the request came: one call, and all who asked have its answer.
+    Shared,
+    /// Something like it was asked before, and there is no better answer.
+    Similar {
+        /// How much like it: from 0 (nothing in common) to 1 (the same words).
+        similarity: f32,
+    },
 }
 
 /// The rule that chose a cheaper chain, and the price of the model whose place that took.
@@ -80,20 +115,33 @@ impl LlmResponse {
         self.extra.as_ref().is_some_and(|extra| extra.degraded)
     }
 
-    /// The tokens used: known at once for a complete answer, and for a stream as far as it has told.
+    /// How the answer came from a cache; `None` for one that was made for this request.
+    pub fn cached(&self) -> Option<Cached> {
+        self.extra.as_ref()?.cached
+    }
+
+    /// The tokens used: known at once for a complete answer, and for a stream as far as it has told. Of a
+    /// [cached](Self::cached) answer, those that it took when it was made.
     pub fn usage(&self) -> Option<Usage> {
         self.body.usage()
     }
 
     /// What the answer cost, by the built-in [`PriceTable`] unless [another](Self::with_prices) was set: known with
     /// the usage. `None` where the model has no price. What was tried before is not in it: an attempt that used
-    /// tokens and failed says so in its [`usage`](Attempt::usage).
+    /// tokens and failed says so in its [`usage`](Attempt::usage). A [cached](Self::cached) answer costs nothing.
     pub fn cost(&self) -> Option<Usd> {
+        if self.cached().is_some() {
+            return Some(Usd::ZERO);
+        }
         Some(self.price()?.cost(&self.usage()?))
     }
 
-    /// The price of the model that answers: for a stream, whose usage comes with its end.
+    /// The price of the model that answers: for a stream, whose usage comes with its end. `None` for a
+    /// [cached](Self::cached) answer.
     pub fn price(&self) -> Option<&Price> {
+        if self.cached().is_some() {
+            return None;
+        }
         let prices = self.extra.as_ref().and_then(|extra| extra.prices.as_ref());
         let (provider, model) = self.names_ref();
         prices.unwrap_or_else(|| PriceTable::builtin_ref()).price(provider, model?)
@@ -217,6 +265,13 @@ impl LlmResponse {
         self
     }
 
+    /// Says that the answer was not made for this request. Its [cost](Self::cost) is zero then.
+    #[must_use]
+    pub fn with_cached(mut self, cached: Cached) -> Self {
+        self.extra().cached = Some(cached);
+        self
+    }
+
     /// Adds a note of what was dropped or changed to fit the provider.
     #[must_use]
     pub fn with_note(mut self, note: impl Into<Cow<'static, str>>) -> Self {
@@ -334,7 +389,7 @@ impl fmt::Display for ServedBy<'_> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::{Duration, Instant};
+    use tokio::time::Instant;
 
     use super::*;
     use crate::{ErrorKind, ledger::Next};

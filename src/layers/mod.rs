@@ -14,6 +14,8 @@ pub(crate) mod admission;
 pub(crate) mod alarm;
 pub mod budget;
 pub mod bulkhead;
+#[cfg(feature = "cache")]
+pub mod cache;
 pub(crate) mod call;
 pub mod circuit_breaker;
 pub(crate) mod clock;

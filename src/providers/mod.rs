@@ -1,6 +1,8 @@
 //! The leaves: one folder a provider, and what they share.
 
 pub mod anthropic;
+#[cfg(feature = "cache")]
+pub mod cached;
 pub mod canned;
 pub mod function;
 pub mod gemini;
@@ -18,6 +20,8 @@ pub mod sse;
 #[cfg(feature = "http")]
 pub mod transport;
 
+#[cfg(feature = "cache")]
+pub use self::cached::CachedAnswers;
 #[cfg(feature = "http")]
 pub use self::{anthropic::Anthropic, gemini::Gemini, openai::OpenAi};
 pub use self::{canned::Canned, simulated::Simulated};

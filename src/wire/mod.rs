@@ -135,7 +135,7 @@ impl Wire {
     }
 
     /// The longest answer that a layer has set.
-    #[cfg(feature = "http")]
+    #[cfg(any(feature = "http", feature = "cache"))]
     pub(crate) fn max_tokens(&self) -> Option<u32> {
         self.max_tokens
     }

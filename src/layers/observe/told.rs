@@ -67,7 +67,9 @@ impl Watch {
         let attempts = response.attempts();
         let took = now.saturating_duration_since(self.begun);
         let tier = response.tier();
-        let usage = response.usage();
+        // What comes from a cache has been paid for.
+        let free = response.cached().is_some();
+        let usage = response.usage().filter(|_| !free);
         let cost = self.told.cost(provider.as_ref(), model.as_ref(), usage.as_ref());
         let cost_without_route = without_route(response.price_without_route(), usage.as_ref());
         let ended = RequestEnded {
@@ -93,7 +95,7 @@ impl Watch {
             return;
         }
         let without_route = response.price_without_route().copied();
-        let generation = self.told.streams.keep(Stream { begun: self.begun, told: ended, without_route });
+        let generation = self.told.streams.keep(Stream { begun: self.begun, told: ended, without_route, free });
         response.hold(&mut Permit::new(self.told, Ticket { generation, ..Ticket::default() }));
     }
 
@@ -142,10 +144,10 @@ impl Gate for Told {
 
     /// A stream has ended. The ticket's generation is its number.
     fn settle_with(&self, ticket: &Ticket, outcome: Outcome<'_>, usage: Option<&Usage>) {
-        let Some(Stream { begun, told, without_route }) = self.streams.take(ticket.generation) else { return };
+        let Some(Stream { begun, told, without_route, free }) = self.streams.take(ticket.generation) else { return };
         let now = Instant::now();
         let mut ended = RequestEnded { took: now.saturating_duration_since(begun), at: now, ..told };
-        ended.usage = usage.copied().or(ended.usage);
+        ended.usage = usage.copied().or(ended.usage).filter(|_| !free);
         ended.cost = self.cost(ended.provider.as_ref(), ended.model.as_ref(), ended.usage.as_ref());
         ended.cost_without_route = self::without_route(without_route.as_ref(), ended.usage.as_ref());
         match outcome {

@@ -45,6 +45,8 @@ mod failure;
 mod frames;
 mod leaf;
 mod limits;
+#[cfg(feature = "cache")]
+mod post;
 mod protocol;
 mod service;
 #[cfg(test)]

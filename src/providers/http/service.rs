@@ -78,7 +78,7 @@ impl fmt::Debug for ResponseFuture {
 }
 
 impl Origin {
-    fn of<P: Protocol>(settings: &Settings<P>, model: Option<Arc<str>>) -> Self {
+    pub(super) fn of<P: Protocol>(settings: &Settings<P>, model: Option<Arc<str>>) -> Self {
         let secret = Secret(settings.key.clone());
         let provider = settings.provider.clone();
         Self { provider, model, dialect: P::DIALECT, status: None, request_id: None, secret }
@@ -140,6 +140,17 @@ fn prepare<P: Protocol>(
         }
     };
     let notes = report.finish(settings.strict && own.is_none())?;
+    let path = settings.protocol.path(model, stream);
+    Ok((addressed(settings, headers, &path, body)?, Told { notes, names }))
+}
+
+/// A request to the provider's API, with the leaf's headers and its key.
+pub(super) fn addressed<P: Protocol>(
+    settings: &Settings<P>,
+    mut headers: HeaderMap,
+    path: &str,
+    body: RequestBody,
+) -> Result<Request<RequestBody>, LlmError> {
     headers.extend(settings.headers.clone());
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -152,14 +163,14 @@ fn prepare<P: Protocol>(
         value.set_sensitive(true);
         headers.insert(name, value);
     }
-    let uri = settings.base.join(&settings.protocol.path(model, stream)).map_err(|error| {
+    let uri = settings.base.join(path).map_err(|error| {
         LlmError::new(ErrorKind::InvalidRequest, "the model's name does not fit into a URL").with_source(error)
     })?;
     let mut http = Request::new(body);
     *http.method_mut() = Method::POST;
     *http.uri_mut() = uri;
     *http.headers_mut() = headers;
-    Ok((http, Told { notes, names }))
+    Ok(http)
 }
 
 /// The caller's headers, without the credentials, which are for another door, and what belongs to a connection.
@@ -310,7 +321,7 @@ fn said_nothing(finish: Option<&FinishReason>) -> Option<LlmError> {
 }
 
 /// Reads a whole answer. One that breaks off is no answer.
-async fn read_whole(mut body: Body, limit: usize) -> Result<Bytes, LlmError> {
+pub(super) async fn read_whole(mut body: Body, limit: usize) -> Result<Bytes, LlmError> {
     let mut first = Bytes::new();
     let mut more = BytesMut::new();
     while let Some(frame) = body.frame().await {
@@ -332,7 +343,7 @@ async fn read_whole(mut body: Body, limit: usize) -> Result<Bytes, LlmError> {
 }
 
 /// Reads the start of an error body. What there is of it counts: the status is known.
-async fn read_error(mut body: Body, limit: usize) -> Bytes {
+pub(super) async fn read_error(mut body: Body, limit: usize) -> Bytes {
     let mut read = BytesMut::new();
     while let Some(Ok(frame)) = body.frame().await {
         if let Ok(data) = frame.into_data() {

@@ -1,0 +1,233 @@
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::{Arc, LazyLock, OnceLock},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::stream;
+use tokio::time::Instant;
+
+use super::layer::Settings;
+use crate::{
+    Dialect, Frame, LlmBody, LlmResponse,
+    chat::{Accumulator, FinishReason, Message, Part},
+    response::{Cached, CachedWhy},
+};
+
+/// An answer that is kept: what was said, by whom and when.
+///
+/// Its times are of tokio's clock.
+pub struct Answer {
+    content: Content,
+    /// A stream put together, once somebody wants it whole.
+    whole: OnceLock<Message>,
+    facts: Facts,
+    size: u64,
+}
+
+enum Content {
+    Whole { message: Message, wire: Option<(Dialect, Bytes)> },
+    Stream(Arc<[Frame]>),
+}
+
+/// What is known of an answer besides its words.
+#[derive(Clone)]
+pub(super) struct Facts {
+    pub(super) provider: Option<Arc<str>>,
+    pub(super) model: Option<Arc<str>>,
+    pub(super) notes: Arc<[Cow<'static, str>]>,
+    pub(super) degraded: bool,
+    pub(super) feature: Option<Arc<str>>,
+    pub(super) made_at: Instant,
+    pub(super) fresh_for: Duration,
+    pub(super) stale_for: Duration,
+}
+
+impl Facts {
+    pub(super) fn of(response: &LlmResponse, feature: Option<Arc<str>>, settings: &Settings) -> Self {
+        let (provider, model) = response.names();
+        let (notes, degraded) = (response.notes().into(), response.degraded());
+        let (fresh_for, stale_for) = (settings.ttl, settings.stale_for);
+        Self { provider, model, notes, degraded, feature, made_at: Instant::now(), fresh_for, stale_for }
+    }
+
+    /// A response with what is known of it. Who serves is the cache, unless a call is shared: a provider's figures must
+    /// not count what it never did.
+    pub(super) fn put(&self, mut response: LlmResponse, why: CachedWhy, now: Instant) -> LlmResponse {
+        static CACHED: LazyLock<Arc<str>> = LazyLock::new(|| "cached".into());
+        let age = now.saturating_duration_since(self.made_at);
+        response = match (why, &self.provider, &self.model) {
+            (CachedWhy::Shared, Some(provider), Some(model)) => response.with_model(provider.clone(), model.clone()),
+            (CachedWhy::Shared, _, _) => response,
+            (_, _, model) => response.with_model(CACHED.clone(), model.as_ref().unwrap_or(&CACHED).clone()),
+        };
+        for note in self.notes.iter() {
+            response = response.with_note(note.clone());
+        }
+        if self.degraded {
+            response.set_degraded();
+        }
+        response.with_cached(Cached::new(why, age))
+    }
+
+    fn size(&self) -> usize {
+        let names = [&self.provider, &self.model, &self.feature];
+        let names: usize = names.into_iter().flatten().map(|name| name.len()).sum();
+        names + self.notes.iter().map(|note| note.len() + size_of_val(note)).sum::<usize>()
+    }
+}
+
+/// The level of service of an answer from a cache that is not a fresh one.
+pub(crate) const CACHED_LEVEL: u8 = 4;
+
+impl Answer {
+    /// A complete answer.
+    pub(super) fn whole(message: Message, wire: Option<(Dialect, &Bytes)>, facts: Facts) -> Self {
+        // A copy, for the bytes may be a slice of something larger, which would be kept with them.
+        let wire = wire.map(|(dialect, raw)| (dialect, Bytes::copy_from_slice(raw)));
+        let said: usize = message.content.iter().map(Part::size).sum();
+        let size = said + size_of_val(&*message.content) + wire.as_ref().map_or(0, |(_, raw)| raw.len());
+        Self::new(Content::Whole { message, wire }, size, facts)
+    }
+
+    /// A stream, from its first frame to its end mark.
+    pub(super) fn stream(frames: Arc<[Frame]>, facts: Facts) -> Self {
+        // Put together, and again for those who want it whole.
+        let size = frames.iter().map(Frame::size).sum::<usize>();
+        Self::new(Content::Stream(frames), size, facts)
+    }
+
+    fn new(content: Content, size: usize, facts: Facts) -> Self {
+        let size = (size + size_of::<Self>() + facts.size()) as u64;
+        Self { content, whole: OnceLock::new(), facts, size }
+    }
+
+    #[cfg(test)]
+    pub(super) fn for_tests(message: Message) -> Self {
+        let settings = Settings::default();
+        let response = LlmResponse::from_message(message.clone());
+        Self::whole(message, None, Facts::of(&response, None, &settings))
+    }
+
+    /// The feature that asked.
+    pub fn feature(&self) -> Option<&str> {
+        self.facts.feature.as_deref()
+    }
+
+    /// The provider and the model that answered.
+    pub fn names(&self) -> (Option<&str>, Option<&str>) {
+        (self.facts.provider.as_deref(), self.facts.model.as_deref())
+    }
+
+    /// The bytes that it holds in memory, about.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// How old it is.
+    pub fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.facts.made_at)
+    }
+
+    /// Whether it is given to whoever asks.
+    pub fn is_fresh(&self, now: Instant) -> bool {
+        self.age(now) < self.facts.fresh_for
+    }
+
+    /// Whether it is given where there is no better answer.
+    pub fn is_usable(&self, now: Instant) -> bool {
+        self.age(now) < self.facts.fresh_for.saturating_add(self.facts.stale_for)
+    }
+
+    pub(super) fn is_degraded(&self) -> bool {
+        self.facts.degraded
+    }
+
+    /// The answer for somebody who asks again.
+    pub(crate) fn response(&self, as_stream: bool, why: CachedWhy, now: Instant) -> LlmResponse {
+        let body = match &self.content {
+            Content::Whole { message, wire: Some((dialect, raw)) } if !as_stream => {
+                LlmBody::from_wire(*dialect, raw.clone(), message.clone())
+            }
+            Content::Whole { message, .. } => LlmBody::from_message(message.clone()),
+            Content::Stream(frames) if as_stream => replayed(frames.clone()),
+            Content::Stream(_) => LlmBody::from_message(self.message().clone()),
+        };
+        self.facts.put(LlmResponse::new(body), why, now)
+    }
+
+    /// The same, where there is no better one: marked as less than what was asked for.
+    pub(crate) fn last_resort(&self, as_stream: bool, why: CachedWhy, now: Instant) -> LlmResponse {
+        let age = self.age(now).as_secs();
+        let note = match why {
+            CachedWhy::Similar { .. } => None,
+            _ => Some(format!("cache: a kept answer, {age} s old (level {CACHED_LEVEL}, cached only)")),
+        };
+        let response = self.response(as_stream, why, now).with_degraded();
+        match note {
+            Some(note) => response.with_note(note),
+            None => response,
+        }
+    }
+
+    /// What it says.
+    pub(crate) fn message(&self) -> &Message {
+        match &self.content {
+            Content::Whole { message, .. } => message,
+            Content::Stream(frames) => self.whole.get_or_init(|| {
+                let mut whole = Accumulator::default();
+                frames.iter().flat_map(Frame::events).for_each(|event| whole.push(event));
+                whole.finish()
+            }),
+        }
+    }
+
+    /// Whether it says all that was asked for, so that it is worth keeping.
+    pub(super) fn is_worth_keeping(&self) -> bool {
+        !self.facts.degraded && is_good(self.message())
+    }
+}
+
+/// Neither cut nor declined nor empty.
+fn is_good(message: &Message) -> bool {
+    let ended = matches!(message.finish, None | Some(FinishReason::Stop | FinishReason::ToolUse));
+    ended && !message.is_empty() && !message.content.iter().any(|part| matches!(part, Part::Refusal(_)))
+}
+
+/// The frames again, as they came.
+fn replayed(frames: Arc<[Frame]>) -> LlmBody {
+    let mut next = 0;
+    LlmBody::from_frames(stream::poll_fn(move |_| {
+        let frame = frames.get(next).cloned();
+        next += 1;
+        std::task::Poll::Ready(frame.map(Ok))
+    }))
+}
+
+/// The same frames with their bytes in one piece: each was a slice of a buffer of the connection, all of which would be
+/// kept with it.
+pub(super) fn compacted(frames: impl IntoIterator<Item = Frame>) -> Arc<[Frame]> {
+    let frames: Vec<Frame> = frames.into_iter().collect();
+    let mut bytes = BytesMut::with_capacity(frames.iter().filter_map(Frame::raw).map(|(_, raw)| raw.len()).sum());
+    frames.iter().filter_map(Frame::raw).for_each(|(_, raw)| bytes.extend_from_slice(raw));
+    let mut bytes = bytes.freeze();
+    let own = frames.into_iter().map(|frame| match frame.raw().map(|(dialect, raw)| (dialect, raw.len())) {
+        Some((dialect, length)) => frame.with_raw(dialect, bytes.split_to(length)),
+        None => frame,
+    });
+    own.collect()
+}
+
+impl fmt::Debug for Answer {
+    /// Shows nothing of what is said.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer")
+            .field("feature", &self.facts.feature)
+            .field("model", &self.facts.model)
+            .field("stream", &matches!(self.content, Content::Stream(_)))
+            .field("bytes", &self.size)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,211 @@
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::future::FutureExt as _;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::{
+    Answer, CacheHandle, CacheKey, Found,
+    answer::{CACHED_LEVEL, Facts},
+    flights::{Ended, Follow, Joined, Lead, Same},
+    handle::count,
+    layer::Settings,
+    questions::Question,
+    recording::Recording,
+};
+use crate::{
+    ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse,
+    error::{Phase, TimeoutLimit},
+    request::WORST_LEVEL,
+    response::CachedWhy,
+};
+
+/// What is still needed of a request that was not answered at once.
+pub(super) struct Asked {
+    same: Same,
+    stream: bool,
+    worst_level: u8,
+    in_session: bool,
+    begun: Instant,
+    deadline: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+    feature: Option<Arc<str>>,
+    /// Too old, for when there is no better one.
+    stale: Option<Arc<Answer>>,
+    question: Option<Question>,
+    settings: Arc<Settings>,
+    handle: CacheHandle,
+}
+
+/// How a request goes on that was not answered at once.
+pub(super) enum Begun {
+    Hits(Arc<Answer>),
+    Leads(Lead),
+    Follows(Follow),
+}
+
+impl Asked {
+    pub(super) fn new(key: CacheKey, request: &LlmRequest, settings: &Arc<Settings>, handle: &CacheHandle) -> Self {
+        let context = request.context();
+        Self {
+            same: Same::new(key, request),
+            stream: request.is_stream(),
+            worst_level: context.worst_level,
+            in_session: request.session_id().is_some(),
+            begun: Instant::now(),
+            deadline: context.deadline,
+            timer: None,
+            feature: request.feature_kept(),
+            stale: None,
+            question: handle.questions().read(key, request),
+            settings: settings.clone(),
+            handle: handle.clone(),
+        }
+    }
+
+    /// This was found, and is not fresh.
+    pub(super) fn found(&mut self, found: Option<Arc<Answer>>) {
+        let usable = |answer: &Arc<Answer>| self.worst_level >= CACHED_LEVEL && answer.is_usable(self.begun);
+        self.stale = found.filter(usable);
+    }
+
+    /// It calls for itself alone.
+    pub(super) fn leads_none(&self) -> Lead {
+        Lead::of_none(&self.handle.shared.flights, self.same)
+    }
+
+    /// Leads a call, or follows one that is under way.
+    pub(super) fn begin(&self) -> Begun {
+        let flights = &self.handle.shared.flights;
+        if !self.settings.single_flight {
+            return Begun::Leads(self.leads_none());
+        }
+        match flights.join(self.same) {
+            Joined::Follows(follow) => Begun::Follows(follow),
+            // A flight may have ended between the look at what is kept and here.
+            Joined::Leads(mut lead) => match self.handle.get(&self.same.key) {
+                Found::Now(Some(answer)) if answer.is_fresh(Instant::now()) => {
+                    lead.ends(Ended::Answered(answer.clone()));
+                    Begun::Hits(answer)
+                }
+                _ => Begun::Leads(lead),
+            },
+        }
+    }
+
+    pub(super) fn hits(&self, answer: &Answer) -> LlmResponse {
+        count(&self.handle.counters().hits);
+        answer.response(self.stream, CachedWhy::Fresh, Instant::now())
+    }
+
+    /// The answer of another's call; `None` where this request accepts none so bad.
+    pub(super) fn shares(&self, answer: &Answer) -> Option<LlmResponse> {
+        if answer.is_degraded() && self.worst_level < WORST_LEVEL {
+            return None;
+        }
+        count(&self.handle.counters().shared);
+        Some(answer.response(self.stream, CachedWhy::Shared, Instant::now()))
+    }
+
+    /// Another's stream, read along; `None` as above.
+    pub(super) fn reads(&self, recording: &Recording, body: LlmBody) -> Option<LlmResponse> {
+        let facts = recording.facts();
+        if facts.degraded && self.worst_level < WORST_LEVEL {
+            return None;
+        }
+        count(&self.handle.counters().shared);
+        Some(facts.put(LlmResponse::new(body), CachedWhy::Shared, Instant::now()))
+    }
+
+    pub(super) fn wants_stream(&self) -> bool {
+        self.stream
+    }
+
+    pub(super) fn misses(&self) {
+        count(&self.handle.counters().misses);
+    }
+
+    /// The leader's call has answered: the answer is kept, and given to all who follow.
+    pub(super) fn answered(&mut self, mut lead: Lead, mut response: LlmResponse) -> LlmResponse {
+        let facts = Facts::of(&response, self.feature.take(), &self.settings);
+        let keep = self.keep();
+        if response.body().is_stream() {
+            let limit = self.settings.max_answer;
+            let body = std::mem::replace(response.body_mut(), LlmBody::from_text(""));
+            let reader = Recording::begin(body, facts, lead, limit, Box::new(keep));
+            return response.map_body(|_| LlmBody::from_frames(reader));
+        }
+        let body = response.body();
+        if let Some(message) = body.message() {
+            let answer = Arc::new(Answer::whole(message.into_owned(), body.wire(), facts));
+            keep(answer.clone());
+            if lead.is_shared() {
+                lead.ends(Ended::Answered(answer));
+            }
+        }
+        response
+    }
+
+    /// What becomes of an answer that is whole.
+    fn keep(&mut self) -> impl Fn(Arc<Answer>) + Send + Sync + use<> {
+        let (handle, key, limit) = (self.handle.clone(), self.same.key, self.settings.max_answer);
+        let question = self.question.take().map(Arc::new);
+        move |answer: Arc<Answer>| {
+            if !answer.is_worth_keeping() || answer.size() > limit as u64 {
+                return;
+            }
+            handle.put(key, answer);
+            if let Some(question) = &question {
+                handle.questions().add(question.clone());
+            }
+        }
+    }
+
+    /// The leader's call has failed.
+    pub(super) fn failed(&self, mut lead: Lead, error: LlmError) -> Result<LlmResponse, LlmError> {
+        let out_of_time = matches!(error.kind(), ErrorKind::Deadline | ErrorKind::Exhausted)
+            || error.timeout().is_some_and(|timed_out| timed_out.limit == TimeoutLimit::Deadline);
+        match (out_of_time, self.in_session) {
+            // Its own bounds: the next one has others.
+            (true, _) => drop(lead),
+            // Its session may be pinned to what failed.
+            (false, true) => lead.ends(Ended::Alone),
+            (false, false) if lead.is_shared() => lead.ends(Ended::Failed(error.clone())),
+            (false, false) => {}
+        }
+        self.instead_of(error)
+    }
+
+    /// What there is in place of this failure.
+    pub(super) fn instead_of(&self, error: LlmError) -> Result<LlmResponse, LlmError> {
+        match &self.stale {
+            Some(answer) if self.settings.is_outage(&error) => {
+                count(&self.handle.counters().stale);
+                let mut response = answer.last_resort(self.stream, CachedWhy::Stale, Instant::now());
+                response.prepend_attempts(error.attempts().to_vec());
+                Ok(response)
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// Whether there is an answer for when the time is over.
+    pub(super) fn has_stale(&self) -> bool {
+        self.stale.is_some()
+    }
+
+    /// The request's own deadline, for one who waits for another, or has something to give when it passes.
+    pub(super) fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<LlmError> {
+        let Some(deadline) = self.deadline else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        // By the clock too: a timer further out for the same moment may have been the first to wake.
+        if Instant::now() < deadline && timer.poll_unpin(cx).is_pending() {
+            return Poll::Pending;
+        }
+        let after = deadline.saturating_duration_since(self.begun);
+        Poll::Ready(LlmError::timed_out(TimeoutLimit::Deadline, Phase::Answer, after))
+    }
+}

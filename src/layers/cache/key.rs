@@ -1,0 +1,289 @@
+//! Which requests are the same.
+
+use std::{fmt, sync::Arc};
+
+use super::canonical::{Hash, Json, Meaning};
+use crate::{
+    Dialect, LlmRequest, Wire,
+    chat::{Chat, Effort, Extra, ExtraOf, Media, Message, Opaque, Part, Role, Thinking, Tool, ToolCall, ToolChoice},
+    layers::budget::BudgetKey,
+};
+
+/// Whose request it is: put it into the request's [extensions](crate::LlmRequest::extension), and answers are never given
+/// to another. Without one the [`BudgetKey`] says whose it is; without either, requests are nobody's, and share.
+///
+/// A name, never a secret.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Tenant(pub Arc<str>);
+
+impl Tenant {
+    /// A tenant of this name.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self(name.into())
+    }
+
+    /// Whose request this is.
+    pub(super) fn of(request: &LlmRequest) -> Option<&Arc<str>> {
+        let said = request.extensions();
+        said.get::<Self>().map(|tenant| &tenant.0).or_else(|| said.get::<BudgetKey>().map(|key| &key.0))
+    }
+}
+
+/// What one caller wants of the cache for one request, in the words of HTTP's `Cache-Control` (RFC 9111, 5.2.1): put it
+/// into the request's [extensions](crate::LlmRequest::extension).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CacheControl {
+    /// A new answer, which is then kept in place of the old one. It does not wait for others who ask the same.
+    NoCache,
+    /// A new answer, which is not kept: the layer does nothing.
+    NoStore,
+}
+
+/// By what an answer is found again: a hash of what its request means, of 256 bits (SHA-256), the same in every process.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CacheKey(pub(super) Hash);
+
+impl CacheKey {
+    /// The hash.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for CacheKey {
+    /// The first 64 bits in hexadecimal digits: enough to tell answers apart in a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0[..8].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for CacheKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CacheKey({self})")
+    }
+}
+
+/// A function of the user's that says what is the same.
+pub(super) type KeyBy = dyn Fn(&LlmRequest) -> Option<String> + Send + Sync;
+
+/// What counts.
+#[derive(Clone)]
+pub(super) struct Counts {
+    pub(super) model: bool,
+    pub(super) feature: bool,
+    pub(super) tenant: bool,
+    pub(super) by: Option<Arc<KeyBy>>,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self { model: true, feature: true, tenant: true, by: None }
+    }
+}
+
+impl Counts {
+    /// The key of a request; `None` where it has none: it says something that can be read in two ways.
+    pub(super) fn key(&self, request: &LlmRequest) -> Option<CacheKey> {
+        let mut meaning = Meaning::of("steadfast answer 1");
+        meaning.optional_text(self.tenant.then(|| Tenant::of(request)).flatten().map(|name| &**name));
+        meaning.optional_text(request.feature_name().filter(|_| self.feature));
+        meaning.optional_text(request.model().filter(|_| self.model));
+        match (&self.by, request.wire()) {
+            (Some(by), _) => meaning.text(&by(request)?),
+            (None, Some(wire)) => of_wire(&mut meaning, wire)?,
+            (None, None) => of_chat(&mut meaning, request.chat().ok()?),
+        }
+        Some(CacheKey(meaning.finish()))
+    }
+}
+
+/// Top-level fields that say who asks, what it is booked on or how the answer is sent, and nothing of what it says.
+fn is_bookkeeping(dialect: Dialect, name: &str) -> bool {
+    let names: &[&str] = match dialect {
+        Dialect::Anthropic => &["metadata", "service_tier"],
+        Dialect::OpenAi => &[
+            "metadata",
+            "prompt_cache_key",
+            "prompt_cache_retention",
+            "safety_identifier",
+            "service_tier",
+            "store",
+            "user",
+        ],
+        Dialect::Gemini => &["labels", "serviceTier", "service_tier", "store"],
+    };
+    matches!(name, "model" | "stream") || names.contains(&name)
+}
+
+/// From the caller's bytes, not from what they are decoded to: whatever is in them counts, known or not.
+fn of_wire(meaning: &mut Meaning, wire: &Wire) -> Option<()> {
+    let Json::Object(fields) = serde_json::from_slice(wire.body()).ok()? else { return None };
+    meaning.text("wire");
+    meaning.number(f64::from(wire.dialect() as u8));
+    meaning.optional(wire.max_tokens(), |meaning, tokens| meaning.number(tokens.into()));
+    // Betas and versions change what is answered.
+    let mut headers: Vec<_> = wire.header_map().iter().collect();
+    headers.sort_by_key(|(name, _)| name.as_str());
+    meaning.count(headers.len());
+    for (name, value) in headers {
+        meaning.text(name.as_str());
+        meaning.bytes(value.as_bytes());
+    }
+    let dialect = wire.dialect();
+    let says = || fields.iter().filter(|(name, _)| !is_bookkeeping(dialect, name));
+    meaning.count(says().count());
+    for (name, value) in says() {
+        meaning.text(name);
+        meaning.json(value);
+    }
+    Some(())
+}
+
+fn of_chat(meaning: &mut Meaning, chat: &Chat) {
+    let Chat { model: _, stream: _, system, messages, max_tokens, temperature, top_p, stop, thinking, extra, .. } =
+        chat;
+    meaning.text("chat");
+    meaning.optional_text(system.as_deref());
+    meaning.count(messages.len());
+    messages.iter().for_each(|message| of_message(meaning, message));
+    meaning.optional(max_tokens.as_ref(), |meaning, tokens| meaning.number((*tokens).into()));
+    meaning.optional(*temperature, Meaning::number);
+    meaning.optional(*top_p, Meaning::number);
+    meaning.count(stop.len());
+    stop.iter().for_each(|stop| meaning.text(stop));
+    of_shape(meaning, chat);
+    meaning.optional(*thinking, |meaning, thinking| match thinking {
+        Thinking::Off => meaning.text("off"),
+        Thinking::Auto => meaning.text("auto"),
+        Thinking::Budget(tokens) => meaning.number(tokens.into()),
+        Thinking::Effort(effort) => meaning.text(match effort {
+            Effort::Minimal => "minimal",
+            Effort::Low => "low",
+            Effort::Medium => "medium",
+            Effort::High => "high",
+            Effort::XHigh => "xhigh",
+            Effort::Max => "max",
+        }),
+    });
+    meaning.optional(extra.as_ref(), |meaning, extra| {
+        of_extra(meaning, extra, |name| !is_bookkeeping(extra.dialect, name));
+    });
+}
+
+/// What an answer may be made of: tools, and the shape that is asked for.
+pub(super) fn of_shape(meaning: &mut Meaning, chat: &Chat) {
+    meaning.count(chat.tools.len());
+    for Tool { name, description, parameters, strict, extra } in &chat.tools {
+        meaning.text(name);
+        meaning.optional_text(description.as_deref());
+        meaning.value(parameters);
+        meaning.optional(*strict, Meaning::flag);
+        meaning.optional(extra.as_ref(), |meaning, extra| of_extra(meaning, extra, |_| true));
+    }
+    meaning.optional(chat.tool_choice.as_ref(), |meaning, choice| match choice {
+        ToolChoice::Auto => meaning.number(0.0),
+        ToolChoice::Required => meaning.number(1.0),
+        ToolChoice::None => meaning.number(2.0),
+        ToolChoice::Named(name) => meaning.text(name),
+    });
+    meaning.optional(chat.parallel_tool_calls, Meaning::flag);
+    meaning.optional(chat.output.as_ref(), |meaning, output| {
+        meaning.text(&output.name);
+        meaning.flag(output.strict);
+        meaning.optional(output.schema.as_ref(), Meaning::value);
+    });
+}
+
+/// What is said. What an answer that was pushed onto the conversation cost and who gave it is not sent, and does not count.
+pub(super) fn of_message(meaning: &mut Meaning, message: &Message) {
+    let Message { role, content, finish: _, usage: _, id: _, model: _ } = message;
+    meaning.text(match role {
+        Role::System => "system",
+        Role::User => "user",
+        Role::Assistant => "assistant",
+    });
+    of_parts(meaning, content);
+}
+
+fn of_parts(meaning: &mut Meaning, parts: &[Part]) {
+    meaning.count(parts.len());
+    for part in parts {
+        match part {
+            Part::Text(text) => named(meaning, "text", text),
+            Part::Refusal(text) => named(meaning, "refusal", text),
+            Part::Image(image) => {
+                meaning.text("image");
+                of_media(meaning, &image.media);
+            }
+            Part::Document(document) => {
+                meaning.text("document");
+                of_media(meaning, &document.media);
+                meaning.optional_text(document.name.as_deref());
+            }
+            Part::ToolCall(ToolCall { id, name, arguments, opaque }) => {
+                meaning.text("tool call");
+                [id, name, arguments].into_iter().for_each(|text| meaning.text(text));
+                of_opaque(meaning, opaque.as_ref());
+            }
+            Part::ToolResult(result) => {
+                meaning.text("tool result");
+                meaning.text(&result.call_id);
+                meaning.optional_text(result.name.as_deref());
+                of_parts(meaning, &result.content);
+                meaning.flag(result.is_error);
+            }
+            Part::Reasoning(reasoning) => {
+                named(meaning, "reasoning", &reasoning.text);
+                of_opaque(meaning, reasoning.opaque.as_ref());
+            }
+            Part::Other { dialect, value } => {
+                named(meaning, "other", &dialect.to_string());
+                meaning.value(value);
+            }
+            Part::Extra { of, extra } => {
+                named(
+                    meaning,
+                    "extra",
+                    match of {
+                        ExtraOf::Part => "part",
+                        ExtraOf::Turn => "turn",
+                        ExtraOf::Answer => "answer",
+                    },
+                );
+                of_extra(meaning, extra, |_| true);
+            }
+        }
+    }
+}
+
+fn named(meaning: &mut Meaning, name: &str, text: &str) {
+    meaning.text(name);
+    meaning.text(text);
+}
+
+fn of_media(meaning: &mut Meaning, media: &Media) {
+    match media {
+        Media::Base64 { media_type, data } => named(meaning, media_type, data),
+        Media::Url(url) => named(meaning, "url", url),
+        Media::File(id) => named(meaning, "file", id),
+    }
+}
+
+fn of_opaque(meaning: &mut Meaning, opaque: Option<&Opaque>) {
+    meaning.optional(opaque, |meaning, opaque| {
+        named(meaning, &opaque.dialect.to_string(), &opaque.token);
+        meaning.flag(opaque.redacted);
+    });
+}
+
+fn of_extra(meaning: &mut Meaning, extra: &Extra, counts: impl Fn(&str) -> bool) {
+    meaning.text(&extra.dialect.to_string());
+    let mut fields: Vec<_> = extra.fields.iter().filter(|(name, _)| counts(name)).collect();
+    fields.sort_unstable_by_key(|(name, _)| *name);
+    meaning.count(fields.len());
+    for (name, value) in fields {
+        meaning.text(name);
+        meaning.value(value);
+    }
+}

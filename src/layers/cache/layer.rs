@@ -1,0 +1,198 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use tower::Layer;
+
+use super::{
+    Cache, CacheHandle,
+    handle::MAX_ANSWER,
+    key::{CacheControl, CacheKey, Counts},
+};
+use crate::{Classifier, LlmError, LlmRequest, classify::Failover};
+
+/// Applies [`Cache`]. See the [module docs](super).
+///
+/// Clones, and all services that one layer makes, share the answers.
+#[derive(Clone, Debug)]
+pub struct CacheLayer {
+    settings: Arc<Settings>,
+    handle: CacheHandle,
+}
+
+/// The settings of a layer.
+#[derive(Clone)]
+pub(super) struct Settings {
+    pub(super) ttl: Duration,
+    pub(super) stale_for: Duration,
+    pub(super) max_answer: usize,
+    pub(super) single_flight: bool,
+    counts: Counts,
+    hottest: Option<f64>,
+    classifier: Classifier,
+}
+
+/// The default of [`CacheLayer::ttl`].
+const TTL: Duration = Duration::from_secs(5 * 60);
+/// The default of [`CacheLayer::stale_for`].
+const STALE_FOR: Duration = Duration::from_secs(60 * 60);
+
+impl CacheLayer {
+    /// Keeps answers for five minutes, in 64 MiB of memory.
+    pub fn new() -> Self {
+        Self::over(&CacheHandle::default())
+    }
+
+    /// Keeps answers where others keep theirs: layers over the same handle answer from each other's.
+    pub fn over(handle: &CacheHandle) -> Self {
+        Self { settings: Arc::default(), handle: handle.clone() }
+    }
+
+    /// Sets how long an answer is given to whoever asks the same. Default: 5 minutes. With zero none is: then answers are
+    /// kept for when there is no other.
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.change().ttl = ttl;
+        self
+    }
+
+    /// Sets how long after that it is still given where the call fails and there is no other. Default: 1 hour.
+    #[must_use]
+    pub fn stale_for(mut self, stale_for: Duration) -> Self {
+        self.change().stale_for = stale_for;
+        self
+    }
+
+    /// Sets the largest answer that is kept, in bytes. Default: 1 MiB. A larger stream goes through, and only as much of it
+    /// stays in memory.
+    #[must_use]
+    pub fn max_answer(mut self, bytes: usize) -> Self {
+        self.change().max_answer = bytes;
+        self
+    }
+
+    /// Leaves out of account which model is asked for: an answer of any will do. Default: it counts.
+    #[must_use]
+    pub fn ignore_model(mut self) -> Self {
+        self.change().counts.model = false;
+        self
+    }
+
+    /// Leaves out of account which feature asks. Default: it counts.
+    #[must_use]
+    pub fn ignore_feature(mut self) -> Self {
+        self.change().counts.feature = false;
+        self
+    }
+
+    /// Gives one [tenant](super::Tenant)'s answers to another. Default: never. Only where nothing that any of them says
+    /// is for their eyes alone.
+    #[must_use]
+    pub fn share_between_tenants(mut self) -> Self {
+        self.change().counts.tenant = false;
+        self
+    }
+
+    /// Sets what is the same, in place of what the request says: requests for which the function gives equal texts have
+    /// equal answers; those for which it gives `None` pass by. Tenant, feature and model count beside it.
+    #[must_use]
+    pub fn key_by(mut self, by: impl Fn(&LlmRequest) -> Option<String> + Send + Sync + 'static) -> Self {
+        self.change().counts.by = Some(Arc::new(by));
+        self
+    }
+
+    /// Lets requests pass by that ask for a higher temperature, or name none: of those another answer is expected each
+    /// time. Default: every temperature is kept, since who has put the layer there wants the same answer again; a caller
+    /// who does not says [`CacheControl::NoCache`].
+    #[must_use]
+    pub fn temperature_at_most(mut self, temperature: f64) -> Self {
+        self.change().hottest = Some(temperature);
+        self
+    }
+
+    /// Sets whether requests that ask the same at the same time share one call. Default: yes.
+    #[must_use]
+    pub fn single_flight(mut self, single: bool) -> Self {
+        self.change().single_flight = single;
+        self
+    }
+
+    /// Sets the table that says for which failures an old answer is given: those that fail over. Default: the crate's.
+    #[must_use]
+    pub fn classifier(mut self, classifier: Classifier) -> Self {
+        self.change().classifier = classifier;
+        self
+    }
+
+    /// The answers, to look at them, forget them, or give them to [`CachedAnswers`](crate::providers::CachedAnswers).
+    pub fn handle(&self) -> CacheHandle {
+        self.handle.clone()
+    }
+
+    /// The key of a request; `None` where it passes by.
+    pub(crate) fn key(&self, request: &LlmRequest) -> Option<CacheKey> {
+        self.settings.key(request)
+    }
+
+    fn change(&mut self) -> &mut Settings {
+        Arc::make_mut(&mut self.settings)
+    }
+}
+
+impl Default for CacheLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S> Layer<S> for CacheLayer {
+    type Service = Cache<S>;
+
+    fn layer(&self, inner: S) -> Cache<S> {
+        Cache::new(inner, self.settings.clone(), self.handle.clone())
+    }
+}
+
+impl Settings {
+    /// The key of a request; `None` where it passes by.
+    pub(super) fn key(&self, request: &LlmRequest) -> Option<CacheKey> {
+        if request.extensions().get() == Some(&CacheControl::NoStore) {
+            return None;
+        }
+        if let Some(hottest) = self.hottest {
+            let temperature = request.chat().ok()?.temperature?;
+            if temperature.is_nan() || temperature > hottest {
+                return None;
+            }
+        }
+        self.counts.key(request)
+    }
+
+    /// Whether an old answer is better than this failure: another tier might have helped, and there was none.
+    pub(super) fn is_outage(&self, error: &LlmError) -> bool {
+        matches!(self.classifier.classify(error).failover, Failover::Yes | Failover::IfWorked)
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            ttl: TTL,
+            stale_for: STALE_FOR,
+            max_answer: MAX_ANSWER,
+            single_flight: true,
+            counts: Counts::default(),
+            hottest: None,
+            classifier: Classifier::default(),
+        }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("ttl", &self.ttl)
+            .field("stale_for", &self.stale_for)
+            .field("max_answer", &self.max_answer)
+            .field("single_flight", &self.single_flight)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,153 @@
+//! What was asked, for finding answers to similar questions.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{
+            AtomicBool, AtomicUsize,
+            Ordering::{Acquire, Relaxed, Release},
+        },
+    },
+};
+
+use super::{
+    CacheKey,
+    canonical::{Hash, Meaning},
+    key::{Tenant, of_message, of_shape},
+    words::Words,
+};
+use crate::{
+    LlmRequest,
+    chat::{Part, Role},
+};
+
+/// The last turn of a request whose answer is kept, and all that must be the same for another's to be similar.
+pub(crate) struct Question {
+    pub(crate) key: CacheKey,
+    pub(crate) scope: Scope,
+    pub(crate) text: Arc<str>,
+    pub(crate) words: Words,
+    /// By the service that compares, once it has been asked.
+    pub(crate) vector: OnceLock<Box<[f32]>>,
+}
+
+/// Where a question was asked.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Scope {
+    pub(crate) tenant: Option<Arc<str>>,
+    pub(crate) feature: Option<Arc<str>>,
+    pub(crate) system: Hash,
+    /// The turns before, the tools, the shape of the answer.
+    pub(crate) rest: Hash,
+}
+
+/// The longest question that is remembered, in bytes: a long text is never like another in all that matters.
+const LONGEST: usize = 4096;
+
+impl Question {
+    /// The question of a request; `None` where its last turn is not a person's short text.
+    pub(crate) fn of(key: CacheKey, request: &LlmRequest) -> Option<Self> {
+        let chat = request.chat().ok()?;
+        let (last, before) = chat.messages.split_last()?;
+        let texts_only = last.content.iter().all(|part| matches!(part, Part::Text(_) | Part::Extra { .. }));
+        if last.role != Role::User || !texts_only {
+            return None;
+        }
+        let text = last.text();
+        if text.len() > LONGEST {
+            return None;
+        }
+        let words = Words::of(&text);
+        if words.is_empty() {
+            return None;
+        }
+        let mut system = Meaning::of("system");
+        system.optional_text(chat.system.as_deref());
+        let mut rest = Meaning::of("rest");
+        rest.count(before.len());
+        before.iter().for_each(|message| of_message(&mut rest, message));
+        of_shape(&mut rest, chat);
+        let scope = Scope {
+            tenant: Tenant::of(request).cloned(),
+            feature: request.feature_kept(),
+            system: system.finish(),
+            rest: rest.finish(),
+        };
+        Some(Self { key, scope, text: text.into(), words, vector: OnceLock::new() })
+    }
+}
+
+impl fmt::Debug for Question {
+    /// Shows nothing of what was asked.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Question").field("key", &self.key).field("bytes", &self.text.len()).finish_non_exhaustive()
+    }
+}
+
+/// The newest questions whose answers are kept. None is remembered before somebody wants to compare.
+#[derive(Debug)]
+pub(crate) struct Questions {
+    wanted: AtomicBool,
+    most: AtomicUsize,
+    newest: Mutex<VecDeque<Arc<Question>>>,
+}
+
+/// The default of [`CachedAnswers::remember`](crate::providers::CachedAnswers::remember).
+const MOST: usize = 4096;
+
+impl Default for Questions {
+    fn default() -> Self {
+        Self { wanted: AtomicBool::new(false), most: AtomicUsize::new(MOST), newest: Mutex::default() }
+    }
+}
+
+impl Questions {
+    /// From now on they are remembered.
+    pub(crate) fn are_wanted(&self) {
+        self.wanted.store(true, Release);
+    }
+
+    pub(crate) fn remember(&self, most: usize) {
+        self.most.store(most, Relaxed);
+        self.with(|newest| newest.truncate(most));
+    }
+
+    /// The question of a request, if they are remembered.
+    pub(super) fn read(&self, key: CacheKey, request: &LlmRequest) -> Option<Question> {
+        self.wanted.load(Acquire).then(|| Question::of(key, request)).flatten()
+    }
+
+    /// The answer to this one is kept.
+    pub(super) fn add(&self, question: Arc<Question>) {
+        let most = self.most.load(Relaxed);
+        let old = self.with(|newest| {
+            let known = newest.iter().position(|known| known.key == question.key);
+            let old = known.and_then(|place| newest.remove(place));
+            newest.push_front(question);
+            let over = if newest.len() > most { newest.pop_back() } else { None };
+            (old, over)
+        });
+        drop(old);
+    }
+
+    /// Those that fit, the newest first.
+    pub(crate) fn those(&self, fits: impl Fn(&Question) -> bool) -> Vec<Arc<Question>> {
+        self.with(|newest| newest.iter().filter(|question| fits(question)).cloned().collect())
+    }
+
+    /// The answer to this one is gone.
+    pub(crate) fn forget(&self, key: &CacheKey) {
+        self.with(|newest| newest.retain(|known| known.key != *key));
+    }
+
+    pub(super) fn clear(&self) {
+        let old = self.with(std::mem::take);
+        drop(old);
+    }
+
+    fn with<R>(&self, change: impl FnOnce(&mut VecDeque<Arc<Question>>) -> R) -> R {
+        change(&mut self.newest.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,293 @@
+//! A stream that several read.
+//!
+//! Its frames are kept as they come, and each reader reads them at its own pace. Whoever needs a frame that is not there
+//! yet polls the body, for all: so that a reader who is slow, or leaves, holds nobody up. The body is polled outside of
+//! the lock, by one reader at a time, and wakes them all.
+
+use std::{
+    collections::VecDeque,
+    mem,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use futures_core::Stream;
+
+use super::{
+    Answer,
+    answer::{Facts, compacted},
+    flights::{Ended, Lead},
+    wakers::Wakers,
+};
+use crate::{ErrorKind, Frame, LlmBody, LlmError, StreamEvent};
+
+/// What becomes of a recording that is whole.
+pub(super) type Keep = dyn Fn(Arc<Answer>) + Send + Sync;
+
+pub(super) struct Recording {
+    state: Mutex<State>,
+    readers: Arc<Wakers>,
+    facts: Facts,
+    keep: Box<Keep>,
+    /// The bytes up to which it is kept.
+    limit: usize,
+}
+
+struct State {
+    body: Body,
+    frames: Frames,
+    /// The frames that were forgotten, before those that are kept.
+    forgotten: usize,
+    bytes: usize,
+    readers: usize,
+    /// An answer that began anew is read along, but not kept.
+    restarted: bool,
+    /// So is one that is too large, and its beginning is forgotten.
+    too_large: bool,
+    /// Until the answer is whole, too large, broken or left.
+    lead: Option<Lead>,
+}
+
+enum Body {
+    Here(LlmBody),
+    /// A reader polls it; `true`: another one would have.
+    Polled(bool),
+    Ended,
+    Broken(LlmError),
+}
+
+enum Frames {
+    Growing(VecDeque<Frame>),
+    Whole(Arc<[Frame]>),
+}
+
+impl Frames {
+    fn get(&self, place: usize) -> Option<&Frame> {
+        match self {
+            Self::Growing(frames) => frames.get(place),
+            Self::Whole(frames) => frames.get(place),
+        }
+    }
+}
+
+impl Recording {
+    /// A recording of this body and its first reader. Its followers read along from now on.
+    pub(super) fn begin(body: LlmBody, facts: Facts, lead: Lead, limit: usize, keep: Box<Keep>) -> Reader {
+        let state = State {
+            body: Body::Here(body),
+            frames: Frames::Growing(VecDeque::new()),
+            forgotten: 0,
+            bytes: 0,
+            readers: 0,
+            restarted: false,
+            too_large: false,
+            lead: None,
+        };
+        let recording = Arc::new(Self { state: Mutex::new(state), readers: Arc::default(), facts, keep, limit });
+        let reader = recording.read().expect("nobody has left it yet");
+        let followed = lead.followed();
+        recording.state().lead = Some(lead);
+        followed.read(&recording);
+        reader
+    }
+
+    /// One more reader, from the beginning; `None` where that is gone.
+    pub(super) fn read(self: &Arc<Self>) -> Option<Reader> {
+        let mut state = self.state();
+        if state.forgotten > 0 || matches!(state.body, Body::Broken(_)) {
+            return None;
+        }
+        state.readers += 1;
+        drop(state);
+        Some(Reader { number: self.readers.number(), recording: self.clone(), place: 0 })
+    }
+
+    pub(super) fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One poll of the body has given this.
+    fn polled(&self, body: LlmBody, polled: Poll<Option<Result<Frame, LlmError>>>) -> Polled {
+        let mut state = self.state();
+        let wanted = matches!(state.body, Body::Polled(true));
+        let frame = match polled {
+            Poll::Pending => {
+                state.body = Body::Here(body);
+                return if wanted { Polled::Again } else { Polled::Pending };
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                state.body = Body::Here(body);
+                frame
+            }
+            Poll::Ready(ended) => {
+                state.body = match ended {
+                    Some(Err(error)) => Body::Broken(error),
+                    _ => Body::Ended,
+                };
+                let lead = state.lead.take();
+                drop(state);
+                // Who has not begun to read takes the flight over.
+                drop((body, lead));
+                self.readers.wake_all();
+                return Polled::Again;
+            }
+        };
+        let ended = frame.events().contains(&StreamEvent::End);
+        state.restarted |= frame.events().iter().any(|event| matches!(event, StreamEvent::Restarted { .. }));
+        state.bytes = state.bytes.saturating_add(frame.size());
+        let Frames::Growing(frames) = &mut state.frames else { return Polled::Again };
+        frames.push_back(frame);
+        let mut lead = None;
+        let mut answer = None;
+        if ended {
+            lead = state.lead.take();
+            if state.bytes <= self.limit && !state.too_large && !state.restarted {
+                let Frames::Growing(frames) = &mut state.frames else { return Polled::Again };
+                let whole = compacted(mem::take(frames));
+                state.frames = Frames::Whole(whole.clone());
+                answer = Some(Arc::new(Answer::stream(whole, self.facts.clone())));
+            }
+        } else if state.too_large || state.bytes > self.limit {
+            state.too_large = true;
+            lead = state.lead.take();
+            state.forget(self.limit);
+        }
+        drop(state);
+        if let Some(answer) = &answer {
+            (self.keep)(answer.clone());
+        }
+        if let Some(mut lead) = lead {
+            lead.ends(answer.map_or(Ended::Alone, Ended::Answered));
+        }
+        self.readers.wake_all();
+        Polled::Again
+    }
+}
+
+impl State {
+    /// Forgets the oldest frames of an answer that is too large.
+    fn forget(&mut self, limit: usize) {
+        let Frames::Growing(frames) = &mut self.frames else { return };
+        // One who reads alone has read all but the last, which it has just asked for.
+        let limit = if self.readers == 1 { 0 } else { limit };
+        while self.bytes > limit && frames.len() > 1 {
+            self.bytes -= frames.pop_front().map_or(0, |frame| frame.size());
+            self.forgotten += 1;
+        }
+    }
+}
+
+enum Polled {
+    Pending,
+    /// Something has changed: look again.
+    Again,
+}
+
+/// One who reads a recording.
+pub(super) struct Reader {
+    recording: Arc<Recording>,
+    place: usize,
+    number: u64,
+}
+
+impl Stream for Reader {
+    type Item = Result<Frame, LlmError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Self { recording, place, number } = self.get_mut();
+        loop {
+            let mut state = recording.state();
+            let Some(at) = place.checked_sub(state.forgotten) else {
+                return Poll::Ready(Some(Err(LlmError::new(
+                    ErrorKind::StreamBroken,
+                    "this reader of a shared stream fell behind by more than is kept of it",
+                ))));
+            };
+            if let Some(frame) = state.frames.get(at) {
+                *place += 1;
+                return Poll::Ready(Some(Ok(frame.clone())));
+            }
+            match &state.body {
+                Body::Ended => return Poll::Ready(None),
+                Body::Broken(error) => return Poll::Ready(Some(Err(error.clone()))),
+                Body::Polled(_) => {
+                    drop(state);
+                    // The one who polls does so again if it found nothing: then this one is woken too.
+                    recording.readers.add(*number, cx.waker());
+                    let mut state = recording.state();
+                    match &mut state.body {
+                        Body::Polled(wanted) => {
+                            *wanted = true;
+                            return Poll::Pending;
+                        }
+                        _ => continue,
+                    }
+                }
+                Body::Here(_) => {}
+            }
+            let Body::Here(body) = mem::replace(&mut state.body, Body::Polled(false)) else { continue };
+            drop(state);
+            recording.readers.add(*number, cx.waker());
+            let mut turn = Turn { recording, body: Some(body) };
+            let waker = Waker::from(recording.readers.clone());
+            let polled = turn.poll(&mut Context::from_waker(&waker));
+            if let Polled::Pending = polled {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+/// A turn at polling the body. If that panics, the others are told.
+struct Turn<'a> {
+    recording: &'a Recording,
+    body: Option<LlmBody>,
+}
+
+impl Turn<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Polled {
+        let Some(body) = &mut self.body else { return Polled::Again };
+        let polled = body.poll_frame(cx);
+        match self.body.take() {
+            Some(body) => self.recording.polled(body, polled),
+            None => Polled::Again,
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if let Some(body) = self.body.take() {
+            let broken = LlmError::new(ErrorKind::StreamBroken, "reading the stream panicked");
+            self.recording.polled(body, Poll::Ready(Some(Err(broken))));
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.recording.readers.remove(self.number);
+        let mut state = self.recording.state();
+        state.readers -= 1;
+        if state.readers > 0 {
+            drop(state);
+            // The body may have woken this one alone.
+            self.recording.readers.wake_all();
+            return;
+        }
+        let left = LlmError::new(ErrorKind::StreamBroken, "all who read the stream have left");
+        let body = match &state.body {
+            Body::Here(_) => Some(mem::replace(&mut state.body, Body::Broken(left))),
+            _ => None,
+        };
+        // Dropped, and with it the flight goes to those who wait for it.
+        let lead = state.lead.take();
+        drop(state);
+        drop((lead, body));
+    }
+}

@@ -1,0 +1,85 @@
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use tower::Service;
+
+use super::{
+    CacheHandle, Found, ResponseFuture,
+    asked::{Asked, Begun},
+    key::CacheControl,
+    layer::Settings,
+};
+use crate::{
+    LlmError, LlmRequest, LlmResponse,
+    layers::{call::Call, clock},
+};
+
+/// Gives answers again. See the [module docs](super).
+///
+/// Clones share the answers, and calls under way.
+#[derive(Clone, Debug)]
+pub struct Cache<S> {
+    inner: S,
+    settings: Arc<Settings>,
+    handle: CacheHandle,
+}
+
+impl<S> Cache<S> {
+    pub(super) fn new(inner: S, settings: Arc<Settings>, handle: CacheHandle) -> Self {
+        Self { inner, settings, handle }
+    }
+
+    /// The answers.
+    pub fn handle(&self) -> CacheHandle {
+        self.handle.clone()
+    }
+}
+
+impl<S> Service<LlmRequest> for Cache<S>
+where
+    S: Service<LlmRequest, Response = LlmResponse> + Clone,
+    S::Error: Into<LlmError>,
+{
+    type Response = LlmResponse;
+    type Error = LlmError;
+    type Future = ResponseFuture<S>;
+
+    /// Always ready: whether the inner service is needed is known only with the request.
+    #[inline]
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
+        let Some(key) = self.settings.key(&request) else {
+            return ResponseFuture::passes_by(Call::first(&mut self.inner, request));
+        };
+        let asked = || Asked::new(key, &request, &self.settings, &self.handle);
+        if request.extensions().get() == Some(&CacheControl::NoCache) {
+            let asked = asked();
+            let lead = asked.leads_none();
+            return ResponseFuture::leads(Call::first(&mut self.inner, request), asked, lead);
+        }
+        match self.handle.get(&key) {
+            Found::Now(Some(answer)) if answer.is_fresh(clock::now()) => {
+                ResponseFuture::hit(&answer, &request, &self.handle)
+            }
+            Found::Now(found) => {
+                let mut asked = asked();
+                asked.found(found);
+                match asked.begin() {
+                    Begun::Hits(answer) => ResponseFuture::hit(&answer, &request, &self.handle),
+                    Begun::Leads(lead) => ResponseFuture::leads(Call::first(&mut self.inner, request), asked, lead),
+                    // A fresh clone: nobody has polled it, so that it reserves nothing.
+                    Begun::Follows(follow) => ResponseFuture::follows(asked, follow, self.inner.clone(), request),
+                }
+            }
+            Found::Later(looking) => {
+                let asked = asked();
+                ResponseFuture::looks(looking, asked, self.inner.clone(), request)
+            }
+        }
+    }
+}

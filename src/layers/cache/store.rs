@@ -1,0 +1,130 @@
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
+
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter, sync::DefaultLifecycle};
+
+use super::{Answer, CacheKey};
+
+/// Where answers are kept.
+///
+/// Small, so that a database or a server of keys and values can stand behind it. It knows nothing of time: what is too old
+/// is known by whoever asks for it, and may be forgotten or not. A store that is down has nothing ([`Found::Now`] of
+/// `None`) and forgets what it is given: it is never in the way of an answer.
+pub trait AnswerStore: Send + Sync + 'static {
+    /// Looks for an answer.
+    fn get(&self, key: &CacheKey) -> Found;
+
+    /// Keeps an answer, in place of one that is there. It must not wait: a store that is far away does it later.
+    fn put(&self, key: CacheKey, answer: Arc<Answer>);
+
+    /// Forgets all answers but those that are to stay.
+    fn retain(&self, stays: &dyn Fn(&Answer) -> bool);
+
+    /// How many answers it has; 0 where that cannot be known.
+    fn len(&self) -> usize;
+
+    /// Whether it has none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many bytes they take, about.
+    fn bytes(&self) -> u64;
+}
+
+/// What a store says to a look.
+pub enum Found {
+    /// It knows at once.
+    Now(Option<Arc<Answer>>),
+    /// It will know.
+    Later(Pin<Box<dyn Future<Output = Option<Arc<Answer>>> + Send>>),
+}
+
+impl fmt::Debug for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Now(answer) => f.debug_tuple("Now").field(answer).finish(),
+            Self::Later(_) => f.write_str("Later"),
+        }
+    }
+}
+
+/// Answers in memory, up to so many bytes: those that are asked for seldom go first (S3-FIFO and CLOCK, by `quick_cache`).
+pub(super) struct Memory {
+    answers: quick_cache::sync::Cache<CacheKey, Arc<Answer>, BySize>,
+}
+
+#[derive(Clone)]
+struct BySize;
+
+impl Weighter<CacheKey, Arc<Answer>> for BySize {
+    fn weight(&self, _: &CacheKey, answer: &Arc<Answer>) -> u64 {
+        answer.size().max(1)
+    }
+}
+
+/// What an answer takes, for a guess at how many there will be.
+const USUAL_ANSWER: u64 = 4096;
+/// The parts with a lock each. An answer over a part's share of the bytes is not kept.
+const PARTS: u64 = 16;
+
+impl Memory {
+    pub(super) fn new(max_bytes: u64, largest: u64) -> Self {
+        let parts = (max_bytes / largest.saturating_mul(4).max(1)).clamp(1, PARTS);
+        // Whole powers of two: more parts than these would be too small for the largest answer.
+        let parts = 1 << parts.ilog2();
+        let options = OptionsBuilder::new()
+            .shards(parts)
+            .weight_capacity(max_bytes)
+            .estimated_items_capacity((max_bytes / USUAL_ANSWER).clamp(64, 1 << 20) as usize)
+            .build()
+            .expect("all that must be set is set");
+        let answers = quick_cache::sync::Cache::with_options(
+            options,
+            BySize,
+            DefaultHashBuilder::default(),
+            DefaultLifecycle::default(),
+        );
+        Self { answers }
+    }
+}
+
+impl AnswerStore for Memory {
+    fn get(&self, key: &CacheKey) -> Found {
+        Found::Now(self.answers.get(key))
+    }
+
+    fn put(&self, key: CacheKey, answer: Arc<Answer>) {
+        self.answers.insert(key, answer);
+    }
+
+    fn retain(&self, stays: &dyn Fn(&Answer) -> bool) {
+        self.answers.retain(|_, answer| stays(answer));
+    }
+
+    fn len(&self) -> usize {
+        self.answers.len()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.answers.weight()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::Message;
+
+    #[test]
+    fn an_answer_over_all_the_room_is_not_kept_and_the_rest_stays() {
+        let memory = Memory::new(100_000, 10_000);
+        let answer = |bytes: usize| Arc::new(Answer::for_tests(Message::assistant("x".repeat(bytes))));
+        memory.put(CacheKey([1; 32]), answer(100));
+        memory.put(CacheKey([2; 32]), answer(200_000));
+        assert!(matches!(memory.get(&CacheKey([1; 32])), Found::Now(Some(_))));
+        assert!(matches!(memory.get(&CacheKey([2; 32])), Found::Now(None)));
+        assert!(memory.bytes() < 1000 && memory.len() == 1);
+        memory.retain(&|_| false);
+        assert!(memory.is_empty() && memory.bytes() == 0);
+    }
+}

@@ -1,0 +1,44 @@
+use bytes::Bytes;
+use http::HeaderMap;
+use tower::ServiceExt;
+
+use super::{
+    HttpLeaf, Protocol,
+    failure::{self, Origin},
+    service::{addressed, read_error, read_whole},
+};
+use crate::{ErrorKind, LlmError, wall_clock};
+
+#[allow(private_bounds, reason = "the protocols are the crate's own")]
+impl<P: Protocol> HttpLeaf<P> {
+    /// The model of the leaf, or this one.
+    pub(crate) fn model_or(&self, asked: Option<&str>) -> Result<String, LlmError> {
+        self.settings
+            .model
+            .as_deref()
+            .or(asked)
+            .map(str::to_owned)
+            .ok_or_else(|| LlmError::new(ErrorKind::InvalidRequest, "neither the leaf nor the request names a model"))
+    }
+
+    /// Sends JSON to another path of the same API, and reads what it says.
+    pub(crate) async fn post(self, path: &str, model: &str, body: Bytes) -> Result<Bytes, LlmError> {
+        let Self { settings, transport } = self;
+        let mut origin = Origin::of(&settings, Some(model.into()));
+        let answer = async {
+            let request = addressed(&settings, HeaderMap::new(), path, body.into())?;
+            let response = transport.oneshot(request).await.map_err(failure::of_transport)?;
+            let (head, body) = response.into_parts();
+            origin.status = Some(head.status);
+            origin.request_id = failure::request_id(&head.headers);
+            if head.status.is_success() {
+                return read_whole(body, settings.limits.answer).await;
+            }
+            let body = read_error(body, settings.limits.error).await;
+            let (protocol, wall) = (&settings.protocol, wall_clock::now());
+            Err(failure::of_status(protocol, &origin.secret, head.status, &head.headers, body, wall))
+        };
+        let answer = answer.await;
+        answer.map_err(|error| origin.stamp(error))
+    }
+}

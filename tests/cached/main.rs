@@ -1,0 +1,11 @@
+//! Answers that are given again: what counts as the same, for how long, to whom, and what becomes of those who ask at the
+//! same time.
+#![cfg(feature = "cache")]
+
+mod flights;
+mod kept;
+mod outages;
+mod provider;
+mod same;
+mod similar;
+mod streams;
