@@ -4,12 +4,12 @@ use std::{
     hint::black_box,
     pin::pin,
     task::{Context, Poll, Waker},
-    time::Instant,
 };
 
 use steadfast::{
     CacheLayer, Dialect, LlmError, LlmRequest, LlmResponse, Wire, layers::cache::CacheControl, provider_fn,
 };
+use tokio::time::Instant;
 use tower::{Layer, Service};
 
 /// One call and its answer, all of which are there at once.
