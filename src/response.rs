@@ -1,5 +1,7 @@
 //! What comes back.
 
+mod degraded;
+
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use crate::{
@@ -9,7 +11,10 @@ use crate::{
     layers::admission::Permit,
     ledger::Attempt,
     prices::{Price, PriceTable, Usd},
+    request::BEST_LEVEL,
 };
+
+pub use self::degraded::{Degraded, DegradedReason};
 
 /// An answer, or the beginning of one: when it is there, so is its first token.
 // Small: every layer moves it on.
@@ -28,7 +33,7 @@ struct Extra {
     request_id: Option<Box<str>>,
     notes: Vec<Cow<'static, str>>,
     headers: Option<http::HeaderMap>,
-    degraded: bool,
+    degraded: Option<Degraded>,
     /// Where it is not the built-in one.
     prices: Option<PriceTable>,
     route: Option<RouteTaken>,
@@ -109,10 +114,10 @@ impl LlmResponse {
         }
     }
 
-    /// Whether the answer is less than what was asked for: it came from a tier that is marked as such (canned,
-    /// cached, a basic model).
-    pub fn degraded(&self) -> bool {
-        self.extra.as_ref().is_some_and(|extra| extra.degraded)
+    /// How the answer is less than what was asked for, and why: it came from a tier of a worse level of service than the
+    /// first (a smaller model, an answer that was kept, a fixed sentence). `None` for an answer of full service.
+    pub fn degraded(&self) -> Option<Degraded> {
+        self.extra.as_ref()?.degraded
     }
 
     /// How the answer came from a cache; `None` for one that was made for this request.
@@ -251,10 +256,11 @@ impl LlmResponse {
         self
     }
 
-    /// Marks the answer as less than what was asked for.
+    /// Marks the answer as less than what was asked for. A leaf that knows only its level leaves the reason to what is
+    /// around it: a [`Fallback`](crate::Fallback) puts its own in the place of [`DegradedReason::Order`].
     #[must_use]
-    pub fn with_degraded(mut self) -> Self {
-        self.set_degraded();
+    pub fn with_degraded(mut self, degraded: Degraded) -> Self {
+        self.extra().degraded = Some(degraded);
         self
     }
 
@@ -279,9 +285,17 @@ impl LlmResponse {
         self
     }
 
-    /// Marks the answer as less than what was asked for.
-    pub(crate) fn set_degraded(&mut self) {
-        self.extra().degraded = true;
+    /// A tier of this level has answered: says so, unless what is further in has said worse, and gives the reason where
+    /// nobody has.
+    pub(crate) fn degrade(&mut self, level: u8, reason: impl FnOnce() -> DegradedReason) {
+        let said = self.degraded();
+        if level <= BEST_LEVEL && said.is_none() {
+            return;
+        }
+        let reason =
+            said.map(|said| said.reason).filter(|reason| *reason != DegradedReason::Order).unwrap_or_else(reason);
+        let level = said.map_or(level, |said| said.level.max(level));
+        self.extra().degraded = Some(Degraded::new(level, reason));
     }
 
     /// Sets the prices, unless a layer further in has done so.
@@ -433,9 +447,11 @@ mod tests {
 
     #[test]
     fn headers_are_none_when_there_were_none() {
-        let response = LlmResponse::from_text("hello").with_degraded().with_request_id("r").with_note("dropped seed");
+        let fixed = Degraded::new(5, DegradedReason::Order);
+        let response =
+            LlmResponse::from_text("hello").with_degraded(fixed).with_request_id("r").with_note("dropped seed");
         assert_eq!(response.headers(), None);
-        assert!(response.degraded());
+        assert_eq!(response.degraded(), Some(fixed));
         assert_eq!((response.request_id(), response.notes()), (Some("r"), &["dropped seed".into()][..]));
         let headers = http::HeaderMap::from_iter([(http::header::AGE, 1.into())]);
         assert_eq!(response.with_headers(headers.clone()).headers(), Some(&headers));
@@ -445,7 +461,7 @@ mod tests {
     fn a_plain_response_allocates_nothing() {
         let measured = allocation_counter::measure(|| {
             let response = LlmResponse::from_text("hello");
-            assert!(!response.degraded() && response.attempts().is_empty() && response.headers().is_none());
+            assert!(response.degraded().is_none() && response.attempts().is_empty() && response.headers().is_none());
         });
         assert_eq!(measured.count_total, 0);
     }

@@ -418,7 +418,7 @@ async fn a_pinned_level_is_for_all_but_those_with_a_pin_or_a_policy_of_their_own
         assert_eq!(bench.tier(of(feature)).await, tier, "{feature}");
     }
     let answer = bench.ask(of("batch")).await.unwrap();
-    assert!(answer.degraded());
+    assert_eq!(answer.degraded().unwrap().level, 5);
     assert_eq!(
         steps(answer.attempts()),
         [

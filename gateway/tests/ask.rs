@@ -28,7 +28,7 @@ fn the_record_says_who_answered_and_what_failed_before() {
     let answer: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!(answer["text"], "Please try again.");
     assert_eq!(answer["served_by"]["tier"], "canned");
-    assert_eq!(answer["degraded"], true);
+    assert_eq!(answer["degraded"]["level"], 5);
     assert_eq!(answer["record"][0]["tier"], "down");
     assert_eq!(answer["record"][0]["failure"], "connect");
 }

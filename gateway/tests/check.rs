@@ -23,6 +23,15 @@ fn a_right_file_is_explained() {
 }
 
 #[test]
+fn the_examples_are_right() {
+    for name in ["steadfast.yaml", "ladder.yaml"] {
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name);
+        let ran = steadfast(["check", file.to_str().unwrap()], &[]);
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{name}: {}", ran.out);
+    }
+}
+
+#[test]
 fn a_missing_key_is_shown_and_is_no_mistake_of_the_file() {
     let folder = Folder::new("keyless");
     let file = folder.file("steadfast.yaml", RIGHT);

@@ -12,7 +12,7 @@ use super::{CircuitState, Event, RequestEnded, Subscriber};
 ///
 /// | `event` | level | fields |
 /// |---|---|---|
-/// | `request` | INFO, see [`requests`](Self::requests) | `outcome`, `kind`, `feature`, `tier`, `provider`, `model`, `route`, `attempts`, `failures`, `stream`, `degraded`, `latency_ms`, `first_token_ms`, `latency_by_tier`, `input_tokens`, `output_tokens`, `cost_usd` |
+/// | `request` | INFO, see [`requests`](Self::requests) | `outcome`, `kind`, `feature`, `tier`, `provider`, `model`, `route`, `attempts`, `failures`, `stream`, `degraded`, `degraded_level`, `degraded_reason`, `latency_ms`, `first_token_ms`, `latency_by_tier`, `input_tokens`, `output_tokens`, `cost_usd` |
 /// | `model_switched` | WARN | `from`, `to`, `reason` |
 /// | `model_recovered` | INFO | `from`, `to`, `reason` (`recovered`), `after_seconds` |
 /// | `circuit_changed` | WARN if it opens, else INFO | `circuit`, `from`, `to`, `reason` |
@@ -84,7 +84,9 @@ impl Logs {
             attempts = ended.attempts(),
             failures = ended.failures.as_ref().map(|_| tracing::field::display(Failures(ended))),
             stream = ended.stream,
-            degraded = ended.degraded,
+            degraded = ended.degraded.is_some(),
+            degraded_level = ended.degraded.map(|degraded| degraded.level),
+            degraded_reason = ended.degraded.map(|degraded| degraded.reason.name()),
             latency_ms = milliseconds(ended.took),
             first_token_ms = ended.is_served().then(|| milliseconds(ended.first_token)),
             latency_by_tier = %ByTier(ended),

@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{ErrorKind, chat::Usage, ledger::Attempt, prices::Usd};
+use crate::{Degraded, ErrorKind, chat::Usage, ledger::Attempt, prices::Usd};
 
 /// One request, told when its answer has ended: who served it, what was tried before, how long it took, what it cost.
 ///
@@ -27,8 +27,8 @@ pub struct RequestEnded {
     pub failures: Option<Arc<[Attempt]>>,
     /// Whether the answer came as a stream.
     pub stream: bool,
-    /// Whether the answer was less than what was asked for.
-    pub degraded: bool,
+    /// How the answer was less than what was asked for, and why.
+    pub degraded: Option<Degraded>,
     /// From the call to the response: for a stream, the time to its first token.
     pub first_token: Duration,
     /// From the start of the attempt that served to the response: the latency of its tier, without what failed before

@@ -25,7 +25,7 @@ pub(super) fn answered(tier: &str, provider: &str, model: &str) -> RequestEnded 
         outcome: RequestOutcome::Answered,
         failures: None,
         stream: true,
-        degraded: false,
+        degraded: None,
         first_token: SECOND,
         served_in: SECOND,
         took: SECOND * 3,

@@ -8,7 +8,7 @@ use std::{
 
 use tower::Service;
 
-use crate::{LlmError, LlmRequest, LlmResponse, chat::Message};
+use crate::{Degraded, DegradedReason, LlmError, LlmRequest, LlmResponse, chat::Message, request::WORST_LEVEL};
 
 /// A leaf that always gives the same answer, at once, marked as [degraded](LlmResponse::degraded).
 ///
@@ -20,7 +20,7 @@ use crate::{LlmError, LlmRequest, LlmResponse, chat::Message};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
 /// let response = Canned::text("Please try again in a minute.").oneshot(LlmRequest::prompt("hello")).await.unwrap();
-/// assert!(response.degraded());
+/// assert_eq!(response.degraded().unwrap().level, 5);
 /// assert_eq!(response.text().await.unwrap(), "Please try again in a minute.");
 /// # }
 /// ```
@@ -51,7 +51,8 @@ impl Service<LlmRequest> for Canned {
 
     fn call(&mut self, _: LlmRequest) -> Self::Future {
         let response = LlmResponse::from_message((*self.answer).clone());
-        ready(Ok(response.with_model(self.provider.clone(), self.model.clone()).with_degraded()))
+        let degraded = Degraded::new(WORST_LEVEL, DegradedReason::Order);
+        ready(Ok(response.with_model(self.provider.clone(), self.model.clone()).with_degraded(degraded)))
     }
 }
 
@@ -66,7 +67,7 @@ mod tests {
         let canned = Canned::text("later");
         for request in [LlmRequest::prompt("a"), LlmRequest::prompt("b").stream(true)] {
             let response = canned.clone().oneshot(request).await.unwrap();
-            assert!(response.degraded());
+            assert_eq!(response.degraded().unwrap().level, 5);
             assert_eq!(response.served_by().to_string(), "canned (canned, 1 attempt)");
             let message = response.collect().await.unwrap();
             assert_eq!((message.text().as_str(), message.finish), ("later", Some(crate::chat::FinishReason::Stop)));

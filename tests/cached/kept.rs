@@ -7,7 +7,8 @@ use std::{
 };
 
 use steadfast::{
-    CacheHandle, CacheLayer, CachedWhy, ErrorKind, Event, Events, LlmRequest, LlmResponse, ObserveLayer,
+    CacheHandle, CacheLayer, CachedWhy, Degraded, DegradedReason, ErrorKind, Event, Events, LlmRequest, LlmResponse,
+    ObserveLayer,
     chat::{FinishReason, Message, Part},
     layers::cache::{Answer, AnswerStore, CacheControl, CacheKey, Found},
     prices::Usd,
@@ -37,7 +38,7 @@ async fn the_same_question_is_answered_from_memory_until_its_time_is_over() {
     let cached = again.cached().unwrap();
     assert_eq!((cached.why, cached.age), (CachedWhy::Fresh, SECOND * 59));
     assert_eq!(again.served_by().to_string(), "cached (gpt-4o, 1 attempt)");
-    assert_eq!((again.cost(), again.degraded(), again.request_id()), (Some(Usd::ZERO), false, None));
+    assert_eq!((again.cost(), again.degraded(), again.request_id()), (Some(Usd::ZERO), None, None));
     assert_eq!(again.body().wire().unwrap().1, "{\"answer\":1}", "the provider's own bytes");
     assert_eq!(again.text().await.unwrap(), "answer 1");
 
@@ -100,7 +101,7 @@ async fn what_is_not_the_whole_answer_is_not_kept() {
     let layer = CacheLayer::new();
     let answers = [
         LlmResponse::from_message(declined),
-        LlmResponse::from_text("later").with_degraded(),
+        LlmResponse::from_text("later").with_degraded(Degraded::new(5, DegradedReason::Order)),
         LlmResponse::from_text(""),
     ];
     for answer in answers {
@@ -108,7 +109,10 @@ async fn what_is_not_the_whole_answer_is_not_kept() {
         let degraded = answer.degraded();
         let leaf = provider_fn(move |_| {
             let response = LlmResponse::from_message(message.clone());
-            std::future::ready(Ok::<_, steadfast::LlmError>(if degraded { response.with_degraded() } else { response }))
+            std::future::ready(Ok::<_, steadfast::LlmError>(match degraded {
+                Some(degraded) => response.with_degraded(degraded),
+                None => response,
+            }))
         });
         call(&layer.layer(leaf), ask()).await.unwrap();
         assert_eq!(layer.handle().len(), 0);

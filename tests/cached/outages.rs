@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use steadfast::{CacheLayer, CachedWhy, ErrorKind, LlmRequest, TimeoutLayer};
+use steadfast::{CacheLayer, CachedWhy, Degraded, DegradedReason, ErrorKind, LlmRequest, TimeoutLayer};
 use tokio::time::{Instant, advance};
 use tower::{Layer, ServiceBuilder};
 
@@ -24,7 +24,7 @@ async fn an_old_answer_is_given_while_there_is_no_other_and_says_so() {
 
     provider.is_down(Some(ErrorKind::CircuitOpen));
     let stale = call(&llm, ask()).await.unwrap();
-    assert!(stale.degraded());
+    assert_eq!(stale.degraded(), Some(Degraded::new(4, DegradedReason::Failure(ErrorKind::CircuitOpen))));
     let cached = stale.cached().unwrap();
     assert_eq!((cached.why, cached.age), (CachedWhy::Stale, SECOND * 100));
     assert_eq!(stale.notes(), ["cache: a kept answer, 100 s old (level 4, cached only)"]);

@@ -199,7 +199,7 @@ async fn a_fallback_takes_any_duration_count_and_step() {
                     let layer = FallbackLayer::new("")
                         .context_window(0)
                         .push(tier(0))
-                        .push(tier(u64::MAX).degraded())
+                        .push(tier(u64::MAX).level(2))
                         .min_useful(time)
                         .keep_back(time)
                         .session(session)

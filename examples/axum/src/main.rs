@@ -37,7 +37,7 @@ fn app(llm: BoxLlmService) -> Router {
 async fn ask(State(llm): State<BoxLlmService>, Json(ask): Json<Ask>) -> Result<Json<Answer>, Failure> {
     let response = llm.oneshot(LlmRequest::prompt(ask.prompt).feature("chat")).await?;
     let served_by = response.served_by().to_string();
-    let degraded = response.degraded();
+    let degraded = response.degraded().is_some();
     Ok(Json(Answer { served_by, degraded, text: response.text().await? }))
 }
 

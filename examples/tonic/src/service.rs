@@ -18,7 +18,7 @@ impl Llm for Service {
 
     async fn ask(&self, question: Request<Question>) -> Result<Response<Answer>, Status> {
         let response = self.call(question, false).await?;
-        let (served_by, degraded) = (response.served_by().to_string(), response.degraded());
+        let (served_by, degraded) = (response.served_by().to_string(), response.degraded().is_some());
         let text = response.text().await.map_err(status)?;
         Ok(Response::new(Answer { text, served_by, degraded }))
     }

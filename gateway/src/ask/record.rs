@@ -19,8 +19,8 @@ pub(super) fn text(attempts: &[Attempt]) -> String {
 /// Who answered, with which tokens, for how much.
 pub(super) fn summary(response: &LlmResponse) -> String {
     let mut line = format!("served by {}", response.served_by());
-    if response.degraded() {
-        line.push_str("; degraded");
+    if let Some(degraded) = response.degraded() {
+        let _ = write!(line, "; degraded to level {} ({})", degraded.level, degraded.reason);
     }
     if let Some(usage) = response.usage() {
         let _ = write!(line, "; {} tokens in, {} out", usage.input, usage.output);
@@ -43,7 +43,7 @@ pub(super) fn served(object: &mut Value, response: &LlmResponse, explain: bool) 
         "model": served.model,
         "attempts": served.attempts,
     });
-    object["degraded"] = response.degraded().into();
+    object["degraded"] = json!(response.degraded());
     object["cost_usd"] = json!(response.cost().map(steadfast::prices::Usd::dollars));
     object["notes"] = json!(response.notes());
     if explain {

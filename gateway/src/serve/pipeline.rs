@@ -12,8 +12,9 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use serde::Deserialize;
+use serde_json::json;
 use steadfast::{
-    Dialect, ErrorKind, LlmError, LlmResponse,
+    Degraded, Dialect, ErrorKind, LlmError, LlmResponse,
     translate::{StreamEncoder, encode_message},
 };
 use tokio::time::{Instant, sleep};
@@ -149,7 +150,7 @@ async fn whole(caller: &Caller, entry: Entry, response: LlmResponse) -> Response
     entry.served(&response);
     let dialect = caller.dialect;
     let served_model = response.served_by().model.map(str::to_owned);
-    let usage = response.usage();
+    let (usage, degraded) = (response.usage(), response.degraded());
     let mut head = HeaderMap::with_capacity(HEADERS);
     let body = match response.body().wire() {
         Some((own, raw)) if own == dialect => {
@@ -166,7 +167,10 @@ async fn whole(caller: &Caller, entry: Entry, response: LlmResponse) -> Response
             }
             let translated = encode_message(&message, dialect);
             entry.note(translated.notes);
-            translated.body
+            match degraded {
+                Some(degraded) => marked(&translated.body, degraded),
+                None => translated.body,
+            }
         }
     };
     entry.answered(usage);
@@ -176,6 +180,14 @@ async fn whole(caller: &Caller, entry: Entry, response: LlmResponse) -> Response
     let mut answer = Response::new(Body::from(body));
     *answer.headers_mut() = head;
     answer
+}
+
+/// An answer that was put together here, which says of itself that it is less than what was asked for. Both protocols' clients
+/// pass over fields that they do not know. The bytes of a provider's own answer are left alone: there, a header says it.
+fn marked(answer: &Bytes, degraded: Degraded) -> Bytes {
+    let Some(fields) = answer.strip_suffix(b"}") else { return answer.clone() };
+    let mark = json!({ "degraded": degraded }).to_string();
+    [fields, br#","steadfast":"#, mark.as_bytes(), b"}"].concat().into()
 }
 
 /// How many headers an answer has without making room for more.

@@ -14,7 +14,7 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
-use steadfast::{Attempt, Dialect, ErrorKind, LlmError, LlmResponse, chat::Usage, ledger::Next};
+use steadfast::{Attempt, Degraded, Dialect, ErrorKind, LlmError, LlmResponse, chat::Usage, ledger::Next};
 use tokio::time::Instant;
 
 use super::wall_clock;
@@ -50,7 +50,7 @@ struct Told {
     tier: Option<Box<str>>,
     provider: Option<Box<str>>,
     model: Option<Box<str>>,
-    degraded: bool,
+    degraded: Option<Degraded>,
     notes: Vec<Cow<'static, str>>,
     steps: Vec<Attempt>,
     /// How many attempts were sent.
@@ -317,8 +317,8 @@ impl Entry {
             if let Some(reason) = told.reason() {
                 headers.insert(FALLBACK_REASON, HeaderValue::from_static(reason.name()));
             }
-            if told.degraded {
-                headers.insert(DEGRADED, HeaderValue::from_static("true"));
+            if let Some(degraded) = told.degraded {
+                put(headers, DEGRADED, degraded.to_string().as_bytes());
             }
             if !told.notes.is_empty() {
                 let notes = told.notes.join("; ");

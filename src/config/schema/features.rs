@@ -33,6 +33,8 @@ pub struct Feature {
     /// The most degraded level that the feature accepts, from 1 (full) to 5 (static). Default: 5.
     #[schemars(extend("default" = 5), range(min = 1, max = 5))]
     pub worst_level: Option<u8>,
+    /// What happens when every circuit is open that could serve it. Default: as the file's `fallback.all_open` says.
+    pub all_open: Option<AllOpen>,
     /// The longest time to its first token. Default: the file's `timeout`.
     pub timeout: Option<Span>,
     /// How its streams are handed on. Default: as the file's `stream` says, each field by itself.
@@ -148,6 +150,9 @@ pub enum AllOpen {
     Fail,
     /// The request waits for the earliest probe, at most this long.
     Wait(Span),
+    /// The request is queued until a tier works again, at most this long: it asks again at each probe, also after failures
+    /// that opened no circuit. For a feature whose `worst_level` leaves it nothing further down.
+    Queue(Span),
 }
 
 /// A step of a gradual return.

@@ -33,12 +33,17 @@ pub(super) fn chain(
     let of_file = config.stream.on_break;
     let on_break = |own: Option<StreamBreak>| own.or(of_file).map(settings::stream_break).unwrap_or_default();
     let unnamed = on_break(config.default_feature.as_ref().and_then(|feature| feature.stream.on_break));
+    let all_open = |feature: Option<&config::Feature>| {
+        let own = feature.and_then(|feature| feature.all_open);
+        own.or(settings.all_open).map(settings::all_open).unwrap_or_default()
+    };
+    let all_open_unnamed = all_open(config.default_feature.as_ref());
     let mut layer = primary_of(first, makings)
         .classifier(classifier(config))
         .events(makings.events.clone())
         .stream_break(unnamed)
         .session(settings.session.map(settings::session).unwrap_or_default())
-        .all_open(settings.all_open.map(settings::all_open).unwrap_or_default())
+        .all_open(all_open_unnamed)
         .gradually(settings.gradually.iter().map(|step| RampStep::new(step.percent, step.lasts.0)));
     if let Some(time) = settings.keep_back {
         layer = layer.keep_back(time.0);
@@ -57,6 +62,10 @@ pub(super) fn chain(
         let named = on_break(feature.stream.on_break);
         if named != unnamed {
             layer = layer.feature_stream_break(name.as_str(), named);
+        }
+        let policy = all_open(Some(feature));
+        if policy != all_open_unnamed {
+            layer = layer.feature_all_open(name.as_str(), policy);
         }
         if let Some(worst) = feature.worst_level {
             layer = layer.feature_worst_level(name.as_str(), worst);

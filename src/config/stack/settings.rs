@@ -249,6 +249,7 @@ pub(super) fn all_open(policy: AllOpen) -> fallback::AllOpen {
     match policy {
         AllOpen::Fail => fallback::AllOpen::Fail,
         AllOpen::Wait(longest) => fallback::AllOpen::Wait(longest.0),
+        AllOpen::Queue(longest) => fallback::AllOpen::Queue(longest.0),
     }
 }
 

@@ -178,7 +178,7 @@ impl Series {
         if request.stream {
             self.first_chunk.record(request.served_in);
         }
-        if request.degraded {
+        if request.degraded.is_some() {
             self.degraded.increment(1);
         }
         if let Some(usage) = &request.usage {

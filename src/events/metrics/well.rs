@@ -35,7 +35,7 @@ pub(super) fn is_well(request: &RequestEnded) -> bool {
     request.outcome == RequestOutcome::Answered
         && request.failures.is_none()
         && request.route.is_none()
-        && !request.degraded
+        && request.degraded.is_none()
 }
 
 impl Well {

@@ -222,7 +222,7 @@ impl Machine {
             }
         }
         let tier = &mut self.tiers[place];
-        tier.degraded = ended.degraded;
+        tier.degraded = ended.degraded.is_some();
         tier.rates.record(ended.at, failed, Some(ended.served_in));
     }
 

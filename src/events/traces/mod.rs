@@ -79,8 +79,12 @@ impl<T: Tracer> Traces<T> {
             (names::ROUTE, &request.route),
         ];
         attributes.extend(named.into_iter().filter_map(|(name, value)| text(name, value.as_ref())));
-        if request.degraded {
-            attributes.push(KeyValue::new(names::DEGRADED, true));
+        if let Some(degraded) = request.degraded {
+            attributes.extend([
+                KeyValue::new(names::DEGRADED, true),
+                KeyValue::new(names::DEGRADED_LEVEL, i64::from(degraded.level)),
+                KeyValue::new(names::DEGRADED_REASON, degraded.reason.name()),
+            ]);
         }
         if let Some(cost) = request.cost {
             attributes.push(KeyValue::new(names::COST, cost.dollars()));

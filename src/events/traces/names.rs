@@ -43,6 +43,10 @@ pub const NEXT: &str = "steadfast.attempt.next";
 pub const STREAM: &str = "steadfast.stream";
 /// Whether the answer was less than what was asked for.
 pub const DEGRADED: &str = "steadfast.degraded";
+/// Of which level of service it was then, from 2 to 5.
+pub const DEGRADED_LEVEL: &str = "steadfast.degraded.level";
+/// Why it was of no better one: a kind of failure, or an order.
+pub const DEGRADED_REASON: &str = "steadfast.degraded.reason";
 /// The rule that chose a cheaper chain.
 pub const ROUTE: &str = "steadfast.route";
 /// What the answer cost, in US dollars.

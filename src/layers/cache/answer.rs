@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::layer::Settings;
 use crate::{
-    Dialect, Frame, LlmBody, LlmResponse,
+    Degraded, DegradedReason, Dialect, Frame, LlmBody, LlmResponse,
     chat::{Accumulator, FinishReason, Message, Part},
     response::{Cached, CachedWhy},
 };
@@ -39,7 +39,7 @@ pub(super) struct Facts {
     pub(super) provider: Option<Arc<str>>,
     pub(super) model: Option<Arc<str>>,
     pub(super) notes: Arc<[Cow<'static, str>]>,
-    pub(super) degraded: bool,
+    pub(super) degraded: Option<Degraded>,
     pub(super) feature: Option<Arc<str>>,
     pub(super) made_at: Instant,
     pub(super) fresh_for: Duration,
@@ -67,10 +67,15 @@ impl Facts {
         for note in self.notes.iter() {
             response = response.with_note(note.clone());
         }
-        if self.degraded {
-            response.set_degraded();
+        if let Some(degraded) = self.degraded {
+            response = response.with_degraded(degraded);
         }
         response.with_cached(Cached::new(why, age))
+    }
+
+    /// Whether it is good enough for a request that accepts nothing worse than this level.
+    pub(super) fn is_within(&self, worst_level: u8) -> bool {
+        self.degraded.is_none_or(|degraded| degraded.level <= worst_level)
     }
 
     fn size(&self) -> usize {
@@ -143,8 +148,9 @@ impl Answer {
         self.age(now) < self.facts.fresh_for.saturating_add(self.facts.stale_for)
     }
 
-    pub(super) fn is_degraded(&self) -> bool {
-        self.facts.degraded
+    /// Whether it is good enough for a request that accepts nothing worse than this level.
+    pub(super) fn is_within(&self, worst_level: u8) -> bool {
+        self.facts.is_within(worst_level)
     }
 
     /// The answer for somebody who asks again.
@@ -165,7 +171,8 @@ impl Answer {
             CachedWhy::Similar { .. } => None,
             _ => Some(format!("cache: a kept answer, {age} s old (level {CACHED_LEVEL}, cached only)")),
         };
-        let response = self.response(as_stream, why, now).with_degraded();
+        let response =
+            self.response(as_stream, why, now).with_degraded(Degraded::new(CACHED_LEVEL, DegradedReason::Order));
         match note {
             Some(note) => response.with_note(note),
             None => response,
@@ -174,7 +181,7 @@ impl Answer {
 
     /// Whether it says all that was asked for, so that it is worth keeping.
     pub(super) fn is_worth_keeping(&self) -> bool {
-        !self.facts.degraded && is_good(&self.message)
+        self.facts.degraded.is_none() && is_good(&self.message)
     }
 }
 

@@ -17,9 +17,8 @@ use super::{
     recording::Recording,
 };
 use crate::{
-    ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse,
+    DegradedReason, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse,
     error::{Phase, TimeoutLimit},
-    request::WORST_LEVEL,
     response::CachedWhy,
 };
 
@@ -103,7 +102,7 @@ impl Asked {
 
     /// The answer of another's call; `None` where this request accepts none so bad.
     pub(super) fn shares(&self, answer: &Answer) -> Option<LlmResponse> {
-        if answer.is_degraded() && self.worst_level < WORST_LEVEL {
+        if !answer.is_within(self.worst_level) {
             return None;
         }
         count(&self.handle.counters().shared);
@@ -113,7 +112,7 @@ impl Asked {
     /// Another's stream, read along; `None` as above.
     pub(super) fn reads(&self, recording: &Recording, body: LlmBody) -> Option<LlmResponse> {
         let facts = recording.facts();
-        if facts.degraded && self.worst_level < WORST_LEVEL {
+        if !facts.is_within(self.worst_level) {
             return None;
         }
         count(&self.handle.counters().shared);
@@ -185,6 +184,7 @@ impl Asked {
             Some(answer) if self.settings.is_outage(&error) => {
                 count(&self.handle.counters().stale);
                 let mut response = answer.last_resort(self.stream, CachedWhy::Stale, Instant::now());
+                response.degrade(CACHED_LEVEL, || DegradedReason::Failure(error.kind()));
                 response.prepend_attempts(error.attempts().to_vec());
                 Ok(response)
             }

@@ -49,7 +49,7 @@ struct Rest<S> {
     walk: Walk,
     /// The primary, where it may have to be called later than first.
     primary: Option<S>,
-    waited: bool,
+    waits_since: Option<Instant>,
     /// For the slice, where no timer further out can be asked, and for the wait until a probe.
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -100,7 +100,7 @@ where
         let slice = walk.slice();
         let mut primary = Some(primary);
         let state = ask(&walk, &mut primary);
-        let rest = Rest { walk, primary, waited: false, timer: None };
+        let rest = Rest { walk, primary, waits_since: None, timer: None };
         Self { state, shared, request, slice, rest: Some(Box::new(rest)) }
     }
 }
@@ -224,9 +224,9 @@ where
                     let state = ask(&rest.walk, &mut rest.primary);
                     this.state.set(state);
                 }
-                Step::GiveUp(error) => match probe_at(&rest.walk, &error, rest.waited) {
+                Step::GiveUp(error) => match try_again_at(&rest.walk, &error, rest.waits_since) {
                     Some(at) if rest.primary.is_some() => {
-                        rest.waited = true;
+                        rest.waits_since.get_or_insert_with(Instant::now);
                         rest.timer = Some(Box::pin(sleep_until(at)));
                         this.state.set(State::After(After::Waiting(error)));
                     }
@@ -282,7 +282,7 @@ fn poll_slice<'a, S: 'a>(
 fn walking<'a, S>(shared: &Arc<Shared>, request: &LlmRequest, rest: &'a mut Option<Box<Rest<S>>>) -> &'a mut Rest<S> {
     rest.get_or_insert_with(|| {
         let walk = Walk::from_primary(shared.clone(), request.clone());
-        Box::new(Rest { walk, primary: None, waited: false, timer: None })
+        Box::new(Rest { walk, primary: None, waits_since: None, timer: None })
     })
 }
 
@@ -314,12 +314,21 @@ where
     }
 }
 
-/// When every circuit is open, the moment to try again, if the request may wait for it.
-fn probe_at(walk: &Walk, error: &LlmError, waited: bool) -> Option<Instant> {
-    let AllOpen::Wait(longest) = walk.shared().config.all_open else { return None };
-    let at = walk.earliest_probe(error).filter(|_| !waited)?;
-    let latest = walk.deadline().or_else(|| Instant::now().checked_add(longest))?;
-    (at < latest).then_some(at)
+/// When no tier works, the moment to try again, if the request may wait for it.
+fn try_again_at(walk: &Walk, error: &LlmError, waits_since: Option<Instant>) -> Option<Instant> {
+    let now = Instant::now();
+    let (at, latest) = match walk.all_open() {
+        AllOpen::Fail => return None,
+        AllOpen::Wait(longest) => {
+            let at = walk.earliest_probe(error).filter(|_| waits_since.is_none())?;
+            (at, walk.deadline().or_else(|| now.checked_add(longest)))
+        }
+        AllOpen::Queue(longest) => {
+            let latest = waits_since.unwrap_or(now).checked_add(longest);
+            (walk.next_try(error, now)?, walk.deadline().into_iter().chain(latest).min())
+        }
+    };
+    (at < latest?).then_some(at)
 }
 
 impl<S: Service<LlmRequest>> fmt::Debug for ResponseFuture<S> {

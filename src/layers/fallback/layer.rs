@@ -52,6 +52,8 @@ pub(super) struct Config {
     /// For each feature that has it otherwise.
     pub(super) stream_breaks: HashMap<Arc<str>, StreamBreak>,
     pub(super) all_open: AllOpen,
+    /// For each feature that has it otherwise.
+    pub(super) all_opens: HashMap<Arc<str>, AllOpen>,
     pub(super) ramp: Vec<RampStep>,
     pub(super) orders: Arc<Orders>,
     /// Whether no tier above a pinned level serves even where nothing else does.
@@ -100,7 +102,7 @@ pub enum StreamBreak {
     Buffer,
 }
 
-/// What happens when every tier refused because its circuit is open.
+/// What happens when every tier refused because its circuit is open, or is down.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AllOpen {
@@ -110,6 +112,15 @@ pub enum AllOpen {
     /// The request waits for the earliest probe, once, if its deadline allows; a request without a deadline waits at
     /// most this long. Each circuit still admits only its probes: there is no stampede.
     Wait(Duration),
+    /// The request is queued: it waits for as long as no tier that may serve it works, and asks again at each probe, until
+    /// its deadline and at most this long. Also after failures that opened no circuit, a second later; what is wrong with
+    /// the request itself fails at once. It is for work that must not be done by anything less, such as code generation
+    /// with [`worst_level`](FallbackLayer::feature_worst_level) 1.
+    ///
+    /// It fails early where the earliest probe is later than that, with that moment as the error's `retry_after`; so it does
+    /// when it has no [attempts](crate::LlmRequest::max_attempts) left. A [bulkhead](crate::layers::bulkhead) further out
+    /// bounds how many wait, and how many go on together when a tier is back.
+    Queue(Duration),
 }
 
 /// The default of [`FallbackLayer::min_useful`].
@@ -139,6 +150,7 @@ impl FallbackLayer {
             stream_break: StreamBreak::default(),
             stream_breaks: HashMap::new(),
             all_open: AllOpen::default(),
+            all_opens: HashMap::new(),
             ramp: Vec::new(),
             orders: Arc::default(),
             pins_are_final: false,
@@ -371,6 +383,14 @@ impl FallbackLayer {
     #[must_use]
     pub fn all_open(mut self, policy: AllOpen) -> Self {
         self.config.all_open = policy;
+        self.changed()
+    }
+
+    /// Sets what happens when every circuit is open for a request of this feature. Default: what
+    /// [`all_open`](Self::all_open) says.
+    #[must_use]
+    pub fn feature_all_open(mut self, feature: impl Into<Arc<str>>, policy: AllOpen) -> Self {
+        self.config.all_opens.insert(feature.into(), policy);
         self.changed()
     }
 

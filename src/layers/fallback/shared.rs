@@ -18,7 +18,7 @@ use super::{
     tier::TierFacts,
 };
 use crate::{
-    ErrorKind, Event, LlmRequest, LlmResponse,
+    DegradedReason, ErrorKind, Event, LlmRequest, LlmResponse,
     layers::recent::Recent,
     request::{BEST_LEVEL, WORST_LEVEL},
 };
@@ -59,8 +59,7 @@ impl Shared {
         let simple = config.features.is_empty()
             && config.others.is_none()
             && config.models.is_empty()
-            && config.session == SessionPolicy::Free
-            && config.all_open == AllOpen::Fail;
+            && config.session == SessionPolicy::Free;
         let limited = std::iter::once(&config.primary)
             .chain(config.tiers.iter().map(|tier| &tier.facts))
             .any(|facts| facts.capabilities.is_limited());
@@ -68,7 +67,11 @@ impl Shared {
             simple,
             ramp: Ramp::new(config.ramp.clone()),
             limited,
-            plain: simple && !limited && config.levels.is_empty(),
+            plain: simple
+                && !limited
+                && config.levels.is_empty()
+                && config.all_open == AllOpen::Fail
+                && config.all_opens.is_empty(),
             worked: (0..=config.tiers.len()).map(|_| AtomicBool::new(false)).collect(),
             serving: AtomicUsize::new(0),
             changes: Mutex::default(),
@@ -159,11 +162,17 @@ impl Shared {
         })
     }
 
-    /// Whether every request goes to the primary first and then to all tiers in their order, and never waits: then a
-    /// request needs no walk while the primary answers.
+    /// Whether the request goes to the primary first and then to all tiers in their order, and never waits: then it needs no
+    /// walk while the primary answers.
     #[inline]
-    pub(super) fn is_simple(&self) -> bool {
-        self.simple && !self.ramp.is_running()
+    pub(super) fn is_simple(&self, request: &LlmRequest) -> bool {
+        self.simple && !self.ramp.is_running() && self.all_open(request) == AllOpen::Fail
+    }
+
+    /// What happens when every circuit is open for the request.
+    pub(super) fn all_open(&self, request: &LlmRequest) -> AllOpen {
+        let own = request.feature_name().and_then(|feature| self.config.all_opens.get(feature));
+        own.copied().unwrap_or(self.config.all_open)
     }
 
     /// Whether an answer is handed on as it is, whatever may come of its stream.
@@ -184,9 +193,7 @@ impl Shared {
     pub(super) fn primary_answered(&self, request: &LlmRequest, response: &mut LlmResponse) {
         let primary = &self.config.primary;
         response.name_tier(&primary.name);
-        if primary.degraded {
-            response.set_degraded();
-        }
+        response.degrade(primary.level, DegradedReason::default);
         if !self.has_worked(0) || self.serving.load(Relaxed) != 0 {
             self.answered(0, request, request.context().begun.unwrap_or_else(Instant::now), None);
         }

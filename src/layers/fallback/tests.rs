@@ -2,6 +2,7 @@ mod all_failed;
 mod capabilities;
 mod levels;
 mod models;
+mod queue;
 mod succession;
 
 use std::{sync::Arc, time::Duration};
@@ -223,7 +224,7 @@ async fn no_tier_is_begun_that_the_deadline_cannot_finish() {
         .push(Tier::new("canned", canned).min_useful(Duration::ZERO))
         .layer(slow.fails(1, error(ErrorKind::Server)));
     let response = llm.oneshot(prompt().timeout(Duration::from_secs(4))).await.unwrap();
-    assert_eq!((tier_of(&response).as_str(), response.degraded()), ("canned", true));
+    assert_eq!((tier_of(&response).as_str(), response.degraded().is_some()), ("canned", true));
 }
 
 #[tokio::test(start_paused = true)]

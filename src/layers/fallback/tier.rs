@@ -21,26 +21,17 @@ pub(super) struct TierFacts {
     pub(super) name: Arc<str>,
     pub(super) capabilities: Capabilities,
     pub(super) last_resort: bool,
-    pub(super) degraded: bool,
     pub(super) level: u8,
     pub(super) min_useful: Option<Duration>,
 }
 
 impl TierFacts {
     pub(super) fn new(name: Arc<str>) -> Self {
-        Self {
-            name,
-            capabilities: Capabilities::new(),
-            last_resort: false,
-            degraded: false,
-            level: BEST_LEVEL,
-            min_useful: None,
-        }
+        Self { name, capabilities: Capabilities::new(), last_resort: false, level: BEST_LEVEL, min_useful: None }
     }
 
     pub(super) fn set_level(&mut self, level: u8) {
         self.level = level.clamp(BEST_LEVEL, WORST_LEVEL);
-        self.degraded |= self.level > BEST_LEVEL;
     }
 }
 
@@ -76,13 +67,6 @@ impl Tier {
     #[must_use]
     pub fn last_resort(mut self) -> Self {
         self.facts.last_resort = true;
-        self
-    }
-
-    /// Marks the tier's answers as [degraded](LlmResponse::degraded).
-    #[must_use]
-    pub fn degraded(mut self) -> Self {
-        self.facts.degraded = true;
         self
     }
 

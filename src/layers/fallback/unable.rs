@@ -8,7 +8,7 @@ use super::{
     shared::Shared,
     tier::TierFacts,
 };
-use crate::{ErrorKind, LlmRequest};
+use crate::{DegradedReason, ErrorKind, LlmRequest};
 
 /// A tier that cannot serve the request.
 pub(super) struct Unable {
@@ -85,6 +85,18 @@ impl Why {
             Self::Lacks(lack) => lack.kind(),
             Self::Drained | Self::AbovePinned { .. } => ErrorKind::OutOfService,
             Self::TooGood { .. } | Self::TooBad { .. } => ErrorKind::Exhausted,
+        }
+    }
+
+    /// Why a tier of a worse level answers then.
+    pub(super) fn reason(&self) -> DegradedReason {
+        match self {
+            Self::Lacks(lack) => DegradedReason::Failure(lack.kind()),
+            Self::Drained => DegradedReason::Drained,
+            Self::AbovePinned { .. } => DegradedReason::Pinned,
+            Self::TooGood { .. } => DegradedReason::SteppedDown,
+            // A worse tier is left out for the same.
+            Self::TooBad { .. } => DegradedReason::Order,
         }
     }
 

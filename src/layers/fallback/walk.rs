@@ -5,12 +5,12 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    SessionPolicy,
+    AllOpen, SessionPolicy,
     shared::Shared,
     unable::{Unable, Why},
 };
 use crate::{
-    BoxLlmService, Context, ErrorKind, LlmError, LlmRequest, LlmResponse,
+    BoxLlmService, Context, DegradedReason, ErrorKind, LlmError, LlmRequest, LlmResponse,
     classify::{Class, Failover},
     ledger::{Attempt, Ledger, Next, Stop},
 };
@@ -45,6 +45,11 @@ pub(super) struct Walk {
     primary_at_hand: bool,
     /// Whether every tier that may serve the request has failed or refused it.
     all_failed: bool,
+    /// Whether nothing is wrong with the request itself and it has attempts left: it could be answered as soon as a tier
+    /// works.
+    can_wait: bool,
+    /// Whether it has started over.
+    again: bool,
 }
 
 /// Which tiers the request may go to, in order.
@@ -133,11 +138,9 @@ impl Walk {
             reason: None,
             primary_at_hand: true,
             all_failed: false,
+            can_wait: false,
+            again: false,
         }
-    }
-
-    pub(super) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
     }
 
     /// The tier that is being asked; 0 is the primary.
@@ -218,6 +221,9 @@ impl Walk {
             }
             Err(stop) => {
                 self.ledger.next(Next::Stopped(stop));
+                let none_works = matches!(stop, Stop::LastTier | Stop::Policy | Stop::Pinned);
+                let has_attempts = self.ledger.spent() < self.request.context().attempts_left;
+                self.can_wait = none_works && has_attempts && !is_about_the_request(kind);
                 if matches!(stop, Stop::LastTier | Stop::Policy) {
                     self.tell_unable(route.as_ref(), None);
                     self.all_failed = !is_about_the_request(kind);
@@ -231,9 +237,7 @@ impl Walk {
     pub(super) fn answered(&mut self, mut response: LlmResponse) -> LlmResponse {
         let facts = self.shared.facts(self.at);
         response.name_tier(&facts.name);
-        if facts.degraded {
-            response.set_degraded();
-        }
+        response.degrade(facts.level, || self.reason_for(facts.level));
         let switched = self.reason.filter(|_| self.from_primary);
         self.shared.answered(self.at, &self.request, self.started, switched);
         if self.request.is_explained() {
@@ -241,6 +245,17 @@ impl Walk {
         }
         std::mem::take(&mut self.ledger).answered(&mut response);
         response
+    }
+
+    /// Why an answer is of this level and no better one: the first tier that failed or, where none was asked before, what
+    /// kept the request from one of a better level.
+    fn reason_for(&self, level: u8) -> DegradedReason {
+        if let Some(root) = &self.root {
+            return DegradedReason::Failure(root.kind());
+        }
+        let better = self.chain.iter(&self.shared).filter(|tier| self.shared.facts(*tier).level < level);
+        let mut left_out = better.filter_map(|tier| self.unable.iter().find(|unable| unable.tier == tier));
+        left_out.next().map_or(DegradedReason::Order, |unable| unable.why.reason())
     }
 
     /// The request ends with this error. Where no tier is left to ask, that is told.
@@ -262,6 +277,19 @@ impl Walk {
         self.ledger = Ledger::of(answer.attempts());
     }
 
+    /// What happens when every circuit is open for the request.
+    pub(super) fn all_open(&self) -> AllOpen {
+        self.shared.all_open(&self.request)
+    }
+
+    /// When a request tries again that is queued until a tier works; `None` if that would not help it. At the earliest
+    /// probe, but no later than in a moment: another's probe may come sooner to its end than that, and an operator may put
+    /// something right. To ask a circuit that refuses costs next to nothing.
+    pub(super) fn next_try(&self, error: &LlmError, now: Instant) -> Option<Instant> {
+        let pause = now.checked_add(QUEUE_PAUSE).filter(|_| self.can_wait)?;
+        Some(self.earliest_probe(error).filter(|probe| now < *probe && *probe < pause).unwrap_or(pause))
+    }
+
     /// When every tier has refused because of its circuit, the moment of the earliest probe. `None` if some tier was
     /// called, or nobody knows when.
     pub(super) fn earliest_probe(&self, error: &LlmError) -> Option<Instant> {
@@ -275,12 +303,17 @@ impl Walk {
     pub(super) fn start_over(&mut self, before: &[Attempt]) -> bool {
         self.hear_drains();
         let Some(first) = self.first() else { return false };
-        self.at = first;
+        // A long wait is not to fill the record with refusals: the first round's are kept.
+        let is_kept =
+            |step: &Attempt| !self.again || step.begun < self.started || step.next == Next::Skipped || !step.is_local();
+        let before: Vec<Attempt> = before.iter().filter(|step| is_kept(step)).cloned().collect();
+        self.ledger = Ledger::of(&before);
+        (self.at, self.again) = (first, true);
         self.begun = Instant::now();
         self.started = self.begun;
         self.tried.clear();
-        self.ledger = Ledger::of(before);
         (self.root, self.earliest, self.reason) = (None, None, None);
+        (self.all_failed, self.can_wait) = (false, false);
         true
     }
 
@@ -471,6 +504,9 @@ impl Walk {
         }
     }
 }
+
+/// How long a queued request waits at most before it asks again.
+const QUEUE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Whether such a failure says something of the request, and nothing of the tier.
 const fn is_about_the_request(kind: ErrorKind) -> bool {

@@ -7,8 +7,8 @@ use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 
 use super::ObserveLayer;
 use crate::{
-    ErrorKind, Event, Events, FallbackLayer, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, RetryWithJitterLayer,
-    StreamEvent, TimeoutLayer,
+    Degraded, DegradedReason, ErrorKind, Event, Events, FallbackLayer, Frame, LlmBody, LlmError, LlmRequest,
+    LlmResponse, RetryWithJitterLayer, StreamEvent, TimeoutLayer,
     chat::{FinishReason, Message, Usage},
     events::{RequestEnded, RequestOutcome},
     layers::{
@@ -68,10 +68,11 @@ fn end() -> Result<Frame, LlmError> {
 #[tokio::test(start_paused = true)]
 async fn a_complete_answer_is_told_with_its_response() {
     let (layer, mut heard) = observed();
+    let fixed = Degraded::new(5, DegradedReason::Order);
     let mut message = Message::assistant("hello");
     message.usage = Some(Usage::new(1000, 200));
     let leaf = provider_fn(move |_| {
-        let response = LlmResponse::from_message(message.clone()).with_model("openai", "gpt-4o").with_degraded();
+        let response = LlmResponse::from_message(message.clone()).with_model("openai", "gpt-4o").with_degraded(fixed);
         async move {
             tokio::time::sleep(SECOND * 2).await;
             Ok::<_, LlmError>(response)
@@ -79,7 +80,7 @@ async fn a_complete_answer_is_told_with_its_response() {
     });
     let _response = layer.layer(FallbackLayer::new("gpt").layer(leaf)).oneshot(prompt()).await.unwrap();
     let ended = told(&mut heard);
-    assert_eq!((ended.outcome, ended.stream, ended.degraded), (RequestOutcome::Answered, false, true));
+    assert_eq!((ended.outcome, ended.stream, ended.degraded), (RequestOutcome::Answered, false, Some(fixed)));
     let who = [&ended.feature, &ended.tier, &ended.provider, &ended.model].map(|name| name.as_deref().unwrap());
     assert_eq!(who, ["chat", "gpt", "openai", "gpt-4o"]);
     assert_eq!([ended.first_token, ended.served_in, ended.took], [SECOND * 2; 3]);

@@ -124,7 +124,7 @@ impl Watch {
             outcome,
             failures,
             stream: false,
-            degraded: false,
+            degraded: None,
             first_token: took,
             served_in: Duration::ZERO,
             took,

@@ -12,11 +12,12 @@ use tower::Service;
 
 use super::{Rule, layer::Plan};
 use crate::{
-    BoxLlmService, LlmError, LlmRequest, LlmResponse,
+    BoxLlmService, DegradedReason, LlmError, LlmRequest, LlmResponse,
     classify::Failover,
     error::TimeoutLimit,
     layers::{call::Call, clock},
     ledger::{Ledger, Next, Stop},
+    request::BEST_LEVEL,
 };
 
 type CheapCall = Call<BoxLlmService, <BoxLlmService as Service<LlmRequest>>::Future>;
@@ -111,6 +112,7 @@ where
                     let error = match call.as_mut().poll(cx) {
                         Poll::Ready(Ok(mut response)) => {
                             this.state.set(State::Done);
+                            response.degrade(BEST_LEVEL, || DegradedReason::Route);
                             response.set_route(&routed.rule().name, routed.plan.instead_of);
                             return Poll::Ready(Ok(response));
                         }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    BudgetLayer,
+    BudgetLayer, Degraded, DegradedReason,
     events::Operation,
     layers::budget::{Cap, Period},
 };
@@ -26,7 +26,11 @@ fn full_page() -> Page {
     let events = [
         Event::RequestEnded(answered("sonnet", "anthropic", "claude")),
         Event::RequestEnded(rescued()),
-        Event::RequestEnded(RequestEnded { failures: Some(refused.into()), degraded: true, ..rescued() }),
+        Event::RequestEnded(RequestEnded {
+            failures: Some(refused.into()),
+            degraded: Some(Degraded::new(5, DegradedReason::Order)),
+            ..rescued()
+        }),
         Event::RequestEnded(RequestEnded {
             route: Some("short".into()),
             cost_without_route: Some(Usd::from_nanos(9_000_000)),

@@ -1,6 +1,10 @@
 //! Levels of service: how far down a request may go, and from where on it begins.
 
 use super::*;
+use crate::{
+    chat::{Chat, Message, Tool},
+    layers::fallback::Capabilities,
+};
 
 /// A ladder of levels 1, 2 and 5, and each rung's leaf.
 fn ladder() -> (FallbackLayer, [Strict; 3]) {
@@ -23,9 +27,9 @@ fn record(response: &LlmResponse) -> Vec<String> {
 
 #[tokio::test(start_paused = true)]
 async fn a_level_from_two_on_is_degraded() {
-    for (level, degraded) in [(0, false), (1, false), (2, true), (9, true)] {
+    for (level, is) in [(0, None), (1, None), (2, Some(2)), (9, Some(5))] {
         let response = FallbackLayer::new("a").level(level).layer(Strict::new()).oneshot(prompt()).await.unwrap();
-        assert_eq!(response.degraded(), degraded, "{level}");
+        assert_eq!(response.degraded().map(|degraded| degraded.level), is, "{level}");
     }
 }
 
@@ -36,7 +40,7 @@ async fn a_request_that_was_stepped_down_begins_further_down_and_the_record_says
     let (layer, [full, ..]) = ladder();
     let llm = layer.events(events).layer(full.clone());
     let response = llm.clone().oneshot(stepped(2)).await.unwrap();
-    assert_eq!((tier_of(&response).as_str(), response.degraded()), ("small", true));
+    assert_eq!((tier_of(&response).as_str(), response.degraded().is_some()), ("small", true));
     assert_eq!(record(&response), ["full: is of level 1, and the request was stepped down to 2; not asked"]);
     assert_eq!(response.attempts()[0].next, Next::Skipped);
     assert_eq!((response.served_by().attempts, full.calls()), (1, 0));
@@ -99,4 +103,57 @@ async fn a_request_for_which_every_tier_is_too_bad_fails_at_once() {
         FallbackLayer::new("a").level(3).layer(leaf.clone()).oneshot(prompt().worst_level(2)).await.unwrap_err();
     assert_eq!((error.kind(), leaf.calls()), (ErrorKind::Exhausted, 0));
     assert_eq!(error.message(), "no tier can carry it: a is of level 3, and none worse than 2 is accepted");
+}
+
+fn degraded(response: &LlmResponse) -> Option<(u8, &'static str)> {
+    response.degraded().map(|degraded| (degraded.level, degraded.reason.name()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_degraded_answer_says_its_level_and_what_led_there() {
+    let (layer, [full, small, _]) = ladder();
+    let steer = layer.handle();
+    let llm = layer.model("tiny", ["small", "fixed"]).unwrap().layer(full.clone());
+    let ask = |request: LlmRequest| {
+        let llm = llm.clone();
+        async move { degraded(&llm.oneshot(request).await.unwrap()) }
+    };
+    assert_eq!(ask(prompt()).await, None);
+    assert_eq!(ask(stepped(2)).await, Some((2, "stepped_down")));
+    let tiny = LlmRequest::from(Chat::new([Message::user("hello")]).model("tiny"));
+    assert_eq!(ask(tiny).await, Some((2, "order")), "nothing better was to be asked");
+    steer.pin_level(Some(2));
+    assert_eq!(ask(prompt()).await, Some((2, "pinned")));
+    let _ = small.clone().fails(1, error(ErrorKind::Overloaded));
+    assert_eq!(ask(prompt()).await, Some((5, "overloaded")), "no order is why it is this far down");
+    steer.pin_level(None);
+    steer.drain("full");
+    assert_eq!(ask(prompt()).await, Some((2, "drained")));
+    steer.undrain("full");
+    let _ = full.clone().fails(1, error(ErrorKind::Timeout));
+    let _ = small.clone().fails(1, error(ErrorKind::Overloaded));
+    assert_eq!(ask(prompt()).await, Some((5, "timeout")), "the first failure leads");
+    assert_eq!(ask(prompt()).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_tier_lacks_is_why_a_worse_one_answers() {
+    let layer = FallbackLayer::new("text").capabilities(Capabilities::new().tools(false));
+    let llm = layer.push(Tier::new("tools", Strict::new()).level(3)).layer(Strict::new());
+    let tool = Tool::new("lookup", serde_json::json!({"type": "object"}));
+    let request = LlmRequest::from(Chat::new([Message::user("hello")]).tool(tool));
+    assert_eq!(degraded(&llm.oneshot(request).await.unwrap()), Some((3, "unsupported_feature")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leafs_own_level_stands_where_it_is_worse_than_its_tiers() {
+    for (level, is) in [(1, 5), (3, 5), (5, 5)] {
+        let canned = Tier::new("canned", Canned::text("later")).level(level);
+        let llm = FallbackLayer::new("full").push(canned).layer(failing(ErrorKind::Connect));
+        assert_eq!(degraded(&llm.oneshot(prompt()).await.unwrap()), Some((is, "connect")));
+    }
+    // A reason from further in is nearer to what happened.
+    let inner = FallbackLayer::new("a").push(Tier::new("b", Strict::new()).level(2)).layer(failing(ErrorKind::Timeout));
+    let llm = FallbackLayer::new("full").push(Tier::new("inner", inner).level(3)).layer(failing(ErrorKind::Connect));
+    assert_eq!(degraded(&llm.oneshot(prompt()).await.unwrap()), Some((3, "timeout")));
 }

@@ -1,0 +1,249 @@
+//! The ladder over real HTTP: the real binary before providers that go and come back, in both protocols.
+
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a real process keeps real time")]
+
+mod common;
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use steadfast::providers::simulated::{Fault, Simulated, SimulatedHandle, server::SimulatedServer};
+use tokio::runtime::{Builder, Runtime};
+
+use self::common::{Folder, steadfast};
+
+const MESSAGES: &str = "/v1/messages";
+const CHAT: &str = "/v1/chat/completions";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A gateway with a tier of each level: four servers, two of each protocol, and a fixed sentence.
+struct Ladder {
+    child: Child,
+    url: String,
+    key: String,
+    /// Of the levels 1 to 4.
+    servers: [SimulatedServer; 4],
+    _runtime: Runtime,
+    _folder: Folder,
+}
+
+/// A response.
+#[derive(Debug)]
+struct Answer {
+    status: String,
+    head: String,
+    body: String,
+}
+
+impl Ladder {
+    fn start(name: &str) -> Self {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let servers = ["full", "reduced", "basic", "kept"].map(|name| {
+            let provider = Simulated::new(name).reply(name).latency(Duration::from_millis(1)).pace(Duration::ZERO);
+            runtime.block_on(SimulatedServer::start(provider)).unwrap()
+        });
+        let folder = Folder::new(name);
+        let made = steadfast(["key", "ana"], &[]).out;
+        let key = made.split_whitespace().find(|word| word.starts_with("sk-")).unwrap().to_owned();
+        let entry = &made[made.find("keys:").unwrap()..];
+        let keys = folder.file("keys.yaml", &format!("{entry}    admin: true\n"));
+        let [full, reduced, basic, kept] = servers.each_ref().map(SimulatedServer::base_url);
+        let config = folder.file(
+            "steadfast.yaml",
+            &format!(
+                "
+tiers:
+  - {{ name: full, provider: anthropic, model: claude-sonnet-4-5, base_url: '{full}', api_key: '${{PROVIDER_KEY}}' }}
+  - {{ name: reduced, provider: openai, model: gpt-4o, base_url: '{reduced}/v1', api_key: '${{PROVIDER_KEY}}', level: 2 }}
+  - {{ name: basic, provider: anthropic, model: claude-haiku-4-5, base_url: '{basic}', api_key: '${{PROVIDER_KEY}}', level: 3 }}
+  - {{ name: kept, provider: openai, model: kept, base_url: '{kept}/v1', api_key: '${{PROVIDER_KEY}}', level: 4 }}
+  - {{ name: sorry, provider: canned, text: sorry }}
+features:
+  code: {{ worst_level: 1, all_open: {{ queue: 1m }} }}
+  review: {{ worst_level: 1 }}
+  summary: {{ worst_level: 3 }}
+retry: {{ max_attempts: 1 }}
+circuit_breaker: {{ consecutive_failures: 1, cooldown: 500ms }}
+"
+            ),
+        );
+        let files = [config, keys].map(|path| path.to_str().unwrap().to_owned());
+        let mut child = Command::new(env!("CARGO_BIN_EXE_steadfast"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--config", &files[0], "--keys", &files[1]])
+            .env_remove("RUST_LOG")
+            .env("PROVIDER_KEY", "sk-of-the-provider")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let (mut greeting, mut stdout) = (String::new(), BufReader::new(child.stdout.take().unwrap()));
+        while !greeting.contains("OPENAI_BASE_URL") {
+            assert_ne!(stdout.read_line(&mut greeting).unwrap(), 0, "it ended early: {greeting}");
+        }
+        let url = greeting.split("http://").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+        Self { child, url, key, servers, _runtime: runtime, _folder: folder }
+    }
+
+    fn model(&self, level: usize) -> SimulatedHandle {
+        self.servers[level - 1].handle()
+    }
+
+    fn send(&self, path: &str, feature: &str, stream: bool) -> TcpStream {
+        let messages = json!([{"role": "user", "content": "hello"}]);
+        let body = json!({"model": "m", "max_tokens": 50, "stream": stream, "messages": messages}).to_string();
+        let mut connection = TcpStream::connect(&self.url).unwrap();
+        connection.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (key, length) = (&self.key, body.len());
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: g\r\nconnection: close\r\nauthorization: Bearer {key}\r\n\
+             content-type: application/json\r\nanthropic-version: 2023-06-01\r\nx-steadfast-feature: {feature}\r\n\
+             content-length: {length}\r\n\r\n"
+        );
+        connection.write_all(format!("{head}{body}").as_bytes()).unwrap();
+        connection
+    }
+
+    fn ask(&self, path: &str, feature: &str, stream: bool) -> Answer {
+        answer(self.send(path, feature, stream))
+    }
+
+    /// Asks until this tier serves: a circuit looks again only after its cooldown.
+    fn until(&self, path: &str, tier: &str) -> Answer {
+        let begun = Instant::now();
+        loop {
+            let answer = self.ask(path, "chat", false);
+            if answer.header("x-steadfast-tier") == Some(tier) {
+                return answer;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{tier} does not serve: {answer:?}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn order(&self, words: &[&str]) {
+        let url = format!("http://{}", self.url);
+        let environment = [("STEADFAST_URL", &*url), ("STEADFAST_ADMIN_KEY", &*self.key)];
+        let ran = steadfast(["admin"].into_iter().chain(words.iter().copied()), &environment);
+        assert_eq!(ran.code, Some(0), "{words:?}: {}{}", ran.out, ran.err);
+    }
+}
+
+impl Drop for Ladder {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn answer(mut connection: TcpStream) -> Answer {
+    let mut text = String::new();
+    connection.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().to_owned();
+    Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    fn text(&self) -> String {
+        let json = self.json();
+        let text = json["content"][0]["text"].as_str().or_else(|| json["choices"][0]["message"]["content"].as_str());
+        text.unwrap_or_default().to_owned()
+    }
+
+    /// It is of this level for one of these reasons: its header says so and, where it was put together by the gateway, so
+    /// does its JSON. A provider's own bytes are left alone.
+    fn assert_is(&self, tier: &str, level: u8, reasons: &[&str], passed: bool) {
+        assert_eq!((&*self.status, self.text().as_str()), ("200", tier), "{self:?}");
+        assert_eq!(self.header("x-steadfast-tier"), Some(tier));
+        let mark = &self.json()["steadfast"]["degraded"];
+        if level == 1 {
+            assert_eq!((self.header("x-steadfast-degraded"), mark), (None, &Value::Null));
+            return;
+        }
+        let told = self.header("x-steadfast-degraded").unwrap();
+        let (is, reason) = told.split_once(";reason=").unwrap();
+        assert!(is == level.to_string() && reasons.contains(&reason), "{told}, not {level} for {reasons:?}");
+        match passed {
+            true => assert_eq!(self.json().get("steadfast"), None, "{}", self.body),
+            false => assert_eq!(*mark, json!({"level": level, "reason": reason})),
+        }
+    }
+}
+
+/// The level, the tier, and whose protocol it speaks, if that is one of the callers'.
+const STEPS: [(u8, &str, Option<&str>); 5] = [
+    (1, "full", Some(MESSAGES)),
+    (2, "reduced", Some(CHAT)),
+    (3, "basic", Some(MESSAGES)),
+    (4, "kept", Some(CHAT)),
+    (5, "sorry", None),
+];
+/// What a model that is down comes to, before and after its circuit has opened.
+const DOWN: [&str; 2] = ["server", "circuit_open"];
+
+/// Each step is served, in both protocols, whole and as a stream, and features fall no further than they accept.
+fn serves(ladder: &Ladder, (level, tier, speaks): (u8, &str, Option<&str>), reasons: &[&str]) {
+    for path in [MESSAGES, CHAT] {
+        ladder.until(path, tier).assert_is(tier, level, reasons, speaks == Some(path));
+        let streamed = ladder.ask(path, "chat", true);
+        assert_eq!(streamed.status, "200", "{streamed:?}");
+        assert_eq!(streamed.header("x-steadfast-tier"), Some(tier));
+        assert!(!streamed.body.contains("\"steadfast\""), "a stream has it in its head alone: {}", streamed.body);
+        let told = streamed.header("x-steadfast-degraded");
+        assert_eq!(told.map(|told| told.starts_with(&level.to_string())), (level > 1).then_some(true), "{told:?}");
+    }
+}
+
+#[test]
+fn an_outage_walks_the_ladder_down_and_recovery_up_again() {
+    let ladder = Ladder::start("ladder-outage");
+    serves(&ladder, STEPS[0], &[]);
+    for (level, step) in STEPS.into_iter().enumerate().skip(1) {
+        ladder.model(level).fail(Fault::ServerError);
+        serves(&ladder, step, &DOWN);
+        for path in [MESSAGES, CHAT] {
+            let refused = ladder.ask(path, "review", false);
+            assert!(matches!(&*refused.status, "500" | "502" | "503" | "529"), "{refused:?}");
+            let summary = ladder.ask(path, "summary", false);
+            assert_eq!(summary.status == "200", level < 3, "level {level}: {summary:?}");
+        }
+    }
+    for level in (2..=4).rev() {
+        ladder.model(level).heal();
+        serves(&ladder, STEPS[level - 1], &DOWN);
+    }
+    // What accepts nothing less is queued, and answered in full when there is full service.
+    let queued = [MESSAGES, CHAT].map(|path| ladder.send(path, "code", false));
+    thread::sleep(Duration::from_millis(700));
+    ladder.model(1).heal();
+    serves(&ladder, STEPS[0], &[]);
+    for (queued, path) in queued.into_iter().zip([MESSAGES, CHAT]) {
+        answer(queued).assert_is("full", 1, &[], path == MESSAGES);
+    }
+}
+
+#[test]
+fn an_operator_walks_the_ladder_with_pins() {
+    let ladder = Ladder::start("ladder-pins");
+    for step in STEPS.iter().chain(STEPS.iter().rev()) {
+        ladder.order(&["level", &step.0.to_string()]);
+        serves(&ladder, *step, &["pinned"]);
+        ladder.ask(MESSAGES, "review", false).assert_is("full", 1, &[], true);
+    }
+    ladder.order(&["level", "none"]);
+    serves(&ladder, STEPS[0], &[]);
+}
