@@ -3,7 +3,10 @@ use std::{
     fmt,
     future::{Future, ready},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -29,7 +32,7 @@ pub struct MemoryIdempotency {
 struct Shared {
     records: Mutex<Records>,
     changed: Notify,
-    max_bytes: u64,
+    max_bytes: AtomicU64,
     max_answers: usize,
 }
 
@@ -52,32 +55,39 @@ struct Record {
     answer: Option<Arc<Answer>>,
 }
 
-/// The default of [`MemoryIdempotency::max_bytes`].
-const MAX_BYTES: u64 = 64 * 1024 * 1024;
 /// The default of [`MemoryIdempotency::max_answers`].
 const MAX_ANSWERS: usize = 100_000;
 /// How often all that is over is swept out: between, it takes room and no more.
 const SWEEP: Duration = Duration::from_secs(60);
 
 impl MemoryIdempotency {
+    /// The room for answers unless it is said, in bytes: 64 MiB.
+    pub const MAX_BYTES: u64 = 64 * 1024 * 1024;
+
     /// Room for 64 MiB of answers, 100,000 at the most.
     pub fn new() -> Self {
-        Self::with_bounds(MAX_BYTES, MAX_ANSWERS)
+        Self::with_bounds(Self::MAX_BYTES, MAX_ANSWERS)
     }
 
-    /// The same with room for so many bytes of answers, about. An answer over this is not kept.
+    /// New, with room for so many bytes of answers, about. An answer over this is not kept.
     #[must_use]
     pub fn max_bytes(self, bytes: u64) -> Self {
         Self::with_bounds(bytes, self.shared.max_answers)
     }
 
-    /// The same with room for so many answers.
+    /// New, with room for so many answers.
     #[must_use]
     pub fn max_answers(self, answers: usize) -> Self {
-        Self::with_bounds(self.shared.max_bytes, answers)
+        Self::with_bounds(self.shared.max_bytes.load(Relaxed), answers)
+    }
+
+    /// Changes the room for answers, in bytes, while it runs: what is over it goes when the next answer comes.
+    pub fn set_max_bytes(&self, bytes: u64) {
+        self.shared.max_bytes.store(bytes, Relaxed);
     }
 
     fn with_bounds(max_bytes: u64, max_answers: usize) -> Self {
+        let max_bytes = AtomicU64::new(max_bytes);
         let (records, changed) = (Mutex::default(), Notify::new());
         Self { shared: Arc::new(Shared { records, changed, max_bytes, max_answers }) }
     }
@@ -143,7 +153,8 @@ impl MemoryIdempotency {
         records.answers += 1;
         records.bytes = records.bytes.saturating_add(size);
         records.kept.push_back((*key, ticket));
-        while records.bytes > self.shared.max_bytes || records.answers > self.shared.max_answers {
+        let max_bytes = self.shared.max_bytes.load(Relaxed);
+        while records.bytes > max_bytes || records.answers > self.shared.max_answers {
             let Some((first, ticket)) = records.kept.pop_front() else { break };
             if records.by_key.get(&first).is_some_and(|record| record.ticket == ticket) {
                 gone.extend(records.remove(&first));
