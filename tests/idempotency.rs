@@ -1,6 +1,7 @@
 //! One call for each key: whoever repeats a request gets the answer that was made, also when nobody waited for it any more.
 #![cfg(feature = "idempotency")]
 
+#[allow(dead_code, reason = "it is the cache's tests' too")]
 #[path = "cached/provider.rs"]
 mod provider;
 
