@@ -159,6 +159,8 @@ const fn row(kind: ErrorKind) -> Class {
         | ErrorKind::Budget
         | ErrorKind::OutOfService
         | ErrorKind::Exhausted => Class::new(Retry::No, Failover::Yes, Neutral),
+        // The same request under the same key is refused everywhere.
+        ErrorKind::IdempotencyConflict => Class::new(Retry::No, Failover::No, Neutral),
         ErrorKind::UnsupportedFeature => Class::new(Retry::No, Failover::Yes, Neutral),
         // A tier's own slice of the time may be over while others have time kept back for them; where the request's is
         // over, no tier is begun.

@@ -61,6 +61,8 @@ pub enum ErrorKind {
     Deadline,
     /// An operator has taken the tier out of service: it is drained, or a level further down is pinned. Nothing was sent.
     OutOfService,
+    /// The idempotency key was used before, with a different request. Nothing was sent.
+    IdempotencyConflict,
     /// No attempt is left, or no tier may take the request.
     Exhausted,
     /// A failure that the crate cannot name: a custom leaf's own, without a kind.
@@ -93,6 +95,7 @@ impl ErrorKind {
         Self::Budget,
         Self::Deadline,
         Self::OutOfService,
+        Self::IdempotencyConflict,
         Self::Exhausted,
         Self::Other,
     ];
@@ -123,6 +126,7 @@ impl ErrorKind {
             Self::Budget => "budget",
             Self::Deadline => "deadline",
             Self::OutOfService => "out_of_service",
+            Self::IdempotencyConflict => "idempotency_conflict",
             Self::Exhausted => "exhausted",
             Self::Other => "other",
         }
@@ -137,6 +141,7 @@ impl ErrorKind {
                 | Self::Budget
                 | Self::Deadline
                 | Self::OutOfService
+                | Self::IdempotencyConflict
                 | Self::Exhausted
                 | Self::UnsupportedFeature
         )
@@ -174,6 +179,9 @@ impl ErrorKind {
             Self::Budget => ("a spending cap refused", "raise the cap, or wait for its reset"),
             Self::Deadline => ("no useful time is left before the deadline", "raise the deadline"),
             Self::OutOfService => ("taken out of service by hand", "undrain a tier, or unpin the level"),
+            Self::IdempotencyConflict => {
+                ("the idempotency key stands for another request", "send the same request, or another key")
+            }
             Self::Exhausted => ("nothing is left to try", "raise the attempts, or add a tier"),
             Self::Other => ("the call failed", "see the cause"),
         }

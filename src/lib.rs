@@ -63,6 +63,7 @@
 //! - `alerts`: `events::alerts::Webhook`, alerts to Slack or any other webhook. The rules need no feature.
 //! - `otel`: `events::traces::Traces`, OpenTelemetry spans of requests and their attempts.
 //! - `cache`: `CacheLayer`, answers kept and given again, and `providers::CachedAnswers`, a tier of them for outages.
+//! - `idempotency`: `IdempotencyLayer`, one call for each idempotency key. It brings `cache`.
 //! - `validate`: `ValidateLayer`, which checks answers against the request's JSON Schema, repairs them, or asks again.
 //!
 //! Without features the crate is the vocabulary, the layers, and the leaves that need no network.
@@ -98,6 +99,8 @@ pub mod embed;
 pub use self::config::{Stack, StackHandle};
 #[cfg(feature = "cache")]
 pub use self::layers::cache::{Cache, CacheHandle, CacheLayer};
+#[cfg(feature = "idempotency")]
+pub use self::layers::idempotency::{Idempotency, IdempotencyHandle, IdempotencyLayer};
 #[cfg(feature = "validate")]
 pub use self::layers::validate::{Validate, ValidateLayer};
 pub use self::{

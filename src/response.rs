@@ -67,6 +67,8 @@ pub enum CachedWhy {
     Stale,
     /// The same was being asked when the request came: one call, and all who asked have its answer.
     Shared,
+    /// The request was sent again under the same [idempotency key](crate::LlmRequest::idempotency_key).
+    Replayed,
     /// Something like it was asked before, and there is no better answer.
     Similar {
         /// How much like it: from 0 (nothing in common) to 1 (the same words).

@@ -142,3 +142,12 @@ async fn to_watch_the_five_layers_adds_no_allocation() {
 fn is_lagged(error: &tokio::sync::broadcast::error::TryRecvError) -> bool {
     matches!(error, tokio::sync::broadcast::error::TryRecvError::Lagged(_))
 }
+
+#[cfg(feature = "idempotency")]
+#[tokio::test]
+async fn a_layer_of_idempotency_adds_no_allocation_to_a_request_without_a_key() {
+    let leaf = provider_fn(|_| std::future::ready(Ok::<_, LlmError>(LlmResponse::from_text("hello"))));
+    let mut llm = steadfast::IdempotencyLayer::new().layer(TimeoutLayer::new(Duration::from_secs(30)).layer(leaf));
+    let request = LlmRequest::prompt("hello").feature("chat");
+    assert_eq!(allocations(&mut llm, &request, drop), 0);
+}

@@ -22,6 +22,8 @@ pub mod circuit_breaker;
 pub(crate) mod clock;
 pub(crate) mod estimate;
 pub mod fallback;
+#[cfg(feature = "idempotency")]
+pub mod idempotency;
 pub(crate) mod lanes;
 pub mod observe;
 pub(crate) mod recent;

@@ -42,7 +42,7 @@ sonnet (anthropic claude-sonnet-4-5): at most 3 attempts
   -> large (a route)
       refusal
   fails
-      invalid_request
+      invalid_request, idempotency_conflict
   -> large if the key has ever worked, else fails
       auth
 large (gemini gemini-2.5-pro): 1 attempt
@@ -57,7 +57,7 @@ large (gemini gemini-2.5-pro): 1 attempt
   fails: its route has no tier after this one
       refusal
   fails
-      invalid_request
+      invalid_request, idempotency_conflict
   -> sorry if the key has ever worked, else fails
       auth
 sorry (canned): always answers

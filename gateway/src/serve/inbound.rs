@@ -17,6 +17,8 @@ pub(crate) struct Asked {
     pub(crate) feature: Option<Box<str>>,
     session: Option<Box<str>>,
     idempotency_key: Option<Box<str>>,
+    /// One that cannot be kept must not pass for none: the repeat would be a second call.
+    key_is_too_long: bool,
     timeout: Option<Duration>,
     no_fallback: bool,
     /// As it stands there: a word that is no commit point must not pass for none.
@@ -36,6 +38,7 @@ impl Asked {
             feature: text(headers, FEATURES),
             session: text(headers, SESSIONS),
             idempotency_key: text(headers, IDEMPOTENCY_KEYS),
+            key_is_too_long: first(headers, IDEMPOTENCY_KEYS).is_some_and(|key| key.len() > LONGEST),
             timeout,
             no_fallback: flag(headers, "x-steadfast-no-fallback"),
             commit: headers.get(COMMIT).cloned(),
@@ -47,7 +50,8 @@ impl Asked {
     ///
     /// # Errors
     ///
-    /// A commit point that is none: who asks for a whole answer must not get half of one because of a slip.
+    /// A commit point that is none: who asks for a whole answer must not get half of one because of a slip. An idempotency
+    /// key that is too long.
     pub(crate) fn put(&self, mut request: LlmRequest) -> Result<LlmRequest, LlmError> {
         request = request.explain();
         if let Some(feature) = &self.feature {
@@ -58,6 +62,10 @@ impl Asked {
         }
         if let Some(key) = &self.idempotency_key {
             request = request.idempotency_key(&**key);
+        }
+        if self.key_is_too_long {
+            let problem = format!("{}: a key may have {LONGEST} bytes", IDEMPOTENCY_KEYS[0]);
+            return Err(LlmError::new(ErrorKind::InvalidRequest, problem));
         }
         if let Some(timeout) = self.timeout {
             request = request.timeout(timeout);

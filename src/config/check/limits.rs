@@ -31,6 +31,12 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
         findings.within("default_feature", |findings| feature(default, config, findings));
     }
     findings.within("fallback", |findings| fallback(&config.fallback, config, findings));
+    if let Some(idempotency) = &config.idempotency {
+        findings.within("idempotency", |findings| {
+            findings.some_time("ttl", idempotency.ttl);
+            findings.at_least_one("max_bytes", idempotency.max_bytes.map(|size| size.0), "");
+        });
+    }
 }
 
 pub(super) fn retry(retry: &Retry, findings: &mut Findings<'_, '_>) {

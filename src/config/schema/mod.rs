@@ -7,6 +7,7 @@ mod alerts;
 mod either;
 mod features;
 mod gateway;
+mod idempotency;
 mod limits;
 mod scalars;
 mod spend;
@@ -21,6 +22,7 @@ pub use self::{
     alerts::{Alerts, RuleThreshold, Rules, Webhook, WebhookFormat},
     features::{AllOpen, Fallback, Feature, ModelName, OnError, RampStep, Rate, Session, Stream, StreamBreak},
     gateway::{Gateway, Size},
+    idempotency::Idempotency,
     limits::{
         CircuitBreaker, Cooldown, GrowingCooldown, Growth, Jitter, RateOver, Retry, Share, SlowCalls, Span,
         TierTimeout, Timeout,
@@ -59,6 +61,8 @@ pub struct Config {
     pub circuit_breaker: CircuitBreaker,
     /// How one tier follows another.
     pub fallback: Fallback,
+    /// What becomes of a request that is sent twice.
+    pub idempotency: Option<Idempotency>,
     /// Simple requests to cheaper tiers: the first rule that fits counts.
     pub routes: Vec<Route>,
     /// Caps on what may be spent.

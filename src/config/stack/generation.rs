@@ -13,18 +13,20 @@ use super::{
     settings, spend,
 };
 use crate::{
-    BudgetLayer, Bulkhead, BulkheadHandle, CircuitBreakerHandle, Context, Fallback, FallbackLayer, InvalidConfig,
-    LlmRequest, Observe, ObserveLayer, Timeout,
+    BudgetLayer, Bulkhead, BulkheadHandle, CircuitBreakerHandle, Context, Fallback, FallbackLayer, Idempotency,
+    IdempotencyHandle, InvalidConfig, LlmRequest, Observe, ObserveLayer, Timeout,
     config::{self, Config, ConfigError, Problem, Tier},
     layers::{
         budget::{Budget, BudgetHandle},
+        idempotency::MemoryIdempotency,
         route::Route,
     },
     prices::PriceTable,
 };
 
 /// The whole.
-pub(super) type Whole = Observe<Timeout<Either<Budget<Places>, Places>>>;
+pub(super) type Whole = Observe<Timeout<Either<Idempotency<Capped>, Capped>>>;
+type Capped = Either<Budget<Places>, Places>;
 type Places = Bulkhead<Either<Route<Chain>, Chain>>;
 type Chain = Fallback<TierService>;
 
@@ -40,6 +42,8 @@ pub(super) struct Generation {
     /// The crate's with the file's over them.
     pub(super) prices: PriceTable,
     fallback: FallbackLayer,
+    /// What was answered under which key, where the file asks for it.
+    idempotency: Option<(MemoryIdempotency, IdempotencyHandle)>,
     pub(super) bulkhead: BulkheadHandle,
     /// For all features that have no time of their own.
     pub(super) whole: Whole,
@@ -170,7 +174,11 @@ impl Generation {
         let handle = |(tier, caps): &Caps<'_>| Some((tier.map(str::to_owned), caps.as_ref()?.handle()));
         let spend = caps.iter().filter_map(handle).collect();
         let caps = caps.pop().and_then(|(_, caps)| caps);
+        let known = before.and_then(|before| before.idempotency.as_ref());
+        let (idempotency, keys) = settings::idempotency(config.idempotency, known).unzip();
         let inner = ServiceBuilder::new()
+            // Outside of all that costs something: a repeat is answered from what is there.
+            .option_layer(keys)
             // Before a place is taken: what is refused for its cost takes none.
             .option_layer(caps)
             // One place for a request, however many tiers it tries; its wait counts against the request's time.
@@ -203,6 +211,7 @@ impl Generation {
             spend,
             prices,
             fallback,
+            idempotency,
             whole,
             timed,
             others,
@@ -252,6 +261,10 @@ impl Generation {
             changed: changed.into_iter().map(name).collect(),
             removed: before.parts.iter().filter(gone).map(name).collect(),
         }
+    }
+
+    pub(super) fn idempotency(&self) -> Option<IdempotencyHandle> {
+        self.idempotency.as_ref().map(|(_, handle)| handle.clone())
     }
 
     /// The primary's name, and those of the others in their order.

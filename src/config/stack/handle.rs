@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use super::Shared;
 use crate::{
-    BulkheadHandle, CircuitBreakerHandle, Events,
+    BulkheadHandle, CircuitBreakerHandle, Events, IdempotencyHandle,
     config::{Budget, Config, ConfigError, Provider},
     events::Status,
     layers::budget::{BudgetHandle, CapSpend},
@@ -62,6 +62,12 @@ impl StackHandle {
     /// A limit that was set by hand stays until a reload brings another limit for that feature.
     pub fn bulkhead(&self) -> BulkheadHandle {
         self.shared.current.load().bulkhead.clone()
+    }
+
+    /// The calls under an idempotency key; `None` where the configuration has no `idempotency`. To be
+    /// [closed](IdempotencyHandle::close) at a shutdown, so that no call goes on for a retry that cannot come.
+    pub fn idempotency(&self) -> Option<IdempotencyHandle> {
+        self.shared.current.load().idempotency()
     }
 
     /// What was spent and reserved of every cap, and until when it counts.

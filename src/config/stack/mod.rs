@@ -48,7 +48,7 @@ use crate::{
 /// From outside in, it is
 ///
 /// ```text
-/// Observe · Timeout (whole) · [Budget] · Bulkhead · [Route] · Fallback ·
+/// Observe · Timeout (whole) · [Idempotency] · [Budget] · Bulkhead · [Route] · Fallback ·
 ///     for each tier: [Budget] · RetryWithJitter · CircuitBreaker · Timeout (attempt) · leaf
 /// ```
 ///
@@ -72,6 +72,7 @@ use crate::{
 /// - the retry budget, where its share is the same;
 /// - what each feature has in flight and in its queue, also where its limits change: see
 ///   [`BulkheadLayer::succeeding`](crate::BulkheadLayer::succeeding);
+/// - the answers under idempotency keys, also where their bounds change;
 /// - which tier serves, and the tier of each session: see [`FallbackLayer::succeeding`](crate::FallbackLayer::succeeding);
 /// - what was said [by hand](StackHandle#by-hand): drained tiers, pinned levels, and what unchanged circuits are forced to.
 ///

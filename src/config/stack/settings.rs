@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::{
-    BulkheadLayer, CircuitBreakerLayer, Classifier, ErrorKind, InvalidConfig, RetryBudget, RetryWithJitterLayer,
-    TimeoutLayer, classify,
+    BulkheadLayer, CircuitBreakerLayer, Classifier, ErrorKind, IdempotencyHandle, IdempotencyLayer, InvalidConfig,
+    RetryBudget, RetryWithJitterLayer, TimeoutLayer, classify,
     config::{
         self as schema, AllOpen, CircuitBreaker, Cooldown, Feature, Growth, Retry, Session, Share, Span, StreamBreak,
         TierTimeout,
@@ -13,6 +13,7 @@ use crate::{
         bulkhead::{Limits, Rate},
         circuit_breaker::Window,
         fallback,
+        idempotency::MemoryIdempotency,
         retry::{Backoff, Jitter},
     },
 };
@@ -33,6 +34,27 @@ const CEILING: Duration = Duration::from_secs(300);
 pub(super) fn total(limit: Option<Span>) -> TimeoutLayer {
     let none = Duration::MAX;
     TimeoutLayer::new(limit.map_or(TOTAL, |limit| limit.0)).idle(none).progress(none, none)
+}
+
+/// What is known of keys goes on over reloads, also where its bounds change.
+pub(super) fn idempotency(
+    config: Option<schema::Idempotency>,
+    known: Option<&(MemoryIdempotency, IdempotencyHandle)>,
+) -> Option<((MemoryIdempotency, IdempotencyHandle), IdempotencyLayer)> {
+    let schema::Idempotency { ttl, grace, max_bytes, derive } = config?;
+    let memory = known.map_or_else(MemoryIdempotency::new, |(memory, _)| memory.clone());
+    memory.set_max_bytes(max_bytes.map_or(MemoryIdempotency::MAX_BYTES, |size| size.0));
+    let mut layer = IdempotencyLayer::over(memory.clone()).derive(derive);
+    if let Some((_, handle)) = known {
+        layer = layer.succeeding(handle);
+    }
+    if let Some(ttl) = ttl {
+        layer = layer.ttl(ttl.0);
+    }
+    if let Some(grace) = grace {
+        layer = layer.grace(grace.0);
+    }
+    Some(((memory, layer.handle()), layer))
 }
 
 /// The limits of one attempt.

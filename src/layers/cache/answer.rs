@@ -35,7 +35,7 @@ enum Form {
 
 /// What is known of an answer besides its words.
 #[derive(Clone)]
-pub(super) struct Facts {
+pub(in crate::layers) struct Facts {
     pub(super) provider: Option<Arc<str>>,
     pub(super) model: Option<Arc<str>>,
     pub(super) notes: Arc<[Cow<'static, str>]>,
@@ -48,20 +48,32 @@ pub(super) struct Facts {
 
 impl Facts {
     pub(super) fn of(response: &LlmResponse, feature: Option<Arc<str>>, settings: &Settings) -> Self {
+        Self::kept_for(response, feature, settings.ttl, settings.stale_for)
+    }
+
+    pub(in crate::layers) fn kept_for(
+        response: &LlmResponse,
+        feature: Option<Arc<str>>,
+        fresh_for: Duration,
+        stale_for: Duration,
+    ) -> Self {
         let (provider, model) = response.names();
         let (notes, degraded) = (response.notes().into(), response.degraded());
-        let (fresh_for, stale_for) = (settings.ttl, settings.stale_for);
         Self { provider, model, notes, degraded, feature, made_at: Instant::now(), fresh_for, stale_for }
     }
 
     /// A response with what is known of it. Who serves is the cache, unless a call is shared: a provider's figures must
     /// not count what it never did.
-    pub(super) fn put(&self, mut response: LlmResponse, why: CachedWhy, now: Instant) -> LlmResponse {
+    pub(in crate::layers) fn put(&self, mut response: LlmResponse, why: CachedWhy, now: Instant) -> LlmResponse {
         static CACHED: LazyLock<Arc<str>> = LazyLock::new(|| "cached".into());
+        static REPLAYED: LazyLock<Arc<str>> = LazyLock::new(|| "replayed".into());
         let age = now.saturating_duration_since(self.made_at);
         response = match (why, &self.provider, &self.model) {
             (CachedWhy::Shared, Some(provider), Some(model)) => response.with_model(provider.clone(), model.clone()),
             (CachedWhy::Shared, _, _) => response,
+            (CachedWhy::Replayed, _, model) => {
+                response.with_model(REPLAYED.clone(), model.as_ref().unwrap_or(&REPLAYED).clone())
+            }
             (_, _, model) => response.with_model(CACHED.clone(), model.as_ref().unwrap_or(&CACHED).clone()),
         };
         for note in self.notes.iter() {
@@ -90,7 +102,7 @@ pub(crate) const CACHED_LEVEL: u8 = 4;
 
 impl Answer {
     /// A complete answer.
-    pub(super) fn whole(message: Message, wire: Option<(Dialect, &Bytes)>, facts: Facts) -> Self {
+    pub(in crate::layers) fn whole(message: Message, wire: Option<(Dialect, &Bytes)>, facts: Facts) -> Self {
         // A copy, for the bytes may be a slice of something larger, which would be kept with them.
         let wire = wire.map(|(dialect, raw)| (dialect, Bytes::copy_from_slice(raw)));
         let bytes = wire.as_ref().map_or(0, |(_, raw)| raw.len());
@@ -151,6 +163,10 @@ impl Answer {
     /// Whether it is good enough for a request that accepts nothing worse than this level.
     pub(super) fn is_within(&self, worst_level: u8) -> bool {
         self.facts.is_within(worst_level)
+    }
+
+    pub(in crate::layers) fn is_degraded(&self) -> bool {
+        self.facts.degraded.is_some()
     }
 
     /// The answer for somebody who asks again.

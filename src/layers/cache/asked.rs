@@ -165,9 +165,7 @@ impl Asked {
 
     /// The leader's call has failed.
     pub(super) fn failed(&self, mut lead: Lead, error: LlmError) -> Result<LlmResponse, LlmError> {
-        let out_of_time = matches!(error.kind(), ErrorKind::Deadline | ErrorKind::Exhausted)
-            || error.timeout().is_some_and(|timed_out| timed_out.limit == TimeoutLimit::Deadline);
-        match (out_of_time, self.in_session) {
+        match (ran_out(&error), self.in_session) {
             // Its own bounds: the next one has others.
             (true, _) => drop(lead),
             // Its session may be pinned to what failed.
@@ -208,4 +206,10 @@ impl Asked {
         let after = deadline.saturating_duration_since(self.begun);
         Poll::Ready(LlmError::timed_out(TimeoutLimit::Deadline, Phase::Answer, after))
     }
+}
+
+/// Whether a call has failed by its own caller's bounds, so that the next one's may reach further.
+pub(in crate::layers) fn ran_out(error: &LlmError) -> bool {
+    matches!(error.kind(), ErrorKind::Deadline | ErrorKind::Exhausted)
+        || error.timeout().is_some_and(|timed_out| timed_out.limit == TimeoutLimit::Deadline)
 }

@@ -14,20 +14,20 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 /// A hash of 256 bits that callers cannot make collide, and that is the same in every process.
-pub(super) type Hash = [u8; 32];
+pub(in crate::layers) type Hash = [u8; 32];
 
 /// Takes the pieces of a meaning in.
-pub(super) struct Meaning(Sha256);
+pub(in crate::layers) struct Meaning(Sha256);
 
 impl Meaning {
     /// Of this kind: meanings of two kinds are never equal.
-    pub(super) fn of(kind: &str) -> Self {
+    pub(in crate::layers) fn of(kind: &str) -> Self {
         let mut meaning = Self(Sha256::new());
         meaning.text(kind);
         meaning
     }
 
-    pub(super) fn finish(self) -> Hash {
+    pub(in crate::layers) fn finish(self) -> Hash {
         self.0.finalize().into()
     }
 
@@ -37,12 +37,12 @@ impl Meaning {
         self.0.update(head);
     }
 
-    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+    pub(in crate::layers) fn bytes(&mut self, bytes: &[u8]) {
         self.tagged(b's', bytes.len() as u64);
         self.0.update(bytes);
     }
 
-    pub(super) fn text(&mut self, text: &str) {
+    pub(in crate::layers) fn text(&mut self, text: &str) {
         self.bytes(text.as_bytes());
     }
 
@@ -74,7 +74,7 @@ impl Meaning {
         }
     }
 
-    pub(super) fn optional_text(&mut self, text: Option<&str>) {
+    pub(in crate::layers) fn optional_text(&mut self, text: Option<&str>) {
         self.optional(text, Self::text);
     }
 

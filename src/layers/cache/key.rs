@@ -23,7 +23,7 @@ impl Tenant {
     }
 
     /// Whose request this is.
-    pub(super) fn of(request: &LlmRequest) -> Option<&Arc<str>> {
+    pub(in crate::layers) fn of(request: &LlmRequest) -> Option<&Arc<str>> {
         let said = request.extensions();
         said.get::<Self>().map(|tenant| &tenant.0).or_else(|| said.get::<BudgetKey>().map(|key| &key.0))
     }
@@ -96,6 +96,11 @@ impl Counts {
         }
         Some(CacheKey(meaning.finish()))
     }
+}
+
+/// What a request means, and whose it is; `None` where it says something that can be read in two ways.
+pub(in crate::layers) fn fingerprint(request: &LlmRequest) -> Option<CacheKey> {
+    Counts::default().key(request)
 }
 
 /// Top-level fields that say who asks, what it is booked on or how the answer is sent, and nothing of what it says.

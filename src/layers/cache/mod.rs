@@ -109,3 +109,10 @@ pub(crate) use self::{
     handle::count,
     questions::{Question, Scope},
 };
+pub(in crate::layers) use self::{
+    answer::Facts,
+    asked::ran_out,
+    canonical::Meaning,
+    key::fingerprint,
+    recording::{Reader, Recording, Watched},
+};

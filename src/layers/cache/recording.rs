@@ -25,7 +25,7 @@ use crate::{ErrorKind, Frame, LlmBody, LlmError, StreamEvent};
 /// What becomes of a recording that is whole.
 pub(super) type Keep = dyn Fn(Arc<Answer>) + Send + Sync;
 
-pub(super) struct Recording {
+pub(in crate::layers) struct Recording {
     state: Mutex<State>,
     readers: Arc<Wakers>,
     facts: Facts,
@@ -47,6 +47,10 @@ struct State {
     too_large: bool,
     /// Until the answer is whole, too large, broken or left.
     lead: Option<Lead>,
+    /// The answer, once it is whole.
+    whole: Option<Arc<Answer>>,
+    /// Nothing more is kept: the answer is whole, too large, or not to be kept.
+    over: bool,
 }
 
 enum Body {
@@ -74,6 +78,19 @@ impl Frames {
 impl Recording {
     /// A recording of this body and its first reader. Its followers read along from now on.
     pub(super) fn begin(body: LlmBody, facts: Facts, lead: Lead, limit: usize, keep: Box<Keep>) -> Reader {
+        let reader = Self::start(body, facts, limit, keep);
+        let followed = lead.followed();
+        reader.recording.state().lead = Some(lead);
+        followed.read(&reader.recording);
+        reader
+    }
+
+    /// A recording that leads no flight: who wants to know what becomes of it [watches](Reader::watch).
+    pub(in crate::layers) fn watched(body: LlmBody, facts: Facts, limit: usize) -> Reader {
+        Self::start(body, facts, limit, Box::new(|_| {}))
+    }
+
+    fn start(body: LlmBody, facts: Facts, limit: usize, keep: Box<Keep>) -> Reader {
         let state = State {
             body: Body::Here(body),
             frames: Frames::Growing(VecDeque::new()),
@@ -83,17 +100,15 @@ impl Recording {
             restarted: false,
             too_large: false,
             lead: None,
+            whole: None,
+            over: false,
         };
         let recording = Arc::new(Self { state: Mutex::new(state), readers: Arc::default(), facts, keep, limit });
-        let reader = recording.read().expect("nobody has left it yet");
-        let followed = lead.followed();
-        recording.state().lead = Some(lead);
-        followed.read(&recording);
-        reader
+        recording.read().expect("nobody has left it yet")
     }
 
     /// One more reader, from the beginning; `None` where that is gone.
-    pub(super) fn read(self: &Arc<Self>) -> Option<Reader> {
+    pub(in crate::layers) fn read(self: &Arc<Self>) -> Option<Reader> {
         let mut state = self.state();
         if state.forgotten > 0 || matches!(state.body, Body::Broken(_)) {
             return None;
@@ -103,7 +118,7 @@ impl Recording {
         Some(Reader { number: self.readers.number(), recording: self.clone(), place: 0 })
     }
 
-    pub(super) fn facts(&self) -> &Facts {
+    pub(in crate::layers) fn facts(&self) -> &Facts {
         &self.facts
     }
 
@@ -144,6 +159,7 @@ impl Recording {
         frames.push_back(frame);
         let mut lead = None;
         let mut answer = None;
+        state.over |= ended;
         if ended {
             lead = state.lead.take();
             if state.bytes <= self.limit && !state.too_large && !state.restarted {
@@ -151,9 +167,11 @@ impl Recording {
                 let whole = compacted(mem::take(frames));
                 state.frames = Frames::Whole(whole.clone());
                 answer = Some(Arc::new(Answer::stream(whole, self.facts.clone())));
+                state.whole.clone_from(&answer);
             }
         } else if state.too_large || state.bytes > self.limit {
             state.too_large = true;
+            state.over = true;
             lead = state.lead.take();
             state.forget(self.limit);
         }
@@ -189,10 +207,39 @@ enum Polled {
 }
 
 /// One who reads a recording.
-pub(super) struct Reader {
+pub(in crate::layers) struct Reader {
     recording: Arc<Recording>,
     place: usize,
     number: u64,
+}
+
+/// What one sees who holds a place without reading.
+pub(in crate::layers) enum Watched {
+    /// Others read.
+    Held,
+    /// Nobody else does: without this one the stream would end.
+    Alone,
+    /// There is nothing more to hold it for: the answer is whole, `None` where it is not to be kept; or it broke.
+    Over(Result<Option<Arc<Answer>>, LlmError>),
+}
+
+impl Reader {
+    pub(in crate::layers) fn recording(&self) -> &Arc<Recording> {
+        &self.recording
+    }
+
+    /// Looks without reading. Whatever changes after it wakes.
+    pub(in crate::layers) fn watch(&self, cx: &mut Context<'_>) -> Watched {
+        self.recording.readers.add(self.number, cx.waker());
+        let state = self.recording.state();
+        match &state.body {
+            _ if state.over => Watched::Over(Ok(state.whole.clone())),
+            Body::Broken(error) => Watched::Over(Err(error.clone())),
+            Body::Ended => Watched::Over(Ok(None)),
+            _ if state.readers == 1 => Watched::Alone,
+            _ => Watched::Held,
+        }
+    }
 }
 
 impl Stream for Reader {

@@ -70,6 +70,8 @@ fn status(kind: ErrorKind) -> u16 {
         ErrorKind::Auth => 401,
         ErrorKind::NotFound => 404,
         ErrorKind::TooLarge => 413,
+        // As the IETF's draft for `Idempotency-Key` has it; clients repeat a 409 by themselves, and never a 422.
+        ErrorKind::IdempotencyConflict => 422,
         ErrorKind::RateLimited | ErrorKind::QuotaExhausted | ErrorKind::Budget => 429,
         ErrorKind::Malformed | ErrorKind::EmptyAnswer | ErrorKind::StreamBroken | ErrorKind::InvalidOutput => 502,
         ErrorKind::Timeout | ErrorKind::Deadline => 504,
@@ -93,7 +95,7 @@ fn anthropic(kind: ErrorKind, status: u16) -> (u16, &'static str) {
             | ErrorKind::Exhausted,
             _,
         ) => (529, "overloaded_error"),
-        (_, 400) => (400, "invalid_request_error"),
+        (_, 400 | 422) => (status, "invalid_request_error"),
         (_, 401) => (401, "authentication_error"),
         (_, 404) => (404, "not_found_error"),
         (_, 413) => (413, "request_too_large"),
@@ -110,6 +112,7 @@ fn openai(kind: ErrorKind) -> (&'static str, Option<&'static str>) {
         ErrorKind::ContentPolicy | ErrorKind::Refusal => (invalid, Some("content_policy_violation")),
         ErrorKind::UnsupportedFeature => (invalid, Some("unsupported_parameter")),
         ErrorKind::InvalidRequest | ErrorKind::TooLarge => (invalid, None),
+        ErrorKind::IdempotencyConflict => (invalid, Some("idempotency_key_reused")),
         ErrorKind::Auth => (invalid, Some("invalid_api_key")),
         ErrorKind::NotFound => (invalid, Some("model_not_found")),
         ErrorKind::RateLimited => ("requests", Some("rate_limit_exceeded")),
@@ -129,7 +132,7 @@ fn openai(kind: ErrorKind) -> (&'static str, Option<&'static str>) {
 fn gemini(kind: ErrorKind, status: u16) -> (u16, &'static str) {
     match status {
         500 if kind == ErrorKind::Server => (500, "INTERNAL"),
-        400 | 413 => (400, "INVALID_ARGUMENT"),
+        400 | 413 | 422 => (400, "INVALID_ARGUMENT"),
         401 => (401, "UNAUTHENTICATED"),
         404 => (404, "NOT_FOUND"),
         429 => (429, "RESOURCE_EXHAUSTED"),

@@ -11,4 +11,5 @@ mod lessons;
 mod logs;
 mod memory;
 mod protocols;
+mod repeats;
 mod stopping;

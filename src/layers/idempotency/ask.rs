@@ -1,0 +1,160 @@
+//! One who waits for the answer under a key.
+
+use std::sync::Arc;
+
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
+use tower::Service;
+
+use super::{
+    IdempotencyHandle,
+    calls::{Ended, Place, Stage, Waiting},
+    handle::{Shared, count},
+    key::Same,
+    layer::Settings,
+    task::Task,
+};
+use crate::{
+    ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse,
+    error::{Phase, TimeoutLimit},
+    layers::cache::{Answer, Reader, Recording, ran_out},
+    response::CachedWhy,
+};
+
+/// The answer under this key, by the request's own deadline.
+pub(super) async fn asks<S>(
+    same: Same,
+    service: S,
+    request: LlmRequest,
+    settings: Settings,
+    handle: IdempotencyHandle,
+) -> Result<LlmResponse, LlmError>
+where
+    S: Service<LlmRequest, Response = LlmResponse> + Clone + Send + 'static,
+    S::Error: Into<LlmError>,
+    S::Future: Send,
+{
+    let (begun, deadline) = (Instant::now(), request.context().deadline);
+    let waits = waits(same, service, request, settings, handle.shared);
+    match deadline {
+        None => waits.await,
+        // An answer that is there wins over a deadline that has passed.
+        Some(deadline) => timeout_at(deadline, waits).await.unwrap_or_else(|_| {
+            let after = deadline.saturating_duration_since(begun);
+            Err(LlmError::timed_out(TimeoutLimit::Deadline, Phase::Answer, after))
+        }),
+    }
+}
+
+async fn waits<S>(
+    same: Same,
+    service: S,
+    request: LlmRequest,
+    settings: Settings,
+    shared: Arc<Shared>,
+) -> Result<LlmResponse, LlmError>
+where
+    S: Service<LlmRequest, Response = LlmResponse> + Clone + Send + 'static,
+    S::Error: Into<LlmError>,
+    S::Future: Send,
+{
+    let as_stream = request.is_stream();
+    let mut again = true;
+    loop {
+        let (mut waiting, call) = shared.calls.join(same);
+        if let Some(call) = call {
+            let (reply, replied) = oneshot::channel();
+            let place = Place::new(shared.clone(), same, call);
+            let task = Task::new(place, settings, reply);
+            tokio::spawn(task.run(service.clone(), request.clone()));
+            // Its own answer, with all that is to be said of it. Without one, it has what all have.
+            if let Ok(result) = replied.await {
+                return result;
+            }
+        }
+        match follows(&mut waiting, &shared, as_stream).await {
+            Some(Err(error)) if again && ran_out(&error) => again = false,
+            Some(result) => return result,
+            None => {}
+        }
+    }
+}
+
+/// What the call comes to for one who did not make it; `None`: nothing, so that it begins anew.
+async fn follows(waiting: &mut Waiting, shared: &Shared, as_stream: bool) -> Option<Result<LlmResponse, LlmError>> {
+    let mut reads = true;
+    loop {
+        let mut recording = None;
+        match &*waiting.borrow_and_update() {
+            Stage::Ended(ended) => return ended.clone().result(shared, as_stream).map(Ok).or_else(|| ended.error()),
+            Stage::Streaming(streaming) if reads => recording = Some(streaming.clone()),
+            Stage::Streaming(_) | Stage::Calling => {}
+        }
+        if let Some(recording) = recording {
+            match recording.read() {
+                Some(reader) => return Some(reads_along(&recording, reader, shared, as_stream).await),
+                // Its beginning is gone: it ends in a moment.
+                None => reads = false,
+            }
+        }
+        if waiting.changed().await.is_err() {
+            return None;
+        }
+    }
+}
+
+impl Ended {
+    fn result(self, shared: &Shared, as_stream: bool) -> Option<LlmResponse> {
+        match self {
+            Self::Kept(answer) => {
+                count(&shared.counters.replayed);
+                Some(given(&answer, as_stream, CachedWhy::Replayed))
+            }
+            Self::Answered(answer) => {
+                count(&shared.counters.shared);
+                Some(given(&answer, as_stream, CachedWhy::Shared))
+            }
+            Self::Failed(_) | Self::Nothing => None,
+        }
+    }
+
+    fn error(&self) -> Option<Result<LlmResponse, LlmError>> {
+        match self {
+            Self::Failed(error) => Some(Err(error.clone())),
+            _ => None,
+        }
+    }
+}
+
+fn given(answer: &Answer, as_stream: bool, why: CachedWhy) -> LlmResponse {
+    noted(answer.response(as_stream, why, Instant::now()))
+}
+
+/// Says what it is.
+fn noted(response: LlmResponse) -> LlmResponse {
+    let age = response.cached().map_or(0, |cached| cached.age.as_secs());
+    response.with_note(format!("replayed: the answer to an earlier request with the same idempotency key, {age} s old"))
+}
+
+/// Another's stream, from its beginning and then live.
+async fn reads_along(
+    recording: &Recording,
+    reader: Reader,
+    shared: &Shared,
+    as_stream: bool,
+) -> Result<LlmResponse, LlmError> {
+    let mut body = LlmBody::from_frames(reader);
+    if !as_stream {
+        body = LlmBody::from_message(body.collect().await?);
+    }
+    count(&shared.counters.shared);
+    let response = recording.facts().put(LlmResponse::new(body), CachedWhy::Shared, Instant::now());
+    Ok(noted(response))
+}
+
+/// The key stands for something else.
+pub(super) fn conflict() -> LlmError {
+    LlmError::new(ErrorKind::IdempotencyConflict, "this key was used before, with a different request")
+}

@@ -1,0 +1,117 @@
+//! The calls under way in this process: each in a task of its own, found by all who send the same under the same key.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use tokio::sync::watch;
+
+use super::{handle::Shared, key::Same};
+use crate::{
+    ErrorKind, LlmError,
+    layers::cache::{Answer, Recording},
+};
+
+#[derive(Default)]
+pub(super) struct Calls(Mutex<HashMap<Same, Arc<Call>>>);
+
+/// A call under way. Who waits for it holds a receiver of its stage.
+pub(super) struct Call {
+    pub(super) stage: watch::Sender<Stage>,
+    /// How many have come to wait for it.
+    joined: AtomicU64,
+}
+
+pub(super) enum Stage {
+    Calling,
+    /// The response is there and streams.
+    Streaming(Arc<Recording>),
+    Ended(Ended),
+}
+
+/// How it ends for those who wait.
+#[derive(Clone)]
+pub(super) enum Ended {
+    /// The answer had been kept before.
+    Kept(Arc<Answer>),
+    /// The call has answered.
+    Answered(Arc<Answer>),
+    Failed(LlmError),
+    /// With nothing that could be shared.
+    Nothing,
+}
+
+pub(super) type Waiting = watch::Receiver<Stage>;
+
+impl Calls {
+    /// The call of this, or a new one, which is the caller's to make.
+    pub(super) fn join(&self, same: Same) -> (Waiting, Option<Arc<Call>>) {
+        let mut table = self.table();
+        if let Some(call) = table.get(&same) {
+            call.joined.fetch_add(1, Relaxed);
+            return (call.stage.subscribe(), None);
+        }
+        let (stage, waiting) = watch::channel(Stage::Calling);
+        let call = Arc::new(Call { stage, joined: AtomicU64::new(1) });
+        table.insert(same, call.clone());
+        (waiting, Some(call))
+    }
+
+    fn remove(&self, same: &Same, call: &Arc<Call>) {
+        let mut table = self.table();
+        if table.get(same).is_some_and(|there| Arc::ptr_eq(there, call)) {
+            table.remove(same);
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, HashMap<Same, Arc<Call>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Call {
+    pub(super) fn joined(&self) -> u64 {
+        self.joined.load(Relaxed)
+    }
+
+    /// Whether nobody waits for it.
+    pub(super) fn is_left(&self) -> bool {
+        self.stage.is_closed()
+    }
+}
+
+/// A call's place among those under way, held by its task. However the task ends, who waits hears of it.
+pub(super) struct Place {
+    pub(super) shared: Arc<Shared>,
+    pub(super) same: Same,
+    pub(super) call: Arc<Call>,
+    ended: bool,
+}
+
+impl Place {
+    pub(super) fn new(shared: Arc<Shared>, same: Same, call: Arc<Call>) -> Self {
+        shared.tasks.send_modify(|tasks| *tasks += 1);
+        Self { shared, same, call, ended: false }
+    }
+
+    /// Whoever comes later begins anew, or finds what is kept.
+    pub(super) fn ends(&mut self, ended: Ended) {
+        self.ended = true;
+        self.shared.calls.remove(&self.same, &self.call);
+        self.call.stage.send_replace(Stage::Ended(ended));
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.ended {
+            let error = LlmError::new(ErrorKind::Other, "the call under this idempotency key ended without a result");
+            self.ends(Ended::Failed(error));
+        }
+        self.shared.tasks.send_modify(|tasks| *tasks = tasks.saturating_sub(1));
+    }
+}

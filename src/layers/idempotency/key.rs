@@ -1,0 +1,109 @@
+use std::fmt;
+
+use crate::{
+    LlmRequest,
+    layers::cache::{Meaning, Tenant, fingerprint},
+};
+
+/// By what a request is known again: a hash (SHA-256) of whose it is and of the key that its caller gave, the same in
+/// every process. The caller's key itself is not kept.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IdempotencyKey([u8; 32]);
+
+/// What was asked under a key: a hash (SHA-256) of what the request [means](crate::layers::cache#what-is-the-same), the same
+/// in every process. The prompt cannot be read from it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fingerprint([u8; 32]);
+
+impl IdempotencyKey {
+    /// The hash.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Of the hash, as a store gives it back.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl Fingerprint {
+    /// The hash.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Of the hash, as a store gives it back.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+/// A request under its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Same {
+    pub(super) key: IdempotencyKey,
+    pub(super) input: Fingerprint,
+}
+
+impl Same {
+    /// `None` where the request has no key, and is to get none or can be given none.
+    pub(super) fn of(request: &LlmRequest, derive: bool) -> Option<Self> {
+        let said = request.idempotency().filter(|key| !key.is_empty());
+        if said.is_none() && !derive {
+            return None;
+        }
+        let input = match (fingerprint(request), request.wire()) {
+            (Some(meaning), _) => *meaning.as_bytes(),
+            // It can be read in two ways: then only the very same bytes are the same.
+            (None, Some(wire)) if said.is_some() => {
+                let mut bytes = Meaning::of("steadfast idempotency bytes 1");
+                bytes.optional_text(Tenant::of(request).map(|name| &**name));
+                bytes.optional_text(request.feature_name());
+                bytes.bytes(wire.body());
+                bytes.finish()
+            }
+            (None, _) => return None,
+        };
+        let key = match said {
+            Some(said) => {
+                let mut key = Meaning::of("steadfast idempotency key 1");
+                key.optional_text(Tenant::of(request).map(|name| &**name));
+                key.text(said);
+                key.finish()
+            }
+            None => {
+                let mut key = Meaning::of("steadfast idempotency derived 1");
+                key.bytes(&input);
+                key.finish()
+            }
+        };
+        Some(Self { key: IdempotencyKey(key), input: Fingerprint(input) })
+    }
+}
+
+/// The first 64 bits in hexadecimal digits: enough to tell keys apart in a log.
+fn short(bytes: &[u8; 32], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    bytes[..8].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+}
+
+impl fmt::Display for IdempotencyKey {
+    /// The first 64 bits in hexadecimal digits.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        short(&self.0, f)
+    }
+}
+
+impl fmt::Debug for IdempotencyKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "IdempotencyKey({self})")
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fingerprint(")?;
+        short(&self.0, f)?;
+        f.write_str(")")
+    }
+}

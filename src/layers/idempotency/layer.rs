@@ -1,0 +1,139 @@
+use std::{fmt, time::Duration};
+
+use tower::Layer;
+
+use super::{Idempotency, IdempotencyHandle, IdempotencyStore, MemoryIdempotency};
+
+/// Applies [`Idempotency`]. See the [module docs](super).
+///
+/// Clones, and all services that one layer makes, share the records and the calls under way.
+#[derive(Clone)]
+pub struct IdempotencyLayer {
+    settings: Settings,
+    handle: IdempotencyHandle,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    pub(super) ttl: Duration,
+    pub(super) grace: Duration,
+    pub(super) lease: Duration,
+    pub(super) max_answer: usize,
+    pub(super) derive: bool,
+    pub(super) store_timeout: Duration,
+}
+
+/// The default of [`IdempotencyLayer::ttl`], as Stripe's API keeps its keys.
+const TTL: Duration = Duration::from_secs(24 * 60 * 60);
+/// The default of [`IdempotencyLayer::grace`].
+const GRACE: Duration = Duration::from_secs(60);
+/// The default of [`IdempotencyLayer::lease`].
+const LEASE: Duration = Duration::from_secs(30);
+/// The default of [`IdempotencyLayer::max_answer`], in bytes.
+const MAX_ANSWER: usize = 1024 * 1024;
+/// The default of [`IdempotencyLayer::store_timeout`].
+const STORE_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl IdempotencyLayer {
+    /// Keeps answers for 24 hours, in the memory of this process.
+    pub fn new() -> Self {
+        Self::over(MemoryIdempotency::new())
+    }
+
+    /// Keeps answers in a store. Layers over one store, in this process or another, answer from each other's.
+    pub fn over(store: impl IdempotencyStore) -> Self {
+        Self { settings: Settings::default(), handle: IdempotencyHandle::over(store) }
+    }
+
+    /// Shares the records and the calls under way with the layers of this handle, whatever their settings.
+    #[must_use]
+    pub fn succeeding(mut self, handle: &IdempotencyHandle) -> Self {
+        self.handle = handle.clone();
+        self
+    }
+
+    /// Sets how long an answer is given again to whoever sends its key. Default: 24 hours.
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.settings.ttl = ttl;
+        self
+    }
+
+    /// Sets how long a call goes on after the last who waited for it has left, or its deadline has passed: its late
+    /// answer is kept for the retry. Default: 1 minute. With zero it ends with them.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.settings.grace = grace;
+        self
+    }
+
+    /// Sets how long a key stays claimed by a process that has crashed. It is renewed at a third of this while a call
+    /// is under way. Default: 30 seconds; at least 1 second.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.settings.lease = lease.max(Duration::from_secs(1));
+        self
+    }
+
+    /// Sets the largest answer that is kept, in bytes. Default: 1 MiB. A larger one reaches who waits for it, and a
+    /// repeat of its key is a new call.
+    #[must_use]
+    pub fn max_answer(mut self, bytes: usize) -> Self {
+        self.settings.max_answer = bytes;
+        self
+    }
+
+    /// Sets whether a request without a key gets one that is made of what it says: its tenant, feature, model and input.
+    /// Default: no. Then each repeat of the same question has the same answer for the whole [`ttl`](Self::ttl), so that
+    /// it fits jobs that may run twice, and not a chat.
+    #[must_use]
+    pub fn derive(mut self, derive: bool) -> Self {
+        self.settings.derive = derive;
+        self
+    }
+
+    /// Sets how long each look at the store may take before the request goes on without it. Default: 1 second.
+    #[must_use]
+    pub fn store_timeout(mut self, limit: Duration) -> Self {
+        self.settings.store_timeout = limit;
+        self
+    }
+
+    /// What watches the calls, and ends them.
+    pub fn handle(&self) -> IdempotencyHandle {
+        self.handle.clone()
+    }
+}
+
+impl Default for IdempotencyLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S> Layer<S> for IdempotencyLayer {
+    type Service = Idempotency<S>;
+
+    fn layer(&self, inner: S) -> Idempotency<S> {
+        Idempotency::new(inner, self.settings, self.handle.clone())
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            ttl: TTL,
+            grace: GRACE,
+            lease: LEASE,
+            max_answer: MAX_ANSWER,
+            derive: false,
+            store_timeout: STORE_TIMEOUT,
+        }
+    }
+}
+
+impl fmt::Debug for IdempotencyLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IdempotencyLayer").field("settings", &self.settings).field("handle", &self.handle).finish()
+    }
+}

@@ -1,0 +1,259 @@
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    future::{Future, ready},
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
+
+use super::{Claim, Fingerprint, IdempotencyKey, IdempotencyStore, StoreFuture, Ticket};
+use crate::layers::cache::Answer;
+
+/// The records of one process, in its memory: they end with it.
+///
+/// Bounded in bytes and in answers: over either, the answer that was kept first goes first. A key whose answer has
+/// gone is as a new one. What is being done is never forgotten before its lease is over.
+///
+/// Clones are the same records.
+#[derive(Clone)]
+pub struct MemoryIdempotency {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    records: Mutex<Records>,
+    changed: Notify,
+    max_bytes: AtomicU64,
+    max_answers: usize,
+}
+
+#[derive(Default)]
+struct Records {
+    by_key: HashMap<IdempotencyKey, Record>,
+    /// The answers in the order in which they were kept; some of them are gone by now.
+    kept: VecDeque<(IdempotencyKey, Ticket)>,
+    answers: usize,
+    bytes: u64,
+    last_ticket: u64,
+    sweep_at: Option<Instant>,
+}
+
+struct Record {
+    input: Fingerprint,
+    ticket: Ticket,
+    /// When the lease or the answer's time is over; `None`: never.
+    until: Option<Instant>,
+    answer: Option<Arc<Answer>>,
+}
+
+/// The default of [`MemoryIdempotency::max_answers`].
+const MAX_ANSWERS: usize = 100_000;
+/// How often all that is over is swept out: between, it takes room and no more.
+const SWEEP: Duration = Duration::from_secs(60);
+
+impl MemoryIdempotency {
+    /// The room for answers unless it is said, in bytes: 64 MiB.
+    pub const MAX_BYTES: u64 = 64 * 1024 * 1024;
+
+    /// Room for 64 MiB of answers, 100,000 at the most.
+    pub fn new() -> Self {
+        Self::with_bounds(Self::MAX_BYTES, MAX_ANSWERS)
+    }
+
+    /// New, with room for so many bytes of answers, about. An answer over this is not kept.
+    #[must_use]
+    pub fn max_bytes(self, bytes: u64) -> Self {
+        Self::with_bounds(bytes, self.shared.max_answers)
+    }
+
+    /// New, with room for so many answers.
+    #[must_use]
+    pub fn max_answers(self, answers: usize) -> Self {
+        Self::with_bounds(self.shared.max_bytes.load(Relaxed), answers)
+    }
+
+    /// Changes the room for answers, in bytes, while it runs: what is over it goes when the next answer comes.
+    pub fn set_max_bytes(&self, bytes: u64) {
+        self.shared.max_bytes.store(bytes, Relaxed);
+    }
+
+    fn with_bounds(max_bytes: u64, max_answers: usize) -> Self {
+        let max_bytes = AtomicU64::new(max_bytes);
+        let (records, changed) = (Mutex::default(), Notify::new());
+        Self { shared: Arc::new(Shared { records, changed, max_bytes, max_answers }) }
+    }
+
+    /// How many records it has: answers, and calls under way.
+    pub fn len(&self) -> usize {
+        self.records().by_key.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many bytes its answers take, about.
+    pub fn bytes(&self) -> u64 {
+        self.records().bytes
+    }
+
+    fn records(&self) -> MutexGuard<'_, Records> {
+        self.shared.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is dropped of answers is dropped outside of the lock.
+    fn take_claim(&self, key: &IdempotencyKey, input: &Fingerprint, lease: Duration) -> Claim {
+        let now = Instant::now();
+        let mut gone = Vec::new();
+        let mut records = self.records();
+        records.sweep(now, &mut gone);
+        if let Some(record) = records.by_key.get(key)
+            && !record.is_over(now)
+        {
+            return match &record.answer {
+                _ if record.input != *input => Claim::Conflict,
+                Some(answer) => Claim::Done(answer.clone()),
+                None => Claim::Busy {
+                    lease_left: record.until.map_or(Duration::MAX, |until| until.saturating_duration_since(now)),
+                },
+            };
+        }
+        gone.extend(records.remove(key));
+        records.last_ticket += 1;
+        let ticket = Ticket(records.last_ticket);
+        records.by_key.insert(*key, Record { input: *input, ticket, until: now.checked_add(lease), answer: None });
+        drop(records);
+        Claim::Won(ticket)
+    }
+
+    fn take_renewal(&self, key: &IdempotencyKey, ticket: Ticket, lease: Duration) -> bool {
+        let mut records = self.records();
+        let Some(record) = records.processing(key, ticket) else { return false };
+        record.until = Instant::now().checked_add(lease);
+        true
+    }
+
+    fn take_answer(&self, key: &IdempotencyKey, ticket: Ticket, answer: Arc<Answer>, ttl: Duration) -> bool {
+        let size = answer.size();
+        let mut gone = Vec::new();
+        let mut records = self.records();
+        let Some(record) = records.processing(key, ticket) else { return false };
+        record.answer = Some(answer);
+        record.until = Instant::now().checked_add(ttl);
+        records.answers += 1;
+        records.bytes = records.bytes.saturating_add(size);
+        records.kept.push_back((*key, ticket));
+        let max_bytes = self.shared.max_bytes.load(Relaxed);
+        while records.bytes > max_bytes || records.answers > self.shared.max_answers {
+            let Some((first, ticket)) = records.kept.pop_front() else { break };
+            if records.by_key.get(&first).is_some_and(|record| record.ticket == ticket) {
+                gone.extend(records.remove(&first));
+            }
+        }
+        drop(records);
+        self.shared.changed.notify_waiters();
+        true
+    }
+
+    fn take_release(&self, key: &IdempotencyKey, ticket: Ticket) {
+        let mut records = self.records();
+        if records.processing(key, ticket).is_some() {
+            records.by_key.remove(key);
+        }
+        drop(records);
+        self.shared.changed.notify_waiters();
+    }
+}
+
+impl Record {
+    fn is_over(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| until <= now)
+    }
+}
+
+impl Records {
+    fn processing(&mut self, key: &IdempotencyKey, ticket: Ticket) -> Option<&mut Record> {
+        self.by_key.get_mut(key).filter(|record| record.ticket == ticket && record.answer.is_none())
+    }
+
+    fn remove(&mut self, key: &IdempotencyKey) -> Option<Record> {
+        let record = self.by_key.remove(key)?;
+        if let Some(answer) = &record.answer {
+            self.answers -= 1;
+            self.bytes = self.bytes.saturating_sub(answer.size());
+        }
+        Some(record)
+    }
+
+    /// Once in a while, so that its cost is shared by many claims.
+    fn sweep(&mut self, now: Instant, gone: &mut Vec<Record>) {
+        if self.sweep_at.is_some_and(|at| now < at) {
+            return;
+        }
+        self.sweep_at = now.checked_add(SWEEP);
+        let over: Vec<_> = self.by_key.iter().filter(|(_, record)| record.is_over(now)).map(|(key, _)| *key).collect();
+        gone.extend(over.iter().filter_map(|key| self.remove(key)));
+        let by_key = &self.by_key;
+        self.kept.retain(|(key, ticket)| by_key.get(key).is_some_and(|record| record.ticket == *ticket));
+    }
+}
+
+impl IdempotencyStore for MemoryIdempotency {
+    fn claim<'a>(&'a self, key: &'a IdempotencyKey, input: &'a Fingerprint, lease: Duration) -> StoreFuture<'a, Claim> {
+        Box::pin(ready(Ok(self.take_claim(key, input, lease))))
+    }
+
+    fn renew<'a>(&'a self, key: &'a IdempotencyKey, ticket: Ticket, lease: Duration) -> StoreFuture<'a, bool> {
+        Box::pin(ready(Ok(self.take_renewal(key, ticket, lease))))
+    }
+
+    fn complete<'a>(
+        &'a self,
+        key: &'a IdempotencyKey,
+        ticket: Ticket,
+        answer: Arc<Answer>,
+        ttl: Duration,
+    ) -> StoreFuture<'a, bool> {
+        Box::pin(ready(Ok(self.take_answer(key, ticket, answer, ttl))))
+    }
+
+    fn release<'a>(&'a self, key: &'a IdempotencyKey, ticket: Ticket) -> StoreFuture<'a, ()> {
+        self.take_release(key, ticket);
+        Box::pin(ready(Ok(())))
+    }
+
+    fn changed<'a>(
+        &'a self,
+        _: &'a IdempotencyKey,
+        at_most: Duration,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(async move {
+            let _ = timeout(at_most, self.shared.changed.notified()).await;
+        })
+    }
+}
+
+impl Default for MemoryIdempotency {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemoryIdempotency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryIdempotency")
+            .field("len", &self.len())
+            .field("bytes", &self.bytes())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,103 @@
+//! One call for each key, however often its request is sent.
+//!
+//! # When to use it, and when not
+//!
+//! Where a request may be sent twice and is to be answered once: by a job queue that delivers again, a client that retries
+//! after its own timeout, a user who presses twice. What an answer costs, and what an agent does upon it, happens once. The
+//! caller gives the key ([`LlmRequest::idempotency_key`](crate::LlmRequest::idempotency_key)); a request without one passes by
+//! at no cost. Not in place of a [cache](crate::layers::cache): that is for different callers who ask the same.
+//!
+//! # Where in the stack
+//!
+//! Inside of the total Timeout, outside of everything else: a replay costs no money, takes no place and wakes no provider, and
+//! whatever retries and tiers there are belong to the one call. A Bulkhead further in counts the calls, not those who wait.
+//!
+//! # What a key stands for
+//!
+//! The first request under it: its tenant, feature, model and [meaning](crate::layers::cache#what-is-the-same). The same
+//! again is a repeat, as a stream or whole. Anything else is refused with
+//! [`IdempotencyConflict`](crate::ErrorKind::IdempotencyConflict), HTTP 422 at a gateway. Keys are each tenant's own
+//! ([`Tenant`](crate::layers::cache::Tenant), or [`BudgetKey`](crate::layers::budget::BudgetKey)): another's same key never
+//! meets. A request that can be read in two ways is the same where its bytes are.
+//! [`derive`](IdempotencyLayer::derive) makes the key of what is asked.
+//!
+//! # What a repeat gets
+//!
+//! The answer that was made, for the whole [`ttl`](IdempotencyLayer::ttl): frame by frame in the provider's own bytes, or put
+//! together. While the call is under way a repeat waits for it, by its own deadline, and reads its stream from the beginning
+//! and then live. It says so: [`cached`](crate::LlmResponse::cached), a note that begins with `replayed`, and a cost of
+//! nothing. The provider of an answer that was kept is called `replayed`.
+//!
+//! Kept is what is whole: also an answer that was cut by `max_tokens`, and a refusal, for they were paid for. Not kept is one
+//! that is [degraded](crate::LlmResponse::degraded), a stream that began anew, and what is larger than
+//! [`max_answer`](IdempotencyLayer::max_answer).
+//!
+//! # Failures
+//!
+//! None is kept: the key is given back, so that the retry can try again. A failure goes to all who were waiting for that
+//! call; a stream that breaks, breaks for all who read it. Only where the call ran out of its own caller's time, those who
+//! waited have one more.
+//!
+//! # A call outlives its caller
+//!
+//! A call under a key is a task of its own, so that the layer needs a tokio runtime. When all who waited or read have left, or
+//! the deadline of the one who began it has passed, it goes on for [`grace`](IdempotencyLayer::grace), and a stream is
+//! read to its end: the late answer is there for the retry. No task goes on longer than that, apart from the limits
+//! further in; [`IdempotencyHandle::under_way`] counts them, and [`IdempotencyHandle::close`] ends them at a shutdown. A
+//! stream that somebody still reads is theirs, at their pace.
+//!
+//! # Several processes
+//!
+//! A [store](IdempotencyStore) that processes share makes one call for all of them. A key is claimed with a lease before its
+//! call, and the lease is renewed while that runs: where a process crashes, another takes over within one
+//! [`lease`](IdempotencyLayer::lease). A store that cannot be asked is in nobody's way: each request goes on after
+//! [`store_timeout`](IdempotencyLayer::store_timeout), repeats are known in their own process while they are under way, and
+//! the log says so once.
+//!
+//! # Sources
+//!
+//! The `Idempotency-Key` header of the IETF's draft (draft-ietf-httpapi-idempotency-key-header), from which the refusal of
+//! another input is; Stripe's API for the 24 hours. Where that draft has a request refused while the first is under way
+//! (409), it waits here, since an answer takes long and the clients would only ask again.
+//!
+//! # Example
+//!
+//! ```
+//! use steadfast::{ErrorKind, IdempotencyLayer, LlmError, LlmRequest, LlmResponse, provider_fn};
+//! use tower::{ServiceBuilder, ServiceExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! let layer = IdempotencyLayer::new();
+//! let handle = layer.handle();
+//! let leaf = provider_fn(|_| async { Ok::<_, LlmError>(LlmResponse::from_text("Dear Ms Lovelace")) });
+//! let llm = ServiceBuilder::new().layer(layer).service(leaf);
+//!
+//! let ask = |words: &str| LlmRequest::prompt(words).idempotency_key("mail-17");
+//! llm.clone().oneshot(ask("Write to Ada.")).await.unwrap();
+//! let again = llm.clone().oneshot(ask("Write to Ada.")).await.unwrap();
+//! assert!(again.notes()[0].starts_with("replayed"));
+//! assert_eq!((handle.stats().calls, handle.stats().replayed), (1, 1));
+//!
+//! let refused = llm.oneshot(ask("Write to Bob.")).await.unwrap_err();
+//! assert_eq!(refused.kind(), ErrorKind::IdempotencyConflict);
+//! # }
+//! ```
+
+mod ask;
+mod calls;
+mod handle;
+mod key;
+mod layer;
+mod memory;
+mod service;
+mod store;
+mod task;
+
+pub use self::{
+    handle::{IdempotencyHandle, IdempotencyStats},
+    key::{Fingerprint, IdempotencyKey},
+    layer::IdempotencyLayer,
+    memory::MemoryIdempotency,
+    service::{Idempotency, ResponseFuture},
+    store::{Claim, IdempotencyStore, StoreFuture, Ticket},
+};

@@ -1,0 +1,82 @@
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use tokio::time::sleep;
+use tower::BoxError;
+
+use super::{Fingerprint, IdempotencyKey};
+use crate::layers::cache::Answer;
+
+/// What a store does, under way. Its error says that the store could not be asked, and nothing of the request.
+pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send + 'a>>;
+
+/// Where it is written down what is being done and what was answered.
+///
+/// One record for each key: absent, *processing* (an input, a [`Ticket`], a lease) or *done* (an input, an answer, a time to
+/// live). A database or a server of keys and values stands behind it well: each method is one conditional write.
+///
+/// Every method may be called again after it failed or was dropped half-way, when it may or may not have taken effect. The
+/// layer bounds each by [`store_timeout`](super::IdempotencyLayer::store_timeout); where the store cannot be asked, the request
+/// goes on without it.
+///
+/// Time is the store's own: what it is given are spans, so that the clocks of two processes need not agree.
+pub trait IdempotencyStore: Send + Sync + 'static {
+    /// Claims a key for a call: reads and writes in one step, so that of all who claim it at once, in all processes, one wins.
+    ///
+    /// - No record, one whose time to live is over, or one that is processing and whose lease is over: writes *processing*
+    ///   with this input, a new ticket and this lease, durably if the store is durable, then answers [`Claim::Won`].
+    ///   A lease that is over may be taken by another input too: who held it has crashed, and nothing is known of an answer.
+    /// - A record of another input: [`Claim::Conflict`], whether it is processing or done, and nothing is changed.
+    /// - Processing, of this input: [`Claim::Busy`].
+    /// - Done, of this input: [`Claim::Done`].
+    fn claim<'a>(&'a self, key: &'a IdempotencyKey, input: &'a Fingerprint, lease: Duration) -> StoreFuture<'a, Claim>;
+
+    /// Lengthens a lease to this span from now. `false` where the ticket is not the record's any more: another has taken
+    /// the key over, and nothing is changed. A lease that is over and that nobody has taken is given again.
+    fn renew<'a>(&'a self, key: &'a IdempotencyKey, ticket: Ticket, lease: Duration) -> StoreFuture<'a, bool>;
+
+    /// Writes down the answer, and keeps it for this time, or less where the store is full. `false` where the ticket is
+    /// not the record's any more, and nothing is changed. When it is over, every later claim finds the answer.
+    fn complete<'a>(
+        &'a self,
+        key: &'a IdempotencyKey,
+        ticket: Ticket,
+        answer: Arc<Answer>,
+        ttl: Duration,
+    ) -> StoreFuture<'a, bool>;
+
+    /// Forgets a record that is processing under this ticket, so that the next claim wins. Of another ticket, or done: it
+    /// changes nothing.
+    fn release<'a>(&'a self, key: &'a IdempotencyKey, ticket: Ticket) -> StoreFuture<'a, ()>;
+
+    /// Waits until the record may have changed, and never longer than this. Waking too early costs a claim. By default it
+    /// sleeps for the whole time; a store that tells of changes wakes sooner.
+    fn changed<'a>(
+        &'a self,
+        key: &'a IdempotencyKey,
+        at_most: Duration,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        let _ = key;
+        Box::pin(sleep(at_most))
+    }
+}
+
+/// What became of a claim.
+#[derive(Clone, Debug)]
+pub enum Claim {
+    /// The key is the claimant's, and the call its to make.
+    Won(Ticket),
+    /// Another makes the call. After this time its lease is over, unless it is renewed.
+    Busy {
+        /// What is left of the lease.
+        lease_left: Duration,
+    },
+    /// The call was made.
+    Done(Arc<Answer>),
+    /// The key stands for something else.
+    Conflict,
+}
+
+/// Says which claim of a key a call was made under. No key gets the same ticket twice while its record lives, so that one
+/// who comes back after its lease was over changes nothing of what another has done since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket(pub u64);

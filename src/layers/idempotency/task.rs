@@ -1,0 +1,285 @@
+//! A call under a key, in a task of its own: it outlives those who wait for it, so that its answer is there for the retry.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_core::Stream;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, Sleep, sleep, sleep_until},
+};
+use tower::Service;
+
+use super::{
+    Claim, Ticket,
+    ask::conflict,
+    calls::{Ended, Place, Stage},
+    handle::count,
+    layer::Settings,
+};
+use crate::{
+    LlmBody, LlmError, LlmRequest, LlmResponse,
+    layers::{
+        cache::{Answer, Facts, Reader, Recording, Watched},
+        call::Call,
+    },
+};
+
+pub(super) struct Task {
+    place: Place,
+    settings: Settings,
+    /// `None` where the store could not be asked, or another has taken the key over.
+    ticket: Option<Ticket>,
+    reply: Option<oneshot::Sender<Result<LlmResponse, LlmError>>>,
+}
+
+/// How often at the least another process's call is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+impl Task {
+    pub(super) fn new(place: Place, settings: Settings, reply: oneshot::Sender<Result<LlmResponse, LlmError>>) -> Self {
+        Self { place, settings, ticket: None, reply: Some(reply) }
+    }
+
+    /// Claims the key, calls, keeps the answer.
+    pub(super) async fn run<S>(mut self, service: S, mut request: LlmRequest)
+    where
+        S: Service<LlmRequest, Response = LlmResponse> + Clone,
+        S::Error: Into<LlmError>,
+    {
+        match self.claim().await {
+            Some(Claim::Won(ticket)) => self.ticket = Some(ticket),
+            Some(Claim::Done(answer)) => return self.ends(Ended::Kept(answer)),
+            Some(Claim::Conflict) => {
+                count(&self.place.shared.counters.conflicts);
+                return self.ends(Ended::Failed(conflict()));
+            }
+            Some(Claim::Busy { .. }) => return self.ends(Ended::Nothing),
+            None => {}
+        }
+        count(&self.place.shared.counters.calls);
+        let feature = request.feature_kept();
+        let context = request.context_mut();
+        // It has waited for the store; and what comes after its caller's deadline is for the retry.
+        context.begun = None;
+        context.deadline = context.deadline.and_then(|deadline| deadline.checked_add(self.settings.grace));
+        let called = self.call(service, request).await;
+        match called {
+            Some(Ok(response)) => self.answered(response, feature).await,
+            Some(Err(error)) => {
+                self.release().await;
+                self.replies(Err(error.clone()));
+                self.ends(Ended::Failed(error));
+            }
+            None => {
+                self.release().await;
+                self.ends(Ended::Nothing);
+            }
+        }
+    }
+
+    /// Claims the key, and waits while another process has it.
+    async fn claim(&self) -> Option<Claim> {
+        let Place { shared, same, call, .. } = &self.place;
+        let limit = self.settings.store_timeout;
+        loop {
+            let claim = shared.asked(shared.store.claim(&same.key, &same.input, self.settings.lease), limit).await?;
+            let Claim::Busy { lease_left } = claim else { return Some(claim) };
+            tokio::select! {
+                () = shared.store.changed(&same.key, lease_left.min(LOOK_EVERY)) => {}
+                () = call.stage.closed() => return Some(claim),
+            }
+        }
+    }
+
+    /// The call's result; `None` when it has been left for too long.
+    async fn call<S>(&mut self, service: S, request: LlmRequest) -> Option<Result<LlmResponse, LlmError>>
+    where
+        S: Service<LlmRequest, Response = LlmResponse> + Clone,
+        S::Error: Into<LlmError>,
+    {
+        let mut call = pin!(Call::further(service, request));
+        let place = &self.place;
+        let mut left = pin!(left(place, self.settings.grace));
+        let mut renewal = pin!(renewal(place, &mut self.ticket, self.settings));
+        tokio::select! {
+            biased;
+            called = call.as_mut() => Some(called),
+            () = left.as_mut() => None,
+            () = renewal.as_mut() => None,
+        }
+    }
+
+    async fn answered(mut self, mut response: LlmResponse, feature: Option<Arc<str>>) {
+        let facts = Facts::kept_for(&response, feature, self.settings.ttl, Duration::ZERO);
+        if response.body().is_stream() {
+            return self.streams(response, facts).await;
+        }
+        let body = response.body_mut();
+        let message = body.message().map(|message| message.into_owned());
+        let Some(message) = message else {
+            self.release().await;
+            self.replies(Ok(response));
+            return self.ends(Ended::Nothing);
+        };
+        let answer = Arc::new(Answer::whole(message, body.wire(), facts));
+        // Before it is given out: who has an answer and asks again finds the same.
+        self.keep(&answer, self.place.call.is_left()).await;
+        self.replies(Ok(response));
+        self.ends(Ended::Answered(answer));
+    }
+
+    /// A stream is read by those who wait, and to its end by this task once they have all left.
+    async fn streams(mut self, mut response: LlmResponse, facts: Facts) {
+        let body = std::mem::replace(response.body_mut(), LlmBody::from_text(""));
+        let first = Recording::watched(body, facts, self.settings.max_answer);
+        let recording = first.recording().clone();
+        let Some(reader) = recording.read() else {
+            self.release().await;
+            return self.ends(Ended::Nothing);
+        };
+        self.place.call.stage.send_replace(Stage::Streaming(recording));
+        self.replies(Ok(response.map_body(|_| LlmBody::from_frames(first))));
+        let mut guard = Guard { reader, alone: None, grace: self.settings.grace, frames_alone: false };
+        let over = {
+            let place = &self.place;
+            let mut closed = place.shared.closed.subscribe();
+            let mut closes = pin!(closed.wait_for(|closed| *closed));
+            let mut is_closed = false;
+            let mut renewal = pin!(renewal(place, &mut self.ticket, self.settings));
+            poll_fn(|cx| {
+                is_closed = is_closed || closes.as_mut().poll(cx).is_ready();
+                if let Poll::Ready(over) = guard.poll(cx, is_closed) {
+                    return Poll::Ready(over);
+                }
+                let _ = renewal.as_mut().poll(cx);
+                Poll::Pending
+            })
+            .await
+        };
+        match over {
+            Some(Ok(Some(answer))) => {
+                self.keep(&answer, guard.frames_alone).await;
+                self.ends(Ended::Answered(answer));
+            }
+            Some(Ok(None)) | None => {
+                self.release().await;
+                self.ends(Ended::Nothing);
+            }
+            Some(Err(error)) => {
+                self.release().await;
+                self.ends(Ended::Failed(error));
+            }
+        }
+    }
+
+    fn replies(&mut self, result: Result<LlmResponse, LlmError>) {
+        if let Some(reply) = self.reply.take() {
+            // Dropped where its caller has left.
+            let _ = reply.send(result);
+        }
+    }
+
+    fn ends(mut self, ended: Ended) {
+        self.place.ends(ended);
+    }
+
+    /// Keeps what is worth it: an answer from a tier that is less than what was asked for must not stand in the way of a
+    /// retry.
+    async fn keep(&self, answer: &Arc<Answer>, late: bool) {
+        if answer.is_degraded() || answer.size() > self.settings.max_answer as u64 {
+            return self.release().await;
+        }
+        let (Some(ticket), Place { shared, same, .. }) = (self.ticket, &self.place) else { return };
+        let kept = shared.store.complete(&same.key, ticket, answer.clone(), self.settings.ttl);
+        if shared.asked(kept, self.settings.store_timeout).await == Some(true) {
+            count(&shared.counters.kept);
+            if late {
+                count(&shared.counters.late);
+            }
+        }
+    }
+
+    /// Gives the key back, so that a retry can try again.
+    async fn release(&self) {
+        let (Some(ticket), Place { shared, same, .. }) = (self.ticket, &self.place) else { return };
+        shared.asked(shared.store.release(&same.key, ticket), self.settings.store_timeout).await;
+    }
+}
+
+/// Ready when nobody has waited for the call for as long as it may go on alone.
+async fn left(place: &Place, grace: Duration) {
+    let mut closed = place.shared.closed.subscribe();
+    loop {
+        place.call.stage.closed().await;
+        let joined = place.call.joined();
+        tokio::select! {
+            () = sleep(grace) => {}
+            _ = closed.wait_for(|closed| *closed) => {}
+        }
+        // Somebody may have come in the meantime, and left again.
+        if place.call.is_left() && (place.call.joined() == joined || *place.shared.closed.borrow()) {
+            return;
+        }
+    }
+}
+
+/// Renews the lease, as long as it is this task's. Never ready.
+async fn renewal(place: &Place, ticket: &mut Option<Ticket>, settings: Settings) {
+    let Place { shared, same, .. } = place;
+    while let Some(held) = *ticket {
+        sleep(settings.lease / 3).await;
+        let renewed = shared.store.renew(&same.key, held, settings.lease);
+        if shared.asked(renewed, settings.store_timeout).await == Some(false) {
+            *ticket = None;
+        }
+    }
+    std::future::pending().await
+}
+
+/// Holds a stream's place for the retry.
+struct Guard {
+    reader: Reader,
+    /// Until when it reads, where nobody else does.
+    alone: Option<Pin<Box<Sleep>>>,
+    grace: Duration,
+    frames_alone: bool,
+}
+
+impl Guard {
+    /// `None`: it was left for too long.
+    fn poll(&mut self, cx: &mut Context<'_>, is_closed: bool) -> Poll<Option<Result<Option<Arc<Answer>>, LlmError>>> {
+        loop {
+            match self.reader.watch(cx) {
+                Watched::Over(over) => return Poll::Ready(Some(over)),
+                Watched::Held => {
+                    self.alone = None;
+                    self.frames_alone = false;
+                    return Poll::Pending;
+                }
+                Watched::Alone => {}
+            }
+            self.frames_alone = true;
+            let until = || Instant::now().checked_add(self.grace);
+            let over = match (&mut self.alone, until()) {
+                (Some(alone), _) => alone.as_mut().poll(cx).is_ready(),
+                (None, Some(until)) => {
+                    let alone = self.alone.insert(Box::pin(sleep_until(until)));
+                    alone.as_mut().poll(cx).is_ready()
+                }
+                (None, None) => false,
+            };
+            if over || is_closed {
+                return Poll::Ready(None);
+            }
+            if Pin::new(&mut self.reader).poll_next(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+}
