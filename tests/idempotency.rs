@@ -16,7 +16,7 @@ use std::{
 };
 
 use steadfast::{
-    CachedWhy, ErrorKind, IdempotencyLayer, LlmError, LlmRequest, LlmResponse, TimeoutLayer,
+    CachedWhy, Degraded, DegradedReason, ErrorKind, IdempotencyLayer, LlmError, LlmRequest, LlmResponse, TimeoutLayer,
     chat::FinishReason,
     layers::{
         budget::BudgetKey,
@@ -364,7 +364,8 @@ async fn a_degraded_answer_is_not_in_the_way_of_a_retry() {
             let down = down.load(SeqCst);
             async move {
                 Ok::<_, LlmError>(match down {
-                    true => LlmResponse::from_text("Please try again in a minute.").with_degraded(),
+                    true => LlmResponse::from_text("Please try again in a minute.")
+                        .with_degraded(Degraded::new(5, DegradedReason::Order)),
                     false => LlmResponse::from_text("It rains."),
                 })
             }
