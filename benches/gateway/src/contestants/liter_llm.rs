@@ -1,4 +1,5 @@
-//! liter-llm's proxy: the second provider as a fallback, a minute of cooldown, its policy against private addresses off.
+//! liter-llm's proxy: two deployments of one model with the strategy `fallback`, its policy against private addresses off. No
+//! cooldown, which is for both deployments together: while it lasts, every request fails.
 
 use std::process::Command;
 
@@ -18,16 +19,15 @@ name = \"gpt-4o-mini\"
 provider_model = \"openai/gpt-4o-mini\"
 api_key = \"sk-load\"
 base_url = \"http://{primary}/v1\"
-fallbacks = [\"backup\"]
 
 [[models]]
-name = \"backup\"
+name = \"gpt-4o-mini\"
 provider_model = \"openai/gpt-4o-mini\"
 api_key = \"sk-load\"
 base_url = \"http://{backup}/v1\"
 
-[cooldown]
-duration_secs = 60
+[routing]
+strategy = \"fallback\"
 
 [security]
 outbound_policy = \"off\"
