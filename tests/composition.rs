@@ -31,6 +31,8 @@ fn closed_under_composition<S: Llm>() {
     is_llm::<<steadfast::BudgetLayer as Layer<S>>::Service>();
     is_llm::<<steadfast::RouteLayer as Layer<S>>::Service>();
     is_llm::<<ObserveLayer as Layer<S>>::Service>();
+    #[cfg(feature = "cache")]
+    is_llm::<<steadfast::CacheLayer as Layer<S>>::Service>();
     #[cfg(feature = "validate")]
     is_llm::<<steadfast::ValidateLayer as Layer<S>>::Service>();
 }

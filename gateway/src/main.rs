@@ -11,10 +11,11 @@ mod man;
 mod schema;
 mod serve;
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode, thread};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
+use tokio::runtime::{Builder, Runtime};
 
 use self::exit::Failure;
 
@@ -57,8 +58,21 @@ enum Config {
     Schema,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
+    match runtime() {
+        Ok(runtime) => runtime.block_on(run()),
+        Err(error) => Failure::from(error).report(),
+    }
+}
+
+/// As many threads as there are processors; with one, as in many containers, no thread needs to wake another.
+fn runtime() -> io::Result<Runtime> {
+    let alone = thread::available_parallelism().is_ok_and(|processors| processors.get() == 1);
+    let mut builder = if alone { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    builder.enable_all().build()
+}
+
+async fn run() -> ExitCode {
     let done = match Command::parse().action {
         Action::Check(check) => check.run().await,
         Action::Ask(ask) => ask.run().await,
@@ -69,7 +83,7 @@ async fn main() -> ExitCode {
         Action::Config(Config::Schema) => schema::print(),
         Action::Man(manual) => manual.run(Command::command()),
         Action::Completions { shell } => {
-            clap_complete::generate(shell, &mut Command::command(), "steadfast", &mut std::io::stdout());
+            clap_complete::generate(shell, &mut Command::command(), "steadfast", &mut io::stdout());
             Ok(())
         }
     };

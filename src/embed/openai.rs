@@ -80,8 +80,7 @@ impl Service<EmbedRequest> for OpenAiEmbeddings {
         EmbedFuture(Box::pin(async move {
             let model = leaf.model_or(request.model.as_deref())?;
             let body = to_json(&Asked { input: &request.texts, model: &model, encoding_format: "float" })?;
-            let answer = leaf.post("/embeddings", &model, body).await?;
-            read(&answer, request.texts.len())
+            leaf.post("/embeddings", &model, body, |answer| read(answer, request.texts.len())).await
         }))
     }
 }

@@ -1,16 +1,22 @@
 //! What is kept, and for how long.
 
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use steadfast::{
-    CacheHandle, CacheLayer, CachedWhy, Degraded, DegradedReason, ErrorKind, LlmRequest, LlmResponse,
+    CacheHandle, CacheLayer, CachedWhy, Degraded, DegradedReason, ErrorKind, Event, Events, LlmRequest, LlmResponse,
+    ObserveLayer,
     chat::{FinishReason, Message, Part},
-    layers::cache::CacheControl,
+    layers::cache::{Answer, AnswerStore, CacheControl, CacheKey, Found},
     prices::Usd,
     provider_fn,
+    providers::CachedAnswers,
 };
-use tokio::time::advance;
-use tower::Layer;
+use tokio::time::{Instant, advance, sleep};
+use tower::{Layer, ServiceBuilder};
 
 use crate::provider::{Provider, call, text};
 
@@ -167,4 +173,71 @@ async fn layers_over_one_handle_answer_from_each_others() {
     let (one, two) = (CacheLayer::over(&handle), CacheLayer::over(&handle));
     assert_eq!(text(&one.layer(provider.service()), ask()).await, "answer 1");
     assert_eq!(text(&two.layer(provider.service()), ask()).await, "answer 1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_watches_is_told_that_it_took_no_tokens_and_cost_nothing() {
+    for stream in [false, true] {
+        let (provider, events) = (Provider::new(), Events::new());
+        let mut heard = events.subscribe();
+        let llm =
+            ServiceBuilder::new().layer(ObserveLayer::new(events)).layer(CacheLayer::new()).service(provider.service());
+        for (provider, tokens) in [("openai", Some(20)), ("cached", None)] {
+            text(&llm, ask().stream(stream)).await;
+            let Ok(Event::RequestEnded(told)) = heard.try_recv() else { panic!("nothing was told") };
+            assert_eq!(told.provider.as_deref(), Some(provider));
+            assert_eq!((told.usage.map(|usage| usage.total()), told.cost.is_some()), (tokens, tokens.is_some()));
+        }
+    }
+}
+
+/// Answers in a store of its own, which takes its time.
+#[derive(Clone, Default)]
+struct FarAway(Arc<Mutex<HashMap<CacheKey, Arc<Answer>>>>);
+
+impl AnswerStore for FarAway {
+    fn get(&self, key: &CacheKey) -> Found {
+        let (store, key) = (self.clone(), *key);
+        Found::Later(Box::pin(async move {
+            sleep(SECOND).await;
+            store.0.lock().unwrap().get(&key).cloned()
+        }))
+    }
+
+    fn put(&self, key: CacheKey, answer: Arc<Answer>) {
+        self.0.lock().unwrap().insert(key, answer);
+    }
+
+    fn retain(&self, stays: &dyn Fn(&Answer) -> bool) {
+        self.0.lock().unwrap().retain(|_, answer| stays(answer));
+    }
+
+    fn len(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
+    fn bytes(&self) -> u64 {
+        0
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_of_your_own_may_be_far_away() {
+    let provider = Provider::new().takes(SECOND * 5);
+    let layer = CacheLayer::over(&CacheHandle::over(FarAway::default())).ttl(SECOND * 60);
+    let llm = layer.layer(provider.service());
+    let begun = Instant::now();
+    let (one, two) = tokio::join!(text(&llm, ask()), text(&llm, ask()));
+    assert_eq!((one.as_str(), two.as_str(), begun.elapsed()), ("answer 1", "answer 1", SECOND * 6));
+    assert_eq!(text(&llm, ask()).await, "answer 1");
+    assert_eq!(begun.elapsed(), SECOND * 7);
+
+    advance(SECOND * 60).await;
+    provider.is_down(Some(ErrorKind::Server));
+    assert_eq!(call(&llm, ask()).await.unwrap().cached().unwrap().why, CachedWhy::Stale);
+    assert_eq!(text(&CachedAnswers::new(&layer), ask()).await, "answer 1");
+    let mut left = tokio_test::task::spawn(call(&llm, LlmRequest::prompt("another")));
+    assert!(left.poll().is_pending());
+    drop(left);
+    assert_eq!(provider.running(), 0);
 }

@@ -2,6 +2,7 @@
 //! same time.
 #![cfg(feature = "cache")]
 
+mod cost;
 mod flights;
 mod kept;
 mod outages;

@@ -53,6 +53,8 @@ async fn a_request_in_wire_form_is_known_by_its_meaning() {
     let two_ways = r#"{"messages":[{"role":"user","content":"a","content":"b"}]}"#;
     assert!(!same(wire(two_ways), wire(two_ways)).await, "it can be read in two ways, and passes by");
     assert!(!same(wire(asked), wire(asked).max_tokens(5)).await, "a layer's change counts");
+    let small = CacheLayer::new().max_request(asked.len() - 1);
+    assert!(!same_by(small, wire(asked), wire(asked)).await, "too large to be looked at");
 }
 
 #[tokio::test]

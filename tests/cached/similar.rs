@@ -103,7 +103,8 @@ async fn the_threshold_decides_and_nothing_is_quoted_unless_allowed() {
 async fn never_across_tenants_features_or_system_prompts_unless_allowed() {
     let chat = |system: &str, text: &str| LlmRequest::from(Chat::new([Message::user(text)]).system(system));
     let tenant = |name: &str, text: &str| ask(text).extension(Tenant::new(name));
-    let cases: [(LlmRequest, LlmRequest, fn(CachedAnswers) -> CachedAnswers); 3] = [
+    type Allow = fn(CachedAnswers) -> CachedAnswers;
+    let cases: [(LlmRequest, LlmRequest, Allow); 3] = [
         (tenant("ada", ASKED), tenant("bob", LIKE_IT), CachedAnswers::across_tenants),
         (ask(ASKED).feature("chat"), ask(LIKE_IT).feature("mail"), CachedAnswers::across_features),
         (chat("Be brief.", ASKED), chat("Be kind.", LIKE_IT), CachedAnswers::across_system_prompts),

@@ -145,3 +145,47 @@ async fn one_who_falls_far_behind_in_an_answer_too_large_to_keep_is_told() {
     assert_eq!(error.kind(), ErrorKind::StreamBroken);
     assert!(error.message().contains("fell behind"), "{error}");
 }
+
+/// On real threads: whoever reads finds each frame, in order, whoever else reads, waits or leaves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_threads_read_one_stream_and_leave_it_as_they_like() {
+    for round in 0..100 {
+        let leaf = provider_fn(|_| async {
+            let frames = futures_util::stream::unfold(0_u32, |place| async move {
+                // Pending each time, and woken from another thread now and then.
+                match place % 3 {
+                    0 => tokio::task::yield_now().await,
+                    _ => drop(tokio::spawn(async {}).await),
+                }
+                let frame = match place {
+                    0..20 => Frame::text(format!("{place} ")),
+                    20 => Frame::event(StreamEvent::End),
+                    _ => return None,
+                };
+                Some((Ok(frame), place + 1))
+            });
+            Ok::<_, LlmError>(LlmResponse::new(LlmBody::from_frames(frames)))
+        });
+        let llm = CacheLayer::new().layer(leaf);
+        let readers: Vec<_> = (0..24)
+            .map(|reader| {
+                let llm = llm.clone();
+                tokio::spawn(async move {
+                    let mut response = call(&llm, ask()).await.unwrap();
+                    if reader % 4 == 0 {
+                        for _ in 0..(reader + round) % 21 {
+                            response.body_mut().frame().await;
+                        }
+                        return None;
+                    }
+                    Some(response.text().await.unwrap())
+                })
+            })
+            .collect();
+        let whole: String = (0..20).map(|place| format!("{place} ")).collect();
+        for reader in readers {
+            let read = tokio::time::timeout(Duration::from_secs(60), reader).await.expect("nobody waits for ever");
+            assert!(read.unwrap().is_none_or(|read| read == whole));
+        }
+    }
+}

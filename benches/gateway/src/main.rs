@@ -21,7 +21,7 @@ use steadfast_gateway_bench::{
 };
 
 const USE: &str = "use: gateway-load [all | load | soak | provider | ask ADDRESS plain|stream CONNECTIONS REQUESTS]
-    [--only NAME;NAME] [--rounds N] [--seconds N] [--soak N] [--up] [--json FILE]";
+    [--only NAME;NAME] [--rounds N] [--seconds N] [--soak N] [--up] [--latency MS] [--pace MS] [--json FILE]";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::read(env::args().skip(1))?;
@@ -80,6 +80,9 @@ struct Options {
     seconds: f64,
     soak: u64,
     up: bool,
+    /// Until the provider's first byte, and between two pieces of a stream.
+    latency: Duration,
+    pace: Duration,
     json: Option<PathBuf>,
 }
 
@@ -93,6 +96,8 @@ impl Options {
             seconds: 2.0,
             soak: 300,
             up: false,
+            latency: Duration::ZERO,
+            pace: Duration::ZERO,
             json: None,
         };
         while let Some(argument) = arguments.next() {
@@ -103,6 +108,8 @@ impl Options {
                 "--seconds" => options.seconds = value()?.parse()?,
                 "--soak" => options.soak = value()?.parse()?,
                 "--up" => options.up = true,
+                "--latency" => options.latency = Duration::from_millis(value()?.parse()?),
+                "--pace" => options.pace = Duration::from_millis(value()?.parse()?),
                 "--json" => options.json = Some(value()?.into()),
                 other if other.starts_with('-') => return Err(USE.into()),
                 _ if options.action.is_empty() => options.action = argument,
@@ -124,7 +131,7 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     match options.action.as_str() {
         "all" | "load" | "soak" => measure(&options).await,
         "provider" => {
-            let provider = Provider::start(Duration::ZERO, Duration::ZERO).await?;
+            let provider = Provider::start(options.latency, options.pace).await?;
             println!("{}", provider.address);
             std::future::pending().await
         }
@@ -136,7 +143,7 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
 async fn measure(options: &Options) -> Result<(), Box<dyn Error>> {
     let folder = env::temp_dir().join(format!("gateway-load-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
-    let start = || Provider::start(Duration::ZERO, Duration::ZERO);
+    let start = || Provider::start(options.latency, options.pace);
     let rig = Rig {
         primary: start().await?,
         backup: start().await?,

@@ -134,6 +134,7 @@ impl Serve {
         let handle = stack.handle();
         let observing = Observing::begin(&handle, &self.observe)?;
         let begun = handle.config();
+        warn_of_restarts(&begun);
         let configured = begun.listen.filter(|_| self.config.is_some());
         let default = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8080));
         let address = self.listen.or(configured).unwrap_or(default);
@@ -176,6 +177,17 @@ impl Serve {
     fn keys_file(&self, said: &config::Gateway) -> Option<PathBuf> {
         let configured = || Some(self.config.as_ref()?.parent()?.join(said.keys.as_ref()?));
         self.keys.clone().or_else(configured)
+    }
+}
+
+/// Neither protocol has a word for "discard what came before": a stream that begins anew ends with an error here.
+fn warn_of_restarts(config: &config::Config) {
+    let of_features = config.features.values().chain(&config.default_feature).map(|feature| &feature.stream);
+    if of_features.chain([&config.stream]).any(|stream| stream.on_break == Some(config::StreamBreak::Restart)) {
+        tracing::warn!(
+            "`on_break: restart` cannot be told to callers of the gateway, whose streams end with an error when they break; \
+             `commit: complete` lets another tier answer"
+        );
     }
 }
 

@@ -24,9 +24,7 @@ use super::{
 
 pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
     let for_callers = Router::new()
-        .route("/v1/messages", post(messages))
         .route("/v1/messages/count_tokens", post(catalog::count_tokens))
-        .route("/v1/chat/completions", post(chat_completions))
         .route("/v1/models", get(catalog::models))
         .route("/v1/models/{*model}", get(catalog::model))
         .route("/requests", get(requests))
@@ -34,6 +32,8 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .route("/requests/{id}", get(request))
         .route_layer(from_fn_with_state(gateway.clone(), with_key));
     for_callers
+        .route("/v1/messages", post(messages))
+        .route("/v1/chat/completions", post(chat_completions))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         // Claude Code looks here first, with HEAD.
@@ -55,20 +55,24 @@ pub(crate) fn dialect_of(path: &str, headers: &HeaderMap) -> Dialect {
     }
 }
 
-/// Lets a caller through who shows a key, where there are keys. Where there are none, a page of a foreign site is kept
-/// out: a browser on this machine would send its requests here without asking anybody.
+/// Lets through whom [`let_in`] does.
 async fn with_key(State(gateway): State<Arc<Gateway>>, mut request: Request<Body>, next: Next) -> Response<Body> {
-    if let Some(keys) = &gateway.keys {
-        match keys.caller(request.headers()) {
-            Ok(key) => {
-                request.extensions_mut().insert(key);
-            }
-            Err(denied) => return refusal::deny(denied, dialect_of(request.uri().path(), request.headers())),
-        }
-    } else if request.headers().get(header::ORIGIN).is_some_and(is_foreign) {
-        return refusal::deny(Denied::Origin, dialect_of(request.uri().path(), request.headers()));
+    match let_in(&gateway, &mut request) {
+        Ok(()) => next.run(request).await,
+        Err(denied) => refusal::deny(denied, dialect_of(request.uri().path(), request.headers())),
     }
-    next.run(request).await
+}
+
+/// A caller may come in who shows a key, where there are keys. Where there are none, a page of a foreign site is kept
+/// out: a browser on this machine would send its requests here without asking anybody.
+fn let_in(gateway: &Gateway, request: &mut Request<Body>) -> Result<(), Denied> {
+    if let Some(keys) = &gateway.keys {
+        let key = keys.caller(request.headers())?;
+        request.extensions_mut().insert(key);
+    } else if request.headers().get(header::ORIGIN).is_some_and(is_foreign) {
+        return Err(Denied::Origin);
+    }
+    Ok(())
 }
 
 /// Whether an `Origin` is anything but this machine.
@@ -80,11 +84,19 @@ fn is_foreign(origin: &HeaderValue) -> bool {
 }
 
 async fn messages(State(gateway): State<Arc<Gateway>>, request: Request<Body>) -> Response<Body> {
-    pipeline::answer(gateway, Dialect::Anthropic, request).await
+    call(gateway, Dialect::Anthropic, request).await
 }
 
 async fn chat_completions(State(gateway): State<Arc<Gateway>>, request: Request<Body>) -> Response<Body> {
-    pipeline::answer(gateway, Dialect::OpenAi, request).await
+    call(gateway, Dialect::OpenAi, request).await
+}
+
+/// A call of a model. It asks for the key by itself: as a layer that would cost each call three boxes.
+async fn call(gateway: Arc<Gateway>, dialect: Dialect, mut request: Request<Body>) -> Response<Body> {
+    match let_in(&gateway, &mut request) {
+        Ok(()) => pipeline::answer(gateway, dialect, request).await,
+        Err(denied) => refusal::deny(denied, dialect),
+    }
 }
 
 /// Whether to send requests here: not once the server has been asked to stop.

@@ -96,7 +96,8 @@ impl Events {
 ///
 /// A connection hands its events over one by one, each when the one before was taken. So where there are many already, as from
 /// a fast provider or on a busy machine, each would be a write of its own, which costs more than all else that is done for it.
-/// They are let come in turn, and wait no longer than until everybody else who can run has run.
+/// They are let come in turn, and wait no longer than until everybody else who can run has run. An event that comes alone, as a
+/// model's tokens do, waits for nothing.
 #[derive(Default)]
 struct Gathered {
     first: Bytes,
@@ -107,6 +108,9 @@ struct Gathered {
 
 /// After so many waits what there is goes out: hyper asks twice in one turn for what is not there.
 const WAITS: u8 = 2;
+
+/// Events that come faster than this come together: 200 in a second, which is more than a model says.
+const TOGETHER: Duration = Duration::from_millis(5);
 
 /// Up to here another event may join those that wait, in bytes.
 const GATHERED: usize = 16 << 10;
@@ -132,15 +136,15 @@ impl Gathered {
         self.first.len().max(self.more.len()) >= GATHERED
     }
 
-    /// What there is, once the others had their turn and brought nothing more.
-    fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
+    /// Ready once the others had their turn and brought nothing more.
+    fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.waits < WAITS {
             self.waits += 1;
             // One poll of it asks the runtime for another turn, which comes when there is nothing else to do.
             let _ = pin!(tokio::task::yield_now()).poll(cx);
             return Poll::Pending;
         }
-        Poll::Ready(self.take())
+        Poll::Ready(())
     }
 
     fn take(&mut self) -> Bytes {
@@ -218,9 +222,12 @@ impl Body for Events {
                 }
                 Poll::Ready(Err(failed)) => failed,
                 Poll::Pending if !this.gathered.is_empty() => {
-                    let bytes = std::task::ready!(this.gathered.poll_take(cx));
-                    *this.heard = Instant::now();
-                    return data(bytes);
+                    let now = Instant::now();
+                    if now.saturating_duration_since(*this.heard) < TOGETHER {
+                        std::task::ready!(this.gathered.poll_wait(cx));
+                    }
+                    *this.heard = now;
+                    return data(this.gathered.take());
                 }
                 Poll::Pending if this.cut.as_mut().poll(cx).is_ready() => (Outcome::Broken, stopping()),
                 Poll::Pending => {

@@ -1,7 +1,7 @@
 use std::{
     borrow::Cow,
     fmt,
-    sync::{Arc, LazyLock, OnceLock},
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
@@ -20,15 +20,16 @@ use crate::{
 ///
 /// Its times are of tokio's clock.
 pub struct Answer {
-    content: Content,
-    /// A stream put together, once somebody wants it whole.
-    whole: OnceLock<Message>,
+    message: Message,
+    form: Form,
     facts: Facts,
     size: u64,
 }
 
-enum Content {
-    Whole { message: Message, wire: Option<(Dialect, Bytes)> },
+/// How it came.
+enum Form {
+    /// Whole, with the provider's own bytes where there were any.
+    Whole(Option<(Dialect, Bytes)>),
     Stream(Arc<[Frame]>),
 }
 
@@ -92,21 +93,22 @@ impl Answer {
     pub(super) fn whole(message: Message, wire: Option<(Dialect, &Bytes)>, facts: Facts) -> Self {
         // A copy, for the bytes may be a slice of something larger, which would be kept with them.
         let wire = wire.map(|(dialect, raw)| (dialect, Bytes::copy_from_slice(raw)));
-        let said: usize = message.content.iter().map(Part::size).sum();
-        let size = said + size_of_val(&*message.content) + wire.as_ref().map_or(0, |(_, raw)| raw.len());
-        Self::new(Content::Whole { message, wire }, size, facts)
+        let bytes = wire.as_ref().map_or(0, |(_, raw)| raw.len());
+        Self::new(message, Form::Whole(wire), bytes, facts)
     }
 
     /// A stream, from its first frame to its end mark.
     pub(super) fn stream(frames: Arc<[Frame]>, facts: Facts) -> Self {
-        // Put together, and again for those who want it whole.
-        let size = frames.iter().map(Frame::size).sum::<usize>();
-        Self::new(Content::Stream(frames), size, facts)
+        let mut whole = Accumulator::default();
+        frames.iter().flat_map(Frame::events).for_each(|event| whole.push(event));
+        let bytes = frames.iter().map(Frame::size).sum();
+        Self::new(whole.finish(), Form::Stream(frames), bytes, facts)
     }
 
-    fn new(content: Content, size: usize, facts: Facts) -> Self {
-        let size = (size + size_of::<Self>() + facts.size()) as u64;
-        Self { content, whole: OnceLock::new(), facts, size }
+    fn new(message: Message, form: Form, bytes: usize, facts: Facts) -> Self {
+        let said = message.content.iter().map(Part::size).sum::<usize>() + size_of_val(&*message.content);
+        let size = (said + bytes + facts.size() + size_of::<Self>()) as u64;
+        Self { message, form, facts, size }
     }
 
     #[cfg(test)]
@@ -153,13 +155,11 @@ impl Answer {
 
     /// The answer for somebody who asks again.
     pub(crate) fn response(&self, as_stream: bool, why: CachedWhy, now: Instant) -> LlmResponse {
-        let body = match &self.content {
-            Content::Whole { message, wire: Some((dialect, raw)) } if !as_stream => {
-                LlmBody::from_wire(*dialect, raw.clone(), message.clone())
-            }
-            Content::Whole { message, .. } => LlmBody::from_message(message.clone()),
-            Content::Stream(frames) if as_stream => replayed(frames.clone()),
-            Content::Stream(_) => LlmBody::from_message(self.message().clone()),
+        let message = || self.message.clone();
+        let body = match &self.form {
+            Form::Whole(Some((dialect, raw))) if !as_stream => LlmBody::from_wire(*dialect, raw.clone(), message()),
+            Form::Stream(frames) if as_stream => replayed(frames.clone()),
+            Form::Whole(_) | Form::Stream(_) => LlmBody::from_message(message()),
         };
         self.facts.put(LlmResponse::new(body), why, now)
     }
@@ -179,21 +179,9 @@ impl Answer {
         }
     }
 
-    /// What it says.
-    pub(crate) fn message(&self) -> &Message {
-        match &self.content {
-            Content::Whole { message, .. } => message,
-            Content::Stream(frames) => self.whole.get_or_init(|| {
-                let mut whole = Accumulator::default();
-                frames.iter().flat_map(Frame::events).for_each(|event| whole.push(event));
-                whole.finish()
-            }),
-        }
-    }
-
     /// Whether it says all that was asked for, so that it is worth keeping.
     pub(super) fn is_worth_keeping(&self) -> bool {
-        self.facts.degraded.is_none() && is_good(self.message())
+        self.facts.degraded.is_none() && is_good(&self.message)
     }
 }
 
@@ -233,7 +221,7 @@ impl fmt::Debug for Answer {
         f.debug_struct("Answer")
             .field("feature", &self.facts.feature)
             .field("model", &self.facts.model)
-            .field("stream", &matches!(self.content, Content::Stream(_)))
+            .field("stream", &matches!(self.form, Form::Stream(_)))
             .field("bytes", &self.size)
             .finish_non_exhaustive()
     }

@@ -25,6 +25,7 @@ pub(super) struct Settings {
     pub(super) stale_for: Duration,
     pub(super) max_answer: usize,
     pub(super) single_flight: bool,
+    max_request: usize,
     counts: Counts,
     hottest: Option<f64>,
     classifier: Classifier,
@@ -34,6 +35,9 @@ pub(super) struct Settings {
 const TTL: Duration = Duration::from_secs(5 * 60);
 /// The default of [`CacheLayer::stale_for`].
 const STALE_FOR: Duration = Duration::from_secs(60 * 60);
+
+/// The default of [`CacheLayer::max_request`].
+const MAX_REQUEST: usize = 1024 * 1024;
 
 impl CacheLayer {
     /// Keeps answers for five minutes, in 64 MiB of memory.
@@ -66,6 +70,14 @@ impl CacheLayer {
     #[must_use]
     pub fn max_answer(mut self, bytes: usize) -> Self {
         self.change().max_answer = bytes;
+        self
+    }
+
+    /// Sets the largest request in wire form that is looked at, in bytes; larger ones pass by. Default: 1 MiB. To know a request
+    /// by its meaning takes a few milliseconds for each megabyte, and one so long is hardly asked twice.
+    #[must_use]
+    pub fn max_request(mut self, bytes: usize) -> Self {
+        self.change().max_request = bytes;
         self
     }
 
@@ -157,6 +169,9 @@ impl Settings {
         if request.extensions().get() == Some(&CacheControl::NoStore) {
             return None;
         }
+        if request.wire().is_some_and(|wire| wire.body().len() > self.max_request) {
+            return None;
+        }
         if let Some(hottest) = self.hottest {
             let temperature = request.chat().ok()?.temperature?;
             if temperature.is_nan() || temperature > hottest {
@@ -179,6 +194,7 @@ impl Default for Settings {
             stale_for: STALE_FOR,
             max_answer: MAX_ANSWER,
             single_flight: true,
+            max_request: MAX_REQUEST,
             counts: Counts::default(),
             hottest: None,
             classifier: Classifier::default(),

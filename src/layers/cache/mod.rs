@@ -90,6 +90,8 @@ mod questions;
 mod recording;
 mod service;
 mod store;
+#[cfg(test)]
+mod tests;
 mod wakers;
 mod words;
 

@@ -285,9 +285,10 @@ impl Drop for Reader {
             Body::Here(_) => Some(mem::replace(&mut state.body, Body::Broken(left))),
             _ => None,
         };
-        // Dropped, and with it the flight goes to those who wait for it.
         let lead = state.lead.take();
         drop(state);
-        drop((lead, body));
+        // The places that it holds are free before the flight goes to one who waits for it, and may need them.
+        drop(body);
+        drop(lead);
     }
 }

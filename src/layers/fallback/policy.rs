@@ -45,8 +45,8 @@ pub enum AllOpen {
     /// the request itself fails at once. It is for work that must not be done by anything less, such as code generation
     /// with [`worst_level`](super::FallbackLayer::feature_worst_level) 1.
     ///
-    /// When that time is over it fails, at most a second early, with the earliest probe as the error's `retry_after`; so it
-    /// does when it has no [attempts](crate::LlmRequest::max_attempts) left. What was drained by hand is not waited for:
+    /// When that time is over it fails, at most a second early, with the earliest probe as the error's `retry_after` where
+    /// the circuits say one; so it does when it has no [attempts](crate::LlmRequest::max_attempts) left. What was drained by hand is not waited for:
     /// nobody knows how long. A [bulkhead](crate::layers::bulkhead) further out bounds how many wait, and how many go on
     /// together when a tier is back.
     Queue(Duration),

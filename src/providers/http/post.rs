@@ -22,7 +22,13 @@ impl<P: Protocol> HttpLeaf<P> {
     }
 
     /// Sends JSON to another path of the same API, and reads what it says.
-    pub(crate) async fn post(self, path: &str, model: &str, body: Bytes) -> Result<Bytes, LlmError> {
+    pub(crate) async fn post<T>(
+        self,
+        path: &str,
+        model: &str,
+        body: Bytes,
+        read: impl FnOnce(&[u8]) -> Result<T, LlmError>,
+    ) -> Result<T, LlmError> {
         let Self { settings, transport } = self;
         let mut origin = Origin::of(&settings, Some(model.into()));
         let answer = async {
@@ -32,7 +38,7 @@ impl<P: Protocol> HttpLeaf<P> {
             origin.status = Some(head.status);
             origin.request_id = failure::request_id(&head.headers);
             if head.status.is_success() {
-                return read_whole(body, settings.limits.answer).await;
+                return read(&read_whole(body, settings.limits.answer).await?);
             }
             let body = read_error(body, settings.limits.error).await;
             let (protocol, wall) = (&settings.protocol, wall_clock::now());
