@@ -1,7 +1,9 @@
 use super::Findings;
 use crate::{
     ErrorKind,
-    config::{AllOpen, CircuitBreaker, Config, Cooldown, Fallback, Feature, Growth, OnError, Rate, Retry, Span, tree::Step},
+    config::{
+        AllOpen, CircuitBreaker, Config, Cooldown, Fallback, Feature, Growth, OnError, Rate, Retry, Span, tree::Step,
+    },
 };
 
 pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
