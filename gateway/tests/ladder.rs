@@ -42,7 +42,8 @@ struct Answer {
 }
 
 impl Ladder {
-    fn start(name: &str) -> Self {
+    /// Whose circuits look again after this long.
+    fn start(name: &str, cooldown: &str) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let servers = ["full", "reduced", "basic", "kept"].map(|name| {
             let provider = Simulated::new(name).reply(name).latency(Duration::from_millis(1)).pace(Duration::ZERO);
@@ -69,7 +70,7 @@ features:
   review: {{ worst_level: 1 }}
   summary: {{ worst_level: 3 }}
 retry: {{ max_attempts: 1 }}
-circuit_breaker: {{ consecutive_failures: 1, cooldown: 500ms }}
+circuit_breaker: {{ consecutive_failures: 1, cooldown: {cooldown} }}
 "
             ),
         );
@@ -94,7 +95,7 @@ circuit_breaker: {{ consecutive_failures: 1, cooldown: 500ms }}
         self.servers[level - 1].handle()
     }
 
-    fn send(&self, path: &str, feature: &str, stream: bool) -> TcpStream {
+    fn send(&self, path: &str, feature: &str, stream: bool, headers: &str) -> TcpStream {
         let messages = json!([{"role": "user", "content": "hello"}]);
         let body = json!({"model": "m", "max_tokens": 50, "stream": stream, "messages": messages}).to_string();
         let mut connection = TcpStream::connect(&self.url).unwrap();
@@ -103,14 +104,14 @@ circuit_breaker: {{ consecutive_failures: 1, cooldown: 500ms }}
         let head = format!(
             "POST {path} HTTP/1.1\r\nhost: g\r\nconnection: close\r\nauthorization: Bearer {key}\r\n\
              content-type: application/json\r\nanthropic-version: 2023-06-01\r\nx-steadfast-feature: {feature}\r\n\
-             content-length: {length}\r\n\r\n"
+             {headers}content-length: {length}\r\n\r\n"
         );
         connection.write_all(format!("{head}{body}").as_bytes()).unwrap();
         connection
     }
 
     fn ask(&self, path: &str, feature: &str, stream: bool) -> Answer {
-        answer(self.send(path, feature, stream))
+        answer(self.send(path, feature, stream, ""))
     }
 
     /// Asks until this tier serves: a circuit looks again only after its cooldown.
@@ -210,7 +211,7 @@ fn serves(ladder: &Ladder, (level, tier, speaks): (u8, &str, Option<&str>), reas
 
 #[test]
 fn an_outage_walks_the_ladder_down_and_recovery_up_again() {
-    let ladder = Ladder::start("ladder-outage");
+    let ladder = Ladder::start("ladder-outage", "500ms");
     serves(&ladder, STEPS[0], &[]);
     for (level, step) in STEPS.into_iter().enumerate().skip(1) {
         ladder.model(level).fail(Fault::ServerError);
@@ -227,7 +228,7 @@ fn an_outage_walks_the_ladder_down_and_recovery_up_again() {
         serves(&ladder, STEPS[level - 1], &DOWN);
     }
     // What accepts nothing less is queued, and answered in full when there is full service.
-    let queued = [MESSAGES, CHAT].map(|path| ladder.send(path, "code", false));
+    let queued = [MESSAGES, CHAT].map(|path| ladder.send(path, "code", false, ""));
     thread::sleep(Duration::from_millis(700));
     ladder.model(1).heal();
     serves(&ladder, STEPS[0], &[]);
@@ -238,7 +239,7 @@ fn an_outage_walks_the_ladder_down_and_recovery_up_again() {
 
 #[test]
 fn an_operator_walks_the_ladder_with_pins() {
-    let ladder = Ladder::start("ladder-pins");
+    let ladder = Ladder::start("ladder-pins", "500ms");
     for step in STEPS.iter().chain(STEPS.iter().rev()) {
         ladder.order(&["level", &step.0.to_string()]);
         serves(&ladder, *step, &["pinned"]);
@@ -246,4 +247,19 @@ fn an_operator_walks_the_ladder_with_pins() {
     }
     ladder.order(&["level", "none"]);
     serves(&ladder, STEPS[0], &[]);
+}
+
+#[test]
+fn a_queued_request_whose_time_is_over_hears_when_to_come_back() {
+    let ladder = Ladder::start("ladder-queue", "10s");
+    ladder.model(1).fail(Fault::ServerError);
+    ladder.until(MESSAGES, "reduced");
+    for path in [MESSAGES, CHAT] {
+        let begun = Instant::now();
+        let refused = answer(ladder.send(path, "code", false, "x-steadfast-timeout-ms: 1500\r\n"));
+        assert!(matches!(&*refused.status, "503" | "529"), "{refused:?}");
+        assert!(begun.elapsed() > Duration::from_millis(900), "it has waited: {:?}", begun.elapsed());
+        let seconds: u64 = refused.header("retry-after").expect("the circuit says when").parse().unwrap();
+        assert!((1..=11).contains(&seconds), "{seconds}");
+    }
 }

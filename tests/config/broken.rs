@@ -90,6 +90,7 @@ pub(super) const BROKEN: &[(&str, usize, usize, &str, Option<&str>)] = &[
     ("window_of_both.yaml", 5, 55, "of `calls` or of a `span`, not of both", None),
     ("no_attempt.yaml", 7, 24, "`max_attempts` must be 1 or more", None),
     ("no_time.yaml", 4, 36, "`idle` must be longer than nothing", None),
+    ("queue_of_no_time.yaml", 5, 46, "`queue` must be longer than nothing", None),
     ("key_in_a_timeout.yaml", 4, 16, "unknown key `attemt`", Some("attempt")),
     ("literal_key.yaml", 5, 14, "a secret does not stand in the file", None),
     ("literal_key.toml", 5, 11, "a secret does not stand in the file", None),

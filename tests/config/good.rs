@@ -28,6 +28,7 @@ fn three_formats_are_one_configuration() {
     assert_eq!(yaml.features["chat"].stream.commit, None);
     assert_eq!(yaml.retry.backoff, Some(Growth::Linear));
     assert_eq!(yaml.fallback.all_open, Some(AllOpen::Wait(Span(Duration::from_secs(5)))));
+    assert_eq!(yaml.features["code"].all_open, Some(AllOpen::Queue(Span(Duration::from_secs(120)))));
     assert_eq!(
         yaml.fallback.on_error.as_deref(),
         Some(&[OnError::Status(429), OnError::Status(503), OnError::Kind("timeout".into())][..])

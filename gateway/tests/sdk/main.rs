@@ -44,11 +44,13 @@ fn config(servers: &BTreeMap<&str, SimulatedServer>) -> String {
         features.push_str(&format!(
             "  a-{name}: {{ tiers: [a-{name}] }}\n  o-{name}: {{ tiers: [o-{name}] }}\n\
              \x20 a-{name}-then-o: {{ tiers: [a-{name}, o-healthy] }}\n\
-             \x20 o-{name}-then-a: {{ tiers: [o-{name}, a-healthy] }}\n"
+             \x20 o-{name}-then-a: {{ tiers: [o-{name}, a-healthy] }}\n\
+             \x20 {name}-then-sorry: {{ tiers: [a-{name}, o-{name}, sorry] }}\n"
         ));
     }
     format!(
-        "tiers:\n{tiers}features:\n{features}retry: {{ max_attempts: 1 }}\n\
+        "tiers:\n{tiers}  - {{ name: sorry, provider: canned, text: Please try again. }}\n\
+         features:\n{features}retry: {{ max_attempts: 1 }}\n\
          circuit_breaker: {{ consecutive_failures: 0, max_throttle: 1ms }}\n"
     )
 }

@@ -42,6 +42,19 @@ async function oStream(route) {
   return [text, finish];
 }
 
+// An answer that says of itself that it is less than what was asked for is an answer like any other.
+await check("anthropic, a fixed sentence", async () => {
+  const message = await aCreate("overloaded-then-sorry");
+  assert.equal(message.content[0].text, "Please try again.");
+  assert.equal(message.steadfast.degraded.level, 5);
+});
+
+await check("openai, a fixed sentence", async () => {
+  const answer = await oCreate("overloaded-then-sorry");
+  assert.equal(answer.choices[0].message.content, "Please try again.");
+  assert.equal(answer.steadfast.degraded.level, 5);
+});
+
 for (const route of ["a-healthy", "o-healthy", "a-overloaded-then-o", "o-overloaded-then-a"]) {
   await check(`anthropic, whole, ${route}`, async () => {
     const message = await aCreate(route);

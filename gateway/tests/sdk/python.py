@@ -61,6 +61,21 @@ def o_stream(name):
     return text, finish, usage
 
 
+# An answer that says of itself that it is less than what was asked for is an answer like any other.
+@check("anthropic, a fixed sentence")
+def _():
+    message = a_create("overloaded-then-sorry")
+    assert message.content[0].text == "Please try again.", message
+    assert message.model_extra["steadfast"]["degraded"]["level"] == 5, message
+
+
+@check("openai, a fixed sentence")
+def _():
+    answer = o_create("overloaded-then-sorry")
+    assert answer.choices[0].message.content == "Please try again.", answer
+    assert answer.model_extra["steadfast"]["degraded"]["level"] == 5, answer
+
+
 # Every caller is answered by every provider, the first choice or not.
 for route in ["a-healthy", "o-healthy", "a-overloaded-then-o", "o-overloaded-then-a", "a-cut-then-o"]:
     cut = "cut" in route

@@ -1,7 +1,9 @@
 use super::Findings;
 use crate::{
     ErrorKind,
-    config::{CircuitBreaker, Config, Cooldown, Fallback, Feature, Growth, OnError, Rate, Retry, Span, tree::Step},
+    config::{
+        AllOpen, CircuitBreaker, Config, Cooldown, Fallback, Feature, Growth, OnError, Rate, Retry, Span, tree::Step,
+    },
 };
 
 pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
@@ -114,6 +116,7 @@ fn feature(feature: &Feature, config: &Config, findings: &mut Findings<'_, '_>) 
         }
     }
     findings.some_time("timeout", feature.timeout);
+    all_open(feature.all_open, findings);
     let Some(worst) = feature.worst_level else { return };
     if !(1..=5).contains(&worst) {
         findings.wrong("worst_level", "a level is from 1 (full service) to 5 (static)");
@@ -158,4 +161,13 @@ fn fallback(fallback: &Fallback, config: &Config, findings: &mut Findings<'_, '_
         }
     });
     findings.some_time("recovery_check", fallback.recovery_check);
+    all_open(fallback.all_open, findings);
+}
+
+fn all_open(policy: Option<AllOpen>, findings: &mut Findings<'_, '_>) {
+    findings.within("all_open", |findings| match policy {
+        Some(AllOpen::Wait(longest)) => findings.some_time("wait", Some(longest)),
+        Some(AllOpen::Queue(longest)) => findings.some_time("queue", Some(longest)),
+        Some(AllOpen::Fail) | None => {}
+    });
 }

@@ -26,7 +26,13 @@
 //! - Tiers have [levels](Tier::level) of service, from 1 (full) to 5 (a fixed sentence). A feature can say how far down
 //!   it may go; a request that was [stepped down](crate::Context::min_level), by a budget or by hand, leaves the better
 //!   tiers out. Where nothing answers further down the step-down gives way, unless the feature
-//!   [stays down](FallbackLayer::feature_stays_down). A tier that is left out is like one that lacks something.
+//!   [stays down](FallbackLayer::feature_stays_down). A tier that is left out is like one that lacks something. An answer
+//!   from level 2 on says so, and what led there: [`LlmResponse::degraded`](crate::LlmResponse::degraded).
+//! - A level that fails too often is stepped down from by its tiers' circuits: give them a
+//!   [failure rate](crate::CircuitBreakerLayer::failure_rate) and several [probes](crate::CircuitBreakerLayer::probe_successes)
+//!   that must succeed, and return [`gradually`](FallbackLayer::gradually).
+//! - Where nothing works that a request may have, it fails at once, or waits: [`AllOpen`], for all or
+//!   [for a feature](FallbackLayer::feature_all_open).
 //! - An operator can take a tier out of service, or all tiers above a level, and put them back: [`FallbackHandle`].
 //! - While tiers are left, each gets only part of the time before the request's deadline: a primary that hangs is
 //!   answered by the next tier, not refused when all time is gone. There is no sleep before a different tier.
@@ -54,10 +60,12 @@
 //! ```
 
 mod capabilities;
+mod chain;
 mod future;
 mod handle;
 mod layer;
 pub(crate) mod models;
+mod policy;
 mod ramp;
 mod restart;
 mod service;
@@ -70,7 +78,8 @@ pub use self::{
     capabilities::Capabilities,
     future::ResponseFuture,
     handle::FallbackHandle,
-    layer::{AllOpen, FallbackLayer, SessionPolicy, StreamBreak},
+    layer::FallbackLayer,
+    policy::{AllOpen, SessionPolicy, StreamBreak},
     ramp::RampStep,
     service::Fallback,
     tier::Tier,

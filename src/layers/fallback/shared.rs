@@ -193,7 +193,9 @@ impl Shared {
     pub(super) fn primary_answered(&self, request: &LlmRequest, response: &mut LlmResponse) {
         let primary = &self.config.primary;
         response.name_tier(&primary.name);
-        response.degrade(primary.level, DegradedReason::default);
+        if primary.level > BEST_LEVEL {
+            response.degrade(primary.level, DegradedReason::default);
+        }
         if !self.has_worked(0) || self.serving.load(Relaxed) != 0 {
             self.answered(0, request, request.context().begun.unwrap_or_else(Instant::now), None);
         }

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     AllOpen, SessionPolicy,
+    chain::Chain,
     shared::Shared,
     unable::{Unable, Why},
 };
@@ -50,17 +51,6 @@ pub(super) struct Walk {
     can_wait: bool,
     /// Whether it has started over.
     again: bool,
-}
-
-/// Which tiers the request may go to, in order.
-enum Chain {
-    All,
-    /// All, but this one first.
-    AllFrom(usize),
-    /// A feature's policy.
-    Listed(Arc<[usize]>),
-    /// A pinned session's.
-    Pinned(usize),
 }
 
 /// What to do after a failure.
@@ -549,43 +539,5 @@ pub(super) fn share_out(shared: &Shared, tier: usize, after: usize, context: &mu
     context.last_resort |= shared.facts(tier).last_resort;
     if slice.is_some() {
         context.deadline = slice;
-    }
-}
-
-impl Chain {
-    /// The same tiers, this one first if it is among them.
-    fn from(self, first: usize) -> Self {
-        match self {
-            Self::Listed(tiers) if tiers.contains(&first) => {
-                let others = tiers.iter().copied().filter(|tier| *tier != first);
-                Self::Listed(std::iter::once(first).chain(others).collect())
-            }
-            Self::All => Self::AllFrom(first),
-            other => other,
-        }
-    }
-
-    fn len(&self, shared: &Shared) -> usize {
-        match self {
-            Self::All | Self::AllFrom(_) => shared.tiers(),
-            Self::Listed(tiers) => tiers.len(),
-            Self::Pinned(_) => 1,
-        }
-    }
-
-    fn iter(&self, shared: &Shared) -> impl Iterator<Item = usize> {
-        let all = match self {
-            Self::All | Self::AllFrom(_) => 0..shared.tiers(),
-            Self::Listed(_) | Self::Pinned(_) => 0..0,
-        };
-        let first = match self {
-            Self::AllFrom(tier) | Self::Pinned(tier) => Some(*tier),
-            _ => None,
-        };
-        let listed: &[usize] = match self {
-            Self::Listed(tiers) => tiers,
-            _ => &[],
-        };
-        first.into_iter().chain(all.filter(move |tier| Some(*tier) != first)).chain(listed.iter().copied())
     }
 }
