@@ -256,6 +256,27 @@ pub(crate) fn note(error: &mut LlmError, begun: Instant) {
     error.attempts_mut().push(attempt);
 }
 
+/// Puts one step in place of the record, for a request that made no call and has the failure of another's: what that one
+/// tried and used counts once.
+#[cfg(feature = "idempotency")]
+pub(crate) fn of_another(error: &mut LlmError) {
+    let (provider, model) = error.names();
+    let step = Attempt {
+        tier: error.attempts().last().and_then(|step| step.tier.clone()),
+        provider,
+        model,
+        begun: Instant::now(),
+        took: Duration::ZERO,
+        failure: Some(error.kind()),
+        status: error.status(),
+        message: "the call of another request with the same idempotency key failed".to_owned(),
+        retry_after: error.retry_after(),
+        usage: None,
+        next: Next::Skipped,
+    };
+    *error.attempts_mut() = vec![step];
+}
+
 fn spent(record: &[Attempt]) -> u16 {
     let sent = record.iter().filter(|attempt| !attempt.is_local() && attempt.failure.is_some()).count();
     u16::try_from(sent).unwrap_or(u16::MAX)

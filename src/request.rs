@@ -104,7 +104,8 @@ impl LlmRequest {
         self
     }
 
-    /// Sets the key by which repeats of this request are known to be the same.
+    /// Sets the key by which repeats of this request are known to be the same: an `IdempotencyLayer` (feature `idempotency`)
+    /// makes one call for it.
     #[must_use]
     pub fn idempotency_key(mut self, key: impl Into<Arc<str>>) -> Self {
         self.said_mut().idempotency_key = Some(key.into());

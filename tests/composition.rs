@@ -19,6 +19,16 @@ impl<S: Service<LlmRequest, Response = LlmResponse, Error: Into<LlmError>> + Clo
 
 fn is_llm<S: Llm + Service<LlmRequest, Error = LlmError>>() {}
 
+/// What goes on when its caller has left needs a task, and so the two bounds; with them the same holds.
+#[cfg(feature = "idempotency")]
+#[allow(dead_code, reason = "that it compiles is the proof")]
+fn closed_with_a_task<S: Llm + Clone + Send + 'static>()
+where
+    S::Future: Send,
+{
+    is_llm::<<steadfast::IdempotencyLayer as Layer<S>>::Service>();
+}
+
 /// Each layer makes of any such service another one, with `Error = LlmError`: so every order of any number of them
 /// compiles, by induction. No `Send` and no `'static` is asked of the service inside.
 #[allow(dead_code, reason = "that it compiles is the proof")]

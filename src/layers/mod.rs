@@ -4,6 +4,10 @@
 //! kept) · Bulkhead · Budget · Route · Fallback · and for each tier: Validate (where a
 //! program reads the answers) · RetryWithJitter · CircuitBreaker · Timeout (attempt) · leaf. Every other order compiles and means what it says.
 //!
+//! # Keys
+//!
+//! An `Idempotency` stands inside of the total Timeout and outside of all the others, a `Cache` inside of it.
+//!
 //! # Readiness
 //!
 //! Each layer here decides by the request (its feature, its deadline, its tier), and none can know the request in

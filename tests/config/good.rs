@@ -40,6 +40,8 @@ fn three_formats_are_one_configuration() {
     assert!(yaml.budgets[1].each_key);
     assert_eq!(yaml.gateway.max_body, Some(Size(8 << 20)));
     assert_eq!((yaml.gateway.grace, yaml.gateway.keep_alive), (Some(Span(Duration::from_secs(45))), None));
+    let idempotency = yaml.idempotency.unwrap();
+    assert_eq!((idempotency.ttl, idempotency.max_bytes), (Some(Span(Duration::from_secs(3600))), Some(Size(32 << 20))));
     assert_eq!(yaml.alerts.rules.key_refused, Some(RuleThreshold::On(false)));
     let cooldown = yaml.tiers[0].circuit_breaker.and_then(|breaker| breaker.cooldown);
     assert!(matches!(cooldown, Some(Cooldown::Growing(growing)) if growing.factor == 2.0));
@@ -61,7 +63,8 @@ fn the_example_is_a_configuration() {
     assert_eq!(config.tiers.len(), 4);
     let text = fs::read_to_string(&path).unwrap();
     // What is commented out holds too.
-    let all = text.replace("\n# gateway", "\ngateway").replace("\n#   ", "\n  ");
+    let all =
+        text.replace("\n# gateway", "\ngateway").replace("\n# idempotency", "\nidempotency").replace("\n#   ", "\n  ");
     let all = all.replace("\n# listen", "\nlisten").replace("\n# retry", "\nretry").replace("\n# circuit", "\ncircuit");
     let all =
         all.replace("\n# default_feature", "\ndefault_feature").replace("\n  # ", "\n  ").replace("\n    # ", "\n    ");

@@ -99,6 +99,7 @@ impl Counts {
 }
 
 /// What a request means, and whose it is; `None` where it says something that can be read in two ways.
+#[cfg(feature = "idempotency")]
 pub(in crate::layers) fn fingerprint(request: &LlmRequest) -> Option<CacheKey> {
     Counts::default().key(request)
 }

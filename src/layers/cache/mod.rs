@@ -109,6 +109,7 @@ pub(crate) use self::{
     handle::count,
     questions::{Question, Scope},
 };
+#[cfg(feature = "idempotency")]
 pub(in crate::layers) use self::{
     answer::Facts,
     asked::ran_out,

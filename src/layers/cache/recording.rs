@@ -47,9 +47,11 @@ struct State {
     too_large: bool,
     /// Until the answer is whole, too large, broken or left.
     lead: Option<Lead>,
-    /// The answer, once it is whole.
+    /// The answer, once it is whole: for who watches.
+    #[cfg_attr(not(feature = "idempotency"), allow(dead_code, reason = "nobody watches"))]
     whole: Option<Arc<Answer>>,
     /// Nothing more is kept: the answer is whole, too large, or not to be kept.
+    #[cfg_attr(not(feature = "idempotency"), allow(dead_code, reason = "nobody watches"))]
     over: bool,
 }
 
@@ -86,6 +88,7 @@ impl Recording {
     }
 
     /// A recording that leads no flight: who wants to know what becomes of it [watches](Reader::watch).
+    #[cfg(feature = "idempotency")]
     pub(in crate::layers) fn watched(body: LlmBody, facts: Facts, limit: usize) -> Reader {
         Self::start(body, facts, limit, Box::new(|_| {}))
     }
@@ -214,6 +217,7 @@ pub(in crate::layers) struct Reader {
 }
 
 /// What one sees who holds a place without reading.
+#[cfg(feature = "idempotency")]
 pub(in crate::layers) enum Watched {
     /// Others read.
     Held,
@@ -223,6 +227,7 @@ pub(in crate::layers) enum Watched {
     Over(Result<Option<Arc<Answer>>, LlmError>),
 }
 
+#[cfg(feature = "idempotency")]
 impl Reader {
     pub(in crate::layers) fn recording(&self) -> &Arc<Recording> {
         &self.recording

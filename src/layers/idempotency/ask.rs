@@ -20,6 +20,7 @@ use crate::{
     ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse,
     error::{Phase, TimeoutLimit},
     layers::cache::{Answer, Reader, Recording, ran_out},
+    ledger,
     response::CachedWhy,
 };
 
@@ -37,6 +38,10 @@ where
     S::Future: Send,
 {
     let (begun, deadline) = (Instant::now(), request.context().deadline);
+    if deadline.is_some_and(|deadline| deadline <= begun) {
+        // The call's own is later by the grace: it would be made.
+        return Err(LlmError::new(ErrorKind::Deadline, "it passed before the call could begin"));
+    }
     let waits = waits(same, service, request, settings, handle.shared);
     match deadline {
         None => waits.await,
@@ -86,18 +91,20 @@ where
 async fn follows(waiting: &mut Waiting, shared: &Shared, as_stream: bool) -> Option<Result<LlmResponse, LlmError>> {
     let mut reads = true;
     loop {
-        let mut recording = None;
-        match &*waiting.borrow_and_update() {
-            Stage::Ended(ended) => return ended.clone().result(shared, as_stream).map(Ok).or_else(|| ended.error()),
-            Stage::Streaming(streaming) if reads => recording = Some(streaming.clone()),
-            Stage::Streaming(_) | Stage::Calling => {}
-        }
-        if let Some(recording) = recording {
-            match recording.read() {
+        // Taken out, so that nothing is locked while it is made use of.
+        let now = match &*waiting.borrow_and_update() {
+            Stage::Ended(ended) => Now::Ended(ended.clone()),
+            Stage::Streaming(recording) if reads => Now::Streams(recording.clone()),
+            Stage::Streaming(_) | Stage::Calling => Now::Waits,
+        };
+        match now {
+            Now::Ended(ended) => return ended.result(shared, as_stream),
+            Now::Streams(recording) => match recording.read() {
                 Some(reader) => return Some(reads_along(&recording, reader, shared, as_stream).await),
                 // Its beginning is gone: it ends in a moment.
                 None => reads = false,
-            }
+            },
+            Now::Waits => {}
         }
         if waiting.changed().await.is_err() {
             return None;
@@ -105,25 +112,30 @@ async fn follows(waiting: &mut Waiting, shared: &Shared, as_stream: bool) -> Opt
     }
 }
 
+/// How far the call is.
+enum Now {
+    Waits,
+    Streams(Arc<Recording>),
+    Ended(Ended),
+}
+
 impl Ended {
-    fn result(self, shared: &Shared, as_stream: bool) -> Option<LlmResponse> {
+    fn result(self, shared: &Shared, as_stream: bool) -> Option<Result<LlmResponse, LlmError>> {
         match self {
             Self::Kept(answer) => {
                 count(&shared.counters.replayed);
-                Some(given(&answer, as_stream, CachedWhy::Replayed))
+                Some(Ok(given(&answer, as_stream, CachedWhy::Replayed)))
             }
             Self::Answered(answer) => {
                 count(&shared.counters.shared);
-                Some(given(&answer, as_stream, CachedWhy::Shared))
+                Some(Ok(given(&answer, as_stream, CachedWhy::Shared)))
             }
-            Self::Failed(_) | Self::Nothing => None,
-        }
-    }
-
-    fn error(&self) -> Option<Result<LlmResponse, LlmError>> {
-        match self {
-            Self::Failed(error) => Some(Err(error.clone())),
-            _ => None,
+            Self::Refused(error) => Some(Err(error)),
+            Self::Failed(mut error) => {
+                ledger::of_another(&mut error);
+                Some(Err(error))
+            }
+            Self::Nothing => None,
         }
     }
 }

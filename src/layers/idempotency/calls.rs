@@ -41,6 +41,8 @@ pub(super) enum Ended {
     /// The call has answered.
     Answered(Arc<Answer>),
     Failed(LlmError),
+    /// No call was made, or none that came to anything.
+    Refused(LlmError),
     /// With nothing that could be shared.
     Nothing,
 }
@@ -110,7 +112,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         if !self.ended {
             let error = LlmError::new(ErrorKind::Other, "the call under this idempotency key ended without a result");
-            self.ends(Ended::Failed(error));
+            self.ends(Ended::Refused(error));
         }
         self.shared.tasks.send_modify(|tasks| *tasks = tasks.saturating_sub(1));
     }

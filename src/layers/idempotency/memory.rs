@@ -146,6 +146,12 @@ impl MemoryIdempotency {
     fn take_answer(&self, key: &IdempotencyKey, ticket: Ticket, answer: Arc<Answer>, ttl: Duration) -> bool {
         let size = answer.size();
         let mut gone = Vec::new();
+        let max_bytes = self.shared.max_bytes.load(Relaxed);
+        if size > max_bytes {
+            // All others would go for it, and then it.
+            self.take_release(key, ticket);
+            return false;
+        }
         let mut records = self.records();
         let Some(record) = records.processing(key, ticket) else { return false };
         record.answer = Some(answer);
@@ -153,7 +159,6 @@ impl MemoryIdempotency {
         records.answers += 1;
         records.bytes = records.bytes.saturating_add(size);
         records.kept.push_back((*key, ticket));
-        let max_bytes = self.shared.max_bytes.load(Relaxed);
         while records.bytes > max_bytes || records.answers > self.shared.max_answers {
             let Some((first, ticket)) = records.kept.pop_front() else { break };
             if records.by_key.get(&first).is_some_and(|record| record.ticket == ticket) {

@@ -26,7 +26,8 @@
 //! The answer that was made, for the whole [`ttl`](IdempotencyLayer::ttl): frame by frame in the provider's own bytes, or put
 //! together. While the call is under way a repeat waits for it, by its own deadline, and reads its stream from the beginning
 //! and then live. It says so: [`cached`](crate::LlmResponse::cached), a note that begins with `replayed`, and a cost of
-//! nothing. The provider of an answer that was kept is called `replayed`.
+//! nothing. The provider of an answer that was kept is called `replayed`. It is the key's answer, whatever level of
+//! service the repeat would accept.
 //!
 //! Kept is what is whole: also an answer that was cut by `max_tokens`, and a refusal, for they were paid for. Not kept is one
 //! that is [degraded](crate::LlmResponse::degraded), a stream that began anew, and what is larger than
@@ -35,16 +36,20 @@
 //! # Failures
 //!
 //! None is kept: the key is given back, so that the retry can try again. A failure goes to all who were waiting for that
-//! call; a stream that breaks, breaks for all who read it. Only where the call ran out of its own caller's time, those who
-//! waited have one more.
+//! call, and is one step of their record that was not their own; a stream that breaks, breaks for all who read it. Only where
+//! the call ran out of its own caller's time, those who waited have one more.
 //!
 //! # A call outlives its caller
 //!
 //! A call under a key is a task of its own, so that the layer needs a tokio runtime. When all who waited or read have left, or
 //! the deadline of the one who began it has passed, it goes on for [`grace`](IdempotencyLayer::grace), and a stream is
-//! read to its end: the late answer is there for the retry. No task goes on longer than that, apart from the limits
-//! further in; [`IdempotencyHandle::under_way`] counts them, and [`IdempotencyHandle::close`] ends them at a shutdown. A
-//! stream that somebody still reads is theirs, at their pace.
+//! read to its end: the late answer is there for the retry. No task goes on longer than that, and a Bulkhead further in
+//! bounds how many run at once; [`IdempotencyHandle::under_way`] counts them, and [`IdempotencyHandle::close`] ends them at a
+//! shutdown. A stream that somebody still reads is theirs, at their pace. A process that ends without it loses nothing but
+//! late answers; in a store that is shared its keys are free when their leases are over.
+//!
+//! What a late answer costs is in the caps of a [`Budget`](crate::Budget), which is further in. An
+//! [`Observe`](crate::Observe) further out tells of the caller that left, and not of what came after.
 //!
 //! # Several processes
 //!

@@ -34,8 +34,9 @@ pub trait IdempotencyStore: Send + Sync + 'static {
     /// the key over, and nothing is changed. A lease that is over and that nobody has taken is given again.
     fn renew<'a>(&'a self, key: &'a IdempotencyKey, ticket: Ticket, lease: Duration) -> StoreFuture<'a, bool>;
 
-    /// Writes down the answer, and keeps it for this time, or less where the store is full. `false` where the ticket is
-    /// not the record's any more, and nothing is changed. When it is over, every later claim finds the answer.
+    /// Writes down the answer, and keeps it for this time, or less where the store is full. Once it has returned `true`,
+    /// every later claim finds the answer. `false` where the ticket is not the record's any more, and nothing is changed; or
+    /// where the store never has room for it, and the key is free.
     fn complete<'a>(
         &'a self,
         key: &'a IdempotencyKey,

@@ -57,7 +57,7 @@ impl Task {
             Some(Claim::Done(answer)) => return self.ends(Ended::Kept(answer)),
             Some(Claim::Conflict) => {
                 count(&self.place.shared.counters.conflicts);
-                return self.ends(Ended::Failed(conflict()));
+                return self.ends(Ended::Refused(conflict()));
             }
             Some(Claim::Busy { .. }) => return self.ends(Ended::Nothing),
             None => {}
@@ -65,8 +65,7 @@ impl Task {
         count(&self.place.shared.counters.calls);
         let feature = request.feature_kept();
         let context = request.context_mut();
-        // It has waited for the store; and what comes after its caller's deadline is for the retry.
-        context.begun = None;
+        // What comes after its caller's deadline is for the retry.
         context.deadline = context.deadline.and_then(|deadline| deadline.checked_add(self.settings.grace));
         let called = self.call(service, request).await;
         match called {
@@ -162,9 +161,12 @@ impl Task {
             })
             .await
         };
+        let late = guard.frames_alone;
+        // What the call holds is free before its key is.
+        drop(guard);
         match over {
             Some(Ok(Some(answer))) => {
-                self.keep(&answer, guard.frames_alone).await;
+                self.keep(&answer, late).await;
                 self.ends(Ended::Answered(answer));
             }
             Some(Ok(None)) | None => {

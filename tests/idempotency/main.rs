@@ -1,0 +1,24 @@
+//! One call for each key: whoever repeats a request gets the answer that was made, also when nobody waited for it any more.
+#![cfg(feature = "idempotency")]
+
+mod answers;
+mod leaving;
+#[allow(dead_code, reason = "it is the cache's tests' too")]
+#[path = "../cached/provider.rs"]
+mod provider;
+mod stores;
+mod streams;
+
+use std::time::Duration;
+
+use steadfast::LlmRequest;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn ask() -> LlmRequest {
+    LlmRequest::prompt("hello").idempotency_key("k-1")
+}
+
+fn stream() -> LlmRequest {
+    ask().stream(true)
+}
