@@ -1,6 +1,6 @@
 // The badge on pages of other origins. The gateway asks its callers for keys; a badge has none.
 import { createServer } from "node:http";
-import { ask, check, clean, looks, opened, run, wish, within } from "./driver.mjs";
+import { ask, check, clean, looks, opened, run, sleeps, wish, within } from "./driver.mjs";
 
 // A server of somebody else.
 async function elsewhere(html, policy) {
@@ -51,20 +51,7 @@ await run(async (context, gateway) => {
   one.errors = one.errors.filter((error) => !error.includes("ERR_CONNECTION"));
   clean(one);
 
-  // A page that has slept shows nothing old, while it asks how it is now.
-  let answer;
-  await context.route(`${gateway}/status`, (route) => { answer = () => route.continue(); });
-  await one.evaluate(() => {
-    const now = Date.now;
-    Date.now = () => now() + 60_000;
-    document.dispatchEvent(new Event("visibilitychange"));
-    Date.now = now;
-  });
-  await state("connecting");
-  await within("it asks", () => answer);
-  answer();
-  await context.unroute(`${gateway}/status`);
-  await state("primary");
+  await sleeps(context, one, gateway, state);
 
   // Taken away, it asks no more.
   await badge.evaluate((element) => element.remove());

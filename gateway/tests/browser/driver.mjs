@@ -193,3 +193,20 @@ export async function keyboard(page) {
   check(controls.length >= 5, `only ${controls.length} controls`);
   await page.evaluate(() => document.querySelectorAll("[data-control]").forEach((one) => delete one.dataset.control));
 }
+
+/** A page that has slept shows nothing old, while it asks how it is now. */
+export async function sleeps(context, page, gateway, state) {
+  let answer;
+  await context.route(`${gateway}/status`, (route) => { answer = () => route.continue(); });
+  await page.evaluate(() => {
+    const now = Date.now;
+    Date.now = () => now() + 60_000;
+    document.dispatchEvent(new Event("visibilitychange"));
+    Date.now = now;
+  });
+  await state("connecting");
+  await within("it asks", () => answer);
+  answer();
+  await context.unroute(`${gateway}/status`);
+  await state("primary");
+}

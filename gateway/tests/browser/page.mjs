@@ -1,5 +1,5 @@
 // The status page from the primary over the fallback to nobody, and back; then without a gateway.
-import { ask, check, clean, keyboard, looks, opened, pause, run, wish, within } from "./driver.mjs";
+import { ask, check, clean, keyboard, looks, opened, pause, run, sleeps, wish, within } from "./driver.mjs";
 
 await run(async (context, origin) => {
   const page = await opened(context, origin);
@@ -106,20 +106,7 @@ await run(async (context, origin) => {
   await page.click("#pause");
   await has("#live", "Live");
 
-  // A page that has slept shows nothing old, while it asks how it is now.
-  let answer;
-  await context.route(`${origin}/status`, (route) => { answer = () => route.continue(); });
-  await page.evaluate(() => {
-    const now = Date.now;
-    Date.now = () => now() + 60_000;
-    document.dispatchEvent(new Event("visibilitychange"));
-    Date.now = now;
-  });
-  await state("connecting");
-  await within("it asks", () => answer);
-  answer();
-  await context.unroute(`${origin}/status`);
-  await state("primary");
+  await sleeps(context, page, origin, state);
   clean(page);
 
   await wish("kill");

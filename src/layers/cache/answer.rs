@@ -165,6 +165,7 @@ impl Answer {
         self.facts.is_within(worst_level)
     }
 
+    #[cfg(feature = "idempotency")]
     pub(in crate::layers) fn is_degraded(&self) -> bool {
         self.facts.degraded.is_some()
     }
