@@ -12,7 +12,7 @@ use pin_project::pin_project;
 use tokio::time::Instant;
 use tower::Service;
 
-use super::clock;
+use super::clock::Reading;
 use crate::{ErrorKind, LlmError, LlmRequest, LlmResponse, error::Phase};
 
 /// What every layer asks of the service that it wraps.
@@ -127,7 +127,9 @@ impl<S: Llm> Call<S, S::Future> {
         if context.deadline.is_some_and(|deadline| deadline <= now) {
             return Poll::Ready(Err(LlmError::new(ErrorKind::Deadline, "it passed before the call could begin")));
         }
-        let future = clock::with(now, || service.call(request));
+        let reading = Reading::begin(now);
+        let future = service.call(request);
+        drop(reading);
         self.set(Self::Calling(future));
         Poll::Ready(Ok(()))
     }

@@ -30,13 +30,6 @@ impl Drop for Reading {
     }
 }
 
-/// Calls further down with this reading.
-#[inline(always)]
-pub(crate) fn with<R>(now: Instant, call: impl FnOnce() -> R) -> R {
-    let _reading = Reading::begin(now);
-    call()
-}
-
 /// The reading of the call that is going down, or a new one.
 #[inline]
 pub(crate) fn now() -> Instant {
@@ -48,6 +41,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    fn with<R>(now: Instant, call: impl FnOnce() -> R) -> R {
+        let _reading = Reading::begin(now);
+        call()
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_reading_lasts_as_long_as_its_call() {
