@@ -64,6 +64,8 @@
 //! - `otel`: `events::traces::Traces`, OpenTelemetry spans of requests and their attempts.
 //! - `cache`: `CacheLayer`, answers kept and given again, and `providers::CachedAnswers`, a tier of them for outages.
 //! - `idempotency`: `IdempotencyLayer`, one call for each idempotency key. It brings `cache`.
+//! - `handoff`: requests handed to people.
+//! - `sqlite`, `postgres`, `redis`: [`store`]s that outlive a process, or are shared by several.
 //! - `validate`: `ValidateLayer`, which checks answers against the request's JSON Schema, repairs them, or asks again.
 //!
 //! Without features the crate is the vocabulary, the layers, and the leaves that need no network.
@@ -84,6 +86,8 @@ pub mod providers;
 pub mod request;
 pub mod response;
 pub mod retry_after;
+#[cfg(any(feature = "handoff", feature = "redis"))]
+pub mod store;
 pub mod translate;
 
 mod sync;

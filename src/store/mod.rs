@@ -1,0 +1,8 @@
+//! Where state outlives a process, or is shared by several.
+//!
+//! Each need has a trait of its own beside what needs it: [`IdempotencyStore`](crate::layers::idempotency::IdempotencyStore)
+//! and [`AnswerStore`](crate::layers::cache::AnswerStore). Here are the servers and files that stand behind them.
+
+mod error;
+
+pub use self::error::{StoreError, StoreErrorKind};
