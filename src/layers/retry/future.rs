@@ -54,11 +54,7 @@ struct Rest {
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
     #[inline]
-    pub(super) fn new(call: Call<S, S::Future>, mut request: LlmRequest, shared: Arc<Shared<S>>) -> Self {
-        if request.context().attempts_made > 0 {
-            // Another tier has failed before, so this is not the path that must not look at the clock.
-            request.context_mut().begun = Some(Instant::now());
-        }
+    pub(super) fn new(call: Call<S, S::Future>, request: LlmRequest, shared: Arc<Shared<S>>) -> Self {
         Self { call, request, shared, rest: None }
     }
 }
