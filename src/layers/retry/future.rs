@@ -72,12 +72,11 @@ where
             return self.poll_on(None, cx);
         }
         let mut polled = self.as_mut().project().call.poll(cx);
-        let usual = match &polled {
-            Poll::Ready(result) => result.is_ok(),
-            Poll::Pending => self.request.context().begun.is_some() && matches!(self.call, Call::Calling(_)),
-        };
+        if polled.is_pending() && self.request.context().begun.is_some() && matches!(self.call, Call::Calling(_)) {
+            return Poll::Pending;
+        }
         // What is usual leaves from where it came to: a response is large to move.
-        if !usual {
+        if !matches!(polled, Poll::Ready(Ok(_))) {
             polled = self.poll_on(Some(polled), cx);
         }
         polled
