@@ -63,6 +63,7 @@ impl Board {
             usage: None,
             cost: None,
             cost_without_route: None,
+            delivered: None,
             at: self.at(at),
         };
         change(&mut ended);
