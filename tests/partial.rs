@@ -420,6 +420,22 @@ async fn an_action_longer_than_its_lease_keeps_it_and_one_of_a_dead_process_is_d
     assert_eq!(begun.elapsed(), SECOND * 10);
 }
 
+#[tokio::test(start_paused = true)]
+async fn one_who_leaves_while_another_process_acts_leaves_nothing_that_would_act_later() {
+    let (tool, store, scope) = (Tool::default(), MemoryActions::new(), Scope::from("turn"));
+    let (here, call) = (Actions::with_store(store.clone()), answer(&[pay("1")]));
+    // The other process dies with it.
+    let key = ActionKey::of_call(&scope, &pay("1"), KeyBy::Arguments);
+    assert!(matches!(store.claim(&key, SECOND * 10).await.unwrap(), ActionClaim::Won { .. }));
+    assert!(timeout(SECOND * 5, here.act(&scope, &call, tool.uses())).await.is_err());
+    sleep(SECOND * 100).await;
+    assert_eq!(tool.counts(), (0, 0));
+    assert!(format!("{here:?}").contains("under_way: 0"));
+    // While one waits, it is done in the end, whoever came first.
+    let first = here.act(&scope, &call, tool.uses());
+    assert_eq!(first.await.unwrap()[0].result.as_deref().unwrap(), "pay number 1");
+}
+
 /// A store that cannot be asked, or never answers.
 struct Down {
     hangs: bool,

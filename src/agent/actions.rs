@@ -1,31 +1,15 @@
 //! What an agent does, once for each key.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    error::Error,
-    fmt,
-    future::Future,
-    panic::AssertUnwindSafe,
-    pin::pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, fmt, future::Future, sync::Arc, time::Duration};
 
-use futures_util::{
-    FutureExt as _,
-    future::{Either, select},
-};
-use tokio::{
-    sync::watch,
-    time::{sleep, timeout},
-};
 use tower::BoxError;
 
 use super::{
-    ActionClaim, ActionKey, ActionStore, CompletedAnswer, KeyBy, MemoryActions, Scope, store::ActionStoreFuture,
+    Acted, ActionError, ActionKey, ActionStore, CompletedAnswer, KeyBy, MemoryActions, Scope,
+    place::{Done, Outcome, Settings, Shared},
 };
 use crate::{
-    chat::{FinishReason, ToolCall, ToolResult},
+    chat::ToolCall,
     sync::{Mutex, lock},
 };
 
@@ -45,45 +29,12 @@ pub struct Actions<R> {
     shared: Arc<Shared<R>>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Settings {
-    ttl: Duration,
-    lease: Duration,
-    store_timeout: Duration,
-    key_by: KeyBy,
-}
-
-struct Shared<R> {
-    store: Box<dyn ActionStore<R>>,
-    /// What is being done here, by its key.
-    under_way: Mutex<HashMap<Arc<str>, UnderWay<R>>>,
-}
-
-struct UnderWay<R> {
-    input: Arc<str>,
-    outcome: watch::Receiver<Option<Outcome<R>>>,
-}
-
-type Outcome<R> = Result<Done<R>, ActionError>;
-
-#[derive(Clone)]
-struct Done<R> {
-    result: R,
-    /// Whether it was done before.
-    repeated: bool,
-}
-
 /// The default of [`Actions::ttl`]: a day, so that a turn can be tried again after a night.
 const TTL: Duration = Duration::from_secs(24 * 60 * 60);
 /// The default of [`Actions::lease`].
 const LEASE: Duration = Duration::from_secs(60);
 /// The default of [`Actions::store_timeout`].
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often a store is asked whether another has done what it is at.
-const POLL: Duration = Duration::from_millis(250);
-/// How often it is tried to write a result down.
-const TRIES: u32 = 4;
-
 impl<R: Clone + Send + Sync + 'static> Actions<R> {
     /// Results are kept in memory: 10,000 of them, for a day.
     pub fn new() -> Self {
@@ -199,11 +150,12 @@ impl<R: Clone + Send + Sync + 'static> Actions<R> {
     {
         let (mut outcome, begins) = self.shared.enter(key)?;
         let joined = begins.is_none();
-        if let Some(place) = begins {
+        if let Some(mut place) = begins {
             let settings = self.settings;
             tokio::spawn(async move {
-                let outcome = place.shared.perform(&place.key, settings, action).await;
-                place.leave(outcome);
+                if let Some(outcome) = place.perform(settings, action).await {
+                    place.sender.send_replace(Some(outcome));
+                }
             });
         }
         // Who performs it says what came of it before it goes, unless its runtime ends.
@@ -219,191 +171,6 @@ impl<R: Clone + Send + Sync + 'static> Actions<R> {
 /// Whether there is an answer to act on.
 fn goes_on(answer: &CompletedAnswer) -> Result<(), ActionError> {
     answer.stopped_short().map_or(Ok(()), |reason| Err(ActionError::StoppedShort(reason.clone())))
-}
-
-impl<R: Clone + Send + Sync + 'static> Shared<R> {
-    /// Where to hear what comes of it, and the place of the one who does it where nobody did yet.
-    #[expect(clippy::type_complexity, reason = "said once")]
-    fn enter(
-        self: &Arc<Self>,
-        key: &ActionKey,
-    ) -> Result<(watch::Receiver<Option<Outcome<R>>>, Option<Place<R>>), ActionError> {
-        let mut under_way = lock(&self.under_way);
-        match under_way.entry(key.as_str().into()) {
-            Entry::Occupied(other) if *other.get().input != *key.input() => Err(ActionError::Conflict),
-            Entry::Occupied(other) => Ok((other.get().outcome.clone(), None)),
-            Entry::Vacant(free) => {
-                let (sender, outcome) = watch::channel(None);
-                free.insert(UnderWay { input: key.input().into(), outcome: outcome.clone() });
-                drop(under_way);
-                Ok((outcome, Some(Place { key: key.clone(), sender, shared: self.clone() })))
-            }
-        }
-    }
-
-    async fn perform<A, F, E>(&self, key: &ActionKey, settings: Settings, action: A) -> Outcome<R>
-    where
-        A: FnOnce() -> F,
-        F: Future<Output = Result<R, E>>,
-        E: Into<BoxError>,
-    {
-        let ticket = loop {
-            match asked(settings, self.store.claim(key, settings.lease)).await? {
-                ActionClaim::Won { ticket } => break ticket,
-                ActionClaim::Done(result) => return Ok(Done { result, repeated: true }),
-                ActionClaim::Conflict => return Err(ActionError::Conflict),
-                ActionClaim::Busy { lease_left } => sleep(lease_left.min(POLL)).await,
-            }
-        };
-        let action = AssertUnwindSafe(async { action().await.map_err(|error| ActionError::failed(error.into())) });
-        let result = self.under_lease(key, ticket, settings, action.catch_unwind()).await;
-        match result.unwrap_or(Err(ActionError::Panicked)) {
-            Ok(result) => {
-                self.keep(key, ticket, settings, &result).await;
-                Ok(Done { result, repeated: false })
-            }
-            Err(error) => {
-                // Where the store cannot be asked, the lease ends by itself.
-                let _ = asked(settings, self.store.release(key, ticket)).await;
-                Err(error)
-            }
-        }
-    }
-
-    /// Keeps the key for as long as the action runs.
-    async fn under_lease<T>(
-        &self,
-        key: &ActionKey,
-        ticket: u64,
-        settings: Settings,
-        action: impl Future<Output = T>,
-    ) -> T {
-        let mut action = pin!(action);
-        loop {
-            match select(action.as_mut(), pin!(sleep(settings.lease / 3))).await {
-                Either::Left((result, _)) => return result,
-                // An action that has begun is not stopped, whatever the store says of its lease.
-                Either::Right(_) => {
-                    let renewal = pin!(asked(settings, self.store.renew(key, ticket, settings.lease)));
-                    if let Either::Left((result, _)) = select(action.as_mut(), renewal).await {
-                        return result;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Writes the result down. It has been done: where the store cannot be asked, it is not known to others, and the lease
-    /// keeps them from doing it again for a while.
-    async fn keep(&self, key: &ActionKey, ticket: u64, settings: Settings, result: &R) {
-        for tried in 1..=TRIES {
-            match asked(settings, self.store.complete(key, ticket, result.clone(), settings.ttl)).await {
-                Ok(_) => return,
-                Err(_) if tried < TRIES => sleep(POLL * tried).await,
-                Err(error) => tracing::warn!(%error, "an action was done, and could not be written down"),
-            }
-        }
-    }
-}
-
-/// What the store says, in the time that it has.
-async fn asked<T>(settings: Settings, asks: ActionStoreFuture<'_, T>) -> Result<T, ActionError> {
-    match timeout(settings.store_timeout, asks).await {
-        Ok(said) => said.map_err(|error| ActionError::Store(error.into())),
-        Err(elapsed) => Err(ActionError::Store(Arc::new(elapsed))),
-    }
-}
-
-/// The place of the one who acts; dropped, it is free.
-struct Place<R> {
-    key: ActionKey,
-    sender: watch::Sender<Option<Outcome<R>>>,
-    shared: Arc<Shared<R>>,
-}
-
-impl<R> Place<R> {
-    fn leave(self, outcome: Outcome<R>) {
-        self.sender.send_replace(Some(outcome));
-    }
-}
-
-impl<R> Drop for Place<R> {
-    fn drop(&mut self) {
-        let gone = lock(&self.shared.under_way).remove(self.key.as_str());
-        // The last result may go with it: foreign code, not under the lock.
-        drop(gone);
-    }
-}
-
-/// What came of a tool call.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Acted<R> {
-    /// The call, as this answer has it.
-    pub call: ToolCall,
-    /// What the action gave back, now or when it was first done.
-    pub result: Result<R, ActionError>,
-    /// Whether it was somebody else who did it, or somebody before.
-    pub repeated: bool,
-}
-
-impl<R: AsRef<str>> Acted<R> {
-    /// The same for the model: the text, or that the tool failed and with which words.
-    pub fn tool_result(&self) -> ToolResult {
-        let mut result = match &self.result {
-            Ok(text) => ToolResult::new(&self.call.id, text.as_ref()),
-            Err(error) => ToolResult::new(&self.call.id, error.to_string()),
-        };
-        result.name = Some(self.call.name.clone());
-        result.is_error = self.result.is_err();
-        result
-    }
-}
-
-/// Why an action has no result.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum ActionError {
-    /// The provider ended the answer before the model had said all: nothing was begun.
-    StoppedShort(FinishReason),
-    /// The action failed. It may be tried again.
-    Failed(Arc<dyn Error + Send + Sync>),
-    /// The action panicked. It may be tried again.
-    Panicked,
-    /// The runtime that it ran in ended. It may have been done.
-    Interrupted,
-    /// The key stands for another tool or other arguments: nothing was begun.
-    Conflict,
-    /// The store could not be asked whether it was done before: nothing was begun.
-    Store(Arc<dyn Error + Send + Sync>),
-}
-
-impl ActionError {
-    fn failed(error: BoxError) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
-impl fmt::Display for ActionError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::StoppedShort(reason) => write!(f, "the answer stopped short ({reason:?}): nothing is done for it"),
-            Self::Failed(error) => write!(f, "the action failed: {error}"),
-            Self::Panicked => f.write_str("the action panicked"),
-            Self::Interrupted => f.write_str("the action was interrupted, and may have been done"),
-            Self::Conflict => f.write_str("the action's key stands for something else"),
-            Self::Store(error) => write!(f, "it is not known whether the action was done before: {error}"),
-        }
-    }
-}
-
-impl Error for ActionError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Failed(error) | Self::Store(error) => Some(&**error),
-            _ => None,
-        }
-    }
 }
 
 impl<R: Clone + Send + Sync + 'static> Default for Actions<R> {

@@ -110,16 +110,19 @@
 //! # }
 //! ```
 
+mod acted;
 mod actions;
 mod completed;
 mod key;
 mod memory;
 mod partial;
+mod place;
 mod reader;
 mod store;
 
 pub use self::{
-    actions::{Acted, ActionError, Actions},
+    acted::{Acted, ActionError},
+    actions::Actions,
     completed::CompletedAnswer,
     key::{ActionKey, KeyBy, Scope},
     memory::MemoryActions,
