@@ -19,7 +19,7 @@ mod tests;
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicU64},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
 };
 
 use arc_swap::ArcSwap;
@@ -41,6 +41,7 @@ use crate::{
     BoxLlmService, Event, Events, FallbackHandle, InvalidConfig, LlmError, LlmRequest, LlmResponse,
     events::{self, StatusBoard},
     providers::http::{RequestBody, boxed},
+    sync::{Mutex, MutexGuard, lock},
 };
 
 /// The stack that a configuration describes: its tiers with their leaves, and the layers around them.
@@ -287,7 +288,7 @@ impl Shared {
     }
 
     fn turn(&self) -> MutexGuard<'_, Vec<Budget>> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.turn)
     }
 
     fn set_budgets(&self, budgets: Vec<Budget>) -> Result<(), ConfigError> {
