@@ -29,3 +29,9 @@ pub use self::{
     client::{HttpClient, ResponseFuture},
     error::{InvalidTransport, TransportError},
 };
+
+/// The same trust for another protocol than HTTP.
+#[cfg(feature = "postgres")]
+pub(crate) fn tls_config() -> rustls::ClientConfig {
+    rustls::ClientConfig::clone(&tls::from_system().proxy)
+}
