@@ -4,6 +4,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use tokio::time::Instant;
 use tower::Service;
 
 use super::{ResponseFuture, policy::Policy};
@@ -68,7 +69,12 @@ where
             context.counted_in = budget.id();
             budget.deposit();
         }
-        ResponseFuture::new(Call::first(&mut self.inner, request.clone()), request, shared)
+        let first = request.clone();
+        if request.context().attempts_made > 0 {
+            // Another tier has failed before, so this is not the path that must not look at the clock.
+            request.context_mut().begun = Some(Instant::now());
+        }
+        ResponseFuture::new(Call::first(&mut self.inner, first), request, shared)
     }
 }
 
