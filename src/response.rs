@@ -38,6 +38,7 @@ struct Extra {
     prices: Option<PriceTable>,
     route: Option<RouteTaken>,
     cached: Option<Cached>,
+    uncached: Option<Uncached>,
 }
 
 /// How an answer that was not made for this request came to be its answer.
@@ -74,6 +75,16 @@ pub enum CachedWhy {
         /// How much like it: from 0 (nothing in common) to 1 (the same words).
         similarity: f32,
     },
+}
+
+/// Why a cache that a request went through is not where its answer comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Uncached {
+    /// It had no answer that would do.
+    Missed,
+    /// It was not asked: by the caller's word, or because the request is of a kind that it leaves alone.
+    PassedBy,
 }
 
 /// The rule that chose a cheaper chain, and the price of the model whose place that took.
@@ -125,6 +136,11 @@ impl LlmResponse {
     /// How the answer came from a cache; `None` for one that was made for this request.
     pub fn cached(&self) -> Option<Cached> {
         self.extra.as_ref()?.cached
+    }
+
+    /// Why a cache that the request went through did not answer it; `None` where there was none, or it did.
+    pub fn uncached(&self) -> Option<Uncached> {
+        self.extra.as_ref()?.uncached
     }
 
     /// The tokens used: known at once for a complete answer, and for a stream as far as it has told. Of a
@@ -277,6 +293,15 @@ impl LlmResponse {
     #[must_use]
     pub fn with_cached(mut self, cached: Cached) -> Self {
         self.extra().cached = Some(cached);
+        self
+    }
+
+    /// Says that a cache did not answer, and why. Without meaning for an answer that is [cached](Self::cached).
+    #[must_use]
+    pub fn with_uncached(mut self, why: Uncached) -> Self {
+        if self.cached().is_none() {
+            self.extra().uncached = Some(why);
+        }
         self
     }
 

@@ -18,7 +18,12 @@ use super::{
     handle::count,
     recording::Recording,
 };
-use crate::{LlmBody, LlmError, LlmRequest, LlmResponse, chat::Message, layers::call::Call, response::CachedWhy};
+use crate::{
+    LlmBody, LlmError, LlmRequest, LlmResponse,
+    chat::Message,
+    layers::call::Call,
+    response::{CachedWhy, Uncached},
+};
 
 /// The future of [`Cache`](super::Cache).
 ///
@@ -155,7 +160,7 @@ where
                     if let Poll::Ready(Err(_)) = polled {
                         this.call.abandon();
                     }
-                    return polled;
+                    return polled.map_ok(|response| response.with_uncached(Uncached::PassedBy));
                 }
                 Stage::Hit(response) => {
                     let response = response.take().expect("polled after it was ready");
@@ -184,7 +189,7 @@ where
                         unreachable!("it looks")
                     };
                     match found {
-                        Some(answer) if answer.is_fresh(Instant::now()) => Next::Ready(Ok(waits.asked.hits(&answer))),
+                        Some(answer) if waits.asked.is_fresh(&answer) => Next::Ready(Ok(waits.asked.hits(&answer))),
                         found => {
                             waits.asked.found(found);
                             waits.begin()
