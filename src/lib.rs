@@ -127,7 +127,7 @@ pub use self::{
     ledger::Attempt,
     providers::function::{ProviderFn, provider_fn},
     request::{Context, Dialect, LlmRequest, Wire},
-    response::{Cached, CachedWhy, Degraded, DegradedReason, LlmResponse, ServedBy, Uncached},
+    response::{Cached, CachedWhy, Degraded, DegradedReason, LlmResponse, ServedBy},
 };
 
 /// Any service of this crate's vocabulary, boxed: for a struct's field, where the type must have a name.

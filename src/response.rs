@@ -38,7 +38,7 @@ struct Extra {
     prices: Option<PriceTable>,
     route: Option<RouteTaken>,
     cached: Option<Cached>,
-    uncached: Option<Uncached>,
+    missed: bool,
 }
 
 /// How an answer that was not made for this request came to be its answer.
@@ -75,16 +75,6 @@ pub enum CachedWhy {
         /// How much like it: from 0 (nothing in common) to 1 (the same words).
         similarity: f32,
     },
-}
-
-/// Why a cache that a request went through is not where its answer comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Uncached {
-    /// It had no answer that would do.
-    Missed,
-    /// It was not asked: by the caller's word, or because the request is of a kind that it leaves alone.
-    PassedBy,
 }
 
 /// The rule that chose a cheaper chain, and the price of the model whose place that took.
@@ -138,9 +128,10 @@ impl LlmResponse {
         self.extra.as_ref()?.cached
     }
 
-    /// Why a cache that the request went through did not answer it; `None` where there was none, or it did.
-    pub fn uncached(&self) -> Option<Uncached> {
-        self.extra.as_ref()?.uncached
+    /// Whether a cache was asked before the call was made, and had no answer that would do. Not where there is none, or where
+    /// the request passed it by.
+    pub fn is_cache_miss(&self) -> bool {
+        self.cached().is_none() && self.extra.as_ref().is_some_and(|extra| extra.missed)
     }
 
     /// The tokens used: known at once for a complete answer, and for a stream as far as it has told. Of a
@@ -296,12 +287,11 @@ impl LlmResponse {
         self
     }
 
-    /// Says that a cache did not answer, and why. Without meaning for an answer that is [cached](Self::cached).
+    /// Says that a cache was asked and had no answer that would do. Without meaning for an answer that is
+    /// [cached](Self::cached).
     #[must_use]
-    pub fn with_uncached(mut self, why: Uncached) -> Self {
-        if self.cached().is_none() {
-            self.extra().uncached = Some(why);
-        }
+    pub fn with_cache_miss(mut self) -> Self {
+        self.extra().missed = true;
         self
     }
 

@@ -24,6 +24,7 @@ use crate::{
         route::Route,
     },
     prices::PriceTable,
+    request::WORST_LEVEL,
 };
 
 /// The whole.
@@ -56,8 +57,8 @@ pub(super) struct Generation {
     timed: HashMap<String, Whole>,
     /// The same for features that are not named, where those have another.
     others: Option<Whole>,
-    /// The worst level that these accept, where it is said.
-    others_worst_level: Option<u8>,
+    /// Whether any feature says which level it accepts that the fallback is not told of, or not it alone.
+    levels: bool,
     /// Whether any feature has a commit point of its own.
     commits: bool,
     /// How many attempts a request may take that does not say so itself, where the tiers' own say more than is usual.
@@ -207,7 +208,8 @@ impl Generation {
         let (others, whole) = (others.map(|limit| whole(Some(limit))), whole(config.timeout));
         Ok(Self {
             bulkhead: bulkhead.handle(),
-            others_worst_level: config.default_feature.as_ref().and_then(|feature| feature.worst_level),
+            levels: said_of_levels(config.default_feature.as_ref())
+                || kept.is_some() && config.features.values().any(|feature| said_of_levels(Some(feature))),
             commits: config
                 .features
                 .values()
@@ -255,11 +257,12 @@ impl Generation {
             request.context_mut().commit =
                 named.or(self.config.default_feature.as_ref()).and_then(|own| own.stream.commit);
         }
-        if let Some(worst) = self.others_worst_level
-            && request.feature_name().is_none_or(|feature| !self.config.features.contains_key(feature))
-        {
+        if self.levels {
+            let named = request.feature_name().and_then(|feature| self.config.features.get(feature));
+            // Of those that are named the fallback knows by itself; a cache around it does not.
+            let worst = named.or(self.config.default_feature.as_ref()).and_then(|own| own.worst_level);
             let context = request.context_mut();
-            context.worst_level = context.worst_level.min(worst);
+            context.worst_level = context.worst_level.min(worst.unwrap_or(WORST_LEVEL));
         }
     }
 
@@ -316,4 +319,8 @@ impl Generation {
     pub(super) fn part(&self, name: &str) -> Option<&Part> {
         self.parts.iter().find(|part| &*part.name == name)
     }
+}
+
+fn said_of_levels(feature: Option<&config::Feature>) -> bool {
+    feature.is_some_and(|feature| feature.worst_level.is_some())
 }

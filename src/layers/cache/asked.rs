@@ -20,7 +20,7 @@ use super::{
 use crate::{
     DegradedReason, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse,
     error::{Phase, TimeoutLimit},
-    response::{CachedWhy, Uncached},
+    response::CachedWhy,
 };
 
 /// What is still needed of a request that was not answered at once.
@@ -28,8 +28,8 @@ pub(super) struct Asked {
     same: Same,
     life: Lifetime,
     stream: bool,
-    /// Why what its call says is no answer from here.
-    uncached: Uncached,
+    /// What is kept was looked at.
+    looked: bool,
     worst_level: u8,
     in_session: bool,
     begun: Instant,
@@ -62,7 +62,7 @@ impl Asked {
             same: Same::new(key, request),
             life,
             stream: request.is_stream(),
-            uncached: Uncached::Missed,
+            looked: true,
             worst_level: context.worst_level,
             in_session: request.session_id().is_some(),
             begun: Instant::now(),
@@ -89,7 +89,7 @@ impl Asked {
 
     /// The caller wants a new answer: what is kept was not looked at.
     pub(super) fn anew(mut self) -> Self {
-        self.uncached = Uncached::PassedBy;
+        self.looked = false;
         self
     }
 
@@ -151,7 +151,7 @@ impl Asked {
 
     /// The leader's call has answered: the answer is kept, and given to all who follow.
     pub(super) fn answered(&mut self, mut lead: Lead, response: LlmResponse) -> LlmResponse {
-        let mut response = response.with_uncached(self.uncached);
+        let mut response = if self.looked { response.with_cache_miss() } else { response };
         let facts = Facts::of(&response, self.feature.take(), self.life);
         let keep = self.keep();
         if response.body().is_stream() {

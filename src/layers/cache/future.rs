@@ -18,12 +18,7 @@ use super::{
     handle::count,
     recording::Recording,
 };
-use crate::{
-    LlmBody, LlmError, LlmRequest, LlmResponse,
-    chat::Message,
-    layers::call::Call,
-    response::{CachedWhy, Uncached},
-};
+use crate::{LlmBody, LlmError, LlmRequest, LlmResponse, chat::Message, layers::call::Call, response::CachedWhy};
 
 /// The future of [`Cache`](super::Cache).
 ///
@@ -160,7 +155,7 @@ where
                     if let Poll::Ready(Err(_)) = polled {
                         this.call.abandon();
                     }
-                    return polled.map_ok(|response| response.with_uncached(Uncached::PassedBy));
+                    return polled;
                 }
                 Stage::Hit(response) => {
                     let response = response.take().expect("polled after it was ready");
