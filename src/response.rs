@@ -39,6 +39,7 @@ struct Extra {
     route: Option<RouteTaken>,
     cached: Option<Cached>,
     task_id: Option<Box<str>>,
+    missed: bool,
 }
 
 /// How an answer that was not made for this request came to be its answer.
@@ -132,6 +133,12 @@ impl LlmResponse {
     /// answer can be asked for later, if this is not it yet.
     pub fn task_id(&self) -> Option<&str> {
         self.extra.as_ref()?.task_id.as_deref()
+    }
+
+    /// Whether a cache was asked before the call was made, and had no answer that would do. Not where there is none, or where
+    /// the request passed it by.
+    pub fn is_cache_miss(&self) -> bool {
+        self.cached().is_none() && self.extra.as_ref().is_some_and(|extra| extra.missed)
     }
 
     /// The tokens used: known at once for a complete answer, and for a stream as far as it has told. Of a
@@ -291,6 +298,14 @@ impl LlmResponse {
     #[must_use]
     pub fn with_task_id(mut self, id: impl Into<Box<str>>) -> Self {
         self.extra().task_id = Some(id.into());
+        self
+    }
+
+    /// Says that a cache was asked and had no answer that would do. Without meaning for an answer that is
+    /// [cached](Self::cached).
+    #[must_use]
+    pub fn with_cache_miss(mut self) -> Self {
+        self.extra().missed = true;
         self
     }
 
