@@ -9,8 +9,8 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    Callback, Claimant, Delivery, DeliveryKind, DeliveryState, DeskError, NewAnswer, NewTask, Redrivable, Release,
-    Settled, Task, TaskAnswer, TaskClaim, TaskFilter, TaskId, TaskState, TaskStats, TaskStore, TaskSummary, millis,
+    Claimant, Delivery, DeliveryKind, DeliveryState, DeskError, NewAnswer, NewTask, Redrivable, Release, Settled, Task,
+    TaskAnswer, TaskClaim, TaskFilter, TaskId, TaskState, TaskStats, TaskStore, TaskSummary, millis, record::Head,
     store::TaskFuture, task::PREVIEW,
 };
 use crate::{
@@ -42,22 +42,13 @@ struct Tasks {
 }
 
 struct Entry {
+    head: Head,
     new: NewTask,
     preview: String,
-    created_at: u64,
-    expires_at: u64,
-    claim: Option<TaskClaim>,
     answer: Option<TaskAnswer>,
-    redrive: Redrive,
+    /// Whether a model may be asked again, as [`Redrivable::least`] has it.
+    redrive: i64,
     deliveries: Vec<Delivery>,
-}
-
-/// Whether a model may be asked again.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Redrive {
-    No,
-    Yes,
-    Asked,
 }
 
 /// The default of [`MemoryTasks::max_tasks`].
@@ -112,79 +103,41 @@ impl Tasks {
     fn known(&mut self, id: TaskId) -> Result<&mut Entry, DeskError> {
         self.by_id.get_mut(&id).ok_or(DeskError::Unknown { task: id })
     }
-
-    /// One that may be answered.
-    fn open(&mut self, id: TaskId, now: u64) -> Result<&mut Entry, DeskError> {
-        let entry = self.known(id)?;
-        if let Some(answer) = &entry.answer {
-            return Err(DeskError::AlreadyAnswered { task: id, by: answer.by.clone(), at: answer.at });
-        }
-        if entry.expires_at <= now {
-            return Err(DeskError::Expired { task: id, at: entry.expires_at });
-        }
-        Ok(entry)
-    }
 }
 
 impl Entry {
-    fn state(&self, now: u64) -> TaskState {
-        TaskState::at(now, self.expires_at, self.claim.as_ref(), self.answer.is_some())
-    }
-
-    /// Refused while somebody else is at it.
-    fn free_for(&self, by: &Claimant, now: u64) -> Result<(), DeskError> {
-        match &self.claim {
-            Some(claim) if claim.by != *by && now < claim.until => {
-                Err(DeskError::ClaimedByAnother { task: self.new.id, by: claim.by.clone(), until: claim.until })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn held_by(&mut self, by: &Claimant) -> Result<&mut TaskClaim, DeskError> {
-        let task = self.new.id;
-        self.claim.as_mut().filter(|claim| claim.by == *by).ok_or(DeskError::NotClaimed { task })
-    }
-
-    fn is_redrivable(&self, which: Redrivable) -> bool {
-        match which {
-            Redrivable::Asked => self.redrive == Redrive::Asked,
-            Redrivable::Any => self.redrive != Redrive::No,
-        }
-    }
-
     fn task(&self, now: u64) -> Task {
-        let new = &self.new;
+        let (head, new) = (&self.head, &self.new);
         Task {
-            id: new.id,
-            state: self.state(now),
+            id: head.id,
+            state: head.state(now),
             feature: new.feature.clone(),
             session: new.session.clone(),
             tenant: new.tenant.clone(),
-            created_at: self.created_at,
-            expires_at: self.expires_at,
+            created_at: head.created_at,
+            expires_at: head.expires_at,
             requires_human: new.requires_human,
             reason: new.reason.clone(),
             attempts: new.attempts.clone(),
             request: new.request.clone(),
-            claim: self.claim.clone().filter(|claim| now < claim.until && self.answer.is_none()),
+            claim: head.claim_at(now),
             answer: self.answer.clone(),
             deliveries: self.deliveries.clone(),
         }
     }
 
     fn summary(&self, now: u64) -> TaskSummary {
-        let new = &self.new;
+        let (head, new) = (&self.head, &self.new);
         TaskSummary {
-            id: new.id,
-            state: self.state(now),
+            id: head.id,
+            state: head.state(now),
             feature: new.feature.clone(),
             session: new.session.clone(),
             tenant: new.tenant.clone(),
-            created_at: self.created_at,
-            expires_at: self.expires_at,
+            created_at: head.created_at,
+            expires_at: head.expires_at,
             reason: new.reason.clone(),
-            claim: self.claim.clone().filter(|claim| now < claim.until && self.answer.is_none()),
+            claim: head.claim_at(now),
             answered_at: self.answer.as_ref().map(|answer| answer.at),
             preview: self.preview.clone(),
         }
@@ -204,7 +157,7 @@ impl TaskStore for MemoryTasks {
                 return Ok(id);
             }
             if let Some(same) = task.same_as.as_ref().and_then(|same| tasks.same.get(same)).copied()
-                && tasks.known(same).is_ok_and(|entry| entry.state(now) != TaskState::Expired)
+                && tasks.known(same).is_ok_and(|entry| entry.head.state(now) != TaskState::Expired)
             {
                 return Ok(same);
             }
@@ -216,13 +169,12 @@ impl TaskStore for MemoryTasks {
                 tasks.same.insert(same.clone(), id);
             }
             let told = task.notify.then(|| Delivery::new(id, DeliveryKind::Notification, None, now));
+            let expires_at = now.saturating_add(millis(task.ttl));
             let entry = Entry {
+                head: Head { id, created_at: now, expires_at, claim: None, answered: None },
                 preview: task.request.preview(PREVIEW),
-                created_at: now,
-                expires_at: now.saturating_add(millis(task.ttl)),
-                claim: None,
                 answer: None,
-                redrive: if task.requires_human { Redrive::No } else { Redrive::Yes },
+                redrive: Redrivable::at_first(task.requires_human),
                 deliveries: told.into_iter().collect(),
                 new: task,
             };
@@ -236,7 +188,7 @@ impl TaskStore for MemoryTasks {
     }
 
     fn state(&self, id: TaskId) -> TaskFuture<'_, TaskState> {
-        self.with(|tasks, now| Ok(tasks.known(id)?.state(now)))
+        self.with(|tasks, now| Ok(tasks.known(id)?.head.state(now)))
     }
 
     fn list(&self, filter: TaskFilter) -> TaskFuture<'_, Vec<TaskSummary>> {
@@ -245,7 +197,7 @@ impl TaskStore for MemoryTasks {
                 let is = |asked: &Option<String>, has: &Option<String>| asked.is_none() || asked == has;
                 is(&filter.feature, &entry.new.feature)
                     && is(&filter.tenant, &entry.new.tenant)
-                    && filter.state.is_none_or(|state| state == entry.state(now))
+                    && filter.state.is_none_or(|state| state == entry.head.state(now))
                     && filter.after.is_none_or(|after| match filter.oldest_first {
                         true => after < entry.new.id,
                         false => entry.new.id < after,
@@ -266,10 +218,11 @@ impl TaskStore for MemoryTasks {
             let mut stats = TaskStats::default();
             let mut oldest = None;
             for entry in tasks.by_id.values() {
-                let state = entry.state(now);
+                let state = entry.head.state(now);
                 *stats.of(state) += 1;
                 if state == TaskState::Waiting {
-                    oldest = Some(oldest.map_or(entry.created_at, |oldest: u64| oldest.min(entry.created_at)));
+                    oldest =
+                        Some(oldest.map_or(entry.head.created_at, |oldest: u64| oldest.min(entry.head.created_at)));
                 }
                 for delivery in &entry.deliveries {
                     stats.deliveries_pending += u64::from(delivery.state == DeliveryState::Pending);
@@ -283,31 +236,30 @@ impl TaskStore for MemoryTasks {
 
     fn claim(&self, id: TaskId, by: Claimant, visibility: Duration) -> TaskFuture<'_, Task> {
         self.with(|tasks, now| {
-            let entry = tasks.open(id, now)?;
-            entry.free_for(&by, now)?;
-            entry.claim = Some(TaskClaim::new(by, now.saturating_add(millis(visibility))));
+            let entry = tasks.known(id)?;
+            entry.head.free_for(&by, now)?;
+            entry.head.claim = Some(TaskClaim::new(by, now.saturating_add(millis(visibility))));
             Ok(entry.task(now))
         })
     }
 
     fn renew(&self, id: TaskId, by: Claimant, visibility: Duration) -> TaskFuture<'_, u64> {
         self.with(|tasks, now| {
-            let entry = tasks.open(id, now)?;
-            entry.free_for(&by, now)?;
-            let claim = entry.held_by(&by)?;
-            claim.until = now.saturating_add(millis(visibility));
-            Ok(claim.until)
+            let entry = tasks.known(id)?;
+            entry.head.held_by(&by, now)?;
+            let until = now.saturating_add(millis(visibility));
+            entry.head.claim = Some(TaskClaim::new(by, until));
+            Ok(until)
         })
     }
 
     fn release(&self, id: TaskId, by: Claimant, then: Release) -> TaskFuture<'_, ()> {
         self.with(|tasks, now| {
-            let entry = tasks.open(id, now)?;
-            entry.free_for(&by, now)?;
-            entry.held_by(&by)?;
-            entry.claim = None;
+            let entry = tasks.known(id)?;
+            entry.head.held_by(&by, now)?;
+            entry.head.claim = None;
             if then == Release::ForPeople {
-                entry.redrive = Redrive::No;
+                entry.redrive = Redrivable::NO;
             }
             Ok(())
         })
@@ -315,10 +267,11 @@ impl TaskStore for MemoryTasks {
 
     fn claim_oldest(&self, by: Claimant, visibility: Duration, which: Redrivable) -> TaskFuture<'_, Option<Task>> {
         self.with(|tasks, now| {
-            let free = |entry: &&mut Entry| entry.state(now) == TaskState::Waiting && entry.is_redrivable(which);
-            let waiting = tasks.by_id.values_mut().filter(free);
-            let Some(entry) = waiting.min_by_key(|entry| (entry.created_at, entry.new.id)) else { return Ok(None) };
-            entry.claim = Some(TaskClaim::new(by, now.saturating_add(millis(visibility))));
+            let is_free =
+                |entry: &&mut Entry| entry.head.state(now) == TaskState::Waiting && entry.redrive >= which.least();
+            let free = tasks.by_id.values_mut().filter(is_free);
+            let Some(entry) = free.min_by_key(|entry| (entry.head.created_at, entry.head.id)) else { return Ok(None) };
+            entry.head.claim = Some(TaskClaim::new(by, now.saturating_add(millis(visibility))));
             Ok(Some(entry.task(now)))
         })
     }
@@ -326,32 +279,30 @@ impl TaskStore for MemoryTasks {
     fn ask_redrive(&self, id: Option<TaskId>) -> TaskFuture<'_, u64> {
         self.with(|tasks, now| {
             let Some(id) = id else {
-                let open = tasks.by_id.values_mut().filter(|entry| entry.state(now).is_open());
-                return Ok(open.map(|entry| entry.redrive = Redrive::Asked).count() as u64);
+                let open = tasks.by_id.values_mut().filter(|entry| entry.head.state(now).is_open());
+                return Ok(open.map(|entry| entry.redrive = Redrivable::Asked.least()).count() as u64);
             };
-            tasks.open(id, now)?.redrive = Redrive::Asked;
+            let entry = tasks.known(id)?;
+            entry.head.open(now)?;
+            entry.redrive = Redrivable::Asked.least();
             Ok(1)
         })
     }
 
     fn answer(&self, id: TaskId, answer: NewAnswer, force: bool) -> TaskFuture<'_, Task> {
         self.with(|tasks, now| {
-            if let Some(before) = &tasks.known(id)?.answer
-                && (&before.by, &before.message) == (&answer.by, &answer.message)
-            {
-                return Ok(tasks.known(id)?.task(now));
+            let entry = tasks.known(id)?;
+            if entry.answer.as_ref().is_some_and(|before| before.is(&answer)) {
+                return Ok(entry.task(now));
             }
-            let entry = tasks.open(id, now)?;
-            if !force {
-                entry.free_for(&answer.by, now)?;
+            match force {
+                true => entry.head.open(now)?,
+                false => entry.head.free_for(&answer.by, now)?,
             }
+            entry.head.answered = Some((answer.by.clone(), now));
             entry.answer = Some(TaskAnswer::of(answer, now));
-            if let Some(callback) = &entry.new.callback {
-                let url = match callback {
-                    Callback::Settings => None,
-                    Callback::Url(url) => Some(url.clone()),
-                };
-                entry.deliveries.push(Delivery::new(id, DeliveryKind::Callback, url, now));
+            if let Some(callback) = entry.new.callback.clone() {
+                entry.deliveries.push(Delivery::new(id, DeliveryKind::Callback, callback.into_url(), now));
             }
             Ok(entry.task(now))
         })
@@ -379,13 +330,9 @@ impl TaskStore for MemoryTasks {
                 known.id == delivery.id && known.attempts == delivery.attempts && known.state == DeliveryState::Pending
             });
             let Some(known) = known else { return Ok(false) };
-            (known.state, known.next_at, known.problem) = match outcome {
-                Settled::Done => (DeliveryState::Done, None, None),
-                Settled::Again { after, problem } => {
-                    (DeliveryState::Pending, Some(now.saturating_add(millis(after))), Some(problem))
-                }
-                Settled::Dead { problem } => (DeliveryState::Dead, None, Some(problem)),
-            };
+            let after;
+            (known.state, after, known.problem) = outcome.columns();
+            known.next_at = after.map(|after| now.saturating_add(millis(after)));
             Ok(true)
         })
     }
@@ -395,7 +342,7 @@ impl TaskStore for MemoryTasks {
             let before = now.saturating_sub(millis(keep));
             let over = tasks.by_id.values().filter(|entry| match &entry.answer {
                 Some(answer) => answer.at < before,
-                None => entry.expires_at < before,
+                None => entry.head.expires_at < before,
             });
             let over: Vec<TaskId> = over.map(|entry| entry.new.id).take(SWEPT_AT_ONCE).collect();
             for id in &over {

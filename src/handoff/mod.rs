@@ -23,6 +23,7 @@ mod desk;
 mod error;
 mod id;
 mod memory;
+pub(crate) mod record;
 pub(crate) mod request;
 mod store;
 mod task;
@@ -40,7 +41,7 @@ pub use self::{
     },
 };
 
-pub(crate) use self::task::PERSON;
+pub(crate) use self::{memory::SWEPT_AT_ONCE, task::PERSON};
 
 /// A span in whole milliseconds.
 pub(crate) fn millis(span: std::time::Duration) -> u64 {

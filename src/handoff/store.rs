@@ -1,7 +1,8 @@
 use std::{future::Future, pin::Pin, time::Duration};
 
 use super::{
-    Claimant, Delivery, DeskError, NewAnswer, NewTask, Task, TaskFilter, TaskId, TaskState, TaskStats, TaskSummary,
+    Claimant, Delivery, DeliveryState, DeskError, NewAnswer, NewTask, Task, TaskFilter, TaskId, TaskState, TaskStats,
+    TaskSummary,
 };
 
 /// What a store of tasks does, under way.
@@ -104,6 +105,24 @@ pub enum Redrivable {
     Any,
 }
 
+impl Redrivable {
+    /// What a store notes of a task that waits for a person.
+    pub(crate) const NO: i64 = 0;
+
+    /// What a store notes of the tasks that are found, at the least.
+    pub(crate) fn least(self) -> i64 {
+        match self {
+            Self::Any => 1,
+            Self::Asked => 2,
+        }
+    }
+
+    /// What a store notes of a new task.
+    pub(crate) fn at_first(requires_human: bool) -> i64 {
+        if requires_human { Self::NO } else { Self::Any.least() }
+    }
+}
+
 /// What became of a delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -122,4 +141,15 @@ pub enum Settled {
         /// What went wrong.
         problem: String,
     },
+}
+
+impl Settled {
+    /// What a store notes: how far the delivery is, after which time it is tried again, and what went wrong.
+    pub(crate) fn columns(self) -> (DeliveryState, Option<Duration>, Option<String>) {
+        match self {
+            Self::Done => (DeliveryState::Done, None, None),
+            Self::Again { after, problem } => (DeliveryState::Pending, Some(after), Some(problem)),
+            Self::Dead { problem } => (DeliveryState::Dead, None, Some(problem)),
+        }
+    }
 }

@@ -218,6 +218,16 @@ pub enum ClaimantKind {
     Redrive,
 }
 
+impl ClaimantKind {
+    /// Its name: `person`, `redrive`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Person => "person",
+            Self::Redrive => "redrive",
+        }
+    }
+}
+
 impl Claimant {
     /// A person of this name.
     pub fn person(name: impl Into<String>) -> Self {
@@ -274,6 +284,11 @@ pub struct TaskAnswer {
 }
 
 impl TaskAnswer {
+    /// Whether it is this one, said again.
+    pub(crate) fn is(&self, answer: &NewAnswer) -> bool {
+        (&self.by, &self.message) == (&answer.by, &answer.message)
+    }
+
     pub(crate) fn of(answer: NewAnswer, at: u64) -> Self {
         let NewAnswer { by, message, provider, model, tier } = answer;
         Self { at, by, message, provider, model, tier }
@@ -426,6 +441,16 @@ pub enum Callback {
     Settings,
     /// An address that came with the request.
     Url(String),
+}
+
+impl Callback {
+    /// The address, where it came with the request.
+    pub(crate) fn into_url(self) -> Option<String> {
+        match self {
+            Self::Settings => None,
+            Self::Url(url) => Some(url),
+        }
+    }
 }
 
 impl fmt::Debug for Callback {
