@@ -21,6 +21,7 @@
 
 mod error;
 mod schema;
+mod tasks;
 #[cfg(test)]
 mod tests;
 
