@@ -87,6 +87,7 @@ mod future;
 mod handle;
 mod key;
 mod layer;
+mod lifetime;
 mod questions;
 mod recording;
 mod service;
@@ -108,6 +109,7 @@ pub use self::{
 pub(crate) use self::{
     answer::CACHED_LEVEL,
     handle::count,
+    lifetime::Lifetime,
     questions::{Question, Scope},
 };
 #[cfg(feature = "idempotency")]

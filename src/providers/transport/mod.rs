@@ -20,6 +20,8 @@
 mod client;
 mod connect;
 mod error;
+mod exchange;
+mod pool;
 mod slim;
 #[cfg(test)]
 mod tests;
@@ -28,6 +30,7 @@ mod tls;
 pub use self::{
     client::{HttpClient, ResponseFuture},
     error::{InvalidTransport, TransportError},
+    exchange::ResponseBody,
 };
 
 /// The same trust for another protocol than HTTP.
