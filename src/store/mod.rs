@@ -4,5 +4,9 @@
 //! and [`AnswerStore`](crate::layers::cache::AnswerStore). Here are the servers and files that stand behind them.
 
 mod error;
+#[cfg(feature = "redis")]
+pub mod redis;
+#[cfg(feature = "redis")]
+pub mod replicas;
 
 pub use self::error::{StoreError, StoreErrorKind};

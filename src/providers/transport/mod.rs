@@ -23,7 +23,7 @@ mod error;
 mod slim;
 #[cfg(test)]
 mod tests;
-mod tls;
+pub(crate) mod tls;
 
 pub use self::{
     client::{HttpClient, ResponseFuture},
