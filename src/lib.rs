@@ -86,7 +86,7 @@ pub mod providers;
 pub mod request;
 pub mod response;
 pub mod retry_after;
-#[cfg(any(feature = "handoff", feature = "redis"))]
+#[cfg(any(feature = "cache", feature = "handoff"))]
 pub mod store;
 pub mod translate;
 

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use http::Extensions;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 pub use crate::wire::Wire;
@@ -12,7 +13,8 @@ use crate::{
 };
 
 /// The wire formats that the crate knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Dialect {
     /// Anthropic's Messages.

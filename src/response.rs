@@ -38,6 +38,7 @@ struct Extra {
     prices: Option<PriceTable>,
     route: Option<RouteTaken>,
     cached: Option<Cached>,
+    missed: bool,
 }
 
 /// How an answer that was not made for this request came to be its answer.
@@ -125,6 +126,12 @@ impl LlmResponse {
     /// How the answer came from a cache; `None` for one that was made for this request.
     pub fn cached(&self) -> Option<Cached> {
         self.extra.as_ref()?.cached
+    }
+
+    /// Whether a cache was asked before the call was made, and had no answer that would do. Not where there is none, or where
+    /// the request passed it by.
+    pub fn is_cache_miss(&self) -> bool {
+        self.cached().is_none() && self.extra.as_ref().is_some_and(|extra| extra.missed)
     }
 
     /// The tokens used: known at once for a complete answer, and for a stream as far as it has told. Of a
@@ -277,6 +284,14 @@ impl LlmResponse {
     #[must_use]
     pub fn with_cached(mut self, cached: Cached) -> Self {
         self.extra().cached = Some(cached);
+        self
+    }
+
+    /// Says that a cache was asked and had no answer that would do. Without meaning for an answer that is
+    /// [cached](Self::cached).
+    #[must_use]
+    pub fn with_cache_miss(mut self) -> Self {
+        self.extra().missed = true;
         self
     }
 

@@ -60,6 +60,10 @@ impl Config {
             let only = if model.tiers.len() == 1 { " only" } else { "" };
             let _ = writeln!(text, "model {name}: {}{only}", model.tiers.join(" -> "));
         }
+        for route in &self.routes {
+            let chain = route.tiers.join(" -> ");
+            let _ = writeln!(text, "route {} ({}): {chain}, then as without it", route.name, route.when.in_words());
+        }
         text
     }
 

@@ -86,6 +86,7 @@ mod future;
 mod handle;
 mod key;
 mod layer;
+mod lifetime;
 mod questions;
 mod recording;
 mod service;
@@ -107,6 +108,7 @@ pub use self::{
 pub(crate) use self::{
     answer::CACHED_LEVEL,
     handle::count,
+    lifetime::Lifetime,
     questions::{Question, Scope},
 };
 #[cfg(feature = "idempotency")]

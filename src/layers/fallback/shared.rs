@@ -189,7 +189,7 @@ impl Shared {
     }
 
     /// The primary has answered a request that went to it first.
-    #[inline]
+    #[inline(always)]
     pub(super) fn primary_answered(&self, request: &LlmRequest, response: &mut LlmResponse) {
         let primary = &self.config.primary;
         response.name_tier(&primary.name);
