@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Config, Environment, Provider, Tier};
+use super::{Config, Environment, Likeness, Provider, Similar, Tier};
 
 /// A secret that a configuration refers to and the environment lacks.
 ///
@@ -47,15 +47,29 @@ impl Config {
 
 impl Tier {
     /// The variables of the environment that may hold its key, the first that is there counts; none where it needs no
-    /// key: a simulated or canned tier, and a server of one's own (`base_url`) without an `api_key`.
+    /// key: a simulated, cached or canned tier, and a server of one's own (`base_url`) without an `api_key`. Of a cached tier
+    /// that compares by embeddings, those of their key.
     pub fn key_variables(&self) -> Vec<&str> {
         match (&self.api_key, &self.base_url, self.provider) {
+            (_, _, Provider::Cached) => self.similar.as_ref().map_or_else(Vec::new, Similar::key_variables),
             (_, _, Provider::Simulated | Provider::Canned) => Vec::new(),
             (Some(key), ..) => vec![key.name()],
             (None, Some(_), _) => Vec::new(),
             (None, None, Provider::Anthropic) => vec!["ANTHROPIC_API_KEY"],
             (None, None, Provider::OpenAi) => vec!["OPENAI_API_KEY"],
             (None, None, Provider::Gemini) => vec!["GEMINI_API_KEY", "GOOGLE_API_KEY"],
+        }
+    }
+}
+
+impl Similar {
+    /// The variables of the environment that may hold the key of its embeddings.
+    fn key_variables(&self) -> Vec<&str> {
+        match (self.method, &self.api_key, &self.base_url) {
+            (Likeness::Words, ..) => Vec::new(),
+            (Likeness::Embeddings, Some(key), _) => vec![key.name()],
+            (Likeness::Embeddings, None, Some(_)) => Vec::new(),
+            (Likeness::Embeddings, None, None) => vec!["OPENAI_API_KEY"],
         }
     }
 }

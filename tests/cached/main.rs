@@ -3,6 +3,8 @@
 #![cfg(feature = "cache")]
 
 mod cost;
+#[cfg(feature = "config")]
+mod file;
 mod flights;
 mod kept;
 mod outages;

@@ -116,6 +116,7 @@ fn feature(feature: &Feature, config: &Config, findings: &mut Findings<'_, '_>) 
         }
     }
     findings.some_time("timeout", feature.timeout);
+    super::cache::feature(feature, config, findings);
     all_open(feature.all_open, findings);
     let Some(worst) = feature.worst_level else { return };
     if !(1..=5).contains(&worst) {

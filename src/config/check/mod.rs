@@ -1,6 +1,7 @@
 //! What is wrong with values of the right type. Everything is found, in one pass over each block.
 
 mod alerts;
+mod cache;
 mod gateway;
 mod limits;
 mod spend;
@@ -28,6 +29,7 @@ pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findin
     }
     tiers::check(config, findings);
     limits::check(config, findings);
+    cache::check(config, findings);
     spend::check(config, priced, findings);
     alerts::check(config, findings);
     gateway::check(config, findings);

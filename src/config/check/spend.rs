@@ -1,5 +1,5 @@
 use super::Findings;
-use crate::config::{AtCap, Budget, Config, Provider, Tier, suggest::nearest};
+use crate::config::{AtCap, Budget, Config, Tier, suggest::nearest};
 
 pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findings: &mut Findings<'_, '_>) {
     findings.within("routes", |findings| {
@@ -63,7 +63,7 @@ fn budget(budget: &Budget, config: &Config, priced: &dyn Fn(&str, &str) -> bool,
     let mut models: Vec<&str> = config
         .tiers
         .iter()
-        .filter(|tier| counts(budget, tier, config) && !matches!(tier.provider, Provider::Simulated | Provider::Canned))
+        .filter(|tier| counts(budget, tier, config) && !tier.provider.is_local())
         .filter_map(|tier| Some((tier.provider.name(), tier.model.as_deref()?)))
         .filter(|(provider, model)| !config.prices.contains_key(*model) && !priced(provider, model))
         .map(|(_, model)| model)

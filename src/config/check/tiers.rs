@@ -10,15 +10,17 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
     findings.within("tiers", |findings| {
         findings.names("tier", config.tiers.iter().map(|tier| tier.name.as_str()));
         for (at, own) in config.tiers.iter().enumerate() {
-            findings.within(at, |findings| tier(own, findings));
+            findings.within(at, |findings| {
+                tier(own, findings);
+                super::cache::tier(own, config, findings);
+            });
         }
     });
 }
 
 fn tier(tier: &Tier, findings: &mut Findings<'_, '_>) {
-    let remote = !matches!(tier.provider, Provider::Simulated | Provider::Canned);
     match &tier.model {
-        None if remote => {
+        None if !tier.provider.is_local() => {
             findings.wrong_here(format!("`model` is missing here: which model of the provider is `{}`?", tier.name));
         }
         Some(model) if model.trim().is_empty() => findings.wrong("model", "the model's name is empty"),

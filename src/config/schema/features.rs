@@ -7,7 +7,7 @@ use serde::{
 };
 
 use super::{
-    Span,
+    FeatureCache, Span,
     either::{Either, short_or_block},
 };
 use crate::{CommitPoint, ErrorKind};
@@ -39,6 +39,9 @@ pub struct Feature {
     pub timeout: Option<Span>,
     /// How its streams are handed on. Default: as the file's `stream` says, each field by itself.
     pub stream: Stream,
+    /// Whether its answers are kept, or for how long. Default: as the file's `cache` says.
+    #[schemars(extend("default" = "on"))]
+    pub cache: Option<FeatureCache>,
 }
 
 /// Who serves callers that name a model.

@@ -4,6 +4,7 @@
 //! a tier's block can fall back on the file's own, and that on the layer's default.
 
 mod alerts;
+mod cache;
 mod either;
 mod features;
 mod gateway;
@@ -20,6 +21,7 @@ use serde::Deserialize;
 
 pub use self::{
     alerts::{Alerts, RuleThreshold, Rules, Webhook, WebhookFormat},
+    cache::{Cache, CacheAcross, FeatureCache, Likeness, Similar, SimilarAcross},
     features::{AllOpen, Fallback, Feature, ModelName, OnError, RampStep, Rate, Session, Stream, StreamBreak},
     gateway::{Gateway, Size},
     idempotency::Idempotency,
@@ -61,6 +63,8 @@ pub struct Config {
     pub circuit_breaker: CircuitBreaker,
     /// How one tier follows another.
     pub fallback: Fallback,
+    /// Answers that are kept and given again.
+    pub cache: Option<Cache>,
     /// What becomes of a request that is sent twice.
     pub idempotency: Option<Idempotency>,
     /// Simple requests to cheaper tiers: the first rule that fits counts.

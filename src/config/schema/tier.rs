@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, fmt};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{CircuitBreaker, Retry, Secret, Span, TierTimeout};
+use super::{CircuitBreaker, Retry, Secret, Similar, Span, TierTimeout};
 
 /// A model behind a provider, with its own settings.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -48,7 +48,7 @@ pub struct Tier {
     pub retry: Option<Retry>,
     /// The circuit breaker. Default: the file's `circuit_breaker`.
     pub circuit_breaker: Option<CircuitBreaker>,
-    /// The level of service, from 1 (full) to 5 (static). Default: 1; of a canned tier 5.
+    /// The level of service, from 1 (full) to 5 (static). Default: 1; of a cached tier 4, of a canned one 5.
     #[schemars(range(min = 1, max = 5))]
     pub level: Option<u8>,
     /// Asks this tier even while its circuit is open, when there is no other.
@@ -60,13 +60,19 @@ pub struct Tier {
     pub text: Option<String>,
     /// How a simulated tier behaves.
     pub simulated: Option<Simulated>,
+    /// Lets a cached tier answer similar questions too. Default: only the same.
+    pub similar: Option<Similar>,
 }
 
 impl Tier {
-    /// The level of service, from 1 (full) to 5 (static): the file's, else 5 of a canned tier and 1 of any other.
+    /// The level of service, from 1 (full) to 5 (static): the file's, else 4 of a cached tier, 5 of a canned one and 1 of any
+    /// other.
     pub fn service_level(&self) -> u8 {
-        let default = if self.provider == Provider::Canned { 5 } else { 1 };
-        self.level.unwrap_or(default)
+        self.level.unwrap_or(match self.provider {
+            Provider::Cached => 4,
+            Provider::Canned => 5,
+            _ => 1,
+        })
     }
 }
 
@@ -85,11 +91,18 @@ pub enum Provider {
     /// A simulated provider, in the process: no key, no network.
     #[default]
     Simulated,
+    /// What the `cache` has kept: for when no model answers.
+    Cached,
     /// A fixed text.
     Canned,
 }
 
 impl Provider {
+    /// Whether its answers are made here, without a model: a simulated, cached or canned tier.
+    pub fn is_local(self) -> bool {
+        matches!(self, Self::Simulated | Self::Cached | Self::Canned)
+    }
+
     /// The provider's name in the file.
     pub fn name(self) -> &'static str {
         match self {
@@ -97,6 +110,7 @@ impl Provider {
             Self::OpenAi => "openai",
             Self::Gemini => "gemini",
             Self::Simulated => "simulated",
+            Self::Cached => "cached",
             Self::Canned => "canned",
         }
     }

@@ -7,14 +7,16 @@ use tower::{Layer, ServiceBuilder, util::Either};
 #[cfg(feature = "alerts")]
 use super::alerts::AlertPlan;
 use super::{
-    Makings, Reload, TierInfo, chain,
+    Makings, Reload, TierInfo,
+    cache::Kept,
+    chain,
     leaf::LeafPlan,
     part::{self, Part, RetryBudgets, TierService},
     settings, spend,
 };
 use crate::{
-    BudgetLayer, Bulkhead, BulkheadHandle, CircuitBreakerHandle, Context, Fallback, FallbackLayer, Idempotency,
-    IdempotencyHandle, InvalidConfig, LlmRequest, Observe, ObserveLayer, Timeout,
+    BudgetLayer, Bulkhead, BulkheadHandle, Cache, CacheHandle, CircuitBreakerHandle, Context, Fallback, FallbackLayer,
+    Idempotency, IdempotencyHandle, InvalidConfig, LlmRequest, Observe, ObserveLayer, Timeout,
     config::{self, Config, ConfigError, Problem, Tier},
     layers::{
         budget::{Budget, BudgetHandle},
@@ -22,10 +24,12 @@ use crate::{
         route::Route,
     },
     prices::PriceTable,
+    request::WORST_LEVEL,
 };
 
 /// The whole.
-pub(super) type Whole = Observe<Timeout<Either<Idempotency<Capped>, Capped>>>;
+pub(super) type Whole = Observe<Timeout<Either<Idempotency<Keeping>, Keeping>>>;
+type Keeping = Either<Cache<Capped>, Capped>;
 type Capped = Either<Budget<Places>, Places>;
 type Places = Bulkhead<Either<Route<Chain>, Chain>>;
 type Chain = Fallback<TierService>;
@@ -44,6 +48,8 @@ pub(super) struct Generation {
     fallback: FallbackLayer,
     /// What was answered under which key, where the file asks for it.
     idempotency: Option<(MemoryIdempotency, IdempotencyHandle)>,
+    /// The answers that are kept, where the file asks for it.
+    pub(super) kept: Option<Kept>,
     pub(super) bulkhead: BulkheadHandle,
     /// For all features that have no time of their own.
     pub(super) whole: Whole,
@@ -51,8 +57,8 @@ pub(super) struct Generation {
     timed: HashMap<String, Whole>,
     /// The same for features that are not named, where those have another.
     others: Option<Whole>,
-    /// The worst level that these accept, where it is said.
-    others_worst_level: Option<u8>,
+    /// Whether any feature says which level it accepts that the fallback is not told of, or not it alone.
+    levels: bool,
     /// Whether any feature has a commit point of its own.
     commits: bool,
     /// How many attempts a request may take that does not say so itself, where the tiers' own say more than is usual.
@@ -131,11 +137,12 @@ impl Generation {
     ) -> Result<Self, InvalidConfig> {
         let Plan { config, leaves, .. } = plan;
         let prices = spend::prices(&config)?;
+        let kept = Kept::new(&config, makings, before.and_then(|before| before.kept.as_ref()))?;
         let mut retry_budgets = RetryBudgets::new();
         let mut parts: Vec<Part> = Vec::new();
         let (mut retries, mut caps) = (Vec::new(), Vec::new());
         for (place, (tier, plan)) in config.tiers.iter().zip(leaves).enumerate() {
-            parts.push(Part::new(tier, place, plan, &config, makings, before)?);
+            parts.push(Part::new(tier, place, plan.over(kept.as_ref()), &config, makings, before)?);
             retries.push(part::retry_budget(&mut retry_budgets, tier, &config, before)?);
             caps.push((Some(&*tier.name), spend::tier_budget(&config, tier, &prices, &makings.events)?));
         }
@@ -176,9 +183,14 @@ impl Generation {
         let caps = caps.pop().and_then(|(_, caps)| caps);
         let known = before.and_then(|before| before.idempotency.as_ref());
         let (idempotency, keys) = settings::idempotency(config.idempotency, known).unzip();
+        if let Some(kept) = &kept {
+            kept.settle();
+        }
         let inner = ServiceBuilder::new()
             // Outside of all that costs something: a repeat is answered from what is there.
             .option_layer(keys)
+            // So is what was asked before; and a call that is shared costs one place, and once.
+            .option_layer(kept.as_ref().map(Kept::layer))
             // Before a place is taken: what is refused for its cost takes none.
             .option_layer(caps)
             // One place for a request, however many tiers it tries; its wait counts against the request's time.
@@ -196,7 +208,8 @@ impl Generation {
         let (others, whole) = (others.map(|limit| whole(Some(limit))), whole(config.timeout));
         Ok(Self {
             bulkhead: bulkhead.handle(),
-            others_worst_level: config.default_feature.as_ref().and_then(|feature| feature.worst_level),
+            levels: said_of_levels(config.default_feature.as_ref())
+                || kept.is_some() && config.features.values().any(|feature| said_of_levels(Some(feature))),
             commits: config
                 .features
                 .values()
@@ -212,6 +225,7 @@ impl Generation {
             prices,
             fallback,
             idempotency,
+            kept,
             whole,
             timed,
             others,
@@ -243,11 +257,12 @@ impl Generation {
             request.context_mut().commit =
                 named.or(self.config.default_feature.as_ref()).and_then(|own| own.stream.commit);
         }
-        if let Some(worst) = self.others_worst_level
-            && request.feature_name().is_none_or(|feature| !self.config.features.contains_key(feature))
-        {
+        if self.levels {
+            let named = request.feature_name().and_then(|feature| self.config.features.get(feature));
+            // Of those that are named the fallback knows by itself; a cache around it does not.
+            let worst = named.or(self.config.default_feature.as_ref()).and_then(|own| own.worst_level);
             let context = request.context_mut();
-            context.worst_level = context.worst_level.min(worst);
+            context.worst_level = context.worst_level.min(worst.unwrap_or(WORST_LEVEL));
         }
     }
 
@@ -265,6 +280,10 @@ impl Generation {
 
     pub(super) fn idempotency(&self) -> Option<IdempotencyHandle> {
         self.idempotency.as_ref().map(|(_, handle)| handle.clone())
+    }
+
+    pub(super) fn cache(&self) -> Option<CacheHandle> {
+        self.kept.as_ref().map(Kept::handle)
     }
 
     /// The primary's name, and those of the others in their order.
@@ -300,4 +319,8 @@ impl Generation {
     pub(super) fn part(&self, name: &str) -> Option<&Part> {
         self.parts.iter().find(|part| &*part.name == name)
     }
+}
+
+fn said_of_levels(feature: Option<&config::Feature>) -> bool {
+    feature.is_some_and(|feature| feature.worst_level.is_some())
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use super::Shared;
 use crate::{
-    BulkheadHandle, CircuitBreakerHandle, Events, IdempotencyHandle,
+    BulkheadHandle, CacheHandle, CircuitBreakerHandle, Events, IdempotencyHandle,
     config::{Budget, Config, ConfigError, Provider},
     events::Status,
     layers::budget::{BudgetHandle, CapSpend},
@@ -68,6 +68,11 @@ impl StackHandle {
     /// [closed](IdempotencyHandle::close) at a shutdown, so that no call goes on for a retry that cannot come.
     pub fn idempotency(&self) -> Option<IdempotencyHandle> {
         self.shared.current.load().idempotency()
+    }
+
+    /// The answers that are kept; `None` where the configuration has no `cache`.
+    pub fn cache(&self) -> Option<CacheHandle> {
+        self.shared.current.load().cache()
     }
 
     /// What was spent and reserved of every cap, and until when it counts.

@@ -13,12 +13,15 @@ use ::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use pin_project::pin_project;
 use tower::{Layer, Service};
 
-use super::Makings;
+use super::{
+    Makings,
+    cache::{Alike, Kept},
+};
 use crate::{
     BoxLlmService, CommitOnFirstTokenLayer, InvalidConfig, LlmError, LlmRequest, LlmResponse,
     config::{ConfigError, Environment, Problem, Provider, Simulated as SimulatedSettings, Tier},
     providers::{
-        Anthropic, Canned, Gemini, OpenAi, Simulated,
+        Anthropic, CachedAnswers, Canned, Gemini, OpenAi, Simulated, cached,
         http::{self, HttpLeaf},
         simulated,
     },
@@ -35,6 +38,9 @@ pub(super) struct LeafPlan {
     headers: HeaderMap,
     text: Option<String>,
     simulated: Option<SimulatedSettings>,
+    alike: Option<Alike>,
+    /// What a cached tier gives.
+    kept: Option<Kept>,
 }
 
 /// The default time to a simulated tier's first token.
@@ -55,17 +61,26 @@ impl LeafPlan {
             value.set_sensitive(true);
             headers.insert(field, value);
         }
+        // What stands in the provider's place needs no key of it.
+        let key = if makings.leaf(&tier.name).is_some() { None } else { key(tier, environment)? };
         Ok(Self {
             tier: tier.name.clone(),
             provider: tier.provider,
             model: tier.model.clone(),
             base_url: tier.base_url.clone(),
-            // What stands in the provider's place needs no key of it.
-            key: if makings.leaf(&tier.name).is_some() { None } else { key(tier, environment)? },
+            alike: tier.similar.clone().map(|similar| Alike { similar, key: key.clone() }),
+            key,
             headers,
             text: tier.text.clone(),
             simulated: tier.simulated.clone(),
+            kept: None,
         })
+    }
+
+    /// The same with the answers that are kept, if it is a tier that gives them.
+    pub(super) fn over(mut self, kept: Option<&Kept>) -> Self {
+        self.kept = kept.filter(|_| self.provider == Provider::Cached).cloned();
+        self
     }
 
     /// # Errors
@@ -87,12 +102,7 @@ impl LeafPlan {
                 Leaf::Anthropic(self.over_http(leaf, makings))
             }
             Provider::OpenAi => {
-                let leaf = match &self.base_url {
-                    Some(url) if is_openais_own(url) => OpenAi::new(key).base_url(url),
-                    Some(url) => OpenAi::compatible("openai", url).map(|leaf| leaf.key(key)),
-                    None => Ok(OpenAi::new(key)),
-                };
-                let leaf = leaf.map_err(|error| self.wrong("base_url", &error))?;
+                let leaf = openai(self.base_url.as_deref(), key).map_err(|error| self.wrong("base_url", &error))?;
                 Leaf::OpenAi(self.over_http(leaf, makings))
             }
             Provider::Gemini => {
@@ -104,6 +114,13 @@ impl LeafPlan {
                 Leaf::Gemini(self.over_http(leaf, makings))
             }
             Provider::Simulated => Leaf::Simulated(self.simulated()),
+            Provider::Cached => {
+                let kept = self.kept.as_ref().ok_or_else(|| {
+                    let problem = "a cached tier gives what the cache has kept, and there is no `cache`";
+                    InvalidConfig::new(format!("tiers.{}.provider", self.tier), problem)
+                })?;
+                Leaf::Cached(kept.tier(&self.tier, self.alike.as_ref(), makings)?)
+            }
             Provider::Canned => {
                 let text = self.text.as_deref().ok_or_else(|| {
                     InvalidConfig::new(format!("tiers.{}.text", self.tier), "a canned tier must say what it answers")
@@ -150,14 +167,27 @@ fn key(tier: &Tier, environment: &Environment) -> Result<Option<Arc<str>>, Confi
     if let Some(key) = names.iter().find_map(set) {
         return Ok(Some(key.into()));
     }
+    let (field, said) = match &tier.similar {
+        Some(similar) if tier.provider == Provider::Cached => ("similar.api_key", similar.api_key.is_some()),
+        _ => ("api_key", tier.api_key.is_some()),
+    };
     let message = format!(
-        "tiers.{}.api_key: the variable {} of the environment is not set{}",
+        "tiers.{}.{field}: the variable {} of the environment is not set{}",
         tier.name,
         names.join(" or "),
-        if tier.api_key.is_some() { "" } else { "; set it, or name another one with `api_key: ${NAME}`" },
+        if said { "" } else { "; set it, or name another one with `api_key: ${NAME}`" },
     );
     let variable = Some((*first).to_owned());
     Err(ConfigError::new(vec![Problem { variable, ..Problem::of_file(None, message) }]))
+}
+
+/// OpenAI, or a server that is compatible with it.
+pub(super) fn openai(base_url: Option<&str>, key: Arc<str>) -> Result<OpenAi, InvalidConfig> {
+    match base_url {
+        Some(url) if is_openais_own(url) => OpenAi::new(key).base_url(url),
+        Some(url) => OpenAi::compatible("openai", url).map(|leaf| leaf.key(key)),
+        None => Ok(OpenAi::new(key)),
+    }
 }
 
 /// Whether a server is OpenAI's own, which knows fields that compatible ones do not.
@@ -172,6 +202,7 @@ pub(super) enum Leaf {
     OpenAi(OpenAi),
     Gemini(Gemini),
     Simulated(Simulated),
+    Cached(CachedAnswers),
     Canned(Canned),
     /// What was put in the provider's place.
     Own(BoxLlmService),
@@ -188,6 +219,7 @@ impl Service<LlmRequest> for Leaf {
             Self::OpenAi(leaf) => leaf.poll_ready(cx),
             Self::Gemini(leaf) => leaf.poll_ready(cx),
             Self::Simulated(leaf) => leaf.poll_ready(cx),
+            Self::Cached(leaf) => leaf.poll_ready(cx),
             Self::Canned(leaf) => leaf.poll_ready(cx),
             Self::Own(leaf) => leaf.poll_ready(cx),
         }
@@ -199,6 +231,7 @@ impl Service<LlmRequest> for Leaf {
             Self::OpenAi(leaf) => LeafFuture::Http(leaf.call(request)),
             Self::Gemini(leaf) => LeafFuture::Http(leaf.call(request)),
             Self::Simulated(leaf) => LeafFuture::Simulated(leaf.call(request)),
+            Self::Cached(leaf) => LeafFuture::Cached(leaf.call(request)),
             Self::Canned(leaf) => LeafFuture::Canned(leaf.call(request)),
             Self::Own(leaf) => LeafFuture::Own(leaf.call(request)),
         }
@@ -210,6 +243,7 @@ impl Service<LlmRequest> for Leaf {
 pub(super) enum LeafFuture {
     Http(#[pin] http::ResponseFuture),
     Simulated(#[pin] simulated::ResponseFuture),
+    Cached(#[pin] cached::ResponseFuture),
     Canned(#[pin] Ready<Result<LlmResponse, LlmError>>),
     Own(#[pin] <BoxLlmService as Service<LlmRequest>>::Future),
 }
@@ -221,6 +255,7 @@ impl Future for LeafFuture {
         match self.project() {
             LeafProjection::Http(future) => future.poll(cx),
             LeafProjection::Simulated(future) => future.poll(cx),
+            LeafProjection::Cached(future) => future.poll(cx),
             LeafProjection::Canned(future) => future.poll(cx),
             LeafProjection::Own(future) => future.poll(cx),
         }

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::OnceLock};
 
 use crate::{
-    BoxLlmService, Events, FallbackHandle,
+    BoxLlmService, CacheHandle, Events, FallbackHandle,
     config::Environment,
     providers::{
         http::{Transport, boxed},
@@ -20,6 +20,8 @@ pub(super) struct Makings {
     pub(super) environment: Option<Environment>,
     pub(super) seed: Option<u64>,
     pub(super) leaves: HashMap<String, BoxLlmService>,
+    /// Those that replicas share, for a configuration that says so of its cache.
+    pub(super) answers: Option<CacheHandle>,
     /// One for all tiers, and made only where there is one that needs it.
     transport: OnceLock<Transport>,
 }
@@ -33,6 +35,7 @@ impl Default for Makings {
             environment: None,
             seed: None,
             leaves: HashMap::new(),
+            answers: None,
             transport: OnceLock::new(),
         }
     }

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "alerts")]
 mod alerts;
+mod cache;
 mod chain;
 mod file;
 mod generation;
@@ -19,7 +20,7 @@ mod tests;
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicU64},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
 };
 
 use arc_swap::ArcSwap;
@@ -38,9 +39,11 @@ use self::{
 };
 use super::{Budget, Config, ConfigError, Environment, Problem};
 use crate::{
-    BoxLlmService, Event, Events, FallbackHandle, InvalidConfig, LlmError, LlmRequest, LlmResponse,
+    BoxLlmService, CacheHandle, Event, Events, FallbackHandle, InvalidConfig, LlmError, LlmRequest, LlmResponse,
     events::{self, StatusBoard},
+    layers::cache::AnswerStore,
     providers::http::{RequestBody, boxed},
+    sync::{Mutex, MutexGuard, lock},
 };
 
 /// The stack that a configuration describes: its tiers with their leaves, and the layers around them.
@@ -48,7 +51,7 @@ use crate::{
 /// From outside in, it is
 ///
 /// ```text
-/// Observe · Timeout (whole) · [Idempotency] · [Budget] · Bulkhead · [Route] · Fallback ·
+/// Observe · Timeout (whole) · [Idempotency] · [Cache] · [Budget] · Bulkhead · [Route] · Fallback ·
 ///     for each tier: [Budget] · RetryWithJitter · CircuitBreaker · Timeout (attempt) · leaf
 /// ```
 ///
@@ -72,7 +75,8 @@ use crate::{
 /// - the retry budget, where its share is the same;
 /// - what each feature has in flight and in its queue, also where its limits change: see
 ///   [`BulkheadLayer::succeeding`](crate::BulkheadLayer::succeeding);
-/// - the answers under idempotency keys, also where their bounds change;
+/// - the answers under idempotency keys and those of the cache, also where their bounds change: a new `ttl` holds for what is
+///   kept already. Without its block they are forgotten;
 /// - which tier serves, and the tier of each session: see [`FallbackLayer::succeeding`](crate::FallbackLayer::succeeding);
 /// - what was said [by hand](StackHandle#by-hand): drained tiers, pinned levels, and what unchanged circuits are forced to.
 ///
@@ -212,6 +216,13 @@ impl StackBuilder {
         self
     }
 
+    /// Sets where the answers are kept that replicas share: of a configuration whose cache says `shared: true`, which is
+    /// refused without it. Default: none.
+    pub fn shared_answers(mut self, store: impl AnswerStore) -> Self {
+        self.makings.answers = Some(CacheHandle::over(store));
+        self
+    }
+
     /// Makes the jitter of retries and circuits repeatable. Default: random seeds.
     pub fn seed(mut self, seed: u64) -> Self {
         self.makings.seed = Some(seed);
@@ -276,6 +287,9 @@ impl Shared {
         let next = Generation::new(plan, &self.makings, &turn, Some(&before))?;
         let reload = next.since(&before);
         self.current.store(Arc::new(next));
+        if let Some(kept) = &before.kept {
+            kept.make_way(self.current.load().kept.as_ref());
+        }
         self.makings.fallback.forget_all_but(|tier| self.current.load().part(tier).is_some());
         drop(turn);
         if let Some((board, _)) = self.status.get() {
@@ -287,7 +301,7 @@ impl Shared {
     }
 
     fn turn(&self) -> MutexGuard<'_, Vec<Budget>> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.turn)
     }
 
     fn set_budgets(&self, budgets: Vec<Budget>) -> Result<(), ConfigError> {

@@ -4,7 +4,7 @@ use super::{Makings, chain, part::TierService};
 use crate::{
     BudgetLayer, Events, InvalidConfig, RouteLayer,
     chat::Usage,
-    config::{self, AtCap, Config, ModelPrice, Provider, Route, Tier, classifier},
+    config::{self, AtCap, Config, ModelPrice, Route, Tier, classifier},
     layers::{
         budget::{self, Cap, Period},
         route::Rule,
@@ -92,7 +92,7 @@ pub(super) fn tier_budget(
 
 /// Whether calls of a tier cost money.
 fn is_billed(tier: &Tier) -> bool {
-    !matches!(tier.provider, Provider::Simulated | Provider::Canned)
+    !tier.provider.is_local()
 }
 
 fn price_of<'a>(prices: &'a PriceTable, tier: &Tier) -> Option<&'a Price> {

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use tokio::time::Instant;
 
-use super::layer::Settings;
+use super::lifetime::Lifetime;
 use crate::{
     Degraded, DegradedReason, Dialect, Frame, LlmBody, LlmResponse,
     chat::{Accumulator, FinishReason, Message, Part},
@@ -20,21 +20,21 @@ use crate::{
 ///
 /// Its times are of tokio's clock.
 pub struct Answer {
-    message: Message,
-    form: Form,
-    facts: Facts,
+    pub(super) message: Message,
+    pub(super) form: Form,
+    pub(super) facts: Facts,
     size: u64,
 }
 
 /// How it came.
-enum Form {
+pub(super) enum Form {
     /// Whole, with the provider's own bytes where there were any.
     Whole(Option<(Dialect, Bytes)>),
     Stream(Arc<[Frame]>),
 }
 
 /// What is known of an answer besides its words.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(in crate::layers) struct Facts {
     pub(super) provider: Option<Arc<str>>,
     pub(super) model: Option<Arc<str>>,
@@ -47,8 +47,8 @@ pub(in crate::layers) struct Facts {
 }
 
 impl Facts {
-    pub(super) fn of(response: &LlmResponse, feature: Option<Arc<str>>, settings: &Settings) -> Self {
-        Self::kept_for(response, feature, settings.ttl, settings.stale_for)
+    pub(super) fn of(response: &LlmResponse, feature: Option<Arc<str>>, life: Lifetime) -> Self {
+        Self::kept_for(response, feature, life.fresh_for, life.stale_for)
     }
 
     pub(in crate::layers) fn kept_for(
@@ -125,9 +125,9 @@ impl Answer {
 
     #[cfg(test)]
     pub(super) fn for_tests(message: Message) -> Self {
-        let settings = Settings::default();
+        let life = Lifetime { fresh_for: Duration::MAX, stale_for: Duration::ZERO };
         let response = LlmResponse::from_message(message.clone());
-        Self::whole(message, None, Facts::of(&response, None, &settings))
+        Self::whole(message, None, Facts::of(&response, None, life))
     }
 
     /// The feature that asked.

@@ -13,6 +13,7 @@ use super::{
     flights::{Ended, Follow, Joined, Lead, Same},
     handle::count,
     layer::Settings,
+    lifetime::Lifetime,
     questions::Question,
     recording::Recording,
 };
@@ -25,7 +26,10 @@ use crate::{
 /// What is still needed of a request that was not answered at once.
 pub(super) struct Asked {
     same: Same,
+    life: Lifetime,
     stream: bool,
+    /// What is kept was looked at.
+    looked: bool,
     worst_level: u8,
     in_session: bool,
     begun: Instant,
@@ -47,11 +51,18 @@ pub(super) enum Begun {
 }
 
 impl Asked {
-    pub(super) fn new(key: CacheKey, request: &LlmRequest, settings: &Arc<Settings>, handle: &CacheHandle) -> Self {
+    pub(super) fn new(
+        (key, life): (CacheKey, Lifetime),
+        request: &LlmRequest,
+        settings: &Arc<Settings>,
+        handle: &CacheHandle,
+    ) -> Self {
         let context = request.context();
         Self {
             same: Same::new(key, request),
+            life,
             stream: request.is_stream(),
+            looked: true,
             worst_level: context.worst_level,
             in_session: request.session_id().is_some(),
             begun: Instant::now(),
@@ -67,8 +78,19 @@ impl Asked {
 
     /// This was found, and is not fresh.
     pub(super) fn found(&mut self, found: Option<Arc<Answer>>) {
-        let usable = |answer: &Arc<Answer>| self.worst_level >= CACHED_LEVEL && answer.is_usable(self.begun);
+        let usable = |answer: &Arc<Answer>| self.worst_level >= CACHED_LEVEL && self.life.is_usable(answer, self.begun);
         self.stale = found.filter(usable);
+    }
+
+    /// Whether this one is given at once.
+    pub(super) fn is_fresh(&self, answer: &Answer) -> bool {
+        self.life.is_fresh(answer, Instant::now())
+    }
+
+    /// The caller wants a new answer: what is kept was not looked at.
+    pub(super) fn anew(mut self) -> Self {
+        self.looked = false;
+        self
     }
 
     /// It calls for itself alone.
@@ -86,7 +108,7 @@ impl Asked {
             Joined::Follows(follow) => Begun::Follows(follow),
             // A flight may have ended between the look at what is kept and here.
             Joined::Leads(mut lead) => match self.handle.get(&self.same.key) {
-                Found::Now(Some(answer)) if answer.is_fresh(Instant::now()) => {
+                Found::Now(Some(answer)) if self.is_fresh(&answer) => {
                     lead.ends(Ended::Answered(answer.clone()));
                     Begun::Hits(answer)
                 }
@@ -128,8 +150,9 @@ impl Asked {
     }
 
     /// The leader's call has answered: the answer is kept, and given to all who follow.
-    pub(super) fn answered(&mut self, mut lead: Lead, mut response: LlmResponse) -> LlmResponse {
-        let facts = Facts::of(&response, self.feature.take(), &self.settings);
+    pub(super) fn answered(&mut self, mut lead: Lead, response: LlmResponse) -> LlmResponse {
+        let mut response = if self.looked { response.with_cache_miss() } else { response };
+        let facts = Facts::of(&response, self.feature.take(), self.life);
         let keep = self.keep();
         if response.body().is_stream() {
             let limit = self.settings.max_answer;

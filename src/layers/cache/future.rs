@@ -184,7 +184,7 @@ where
                         unreachable!("it looks")
                     };
                     match found {
-                        Some(answer) if answer.is_fresh(Instant::now()) => Next::Ready(Ok(waits.asked.hits(&answer))),
+                        Some(answer) if waits.asked.is_fresh(&answer) => Next::Ready(Ok(waits.asked.hits(&answer))),
                         found => {
                             waits.asked.found(found);
                             waits.begin()

@@ -6,7 +6,7 @@ use std::{
     },
 };
 
-use super::{Answer, AnswerStore, CacheKey, Found, flights::Flights, questions::Questions, store::Memory};
+use super::{Answer, AnswerStore, CacheKey, CacheLayer, Found, flights::Flights, questions::Questions, store::Memory};
 
 /// The answers that are kept, and what became of the requests: shared by a [`CacheLayer`](super::CacheLayer), the services
 /// that it makes, and [`CachedAnswers`](crate::providers::CachedAnswers).
@@ -19,27 +19,39 @@ pub struct CacheHandle {
 
 pub(super) struct Shared {
     store: Box<dyn AnswerStore>,
+    /// Into how many parts of equal size its memory is divided; 0 of a store of one's own.
+    parts: u64,
     pub(super) flights: Arc<Flights>,
     pub(super) counters: Counters,
     pub(crate) questions: Questions,
 }
 
-/// The default of [`CacheHandle::new`], in bytes.
-const MAX_BYTES: u64 = 64 * 1024 * 1024;
-/// The default of [`CacheLayer::max_answer`](super::CacheLayer::max_answer), in bytes.
-pub(super) const MAX_ANSWER: usize = 1024 * 1024;
-
 impl CacheHandle {
+    /// The bytes of memory of the [default](Self::default): 64 MiB.
+    pub const MAX_BYTES: u64 = 64 * 1024 * 1024;
+
     /// Room for answers in memory of so many bytes in all; those that are asked for seldom go first. An answer over a
     /// quarter of it may find no room.
     pub fn new(max_bytes: u64) -> Self {
-        Self::over(Memory::new(max_bytes, MAX_ANSWER as u64))
+        Self::with_largest(max_bytes, CacheLayer::MAX_ANSWER as u64)
+    }
+
+    /// The same, with room for answers as large as this, where it is not more than a quarter of all.
+    pub fn with_largest(max_bytes: u64, largest: u64) -> Self {
+        let memory = Memory::new(max_bytes, largest);
+        let parts = memory.parts();
+        Self::of(Box::new(memory), parts)
     }
 
     /// Answers that are kept in a store of your own.
     pub fn over(store: impl AnswerStore) -> Self {
+        Self::of(Box::new(store), 0)
+    }
+
+    fn of(store: Box<dyn AnswerStore>, parts: u64) -> Self {
         let shared = Shared {
-            store: Box::new(store),
+            store,
+            parts,
             flights: Arc::default(),
             counters: Counters::default(),
             questions: Questions::default(),
@@ -62,6 +74,24 @@ impl CacheHandle {
         self.shared.store.bytes()
     }
 
+    /// Sets how many bytes the answers may take in all; those over it go at once. A [store](Self::over) of your own may have
+    /// bounds of its own.
+    pub fn set_max_bytes(&self, bytes: u64) {
+        self.shared.store.set_max_bytes(bytes);
+    }
+
+    /// Whether answers as large as this would find room, if there were so many bytes: its parts are made once.
+    #[cfg_attr(not(feature = "config"), allow(dead_code, reason = "nothing else changes while it runs"))]
+    pub(crate) fn would_have_room(&self, max_bytes: u64, largest: u64) -> bool {
+        self.shared.parts == 0 || self.shared.parts == 1 || largest <= max_bytes / self.shared.parts
+    }
+
+    /// Whether both are the same answers.
+    #[cfg_attr(not(feature = "config"), allow(dead_code, reason = "nothing else changes while it runs"))]
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
     /// Forgets all answers. One that is under way is kept when it is there.
     pub fn clear(&self) {
         self.shared.store.retain(&|_| false);
@@ -75,10 +105,11 @@ impl CacheHandle {
 
     /// What became of the requests so far.
     pub fn stats(&self) -> CacheStats {
-        let Counters { hits, misses, stale, shared, similar, kept } = &self.shared.counters;
+        let Counters { hits, misses, passed_by, stale, shared, similar, kept } = &self.shared.counters;
         CacheStats {
             hits: hits.load(Relaxed),
             misses: misses.load(Relaxed),
+            passed_by: passed_by.load(Relaxed),
             stale: stale.load(Relaxed),
             shared: shared.load(Relaxed),
             similar: similar.load(Relaxed),
@@ -107,7 +138,7 @@ impl CacheHandle {
 impl Default for CacheHandle {
     /// 64 MiB in memory.
     fn default() -> Self {
-        Self::new(MAX_BYTES)
+        Self::new(Self::MAX_BYTES)
     }
 }
 
@@ -129,6 +160,8 @@ pub struct CacheStats {
     pub hits: u64,
     /// Those for which a call was made.
     pub misses: u64,
+    /// Those that were not looked at: by the caller's word, or because they are of a kind that is left alone.
+    pub passed_by: u64,
     /// Those that were given a kept answer that was too old, for there was no other.
     pub stale: u64,
     /// Those that were answered by the call of another.
@@ -143,6 +176,7 @@ pub struct CacheStats {
 pub(crate) struct Counters {
     pub(crate) hits: AtomicU64,
     pub(crate) misses: AtomicU64,
+    pub(crate) passed_by: AtomicU64,
     pub(crate) stale: AtomicU64,
     pub(crate) shared: AtomicU64,
     pub(crate) similar: AtomicU64,

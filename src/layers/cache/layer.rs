@@ -4,8 +4,8 @@ use tower::Layer;
 
 use super::{
     Cache, CacheHandle,
-    handle::MAX_ANSWER,
     key::{CacheControl, CacheKey, Counts},
+    lifetime::Lifetime,
 };
 use crate::{Classifier, LlmError, LlmRequest, classify::Failover};
 
@@ -21,8 +21,9 @@ pub struct CacheLayer {
 /// The settings of a layer.
 #[derive(Clone)]
 pub(super) struct Settings {
-    pub(super) ttl: Duration,
-    pub(super) stale_for: Duration,
+    ttl: Duration,
+    ttl_by: Option<Arc<TtlBy>>,
+    stale_for: Duration,
     pub(super) max_answer: usize,
     pub(super) single_flight: bool,
     max_request: usize,
@@ -31,15 +32,20 @@ pub(super) struct Settings {
     classifier: Classifier,
 }
 
-/// The default of [`CacheLayer::ttl`].
-const TTL: Duration = Duration::from_secs(5 * 60);
-/// The default of [`CacheLayer::stale_for`].
-const STALE_FOR: Duration = Duration::from_secs(60 * 60);
+/// A function of the user's that says how long.
+type TtlBy = dyn Fn(&LlmRequest) -> Option<Duration> + Send + Sync;
 
 /// The default of [`CacheLayer::max_request`].
 const MAX_REQUEST: usize = 1024 * 1024;
 
 impl CacheLayer {
+    /// The default of [`ttl`](Self::ttl): 5 minutes.
+    pub const TTL: Duration = Duration::from_secs(5 * 60);
+    /// The default of [`stale_for`](Self::stale_for): 1 hour.
+    pub const STALE_FOR: Duration = Duration::from_secs(60 * 60);
+    /// The default of [`max_answer`](Self::max_answer): 1 MiB.
+    pub const MAX_ANSWER: usize = 1024 * 1024;
+
     /// Keeps answers for five minutes, in 64 MiB of memory.
     pub fn new() -> Self {
         Self::over(&CacheHandle::default())
@@ -55,6 +61,16 @@ impl CacheLayer {
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.change().ttl = ttl;
+        self
+    }
+
+    /// Sets how long by the request, such as by its feature, in place of one time for all; a request for which the function
+    /// gives `None` passes by. It is asked for each request, so let it be quick.
+    ///
+    /// How old an answer may be is up to who asks for it, not to who has asked first.
+    #[must_use]
+    pub fn ttl_by(mut self, by: impl Fn(&LlmRequest) -> Option<Duration> + Send + Sync + 'static) -> Self {
+        self.change().ttl_by = Some(Arc::new(by));
         self
     }
 
@@ -139,8 +155,8 @@ impl CacheLayer {
         self.handle.clone()
     }
 
-    /// The key of a request; `None` where it passes by.
-    pub(crate) fn key(&self, request: &LlmRequest) -> Option<CacheKey> {
+    /// The key of a request, and how old its answer may be; `None` where it passes by.
+    pub(crate) fn key(&self, request: &LlmRequest) -> Option<(CacheKey, Lifetime)> {
         self.settings.key(request)
     }
 
@@ -164,8 +180,8 @@ impl<S> Layer<S> for CacheLayer {
 }
 
 impl Settings {
-    /// The key of a request; `None` where it passes by.
-    pub(super) fn key(&self, request: &LlmRequest) -> Option<CacheKey> {
+    /// The key of a request, and how old its answer may be; `None` where it passes by.
+    pub(super) fn key(&self, request: &LlmRequest) -> Option<(CacheKey, Lifetime)> {
         if request.extensions().get() == Some(&CacheControl::NoStore) {
             return None;
         }
@@ -178,7 +194,8 @@ impl Settings {
                 return None;
             }
         }
-        self.counts.key(request)
+        let fresh_for = self.ttl_by.as_ref().map_or(Some(self.ttl), |by| by(request))?;
+        Some((self.counts.key(request)?, Lifetime { fresh_for, stale_for: self.stale_for }))
     }
 
     /// Whether an old answer is better than this failure: another tier might have helped, and there was none.
@@ -190,9 +207,10 @@ impl Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            ttl: TTL,
-            stale_for: STALE_FOR,
-            max_answer: MAX_ANSWER,
+            ttl: CacheLayer::TTL,
+            ttl_by: None,
+            stale_for: CacheLayer::STALE_FOR,
+            max_answer: CacheLayer::MAX_ANSWER,
             single_flight: true,
             max_request: MAX_REQUEST,
             counts: Counts::default(),

@@ -80,12 +80,14 @@
 
 mod answer;
 mod asked;
+mod bytes;
 mod canonical;
 mod flights;
 mod future;
 mod handle;
 mod key;
 mod layer;
+mod lifetime;
 mod questions;
 mod recording;
 mod service;
@@ -109,6 +111,7 @@ pub use self::{
 pub(crate) use self::{
     answer::CACHED_LEVEL,
     handle::count,
+    lifetime::Lifetime,
     questions::{Question, Scope},
 };
 #[cfg(feature = "idempotency")]

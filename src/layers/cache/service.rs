@@ -8,6 +8,7 @@ use tower::Service;
 use super::{
     CacheHandle, Found, ResponseFuture,
     asked::{Asked, Begun},
+    handle::count,
     key::CacheControl,
     layer::Settings,
 };
@@ -53,17 +54,18 @@ where
     }
 
     fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
-        let Some(key) = self.settings.key(&request) else {
+        let Some((key, life)) = self.settings.key(&request) else {
+            count(&self.handle.counters().passed_by);
             return ResponseFuture::passes_by(Call::first(&mut self.inner, request));
         };
-        let asked = || Asked::new(key, &request, &self.settings, &self.handle);
+        let asked = || Asked::new((key, life), &request, &self.settings, &self.handle);
         if request.extensions().get() == Some(&CacheControl::NoCache) {
-            let asked = asked();
+            let asked = asked().anew();
             let lead = asked.leads_none();
             return ResponseFuture::leads(Call::first(&mut self.inner, request), asked, lead);
         }
         match self.handle.get(&key) {
-            Found::Now(Some(answer)) if answer.is_fresh(clock::now()) => {
+            Found::Now(Some(answer)) if life.is_fresh(&answer, clock::now()) => {
                 ResponseFuture::hit(&answer, &request, &self.handle)
             }
             Found::Now(found) => {

@@ -29,6 +29,41 @@ pub trait AnswerStore: Send + Sync + 'static {
 
     /// How many bytes they take, about.
     fn bytes(&self) -> u64;
+
+    /// Sets how many bytes they may take in all. A store elsewhere has bounds of its own: by default nothing is done.
+    fn set_max_bytes(&self, bytes: u64) {
+        let _ = bytes;
+    }
+}
+
+impl<S: AnswerStore + ?Sized> AnswerStore for Arc<S> {
+    fn get(&self, key: &CacheKey) -> Found {
+        (**self).get(key)
+    }
+
+    fn put(&self, key: CacheKey, answer: Arc<Answer>) {
+        (**self).put(key, answer);
+    }
+
+    fn retain(&self, stays: &dyn Fn(&Answer) -> bool) {
+        (**self).retain(stays);
+    }
+
+    fn len(&self) -> usize {
+        (**self).len()
+    }
+
+    fn is_empty(&self) -> bool {
+        (**self).is_empty()
+    }
+
+    fn bytes(&self) -> u64 {
+        (**self).bytes()
+    }
+
+    fn set_max_bytes(&self, bytes: u64) {
+        (**self).set_max_bytes(bytes);
+    }
 }
 
 /// What a store says to a look.
@@ -50,6 +85,7 @@ impl fmt::Debug for Found {
 
 /// Answers in memory, up to so many bytes: those that are asked for seldom go first (S3-FIFO and CLOCK, by `quick_cache`).
 pub(super) struct Memory {
+    parts: u64,
     answers: quick_cache::sync::Cache<CacheKey, Arc<Answer>, BySize>,
 }
 
@@ -71,9 +107,9 @@ impl Memory {
     pub(super) fn new(max_bytes: u64, largest: u64) -> Self {
         let parts = (max_bytes / largest.saturating_mul(4).max(1)).clamp(1, PARTS);
         // Whole powers of two: more parts than these would be too small for the largest answer.
-        let parts = 1 << parts.ilog2();
+        let parts = 1u64 << parts.ilog2();
         let options = OptionsBuilder::new()
-            .shards(parts)
+            .shards(parts as usize)
             .weight_capacity(max_bytes)
             .estimated_items_capacity((max_bytes / USUAL_ANSWER).clamp(64, 1 << 20) as usize)
             .build()
@@ -84,7 +120,12 @@ impl Memory {
             DefaultHashBuilder::default(),
             DefaultLifecycle::default(),
         );
-        Self { answers }
+        Self { parts, answers }
+    }
+
+    /// The parts with a lock each.
+    pub(super) fn parts(&self) -> u64 {
+        self.parts
     }
 }
 
@@ -108,6 +149,10 @@ impl AnswerStore for Memory {
     fn bytes(&self) -> u64 {
         self.answers.weight()
     }
+
+    fn set_max_bytes(&self, bytes: u64) {
+        self.answers.set_capacity(bytes);
+    }
 }
 
 #[cfg(test)]
@@ -124,6 +169,10 @@ mod tests {
         assert!(matches!(memory.get(&CacheKey([1; 32])), Found::Now(Some(_))));
         assert!(matches!(memory.get(&CacheKey([2; 32])), Found::Now(None)));
         assert!(memory.bytes() < 1000 && memory.len() == 1);
+        memory.set_max_bytes(10);
+        assert!(memory.is_empty(), "it has no room any more");
+        memory.set_max_bytes(100_000);
+        memory.put(CacheKey([1; 32]), answer(100));
         memory.retain(&|_| false);
         assert!(memory.is_empty() && memory.bytes() == 0);
     }

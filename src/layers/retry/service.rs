@@ -1,6 +1,6 @@
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -8,7 +8,11 @@ use tokio::time::Instant;
 use tower::Service;
 
 use super::{ResponseFuture, policy::Policy};
-use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call};
+use crate::{
+    LlmError, LlmRequest, LlmResponse,
+    layers::call::Call,
+    sync::{Mutex, lock},
+};
 
 /// Repeats calls that failed in passing. See the [module docs](super).
 ///
@@ -29,7 +33,7 @@ pub(super) struct Shared<S> {
 impl<S: Clone> Shared<S> {
     /// A service that nobody has polled.
     pub(super) fn fresh(&self) -> S {
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.spare).clone()
     }
 }
 

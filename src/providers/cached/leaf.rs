@@ -12,7 +12,7 @@ use super::similar::{Across, Likeness, alike};
 use crate::{
     CacheLayer, ErrorKind, LlmError, LlmRequest, LlmResponse,
     embed::{EmbedRequest, EmbedResponse},
-    layers::cache::{Answer, CACHED_LEVEL, CacheKey, Found, Question, count},
+    layers::cache::{Answer, CACHED_LEVEL, CacheKey, Found, Lifetime, Question, count},
     response::CachedWhy,
 };
 
@@ -107,17 +107,17 @@ impl CachedAnswers {
     async fn answer(self, request: LlmRequest) -> Result<LlmResponse, LlmError> {
         let nothing = || LlmError::new(ErrorKind::Exhausted, "no kept answer fits the request");
         let handle = self.cache.handle();
-        let key = self.cache.key(&request).ok_or_else(nothing)?;
-        if let Some(answer) = self.usable(&key).await {
+        let (key, life) = self.cache.key(&request).ok_or_else(nothing)?;
+        if let Some(answer) = self.usable(&key, life).await {
             count(&handle.counters().stale);
             let now = Instant::now();
-            let why = if answer.is_fresh(now) { CachedWhy::Fresh } else { CachedWhy::Stale };
+            let why = if life.is_fresh(&answer, now) { CachedWhy::Fresh } else { CachedWhy::Stale };
             return Ok(answer.last_resort(request.is_stream(), why, now));
         }
         let Some((likeness, threshold)) = &self.likeness else { return Err(nothing()) };
         let found = alike(&handle, key, &request, (likeness, *threshold), self.across).await;
         for (similarity, question) in found.map_err(|error| nothing().with_source(error))? {
-            let Some(answer) = self.usable(&question.key).await else {
+            let Some(answer) = self.usable(&question.key, life).await else {
                 handle.questions().forget(&question.key);
                 continue;
             };
@@ -130,12 +130,12 @@ impl CachedAnswers {
         Err(nothing())
     }
 
-    async fn usable(&self, key: &CacheKey) -> Option<Arc<Answer>> {
+    async fn usable(&self, key: &CacheKey, life: Lifetime) -> Option<Arc<Answer>> {
         let found = match self.cache.handle().get(key) {
             Found::Now(found) => found,
             Found::Later(found) => found.await,
         };
-        found.filter(|answer| answer.is_usable(Instant::now()))
+        found.filter(|answer| life.is_usable(answer, Instant::now()))
     }
 
     /// That it is another question's answer, which one's, and how much alike the two are.

@@ -1,0 +1,187 @@
+//! The answers that a stack keeps, and the tier that gives them when no model answers.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use super::{Makings, leaf};
+use crate::{
+    CacheHandle, CacheLayer, InvalidConfig,
+    config::{self, CacheAcross, Config, Feature, FeatureCache, Likeness, Similar, SimilarAcross, Size, classifier},
+    embed::OpenAiEmbeddings,
+    providers::CachedAnswers,
+};
+
+/// How much alike two questions must be by their words: a changed word or two in a sentence pass.
+const ALIKE_BY_WORDS: f64 = 0.8;
+/// The same by embeddings: many models put questions that mean the same over it.
+const ALIKE_BY_MEANING: f64 = 0.85;
+
+/// How a tier tells which questions are alike, with the key looked up.
+#[derive(Clone, PartialEq)]
+pub(super) struct Alike {
+    pub(super) similar: Similar,
+    pub(super) key: Option<Arc<str>>,
+}
+
+/// What a configuration says about the cache. Clones share the answers.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    said: Said,
+    layer: CacheLayer,
+}
+
+/// What the layer is made of.
+#[derive(Clone, Debug, PartialEq)]
+struct Said {
+    cache: config::Cache,
+    /// Of each feature that is named.
+    features: HashMap<String, Option<FeatureCache>>,
+    others: Option<FeatureCache>,
+}
+
+impl Kept {
+    /// The cache of a configuration; `None` where it has none. What an earlier one has kept goes on in it, and is not touched
+    /// before [`Kept::settle`].
+    pub(super) fn new(
+        config: &Config,
+        makings: &Makings,
+        before: Option<&Self>,
+    ) -> Result<Option<Self>, InvalidConfig> {
+        let Some(cache) = &config.cache else { return Ok(None) };
+        let own = |(name, feature): (&String, &Feature)| (name.clone(), feature.cache);
+        let said = Said {
+            cache: cache.clone(),
+            features: config.features.iter().map(own).collect(),
+            others: config.default_feature.as_ref().and_then(|feature| feature.cache),
+        };
+        let (room, largest) = (said.room(), bytes(cache.max_answer, CacheLayer::MAX_ANSWER as u64));
+        let known = before.filter(|known| !known.said.cache.shared).map(|known| known.layer.handle());
+        let handle = match known.filter(|known| known.would_have_room(room, largest)) {
+            _ if cache.shared => makings.answers.clone().ok_or_else(|| {
+                let problem = "there is no store that replicas share: leave `shared` out, or give the stack one";
+                InvalidConfig::new("cache.shared", problem)
+            })?,
+            Some(known) => known,
+            None => CacheHandle::with_largest(room, largest),
+        };
+        let layer = said.layer(&handle).classifier(classifier(config));
+        Ok(Some(Self { said, layer }))
+    }
+
+    pub(super) fn layer(&self) -> CacheLayer {
+        self.layer.clone()
+    }
+
+    pub(super) fn handle(&self) -> CacheHandle {
+        self.layer.handle()
+    }
+
+    /// The room that the configuration gives it.
+    pub(super) fn settle(&self) {
+        if !self.said.cache.shared {
+            self.handle().set_max_bytes(self.said.room());
+        }
+    }
+
+    /// Another configuration has taken this one's place: what is not in that one is forgotten. What replicas share is theirs.
+    pub(super) fn make_way(&self, next: Option<&Self>) {
+        let goes_on = next.is_some_and(|next| next.handle().is(&self.handle()));
+        if !goes_on && !self.said.cache.shared {
+            self.handle().clear();
+        }
+    }
+
+    /// A tier of these answers.
+    pub(super) fn tier(
+        &self,
+        tier: &str,
+        alike: Option<&Alike>,
+        makings: &Makings,
+    ) -> Result<CachedAnswers, InvalidConfig> {
+        let leaf = CachedAnswers::new(&self.layer);
+        let Some(Alike { similar, key }) = alike else { return Ok(leaf) };
+        let threshold = |default: f64| similar.threshold.unwrap_or(default) as f32;
+        let mut leaf = match similar.method {
+            Likeness::Words => leaf.similar(threshold(ALIKE_BY_WORDS)),
+            Likeness::Embeddings => {
+                let server = leaf::openai(similar.base_url.as_deref(), key.clone().unwrap_or_default());
+                let server = server.map_err(|error| {
+                    InvalidConfig::new(format!("tiers.{tier}.similar.base_url"), error.problem().to_owned())
+                })?;
+                let server = if key.is_none() { server.without_key() } else { server };
+                let model = similar.model.as_deref().unwrap_or_default();
+                let embeddings = OpenAiEmbeddings::new(server.model(model).over(makings.transport()));
+                leaf.similar_by(embeddings, threshold(ALIKE_BY_MEANING))
+            }
+        };
+        if let Some(questions) = similar.remember {
+            leaf = leaf.remember(questions as usize);
+        }
+        for across in &similar.across {
+            leaf = match across {
+                SimilarAcross::Features => leaf.across_features(),
+                SimilarAcross::SystemPrompts => leaf.across_system_prompts(),
+                SimilarAcross::Tenants => leaf.across_tenants(),
+            };
+        }
+        Ok(if similar.quote { leaf.quote() } else { leaf })
+    }
+}
+
+/// Whether a tier of the one is as good as a tier of the other.
+impl PartialEq for Kept {
+    fn eq(&self, other: &Self) -> bool {
+        let sized =
+            |said: &Said| Said { cache: config::Cache { max_bytes: None, ..said.cache.clone() }, ..said.clone() };
+        sized(&self.said) == sized(&other.said) && self.handle().is(&other.handle())
+    }
+}
+
+impl Said {
+    fn room(&self) -> u64 {
+        bytes(self.cache.max_bytes, CacheHandle::MAX_BYTES)
+    }
+
+    fn layer(&self, handle: &CacheHandle) -> CacheLayer {
+        let config::Cache { ttl, stale_for, max_answer, single_flight, max_temperature, ref across, .. } = self.cache;
+        let mut layer = CacheLayer::over(handle);
+        if let Some(ttl) = ttl {
+            layer = layer.ttl(ttl.0);
+        }
+        if let Some(stale_for) = stale_for {
+            layer = layer.stale_for(stale_for.0);
+        }
+        if let Some(largest) = max_answer {
+            layer = layer.max_answer(usize::try_from(largest.0).unwrap_or(usize::MAX));
+        }
+        if let Some(single) = single_flight {
+            layer = layer.single_flight(single);
+        }
+        if let Some(hottest) = max_temperature {
+            layer = layer.temperature_at_most(hottest);
+        }
+        for across in across {
+            layer = match across {
+                CacheAcross::Models => layer.ignore_model(),
+                CacheAcross::Features => layer.ignore_feature(),
+                CacheAcross::Tenants => layer.share_between_tenants(),
+            };
+        }
+        if self.features.values().chain([&self.others]).all(Option::is_none) {
+            return layer;
+        }
+        let ttl = ttl.map_or(CacheLayer::TTL, |ttl| ttl.0);
+        let lasts = move |said: Option<FeatureCache>| match said {
+            None | Some(FeatureCache::On(true)) => Some(ttl),
+            Some(FeatureCache::On(false)) => None,
+            Some(FeatureCache::Ttl(own)) => Some(own.0),
+        };
+        let others = lasts(self.others);
+        let named: HashMap<String, Option<Duration>> =
+            self.features.iter().map(|(name, said)| (name.clone(), lasts(*said))).collect();
+        layer.ttl_by(move |request| request.feature_name().and_then(|name| named.get(name)).copied().unwrap_or(others))
+    }
+}
+
+fn bytes(said: Option<Size>, default: u64) -> u64 {
+    said.map_or(default, |size| size.0)
+}
