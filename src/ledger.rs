@@ -9,7 +9,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::StatusCode;
 use tokio::time::Instant;
 
-use crate::{Context, ErrorKind, LlmError, LlmResponse, chat::Usage};
+use crate::{Context, DegradedReason, ErrorKind, LlmError, LlmResponse, chat::Usage, classify::Count};
 
 /// One step in the life of a request: a call to a tier, or a refusal on this side.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +44,13 @@ impl Attempt {
     /// Whether nothing was sent: a layer on this side refused. Such a step costs no attempt.
     pub fn is_local(&self) -> bool {
         self.next == Next::Skipped || self.failure.is_some_and(ErrorKind::is_local)
+    }
+
+    /// Whether a failure is counted as the tier's, as in its error rate: it was sent, and it does not show that the
+    /// request itself was at fault (an invalid one, a text that is too long, a policy), which any tier may say.
+    pub fn is_tiers_failure(&self) -> bool {
+        let of_request = |kind: ErrorKind| matches!(kind.circuit_counts(), Count::Success | Count::FailureInStorm);
+        !self.is_local() && self.failure.is_some_and(|kind| !of_request(kind))
     }
 
     /// The same without what the failure said, which may quote the request.
@@ -149,6 +156,17 @@ impl fmt::Display for Next {
     }
 }
 
+/// What was tried before a request came to where [people](crate::layers::fallback::Tier::human) take over: a value among its
+/// [extensions](crate::LlmRequest::extensions).
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Before {
+    /// Why no better tier answered.
+    pub reason: DegradedReason,
+    /// Each step in order, with what failed.
+    pub attempts: Arc<[Attempt]>,
+}
+
 /// The ledger of one call of a layer that tries more than once: what its failures so far were.
 ///
 /// An empty one owns no memory.
@@ -191,6 +209,11 @@ impl Ledger {
     /// Adds a step that did not fail.
     pub(crate) fn push(&mut self, attempt: Attempt) {
         self.record.push(attempt);
+    }
+
+    /// All steps so far.
+    pub(crate) fn record(&self) -> &[Attempt] {
+        &self.record
     }
 
     /// How many entries there are.
@@ -308,6 +331,18 @@ mod tests {
         assert_eq!((attempt.message.as_str(), attempt.retry_after), ("it failed", Some(Duration::from_secs(9))));
         assert_eq!(attempt.next, Next::GaveUp);
         assert_eq!(attempt.to_string(), "gpt: server (HTTP 502) after 2s; gave up");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tier_is_charged_with_its_own_trouble_and_not_with_the_requests() {
+        let noted = |kind: ErrorKind| {
+            let mut error = failure(kind);
+            note(&mut error, Instant::now());
+            error.attempts()[0].is_tiers_failure()
+        };
+        assert!(noted(ErrorKind::Server) && noted(ErrorKind::Timeout) && noted(ErrorKind::RateLimited));
+        assert!(!noted(ErrorKind::InvalidRequest) && !noted(ErrorKind::ContextLength) && !noted(ErrorKind::Refusal));
+        assert!(!noted(ErrorKind::CircuitOpen), "nothing was sent");
     }
 
     #[tokio::test(start_paused = true)]

@@ -79,6 +79,8 @@ pub mod classify;
 pub mod commit;
 pub mod error;
 pub mod events;
+#[cfg(feature = "handoff")]
+pub mod handoff;
 pub mod layers;
 pub mod ledger;
 pub mod prices;
@@ -86,7 +88,7 @@ pub mod providers;
 pub mod request;
 pub mod response;
 pub mod retry_after;
-#[cfg(any(feature = "handoff", feature = "redis"))]
+#[cfg(any(feature = "cache", feature = "handoff"))]
 pub mod store;
 pub mod translate;
 

@@ -1,5 +1,6 @@
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::Dialect;
@@ -9,7 +10,7 @@ use crate::Dialect;
 ///
 /// A request or an answer that is decoded keeps it beside the neutral form, so that encoding it again for the same
 /// dialect loses nothing. Another dialect leaves it out.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Extra {
     /// The dialect that knows it.
     pub dialect: Dialect,
@@ -37,7 +38,8 @@ impl fmt::Debug for Extra {
 }
 
 /// Whose fields a [`Part::Extra`](super::Part::Extra) holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ExtraOf {
     /// Of the part right before it.

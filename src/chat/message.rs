@@ -1,10 +1,12 @@
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Extra, ExtraOf, FinishReason, ToolCall, ToolResult, Usage};
 use crate::Dialect;
 
 /// Who speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Role {
     /// The operator, in the middle of a conversation. The leading system prompt is [`Chat::system`](super::Chat::system).
     System,
@@ -15,7 +17,7 @@ pub enum Role {
 }
 
 /// One turn of a conversation: a caller's, or a model's whole answer.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Message {
     /// Who speaks.
@@ -72,7 +74,8 @@ impl Message {
 }
 
 /// A piece of a turn.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Part {
     /// Text.
@@ -145,7 +148,8 @@ impl Part {
 }
 
 /// Where the bytes of a picture or a document are.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Media {
     /// In the request itself, as base64 text.
@@ -162,14 +166,14 @@ pub enum Media {
 }
 
 /// A picture.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
     /// Where its bytes are.
     pub media: Media,
 }
 
 /// A document.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Document {
     /// Where its bytes are.
     pub media: Media,
@@ -178,7 +182,7 @@ pub struct Document {
 }
 
 /// What a model thought, and what its provider wants to see again in the next turn.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reasoning {
     /// The readable thought; empty where the provider shows none.
     pub text: String,
@@ -187,7 +191,7 @@ pub struct Reasoning {
 }
 
 /// A token that only the dialect that made it understands.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opaque {
     /// The dialect that made it.
     pub dialect: Dialect,

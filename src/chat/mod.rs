@@ -14,6 +14,8 @@ mod message;
 mod tools;
 mod usage;
 
+use serde::{Deserialize, Serialize};
+
 pub use self::{
     accumulate::Accumulator,
     extra::{Extra, ExtraOf},
@@ -33,7 +35,8 @@ pub use self::{
 /// let chat = Chat::new([Message::user("Explain closures.")]).system("Be brief.").max_tokens(200);
 /// assert_eq!(chat.messages.len(), 1);
 /// ```
-#[derive(Clone, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct Chat {
     /// The model asked for. A leaf that has a model of its own sends that one instead.
@@ -117,7 +120,8 @@ impl Chat {
 }
 
 /// How much a model may reason before it answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Thinking {
     /// No reasoning, where the model allows that.
@@ -131,7 +135,8 @@ pub enum Thinking {
 }
 
 /// A level of reasoning effort.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the levels are the providers' own words, in rising order")]
 pub enum Effort {
     Minimal,

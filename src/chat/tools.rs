@@ -1,9 +1,10 @@
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Extra, Opaque, Part};
 
 /// A tool that the model may call.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Tool {
     /// Its name: letters, digits, `_` and `-`, at most 64 to fit every provider.
@@ -39,7 +40,8 @@ impl Tool {
 }
 
 /// Whether the model may, must or must not call a tool.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ToolChoice {
     /// The model decides.
     Auto,
@@ -52,7 +54,7 @@ pub enum ToolChoice {
 }
 
 /// The model asks for a tool to be called.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ToolCall {
     /// The provider's id of the call; the result names it.
@@ -74,7 +76,7 @@ impl ToolCall {
 }
 
 /// What a tool gave back.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ToolResult {
     /// The id of the call that it answers.
@@ -95,7 +97,7 @@ impl ToolResult {
 }
 
 /// The shape that an answer must have.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct OutputSchema {
     /// A name for it: letters, digits, `_` and `-`, at most 64.
     pub name: String,

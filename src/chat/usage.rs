@@ -1,7 +1,10 @@
 use std::ops::Add;
 
+use serde::{Deserialize, Serialize};
+
 /// Why a model stopped, the same at every provider.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FinishReason {
     /// It had said all, or met a stop text.
@@ -25,7 +28,8 @@ pub enum FinishReason {
 }
 
 /// Tokens, counted the same way for every provider.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct Usage {
     /// All input tokens, those read from and written to the provider's cache included.

@@ -72,6 +72,10 @@ impl Config {
             let only = if model.tiers.len() == 1 { " only" } else { "" };
             let _ = writeln!(text, "model {name}: {}{only}", model.tiers.join(" -> "));
         }
+        for route in &self.routes {
+            let chain = route.tiers.join(" -> ");
+            let _ = writeln!(text, "route {} ({}): {chain}, then as without it", route.name, route.when.in_words());
+        }
         self.explain_cache(&mut text);
         text
     }

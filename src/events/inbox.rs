@@ -6,11 +6,13 @@ use std::{
     future::poll_fn,
     mem,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Weak,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     task::{Context, Poll, Waker},
 };
+
+use crate::sync::{Mutex, MutexGuard, lock};
 
 use super::{CAPACITY, Channel, Event};
 
@@ -112,7 +114,7 @@ impl Inboxes {
 
     fn lock(&self) -> MutexGuard<'_, Vec<Queue>> {
         // Nothing in here panics in the middle of a change.
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.queues)
     }
 }
 
@@ -136,7 +138,7 @@ fn sleeper(queues: &mut [Queue]) -> Option<Waker> {
 impl Drop for Queue {
     fn drop(&mut self) {
         let rest = Batch { lost: self.lost, events: mem::take(&mut self.events) };
-        *self.rest.lock().unwrap_or_else(PoisonError::into_inner) = rest;
+        *lock(&self.rest) = rest;
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -152,7 +154,7 @@ impl Inbox {
 
     fn poll_take(&self, batch: &mut Batch, cx: &mut Context<'_>) -> Poll<bool> {
         let Some(channel) = self.channel.upgrade() else {
-            *batch = mem::take(&mut *self.rest.lock().unwrap_or_else(PoisonError::into_inner));
+            *batch = mem::take(&mut *lock(&self.rest));
             return Poll::Ready(!batch.events.is_empty());
         };
         // Cloned and dropped outside of the lock: a waker is somebody else's code.

@@ -1,5 +1,6 @@
-use std::{fmt, time::Duration};
+use std::{fmt, mem, time::Duration};
 
+use tokio::time::Instant;
 use tracing::Level;
 
 use super::{CircuitState, Event, RequestEnded, Subscriber};
@@ -16,7 +17,7 @@ use super::{CircuitState, Event, RequestEnded, Subscriber};
 /// | `model_switched` | WARN | `from`, `to`, `reason` |
 /// | `model_recovered` | INFO | `from`, `to`, `reason` (`recovered`), `after_seconds` |
 /// | `circuit_changed` | WARN if it opens, else INFO | `circuit`, `from`, `to`, `reason` |
-/// | `all_tiers_failed` | ERROR | `feature`, `reason` |
+/// | `all_tiers_failed` | ERROR, one line in [`AT_MOST_EVERY`](Self::AT_MOST_EVERY) | `feature`, `reason`, `unsaid` (how many had no line since the last) |
 /// | `budget_reached` | WARN | `cap`, `percent`, `spent_usd`, `limit_usd`, `resets_in_seconds` |
 /// | `budget_reset` | INFO | `cap` |
 /// | `operated` | WARN | `operation`, `tier`, `feature`, `level`, `by` |
@@ -38,6 +39,26 @@ use super::{CircuitState, Event, RequestEnded, Subscriber};
 #[derive(Clone, Debug)]
 pub struct Logs {
     requests: Option<Level>,
+    refused: Refused,
+}
+
+/// Which refusals had a line.
+#[derive(Clone, Copy, Debug, Default)]
+struct Refused {
+    said_at: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Refused {
+    /// One more: the number of those without a line, if this one is to have it.
+    fn next(&mut self, at: Instant) -> Option<u64> {
+        if self.said_at.is_some_and(|said| at.saturating_duration_since(said) < Logs::AT_MOST_EVERY) {
+            self.unsaid = self.unsaid.saturating_add(1);
+            return None;
+        }
+        self.said_at = Some(at);
+        Some(mem::take(&mut self.unsaid))
+    }
 }
 
 /// What every line is from.
@@ -57,9 +78,13 @@ macro_rules! line {
 }
 
 impl Logs {
+    /// The least time between two lines that say that all tiers have failed: 10 s. In an outage every request is refused,
+    /// and an error for each would bury what else is said. The counter of the metrics has them all.
+    pub const AT_MOST_EVERY: Duration = Duration::from_secs(10);
+
     /// Logs of everything.
     pub fn new() -> Self {
-        Self { requests: Some(Level::INFO) }
+        Self { requests: Some(Level::INFO), refused: Refused::default() }
     }
 
     /// Sets the level of the lines for each request; `None` writes none. Default: INFO.
@@ -126,8 +151,15 @@ impl Subscriber for Logs {
                 to = to.name(),
                 reason = %reason,
             ),
-            Event::AllTiersFailed { feature, reason, .. } => {
-                line!(Level::ERROR, event = "all_tiers_failed", feature = feature.as_deref(), reason = reason.name(),)
+            Event::AllTiersFailed { feature, reason, at } => {
+                let Some(unsaid) = self.refused.next(*at) else { return };
+                line!(
+                    Level::ERROR,
+                    event = "all_tiers_failed",
+                    feature = feature.as_deref(),
+                    reason = reason.name(),
+                    unsaid = (unsaid > 0).then_some(unsaid),
+                );
             }
             Event::BudgetReached { cap, key, percent, spent, limit, resets_at, at } => line!(
                 Level::WARN,
@@ -206,5 +238,19 @@ impl fmt::Display for ByTier<'_> {
             between = " ";
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_refusals_one_has_a_line_and_the_next_line_says_how_many_had_none() {
+        let mut refused = Refused::default();
+        let start = Instant::now();
+        let said: Vec<_> =
+            (0..=200).filter_map(|tenth| refused.next(start + Duration::from_millis(tenth * 100))).collect();
+        assert_eq!(said, [0, 99, 99]);
     }
 }

@@ -13,20 +13,36 @@ thread_local! {
 }
 
 /// A reading that counts until this is dropped, even if a call panics.
-pub(crate) struct Reading(Option<Instant>);
+///
+/// In it: what to put back, where that is needed.
+pub(crate) struct Reading(Option<Option<Instant>>);
 
 impl Reading {
     /// Whoever is called from here on takes this reading.
-    #[inline(always)]
     pub(crate) fn begin(now: Instant) -> Self {
-        Self(READING.replace(Some(now)))
+        Self(Some(READING.replace(Some(now))))
+    }
+
+    /// The reading of the call that is going down, or else a new one, which whoever is called from here on takes.
+    #[inline(always)]
+    pub(crate) fn pass_on() -> (Instant, Self) {
+        match READING.get() {
+            Some(now) => (now, Self(None)),
+            None => {
+                let now = Instant::now();
+                READING.set(Some(now));
+                (now, Self(Some(None)))
+            }
+        }
     }
 }
 
 impl Drop for Reading {
     #[inline]
     fn drop(&mut self) {
-        READING.set(self.0);
+        if let Some(before) = self.0 {
+            READING.set(before);
+        }
     }
 }
 

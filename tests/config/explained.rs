@@ -179,3 +179,16 @@ async fn what_is_explained_is_what_the_layers_do() {
     }
     assert!(checked > 6 * ErrorKind::ALL.len(), "{checked}");
 }
+
+#[test]
+fn a_route_says_what_it_takes_and_where_to() {
+    let text = "
+tiers: [{ name: main, provider: simulated }, { name: small, provider: simulated }]
+routes:
+  - { name: short, when: { features: [chat], max_input_tokens: 500, tools: false }, tiers: [small] }
+  - { name: rest, when: {}, tiers: [small, main] }
+";
+    let explained = Config::from_str(text, Format::Yaml).unwrap().explain();
+    assert!(explained.contains("route short (chat, at most 500 input tokens, no tools): small, then as without it\n"));
+    assert!(explained.contains("route rest (every request): small -> main, then as without it\n"), "{explained}");
+}

@@ -103,3 +103,15 @@ pub struct RouteWhen {
     /// Whether it has tools.
     pub tools: Option<bool>,
 }
+
+impl RouteWhen {
+    /// What a request must be like, in a line.
+    pub(in crate::config) fn in_words(&self) -> String {
+        let features = self.features.as_ref().map(|features| features.join(" or "));
+        let input = self.max_input_tokens.map(|tokens| format!("at most {tokens} input tokens"));
+        let output = self.max_output_tokens.map(|tokens| format!("at most {tokens} output tokens"));
+        let tools = self.tools.map(|tools| if tools { "with tools" } else { "no tools" }.to_owned());
+        let all: Vec<String> = [features, input, output, tools].into_iter().flatten().collect();
+        if all.is_empty() { "every request".to_owned() } else { all.join(", ") }
+    }
+}

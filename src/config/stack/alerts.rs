@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Weak},
 };
 
 use super::{Makings, Shared, StackHandle};
@@ -13,6 +13,7 @@ use crate::{
         self,
         alerts::{Alert, AlertSink, Alerts, Rules, Webhook, WebhookHandle},
     },
+    sync::{Mutex, lock},
 };
 
 /// The alerts that a configuration asks for, with the secrets looked up.
@@ -233,8 +234,4 @@ impl AlertSink for Told {
         let mut webhooks = lock(&self.0).webhooks.clone();
         webhooks.iter_mut().for_each(|webhook| webhook.alert(alert));
     }
-}
-
-fn lock(desk: &Mutex<Desk>) -> MutexGuard<'_, Desk> {
-    desk.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -20,7 +20,7 @@ mod tests;
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicU64},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
 };
 
 use arc_swap::ArcSwap;
@@ -43,6 +43,7 @@ use crate::{
     events::{self, StatusBoard},
     layers::cache::AnswerStore,
     providers::http::{RequestBody, boxed},
+    sync::{Mutex, MutexGuard, lock},
 };
 
 /// The stack that a configuration describes: its tiers with their leaves, and the layers around them.
@@ -300,7 +301,7 @@ impl Shared {
     }
 
     fn turn(&self) -> MutexGuard<'_, Vec<Budget>> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.turn)
     }
 
     fn set_budgets(&self, budgets: Vec<Budget>) -> Result<(), ConfigError> {

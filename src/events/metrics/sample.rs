@@ -1,16 +1,15 @@
 //! What is read, not told: queues, permits, budgets, the time on a fallback.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
 use super::{series::Registry, states::Switches, table};
-use crate::{BudgetHandle, BulkheadHandle, prices::Usd};
+use crate::{
+    BudgetHandle, BulkheadHandle,
+    prices::Usd,
+    sync::{Mutex, MutexGuard, lock},
+};
 #[cfg(feature = "cache")]
 use crate::{CacheHandle, layers::cache::CacheStats};
 
@@ -143,7 +142,7 @@ impl MetricsHandle {
     }
 
     fn watched(&self) -> MutexGuard<'_, Watched> {
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.watched)
     }
 }
 

@@ -1,10 +1,6 @@
 //! Which state things are in: circuits, models, budgets.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use metrics::{Counter, Gauge};
 use tokio::time::Instant;
@@ -20,6 +16,7 @@ use crate::{
         away::{Away, Chain},
     },
     prices::Usd,
+    sync::{Mutex, MutexGuard, lock},
 };
 
 /// The circuits' states: of the three series of a circuit exactly one is 1.
@@ -222,7 +219,7 @@ impl Switches {
     }
 
     fn away(&self) -> MutexGuard<'_, Away<Meter>> {
-        self.away.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.away)
     }
 }
 

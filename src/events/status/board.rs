@@ -1,13 +1,11 @@
-use std::{
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{fmt, sync::Arc};
 
 use tokio::time::Instant;
 
 use super::{Status, machine::Machine};
 use crate::{
     events::{Event, Subscriber},
+    sync::{Mutex, MutexGuard, lock},
     wall_clock,
 };
 
@@ -82,7 +80,7 @@ impl StatusBoard {
 
     fn lock(&self) -> MutexGuard<'_, Machine> {
         // Nothing in there panics in the middle of a change.
-        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.machine)
     }
 }
 

@@ -7,7 +7,6 @@ use tokio::time::Instant;
 use super::{Latency, ServingState, Status, Switch, TierStatus, TimeOnFallback, rates::Rates};
 use crate::{
     Attempt, ErrorKind,
-    classify::Count,
     events::{CircuitReason, CircuitState, Event, Operation, RequestEnded, RequestOutcome},
     wall_clock::rfc3339,
 };
@@ -228,11 +227,12 @@ impl Machine {
 
     /// A call has failed; it counts unless nothing was sent.
     fn failed(&mut self, failure: &Attempt, now: Instant) {
-        let Some(kind) = failure.failure.filter(|_| !failure.is_local()) else { return };
+        if failure.failure.is_none() || failure.is_local() {
+            return;
+        }
         let name = failure.tier.clone().unwrap_or_else(|| self.active.clone());
         if let Some(tier) = self.tier(&name) {
-            let the_requests = matches!(kind.circuit_counts(), Count::Success | Count::FailureInStorm);
-            tier.rates.record(now, !the_requests, None);
+            tier.rates.record(now, failure.is_tiers_failure(), None);
         }
     }
 

@@ -1,7 +1,7 @@
 //! One cap's account: its meter, with the cap's rules and whom to tell.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Arc,
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
@@ -21,6 +21,7 @@ use crate::{
     },
     ledger,
     prices::{PriceTable, Usd},
+    sync::{Mutex, lock},
 };
 
 /// What all caps of a layer share.
@@ -44,7 +45,7 @@ impl Common {
     /// What is spent on this model cannot be counted: says so, once.
     #[cold]
     pub(super) fn is_unpriced(&self, provider: Option<&str>, model: &str) {
-        let mut unpriced = self.unpriced.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unpriced = lock(&self.unpriced);
         if unpriced.get(model).is_none() {
             unpriced.insert(model.into(), ());
             drop(unpriced);

@@ -1,6 +1,6 @@
 //! All caps of one layer, and what becomes of a request under them.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -15,6 +15,7 @@ use crate::{
     chat::Usage,
     layers::{admission::Permit, estimate, recent::Recent},
     ledger::Next,
+    sync::{Mutex, lock},
 };
 
 /// All that the services of one layer share.
@@ -246,8 +247,4 @@ impl Accounts {
             }
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

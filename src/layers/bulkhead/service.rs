@@ -46,15 +46,16 @@ where
     #[inline(always)]
     fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
         let lanes = self.features.lanes(request.feature_name());
-        if let Some(ticket) = lanes.gate().try_enter() {
-            let permit = lanes.permit(ticket);
-            return ResponseFuture::goes(Call::first(&mut self.inner, request), permit);
-        }
-        match lanes.gate().admit(&request.clone()) {
-            Ok(Admission::Goes(permit)) => ResponseFuture::goes(Call::first(&mut self.inner, request), permit),
-            // A fresh clone, that is: one that nobody has polled. It reserves nothing until it has its place.
-            Ok(Admission::Waits(wait)) => ResponseFuture::waits(wait, self.inner.clone(), request),
-            Err(refused) => ResponseFuture::refused(refused),
-        }
+        // One place from which it goes on: with two of them, the compiler moves the call's future once more.
+        let permit = match lanes.gate().try_enter() {
+            Some(ticket) => lanes.permit(ticket),
+            None => match lanes.gate().admit(&request.clone()) {
+                Ok(Admission::Goes(permit)) => permit,
+                // A fresh clone, that is: one that nobody has polled. It reserves nothing until it has its place.
+                Ok(Admission::Waits(wait)) => return ResponseFuture::waits(wait, self.inner.clone(), request),
+                Err(refused) => return ResponseFuture::refused(refused),
+            },
+        };
+        ResponseFuture::goes(Call::first(&mut self.inner, request), permit)
     }
 }

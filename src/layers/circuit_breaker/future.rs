@@ -76,14 +76,14 @@ where
         let mut this = self.project();
         let mut polled = this.call.as_mut().poll(cx);
         // All in place: a response is large to move.
-        match &mut polled {
-            Poll::Pending => {}
-            Poll::Ready(Ok(response)) => {
+        let Poll::Ready(result) = &mut polled else { return Poll::Pending };
+        match result {
+            Ok(response) => {
                 this.permit.begins();
                 // The verdict is known when the answer has ended.
                 response.hold(this.permit);
             }
-            Poll::Ready(Err(error)) => {
+            Err(error) => {
                 this.call.abandon();
                 this.permit.fail(error);
             }

@@ -132,7 +132,10 @@ where
             }
             Poll::Ready(_) => false,
             // The tier has a slice of the time only while others come before or after it.
-            Poll::Pending => this.slice.is_none_or(|slice| alarm::ask(cx, slice) == Alarm::Set),
+            Poll::Pending if this.slice.is_none_or(|slice| alarm::ask(cx, slice) == Alarm::Set) => {
+                return Poll::Pending;
+            }
+            Poll::Pending => false,
         };
         // What is usual leaves from where it came to: a response is large to move.
         if !usual {

@@ -12,11 +12,7 @@ use super::{
 };
 use crate::{
     LlmError, LlmRequest, LlmResponse,
-    layers::{
-        call::Call,
-        clock::{self, Reading},
-        lanes::Lanes,
-    },
+    layers::{call::Call, clock::Reading, lanes::Lanes},
 };
 
 /// Tells of each request how it ended. See the [module docs](super).
@@ -51,11 +47,10 @@ where
     #[inline(always)]
     fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
         // Whether or not somebody listens: the layer inside that would read the clock takes this reading.
-        let begun = clock::now();
+        let (begun, _reading) = Reading::pass_on();
         request.context_mut().begun.get_or_insert(begun);
         let heard = self.told.gate().is_heard();
         let watch = heard.then(|| Watch::new(self.told.lane(), request.feature_kept(), begun));
-        let _reading = Reading::begin(begun);
         ResponseFuture::new(Call::first(&mut self.inner, request), watch)
     }
 }

@@ -197,6 +197,11 @@ fn copied(attempts: &[Attempt], served: Option<&Arc<str>>) -> Option<Arc<[Attemp
 /// How long the attempt that served took: since the last failure, and the wait after it, were over.
 #[inline]
 fn served_in(attempts: &[Attempt], took: Duration, now: Instant) -> Duration {
+    if attempts.is_empty() { took } else { since_the_last(attempts, took, now) }
+}
+
+#[cold]
+fn since_the_last(attempts: &[Attempt], took: Duration, now: Instant) -> Duration {
     let over = attempts.iter().filter(|attempt| attempt.failure.is_some()).filter_map(|attempt| {
         let wait = if let Next::Retried { after } = attempt.next { after } else { Duration::ZERO };
         attempt.begun.checked_add(attempt.took)?.checked_add(wait)

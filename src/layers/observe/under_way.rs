@@ -1,11 +1,12 @@
-use std::{
-    fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::fmt;
 
 use tokio::time::Instant;
 
-use crate::{events::RequestEnded, prices::Price};
+use crate::{
+    events::RequestEnded,
+    prices::Price,
+    sync::{Mutex, MutexGuard, lock},
+};
 
 /// A stream whose end is still to come: when its request began, and what is known of it so far.
 #[derive(Debug)]
@@ -75,7 +76,7 @@ impl UnderWay {
 
     fn lock(&self) -> MutexGuard<'_, Places> {
         // Nothing in here panics in the middle of a change.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

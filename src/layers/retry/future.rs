@@ -54,11 +54,7 @@ struct Rest {
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
     #[inline]
-    pub(super) fn new(call: Call<S, S::Future>, mut request: LlmRequest, shared: Arc<Shared<S>>) -> Self {
-        if request.context().attempts_made > 0 {
-            // Another tier has failed before, so this is not the path that must not look at the clock.
-            request.context_mut().begun = Some(Instant::now());
-        }
+    pub(super) fn new(call: Call<S, S::Future>, request: LlmRequest, shared: Arc<Shared<S>>) -> Self {
         Self { call, request, shared, rest: None }
     }
 }
@@ -76,12 +72,11 @@ where
             return self.poll_on(None, cx);
         }
         let mut polled = self.as_mut().project().call.poll(cx);
-        let usual = match &polled {
-            Poll::Ready(result) => result.is_ok(),
-            Poll::Pending => self.request.context().begun.is_some() && matches!(self.call, Call::Calling(_)),
-        };
+        if polled.is_pending() && self.request.context().begun.is_some() && matches!(self.call, Call::Calling(_)) {
+            return Poll::Pending;
+        }
         // What is usual leaves from where it came to: a response is large to move.
-        if !usual {
+        if !matches!(polled, Poll::Ready(Ok(_))) {
             polled = self.poll_on(Some(polled), cx);
         }
         polled

@@ -1,9 +1,6 @@
 //! Whether to retry, and when: a decision over a failure, its record and a clock reading.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -12,6 +9,7 @@ use crate::{
     Classifier, Context, ErrorKind, LlmError,
     classify::Retry,
     ledger::{Ledger, Stop},
+    sync::{Mutex, lock},
 };
 
 /// The settings of a layer.
@@ -103,7 +101,7 @@ impl Policy {
 
     /// A source for one draw.
     fn draw(&self) -> fastrand::Rng {
-        self.rng.lock().unwrap_or_else(PoisonError::into_inner).fork()
+        lock(&self.rng).fork()
     }
 }
 

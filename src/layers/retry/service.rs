@@ -1,13 +1,18 @@
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
 };
 
+use tokio::time::Instant;
 use tower::Service;
 
 use super::{ResponseFuture, policy::Policy};
-use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call};
+use crate::{
+    LlmError, LlmRequest, LlmResponse,
+    layers::call::Call,
+    sync::{Mutex, lock},
+};
 
 /// Repeats calls that failed in passing. See the [module docs](super).
 ///
@@ -28,7 +33,7 @@ pub(super) struct Shared<S> {
 impl<S: Clone> Shared<S> {
     /// A service that nobody has polled.
     pub(super) fn fresh(&self) -> S {
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.spare).clone()
     }
 }
 
@@ -64,7 +69,12 @@ where
             context.counted_in = budget.id();
             budget.deposit();
         }
-        ResponseFuture::new(Call::first(&mut self.inner, request.clone()), request, shared)
+        let first = request.clone();
+        if request.context().attempts_made > 0 {
+            // Another tier has failed before, so this is not the path that must not look at the clock.
+            request.context_mut().begun = Some(Instant::now());
+        }
+        ResponseFuture::new(Call::first(&mut self.inner, first), request, shared)
     }
 }
 

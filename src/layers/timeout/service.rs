@@ -6,10 +6,7 @@ use super::{ResponseFuture, layer::Limits};
 use crate::{
     ErrorKind, LlmError, LlmRequest, LlmResponse,
     error::TimeoutLimit,
-    layers::{
-        call::Call,
-        clock::{self, Reading},
-    },
+    layers::{call::Call, clock::Reading},
 };
 
 /// Bounds the time until the response, and the silences of its body. See the [module docs](super).
@@ -44,7 +41,7 @@ where
 
     #[inline(always)]
     fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
-        let now = clock::now();
+        let (now, _reading) = Reading::pass_on();
         let (limit, after) = match self.limits.first_token {
             Some(first) if first < self.limits.total && request.is_stream() => (TimeoutLimit::FirstToken, first),
             _ => (TimeoutLimit::Total, self.limits.total),
@@ -58,12 +55,10 @@ where
         };
         context.deadline = deadline;
         context.begun.get_or_insert(now);
-        let _reading = Reading::begin(now);
-        let call = if limit == TimeoutLimit::Deadline && deadline.is_some_and(|at| at < now) {
-            Call::failed(LlmError::new(ErrorKind::Deadline, "the deadline had passed before the call"))
-        } else {
-            Call::first(&mut self.inner, request)
-        };
-        ResponseFuture::new(call, deadline, now, limit, self.limits.idle)
+        if limit == TimeoutLimit::Deadline && deadline.is_some_and(|at| at < now) {
+            let passed = LlmError::new(ErrorKind::Deadline, "the deadline had passed before the call");
+            return ResponseFuture::new(Call::failed(passed), deadline, now, limit, self.limits.idle);
+        }
+        ResponseFuture::new(Call::first(&mut self.inner, request), deadline, now, limit, self.limits.idle)
     }
 }

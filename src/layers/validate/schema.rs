@@ -1,15 +1,17 @@
 //! A compiled schema, and what it says of an answer.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{fmt, sync::Arc};
 
 use jsonschema::{PatternOptions, Validator};
 use serde_json::Value;
 
 use super::repair;
-use crate::{ErrorKind, LlmError, chat::OutputSchema, layers::recent::Recent};
+use crate::{
+    ErrorKind, LlmError,
+    chat::OutputSchema,
+    layers::recent::Recent,
+    sync::{Mutex, MutexGuard, lock},
+};
 
 /// The shape that an answer must have, compiled.
 pub(super) struct Schema {
@@ -129,7 +131,7 @@ impl Schemas {
     }
 
     fn compiled(&self) -> MutexGuard<'_, Recent<Value, Arc<Schema>>> {
-        self.compiled.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.compiled)
     }
 }
 

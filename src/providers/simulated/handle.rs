@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,7 +15,10 @@ use super::{
     rate_limit::{Limiter, RateLimit},
     script::{Forced, Plan, Script},
 };
-use crate::CommitPoint;
+use crate::{
+    CommitPoint,
+    sync::{Mutex, MutexGuard, lock},
+};
 
 /// Steers and watches a [`Simulated`](super::Simulated) provider while it is in use.
 ///
@@ -175,7 +178,7 @@ impl Shared {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing that runs under the lock leaves the state half-changed.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Begins a call that will cost `prompt_tokens` and at most `max_tokens` more.

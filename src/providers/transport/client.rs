@@ -7,8 +7,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response, header::PROXY_AUTHORIZATION};
-use hyper::body::Incoming;
+use http::{Method, Request, Response, Version, header::PROXY_AUTHORIZATION, uri::Scheme};
 use hyper_util::{
     client::{legacy, proxy::matcher::Matcher},
     rt::{TokioExecutor, TokioTimer},
@@ -19,6 +18,8 @@ use tower::Service;
 use super::{
     connect::{self, Connector},
     error::{InvalidTransport, TransportError},
+    exchange::{self, ResponseBody},
+    pool::{self, Known, Pool},
     tls::{self, Tls},
 };
 use crate::providers::http::RequestBody;
@@ -36,11 +37,21 @@ use crate::providers::http::RequestBody;
 /// - **Time**: connecting (name lookup, TCP, proxy and TLS together) is limited to 10 seconds; nothing else is,
 ///   for that is the timeout layer's work.
 ///
+/// - **Connections** are kept for 50 seconds after their last answer. One to an `http://` server without a proxy belongs to the
+///   request that is on it until its answer is read; it is closed when the request or the body of the answer is dropped before.
+///
 /// Clones share the pool. Leaves that were not given a client have one each, so that their connections are their own.
 /// Building needs no runtime; the first request does (tokio, with I/O and time), and the pooled connections live in that runtime.
 #[derive(Clone)]
 pub struct HttpClient {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
     settings: Settings,
+    /// For `http://` without a proxy.
+    pool: Arc<Pool>,
+    /// For all else.
     client: legacy::Client<Connector, RequestBody>,
 }
 
@@ -67,16 +78,15 @@ impl HttpClient {
     /// # Errors
     ///
     /// When the file cannot be read, holds no certificate, or one that cannot be used; the error names the file.
-    pub fn ca_file(mut self, path: impl AsRef<Path>) -> Result<Self, InvalidTransport> {
-        self.settings.tls = self.settings.tls.with_ca_file(path.as_ref())?;
-        Ok(Self::build(self.settings))
+    pub fn ca_file(self, path: impl AsRef<Path>) -> Result<Self, InvalidTransport> {
+        let tls = self.shared.settings.tls.with_ca_file(path.as_ref())?;
+        Ok(self.with(|settings| settings.tls = tls))
     }
 
     /// How long connecting may take, name lookup, proxy and TLS included. Default: 10 seconds.
     #[must_use]
-    pub fn connect_timeout(mut self, limit: Duration) -> Self {
-        self.settings.connect_timeout = limit;
-        Self::build(self.settings)
+    pub fn connect_timeout(self, limit: Duration) -> Self {
+        self.with(|settings| settings.connect_timeout = limit)
     }
 
     /// Sends all requests through this proxy, whatever the environment says: `http://user:password@host:port`.
@@ -85,17 +95,22 @@ impl HttpClient {
     ///
     /// When the URL cannot be parsed, or its scheme is not `http` or `https`. The error does not repeat the URL, which
     /// may hold a password.
-    pub fn proxy(mut self, url: &str) -> Result<Self, InvalidTransport> {
+    pub fn proxy(self, url: &str) -> Result<Self, InvalidTransport> {
         connect::check_proxy(url)?;
-        self.settings.proxies = Arc::new(Matcher::builder().all(url).build());
-        Ok(Self::build(self.settings))
+        Ok(self.with(|settings| settings.proxies = Arc::new(Matcher::builder().all(url).build())))
     }
 
     /// Uses no proxy, whatever the environment says.
     #[must_use]
-    pub fn no_proxy(mut self) -> Self {
-        self.settings.proxies = Arc::new(Matcher::builder().build());
-        Self::build(self.settings)
+    pub fn no_proxy(self) -> Self {
+        self.with(|settings| settings.proxies = Arc::new(Matcher::builder().build()))
+    }
+
+    /// A client with a setting changed, and connections of its own.
+    fn with(&self, change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = self.shared.settings.clone();
+        change(&mut settings);
+        Self::build(settings)
     }
 
     fn build(settings: Settings) -> Self {
@@ -103,12 +118,12 @@ impl HttpClient {
         let client = legacy::Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(POOL_IDLE)
+            .pool_idle_timeout(pool::IDLE)
             // A silent network otherwise leaves the streams of a dead connection waiting until their own timeouts.
             .http2_keep_alive_interval(HTTP2_PING_INTERVAL)
             .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT)
-            .build(connector);
-        Self { settings, client }
+            .build(connector.clone());
+        Self { shared: Arc::new(Shared { settings, pool: Arc::new(Pool::new(connector)), client }) }
     }
 }
 
@@ -121,23 +136,31 @@ impl Default for HttpClient {
 impl fmt::Debug for HttpClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The proxies are left out: their URLs may hold passwords.
-        f.debug_struct("HttpClient").field("connect_timeout", &self.settings.connect_timeout).finish_non_exhaustive()
+        f.debug_struct("HttpClient")
+            .field("connect_timeout", &self.shared.settings.connect_timeout)
+            .finish_non_exhaustive()
     }
 }
 
-impl Service<Request<RequestBody>> for HttpClient {
-    type Response = Response<Incoming>;
-    type Error = TransportError;
-    type Future = ResponseFuture;
-
-    /// Always ready: the pool has no upper limit.
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Service::<Request<RequestBody>>::poll_ready(&mut self.client, cx).map_err(TransportError::new)
+impl Shared {
+    /// The server of a request for the pool here.
+    fn straight(&self, request: &Request<RequestBody>) -> Option<Arc<Known>> {
+        let uri = request.uri();
+        let is_usual = request.version() == Version::HTTP_11 && request.method() != Method::CONNECT;
+        if uri.scheme() != Some(&Scheme::HTTP) || !is_usual {
+            return None;
+        }
+        let authority = uri.authority()?;
+        self.pool.known(authority).or_else(|| match self.settings.proxies.intercept(uri) {
+            Some(_) => None,
+            None => Known::new(authority),
+        })
     }
 
-    fn call(&mut self, mut request: Request<RequestBody>) -> Self::Future {
+    /// Sends a request in the way of hyper-util, which knows of proxies and of HTTP/2.
+    fn send(&self, mut request: Request<RequestBody>) -> legacy::ResponseFuture {
         // An HTTPS proxy is authorized when the tunnel is made; a plain one with each request.
-        if request.uri().scheme_str() == Some("http")
+        if request.uri().scheme() == Some(&Scheme::HTTP)
             && let Some(proxy) = self.settings.proxies.intercept(request.uri())
             && let Some(authorization) = proxy.basic_auth()
         {
@@ -145,22 +168,49 @@ impl Service<Request<RequestBody>> for HttpClient {
             authorization.set_sensitive(true);
             request.headers_mut().insert(PROXY_AUTHORIZATION, authorization);
         }
-        ResponseFuture { inner: self.client.call(request) }
+        self.client.request(request)
+    }
+}
+
+impl Service<Request<RequestBody>> for HttpClient {
+    type Response = Response<ResponseBody>;
+    type Error = TransportError;
+    type Future = ResponseFuture;
+
+    /// Always ready: the pool has no upper limit.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<RequestBody>) -> ResponseFuture {
+        ResponseFuture(match self.shared.straight(&request) {
+            Some(server) => Sending::Straight(Box::pin(exchange::ask(self.shared.pool.clone(), server, request))),
+            None => Sending::Pooled(self.shared.send(request)),
+        })
     }
 }
 
 /// The future of [`HttpClient`]: resolves when the head of the response is here.
 #[pin_project]
-pub struct ResponseFuture {
-    #[pin]
-    inner: legacy::ResponseFuture,
+pub struct ResponseFuture(#[pin] Sending);
+
+#[pin_project(project = SendingProjection)]
+enum Sending {
+    Straight(Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, TransportError>> + Send>>),
+    Pooled(#[pin] legacy::ResponseFuture),
 }
 
 impl Future for ResponseFuture {
-    type Output = Result<Response<Incoming>, TransportError>;
+    type Output = Result<Response<ResponseBody>, TransportError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(ready!(self.project().inner.poll(cx)).map_err(TransportError::new))
+        match self.project().0.project() {
+            SendingProjection::Straight(asking) => asking.as_mut().poll(cx),
+            SendingProjection::Pooled(sending) => {
+                let response = ready!(sending.poll(cx)).map_err(TransportError::pooled)?;
+                Poll::Ready(Ok(response.map(ResponseBody::from)))
+            }
+        }
     }
 }
 
@@ -172,7 +222,5 @@ impl fmt::Debug for ResponseFuture {
 
 /// Twice the 5 s of the OpenAI and Anthropic SDKs, which count TCP and TLS apart.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Below the 60 s after which common load balancers close an idle connection; hyper-util has 90 s.
-const POOL_IDLE: Duration = Duration::from_secs(50);
 const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(20);
 const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(20);

@@ -8,20 +8,37 @@ type BoxError = Box<dyn error::Error + Send + Sync>;
 ///
 /// What happened below is in `source()`.
 #[derive(Debug)]
-pub struct TransportError {
-    source: legacy::Error,
+pub struct TransportError(Cause);
+
+#[derive(Debug)]
+enum Cause {
+    Pooled(legacy::Error),
+    Connect(BoxError),
+    Broken(hyper::Error),
 }
 
 impl TransportError {
-    pub(super) const fn new(source: legacy::Error) -> Self {
-        Self { source }
+    pub(super) const fn pooled(error: legacy::Error) -> Self {
+        Self(Cause::Pooled(error))
+    }
+
+    pub(super) const fn connect(error: BoxError) -> Self {
+        Self(Cause::Connect(error))
+    }
+
+    pub(super) const fn broken(error: hyper::Error) -> Self {
+        Self(Cause::Broken(error))
     }
 
     /// True when no connection could be made (name lookup, TCP, proxy, TLS), so that the provider has seen nothing
     /// of the request.
     #[must_use]
     pub fn is_connect(&self) -> bool {
-        self.source.is_connect()
+        match &self.0 {
+            Cause::Pooled(error) => error.is_connect(),
+            Cause::Connect(_) => true,
+            Cause::Broken(_) => false,
+        }
     }
 }
 
@@ -37,8 +54,12 @@ impl fmt::Display for TransportError {
 
 impl error::Error for TransportError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        // Our own line says what hyper-util's says ("client error (Connect)").
-        error::Error::source(&self.source)
+        match &self.0 {
+            // Our own line says what hyper-util's says ("client error (Connect)").
+            Cause::Pooled(error) => error.source(),
+            Cause::Connect(error) => Some(&**error),
+            Cause::Broken(error) => Some(error),
+        }
     }
 }
 

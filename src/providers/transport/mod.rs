@@ -20,12 +20,21 @@
 mod client;
 mod connect;
 mod error;
+mod exchange;
+mod pool;
 mod slim;
 #[cfg(test)]
 mod tests;
-mod tls;
+pub(crate) mod tls;
 
 pub use self::{
     client::{HttpClient, ResponseFuture},
     error::{InvalidTransport, TransportError},
+    exchange::ResponseBody,
 };
+
+/// The same trust for another protocol than HTTP.
+#[cfg(feature = "postgres")]
+pub(crate) fn tls_config() -> rustls::ClientConfig {
+    rustls::ClientConfig::clone(&tls::from_system().proxy)
+}

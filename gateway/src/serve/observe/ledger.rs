@@ -94,7 +94,7 @@ impl Book {
             if is_sent(step)
                 && let Some(minute) = self.tier(step.tier.as_ref()).map(|tier| tier.minute(number))
             {
-                minute.called(step.failure.is_some(), None);
+                minute.called(step.is_tiers_failure(), None);
             }
         }
         if !ended.is_served() {

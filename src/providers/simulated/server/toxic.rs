@@ -5,12 +5,14 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
+
+use crate::sync::{Mutex, MutexGuard, lock};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
@@ -138,7 +140,7 @@ impl Toxics {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shared)
     }
 }
 
@@ -187,7 +189,7 @@ impl<S: Resettable + AsyncWrite + Unpin> Remains<S> {
 
     /// Closes the stream in the way that was set for it.
     pub(super) async fn close(&self, toxics: &Toxics) {
-        let remains = self.stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let remains = lock(&self.stream).take();
         let Some((mut stream, queue)) = remains else {
             return;
         };
@@ -372,7 +374,7 @@ impl<S> Drop for ToxicStream<S> {
     fn drop(&mut self) {
         self.toxics.lock().wakers.remove(&self.number);
         let queue = std::mem::take(&mut self.queue);
-        *self.remains.stream.lock().unwrap_or_else(PoisonError::into_inner) = self.inner.take().zip(Some(queue));
+        *lock(&self.remains.stream) = self.inner.take().zip(Some(queue));
     }
 }
 

@@ -1,0 +1,66 @@
+//! What is in the database: its tables, brought up to date one migration after another.
+
+use tokio_postgres::{Client, Error};
+
+/// In order: a database of version *n* has had the first *n* of them. A migration that was published is never changed.
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("idempotency", include_str!("migrations/0001_idempotency.sql")),
+    ("tasks", include_str!("migrations/0002_tasks.sql")),
+];
+
+/// Of PostgreSQL's advisory locks, the one that is held while the tables change: `stdf`.
+const LOCK: i64 = i32::from_be_bytes(*b"stdf") as i64;
+
+/// Why a database is not brought up to date.
+pub(super) enum Refused {
+    Postgres(Error),
+    /// Of this version, which is a later one than this crate knows.
+    Newer(i32),
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self::Postgres(error)
+    }
+}
+
+/// The latest version that this crate knows.
+pub(super) fn latest() -> i32 {
+    MIGRATIONS.len() as i32
+}
+
+/// Brings the tables up to date: all of it, or nothing. Where they are, it only reads.
+pub(super) async fn migrate(client: &mut Client) -> Result<(), Refused> {
+    if version(client).await? == latest() {
+        return Ok(());
+    }
+    let writing = client.transaction().await?;
+    // Until the transaction's end, so that of all processes one makes the tables.
+    writing.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
+    let version = version(writing.client()).await?;
+    if version == 0 {
+        let table = "CREATE TABLE IF NOT EXISTS steadfast_schema (
+            version integer PRIMARY KEY, name text NOT NULL, applied timestamptz NOT NULL DEFAULT now())";
+        writing.batch_execute(table).await?;
+    }
+    for ((name, migration), number) in MIGRATIONS.iter().zip(1i32..).skip(version as usize) {
+        writing.batch_execute(migration).await?;
+        writing.execute("INSERT INTO steadfast_schema (version, name) VALUES ($1, $2)", &[&number, name]).await?;
+    }
+    Ok(writing.commit().await?)
+}
+
+/// How many migrations the database has had.
+async fn version(client: &Client) -> Result<i32, Refused> {
+    // Not by `to_regclass`, which remembers what it has not found until the transaction's end.
+    let there = "SELECT EXISTS (SELECT FROM pg_tables
+        WHERE tablename = 'steadfast_schema' AND schemaname = ANY (current_schemas(false)))";
+    if !client.query_one(there, &[]).await?.try_get::<_, bool>(0)? {
+        return Ok(0);
+    }
+    let last = client.query_one("SELECT coalesce(max(version), 0) FROM steadfast_schema", &[]).await?;
+    match last.try_get(0)? {
+        version if version > latest() => Err(Refused::Newer(version)),
+        version => Ok(i32::max(version, 0)),
+    }
+}

@@ -1,0 +1,164 @@
+//! State in one file, by SQLite.
+//!
+//! # When to use it, and when not
+//!
+//! Where one machine is enough: the file outlives every crash of the process, and several processes of one machine may
+//! share it. Not on a network's file system, where SQLite's locks and its shared memory do not work; there, and for
+//! several machines, use PostgreSQL.
+//!
+//! # What is in the file
+//!
+//! Answers, in full: kept idempotency keys hold what was answered under them (their callers' keys and prompts are there
+//! as hashes only). A new file is made readable for its owner alone (mode 0600), and its two companions (`-wal`, `-shm`) are
+//! like it; a file that is there keeps its mode. What is deleted is overwritten where that costs no further writing
+//! (`secure_delete=FAST`).
+//!
+//! # How it is written
+//!
+//! One thread works on the file, in the order in which it is asked. What has returned is on the disk (WAL,
+//! `synchronous=FULL`): neither a crash of the process nor of the machine undoes it. While another process writes, it
+//! waits for up to 5 seconds.
+
+mod error;
+mod keys;
+mod schema;
+mod tasks;
+#[cfg(test)]
+mod tests;
+mod thread;
+
+use std::{fmt, fs::OpenOptions, io, path::Path, sync::Arc, thread::park_timeout, time::Duration};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use tokio::sync::{mpsc, oneshot};
+
+use self::thread::Job;
+use super::{StoreError, StoreErrorKind, room::Room};
+
+/// One file of state. See the [module docs](self).
+///
+/// Clones are the same file and the same thread, which ends with the last of them.
+#[derive(Clone)]
+pub struct Sqlite {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// As it was named.
+    file: Box<str>,
+    jobs: mpsc::Sender<Job>,
+    room: Room,
+}
+
+/// How long it waits for another process that writes.
+const BUSY: Duration = Duration::from_secs(5);
+/// How often it looks whether the file can be switched to WAL, for which SQLite does not wait by itself.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+impl Sqlite {
+    /// Opens a file, or makes it, and brings its tables up to date. It blocks while it does so.
+    ///
+    /// # Errors
+    ///
+    /// [`Misconfigured`](StoreErrorKind::Misconfigured) where it cannot be opened as it is named, is no SQLite database or
+    /// another program's; [`NewerSchema`](StoreErrorKind::NewerSchema) where a later version of this crate has written it:
+    /// nothing of it is touched then; and what is the matter with the disk.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        let path = path.as_ref();
+        let file = path.display().to_string();
+        let misconfigured = |what: String| StoreError::new(StoreErrorKind::Misconfigured, what);
+        if file.is_empty() || file.starts_with(":memory:") {
+            return Err(misconfigured(format!("`{file}` names no file")));
+        }
+        let is_new = create(path).map_err(|cause| {
+            let kind = match cause.kind() {
+                io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => StoreErrorKind::ReadOnly,
+                io::ErrorKind::StorageFull => StoreErrorKind::Full,
+                _ => StoreErrorKind::Misconfigured,
+            };
+            StoreError::new(kind, format!("making {file}")).with_source(cause)
+        })?;
+        let failed = |cause: rusqlite::Error| {
+            StoreError::new(error::kind_at_open(&cause), format!("opening {file}")).with_source(cause)
+        };
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+        connection.busy_timeout(BUSY).map_err(failed)?;
+        if connection.is_readonly("main").map_err(failed)? {
+            return Err(StoreError::new(StoreErrorKind::ReadOnly, format!("opening {file}")));
+        }
+        if !is_new {
+            schema::check(&mut connection).map_err(|refused| refused.into_error(&file, error::kind_at_open))?;
+        }
+        let mode = to_wal(&connection).map_err(failed)?;
+        if mode != "wal" {
+            return Err(misconfigured(format!("{file} is where SQLite's write-ahead log does not work")));
+        }
+        let settings = "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA secure_delete = FAST;
+            PRAGMA trusted_schema = OFF;";
+        connection.execute_batch(settings).map_err(failed)?;
+        schema::migrate(&mut connection).map_err(|refused| refused.into_error(&file, error::kind_at_open))?;
+        let jobs = thread::spawn(connection).map_err(|cause| {
+            StoreError::new(StoreErrorKind::Unavailable, format!("the thread for {file}")).with_source(cause)
+        })?;
+        Ok(Self { inner: Arc::new(Inner { file: file.into(), jobs, room: Room::default() }) })
+    }
+
+    /// Does this on the file's thread, after what was asked before. `what` is said in an error.
+    ///
+    /// Work that has not begun when its future is dropped is not done. A transaction that it leaves open is undone.
+    pub(crate) async fn call<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        work: impl FnOnce(&mut Connection) -> Result<T, rusqlite::Error> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (reply, replied) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            if !reply.is_closed() {
+                // Dropped where its caller has left.
+                let _ = reply.send(work(connection));
+            }
+        });
+        let what = || format!("{what}, in {}", self.inner.file);
+        let gone = || StoreError::new(StoreErrorKind::Unavailable, what());
+        self.inner.jobs.send(job).await.map_err(|_| gone())?;
+        let done = replied.await.map_err(|_| gone())?;
+        done.map_err(|cause| StoreError::new(error::kind(&cause), what()).with_source(cause))
+    }
+}
+
+/// Makes the file, for its owner alone; `false` where it is there.
+///
+/// A file that is there is not opened: closing it would end the locks that SQLite holds on it in this process.
+fn create(path: &Path) -> io::Result<bool> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        // Of a folder that may not be written: the file itself may be.
+        Err(_) if path.exists() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Switches to the write-ahead log, once nobody else does so.
+fn to_wal(connection: &Connection) -> Result<String, rusqlite::Error> {
+    let mut looks = BUSY.as_millis() / LOOK_EVERY.as_millis();
+    loop {
+        let mode = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0));
+        match mode {
+            Err(error) if looks > 0 && error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => looks -= 1,
+            other => return other,
+        }
+        park_timeout(LOOK_EVERY);
+    }
+}
+
+impl fmt::Debug for Sqlite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sqlite").field("file", &self.inner.file).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,86 @@
+//! What is in the file: its tables, brought up to date one migration after another.
+
+use rusqlite::{Connection, Error, Transaction, TransactionBehavior};
+
+use crate::store::{StoreError, StoreErrorKind};
+
+/// In order: a file of version *n* has had the first *n* of them. A migration that was published is never changed.
+const MIGRATIONS: &[&str] =
+    &[include_str!("migrations/0001_idempotency.sql"), include_str!("migrations/0002_tasks.sql")];
+
+/// Marks a file as this crate's (SQLite's `application_id`): `stdf`.
+const APPLICATION: i32 = i32::from_be_bytes(*b"stdf");
+
+/// Why a file is not brought up to date.
+pub(super) enum Refused {
+    Sqlite(Error),
+    /// Of this version, which is a later one than this crate knows.
+    Newer(usize),
+    /// It is another program's.
+    Foreign,
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl Refused {
+    pub(super) fn into_error(self, file: &str, kind: impl FnOnce(&Error) -> StoreErrorKind) -> StoreError {
+        match self {
+            Self::Sqlite(cause) => StoreError::new(kind(&cause), format!("opening {file}")).with_source(cause),
+            Self::Newer(version) => {
+                let known = MIGRATIONS.len();
+                StoreError::new(
+                    StoreErrorKind::NewerSchema,
+                    format!(
+                        "{file} is of version {version}, and this program knows those up to {known}: use a later program, or another file"
+                    ),
+                )
+            }
+            Self::Foreign => StoreError::new(
+                StoreErrorKind::Misconfigured,
+                format!("{file} is another program's database: name a file of its own"),
+            ),
+        }
+    }
+}
+
+/// Refuses a file that is not to be touched; reads and no more.
+pub(super) fn check(connection: &mut Connection) -> Result<(), Refused> {
+    // In one transaction: another process may be making the tables.
+    version(&connection.transaction()?).map(drop)
+}
+
+/// How many migrations the file has had.
+fn version(reading: &Transaction<'_>) -> Result<usize, Refused> {
+    let number = |pragma| reading.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
+    let (application, version) = (number("application_id")?, number("user_version")?);
+    if application != APPLICATION {
+        let tables: i64 = reading.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))?;
+        if application != 0 || version != 0 || tables > 0 {
+            return Err(Refused::Foreign);
+        }
+    }
+    match usize::try_from(version) {
+        Ok(version) if version <= MIGRATIONS.len() => Ok(version),
+        Ok(version) => Err(Refused::Newer(version)),
+        Err(_) => Err(Refused::Foreign),
+    }
+}
+
+/// Brings the tables up to date: all of it, or nothing.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), Refused> {
+    let writing = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let version = version(&writing)?;
+    if version == MIGRATIONS.len() {
+        return Ok(());
+    }
+    for migration in &MIGRATIONS[version..] {
+        writing.execute_batch(migration)?;
+    }
+    writing.pragma_update(None, "application_id", APPLICATION)?;
+    writing.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?;
+    Ok(writing.commit()?)
+}

@@ -1,0 +1,73 @@
+//! Places for the tests of stores.
+
+use std::path::{Path, PathBuf};
+
+/// A folder of a test's own, gone with it.
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    pub(crate) fn new(test: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("steadfast-{test}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn file(&self) -> PathBuf {
+        self.0.join("steadfast.db")
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A schema of a test's own in the database of `STEADFAST_TEST_POSTGRES`.
+#[cfg(feature = "postgres")]
+pub(crate) struct Schema {
+    name: String,
+    server: tokio_postgres::Client,
+    url: String,
+}
+
+#[cfg(feature = "postgres")]
+impl Schema {
+    /// `None`, said in one line, where there is no server for tests.
+    pub(crate) async fn new(test: &str) -> Option<Self> {
+        let Ok(base) = std::env::var("STEADFAST_TEST_POSTGRES") else {
+            println!("skipped: STEADFAST_TEST_POSTGRES names no database");
+            return None;
+        };
+        let (server, connection) = tokio_postgres::connect(&base, tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        // PostgreSQL cuts a longer name.
+        let name = format!("steadfast_{}_{test:.40}", std::process::id());
+        let anew = format!("DROP SCHEMA IF EXISTS {name} CASCADE; CREATE SCHEMA {name}");
+        server.batch_execute(&anew).await.unwrap();
+        let and = if base.contains('?') { '&' } else { '?' };
+        let url = format!("{base}{and}options=-c%20search_path%3D{name}");
+        Some(Self { name, server, url })
+    }
+
+    /// Names the database with this schema.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Does something behind the store's back, with `search_path` at this schema.
+    pub(crate) async fn execute(&self, sql: &str) {
+        let sql = format!("SET search_path = {}; {sql}", self.name);
+        self.server.batch_execute(&sql).await.unwrap();
+    }
+
+    pub(crate) async fn ends(self) {
+        self.execute(&format!("DROP SCHEMA {} CASCADE", self.name)).await;
+    }
+}
