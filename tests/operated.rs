@@ -2,7 +2,7 @@
 //! each order is told once.
 #![cfg(feature = "config")]
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use steadfast::{
     BoxLlmService, CircuitBreakerLayer, ErrorKind, Event, Events, FallbackHandle, FallbackLayer, LlmError, LlmRequest,
