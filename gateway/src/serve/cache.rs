@@ -30,7 +30,8 @@ pub(crate) fn wanted(headers: &HeaderMap) -> Option<CacheControl> {
     }
 }
 
-/// The names above, for a look at whether any is there.
+/// The names above.
+#[cfg(test)]
 pub(crate) const NAMES: [&str; 4] =
     ["cache-control", "cf-aig-skip-cache", "helicone-cache-enabled", "x-portkey-cache-force-refresh"];
 
@@ -46,12 +47,12 @@ pub(crate) enum Looked {
 }
 
 impl Looked {
-    /// `None` where nothing is kept. `keeps`: whether anything is.
-    pub(crate) fn of(response: &LlmResponse, keeps: impl FnOnce() -> bool) -> Option<Self> {
+    /// `keeps`: whether answers are kept at all. Where none is, a request can only have been sent twice.
+    pub(crate) fn of(response: &LlmResponse, keeps: bool) -> Option<Self> {
         match response.cached() {
-            Some(cached) => Some(Self::Given(cached)),
+            Some(cached) => (keeps || cached.why == CachedWhy::Replayed).then_some(Self::Given(cached)),
             None if response.is_cache_miss() => Some(Self::Missed),
-            None => keeps().then_some(Self::Bypassed),
+            None => keeps.then_some(Self::Bypassed),
         }
     }
 

@@ -256,7 +256,7 @@ impl Entry {
 
     /// The answer has begun.
     pub(crate) fn served(&self, response: &LlmResponse) {
-        let cache = Looked::of(response, || self.keeps);
+        let cache = Looked::of(response, self.keeps);
         let now = Instant::now();
         let by = response.served_by();
         let steps = response.attempts().to_vec();
