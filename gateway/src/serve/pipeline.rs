@@ -68,6 +68,7 @@ pub(crate) async fn answer(gateway: Arc<Gateway>, dialect: Dialect, request: Req
     let stream = request.is_stream();
     let asked_model = request.model().map(str::to_owned);
     entry.asked(asked_model.as_deref(), asked.feature.clone(), stream);
+    entry.goes_by_cache(gateway.catalog.keeps_answers());
     let call = keys::call(key.cloned(), gateway.service.clone(), request);
     // A child, for its lock is its own.
     let cut = gateway.cut.child_token();

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use steadfast::{Attempt, Degraded, Dialect, ErrorKind, LlmError, LlmResponse, chat::Usage, ledger::Next};
 use tokio::time::Instant;
 
-use super::wall_clock;
+use super::{cache::Looked, wall_clock};
 
 /// The records of the last requests.
 #[derive(Debug)]
@@ -51,6 +51,7 @@ struct Told {
     provider: Option<Box<str>>,
     model: Option<Box<str>>,
     degraded: Option<Degraded>,
+    cache: Option<Looked>,
     notes: Vec<Cow<'static, str>>,
     steps: Vec<Attempt>,
     /// How many attempts were sent.
@@ -102,7 +103,7 @@ impl Records {
         let before = lock(self.place(number)).replace(record.clone());
         // Not while the place is locked.
         drop(before);
-        Entry { record, called: None }
+        Entry { record, called: None, keeps: false }
     }
 
     /// The record of this id, if it is still kept.
@@ -153,6 +154,7 @@ impl Record {
             "attempts": told.sent,
             "fallback_reason": told.reason().map(ErrorKind::name),
             "degraded": told.degraded,
+            "cache": told.cache.map(Looked::json),
             "notes": told.notes,
             "overhead_ms": told.overhead.map(fine),
             "first_token_ms": told.first_token.map(fine),
@@ -220,6 +222,8 @@ pub(crate) struct Entry {
     record: Arc<Record>,
     /// When the request went to the models.
     called: Option<Instant>,
+    /// Whether there is a cache on its way.
+    keeps: bool,
 }
 
 impl Entry {
@@ -245,8 +249,14 @@ impl Entry {
         (told.feature, told.stream) = (feature, stream);
     }
 
+    /// There is a cache on its way, or none.
+    pub(crate) fn goes_by_cache(&mut self, keeps: bool) {
+        self.keeps = keeps;
+    }
+
     /// The answer has begun.
     pub(crate) fn served(&self, response: &LlmResponse) {
+        let cache = Looked::of(response, self.keeps);
         let now = Instant::now();
         let by = response.served_by();
         let steps = response.attempts().to_vec();
@@ -254,6 +264,7 @@ impl Entry {
         let own = |name: Option<&str>| name.map(Into::into);
         (told.tier, told.provider, told.model) = (own(by.tier), own(by.provider), own(by.model));
         (told.degraded, told.sent) = (response.degraded(), by.attempts);
+        told.cache = cache;
         told.notes = response.notes().to_vec();
         // Where nothing below has recorded the attempt that answered, the whole call was a provider's time.
         let recorded = steps.iter().any(|step| step.next == Next::Answered);
@@ -319,6 +330,9 @@ impl Entry {
             }
             if let Some(degraded) = told.degraded {
                 put(headers, DEGRADED, degraded.to_string().as_bytes());
+            }
+            if let Some(looked) = told.cache {
+                looked.tell(headers);
             }
             if !told.notes.is_empty() {
                 let notes = told.notes.join("; ");

@@ -64,6 +64,8 @@ impl Board {
             cost: None,
             cost_without_route: None,
             delivered: None,
+            cached: None,
+            cost_without_cache: None,
             at: self.at(at),
         };
         change(&mut ended);
