@@ -10,6 +10,10 @@ pub(crate) mod guarded;
 mod looks;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(feature = "redis")]
+pub mod redis;
+#[cfg(feature = "redis")]
+pub mod replicas;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod room;
 #[cfg(feature = "sqlite")]

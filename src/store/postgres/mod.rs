@@ -22,6 +22,7 @@
 mod error;
 mod keys;
 mod schema;
+mod tasks;
 #[cfg(test)]
 mod tests;
 
