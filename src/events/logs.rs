@@ -189,6 +189,8 @@ impl Subscriber for Logs {
             Event::Reloaded { kept, changed, .. } => {
                 line!(Level::INFO, event = "reloaded", kept = *kept, changed = *changed);
             }
+            // Said where it happens, with its cause.
+            Event::StoreChanged { .. } => {}
             Event::ReloadRefused { problem, .. } => {
                 line!(Level::WARN, event = "reload_refused", reason = &**problem);
             }
