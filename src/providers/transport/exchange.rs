@@ -10,10 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{
-    Request, Response, Uri,
-    header::HOST,
-};
+use http::{Request, Response, Uri, header::HOST};
 use http_body::{Body, Frame, SizeHint};
 use hyper::{body::Incoming, client::conn::TrySendError};
 
