@@ -9,7 +9,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::StatusCode;
 use tokio::time::Instant;
 
-use crate::{Context, ErrorKind, LlmError, LlmResponse, chat::Usage, classify::Count};
+use crate::{Context, DegradedReason, ErrorKind, LlmError, LlmResponse, chat::Usage, classify::Count};
 
 /// One step in the life of a request: a call to a tier, or a refusal on this side.
 #[derive(Clone, Debug, PartialEq)]
@@ -156,6 +156,17 @@ impl fmt::Display for Next {
     }
 }
 
+/// What was tried before a request came to where [people](crate::layers::fallback::Tier::human) take over: a value among its
+/// [extensions](crate::LlmRequest::extensions).
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Before {
+    /// Why no better tier answered.
+    pub reason: DegradedReason,
+    /// Each step in order, with what failed.
+    pub attempts: Arc<[Attempt]>,
+}
+
 /// The ledger of one call of a layer that tries more than once: what its failures so far were.
 ///
 /// An empty one owns no memory.
@@ -198,6 +209,11 @@ impl Ledger {
     /// Adds a step that did not fail.
     pub(crate) fn push(&mut self, attempt: Attempt) {
         self.record.push(attempt);
+    }
+
+    /// All steps so far.
+    pub(crate) fn record(&self) -> &[Attempt] {
+        &self.record
     }
 
     /// How many entries there are.

@@ -79,6 +79,8 @@ pub mod classify;
 pub mod commit;
 pub mod error;
 pub mod events;
+#[cfg(feature = "handoff")]
+pub mod handoff;
 pub mod layers;
 pub mod ledger;
 pub mod prices;

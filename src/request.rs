@@ -62,6 +62,7 @@ struct Said {
     idempotency_key: Option<Arc<str>>,
     explain: bool,
     first_tier_only: bool,
+    requires_human: bool,
     extensions: Extensions,
 }
 
@@ -86,6 +87,7 @@ impl LlmRequest {
                 idempotency_key: None,
                 explain: false,
                 first_tier_only: false,
+                requires_human: false,
                 extensions: Extensions::new(),
             }),
             context: Context::default(),
@@ -126,6 +128,14 @@ impl LlmRequest {
     #[must_use]
     pub fn no_fallback(mut self) -> Self {
         self.said_mut().first_tier_only = true;
+        self
+    }
+
+    /// Hands the request to a person, whatever works: a [`Fallback`](crate::Fallback) sends it to its
+    /// [tiers of people](crate::layers::fallback::Tier::human) and to no other, and it fails where there are none.
+    #[must_use]
+    pub fn requires_human(mut self, required: bool) -> Self {
+        self.said_mut().requires_human = required;
         self
     }
 
@@ -251,6 +261,16 @@ impl LlmRequest {
     /// Whether only the first tier may serve it.
     pub fn is_first_tier_only(&self) -> bool {
         self.said.first_tier_only
+    }
+
+    /// Whether only a person may answer it.
+    pub fn is_human_required(&self) -> bool {
+        self.said.requires_human
+    }
+
+    /// Whether it may go to whatever tiers there are.
+    pub(crate) fn goes_anywhere(&self) -> bool {
+        !(self.said.first_tier_only | self.said.requires_human)
     }
 
     /// The values that the caller added.

@@ -38,6 +38,7 @@ struct Extra {
     prices: Option<PriceTable>,
     route: Option<RouteTaken>,
     cached: Option<Cached>,
+    task_id: Option<Box<str>>,
     missed: bool,
 }
 
@@ -126,6 +127,12 @@ impl LlmResponse {
     /// How the answer came from a cache; `None` for one that was made for this request.
     pub fn cached(&self) -> Option<Cached> {
         self.extra.as_ref()?.cached
+    }
+
+    /// The task that stands for the request, where it was [handed to people](crate::LlmRequest::requires_human): with it the
+    /// answer can be asked for later, if this is not it yet.
+    pub fn task_id(&self) -> Option<&str> {
+        self.extra.as_ref()?.task_id.as_deref()
     }
 
     /// Whether a cache was asked before the call was made, and had no answer that would do. Not where there is none, or where
@@ -284,6 +291,13 @@ impl LlmResponse {
     #[must_use]
     pub fn with_cached(mut self, cached: Cached) -> Self {
         self.extra().cached = Some(cached);
+        self
+    }
+
+    /// Sets the task that stands for the request.
+    #[must_use]
+    pub fn with_task_id(mut self, id: impl Into<Box<str>>) -> Self {
+        self.extra().task_id = Some(id.into());
         self
     }
 

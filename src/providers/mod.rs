@@ -6,6 +6,8 @@ pub mod cached;
 pub mod canned;
 pub mod function;
 pub mod gemini;
+#[cfg(feature = "handoff")]
+pub mod handoff;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(feature = "http")]
@@ -22,6 +24,8 @@ pub mod transport;
 
 #[cfg(feature = "cache")]
 pub use self::cached::CachedAnswers;
+#[cfg(feature = "handoff")]
+pub use self::handoff::Handoff;
 #[cfg(feature = "http")]
 pub use self::{anthropic::Anthropic, gemini::Gemini, openai::OpenAi};
 pub use self::{canned::Canned, simulated::Simulated};

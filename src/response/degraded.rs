@@ -39,6 +39,8 @@ pub enum DegradedReason {
     Pinned,
     /// An operator has [drained](crate::FallbackHandle::drain) what is better.
     Drained,
+    /// The request [requires a person](crate::LlmRequest::requires_human), who has not answered yet.
+    RequiresHuman,
     /// A rule of a [`Route`](crate::Route) chose a cheaper chain.
     Route,
     /// Nothing better was to be asked: the order of its feature, of the model that was named or of its session begins
@@ -68,6 +70,7 @@ impl DegradedReason {
             Self::SteppedDown => "stepped_down",
             Self::Pinned => "pinned",
             Self::Drained => "drained",
+            Self::RequiresHuman => "requires_human",
             Self::Route => "route",
             Self::Order => "order",
         }
@@ -102,8 +105,8 @@ mod tests {
 
     #[test]
     fn a_reason_is_not_mistaken_for_a_failure() {
-        use DegradedReason::{Drained, Order, Pinned, Route, SteppedDown};
-        let orders = [SteppedDown, Pinned, Drained, Route, Order].map(DegradedReason::name);
+        use DegradedReason::{Drained, Order, Pinned, RequiresHuman, Route, SteppedDown};
+        let orders = [SteppedDown, Pinned, Drained, RequiresHuman, Route, Order].map(DegradedReason::name);
         assert!(ErrorKind::ALL.iter().all(|kind| !orders.contains(&kind.name())), "{orders:?}");
     }
 }

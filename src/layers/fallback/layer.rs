@@ -225,6 +225,13 @@ impl FallbackLayer {
         self.changed()
     }
 
+    /// Says that people answer at the primary, as [`Tier::human`] does.
+    #[must_use]
+    pub fn human(mut self) -> Self {
+        self.config.primary.human = true;
+        self.changed()
+    }
+
     /// Sets the least time before the deadline that makes it worth beginning the primary where it is not asked first, as
     /// [`Tier::min_useful`] does.
     #[must_use]

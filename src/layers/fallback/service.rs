@@ -41,7 +41,7 @@ where
     fn walk(&self, request: &LlmRequest) -> Option<ResponseFuture<S>> {
         let shared = &self.shared;
         let unable = unable::unable(shared, request);
-        if shared.is_simple(request) && unable.is_empty() && !request.is_first_tier_only() {
+        if shared.is_simple(request) && unable.is_empty() && request.goes_anywhere() {
             return None;
         }
         Some(match Walk::begin(shared, request, unable) {

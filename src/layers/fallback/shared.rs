@@ -127,6 +127,11 @@ impl Shared {
         Some((successor, place))
     }
 
+    /// The tiers where people answer.
+    pub(super) fn human(&self) -> Arc<[usize]> {
+        (0..self.tiers()).filter(|tier| self.facts(*tier).human).collect()
+    }
+
     /// The chain of a request's feature, of the model that it names, or what both have; `None` for all tiers.
     pub(super) fn listed(&self, request: &LlmRequest) -> Option<Arc<[usize]>> {
         let model = self.named(request).map(|named| &named.tiers);
@@ -209,7 +214,7 @@ impl Shared {
             && !self.ramp.is_running()
             && !self.config.orders.any()
             && [context.min_level, context.worst_level] == [BEST_LEVEL, WORST_LEVEL]
-            && !request.is_first_tier_only()
+            && request.goes_anywhere()
     }
 
     /// What was said by hand, where anything was.
@@ -268,7 +273,9 @@ impl Shared {
         if !self.has_worked(tier) {
             self.worked[tier].store(true, Relaxed);
         }
+        // A session stays with a model: people are where it goes for one answer.
         if self.config.session != SessionPolicy::Free
+            && !self.facts(tier).human
             && let Some(session) = self.session_key(request)
         {
             self.remember(&session, tier);

@@ -22,12 +22,14 @@ pub(super) struct TierFacts {
     pub(super) capabilities: Capabilities,
     pub(super) last_resort: bool,
     pub(super) level: u8,
+    pub(super) human: bool,
     pub(super) min_useful: Option<Duration>,
 }
 
 impl TierFacts {
     pub(super) fn new(name: Arc<str>) -> Self {
-        Self { name, capabilities: Capabilities::new(), last_resort: false, level: BEST_LEVEL, min_useful: None }
+        let capabilities = Capabilities::new();
+        Self { name, capabilities, last_resort: false, level: BEST_LEVEL, human: false, min_useful: None }
     }
 
     pub(super) fn set_level(&mut self, level: u8) {
@@ -67,6 +69,15 @@ impl Tier {
     #[must_use]
     pub fn last_resort(mut self) -> Self {
         self.facts.last_resort = true;
+        self
+    }
+
+    /// Says that people answer here, as behind a `Handoff` leaf: requests that [require a
+    /// person](LlmRequest::requires_human) come to such tiers and to no other, whatever their feature's chain is; what comes is told
+    /// what was [tried before](crate::ledger::Before); and no session stays with it.
+    #[must_use]
+    pub fn human(mut self) -> Self {
+        self.facts.human = true;
         self
     }
 

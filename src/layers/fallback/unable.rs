@@ -34,7 +34,8 @@ pub(super) fn unable(shared: &Shared, request: &LlmRequest) -> Vec<Unable> {
     let orders = shared.orders();
     let pinned = orders.as_ref().and_then(|orders| orders.level(request.feature_name()));
     let why = |facts: &TierFacts| {
-        if facts.level > worst {
+        // A person is not of a worse level than what was asked for, where a person was.
+        if facts.level > worst && !request.is_human_required() {
             return Some(Why::TooBad { level: facts.level, worst });
         }
         let lack = needs.as_ref().and_then(|needs| facts.capabilities.lacks(needs));

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     BoxLlmService, Context, DegradedReason, ErrorKind, LlmError, LlmRequest, LlmResponse,
     classify::{Class, Failover},
-    ledger::{Attempt, Ledger, Next, Stop},
+    ledger::{Attempt, Before, Ledger, Next, Stop},
 };
 
 /// One request's way along the tiers.
@@ -66,8 +66,13 @@ impl Walk {
     ///
     /// No tier that the request may go to can carry it.
     pub(super) fn begin(shared: &Arc<Shared>, request: &LlmRequest, unable: Vec<Unable>) -> Result<Self, LlmError> {
-        let mut chain = shared.listed(request).map_or(Chain::All, Chain::Listed);
-        if let Some(tier) = shared.session_tier(request) {
+        let mut chain = match request.is_human_required() {
+            true => Chain::Listed(shared.human()),
+            false => shared.listed(request).map_or(Chain::All, Chain::Listed),
+        };
+        if !request.is_human_required()
+            && let Some(tier) = shared.session_tier(request)
+        {
             match shared.config.session {
                 SessionPolicy::Pin => chain = Chain::Pinned(tier),
                 // A feature's policy stands over where a session happened to land.
@@ -157,7 +162,12 @@ impl Walk {
     pub(super) fn request(&self) -> LlmRequest {
         let mut context = self.ledger.context(Context { begun: Some(self.begun), ..*self.request.context() });
         share_out(&self.shared, self.at, self.tiers_after(), &mut context, self.slice());
-        self.request.with_context(context)
+        let request = self.request.with_context(context);
+        if !self.shared.facts(self.at).human {
+            return request;
+        }
+        let reason = self.reason_for(u8::MAX);
+        request.extension(Before { reason, attempts: self.ledger.record().into() })
     }
 
     /// Until when this tier may take, where time is limited and others come before or after it.
@@ -190,7 +200,7 @@ impl Walk {
         self.tried.push(self.at);
         self.hear_drains();
         let now = Instant::now();
-        let route = self.shared.config.routes.get(&kind).filter(|_| !self.request.is_first_tier_only());
+        let route = self.shared.config.routes.get(&kind).filter(|_| self.request.goes_anywhere());
         let route = route.map(|route| Chain::Listed(route.clone()));
         let next = match self.next_tier(route.as_ref(), class, now) {
             Err(Stop::LastTier | Stop::Policy) if self.give_way() => self.next_tier(route.as_ref(), class, now),
@@ -240,6 +250,9 @@ impl Walk {
     /// Why an answer is of this level and no better one: the first tier that failed or, where none was asked before, what
     /// kept the request from one of a better level.
     fn reason_for(&self, level: u8) -> DegradedReason {
+        if self.request.is_human_required() {
+            return DegradedReason::RequiresHuman;
+        }
         if let Some(root) = &self.root {
             return DegradedReason::Failure(root.kind());
         }
@@ -398,6 +411,7 @@ impl Walk {
         let able = |tier: &usize| self.is_able(*tier);
         let first = self.chain.iter(&self.shared).next()?;
         if !matches!(self.chain, Chain::Pinned(_))
+            && !self.request.is_human_required()
             && let Some(unable) = self.unable.iter().find(|unable| unable.tier == first)
             && let Some(route) = self.shared.config.routes.get(&unable.why.kind())
             && let Some(routed) = route.iter().copied().find(able)
@@ -453,6 +467,12 @@ impl Walk {
 
     /// The one error for a request that no tier can serve.
     fn nobody_can(&mut self) -> LlmError {
+        if self.request.is_human_required() && self.chain.len(&self.shared) == 0 {
+            return LlmError::new(
+                ErrorKind::Exhausted,
+                "the request requires a person, and there is no tier of people",
+            );
+        }
         self.tell_unable(None, None);
         let mut message = String::from(match self.chain {
             Chain::Pinned(_) => "the tier that the session is pinned to cannot carry it",

@@ -3,7 +3,10 @@
 use tokio_postgres::{Client, Error};
 
 /// In order: a database of version *n* has had the first *n* of them. A migration that was published is never changed.
-const MIGRATIONS: &[(&str, &str)] = &[("idempotency", include_str!("migrations/0001_idempotency.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("idempotency", include_str!("migrations/0001_idempotency.sql")),
+    ("tasks", include_str!("migrations/0002_tasks.sql")),
+];
 
 /// Of PostgreSQL's advisory locks, the one that is held while the tables change: `stdf`.
 const LOCK: i64 = i32::from_be_bytes(*b"stdf") as i64;

@@ -1,0 +1,339 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use sha2::{Digest, Sha256};
+use tokio::{
+    sync::broadcast::{self, error::RecvError},
+    time::{sleep, timeout},
+};
+
+use super::{
+    Claimant, DeskError, NewAnswer, NewTask, Release, Task, TaskFilter, TaskId, TaskState, TaskStats, TaskStore,
+    TaskSummary, store::TaskFuture,
+};
+use crate::{
+    LlmRequest,
+    chat::{FinishReason, Message},
+    store::{StoreError, StoreErrorKind},
+};
+
+/// Where people find the tasks that were handed to them, and answer them.
+///
+/// Clones are the same desk: one is for the [`Handoff`](crate::providers::Handoff) leaf, others for whatever people work with. Desks
+/// over the same store see the same tasks, in other processes too.
+///
+/// ```
+/// use steadfast::handoff::{Desk, MemoryTasks, TaskFilter, TaskState};
+/// use steadfast::{LlmRequest, providers::Handoff};
+/// use tower::ServiceExt;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let desk = Desk::new(MemoryTasks::new());
+/// let asked = tokio::spawn(Handoff::new(&desk).wait().oneshot(LlmRequest::prompt("May I?")));
+///
+/// let task = loop {
+///     if let [task] = &desk.list(TaskFilter::new().state(TaskState::Waiting)).await?[..] {
+///         break task.id;
+///     }
+///     tokio::task::yield_now().await;
+/// };
+/// desk.claim(task, "ana").await?;
+/// desk.answer(task, "ana", "You may.").await?;
+/// assert_eq!(asked.await??.text().await?, "You may.");
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Desk {
+    store: Arc<dyn TaskStore>,
+    pub(super) settings: Arc<Settings>,
+    /// Which tasks were answered here, for those who wait for one.
+    told: broadcast::Sender<TaskId>,
+}
+
+/// What a desk goes by.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) visibility: Duration,
+    pub(super) ttl: Duration,
+    pub(super) store_timeout: Duration,
+}
+
+/// How many answers those who wait may be behind before they look for themselves.
+const TOLD: usize = 256;
+/// How long who waits for an answer leaves the store alone at first, and at the longest: another process may have answered.
+const LOOK_FIRST: Duration = Duration::from_millis(250);
+const LOOK_LAST: Duration = Duration::from_secs(1);
+
+impl Desk {
+    /// A desk over this store. A claim stands for 15 minutes, a task may be answered for 7 days, and the store has 5 seconds
+    /// for each call.
+    pub fn new(store: impl TaskStore) -> Self {
+        Self::over(Arc::new(store))
+    }
+
+    /// A desk over a store that others have too.
+    pub fn over(store: Arc<dyn TaskStore>) -> Self {
+        let settings = Settings {
+            visibility: Duration::from_secs(15 * 60),
+            ttl: Duration::from_secs(7 * 24 * 60 * 60),
+            store_timeout: Duration::from_secs(5),
+        };
+        Self { store, settings: Arc::new(settings), told: broadcast::channel(TOLD).0 }
+    }
+
+    /// Sets how long a claim stands before another may take the task, unless it is renewed. Default: 15 minutes.
+    #[must_use]
+    pub fn visibility(mut self, time: Duration) -> Self {
+        Arc::make_mut(&mut self.settings).visibility = time;
+        self
+    }
+
+    /// Sets how long a task may be answered. Default: 7 days.
+    #[must_use]
+    pub fn ttl(mut self, time: Duration) -> Self {
+        Arc::make_mut(&mut self.settings).ttl = time;
+        self
+    }
+
+    /// Sets how long the store has for each call. Default: 5 s.
+    #[must_use]
+    pub fn store_timeout(mut self, limit: Duration) -> Self {
+        Arc::make_mut(&mut self.settings).store_timeout = limit;
+        self
+    }
+
+    /// Whether its tasks outlive the process.
+    pub fn is_durable(&self) -> bool {
+        self.store.is_durable()
+    }
+
+    /// Writes a task down. Who has its id can be told that it is queued, where the desk is [durable](Self::is_durable).
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn submit(&self, task: NewTask) -> Result<TaskId, DeskError> {
+        // It may have been done by a call that failed: the same id is never two tasks.
+        match self.asked("writing a task down", self.store.insert(task.clone())).await {
+            Err(DeskError::Store(error)) if error.heals() => {
+                self.asked("writing a task down", self.store.insert(task)).await
+            }
+            done => done,
+        }
+    }
+
+    /// Fills in what the desk says of each task, and by what a repeat of its request is known.
+    pub(crate) fn prepare(&self, task: &mut NewTask, request: &LlmRequest) {
+        task.ttl = self.settings.ttl;
+        task.same_as = request.idempotency().filter(|key| !key.is_empty()).map(|key| same_as(task, key));
+    }
+
+    /// The whole of a task.
+    ///
+    /// # Errors
+    ///
+    /// [`DeskError::Unknown`], or the store's.
+    pub async fn show(&self, id: TaskId) -> Result<Task, DeskError> {
+        self.asked("reading a task", self.store.get(id)).await
+    }
+
+    /// The tasks that a filter describes.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn list(&self, filter: TaskFilter) -> Result<Vec<TaskSummary>, DeskError> {
+        self.asked("listing tasks", self.store.list(filter)).await
+    }
+
+    /// How much there is to do.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn stats(&self) -> Result<TaskStats, DeskError> {
+        self.asked("counting tasks", self.store.stats()).await
+    }
+
+    /// Claims a task for a person, so that nobody else answers it meanwhile. Again: renews the claim.
+    ///
+    /// # Errors
+    ///
+    /// [`ClaimedByAnother`](DeskError::ClaimedByAnother), [`AlreadyAnswered`](DeskError::AlreadyAnswered),
+    /// [`Expired`](DeskError::Expired), [`Unknown`](DeskError::Unknown), [`Invalid`](DeskError::Invalid) for an empty name, or
+    /// the store's.
+    pub async fn claim(&self, id: TaskId, who: &str) -> Result<Task, DeskError> {
+        let visibility = self.settings.visibility;
+        self.asked("claiming a task", self.store.claim(id, person(who)?, visibility)).await
+    }
+
+    /// Lengthens a person's claim, and says until when it is, in Unix milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// As of [`claim`](Self::claim), and [`NotClaimed`](DeskError::NotClaimed).
+    pub async fn renew(&self, id: TaskId, who: &str) -> Result<u64, DeskError> {
+        let visibility = self.settings.visibility;
+        self.asked("renewing a claim", self.store.renew(id, person(who)?, visibility)).await
+    }
+
+    /// Gives a person's claim back.
+    ///
+    /// # Errors
+    ///
+    /// As of [`renew`](Self::renew).
+    pub async fn release(&self, id: TaskId, who: &str) -> Result<(), DeskError> {
+        self.asked("releasing a claim", self.store.release(id, person(who)?, Release::Free)).await
+    }
+
+    /// Answers a task: a text, or a whole message. It need not be claimed, but nobody else may be at it.
+    ///
+    /// Who waits for it has the answer at once, and those in other processes within a second or so.
+    ///
+    /// # Errors
+    ///
+    /// As of [`claim`](Self::claim), and [`Invalid`](DeskError::Invalid) for an answer with nothing in it.
+    pub async fn answer(&self, id: TaskId, who: &str, answer: impl Into<Answered>) -> Result<Task, DeskError> {
+        self.answers(id, NewAnswer::new(person(who)?, answer.into().0), false).await
+    }
+
+    /// Answers a task that somebody else is at.
+    ///
+    /// # Errors
+    ///
+    /// As of [`answer`](Self::answer), without [`ClaimedByAnother`](DeskError::ClaimedByAnother).
+    pub async fn answer_over(&self, id: TaskId, who: &str, answer: impl Into<Answered>) -> Result<Task, DeskError> {
+        self.answers(id, NewAnswer::new(person(who)?, answer.into().0), true).await
+    }
+
+    /// Writes an answer down and tells those who wait for it.
+    pub(super) async fn answers(&self, id: TaskId, answer: NewAnswer, force: bool) -> Result<Task, DeskError> {
+        if answer.message.is_empty() {
+            return Err(DeskError::Invalid { problem: "there is nothing in the answer" });
+        }
+        let task = self.asked("writing an answer down", self.store.answer(id, answer, force)).await?;
+        // An error says that nobody waits here.
+        let _ = self.told.send(id);
+        Ok(task)
+    }
+
+    /// Asks for a task to be given to a model again, by whoever [redrives](super::redrive) this store's tasks, in any process.
+    /// A person who is at it goes first.
+    ///
+    /// # Errors
+    ///
+    /// [`AlreadyAnswered`](DeskError::AlreadyAnswered), [`Expired`](DeskError::Expired), [`Unknown`](DeskError::Unknown), or the
+    /// store's.
+    pub async fn redrive(&self, id: TaskId) -> Result<(), DeskError> {
+        self.asked("asking for a redrive", self.store.ask_redrive(Some(id))).await.map(drop)
+    }
+
+    /// The same for all tasks that may still be answered. Says of how many.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn redrive_all(&self) -> Result<u64, DeskError> {
+        self.asked("asking for a redrive", self.store.ask_redrive(None)).await
+    }
+
+    /// Waits until a task is answered, and gives the whole of it. Through a store that cannot be reached it goes on waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`Expired`](DeskError::Expired), [`Unknown`](DeskError::Unknown), or the store's where it does not heal by itself.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it leaves the task as it is.
+    pub async fn wait(&self, id: TaskId) -> Result<Task, DeskError> {
+        // Before the first look, so that no answer comes in between.
+        let mut told = self.told.subscribe();
+        let mut pause = LOOK_FIRST;
+        loop {
+            match self.asked("looking for an answer", self.store.state(id)).await {
+                Ok(state) if state.is_open() => {}
+                Err(DeskError::Store(error)) if error.heals() => {}
+                Err(error) => return Err(error),
+                Ok(_) => match self.show(id).await {
+                    Ok(task) if task.state == TaskState::Expired => {
+                        return Err(DeskError::Expired { task: id, at: task.expires_at });
+                    }
+                    Err(DeskError::Store(error)) if error.heals() => {}
+                    done => return done,
+                },
+            }
+            tokio::select! {
+                () = heard(&mut told, id) => {}
+                () = sleep(pause) => {}
+            }
+            pause = (pause * 2).min(LOOK_LAST);
+        }
+    }
+
+    /// What a store says in its time.
+    pub(super) async fn asked<T>(&self, what: &'static str, asked: TaskFuture<'_, T>) -> Result<T, DeskError> {
+        match timeout(self.settings.store_timeout, asked).await {
+            Ok(done) => done,
+            Err(_) => Err(StoreError::new(StoreErrorKind::Unavailable, format!("{what}: no answer in time")).into()),
+        }
+    }
+}
+
+/// By what the same request under the same key is known: whose it is, the key, and what is asked, none of which can be read
+/// from it.
+fn same_as(task: &NewTask, key: &str) -> String {
+    let asked = serde_json::to_vec(&(&task.tenant, &task.feature, key, &task.request)).unwrap_or_default();
+    Sha256::digest(&asked).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+/// Until this task is told of, or so many were that it may have been among them.
+async fn heard(told: &mut broadcast::Receiver<TaskId>, id: TaskId) {
+    loop {
+        match told.recv().await {
+            Ok(answered) if answered != id => {}
+            Ok(_) | Err(RecvError::Lagged(_)) => return,
+            // Not while there is a desk to wait at.
+            Err(RecvError::Closed) => return std::future::pending().await,
+        }
+    }
+}
+
+fn person(who: &str) -> Result<Claimant, DeskError> {
+    match who.trim() {
+        "" => Err(DeskError::Invalid { problem: "say who it is" }),
+        who => Ok(Claimant::person(who)),
+    }
+}
+
+/// What a person answers: a text, or a whole message.
+#[derive(Clone, Debug)]
+pub struct Answered(Message);
+
+impl From<Message> for Answered {
+    fn from(message: Message) -> Self {
+        Self(message)
+    }
+}
+
+impl From<String> for Answered {
+    fn from(text: String) -> Self {
+        let mut message = Message::assistant(text);
+        message.finish = Some(FinishReason::Stop);
+        Self(message)
+    }
+}
+
+impl From<&str> for Answered {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
+}
+
+impl fmt::Debug for Desk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Desk")
+            .field("durable", &self.is_durable())
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}

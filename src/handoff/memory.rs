@@ -1,0 +1,381 @@
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    future::ready,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{
+    Claimant, Delivery, DeliveryKind, DeliveryState, DeskError, NewAnswer, NewTask, Redrivable, Release, Settled, Task,
+    TaskAnswer, TaskClaim, TaskFilter, TaskId, TaskState, TaskStats, TaskStore, TaskSummary, millis, record::Head,
+    store::TaskFuture, task::PREVIEW,
+};
+use crate::{
+    store::{StoreError, StoreErrorKind},
+    sync::{Mutex, lock},
+    wall_clock,
+};
+
+/// The tasks of one process, in its memory: they end with it, and it says so ([`is_durable`](TaskStore::is_durable)).
+///
+/// For tests, and for callers who [wait](crate::providers::Handoff::wait) for a person. Its clock goes with tokio's. Clones are
+/// the same tasks.
+#[derive(Clone)]
+pub struct MemoryTasks {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    tasks: Mutex<Tasks>,
+    max_tasks: usize,
+    /// What the clock on the wall said, and tokio's.
+    since: (u64, Instant),
+}
+
+#[derive(Default)]
+struct Tasks {
+    by_id: BTreeMap<TaskId, Entry>,
+    same: HashMap<String, TaskId>,
+}
+
+struct Entry {
+    head: Head,
+    new: NewTask,
+    preview: String,
+    answer: Option<TaskAnswer>,
+    /// Whether a model may be asked again, as [`Redrivable::least`] has it.
+    redrive: i64,
+    deliveries: Vec<Delivery>,
+}
+
+/// The default of [`MemoryTasks::max_tasks`].
+const MAX_TASKS: usize = 10_000;
+/// How many tasks a sweep removes at most.
+pub(crate) const SWEPT_AT_ONCE: usize = 1000;
+
+impl MemoryTasks {
+    /// Room for 10,000 tasks.
+    pub fn new() -> Self {
+        Self::with_room(MAX_TASKS)
+    }
+
+    /// New, with room for so many tasks, answered ones among them: over it, none is taken.
+    #[must_use]
+    pub fn max_tasks(self, tasks: usize) -> Self {
+        Self::with_room(tasks)
+    }
+
+    fn with_room(max_tasks: usize) -> Self {
+        let since = (millis(wall_clock::since_1970()), Instant::now());
+        Self { shared: Arc::new(Shared { tasks: Mutex::default(), max_tasks, since }) }
+    }
+
+    /// How many tasks it has.
+    pub fn len(&self) -> usize {
+        lock(&self.shared.tasks).by_id.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn now(&self) -> u64 {
+        let (unix, at) = self.shared.since;
+        unix.saturating_add(millis(at.elapsed()))
+    }
+
+    /// Does something under the lock.
+    fn with<T>(&self, work: impl FnOnce(&mut Tasks, u64) -> Result<T, DeskError>) -> TaskFuture<'_, T>
+    where
+        T: Send + 'static,
+    {
+        let now = self.now();
+        let done = work(&mut lock(&self.shared.tasks), now);
+        Box::pin(ready(done))
+    }
+}
+
+impl Tasks {
+    fn known(&mut self, id: TaskId) -> Result<&mut Entry, DeskError> {
+        self.by_id.get_mut(&id).ok_or(DeskError::Unknown { task: id })
+    }
+}
+
+impl Entry {
+    fn task(&self, now: u64) -> Task {
+        let (head, new) = (&self.head, &self.new);
+        Task {
+            id: head.id,
+            state: head.state(now),
+            feature: new.feature.clone(),
+            session: new.session.clone(),
+            tenant: new.tenant.clone(),
+            created_at: head.created_at,
+            expires_at: head.expires_at,
+            requires_human: new.requires_human,
+            reason: new.reason.clone(),
+            attempts: new.attempts.clone(),
+            request: new.request.clone(),
+            claim: head.claim_at(now),
+            answer: self.answer.clone(),
+            deliveries: self.deliveries.clone(),
+        }
+    }
+
+    fn summary(&self, now: u64) -> TaskSummary {
+        let (head, new) = (&self.head, &self.new);
+        TaskSummary {
+            id: head.id,
+            state: head.state(now),
+            feature: new.feature.clone(),
+            session: new.session.clone(),
+            tenant: new.tenant.clone(),
+            created_at: head.created_at,
+            expires_at: head.expires_at,
+            reason: new.reason.clone(),
+            claim: head.claim_at(now),
+            answered_at: self.answer.as_ref().map(|answer| answer.at),
+            preview: self.preview.clone(),
+        }
+    }
+}
+
+impl TaskStore for MemoryTasks {
+    fn is_durable(&self) -> bool {
+        false
+    }
+
+    fn insert(&self, task: NewTask) -> TaskFuture<'_, TaskId> {
+        let max_tasks = self.shared.max_tasks;
+        self.with(|tasks, now| {
+            let id = task.id;
+            if tasks.by_id.contains_key(&id) {
+                return Ok(id);
+            }
+            if let Some(same) = task.same_as.as_ref().and_then(|same| tasks.same.get(same)).copied()
+                && tasks.known(same).is_ok_and(|entry| entry.head.state(now) != TaskState::Expired)
+            {
+                return Ok(same);
+            }
+            if tasks.by_id.len() >= max_tasks {
+                let full = format!("{max_tasks} tasks are in memory; answer some, or raise `max_tasks`");
+                return Err(StoreError::new(StoreErrorKind::Full, full).into());
+            }
+            if let Some(same) = &task.same_as {
+                tasks.same.insert(same.clone(), id);
+            }
+            let told = task.notify.then(|| Delivery::new(id, DeliveryKind::Notification, None, now));
+            let expires_at = now.saturating_add(millis(task.ttl));
+            let entry = Entry {
+                head: Head { id, created_at: now, expires_at, claim: None, answered: None },
+                preview: task.request.preview(PREVIEW),
+                answer: None,
+                redrive: Redrivable::at_first(task.requires_human),
+                deliveries: told.into_iter().collect(),
+                new: task,
+            };
+            tasks.by_id.insert(id, entry);
+            Ok(id)
+        })
+    }
+
+    fn get(&self, id: TaskId) -> TaskFuture<'_, Task> {
+        self.with(|tasks, now| Ok(tasks.known(id)?.task(now)))
+    }
+
+    fn state(&self, id: TaskId) -> TaskFuture<'_, TaskState> {
+        self.with(|tasks, now| Ok(tasks.known(id)?.head.state(now)))
+    }
+
+    fn list(&self, filter: TaskFilter) -> TaskFuture<'_, Vec<TaskSummary>> {
+        self.with(|tasks, now| {
+            let fits = |entry: &&Entry| {
+                let is = |asked: &Option<String>, has: &Option<String>| asked.is_none() || asked == has;
+                is(&filter.feature, &entry.new.feature)
+                    && is(&filter.tenant, &entry.new.tenant)
+                    && filter.state.is_none_or(|state| state == entry.head.state(now))
+                    && filter.after.is_none_or(|after| match filter.oldest_first {
+                        true => after < entry.new.id,
+                        false => entry.new.id < after,
+                    })
+            };
+            let listed = |entries: &mut dyn Iterator<Item = &Entry>| {
+                entries.filter(fits).take(filter.rows()).map(|entry| entry.summary(now)).collect()
+            };
+            Ok(match filter.oldest_first {
+                true => listed(&mut tasks.by_id.values()),
+                false => listed(&mut tasks.by_id.values().rev()),
+            })
+        })
+    }
+
+    fn stats(&self) -> TaskFuture<'_, TaskStats> {
+        self.with(|tasks, now| {
+            let mut stats = TaskStats::default();
+            let mut oldest = None;
+            for entry in tasks.by_id.values() {
+                let state = entry.head.state(now);
+                *stats.of(state) += 1;
+                if state == TaskState::Waiting {
+                    oldest =
+                        Some(oldest.map_or(entry.head.created_at, |oldest: u64| oldest.min(entry.head.created_at)));
+                }
+                for delivery in &entry.deliveries {
+                    stats.deliveries_pending += u64::from(delivery.state == DeliveryState::Pending);
+                    stats.deliveries_dead += u64::from(delivery.state == DeliveryState::Dead);
+                }
+            }
+            stats.oldest_waiting_ms = oldest.map(|at| now.saturating_sub(at));
+            Ok(stats)
+        })
+    }
+
+    fn claim(&self, id: TaskId, by: Claimant, visibility: Duration) -> TaskFuture<'_, Task> {
+        self.with(|tasks, now| {
+            let entry = tasks.known(id)?;
+            entry.head.free_for(&by, now)?;
+            entry.head.claim = Some(TaskClaim::new(by, now.saturating_add(millis(visibility))));
+            Ok(entry.task(now))
+        })
+    }
+
+    fn renew(&self, id: TaskId, by: Claimant, visibility: Duration) -> TaskFuture<'_, u64> {
+        self.with(|tasks, now| {
+            let entry = tasks.known(id)?;
+            entry.head.held_by(&by, now)?;
+            let until = now.saturating_add(millis(visibility));
+            entry.head.claim = Some(TaskClaim::new(by, until));
+            Ok(until)
+        })
+    }
+
+    fn release(&self, id: TaskId, by: Claimant, then: Release) -> TaskFuture<'_, ()> {
+        self.with(|tasks, now| {
+            let entry = tasks.known(id)?;
+            entry.head.held_by(&by, now)?;
+            entry.head.claim = None;
+            if then == Release::ForPeople {
+                entry.redrive = Redrivable::NO;
+            }
+            Ok(())
+        })
+    }
+
+    fn claim_oldest(&self, by: Claimant, visibility: Duration, which: Redrivable) -> TaskFuture<'_, Option<Task>> {
+        self.with(|tasks, now| {
+            let is_free =
+                |entry: &&mut Entry| entry.head.state(now) == TaskState::Waiting && entry.redrive >= which.least();
+            let free = tasks.by_id.values_mut().filter(is_free);
+            let Some(entry) = free.min_by_key(|entry| (entry.head.created_at, entry.head.id)) else { return Ok(None) };
+            entry.head.claim = Some(TaskClaim::new(by, now.saturating_add(millis(visibility))));
+            Ok(Some(entry.task(now)))
+        })
+    }
+
+    fn ask_redrive(&self, id: Option<TaskId>) -> TaskFuture<'_, u64> {
+        self.with(|tasks, now| {
+            let Some(id) = id else {
+                let open = tasks.by_id.values_mut().filter(|entry| entry.head.state(now).is_open());
+                return Ok(open.map(|entry| entry.redrive = Redrivable::Asked.least()).count() as u64);
+            };
+            let entry = tasks.known(id)?;
+            entry.head.open(now)?;
+            entry.redrive = Redrivable::Asked.least();
+            Ok(1)
+        })
+    }
+
+    fn answer(&self, id: TaskId, answer: NewAnswer, force: bool) -> TaskFuture<'_, Task> {
+        self.with(|tasks, now| {
+            let entry = tasks.known(id)?;
+            if entry.answer.as_ref().is_some_and(|before| before.is(&answer)) {
+                return Ok(entry.task(now));
+            }
+            match force {
+                true => entry.head.open(now)?,
+                false => entry.head.free_for(&answer.by, now)?,
+            }
+            entry.head.answered = Some((answer.by.clone(), now));
+            entry.answer = Some(TaskAnswer::of(answer, now));
+            if let Some(callback) = entry.new.callback.clone() {
+                entry.deliveries.push(Delivery::new(id, DeliveryKind::Callback, callback.into_url(), now));
+            }
+            Ok(entry.task(now))
+        })
+    }
+
+    fn due(&self, limit: usize, lease: Duration) -> TaskFuture<'_, Vec<Delivery>> {
+        self.with(|tasks, now| {
+            let all = tasks.by_id.values_mut().flat_map(|entry| &mut entry.deliveries);
+            let is_due = |delivery: &Delivery| delivery.next_at.is_some_and(|at| at <= now);
+            let mut due: Vec<&mut Delivery> = all.filter(|delivery| is_due(delivery)).collect();
+            due.sort_by_key(|delivery| delivery.next_at);
+            let taken = due.into_iter().take(limit).map(|delivery| {
+                delivery.attempts += 1;
+                delivery.next_at = Some(now.saturating_add(millis(lease)));
+                delivery.clone()
+            });
+            Ok(taken.collect())
+        })
+    }
+
+    fn settle(&self, delivery: Delivery, outcome: Settled) -> TaskFuture<'_, bool> {
+        self.with(|tasks, now| {
+            let Ok(entry) = tasks.known(delivery.task) else { return Ok(false) };
+            let known = entry.deliveries.iter_mut().find(|known| {
+                known.id == delivery.id && known.attempts == delivery.attempts && known.state == DeliveryState::Pending
+            });
+            let Some(known) = known else { return Ok(false) };
+            let after;
+            (known.state, after, known.problem) = outcome.columns();
+            known.next_at = after.map(|after| now.saturating_add(millis(after)));
+            Ok(true)
+        })
+    }
+
+    fn sweep(&self, keep: Duration) -> TaskFuture<'_, u64> {
+        self.with(|tasks, now| {
+            let before = now.saturating_sub(millis(keep));
+            let over = tasks.by_id.values().filter(|entry| match &entry.answer {
+                Some(answer) => answer.at < before,
+                None => entry.head.expires_at < before,
+            });
+            let over: Vec<TaskId> = over.map(|entry| entry.new.id).take(SWEPT_AT_ONCE).collect();
+            for id in &over {
+                tasks.by_id.remove(id);
+            }
+            let by_id = &tasks.by_id;
+            tasks.same.retain(|_, id| by_id.contains_key(id));
+            Ok(over.len() as u64)
+        })
+    }
+}
+
+impl TaskStats {
+    /// How many are in a state.
+    pub(crate) fn of(&mut self, state: TaskState) -> &mut u64 {
+        match state {
+            TaskState::Waiting => &mut self.waiting,
+            TaskState::Claimed => &mut self.claimed,
+            TaskState::Redriving => &mut self.redriving,
+            TaskState::Answered => &mut self.answered,
+            TaskState::Expired => &mut self.expired,
+        }
+    }
+}
+
+impl Default for MemoryTasks {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemoryTasks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryTasks").field("len", &self.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,225 @@
+//! Tasks as the rows of a database hold them, read back in one place for all databases; and what a task's head alone decides.
+
+use super::{
+    Callback, Claimant, ClaimantKind, Delivery, DeliveryKind, DeliveryState, DeskError, Task, TaskAnswer, TaskClaim,
+    TaskId, TaskState, TaskSummary,
+};
+use crate::store::{StoreError, StoreErrorKind};
+
+/// What is known of a task without a word of it: by it all is decided.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    pub(crate) id: TaskId,
+    pub(crate) created_at: u64,
+    pub(crate) expires_at: u64,
+    pub(crate) claim: Option<TaskClaim>,
+    pub(crate) answered: Option<(Claimant, u64)>,
+}
+
+impl Head {
+    pub(crate) fn state(&self, now: u64) -> TaskState {
+        TaskState::at(now, self.expires_at, self.claim.as_ref(), self.answered.is_some())
+    }
+
+    /// Refused where it may not be answered any more.
+    pub(crate) fn open(&self, now: u64) -> Result<(), DeskError> {
+        let task = self.id;
+        match &self.answered {
+            Some((by, at)) => Err(DeskError::AlreadyAnswered { task, by: by.clone(), at: *at }),
+            None if self.expires_at <= now => Err(DeskError::Expired { task, at: self.expires_at }),
+            None => Ok(()),
+        }
+    }
+
+    /// Refused where it may not be answered, or while somebody else is at it.
+    pub(crate) fn free_for(&self, by: &Claimant, now: u64) -> Result<(), DeskError> {
+        self.open(now)?;
+        match &self.claim {
+            Some(claim) if claim.by != *by && now < claim.until => {
+                Err(DeskError::ClaimedByAnother { task: self.id, by: claim.by.clone(), until: claim.until })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refused where it is not claimed by them.
+    pub(crate) fn held_by(&self, by: &Claimant, now: u64) -> Result<(), DeskError> {
+        self.free_for(by, now)?;
+        let held = self.claim.as_ref().is_some_and(|claim| claim.by == *by);
+        if held { Ok(()) } else { Err(DeskError::NotClaimed { task: self.id }) }
+    }
+
+    /// The claim, where it holds.
+    pub(crate) fn claim_at(&self, now: u64) -> Option<TaskClaim> {
+        self.claim.clone().filter(|claim| now < claim.until && self.answered.is_none())
+    }
+}
+
+/// What of a row is no task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Damaged(pub(crate) &'static str);
+
+impl Damaged {
+    pub(crate) fn of(self, id: TaskId) -> StoreError {
+        StoreError::new(StoreErrorKind::Corrupt, format!("the column `{}` of {id}", self.0))
+    }
+}
+
+/// A row, whatever the database.
+pub(crate) trait Columns {
+    fn text(&self, column: &'static str) -> Result<Option<String>, Damaged>;
+    fn number(&self, column: &'static str) -> Result<Option<i64>, Damaged>;
+
+    fn needed(&self, column: &'static str) -> Result<String, Damaged> {
+        self.text(column)?.ok_or(Damaged(column))
+    }
+
+    /// A time, or a count.
+    fn positive(&self, column: &'static str) -> Result<Option<u64>, Damaged> {
+        self.number(column)?.map(|number| u64::try_from(number).map_err(|_| Damaged(column))).transpose()
+    }
+
+    fn id(&self, column: &'static str) -> Result<TaskId, Damaged> {
+        self.needed(column)?.parse().map_err(|_| Damaged(column))
+    }
+
+    fn claimant(&self, kind: &'static str, name: &'static str) -> Result<Option<Claimant>, Damaged> {
+        let Some(said) = self.text(kind)? else { return Ok(None) };
+        let known = [ClaimantKind::Person, ClaimantKind::Redrive];
+        let kind = known.into_iter().find(|known| known.name() == said).ok_or(Damaged(kind))?;
+        Ok(Some(Claimant { kind, name: self.needed(name)? }))
+    }
+}
+
+/// The columns of a [`Head`].
+pub(crate) const HEAD: &str = "id, created_at, expires_at, claim_kind, claim_name, claim_until, answered_kind, answered_name, \
+    answered_at";
+/// Those of a [`TaskSummary`] besides.
+pub(crate) const SUMMARY: &str = "feature, session, tenant, reason, preview";
+/// Those of a [`Task`] besides.
+pub(crate) const WHOLE: &str = "requires_human, request, attempts, answer";
+/// Those of a [`Delivery`].
+pub(crate) const DELIVERY: &str = "id, task, kind, url, state, attempts, next_at, problem";
+
+pub(crate) fn head(row: &impl Columns) -> Result<Head, Damaged> {
+    let claim = match (row.claimant("claim_kind", "claim_name")?, row.positive("claim_until")?) {
+        (Some(by), Some(until)) => Some(TaskClaim::new(by, until)),
+        (None, None) => None,
+        _ => return Err(Damaged("claim_until")),
+    };
+    let answered = match (row.claimant("answered_kind", "answered_name")?, row.positive("answered_at")?) {
+        (Some(by), Some(at)) => Some((by, at)),
+        (None, None) => None,
+        _ => return Err(Damaged("answered_at")),
+    };
+    let (created_at, expires_at) = (row.positive("created_at")?, row.positive("expires_at")?);
+    Ok(Head {
+        id: row.id("id")?,
+        created_at: created_at.ok_or(Damaged("created_at"))?,
+        expires_at: expires_at.ok_or(Damaged("expires_at"))?,
+        claim,
+        answered,
+    })
+}
+
+pub(crate) fn summary(row: &impl Columns, now: u64) -> Result<TaskSummary, Damaged> {
+    let head = head(row)?;
+    Ok(TaskSummary {
+        id: head.id,
+        state: head.state(now),
+        feature: row.text("feature")?,
+        session: row.text("session")?,
+        tenant: row.text("tenant")?,
+        created_at: head.created_at,
+        expires_at: head.expires_at,
+        reason: row.needed("reason")?,
+        claim: head.claim_at(now),
+        answered_at: head.answered.as_ref().map(|(_, at)| *at),
+        preview: row.needed("preview")?,
+    })
+}
+
+pub(crate) fn task(row: &impl Columns, now: u64, deliveries: Vec<Delivery>) -> Result<Task, Damaged> {
+    let head = head(row)?;
+    let TaskSummary { id, state, feature, session, tenant, created_at, expires_at, reason, claim, .. } =
+        summary(row, now)?;
+    let answer = answer(row)?;
+    if answer.is_some() != head.answered.is_some() {
+        return Err(Damaged("answer"));
+    }
+    Ok(Task {
+        id,
+        state,
+        feature,
+        session,
+        tenant,
+        created_at,
+        expires_at,
+        requires_human: row.number("requires_human")?.ok_or(Damaged("requires_human"))? != 0,
+        reason,
+        attempts: json("attempts", &row.needed("attempts")?)?,
+        request: json("request", &row.needed("request")?)?,
+        claim,
+        answer,
+        deliveries,
+    })
+}
+
+/// The answer, where there is one.
+pub(crate) fn answer(row: &impl Columns) -> Result<Option<TaskAnswer>, Damaged> {
+    row.text("answer")?.map(|text| json("answer", &text)).transpose()
+}
+
+/// Who is told of the answer.
+pub(crate) fn callback(row: &impl Columns) -> Result<Option<Callback>, Damaged> {
+    row.text("callback")?.map(|text| json("callback", &text)).transpose()
+}
+
+pub(crate) fn delivery(row: &impl Columns) -> Result<Delivery, Damaged> {
+    let (kind, state) = (row.needed("kind")?, row.needed("state")?);
+    let kinds = [DeliveryKind::Notification, DeliveryKind::Callback];
+    let states = [DeliveryState::Pending, DeliveryState::Done, DeliveryState::Dead];
+    let attempts = row.positive("attempts")?.and_then(|attempts| u32::try_from(attempts).ok());
+    Ok(Delivery {
+        id: row.needed("id")?,
+        task: row.id("task")?,
+        kind: kinds.into_iter().find(|known| known.name() == kind).ok_or(Damaged("kind"))?,
+        url: row.text("url")?,
+        state: states.into_iter().find(|known| known.name() == state).ok_or(Damaged("state"))?,
+        attempts: attempts.ok_or(Damaged("attempts"))?,
+        next_at: row.positive("next_at")?,
+        problem: row.text("problem")?,
+    })
+}
+
+fn json<T: serde::de::DeserializeOwned>(column: &'static str, text: &str) -> Result<T, Damaged> {
+    // What is wrong with it may quote what was asked.
+    serde_json::from_str(text).map_err(|_| Damaged(column))
+}
+
+/// What is written of a value. It is of this crate's own types, which can all be written.
+pub(crate) fn written(value: &impl serde::Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|cause| StoreError::new(StoreErrorKind::Corrupt, "a value").with_source(cause))
+}
+
+/// A number as databases have them.
+pub(crate) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A condition for tasks in a state at this moment, in SQL.
+pub(crate) fn is_in(state: TaskState, now: u64) -> String {
+    let open = format!("answered_at IS NULL AND expires_at > {now}");
+    match state {
+        TaskState::Waiting => format!("{open} AND (claim_until IS NULL OR claim_until <= {now})"),
+        TaskState::Claimed => format!("{open} AND claim_until > {now} AND claim_kind = 'person'"),
+        TaskState::Redriving => format!("{open} AND claim_until > {now} AND claim_kind = 'redrive'"),
+        TaskState::Answered => "answered_at IS NOT NULL".to_owned(),
+        TaskState::Expired => format!("answered_at IS NULL AND expires_at <= {now}"),
+    }
+}
+
+/// A row that cannot be read, where others are served.
+pub(crate) fn left_out(damaged: Damaged) {
+    tracing::warn!(event = "task_unreadable", column = damaged.0);
+}
