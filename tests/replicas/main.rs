@@ -3,6 +3,6 @@
 #![allow(unreachable_pub, reason = "one crate, in parts")]
 
 mod exchange;
-// mod outage;
+mod outage;
 mod server;
 mod wrong;

@@ -68,11 +68,7 @@ impl Replica {
     /// How long a good answer takes.
     async fn answers(&self, key: String) -> Duration {
         let provider = provider_fn(|_| async { Ok::<_, LlmError>(LlmResponse::from_text("fine")) });
-        let llm = ServiceBuilder::new()
-            .layer(&self.keys)
-            .layer(&self.features)
-            .layer(&self.circuit)
-            .service(provider);
+        let llm = ServiceBuilder::new().layer(&self.keys).layer(&self.features).layer(&self.circuit).service(provider);
         let begun = Instant::now();
         let request = LlmRequest::prompt("hello").feature("chat").idempotency_key(key);
         let answer = llm.oneshot(request).await.expect("a store that is away fails nobody");
@@ -81,9 +77,8 @@ impl Replica {
     }
 
     async fn trips(&self) {
-        let provider = provider_fn(|_| async {
-            Err::<LlmResponse, _>(LlmError::new(steadfast::ErrorKind::Server, "down"))
-        });
+        let provider =
+            provider_fn(|_| async { Err::<LlmResponse, _>(LlmError::new(steadfast::ErrorKind::Server, "down")) });
         let llm = ServiceBuilder::new().layer(&self.circuit).service(provider);
         for _ in 0..3 {
             llm.clone().oneshot(LlmRequest::prompt("hello")).await.unwrap_err();

@@ -1,6 +1,6 @@
 //! Redis: [`Redis`], where replicas meet.
 
-// mod idempotency;
+mod idempotency;
 mod link;
 mod listener;
 mod replicas;
