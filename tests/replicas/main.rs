@@ -2,6 +2,7 @@
 #![cfg(feature = "redis")]
 #![allow(unreachable_pub, reason = "one crate, in parts")]
 
+mod answers;
 mod exchange;
 mod outage;
 mod server;

@@ -8,7 +8,7 @@ use std::{
 use redis::{Script, ScriptInvocation};
 use tower::BoxError;
 
-use super::{Redis, listener::Channel, millis};
+use super::{Redis, hex, listener::Channel, millis};
 use crate::{
     layers::{
         cache::Answer,
@@ -95,8 +95,7 @@ impl Redis {
     }
 
     fn record(&self, key: &IdempotencyKey) -> String {
-        let hash: String = key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-        self.key(&format!("key:{hash}"))
+        self.key(&format!("key:{}", hex(key.as_bytes())))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Redis: [`Redis`], where replicas meet.
 
+mod answers;
 mod idempotency;
 mod link;
 mod listener;
@@ -12,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{Cmd, FromRedisValue, ScriptInvocation};
+use redis::{FromRedisValue, ScriptInvocation};
 
 use self::{link::Link, listener::Listener, target::Target};
 use super::StoreError;
@@ -86,12 +87,17 @@ impl Redis {
     ///
     /// What is the matter, within the [`limit`](Self::limit).
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.read::<String>("a ping", &redis::cmd("PING")).await.map(drop)
+        let asking = async { redis::cmd("PING").query_async::<String>(&mut self.link.connection().await?).await };
+        self.link.ask("a ping", self.limit, false, asking).await.map(drop)
     }
 
-    /// What a command says that changes nothing.
-    async fn read<T: FromRedisValue>(&self, what: &'static str, command: &Cmd) -> Result<T, StoreError> {
-        let asking = async { command.query_async(&mut self.link.connection().await?).await };
+    /// What a script says that changes nothing.
+    async fn look<T: FromRedisValue>(
+        &self,
+        what: &'static str,
+        script: &ScriptInvocation<'_>,
+    ) -> Result<T, StoreError> {
+        let asking = async { script.invoke_async(&mut self.link.connection().await?).await };
         self.link.ask(what, self.limit, false, asking).await
     }
 
@@ -108,6 +114,10 @@ impl Redis {
     fn key(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A span as Redis takes it. More than ten years are as good as ever.
