@@ -6,4 +6,5 @@ mod answers;
 mod exchange;
 mod outage;
 mod server;
+mod stacks;
 mod wrong;

@@ -107,6 +107,12 @@ impl Redis {
         self.link.ask(what, self.limit, true, asking).await
     }
 
+    /// Whether both are over one connection, with the same names.
+    #[cfg_attr(not(feature = "config"), allow(dead_code, reason = "nothing else is loaded anew"))]
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.link, &other.link) && self.prefix == other.prefix
+    }
+
     fn listener(&self) -> &Listener {
         self.listener.get_or_init(|| Listener::start(self.link.clone(), &self.prefix))
     }
