@@ -1,13 +1,13 @@
 //! What a configuration does about each kind of failure, in words.
 
-use std::fmt::Write;
+use std::{fmt::Write, time::Duration};
 
 use super::{
-    Config, Provider, Tier,
+    Config, FeatureCache, Provider, Span, Tier,
     classifier::{classifier, samples},
 };
 use crate::{
-    Classifier, ErrorKind, LlmError,
+    CacheLayer, Classifier, ErrorKind, LlmError,
     classify::{Failover, Retry},
 };
 
@@ -31,9 +31,21 @@ impl Config {
         for (at, tier) in self.tiers.iter().enumerate() {
             let model = tier.model.as_deref().map(|model| format!(" {model}")).unwrap_or_default();
             let _ = write!(text, "{} ({}{model})", tier.name, tier.provider.name());
-            if tier.provider == Provider::Canned {
-                text.push_str(": always answers\n");
-                continue;
+            match tier.provider {
+                Provider::Canned => {
+                    text.push_str(": always answers\n");
+                    continue;
+                }
+                Provider::Cached => {
+                    let similar = if tier.similar.is_some() { " or something like it" } else { "" };
+                    let next = self
+                        .tiers
+                        .get(at + 1)
+                        .map_or("fails: this is the last tier".to_owned(), |next| format!("-> {}", next.name));
+                    let _ = writeln!(text, ": answers what was answered to the same{similar}, else {next}");
+                    continue;
+                }
+                _ => {}
             }
             match self.attempts(tier) {
                 1 => text.push_str(": 1 attempt\n"),
@@ -64,7 +76,27 @@ impl Config {
             let chain = route.tiers.join(" -> ");
             let _ = writeln!(text, "route {} ({}): {chain}, then as without it", route.name, route.when.in_words());
         }
+        self.explain_cache(&mut text);
         text
+    }
+
+    /// For how long answers are kept, and of which features.
+    fn explain_cache(&self, text: &mut String) {
+        let Some(cache) = &self.cache else { return };
+        let time = |said: Option<Span>, default: Duration| said.map_or(default, |span| span.0);
+        let (ttl, stale_for) = (time(cache.ttl, CacheLayer::TTL), time(cache.stale_for, CacheLayer::STALE_FOR));
+        let _ =
+            write!(text, "cache: answers are given again for {ttl:?}, and {stale_for:?} longer when all tiers fail");
+        let others = self.default_feature.as_ref().map(|feature| ("others", feature));
+        let named = self.features.iter().map(|(name, feature)| (name.as_str(), feature));
+        for (name, feature) in named.chain(others) {
+            match feature.cache {
+                Some(FeatureCache::On(false)) => _ = write!(text, "; {name}: never"),
+                Some(FeatureCache::Ttl(Span(own))) => _ = write!(text, "; {name}: for {own:?}"),
+                Some(FeatureCache::On(true)) | None => {}
+            }
+        }
+        text.push('\n');
     }
 
     fn attempts(&self, tier: &Tier) -> u16 {

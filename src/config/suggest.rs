@@ -43,6 +43,10 @@ const FAMILIAR: &[(&str, &str)] = &[
     ("on_status_codes", "on_error"),
     ("on_status_codes", "fallback.on_error"),
     ("commit", "stream.commit"),
+    ("cache_params", "cache"),
+    ("max_age", "ttl"),
+    ("max_size", "max_bytes"),
+    ("similarity_threshold", "threshold"),
     ("webhooks", "alerts.webhooks"),
     ("bulkhead", "features"),
 ];

@@ -4,8 +4,16 @@
 //! and [`AnswerStore`](crate::layers::cache::AnswerStore). Here are the servers and files that stand behind them.
 
 mod error;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod looks;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(feature = "redis")]
+pub mod redis;
+#[cfg(feature = "redis")]
+pub mod replicas;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod room;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 #[cfg(all(test, any(feature = "postgres", feature = "sqlite")))]

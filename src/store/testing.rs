@@ -47,7 +47,8 @@ impl Schema {
         };
         let (server, connection) = tokio_postgres::connect(&base, tokio_postgres::NoTls).await.unwrap();
         tokio::spawn(connection);
-        let name = format!("steadfast_{test}_{}", std::process::id());
+        // PostgreSQL cuts a longer name.
+        let name = format!("steadfast_{}_{test:.40}", std::process::id());
         let anew = format!("DROP SCHEMA IF EXISTS {name} CASCADE; CREATE SCHEMA {name}");
         server.batch_execute(&anew).await.unwrap();
         let and = if base.contains('?') { '&' } else { '?' };

@@ -68,6 +68,25 @@ model claude-haiku-*: large -> sorry
     assert_eq!(explained, expected, "{explained}");
 }
 
+#[test]
+fn what_is_kept_and_who_gives_it_is_told() {
+    let text = "
+tiers:
+  - { name: kept, provider: cached }
+  - { name: similar, provider: cached, similar: {} }
+features: { code: { cache: off }, news: { cache: 30s }, chat: { cache: on } }
+default_feature: { cache: off }
+cache: { ttl: 10m }
+";
+    let explained = Config::from_str(text, Format::Yaml).unwrap().explain();
+    let expected = "\
+kept (cached): answers what was answered to the same, else -> similar
+similar (cached): answers what was answered to the same or something like it, else fails: this is the last tier
+cache: answers are given again for 600s, and 3600s longer when all tiers fail; code: never; news: for 30s; others: never
+";
+    assert_eq!(explained, expected, "{explained}");
+}
+
 /// What the text says of a failure at the first tier: how often it is tried, and whether `spare` is next.
 fn told(explained: &str, label: &str) -> Option<(usize, bool)> {
     let own: Vec<&str> = explained.lines().skip(1).take_while(|line| line.starts_with(' ')).collect();

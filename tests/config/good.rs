@@ -3,8 +3,8 @@ use std::{fs, path::PathBuf, time::Duration};
 use steadfast::{
     CommitPoint,
     config::{
-        AllOpen, AtCap, Config, Cooldown, Environment, Format, Growth, KeyRef, Loader, OnError, RuleThreshold, Size,
-        Span,
+        AllOpen, AtCap, CacheAcross, Config, Cooldown, Environment, FeatureCache, Format, Growth, KeyRef, Likeness,
+        Loader, OnError, RuleThreshold, Size, Span,
     },
 };
 
@@ -20,7 +20,7 @@ fn three_formats_are_one_configuration() {
     assert_eq!(yaml, json);
 
     assert_eq!(yaml.tiers[0].api_key, Some(KeyRef::env("ANTHROPIC_API_KEY")));
-    assert_eq!(yaml.tiers[2].text.as_deref(), Some("Sorry: $5 later."));
+    assert_eq!(yaml.tiers[3].text.as_deref(), Some("Sorry: $5 later."));
     assert_eq!(&*yaml.tiers[1].headers["x-team"], "search");
     assert_eq!(yaml.timeout, Some(Span(Duration::from_secs(90))));
     assert_eq!(yaml.stream.commit, Some(CommitPoint::FirstText));
@@ -42,6 +42,15 @@ fn three_formats_are_one_configuration() {
     assert_eq!((yaml.gateway.grace, yaml.gateway.keep_alive), (Some(Span(Duration::from_secs(45))), None));
     let idempotency = yaml.idempotency.unwrap();
     assert_eq!((idempotency.ttl, idempotency.max_bytes), (Some(Span(Duration::from_secs(3600))), Some(Size(32 << 20))));
+    let cache = yaml.cache.unwrap();
+    assert_eq!((cache.ttl, cache.across.as_slice()), (Some(Span(Duration::from_secs(60))), &[CacheAcross::Models][..]));
+    assert_eq!(yaml.features["chat"].cache, Some(FeatureCache::Ttl(Span(Duration::from_secs(600)))));
+    assert_eq!(yaml.features["code"].cache, Some(FeatureCache::On(false)));
+    let similar = yaml.tiers[2].similar.as_ref().unwrap();
+    assert_eq!(
+        (yaml.tiers[2].service_level(), similar.method, similar.threshold),
+        (4, Likeness::Embeddings, Some(0.9))
+    );
     assert_eq!(yaml.alerts.rules.key_refused, Some(RuleThreshold::On(false)));
     let cooldown = yaml.tiers[0].circuit_breaker.and_then(|breaker| breaker.cooldown);
     assert!(matches!(cooldown, Some(Cooldown::Growing(growing)) if growing.factor == 2.0));
@@ -63,12 +72,16 @@ fn the_example_is_a_configuration() {
     assert_eq!(config.tiers.len(), 4);
     let text = fs::read_to_string(&path).unwrap();
     // What is commented out holds too.
-    let all =
-        text.replace("\n# gateway", "\ngateway").replace("\n# idempotency", "\nidempotency").replace("\n#   ", "\n  ");
+    let all = text
+        .replace("\n# gateway", "\ngateway")
+        .replace("\n# idempotency", "\nidempotency")
+        .replace("\n# cache", "\ncache")
+        .replace("\n#   ", "\n  ");
     let all = all.replace("\n# listen", "\nlisten").replace("\n# retry", "\nretry").replace("\n# circuit", "\ncircuit");
     let all =
         all.replace("\n# default_feature", "\ndefault_feature").replace("\n  # ", "\n  ").replace("\n    # ", "\n    ");
-    Config::from_str(&all, Format::Yaml).unwrap_or_else(|error| panic!("{error}"));
+    let all = Config::from_str(&all, Format::Yaml).unwrap_or_else(|error| panic!("{error}"));
+    assert!(all.cache.is_some() && all.idempotency.is_some());
 }
 
 #[test]

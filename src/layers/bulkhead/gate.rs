@@ -113,6 +113,11 @@ impl FeatureGate {
         self.rates.as_deref()
     }
 
+    #[cfg(feature = "redis")]
+    pub(super) fn shared_rates(&self) -> Option<&Arc<Rates>> {
+        self.rates.as_ref()
+    }
+
     pub(super) fn set_limit(&self, limit: usize) {
         match &self.adaptive {
             Some(adaptive) if !adaptive.is_retired() => {

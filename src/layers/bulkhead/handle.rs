@@ -73,6 +73,19 @@ impl BulkheadHandle {
         };
         gates.into_iter().map(load).collect()
     }
+
+    /// The rates of all features, by names under which replicas with the same settings find each other's.
+    #[cfg(feature = "redis")]
+    pub(crate) fn shared_rates(&self) -> Vec<(Arc<str>, super::SharedRate)> {
+        let gates = self.features.all_named().chain([self.features.default_gate()]);
+        gates
+            .flat_map(|gate| {
+                let whose = gate.name().map_or_else(|| "others".to_owned(), |name| format!("feature {name}"));
+                let rates = gate.shared_rates().into_iter().flat_map(super::SharedRate::of);
+                rates.map(move |(what, rate)| (format!("rate {whose} {what}").into(), rate))
+            })
+            .collect()
+    }
 }
 
 impl fmt::Debug for BulkheadHandle {

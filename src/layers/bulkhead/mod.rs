@@ -78,6 +78,8 @@ mod rate;
 mod service;
 mod wait;
 
+#[cfg(feature = "redis")]
+pub(crate) use self::rate::SharedRate;
 pub use self::{
     adaptive::Adaptive,
     future::ResponseFuture,

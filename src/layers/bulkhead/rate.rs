@@ -7,7 +7,7 @@
 use std::{
     sync::{
         OnceLock,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -79,11 +79,13 @@ pub(super) struct Gcra {
     burst: u32,
     /// The theoretical arrival time.
     tat: AtomicU64,
+    /// What was used here, a running total which may wrap: what is told to other replicas.
+    used: AtomicI64,
 }
 
 impl Gcra {
     pub(super) fn new(rate: Rate) -> Self {
-        Self { interval: 60e9 / rate.per_minute, burst: rate.burst, tat: AtomicU64::new(0) }
+        Self { interval: 60e9 / rate.per_minute, burst: rate.burst, tat: AtomicU64::new(0), used: AtomicI64::new(0) }
     }
 
     /// Takes `units`, and says how long to wait before they may be used, if that is at most `patience`. Nothing is
@@ -92,7 +94,8 @@ impl Gcra {
         if self.interval.is_infinite() {
             return Err(None);
         }
-        let cost = self.cost(self.chargeable(units).into());
+        let units = self.chargeable(units);
+        let cost = self.cost(units.into());
         let full = now.saturating_add(self.cost(self.burst.into()));
         let mut tat = self.tat.load(Relaxed);
         loop {
@@ -102,7 +105,10 @@ impl Gcra {
                 return Err(Some(Duration::from_nanos(wait)));
             }
             match self.tat.compare_exchange_weak(tat, next, Relaxed, Relaxed) {
-                Ok(_) => return Ok(wait),
+                Ok(_) => {
+                    self.used.fetch_add(units.into(), Relaxed);
+                    return Ok(wait);
+                }
                 Err(changed) => tat = changed,
             }
         }
@@ -115,7 +121,19 @@ impl Gcra {
 
     /// Corrects what was charged to what was used.
     pub(super) fn settle(&self, now: u64, charged: u32, used: u64) {
-        let (charged, used) = (self.cost(charged.into()), self.cost(used));
+        self.used.fetch_add(signed(used).wrapping_sub(charged.into()), Relaxed);
+        self.correct(now, charged.into(), used);
+    }
+
+    /// Charges what was used elsewhere; less than nothing is given back.
+    #[cfg(feature = "redis")]
+    fn charge(&self, now: u64, units: i64) {
+        let amount = units.unsigned_abs();
+        if units > 0 { self.correct(now, 0, amount) } else { self.correct(now, amount, 0) }
+    }
+
+    fn correct(&self, now: u64, charged: u64, used: u64) {
+        let (charged, used) = (self.cost(charged), self.cost(used));
         // The closures never decline, so the updates never fail.
         let _ = if used > charged {
             self.tat.fetch_update(Relaxed, Relaxed, |tat| Some(tat.max(now).saturating_add(used - charged)))
@@ -212,6 +230,51 @@ impl Rates {
         let since = now.saturating_duration_since(*self.origin.get_or_init(|| now));
         u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     }
+}
+
+/// One of a feature's rates, as other replicas count it too.
+#[cfg(feature = "redis")]
+#[derive(Clone, Debug)]
+pub(crate) struct SharedRate {
+    rates: std::sync::Arc<Rates>,
+    of_tokens: bool,
+}
+
+#[cfg(feature = "redis")]
+impl SharedRate {
+    /// Those of a feature, each with a name that says what it allows: one that is changed is another.
+    pub(super) fn of(rates: &std::sync::Arc<Rates>) -> impl Iterator<Item = (String, Self)> {
+        let both = [(false, &rates.requests, "requests"), (true, &rates.tokens, "tokens")];
+        both.into_iter().filter_map(|(of_tokens, rate, what)| {
+            let Gcra { interval, burst, .. } = rate.as_ref()?;
+            Some((format!("{what} {interval} {burst}"), Self { rates: rates.clone(), of_tokens }))
+        })
+    }
+
+    fn rate(&self) -> Option<&Gcra> {
+        if self.of_tokens { self.rates.tokens.as_ref() } else { self.rates.requests.as_ref() }
+    }
+
+    /// Whether both count for one rate: its state goes on over a reload that leaves it as it is.
+    pub(crate) fn is_of(&self, other: &Self) -> bool {
+        std::sync::Arc::ptr_eq(&self.rates, &other.rates) && self.of_tokens == other.of_tokens
+    }
+
+    /// What was used here, a running total which may wrap.
+    pub(crate) fn used(&self) -> i64 {
+        self.rate().map_or(0, |rate| rate.used.load(Relaxed))
+    }
+
+    /// Charges what others have used, or gives back what they gave back.
+    pub(crate) fn charge(&self, now: Instant, units: i64) {
+        if let Some(rate) = self.rate() {
+            rate.charge(self.rates.nanos(now), units);
+        }
+    }
+}
+
+fn signed(units: u64) -> i64 {
+    i64::try_from(units).unwrap_or(i64::MAX)
 }
 
 fn later(retry_after: Closed, wait: u64) -> Closed {

@@ -20,21 +20,21 @@ use crate::{
 ///
 /// Its times are of tokio's clock.
 pub struct Answer {
-    message: Message,
-    form: Form,
-    facts: Facts,
+    pub(super) message: Message,
+    pub(super) form: Form,
+    pub(super) facts: Facts,
     size: u64,
 }
 
 /// How it came.
-enum Form {
+pub(super) enum Form {
     /// Whole, with the provider's own bytes where there were any.
     Whole(Option<(Dialect, Bytes)>),
     Stream(Arc<[Frame]>),
 }
 
 /// What is known of an answer besides its words.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(in crate::layers) struct Facts {
     pub(super) provider: Option<Arc<str>>,
     pub(super) model: Option<Arc<str>>,

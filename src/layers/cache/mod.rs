@@ -80,6 +80,7 @@
 
 mod answer;
 mod asked;
+mod bytes;
 mod canonical;
 mod flights;
 mod future;

@@ -27,8 +27,8 @@ use crate::{
 /// [`handle_for`](super::CircuitBreakerLayer::handle_for).
 #[derive(Clone)]
 pub struct CircuitBreakerHandle {
-    shared: Arc<Shared>,
-    key: Arc<str>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) key: Arc<str>,
     events: Events,
     by: Option<Arc<str>>,
 }
@@ -161,7 +161,7 @@ impl CircuitBreakerHandle {
     }
 
     /// Not by a reference of its own, which would look like a call under way.
-    fn with<R>(&self, look: impl FnOnce(&NamedCircuit) -> R) -> R {
+    pub(super) fn with<R>(&self, look: impl FnOnce(&NamedCircuit) -> R) -> R {
         match &self.shared.circuits {
             Circuits::One(lanes) => look(lanes.gate()),
             Circuits::Keyed(keyed) => look(&keyed.get(&self.key)),

@@ -76,6 +76,8 @@ mod keyed;
 mod layer;
 #[cfg(all(test, steadfast_loom))]
 mod loom_tests;
+#[cfg(feature = "redis")]
+mod news;
 mod service;
 mod settings;
 mod settle;
@@ -86,6 +88,8 @@ mod tests;
 mod window;
 mod word;
 
+#[cfg(feature = "redis")]
+pub(crate) use self::news::{Mark, News};
 pub use self::{
     future::ResponseFuture, handle::CircuitBreakerHandle, layer::CircuitBreakerLayer, service::CircuitBreaker,
     settings::Window,

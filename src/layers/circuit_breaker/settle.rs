@@ -250,6 +250,11 @@ impl Circuit {
             return None;
         }
         let _core = self.lock();
+        self.throttle_until(until)
+    }
+
+    /// The same for one who holds the lock.
+    pub(super) fn throttle_until(&self, until: u64) -> Option<Transition> {
         match self.load().tag() {
             Tag::Closed | Tag::HalfOpen => {}
             Tag::Open => {

@@ -18,7 +18,7 @@ pub(super) enum Tag {
 
 /// Why a circuit changed its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reason {
+pub(crate) enum Reason {
     /// So many calls in a row failed.
     ConsecutiveFailures,
     /// Too large a share of the calls in the window failed.

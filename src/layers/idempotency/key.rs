@@ -22,7 +22,7 @@ impl IdempotencyKey {
     }
 
     /// Of the hash, as a store gives it back.
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 }
@@ -34,7 +34,7 @@ impl Fingerprint {
     }
 
     /// Of the hash, as a store gives it back.
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 }

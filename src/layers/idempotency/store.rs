@@ -61,6 +61,39 @@ pub trait IdempotencyStore: Send + Sync + 'static {
     }
 }
 
+/// The same store.
+impl<S: IdempotencyStore + ?Sized> IdempotencyStore for Arc<S> {
+    fn claim<'a>(&'a self, key: &'a IdempotencyKey, input: &'a Fingerprint, lease: Duration) -> StoreFuture<'a, Claim> {
+        (**self).claim(key, input, lease)
+    }
+
+    fn renew<'a>(&'a self, key: &'a IdempotencyKey, ticket: Ticket, lease: Duration) -> StoreFuture<'a, bool> {
+        (**self).renew(key, ticket, lease)
+    }
+
+    fn complete<'a>(
+        &'a self,
+        key: &'a IdempotencyKey,
+        ticket: Ticket,
+        answer: Arc<Answer>,
+        ttl: Duration,
+    ) -> StoreFuture<'a, bool> {
+        (**self).complete(key, ticket, answer, ttl)
+    }
+
+    fn release<'a>(&'a self, key: &'a IdempotencyKey, ticket: Ticket) -> StoreFuture<'a, ()> {
+        (**self).release(key, ticket)
+    }
+
+    fn changed<'a>(
+        &'a self,
+        key: &'a IdempotencyKey,
+        at_most: Duration,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        (**self).changed(key, at_most)
+    }
+}
+
 /// What became of a claim.
 #[derive(Clone, Debug)]
 pub enum Claim {

@@ -53,6 +53,11 @@ struct Account {
     /// Units in the bucket are `deposited + granted - taken`, each a running total, which may wrap.
     granted: u64,
     taken: u64,
+    /// What was taken here; the rest of `taken` ran over the cap, or was taken by other replicas.
+    own_taken: u64,
+    /// Of what was deposited, what other replicas did.
+    #[cfg(feature = "redis")]
+    others_put: u64,
     /// Up to when the floor was reckoned, and what had been deposited by then.
     reckoned: Option<(Instant, u64)>,
 }
@@ -98,7 +103,14 @@ impl RetryBudget {
 
     fn from_units(ratio: u64, floor: u64, cap: u64) -> Self {
         let reserve = floor.saturating_mul(FLOOR_KEPT_SECONDS).min(cap);
-        let account = Account { granted: reserve, taken: 0, reckoned: None };
+        let account = Account {
+            granted: reserve,
+            taken: 0,
+            own_taken: 0,
+            #[cfg(feature = "redis")]
+            others_put: 0,
+            reckoned: None,
+        };
         Self {
             bucket: Some(Arc::new(Bucket {
                 // From 1; after four billion budgets two may be taken for one, and a request not be counted in the other.
@@ -130,10 +142,11 @@ impl RetryBudget {
             return Some(Reservation { bucket: None, sent: false });
         };
         let mut account = lock(&bucket.account);
-        if bucket.balance(&mut account, Some(now)) < TOKEN {
+        if bucket.balance(&mut account, Some(now)) < signed(TOKEN) {
             return None;
         }
         account.taken = account.taken.wrapping_add(TOKEN);
+        account.own_taken = account.own_taken.wrapping_add(TOKEN);
         drop(account);
         Some(Reservation { bucket: Some(bucket.clone()), sent: false })
     }
@@ -144,7 +157,35 @@ impl RetryBudget {
         let Some(bucket) = &self.bucket else {
             return u64::MAX;
         };
-        bucket.balance(&mut lock(&bucket.account), None) / TOKEN
+        let balance = bucket.balance(&mut lock(&bucket.account), None);
+        u64::try_from(balance).unwrap_or(0) / TOKEN
+    }
+
+    /// What it allows, for replicas to find the budgets that are like each other's; `None` of one without limit.
+    #[cfg(feature = "redis")]
+    pub(crate) fn terms(&self) -> Option<String> {
+        let Bucket { ratio, floor, cap, .. } = &**self.bucket.as_ref()?;
+        Some(format!("{ratio} {floor} {cap}"))
+    }
+
+    /// The units that were put in and taken here: running totals, which may wrap.
+    #[cfg(feature = "redis")]
+    pub(crate) fn totals(&self) -> (i64, i64) {
+        let Some(bucket) = &self.bucket else { return (0, 0) };
+        let account = lock(&bucket.account);
+        let put = bucket.deposited.load(Ordering::Relaxed).wrapping_sub(account.others_put);
+        (put.cast_signed(), account.own_taken.cast_signed())
+    }
+
+    /// Reckons in what others have put in and taken: this bucket is one look at a bucket that all share. It may be less
+    /// than empty by what they took at once.
+    #[cfg(feature = "redis")]
+    pub(crate) fn reckon(&self, put: i64, taken: i64) {
+        let Some(bucket) = &self.bucket else { return };
+        let mut account = lock(&bucket.account);
+        bucket.deposited.fetch_add(put.cast_unsigned(), Ordering::Relaxed);
+        account.others_put = account.others_put.wrapping_add(put.cast_unsigned());
+        account.taken = account.taken.wrapping_add(taken.cast_unsigned());
     }
 }
 
@@ -171,12 +212,13 @@ impl fmt::Debug for RetryBudget {
 
 impl Bucket {
     /// The units in the bucket, after the floor (if there is a clock) and the cap.
-    fn balance(&self, account: &mut Account, now: Option<Instant>) -> u64 {
+    fn balance(&self, account: &mut Account, now: Option<Instant>) -> i64 {
         let deposited = self.deposited.load(Ordering::Relaxed);
-        let mut balance = deposited.wrapping_add(account.granted).wrapping_sub(account.taken);
-        if balance > self.cap {
-            account.taken = account.taken.wrapping_add(balance - self.cap);
-            balance = self.cap;
+        let mut balance = deposited.wrapping_add(account.granted).wrapping_sub(account.taken).cast_signed();
+        let cap = signed(self.cap);
+        if balance > cap {
+            account.taken = account.taken.wrapping_add(balance.abs_diff(cap));
+            balance = cap;
         }
         let Some(now) = now else { return balance };
         // The first look starts the floor's clock; the reserve stands for the time before it.
@@ -187,13 +229,14 @@ impl Bucket {
         }
         let kept = self.due(u128::from(FLOOR_KEPT_SECONDS) * NANOS).min(self.cap);
         let came = deposited.wrapping_sub(before);
-        let granted = due.saturating_sub(came).min(kept.saturating_sub(balance));
+        let room = u64::try_from(signed(kept).saturating_sub(balance)).unwrap_or(0);
+        let granted = due.saturating_sub(came).min(room);
         account.granted = account.granted.wrapping_add(granted);
         // What traffic brought beyond the floor counts for the next seconds too, else a burst of looks would split
         // time into pieces with and without a first try, and the floor would be added for the latter.
         let surplus = came.saturating_sub(due).min(kept);
         account.reckoned = Some((since + self.takes(due), deposited.wrapping_sub(surplus)));
-        balance + granted
+        balance.saturating_add(signed(granted))
     }
 
     /// What the floor comes to over a time in nanoseconds.
@@ -234,6 +277,7 @@ impl Drop for Reservation {
         if let Some(bucket) = self.bucket.take_if(|_| !self.sent) {
             let mut account = lock(&bucket.account);
             account.taken = account.taken.wrapping_sub(TOKEN);
+            account.own_taken = account.own_taken.wrapping_sub(TOKEN);
         }
     }
 }
@@ -242,6 +286,10 @@ impl fmt::Debug for Reservation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Reservation")
     }
+}
+
+fn signed(units: u64) -> i64 {
+    i64::try_from(units).unwrap_or(i64::MAX)
 }
 
 fn units(field: &'static str, tokens: f64) -> Result<u64, InvalidConfig> {

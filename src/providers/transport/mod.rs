@@ -25,7 +25,7 @@ mod pool;
 mod slim;
 #[cfg(test)]
 mod tests;
-mod tls;
+pub(crate) mod tls;
 
 pub use self::{
     client::{HttpClient, ResponseFuture},

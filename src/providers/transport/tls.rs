@@ -10,16 +10,16 @@ use super::error::InvalidTransport;
 
 /// Whom to trust, and the two configurations made of it.
 #[derive(Clone)]
-pub(super) struct Tls {
+pub(crate) struct Tls {
     roots: Arc<RootCertStore>,
     /// To a provider: offers HTTP/2 and HTTP/1.1.
     pub(super) provider: Arc<ClientConfig>,
-    /// To a proxy, which is spoken to in HTTP/1.1.
-    pub(super) proxy: Arc<ClientConfig>,
+    /// To what speaks one protocol only: a proxy, which is spoken to in HTTP/1.1, or a store.
+    pub(crate) proxy: Arc<ClientConfig>,
 }
 
 /// The system's certificates, read once a process.
-pub(super) fn from_system() -> Tls {
+pub(crate) fn from_system() -> Tls {
     static SYSTEM: OnceLock<Tls> = OnceLock::new();
     SYSTEM
         .get_or_init(|| {

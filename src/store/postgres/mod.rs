@@ -20,6 +20,7 @@
 //! trusts (as libpq's `verify-full`). Without, it is not.
 
 mod error;
+mod keys;
 mod schema;
 mod tasks;
 #[cfg(test)]
@@ -36,7 +37,7 @@ use tokio_postgres::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use self::schema::Refused;
-use super::{StoreError, StoreErrorKind};
+use super::{StoreError, StoreErrorKind, room::Room};
 use crate::providers::transport;
 
 /// A database of state. See the [module docs](self).
@@ -54,6 +55,7 @@ struct Inner {
     pool: Pool,
     /// Once the tables are up to date.
     ready: OnceCell<()>,
+    room: Room,
 }
 
 /// The connections at the most.
@@ -121,7 +123,7 @@ impl Postgres {
             .recycle_timeout(Some(CONNECT))
             .build()
             .map_err(|cause| misconfigured("the pool of connections").with_source(cause))?;
-        Ok(Self { inner: Arc::new(Inner { name, pool, ready: OnceCell::new() }) })
+        Ok(Self { inner: Arc::new(Inner { name, pool, ready: OnceCell::new(), room: Room::default() }) })
     }
 
     /// A connection to a database whose tables are up to date. `what` is said in an error.

@@ -20,6 +20,7 @@
 //! waits for up to 5 seconds.
 
 mod error;
+mod keys;
 mod schema;
 mod tasks;
 #[cfg(test)]
@@ -32,7 +33,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::{mpsc, oneshot};
 
 use self::thread::Job;
-use super::{StoreError, StoreErrorKind};
+use super::{StoreError, StoreErrorKind, room::Room};
 
 /// One file of state. See the [module docs](self).
 ///
@@ -46,6 +47,7 @@ struct Inner {
     /// As it was named.
     file: Box<str>,
     jobs: mpsc::Sender<Job>,
+    room: Room,
 }
 
 /// How long it waits for another process that writes.
@@ -99,7 +101,7 @@ impl Sqlite {
         let jobs = thread::spawn(connection).map_err(|cause| {
             StoreError::new(StoreErrorKind::Unavailable, format!("the thread for {file}")).with_source(cause)
         })?;
-        Ok(Self { inner: Arc::new(Inner { file: file.into(), jobs }) })
+        Ok(Self { inner: Arc::new(Inner { file: file.into(), jobs, room: Room::default() }) })
     }
 
     /// Does this on the file's thread, after what was asked before. `what` is said in an error.

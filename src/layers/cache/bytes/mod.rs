@@ -1,0 +1,173 @@
+//! An answer as bytes, for a store that is not of this process.
+//!
+//! A byte for the version, eight of a checksum, then tagged and counted pieces: what is said, how it came, and what is
+//! known besides. Every number and byte comes back as it was; a provider's own bytes stand there as they are.
+
+mod chat;
+mod frames;
+mod pieces;
+#[cfg(test)]
+mod tests;
+
+use std::{borrow::Cow, time::Duration};
+
+use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
+
+use self::pieces::{Damaged, Reader, Writer};
+use super::answer::{Answer, Facts, Form, compacted};
+use crate::{
+    Degraded, DegradedReason,
+    store::{StoreError, StoreErrorKind},
+    wall_clock,
+};
+
+/// Changes whenever the pieces do.
+const VERSION: u8 = 1;
+/// Of the checksum, which is the beginning of a SHA-256.
+const SUM: usize = 8;
+
+impl Answer {
+    /// All of it as bytes, for a store of another process. Its time is there as a date, so that it has an age in another
+    /// process too.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.to_bytes_at(Instant::now(), wall_clock::since_1970())
+    }
+
+    /// The answer of what [`to_bytes`](Self::to_bytes) made. Where the clocks of two machines disagree, it is never younger
+    /// than nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`](StoreErrorKind::Corrupt) for any other bytes, and [`NewerSchema`](StoreErrorKind::NewerSchema) for those of
+    /// a later version of this crate. A store treats either as an answer that is not there.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, StoreError> {
+        Self::from_bytes_at(bytes, Instant::now(), wall_clock::since_1970())
+    }
+
+    fn to_bytes_at(&self, now: Instant, since_1970: Duration) -> Vec<u8> {
+        let mut said = Writer::default();
+        said.facts(&self.facts, since_1970.saturating_sub(self.age(now)));
+        match &self.form {
+            Form::Whole(None) => {
+                said.tag(0);
+                said.message(&self.message);
+            }
+            Form::Whole(Some((dialect, raw))) => {
+                said.tag(1);
+                said.message(&self.message);
+                said.dialect(*dialect);
+                said.bytes(raw);
+            }
+            // The message is made of the frames again.
+            Form::Stream(frames) => {
+                said.tag(2);
+                said.list(frames, Writer::frame);
+            }
+        }
+        let said = said.finish();
+        let mut bytes = Vec::with_capacity(1 + SUM + said.len());
+        bytes.push(VERSION);
+        bytes.extend_from_slice(&sum(&said));
+        bytes.extend_from_slice(&said);
+        bytes
+    }
+
+    fn from_bytes_at(bytes: &[u8], now: Instant, since_1970: Duration) -> Result<Self, StoreError> {
+        let damaged = || StoreError::new(StoreErrorKind::Corrupt, "an answer that was kept");
+        let (version, rest) = bytes.split_first().ok_or_else(damaged)?;
+        if *version > VERSION {
+            return Err(StoreError::new(StoreErrorKind::NewerSchema, "an answer that was kept"));
+        }
+        let (kept, said) = rest.split_at_checked(SUM).ok_or_else(damaged)?;
+        if *version != VERSION || kept != sum(said) {
+            return Err(damaged());
+        }
+        Self::read(&mut Reader::new(said), now, since_1970).map_err(|Damaged| damaged())
+    }
+
+    fn read(said: &mut Reader<'_>, now: Instant, since_1970: Duration) -> Result<Self, Damaged> {
+        let facts = said.facts(now, since_1970)?;
+        let answer = match said.tag()? {
+            0 => Self::whole(said.message()?, None, facts),
+            1 => {
+                let (message, dialect) = (said.message()?, said.dialect()?);
+                Self::whole(message, Some((dialect, &said.raw()?)), facts)
+            }
+            2 => Self::stream(compacted(said.list(Reader::frame)?), facts),
+            _ => return Err(Damaged),
+        };
+        said.end()?;
+        Ok(answer)
+    }
+}
+
+fn sum(said: &[u8]) -> [u8; SUM] {
+    let hash: [u8; 32] = Sha256::digest(said).into();
+    let mut sum = [0; SUM];
+    sum.copy_from_slice(&hash[..SUM]);
+    sum
+}
+
+impl Writer {
+    fn facts(&mut self, facts: &Facts, made: Duration) {
+        let Facts { provider, model, notes, degraded, feature, made_at: _, fresh_for, stale_for } = facts;
+        for name in [provider, model, feature] {
+            self.optional_text(name.as_deref());
+        }
+        self.list(notes, |writer, note| writer.text(note));
+        self.optional(degraded.as_ref(), |writer, Degraded { level, reason }| {
+            writer.tag(*level);
+            writer.reason(*reason);
+        });
+        for time in [made, *fresh_for, *stale_for] {
+            self.duration(time);
+        }
+    }
+
+    fn reason(&mut self, reason: DegradedReason) {
+        match reason {
+            DegradedReason::Failure(kind) => {
+                self.tag(0);
+                self.kind(kind);
+            }
+            DegradedReason::SteppedDown => self.tag(1),
+            DegradedReason::Pinned => self.tag(2),
+            DegradedReason::Drained => self.tag(3),
+            DegradedReason::Route => self.tag(4),
+            DegradedReason::Order => self.tag(5),
+            DegradedReason::RequiresHuman => self.tag(6),
+        }
+    }
+}
+
+impl Reader<'_> {
+    fn facts(&mut self, now: Instant, since_1970: Duration) -> Result<Facts, Damaged> {
+        let mut name = || Ok(self.optional(Self::text)?.map(Into::into));
+        let (provider, model, feature) = (name()?, name()?, name()?);
+        let notes: Vec<Cow<'static, str>> = self.list(|reader| reader.text().map(Cow::Owned))?;
+        let degraded = self.optional(|reader| Ok(Degraded::new(reader.tag()?, reader.reason()?)))?;
+        let age = since_1970.saturating_sub(self.duration()?);
+        let (mut fresh_for, mut stale_for) = (self.duration()?, self.duration()?);
+        let made_at = now.checked_sub(age).unwrap_or_else(|| {
+            // From before this machine's clock began: it is as old as can be said, and over when it is over.
+            stale_for = stale_for.saturating_sub(age.saturating_sub(fresh_for));
+            fresh_for = fresh_for.saturating_sub(age);
+            now
+        });
+        Ok(Facts { provider, model, notes: notes.into(), degraded, feature, made_at, fresh_for, stale_for })
+    }
+
+    fn reason(&mut self) -> Result<DegradedReason, Damaged> {
+        Ok(match self.tag()? {
+            0 => DegradedReason::Failure(self.kind()?),
+            1 => DegradedReason::SteppedDown,
+            2 => DegradedReason::Pinned,
+            3 => DegradedReason::Drained,
+            4 => DegradedReason::Route,
+            5 => DegradedReason::Order,
+            6 => DegradedReason::RequiresHuman,
+            _ => return Err(Damaged),
+        })
+    }
+}

@@ -1,0 +1,280 @@
+//! The pieces that all else is made of.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Map, Number, Value};
+
+use crate::{Dialect, ErrorKind};
+
+/// Puts pieces one after another.
+#[derive(Default)]
+pub(super) struct Writer {
+    bytes: Vec<u8>,
+}
+
+/// Takes them again. Whatever the bytes are, it ends: with what they say, or [`Damaged`].
+pub(super) struct Reader<'a> {
+    rest: &'a [u8],
+    /// How far in it is.
+    depth: u32,
+}
+
+/// The bytes are not what was written.
+#[derive(Debug)]
+pub(super) struct Damaged;
+
+/// How far in pieces may be: more than any JSON text that was ever read, which ends at 128.
+const DEEPEST: u32 = 200;
+
+impl Writer {
+    pub(super) fn finish(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    pub(super) fn tag(&mut self, tag: u8) {
+        self.bytes.push(tag);
+    }
+
+    pub(super) fn flag(&mut self, flag: bool) {
+        self.tag(flag.into());
+    }
+
+    /// Seven bits a byte, the lowest first; the eighth says that there is more.
+    pub(super) fn number(&mut self, mut number: u64) {
+        while number >= 0x80 {
+            self.bytes.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        self.bytes.push(number as u8);
+    }
+
+    pub(super) fn duration(&mut self, duration: Duration) {
+        self.number(duration.as_secs());
+        self.number(duration.subsec_nanos().into());
+    }
+
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    pub(super) fn text(&mut self, text: &str) {
+        self.bytes(text.as_bytes());
+    }
+
+    pub(super) fn optional<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Self, T)) {
+        self.flag(value.is_some());
+        if let Some(value) = value {
+            write(self, value);
+        }
+    }
+
+    pub(super) fn optional_text(&mut self, text: Option<&str>) {
+        self.optional(text, Self::text);
+    }
+
+    pub(super) fn list<T>(&mut self, items: &[T], write: impl Fn(&mut Self, &T)) {
+        self.number(items.len() as u64);
+        items.iter().for_each(|item| write(self, item));
+    }
+
+    pub(super) fn dialect(&mut self, dialect: Dialect) {
+        self.tag(match dialect {
+            Dialect::Anthropic => 0,
+            Dialect::OpenAi => 1,
+            Dialect::Gemini => 2,
+        });
+    }
+
+    /// By its name, which is stable, where its number is not.
+    pub(super) fn kind(&mut self, kind: ErrorKind) {
+        self.text(kind.name());
+    }
+
+    pub(super) fn value(&mut self, value: &Value) {
+        match value {
+            Value::Null => self.tag(0),
+            Value::Bool(flag) => {
+                self.tag(1);
+                self.flag(*flag);
+            }
+            Value::Number(number) => self.json_number(number),
+            Value::String(text) => {
+                self.tag(5);
+                self.text(text);
+            }
+            Value::Array(items) => {
+                self.tag(6);
+                self.list(items, Self::value);
+            }
+            Value::Object(fields) => {
+                self.tag(7);
+                self.fields(fields);
+            }
+        }
+    }
+
+    pub(super) fn fields(&mut self, fields: &Map<String, Value>) {
+        self.number(fields.len() as u64);
+        for (name, value) in fields {
+            self.text(name);
+            self.value(value);
+        }
+    }
+
+    /// Not as text: reading that again may be off by the last bit of a float.
+    fn json_number(&mut self, number: &Number) {
+        match (number.as_u64(), number.as_i64()) {
+            (Some(number), _) => {
+                self.tag(2);
+                self.number(number);
+            }
+            (None, Some(number)) => {
+                self.tag(3);
+                self.number(number.unsigned_abs());
+            }
+            (None, None) => {
+                self.tag(4);
+                let bits = number.as_f64().unwrap_or_default().to_bits();
+                self.bytes.extend_from_slice(&bits.to_le_bytes());
+            }
+        }
+    }
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes, depth: 0 }
+    }
+
+    /// Nothing may follow.
+    pub(super) fn end(&self) -> Result<(), Damaged> {
+        if self.rest.is_empty() { Ok(()) } else { Err(Damaged) }
+    }
+
+    fn take(&mut self, length: usize) -> Result<&'a [u8], Damaged> {
+        let (taken, rest) = self.rest.split_at_checked(length).ok_or(Damaged)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    pub(super) fn tag(&mut self) -> Result<u8, Damaged> {
+        Ok(self.take(1)?[0])
+    }
+
+    pub(super) fn flag(&mut self) -> Result<bool, Damaged> {
+        match self.tag()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(Damaged),
+        }
+    }
+
+    pub(super) fn number(&mut self) -> Result<u64, Damaged> {
+        let mut number = 0;
+        for shift in (0..u64::BITS).step_by(7) {
+            let byte = self.tag()?;
+            let bits = u64::from(byte & 0x7f);
+            if bits << shift >> shift != bits {
+                return Err(Damaged);
+            }
+            number |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Ok(number);
+            }
+        }
+        Err(Damaged)
+    }
+
+    pub(super) fn small(&mut self) -> Result<u32, Damaged> {
+        self.number()?.try_into().map_err(|_| Damaged)
+    }
+
+    pub(super) fn duration(&mut self) -> Result<Duration, Damaged> {
+        let (seconds, nanos) = (self.number()?, self.small()?);
+        // More would be carried, and might be too much.
+        if nanos < 1_000_000_000 { Ok(Duration::new(seconds, nanos)) } else { Err(Damaged) }
+    }
+
+    fn bytes(&mut self) -> Result<&'a [u8], Damaged> {
+        let length = self.number()?.try_into().map_err(|_| Damaged)?;
+        self.take(length)
+    }
+
+    pub(super) fn raw(&mut self) -> Result<Bytes, Damaged> {
+        self.bytes().map(Bytes::copy_from_slice)
+    }
+
+    pub(super) fn text(&mut self) -> Result<String, Damaged> {
+        str::from_utf8(self.bytes()?).map(str::to_owned).map_err(|_| Damaged)
+    }
+
+    pub(super) fn optional<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<T, Damaged>,
+    ) -> Result<Option<T>, Damaged> {
+        Ok(if self.flag()? { Some(read(self)?) } else { None })
+    }
+
+    /// No room is made for what is not there: each item takes a byte at least, and the bytes end.
+    pub(super) fn list<T>(&mut self, mut read: impl FnMut(&mut Self) -> Result<T, Damaged>) -> Result<Vec<T>, Damaged> {
+        let mut items = Vec::new();
+        for _ in 0..self.number()? {
+            items.push(read(self)?);
+        }
+        Ok(items)
+    }
+
+    /// What is inside of something.
+    pub(super) fn inside<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, Damaged>) -> Result<T, Damaged> {
+        self.depth += 1;
+        if self.depth > DEEPEST {
+            return Err(Damaged);
+        }
+        let read = read(self)?;
+        self.depth -= 1;
+        Ok(read)
+    }
+
+    pub(super) fn dialect(&mut self) -> Result<Dialect, Damaged> {
+        match self.tag()? {
+            0 => Ok(Dialect::Anthropic),
+            1 => Ok(Dialect::OpenAi),
+            2 => Ok(Dialect::Gemini),
+            _ => Err(Damaged),
+        }
+    }
+
+    pub(super) fn kind(&mut self) -> Result<ErrorKind, Damaged> {
+        let name = self.text()?;
+        ErrorKind::ALL.iter().copied().find(|kind| kind.name() == name).ok_or(Damaged)
+    }
+
+    pub(super) fn value(&mut self) -> Result<Value, Damaged> {
+        Ok(match self.tag()? {
+            0 => Value::Null,
+            1 => Value::Bool(self.flag()?),
+            2 => Value::Number(self.number()?.into()),
+            3 => {
+                let number = 0i64.checked_sub_unsigned(self.number()?).ok_or(Damaged)?;
+                Value::Number(number.into())
+            }
+            4 => {
+                let bits = self.take(8)?.try_into().map_err(|_| Damaged)?;
+                Value::Number(Number::from_f64(f64::from_le_bytes(bits)).ok_or(Damaged)?)
+            }
+            5 => Value::String(self.text()?),
+            6 => Value::Array(self.inside(|reader| reader.list(Self::value))?),
+            7 => Value::Object(self.fields()?),
+            _ => return Err(Damaged),
+        })
+    }
+
+    pub(super) fn fields(&mut self) -> Result<Map<String, Value>, Damaged> {
+        self.inside(|reader| {
+            let fields = reader.list(|reader| Ok((reader.text()?, reader.value()?)))?;
+            Ok(fields.into_iter().collect())
+        })
+    }
+}

@@ -1,0 +1,306 @@
+//! What a circuit tells its like in other replicas, and what it does when it hears of theirs.
+//!
+//! Each circuit decides for itself; news only spares it from finding out what another has found out already. What somebody
+//! has forced by hand is neither told nor changed by news.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{
+    CircuitBreakerHandle,
+    state::{Circuit, Core, Phase, Transition, nanos, phase},
+    word::{Reason, Tag},
+};
+use crate::sync::atomic::Ordering;
+
+/// What became of a circuit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// It is open, and probes after this time.
+    Open { reason: Reason, left: Duration },
+    /// The provider asked for a pause of this length.
+    Throttled { left: Duration },
+    /// It is half-open. Its probes should be over after this time.
+    Probing { left: Duration },
+    /// A probe has shown that the provider is well, or somebody has reset it.
+    Closed,
+}
+
+/// Differs whenever the circuit has moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    generation: u32,
+    throttled_until: u64,
+    /// Half-open, with a probe under way.
+    probes: bool,
+}
+
+/// How long an open circuit leaves a probe of another replica alone, from each time that it hears that the probe is under
+/// way.
+const HOLD: Duration = Duration::from_secs(1);
+
+impl Circuit {
+    fn mark(&self, core: &Core) -> Mark {
+        let word = self.load();
+        let throttled_until = if word.throttled() { self.throttled_until.load(Ordering::Acquire) } else { 0 };
+        Mark { generation: word.generation(), throttled_until, probes: !core.probes.is_empty() }
+    }
+
+    /// What there is to tell, if anything: nothing of a circuit that has never moved, or that is forced.
+    fn news(&self, now: Instant) -> (Mark, Option<News>) {
+        let core = self.lock();
+        let (word, mark) = (self.load(), self.mark(&core));
+        let left = |until: &crate::sync::atomic::AtomicU64| {
+            Duration::from_nanos(until.load(Ordering::Acquire).saturating_sub(self.at(now)))
+        };
+        let news = match phase(word) {
+            Phase::Closed => (word.generation() > 0).then_some(News::Closed),
+            Phase::Open => Some(News::Open { reason: word.reason(), left: left(&self.until) }),
+            Phase::Throttled => Some(News::Throttled { left: left(&self.throttled_until) }),
+            Phase::HalfOpen if mark.probes => Some(News::Probing { left: self.settings.probe_lease() }),
+            // Whoever wants to may look.
+            Phase::HalfOpen => Some(News::Open { reason: core.cause, left: Duration::ZERO }),
+            Phase::ForcedOpen | Phase::ForcedClosed => None,
+        };
+        (mark, news)
+    }
+
+    /// Follows what another replica has told, and gives the mark with which it has done so.
+    fn hear(&self, news: News, now: Instant) -> (Option<Transition>, Mark) {
+        let mut core = self.lock();
+        let word = self.load();
+        let (before, at) = (phase(word), self.at(now));
+        let after = |left: Duration| at.saturating_add(nanos(left));
+        if matches!(before, Phase::ForcedOpen | Phase::ForcedClosed) {
+            return (None, self.mark(&core));
+        }
+        let transition = match (news, word.tag()) {
+            (News::Open { left, .. } | News::Throttled { left }, _) if left.is_zero() => None,
+            // Never sooner than what was found out here.
+            (News::Open { left, .. } | News::Throttled { left }, Tag::Open) => {
+                self.until.fetch_max(after(left), Ordering::AcqRel);
+                None
+            }
+            (News::Open { reason, left }, _) => {
+                core.relapses = 0;
+                Some(self.open(&mut core, reason, after(left)))
+            }
+            (News::Throttled { left }, _) => self.throttle_until(after(left)),
+            (News::Probing { left }, Tag::Open) => {
+                self.until.fetch_max(after(left.min(HOLD)), Ordering::AcqRel);
+                None
+            }
+            (News::Closed, Tag::Open | Tag::HalfOpen) if before != Phase::Throttled => {
+                core.relapses = 0;
+                Some(self.publish(&mut core, Tag::Closed, Reason::Recovered))
+            }
+            (News::Probing { .. } | News::Closed, _) => None,
+        };
+        (transition, self.mark(&core))
+    }
+}
+
+impl CircuitBreakerHandle {
+    /// What there is to tell other replicas, if anything.
+    pub(crate) fn news(&self, now: Instant) -> (Mark, Option<News>) {
+        self.with(|circuit| circuit.machine.news(now))
+    }
+
+    /// Follows what another replica has told.
+    pub(crate) fn hear(&self, news: News, now: Instant) -> Mark {
+        self.with(|circuit| {
+            let (transition, mark) = circuit.machine.hear(news, now);
+            circuit.tell(transition);
+            mark
+        })
+    }
+
+    /// Whether both are of one circuit.
+    pub(crate) fn is_of(&self, other: &Self) -> bool {
+        std::sync::Arc::ptr_eq(&self.shared, &other.shared) && self.key == other.key
+    }
+}
+
+impl News {
+    /// Its word in a store.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Open { reason, .. } => {
+                let known = REASONS.iter().find(|(known, _)| *known == reason);
+                known.map_or("open", |(_, name)| name)
+            }
+            Self::Throttled { .. } => "throttled",
+            Self::Probing { .. } => "probing",
+            Self::Closed => "closed",
+        }
+    }
+
+    pub(crate) fn left(self) -> Duration {
+        match self {
+            Self::Open { left, .. } | Self::Throttled { left } | Self::Probing { left } => left,
+            Self::Closed => Duration::ZERO,
+        }
+    }
+
+    /// What a store says; `None` where a word is not known: a later version may have more of them.
+    pub(crate) fn parse(name: &str, left: Duration) -> Option<Self> {
+        match name {
+            "closed" => Some(Self::Closed),
+            "probing" => Some(Self::Probing { left }),
+            "throttled" => Some(Self::Throttled { left }),
+            open => {
+                let known = REASONS.iter().find(|(_, name)| *name == open);
+                known.map(|(reason, _)| Self::Open { reason: *reason, left })
+            }
+        }
+    }
+}
+
+/// Why a circuit may have opened that nobody has forced.
+const REASONS: [(Reason, &str); 7] = [
+    (Reason::ConsecutiveFailures, "open: failures in a row"),
+    (Reason::FailureRate, "open: failure rate"),
+    (Reason::SlowCalls, "open: slow calls"),
+    (Reason::InvalidRequests, "open: invalid requests"),
+    (Reason::Quota, "open: quota"),
+    (Reason::Auth, "open: auth"),
+    (Reason::ProbeFailed, "open: probe failed"),
+];
+
+#[cfg(all(test, not(steadfast_loom)))]
+mod tests {
+    use super::*;
+    use crate::layers::circuit_breaker::{
+        settings::Settings,
+        state::{Admission, Decision, Outcome},
+    };
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn circuit(now: Instant) -> Circuit {
+        Circuit::new(Settings::default(), now, 7)
+    }
+
+    fn admitted(circuit: &Circuit, now: Instant) -> Option<Admission> {
+        match circuit.admit(|| now) {
+            Decision::Admitted(admission) | Decision::AdmittedAfter(admission, _) => Some(admission),
+            Decision::Rejected(_) => None,
+        }
+    }
+
+    fn tripped(now: Instant) -> Circuit {
+        let circuit = circuit(now);
+        for _ in 0..5 {
+            let admission = admitted(&circuit, now).unwrap();
+            circuit.settle(admission, Outcome::Failure { slow: false, throttle: None }, || now);
+        }
+        circuit
+    }
+
+    #[test]
+    fn every_word_is_understood_again() {
+        let left = SECOND;
+        let opened = REASONS.map(|(reason, _)| News::Open { reason, left });
+        for news in opened.into_iter().chain([News::Throttled { left }, News::Probing { left }, News::Closed]) {
+            assert_eq!(News::parse(news.name(), left), Some(news));
+        }
+        assert_eq!(News::parse("open", left), None, "forced: nobody tells of it");
+        assert_eq!(News::parse("", left), None);
+    }
+
+    #[test]
+    fn what_opened_here_opens_there_for_as_long() {
+        let now = Instant::now();
+        let (here, there) = (tripped(now), circuit(now));
+        let (_, news) = here.news(now + SECOND);
+        let news = news.unwrap();
+        assert_eq!(news, News::Open { reason: Reason::ConsecutiveFailures, left: 59 * SECOND });
+        let before = there.news(now);
+        assert_eq!(before.1, None, "it has never moved");
+        let (transition, mark) = there.hear(news, now + SECOND);
+        assert_eq!(transition.unwrap().to, Phase::Open);
+        assert_eq!(mark, there.news(now).0, "it knows that it has not moved by itself");
+        assert_ne!(mark, before.0);
+        assert!(admitted(&there, now + 59 * SECOND).is_none());
+        assert!(admitted(&there, now + 60 * SECOND).is_some(), "it looks for itself when the time is over");
+    }
+
+    #[test]
+    fn an_open_circuit_is_never_told_to_look_sooner() {
+        let now = Instant::now();
+        let circuit = tripped(now);
+        let news = |left| News::Open { reason: Reason::ProbeFailed, left };
+        assert_eq!(circuit.hear(news(SECOND), now).0, None);
+        assert!(admitted(&circuit, now + 59 * SECOND).is_none());
+        circuit.hear(news(90 * SECOND), now);
+        assert!(admitted(&circuit, now + 89 * SECOND).is_none());
+        assert!(admitted(&circuit, now + 90 * SECOND).is_some());
+    }
+
+    #[test]
+    fn a_probe_elsewhere_is_left_alone_and_its_success_closes() {
+        let now = Instant::now();
+        let (here, there) = (tripped(now), tripped(now));
+        let due = now + 60 * SECOND;
+        let probe = admitted(&here, due).unwrap();
+        let (_, news) = here.news(due);
+        assert_eq!(news, Some(News::Probing { left: 60 * SECOND }));
+        there.hear(news.unwrap(), due);
+        assert!(admitted(&there, due + HOLD / 2).is_none());
+        here.settle(probe, Outcome::Success { slow: false }, || due);
+        let (_, news) = here.news(due);
+        assert_eq!(news, Some(News::Closed));
+        assert_eq!(there.hear(News::Closed, due).0.unwrap().to, Phase::Closed);
+        assert!(admitted(&there, due).is_some());
+        assert_eq!(there.hear(News::Closed, due).0, None);
+        assert_eq!(there.hear(News::Probing { left: SECOND }, due).0, None, "nothing to a closed one");
+    }
+
+    #[test]
+    fn a_probe_that_was_given_up_holds_nobody_off() {
+        let now = Instant::now();
+        let (here, there) = (tripped(now), tripped(now));
+        let due = now + 60 * SECOND;
+        let probe = admitted(&here, due).unwrap();
+        let (mark, news) = here.news(due);
+        there.hear(news.unwrap(), due);
+        here.settle(probe, Outcome::Abandoned, || due);
+        let (after, news) = here.news(due);
+        assert_ne!(after, mark, "that is news");
+        assert_eq!(there.hear(news.unwrap(), due).0, None);
+        assert!(admitted(&there, due + HOLD).is_some());
+    }
+
+    #[test]
+    fn a_pause_that_the_provider_asked_for_is_one_for_all() {
+        let now = Instant::now();
+        let (here, there) = (circuit(now), circuit(now));
+        let admission = admitted(&here, now).unwrap();
+        here.settle(admission, Outcome::RateLimited { until: Some(now + 30 * SECOND) }, || now);
+        let (mark, news) = here.news(now);
+        assert_eq!(news, Some(News::Throttled { left: 30 * SECOND }));
+        assert_eq!(there.hear(news.unwrap(), now).0.unwrap().to, Phase::Throttled);
+        assert!(admitted(&there, now + 29 * SECOND).is_none());
+        assert!(admitted(&there, now + 30 * SECOND).is_some());
+        // A longer one is news again.
+        here.hear(News::Throttled { left: 40 * SECOND }, now);
+        assert_ne!(here.news(now).0, mark);
+        assert_eq!(here.hear(News::Closed, now).0, None, "it is the provider's own word");
+        assert_eq!(here.news(now).1, Some(News::Throttled { left: 40 * SECOND }));
+    }
+
+    #[test]
+    fn what_is_forced_is_neither_told_nor_changed() {
+        let now = Instant::now();
+        let circuit = circuit(now);
+        let opened = News::Open { reason: Reason::Quota, left: SECOND };
+        circuit.force_close();
+        assert_eq!(circuit.news(now).1, None);
+        assert_eq!(circuit.hear(opened, now).0, None);
+        circuit.force_open();
+        assert_eq!(circuit.news(now).1, None);
+        assert_eq!(circuit.hear(News::Closed, now).0, None);
+        assert!(admitted(&circuit, now).is_none());
+    }
+}

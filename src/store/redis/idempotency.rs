@@ -1,0 +1,128 @@
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use redis::Script;
+use tower::BoxError;
+
+use super::{Redis, listener::Channel, millis};
+use crate::{
+    layers::{
+        cache::Answer,
+        idempotency::{Claim, Fingerprint, IdempotencyKey, IdempotencyStore, StoreFuture, Ticket},
+    },
+    store::{StoreError, StoreErrorKind},
+};
+
+static CLAIM: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/claim.lua")));
+static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/renew.lua")));
+static COMPLETE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/complete.lua")));
+static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/release.lua")));
+
+const CLAIMING: &str = "a claim of an idempotency key";
+/// How long a record outlives its lease: a lease that is over, and that nobody has taken, can be given again.
+const AFTER_LEASE: Duration = Duration::from_secs(60 * 60);
+
+/// A hash for each key, `key:` and the key's hash behind the prefix, which goes when its time is over.
+///
+/// A record that Redis loses (a restart without persistence, eviction) is as one that was never there: the next request with
+/// its key is a new call, and a call under way keeps its answer for those who wait for it in its own process. Where that
+/// must not be, give Redis persistence and `maxmemory-policy noeviction`.
+impl IdempotencyStore for Redis {
+    fn claim<'a>(&'a self, key: &'a IdempotencyKey, input: &'a Fingerprint, lease: Duration) -> StoreFuture<'a, Claim> {
+        Box::pin(async move {
+            let mut call = CLAIM.key(self.record(key));
+            call.arg(&input.as_bytes()[..]).arg(millis(lease)).arg(millis(AFTER_LEASE));
+            match claimed(&self.run(CLAIMING, &call).await?) {
+                Ok(claim) => Ok(claim),
+                Err(Unreadable::Answer(error)) => {
+                    tracing::warn!(%key, %error, "an answer kept in Redis cannot be read: the call is made again");
+                    Ok(claimed(&self.run(CLAIMING, call.arg("anew")).await?)?)
+                }
+                Err(unreadable) => Err(unreadable.into()),
+            }
+        })
+    }
+
+    fn renew<'a>(&'a self, key: &'a IdempotencyKey, ticket: Ticket, lease: Duration) -> StoreFuture<'a, bool> {
+        Box::pin(async move {
+            let mut call = RENEW.key(self.record(key));
+            call.arg(ticket.0).arg(millis(lease)).arg(millis(AFTER_LEASE));
+            Ok(self.run("the renewal of a lease", &call).await?)
+        })
+    }
+
+    fn complete<'a>(
+        &'a self,
+        key: &'a IdempotencyKey,
+        ticket: Ticket,
+        answer: Arc<Answer>,
+        ttl: Duration,
+    ) -> StoreFuture<'a, bool> {
+        Box::pin(async move {
+            let mut call = COMPLETE.key(self.record(key));
+            call.arg(ticket.0).arg(millis(ttl)).arg(answer.to_bytes());
+            call.arg(self.key(Channel::Keys.name())).arg(&key.as_bytes()[..]);
+            Ok(self.run("the keeping of an answer", &call).await?)
+        })
+    }
+
+    fn release<'a>(&'a self, key: &'a IdempotencyKey, ticket: Ticket) -> StoreFuture<'a, ()> {
+        Box::pin(async move {
+            let mut call = RELEASE.key(self.record(key));
+            call.arg(ticket.0).arg(self.key(Channel::Keys.name())).arg(&key.as_bytes()[..]);
+            let _: i64 = self.run("the release of an idempotency key", &call).await?;
+            Ok(())
+        })
+    }
+
+    fn changed<'a>(
+        &'a self,
+        key: &'a IdempotencyKey,
+        at_most: Duration,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(self.listener().hears(Channel::Keys, key.as_bytes(), at_most))
+    }
+}
+
+impl Redis {
+    fn record(&self, key: &IdempotencyKey) -> String {
+        let hash: String = key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        self.key(&format!("key:{hash}"))
+    }
+}
+
+enum Unreadable {
+    Answer(StoreError),
+    Reply,
+}
+
+/// What the script has said.
+fn claimed(told: &[Vec<u8>]) -> Result<Claim, Unreadable> {
+    let number = |text: &[u8]| std::str::from_utf8(text).ok()?.parse().ok();
+    match told {
+        [won, ticket] if won == b"won" => number(ticket).map(|ticket| Claim::Won(Ticket(ticket))),
+        [busy, left] if busy == b"busy" => {
+            number(left).map(|left| Claim::Busy { lease_left: Duration::from_millis(left) })
+        }
+        [done, answer] if done == b"done" => {
+            let answer = Answer::from_bytes(answer).map_err(Unreadable::Answer)?;
+            Some(Claim::Done(Arc::new(answer)))
+        }
+        [conflict] if conflict == b"conflict" => Some(Claim::Conflict),
+        _ => None,
+    }
+    .ok_or(Unreadable::Reply)
+}
+
+impl From<Unreadable> for BoxError {
+    fn from(unreadable: Unreadable) -> Self {
+        match unreadable {
+            Unreadable::Answer(error) => error.into(),
+            Unreadable::Reply => StoreError::new(StoreErrorKind::Corrupt, CLAIMING).into(),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Redis: [`Redis`], where replicas meet.
+
+// mod idempotency;
+mod link;
+mod listener;
+mod replicas;
+mod target;
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use redis::{Cmd, FromRedisValue, ScriptInvocation};
+
+use self::{link::Link, listener::Listener, target::Target};
+use super::StoreError;
+
+/// A Redis, version 5 or later, or a Valkey: where replicas of a stack meet. Clones share one connection.
+///
+/// What is kept there is what replicas can lose without losing work: it may be a cache without persistence that evicts what
+/// it likes. A lost circuit or count is as one that nobody told of; a lost idempotency key is as a new one.
+///
+/// **Outages.** No request fails for it, and none waits longer than the [`limit`](Self::limit) for it. Whoever asks in vain goes
+/// by what it knows itself. While it is away it is tried twice a second, by one for all. A warning tells when an outage begins,
+/// and another line when it is over.
+///
+/// ```
+/// use steadfast::store::{StoreErrorKind, redis::Redis};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let redis = Redis::open("redis://127.0.0.1:1/0").unwrap().prefix("shop:");
+/// assert_eq!(redis.ping().await.unwrap_err().kind(), StoreErrorKind::Unavailable, "nobody is there");
+/// assert_eq!(Redis::open("mysql://127.0.0.1").unwrap_err().kind(), StoreErrorKind::Misconfigured);
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Redis {
+    link: Arc<Link>,
+    prefix: Arc<str>,
+    limit: Duration,
+    /// Made for the first who listens.
+    listener: Arc<OnceLock<Listener>>,
+}
+
+/// The default of [`Redis::prefix`].
+const PREFIX: &str = "steadfast:";
+/// The default of [`Redis::limit`].
+const LIMIT: Duration = Duration::from_millis(250);
+
+impl Redis {
+    /// The Redis of a URL: `redis://[user:password@]host[:port][/database]`, `rediss://` for TLS (checked against the system's
+    /// certificates), `unix:///path` for a socket. Nothing is connected before it is asked for something: one that cannot be
+    /// reached now may be there later.
+    ///
+    /// # Errors
+    ///
+    /// [`Misconfigured`](super::StoreErrorKind::Misconfigured): this is no such URL. A wrong password is known only when Redis
+    /// is asked.
+    pub fn open(url: &str) -> Result<Self, StoreError> {
+        let link = Arc::new(Link::new(Target::parse(url)?));
+        Ok(Self { link, prefix: PREFIX.into(), limit: LIMIT, listener: Arc::default() })
+    }
+
+    /// Over the same connection, with this before the name of each key. Default: `steadfast:`. Those who are to share
+    /// nothing in one Redis need a prefix each.
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl Into<Arc<str>>) -> Self {
+        self.prefix = prefix.into();
+        self.listener = Arc::default();
+        self
+    }
+
+    /// Over the same connection, with this as the longest time that one question may take, the making of a connection
+    /// included. Default: 250 ms.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Asks whether it is there and takes commands.
+    ///
+    /// # Errors
+    ///
+    /// What is the matter, within the [`limit`](Self::limit).
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.read::<String>("a ping", &redis::cmd("PING")).await.map(drop)
+    }
+
+    /// What a command says that changes nothing.
+    async fn read<T: FromRedisValue>(&self, what: &'static str, command: &Cmd) -> Result<T, StoreError> {
+        let asking = async { command.query_async(&mut self.link.connection().await?).await };
+        self.link.ask(what, self.limit, false, asking).await
+    }
+
+    /// What a script says.
+    async fn run<T: FromRedisValue>(&self, what: &'static str, script: &ScriptInvocation<'_>) -> Result<T, StoreError> {
+        let asking = async { script.invoke_async(&mut self.link.connection().await?).await };
+        self.link.ask(what, self.limit, true, asking).await
+    }
+
+    fn listener(&self) -> &Listener {
+        self.listener.get_or_init(|| Listener::start(self.link.clone(), &self.prefix))
+    }
+
+    fn key(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+}
+
+/// A span as Redis takes it. More than ten years are as good as ever.
+fn millis(span: Duration) -> u64 {
+    const TEN_YEARS: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
+    u64::try_from(span.as_millis()).map_or(TEN_YEARS, |millis| millis.min(TEN_YEARS))
+}
+
+/// Without user and password.
+impl fmt::Debug for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redis")
+            .field("link", &self.link)
+            .field("prefix", &self.prefix)
+            .field("limit", &self.limit)
+            .finish()
+    }
+}

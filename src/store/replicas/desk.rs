@@ -1,0 +1,184 @@
+//! What a replica has said and heard: no clock of its own, no store; `now` comes in, what to say goes out.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{Heard, Notice, Said, Shares, Stamp, shares::Counter};
+use crate::{
+    CircuitBreakerHandle,
+    layers::circuit_breaker::{Mark, News},
+};
+
+pub(super) struct Desk {
+    replica: u64,
+    rng: fastrand::Rng,
+    circuits: Vec<Circuit>,
+    counts: Vec<Count>,
+    /// The store's count of its beginnings, as far as it is known since the last failure.
+    epoch: Option<u64>,
+}
+
+struct Circuit {
+    name: Arc<str>,
+    handle: CircuitBreakerHandle,
+    /// As it was when it was looked at.
+    mark: Mark,
+    /// When it last moved by itself.
+    moved_at: Option<Instant>,
+    /// Whether the others have been told of that.
+    told: bool,
+    /// What was heard of it last.
+    heard: Option<Stamp>,
+}
+
+struct Count {
+    name: Arc<str>,
+    counter: Counter,
+    /// What was counted here when others were last told.
+    told: i64,
+    /// What they are being told now.
+    telling: i64,
+    /// The total of all, as far as it is known since the last failure.
+    total: Option<i64>,
+}
+
+/// The one who opened a circuit probes first. Others wait for longer by this and by chance, up to as much again.
+const COURTESY: Duration = Duration::from_secs(1);
+
+impl Desk {
+    pub(super) fn new(replica: u64) -> Self {
+        let rng = fastrand::Rng::with_seed(replica);
+        Self { replica, rng, circuits: Vec::new(), counts: Vec::new(), epoch: None }
+    }
+
+    /// Shares these from now on. What is known of those that were there before goes on.
+    pub(super) fn share(&mut self, shares: &Shares, now: Instant) {
+        let mut known = std::mem::take(&mut self.circuits);
+        for (name, handle) in &shares.circuits {
+            let place = known.iter().position(|known| known.name == *name && known.handle.is_of(handle));
+            self.circuits.push(match place {
+                Some(place) => known.swap_remove(place),
+                None => {
+                    let (mark, news) = handle.news(now);
+                    // That it is closed tells nobody anything: who knows what others have found out since.
+                    let moved_at = news.filter(|news| *news != News::Closed).map(|_| now);
+                    let (name, handle) = (name.clone(), handle.clone());
+                    Circuit { name, handle, mark, moved_at, told: moved_at.is_none(), heard: None }
+                }
+            });
+        }
+        let mut known = std::mem::take(&mut self.counts);
+        for (name, counter) in &shares.counters {
+            let place = known.iter().position(|known| known.name == *name && known.counter.is_of(counter));
+            self.counts.push(match place {
+                Some(place) => known.swap_remove(place),
+                None => {
+                    let told = counter.total();
+                    Count { name: name.clone(), counter: counter.clone(), told, telling: 0, total: None }
+                }
+            });
+        }
+    }
+
+    /// Whether there is something that others should know at once.
+    pub(super) fn has_news(&self, now: Instant) -> bool {
+        self.circuits.iter().any(|circuit| {
+            let (mark, news) = circuit.handle.news(now);
+            news.is_some() && mark != circuit.mark
+        })
+    }
+
+    pub(super) fn says(&mut self, now: Instant) -> Said {
+        let notices = self.circuits.iter_mut().map(|circuit| (circuit.name.clone(), circuit.says(now))).collect();
+        let counts = self.counts.iter_mut().map(|count| (count.name.clone(), count.says())).collect();
+        Said { replica: self.replica, notices, counts }
+    }
+
+    /// What came of it.
+    pub(super) fn hears(&mut self, heard: &Heard, now: Instant) {
+        for (circuit, notice) in self.circuits.iter_mut().zip(&heard.notices) {
+            circuit.told = true;
+            match notice {
+                Some((stamp, notice)) => circuit.hears(*stamp, notice, self.replica, &mut self.rng, now),
+                // The store has forgotten it: told again if it is still so.
+                None => circuit.told = circuit.moved_at.is_none(),
+            }
+        }
+        let is_same = self.epoch == Some(heard.epoch);
+        for (count, total) in self.counts.iter_mut().zip(&heard.totals) {
+            count.hears(*total, is_same, now);
+        }
+        self.epoch = Some(heard.epoch);
+    }
+
+    /// The store did not answer. Whether it has taken the counts is not known: the others may not be charged for them, but
+    /// never twice.
+    pub(super) fn fails(&mut self) {
+        self.epoch = None;
+        for count in &mut self.counts {
+            count.told = count.told.wrapping_add(count.telling);
+            count.total = None;
+        }
+    }
+}
+
+impl Circuit {
+    fn says(&mut self, now: Instant) -> Option<Notice> {
+        let (mark, news) = self.handle.news(now);
+        if mark != self.mark {
+            self.mark = mark;
+            self.moved_at = Some(now);
+            self.told = false;
+        }
+        let (Some(news), Some(moved_at), false) = (news, self.moved_at, self.told) else { return None };
+        let age = now.saturating_duration_since(moved_at);
+        Some(Notice { what: news.name().into(), age, left: news.left() })
+    }
+
+    fn hears(&mut self, stamp: Stamp, notice: &Notice, replica: u64, rng: &mut fastrand::Rng, now: Instant) {
+        let is_known = self.heard == Some(stamp);
+        self.heard = Some(stamp);
+        if stamp.replica == replica {
+            return;
+        }
+        let Some(news) = News::parse(&notice.what, notice.left) else { return };
+        let news = match news {
+            // A probe is waited for as long as it is under way.
+            News::Probing { .. } => news,
+            _ if is_known => return,
+            News::Open { reason, left } if !left.is_zero() => {
+                News::Open { reason, left: left + COURTESY.mul_f64(1.0 + rng.f64()) }
+            }
+            _ => news,
+        };
+        // It moved by itself since it was asked: that is newer.
+        if self.handle.news(now).0 != self.mark {
+            return;
+        }
+        self.mark = self.handle.hear(news, now);
+        if !is_known {
+            self.moved_at = None;
+            tracing::debug!(circuit = %self.name, what = %notice.what, "told by another replica");
+        }
+    }
+}
+
+impl Count {
+    fn says(&mut self) -> i64 {
+        let total = self.counter.total();
+        self.telling = if self.total.is_some() { total.wrapping_sub(self.told) } else { 0 };
+        self.told = total.wrapping_sub(self.telling);
+        self.telling
+    }
+
+    fn hears(&mut self, total: i64, is_same_epoch: bool, now: Instant) {
+        let before = self.total.replace(total).filter(|_| is_same_epoch);
+        self.told = self.told.wrapping_add(self.telling);
+        if let Some(before) = before {
+            let others = total.wrapping_sub(before).wrapping_sub(self.telling);
+            self.counter.charge(now, others);
+        }
+        self.telling = 0;
+    }
+}

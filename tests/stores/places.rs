@@ -1,0 +1,70 @@
+//! The stores that are tested, each empty, and as two processes have it.
+
+use std::sync::Arc;
+
+use steadfast::layers::idempotency::{IdempotencyStore, MemoryIdempotency};
+
+pub(crate) struct Place {
+    /// The store, and the same as another process has it.
+    pub(crate) stores: [Arc<dyn IdempotencyStore>; 2],
+    /// Bounds the bytes of its answers.
+    pub(crate) bound: Box<dyn Fn(u64) + Send + Sync>,
+    own: Own,
+}
+
+enum Own {
+    Nothing,
+    #[cfg(feature = "sqlite")]
+    Folder(#[allow(dead_code, reason = "held until the end")] crate::testing::Folder),
+    #[cfg(feature = "postgres")]
+    Schema(crate::testing::Schema),
+}
+
+impl Place {
+    pub(crate) async fn ends(self) {
+        drop(self.stores);
+        match self.own {
+            #[cfg(feature = "postgres")]
+            Own::Schema(schema) => schema.ends().await,
+            _ => {}
+        }
+    }
+}
+
+pub(crate) async fn memory(_: &str) -> Option<Place> {
+    let store = MemoryIdempotency::new();
+    let bound = store.clone();
+    Some(Place {
+        stores: [Arc::new(store.clone()), Arc::new(store)],
+        bound: Box::new(move |bytes| bound.set_max_bytes(bytes)),
+        own: Own::Nothing,
+    })
+}
+
+#[cfg(feature = "sqlite")]
+pub(crate) async fn sqlite(test: &str) -> Option<Place> {
+    use steadfast::store::sqlite::Sqlite;
+    let folder = crate::testing::Folder::new(test);
+    let open = || Sqlite::open(folder.file()).unwrap();
+    let (one, other) = (open(), open());
+    let bound = one.clone();
+    Some(Place {
+        stores: [Arc::new(one), Arc::new(other)],
+        bound: Box::new(move |bytes| bound.set_max_answer_bytes(bytes)),
+        own: Own::Folder(folder),
+    })
+}
+
+#[cfg(feature = "postgres")]
+pub(crate) async fn postgres(test: &str) -> Option<Place> {
+    use steadfast::store::postgres::Postgres;
+    let schema = crate::testing::Schema::new(test).await?;
+    let connect = async || Postgres::connect(schema.url()).await.unwrap();
+    let (one, other) = (connect().await, connect().await);
+    let bound = one.clone();
+    Some(Place {
+        stores: [Arc::new(one), Arc::new(other)],
+        bound: Box::new(move |bytes| bound.set_max_answer_bytes(bytes)),
+        own: Own::Schema(schema),
+    })
+}
