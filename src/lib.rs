@@ -95,6 +95,8 @@ pub mod translate;
 
 mod sync;
 mod wall_clock;
+#[cfg(any(feature = "alerts", feature = "handoff"))]
+mod webhook;
 mod wire;
 
 #[cfg(feature = "config")]
