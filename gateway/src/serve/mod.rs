@@ -20,6 +20,7 @@ mod listener;
 mod observe;
 mod patience;
 mod pipeline;
+mod quiet;
 mod record;
 mod refusal;
 mod routes;

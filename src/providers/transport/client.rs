@@ -136,7 +136,9 @@ impl Default for HttpClient {
 impl fmt::Debug for HttpClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The proxies are left out: their URLs may hold passwords.
-        f.debug_struct("HttpClient").field("connect_timeout", &self.shared.settings.connect_timeout).finish_non_exhaustive()
+        f.debug_struct("HttpClient")
+            .field("connect_timeout", &self.shared.settings.connect_timeout)
+            .finish_non_exhaustive()
     }
 }
 
