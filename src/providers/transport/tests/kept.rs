@@ -186,10 +186,9 @@ async fn an_answer_that_breaks_off_is_an_error_and_its_connection_is_not_kept() 
 #[tokio::test]
 async fn a_server_that_says_close_is_believed() {
     let (server, client) = (Server::new().await, HttpClient::new().no_proxy());
-    for closing in [
-        &b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi"[..],
-        b"HTTP/1.0 200 OK\r\n\r\nhi",
-    ] {
+    for closing in
+        [&b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi"[..], b"HTTP/1.0 200 OK\r\n\r\nhi"]
+    {
         let (response, ()) = server.asked(&client, async { answer(&mut server.accept().await, closing).await }).await;
         assert_eq!(text(response).await, "hi");
     }
