@@ -1,12 +1,12 @@
 use serde::Deserialize;
-use serde_json::{Map, Value, text, value::RawValue};
+use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
     Dialect,
     chat::{Extra, ExtraOf, FinishReason, Message, Opaque, Part, Reasoning, Role, ToolCall, Usage},
     providers::{
         http::Fault,
-        json::{Count, lenient, raw, read},
+        json::{Count, lenient, raw, read, text},
     },
 };
 

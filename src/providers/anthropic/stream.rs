@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
 use serde::Deserialize;
-use serde_json::{Map, Value, text, value::RawValue};
+use serde_json::{Map, Value, value::RawValue};
 
 use super::decode::{Block, Tokens, citations, finish, opaque};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     chat::Part,
     providers::{
         http::{Fault, StreamDecoder},
-        json::{lenient, read},
+        json::{lenient, read, text},
         sse::SseEvent,
     },
 };

@@ -1,12 +1,12 @@
 use serde::Deserialize;
-use serde_json::{Map, Value, text, value::RawValue};
+use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
     Dialect, ErrorKind, LlmError, StreamEvent,
     chat::{Accumulator, Extra, ExtraOf, FinishReason, Image, Media, Message, Opaque, Part, Usage},
     providers::{
         http::{Fault, StreamDecoder},
-        json::{Count, lenient, raw, read},
+        json::{Count, lenient, raw, read, text},
         neutral::call_id,
         sse::SseEvent,
     },

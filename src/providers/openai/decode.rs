@@ -1,12 +1,12 @@
 use serde::Deserialize;
-use serde_json::{Map, Value, read_text, text, value::RawValue};
+use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{Extra, ExtraOf, FinishReason, Message, Part, Reasoning, Role, ToolCall, Usage},
     providers::{
         http::Fault,
-        json::{Count, lenient, raw, read},
+        json::{Count, lenient, raw, read, read_text, text},
         neutral::call_id,
     },
 };
