@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     events::{self, SentByHand},
+    heads::Heads,
     quiet::{Quiet, Task},
     routes::Routes,
     socket::{Plain, Socket},
@@ -116,8 +117,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (is_first, handed) = (AtomicBool::new(true), Mutex::new(None));
-    // One for all requests of the connection: a clone for each would cost as much as the layers.
-    let service = Mutex::new(routes.service());
+    let common = routes.common();
     let task = Task::new();
     let service = service_fn(|request: Request<Incoming>| {
         // Only the first answer is handed over: hyper does not tell whether an earlier one is out to its last byte.
@@ -126,7 +126,7 @@ where
             && !request.headers().contains_key(header::EXPECT);
         let closes = says_close(request.headers());
         let request = request.map(|body| Body::new(Quiet::new(body, task.clone())));
-        let answering = routes.answer(&service, request);
+        let answering = routes.answer(&common, request);
         let handed = &handed;
         async move {
             let response = answering.await;
@@ -138,6 +138,8 @@ where
             Ok::<_, Infallible>(response)
         }
     });
+    let mut http = http.clone();
+    http.timer(Heads::default());
     let mut serving = Box::new(http.serve_connection(TokioIo::new(socket), service));
     let (mut stopped, mut is_stopping) = (pin!(stop.cancelled()), false);
     let waker = Waker::from(task.clone());

@@ -7,7 +7,6 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
 use hyper::server::conn::http1;
-use hyper_util::rt::TokioTimer;
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
@@ -25,7 +24,7 @@ const LAST_BYTES: Duration = Duration::from_secs(5);
 pub(crate) async fn serve(listener: TcpListener, router: Router, gateway: Arc<Gateway>) {
     let settings = &gateway.settings;
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(settings.head_timeout).max_header_size(settings.head);
+    http.header_read_timeout(settings.head_timeout).max_header_size(settings.head);
     let http = Arc::new(http);
     let room = Arc::new(Semaphore::new(files::connections(settings.connections).min(Semaphore::MAX_PERMITS)));
     let routes = Routes::new(gateway.clone(), router);

@@ -14,6 +14,7 @@ mod connection;
 mod demo;
 mod events;
 mod files;
+mod heads;
 mod inbound;
 mod keys;
 mod listener;

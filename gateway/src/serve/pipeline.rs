@@ -18,6 +18,7 @@ use steadfast::{
     translate::{StreamEncoder, encode_message},
 };
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Gateway,
@@ -29,10 +30,23 @@ use super::{
     stream::{Begun, Calling, Events, Keep, stopping},
 };
 
+/// What the requests of a connection have in common. To make it for each would cost as much as the layers.
+pub(crate) struct Common {
+    service: Mutex<BoxLlmService>,
+    /// The gateway's, as a child: its lock is its own.
+    cut: CancellationToken,
+}
+
+impl Common {
+    pub(crate) fn of(gateway: &Gateway) -> Self {
+        Self { service: Mutex::new(gateway.service.clone()), cut: gateway.cut.child_token() }
+    }
+}
+
 /// Answers a request of this dialect.
 pub(crate) async fn answer(
     gateway: Arc<Gateway>,
-    service: &Mutex<BoxLlmService>,
+    common: &Common,
     dialect: Dialect,
     request: Request<Body>,
 ) -> Response<Body> {
@@ -74,13 +88,12 @@ pub(crate) async fn answer(
     let asked_model: Option<Arc<str>> = request.model().map(Into::into);
     entry.asked(asked_model.as_ref(), asked.feature.clone(), stream);
     let key = key.cloned();
-    // A child, for its lock is its own.
-    let cut = gateway.cut.child_token();
+    let cut = &common.cut;
     let caller = Caller { dialect, asked, model: asked_model, body };
     if !stream {
         let response = tokio::select! {
             biased;
-            answered = keys::call(key, service, request) => answered,
+            answered = keys::call(key, &common.service, request) => answered,
             () = cut.cancelled() => Err(stopping()),
         };
         return match response {
@@ -104,7 +117,7 @@ pub(crate) async fn answer(
         () = sleep(settings.first_sign) => None,
         () = cut.cancelled() => Some(Err(stopping())),
     };
-    let keep = Keep { dialect, silence: settings.keep_alive, cut: &cut };
+    let keep = Keep { dialect, silence: settings.keep_alive, cut };
     match begun {
         Some(Ok(begun)) => streamed(&caller, entry, begun, &keep),
         Some(Err(error)) => refused(&entry, &caller.asked, &error, dialect),

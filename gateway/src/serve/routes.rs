@@ -1,10 +1,6 @@
 //! The paths. Queries are ignored: Claude Code asks for `/v1/messages?beta=true`.
 
-use std::{
-    net::IpAddr,
-    pin::Pin,
-    sync::{Arc, Mutex},
-};
+use std::{net::IpAddr, pin::Pin, sync::Arc};
 
 use axum::{
     Extension, Router,
@@ -15,14 +11,14 @@ use axum::{
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use serde_json::{Value, json};
-use steadfast::{BoxLlmService, Dialect, ErrorKind, LlmError};
+use steadfast::{Dialect, ErrorKind, LlmError};
 use tower::ServiceExt;
 
 use super::{
     Gateway, catalog,
     keys::{self, Denied, Key},
     observe::page,
-    pipeline,
+    pipeline::{self, Common},
     record::Record,
     refusal,
 };
@@ -44,21 +40,21 @@ impl Routes {
 
     /// Answers a request. Calls of models, which are nearly all there are, do not go by the router: it would cost as much as
     /// reading them.
-    pub(crate) fn answer<'a>(&self, service: &'a Mutex<BoxLlmService>, request: Request<Body>) -> Answering<'a> {
+    pub(crate) fn answer<'a>(&self, common: &'a Common, request: Request<Body>) -> Answering<'a> {
         let dialect = match request.uri().path() {
             MESSAGES => Dialect::Anthropic,
             CHAT_COMPLETIONS => Dialect::OpenAi,
             _ => return self.routed(request),
         };
         match *request.method() {
-            Method::POST => Box::pin(call(self.gateway.clone(), service, dialect, request)),
+            Method::POST => Box::pin(call(self.gateway.clone(), common, dialect, request)),
             _ => self.routed(request),
         }
     }
 
-    /// The service that calls the models, for one connection.
-    pub(crate) fn service(&self) -> BoxLlmService {
-        self.gateway.service.clone()
+    /// For a connection that begins.
+    pub(crate) fn common(&self) -> Common {
+        Common::of(&self.gateway)
     }
 
     fn routed(&self, request: Request<Body>) -> Answering<'static> {
@@ -132,24 +128,19 @@ fn is_foreign(origin: &HeaderValue) -> bool {
 }
 
 async fn messages(State(gateway): State<Arc<Gateway>>, request: Request<Body>) -> Response<Body> {
-    let service = Mutex::new(gateway.service.clone());
-    call(gateway, &service, Dialect::Anthropic, request).await
+    let common = Common::of(&gateway);
+    call(gateway, &common, Dialect::Anthropic, request).await
 }
 
 async fn chat_completions(State(gateway): State<Arc<Gateway>>, request: Request<Body>) -> Response<Body> {
-    let service = Mutex::new(gateway.service.clone());
-    call(gateway, &service, Dialect::OpenAi, request).await
+    let common = Common::of(&gateway);
+    call(gateway, &common, Dialect::OpenAi, request).await
 }
 
 /// A call of a model. It asks for the key by itself: as a layer that would cost each call three boxes.
-async fn call(
-    gateway: Arc<Gateway>,
-    service: &Mutex<BoxLlmService>,
-    dialect: Dialect,
-    mut request: Request<Body>,
-) -> Response<Body> {
+async fn call(gateway: Arc<Gateway>, common: &Common, dialect: Dialect, mut request: Request<Body>) -> Response<Body> {
     match let_in(&gateway, &mut request) {
-        Ok(()) => pipeline::answer(gateway, service, dialect, request).await,
+        Ok(()) => pipeline::answer(gateway, common, dialect, request).await,
         Err(denied) => refusal::deny(denied, dialect),
     }
 }
