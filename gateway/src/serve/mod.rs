@@ -132,6 +132,13 @@ impl Serve {
             None => demo::stack()?,
         };
         let handle = stack.handle();
+        match handle.check_stores().await {
+            Ok(()) => {}
+            Err(error) if error.heals() => {
+                tracing::warn!(error = %told(&error), "a store cannot be reached: serving goes on without it until it can");
+            }
+            Err(error) => return Err(Failure::Config(format!("error: {}", told(&error)))),
+        }
         let observing = Observing::begin(&handle, &self.observe)?;
         let begun = handle.config();
         warn_of_restarts(&begun);
@@ -177,6 +184,14 @@ impl Serve {
     fn keys_file(&self, said: &config::Gateway) -> Option<PathBuf> {
         let configured = || Some(self.config.as_ref()?.parent()?.join(said.keys.as_ref()?));
         self.keys.clone().or_else(configured)
+    }
+}
+
+/// An error with its cause.
+fn told(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
     }
 }
 
