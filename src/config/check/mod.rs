@@ -5,6 +5,7 @@ mod cache;
 mod gateway;
 mod limits;
 mod spend;
+mod stores;
 mod tiers;
 
 use std::collections::HashSet;
@@ -31,6 +32,7 @@ pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findin
     limits::check(config, findings);
     cache::check(config, findings);
     spend::check(config, priced, findings);
+    stores::check(config, findings);
     alerts::check(config, findings);
     gateway::check(config, findings);
 }

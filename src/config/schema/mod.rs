@@ -12,6 +12,7 @@ mod idempotency;
 mod limits;
 mod scalars;
 mod spend;
+mod stores;
 mod tier;
 
 use std::{collections::BTreeMap, net::SocketAddr};
@@ -31,8 +32,11 @@ pub use self::{
     },
     scalars::Secret,
     spend::{AtCap, Budget, ModelPrice, Period, Route, RouteWhen},
+    stores::Stores,
     tier::{KeyRef, Provider, Simulated, Tier},
 };
+
+pub(crate) use self::stores::DurableUrl;
 
 /// A steadfast configuration: the tiers in order of preference, and what surrounds them.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -67,6 +71,8 @@ pub struct Config {
     pub cache: Option<Cache>,
     /// What becomes of a request that is sent twice.
     pub idempotency: Option<Idempotency>,
+    /// Where state outlives the process, or is shared by several.
+    pub stores: Stores,
     /// Simple requests to cheaper tiers: the first rule that fits counts.
     pub routes: Vec<Route>,
     /// Caps on what may be spent.

@@ -15,6 +15,7 @@ use super::{
     leaf::LeafPlan,
     part::{self, Part, RetryBudgets, TierService},
     settings, spend,
+    stores::{Keys, Opened},
 };
 use crate::{
     BudgetLayer, Bulkhead, BulkheadHandle, Cache, CacheHandle, CircuitBreakerHandle, Context, Fallback, FallbackLayer,
@@ -22,7 +23,6 @@ use crate::{
     config::{self, Config, ConfigError, Problem, Tier},
     layers::{
         budget::{Budget, BudgetHandle},
-        idempotency::MemoryIdempotency,
         route::Route,
     },
     prices::PriceTable,
@@ -49,7 +49,9 @@ pub(super) struct Generation {
     pub(super) prices: PriceTable,
     fallback: FallbackLayer,
     /// What was answered under which key, where the file asks for it.
-    idempotency: Option<(MemoryIdempotency, IdempotencyHandle)>,
+    idempotency: Option<(Keys, IdempotencyHandle)>,
+    /// What the file names of stores.
+    pub(super) stores: Opened,
     /// The answers that are kept, where the file asks for it.
     pub(super) kept: Option<Kept>,
     pub(super) bulkhead: BulkheadHandle,
@@ -144,6 +146,7 @@ impl Generation {
         let prices = spend::prices(&config)?;
         #[cfg(feature = "redis")]
         let meeting = makings.meeting.clone();
+        let stores = Opened::new(&config.stores, before.map(|before| &before.stores))?;
         let kept = Kept::new(&config, makings, before.and_then(|before| before.kept.as_ref()))?;
         let mut retry_budgets = RetryBudgets::new();
         let mut parts: Vec<Part> = Vec::new();
@@ -189,7 +192,7 @@ impl Generation {
         let spend = caps.iter().filter_map(handle).collect();
         let caps = caps.pop().and_then(|(_, caps)| caps);
         let known = before.and_then(|before| before.idempotency.as_ref());
-        let (idempotency, keys) = settings::idempotency(config.idempotency, known).unzip();
+        let (idempotency, keys) = settings::idempotency(config.idempotency, known, &stores, &makings.events).unzip();
         if let Some(kept) = &kept {
             kept.settle();
         }
@@ -232,6 +235,7 @@ impl Generation {
             prices,
             fallback,
             idempotency,
+            stores,
             kept,
             #[cfg(feature = "redis")]
             meeting,

@@ -16,6 +16,7 @@ mod replicas;
 mod service;
 mod settings;
 mod spend;
+mod stores;
 #[cfg(test)]
 mod tests;
 
@@ -79,6 +80,7 @@ use crate::{
 ///   [`BulkheadLayer::succeeding`](crate::BulkheadLayer::succeeding);
 /// - the answers under idempotency keys and those of the cache, also where their bounds change: a new `ttl` holds for what is
 ///   kept already. Without its block they are forgotten;
+/// - the stores, where they are named as before;
 /// - which tier serves, and the tier of each session: see [`FallbackLayer::succeeding`](crate::FallbackLayer::succeeding);
 /// - what was said [by hand](StackHandle#by-hand): drained tiers, pinned levels, and what unchanged circuits are forced to.
 ///
