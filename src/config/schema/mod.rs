@@ -8,6 +8,7 @@ mod cache;
 mod either;
 mod features;
 mod gateway;
+mod handoff;
 mod idempotency;
 mod limits;
 mod scalars;
@@ -24,6 +25,7 @@ pub use self::{
     cache::{Cache, CacheAcross, FeatureCache, Likeness, Similar, SimilarAcross},
     features::{AllOpen, Fallback, Feature, ModelName, OnError, RampStep, Rate, Session, Stream, StreamBreak},
     gateway::{Gateway, Size},
+    handoff::{Handoff, HandoffCallbacks, HandoffNotify, HandoffRedrive},
     idempotency::Idempotency,
     limits::{
         CircuitBreaker, Cooldown, GrowingCooldown, Growth, Jitter, RateOver, Retry, Share, SlowCalls, Span,
@@ -67,6 +69,8 @@ pub struct Config {
     pub cache: Option<Cache>,
     /// What becomes of a request that is sent twice.
     pub idempotency: Option<Idempotency>,
+    /// What holds for the tiers whose provider is `handoff`: requests are handed to people.
+    pub handoff: Option<Handoff>,
     /// Simple requests to cheaper tiers: the first rule that fits counts.
     pub routes: Vec<Route>,
     /// Caps on what may be spent.

@@ -1,10 +1,14 @@
 //! What a stack is made with beside its configuration.
 
-use std::{collections::HashMap, sync::OnceLock};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
 use crate::{
     BoxLlmService, CacheHandle, Events, FallbackHandle,
     config::Environment,
+    handoff::TaskStore,
     providers::{
         http::{Transport, boxed},
         transport::HttpClient,
@@ -22,6 +26,8 @@ pub(super) struct Makings {
     pub(super) leaves: HashMap<String, BoxLlmService>,
     /// Those that replicas share, for a configuration that says so of its cache.
     pub(super) answers: Option<CacheHandle>,
+    /// Where tasks are, in place of what the configuration names.
+    pub(super) tasks: Option<Arc<dyn TaskStore>>,
     /// One for all tiers, and made only where there is one that needs it.
     transport: OnceLock<Transport>,
 }
@@ -36,6 +42,7 @@ impl Default for Makings {
             seed: None,
             leaves: HashMap::new(),
             answers: None,
+            tasks: None,
             transport: OnceLock::new(),
         }
     }
