@@ -138,6 +138,16 @@ pub enum Event {
         /// When.
         at: Instant,
     },
+    /// A store that is shared or outlives the process is left alone, since it failed or said nothing in time, and this
+    /// process goes on with what it knows itself; or it answers again.
+    StoreChanged {
+        /// What it is asked for, such as `idempotency`.
+        store: Arc<str>,
+        /// Whether it answers.
+        available: bool,
+        /// When.
+        at: Instant,
+    },
     /// A configuration was refused; the one before goes on.
     ReloadRefused {
         /// What is wrong with it.

@@ -252,6 +252,10 @@ impl Metrics {
                 #[cfg(feature = "config")]
                 self.learn();
             }
+            Event::StoreChanged { store, available, .. } => {
+                let gauge = self.registry.gauge(&table::STORE_AVAILABLE, [store.clone().into()]);
+                gauge.set(if *available { 1.0 } else { 0.0 });
+            }
             Event::ReloadRefused { .. } => self.reloaded("refused"),
         }
     }

@@ -95,6 +95,7 @@ pub const METRICS: &[Metric] = &[
     BUDGET_LIMIT,
     TIER_DRAINED,
     PINNED_LEVEL,
+    STORE_AVAILABLE,
     OPERATIONS,
     RELOADS,
     EVENTS_LOST,
@@ -290,6 +291,11 @@ pub(super) const PINNED_LEVEL: Metric = Metric::gauge(
     "steadfast_pinned_level",
     &[],
     "The level of service (2 to 5) that an operator has pinned for all requests; 0 while none is.",
+);
+pub(super) const STORE_AVAILABLE: Metric = Metric::gauge(
+    "steadfast_store_available",
+    &["store"],
+    "0 while a store is left alone because it fails, and each process goes on with what it knows itself; 1 once it is back.",
 );
 pub(super) const OPERATIONS: Metric = Metric::counter(
     "steadfast_operations_total",

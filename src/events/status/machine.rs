@@ -140,6 +140,7 @@ impl Machine {
             Event::Reloaded { .. }
             | Event::BudgetReached { .. }
             | Event::BudgetReset { .. }
+            | Event::StoreChanged { .. }
             | Event::ReloadRefused { .. } => {}
         }
     }

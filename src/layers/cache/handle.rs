@@ -97,13 +97,13 @@ impl CacheHandle {
 
     /// Forgets all answers. One that is under way is kept when it is there.
     pub fn clear(&self) {
-        self.shared.store.retain(&|_| false);
+        self.shared.store.forget(None);
         self.shared.questions.clear();
     }
 
     /// Forgets the answers of a feature. One that is under way is kept when it is there.
     pub fn invalidate(&self, feature: &str) {
-        self.shared.store.retain(&|answer| answer.feature() != Some(feature));
+        self.shared.store.forget(Some(feature));
     }
 
     /// What became of the requests so far.

@@ -51,6 +51,7 @@ fn full_page() -> Page {
         Event::Operated { operation: Operation::TierDrained { tier: "sonnet".into() }, by: None, at },
         Event::Operated { operation: Operation::LevelPinned { level: 2, feature: None }, by: None, at },
         Event::Reloaded { kept: 1, changed: 1, at },
+        Event::StoreChanged { store: "idempotency".into(), available: false, at },
         Event::ReloadRefused { problem: "".into(), at },
     ];
     events.iter().for_each(|event| metrics.event(event));
