@@ -7,6 +7,8 @@
 mod answers;
 mod keys;
 mod places;
+#[cfg(all(feature = "simulator", any(feature = "postgres", feature = "sqlite")))]
+mod processes;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[allow(dead_code, reason = "it is the unit tests' too")]
 #[path = "../../src/store/testing.rs"]
