@@ -6,6 +6,7 @@ mod admin;
 mod ask;
 mod check;
 mod exit;
+mod handoff;
 mod health;
 mod man;
 mod schema;

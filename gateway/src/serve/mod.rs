@@ -14,6 +14,8 @@ mod connection;
 mod demo;
 mod events;
 mod files;
+mod handoff;
+mod html;
 mod inbound;
 mod keys;
 mod listener;
@@ -44,6 +46,7 @@ use serde_json::json;
 use steadfast::{
     BoxLlmService, Stack, StackHandle,
     config::{self, ConfigError, Watching},
+    handoff::Desk,
 };
 use tokio::net::TcpListener;
 #[cfg(unix)]
@@ -102,6 +105,8 @@ struct Gateway {
     /// As they are at the moment, for what follows the configuration.
     now: ArcSwap<Settings>,
     records: Records,
+    /// Where people find what was handed to them.
+    desk: Option<Desk>,
     /// The server has been asked to stop.
     stop: CancellationToken,
     /// The time to finish is over.
@@ -117,9 +122,15 @@ impl Gateway {
             records: Records::new(settings.records),
             now: ArcSwap::from_pointee(settings.clone()),
             settings,
+            desk: None,
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
         }
+    }
+
+    /// Where people find what was handed to them, if anything is.
+    fn desk(&self) -> Option<Desk> {
+        self.desk.clone()
     }
 }
 

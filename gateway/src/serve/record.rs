@@ -51,6 +51,8 @@ struct Told {
     provider: Option<Box<str>>,
     model: Option<Box<str>>,
     degraded: Option<Degraded>,
+    /// The task that stands for it, where it was handed to people.
+    task: Option<Box<str>>,
     notes: Vec<Cow<'static, str>>,
     steps: Vec<Attempt>,
     /// How many attempts were sent.
@@ -153,6 +155,7 @@ impl Record {
             "attempts": told.sent,
             "fallback_reason": told.reason().map(ErrorKind::name),
             "degraded": told.degraded,
+            "task_id": told.task,
             "notes": told.notes,
             "overhead_ms": told.overhead.map(fine),
             "first_token_ms": told.first_token.map(fine),
@@ -254,6 +257,7 @@ impl Entry {
         let own = |name: Option<&str>| name.map(Into::into);
         (told.tier, told.provider, told.model) = (own(by.tier), own(by.provider), own(by.model));
         (told.degraded, told.sent) = (response.degraded(), by.attempts);
+        told.task = own(response.task_id());
         told.notes = response.notes().to_vec();
         // Where nothing below has recorded the attempt that answered, the whole call was a provider's time.
         let recorded = steps.iter().any(|step| step.next == Next::Answered);
@@ -319,6 +323,9 @@ impl Entry {
             }
             if let Some(degraded) = told.degraded {
                 put(headers, DEGRADED, degraded.to_string().as_bytes());
+            }
+            if let Some(task) = &told.task {
+                put(headers, TASK_ID, task.as_bytes());
             }
             if !told.notes.is_empty() {
                 let notes = told.notes.join("; ");
@@ -386,6 +393,7 @@ const MODEL: HeaderName = HeaderName::from_static("x-steadfast-model");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-steadfast-attempts");
 const FALLBACK_REASON: HeaderName = HeaderName::from_static("x-steadfast-fallback-reason");
 const DEGRADED: HeaderName = HeaderName::from_static("x-steadfast-degraded");
+const TASK_ID: HeaderName = HeaderName::from_static("x-steadfast-task-id");
 const NOTES: HeaderName = HeaderName::from_static("x-steadfast-notes");
 const OVERHEAD: HeaderName = HeaderName::from_static("x-steadfast-overhead-ms");
 const DECISION: HeaderName = HeaderName::from_static("x-steadfast-decision");

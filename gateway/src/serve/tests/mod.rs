@@ -3,6 +3,7 @@
 mod admin;
 mod callers;
 mod connections;
+mod handoff;
 mod harness;
 mod images;
 mod key_limits;
