@@ -2,7 +2,7 @@
 //! each order is told once.
 #![cfg(feature = "config")]
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use steadfast::{
     BoxLlmService, CircuitBreakerLayer, ErrorKind, Event, Events, FallbackHandle, FallbackLayer, LlmError, LlmRequest,
@@ -297,7 +297,7 @@ async fn a_drained_tier_ends_what_it_has_begun_and_takes_no_more() {
     let status = bench.status().await;
     assert!(status.tiers[0].drained && !status.tiers[1].drained);
     assert_eq!((status.state, status.active_model.as_str()), (ServingState::Fallback, "b"), "everybody goes there");
-    assert_eq!(bench.operator.drained(), ["a".into()]);
+    assert_eq!(bench.operator.drained(), [Arc::<str>::from("a")]);
 
     assert!(bench.operator.undrain("a").unwrap());
     assert_eq!(bench.tier(prompt()).await, "a");
@@ -496,7 +496,7 @@ async fn a_reload_keeps_what_was_said_by_hand() {
     let mut next = config(&tiers);
     next.retry.max_attempts = Some(5);
     bench.operator.reload(next).unwrap();
-    assert_eq!(bench.operator.drained(), ["a".into(), "d".into()]);
+    assert_eq!(bench.operator.drained(), [Arc::<str>::from("a"), Arc::<str>::from("d")]);
     assert_eq!(bench.operator.circuit("b").unwrap().forced(), Some(CircuitState::Open));
     assert_eq!(bench.tier(prompt()).await, "c", "a is drained, b is open");
     assert_eq!(bench.tier(LlmRequest::prompt("?")).await, "c");
@@ -508,14 +508,14 @@ async fn a_reload_keeps_what_was_said_by_hand() {
         tier.circuit_breaker = Some(CircuitBreaker { consecutive_failures: Some(9), ..CircuitBreaker::default() });
     }
     bench.operator.reload(next).unwrap();
-    assert_eq!(bench.operator.drained(), ["a".into()], "d is gone, and its drain with it");
+    assert_eq!(bench.operator.drained(), [Arc::<str>::from("a")], "d is gone, and its drain with it");
     assert_eq!(bench.operator.circuit("b").unwrap().forced(), None);
     assert_eq!(bench.tier(prompt()).await, "b");
     let status = bench.status().await;
     let orders: Vec<_> = status.tiers.iter().map(|tier| (tier.drained, tier.circuit, tier.forced)).collect();
     assert_eq!(orders, [(true, "closed", None), (false, "closed", None), (false, "closed", None)]);
     bench.operator.reload(config(&tiers)).unwrap();
-    assert_eq!(bench.operator.drained(), ["a".into()]);
+    assert_eq!(bench.operator.drained(), [Arc::<str>::from("a")]);
     let told = bench.told();
     assert!(!told.iter().any(|event| event.starts_with("ana ")), "a reload is no order: {told:#?}");
 }

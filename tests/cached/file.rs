@@ -235,7 +235,7 @@ async fn a_cached_tier_goes_on_over_reloads_with_what_is_kept() {
     assert!(reload.changed.is_empty(), "{reload:?}");
     assert_eq!(tier().await, "kept");
     let reload = handle.reload(config(&ladder("").replace("1h", "1m"))).unwrap();
-    assert_eq!(reload.changed, ["kept".into()]);
+    assert_eq!(reload.changed, [Arc::<str>::from("kept")]);
     assert_eq!(tier().await, "kept");
     advance(SECOND * 60).await;
     assert_eq!(tier().await, "sorry", "it is too old by the new bounds");

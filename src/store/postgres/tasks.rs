@@ -9,7 +9,8 @@ use super::Postgres;
 use crate::{
     handoff::{
         Claimant, Delivery, DeliveryKind, DeskError, NewAnswer, NewTask, PREVIEW, Redrivable, Release, SWEPT_AT_ONCE,
-        Settled, Task, TaskAnswer, TaskFilter, TaskFuture, TaskId, TaskState, TaskStats, TaskStore, TaskSummary, millis,
+        Settled, Task, TaskAnswer, TaskFilter, TaskFuture, TaskId, TaskState, TaskStats, TaskStore, TaskSummary,
+        millis,
         record::{self, Columns, DELIVERY, Damaged, HEAD, Head, SUMMARY, WHOLE, is_in, left_out, signed, written},
     },
     store::{StoreError, StoreErrorKind},
@@ -230,7 +231,8 @@ impl TaskStore for Postgres {
                 *stats.of(state) = work.count(&sql).await?;
             }
             if stats.waiting > 0 {
-                let sql = format!("SELECT min(created_at) FROM steadfast_tasks WHERE {}", is_in(TaskState::Waiting, now));
+                let sql =
+                    format!("SELECT min(created_at) FROM steadfast_tasks WHERE {}", is_in(TaskState::Waiting, now));
                 stats.oldest_waiting_ms = Some(now.saturating_sub(work.count(&sql).await?));
             }
             let table = "SELECT count(*) FROM steadfast_task_deliveries WHERE";
@@ -276,7 +278,8 @@ impl TaskStore for Postgres {
             let work = self.work(what, &mut client).await?;
             let head = work.head(id, LOCKED).await?;
             head.held_by(&by, work.now().await?)?;
-            let sql = "UPDATE steadfast_tasks SET claim_kind = NULL, claim_name = NULL, claim_until = NULL WHERE id = $1";
+            let sql =
+                "UPDATE steadfast_tasks SET claim_kind = NULL, claim_name = NULL, claim_until = NULL WHERE id = $1";
             work.execute(sql, &[&id.to_string()]).await?;
             if then == Release::ForPeople {
                 let sql = "UPDATE steadfast_tasks SET redrive = $2 WHERE id = $1";

@@ -88,8 +88,7 @@ impl Link {
         let stream = self.target.connect().await?;
         // The time is bounded by whoever asks.
         let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
-        let (commands, driver) =
-            MultiplexedConnection::new_with_config(&self.target.login, stream, config).await?;
+        let (commands, driver) = MultiplexedConnection::new_with_config(&self.target.login, stream, config).await?;
         let driver = tokio::spawn(driver).abort_handle();
         let connection = Arc::new(Connection { commands: commands.clone(), driver });
         lock(&self.state).connection = Some(connection);
@@ -193,7 +192,9 @@ fn kind_of(error: &RedisError) -> Failure {
         // Not this user's; or of a cluster, where a single server was named.
         Some("NOPERM" | "MOVED" | "ASK" | "CROSSSLOT") => refused(StoreErrorKind::Misconfigured),
         // Busy with itself, and the connection is as good as before.
-        Some("LOADING" | "BUSY" | "CLUSTERDOWN" | "MASTERDOWN" | "TRYAGAIN") => Failure { lost: false, ..Failure::LOST },
+        Some("LOADING" | "BUSY" | "CLUSTERDOWN" | "MASTERDOWN" | "TRYAGAIN") => {
+            Failure { lost: false, ..Failure::LOST }
+        }
         // What is there is not what is written there.
         Some(_) => refused(StoreErrorKind::Corrupt),
         None => match error.kind() {

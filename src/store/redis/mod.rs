@@ -96,11 +96,7 @@ impl Redis {
     }
 
     /// What a script says.
-    async fn run<T: FromRedisValue>(
-        &self,
-        what: &'static str,
-        script: &ScriptInvocation<'_>,
-    ) -> Result<T, StoreError> {
+    async fn run<T: FromRedisValue>(&self, what: &'static str, script: &ScriptInvocation<'_>) -> Result<T, StoreError> {
         let asking = async { script.invoke_async(&mut self.link.connection().await?).await };
         self.link.ask(what, self.limit, true, asking).await
     }

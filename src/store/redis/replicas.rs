@@ -71,7 +71,8 @@ mod tests {
     #[test]
     fn what_cannot_be_is_no_answer() {
         let said = Said { replica: 1, notices: vec![("a".into(), None)], counts: vec![("b".into(), 1)] };
-        let told = |parts: &[&str]| heard(&said, &parts.iter().map(|part| part.as_bytes().to_vec()).collect::<Vec<_>>());
+        let told =
+            |parts: &[&str]| heard(&said, &parts.iter().map(|part| part.as_bytes().to_vec()).collect::<Vec<_>>());
         let good = told(&["1000", "7", "900|5|1500|closed", "-3"]).unwrap();
         assert_eq!((good.epoch, &good.totals[..]), (7, &[-3][..]));
         let (stamp, notice) = good.notices[0].clone().unwrap();

@@ -4,10 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{
-    Heard, Notice, Said, Shares, Stamp,
-    shares::Counter,
-};
+use super::{Heard, Notice, Said, Shares, Stamp, shares::Counter};
 use crate::{
     CircuitBreakerHandle,
     layers::circuit_breaker::{Mark, News},

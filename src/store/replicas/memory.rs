@@ -84,10 +84,7 @@ impl MemoryReplicas {
 }
 
 impl ReplicaStore for MemoryReplicas {
-    fn exchange<'a>(
-        &'a self,
-        said: &'a Said,
-    ) -> Pin<Box<dyn Future<Output = Result<Heard, StoreError>> + Send + 'a>> {
+    fn exchange<'a>(&'a self, said: &'a Said) -> Pin<Box<dyn Future<Output = Result<Heard, StoreError>> + Send + 'a>> {
         Box::pin(ready(Ok(self.take(said))))
     }
 

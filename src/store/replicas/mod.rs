@@ -45,10 +45,7 @@ pub trait ReplicaStore: Send + Sync + 'static {
     ///
     /// - Of two notices of one name, that which happened later stays ([`Notice::age`]).
     /// - Each count is added to the total of its name, once if it succeeds; it is not sent again if it failed.
-    fn exchange<'a>(
-        &'a self,
-        said: &'a Said,
-    ) -> Pin<Box<dyn Future<Output = Result<Heard, StoreError>> + Send + 'a>>;
+    fn exchange<'a>(&'a self, said: &'a Said) -> Pin<Box<dyn Future<Output = Result<Heard, StoreError>> + Send + 'a>>;
 
     /// Waits until another replica may have put up a notice, and never longer than this. Waking too early costs an exchange.
     /// By default it sleeps for the whole time; a store that tells of changes wakes sooner.

@@ -30,10 +30,7 @@ struct Flaky {
 }
 
 impl ReplicaStore for Flaky {
-    fn exchange<'a>(
-        &'a self,
-        said: &'a Said,
-    ) -> Pin<Box<dyn Future<Output = Result<Heard, StoreError>> + Send + 'a>> {
+    fn exchange<'a>(&'a self, said: &'a Said) -> Pin<Box<dyn Future<Output = Result<Heard, StoreError>> + Send + 'a>> {
         match self.down.load(Relaxed) {
             true => Box::pin(async { Err(StoreError::new(StoreErrorKind::Unavailable, "an exchange")) }),
             false => self.memory.exchange(said),

@@ -111,7 +111,7 @@ fn a_file_or_folder_that_may_not_be_written_is_read_only() {
     drop(Sqlite::open(folder.file()).unwrap());
     let allow = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     allow(&folder.file(), 0o400);
-    if fs::OpenOptions::new().append(true).open(folder.file()).is_ok() {
+    if OpenOptions::new().append(true).open(folder.file()).is_ok() {
         println!("skipped: this user may write whatever the mode says");
         return;
     }

@@ -136,6 +136,7 @@ impl Writer {
             DegradedReason::Drained => self.tag(3),
             DegradedReason::Route => self.tag(4),
             DegradedReason::Order => self.tag(5),
+            DegradedReason::RequiresHuman => self.tag(6),
         }
     }
 }
@@ -165,6 +166,7 @@ impl Reader<'_> {
             3 => DegradedReason::Drained,
             4 => DegradedReason::Route,
             5 => DegradedReason::Order,
+            6 => DegradedReason::RequiresHuman,
             _ => return Err(Damaged),
         })
     }
