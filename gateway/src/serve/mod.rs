@@ -30,7 +30,7 @@ mod socket;
 mod stream;
 #[cfg(test)]
 mod tests;
-mod wall_clock;
+pub(crate) mod wall_clock;
 
 use std::{
     io::{self, Write as _},

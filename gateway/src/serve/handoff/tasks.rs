@@ -8,7 +8,7 @@ use axum::{
     extract::{Path, State},
 };
 use http::{Request, Response, StatusCode, Uri};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
 use steadfast::handoff::{DeskError, Task, TaskId};
 
@@ -18,7 +18,7 @@ use super::{
     query,
 };
 use crate::{
-    handoff::{Conversation, LONGEST_ANSWER, LONGEST_NAME},
+    handoff::{LONGEST_ANSWER, LONGEST_NAME, Shown},
     serve::{
         Gateway, Settings,
         admin::{error, ok, wrong},
@@ -26,18 +26,8 @@ use crate::{
     },
 };
 
-/// A task with what was asked, for people.
-#[derive(Serialize)]
-struct Shown<'a> {
-    #[serde(flatten)]
-    task: &'a Task,
-    conversation: Conversation,
-    /// The answer's text.
-    output: Option<String>,
-}
-
 fn shown(task: &Task) -> Response<Body> {
-    ok(&Shown { task, conversation: Conversation::of(&task.request), output: task.result().output })
+    ok(&Shown::of(task))
 }
 
 pub(super) async fn list(Extension(reviewer): Reviewing, uri: Uri) -> Response<Body> {
