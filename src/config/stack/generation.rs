@@ -6,6 +6,8 @@ use tower::{Layer, ServiceBuilder, util::Either};
 
 #[cfg(feature = "alerts")]
 use super::alerts::AlertPlan;
+#[cfg(feature = "redis")]
+use super::replicas::Meeting;
 use super::{
     Makings, Reload, TierInfo,
     cache::Kept,
@@ -51,6 +53,9 @@ pub(super) struct Generation {
     /// The answers that are kept, where the file asks for it.
     pub(super) kept: Option<Kept>,
     pub(super) bulkhead: BulkheadHandle,
+    /// Where replicas meet.
+    #[cfg(feature = "redis")]
+    pub(super) meeting: Option<Meeting>,
     /// For all features that have no time of their own.
     pub(super) whole: Whole,
     /// The same with another limit of time, for those that have one.
@@ -137,6 +142,8 @@ impl Generation {
     ) -> Result<Self, InvalidConfig> {
         let Plan { config, leaves, .. } = plan;
         let prices = spend::prices(&config)?;
+        #[cfg(feature = "redis")]
+        let meeting = makings.meeting.clone();
         let kept = Kept::new(&config, makings, before.and_then(|before| before.kept.as_ref()))?;
         let mut retry_budgets = RetryBudgets::new();
         let mut parts: Vec<Part> = Vec::new();
@@ -226,6 +233,8 @@ impl Generation {
             fallback,
             idempotency,
             kept,
+            #[cfg(feature = "redis")]
+            meeting,
             whole,
             timed,
             others,

@@ -22,6 +22,9 @@ pub(super) struct Makings {
     pub(super) leaves: HashMap<String, BoxLlmService>,
     /// Those that replicas share, for a configuration that says so of its cache.
     pub(super) answers: Option<CacheHandle>,
+    /// Where replicas meet.
+    #[cfg(feature = "redis")]
+    pub(super) meeting: Option<super::replicas::Meeting>,
     /// One for all tiers, and made only where there is one that needs it.
     transport: OnceLock<Transport>,
 }
@@ -36,6 +39,8 @@ impl Default for Makings {
             seed: None,
             leaves: HashMap::new(),
             answers: None,
+            #[cfg(feature = "redis")]
+            meeting: None,
             transport: OnceLock::new(),
         }
     }
@@ -49,6 +54,14 @@ impl Makings {
     /// What was put in the place of a tier's provider.
     pub(super) fn leaf(&self, tier: &str) -> Option<&BoxLlmService> {
         self.leaves.get(tier)
+    }
+
+    /// The store that a caller has given for them, else the one where replicas meet.
+    pub(super) fn shared_answers(&self) -> Option<CacheHandle> {
+        let own = self.answers.clone();
+        #[cfg(feature = "redis")]
+        let own = own.or_else(|| Some(self.meeting.as_ref()?.answers.clone()));
+        own
     }
 
     pub(super) fn transport(&self) -> Transport {
