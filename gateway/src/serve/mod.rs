@@ -15,7 +15,9 @@ mod connection;
 mod demo;
 mod events;
 mod files;
+mod handoff;
 mod heads;
+mod html;
 mod inbound;
 mod keys;
 mod listener;
@@ -31,7 +33,7 @@ mod socket;
 mod stream;
 #[cfg(test)]
 mod tests;
-mod wall_clock;
+pub(crate) mod wall_clock;
 
 use std::{
     io::{self, Write as _},
@@ -47,6 +49,7 @@ use serde_json::json;
 use steadfast::{
     BoxLlmService, Stack, StackHandle,
     config::{self, ConfigError, Watching},
+    handoff::Desk,
 };
 use tokio::net::TcpListener;
 #[cfg(unix)]
@@ -106,6 +109,8 @@ struct Gateway {
     /// As they are at the moment, for what follows the configuration.
     now: ArcSwap<Settings>,
     records: Records,
+    /// Where people find what was handed to them.
+    desk: Option<Desk>,
     /// The server has been asked to stop.
     stop: CancellationToken,
     /// The time to finish is over.
@@ -121,9 +126,15 @@ impl Gateway {
             records: Records::new(settings.records),
             now: ArcSwap::from_pointee(settings.clone()),
             settings,
+            desk: None,
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
         }
+    }
+
+    /// Where people find what was handed to them, if anything is.
+    fn desk(&self) -> Option<Desk> {
+        self.desk.clone()
     }
 }
 
