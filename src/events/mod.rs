@@ -36,7 +36,7 @@ pub use self::{
     follow::{Following, Subscriber},
     logs::Logs,
     operation::Operation,
-    request::{RequestEnded, RequestOutcome},
+    request::{CachedAnswer, RequestEnded, RequestOutcome},
     status::{CacheStatus, Latency, ServingState, Status, StatusBoard, Switch, TierStatus, TimeOnFallback},
 };
 use crate::{ErrorKind, prices::Usd};
