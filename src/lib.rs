@@ -73,6 +73,7 @@
 #[cfg(test)]
 extern crate self as steadfast;
 
+pub mod agent;
 pub mod body;
 pub mod chat;
 pub mod classify;
@@ -94,6 +95,8 @@ pub mod translate;
 
 mod sync;
 mod wall_clock;
+#[cfg(any(feature = "alerts", feature = "handoff"))]
+mod webhook;
 mod wire;
 
 #[cfg(feature = "config")]

@@ -118,6 +118,9 @@ impl Logs {
             input_tokens = ended.usage.map(|usage| usage.input),
             output_tokens = ended.usage.map(|usage| usage.output),
             cost_usd = ended.cost.map(crate::prices::Usd::dollars),
+            delivered_frames = ended.delivered.as_ref().map(|delivered| delivered.frames),
+            delivered_characters = ended.delivered.as_ref().map(|delivered| delivered.characters),
+            delivered_bytes = ended.delivered.as_ref().map(|delivered| delivered.bytes),
         );
     }
 }

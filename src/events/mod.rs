@@ -37,7 +37,7 @@ pub use self::{
     logs::Logs,
     operation::Operation,
     request::{RequestEnded, RequestOutcome},
-    status::{Latency, ServingState, Status, StatusBoard, Switch, TierStatus, TimeOnFallback},
+    status::{CacheStatus, Latency, ServingState, Status, StatusBoard, Switch, TierStatus, TimeOnFallback},
 };
 use crate::{ErrorKind, prices::Usd};
 

@@ -2,16 +2,19 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use sha2::{Digest, Sha256};
 use tokio::{
-    sync::broadcast::{self, error::RecvError},
+    sync::{
+        Notify,
+        broadcast::{self, error::RecvError},
+    },
     time::{sleep, timeout},
 };
 
 use super::{
-    Claimant, DeskError, NewAnswer, NewTask, Release, Task, TaskFilter, TaskId, TaskState, TaskStats, TaskStore,
-    TaskSummary, store::TaskFuture,
+    Callbacks, Claimant, Delivery, DeskError, NewAnswer, NewTask, Redrivable, Release, SWEPT_AT_ONCE, Settled, Task,
+    TaskFilter, TaskId, TaskState, TaskStats, TaskStore, TaskSummary, store::TaskFuture,
 };
 use crate::{
-    LlmRequest,
+    LlmError, LlmRequest,
     chat::{FinishReason, Message},
     store::{StoreError, StoreErrorKind},
 };
@@ -47,6 +50,10 @@ pub struct Desk {
     pub(super) settings: Arc<Settings>,
     /// Which tasks were answered here, for those who wait for one.
     told: broadcast::Sender<TaskId>,
+    /// Something was written down here that is to be sent.
+    written: Arc<Notify>,
+    /// A redrive was asked for here.
+    asked_for: Arc<Notify>,
 }
 
 /// What a desk goes by.
@@ -55,6 +62,9 @@ pub(super) struct Settings {
     pub(super) visibility: Duration,
     pub(super) ttl: Duration,
     pub(super) store_timeout: Duration,
+    pub(super) keep: Duration,
+    pub(super) notify: Option<super::Notify>,
+    pub(super) callbacks: Option<Callbacks>,
 }
 
 /// How many answers those who wait may be behind before they look for themselves.
@@ -64,8 +74,8 @@ const LOOK_FIRST: Duration = Duration::from_millis(250);
 const LOOK_LAST: Duration = Duration::from_secs(1);
 
 impl Desk {
-    /// A desk over this store. A claim stands for 15 minutes, a task may be answered for 7 days, and the store has 5 seconds
-    /// for each call.
+    /// A desk over this store. A claim stands for 15 minutes, a task may be answered for 7 days and is kept for 30 more, and the
+    /// store has 5 seconds for each call.
     pub fn new(store: impl TaskStore) -> Self {
         Self::over(Arc::new(store))
     }
@@ -76,8 +86,17 @@ impl Desk {
             visibility: Duration::from_secs(15 * 60),
             ttl: Duration::from_secs(7 * 24 * 60 * 60),
             store_timeout: Duration::from_secs(5),
+            keep: Duration::from_secs(30 * 24 * 60 * 60),
+            notify: None,
+            callbacks: None,
         };
-        Self { store, settings: Arc::new(settings), told: broadcast::channel(TOLD).0 }
+        Self {
+            store,
+            settings: Arc::new(settings),
+            told: broadcast::channel(TOLD).0,
+            written: Arc::default(),
+            asked_for: Arc::default(),
+        }
     }
 
     /// Sets how long a claim stands before another may take the task, unless it is renewed. Default: 15 minutes.
@@ -101,6 +120,27 @@ impl Desk {
         self
     }
 
+    /// Sets how long tasks are kept that are answered or expired: so long who asked can ask for the answer. Default: 30 days.
+    #[must_use]
+    pub fn keep(mut self, time: Duration) -> Self {
+        Arc::make_mut(&mut self.settings).keep = time;
+        self
+    }
+
+    /// Tells people of each task from now on, once [deliveries](super::Deliveries) are started. Default: nobody.
+    #[must_use]
+    pub fn notify(mut self, notify: super::Notify) -> Self {
+        Arc::make_mut(&mut self.settings).notify = Some(notify);
+        self
+    }
+
+    /// Calls back who asked, once [deliveries](super::Deliveries) are started. Default: nobody.
+    #[must_use]
+    pub fn callbacks(mut self, callbacks: Callbacks) -> Self {
+        Arc::make_mut(&mut self.settings).callbacks = Some(callbacks);
+        self
+    }
+
     /// Whether its tasks outlive the process.
     pub fn is_durable(&self) -> bool {
         self.store.is_durable()
@@ -113,18 +153,22 @@ impl Desk {
     /// The store's.
     pub async fn submit(&self, task: NewTask) -> Result<TaskId, DeskError> {
         // It may have been done by a call that failed: the same id is never two tasks.
-        match self.asked("writing a task down", self.store.insert(task.clone())).await {
-            Err(DeskError::Store(error)) if error.heals() => {
-                self.asked("writing a task down", self.store.insert(task)).await
-            }
-            done => done,
+        let what = "writing a task down";
+        let mut done = self.asked(what, self.store.insert(task.clone())).await;
+        if matches!(&done, Err(DeskError::Store(error)) if error.heals()) {
+            done = self.asked(what, self.store.insert(task)).await;
         }
+        self.written.notify_one();
+        done
     }
 
     /// Fills in what the desk says of each task, and by what a repeat of its request is known.
-    pub(crate) fn prepare(&self, task: &mut NewTask, request: &LlmRequest) {
+    pub(crate) fn prepare(&self, task: &mut NewTask, request: &LlmRequest) -> Result<(), LlmError> {
+        task.callback = Callbacks::of(self.settings.callbacks.as_ref(), request)?;
+        task.notify = self.settings.notify.is_some();
         task.ttl = self.settings.ttl;
         task.same_as = request.idempotency().filter(|key| !key.is_empty()).map(|key| same_as(task, key));
+        Ok(())
     }
 
     /// The whole of a task.
@@ -213,10 +257,11 @@ impl Desk {
         let task = self.asked("writing an answer down", self.store.answer(id, answer, force)).await?;
         // An error says that nobody waits here.
         let _ = self.told.send(id);
+        self.written.notify_one();
         Ok(task)
     }
 
-    /// Asks for a task to be given to a model again, by whoever [redrives](super::redrive) this store's tasks, in any process.
+    /// Asks for a task to be given to a model again, by whoever [redrives](super::Redrive) this store's tasks, in any process.
     /// A person who is at it goes first.
     ///
     /// # Errors
@@ -224,7 +269,7 @@ impl Desk {
     /// [`AlreadyAnswered`](DeskError::AlreadyAnswered), [`Expired`](DeskError::Expired), [`Unknown`](DeskError::Unknown), or the
     /// store's.
     pub async fn redrive(&self, id: TaskId) -> Result<(), DeskError> {
-        self.asked("asking for a redrive", self.store.ask_redrive(Some(id))).await.map(drop)
+        self.ask_redrive(Some(id)).await.map(drop)
     }
 
     /// The same for all tasks that may still be answered. Says of how many.
@@ -233,7 +278,13 @@ impl Desk {
     ///
     /// The store's.
     pub async fn redrive_all(&self) -> Result<u64, DeskError> {
-        self.asked("asking for a redrive", self.store.ask_redrive(None)).await
+        self.ask_redrive(None).await
+    }
+
+    async fn ask_redrive(&self, id: Option<TaskId>) -> Result<u64, DeskError> {
+        let done = self.asked("asking for a redrive", self.store.ask_redrive(id)).await;
+        self.asked_for.notify_one();
+        done
     }
 
     /// Waits until a task is answered, and gives the whole of it. Through a store that cannot be reached it goes on waiting.
@@ -267,6 +318,53 @@ impl Desk {
                 () = sleep(pause) => {}
             }
             pause = (pause * 2).min(LOOK_LAST);
+        }
+    }
+
+    /// Says when a redrive was asked for here.
+    pub(super) fn asked_for(&self) -> Arc<Notify> {
+        self.asked_for.clone()
+    }
+
+    pub(super) async fn claim_oldest(
+        &self,
+        by: Claimant,
+        visibility: Duration,
+        which: Redrivable,
+    ) -> Result<Option<Task>, DeskError> {
+        self.asked("claiming the oldest task", self.store.claim_oldest(by, visibility, which)).await
+    }
+
+    pub(super) async fn give_back(&self, id: TaskId, by: Claimant, then: Release) -> Result<(), DeskError> {
+        self.asked("releasing a claim", self.store.release(id, by, then)).await
+    }
+
+    /// Says when something was written down here that is to be sent.
+    pub(super) fn written(&self) -> Arc<Notify> {
+        self.written.clone()
+    }
+
+    pub(super) async fn due(&self, limit: usize, lease: Duration) -> Result<Vec<Delivery>, DeskError> {
+        self.asked("looking for deliveries", self.store.due(limit, lease)).await
+    }
+
+    pub(super) async fn settle(&self, delivery: Delivery, outcome: Settled) -> Result<bool, DeskError> {
+        self.asked("settling a delivery", self.store.settle(delivery, outcome)).await
+    }
+
+    /// Removes tasks that were kept for their time. [Deliveries](super::Deliveries) do it every 10 minutes. Says how many.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn sweep(&self) -> Result<u64, DeskError> {
+        let mut all = 0;
+        loop {
+            let swept = self.asked("removing old tasks", self.store.sweep(self.settings.keep)).await?;
+            all += swept;
+            if swept < SWEPT_AT_ONCE as u64 {
+                return Ok(all);
+            }
         }
     }
 

@@ -19,21 +19,31 @@
 //!
 //! In a [`TaskStore`]: SQLite or PostgreSQL. [`MemoryTasks`] end with the process, and the leaf refuses to say *queued* of them.
 
+mod callbacks;
+mod deliver;
 mod desk;
 mod error;
 mod id;
 mod memory;
+mod notify;
 pub(crate) mod record;
+pub(crate) mod redrive;
 pub(crate) mod request;
+pub mod signature;
 mod store;
 mod task;
 
 pub use self::{
+    callbacks::{CallbackUrl, Callbacks},
+    deliver::{Deliveries, Delivering},
     desk::{Answered, Desk},
     error::DeskError,
     id::{NotATaskId, TaskId},
     memory::MemoryTasks,
+    notify::Notify,
+    redrive::{Redrive, Redriving},
     request::StoredRequest,
+    signature::{NotVerified, WebhookSecret},
     store::{Redrivable, Release, Settled, TaskFuture, TaskStore},
     task::{
         Callback, Claimant, ClaimantKind, Delivery, DeliveryKind, DeliveryState, NewAnswer, NewTask, PREVIEW, Task,

@@ -139,8 +139,9 @@ impl Generation {
     ) -> Result<Self, InvalidConfig> {
         let Plan { config, leaves, .. } = plan;
         let prices = spend::prices(&config)?;
-        let stores = Opened::new(&config.stores, before.map(|before| &before.stores))?;
-        let kept = Kept::new(&config, makings, before.and_then(|before| before.kept.as_ref()))?;
+        let stores = Opened::new(&config.stores, makings, before.map(|before| &before.stores))?;
+        let shared = makings.answers.clone().or_else(|| stores.shared_answers());
+        let kept = Kept::new(&config, shared, before.and_then(|before| before.kept.as_ref()))?;
         let mut retry_budgets = RetryBudgets::new();
         let mut parts: Vec<Part> = Vec::new();
         let (mut retries, mut caps) = (Vec::new(), Vec::new());

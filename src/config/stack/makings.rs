@@ -22,6 +22,9 @@ pub(super) struct Makings {
     pub(super) leaves: HashMap<String, BoxLlmService>,
     /// Those that replicas share, for a configuration that says so of its cache.
     pub(super) answers: Option<CacheHandle>,
+    /// Where replicas meet.
+    #[cfg(feature = "redis")]
+    pub(super) meeting: Option<super::replicas::Meeting>,
     /// One for all tiers, and made only where there is one that needs it.
     transport: OnceLock<Transport>,
 }
@@ -36,6 +39,8 @@ impl Default for Makings {
             seed: None,
             leaves: HashMap::new(),
             answers: None,
+            #[cfg(feature = "redis")]
+            meeting: None,
             transport: OnceLock::new(),
         }
     }

@@ -11,7 +11,7 @@
 //!   [features](Metrics::feature_limit) and models have series of their own, all others share the value `other`; what is
 //!   absent is `none`.
 //! - **Money** is counted in billionths of a dollar, for counters are whole numbers: divide by `1e9`.
-//! - **Sampling.** What changes by itself (the time on a fallback, queues, budgets) is read by [`MetricsHandle::sample`]: before
+//! - **Sampling.** What changes by itself (the time on a fallback, queues, budgets, the cache) is read by [`MetricsHandle::sample`]: before
 //!   each scrape, or every few seconds.
 //! - **Upkeep.** What the recorder gathers between two scrapes is its own affair: where nobody scrapes, call
 //!   `PrometheusHandle::run_upkeep` every few seconds.
@@ -77,6 +77,8 @@ pub use self::{
     table::{METRICS, Metric, MetricKind},
 };
 use super::{CircuitState, Event, RequestEnded, Subscriber};
+#[cfg(feature = "cache")]
+use crate::CacheHandle;
 use crate::{BudgetHandle, BulkheadHandle, CircuitBreakerHandle, prices::PriceTable};
 
 /// Records events as metrics. See the [module's docs](self).
@@ -161,6 +163,15 @@ impl Metrics {
     #[must_use]
     pub fn budget(self, budget: BudgetHandle) -> Self {
         self.handle.add_budget(budget);
+        self
+    }
+
+    /// Samples what became of the requests that a cache has seen, and what it takes. See [`MetricsHandle::set_cache`] to
+    /// change it later.
+    #[cfg(feature = "cache")]
+    #[must_use]
+    pub fn cache(self, cache: CacheHandle) -> Self {
+        self.handle.set_cache(Some(cache));
         self
     }
 

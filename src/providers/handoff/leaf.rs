@@ -11,7 +11,9 @@ use tower::Service;
 
 use crate::{
     Degraded, DegradedReason, ErrorKind, LlmError, LlmRequest, LlmResponse,
-    handoff::{Desk, DeskError, NewTask, PERSON, StoredRequest, Task, TaskId, TriedBefore, request::tenant},
+    handoff::{
+        Desk, DeskError, NewTask, PERSON, StoredRequest, Task, TaskId, TriedBefore, redrive::Redriven, request::tenant,
+    },
     ledger::Before,
     request::WORST_LEVEL,
 };
@@ -130,6 +132,9 @@ impl Handoff {
     }
 
     async fn hand_over(self, request: LlmRequest) -> Result<LlmResponse, LlmError> {
+        if request.extensions().get::<Redriven>().is_some() {
+            return Err(LlmError::new(ErrorKind::Exhausted, "the request is a task's already"));
+        }
         let promises = self.desk.is_durable() || self.settings.allow_volatile;
         if !promises && matches!(self.settings.wait, Wait::No) {
             return Err(self.error("a task in memory ends with the process, so that nobody is told that it is queued"));
@@ -180,7 +185,7 @@ impl Handoff {
         }
         .to_owned();
         task.attempts = before.map_or(&[][..], |before| &before.attempts).iter().map(TriedBefore::of).collect();
-        self.desk.prepare(&mut task, request);
+        self.desk.prepare(&mut task, request)?;
         Ok(task)
     }
 

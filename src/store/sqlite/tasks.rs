@@ -353,3 +353,38 @@ impl TaskStore for Sqlite {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::{
+        LlmRequest,
+        handoff::{Desk, StoredRequest},
+        providers::Handoff,
+        store::{StoreErrorKind, testing::Folder},
+    };
+
+    fn task(text: &str) -> NewTask {
+        NewTask::new(TaskId::new().unwrap(), StoredRequest::of(&LlmRequest::prompt(text)).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_said_and_what_is_there_is_served() {
+        let folder = Folder::new("sqlite-tasks-full");
+        let store = Sqlite::open(folder.file()).unwrap();
+        let first = store.insert(task("hello")).await.unwrap();
+        let limit = |file: &mut Connection| file.query_row("PRAGMA max_page_count = 40", (), |_| Ok(()));
+        store.call("a limit", limit).await.unwrap();
+        let large = "x".repeat(1_000_000);
+        match store.insert(task(&large)).await.unwrap_err() {
+            DeskError::Store(error) => assert_eq!(error.kind(), StoreErrorKind::Full, "{error}"),
+            error => panic!("{error}"),
+        }
+        assert_eq!(store.get(first).await.unwrap().state, TaskState::Waiting);
+        assert_eq!(store.stats().await.unwrap().waiting, 1, "nothing is half written");
+        let error = Handoff::new(&Desk::new(store)).oneshot(LlmRequest::prompt(large)).await.unwrap_err();
+        assert!(error.to_string().contains("the store is full"), "{error}");
+    }
+}

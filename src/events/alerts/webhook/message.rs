@@ -1,11 +1,11 @@
-use std::{fmt::Write, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::super::{Alert, AlertState, Severity};
-use crate::wall_clock;
+use crate::{wall_clock, webhook::escaped};
 
 /// The shape of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,20 +59,6 @@ fn plain(alert: &Alert) -> Value {
         "at": date(alert.at),
         "repeated": alert.repeated,
     })
-}
-
-/// In Slack's markup these three are control characters: a tier's name must not mention `<!channel>`.
-fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        let _ = match c {
-            '&' => safe.write_str("&amp;"),
-            '<' => safe.write_str("&lt;"),
-            '>' => safe.write_str("&gt;"),
-            c => safe.write_char(c),
-        };
-    }
-    safe
 }
 
 /// A moment as a date, by how long ago it was.

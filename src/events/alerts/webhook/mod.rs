@@ -37,13 +37,14 @@ use std::{fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Uri, header};
 use tokio::task::AbortHandle;
-use tower::{BoxError, Service, ServiceExt, util::BoxCloneSyncService};
+use tower::{BoxError, Service};
 
 use self::{message::Format, queue::Queue};
 use super::{Alert, AlertSink};
 use crate::{
     InvalidConfig,
     providers::{http::RequestBody, transport::HttpClient},
+    webhook::{self, Transport, boxed},
 };
 
 /// Where alerts are sent. See the [module docs](self).
@@ -67,9 +68,6 @@ struct Target {
     authorization: Option<HeaderValue>,
 }
 
-/// Any HTTP client; of the answer only its head is read.
-type Transport = BoxCloneSyncService<Request<RequestBody>, Response<()>, BoxError>;
-
 impl Webhook {
     /// A webhook that takes Slack's messages.
     ///
@@ -91,18 +89,7 @@ impl Webhook {
     }
 
     fn new(format: Format, url: &str) -> Result<Self, InvalidConfig> {
-        let wrong = |problem: &'static str| InvalidConfig::new("webhook", problem);
-        let url: Uri = url.trim().parse().map_err(|_| wrong("it is not a URL"))?;
-        if !matches!(url.scheme_str(), Some("http" | "https")) {
-            return Err(wrong("it must start with http:// or https://"));
-        }
-        if url.host().is_none_or(str::is_empty) {
-            return Err(wrong("it has no host"));
-        }
-        // hyper would leave them out without a word.
-        if url.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-            return Err(wrong("it must not hold a user name or password: set the authorization"));
-        }
+        let url = webhook::address(url, "webhook")?;
         let target = Target { format, url, authorization: None };
         Ok(Self { target, transport: None, attempts: ATTEMPTS, timeout: TIMEOUT, capacity: CAPACITY, seed: None })
     }
@@ -192,14 +179,9 @@ impl Target {
     }
 
     fn request(&self, body: Bytes) -> Request<RequestBody> {
-        let mut request = Request::new(RequestBody::from(body));
-        *request.method_mut() = http::Method::POST;
-        *request.uri_mut() = self.url.clone();
-        let headers = request.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+        let mut request = webhook::request(&self.url, body);
         if let Some(authorization) = &self.authorization {
-            headers.insert(header::AUTHORIZATION, authorization.clone());
+            request.headers_mut().insert(header::AUTHORIZATION, authorization.clone());
         }
         request
     }
@@ -251,22 +233,6 @@ impl fmt::Debug for WebhookHandle {
     }
 }
 
-fn boxed<S, R, B>(transport: S) -> Transport
-where
-    S: Service<Request<R>, Response = Response<B>> + Clone + Send + Sync + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send + 'static,
-    R: From<RequestBody> + 'static,
-    B: 'static,
-{
-    let transport = transport
-        .map_request(|request: Request<RequestBody>| request.map(R::from))
-        .map_response(|response: Response<B>| response.map(drop))
-        .map_err(Into::into);
-    BoxCloneSyncService::new(transport)
-}
-
-const USER_AGENT: &str = concat!("steadfast/", env!("CARGO_PKG_VERSION"));
 const ATTEMPTS: u32 = 5;
 const TIMEOUT: Duration = Duration::from_secs(10);
 const CAPACITY: usize = 100;

@@ -1,12 +1,10 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::StatusCode;
-use tokio::time::{sleep, timeout};
-use tower::{Service, ServiceExt};
+use tokio::time::sleep;
 
-use super::{Target, Transport, queue::Queue};
-use crate::{retry_after, wall_clock};
+use super::{Target, queue::Queue};
+use crate::webhook::{self, Outcome, Transport, Waits};
 
 /// Sends the alerts of a queue, one after the other.
 pub(super) struct Sender {
@@ -16,14 +14,6 @@ pub(super) struct Sender {
     timeout: Duration,
     random: fastrand::Rng,
     queue: Arc<Queue>,
-}
-
-/// What came of an attempt.
-enum Outcome {
-    Taken,
-    /// It may be taken later, not before so long.
-    Later(&'static str, Option<StatusCode>, Duration),
-    Refused(StatusCode),
 }
 
 impl Sender {
@@ -62,44 +52,20 @@ impl Sender {
                 return false;
             };
             tracing::debug!(event = "alert_delayed", rule, host, status, attempt, problem);
-            sleep(self.wait(attempt, floor)).await;
+            sleep(WAITS.after(attempt, floor, &mut self.random)).await;
             attempt += 1;
         }
     }
 
     async fn attempt(&mut self, body: Bytes) -> Outcome {
         let request = self.target.request(body);
-        let transport = &mut self.transport;
-        let answer = timeout(self.timeout, async { transport.ready().await?.call(request).await });
-        let response = match answer.await {
-            Err(_) => return Outcome::Later("no answer in time", None, Duration::ZERO),
-            // What the error says may quote the URL.
-            Ok(Err(_)) => return Outcome::Later("no answer", None, Duration::ZERO),
-            Ok(Ok(response)) => response,
-        };
-        let status = response.status();
-        match status {
-            status if status.is_success() => Outcome::Taken,
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => later(status, response.headers()),
-            status if status.is_server_error() => later(status, response.headers()),
-            status => Outcome::Refused(status),
-        }
-    }
-
-    /// The wait after an attempt: half of the backoff, and up to the other half at random, above what was asked for.
-    fn wait(&mut self, attempt: u32, floor: Duration) -> Duration {
-        let backoff = FIRST_WAIT.saturating_mul(1 << (attempt - 1).min(16)).min(LONGEST_WAIT);
-        let random = backoff.mul_f64(self.random.f64() / 2.0);
-        if floor.is_zero() { backoff / 2 + random } else { floor.min(LONGEST_ASKED) + random }
+        webhook::post(&mut self.transport, request, self.timeout).await
     }
 }
 
-fn later(status: StatusCode, headers: &http::HeaderMap) -> Outcome {
-    let asked = retry_after::from_headers(headers, None, wall_clock::now());
-    Outcome::Later("it was put off", Some(status), asked.unwrap_or_default())
-}
-
-const FIRST_WAIT: Duration = Duration::from_secs(1);
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// Beyond this, an alert is not worth waiting for: the attempts are spent sooner.
-const LONGEST_ASKED: Duration = Duration::from_secs(300);
+const WAITS: Waits = Waits {
+    first: Duration::from_secs(1),
+    longest: Duration::from_secs(60),
+    // Beyond this, an alert is not worth waiting for.
+    longest_asked: Duration::from_secs(300),
+};

@@ -1,5 +1,8 @@
 //! A request that no model can answer is handed to people: written down, told of, answered once.
 
+mod deliveries;
+mod redrive;
+
 use std::time::Duration;
 
 use steadfast::{

@@ -1,0 +1,186 @@
+use std::{fmt, sync::Arc};
+
+use http::Uri;
+
+use super::{Callback, WebhookSecret};
+use crate::{ErrorKind, InvalidConfig, LlmError, LlmRequest, webhook};
+
+/// Who is told when a task is answered: an address of the settings, those that come with requests, or both.
+///
+/// Each is signed with a [secret](WebhookSecret). What is sent is `{"type": "handoff.answered", "timestamp": .., "data": ..}`, with a
+/// [`TaskResult`](super::TaskResult) in it.
+#[derive(Clone)]
+pub struct Callbacks {
+    pub(super) secret: WebhookSecret,
+    pub(super) url: Option<Uri>,
+    hosts: Arc<[Host]>,
+}
+
+/// A host that may be called back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Host {
+    name: String,
+    /// Whether all hosts of that domain are meant, and not the domain itself.
+    below: bool,
+    port: Option<u16>,
+}
+
+/// An address that a request brings along, to be told when it is answered: an
+/// [extension](LlmRequest::extension) of the request.
+///
+/// It is heeded only where its host is [allowed](Callbacks::host), and a request with another one is refused.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CallbackUrl(pub Arc<str>);
+
+impl CallbackUrl {
+    /// This address.
+    pub fn new(url: impl Into<Arc<str>>) -> Self {
+        Self(url.into())
+    }
+}
+
+impl fmt::Debug for CallbackUrl {
+    /// An address can hold a key, so that it is not shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CallbackUrl(..)")
+    }
+}
+
+impl Callbacks {
+    /// Callbacks signed with this secret; nobody is called back yet.
+    pub fn new(secret: WebhookSecret) -> Self {
+        Self { secret, url: None, hosts: Arc::default() }
+    }
+
+    /// Calls this address back for each task whose request brings none.
+    ///
+    /// # Errors
+    ///
+    /// When it is no `http://` or `https://` URL with a host. The error does not repeat it.
+    pub fn url(mut self, url: &str) -> Result<Self, InvalidConfig> {
+        self.url = Some(webhook::address(url, "url")?);
+        Ok(self)
+    }
+
+    /// Allows requests to bring an address of this host: `example.com`, `example.com:8443`, or `*.example.com` for all hosts of
+    /// that domain. It must be `https://`, unless the host is the machine itself (`localhost`, `127.0.0.1`, `[::1]`). Default:
+    /// none, for whoever chooses the address lets this process call it, from inside of the network that it is in.
+    ///
+    /// # Errors
+    ///
+    /// When it is no name of a host.
+    pub fn host(mut self, host: &str) -> Result<Self, InvalidConfig> {
+        let wrong =
+            || InvalidConfig::new("hosts", "name a host, as `example.com`, `example.com:8443` or `*.example.com`");
+        let (below, rest) = match host.trim().strip_prefix("*.") {
+            Some(rest) => (true, rest),
+            None => (false, host.trim()),
+        };
+        let authority: http::uri::Authority = rest.parse().map_err(|_| wrong())?;
+        if rest.contains(['@', '*', '/']) || authority.host().is_empty() {
+            return Err(wrong());
+        }
+        let host = Host { name: authority.host().to_ascii_lowercase(), below, port: authority.port_u16() };
+        self.hosts = self.hosts.iter().cloned().chain([host]).collect();
+        Ok(self)
+    }
+
+    /// Who is told of a request's answer.
+    pub(super) fn of(this: Option<&Self>, request: &LlmRequest) -> Result<Option<Callback>, LlmError> {
+        let Some(CallbackUrl(url)) = request.extensions().get::<CallbackUrl>() else {
+            return Ok(this.and_then(|this| this.url.as_ref()).map(|_| Callback::Settings));
+        };
+        let refused =
+            |problem: &str| LlmError::new(ErrorKind::InvalidRequest, format!("the callback's address: {problem}"));
+        let this = this.ok_or_else(|| refused("no host may be called back"))?;
+        this.allowed(url).map_err(|problem| refused(&problem))?;
+        Ok(Some(Callback::Url(url.to_string())))
+    }
+
+    /// The address, where it may be called.
+    pub(super) fn allowed(&self, url: &str) -> Result<Uri, String> {
+        let url = webhook::address(url, "callback").map_err(|error| error.problem().to_owned())?;
+        let host = url.host().unwrap_or_default().to_ascii_lowercase();
+        let is_local = ["localhost", "127.0.0.1", "[::1]"].contains(&host.as_str());
+        if url.scheme_str() != Some("https") && !is_local {
+            return Err("it must start with https://".to_owned());
+        }
+        let allows = |known: &Host| {
+            let named = match known.below {
+                true => host.strip_suffix(&known.name).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
+                false => host == known.name,
+            };
+            // Without one said, the scheme's own.
+            named && url.port_u16() == known.port
+        };
+        match self.hosts.iter().any(allows) {
+            true => Ok(url),
+            false => Err(format!("the host {host} is not among those that may be called back")),
+        }
+    }
+}
+
+impl fmt::Debug for Callbacks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Callbacks")
+            .field("host", &self.url.as_ref().and_then(Uri::host))
+            .field("hosts", &self.hosts)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn callbacks(hosts: &[&str]) -> Callbacks {
+        let none = Callbacks::new(WebhookSecret::new(&"x".repeat(24)).unwrap());
+        hosts.iter().fold(none, |callbacks, host| callbacks.host(host).unwrap())
+    }
+
+    #[test]
+    fn only_hosts_that_were_named_are_called() {
+        let callbacks =
+            callbacks(&["Example.com", "*.hooks.example", "ports.example:8443", "127.0.0.1:9000", "[::1]:9000"]);
+        for allowed in [
+            "https://example.com/a?b=c",
+            "https://EXAMPLE.com",
+            "https://a.hooks.example/x",
+            "https://a.b.hooks.example/x",
+            "https://ports.example:8443/",
+            "http://127.0.0.1:9000/hook",
+            "http://[::1]:9000/",
+        ] {
+            assert!(callbacks.allowed(allowed).is_ok(), "{allowed}");
+        }
+        for refused in [
+            "http://example.com/",
+            "https://example.com:8443/",
+            "https://example.com.evil.example/",
+            "https://evilexample.com/",
+            "https://hooks.example/",
+            "https://evilhooks.example/",
+            "https://.hooks.example/",
+            "https://ports.example/",
+            "https://user@example.com/",
+            "https://example.com@evil.example/",
+            "http://127.0.0.1/",
+            "http://127.1:9000/",
+            "http://169.254.169.254/latest/meta-data",
+            "http://[::ffff:127.0.0.1]:9000/",
+            "ftp://example.com/",
+            "file:///etc/passwd",
+            "//example.com/",
+            "",
+        ] {
+            assert!(callbacks.allowed(refused).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_is_none_is_refused() {
+        for host in ["", "*", "*.*.example", "https://example.com", "a b", "user@example.com", "example.com/path"] {
+            assert!(callbacks(&[]).host(host).is_err(), "{host}");
+        }
+    }
+}

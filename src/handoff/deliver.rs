@@ -1,0 +1,282 @@
+//! What is told about tasks is sent, again and again until it has arrived.
+
+use std::{fmt, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode};
+use serde_json::json;
+use tokio::{
+    task::{AbortHandle, JoinSet},
+    time::sleep,
+};
+use tower::{BoxError, Service};
+
+use super::{Delivery, DeliveryKind, Desk, DeskError, Settled, Task};
+use crate::{
+    providers::{http::RequestBody, transport::HttpClient},
+    wall_clock,
+    webhook::{self, Outcome, Transport, Waits, boxed},
+};
+
+/// Sends what is told about tasks: to people, that one is there ([`Desk::notify`]), to who asked, that it is answered
+/// ([`Desk::callbacks`]).
+///
+/// What is to be sent stands beside its task in the store. It is tried again after a pause that doubles from a second to an hour,
+/// half of it at random, 20 times in all; then it is given up, which [`Task::deliveries`] and
+/// [`TaskStats::deliveries_dead`](super::TaskStats::deliveries_dead) show. A receiver that answers 410 (gone) is given up at once, and
+/// `Retry-After` is obeyed up to an hour. What was under way when the process ended is sent again by whoever looks next: a receiver
+/// may see it twice, under the same `webhook-id`.
+///
+/// ```
+/// use steadfast::handoff::{Callbacks, Deliveries, Desk, MemoryTasks, Notify, WebhookSecret};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let env = |name: &str| if name == "SLACK" { "https://hooks.slack.example/T0/B0/x" } else { "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" };
+/// let desk = Desk::new(MemoryTasks::new())
+///     .notify(Notify::slack(&env("SLACK"))?.preview(false))
+///     .callbacks(Callbacks::new(WebhookSecret::new(&env("CALLBACK_SECRET"))?).host("hooks.example.com")?);
+/// let _sending = Deliveries::new(&desk).start();
+/// # Ok(()) }
+/// ```
+#[must_use = "nothing is sent before it is started"]
+pub struct Deliveries {
+    desk: Desk,
+    transport: Option<Transport>,
+    max_attempts: u32,
+    timeout: Duration,
+    seed: Option<u64>,
+}
+
+/// How many are sent at once.
+const AT_ONCE: usize = 16;
+/// How often it is looked for what another process has written.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The same while the store cannot be asked.
+const LOOK_LATER: Duration = Duration::from_secs(5);
+/// How often old tasks are removed.
+const SWEEP_EVERY: Duration = Duration::from_secs(10 * 60);
+
+const WAITS: Waits = Waits {
+    first: Duration::from_secs(1),
+    longest: Duration::from_secs(3600),
+    longest_asked: Duration::from_secs(3600),
+};
+
+impl Deliveries {
+    /// Sends what is told of this desk's tasks, by whom its settings name.
+    pub fn new(desk: &Desk) -> Self {
+        Self { desk: desk.clone(), transport: None, max_attempts: 20, timeout: Duration::from_secs(10), seed: None }
+    }
+
+    /// Sets the transport: any service that answers HTTP requests, as a
+    /// [leaf's](crate::providers::http::HttpLeaf::transport). Default: an [`HttpClient`] of its own.
+    pub fn transport<S, R, B>(mut self, transport: S) -> Self
+    where
+        S: Service<Request<R>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send + 'static,
+        R: From<RequestBody> + 'static,
+        B: 'static,
+    {
+        self.transport = Some(boxed(transport));
+        self
+    }
+
+    /// How often each is tried before it is given up; 0 counts as 1. Default: 20.
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.max_attempts = attempts.max(1);
+        self
+    }
+
+    /// How long an attempt may take. Default: 10 s.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = limit;
+        self
+    }
+
+    /// The seed of the pauses' random part, for tests. Default: a random one.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Starts the task that sends, and that removes old tasks. It ends when the handle is dropped: what is not sent then is sent
+    /// by the next.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn start(self) -> Delivering {
+        let sender = Sender {
+            transport: self.transport.unwrap_or_else(|| boxed(HttpClient::new())),
+            random: self.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed),
+            max_attempts: self.max_attempts,
+            timeout: self.timeout,
+            desk: self.desk,
+        };
+        Delivering(tokio::spawn(sender.run()).abort_handle())
+    }
+}
+
+impl fmt::Debug for Deliveries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deliveries")
+            .field("desk", &self.desk)
+            .field("max_attempts", &self.max_attempts)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Deliveries at work: dropped, they end.
+#[derive(Debug)]
+#[must_use = "dropped, it ends"]
+pub struct Delivering(AbortHandle);
+
+impl Drop for Delivering {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+#[derive(Clone)]
+struct Sender {
+    desk: Desk,
+    transport: Transport,
+    random: fastrand::Rng,
+    max_attempts: u32,
+    timeout: Duration,
+}
+
+impl Sender {
+    async fn run(mut self) {
+        let written = self.desk.written();
+        let mut sending = JoinSet::new();
+        let mut swept_at = None;
+        let mut is_away = false;
+        loop {
+            while sending.try_join_next().is_some() {}
+            if swept_at.is_none_or(|at: tokio::time::Instant| at.elapsed() >= SWEEP_EVERY) {
+                swept_at = Some(tokio::time::Instant::now());
+                self.sweep().await;
+            }
+            let room = AT_ONCE - sending.len();
+            // Not before an attempt that is still under way has ended.
+            let lease = self.timeout.saturating_mul(2) + Duration::from_secs(10);
+            let due = match self.desk.due(room, lease).await {
+                Ok(due) => {
+                    is_away = false;
+                    due
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut is_away, true) {
+                        tracing::warn!(event = "handoff_deliveries_wait", problem = %error);
+                    }
+                    sleep(LOOK_LATER).await;
+                    continue;
+                }
+            };
+            let is_full = due.len() == room;
+            for delivery in due {
+                let sender = Self { random: self.random.fork(), ..self.clone() };
+                sending.spawn(sender.deliver(delivery));
+            }
+            tokio::select! {
+                // There may be more than there was room for.
+                _ = sending.join_next(), if is_full => {}
+                () = written.notified(), if !is_full => {}
+                () = sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+
+    async fn deliver(mut self, delivery: Delivery) {
+        let outcome = match self.send(&delivery).await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                // The lease brings it back.
+                tracing::debug!(event = "handoff_delivery_waits", id = delivery.id, problem = %error);
+                return;
+            }
+        };
+        if let Settled::Dead { problem } = &outcome {
+            tracing::warn!(
+                event = "handoff_not_delivered",
+                id = delivery.id,
+                kind = delivery.kind.name(),
+                attempts = delivery.attempts,
+                problem
+            );
+        }
+        if let Err(error) = self.desk.settle(delivery, outcome).await {
+            tracing::debug!(event = "handoff_delivery_waits", problem = %error);
+        }
+    }
+
+    async fn send(&mut self, delivery: &Delivery) -> Result<Settled, DeskError> {
+        let task = self.desk.show(delivery.task).await?;
+        let request = match delivery.kind {
+            // Nobody needs to be told of what is over.
+            DeliveryKind::Notification if !task.state.is_open() => return Ok(Settled::Done),
+            DeliveryKind::Notification => self.notification(&task),
+            DeliveryKind::Callback => self.callback(&task, delivery),
+        };
+        let request = match request {
+            Ok(request) => request,
+            Err(problem) => return Ok(self.again(delivery, problem, Duration::ZERO)),
+        };
+        Ok(match webhook::post(&mut self.transport, request, self.timeout).await {
+            Outcome::Taken => Settled::Done,
+            Outcome::Later(problem, None, asked) => self.again(delivery, problem.to_owned(), asked),
+            Outcome::Later(problem, Some(status), asked) => {
+                self.again(delivery, format!("{problem} ({})", status.as_u16()), asked)
+            }
+            Outcome::Refused(StatusCode::GONE) => Settled::Dead { problem: "it is gone (410)".to_owned() },
+            Outcome::Refused(status) => {
+                self.again(delivery, format!("it was refused ({})", status.as_u16()), Duration::ZERO)
+            }
+        })
+    }
+
+    fn again(&mut self, delivery: &Delivery, problem: String, asked: Duration) -> Settled {
+        match delivery.attempts < self.max_attempts {
+            true => Settled::Again { after: WAITS.after(delivery.attempts, asked, &mut self.random), problem },
+            false => Settled::Dead { problem },
+        }
+    }
+
+    fn notification(&self, task: &Task) -> Result<Request<RequestBody>, String> {
+        let notify = self.desk.settings.notify.as_ref().ok_or("nobody is named to be told")?;
+        Ok(webhook::request(&notify.url, notify.body(task)))
+    }
+
+    fn callback(&self, task: &Task, delivery: &Delivery) -> Result<Request<RequestBody>, String> {
+        let callbacks = self.desk.settings.callbacks.as_ref().ok_or("there is no secret to sign it with")?;
+        let url = match &delivery.url {
+            // The settings may be others than when it was written down.
+            Some(url) => callbacks.allowed(url)?,
+            None => callbacks.url.clone().ok_or("nobody is named to be called back")?,
+        };
+        let body = answered(task);
+        let mut request = webhook::request(&url, body.clone());
+        for (name, value) in callbacks.secret.headers(&delivery.id, &body) {
+            let value = HeaderValue::from_str(&value).map_err(|_| "a header that cannot be sent")?;
+            request.headers_mut().insert(name, value);
+        }
+        Ok(request)
+    }
+
+    async fn sweep(&self) {
+        match self.desk.sweep().await {
+            Ok(0) => {}
+            Ok(tasks) => tracing::info!(event = "handoff_swept", tasks),
+            Err(error) => tracing::debug!(event = "handoff_not_swept", problem = %error),
+        }
+    }
+}
+
+/// What a callback brings: the same each time that it is sent.
+fn answered(task: &Task) -> Bytes {
+    let at = task.answer.as_ref().map_or(task.created_at, |answer| answer.at);
+    let at = wall_clock::rfc3339(Duration::from_millis(at));
+    json!({ "type": "handoff.answered", "timestamp": at, "data": task.result() }).to_string().into()
+}

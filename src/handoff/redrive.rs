@@ -1,0 +1,315 @@
+//! Tasks are given to a model again when one works, slowly enough that its recovery is not its next outage.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::broadcast::{self, error::RecvError},
+    task::{AbortHandle, JoinSet},
+    time::{Instant, sleep, sleep_until},
+};
+use tower::{Service, ServiceExt as _, util::BoxCloneSyncService};
+
+use super::{Claimant, Desk, DeskError, NewAnswer, Redrivable, Release, Task, id};
+use crate::{
+    BoxLlmService, Classifier, ErrorKind, Event, Events, LlmError, LlmRequest, LlmResponse, classify::Failover,
+    events::CircuitState, layers::budget::BudgetKey,
+};
+
+/// Gives tasks to a model again when one works: the oldest first, few at a time, and none any more as soon as one fails.
+///
+/// It begins with one task; what that comes to says whether there are more. Where a model fails, the task goes back to the others,
+/// and the next look is after a pause that doubles from [`every`](Self::every) to 10 minutes. Where the request itself is at fault
+/// (too long, refused, against a policy), the task waits for a person, and the next one is taken. An answer of a tier that is
+/// [degraded](LlmResponse::degraded) counts as a failure: who was promised a person is not to have a fixed sentence. The
+/// task's [answer](super::TaskAnswer) says that a model made it, and which.
+///
+/// While it is at a task no person can claim it, and the other way round; two redrives, in any processes, never have the same one.
+/// Tasks that require a person are left to people, unless one [asks](Desk::redrive).
+///
+/// ```
+/// use steadfast::handoff::{Desk, MemoryTasks, Redrive};
+/// use steadfast::{Events, providers::Simulated};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let (desk, events) = (Desk::new(MemoryTasks::new()), Events::new());
+/// let model = Simulated::new("gpt-4o"); // a stack of models, without people and fixed sentences
+/// let _redriving = Redrive::new(&desk, model).per_second(0.5).events(&events).start();
+/// # }
+/// ```
+#[must_use = "nothing is redriven before it is started"]
+#[derive(Clone)]
+pub struct Redrive {
+    desk: Desk,
+    model: BoxLlmService,
+    which: Redrivable,
+    gate: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
+    events: Option<Events>,
+    every: Duration,
+    pace: Duration,
+    at_once: usize,
+    timeout: Duration,
+}
+
+/// An extension of a request that is a task's: it is for models, and is handed to nobody again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Redriven;
+
+/// The longest pause after a failure.
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+/// What a claim stands for longer than the call may take: to write the answer down.
+const TO_WRITE: Duration = Duration::from_secs(30);
+
+impl Redrive {
+    /// Gives this desk's tasks to this service: one every second, two at once, with a minute for each.
+    pub fn new<S>(desk: &Desk, model: S) -> Self
+    where
+        S: Service<LlmRequest, Response = LlmResponse> + Clone + Send + Sync + 'static,
+        S::Error: Into<LlmError>,
+        S::Future: Send,
+    {
+        Self {
+            desk: desk.clone(),
+            model: BoxCloneSyncService::new(model.map_err(Into::into)),
+            which: Redrivable::Any,
+            gate: None,
+            events: None,
+            every: Duration::from_secs(30),
+            pace: Duration::from_secs(1),
+            at_once: 2,
+            timeout: Duration::from_secs(60),
+        }
+    }
+
+    /// Redrives only what it was [asked](Desk::redrive) for. Default: all.
+    pub fn only_when_asked(mut self) -> Self {
+        self.which = Redrivable::Asked;
+        self
+    }
+
+    /// Redrives only while this says so, unless it was [asked](Desk::redrive) for: such as whether a circuit is closed. Default:
+    /// always, and a model that fails says for itself that it does not work.
+    pub fn gate(mut self, gate: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        self.gate = Some(Arc::new(gate));
+        self
+    }
+
+    /// Looks for tasks as soon as a circuit closes or the primary serves again, too. Default: by the clock only.
+    pub fn events(mut self, events: &Events) -> Self {
+        self.events = Some(events.clone());
+        self
+    }
+
+    /// How often it looks for tasks. Default: 30 s.
+    pub fn every(mut self, time: Duration) -> Self {
+        self.every = time.max(Duration::from_millis(1));
+        self
+    }
+
+    /// How many are begun in a second, at the most. Default: 1.
+    pub fn per_second(mut self, tasks: f64) -> Self {
+        self.pace = Duration::try_from_secs_f64(1.0 / tasks).unwrap_or(LONGEST_PAUSE);
+        self
+    }
+
+    /// How many are under way at once, at the most; 0 counts as 1. Default: 2.
+    pub fn at_once(mut self, tasks: usize) -> Self {
+        self.at_once = tasks.max(1);
+        self
+    }
+
+    /// How long each may take. Default: a minute.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = limit;
+        self
+    }
+
+    /// Starts the task that does it. It ends when the handle is dropped: what was under way then is free again when its claim is
+    /// over.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn start(self) -> Redriving {
+        Redriving(tokio::spawn(self.run()).abort_handle())
+    }
+
+    async fn run(self) {
+        let asked_for = self.desk.asked_for();
+        let mut events = self.events.as_ref().map(Events::subscribe);
+        let mut pause = self.every;
+        loop {
+            let worked = self.round().await;
+            // A model that fails is left alone for longer each time, unless it says by an event that it works.
+            pause = if worked { self.every } else { (pause * 2).min(LONGEST_PAUSE.max(self.every)) };
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = asked_for.notified() => {}
+                () = recovered(&mut events) => {}
+            }
+        }
+    }
+
+    /// Redrives all that there is, until one fails. Whether none did.
+    async fn round(&self) -> bool {
+        let which = match &self.gate {
+            Some(gate) if !gate() => Redrivable::Asked,
+            _ => self.which,
+        };
+        let mut calls = JoinSet::new();
+        let (mut at_once, mut next_at, mut worked) = (1, Instant::now(), true);
+        loop {
+            while calls.len() >= at_once {
+                match calls.join_next().await {
+                    Some(Ok(Came::Answered)) => at_once = self.at_once,
+                    Some(Ok(Came::NotByAModel)) => {}
+                    Some(_) => worked = false,
+                    None => break,
+                }
+            }
+            if !worked {
+                break;
+            }
+            sleep_until(next_at).await;
+            // A call may have failed meanwhile.
+            while let Some(came) = calls.try_join_next() {
+                worked &= !matches!(came, Ok(Came::ModelFailed) | Err(_));
+            }
+            if !worked {
+                break;
+            }
+            let Some((task, by)) = self.next(which).await else { break };
+            next_at = Instant::now() + self.pace;
+            calls.spawn(self.clone().redrive(task, by));
+        }
+        while let Some(came) = calls.join_next().await {
+            worked &= !matches!(came, Ok(Came::ModelFailed) | Err(_));
+        }
+        worked
+    }
+
+    async fn next(&self, which: Redrivable) -> Option<(Task, Claimant)> {
+        // A name of its own for each, so that one who comes back late is known for another.
+        let name: [u8; 8] = id::random().ok()?;
+        let by = Claimant::redrive(format!("{:016x}", u64::from_be_bytes(name)));
+        match self.desk.claim_oldest(by.clone(), self.timeout.saturating_add(TO_WRITE), which).await {
+            Ok(task) => task.map(|task| (task, by)),
+            Err(error) => {
+                tracing::debug!(event = "handoff_not_redriven", problem = %error);
+                None
+            }
+        }
+    }
+
+    async fn redrive(self, task: Task, by: Claimant) -> Came {
+        let came = match self.ask(&task, &by).await {
+            Ok(answer) => match self.desk.answers(task.id, answer, false).await {
+                Ok(_) | Err(DeskError::AlreadyAnswered { .. } | DeskError::Expired { .. }) => return Came::Answered,
+                // It is asked for again when the claim is over.
+                Err(error) => {
+                    tracing::debug!(event = "handoff_not_redriven", task = %task.id, problem = %error);
+                    return Came::ModelFailed;
+                }
+            },
+            Err(error) if is_about_the_request(&error) => Came::NotByAModel,
+            Err(error) => {
+                tracing::debug!(event = "handoff_not_redriven", task = %task.id, kind = error.kind().name());
+                Came::ModelFailed
+            }
+        };
+        let then = if came == Came::NotByAModel { Release::ForPeople } else { Release::Free };
+        // Otherwise its claim is over by itself.
+        let _ = self.desk.give_back(task.id, by, then).await;
+        came
+    }
+
+    async fn ask(&self, task: &Task, by: &Claimant) -> Result<NewAnswer, LlmError> {
+        let mut request = task.request.request()?.stream(false).timeout(self.timeout).extension(Redriven);
+        if let Some(feature) = &task.feature {
+            request = request.feature(feature.as_str());
+        }
+        if let Some(session) = &task.session {
+            request = request.session(session.as_str());
+        }
+        if let Some(tenant) = &task.tenant {
+            request = request.extension(BudgetKey::new(tenant.as_str()));
+        }
+        let call = async {
+            let response = self.model.clone().oneshot(request).await?;
+            if let Some(degraded) = response.degraded() {
+                let said = format!("no model of full service answered, but one of level {}", degraded.level);
+                return Err(LlmError::new(ErrorKind::Exhausted, said));
+            }
+            let served = response.served_by();
+            let owned = |name: Option<&str>| name.map(str::to_owned);
+            let (provider, model, tier) = (owned(served.provider), owned(served.model), owned(served.tier));
+            let message = response.collect().await?;
+            if message.is_empty() {
+                return Err(LlmError::new(ErrorKind::EmptyAnswer, "there is nothing in the answer"));
+            }
+            let model = model.or_else(|| message.model.clone()).or_else(|| Some("unnamed".to_owned()));
+            Ok(NewAnswer { provider, model, tier, ..NewAnswer::new(by.clone(), message) })
+        };
+        let limit = tokio::time::timeout(self.timeout, call);
+        limit.await.unwrap_or_else(|_| Err(LlmError::new(ErrorKind::Timeout, "no answer in time")))
+    }
+}
+
+/// What came of a redrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Came {
+    Answered,
+    /// No model will answer it.
+    NotByAModel,
+    ModelFailed,
+}
+
+/// Whether it would fail the same way at every model.
+fn is_about_the_request(error: &LlmError) -> bool {
+    match error.kind() {
+        // What the keys and names of models are wrong about, their tasks are not.
+        ErrorKind::Auth | ErrorKind::NotFound => false,
+        ErrorKind::ContextLength | ErrorKind::TooLarge | ErrorKind::UnsupportedFeature | ErrorKind::InvalidOutput => {
+            true
+        }
+        _ => matches!(Classifier::default().classify(error).failover, Failover::No | Failover::IfRouted),
+    }
+}
+
+/// Until something tells that a model works again.
+async fn recovered(events: &mut Option<broadcast::Receiver<Event>>) {
+    let Some(heard) = events else { return std::future::pending().await };
+    loop {
+        match heard.recv().await {
+            Ok(Event::ModelRecovered { .. } | Event::CircuitChanged { to: CircuitState::Closed, .. }) => return,
+            Ok(_) => {}
+            // It may have been among them.
+            Err(RecvError::Lagged(_)) => return,
+            Err(RecvError::Closed) => break,
+        }
+    }
+    *events = None;
+    std::future::pending().await
+}
+
+impl fmt::Debug for Redrive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redrive")
+            .field("desk", &self.desk)
+            .field("which", &self.which)
+            .field("every", &self.every)
+            .field("pace", &self.pace)
+            .field("at_once", &self.at_once)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A redrive at work: dropped, it ends.
+#[derive(Debug)]
+#[must_use = "dropped, it ends"]
+pub struct Redriving(AbortHandle);
+
+impl Drop for Redriving {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

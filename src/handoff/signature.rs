@@ -1,0 +1,246 @@
+//! Callbacks are signed, so that who receives one knows from whom it is and when it was sent.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use hmac::{Hmac, KeyInit, Mac};
+use http::HeaderMap;
+use sha2::Sha256;
+
+use crate::{InvalidConfig, wall_clock};
+
+/// The header with the name of what is sent: the same each time that it is sent.
+pub const ID: &str = "webhook-id";
+/// The header with the time at which it is sent, in Unix seconds.
+pub const TIMESTAMP: &str = "webhook-timestamp";
+/// The header with the signatures, each `v1,` and a base64 text, with a space between.
+pub const SIGNATURE: &str = "webhook-signature";
+
+/// The secret that callbacks are signed with, which who receives them has too.
+///
+/// The signature is that of [Standard Webhooks](https://www.standardwebhooks.com): HMAC-SHA256 over `id.timestamp.body`, in the
+/// headers `webhook-id`, `webhook-timestamp`, `webhook-signature`. Any library for it checks them; in Rust,
+/// [`verify`](Self::verify) does.
+///
+/// ```
+/// use http::HeaderMap;
+/// use steadfast::handoff::WebhookSecret;
+///
+/// let secret = WebhookSecret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")?;
+/// let body = br#"{"type":"handoff.answered"}"#;
+/// let mut headers = HeaderMap::new();
+/// for (name, value) in secret.headers("msg_1", body) {
+///     headers.insert(name, value.parse()?);
+/// }
+/// assert!(secret.verify(&headers, body).is_ok());
+/// assert!(secret.verify(&headers, b"something else").is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct WebhookSecret {
+    key: Arc<[u8]>,
+}
+
+/// The least length of a secret in bytes: 192 bits, as Standard Webhooks asks for.
+const LEAST: usize = 24;
+/// How old a callback may be, and how far ahead its clock.
+const TOLERANCE: Duration = Duration::from_secs(5 * 60);
+
+impl WebhookSecret {
+    /// A secret as it is written: `whsec_` and base64, or any other text, which stands for its bytes. 24 bytes at the least.
+    ///
+    /// # Errors
+    ///
+    /// When it is too short, or no base64. The error does not repeat it.
+    pub fn new(secret: &str) -> Result<Self, InvalidConfig> {
+        let wrong = |problem: &'static str| InvalidConfig::new("secret", problem);
+        let key = match secret.trim().strip_prefix("whsec_") {
+            Some(encoded) => decoded(encoded).ok_or_else(|| wrong("what follows `whsec_` is not base64"))?,
+            None => secret.trim().as_bytes().to_vec(),
+        };
+        if key.len() < LEAST {
+            return Err(wrong("it is too short: take 24 random bytes or more"));
+        }
+        Ok(Self { key: key.into() })
+    }
+
+    /// The three headers for a body that is sent now.
+    pub fn headers(&self, id: &str, body: &[u8]) -> [(&'static str, String); 3] {
+        let timestamp = wall_clock::since_1970().as_secs();
+        let signature = format!("v1,{}", encoded(&self.mac(id, &timestamp.to_string(), body).finalize().into_bytes()));
+        [(ID, id.to_owned()), (TIMESTAMP, timestamp.to_string()), (SIGNATURE, signature)]
+    }
+
+    /// Checks what was received: that it was signed with this secret, not longer ago than 5 minutes. Who has seen its
+    /// `webhook-id` before has seen it all before.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn verify(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), NotVerified> {
+        self.verify_at(headers, body, wall_clock::since_1970(), TOLERANCE)
+    }
+
+    /// The same at a moment, as the time since 1970, and with another tolerance of clocks and delays.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn verify_at(
+        &self,
+        headers: &HeaderMap,
+        body: &[u8],
+        now: Duration,
+        tolerance: Duration,
+    ) -> Result<(), NotVerified> {
+        let header = |name| headers.get(name).and_then(|value| value.to_str().ok()).ok_or(NotVerified::Missing(name));
+        let (id, timestamp, signatures) = (header(ID)?, header(TIMESTAMP)?, header(SIGNATURE)?);
+        let sent: u64 = timestamp.parse().map_err(|_| NotVerified::Missing(TIMESTAMP))?;
+        if now.abs_diff(Duration::from_secs(sent)) > tolerance {
+            return Err(NotVerified::Old);
+        }
+        let mac = self.mac(id, timestamp, body);
+        let given = signatures.split_ascii_whitespace().filter_map(|one| one.strip_prefix("v1,"));
+        let mut given = given.filter_map(decoded);
+        // In a time that does not tell how much of it is right.
+        let is_ours = given.any(|one| mac.clone().verify_slice(&one).is_ok());
+        if is_ours { Ok(()) } else { Err(NotVerified::Wrong) }
+    }
+
+    fn mac(&self, id: &str, timestamp: &str, body: &[u8]) -> Hmac<Sha256> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes keys of any length");
+        for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
+            mac.update(part);
+        }
+        mac
+    }
+}
+
+impl fmt::Debug for WebhookSecret {
+    /// Shows nothing of it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WebhookSecret(..)")
+    }
+}
+
+/// Why a callback is not to be believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NotVerified {
+    /// This header is not there, or not as it should be.
+    Missing(&'static str),
+    /// It was sent too long ago, or is of the future.
+    Old,
+    /// It was not signed with this secret.
+    Wrong,
+}
+
+impl fmt::Display for NotVerified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(header) => write!(f, "the header {header} is not there, or not as it should be"),
+            Self::Old => f.write_str("it was sent too long ago, or the clocks differ"),
+            Self::Wrong => f.write_str("it was not signed with this secret"),
+        }
+    }
+}
+
+impl std::error::Error for NotVerified {}
+
+const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+fn encoded(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for three in bytes.chunks(3) {
+        let bits = three.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
+        for place in 0..4 {
+            let digit = BASE64[(bits >> (18 - 6 * place) & 63) as usize];
+            text.push(if place <= three.len() { digit.into() } else { '=' });
+        }
+    }
+    text
+}
+
+fn decoded(text: &str) -> Option<Vec<u8>> {
+    let digits = text.trim_end_matches('=').as_bytes();
+    let mut bytes = Vec::new();
+    for four in digits.chunks(4) {
+        let mut bits = 0_u32;
+        for digit in four {
+            let value = BASE64.iter().position(|known| known == digit)?;
+            bits = bits << 6 | value as u32;
+        }
+        bits <<= 6 * (4 - four.len());
+        let whole = match four.len() {
+            1 => return None,
+            length => length - 1,
+        };
+        bytes.extend(&bits.to_be_bytes()[1..=whole]);
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+    #[test]
+    fn base64_is_that_of_rfc_4648() {
+        let pairs =
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("fooba", "Zm9vYmE=")];
+        for (plain, text) in pairs {
+            assert_eq!(encoded(plain.as_bytes()), text);
+            assert_eq!(decoded(text).unwrap(), plain.as_bytes());
+        }
+        for wrong in ["Z", "Zm9vY", "Zm 9v", "Zm9v!", "é"] {
+            assert_eq!(decoded(wrong), None, "{wrong}");
+        }
+    }
+
+    /// The example of the specification's own documents.
+    #[test]
+    fn a_signature_is_that_of_standard_webhooks() {
+        let secret = WebhookSecret::new(SECRET).unwrap();
+        let mac = secret.mac("msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", br#"{"test": 2432232314}"#);
+        assert_eq!(encoded(&mac.finalize().into_bytes()), "g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    }
+
+    #[test]
+    fn what_is_not_as_it_was_signed_is_not_believed() {
+        let secret = WebhookSecret::new(SECRET).unwrap();
+        let now = wall_clock::since_1970();
+        let signed = |change: fn(&mut HeaderMap)| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in secret.headers("msg_1", b"body") {
+                headers.insert(name, value.parse().unwrap());
+            }
+            change(&mut headers);
+            headers
+        };
+        let right = signed(|_| {});
+        assert_eq!(secret.verify(&right, b"body"), Ok(()));
+        assert_eq!(secret.verify(&right, b"other"), Err(NotVerified::Wrong));
+        let later = now + TOLERANCE + Duration::from_secs(2);
+        assert_eq!(secret.verify_at(&right, b"body", later, TOLERANCE), Err(NotVerified::Old));
+        let id = signed(|headers| _ = headers.insert(ID, "msg_2".parse().unwrap()));
+        assert_eq!(secret.verify(&id, b"body"), Err(NotVerified::Wrong));
+        let none = signed(|headers| _ = headers.remove(SIGNATURE));
+        assert_eq!(secret.verify(&none, b"body"), Err(NotVerified::Missing(SIGNATURE)));
+        let two = signed(|headers| {
+            let first = headers[SIGNATURE].to_str().unwrap().to_owned();
+            headers.insert(SIGNATURE, format!("v1,AAAA v2,xyz {first}").parse().unwrap());
+        });
+        assert_eq!(secret.verify(&two, b"body"), Ok(()), "another secret's, as while it is changed");
+        let other = WebhookSecret::new(&"x".repeat(24)).unwrap();
+        assert_eq!(other.verify(&right, b"body"), Err(NotVerified::Wrong));
+    }
+
+    #[test]
+    fn a_weak_secret_is_refused_and_none_is_shown() {
+        for weak in ["", "short", "whsec_AAAA", "whsec_not base64 at all, not at all"] {
+            assert!(WebhookSecret::new(weak).is_err(), "{weak}");
+        }
+        assert_eq!(format!("{:?}", WebhookSecret::new(SECRET).unwrap()), "WebhookSecret(..)");
+    }
+}

@@ -1,0 +1,70 @@
+//! What is the matter with a database, and what is lost: nothing.
+
+use std::time::Duration;
+
+use steadfast::{
+    LlmRequest,
+    handoff::{Claimant, Desk, DeskError, Redrivable, TaskFilter, TaskStore},
+    providers::Handoff,
+    store::{StoreErrorKind, postgres::Postgres},
+};
+use tower::ServiceExt;
+
+use crate::{places::Schema, suite::new_task};
+
+fn kind(error: DeskError) -> StoreErrorKind {
+    match error {
+        DeskError::Store(error) => error.kind(),
+        error => panic!("{error}"),
+    }
+}
+
+#[tokio::test]
+async fn who_waits_has_the_answer_that_was_given_in_another_process() {
+    let Some(place) = Schema::new("waits").await else { return };
+    let (here, there) = (Desk::new(place.open().await), Desk::new(place.open().await));
+    let asked = tokio::spawn(Handoff::new(&here).wait().oneshot(LlmRequest::prompt("May I?")));
+    let id = loop {
+        if let [task] = &there.list(TaskFilter::new()).await.unwrap()[..] {
+            break task.id;
+        }
+    };
+    there.answer(id, "ana", "You may.").await.unwrap();
+    assert_eq!(asked.await.unwrap().unwrap().text().await.unwrap(), "You may.");
+    place.ends().await;
+}
+
+#[tokio::test]
+async fn a_database_that_may_only_be_read_says_so_and_what_is_there_is_served() {
+    let Some(place) = Schema::new("read_only").await else { return };
+    let id = place.open().await.insert(new_task("hello")).await.unwrap();
+    let url = format!("{}%20-c%20default_transaction_read_only%3Don", place.url());
+    let store = Postgres::connect(&url).await.unwrap();
+    assert_eq!(kind(store.insert(new_task("more")).await.unwrap_err()), StoreErrorKind::ReadOnly);
+    assert_eq!(store.get(id).await.unwrap().id, id);
+    let error = Handoff::new(&Desk::new(store)).oneshot(LlmRequest::prompt("May I?")).await.unwrap_err();
+    assert!(error.to_string().contains("the store cannot be written"), "{error}");
+    place.ends().await;
+}
+
+#[tokio::test]
+async fn a_damaged_row_is_an_error_of_its_own_and_the_rest_is_served() {
+    let Some(place) = Schema::new("damaged").await else { return };
+    let store = place.open().await;
+    let (bad, good) = (store.insert(new_task("bad")).await.unwrap(), store.insert(new_task("good")).await.unwrap());
+    place.execute(&format!("UPDATE steadfast_tasks SET request = '{{', created_at = 0 WHERE id = '{bad}'")).await;
+    assert_eq!(kind(store.get(bad).await.unwrap_err()), StoreErrorKind::Corrupt);
+    let oldest = store.claim_oldest(Claimant::redrive("1"), Duration::ZERO, Redrivable::Any).await.unwrap();
+    assert_eq!(oldest.unwrap().id, good, "it holds up nobody");
+    place.execute(&format!("UPDATE steadfast_tasks SET claim_kind = 'cat' WHERE id = '{bad}'")).await;
+    assert_eq!(store.list(TaskFilter::new()).await.unwrap().len(), 1);
+    place.ends().await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_is_an_error_and_no_task_is_called_queued() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let store = Postgres::lazy(&format!("postgres://ada@127.0.0.1:{port}/state")).unwrap();
+    let error = Handoff::new(&Desk::new(store)).oneshot(LlmRequest::prompt("May I?")).await.unwrap_err();
+    assert!(error.to_string().contains("the store cannot be reached"), "{error}");
+}
