@@ -73,6 +73,7 @@
 #[cfg(test)]
 extern crate self as steadfast;
 
+pub mod agent;
 pub mod body;
 pub mod chat;
 pub mod classify;

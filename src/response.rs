@@ -78,6 +78,19 @@ pub enum CachedWhy {
     },
 }
 
+impl CachedWhy {
+    /// A stable name in `snake_case`, for logs and metric labels.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::Stale => "stale",
+            Self::Shared => "shared",
+            Self::Replayed => "replayed",
+            Self::Similar { .. } => "similar",
+        }
+    }
+}
+
 /// The rule that chose a cheaper chain, and the price of the model whose place that took.
 struct RouteTaken {
     rule: Arc<str>,

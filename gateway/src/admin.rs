@@ -13,7 +13,7 @@ use tower::ServiceExt as _;
 
 use crate::{Failure, check::table::Table};
 
-/// Operate a gateway that runs: look at its tiers, force circuits, drain tiers, pin a level of service
+/// Operate a gateway that runs: look at its tiers, force circuits, drain tiers, pin a level of service, forget kept answers
 ///
 /// It needs a key with `admin: true`, which is read from the environment: on a command line others would see it. What is
 /// ordered holds until it is taken back or the gateway starts again.
@@ -54,6 +54,12 @@ enum Order {
         #[arg(value_parser = level, value_name = "LEVEL|none")]
         level: Pin,
         /// For this feature's requests, in place of everybody's
+        #[arg(long, value_name = "NAME")]
+        feature: Option<String>,
+    },
+    /// Forget the answers that are kept: all, or those of a feature
+    Forget {
+        /// The feature whose answers are forgotten
         #[arg(long, value_name = "NAME")]
         feature: Option<String>,
     },
@@ -142,6 +148,10 @@ impl Order {
             Self::Level { level: Pin(level), feature } => {
                 ("/admin/level".to_owned(), Some(json!({ "level": level, "feature": feature })))
             }
+            Self::Forget { feature } => {
+                let body = feature.as_ref().map_or_else(|| json!({}), |feature| json!({ "feature": feature }));
+                ("/admin/cache/forget".to_owned(), Some(body))
+            }
             Self::Reload => ("/admin/reload".to_owned(), Some(json!({}))),
         }
     }
@@ -155,6 +165,7 @@ impl Order {
         match self {
             Self::Tiers => table(answer["tiers"].as_array().map_or(&[][..], Vec::as_slice)) + &pins(answer),
             Self::Level { .. } => unchanged(answer).to_owned() + &pins(answer),
+            Self::Forget { .. } => format!("forgotten: {}\nstill kept: {}\n", answer["forgotten"], answer["kept"]),
             Self::Reload => {
                 format!("kept: {}\nchanged: {}\nremoved: {}\n", list("kept"), list("changed"), list("removed"))
             }

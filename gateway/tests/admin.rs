@@ -25,8 +25,7 @@ impl Served {
         let key = made.split_whitespace().find(|word| word.starts_with("sk-")).unwrap().to_owned();
         let entry = &made[made.find("keys:").unwrap()..];
         let keys = folder.file("keys.yaml", &format!("{entry}    admin: true\n"));
-        let text =
-            "tiers:\n  - { name: a/b, provider: simulated }\n  - { name: small, provider: simulated, level: 3 }\n";
+        let text = "tiers:\n  - { name: a/b, provider: simulated }\n  - { name: small, provider: simulated, level: 3 }\ncache: {}\n";
         let config = folder.file("steadfast.yaml", text);
         let files = [config, keys].map(|path| path.to_str().unwrap().to_owned());
         let mut child = Command::new(env!("CARGO_BIN_EXE_steadfast"))
@@ -84,6 +83,8 @@ fn an_operator_orders_from_the_command_line() {
     assert_eq!(served.done(&["level", "3"]), "pinned: level 3 for all\n");
     assert_eq!(served.done(&["level", "1", "--feature", "chat"]), "pinned: level 3 for all, 1 for chat\n");
     assert_eq!(served.done(&["level", "none"]), "pinned: no level for all, 1 for chat\n");
+    assert_eq!(served.done(&["forget"]), "forgotten: 0\nstill kept: 0\n");
+    assert_eq!(served.done(&["forget", "--feature", "chat"]), "forgotten: 0\nstill kept: 0\n");
     assert_eq!(served.done(&["reload"]), "kept: a/b, small\nchanged: none\nremoved: none\n");
     let json: serde_json::Value = serde_json::from_str(&served.admin(&["tiers", "--json"]).out).unwrap();
     assert_eq!((&json["tiers"][0]["name"], &json["pinnedFeatures"]["chat"]), (&"a/b".into(), &1.into()));

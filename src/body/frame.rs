@@ -152,7 +152,7 @@ pub enum StreamEvent {
 }
 
 impl StreamEvent {
-    fn progress(&self) -> Progress {
+    pub(super) fn progress(&self) -> Progress {
         match self {
             Self::KeepAlive => Progress::KeepAlive,
             Self::Start { .. } | Self::Usage(_) | Self::Other | Self::Restarted { .. } | Self::Finish(_) => {
@@ -188,7 +188,7 @@ impl StreamEvent {
     }
 
     /// The bytes of text in it.
-    fn text_len(&self) -> usize {
+    pub(super) fn text_len(&self) -> usize {
         match self {
             Self::Text { text, .. } | Self::Reasoning { text, .. } | Self::Refusal { text, .. } => text.len(),
             Self::Arguments { json, .. } => json.len(),

@@ -1,6 +1,7 @@
 //! The body of an answer: whole, or a stream of frames.
 
 mod complete;
+mod delivered;
 mod frame;
 mod idle;
 mod streaming;
@@ -20,6 +21,7 @@ use self::{
     streaming::Streaming,
 };
 pub use self::{
+    delivered::Delivered,
     frame::{Frame, Progress, StreamEvent},
     idle::IdleLimits,
 };

@@ -6,11 +6,11 @@ use std::{
 use futures_core::Stream;
 use pin_project::{pin_project, pinned_drop};
 
-use super::{Frame, IdleLimits, StreamEvent, idle::IdleClock};
+use super::{Delivered, Frame, IdleLimits, StreamEvent, idle::IdleClock};
 use crate::{
     ErrorKind, LlmError,
     chat::Usage,
-    layers::admission::{Outcome, Permit},
+    layers::admission::{Outcome, Permit, SoFar},
 };
 
 /// A stream of frames with all that must last as long as it: the one body guard of the crate.
@@ -22,6 +22,7 @@ pub(super) struct Streaming<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> 
     usage: Option<Usage>,
     /// The tokens of answers that broke before this one began anew.
     broken: Option<Usage>,
+    delivered: Delivered,
     state: State,
     #[pin]
     idle: IdleClock,
@@ -47,6 +48,7 @@ impl<S: Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
             permits: Vec::with_capacity(USUAL_PERMITS),
             usage: None,
             broken: None,
+            delivered: Delivered::default(),
             state: State::Running,
             idle: IdleClock::new(),
             frames,
@@ -75,6 +77,7 @@ impl<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
         let broken = match (*this.state, this.frames.poll_next(cx)) {
             (State::Running, Poll::Ready(Some(Ok(frame)))) => {
                 this.idle.heard(frame.progress());
+                this.delivered.add(&frame);
                 for event in frame.events() {
                     match event {
                         StreamEvent::Usage(usage) => *this.usage = Some(*usage),
@@ -85,7 +88,8 @@ impl<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
                         StreamEvent::End => {
                             *this.state = State::Ended;
                             let told = total(*this.broken, *this.usage);
-                            settle(this.permits, told, || Outcome::Answered { usage: this.usage.as_ref() });
+                            let answered = || Outcome::Answered { usage: this.usage.as_ref() };
+                            settle(this.permits, told, *this.delivered, answered);
                         }
                         _ => {}
                     }
@@ -108,14 +112,15 @@ impl<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
             },
         };
         *this.state = State::Done;
-        settle(this.permits, total(*this.broken, *this.usage), || Outcome::Failed(&broken));
+        settle(this.permits, total(*this.broken, *this.usage), *this.delivered, || Outcome::Failed(&broken));
         Poll::Ready(Some(Err(broken)))
     }
 }
 
-fn settle<'a>(permits: &mut Vec<Permit>, told: Option<Usage>, outcome: impl Fn() -> Outcome<'a>) {
+fn settle<'a>(permits: &mut Vec<Permit>, told: Option<Usage>, delivered: Delivered, outcome: impl Fn() -> Outcome<'a>) {
+    let so_far = SoFar { usage: told.as_ref(), delivered };
     for mut permit in permits.drain(..) {
-        permit.settle_with(outcome(), told.as_ref());
+        permit.settle_with(outcome(), so_far);
     }
 }
 
@@ -130,6 +135,6 @@ fn total(before: Option<Usage>, now: Option<Usage>) -> Option<Usage> {
 impl<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> PinnedDrop for Streaming<S> {
     fn drop(self: Pin<&mut Self>) {
         let this = self.project();
-        settle(this.permits, total(*this.broken, *this.usage), || Outcome::Dropped);
+        settle(this.permits, total(*this.broken, *this.usage), *this.delivered, || Outcome::Dropped);
     }
 }

@@ -119,6 +119,9 @@ impl Logs {
             input_tokens = ended.usage.map(|usage| usage.input),
             output_tokens = ended.usage.map(|usage| usage.output),
             cost_usd = ended.cost.map(crate::prices::Usd::dollars),
+            delivered_frames = ended.delivered.as_ref().map(|delivered| delivered.frames),
+            delivered_characters = ended.delivered.as_ref().map(|delivered| delivered.characters),
+            delivered_bytes = ended.delivered.as_ref().map(|delivered| delivered.bytes),
         );
     }
 }
@@ -197,6 +200,8 @@ impl Subscriber for Logs {
             Event::Reloaded { kept, changed, .. } => {
                 line!(Level::INFO, event = "reloaded", kept = *kept, changed = *changed);
             }
+            // Said where it happens, with its cause.
+            Event::StoreChanged { .. } => {}
             Event::ReloadRefused { problem, .. } => {
                 line!(Level::WARN, event = "reload_refused", reason = &**problem);
             }

@@ -39,7 +39,7 @@ pub use self::{
     logs::Logs,
     operation::Operation,
     request::{RequestEnded, RequestOutcome},
-    status::{Latency, ServingState, Status, StatusBoard, Switch, TierStatus, TimeOnFallback},
+    status::{CacheStatus, Latency, ServingState, Status, StatusBoard, Switch, TierStatus, TimeOnFallback},
 };
 use crate::{ErrorKind, prices::Usd};
 
@@ -139,6 +139,16 @@ pub enum Event {
         kept: usize,
         /// The tiers that are new or changed.
         changed: usize,
+        /// When.
+        at: Instant,
+    },
+    /// A store that is shared or outlives the process is left alone, since it failed or said nothing in time, and this
+    /// process goes on with what it knows itself; or it answers again.
+    StoreChanged {
+        /// What it is asked for, such as `idempotency`.
+        store: Arc<str>,
+        /// Whether it answers.
+        available: bool,
         /// When.
         at: Instant,
     },

@@ -42,6 +42,11 @@ pub enum Operation {
         /// Whose requests; `None`: everybody's.
         feature: Option<Arc<str>>,
     },
+    /// What the cache had kept was forgotten.
+    AnswersForgotten {
+        /// Whose answers; `None`: all.
+        feature: Option<Arc<str>>,
+    },
 }
 
 impl Operation {
@@ -55,6 +60,7 @@ impl Operation {
             Self::TierUndrained { .. } => "undrain",
             Self::LevelPinned { .. } => "pin_level",
             Self::LevelUnpinned { .. } => "unpin_level",
+            Self::AnswersForgotten { .. } => "forget",
         }
     }
 
@@ -65,14 +71,16 @@ impl Operation {
             | Self::CircuitReleased { circuit: tier }
             | Self::TierDrained { tier }
             | Self::TierUndrained { tier } => Some(tier),
-            Self::LevelPinned { .. } | Self::LevelUnpinned { .. } => None,
+            Self::LevelPinned { .. } | Self::LevelUnpinned { .. } | Self::AnswersForgotten { .. } => None,
         }
     }
 
     /// The feature that it was done to.
     pub fn feature(&self) -> Option<&Arc<str>> {
         match self {
-            Self::LevelPinned { feature, .. } | Self::LevelUnpinned { feature } => feature.as_ref(),
+            Self::LevelPinned { feature, .. }
+            | Self::LevelUnpinned { feature }
+            | Self::AnswersForgotten { feature } => feature.as_ref(),
             _ => None,
         }
     }
@@ -96,6 +104,8 @@ impl fmt::Display for Operation {
             Self::TierUndrained { tier } => write!(f, "undrained {tier}"),
             Self::LevelPinned { level, .. } => write!(f, "pinned {of} to level {level}"),
             Self::LevelUnpinned { .. } => write!(f, "unpinned {of}"),
+            Self::AnswersForgotten { feature: None } => f.write_str("forgot all kept answers"),
+            Self::AnswersForgotten { .. } => write!(f, "forgot the kept answers of {of}"),
         }
     }
 }

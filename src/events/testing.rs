@@ -32,6 +32,9 @@ pub(super) fn answered(tier: &str, provider: &str, model: &str) -> RequestEnded 
         usage: Some(Usage::new(1000, 100)),
         cost: Some(Usd::from_nanos(4_500_000)),
         cost_without_route: None,
+        delivered: None,
+        cached: None,
+        cost_without_cache: None,
         at: Instant::now(),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, num::NonZeroU64, sync::Arc};
 
-use crate::{LlmError, chat::Usage};
+use crate::{LlmError, body::Delivered, chat::Usage};
 
 /// How the work ended that a [`Permit`] was given for.
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +13,15 @@ pub(crate) enum Outcome<'a> {
     Failed(&'a LlmError),
     /// The caller left before the end.
     Dropped,
+}
+
+/// What is known of a stream that has ended, whole or not.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SoFar<'a> {
+    /// The tokens that it has told, those of answers that broke before it began anew included.
+    pub(crate) usage: Option<&'a Usage>,
+    /// What its reader has had.
+    pub(crate) delivered: Delivered,
 }
 
 /// What a gate wrote on a permit when it admitted the call.
@@ -45,8 +54,8 @@ pub(crate) trait Gate: Send + Sync {
     /// not call foreign code under a lock.
     fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>);
 
-    /// The same of a stream, with the tokens that it has told, whole or not. For gates that count money.
-    fn settle_with(&self, ticket: &Ticket, outcome: Outcome<'_>, _usage: Option<&Usage>) {
+    /// The same of a stream, with what is known of it, whole or not. For gates that count money or tell of it.
+    fn settle_with(&self, ticket: &Ticket, outcome: Outcome<'_>, _so_far: SoFar<'_>) {
         self.settle(ticket, outcome);
     }
 
@@ -109,11 +118,11 @@ impl Permit {
         }
     }
 
-    /// The same of a stream, with the tokens that it has told, whole or not.
+    /// The same of a stream, with what is known of it, whole or not.
     #[inline]
-    pub(crate) fn settle_with(&mut self, outcome: Outcome<'_>, usage: Option<&Usage>) {
+    pub(crate) fn settle_with(&mut self, outcome: Outcome<'_>, so_far: SoFar<'_>) {
         if let Some(gate) = self.gate.take() {
-            gate.settle_with(&self.ticket, outcome, usage);
+            gate.settle_with(&self.ticket, outcome, so_far);
         }
     }
 }

@@ -13,8 +13,8 @@ use std::{
     },
 };
 
-use super::admission::{Gate, Outcome, Permit, Ticket};
-use crate::{LlmError, chat::Usage};
+use super::admission::{Gate, Outcome, Permit, SoFar, Ticket};
+use crate::LlmError;
 
 /// A gate, and the references to it that permits hold. Clones are the same gate and the same references.
 #[derive(Debug)]
@@ -83,8 +83,8 @@ impl<G: Gate> Gate for Lane<G> {
     }
 
     #[inline]
-    fn settle_with(&self, ticket: &Ticket, outcome: Outcome<'_>, usage: Option<&Usage>) {
-        self.gate.settle_with(ticket, outcome, usage);
+    fn settle_with(&self, ticket: &Ticket, outcome: Outcome<'_>, so_far: SoFar<'_>) {
+        self.gate.settle_with(ticket, outcome, so_far);
     }
 
     fn begins(&self, ticket: &mut Ticket) {

@@ -31,7 +31,11 @@ pub(super) fn set(body: &Bytes, object: &Object, changes: &Changes<'_>) -> Resul
     let mut edits = Edits { body, edits: Vec::new() };
     if let Some(model) = changes.model {
         let is = |place: &Range<usize>| {
-            serde_json::from_slice::<Cow<'_, str>>(&body[place.clone()]).is_ok_and(|text| text == model)
+            let there = &body[place.clone()];
+            // Nearly always as it would be written.
+            let is_same = there.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\"")) == Some(model.as_bytes());
+            is_same && !model.contains('\\')
+                || serde_json::from_slice::<Cow<'_, str>>(there).is_ok_and(|text| text == model)
         };
         match once(object, "model")? {
             Some(place) if is(&place) => {}

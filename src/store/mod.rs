@@ -4,6 +4,8 @@
 //! and [`AnswerStore`](crate::layers::cache::AnswerStore). Here are the servers and files that stand behind them.
 
 mod error;
+#[cfg(any(feature = "idempotency", feature = "redis"))]
+pub(crate) mod guarded;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod looks;
 #[cfg(feature = "postgres")]

@@ -2,12 +2,15 @@
 
 use std::{
     future::pending,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
 use steadfast::{
-    IdempotencyLayer, LlmRequest,
+    Event, Events, IdempotencyLayer, LlmRequest,
     layers::{
         cache::Answer,
         idempotency::{Claim, Fingerprint, IdempotencyKey, IdempotencyStore, MemoryIdempotency, StoreFuture, Ticket},
@@ -168,6 +171,99 @@ async fn a_store_that_is_away_is_in_nobodys_way_and_one_process_still_calls_once
         let (first, second) = tokio::join!(text(&llm, ask()), text(&llm, ask()));
         assert_eq!((&*first, &*second, provider.calls()), ("answer 1", "answer 1", 1));
         assert_eq!(begun.elapsed(), if hangs { 2 * SECOND } else { SECOND });
-        assert_eq!(layer.handle().stats().store_failures, 1);
+        let failures = layer.handle().stats().store_failures;
+        assert_eq!(failures, 1);
+        // Repeats are known in their own process, at no cost in time.
+        let begun = Instant::now();
+        assert_eq!((&*text(&llm, ask()).await, provider.calls(), begun.elapsed()), ("answer 1", 1, Duration::ZERO));
     }
+}
+
+/// A store that is away for a time.
+struct AwayFor {
+    store: MemoryIdempotency,
+    away: Arc<AtomicBool>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl AwayFor {
+    fn asked<'a, T: Send + 'static>(&self, there: impl FnOnce() -> StoreFuture<'a, T>) -> StoreFuture<'a, T> {
+        self.asked.fetch_add(1, SeqCst);
+        match self.away.load(SeqCst) {
+            true => Box::pin(pending()),
+            false => there(),
+        }
+    }
+}
+
+impl IdempotencyStore for AwayFor {
+    fn claim<'a>(&'a self, key: &'a IdempotencyKey, input: &'a Fingerprint, lease: Duration) -> StoreFuture<'a, Claim> {
+        self.asked(|| self.store.claim(key, input, lease))
+    }
+
+    fn renew<'a>(&'a self, key: &'a IdempotencyKey, ticket: Ticket, lease: Duration) -> StoreFuture<'a, bool> {
+        self.asked(|| self.store.renew(key, ticket, lease))
+    }
+
+    fn complete<'a>(
+        &'a self,
+        key: &'a IdempotencyKey,
+        ticket: Ticket,
+        answer: Arc<Answer>,
+        ttl: Duration,
+    ) -> StoreFuture<'a, bool> {
+        self.asked(|| self.store.complete(key, ticket, answer, ttl))
+    }
+
+    fn release<'a>(&'a self, key: &'a IdempotencyKey, ticket: Ticket) -> StoreFuture<'a, ()> {
+        self.asked(|| self.store.release(key, ticket))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_comes_back_is_used_again_and_what_was_answered_meanwhile_stays_known() {
+    let (store, provider, events) = (MemoryIdempotency::new(), Provider::new(), Events::new());
+    let (away, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let mut heard = events.subscribe();
+    let shaky = AwayFor { store: store.clone(), away: away.clone(), asked: asked.clone() };
+    let llm = IdempotencyLayer::over(shaky).events(&events).layer(provider.service());
+    let keyed = |key: &str| LlmRequest::prompt("hello").idempotency_key(key);
+    assert_eq!(text(&llm, keyed("before")).await, "answer 1");
+
+    away.store(true, SeqCst);
+    let begun = Instant::now();
+    assert_eq!(text(&llm, keyed("a")).await, "answer 2");
+    assert_eq!(begun.elapsed(), SECOND, "the first waits for the store");
+    let questions = asked.load(SeqCst);
+    for key in ["b", "c", "a", "b", "c"] {
+        text(&llm, keyed(key)).await;
+    }
+    assert_eq!((provider.calls(), begun.elapsed(), asked.load(SeqCst)), (4, SECOND, questions));
+
+    away.store(false, SeqCst);
+    advance(SECOND).await;
+    assert_eq!(text(&llm, keyed("d")).await, "answer 5");
+    assert_eq!((store.len(), &*text(&llm, keyed("d")).await), (2, "answer 5"), "it is asked again");
+    for (key, answer) in [("a", "answer 2"), ("before", "answer 1")] {
+        assert_eq!(text(&llm, keyed(key)).await, answer);
+    }
+    let mut told = Vec::new();
+    while let Ok(Event::StoreChanged { store, available, .. }) = heard.try_recv() {
+        told.push((store.to_string(), available));
+    }
+    assert_eq!(told, [("idempotency".to_owned(), false), ("idempotency".to_owned(), true)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_comes_while_the_store_is_away_is_known_in_its_own_process() {
+    let provider = Provider::new().takes(5 * SECOND);
+    let (away, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let shaky = AwayFor { store: MemoryIdempotency::new(), away: away.clone(), asked };
+    let llm = IdempotencyLayer::over(shaky).layer(provider.service());
+    let goes = async {
+        tokio::time::sleep(SECOND).await;
+        away.store(true, SeqCst);
+    };
+    let (answer, ()) = tokio::join!(text(&llm, ask()), goes);
+    assert_eq!((&*answer, &*text(&llm, ask()).await, provider.calls()), ("answer 1", "answer 1", 1));
 }

@@ -1,12 +1,14 @@
 //! What every store must do, on each of them: in memory, in a file, in a database.
 //!
 //! Those behind a server need one: `STEADFAST_TEST_POSTGRES` names a PostgreSQL database where schemas may be made. Where it
-//! is absent their tests say that they are skipped.
+//! is absent their tests say that they are skipped; so does `STEADFAST_TEST_REDIS` a Redis.
 #![cfg(feature = "idempotency")]
 
 mod answers;
 mod keys;
 mod places;
+#[cfg(all(feature = "simulator", any(feature = "postgres", feature = "sqlite")))]
+mod processes;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[allow(dead_code, reason = "it is the unit tests' too")]
 #[path = "../../src/store/testing.rs"]
@@ -19,6 +21,9 @@ const SECOND: Duration = Duration::from_secs(1);
 /// The tests of idempotency keys, for a store: a place of [`places`].
 macro_rules! keys {
     ($place:ident) => {
+        keys! { $place with an_answer_that_never_has_room_is_not_kept_and_its_key_is_free }
+    };
+    ($place:ident with $($more:ident)*) => {
         keys! {
             $place:
             of_all_who_claim_at_once_one_wins
@@ -34,10 +39,10 @@ macro_rules! keys {
             an_answer_that_came_after_its_lease_is_kept_where_nobody_has_taken_the_key
             what_is_done_is_not_renewed_not_released_and_not_answered_again
             a_key_that_is_given_back_is_won_next
-            an_answer_that_never_has_room_is_not_kept_and_its_key_is_free
             no_ticket_is_given_twice
             waiting_ends_with_the_change_and_never_later_than_it_may
             a_call_that_was_dropped_half_way_may_be_made_again
+            $($more)*
         }
     };
     ($place:ident: $($test:ident)*) => {
@@ -59,3 +64,6 @@ keys!(memory);
 keys!(sqlite);
 #[cfg(feature = "postgres")]
 keys!(postgres);
+// What has room there is the server's to say.
+#[cfg(feature = "redis")]
+keys!(redis with);

@@ -68,3 +68,17 @@ pub(crate) async fn postgres(test: &str) -> Option<Place> {
         own: Own::Schema(schema),
     })
 }
+
+#[cfg(feature = "redis")]
+pub(crate) async fn redis(test: &str) -> Option<Place> {
+    use steadfast::store::redis::Redis;
+    let Ok(url) = std::env::var("STEADFAST_TEST_REDIS") else {
+        println!("skipped: STEADFAST_TEST_REDIS names no Redis");
+        return None;
+    };
+    let prefix = format!("steadfast-test-{}-{test}:", std::process::id());
+    // Other tests keep the machine busy.
+    let open = || Arc::new(Redis::open(&url).unwrap().prefix(prefix.as_str()).limit(crate::SECOND * 5));
+    // Its records go by themselves.
+    Some(Place { stores: [open(), open()], bound: Box::new(drop), own: Own::Nothing })
+}

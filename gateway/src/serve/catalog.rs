@@ -39,6 +39,15 @@ impl Catalog {
         names.into_iter().filter(|name| seen.insert(name.clone())).collect()
     }
 
+    /// Whether answers are kept.
+    pub(crate) fn keeps_answers(&self) -> bool {
+        match self {
+            Self::Stack(stack) => stack.keeps_answers(),
+            #[cfg(test)]
+            Self::Fixed(_) => false,
+        }
+    }
+
     /// The request, where callers may ask for the model that it names; one that names none may always come.
     ///
     /// # Errors

@@ -11,11 +11,11 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    task::Poll,
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use axum::{Router, body::Body};
+use axum::body::Body;
 use http::{HeaderMap, Request, Response, Version, header};
 use hyper::{
     body::Incoming,
@@ -28,10 +28,12 @@ use tokio::{
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
 
 use super::{
     events::{self, SentByHand},
+    heads::Heads,
+    quiet::{Quiet, Task},
+    routes::Routes,
     socket::{Plain, Socket},
 };
 
@@ -40,7 +42,7 @@ pub(crate) async fn serve<S>(
     stream: S,
     http: &Builder,
     patience: Duration,
-    router: &Router,
+    routes: &Routes,
     stop: &CancellationToken,
 ) -> Result<(), hyper::Error>
 where
@@ -58,7 +60,7 @@ where
         if !has_come {
             return Ok(());
         }
-        let handed = match requests(socket, http, router, stop).await {
+        let handed = match requests(socket, http, routes, stop).await {
             Ended::Done(result, rest) => {
                 see_out(rest, stop).await;
                 return result;
@@ -110,21 +112,24 @@ enum Ended<S> {
 }
 
 /// Serves requests until a stream is to be sent.
-async fn requests<S>(socket: Socket<S>, http: &Builder, router: &Router, stop: &CancellationToken) -> Ended<S>
+async fn requests<S>(socket: Socket<S>, http: &Builder, routes: &Routes, stop: &CancellationToken) -> Ended<S>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (is_first, handed) = (AtomicBool::new(true), Mutex::new(None));
+    let common = routes.common();
+    let task = Task::new();
     let service = service_fn(|request: Request<Incoming>| {
         // Only the first answer is handed over: hyper does not tell whether an earlier one is out to its last byte.
         let can_be_handed = is_first.swap(false, Ordering::Relaxed)
             && request.version() == Version::HTTP_11
             && !request.headers().contains_key(header::EXPECT);
         let closes = says_close(request.headers());
-        let answering = router.clone().oneshot(request.map(Body::new));
+        let request = request.map(|body| Body::new(Quiet::new(body, task.clone())));
+        let answering = routes.answer(&common, request);
         let handed = &handed;
         async move {
-            let response = answering.await?;
+            let response = answering.await;
             if can_be_handed && response.extensions().get::<SentByHand>().is_some() {
                 *lock(handed) = Some(Handed { response, closes });
                 // It is taken from there in this very poll, and then this future is dropped.
@@ -133,9 +138,14 @@ where
             Ok::<_, Infallible>(response)
         }
     });
+    let mut http = http.clone();
+    http.timer(Heads::default());
     let mut serving = Box::new(http.serve_connection(TokioIo::new(socket), service));
     let (mut stopped, mut is_stopping) = (pin!(stop.cancelled()), false);
+    let waker = Waker::from(task.clone());
     let ended = std::future::poll_fn(|cx| {
+        task.is(cx.waker());
+        let cx = &mut Context::from_waker(&waker);
         if !is_stopping && stopped.as_mut().poll(cx).is_ready() {
             is_stopping = true;
             Pin::new(&mut *serving).graceful_shutdown();

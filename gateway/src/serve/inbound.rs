@@ -6,10 +6,15 @@ use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use http_body_util::BodyExt;
-use steadfast::{CommitPoint, Dialect, ErrorKind, InvalidConfig, LlmError, LlmRequest, Wire};
+use steadfast::{
+    CommitPoint, Dialect, ErrorKind, InvalidConfig, LlmError, LlmRequest, Wire, layers::cache::CacheControl,
+};
 use tokio::time::{Instant, sleep_until};
 
-use super::settings::{SLOWEST, Settings};
+use super::{
+    cache,
+    settings::{SLOWEST, Settings},
+};
 
 /// What the caller says in headers, for this side and not for a provider.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +28,7 @@ pub(crate) struct Asked {
     no_fallback: bool,
     /// As it stands there: a word that is no commit point must not pass for none.
     commit: Option<HeaderValue>,
+    cache: Option<CacheControl>,
     /// Whether the decision record is to come with the answer.
     pub(crate) explain: bool,
 }
@@ -42,6 +48,7 @@ impl Asked {
             timeout,
             no_fallback: flag(headers, "x-steadfast-no-fallback"),
             commit: headers.get(COMMIT).cloned(),
+            cache: cache::wanted(headers),
             explain: flag(headers, "x-steadfast-explain"),
         }
     }
@@ -73,6 +80,9 @@ impl Asked {
         if self.no_fallback {
             request = request.no_fallback();
         }
+        if let Some(control) = self.cache {
+            request = request.extension(control);
+        }
         if let Some(word) = &self.commit {
             let point = word.to_str().unwrap_or_default().trim().parse::<CommitPoint>();
             let problem = |error: InvalidConfig| format!("{COMMIT}: {}", error.problem());
@@ -83,8 +93,16 @@ impl Asked {
 }
 
 /// How the names of all the headers below begin.
-const FAMILIES: [&str; 6] =
-    ["x-steadfast-", "idempotency-key", "x-claude-code-session-id", "x-litellm-", "x-portkey-", "cf-aig-"];
+const FAMILIES: [&str; 8] = [
+    "x-steadfast-",
+    "idempotency-key",
+    "x-claude-code-session-id",
+    "x-litellm-",
+    "x-portkey-",
+    "cf-aig-",
+    "cache-control",
+    "helicone-cache-",
+];
 
 /// In front of each header name the others are looked at only where it is absent.
 const FEATURES: &[&str] = &["x-steadfast-feature"];
@@ -248,7 +266,7 @@ mod tests {
 
     #[test]
     fn each_header_that_asks_is_of_a_family() {
-        let names = [FEATURES, SESSIONS, IDEMPOTENCY_KEYS, TIMEOUTS_MS, TIMEOUTS_S].concat();
+        let names = [FEATURES, SESSIONS, IDEMPOTENCY_KEYS, TIMEOUTS_MS, TIMEOUTS_S, &cache::NAMES].concat();
         assert!(names.iter().all(|name| FAMILIES.iter().any(|family| name.starts_with(family))));
     }
 

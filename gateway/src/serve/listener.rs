@@ -7,7 +7,6 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
 use hyper::server::conn::http1;
-use hyper_util::rt::TokioTimer;
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
@@ -16,7 +15,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{Gateway, connection, files, patience::Patience, socket::Plain};
+use super::{Gateway, connection, files, patience::Patience, routes::Routes, socket::Plain};
 
 /// How long connections have to send their last bytes once their streams were ended.
 const LAST_BYTES: Duration = Duration::from_secs(5);
@@ -25,9 +24,10 @@ const LAST_BYTES: Duration = Duration::from_secs(5);
 pub(crate) async fn serve(listener: TcpListener, router: Router, gateway: Arc<Gateway>) {
     let settings = &gateway.settings;
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(settings.head_timeout).max_header_size(settings.head);
+    http.header_read_timeout(settings.head_timeout).max_header_size(settings.head);
     let http = Arc::new(http);
     let room = Arc::new(Semaphore::new(files::connections(settings.connections).min(Semaphore::MAX_PERMITS)));
+    let routes = Routes::new(gateway.clone(), router);
     let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -38,7 +38,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, gateway: Arc<Ga
         match accepted {
             Ok((stream, from)) => match room.clone().try_acquire_owned() {
                 Ok(place) => {
-                    connections.spawn(serve_one(stream, from, place, http.clone(), router.clone(), gateway.clone()));
+                    connections.spawn(serve_one(stream, from, place, http.clone(), routes.clone(), gateway.clone()));
                 }
                 Err(_) => turn_away(stream).await,
             },
@@ -61,7 +61,7 @@ async fn serve_one(
     from: SocketAddr,
     place: OwnedSemaphorePermit,
     http: Arc<http1::Builder>,
-    router: Router,
+    routes: Routes,
     gateway: Arc<Gateway>,
 ) {
     // Tokens are small, and each is sent at once: waiting for an acknowledgement would cost 40 ms each.
@@ -71,7 +71,7 @@ async fn serve_one(
     let stream = Patience::new(stream, gateway.settings.unread);
     // A child has a lock of its own: each poll takes it, and connections must not wait for each other there.
     let stop = gateway.stop.child_token();
-    let served = connection::serve(stream, &http, gateway.settings.head_timeout, &router, &stop).await;
+    let served = connection::serve(stream, &http, gateway.settings.head_timeout, &routes, &stop).await;
     if let Err(error) = served {
         // Callers leave and send nonsense: that is their affair.
         tracing::debug!(%from, %error, "the connection ended early");

@@ -9,17 +9,20 @@
 //! prompt would reach into the gateway's own network by it.
 
 mod admin;
+mod cache;
 mod catalog;
 mod connection;
 mod demo;
 mod events;
 mod files;
+mod heads;
 mod inbound;
 mod keys;
 mod listener;
 mod observe;
 mod patience;
 mod pipeline;
+mod quiet;
 mod record;
 mod refusal;
 mod routes;
@@ -48,6 +51,7 @@ use steadfast::{
 use tokio::net::TcpListener;
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::keys::MakeKey;
@@ -166,9 +170,10 @@ impl Serve {
         let _watching = watched.map(|(what, watching)| watching.and_then(|watching| watch(what, watching)));
         // A server does not end because nobody reads its greeting.
         let _ = io::stdout().write_all(greeting(address, &handle, self.config.as_deref()).as_bytes());
-        tokio::spawn(signals.obey(self.config.is_some().then_some(handle), gateway.clone()));
+        tokio::spawn(signals.obey(self.config.is_some().then(|| handle.clone()), gateway.clone()));
         let router = routes::router(gateway.clone()).merge(observing.router());
         listener::serve(listener, router, gateway).await;
+        end_calls(&handle).await;
         tracing::info!("stopped");
         Ok(())
     }
@@ -179,6 +184,18 @@ impl Serve {
         self.keys.clone().or_else(configured)
     }
 }
+
+/// Calls that go on for a retry end, and their keys are free for another process: no retry comes here any more.
+async fn end_calls(stack: &StackHandle) {
+    if let Some(keys) = stack.idempotency()
+        && timeout(LAST_CALLS, keys.close()).await.is_err()
+    {
+        tracing::warn!(calls = keys.under_way(), "calls under an idempotency key did not end in time");
+    }
+}
+
+/// How long calls have to end that nobody waits for: a store may have to be told.
+const LAST_CALLS: Duration = Duration::from_secs(5);
 
 /// Neither protocol has a word for "discard what came before": a stream that begins anew ends with an error here.
 fn warn_of_restarts(config: &config::Config) {

@@ -6,7 +6,7 @@
 //! before has its own status. A caller of a stream that waits longer than [`Settings::first_sign`](super::Settings) gets
 //! the head then, with status 200 and signs of life after it; a failure that comes later is an error event.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -14,10 +14,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, he
 use serde::Deserialize;
 use serde_json::json;
 use steadfast::{
-    Degraded, Dialect, ErrorKind, LlmError, LlmResponse,
+    BoxLlmService, Degraded, Dialect, ErrorKind, LlmError, LlmResponse,
     translate::{StreamEncoder, encode_message},
 };
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Gateway,
@@ -29,8 +30,26 @@ use super::{
     stream::{Begun, Calling, Events, Keep, stopping},
 };
 
+/// What the requests of a connection have in common. To make it for each would cost as much as the layers.
+pub(crate) struct Common {
+    service: Mutex<BoxLlmService>,
+    /// The gateway's, as a child: its lock is its own.
+    cut: CancellationToken,
+}
+
+impl Common {
+    pub(crate) fn of(gateway: &Gateway) -> Self {
+        Self { service: Mutex::new(gateway.service.clone()), cut: gateway.cut.child_token() }
+    }
+}
+
 /// Answers a request of this dialect.
-pub(crate) async fn answer(gateway: Arc<Gateway>, dialect: Dialect, request: Request<Body>) -> Response<Body> {
+pub(crate) async fn answer(
+    gateway: Arc<Gateway>,
+    common: &Common,
+    dialect: Dialect,
+    request: Request<Body>,
+) -> Response<Body> {
     let (head, body) = request.into_parts();
     let settings = gateway.now.load_full();
     let mut asked = Asked::of(&head.headers);
@@ -66,16 +85,16 @@ pub(crate) async fn answer(gateway: Arc<Gateway>, dialect: Dialect, request: Req
         return denied_to(&entry, denied, dialect);
     }
     let stream = request.is_stream();
-    let asked_model = request.model().map(str::to_owned);
-    entry.asked(asked_model.as_deref(), asked.feature.clone(), stream);
-    let call = keys::call(key.cloned(), gateway.service.clone(), request);
-    // A child, for its lock is its own.
-    let cut = gateway.cut.child_token();
+    let asked_model: Option<Arc<str>> = request.model().map(Into::into);
+    entry.asked(asked_model.as_ref(), asked.feature.clone(), stream);
+    entry.goes_by_cache(gateway.catalog.keeps_answers());
+    let key = key.cloned();
+    let cut = &common.cut;
     let caller = Caller { dialect, asked, model: asked_model, body };
     if !stream {
         let response = tokio::select! {
             biased;
-            answered = call => answered,
+            answered = keys::call(key, &common.service, request) => answered,
             () = cut.cancelled() => Err(stopping()),
         };
         return match response {
@@ -83,8 +102,10 @@ pub(crate) async fn answer(gateway: Arc<Gateway>, dialect: Dialect, request: Req
             Err(error) => refused(&entry, &caller.asked, &error, dialect),
         };
     }
+    // A stream may outlive its turn on the connection.
+    let service = Mutex::new(gateway.service.clone());
     let mut calling: Calling = Box::pin(async move {
-        let mut response = call.await?;
+        let mut response = keys::call(key, &service, request).await?;
         match response.body_mut().frame().await {
             Some(Ok(first)) => Ok(Begun { response, first }),
             Some(Err(error)) => Err(error),
@@ -97,7 +118,7 @@ pub(crate) async fn answer(gateway: Arc<Gateway>, dialect: Dialect, request: Req
         () = sleep(settings.first_sign) => None,
         () = cut.cancelled() => Some(Err(stopping())),
     };
-    let keep = Keep { dialect, silence: settings.keep_alive, cut: &cut };
+    let keep = Keep { dialect, silence: settings.keep_alive, cut };
     match begun {
         Some(Ok(begun)) => streamed(&caller, entry, begun, &keep),
         Some(Err(error)) => refused(&entry, &caller.asked, &error, dialect),
@@ -115,7 +136,7 @@ struct Caller {
     dialect: Dialect,
     asked: Asked,
     /// As the caller names it.
-    model: Option<String>,
+    model: Option<Arc<str>>,
     body: Bytes,
 }
 
@@ -163,7 +184,7 @@ async fn whole(caller: &Caller, entry: Entry, response: LlmResponse) -> Response
                 Err(error) => return refused(&entry, &caller.asked, &error, dialect),
             };
             if message.model.is_none() {
-                message.model = served_model.or_else(|| caller.model.clone());
+                message.model = served_model.or_else(|| caller.model.as_deref().map(str::to_owned));
             }
             let translated = encode_message(&message, dialect);
             entry.note(translated.notes);

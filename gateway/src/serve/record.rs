@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use steadfast::{Attempt, Degraded, Dialect, ErrorKind, LlmError, LlmResponse, chat::Usage, ledger::Next};
 use tokio::time::Instant;
 
-use super::wall_clock;
+use super::{cache::Looked, wall_clock};
 
 /// The records of the last requests.
 #[derive(Debug)]
@@ -43,14 +43,16 @@ pub(crate) struct Record {
 struct Told {
     key: Option<Arc<str>>,
     feature: Option<Box<str>>,
-    asked_model: Option<Box<str>>,
+    asked_model: Option<Arc<str>>,
     stream: bool,
     outcome: Outcome,
     failure: Option<ErrorKind>,
-    tier: Option<Box<str>>,
-    provider: Option<Box<str>>,
-    model: Option<Box<str>>,
+    // Shared with the step that answered: the oldest record is dropped for each new one, and what is its own is far away by then.
+    tier: Option<Arc<str>>,
+    provider: Option<Arc<str>>,
+    model: Option<Arc<str>>,
     degraded: Option<Degraded>,
+    cache: Option<Looked>,
     notes: Vec<Cow<'static, str>>,
     steps: Vec<Attempt>,
     /// How many attempts were sent.
@@ -96,13 +98,13 @@ impl Records {
     /// Begins the record of a request. It takes the place of the oldest.
     pub(crate) fn begin(&self, dialect: Dialect) -> Entry {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let id = format!("sf-{number:x}-{:016x}", fastrand::u64(..)).into();
+        let id = id(number, fastrand::u64(..));
         let (at, begun) = (wall_clock::since_1970(), Instant::now());
         let record = Arc::new(Record { number, id, at, begun, dialect, told: Mutex::default() });
         let before = lock(self.place(number)).replace(record.clone());
         // Not while the place is locked.
         drop(before);
-        Entry { record, called: None }
+        Entry { record, called: None, keeps: false }
     }
 
     /// The record of this id, if it is still kept.
@@ -127,6 +129,18 @@ impl Records {
     }
 }
 
+/// `sf-`, the number, `-`, and 16 digits that nobody guesses; both in base 16.
+fn id(number: u64, random: u64) -> Box<str> {
+    let digit = |of: u64, place: u32| char::from(b"0123456789abcdef"[(of >> (4 * place) & 15) as usize]);
+    let mut id = String::with_capacity(36);
+    id.push_str("sf-");
+    let places = (u64::BITS - number.leading_zeros()).div_ceil(4).max(1);
+    id.extend((0..places).rev().map(|place| digit(number, place)));
+    id.push('-');
+    id.extend((0..16).rev().map(|place| digit(random, place)));
+    id.into()
+}
+
 /// Nothing that can panic is done under these locks, and a record that was half written is still one.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -143,16 +157,17 @@ impl Record {
             "dialect": self.dialect.to_string(),
             "key": told.key.as_deref(),
             "feature": told.feature,
-            "asked_model": told.asked_model,
+            "asked_model": told.asked_model.as_deref(),
             "stream": told.stream,
             "outcome": told.outcome.name(),
             "failure": told.failure.map(ErrorKind::name),
-            "tier": told.tier,
-            "provider": told.provider,
-            "model": told.model,
+            "tier": told.tier.as_deref(),
+            "provider": told.provider.as_deref(),
+            "model": told.model.as_deref(),
             "attempts": told.sent,
             "fallback_reason": told.reason().map(ErrorKind::name),
             "degraded": told.degraded,
+            "cache": told.cache.map(Looked::json),
             "notes": told.notes,
             "overhead_ms": told.overhead.map(fine),
             "first_token_ms": told.first_token.map(fine),
@@ -210,6 +225,13 @@ fn fine(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
+/// The same as a text, which numbers with a fraction take long to become.
+fn fine_text(time: Duration) -> String {
+    let micros = (time.as_nanos() + 500) / 1000;
+    let text = format!("{}.{:03}", micros / 1000, micros % 1000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 fn sent(steps: &[Attempt]) -> usize {
     steps.iter().filter(|step| !step.is_local()).count()
 }
@@ -220,6 +242,8 @@ pub(crate) struct Entry {
     record: Arc<Record>,
     /// When the request went to the models.
     called: Option<Instant>,
+    /// Whether there is a cache on its way.
+    keeps: bool,
 }
 
 impl Entry {
@@ -238,22 +262,36 @@ impl Entry {
     }
 
     /// The request is read and goes to the models now.
-    pub(crate) fn asked(&mut self, model: Option<&str>, feature: Option<Box<str>>, stream: bool) {
+    pub(crate) fn asked(&mut self, model: Option<&Arc<str>>, feature: Option<Box<str>>, stream: bool) {
         self.called = Some(Instant::now());
+        let model = model.map(|model| match model.char_indices().nth(LONGEST_NAME) {
+            Some((end, _)) => model[..end].into(),
+            None => model.clone(),
+        });
         let mut told = lock(&self.record.told);
-        told.asked_model = model.map(|model| model.chars().take(LONGEST_NAME).collect::<String>().into());
+        told.asked_model = model;
         (told.feature, told.stream) = (feature, stream);
+    }
+
+    /// There is a cache on its way, or none.
+    pub(crate) fn goes_by_cache(&mut self, keeps: bool) {
+        self.keeps = keeps;
     }
 
     /// The answer has begun.
     pub(crate) fn served(&self, response: &LlmResponse) {
+        let cache = Looked::of(response, self.keeps);
         let now = Instant::now();
         let by = response.served_by();
         let steps = response.attempts().to_vec();
+        let last = steps.last();
+        let tier = shared(by.tier, last.and_then(|step| step.tier.as_ref()));
+        let provider = shared(by.provider, last.and_then(|step| step.provider.as_ref()));
+        let model = shared(by.model, last.and_then(|step| step.model.as_ref()));
         let mut told = lock(&self.record.told);
-        let own = |name: Option<&str>| name.map(Into::into);
-        (told.tier, told.provider, told.model) = (own(by.tier), own(by.provider), own(by.model));
+        (told.tier, told.provider, told.model) = (tier, provider, model);
         (told.degraded, told.sent) = (response.degraded(), by.attempts);
+        told.cache = cache;
         told.notes = response.notes().to_vec();
         // Where nothing below has recorded the attempt that answered, the whole call was a provider's time.
         let recorded = steps.iter().any(|step| step.next == Next::Answered);
@@ -320,6 +358,9 @@ impl Entry {
             if let Some(degraded) = told.degraded {
                 put(headers, DEGRADED, degraded.to_string().as_bytes());
             }
+            if let Some(looked) = told.cache {
+                looked.tell(headers);
+            }
             if !told.notes.is_empty() {
                 let notes = told.notes.join("; ");
                 let end =
@@ -327,7 +368,7 @@ impl Entry {
                 put(headers, NOTES, &notes.as_bytes()[..end]);
             }
             if let Some(overhead) = told.overhead {
-                put(headers, OVERHEAD, fine(overhead).to_string().as_bytes());
+                put(headers, OVERHEAD, fine_text(overhead).as_bytes());
             }
         }
         if explain {
@@ -352,6 +393,12 @@ impl Drop for Entry {
         let mut told = lock(&self.record.told);
         self.end(&mut told, Outcome::Abandoned);
     }
+}
+
+/// A name, without a copy where somebody has it already.
+fn shared(name: Option<&str>, there: Option<&Arc<str>>) -> Option<Arc<str>> {
+    let name = name?;
+    Some(there.filter(|there| ***there == *name).map_or_else(|| name.into(), Arc::clone))
 }
 
 /// JSON with everything beyond ASCII escaped: headers can carry nothing else for sure.
@@ -404,6 +451,21 @@ mod tests {
         assert_eq!(*records.newest(1, |_| true)[0].id, *ids[2]);
         for nonsense in ["", "sf-", "sf-1", "sf-1-", "sf-zz-0", "sf-ffffffffffffffffff-0"] {
             assert!(records.find(nonsense).is_none(), "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_the_number_and_sixteen_digits() {
+        for (number, random) in [(0, 0), (1, u64::MAX), (0x10, 1), (u64::MAX, 0xfeed)] {
+            assert_eq!(*id(number, random), format!("sf-{number:x}-{random:016x}"));
+        }
+    }
+
+    #[test]
+    fn a_fine_time_reads_as_the_number() {
+        for nanos in [0, 499, 500, 1_000, 120_000, 123_456, 999_999, 1_000_000, 10_000_000, 12_345_678_901] {
+            let time = Duration::from_nanos(nanos);
+            assert_eq!(fine_text(time), fine(time).to_string());
         }
     }
 

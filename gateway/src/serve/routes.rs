@@ -1,6 +1,6 @@
 //! The paths. Queries are ignored: Claude Code asks for `/v1/messages?beta=true`.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, pin::Pin, sync::Arc};
 
 use axum::{
     Extension, Router,
@@ -9,18 +9,62 @@ use axum::{
     middleware::{Next, from_fn_with_state},
     routing::{get, post},
 };
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use serde_json::{Value, json};
 use steadfast::{Dialect, ErrorKind, LlmError};
+use tower::ServiceExt;
 
 use super::{
     Gateway, catalog,
     keys::{self, Denied, Key},
     observe::page,
-    pipeline,
+    pipeline::{self, Common},
     record::Record,
     refusal,
 };
+
+/// Who answers a connection's requests.
+#[derive(Clone)]
+pub(crate) struct Routes {
+    gateway: Arc<Gateway>,
+    router: Router,
+}
+
+/// An answer that is being made.
+pub(crate) type Answering<'a> = Pin<Box<dyn Future<Output = Response<Body>> + Send + 'a>>;
+
+impl Routes {
+    pub(crate) fn new(gateway: Arc<Gateway>, router: Router) -> Self {
+        Self { gateway, router }
+    }
+
+    /// Answers a request. Calls of models, which are nearly all there are, do not go by the router: it would cost as much as
+    /// reading them.
+    pub(crate) fn answer<'a>(&self, common: &'a Common, request: Request<Body>) -> Answering<'a> {
+        let dialect = match request.uri().path() {
+            MESSAGES => Dialect::Anthropic,
+            CHAT_COMPLETIONS => Dialect::OpenAi,
+            _ => return self.routed(request),
+        };
+        match *request.method() {
+            Method::POST => Box::pin(call(self.gateway.clone(), common, dialect, request)),
+            _ => self.routed(request),
+        }
+    }
+
+    /// For a connection that begins.
+    pub(crate) fn common(&self) -> Common {
+        Common::of(&self.gateway)
+    }
+
+    fn routed(&self, request: Request<Body>) -> Answering<'static> {
+        let routing = self.router.clone().oneshot(request);
+        Box::pin(async move { routing.await.unwrap_or_else(|never| match never {}) })
+    }
+}
+
+const MESSAGES: &str = "/v1/messages";
+const CHAT_COMPLETIONS: &str = "/v1/chat/completions";
 
 pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
     let for_callers = Router::new()
@@ -32,8 +76,8 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .route("/requests/{id}", get(request))
         .route_layer(from_fn_with_state(gateway.clone(), with_key));
     for_callers
-        .route("/v1/messages", post(messages))
-        .route("/v1/chat/completions", post(chat_completions))
+        .route(MESSAGES, post(messages))
+        .route(CHAT_COMPLETIONS, post(chat_completions))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         // Claude Code looks here first, with HEAD.
@@ -84,17 +128,19 @@ fn is_foreign(origin: &HeaderValue) -> bool {
 }
 
 async fn messages(State(gateway): State<Arc<Gateway>>, request: Request<Body>) -> Response<Body> {
-    call(gateway, Dialect::Anthropic, request).await
+    let common = Common::of(&gateway);
+    call(gateway, &common, Dialect::Anthropic, request).await
 }
 
 async fn chat_completions(State(gateway): State<Arc<Gateway>>, request: Request<Body>) -> Response<Body> {
-    call(gateway, Dialect::OpenAi, request).await
+    let common = Common::of(&gateway);
+    call(gateway, &common, Dialect::OpenAi, request).await
 }
 
 /// A call of a model. It asks for the key by itself: as a layer that would cost each call three boxes.
-async fn call(gateway: Arc<Gateway>, dialect: Dialect, mut request: Request<Body>) -> Response<Body> {
+async fn call(gateway: Arc<Gateway>, common: &Common, dialect: Dialect, mut request: Request<Body>) -> Response<Body> {
     match let_in(&gateway, &mut request) {
-        Ok(()) => pipeline::answer(gateway, dialect, request).await,
+        Ok(()) => pipeline::answer(gateway, common, dialect, request).await,
         Err(denied) => refusal::deny(denied, dialect),
     }
 }

@@ -56,7 +56,7 @@ impl Kept {
         let (room, largest) = (said.room(), bytes(cache.max_answer, CacheLayer::MAX_ANSWER as u64));
         let known = before.filter(|known| !known.said.cache.shared).map(|known| known.layer.handle());
         let handle = match known.filter(|known| known.would_have_room(room, largest)) {
-            _ if cache.shared => makings.answers.clone().ok_or_else(|| {
+            _ if cache.shared => makings.shared_answers().ok_or_else(|| {
                 let problem = "there is no store that replicas share: leave `shared` out, or give the stack one";
                 InvalidConfig::new("cache.shared", problem)
             })?,

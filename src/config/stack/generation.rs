@@ -6,6 +6,8 @@ use tower::{Layer, ServiceBuilder, util::Either};
 
 #[cfg(feature = "alerts")]
 use super::alerts::AlertPlan;
+#[cfg(feature = "redis")]
+use super::replicas::Meeting;
 use super::{
     Makings, Reload, TierInfo,
     cache::Kept,
@@ -54,6 +56,9 @@ pub(super) struct Generation {
     /// Those to whom requests are handed.
     pub(super) people: Option<People>,
     pub(super) bulkhead: BulkheadHandle,
+    /// Where replicas meet.
+    #[cfg(feature = "redis")]
+    pub(super) meeting: Option<Meeting>,
     /// For all features that have no time of their own.
     pub(super) whole: Whole,
     /// The same with another limit of time, for those that have one.
@@ -143,6 +148,8 @@ impl Generation {
     ) -> Result<Self, InvalidConfig> {
         let Plan { config, leaves, people, .. } = plan;
         let prices = spend::prices(&config)?;
+        #[cfg(feature = "redis")]
+        let meeting = makings.meeting.clone();
         let kept = Kept::new(&config, makings, before.and_then(|before| before.kept.as_ref()))?;
         let known = before.and_then(|before| before.people.as_ref());
         let people = people.map(|people| People::new(people, makings.tasks.clone(), makings, known)).transpose()?;
@@ -235,6 +242,8 @@ impl Generation {
             idempotency,
             kept,
             people,
+            #[cfg(feature = "redis")]
+            meeting,
             whole,
             timed,
             others,

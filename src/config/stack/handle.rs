@@ -75,6 +75,11 @@ impl StackHandle {
         self.shared.current.load().cache()
     }
 
+    /// Whether the configuration has a `cache`: a look that shares nothing, for each request.
+    pub fn keeps_answers(&self) -> bool {
+        self.shared.current.load().kept.is_some()
+    }
+
     /// What was spent and reserved of every cap, and until when it counts.
     pub fn spend(&self) -> Vec<CapSpend> {
         self.shared.current.load().budgets().flat_map(BudgetHandle::snapshot).collect()

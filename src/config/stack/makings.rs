@@ -28,6 +28,9 @@ pub(super) struct Makings {
     pub(super) answers: Option<CacheHandle>,
     /// Where tasks are, in place of what the configuration names.
     pub(super) tasks: Option<Arc<dyn TaskStore>>,
+    /// Where replicas meet.
+    #[cfg(feature = "redis")]
+    pub(super) meeting: Option<super::replicas::Meeting>,
     /// One for all tiers, and made only where there is one that needs it.
     transport: OnceLock<Transport>,
 }
@@ -43,6 +46,8 @@ impl Default for Makings {
             leaves: HashMap::new(),
             answers: None,
             tasks: None,
+            #[cfg(feature = "redis")]
+            meeting: None,
             transport: OnceLock::new(),
         }
     }
@@ -56,6 +61,14 @@ impl Makings {
     /// What was put in the place of a tier's provider.
     pub(super) fn leaf(&self, tier: &str) -> Option<&BoxLlmService> {
         self.leaves.get(tier)
+    }
+
+    /// The store that a caller has given for them, else the one where replicas meet.
+    pub(super) fn shared_answers(&self) -> Option<CacheHandle> {
+        let own = self.answers.clone();
+        #[cfg(feature = "redis")]
+        let own = own.or_else(|| Some(self.meeting.as_ref()?.answers.clone()));
+        own
     }
 
     pub(super) fn transport(&self) -> Transport {

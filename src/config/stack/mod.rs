@@ -12,6 +12,8 @@ mod leaf;
 mod makings;
 mod operate;
 mod part;
+#[cfg(feature = "redis")]
+mod replicas;
 mod service;
 mod settings;
 mod spend;
@@ -134,6 +136,8 @@ struct Shared {
     status: OnceLock<(StatusBoard, events::Following)>,
     /// Caps beside those of the configuration; held while the next generation is made out of the present one.
     turn: Mutex<Vec<Budget>>,
+    #[cfg(feature = "redis")]
+    in_step: Mutex<Option<replicas::InStep>>,
 }
 
 impl Stack {
@@ -154,11 +158,13 @@ impl Stack {
 
     /// The stack as a service. It follows the stack's reloads, and so do its clones.
     pub fn service(&self) -> BoxLlmService {
+        self.shared.keep_in_step();
         BoxLlmService::new(Following::new(self.shared.clone()))
     }
 
     /// What watches the stack and steers it.
     pub fn handle(&self) -> StackHandle {
+        self.shared.keep_in_step();
         StackHandle::new(self.shared.clone())
     }
 }
@@ -234,6 +240,17 @@ impl StackBuilder {
         self
     }
 
+    /// Sets where the replicas of this stack meet: what they share there, [`replicas`](crate::store::replicas) says, and how exact
+    /// it is. A configuration whose cache says `shared: true` keeps its answers there too. Default: nowhere, each is alone.
+    ///
+    /// What is shared is kept in step by a task, from when the stack is made in a tokio runtime, or a service or handle of it
+    /// is; it ends with the stack.
+    #[cfg(feature = "redis")]
+    pub fn replicas(mut self, redis: crate::store::redis::Redis) -> Self {
+        self.makings.meeting = Some(replicas::Meeting::at(redis));
+        self
+    }
+
     /// Makes the jitter of retries and circuits repeatable. Default: random seeds.
     pub fn seed(mut self, seed: u64) -> Self {
         self.makings.seed = Some(seed);
@@ -254,7 +271,17 @@ impl StackBuilder {
         let first = Plan::new(config, &makings).and_then(|plan| Ok(Generation::new(plan, &makings, &[], None)?));
         let current = ArcSwap::from_pointee(first.map_err(|error| error.of(path.as_deref()))?);
         let (readings, status) = (AtomicU64::new(0), OnceLock::new());
-        let shared = Shared { makings, current, path, readings, status, turn: Mutex::default() };
+        let shared = Shared {
+            makings,
+            current,
+            path,
+            readings,
+            status,
+            turn: Mutex::default(),
+            #[cfg(feature = "redis")]
+            in_step: Mutex::default(),
+        };
+        shared.keep_in_step();
         Ok(Stack { shared: Arc::new(shared) })
     }
 }
@@ -302,6 +329,7 @@ impl Shared {
             kept.make_way(self.current.load().kept.as_ref());
         }
         self.makings.fallback.forget_all_but(|tier| self.current.load().part(tier).is_some());
+        self.keep_in_step();
         drop(turn);
         if let Some((board, _)) = self.status.get() {
             let (primary, others) = self.current.load().names();
@@ -310,6 +338,11 @@ impl Shared {
         }
         Ok(reload)
     }
+
+    /// Without a store for it there is nothing to share.
+    #[cfg(not(feature = "redis"))]
+    #[allow(clippy::unused_self, reason = "as with one")]
+    fn keep_in_step(&self) {}
 
     fn turn(&self) -> MutexGuard<'_, Vec<Budget>> {
         lock(&self.turn)
@@ -324,6 +357,7 @@ impl Shared {
         let plan = Plan::again(&before, &self.makings)?;
         let next = Generation::new(plan, &self.makings, &budgets, Some(&before))?;
         self.current.store(Arc::new(next));
+        self.keep_in_step();
         *turn = budgets;
         Ok(())
     }

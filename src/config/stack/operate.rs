@@ -6,8 +6,9 @@ use tokio::time::Instant;
 
 use super::StackHandle;
 use crate::{
-    FallbackHandle, InvalidConfig,
-    events::{CircuitState, Status},
+    CacheHandle, Event, FallbackHandle, InvalidConfig,
+    events::{CacheStatus, CircuitState, Operation, Status},
+    layers::cache::CacheStats,
     wall_clock,
 };
 
@@ -140,6 +141,21 @@ impl StackHandle {
         self.fallback().pinned_features()
     }
 
+    /// Forgets the answers that the [cache](Self::cache) has kept: all, or those of one feature, such as after what they say has
+    /// become wrong. What is under way is kept when it is there. Gives how many it had before and how many it has now; `None`
+    /// where the configuration has no `cache`. A store that replicas share forgets for all of them.
+    pub fn forget_answers(&self, feature: Option<&str>) -> Option<(usize, usize)> {
+        let cache = self.cache()?;
+        let before = cache.len();
+        match feature {
+            None => cache.clear(),
+            Some(feature) => cache.invalidate(feature),
+        }
+        let operation = Operation::AnswersForgotten { feature: feature.map(Into::into) };
+        self.events().send(Event::Operated { operation, by: self.by.clone(), at: Instant::now() });
+        Some((before, cache.len()))
+    }
+
     /// What drains tiers and pins levels, in every chain of the stack and over its reloads.
     pub fn fallback(&self) -> FallbackHandle {
         let handle = &self.shared.makings.fallback;
@@ -158,11 +174,12 @@ impl StackHandle {
         InvalidConfig::new("tier", format!("no tier is named `{tier}`; there are {}", names.join(", ")))
     }
 
-    /// What was done by hand and when circuits look again, from where it is known: events may have been lost, or sent
-    /// before anybody listened.
+    /// What was done by hand, when circuits look again and what the cache came to, from where it is known: events may have
+    /// been lost, or sent before anybody listened.
     pub(super) fn add_orders(&self, status: &mut Status) {
         let orders = self.fallback();
         status.pinned_level = orders.pinned_level();
+        status.cache = self.cache().map(|cache| of_cache(&cache));
         let drained = orders.drained();
         let (now, since_1970) = (Instant::now(), wall_clock::since_1970());
         for (name, circuit) in self.shared.current.load().circuits() {
@@ -173,4 +190,9 @@ impl StackHandle {
             tier.circuit_until = until.map(|at| wall_clock::rfc3339(since_1970 + at.saturating_duration_since(now)));
         }
     }
+}
+
+fn of_cache(cache: &CacheHandle) -> CacheStatus {
+    let CacheStats { hits, misses, passed_by: bypassed, stale, shared, similar, .. } = cache.stats();
+    CacheStatus { answers: cache.len(), bytes: cache.bytes(), hits, shared, misses, bypassed, stale, similar }
 }

@@ -11,7 +11,7 @@
 //!   [features](Metrics::feature_limit) and models have series of their own, all others share the value `other`; what is
 //!   absent is `none`.
 //! - **Money** is counted in billionths of a dollar, for counters are whole numbers: divide by `1e9`.
-//! - **Sampling.** What changes by itself (the time on a fallback, queues, budgets) is read by [`MetricsHandle::sample`]: before
+//! - **Sampling.** What changes by itself (the time on a fallback, queues, budgets, the cache) is read by [`MetricsHandle::sample`]: before
 //!   each scrape, or every few seconds.
 //! - **Upkeep.** What the recorder gathers between two scrapes is its own affair: where nobody scrapes, call
 //!   `PrometheusHandle::run_upkeep` every few seconds.
@@ -77,6 +77,8 @@ pub use self::{
     table::{METRICS, Metric, MetricKind},
 };
 use super::{CircuitState, Event, RequestEnded, Subscriber};
+#[cfg(feature = "cache")]
+use crate::CacheHandle;
 use crate::{BudgetHandle, BulkheadHandle, CircuitBreakerHandle, prices::PriceTable};
 
 /// Records events as metrics. See the [module's docs](self).
@@ -164,6 +166,15 @@ impl Metrics {
         self
     }
 
+    /// Samples what became of the requests that a cache has seen, and what it takes. See [`MetricsHandle::set_cache`] to
+    /// change it later.
+    #[cfg(feature = "cache")]
+    #[must_use]
+    pub fn cache(self, cache: CacheHandle) -> Self {
+        self.handle.set_cache(Some(cache));
+        self
+    }
+
     /// The prices by which is said what running on a fallback costs more or less. Default: the crate's own.
     #[must_use]
     pub fn prices(mut self, prices: PriceTable) -> Self {
@@ -243,6 +254,10 @@ impl Metrics {
                 self.reloaded("loaded");
                 #[cfg(feature = "config")]
                 self.learn();
+            }
+            Event::StoreChanged { store, available, .. } => {
+                let gauge = self.registry.gauge(&table::STORE_AVAILABLE, [store.clone().into()]);
+                gauge.set(if *available { 1.0 } else { 0.0 });
             }
             Event::ReloadRefused { .. } => self.reloaded("refused"),
         }

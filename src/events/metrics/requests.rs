@@ -16,7 +16,7 @@ use super::{
     well::{self, Well, WellSeries},
 };
 use crate::{
-    ErrorKind,
+    Cached, CachedWhy, ErrorKind,
     chat::Usage,
     events::{RequestEnded, RequestOutcome},
     ledger::{Attempt, Next},
@@ -41,6 +41,8 @@ pub(super) struct Requests {
     exhausted: HashMap<(Name, ErrorKind), Counter>,
     cost_deltas: HashMap<Name, (Counter, Counter)>,
     savings: HashMap<Name, Counter>,
+    cached: HashMap<(Name, &'static str), Counter>,
+    spared: HashMap<Name, Counter>,
 }
 
 impl Requests {
@@ -61,6 +63,8 @@ impl Requests {
             exhausted: HashMap::new(),
             cost_deltas: HashMap::new(),
             savings: HashMap::new(),
+            cached: HashMap::new(),
+            spared: HashMap::new(),
         }
     }
 
@@ -138,6 +142,18 @@ impl Requests {
         if let Some(route) = &request.route {
             self.saved(request, route);
         }
+        if let Some(Cached { why, .. }) = request.cached {
+            self.cached(request, feature, why);
+        }
+    }
+
+    /// An answer that was not made for its request.
+    fn cached(&mut self, request: &RequestEnded, feature: Name, why: CachedWhy) {
+        let count = || self.registry.counter(&table::CACHED_ANSWERS, [self.features.text(feature), why.name().into()]);
+        self.cached.entry((feature, why.name())).or_insert_with(count).increment(1);
+        let Some(spared) = request.cost_without_cache else { return };
+        let count = || self.registry.counter(&table::CACHE_SAVED_COST, [self.features.text(feature)]);
+        self.spared.entry(feature).or_insert_with(count).increment(spared.nanos());
     }
 
     /// What the attempt that served came to.

@@ -10,8 +10,10 @@ use crate::{
     prices::Usd,
     sync::{Mutex, MutexGuard, lock},
 };
+#[cfg(feature = "cache")]
+use crate::{CacheHandle, layers::cache::CacheStats};
 
-/// Samples what changes by itself: bulkheads, budgets, and the time on a fallback. Clones are the same handle.
+/// Samples what changes by itself: bulkheads, budgets, the cache, and the time on a fallback. Clones are the same handle.
 #[derive(Clone)]
 pub struct MetricsHandle {
     registry: Registry,
@@ -24,6 +26,11 @@ pub struct MetricsHandle {
 struct Watched {
     bulkheads: Vec<BulkheadHandle>,
     budgets: Vec<BudgetHandle>,
+    #[cfg(feature = "cache")]
+    cache: Option<CacheHandle>,
+    /// What of the cache is counted already.
+    #[cfg(feature = "cache")]
+    counted: CacheStats,
 }
 
 impl MetricsHandle {
@@ -34,7 +41,9 @@ impl MetricsHandle {
     /// Reads everything now. Cheap: for each scrape, or every few seconds.
     pub fn sample(&self) {
         self.switches.sample(Instant::now());
-        let Watched { bulkheads, budgets } = self.watched().clone();
+        #[cfg(feature = "cache")]
+        self.sample_cache();
+        let Watched { bulkheads, budgets, .. } = self.watched().clone();
         // One feature may have a place in several bulkheads.
         let mut features = BTreeMap::<Option<Arc<str>>, [usize; 3]>::new();
         for load in bulkheads.iter().flat_map(BulkheadHandle::snapshot) {
@@ -62,6 +71,29 @@ impl MetricsHandle {
         }
     }
 
+    /// What has become of requests since the last look: a counter is not set, for the cache may be another one by now.
+    #[cfg(feature = "cache")]
+    fn sample_cache(&self) {
+        let mut watched = self.watched();
+        let Some(cache) = watched.cache.clone() else { return };
+        let now = cache.stats();
+        let was = std::mem::replace(&mut watched.counted, now);
+        drop(watched);
+        for (result, was, now) in [
+            ("hit", was.hits, now.hits),
+            ("shared", was.shared, now.shared),
+            ("miss", was.misses, now.misses),
+            ("stale", was.stale, now.stale),
+            ("similar", was.similar, now.similar),
+            ("bypass", was.passed_by, now.passed_by),
+        ] {
+            self.registry.counter(&table::CACHE_REQUESTS, [result.into()]).increment(now.saturating_sub(was));
+        }
+        self.registry.counter(&table::CACHE_KEPT, []).increment(now.kept.saturating_sub(was.kept));
+        self.registry.gauge(&table::CACHE_ANSWERS, []).set(cache.len() as f64);
+        self.registry.gauge(&table::CACHE_BYTES, []).set(cache.bytes() as f64);
+    }
+
     /// Samples again and again, for a caller to spawn: needed where nobody scrapes. Never ends.
     pub async fn sample_every(self, period: Duration) {
         loop {
@@ -78,6 +110,23 @@ impl MetricsHandle {
     /// Samples these budgets from now on, in place of those before: after a reload.
     pub fn set_budgets(&self, budgets: Vec<BudgetHandle>) {
         self.watched().budgets = budgets;
+    }
+
+    /// Samples this cache from now on, in place of the one before: after a reload. Without one, there is none any more.
+    #[cfg(feature = "cache")]
+    pub fn set_cache(&self, cache: Option<CacheHandle>) {
+        let mut watched = self.watched();
+        let goes_on = cache.as_ref().zip(watched.cache.as_ref()).is_some_and(|(cache, known)| cache.is(known));
+        if !goes_on {
+            watched.counted = CacheStats::default();
+        }
+        let emptied = cache.is_none() && watched.cache.is_some();
+        watched.cache = cache;
+        drop(watched);
+        if emptied {
+            self.registry.gauge(&table::CACHE_ANSWERS, []).set(0.0);
+            self.registry.gauge(&table::CACHE_BYTES, []).set(0.0);
+        }
     }
 
     pub(super) fn add_bulkhead(&self, bulkhead: BulkheadHandle) {

@@ -4,9 +4,9 @@ use super::Metrics;
 use crate::StackHandle;
 
 impl Metrics {
-    /// Knows a stack: its tiers, circuits, bulkhead, budgets and prices, and those of each configuration that a reload
+    /// Knows a stack: its tiers, circuits, bulkhead, budgets, cache and prices, and those of each configuration that a reload
     /// brings. In place of [`tier`](Self::tier), [`circuit`](Self::circuit), [`bulkhead`](Self::bulkhead),
-    /// [`budget`](Self::budget) and [`prices`](Self::prices).
+    /// [`budget`](Self::budget), [`cache`](Self::cache) and [`prices`](Self::prices).
     ///
     /// A tier that a reload takes away keeps its counters; its circuit is in none of the three states.
     ///
@@ -39,6 +39,7 @@ impl Metrics {
         self.watched = circuits;
         self.handle.set_bulkheads(vec![stack.bulkhead()]);
         self.handle.set_budgets(stack.budgets());
+        self.handle.set_cache(stack.cache());
         self.requests.set_prices(stack.prices());
         let drained = stack.drained();
         for circuit in &self.watched {

@@ -85,10 +85,17 @@ pub const METRICS: &[Metric] = &[
     FALLBACK_EXTRA_COST,
     FALLBACK_SAVED_COST,
     ROUTE_SAVED_COST,
+    CACHED_ANSWERS,
+    CACHE_SAVED_COST,
+    CACHE_REQUESTS,
+    CACHE_KEPT,
+    CACHE_ANSWERS,
+    CACHE_BYTES,
     BUDGET_SPENT,
     BUDGET_LIMIT,
     TIER_DRAINED,
     PINNED_LEVEL,
+    STORE_AVAILABLE,
     OPERATIONS,
     HANDOFF,
     RELOADS,
@@ -246,6 +253,30 @@ pub(super) const ROUTE_SAVED_COST: Metric = Metric::counter(
     &["route"],
     "What requests sent to a cheaper chain by a rule cost less than at the chain they were meant for.",
 );
+pub(super) const CACHED_ANSWERS: Metric = Metric::counter(
+    "steadfast_cached_answers_total",
+    &["feature", "why"],
+    "Answers that were not made for their request: fresh, shared, stale, similar, or replayed (an idempotency key).",
+);
+pub(super) const CACHE_SAVED_COST: Metric = Metric::counter(
+    "steadfast_cache_saved_cost_nanodollars_total",
+    &["feature"],
+    "What answers that were not made for their request cost when they were, where prices are known.",
+);
+pub(super) const CACHE_REQUESTS: Metric = Metric::counter(
+    "steadfast_cache_requests_total",
+    &["result"],
+    "What the cache came to: hit, shared (another's call), miss (a call was made), stale, similar, bypass (not looked at).",
+);
+pub(super) const CACHE_KEPT: Metric = Metric::counter(
+    "steadfast_cache_kept_total",
+    &[],
+    "Answers that the cache has kept, those it has forgotten since included.",
+);
+pub(super) const CACHE_ANSWERS: Metric =
+    Metric::gauge("steadfast_cache_answers", &[], "Answers in the cache, those too old to be given included.");
+pub(super) const CACHE_BYTES: Metric =
+    Metric::gauge("steadfast_cache_bytes", &[], "What the answers in the cache take, about.");
 pub(super) const BUDGET_SPENT: Metric = Metric::gauge(
     "steadfast_budget_spent_dollars",
     &["cap"],
@@ -262,10 +293,15 @@ pub(super) const PINNED_LEVEL: Metric = Metric::gauge(
     &[],
     "The level of service (2 to 5) that an operator has pinned for all requests; 0 while none is.",
 );
+pub(super) const STORE_AVAILABLE: Metric = Metric::gauge(
+    "steadfast_store_available",
+    &["store"],
+    "0 while a store is left alone because it fails, and each process goes on with what it knows itself; 1 once it is back.",
+);
 pub(super) const OPERATIONS: Metric = Metric::counter(
     "steadfast_operations_total",
     &["operation"],
-    "What operators have done by hand: force_open, force_close, release, drain, undrain, pin_level, unpin_level.",
+    "What operators have done by hand: force_open, force_close, release, drain, undrain, pin_level, unpin_level, forget.",
 );
 pub(super) const HANDOFF: Metric = Metric::counter(
     "steadfast_handoff_total",

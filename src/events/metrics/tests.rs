@@ -18,6 +18,7 @@ use crate::{
     prices::{Price, Usd},
 };
 
+#[cfg(feature = "cache")]
 mod ops;
 #[cfg(feature = "config")]
 mod stack;

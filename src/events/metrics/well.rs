@@ -29,13 +29,15 @@ pub(super) struct WellSeries {
     pub(super) leaf: Arc<Series>,
 }
 
-/// Whether there is nothing to tell of it but who served it, how long it took and what it cost.
+/// Whether there is nothing to tell of it but who served it, how long it took and what it cost. What comes from a cache is told as
+/// such.
 #[inline]
 pub(super) fn is_well(request: &RequestEnded) -> bool {
     request.outcome == RequestOutcome::Answered
         && request.failures.is_none()
         && request.route.is_none()
         && request.degraded.is_none()
+        && request.cached.is_none()
 }
 
 impl Well {

@@ -141,6 +141,7 @@ impl Machine {
             | Event::BudgetReached { .. }
             | Event::BudgetReset { .. }
             | Event::HandedOver(_)
+            | Event::StoreChanged { .. }
             | Event::ReloadRefused { .. } => {}
         }
     }
@@ -149,7 +150,7 @@ impl Machine {
         match operation {
             Operation::LevelPinned { level, feature: None } => self.pinned_level = Some(*level),
             Operation::LevelUnpinned { feature: None } => self.pinned_level = None,
-            Operation::LevelPinned { .. } | Operation::LevelUnpinned { .. } => {}
+            Operation::LevelPinned { .. } | Operation::LevelUnpinned { .. } | Operation::AnswersForgotten { .. } => {}
             Operation::CircuitForced { circuit: tier, .. }
             | Operation::CircuitReleased { circuit: tier }
             | Operation::TierDrained { tier }
@@ -288,6 +289,7 @@ impl Machine {
                 current_seconds: away.as_secs_f64(),
             },
             last_recovery_seconds: self.last_recovery.map(|took| took.as_secs_f64()),
+            cache: None,
             lost_events: self.lost,
         }
     }

@@ -38,6 +38,9 @@ pub struct Status {
     pub time_on_fallback: TimeOnFallback,
     /// How long the last recovery took: from the switch away from the primary until it served again.
     pub last_recovery_seconds: Option<f64>,
+    /// What the cache came to; absent where there is none, and of a board that follows no [stack](crate::StackHandle::status).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheStatus>,
     /// The events that were lost because the board was too slow. What they told is missing here.
     pub lost_events: u64,
 }
@@ -98,6 +101,29 @@ pub struct Latency {
     pub p50_ms: f64,
     /// Nineteen of twenty took no longer.
     pub p95_ms: f64,
+}
+
+/// What became of the requests that the cache has seen since it was begun.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct CacheStatus {
+    /// The answers that it has, those too old to be given included.
+    pub answers: usize,
+    /// What they take, about.
+    pub bytes: u64,
+    /// Requests that were answered by what was kept.
+    pub hits: u64,
+    /// Those that were answered by another's call.
+    pub shared: u64,
+    /// Those for which a call was made.
+    pub misses: u64,
+    /// Those that were not looked at.
+    pub bypassed: u64,
+    /// Those that were given an answer that was too old, for there was no other.
+    pub stale: u64,
+    /// Those that were given the answer to a similar question.
+    pub similar: u64,
 }
 
 /// Another tier began to serve.

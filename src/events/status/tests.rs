@@ -63,6 +63,9 @@ impl Board {
             usage: None,
             cost: None,
             cost_without_route: None,
+            delivered: None,
+            cached: None,
+            cost_without_cache: None,
             at: self.at(at),
         };
         change(&mut ended);

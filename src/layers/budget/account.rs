@@ -14,9 +14,8 @@ use super::{
 };
 use crate::{
     ErrorKind, Event, Events, LlmError,
-    chat::Usage,
     layers::{
-        admission::{Gate, Outcome, Ticket},
+        admission::{Gate, Outcome, SoFar, Ticket},
         recent::Recent,
     },
     ledger,
@@ -280,14 +279,14 @@ impl Gate for Account {
             Outcome::Answered { usage } => usage,
             Outcome::Failed(_) | Outcome::Dropped => None,
         };
-        self.settle_with(ticket, outcome, usage);
+        self.settle_with(ticket, outcome, SoFar { usage, ..SoFar::default() });
     }
 
     /// Of an answer that broke or was left, too, it is the tokens told so far that count. Where none were, nobody knows,
     /// and what was reserved is taken for spent.
-    fn settle_with(&self, ticket: &Ticket, _: Outcome<'_>, usage: Option<&Usage>) {
+    fn settle_with(&self, ticket: &Ticket, _: Outcome<'_>, so_far: SoFar<'_>) {
         let slip = Slip::of(ticket);
-        let cost = match (slip.price, usage) {
+        let cost = match (slip.price, so_far.usage) {
             (None, _) => 0,
             (Some(_), None) => slip.amount(),
             (Some(price), Some(usage)) => self.rule.common.prices.at(price).cost(usage).nanos(),

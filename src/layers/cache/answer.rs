@@ -160,6 +160,12 @@ impl Answer {
         self.age(now) < self.facts.fresh_for.saturating_add(self.facts.stale_for)
     }
 
+    /// For how long it is of use, from when it was made.
+    #[cfg(feature = "redis")]
+    pub(crate) fn usable_for(&self) -> Duration {
+        self.facts.fresh_for.saturating_add(self.facts.stale_for)
+    }
+
     /// Whether it is good enough for a request that accepts nothing worse than this level.
     pub(super) fn is_within(&self, worst_level: u8) -> bool {
         self.facts.is_within(worst_level)

@@ -81,26 +81,29 @@ impl CacheHandle {
     }
 
     /// Whether answers as large as this would find room, if there were so many bytes: its parts are made once.
-    #[cfg_attr(not(feature = "config"), allow(dead_code, reason = "nothing else changes while it runs"))]
+    #[cfg_attr(not(feature = "config"), allow(dead_code, reason = "nothing changes while it runs"))]
     pub(crate) fn would_have_room(&self, max_bytes: u64, largest: u64) -> bool {
         self.shared.parts == 0 || self.shared.parts == 1 || largest <= max_bytes / self.shared.parts
     }
 
     /// Whether both are the same answers.
-    #[cfg_attr(not(feature = "config"), allow(dead_code, reason = "nothing else changes while it runs"))]
+    #[cfg_attr(
+        not(any(feature = "config", feature = "metrics")),
+        allow(dead_code, reason = "nothing changes while it runs")
+    )]
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.shared, &other.shared)
     }
 
     /// Forgets all answers. One that is under way is kept when it is there.
     pub fn clear(&self) {
-        self.shared.store.retain(&|_| false);
+        self.shared.store.forget(None);
         self.shared.questions.clear();
     }
 
     /// Forgets the answers of a feature. One that is under way is kept when it is there.
     pub fn invalidate(&self, feature: &str) {
-        self.shared.store.retain(&|answer| answer.feature() != Some(feature));
+        self.shared.store.forget(Some(feature));
     }
 
     /// What became of the requests so far.

@@ -23,7 +23,7 @@ impl Tenant {
     }
 
     /// Whose request this is.
-    pub(in crate::layers) fn of(request: &LlmRequest) -> Option<&Arc<str>> {
+    pub(crate) fn of(request: &LlmRequest) -> Option<&Arc<str>> {
         let said = request.extensions();
         said.get::<Self>().map(|tenant| &tenant.0).or_else(|| said.get::<BudgetKey>().map(|key| &key.0))
     }
@@ -100,7 +100,7 @@ impl Counts {
 
 /// What a request means, and whose it is; `None` where it says something that can be read in two ways.
 #[cfg(feature = "idempotency")]
-pub(in crate::layers) fn fingerprint(request: &LlmRequest) -> Option<CacheKey> {
+pub(crate) fn fingerprint(request: &LlmRequest) -> Option<CacheKey> {
     Counts::default().key(request)
 }
 

@@ -97,6 +97,8 @@ mod tests;
 mod wakers;
 mod words;
 
+#[cfg(feature = "idempotency")]
+pub(crate) use self::key::fingerprint;
 pub use self::{
     answer::Answer,
     future::ResponseFuture,
@@ -117,6 +119,5 @@ pub(in crate::layers) use self::{
     answer::Facts,
     asked::ran_out,
     canonical::Meaning,
-    key::fingerprint,
     recording::{Reader, Recording, Watched},
 };

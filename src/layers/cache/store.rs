@@ -19,6 +19,12 @@ pub trait AnswerStore: Send + Sync + 'static {
     /// Forgets all answers but those that are to stay.
     fn retain(&self, stays: &dyn Fn(&Answer) -> bool);
 
+    /// Forgets all answers, or those of a feature. By default it [retains](Self::retain) the others; a store that cannot look
+    /// at all its answers has a way of its own.
+    fn forget(&self, feature: Option<&str>) {
+        self.retain(&|answer| feature.is_some_and(|feature| answer.feature() != Some(feature)));
+    }
+
     /// How many answers it has; 0 where that cannot be known.
     fn len(&self) -> usize;
 
@@ -47,6 +53,10 @@ impl<S: AnswerStore + ?Sized> AnswerStore for Arc<S> {
 
     fn retain(&self, stays: &dyn Fn(&Answer) -> bool) {
         (**self).retain(stays);
+    }
+
+    fn forget(&self, feature: Option<&str>) {
+        (**self).forget(feature);
     }
 
     fn len(&self) -> usize {

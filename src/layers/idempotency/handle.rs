@@ -2,15 +2,17 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-use tokio::{sync::watch, time::timeout};
-use tower::BoxError;
+use tokio::sync::watch;
 
-use super::{IdempotencyStore, StoreFuture, calls::Calls};
+use super::{
+    Claim, IdempotencyStore, MemoryIdempotency, StoreFuture, Ticket, calls::Calls, key::Same, layer::Settings,
+};
+use crate::{Events, layers::cache::Answer, store::guarded::Guard};
 
 /// The records and the calls under way: shared by an [`IdempotencyLayer`](super::IdempotencyLayer), its clones, and the
 /// services that they make.
@@ -22,27 +24,50 @@ pub struct IdempotencyHandle {
 }
 
 pub(super) struct Shared {
-    pub(super) store: Box<dyn IdempotencyStore>,
+    store: Box<dyn IdempotencyStore>,
+    /// Asks the store, as long as it answers.
+    guard: Guard,
+    /// What was claimed and answered while it did not.
+    local: MemoryIdempotency,
     pub(super) calls: Calls,
     pub(super) counters: Counters,
     /// The tasks that make calls.
     pub(super) tasks: watch::Sender<usize>,
     /// Calls that nobody waits for end.
     pub(super) closed: watch::Sender<bool>,
-    store_is_down: AtomicBool,
+}
+
+/// Where a key was claimed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Held {
+    InStore(Ticket),
+    Here(Ticket),
+}
+
+/// What became of a claim.
+pub(super) enum Claimed {
+    Won(Held),
+    Busy(Duration),
+    Done(Arc<Answer>),
+    Conflict,
 }
 
 impl IdempotencyHandle {
     pub(super) fn over(store: impl IdempotencyStore) -> Self {
         let shared = Shared {
             store: Box::new(store),
+            guard: Guard::new("idempotency"),
+            local: MemoryIdempotency::new(),
             calls: Calls::default(),
             counters: Counters::default(),
             tasks: watch::Sender::new(0),
             closed: watch::Sender::new(false),
-            store_is_down: AtomicBool::new(false),
         };
         Self { shared: Arc::new(shared) }
+    }
+
+    pub(super) fn tells(&self, events: &Events) {
+        self.shared.guard.tells(events);
     }
 
     /// The calls under way, each a task: those that somebody waits for or reads, and those that go on for the retry.
@@ -77,23 +102,77 @@ impl IdempotencyHandle {
 }
 
 impl Shared {
-    /// What the store says, in time; `None` where it cannot be asked, which is said once.
-    pub(super) async fn asked<T>(&self, asking: StoreFuture<'_, T>, limit: Duration) -> Option<T> {
-        let problem: BoxError = match timeout(limit, asking).await {
-            Ok(Ok(said)) => {
-                if self.store_is_down.swap(false, Relaxed) {
-                    tracing::info!("the idempotency store can be asked again");
-                }
-                return Some(said);
-            }
-            Ok(Err(error)) => error,
-            Err(late) => late.into(),
-        };
-        count(&self.counters.store_failures);
-        if !self.store_is_down.swap(true, Relaxed) {
-            tracing::warn!(%problem, "the idempotency store cannot be asked: repeats are known in this process only");
+    /// What the store says, in time; `None` where it cannot be asked.
+    async fn asked<'a, T>(&self, asks: impl FnOnce() -> StoreFuture<'a, T>, settings: &Settings) -> Option<T> {
+        self.guard.ask(settings.store_timeout, asks, || count(&self.counters.store_failures)).await
+    }
+
+    /// Claims a key in the store; where that is away, among what this process knows itself.
+    pub(super) async fn claim(&self, same: &Same, settings: &Settings) -> Claimed {
+        // What was answered while the store was away is not in it.
+        if let Some(known) = self.local.known(&same.key, &same.input) {
+            return Claimed::of(known, Held::Here);
         }
-        None
+        let claim = || self.store.claim(&same.key, &same.input, settings.lease);
+        match self.asked(claim, settings).await {
+            Some(claim) => Claimed::of(claim, Held::InStore),
+            None => self.claim_here(same, settings),
+        }
+    }
+
+    fn claim_here(&self, same: &Same, settings: &Settings) -> Claimed {
+        Claimed::of(self.local.take_claim(&same.key, &same.input, settings.lease), Held::Here)
+    }
+
+    /// Waits until a claim may come to something else.
+    pub(super) async fn changed(&self, same: &Same, at_most: Duration) {
+        self.store.changed(&same.key, at_most).await;
+    }
+
+    /// `false` where another has taken the key over.
+    pub(super) async fn renew(&self, same: &Same, held: Held, settings: &Settings) -> bool {
+        match held {
+            Held::InStore(ticket) => {
+                self.asked(|| self.store.renew(&same.key, ticket, settings.lease), settings).await != Some(false)
+            }
+            Held::Here(ticket) => self.local.take_renewal(&same.key, ticket, settings.lease),
+        }
+    }
+
+    /// Whether it was kept: in the store or, where that is away by now, here.
+    pub(super) async fn complete(&self, same: &Same, held: Held, answer: &Arc<Answer>, settings: &Settings) -> bool {
+        let held = match held {
+            Held::InStore(ticket) => {
+                let kept = || self.store.complete(&same.key, ticket, answer.clone(), settings.ttl);
+                match self.asked(kept, settings).await {
+                    Some(kept) => return kept,
+                    None => self.claim_here(same, settings),
+                }
+            }
+            Held::Here(ticket) => Claimed::Won(Held::Here(ticket)),
+        };
+        let Claimed::Won(Held::Here(ticket)) = held else { return false };
+        self.local.take_answer(&same.key, ticket, answer.clone(), settings.ttl)
+    }
+
+    pub(super) async fn release(&self, same: &Same, held: Held, settings: &Settings) {
+        match held {
+            Held::InStore(ticket) => {
+                self.asked(|| self.store.release(&same.key, ticket), settings).await;
+            }
+            Held::Here(ticket) => self.local.take_release(&same.key, ticket),
+        }
+    }
+}
+
+impl Claimed {
+    fn of(claim: Claim, held: fn(Ticket) -> Held) -> Self {
+        match claim {
+            Claim::Won(ticket) => Self::Won(held(ticket)),
+            Claim::Busy { lease_left } => Self::Busy(lease_left),
+            Claim::Done(answer) => Self::Done(answer),
+            Claim::Conflict => Self::Conflict,
+        }
     }
 }
 

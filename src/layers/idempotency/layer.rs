@@ -3,6 +3,7 @@ use std::{fmt, time::Duration};
 use tower::Layer;
 
 use super::{Idempotency, IdempotencyHandle, IdempotencyStore, MemoryIdempotency};
+use crate::Events;
 
 /// Applies [`Idempotency`]. See the [module docs](super).
 ///
@@ -92,10 +93,20 @@ impl IdempotencyLayer {
         self
     }
 
-    /// Sets how long each look at the store may take before the request goes on without it. Default: 1 second.
+    /// Sets how long each look at the store may take before the request goes on without it, and those that follow without
+    /// a look. Default: 1 second.
     #[must_use]
     pub fn store_timeout(mut self, limit: Duration) -> Self {
         self.settings.store_timeout = limit;
+        self
+    }
+
+    /// Sets where it is told that the store is away, and that it is back
+    /// ([`Event::StoreChanged`](crate::Event::StoreChanged)). Default: in the log alone. Layers that share a handle tell
+    /// where the first of them does.
+    #[must_use]
+    pub fn events(self, events: &Events) -> Self {
+        self.handle.tells(events);
         self
     }
 

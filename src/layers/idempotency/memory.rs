@@ -111,22 +111,19 @@ impl MemoryIdempotency {
         self.shared.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What a claim would come to, unless it would win.
+    pub(super) fn known(&self, key: &IdempotencyKey, input: &Fingerprint) -> Option<Claim> {
+        self.records().known(key, input, Instant::now())
+    }
+
     /// What is dropped of answers is dropped outside of the lock.
-    fn take_claim(&self, key: &IdempotencyKey, input: &Fingerprint, lease: Duration) -> Claim {
+    pub(super) fn take_claim(&self, key: &IdempotencyKey, input: &Fingerprint, lease: Duration) -> Claim {
         let now = Instant::now();
         let mut gone = Vec::new();
         let mut records = self.records();
         records.sweep(now, &mut gone);
-        if let Some(record) = records.by_key.get(key)
-            && !record.is_over(now)
-        {
-            return match &record.answer {
-                _ if record.input != *input => Claim::Conflict,
-                Some(answer) => Claim::Done(answer.clone()),
-                None => Claim::Busy {
-                    lease_left: record.until.map_or(Duration::MAX, |until| until.saturating_duration_since(now)),
-                },
-            };
+        if let Some(known) = records.known(key, input, now) {
+            return known;
         }
         gone.extend(records.remove(key));
         records.last_ticket += 1;
@@ -136,14 +133,14 @@ impl MemoryIdempotency {
         Claim::Won(ticket)
     }
 
-    fn take_renewal(&self, key: &IdempotencyKey, ticket: Ticket, lease: Duration) -> bool {
+    pub(super) fn take_renewal(&self, key: &IdempotencyKey, ticket: Ticket, lease: Duration) -> bool {
         let mut records = self.records();
         let Some(record) = records.processing(key, ticket) else { return false };
         record.until = Instant::now().checked_add(lease);
         true
     }
 
-    fn take_answer(&self, key: &IdempotencyKey, ticket: Ticket, answer: Arc<Answer>, ttl: Duration) -> bool {
+    pub(super) fn take_answer(&self, key: &IdempotencyKey, ticket: Ticket, answer: Arc<Answer>, ttl: Duration) -> bool {
         let size = answer.size();
         let mut gone = Vec::new();
         let max_bytes = self.shared.max_bytes.load(Relaxed);
@@ -170,7 +167,7 @@ impl MemoryIdempotency {
         true
     }
 
-    fn take_release(&self, key: &IdempotencyKey, ticket: Ticket) {
+    pub(super) fn take_release(&self, key: &IdempotencyKey, ticket: Ticket) {
         let mut records = self.records();
         if records.processing(key, ticket).is_some() {
             records.by_key.remove(key);
@@ -187,6 +184,17 @@ impl Record {
 }
 
 impl Records {
+    fn known(&self, key: &IdempotencyKey, input: &Fingerprint, now: Instant) -> Option<Claim> {
+        let record = self.by_key.get(key).filter(|record| !record.is_over(now))?;
+        Some(match &record.answer {
+            _ if record.input != *input => Claim::Conflict,
+            Some(answer) => Claim::Done(answer.clone()),
+            None => Claim::Busy {
+                lease_left: record.until.map_or(Duration::MAX, |until| until.saturating_duration_since(now)),
+            },
+        })
+    }
+
     fn processing(&mut self, key: &IdempotencyKey, ticket: Ticket) -> Option<&mut Record> {
         self.by_key.get_mut(key).filter(|record| record.ticket == ticket && record.answer.is_none())
     }

@@ -55,9 +55,14 @@
 //!
 //! A [store](IdempotencyStore) that processes share makes one call for all of them. A key is claimed with a lease before its
 //! call, and the lease is renewed while that runs: where a process crashes, another takes over within one
-//! [`lease`](IdempotencyLayer::lease). A store that cannot be asked is in nobody's way: each request goes on after
-//! [`store_timeout`](IdempotencyLayer::store_timeout), repeats are known in their own process while they are under way, and
-//! the log says so once.
+//! [`lease`](IdempotencyLayer::lease).
+//!
+//! A store that cannot be asked is in nobody's way. After three failures in a row, or one question that is not answered within
+//! [`store_timeout`](IdempotencyLayer::store_timeout), it is left alone, and each process knows the keys that it sees
+//! itself, up to 64 MiB of answers: what was kept in the store before is not known meanwhile, and two processes may make one
+//! call each. One request tries the store again after a second, then after 2, 4 and so on up to 30. What was answered
+//! meanwhile stays known in its own process. The log says so once, and once when it is back; so does
+//! [`Event::StoreChanged`](crate::Event::StoreChanged).
 //!
 //! # Sources
 //!

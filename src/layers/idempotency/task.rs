@@ -16,10 +16,9 @@ use tokio::{
 use tower::Service;
 
 use super::{
-    Claim, Ticket,
     ask::conflict,
     calls::{Ended, Place, Stage},
-    handle::count,
+    handle::{Claimed, Held, count},
     layer::Settings,
 };
 use crate::{
@@ -33,8 +32,8 @@ use crate::{
 pub(super) struct Task {
     place: Place,
     settings: Settings,
-    /// `None` where the store could not be asked, or another has taken the key over.
-    ticket: Option<Ticket>,
+    /// `None` where another has taken the key over.
+    held: Option<Held>,
     reply: Option<oneshot::Sender<Result<LlmResponse, LlmError>>>,
 }
 
@@ -43,7 +42,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 impl Task {
     pub(super) fn new(place: Place, settings: Settings, reply: oneshot::Sender<Result<LlmResponse, LlmError>>) -> Self {
-        Self { place, settings, ticket: None, reply: Some(reply) }
+        Self { place, settings, held: None, reply: Some(reply) }
     }
 
     /// Claims the key, calls, keeps the answer.
@@ -53,14 +52,13 @@ impl Task {
         S::Error: Into<LlmError>,
     {
         match self.claim().await {
-            Some(Claim::Won(ticket)) => self.ticket = Some(ticket),
-            Some(Claim::Done(answer)) => return self.ends(Ended::Kept(answer)),
-            Some(Claim::Conflict) => {
+            Claimed::Won(held) => self.held = Some(held),
+            Claimed::Done(answer) => return self.ends(Ended::Kept(answer)),
+            Claimed::Conflict => {
                 count(&self.place.shared.counters.conflicts);
                 return self.ends(Ended::Refused(conflict()));
             }
-            Some(Claim::Busy { .. }) => return self.ends(Ended::Nothing),
-            None => {}
+            Claimed::Busy(_) => return self.ends(Ended::Nothing),
         }
         count(&self.place.shared.counters.calls);
         let feature = request.feature_kept();
@@ -83,15 +81,14 @@ impl Task {
     }
 
     /// Claims the key, and waits while another process has it.
-    async fn claim(&self) -> Option<Claim> {
+    async fn claim(&self) -> Claimed {
         let Place { shared, same, call, .. } = &self.place;
-        let limit = self.settings.store_timeout;
         loop {
-            let claim = shared.asked(shared.store.claim(&same.key, &same.input, self.settings.lease), limit).await?;
-            let Claim::Busy { lease_left } = claim else { return Some(claim) };
+            let claimed = shared.claim(same, &self.settings).await;
+            let Claimed::Busy(lease_left) = claimed else { return claimed };
             tokio::select! {
-                () = shared.store.changed(&same.key, lease_left.min(LOOK_EVERY)) => {}
-                () = call.stage.closed() => return Some(claim),
+                () = shared.changed(same, lease_left.min(LOOK_EVERY)) => {}
+                () = call.stage.closed() => return claimed,
             }
         }
     }
@@ -105,7 +102,7 @@ impl Task {
         let mut call = pin!(Call::further(service, request));
         let place = &self.place;
         let mut left = pin!(left(place, self.settings.grace));
-        let mut renewal = pin!(renewal(place, &mut self.ticket, self.settings));
+        let mut renewal = pin!(renewal(place, &mut self.held, self.settings));
         tokio::select! {
             biased;
             called = call.as_mut() => Some(called),
@@ -150,7 +147,7 @@ impl Task {
             let mut closed = place.shared.closed.subscribe();
             let mut closes = pin!(closed.wait_for(|closed| *closed));
             let mut is_closed = false;
-            let mut renewal = pin!(renewal(place, &mut self.ticket, self.settings));
+            let mut renewal = pin!(renewal(place, &mut self.held, self.settings));
             poll_fn(|cx| {
                 is_closed = is_closed || closes.as_mut().poll(cx).is_ready();
                 if let Poll::Ready(over) = guard.poll(cx, is_closed) {
@@ -197,9 +194,8 @@ impl Task {
         if answer.is_degraded() || answer.size() > self.settings.max_answer as u64 {
             return self.release().await;
         }
-        let (Some(ticket), Place { shared, same, .. }) = (self.ticket, &self.place) else { return };
-        let kept = shared.store.complete(&same.key, ticket, answer.clone(), self.settings.ttl);
-        if shared.asked(kept, self.settings.store_timeout).await == Some(true) {
+        let (Some(held), Place { shared, same, .. }) = (self.held, &self.place) else { return };
+        if shared.complete(same, held, answer, &self.settings).await {
             count(&shared.counters.kept);
             if late {
                 count(&shared.counters.late);
@@ -209,8 +205,8 @@ impl Task {
 
     /// Gives the key back, so that a retry can try again.
     async fn release(&self) {
-        let (Some(ticket), Place { shared, same, .. }) = (self.ticket, &self.place) else { return };
-        shared.asked(shared.store.release(&same.key, ticket), self.settings.store_timeout).await;
+        let (Some(held), Place { shared, same, .. }) = (self.held, &self.place) else { return };
+        shared.release(same, held, &self.settings).await;
     }
 }
 
@@ -232,13 +228,12 @@ async fn left(place: &Place, grace: Duration) {
 }
 
 /// Renews the lease, as long as it is this task's. Never ready.
-async fn renewal(place: &Place, ticket: &mut Option<Ticket>, settings: Settings) {
+async fn renewal(place: &Place, holds: &mut Option<Held>, settings: Settings) {
     let Place { shared, same, .. } = place;
-    while let Some(held) = *ticket {
+    while let Some(held) = *holds {
         sleep(settings.lease / 3).await;
-        let renewed = shared.store.renew(&same.key, held, settings.lease);
-        if shared.asked(renewed, settings.store_timeout).await == Some(false) {
-            *ticket = None;
+        if !shared.renew(same, held, &settings).await {
+            *holds = None;
         }
     }
     std::future::pending().await

@@ -10,7 +10,7 @@ use crate::{
     chat::Usage,
     events::{RequestEnded, RequestOutcome},
     layers::{
-        admission::{Gate, Outcome, Permit, Ticket},
+        admission::{Gate, Outcome, Permit, SoFar, Ticket},
         lanes::Lane,
     },
     ledger::{self, Next},
@@ -68,9 +68,12 @@ impl Watch {
         let took = now.saturating_duration_since(self.begun);
         let tier = response.tier();
         // What comes from a cache has been paid for.
-        let free = response.cached().is_some();
-        let usage = response.usage().filter(|_| !free);
+        let cached = response.cached();
+        let (used, free) = (response.usage(), cached.is_some());
+        let usage = used.filter(|_| !free);
         let cost = self.told.cost(provider.as_ref(), model.as_ref(), usage.as_ref());
+        let spared = used.filter(|_| free);
+        let cost_without_cache = self.told.cost(None, model.as_ref(), spared.as_ref());
         let cost_without_route = without_route(response.price_without_route(), usage.as_ref());
         let ended = RequestEnded {
             feature: self.feature,
@@ -88,6 +91,9 @@ impl Watch {
             usage,
             cost,
             cost_without_route,
+            delivered: None,
+            cached,
+            cost_without_cache,
             at: now,
         };
         if !ended.stream {
@@ -95,7 +101,7 @@ impl Watch {
             return;
         }
         let without_route = response.price_without_route().copied();
-        let generation = self.told.streams.keep(Stream { begun: self.begun, told: ended, without_route, free });
+        let generation = self.told.streams.keep(Stream { begun: self.begun, told: ended, without_route });
         response.hold(&mut Permit::new(self.told, Ticket { generation, ..Ticket::default() }));
     }
 
@@ -131,6 +137,9 @@ impl Watch {
             usage: None,
             cost: None,
             cost_without_route: None,
+            delivered: None,
+            cached: None,
+            cost_without_cache: None,
             at: now,
         };
         self.told.tell(ended);
@@ -139,21 +148,27 @@ impl Watch {
 
 impl Gate for Told {
     fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>) {
-        self.settle_with(ticket, outcome, None);
+        self.settle_with(ticket, outcome, SoFar::default());
     }
 
     /// A stream has ended. The ticket's generation is its number.
-    fn settle_with(&self, ticket: &Ticket, outcome: Outcome<'_>, usage: Option<&Usage>) {
-        let Some(Stream { begun, told, without_route, free }) = self.streams.take(ticket.generation) else { return };
+    fn settle_with(&self, ticket: &Ticket, outcome: Outcome<'_>, so_far: SoFar<'_>) {
+        let Some(Stream { begun, told, without_route }) = self.streams.take(ticket.generation) else { return };
         let now = Instant::now();
         let mut ended = RequestEnded { took: now.saturating_duration_since(begun), at: now, ..told };
-        ended.usage = usage.copied().or(ended.usage).filter(|_| !free);
+        let (used, free) = (so_far.usage.copied().or(ended.usage), ended.cached.is_some());
+        ended.usage = used.filter(|_| !free);
+        let spared = used.filter(|_| free);
+        ended.cost_without_cache = self.cost(None, ended.model.as_ref(), spared.as_ref()).or(ended.cost_without_cache);
         ended.cost = self.cost(ended.provider.as_ref(), ended.model.as_ref(), ended.usage.as_ref());
         ended.cost_without_route = self::without_route(without_route.as_ref(), ended.usage.as_ref());
-        match outcome {
-            Outcome::Answered { .. } => {}
-            Outcome::Failed(error) => ended.outcome = RequestOutcome::Broken(error.kind()),
-            Outcome::Dropped => ended.outcome = RequestOutcome::Abandoned,
+        ended.outcome = match outcome {
+            Outcome::Answered { .. } => RequestOutcome::Answered,
+            Outcome::Failed(error) => RequestOutcome::Broken(error.kind()),
+            Outcome::Dropped => RequestOutcome::Abandoned,
+        };
+        if ended.outcome != RequestOutcome::Answered {
+            ended.delivered = Some(Arc::new(so_far.delivered));
         }
         self.tell(ended);
     }

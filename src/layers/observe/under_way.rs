@@ -15,8 +15,6 @@ pub(super) struct Stream {
     pub(super) told: RequestEnded,
     /// The price of the model whose place a route took: the tokens are known at the end.
     pub(super) without_route: Option<Price>,
-    /// From a cache: its tokens are another request's.
-    pub(super) free: bool,
 }
 
 /// The streams under way, by a number that is used again when its stream has ended: so that in the long run none of them

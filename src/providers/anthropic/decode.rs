@@ -6,21 +6,21 @@ use crate::{
     chat::{Extra, ExtraOf, FinishReason, Message, Opaque, Part, Reasoning, Role, ToolCall, Usage},
     providers::{
         http::Fault,
-        json::{Count, lenient, raw, read},
+        json::{Count, lenient, raw, read, text},
     },
 };
 
 #[derive(Deserialize)]
 struct Answer<'a> {
-    #[serde(default, rename = "type", deserialize_with = "lenient")]
+    #[serde(default, rename = "type", deserialize_with = "text")]
     kind: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "text")]
     id: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "text")]
     model: Option<String>,
     #[serde(borrow, default)]
     content: Option<Vec<&'a RawValue>>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "text")]
     stop_reason: Option<String>,
     #[serde(default, deserialize_with = "lenient")]
     usage: Option<Tokens>,
@@ -51,19 +51,19 @@ pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
 /// A content block, or its beginning in a stream.
 #[derive(Deserialize)]
 pub(super) struct Block<'a> {
-    #[serde(default, rename = "type", deserialize_with = "lenient")]
+    #[serde(default, rename = "type", deserialize_with = "text")]
     pub(super) kind: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "text")]
     pub(super) text: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "text")]
     pub(super) thinking: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "text")]
     pub(super) signature: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "text")]
     pub(super) data: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "text")]
     pub(super) id: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "text")]
     pub(super) name: Option<String>,
     #[serde(borrow, default, deserialize_with = "raw")]
     pub(super) input: Option<&'a RawValue>,

@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -96,8 +96,8 @@ impl Protocol for Messages {
     const DIALECT: Dialect = Dialect::Anthropic;
     type Decoder = Decoder;
 
-    fn path(&self, _: &str, _: bool) -> String {
-        "/messages".to_owned()
+    fn path(&self, _: &str, _: bool) -> Cow<'static, str> {
+        "/messages".into()
     }
 
     fn max_tokens_fields(&self) -> &'static [MaxTokens] {

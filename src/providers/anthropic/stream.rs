@@ -9,7 +9,7 @@ use crate::{
     chat::Part,
     providers::{
         http::{Fault, StreamDecoder},
-        json::{lenient, read},
+        json::{lenient, read, text},
         sse::SseEvent,
     },
 };
@@ -41,7 +41,7 @@ struct Open {
 
 #[derive(Deserialize)]
 struct Event<'a> {
-    #[serde(default, rename = "type", deserialize_with = "lenient")]
+    #[serde(default, rename = "type", deserialize_with = "text")]
     kind: Option<String>,
     #[serde(default, deserialize_with = "lenient")]
     index: Option<u32>,
@@ -57,9 +57,9 @@ struct Event<'a> {
 
 #[derive(Deserialize)]
 struct Start {
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "text")]
     id: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "text")]
     model: Option<String>,
     #[serde(default, deserialize_with = "lenient")]
     usage: Option<Tokens>,
@@ -67,19 +67,19 @@ struct Start {
 
 #[derive(Default, Deserialize)]
 struct Delta<'a> {
-    #[serde(default, rename = "type", deserialize_with = "lenient")]
+    #[serde(default, rename = "type", deserialize_with = "text")]
     kind: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "text")]
     text: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "text")]
     thinking: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "text")]
     signature: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "text")]
     partial_json: Option<String>,
     #[serde(borrow, default)]
     citation: Option<&'a RawValue>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "text")]
     stop_reason: Option<String>,
 }
 

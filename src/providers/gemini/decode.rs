@@ -6,7 +6,7 @@ use crate::{
     chat::{Accumulator, Extra, ExtraOf, FinishReason, Image, Media, Message, Opaque, Part, Usage},
     providers::{
         http::{Fault, StreamDecoder},
-        json::{Count, lenient, raw, read},
+        json::{Count, lenient, raw, read, text},
         neutral::call_id,
         sse::SseEvent,
     },
@@ -21,9 +21,9 @@ struct Answer<'a> {
     prompt_feedback: Option<Feedback>,
     #[serde(default, rename = "usageMetadata", deserialize_with = "lenient")]
     usage: Option<Tokens>,
-    #[serde(default, rename = "modelVersion", deserialize_with = "lenient")]
+    #[serde(default, rename = "modelVersion", deserialize_with = "text")]
     model: Option<String>,
-    #[serde(default, rename = "responseId", deserialize_with = "lenient")]
+    #[serde(default, rename = "responseId", deserialize_with = "text")]
     id: Option<String>,
     #[serde(borrow, default, deserialize_with = "raw")]
     error: Option<&'a RawValue>,
@@ -31,7 +31,7 @@ struct Answer<'a> {
 
 #[derive(Deserialize)]
 struct Feedback {
-    #[serde(default, rename = "blockReason", deserialize_with = "lenient")]
+    #[serde(default, rename = "blockReason", deserialize_with = "text")]
     block_reason: Option<String>,
 }
 
@@ -72,11 +72,11 @@ struct Content<'a> {
 
 #[derive(Deserialize)]
 struct Piece<'a> {
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "text")]
     text: Option<String>,
     #[serde(default, deserialize_with = "lenient")]
     thought: Option<bool>,
-    #[serde(default, rename = "thoughtSignature", deserialize_with = "lenient")]
+    #[serde(default, rename = "thoughtSignature", deserialize_with = "text")]
     signature: Option<String>,
     #[serde(borrow, default, rename = "functionCall")]
     call: Option<Call<'a>>,
@@ -86,9 +86,9 @@ struct Piece<'a> {
 
 #[derive(Deserialize)]
 struct Call<'a> {
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "text")]
     id: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "text")]
     name: Option<String>,
     #[serde(borrow, default)]
     args: Option<&'a RawValue>,

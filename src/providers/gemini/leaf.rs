@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderName, StatusCode};
@@ -70,7 +70,7 @@ impl Protocol for GenerateContent {
     const DIALECT: Dialect = Dialect::Gemini;
     type Decoder = decode::Decoder;
 
-    fn path(&self, model: &str, stream: bool) -> String {
+    fn path(&self, model: &str, stream: bool) -> Cow<'static, str> {
         let method = if stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
         let mut path = String::from(if model.contains('/') { "/" } else { "/models/" });
         for byte in model.bytes() {
@@ -81,7 +81,7 @@ impl Protocol for GenerateContent {
                 path.push_str(&format!("%{byte:02X}"));
             }
         }
-        format!("{}:{method}", path.replace("..", "%2E%2E"))
+        format!("{}:{method}", path.replace("..", "%2E%2E")).into()
     }
 
     fn model_in_body(&self) -> bool {

@@ -1,7 +1,10 @@
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use tower::{BoxError, Service, ServiceExt, util::BoxCloneSyncService};
 
@@ -34,6 +37,17 @@ pub(super) struct Settings<P> {
     pub(super) limits: Limits,
     pub(super) headers: HeaderMap,
     pub(super) strict: bool,
+    /// What the first request had of its own that every other one has too.
+    pub(super) usual: OnceLock<Usual>,
+}
+
+/// What is the same in all requests to one path.
+#[derive(Clone)]
+pub(super) struct Usual {
+    pub(super) path: Box<str>,
+    pub(super) uri: Uri,
+    /// Of a request whose caller has sent none.
+    pub(super) headers: HeaderMap,
 }
 
 #[allow(private_bounds, reason = "the protocols are the crate's own; a client of another one is a leaf of its own")]
@@ -49,6 +63,7 @@ impl<P: Protocol> HttpLeaf<P> {
             limits: Limits::default(),
             headers: HeaderMap::new(),
             strict: false,
+            usual: OnceLock::new(),
         };
         Self { settings: Arc::new(settings), transport: boxed(HttpClient::new()) }
     }
@@ -152,7 +167,9 @@ impl<P: Protocol> HttpLeaf<P> {
     }
 
     fn settings_mut(&mut self) -> &mut Settings<P> {
-        Arc::make_mut(&mut self.settings)
+        let settings = Arc::make_mut(&mut self.settings);
+        settings.usual = OnceLock::new();
+        settings
     }
 }
 

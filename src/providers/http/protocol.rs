@@ -1,4 +1,4 @@
-use std::{fmt, time::Duration};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
@@ -23,7 +23,7 @@ pub(crate) trait Protocol: Clone + fmt::Debug + Send + Sync + Unpin + 'static {
     type Decoder: StreamDecoder;
 
     /// The path (and query) that comes after the base URL.
-    fn path(&self, model: &str, stream: bool) -> String;
+    fn path(&self, model: &str, stream: bool) -> Cow<'static, str>;
 
     /// Whether the body names the model (else the path does).
     fn model_in_body(&self) -> bool {

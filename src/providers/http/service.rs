@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::BodyExt;
 use tower::{BoxError, Service};
 
@@ -15,7 +15,7 @@ use super::{
     HttpLeaf, Protocol, RequestBody,
     failure::{self, Origin, Secret},
     frames::Frames,
-    leaf::{Body, Settings},
+    leaf::{Body, Settings, Usual},
 };
 use crate::{
     CommitPoint, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse, Wire,
@@ -104,8 +104,7 @@ fn prepare<P: Protocol>(
     let model = model
         .ok_or_else(|| LlmError::new(ErrorKind::InvalidRequest, "neither the leaf nor the request names a model"))?;
     let own = request.wire().filter(|wire| wire.dialect() == P::DIALECT);
-    // Room for a usual request's, the transport's own included.
-    let mut headers = HeaderMap::with_capacity(12);
+    let mut headers = HeaderMap::new();
     let target = settings.protocol.target();
     let mut report = Report::new(P::DIALECT, request.wire().map(Wire::dialect));
     let (body, names) = match own {
@@ -147,10 +146,34 @@ fn prepare<P: Protocol>(
 /// A request to the provider's API, with the leaf's headers and its key.
 pub(super) fn addressed<P: Protocol>(
     settings: &Settings<P>,
-    mut headers: HeaderMap,
+    headers: HeaderMap,
     path: &str,
     body: RequestBody,
 ) -> Result<Request<RequestBody>, LlmError> {
+    let usual = match settings.usual.get() {
+        Some(usual) => usual,
+        None => {
+            // Room for the transport's own.
+            let headers = with_own(settings, HeaderMap::with_capacity(12))?;
+            let usual = Usual { path: path.into(), uri: address(settings, path)?, headers };
+            settings.usual.get_or_init(|| usual)
+        }
+    };
+    let mut http = Request::new(body);
+    *http.method_mut() = Method::POST;
+    *http.uri_mut() = if *usual.path == *path { usual.uri.clone() } else { address(settings, path)? };
+    *http.headers_mut() = if headers.is_empty() { usual.headers.clone() } else { with_own(settings, headers)? };
+    Ok(http)
+}
+
+fn address<P: Protocol>(settings: &Settings<P>, path: &str) -> Result<Uri, LlmError> {
+    settings.base.join(path).map_err(|error| {
+        LlmError::new(ErrorKind::InvalidRequest, "the model's name does not fit into a URL").with_source(error)
+    })
+}
+
+/// A request's headers with those of the leaf, and its key.
+fn with_own<P: Protocol>(settings: &Settings<P>, mut headers: HeaderMap) -> Result<HeaderMap, LlmError> {
     headers.extend(settings.headers.clone());
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -163,14 +186,7 @@ pub(super) fn addressed<P: Protocol>(
         value.set_sensitive(true);
         headers.insert(name, value);
     }
-    let uri = settings.base.join(path).map_err(|error| {
-        LlmError::new(ErrorKind::InvalidRequest, "the model's name does not fit into a URL").with_source(error)
-    })?;
-    let mut http = Request::new(body);
-    *http.method_mut() = Method::POST;
-    *http.uri_mut() = uri;
-    *http.headers_mut() = headers;
-    Ok(http)
+    Ok(headers)
 }
 
 /// The caller's headers, without the credentials, which are for another door, and what belongs to a connection.
@@ -272,17 +288,24 @@ impl Form {
         if encoding.is_some_and(|encoding| !encoding.is_empty() && encoding != "identity") {
             return Self::Compressed;
         }
-        let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        match essence.as_str() {
-            "text/event-stream" => Self::Events,
-            "text/html" => Self::Page,
-            json if json == "application/json" || json.ends_with("+json") => Self::Whole,
-            _ if stream => Self::Events,
+        let content_type = headers.get(header::CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
+        let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        let is = |name: &str| essence.eq_ignore_ascii_case(name.as_bytes());
+        let is_json = || {
+            let end = essence.len().checked_sub(JSON.len()).map(|at| &essence[at..]);
+            is("application/json") || end.is_some_and(|end| end.eq_ignore_ascii_case(JSON))
+        };
+        match stream {
+            _ if is("text/event-stream") => Self::Events,
+            _ if is("text/html") => Self::Page,
+            true if !is_json() => Self::Events,
             _ => Self::Whole,
         }
     }
 }
+
+/// How the names of types end that are JSON with a meaning of their own.
+const JSON: &[u8] = b"+json";
 
 fn whole<P: Protocol>(protocol: &P, origin: &Origin, raw: Bytes, told: &mut Told) -> Result<LlmBody, LlmError> {
     if raw.iter().all(u8::is_ascii_whitespace) {

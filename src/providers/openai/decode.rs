@@ -6,7 +6,7 @@ use crate::{
     chat::{Extra, ExtraOf, FinishReason, Message, Part, Reasoning, Role, ToolCall, Usage},
     providers::{
         http::Fault,
-        json::{Count, lenient, raw, read},
+        json::{Count, lenient, raw, read, read_text, text},
         neutral::call_id,
     },
 };
@@ -38,11 +38,11 @@ pub(super) struct Answer<'a> {
 
 impl Answer<'_> {
     pub(super) fn id(&self) -> Option<String> {
-        self.id.and_then(read)
+        self.id.and_then(read_text)
     }
 
     pub(super) fn model(&self) -> Option<String> {
-        self.model.and_then(read)
+        self.model.and_then(read_text)
     }
 }
 
@@ -60,7 +60,7 @@ pub(super) struct Choice<'a> {
     message: Option<Turn<'a>>,
     #[serde(borrow, default)]
     pub(super) delta: Option<Turn<'a>>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "text")]
     pub(super) finish_reason: Option<String>,
     #[serde(borrow, default, deserialize_with = "raw")]
     error: Option<&'a RawValue>,
@@ -72,11 +72,11 @@ pub(super) struct Turn<'a> {
     /// A text; a list of typed parts at Mistral.
     #[serde(borrow, default)]
     pub(super) content: Option<&'a RawValue>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "text")]
     pub(super) reasoning_content: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "text")]
     pub(super) reasoning: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "text")]
     pub(super) refusal: Option<String>,
     #[serde(borrow, default)]
     pub(super) tool_calls: Option<Vec<Call<'a>>>,
@@ -95,7 +95,7 @@ pub(super) struct Turn<'a> {
 pub(super) struct Call<'a> {
     #[serde(default, deserialize_with = "lenient")]
     pub(super) index: Option<u32>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "text")]
     pub(super) id: Option<String>,
     #[serde(borrow, default)]
     function: Option<Function<'a>>,
@@ -113,7 +113,7 @@ impl<'a> Call<'a> {
 
 #[derive(Deserialize)]
 pub(super) struct Function<'a> {
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "text")]
     pub(super) name: Option<String>,
     /// A text of JSON; some servers send the object itself.
     #[serde(borrow, default, alias = "input")]
@@ -123,7 +123,7 @@ pub(super) struct Function<'a> {
 impl Function<'_> {
     pub(super) fn arguments(&self) -> String {
         let Some(raw) = self.arguments else { return String::new() };
-        serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().to_owned())
+        read_text(raw).unwrap_or_else(|| raw.get().to_owned())
     }
 }
 
@@ -235,7 +235,10 @@ fn message_code(kind: ErrorKind) -> &'static str {
 pub(super) fn content(raw: &RawValue) -> Result<Vec<Part>, Fault> {
     let value: Value = match raw.get().as_bytes().first() {
         Some(b'"') => {
-            let text: String = serde_json::from_str(raw.get())?;
+            let text = match read_text(raw) {
+                Some(text) => text,
+                None => serde_json::from_str(raw.get())?,
+            };
             return Ok(if text.is_empty() { Vec::new() } else { vec![Part::Text(text)] });
         }
         _ => serde_json::from_str(raw.get())?,

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderName, StatusCode, header};
@@ -112,8 +112,8 @@ impl Protocol for ChatCompletions {
     const DIALECT: Dialect = Dialect::OpenAi;
     type Decoder = Decoder;
 
-    fn path(&self, _: &str, _: bool) -> String {
-        "/chat/completions".to_owned()
+    fn path(&self, _: &str, _: bool) -> Cow<'static, str> {
+        "/chat/completions".into()
     }
 
     fn max_tokens_fields(&self) -> &'static [MaxTokens] {

@@ -55,25 +55,36 @@ impl Link {
         request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
         let mut answering = pin!(self.sender.try_send_request(request));
-        let connection = &mut self.connection;
+        // No answer is there before the request is out.
+        let mut is_expected = false;
         poll_fn(|cx| {
-            drive(connection, cx);
-            answering.as_mut().poll(&mut nobody())
+            let is_expected = mem::replace(&mut is_expected, true);
+            self.poll(is_expected, |cx| answering.as_mut().poll(cx), cx)
         })
         .await
     }
-}
 
-/// Reads and writes what can be. A connection that ends tells those who wait for it.
-fn drive<C: Future + Unpin>(connection: &mut Option<C>, cx: &mut Context<'_>) {
-    if connection.as_mut().is_some_and(|connection| Pin::new(connection).poll(cx).is_ready()) {
-        *connection = None;
+    /// Waits for something that comes from the connection, and drives it meanwhile.
+    ///
+    /// hyper's two ends of a connection wake each other at each step. Here both are in one task, which is running already: it
+    /// would be polled once more for each of them, with all that it consists of. So they are polled for nobody as long as
+    /// there is something to read, and who waits is woken by the socket alone. `is_expected`: there may be.
+    fn poll<T>(
+        &mut self,
+        is_expected: bool,
+        mut awaited: impl FnMut(&mut Context<'_>) -> Poll<T>,
+        cx: &mut Context<'_>,
+    ) -> Poll<T> {
+        let nobody = &mut Context::from_waker(Waker::noop());
+        if is_expected {
+            self.drive_for_nobody();
+            if let ready @ Poll::Ready(_) = awaited(nobody) {
+                return ready;
+            }
+        }
+        self.drive(cx);
+        awaited(nobody)
     }
-}
-
-/// For what comes from the connection: it is here once the connection has been polled, and whoever did that need not be woken.
-fn nobody() -> Context<'static> {
-    Context::from_waker(Waker::noop())
 }
 
 /// The body of an answer.
@@ -121,10 +132,9 @@ impl Body for ResponseBody {
         let Self { body, held } = &mut *self;
         let mut body = Pin::new(body);
         let Some(Held { link, .. }) = held else { return body.poll_frame(cx) };
-        let mut polled = body.as_mut().poll_frame(&mut nobody());
+        let mut polled = body.as_mut().poll_frame(&mut Context::from_waker(Waker::noop()));
         if polled.is_pending() {
-            drive(&mut link.connection, cx);
-            polled = body.poll_frame(&mut nobody());
+            polled = link.poll(true, |cx| body.as_mut().poll_frame(cx), cx);
         }
         if let Poll::Ready(None) = polled {
             self.release();

@@ -70,7 +70,9 @@ impl Known {
 pub(super) struct Link {
     pub(super) sender: SendRequest<RequestBody>,
     /// `None` once it has ended.
-    pub(super) connection: Option<http1::Connection<Slim<Routed>, RequestBody>>,
+    connection: Option<http1::Connection<Slim<Routed>, RequestBody>>,
+    /// Nobody is woken for it.
+    is_parked: bool,
 }
 
 impl Pool {
@@ -93,13 +95,19 @@ impl Pool {
     pub(super) async fn connect(&self, to: Uri) -> Result<Box<Link>, TransportError> {
         let stream = self.connector.clone().oneshot(to).await.map_err(TransportError::connect)?;
         let (sender, connection) = http1::handshake(stream).await.map_err(TransportError::broken)?;
-        Ok(Box::new(Link { sender, connection: Some(connection) }))
+        Ok(Box::new(Link { sender, connection: Some(connection), is_parked: true }))
     }
 
     /// Keeps a connection for the next request, if there can be one on it.
     pub(super) fn put(self: &Arc<Self>, known: &Arc<Known>, mut link: Box<Link>) {
         // Without a runtime there is nobody to let go of it in time.
-        if !link.is_idle() || Handle::try_current().is_err() {
+        if Handle::try_current().is_err() {
+            return;
+        }
+        if !(link.is_parked && link.is_idle()) {
+            link.drive_for_nobody();
+        }
+        if !link.is_idle() {
             return;
         }
         let is_swept = {
@@ -121,7 +129,10 @@ impl Pool {
         let servers = mem::take(&mut lock(&self.kept).servers);
         // Not while it is locked: connections are polled, and closed.
         for mut server in servers {
-            server.idle.retain_mut(|(since, link)| since.elapsed() < IDLE && link.is_idle());
+            server.idle.retain_mut(|(since, link)| {
+                link.drive_for_nobody();
+                since.elapsed() < IDLE && link.is_idle()
+            });
             if server.idle.is_empty() {
                 continue;
             }
@@ -148,11 +159,23 @@ impl Kept {
 }
 
 impl Link {
-    /// Whether a request may be sent. Nobody is woken for it from then on.
-    fn is_idle(&mut self) -> bool {
-        let Some(connection) = &mut self.connection else { return false };
-        let nobody = &mut Context::from_waker(Waker::noop());
-        Pin::new(connection).poll(nobody).is_pending() && self.sender.is_ready()
+    /// Reads and writes what can be. A connection that ends tells those who wait for something from it.
+    pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
+        self.is_parked = false;
+        if self.connection.as_mut().is_some_and(|connection| Pin::new(connection).poll(cx).is_ready()) {
+            self.connection = None;
+        }
+    }
+
+    /// The same, where nobody is to be woken when more can be.
+    pub(super) fn drive_for_nobody(&mut self) {
+        self.drive(&mut Context::from_waker(Waker::noop()));
+        self.is_parked = true;
+    }
+
+    /// Whether a request may be sent.
+    fn is_idle(&self) -> bool {
+        self.connection.is_some() && self.sender.is_ready()
     }
 }
 

@@ -1,3 +1,5 @@
+mod kept;
+
 use std::{error::Error, io::Write as _, path::PathBuf, time::Duration};
 
 use http::{Request, StatusCode};

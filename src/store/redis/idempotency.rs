@@ -5,10 +5,10 @@ use std::{
     time::Duration,
 };
 
-use redis::Script;
+use redis::{Script, ScriptInvocation};
 use tower::BoxError;
 
-use super::{Redis, listener::Channel, millis};
+use super::{Redis, hex, listener::Channel, millis};
 use crate::{
     layers::{
         cache::Answer,
@@ -35,14 +35,14 @@ impl IdempotencyStore for Redis {
     fn claim<'a>(&'a self, key: &'a IdempotencyKey, input: &'a Fingerprint, lease: Duration) -> StoreFuture<'a, Claim> {
         Box::pin(async move {
             let mut call = CLAIM.key(self.record(key));
-            call.arg(&input.as_bytes()[..]).arg(millis(lease)).arg(millis(AFTER_LEASE));
-            match claimed(&self.run(CLAIMING, &call).await?) {
+            call.arg(&input.as_bytes()[..]).arg(at_least_one(lease)).arg(millis(AFTER_LEASE));
+            match self.claimed(&call).await {
                 Ok(claim) => Ok(claim),
-                Err(Unreadable::Answer(error)) => {
+                Err(Unclear::Answer(error)) => {
                     tracing::warn!(%key, %error, "an answer kept in Redis cannot be read: the call is made again");
-                    Ok(claimed(&self.run(CLAIMING, call.arg("anew")).await?)?)
+                    Ok(self.claimed(call.arg("anew")).await?)
                 }
-                Err(unreadable) => Err(unreadable.into()),
+                Err(unclear) => Err(unclear.into()),
             }
         })
     }
@@ -50,7 +50,7 @@ impl IdempotencyStore for Redis {
     fn renew<'a>(&'a self, key: &'a IdempotencyKey, ticket: Ticket, lease: Duration) -> StoreFuture<'a, bool> {
         Box::pin(async move {
             let mut call = RENEW.key(self.record(key));
-            call.arg(ticket.0).arg(millis(lease)).arg(millis(AFTER_LEASE));
+            call.arg(ticket.0).arg(at_least_one(lease)).arg(millis(AFTER_LEASE));
             Ok(self.run("the renewal of a lease", &call).await?)
         })
     }
@@ -64,7 +64,7 @@ impl IdempotencyStore for Redis {
     ) -> StoreFuture<'a, bool> {
         Box::pin(async move {
             let mut call = COMPLETE.key(self.record(key));
-            call.arg(ticket.0).arg(millis(ttl)).arg(answer.to_bytes());
+            call.arg(ticket.0).arg(at_least_one(ttl)).arg(answer.to_bytes());
             call.arg(self.key(Channel::Keys.name())).arg(&key.as_bytes()[..]);
             Ok(self.run("the keeping of an answer", &call).await?)
         })
@@ -89,40 +89,49 @@ impl IdempotencyStore for Redis {
 }
 
 impl Redis {
+    async fn claimed(&self, call: &ScriptInvocation<'_>) -> Result<Claim, Unclear> {
+        let told: Vec<Vec<u8>> = self.run(CLAIMING, call).await.map_err(Unclear::Reply)?;
+        claimed(&told)
+    }
+
     fn record(&self, key: &IdempotencyKey) -> String {
-        let hash: String = key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-        self.key(&format!("key:{hash}"))
+        self.key(&format!("key:{}", hex(key.as_bytes())))
     }
 }
 
-enum Unreadable {
+/// A lease of nothing is over at the next look and no sooner.
+fn at_least_one(span: Duration) -> u64 {
+    millis(span).max(1)
+}
+
+enum Unclear {
+    /// What is kept there is no answer.
     Answer(StoreError),
-    Reply,
+    Reply(StoreError),
 }
 
 /// What the script has said.
-fn claimed(told: &[Vec<u8>]) -> Result<Claim, Unreadable> {
+fn claimed(told: &[Vec<u8>]) -> Result<Claim, Unclear> {
     let number = |text: &[u8]| std::str::from_utf8(text).ok()?.parse().ok();
-    match told {
+    let claim = match told {
         [won, ticket] if won == b"won" => number(ticket).map(|ticket| Claim::Won(Ticket(ticket))),
         [busy, left] if busy == b"busy" => {
             number(left).map(|left| Claim::Busy { lease_left: Duration::from_millis(left) })
         }
         [done, answer] if done == b"done" => {
-            let answer = Answer::from_bytes(answer).map_err(Unreadable::Answer)?;
+            let answer = Answer::from_bytes(answer).map_err(Unclear::Answer)?;
             Some(Claim::Done(Arc::new(answer)))
         }
         [conflict] if conflict == b"conflict" => Some(Claim::Conflict),
         _ => None,
-    }
-    .ok_or(Unreadable::Reply)
+    };
+    claim.ok_or_else(|| Unclear::Reply(StoreError::new(StoreErrorKind::Corrupt, CLAIMING)))
 }
 
-impl From<Unreadable> for BoxError {
-    fn from(unreadable: Unreadable) -> Self {
-        match unreadable {
-            Unreadable::Answer(error) => error.into(),
-            Unreadable::Reply => StoreError::new(StoreErrorKind::Corrupt, CLAIMING).into(),
+impl From<Unclear> for BoxError {
+    fn from(unclear: Unclear) -> Self {
+        match unclear {
+            Unclear::Answer(error) | Unclear::Reply(error) => error.into(),
         }
     }
 }

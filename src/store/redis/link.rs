@@ -102,6 +102,12 @@ impl Link {
         (!connection.driver.is_finished()).then(|| connection.commands.clone())
     }
 
+    /// Whether nobody asks just now.
+    pub(super) fn is_away(&self) -> bool {
+        let next_try = lock(&self.state).trouble.as_ref().and_then(|trouble| trouble.next_try);
+        next_try.is_some_and(|next_try| Instant::now() < next_try)
+    }
+
     /// Whether to ask at all.
     fn turn(&self, what: &'static str) -> Result<(), StoreError> {
         let now = Instant::now();

@@ -61,8 +61,8 @@ impl Desk {
                 Some(place) => known.swap_remove(place),
                 None => {
                     let (mark, news) = handle.news(now);
-                    // That it is closed tells nobody anything: who knows what others have found out since.
-                    let moved_at = news.filter(|news| *news != News::Closed).map(|_| now);
+                    // Only what still holds is worth telling: others may have found out more since it began.
+                    let moved_at = news.filter(|news| !news.left().is_zero()).map(|_| now);
                     let (name, handle) = (name.clone(), handle.clone());
                     Circuit { name, handle, mark, moved_at, told: moved_at.is_none(), heard: None }
                 }

@@ -32,6 +32,9 @@ struct Board {
     epoch: u64,
 }
 
+/// How long before its first look the time of a store begins: a year.
+const BEFORE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 impl MemoryReplicas {
     /// One where nobody has said anything.
     pub fn new() -> Self {
@@ -50,12 +53,12 @@ impl MemoryReplicas {
         let now = Instant::now();
         let mut guard = lock(&self.shared.board);
         let board = &mut *guard;
-        let now = now.saturating_duration_since(*board.origin.get_or_insert(now));
+        // What happened before the first look has its place too.
+        let now = BEFORE + now.saturating_duration_since(*board.origin.get_or_insert(now));
         let mut is_new = false;
         let mut notices = Vec::with_capacity(said.notices.len());
         for (name, notice) in &said.notices {
             if let Some(notice) = notice {
-                // What happened before the first look is as old as can be.
                 let at = u64::try_from(now.saturating_sub(notice.age).as_nanos()).unwrap_or(u64::MAX);
                 if board.notices.get(name).is_none_or(|(stamp, _, _)| stamp.at <= at) {
                     let stamp = Stamp { at, replica: said.replica };

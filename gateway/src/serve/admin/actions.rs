@@ -154,6 +154,33 @@ pub(super) async fn level(
     ok(&answer)
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Forget {
+    #[serde(default)]
+    feature: Option<String>,
+}
+
+pub(super) async fn forget(
+    State(gateway): State<Arc<Gateway>>,
+    Extension(stack): Operator,
+    request: Request<Body>,
+) -> Response<Body> {
+    let Forget { feature } = match read(&gateway, request, r#"{"feature": "chat"}, or {} for all"#).await {
+        Ok(asked) => asked,
+        Err(refused) => return refused,
+    };
+    if feature.as_ref().is_some_and(|feature| feature.is_empty() || feature.len() > LONGEST) {
+        return wrong(format!("`feature` is a name of at most {LONGEST} bytes; leave it out for all"));
+    }
+    match stack.forget_answers(feature.as_deref()) {
+        Some((before, now)) => ok(&json!({ "forgotten": before.saturating_sub(now), "kept": now })),
+        None => {
+            error(StatusCode::NOT_FOUND, "not_found", "the configuration has no `cache`: there is nothing to forget")
+        }
+    }
+}
+
 pub(super) async fn reload(Extension(stack): Operator) -> Response<Body> {
     tracing::info!(by = stack.actor(), action = "reload", "an operator has the configuration loaded again");
     // The file is read on a thread for that. What comes of it is an event too.

@@ -41,6 +41,7 @@ mod tests;
 
 use std::{
     error, fmt,
+    future::poll_fn,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -56,7 +57,7 @@ use steadfast::{
 };
 use subtle::ConstantTimeEq;
 use tokio::time::Instant;
-use tower::ServiceExt;
+use tower::Service;
 
 pub(crate) use self::{admin::list, make::Key as MakeKey};
 use self::{expiry::Expiry, file::Contents, limits::Limits, rate::Rate};
@@ -274,15 +275,20 @@ impl Key {
 /// Calls the service on behalf of a key, within its limits, and under its name for the caps that count by it.
 pub(crate) async fn call(
     key: Option<Arc<Key>>,
-    service: BoxLlmService,
-    request: LlmRequest,
+    service: &Mutex<BoxLlmService>,
+    mut request: LlmRequest,
 ) -> Result<LlmResponse, LlmError> {
-    let Some(key) = key else { return service.oneshot(request).await };
-    let request = request.extension(BudgetKey(key.name.clone()));
-    match &key.limits {
-        None => service.oneshot(request).await,
-        Some(limits) => limits.call(service, request).await,
+    let own = || service.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(key) = &key {
+        request = request.extension(BudgetKey(key.name.clone()));
+        if let Some(limits) = &key.limits {
+            let service = own().clone();
+            return limits.call(service, request).await;
+        }
     }
+    poll_fn(|cx| own().poll_ready(cx)).await?;
+    let answering = own().call(request);
+    answering.await
 }
 
 /// What the stack calls the cap of a key.

@@ -106,12 +106,13 @@ fn said(answer: &Answer, status: u16, kind: &str) -> String {
 }
 
 /// Everything that an administrator's key is for.
-const ALL: [(&str, &str, &str); 6] = [
+const ALL: [(&str, &str, &str); 7] = [
     ("GET", "/admin/tiers", ""),
     ("GET", "/admin/targets", ""),
     ("POST", "/admin/tiers/sonnet/circuit", r#"{"action":"open"}"#),
     ("POST", "/admin/tiers/sonnet/drain", r#"{"drained":true}"#),
     ("POST", "/admin/level", r#"{"level":3}"#),
+    ("POST", "/admin/cache/forget", "{}"),
     ("POST", "/admin/reload", ""),
 ];
 

@@ -1,6 +1,7 @@
 //! The gateway through a real socket.
 
 mod admin;
+mod cache;
 mod callers;
 mod connections;
 mod harness;

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    BudgetLayer, Degraded, DegradedReason,
+    BudgetLayer, CacheHandle, Cached, CachedWhy, Degraded, DegradedReason,
     events::Operation,
     layers::budget::{Cap, Period},
 };
@@ -36,6 +36,11 @@ fn full_page() -> Page {
             cost_without_route: Some(Usd::from_nanos(9_000_000)),
             ..answered("gpt", "openai", "gpt-4o")
         }),
+        Event::RequestEnded(RequestEnded {
+            cached: Some(Cached::new(CachedWhy::Fresh, SECOND)),
+            cost_without_cache: Some(Usd::from_nanos(9_000_000)),
+            ..answered("gpt", "cached", "gpt-4o")
+        }),
         Event::RequestEnded(RequestEnded { outcome: broken, ..answered("gpt", "openai", "gpt-4o") }),
         Event::RequestEnded(RequestEnded { outcome: unanswered, ..rescued() }),
         switched("sonnet", "gpt"),
@@ -52,10 +57,12 @@ fn full_page() -> Page {
             at,
         }),
         Event::Reloaded { kept: 1, changed: 1, at },
+        Event::StoreChanged { store: "idempotency".into(), available: false, at },
         Event::ReloadRefused { problem: "".into(), at },
     ];
     events.iter().for_each(|event| metrics.event(event));
     handle.set_budgets(vec![budget.handle()]);
+    handle.set_cache(Some(CacheHandle::default()));
     handle.sample();
     Page::of(&page)
 }

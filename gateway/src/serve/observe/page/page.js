@@ -96,6 +96,10 @@ function facts(status, hour, cost) {
     ["Cost since the start", dollars(cost)],
   ];
   if (status.pinnedLevel) rows.push(["Level, by hand", `${status.pinnedLevel} of 5`]);
+  if (status.cache) {
+    const { hits, shared, misses, answers } = status.cache, asked = hits + shared + misses;
+    rows.push(["From the cache", percent(asked ? (hits + shared) / asked : 0), `${number(answers)} kept`]);
+  }
   if (status.lostEvents) rows.push(["Events lost", number(status.lostEvents)]);
   fill($("facts"), rows.map(([name, value, more]) =>
     make("div", {}, make("dt", {}, name), make("dd", {}, value, more ? make("small", {}, more) : ""))));

@@ -9,6 +9,7 @@ mod conversations;
 mod failures;
 mod house;
 mod outages;
+mod repeats;
 mod streams;
 mod wire;
 

@@ -1,0 +1,137 @@
+//! What callers say of the cache, and what they are told of it.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use serde_json::{Value, json};
+use steadfast::{Cached, CachedWhy, LlmResponse, layers::cache::CacheControl};
+
+/// What a caller wants of the cache: in HTTP's own words (`Cache-Control`, RFC 9111), or in those of other gateways. Only a
+/// new answer can be asked for: what is kept, and for how long, is the configuration's to say.
+pub(crate) fn wanted(headers: &HeaderMap) -> Option<CacheControl> {
+    let said = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    let mut wanted = None;
+    for directive in said.flat_map(|value| value.split(',')).map(|directive| directive.trim().to_ascii_lowercase()) {
+        match &*directive {
+            "no-store" => return Some(CacheControl::NoStore),
+            "no-cache" | "max-age=0" => wanted = Some(CacheControl::NoCache),
+            _ => {}
+        }
+    }
+    let says = |name: &str, word: &str| {
+        headers.get(name).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(word.as_bytes()))
+    };
+    match () {
+        () if says("cf-aig-skip-cache", "true") || says("helicone-cache-enabled", "false") => {
+            Some(CacheControl::NoStore)
+        }
+        () if says("x-portkey-cache-force-refresh", "true") => Some(CacheControl::NoCache),
+        () => wanted,
+    }
+}
+
+/// The names above.
+#[cfg(test)]
+pub(crate) const NAMES: [&str; 4] =
+    ["cache-control", "cf-aig-skip-cache", "helicone-cache-enabled", "x-portkey-cache-force-refresh"];
+
+/// What the cache came to for a request that was answered.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Looked {
+    /// A call was made.
+    Missed,
+    /// It was not looked at.
+    Bypassed,
+    /// The answer was not made for this request.
+    Given(Cached),
+}
+
+impl Looked {
+    /// `keeps`: whether answers are kept at all. Where none is, a request can only have been sent twice.
+    pub(crate) fn of(response: &LlmResponse, keeps: bool) -> Option<Self> {
+        match response.cached() {
+            Some(cached) => (keeps || cached.why == CachedWhy::Replayed).then_some(Self::Given(cached)),
+            None if response.is_cache_miss() => Some(Self::Missed),
+            None => keeps.then_some(Self::Bypassed),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Missed => "miss",
+            Self::Bypassed => "bypass",
+            Self::Given(Cached { why, .. }) => match why {
+                CachedWhy::Fresh => "hit",
+                why => why.name(),
+            },
+        }
+    }
+
+    fn given(self) -> Option<(Duration, Option<f32>)> {
+        let Self::Given(Cached { why, age, .. }) = self else { return None };
+        Some((age, if let CachedWhy::Similar { similarity } = why { Some(similarity) } else { None }))
+    }
+
+    /// Says it in headers.
+    pub(crate) fn tell(self, headers: &mut HeaderMap) {
+        if self.name() == CachedWhy::Replayed.name() {
+            // Not the cache's doing: an idempotency key's.
+            headers.insert(REPLAYED, HeaderValue::from_static("true"));
+            return;
+        }
+        headers.insert(CACHE, HeaderValue::from_static(self.name()));
+        let Some((age, similarity)) = self.given() else { return };
+        headers.insert(header::AGE, age.as_secs().into());
+        if let Some(similarity) = similarity.and_then(|likeness| HeaderValue::try_from(format!("{likeness:.2}")).ok()) {
+            headers.insert(SIMILARITY, similarity);
+        }
+    }
+
+    /// Says it in a record.
+    pub(crate) fn json(self) -> Value {
+        let (age, similarity) = self.given().unzip();
+        json!({ "result": self.name(), "age_s": age.map(|age| age.as_secs()), "similarity": similarity.flatten() })
+    }
+}
+
+const CACHE: HeaderName = HeaderName::from_static("x-steadfast-cache");
+const SIMILARITY: HeaderName = HeaderName::from_static("x-steadfast-similarity");
+/// By the name under which other services say it.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(pairs: &[(&'static str, &'static str)]) -> Option<CacheControl> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        wanted(&headers)
+    }
+
+    #[test]
+    fn a_new_answer_is_asked_for_in_the_words_of_http_and_of_others() {
+        use CacheControl::{NoCache, NoStore};
+
+        for (name, value, control) in [
+            ("cache-control", "no-cache", Some(NoCache)),
+            ("cache-control", "No-Cache, max-age=60", Some(NoCache)),
+            ("cache-control", "max-age=0", Some(NoCache)),
+            ("cache-control", "no-cache,no-store", Some(NoStore)),
+            ("cache-control", "max-age=600", None),
+            ("cache-control", "no-transform, max-stale", None),
+            ("cache-control", "", None),
+            ("cf-aig-skip-cache", "true", Some(NoStore)),
+            ("cf-aig-skip-cache", "false", None),
+            ("helicone-cache-enabled", "false", Some(NoStore)),
+            ("helicone-cache-enabled", "true", None),
+            ("x-portkey-cache-force-refresh", "True", Some(NoCache)),
+        ] {
+            assert_eq!(said(&[(name, value)]), control, "{name}: {value}");
+            assert!(NAMES.contains(&name));
+        }
+        assert_eq!(said(&[("cache-control", "no-cache"), ("cache-control", "no-store")]), Some(NoStore));
+    }
+}

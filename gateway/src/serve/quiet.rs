@@ -1,0 +1,117 @@
+//! A connection's task, and the bodies that it reads without waking itself.
+//!
+//! hyper and whoever reads the body of a request are two ends of a channel, each of which wakes the other. Here both are in
+//! one task, and it is running when a piece is taken: it would be polled once more for each body, with the whole call below.
+
+use std::{
+    cell::Cell,
+    pin::Pin,
+    ptr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{
+            AtomicBool, AtomicUsize,
+            Ordering::{Acquire, Relaxed, Release},
+        },
+    },
+    task::{Context, Poll, Wake, Waker},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+/// The task of a connection, as a waker.
+pub(crate) struct Task {
+    waker: Mutex<Waker>,
+    /// The thread that takes a piece of the body right now, or 0.
+    taking: AtomicUsize,
+    /// It has woken the task meanwhile.
+    woken: AtomicBool,
+}
+
+impl Task {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            waker: Mutex::new(Waker::noop().clone()),
+            taking: AtomicUsize::new(0),
+            woken: AtomicBool::new(false),
+        })
+    }
+
+    /// From here on this one is woken.
+    pub(crate) fn is(&self, waker: &Waker) {
+        let mut own = self.lock();
+        if own.will_wake(waker) {
+            return;
+        }
+        let before = std::mem::replace(&mut *own, waker.clone());
+        drop(own);
+        drop(before);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waker> {
+        self.waker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // What another thread says meanwhile is about something else.
+        if self.taking.load(Acquire) == this_thread() {
+            self.woken.store(true, Relaxed);
+            return;
+        }
+        let waker = self.lock().clone();
+        waker.wake();
+    }
+}
+
+/// A number that no other thread has, and that is not 0.
+fn this_thread() -> usize {
+    thread_local! {
+        static HERE: Cell<u8> = const { Cell::new(0) };
+    }
+    HERE.with(|here| ptr::from_ref(here).addr())
+}
+
+/// The body of a request to this task.
+pub(crate) struct Quiet {
+    body: Incoming,
+    task: Arc<Task>,
+}
+
+impl Quiet {
+    pub(crate) fn new(body: Incoming, task: Arc<Task>) -> Self {
+        Self { body, task }
+    }
+}
+
+impl Body for Quiet {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Self { body, task } = &mut *self;
+        task.taking.store(this_thread(), Release);
+        let polled = Pin::new(&mut *body).poll_frame(cx);
+        task.taking.store(0, Release);
+        // While more is to come hyper has to read on.
+        if task.woken.swap(false, Relaxed) && !body.is_end_stream() {
+            task.wake_by_ref();
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,78 @@
+//! What came of an action.
+
+use std::{error::Error, fmt, sync::Arc};
+
+use tower::BoxError;
+
+use crate::chat::{FinishReason, ToolCall, ToolResult};
+
+/// What came of a tool call.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Acted<R> {
+    /// The call, as this answer has it.
+    pub call: ToolCall,
+    /// What the action gave back, now or when it was first done.
+    pub result: Result<R, ActionError>,
+    /// Whether it was somebody else who did it, or somebody before.
+    pub repeated: bool,
+}
+
+impl<R: AsRef<str>> Acted<R> {
+    /// The same for the model: the text, or that the tool failed and with which words.
+    pub fn tool_result(&self) -> ToolResult {
+        let mut result = match &self.result {
+            Ok(text) => ToolResult::new(&self.call.id, text.as_ref()),
+            Err(error) => ToolResult::new(&self.call.id, error.to_string()),
+        };
+        result.name = Some(self.call.name.clone());
+        result.is_error = self.result.is_err();
+        result
+    }
+}
+
+/// Why an action has no result.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum ActionError {
+    /// The provider ended the answer before the model had said all: nothing was begun.
+    StoppedShort(FinishReason),
+    /// The action failed. It may be tried again.
+    Failed(Arc<dyn Error + Send + Sync>),
+    /// The action panicked. It may be tried again.
+    Panicked,
+    /// The runtime that it ran in ended. It may have been done.
+    Interrupted,
+    /// The key stands for another tool or other arguments: nothing was begun.
+    Conflict,
+    /// The store could not be asked whether it was done before: nothing was begun.
+    Store(Arc<dyn Error + Send + Sync>),
+}
+
+impl ActionError {
+    pub(super) fn failed(error: BoxError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl fmt::Display for ActionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StoppedShort(reason) => write!(f, "the answer stopped short ({reason:?}): nothing is done for it"),
+            Self::Failed(error) => write!(f, "the action failed: {error}"),
+            Self::Panicked => f.write_str("the action panicked"),
+            Self::Interrupted => f.write_str("the action was interrupted, and may have been done"),
+            Self::Conflict => f.write_str("the action's key stands for something else"),
+            Self::Store(error) => write!(f, "it is not known whether the action was done before: {error}"),
+        }
+    }
+}
+
+impl Error for ActionError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Failed(error) | Self::Store(error) => Some(&**error),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! By what an action is known again.
+
+use std::{fmt, sync::Arc};
+
+use serde::de::{Deserializer as _, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::{LlmRequest, chat::ToolCall};
+
+/// Within what a repeated action is the same: one turn of one conversation, usually. The same call in another scope is
+/// another action.
+///
+/// It must be the same when the turn is tried again, and another for the next turn: an idempotency key is both.
+///
+/// ```
+/// use steadfast::{LlmRequest, agent::Scope};
+///
+/// let turn = LlmRequest::prompt("Book it.").idempotency_key("chat-7/turn-3");
+/// assert_eq!(Scope::of(&turn), Scope::of(&turn.clone().max_tokens(100)));
+/// let by_hand = Scope::from("chat-7/turn-3");
+/// # drop(by_hand);
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Scope(Arc<str>);
+
+impl Scope {
+    /// The request's own: its [idempotency key](LlmRequest::idempotency_key), within its tenant. Without a key, with the
+    /// feature `idempotency`, what it means as a whole: the conversation so far, which is another in the next turn.
+    /// `None` where it has neither.
+    pub fn of(request: &LlmRequest) -> Option<Self> {
+        let Some(key) = request.idempotency().filter(|key| !key.is_empty()) else {
+            return Self::meaning(request);
+        };
+        #[cfg(feature = "cache")]
+        let tenant = crate::layers::cache::Tenant::of(request);
+        #[cfg(not(feature = "cache"))]
+        let tenant = request.extensions().get::<crate::layers::budget::BudgetKey>().map(|key| &key.0);
+        Some(Self(joined(&["key", tenant.map_or("", |tenant| tenant), key])))
+    }
+
+    #[cfg(feature = "idempotency")]
+    fn meaning(request: &LlmRequest) -> Option<Self> {
+        let meaning = crate::layers::cache::fingerprint(request)?;
+        let hash: String = meaning.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        Some(Self(joined(&["meaning", &hash])))
+    }
+
+    #[cfg(not(feature = "idempotency"))]
+    fn meaning(_: &LlmRequest) -> Option<Self> {
+        None
+    }
+}
+
+impl From<&str> for Scope {
+    fn from(name: &str) -> Self {
+        Self(joined(&["named", name]))
+    }
+}
+
+impl From<String> for Scope {
+    fn from(name: String) -> Self {
+        Self::from(&*name)
+    }
+}
+
+impl fmt::Debug for Scope {
+    /// Not what it is: a caller's key may say whose it is.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scope").finish_non_exhaustive()
+    }
+}
+
+/// By what a tool call is known again within its [`Scope`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeyBy {
+    /// By its name and arguments, however these are written. An answer that was asked for again has new ids and, most
+    /// often, the same calls.
+    #[default]
+    Arguments,
+    /// By the provider's id of the call. For answers that are repeated as they were (from an `Idempotency` layer, from a
+    /// conversation that was written down), with tools for which the same call twice means two. A call without an id is
+    /// known by its arguments.
+    CallId,
+}
+
+/// An action's key, and what it stands for: the same key with something else behind it is a conflict.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct ActionKey {
+    key: Arc<str>,
+    input: Arc<str>,
+}
+
+impl ActionKey {
+    /// A key of the caller's own, for an action that is no tool call: such as `send the summary`.
+    pub fn new(scope: &Scope, action: &str) -> Self {
+        Self { key: joined(&[&scope.0, "action", action]), input: "".into() }
+    }
+
+    /// A tool call's.
+    pub fn of_call(scope: &Scope, call: &ToolCall, by: KeyBy) -> Self {
+        let input = joined(&[&call.name, &canonical(&call.arguments)]);
+        let key = match by {
+            KeyBy::CallId if !call.id.is_empty() => joined(&[&scope.0, "id", &call.id]),
+            KeyBy::CallId | KeyBy::Arguments => joined(&[&scope.0, "call", &input]),
+        };
+        Self { key, input }
+    }
+
+    /// The key: as long as what it is made of.
+    pub fn as_str(&self) -> &str {
+        &self.key
+    }
+
+    /// What it stands for: the tool and its arguments, in a form that does not depend on how they were written.
+    pub fn input(&self) -> &str {
+        &self.input
+    }
+}
+
+impl fmt::Debug for ActionKey {
+    /// How long it is: the arguments are in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ActionKey({} bytes)", self.key.len())
+    }
+}
+
+/// Pieces in a row, so that no two different rows are the same text.
+fn joined(pieces: &[&str]) -> Arc<str> {
+    let mut all = String::with_capacity(pieces.iter().map(|piece| piece.len() + 8).sum());
+    for piece in pieces {
+        all.push_str(&piece.len().to_string());
+        all.push(':');
+        all.push_str(piece);
+    }
+    all.into()
+}
+
+/// A call's arguments without what does not count: white space, the order of fields, escapes, the spelling of whole
+/// numbers. What is no JSON, or can be read in two ways (a field twice), stays as it is: then only the very same is the
+/// same.
+fn canonical(arguments: &str) -> String {
+    if arguments.trim().is_empty() {
+        // Some providers send nothing where there are none.
+        return "{}".to_owned();
+    }
+    let mut all = String::with_capacity(arguments.len());
+    match serde_json::from_str::<&RawValue>(arguments).ok().and_then(|value| write(value, DEEPEST, &mut all)) {
+        Some(()) => all,
+        None => arguments.to_owned(),
+    }
+}
+
+/// How deep arguments may be nested: as deep as serde_json reads them.
+const DEEPEST: u8 = 127;
+/// Whole numbers beyond 2^53 are more than a double tells apart.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
+fn write(value: &RawValue, depth: u8, all: &mut String) -> Option<()> {
+    let text = value.get();
+    let depth = depth.checked_sub(1)?;
+    match text.as_bytes().first()? {
+        b'{' => {
+            let mut fields = serde_json::Deserializer::from_str(text).deserialize_map(Fields).ok()?;
+            fields.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+            if fields.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+                return None;
+            }
+            all.push('{');
+            for (place, (name, value)) in fields.iter().enumerate() {
+                if place > 0 {
+                    all.push(',');
+                }
+                all.push_str(&serde_json::to_string(name).ok()?);
+                all.push(':');
+                write(value, depth, all)?;
+            }
+            all.push('}');
+        }
+        b'[' => {
+            let items = serde_json::Deserializer::from_str(text).deserialize_seq(Items).ok()?;
+            all.push('[');
+            for (place, item) in items.iter().enumerate() {
+                if place > 0 {
+                    all.push(',');
+                }
+                write(item, depth, all)?;
+            }
+            all.push(']');
+        }
+        b'"' => {
+            let text: String = serde_json::from_str(text).ok()?;
+            all.push_str(&serde_json::to_string(&text).ok()?);
+        }
+        b'-' | b'0'..=b'9' => match text.parse::<f64>() {
+            Ok(number) if number.fract() == 0.0 && number.abs() < EXACT => all.push_str(&(number as i64).to_string()),
+            _ => all.push_str(text),
+        },
+        _ => all.push_str(text),
+    }
+    Some(())
+}
+
+struct Fields;
+
+impl<'de> Visitor<'de> for Fields {
+    type Value = Vec<(String, &'de RawValue)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut fields = Vec::new();
+        while let Some(field) = map.next_entry()? {
+            fields.push(field);
+        }
+        Ok(fields)
+    }
+}
+
+struct Items;
+
+impl<'de> Visitor<'de> for Items {
+    type Value = Vec<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            items.push(item);
+        }
+        Ok(items)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(id: &str, name: &str, arguments: &str) -> ToolCall {
+        ToolCall::new(id, name, arguments)
+    }
+
+    fn key(arguments: &str) -> ActionKey {
+        ActionKey::of_call(&"turn".into(), &call("", "pay", arguments), KeyBy::Arguments)
+    }
+
+    #[test]
+    fn how_arguments_are_written_does_not_count() {
+        let same = [
+            r#"{"to":"Zoë","amount":1,"tags":["a",{"x":null,"y":true}]}"#,
+            r#" { "amount" : 1.0, "to" : "Zo\u00eb" , "tags":[ "a", {"y":true, "x":null} ] } "#,
+        ];
+        assert_eq!(key(same[0]), key(same[1]));
+        assert_eq!(canonical(same[1]), r#"{"amount":1,"tags":["a",{"x":null,"y":true}],"to":"Zoë"}"#);
+        assert_eq!(key(""), key("{}"));
+    }
+
+    #[test]
+    fn what_differs_in_anything_that_counts_is_another_action() {
+        let all = [
+            "{}",
+            "[]",
+            "null",
+            r#"{"a":1}"#,
+            r#"{"a":"1"}"#,
+            r#"{"a":[1,2]}"#,
+            r#"{"a":[2,1]}"#,
+            // More digits than a double has.
+            r#"{"a":123456789012345678901}"#,
+            r#"{"a":123456789012345678902}"#,
+            r#"{"a":0.1}"#,
+            r#"{"a":0.10000000000000001}"#,
+            // Read in two ways, cut, no JSON.
+            r#"{"a":1,"a":2}"#,
+            r#"{"a":2}"#,
+            r#"{"a":"#,
+            "a",
+        ];
+        let keys: std::collections::HashSet<_> = all.iter().map(|arguments| key(arguments)).collect();
+        assert_eq!(keys.len(), all.len());
+        let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+        assert_eq!(canonical(&deep), deep);
+    }
+
+    #[test]
+    fn scope_name_and_arguments_do_not_run_into_each_other() {
+        let scopes = [Scope::from("a"), Scope::from("a1:"), Scope::from("")];
+        let calls = [call("", "b", "c"), call("", "bc", ""), call("", "", "bc")];
+        let keys: std::collections::HashSet<_> = scopes
+            .iter()
+            .flat_map(|scope| calls.iter().map(move |call| ActionKey::of_call(scope, call, KeyBy::Arguments)))
+            .collect();
+        assert_eq!(keys.len(), 9);
+        assert_ne!(Scope::of(&LlmRequest::prompt("x").idempotency_key("a")), Some(Scope::from("a")));
+    }
+
+    #[test]
+    fn an_id_is_a_key_and_the_arguments_are_what_it_stands_for() {
+        let by_id = |call| ActionKey::of_call(&"turn".into(), &call, KeyBy::CallId);
+        let (first, other) = (by_id(call("1", "pay", "{}")), by_id(call("1", "pay", "[]")));
+        assert_eq!(first.as_str(), other.as_str());
+        assert_ne!(first.input(), other.input());
+        assert_eq!(by_id(call("", "pay", "{}")), key("{}"), "without an id it is known by its arguments");
+        assert!(!format!("{first:?} {:?}", Scope::from("whose")).contains("pay"));
+    }
+}

@@ -1,0 +1,242 @@
+//! Who reads an answer piece by piece.
+
+use std::{
+    collections::VecDeque,
+    fmt, mem,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use futures_core::Stream;
+
+use super::{CompletedAnswer, Cut, Partial};
+use crate::{
+    ErrorKind, LlmBody, LlmResponse, StreamEvent,
+    body::{Delivered, Frame},
+    chat::{Accumulator, Part},
+};
+
+/// Reads an answer, streamed or whole, piece by piece, and keeps what was delivered.
+///
+/// It is a [`Stream`] of pieces. The last is [`Piece::Completed`], or else the error is a [`Cut`] with all that came
+/// before; after either there is nothing more. What it holds is as large as the answer. See the [module docs](super).
+///
+/// ```
+/// use futures_util::stream;
+/// use steadfast::{Frame, LlmBody, agent::{AnswerReader, Piece}};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// // Two pieces of text, and then the connection is gone.
+/// let body = LlmBody::from_frames(stream::iter(["Half an ", "ans"].map(|text| Ok(Frame::text(text)))));
+/// let mut reader = AnswerReader::new(body);
+/// let cut = loop {
+///     match reader.next().await {
+///         Some(Ok(Piece::Text(text))) => print!("{text}"),
+///         Some(Ok(Piece::Discard { .. })) => println!("\n(once more, from the beginning)"),
+///         Some(Ok(_)) => {}
+///         Some(Err(cut)) => break cut,
+///         None => unreachable!("it was cut"),
+///     }
+/// };
+/// assert_eq!(cut.partial().text(), "Half an ans");
+/// assert_eq!(cut.partial().delivered().characters, 11);
+/// # }
+/// ```
+pub struct AnswerReader {
+    body: LlmBody,
+    so_far: Accumulator,
+    delivered: Delivered,
+    /// What is to be handed out before the body is asked again.
+    ready: VecDeque<Piece>,
+    /// Whether something was handed out that would have to be discarded.
+    given: bool,
+    over: bool,
+}
+
+/// A piece of an answer.
+///
+/// `Debug` shows no word of it.
+#[derive(Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Piece {
+    /// More text.
+    Text(String),
+    /// More of a readable thought.
+    Reasoning(String),
+    /// More of the model's words for declining.
+    Refusal(String),
+    /// A tool call has begun. To act on it is for when the answer is complete.
+    ToolCall {
+        /// The provider's id of the call.
+        id: String,
+        /// The tool's name.
+        name: String,
+    },
+    /// A whole part of another kind, such as a picture.
+    Part(Box<Part>),
+    /// All pieces before this one are void: the stream broke, and the answer begins anew with another tier. It comes once
+    /// for each time, and only where there is something to discard.
+    Discard {
+        /// What broke the stream.
+        reason: ErrorKind,
+    },
+    /// The answer is complete, by its provider's own mark. Nothing comes after it.
+    Completed(Box<CompletedAnswer>),
+}
+
+impl AnswerReader {
+    /// Reads this answer from where it is.
+    pub fn new(body: LlmBody) -> Self {
+        Self {
+            body,
+            so_far: Accumulator::default(),
+            delivered: Delivered::default(),
+            ready: VecDeque::new(),
+            given: false,
+            over: false,
+        }
+    }
+
+    /// The next piece; `None` after the last, or after the error.
+    ///
+    /// # Errors
+    ///
+    /// The answer was cut.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no piece.
+    pub async fn next(&mut self) -> Option<Result<Piece, Cut>> {
+        std::future::poll_fn(|cx| self.poll_piece(cx)).await
+    }
+
+    /// Reads to the end, whoever begins anew on the way.
+    ///
+    /// # Errors
+    ///
+    /// The answer was cut.
+    ///
+    /// # Panics
+    ///
+    /// Where its end was read before.
+    pub async fn complete(mut self) -> Result<CompletedAnswer, Cut> {
+        loop {
+            match self.next().await {
+                Some(Ok(Piece::Completed(answer))) => return Ok(*answer),
+                Some(Ok(_)) => {}
+                Some(Err(cut)) => return Err(cut),
+                None => panic!("its end was read before"),
+            }
+        }
+    }
+
+    /// How much was delivered so far.
+    pub fn delivered(&self) -> Delivered {
+        self.delivered
+    }
+
+    /// What was delivered so far, for one who reads no further.
+    pub fn into_partial(self) -> Partial {
+        Partial::new(self.so_far.finish(), self.delivered)
+    }
+
+    /// Polls for the next piece. `None` is the end; it is fused.
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, Cut>>> {
+        loop {
+            if let Some(piece) = self.ready.pop_front() {
+                self.given = !matches!(piece, Piece::Discard { .. });
+                return Poll::Ready(Some(Ok(piece)));
+            }
+            if self.over {
+                return Poll::Ready(None);
+            }
+            match ready!(self.body.poll_frame(cx)) {
+                Some(Ok(frame)) => self.take(&frame),
+                Some(Err(error)) => {
+                    self.over = true;
+                    let partial = Partial::new(mem::take(&mut self.so_far).finish(), self.delivered);
+                    return Poll::Ready(Some(Err(Cut::new(error, partial))));
+                }
+                None => self.over = true,
+            }
+        }
+    }
+
+    fn take(&mut self, frame: &Frame) {
+        self.delivered.add(frame);
+        for event in frame.events() {
+            self.so_far.push(event);
+            let piece = match event {
+                StreamEvent::Text { text, .. } if !text.is_empty() => Piece::Text(text.clone()),
+                StreamEvent::Reasoning { text, .. } if !text.is_empty() => Piece::Reasoning(text.clone()),
+                StreamEvent::Refusal { text, .. } if !text.is_empty() => Piece::Refusal(text.clone()),
+                StreamEvent::ToolCall { id, name, .. } => Piece::ToolCall { id: id.clone(), name: name.clone() },
+                StreamEvent::Part { part: Part::Extra { .. }, .. } => continue,
+                StreamEvent::Part { part, .. } => Piece::Part(Box::new(part.clone())),
+                StreamEvent::Restarted { reason } => {
+                    // What was not handed out yet need not be taken back.
+                    let discard = self.given || self.ready.iter().any(|piece| matches!(piece, Piece::Discard { .. }));
+                    self.ready.clear();
+                    self.given = false;
+                    if !discard {
+                        continue;
+                    }
+                    Piece::Discard { reason: *reason }
+                }
+                StreamEvent::End => {
+                    self.over = true;
+                    Piece::Completed(Box::new(CompletedAnswer::new(mem::take(&mut self.so_far).finish())))
+                }
+                _ => continue,
+            };
+            self.ready.push_back(piece);
+            if self.over {
+                // What comes after its end is none of the answer.
+                return;
+            }
+        }
+    }
+}
+
+impl From<LlmBody> for AnswerReader {
+    fn from(body: LlmBody) -> Self {
+        Self::new(body)
+    }
+}
+
+impl From<LlmResponse> for AnswerReader {
+    fn from(response: LlmResponse) -> Self {
+        Self::new(response.into_body())
+    }
+}
+
+impl Stream for AnswerReader {
+    type Item = Result<Piece, Cut>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_piece(cx)
+    }
+}
+
+impl fmt::Debug for AnswerReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnswerReader").field("delivered", &self.delivered).field("over", &self.over).finish()
+    }
+}
+
+impl fmt::Debug for Piece {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, bytes) = match self {
+            Self::Text(text) => ("Text", text.len()),
+            Self::Reasoning(text) => ("Reasoning", text.len()),
+            Self::Refusal(text) => ("Refusal", text.len()),
+            Self::ToolCall { name, .. } => {
+                return f.debug_struct("ToolCall").field("name", name).finish_non_exhaustive();
+            }
+            Self::Part(part) => return f.debug_tuple("Part").field(part).finish(),
+            Self::Discard { reason } => return f.debug_struct("Discard").field("reason", reason).finish(),
+            Self::Completed(answer) => return f.debug_tuple("Completed").field(answer).finish(),
+        };
+        write!(f, "{name}({bytes} bytes)")
+    }
+}

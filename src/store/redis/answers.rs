@@ -1,0 +1,100 @@
+use std::{
+    future::Future,
+    sync::{Arc, LazyLock},
+};
+
+use redis::Script;
+use tokio::{runtime::Handle, sync::Semaphore};
+
+use super::{Redis, hex, millis};
+use crate::layers::cache::{Answer, AnswerStore, CacheKey, Found};
+
+static PUT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/put.lua")));
+static GET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/get.lua")));
+static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/forget.lua")));
+
+/// How many answers may be under way to Redis at once. One that comes on top of them is not kept.
+const UNDER_WAY: usize = 64;
+
+/// A hash for each answer, `answer:` and its key behind the prefix, which goes when nobody would be given the answer any
+/// more. How much they may take in all is Redis's own `maxmemory`; which go first over it, its `maxmemory-policy`
+/// (`volatile-lru`, say).
+///
+/// Each look is a question to Redis, bounded like all others. What it forgets by [`forget`](AnswerStore::forget) is not given
+/// from then on in any replica, once it has been told; while it is away, it is told nothing. How many answers there are is
+/// not known.
+impl AnswerStore for Redis {
+    fn get(&self, key: &CacheKey) -> Found {
+        if self.link.is_away() {
+            return Found::Now(None);
+        }
+        let (redis, key) = (self.clone(), self.answer(key));
+        Found::Later(Box::pin(async move {
+            let turns = redis.key(TURNS);
+            let bytes: Option<Vec<u8>> = redis.look("an answer", GET.key(key).key(turns)).await.ok()?;
+            match Answer::from_bytes(&bytes?) {
+                Ok(answer) => Some(Arc::new(answer)),
+                Err(error) => {
+                    tracing::debug!(%error, "an answer kept in Redis cannot be read");
+                    None
+                }
+            }
+        }))
+    }
+
+    fn put(&self, key: CacheKey, answer: Arc<Answer>) {
+        let redis = self.clone();
+        self.in_background(async move {
+            let mut call = PUT.key(redis.answer(&key));
+            call.key(redis.key(TURNS)).arg(answer.to_bytes()).arg(millis(answer.usable_for()).max(1));
+            call.arg(of_feature(answer.feature()));
+            // One that is lost is a call more.
+            let _ = redis.run::<i64>("the keeping of an answer", &call).await;
+        });
+    }
+
+    fn retain(&self, _: &dyn Fn(&Answer) -> bool) {
+        // They cannot all be looked at from here: see `forget`.
+    }
+
+    fn forget(&self, feature: Option<&str>) {
+        let (redis, feature) = (self.clone(), of_feature(feature));
+        self.in_background(async move {
+            let mut call = FORGET.key(redis.key(TURNS));
+            if let Err(error) = redis.run::<i64>("the forgetting of answers", call.arg(feature)).await {
+                tracing::warn!(%error, "answers were not forgotten");
+            }
+        });
+    }
+
+    fn len(&self) -> usize {
+        0
+    }
+
+    fn bytes(&self) -> u64 {
+        0
+    }
+}
+
+/// The key of what says which answers are forgotten.
+const TURNS: &str = "turns";
+
+impl Redis {
+    fn answer(&self, key: &CacheKey) -> String {
+        self.key(&format!("answer:{}", hex(key.as_bytes())))
+    }
+
+    /// Nobody waits for it, and it may be left out where there is too much of it.
+    fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
+        static PLACES: Semaphore = Semaphore::const_new(UNDER_WAY);
+        let (Ok(runtime), Ok(place)) = (Handle::try_current(), PLACES.try_acquire()) else { return };
+        runtime.spawn(async move {
+            work.await;
+            drop(place);
+        });
+    }
+}
+
+fn of_feature(feature: Option<&str>) -> String {
+    feature.map_or_else(String::new, |feature| format!("={feature}"))
+}

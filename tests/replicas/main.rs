@@ -1,0 +1,10 @@
+//! Replicas that share what they know: over a store in memory, and over a real Redis where `STEADFAST_TEST_REDIS` names one.
+#![cfg(feature = "redis")]
+#![allow(unreachable_pub, reason = "one crate, in parts")]
+
+mod answers;
+mod exchange;
+mod outage;
+mod server;
+mod stacks;
+mod wrong;
