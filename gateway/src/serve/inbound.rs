@@ -26,6 +26,8 @@ pub(crate) struct Asked {
     key_is_too_long: bool,
     timeout: Option<Duration>,
     no_fallback: bool,
+    /// As it stands there: what is meant for a person must not go to a model because of a slip.
+    requires_human: Option<HeaderValue>,
     /// As it stands there: a word that is no commit point must not pass for none.
     commit: Option<HeaderValue>,
     cache: Option<CacheControl>,
@@ -47,6 +49,7 @@ impl Asked {
             key_is_too_long: first(headers, IDEMPOTENCY_KEYS).is_some_and(|key| key.len() > LONGEST),
             timeout,
             no_fallback: flag(headers, "x-steadfast-no-fallback"),
+            requires_human: headers.get(REQUIRES_HUMAN).cloned(),
             commit: headers.get(COMMIT).cloned(),
             cache: cache::wanted(headers),
             explain: flag(headers, "x-steadfast-explain"),
@@ -58,7 +61,7 @@ impl Asked {
     /// # Errors
     ///
     /// A commit point that is none: who asks for a whole answer must not get half of one because of a slip. An idempotency
-    /// key that is too long.
+    /// key that is too long. A word for a person that is neither yes nor no.
     pub(crate) fn put(&self, mut request: LlmRequest) -> Result<LlmRequest, LlmError> {
         request = request.explain();
         if let Some(feature) = &self.feature {
@@ -79,6 +82,15 @@ impl Asked {
         }
         if self.no_fallback {
             request = request.no_fallback();
+        }
+        if let Some(word) = &self.requires_human {
+            let required = yes_or_no(word.to_str().unwrap_or_default().trim()).ok_or_else(|| {
+                LlmError::new(
+                    ErrorKind::InvalidRequest,
+                    format!("{REQUIRES_HUMAN}: 1 where a person is required, else 0"),
+                )
+            })?;
+            request = request.requires_human(required);
         }
         if let Some(control) = self.cache {
             request = request.extension(control);
@@ -116,6 +128,9 @@ const TIMEOUTS_S: &[&str] = &["x-litellm-timeout"];
 /// How far a stream must have come before its caller sees it.
 const COMMIT: &str = "x-steadfast-commit";
 
+/// That a person is to answer, and no model.
+const REQUIRES_HUMAN: &str = "x-steadfast-requires-human";
+
 /// The longest name, session or key that is taken over, in bytes: it is kept in memory, and shown.
 const LONGEST: usize = 256;
 
@@ -129,7 +144,15 @@ fn text(headers: &HeaderMap, names: &[&str]) -> Option<Box<str>> {
 }
 
 fn flag(headers: &HeaderMap, name: &str) -> bool {
-    first(headers, &[name]).is_some_and(|value| matches!(value, "1" | "true" | "yes" | "on"))
+    first(headers, &[name]).and_then(yes_or_no).unwrap_or_default()
+}
+
+fn yes_or_no(word: &str) -> Option<bool> {
+    match word {
+        "1" | "true" | "yes" | "on" => Some(true),
+        "0" | "false" | "no" | "off" => Some(false),
+        _ => None,
+    }
 }
 
 fn milliseconds(headers: &HeaderMap, names: &[&str]) -> Option<Duration> {
@@ -297,6 +320,21 @@ mod tests {
         }
         let none = Asked::of(&headers(&[])).put(LlmRequest::prompt("hello")).unwrap();
         assert_eq!(none.context().commit, None);
+    }
+
+    #[test]
+    fn a_person_is_required_or_not_and_nothing_in_between() {
+        let put = |word| Asked::of(&headers(&[("x-steadfast-requires-human", word)])).put(LlmRequest::prompt("hello"));
+        for (word, required) in [("1", true), ("true", true), ("0", false), (" no ", false)] {
+            assert_eq!(put(word).unwrap().is_human_required(), required, "{word}");
+        }
+        for word in ["", "please", "True", "1, 0"] {
+            let error = put(word).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidRequest, "{word}");
+            assert!(error.message().starts_with("x-steadfast-requires-human"), "{error}");
+        }
+        let none = Asked::of(&headers(&[])).put(LlmRequest::prompt("hello")).unwrap();
+        assert!(!none.is_human_required());
     }
 
     #[tokio::test(start_paused = true)]

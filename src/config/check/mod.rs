@@ -6,6 +6,7 @@ mod gateway;
 mod handoff;
 mod limits;
 mod spend;
+mod stores;
 mod tiers;
 
 use std::collections::HashSet;
@@ -32,6 +33,7 @@ pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findin
     limits::check(config, findings);
     cache::check(config, findings);
     spend::check(config, priced, findings);
+    stores::check(config, findings);
     alerts::check(config, findings);
     gateway::check(config, findings);
     handoff::check(config, findings);

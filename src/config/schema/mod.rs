@@ -13,6 +13,7 @@ mod idempotency;
 mod limits;
 mod scalars;
 mod spend;
+mod stores;
 mod tier;
 
 use std::{collections::BTreeMap, net::SocketAddr};
@@ -33,8 +34,11 @@ pub use self::{
     },
     scalars::Secret,
     spend::{AtCap, Budget, ModelPrice, Period, Route, RouteWhen},
+    stores::Stores,
     tier::{KeyRef, Provider, Simulated, Tier},
 };
+
+pub(crate) use self::stores::DurableUrl;
 
 /// A steadfast configuration: the tiers in order of preference, and what surrounds them.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -69,6 +73,8 @@ pub struct Config {
     pub cache: Option<Cache>,
     /// What becomes of a request that is sent twice.
     pub idempotency: Option<Idempotency>,
+    /// Where state outlives the process, or is shared by several.
+    pub stores: Stores,
     /// What holds for the tiers whose provider is `handoff`: requests are handed to people.
     pub handoff: Option<Handoff>,
     /// Simple requests to cheaper tiers: the first rule that fits counts.

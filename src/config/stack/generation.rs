@@ -16,6 +16,7 @@ use super::{
     leaf::LeafPlan,
     part::{self, Part, RetryBudgets, TierService},
     settings, spend,
+    stores::{Keys, Opened},
 };
 use crate::{
     BudgetLayer, Bulkhead, BulkheadHandle, Cache, CacheHandle, CircuitBreakerHandle, Context, Fallback, FallbackLayer,
@@ -23,7 +24,6 @@ use crate::{
     config::{self, Config, ConfigError, Problem, Tier},
     layers::{
         budget::{Budget, BudgetHandle},
-        idempotency::MemoryIdempotency,
         route::Route,
     },
     prices::PriceTable,
@@ -50,7 +50,9 @@ pub(super) struct Generation {
     pub(super) prices: PriceTable,
     fallback: FallbackLayer,
     /// What was answered under which key, where the file asks for it.
-    idempotency: Option<(MemoryIdempotency, IdempotencyHandle)>,
+    idempotency: Option<(Keys, IdempotencyHandle)>,
+    /// What the file names of stores.
+    pub(super) stores: Opened,
     /// The answers that are kept, where the file asks for it.
     pub(super) kept: Option<Kept>,
     /// Those to whom requests are handed.
@@ -150,9 +152,10 @@ impl Generation {
         let prices = spend::prices(&config)?;
         #[cfg(feature = "redis")]
         let meeting = makings.meeting.clone();
+        let stores = Opened::new(&config.stores, before.map(|before| &before.stores))?;
         let kept = Kept::new(&config, makings, before.and_then(|before| before.kept.as_ref()))?;
         let known = before.and_then(|before| before.people.as_ref());
-        let people = people.map(|people| People::new(people, makings.tasks.clone(), makings, known)).transpose()?;
+        let people = people.map(|people| People::new(people, &stores, makings, known)).transpose()?;
         let mut retry_budgets = RetryBudgets::new();
         let mut parts: Vec<Part> = Vec::new();
         let (mut retries, mut caps) = (Vec::new(), Vec::new());
@@ -197,7 +200,7 @@ impl Generation {
         let spend = caps.iter().filter_map(handle).collect();
         let caps = caps.pop().and_then(|(_, caps)| caps);
         let known = before.and_then(|before| before.idempotency.as_ref());
-        let (idempotency, keys) = settings::idempotency(config.idempotency, known).unzip();
+        let (idempotency, keys) = settings::idempotency(config.idempotency, known, &stores, &makings.events).unzip();
         if let Some(kept) = &kept {
             kept.settle();
         }
@@ -240,10 +243,11 @@ impl Generation {
             prices,
             fallback,
             idempotency,
+            stores,
             kept,
-            people,
             #[cfg(feature = "redis")]
             meeting,
+            people,
             whole,
             timed,
             others,

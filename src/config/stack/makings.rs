@@ -26,11 +26,11 @@ pub(super) struct Makings {
     pub(super) leaves: HashMap<String, BoxLlmService>,
     /// Those that replicas share, for a configuration that says so of its cache.
     pub(super) answers: Option<CacheHandle>,
-    /// Where tasks are, in place of what the configuration names.
-    pub(super) tasks: Option<Arc<dyn TaskStore>>,
     /// Where replicas meet.
     #[cfg(feature = "redis")]
     pub(super) meeting: Option<super::replicas::Meeting>,
+    /// Where tasks are, in place of what the configuration names.
+    pub(super) tasks: Option<Arc<dyn TaskStore>>,
     /// One for all tiers, and made only where there is one that needs it.
     transport: OnceLock<Transport>,
 }
@@ -45,9 +45,9 @@ impl Default for Makings {
             seed: None,
             leaves: HashMap::new(),
             answers: None,
-            tasks: None,
             #[cfg(feature = "redis")]
             meeting: None,
+            tasks: None,
             transport: OnceLock::new(),
         }
     }

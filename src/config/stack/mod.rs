@@ -17,6 +17,7 @@ mod replicas;
 mod service;
 mod settings;
 mod spend;
+mod stores;
 #[cfg(test)]
 mod tests;
 
@@ -84,6 +85,7 @@ use crate::{
 ///   [`BulkheadLayer::succeeding`](crate::BulkheadLayer::succeeding);
 /// - the answers under idempotency keys and those of the cache, also where their bounds change: a new `ttl` holds for what is
 ///   kept already. Without its block they are forgotten;
+/// - the stores, where they are named as before;
 /// - which tier serves, and the tier of each session: see [`FallbackLayer::succeeding`](crate::FallbackLayer::succeeding);
 /// - what was said [by hand](StackHandle#by-hand): drained tiers, pinned levels, and what unchanged circuits are forced to.
 ///
@@ -234,12 +236,6 @@ impl StackBuilder {
         self
     }
 
-    /// Sets where the tasks are that are handed to people, in place of the configuration's `stores: { durable }`. Default: none.
-    pub fn tasks(mut self, store: impl TaskStore) -> Self {
-        self.makings.tasks = Some(Arc::new(store));
-        self
-    }
-
     /// Sets where the replicas of this stack meet: what they share there, [`replicas`](crate::store::replicas) says, and how exact
     /// it is. A configuration whose cache says `shared: true` keeps its answers there too. Default: nowhere, each is alone.
     ///
@@ -248,6 +244,13 @@ impl StackBuilder {
     #[cfg(feature = "redis")]
     pub fn replicas(mut self, redis: crate::store::redis::Redis) -> Self {
         self.makings.meeting = Some(replicas::Meeting::at(redis));
+        self
+    }
+
+    /// Sets where the tasks are that are handed to people, in place of the configuration's `stores: { durable }`: of
+    /// a configuration that is made in the program, for a file must name one. Default: none.
+    pub fn tasks(mut self, store: impl TaskStore) -> Self {
+        self.makings.tasks = Some(Arc::new(store));
         self
     }
 

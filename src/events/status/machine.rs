@@ -140,8 +140,8 @@ impl Machine {
             Event::Reloaded { .. }
             | Event::BudgetReached { .. }
             | Event::BudgetReset { .. }
-            | Event::HandedOver(_)
             | Event::StoreChanged { .. }
+            | Event::HandedOver(_)
             | Event::ReloadRefused { .. } => {}
         }
     }
