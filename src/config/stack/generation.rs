@@ -149,7 +149,7 @@ impl Generation {
         let shared = makings.answers.clone().or_else(|| stores.shared_answers());
         let kept = Kept::new(&config, shared, before.and_then(|before| before.kept.as_ref()))?;
         let known = before.and_then(|before| before.people.as_ref());
-        let people = people.map(|people| People::new(people, makings.tasks.clone(), makings, known)).transpose()?;
+        let people = people.map(|people| People::new(people, &stores, makings, known)).transpose()?;
         let mut retry_budgets = RetryBudgets::new();
         let mut parts: Vec<Part> = Vec::new();
         let (mut retries, mut caps) = (Vec::new(), Vec::new());
