@@ -93,6 +93,8 @@ pub(super) const BROKEN: &[(&str, usize, usize, &str, Option<&str>)] = &[
     ("names_of_other_caches.yaml", 3, 24, "unknown key `mode`", None),
     ("unknown_method_of_likeness.yaml", 3, 56, "unknown value `embedings`", Some("embeddings")),
     ("unknown_method_of_likeness.yaml", 3, 76, "unknown value `models`; there are `features`", None),
+    ("stores_of_no_kind.yaml", 4, 12, "it names no store: write `sqlite:FILE`", None),
+    ("stores_of_no_kind.yaml", 5, 11, "it names no store: write `redis://", None),
     ("unknown_period.json", 3, 53, "unknown value `yearly`; there are `hour`", None),
     ("step_down_to_no_tier.yaml", 12, 26, "no tier is of level 3", None),
     ("webhook_that_is_no_url.yaml", 9, 12, "url: it must start with http:// or https://", None),

@@ -147,6 +147,13 @@ impl Serve {
             None => demo::stack()?,
         };
         let handle = stack.handle();
+        match handle.check_stores().await {
+            Ok(()) => {}
+            Err(error) if error.heals() => {
+                tracing::warn!(error = %told(&error), "a store cannot be reached: serving goes on without it until it can");
+            }
+            Err(error) => return Err(Failure::Config(format!("error: {}", told(&error)))),
+        }
         let observing = Observing::begin(&handle, &self.observe)?;
         let begun = handle.config();
         warn_of_restarts(&begun);
@@ -207,6 +214,14 @@ async fn end_calls(stack: &StackHandle) {
 
 /// How long calls have to end that nobody waits for: a store may have to be told.
 const LAST_CALLS: Duration = Duration::from_secs(5);
+
+/// An error with its cause.
+fn told(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
 
 /// Neither protocol has a word for "discard what came before": a stream that begins anew ends with an error here.
 fn warn_of_restarts(config: &config::Config) {

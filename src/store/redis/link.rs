@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::target::Target;
+use super::{clock::Clock, target::Target};
 use crate::{
     store::{StoreError, StoreErrorKind},
     sync::{Mutex, lock},
@@ -19,6 +19,7 @@ use crate::{
 
 pub(super) struct Link {
     pub(super) target: Target,
+    pub(super) clock: Clock,
     state: Mutex<State>,
     /// One makes the connection; who comes meanwhile waits for it, within their own time.
     connecting: tokio::sync::Mutex<()>,
@@ -48,7 +49,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 impl Link {
     pub(super) fn new(target: Target) -> Self {
-        Self { target, state: Mutex::default(), connecting: tokio::sync::Mutex::default() }
+        Self { target, clock: Clock::default(), state: Mutex::default(), connecting: tokio::sync::Mutex::default() }
     }
 
     /// What Redis says, within `limit`, the making of a connection included.
