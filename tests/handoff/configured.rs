@@ -173,7 +173,10 @@ async fn a_reload_keeps_those_who_wait_and_changes_the_rest() {
 
 #[tokio::test(start_paused = true)]
 async fn people_need_a_store_and_callbacks_a_secret() {
-    let error = Stack::builder().environment(Environment::from_iter([] as [(String, String); 0])).build(config(FILE)).unwrap_err();
+    let error = Stack::builder()
+        .environment(Environment::from_iter([] as [(String, String); 0]))
+        .build(config(FILE))
+        .unwrap_err();
     assert!(error.to_string().contains("the variable CALLBACK_SECRET of the environment is not set"), "{error}");
     let environment = || Environment::from_iter([("CALLBACK_SECRET", SECRET)]);
     let error = Stack::builder().environment(environment()).build(config(FILE)).unwrap_err();
