@@ -11,6 +11,7 @@ pub(crate) mod page;
 mod status;
 #[cfg(feature = "otlp")]
 mod traces;
+mod waiting;
 
 use std::{fmt, time::Duration};
 
@@ -19,7 +20,7 @@ use clap::Args;
 use steadfast::{StackHandle, config::Alerting, events::Following};
 use tokio::{task::AbortHandle, time::sleep};
 
-use self::{ledger::Ledger, metrics::Page};
+use self::{ledger::Ledger, metrics::Page, waiting::Waiting};
 use crate::exit::Failure;
 
 /// How the server tells of itself.
@@ -44,6 +45,7 @@ pub(crate) struct Observing {
     stack: StackHandle,
     page: Page,
     ledger: Ledger,
+    waiting: Waiting,
     _following: Following,
     _alerting: Alerting,
     #[cfg(feature = "otlp")]
@@ -62,10 +64,13 @@ impl Observing {
         let _ = stack.status();
         let ledger = Ledger::new();
         let following = stack.events().follow((options.log.subscriber(), metrics, ledger.clone()));
-        let sampled = page.clone();
+        let waiting = Waiting::of(stack);
+        let sampled = (page.clone(), waiting.clone());
         let sampling = tokio::spawn(async move {
+            let (page, waiting) = sampled;
             loop {
-                sampled.upkeep();
+                page.upkeep();
+                waiting.look().await;
                 sleep(SAMPLED).await;
             }
         });
@@ -74,6 +79,7 @@ impl Observing {
             stack: stack.clone(),
             page,
             ledger,
+            waiting,
             _following: following,
             _alerting: alerting,
             #[cfg(feature = "otlp")]
@@ -84,8 +90,8 @@ impl Observing {
 
     /// The paths at which it can be asked.
     pub(crate) fn router(&self) -> Router {
-        let status = status::router(self.stack.clone(), self.ledger.clone());
-        metrics::router(self.page.clone()).merge(status).merge(page::router())
+        let status = status::router(self.stack.clone(), self.ledger.clone(), self.waiting.clone());
+        metrics::router(self.page.clone(), self.waiting.clone()).merge(status).merge(page::router())
     }
 }
 
