@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     mem,
     pin::Pin,
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, Weak},
     task::{Context, Waker},
     time::Duration,
 };
@@ -19,7 +19,10 @@ use super::{
     error::TransportError,
     slim::Slim,
 };
-use crate::{providers::http::RequestBody, sync::lock};
+use crate::{
+    providers::http::RequestBody,
+    sync::{Mutex, lock},
+};
 
 /// Connections that speak HTTP/1.1 without TLS, straight to their server.
 ///
