@@ -36,6 +36,10 @@ impl Config {
                     text.push_str(": always answers\n");
                     continue;
                 }
+                Provider::Handoff => {
+                    text.push_str(": hands the request to people\n");
+                    continue;
+                }
                 Provider::Cached => {
                     let similar = if tier.similar.is_some() { " or something like it" } else { "" };
                     let next = self

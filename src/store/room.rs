@@ -20,7 +20,7 @@ pub(super) struct Room {
 }
 
 /// The default of how many bytes all answers may take: 1 GiB.
-const MAX_BYTES: u64 = 1024 * 1024 * 1024;
+pub(super) const MAX_BYTES: u64 = 1024 * 1024 * 1024;
 /// What a record takes besides its answer, about.
 const RECORD: u64 = 256;
 /// How often what is over is swept out at the least, where there are answers at all.

@@ -76,12 +76,15 @@ fn the_example_is_a_configuration() {
         .replace("\n# gateway", "\ngateway")
         .replace("\n# idempotency", "\nidempotency")
         .replace("\n# cache", "\ncache")
+        .replace("\n# stores", "\nstores")
+        .replace("\n# handoff", "\nhandoff")
         .replace("\n#   ", "\n  ");
     let all = all.replace("\n# listen", "\nlisten").replace("\n# retry", "\nretry").replace("\n# circuit", "\ncircuit");
     let all =
         all.replace("\n# default_feature", "\ndefault_feature").replace("\n  # ", "\n  ").replace("\n    # ", "\n    ");
     let all = Config::from_str(&all, Format::Yaml).unwrap_or_else(|error| panic!("{error}"));
-    assert!(all.cache.is_some() && all.idempotency.is_some());
+    assert!(all.cache.is_some() && all.idempotency.is_some() && all.stores.durable.is_some());
+    assert!(all.handoff.is_some());
 }
 
 #[test]
@@ -90,11 +93,14 @@ fn no_secret_is_in_what_debug_prints() {
 tiers:
   - { name: main, provider: openai, model: gpt-4o, api_key: '${MY_KEY}', headers: { x-key: 'Bearer ${MY_KEY}' } }
 alerts: { webhooks: [{ url: 'https://example.com/${MY_KEY}', authorization: '${MY_KEY}' }] }
+stores: { durable: 'sqlite:${MY_KEY}.db' }
+handoff: { notify: { url: 'https://example.com/${MY_KEY}' }, callbacks: { secret: '${MY_KEY}' } }
 ";
     let environment: Environment = [("MY_KEY", "hidden-0123456789")].into_iter().collect();
     let loader = Loader::new().environment(environment.clone());
     let config = loader.text(text, Format::Yaml).unwrap();
     assert_eq!(&*config.tiers[0].headers["x-key"], "Bearer hidden-0123456789");
+    assert_eq!(config.stores.durable.as_deref(), Some("sqlite:hidden-0123456789.db"));
     for shown in [format!("{config:?}"), format!("{environment:?}"), format!("{loader:?}")] {
         assert!(!shown.contains("hidden"), "{shown}");
     }
@@ -141,4 +147,24 @@ budgets: [{ name: day, usd: 5, period: day }]
     assert!(
         loader.priced(|provider, model| (provider, model) == ("openai", "gpt-4o")).text(text, Format::Yaml).is_ok()
     );
+}
+
+#[test]
+fn a_store_is_read_where_it_is_compiled_in_and_else_named_with_its_feature() {
+    let read = |stores: &str| {
+        let text = format!("tiers: [{{ name: main, provider: simulated }}]\nstores: {stores}");
+        Config::from_str(&text, Format::Yaml)
+    };
+    for (stores, feature, there) in [
+        ("{ durable: 'sqlite:steadfast.db' }", "sqlite", cfg!(feature = "sqlite")),
+        ("{ durable: 'postgres://ada:hush@host/state' }", "postgres", cfg!(feature = "postgres")),
+        ("{ shared: 'redis://ada:hush@host' }", "redis", cfg!(feature = "redis")),
+    ] {
+        match read(stores) {
+            Ok(_) => assert!(there, "{stores}"),
+            Err(error) => {
+                assert!(!there && error.to_string().contains(&format!("the feature `{feature}`")), "{error}");
+            }
+        }
+    }
 }

@@ -9,6 +9,8 @@ mod keys;
 mod places;
 #[cfg(all(feature = "simulator", any(feature = "postgres", feature = "sqlite")))]
 mod processes;
+#[cfg(all(feature = "config", feature = "sqlite"))]
+mod stack;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[allow(dead_code, reason = "it is the unit tests' too")]
 #[path = "../../src/store/testing.rs"]

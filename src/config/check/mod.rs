@@ -3,8 +3,10 @@
 mod alerts;
 mod cache;
 mod gateway;
+mod handoff;
 mod limits;
 mod spend;
+mod stores;
 mod tiers;
 
 use std::collections::HashSet;
@@ -31,8 +33,10 @@ pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findin
     limits::check(config, findings);
     cache::check(config, findings);
     spend::check(config, priced, findings);
+    stores::check(config, findings);
     alerts::check(config, findings);
     gateway::check(config, findings);
+    handoff::check(config, findings);
 }
 
 /// Where findings go, and where in the text they are.

@@ -13,7 +13,8 @@ pub struct Idempotency {
     /// How long a call goes on when nobody waits for it any more: its late answer is kept for the retry. Default: 1 min.
     #[schemars(extend("default" = "1m"))]
     pub grace: Option<Span>,
-    /// The memory for answers; over it, those that were kept first go first. Default: 64 MiB.
+    /// The room for answers; over it, those that were kept first go first. Default: 64 MiB of memory, or 1 GiB in a durable
+    /// store.
     #[schemars(extend("default" = "64MiB"))]
     pub max_bytes: Option<Size>,
     /// Whether a request without a key gets one that is made of what it says. Default: no.

@@ -8,10 +8,12 @@ mod cache;
 mod either;
 mod features;
 mod gateway;
+mod handoff;
 mod idempotency;
 mod limits;
 mod scalars;
 mod spend;
+mod stores;
 mod tier;
 
 use std::{collections::BTreeMap, net::SocketAddr};
@@ -24,6 +26,7 @@ pub use self::{
     cache::{Cache, CacheAcross, FeatureCache, Likeness, Similar, SimilarAcross},
     features::{AllOpen, Fallback, Feature, ModelName, OnError, RampStep, Rate, Session, Stream, StreamBreak},
     gateway::{Gateway, Size},
+    handoff::{Handoff, HandoffCallbacks, HandoffNotify, HandoffRedrive},
     idempotency::Idempotency,
     limits::{
         CircuitBreaker, Cooldown, GrowingCooldown, Growth, Jitter, RateOver, Retry, Share, SlowCalls, Span,
@@ -31,8 +34,11 @@ pub use self::{
     },
     scalars::Secret,
     spend::{AtCap, Budget, ModelPrice, Period, Route, RouteWhen},
+    stores::Stores,
     tier::{KeyRef, Provider, Simulated, Tier},
 };
+
+pub(crate) use self::stores::DurableUrl;
 
 /// A steadfast configuration: the tiers in order of preference, and what surrounds them.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -67,6 +73,10 @@ pub struct Config {
     pub cache: Option<Cache>,
     /// What becomes of a request that is sent twice.
     pub idempotency: Option<Idempotency>,
+    /// Where state outlives the process, or is shared by several.
+    pub stores: Stores,
+    /// What holds for the tiers whose provider is `handoff`: requests are handed to people.
+    pub handoff: Option<Handoff>,
     /// Simple requests to cheaper tiers: the first rule that fits counts.
     pub routes: Vec<Route>,
     /// Caps on what may be spent.

@@ -6,15 +6,15 @@ use tower::{Layer, ServiceBuilder, util::Either};
 
 #[cfg(feature = "alerts")]
 use super::alerts::AlertPlan;
-#[cfg(feature = "redis")]
-use super::replicas::Meeting;
 use super::{
     Makings, Reload, TierInfo,
     cache::Kept,
     chain,
+    handoff::{People, PeoplePlan},
     leaf::LeafPlan,
     part::{self, Part, RetryBudgets, TierService},
     settings, spend,
+    stores::{Keys, Opened},
 };
 use crate::{
     BudgetLayer, Bulkhead, BulkheadHandle, Cache, CacheHandle, CircuitBreakerHandle, Context, Fallback, FallbackLayer,
@@ -22,7 +22,6 @@ use crate::{
     config::{self, Config, ConfigError, Problem, Tier},
     layers::{
         budget::{Budget, BudgetHandle},
-        idempotency::MemoryIdempotency,
         route::Route,
     },
     prices::PriceTable,
@@ -49,13 +48,14 @@ pub(super) struct Generation {
     pub(super) prices: PriceTable,
     fallback: FallbackLayer,
     /// What was answered under which key, where the file asks for it.
-    idempotency: Option<(MemoryIdempotency, IdempotencyHandle)>,
+    idempotency: Option<(Keys, IdempotencyHandle)>,
+    /// What the file names of stores.
+    pub(super) stores: Opened,
     /// The answers that are kept, where the file asks for it.
     pub(super) kept: Option<Kept>,
+    /// Those to whom requests are handed.
+    pub(super) people: Option<People>,
     pub(super) bulkhead: BulkheadHandle,
-    /// Where replicas meet.
-    #[cfg(feature = "redis")]
-    pub(super) meeting: Option<Meeting>,
     /// For all features that have no time of their own.
     pub(super) whole: Whole,
     /// The same with another limit of time, for those that have one.
@@ -79,6 +79,7 @@ pub(super) struct Plan {
     #[cfg(feature = "alerts")]
     alerts: Arc<AlertPlan>,
     leaves: Vec<LeafPlan>,
+    people: Option<PeoplePlan>,
 }
 
 impl Plan {
@@ -104,6 +105,7 @@ impl Plan {
                 Err(error) => problems.extend_from_slice(error.problems()),
             }
         }
+        let people = PeoplePlan::new(&config, &environment, &mut problems);
         #[cfg(feature = "alerts")]
         let alerts = Arc::new(AlertPlan::new(&config.alerts, makings, &environment, &mut problems));
         if !problems.is_empty() {
@@ -114,6 +116,7 @@ impl Plan {
             #[cfg(feature = "alerts")]
             alerts,
             leaves,
+            people,
         })
     }
 
@@ -140,16 +143,18 @@ impl Generation {
         beside: &[config::Budget],
         before: Option<&Self>,
     ) -> Result<Self, InvalidConfig> {
-        let Plan { config, leaves, .. } = plan;
+        let Plan { config, leaves, people, .. } = plan;
         let prices = spend::prices(&config)?;
-        #[cfg(feature = "redis")]
-        let meeting = makings.meeting.clone();
-        let kept = Kept::new(&config, makings, before.and_then(|before| before.kept.as_ref()))?;
+        let stores = Opened::new(&config.stores, makings, before.map(|before| &before.stores))?;
+        let shared = makings.answers.clone().or_else(|| stores.shared_answers());
+        let kept = Kept::new(&config, shared, before.and_then(|before| before.kept.as_ref()))?;
+        let known = before.and_then(|before| before.people.as_ref());
+        let people = people.map(|people| People::new(people, &stores, makings, known)).transpose()?;
         let mut retry_budgets = RetryBudgets::new();
         let mut parts: Vec<Part> = Vec::new();
         let (mut retries, mut caps) = (Vec::new(), Vec::new());
         for (place, (tier, plan)) in config.tiers.iter().zip(leaves).enumerate() {
-            parts.push(Part::new(tier, place, plan.over(kept.as_ref()), &config, makings, before)?);
+            parts.push(Part::new(tier, place, plan.over(kept.as_ref()).of(people.as_ref()), &config, makings, before)?);
             retries.push(part::retry_budget(&mut retry_budgets, tier, &config, before)?);
             caps.push((Some(&*tier.name), spend::tier_budget(&config, tier, &prices, &makings.events)?));
         }
@@ -189,7 +194,7 @@ impl Generation {
         let spend = caps.iter().filter_map(handle).collect();
         let caps = caps.pop().and_then(|(_, caps)| caps);
         let known = before.and_then(|before| before.idempotency.as_ref());
-        let (idempotency, keys) = settings::idempotency(config.idempotency, known).unzip();
+        let (idempotency, keys) = settings::idempotency(config.idempotency, known, &stores, &makings.events).unzip();
         if let Some(kept) = &kept {
             kept.settle();
         }
@@ -232,9 +237,9 @@ impl Generation {
             prices,
             fallback,
             idempotency,
+            stores,
             kept,
-            #[cfg(feature = "redis")]
-            meeting,
+            people,
             whole,
             timed,
             others,

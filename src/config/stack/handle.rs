@@ -64,6 +64,18 @@ impl StackHandle {
         self.shared.current.load().bulkhead.clone()
     }
 
+    /// Asks the stores of the configuration whether they can be used: for a start that is to fail where they are named
+    /// wrongly. A file was opened with the stack; a server is asked here, or else by the first request that needs it. None is
+    /// there, or all can be used: nothing is said.
+    ///
+    /// # Errors
+    ///
+    /// What is the matter: where it [heals](crate::store::StoreError::heals), the stack goes on without it until then.
+    pub async fn check_stores(&self) -> Result<(), crate::store::StoreError> {
+        let stores = self.shared.current.load().stores.clone();
+        stores.check().await
+    }
+
     /// The calls under an idempotency key; `None` where the configuration has no `idempotency`. To be
     /// [closed](IdempotencyHandle::close) at a shutdown, so that no call goes on for a retry that cannot come.
     pub fn idempotency(&self) -> Option<IdempotencyHandle> {

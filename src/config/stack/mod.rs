@@ -7,6 +7,7 @@ mod chain;
 mod file;
 mod generation;
 mod handle;
+mod handoff;
 mod leaf;
 mod makings;
 mod operate;
@@ -16,6 +17,7 @@ mod replicas;
 mod service;
 mod settings;
 mod spend;
+mod stores;
 #[cfg(test)]
 mod tests;
 
@@ -33,16 +35,20 @@ use tower::{BoxError, Service, ServiceExt as _};
 
 #[cfg(feature = "alerts")]
 pub use self::alerts::Alerting;
-pub use self::handle::{Reload, StackHandle, TierInfo};
 use self::{
     generation::{Generation, Plan},
     makings::Makings,
     service::Following,
 };
+pub use self::{
+    handle::{Reload, StackHandle, TierInfo},
+    handoff::HandingOver,
+};
 use super::{Budget, Config, ConfigError, Environment, Problem};
 use crate::{
     BoxLlmService, CacheHandle, Event, Events, FallbackHandle, InvalidConfig, LlmError, LlmRequest, LlmResponse,
     events::{self, StatusBoard},
+    handoff::TaskStore,
     layers::cache::AnswerStore,
     providers::http::{RequestBody, boxed},
     sync::{Mutex, MutexGuard, lock},
@@ -79,6 +85,7 @@ use crate::{
 ///   [`BulkheadLayer::succeeding`](crate::BulkheadLayer::succeeding);
 /// - the answers under idempotency keys and those of the cache, also where their bounds change: a new `ttl` holds for what is
 ///   kept already. Without its block they are forgotten;
+/// - the stores, where they are named as before;
 /// - which tier serves, and the tier of each session: see [`FallbackLayer::succeeding`](crate::FallbackLayer::succeeding);
 /// - what was said [by hand](StackHandle#by-hand): drained tiers, pinned levels, and what unchanged circuits are forced to.
 ///
@@ -237,6 +244,13 @@ impl StackBuilder {
     #[cfg(feature = "redis")]
     pub fn replicas(mut self, redis: crate::store::redis::Redis) -> Self {
         self.makings.meeting = Some(replicas::Meeting::at(redis));
+        self
+    }
+
+    /// Sets where the tasks are that are handed to people, in place of the configuration's `stores: { durable }`: of
+    /// a configuration that is made in the program, for a file must name one. Default: none.
+    pub fn tasks(mut self, store: impl TaskStore) -> Self {
+        self.makings.tasks = Some(Arc::new(store));
         self
     }
 

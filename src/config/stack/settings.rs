@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::stores::{Keys, Opened};
 use crate::{
-    BulkheadLayer, CircuitBreakerLayer, Classifier, ErrorKind, IdempotencyHandle, IdempotencyLayer, InvalidConfig,
-    RetryBudget, RetryWithJitterLayer, TimeoutLayer, classify,
+    BulkheadLayer, CircuitBreakerLayer, Classifier, ErrorKind, Events, IdempotencyHandle, IdempotencyLayer,
+    InvalidConfig, RetryBudget, RetryWithJitterLayer, TimeoutLayer, classify,
     config::{
         self as schema, AllOpen, CircuitBreaker, Cooldown, Feature, Growth, Retry, Session, Share, Span, StreamBreak,
         TierTimeout,
@@ -36,25 +37,30 @@ pub(super) fn total(limit: Option<Span>) -> TimeoutLayer {
     TimeoutLayer::new(limit.map_or(TOTAL, |limit| limit.0)).idle(none).progress(none, none)
 }
 
-/// What is known of keys goes on over reloads, also where its bounds change.
+/// What is known of keys goes on over reloads, also where its bounds change; unless it is kept elsewhere from now on.
 pub(super) fn idempotency(
     config: Option<schema::Idempotency>,
-    known: Option<&(MemoryIdempotency, IdempotencyHandle)>,
-) -> Option<((MemoryIdempotency, IdempotencyHandle), IdempotencyLayer)> {
+    known: Option<&(Keys, IdempotencyHandle)>,
+    stores: &Opened,
+    events: &Events,
+) -> Option<((Keys, IdempotencyHandle), IdempotencyLayer)> {
     let schema::Idempotency { ttl, grace, max_bytes, derive } = config?;
-    let memory = known.map_or_else(MemoryIdempotency::new, |(memory, _)| memory.clone());
-    memory.set_max_bytes(max_bytes.map_or(MemoryIdempotency::MAX_BYTES, |size| size.0));
-    let mut layer = IdempotencyLayer::over(memory.clone()).derive(derive);
+    let keys = stores.keys().unwrap_or_else(|| Keys::Memory(MemoryIdempotency::new()));
+    let known = known.filter(|(before, _)| before.is(&keys));
+    let keys = known.map_or(keys, |(before, _)| before.clone());
+    keys.set_max_bytes(max_bytes.map(|size| size.0));
+    let mut layer = keys.layer().derive(derive);
     if let Some((_, handle)) = known {
         layer = layer.succeeding(handle);
     }
+    layer = layer.events(events);
     if let Some(ttl) = ttl {
         layer = layer.ttl(ttl.0);
     }
     if let Some(grace) = grace {
         layer = layer.grace(grace.0);
     }
-    Some(((memory, layer.handle()), layer))
+    Some(((keys, layer.handle()), layer))
 }
 
 /// The limits of one attempt.

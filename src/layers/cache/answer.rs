@@ -116,6 +116,13 @@ impl Answer {
         Self::new(message, Form::Whole(wire), bytes, facts)
     }
 
+    /// What a program has to say, to be kept where answers are.
+    #[cfg(feature = "idempotency")]
+    pub(crate) fn of_text(text: String, kept_for: Duration) -> Self {
+        let life = Lifetime { fresh_for: kept_for, stale_for: Duration::ZERO };
+        Self::whole(Message::assistant(text), None, Facts::of(&LlmResponse::from_text(""), None, life))
+    }
+
     /// A stream, from its first frame to its end mark.
     pub(super) fn stream(frames: Arc<[Frame]>, facts: Facts) -> Self {
         let mut whole = Accumulator::default();

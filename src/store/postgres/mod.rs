@@ -78,7 +78,7 @@ impl Postgres {
     /// touched then; [`Unavailable`](StoreErrorKind::Unavailable) where the server cannot be reached.
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
         let postgres = Self::lazy(url)?;
-        drop(postgres.client("connecting").await?);
+        postgres.check().await?;
         Ok(postgres)
     }
 
@@ -124,6 +124,21 @@ impl Postgres {
             .build()
             .map_err(|cause| misconfigured("the pool of connections").with_source(cause))?;
         Ok(Self { inner: Arc::new(Inner { name, pool, ready: OnceCell::new(), room: Room::default() }) })
+    }
+
+    /// Asks whether it is there, and whether its tables are up to date; brings them up to date where they are not.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub async fn check(&self) -> Result<(), StoreError> {
+        self.client("connecting").await.map(drop)
+    }
+
+    /// Whether both are clones of one.
+    #[cfg(feature = "config")]
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
     }
 
     /// A connection to a database whose tables are up to date. `what` is said in an error.

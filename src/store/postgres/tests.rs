@@ -2,6 +2,11 @@
 
 use std::error::Error as _;
 
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+
 use super::*;
 use crate::store::testing::Schema;
 
@@ -106,4 +111,52 @@ async fn a_database_that_is_not_there_is_misconfigured() {
     let error = config.connect(NoTls).await.map(drop).unwrap_err();
     assert_eq!(error::not_connected(String::new(), error).kind(), StoreErrorKind::Misconfigured);
     schema.ends().await;
+}
+
+/// A server that says one thing to whoever comes, and where it is.
+async fn says(severity: &str, code: &str, message: &str) -> String {
+    let mut fields = Vec::new();
+    for (field, text) in [('S', severity), ('V', severity), ('C', code), ('M', message)] {
+        fields.extend_from_slice(format!("{field}{text}\0").as_bytes());
+    }
+    fields.push(0);
+    let length = u32::try_from(fields.len() + 4).unwrap().to_be_bytes();
+    let reply = [&b"E"[..], &length, &fields].concat();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = [0; 4];
+            stream.read_exact(&mut head).await.unwrap();
+            let mut startup = vec![0; u32::from_be_bytes(head) as usize - 4];
+            stream.read_exact(&mut startup).await.unwrap();
+            let _ = stream.write_all(&reply).await;
+        }
+    });
+    format!("postgres://ada:hush@{address}/state?sslmode=disable")
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_misconfigured_and_a_server_that_starts_is_unavailable() {
+    let url = says("FATAL", "28P01", "password authentication failed for user \"ada\"").await;
+    let error = Postgres::connect(&url).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Misconfigured);
+    let told = format!("{error} {} {error:?}", error.source().unwrap());
+    assert!(told.contains("password authentication failed") && !told.contains("hush"), "{told}");
+
+    let url = says("FATAL", "57P03", "the database system is starting up").await;
+    let error = Postgres::connect(&url).await.unwrap_err();
+    assert_eq!((error.kind(), error.heals()), (StoreErrorKind::Unavailable, true));
+    let url = says("FATAL", "53300", "sorry, too many clients already").await;
+    assert!(Postgres::connect(&url).await.unwrap_err().heals());
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_is_unavailable_in_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let url = format!("postgres://ada:hush@{address}/state?connect_timeout=1");
+    let begun = tokio::time::Instant::now();
+    assert!(Postgres::connect(&url).await.unwrap_err().heals());
+    assert!(begun.elapsed() < 2 * CONNECT, "{:?}", begun.elapsed());
 }

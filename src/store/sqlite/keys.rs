@@ -13,7 +13,7 @@ use crate::{
     store::{
         StoreError,
         looks::until_changed,
-        room::{STAYS, STEP, millis},
+        room::{MAX_BYTES, STAYS, STEP, millis},
     },
     wall_clock,
 };
@@ -28,6 +28,9 @@ enum Claimed {
 }
 
 impl Sqlite {
+    /// The default of [`set_max_answer_bytes`](Self::set_max_answer_bytes): 1 GiB.
+    pub const MAX_ANSWER_BYTES: u64 = MAX_BYTES;
+
     /// Sets how many bytes the answers under idempotency keys may take: over it, the answer that was kept first goes
     /// first. Default: 1 GiB. It is looked at now and then, so that a sixteenth more may be there for each process.
     pub fn set_max_answer_bytes(&self, bytes: u64) {

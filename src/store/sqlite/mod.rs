@@ -104,6 +104,12 @@ impl Sqlite {
         Ok(Self { inner: Arc::new(Inner { file: file.into(), jobs, room: Room::default() }) })
     }
 
+    /// Whether both are clones of one.
+    #[cfg(feature = "config")]
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     /// Does this on the file's thread, after what was asked before. `what` is said in an error.
     ///
     /// Work that has not begun when its future is dropped is not done. A transaction that it leaves open is undone.

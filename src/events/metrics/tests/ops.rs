@@ -53,6 +53,12 @@ fn full_page() -> Page {
         Event::BudgetReached { cap, key: None, percent: 80, spent: limit, limit, resets_at: at, at },
         Event::Operated { operation: Operation::TierDrained { tier: "sonnet".into() }, by: None, at },
         Event::Operated { operation: Operation::LevelPinned { level: 2, feature: None }, by: None, at },
+        Event::HandedOver(crate::events::HandedOver {
+            task: "task_1".into(),
+            feature: None,
+            step: crate::events::HandoffStep::Queued { reason: "timeout".into() },
+            at,
+        }),
         Event::Reloaded { kept: 1, changed: 1, at },
         Event::StoreChanged { store: "idempotency".into(), available: false, at },
         Event::ReloadRefused { problem: "".into(), at },

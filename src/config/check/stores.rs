@@ -1,0 +1,42 @@
+use super::Findings;
+use crate::config::{Config, DurableUrl};
+
+pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
+    findings.within("stores", |findings| {
+        // Never with what stands there: it may hold a password.
+        if let Some(durable) = &config.stores.durable {
+            match DurableUrl::parse(durable) {
+                None => findings.wrong(
+                    "durable",
+                    "it names no store: write `sqlite:FILE`, such as sqlite:steadfast.db, or \
+                     `postgres://user:password@host:5432/database`",
+                ),
+                #[cfg(feature = "sqlite")]
+                Some(DurableUrl::Sqlite(_)) => {}
+                #[cfg(feature = "postgres")]
+                Some(DurableUrl::Postgres(url)) => {
+                    if let Err(error) = crate::store::postgres::Postgres::lazy(url) {
+                        findings.wrong("durable", error.to_string());
+                    }
+                }
+                #[allow(unreachable_patterns, reason = "with both of them there is no other")]
+                Some(other) => findings.wrong("durable", not_here(other.feature())),
+            }
+        }
+        if let Some(shared) = &config.stores.shared {
+            let is_redis = ["redis://", "rediss://", "unix://"].iter().any(|scheme| shared.starts_with(scheme));
+            if !is_redis {
+                findings.wrong(
+                    "shared",
+                    "it names no store: write `redis://user:password@host:6379/0`, or rediss:// for TLS",
+                );
+            } else if cfg!(not(feature = "redis")) {
+                findings.wrong("shared", not_here("redis"));
+            }
+        }
+    });
+}
+
+fn not_here(feature: &str) -> String {
+    format!("this program was built without it: build it with the feature `{feature}`")
+}
