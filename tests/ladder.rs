@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use steadfast::{
-    BoxLlmService, BudgetLayer, CacheLayer, CircuitBreakerLayer, Degraded, ErrorKind, Event, Events, FallbackHandle,
-    FallbackLayer, LlmError, LlmRequest, LlmResponse, ObserveLayer, RouteLayer,
+    BoxLlmService, BudgetLayer, CacheLayer, Chat, CircuitBreakerLayer, Degraded, ErrorKind, Event, Events,
+    FallbackHandle, FallbackLayer, LlmError, LlmRequest, LlmResponse, ObserveLayer, RouteLayer,
+    chat::Message,
     events::RequestEnded,
     layers::{
         budget::{AtCap, Cap, Period},
@@ -32,6 +33,25 @@ const COOLDOWN: Duration = Duration::from_secs(60);
 /// What was asked while all was well, and what never was.
 const KNOWN: &str = "How do I reset my password?";
 const NEW: &str = "Which of my invoices is still open, and since when?";
+
+/// The same ladder in a file.
+#[cfg(feature = "config")]
+const FILE: &str = "
+tiers:
+  - { name: full, provider: simulated }
+  - { name: reduced, provider: simulated, level: 2 }
+  - { name: basic, provider: simulated, level: 3 }
+  - { name: kept, provider: cached }
+  - { name: sorry, provider: canned, text: Please try again in a minute. }
+cache: { ttl: 0s, stale_for: 1d }
+features:
+  code: { worst_level: 1 }
+  review: { worst_level: 1, all_open: { queue: 1h } }
+  summary: { worst_level: 3 }
+retry: { max_attempts: 1 }
+circuit_breaker: { consecutive_failures: 3, cooldown: 60s }
+timeout: 1h
+";
 
 /// What is asked of whom, in which state.
 struct Ladder {
@@ -83,6 +103,24 @@ impl Ladder {
             .layer(circuit("full"))
             .service(full);
         Self { llm: BoxLlmService::new(llm), heard, operator, models: handles }
+    }
+
+    #[cfg(feature = "config")]
+    fn of_a_file() -> Self {
+        use steadfast::{
+            Stack,
+            config::{Config, Format},
+        };
+
+        let models =
+            ["full", "reduced", "basic"].map(|name| Simulated::new(name).reply(name).latency(SECOND / 10).seed(7));
+        let handles = models.each_ref().map(Simulated::handle);
+        let builder = ["full", "reduced", "basic"].into_iter().zip(models);
+        let builder = builder.fold(Stack::builder().seed(7), |builder, (name, model)| builder.leaf(name, model));
+        let stack = builder.build(Config::from_str(FILE, Format::Yaml).unwrap()).unwrap();
+        let handle = stack.handle();
+        let (heard, operator) = (handle.events().subscribe(), handle.fallback());
+        Self { llm: stack.service(), heard, operator, models: handles }
     }
 
     async fn ask(&self, text: &str, feature: &'static str) -> Result<Said, LlmError> {
@@ -140,7 +178,17 @@ fn is(level: u8, reason: &'static str, tier: &str) -> Said {
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_walks_the_ladder_down_and_recovery_up_again() {
-    let mut ladder = Ladder::new();
+    walk(Ladder::new()).await;
+}
+
+#[cfg(feature = "config")]
+#[tokio::test(start_paused = true)]
+async fn the_ladder_of_a_file_is_walked_down_and_up_as_well() {
+    walk(Ladder::of_a_file()).await;
+}
+
+/// Down, level by level, and up again.
+async fn walk(mut ladder: Ladder) {
     assert_eq!(ladder.chat(KNOWN).await, is(1, "full", "full"));
     assert_eq!(ladder.told(), (vec![], None));
 
@@ -192,7 +240,17 @@ async fn an_outage_walks_the_ladder_down_and_recovery_up_again() {
 
 #[tokio::test(start_paused = true)]
 async fn an_operator_walks_the_ladder_while_all_is_well() {
-    let mut ladder = Ladder::new();
+    operate(Ladder::new()).await;
+}
+
+#[cfg(feature = "config")]
+#[tokio::test(start_paused = true)]
+async fn an_operator_walks_the_ladder_of_a_file_as_well() {
+    operate(Ladder::of_a_file()).await;
+}
+
+/// Down by hand, and up again.
+async fn operate(mut ladder: Ladder) {
     ladder.chat(KNOWN).await;
     let steps = [(2, "full", "reduced"), (3, "reduced", "basic"), (4, "basic", "kept"), (5, "kept", "sorry")];
     for (level, from, tier) in steps {
@@ -305,6 +363,51 @@ async fn spending_steps_down_and_a_new_period_steps_up() {
     assert_eq!(levels[19], is(3, "stepped_down", "small"), "{levels:?}");
     advance(SECOND * 86_400).await;
     assert_eq!(ask().await, is(1, "full", "large"), "a new day");
+}
+
+/// Of a file: what one feature has spent steps that feature down a level, and no other.
+#[cfg(feature = "config")]
+#[tokio::test(start_paused = true)]
+async fn a_features_spending_steps_that_feature_down() {
+    use steadfast::{
+        Stack,
+        config::{Config, Format},
+    };
+
+    let file = "
+tiers:
+  - { name: large, provider: simulated, model: large }
+  - { name: small, provider: simulated, model: small, level: 2 }
+  - { name: kept, provider: cached }
+cache: {}
+prices: { large: { input: 1000, output: 1000 }, small: { input: 1, output: 1 } }
+budgets: [{ name: chat, usd: 0.2, period: day, feature: chat, at_cap: { step_down: 2 } }]
+";
+    let stack = Stack::from_config(Config::from_str(file, Format::Yaml).unwrap()).unwrap();
+    let llm = stack.service();
+    let asked = std::cell::Cell::new(0);
+    let ask = async |feature| {
+        asked.set(asked.get() + 1);
+        let mut chat = Chat::new([Message::user(format!("question {}", asked.get()))]);
+        chat.max_tokens = Some(20);
+        said(&llm.clone().oneshot(LlmRequest::from(chat).feature(feature)).await.unwrap())
+    };
+    assert_eq!(ask("chat").await, is(1, "full", "large"));
+    for _ in 0..20 {
+        ask("chat").await;
+    }
+    let spent = stack.handle().spend()[0].spent;
+    for _ in 0..5 {
+        assert_eq!(ask("chat").await, is(2, "stepped_down", "small"), "{spent}");
+        assert_eq!(ask("mail").await, is(1, "full", "large"));
+    }
+    // What was answered in full before costs nothing, and is given at any spending.
+    let mut chat = Chat::new([Message::user("question 1")]);
+    chat.max_tokens = Some(20);
+    let again = llm.clone().oneshot(LlmRequest::from(chat).feature("chat")).await.unwrap();
+    assert!(again.cached().is_some() && again.degraded().is_none());
+    advance(SECOND * 86_400).await;
+    assert_eq!(ask("chat").await, is(1, "full", "large"), "a new day");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,10 @@
 //! A cut answer is recorded with what was delivered and never acted on; a restart is one signal; an action is done once.
 
+#[cfg(feature = "sqlite")]
+#[allow(dead_code, reason = "it is the stores' too")]
+#[path = "../src/store/testing.rs"]
+mod testing;
+
 use std::{
     future::pending,
     sync::{
@@ -22,6 +27,11 @@ use steadfast::{
     events::{RequestEnded, RequestOutcome},
     layers::fallback::StreamBreak,
     provider_fn,
+};
+#[cfg(feature = "idempotency")]
+use steadfast::{
+    agent::StoredActions,
+    layers::idempotency::{IdempotencyStore, MemoryIdempotency},
 };
 use tokio::time::{Instant, sleep, timeout};
 use tower::{BoxError, ServiceBuilder, ServiceExt};
@@ -473,6 +483,65 @@ async fn where_the_store_cannot_be_asked_nothing_is_begun() {
         assert!(begun.elapsed() <= SECOND * 2);
         assert_eq!(tool.counts(), (0, 0));
     }
+}
+
+/// A store of idempotency keys keeps actions too: each keeps its promise.
+#[cfg(feature = "idempotency")]
+async fn acts_once_in_a_store_of_keys<S: IdempotencyStore + Clone>(open: impl Fn() -> S) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counts = |fails: bool| {
+        let count = count.clone();
+        move |call: ToolCall| {
+            let number = count.fetch_add(1, SeqCst) + 1;
+            async move { if fails { Err(BoxError::from("no")) } else { Ok(format!("{} {number}: \u{fc}", call.name)) } }
+        }
+    };
+    let (scope, call) = (Scope::from("turn"), answer(&[pay("1")]));
+    let actions = || Actions::with_store(StoredActions::new(open())).key_by(KeyBy::CallId);
+    let failed = actions().act(&scope, &call, counts(true)).await.unwrap();
+    assert!(matches!(failed[0].result, Err(ActionError::Failed(_))));
+    let (here, there) = (actions(), actions());
+    let both = tokio::join!(here.act(&scope, &call, counts(false)), there.act(&scope, &call, counts(false)));
+    for acted in [both.0, both.1] {
+        assert_eq!(acted.unwrap()[0].result.as_deref().unwrap(), "pay 2: ü");
+    }
+    // All processes end, and another begins.
+    drop((here, there));
+    let again = actions().act(&scope, &call, counts(false)).await.unwrap();
+    assert_eq!((again[0].result.as_deref().unwrap(), again[0].repeated), ("pay 2: ü", true));
+    let other = answer(&[ToolCall::new("1", "pay", r#"{"amount":2}"#)]);
+    let refused = actions().act(&scope, &other, counts(false)).await.unwrap();
+    assert!(matches!(refused[0].result, Err(ActionError::Conflict)));
+    assert_eq!(count.load(SeqCst), 2);
+}
+
+#[cfg(feature = "idempotency")]
+#[tokio::test(start_paused = true)]
+async fn actions_are_done_once_in_a_store_of_idempotency_keys() {
+    let store = MemoryIdempotency::new();
+    acts_once_in_a_store_of_keys(|| store.clone()).await;
+}
+
+/// In real time: a file's thread is not of tokio's clock.
+#[cfg(feature = "sqlite")]
+#[tokio::test]
+async fn actions_are_done_once_over_restarts_in_a_file() {
+    let folder = testing::Folder::new("partial-actions");
+    acts_once_in_a_store_of_keys(|| steadfast::store::sqlite::Sqlite::open(folder.file()).unwrap()).await;
+}
+
+#[cfg(feature = "idempotency")]
+#[tokio::test]
+async fn without_a_key_a_request_is_its_own_scope() {
+    let asks = |text: &str| Scope::of(&LlmRequest::prompt(text)).unwrap();
+    assert_eq!(asks("Book a seat."), asks("Book a seat."));
+    assert_ne!(asks("Book a seat."), asks("Book another seat."));
+    let whose = |name: &str| {
+        let request = LlmRequest::prompt("x").idempotency_key("k");
+        Scope::of(&request.extension(steadfast::layers::cache::Tenant::new(name))).unwrap()
+    };
+    assert_ne!(whose("a"), whose("b"));
+    assert_eq!(whose("a"), whose("a"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,17 +1,16 @@
 //! `steadfast admin`: an operator's orders to a gateway that runs, over its `/admin` paths.
 
-use std::{fmt::Write as _, io::Write as _, time::Duration};
+use std::{fmt::Write as _, io::Write as _};
 
-use bytes::Bytes;
 use clap::{Args, Subcommand};
-use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, Limited};
+use http::Uri;
 use serde_json::{Value, json};
-use steadfast::providers::{http::RequestBody, transport::HttpClient};
-use tokio::time::timeout;
-use tower::ServiceExt as _;
 
-use crate::{Failure, check::table::Table};
+use crate::{
+    Failure,
+    check::table::Table,
+    remote::{Remote, escaped},
+};
 
 /// Operate a gateway that runs: look at its tiers, force circuits, drain tiers, pin a level of service, forget kept answers
 ///
@@ -80,55 +79,14 @@ fn level(text: &str) -> Result<Pin, String> {
 
 impl Admin {
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        let key = std::env::var(&self.key_env).ok().filter(|key| !key.is_empty()).ok_or_else(|| {
-            Failure::usage(format_args!("the variable {} has no key: one with `admin: true` is needed", self.key_env))
-        })?;
-        if self.url.scheme().is_none() || self.url.authority().is_none() {
-            return Err(Failure::usage(format_args!("{}: the URL must begin with http:// or https://", self.url)));
-        }
-        let failed = |what: &str| Failure::Models(format!("error: {}: {what}", self.url));
-        let asking = timeout(PATIENCE, self.ask(&key));
-        let (status, body) = asking.await.map_err(|_| failed("no answer in time"))?.map_err(|what| failed(&what))?;
-        let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
-        if status != StatusCode::OK || !answer.is_object() {
-            let message = answer["error"]["message"].as_str().map_or_else(
-                || format!("whatever answers there is no gateway of this kind (status {})", status.as_u16()),
-                str::to_owned,
-            );
-            return Err(failed(&message));
-        }
+        let gateway = Remote::of(self.url, &self.key_env, "`admin: true`")?;
+        let (path, body) = self.order.request();
+        let answer = gateway.ask(&path, body).await?;
         let text = if self.json { format!("{answer:#}\n") } else { self.order.told(&answer) };
         std::io::stdout().lock().write_all(text.as_bytes())?;
         Ok(())
     }
-
-    async fn ask(&self, key: &str) -> Result<(StatusCode, Bytes), String> {
-        let (path, body) = self.order.request();
-        let url = format!("{}{path}", self.url.to_string().trim_end_matches('/'));
-        let mut bearer = HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| "the key is no header's value")?;
-        bearer.set_sensitive(true);
-        let (method, body) = match body {
-            None => (Method::GET, Bytes::new()),
-            Some(body) => (Method::POST, body.to_string().into()),
-        };
-        let request = Request::builder()
-            .method(method)
-            .uri(url)
-            .header(header::AUTHORIZATION, bearer)
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(RequestBody::from(body))
-            .map_err(|error| error.to_string())?;
-        let response = HttpClient::new().oneshot(request).await.map_err(|error| error.to_string())?;
-        let (head, body) = response.into_parts();
-        let body = Limited::new(body, LONGEST).collect().await.map_err(|error| error.to_string())?;
-        Ok((head.status, body.to_bytes()))
-    }
 }
-
-/// How long an answer may take: a reload reads files.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// The longest answer that is read, in bytes.
-const LONGEST: usize = 4 << 20;
 
 impl Order {
     /// The path, and what is sent there; nothing is to be asked for.
@@ -211,14 +169,7 @@ fn pins(answer: &Value) -> String {
 
 /// A path of a tier. Names may have anything in them.
 fn of(tier: &str, what: &str) -> String {
-    let mut path = "/admin/tiers/".to_owned();
-    for byte in tier.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => path.push(char::from(byte)),
-            _ => _ = write!(path, "%{byte:02X}"),
-        }
-    }
-    format!("{path}/{what}")
+    format!("/admin/tiers/{}/{what}", escaped(tier))
 }
 
 #[cfg(test)]

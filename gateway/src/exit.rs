@@ -12,6 +12,8 @@ pub(crate) enum Failure {
     Models(String),
     /// A gateway is not ready, or not there: 1.
     Unready(String),
+    /// A gateway, or a store of tasks, does not do what it is asked: 1.
+    Refused(String),
     /// The output cannot be written: 1; if its reader has gone, silently.
     Output(io::Error),
 }
@@ -24,7 +26,7 @@ impl Failure {
                 eprintln!("{message}");
                 ExitCode::from(2)
             }
-            Self::Models(message) | Self::Unready(message) => {
+            Self::Models(message) | Self::Unready(message) | Self::Refused(message) => {
                 eprintln!("{message}");
                 ExitCode::FAILURE
             }

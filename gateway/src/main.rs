@@ -1,15 +1,18 @@
 //! The `steadfast` command: a configuration checked, explained, asked a prompt, and served as a gateway.
 //!
-//! Exit codes: 0 for success, 1 where the models failed or a gateway is not ready, 2 where the command line or the configuration is wrong.
+//! Exit codes: 0 for success, 1 where the models failed, a gateway is not ready or an order is refused, 2 where the command line or the configuration is wrong.
 
 mod admin;
 mod ask;
 mod check;
 mod exit;
+mod handoff;
 mod health;
 mod man;
+mod remote;
 mod schema;
 mod serve;
+mod terminal;
 
 use std::{io, process::ExitCode, thread};
 
@@ -38,6 +41,7 @@ enum Action {
     /// Answer one prompt through the stack
     Ask(ask::Ask),
     Admin(admin::Admin),
+    Handoff(handoff::Handoff),
     Serve(serve::Serve),
     Key(serve::MakeKey),
     Health(health::Health),
@@ -77,6 +81,7 @@ async fn run() -> ExitCode {
         Action::Check(check) => check.run().await,
         Action::Ask(ask) => ask.run().await,
         Action::Admin(admin) => admin.run().await,
+        Action::Handoff(handoff) => handoff.run().await,
         Action::Serve(serve) => serve.run().await,
         Action::Key(key) => key.run(),
         Action::Health(health) => health.run().await,

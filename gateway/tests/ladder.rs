@@ -22,13 +22,13 @@ const MESSAGES: &str = "/v1/messages";
 const CHAT: &str = "/v1/chat/completions";
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A gateway with a tier of each level: four servers, two of each protocol, and a fixed sentence.
+/// A gateway with a tier of each level: three servers of both protocols, what was kept of their answers, and a fixed sentence.
 struct Ladder {
     child: Child,
     url: String,
     key: String,
-    /// Of the levels 1 to 4.
-    servers: [SimulatedServer; 4],
+    /// Of the levels 1 to 3.
+    servers: [SimulatedServer; 3],
     _runtime: Runtime,
     _folder: Folder,
 }
@@ -45,7 +45,7 @@ impl Ladder {
     /// Whose circuits look again after this long.
     fn start(name: &str, cooldown: &str) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let servers = ["full", "reduced", "basic", "kept"].map(|name| {
+        let servers = ["full", "reduced", "basic"].map(|name| {
             let provider = Simulated::new(name).reply(name).latency(Duration::from_millis(1)).pace(Duration::ZERO);
             runtime.block_on(SimulatedServer::start(provider)).unwrap()
         });
@@ -54,7 +54,7 @@ impl Ladder {
         let key = made.split_whitespace().find(|word| word.starts_with("sk-")).unwrap().to_owned();
         let entry = &made[made.find("keys:").unwrap()..];
         let keys = folder.file("keys.yaml", &format!("{entry}    admin: true\n"));
-        let [full, reduced, basic, kept] = servers.each_ref().map(SimulatedServer::base_url);
+        let [full, reduced, basic] = servers.each_ref().map(SimulatedServer::base_url);
         let config = folder.file(
             "steadfast.yaml",
             &format!(
@@ -63,8 +63,9 @@ tiers:
   - {{ name: full, provider: anthropic, model: claude-sonnet-4-5, base_url: '{full}', api_key: '${{PROVIDER_KEY}}' }}
   - {{ name: reduced, provider: openai, model: gpt-4o, base_url: '{reduced}/v1', api_key: '${{PROVIDER_KEY}}', level: 2 }}
   - {{ name: basic, provider: anthropic, model: claude-haiku-4-5, base_url: '{basic}', api_key: '${{PROVIDER_KEY}}', level: 3 }}
-  - {{ name: kept, provider: openai, model: kept, base_url: '{kept}/v1', api_key: '${{PROVIDER_KEY}}', level: 4 }}
+  - {{ name: kept, provider: cached }}
   - {{ name: sorry, provider: canned, text: sorry }}
+cache: {{ ttl: 0s, stale_for: 1h }}
 features:
   code: {{ worst_level: 1, all_open: {{ queue: 1m }} }}
   review: {{ worst_level: 1 }}
@@ -168,7 +169,11 @@ impl Answer {
     /// It is of this level for one of these reasons: its header says so and, where it was put together by the gateway, so
     /// does its JSON. A provider's own bytes are left alone.
     fn assert_is(&self, tier: &str, level: u8, reasons: &[&str], passed: bool) {
-        assert_eq!((&*self.status, self.text().as_str()), ("200", tier), "{self:?}");
+        let says = if tier == "kept" { "full" } else { tier };
+        assert_eq!((&*self.status, self.text().as_str()), ("200", says), "{self:?}");
+        let kept = if tier == "kept" { Some("stale") } else { Some("miss") };
+        assert_eq!(self.header("x-steadfast-cache"), kept, "{self:?}");
+        assert_eq!(self.header("age").is_some(), tier == "kept", "{self:?}");
         assert_eq!(self.header("x-steadfast-tier"), Some(tier));
         let mark = &self.json()["steadfast"]["degraded"];
         if level == 1 {
@@ -190,7 +195,8 @@ const STEPS: [(u8, &str, Option<&str>); 5] = [
     (1, "full", Some(MESSAGES)),
     (2, "reduced", Some(CHAT)),
     (3, "basic", Some(MESSAGES)),
-    (4, "kept", Some(CHAT)),
+    // What the full model has said last: a stream, put together here for who wants it whole.
+    (4, "kept", None),
     (5, "sorry", None),
 ];
 /// What a model that is down comes to, before and after its circuit has opened.
@@ -214,7 +220,11 @@ fn an_outage_walks_the_ladder_down_and_recovery_up_again() {
     let ladder = Ladder::start("ladder-outage", "500ms");
     serves(&ladder, STEPS[0], &[]);
     for (level, step) in STEPS.into_iter().enumerate().skip(1) {
-        ladder.model(level).fail(Fault::ServerError);
+        match level {
+            // There is no model to fail: nothing is kept any more.
+            4 => ladder.order(&["forget"]),
+            _ => ladder.model(level).fail(Fault::ServerError),
+        }
         serves(&ladder, step, &DOWN);
         for path in [MESSAGES, CHAT] {
             let refused = ladder.ask(path, "review", false);
@@ -223,7 +233,7 @@ fn an_outage_walks_the_ladder_down_and_recovery_up_again() {
             assert_eq!(summary.status == "200", level < 3, "level {level}: {summary:?}");
         }
     }
-    for level in (2..=4).rev() {
+    for level in (2..=3).rev() {
         ladder.model(level).heal();
         serves(&ladder, STEPS[level - 1], &DOWN);
     }

@@ -24,7 +24,8 @@
 //! # What "once" means
 //!
 //! Within one process: an action that has begun runs to its end, whoever leaves in the meantime, and its result is kept for
-//! its [time](Actions::ttl), in bounded number. Between processes: as far as the [store](ActionStore) is shared. A process
+//! its [time](Actions::ttl), in bounded number. Between processes, and over a restart: as far as the [store](ActionStore) is
+//! shared and durable; with the feature `idempotency`, `StoredActions` are in any store of idempotency keys. A process
 //! that dies in the middle of an action leaves a [lease](Actions::lease); after it, the action is done again, for nobody
 //! knows how far it came. What must not happen twice even then needs a key that the other side knows:
 //! [`ActionKey::as_str`] is the same every time.
@@ -119,7 +120,11 @@ mod partial;
 mod place;
 mod reader;
 mod store;
+#[cfg(feature = "idempotency")]
+mod stored;
 
+#[cfg(feature = "idempotency")]
+pub use self::stored::StoredActions;
 pub use self::{
     acted::{Acted, ActionError},
     actions::Actions,

@@ -45,7 +45,7 @@ fn walk(node: &mut Node, parent: &str, key: &str, fill: &mut dyn FnMut(&mut Node
 /// Whether a secret belongs here; also where its name is spelled another way, which is told later.
 fn is_key(name: &str) -> bool {
     let letters = name.bytes().filter(u8::is_ascii_alphanumeric).map(|byte| byte.to_ascii_lowercase());
-    ["apikey", "authorization"].iter().any(|key| letters.clone().eq(key.bytes()))
+    ["apikey", "authorization", "secret"].iter().any(|key| letters.clone().eq(key.bytes()))
 }
 
 struct Missing {

@@ -36,12 +36,16 @@ impl Config {
                     text.push_str(": always answers\n");
                     continue;
                 }
+                Provider::Handoff => {
+                    text.push_str(": hands the request to people\n");
+                    continue;
+                }
                 Provider::Cached => {
                     let similar = if tier.similar.is_some() { " or something like it" } else { "" };
                     let next = self
                         .tiers
                         .get(at + 1)
-                        .map_or("fails: this is the last tier".to_owned(), |next| format!("-> {}", next.name));
+                        .map_or_else(|| "fails: this is the last tier".to_owned(), |next| format!("-> {}", next.name));
                     let _ = writeln!(text, ": answers what was answered to the same{similar}, else {next}");
                     continue;
                 }

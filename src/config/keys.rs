@@ -33,7 +33,8 @@ impl Config {
     pub fn missing_keys(&self, environment: &Environment) -> Vec<MissingKey> {
         let tiers = self.tiers.iter().map(|tier| (Some(tier.name.clone()), tier.key_variables()));
         let webhooks = self.alerts.webhooks.iter().filter_map(|webhook| webhook.authorization.as_ref());
-        let webhooks = webhooks.map(|key| (None, vec![key.name()]));
+        let callbacks = self.handoff.iter().filter_map(|handoff| handoff.callbacks.as_ref());
+        let webhooks = webhooks.chain(callbacks.map(|callbacks| &callbacks.secret)).map(|key| (None, vec![key.name()]));
         tiers
             .chain(webhooks)
             .filter(|(_, variables)| {
@@ -47,12 +48,12 @@ impl Config {
 
 impl Tier {
     /// The variables of the environment that may hold its key, the first that is there counts; none where it needs no
-    /// key: a simulated, cached or canned tier, and a server of one's own (`base_url`) without an `api_key`. Of a cached tier
+    /// key: a simulated, cached or canned tier, people, and a server of one's own (`base_url`) without an `api_key`. Of a cached tier
     /// that compares by embeddings, those of their key.
     pub fn key_variables(&self) -> Vec<&str> {
         match (&self.api_key, &self.base_url, self.provider) {
             (_, _, Provider::Cached) => self.similar.as_ref().map_or_else(Vec::new, Similar::key_variables),
-            (_, _, Provider::Simulated | Provider::Canned) => Vec::new(),
+            (_, _, Provider::Simulated | Provider::Canned | Provider::Handoff) => Vec::new(),
             (Some(key), ..) => vec![key.name()],
             (None, Some(_), _) => Vec::new(),
             (None, None, Provider::Anthropic) => vec!["ANTHROPIC_API_KEY"],

@@ -28,7 +28,7 @@
 //!
 //! - **References.** `${NAME}` in any text stands for a variable; `${NAME:-default}` for the default where the variable
 //!   is not set or empty; `$$` is a dollar sign. A text that is one reference and nothing else may become a number.
-//!   `api_key` and a webhook's `authorization` are *only* ever a reference: the secret is looked up when the stack is
+//!   `api_key`, a webhook's `authorization` and the callbacks' `secret` are *only* ever a reference: the secret is looked up when the stack is
 //!   built, and is never in a [`Config`].
 //! - **Overrides.** A variable such as `STEADFAST__TIMEOUT=60s`, `STEADFAST__TIERS__0__MODEL=gpt-4o` or
 //!   `STEADFAST__FEATURES__CHAT__CONCURRENCY=5` is laid over the file: the steps are keys in capitals, or places of a
@@ -72,7 +72,7 @@ pub use self::{
     keys::MissingKey,
     load::{Format, Loader},
     schema::*,
-    stack::{Reload, Stack, StackBuilder, StackHandle, TierInfo},
+    stack::{HandingOver, Reload, Stack, StackBuilder, StackHandle, TierInfo},
     watch::Watching,
 };
 

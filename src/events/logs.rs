@@ -3,7 +3,7 @@ use std::{fmt, mem, time::Duration};
 use tokio::time::Instant;
 use tracing::Level;
 
-use super::{CircuitState, Event, RequestEnded, Subscriber};
+use super::{CircuitState, Event, HandedOver, HandoffStep, RequestEnded, Subscriber};
 
 /// Writes the events to the log, through [`tracing`]: a [`Subscriber`].
 ///
@@ -21,6 +21,7 @@ use super::{CircuitState, Event, RequestEnded, Subscriber};
 /// | `budget_reached` | WARN | `cap`, `percent`, `spent_usd`, `limit_usd`, `resets_in_seconds` |
 /// | `budget_reset` | INFO | `cap` |
 /// | `operated` | WARN | `operation`, `tier`, `feature`, `level`, `by` |
+/// | `handed_over` | WARN if something did not arrive, else INFO | `step`, `task`, `feature`, `reason`, `by`, `after_seconds` |
 /// | `reloaded` | INFO | `kept`, `changed` |
 /// | `reload_refused` | WARN | `reason` |
 /// | `events_lost` | WARN | `count` |
@@ -185,6 +186,16 @@ impl Subscriber for Logs {
                 feature = operation.feature().map(|feature| &**feature),
                 level = operation.level(),
                 by = by.as_deref(),
+            ),
+            Event::HandedOver(HandedOver { task, feature, step, .. }) => line!(
+                if matches!(step, HandoffStep::NotDelivered { .. }) { Level::WARN } else { Level::INFO },
+                event = "handed_over",
+                step = step.name(),
+                task = &**task,
+                feature = feature.as_deref(),
+                reason = step.reason(),
+                by = step.by(),
+                after_seconds = step.after().map(|after| after.as_secs_f64()),
             ),
             Event::Reloaded { kept, changed, .. } => {
                 line!(Level::INFO, event = "reloaded", kept = *kept, changed = *changed);

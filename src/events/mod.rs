@@ -5,6 +5,7 @@ mod away;
 #[cfg(any(feature = "metrics", feature = "otel"))]
 mod conventions;
 mod follow;
+mod handed_over;
 mod inbox;
 mod logs;
 #[cfg(feature = "metrics")]
@@ -34,9 +35,10 @@ use tokio::{sync::broadcast, time::Instant};
 use self::inbox::{Inbox, Inboxes};
 pub use self::{
     follow::{Following, Subscriber},
+    handed_over::{HandedOver, HandoffStep},
     logs::Logs,
     operation::Operation,
-    request::{RequestEnded, RequestOutcome},
+    request::{CachedAnswer, RequestEnded, RequestOutcome},
     status::{CacheStatus, Latency, ServingState, Status, StatusBoard, Switch, TierStatus, TimeOnFallback},
 };
 use crate::{ErrorKind, prices::Usd};
@@ -129,6 +131,8 @@ pub enum Event {
         /// When.
         at: Instant,
     },
+    /// A request was handed to people, or what became of it: told by a `Desk` (feature `handoff`).
+    HandedOver(HandedOver),
     /// A configuration was loaded in place of the one before.
     Reloaded {
         /// The tiers whose circuits and budgets went on as they were.

@@ -13,6 +13,7 @@ use tower::{BoxError, Service};
 
 use super::{Delivery, DeliveryKind, Desk, DeskError, Settled, Task};
 use crate::{
+    events::HandoffStep,
     providers::{http::RequestBody, transport::HttpClient},
     wall_clock,
     webhook::{self, Outcome, Transport, Waits, boxed},
@@ -206,6 +207,8 @@ impl Sender {
                 attempts = delivery.attempts,
                 problem
             );
+            let kind = delivery.kind.name();
+            self.desk.tell(delivery.task, None, || HandoffStep::NotDelivered { kind });
         }
         if let Err(error) = self.desk.settle(delivery, outcome).await {
             tracing::debug!(event = "handoff_delivery_waits", problem = %error);

@@ -6,16 +6,17 @@ use tokio::{
         Notify,
         broadcast::{self, error::RecvError},
     },
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
-    Callbacks, Claimant, Delivery, DeskError, NewAnswer, NewTask, Redrivable, Release, SWEPT_AT_ONCE, Settled, Task,
-    TaskFilter, TaskId, TaskState, TaskStats, TaskStore, TaskSummary, store::TaskFuture,
+    Callbacks, Claimant, ClaimantKind, Delivery, DeskError, NewAnswer, NewTask, Redrivable, Release, SWEPT_AT_ONCE,
+    Settled, Task, TaskFilter, TaskId, TaskState, TaskStats, TaskStore, TaskSummary, store::TaskFuture,
 };
 use crate::{
-    LlmError, LlmRequest,
+    Event, Events, LlmError, LlmRequest,
     chat::{FinishReason, Message},
+    events::{HandedOver, HandoffStep},
     store::{StoreError, StoreErrorKind},
 };
 
@@ -65,6 +66,21 @@ pub(super) struct Settings {
     pub(super) keep: Duration,
     pub(super) notify: Option<super::Notify>,
     pub(super) callbacks: Option<Callbacks>,
+    pub(super) events: Option<Events>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            visibility: Duration::from_secs(15 * 60),
+            ttl: Duration::from_secs(7 * 24 * 60 * 60),
+            store_timeout: Duration::from_secs(5),
+            keep: Duration::from_secs(30 * 24 * 60 * 60),
+            notify: None,
+            callbacks: None,
+            events: None,
+        }
+    }
 }
 
 /// How many answers those who wait may be behind before they look for themselves.
@@ -82,17 +98,9 @@ impl Desk {
 
     /// A desk over a store that others have too.
     pub fn over(store: Arc<dyn TaskStore>) -> Self {
-        let settings = Settings {
-            visibility: Duration::from_secs(15 * 60),
-            ttl: Duration::from_secs(7 * 24 * 60 * 60),
-            store_timeout: Duration::from_secs(5),
-            keep: Duration::from_secs(30 * 24 * 60 * 60),
-            notify: None,
-            callbacks: None,
-        };
         Self {
             store,
-            settings: Arc::new(settings),
+            settings: Arc::default(),
             told: broadcast::channel(TOLD).0,
             written: Arc::default(),
             asked_for: Arc::default(),
@@ -141,6 +149,30 @@ impl Desk {
         self
     }
 
+    /// Tells here what becomes of tasks: [`Event::HandedOver`]. Default: nowhere.
+    #[must_use]
+    pub fn events(mut self, events: &Events) -> Self {
+        Arc::make_mut(&mut self.settings).events = Some(events.clone());
+        self
+    }
+
+    /// The same desk with everything by default but where it tells of what happens.
+    #[cfg(feature = "config")]
+    pub(crate) fn without_settings(mut self) -> Self {
+        let events = self.settings.events.clone();
+        self.settings = Arc::new(Settings { events, ..Settings::default() });
+        self
+    }
+
+    /// Tells of a step of a task.
+    pub(super) fn tell(&self, task: TaskId, feature: Option<&str>, step: impl FnOnce() -> HandoffStep) {
+        let Some(events) = &self.settings.events else { return };
+        events.send_with(|| {
+            let (task, feature) = (task.to_string().into(), feature.map(Into::into));
+            Event::HandedOver(HandedOver { task, feature, step: step(), at: Instant::now() })
+        });
+    }
+
     /// Whether its tasks outlive the process.
     pub fn is_durable(&self) -> bool {
         self.store.is_durable()
@@ -154,12 +186,18 @@ impl Desk {
     pub async fn submit(&self, task: NewTask) -> Result<TaskId, DeskError> {
         // It may have been done by a call that failed: the same id is never two tasks.
         let what = "writing a task down";
+        let (id, feature, reason) = (task.id, task.feature.clone(), task.reason.clone());
         let mut done = self.asked(what, self.store.insert(task.clone())).await;
         if matches!(&done, Err(DeskError::Store(error)) if error.heals()) {
             done = self.asked(what, self.store.insert(task)).await;
         }
         self.written.notify_one();
-        done
+        let written = done?;
+        // A repeat is told of once.
+        if written == id {
+            self.tell(id, feature.as_deref(), || HandoffStep::Queued { reason: reason.into() });
+        }
+        Ok(written)
     }
 
     /// Fills in what the desk says of each task, and by what a repeat of its request is known.
@@ -207,7 +245,10 @@ impl Desk {
     /// the store's.
     pub async fn claim(&self, id: TaskId, who: &str) -> Result<Task, DeskError> {
         let visibility = self.settings.visibility;
-        self.asked("claiming a task", self.store.claim(id, person(who)?, visibility)).await
+        let by = person(who)?;
+        let task = self.asked("claiming a task", self.store.claim(id, by.clone(), visibility)).await?;
+        self.tell(id, task.feature.as_deref(), || HandoffStep::Claimed { by: by.name.into() });
+        Ok(task)
     }
 
     /// Lengthens a person's claim, and says until when it is, in Unix milliseconds.
@@ -226,7 +267,10 @@ impl Desk {
     ///
     /// As of [`renew`](Self::renew).
     pub async fn release(&self, id: TaskId, who: &str) -> Result<(), DeskError> {
-        self.asked("releasing a claim", self.store.release(id, person(who)?, Release::Free)).await
+        let by = person(who)?;
+        self.asked("releasing a claim", self.store.release(id, by.clone(), Release::Free)).await?;
+        self.tell(id, None, || HandoffStep::Released { by: by.name.into() });
+        Ok(())
     }
 
     /// Answers a task: a text, or a whole message. It need not be claimed, but nobody else may be at it.
@@ -258,6 +302,15 @@ impl Desk {
         // An error says that nobody waits here.
         let _ = self.told.send(id);
         self.written.notify_one();
+        if let Some(answer) = &task.answer {
+            let after = Duration::from_millis(answer.at.saturating_sub(task.created_at));
+            self.tell(id, task.feature.as_deref(), || match answer.by.kind {
+                ClaimantKind::Person => HandoffStep::Answered { by: answer.by.name.as_str().into(), after },
+                ClaimantKind::Redrive => {
+                    HandoffStep::Redriven { model: answer.model.as_deref().map(Into::into), after }
+                }
+            });
+        }
         Ok(task)
     }
 

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::broadcast::{self, error::RecvError},
+    sync::Notify,
     task::{AbortHandle, JoinSet},
     time::{Instant, sleep, sleep_until},
 };
@@ -11,8 +11,10 @@ use tower::{Service, ServiceExt as _, util::BoxCloneSyncService};
 
 use super::{Claimant, Desk, DeskError, NewAnswer, Redrivable, Release, Task, id};
 use crate::{
-    BoxLlmService, Classifier, ErrorKind, Event, Events, LlmError, LlmRequest, LlmResponse, classify::Failover,
-    events::CircuitState, layers::budget::BudgetKey,
+    BoxLlmService, Classifier, ErrorKind, Event, Events, LlmError, LlmRequest, LlmResponse,
+    classify::Failover,
+    events::{CircuitState, Subscriber},
+    layers::budget::BudgetKey,
 };
 
 /// Gives tasks to a model again when one works: the oldest first, few at a time, and none any more as soon as one fails.
@@ -135,7 +137,8 @@ impl Redrive {
 
     async fn run(self) {
         let asked_for = self.desk.asked_for();
-        let mut events = self.events.as_ref().map(Events::subscribe);
+        let recovered = Arc::new(Notify::new());
+        let _following = self.events.as_ref().map(|events| events.follow(Recovered(recovered.clone())));
         let mut pause = self.every;
         loop {
             let worked = self.round().await;
@@ -144,7 +147,7 @@ impl Redrive {
             tokio::select! {
                 () = sleep(pause) => {}
                 () = asked_for.notified() => {}
-                () = recovered(&mut events) => {}
+                () = recovered.notified() => {}
             }
         }
     }
@@ -275,20 +278,20 @@ fn is_about_the_request(error: &LlmError) -> bool {
     }
 }
 
-/// Until something tells that a model works again.
-async fn recovered(events: &mut Option<broadcast::Receiver<Event>>) {
-    let Some(heard) = events else { return std::future::pending().await };
-    loop {
-        match heard.recv().await {
-            Ok(Event::ModelRecovered { .. } | Event::CircuitChanged { to: CircuitState::Closed, .. }) => return,
-            Ok(_) => {}
-            // It may have been among them.
-            Err(RecvError::Lagged(_)) => return,
-            Err(RecvError::Closed) => break,
+/// Hears that a model works again.
+struct Recovered(Arc<Notify>);
+
+impl Subscriber for Recovered {
+    fn event(&mut self, event: &Event) {
+        if matches!(event, Event::ModelRecovered { .. } | Event::CircuitChanged { to: CircuitState::Closed, .. }) {
+            self.0.notify_one();
         }
     }
-    *events = None;
-    std::future::pending().await
+
+    fn lost(&mut self, _: u64) {
+        // It may have been among them.
+        self.0.notify_one();
+    }
 }
 
 impl fmt::Debug for Redrive {

@@ -5,10 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use steadfast::store::{
-    StoreErrorKind,
-    redis::Redis,
-    replicas::{ReplicaStore, Said},
+use steadfast::{
+    layers::idempotency::{Claim, Fingerprint, IdempotencyKey, IdempotencyStore as _},
+    store::{
+        StoreErrorKind,
+        redis::Redis,
+        replicas::{Notice, ReplicaStore, Said},
+    },
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -198,6 +201,34 @@ async fn a_connection_that_was_closed_is_made_again() {
     let deadline = Instant::now() + Duration::from_secs(10);
     while let Err(error) = redis.ping().await {
         assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
+        assert!(Instant::now() < deadline);
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_given_up_is_not_done_when_a_redis_goes_on_that_stood_still() {
+    let Some(server) = Server::start().await else { return };
+    let redis = Redis::open(&server.url()).unwrap();
+    let patient = Redis::open(&server.url()).unwrap().limit(Duration::from_secs(20));
+    let (key, input) = (IdempotencyKey::from_bytes([1; 32]), Fingerprint::from_bytes([2; 32]));
+    // It knows the time there by now.
+    redis.exchange(&said()).await.unwrap();
+    server.stops();
+    let opened = Notice { what: "open".into(), age: Duration::ZERO, left: Duration::from_secs(60) };
+    let telling = Said { notices: vec![("sonnet".into(), Some(opened))], ..said() };
+    redis.exchange(&telling).await.unwrap_err();
+    sleep(Duration::from_millis(550)).await;
+    redis.claim(&key, &input, Duration::from_secs(600)).await.unwrap_err();
+    sleep(Duration::from_millis(2500)).await;
+    server.goes_on();
+    let heard = patient.exchange(&said()).await.unwrap();
+    assert_eq!((heard.notices, heard.totals), (vec![None], vec![2]), "as it was, and one more now");
+    let claim = patient.claim(&key, &input, Duration::from_secs(600)).await.unwrap();
+    assert!(matches!(claim, Claim::Won(_)), "{claim:?}");
+    // And it goes on as before.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while redis.exchange(&telling).await.is_err() {
         assert!(Instant::now() < deadline);
         sleep(Duration::from_millis(50)).await;
     }

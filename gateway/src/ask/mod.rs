@@ -3,7 +3,6 @@
 mod record;
 
 use std::{
-    borrow::Cow,
     io::{self, IsTerminal as _, Read as _, Write as _},
     path::PathBuf,
     time::Duration,
@@ -18,7 +17,7 @@ use steadfast::{
 };
 use tower::ServiceExt as _;
 
-use crate::Failure;
+use crate::{Failure, terminal::printable};
 
 /// The stack of a user without a configuration: it needs no key and no network.
 const SIMULATED: &str = "\
@@ -161,22 +160,5 @@ impl Ask {
         }
         writeln!(io::stdout(), "{object:#}")?;
         failed.map_or(Ok(()), |error| Err(error.into()))
-    }
-}
-
-/// Text as a terminal may have it: what an answer says must not move the cursor or change the title.
-fn printable(text: &str) -> Cow<'_, str> {
-    let commands = |c: char| c.is_control() && c != '\n' && c != '\t';
-    if text.contains(commands) { Cow::Owned(text.replace(commands, "\u{fffd}")) } else { Cow::Borrowed(text) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_cannot_command_the_terminal() {
-        assert_eq!(printable("a\n\tb\u{1b}[2Jc\r"), "a\n\tb\u{fffd}[2Jc\u{fffd}");
-        assert!(matches!(printable("plain"), Cow::Borrowed("plain")));
     }
 }

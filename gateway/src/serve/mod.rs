@@ -15,7 +15,9 @@ mod connection;
 mod demo;
 mod events;
 mod files;
+mod handoff;
 mod heads;
+mod html;
 mod inbound;
 mod keys;
 mod listener;
@@ -31,7 +33,7 @@ mod socket;
 mod stream;
 #[cfg(test)]
 mod tests;
-mod wall_clock;
+pub(crate) mod wall_clock;
 
 use std::{
     io::{self, Write as _},
@@ -47,6 +49,7 @@ use serde_json::json;
 use steadfast::{
     BoxLlmService, Stack, StackHandle,
     config::{self, ConfigError, Watching},
+    handoff::Desk,
 };
 use tokio::net::TcpListener;
 #[cfg(unix)]
@@ -106,6 +109,9 @@ struct Gateway {
     /// As they are at the moment, for what follows the configuration.
     now: ArcSwap<Settings>,
     records: Records,
+    /// Where people find what was handed to them, in place of the stack's.
+    #[cfg(test)]
+    desk: Option<Desk>,
     /// The server has been asked to stop.
     stop: CancellationToken,
     /// The time to finish is over.
@@ -121,8 +127,20 @@ impl Gateway {
             records: Records::new(settings.records),
             now: ArcSwap::from_pointee(settings.clone()),
             settings,
+            #[cfg(test)]
+            desk: None,
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
+        }
+    }
+
+    /// Where people find what was handed to them, if anything is.
+    fn desk(&self) -> Option<Desk> {
+        match &self.catalog {
+            // As it is after the last reload.
+            Catalog::Stack(stack) => stack.desk(),
+            #[cfg(test)]
+            Catalog::Fixed(_) => self.desk.clone(),
         }
     }
 }
@@ -144,6 +162,7 @@ impl Serve {
             Err(error) => return Err(Failure::Config(format!("error: {}", told(&error)))),
         }
         let observing = Observing::begin(&handle, &self.observe)?;
+        let _handing_over = handle.hand_over();
         let begun = handle.config();
         warn_of_restarts(&begun);
         let configured = begun.listen.filter(|_| self.config.is_some());
@@ -192,14 +211,6 @@ impl Serve {
     }
 }
 
-/// An error with its cause.
-fn told(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    }
-}
-
 /// Calls that go on for a retry end, and their keys are free for another process: no retry comes here any more.
 async fn end_calls(stack: &StackHandle) {
     if let Some(keys) = stack.idempotency()
@@ -211,6 +222,14 @@ async fn end_calls(stack: &StackHandle) {
 
 /// How long calls have to end that nobody waits for: a store may have to be told.
 const LAST_CALLS: Duration = Duration::from_secs(5);
+
+/// An error with its cause.
+fn told(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
 
 /// Neither protocol has a word for "discard what came before": a stream that begins anew ends with an error here.
 fn warn_of_restarts(config: &config::Config) {

@@ -12,9 +12,9 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use steadfast::{
-    BoxLlmService, Degraded, Dialect, ErrorKind, LlmError, LlmResponse,
+    BoxLlmService, Dialect, ErrorKind, LlmError, LlmResponse,
     translate::{StreamEncoder, encode_message},
 };
 use tokio::time::{Instant, sleep};
@@ -171,7 +171,7 @@ async fn whole(caller: &Caller, entry: Entry, response: LlmResponse) -> Response
     entry.served(&response);
     let dialect = caller.dialect;
     let served_model = response.served_by().model.map(str::to_owned);
-    let (usage, degraded) = (response.usage(), response.degraded());
+    let (usage, mark) = (response.usage(), mark(&response));
     let mut head = HeaderMap::with_capacity(HEADERS);
     let body = match response.body().wire() {
         Some((own, raw)) if own == dialect => {
@@ -188,8 +188,8 @@ async fn whole(caller: &Caller, entry: Entry, response: LlmResponse) -> Response
             }
             let translated = encode_message(&message, dialect);
             entry.note(translated.notes);
-            match degraded {
-                Some(degraded) => marked(&translated.body, degraded),
+            match mark {
+                Some(mark) => marked(&translated.body, &mark),
                 None => translated.body,
             }
         }
@@ -203,12 +203,24 @@ async fn whole(caller: &Caller, entry: Entry, response: LlmResponse) -> Response
     answer
 }
 
-/// An answer that was put together here, which says of itself that it is less than what was asked for. Both protocols' clients
-/// pass over fields that they do not know. The bytes of a provider's own answer are left alone: there, a header says it.
-fn marked(answer: &Bytes, degraded: Degraded) -> Bytes {
+/// What an answer says of itself beside its text: that it is less than what was asked for, and the task that stands for it where
+/// it was handed to people.
+fn mark(response: &LlmResponse) -> Option<Value> {
+    let mut mark = Map::new();
+    if let Some(degraded) = response.degraded() {
+        mark.insert("degraded".to_owned(), json!(degraded));
+    }
+    if let Some(task) = response.task_id() {
+        mark.insert("task_id".to_owned(), task.into());
+    }
+    (!mark.is_empty()).then_some(Value::Object(mark))
+}
+
+/// An answer that was put together here, with its mark. Both protocols' clients pass over fields that they do not know. The
+/// bytes of a provider's own answer are left alone: there, headers say it.
+fn marked(answer: &Bytes, mark: &Value) -> Bytes {
     let Some(fields) = answer.strip_suffix(b"}") else { return answer.clone() };
-    let mark = json!({ "degraded": degraded }).to_string();
-    [fields, br#","steadfast":"#, mark.as_bytes(), b"}"].concat().into()
+    [fields, br#","steadfast":"#, mark.to_string().as_bytes(), b"}"].concat().into()
 }
 
 /// How many headers an answer has without making room for more.

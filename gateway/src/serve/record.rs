@@ -52,6 +52,8 @@ struct Told {
     provider: Option<Arc<str>>,
     model: Option<Arc<str>>,
     degraded: Option<Degraded>,
+    /// The task that stands for it, where it was handed to people.
+    task: Option<Box<str>>,
     cache: Option<Looked>,
     notes: Vec<Cow<'static, str>>,
     steps: Vec<Attempt>,
@@ -167,6 +169,7 @@ impl Record {
             "attempts": told.sent,
             "fallback_reason": told.reason().map(ErrorKind::name),
             "degraded": told.degraded,
+            "task_id": told.task,
             "cache": told.cache.map(Looked::json),
             "notes": told.notes,
             "overhead_ms": told.overhead.map(fine),
@@ -292,6 +295,7 @@ impl Entry {
         (told.tier, told.provider, told.model) = (tier, provider, model);
         (told.degraded, told.sent) = (response.degraded(), by.attempts);
         told.cache = cache;
+        told.task = response.task_id().map(Into::into);
         told.notes = response.notes().to_vec();
         // Where nothing below has recorded the attempt that answered, the whole call was a provider's time.
         let recorded = steps.iter().any(|step| step.next == Next::Answered);
@@ -357,6 +361,9 @@ impl Entry {
             }
             if let Some(degraded) = told.degraded {
                 put(headers, DEGRADED, degraded.to_string().as_bytes());
+            }
+            if let Some(task) = &told.task {
+                put(headers, TASK_ID, task.as_bytes());
             }
             if let Some(looked) = told.cache {
                 looked.tell(headers);
@@ -433,6 +440,7 @@ const MODEL: HeaderName = HeaderName::from_static("x-steadfast-model");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-steadfast-attempts");
 const FALLBACK_REASON: HeaderName = HeaderName::from_static("x-steadfast-fallback-reason");
 const DEGRADED: HeaderName = HeaderName::from_static("x-steadfast-degraded");
+const TASK_ID: HeaderName = HeaderName::from_static("x-steadfast-task-id");
 const NOTES: HeaderName = HeaderName::from_static("x-steadfast-notes");
 const OVERHEAD: HeaderName = HeaderName::from_static("x-steadfast-overhead-ms");
 const DECISION: HeaderName = HeaderName::from_static("x-steadfast-decision");

@@ -15,7 +15,7 @@ use steadfast::{Dialect, ErrorKind, LlmError};
 use tower::ServiceExt;
 
 use super::{
-    Gateway, catalog,
+    Gateway, catalog, handoff,
     keys::{self, Denied, Key},
     observe::page,
     pipeline::{self, Common},
@@ -74,6 +74,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .route("/requests", get(requests))
         .route("/admin/keys", get(keys::list))
         .route("/requests/{id}", get(request))
+        .route("/handoff/answers/{id}", get(handoff::answer))
         .route_layer(from_fn_with_state(gateway.clone(), with_key));
     for_callers
         .route(MESSAGES, post(messages))
@@ -85,7 +86,8 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .with_state(gateway.clone())
-        .merge(super::admin::router(gateway))
+        .merge(super::admin::router(gateway.clone()))
+        .merge(handoff::router(gateway))
 }
 
 /// The dialect of a caller, as far as anybody can tell: by the path, else by the headers that each API wants.

@@ -89,6 +89,13 @@ fn an_administrator_operates_from_the_page_and_nobody_else_does() {
 }
 
 #[test]
+fn people_answer_what_was_handed_to_them() {
+    if let Some(mut script) = script("handoff.mjs") {
+        run(&mut script, &mut Stage::with_people("browser-handoff"));
+    }
+}
+
+#[test]
 fn the_badge_works_on_a_page_of_another_origin() {
     if let Some(mut script) = script("badge.mjs") {
         run(&mut script, &mut Stage::start("browser-badge"));

@@ -3,6 +3,7 @@
 mod alerts;
 mod cache;
 mod gateway;
+mod handoff;
 mod limits;
 mod spend;
 mod stores;
@@ -35,6 +36,7 @@ pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findin
     stores::check(config, findings);
     alerts::check(config, findings);
     gateway::check(config, findings);
+    handoff::check(config, findings);
 }
 
 /// Where findings go, and where in the text they are.

@@ -13,6 +13,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
             findings.within(at, |findings| {
                 tier(own, findings);
                 super::cache::tier(own, config, findings);
+                super::handoff::tier(own, config, findings);
             });
         }
     });
@@ -28,8 +29,8 @@ fn tier(tier: &Tier, findings: &mut Findings<'_, '_>) {
     }
     match (&tier.text, tier.provider) {
         (None, Provider::Canned) => findings.wrong_here("`text` is missing here: what does this canned tier say?"),
-        (Some(_), provider) if provider != Provider::Canned => {
-            findings.wrong_key("text", "only a canned tier has a `text`; this one asks its model");
+        (Some(_), provider) if !matches!(provider, Provider::Canned | Provider::Handoff) => {
+            findings.wrong_key("text", "only a canned tier has a `text`, or one of people; this one asks its model");
         }
         _ => {}
     }

@@ -8,6 +8,7 @@ mod cache;
 mod either;
 mod features;
 mod gateway;
+mod handoff;
 mod idempotency;
 mod limits;
 mod scalars;
@@ -25,6 +26,7 @@ pub use self::{
     cache::{Cache, CacheAcross, FeatureCache, Likeness, Similar, SimilarAcross},
     features::{AllOpen, Fallback, Feature, ModelName, OnError, RampStep, Rate, Session, Stream, StreamBreak},
     gateway::{Gateway, Size},
+    handoff::{Handoff, HandoffCallbacks, HandoffNotify, HandoffRedrive},
     idempotency::Idempotency,
     limits::{
         CircuitBreaker, Cooldown, GrowingCooldown, Growth, Jitter, RateOver, Retry, Share, SlowCalls, Span,
@@ -73,6 +75,8 @@ pub struct Config {
     pub idempotency: Option<Idempotency>,
     /// Where state outlives the process, or is shared by several.
     pub stores: Stores,
+    /// What holds for the tiers whose provider is `handoff`: requests are handed to people.
+    pub handoff: Option<Handoff>,
     /// Simple requests to cheaper tiers: the first rule that fits counts.
     pub routes: Vec<Route>,
     /// Caps on what may be spent.

@@ -56,7 +56,8 @@ pub struct Tier {
     pub last_resort: bool,
     /// The least time before the deadline that makes it worth beginning this tier.
     pub min_useful: Option<Span>,
-    /// What a canned tier says.
+    /// What a canned tier says; or one that hands requests to people, while nobody has answered: `{task_id}` stands for the
+    /// task's id.
     pub text: Option<String>,
     /// How a simulated tier behaves.
     pub simulated: Option<Simulated>,
@@ -95,12 +96,14 @@ pub enum Provider {
     Cached,
     /// A fixed text.
     Canned,
+    /// People, who find the request among their tasks.
+    Handoff,
 }
 
 impl Provider {
-    /// Whether its answers are made here, without a model: a simulated, cached or canned tier.
+    /// Whether its answers are made without a model of somebody else's: a simulated, cached or canned tier, and people.
     pub fn is_local(self) -> bool {
-        matches!(self, Self::Simulated | Self::Cached | Self::Canned)
+        matches!(self, Self::Simulated | Self::Cached | Self::Canned | Self::Handoff)
     }
 
     /// The provider's name in the file.
@@ -112,6 +115,7 @@ impl Provider {
             Self::Simulated => "simulated",
             Self::Cached => "cached",
             Self::Canned => "canned",
+            Self::Handoff => "handoff",
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::{Makings, part::TierService, settings};
 use crate::{
     Context, FallbackLayer, InvalidConfig,
-    config::{self, Config, StreamBreak, Tier, classifier},
+    config::{self, Config, Provider, StreamBreak, Tier, classifier},
     layers::fallback::{self, Capabilities, RampStep},
 };
 
@@ -107,6 +107,9 @@ pub(super) fn primary_of(tier: &Tier, makings: &Makings) -> FallbackLayer {
     if tier.last_resort {
         layer = layer.last_resort();
     }
+    if tier.provider == Provider::Handoff {
+        layer = layer.human().last_resort();
+    }
     if let Some(time) = tier.min_useful {
         layer = layer.primary_min_useful(time.0);
     }
@@ -119,6 +122,10 @@ pub(super) fn place_of(tier: &Tier, service: TierService) -> fallback::Tier {
         fallback::Tier::new(tier.name.as_str(), service).capabilities(capabilities(tier)).level(tier.service_level());
     if tier.last_resort {
         place = place.last_resort();
+    }
+    if tier.provider == Provider::Handoff {
+        // A store that heals is asked at once.
+        place = place.human().last_resort();
     }
     if let Some(time) = tier.min_useful {
         place = place.min_useful(time.0);

@@ -10,6 +10,7 @@ use super::{
     Makings, Reload, TierInfo,
     cache::Kept,
     chain,
+    handoff::{People, PeoplePlan},
     leaf::LeafPlan,
     part::{self, Part, RetryBudgets, TierService},
     settings, spend,
@@ -52,6 +53,8 @@ pub(super) struct Generation {
     pub(super) stores: Opened,
     /// The answers that are kept, where the file asks for it.
     pub(super) kept: Option<Kept>,
+    /// Those to whom requests are handed.
+    pub(super) people: Option<People>,
     pub(super) bulkhead: BulkheadHandle,
     /// For all features that have no time of their own.
     pub(super) whole: Whole,
@@ -76,6 +79,7 @@ pub(super) struct Plan {
     #[cfg(feature = "alerts")]
     alerts: Arc<AlertPlan>,
     leaves: Vec<LeafPlan>,
+    people: Option<PeoplePlan>,
 }
 
 impl Plan {
@@ -101,6 +105,7 @@ impl Plan {
                 Err(error) => problems.extend_from_slice(error.problems()),
             }
         }
+        let people = PeoplePlan::new(&config, &environment, &mut problems);
         #[cfg(feature = "alerts")]
         let alerts = Arc::new(AlertPlan::new(&config.alerts, makings, &environment, &mut problems));
         if !problems.is_empty() {
@@ -111,6 +116,7 @@ impl Plan {
             #[cfg(feature = "alerts")]
             alerts,
             leaves,
+            people,
         })
     }
 
@@ -137,16 +143,18 @@ impl Generation {
         beside: &[config::Budget],
         before: Option<&Self>,
     ) -> Result<Self, InvalidConfig> {
-        let Plan { config, leaves, .. } = plan;
+        let Plan { config, leaves, people, .. } = plan;
         let prices = spend::prices(&config)?;
         let stores = Opened::new(&config.stores, makings, before.map(|before| &before.stores))?;
         let shared = makings.answers.clone().or_else(|| stores.shared_answers());
         let kept = Kept::new(&config, shared, before.and_then(|before| before.kept.as_ref()))?;
+        let known = before.and_then(|before| before.people.as_ref());
+        let people = people.map(|people| People::new(people, &stores, makings, known)).transpose()?;
         let mut retry_budgets = RetryBudgets::new();
         let mut parts: Vec<Part> = Vec::new();
         let (mut retries, mut caps) = (Vec::new(), Vec::new());
         for (place, (tier, plan)) in config.tiers.iter().zip(leaves).enumerate() {
-            parts.push(Part::new(tier, place, plan.over(kept.as_ref()), &config, makings, before)?);
+            parts.push(Part::new(tier, place, plan.over(kept.as_ref()).of(people.as_ref()), &config, makings, before)?);
             retries.push(part::retry_budget(&mut retry_budgets, tier, &config, before)?);
             caps.push((Some(&*tier.name), spend::tier_budget(&config, tier, &prices, &makings.events)?));
         }
@@ -231,6 +239,7 @@ impl Generation {
             idempotency,
             stores,
             kept,
+            people,
             whole,
             timed,
             others,

@@ -16,12 +16,13 @@ use tower::{Layer, Service};
 use super::{
     Makings,
     cache::{Alike, Kept},
+    handoff::People,
 };
 use crate::{
     BoxLlmService, CommitOnFirstTokenLayer, InvalidConfig, LlmError, LlmRequest, LlmResponse,
     config::{ConfigError, Environment, Problem, Provider, Simulated as SimulatedSettings, Tier},
     providers::{
-        Anthropic, CachedAnswers, Canned, Gemini, OpenAi, Simulated, cached,
+        Anthropic, CachedAnswers, Canned, Gemini, Handoff, OpenAi, Simulated, cached, handoff,
         http::{self, HttpLeaf},
         simulated,
     },
@@ -41,6 +42,8 @@ pub(super) struct LeafPlan {
     alike: Option<Alike>,
     /// What a cached tier gives.
     kept: Option<Kept>,
+    /// Those to whom a tier hands requests.
+    people: Option<People>,
 }
 
 /// The default time to a simulated tier's first token.
@@ -74,12 +77,19 @@ impl LeafPlan {
             text: tier.text.clone(),
             simulated: tier.simulated.clone(),
             kept: None,
+            people: None,
         })
     }
 
     /// The same with the answers that are kept, if it is a tier that gives them.
     pub(super) fn over(mut self, kept: Option<&Kept>) -> Self {
         self.kept = kept.filter(|_| self.provider == Provider::Cached).cloned();
+        self
+    }
+
+    /// The same with those to whom requests are handed, if it is a tier that does it.
+    pub(super) fn of(mut self, people: Option<&People>) -> Self {
+        self.people = people.filter(|_| self.provider == Provider::Handoff).cloned();
         self
     }
 
@@ -120,6 +130,12 @@ impl LeafPlan {
                     InvalidConfig::new(format!("tiers.{}.provider", self.tier), problem)
                 })?;
                 Leaf::Cached(kept.tier(&self.tier, self.alike.as_ref(), makings)?)
+            }
+            Provider::Handoff => {
+                let people = self.people.as_ref().ok_or_else(|| {
+                    InvalidConfig::new(format!("tiers.{}.provider", self.tier), "there is nobody to hand requests to")
+                })?;
+                Leaf::Handoff(people.tier(self.text.as_deref()))
             }
             Provider::Canned => {
                 let text = self.text.as_deref().ok_or_else(|| {
@@ -204,6 +220,7 @@ pub(super) enum Leaf {
     Simulated(Simulated),
     Cached(CachedAnswers),
     Canned(Canned),
+    Handoff(Handoff),
     /// What was put in the provider's place.
     Own(BoxLlmService),
 }
@@ -221,6 +238,7 @@ impl Service<LlmRequest> for Leaf {
             Self::Simulated(leaf) => leaf.poll_ready(cx),
             Self::Cached(leaf) => leaf.poll_ready(cx),
             Self::Canned(leaf) => leaf.poll_ready(cx),
+            Self::Handoff(leaf) => leaf.poll_ready(cx),
             Self::Own(leaf) => leaf.poll_ready(cx),
         }
     }
@@ -233,6 +251,7 @@ impl Service<LlmRequest> for Leaf {
             Self::Simulated(leaf) => LeafFuture::Simulated(leaf.call(request)),
             Self::Cached(leaf) => LeafFuture::Cached(leaf.call(request)),
             Self::Canned(leaf) => LeafFuture::Canned(leaf.call(request)),
+            Self::Handoff(leaf) => LeafFuture::Handoff(leaf.call(request)),
             Self::Own(leaf) => LeafFuture::Own(leaf.call(request)),
         }
     }
@@ -245,6 +264,7 @@ pub(super) enum LeafFuture {
     Simulated(#[pin] simulated::ResponseFuture),
     Cached(#[pin] cached::ResponseFuture),
     Canned(#[pin] Ready<Result<LlmResponse, LlmError>>),
+    Handoff(#[pin] handoff::ResponseFuture),
     Own(#[pin] <BoxLlmService as Service<LlmRequest>>::Future),
 }
 
@@ -257,6 +277,7 @@ impl Future for LeafFuture {
             LeafProjection::Simulated(future) => future.poll(cx),
             LeafProjection::Cached(future) => future.poll(cx),
             LeafProjection::Canned(future) => future.poll(cx),
+            LeafProjection::Handoff(future) => future.poll(cx),
             LeafProjection::Own(future) => future.poll(cx),
         }
     }

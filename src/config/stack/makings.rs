@@ -1,10 +1,14 @@
 //! What a stack is made with beside its configuration.
 
-use std::{collections::HashMap, sync::OnceLock};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
 use crate::{
     BoxLlmService, CacheHandle, Events, FallbackHandle,
     config::Environment,
+    handoff::TaskStore,
     providers::{
         http::{Transport, boxed},
         transport::HttpClient,
@@ -25,6 +29,8 @@ pub(super) struct Makings {
     /// Where replicas meet.
     #[cfg(feature = "redis")]
     pub(super) meeting: Option<super::replicas::Meeting>,
+    /// Where tasks are, in place of what the configuration names.
+    pub(super) tasks: Option<Arc<dyn TaskStore>>,
     /// One for all tiers, and made only where there is one that needs it.
     transport: OnceLock<Transport>,
 }
@@ -41,6 +47,7 @@ impl Default for Makings {
             answers: None,
             #[cfg(feature = "redis")]
             meeting: None,
+            tasks: None,
             transport: OnceLock::new(),
         }
     }

@@ -7,6 +7,7 @@ mod chain;
 mod file;
 mod generation;
 mod handle;
+mod handoff;
 mod leaf;
 mod makings;
 mod operate;
@@ -34,16 +35,20 @@ use tower::{BoxError, Service, ServiceExt as _};
 
 #[cfg(feature = "alerts")]
 pub use self::alerts::Alerting;
-pub use self::handle::{Reload, StackHandle, TierInfo};
 use self::{
     generation::{Generation, Plan},
     makings::Makings,
     service::Following,
 };
+pub use self::{
+    handle::{Reload, StackHandle, TierInfo},
+    handoff::HandingOver,
+};
 use super::{Budget, Config, ConfigError, Environment, Problem};
 use crate::{
     BoxLlmService, CacheHandle, Event, Events, FallbackHandle, InvalidConfig, LlmError, LlmRequest, LlmResponse,
     events::{self, StatusBoard},
+    handoff::TaskStore,
     layers::cache::AnswerStore,
     providers::http::{RequestBody, boxed},
     sync::{Mutex, MutexGuard, lock},
@@ -239,6 +244,13 @@ impl StackBuilder {
     #[cfg(feature = "redis")]
     pub fn replicas(mut self, redis: crate::store::redis::Redis) -> Self {
         self.makings.meeting = Some(replicas::Meeting::at(redis));
+        self
+    }
+
+    /// Sets where the tasks are that are handed to people, in place of the configuration's `stores: { durable }`: of
+    /// a configuration that is made in the program, for a file must name one. Default: none.
+    pub fn tasks(mut self, store: impl TaskStore) -> Self {
+        self.makings.tasks = Some(Arc::new(store));
         self
     }
 

@@ -1,6 +1,6 @@
 //! A tier: what it keeps over a reload, and its service.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tower::{ServiceBuilder, util::Either};
 
@@ -13,7 +13,9 @@ use super::{
 use crate::{
     BudgetLayer, CircuitBreaker, CircuitBreakerLayer, CommitOnFirstToken, CommitOnFirstTokenLayer, InvalidConfig,
     RetryBudget, RetryWithJitter, Timeout,
-    config::{CircuitBreaker as BreakerSettings, Config, OnError, Share, Tier, classifier},
+    config::{
+        CircuitBreaker as BreakerSettings, Config, OnError, Provider, Share, Span, Tier, TierTimeout, classifier,
+    },
     layers::budget::Budget,
 };
 
@@ -84,7 +86,13 @@ impl Part {
         caps: Option<BudgetLayer>,
         makings: &Makings,
     ) -> TierService {
-        let retry = settings::merged_retry(tier.retry, config.retry);
+        let mut retry = settings::merged_retry(tier.retry, config.retry);
+        let mut limits = tier.timeout;
+        if tier.provider == Provider::Handoff {
+            // A task is written once; and who waits for a person waits until the request's own time is over.
+            retry.max_attempts = Some(1);
+            limits = limits.or(Some(TierTimeout::Attempt(Span(Duration::MAX))));
+        }
         ServiceBuilder::new()
             // What this tier alone may spend: its refusal goes to the next tier at once.
             .option_layer(caps)
@@ -94,7 +102,7 @@ impl Part {
             // Inside of the retry, so that each attempt is asked and counted, and an open circuit ends the retrying.
             .layer(&self.breaker)
             // Inside of the breaker, so that silence counts as a failure.
-            .layer(settings::attempt(tier.timeout))
+            .layer(settings::attempt(limits))
             .service(self.leaf.clone())
     }
 }

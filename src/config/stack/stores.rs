@@ -1,5 +1,7 @@
 //! The stores of a configuration, opened. What is named as before stays open over reloads.
 
+use std::sync::Arc;
+
 use super::Makings;
 #[cfg(feature = "redis")]
 use super::replicas::Meeting;
@@ -12,6 +14,7 @@ use crate::store::sqlite::Sqlite;
 use crate::{
     CacheHandle, InvalidConfig,
     config::{DurableUrl, Stores},
+    handoff::TaskStore,
     layers::idempotency::{IdempotencyLayer, MemoryIdempotency},
     store::StoreError,
 };
@@ -20,7 +23,7 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub(super) struct Opened {
     said: Stores,
-    durable: Option<Durable>,
+    pub(super) durable: Option<Durable>,
     /// Where replicas meet.
     #[cfg(feature = "redis")]
     pub(super) meeting: Option<Meeting>,
@@ -114,6 +117,30 @@ impl Durable {
             }
             #[allow(unreachable_patterns, reason = "with both of them there is no other")]
             Some(other) => Err(not_here("durable", other.feature())),
+        }
+    }
+}
+
+impl Durable {
+    /// Whether both are the same place.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            #[cfg(feature = "sqlite")]
+            (Self::Sqlite(one), Self::Sqlite(other)) => one.is(other),
+            #[cfg(feature = "postgres")]
+            (Self::Postgres(one), Self::Postgres(other)) => one.is(other),
+            #[allow(unreachable_patterns, reason = "with one of them there is no other")]
+            _ => false,
+        }
+    }
+
+    /// The tasks there.
+    pub(super) fn tasks(&self) -> Arc<dyn TaskStore> {
+        match self.clone() {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(file) => Arc::new(file),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(database) => Arc::new(database),
         }
     }
 }

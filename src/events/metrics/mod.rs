@@ -247,6 +247,9 @@ impl Metrics {
             }
             Event::BudgetReset { cap, at, .. } => self.budgets.reset(cap, *at),
             Event::Operated { operation, .. } => self.operated.operated(operation),
+            Event::HandedOver(handed) => {
+                self.registry.counter(&table::HANDOFF, [handed.step.name().into()]).increment(1)
+            }
             Event::Reloaded { .. } => {
                 self.reloaded("loaded");
                 #[cfg(feature = "config")]

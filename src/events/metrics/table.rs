@@ -97,6 +97,7 @@ pub const METRICS: &[Metric] = &[
     PINNED_LEVEL,
     STORE_AVAILABLE,
     OPERATIONS,
+    HANDOFF,
     RELOADS,
     EVENTS_LOST,
 ];
@@ -301,6 +302,11 @@ pub(super) const OPERATIONS: Metric = Metric::counter(
     "steadfast_operations_total",
     &["operation"],
     "What operators have done by hand: force_open, force_close, release, drain, undrain, pin_level, unpin_level, forget.",
+);
+pub(super) const HANDOFF: Metric = Metric::counter(
+    "steadfast_handoff_total",
+    &["step"],
+    "What became of requests that were handed to people: queued, claimed, released, answered, redriven, not_delivered.",
 );
 pub(super) const RELOADS: Metric = Metric::counter(
     "steadfast_config_reloads_total",

@@ -141,6 +141,7 @@ impl Machine {
             | Event::BudgetReached { .. }
             | Event::BudgetReset { .. }
             | Event::StoreChanged { .. }
+            | Event::HandedOver(_)
             | Event::ReloadRefused { .. } => {}
         }
     }

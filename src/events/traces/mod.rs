@@ -89,6 +89,13 @@ impl<T: Tracer> Traces<T> {
         if let Some(cost) = request.cost {
             attributes.push(KeyValue::new(names::COST, cost.dollars()));
         }
+        if let Some(delivered) = &request.delivered {
+            let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+            attributes.extend([
+                KeyValue::new(names::DELIVERED_FRAMES, number(delivered.frames)),
+                KeyValue::new(names::DELIVERED_CHARACTERS, number(delivered.characters)),
+            ]);
+        }
         let failure = request.outcome.kind();
         attributes.extend(failure.map(error));
         let begun = request.at.checked_sub(request.took).unwrap_or(request.at);

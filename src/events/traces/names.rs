@@ -41,6 +41,10 @@ pub const ATTEMPT_NUMBER: &str = "steadfast.attempt.number";
 pub const NEXT: &str = "steadfast.attempt.next";
 /// Whether the answer came as a stream.
 pub const STREAM: &str = "steadfast.stream";
+/// How many frames with something in them the caller had of a stream that broke or was left.
+pub const DELIVERED_FRAMES: &str = "steadfast.delivered.frames";
+/// How many characters of text that was.
+pub const DELIVERED_CHARACTERS: &str = "steadfast.delivered.characters";
 /// Whether the answer was less than what was asked for.
 pub const DEGRADED: &str = "steadfast.degraded";
 /// Of which level of service it was then, from 2 to 5.

@@ -353,6 +353,25 @@ mod tests {
         assert_eq!(rates.take(now, 0, Duration::ZERO), Ok((Duration::ZERO, 0)), "the request was given back");
     }
 
+    #[cfg(feature = "redis")]
+    #[test]
+    fn what_others_use_is_charged_below_empty_and_given_back_up_to_full() {
+        let gcra = Gcra::new(Rate::from(60).burst(10));
+        assert_eq!(gcra.take(0, 4, 0), Ok(0));
+        gcra.charge(0, 16);
+        let seconds = |seconds| Err(Some(Duration::from_secs(seconds)));
+        assert_eq!(gcra.take(0, 1, 0), seconds(11), "ten are owed");
+        gcra.charge(0, -15);
+        assert_eq!((gcra.take(0, 5, 0), gcra.take(0, 1, 0)), (Ok(0), seconds(1)));
+        gcra.charge(0, i64::MIN);
+        assert_eq!((gcra.take(0, 10, 0), gcra.take(0, 1, 0)), (Ok(0), seconds(1)), "full, and no fuller");
+        gcra.charge(0, i64::MAX);
+        assert!(gcra.take(MINUTE, 1, 0).is_err());
+        // Of all that, what was used here.
+        gcra.settle(0, 10, 7);
+        assert_eq!(gcra.used.load(Relaxed), 4 + 5 + 10 - 3);
+    }
+
     #[test]
     fn those_who_wait_are_paced_in_order() {
         let gcra = Gcra::new(Rate::from(60).burst(1));

@@ -54,7 +54,9 @@ where
     }
 
     fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
-        let Some((key, life)) = self.settings.key(&request) else {
+        // What a model once said is no person's answer.
+        let key = if request.is_human_required() { None } else { self.settings.key(&request) };
+        let Some((key, life)) = key else {
             count(&self.handle.counters().passed_by);
             return ResponseFuture::passes_by(Call::first(&mut self.inner, request));
         };

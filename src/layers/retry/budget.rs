@@ -407,6 +407,28 @@ mod tests {
         assert!((3000..=3011).contains(&sent), "{sent}");
     }
 
+    #[cfg(feature = "redis")]
+    #[test]
+    fn what_others_do_counts_here_and_is_not_told_as_done_here() {
+        let now = Instant::now();
+        let budget = plain(0.5, 10);
+        (0..4).for_each(|_| budget.deposit());
+        let token = TOKEN.cast_signed();
+        budget.reckon(3 * token, token);
+        assert_eq!(budget.available(), 4);
+        budget.reserve(now).unwrap().sent();
+        assert_eq!(budget.totals(), (2 * token, token));
+        budget.reckon(0, 5 * token);
+        assert_eq!(budget.available(), 0);
+        (0..4).for_each(|_| budget.deposit());
+        assert!(budget.reserve(now).is_none(), "what they took at once is owed");
+        budget.reckon(0, -token);
+        assert!(budget.reserve(now).is_some());
+        budget.reckon(i64::MAX, 0);
+        assert_eq!(budget.available(), 10, "the cap holds for all");
+        RetryBudget::unlimited().reckon(token, token);
+    }
+
     #[test]
     fn an_unlimited_budget_never_ends() {
         let budget = RetryBudget::unlimited();

@@ -41,7 +41,9 @@ where
 
     #[inline]
     fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
-        match self.plan.rules().position(|rule| rule.fits(&request)) {
+        // What is for a person is for none of the models.
+        let rule = self.plan.rules().position(|rule| rule.fits(&request) && !request.is_human_required());
+        match rule {
             None => ResponseFuture::default_chain(Call::first(&mut self.inner, request)),
             Some(rule) => ResponseFuture::routed(self.plan.clone(), rule, self.inner.clone(), request),
         }

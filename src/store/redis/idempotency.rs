@@ -8,7 +8,7 @@ use std::{
 use redis::{Script, ScriptInvocation};
 use tower::BoxError;
 
-use super::{Redis, hex, listener::Channel, millis};
+use super::{Redis, clock::late, hex, listener::Channel, millis, number};
 use crate::{
     layers::{
         cache::Answer,
@@ -35,7 +35,7 @@ impl IdempotencyStore for Redis {
     fn claim<'a>(&'a self, key: &'a IdempotencyKey, input: &'a Fingerprint, lease: Duration) -> StoreFuture<'a, Claim> {
         Box::pin(async move {
             let mut call = CLAIM.key(self.record(key));
-            call.arg(&input.as_bytes()[..]).arg(at_least_one(lease)).arg(millis(AFTER_LEASE));
+            call.arg(self.not_after()).arg(&input.as_bytes()[..]).arg(at_least_one(lease)).arg(millis(AFTER_LEASE));
             match self.claimed(&call).await {
                 Ok(claim) => Ok(claim),
                 Err(Unclear::Answer(error)) => {
@@ -86,11 +86,16 @@ impl IdempotencyStore for Redis {
     ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
         Box::pin(self.listener().hears(Channel::Keys, key.as_bytes(), at_most))
     }
+
+    fn is_guarded(&self) -> bool {
+        true
+    }
 }
 
 impl Redis {
     async fn claimed(&self, call: &ScriptInvocation<'_>) -> Result<Claim, Unclear> {
         let told: Vec<Vec<u8>> = self.run(CLAIMING, call).await.map_err(Unclear::Reply)?;
+        self.tells_time(told.get(1));
         claimed(&told)
     }
 
@@ -112,17 +117,17 @@ enum Unclear {
 
 /// What the script has said.
 fn claimed(told: &[Vec<u8>]) -> Result<Claim, Unclear> {
-    let number = |text: &[u8]| std::str::from_utf8(text).ok()?.parse().ok();
     let claim = match told {
-        [won, ticket] if won == b"won" => number(ticket).map(|ticket| Claim::Won(Ticket(ticket))),
-        [busy, left] if busy == b"busy" => {
+        [won, _, ticket] if won == b"won" => number(ticket).map(|ticket| Claim::Won(Ticket(ticket))),
+        [busy, _, left] if busy == b"busy" => {
             number(left).map(|left| Claim::Busy { lease_left: Duration::from_millis(left) })
         }
-        [done, answer] if done == b"done" => {
+        [done, _, answer] if done == b"done" => {
             let answer = Answer::from_bytes(answer).map_err(Unclear::Answer)?;
             Some(Claim::Done(Arc::new(answer)))
         }
-        [conflict] if conflict == b"conflict" => Some(Claim::Conflict),
+        [conflict, _] if conflict == b"conflict" => Some(Claim::Conflict),
+        [is_late, _] if is_late == b"late" => return Err(Unclear::Reply(late(CLAIMING))),
         _ => None,
     };
     claim.ok_or_else(|| Unclear::Reply(StoreError::new(StoreErrorKind::Corrupt, CLAIMING)))

@@ -1,7 +1,7 @@
 //! What Redis calls out: that there is news, that a key is done. It only saves waiting: whoever listens looks by itself,
 //! too, so that nothing depends on a message that was lost.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
 use redis::{RedisResult, aio::PubSub};
@@ -96,7 +96,7 @@ async fn keep(link: Arc<Link>, names: [(String, Channel); 2], messages: broadcas
 }
 
 async fn subscribe(link: &Link, names: &[(String, Channel)]) -> RedisResult<PubSub> {
-    let mut connection = PubSub::new(&link.target.login, link.target.connect().await.map_err(io::Error::from)?).await?;
+    let mut connection = PubSub::new(&link.target.login, link.target.connect().await?).await?;
     for (name, _) in names {
         connection.subscribe(name).await?;
     }

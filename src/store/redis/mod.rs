@@ -1,6 +1,7 @@
 //! Redis: [`Redis`], where replicas meet.
 
 mod answers;
+mod clock;
 mod idempotency;
 mod link;
 mod listener;
@@ -14,9 +15,11 @@ use std::{
 };
 
 use redis::{FromRedisValue, ScriptInvocation};
+use tokio::time::Instant;
 
 use self::{link::Link, listener::Listener, target::Target};
 use super::StoreError;
+use crate::Events;
 
 /// A Redis, version 5 or later, or a Valkey: where replicas of a stack meet. Clones share one connection.
 ///
@@ -25,7 +28,7 @@ use super::StoreError;
 ///
 /// **Outages.** No request fails for it, and none waits longer than the [`limit`](Self::limit) for it. Whoever asks in vain goes
 /// by what it knows itself. While it is away it is tried twice a second, by one for all. A warning tells when an outage begins,
-/// and another line when it is over.
+/// and another line when it is over; so do [`events`](Self::events).
 ///
 /// ```
 /// use steadfast::store::{StoreErrorKind, redis::Redis};
@@ -49,6 +52,8 @@ pub struct Redis {
 const PREFIX: &str = "steadfast:";
 /// The default of [`Redis::limit`].
 const LIMIT: Duration = Duration::from_millis(250);
+/// How much later than its limit something may still be done: more than two clocks drift apart between two looks.
+const GRACE: Duration = Duration::from_secs(2);
 
 impl Redis {
     /// The Redis of a URL: `redis://[user:password@]host[:port][/database]`, `rediss://` for TLS (checked against the system's
@@ -81,6 +86,14 @@ impl Redis {
         self
     }
 
+    /// Sets where it is told that Redis is away, and that it is back ([`Event::StoreChanged`](crate::Event::StoreChanged) of the
+    /// store `redis`). Default: in the log alone. Of one connection, where it was said first.
+    #[must_use]
+    pub fn events(self, events: &Events) -> Self {
+        self.link.tells(events);
+        self
+    }
+
     /// Asks whether it is there and takes commands.
     ///
     /// # Errors
@@ -107,6 +120,19 @@ impl Redis {
         self.link.ask(what, self.limit, true, asking).await
     }
 
+    /// Until when what is sent now may be done, by Redis's clock: empty while that is not known.
+    fn not_after(&self) -> String {
+        let limit = self.limit.saturating_add(GRACE);
+        self.link.clock.after(Instant::now(), limit).map_or_else(String::new, |at| at.to_string())
+    }
+
+    /// A script has told the time.
+    fn tells_time(&self, now: Option<&Vec<u8>>) {
+        if let Some(now) = now.and_then(|now| number(now)) {
+            self.link.clock.set(now, Instant::now());
+        }
+    }
+
     /// Whether both are over one connection, with the same names.
     #[cfg_attr(not(feature = "config"), allow(dead_code, reason = "nothing else is loaded anew"))]
     pub(crate) fn is(&self, other: &Self) -> bool {
@@ -120,6 +146,10 @@ impl Redis {
     fn key(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }
+}
+
+fn number(text: &[u8]) -> Option<u64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -2,7 +2,7 @@ use std::{borrow::Cow, future::Future, pin::Pin, sync::LazyLock, time::Duration}
 
 use redis::Script;
 
-use super::{Redis, listener::Channel, millis};
+use super::{Redis, clock::late, listener::Channel, millis, number};
 use crate::store::{
     StoreError, StoreErrorKind,
     replicas::{Heard, Notice, ReplicaStore, Said, Stamp},
@@ -16,7 +16,7 @@ impl ReplicaStore for Redis {
         Box::pin(async move {
             let mut call = EXCHANGE.prepare_invoke();
             call.key(self.key("circuits")).key(self.key("totals"));
-            call.arg(self.key(Channel::News.name())).arg(said.replica).arg(said.notices.len());
+            call.arg(self.not_after()).arg(self.key(Channel::News.name())).arg(said.replica).arg(said.notices.len());
             for (name, notice) in &said.notices {
                 let none = Notice { what: Cow::Borrowed(""), age: Duration::ZERO, left: Duration::ZERO };
                 let Notice { what, age, left } = notice.as_ref().unwrap_or(&none);
@@ -27,7 +27,11 @@ impl ReplicaStore for Redis {
                 call.arg(&**name).arg(count);
             }
             let told: Vec<Vec<u8>> = self.run(WHAT, &call).await?;
-            heard(said, &told).ok_or_else(|| StoreError::new(StoreErrorKind::Corrupt, WHAT))
+            self.tells_time(told.first());
+            match &told[..] {
+                [_] => Err(late(WHAT)),
+                told => heard(said, told).ok_or_else(|| StoreError::new(StoreErrorKind::Corrupt, WHAT)),
+            }
         })
     }
 
@@ -58,10 +62,6 @@ fn notice(notice: &[u8], now: u64) -> Option<(Stamp, Notice)> {
     let what = String::from_utf8(next()?.to_vec()).ok()?;
     let span = |from: u64, to: u64| Duration::from_millis(to.saturating_sub(from));
     Some((Stamp { at, replica }, Notice { what: what.into(), age: span(at, now), left: span(now, until) }))
-}
-
-fn number(text: &[u8]) -> Option<u64> {
-    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 #[cfg(test)]

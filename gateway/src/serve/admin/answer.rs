@@ -93,19 +93,19 @@ fn of(stack: &StackHandle, info: TierInfo, status: &Status) -> Option<Tier> {
     })
 }
 
-pub(super) fn ok(what: &impl Serialize) -> Response<Body> {
+pub(crate) fn ok(what: &impl Serialize) -> Response<Body> {
     match serde_json::to_string(what) {
         Ok(body) => fresh(StatusCode::OK, body),
         Err(wrong) => error(StatusCode::INTERNAL_SERVER_ERROR, "api_error", &wrong.to_string()),
     }
 }
 
-pub(super) fn error(status: StatusCode, kind: &str, message: &str) -> Response<Body> {
+pub(crate) fn error(status: StatusCode, kind: &str, message: &str) -> Response<Body> {
     fresh(status, json!({"error": {"message": message, "type": kind}}).to_string())
 }
 
 /// What is wrong with the request.
-pub(super) fn wrong(message: impl AsRef<str>) -> Response<Body> {
+pub(crate) fn wrong(message: impl AsRef<str>) -> Response<Body> {
     error(StatusCode::BAD_REQUEST, "invalid_request_error", message.as_ref())
 }
 

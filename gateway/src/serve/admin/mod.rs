@@ -28,11 +28,16 @@ use axum::{
     middleware::{Next, from_fn_with_state},
     routing::{get, post},
 };
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use steadfast::StackHandle;
 
-use self::answer::{error, ok, tiers};
-use super::{Gateway, catalog::Catalog, keys::Denied};
+use self::answer::tiers;
+pub(crate) use self::answer::{error, ok, wrong};
+use super::{
+    Gateway,
+    catalog::Catalog,
+    keys::{Denied, Key},
+};
 
 /// The paths of an administrator, where there is a stack to look at.
 pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
@@ -63,19 +68,9 @@ async fn only_administrators(
     mut request: Request<Body>,
     next: Next,
 ) -> Response<Body> {
-    let Some(keys) = &gateway.keys else {
-        let message = "this server has no keys: start it with --keys FILE, where a key has `admin: true`";
-        return error(StatusCode::FORBIDDEN, "permission_error", message);
-    };
-    let key = match keys.caller(request.headers()) {
+    let key = match key_of(&gateway, request.headers(), "`admin: true`") {
         Ok(key) => key,
-        Err(denied) => {
-            let message = match denied {
-                Denied::NoKey => "no key: send an administrator's in `Authorization: Bearer` or `x-api-key`",
-                _ => "the gateway does not know this key, or it has expired",
-            };
-            return error(StatusCode::UNAUTHORIZED, "authentication_error", message);
-        }
+        Err(refused) => return refused,
     };
     if !key.admin {
         tracing::warn!(
@@ -88,6 +83,21 @@ async fn only_administrators(
     }
     request.extensions_mut().insert(stack.acting_as(&*key.name));
     next.run(request).await
+}
+
+/// The key that is shown, where one with a permission is `needed`.
+pub(crate) fn key_of(gateway: &Gateway, headers: &HeaderMap, needed: &str) -> Result<Arc<Key>, Response<Body>> {
+    let Some(keys) = &gateway.keys else {
+        let message = format!("this server has no keys: start it with --keys FILE, where a key has {needed}");
+        return Err(error(StatusCode::FORBIDDEN, "permission_error", &message));
+    };
+    keys.caller(headers).map_err(|denied| {
+        let message = match denied {
+            Denied::NoKey => &*format!("no key: send one with {needed} in `Authorization: Bearer` or `x-api-key`"),
+            _ => "the gateway does not know this key, or it has expired",
+        };
+        error(StatusCode::UNAUTHORIZED, "authentication_error", message)
+    })
 }
 
 async fn list(Extension(stack): Operator) -> Response<Body> {

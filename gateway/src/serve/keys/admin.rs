@@ -49,6 +49,7 @@ fn entry(key: &Key, spent: &Spent) -> Value {
     json!({
         "name": &*key.name,
         "admin": key.admin,
+        "handoff": key.is_reviewer(),
         "features": key.features,
         "models": key.models,
         "expired": key.is_expired(wall_clock::since_1970()),

@@ -26,6 +26,8 @@ struct Entry {
     expires: Option<Expiry>,
     #[serde(default)]
     admin: bool,
+    #[serde(default)]
+    handoff: bool,
 }
 
 /// What a key may spend, in the words of the configuration's `budgets`.
@@ -109,8 +111,9 @@ pub(super) fn read(path: &Path, text: &Contents, before: &[Arc<Key>]) -> Result<
         });
         let old = before.and_then(|key| key.limits.as_ref());
         let limits = Limits::new(entry.concurrency, entry.tokens_per_minute, old);
-        let Entry { name, features, models, budget, expires, admin, .. } = entry;
-        keys.push(Arc::new(Key { name: name.into(), hash, features, models, rate, limits, budget, expires, admin }));
+        let Entry { name, features, models, budget, expires, admin, handoff, .. } = entry;
+        let name = name.into();
+        keys.push(Arc::new(Key { name, hash, features, models, rate, limits, budget, expires, admin, handoff }));
     }
     Ok(keys)
 }

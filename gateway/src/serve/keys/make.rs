@@ -30,7 +30,7 @@ impl Key {
             "Its entry in the file for `serve --keys FILE`. It may have more: features, models, requests_per_minute,"
         );
         println!(
-            "tokens_per_minute, concurrency, budget: {{ usd: 50, period: day }}, expires: 2027-01-01, admin: true.\n"
+            "tokens_per_minute, concurrency, budget: {{ usd: 50, period: day }}, expires: 2027-01-01, admin: true,\nhandoff: true.\n"
         );
         println!("keys:\n  - name: {name}\n    hash: sha256:{}", hex(&Sha256::digest(&key)));
         Ok(())

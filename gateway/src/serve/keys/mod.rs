@@ -18,6 +18,9 @@
 //!   - name: operations
 //!     hash: sha256:..
 //!     admin: true                        # sees the decision records of all, and what each key has spent
+//!   - name: support
+//!     hash: sha256:..
+//!     handoff: true                      # sees and answers what was handed to people, as an administrator may too
 //! ```
 //!
 //! A key that has spent its budget gets what a provider's account would that has: status 429 with the time until it begins
@@ -85,6 +88,7 @@ pub(crate) struct Key {
     budget: Option<file::Budget>,
     expires: Option<Expiry>,
     pub(crate) admin: bool,
+    handoff: bool,
 }
 
 /// Why a caller is not served.
@@ -265,6 +269,11 @@ impl Key {
     /// Counts a request.
     pub(crate) fn admit(&self, now: Instant) -> Result<(), Denied> {
         self.rate.as_ref().map_or(Ok(()), |rate| rate.take(now).map_err(Denied::Rate))
+    }
+
+    /// Whether it may see and answer what was handed to people.
+    pub(crate) fn is_reviewer(&self) -> bool {
+        self.admin || self.handoff
     }
 
     fn is_expired(&self, since_1970: Duration) -> bool {

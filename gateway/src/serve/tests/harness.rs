@@ -6,6 +6,7 @@ use http::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use steadfast::{
     BoxLlmService, CircuitBreakerLayer, CommitPoint, FallbackLayer, Stack, TimeoutLayer,
+    handoff::Desk,
     providers::{
         Anthropic, OpenAi,
         simulated::{Simulated, SimulatedHandle, server::SimulatedServer},
@@ -40,6 +41,14 @@ impl Server {
     /// One that can be operated.
     pub(super) async fn with_stack(stack: &Stack, keys: Option<Keys>, settings: Settings) -> Self {
         Self::of(Gateway::new(stack.service(), Catalog::Stack(stack.handle()), keys, settings)).await
+    }
+
+    /// One that hands requests to people, who find them at this desk.
+    pub(super) async fn with_desk(service: BoxLlmService, desk: &Desk, keys: Option<Keys>) -> Self {
+        let catalog = Catalog::Fixed(&["claude-sonnet-4-5", "gpt-4o"]);
+        let mut gateway = Gateway::new(service, catalog, keys, Settings::default());
+        gateway.desk = Some(desk.clone());
+        Self::of(gateway).await
     }
 
     async fn of(gateway: Gateway) -> Self {

@@ -4,6 +4,7 @@ mod admin;
 mod cache;
 mod callers;
 mod connections;
+mod handoff;
 mod harness;
 mod images;
 mod key_limits;

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    BudgetLayer, CacheHandle, Cached, CachedWhy, Degraded, DegradedReason,
-    events::Operation,
+    BudgetLayer, CacheHandle, CachedWhy, Degraded, DegradedReason,
+    events::{CachedAnswer, Operation},
     layers::budget::{Cap, Period},
 };
 
@@ -37,8 +37,11 @@ fn full_page() -> Page {
             ..answered("gpt", "openai", "gpt-4o")
         }),
         Event::RequestEnded(RequestEnded {
-            cached: Some(Cached::new(CachedWhy::Fresh, SECOND)),
-            cost_without_cache: Some(Usd::from_nanos(9_000_000)),
+            cached: Some(Box::new(CachedAnswer {
+                why: CachedWhy::Fresh,
+                age: SECOND,
+                saved: Some(Usd::from_nanos(9_000_000)),
+            })),
             ..answered("gpt", "cached", "gpt-4o")
         }),
         Event::RequestEnded(RequestEnded { outcome: broken, ..answered("gpt", "openai", "gpt-4o") }),
@@ -50,6 +53,12 @@ fn full_page() -> Page {
         Event::BudgetReached { cap, key: None, percent: 80, spent: limit, limit, resets_at: at, at },
         Event::Operated { operation: Operation::TierDrained { tier: "sonnet".into() }, by: None, at },
         Event::Operated { operation: Operation::LevelPinned { level: 2, feature: None }, by: None, at },
+        Event::HandedOver(crate::events::HandedOver {
+            task: "task_1".into(),
+            feature: None,
+            step: crate::events::HandoffStep::Queued { reason: "timeout".into() },
+            at,
+        }),
         Event::Reloaded { kept: 1, changed: 1, at },
         Event::StoreChanged { store: "idempotency".into(), available: false, at },
         Event::ReloadRefused { problem: "".into(), at },

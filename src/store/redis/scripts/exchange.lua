@@ -1,10 +1,14 @@
 -- What a replica says, and what stands here then.
 -- KEYS: notices, totals
--- ARGV: channel, replica, number of notices, then for each name, what ('' for none), age, left;
+-- ARGV: not after, channel, replica, number of notices, then for each name, what ('' for none), age, left;
 --       number of counts, then for each name, count
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local said, news, place = { string.format('%.0f', now) }, false, 4
+local said, news, place = { string.format('%.0f', now) }, false, 5
+-- It lay here while Redis stood still, and who sent it has long given up.
+if now > (tonumber(ARGV[1]) or now) then
+  return said
+end
 
 local epoch = redis.call('HGET', KEYS[2], '')
 if not epoch then
@@ -13,7 +17,7 @@ if not epoch then
 end
 said[2] = epoch
 
-for _ = 1, tonumber(ARGV[3]) do
+for _ = 1, tonumber(ARGV[4]) do
   local name, what, age, left = ARGV[place], ARGV[place + 1], tonumber(ARGV[place + 2]), tonumber(ARGV[place + 3])
   place = place + 4
   local stands = redis.call('HGET', KEYS[1], name)
@@ -23,7 +27,7 @@ for _ = 1, tonumber(ARGV[3]) do
     at, stands = nil, false
   end
   if what ~= '' and (not at or at <= now - age) then
-    stands = string.format('%.0f|%s|%.0f|%s', now - age, ARGV[2], now + left, what)
+    stands = string.format('%.0f|%s|%.0f|%s', now - age, ARGV[3], now + left, what)
     redis.call('HSET', KEYS[1], name, stands)
     news = true
   end
@@ -48,6 +52,6 @@ end
 redis.call('PEXPIRE', KEYS[1], 86400000)
 redis.call('PEXPIRE', KEYS[2], 86400000)
 if news then
-  redis.call('PUBLISH', ARGV[1], '')
+  redis.call('PUBLISH', ARGV[2], '')
 end
 return said

@@ -1,5 +1,4 @@
 // What an administrator can do, behind a key that this page keeps in a variable and nowhere else.
-let key = null;
 
 const CIRCUITS = {
   open: ["Force open", "Its requests go to the next tiers, until you say otherwise."],
@@ -11,21 +10,6 @@ const DRAINS = {
   false: ["Take back", "It gets new requests again."],
 };
 
-// What came of a request with the key, or an error in the gateway's own words.
-async function asked(path, body) {
-  const headers = { authorization: `Bearer ${key}` };
-  if (body) headers["content-type"] = "application/json";
-  const response = await fetch(path, {
-    method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), cache: "no-store", credentials: "omit",
-    signal: AbortSignal.timeout(PATIENCE),
-  });
-  const text = await response.text();
-  let json = null;
-  try { json = JSON.parse(text); } catch { /* It speaks in plain words. */ }
-  if (response.ok) return json;
-  const message = json?.error?.message ?? json?.error ?? text;
-  throw new Error(typeof message === "string" && message ? message : `The gateway answers ${response.status}.`);
-}
 function operated(text, failed = false) {
   say($("operated"), text);
   $("operated").toggleAttribute("data-failed", failed);

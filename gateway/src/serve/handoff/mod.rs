@@ -1,0 +1,86 @@
+//! What was handed to people: where they find it and answer it, and where who asked finds the answer.
+//!
+//! | path | what |
+//! |---|---|
+//! | `GET /handoff` | the [`page`] |
+//! | `GET /handoff/tasks?state=waiting&feature=&tenant=&limit=50&after=task_..&order=oldest\|newest` | a page of tasks without what is asked but for its beginning, and how many there are of each state; `next` is the `after` of the next page |
+//! | `GET /handoff/tasks/{id}` | the whole of a task, with the conversation for a person to read |
+//! | `POST /handoff/tasks/{id}/claim`, `renew`, `release` `{"as": "ana"}` | so that two people never work at one task; `as` is who does it, and if left out the key's name |
+//! | `POST /handoff/tasks/{id}/answer` `{"text": "..", "as": "ana", "force": false}` | answers it, once |
+//! | `POST /handoff/tasks/{id}/redrive`, `POST /handoff/redrive` | has a model asked once more, for one task or for all |
+//! | `GET /handoff/answers/{id}?dialect=anthropic\|openai` | for who asked: 200 with the answer (with `dialect`, as that API has answers), 202 with the state while it waits |
+//!
+//! Errors are `{"error": {"message", "type"}}`: 400 for what is no id or no order, 404 for an unknown task, 409 where it is answered
+//! or somebody else is at it, 410 where its time is over, 413 for an answer that is too long, 503 where the store cannot do it.
+//!
+//! **Who may.** Tasks are prompts of everybody, so that a key with `admin: true` or `handoff: true` is needed, and a server without keys
+//! refuses. An answer is its caller's: whoever has the key that asked, or an administrator; for others there is no such task.
+
+mod answers;
+mod outcome;
+pub(crate) mod page;
+mod query;
+mod tasks;
+
+use std::sync::Arc;
+
+use axum::{
+    Extension, Router,
+    body::Body,
+    extract::State,
+    middleware::{Next, from_fn_with_state},
+    routing::{get, post},
+};
+use http::{Request, Response};
+use steadfast::handoff::Desk;
+
+use self::outcome::{not_here, wrong_method};
+use super::{
+    Gateway,
+    admin::{error, key_of},
+    keys::Key,
+};
+pub(crate) use answers::answer;
+
+/// The paths of those who answer.
+pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
+    Router::new()
+        .route("/handoff/tasks", get(tasks::list))
+        .route("/handoff/tasks/{id}", get(tasks::show))
+        .route("/handoff/tasks/{id}/claim", post(tasks::claim))
+        .route("/handoff/tasks/{id}/renew", post(tasks::renew))
+        .route("/handoff/tasks/{id}/release", post(tasks::release))
+        .route("/handoff/tasks/{id}/answer", post(tasks::answer))
+        .route("/handoff/tasks/{id}/redrive", post(tasks::redrive))
+        .route("/handoff/redrive", post(tasks::redrive_all))
+        .method_not_allowed_fallback(wrong_method)
+        .route_layer(from_fn_with_state(gateway.clone(), only_reviewers))
+        .with_state(gateway)
+        .merge(page::router())
+}
+
+/// Who answers, and where.
+#[derive(Clone)]
+struct Reviewer {
+    key: Arc<Key>,
+    desk: Desk,
+}
+
+type Reviewing = Extension<Reviewer>;
+
+/// Lets through who may see what was handed to people, before anything of the request's body is read.
+async fn only_reviewers(State(gateway): State<Arc<Gateway>>, mut request: Request<Body>, next: Next) -> Response<Body> {
+    let key = match key_of(&gateway, request.headers(), "`handoff: true` or `admin: true`") {
+        Ok(key) => key,
+        Err(refused) => return refused,
+    };
+    if !key.is_reviewer() {
+        tracing::warn!(key = &*key.name, path = request.uri().path(), "a reviewer's path, and not a reviewer's key");
+        let message =
+            "this key is no reviewer's: that takes one with `handoff: true` or `admin: true` in the file of keys";
+        return error(http::StatusCode::FORBIDDEN, "permission_error", message);
+    }
+    let Some(desk) = gateway.desk() else { return not_here() };
+    request.extensions_mut().insert(Reviewer { key, desk });
+    next.run(request).await
+}

@@ -1,0 +1,176 @@
+//! The command on a store of its own, without a gateway.
+
+use std::{
+    io::Write as _,
+    process::{Command, Stdio},
+};
+
+use serde_json::Value;
+use steadfast::{
+    Chat, LlmRequest,
+    chat::Message,
+    handoff::{Desk, TaskId},
+    providers::Handoff,
+    store::sqlite::Sqlite,
+};
+use tokio::runtime::{Builder, Runtime};
+use tower::ServiceExt as _;
+
+use crate::common::{Folder, Ran, steadfast};
+
+/// What is asked, with what must not reach a terminal.
+const ASKED: &str = "May I?\u{1b}[2J\u{9b}2J\u{202e}";
+
+struct Store {
+    name: String,
+    desk: Desk,
+    runtime: Runtime,
+    folder: Folder,
+}
+
+impl Store {
+    fn new(name: &str) -> Self {
+        let folder = Folder::new(name);
+        let file = folder.file("tasks.db", "");
+        let desk = Desk::new(Sqlite::open(&file).unwrap());
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        Self { name: format!("sqlite:{}", file.display()), desk, runtime, folder }
+    }
+
+    /// A task, as the leaf makes it.
+    fn task(&self, feature: &str) -> TaskId {
+        let chat = Chat::new([Message::user(ASKED)]).system("be kind");
+        let asked = Handoff::new(&self.desk).oneshot(LlmRequest::from(chat).feature(feature));
+        self.runtime.block_on(asked).unwrap().task_id().unwrap().parse().unwrap()
+    }
+
+    fn run(&self, words: &[&str]) -> Ran {
+        let place = ["handoff", "--store", &self.name];
+        steadfast(place.into_iter().chain(words.iter().copied()), &[("USER", "ana")])
+    }
+
+    fn done(&self, words: &[&str]) -> String {
+        let ran = self.run(words);
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{words:?}: {}", ran.out);
+        ran.out
+    }
+
+    fn json(&self, words: &[&str]) -> Value {
+        let text = self.done(&[words, &["--json"]].concat());
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// What a refused order says.
+    fn refused(&self, words: &[&str], code: i32) -> String {
+        let ran = self.run(words);
+        assert_eq!((ran.code, ran.out.as_str()), (Some(code), ""), "{words:?}: {}", ran.err);
+        assert!(ran.err.starts_with("error: "), "{}", ran.err);
+        ran.err
+    }
+}
+
+#[test]
+fn a_task_is_found_claimed_given_back_and_answered_from_a_terminal() {
+    let store = Store::new("handoff-store");
+    assert_eq!(store.done(&["list"]), "nothing has been handed over\n");
+    let (first, second) = (store.task("chat").to_string(), store.task("a & b").to_string());
+    let listed = store.done(&["list", "--oldest"]);
+    let lines: Vec<&str> = listed.lines().collect();
+    assert!(lines[0].starts_with("task") && lines[1].starts_with(&first) && lines[2].starts_with(&second), "{listed}");
+    assert!(lines[1].contains("chat") && lines[1].contains("May I?"), "{listed}");
+    assert_eq!(lines[3], "in all: 2 waiting");
+    assert_eq!(store.json(&["list", "--feature", "a & b"])["tasks"][0]["id"], second);
+    let page = store.json(&["list", "--limit", "1", "--oldest"]);
+    let next = page["next"].as_str().unwrap();
+    assert_eq!(store.json(&["list", "--oldest", "--after", next])["tasks"][0]["id"], second);
+
+    assert!(store.done(&["claim", &first]).contains("claimed by ana until "));
+    assert!(store.refused(&["claim", &first, "--as", "ben"], 1).contains("ana is at"));
+    assert!(store.refused(&["answer", &first, "no", "--as", "ben"], 1).contains("ana is at"));
+    assert_eq!(store.json(&["list", "--state", "claimed"])["tasks"][0]["claim"]["by"]["name"], "ana");
+    assert_eq!(store.done(&["release", &first]), format!("{first} is given back.\n"));
+    assert!(store.refused(&["release", &first], 1).contains("not claimed"));
+    store.done(&["claim", &first, "--as", "ben"]);
+    assert_eq!(store.done(&["answer", &first, "You may.", "--force"]), format!("{first} is answered.\n"));
+    assert!(store.refused(&["answer", &first, "You may not."], 1).contains("was answered by ana"));
+    let shown = store.done(&["show", &first]);
+    for words in
+        ["feature: chat", "why: order", "[system]\nbe kind\n", "[user]\nMay I?", "what ana answered, ", "You may.\n"]
+    {
+        assert!(shown.contains(words), "no {words:?} in: {shown}");
+    }
+    assert!(store.done(&["redrive", &second]).starts_with("A model is asked again for 1 task,"));
+    assert_eq!(store.json(&["redrive", "--all"])["asked"], 1);
+}
+
+#[test]
+fn an_answer_comes_as_an_argument_from_a_file_or_from_standard_input() {
+    let store = Store::new("handoff-answers");
+    let file = store.folder.file("answer.txt", "from a\nfile\n");
+    let task = store.task("chat").to_string();
+    store.done(&["answer", &task, "--file", file.to_str().unwrap()]);
+    assert_eq!(store.json(&["show", &task])["output"], "from a\nfile");
+
+    let task = store.task("chat").to_string();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_steadfast"))
+        .args(["handoff", "--store", &store.name, "answer", &task, "-", "--as", "ana"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    command.stdin.take().unwrap().write_all(b"from a pipe\n").unwrap();
+    assert!(command.wait().unwrap().success());
+    assert_eq!(store.json(&["show", &task])["output"], "from a pipe");
+
+    let task = store.task("chat").to_string();
+    let long = store.folder.file("long.txt", &"x".repeat((1 << 20) + 1));
+    assert!(store.refused(&["answer", &task, "--file", long.to_str().unwrap()], 2).contains("1048576 bytes at most"));
+    assert!(store.refused(&["answer", &task, "  "], 2).contains("nothing in the answer"));
+    assert!(store.refused(&["answer", &task, "--file", "/no/such/file"], 2).contains("cannot open"));
+    assert_eq!(store.json(&["show", &task])["state"], "waiting");
+}
+
+#[test]
+fn what_was_asked_cannot_command_the_terminal() {
+    let store = Store::new("handoff-terminal");
+    let task = store.task("chat").to_string();
+    for words in [&["list"][..], &["show", &task], &["show", &task, "--json"], &["list", "--json"]] {
+        let out = store.done(words);
+        assert!(out.contains("May I?"), "{out}");
+        let commands = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+        assert!(!out.contains(commands), "{words:?}: {out:?}");
+    }
+}
+
+#[test]
+fn what_is_named_wrongly_is_told_and_makes_no_store() {
+    let store = Store::new("handoff-wrong");
+    let none = "task_00000000000000000000000007";
+    for words in [&["show", none][..], &["claim", none], &["release", none], &["answer", none, "x"], &["redrive", none]]
+    {
+        assert!(store.refused(words, 1).contains("there is no task"), "{words:?}");
+    }
+    assert!(store.refused(&["show", "task_7"], 2).contains("not a task's id"));
+    assert!(store.refused(&["list", "--state", "gone"], 2).contains("waiting, claimed"));
+    assert!(store.refused(&["list", "--limit", "0"], 2).contains("1..=1000"));
+    assert_eq!(store.run(&["redrive"]).code, Some(2));
+
+    let missing = store.folder.file("x", "").with_file_name("missing.db");
+    let of = |place: &[&str]| steadfast(["handoff"].into_iter().chain(place.iter().copied()).chain(["list"]), &[]);
+    let ran = of(&["--store", &format!("sqlite:{}", missing.display())]);
+    assert!(ran.code == Some(2) && ran.err.contains("there is no file"), "{}", ran.err);
+    assert!(!missing.exists());
+    let text = store.folder.file("text.db", &"no database ".repeat(500));
+    assert_eq!(of(&["--store", &format!("sqlite:{}", text.display())]).code, Some(2));
+    let ran = of(&["--store", "mysql://ana:secret@h/d"]);
+    assert!(ran.code == Some(2) && !ran.err.contains("secret"), "{}", ran.err);
+    assert_eq!(of(&["--store", &store.name, "--url", "http://127.0.0.1:1"]).code, Some(2));
+    let ran = of(&["--url", "http://127.0.0.1:1"]);
+    assert!(ran.code == Some(2) && ran.err.contains("STEADFAST_HANDOFF_KEY"), "{}", ran.err);
+    let ran = steadfast(["handoff", "list", "--url", "http://127.0.0.1:1"], &[("STEADFAST_HANDOFF_KEY", "k")]);
+    assert_eq!(ran.code, Some(1), "{}", ran.err);
+    // A store has no names of its own.
+    let task = store.task("chat").to_string();
+    let ran = steadfast(["handoff", "claim", &task], &[("STEADFAST_STORE", &store.name)]);
+    assert!(ran.code == Some(2) && ran.err.contains("--as NAME"), "{}", ran.err);
+}

@@ -1,0 +1,57 @@
+use super::Findings;
+use crate::{
+    config::{Config, Provider, Tier},
+    handoff::{Callbacks, WebhookSecret},
+};
+
+/// A promise to answer later is worth something only where it outlives the process.
+pub(super) fn tier(tier: &Tier, config: &Config, findings: &mut Findings<'_, '_>) {
+    if tier.provider == Provider::Handoff && config.stores.durable.is_none() {
+        let message = "requests are handed to people only where they outlive the process, and there is no durable store: add \
+                       `stores: { durable: sqlite:steadfast.db }`";
+        findings.wrong("provider", message);
+    }
+}
+
+pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
+    let Some(handoff) = &config.handoff else { return };
+    findings.within("handoff", |findings| {
+        for (key, span) in
+            [("wait", handoff.wait), ("ttl", handoff.ttl), ("keep", handoff.keep), ("visibility", handoff.visibility)]
+        {
+            findings.some_time(key, span);
+        }
+        if let Some(notify) = &handoff.notify {
+            findings.within("notify", |findings| findings.http_url("url", &notify.url));
+        }
+        if let Some(callbacks) = &handoff.callbacks {
+            findings.within("callbacks", |findings| {
+                if let Some(url) = &callbacks.url {
+                    findings.http_url("url", url);
+                }
+                findings.within("hosts", |findings| {
+                    for (at, host) in callbacks.hosts.iter().enumerate() {
+                        if let Some(Err(error)) = any_secret().map(|secret| Callbacks::new(secret).host(host)) {
+                            findings.wrong(at, error.problem());
+                        }
+                    }
+                });
+            });
+        }
+        if let Some(redrive) = &handoff.redrive {
+            findings.within("redrive", |findings| {
+                if redrive.per_second.is_some_and(|tasks| !(tasks.is_finite() && tasks > 0.0)) {
+                    findings.wrong("per_second", "`per_second` must be more than 0; leave `redrive` out for none");
+                }
+                findings.at_least_one("at_once", redrive.at_once.map(u64::from), "; leave `redrive` out for none");
+                findings.some_time("every", redrive.every);
+                findings.some_time("timeout", redrive.timeout);
+            });
+        }
+    });
+}
+
+/// Hosts are told apart whatever the secret is.
+fn any_secret() -> Option<WebhookSecret> {
+    WebhookSecret::new("a host does not depend on it").ok()
+}

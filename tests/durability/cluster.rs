@@ -1,0 +1,91 @@
+//! A PostgreSQL server of a test's own, that it may restart.
+
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+/// A server in a folder of its own, stopped and gone with it.
+pub(crate) struct Cluster {
+    programs: PathBuf,
+    folder: PathBuf,
+    port: u16,
+}
+
+impl Cluster {
+    /// `None`, said in one line, where its programs are not there.
+    pub(crate) fn start(test: &str) -> Option<Self> {
+        let Some(programs) = std::env::var_os("STEADFAST_TEST_POSTGRES_BIN") else {
+            println!("skipped: STEADFAST_TEST_POSTGRES_BIN names no folder with PostgreSQL's programs");
+            return None;
+        };
+        // Not where its user may not go: a checkout may be anywhere.
+        let folder = std::env::temp_dir().join(format!("steadfast-{test}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        if is_root() {
+            assert!(Command::new("chown").arg("postgres").arg(&folder).status().unwrap().success());
+        }
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let cluster = Self { programs: programs.into(), folder, port };
+        cluster.run("initdb", &["-U", "steadfast", "--auth=trust", "--no-sync"]);
+        cluster.pg_ctl(&["start"]);
+        Some(cluster)
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("postgres://steadfast@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// Ends it as a crash does, and starts it again; it is there when this returns.
+    pub(crate) fn crashes_and_restarts(&self) {
+        self.pg_ctl(&["-m", "immediate", "restart"]);
+    }
+
+    /// Ends it as a crash does.
+    pub(crate) fn crashes(&self) {
+        self.pg_ctl(&["-m", "immediate", "stop"]);
+    }
+
+    pub(crate) fn starts_again(&self) {
+        self.pg_ctl(&["start"]);
+    }
+
+    fn pg_ctl(&self, what: &[&str]) {
+        let log = self.folder.join("log");
+        let options = format!("-p {} -k {} -c listen_addresses=127.0.0.1", self.port, self.folder.display());
+        let arguments = ["-w", "-t", "60", "-s", "-l", log.to_str().unwrap(), "-o", &options];
+        self.run("pg_ctl", &[&arguments[..], what].concat());
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) {
+        let Output { status, stderr, .. } = self.command(program, arguments).output().unwrap();
+        assert!(status.success(), "{program}: {}", String::from_utf8_lossy(&stderr));
+    }
+
+    /// As a user that the server accepts: not root.
+    fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        let program = self.programs.join(program);
+        let mut command = match is_root() {
+            true => Command::new("runuser"),
+            false => Command::new(&program),
+        };
+        if is_root() {
+            command.args(["-u", "postgres", "--"]).arg(program);
+        }
+        command.arg("-D").arg(self.folder.join("data")).args(arguments).current_dir(Path::new("/"));
+        command
+    }
+}
+
+fn is_root() -> bool {
+    std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) == 0
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let _ = self.command("pg_ctl", &["-m", "immediate", "-s", "stop"]).output();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
