@@ -13,7 +13,7 @@ const stored = {
   },
 };
 
-let name = "", open = null, seen = "", rows = ROWS, paused = false, timer = 0, renewing = 0;
+let name = "", open = null, seen = "", rows = ROWS, paused = false, timer = 0, renewing = 0, loads = 0;
 // What was written and not sent yet, by task.
 const drafts = new Map();
 
@@ -37,7 +37,7 @@ function listed({ tasks, next, stats, you }) {
   say($("as"), `You are ${name}.`);
   const counts = [[stats.waiting, "waiting"], [stats.claimed, "claimed"], [stats.redriving, "redriving"], [stats.answered, "answered"],
     [stats.expired, "expired"]].filter(([count]) => count).map(([count, state]) => `${number(count)} ${state}`);
-  if (stats.oldest_waiting_ms) counts.push(`the oldest since ${span(stats.oldest_waiting_ms / 1000)}`);
+  if (stats.oldest_waiting_ms) counts.push(`the oldest for ${span(stats.oldest_waiting_ms / 1000)}`);
   say($("counts"), counts.join(", ") || "Nothing has been handed over.");
   document.title = `${stats.waiting ? `(${stats.waiting}) ` : ""}steadfast: handoff`;
   fill($("tasks"), tasks.map((task) => make("li", {}, make("button", { type: "button", "data-task": task.id, "aria-current": String(task.id === open?.id) },
@@ -83,7 +83,7 @@ function shown(task) {
   const own = mine(task);
   $("answer").hidden = !own;
   $("claim").hidden = task.state !== "waiting";
-  $("redrive").hidden = answer || task.state === "expired" || task.state === "redriving";
+  $("redrive").hidden = answer || own || task.state === "expired" || task.state === "redriving";
   $("open-actions").hidden = $("claim").hidden && $("redrive").hidden;
   say($("claimed"), own ? "You are at it. Nobody else can answer it as long as it is open here."
     : claim ? `${claimant(claim.by)} is at it, until ${date(claim.until)} if the claim is not renewed.` : "");
@@ -91,6 +91,7 @@ function shown(task) {
   renew(own);
 }
 function closed() {
+  loads += 1;
   keep();
   open = null;
   renew(false);
@@ -115,10 +116,12 @@ function renew(own) {
 }
 
 async function load(task, focused) {
+  const turn = ++loads;
   keep();
   try {
     const came = await asked(of(task));
-    if (key === null) return;
+    // Another was asked for in the meantime.
+    if (key === null || turn !== loads) return;
     shown(came);
     for (const one of $("tasks").querySelectorAll("button")) one.setAttribute("aria-current", String(one.dataset.task === task));
     if (focused) $("h-task").focus();
