@@ -32,6 +32,7 @@ const mine = (task) => task.claim?.by.kind === "person" && task.claim.by.name ==
 const tag = (state) => make("span", { class: "tag", "data-state": state }, state);
 
 // The list.
+const list = () => asked(`/handoff/tasks?order=oldest&limit=${rows}&state=${$("shown").value}`);
 function listed({ tasks, next, stats, you }) {
   name = name || you;
   say($("as"), `You are ${name}.`);
@@ -61,7 +62,8 @@ function shown(task) {
   $("task").hidden = false;
   say($("h-task"), task.id);
   const facts = [["State", task.state], ["Feature", task.feature], ["Asked by", task.tenant], ["Session", task.session],
-    ["Why it is here", words(task.reason)], ["Since", date(task.created_at)], ["Until", date(task.expires_at)]];
+    ["Why it is here", words(task.reason)], ["Since", date(task.created_at)], ["Until", date(task.expires_at)],
+    ...task.deliveries.map((told) => [told.kind === "callback" ? "Callback" : "Notification", told.state])];
   fill($("about"), facts.filter(([, value]) => value).map(([what, value]) => make("div", {}, make("dt", {}, what), make("dd", {}, value))));
   const { turns, model, tools, json, problem } = task.conversation;
   const notes = [model && `The model ${model} was asked for.`, tools.length && `Its tools: ${tools.join(", ")}.`, json && "The answer must be JSON.",
@@ -151,7 +153,7 @@ async function poll() {
   if (key === null || paused) return;
   const state = $("shown").value;
   try {
-    const came = await asked(`/handoff/tasks?order=oldest&limit=${rows}&state=${state}`);
+    const came = await list();
     if (key === null || paused || state !== $("shown").value) return;
     const tasks = listed(came);
     live(`Live, ${new Date().toLocaleTimeString("en", { hour12: false })}`, true);
@@ -166,11 +168,10 @@ async function poll() {
   }
 }
 
-async function unlock(with_key, as) {
-  key = with_key;
-  name = as;
+async function unlock(theKey, theName) {
+  [key, name] = [theKey, theName];
   try {
-    listed(await asked(`/handoff/tasks?order=oldest&limit=${rows}&state=${$("shown").value}`));
+    listed(await list());
     stored.write({ key, name });
     $("locked").hidden = true;
     for (const id of ["desk", "pause"]) $(id).hidden = false;
@@ -199,9 +200,9 @@ function lock(text, failed = false) {
 
 $("unlock").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const shown_key = $("key").value.trim();
+  const typed = $("key").value.trim();
   $("key").value = "";
-  (await unlock(shown_key, $("name").value.trim()) ? $("shown") : $("key")).focus();
+  (await unlock(typed, $("name").value.trim()) ? $("shown") : $("key")).focus();
 });
 $("lock").addEventListener("click", () => {
   lock("The key is forgotten.");
