@@ -77,12 +77,14 @@ fn the_example_is_a_configuration() {
         .replace("\n# idempotency", "\nidempotency")
         .replace("\n# cache", "\ncache")
         .replace("\n# stores", "\nstores")
+        .replace("\n# handoff", "\nhandoff")
         .replace("\n#   ", "\n  ");
     let all = all.replace("\n# listen", "\nlisten").replace("\n# retry", "\nretry").replace("\n# circuit", "\ncircuit");
     let all =
         all.replace("\n# default_feature", "\ndefault_feature").replace("\n  # ", "\n  ").replace("\n    # ", "\n    ");
     let all = Config::from_str(&all, Format::Yaml).unwrap_or_else(|error| panic!("{error}"));
     assert!(all.cache.is_some() && all.idempotency.is_some() && all.stores.durable.is_some());
+    assert!(all.handoff.is_some());
 }
 
 #[test]
@@ -92,6 +94,7 @@ tiers:
   - { name: main, provider: openai, model: gpt-4o, api_key: '${MY_KEY}', headers: { x-key: 'Bearer ${MY_KEY}' } }
 alerts: { webhooks: [{ url: 'https://example.com/${MY_KEY}', authorization: '${MY_KEY}' }] }
 stores: { durable: 'sqlite:${MY_KEY}.db' }
+handoff: { notify: { url: 'https://example.com/${MY_KEY}' }, callbacks: { secret: '${MY_KEY}' } }
 ";
     let environment: Environment = [("MY_KEY", "hidden-0123456789")].into_iter().collect();
     let loader = Loader::new().environment(environment.clone());

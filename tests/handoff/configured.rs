@@ -10,7 +10,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use steadfast::{
     Event, LlmRequest, Stack, StackHandle,
-    config::{Config, Environment, Format},
+    config::{Config, Environment, Format, Provider},
     handoff::{MemoryTasks, TaskFilter, TaskId, TaskState, WebhookSecret},
 };
 use tokio::time::{Instant, sleep};
@@ -32,8 +32,13 @@ handoff:
 
 type Posted = Arc<Mutex<Vec<Request<Bytes>>>>;
 
+/// The configuration of a file, without the store that it must name: these tests have the tasks in memory.
 fn config(file: &str) -> Config {
-    Config::from_str(file, Format::Yaml).unwrap()
+    let file = file.replace("provider: handoff", "provider: simulated").replace(", text: ", ", model: ");
+    let mut config = Config::from_str(&file, Format::Yaml).unwrap();
+    let people = config.tiers.iter_mut().find(|tier| tier.name == "people").unwrap();
+    (people.provider, people.text) = (Provider::Handoff, people.model.take());
+    config
 }
 
 fn stack(file: &str) -> (Stack, Posted) {
@@ -181,7 +186,35 @@ async fn people_need_a_store_and_callbacks_a_secret() {
     let environment = || Environment::from_iter([("CALLBACK_SECRET", SECRET)]);
     let error = Stack::builder().environment(environment()).build(config(FILE)).unwrap_err();
     assert!(error.to_string().contains("sqlite:steadfast.db"), "{error}");
+    let error = Config::from_str(FILE, Format::Yaml).unwrap_err();
+    assert_eq!(error.problems()[0].line, 5, "{error}");
     let wrong = Environment::from_iter([("CALLBACK_SECRET", "short")]);
     let error = Stack::builder().environment(wrong).tasks(MemoryTasks::new()).build(config(FILE)).unwrap_err();
     assert!(error.to_string().contains("it is too short") && !error.to_string().contains("short`"), "{error}");
+}
+
+#[cfg(feature = "sqlite")]
+#[tokio::test]
+async fn what_a_file_names_is_where_the_tasks_are_over_reloads_and_restarts() {
+    let folder = std::env::temp_dir().join(format!("steadfast-handoff-file-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = format!(
+        "stores: {{ durable: 'sqlite:{}' }}\ntiers:\n  - {{ name: people, provider: handoff, text: 'Your ticket is {{task_id}}.' }}\n",
+        folder.join("tasks.db").display()
+    );
+    let config = || Config::from_str(&file, Format::Yaml).unwrap();
+    let stack = Stack::from_config(config()).unwrap();
+    let response = stack.service().oneshot(LlmRequest::prompt("May I?")).await.unwrap();
+    let task: TaskId = response.task_id().unwrap().parse().unwrap();
+    assert_eq!(response.text().await.unwrap(), format!("Your ticket is {task}."));
+    let desk = stack.handle().desk().unwrap();
+    stack.handle().reload(config()).unwrap();
+    desk.claim(task, "ana").await.unwrap();
+    drop((stack, desk));
+    let stack = Stack::from_config(config()).unwrap();
+    let desk = stack.handle().desk().unwrap();
+    assert_eq!(desk.show(task).await.unwrap().claim.unwrap().by.name, "ana");
+    desk.answer(task, "ana", "You may.").await.unwrap();
+    drop((stack, desk));
+    std::fs::remove_dir_all(&folder).unwrap();
 }

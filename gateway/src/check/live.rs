@@ -5,7 +5,7 @@ use std::time::Duration;
 use steadfast::{
     Chat, ErrorKind, LlmError, LlmRequest, Stack,
     chat::Message,
-    config::{Config, ConfigError, Retry, Tier},
+    config::{Config, ConfigError, Provider, Retry, Tier},
 };
 use tokio::time::Instant;
 use tower::ServiceExt as _;
@@ -44,7 +44,8 @@ fn answered(kind: ErrorKind) -> bool {
 /// Calls each tier once, alone: no retry, no other tier in its place. One after the other, so that latencies are honest.
 pub(super) async fn check(config: &Config) -> Vec<Checked> {
     let mut checked = Vec::new();
-    for tier in &config.tiers {
+    // People are not asked whether they are there.
+    for tier in config.tiers.iter().filter(|tier| tier.provider != Provider::Handoff) {
         let begun = Instant::now();
         let outcome = match alone(config, tier) {
             Err(error) => Err(Failed::Config(error)),

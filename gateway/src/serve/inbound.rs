@@ -1,10 +1,11 @@
 //! From an HTTP request to an [`LlmRequest`].
 
-use std::time::Duration;
+use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use steadfast::{
     CommitPoint, Dialect, ErrorKind, InvalidConfig, LlmError, LlmRequest, Wire, handoff::CallbackUrl,
@@ -249,15 +250,22 @@ pub(crate) async fn read(headers: &HeaderMap, mut body: Body, settings: &Setting
     if announced.is_some_and(|length| length > settings.body) {
         return Err(Unread::TooLarge);
     }
-    let begun = Instant::now();
+    // Nearly always it has come with the head, and nobody looks at the clock.
+    let mut begun = None;
     let (mut first, mut more) = (Bytes::new(), BytesMut::new());
     loop {
         let received = first.len() + more.len();
-        let granted = settings.body_timeout + Duration::from_secs(received as u64 / SLOWEST);
-        let frame = tokio::select! {
-            biased;
-            frame = body.frame() => frame,
-            () = sleep_until(begun + granted) => return Err(Unread::TooSlow),
+        let frame = match poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx))).await {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                let granted = settings.body_timeout + Duration::from_secs(received as u64 / SLOWEST);
+                let until = *begun.get_or_insert_with(Instant::now) + granted;
+                tokio::select! {
+                    biased;
+                    frame = body.frame() => frame,
+                    () = sleep_until(until) => return Err(Unread::TooSlow),
+                }
+            }
         };
         let data = match frame {
             None => break,

@@ -1,8 +1,17 @@
 use super::Findings;
 use crate::{
-    config::Config,
+    config::{Config, Provider, Tier},
     handoff::{Callbacks, WebhookSecret},
 };
+
+/// A promise to answer later is worth something only where it outlives the process.
+pub(super) fn tier(tier: &Tier, config: &Config, findings: &mut Findings<'_, '_>) {
+    if tier.provider == Provider::Handoff && config.stores.durable.is_none() {
+        let message = "requests are handed to people only where they outlive the process, and there is no durable store: add \
+                       `stores: { durable: sqlite:steadfast.db }`";
+        findings.wrong("provider", message);
+    }
+}
 
 pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
     let Some(handoff) = &config.handoff else { return };

@@ -13,6 +13,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
             findings.within(at, |findings| {
                 tier(own, findings);
                 super::cache::tier(own, config, findings);
+                super::handoff::tier(own, config, findings);
             });
         }
     });

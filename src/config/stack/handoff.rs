@@ -7,7 +7,11 @@ use std::{
 
 use tokio::{sync::Notify as Wake, task::AbortHandle};
 
-use super::{Makings, Shared, StackHandle, service::Following};
+use super::{
+    Makings, Shared, StackHandle,
+    service::Following,
+    stores::{Durable, Opened},
+};
 use crate::{
     Event, InvalidConfig,
     config::{self, Config, ConfigError, Environment, Problem, Provider, Tier},
@@ -90,26 +94,52 @@ impl PeoplePlan {
 pub(super) struct People {
     plan: PeoplePlan,
     pub(super) desk: Desk,
-    store: Arc<dyn TaskStore>,
+    place: Place,
+}
+
+/// Where the tasks are.
+#[derive(Clone)]
+enum Place {
+    /// Where the stack's maker said.
+    Given(Arc<dyn TaskStore>),
+    Durable(Durable),
+}
+
+impl Place {
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Given(one), Self::Given(other)) => Arc::ptr_eq(one, other),
+            (Self::Durable(one), Self::Durable(other)) => one.is(other),
+            _ => false,
+        }
+    }
+
+    fn store(&self) -> Arc<dyn TaskStore> {
+        match self {
+            Self::Given(store) => store.clone(),
+            Self::Durable(durable) => durable.tasks(),
+        }
+    }
 }
 
 impl People {
     /// Those who wait at an earlier desk over the same store wait at this one.
     pub(super) fn new(
         plan: PeoplePlan,
-        store: Option<Arc<dyn TaskStore>>,
+        stores: &Opened,
         makings: &Makings,
         before: Option<&Self>,
     ) -> Result<Self, InvalidConfig> {
-        let store = store.ok_or_else(|| {
+        let given = makings.tasks.clone().map(Place::Given);
+        let place = given.or_else(|| stores.durable.clone().map(Place::Durable)).ok_or_else(|| {
             let problem = "requests are handed to people only where they outlive the process: name a store with \
                            `stores: { durable: sqlite:steadfast.db }`";
             InvalidConfig::new("stores.durable", problem)
         })?;
-        let known = before.filter(|before| Arc::ptr_eq(&before.store, &store));
-        let desk = known.map_or_else(|| Desk::over(store.clone()), |known| known.desk.clone());
+        let known = before.filter(|before| before.place.is(&place));
+        let desk = known.map_or_else(|| Desk::over(place.store()), |known| known.desk.clone());
         let desk = plan.desk(desk.events(&makings.events))?;
-        Ok(Self { plan, desk, store })
+        Ok(Self { plan, desk, place })
     }
 
     /// A tier of people, which says this while nobody has answered.
@@ -167,8 +197,7 @@ impl fmt::Debug for People {
 /// Whether a tier of this one is as good as a tier of the other.
 impl PartialEq for People {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.store, &other.store)
-            && (&self.plan.said, &self.plan.secret) == (&other.plan.said, &other.plan.secret)
+        self.place.is(&other.place) && (&self.plan.said, &self.plan.secret) == (&other.plan.said, &other.plan.secret)
     }
 }
 

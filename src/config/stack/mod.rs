@@ -247,7 +247,8 @@ impl StackBuilder {
         self
     }
 
-    /// Sets where the tasks are that are handed to people, in place of the configuration's `stores: { durable }`. Default: none.
+    /// Sets where the tasks are that are handed to people, in place of the configuration's `stores: { durable }`: of
+    /// a configuration that is made in the program, for a file must name one. Default: none.
     pub fn tasks(mut self, store: impl TaskStore) -> Self {
         self.makings.tasks = Some(Arc::new(store));
         self

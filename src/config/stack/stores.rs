@@ -1,5 +1,10 @@
 //! The stores of a configuration, opened. What is named as before stays open over reloads.
 
+use std::sync::Arc;
+
+use super::Makings;
+#[cfg(feature = "redis")]
+use super::replicas::Meeting;
 #[cfg(feature = "postgres")]
 use crate::store::postgres::Postgres;
 #[cfg(feature = "redis")]
@@ -7,8 +12,9 @@ use crate::store::redis::Redis;
 #[cfg(feature = "sqlite")]
 use crate::store::sqlite::Sqlite;
 use crate::{
-    InvalidConfig,
+    CacheHandle, InvalidConfig,
     config::{DurableUrl, Stores},
+    handoff::TaskStore,
     layers::idempotency::{IdempotencyLayer, MemoryIdempotency},
     store::StoreError,
 };
@@ -17,9 +23,10 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub(super) struct Opened {
     said: Stores,
-    durable: Option<Durable>,
+    pub(super) durable: Option<Durable>,
+    /// Where replicas meet.
     #[cfg(feature = "redis")]
-    shared: Option<Redis>,
+    pub(super) meeting: Option<Meeting>,
 }
 
 /// What outlives the process.
@@ -33,17 +40,22 @@ pub(super) enum Durable {
 
 impl Opened {
     /// Opens what the configuration names. A file is there then; a server is asked when it is needed.
-    pub(super) fn new(said: &Stores, before: Option<&Self>) -> Result<Self, InvalidConfig> {
+    #[cfg_attr(
+        not(feature = "redis"),
+        allow(unused_variables, reason = "only what replicas share may be given beside it")
+    )]
+    pub(super) fn new(said: &Stores, makings: &Makings, before: Option<&Self>) -> Result<Self, InvalidConfig> {
         let durable = match (&said.durable, before) {
             (None, _) => None,
             (durable, Some(before)) if before.said.durable == *durable => before.durable.clone(),
             (Some(url), _) => Some(Durable::open(url)?),
         };
         #[cfg(feature = "redis")]
-        let shared = match (&said.shared, before) {
-            (None, _) => None,
-            (shared, Some(before)) if before.said.shared == *shared => before.shared.clone(),
-            (Some(url), _) => Some(Redis::open(url).map_err(|error| wrong("shared", &error))?),
+        let meeting = match (&makings.meeting, &said.shared, before) {
+            (Some(meeting), ..) => Some(meeting.clone()),
+            (None, None, _) => None,
+            (None, shared, Some(before)) if before.said.shared == *shared => before.meeting.clone(),
+            (None, Some(url), _) => Some(Meeting::at(Redis::open(url).map_err(|error| wrong("shared", &error))?)),
         };
         #[cfg(not(feature = "redis"))]
         if said.shared.is_some() {
@@ -53,18 +65,30 @@ impl Opened {
             said: said.clone(),
             durable,
             #[cfg(feature = "redis")]
-            shared,
+            meeting,
         })
     }
 
     /// Where idempotency keys are kept, if not in memory: with what replicas share, else with what is durable.
     pub(super) fn keys(&self) -> Option<Keys> {
+        #[cfg(feature = "redis")]
+        if let Some(meeting) = &self.meeting {
+            return Some(Keys::Redis(meeting.redis.clone()));
+        }
         match self.durable.clone()? {
             #[cfg(feature = "sqlite")]
             Durable::Sqlite(file) => Some(Keys::Sqlite(file)),
             #[cfg(feature = "postgres")]
             Durable::Postgres(database) => Some(Keys::Postgres(database)),
         }
+    }
+
+    /// Where answers are kept that replicas share.
+    pub(super) fn shared_answers(&self) -> Option<CacheHandle> {
+        #[cfg(feature = "redis")]
+        return self.meeting.as_ref().map(|meeting| meeting.answers.clone());
+        #[cfg(not(feature = "redis"))]
+        None
     }
 
     /// Whether they can be used.
@@ -74,8 +98,8 @@ impl Opened {
             postgres.check().await?;
         }
         #[cfg(feature = "redis")]
-        if let Some(redis) = &self.shared {
-            redis.ping().await?;
+        if let Some(meeting) = &self.meeting {
+            meeting.redis.ping().await?;
         }
         Ok(())
     }
@@ -93,6 +117,30 @@ impl Durable {
             }
             #[allow(unreachable_patterns, reason = "with both of them there is no other")]
             Some(other) => Err(not_here("durable", other.feature())),
+        }
+    }
+}
+
+impl Durable {
+    /// Whether both are the same place.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            #[cfg(feature = "sqlite")]
+            (Self::Sqlite(one), Self::Sqlite(other)) => one.is(other),
+            #[cfg(feature = "postgres")]
+            (Self::Postgres(one), Self::Postgres(other)) => one.is(other),
+            #[allow(unreachable_patterns, reason = "with one of them there is no other")]
+            _ => false,
+        }
+    }
+
+    /// The tasks there.
+    pub(super) fn tasks(&self) -> Arc<dyn TaskStore> {
+        match self.clone() {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(file) => Arc::new(file),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(database) => Arc::new(database),
         }
     }
 }
@@ -115,6 +163,8 @@ pub(super) enum Keys {
     Sqlite(Sqlite),
     #[cfg(feature = "postgres")]
     Postgres(Postgres),
+    #[cfg(feature = "redis")]
+    Redis(Redis),
 }
 
 impl Keys {
@@ -126,6 +176,8 @@ impl Keys {
             (Self::Sqlite(one), Self::Sqlite(other)) => one.is(other),
             #[cfg(feature = "postgres")]
             (Self::Postgres(one), Self::Postgres(other)) => one.is(other),
+            #[cfg(feature = "redis")]
+            (Self::Redis(one), Self::Redis(other)) => one.is(other),
             #[allow(unreachable_patterns, reason = "without a store there is but the memory")]
             _ => false,
         }
@@ -139,6 +191,9 @@ impl Keys {
             Self::Sqlite(file) => file.set_max_answer_bytes(bytes.unwrap_or(Sqlite::MAX_ANSWER_BYTES)),
             #[cfg(feature = "postgres")]
             Self::Postgres(database) => database.set_max_answer_bytes(bytes.unwrap_or(Postgres::MAX_ANSWER_BYTES)),
+            // What has room there is the server's to say.
+            #[cfg(feature = "redis")]
+            Self::Redis(_) => {}
         }
     }
 
@@ -149,6 +204,8 @@ impl Keys {
             Self::Sqlite(file) => IdempotencyLayer::over(file),
             #[cfg(feature = "postgres")]
             Self::Postgres(database) => IdempotencyLayer::over(database),
+            #[cfg(feature = "redis")]
+            Self::Redis(redis) => IdempotencyLayer::over(redis),
         }
     }
 }

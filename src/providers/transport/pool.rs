@@ -11,10 +11,7 @@ use std::{
 
 use http::{HeaderValue, Uri, uri::Authority};
 use hyper::client::conn::http1::{self, SendRequest};
-use tokio::{
-    runtime::Handle,
-    time::{Instant, sleep},
-};
+use tokio::{runtime::Handle, time::sleep};
 use tower::ServiceExt;
 
 use super::{
@@ -47,8 +44,8 @@ struct Kept {
 
 struct Server {
     known: Arc<Known>,
-    /// Unused since when, the last one to be used at the end.
-    idle: VecDeque<(Instant, Box<Link>)>,
+    /// For how many sweeps unused, the last one to be used at the end.
+    idle: VecDeque<(u32, Box<Link>)>,
 }
 
 /// A server that is reached straight.
@@ -90,9 +87,7 @@ impl Pool {
 
     /// The connection to this server that was used last.
     pub(super) fn take(&self, server: &Known) -> Option<Box<Link>> {
-        let (since, link) = lock(&self.kept).server(&server.authority)?.idle.pop_back()?;
-        // All others have been idle for longer, and go with the sweep.
-        (since.elapsed() < IDLE).then_some(link)
+        lock(&self.kept).server(&server.authority)?.idle.pop_back().map(|(_, link)| link)
     }
 
     pub(super) async fn connect(&self, to: Uri) -> Result<Box<Link>, TransportError> {
@@ -115,7 +110,7 @@ impl Pool {
         }
         let is_swept = {
             let mut kept = lock(&self.kept);
-            let unused = (Instant::now(), link);
+            let unused = (0, link);
             match kept.server(&known.authority) {
                 Some(server) => server.idle.push_back(unused),
                 None => kept.servers.push(Server { known: known.clone(), idle: [unused].into() }),
@@ -132,9 +127,10 @@ impl Pool {
         let servers = mem::take(&mut lock(&self.kept).servers);
         // Not while it is locked: connections are polled, and closed.
         for mut server in servers {
-            server.idle.retain_mut(|(since, link)| {
+            server.idle.retain_mut(|(sweeps, link)| {
+                *sweeps += 1;
                 link.drive_for_nobody();
-                since.elapsed() < IDLE && link.is_idle()
+                *sweeps <= SWEEPS && link.is_idle()
             });
             if server.idle.is_empty() {
                 continue;
@@ -212,3 +208,5 @@ const HTTP: u16 = 80;
 pub(super) const IDLE: Duration = Duration::from_secs(50);
 /// How long a connection that its server has closed is held at most.
 const SWEEP: Duration = Duration::from_secs(5);
+/// How many of them an idle connection outlives: the clock need not be read for each request.
+const SWEEPS: u32 = (IDLE.as_secs() / SWEEP.as_secs()) as u32;
