@@ -192,11 +192,10 @@ async fn what_is_told_of_a_cut_is_frames_characters_bytes_and_calls() {
     assert_eq!((frames, characters, tool_calls, restarts), (6, 18, 1, 0));
     assert_eq!(bytes, ("They want a seat.I book it für you.call_1book".len() + r#"{"row":12}"#.len()) as u64);
 
-    // One who leaves has had what it has read.
+    // One who leaves knows what it has read, and to tell of it would cost an allocation.
     let left = told(whole(), 5).await;
     assert_eq!(left.outcome, RequestOutcome::Abandoned);
-    let left = left.delivered.unwrap();
-    assert_eq!((left.frames, left.characters), (2, 7));
+    assert!(left.delivered.is_none());
 }
 
 #[tokio::test(start_paused = true)]
