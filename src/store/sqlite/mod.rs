@@ -8,9 +8,11 @@
 //!
 //! # What is in the file
 //!
-//! Answers, in full: kept idempotency keys hold what was answered under them (their callers' keys and prompts are there
-//! as hashes only). A new file is made readable for its owner alone (mode 0600), and its two companions (`-wal`, `-shm`) are
-//! like it; a file that is there keeps its mode. What is deleted is overwritten where that costs no further writing
+//! What was said, in full. Idempotency keys are there with the answers under them, a cache with those that it keeps; of
+//! their callers' keys and prompts there are hashes only. A task for people is there with its whole request and its answer.
+//!
+//! A new file is made readable for its owner alone (mode 0600), and its two companions (`-wal`, `-shm`) are like it; a file
+//! that is there keeps its mode. What is deleted is overwritten where that costs no further writing
 //! (`secure_delete=FAST`).
 //!
 //! # How it is written
@@ -19,6 +21,7 @@
 //! `synchronous=FULL`): neither a crash of the process nor of the machine undoes it. While another process writes, it
 //! waits for up to 5 seconds.
 
+mod answers;
 mod error;
 mod keys;
 mod schema;
@@ -32,12 +35,31 @@ use std::{fmt, fs::OpenOptions, io, path::Path, sync::Arc, thread::park_timeout,
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::{mpsc, oneshot};
 
-use self::thread::Job;
+use self::{answers::Kept, thread::Job};
 use super::{StoreError, StoreErrorKind, room::Room};
 
 /// One file of state. See the [module docs](self).
 ///
 /// Clones are the same file and the same thread, which ends with the last of them.
+///
+/// ```
+/// use steadfast::{IdempotencyLayer, LlmError, LlmRequest, LlmResponse, provider_fn, store::sqlite::Sqlite};
+/// use tower::{Layer, ServiceExt};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let path = std::env::temp_dir().join(format!("steadfast-doc-keys-{}.db", std::process::id()));
+/// # let _ = std::fs::remove_file(&path);
+/// let ask = || LlmRequest::prompt("Write to Ada.").idempotency_key("mail-17");
+/// let leaf = provider_fn(|_| async { Ok::<_, LlmError>(LlmResponse::from_text("Dear Ms Lovelace")) });
+/// IdempotencyLayer::over(Sqlite::open(&path)?).layer(leaf).oneshot(ask()).await?;
+///
+/// // After a crash, or in another process: nobody is asked again.
+/// let nobody = provider_fn(|_| async { Err::<LlmResponse, _>(LlmError::new(steadfast::ErrorKind::Other, "asked again")) });
+/// let again = IdempotencyLayer::over(Sqlite::open(&path)?).layer(nobody).oneshot(ask()).await?;
+/// assert_eq!(again.text().await?, "Dear Ms Lovelace");
+/// # let _ = std::fs::remove_file(path);
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Sqlite {
     inner: Arc<Inner>,
@@ -48,6 +70,7 @@ struct Inner {
     file: Box<str>,
     jobs: mpsc::Sender<Job>,
     room: Room,
+    answers: Kept,
 }
 
 /// How long it waits for another process that writes.
@@ -101,7 +124,7 @@ impl Sqlite {
         let jobs = thread::spawn(connection).map_err(|cause| {
             StoreError::new(StoreErrorKind::Unavailable, format!("the thread for {file}")).with_source(cause)
         })?;
-        Ok(Self { inner: Arc::new(Inner { file: file.into(), jobs, room: Room::default() }) })
+        Ok(Self { inner: Arc::new(Inner { file: file.into(), jobs, room: Room::default(), answers: Kept::default() }) })
     }
 
     /// Whether both are clones of one.
