@@ -124,7 +124,7 @@ await run(async (context, origin) => {
 
   // Who looks at the status sees that somebody waits.
   const status = await opened(context, origin);
-  await within("the status says that one waits", async () => /Waiting for a person\s+1\b/.test(await status.locator("#facts").innerText()));
+  await within("the status says that one waits", async () => /Waiting for a person\s+1(?!\d)/.test(await status.locator("#facts").innerText()));
   await fitsEverywhere(status);
   clean(status);
 

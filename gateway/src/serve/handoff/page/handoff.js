@@ -159,7 +159,7 @@ async function poll() {
     live(`Live, ${new Date().toLocaleTimeString("en", { hour12: false })}`, true);
     // The open one is asked for again only where something has become of it.
     const summary = open && tasks.find((task) => task.id === open.id);
-    if (open && !open.answer && (summary ? changes(summary) !== seen : open.state === state)) await load(open.id, false);
+    if (open && !open.answer && (summary ? changes(summary) !== seen : open.state === state && tasks.length < rows)) await load(open.id, false);
   } catch (error) {
     live(error.message.slice(0, 80), false);
   } finally {
