@@ -57,6 +57,8 @@ impl Opened {
             (None, shared, Some(before)) if before.said.shared == *shared => before.meeting.clone(),
             (None, Some(url), _) => Some(Meeting::at(Redis::open(url).map_err(|error| wrong("shared", &error))?)),
         };
+        #[cfg(feature = "redis")]
+        meeting.iter().for_each(|meeting| meeting.redis.tells(&makings.events));
         #[cfg(not(feature = "redis"))]
         if said.shared.is_some() {
             return Err(not_here("shared", "redis"));

@@ -90,8 +90,12 @@ impl Redis {
     /// store `redis`). Default: in the log alone. Of one connection, where it was said first.
     #[must_use]
     pub fn events(self, events: &Events) -> Self {
-        self.link.tells(events);
+        self.tells(events);
         self
+    }
+
+    pub(crate) fn tells(&self, events: &Events) {
+        self.link.tells(events);
     }
 
     /// Asks whether it is there and takes commands.

@@ -1,5 +1,7 @@
 //! Opening files, and what is the matter with them.
 
+mod keys;
+
 use std::{error::Error as _, fs};
 
 use rusqlite::Connection;
