@@ -19,11 +19,13 @@
 //!
 //! One thread works on the file, in the order in which it is asked. What has returned is on the disk (WAL,
 //! `synchronous=FULL`): neither a crash of the process nor of the machine undoes it. While another process writes, it
-//! waits for up to 5 seconds.
+//! waits for up to 5 seconds. A file that is deleted, moved or replaced while it is open is an error of each call until it is
+//! back: SQLite itself would go on with what has no name any more.
 
 mod answers;
 mod error;
 mod keys;
+mod place;
 mod schema;
 mod tasks;
 #[cfg(test)]
@@ -35,7 +37,7 @@ use std::{fmt, fs::OpenOptions, io, path::Path, sync::Arc, thread::park_timeout,
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::{mpsc, oneshot};
 
-use self::{answers::Kept, thread::Job};
+use self::{answers::Kept, place::Place, thread::Job};
 use super::{StoreError, StoreErrorKind, room::Room};
 
 /// One file of state. See the [module docs](self).
@@ -68,6 +70,7 @@ pub struct Sqlite {
 struct Inner {
     /// As it was named.
     file: Box<str>,
+    place: Arc<Place>,
     jobs: mpsc::Sender<Job>,
     room: Room,
     answers: Kept,
@@ -121,10 +124,18 @@ impl Sqlite {
             PRAGMA trusted_schema = OFF;";
         connection.execute_batch(settings).map_err(failed)?;
         schema::migrate(&mut connection).map_err(|refused| refused.into_error(&file, error::kind_at_open))?;
+        let place = Place::of(path).map_err(|cause| misconfigured(format!("opening {file}")).with_source(cause))?;
         let jobs = thread::spawn(connection).map_err(|cause| {
             StoreError::new(StoreErrorKind::Unavailable, format!("the thread for {file}")).with_source(cause)
         })?;
-        Ok(Self { inner: Arc::new(Inner { file: file.into(), jobs, room: Room::default(), answers: Kept::default() }) })
+        let inner = Inner {
+            file: file.into(),
+            place: Arc::new(place),
+            jobs,
+            room: Room::default(),
+            answers: Kept::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Whether both are clones of one.
@@ -142,16 +153,24 @@ impl Sqlite {
         work: impl FnOnce(&mut Connection) -> Result<T, rusqlite::Error> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, replied) = oneshot::channel();
+        let place = self.inner.place.clone();
         let job: Job = Box::new(move |connection| {
             if !reply.is_closed() {
+                let done = work(connection);
+                // Not before it is done: until then the file may be taken away.
+                let is_kept = place.holds();
                 // Dropped where its caller has left.
-                let _ = reply.send(work(connection));
+                let _ = reply.send((done, is_kept));
             }
         });
         let what = || format!("{what}, in {}", self.inner.file);
         let gone = || StoreError::new(StoreErrorKind::Unavailable, what());
         self.inner.jobs.send(job).await.map_err(|_| gone())?;
-        let done = replied.await.map_err(|_| gone())?;
+        let (done, is_kept) = replied.await.map_err(|_| gone())?;
+        if !is_kept {
+            let what = what() + ", which was deleted, moved or replaced: put it back, or start again with another";
+            return Err(StoreError::new(StoreErrorKind::Misconfigured, what));
+        }
         done.map_err(|cause| StoreError::new(error::kind(&cause), what()).with_source(cause))
     }
 }
