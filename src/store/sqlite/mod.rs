@@ -128,13 +128,8 @@ impl Sqlite {
         let jobs = thread::spawn(connection).map_err(|cause| {
             StoreError::new(StoreErrorKind::Unavailable, format!("the thread for {file}")).with_source(cause)
         })?;
-        let inner = Inner {
-            file: file.into(),
-            place: Arc::new(place),
-            jobs,
-            room: Room::default(),
-            answers: Kept::default(),
-        };
+        let inner =
+            Inner { file: file.into(), place: Arc::new(place), jobs, room: Room::default(), answers: Kept::default() };
         Ok(Self { inner: Arc::new(inner) })
     }
 
