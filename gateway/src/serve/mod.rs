@@ -162,6 +162,7 @@ impl Serve {
             Err(error) => return Err(Failure::Config(format!("error: {}", told(&error)))),
         }
         let observing = Observing::begin(&handle, &self.observe)?;
+        // Notifications, callbacks and redrives, until the server has stopped.
         let _handing_over = handle.hand_over();
         let begun = handle.config();
         warn_of_restarts(&begun);

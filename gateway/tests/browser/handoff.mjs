@@ -122,6 +122,12 @@ await run(async (context, origin) => {
   await ben.button("Pause").click();
   check((await ben.locator("#live").innerText()) === "Paused", "it can be stopped");
 
+  // Who looks at the status sees that somebody waits.
+  const status = await opened(context, origin);
+  await within("the status says that one waits", async () => /Waiting for a person\s+1(?!\d)/.test(await status.locator("#facts").innerText()));
+  await fitsEverywhere(status);
+  clean(status);
+
   // The key is kept for the tab and for nothing else.
   await ana.reload();
   await ana.waitForSelector("#desk:not([hidden])");

@@ -1,5 +1,5 @@
-//! The status page and the badge in a real browser, before the real binary: from the primary over the fallback to nobody, and
-//! back. What the browser does is in the scripts beside this file; this side has what they look at, and does what they ask for.
+//! The status page, the badge and the page of those who answer in a real browser, before the real binary: from the primary over
+//! the fallback to nobody, and back. What the browser does is in the scripts beside this file; this side has what they look at, and does what they ask for.
 //!
 //! `STEADFAST_BROWSER` names Chromium's binary (default: `/usr/bin/chromium`), `STEADFAST_BROWSER_NODE` a folder whose
 //! `node_modules` have `playwright-core`, and `STEADFAST_BROWSER_REACT` an installed copy of `examples/react-badge`. A variable

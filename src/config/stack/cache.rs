@@ -113,9 +113,8 @@ impl Kept {
                 leaf.similar_by(embeddings, threshold(ALIKE_BY_MEANING))
             }
         };
-        if let Some(questions) = similar.remember {
-            leaf = leaf.remember(questions as usize);
-        }
+        // Said each time: the questions go on over reloads.
+        leaf = leaf.remember(similar.remember.map_or(CachedAnswers::REMEMBERED, |questions| questions as usize));
         for across in &similar.across {
             leaf = match across {
                 SimilarAcross::Features => leaf.across_features(),

@@ -138,7 +138,7 @@ impl Answer {
     }
 
     #[cfg(test)]
-    pub(super) fn for_tests(message: Message) -> Self {
+    pub(crate) fn for_tests(message: Message) -> Self {
         let life = Lifetime { fresh_for: Duration::MAX, stale_for: Duration::ZERO };
         let response = LlmResponse::from_message(message.clone());
         Self::whole(message, None, Facts::of(&response, None, life))

@@ -17,11 +17,7 @@ use std::{fmt, time::Duration};
 
 use axum::Router;
 use clap::Args;
-use steadfast::{
-    StackHandle,
-    config::{Alerting, HandingOver},
-    events::Following,
-};
+use steadfast::{StackHandle, config::Alerting, events::Following};
 use tokio::{task::AbortHandle, time::sleep};
 
 use self::{ledger::Ledger, metrics::Page, waiting::Waiting};
@@ -52,7 +48,6 @@ pub(crate) struct Observing {
     waiting: Waiting,
     _following: Following,
     _alerting: Alerting,
-    _handing_over: HandingOver,
     #[cfg(feature = "otlp")]
     _tracing: Option<traces::Tracing>,
     sampling: AbortHandle,
@@ -79,7 +74,7 @@ impl Observing {
                 sleep(SAMPLED).await;
             }
         });
-        let (alerting, handing_over, sampling) = (stack.alert(), stack.hand_over(), sampling.abort_handle());
+        let (alerting, sampling) = (stack.alert(), sampling.abort_handle());
         Ok(Self {
             stack: stack.clone(),
             page,
@@ -87,7 +82,6 @@ impl Observing {
             waiting,
             _following: following,
             _alerting: alerting,
-            _handing_over: handing_over,
             #[cfg(feature = "otlp")]
             _tracing: options.traces.begin(stack.events())?,
             sampling,

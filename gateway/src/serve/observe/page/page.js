@@ -53,7 +53,7 @@ function facts(status, hour, cost) {
     ["Cost since the start", dollars(cost)],
   ];
   if (status.handoff) rows.push(["Waiting for a person", number(status.handoff.waiting), status.handoff.oldestWaitingSeconds
-    ? `since ${span(status.handoff.oldestWaitingSeconds)}` : ""]);
+    ? `the oldest for ${span(status.handoff.oldestWaitingSeconds)}` : ""]);
   if (status.pinnedLevel) rows.push(["Level, by hand", `${status.pinnedLevel} of 5`]);
   if (status.cache) {
     const { hits, shared, misses, answers } = status.cache, asked = hits + shared + misses;
