@@ -128,7 +128,8 @@ impl Gcra {
     /// Charges what was used elsewhere; less than nothing is given back.
     #[cfg(feature = "redis")]
     fn charge(&self, now: u64, units: i64) {
-        let amount = units.unsigned_abs();
+        // More than a hundred replicas with a full bucket each would use at once is no count: it is damaged.
+        let amount = units.unsigned_abs().min(u64::from(self.burst).saturating_mul(100));
         if units > 0 { self.correct(now, 0, amount) } else { self.correct(now, amount, 0) }
     }
 

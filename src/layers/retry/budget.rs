@@ -182,6 +182,9 @@ impl RetryBudget {
     #[cfg(feature = "redis")]
     pub(crate) fn reckon(&self, put: i64, taken: i64) {
         let Some(bucket) = &self.bucket else { return };
+        // More than a hundred replicas with a full bucket each would do at once is no count: it is damaged.
+        let most = signed(bucket.cap.saturating_mul(100));
+        let (put, taken) = (put.clamp(-most, most), taken.clamp(-most, most));
         let mut account = lock(&bucket.account);
         bucket.deposited.fetch_add(put.cast_unsigned(), Ordering::Relaxed);
         account.others_put = account.others_put.wrapping_add(put.cast_unsigned());
