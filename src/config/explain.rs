@@ -45,7 +45,7 @@ impl Config {
                     let next = self
                         .tiers
                         .get(at + 1)
-                        .map_or("fails: this is the last tier".to_owned(), |next| format!("-> {}", next.name));
+                        .map_or_else(|| "fails: this is the last tier".to_owned(), |next| format!("-> {}", next.name));
                     let _ = writeln!(text, ": answers what was answered to the same{similar}, else {next}");
                     continue;
                 }

@@ -65,8 +65,7 @@ pub(super) const TURN: usize = 128;
 
 impl Inboxes {
     /// Puts an event into every queue; `false` if there is none.
-    // Not inlined: an event is large, and would be copied once more on its way in.
-    #[inline(never)]
+    #[inline(always)]
     pub(super) fn put(&self, event: Event) -> bool {
         let (mut waker, others);
         {

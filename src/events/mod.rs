@@ -38,7 +38,7 @@ pub use self::{
     handed_over::{HandedOver, HandoffStep},
     logs::Logs,
     operation::Operation,
-    request::{RequestEnded, RequestOutcome},
+    request::{CachedAnswer, RequestEnded, RequestOutcome},
     status::{CacheStatus, Latency, ServingState, Status, StatusBoard, Switch, TierStatus, TimeOnFallback},
 };
 use crate::{ErrorKind, prices::Usd};

@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{Cached, Degraded, ErrorKind, body::Delivered, chat::Usage, ledger::Attempt, prices::Usd};
+use crate::{CachedWhy, Degraded, ErrorKind, body::Delivered, chat::Usage, ledger::Attempt, prices::Usd};
 
 /// One request, told when its answer has ended: who served it, what was tried before, how long it took, what it cost.
 ///
@@ -45,13 +45,11 @@ pub struct RequestEnded {
     /// Where a `Route`'s rule chose a cheaper chain: what the same tokens would have cost at the model whose place that
     /// took. Less [`cost`](Self::cost), it is what was saved. `None` where the `Route` does not know that model.
     pub cost_without_route: Option<Usd>,
-    /// What the caller had of a stream that broke or was left; `None` where the answer was whole, or there was none.
+    /// What the caller had of a stream that broke; `None` of any other request, one whose caller left included.
     pub delivered: Option<Arc<Delivered>>,
     /// How the answer came to be this request's, where it was not made for it.
-    pub cached: Option<Cached>,
-    /// Of such an answer, what its tokens cost when it was made, where its model has a price that holds at every provider:
-    /// what was saved.
-    pub cost_without_cache: Option<Usd>,
+    // Boxed, for few have one and every event is moved about.
+    pub cached: Option<Box<CachedAnswer>>,
     /// When it ended.
     pub at: Instant,
 }
@@ -73,6 +71,18 @@ impl RequestEnded {
             RequestOutcome::Abandoned => self.stream,
         }
     }
+}
+
+/// An answer that was not made for the request that it was given to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct CachedAnswer {
+    /// Why it is given.
+    pub why: CachedWhy,
+    /// How old it is.
+    pub age: Duration,
+    /// What its tokens cost when it was made, where its model has a price that holds at every provider: what was saved.
+    pub saved: Option<Usd>,
 }
 
 /// How a request ended.

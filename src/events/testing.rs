@@ -34,7 +34,6 @@ pub(super) fn answered(tier: &str, provider: &str, model: &str) -> RequestEnded 
         cost_without_route: None,
         delivered: None,
         cached: None,
-        cost_without_cache: None,
         at: Instant::now(),
     }
 }

@@ -8,13 +8,16 @@
 use std::{
     fmt::{Debug, Display},
     future::Future,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use tokio::time::{Instant, timeout};
 
-use crate::{Event, Events, sync::lock};
+use crate::{
+    Event, Events,
+    sync::{Mutex, lock},
+};
 
 /// How a store is, as seen by one who asks it: shared by all who ask for the same purpose.
 #[derive(Debug)]

@@ -1,16 +1,13 @@
 //! What the answers under idempotency keys may take, and when it is looked at.
 
 use std::{
-    sync::{
-        Mutex,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use crate::sync::lock;
+use crate::sync::{Mutex, lock};
 
 /// The room for answers, and how far it was used since it was last looked at.
 pub(super) struct Room {

@@ -162,6 +162,17 @@ async fn what_is_kept_goes_on_over_reloads_and_follows_their_bounds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_callers_shared_is_nobodys_once_they_are_told_apart() {
+    let provider = Provider::new();
+    let stack = stack(&provider, &file("cache: { across: [tenants] }"));
+    let (llm, handle) = (stack.service(), stack.handle());
+    let anas = || ask().extension(BudgetKey("ana".into()));
+    assert_eq!((why(&llm, anas()).await, why(&llm, ask()).await), (None, Some(CachedWhy::Fresh)));
+    handle.reload(config(&file("cache: {}"))).unwrap();
+    assert_eq!((why(&llm, ask()).await, why(&llm, anas()).await), (None, None));
+}
+
+#[tokio::test(start_paused = true)]
 async fn larger_answers_find_room_after_a_reload_that_allows_them() {
     let provider = Provider::new().frames(40_000);
     let stack = stack(&provider, &file("cache: { max_bytes: 64MiB }"));

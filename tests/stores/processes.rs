@@ -25,7 +25,7 @@ use steadfast::{
 };
 use tokio::{
     sync::mpsc,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tower::{Layer as _, Service as _, ServiceExt as _};
 
@@ -104,6 +104,11 @@ async fn open(store: &str) -> Arc<dyn IdempotencyStore> {
         Some(("sqlite", file)) => Arc::new(steadfast::store::sqlite::Sqlite::open(file).unwrap()),
         #[cfg(feature = "postgres")]
         Some(("postgres", _)) => Arc::new(steadfast::store::postgres::Postgres::connect(store).await.unwrap()),
+        #[cfg(feature = "redis")]
+        Some(("shared", there)) => {
+            let (prefix, url) = there.split_once('|').unwrap();
+            Arc::new(steadfast::store::redis::Redis::open(url).unwrap().prefix(prefix).limit(5 * SECOND))
+        }
         _ => panic!("no store that is compiled in: {store}"),
     }
 }
@@ -194,7 +199,7 @@ async fn after_a_kill_one_more_call_is_made(store: &str) {
     let arrivals = || provider.handle().arrivals();
     let called = async {
         while arrivals().is_empty() {
-            tokio::task::yield_now().await;
+            sleep(Duration::from_millis(5)).await;
         }
     };
     timeout(LIMIT, called).await.unwrap();
@@ -203,7 +208,7 @@ async fn after_a_kill_one_more_call_is_made(store: &str) {
             if let Some(place) = processes.iter_mut().position(|process| process.says.try_recv() == Ok(Said::Calls)) {
                 return place;
             }
-            tokio::task::yield_now().await;
+            sleep(Duration::from_millis(5)).await;
         }
     };
     let leader = timeout(LIMIT, calls).await.unwrap();
@@ -260,5 +265,29 @@ mod postgres {
         let Some(schema) = Schema::new("processes_kill").await else { return };
         super::after_a_kill_one_more_call_is_made(schema.url()).await;
         schema.ends().await;
+    }
+}
+
+#[cfg(feature = "redis")]
+mod redis {
+    /// Where there is a server for tests, with a prefix of a test's own.
+    fn store(test: &str) -> Option<String> {
+        let Ok(url) = std::env::var("STEADFAST_TEST_REDIS") else {
+            println!("skipped: STEADFAST_TEST_REDIS names no Redis");
+            return None;
+        };
+        Some(format!("shared:steadfast-test-{}-{test}:|{url}", std::process::id()))
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_thousand_duplicates_in_four_processes_are_one_call() {
+        let Some(store) = store("processes") else { return };
+        super::a_thousand_duplicates_are_one_call(&store).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn after_a_kill_one_more_call_is_made_within_the_lease() {
+        let Some(store) = store("processes-kill") else { return };
+        super::after_a_kill_one_more_call_is_made(&store).await;
     }
 }

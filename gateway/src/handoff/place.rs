@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 #[cfg(feature = "postgres")]
 use steadfast::store::postgres::Postgres;
 use steadfast::{
+    config::Config,
     handoff::{Desk, DeskError, Task, TaskFilter, TaskId, TaskStats, TaskSummary},
     store::{StoreError, StoreErrorKind, sqlite::Sqlite},
 };
@@ -184,9 +185,16 @@ fn not_opened(problem: &StoreError) -> Failure {
 }
 
 async fn configured(path: &Path) -> Result<Desk, Failure> {
-    let config = steadfast::config::Config::from_path(path)?;
-    let _ = config;
-    Err(Failure::usage(format_args!("{}: it names no store: `stores: {{ durable: sqlite:FILE }}`", path.display())))
+    let config = Config::from_path(path)?;
+    let Some(store) = &config.stores.durable else {
+        let problem = format!("{}: it names no store: `stores: {{ durable: sqlite:FILE }}`", path.display());
+        return Err(Failure::usage(problem));
+    };
+    let desk = opened(store).await?;
+    Ok(match config.handoff.and_then(|said| said.visibility) {
+        Some(time) => desk.visibility(time.0),
+        None => desk,
+    })
 }
 
 /// The desk over a store that is there: a name that was mistyped makes no new one.

@@ -86,6 +86,11 @@ pub(super) fn whole(shown: &Shown<'_>) -> String {
     if let Some(claim) = &task.claim {
         let _ = writeln!(text, "claimed by {} until {}", on_a_line(&claim.by.to_string()), date(claim.until));
     }
+    for told in &task.deliveries {
+        let (kind, state, attempts) = (told.kind.name(), told.state.name(), told.attempts);
+        let problem = told.problem.as_deref().map(|problem| format!(", {}", on_a_line(problem))).unwrap_or_default();
+        let _ = writeln!(text, "{kind}: {state} after {attempts} attempts{problem}");
+    }
     if !task.attempts.is_empty() {
         let _ = writeln!(text, "\ntried before:");
         task.attempts.iter().for_each(|step| text += &tried(step));

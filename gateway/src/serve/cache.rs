@@ -21,13 +21,10 @@ pub(crate) fn wanted(headers: &HeaderMap) -> Option<CacheControl> {
     let says = |name: &str, word: &str| {
         headers.get(name).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(word.as_bytes()))
     };
-    match () {
-        () if says("cf-aig-skip-cache", "true") || says("helicone-cache-enabled", "false") => {
-            Some(CacheControl::NoStore)
-        }
-        () if says("x-portkey-cache-force-refresh", "true") => Some(CacheControl::NoCache),
-        () => wanted,
+    if says("cf-aig-skip-cache", "true") || says("helicone-cache-enabled", "false") {
+        return Some(CacheControl::NoStore);
     }
+    if says("x-portkey-cache-force-refresh", "true") { Some(CacheControl::NoCache) } else { wanted }
 }
 
 /// The names above.

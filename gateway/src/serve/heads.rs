@@ -2,7 +2,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use hyper::rt::{Sleep, Timer};
@@ -17,16 +17,17 @@ pub(crate) struct Heads {
     timer: Arc<Mutex<Option<Pin<Box<time::Sleep>>>>>,
 }
 
+#[allow(clippy::disallowed_types, reason = "hyper's trait has it; the times are those of tokio's clock")]
 impl Timer for Heads {
     fn sleep(&self, time: Duration) -> Pin<Box<dyn Sleep>> {
         self.sleep_until(self.now() + time)
     }
 
-    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
+    fn sleep_until(&self, deadline: std::time::Instant) -> Pin<Box<dyn Sleep>> {
         Box::pin(Due { deadline: deadline.into(), heads: self.clone() })
     }
 
-    fn now(&self) -> Instant {
+    fn now(&self) -> std::time::Instant {
         time::Instant::now().into()
     }
 }

@@ -1,13 +1,15 @@
 //! From an HTTP request to an [`LlmRequest`].
 
-use std::time::Duration;
+use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use steadfast::{
-    CommitPoint, Dialect, ErrorKind, InvalidConfig, LlmError, LlmRequest, Wire, layers::cache::CacheControl,
+    CommitPoint, Dialect, ErrorKind, InvalidConfig, LlmError, LlmRequest, Wire, handoff::CallbackUrl,
+    layers::cache::CacheControl,
 };
 use tokio::time::{Instant, sleep_until};
 
@@ -26,8 +28,7 @@ pub(crate) struct Asked {
     key_is_too_long: bool,
     timeout: Option<Duration>,
     no_fallback: bool,
-    /// As it stands there: what is meant for a person must not go to a model because of a slip.
-    requires_human: Option<HeaderValue>,
+    people: Option<Box<People>>,
     /// As it stands there: a word that is no commit point must not pass for none.
     commit: Option<HeaderValue>,
     cache: Option<CacheControl>,
@@ -49,7 +50,7 @@ impl Asked {
             key_is_too_long: first(headers, IDEMPOTENCY_KEYS).is_some_and(|key| key.len() > LONGEST),
             timeout,
             no_fallback: flag(headers, "x-steadfast-no-fallback"),
-            requires_human: headers.get(REQUIRES_HUMAN).cloned(),
+            people: People::of(headers),
             commit: headers.get(COMMIT).cloned(),
             cache: cache::wanted(headers),
             explain: flag(headers, "x-steadfast-explain"),
@@ -61,7 +62,7 @@ impl Asked {
     /// # Errors
     ///
     /// A commit point that is none: who asks for a whole answer must not get half of one because of a slip. An idempotency
-    /// key that is too long. A word for a person that is neither yes nor no.
+    /// key that is too long. What is wrong for [`People`].
     pub(crate) fn put(&self, mut request: LlmRequest) -> Result<LlmRequest, LlmError> {
         request = request.explain();
         if let Some(feature) = &self.feature {
@@ -83,14 +84,8 @@ impl Asked {
         if self.no_fallback {
             request = request.no_fallback();
         }
-        if let Some(word) = &self.requires_human {
-            let required = yes_or_no(word.to_str().unwrap_or_default().trim()).ok_or_else(|| {
-                LlmError::new(
-                    ErrorKind::InvalidRequest,
-                    format!("{REQUIRES_HUMAN}: 1 where a person is required, else 0"),
-                )
-            })?;
-            request = request.requires_human(required);
+        if let Some(people) = &self.people {
+            request = people.put(request)?;
         }
         if let Some(control) = self.cache {
             request = request.extension(control);
@@ -99,6 +94,40 @@ impl Asked {
             let point = word.to_str().unwrap_or_default().trim().parse::<CommitPoint>();
             let problem = |error: InvalidConfig| format!("{COMMIT}: {}", error.problem());
             request = request.commit(point.map_err(|error| LlmError::new(ErrorKind::InvalidRequest, problem(error)))?);
+        }
+        Ok(request)
+    }
+}
+
+/// What the caller says of people, as it stands there. Few do.
+#[derive(Clone, Debug)]
+struct People {
+    required: Option<HeaderValue>,
+    /// Who is to be told when one has answered.
+    callback: Option<HeaderValue>,
+}
+
+impl People {
+    fn of(headers: &HeaderMap) -> Option<Box<Self>> {
+        let (required, callback) = (headers.get(REQUIRES_HUMAN).cloned(), headers.get(CALLBACK_URL).cloned());
+        (required.is_some() || callback.is_some()).then(|| Box::new(Self { required, callback }))
+    }
+
+    /// # Errors
+    ///
+    /// A word that is neither yes nor no: what is meant for a person must not go to a model because of a slip. An address that
+    /// is none; whether it may be called, the tier of people knows.
+    fn put(&self, mut request: LlmRequest) -> Result<LlmRequest, LlmError> {
+        let wrong = |problem: String| LlmError::new(ErrorKind::InvalidRequest, problem);
+        if let Some(word) = &self.required {
+            let required = yes_or_no(word.to_str().unwrap_or_default().trim());
+            let problem = || wrong(format!("{REQUIRES_HUMAN}: 1 where a person is required, else 0"));
+            request = request.requires_human(required.ok_or_else(problem)?);
+        }
+        if let Some(url) = &self.callback {
+            let url = url.to_str().ok().map(str::trim).filter(|url| !url.is_empty() && url.len() <= LONGEST_URL);
+            let problem = || wrong(format!("{CALLBACK_URL}: an https:// address of at most {LONGEST_URL} bytes"));
+            request = request.extension(CallbackUrl::new(url.ok_or_else(problem)?));
         }
         Ok(request)
     }
@@ -130,6 +159,11 @@ const COMMIT: &str = "x-steadfast-commit";
 
 /// That a person is to answer, and no model.
 const REQUIRES_HUMAN: &str = "x-steadfast-requires-human";
+
+/// Who is called back when a person has answered.
+const CALLBACK_URL: &str = "x-steadfast-callback-url";
+/// The longest address, in bytes.
+const LONGEST_URL: usize = 2048;
 
 /// The longest name, session or key that is taken over, in bytes: it is kept in memory, and shown.
 const LONGEST: usize = 256;
@@ -216,15 +250,22 @@ pub(crate) async fn read(headers: &HeaderMap, mut body: Body, settings: &Setting
     if announced.is_some_and(|length| length > settings.body) {
         return Err(Unread::TooLarge);
     }
-    let begun = Instant::now();
+    // Nearly always it has come with the head, and nobody looks at the clock.
+    let mut begun = None;
     let (mut first, mut more) = (Bytes::new(), BytesMut::new());
     loop {
         let received = first.len() + more.len();
-        let granted = settings.body_timeout + Duration::from_secs(received as u64 / SLOWEST);
-        let frame = tokio::select! {
-            biased;
-            frame = body.frame() => frame,
-            () = sleep_until(begun + granted) => return Err(Unread::TooSlow),
+        let frame = match poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx))).await {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                let granted = settings.body_timeout + Duration::from_secs(received as u64 / SLOWEST);
+                let until = *begun.get_or_insert_with(Instant::now) + granted;
+                tokio::select! {
+                    biased;
+                    frame = body.frame() => frame,
+                    () = sleep_until(until) => return Err(Unread::TooSlow),
+                }
+            }
         };
         let data = match frame {
             None => break,
@@ -335,6 +376,22 @@ mod tests {
         }
         let none = Asked::of(&headers(&[])).put(LlmRequest::prompt("hello")).unwrap();
         assert!(!none.is_human_required());
+    }
+
+    #[test]
+    fn an_address_to_be_called_back_goes_along_and_one_that_is_none_is_refused() {
+        let put = |url: &str| {
+            let headers = HeaderMap::from_iter([(
+                HeaderName::from_static(CALLBACK_URL),
+                HeaderValue::from_bytes(url.as_bytes()).unwrap(),
+            )]);
+            Asked::of(&headers).put(LlmRequest::prompt("hello"))
+        };
+        let request = put("https://example.com/hook").unwrap();
+        assert_eq!(request.extensions().get::<CallbackUrl>(), Some(&CallbackUrl::new("https://example.com/hook")));
+        for url in ["", "https://exämple.com", &"x".repeat(LONGEST_URL + 1)] {
+            assert_eq!(put(url).unwrap_err().kind(), ErrorKind::InvalidRequest, "{url}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -109,7 +109,8 @@ struct Gateway {
     /// As they are at the moment, for what follows the configuration.
     now: ArcSwap<Settings>,
     records: Records,
-    /// Where people find what was handed to them.
+    /// Where people find what was handed to them, in place of the stack's.
+    #[cfg(test)]
     desk: Option<Desk>,
     /// The server has been asked to stop.
     stop: CancellationToken,
@@ -126,6 +127,7 @@ impl Gateway {
             records: Records::new(settings.records),
             now: ArcSwap::from_pointee(settings.clone()),
             settings,
+            #[cfg(test)]
             desk: None,
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
@@ -134,7 +136,12 @@ impl Gateway {
 
     /// Where people find what was handed to them, if anything is.
     fn desk(&self) -> Option<Desk> {
-        self.desk.clone()
+        match &self.catalog {
+            // As it is after the last reload.
+            Catalog::Stack(stack) => stack.desk(),
+            #[cfg(test)]
+            Catalog::Fixed(_) => self.desk.clone(),
+        }
     }
 }
 
@@ -155,6 +162,8 @@ impl Serve {
             Err(error) => return Err(Failure::Config(format!("error: {}", told(&error)))),
         }
         let observing = Observing::begin(&handle, &self.observe)?;
+        // Notifications, callbacks and redrives, until the server has stopped.
+        let _handing_over = handle.hand_over();
         let begun = handle.config();
         warn_of_restarts(&begun);
         let configured = begun.listen.filter(|_| self.config.is_some());

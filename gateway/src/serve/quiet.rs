@@ -115,3 +115,48 @@ impl Body for Quiet {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    #[test]
+    fn only_what_the_thread_that_takes_a_piece_says_meanwhile_is_held_back() {
+        let (task, count) = (Task::new(), Arc::new(Count::default()));
+        let woken = || count.0.load(Relaxed);
+        task.is(&Waker::from(count.clone()));
+        task.wake_by_ref();
+        assert_eq!(woken(), 1);
+
+        task.taking.store(this_thread(), Release);
+        task.wake_by_ref();
+        assert_eq!((woken(), task.woken.load(Relaxed)), (1, true));
+        let elsewhere = task.clone();
+        thread::spawn(move || elsewhere.wake()).join().unwrap();
+        assert_eq!(woken(), 2);
+
+        task.taking.store(0, Release);
+        task.wake_by_ref();
+        assert_eq!(woken(), 3);
+    }
+
+    #[test]
+    fn the_last_one_that_asked_is_woken() {
+        let (task, first, second) = (Task::new(), Arc::new(Count::default()), Arc::new(Count::default()));
+        task.is(&Waker::from(first.clone()));
+        task.is(&Waker::from(second.clone()));
+        task.wake_by_ref();
+        assert_eq!((first.0.load(Relaxed), second.0.load(Relaxed)), (0, 1));
+    }
+}

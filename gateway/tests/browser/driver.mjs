@@ -174,7 +174,7 @@ export async function keyboard(page) {
     document.body.tabIndex = -1;
     document.body.focus();
     document.body.removeAttribute("tabindex");
-    return [...document.querySelectorAll("a[href], button, input, select, summary, [tabindex='0']")]
+    return [...document.querySelectorAll("a[href], button, input, select, summary, textarea, [tabindex='0']")]
       .filter((one) => one.checkVisibility() && !one.disabled && !one.closest("dialog"))
       .map((one, at) => (one.dataset.control = String(at)));
   });

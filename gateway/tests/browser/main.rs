@@ -1,5 +1,5 @@
-//! The status page and the badge in a real browser, before the real binary: from the primary over the fallback to nobody, and
-//! back. What the browser does is in the scripts beside this file; this side has what they look at, and does what they ask for.
+//! The status page, the badge and the page of those who answer in a real browser, before the real binary: from the primary over
+//! the fallback to nobody, and back. What the browser does is in the scripts beside this file; this side has what they look at, and does what they ask for.
 //!
 //! `STEADFAST_BROWSER` names Chromium's binary (default: `/usr/bin/chromium`), `STEADFAST_BROWSER_NODE` a folder whose
 //! `node_modules` have `playwright-core`, and `STEADFAST_BROWSER_REACT` an installed copy of `examples/react-badge`. A variable
@@ -85,6 +85,13 @@ fn the_page_holds_many_tiers_and_long_names_and_emptiness() {
 fn an_administrator_operates_from_the_page_and_nobody_else_does() {
     if let Some(mut script) = script("operate.mjs") {
         run(&mut script, &mut Stage::start("browser-operate"));
+    }
+}
+
+#[test]
+fn people_answer_what_was_handed_to_them() {
+    if let Some(mut script) = script("handoff.mjs") {
+        run(&mut script, &mut Stage::with_people("browser-handoff"));
     }
 }
 

@@ -14,8 +14,10 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::common::Folder;
 
-/// Callers show a key, as wherever others can reach the gateway. The page and the badge have none.
-const KEYS: [(&str, bool); 2] = [("sk-of-a-caller", false), ("sk-of-an-administrator", true)];
+/// Callers show a key, as wherever others can reach the gateway, and so do those who operate it and who answer. The status
+/// page and the badge have none.
+const KEYS: [(&str, &str); 3] =
+    [("sk-of-a-caller", ""), ("sk-of-an-administrator", ", admin: true"), ("sk-of-a-reviewer", ", handoff: true")];
 
 pub(crate) struct Stage {
     gateway: Option<Child>,
@@ -31,6 +33,19 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn start(name: &str) -> Self {
+        Self::with(name, |_| String::new())
+    }
+
+    /// With people behind the models.
+    pub(crate) fn with_people(name: &str) -> Self {
+        Self::with(name, |folder| {
+            let store = folder.file("tasks.db", "");
+            format!("  - {{ name: people, provider: handoff }}\nstores: {{ durable: 'sqlite:{}' }}\n", store.display())
+        })
+    }
+
+    /// With more of a configuration, which begins with tiers.
+    fn with(name: &str, more: impl FnOnce(&Folder) -> String) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let provider = |name: &'static str, p50, p99| {
             let latency = Latency::percentiles(Duration::from_millis(p50), Duration::from_millis(p99));
@@ -39,7 +54,8 @@ impl Stage {
         };
         let providers = [provider("primary", 20, 60), provider("backup", 40, 120)];
         let folder = Folder::new(name);
-        let config = folder.file("steadfast.yaml", &config(&providers[0].1.base_url(), &providers[1].1.base_url()));
+        let config = config(&providers[0].1.base_url(), &providers[1].1.base_url(), &more(&folder));
+        let config = folder.file("steadfast.yaml", &config);
         let keys = folder.file("keys.yaml", &keys());
         let address = String::new();
         let mut stage = Self { gateway: None, address, providers, config, keys, _runtime: runtime, _folder: folder };
@@ -97,7 +113,7 @@ impl Drop for Stage {
     }
 }
 
-fn config(primary: &str, backup: &str) -> String {
+fn config(primary: &str, backup: &str, more: &str) -> String {
     format!(
         "
 tiers:
@@ -115,7 +131,7 @@ tiers:
     api_key: ${{PROVIDER_KEY}}
     circuit_breaker: {{ consecutive_failures: 4, cooldown: 1s }}
     retry: {{ max_attempts: 1 }}
-features:
+{more}features:
   chat: {{ concurrency: 20 }}
   summaries: {{ concurrency: 5 }}
 budgets:
@@ -125,12 +141,12 @@ budgets:
 }
 
 fn keys() -> String {
-    KEYS.iter().fold("keys:\n".to_owned(), |mut text, (key, admin)| {
+    KEYS.iter().fold("keys:\n".to_owned(), |mut text, (key, may)| {
         let hash = Sha256::digest(key).iter().fold(String::new(), |mut hash, byte| {
             let _ = write!(hash, "{byte:02x}");
             hash
         });
-        let _ = writeln!(text, "  - {{ name: {key}-name, hash: 'sha256:{hash}', admin: {admin} }}");
+        let _ = writeln!(text, "  - {{ name: {key}-name, hash: 'sha256:{hash}'{may} }}");
         text
     })
 }

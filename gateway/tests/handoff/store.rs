@@ -103,6 +103,38 @@ fn a_task_is_found_claimed_given_back_and_answered_from_a_terminal() {
     assert_eq!(store.json(&["redrive", "--all"])["asked"], 1);
 }
 
+#[cfg(feature = "postgres")]
+#[test]
+fn a_task_in_a_database_is_answered_there() {
+    use steadfast::store::postgres::Postgres;
+
+    let Ok(url) = std::env::var("STEADFAST_TEST_POSTGRES") else {
+        println!("skipped: STEADFAST_TEST_POSTGRES names no database");
+        return;
+    };
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    // The database is everybody's, the feature this test's own.
+    let feature = format!("handoff-{}", std::process::id());
+    let task = runtime.block_on(async {
+        let desk = Desk::new(Postgres::connect(&url).await.unwrap());
+        let request = LlmRequest::prompt(ASKED).feature(feature.as_str());
+        Handoff::new(&desk).oneshot(request).await.unwrap().task_id().unwrap().to_owned()
+    });
+    let run = |words: &[&str]| {
+        let environment = [("STEADFAST_STORE", &*url), ("STEADFAST_AS", "ana")];
+        steadfast(["handoff"].into_iter().chain(words.iter().copied()), &environment)
+    };
+    let listed = run(&["list", "--feature", &feature]);
+    assert!(listed.code == Some(0) && listed.out.contains(&task), "{}{}", listed.out, listed.err);
+    assert_eq!(run(&["claim", &task]).code, Some(0));
+    assert_eq!(run(&["claim", &task, "--as", "ben"]).code, Some(1));
+    assert_eq!(run(&["answer", &task, "You may."]).code, Some(0));
+    let again = run(&["answer", &task, "You may not."]);
+    assert!(again.code == Some(1) && again.err.contains("was answered by ana"), "{}", again.err);
+    let nowhere = steadfast(["handoff", "list"], &[("STEADFAST_STORE", "postgres://ana:secret@127.0.0.1:1/d")]);
+    assert!(nowhere.code == Some(1) && !nowhere.err.contains("secret"), "{:?} {}", nowhere.code, nowhere.err);
+}
+
 #[test]
 fn an_answer_comes_as_an_argument_from_a_file_or_from_standard_input() {
     let store = Store::new("handoff-answers");

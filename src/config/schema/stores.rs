@@ -12,8 +12,10 @@ pub struct Stores {
     /// handed to people. `${NAME}` stands for a variable of the environment: a password does not stand in the file.
     #[schemars(extend("pattern" = "^(sqlite:|postgres(ql)?://|.*\\$\\{)"))]
     pub durable: Option<Secret>,
-    /// What replicas share: a Redis, as `redis://user:password@host:6379/0`, or `rediss://` for TLS. Idempotency keys are kept
-    /// there rather than in `durable`. `${NAME}` stands for a variable of the environment.
+    /// What replicas share: a Redis, as `redis://user:password@host:6379/0`, or `rediss://` for TLS. Circuits, the features' rates
+    /// and retry budgets are then those of all replicas together, answers too where the cache says so, and idempotency keys are
+    /// kept there rather than in `durable`. While it is away each replica goes by what it knows itself. `${NAME}` stands for a
+    /// variable of the environment.
     #[schemars(extend("pattern" = "^(rediss?://|unix://|.*\\$\\{)"))]
     pub shared: Option<Secret>,
 }

@@ -43,7 +43,7 @@ impl Kept {
     /// before [`Kept::settle`].
     pub(super) fn new(
         config: &Config,
-        makings: &Makings,
+        shared: Option<CacheHandle>,
         before: Option<&Self>,
     ) -> Result<Option<Self>, InvalidConfig> {
         let Some(cache) = &config.cache else { return Ok(None) };
@@ -56,8 +56,8 @@ impl Kept {
         let (room, largest) = (said.room(), bytes(cache.max_answer, CacheLayer::MAX_ANSWER as u64));
         let known = before.filter(|known| !known.said.cache.shared).map(|known| known.layer.handle());
         let handle = match known.filter(|known| known.would_have_room(room, largest)) {
-            _ if cache.shared => makings.shared_answers().ok_or_else(|| {
-                let problem = "there is no store that replicas share: leave `shared` out, or give the stack one";
+            _ if cache.shared => shared.ok_or_else(|| {
+                let problem = "there is no store that replicas share: name it, as `stores: { shared: redis://... }`, or leave `shared` out";
                 InvalidConfig::new("cache.shared", problem)
             })?,
             Some(known) => known,
@@ -113,9 +113,8 @@ impl Kept {
                 leaf.similar_by(embeddings, threshold(ALIKE_BY_MEANING))
             }
         };
-        if let Some(questions) = similar.remember {
-            leaf = leaf.remember(questions as usize);
-        }
+        // Said each time: the questions go on over reloads.
+        leaf = leaf.remember(similar.remember.map_or(CachedAnswers::REMEMBERED, |questions| questions as usize));
         for across in &similar.across {
             leaf = match across {
                 SimilarAcross::Features => leaf.across_features(),

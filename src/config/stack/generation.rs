@@ -6,8 +6,6 @@ use tower::{Layer, ServiceBuilder, util::Either};
 
 #[cfg(feature = "alerts")]
 use super::alerts::AlertPlan;
-#[cfg(feature = "redis")]
-use super::replicas::Meeting;
 use super::{
     Makings, Reload, TierInfo,
     cache::Kept,
@@ -58,9 +56,6 @@ pub(super) struct Generation {
     /// Those to whom requests are handed.
     pub(super) people: Option<People>,
     pub(super) bulkhead: BulkheadHandle,
-    /// Where replicas meet.
-    #[cfg(feature = "redis")]
-    pub(super) meeting: Option<Meeting>,
     /// For all features that have no time of their own.
     pub(super) whole: Whole,
     /// The same with another limit of time, for those that have one.
@@ -150,10 +145,9 @@ impl Generation {
     ) -> Result<Self, InvalidConfig> {
         let Plan { config, leaves, people, .. } = plan;
         let prices = spend::prices(&config)?;
-        #[cfg(feature = "redis")]
-        let meeting = makings.meeting.clone();
-        let stores = Opened::new(&config.stores, before.map(|before| &before.stores))?;
-        let kept = Kept::new(&config, makings, before.and_then(|before| before.kept.as_ref()))?;
+        let stores = Opened::new(&config.stores, makings, before.map(|before| &before.stores))?;
+        let shared = makings.answers.clone().or_else(|| stores.shared_answers());
+        let kept = Kept::new(&config, shared, before.and_then(|before| before.kept.as_ref()))?;
         let known = before.and_then(|before| before.people.as_ref());
         let people = people.map(|people| People::new(people, &stores, makings, known)).transpose()?;
         let mut retry_budgets = RetryBudgets::new();
@@ -245,8 +239,6 @@ impl Generation {
             idempotency,
             stores,
             kept,
-            #[cfg(feature = "redis")]
-            meeting,
             people,
             whole,
             timed,

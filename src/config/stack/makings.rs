@@ -63,14 +63,6 @@ impl Makings {
         self.leaves.get(tier)
     }
 
-    /// The store that a caller has given for them, else the one where replicas meet.
-    pub(super) fn shared_answers(&self) -> Option<CacheHandle> {
-        let own = self.answers.clone();
-        #[cfg(feature = "redis")]
-        let own = own.or_else(|| Some(self.meeting.as_ref()?.answers.clone()));
-        own
-    }
-
     pub(super) fn transport(&self) -> Transport {
         self.transport.get_or_init(|| boxed(HttpClient::new())).clone()
     }

@@ -41,7 +41,7 @@ impl Shared {
     pub(super) fn keep_in_step(&self) {
         let generation = self.current.load_full();
         let mut in_step = lock(&self.in_step);
-        let Some(meeting) = &generation.meeting else {
+        let Some(meeting) = &generation.stores.meeting else {
             *in_step = None;
             return;
         };

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use super::Makings;
+#[cfg(feature = "redis")]
+use super::replicas::Meeting;
 #[cfg(feature = "postgres")]
 use crate::store::postgres::Postgres;
 #[cfg(feature = "redis")]
@@ -9,7 +12,7 @@ use crate::store::redis::Redis;
 #[cfg(feature = "sqlite")]
 use crate::store::sqlite::Sqlite;
 use crate::{
-    InvalidConfig,
+    CacheHandle, InvalidConfig,
     config::{DurableUrl, Stores},
     handoff::TaskStore,
     layers::idempotency::{IdempotencyLayer, MemoryIdempotency},
@@ -21,8 +24,9 @@ use crate::{
 pub(super) struct Opened {
     said: Stores,
     pub(super) durable: Option<Durable>,
+    /// Where replicas meet.
     #[cfg(feature = "redis")]
-    shared: Option<Redis>,
+    pub(super) meeting: Option<Meeting>,
 }
 
 /// What outlives the process.
@@ -36,18 +40,25 @@ pub(super) enum Durable {
 
 impl Opened {
     /// Opens what the configuration names. A file is there then; a server is asked when it is needed.
-    pub(super) fn new(said: &Stores, before: Option<&Self>) -> Result<Self, InvalidConfig> {
+    #[cfg_attr(
+        not(feature = "redis"),
+        allow(unused_variables, reason = "only what replicas share may be given beside it")
+    )]
+    pub(super) fn new(said: &Stores, makings: &Makings, before: Option<&Self>) -> Result<Self, InvalidConfig> {
         let durable = match (&said.durable, before) {
             (None, _) => None,
             (durable, Some(before)) if before.said.durable == *durable => before.durable.clone(),
             (Some(url), _) => Some(Durable::open(url)?),
         };
         #[cfg(feature = "redis")]
-        let shared = match (&said.shared, before) {
-            (None, _) => None,
-            (shared, Some(before)) if before.said.shared == *shared => before.shared.clone(),
-            (Some(url), _) => Some(Redis::open(url).map_err(|error| wrong("shared", &error))?),
+        let meeting = match (&makings.meeting, &said.shared, before) {
+            (Some(meeting), ..) => Some(meeting.clone()),
+            (None, None, _) => None,
+            (None, shared, Some(before)) if before.said.shared == *shared => before.meeting.clone(),
+            (None, Some(url), _) => Some(Meeting::at(Redis::open(url).map_err(|error| wrong("shared", &error))?)),
         };
+        #[cfg(feature = "redis")]
+        meeting.iter().for_each(|meeting| meeting.redis.tells(&makings.events));
         #[cfg(not(feature = "redis"))]
         if said.shared.is_some() {
             return Err(not_here("shared", "redis"));
@@ -56,12 +67,16 @@ impl Opened {
             said: said.clone(),
             durable,
             #[cfg(feature = "redis")]
-            shared,
+            meeting,
         })
     }
 
     /// Where idempotency keys are kept, if not in memory: with what replicas share, else with what is durable.
     pub(super) fn keys(&self) -> Option<Keys> {
+        #[cfg(feature = "redis")]
+        if let Some(meeting) = &self.meeting {
+            return Some(Keys::Redis(meeting.redis.clone()));
+        }
         match self.durable.clone()? {
             #[cfg(feature = "sqlite")]
             Durable::Sqlite(file) => Some(Keys::Sqlite(file)),
@@ -70,17 +85,28 @@ impl Opened {
         }
     }
 
-    /// Whether they can be used.
+    /// Where answers are kept that replicas share.
+    pub(super) fn shared_answers(&self) -> Option<CacheHandle> {
+        #[cfg(feature = "redis")]
+        return self.meeting.as_ref().map(|meeting| meeting.answers.clone());
+        #[cfg(not(feature = "redis"))]
+        None
+    }
+
+    /// Whether they can be used. Of two problems, the one that does not heal.
     pub(super) async fn check(&self) -> Result<(), StoreError> {
+        #[allow(unused_mut, reason = "a file is there, or was an error before")]
+        let mut asked: Vec<Result<(), StoreError>> = Vec::new();
         #[cfg(feature = "postgres")]
         if let Some(Durable::Postgres(postgres)) = &self.durable {
-            postgres.check().await?;
+            asked.push(postgres.check().await);
         }
         #[cfg(feature = "redis")]
-        if let Some(redis) = &self.shared {
-            redis.ping().await?;
+        if let Some(meeting) = &self.meeting {
+            asked.push(meeting.redis.ping().await);
         }
-        Ok(())
+        let problems = asked.into_iter().filter_map(Result::err);
+        problems.min_by_key(StoreError::heals).map_or(Ok(()), Err)
     }
 }
 
@@ -142,6 +168,8 @@ pub(super) enum Keys {
     Sqlite(Sqlite),
     #[cfg(feature = "postgres")]
     Postgres(Postgres),
+    #[cfg(feature = "redis")]
+    Redis(Redis),
 }
 
 impl Keys {
@@ -153,6 +181,8 @@ impl Keys {
             (Self::Sqlite(one), Self::Sqlite(other)) => one.is(other),
             #[cfg(feature = "postgres")]
             (Self::Postgres(one), Self::Postgres(other)) => one.is(other),
+            #[cfg(feature = "redis")]
+            (Self::Redis(one), Self::Redis(other)) => one.is(other),
             #[allow(unreachable_patterns, reason = "without a store there is but the memory")]
             _ => false,
         }
@@ -166,6 +196,9 @@ impl Keys {
             Self::Sqlite(file) => file.set_max_answer_bytes(bytes.unwrap_or(Sqlite::MAX_ANSWER_BYTES)),
             #[cfg(feature = "postgres")]
             Self::Postgres(database) => database.set_max_answer_bytes(bytes.unwrap_or(Postgres::MAX_ANSWER_BYTES)),
+            // What has room there is the server's to say.
+            #[cfg(feature = "redis")]
+            Self::Redis(_) => {}
         }
     }
 
@@ -176,6 +209,8 @@ impl Keys {
             Self::Sqlite(file) => IdempotencyLayer::over(file),
             #[cfg(feature = "postgres")]
             Self::Postgres(database) => IdempotencyLayer::over(database),
+            #[cfg(feature = "redis")]
+            Self::Redis(redis) => IdempotencyLayer::over(redis),
         }
     }
 }

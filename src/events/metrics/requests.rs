@@ -16,9 +16,9 @@ use super::{
     well::{self, Well, WellSeries},
 };
 use crate::{
-    Cached, CachedWhy, ErrorKind,
+    ErrorKind,
     chat::Usage,
-    events::{RequestEnded, RequestOutcome},
+    events::{CachedAnswer, RequestEnded, RequestOutcome},
     ledger::{Attempt, Next},
     prices::{PriceTable, Usd},
 };
@@ -142,18 +142,18 @@ impl Requests {
         if let Some(route) = &request.route {
             self.saved(request, route);
         }
-        if let Some(Cached { why, .. }) = request.cached {
-            self.cached(request, feature, why);
+        if let Some(cached) = &request.cached {
+            self.cached(cached, feature);
         }
     }
 
     /// An answer that was not made for its request.
-    fn cached(&mut self, request: &RequestEnded, feature: Name, why: CachedWhy) {
+    fn cached(&mut self, CachedAnswer { why, saved, .. }: &CachedAnswer, feature: Name) {
         let count = || self.registry.counter(&table::CACHED_ANSWERS, [self.features.text(feature), why.name().into()]);
         self.cached.entry((feature, why.name())).or_insert_with(count).increment(1);
-        let Some(spared) = request.cost_without_cache else { return };
+        let Some(saved) = saved else { return };
         let count = || self.registry.counter(&table::CACHE_SAVED_COST, [self.features.text(feature)]);
-        self.spared.entry(feature).or_insert_with(count).increment(spared.nanos());
+        self.spared.entry(feature).or_insert_with(count).increment(saved.nanos());
     }
 
     /// What the attempt that served came to.

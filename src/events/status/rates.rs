@@ -10,14 +10,16 @@ use super::Latency;
 const STEP: u64 = 30;
 /// How many steps it has: five minutes.
 const STEPS: usize = 10;
+/// How many are kept: a power of two, so that a step's place is found without a division.
+const KEPT: usize = 16;
 
 /// What came of the calls of the last five minutes.
 #[derive(Debug)]
 pub(super) struct Rates {
     start: Instant,
-    /// The step that was counted in last, from when and until when.
-    last: (u64, Instant, Instant),
-    steps: Box<[Step; STEPS]>,
+    /// The newest step that was counted in, and until when it is.
+    last: (u64, Instant),
+    steps: Box<[Step; KEPT]>,
 }
 
 #[derive(Debug, Default)]
@@ -39,7 +41,7 @@ pub(super) struct Counts {
 
 impl Rates {
     pub(super) fn new(start: Instant) -> Self {
-        Self { start, last: (0, start, start), steps: Box::default() }
+        Self { start, last: (0, start), steps: Box::default() }
     }
 
     /// A call has answered after `latency`; `None` where that is not known or no answer came.
@@ -57,10 +59,10 @@ impl Rates {
 
     fn counts(&mut self, now: Instant) -> &mut Counts {
         // Nearly always still the last one: a difference of times and its quotient cost more than all else here.
-        let (number, from, until) = self.last;
-        let number = if from <= now && now < until { number } else { self.step_at(now) };
-        let step = &mut self.steps[number as usize % STEPS];
-        // Never back: an event that comes late counts in a step that is there.
+        // Never back: an event that comes late counts in the newest.
+        let (number, until) = self.last;
+        let number = if now < until { number } else { self.step_at(now) };
+        let step = &mut self.steps[number as usize % KEPT];
         if step.number < number {
             *step = Step { number, ..Step::default() };
         }
@@ -82,9 +84,8 @@ impl Rates {
     #[cold]
     fn step_at(&mut self, now: Instant) -> u64 {
         let number = self.number(now);
-        let from = self.start.checked_add(Duration::from_secs(number * STEP));
-        if let Some((from, until)) = from.and_then(|from| Some((from, from.checked_add(Duration::from_secs(STEP))?))) {
-            self.last = (number, from, until);
+        if let Some(until) = self.start.checked_add(Duration::from_secs((number + 1) * STEP)) {
+            self.last = (number, until);
         }
         number
     }

@@ -65,7 +65,6 @@ impl Board {
             cost_without_route: None,
             delivered: None,
             cached: None,
-            cost_without_cache: None,
             at: self.at(at),
         };
         change(&mut ended);

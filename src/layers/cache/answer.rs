@@ -42,6 +42,8 @@ pub(in crate::layers) struct Facts {
     pub(super) degraded: Option<Degraded>,
     pub(super) feature: Option<Arc<str>>,
     pub(super) made_at: Instant,
+    /// How old it was then: that of a process before this one may be from before this machine's clock began.
+    pub(super) older_by: Duration,
     pub(super) fresh_for: Duration,
     pub(super) stale_for: Duration,
 }
@@ -59,7 +61,8 @@ impl Facts {
     ) -> Self {
         let (provider, model) = response.names();
         let (notes, degraded) = (response.notes().into(), response.degraded());
-        Self { provider, model, notes, degraded, feature, made_at: Instant::now(), fresh_for, stale_for }
+        let (made_at, older_by) = (Instant::now(), Duration::ZERO);
+        Self { provider, model, notes, degraded, feature, made_at, older_by, fresh_for, stale_for }
     }
 
     /// A response with what is known of it. Who serves is the cache, unless a call is shared: a provider's figures must
@@ -67,7 +70,7 @@ impl Facts {
     pub(in crate::layers) fn put(&self, mut response: LlmResponse, why: CachedWhy, now: Instant) -> LlmResponse {
         static CACHED: LazyLock<Arc<str>> = LazyLock::new(|| "cached".into());
         static REPLAYED: LazyLock<Arc<str>> = LazyLock::new(|| "replayed".into());
-        let age = now.saturating_duration_since(self.made_at);
+        let age = self.age(now);
         response = match (why, &self.provider, &self.model) {
             (CachedWhy::Shared, Some(provider), Some(model)) => response.with_model(provider.clone(), model.clone()),
             (CachedWhy::Shared, _, _) => response,
@@ -83,6 +86,10 @@ impl Facts {
             response = response.with_degraded(degraded);
         }
         response.with_cached(Cached::new(why, age))
+    }
+
+    fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.made_at).saturating_add(self.older_by)
     }
 
     /// Whether it is good enough for a request that accepts nothing worse than this level.
@@ -131,7 +138,7 @@ impl Answer {
     }
 
     #[cfg(test)]
-    pub(super) fn for_tests(message: Message) -> Self {
+    pub(crate) fn for_tests(message: Message) -> Self {
         let life = Lifetime { fresh_for: Duration::MAX, stale_for: Duration::ZERO };
         let response = LlmResponse::from_message(message.clone());
         Self::whole(message, None, Facts::of(&response, None, life))
@@ -154,7 +161,7 @@ impl Answer {
 
     /// How old it is.
     pub fn age(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.facts.made_at)
+        self.facts.age(now)
     }
 
     /// Whether it is given to whoever asks.

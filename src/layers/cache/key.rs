@@ -86,6 +86,8 @@ impl Counts {
     /// The key of a request; `None` where it has none: it says something that can be read in two ways.
     pub(super) fn key(&self, request: &LlmRequest) -> Option<CacheKey> {
         let mut meaning = Meaning::of("steadfast answer 1");
+        // What was kept while more was the same must not be found by who is told apart now, with no name of its own.
+        [self.tenant, self.feature, self.model].into_iter().for_each(|counts| meaning.flag(counts));
         meaning.optional_text(self.tenant.then(|| Tenant::of(request)).flatten().map(|name| &**name));
         meaning.optional_text(request.feature_name().filter(|_| self.feature));
         meaning.optional_text(request.model().filter(|_| self.model));

@@ -51,7 +51,8 @@ impl CacheLayer {
         Self::over(&CacheHandle::default())
     }
 
-    /// Keeps answers where others keep theirs: layers over the same handle answer from each other's.
+    /// Keeps answers where others keep theirs: layers over the same handle answer from each other's,
+    /// if the same counts for them.
     pub fn over(handle: &CacheHandle) -> Self {
         Self { settings: Arc::default(), handle: handle.clone() }
     }

@@ -112,7 +112,7 @@ pub(crate) use self::{
     answer::CACHED_LEVEL,
     handle::count,
     lifetime::Lifetime,
-    questions::{Question, Scope},
+    questions::{Question, REMEMBERED, Scope},
 };
 #[cfg(feature = "idempotency")]
 pub(in crate::layers) use self::{

@@ -95,11 +95,11 @@ pub(crate) struct Questions {
 }
 
 /// The default of [`CachedAnswers::remember`](crate::providers::CachedAnswers::remember).
-const MOST: usize = 4096;
+pub(crate) const REMEMBERED: usize = 4096;
 
 impl Default for Questions {
     fn default() -> Self {
-        Self { wanted: AtomicBool::new(false), most: AtomicUsize::new(MOST), newest: Mutex::default() }
+        Self { wanted: AtomicBool::new(false), most: AtomicUsize::new(REMEMBERED), newest: Mutex::default() }
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use super::{
     Claim, IdempotencyStore, MemoryIdempotency, StoreFuture, Ticket, calls::Calls, key::Same, layer::Settings,
@@ -104,7 +104,16 @@ impl IdempotencyHandle {
 impl Shared {
     /// What the store says, in time; `None` where it cannot be asked.
     async fn asked<'a, T>(&self, asks: impl FnOnce() -> StoreFuture<'a, T>, settings: &Settings) -> Option<T> {
-        self.guard.ask(settings.store_timeout, asks, || count(&self.counters.store_failures)).await
+        let failed = || count(&self.counters.store_failures);
+        if !self.store.is_guarded() {
+            return self.guard.ask(settings.store_timeout, asks, failed).await;
+        }
+        let said = timeout(settings.store_timeout, asks()).await;
+        let said = said.ok().and_then(Result::ok);
+        if said.is_none() {
+            failed();
+        }
+        said
     }
 
     /// Claims a key in the store; where that is away, among what this process knows itself.

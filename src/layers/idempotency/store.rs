@@ -59,6 +59,12 @@ pub trait IdempotencyStore: Send + Sync + 'static {
         let _ = key;
         Box::pin(sleep(at_most))
     }
+
+    /// Whether it guards itself: says so at once while it is away, and tells of its outages. Default: no, and the layer does
+    /// that for it.
+    fn is_guarded(&self) -> bool {
+        false
+    }
 }
 
 /// The same store.
@@ -91,6 +97,10 @@ impl<S: IdempotencyStore + ?Sized> IdempotencyStore for Arc<S> {
         at_most: Duration,
     ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
         (**self).changed(key, at_most)
+    }
+
+    fn is_guarded(&self) -> bool {
+        (**self).is_guarded()
     }
 }
 

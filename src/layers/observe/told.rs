@@ -6,9 +6,9 @@ use tokio::time::Instant;
 
 use super::under_way::{Stream, UnderWay};
 use crate::{
-    Attempt, Event, Events, LlmError, LlmResponse,
+    Attempt, Cached, Event, Events, LlmError, LlmResponse,
     chat::Usage,
-    events::{RequestEnded, RequestOutcome},
+    events::{CachedAnswer, RequestEnded, RequestOutcome},
     layers::{
         admission::{Gate, Outcome, Permit, SoFar, Ticket},
         lanes::Lane,
@@ -72,8 +72,9 @@ impl Watch {
         let (used, free) = (response.usage(), cached.is_some());
         let usage = used.filter(|_| !free);
         let cost = self.told.cost(provider.as_ref(), model.as_ref(), usage.as_ref());
-        let spared = used.filter(|_| free);
-        let cost_without_cache = self.told.cost(None, model.as_ref(), spared.as_ref());
+        let cached = cached.map(|Cached { why, age, .. }| {
+            Box::new(CachedAnswer { why, age, saved: self.told.cost(None, model.as_ref(), used.as_ref()) })
+        });
         let cost_without_route = without_route(response.price_without_route(), usage.as_ref());
         let ended = RequestEnded {
             feature: self.feature,
@@ -93,7 +94,6 @@ impl Watch {
             cost_without_route,
             delivered: None,
             cached,
-            cost_without_cache,
             at: now,
         };
         if !ended.stream {
@@ -139,7 +139,6 @@ impl Watch {
             cost_without_route: None,
             delivered: None,
             cached: None,
-            cost_without_cache: None,
             at: now,
         };
         self.told.tell(ended);
@@ -158,8 +157,9 @@ impl Gate for Told {
         let mut ended = RequestEnded { took: now.saturating_duration_since(begun), at: now, ..told };
         let (used, free) = (so_far.usage.copied().or(ended.usage), ended.cached.is_some());
         ended.usage = used.filter(|_| !free);
-        let spared = used.filter(|_| free);
-        ended.cost_without_cache = self.cost(None, ended.model.as_ref(), spared.as_ref()).or(ended.cost_without_cache);
+        if let Some(cached) = &mut ended.cached {
+            cached.saved = self.cost(None, ended.model.as_ref(), used.as_ref());
+        }
         ended.cost = self.cost(ended.provider.as_ref(), ended.model.as_ref(), ended.usage.as_ref());
         ended.cost_without_route = self::without_route(without_route.as_ref(), ended.usage.as_ref());
         ended.outcome = match outcome {
@@ -167,7 +167,8 @@ impl Gate for Told {
             Outcome::Failed(error) => RequestOutcome::Broken(error.kind()),
             Outcome::Dropped => RequestOutcome::Abandoned,
         };
-        if ended.outcome != RequestOutcome::Answered {
+        // Not of one that was left, which happens on healthy days: it would be an allocation.
+        if let RequestOutcome::Broken(_) = ended.outcome {
             ended.delivered = Some(Arc::new(so_far.delivered));
         }
         self.tell(ended);

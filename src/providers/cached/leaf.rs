@@ -12,7 +12,7 @@ use super::similar::{Across, Likeness, alike};
 use crate::{
     CacheLayer, ErrorKind, LlmError, LlmRequest, LlmResponse,
     embed::{EmbedRequest, EmbedResponse},
-    layers::cache::{Answer, CACHED_LEVEL, CacheKey, Found, Lifetime, Question, count},
+    layers::cache::{Answer, CACHED_LEVEL, CacheKey, Found, Lifetime, Question, REMEMBERED, count},
     response::CachedWhy,
 };
 
@@ -32,6 +32,9 @@ pub struct CachedAnswers {
 const QUOTED: usize = 200;
 
 impl CachedAnswers {
+    /// The default of [`remember`](Self::remember): 4,096 questions.
+    pub const REMEMBERED: usize = REMEMBERED;
+
     /// A tier of the answers that this layer keeps, and by its settings of what is the same: set these first. Default: the
     /// same request's answers only.
     pub fn new(cache: &CacheLayer) -> Self {

@@ -4,17 +4,14 @@ use std::{
     collections::VecDeque,
     mem,
     pin::Pin,
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, Weak},
     task::{Context, Waker},
     time::Duration,
 };
 
 use http::{HeaderValue, Uri, uri::Authority};
 use hyper::client::conn::http1::{self, SendRequest};
-use tokio::{
-    runtime::Handle,
-    time::{Instant, sleep},
-};
+use tokio::{runtime::Handle, time::sleep};
 use tower::ServiceExt;
 
 use super::{
@@ -22,7 +19,10 @@ use super::{
     error::TransportError,
     slim::Slim,
 };
-use crate::{providers::http::RequestBody, sync::lock};
+use crate::{
+    providers::http::RequestBody,
+    sync::{Mutex, lock},
+};
 
 /// Connections that speak HTTP/1.1 without TLS, straight to their server.
 ///
@@ -44,8 +44,8 @@ struct Kept {
 
 struct Server {
     known: Arc<Known>,
-    /// Unused since when, the last one to be used at the end.
-    idle: VecDeque<(Instant, Box<Link>)>,
+    /// For how many sweeps unused, the last one to be used at the end.
+    idle: VecDeque<(u32, Box<Link>)>,
 }
 
 /// A server that is reached straight.
@@ -87,9 +87,7 @@ impl Pool {
 
     /// The connection to this server that was used last.
     pub(super) fn take(&self, server: &Known) -> Option<Box<Link>> {
-        let (since, link) = lock(&self.kept).server(&server.authority)?.idle.pop_back()?;
-        // All others have been idle for longer, and go with the sweep.
-        (since.elapsed() < IDLE).then_some(link)
+        lock(&self.kept).server(&server.authority)?.idle.pop_back().map(|(_, link)| link)
     }
 
     pub(super) async fn connect(&self, to: Uri) -> Result<Box<Link>, TransportError> {
@@ -112,7 +110,7 @@ impl Pool {
         }
         let is_swept = {
             let mut kept = lock(&self.kept);
-            let unused = (Instant::now(), link);
+            let unused = (0, link);
             match kept.server(&known.authority) {
                 Some(server) => server.idle.push_back(unused),
                 None => kept.servers.push(Server { known: known.clone(), idle: [unused].into() }),
@@ -129,9 +127,10 @@ impl Pool {
         let servers = mem::take(&mut lock(&self.kept).servers);
         // Not while it is locked: connections are polled, and closed.
         for mut server in servers {
-            server.idle.retain_mut(|(since, link)| {
+            server.idle.retain_mut(|(sweeps, link)| {
+                *sweeps += 1;
                 link.drive_for_nobody();
-                since.elapsed() < IDLE && link.is_idle()
+                *sweeps <= SWEEPS && link.is_idle()
             });
             if server.idle.is_empty() {
                 continue;
@@ -209,3 +208,5 @@ const HTTP: u16 = 80;
 pub(super) const IDLE: Duration = Duration::from_secs(50);
 /// How long a connection that its server has closed is held at most.
 const SWEEP: Duration = Duration::from_secs(5);
+/// How many of them an idle connection outlives: the clock need not be read for each request.
+const SWEEPS: u32 = (IDLE.as_secs() / SWEEP.as_secs()) as u32;

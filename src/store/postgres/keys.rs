@@ -41,7 +41,7 @@ const FIRST: &str = "DELETE FROM steadfast_idempotency WHERE key IN (
     SELECT key FROM (
         SELECT key, kept, ticket, sum(bytes) OVER (ORDER BY kept DESC, ticket DESC) AS newer
         FROM steadfast_idempotency WHERE kept IS NOT NULL) AS answers
-    WHERE newer > $1 ORDER BY kept, ticket LIMIT $2)";
+    WHERE newer > $1::bigint ORDER BY kept, ticket LIMIT $2)";
 
 type Hash = [u8; 32];
 
@@ -119,7 +119,7 @@ impl Postgres {
     }
 
     /// Sweeps out what is over and what has no room, step by step.
-    async fn sweeps(&self) -> Result<(), StoreError> {
+    pub(super) async fn sweeps(&self) -> Result<(), StoreError> {
         const WHAT: &str = "sweeping";
         let (stays, max_bytes) = (millis(STAYS), self.inner.room.max_bytes());
         loop {

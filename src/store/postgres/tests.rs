@@ -1,5 +1,7 @@
 //! Connecting, and what is the matter with a server.
 
+mod keys;
+
 use std::error::Error as _;
 
 use tokio::{

@@ -86,6 +86,10 @@ impl IdempotencyStore for Redis {
     ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
         Box::pin(self.listener().hears(Channel::Keys, key.as_bytes(), at_most))
     }
+
+    fn is_guarded(&self) -> bool {
+        true
+    }
 }
 
 impl Redis {

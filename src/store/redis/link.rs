@@ -3,7 +3,12 @@
 //! While Redis is away only one in every [`PAUSE`] tries whether it is back; all others are told at once. So an outage costs
 //! a request that would ask it next to nothing, and it heals without anybody's help.
 
-use std::{fmt, future::Future, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use redis::{AsyncConnectionConfig, ErrorKind, RedisError, RedisResult, aio::MultiplexedConnection};
 use tokio::{
@@ -13,6 +18,7 @@ use tokio::{
 
 use super::{clock::Clock, target::Target};
 use crate::{
+    Event, Events,
     store::{StoreError, StoreErrorKind},
     sync::{Mutex, lock},
 };
@@ -23,6 +29,7 @@ pub(super) struct Link {
     state: Mutex<State>,
     /// One makes the connection; who comes meanwhile waits for it, within their own time.
     connecting: tokio::sync::Mutex<()>,
+    events: OnceLock<Events>,
 }
 
 #[derive(Default)]
@@ -49,7 +56,18 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 impl Link {
     pub(super) fn new(target: Target) -> Self {
-        Self { target, clock: Clock::default(), state: Mutex::default(), connecting: tokio::sync::Mutex::default() }
+        Self {
+            target,
+            clock: Clock::default(),
+            state: Mutex::default(),
+            connecting: tokio::sync::Mutex::default(),
+            events: OnceLock::new(),
+        }
+    }
+
+    /// The first who says so is heeded.
+    pub(super) fn tells(&self, events: &Events) {
+        let _ = self.events.set(events.clone());
     }
 
     /// What Redis says, within `limit`, the making of a connection included.
@@ -92,7 +110,8 @@ impl Link {
         let (commands, driver) = MultiplexedConnection::new_with_config(&self.target.login, stream, config).await?;
         let driver = tokio::spawn(driver).abort_handle();
         let connection = Arc::new(Connection { commands: commands.clone(), driver });
-        lock(&self.state).connection = Some(connection);
+        let before = lock(&self.state).connection.replace(connection);
+        drop(before);
         Ok(commands)
     }
 
@@ -131,6 +150,13 @@ impl Link {
         };
         if let Some(Trouble { since, .. }) = over {
             tracing::info!(redis = %self.target, after = ?since.elapsed(), "Redis is back: replicas share again");
+            self.changed(true);
+        }
+    }
+
+    fn changed(&self, available: bool) {
+        if let Some(events) = self.events.get() {
+            events.send_with(|| Event::StoreChanged { store: "redis".into(), available, at: Instant::now() });
         }
     }
 
@@ -157,6 +183,7 @@ impl Link {
         if is_new {
             let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
             tracing::warn!(redis = %self.target, %error, cause, "Redis is away: each replica goes by what it knows itself");
+            self.changed(false);
         }
         error
     }

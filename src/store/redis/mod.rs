@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use self::{link::Link, listener::Listener, target::Target};
 use super::StoreError;
+use crate::Events;
 
 /// A Redis, version 5 or later, or a Valkey: where replicas of a stack meet. Clones share one connection.
 ///
@@ -27,7 +28,7 @@ use super::StoreError;
 ///
 /// **Outages.** No request fails for it, and none waits longer than the [`limit`](Self::limit) for it. Whoever asks in vain goes
 /// by what it knows itself. While it is away it is tried twice a second, by one for all. A warning tells when an outage begins,
-/// and another line when it is over.
+/// and another line when it is over; so do [`events`](Self::events).
 ///
 /// ```
 /// use steadfast::store::{StoreErrorKind, redis::Redis};
@@ -83,6 +84,18 @@ impl Redis {
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
+    }
+
+    /// Sets where it is told that Redis is away, and that it is back ([`Event::StoreChanged`](crate::Event::StoreChanged) of the
+    /// store `redis`). Default: in the log alone. Of one connection, where it was said first.
+    #[must_use]
+    pub fn events(self, events: &Events) -> Self {
+        self.tells(events);
+        self
+    }
+
+    pub(crate) fn tells(&self, events: &Events) {
+        self.link.tells(events);
     }
 
     /// Asks whether it is there and takes commands.

@@ -2,7 +2,7 @@
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use rusqlite::{Connection, Error, OptionalExtension as _};
+use rusqlite::{Connection, Error, OptionalExtension as _, types::ValueRef};
 
 use super::Sqlite;
 use crate::{
@@ -81,7 +81,7 @@ impl Sqlite {
     }
 
     /// Sweeps out what is over and what has no room, step by step.
-    async fn sweeps(&self) -> Result<(), StoreError> {
+    pub(super) async fn sweeps(&self) -> Result<(), StoreError> {
         let max_bytes = self.inner.room.max_bytes();
         while self.call("sweeping", move |file| sweep(file, max_bytes)).await? >= STEP as usize {}
         Ok(())
@@ -89,7 +89,7 @@ impl Sqlite {
 }
 
 /// Unix milliseconds, which all processes of one machine have the same.
-fn now() -> i64 {
+pub(super) fn now() -> i64 {
     millis(wall_clock::since_1970())
 }
 
@@ -117,12 +117,14 @@ fn look(file: &Connection, key: &Hash, input: &Hash, now: i64) -> Result<Option<
         if !row.get::<_, bool>(0)? {
             return Ok(Claimed::Known(Claim::Conflict));
         }
-        Ok(match row.get(3)? {
-            Some(answer) => Claimed::Done(row.get(2)?, answer),
-            None => {
+        Ok(match row.get_ref(3)? {
+            ValueRef::Blob(answer) => Claimed::Done(row.get(2)?, answer.to_vec()),
+            ValueRef::Null => {
                 let left = Duration::from_millis(row.get::<_, i64>(1)?.unsigned_abs());
                 Claimed::Known(Claim::Busy { lease_left: left })
             }
+            // No answer at all: as one that is not readable.
+            _ => Claimed::Done(row.get(2)?, Vec::new()),
         })
     });
     found.optional()

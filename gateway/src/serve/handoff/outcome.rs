@@ -51,3 +51,24 @@ pub(super) async fn wrong_method() -> Response<Body> {
     let message = "what is listed or shown is asked for with GET, what is done with POST";
     error(StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", message)
 }
+
+#[cfg(test)]
+mod tests {
+    use steadfast::store::StoreError;
+
+    use super::*;
+
+    #[test]
+    fn a_store_that_is_ill_is_told_from_a_task_that_is_damaged() {
+        for (kind, status, again) in [
+            (StoreErrorKind::Unavailable, 503, true),
+            (StoreErrorKind::Full, 503, false),
+            (StoreErrorKind::ReadOnly, 503, false),
+            (StoreErrorKind::Corrupt, 500, false),
+        ] {
+            let response = refused(&DeskError::Store(StoreError::new(kind, "reading a task")));
+            assert_eq!(response.status(), status, "{kind:?}");
+            assert_eq!(response.headers().contains_key(header::RETRY_AFTER), again, "{kind:?}");
+        }
+    }
+}

@@ -99,8 +99,9 @@ fn an_expired_key_is_refused_and_another_beside_it_is_not() {
 fn the_example_is_a_file_of_keys() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/keys.yaml");
     let keys = file::read(&path, &file::contents(&path), &[]).unwrap();
-    let [search, operations] = &keys[..] else { panic!("{keys:?}") };
+    let [search, operations, support] = &keys[..] else { panic!("{keys:?}") };
     assert!(search.limits.is_some() && search.rate.is_some() && search.expires.is_some() && operations.admin);
+    assert!(support.is_reviewer() && !support.admin && operations.is_reviewer() && !search.is_reviewer());
     let budgets = file::budgets(&keys);
     assert_eq!(
         (&*budgets[0].name, budgets[0].key.as_deref(), budgets.len()),

@@ -8,6 +8,7 @@ use steadfast::{
     events::metrics::{METRICS, Metrics, MetricsHandle},
 };
 
+use super::waiting::Waiting;
 use crate::exit::Failure;
 
 /// The metrics of a stack, and the page that they are on. The recorder is their own: nothing of the process's is changed.
@@ -47,12 +48,12 @@ impl Page {
     }
 }
 
-pub(super) fn router(page: Page) -> Router {
-    Router::new().route("/metrics", get(scrape)).with_state(page)
+pub(super) fn router(page: Page, waiting: Waiting) -> Router {
+    Router::new().route("/metrics", get(scrape)).with_state((page, waiting))
 }
 
-async fn scrape(State(page): State<Page>) -> ([(HeaderName, HeaderValue); 1], String) {
+async fn scrape(State((page, waiting)): State<(Page, Waiting)>) -> ([(HeaderName, HeaderValue); 1], String) {
     page.sample();
     let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    ([(header::CONTENT_TYPE, text)], page.text.render())
+    ([(header::CONTENT_TYPE, text)], page.text.render() + &waiting.metrics())
 }

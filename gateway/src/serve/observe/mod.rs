@@ -11,19 +11,16 @@ pub(crate) mod page;
 mod status;
 #[cfg(feature = "otlp")]
 mod traces;
+mod waiting;
 
 use std::{fmt, time::Duration};
 
 use axum::Router;
 use clap::Args;
-use steadfast::{
-    StackHandle,
-    config::{Alerting, HandingOver},
-    events::Following,
-};
+use steadfast::{StackHandle, config::Alerting, events::Following};
 use tokio::{task::AbortHandle, time::sleep};
 
-use self::{ledger::Ledger, metrics::Page};
+use self::{ledger::Ledger, metrics::Page, waiting::Waiting};
 use crate::exit::Failure;
 
 /// How the server tells of itself.
@@ -48,9 +45,9 @@ pub(crate) struct Observing {
     stack: StackHandle,
     page: Page,
     ledger: Ledger,
+    waiting: Waiting,
     _following: Following,
     _alerting: Alerting,
-    _handing_over: HandingOver,
     #[cfg(feature = "otlp")]
     _tracing: Option<traces::Tracing>,
     sampling: AbortHandle,
@@ -67,21 +64,24 @@ impl Observing {
         let _ = stack.status();
         let ledger = Ledger::new();
         let following = stack.events().follow((options.log.subscriber(), metrics, ledger.clone()));
-        let sampled = page.clone();
+        let waiting = Waiting::of(stack);
+        let sampled = (page.clone(), waiting.clone());
         let sampling = tokio::spawn(async move {
+            let (page, waiting) = sampled;
             loop {
-                sampled.upkeep();
+                page.upkeep();
+                waiting.look().await;
                 sleep(SAMPLED).await;
             }
         });
-        let (alerting, handing_over, sampling) = (stack.alert(), stack.hand_over(), sampling.abort_handle());
+        let (alerting, sampling) = (stack.alert(), sampling.abort_handle());
         Ok(Self {
             stack: stack.clone(),
             page,
             ledger,
+            waiting,
             _following: following,
             _alerting: alerting,
-            _handing_over: handing_over,
             #[cfg(feature = "otlp")]
             _tracing: options.traces.begin(stack.events())?,
             sampling,
@@ -90,8 +90,8 @@ impl Observing {
 
     /// The paths at which it can be asked.
     pub(crate) fn router(&self) -> Router {
-        let status = status::router(self.stack.clone(), self.ledger.clone());
-        metrics::router(self.page.clone()).merge(status).merge(page::router())
+        let status = status::router(self.stack.clone(), self.ledger.clone(), self.waiting.clone());
+        metrics::router(self.page.clone(), self.waiting.clone()).merge(status).merge(page::router())
     }
 }
 

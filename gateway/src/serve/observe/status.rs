@@ -8,14 +8,17 @@ use axum::{Router, body::Body, extract::State, routing::get};
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use serde_json::json;
-use steadfast::StackHandle;
+use steadfast::{StackHandle, events::Status};
 
-use super::ledger::{Ledger, TierHistory};
+use super::{
+    ledger::{Ledger, TierHistory},
+    waiting::{Tasks, Waiting},
+};
 use crate::serve::{keys::is_of_a_key, refusal};
 
-pub(super) fn router(stack: StackHandle, ledger: Ledger) -> Router {
+pub(super) fn router(stack: StackHandle, ledger: Ledger, waiting: Waiting) -> Router {
     let overview = Router::new().route("/overview", get(overview)).with_state((stack.clone(), ledger));
-    Router::new().route("/status", get(status)).with_state(stack).merge(overview)
+    Router::new().route("/status", get(status)).with_state((stack, waiting)).merge(overview)
 }
 
 /// What the page shows beside the status.
@@ -64,8 +67,17 @@ async fn overview(State((stack, ledger)): State<(StackHandle, Ledger)>) -> Respo
     fresh(&Overview { tiers: ledger.tiers(), features, budgets: caps.into_values().collect() })
 }
 
-async fn status(State(stack): State<StackHandle>) -> Response<Body> {
-    let mut response = fresh(&stack.status());
+/// What the status says, and what waits for people.
+#[derive(Debug, Serialize)]
+struct Now {
+    #[serde(flatten)]
+    status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    handoff: Option<Tasks>,
+}
+
+async fn status(State((stack, waiting)): State<(StackHandle, Waiting)>) -> Response<Body> {
+    let mut response = fresh(&Now { status: stack.status(), handoff: waiting.tasks() });
     // A badge on somebody's own page asks from there.
     response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     response

@@ -29,6 +29,37 @@ async fn a_body_over_the_limit_is_refused_and_its_sender_hears_of_it() {
 }
 
 #[tokio::test]
+async fn a_body_that_comes_in_pieces_is_read_to_its_end() {
+    let providers = Providers::start().await;
+    let server = Server::start(providers.both(), Settings::default()).await;
+    let mut text = hello(false);
+    text["messages"][0]["content"] = "x".repeat(300_000).into();
+    let text = text.to_string();
+    let mut client = server.connect().await;
+    for chunked in [false, true] {
+        let length =
+            if chunked { "transfer-encoding: chunked".to_owned() } else { format!("content-length: {}", text.len()) };
+        let head = format!("POST {CHAT} HTTP/1.1\r\nhost: g\r\ncontent-type: application/json\r\n{length}\r\n\r\n");
+        client.send(head.as_bytes()).await;
+        for piece in text.as_bytes().chunks(100_000) {
+            // Each is there by itself, as if it came from far away.
+            sleep(Duration::from_millis(5)).await;
+            if chunked {
+                client.send(format!("{:x}\r\n", piece.len()).as_bytes()).await;
+            }
+            client.send(piece).await;
+            if chunked {
+                client.send(b"\r\n").await;
+            }
+        }
+        if chunked {
+            client.send(b"0\r\n\r\n").await;
+        }
+        assert_eq!(client.answer().await.status, 200);
+    }
+}
+
+#[tokio::test]
 async fn a_head_over_the_limit_is_refused() {
     let providers = Providers::start().await;
     let server = Server::start(providers.both(), Settings { head: 4096, ..Settings::default() }).await;

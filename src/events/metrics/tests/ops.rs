@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    BudgetLayer, CacheHandle, Cached, CachedWhy, Degraded, DegradedReason,
-    events::Operation,
+    BudgetLayer, CacheHandle, CachedWhy, Degraded, DegradedReason,
+    events::{CachedAnswer, Operation},
     layers::budget::{Cap, Period},
 };
 
@@ -37,8 +37,11 @@ fn full_page() -> Page {
             ..answered("gpt", "openai", "gpt-4o")
         }),
         Event::RequestEnded(RequestEnded {
-            cached: Some(Cached::new(CachedWhy::Fresh, SECOND)),
-            cost_without_cache: Some(Usd::from_nanos(9_000_000)),
+            cached: Some(Box::new(CachedAnswer {
+                why: CachedWhy::Fresh,
+                age: SECOND,
+                saved: Some(Usd::from_nanos(9_000_000)),
+            })),
             ..answered("gpt", "cached", "gpt-4o")
         }),
         Event::RequestEnded(RequestEnded { outcome: broken, ..answered("gpt", "openai", "gpt-4o") }),

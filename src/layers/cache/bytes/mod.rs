@@ -111,7 +111,7 @@ fn sum(said: &[u8]) -> [u8; SUM] {
 
 impl Writer {
     fn facts(&mut self, facts: &Facts, made: Duration) {
-        let Facts { provider, model, notes, degraded, feature, made_at: _, fresh_for, stale_for } = facts;
+        let Facts { provider, model, notes, degraded, feature, fresh_for, stale_for, .. } = facts;
         for name in [provider, model, feature] {
             self.optional_text(name.as_deref());
         }
@@ -148,14 +148,10 @@ impl Reader<'_> {
         let notes: Vec<Cow<'static, str>> = self.list(|reader| reader.text().map(Cow::Owned))?;
         let degraded = self.optional(|reader| Ok(Degraded::new(reader.tag()?, reader.reason()?)))?;
         let age = since_1970.saturating_sub(self.duration()?);
-        let (mut fresh_for, mut stale_for) = (self.duration()?, self.duration()?);
-        let made_at = now.checked_sub(age).unwrap_or_else(|| {
-            // From before this machine's clock began: it is as old as can be said, and over when it is over.
-            stale_for = stale_for.saturating_sub(age.saturating_sub(fresh_for));
-            fresh_for = fresh_for.saturating_sub(age);
-            now
-        });
-        Ok(Facts { provider, model, notes: notes.into(), degraded, feature, made_at, fresh_for, stale_for })
+        let (fresh_for, stale_for) = (self.duration()?, self.duration()?);
+        // It may be from before this machine's clock began.
+        let (made_at, older_by) = now.checked_sub(age).map_or((now, age), |made_at| (made_at, Duration::ZERO));
+        Ok(Facts { provider, model, notes: notes.into(), degraded, feature, made_at, older_by, fresh_for, stale_for })
     }
 
     fn reason(&mut self) -> Result<DegradedReason, Damaged> {

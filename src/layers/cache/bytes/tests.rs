@@ -171,7 +171,8 @@ fn facts() -> impl Strategy<Value = Facts> {
         |((provider, model, feature), notes, degraded, (fresh_for, stale_for))| {
             let notes: Vec<_> = notes.into_iter().map(Cow::Owned).collect();
             let made_at = Instant::now();
-            Facts { provider, model, notes: notes.into(), degraded, feature, made_at, fresh_for, stale_for }
+            let older_by = Duration::ZERO;
+            Facts { provider, model, notes: notes.into(), degraded, feature, made_at, older_by, fresh_for, stale_for }
         },
     )
 }

@@ -13,7 +13,7 @@ const stored = {
   },
 };
 
-let name = "", open = null, seen = "", rows = ROWS, paused = false, timer = 0, renewing = 0;
+let name = "", open = null, seen = "", rows = ROWS, paused = false, timer = 0, renewing = 0, loads = 0;
 // What was written and not sent yet, by task.
 const drafts = new Map();
 
@@ -32,12 +32,13 @@ const mine = (task) => task.claim?.by.kind === "person" && task.claim.by.name ==
 const tag = (state) => make("span", { class: "tag", "data-state": state }, state);
 
 // The list.
+const list = () => asked(`/handoff/tasks?order=oldest&limit=${rows}&state=${$("shown").value}`);
 function listed({ tasks, next, stats, you }) {
   name = name || you;
   say($("as"), `You are ${name}.`);
   const counts = [[stats.waiting, "waiting"], [stats.claimed, "claimed"], [stats.redriving, "redriving"], [stats.answered, "answered"],
     [stats.expired, "expired"]].filter(([count]) => count).map(([count, state]) => `${number(count)} ${state}`);
-  if (stats.oldest_waiting_ms) counts.push(`the oldest since ${span(stats.oldest_waiting_ms / 1000)}`);
+  if (stats.oldest_waiting_ms) counts.push(`the oldest for ${span(stats.oldest_waiting_ms / 1000)}`);
   say($("counts"), counts.join(", ") || "Nothing has been handed over.");
   document.title = `${stats.waiting ? `(${stats.waiting}) ` : ""}steadfast: handoff`;
   fill($("tasks"), tasks.map((task) => make("li", {}, make("button", { type: "button", "data-task": task.id, "aria-current": String(task.id === open?.id) },
@@ -61,7 +62,8 @@ function shown(task) {
   $("task").hidden = false;
   say($("h-task"), task.id);
   const facts = [["State", task.state], ["Feature", task.feature], ["Asked by", task.tenant], ["Session", task.session],
-    ["Why it is here", words(task.reason)], ["Since", date(task.created_at)], ["Until", date(task.expires_at)]];
+    ["Why it is here", words(task.reason)], ["Since", date(task.created_at)], ["Until", date(task.expires_at)],
+    ...task.deliveries.map((told) => [told.kind === "callback" ? "Callback" : "Notification", told.state])];
   fill($("about"), facts.filter(([, value]) => value).map(([what, value]) => make("div", {}, make("dt", {}, what), make("dd", {}, value))));
   const { turns, model, tools, json, problem } = task.conversation;
   const notes = [model && `The model ${model} was asked for.`, tools.length && `Its tools: ${tools.join(", ")}.`, json && "The answer must be JSON.",
@@ -83,7 +85,7 @@ function shown(task) {
   const own = mine(task);
   $("answer").hidden = !own;
   $("claim").hidden = task.state !== "waiting";
-  $("redrive").hidden = answer || task.state === "expired" || task.state === "redriving";
+  $("redrive").hidden = answer || own || task.state === "expired" || task.state === "redriving";
   $("open-actions").hidden = $("claim").hidden && $("redrive").hidden;
   say($("claimed"), own ? "You are at it. Nobody else can answer it as long as it is open here."
     : claim ? `${claimant(claim.by)} is at it, until ${date(claim.until)} if the claim is not renewed.` : "");
@@ -91,6 +93,7 @@ function shown(task) {
   renew(own);
 }
 function closed() {
+  loads += 1;
   keep();
   open = null;
   renew(false);
@@ -115,10 +118,12 @@ function renew(own) {
 }
 
 async function load(task, focused) {
+  const turn = ++loads;
   keep();
   try {
     const came = await asked(of(task));
-    if (key === null) return;
+    // Another was asked for in the meantime.
+    if (key === null || turn !== loads) return;
     shown(came);
     for (const one of $("tasks").querySelectorAll("button")) one.setAttribute("aria-current", String(one.dataset.task === task));
     if (focused) $("h-task").focus();
@@ -148,13 +153,13 @@ async function poll() {
   if (key === null || paused) return;
   const state = $("shown").value;
   try {
-    const came = await asked(`/handoff/tasks?order=oldest&limit=${rows}&state=${state}`);
+    const came = await list();
     if (key === null || paused || state !== $("shown").value) return;
     const tasks = listed(came);
     live(`Live, ${new Date().toLocaleTimeString("en", { hour12: false })}`, true);
     // The open one is asked for again only where something has become of it.
     const summary = open && tasks.find((task) => task.id === open.id);
-    if (open && !open.answer && (summary ? changes(summary) !== seen : open.state === state)) await load(open.id, false);
+    if (open && !open.answer && (summary ? changes(summary) !== seen : open.state === state && tasks.length < rows)) await load(open.id, false);
   } catch (error) {
     live(error.message.slice(0, 80), false);
   } finally {
@@ -163,11 +168,10 @@ async function poll() {
   }
 }
 
-async function unlock(with_key, as) {
-  key = with_key;
-  name = as;
+async function unlock(theKey, theName) {
+  [key, name] = [theKey, theName];
   try {
-    listed(await asked(`/handoff/tasks?order=oldest&limit=${rows}&state=${$("shown").value}`));
+    listed(await list());
     stored.write({ key, name });
     $("locked").hidden = true;
     for (const id of ["desk", "pause"]) $(id).hidden = false;
@@ -196,9 +200,9 @@ function lock(text, failed = false) {
 
 $("unlock").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const shown_key = $("key").value.trim();
+  const typed = $("key").value.trim();
   $("key").value = "";
-  (await unlock(shown_key, $("name").value.trim()) ? $("shown") : $("key")).focus();
+  (await unlock(typed, $("name").value.trim()) ? $("shown") : $("key")).focus();
 });
 $("lock").addEventListener("click", () => {
   lock("The key is forgotten.");

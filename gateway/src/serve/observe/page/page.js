@@ -52,6 +52,8 @@ function facts(status, hour, cost) {
     ["Last recovery took", status.lastRecoverySeconds === null ? "–" : span(status.lastRecoverySeconds)],
     ["Cost since the start", dollars(cost)],
   ];
+  if (status.handoff) rows.push(["Waiting for a person", number(status.handoff.waiting), status.handoff.oldestWaitingSeconds
+    ? `the oldest for ${span(status.handoff.oldestWaitingSeconds)}` : ""]);
   if (status.pinnedLevel) rows.push(["Level, by hand", `${status.pinnedLevel} of 5`]);
   if (status.cache) {
     const { hits, shared, misses, answers } = status.cache, asked = hits + shared + misses;
