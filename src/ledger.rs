@@ -167,6 +167,14 @@ pub struct Before {
     pub attempts: Arc<[Attempt]>,
 }
 
+/// When who asked must have an answer, where the call may go on for longer: an extension of the request.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(
+    not(all(feature = "handoff", feature = "idempotency")),
+    allow(dead_code, reason = "idempotency says it, and who waits for people heeds it")
+)]
+pub(crate) struct CallersDeadline(pub(crate) Instant);
+
 /// The ledger of one call of a layer that tries more than once: what its failures so far were.
 ///
 /// An empty one owns no memory.

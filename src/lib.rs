@@ -65,7 +65,7 @@
 //! - `otel`: `events::traces::Traces`, OpenTelemetry spans of requests and their attempts.
 //! - `cache`: `CacheLayer`, answers kept and given again, and `providers::CachedAnswers`, a tier of them for outages.
 //! - `idempotency`: `IdempotencyLayer`, one call for each idempotency key. It brings `cache`.
-//! - `handoff`: requests handed to people.
+//! - `handoff`: requests handed to people: `providers::Handoff`, and `handoff::Desk`, where they are answered.
 //! - `sqlite`, `postgres`, `redis`: [`store`]s that outlive a process, or are shared by several.
 //! - `validate`: `ValidateLayer`, which checks answers against the request's JSON Schema, repairs them, or asks again.
 //!

@@ -98,8 +98,8 @@ pub(crate) struct Waits {
 }
 
 impl Waits {
-    /// The wait after an attempt, the first of which is 1: half of the backoff, and up to the other half at random, above what
-    /// was asked for.
+    /// The wait after an attempt, the first of which is 1: half of the backoff, and up to the other half at random,
+    /// above what was asked for.
     pub(crate) fn after(&self, attempt: u32, asked: Duration, random: &mut fastrand::Rng) -> Duration {
         let backoff = self.first.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(self.longest);
         let half = backoff.mul_f64(random.f64() / 2.0);

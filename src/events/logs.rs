@@ -197,6 +197,8 @@ impl Subscriber for Logs {
                 by = step.by(),
                 after_seconds = step.after().map(|after| after.as_secs_f64()),
             ),
+            // Each of them has had its line.
+            Event::HandoffWaiting { .. } => {}
             Event::Reloaded { kept, changed, .. } => {
                 line!(Level::INFO, event = "reloaded", kept = *kept, changed = *changed);
             }

@@ -133,6 +133,16 @@ pub enum Event {
     },
     /// A request was handed to people, or what became of it: told by a `Desk` (feature `handoff`).
     HandedOver(HandedOver),
+    /// Another number of requests waits for a person than was told before: of all processes that share the tasks. Told by
+    /// `Deliveries` (feature `handoff`).
+    HandoffWaiting {
+        /// How many wait that nobody is at.
+        waiting: u64,
+        /// How long the oldest of them has been waiting.
+        oldest: Option<Duration>,
+        /// When.
+        at: Instant,
+    },
     /// A configuration was loaded in place of the one before.
     Reloaded {
         /// The tiers whose circuits and budgets went on as they were.

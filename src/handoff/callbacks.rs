@@ -7,8 +7,8 @@ use crate::{ErrorKind, InvalidConfig, LlmError, LlmRequest, webhook};
 
 /// Who is told when a task is answered: an address of the settings, those that come with requests, or both.
 ///
-/// Each is signed with a [secret](WebhookSecret). What is sent is `{"type": "handoff.answered", "timestamp": .., "data": ..}`, with a
-/// [`TaskResult`](super::TaskResult) in it.
+/// Each is signed with a [secret](WebhookSecret). What is sent is `{"type": "handoff.answered", "timestamp": ..,
+/// "data": ..}`, with a [`TaskResult`](super::TaskResult) in it.
 #[derive(Clone)]
 pub struct Callbacks {
     pub(super) secret: WebhookSecret,
@@ -62,9 +62,10 @@ impl Callbacks {
         Ok(self)
     }
 
-    /// Allows requests to bring an address of this host: `example.com`, `example.com:8443`, or `*.example.com` for all hosts of
-    /// that domain. It must be `https://`, unless the host is the machine itself (`localhost`, `127.0.0.1`, `[::1]`). Default:
-    /// none, for whoever chooses the address lets this process call it, from inside of the network that it is in.
+    /// Allows requests to bring an address of this host: `example.com`, `example.com:8443`, or `*.example.com` for all
+    /// hosts of that domain. It must be `https://`, unless the host is the machine itself (`localhost`, `127.0.0.1`,
+    /// `[::1]`). Default: none, for whoever chooses the address lets this process call it, from inside of the network
+    /// that it is in.
     ///
     /// # Errors
     ///

@@ -7,7 +7,7 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use serde_json::json;
 use tokio::{
     task::{AbortHandle, JoinSet},
-    time::sleep,
+    time::{Instant, sleep},
 };
 use tower::{BoxError, Service};
 
@@ -22,11 +22,11 @@ use crate::{
 /// Sends what is told about tasks: to people, that one is there ([`Desk::notify`]), to who asked, that it is answered
 /// ([`Desk::callbacks`]).
 ///
-/// What is to be sent stands beside its task in the store. It is tried again after a pause that doubles from a second to an hour,
-/// half of it at random, 20 times in all; then it is given up, which [`Task::deliveries`] and
-/// [`TaskStats::deliveries_dead`](super::TaskStats::deliveries_dead) show. A receiver that answers 410 (gone) is given up at once, and
-/// `Retry-After` is obeyed up to an hour. What was under way when the process ended is sent again by whoever looks next: a receiver
-/// may see it twice, under the same `webhook-id`.
+/// What is to be sent stands beside its task in the store. It is tried again after a pause that doubles from a second
+/// to an hour, half of it at random, 20 times in all; then it is given up, which [`Task::deliveries`] and
+/// [`TaskStats::deliveries_dead`](super::TaskStats::deliveries_dead) show. A receiver that answers 410 (gone) is given
+/// up at once, and `Retry-After` is obeyed up to an hour. What was under way when the process ended is sent again by
+/// whoever looks next: a receiver may see it twice, under the same `webhook-id`.
 ///
 /// ```
 /// use steadfast::handoff::{Callbacks, Deliveries, Desk, MemoryTasks, Notify, WebhookSecret};
@@ -54,6 +54,8 @@ const AT_ONCE: usize = 16;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The same while the store cannot be asked.
 const LOOK_LATER: Duration = Duration::from_secs(5);
+/// How often it is counted how many tasks wait, where somebody listens.
+const COUNT_EVERY: Duration = Duration::from_secs(10);
 /// How often old tasks are removed.
 const SWEEP_EVERY: Duration = Duration::from_secs(10 * 60);
 
@@ -101,8 +103,8 @@ impl Deliveries {
         self
     }
 
-    /// Starts the task that sends, and that removes old tasks. It ends when the handle is dropped: what is not sent then is sent
-    /// by the next.
+    /// Starts the task that sends, and that removes old tasks. It ends when the handle is dropped: what is not sent
+    /// then is sent by the next.
     ///
     /// # Panics
     ///
@@ -152,13 +154,18 @@ impl Sender {
     async fn run(mut self) {
         let written = self.desk.written();
         let mut sending = JoinSet::new();
-        let mut swept_at = None;
+        let (mut swept_at, mut counted_at) = (None, None);
+        let mut told = 0;
         let mut is_away = false;
         loop {
             while sending.try_join_next().is_some() {}
-            if swept_at.is_none_or(|at: tokio::time::Instant| at.elapsed() >= SWEEP_EVERY) {
-                swept_at = Some(tokio::time::Instant::now());
+            if swept_at.is_none_or(|at: Instant| at.elapsed() >= SWEEP_EVERY) {
+                swept_at = Some(Instant::now());
                 self.sweep().await;
+            }
+            if counted_at.is_none_or(|at: Instant| at.elapsed() >= COUNT_EVERY) {
+                counted_at = Some(Instant::now());
+                self.desk.tell_waiting(&mut told).await;
             }
             let room = AT_ONCE - sending.len();
             // Not before an attempt that is still under way has ended.
@@ -193,6 +200,8 @@ impl Sender {
     async fn deliver(mut self, delivery: Delivery) {
         let outcome = match self.send(&delivery).await {
             Ok(outcome) => outcome,
+            // A task that cannot be read will not be the next time either.
+            Err(DeskError::Store(error)) if !error.heals() => self.again(&delivery, error.to_string(), Duration::ZERO),
             Err(error) => {
                 // The lease brings it back.
                 tracing::debug!(event = "handoff_delivery_waits", id = delivery.id, problem = %error);

@@ -22,8 +22,8 @@ use crate::{
 
 /// Where people find the tasks that were handed to them, and answer them.
 ///
-/// Clones are the same desk: one is for the [`Handoff`](crate::providers::Handoff) leaf, others for whatever people work with. Desks
-/// over the same store see the same tasks, in other processes too.
+/// Clones are the same desk: one is for the [`Handoff`](crate::providers::Handoff) leaf, others for whatever people
+/// work with. Desks over the same store see the same tasks, in other processes too.
 ///
 /// ```
 /// use steadfast::handoff::{Desk, MemoryTasks, TaskFilter, TaskState};
@@ -85,13 +85,14 @@ impl Default for Settings {
 
 /// How many answers those who wait may be behind before they look for themselves.
 const TOLD: usize = 256;
-/// How long who waits for an answer leaves the store alone at first, and at the longest: another process may have answered.
+/// How long who waits for an answer leaves the store alone at first, and at the longest: another process may have
+/// answered.
 const LOOK_FIRST: Duration = Duration::from_millis(250);
 const LOOK_LAST: Duration = Duration::from_secs(1);
 
 impl Desk {
-    /// A desk over this store. A claim stands for 15 minutes, a task may be answered for 7 days and is kept for 30 more, and the
-    /// store has 5 seconds for each call.
+    /// A desk over this store. A claim stands for 15 minutes, a task may be answered for 7 days and is kept for 30
+    /// more, and the store has 5 seconds for each call.
     pub fn new(store: impl TaskStore) -> Self {
         Self::over(Arc::new(store))
     }
@@ -128,7 +129,8 @@ impl Desk {
         self
     }
 
-    /// Sets how long tasks are kept that are answered or expired: so long who asked can ask for the answer. Default: 30 days.
+    /// Sets how long tasks are kept that are answered or expired: so long who asked can ask for the answer. Default: 30
+    /// days.
     #[must_use]
     pub fn keep(mut self, time: Duration) -> Self {
         Arc::make_mut(&mut self.settings).keep = time;
@@ -162,6 +164,16 @@ impl Desk {
         let events = self.settings.events.clone();
         self.settings = Arc::new(Settings { events, ..Settings::default() });
         self
+    }
+
+    /// Tells how many tasks wait, where that is not what was told before.
+    pub(super) async fn tell_waiting(&self, told: &mut u64) {
+        let Some(events) = self.settings.events.as_ref().filter(|events| events.is_heard()) else { return };
+        let Ok(TaskStats { waiting, oldest_waiting_ms, .. }) = self.stats().await else { return };
+        if std::mem::replace(told, waiting) != waiting {
+            let oldest = oldest_waiting_ms.map(Duration::from_millis);
+            events.send(Event::HandoffWaiting { waiting, oldest, at: Instant::now() });
+        }
     }
 
     /// Tells of a step of a task.
@@ -241,8 +253,8 @@ impl Desk {
     /// # Errors
     ///
     /// [`ClaimedByAnother`](DeskError::ClaimedByAnother), [`AlreadyAnswered`](DeskError::AlreadyAnswered),
-    /// [`Expired`](DeskError::Expired), [`Unknown`](DeskError::Unknown), [`Invalid`](DeskError::Invalid) for an empty name, or
-    /// the store's.
+    /// [`Expired`](DeskError::Expired), [`Unknown`](DeskError::Unknown), [`Invalid`](DeskError::Invalid) for an empty
+    /// name, or the store's.
     pub async fn claim(&self, id: TaskId, who: &str) -> Result<Task, DeskError> {
         let visibility = self.settings.visibility;
         let by = person(who)?;
@@ -314,13 +326,13 @@ impl Desk {
         Ok(task)
     }
 
-    /// Asks for a task to be given to a model again, by whoever [redrives](super::Redrive) this store's tasks, in any process.
-    /// A person who is at it goes first.
+    /// Asks for a task to be given to a model again, by whoever [redrives](super::Redrive) this store's tasks, in any
+    /// process. A person who is at it goes first.
     ///
     /// # Errors
     ///
-    /// [`AlreadyAnswered`](DeskError::AlreadyAnswered), [`Expired`](DeskError::Expired), [`Unknown`](DeskError::Unknown), or the
-    /// store's.
+    /// [`AlreadyAnswered`](DeskError::AlreadyAnswered), [`Expired`](DeskError::Expired),
+    /// [`Unknown`](DeskError::Unknown), or the store's.
     pub async fn redrive(&self, id: TaskId) -> Result<(), DeskError> {
         self.ask_redrive(Some(id)).await.map(drop)
     }
@@ -340,11 +352,13 @@ impl Desk {
         done
     }
 
-    /// Waits until a task is answered, and gives the whole of it. Through a store that cannot be reached it goes on waiting.
+    /// Waits until a task is answered, and gives the whole of it. Through a store that cannot be reached it goes on
+    /// waiting.
     ///
     /// # Errors
     ///
-    /// [`Expired`](DeskError::Expired), [`Unknown`](DeskError::Unknown), or the store's where it does not heal by itself.
+    /// [`Expired`](DeskError::Expired), [`Unknown`](DeskError::Unknown), or the store's where it does not heal by
+    /// itself.
     ///
     /// # Cancel safety
     ///
@@ -405,7 +419,8 @@ impl Desk {
         self.asked("settling a delivery", self.store.settle(delivery, outcome)).await
     }
 
-    /// Removes tasks that were kept for their time. [Deliveries](super::Deliveries) do it every 10 minutes. Says how many.
+    /// Removes tasks that were kept for their time. [Deliveries](super::Deliveries) do it every 10 minutes. Says how
+    /// many.
     ///
     /// # Errors
     ///
@@ -430,8 +445,8 @@ impl Desk {
     }
 }
 
-/// By what the same request under the same key is known: whose it is, the key, and what is asked, none of which can be read
-/// from it.
+/// By what the same request under the same key is known: whose it is, the key, and what is asked, none of which can be
+/// read from it.
 fn same_as(task: &NewTask, key: &str) -> String {
     let asked = serde_json::to_vec(&(&task.tenant, &task.feature, key, &task.request)).unwrap_or_default();
     Sha256::digest(&asked).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
@@ -449,9 +464,15 @@ async fn heard(told: &mut broadcast::Receiver<TaskId>, id: TaskId) {
     }
 }
 
+/// The longest name of a person, in bytes.
+const LONGEST_NAME: usize = 200;
+
 fn person(who: &str) -> Result<Claimant, DeskError> {
     match who.trim() {
         "" => Err(DeskError::Invalid { problem: "say who it is" }),
+        who if who.len() > LONGEST_NAME || who.chars().any(char::is_control) => {
+            Err(DeskError::Invalid { problem: "a name is on one line, and of 200 bytes at the most" })
+        }
         who => Ok(Claimant::person(who)),
     }
 }

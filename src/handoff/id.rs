@@ -10,8 +10,8 @@ use crate::{
 
 /// The name of a task: `task_` and 26 characters.
 ///
-/// Sorted by when tasks were made, to the millisecond; with 80 random bits, so that who has the name was told it. It is in the
-/// form of a [ULID](https://github.com/ulid/spec), in small letters.
+/// Sorted by when tasks were made, to the millisecond; with 80 random bits, so that who has the name was told it. It is
+/// in the form of a [ULID](https://github.com/ulid/spec), in small letters.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskId(u128);
 

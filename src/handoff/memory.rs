@@ -21,8 +21,8 @@ use crate::{
 
 /// The tasks of one process, in its memory: they end with it, and it says so ([`is_durable`](TaskStore::is_durable)).
 ///
-/// For tests, and for callers who [wait](crate::providers::Handoff::wait) for a person. Its clock goes with tokio's. Clones are
-/// the same tasks.
+/// For tests, and for callers who [wait](crate::providers::Handoff::wait) for a person. Its clock goes with tokio's.
+/// Clones are the same tasks.
 #[derive(Clone)]
 pub struct MemoryTasks {
     shared: Arc<Shared>,
@@ -352,19 +352,6 @@ impl TaskStore for MemoryTasks {
             tasks.same.retain(|_, id| by_id.contains_key(id));
             Ok(over.len() as u64)
         })
-    }
-}
-
-impl TaskStats {
-    /// How many are in a state.
-    pub(crate) fn of(&mut self, state: TaskState) -> &mut u64 {
-        match state {
-            TaskState::Waiting => &mut self.waiting,
-            TaskState::Claimed => &mut self.claimed,
-            TaskState::Redriving => &mut self.redriving,
-            TaskState::Answered => &mut self.answered,
-            TaskState::Expired => &mut self.expired,
-        }
     }
 }
 

@@ -2,28 +2,31 @@
 //!
 //! # When to use it, and when not
 //!
-//! As the last tier of a [`Fallback`](crate::Fallback), where a request must not be lost when every model is down; and for
-//! requests that [require a person](crate::LlmRequest::requires_human). The [`Handoff`](crate::providers::Handoff) leaf writes the
-//! request down as a task and says so, or waits for the answer; a [`Desk`] is where people find the tasks and answer them. Not as
-//! a queue for work that is bound for a model anyway: a feature can be
+//! As the last tier of a [`Fallback`](crate::Fallback), where a request must not be lost when every model is down; and
+//! for requests that [require a person](crate::LlmRequest::requires_human). The [`Handoff`](crate::providers::Handoff)
+//! leaf writes the request down as a task and says so, or waits for the answer; a [`Desk`] is where people find the
+//! tasks and answer them. Not as a queue for work that is bound for a model anyway: a feature can be
 //! [queued](crate::layers::fallback::AllOpen::Queue) without a person.
 //!
 //! # A task's way
 //!
-//! It waits, is claimed by a person (or by a redrive: a model that is asked once more), and is answered once, or expires. A claim
-//! has a time, its *visibility*: who leaves their desk does not hold a task up, and two people never answer the same one. What is
-//! told about it (people, that it is there; who asked, that it is answered) is written down together with it, and sent
-//! until it has arrived.
+//! It waits, is claimed by a person (or by a redrive: a model that is asked once more), and is answered once, or
+//! expires. A claim has a time, its *visibility*: who leaves their desk does not hold a task up, and two people never
+//! answer the same one. What is told about it (people, that it is there; who asked, that it is answered) is written
+//! down together with it, and sent until it has arrived.
 //!
 //! # Where tasks are
 //!
-//! In a [`TaskStore`]: SQLite or PostgreSQL. [`MemoryTasks`] end with the process, and the leaf refuses to say *queued* of them.
+//! In a [`TaskStore`]: SQLite or PostgreSQL. [`MemoryTasks`] end with the process, and the leaf refuses to say *queued*
+//! of them.
 
 mod callbacks;
 mod deliver;
+mod delivery;
 mod desk;
 mod error;
 mod id;
+mod list;
 mod memory;
 mod notify;
 pub(crate) mod record;
@@ -32,13 +35,16 @@ pub(crate) mod request;
 pub mod signature;
 mod store;
 mod task;
+mod tried;
 
 pub use self::{
     callbacks::{CallbackUrl, Callbacks},
     deliver::{Deliveries, Delivering},
+    delivery::{Delivery, DeliveryKind, DeliveryState},
     desk::{Answered, Desk},
     error::DeskError,
     id::{NotATaskId, TaskId},
+    list::{TaskFilter, TaskStats, TaskSummary},
     memory::MemoryTasks,
     notify::Notify,
     redrive::{Redrive, Redriving},
@@ -46,9 +52,10 @@ pub use self::{
     signature::{NotVerified, WebhookSecret},
     store::{Redrivable, Release, Settled, TaskFuture, TaskStore},
     task::{
-        Callback, Claimant, ClaimantKind, Delivery, DeliveryKind, DeliveryState, NewAnswer, NewTask, PREVIEW, Task,
-        TaskAnswer, TaskClaim, TaskFilter, TaskResult, TaskState, TaskStats, TaskSummary, TriedBefore,
+        Callback, Claimant, ClaimantKind, NewAnswer, NewTask, PREVIEW, Task, TaskAnswer, TaskClaim, TaskResult,
+        TaskState,
     },
+    tried::TriedBefore,
 };
 
 pub(crate) use self::{memory::SWEPT_AT_ONCE, task::PERSON};

@@ -10,8 +10,8 @@ use crate::{
     webhook::{self, escaped},
 };
 
-/// How people are told that a task waits for them: by a message to a webhook, in the form that Slack, Mattermost, Rocket.Chat and
-/// Discord's `/slack` take.
+/// How people are told that a task waits for them: by a message to a webhook, in the form that Slack, Mattermost,
+/// Rocket.Chat and Discord's `/slack` take.
 #[derive(Clone)]
 pub struct Notify {
     pub(super) url: Uri,

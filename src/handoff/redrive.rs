@@ -1,15 +1,15 @@
 //! Tasks are given to a model again when one works, slowly enough that its recovery is not its next outage.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use tokio::{
     sync::Notify,
-    task::{AbortHandle, JoinSet},
+    task::{AbortHandle, JoinError, JoinSet},
     time::{Instant, sleep, sleep_until},
 };
 use tower::{Service, ServiceExt as _, util::BoxCloneSyncService};
 
-use super::{Claimant, Desk, DeskError, NewAnswer, Redrivable, Release, Task, id};
+use super::{Claimant, Desk, DeskError, NewAnswer, Redrivable, Release, Task, TaskId, id};
 use crate::{
     BoxLlmService, Classifier, ErrorKind, Event, Events, LlmError, LlmRequest, LlmResponse,
     classify::Failover,
@@ -17,16 +17,17 @@ use crate::{
     layers::budget::BudgetKey,
 };
 
-/// Gives tasks to a model again when one works: the oldest first, few at a time, and none any more as soon as one fails.
+/// Gives tasks to a model again when one works: the oldest first, few at a time, and none any more as soon as it fails.
 ///
-/// It begins with one task; what that comes to says whether there are more. Where a model fails, the task goes back to the others,
-/// and the next look is after a pause that doubles from [`every`](Self::every) to 10 minutes. Where the request itself is at fault
-/// (too long, refused, against a policy), the task waits for a person, and the next one is taken. An answer of a tier that is
-/// [degraded](LlmResponse::degraded) counts as a failure: who was promised a person is not to have a fixed sentence. The
-/// task's [answer](super::TaskAnswer) says that a model made it, and which.
+/// It begins with one task; what that comes to says whether there are more at once. Two failures in a row end it: the
+/// tasks go back to the others, and the next look is after a pause that doubles from [`every`](Self::every) to 10
+/// minutes. Where the request itself is at fault (too long, refused, against a policy), or has failed three times
+/// while others were answered, the task waits for a person. An answer of a tier that is
+/// [degraded](LlmResponse::degraded) counts as a failure: who was promised a person is not to have a fixed sentence.
+/// The task's [answer](super::TaskAnswer) says that a model made it, and which.
 ///
-/// While it is at a task no person can claim it, and the other way round; two redrives, in any processes, never have the same one.
-/// Tasks that require a person are left to people, unless one [asks](Desk::redrive).
+/// While it is at a task no person can claim it, and the other way round; two redrives, in any processes, never have
+/// the same one. Tasks that require a person are left to people, unless one [asks](Desk::redrive).
 ///
 /// ```
 /// use steadfast::handoff::{Desk, MemoryTasks, Redrive};
@@ -88,8 +89,8 @@ impl Redrive {
         self
     }
 
-    /// Redrives only while this says so, unless it was [asked](Desk::redrive) for: such as whether a circuit is closed. Default:
-    /// always, and a model that fails says for itself that it does not work.
+    /// Redrives only while this says so, unless it was [asked](Desk::redrive) for: such as whether a circuit is closed.
+    /// Default: always, and a model that fails says for itself that it does not work.
     pub fn gate(mut self, gate: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         self.gate = Some(Arc::new(gate));
         self
@@ -125,8 +126,8 @@ impl Redrive {
         self
     }
 
-    /// Starts the task that does it. It ends when the handle is dropped: what was under way then is free again when its claim is
-    /// over.
+    /// Starts the task that does it. It ends when the handle is dropped: what was under way then is free again when its
+    /// claim is over.
     ///
     /// # Panics
     ///
@@ -139,9 +140,9 @@ impl Redrive {
         let asked_for = self.desk.asked_for();
         let recovered = Arc::new(Notify::new());
         let _following = self.events.as_ref().map(|events| events.follow(Recovered(recovered.clone())));
-        let mut pause = self.every;
+        let (mut pause, mut strikes) = (self.every, HashMap::new());
         loop {
-            let worked = self.round().await;
+            let worked = self.round(&mut strikes).await;
             // A model that fails is left alone for longer each time, unless it says by an event that it works.
             pause = if worked { self.every } else { (pause * 2).min(LONGEST_PAUSE.max(self.every)) };
             tokio::select! {
@@ -152,40 +153,51 @@ impl Redrive {
         }
     }
 
-    /// Redrives all that there is, until one fails. Whether none did.
-    async fn round(&self) -> bool {
+    /// Redrives all that there is, until the model fails. Whether it did not.
+    async fn round(&self, strikes: &mut HashMap<TaskId, u32>) -> bool {
         let which = match &self.gate {
             Some(gate) if !gate() => Redrivable::Asked,
             _ => self.which,
         };
         let mut calls = JoinSet::new();
-        let (mut at_once, mut next_at, mut worked) = (1, Instant::now(), true);
-        loop {
-            while calls.len() >= at_once {
-                match calls.join_next().await {
-                    Some(Ok(Came::Answered)) => at_once = self.at_once,
-                    Some(Ok(Came::NotByAModel)) => {}
-                    Some(_) => worked = false,
-                    None => break,
-                }
-            }
-            if !worked {
-                break;
+        let (mut books, mut next_at) = (Books::default(), Instant::now());
+        while books.goes_on() {
+            // The first says whether there are more at once, and so does the first after a failure.
+            let at_once = if books.is_sure() { self.at_once } else { 1 };
+            if calls.len() >= at_once {
+                books.enter(calls.join_next().await);
+                continue;
             }
             sleep_until(next_at).await;
             // A call may have failed meanwhile.
-            while let Some(came) = calls.try_join_next() {
-                worked &= !matches!(came, Ok(Came::ModelFailed) | Err(_));
-            }
-            if !worked {
-                break;
+            if let Some(came) = calls.try_join_next() {
+                books.enter(Some(came));
+                continue;
             }
             let Some((task, by)) = self.next(which).await else { break };
             next_at = Instant::now() + self.pace;
             calls.spawn(self.clone().redrive(task, by));
         }
         while let Some(came) = calls.join_next().await {
-            worked &= !matches!(came, Ok(Came::ModelFailed) | Err(_));
+            books.enter(Some(came));
+        }
+        let worked = books.goes_on() && (books.answered > 0 || books.failed.is_empty());
+        for (task, by) in books.failed {
+            // Where others were answered, it is not the model alone. What is asked for in vain must not hold up the rest.
+            let is_for_people = books.answered > 0 && {
+                let strikes = strikes.entry(task).or_default();
+                *strikes += 1;
+                *strikes >= STRIKES
+            };
+            let then = if is_for_people { Release::ForPeople } else { Release::Free };
+            if is_for_people {
+                strikes.remove(&task);
+            }
+            // Otherwise its claim is over by itself.
+            let _ = self.desk.give_back(task, by, then).await;
+        }
+        if strikes.len() > MOST_STRUCK {
+            strikes.clear();
         }
         worked
     }
@@ -204,25 +216,33 @@ impl Redrive {
     }
 
     async fn redrive(self, task: Task, by: Claimant) -> Came {
-        let came = match self.ask(&task, &by).await {
-            Ok(answer) => match self.desk.answers(task.id, answer, false).await {
-                Ok(_) | Err(DeskError::AlreadyAnswered { .. } | DeskError::Expired { .. }) => return Came::Answered,
-                // It is asked for again when the claim is over.
-                Err(error) => {
-                    tracing::debug!(event = "handoff_not_redriven", task = %task.id, problem = %error);
-                    return Came::ModelFailed;
-                }
-            },
-            Err(error) if is_about_the_request(&error) => Came::NotByAModel,
+        match self.ask(&task, &by).await {
+            Ok(answer) => self.write(&task, answer).await,
+            Err(error) if is_about_the_request(&error) => {
+                let _ = self.desk.give_back(task.id, by, Release::ForPeople).await;
+                Came::NotByAModel
+            }
             Err(error) => {
                 tracing::debug!(event = "handoff_not_redriven", task = %task.id, kind = error.kind().name());
-                Came::ModelFailed
+                Came::ModelFailed(task.id, by)
             }
-        };
-        let then = if came == Came::NotByAModel { Release::ForPeople } else { Release::Free };
-        // Otherwise its claim is over by itself.
-        let _ = self.desk.give_back(task.id, by, then).await;
-        came
+        }
+    }
+
+    /// What a model has answered was paid for: it is tried for some time to write it down.
+    async fn write(&self, task: &Task, answer: NewAnswer) -> Came {
+        for _ in 0..WRITES {
+            match self.desk.answers(task.id, answer.clone(), false).await {
+                Err(DeskError::Store(error)) if error.heals() => sleep(Duration::from_secs(1)).await,
+                Err(DeskError::Store(error)) => {
+                    tracing::warn!(event = "handoff_not_redriven", task = %task.id, problem = %error);
+                    break;
+                }
+                // Or somebody was faster, or its time is over.
+                Ok(_) | Err(_) => return Came::Answered,
+            }
+        }
+        Came::ModelFailed(task.id, answer.by)
     }
 
     async fn ask(&self, task: &Task, by: &Claimant) -> Result<NewAnswer, LlmError> {
@@ -240,7 +260,7 @@ impl Redrive {
             let response = self.model.clone().oneshot(request).await?;
             if let Some(degraded) = response.degraded() {
                 let said = format!("no model of full service answered, but one of level {}", degraded.level);
-                return Err(LlmError::new(ErrorKind::Exhausted, said));
+                return Err(LlmError::new(ErrorKind::Overloaded, said));
             }
             let served = response.served_by();
             let owned = |name: Option<&str>| name.map(str::to_owned);
@@ -258,23 +278,74 @@ impl Redrive {
 }
 
 /// What came of a redrive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Came {
     Answered,
     /// No model will answer it.
     NotByAModel,
-    ModelFailed,
+    /// The task is still claimed, so that the next one is not the same.
+    ModelFailed(TaskId, Claimant),
 }
+
+/// What came of those of a round.
+#[derive(Debug, Default)]
+struct Books {
+    answered: u32,
+    failed: Vec<(TaskId, Claimant)>,
+    failed_in_a_row: u32,
+}
+
+impl Books {
+    fn enter(&mut self, came: Option<Result<Came, JoinError>>) {
+        match came {
+            Some(Ok(Came::Answered)) => {
+                self.answered += 1;
+                self.failed_in_a_row = 0;
+            }
+            Some(Ok(Came::NotByAModel)) | None => {}
+            Some(Ok(Came::ModelFailed(task, by))) => {
+                self.failed.push((task, by));
+                self.failed_in_a_row += 1;
+            }
+            Some(Err(_)) => self.failed_in_a_row += 1,
+        }
+    }
+
+    /// Two failures in a row are the model's: one may be its task's.
+    fn goes_on(&self) -> bool {
+        self.failed_in_a_row < 2
+    }
+
+    fn is_sure(&self) -> bool {
+        self.answered > 0 && self.failed_in_a_row == 0
+    }
+}
+
+/// How often a task may fail where others are answered, before it waits for a person.
+const STRIKES: u32 = 3;
+/// How many tasks are remembered that have failed so.
+const MOST_STRUCK: usize = 1000;
+/// How often an answer is tried to be written down.
+const WRITES: u32 = 10;
 
 /// Whether it would fail the same way at every model.
 fn is_about_the_request(error: &LlmError) -> bool {
-    match error.kind() {
-        // What the keys and names of models are wrong about, their tasks are not.
-        ErrorKind::Auth | ErrorKind::NotFound => false,
-        ErrorKind::ContextLength | ErrorKind::TooLarge | ErrorKind::UnsupportedFeature | ErrorKind::InvalidOutput => {
-            true
+    let fails_anywhere = |kind: ErrorKind| match kind {
+        ErrorKind::ContextLength
+        | ErrorKind::TooLarge
+        | ErrorKind::UnsupportedFeature
+        | ErrorKind::InvalidOutput
+        // No tier may take it that is a model.
+        | ErrorKind::Exhausted => true,
+        kind => {
+            let class = Classifier::default().classify(&LlmError::new(kind, ""));
+            matches!(class.failover, Failover::No | Failover::IfRouted)
         }
-        _ => matches!(Classifier::default().classify(error).failover, Failover::No | Failover::IfRouted),
+    };
+    let mut tried = error.attempts().iter().filter_map(|attempt| attempt.failure).peekable();
+    match tried.peek() {
+        None => fails_anywhere(error.kind()),
+        Some(_) => tried.all(fails_anywhere),
     }
 }
 

@@ -17,9 +17,9 @@ pub const SIGNATURE: &str = "webhook-signature";
 
 /// The secret that callbacks are signed with, which who receives them has too.
 ///
-/// The signature is that of [Standard Webhooks](https://www.standardwebhooks.com): HMAC-SHA256 over `id.timestamp.body`, in the
-/// headers `webhook-id`, `webhook-timestamp`, `webhook-signature`. Any library for it checks them; in Rust,
-/// [`verify`](Self::verify) does.
+/// The signature is that of [Standard Webhooks](https://www.standardwebhooks.com): HMAC-SHA256 over
+/// `id.timestamp.body`, in the headers `webhook-id`, `webhook-timestamp`, `webhook-signature`. Any library for it
+/// checks them; in Rust, [`verify`](Self::verify) does.
 ///
 /// ```
 /// use http::HeaderMap;
@@ -46,7 +46,8 @@ const LEAST: usize = 24;
 const TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
 impl WebhookSecret {
-    /// A secret as it is written: `whsec_` and base64, or any other text, which stands for its bytes. 24 bytes at the least.
+    /// A secret as it is written: `whsec_` and base64, or any other text, which stands for its bytes. 24 bytes at the
+    /// least.
     ///
     /// # Errors
     ///

@@ -10,20 +10,20 @@ pub type TaskFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, DeskError>> +
 
 /// Where tasks are written down.
 ///
-/// Each method is one transaction. Every method may be called again after it failed or was dropped half-way, when it may or may
-/// not have taken effect. Time is the store's own clock, so that the clocks of two processes need not agree: what it is given
-/// are spans.
+/// Each method is one transaction. Every method may be called again after it failed or was dropped half-way, when it
+/// may or may not have taken effect. Time is the store's own clock, so that the clocks of two processes need not agree:
+/// what it is given are spans.
 ///
 /// What cannot be read of one task (a damaged row) is an error for that task, and stands in the way of no other.
 pub trait TaskStore: Send + Sync + 'static {
     /// Whether a task outlives the process once [`insert`](Self::insert) has returned, and a loss of power.
     fn is_durable(&self) -> bool;
 
-    /// Writes a task down, with the notification of it where it [is to be told](NewTask::notify): durably, before it returns,
-    /// and wholly or not at all. Gives the task's id.
+    /// Writes a task down, with the notification of it where it [is to be told](NewTask::notify): durably, before it
+    /// returns, and wholly or not at all. Gives the task's id.
     ///
-    /// The same id again changes nothing. A task that is the [same as](NewTask::same_as) another which is answered or may be
-    /// yet is not written: the other's id is given.
+    /// The same id again changes nothing. A task that is the [same as](NewTask::same_as) another which is answered or
+    /// may be yet is not written: the other's id is given.
     fn insert(&self, task: NewTask) -> TaskFuture<'_, TaskId>;
 
     /// The whole of a task. [`Unknown`](DeskError::Unknown) where there is none.
@@ -32,55 +32,56 @@ pub trait TaskStore: Send + Sync + 'static {
     /// How far a task is, at little cost. [`Unknown`](DeskError::Unknown) where there is none.
     fn state(&self, id: TaskId) -> TaskFuture<'_, TaskState>;
 
-    /// The tasks that the filter describes, in the order of their ids, which is that of when they were made. Damaged rows are
-    /// left out.
+    /// The tasks that the filter describes, in the order of their ids, which is that of when they were made. Damaged
+    /// rows are left out.
     fn list(&self, filter: TaskFilter) -> TaskFuture<'_, Vec<TaskSummary>>;
 
     /// How much there is to do.
     fn stats(&self) -> TaskFuture<'_, TaskStats>;
 
-    /// Claims a task for this time, so that of all who claim it at once, in all processes, one has it. Who has it already
-    /// renews the claim. A claim whose time is over may be taken by anybody.
+    /// Claims a task for this time, so that of all who claim it at once, in all processes, one has it. Who has it
+    /// already renews the claim. A claim whose time is over may be taken by anybody.
     ///
     /// [`ClaimedByAnother`](DeskError::ClaimedByAnother), [`AlreadyAnswered`](DeskError::AlreadyAnswered),
     /// [`Expired`](DeskError::Expired), [`Unknown`](DeskError::Unknown): nothing is changed.
     fn claim(&self, id: TaskId, by: Claimant, visibility: Duration) -> TaskFuture<'_, Task>;
 
-    /// Lengthens a claim to this time from now, and says until when it is, in Unix milliseconds. One that is over and that
-    /// nobody has taken is given again. Errors as of [`claim`](Self::claim), and [`NotClaimed`](DeskError::NotClaimed).
+    /// Lengthens a claim to this time from now, and says until when it is, in Unix milliseconds. One that is over and
+    /// that nobody has taken is given again. Errors as of [`claim`](Self::claim), and
+    /// [`NotClaimed`](DeskError::NotClaimed).
     fn renew(&self, id: TaskId, by: Claimant, visibility: Duration) -> TaskFuture<'_, u64>;
 
     /// Gives a claim back. Errors as of [`renew`](Self::renew), but that a claim which is over is given back too.
     fn release(&self, id: TaskId, by: Claimant, then: Release) -> TaskFuture<'_, ()>;
 
-    /// Claims the oldest task that waits and may be [redriven](Redrivable), like [`claim`](Self::claim). `None` where there
-    /// is none. Those who ask at once get different tasks.
+    /// Claims the oldest task that waits and may be [redriven](Redrivable), like [`claim`](Self::claim). `None` where
+    /// there is none. Those who ask at once get different tasks.
     fn claim_oldest(&self, by: Claimant, visibility: Duration, which: Redrivable) -> TaskFuture<'_, Option<Task>>;
 
-    /// Asks for a task to be redriven, or for all that may still be answered: then [`claim_oldest`](Self::claim_oldest) finds
-    /// it whatever was said of it before. Says of how many. Of one: errors as of [`claim`](Self::claim), but that it may be
-    /// claimed.
+    /// Asks for a task to be redriven, or for all that may still be answered: then [`claim_oldest`](Self::claim_oldest)
+    /// finds it whatever was said of it before. Says of how many. Of one: errors as of [`claim`](Self::claim), but that
+    /// it may be claimed.
     fn ask_redrive(&self, id: Option<TaskId>) -> TaskFuture<'_, u64>;
 
-    /// Writes an answer down, once: with the callback, where there is [to be one](NewTask::callback), durably and wholly or not
-    /// at all. Gives the task as it is now.
+    /// Writes an answer down, once: with the callback, where there is [to be one](NewTask::callback), durably and
+    /// wholly or not at all. Gives the task as it is now.
     ///
     /// Who answers need not have claimed the task, but nobody else may have, unless it is forced. Errors as of
-    /// [`claim`](Self::claim). The same answer again, by the same, is taken for a repeat of a call that has succeeded: it changes
-    /// nothing, and is no error.
+    /// [`claim`](Self::claim). The same answer again, by the same, is taken for a repeat of a call that has succeeded:
+    /// it changes nothing, and is no error.
     fn answer(&self, id: TaskId, answer: NewAnswer, force: bool) -> TaskFuture<'_, Task>;
 
-    /// So many deliveries that are due, the oldest first, each counted as tried. They are due again after this time, unless
-    /// they are [settled](Self::settle) before: what was under way when a process ended is sent again. Those who ask at once
-    /// get different ones.
+    /// So many deliveries that are due, the oldest first, each counted as tried. They are due again after this time,
+    /// unless they are [settled](Self::settle) before: what was under way when a process ended is sent again. Those who
+    /// ask at once get different ones.
     fn due(&self, limit: usize, lease: Duration) -> TaskFuture<'_, Vec<Delivery>>;
 
-    /// Says what became of a delivery that was [due](Self::due). `false` where it was tried again meanwhile or is settled:
-    /// nothing is changed.
+    /// Says what became of a delivery that was [due](Self::due). `false` where it was tried again meanwhile or is
+    /// settled: nothing is changed.
     fn settle(&self, delivery: Delivery, outcome: Settled) -> TaskFuture<'_, bool>;
 
-    /// Removes tasks that were answered, or expired, longer ago than this, with their deliveries. Says how many; where it says
-    /// 1,000, there may be more.
+    /// Removes tasks that were answered, or expired, longer ago than this, with their deliveries. Says how many; where
+    /// it says 1,000, there may be more.
     fn sweep(&self, keep: Duration) -> TaskFuture<'_, u64>;
 }
 

@@ -2,11 +2,8 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{StoredRequest, TaskId};
-use crate::{
-    chat::Message,
-    ledger::{Attempt, Next},
-};
+use super::{Delivery, StoredRequest, TaskId, TriedBefore};
+use crate::chat::Message;
 
 /// How long a preview of what was asked is at most, in characters.
 pub const PREVIEW: usize = 200;
@@ -33,8 +30,8 @@ pub struct Task {
     pub expires_at: u64,
     /// Whether the caller asked for a person: then no model is asked by itself.
     pub requires_human: bool,
-    /// Why it was handed over, in one word: the [kind](crate::ErrorKind::name) of the first failure, `requires_human`, or
-    /// another [reason](crate::DegradedReason::name).
+    /// Why it was handed over, in one word: the [kind](crate::ErrorKind::name) of the first failure, `requires_human`,
+    /// or another [reason](crate::DegradedReason::name).
     pub reason: String,
     /// What was tried before.
     pub attempts: Vec<TriedBefore>,
@@ -318,58 +315,6 @@ impl NewAnswer {
     }
 }
 
-/// A step that was tried before a task was made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct TriedBefore {
-    /// The tier.
-    pub tier: Option<String>,
-    /// The provider.
-    pub provider: Option<String>,
-    /// The model.
-    pub model: Option<String>,
-    /// The [kind](crate::ErrorKind::name) of failure; `None` for an answer.
-    pub kind: Option<String>,
-    /// The HTTP status.
-    pub status: Option<u16>,
-    /// What the failure said, without what looks like a key, and not more than 500 characters of it.
-    pub message: String,
-    /// How long it took, in milliseconds.
-    pub took_ms: u64,
-    /// Whether it was left out: nothing was sent.
-    pub skipped: bool,
-}
-
-impl TriedBefore {
-    pub(crate) fn of(attempt: &Attempt) -> Self {
-        let text = |name: &Option<std::sync::Arc<str>>| name.as_ref().map(|name| name.to_string());
-        Self {
-            tier: text(&attempt.tier),
-            provider: text(&attempt.provider),
-            model: text(&attempt.model),
-            kind: attempt.failure.map(|kind| kind.name().to_owned()),
-            status: attempt.status.map(|status| status.as_u16()),
-            message: scrubbed(&attempt.message),
-            took_ms: u64::try_from(attempt.took.as_millis()).unwrap_or(u64::MAX),
-            skipped: attempt.next == Next::Skipped,
-        }
-    }
-}
-
-/// A failure's words without what looks like a key: providers quote the one that they refuse.
-fn scrubbed(message: &str) -> String {
-    const MARKS: [&str; 8] = ["sk-", "sk_", "pk-", "gsk_", "xai-", "AIza", "hf_", "whsec_"];
-    let bare = |word: &str| word.trim_start_matches(['"', '\'', '`', '(', '[', '<', '=', ':']).to_owned();
-    let is_key = |word: &str| MARKS.iter().any(|mark| bare(word).starts_with(mark));
-    let mut after_bearer = false;
-    let words = message.split_whitespace().map(|word| {
-        let hidden = is_key(word) || after_bearer;
-        after_bearer = word.eq_ignore_ascii_case("bearer");
-        if hidden { "[key]" } else { word }
-    });
-    super::request::shortened(&words.collect::<Vec<_>>().join(" "), 500)
-}
-
 /// A task to be written down.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
@@ -463,240 +408,9 @@ impl fmt::Debug for Callback {
     }
 }
 
-/// A task in a list.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct TaskSummary {
-    /// Its name.
-    pub id: TaskId,
-    /// How far it is.
-    pub state: TaskState,
-    /// The product's feature that asked.
-    pub feature: Option<String>,
-    /// The session that the request belongs to.
-    pub session: Option<String>,
-    /// Whose request it is.
-    pub tenant: Option<String>,
-    /// When it was written down, in Unix milliseconds.
-    pub created_at: u64,
-    /// Until when it may be answered.
-    pub expires_at: u64,
-    /// Why it was handed over.
-    pub reason: String,
-    /// Who is at it.
-    pub claim: Option<TaskClaim>,
-    /// When it was answered.
-    pub answered_at: Option<u64>,
-    /// The beginning of what was asked: 200 characters at most.
-    pub preview: String,
-}
-
-impl fmt::Debug for TaskSummary {
-    /// Shows nothing of what is asked.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TaskSummary")
-            .field("id", &self.id)
-            .field("state", &self.state)
-            .field("feature", &self.feature)
-            .field("reason", &self.reason)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Which tasks are listed, and in which order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct TaskFilter {
-    /// Those in this state only.
-    pub state: Option<TaskState>,
-    /// Those of this feature only.
-    pub feature: Option<String>,
-    /// Those of this tenant only.
-    pub tenant: Option<String>,
-    /// So many at most. Default: 50; at most 1,000.
-    pub limit: Option<usize>,
-    /// Those that come after this one in the order: the last of the page before.
-    pub after: Option<TaskId>,
-    /// The oldest first. Default: the newest first.
-    pub oldest_first: bool,
-}
-
-impl TaskFilter {
-    /// All tasks, the newest first.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Those in this state only.
-    #[must_use]
-    pub fn state(mut self, state: TaskState) -> Self {
-        self.state = Some(state);
-        self
-    }
-
-    /// Those of this feature only.
-    #[must_use]
-    pub fn feature(mut self, feature: impl Into<String>) -> Self {
-        self.feature = Some(feature.into());
-        self
-    }
-
-    /// Those of this tenant only.
-    #[must_use]
-    pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
-        self.tenant = Some(tenant.into());
-        self
-    }
-
-    /// So many at most. Default: 50; at most 1,000.
-    #[must_use]
-    pub fn limit(mut self, tasks: usize) -> Self {
-        self.limit = Some(tasks);
-        self
-    }
-
-    /// Those that come after this one in the order: the last of the page before.
-    #[must_use]
-    pub fn after(mut self, task: TaskId) -> Self {
-        self.after = Some(task);
-        self
-    }
-
-    /// The oldest first. Default: the newest first.
-    #[must_use]
-    pub fn oldest_first(mut self) -> Self {
-        self.oldest_first = true;
-        self
-    }
-
-    /// How many are listed at most.
-    pub fn rows(&self) -> usize {
-        self.limit.unwrap_or(50).clamp(1, 1000)
-    }
-}
-
-/// How much there is to do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct TaskStats {
-    /// Tasks that nobody is at.
-    pub waiting: u64,
-    /// Tasks that a person is at.
-    pub claimed: u64,
-    /// Tasks for which a model is asked once more.
-    pub redriving: u64,
-    /// Answered tasks that are still kept.
-    pub answered: u64,
-    /// Tasks that were not answered in their time and are still kept.
-    pub expired: u64,
-    /// How long the oldest task has been waiting that may still be answered, in milliseconds.
-    pub oldest_waiting_ms: Option<u64>,
-    /// Deliveries that are not done yet.
-    pub deliveries_pending: u64,
-    /// Deliveries that were given up.
-    pub deliveries_dead: u64,
-}
-
-/// Something that is told to others about a task: written down with what it tells, and sent until it has arrived.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Delivery {
-    /// Its name, the same for each attempt: a receiver that has seen it has seen it all.
-    pub id: String,
-    /// The task.
-    pub task: TaskId,
-    /// What is told.
-    pub kind: DeliveryKind,
-    /// The address, where it came with the request.
-    #[serde(skip)]
-    pub url: Option<String>,
-    /// How far it is.
-    pub state: DeliveryState,
-    /// How often it was tried.
-    pub attempts: u32,
-    /// When it is tried next, in Unix milliseconds.
-    pub next_at: Option<u64>,
-    /// What went wrong the last time.
-    pub problem: Option<String>,
-}
-
-impl Delivery {
-    /// One that nobody has tried yet.
-    pub(crate) fn new(task: TaskId, kind: DeliveryKind, url: Option<String>, now: u64) -> Self {
-        let id = format!("msg_{}_{}", task.to_string().trim_start_matches("task_"), kind.name());
-        Self { id, task, kind, url, state: DeliveryState::Pending, attempts: 0, next_at: Some(now), problem: None }
-    }
-}
-
-impl fmt::Debug for Delivery {
-    /// An address can hold a key, so that it is not shown.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Delivery")
-            .field("id", &self.id)
-            .field("kind", &self.kind)
-            .field("state", &self.state)
-            .field("attempts", &self.attempts)
-            .field("problem", &self.problem)
-            .finish_non_exhaustive()
-    }
-}
-
-/// What a delivery tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum DeliveryKind {
-    /// People, that a task is there.
-    Notification,
-    /// Who asked, that it is answered.
-    Callback,
-}
-
-impl DeliveryKind {
-    /// Its name: `notification`, `callback`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Notification => "notification",
-            Self::Callback => "callback",
-        }
-    }
-}
-
-/// How far a delivery is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum DeliveryState {
-    /// It is to be sent.
-    Pending,
-    /// It has arrived.
-    Done,
-    /// It was given up.
-    Dead,
-}
-
-impl DeliveryState {
-    /// Its name: `pending`, `done`, `dead`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Done => "done",
-            Self::Dead => "dead",
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_failures_words_lose_what_looks_like_a_key() {
-        let said = "Incorrect API key provided: sk-abc***xyz. Authorization: Bearer eyJhb was \"gsk_12345\" here";
-        let clean = "Incorrect API key provided: [key] Authorization: Bearer [key] was [key] here";
-        assert_eq!(scrubbed(said), clean);
-        assert_eq!(scrubbed(&"x ".repeat(1000)).chars().count(), 500);
-    }
 
     #[test]
     fn a_state_is_by_the_clock_and_an_answer_is_for_ever() {

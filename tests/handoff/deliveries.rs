@@ -10,7 +10,8 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 use steadfast::{
-    ErrorKind, LlmRequest,
+    ErrorKind, Events, LlmRequest,
+    events::alerts::{Alert, AlertState, Alerts, Rules},
     handoff::{
         CallbackUrl, Callbacks, Deliveries, Delivering, DeliveryState, Desk, MemoryTasks, Notify, TaskId, WebhookSecret,
     },
@@ -255,4 +256,29 @@ async fn old_tasks_are_removed_when_their_time_is_over() {
     desk.show(id).await.unwrap();
     sleep(Duration::from_secs(1000)).await;
     assert!(desk.show(id).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_many_wait_is_told_when_it_changes_and_an_alert_fires_until_none_does() {
+    let events = Events::new();
+    let desk = Desk::new(MemoryTasks::new()).events(&events);
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let sink = said.clone();
+    let tell = move |alert: &Alert| sink.lock().unwrap().push((alert.state, alert.summary.clone()));
+    let _following = Alerts::new(Rules::none().handoff_waiting(true)).to(tell).follow(&events);
+    let _sending = sends(&desk, Posted::default().answering(|_| Some(200)));
+    sleep(Duration::from_secs(60)).await;
+    assert!(said.lock().unwrap().is_empty());
+    let first = hand_over(&desk, LlmRequest::prompt("one")).await;
+    let second = hand_over(&desk, LlmRequest::prompt("two")).await;
+    sleep(Duration::from_secs(60)).await;
+    desk.claim(first, "ana").await.unwrap();
+    sleep(Duration::from_secs(60)).await;
+    desk.answer(second, "ana", "two").await.unwrap();
+    sleep(Duration::from_secs(60)).await;
+    let expected = [
+        (AlertState::Firing, "2 requests wait for a person".to_owned()),
+        (AlertState::Resolved, "no request waits for a person any more".to_owned()),
+    ];
+    assert_eq!(*said.lock().unwrap(), expected);
 }

@@ -258,3 +258,37 @@ async fn no_word_of_what_was_asked_is_shown() {
     let list = desk.list(TaskFilter::new()).await.unwrap();
     assert!(!format!("{desk:?} {task:?} {list:?} {:?} {response:?}", task.result()).contains("secret"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_who_is_cancelled_at_any_moment_leaves_a_whole_task_or_none() {
+    for polls in 0..10 {
+        let desk = desk();
+        let mut asked = Box::pin(Handoff::new(&desk).wait().oneshot(LlmRequest::prompt("May I?")));
+        for _ in 0..polls {
+            assert!(futures_util::poll!(asked.as_mut()).is_pending());
+            sleep(Duration::from_millis(100)).await;
+        }
+        drop(asked);
+        let tasks = desk.list(TaskFilter::new()).await.unwrap();
+        assert!(tasks.len() <= 1 && (polls == 0) == tasks.is_empty());
+        for task in tasks {
+            desk.answer(task.id, "ana", "You may.").await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_under_an_idempotency_key_is_told_in_time_too() {
+    let desk = desk();
+    let llm = ServiceBuilder::new()
+        .layer(steadfast::TimeoutLayer::new(Duration::from_secs(20)))
+        .layer(steadfast::IdempotencyLayer::new())
+        .service(Handoff::new(&desk).wait().allow_volatile());
+    let ask = || LlmRequest::prompt("May I?").idempotency_key("k");
+    let response = llm.clone().oneshot(ask()).await.unwrap();
+    let task = task_of(&response);
+    assert!(response.text().await.unwrap().contains("A person will answer"));
+    desk.answer(task, "ana", "You may.").await.unwrap();
+    let again = llm.oneshot(ask()).await.unwrap();
+    assert_eq!(again.text().await.unwrap(), "You may.");
+}

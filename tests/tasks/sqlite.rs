@@ -89,3 +89,24 @@ async fn a_file_from_before_there_were_tasks_is_brought_up_to_date() {
     let store = place.open();
     store.insert(new_task("hello")).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_caller_who_is_cancelled_at_any_moment_leaves_a_whole_task_or_none() {
+    let place = Folder::new("cancelled");
+    let desk = Desk::new(place.open());
+    for polls in 0..30 {
+        let mut asked = Box::pin(Handoff::new(&desk).oneshot(LlmRequest::prompt("May I?")));
+        for _ in 0..polls {
+            if futures_util::poll!(asked.as_mut()).is_ready() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        drop(asked);
+    }
+    let tasks = desk.list(TaskFilter::new().limit(1000)).await.unwrap();
+    for task in &tasks {
+        assert_eq!(desk.show(task.id).await.unwrap().state, TaskState::Waiting);
+    }
+    assert_eq!(desk.stats().await.unwrap().waiting, tasks.len() as u64);
+}

@@ -17,6 +17,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
             rule("all_tiers_failed", rules.all_tiers_failed, &[], findings);
             rule("key_refused", rules.key_refused, &[], findings);
             rule("budget", rules.budget, &["share"], findings);
+            rule("handoff_waiting", rules.handoff_waiting, &[], findings);
             findings.some_time("repeat", rules.repeat);
         });
     });

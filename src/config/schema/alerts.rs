@@ -74,6 +74,9 @@ pub struct Rules {
     /// Default: on.
     #[schemars(extend("default" = "on"))]
     pub budget: Option<RuleThreshold>,
+    /// A request waits for a person, and nobody is at it. Default: on.
+    #[schemars(extend("default" = "on"))]
+    pub handoff_waiting: Option<RuleThreshold>,
     /// Says again what is still so after so long. Default: never.
     pub repeat: Option<Span>,
 }

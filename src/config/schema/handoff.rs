@@ -3,12 +3,13 @@ use serde::Deserialize;
 
 use super::{KeyRef, Secret, Span};
 
-/// What holds for the tiers whose provider is `handoff`: requests are handed to people. They need `stores: { durable }`.
+/// What holds for the tiers whose provider is `handoff`: requests are handed to people. They need `stores: { durable
+/// }`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Handoff {
-    /// How long a caller waits for a person, and no longer than the request's own time. Default: not at all: it is told that
-    /// the request is pending, and under which id.
+    /// How long a caller waits for a person, and no longer than the request's own time. Default: not at all: it is told
+    /// that the request is pending, and under which id.
     pub wait: Option<Span>,
     /// How long a task may be answered. Default: 7 days.
     #[schemars(extend("default" = "7d"))]
@@ -46,12 +47,14 @@ pub struct HandoffNotify {
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HandoffCallbacks {
-    /// What callbacks are signed with: a reference to a variable that holds 24 bytes or more, as text or `whsec_` and base64.
+    /// What callbacks are signed with: a reference to a variable that holds 24 bytes or more, as text or `whsec_` and
+    /// base64.
     pub secret: KeyRef,
     /// Who is called back for requests that bring no address: an http or https URL.
     #[schemars(extend("pattern" = "^(https?://|.*\\$\\{)"))]
     pub url: Option<Secret>,
-    /// The hosts of which requests may bring an address: `example.com`, `example.com:8443`, `*.example.com`. Default: none.
+    /// The hosts of which requests may bring an address: `example.com`, `example.com:8443`, `*.example.com`. Default:
+    /// none.
     #[serde(default)]
     pub hosts: Vec<String>,
 }

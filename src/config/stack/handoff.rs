@@ -211,15 +211,15 @@ fn may_work(shared: &Weak<Shared>) -> bool {
 }
 
 impl StackHandle {
-    /// The desk where people answer what is handed to them; `None` where no tier's provider is `handoff`. After a reload, look
-    /// it up again.
+    /// The desk where people answer what is handed to them; `None` where no tier's provider is `handoff`. After a
+    /// reload, look it up again.
     pub fn desk(&self) -> Option<Desk> {
         self.shared.current.load().people.as_ref().map(|people| people.desk.clone())
     }
 
-    /// Tells people of tasks, calls back who asked, gives tasks to models again and removes old ones, from now on and as the
-    /// configuration's `handoff` says, in tasks of its own, until the [`HandingOver`] is dropped. It follows reloads, and does
-    /// nothing where no tier's provider is `handoff`.
+    /// Tells people of tasks, calls back who asked, gives tasks to models again and removes old ones, from now on and
+    /// as the configuration's `handoff` says, in tasks of its own, until the [`HandingOver`] is dropped. It follows
+    /// reloads, and does nothing where no tier's provider is `handoff`.
     ///
     /// Call it once for each process: more of them share the work.
     ///

@@ -44,6 +44,8 @@ pub enum Rule {
     KeyRefused,
     /// A share of a spending cap is used up.
     Budget,
+    /// Requests wait for a person.
+    HandoffWaiting,
 }
 
 impl Rule {
@@ -57,6 +59,7 @@ impl Rule {
             Self::AllTiersFailed => "all_tiers_failed",
             Self::KeyRefused => "key_refused",
             Self::Budget => "budget",
+            Self::HandoffWaiting => "handoff_waiting",
         }
     }
 }

@@ -39,6 +39,7 @@ impl TryFrom<&config::Rules> for Rules {
         }
         rules = rules.all_tiers_failed(switch("all_tiers_failed", file.all_tiers_failed)?);
         rules = rules.key_refused(switch("key_refused", file.key_refused)?);
+        rules = rules.handoff_waiting(switch("handoff_waiting", file.handoff_waiting)?);
         match said(file.budget) {
             RuleThreshold::On(true) => Ok(rules),
             RuleThreshold::On(false) => Ok(rules.budget(None)),
@@ -111,6 +112,7 @@ mod tests {
             all_tiers_failed: numbers(NONE),
             key_refused: numbers(NONE),
             budget: numbers(NONE),
+            handoff_waiting: numbers(NONE),
             repeat: None,
         };
         assert_eq!(Rules::try_from(&nothing), Ok(Rules::new()));
@@ -136,6 +138,7 @@ mod tests {
             all_tiers_failed: off,
             key_refused: off,
             budget: off,
+            handoff_waiting: off,
             repeat: None,
         };
         assert_eq!(Rules::try_from(&file), Ok(Rules::none()));

@@ -113,6 +113,21 @@ impl AlertEngine {
                 let summary = || format!("a new period of the cap {cap} has begun");
                 said.extend(self.board.resolve(Rule::Budget, &cap, now, summary));
             }
+            Event::HandoffWaiting { waiting: 0, .. } => {
+                let summary = || "no request waits for a person any more".to_owned();
+                said.extend(self.board.resolve(Rule::HandoffWaiting, "", now, summary));
+            }
+            Event::HandoffWaiting { waiting, oldest, .. } if self.rules.handoff_waiting => {
+                let say = || Said {
+                    severity: Severity::Warning,
+                    summary: match waiting {
+                        1 => "a request waits for a person".to_owned(),
+                        many => format!("{many} requests wait for a person"),
+                    },
+                    fields: vec![("oldest", Span(oldest.unwrap_or_default()).to_string())],
+                };
+                said.extend(self.board.fire(Rule::HandoffWaiting, &"".into(), 0, now, say));
+            }
             _ => {}
         }
         said
@@ -131,7 +146,7 @@ impl AlertEngine {
                 Rule::AllTiersFailed => QUIET,
                 Rule::Failovers | Rule::FailureRate | Rule::TierFailureRate => SETTLED,
                 // These are over when an event says so.
-                Rule::Failover | Rule::KeyRefused | Rule::Budget => Duration::MAX,
+                Rule::Failover | Rule::KeyRefused | Rule::Budget | Rule::HandoffWaiting => Duration::MAX,
             };
             if now.saturating_duration_since(firing.last) >= quiet {
                 over.push((rule, key));

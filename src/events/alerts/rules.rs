@@ -13,6 +13,7 @@ use crate::InvalidConfig;
 /// | `all_tiers_failed` | every tier has failed a request: at once | after 5 min without another |
 /// | `key_refused` | a provider has refused a key: at once | when that tier answers again |
 /// | `budget` | a share of a cap is used up, as the `Budget` tells it (80 %, 100 %) | when the period ends |
+/// | `handoff_waiting` | a request waits for a person, and nobody is at it | when none does |
 ///
 /// One switch of the model is one `failover` alert and its resolution, however long it lasts; a model that comes and goes
 /// is `failovers` besides. In a failure rate, requests count neither as failed nor at all that are the caller's own
@@ -26,6 +27,7 @@ pub struct Rules {
     pub(super) all_tiers_failed: bool,
     pub(super) key_refused: bool,
     pub(super) budget_from: Option<u8>,
+    pub(super) handoff_waiting: bool,
     pub(super) repeat: Option<Duration>,
 }
 
@@ -60,6 +62,7 @@ impl Rules {
             all_tiers_failed: true,
             key_refused: true,
             budget_from: Some(0),
+            handoff_waiting: true,
             repeat: None,
         }
     }
@@ -74,6 +77,7 @@ impl Rules {
             all_tiers_failed: false,
             key_refused: false,
             budget_from: None,
+            handoff_waiting: false,
             repeat: None,
         }
     }
@@ -150,6 +154,13 @@ impl Rules {
     #[must_use]
     pub fn budget(mut self, from_percent: Option<u8>) -> Self {
         self.budget_from = from_percent;
+        self
+    }
+
+    /// Whether an alert fires while requests wait for a person and nobody is at them. Default: yes.
+    #[must_use]
+    pub fn handoff_waiting(mut self, on: bool) -> Self {
+        self.handoff_waiting = on;
         self
     }
 

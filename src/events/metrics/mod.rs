@@ -247,6 +247,7 @@ impl Metrics {
             }
             Event::BudgetReset { cap, at, .. } => self.budgets.reset(cap, *at),
             Event::Operated { operation, .. } => self.operated.operated(operation),
+            Event::HandoffWaiting { .. } => {}
             Event::HandedOver(handed) => {
                 self.registry.counter(&table::HANDOFF, [handed.step.name().into()]).increment(1)
             }

@@ -31,6 +31,8 @@
 //! - A level that fails too often is stepped down from by its tiers' circuits: give them a
 //!   [failure rate](crate::CircuitBreakerLayer::failure_rate) and several [probes](crate::CircuitBreakerLayer::probe_successes)
 //!   that must succeed, and return [`gradually`](FallbackLayer::gradually).
+//! - A tier of people ([`Tier::human`]) is told what was tried before it. A request that
+//!   [requires a person](crate::LlmRequest::requires_human) goes there and nowhere else.
 //! - Where nothing works that a request may have, it fails at once, or waits: [`AllOpen`], for all or
 //!   [for a feature](FallbackLayer::feature_all_open).
 //! - An operator can take a tier out of service, or all tiers above a level, and put them back: [`FallbackHandle`].

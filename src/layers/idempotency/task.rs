@@ -27,6 +27,7 @@ use crate::{
         cache::{Answer, Facts, Reader, Recording, Watched},
         call::Call,
     },
+    ledger::CallersDeadline,
 };
 
 pub(super) struct Task {
@@ -62,6 +63,9 @@ impl Task {
         }
         count(&self.place.shared.counters.calls);
         let feature = request.feature_kept();
+        if let Some(deadline) = request.context().deadline {
+            request = request.extension(CallersDeadline(deadline));
+        }
         let context = request.context_mut();
         // What comes after its caller's deadline is for the retry.
         context.deadline = context.deadline.and_then(|deadline| deadline.checked_add(self.settings.grace));

@@ -14,19 +14,21 @@ use crate::{
     handoff::{
         Desk, DeskError, NewTask, PERSON, StoredRequest, Task, TaskId, TriedBefore, redrive::Redriven, request::tenant,
     },
-    ledger::Before,
+    ledger::{Before, CallersDeadline},
     request::WORST_LEVEL,
 };
 
-/// A leaf that writes a request down as a task for people, and says so at once; or [waits](Self::wait) for their answer.
+/// A leaf that writes a request down as a task for people, and says so at once; or [waits](Self::wait) for their
+/// answer.
 ///
-/// The answer *pending* is a sentence of level 5, with the [task's id](LlmResponse::task_id), and a promise: it is only given where
-/// the task is durable. Where it cannot be written down the leaf fails, and the request goes on to the next tier if there is one.
-/// A caller who leaves takes no task along. A request that is sent again under its
-/// [idempotency key](LlmRequest::idempotency_key) is the same task, and has its answer once there is one.
+/// The answer *pending* is a sentence of level 5, with the [task's id](LlmResponse::task_id), and a promise: it is only
+/// given where the task is durable. Where it cannot be written down the leaf fails, and the request goes on to the next
+/// tier if there is one. A caller who leaves takes no task along. A request that is sent again under its [idempotency
+/// key](LlmRequest::idempotency_key) is the same task, and has its answer once there is one.
 ///
-/// Push it as a [tier of people](crate::layers::fallback::Tier::human), without retries or a circuit around it. Clones are the same
-/// leaf.
+/// Push it as a [tier of people](crate::layers::fallback::Tier::human), without retries or a circuit around it. Who
+/// waits for a person holds what surrounds the leaf for as long: a place of a [bulkhead](crate::Bulkhead), for one. Clones
+/// are the same leaf.
 ///
 /// ```
 /// use steadfast::{
@@ -94,8 +96,8 @@ impl Handoff {
         Self { desk: desk.clone(), settings: Arc::new(settings) }
     }
 
-    /// Waits for the answer until the request's deadline, and answers that it is pending when that comes: the task stays.
-    /// Without a deadline, as long as the task may be answered. Default: it does not wait.
+    /// Waits for the answer until the request's deadline, and answers that it is pending when that comes: the task
+    /// stays. Without a deadline, as long as the task may be answered. Default: it does not wait.
     #[must_use]
     pub fn wait(self) -> Self {
         self.set(|settings| settings.wait = Wait::Deadline)
@@ -107,8 +109,8 @@ impl Handoff {
         self.set(|settings| settings.wait = Wait::UpTo(time))
     }
 
-    /// Sets what is said while nobody has answered; `{task_id}` stands for the task's id. Default: `A person will answer. Your
-    /// request is {task_id}.`
+    /// Sets what is said while nobody has answered; `{task_id}` stands for the task's id. Default: `A person will
+    /// answer. Your request is {task_id}.`
     #[must_use]
     pub fn pending_text(self, text: impl Into<String>) -> Self {
         self.set(|settings| settings.pending = text.into())
@@ -175,9 +177,11 @@ impl Handoff {
         let id = TaskId::new().map_err(|error| self.not_kept(error.into()))?;
         let before = request.extensions().get::<Before>();
         let mut task = NewTask::new(id, stored);
-        task.feature = request.feature_name().map(str::to_owned);
-        task.session = request.session_id().map(str::to_owned);
-        task.tenant = tenant(request).map(str::to_owned);
+        // A character that no database takes.
+        let kept = |name: &str| name.replace('\0', "");
+        task.feature = request.feature_name().map(kept);
+        task.session = request.session_id().map(kept);
+        task.tenant = tenant(request).map(kept);
         task.requires_human = request.is_human_required();
         task.reason = match (task.requires_human, before) {
             (true, _) => DegradedReason::RequiresHuman.name(),
@@ -192,7 +196,8 @@ impl Handoff {
     /// Until when its caller waits.
     fn waits_until(&self, request: &LlmRequest, now: Instant) -> Until {
         // What is told at the deadline itself comes too late.
-        let deadline = request.context().deadline.map(|deadline| {
+        let callers = request.extensions().get::<CallersDeadline>().map(|callers| callers.0);
+        let deadline = callers.into_iter().chain(request.context().deadline).min().map(|deadline| {
             let left = deadline.saturating_duration_since(now);
             now + left.saturating_sub(TO_TELL.min(left / 10))
         });

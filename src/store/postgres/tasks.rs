@@ -11,7 +11,9 @@ use crate::{
         Claimant, Delivery, DeliveryKind, DeskError, NewAnswer, NewTask, PREVIEW, Redrivable, Release, SWEPT_AT_ONCE,
         Settled, Task, TaskAnswer, TaskFilter, TaskFuture, TaskId, TaskState, TaskStats, TaskStore, TaskSummary,
         millis,
-        record::{self, Columns, DELIVERY, Damaged, HEAD, Head, SUMMARY, WHOLE, is_in, left_out, signed, written},
+        record::{
+            self, Columns, DELIVERY, Damaged, HEAD, Head, SUMMARY, WHOLE, count_of, is_in, left_out, signed, written,
+        },
     },
     store::{StoreError, StoreErrorKind},
 };
@@ -193,10 +195,18 @@ impl TaskStore for Postgres {
     fn state(&self, id: TaskId) -> TaskFuture<'_, TaskState> {
         let what = "looking at a task";
         Box::pin(async move {
-            let mut client = self.client(what).await?;
-            let work = self.work(what, &mut client).await?;
-            let now = work.now().await?;
-            Ok(work.head(id, "").await?.state(now))
+            let client = self.client(what).await?;
+            // Those who wait for an answer ask often: one statement, and once prepared.
+            let sql = format!("SELECT {HEAD}, steadfast_now() AS now FROM steadfast_tasks WHERE id = $1");
+            let failed = |cause| self.failed(what, cause);
+            let prepared = client.prepare_cached(&sql).await.map_err(failed)?;
+            let row = client.query_opt(&prepared, &[&id.to_string()]).await.map_err(failed)?;
+            let row = row.ok_or(DeskError::Unknown { task: id })?;
+            let state = record::head(&row).and_then(|head| {
+                let now = row.positive("now")?.ok_or(Damaged("now"))?;
+                Ok(head.state(now))
+            });
+            state.map_err(|damaged| damaged.of(id).into())
         })
     }
 
@@ -227,8 +237,7 @@ impl TaskStore for Postgres {
             let now = work.now().await?;
             let mut stats = TaskStats::default();
             for state in TaskState::ALL {
-                let sql = format!("SELECT count(*) FROM steadfast_tasks WHERE {}", is_in(state, now));
-                *stats.of(state) = work.count(&sql).await?;
+                *stats.of(state) = work.count(&count_of(state, "steadfast_tasks", now)).await?;
             }
             if stats.waiting > 0 {
                 let sql =

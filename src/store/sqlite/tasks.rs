@@ -13,7 +13,9 @@ use crate::{
         Claimant, Delivery, DeliveryKind, DeskError, NewAnswer, NewTask, PREVIEW, Redrivable, Release, SWEPT_AT_ONCE,
         Settled, Task, TaskAnswer, TaskFilter, TaskFuture, TaskId, TaskState, TaskStats, TaskStore, TaskSummary,
         millis,
-        record::{self, Columns, DELIVERY, Damaged, HEAD, Head, SUMMARY, WHOLE, is_in, left_out, signed, written},
+        record::{
+            self, Columns, DELIVERY, Damaged, HEAD, Head, SUMMARY, WHOLE, count_of, is_in, left_out, signed, written,
+        },
     },
     wall_clock,
 };
@@ -210,7 +212,7 @@ impl TaskStore for Sqlite {
         self.reading("counting tasks", |file, now| {
             let mut stats = TaskStats::default();
             for state in TaskState::ALL {
-                *stats.of(state) = count(file, &format!("SELECT count(*) FROM tasks WHERE {}", is_in(state, now)))?;
+                *stats.of(state) = count(file, &count_of(state, "tasks", now))?;
             }
             let sql = format!("SELECT min(created_at) FROM tasks WHERE {}", is_in(TaskState::Waiting, now));
             let oldest: Option<i64> = file.query_row(&sql, (), |row| row.get(0))?;

@@ -15,16 +15,15 @@ CREATE TABLE steadfast_tasks (
     same_as text,
     -- Who is told of the answer, in JSON.
     callback text,
-    -- What was asked and what was tried, in JSON.
-    request text NOT NULL,
-    attempts text NOT NULL,
     claim_kind text,
     claim_name text,
     claim_until bigint,
     answered_kind text,
     answered_name text,
     answered_at bigint,
-    -- In JSON.
+    -- In JSON, and last: what is large is not read to see how far a task is. What was asked, what was tried, the answer.
+    request text NOT NULL,
+    attempts text NOT NULL,
     answer text
 );
 CREATE UNIQUE INDEX steadfast_tasks_same_as ON steadfast_tasks (same_as) WHERE same_as IS NOT NULL;

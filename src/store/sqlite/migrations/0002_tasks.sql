@@ -15,16 +15,15 @@ CREATE TABLE tasks (
     same_as TEXT,
     -- Who is told of the answer, in JSON.
     callback TEXT,
-    -- What was asked and what was tried, in JSON.
-    request TEXT NOT NULL,
-    attempts TEXT NOT NULL,
     claim_kind TEXT,
     claim_name TEXT,
     claim_until INTEGER,
     answered_kind TEXT,
     answered_name TEXT,
     answered_at INTEGER,
-    -- In JSON.
+    -- In JSON, and last: what is large is not read to see how far a task is. What was asked, what was tried, the answer.
+    request TEXT NOT NULL,
+    attempts TEXT NOT NULL,
     answer TEXT
 );
 CREATE UNIQUE INDEX tasks_same_as ON tasks (same_as) WHERE same_as IS NOT NULL;

@@ -1,0 +1,69 @@
+use serde::{Deserialize, Serialize};
+
+use super::request::shortened;
+use crate::ledger::{Attempt, Next};
+
+/// A step that was tried before a task was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TriedBefore {
+    /// The tier.
+    pub tier: Option<String>,
+    /// The provider.
+    pub provider: Option<String>,
+    /// The model.
+    pub model: Option<String>,
+    /// The [kind](crate::ErrorKind::name) of failure; `None` for an answer.
+    pub kind: Option<String>,
+    /// The HTTP status.
+    pub status: Option<u16>,
+    /// What the failure said, without what looks like a key, and not more than 500 characters of it.
+    pub message: String,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+    /// Whether it was left out: nothing was sent.
+    pub skipped: bool,
+}
+
+impl TriedBefore {
+    pub(crate) fn of(attempt: &Attempt) -> Self {
+        let text = |name: &Option<std::sync::Arc<str>>| name.as_ref().map(|name| name.to_string());
+        Self {
+            tier: text(&attempt.tier),
+            provider: text(&attempt.provider),
+            model: text(&attempt.model),
+            kind: attempt.failure.map(|kind| kind.name().to_owned()),
+            status: attempt.status.map(|status| status.as_u16()),
+            message: scrubbed(&attempt.message),
+            took_ms: u64::try_from(attempt.took.as_millis()).unwrap_or(u64::MAX),
+            skipped: attempt.next == Next::Skipped,
+        }
+    }
+}
+
+/// A failure's words without what looks like a key: providers quote the one that they refuse.
+fn scrubbed(message: &str) -> String {
+    const MARKS: [&str; 8] = ["sk-", "sk_", "pk-", "gsk_", "xai-", "AIza", "hf_", "whsec_"];
+    let bare = |word: &str| word.trim_start_matches(['"', '\'', '`', '(', '[', '<', '=', ':']).to_owned();
+    let is_key = |word: &str| MARKS.iter().any(|mark| bare(word).starts_with(mark));
+    let mut after_bearer = false;
+    let words = message.split_whitespace().map(|word| {
+        let hidden = is_key(word) || after_bearer;
+        after_bearer = word.eq_ignore_ascii_case("bearer");
+        if hidden { "[key]" } else { word }
+    });
+    shortened(&words.collect::<Vec<_>>().join(" "), 500)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failures_words_lose_what_looks_like_a_key() {
+        let said = "Incorrect API key provided: sk-abc***xyz. Authorization: Bearer eyJhb was \"gsk_12345\" here";
+        let clean = "Incorrect API key provided: [key] Authorization: Bearer [key] was [key] here";
+        assert_eq!(scrubbed(said), clean);
+        assert_eq!(scrubbed(&"x ".repeat(1000)).chars().count(), 500);
+    }
+}
