@@ -51,6 +51,7 @@
 //!   errors, so that timeouts, retries, breakers and fallbacks treat a stream like any other answer. See [`commit`].
 //! - **The layers** are in [`layers`]: what each is for, when not to use it, and where it belongs in a stack.
 //!   [`Classifier`] is the one table of what they do about which failure.
+//! - **[`agent`]** reads an answer that may be cut or begin anew, and acts on one that is complete, once.
 //! - **Time is tokio's**, so that your own tests run an outage of hours in milliseconds: `#[tokio::test(start_paused =
 //!   true)]` and [`providers::Simulated`].
 //!

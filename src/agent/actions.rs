@@ -35,6 +35,9 @@ const TTL: Duration = Duration::from_secs(24 * 60 * 60);
 const LEASE: Duration = Duration::from_secs(60);
 /// The default of [`Actions::store_timeout`].
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
+/// A shorter lease would be nothing but renewals.
+const SHORTEST_LEASE: Duration = Duration::from_millis(100);
+
 impl<R: Clone + Send + Sync + 'static> Actions<R> {
     /// Results are kept in memory: 10,000 of them, for a day.
     pub fn new() -> Self {
@@ -57,10 +60,10 @@ impl<R: Clone + Send + Sync + 'static> Actions<R> {
 
     /// Sets how long an action belongs to a process that is heard of no more: after it, another may do it. While it runs
     /// the lease is renewed, at a third of it. It matters where a store is shared by processes, or outlives them. Default:
-    /// 60 s.
+    /// 60 s; at least 100 ms.
     #[must_use]
     pub fn lease(mut self, lease: Duration) -> Self {
-        self.settings.lease = lease;
+        self.settings.lease = lease.max(SHORTEST_LEASE);
         self
     }
 

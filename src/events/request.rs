@@ -45,7 +45,7 @@ pub struct RequestEnded {
     /// Where a `Route`'s rule chose a cheaper chain: what the same tokens would have cost at the model whose place that
     /// took. Less [`cost`](Self::cost), it is what was saved. `None` where the `Route` does not know that model.
     pub cost_without_route: Option<Usd>,
-    /// What the caller had of a stream that broke or was left; `None` where the answer was whole, or there was none.
+    /// What the caller had of a stream that broke; `None` of any other request, one whose caller left included.
     pub delivered: Option<Arc<Delivered>>,
     /// How the answer came to be this request's, where it was not made for it.
     // Boxed, for few have one and every event is moved about.

@@ -5,9 +5,11 @@
 //! servers: one that `STEADFAST_TEST_POSTGRES` names, and the programs to start one, in the folder of
 //! `STEADFAST_TEST_POSTGRES_BIN`. Where they are absent their tests say that they are skipped.
 #![cfg(all(unix, feature = "sqlite"))]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a real process keeps real time")]
 
 #[cfg(feature = "postgres")]
 mod cluster;
+mod cut;
 mod killed;
 mod process;
 #[cfg(feature = "postgres")]

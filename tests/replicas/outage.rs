@@ -7,7 +7,8 @@ use std::{
 };
 
 use steadfast::{
-    BulkheadLayer, CircuitBreakerLayer, IdempotencyLayer, LlmError, LlmRequest, LlmResponse, RetryBudget,
+    BulkheadLayer, CircuitBreakerLayer, Event, Events, IdempotencyLayer, LlmError, LlmRequest, LlmResponse,
+    RetryBudget,
     events::CircuitState,
     layers::bulkhead::Limits,
     provider_fn,
@@ -16,7 +17,7 @@ use steadfast::{
         replicas::{Shares, Sharing},
     },
 };
-use tokio::time::sleep;
+use tokio::{sync::broadcast, time::sleep};
 use tower::{ServiceBuilder, ServiceExt as _};
 
 use crate::server::Server;
@@ -49,12 +50,15 @@ struct Replica {
     features: BulkheadLayer,
     keys: IdempotencyLayer,
     redis: Redis,
+    heard: broadcast::Receiver<Event>,
     _sharing: Sharing,
 }
 
 impl Replica {
     fn over(url: &str) -> Self {
-        let redis = Redis::open(url).unwrap();
+        let events = Events::new();
+        let heard = events.subscribe();
+        let redis = Redis::open(url).unwrap().events(&events);
         let circuit = CircuitBreakerLayer::new("sonnet").consecutive_failures(3).cooldown(Duration::from_secs(60));
         let features = BulkheadLayer::new().feature("chat", Limits::new(1000).requests_per_minute(1_000_000));
         let shares = Shares::new()
@@ -62,7 +66,7 @@ impl Replica {
             .rates(&features.handle())
             .retry_budget("all", &RetryBudget::new());
         let keys = IdempotencyLayer::over(redis.clone());
-        Self { circuit, features, keys, _sharing: Sharing::start(redis.clone(), shares), redis }
+        Self { circuit, features, keys, _sharing: Sharing::start(redis.clone(), shares), redis, heard }
     }
 
     /// How long a good answer takes.
@@ -106,7 +110,7 @@ async fn outage(mut server: Server, goes: impl Fn(&mut Server), comes: impl Asyn
     let writer = log.clone();
     let told = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
     let _told = tracing::subscriber::set_default(told);
-    let replicas = [Replica::over(&server.url()), Replica::over(&server.url())];
+    let mut replicas = [Replica::over(&server.url()), Replica::over(&server.url())];
     for replica in &replicas {
         replica.redis.ping().await.unwrap();
         replica.answers("warm".to_owned()).await;
@@ -138,6 +142,14 @@ async fn outage(mut server: Server, goes: impl Fn(&mut Server), comes: impl Asyn
     becomes("it is told that it is over", || log.lines("Redis is back") == replicas.len()).await;
     assert_eq!(log.lines("Redis is away"), replicas.len(), "once for each replica");
     assert_eq!(log.lines("Redis is back"), replicas.len());
+    assert_eq!(log.lines("the store is away"), 0, "nor in other words");
+    for replica in &mut replicas {
+        let mut told = Vec::new();
+        while let Ok(Event::StoreChanged { store, available, .. }) = replica.heard.try_recv() {
+            told.push((store.to_string(), available));
+        }
+        assert_eq!(told, [("redis".to_owned(), false), ("redis".to_owned(), true)]);
+    }
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use steadfast::{
 use tokio::time::sleep;
 use tower::ServiceExt as _;
 
-use crate::server;
+use crate::server::{self, Server};
 
 const FILE: &str = "
 tiers:
@@ -126,4 +126,52 @@ async fn an_answer_of_one_stack_is_given_by_the_other() {
         answer.served_by().provider == Some("cached")
     })
     .await;
+}
+
+/// How many connections were made to a server, those of this question not counted.
+async fn connections(server: &Server, asked: &mut usize) -> usize {
+    *asked += 1;
+    let stats = server.asks(&["INFO", "stats"]).await.unwrap();
+    let made = stats.lines().find_map(|line| line.strip_prefix("total_connections_received:")).unwrap();
+    made.trim().parse::<usize>().unwrap() - *asked
+}
+
+#[tokio::test]
+async fn a_reload_keeps_the_connection_where_the_file_names_the_same_redis() {
+    let (Some(server), Some(another)) = (Server::start().await, Server::start().await) else { return };
+    let file = |url: &str, limit: u32| {
+        let text = format!("{FILE}stores: {{ shared: {url} }}\nidempotency: {{}}\n")
+            .replace("batch: {}", "batch: { concurrency: LIMIT }");
+        Config::from_str(&text.replace("LIMIT", &limit.to_string()), Format::Yaml).unwrap()
+    };
+    let provider = provider_fn(|_| async { Ok::<_, LlmError>(LlmResponse::from_text("fine")) });
+    let stack = Stack::builder().leaf("sonnet", provider).build(file(&server.url(), 5)).unwrap();
+    let works = async |server: &Server| {
+        let begun = Instant::now();
+        // Those who keep in step have met, and so has who listens.
+        while !server.asks(&["PUBSUB", "NUMSUB", "steadfast:news"]).await.unwrap().contains(":1\r\n") {
+            assert!(begun.elapsed() < Duration::from_secs(15));
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    works(&server).await;
+    stack.handle().check_stores().await.unwrap();
+    // The tests' own connections are made from here on, one for each question.
+    let mut asked = 0;
+    let before = connections(&server, &mut asked).await;
+    for limit in 6..10 {
+        stack.handle().reload(file(&server.url(), limit)).unwrap();
+        ask(&stack, Some("batch"), &limit.to_string()).await.unwrap();
+        stack.handle().check_stores().await.unwrap();
+    }
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(connections(&server, &mut asked).await, before, "none is made anew");
+
+    stack.handle().reload(file(&another.url(), 5)).unwrap();
+    works(&another).await;
+    let begun = Instant::now();
+    while server.asks(&["PUBSUB", "NUMSUB", "steadfast:news"]).await.unwrap().contains(":1\r\n") {
+        assert!(begun.elapsed() < Duration::from_secs(15), "who listened there has left");
+        sleep(Duration::from_millis(20)).await;
+    }
 }

@@ -5,9 +5,11 @@
 #![cfg(feature = "idempotency")]
 
 mod answers;
+#[cfg(feature = "sqlite")]
+mod cache;
 mod keys;
 mod places;
-#[cfg(all(feature = "simulator", any(feature = "postgres", feature = "sqlite")))]
+#[cfg(all(feature = "simulator", any(feature = "postgres", feature = "redis", feature = "sqlite")))]
 mod processes;
 #[cfg(all(feature = "config", feature = "sqlite"))]
 mod stack;

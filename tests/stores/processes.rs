@@ -25,7 +25,7 @@ use steadfast::{
 };
 use tokio::{
     sync::mpsc,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tower::{Layer as _, Service as _, ServiceExt as _};
 
@@ -199,7 +199,7 @@ async fn after_a_kill_one_more_call_is_made(store: &str) {
     let arrivals = || provider.handle().arrivals();
     let called = async {
         while arrivals().is_empty() {
-            tokio::task::yield_now().await;
+            sleep(Duration::from_millis(5)).await;
         }
     };
     timeout(LIMIT, called).await.unwrap();
@@ -208,7 +208,7 @@ async fn after_a_kill_one_more_call_is_made(store: &str) {
             if let Some(place) = processes.iter_mut().position(|process| process.says.try_recv() == Ok(Said::Calls)) {
                 return place;
             }
-            tokio::task::yield_now().await;
+            sleep(Duration::from_millis(5)).await;
         }
     };
     let leader = timeout(LIMIT, calls).await.unwrap();

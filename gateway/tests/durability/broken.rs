@@ -1,39 +1,154 @@
 //! A file that is full, gone or not to be written: nobody is told that anything is queued, and the log says why.
 
-use crate::{
-    common::Folder,
-    gateway::{PATHS, Place, REASON, task_of},
-    storm::desk,
-    told::Told,
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::Command,
 };
 
-/// The file is deleted, or another is put in its place, under a gateway that has it open: what it would write there is lost.
+use crate::{
+    common::Folder,
+    gateway::{Gateway, PATHS, Place, REASON, SECRET_WORDS, task_of},
+    storm::desk,
+    told::Told,
+    until,
+};
+
+/// A gateway with a file of its own, and one client.
+struct Broken {
+    place: Place,
+    gateway: Gateway,
+    file: PathBuf,
+    told: Told,
+    refused: usize,
+}
+
+impl Broken {
+    async fn new(folder: &Path, file: PathBuf) -> Self {
+        let place = Place::new(folder, &format!("sqlite:{}", file.display()), "{}");
+        let mut gateway = place.start();
+        place.is_ready(&mut gateway).await;
+        Self { place, gateway, file, told: Told::default(), refused: 0 }
+    }
+
+    /// In both dialects, some pages each. Whether it is queued.
+    async fn asks(&mut self, what: &str) -> bool {
+        let mut queued = Vec::new();
+        for path in PATHS {
+            let text = format!("{what} {path} {SECRET_WORDS} {}", "w".repeat(100_000));
+            self.told.sends(&text, false);
+            let answer = self.place.asks(path, &text, None).await.unwrap();
+            match task_of(&answer, path) {
+                Some(task) => self.told.acknowledged(&text, task.parse().unwrap()),
+                None => self.refused += 1,
+            }
+            queued.push(answer.status == 200);
+        }
+        assert_eq!(queued[0], queued[1], "{what}");
+        queued[0]
+    }
+
+    /// What was queued is there, and the log has said of each refusal why, once.
+    async fn ends(mut self, why: &str) {
+        assert_eq!(self.gateway.ended(), None);
+        self.gateway.kill();
+        let log = self.place.log();
+        let said = log.lines().filter(|line| line.contains(why)).count();
+        assert_eq!(said, self.refused, "{log}");
+        assert!(!log.contains(SECRET_WORDS) && !log.contains("panicked"), "{log}");
+        let desk = desk(&format!("sqlite:{}", self.file.display())).await.unwrap();
+        self.told.is_borne_out(&desk, REASON).await;
+    }
+}
+
+/// What would be written there ends with the gateway.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_was_deleted_or_replaced_queues_nothing_until_it_is_back() {
     let folder = Folder::new("durability-deleted");
     let file = folder.file("log", "").with_file_name("tasks.db");
-    let store = format!("sqlite:{}", file.display());
-    let place = Place::new(file.parent().unwrap(), &store, "{}");
-    let mut gateway = place.start();
-    place.is_ready(&mut gateway).await;
-    let mut told = Told::default();
-    let asks = async |told: &mut Told, text: &str, path| {
-        told.sends(text, false);
-        let answer = place.asks(path, text, None).await.unwrap();
-        task_of(&answer, path).map(|task| told.acknowledged(text, task.parse().unwrap())).is_some()
-    };
-    assert!(asks(&mut told, "before", PATHS[0]).await);
+    let mut broken = Broken::new(file.parent().unwrap(), file.clone()).await;
+    assert!(broken.asks("before").await);
     let aside = file.with_extension("aside");
-    std::fs::rename(&file, &aside).unwrap();
-    for path in PATHS {
-        assert!(!asks(&mut told, &format!("deleted {path}"), path).await);
+    fs::rename(&file, &aside).unwrap();
+    assert!(!broken.asks("deleted").await);
+    fs::write(&file, "").unwrap();
+    assert!(!broken.asks("replaced").await);
+    fs::rename(&aside, &file).unwrap();
+    assert!(broken.asks("after").await);
+    broken.ends("was deleted, moved or replaced").await;
+}
+
+/// A disk of 4 MiB.
+struct Disk(PathBuf);
+
+impl Disk {
+    /// `None`, said in one line, where this user may not have one.
+    fn new(folder: &Path) -> Option<Self> {
+        let path = folder.join("disk");
+        fs::create_dir(&path).unwrap();
+        let disk = Self(path);
+        let is_there = disk.mount(&["-t", "tmpfs", "-o", "size=4m", "tmpfs"]);
+        if !is_there {
+            println!("skipped: this user may not mount a disk");
+        }
+        is_there.then_some(disk)
     }
-    std::fs::write(&file, "").unwrap();
-    for path in PATHS {
-        assert!(!asks(&mut told, &format!("replaced {path}"), path).await);
+
+    fn mount(&self, how: &[&str]) -> bool {
+        Command::new("mount").args(how).arg(&self.0).output().is_ok_and(|ran| ran.status.success())
     }
-    std::fs::rename(&aside, &file).unwrap();
-    assert!(asks(&mut told, "after", PATHS[1]).await);
-    gateway.kill();
-    told.is_borne_out(&desk(&store).await.unwrap(), REASON).await;
+
+    fn filler(&self) -> PathBuf {
+        self.0.join("filler")
+    }
+
+    fn fills(&self) {
+        let mut filler = fs::File::create(self.filler()).unwrap();
+        // Until not one byte more is taken.
+        for size in [65_536, 4096, 1] {
+            while filler.write_all(&vec![b'x'; size]).is_ok() {}
+        }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_queues_nothing_until_there_is_room() {
+    let folder = Folder::new("durability-full");
+    let log = folder.file("log", "");
+    let Some(disk) = Disk::new(log.parent().unwrap()) else { return };
+    let mut broken = Broken::new(log.parent().unwrap(), disk.0.join("tasks.db")).await;
+    assert!(broken.asks("before").await);
+    disk.fills();
+    assert!(!broken.asks("full").await);
+    assert!(!broken.asks("still full").await);
+    fs::remove_file(disk.filler()).unwrap();
+    assert!(broken.asks("after").await);
+    broken.ends("the store is full").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_may_not_be_written_is_said_before_anybody_is_served() {
+    let folder = Folder::new("durability-read-only");
+    let log = folder.file("log", "");
+    let Some(disk) = Disk::new(log.parent().unwrap()) else { return };
+    let mut broken = Broken::new(log.parent().unwrap(), disk.0.join("tasks.db")).await;
+    assert!(broken.asks("before").await);
+    broken.gateway.kill();
+    assert!(disk.mount(&["-o", "remount,ro"]));
+    let mut refused = broken.place.start();
+    until("it gives up", async || refused.ended().is_some()).await;
+    assert_eq!(refused.ended().unwrap().code(), Some(2));
+    assert!(broken.place.log().contains("the store cannot be written"), "{}", broken.place.log());
+    assert!(disk.mount(&["-o", "remount,rw"]));
+    broken.gateway = broken.place.start();
+    broken.place.is_ready(&mut broken.gateway).await;
+    assert!(broken.asks("after").await);
+    broken.ends("no reason").await;
 }

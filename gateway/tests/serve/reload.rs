@@ -87,6 +87,15 @@ fn a_file_that_is_wrong_is_refused_at_the_start() {
 }
 
 #[test]
+fn a_store_that_cannot_be_opened_is_said_at_the_start() {
+    let file = File::new("store", &(saying("word") + "stores: { durable: 'sqlite:/no/such/folder/state.db' }\n"));
+    let output = super::refused(&["--config", file.0.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("stores.durable") && said.contains("/no/such/folder/state.db"), "{said}");
+}
+
+#[test]
 fn reloads_lose_no_request() {
     let file = File::new("many", &saying("word"));
     let served = file.serve();

@@ -93,17 +93,20 @@ impl Opened {
         None
     }
 
-    /// Whether they can be used.
+    /// Whether they can be used. Of two problems, the one that does not heal.
     pub(super) async fn check(&self) -> Result<(), StoreError> {
+        #[allow(unused_mut, reason = "a file is there, or was an error before")]
+        let mut asked: Vec<Result<(), StoreError>> = Vec::new();
         #[cfg(feature = "postgres")]
         if let Some(Durable::Postgres(postgres)) = &self.durable {
-            postgres.check().await?;
+            asked.push(postgres.check().await);
         }
         #[cfg(feature = "redis")]
         if let Some(meeting) = &self.meeting {
-            meeting.redis.ping().await?;
+            asked.push(meeting.redis.ping().await);
         }
-        Ok(())
+        let problems = asked.into_iter().filter_map(Result::err);
+        problems.min_by_key(StoreError::heals).map_or(Ok(()), Err)
     }
 }
 

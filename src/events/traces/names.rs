@@ -41,7 +41,7 @@ pub const ATTEMPT_NUMBER: &str = "steadfast.attempt.number";
 pub const NEXT: &str = "steadfast.attempt.next";
 /// Whether the answer came as a stream.
 pub const STREAM: &str = "steadfast.stream";
-/// How many frames with something in them the caller had of a stream that broke or was left.
+/// How many frames with something in them the caller had of a stream that broke.
 pub const DELIVERED_FRAMES: &str = "steadfast.delivered.frames";
 /// How many characters of text that was.
 pub const DELIVERED_CHARACTERS: &str = "steadfast.delivered.characters";

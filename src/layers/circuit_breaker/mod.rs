@@ -89,7 +89,7 @@ mod window;
 mod word;
 
 #[cfg(feature = "redis")]
-pub(crate) use self::news::{Mark, News};
+pub(crate) use self::news::{COURTESY, Mark, News};
 pub use self::{
     future::ResponseFuture, handle::CircuitBreakerHandle, layer::CircuitBreakerLayer, service::CircuitBreaker,
     settings::Window,

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     CircuitBreakerHandle,
+    settings::Settings,
     state::{Circuit, Core, Phase, Transition, nanos, phase},
     word::{Reason, Tag},
 };
@@ -36,6 +37,8 @@ pub(crate) struct Mark {
     probes: bool,
 }
 
+/// How much longer others may wait than the one who opened a circuit, who probes first.
+pub(crate) const COURTESY: Duration = Duration::from_secs(2);
 /// How long an open circuit leaves a probe of another replica alone, from each time that it hears that the probe is under
 /// way.
 const HOLD: Duration = Duration::from_secs(1);
@@ -66,12 +69,18 @@ impl Circuit {
         (mark, news)
     }
 
+    fn longest(&self) -> Duration {
+        let Settings { cooldown, max_cooldown, latch, max_throttle, .. } = self.settings;
+        cooldown.max(max_cooldown).max(latch).max(max_throttle).saturating_add(COURTESY)
+    }
+
     /// Follows what another replica has told, and gives the mark with which it has done so.
     fn hear(&self, news: News, now: Instant) -> (Option<Transition>, Mark) {
         let mut core = self.lock();
         let word = self.load();
         let (before, at) = (phase(word), self.at(now));
-        let after = |left: Duration| at.saturating_add(nanos(left));
+        // For no longer than this circuit would stay open by itself: what is told may be damaged.
+        let after = |left: Duration| at.saturating_add(nanos(left.min(self.longest())));
         if matches!(before, Phase::ForcedOpen | Phase::ForcedClosed) {
             return (None, self.mark(&core));
         }
@@ -114,6 +123,11 @@ impl CircuitBreakerHandle {
             circuit.tell(transition);
             mark
         })
+    }
+
+    /// How long a probe of another replica is waited for at the most.
+    pub(crate) fn probe_lease(&self) -> Duration {
+        self.with(|circuit| circuit.machine.settings.probe_lease())
     }
 
     /// Whether both are of one circuit.
@@ -171,10 +185,7 @@ const REASONS: [(Reason, &str); 7] = [
 #[cfg(all(test, not(steadfast_loom)))]
 mod tests {
     use super::*;
-    use crate::layers::circuit_breaker::{
-        settings::Settings,
-        state::{Admission, Decision, Outcome},
-    };
+    use crate::layers::circuit_breaker::state::{Admission, Decision, Outcome};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -288,6 +299,18 @@ mod tests {
         assert_ne!(here.news(now).0, mark);
         assert_eq!(here.hear(News::Closed, now).0, None, "it is the provider's own word");
         assert_eq!(here.news(now).1, Some(News::Throttled { left: 40 * SECOND }));
+    }
+
+    #[test]
+    fn nothing_that_is_told_closes_it_off_for_longer_than_its_own_settings_would() {
+        let now = Instant::now();
+        for news in [News::Open { reason: Reason::Auth, left: Duration::MAX }, News::Throttled { left: Duration::MAX }]
+        {
+            let circuit = circuit(now);
+            circuit.hear(news, now);
+            assert!(admitted(&circuit, now + 300 * SECOND).is_none(), "{news:?}");
+            assert!(admitted(&circuit, now + 303 * SECOND).is_some(), "{news:?}");
+        }
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub enum StreamBreak {
     Fail,
     /// The body goes on with the next tier's whole answer, after a
     /// [`StreamEvent::Restarted`](crate::StreamEvent::Restarted) that tells the reader to discard what came before.
+    /// An [`AnswerReader`](crate::agent::AnswerReader) makes one signal of it.
     Restart,
     /// The answer is held back until it is whole, so that a broken stream can still fail over: the caller sees only
     /// complete answers, and its first token later.

@@ -62,7 +62,8 @@
 //! itself, up to 64 MiB of answers: what was kept in the store before is not known meanwhile, and two processes may make one
 //! call each. One request tries the store again after a second, then after 2, 4 and so on up to 30. What was answered
 //! meanwhile stays known in its own process. The log says so once, and once when it is back; so does
-//! [`Event::StoreChanged`](crate::Event::StoreChanged).
+//! [`Event::StoreChanged`](crate::Event::StoreChanged). A store that [guards itself](IdempotencyStore::is_guarded) does all that
+//! in its own way.
 //!
 //! # Sources
 //!

@@ -3,13 +3,15 @@
 //! # When to use it, and when not
 //!
 //! Where more than one machine answers, or the database that is there is the one that is backed up. On one machine a file
-//! ([`Sqlite`](super::sqlite::Sqlite), feature `sqlite`) needs no server.
+//! (`store::sqlite`, feature `sqlite`) needs no server.
 //!
 //! # What is in the database
 //!
-//! Answers, in full: kept idempotency keys hold what was answered under them (their callers' keys and prompts are there
-//! as hashes only). Its tables begin with `steadfast_`, and are in the first schema of the role's `search_path`, where
-//! the role must be allowed to make them once. PostgreSQL 12 or later.
+//! What was said, in full. Idempotency keys are there with the answers under them; of their callers' keys and prompts there are
+//! hashes only. A task for people is there with its whole request and its answer.
+//!
+//! Its tables begin with `steadfast_`, and are in the first schema of the role's `search_path`, where the role must be allowed
+//! to make them once. PostgreSQL 12 or later.
 //!
 //! # How it is reached
 //!
@@ -44,6 +46,16 @@ use crate::providers::transport;
 ///
 /// Clones are the same pool of connections, which ends with the last of them. It lives in the tokio runtime in which it is
 /// asked.
+///
+/// ```no_run
+/// use steadfast::{IdempotencyLayer, store::postgres::Postgres};
+///
+/// # async fn run() -> Result<(), steadfast::store::StoreError> {
+/// let database = Postgres::connect("postgres://steadfast:secret@db.internal/steadfast?sslmode=require").await?;
+/// let layer = IdempotencyLayer::over(database);
+/// # drop(layer);
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Postgres {
     inner: Arc<Inner>,
@@ -184,7 +196,7 @@ impl Postgres {
 /// Where it is, for a log: no password.
 fn name(config: &Config) -> Box<str> {
     let hosts = config.get_hosts().iter().enumerate().map(|(at, host)| {
-        let port = config.get_ports().get(at).or(config.get_ports().first()).copied().unwrap_or(5432);
+        let port = config.get_ports().get(at).or_else(|| config.get_ports().first()).copied().unwrap_or(5432);
         match host {
             Host::Tcp(host) => format!("{host}:{port}"),
             #[cfg(unix)]
@@ -192,7 +204,7 @@ fn name(config: &Config) -> Box<str> {
         }
     });
     let hosts: Vec<_> = hosts.collect();
-    let database = config.get_dbname().or(config.get_user()).unwrap_or_default();
+    let database = config.get_dbname().or_else(|| config.get_user()).unwrap_or_default();
     format!("postgres {}/{database}", hosts.join(",")).into()
 }
 

@@ -110,7 +110,8 @@ impl Link {
         let (commands, driver) = MultiplexedConnection::new_with_config(&self.target.login, stream, config).await?;
         let driver = tokio::spawn(driver).abort_handle();
         let connection = Arc::new(Connection { commands: commands.clone(), driver });
-        lock(&self.state).connection = Some(connection);
+        let before = lock(&self.state).connection.replace(connection);
+        drop(before);
         Ok(commands)
     }
 

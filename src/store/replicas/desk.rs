@@ -1,13 +1,13 @@
 //! What a replica has said and heard: no clock of its own, no store; `now` comes in, what to say goes out.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use super::{Heard, Notice, Said, Shares, Stamp, shares::Counter};
 use crate::{
     CircuitBreakerHandle,
-    layers::circuit_breaker::{Mark, News},
+    layers::circuit_breaker::{COURTESY, Mark, News},
 };
 
 pub(super) struct Desk {
@@ -42,9 +42,6 @@ struct Count {
     /// The total of all, as far as it is known since the last failure.
     total: Option<i64>,
 }
-
-/// The one who opened a circuit probes first. Others wait for longer by this and by chance, up to as much again.
-const COURTESY: Duration = Duration::from_secs(1);
 
 impl Desk {
     pub(super) fn new(replica: u64) -> Self {
@@ -145,10 +142,12 @@ impl Circuit {
         let Some(news) = News::parse(&notice.what, notice.left) else { return };
         let news = match news {
             // A probe is waited for as long as it is under way.
-            News::Probing { .. } => news,
+            News::Probing { .. } if notice.age < self.handle.probe_lease() => news,
+            News::Probing { .. } => return,
             _ if is_known => return,
             News::Open { reason, left } if !left.is_zero() => {
-                News::Open { reason, left: left + COURTESY.mul_f64(1.0 + rng.f64()) }
+                let courtesy = COURTESY.mul_f64(0.5 + 0.5 * rng.f64());
+                News::Open { reason, left: left.saturating_add(courtesy) }
             }
             _ => news,
         };

@@ -13,7 +13,7 @@ use std::{
 use tokio::time::{Instant, sleep};
 use tower::{Layer, ServiceExt};
 
-use super::{Heard, MemoryReplicas, ReplicaStore, Said, Shares, Sharing};
+use super::{Heard, MemoryReplicas, Notice, ReplicaStore, Said, Shares, Sharing};
 use crate::{
     BulkheadLayer, CircuitBreakerLayer, ErrorKind, LlmError, LlmRequest, LlmResponse, RetryBudget,
     events::CircuitState,
@@ -148,6 +148,21 @@ async fn one_replica_probes_at_a_time() {
     probe.await.unwrap().unwrap();
     seconds(1.2).await;
     assert!(replicas.iter().all(|replica| replica.state() == CircuitState::Closed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_never_ends_is_not_waited_for_for_ever() {
+    let store = Flaky::default();
+    let replica = Replica::over(&store);
+    replica.trip().await;
+    seconds(1.0).await;
+    let probing = Notice { what: "probing".into(), age: Duration::ZERO, left: Duration::MAX };
+    let said = Said { replica: 99, notices: vec![("sonnet".into(), Some(probing))], counts: Vec::new() };
+    store.exchange(&said).await.unwrap();
+    seconds(50.0).await;
+    assert!(!replica.call(Ok(())).await, "its own cooldown was over long ago");
+    seconds(12.0).await;
+    assert!(replica.call(Ok(())).await);
 }
 
 #[tokio::test(start_paused = true)]

@@ -89,7 +89,7 @@ impl Sqlite {
 }
 
 /// Unix milliseconds, which all processes of one machine have the same.
-fn now() -> i64 {
+pub(super) fn now() -> i64 {
     millis(wall_clock::since_1970())
 }
 

@@ -8,19 +8,24 @@
 //!
 //! # What is in the file
 //!
-//! Answers, in full: kept idempotency keys hold what was answered under them (their callers' keys and prompts are there
-//! as hashes only). A new file is made readable for its owner alone (mode 0600), and its two companions (`-wal`, `-shm`) are
-//! like it; a file that is there keeps its mode. What is deleted is overwritten where that costs no further writing
+//! What was said, in full. Idempotency keys are there with the answers under them, a cache with those that it keeps; of
+//! their callers' keys and prompts there are hashes only. A task for people is there with its whole request and its answer.
+//!
+//! A new file is made readable for its owner alone (mode 0600), and its two companions (`-wal`, `-shm`) are like it; a file
+//! that is there keeps its mode. What is deleted is overwritten where that costs no further writing
 //! (`secure_delete=FAST`).
 //!
 //! # How it is written
 //!
 //! One thread works on the file, in the order in which it is asked. What has returned is on the disk (WAL,
 //! `synchronous=FULL`): neither a crash of the process nor of the machine undoes it. While another process writes, it
-//! waits for up to 5 seconds.
+//! waits for up to 5 seconds. A file that is deleted, moved or replaced while it is open is an error of each call until it is
+//! back: SQLite itself would go on with what has no name any more.
 
+mod answers;
 mod error;
 mod keys;
+mod place;
 mod schema;
 mod tasks;
 #[cfg(test)]
@@ -32,12 +37,31 @@ use std::{fmt, fs::OpenOptions, io, path::Path, sync::Arc, thread::park_timeout,
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::{mpsc, oneshot};
 
-use self::thread::Job;
+use self::{answers::Kept, place::Place, thread::Job};
 use super::{StoreError, StoreErrorKind, room::Room};
 
 /// One file of state. See the [module docs](self).
 ///
 /// Clones are the same file and the same thread, which ends with the last of them.
+///
+/// ```
+/// use steadfast::{IdempotencyLayer, LlmError, LlmRequest, LlmResponse, provider_fn, store::sqlite::Sqlite};
+/// use tower::{Layer, ServiceExt};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let path = std::env::temp_dir().join(format!("steadfast-doc-keys-{}.db", std::process::id()));
+/// # let _ = std::fs::remove_file(&path);
+/// let ask = || LlmRequest::prompt("Write to Ada.").idempotency_key("mail-17");
+/// let leaf = provider_fn(|_| async { Ok::<_, LlmError>(LlmResponse::from_text("Dear Ms Lovelace")) });
+/// IdempotencyLayer::over(Sqlite::open(&path)?).layer(leaf).oneshot(ask()).await?;
+///
+/// // After a crash, or in another process: nobody is asked again.
+/// let nobody = provider_fn(|_| async { Err::<LlmResponse, _>(LlmError::new(steadfast::ErrorKind::Other, "asked again")) });
+/// let again = IdempotencyLayer::over(Sqlite::open(&path)?).layer(nobody).oneshot(ask()).await?;
+/// assert_eq!(again.text().await?, "Dear Ms Lovelace");
+/// # let _ = std::fs::remove_file(path);
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Sqlite {
     inner: Arc<Inner>,
@@ -46,8 +70,10 @@ pub struct Sqlite {
 struct Inner {
     /// As it was named.
     file: Box<str>,
+    place: Arc<Place>,
     jobs: mpsc::Sender<Job>,
     room: Room,
+    answers: Kept,
 }
 
 /// How long it waits for another process that writes.
@@ -98,10 +124,18 @@ impl Sqlite {
             PRAGMA trusted_schema = OFF;";
         connection.execute_batch(settings).map_err(failed)?;
         schema::migrate(&mut connection).map_err(|refused| refused.into_error(&file, error::kind_at_open))?;
+        let place = Place::of(path).map_err(|cause| misconfigured(format!("opening {file}")).with_source(cause))?;
         let jobs = thread::spawn(connection).map_err(|cause| {
             StoreError::new(StoreErrorKind::Unavailable, format!("the thread for {file}")).with_source(cause)
         })?;
-        Ok(Self { inner: Arc::new(Inner { file: file.into(), jobs, room: Room::default() }) })
+        let inner = Inner {
+            file: file.into(),
+            place: Arc::new(place),
+            jobs,
+            room: Room::default(),
+            answers: Kept::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Whether both are clones of one.
@@ -119,16 +153,24 @@ impl Sqlite {
         work: impl FnOnce(&mut Connection) -> Result<T, rusqlite::Error> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, replied) = oneshot::channel();
+        let place = self.inner.place.clone();
         let job: Job = Box::new(move |connection| {
             if !reply.is_closed() {
+                let done = work(connection);
+                // Not before it is done: until then the file may be taken away.
+                let is_kept = place.holds();
                 // Dropped where its caller has left.
-                let _ = reply.send(work(connection));
+                let _ = reply.send((done, is_kept));
             }
         });
         let what = || format!("{what}, in {}", self.inner.file);
         let gone = || StoreError::new(StoreErrorKind::Unavailable, what());
         self.inner.jobs.send(job).await.map_err(|_| gone())?;
-        let done = replied.await.map_err(|_| gone())?;
+        let (done, is_kept) = replied.await.map_err(|_| gone())?;
+        if !is_kept {
+            let what = what() + ", which was deleted, moved or replaced: put it back, or start again with another";
+            return Err(StoreError::new(StoreErrorKind::Misconfigured, what));
+        }
         done.map_err(|cause| StoreError::new(error::kind(&cause), what()).with_source(cause))
     }
 }

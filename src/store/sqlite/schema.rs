@@ -5,8 +5,11 @@ use rusqlite::{Connection, Error, Transaction, TransactionBehavior};
 use crate::store::{StoreError, StoreErrorKind};
 
 /// In order: a file of version *n* has had the first *n* of them. A migration that was published is never changed.
-const MIGRATIONS: &[&str] =
-    &[include_str!("migrations/0001_idempotency.sql"), include_str!("migrations/0002_tasks.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_idempotency.sql"),
+    include_str!("migrations/0002_tasks.sql"),
+    include_str!("migrations/0003_answers.sql"),
+];
 
 /// Marks a file as this crate's (SQLite's `application_id`): `stdf`.
 const APPLICATION: i32 = i32::from_be_bytes(*b"stdf");

@@ -172,6 +172,25 @@ async fn a_damaged_file_is_said_and_panics_nobody() {
     assert_eq!(error.kind(), StoreErrorKind::Corrupt);
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_is_not_where_it_was_keeps_nothing_until_it_is_back() {
+    let folder = Folder::new("sqlite-moved");
+    let file = Sqlite::open(folder.file()).unwrap();
+    for name in ["steadfast.db", "steadfast.db-wal"] {
+        let (path, aside) = (folder.path().join(name), folder.path().join("aside"));
+        file.call("writing", |file| insert(file, 1, 10)).await.unwrap();
+        fs::rename(&path, &aside).unwrap();
+        let error = file.call("writing", |file| insert(file, 2, 10)).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Misconfigured);
+        assert!(error.to_string().contains("which was deleted, moved or replaced"), "{error}");
+        fs::copy(&aside, &path).unwrap();
+        assert!(count(&file).await.is_err(), "another of its name");
+        fs::rename(&aside, &path).unwrap();
+        file.call("clearing", |file| file.execute("DELETE FROM idempotency", ())).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_table_that_somebody_has_dropped_is_damage() {
     let folder = Folder::new("sqlite-dropped");
