@@ -70,7 +70,7 @@ async fn only_administrators(
 ) -> Response<Body> {
     let key = match key_of(&gateway, request.headers(), "`admin: true`") {
         Ok(key) => key,
-        Err(refused) => return refused,
+        Err(refused) => return *refused,
     };
     if !key.admin {
         tracing::warn!(
@@ -86,17 +86,17 @@ async fn only_administrators(
 }
 
 /// The key that is shown, where one with a permission is `needed`.
-pub(crate) fn key_of(gateway: &Gateway, headers: &HeaderMap, needed: &str) -> Result<Arc<Key>, Response<Body>> {
+pub(crate) fn key_of(gateway: &Gateway, headers: &HeaderMap, needed: &str) -> Result<Arc<Key>, Box<Response<Body>>> {
     let Some(keys) = &gateway.keys else {
         let message = format!("this server has no keys: start it with --keys FILE, where a key has {needed}");
-        return Err(error(StatusCode::FORBIDDEN, "permission_error", &message));
+        return Err(error(StatusCode::FORBIDDEN, "permission_error", &message).into());
     };
     keys.caller(headers).map_err(|denied| {
         let message = match denied {
             Denied::NoKey => &*format!("no key: send one with {needed} in `Authorization: Bearer` or `x-api-key`"),
             _ => "the gateway does not know this key, or it has expired",
         };
-        error(StatusCode::UNAUTHORIZED, "authentication_error", message)
+        error(StatusCode::UNAUTHORIZED, "authentication_error", message).into()
     })
 }
 

@@ -32,10 +32,11 @@ pub(crate) async fn answer(
     uri: Uri,
 ) -> Response<Body> {
     let Some(desk) = gateway.desk() else { return not_here() };
-    let (id, dialect) = match id(&task).and_then(|id| Ok((id, dialect(&uri).map_err(wrong)?))) {
-        Ok(asked) => asked,
-        Err(refused) => return refused,
-    };
+    let (id, dialect) =
+        match id(&task).and_then(|id| Ok((id, dialect(&uri).map_err(|problem| Box::new(wrong(problem)))?))) {
+            Ok(asked) => asked,
+            Err(refused) => return *refused,
+        };
     let task = match desk.show(id).await {
         Ok(task) if is_of(&task, key.as_deref()) => task,
         // As if it had never been.
@@ -72,7 +73,7 @@ fn is_of(task: &Task, key: Option<&Arc<Key>>) -> bool {
 /// In which API's form the answer is wanted; `None`: in neither's.
 fn dialect(uri: &Uri) -> Result<Option<Dialect>, String> {
     let mut dialect = None;
-    for (name, value) in query::pairs(uri)? {
+    for [name, value] in query::pairs(uri)? {
         dialect = match (&*name, &*value) {
             ("dialect", "anthropic") => Some(Dialect::Anthropic),
             ("dialect", "openai") => Some(Dialect::OpenAi),

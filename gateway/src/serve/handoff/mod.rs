@@ -72,7 +72,7 @@ type Reviewing = Extension<Reviewer>;
 async fn only_reviewers(State(gateway): State<Arc<Gateway>>, mut request: Request<Body>, next: Next) -> Response<Body> {
     let key = match key_of(&gateway, request.headers(), "`handoff: true` or `admin: true`") {
         Ok(key) => key,
-        Err(refused) => return refused,
+        Err(refused) => return *refused,
     };
     if !key.is_reviewer() {
         tracing::warn!(key = &*key.name, path = request.uri().path(), "a reviewer's path, and not a reviewer's key");

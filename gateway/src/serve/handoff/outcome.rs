@@ -43,8 +43,8 @@ pub(super) fn not_here() -> Response<Body> {
 }
 
 /// The task that a path names.
-pub(super) fn id(text: &str) -> Result<TaskId, Response<Body>> {
-    text.parse().map_err(|problem: steadfast::handoff::NotATaskId| wrong(problem.to_string()))
+pub(super) fn id(text: &str) -> Result<TaskId, Box<Response<Body>>> {
+    text.parse().map_err(|problem: steadfast::handoff::NotATaskId| wrong(problem.to_string()).into())
 }
 
 pub(super) async fn wrong_method() -> Response<Body> {

@@ -1,7 +1,5 @@
 //! What a query asks for.
 
-use std::borrow::Cow;
-
 use http::Uri;
 use steadfast::handoff::TaskFilter;
 
@@ -9,12 +7,12 @@ use steadfast::handoff::TaskFilter;
 const LONGEST: usize = 256;
 
 /// The names and values of a query. `Err` says what is wrong with it.
-pub(super) fn pairs(uri: &Uri) -> Result<Vec<(Cow<'_, str>, Cow<'_, str>)>, String> {
+pub(super) fn pairs(uri: &Uri) -> Result<Vec<[String; 2]>, String> {
     let query = uri.query().unwrap_or_default();
     let fields = query.split('&').filter(|field| !field.is_empty());
     let pair = |field: &'_ str| {
         let (name, value) = field.split_once('=').unwrap_or((field, ""));
-        Some((decoded(name)?.into(), decoded(value)?.into()))
+        Some([decoded(name)?, decoded(value)?])
     };
     fields
         .map(|field| pair(field).ok_or_else(|| "the query is not UTF-8, or has a `%` that says nothing".to_owned()))
@@ -24,7 +22,7 @@ pub(super) fn pairs(uri: &Uri) -> Result<Vec<(Cow<'_, str>, Cow<'_, str>)>, Stri
 /// Which tasks a query asks for. `Err` says what is wrong with it.
 pub(super) fn filter(uri: &Uri) -> Result<TaskFilter, String> {
     let mut filter = TaskFilter::new();
-    for (name, value) in pairs(uri)? {
+    for [name, value] in pairs(uri)? {
         if value.len() > LONGEST {
             return Err(format!("`{name}` is longer than {LONGEST} bytes"));
         }

@@ -52,7 +52,7 @@ pub(super) async fn list(Extension(reviewer): Reviewing, uri: Uri) -> Response<B
 pub(super) async fn show(Extension(reviewer): Reviewing, Path(task): Path<String>) -> Response<Body> {
     match id(&task) {
         Ok(task) => reviewer.desk.show(task).await.as_ref().map_or_else(refused, shown),
-        Err(refused) => refused,
+        Err(refused) => *refused,
     }
 }
 
@@ -139,7 +139,7 @@ pub(super) async fn answer(
 ) -> Response<Body> {
     let task = match id(&task) {
         Ok(task) => task,
-        Err(refused) => return refused,
+        Err(refused) => return *refused,
     };
     let expected = r#"{"text": "..", "as": "name", "force": false}"#;
     let answer = match read::<Answer>(&gateway, request, expected).await {
@@ -155,7 +155,7 @@ pub(super) async fn answer(
     }
     let who = match named(&reviewer, answer.who) {
         Ok(who) => who,
-        Err(refused) => return refused,
+        Err(refused) => return *refused,
     };
     let done = match answer.force {
         false => reviewer.desk.answer(task, &who, answer.text).await,
@@ -173,7 +173,7 @@ pub(super) async fn redrive(
 ) -> Response<Body> {
     let task = match id(&task) {
         Ok(task) => task,
-        Err(refused) => return refused,
+        Err(refused) => return *refused,
     };
     if let Err(refused) = read::<Nothing>(&gateway, request, NOTHING).await {
         return refused;
@@ -216,15 +216,17 @@ async fn who(
     task: &str,
     request: Request<Body>,
 ) -> Result<(TaskId, String), Response<Body>> {
-    let task = id(task)?;
+    let task = id(task).map_err(|refused| *refused)?;
     let As { who } = read(gateway, request, AS).await?.unwrap_or_default();
-    Ok((task, named(reviewer, who)?))
+    Ok((task, named(reviewer, who).map_err(|refused| *refused)?))
 }
 
-fn named(reviewer: &Reviewer, who: Option<String>) -> Result<String, Response<Body>> {
+fn named(reviewer: &Reviewer, who: Option<String>) -> Result<String, Box<Response<Body>>> {
     let who = who.unwrap_or_else(|| reviewer.key.name.to_string());
     if who.len() > LONGEST_NAME || who.chars().any(char::is_control) {
-        return Err(wrong(format!("`as` is a name of at most {LONGEST_NAME} bytes, of characters that can be seen")));
+        return Err(
+            wrong(format!("`as` is a name of at most {LONGEST_NAME} bytes, of characters that can be seen")).into()
+        );
     }
     Ok(who)
 }
