@@ -1,4 +1,11 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use sha2::{Digest, Sha256};
 use tokio::{
@@ -55,6 +62,8 @@ pub struct Desk {
     written: Arc<Notify>,
     /// A redrive was asked for here.
     asked_for: Arc<Notify>,
+    /// The last task could not be written down.
+    refuses: Arc<AtomicBool>,
 }
 
 /// What a desk goes by.
@@ -105,6 +114,7 @@ impl Desk {
             told: broadcast::channel(TOLD).0,
             written: Arc::default(),
             asked_for: Arc::default(),
+            refuses: Arc::default(),
         }
     }
 
@@ -204,6 +214,14 @@ impl Desk {
             done = self.asked(what, self.store.insert(task)).await;
         }
         self.written.notify_one();
+        match &done {
+            // Said once until it works again: who asked is told of the models' failure.
+            Err(problem) if !self.refuses.swap(true, Relaxed) => {
+                tracing::error!(event = "handoff_refused", %problem);
+            }
+            Ok(_) if self.refuses.swap(false, Relaxed) => tracing::info!(event = "handoff_works_again"),
+            _ => {}
+        }
         let written = done?;
         // A repeat is told of once.
         if written == id {

@@ -21,7 +21,9 @@ struct Broken {
     gateway: Gateway,
     file: PathBuf,
     told: Told,
-    refused: usize,
+    /// How often it was queued no more.
+    outages: usize,
+    is_away: bool,
 }
 
 impl Broken {
@@ -29,7 +31,7 @@ impl Broken {
         let place = Place::new(folder, &format!("sqlite:{}", file.display()), "{}");
         let mut gateway = place.start();
         place.is_ready(&mut gateway).await;
-        Self { place, gateway, file, told: Told::default(), refused: 0 }
+        Self { place, gateway, file, told: Told::default(), outages: 0, is_away: false }
     }
 
     /// In both dialects, some pages each. Whether it is queued.
@@ -39,23 +41,27 @@ impl Broken {
             let text = format!("{what} {path} {SECRET_WORDS} {}", "w".repeat(100_000));
             self.told.sends(&text, false);
             let answer = self.place.asks(path, &text, None).await.unwrap();
-            match task_of(&answer, path) {
-                Some(task) => self.told.acknowledged(&text, task.parse().unwrap()),
-                None => self.refused += 1,
+            let task = task_of(&answer, path);
+            if let Some(task) = task {
+                self.told.acknowledged(&text, task.parse().unwrap());
             }
+            self.outages += usize::from(task.is_none() && !self.is_away);
+            self.is_away = task.is_none();
             queued.push(answer.status == 200);
         }
         assert_eq!(queued[0], queued[1], "{what}");
         queued[0]
     }
 
-    /// What was queued is there, and the log has said of each refusal why, once.
+    /// What was queued is there, and the log has said of each outage why, once.
     async fn ends(mut self, why: &str) {
         assert_eq!(self.gateway.ended(), None);
         self.gateway.kill();
         let log = self.place.log();
-        let said = log.lines().filter(|line| line.contains(why)).count();
-        assert_eq!(said, self.refused, "{log}");
+        let of = |event: &str| log.lines().filter(|line| line.contains(event)).collect::<Vec<_>>();
+        let refused = of("handoff_refused");
+        assert!(refused.len() == self.outages && refused.iter().all(|line| line.contains(why)), "{log}");
+        assert_eq!(of("handoff_works_again").len(), self.outages, "{log}");
         assert!(!log.contains(SECRET_WORDS) && !log.contains("panicked"), "{log}");
         let desk = desk(&format!("sqlite:{}", self.file.display())).await.unwrap();
         self.told.is_borne_out(&desk, REASON).await;

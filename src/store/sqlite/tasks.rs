@@ -214,7 +214,9 @@ impl TaskStore for Sqlite {
             for state in TaskState::ALL {
                 *stats.of(state) = count(file, &count_of(state, "tasks", now))?;
             }
-            let sql = format!("SELECT min(created_at) FROM tasks WHERE {}", is_in(TaskState::Waiting, now));
+            // A damaged row is counted, and has no age.
+            let oldest = "SELECT min(created_at) FILTER (WHERE typeof(created_at) = 'integer') FROM tasks WHERE";
+            let sql = format!("{oldest} {}", is_in(TaskState::Waiting, now));
             let oldest: Option<i64> = file.query_row(&sql, (), |row| row.get(0))?;
             stats.oldest_waiting_ms = oldest.map(|at| now.saturating_sub(u64::try_from(at).unwrap_or(now)));
             stats.deliveries_pending = count(file, "SELECT count(*) FROM task_deliveries WHERE next_at IS NOT NULL")?;
