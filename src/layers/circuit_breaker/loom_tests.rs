@@ -1,5 +1,5 @@
 //! The races of the circuit, in every interleaving. Run with
-//! `RUSTFLAGS="--cfg steadfast_loom" cargo test --lib --release loom_ --target-dir target/loom`.
+//! `RUSTFLAGS="--cfg steadfast_loom" cargo test -p steadfast --lib --release --no-default-features loom_ --target-dir target/loom`.
 
 use std::{num::NonZeroU32, time::Duration};
 
