@@ -307,7 +307,9 @@ async fn similar_questions_are_told_by_embeddings_from_the_files_server() {
 
 /// A store that replicas share.
 #[derive(Clone, Default)]
-struct Shared(Arc<Mutex<Vec<(CacheKey, Arc<Answer>)>>>);
+struct Shared(Arc<Mutex<Kept>>);
+
+type Kept = Vec<(CacheKey, Arc<Answer>)>;
 
 impl AnswerStore for Shared {
     fn get(&self, key: &CacheKey) -> Found {

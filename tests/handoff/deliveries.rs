@@ -27,7 +27,9 @@ const SLACK: &str = "https://hooks.slack.example/services/T0/B0/hush";
 
 /// What was posted, and when.
 #[derive(Clone, Default)]
-struct Posted(Arc<Mutex<Vec<(Duration, Request<Bytes>)>>>);
+struct Posted(Arc<Mutex<Posts>>);
+
+type Posts = Vec<(Duration, Request<Bytes>)>;
 
 impl Posted {
     /// A transport that answers the n-th request with this status; `None` is silence.

@@ -327,7 +327,8 @@ pub(crate) async fn the_oldest_is_redriven_first_and_each_by_one(store: Store) {
         }
     })
     .await;
-    (more.sort(), taken.sort());
+    more.sort();
+    taken.sort();
     assert_eq!(taken, more);
 }
 
