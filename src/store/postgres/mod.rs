@@ -184,7 +184,7 @@ impl Postgres {
 /// Where it is, for a log: no password.
 fn name(config: &Config) -> Box<str> {
     let hosts = config.get_hosts().iter().enumerate().map(|(at, host)| {
-        let port = config.get_ports().get(at).or(config.get_ports().first()).copied().unwrap_or(5432);
+        let port = config.get_ports().get(at).or_else(|| config.get_ports().first()).copied().unwrap_or(5432);
         match host {
             Host::Tcp(host) => format!("{host}:{port}"),
             #[cfg(unix)]
@@ -192,7 +192,7 @@ fn name(config: &Config) -> Box<str> {
         }
     });
     let hosts: Vec<_> = hosts.collect();
-    let database = config.get_dbname().or(config.get_user()).unwrap_or_default();
+    let database = config.get_dbname().or_else(|| config.get_user()).unwrap_or_default();
     format!("postgres {}/{database}", hosts.join(",")).into()
 }
 

@@ -206,7 +206,7 @@ impl TaskStore for Postgres {
             let mut client = self.client(what).await?;
             let work = self.work(what, &mut client).await?;
             let now = work.now().await?;
-            let state = filter.state.map_or("true".to_owned(), |state| is_in(state, now));
+            let state = filter.state.map_or_else(|| "true".to_owned(), |state| is_in(state, now));
             let (beyond, order) = if filter.oldest_first { (">", "ASC") } else { ("<", "DESC") };
             let sql = format!(
                 "SELECT {HEAD}, {SUMMARY} FROM steadfast_tasks WHERE {state} AND ($1::text IS NULL OR feature = $1)

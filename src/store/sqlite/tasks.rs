@@ -181,7 +181,7 @@ impl TaskStore for Sqlite {
 
     fn list(&self, filter: TaskFilter) -> TaskFuture<'_, Vec<TaskSummary>> {
         self.reading("listing tasks", move |file, now| {
-            let state = filter.state.map_or("1".to_owned(), |state| is_in(state, now));
+            let state = filter.state.map_or_else(|| "1".to_owned(), |state| is_in(state, now));
             let (beyond, order) = if filter.oldest_first { (">", "ASC") } else { ("<", "DESC") };
             let sql = format!(
                 "SELECT {HEAD}, {SUMMARY} FROM tasks WHERE {state} AND (:feature IS NULL OR feature = :feature)
