@@ -92,7 +92,7 @@ impl Storm {
     }
 
     /// Another process finds all of it.
-    async fn end(self, store: &str, started: Instant) -> Found {
+    async fn ends(self, store: &str, started: Instant) -> Found {
         let found = self.told.is_borne_out(&desk(store).await, REASON).await;
         let acknowledged = self.told.acknowledgements();
         println!("{} kills, {acknowledged} acknowledged, {found:?}, {:.1?}", self.kills, started.elapsed());
@@ -107,7 +107,7 @@ async fn tasks_in_a_file_outlive_kills() {
     let (started, mut storm) = (Instant::now(), Storm::new());
     let store = folder.file().display().to_string();
     storm.rages(&store);
-    storm.end(&store, started).await;
+    storm.ends(&store, started).await;
     let file = rusqlite::Connection::open(&store).unwrap();
     let said: String = file.query_row("PRAGMA integrity_check", (), |row| row.get(0)).unwrap();
     assert_eq!(said, "ok");
@@ -122,6 +122,6 @@ async fn tasks_in_a_database_outlive_kills() {
     let Some(schema) = crate::testing::Schema::new("durability").await else { return };
     let (started, mut storm) = (Instant::now(), Storm::new());
     storm.rages(schema.url());
-    storm.end(schema.url(), started).await;
+    storm.ends(schema.url(), started).await;
     schema.ends().await;
 }

@@ -85,7 +85,7 @@ async fn a_file_of_a_newer_version_is_refused() {
 async fn a_file_from_before_there_were_tasks_is_brought_up_to_date() {
     let place = Folder::new("before");
     drop(place.open());
-    other(&place, "DROP TABLE task_deliveries; DROP TABLE tasks; PRAGMA user_version = 1");
+    other(&place, "DROP TABLE answers; DROP TABLE task_deliveries; DROP TABLE tasks; PRAGMA user_version = 1");
     let store = place.open();
     store.insert(new_task("hello")).await.unwrap();
 }
