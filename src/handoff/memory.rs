@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{
     Claimant, Delivery, DeliveryKind, DeliveryState, DeskError, NewAnswer, NewTask, Redrivable, Release, Settled, Task,
-    TaskAnswer, TaskClaim, TaskFilter, TaskId, TaskState, TaskStats, TaskStore, TaskSummary, millis, record::Head,
+    TaskAnswer, TaskClaim, TaskFilter, TaskId, TaskState, TaskStats, TaskStore, TaskSummary, head::Head, millis,
     store::TaskFuture, task::PREVIEW,
 };
 use crate::{

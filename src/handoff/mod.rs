@@ -25,10 +25,12 @@ mod deliver;
 mod delivery;
 mod desk;
 mod error;
+pub(crate) mod head;
 mod id;
 mod list;
 mod memory;
 mod notify;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) mod record;
 pub(crate) mod redrive;
 pub(crate) mod request;

@@ -140,6 +140,7 @@ impl Durable {
     }
 
     /// The tasks there.
+    #[allow(unreachable_code, reason = "with none of them there is no such place")]
     pub(super) fn tasks(&self) -> Arc<dyn TaskStore> {
         match self.clone() {
             #[cfg(feature = "sqlite")]
@@ -150,6 +151,7 @@ impl Durable {
     }
 }
 
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 fn wrong(which: &str, error: &StoreError) -> InvalidConfig {
     let cause = std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
     InvalidConfig::new(format!("stores.{which}"), format!("{error}{cause}"))

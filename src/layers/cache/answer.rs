@@ -175,7 +175,7 @@ impl Answer {
     }
 
     /// For how long it is of use, from when it was made.
-    #[cfg(feature = "redis")]
+    #[cfg(any(feature = "redis", feature = "sqlite"))]
     pub(crate) fn usable_for(&self) -> Duration {
         self.facts.fresh_for.saturating_add(self.facts.stale_for)
     }

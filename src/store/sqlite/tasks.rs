@@ -12,10 +12,9 @@ use crate::{
     handoff::{
         Claimant, Delivery, DeliveryKind, DeskError, NewAnswer, NewTask, PREVIEW, Redrivable, Release, SWEPT_AT_ONCE,
         Settled, Task, TaskAnswer, TaskFilter, TaskFuture, TaskId, TaskState, TaskStats, TaskStore, TaskSummary,
+        head::Head,
         millis,
-        record::{
-            self, Columns, DELIVERY, Damaged, HEAD, Head, SUMMARY, WHOLE, count_of, is_in, left_out, signed, written,
-        },
+        record::{self, Columns, DELIVERY, Damaged, HEAD, SUMMARY, WHOLE, count_of, is_in, left_out, signed, written},
     },
     wall_clock,
 };
