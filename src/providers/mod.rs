@@ -5,6 +5,8 @@ pub mod anthropic;
 pub mod cached;
 pub mod canned;
 pub mod function;
+#[cfg(any(feature = "cache", feature = "http"))]
+mod future;
 pub mod gemini;
 #[cfg(feature = "handoff")]
 pub mod handoff;

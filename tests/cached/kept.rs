@@ -50,6 +50,20 @@ async fn the_same_question_is_answered_from_memory_until_its_time_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_person_has_answered_is_for_whoever_asked() {
+    let person = provider_fn(|_| async {
+        Ok::<_, steadfast::LlmError>(LlmResponse::from_text("I have looked into your account.").with_task_id("task_1"))
+    });
+    let layer = CacheLayer::new();
+    let llm = layer.layer(person);
+    for _ in 0..2 {
+        let answer = call(&llm, ask()).await.unwrap();
+        assert_eq!((answer.task_id(), answer.cached()), (Some("task_1"), None));
+    }
+    assert_eq!(layer.handle().stats().kept, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn memory_is_bounded_in_bytes() {
     let provider = Provider::new();
     let handle = CacheHandle::new(64 * 1024);

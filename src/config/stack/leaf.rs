@@ -22,7 +22,7 @@ use crate::{
     BoxLlmService, CommitOnFirstTokenLayer, InvalidConfig, LlmError, LlmRequest, LlmResponse,
     config::{ConfigError, Environment, Problem, Provider, Simulated as SimulatedSettings, Tier},
     providers::{
-        Anthropic, CachedAnswers, Canned, Gemini, Handoff, OpenAi, Simulated, cached, handoff,
+        Anthropic, CachedAnswers, Canned, Gemini, Handoff, OpenAi, Simulated,
         http::{self, HttpLeaf},
         simulated,
     },
@@ -245,13 +245,13 @@ impl Service<LlmRequest> for Leaf {
 
     fn call(&mut self, request: LlmRequest) -> LeafFuture {
         match self {
-            Self::Anthropic(leaf) => LeafFuture::Http(leaf.call(request)),
-            Self::OpenAi(leaf) => LeafFuture::Http(leaf.call(request)),
-            Self::Gemini(leaf) => LeafFuture::Http(leaf.call(request)),
+            Self::Anthropic(leaf) => LeafFuture::Boxed(leaf.call(request)),
+            Self::OpenAi(leaf) => LeafFuture::Boxed(leaf.call(request)),
+            Self::Gemini(leaf) => LeafFuture::Boxed(leaf.call(request)),
             Self::Simulated(leaf) => LeafFuture::Simulated(leaf.call(request)),
-            Self::Cached(leaf) => LeafFuture::Cached(leaf.call(request)),
+            Self::Cached(leaf) => LeafFuture::Boxed(leaf.call(request)),
             Self::Canned(leaf) => LeafFuture::Canned(leaf.call(request)),
-            Self::Handoff(leaf) => LeafFuture::Handoff(leaf.call(request)),
+            Self::Handoff(leaf) => LeafFuture::Boxed(leaf.call(request)),
             Self::Own(leaf) => LeafFuture::Own(leaf.call(request)),
         }
     }
@@ -260,11 +260,10 @@ impl Service<LlmRequest> for Leaf {
 /// The future of a [`Leaf`].
 #[pin_project(project = LeafProjection)]
 pub(super) enum LeafFuture {
-    Http(#[pin] http::ResponseFuture),
+    /// Over HTTP, from what was kept, and to people.
+    Boxed(#[pin] http::ResponseFuture),
     Simulated(#[pin] simulated::ResponseFuture),
-    Cached(#[pin] cached::ResponseFuture),
     Canned(#[pin] Ready<Result<LlmResponse, LlmError>>),
-    Handoff(#[pin] handoff::ResponseFuture),
     Own(#[pin] <BoxLlmService as Service<LlmRequest>>::Future),
 }
 
@@ -273,11 +272,9 @@ impl Future for LeafFuture {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project() {
-            LeafProjection::Http(future) => future.poll(cx),
+            LeafProjection::Boxed(future) => future.poll(cx),
             LeafProjection::Simulated(future) => future.poll(cx),
-            LeafProjection::Cached(future) => future.poll(cx),
             LeafProjection::Canned(future) => future.poll(cx),
-            LeafProjection::Handoff(future) => future.poll(cx),
             LeafProjection::Own(future) => future.poll(cx),
         }
     }

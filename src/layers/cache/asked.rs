@@ -153,7 +153,8 @@ impl Asked {
     pub(super) fn answered(&mut self, mut lead: Lead, response: LlmResponse) -> LlmResponse {
         let mut response = if self.looked { response.with_cache_miss() } else { response };
         let facts = Facts::of(&response, self.feature.take(), self.life);
-        let keep = self.keep();
+        // What a person has written is for whoever it was written to.
+        let keep = self.keep(response.task_id().is_none());
         if response.body().is_stream() {
             let limit = self.settings.max_answer;
             let body = std::mem::replace(response.body_mut(), LlmBody::from_text(""));
@@ -172,11 +173,11 @@ impl Asked {
     }
 
     /// What becomes of an answer that is whole.
-    fn keep(&mut self) -> impl Fn(Arc<Answer>) + Send + Sync + use<> {
+    fn keep(&mut self, is_a_models: bool) -> impl Fn(Arc<Answer>) + Send + Sync + use<> {
         let (handle, key, limit) = (self.handle.clone(), self.same.key, self.settings.max_answer);
         let question = self.question.take().map(Arc::new);
         move |answer: Arc<Answer>| {
-            if !answer.is_worth_keeping() || answer.size() > limit as u64 {
+            if !is_a_models || !answer.is_worth_keeping() || answer.size() > limit as u64 {
                 return;
             }
             handle.put(key, answer);

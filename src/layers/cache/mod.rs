@@ -27,8 +27,9 @@
 //! # What is kept
 //!
 //! Whole answers: not one that is marked as degraded, was cut (by `max_tokens`, a filter, a full context), declined, is empty,
-//! broke, began anew, or is larger than [`max_answer`](CacheLayer::max_answer). A failure never. The memory is bounded in
-//! bytes; what is asked for seldom goes first. Time is tokio's.
+//! broke, began anew, was written by a person ([`task_id`](crate::LlmResponse::task_id)), or is larger than
+//! [`max_answer`](CacheLayer::max_answer). A failure never. The memory is bounded in bytes; what is asked for seldom goes
+//! first. Time is tokio's.
 //!
 //! # Single flight
 //!

@@ -1,6 +1,5 @@
 use std::{
     fmt,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -13,6 +12,7 @@ use crate::{
     CacheLayer, ErrorKind, LlmError, LlmRequest, LlmResponse,
     embed::{EmbedRequest, EmbedResponse},
     layers::cache::{Answer, CACHED_LEVEL, CacheKey, Found, Lifetime, Question, REMEMBERED, count},
+    providers::future::ResponseFuture,
     response::CachedWhy,
 };
 
@@ -165,7 +165,7 @@ impl Service<LlmRequest> for CachedAnswers {
     }
 
     fn call(&mut self, request: LlmRequest) -> ResponseFuture {
-        ResponseFuture(Box::pin(self.clone().answer(request)))
+        ResponseFuture::new(self.clone().answer(request))
     }
 }
 
@@ -180,23 +180,5 @@ impl fmt::Debug for CachedAnswers {
             .field("similar", &similar)
             .field("across", &self.across)
             .finish_non_exhaustive()
-    }
-}
-
-/// The future of [`CachedAnswers`].
-#[must_use = "futures do nothing unless polled"]
-pub struct ResponseFuture(Pin<Box<dyn Future<Output = Result<LlmResponse, LlmError>> + Send>>);
-
-impl Future for ResponseFuture {
-    type Output = Result<LlmResponse, LlmError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.as_mut().poll(cx)
-    }
-}
-
-impl fmt::Debug for ResponseFuture {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("cached::ResponseFuture").finish_non_exhaustive()
     }
 }

@@ -57,4 +57,5 @@
 mod leaf;
 mod similar;
 
-pub use self::leaf::{CachedAnswers, ResponseFuture};
+pub use self::leaf::CachedAnswers;
+pub use super::future::ResponseFuture;

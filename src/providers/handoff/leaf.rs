@@ -1,6 +1,5 @@
 use std::{
     fmt,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -15,6 +14,7 @@ use crate::{
         Desk, DeskError, NewTask, PERSON, StoredRequest, Task, TaskId, TriedBefore, redrive::Redriven, request::tenant,
     },
     ledger::{Before, CallersDeadline},
+    providers::future::ResponseFuture,
     request::WORST_LEVEL,
 };
 
@@ -279,30 +279,12 @@ impl Service<LlmRequest> for Handoff {
     }
 
     fn call(&mut self, request: LlmRequest) -> ResponseFuture {
-        ResponseFuture(Box::pin(self.clone().hand_over(request)))
+        ResponseFuture::new(self.clone().hand_over(request))
     }
 }
 
 impl fmt::Debug for Handoff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handoff").field("desk", &self.desk).field("settings", &self.settings).finish_non_exhaustive()
-    }
-}
-
-/// The future of [`Handoff`]. Dropped, it leaves a task that is written down as it is.
-#[must_use = "futures do nothing unless polled"]
-pub struct ResponseFuture(Pin<Box<dyn Future<Output = Result<LlmResponse, LlmError>> + Send>>);
-
-impl Future for ResponseFuture {
-    type Output = Result<LlmResponse, LlmError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.as_mut().poll(cx)
-    }
-}
-
-impl fmt::Debug for ResponseFuture {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("handoff::ResponseFuture").finish_non_exhaustive()
     }
 }

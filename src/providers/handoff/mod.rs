@@ -4,4 +4,5 @@
 
 mod leaf;
 
-pub use self::leaf::{Handoff, ResponseFuture};
+pub use self::leaf::Handoff;
+pub use super::future::ResponseFuture;

@@ -63,4 +63,5 @@ pub(crate) use self::{
     leaf::{Variable, variable},
     protocol::{Fault, Protocol, StreamDecoder, to_json},
 };
-pub use self::{body::RequestBody, leaf::HttpLeaf, limits::Limits, service::ResponseFuture};
+pub use self::{body::RequestBody, leaf::HttpLeaf, limits::Limits};
+pub use super::future::ResponseFuture;

@@ -1,7 +1,5 @@
 use std::{
     borrow::Cow,
-    fmt,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -21,7 +19,7 @@ use crate::{
     CommitPoint, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse, Wire,
     chat::FinishReason,
     commit::Commit,
-    providers::splice,
+    providers::{future::ResponseFuture, splice},
     translate::{Names, Report, fit, mend},
     wall_clock,
     wire::{FIELDS, Object},
@@ -50,30 +48,12 @@ impl<P: Protocol> Service<LlmRequest> for HttpLeaf<P> {
         let stream = request.is_stream();
         let commit = request.context().commit.unwrap_or(settings.commit);
         match prepare(&settings, &request, origin.model.as_deref(), stream) {
-            Err(error) => ResponseFuture(Box::pin(std::future::ready(Err(origin.stamp(error))))),
+            Err(error) => ResponseFuture::new(std::future::ready(Err(origin.stamp(error)))),
             Ok((request, told)) => {
                 let sending = self.transport.call(request);
-                ResponseFuture(Box::pin(answer(settings, origin, stream, commit, told, sending)))
+                ResponseFuture::new(answer(settings, origin, stream, commit, told, sending))
             }
         }
-    }
-}
-
-/// The future of [`HttpLeaf`]: resolves at the commit point of a stream, or with the whole answer.
-#[must_use = "futures do nothing unless polled"]
-pub struct ResponseFuture(Pin<Box<dyn Future<Output = Result<LlmResponse, LlmError>> + Send>>);
-
-impl Future for ResponseFuture {
-    type Output = Result<LlmResponse, LlmError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.as_mut().poll(cx)
-    }
-}
-
-impl fmt::Debug for ResponseFuture {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }
 }
 
