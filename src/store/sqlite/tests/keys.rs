@@ -68,7 +68,8 @@ async fn what_is_over_is_swept_out_step_by_step_and_what_lives_stays() {
 async fn over_the_room_the_answer_that_was_kept_first_goes_first() {
     let folder = Folder::new("sqlite-room");
     let file = Sqlite::open(folder.file()).unwrap();
-    file.set_max_answer_bytes(3 * taken());
+    // And a little more: the time in an answer takes a byte more or less by when it is.
+    file.set_max_answer_bytes(3 * taken() + taken() / 2);
     for number in 1..=5 {
         completes(&file, number).await;
     }
