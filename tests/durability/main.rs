@@ -27,12 +27,23 @@ pub(crate) struct Scale {
     /// How often the process is killed.
     pub(crate) kills: usize,
     /// How often the server is restarted.
+    #[cfg(feature = "postgres")]
     pub(crate) restarts: usize,
 }
 
 pub(crate) fn scale() -> Scale {
     match std::env::var("STEADFAST_SCALE").as_deref() {
-        Ok("full") => Scale { tasks: 2000, kills: 50, restarts: 5 },
-        _ => Scale { tasks: 200, kills: 5, restarts: 2 },
+        Ok("full") => Scale {
+            tasks: 2000,
+            kills: 50,
+            #[cfg(feature = "postgres")]
+            restarts: 5,
+        },
+        _ => Scale {
+            tasks: 200,
+            kills: 5,
+            #[cfg(feature = "postgres")]
+            restarts: 2,
+        },
     }
 }

@@ -273,6 +273,10 @@ impl Exchange {
     }
 }
 
+/// How many exchanges are judged at once: of many more connections than the 128 that may wait to be accepted, the system
+/// resets some.
+const AT_ONCE: usize = 64;
+
 #[derive(Default)]
 struct Row {
     exchanges: usize,
@@ -290,17 +294,21 @@ async fn every_recorded_exchange_goes_both_ways_without_loss() {
     let mut table: BTreeMap<String, Row> = BTreeMap::new();
     let mut all = Row::default();
     let mut judged = tokio::task::JoinSet::new();
-    for n in 0..exchanges.len() {
-        let (exchanges, server, client) = (exchanges.clone(), server.clone(), client.clone());
-        judged.spawn(async move { (n, judge(&exchanges[n], n, &server, &client).await) });
-    }
     let mut verdicts: BTreeMap<usize, Verdict> = BTreeMap::new();
-    while let Some(judged) = judged.join_next().await {
-        match judged {
-            Ok((n, verdict)) => {
+    let mut waiting = 0..exchanges.len();
+    loop {
+        while judged.len() < AT_ONCE
+            && let Some(n) = waiting.next()
+        {
+            let (exchanges, server, client) = (exchanges.clone(), server.clone(), client.clone());
+            judged.spawn(async move { (n, judge(&exchanges[n], n, &server, &client).await) });
+        }
+        match judged.join_next().await {
+            Some(Ok((n, verdict))) => {
                 verdicts.insert(n, verdict);
             }
-            Err(error) => println!("panicked: {error}"),
+            Some(Err(error)) => println!("panicked: {error}"),
+            None => break,
         }
     }
     for (n, exchange) in exchanges.iter().enumerate() {

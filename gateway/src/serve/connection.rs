@@ -8,7 +8,7 @@ use std::{
     convert::Infallible,
     pin::{Pin, pin},
     sync::{
-        Mutex, PoisonError,
+        Mutex,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker},
@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     events::{self, SentByHand},
     heads::Heads,
+    lock::lock,
     quiet::{Quiet, Task},
     routes::Routes,
     socket::{Plain, Socket},
@@ -171,11 +172,6 @@ where
             Ended::Done(served, socket)
         }
     }
-}
-
-/// Nothing that can panic is done under it.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn says_close(headers: &HeaderMap) -> bool {

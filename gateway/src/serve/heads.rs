@@ -1,12 +1,14 @@
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     task::{Context, Poll},
     time::Duration,
 };
 
 use hyper::rt::{Sleep, Timer};
 use tokio::time;
+
+use super::lock::lock;
 
 /// The timer of a connection that waits for the heads of requests.
 ///
@@ -42,7 +44,7 @@ impl Future for Due {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut timer = self.heads.timer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut timer = lock(&self.heads.timer);
         let timer = timer.get_or_insert_with(|| Box::pin(time::sleep_until(self.deadline)));
         loop {
             std::task::ready!(timer.as_mut().poll(cx));

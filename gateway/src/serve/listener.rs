@@ -9,7 +9,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use tokio::{
     io::AsyncWriteExt,
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
@@ -19,6 +19,25 @@ use super::{Gateway, connection, files, patience::Patience, routes::Routes, sock
 
 /// How long connections have to send their last bytes once their streams were ended.
 const LAST_BYTES: Duration = Duration::from_secs(5);
+
+/// How many connections may wait to be accepted; a system may allow fewer (`net.core.somaxconn` is 4096 on Linux).
+///
+/// tokio's own are 128: where more come at once, as after a restart, some are reset and the others wait a second.
+const BACKLOG: u32 = 4096;
+
+/// Begins to listen.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // The connections of the one before, which are still closing, must not keep this one from its port. Elsewhere than on
+    // Unix the same word would let two listen at once.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// Accepts connections until told to stop, then sees them out.
 pub(crate) async fn serve(listener: TcpListener, router: Router, gateway: Arc<Gateway>) {
@@ -93,5 +112,22 @@ async fn rest_after(error: &io::Error) {
     if !gone {
         tracing::error!(%error, "no connection can be accepted");
         sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn hundreds_of_callers_may_come_before_the_first_is_accepted() {
+        let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = listener.local_addr().unwrap();
+        // Where there is no room, the system lets a caller wait for a second, and more.
+        let limit = Duration::from_millis(900);
+        let came: Result<Vec<_>, _> = (0..300).map(|_| TcpStream::connect_timeout(&address, limit)).collect();
+        assert_eq!(came.unwrap().len(), 300);
     }
 }

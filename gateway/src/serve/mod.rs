@@ -21,6 +21,7 @@ mod html;
 mod inbound;
 mod keys;
 mod listener;
+mod lock;
 mod observe;
 mod patience;
 mod pipeline;
@@ -51,7 +52,6 @@ use steadfast::{
     config::{self, ConfigError, Watching},
     handoff::Desk,
 };
-use tokio::net::TcpListener;
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
@@ -184,8 +184,7 @@ impl Serve {
         };
         let settings = Settings::of(&begun.gateway, said.grace);
         let gateway = Arc::new(Gateway::new(stack.service(), Catalog::Stack(handle.clone()), keys, settings));
-        let listener = TcpListener::bind(address)
-            .await
+        let listener = listener::listen(address)
             .map_err(|error| Failure::Config(format!("error: cannot listen on {address}: {error}")))?;
         let address = listener.local_addr()?;
         // Listening for signals begins before anybody can know that there is somebody to signal.

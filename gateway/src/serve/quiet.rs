@@ -8,7 +8,7 @@ use std::{
     pin::Pin,
     ptr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{
             AtomicBool, AtomicUsize,
             Ordering::{Acquire, Relaxed, Release},
@@ -20,6 +20,8 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+
+use super::lock::lock;
 
 /// The task of a connection, as a waker.
 pub(crate) struct Task {
@@ -51,7 +53,7 @@ impl Task {
     }
 
     fn lock(&self) -> MutexGuard<'_, Waker> {
-        self.waker.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.waker)
     }
 }
 

@@ -6,7 +6,7 @@
 use std::{
     borrow::Cow,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use steadfast::{Attempt, Degraded, Dialect, ErrorKind, LlmError, LlmResponse, chat::Usage, ledger::Next};
 use tokio::time::Instant;
 
-use super::{cache::Looked, wall_clock};
+use super::{cache::Looked, lock::lock, wall_clock};
 
 /// The records of the last requests.
 #[derive(Debug)]
@@ -141,11 +141,6 @@ fn id(number: u64, random: u64) -> Box<str> {
     id.push('-');
     id.extend((0..16).rev().map(|place| digit(random, place)));
     id.into()
-}
-
-/// Nothing that can panic is done under these locks, and a record that was half written is still one.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Record {

@@ -77,12 +77,7 @@ impl Opened {
         if let Some(meeting) = &self.meeting {
             return Some(Keys::Redis(meeting.redis.clone()));
         }
-        match self.durable.clone()? {
-            #[cfg(feature = "sqlite")]
-            Durable::Sqlite(file) => Some(Keys::Sqlite(file)),
-            #[cfg(feature = "postgres")]
-            Durable::Postgres(database) => Some(Keys::Postgres(database)),
-        }
+        self.durable.clone().map(Keys::Durable)
     }
 
     /// Where answers are kept that replicas share.
@@ -124,9 +119,7 @@ impl Durable {
             Some(other) => Err(not_here("durable", other.feature())),
         }
     }
-}
 
-impl Durable {
     /// Whether both are the same place.
     pub(super) fn is(&self, other: &Self) -> bool {
         match (self, other) {
@@ -149,6 +142,32 @@ impl Durable {
             Self::Postgres(database) => Arc::new(database),
         }
     }
+
+    /// The idempotency keys there.
+    #[allow(unreachable_code, reason = "with none of them there is no such place")]
+    fn keys(self) -> IdempotencyLayer {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(file) => IdempotencyLayer::over(file),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(database) => IdempotencyLayer::over(database),
+        }
+    }
+
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "sqlite")),
+        allow(unused_variables, reason = "with none of them there is no such place")
+    )]
+    fn set_max_answer_bytes(&self, bytes: Option<u64>) {
+        match *self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(ref file) => file.set_max_answer_bytes(bytes.unwrap_or(Sqlite::MAX_ANSWER_BYTES)),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(ref database) => {
+                database.set_max_answer_bytes(bytes.unwrap_or(Postgres::MAX_ANSWER_BYTES));
+            }
+        }
+    }
 }
 
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
@@ -166,10 +185,7 @@ fn not_here(which: &str, feature: &str) -> InvalidConfig {
 #[derive(Clone, Debug)]
 pub(super) enum Keys {
     Memory(MemoryIdempotency),
-    #[cfg(feature = "sqlite")]
-    Sqlite(Sqlite),
-    #[cfg(feature = "postgres")]
-    Postgres(Postgres),
+    Durable(Durable),
     #[cfg(feature = "redis")]
     Redis(Redis),
 }
@@ -179,13 +195,9 @@ impl Keys {
     pub(super) fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Memory(_), Self::Memory(_)) => true,
-            #[cfg(feature = "sqlite")]
-            (Self::Sqlite(one), Self::Sqlite(other)) => one.is(other),
-            #[cfg(feature = "postgres")]
-            (Self::Postgres(one), Self::Postgres(other)) => one.is(other),
+            (Self::Durable(one), Self::Durable(other)) => one.is(other),
             #[cfg(feature = "redis")]
             (Self::Redis(one), Self::Redis(other)) => one.is(other),
-            #[allow(unreachable_patterns, reason = "without a store there is but the memory")]
             _ => false,
         }
     }
@@ -194,10 +206,7 @@ impl Keys {
     pub(super) fn set_max_bytes(&self, bytes: Option<u64>) {
         match self {
             Self::Memory(memory) => memory.set_max_bytes(bytes.unwrap_or(MemoryIdempotency::MAX_BYTES)),
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(file) => file.set_max_answer_bytes(bytes.unwrap_or(Sqlite::MAX_ANSWER_BYTES)),
-            #[cfg(feature = "postgres")]
-            Self::Postgres(database) => database.set_max_answer_bytes(bytes.unwrap_or(Postgres::MAX_ANSWER_BYTES)),
+            Self::Durable(store) => store.set_max_answer_bytes(bytes),
             // What has room there is the server's to say.
             #[cfg(feature = "redis")]
             Self::Redis(_) => {}
@@ -207,10 +216,7 @@ impl Keys {
     pub(super) fn layer(&self) -> IdempotencyLayer {
         match self.clone() {
             Self::Memory(memory) => IdempotencyLayer::over(memory),
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(file) => IdempotencyLayer::over(file),
-            #[cfg(feature = "postgres")]
-            Self::Postgres(database) => IdempotencyLayer::over(database),
+            Self::Durable(store) => store.keys(),
             #[cfg(feature = "redis")]
             Self::Redis(redis) => IdempotencyLayer::over(redis),
         }

@@ -3,15 +3,14 @@
 use std::{
     collections::BTreeMap,
     fmt, mem,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{
-            AtomicU64,
-            Ordering::{AcqRel, Acquire, Relaxed},
-        },
+    sync::atomic::{
+        AtomicU64,
+        Ordering::{AcqRel, Acquire, Relaxed},
     },
     task::{Context, Poll, Waker},
 };
+
+use crate::sync::{Mutex, MutexGuard, lock};
 
 /// A counting semaphore whose limit may move, with a bounded line of those who wait.
 ///
@@ -196,7 +195,7 @@ impl Places {
 
     fn line(&self) -> MutexGuard<'_, Line> {
         // Nothing in here panics in the middle of a change.
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.line)
     }
 
     fn update(&self, change: impl Fn(Counts) -> Option<u64>) -> Result<Counts, Counts> {

@@ -8,12 +8,15 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     fmt, mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::Context,
 };
 
 use super::{Answer, CacheKey, recording::Recording, wakers::Wakers};
-use crate::{CommitPoint, LlmError, LlmRequest};
+use crate::{
+    CommitPoint, LlmError, LlmRequest,
+    sync::{Mutex, MutexGuard, lock},
+};
 
 /// What requests have in common that share a call: what they ask, and the bounds that they set to the answering.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -129,7 +132,7 @@ impl Flights {
     }
 
     fn table(&self) -> MutexGuard<'_, HashMap<Same, Arc<Flight>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     fn remove(&self, key: &Same, flight: &Arc<Flight>) {
@@ -154,7 +157,7 @@ impl Flights {
 
 impl Flight {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn set(&self, stage: Stage) {

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     fmt,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, OnceLock,
         atomic::{
             AtomicBool, AtomicUsize,
             Ordering::{Acquire, Relaxed, Release},
@@ -21,6 +21,7 @@ use super::{
 use crate::{
     LlmRequest,
     chat::{Part, Role},
+    sync::{Mutex, lock},
 };
 
 /// The last turn of a request whose answer is kept, and all that must be the same for another's to be similar.
@@ -148,6 +149,6 @@ impl Questions {
     }
 
     fn with<R>(&self, change: impl FnOnce(&mut VecDeque<Arc<Question>>) -> R) -> R {
-        change(&mut self.newest.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut lock(&self.newest))
     }
 }

@@ -8,7 +8,7 @@ use std::{
     collections::VecDeque,
     mem,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
@@ -20,7 +20,10 @@ use super::{
     flights::{Ended, Lead},
     wakers::Wakers,
 };
-use crate::{ErrorKind, Frame, LlmBody, LlmError, StreamEvent};
+use crate::{
+    ErrorKind, Frame, LlmBody, LlmError, StreamEvent,
+    sync::{Mutex, MutexGuard, lock},
+};
 
 /// What becomes of a recording that is whole.
 pub(super) type Keep = dyn Fn(Arc<Answer>) + Send + Sync;
@@ -126,7 +129,7 @@ impl Recording {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// One poll of the body has given this.

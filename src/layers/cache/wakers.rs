@@ -1,11 +1,13 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     task::{Wake, Waker},
 };
+
+use crate::sync::{Mutex, lock};
 
 /// All who wait for the same thing. To wake it is to wake them all, once.
 #[derive(Debug, Default)]
@@ -24,18 +26,18 @@ impl Wakers {
     pub(super) fn add(&self, number: u64, waker: &Waker) {
         // Cloned before and dropped after the lock is held: both run code of whoever made it.
         let new = waker.clone();
-        let old = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(number, new);
+        let old = lock(&self.waiting).insert(number, new);
         drop(old);
     }
 
     /// This one waits no longer.
     pub(super) fn remove(&self, number: u64) {
-        let old = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+        let old = lock(&self.waiting).remove(&number);
         drop(old);
     }
 
     pub(super) fn wake_all(&self) {
-        let all = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        let all = std::mem::take(&mut *lock(&self.waiting));
         all.into_values().for_each(Waker::wake);
     }
 }

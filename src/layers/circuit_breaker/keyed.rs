@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     fmt,
     hash::{DefaultHasher, Hasher},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
 use tokio::time::Instant;
@@ -14,7 +14,11 @@ use super::{
     circuit::{NamedCircuit, Policy, outward},
     state::Phase,
 };
-use crate::{LlmRequest, events::CircuitState};
+use crate::{
+    LlmRequest,
+    events::CircuitState,
+    sync::{Mutex, MutexGuard, lock},
+};
 
 pub(super) type KeyOf = dyn for<'a> Fn(&'a LlmRequest) -> Cow<'a, str> + Send + Sync;
 
@@ -80,7 +84,7 @@ impl Keyed {
 
     /// Held for a lookup, never over the caller's function or a call.
     fn lock(&self) -> MutexGuard<'_, Circuits> {
-        self.circuits.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.circuits)
     }
 }
 

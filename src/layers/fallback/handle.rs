@@ -2,7 +2,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
@@ -13,6 +13,7 @@ use crate::{
     Event, Events,
     events::Operation,
     request::{BEST_LEVEL, WORST_LEVEL},
+    sync::{Mutex, MutexGuard, lock},
 };
 
 /// Steers a fallback by hand: drains tiers, and pins the level of service. Clones are the same handle.
@@ -217,7 +218,7 @@ impl Orders {
     }
 
     fn lock(&self) -> MutexGuard<'_, Arc<Current>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.current)
     }
 }
 

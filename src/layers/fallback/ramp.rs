@@ -1,14 +1,13 @@
 //! The gradual return to a primary that has recovered.
 
 use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
     time::Duration,
 };
 
 use tokio::time::Instant;
+
+use crate::sync::{Mutex, MutexGuard, lock};
 
 /// A step of a gradual return: this share of the traffic, for this long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,8 +92,8 @@ impl Ramp {
         (seen + 1) * percent / 100 > seen * percent / 100
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        lock(&self.progress)
     }
 }
 

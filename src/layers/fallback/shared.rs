@@ -1,7 +1,7 @@
 use std::{
     borrow::Cow,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -21,6 +21,7 @@ use crate::{
     DegradedReason, ErrorKind, Event, LlmRequest, LlmResponse,
     layers::recent::Recent,
     request::{BEST_LEVEL, WORST_LEVEL},
+    sync::{Mutex, MutexGuard, lock},
 };
 
 /// Which tier each session is with.
@@ -355,7 +356,7 @@ impl Shared {
     }
 
     fn changes(&self) -> MutexGuard<'_, Changes> {
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.changes)
     }
 
     fn name(&self, tier: usize) -> Arc<str> {
@@ -369,6 +370,6 @@ impl Shared {
     }
 
     fn sessions(&self) -> MutexGuard<'_, Sessions> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.sessions)
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
@@ -14,6 +14,7 @@ use super::{handle::Shared, key::Same};
 use crate::{
     ErrorKind, LlmError,
     layers::cache::{Answer, Recording},
+    sync::{Mutex, MutexGuard, lock},
 };
 
 #[derive(Default)]
@@ -71,7 +72,7 @@ impl Calls {
     }
 
     fn table(&self) -> MutexGuard<'_, HashMap<Same, Arc<Call>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     future::{Future, ready},
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -16,7 +16,10 @@ use tokio::{
 };
 
 use super::{Claim, Fingerprint, IdempotencyKey, IdempotencyStore, StoreFuture, Ticket};
-use crate::layers::cache::Answer;
+use crate::{
+    layers::cache::Answer,
+    sync::{Mutex, MutexGuard, lock},
+};
 
 /// The records of one process, in its memory: they end with it.
 ///
@@ -108,7 +111,7 @@ impl MemoryIdempotency {
     }
 
     fn records(&self) -> MutexGuard<'_, Records> {
-        self.shared.records.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shared.records)
     }
 
     /// What a claim would come to, unless it would win.

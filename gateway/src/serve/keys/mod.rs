@@ -46,7 +46,7 @@ use std::{
     error, fmt,
     future::poll_fn,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -64,7 +64,7 @@ use tower::Service;
 
 pub(crate) use self::{admin::list, make::Key as MakeKey};
 use self::{expiry::Expiry, file::Contents, limits::Limits, rate::Rate};
-use super::wall_clock;
+use super::{lock::lock, wall_clock};
 use crate::exit::Failure;
 
 /// The keys of a file, as they are at the moment.
@@ -188,7 +188,7 @@ impl Keys {
     }
 
     fn read_again(&self, wanted: impl FnOnce(&Contents, &Contents) -> bool) {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = lock(&self.seen);
         let now = file::contents(&self.path);
         if !wanted(&seen, &now) {
             return;
@@ -287,7 +287,7 @@ pub(crate) async fn call(
     service: &Mutex<BoxLlmService>,
     mut request: LlmRequest,
 ) -> Result<LlmResponse, LlmError> {
-    let own = || service.lock().unwrap_or_else(PoisonError::into_inner);
+    let own = || lock(service);
     if let Some(key) = &key {
         request = request.extension(BudgetKey(key.name.clone()));
         if let Some(limits) = &key.limits {

@@ -1,10 +1,8 @@
-use std::{
-    num::NonZeroU32,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{num::NonZeroU32, sync::Mutex, time::Duration};
 
 use tokio::time::Instant;
+
+use crate::serve::lock::lock;
 
 /// So many requests a minute, and as many at once: the generic cell rate algorithm (ITU-T I.371), which keeps a single
 /// moment.
@@ -24,7 +22,7 @@ impl Rate {
 
     /// Takes one, or says how long there is none.
     pub(super) fn take(&self, now: Instant) -> Result<(), Duration> {
-        let mut even = self.even.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut even = lock(&self.even);
         let next = even.unwrap_or(now).max(now) + MINUTE / self.per_minute.get();
         match next.checked_duration_since(now + MINUTE) {
             Some(wait) if !wait.is_zero() => Err(wait),

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -13,6 +13,8 @@ use steadfast::{
     prices::Usd,
 };
 use tokio::time::Instant;
+
+use crate::serve::lock::lock;
 
 /// How many minutes are kept.
 const MINUTES: usize = 60;
@@ -71,7 +73,7 @@ impl Ledger {
     }
 
     fn lock(&self) -> MutexGuard<'_, Book> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

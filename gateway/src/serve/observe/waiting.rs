@@ -2,11 +2,13 @@
 
 use std::{
     fmt::Write as _,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use serde::Serialize;
 use steadfast::{StackHandle, handoff::TaskStats};
+
+use crate::serve::lock::lock;
 
 /// Clones are the same.
 #[derive(Clone, Debug)]
@@ -36,11 +38,11 @@ impl Waiting {
             Some(desk) => desk.stats().await.ok(),
             None => None,
         };
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = stats;
+        *lock(&self.seen) = stats;
     }
 
     fn stats(&self) -> Option<TaskStats> {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.seen)
     }
 
     /// `None` where requests are not handed to people, or the store does not say.

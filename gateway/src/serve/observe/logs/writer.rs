@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use crate::serve::lock::lock;
+
 /// How many bytes of lines wait at most; as many again may be on their way out. Some 20,000 lines.
 const ROOM: usize = 4 * 1024 * 1024;
 /// So much room is kept after a rush.
@@ -104,7 +106,7 @@ impl Shared {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.queue)
     }
 }
 
