@@ -1,5 +1,7 @@
 //! Drills keep what they promise: reports that repeat themselves, nothing lost, no stampede, and back in time.
 
+mod builtin;
+
 use steadfast::drill::{Drill, Report, Scenario, default_config};
 
 fn drilled(names: &[&str]) -> Report {

@@ -131,6 +131,8 @@ impl Scenario {
 
     /// All that come with the crate.
     ///
+    #[doc = include_str!("../scenarios/README.md")]
+    ///
     /// # Panics
     ///
     /// Never: tests read them all.
