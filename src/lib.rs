@@ -71,6 +71,8 @@
 //!
 //! Without features the crate is the vocabulary, the layers, and the leaves that need no network.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[cfg(test)]
 extern crate self as steadfast;
 
