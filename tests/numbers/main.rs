@@ -7,9 +7,12 @@
 mod common;
 
 mod bulkhead;
+mod classes;
 mod outage;
 mod permits;
 mod probes;
+mod replay;
+mod streams;
 
 /// Whether this is the long run.
 fn full() -> bool {
