@@ -50,12 +50,15 @@ fn rows() -> Vec<Row> {
         for (name, value) in headers.split(';').filter_map(|header| header.split_once(':')) {
             map.insert(name.trim().parse::<HeaderName>().unwrap(), value.trim().parse().unwrap());
         }
-        map.insert("content-type", HeaderValue::from_static(match body.as_bytes().first() {
-            Some(b'<') => "text/html",
-            Some(b'd' | b':') => "text/event-stream",
-            Some(b'e') if body.starts_with("event:") => "text/event-stream",
-            _ => "application/json",
-        }));
+        map.insert(
+            "content-type",
+            HeaderValue::from_static(match body.as_bytes().first() {
+                Some(b'<') => "text/html",
+                Some(b'd' | b':') => "text/event-stream",
+                Some(b'e') if body.starts_with("event:") => "text/event-stream",
+                _ => "application/json",
+            }),
+        );
         let incident = comment.split([' ', ':']).next().filter(|word| word.starts_with('D'));
         let status = status.parse::<u16>().unwrap().try_into().unwrap();
         rows.push(Row { provider, status, headers: map, class, body: body.into(), line: number + 1, incident });
@@ -98,7 +101,10 @@ impl Row {
 }
 
 /// The failure of an answer, whenever it shows.
-async fn failure(llm: impl tower::Service<LlmRequest, Response = steadfast::LlmResponse, Error = LlmError>, request: LlmRequest) -> Option<LlmError> {
+async fn failure(
+    llm: impl tower::Service<LlmRequest, Response = steadfast::LlmResponse, Error = LlmError>,
+    request: LlmRequest,
+) -> Option<LlmError> {
     match llm.oneshot(request).await {
         Ok(response) => response.collect().await.err(),
         Err(error) => Some(error),
@@ -119,7 +125,11 @@ async fn every_shape_of_failure_has_its_class() {
             wrong.push(format!("classes.txt:{}: {} in place of {}: {found:?}", row.line, class, row.class));
         }
     }
-    println!("number 14: {} bodies, {} in the right class, by provider {providers:?}", rows.len(), rows.len() - wrong.len());
+    println!(
+        "number 14: {} bodies, {} in the right class, by provider {providers:?}",
+        rows.len(),
+        rows.len() - wrong.len()
+    );
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(rows.len() >= 150, "{}", rows.len());
     assert!(providers.values().all(|bodies| *bodies >= 10), "{providers:?}");
@@ -170,6 +180,8 @@ async fn what_no_repeat_can_mend_is_sent_once_however_the_layers_are_stacked() {
             }
         }
     }
-    println!("number 15: {once} failures that no repeat can mend: {retries} repeats; of the others {repeated} were repeated");
+    println!(
+        "number 15: {once} failures that no repeat can mend: {retries} repeats; of the others {repeated} were repeated"
+    );
     assert!(once >= 100 && repeated >= 100, "{once} and {repeated}");
 }

@@ -130,7 +130,8 @@ async fn no_piece_comes_twice_without_a_restart_that_says_so() {
     let mut counts = Counts::default();
     for seed in 0..scaled(1_500, 100_000) as u64 {
         let mut random = fastrand::Rng::with_seed(seed);
-        let policy = [StreamBreak::Fail, StreamBreak::Restart, StreamBreak::Restart, StreamBreak::Buffer][random.usize(..4)];
+        let policy =
+            [StreamBreak::Fail, StreamBreak::Restart, StreamBreak::Restart, StreamBreak::Buffer][random.usize(..4)];
         let points = [CommitPoint::FirstToken, CommitPoint::FirstEvent, CommitPoint::FirstText, CommitPoint::Complete];
         let llm = stack(seed, policy, points[random.usize(..4)]);
         let restarts = counts.restarts;
