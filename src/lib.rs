@@ -55,6 +55,9 @@
 //! - **Time is tokio's**, so that your own tests run an outage of hours in milliseconds: `#[tokio::test(start_paused =
 //!   true)]` and [`providers::Simulated`].
 //!
+//! The [`guide`] has the rest: how to begin, streams, tests of your own, operating the gateway, moving from a retry loop,
+//! tower-resilience or LiteLLM, and what failover cannot fix.
+//!
 //! # Features
 //!
 //! - `http` (default): the provider leaves over HTTP/1.1 and HTTP/2 with TLS (rustls, ring).
@@ -72,6 +75,8 @@
 //!
 //! Without features the crate is the vocabulary, the layers, and the leaves that need no network.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[cfg(test)]
 extern crate self as steadfast;
 
@@ -82,6 +87,7 @@ pub mod classify;
 pub mod commit;
 pub mod error;
 pub mod events;
+pub mod guide;
 #[cfg(feature = "handoff")]
 pub mod handoff;
 pub mod layers;
