@@ -8,18 +8,18 @@ use std::{
 
 use futures_core::Stream;
 
-use super::{
-    future::TierCall,
-    walk::{Step, Walk},
+use super::walk::{Step, Walk};
+use crate::{
+    ErrorKind, Frame, LlmBody, LlmError, StreamEvent,
+    layers::call::{BoxedCall, Call},
 };
-use crate::{ErrorKind, Frame, LlmBody, LlmError, StreamEvent, layers::call::Call};
 
 /// The frames of one tier and, when its stream breaks, of the next.
 pub(super) struct Restart {
     body: LlmBody,
     walk: Walk,
     /// The next tier's call, and what broke the stream before.
-    asking: Option<(Pin<Box<TierCall>>, ErrorKind)>,
+    asking: Option<(Pin<Box<BoxedCall>>, ErrorKind)>,
 }
 
 impl Restart {
