@@ -17,6 +17,7 @@ use super::{CircuitState, Event, HandedOver, HandoffStep, RequestEnded, Subscrib
 /// | `model_switched` | WARN | `from`, `to`, `reason` |
 /// | `model_recovered` | INFO | `from`, `to`, `reason` (`recovered`), `after_seconds` |
 /// | `circuit_changed` | WARN if it opens, else INFO | `circuit`, `from`, `to`, `reason` |
+/// | `hedged` | DEBUG | `tier`, `to`, `won`, `after_ms` |
 /// | `all_tiers_failed` | ERROR, one line in [`AT_MOST_EVERY`](Self::AT_MOST_EVERY) | `feature`, `reason`, `unsaid` (how many had no line since the last) |
 /// | `budget_reached` | WARN | `cap`, `percent`, `spent_usd`, `limit_usd`, `resets_in_seconds` |
 /// | `budget_reset` | INFO | `cap` |
@@ -154,6 +155,14 @@ impl Subscriber for Logs {
                 from = from.name(),
                 to = to.name(),
                 reason = %reason,
+            ),
+            Event::Hedged { tier, to, won, after, .. } => line!(
+                Level::DEBUG,
+                event = "hedged",
+                tier = &**tier,
+                to = &**to,
+                won = *won,
+                after_ms = after.as_secs_f64() * 1e3,
             ),
             Event::AllTiersFailed { feature, reason, at } => {
                 let Some(unsaid) = self.refused.next(*at) else { return };

@@ -26,10 +26,12 @@ pub mod circuit_breaker;
 pub(crate) mod clock;
 pub(crate) mod estimate;
 pub mod fallback;
+pub mod hedge;
 #[cfg(feature = "idempotency")]
 pub mod idempotency;
 pub(crate) mod lanes;
 pub mod observe;
+pub(crate) mod overtaken;
 pub(crate) mod recent;
 pub mod retry;
 pub mod route;

@@ -240,6 +240,11 @@ impl Metrics {
             Event::ModelRecovered { from, to, after, at } => self.switches.recovered(from, to, *after, *at),
             Event::CircuitChanged { circuit, to, reason, .. } => self.circuits.changed(circuit, *to, *reason),
             Event::AllTiersFailed { feature, reason, .. } => self.requests.all_tiers_failed(feature.as_ref(), *reason),
+            Event::Hedged { tier, to, won, .. } => {
+                let outcome = if *won { "won" } else { "lost" };
+                let labels = [tier.clone().into(), to.clone().into(), outcome.into()];
+                self.registry.counter(&table::HEDGES, labels).increment(1);
+            }
             // What is sampled is told better there.
             Event::BudgetReached { .. } | Event::BudgetReset { .. } if self.handle.has_budgets() => {}
             Event::BudgetReached { cap, spent, limit, resets_at, .. } => {

@@ -67,6 +67,7 @@ pub const METRICS: &[Metric] = &[
     FAILURES,
     REFUSALS,
     RETRIES,
+    HEDGES,
     DEAD_ATTEMPTS,
     OPERATION_DURATION,
     TIME_TO_FIRST_CHUNK,
@@ -163,6 +164,11 @@ pub(super) const RETRIES: Metric = Metric::counter(
     "steadfast_retries_total",
     &["tier", "kind"],
     "Calls repeated at the same tier, by the kind of the failure before.",
+);
+pub(super) const HEDGES: Metric = Metric::counter(
+    "steadfast_hedges_total",
+    &["tier", "to", "outcome"],
+    "Second calls sent because the first was late or failed, by whether they answered: won, lost.",
 );
 pub(super) const DEAD_ATTEMPTS: Metric = Metric::counter(
     "steadfast_dead_attempts_total",

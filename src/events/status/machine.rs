@@ -138,6 +138,7 @@ impl Machine {
             Event::AllTiersFailed { at, .. } => self.all_failed = self.all_failed.or(Some(*at)),
             // Who serves goes on over a reload; where it cannot, that is told as a recovery.
             Event::Reloaded { .. }
+            | Event::Hedged { .. }
             | Event::BudgetReached { .. }
             | Event::BudgetReset { .. }
             | Event::StoreChanged { .. }
