@@ -125,6 +125,7 @@ pub use self::{
         bulkhead::{Bulkhead, BulkheadHandle, BulkheadLayer},
         circuit_breaker::{CircuitBreaker, CircuitBreakerHandle, CircuitBreakerLayer},
         fallback::{Fallback, FallbackHandle, FallbackLayer},
+        mirror::{Mirror, MirrorHandle, MirrorLayer},
         observe::{Observe, ObserveLayer},
         retry::{RetryBudget, RetryWithJitter, RetryWithJitterLayer},
         route::{Route, RouteLayer},
