@@ -133,6 +133,7 @@ pub use self::{
         circuit_breaker::{CircuitBreaker, CircuitBreakerHandle, CircuitBreakerLayer},
         fallback::{Fallback, FallbackHandle, FallbackLayer},
         hedge::{Hedge, HedgeHandle, HedgeLayer},
+        mirror::{Mirror, MirrorHandle, MirrorLayer},
         observe::{Observe, ObserveLayer},
         retry::{RetryBudget, RetryWithJitter, RetryWithJitterLayer},
         route::{Route, RouteLayer},

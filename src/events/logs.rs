@@ -4,6 +4,7 @@ use tokio::time::Instant;
 use tracing::Level;
 
 use super::{CircuitState, Event, HandedOver, HandoffStep, RequestEnded, Subscriber};
+use crate::layers::mirror::Comparison;
 
 /// Writes the events to the log, through [`tracing`]: a [`Subscriber`].
 ///
@@ -23,6 +24,7 @@ use super::{CircuitState, Event, HandedOver, HandoffStep, RequestEnded, Subscrib
 /// | `budget_reset` | INFO | `cap` |
 /// | `operated` | WARN | `operation`, `tier`, `feature`, `level`, `by` |
 /// | `handed_over` | WARN if something did not arrive, else INFO | `step`, `task`, `feature`, `reason`, `by`, `after_seconds` |
+/// | `mirrored` | as `request` | `feature`, `agrees`, `similarity`, `same_tools`, `candidate_kind`, and of `primary` and `candidate` each how it ended, `.._model`, `.._first_token_ms`, `.._latency_ms`, `.._cost_usd` |
 /// | `reloaded` | INFO | `kept`, `changed` |
 /// | `reload_refused` | WARN | `reason` |
 /// | `events_lost` | WARN | `count` |
@@ -125,6 +127,30 @@ impl Logs {
             delivered_bytes = ended.delivered.as_ref().map(|delivered| delivered.bytes),
         );
     }
+
+    fn mirrored(&self, comparison: &Comparison) {
+        let Some(level) = self.requests else { return };
+        let Comparison { feature, primary, candidate, .. } = comparison;
+        line!(
+            level,
+            event = "mirrored",
+            feature = feature.as_deref(),
+            agrees = comparison.agrees,
+            similarity = comparison.similarity,
+            same_tools = comparison.same_tools,
+            primary = primary.outcome.name(),
+            primary_model = primary.model.as_deref(),
+            primary_first_token_ms = primary.first_token.map(milliseconds),
+            primary_latency_ms = milliseconds(primary.took),
+            primary_cost_usd = primary.cost.map(crate::prices::Usd::dollars),
+            candidate = candidate.outcome.name(),
+            candidate_kind = candidate.outcome.kind().map(crate::ErrorKind::name),
+            candidate_model = candidate.model.as_deref(),
+            candidate_first_token_ms = candidate.first_token.map(milliseconds),
+            candidate_latency_ms = milliseconds(candidate.took),
+            candidate_cost_usd = candidate.cost.map(crate::prices::Usd::dollars),
+        );
+    }
 }
 
 impl Default for Logs {
@@ -206,6 +232,7 @@ impl Subscriber for Logs {
                 by = step.by(),
                 after_seconds = step.after().map(|after| after.as_secs_f64()),
             ),
+            Event::Mirrored(comparison) => self.mirrored(comparison),
             // Each of them has had its line.
             Event::HandoffWaiting { .. } => {}
             Event::Reloaded { kept, changed, .. } => {

@@ -41,7 +41,7 @@ pub use self::{
     request::{CachedAnswer, RequestEnded, RequestOutcome},
     status::{CacheStatus, Latency, ServingState, Status, StatusBoard, Switch, TierStatus, TimeOnFallback},
 };
-use crate::{ErrorKind, prices::Usd};
+use crate::{ErrorKind, layers::mirror::Comparison, prices::Usd};
 
 /// Something changed.
 #[derive(Clone, Debug, PartialEq)]
@@ -147,6 +147,8 @@ pub enum Event {
     },
     /// A request was handed to people, or what became of it: told by a `Desk` (feature `handoff`).
     HandedOver(HandedOver),
+    /// A mirrored request has ended on both sides: told by a `MirrorLayer`, without a word of what was said.
+    Mirrored(Arc<Comparison>),
     /// Another number of requests waits for a person than was told before: of all processes that share the tasks. Told by
     /// `Deliveries` (feature `handoff`).
     HandoffWaiting {

@@ -143,6 +143,7 @@ impl Machine {
             | Event::BudgetReset { .. }
             | Event::StoreChanged { .. }
             | Event::HandedOver(_)
+            | Event::Mirrored(_)
             | Event::HandoffWaiting { .. }
             | Event::ReloadRefused { .. } => {}
         }
