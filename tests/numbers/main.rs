@@ -8,6 +8,7 @@ mod common;
 
 mod bulkhead;
 mod classes;
+mod deadline;
 mod faults;
 mod outage;
 mod permits;

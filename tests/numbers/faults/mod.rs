@@ -4,6 +4,7 @@
 //! What happens below HTTP (names, TCP, TLS) comes to a leaf as one of these: no response, silence, a break, an end, or bytes
 //! that come slowly. How the client itself fares there is in `src/providers/transport/tests`.
 
+mod statuses;
 mod wire;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -33,7 +34,7 @@ enum Fault {
     Silence,
     /// Signs of life, every 15 s, and nothing else.
     KeepAlives,
-    /// The same, every 20 ms.
+    /// The same, ten times a second.
     PingFlood,
     /// The end, in good order.
     End,

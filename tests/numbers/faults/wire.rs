@@ -209,7 +209,7 @@ impl Answer {
             Fault::Silence => (vec![Step::Silent], false),
             Fault::KeepAlives | Fault::PingFlood if stream && in_a_line => return None,
             Fault::KeepAlives => (vec![Step::Repeats(alive(dialect, stream).into(), Duration::from_secs(15))], false),
-            Fault::PingFlood => (vec![Step::Repeats(alive(dialect, stream).into(), Duration::from_millis(20))], false),
+            Fault::PingFlood => (vec![Step::Repeats(alive(dialect, stream).into(), Duration::from_millis(100))], false),
             Fault::End => (vec![], false),
             Fault::Break => (vec![Step::Breaks], false),
             Fault::OneByte => {
