@@ -287,6 +287,25 @@ pub(crate) fn note(error: &mut LlmError, begun: Instant) {
     error.attempts_mut().push(attempt);
 }
 
+/// When the last of the failures, and the wait after it, were over.
+pub(crate) fn over(attempts: &[Attempt]) -> Option<Instant> {
+    let failures = attempts.iter().filter(|attempt| attempt.failure.is_some());
+    let ends = failures.filter_map(|attempt| {
+        let wait = if let Next::Retried { after } = attempt.next { after } else { Duration::ZERO };
+        attempt.begun.checked_add(attempt.took)?.checked_add(wait)
+    });
+    ends.max()
+}
+
+/// Records the failure of an answer after what had failed before it. Where nothing had, whoever is further out knows best
+/// when it began.
+pub(crate) fn note_after(error: &mut LlmError, before: &[Attempt]) {
+    let Some(begun) = over(before) else { return };
+    note(error, begun);
+    let failures = before.iter().filter(|attempt| attempt.failure.is_some());
+    error.attempts_mut().splice(0..0, failures.cloned());
+}
+
 /// Puts one step in place of the record, for a request that made no call and has the failure of another's: what that one
 /// tried and used counts once.
 #[cfg(feature = "idempotency")]

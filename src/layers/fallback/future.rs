@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     BoxLlmService, CommitPoint, LlmBody, LlmError, LlmRequest, LlmResponse,
-    commit::Commit,
+    commit::{Commit, broken},
     error::{Phase, TimeoutLimit},
     layers::{
         alarm::{self, Alarm},
@@ -207,7 +207,8 @@ where
                         let mut rest = take_walk(this.shared, this.request, this.rest);
                         let response = rest.walk.answered(response);
                         rest.walk.keep_for_body(&response);
-                        return Poll::Ready(Ok(response.map_body(|body| Restart::body(body, rest.walk))));
+                        let names = response.names();
+                        return Poll::Ready(Ok(response.map_body(|body| Restart::body(body, names, rest.walk))));
                     }
                     return Poll::Ready(Ok(answered(this.shared, this.request, this.rest, response)));
                 }
@@ -217,6 +218,11 @@ where
                     let phase = this.state.phase();
                     ready!(poll_slice(slice, phase, || walking(this.shared, this.request, this.rest), cx))
                 }
+            };
+            // An answer that broke while it was held back may have cost attempts before it began.
+            let error = match this.state.as_mut().project() {
+                StateProjection::After(After::Buffering(held)) => broken(error, &held.0),
+                _ => error,
             };
             // What is tried next holds nothing of what failed, nor does whoever keeps this future.
             this.state.set(State::DONE);

@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::stream;
 use tokio::time::Instant;
 use tokio_test::{assert_pending, task};
-use tower::{Layer, Service, ServiceExt};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 
 use super::{AllOpen, FallbackLayer, RampStep, SessionPolicy, StreamBreak, Tier};
 use crate::{
@@ -482,6 +482,33 @@ async fn a_buffered_answer_is_whole_or_comes_from_another_tier() {
     let response = layer.layer(breaking()).oneshot(prompt()).await.unwrap();
     assert_eq!(tier_of(&response), "b");
     assert_eq!(response.text().await.unwrap(), "whole");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_buffered_answer_that_breaks_is_told_with_what_failed_before_it_began() {
+    let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let leaf = provider_fn(move |_| {
+        let number = calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        async move {
+            if number == 0 {
+                return Err(error(ErrorKind::Server));
+            }
+            // The first words, and then nothing.
+            let frames = stream::StreamExt::chain(stream::iter([Ok(Frame::text("half an "))]), stream::pending());
+            Ok(LlmResponse::new(LlmBody::from_frames(frames)).with_model("provider", "model"))
+        }
+    });
+    let tier = ServiceBuilder::new()
+        .layer(RetryWithJitterLayer::new())
+        .layer(TimeoutLayer::new(Duration::from_secs(30)).idle(Duration::from_secs(1)))
+        .service(leaf);
+    let layer = FallbackLayer::new("a").tier("b", streaming("whole")).stream_break(StreamBreak::Buffer);
+    let response = layer.layer(tier).oneshot(prompt()).await.unwrap();
+    let [first, second] = response.attempts() else { panic!("{:?}", response.attempts()) };
+    assert_eq!((first.failure, second.failure), (Some(ErrorKind::Server), Some(ErrorKind::Timeout)));
+    let Next::Retried { after } = first.next else { panic!("{first:?}") };
+    assert_eq!((second.begun, second.next), (first.begun + first.took + after, Next::FailedOver));
+    assert_eq!((second.provider.as_deref(), second.took), (Some("provider"), Duration::from_secs(1)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,7 +13,7 @@ use crate::{
         admission::{Gate, Outcome, Permit, SoFar, Ticket},
         lanes::Lane,
     },
-    ledger::{self, Next},
+    ledger,
     prices::{Price, PriceTable, Usd},
 };
 
@@ -208,9 +208,5 @@ fn served_in(attempts: &[Attempt], took: Duration, now: Instant) -> Duration {
 
 #[cold]
 fn since_the_last(attempts: &[Attempt], took: Duration, now: Instant) -> Duration {
-    let over = attempts.iter().filter(|attempt| attempt.failure.is_some()).filter_map(|attempt| {
-        let wait = if let Next::Retried { after } = attempt.next { after } else { Duration::ZERO };
-        attempt.begun.checked_add(attempt.took)?.checked_add(wait)
-    });
-    over.max().map_or(took, |over| now.saturating_duration_since(over))
+    ledger::over(attempts).map_or(took, |over| now.saturating_duration_since(over))
 }
