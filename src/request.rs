@@ -96,14 +96,16 @@ impl LlmRequest {
         }
     }
 
-    /// Sets the product's feature that asks, such as `chat` or `summary`: bulkheads and fallback policies go by it.
+    /// Sets the product's feature that asks, such as `chat` or `summary`: places, chains, budgets and metrics go by it.
+    /// Default: none, so that it shares the places of all that have none.
     #[must_use]
     pub fn feature(mut self, feature: impl Into<Arc<str>>) -> Self {
         self.said_mut().feature = Some(feature.into());
         self
     }
 
-    /// Sets the session that the request belongs to, for fallbacks that do not switch models in the middle of one.
+    /// Sets the session that the request belongs to, for fallbacks that do not switch models in the middle of one
+    /// ([`SessionPolicy`](crate::layers::fallback::SessionPolicy)). Default: none.
     #[must_use]
     pub fn session(mut self, session: impl Into<Arc<str>>) -> Self {
         self.said_mut().session = Some(session.into());
@@ -111,7 +113,7 @@ impl LlmRequest {
     }
 
     /// Sets the key by which repeats of this request are known to be the same: an `IdempotencyLayer` (feature `idempotency`)
-    /// makes one call for it.
+    /// makes one call for it. Default: none.
     #[must_use]
     pub fn idempotency_key(mut self, key: impl Into<Arc<str>>) -> Self {
         self.said_mut().idempotency_key = Some(key.into());
@@ -141,7 +143,8 @@ impl LlmRequest {
         self
     }
 
-    /// Asks for the answer as a stream. In a request in wire form that field alone is changed, in its place.
+    /// Asks for the answer as a stream. Default: what the request says, which for a [`prompt`](Self::prompt) is no. In a
+    /// request in wire form that field alone is changed, in its place.
     #[must_use]
     pub fn stream(mut self, stream: bool) -> Self {
         match &mut self.said_mut().content {
@@ -151,7 +154,8 @@ impl LlmRequest {
         self
     }
 
-    /// Sets the longest answer, in tokens. In a request in wire form that field alone is changed, in its place.
+    /// Sets the longest answer, in tokens. Default: the provider's; Anthropic wants a number, and gets 4,096. In a request in wire
+    /// form that field alone is changed, in its place.
     #[must_use]
     pub fn max_tokens(mut self, tokens: u32) -> Self {
         match &mut self.said_mut().content {
@@ -161,7 +165,8 @@ impl LlmRequest {
         self
     }
 
-    /// Adds a value of your own, for your own layers and leaves.
+    /// Adds a value of your own, for your own layers and leaves; of each type one, the last. They read it with
+    /// [`extensions`](Self::extensions).
     #[must_use]
     pub fn extension<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
         self.said_mut().extensions.insert(value);

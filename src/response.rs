@@ -116,7 +116,7 @@ impl LlmResponse {
         Self::new(LlmBody::from_text(text))
     }
 
-    /// A complete answer.
+    /// A complete answer of this message, with its tool calls and usage.
     pub fn from_message(message: Message) -> Self {
         Self::new(LlmBody::from_message(message))
     }
@@ -228,7 +228,7 @@ impl LlmResponse {
         self.extra.as_ref()?.headers.as_ref()
     }
 
-    /// The body.
+    /// The body, to look at; what it holds (a place, a probe) it goes on holding.
     pub fn body(&self) -> &LlmBody {
         &self.body
     }
@@ -238,7 +238,7 @@ impl LlmResponse {
         &mut self.body
     }
 
-    /// The body, alone.
+    /// The body, to read it or pass it on. Who served it and what was tried is not in it: ask before.
     pub fn into_body(self) -> LlmBody {
         self.body
     }
@@ -261,7 +261,7 @@ impl LlmResponse {
         self.body.text().await
     }
 
-    /// Changes the body.
+    /// Puts another body in its place, such as this one with something around it.
     #[must_use]
     pub fn map_body(mut self, map: impl FnOnce(LlmBody) -> LlmBody) -> Self {
         self.body = map(self.body);

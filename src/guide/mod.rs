@@ -5,6 +5,7 @@
 //! | [`getting_started`] | a first stack, an outage, a client of your own |
 //! | [`choosing_an_order`] | what each layer means at its place, and what changes elsewhere |
 //! | [`streams`] | when an answer has begun, and what to do when it breaks |
+//! | [`lesser_answers`] | what is served when the best is not there: smaller models, kept answers, people |
 //! | [`testing`] | an outage of hours in your own tests, in milliseconds |
 //! | [`operating_the_gateway`] | from a first look to a service that others rely on |
 //! | [`what_failover_cannot_fix`] | what no second provider mends, and how much it does |
@@ -29,6 +30,9 @@ pub mod from_tower_resilience {
 }
 pub mod getting_started {
     #![doc = include_str!("getting_started.md")]
+}
+pub mod lesser_answers {
+    #![doc = include_str!("lesser_answers.md")]
 }
 pub mod operating_the_gateway {
     #![doc = include_str!("operating_the_gateway.md")]
