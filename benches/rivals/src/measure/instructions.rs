@@ -8,7 +8,11 @@ use std::{
     process::{Command, Stdio},
 };
 
+use crate::contestants::Contestant;
+
 const CALLS: u64 = 2000;
+/// In a table of costs that should not grow, so that the calls themselves hardly count.
+const SIZED_CALLS: u64 = 200;
 
 /// Runs what callgrind is to count: it knows the place by this function's name.
 #[inline(never)]
@@ -28,16 +32,21 @@ pub fn valgrind_is_here() -> bool {
 }
 
 /// Instructions per call of each contestant. One process each, side by side.
-pub fn measure(program: &Path, ids: &[String]) -> io::Result<Vec<f64>> {
-    ids.iter().map(|id| per_call(program, id)).collect()
+///
+/// # Errors
+///
+/// When valgrind does not run, or does not say how many there were.
+pub fn measure(program: &Path, contestants: &[&Contestant]) -> io::Result<Vec<f64>> {
+    let calls = |contestant: &Contestant| if contestant.sized().is_some() { SIZED_CALLS } else { CALLS };
+    contestants.iter().map(|contestant| per_call(program, &contestant.id(), calls(contestant))).collect()
 }
 
-fn per_call(program: &Path, id: &str) -> io::Result<f64> {
+fn per_call(program: &Path, id: &str, calls: u64) -> io::Result<f64> {
     std::thread::scope(|scope| {
-        let once = scope.spawn(|| instructions(program, id, CALLS));
-        let twice = instructions(program, id, 2 * CALLS)?;
+        let once = scope.spawn(|| instructions(program, id, calls));
+        let twice = instructions(program, id, 2 * calls)?;
         let once = once.join().expect("the thread only starts a process")?;
-        Ok(twice.saturating_sub(once) as f64 / CALLS as f64)
+        Ok(twice.saturating_sub(once) as f64 / calls as f64)
     })
 }
 

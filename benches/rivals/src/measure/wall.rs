@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
-use tower::{Layer, Service, ServiceExt};
-use tower_resilience::bulkhead::BulkheadLayer;
+use tower::{Service, ServiceExt};
 
 use crate::{
     contestants::occupied,
+    rivals::resilience,
     subject::{Hangs, Small, Subject},
 };
 
@@ -16,9 +16,7 @@ const CALLS: u32 = 20;
 /// How long the caller of tower-resilience's full bulkhead waits for the refusal. `reject_when_full` is a wait of no
 /// length there, but a wait for a timer, and timers tick in milliseconds.
 pub fn resilience_refusal(runtime: &Runtime) -> Duration {
-    let bulkhead =
-        BulkheadLayer::builder().max_concurrent_calls(1).reject_when_full().build().expect("a valid bulkhead");
-    let mut service = occupied::<Small, _>(bulkhead.layer(Hangs::<Small>::new()));
+    let mut service = occupied::<Small, _>(resilience::refusing_bulkhead(1, Hangs::<Small>::new()));
     runtime.block_on(async {
         let start = Instant::now();
         for _ in 0..CALLS {

@@ -16,9 +16,9 @@ use steadfast::{
 use tokio::runtime::{Builder, Runtime};
 use tower::{Layer, Service};
 
+use super::{Contestant, OBSERVED, OUR_FIVE};
 use crate::{
     calls::{Calls, Expect},
-    contestants::{Contestant, OBSERVED},
     ours::{self, Llm},
     subject::{Answers, Subject},
 };
@@ -35,14 +35,16 @@ impl Subscriber for Deaf {
     }
 }
 
-pub fn add(list: &mut Vec<Contestant>) {
-    let mut add = |name: &str, calls: Calls| {
-        list.push(Contestant { group: OBSERVED, name: name.to_owned(), calls });
+pub(super) fn add(list: &mut Vec<Contestant>) {
+    let mut add = |name: &str, make: Box<dyn Fn() -> Calls>| {
+        list.push(Contestant { group: OBSERVED, name: name.to_owned(), make });
     };
-    add("steadfast's five", calls(ours::five(Answers::<Llm>::new()), |_| Vec::new(), &Events::new()));
-    let observed = |follow: fn(&Events) -> Vec<Following>| {
-        let events = Events::new();
-        calls(ObserveLayer::new(events.clone()).layer(ours::five(Answers::<Llm>::new())), follow, &events)
+    add(OUR_FIVE, Box::new(|| calls(ours::five(Answers::<Llm>::new()), |_| Vec::new(), &Events::new())));
+    let observed = |follow: fn(&Events) -> Vec<Following>| -> Box<dyn Fn() -> Calls> {
+        Box::new(move || {
+            let events = Events::new();
+            calls(ObserveLayer::new(events.clone()).layer(ours::five(Answers::<Llm>::new())), follow, &events)
+        })
     };
     add("and observe, nobody listens", observed(|_| Vec::new()));
     add(

@@ -1,9 +1,12 @@
-//! The rivals' breakers that are no tower services, as services.
+//! failsafe's and recloser's breakers, which are no tower services, as services.
 
 use std::task::{Context, Poll};
 
-use recloser::AsyncRecloser;
+use failsafe::{Config, backoff, failure_policy};
+use recloser::{AsyncRecloser, Recloser};
 use tower::Service;
+
+use super::LONG;
 
 #[derive(Clone)]
 pub struct Reclosed<S> {
@@ -50,4 +53,21 @@ where
     fn call(&mut self, request: R) -> Self::Future {
         self.breaker.call(self.inner.call(request))
     }
+}
+
+/// As it stands: half of the last hundred calls.
+pub fn recloser<S>(inner: S) -> Reclosed<S> {
+    let breaker = Recloser::custom().open_wait(LONG).build();
+    Reclosed { inner, breaker: AsyncRecloser::from(breaker) }
+}
+
+/// A share of failures over the last so many calls.
+pub fn recloser_window<S>(calls: usize, inner: S) -> Reclosed<S> {
+    let breaker = Recloser::custom().closed_len(calls).open_wait(LONG).build();
+    Reclosed { inner, breaker: AsyncRecloser::from(breaker) }
+}
+
+pub fn failsafe<S>(inner: S) -> Failsafe<S, impl failsafe::futures::CircuitBreaker + Clone + Send + Sync> {
+    let policy = failure_policy::consecutive_failures(5, backoff::constant(LONG));
+    Failsafe { inner, breaker: Config::new().failure_policy(policy).build() }
 }
