@@ -70,6 +70,7 @@
 //! - `idempotency`: `IdempotencyLayer`, one call for each idempotency key. It brings `cache`.
 //! - `handoff`: requests handed to people: `providers::Handoff`, and `handoff::Desk`, where they are answered.
 //! - `sqlite`, `postgres`, `redis`: [`store`]s that outlive a process, or are shared by several.
+//! - `drill`: an outage replayed against a configuration, in virtual time. It brings `config`.
 //! - `validate`: `ValidateLayer`, which checks answers against the request's JSON Schema, repairs them, or asks again.
 //!
 //! Without features the crate is the vocabulary, the layers, and the leaves that need no network.
@@ -109,6 +110,8 @@ mod wire;
 
 #[cfg(feature = "config")]
 pub mod config;
+#[cfg(feature = "drill")]
+pub mod drill;
 #[cfg(feature = "cache")]
 pub mod embed;
 
