@@ -287,6 +287,23 @@ pub(crate) fn note(error: &mut LlmError, begun: Instant) {
     error.attempts_mut().push(attempt);
 }
 
+/// Records the failure of an answer that was held back, behind what was tried before that answer.
+pub(crate) fn note_after(error: &mut LlmError, before: &[Attempt], begun: Instant) {
+    if !error.attempts().is_empty() {
+        return;
+    }
+    let over = before.last().and_then(|last| {
+        let wait = if let Next::Retried { after } = last.next { after } else { Duration::ZERO };
+        last.begun.checked_add(last.took)?.checked_add(wait)
+    });
+    note(error, over.unwrap_or(begun));
+    let mut record = before.to_vec();
+    // The answer that broke is told of as what broke.
+    record.pop_if(|last| last.failure.is_none());
+    record.append(error.attempts_mut());
+    *error.attempts_mut() = record;
+}
+
 /// Puts one step in place of the record, for a request that made no call and has the failure of another's: what that one
 /// tried and used counts once.
 #[cfg(feature = "idempotency")]

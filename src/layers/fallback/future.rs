@@ -24,6 +24,7 @@ use crate::{
         alarm::{self, Alarm},
         call::Call,
     },
+    ledger,
 };
 
 /// A call to a tier after the primary.
@@ -194,11 +195,15 @@ where
                 }
                 StateProjection::After(After::Done) => panic!("polled after it was ready"),
             };
-            let error = match polled {
+            let mut error = match polled {
                 Poll::Ready(Ok(mut response)) => {
                     if !this.shared.takes(this.request, &response) {
                         if this.shared.stream_break(this.request) == StreamBreak::Buffer {
                             let body = std::mem::replace(response.body_mut(), LlmBody::from_text(""));
+                            if !response.attempts().is_empty() {
+                                // As after a tier that failed: a limit further out knows nothing of what was tried.
+                                *this.slice = this.slice.or(this.request.context().deadline);
+                            }
                             let held = Box::new((response, Commit::new(body, CommitPoint::Complete)));
                             this.state.set(State::After(After::Buffering(held)));
                             continue;
@@ -218,9 +223,12 @@ where
                     ready!(poll_slice(slice, phase, || walking(this.shared, this.request, this.rest), cx))
                 }
             };
+            let rest = walking(this.shared, this.request, this.rest);
+            if let StateProjection::After(After::Buffering(held)) = this.state.as_mut().project() {
+                ledger::note_after(&mut error, held.0.attempts(), rest.walk.begun());
+            }
             // What is tried next holds nothing of what failed, nor does whoever keeps this future.
             this.state.set(State::DONE);
-            let rest = walking(this.shared, this.request, this.rest);
             match rest.walk.failed(error) {
                 Step::Ask => {
                     *this.slice = rest.walk.slice();
