@@ -70,6 +70,7 @@
 //! - `idempotency`: `IdempotencyLayer`, one call for each idempotency key. It brings `cache`.
 //! - `handoff`: requests handed to people: `providers::Handoff`, and `handoff::Desk`, where they are answered.
 //! - `sqlite`, `postgres`, `redis`: [`store`]s that outlive a process, or are shared by several.
+//! - `drill`: an outage replayed against a configuration, in virtual time. It brings `config`.
 //! - `validate`: `ValidateLayer`, which checks answers against the request's JSON Schema, repairs them, or asks again.
 //!
 //! Without features the crate is the vocabulary, the layers, and the leaves that need no network.
@@ -100,6 +101,7 @@ pub mod retry_after;
 pub mod store;
 pub mod translate;
 
+mod histogram;
 mod sync;
 mod wall_clock;
 #[cfg(any(feature = "alerts", feature = "handoff"))]
@@ -108,6 +110,8 @@ mod wire;
 
 #[cfg(feature = "config")]
 pub mod config;
+#[cfg(feature = "drill")]
+pub mod drill;
 #[cfg(feature = "cache")]
 pub mod embed;
 
@@ -131,6 +135,8 @@ pub use self::{
         bulkhead::{Bulkhead, BulkheadHandle, BulkheadLayer},
         circuit_breaker::{CircuitBreaker, CircuitBreakerHandle, CircuitBreakerLayer},
         fallback::{Fallback, FallbackHandle, FallbackLayer},
+        hedge::{Hedge, HedgeHandle, HedgeLayer},
+        mirror::{Mirror, MirrorHandle, MirrorLayer},
         observe::{Observe, ObserveLayer},
         retry::{RetryBudget, RetryWithJitter, RetryWithJitterLayer},
         route::{Route, RouteLayer},

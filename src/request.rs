@@ -63,6 +63,7 @@ struct Said {
     explain: bool,
     first_tier_only: bool,
     requires_human: bool,
+    shadow: bool,
     extensions: Extensions,
 }
 
@@ -88,6 +89,7 @@ impl LlmRequest {
                 explain: false,
                 first_tier_only: false,
                 requires_human: false,
+                shadow: false,
                 extensions: Extensions::new(),
             }),
             context: Context::default(),
@@ -273,6 +275,12 @@ impl LlmRequest {
         self.said.requires_human
     }
 
+    /// Whether it is a copy that a [`Mirror`](crate::Mirror) sends to its candidate: nobody waits for its answer, so that what
+    /// acts on answers must not act on this one's.
+    pub fn is_shadow(&self) -> bool {
+        self.said.shadow
+    }
+
     /// Whether it may go to whatever tiers there are.
     pub(crate) fn goes_anywhere(&self) -> bool {
         !(self.said.first_tier_only | self.said.requires_human)
@@ -296,6 +304,19 @@ impl LlmRequest {
     /// The same request in another context.
     pub(crate) fn with_context(&self, context: Context) -> Self {
         Self { said: self.said.clone(), context }
+    }
+
+    /// A copy for a candidate, in another context. It has no idempotency key: what is made once under that is the answer to
+    /// the request itself.
+    pub(crate) fn shadow(&self, context: Context) -> Self {
+        let mut said = Said::clone(&self.said);
+        (said.shadow, said.idempotency_key) = (true, None);
+        Self { said: Arc::new(said), context }
+    }
+
+    /// The session, to keep.
+    pub(crate) fn session_kept(&self) -> Option<Arc<str>> {
+        self.said.session.clone()
     }
 
     /// The same request with another conversation, asked for the `time`th time again. It is not the same in the eyes of

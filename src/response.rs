@@ -40,6 +40,7 @@ struct Extra {
     cached: Option<Cached>,
     task_id: Option<Box<str>>,
     missed: bool,
+    hedged: bool,
 }
 
 /// How an answer that was not made for this request came to be its answer.
@@ -127,7 +128,7 @@ impl LlmResponse {
             provider,
             model,
             tier: self.tier.as_deref(),
-            attempts: 1 + self.attempts().iter().filter(|step| step.failure.is_some() && !step.is_local()).count(),
+            attempts: 1 + self.attempts().iter().filter(|step| step.is_wasted()).count(),
         }
     }
 
@@ -152,6 +153,11 @@ impl LlmResponse {
     /// the request passed it by.
     pub fn is_cache_miss(&self) -> bool {
         self.cached().is_none() && self.extra.as_ref().is_some_and(|extra| extra.missed)
+    }
+
+    /// Whether it is the answer of a [`Hedge`](crate::Hedge)'s second call, and not of the one that was begun first.
+    pub fn is_hedged(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.hedged)
     }
 
     /// The tokens used: known at once for a complete answer, and for a stream as far as it has told. Of a
@@ -354,6 +360,11 @@ impl LlmResponse {
         self.extra().route = Some(RouteTaken { rule: rule.clone(), instead_of });
     }
 
+    /// Says that the second call of a hedge answered.
+    pub(crate) fn set_hedged(&mut self) {
+        self.extra().hedged = true;
+    }
+
     /// Names the tier, unless one further in has done so.
     pub(crate) fn name_tier(&mut self, tier: &Arc<str>) {
         if self.tier.is_none() {
@@ -386,6 +397,13 @@ impl LlmResponse {
         let attempts = &mut self.extra().attempts;
         before.append(attempts);
         *attempts = before;
+    }
+
+    /// Puts what answered after what was tried before it.
+    pub(crate) fn append_attempt(&mut self, after: Option<Attempt>) {
+        if let Some(attempt) = after {
+            self.extra().attempts.push(attempt);
+        }
     }
 
     /// Holds a permit until the answer ends.

@@ -1,7 +1,7 @@
 //! The layers, one folder each, and the mechanisms that they share.
 //!
 //! Recommended order, outermost first: Observe · Timeout (total) · Cache (where answers are
-//! kept) · Bulkhead · Budget · Route · Fallback · and for each tier: Validate (where a
+//! kept) · Bulkhead · Budget · Mirror (where a candidate is compared) · Route · Fallback · and for each tier: Validate (where a
 //! program reads the answers) · RetryWithJitter · CircuitBreaker · Timeout (attempt) · leaf. Every other order compiles and means what it says.
 //!
 //! # Keys
@@ -26,16 +26,20 @@ pub mod circuit_breaker;
 pub(crate) mod clock;
 pub(crate) mod estimate;
 pub mod fallback;
+pub mod hedge;
 #[cfg(feature = "idempotency")]
 pub mod idempotency;
 pub(crate) mod lanes;
+pub mod mirror;
 pub mod observe;
+pub(crate) mod overtaken;
 pub(crate) mod recent;
 pub mod retry;
 pub mod route;
 pub mod timeout;
 #[cfg(feature = "validate")]
 pub mod validate;
+pub(crate) mod words;
 
 #[cfg(test)]
 pub(crate) mod testing;

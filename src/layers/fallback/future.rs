@@ -17,17 +17,14 @@ use super::{
     walk::{Step, Walk},
 };
 use crate::{
-    BoxLlmService, CommitPoint, LlmBody, LlmError, LlmRequest, LlmResponse,
+    CommitPoint, LlmBody, LlmError, LlmRequest, LlmResponse,
     commit::{Commit, broken},
     error::{Phase, TimeoutLimit},
     layers::{
         alarm::{self, Alarm},
-        call::Call,
+        call::{BoxedCall, Call},
     },
 };
-
-/// A call to a tier after the primary.
-pub(super) type TierCall = Call<BoxLlmService, <BoxLlmService as Service<LlmRequest>>::Future>;
 
 /// The future of [`Fallback`](super::Fallback).
 ///
@@ -63,7 +60,7 @@ enum State<S, F> {
 
 /// What comes where the primary does not simply answer.
 enum After {
-    Tier(Pin<Box<TierCall>>),
+    Tier(Pin<Box<BoxedCall>>),
     /// Holding the answer back until it is whole.
     Buffering(Box<(LlmResponse, Commit)>),
     /// Every circuit is open.
