@@ -7,6 +7,7 @@
 //! | [`streams`] | when an answer has begun, and what to do when it breaks |
 //! | [`lesser_answers`] | what is served when the best is not there: smaller models, kept answers, people |
 //! | [`testing`] | an outage of hours in your own tests, in milliseconds |
+//! | [`rehearsing_an_outage`] | what your users would have seen, with your own configuration |
 //! | [`operating_the_gateway`] | from a first look to a service that others rely on |
 //! | [`what_failover_cannot_fix`] | what no second provider mends, and how much it does |
 //! | [`from_a_retry_loop`] | in place of a loop written by hand |
@@ -36,6 +37,9 @@ pub mod lesser_answers {
 }
 pub mod operating_the_gateway {
     #![doc = include_str!("operating_the_gateway.md")]
+}
+pub mod rehearsing_an_outage {
+    #![doc = include_str!("rehearsing_an_outage.md")]
 }
 pub mod streams {
     #![doc = include_str!("streams.md")]
