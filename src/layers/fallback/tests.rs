@@ -360,7 +360,7 @@ async fn a_late_answer_from_before_the_switch_is_no_recovery() {
     let slow_then_down = provider_fn({
         let calls = Arc::new(AtomicUsize::new(0));
         move |_| {
-            let first = calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0;
+            let first = calls.fetch_add(1, Relaxed) == 0;
             async move {
                 if first {
                     tokio::time::sleep(Duration::from_secs(5)).await;
