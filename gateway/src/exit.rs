@@ -14,6 +14,8 @@ pub(crate) enum Failure {
     Unready(String),
     /// A gateway, or a store of tasks, does not do what it is asked: 1.
     Refused(String),
+    /// A drill missed a target: 1.
+    Missed(String),
     /// The output cannot be written: 1; if its reader has gone, silently.
     Output(io::Error),
 }
@@ -26,7 +28,7 @@ impl Failure {
                 eprintln!("{message}");
                 ExitCode::from(2)
             }
-            Self::Models(message) | Self::Unready(message) | Self::Refused(message) => {
+            Self::Models(message) | Self::Unready(message) | Self::Refused(message) | Self::Missed(message) => {
                 eprintln!("{message}");
                 ExitCode::FAILURE
             }

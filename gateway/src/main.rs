@@ -5,6 +5,7 @@
 mod admin;
 mod ask;
 mod check;
+mod drill;
 mod exit;
 mod handoff;
 mod health;
@@ -42,6 +43,7 @@ enum Action {
     Ask(ask::Ask),
     Admin(admin::Admin),
     Handoff(handoff::Handoff),
+    Drill(drill::Drill),
     Serve(serve::Serve),
     Key(serve::MakeKey),
     Health(health::Health),
@@ -82,6 +84,7 @@ async fn run() -> ExitCode {
         Action::Ask(ask) => ask.run().await,
         Action::Admin(admin) => admin.run().await,
         Action::Handoff(handoff) => handoff.run().await,
+        Action::Drill(drill) => drill.run(),
         Action::Serve(serve) => serve.run().await,
         Action::Key(key) => key.run(),
         Action::Health(health) => health.run().await,

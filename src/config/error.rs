@@ -18,7 +18,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    pub(super) fn new(problems: Vec<Problem>) -> Self {
+    pub(crate) fn new(problems: Vec<Problem>) -> Self {
         Self { problems }
     }
 
@@ -75,7 +75,7 @@ pub struct Problem {
 
 impl Problem {
     /// A problem that is not in the text.
-    pub(super) fn of_file(file: Option<PathBuf>, message: impl Into<String>) -> Self {
+    pub(crate) fn of_file(file: Option<PathBuf>, message: impl Into<String>) -> Self {
         Self {
             file,
             line: 0,

@@ -8,6 +8,8 @@ use std::{
     sync::Arc,
 };
 
+use serde::Deserialize;
+
 use super::{
     Config, ConfigError, Environment, check,
     error::Problem,
@@ -107,25 +109,7 @@ impl Loader {
     /// Everything that is wrong with it: see [`ConfigError`].
     pub fn path(&self, path: impl AsRef<Path>) -> Result<Config, ConfigError> {
         let path = path.as_ref();
-        let wrong = |message: String| ConfigError::new(vec![Problem::of_file(Some(path.to_owned()), message)]);
-        let bytes = read_file(path).map_err(|error| wrong(unreadable(&error)))?;
-        let format = Format::of(path).ok_or_else(|| {
-            wrong("the format is not known by the name: it must end in .yaml, .yml, .toml or .json".to_owned())
-        })?;
-        if bytes.len() > LONGEST {
-            return Err(wrong("the file is longer than 1 MiB, which no configuration is".to_owned()));
-        }
-        let text = match String::from_utf8(bytes) {
-            Ok(text) => text,
-            Err(error) => {
-                let good = error.utf8_error().valid_up_to();
-                let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
-                let source = Source::new(Some(path.to_owned()), text);
-                let place = Place::Text(good..good);
-                let problem = source.problem(Some(&place), "the text is not UTF-8 from here on");
-                return Err(ConfigError::new(vec![problem]));
-            }
-        };
+        let (text, format) = text_of(path)?;
         self.load(Some(path.to_owned()), &text, format)
     }
 
@@ -177,10 +161,7 @@ impl Loader {
         };
         match config {
             Some(config) if report.problems.is_empty() => Ok(config),
-            _ => {
-                report.problems.sort_by_key(|problem| (problem.line, problem.column));
-                Err(ConfigError::new(report.problems))
-            }
+            _ => Err(report.error()),
         }
     }
 }
@@ -219,6 +200,18 @@ impl Report<'_> {
         self.problems.len() >= PROBLEMS
     }
 
+    /// What is wrong at a place, to be told later.
+    #[cfg(feature = "drill")]
+    pub(super) fn problem(&self, place: &Place) -> Problem {
+        self.source.problem(Some(place), "")
+    }
+
+    /// All that is wrong, in the order of the text.
+    fn error(mut self) -> ConfigError {
+        self.problems.sort_by_key(|problem| (problem.line, problem.column));
+        ConfigError::new(self.problems)
+    }
+
     fn fault(&mut self, fault: tree::Fault) {
         let place = fault.place.clone().unwrap_or(Place::Text(0..0));
         let fault = if self.source.may_be_secret(&place) && !fault.unknown_key { fault.concealed() } else { fault };
@@ -228,12 +221,12 @@ impl Report<'_> {
 
 /// Reads the tree into the schema, and goes on after what is wrong, so that all of it is told at once: a key that is not
 /// known is taken for the one that was meant, and a value of the wrong type is left out.
-fn read(tree: &mut Node, report: &mut Report<'_>) -> Option<Config> {
+fn read<T: for<'de> Deserialize<'de>>(tree: &mut Node, report: &mut Report<'_>) -> Option<T> {
     // The blocks that something was left out of, and what.
     let mut lacking: Vec<(Place, String)> = Vec::new();
     for _ in 0..WRONG_VALUES {
-        let fault = match tree::read::<Config>(tree) {
-            Ok(config) => return lacking.is_empty().then_some(config),
+        let fault = match tree::read::<T>(tree) {
+            Ok(read) => return lacking.is_empty().then_some(read),
             Err(fault) => fault,
         };
         let place = fault.place.clone().unwrap_or_else(|| tree.place.clone());
@@ -253,6 +246,60 @@ fn read(tree: &mut Node, report: &mut Report<'_>) -> Option<Config> {
         }
     }
     None
+}
+
+/// Reads a file that is not a configuration, but is as small and read as strictly: `check` looks for what is wrong in meaning.
+#[cfg(feature = "drill")]
+pub(crate) fn document<T: for<'de> Deserialize<'de>>(
+    path: &Path,
+    check: impl FnOnce(&T, &mut check::Findings<'_, '_>),
+) -> Result<T, ConfigError> {
+    let (text, format) = text_of(path)?;
+    document_of(Some(path), &text, format, check)
+}
+
+/// The same of a text.
+#[cfg(feature = "drill")]
+pub(crate) fn document_of<T: for<'de> Deserialize<'de>>(
+    file: Option<&Path>,
+    text: &str,
+    format: Format,
+    check: impl FnOnce(&T, &mut check::Findings<'_, '_>),
+) -> Result<T, ConfigError> {
+    let source = Source::new(file.map(Path::to_owned), text.to_owned());
+    let mut tree = tree::parse(text, format).map_err(|unreadable| {
+        let place = unreadable.place.map(Place::Text);
+        ConfigError::new(vec![source.problem(place.as_ref(), unreadable.message)])
+    })?;
+    let mut report = Report { source: &source, problems: Vec::new(), places: Vec::new() };
+    let read = read(&mut tree, &mut report);
+    if let Some(read) = &read {
+        check(read, &mut check::Findings::new(&tree, &mut report));
+    }
+    match read {
+        Some(read) if report.problems.is_empty() => Ok(read),
+        _ => Err(report.error()),
+    }
+}
+
+/// The text of a file, and the format that its suffix stands for.
+fn text_of(path: &Path) -> Result<(String, Format), ConfigError> {
+    let wrong = |message: String| ConfigError::new(vec![Problem::of_file(Some(path.to_owned()), message)]);
+    let bytes = read_file(path).map_err(|error| wrong(unreadable(&error)))?;
+    let format = Format::of(path).ok_or_else(|| {
+        wrong("the format is not known by the name: it must end in .yaml, .yml, .toml or .json".to_owned())
+    })?;
+    if bytes.len() > LONGEST {
+        return Err(wrong("the file is longer than 1 MiB, which no configuration is".to_owned()));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+        let source = Source::new(Some(path.to_owned()), text);
+        let place = Place::Text(good..good);
+        ConfigError::new(vec![source.problem(Some(&place), "the text is not UTF-8 from here on")])
+    })?;
+    Ok((text, format))
 }
 
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {

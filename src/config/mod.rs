@@ -63,6 +63,13 @@ mod watch;
 
 use std::path::Path;
 
+#[cfg(feature = "drill")]
+pub(crate) use self::{
+    check::Findings,
+    load::{document, document_of},
+    suggest::nearest,
+};
+
 #[cfg(feature = "alerts")]
 pub use self::stack::Alerting;
 pub use self::{

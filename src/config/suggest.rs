@@ -61,7 +61,7 @@ pub(super) fn meant<'a>(written: &str, keys: &[&'a str]) -> Option<&'a str> {
 }
 
 /// The name nearest to what was written, if any is near enough to have been meant.
-pub(super) fn nearest<'a>(written: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(written: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = plain(written);
     let near = |name: &str| match distance(&plain, &self::plain(name)) {
         // One is the other with something added: `retries` for `max_retries`.

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use steadfast::{
     BulkheadLayer, CircuitBreakerLayer, ErrorKind, FallbackLayer, LlmError, LlmRequest, LlmResponse,
-    RetryWithJitterLayer, TimeoutLayer,
+    RetryWithJitterLayer, TimeoutLayer, layers::circuit_breaker::Window,
 };
 use tower::{Layer, Service, ServiceBuilder};
 
 use crate::{
-    stacks::{PLACES, TOTAL},
+    rivals::{PLACES, TOTAL},
     subject::{Answers, Subject},
 };
 
@@ -42,9 +42,20 @@ pub fn five<S>(
 where
     S: Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + 'static,
 {
+    five_with_places(PLACES, inner)
+}
+
+/// The five with room for so many calls at once.
+pub fn five_with_places<S>(
+    places: usize,
+    inner: S,
+) -> impl Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + 'static
+where
+    S: Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + 'static,
+{
     ServiceBuilder::new()
         .layer(TimeoutLayer::new(TOTAL))
-        .layer(BulkheadLayer::new().feature("chat", PLACES))
+        .layer(BulkheadLayer::new().feature("chat", places))
         .layer(FallbackLayer::new("primary").tier("backup", Answers::<Llm>::new()))
         .layer(RetryWithJitterLayer::new())
         .layer(breaker())
@@ -67,6 +78,11 @@ where
 
 pub fn breaker() -> CircuitBreakerLayer {
     CircuitBreakerLayer::new("primary").cooldown(Duration::from_secs(3600))
+}
+
+/// A share of failures over the last so many calls.
+pub fn count_window(calls: u32) -> CircuitBreakerLayer {
+    breaker().failure_rate(0.5, Window::last_calls(calls))
 }
 
 pub fn bulkhead<S>(places: usize, inner: S) -> steadfast::Bulkhead<S> {

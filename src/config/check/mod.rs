@@ -11,6 +11,8 @@ mod tiers;
 
 use std::collections::HashSet;
 
+#[cfg(feature = "drill")]
+use super::Problem;
 use super::{
     Config,
     load::Report,
@@ -40,7 +42,7 @@ pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findin
 }
 
 /// Where findings go, and where in the text they are.
-pub(super) struct Findings<'a, 'b> {
+pub(crate) struct Findings<'a, 'b> {
     tree: &'a Node,
     report: &'a mut Report<'b>,
     path: Vec<Step>,
@@ -52,15 +54,22 @@ impl<'a, 'b> Findings<'a, 'b> {
     }
 
     /// Does this inside of a value.
-    fn within(&mut self, step: impl Into<Step>, look: impl FnOnce(&mut Self)) {
+    pub(crate) fn within(&mut self, step: impl Into<Step>, look: impl FnOnce(&mut Self)) {
         self.path.push(step.into());
         look(self);
         self.path.pop();
     }
 
     /// Something is wrong with this value.
-    fn wrong(&mut self, step: impl Into<Step>, message: impl Into<String>) {
+    pub(crate) fn wrong(&mut self, step: impl Into<Step>, message: impl Into<String>) {
         self.wrong_name(step, message, None);
+    }
+
+    /// Where a value is, for what is wrong with it only together with something else.
+    #[cfg(feature = "drill")]
+    pub(crate) fn place(&self, step: impl Into<Step>) -> Problem {
+        let path: Vec<Step> = self.path.iter().cloned().chain([step.into()]).collect();
+        self.report.problem(self.tree.place_of(&path))
     }
 
     /// Something is wrong with this key, not with its value.
@@ -69,7 +78,7 @@ impl<'a, 'b> Findings<'a, 'b> {
     }
 
     /// Something is wrong with the value that the checks are in.
-    fn wrong_here(&mut self, message: impl Into<String>) {
+    pub(crate) fn wrong_here(&mut self, message: impl Into<String>) {
         if self.report.is_full() {
             return;
         }

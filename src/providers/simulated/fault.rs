@@ -6,6 +6,9 @@ use std::{fmt, time::Duration};
 ///
 /// Each is acted out as the provider itself does it: with its status, headers and body where it
 /// answers at all.
+///
+/// In process, a request may bring one as an [extension](crate::LlmRequest::extension): then every call that is made for it fails
+/// so, whatever the script says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {

@@ -181,8 +181,14 @@ impl Shared {
         lock(&self.state)
     }
 
-    /// Begins a call that will cost `prompt_tokens` and at most `max_tokens` more.
-    pub(crate) fn begin(self: &Arc<Self>, now: Instant, prompt_tokens: u64, max_tokens: Option<u32>) -> Call {
+    /// Begins a call that will cost `prompt_tokens` and at most `max_tokens` more. `own` is the fault that it brings.
+    pub(crate) fn begin(
+        self: &Arc<Self>,
+        now: Instant,
+        prompt_tokens: u64,
+        max_tokens: Option<u32>,
+        own: Option<&Fault>,
+    ) -> Call {
         let mut guard = self.lock();
         let state = &mut *guard;
         let number = state.stats.calls;
@@ -199,7 +205,7 @@ impl Shared {
         }
         let wanted = plan.tokens;
         plan.tokens = max_tokens.map_or(wanted, |max| wanted.min(max));
-        if let Some(fault) = state.next.pop_front() {
+        if let Some(fault) = own.cloned().or_else(|| state.next.pop_front()) {
             if let Fault::Slow(extra) = fault {
                 plan.delay = plan.delay.saturating_add(extra);
             }

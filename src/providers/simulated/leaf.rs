@@ -129,7 +129,8 @@ impl Talk {
     fn begin(shared: &Arc<Shared>, request: &LlmRequest) -> Result<Self, LlmError> {
         let chat = request.chat()?;
         let prompt_tokens = prompt_tokens(chat);
-        let mut call = shared.begin(Instant::now(), prompt_tokens, chat.max_tokens);
+        let own = request.extensions().get::<Fault>();
+        let mut call = shared.begin(Instant::now(), prompt_tokens, chat.max_tokens, own);
         let prefilled = chat.messages.last().is_some_and(|last| last.role == Role::Assistant);
         if call.plan.fault == Some(Fault::NoPrefill) && !prefilled {
             call.plan.fault = None;

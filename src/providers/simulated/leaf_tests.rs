@@ -192,6 +192,18 @@ async fn many_calls_run_side_by_side() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_may_bring_its_own_fault() {
+    let provider = provider().fault_mix(Fault::ServerError);
+    let own = prompt().extension(Fault::Overloaded);
+    assert_eq!(provider.clone().oneshot(own).await.unwrap_err().kind(), ErrorKind::Overloaded);
+    let start = Instant::now();
+    let slow = prompt().extension(Fault::Slow(SECOND));
+    assert!(provider.clone().oneshot(slow).await.is_ok());
+    assert_eq!(start.elapsed(), SECOND);
+    assert_eq!(provider.oneshot(prompt()).await.unwrap_err().kind(), ErrorKind::Server);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_tool_is_called_and_its_result_is_answered() {
     let provider = provider().call_tools(serde_json::json!({ "city": "東京" }));
     let mut chat = Chat::new([Message::user("Weather?")]).tool(Tool::new("weather", serde_json::json!({})));

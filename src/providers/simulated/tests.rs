@@ -9,7 +9,7 @@ fn provider() -> Simulated {
 }
 
 fn begin(provider: &Simulated) -> handle::Call {
-    provider.shared.begin(Instant::now(), 10, None)
+    provider.shared.begin(Instant::now(), 10, None, None)
 }
 
 fn balanced(stats: &SimulatedStats) -> bool {
@@ -97,9 +97,9 @@ async fn a_healed_provider_has_no_rate_limit() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_is_no_longer_than_the_caller_allows() {
     let provider = provider().tokens(20..=20);
-    let call = provider.shared.begin(Instant::now(), 10, Some(5));
+    let call = provider.shared.begin(Instant::now(), 10, Some(5), None);
     assert_eq!((call.plan.tokens, call.cut_short), (5, true));
-    let call = provider.shared.begin(Instant::now(), 10, Some(20));
+    let call = provider.shared.begin(Instant::now(), 10, Some(20), None);
     assert_eq!((call.plan.tokens, call.cut_short), (20, false));
 }
 

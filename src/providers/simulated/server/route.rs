@@ -78,7 +78,7 @@ where
     }
     // Only Gemini has a second form of streams.
     let framed = !parts.uri.path().contains(":streamGenerateContent") || gemini::wants_sse(&parts);
-    let call = provider.shared.begin(Instant::now(), prompt_tokens, ask.max_tokens);
+    let call = provider.shared.begin(Instant::now(), prompt_tokens, ask.max_tokens, None);
     act(protocol, call, ask, prompt_tokens, framed, reset).await
 }
 

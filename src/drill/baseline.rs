@@ -1,0 +1,68 @@
+//! The same traffic and the same provider, without steadfast.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+use tower::Service;
+
+use super::run::traffic::Ask;
+use crate::{LlmError, LlmRequest, LlmResponse};
+
+/// How long an attempt is waited for, to the end of its answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The waits of the loop that most people write.
+const WAITS: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
+
+/// What came of a request.
+pub(super) struct Tried {
+    pub(super) answered: bool,
+    /// To the first token of the attempt that answered, or of the last one.
+    pub(super) first_token: Option<Duration>,
+}
+
+/// What stands where a stack would.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Without {
+    /// One attempt.
+    Resilience,
+    /// Three more, after any failure.
+    Failover,
+}
+
+impl Without {
+    pub(super) const ALL: [Self; 2] = [Self::Resilience, Self::Failover];
+
+    /// As the report names it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Resilience => "no resilience",
+            Self::Failover => "retry loop",
+        }
+    }
+
+    /// Asks the provider until it answers or all attempts are used up. What a reader has begun to read is not asked for again.
+    pub(super) async fn ask<S>(self, mut provider: S, ask: &Ask) -> Tried
+    where
+        S: Service<LlmRequest, Response = LlmResponse, Error = LlmError>,
+    {
+        let begun = Instant::now();
+        let mut waits = match self {
+            Self::Resilience => [].iter(),
+            Self::Failover => WAITS.iter(),
+        };
+        loop {
+            let mut first_token = None;
+            let attempt = async {
+                let response = provider.call(ask.request()).await?;
+                first_token = Some(begun.elapsed());
+                response.collect().await
+            };
+            let answered = matches!(timeout(PATIENCE, attempt).await, Ok(Ok(_)));
+            let read = ask.stream && first_token.is_some();
+            match waits.next() {
+                Some(wait) if !answered && !read => sleep(*wait).await,
+                _ => return Tried { answered, first_token },
+            }
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! A simulated provider that follows the scenario's faults, in the place of a tier's own, and is counted.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use fastrand::Rng;
+use tokio::time::Instant;
+use tower::Service;
+
+use super::traffic::Ask;
+use crate::{
+    LlmError, LlmRequest, LlmResponse,
+    config::{self, Tier},
+    drill::scenario::{
+        Hit,
+        said::{Ill, Said, Window},
+    },
+    providers::simulated::{Fault, FaultMix, Latency, Outage, Simulated, SimulatedHandle},
+    sync::{Mutex, lock},
+};
+
+/// A tier's provider for the length of a drill. Clones are the same provider.
+#[derive(Clone)]
+pub(super) struct Rehearsed {
+    inner: Simulated,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    provider: Arc<str>,
+    model: Arc<str>,
+    seed: u64,
+    start: Instant,
+    ills: Vec<Sickness>,
+    tally: Mutex<Tally>,
+}
+
+/// A fault of the scenario at this tier.
+struct Sickness {
+    outages: Vec<Outage>,
+    features: Vec<String>,
+    callers: f64,
+    /// How many calls a second there is room for, where that is the fault.
+    capacity: Option<f64>,
+}
+
+/// What came to a provider.
+#[derive(Default)]
+struct Tally {
+    /// How often it was called for each request, by the request's number.
+    calls: Vec<u16>,
+    /// When it was called, from the beginning.
+    times: Vec<Duration>,
+    /// For each fault that is one of capacity: how many calls there is room for, and as of when.
+    room: Vec<(f64, Duration)>,
+}
+
+/// What a provider has seen.
+pub(super) struct Seen {
+    pub(super) attempts: u64,
+    pub(super) failures: u64,
+    /// The requests of which it got one attempt or more.
+    pub(super) requests: u64,
+    /// When each attempt came.
+    pub(super) times: Vec<Duration>,
+}
+
+impl Rehearsed {
+    /// The provider of the tier at this place.
+    pub(super) fn new(tier: &Tier, place: usize, said: &Said, hits: &[Hit<'_>], seed: u64) -> Self {
+        let start = Instant::now();
+        let seed = mixed(seed, place as u64);
+        let name = tier.model.as_deref().unwrap_or(&tier.name);
+        let own = tier.simulated.as_ref().and_then(|own| own.latency).map(|latency| Latency::from(latency.0));
+        let usual = Latency::percentiles(said.providers.p50.0, said.providers.p99.0);
+        let inner = Simulated::new(name)
+            .seed(seed)
+            .starting_at(start)
+            .latency(own.unwrap_or(usual))
+            .pace(said.providers.pace.0)
+            .tokens(6..=14);
+        let ills: Vec<Sickness> =
+            hits.iter().filter(|hit| hit.tiers.contains(&place)).map(|hit| Sickness::new(hit.window)).collect();
+        let room = ills.iter().map(|ill| (ill.capacity.unwrap_or_default().max(1.0), Duration::ZERO)).collect();
+        let tally = Mutex::new(Tally { room, ..Tally::default() });
+        let (provider, model) = (tier.provider.name().into(), name.into());
+        Self { inner, shared: Arc::new(Shared { provider, model, seed, start, ills, tally }) }
+    }
+
+    /// What it has seen so far.
+    pub(super) fn seen(&self) -> Seen {
+        let tally = lock(&self.shared.tally);
+        let stats = self.handle().stats();
+        let requests = tally.calls.iter().filter(|calls| **calls > 0).count() as u64;
+        let attempts = tally.times.len() as u64;
+        Seen { attempts, failures: attempts.saturating_sub(stats.answered), requests, times: tally.times.clone() }
+    }
+
+    fn handle(&self) -> SimulatedHandle {
+        self.inner.handle()
+    }
+}
+
+impl Sickness {
+    fn new(window: &Window) -> Self {
+        let capacity = window.fault.0.iter().find_map(|ill| match ill {
+            Ill::Capacity(rate) => Some(rate.0),
+            _ => None,
+        });
+        let each = window.share.0 / window.fault.0.len().max(1) as f64;
+        let mix = window.fault.0.iter().fold(FaultMix::new(), |mix, ill| mix.with(each, ill.fault()));
+        let ramp = window.ramp.map_or(Duration::ZERO, |ramp| ramp.0);
+        let outages = stretches(window).map(|(from, to)| Outage::new(from, to, mix.clone()).ramp_in(ramp)).collect();
+        Self { outages, features: window.features.clone(), callers: window.callers.0, capacity }
+    }
+}
+
+/// When a fault is there: all the time, or in waves.
+pub(super) fn stretches(window: &Window) -> impl Iterator<Item = (Duration, Duration)> + use<> {
+    let (from, to) = (window.from.0, window.to.0);
+    let (every, wave) = match (window.every, window.wave) {
+        (Some(config::Span(every)), Some(config::Span(wave))) if !every.is_zero() => (every, wave),
+        _ => (to.saturating_sub(from).max(Duration::from_nanos(1)), to.saturating_sub(from)),
+    };
+    let begins = std::iter::successors(Some(from), move |begin| begin.checked_add(every));
+    begins.take_while(move |begin| *begin < to).map(move |begin| (begin, (begin + wave).min(to)))
+}
+
+impl Shared {
+    /// Counts a call, and says what goes wrong with it.
+    fn admit(&self, ask: Option<&Ask>) -> Option<Fault> {
+        let at = self.start.elapsed();
+        let mut guard = lock(&self.tally);
+        let tally = &mut *guard;
+        tally.times.push(at);
+        let before = ask.map_or(0, |ask| {
+            if tally.calls.len() <= ask.number {
+                tally.calls.resize(ask.number + 1, 0);
+            }
+            let calls = &mut tally.calls[ask.number];
+            *calls = calls.saturating_add(1);
+            *calls - 1
+        });
+        if ask.is_some_and(|ask| ask.wrong) {
+            return Some(Fault::BadRequest);
+        }
+        // By whose call it is and not by how many came before: the first attempts of a request fare alike with a stack
+        // and without one.
+        let number = ask.map_or(u64::MAX, |ask| ask.number as u64);
+        let mut rng = Rng::with_seed(mixed(mixed(self.seed, number), before.into()));
+        for (ill, room) in self.ills.iter().zip(&mut tally.room) {
+            let roll = rng.f64();
+            let hits = ask.is_none_or(|ask| {
+                ask.caller < ill.callers
+                    && (ill.features.is_empty() || ill.features.iter().any(|name| **name == *ask.feature))
+            });
+            let fault = ill.outages.iter().find_map(|outage| outage.pick(at, roll)).filter(|_| hits);
+            let Some(fault) = fault else { continue };
+            let Some(rate) = ill.capacity else { return Some(fault.clone()) };
+            let (left, since) = *room;
+            let left = (left + rate * at.saturating_sub(since).as_secs_f64()).min(rate.max(1.0));
+            let fits = left >= 1.0;
+            *room = (if fits { left - 1.0 } else { left }, at);
+            if !fits {
+                return Some(fault.clone());
+            }
+        }
+        None
+    }
+}
+
+/// A seed of its own for each number (the finaliser of SplitMix64).
+pub(super) fn mixed(seed: u64, number: u64) -> u64 {
+    let mut x = seed ^ number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+impl Service<LlmRequest> for Rehearsed {
+    type Response = LlmResponse;
+    type Error = LlmError;
+    type Future = Pin<Box<dyn Future<Output = Result<LlmResponse, LlmError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: LlmRequest) -> Self::Future {
+        let fault = self.shared.admit(request.extensions().get::<Ask>());
+        let request = match fault {
+            Some(fault) => request.extension(fault),
+            None => request,
+        };
+        let (answer, shared) = (self.inner.call(request), self.shared.clone());
+        Box::pin(async move {
+            // In the name of the provider in whose place it stands: prices go by it.
+            let (provider, model) = (shared.provider.clone(), shared.model.clone());
+            match answer.await {
+                Ok(response) => Ok(response.with_model(provider, model)),
+                Err(error) => Err(error.with_model(provider, model)),
+            }
+        })
+    }
+}

@@ -1,0 +1,216 @@
+//! One scenario against one configuration, in virtual time.
+
+mod happenings;
+mod leaf;
+mod outcome;
+mod report;
+mod tasks;
+pub(super) mod traffic;
+
+use std::{io, sync::Arc, time::Duration};
+
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until},
+};
+use tower::Service as _;
+
+use self::{
+    happenings::Happenings,
+    leaf::{Rehearsed, Seen, mixed},
+    outcome::Outcome,
+    tasks::RehearsedTasks,
+    traffic::{Ask, traffic},
+};
+use super::{
+    baseline::{Tried, Without},
+    report::ScenarioReport,
+    scenario::{Hit, Scenario, speaks_to_a_provider},
+};
+use crate::{
+    Stack, StackHandle,
+    config::{Config, ConfigError, Environment, Likeness, Problem, Provider, Stores},
+};
+
+/// How many pieces a timeline has.
+const PIECES: u32 = 60;
+
+/// What a scenario has come to.
+struct Ran<'a> {
+    scenario: &'a Scenario,
+    config: &'a Config,
+    hits: Vec<Hit<'a>>,
+    asks: Arc<[Ask]>,
+    outcomes: Vec<Outcome>,
+    /// What each tier's provider has seen; of one that speaks to none, nothing.
+    seen: Vec<Option<Seen>>,
+    /// The state of each tier's circuit at the end of each piece of the timeline.
+    circuits: Vec<Vec<String>>,
+    happenings: Happenings,
+    without: Vec<(Without, Vec<Tried>, Seen)>,
+}
+
+/// A configuration as a drill may have it: it needs no key, opens no store, calls nobody.
+pub(super) fn rehearsal(config: &Config) -> Config {
+    let mut config = config.clone();
+    config.stores = Stores::default();
+    config.alerts = Default::default();
+    if let Some(handoff) = &mut config.handoff {
+        (handoff.notify, handoff.callbacks) = (None, None);
+    }
+    if let Some(cache) = &mut config.cache {
+        cache.shared = false;
+    }
+    for tier in &mut config.tiers {
+        tier.headers.clear();
+        // A model of embeddings is not there.
+        tier.similar = tier.similar.take().filter(|similar| similar.method == Likeness::Words);
+    }
+    config
+}
+
+/// Runs a scenario.
+pub(super) fn run(scenario: &Scenario, config: &Config, seed: u64) -> Result<ScenarioReport, ConfigError> {
+    let hits = scenario.hits(config)?;
+    let seed = scenario.name().bytes().fold(seed, |seed, byte| mixed(seed, byte.into()));
+    let asks: Arc<[Ask]> = traffic(scenario.said(), seed).into();
+    let runtime = || virtual_time().map_err(|error| ConfigError::new(vec![Problem::of_file(None, error.to_string())]));
+    let with = runtime()?.block_on(with_the_stack(scenario, config, &hits, &asks, seed))?;
+    let mut without = Vec::new();
+    if let Some(primary) = primary(config) {
+        for way in Without::ALL {
+            let (tried, seen) = runtime()?.block_on(without_it(way, scenario, config, primary, &hits, &asks, seed));
+            without.push((way, tried, seen));
+        }
+    }
+    let With { outcomes, seen, circuits, happenings } = with;
+    Ok(Ran { scenario, config, hits, asks, outcomes, seen, circuits, happenings, without }.report())
+}
+
+/// The first tier that speaks to a provider.
+fn primary(config: &Config) -> Option<usize> {
+    config.tiers.iter().position(|tier| speaks_to_a_provider(tier.provider))
+}
+
+/// A runtime whose clock goes forward when nobody has anything to do.
+fn virtual_time() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_time().start_paused(true).build()
+}
+
+/// How long each piece of the timeline is.
+fn piece(scenario: &Scenario) -> Duration {
+    (scenario.lasts() / PIECES).max(Duration::from_millis(1))
+}
+
+struct With {
+    outcomes: Vec<Outcome>,
+    seen: Vec<Option<Seen>>,
+    circuits: Vec<Vec<String>>,
+    happenings: Happenings,
+}
+
+async fn with_the_stack(
+    scenario: &Scenario,
+    config: &Config,
+    hits: &[Hit<'_>],
+    asks: &Arc<[Ask]>,
+    seed: u64,
+) -> Result<With, ConfigError> {
+    let start = Instant::now();
+    let mut providers: Vec<Option<Rehearsed>> = Vec::new();
+    let mut builder = Stack::builder().environment(Environment::default()).seed(seed).tasks(RehearsedTasks::new(hits));
+    for (place, tier) in config.tiers.iter().enumerate() {
+        let provider =
+            speaks_to_a_provider(tier.provider).then(|| Rehearsed::new(tier, place, scenario.said(), hits, seed));
+        if let Some(provider) = &provider {
+            builder = builder.leaf(&*tier.name, provider.clone());
+        }
+        providers.push(provider);
+    }
+    let stack = builder.build(config.clone())?;
+    let handle = stack.handle();
+    let happenings = Happenings::begin(&handle, start);
+    let config: Arc<Config> = handle.config();
+    let mut service = stack.service();
+    let mut under_way = JoinSet::new();
+    let (mut circuits, piece) = (Vec::new(), piece(scenario));
+    let mut ends = (1..=PIECES).map(|number| start + piece * number).peekable();
+    for number in 0..asks.len() {
+        let at = start + asks[number].at;
+        while let Some(end) = ends.next_if(|end| *end <= at) {
+            sleep_until(end).await;
+            circuits.push(states(&handle, &config));
+        }
+        sleep_until(at).await;
+        let answer = service.call(asks[number].request());
+        let (asks, config) = (asks.clone(), config.clone());
+        under_way.spawn(async move { (number, outcome::of(answer, &asks[number], &config).await) });
+    }
+    for end in ends {
+        sleep_until(end).await;
+        circuits.push(states(&handle, &config));
+    }
+    let outcomes = all_of(under_way, asks.len()).await;
+    // What is told is heard a moment later.
+    sleep(Duration::from_millis(1)).await;
+    let seen = providers.iter().map(|provider| provider.as_ref().map(Rehearsed::seen)).collect();
+    Ok(With { outcomes, seen, circuits, happenings })
+}
+
+async fn without_it(
+    way: Without,
+    scenario: &Scenario,
+    config: &Config,
+    primary: usize,
+    hits: &[Hit<'_>],
+    asks: &Arc<[Ask]>,
+    seed: u64,
+) -> (Vec<Tried>, Seen) {
+    let start = Instant::now();
+    let provider = Rehearsed::new(&config.tiers[primary], primary, scenario.said(), hits, seed);
+    let mut under_way = JoinSet::new();
+    for number in 0..asks.len() {
+        sleep_until(start + asks[number].at).await;
+        let (asks, provider) = (asks.clone(), provider.clone());
+        under_way.spawn(async move { (number, way.ask(provider, &asks[number]).await) });
+    }
+    let tried = all_of(under_way, asks.len()).await;
+    (tried, provider.seen())
+}
+
+/// What each came to, in the order of their arrival.
+async fn all_of<T: 'static>(mut under_way: JoinSet<(usize, T)>, expected: usize) -> Vec<T> {
+    let mut ended = Vec::with_capacity(expected);
+    while let Some(joined) = under_way.join_next().await {
+        match joined {
+            Ok(one) => ended.push(one),
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+    ended.sort_by_key(|(number, _)| *number);
+    ended.into_iter().map(|(_, one)| one).collect()
+}
+
+/// The state of each tier's circuit.
+fn states(handle: &StackHandle, config: &Config) -> Vec<String> {
+    let circuits = handle.circuits();
+    let state = |tier: &crate::config::Tier| match circuits.get(&*tier.name) {
+        // People and texts have a circuit that nothing opens.
+        Some(circuit) if speaks_to_a_provider(tier.provider) => circuit.state().name().to_owned(),
+        _ => "-".to_owned(),
+    };
+    config.tiers.iter().map(state).collect()
+}
+
+/// What a tier's level is called.
+fn level(tier: &crate::config::Tier) -> &'static str {
+    match (tier.provider, tier.service_level()) {
+        (Provider::Handoff, _) => "human",
+        (_, 1) => "full",
+        (_, 2) => "reduced",
+        (_, 3) => "basic",
+        (_, 4) => "cached",
+        _ => "canned",
+    }
+}

@@ -1,0 +1,86 @@
+//! How a request ended, as its caller saw it.
+
+use std::{future::Future, time::Duration};
+
+use tokio::time::{Instant, timeout_at};
+
+use super::traffic::Ask;
+use crate::{
+    ErrorKind, LlmError, LlmResponse,
+    config::{Config, Session},
+};
+
+/// A caller's patience with an answer that has begun and does not end.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// How a request ended.
+#[derive(Clone, Debug)]
+pub(super) struct Outcome {
+    /// To the first token, where there was one.
+    pub(super) first_token: Option<Duration>,
+    pub(super) end: End,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum End {
+    /// A whole answer, of the tier at this place.
+    Answered { tier: usize, degraded: bool, cost: f64 },
+    /// A task that the tier at this place has written down.
+    HandedOff { tier: usize },
+    /// An error that it deserves.
+    Refused,
+    /// Any other; `cut` where its answer had begun.
+    Lost { cut: bool },
+}
+
+/// Waits for the whole answer.
+pub(super) async fn of(
+    answer: impl Future<Output = Result<LlmResponse, LlmError>>,
+    ask: &Ask,
+    config: &Config,
+) -> Outcome {
+    let begun = Instant::now();
+    let until = begun + PATIENCE;
+    let failed = |first_token: Option<Duration>, error: Option<LlmError>| {
+        let end = match error {
+            Some(error) if deserves(ask, &error, config) => End::Refused,
+            _ => End::Lost { cut: first_token.is_some() },
+        };
+        Outcome { first_token, end }
+    };
+    let response = match timeout_at(until, answer).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => return failed(None, Some(error)),
+        Err(_) => return failed(None, None),
+    };
+    let first_token = Some(begun.elapsed());
+    let named = response.served_by().tier.and_then(|name| config.tiers.iter().position(|tier| tier.name == name));
+    // Without a fallback around it there is but one.
+    let tier = named.unwrap_or_default();
+    let (degraded, handed_off) = (response.degraded().is_some(), response.task_id().is_some());
+    let (price, known) = (response.price().cloned(), response.cost());
+    match timeout_at(until, response.collect()).await {
+        Ok(Ok(message)) => {
+            let usage = message.usage.as_ref();
+            let cost = known.or_else(|| Some(price?.cost(usage?))).map_or(0.0, |cost| cost.dollars());
+            let end = if handed_off { End::HandedOff { tier } } else { End::Answered { tier, degraded, cost } };
+            Outcome { first_token, end }
+        }
+        Ok(Err(error)) => failed(first_token, Some(error)),
+        Err(_) => failed(first_token, None),
+    }
+}
+
+/// Whether an error is the request's own doing, or what the configuration says is to be refused.
+fn deserves(ask: &Ask, error: &LlmError, config: &Config) -> bool {
+    let pinned = ask.session.is_some() && config.fallback.session == Some(Session::Pin);
+    match error.kind() {
+        _ if ask.wrong => true,
+        // What may be spent is spent.
+        ErrorKind::Budget => true,
+        // Its feature's own limits hold back what runs away.
+        ErrorKind::BulkheadFull => ask.runaway,
+        // Better a clear failure than another model in the middle of a conversation: so it is configured.
+        _ => pinned,
+    }
+}

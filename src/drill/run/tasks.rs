@@ -1,0 +1,113 @@
+//! Tasks for people, as long as a drill lasts.
+
+use std::{future::pending, time::Duration};
+
+use tokio::time::Instant;
+
+use super::leaf::stretches;
+use crate::{
+    drill::scenario::{Hit, said::Ill},
+    handoff::{
+        Claimant, Delivery, MemoryTasks, NewAnswer, NewTask, Redrivable, Release, Settled, Task, TaskFilter,
+        TaskFuture, TaskId, TaskState, TaskStats, TaskStore, TaskSummary,
+    },
+    store::{StoreError, StoreErrorKind},
+};
+
+/// A store of tasks that stands for a durable one, and fails when the scenario says so.
+pub(super) struct RehearsedTasks {
+    inner: MemoryTasks,
+    start: Instant,
+    outages: Vec<(Duration, Duration, Ill)>,
+}
+
+impl RehearsedTasks {
+    pub(super) fn new(hits: &[Hit<'_>]) -> Self {
+        let at_store = hits.iter().filter(|hit| hit.store);
+        let outages = at_store.flat_map(|hit| {
+            let ill = hit.window.fault.0.first().cloned().unwrap_or(Ill::Refused);
+            stretches(hit.window).map(move |(from, to)| (from, to, ill.clone()))
+        });
+        Self { inner: MemoryTasks::new().max_tasks(usize::MAX), start: Instant::now(), outages: outages.collect() }
+    }
+
+    /// What is done, unless the store is out of order.
+    fn unless_down<'a, T: Send + 'a>(&self, done: TaskFuture<'a, T>) -> TaskFuture<'a, T> {
+        let at = self.start.elapsed();
+        match self.outages.iter().find(|(from, to, _)| *from <= at && at < *to) {
+            None => done,
+            Some((.., Ill::Hang)) => Box::pin(pending()),
+            Some(_) => Box::pin(async {
+                Err(StoreError::new(StoreErrorKind::Unavailable, "the store is down, as the scenario has it").into())
+            }),
+        }
+    }
+}
+
+impl TaskStore for RehearsedTasks {
+    /// It stands for one that is.
+    fn is_durable(&self) -> bool {
+        true
+    }
+
+    fn insert(&self, task: NewTask) -> TaskFuture<'_, TaskId> {
+        let at = self.start.elapsed();
+        // What is refused was not written down.
+        match self.outages.iter().any(|(from, to, _)| *from <= at && at < *to) {
+            true => self.unless_down(Box::pin(pending())),
+            false => self.inner.insert(task),
+        }
+    }
+
+    fn get(&self, id: TaskId) -> TaskFuture<'_, Task> {
+        self.unless_down(self.inner.get(id))
+    }
+
+    fn state(&self, id: TaskId) -> TaskFuture<'_, TaskState> {
+        self.unless_down(self.inner.state(id))
+    }
+
+    fn list(&self, filter: TaskFilter) -> TaskFuture<'_, Vec<TaskSummary>> {
+        self.unless_down(self.inner.list(filter))
+    }
+
+    fn stats(&self) -> TaskFuture<'_, TaskStats> {
+        self.unless_down(self.inner.stats())
+    }
+
+    fn claim(&self, id: TaskId, by: Claimant, visibility: Duration) -> TaskFuture<'_, Task> {
+        self.unless_down(self.inner.claim(id, by, visibility))
+    }
+
+    fn renew(&self, id: TaskId, by: Claimant, visibility: Duration) -> TaskFuture<'_, u64> {
+        self.unless_down(self.inner.renew(id, by, visibility))
+    }
+
+    fn release(&self, id: TaskId, by: Claimant, then: Release) -> TaskFuture<'_, ()> {
+        self.unless_down(self.inner.release(id, by, then))
+    }
+
+    fn claim_oldest(&self, by: Claimant, visibility: Duration, which: Redrivable) -> TaskFuture<'_, Option<Task>> {
+        self.unless_down(self.inner.claim_oldest(by, visibility, which))
+    }
+
+    fn ask_redrive(&self, id: Option<TaskId>) -> TaskFuture<'_, u64> {
+        self.unless_down(self.inner.ask_redrive(id))
+    }
+
+    fn answer(&self, id: TaskId, answer: NewAnswer, force: bool) -> TaskFuture<'_, Task> {
+        self.unless_down(self.inner.answer(id, answer, force))
+    }
+
+    fn due(&self, limit: usize, lease: Duration) -> TaskFuture<'_, Vec<Delivery>> {
+        self.unless_down(self.inner.due(limit, lease))
+    }
+
+    fn settle(&self, delivery: Delivery, outcome: Settled) -> TaskFuture<'_, bool> {
+        self.unless_down(self.inner.settle(delivery, outcome))
+    }
+
+    fn sweep(&self, keep: Duration) -> TaskFuture<'_, u64> {
+        self.unless_down(self.inner.sweep(keep))
+    }
+}

@@ -1,0 +1,128 @@
+//! Who asks what, and when: the same for the stack and for the baselines.
+
+use std::{sync::Arc, time::Duration};
+
+use fastrand::Rng;
+
+use crate::{
+    LlmRequest,
+    drill::scenario::said::{Requests, Said},
+};
+
+/// A request that will arrive. It travels along as an extension, so that providers know whose call it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Ask {
+    /// Its place among all, from 0.
+    pub(crate) number: usize,
+    /// When it arrives, from the beginning.
+    pub(crate) at: Duration,
+    pub(crate) feature: Arc<str>,
+    pub(crate) session: Option<u32>,
+    pub(crate) stream: bool,
+    /// Whether no provider accepts it.
+    pub(crate) wrong: bool,
+    /// Who calls, from 0 to 1: some faults hit only some callers.
+    pub(crate) caller: f64,
+    /// Whether it is of a feature that runs away.
+    pub(crate) runaway: bool,
+    question: Question,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Question {
+    Common(u32),
+    Own,
+}
+
+/// How many questions are common.
+const COMMON: u32 = 20;
+/// What is asked besides the question itself: some hundred tokens, as a short conversation has.
+const BEFORE: &str = "You help the readers of a small shop's pages. Answer in one or two short sentences, in plain words, without \
+                      a greeting, and say so where you do not know. Prices are in the list below; what is not in it, the shop \
+                      does not have. Bread 4, rolls 1, cake 18, coffee 3, tea 2.5, milk 1.2, butter 2.9, honey 7, jam 5, eggs 4.";
+
+impl Ask {
+    /// The request itself.
+    pub(crate) fn request(&self) -> LlmRequest {
+        let question = match self.question {
+            Question::Common(which) => format!("{BEFORE}\n\nCommon question {which}: is it fresh?"),
+            Question::Own => format!("{BEFORE}\n\nMy own question {}: is it fresh?", self.number),
+        };
+        let request = LlmRequest::prompt(question).feature(self.feature.clone()).stream(self.stream).max_tokens(64);
+        let request = match self.session {
+            Some(session) => request.session(format!("session-{session}")),
+            None => request,
+        };
+        request.extension(self.clone())
+    }
+}
+
+/// All requests of a scenario, in the order of their arrival.
+pub(crate) fn traffic(said: &Said, seed: u64) -> Vec<Ask> {
+    let requests = &said.requests;
+    let mut rng = Rng::with_seed(seed);
+    let mut asks = Vec::new();
+    arrivals(&mut rng, Duration::ZERO, said.lasts.0, requests.rate.0, |rng, at| {
+        asks.push(ask(rng, requests, at, None))
+    });
+    for burst in &requests.bursts {
+        let feature = burst.feature.as_deref();
+        arrivals(&mut rng, burst.from.0, burst.to.0, burst.rate.0, |rng, at| {
+            asks.push(ask(rng, requests, at, feature));
+        });
+    }
+    // Of two at the same moment, the one that was drawn first comes first.
+    asks.sort_by_key(|ask| ask.at);
+    for (number, ask) in asks.iter_mut().enumerate() {
+        ask.number = number;
+    }
+    asks
+}
+
+/// Arrivals that do not know of each other: the times between them are exponential.
+fn arrivals(rng: &mut Rng, from: Duration, to: Duration, rate: f64, mut each: impl FnMut(&mut Rng, Duration)) {
+    if rate <= 0.0 {
+        return;
+    }
+    let mut at = from;
+    loop {
+        // In (0, 1], for the logarithm of zero is no number.
+        let wait = -(1.0 - rng.f64()).ln() / rate;
+        at = at.saturating_add(Duration::try_from_secs_f64(wait).unwrap_or(Duration::MAX));
+        if at >= to {
+            return;
+        }
+        each(rng, at);
+    }
+}
+
+fn ask(rng: &mut Rng, requests: &Requests, at: Duration, feature: Option<&str>) -> Ask {
+    // Each is drawn, needed or not, so that one setting leaves the others' chances as they were.
+    let (which, session, common) = (rng.f64(), rng.u32(0..requests.sessions.max(1)), rng.u32(0..COMMON));
+    let mut is = |share: f64| rng.f64() < share;
+    let (stream, wrong, asks_common) = (is(requests.streams.0), is(requests.wrong.0), is(requests.common.0));
+    Ask {
+        number: 0,
+        at,
+        feature: feature.unwrap_or_else(|| weighed(requests, which)).into(),
+        session: (requests.sessions > 0).then_some(session),
+        stream,
+        wrong,
+        caller: rng.f64(),
+        runaway: feature.is_some(),
+        question: if asks_common { Question::Common(common) } else { Question::Own },
+    }
+}
+
+/// The feature for a number from 0 to 1.
+fn weighed(requests: &Requests, which: f64) -> &str {
+    let all: f64 = requests.features.values().sum();
+    let mut left = which * all;
+    for (name, weight) in &requests.features {
+        if left < *weight {
+            return name;
+        }
+        left -= weight;
+    }
+    requests.features.keys().next_back().map_or("chat", String::as_str)
+}

@@ -1,0 +1,141 @@
+//! What is wrong with a scenario whose values are all of the right type.
+
+use super::said::{Burst, Ill, Said, Window};
+use crate::config::{Findings, Span};
+
+/// The longest scenario.
+const LONGEST: u64 = 31 * 24 * 3600;
+/// The most requests of one scenario.
+const REQUESTS: f64 = 500_000.0;
+/// The most waves of a fault.
+const WAVES: u128 = 10_000;
+
+/// The places that are named by what is there, not by a tier's name.
+pub(crate) const PLACES: [&str; 4] = ["primary", "fallbacks", "all", "store"];
+
+pub(super) fn check(said: &Said, findings: &mut Findings<'_, '_>) {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if said.name.is_empty() || !said.name.chars().all(plain) {
+        findings.wrong("name", "a scenario's name is of letters, digits and `-`, for the command line");
+    }
+    if said.lasts.0.is_zero() || said.lasts.0.as_secs() > LONGEST {
+        findings.wrong("lasts", "a scenario lasts longer than nothing, and 31 days at most");
+        return;
+    }
+    requests(said, findings);
+    findings.within("providers", |findings| {
+        if said.providers.p50.0 > said.providers.p99.0 {
+            findings.wrong("p99", "`p99` is less than `p50` (default: 600ms); give both");
+        }
+    });
+    findings.within("faults", |findings| {
+        for (at, window) in said.faults.iter().enumerate() {
+            findings.within(at, |findings| fault(window, said.lasts, findings));
+        }
+    });
+}
+
+fn requests(said: &Said, findings: &mut Findings<'_, '_>) {
+    let requests = &said.requests;
+    findings.within("requests", |findings| {
+        let seconds = |from: Span, to: Span| to.0.saturating_sub(from.0).as_secs_f64();
+        let bursts: f64 = requests.bursts.iter().map(|burst| burst.rate.0 * seconds(burst.from, burst.to)).sum();
+        let all = requests.rate.0 * said.lasts.0.as_secs_f64() + bursts;
+        if all < 1.0 {
+            findings.wrong("rate", "at this rate no request arrives: raise it, or let the scenario last longer");
+        } else if all > REQUESTS {
+            let message =
+                format!("these are about {all:.0} requests, and a drill has at most {REQUESTS:.0}: lower the `rate`");
+            findings.wrong("rate", message);
+        }
+        findings.within("features", |findings| {
+            for (name, weight) in &requests.features {
+                if !(weight.is_finite() && *weight > 0.0) {
+                    findings.wrong(name, "a feature's weight is a number above 0: leave out one that asks nothing");
+                }
+            }
+        });
+        findings.within("bursts", |findings| {
+            for (at, burst) in requests.bursts.iter().enumerate() {
+                let Burst { from, to, .. } = burst;
+                findings.within(at, |findings| stretch("burst", *from, *to, said.lasts, findings));
+            }
+        });
+    });
+}
+
+fn fault(window: &Window, lasts: Span, findings: &mut Findings<'_, '_>) {
+    stretch("window", window.from, window.to, lasts, findings);
+    match (window.every, window.wave) {
+        (None, None) => {}
+        (Some(every), Some(wave)) => {
+            if wave.0.is_zero() || wave.0 > every.0 {
+                findings.wrong("wave", "a wave lasts longer than nothing, and no longer than until the next (`every`)");
+            } else if window.to.0.saturating_sub(window.from.0).as_nanos() / every.0.as_nanos().max(1) > WAVES {
+                findings.wrong("every", format!("these are more than {WAVES} waves"));
+            }
+        }
+        (Some(_), None) => findings.wrong_here("`wave` is missing here: how long is the fault there, of each `every`?"),
+        (None, Some(_)) => findings.wrong_here("`every` is missing here: how often does a wave begin?"),
+    }
+    if window.fault.0.is_empty() {
+        findings.wrong("fault", "no fault is named");
+    }
+    let at_store = window.at.0.iter().any(|place| place == "store");
+    if at_store && window.at.0.len() > 1 {
+        findings.wrong("at", "a store fails in ways of its own: give it a window of its own");
+    } else if at_store && window.fault.0.iter().any(|ill| !matches!(ill, Ill::Refused | Ill::Hang)) {
+        findings.wrong("fault", "a store knows `refused` (it fails at once) and `hang` (it says nothing)");
+    }
+    for (at, ill) in window.fault.0.iter().enumerate() {
+        if let Ill::Status(status) = ill
+            && !(300..=599).contains(status)
+        {
+            findings.within("fault", |findings| {
+                let message = format!("{status} is no status of a failure: from 300 to 599");
+                // Where it stands depends on whether it is one or a list.
+                match window.fault.0.len() {
+                    1 => findings.wrong("status", message),
+                    _ => findings.wrong(at, message),
+                }
+            });
+        }
+    }
+}
+
+fn stretch(what: &str, from: Span, to: Span, lasts: Span, findings: &mut Findings<'_, '_>) {
+    if to.0 <= from.0 {
+        let message = format!(
+            "the {what} ends ({}) before it begins ({}): both count from the scenario's beginning",
+            spoken(to),
+            spoken(from)
+        );
+        findings.wrong("to", message);
+    } else if to.0 > lasts.0 {
+        let message = format!(
+            "the {what} ends ({}) after the scenario ({}): give it time to recover, `lasts` is longer than any `to`",
+            spoken(to),
+            spoken(lasts)
+        );
+        findings.wrong("to", message);
+    }
+}
+
+/// A span as it is written in the file.
+pub(crate) fn spoken(span: Span) -> String {
+    let (mut seconds, ms) = (span.0.as_secs(), span.0.subsec_millis());
+    let mut text = String::new();
+    for (unit, name) in [(3600, "h"), (60, "m")] {
+        if seconds >= unit {
+            text.push_str(&format!("{}{name}", seconds / unit));
+            seconds %= unit;
+        }
+    }
+    if seconds > 0 || text.is_empty() && ms == 0 {
+        text.push_str(&format!("{seconds}s"));
+    }
+    if ms > 0 {
+        text.push_str(&format!("{ms}ms"));
+    }
+    text
+}

@@ -1,0 +1,242 @@
+//! What goes wrong in a drill, and what is asked meanwhile: a small file.
+
+pub(crate) mod check;
+pub(crate) mod said;
+
+use std::{fmt, path::Path, time::Duration};
+
+use self::{
+    check::{PLACES, check},
+    said::{Said, Window},
+};
+use super::slo::Slo;
+use crate::config::{Config, ConfigError, Findings, Format, Problem, Provider, document, document_of, nearest};
+
+/// An outage, and the traffic that it hits: read from a file, or one of those that come with the crate.
+///
+/// ```yaml
+/// name: brown-out                     # letters, digits and -
+/// about: The primary gets slow, then refuses what it has no room for.
+/// source: a bad Monday                # the incident, if it replays one
+/// lasts: 2h
+/// clock: "09:00"                      # the time of day at its beginning, for the timeline
+/// requests:
+///   rate: 1/s                         # arrivals by chance; also 30/min, 100/h. Default: 1/s
+///   streams: 50%                      # Default: 50%
+///   features: { chat: 3, background: 1 }   # names with weights. Default: chat
+///   sessions: 20                      # conversations that requests belong to. Default: 0
+///   common: 30%                       # ask one of twenty common questions, which a cache may know. Default: 30%
+///   wrong: 1%                         # that no provider accepts (400). Default: 0
+///   bursts:
+///     - { from: 1h, to: 1h5m, rate: 10/s, feature: background }
+/// providers: { p50: 600ms, p99: 2.5s, pace: 20ms }   # on a good day: first token, time between tokens. These are the defaults
+/// faults:
+///   - { from: 20m, to: 60m, fault: { slow: 20s }, share: 60%, ramp: 10m }
+///   - { from: 60m, to: 90m, at: primary, fault: [overloaded, { status: 503 }], every: 10m, wave: 4m }
+/// expect: [lost=0, amplification=1.1]  # targets of its own, if it has some
+/// ```
+///
+/// `at` is `primary` (the default: the first tier that speaks to a provider), `fallbacks` (the others that do), `all`, `store` (where tasks
+/// for people are written), a tier's name, or a list. `share` is of calls, `callers` of those who call (always the same ones), `features` a
+/// list of those that are hit. Where windows overlap, the first that fails a call decides.
+///
+/// `fault` is one of these, or a list of which chance takes one:
+///
+/// | what | on the wire |
+/// |---|---|
+/// | `server_error`, `bad_gateway`, `unavailable`, `overloaded` | 500, 502, 503, 529 |
+/// | `rate_limited`, `rate_limited_for: 30s`, `come_back_later` | 429: without a time, with Retry-After, without the provider's own body |
+/// | `quota_exhausted`, `unauthorized`, `bad_request`, `content_filter`, `context_length` | 429 that no wait heals, 401, 400 |
+/// | `status: 530`, `html` | any status, or 200, with a page of an edge |
+/// | `refused`, `no_address` | no connection |
+/// | `hang`, `slow: 30s` | no answer; a healthy one, so much later |
+/// | `empty`, `truncated_after: 5`, `malformed_after: 5`, `no_end_mark` | answers that are none |
+/// | `cut_after: 5`, `error_event_after: 5` | after so many tokens the connection breaks, or an error comes |
+/// | `stall_after: 5`, `keep_alives_only` | silence, for ever; signs of life and nothing else |
+/// | `capacity: 2/s` | 529 for what is more than that |
+///
+/// Clones share nothing.
+#[derive(Clone)]
+pub struct Scenario {
+    said: Said,
+    /// For each fault, where each of its places stands in the file.
+    places: Vec<Vec<Problem>>,
+}
+
+/// Those that come with the crate: name and text.
+const BUILTIN: &[(&str, &str)] = &[
+    ("incident-2026-06-15", include_str!("../scenarios/incident-2026-06-15.yaml")),
+    ("d5a", include_str!("../scenarios/d5a.yaml")),
+    ("d5b", include_str!("../scenarios/d5b.yaml")),
+    ("d8", include_str!("../scenarios/d8.yaml")),
+    ("all-down-hour", include_str!("../scenarios/all-down-hour.yaml")),
+    ("thundering-herd", include_str!("../scenarios/thundering-herd.yaml")),
+];
+
+impl Scenario {
+    /// Reads a file: YAML, or by its suffix TOML or JSON.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong with it, with file, line, column, and what to do.
+    pub fn from_path(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        let mut places = Vec::new();
+        let said = document(path.as_ref(), |said, findings| look(said, findings, &mut places))?;
+        Ok(Self { said, places })
+    }
+
+    /// Reads a text in YAML.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_path`](Self::from_path).
+    pub fn from_yaml(text: &str) -> Result<Self, ConfigError> {
+        Self::of(None, text)
+    }
+
+    fn of(file: Option<&Path>, text: &str) -> Result<Self, ConfigError> {
+        let mut places = Vec::new();
+        let said = document_of(file, text, Format::Yaml, |said, findings| look(said, findings, &mut places))?;
+        Ok(Self { said, places })
+    }
+
+    /// All that come with the crate.
+    ///
+    /// # Panics
+    ///
+    /// Never: tests read them all.
+    pub fn builtin() -> Vec<Self> {
+        BUILTIN.iter().map(|(name, text)| Self::known(name, text)).collect()
+    }
+
+    /// The one of this name that comes with the crate.
+    ///
+    /// # Panics
+    ///
+    /// Never, as [`builtin`](Self::builtin).
+    pub fn named(name: &str) -> Option<Self> {
+        BUILTIN.iter().find(|(known, _)| *known == name).map(|(name, text)| Self::known(name, text))
+    }
+
+    /// The name that was meant, if any of those that come with the crate is near.
+    pub fn nearest(name: &str) -> Option<&'static str> {
+        nearest(name, BUILTIN.iter().map(|(known, _)| *known))
+    }
+
+    fn known(name: &str, text: &str) -> Self {
+        let file = format!("{name}.yaml");
+        Self::of(Some(Path::new(&file)), text).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.said.name
+    }
+
+    /// What happens in it.
+    pub fn about(&self) -> &str {
+        self.said.about.trim()
+    }
+
+    /// The incident that it replays; empty if none.
+    pub fn source(&self) -> &str {
+        self.said.source.trim()
+    }
+
+    /// How long it lasts.
+    pub fn lasts(&self) -> Duration {
+        self.said.lasts.0
+    }
+
+    /// Its own targets.
+    pub fn expect(&self) -> &[Slo] {
+        &self.said.expect
+    }
+
+    pub(crate) fn said(&self) -> &Said {
+        &self.said
+    }
+
+    /// The tiers that each fault is at, by their place in the configuration.
+    ///
+    /// # Errors
+    ///
+    /// A tier that is not there, or that no fault can be at, with its place in the scenario.
+    pub(crate) fn hits(&self, config: &Config) -> Result<Vec<Hit<'_>>, ConfigError> {
+        let speaks = |place: &usize| speaks_to_a_provider(config.tiers[*place].provider);
+        let all: Vec<usize> = (0..config.tiers.len()).filter(speaks).collect();
+        let mut problems = Vec::new();
+        let mut hits = Vec::new();
+        for (window, places) in self.said.faults.iter().zip(&self.places) {
+            let mut hit = Hit { window, tiers: Vec::new(), store: false };
+            let names = if window.at.0.is_empty() { &["primary".to_owned()][..] } else { &window.at.0 };
+            for (at, name) in names.iter().enumerate() {
+                match name.as_str() {
+                    "primary" => hit.tiers.extend(all.first()),
+                    "fallbacks" => hit.tiers.extend(all.iter().skip(1)),
+                    "all" => hit.tiers.extend(&all),
+                    "store" => hit.store = true,
+                    name => match all.iter().find(|place| config.tiers[**place].name == name) {
+                        Some(place) => hit.tiers.push(*place),
+                        None => problems.extend(places.get(at).map(|place| not_there(name, &all, config, place))),
+                    },
+                }
+            }
+            hit.tiers.sort_unstable();
+            hit.tiers.dedup();
+            hits.push(hit);
+        }
+        if problems.is_empty() { Ok(hits) } else { Err(ConfigError::new(problems)) }
+    }
+}
+
+/// A fault, and where it is in a configuration.
+pub(crate) struct Hit<'a> {
+    pub(crate) window: &'a Window,
+    pub(crate) tiers: Vec<usize>,
+    pub(crate) store: bool,
+}
+
+/// Whether a tier's answers are a provider's, simulated or not, so that a drill may put its own in its place.
+pub(crate) fn speaks_to_a_provider(provider: Provider) -> bool {
+    !matches!(provider, Provider::Cached | Provider::Canned | Provider::Handoff)
+}
+
+fn not_there(name: &str, tiers: &[usize], config: &Config, place: &Problem) -> Problem {
+    let known = || PLACES.into_iter().chain(tiers.iter().map(|tier| config.tiers[*tier].name.as_str()));
+    let suggestion = nearest(name, known()).map(str::to_owned);
+    let message = match config.tiers.iter().any(|tier| tier.name == name) {
+        true => format!("the tier `{name}` speaks to no provider, so that nothing can be wrong with it"),
+        false => {
+            let known: Vec<String> = known().map(|name| format!("`{name}`")).collect();
+            format!("the configuration has no tier `{name}`; there are {}", known.join(", "))
+        }
+    };
+    let mut problem = place.clone();
+    (problem.message, problem.suggestion) = (message, suggestion);
+    problem
+}
+
+fn look(said: &Said, findings: &mut Findings<'_, '_>, places: &mut Vec<Vec<Problem>>) {
+    check(said, findings);
+    findings.within("faults", |findings| {
+        for (at, window) in said.faults.iter().enumerate() {
+            findings.within(at, |findings| {
+                // A single name that is in no list stands where the key's value does: the path ends there.
+                findings.within("at", |findings| {
+                    places.push((0..window.at.0.len()).map(|place| findings.place(place)).collect());
+                });
+            });
+        }
+    });
+}
+
+impl fmt::Debug for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scenario")
+            .field("name", &self.name())
+            .field("lasts", &self.lasts())
+            .field("faults", &self.said.faults.len())
+            .finish_non_exhaustive()
+    }
+}

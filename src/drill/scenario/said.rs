@@ -1,0 +1,337 @@
+//! What stands in a scenario's file: plain data.
+
+use std::{collections::BTreeMap, fmt, marker::PhantomData, time::Duration};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor, value::MapAccessDeserializer},
+};
+
+use crate::{
+    config::{Share, Span},
+    drill::slo::Slo,
+    providers::simulated::Fault,
+};
+
+/// A scenario as its file has it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Said {
+    /// A short name, for the command line and the report.
+    pub(crate) name: String,
+    /// What happens, in a sentence or two.
+    #[serde(default)]
+    pub(crate) about: String,
+    /// The incident that it replays.
+    #[serde(default)]
+    pub(crate) source: String,
+    /// How long it lasts.
+    pub(crate) lasts: Span,
+    /// The time of day at its beginning.
+    pub(crate) clock: Option<Clock>,
+    #[serde(default)]
+    pub(crate) requests: Requests,
+    #[serde(default)]
+    pub(crate) providers: Providers,
+    /// What goes wrong, and when.
+    #[serde(default)]
+    pub(crate) faults: Vec<Window>,
+    /// Targets of the scenario's own.
+    #[serde(default)]
+    pub(crate) expect: Vec<Slo>,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Requests {
+    /// How many arrive, at moments that chance decides. Default: 1/s.
+    pub(crate) rate: Rate,
+    /// The share that asks for a stream. Default: 50%.
+    pub(crate) streams: Share,
+    /// The features that ask, each with its weight. Default: all `chat`.
+    pub(crate) features: BTreeMap<String, f64>,
+    /// How many conversations the requests belong to, in turns that chance decides. Default: none of them to any.
+    pub(crate) sessions: u32,
+    /// The share that asks one of twenty common questions, for caches to know. Default: 30%.
+    pub(crate) common: Share,
+    /// The share that no provider accepts (400). Default: none.
+    pub(crate) wrong: Share,
+    /// More of them for a while.
+    pub(crate) bursts: Vec<Burst>,
+}
+
+impl Default for Requests {
+    fn default() -> Self {
+        Self {
+            rate: Rate(1.0),
+            streams: Share(0.5),
+            features: BTreeMap::new(),
+            sessions: 0,
+            common: Share(0.3),
+            wrong: Share(0.0),
+            bursts: Vec::new(),
+        }
+    }
+}
+
+/// More requests for a while, beside the others.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Burst {
+    pub(crate) from: Span,
+    pub(crate) to: Span,
+    pub(crate) rate: Rate,
+    /// Whose they are. Default: as of all others. One that is named runs away: what its own limits refuse of it, it deserves.
+    pub(crate) feature: Option<String>,
+}
+
+/// How the simulated providers are on a good day.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Providers {
+    /// The time to the first token: the median. Default: 600 ms.
+    pub(crate) p50: Span,
+    /// The same, the 99th percentile. Default: 2.5 s.
+    pub(crate) p99: Span,
+    /// The time between two tokens. Default: 20 ms.
+    pub(crate) pace: Span,
+}
+
+impl Default for Providers {
+    fn default() -> Self {
+        let span = |ms| Span(Duration::from_millis(ms));
+        Self { p50: span(600), p99: span(2500), pace: span(20) }
+    }
+}
+
+/// A stretch of time in which something is wrong.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Window {
+    pub(crate) from: Span,
+    pub(crate) to: Span,
+    /// In waves: one begins every so long. Default: all the time.
+    pub(crate) every: Option<Span>,
+    /// How long each wave lasts.
+    pub(crate) wave: Option<Span>,
+    /// Where: `primary`, `fallbacks`, `all`, `store`, or tiers by their names. Default: `primary`.
+    #[serde(default)]
+    pub(crate) at: Several<String>,
+    /// What; of several, each with the same chance.
+    pub(crate) fault: Several<Ill>,
+    /// The share of the calls that it hits. Default: all.
+    #[serde(default = "all")]
+    pub(crate) share: Share,
+    /// How long that share grows from nothing.
+    pub(crate) ramp: Option<Span>,
+    /// The features that it hits. Default: all.
+    #[serde(default)]
+    pub(crate) features: Vec<String>,
+    /// The share of callers that it hits, always the same ones. Default: all.
+    #[serde(default = "all")]
+    pub(crate) callers: Share,
+}
+
+fn all() -> Share {
+    Share(1.0)
+}
+
+/// What is wrong: a name, or a name with its number.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Ill {
+    ServerError,
+    BadGateway,
+    Unavailable,
+    Overloaded,
+    /// 429 that names no time.
+    RateLimited,
+    /// 429 with Retry-After.
+    RateLimitedFor(Span),
+    ComeBackLater,
+    QuotaExhausted,
+    Unauthorized,
+    BadRequest,
+    ContextLength,
+    ContentFilter,
+    /// Any other status, with a page of an edge.
+    Status(u16),
+    /// 200 with a page of an edge.
+    Html,
+    /// No connection.
+    Refused,
+    /// A name that has no address: no connection either.
+    NoAddress,
+    Hang,
+    /// So much later, but well.
+    Slow(Span),
+    Empty,
+    CutAfter(u32),
+    TruncatedAfter(u32),
+    NoEndMark,
+    MalformedAfter(u32),
+    StallAfter(u32),
+    KeepAlivesOnly,
+    ErrorEventAfter(u32),
+    /// No more than so many calls: over it, 529.
+    Capacity(Rate),
+}
+
+impl Ill {
+    /// As the simulated provider has it.
+    pub(crate) fn fault(&self) -> Fault {
+        match *self {
+            Self::ServerError => Fault::ServerError,
+            Self::BadGateway => Fault::BadGateway,
+            Self::Unavailable => Fault::Unavailable,
+            Self::Overloaded | Self::Capacity(_) => Fault::Overloaded,
+            Self::RateLimited => Fault::RateLimited { retry_after: None },
+            Self::RateLimitedFor(span) => Fault::RateLimited { retry_after: Some(span.0) },
+            Self::ComeBackLater => Fault::ComeBackLater,
+            Self::QuotaExhausted => Fault::InsufficientQuota,
+            Self::Unauthorized => Fault::Unauthorized,
+            Self::BadRequest => Fault::BadRequest,
+            Self::ContextLength => Fault::ContextLength,
+            Self::ContentFilter => Fault::ContentFilter,
+            Self::Status(status) => Fault::Status(status),
+            Self::Html => Fault::HtmlPage,
+            Self::Refused | Self::NoAddress => Fault::Refused,
+            Self::Hang => Fault::Hang,
+            Self::Slow(span) => Fault::Slow(span.0),
+            Self::Empty => Fault::Empty,
+            Self::CutAfter(tokens) => Fault::CutAfter(tokens),
+            Self::TruncatedAfter(tokens) => Fault::TruncatedAfter(tokens),
+            Self::NoEndMark => Fault::NoEndMark,
+            Self::MalformedAfter(tokens) => Fault::MalformedAfter(tokens),
+            Self::StallAfter(tokens) => Fault::StallAfter(tokens),
+            Self::KeepAlivesOnly => Fault::KeepAlivesOnly { every: Duration::from_secs(15) },
+            Self::ErrorEventAfter(tokens) => Fault::ErrorEventAfter(tokens),
+        }
+    }
+}
+
+impl fmt::Display for Ill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let span = |span: Span| format!("{:?}", span.0);
+        f.write_str(&match self {
+            Self::Status(status) => format!("status {status}"),
+            Self::RateLimitedFor(after) => format!("rate limited, retry after {}", span(*after)),
+            Self::Slow(by) => format!("slow by {}", span(*by)),
+            Self::Capacity(rate) => format!("capacity {rate}"),
+            Self::NoAddress => "no address".to_owned(),
+            Self::CutAfter(tokens) => format!("cut after {tokens} tokens"),
+            Self::StallAfter(tokens) => format!("stall after {tokens} tokens"),
+            Self::ErrorEventAfter(tokens) => format!("error event after {tokens} tokens"),
+            other => other.fault().name().replace('_', " "),
+        })
+    }
+}
+
+/// One value, or a list of them.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Several<T>(pub(crate) Vec<T>);
+
+impl<T> Default for Several<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Several<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Forms<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Forms<T> {
+            type Value = Several<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name, a name with its value, or a list of them")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Several(vec![T::deserialize(text.into_deserializer())?]))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                Ok(Several(vec![T::deserialize(MapAccessDeserializer::new(map))?]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                let mut several = Vec::new();
+                while let Some(one) = list.next_element()? {
+                    several.push(one);
+                }
+                Ok(Several(several))
+            }
+        }
+
+        deserializer.deserialize_any(Forms(PhantomData))
+    }
+}
+
+/// So many in a second; spelled with the unit of time: `2/s`, `30/min`, `100/h`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Rate(pub(crate) f64);
+
+impl Rate {
+    fn parse(text: &str) -> Option<Self> {
+        let (number, unit) = text.split_once('/')?;
+        let seconds = match unit.trim() {
+            "s" => 1.0,
+            "m" | "min" => 60.0,
+            "h" => 3600.0,
+            _ => return None,
+        };
+        let number: f64 = number.trim().parse().ok()?;
+        (number.is_finite() && number >= 0.0).then_some(Self(number / seconds))
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (number, unit) = if self.0 >= 1.0 { (self.0, "s") } else { (self.0 * 60.0, "min") };
+        write!(f, "{}/{unit}", (number * 1000.0).round() / 1000.0)
+    }
+}
+
+/// A time of day: `06:20`, in seconds since midnight.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Clock(pub(crate) u32);
+
+impl Clock {
+    fn parse(text: &str) -> Option<Self> {
+        let (hours, minutes) = text.trim().split_once(':')?;
+        let two = |text: &str| (text.len() == 2).then(|| text.parse::<u32>().ok()).flatten();
+        let (hours, minutes) = (two(hours)?, two(minutes)?);
+        (hours < 24 && minutes < 60).then_some(Self(hours * 3600 + minutes * 60))
+    }
+}
+
+/// Reads what is a text with a spelling of its own.
+macro_rules! spelled {
+    ($type:ident, $expecting:literal) => {
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Spelled;
+
+                impl Visitor<'_> for Spelled {
+                    type Value = $type;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str($expecting)
+                    }
+
+                    fn visit_str<E: Error>(self, text: &str) -> Result<$type, E> {
+                        $type::parse(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+                    }
+                }
+
+                deserializer.deserialize_any(Spelled)
+            }
+        }
+    };
+}
+
+spelled!(Rate, "so many in a time, such as 2/s, 30/min or 100/h");
+spelled!(Clock, "a time of day, such as \"06:20\"");
