@@ -310,13 +310,14 @@ pub(crate) fn over(attempts: &[Attempt]) -> Option<Instant> {
     ends.max()
 }
 
-/// Records the failure of an answer after what had failed before it. Where nothing had, whoever is further out knows best
+/// Records the failure of an answer after what was tried before it. Where nothing was, whoever is further out knows best
 /// when it began.
 pub(crate) fn note_after(error: &mut LlmError, before: &[Attempt]) {
-    let Some(begun) = over(before) else { return };
-    note(error, begun);
-    let failures = before.iter().filter(|attempt| attempt.failure.is_some());
-    error.attempts_mut().splice(0..0, failures.cloned());
+    // The answer that broke is told of as what broke.
+    let tried = before.iter().filter(|attempt| attempt.next != Next::Answered);
+    let Some(last) = tried.clone().last() else { return };
+    note(error, over(before).unwrap_or(last.begun));
+    error.attempts_mut().splice(0..0, tried.cloned());
 }
 
 /// A call that was ended for the sake of another one.

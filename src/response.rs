@@ -365,10 +365,20 @@ impl LlmResponse {
         self.extra().hedged = true;
     }
 
-    /// Names the tier, unless one further in has done so.
+    /// Names the tier, unless one further in has done so; and what it took before it answered, such as retries.
     pub(crate) fn name_tier(&mut self, tier: &Arc<str>) {
         if self.tier.is_none() {
             self.tier = Some(tier.clone());
+        }
+        if !self.attempts().is_empty() {
+            self.name_attempts(tier);
+        }
+    }
+
+    #[cold]
+    fn name_attempts(&mut self, tier: &Arc<str>) {
+        for attempt in &mut self.extra().attempts {
+            attempt.tier.get_or_insert_with(|| tier.clone());
         }
     }
 

@@ -10,8 +10,8 @@ use std::{
 
 use futures_util::stream;
 use steadfast::{
-    BulkheadLayer, CircuitBreakerLayer, ErrorKind, Event, Events, FallbackLayer, Frame, LlmBody, LlmError, LlmRequest,
-    LlmResponse, ObserveLayer, RetryWithJitterLayer, StreamEvent, TimeoutLayer,
+    BulkheadLayer, CircuitBreakerLayer, ErrorKind, Event, Events, FallbackLayer, Frame, HedgeLayer, LlmBody, LlmError,
+    LlmRequest, LlmResponse, ObserveLayer, RetryBudget, RetryWithJitterLayer, StreamEvent, TimeoutLayer,
     chat::FinishReason,
     events::{CircuitState, RequestOutcome, Subscriber},
     provider_fn,
@@ -123,6 +123,10 @@ async fn a_storm_of_callers_who_leave_holds_nothing_afterwards() {
         .layer(backup_circuit)
         .layer(TimeoutLayer::new(Duration::from_millis(100)).idle(Duration::from_millis(18)))
         .service(leaf(backup.clone(), 11));
+    let budget = RetryBudget::with_limits(0.5, 1.0, 100).unwrap();
+    let hedge = HedgeLayer::new("primary").tier("backup", backup_stack.clone()).after(Duration::from_millis(25));
+    let hedge = hedge.extra(0.3).unwrap().budget(budget.clone());
+    let hedges = hedge.handle();
     let (events, told) = (Events::new(), Told::default());
     let following = events.follow(told.clone());
     let llm = ServiceBuilder::new()
@@ -130,7 +134,8 @@ async fn a_storm_of_callers_who_leave_holds_nothing_afterwards() {
         .layer(TimeoutLayer::new(Duration::from_millis(400)))
         .layer(bulkhead)
         .layer(FallbackLayer::new("primary").tier("backup", backup_stack))
-        .layer(RetryWithJitterLayer::new().seed(2))
+        .layer(hedge)
+        .layer(RetryWithJitterLayer::new().seed(2).budget(budget))
         .layer(primary_circuit)
         .layer(TimeoutLayer::new(Duration::from_millis(100)).idle(Duration::from_millis(18)))
         .service(leaf(primary.clone(), 7));
@@ -188,6 +193,9 @@ async fn a_storm_of_callers_who_leave_holds_nothing_afterwards() {
         assert_eq!((places.in_flight(feature), places.queued(feature)), (0, 0), "{feature}");
     }
     assert_eq!((primary.count(), backup.count()), (0, 0), "no call and no stream is alive");
+    let hedges = hedges.stats();
+    println!("{hedges:?}");
+    assert!(hedges.won > 1000 && hedges.sent > hedges.won && hedges.extra_load() <= 0.3);
     sleep(Duration::from_millis(1)).await;
     assert_eq!(told.0.load(SeqCst), asked.load(SeqCst), "each request is told once");
     assert!((LEAVES / 2..=left_calls + left_bodies).contains(&told.1.load(SeqCst)), "and whose caller had left");

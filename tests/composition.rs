@@ -8,7 +8,7 @@ use common::testing::Strict;
 use futures_util::future::join_all;
 use steadfast::{
     BoxLlmService, BulkheadHandle, BulkheadLayer, CircuitBreakerHandle, CircuitBreakerLayer, ErrorKind, FallbackLayer,
-    LlmError, LlmRequest, LlmResponse, ObserveLayer, RetryWithJitterLayer, TimeoutLayer, provider_fn,
+    HedgeLayer, LlmError, LlmRequest, LlmResponse, ObserveLayer, RetryWithJitterLayer, TimeoutLayer, provider_fn,
     providers::Canned,
 };
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, util::BoxCloneSyncService};
@@ -38,6 +38,7 @@ fn closed_under_composition<S: Llm>() {
     is_llm::<<CircuitBreakerLayer as Layer<S>>::Service>();
     is_llm::<<BulkheadLayer as Layer<S>>::Service>();
     is_llm::<<FallbackLayer as Layer<S>>::Service>();
+    is_llm::<<HedgeLayer as Layer<S>>::Service>();
     is_llm::<<steadfast::BudgetLayer as Layer<S>>::Service>();
     is_llm::<<steadfast::RouteLayer as Layer<S>>::Service>();
     is_llm::<<ObserveLayer as Layer<S>>::Service>();
@@ -113,6 +114,40 @@ async fn all_orders_answer_over_a_strict_service_with_64_clones_half_of_them_dro
         assert_eq!(bulkhead.in_flight("chat"), 0, "{order:?}");
         assert_eq!(circuit.state(), steadfast::events::CircuitState::Closed, "{order:?}");
         assert_eq!(leaf.running(), 0, "{order:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hedge_fits_between_any_two_and_around_all() {
+    let (chat, ms) = (|| LlmRequest::prompt("hello").feature("chat"), Duration::from_millis);
+    for (place, same) in (0..=5).flat_map(|place| [(place, false), (place, true)]) {
+        let first = Strict::new().pending(2).takes(ms(100)).fails_readiness(1);
+        let second = Strict::new().pending(3).takes(ms(30));
+        let hedge = HedgeLayer::new("primary").after(ms(50)).extra(0.5).unwrap();
+        let hedge = if same { hedge } else { hedge.tier("second", second.clone()) };
+        let bulkhead = BulkheadLayer::new().feature("chat", LIMIT).queue(1000).max_wait(Duration::from_secs(60));
+        let circuit = CircuitBreakerLayer::new("primary");
+        let mut llm: BoxLlmService = BoxCloneSyncService::new(first.clone().map_err(LlmError::from));
+        for layer in (0..=5).rev() {
+            if layer == place {
+                llm = BoxCloneSyncService::new(hedge.layer(llm));
+            }
+            llm = match layer {
+                0 => BoxCloneSyncService::new(TimeoutLayer::new(Duration::from_secs(90)).layer(llm)),
+                1 => BoxCloneSyncService::new(bulkhead.layer(llm)),
+                2 => BoxCloneSyncService::new(
+                    FallbackLayer::new("primary").tier("canned", Canned::text("canned")).layer(llm),
+                ),
+                3 => BoxCloneSyncService::new(RetryWithJitterLayer::new().seed(7).layer(llm)),
+                4 => BoxCloneSyncService::new(circuit.layer(llm)),
+                _ => llm,
+            };
+        }
+        let answers = join_all((0..64).map(|_| llm.clone().oneshot(chat()))).await;
+        assert!(answers.iter().all(Result::is_ok), "{place} {same}");
+        let stats = hedge.handle().stats();
+        assert!(stats.sent > 0 && stats.extra_load() <= 0.5, "{place} {same} {stats:?}");
+        assert_eq!((bulkhead.handle().in_flight("chat"), first.running(), second.running()), (0, 0, 0));
     }
 }
 

@@ -196,6 +196,10 @@ where
                     if !this.shared.takes(this.request, &response) {
                         if this.shared.stream_break(this.request) == StreamBreak::Buffer {
                             let body = std::mem::replace(response.body_mut(), LlmBody::from_text(""));
+                            if !response.attempts().is_empty() {
+                                // As after a tier that failed: a limit further out knows nothing of what was tried.
+                                *this.slice = this.slice.or(this.request.context().deadline);
+                            }
                             let held = Box::new((response, Commit::new(body, CommitPoint::Complete)));
                             this.state.set(State::After(After::Buffering(held)));
                             continue;

@@ -1,17 +1,17 @@
 //! How long answers have taken of late, and from it when a second call goes out.
 
-use std::time::Duration;
-
-use tokio::time::Instant;
-
-use super::settings::{After, Settings};
-use crate::{
-    histogram::{Fine, micros},
+use std::{
     sync::{
         Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
+
+use tokio::time::Instant;
+
+use super::settings::{After, Settings};
+use crate::histogram::{Fine, micros};
 
 /// The times of the last calls, and the delay that follows from them.
 ///

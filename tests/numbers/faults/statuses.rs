@@ -26,8 +26,8 @@ fn meaning(status: u16) -> &'static [ErrorKind] {
         // Without a wait and without a word it is a front that is overloaded.
         429 => &[ErrorKind::RateLimited, ErrorKind::Overloaded],
         498 | 503 | 529 => &[ErrorKind::Overloaded],
-        // Both official clients repeat it.
-        409 => &[ErrorKind::Server],
+        // Both official clients repeat the one; the other asks for it.
+        409 | 425 => &[ErrorKind::Server],
         // Closed by the other side: Google's word for it is one of time.
         499 => &[ErrorKind::Timeout, ErrorKind::InvalidRequest, ErrorKind::Server],
         400..500 => &[ErrorKind::InvalidRequest],
