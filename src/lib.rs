@@ -101,6 +101,7 @@ pub mod retry_after;
 pub mod store;
 pub mod translate;
 
+mod histogram;
 mod sync;
 mod wall_clock;
 #[cfg(any(feature = "alerts", feature = "handoff"))]
@@ -134,6 +135,8 @@ pub use self::{
         bulkhead::{Bulkhead, BulkheadHandle, BulkheadLayer},
         circuit_breaker::{CircuitBreaker, CircuitBreakerHandle, CircuitBreakerLayer},
         fallback::{Fallback, FallbackHandle, FallbackLayer},
+        hedge::{Hedge, HedgeHandle, HedgeLayer},
+        mirror::{Mirror, MirrorHandle, MirrorLayer},
         observe::{Observe, ObserveLayer},
         retry::{RetryBudget, RetryWithJitter, RetryWithJitterLayer},
         route::{Route, RouteLayer},

@@ -8,6 +8,8 @@ mod common;
 
 mod bulkhead;
 mod classes;
+mod deadline;
+mod faults;
 mod outage;
 mod permits;
 mod probes;

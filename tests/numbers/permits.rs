@@ -246,7 +246,7 @@ fn ask(random: &mut fastrand::Rng) -> LlmRequest {
 
 #[tokio::test(start_paused = true)]
 async fn callers_who_leave_at_any_poll_leak_no_place_probe_or_reservation() {
-    let (leaving, mut left, mut ended, mut rounds) = (scaled(20_000, 1_000_000), 0, 0, 0);
+    let (leaving, mut left, mut ended, mut rounds) = (scaled(3_000, 1_000_000), 0, 0, 0);
     let stack = stack();
     let mut random = fastrand::Rng::with_seed(7);
     while left < leaving {

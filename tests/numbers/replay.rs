@@ -252,7 +252,7 @@ fn unexplained(failed: &Failed) -> Vec<String> {
 
 #[test]
 fn the_same_seed_gives_the_same_events_and_every_failure_is_explained() {
-    let seeds = scaled(12, 1000);
+    let seeds = scaled(6, 1000);
     let virtually = |seed| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(run(seed))

@@ -9,11 +9,11 @@ use std::{
 
 use futures_core::Stream;
 
-use super::{
-    future::TierCall,
-    walk::{Step, Walk},
+use super::walk::{Step, Walk};
+use crate::{
+    ErrorKind, Frame, LlmBody, LlmError, StreamEvent,
+    layers::call::{BoxedCall, Call},
 };
-use crate::{ErrorKind, Frame, LlmBody, LlmError, StreamEvent, layers::call::Call};
 
 /// The frames of one tier and, when its stream breaks, of the next.
 pub(super) struct Restart {
@@ -22,7 +22,7 @@ pub(super) struct Restart {
     names: Names,
     walk: Walk,
     /// The next tier's call, and what broke the stream before.
-    asking: Option<(Pin<Box<TierCall>>, ErrorKind)>,
+    asking: Option<(Pin<Box<BoxedCall>>, ErrorKind)>,
 }
 
 type Names = (Option<Arc<str>>, Option<Arc<str>>);

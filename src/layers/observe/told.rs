@@ -193,8 +193,8 @@ fn failures(attempts: &[Attempt], served: Option<&Arc<str>>) -> Option<Arc<[Atte
 
 #[cold]
 fn copied(attempts: &[Attempt], served: Option<&Arc<str>>) -> Option<Arc<[Attempt]>> {
-    let failed = attempts.iter().filter(|attempt| attempt.failure.is_some());
-    let failed: Arc<[Attempt]> = failed
+    let came_to_nothing = attempts.iter().filter(|attempt| attempt.failure.is_some() || attempt.is_wasted());
+    let failed: Arc<[Attempt]> = came_to_nothing
         .map(|attempt| Attempt { tier: attempt.tier.as_ref().or(served).cloned(), ..attempt.without_message() })
         .collect();
     (!failed.is_empty()).then_some(failed)
