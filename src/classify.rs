@@ -1,4 +1,4 @@
-//! What each layer does about each kind of failure: one table, in one place.
+#![doc = include_str!("classify.md")]
 
 use std::{fmt, sync::Arc};
 
@@ -77,7 +77,7 @@ type Override = dyn Fn(&LlmError, Class) -> Class + Send + Sync;
 
 /// The table from a failure to what each layer does: retry here? fail over? count against the breaker?
 ///
-/// The default is the table of the module's source; [`overridden`](Self::overridden) changes rows of it for the layer that it is
+/// The default is the [module's](self) table; [`overridden`](Self::overridden) changes rows of it for the layer that it is
 /// given to. Clones share the override.
 ///
 /// ```
@@ -199,6 +199,38 @@ mod tests {
         ] {
             assert_eq!(row(kind).retry, Retry::No, "{kind}");
         }
+    }
+
+    #[test]
+    fn the_table_of_the_documentation_is_the_one_in_force() {
+        let retry = |retry| match retry {
+            Retry::No => "no",
+            Retry::Yes => "yes",
+            Retry::Once => "once",
+            Retry::OnceIfLast => "once, if no tier is left",
+        };
+        let failover = |failover| match failover {
+            Failover::No => "no",
+            Failover::Yes => "yes",
+            Failover::LargerWindow => "one with a larger window",
+            Failover::IfWorked => "if the key has worked",
+            Failover::IfRouted => "if routed",
+        };
+        let circuit = |count| match count {
+            Count::Failure => "failure",
+            Count::Success => "success",
+            Count::Neutral => "neutral",
+            Count::Latch => "latch",
+            Count::LatchIfWorked => "latch if the key has worked",
+            Count::FailureInStorm => "failure in a storm",
+        };
+        let line = |kind: &ErrorKind| {
+            let class = row(*kind);
+            let (retry, failover, circuit) = (retry(class.retry), failover(class.failover), circuit(class.circuit));
+            format!("| `{}` | {retry} | {failover} | {circuit} |", kind.name())
+        };
+        let written: Vec<&str> = include_str!("classify.md").lines().filter(|line| line.starts_with("| `")).collect();
+        assert_eq!(written, ErrorKind::ALL.iter().map(line).collect::<Vec<_>>());
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tower::{Layer, Service};
 
 use crate::{
     ErrorKind, Frame, InvalidConfig, LlmBody, LlmError, LlmRequest, LlmResponse, Progress, body::StreamEvent,
-    chat::FinishReason, layers::call::Call,
+    chat::FinishReason, layers::call::Call, ledger,
 };
 
 /// How far a stream must have come before its caller sees it.
@@ -395,9 +395,16 @@ where
         let (response, _) = *this.held.take().expect("it was polled a line above");
         Poll::Ready(match body {
             Ok(body) => Ok(response.map_body(|_| body)),
-            Err(error) => Err(from_whom(error, &response)),
+            Err(error) => Err(broken(error, &response)),
         })
     }
+}
+
+/// The error of an answer that broke while it was held back: whose it was, and what had failed before it.
+pub(crate) fn broken(error: LlmError, response: &LlmResponse) -> LlmError {
+    let mut error = from_whom(error, response);
+    ledger::note_after(&mut error, response.attempts());
+    error
 }
 
 /// An error that came in a response knows less of its provider than the response does.

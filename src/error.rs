@@ -432,7 +432,7 @@ impl LlmError {
         self
     }
 
-    /// Sets the cause.
+    /// Sets the cause, which [`source`](std::error::Error::source) gives back.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         self.0.source = Some(Arc::from(source.into()));

@@ -25,7 +25,7 @@ pub struct Attempt {
     pub begun: Instant,
     /// How long it took.
     pub took: Duration,
-    /// What came of it: `None` for an answer.
+    /// What came of it: `None` for an answer, and for a call that was [cancelled](Next::Cancelled) before anything came.
     pub failure: Option<ErrorKind>,
     /// The HTTP status, where there was one.
     pub status: Option<StatusCode>,
@@ -44,6 +44,11 @@ impl Attempt {
     /// Whether nothing was sent: a layer on this side refused. Such a step costs no attempt.
     pub fn is_local(&self) -> bool {
         self.next == Next::Skipped || self.failure.is_some_and(ErrorKind::is_local)
+    }
+
+    /// Whether it cost an attempt and came to nothing: it was sent, and failed or was [cancelled](Next::Cancelled).
+    pub fn is_wasted(&self) -> bool {
+        !self.is_local() && (self.failure.is_some() || self.next == Next::Cancelled)
     }
 
     /// Whether a failure is counted as the tier's, as in its error rate: it was sent, and it does not show that the
@@ -73,6 +78,7 @@ impl fmt::Display for Attempt {
             return write!(f, "{}; {}", self.message, self.next);
         }
         match (self.failure, self.status) {
+            (None, _) if self.next == Next::Cancelled => f.write_str("no answer")?,
             (None, _) => f.write_str("answered")?,
             (Some(kind), Some(status)) => write!(f, "{kind} (HTTP {})", status.as_u16())?,
             (Some(kind), None) => write!(f, "{kind}")?,
@@ -101,6 +107,11 @@ pub enum Next {
     Skipped,
     /// The same service was asked again, and told what was wrong with its answer.
     AskedAgain,
+    /// The request was left to its other call: a [hedge](crate::Hedge) that was under way, or was begun at once.
+    Hedged,
+    /// It was cancelled before it had ended, since the request's other call, its [hedge](crate::Hedge) or the one that
+    /// was hedged, came to an end first.
+    Cancelled,
     /// The layer stopped, for this reason.
     Stopped(Stop),
 }
@@ -140,6 +151,8 @@ impl fmt::Display for Next {
             Self::FailedOver => f.write_str("went to the next tier"),
             Self::Skipped => f.write_str("not asked"),
             Self::AskedAgain => f.write_str("asked again, with what was wrong"),
+            Self::Hedged => f.write_str("left to the other call"),
+            Self::Cancelled => f.write_str("cancelled for the other call"),
             Self::Stopped(stop) => f.write_str(match stop {
                 Stop::Kind => "stopped: another try does not help",
                 Stop::Forbidden => "stopped: the provider forbids a retry",
@@ -287,6 +300,43 @@ pub(crate) fn note(error: &mut LlmError, begun: Instant) {
     error.attempts_mut().push(attempt);
 }
 
+/// When the last of the failures, and the wait after it, were over.
+pub(crate) fn over(attempts: &[Attempt]) -> Option<Instant> {
+    let failures = attempts.iter().filter(|attempt| attempt.failure.is_some());
+    let ends = failures.filter_map(|attempt| {
+        let wait = if let Next::Retried { after } = attempt.next { after } else { Duration::ZERO };
+        attempt.begun.checked_add(attempt.took)?.checked_add(wait)
+    });
+    ends.max()
+}
+
+/// Records the failure of an answer after what was tried before it. Where nothing was, whoever is further out knows best
+/// when it began.
+pub(crate) fn note_after(error: &mut LlmError, before: &[Attempt]) {
+    // The answer that broke is told of as what broke.
+    let tried = before.iter().filter(|attempt| attempt.next != Next::Answered);
+    let Some(last) = tried.clone().last() else { return };
+    note(error, over(before).unwrap_or(last.begun));
+    error.attempts_mut().splice(0..0, tried.cloned());
+}
+
+/// A call that was ended for the sake of another one.
+pub(crate) fn cancelled(tier: &Arc<str>, begun: Instant) -> Attempt {
+    Attempt {
+        tier: Some(tier.clone()),
+        provider: None,
+        model: None,
+        begun,
+        took: begun.elapsed(),
+        failure: None,
+        status: None,
+        message: String::new(),
+        retry_after: None,
+        usage: None,
+        next: Next::Cancelled,
+    }
+}
+
 /// Puts one step in place of the record, for a request that made no call and has the failure of another's: what that one
 /// tried and used counts once.
 #[cfg(feature = "idempotency")]
@@ -309,7 +359,7 @@ pub(crate) fn of_another(error: &mut LlmError) {
 }
 
 fn spent(record: &[Attempt]) -> u16 {
-    let sent = record.iter().filter(|attempt| !attempt.is_local() && attempt.failure.is_some()).count();
+    let sent = record.iter().filter(|attempt| attempt.is_wasted()).count();
     u16::try_from(sent).unwrap_or(u16::MAX)
 }
 

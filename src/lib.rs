@@ -55,6 +55,9 @@
 //! - **Time is tokio's**, so that your own tests run an outage of hours in milliseconds: `#[tokio::test(start_paused =
 //!   true)]` and [`providers::Simulated`].
 //!
+//! The [`guide`] has the rest: how to begin, streams, tests of your own, operating the gateway, moving from a retry loop,
+//! tower-resilience or LiteLLM, and what failover cannot fix.
+//!
 //! # Features
 //!
 //! - `http` (default): the provider leaves over HTTP/1.1 and HTTP/2 with TLS (rustls, ring).
@@ -72,6 +75,8 @@
 //!
 //! Without features the crate is the vocabulary, the layers, and the leaves that need no network.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[cfg(test)]
 extern crate self as steadfast;
 
@@ -82,6 +87,7 @@ pub mod classify;
 pub mod commit;
 pub mod error;
 pub mod events;
+pub mod guide;
 #[cfg(feature = "handoff")]
 pub mod handoff;
 pub mod layers;
@@ -95,6 +101,7 @@ pub mod retry_after;
 pub mod store;
 pub mod translate;
 
+mod histogram;
 mod sync;
 mod wall_clock;
 #[cfg(any(feature = "alerts", feature = "handoff"))]
@@ -128,6 +135,8 @@ pub use self::{
         bulkhead::{Bulkhead, BulkheadHandle, BulkheadLayer},
         circuit_breaker::{CircuitBreaker, CircuitBreakerHandle, CircuitBreakerLayer},
         fallback::{Fallback, FallbackHandle, FallbackLayer},
+        hedge::{Hedge, HedgeHandle, HedgeLayer},
+        mirror::{Mirror, MirrorHandle, MirrorLayer},
         observe::{Observe, ObserveLayer},
         retry::{RetryBudget, RetryWithJitter, RetryWithJitterLayer},
         route::{Route, RouteLayer},

@@ -63,6 +63,7 @@ struct Said {
     explain: bool,
     first_tier_only: bool,
     requires_human: bool,
+    shadow: bool,
     extensions: Extensions,
 }
 
@@ -88,20 +89,23 @@ impl LlmRequest {
                 explain: false,
                 first_tier_only: false,
                 requires_human: false,
+                shadow: false,
                 extensions: Extensions::new(),
             }),
             context: Context::default(),
         }
     }
 
-    /// Sets the product's feature that asks, such as `chat` or `summary`: bulkheads and fallback policies go by it.
+    /// Sets the product's feature that asks, such as `chat` or `summary`: places, chains, budgets and metrics go by it.
+    /// Default: none, so that it shares the places of all that have none.
     #[must_use]
     pub fn feature(mut self, feature: impl Into<Arc<str>>) -> Self {
         self.said_mut().feature = Some(feature.into());
         self
     }
 
-    /// Sets the session that the request belongs to, for fallbacks that do not switch models in the middle of one.
+    /// Sets the session that the request belongs to, for fallbacks that do not switch models in the middle of one
+    /// ([`SessionPolicy`](crate::layers::fallback::SessionPolicy)). Default: none.
     #[must_use]
     pub fn session(mut self, session: impl Into<Arc<str>>) -> Self {
         self.said_mut().session = Some(session.into());
@@ -109,7 +113,7 @@ impl LlmRequest {
     }
 
     /// Sets the key by which repeats of this request are known to be the same: an `IdempotencyLayer` (feature `idempotency`)
-    /// makes one call for it.
+    /// makes one call for it. Default: none.
     #[must_use]
     pub fn idempotency_key(mut self, key: impl Into<Arc<str>>) -> Self {
         self.said_mut().idempotency_key = Some(key.into());
@@ -139,7 +143,8 @@ impl LlmRequest {
         self
     }
 
-    /// Asks for the answer as a stream. In a request in wire form that field alone is changed, in its place.
+    /// Asks for the answer as a stream. Default: what the request says, which for a [`prompt`](Self::prompt) is no. In a
+    /// request in wire form that field alone is changed, in its place.
     #[must_use]
     pub fn stream(mut self, stream: bool) -> Self {
         match &mut self.said_mut().content {
@@ -149,7 +154,8 @@ impl LlmRequest {
         self
     }
 
-    /// Sets the longest answer, in tokens. In a request in wire form that field alone is changed, in its place.
+    /// Sets the longest answer, in tokens. Default: the provider's; Anthropic wants a number, and gets 4,096. In a request in wire
+    /// form that field alone is changed, in its place.
     #[must_use]
     pub fn max_tokens(mut self, tokens: u32) -> Self {
         match &mut self.said_mut().content {
@@ -159,7 +165,8 @@ impl LlmRequest {
         self
     }
 
-    /// Adds a value of your own, for your own layers and leaves.
+    /// Adds a value of your own, for your own layers and leaves; of each type one, the last. They read it with
+    /// [`extensions`](Self::extensions).
     #[must_use]
     pub fn extension<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
         self.said_mut().extensions.insert(value);
@@ -268,6 +275,12 @@ impl LlmRequest {
         self.said.requires_human
     }
 
+    /// Whether it is a copy that a [`Mirror`](crate::Mirror) sends to its candidate: nobody waits for its answer, so that what
+    /// acts on answers must not act on this one's.
+    pub fn is_shadow(&self) -> bool {
+        self.said.shadow
+    }
+
     /// Whether it may go to whatever tiers there are.
     pub(crate) fn goes_anywhere(&self) -> bool {
         !(self.said.first_tier_only | self.said.requires_human)
@@ -291,6 +304,19 @@ impl LlmRequest {
     /// The same request in another context.
     pub(crate) fn with_context(&self, context: Context) -> Self {
         Self { said: self.said.clone(), context }
+    }
+
+    /// A copy for a candidate, in another context. It has no idempotency key: what is made once under that is the answer to
+    /// the request itself.
+    pub(crate) fn shadow(&self, context: Context) -> Self {
+        let mut said = Said::clone(&self.said);
+        (said.shadow, said.idempotency_key) = (true, None);
+        Self { said: Arc::new(said), context }
+    }
+
+    /// The session, to keep.
+    pub(crate) fn session_kept(&self) -> Option<Arc<str>> {
+        self.said.session.clone()
     }
 
     /// The same request with another conversation, asked for the `time`th time again. It is not the same in the eyes of

@@ -40,6 +40,7 @@ struct Extra {
     cached: Option<Cached>,
     task_id: Option<Box<str>>,
     missed: bool,
+    hedged: bool,
 }
 
 /// How an answer that was not made for this request came to be its answer.
@@ -115,7 +116,7 @@ impl LlmResponse {
         Self::new(LlmBody::from_text(text))
     }
 
-    /// A complete answer.
+    /// A complete answer of this message, with its tool calls and usage.
     pub fn from_message(message: Message) -> Self {
         Self::new(LlmBody::from_message(message))
     }
@@ -127,7 +128,7 @@ impl LlmResponse {
             provider,
             model,
             tier: self.tier.as_deref(),
-            attempts: 1 + self.attempts().iter().filter(|step| step.failure.is_some() && !step.is_local()).count(),
+            attempts: 1 + self.attempts().iter().filter(|step| step.is_wasted()).count(),
         }
     }
 
@@ -152,6 +153,11 @@ impl LlmResponse {
     /// the request passed it by.
     pub fn is_cache_miss(&self) -> bool {
         self.cached().is_none() && self.extra.as_ref().is_some_and(|extra| extra.missed)
+    }
+
+    /// Whether it is the answer of a [`Hedge`](crate::Hedge)'s second call, and not of the one that was begun first.
+    pub fn is_hedged(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.hedged)
     }
 
     /// The tokens used: known at once for a complete answer, and for a stream as far as it has told. Of a
@@ -222,7 +228,7 @@ impl LlmResponse {
         self.extra.as_ref()?.headers.as_ref()
     }
 
-    /// The body.
+    /// The body, to look at; what it holds (a place, a probe) it goes on holding.
     pub fn body(&self) -> &LlmBody {
         &self.body
     }
@@ -232,7 +238,7 @@ impl LlmResponse {
         &mut self.body
     }
 
-    /// The body, alone.
+    /// The body, to read it or pass it on. Who served it and what was tried is not in it: ask before.
     pub fn into_body(self) -> LlmBody {
         self.body
     }
@@ -255,7 +261,7 @@ impl LlmResponse {
         self.body.text().await
     }
 
-    /// Changes the body.
+    /// Puts another body in its place, such as this one with something around it.
     #[must_use]
     pub fn map_body(mut self, map: impl FnOnce(LlmBody) -> LlmBody) -> Self {
         self.body = map(self.body);
@@ -354,10 +360,25 @@ impl LlmResponse {
         self.extra().route = Some(RouteTaken { rule: rule.clone(), instead_of });
     }
 
-    /// Names the tier, unless one further in has done so.
+    /// Says that the second call of a hedge answered.
+    pub(crate) fn set_hedged(&mut self) {
+        self.extra().hedged = true;
+    }
+
+    /// Names the tier, unless one further in has done so; and what it took before it answered, such as retries.
     pub(crate) fn name_tier(&mut self, tier: &Arc<str>) {
         if self.tier.is_none() {
             self.tier = Some(tier.clone());
+        }
+        if !self.attempts().is_empty() {
+            self.name_attempts(tier);
+        }
+    }
+
+    #[cold]
+    fn name_attempts(&mut self, tier: &Arc<str>) {
+        for attempt in &mut self.extra().attempts {
+            attempt.tier.get_or_insert_with(|| tier.clone());
         }
     }
 
@@ -386,6 +407,13 @@ impl LlmResponse {
         let attempts = &mut self.extra().attempts;
         before.append(attempts);
         *attempts = before;
+    }
+
+    /// Puts what answered after what was tried before it.
+    pub(crate) fn append_attempt(&mut self, after: Option<Attempt>) {
+        if let Some(attempt) = after {
+            self.extra().attempts.push(attempt);
+        }
     }
 
     /// Holds a permit until the answer ends.

@@ -8,7 +8,38 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// The date.
 #[allow(clippy::disallowed_methods, reason = "a date of the wall clock, not a time to measure")]
 pub(crate) fn now() -> SystemTime {
+    #[cfg(feature = "drill")]
+    if let Some((date, since)) = REHEARSED.get() {
+        return date + since.elapsed();
+    }
     SystemTime::now()
+}
+
+#[cfg(feature = "drill")]
+thread_local! {
+    /// The date of a drill on this thread, and as of when: it goes with tokio's clock, so that every run has the same dates.
+    static REHEARSED: std::cell::Cell<Option<(SystemTime, tokio::time::Instant)>> = const { std::cell::Cell::new(None) };
+}
+
+/// Another date on this thread, from now on, until it is dropped.
+#[cfg(feature = "drill")]
+#[must_use]
+pub(crate) struct Rehearsed(());
+
+#[cfg(feature = "drill")]
+impl Rehearsed {
+    /// It is so long after 1970 now.
+    pub(crate) fn begin(since_1970: Duration) -> Self {
+        REHEARSED.set(Some((UNIX_EPOCH + since_1970, tokio::time::Instant::now())));
+        Self(())
+    }
+}
+
+#[cfg(feature = "drill")]
+impl Drop for Rehearsed {
+    fn drop(&mut self) {
+        REHEARSED.set(None);
+    }
 }
 
 /// The date as the time since 1970.

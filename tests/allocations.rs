@@ -8,8 +8,8 @@ use std::{
 
 use futures_util::stream;
 use steadfast::{
-    BulkheadLayer, CircuitBreakerLayer, Events, FallbackLayer, Frame, LlmBody, LlmError, LlmRequest, LlmResponse,
-    ObserveLayer, RetryWithJitterLayer, StreamEvent, TimeoutLayer,
+    BulkheadLayer, CircuitBreakerLayer, Events, FallbackLayer, Frame, HedgeLayer, LlmBody, LlmError, LlmRequest,
+    LlmResponse, ObserveLayer, RetryWithJitterLayer, StreamEvent, TimeoutLayer,
     chat::{FinishReason, Message, Usage},
     events::{StatusBoard, Subscriber},
     provider_fn,
@@ -66,6 +66,33 @@ async fn five_layers_add_no_allocation_to_a_service_that_is_pending_once() {
     }));
     let request = LlmRequest::prompt("hello").feature("chat");
     assert_eq!(allocations(&mut llm, &request, drop), 0);
+}
+
+#[tokio::test]
+async fn a_hedge_adds_no_allocation_to_a_call_that_is_in_time() {
+    let request = LlmRequest::prompt("hello").feature("chat");
+    let leaf = |pending: bool| {
+        provider_fn(move |_| async move {
+            if pending {
+                tokio::task::yield_now().await;
+            }
+            Ok::<_, LlmError>(LlmResponse::from_text("hello"))
+        })
+    };
+    for pending in [false, true] {
+        for hedge in [HedgeLayer::new("sonnet"), HedgeLayer::new("sonnet").tier("canned", Canned::text("later"))] {
+            let handle = hedge.handle();
+            // With a timer of its own, and with that of the limit around it.
+            let mut alone = hedge.layer(leaf(pending));
+            let mut limited = TimeoutLayer::new(Duration::from_secs(30)).layer(hedge.layer(leaf(pending)));
+            // Also once it has found out what is late, and whenever it works that out anew.
+            for _ in 0..50 {
+                assert_eq!(allocations(&mut alone, &request, drop), 0);
+                assert_eq!(allocations(&mut limited, &request, drop), 0);
+            }
+            assert!(handle.delay(false).is_some() && handle.stats().sent == 0);
+        }
+    }
 }
 
 /// A leaf whose answers are streams.

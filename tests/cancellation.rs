@@ -10,8 +10,8 @@ use std::{
 
 use futures_util::stream;
 use steadfast::{
-    BulkheadLayer, CircuitBreakerLayer, ErrorKind, Event, Events, FallbackLayer, Frame, LlmBody, LlmError, LlmRequest,
-    LlmResponse, ObserveLayer, RetryWithJitterLayer, StreamEvent, TimeoutLayer,
+    BulkheadLayer, CircuitBreakerLayer, ErrorKind, Event, Events, FallbackLayer, Frame, HedgeLayer, LlmBody, LlmError,
+    LlmRequest, LlmResponse, MirrorLayer, ObserveLayer, RetryBudget, RetryWithJitterLayer, StreamEvent, TimeoutLayer,
     chat::FinishReason,
     events::{CircuitState, RequestOutcome, Subscriber},
     provider_fn,
@@ -123,6 +123,10 @@ async fn a_storm_of_callers_who_leave_holds_nothing_afterwards() {
         .layer(backup_circuit)
         .layer(TimeoutLayer::new(Duration::from_millis(100)).idle(Duration::from_millis(18)))
         .service(leaf(backup.clone(), 11));
+    let budget = RetryBudget::with_limits(0.5, 1.0, 100).unwrap();
+    let hedge = HedgeLayer::new("primary").tier("backup", backup_stack.clone()).after(Duration::from_millis(25));
+    let hedge = hedge.extra(0.3).unwrap().budget(budget.clone());
+    let hedges = hedge.handle();
     let (events, told) = (Events::new(), Told::default());
     let following = events.follow(told.clone());
     let llm = ServiceBuilder::new()
@@ -130,7 +134,8 @@ async fn a_storm_of_callers_who_leave_holds_nothing_afterwards() {
         .layer(TimeoutLayer::new(Duration::from_millis(400)))
         .layer(bulkhead)
         .layer(FallbackLayer::new("primary").tier("backup", backup_stack))
-        .layer(RetryWithJitterLayer::new().seed(2))
+        .layer(hedge)
+        .layer(RetryWithJitterLayer::new().seed(2).budget(budget))
         .layer(primary_circuit)
         .layer(TimeoutLayer::new(Duration::from_millis(100)).idle(Duration::from_millis(18)))
         .service(leaf(primary.clone(), 7));
@@ -188,6 +193,9 @@ async fn a_storm_of_callers_who_leave_holds_nothing_afterwards() {
         assert_eq!((places.in_flight(feature), places.queued(feature)), (0, 0), "{feature}");
     }
     assert_eq!((primary.count(), backup.count()), (0, 0), "no call and no stream is alive");
+    let hedges = hedges.stats();
+    println!("{hedges:?}");
+    assert!(hedges.won > 1000 && hedges.sent > hedges.won && hedges.extra_load() <= 0.3);
     sleep(Duration::from_millis(1)).await;
     assert_eq!(told.0.load(SeqCst), asked.load(SeqCst), "each request is told once");
     assert!((LEAVES / 2..=left_calls + left_bodies).contains(&told.1.load(SeqCst)), "and whose caller had left");
@@ -205,4 +213,57 @@ async fn a_storm_of_callers_who_leave_holds_nothing_afterwards() {
         }
         assert_eq!(circuit.handle().state(), CircuitState::Closed);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storm_of_callers_who_leave_beside_a_candidate_leaves_nothing_behind() {
+    const LEAVES: usize = 10_000;
+    const AT_ONCE: usize = 100;
+    let (primary, candidate) = (Alive::default(), Alive::default());
+    let told = Arc::new(AtomicUsize::new(0));
+    let counted = told.clone();
+    let mirror = MirrorLayer::new(leaf(candidate.clone(), 3))
+        .share(0.5)
+        .seed(1)
+        .max_in_flight(60)
+        .timeout(Duration::from_millis(70))
+        .compare(move |_| _ = counted.fetch_add(1, SeqCst));
+    let mirrored = mirror.handle();
+    let llm = ServiceBuilder::new()
+        .layer(TimeoutLayer::new(Duration::from_millis(400)))
+        .layer(mirror)
+        .layer(TimeoutLayer::new(Duration::from_millis(100)).idle(Duration::from_millis(18)))
+        .service(leaf(primary.clone(), 7));
+    let mut tasks = tokio::task::JoinSet::new();
+    for caller in 0..AT_ONCE {
+        let (llm, under_way) = (llm.clone(), mirrored.clone());
+        tasks.spawn(async move {
+            let mut random = fastrand::Rng::with_seed(caller as u64);
+            for _ in 0..LEAVES / AT_ONCE {
+                let patience = Duration::from_millis(random.u64(0..100));
+                let most_frames = random.usize(0..8);
+                let call = async {
+                    let mut response = llm.clone().oneshot(LlmRequest::prompt("hello").stream(true)).await.ok()?;
+                    for _ in 0..most_frames {
+                        response.body_mut().frame().await?.ok()?;
+                    }
+                    Some(())
+                };
+                let _ = timeout(patience, call).await;
+                assert!(under_way.under_way() <= 60);
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    assert_eq!(primary.count(), 0, "no call and no stream of a caller is alive");
+    drop(llm);
+    sleep(Duration::from_secs(1)).await;
+    let stats = mirrored.stats();
+    assert_eq!((candidate.count(), mirrored.under_way()), (0, 0));
+    assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0, "each task has ended by itself");
+    assert_eq!((stats.mirrored, stats.refused, stats.panicked), (stats.compared + stats.unpaired, 0, 0));
+    assert_eq!(told.load(SeqCst) as u64, stats.compared);
+    assert!(stats.compared > LEAVES as u64 / 10 && stats.full > 0, "{stats:?}");
 }

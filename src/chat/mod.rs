@@ -76,14 +76,14 @@ impl Chat {
         Self { messages: messages.into_iter().collect(), ..Self::default() }
     }
 
-    /// Sets the model.
+    /// Sets the model that is asked for. A leaf's own model wins over it. Default: none.
     #[must_use]
     pub fn model(mut self, model: impl Into<String>) -> Self {
         self.model = Some(model.into());
         self
     }
 
-    /// Sets the system prompt.
+    /// Sets the system prompt, in place of the one that is there. Default: none.
     #[must_use]
     pub fn system(mut self, system: impl Into<String>) -> Self {
         self.system = Some(system.into());
@@ -97,21 +97,21 @@ impl Chat {
         self
     }
 
-    /// Sets the longest answer, in tokens.
+    /// Sets the longest answer, in tokens. Default: the provider's; Anthropic wants a number, and gets 4,096.
     #[must_use]
     pub fn max_tokens(mut self, tokens: u32) -> Self {
         self.max_tokens = Some(tokens);
         self
     }
 
-    /// Sets the sampling temperature.
+    /// Sets the sampling temperature, in the provider's own range (0 to 1 or 0 to 2). Default: the provider's.
     #[must_use]
     pub fn temperature(mut self, temperature: f64) -> Self {
         self.temperature = Some(temperature);
         self
     }
 
-    /// Asks for the answer as a stream.
+    /// Asks for the answer as a stream. Default: whole.
     #[must_use]
     pub fn stream(mut self, stream: bool) -> Self {
         self.stream = stream;

@@ -7,9 +7,10 @@ use super::{
     tree::{Node, Value},
 };
 
-/// Fills in the references of all texts but those that stay references: keys.
-pub(super) fn expand(tree: &mut Node, environment: &Environment, report: &mut Report<'_>) {
-    walk(tree, "", "", &mut |node: &mut Node| {
+/// Fills in the references of all texts but those that stay references: keys. With `stand_ins`, a variable that is not set is no
+/// error where it may be a secret.
+pub(super) fn expand(tree: &mut Node, environment: &Environment, stand_ins: bool, report: &mut Report<'_>) {
+    walk(tree, "", "", &mut |node: &mut Node, parent: &str, key: &str| {
         let (Value::Text(text) | Value::Loose(text)) = &node.value else { return };
         if !text.contains('$') {
             return;
@@ -20,6 +21,9 @@ pub(super) fn expand(tree: &mut Node, environment: &Environment, report: &mut Re
                 node.value = Value::Loose(filled);
             }
             Ok(filled) => node.value = Value::Text(filled),
+            Err(Missing { name: Some(_), .. }) if stand_ins && stand_in(parent, key).is_some() => {
+                node.value = Value::Text(stand_in(parent, key).unwrap_or_default().to_owned());
+            }
             Err(Missing { name, message }) => {
                 let near = name.and_then(|name| nearest(&name, environment.iter().map(|(name, _)| name)));
                 report.add(&node.place, message, near.map(str::to_owned));
@@ -28,7 +32,7 @@ pub(super) fn expand(tree: &mut Node, environment: &Environment, report: &mut Re
     });
 }
 
-fn walk(node: &mut Node, parent: &str, key: &str, fill: &mut dyn FnMut(&mut Node)) {
+fn walk(node: &mut Node, parent: &str, key: &str, fill: &mut dyn FnMut(&mut Node, &str, &str)) {
     match &mut node.value {
         Value::List(items) => items.iter_mut().for_each(|item| walk(item, parent, key, fill)),
         Value::Map(entries) => {
@@ -38,7 +42,7 @@ fn walk(node: &mut Node, parent: &str, key: &str, fill: &mut dyn FnMut(&mut Node
         }
         // These hold a reference, not what it stands for. A header may have any name.
         Value::Text(_) if is_key(key) && parent != "headers" => {}
-        _ => fill(node),
+        _ => fill(node, parent, key),
     }
 }
 
@@ -46,6 +50,17 @@ fn walk(node: &mut Node, parent: &str, key: &str, fill: &mut dyn FnMut(&mut Node
 fn is_key(name: &str) -> bool {
     let letters = name.bytes().filter(u8::is_ascii_alphanumeric).map(|byte| byte.to_ascii_lowercase());
     ["apikey", "authorization", "secret"].iter().any(|key| letters.clone().eq(key.bytes()))
+}
+
+/// What stands for a secret that is not there: it is of the right form, and leads nowhere.
+fn stand_in(parent: &str, key: &str) -> Option<&'static str> {
+    match (parent, key) {
+        ("headers", _) => Some("unset"),
+        (_, "durable") => Some("sqlite:unset.db"),
+        (_, "shared") => Some("redis://unset.invalid"),
+        (_, "url" | "base_url" | "link" | "webhooks") => Some("https://unset.invalid"),
+        _ => None,
+    }
 }
 
 struct Missing {
@@ -118,5 +133,20 @@ mod tests {
         for text in ["${NONE}", "${NAME", "${}", "${a b}", "x ${NAME:+y}"] {
             assert!(fill(text, &environment).is_err(), "{text}");
         }
+    }
+    #[test]
+    fn without_secrets_something_harmless_stands_for_them() {
+        let text = "
+tiers: [{ name: a, provider: openai, model: m, base_url: '${BASE}', headers: { x-team: 'team ${TEAM}' } }]
+stores: { durable: 'postgres://u:${PASSWORD}@db/steadfast' }
+";
+        let loader = crate::config::Loader::new().environment(Environment::default());
+        assert_eq!(loader.text(text, crate::config::Format::Yaml).unwrap_err().problems().len(), 3);
+        let config = loader.without_secrets().text(text, crate::config::Format::Yaml).unwrap();
+        assert_eq!(config.tiers[0].base_url.as_deref(), Some("https://unset.invalid"));
+        assert_eq!(config.tiers[0].headers["x-team"].as_str(), "unset");
+        // What decides how the stack behaves is still an error.
+        let wrong = "tiers: [{ name: a, provider: simulated, model: '${MODEL}' }]";
+        assert!(crate::config::Loader::new().without_secrets().text(wrong, crate::config::Format::Yaml).is_err());
     }
 }

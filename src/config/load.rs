@@ -71,6 +71,7 @@ impl Format {
 pub struct Loader {
     environment: Environment,
     priced: Arc<Priced>,
+    stand_ins: bool,
 }
 
 /// Whether a model has a price, by the names of its provider and its own.
@@ -81,13 +82,21 @@ impl Loader {
     pub fn new() -> Self {
         let prices = PriceTable::builtin();
         let priced = move |provider: &str, model: &str| prices.price(Some(provider), model).is_some();
-        Self { environment: Environment::process(), priced: Arc::new(priced) }
+        Self { environment: Environment::process(), priced: Arc::new(priced), stand_ins: false }
     }
 
     /// Sets where references and overrides come from.
     #[must_use]
     pub fn environment(mut self, environment: Environment) -> Self {
         self.environment = environment;
+        self
+    }
+
+    /// Lets something harmless stand where a header, a store or an address refers to a variable that is not set: for what makes no
+    /// call with it, such as a drill on a machine without the secrets. Default: that is an error.
+    #[must_use]
+    pub fn without_secrets(mut self) -> Self {
+        self.stand_ins = true;
         self
     }
 
@@ -144,7 +153,7 @@ impl Loader {
         form.prune(&mut tree);
         // How an editor finds the schema in JSON.
         tree.take("$schema");
-        expand::expand(&mut tree, &self.environment, &mut report);
+        expand::expand(&mut tree, &self.environment, self.stand_ins, &mut report);
         let config = match form.rewrite(tree) {
             Ok(mut tree) => {
                 overrides::lay_over(&mut tree, &self.environment, &mut report);

@@ -4,6 +4,7 @@ use tokio::time::Instant;
 use tracing::Level;
 
 use super::{CircuitState, Event, HandedOver, HandoffStep, RequestEnded, Subscriber};
+use crate::layers::mirror::Comparison;
 
 /// Writes the events to the log, through [`tracing`]: a [`Subscriber`].
 ///
@@ -17,11 +18,13 @@ use super::{CircuitState, Event, HandedOver, HandoffStep, RequestEnded, Subscrib
 /// | `model_switched` | WARN | `from`, `to`, `reason` |
 /// | `model_recovered` | INFO | `from`, `to`, `reason` (`recovered`), `after_seconds` |
 /// | `circuit_changed` | WARN if it opens, else INFO | `circuit`, `from`, `to`, `reason` |
+/// | `hedged` | DEBUG | `tier`, `to`, `won`, `after_ms` |
 /// | `all_tiers_failed` | ERROR, one line in [`AT_MOST_EVERY`](Self::AT_MOST_EVERY) | `feature`, `reason`, `unsaid` (how many had no line since the last) |
 /// | `budget_reached` | WARN | `cap`, `percent`, `spent_usd`, `limit_usd`, `resets_in_seconds` |
 /// | `budget_reset` | INFO | `cap` |
 /// | `operated` | WARN | `operation`, `tier`, `feature`, `level`, `by` |
 /// | `handed_over` | WARN if something did not arrive, else INFO | `step`, `task`, `feature`, `reason`, `by`, `after_seconds` |
+/// | `mirrored` | as `request` | `feature`, `agrees`, `similarity`, `same_tools`, `candidate_kind`, and of `primary` and `candidate` each how it ended, `.._model`, `.._first_token_ms`, `.._latency_ms`, `.._cost_usd` |
 /// | `reloaded` | INFO | `kept`, `changed` |
 /// | `reload_refused` | WARN | `reason` |
 /// | `events_lost` | WARN | `count` |
@@ -124,6 +127,30 @@ impl Logs {
             delivered_bytes = ended.delivered.as_ref().map(|delivered| delivered.bytes),
         );
     }
+
+    fn mirrored(&self, comparison: &Comparison) {
+        let Some(level) = self.requests else { return };
+        let Comparison { feature, primary, candidate, .. } = comparison;
+        line!(
+            level,
+            event = "mirrored",
+            feature = feature.as_deref(),
+            agrees = comparison.agrees,
+            similarity = comparison.similarity,
+            same_tools = comparison.same_tools,
+            primary = primary.outcome.name(),
+            primary_model = primary.model.as_deref(),
+            primary_first_token_ms = primary.first_token.map(milliseconds),
+            primary_latency_ms = milliseconds(primary.took),
+            primary_cost_usd = primary.cost.map(crate::prices::Usd::dollars),
+            candidate = candidate.outcome.name(),
+            candidate_kind = candidate.outcome.kind().map(crate::ErrorKind::name),
+            candidate_model = candidate.model.as_deref(),
+            candidate_first_token_ms = candidate.first_token.map(milliseconds),
+            candidate_latency_ms = milliseconds(candidate.took),
+            candidate_cost_usd = candidate.cost.map(crate::prices::Usd::dollars),
+        );
+    }
 }
 
 impl Default for Logs {
@@ -154,6 +181,14 @@ impl Subscriber for Logs {
                 from = from.name(),
                 to = to.name(),
                 reason = %reason,
+            ),
+            Event::Hedged { tier, to, won, after, .. } => line!(
+                Level::DEBUG,
+                event = "hedged",
+                tier = &**tier,
+                to = &**to,
+                won = *won,
+                after_ms = after.as_secs_f64() * 1e3,
             ),
             Event::AllTiersFailed { feature, reason, at } => {
                 let Some(unsaid) = self.refused.next(*at) else { return };
@@ -197,6 +232,7 @@ impl Subscriber for Logs {
                 by = step.by(),
                 after_seconds = step.after().map(|after| after.as_secs_f64()),
             ),
+            Event::Mirrored(comparison) => self.mirrored(comparison),
             // Each of them has had its line.
             Event::HandoffWaiting { .. } => {}
             Event::Reloaded { kept, changed, .. } => {

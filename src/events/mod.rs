@@ -41,7 +41,7 @@ pub use self::{
     request::{CachedAnswer, RequestEnded, RequestOutcome},
     status::{CacheStatus, Latency, ServingState, Status, StatusBoard, Switch, TierStatus, TimeOnFallback},
 };
-use crate::{ErrorKind, prices::Usd};
+use crate::{ErrorKind, layers::mirror::Comparison, prices::Usd};
 
 /// Something changed.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,6 +84,20 @@ pub enum Event {
     },
     /// A request has ended: told by an `ObserveLayer`.
     RequestEnded(RequestEnded),
+    /// A [`Hedge`](crate::Hedge) has sent a second call for a request, and the request has come to its end there: told once for
+    /// each second call.
+    Hedged {
+        /// The tier that was late or failed.
+        tier: Arc<str>,
+        /// The tier of the second call; the same one, where the same service was called again.
+        to: Arc<str>,
+        /// Whether the second call answered the request: not if the first did, if both failed, or if the caller left.
+        won: bool,
+        /// How long after the first call it was begun.
+        after: Duration,
+        /// When.
+        at: Instant,
+    },
     /// Every tier that may serve a request has failed or refused it: by its feature's policy or among all, and by what it
     /// needs. Sent once for each such request. Not sent of one that stopped before the last tier (out of time or attempts,
     /// its session pinned) or because of itself (it is wrong, too long, against the content policy).
@@ -133,6 +147,8 @@ pub enum Event {
     },
     /// A request was handed to people, or what became of it: told by a `Desk` (feature `handoff`).
     HandedOver(HandedOver),
+    /// A mirrored request has ended on both sides: told by a `MirrorLayer`, without a word of what was said.
+    Mirrored(Arc<Comparison>),
     /// Another number of requests waits for a person than was told before: of all processes that share the tasks. Told by
     /// `Deliveries` (feature `handoff`).
     HandoffWaiting {

@@ -58,7 +58,7 @@ impl RequestEnded {
     /// How many attempts were sent, the one that served included. Refusals on this side count none.
     pub fn attempts(&self) -> usize {
         let failed = self.failures.as_deref().unwrap_or_default();
-        let sent = failed.iter().filter(|attempt| attempt.failure.is_some() && !attempt.is_local()).count();
+        let sent = failed.iter().filter(|attempt| attempt.is_wasted()).count();
         sent + usize::from(!matches!(self.outcome, RequestOutcome::Failed(_)))
     }
 

@@ -1,6 +1,6 @@
 //! Events as the layers send them, for the subscribers' tests.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -8,6 +8,7 @@ use super::{RequestEnded, RequestOutcome};
 use crate::{
     ErrorKind,
     chat::Usage,
+    layers::mirror::{Comparison, Side},
     ledger::{Attempt, Next},
     prices::Usd,
 };
@@ -53,4 +54,32 @@ pub(super) fn failed(tier: &str, kind: ErrorKind, next: Next) -> Attempt {
         usage: None,
         next,
     }
+}
+
+/// A mirrored request that the primary answered in a second, and whose candidate, three times as dear, ended like this.
+#[cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "the metrics count it"))]
+pub(super) fn mirrored(candidate: RequestOutcome) -> Arc<Comparison> {
+    let cost = |nanos| Some(Usd::from_nanos(nanos));
+    let answered = candidate == RequestOutcome::Answered;
+    let primary = Side {
+        outcome: RequestOutcome::Answered,
+        first_token: Some(SECOND),
+        cost: cost(1_000_000),
+        ..Side::nothing_yet()
+    };
+    let candidate = match answered {
+        true => Side { cost: cost(3_000_000), ..primary.clone() },
+        false => Side { outcome: candidate, ..Side::nothing_yet() },
+    };
+    Arc::new(Comparison {
+        feature: Some("chat".into()),
+        session: None,
+        primary,
+        candidate,
+        similarity: answered.then_some(1.0),
+        same_tools: answered.then_some(true),
+        agrees: answered.then_some(true),
+        kept: None,
+        at: Instant::now(),
+    })
 }

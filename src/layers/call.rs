@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tower::Service;
 
 use super::clock::Reading;
-use crate::{ErrorKind, LlmError, LlmRequest, LlmResponse, error::Phase};
+use crate::{BoxLlmService, ErrorKind, LlmError, LlmRequest, LlmResponse, error::Phase};
 
 /// What every layer asks of the service that it wraps.
 ///
@@ -39,6 +39,9 @@ pub(crate) enum Call<S, F> {
     /// Not called yet, or no longer.
     Uncalled(Uncalled<S>),
 }
+
+/// A call to a service whose type has been left behind: another tier, another chain.
+pub(crate) type BoxedCall = Call<BoxLlmService, <BoxLlmService as Service<LlmRequest>>::Future>;
 
 pub(crate) enum Uncalled<S> {
     /// Waiting until the service is ready.

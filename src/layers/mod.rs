@@ -1,12 +1,8 @@
 //! The layers, one folder each, and the mechanisms that they share.
 //!
-//! Recommended order, outermost first: Observe · Timeout (total) · Cache (where answers are
-//! kept) · Bulkhead · Budget · Route · Fallback · and for each tier: Validate (where a
-//! program reads the answers) · RetryWithJitter · CircuitBreaker · Timeout (attempt) · leaf. Every other order compiles and means what it says.
-//!
-//! # Keys
-//!
-//! An `Idempotency` stands inside of the total Timeout and outside of all the others, a `Cache` inside of it.
+//! Recommended order, outermost first: Observe · Timeout (total) · Idempotency · Cache · Budget · Bulkhead · Mirror · Route ·
+//! Fallback · and for each tier: Hedge · Validate · RetryWithJitter · CircuitBreaker · Timeout (attempt) · leaf. Every other order
+//! compiles and means what it says: [what that is](crate::guide::choosing_an_order).
 //!
 //! # Readiness
 //!
@@ -26,16 +22,20 @@ pub mod circuit_breaker;
 pub(crate) mod clock;
 pub(crate) mod estimate;
 pub mod fallback;
+pub mod hedge;
 #[cfg(feature = "idempotency")]
 pub mod idempotency;
 pub(crate) mod lanes;
+pub mod mirror;
 pub mod observe;
+pub(crate) mod overtaken;
 pub(crate) mod recent;
 pub mod retry;
 pub mod route;
 pub mod timeout;
 #[cfg(feature = "validate")]
 pub mod validate;
+pub(crate) mod words;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -8,5 +8,6 @@ pub mod measure;
 pub mod process;
 pub mod provider;
 pub mod report;
+pub mod result;
 pub mod soak;
 pub mod targets;

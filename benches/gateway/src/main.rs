@@ -11,20 +11,27 @@ use std::{
 };
 
 use steadfast_gateway_bench::{
-    contestants::{self, Contestant, Measured, STEADFAST},
+    contestants::{self, Contestant, Measured as HowMuch, STEADFAST},
     dialect::{Dialect, Mode},
     load::{Load, Shape, Target},
     measure::{Rig, Row, Timing},
     process::RIG_CORE,
     provider::Provider,
-    report, soak,
+    report,
+    result::Measured,
+    soak,
 };
 
-const USE: &str = "use: gateway-load [all | load | soak | provider | ask ADDRESS plain|stream CONNECTIONS REQUESTS]
+const USE: &str =
+    "use: gateway-load [all | load | soak | provider | show FILE | ask ADDRESS plain|stream CONNECTIONS REQUESTS]
     [--only NAME;NAME] [--rounds N] [--seconds N] [--soak N] [--up] [--latency MS] [--pace MS] [--json FILE]";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::read(env::args().skip(1))?;
+    if let ("show", [file]) = (options.action.as_str(), &options.arguments[..]) {
+        print!("{}", report::markdown(&Measured::read(Path::new(file))?));
+        return Ok(());
+    }
     if env::var_os(PINNED).is_none() {
         let steadfast = match (env::var_os("STEADFAST_BIN"), options.action.as_str()) {
             (Some(binary), _) => PathBuf::from(binary),
@@ -159,7 +166,7 @@ async fn measure(options: &Options) -> Result<(), Box<dyn Error>> {
     let mut rows: Vec<Row> = wanted.map(Row::new).collect();
     if options.action != "soak" {
         for round in 1..=options.rounds {
-            for row in rows.iter_mut().filter(|row| round == 1 || row.contestant.measured != Measured::Once) {
+            for row in rows.iter_mut().filter(|row| round == 1 || row.contestant.measured != HowMuch::Once) {
                 eprintln!("round {round} of {}: {}", options.rounds, row.contestant.name);
                 rig.round(row, |cell| !(options.up && cell.down), timing).await;
             }
@@ -179,12 +186,13 @@ async fn measure(options: &Options) -> Result<(), Box<dyn Error>> {
         options.seconds,
         options.seconds / 2.0
     );
-    match (&soaked, options.action.as_str()) {
+    let result = Measured::now(how, rows, soaked);
+    match (&result.soak, options.action.as_str()) {
         (Some(soaked), "soak") => println!("{}", report::of_soak(soaked)),
-        _ => println!("{}", report::markdown(&rows, soaked.as_ref(), &how)),
+        _ => println!("{}", report::markdown(&result)),
     }
     if let Some(path) = &options.json {
-        fs::write(path, serde_json::to_string_pretty(&report::json(&rows, soaked.as_ref()))?)?;
+        result.write(path)?;
     }
     fs::remove_dir_all(folder)?;
     Ok(())

@@ -2,6 +2,7 @@
 
 use std::{fs, io, path::PathBuf, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -47,7 +48,7 @@ impl Cell {
 }
 
 /// What one cell came to, in one round.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 pub struct Figures {
     pub per_second: f64,
     /// Milliseconds.

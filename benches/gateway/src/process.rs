@@ -26,6 +26,8 @@ pub struct Used {
     pub peak: u64,
     /// The memory now, in bytes.
     pub resident: u64,
+    /// The files and sockets that are open now.
+    pub open_files: u64,
 }
 
 impl Process {
@@ -60,6 +62,7 @@ impl Process {
             let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
             used.peak += kilobytes(&status, "VmHWM:") * 1024;
             used.resident += kilobytes(&status, "VmRSS:") * 1024;
+            used.open_files += fs::read_dir(format!("/proc/{id}/fd")).map_or(0, |files| files.count() as u64);
         }
         used
     }

@@ -1,14 +1,13 @@
-//! The tables, in Markdown, and all figures as JSON.
+//! The tables, in Markdown.
 
-use std::{fmt::Write as _, fs, process::Command};
-
-use serde_json::{Value, json};
+use std::fmt::Write as _;
 
 use crate::{
     contestants::NGINX,
     dialect::Mode,
     load::Shape,
     measure::{CONNECTIONS, Cell, Figures, Row},
+    result::Measured,
     soak::Soak,
     targets::{self, Aim},
 };
@@ -16,8 +15,9 @@ use crate::{
 const MB: f64 = 1024.0 * 1024.0;
 
 /// Everything, in Markdown.
-pub fn markdown(rows: &[Row], soak: Option<&Soak>, how: &str) -> String {
-    let mut text = format!("{how}\n\n{}\n", machine());
+pub fn markdown(result: &Measured) -> String {
+    let (rows, soak) = (&result.rows[..], result.soak.as_ref());
+    let mut text = format!("{}\n\n{}\n", result.how, result.machine);
     text.push_str(&aims(rows, soak));
     for mode in [Mode::Plain, Mode::Stream] {
         for down in [false, true] {
@@ -121,56 +121,18 @@ fn kept_and_new(rows: &[Row]) -> String {
 }
 
 pub fn of_soak(soak: &Soak) -> String {
-    let length = soak.samples.last().map_or(0.0, |(at, _)| *at);
     let mut text = format!(
-        "\n### Soak: 16 callers of whole answers and 16 of streams, for {length:.0} s\n\n{} requests, {} failed. Memory \
-         resident, MB:\n\n| after s | MB |\n|---:|---:|\n",
-        soak.requests, soak.failures
+        "\n### Soak: 16 callers of whole answers and 16 of streams, for {:.0} s\n\n{} requests, {} failed. Memory \
+         in the second half grew by {:.1} MB/h.\n\n| after s | MB resident | files open |\n|---:|---:|---:|\n",
+        soak.length(),
+        soak.requests,
+        soak.failures,
+        soak.slope() / MB
     );
     let step = (soak.samples.len() / 10).max(1);
-    for (at, bytes) in soak.samples.iter().step_by(step) {
-        let _ = writeln!(text, "| {at:.0} | {:.1} |", *bytes as f64 / MB);
+    for sample in soak.samples.iter().step_by(step) {
+        let files = if sample.open_files > 0 { sample.open_files.to_string() } else { "-".to_owned() };
+        let _ = writeln!(text, "| {:.0} | {:.1} | {files} |", sample.at, sample.bytes as f64 / MB);
     }
     text
-}
-
-/// All figures, round by round.
-pub fn json(rows: &[Row], soak: Option<&Soak>) -> Value {
-    let figures = |f: &Figures| {
-        json!({
-            "per_second": f.per_second, "p50_ms": f.p50, "p99_ms": f.p99, "cpu_us_per_request": f.cpu, "peak_bytes": f.peak,
-            "failed_share": f.failed, "primary_asked_share": f.asked,
-        })
-    };
-    let row = |row: &Row| {
-        let cells = row.cells.iter().filter(|(_, rounds)| !rounds.is_empty()).map(|(cell, rounds)| {
-            json!({
-                "mode": cell.shape.mode.name(), "connections": cell.shape.connections, "new_connections": cell.shape.fresh,
-                "primary": if cell.down { "down" } else { "up" },
-                "rounds": rounds.iter().map(figures).collect::<Vec<_>>(),
-            })
-        });
-        json!({
-            "name": row.contestant.name, "version": row.version, "absent": row.absent,
-            "cells": cells.collect::<Vec<_>>(),
-        })
-    };
-    json!({
-        "machine": machine(),
-        "contestants": rows.iter().map(row).collect::<Vec<_>>(),
-        "soak": soak.map(|soak| json!({
-            "requests": soak.requests, "failures": soak.failures, "growth": soak.growth(), "samples": soak.samples,
-        })),
-    })
-}
-
-fn machine() -> String {
-    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
-        .map_or("?", |(_, name)| name.trim());
-    let cores = info.lines().filter(|line| line.starts_with("processor")).count();
-    let kernel = Command::new("uname").arg("-sr").output().map(|output| output.stdout).unwrap_or_default();
-    format!("Machine: {cores} cores ({model}), {}.", String::from_utf8_lossy(&kernel).trim())
 }

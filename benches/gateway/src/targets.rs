@@ -81,6 +81,13 @@ pub fn of(rows: &[Row], soak: Option<&Soak>) -> Vec<Target> {
     };
     add("p50 of a stream on a connection that is kept / on a new one".to_owned(), kept(), Aim::AtMost(1.1));
     add("memory at the end of the soak / after its first fifth".to_owned(), soak.map(Soak::growth), Aim::AtMost(1.05));
+    // A shorter one shows how memory is filled, not how it grows.
+    let long = soak.filter(|soak| soak.length() >= 3600.0);
+    let megabytes = long.map(|soak| soak.slope() / 1024.0 / 1024.0);
+    add("memory by which the second half of the soak grows, MB/h".to_owned(), megabytes, Aim::AtMost(1.0));
+    let watched = soak.filter(|soak| soak.samples.iter().all(|sample| sample.open_files > 0));
+    let files = watched.map(|soak| soak.more_open_files() as f64);
+    add("files open at the end of the soak, more than in its second fifth".to_owned(), files, Aim::AtMost(0.0));
     targets.sort_by_key(Target::is_reached);
     targets
 }

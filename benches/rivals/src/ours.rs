@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use steadfast::{
-    BulkheadLayer, CircuitBreakerLayer, ErrorKind, FallbackLayer, LlmError, LlmRequest, LlmResponse,
+    BulkheadLayer, CircuitBreakerLayer, ErrorKind, FallbackLayer, LlmError, LlmRequest, LlmResponse, RetryBudget,
     RetryWithJitterLayer, TimeoutLayer,
+    layers::{circuit_breaker::Window, retry::Backoff},
 };
 use tower::{Layer, Service, ServiceBuilder};
 
 use crate::{
-    stacks::{PLACES, TOTAL},
+    rivals::{PLACES, TOTAL},
     subject::{Answers, Subject},
 };
 
@@ -42,9 +43,20 @@ pub fn five<S>(
 where
     S: Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + 'static,
 {
+    five_with_places(PLACES, inner)
+}
+
+/// The five with room for so many calls at once.
+pub fn five_with_places<S>(
+    places: usize,
+    inner: S,
+) -> impl Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + 'static
+where
+    S: Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + 'static,
+{
     ServiceBuilder::new()
         .layer(TimeoutLayer::new(TOTAL))
-        .layer(BulkheadLayer::new().feature("chat", PLACES))
+        .layer(BulkheadLayer::new().feature("chat", places))
         .layer(FallbackLayer::new("primary").tier("backup", Answers::<Llm>::new()))
         .layer(RetryWithJitterLayer::new())
         .layer(breaker())
@@ -69,6 +81,11 @@ pub fn breaker() -> CircuitBreakerLayer {
     CircuitBreakerLayer::new("primary").cooldown(Duration::from_secs(3600))
 }
 
+/// A share of failures over the last so many calls.
+pub fn count_window(calls: u32) -> CircuitBreakerLayer {
+    breaker().failure_rate(0.5, Window::last_calls(calls))
+}
+
 pub fn bulkhead<S>(places: usize, inner: S) -> steadfast::Bulkhead<S> {
     BulkheadLayer::new().feature("chat", places).layer(inner)
 }
@@ -83,4 +100,23 @@ pub fn timeout<S>(inner: S) -> steadfast::Timeout<S> {
 
 pub fn fallback<S>(inner: S) -> steadfast::Fallback<S> {
     FallbackLayer::new("primary").tier("backup", Answers::<Llm>::new()).layer(inner)
+}
+
+/// Retry beneath a bulkhead and a timeout, and nothing that opens: so that it retries until the deadline.
+pub fn retrying<S>(
+    places: usize,
+    inner: S,
+) -> impl Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + 'static
+where
+    S: Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + 'static,
+{
+    let retry = RetryWithJitterLayer::new()
+        .max_attempts(u16::MAX)
+        .budget(RetryBudget::unlimited())
+        .schedule(ErrorKind::Overloaded, Backoff::fixed(Duration::from_millis(20)));
+    ServiceBuilder::new()
+        .layer(TimeoutLayer::new(TOTAL))
+        .layer(BulkheadLayer::new().feature("chat", places))
+        .layer(retry)
+        .service(inner)
 }

@@ -5,7 +5,10 @@ use std::{
     future::{Future, Pending, Ready, ready},
     marker::PhantomData,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     task::{Context, Poll},
 };
 
@@ -125,5 +128,55 @@ impl<K: Subject> Future for Later<K> {
         self.polled = true;
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+}
+
+/// Holds its first calls for ever, and answers those after them at once.
+pub struct HoldsFirst<K> {
+    to_hold: Arc<AtomicUsize>,
+    subject: PhantomData<fn() -> K>,
+}
+
+impl<K> HoldsFirst<K> {
+    pub fn new(to_hold: usize) -> Self {
+        Self { to_hold: Arc::new(AtomicUsize::new(to_hold)), subject: PhantomData }
+    }
+}
+
+impl<K> Clone for HoldsFirst<K> {
+    fn clone(&self) -> Self {
+        Self { to_hold: self.to_hold.clone(), subject: PhantomData }
+    }
+}
+
+impl<K: Subject> Service<K::Request> for HoldsFirst<K> {
+    type Response = K::Answer;
+    type Error = K::Error;
+    type Future = Held<K>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), K::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: K::Request) -> Held<K> {
+        let held = self.to_hold.load(Relaxed) > 0;
+        if held {
+            self.to_hold.fetch_sub(1, Relaxed);
+        }
+        Held { held, subject: PhantomData }
+    }
+}
+
+#[derive(Debug)]
+pub struct Held<K> {
+    held: bool,
+    subject: PhantomData<fn() -> K>,
+}
+
+impl<K: Subject> Future for Held<K> {
+    type Output = Result<K::Answer, K::Error>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.held { Poll::Pending } else { Poll::Ready(Ok(K::answer())) }
     }
 }

@@ -33,6 +33,8 @@ pub struct Contestant {
 pub const OURS: &str = "steadfast";
 /// The yardstick of a request.
 pub const COPY: &str = "a plain copy of the bytes";
+/// How the names of all copies begin.
+pub const COPIES: &str = "a plain copy";
 
 pub fn all() -> Vec<Contestant> {
     let mut list = Vec::new();

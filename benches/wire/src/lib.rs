@@ -3,7 +3,10 @@
 //! ```text
 //! cargo run --release --manifest-path benches/wire/Cargo.toml                  # everything, about half a minute
 //! cargo run --release --manifest-path benches/wire/Cargo.toml -- allocations   # heap allocations only
+//! cargo run --release --manifest-path benches/wire/Cargo.toml -- --quick       # to see that it runs
 //! ```
+//!
+//! `--json FILE` writes the times as well, for the report of `benches/rivals`.
 //!
 //! The streams and requests are made up, in the form and sizes that providers send. With `STEADFAST_FIXTURES` set to a
 //! folder of recordings, their streams are measured too.

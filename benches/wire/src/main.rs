@@ -1,17 +1,23 @@
 //! See the library's documentation for how to run this and how it measures.
 
-use std::{env, process::Command};
+use std::{env, fs, process::Command};
 
 use steadfast_wire_bench::{contestants, report, timing};
 
 fn main() -> Result<(), String> {
     let mut contestants = contestants::all();
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let times = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => timing::measure(&mut contestants),
-        ["allocations"] => Vec::new(),
-        _ => return Err("use: wire [allocations]".into()),
+    let words: Vec<&str> = arguments.iter().map(String::as_str).filter(|word| *word != "--quick").collect();
+    let quick = words.len() < arguments.len();
+    let (times, file) = match words[..] {
+        [] => (timing::measure(&mut contestants, quick), None),
+        ["--json", file] => (timing::measure(&mut contestants, quick), Some(file)),
+        ["allocations"] => (Vec::new(), None),
+        _ => return Err("use: wire [--quick] [--json FILE | allocations]".into()),
     };
+    if let Some(file) = file {
+        fs::write(file, report::json(&contestants, &times).to_string()).map_err(|error| format!("{file}: {error}"))?;
+    }
     report::tables(&contestants, &times, &count_allocations(contestants.len()));
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! The tables, in markdown.
 
+use serde_json::{Value, json};
+
 use crate::{
-    contestants::{COPY, Contestant, OURS},
+    contestants::{COPIES, COPY, Contestant, OURS},
     timing::spread,
 };
 
@@ -35,4 +37,16 @@ pub fn tables(contestants: &[Contestant], times: &[Vec<f64>], allocations: &[f64
             println!("| {} | {middle} | {range} | {ratio} | {allocated} |", contestant.name);
         }
     }
+}
+
+/// For each contestant its time and that of ours in the same group, in nanoseconds. A copy is no rival, but a yardstick.
+pub fn json(contestants: &[Contestant], times: &[Vec<f64>]) -> Value {
+    let ours = |group: &str| contestants.iter().position(|one| one.group == group && one.name == OURS);
+    let rows =
+        contestants.iter().zip(times).filter(|(one, _)| !one.name.starts_with(OURS) && !one.name.starts_with(COPIES));
+    rows.map(|(one, rounds)| {
+        let ours = ours(&one.group).map(|at| spread(&times[at])[1]);
+        json!({ "group": one.group, "name": one.name, "ns": spread(rounds)[1], "ours_ns": ours })
+    })
+    .collect()
 }

@@ -40,8 +40,11 @@ pub(super) fn report(report: &Report, took: Duration) -> String {
     let hours: f64 = report.scenarios.iter().map(|scenario| scenario.lasts_s).sum();
     let _ = writeln!(
         text,
-        "{} scenarios, {} in {:.1} s; {requests} requests, {lost} lost; seed {}",
-        report.scenarios.len(),
+        "{}, {} in {:.1} s; {requests} requests, {lost} lost; seed {}",
+        match report.scenarios.len() {
+            1 => "1 scenario".to_owned(),
+            several => format!("{several} scenarios"),
+        },
         span(hours),
         took.as_secs_f64(),
         report.seed,
@@ -152,13 +155,18 @@ fn without(baseline: &Baseline) -> String {
     baseline.timeline.iter().map(sign).collect()
 }
 
+/// The first and the last of what happened, without what a circuit tries in vain.
 fn events(scenario: &ScenarioReport, text: &mut String) {
-    for event in scenario.events.iter().take(EVENTS) {
-        let _ = writeln!(text, "  {}  {}", clock(scenario, event.at_s), on_a_line(&event.what));
-    }
-    let more = scenario.events.len().saturating_sub(EVENTS);
-    if more > 0 {
-        let _ = writeln!(text, "  and {more} more (--json has them)");
+    let in_vain = |what: &str| what.contains(": half-open (") || what.ends_with("(the probe failed)");
+    let told: Vec<_> = scenario.events.iter().filter(|event| !in_vain(&event.what)).collect();
+    let left_out = told.len().saturating_sub(EVENTS);
+    for (place, event) in told.iter().enumerate() {
+        if left_out > 0 && place == EVENTS / 2 {
+            let _ = writeln!(text, "  ..        and {left_out} more, which --json has");
+        }
+        if left_out == 0 || !(EVENTS / 2..EVENTS / 2 + left_out).contains(&place) {
+            let _ = writeln!(text, "  {}  {}", clock(scenario, event.at_s), on_a_line(&event.what));
+        }
     }
 }
 

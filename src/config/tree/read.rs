@@ -348,6 +348,10 @@ impl<'de> MapAccess<'de> for Block<'_> {
         let value = self.value.take().ok_or_else(|| Fault::new("a value was asked for before its key"))?;
         seed.deserialize(Reader(value)).map_err(|fault| fault.at(&value.place))
     }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.entries.len())
+    }
 }
 
 /// A name out of a few, with or without a value.

@@ -208,3 +208,74 @@ impl Service<LlmRequest> for Rehearsed {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tower::ServiceExt as _;
+
+    use super::{super::traffic::traffic, *};
+    use crate::{ErrorKind, drill::Scenario};
+
+    const TIER: &str = "tiers: [{ name: a, provider: anthropic, model: m }]";
+
+    /// What became of the requests of a scenario with this fault, all sent at ten minutes, one a second.
+    async fn sent(fault: &str) -> (Vec<Result<(), ErrorKind>>, Vec<Ask>, Seen) {
+        let text =
+            format!("name: x\nlasts: 1h\nrequests: {{ features: {{ chat: 1, other: 1 }} }}\nfaults:\n  - {fault}\n");
+        let scenario = Scenario::from_yaml(&text).unwrap();
+        let config = config::Config::from_str(TIER, config::Format::Yaml).unwrap();
+        let hits = scenario.hits(&config).unwrap();
+        let provider = Rehearsed::new(&config.tiers[0], 0, scenario.said(), &hits, 1);
+        let asks = traffic(scenario.said(), 1);
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        let mut ended = Vec::new();
+        for ask in asks.iter().take(400) {
+            let answer = provider.clone().oneshot(ask.request().stream(false)).await;
+            ended.push(answer.map(drop).map_err(|error| error.kind()));
+        }
+        (ended, asks, provider.seen())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fault_hits_only_those_whom_it_is_for() {
+        let (ended, asks, seen) = sent("{ from: 1m, to: 50m, fault: overloaded, features: [other] }").await;
+        for (ended, ask) in ended.iter().zip(&asks) {
+            assert_eq!(ended.is_err(), &*ask.feature == "other");
+        }
+        assert_eq!((seen.attempts, seen.requests), (400, 400));
+        assert_eq!(seen.failures, ended.iter().filter(|ended| ended.is_err()).count() as u64);
+
+        let (ended, asks, _) = sent("{ from: 1m, to: 50m, fault: refused, callers: 30% }").await;
+        for (ended, ask) in ended.iter().zip(&asks) {
+            assert_eq!(*ended, if ask.caller < 0.3 { Err(ErrorKind::Connect) } else { Ok(()) });
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn several_faults_take_turns_by_chance() {
+        let (ended, ..) = sent("{ from: 1m, to: 50m, fault: [overloaded, server_error], share: 50% }").await;
+        for kind in [ErrorKind::Overloaded, ErrorKind::Server] {
+            let hit = ended.iter().filter(|ended| **ended == Err(kind)).count();
+            assert!((70..130).contains(&hit), "{kind:?}: {hit}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_over_the_capacity_is_refused() {
+        // About 1.4 calls a second are made, one after the other.
+        let (ended, ..) = sent("{ from: 1m, to: 55m, fault: { capacity: 30/min } }").await;
+        let passed = ended.iter().filter(|ended| ended.is_ok()).count();
+        assert!((100..260).contains(&passed), "{passed}");
+        assert!(ended.iter().flat_map(|ended| ended.err()).all(|kind| kind == ErrorKind::Overloaded));
+    }
+
+    #[test]
+    fn waves_come_and_go() {
+        let scenario = Scenario::from_yaml(
+            "name: x\nlasts: 1h\nfaults: [{ from: 10m, to: 31m, fault: hang, every: 10m, wave: 4m }]",
+        );
+        let minutes = |(from, to): (Duration, Duration)| (from.as_secs() / 60, to.as_secs() / 60);
+        let waves: Vec<_> = stretches(&scenario.unwrap().said().faults[0]).map(minutes).collect();
+        assert_eq!(waves, [(10, 14), (20, 24), (30, 31)]);
+    }
+}

@@ -30,11 +30,14 @@ use super::{
 };
 use crate::{
     Stack, StackHandle,
-    config::{Config, ConfigError, Environment, Likeness, Problem, Provider, Stores},
+    config::{Alerts, Config, ConfigError, Environment, Likeness, Problem, Provider, Stores, Tier},
+    wall_clock,
 };
 
 /// How many pieces a timeline has.
 const PIECES: u32 = 60;
+/// The day of every drill, the first of January 2026, so that caps for a day or a month begin and end at the same time in each run.
+const DAY: Duration = Duration::from_secs(20_454 * 86_400);
 
 /// What a scenario has come to.
 struct Ran<'a> {
@@ -55,7 +58,7 @@ struct Ran<'a> {
 pub(super) fn rehearsal(config: &Config) -> Config {
     let mut config = config.clone();
     config.stores = Stores::default();
-    config.alerts = Default::default();
+    config.alerts = Alerts::default();
     if let Some(handoff) = &mut config.handoff {
         (handoff.notify, handoff.callbacks) = (None, None);
     }
@@ -118,6 +121,8 @@ async fn with_the_stack(
     seed: u64,
 ) -> Result<With, ConfigError> {
     let start = Instant::now();
+    let clock = scenario.said().clock.map_or(Duration::ZERO, |clock| Duration::from_secs(clock.0.into()));
+    let _date = wall_clock::Rehearsed::begin(DAY + clock);
     let mut providers: Vec<Option<Rehearsed>> = Vec::new();
     let mut builder = Stack::builder().environment(Environment::default()).seed(seed).tasks(RehearsedTasks::new(hits));
     for (place, tier) in config.tiers.iter().enumerate() {
@@ -195,7 +200,7 @@ async fn all_of<T: 'static>(mut under_way: JoinSet<(usize, T)>, expected: usize)
 /// The state of each tier's circuit.
 fn states(handle: &StackHandle, config: &Config) -> Vec<String> {
     let circuits = handle.circuits();
-    let state = |tier: &crate::config::Tier| match circuits.get(&*tier.name) {
+    let state = |tier: &Tier| match circuits.get(&*tier.name) {
         // People and texts have a circuit that nothing opens.
         Some(circuit) if speaks_to_a_provider(tier.provider) => circuit.state().name().to_owned(),
         _ => "-".to_owned(),
@@ -204,7 +209,7 @@ fn states(handle: &StackHandle, config: &Config) -> Vec<String> {
 }
 
 /// What a tier's level is called.
-fn level(tier: &crate::config::Tier) -> &'static str {
+fn level(tier: &Tier) -> &'static str {
     match (tier.provider, tier.service_level()) {
         (Provider::Handoff, _) => "human",
         (_, 1) => "full",

@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    PIECES, Ran, level,
+    PIECES, Ran, Seen, Tried, Without, level,
     outcome::{End, Outcome},
     piece, primary,
 };
 use crate::{
-    config::Session,
+    config::{Session, Tier},
     drill::report::{Baseline, Bucket, ScenarioReport, TierReport},
 };
 
@@ -95,7 +95,7 @@ impl Ran<'_> {
     }
 
     fn tiers(&self) -> Vec<TierReport> {
-        let report = |(place, tier): (usize, &crate::config::Tier)| {
+        let report = |(place, tier): (usize, &Tier)| {
             let of_it = self.outcomes.iter().filter(|outcome| is_of(outcome, place));
             let answered = of_it.clone().count() as u64;
             let (attempts, failures) =
@@ -151,7 +151,7 @@ impl Ran<'_> {
 
     fn baselines(&self) -> Vec<Baseline> {
         let piece = piece(self.scenario);
-        let baseline = |(way, tried, seen): &(super::Without, Vec<super::Tried>, super::Seen)| {
+        let baseline = |(way, tried, seen): &(Without, Vec<Tried>, Seen)| {
             let mut timeline: Vec<(f64, u64, u64)> =
                 (0..PIECES).map(|number| (seconds(piece * number), 0, 0)).collect();
             for (ask, tried) in self.asks.iter().zip(tried) {

@@ -126,3 +126,43 @@ fn weighed(requests: &Requests, which: f64) -> &str {
     }
     requests.features.keys().next_back().map_or("chat", String::as_str)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drill::Scenario;
+
+    fn asks(requests: &str, seed: u64) -> Vec<Ask> {
+        let text = format!("name: x\nlasts: 1h\nrequests: {requests}\n");
+        traffic(Scenario::from_yaml(&text).unwrap().said(), seed)
+    }
+
+    #[test]
+    fn as_many_arrive_as_the_rate_says_in_the_order_of_time() {
+        let all = asks("{ rate: 1/s, streams: 25%, wrong: 10%, features: { chat: 3, other: 1 } }", 1);
+        assert!((3_400..3_800).contains(&all.len()), "{}", all.len());
+        assert!(all.windows(2).all(|two| two[0].at <= two[1].at && two[0].number + 1 == two[1].number));
+        let share = |is: fn(&Ask) -> bool| all.iter().filter(|ask| is(ask)).count() as f64 / all.len() as f64;
+        assert!((0.22..0.28).contains(&share(|ask| ask.stream)));
+        assert!((0.08..0.12).contains(&share(|ask| ask.wrong)));
+        assert!((0.22..0.28).contains(&share(|ask| &*ask.feature == "other")));
+    }
+
+    #[test]
+    fn the_same_seed_asks_the_same() {
+        let said = |asks: Vec<Ask>| asks.iter().map(|ask| format!("{ask:?}")).collect::<Vec<_>>();
+        let requests = "{ rate: 10/min, sessions: 3, bursts: [{ from: 5m, to: 6m, rate: 1/s, feature: run }] }";
+        assert_eq!(said(asks(requests, 7)), said(asks(requests, 7)));
+        assert_ne!(said(asks(requests, 7)), said(asks(requests, 8)));
+    }
+
+    #[test]
+    fn a_burst_adds_to_the_others_while_it_lasts() {
+        let all = asks("{ rate: 1/min, bursts: [{ from: 10m, to: 11m, rate: 10/s, feature: run }] }", 1);
+        let (burst, others): (Vec<_>, Vec<_>) = all.iter().partition(|ask| ask.runaway);
+        assert!((520..680).contains(&burst.len()) && (35..90).contains(&others.len()));
+        let within = |ask: &&Ask| (600..660).contains(&ask.at.as_secs()) && &*ask.feature == "run";
+        assert!(burst.iter().all(within));
+        assert!(others.iter().all(|ask| &*ask.feature == "chat"));
+    }
+}

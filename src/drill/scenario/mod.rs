@@ -2,6 +2,8 @@
 
 pub(crate) mod check;
 pub(crate) mod said;
+#[cfg(test)]
+mod tests;
 
 use std::{fmt, path::Path, time::Duration};
 

@@ -254,7 +254,11 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Several<T> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-                Ok(Several(vec![T::deserialize(MapAccessDeserializer::new(map))?]))
+                // An empty one is none: what stood there was wrong, and has been told.
+                match map.size_hint() {
+                    Some(0) => Ok(Several(Vec::new())),
+                    _ => Ok(Several(vec![T::deserialize(MapAccessDeserializer::new(map))?])),
+                }
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {

@@ -119,6 +119,15 @@ impl Leaves {
         }
     }
 
+    /// A call that was cancelled for another one. It has not said which model it went to.
+    pub(super) fn cancelled(&mut self, tier: Option<&Arc<str>>) {
+        let name = self.tiers.name(tier);
+        let known = self.known.get(&name).cloned();
+        let (provider, model) = known.unzip();
+        let (_, series) = self.leaf(tier, provider.as_ref(), model.as_ref());
+        series.count(&Tally { attempts: 1, ..Tally::default() });
+    }
+
     /// The same tier is asked once more.
     pub(super) fn retried(&mut self, tier: Option<&Arc<str>>, kind: ErrorKind) {
         let tier = self.tiers.name(tier);

@@ -50,6 +50,7 @@
 //! ```
 
 mod leaves;
+mod mirrored;
 mod operated;
 mod requests;
 mod sample;
@@ -67,6 +68,7 @@ use std::{fmt, sync::Arc};
 use metrics::{Counter, Recorder};
 
 use self::{
+    mirrored::Mirrored,
     operated::Operated,
     requests::Requests,
     series::Registry,
@@ -92,6 +94,7 @@ pub struct Metrics {
     requests: Requests,
     switches: Arc<Switches>,
     operated: Operated,
+    mirrored: Mirrored,
     handle: MetricsHandle,
     lost: Counter,
     /// Asked anew after each reload.
@@ -125,6 +128,7 @@ impl Metrics {
             handle: MetricsHandle::new(registry.clone(), switches.clone()),
             switches,
             operated: Operated::new(registry.clone()),
+            mirrored: Mirrored::new(registry.clone(), MOST_FEATURES),
             lost,
             #[cfg(feature = "config")]
             stack: None,
@@ -240,6 +244,11 @@ impl Metrics {
             Event::ModelRecovered { from, to, after, at } => self.switches.recovered(from, to, *after, *at),
             Event::CircuitChanged { circuit, to, reason, .. } => self.circuits.changed(circuit, *to, *reason),
             Event::AllTiersFailed { feature, reason, .. } => self.requests.all_tiers_failed(feature.as_ref(), *reason),
+            Event::Hedged { tier, to, won, .. } => {
+                let outcome = if *won { "won" } else { "lost" };
+                let labels = [tier.clone().into(), to.clone().into(), outcome.into()];
+                self.registry.counter(&table::HEDGES, labels).increment(1);
+            }
             // What is sampled is told better there.
             Event::BudgetReached { .. } | Event::BudgetReset { .. } if self.handle.has_budgets() => {}
             Event::BudgetReached { cap, spent, limit, resets_at, .. } => {
@@ -247,6 +256,7 @@ impl Metrics {
             }
             Event::BudgetReset { cap, at, .. } => self.budgets.reset(cap, *at),
             Event::Operated { operation, .. } => self.operated.operated(operation),
+            Event::Mirrored(comparison) => self.mirrored.compared(comparison),
             Event::HandoffWaiting { .. } => {}
             Event::HandedOver(handed) => {
                 self.registry.counter(&table::HANDOFF, [handed.step.name().into()]).increment(1)

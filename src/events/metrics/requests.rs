@@ -180,6 +180,9 @@ impl Requests {
     }
 
     fn failed_before(&mut self, request: &RequestEnded, steps: &[Attempt], served_by: Option<Name>) {
+        for step in steps.iter().filter(|step| step.next == Next::Cancelled) {
+            self.leaves.cancelled(step.tier.as_ref());
+        }
         let mut failed = steps.iter().filter_map(|step| Some((step, step.failure?))).peekable();
         let mut by = None;
         let first = failed.peek().map(|(step, _)| *step);

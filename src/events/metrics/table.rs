@@ -67,6 +67,7 @@ pub const METRICS: &[Metric] = &[
     FAILURES,
     REFUSALS,
     RETRIES,
+    HEDGES,
     DEAD_ATTEMPTS,
     OPERATION_DURATION,
     TIME_TO_FIRST_CHUNK,
@@ -98,6 +99,11 @@ pub const METRICS: &[Metric] = &[
     STORE_AVAILABLE,
     OPERATIONS,
     HANDOFF,
+    MIRRORED,
+    MIRROR_FIRST_TOKEN,
+    MIRROR_DURATION,
+    MIRROR_ERRORS,
+    MIRROR_COST,
     RELOADS,
     EVENTS_LOST,
 ];
@@ -163,6 +169,11 @@ pub(super) const RETRIES: Metric = Metric::counter(
     "steadfast_retries_total",
     &["tier", "kind"],
     "Calls repeated at the same tier, by the kind of the failure before.",
+);
+pub(super) const HEDGES: Metric = Metric::counter(
+    "steadfast_hedges_total",
+    &["tier", "to", "outcome"],
+    "Second calls sent because the first was late or failed, by whether they answered: won, lost.",
 );
 pub(super) const DEAD_ATTEMPTS: Metric = Metric::counter(
     "steadfast_dead_attempts_total",
@@ -307,6 +318,33 @@ pub(super) const HANDOFF: Metric = Metric::counter(
     "steadfast_handoff_total",
     &["step"],
     "What became of requests that were handed to people: queued, claimed, released, answered, redriven, not_delivered.",
+);
+pub(super) const MIRRORED: Metric = Metric::counter(
+    "steadfast_mirrored_requests_total",
+    &["feature", "primary", "candidate", "agrees"],
+    "Mirrored requests that were compared, by how each side ended, and whether the answers agree: yes, no or unknown.",
+);
+pub(super) const MIRROR_FIRST_TOKEN: Metric = Metric::seconds(
+    "steadfast_mirror_first_token_seconds",
+    SECONDS,
+    &["side"],
+    "From the call to the response, or the first token of a stream, of each side of a mirrored request.",
+);
+pub(super) const MIRROR_DURATION: Metric = Metric::seconds(
+    "steadfast_mirror_duration_seconds",
+    SECONDS,
+    &["side"],
+    "From the call to the end of the answer, of each side of a mirrored request; the primary's at its reader's pace.",
+);
+pub(super) const MIRROR_ERRORS: Metric = Metric::counter(
+    "steadfast_mirror_errors_total",
+    &["side", "kind"],
+    "Sides of mirrored requests that failed or broke, by kind.",
+);
+pub(super) const MIRROR_COST: Metric = Metric::counter(
+    "steadfast_mirror_cost_nanodollars_total",
+    &["side"],
+    "What each side of mirrored requests cost, in billionths of a US dollar, where prices are known.",
 );
 pub(super) const RELOADS: Metric = Metric::counter(
     "steadfast_config_reloads_total",

@@ -12,7 +12,7 @@ use crate::{
     BulkheadLayer, ErrorKind,
     events::{
         CircuitReason, RequestOutcome,
-        testing::{answered, failed},
+        testing::{answered, failed, mirrored},
     },
     ledger::{Next, Stop},
     prices::{Price, Usd},
@@ -96,6 +96,25 @@ fn rescued() -> RequestEnded {
         failed("sonnet", ErrorKind::Server, Next::FailedOver),
     ];
     RequestEnded { failures: Some(failures.into()), first_token: SECOND * 3, ..answered("gpt", "openai", "gpt-4o") }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mirrored_request_is_counted_by_both_its_sides() {
+    let (mut metrics, page) = recorded();
+    metrics.event(&Event::Mirrored(mirrored(RequestOutcome::Answered)));
+    metrics.event(&Event::Mirrored(mirrored(RequestOutcome::Failed(ErrorKind::Timeout))));
+    let page = Page::of(&page);
+    let is = |name: &str, labels: &[&str], value: f64| assert_eq!(page.sum(name, labels), value, "{name} {labels:?}");
+    is("steadfast_mirrored_requests_total", &[r#"feature="chat""#, r#"primary="answered""#], 2.0);
+    is("steadfast_mirrored_requests_total", &[r#"candidate="answered""#, r#"agrees="yes""#], 1.0);
+    is("steadfast_mirrored_requests_total", &[r#"candidate="failed""#, r#"agrees="unknown""#], 1.0);
+    is("steadfast_mirror_errors_total", &[r#"side="candidate""#, r#"kind="timeout""#], 1.0);
+    is("steadfast_mirror_errors_total", &[r#"side="primary""#], 0.0);
+    is("steadfast_mirror_first_token_seconds_count", &[r#"side="primary""#], 2.0);
+    is("steadfast_mirror_first_token_seconds_count", &[r#"side="candidate""#], 1.0);
+    is("steadfast_mirror_cost_nanodollars_total", &[r#"side="primary""#], 2_000_000.0);
+    is("steadfast_mirror_cost_nanodollars_total", &[r#"side="candidate""#], 3_000_000.0);
+    assert_eq!(page.sum("steadfast_requests_total", &[]), 0.0, "it is told as a request elsewhere");
 }
 
 #[tokio::test(start_paused = true)]

@@ -138,10 +138,12 @@ impl Machine {
             Event::AllTiersFailed { at, .. } => self.all_failed = self.all_failed.or(Some(*at)),
             // Who serves goes on over a reload; where it cannot, that is told as a recovery.
             Event::Reloaded { .. }
+            | Event::Hedged { .. }
             | Event::BudgetReached { .. }
             | Event::BudgetReset { .. }
             | Event::StoreChanged { .. }
             | Event::HandedOver(_)
+            | Event::Mirrored(_)
             | Event::HandoffWaiting { .. }
             | Event::ReloadRefused { .. } => {}
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Latency;
+use crate::histogram::{Coarse, micros};
 
 /// The window slides in steps of this many seconds.
 const STEP: u64 = 30;
@@ -36,7 +37,7 @@ pub(super) struct Counts {
     pub(super) failures: u64,
     answers: u64,
     micros: u64,
-    latencies: Histogram,
+    latencies: Coarse,
 }
 
 impl Rates {
@@ -50,7 +51,7 @@ impl Rates {
         counts.calls += 1;
         counts.failures += u64::from(failed);
         if let Some(latency) = latency {
-            let micros = latency.as_secs().saturating_mul(1_000_000).saturating_add(latency.subsec_micros().into());
+            let micros = micros(latency);
             counts.answers += 1;
             counts.micros = counts.micros.saturating_add(micros);
             counts.latencies.add(micros);
@@ -101,9 +102,7 @@ impl Counts {
         self.failures += other.failures;
         self.answers += other.answers;
         self.micros = self.micros.saturating_add(other.micros);
-        for (sum, count) in self.latencies.0.iter_mut().zip(other.latencies.0) {
-            *sum = sum.saturating_add(count);
-        }
+        self.latencies.merge(&other.latencies);
     }
 
     pub(super) fn failure_rate(&self) -> f64 {
@@ -111,66 +110,12 @@ impl Counts {
     }
 
     pub(super) fn latency(&self) -> Option<Latency> {
-        let quantile = |share| self.latencies.quantile(self.answers, share);
+        let quantile = |share| self.latencies.quantile(self.answers, share).middle() / 1e3;
         (self.answers > 0).then(|| Latency {
             mean_ms: self.micros as f64 / self.answers as f64 / 1e3,
             p50_ms: quantile(0.5),
             p95_ms: quantile(0.95),
         })
-    }
-}
-
-/// Four buckets for each doubling, from a quarter of a millisecond to a quarter of an hour: a value is known to an eighth.
-#[derive(Clone, Debug)]
-struct Histogram([u32; BUCKETS]);
-
-/// 2⁸ µs is what the second bucket begins with, 2³⁰ µs what the last one does.
-const SMALLEST: u32 = 8;
-const LARGEST: u32 = 30;
-const BUCKETS: usize = ((LARGEST - SMALLEST) * 4 + 2) as usize;
-
-impl Histogram {
-    fn add(&mut self, micros: u64) {
-        let count = &mut self.0[bucket(micros)];
-        *count = count.saturating_add(1);
-    }
-
-    /// In milliseconds, the middle of the bucket that the value is in.
-    fn quantile(&self, all: u64, share: f64) -> f64 {
-        let rank = (all as f64 * share).ceil().max(1.0) as u64;
-        let mut seen = 0;
-        let found = self.0.iter().position(|count| {
-            seen += u64::from(*count);
-            seen >= rank
-        });
-        let bucket = found.unwrap_or(BUCKETS - 1);
-        let begins = |bucket: usize| match bucket {
-            0 => 0.0,
-            above => {
-                let (octave, quarter) = ((above - 1) / 4, (above - 1) % 4);
-                f64::from(1u32 << (SMALLEST + octave as u32)) * (1.0 + quarter as f64 / 4.0)
-            }
-        };
-        let middle = if bucket == BUCKETS - 1 { begins(bucket) } else { (begins(bucket) + begins(bucket + 1)) / 2.0 };
-        middle / 1e3
-    }
-}
-
-fn bucket(micros: u64) -> usize {
-    let octave = micros.checked_ilog2().unwrap_or(0);
-    match octave {
-        _ if octave < SMALLEST => 0,
-        _ if octave >= LARGEST => BUCKETS - 1,
-        _ => {
-            let quarter = micros >> (octave - 2) & 3;
-            1 + (octave - SMALLEST) as usize * 4 + quarter as usize
-        }
-    }
-}
-
-impl Default for Histogram {
-    fn default() -> Self {
-        Self([0; BUCKETS])
     }
 }
 
@@ -215,11 +160,5 @@ mod tests {
         rates.record(start, false, None);
         assert_eq!(rates.sum(start + MS * 300_000).calls, 3);
         assert!(rates.sum(start + MS * 10_000_000).latency().is_none());
-    }
-
-    #[test]
-    fn every_latency_has_its_bucket() {
-        let ends = [0, 255, 256, 319, 320, (1 << 30) - 1, 1 << 30, u64::MAX];
-        assert_eq!(ends.map(bucket), [0, 0, 1, 1, 2, BUCKETS - 2, BUCKETS - 1, BUCKETS - 1]);
     }
 }

@@ -147,9 +147,12 @@ impl Shared {
     fn wasted(&self, holds: &Holds, attempts: &[Attempt]) -> u64 {
         let (mut cost, mut silent) = (0u64, false);
         for attempt in attempts {
-            let Some(kind) = attempt.failure.filter(|_| attempt.next != Next::Skipped) else { continue };
+            if attempt.next == Next::Skipped || (attempt.failure.is_none() && !attempt.is_wasted()) {
+                continue;
+            }
             let Some(usage) = &attempt.usage else {
-                silent |= may_have_cost(kind);
+                // One that was cancelled had its prompt read, and more.
+                silent |= attempt.failure.is_none_or(may_have_cost);
                 continue;
             };
             let place = match attempt.model.as_deref() {

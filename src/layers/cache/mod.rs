@@ -96,7 +96,6 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod wakers;
-mod words;
 
 #[cfg(feature = "idempotency")]
 pub(crate) use self::key::fingerprint;

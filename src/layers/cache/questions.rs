@@ -16,11 +16,11 @@ use super::{
     CacheKey,
     canonical::{Hash, Meaning},
     key::{Tenant, of_message, of_shape},
-    words::Words,
 };
 use crate::{
     LlmRequest,
     chat::{Part, Role},
+    layers::words::Words,
     sync::{Mutex, lock},
 };
 

@@ -16,13 +16,15 @@ use crate::{
     layers::{
         admission::{Outcome, Permit},
         call::Call,
+        overtaken,
     },
 };
 
 /// The future of [`CircuitBreaker`](super::CircuitBreaker).
 ///
 /// Dropping it drops the call; a probe's place is free again in the same moment. Dropped when its time has run out, by a
-/// timeout or a fallback further out, the call counts as one that timed out; dropped before, its caller has left.
+/// timeout or a fallback further out, the call counts as one that timed out, and so does one that a
+/// [hedge](crate::Hedge) gives up since nothing comes from there; dropped before, its caller has left.
 #[pin_project(PinnedDrop)]
 pub struct ResponseFuture<S: Service<LlmRequest>> {
     #[pin]
@@ -105,11 +107,11 @@ impl<S: Service<LlmRequest>> PinnedDrop for ResponseFuture<S> {
 /// Settles a call that is dropped while it runs.
 #[cold]
 fn leave(permit: &mut Permit, phase: Phase, time: Time) {
-    match time.ran_out() {
-        Some(had) => {
-            let error = LlmError::timed_out(TimeoutLimit::Deadline, phase, had);
-            permit.settle(Outcome::Failed(&error));
-        }
+    // A hedge that waits no longer is a limit like any other, and not a caller's impatience.
+    let silent = || overtaken::is_silent().then(|| time.begun.map_or(Duration::MAX, |begun| begun.elapsed()));
+    let limit = time.ran_out().map(|had| (TimeoutLimit::Deadline, had));
+    match limit.or_else(|| silent().map(|had| (TimeoutLimit::Total, had))) {
+        Some((limit, had)) => permit.settle(Outcome::Failed(&LlmError::timed_out(limit, phase, had))),
         None => permit.settle(Outcome::Dropped),
     }
 }

@@ -32,7 +32,7 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// Nothing is known.
+    /// Nothing is known: every request may be sent. What is not said below stays unknown.
     pub fn new() -> Self {
         Self::default()
     }

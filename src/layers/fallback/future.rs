@@ -17,17 +17,14 @@ use super::{
     walk::{Step, Walk},
 };
 use crate::{
-    BoxLlmService, CommitPoint, LlmBody, LlmError, LlmRequest, LlmResponse,
-    commit::Commit,
+    CommitPoint, LlmBody, LlmError, LlmRequest, LlmResponse,
+    commit::{Commit, broken},
     error::{Phase, TimeoutLimit},
     layers::{
         alarm::{self, Alarm},
-        call::Call,
+        call::{BoxedCall, Call},
     },
 };
-
-/// A call to a tier after the primary.
-pub(super) type TierCall = Call<BoxLlmService, <BoxLlmService as Service<LlmRequest>>::Future>;
 
 /// The future of [`Fallback`](super::Fallback).
 ///
@@ -63,7 +60,7 @@ enum State<S, F> {
 
 /// What comes where the primary does not simply answer.
 enum After {
-    Tier(Pin<Box<TierCall>>),
+    Tier(Pin<Box<BoxedCall>>),
     /// Holding the answer back until it is whole.
     Buffering(Box<(LlmResponse, Commit)>),
     /// Every circuit is open.
@@ -199,6 +196,10 @@ where
                     if !this.shared.takes(this.request, &response) {
                         if this.shared.stream_break(this.request) == StreamBreak::Buffer {
                             let body = std::mem::replace(response.body_mut(), LlmBody::from_text(""));
+                            if !response.attempts().is_empty() {
+                                // As after a tier that failed: a limit further out knows nothing of what was tried.
+                                *this.slice = this.slice.or(this.request.context().deadline);
+                            }
                             let held = Box::new((response, Commit::new(body, CommitPoint::Complete)));
                             this.state.set(State::After(After::Buffering(held)));
                             continue;
@@ -207,7 +208,8 @@ where
                         let mut rest = take_walk(this.shared, this.request, this.rest);
                         let response = rest.walk.answered(response);
                         rest.walk.keep_for_body(&response);
-                        return Poll::Ready(Ok(response.map_body(|body| Restart::body(body, rest.walk))));
+                        let names = response.names();
+                        return Poll::Ready(Ok(response.map_body(|body| Restart::body(body, names, rest.walk))));
                     }
                     return Poll::Ready(Ok(answered(this.shared, this.request, this.rest, response)));
                 }
@@ -217,6 +219,11 @@ where
                     let phase = this.state.phase();
                     ready!(poll_slice(slice, phase, || walking(this.shared, this.request, this.rest), cx))
                 }
+            };
+            // An answer that broke while it was held back may have cost attempts before it began.
+            let error = match this.state.as_mut().project() {
+                StateProjection::After(After::Buffering(held)) => broken(error, &held.0),
+                _ => error,
             };
             // What is tried next holds nothing of what failed, nor does whoever keeps this future.
             this.state.set(State::DONE);

@@ -3,33 +3,42 @@
 use std::{
     future::Future as _,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use futures_core::Stream;
 
-use super::{
-    future::TierCall,
-    walk::{Step, Walk},
+use super::walk::{Step, Walk};
+use crate::{
+    ErrorKind, Frame, LlmBody, LlmError, StreamEvent,
+    layers::call::{BoxedCall, Call},
 };
-use crate::{ErrorKind, Frame, LlmBody, LlmError, StreamEvent, layers::call::Call};
 
 /// The frames of one tier and, when its stream breaks, of the next.
 pub(super) struct Restart {
     body: LlmBody,
+    /// The provider and model that answer.
+    names: Names,
     walk: Walk,
     /// The next tier's call, and what broke the stream before.
-    asking: Option<(Pin<Box<TierCall>>, ErrorKind)>,
+    asking: Option<(Pin<Box<BoxedCall>>, ErrorKind)>,
 }
+
+type Names = (Option<Arc<str>>, Option<Arc<str>>);
 
 impl Restart {
     /// A body that restarts along the rest of the walk.
-    pub(super) fn body(body: LlmBody, walk: Walk) -> LlmBody {
-        LlmBody::from_frames(Self { body, walk, asking: None })
+    pub(super) fn body(body: LlmBody, names: Names, walk: Walk) -> LlmBody {
+        LlmBody::from_frames(Self { body, names, walk, asking: None })
     }
 
     /// Goes on to the next tier, or gives the error that ends the body.
-    fn broke(&mut self, error: LlmError) -> Result<(), LlmError> {
+    fn broke(&mut self, mut error: LlmError) -> Result<(), LlmError> {
+        // A silence that a limit has ended does not know whose it was.
+        if let (Some(provider), model) = std::mem::take(&mut self.names) {
+            error = error.or_model(&provider, model.as_ref());
+        }
         let kind = self.asking.take().map_or_else(|| error.kind(), |(_, kind)| kind);
         // What is tried next holds nothing of what broke.
         self.body = LlmBody::from_text("");
@@ -59,6 +68,7 @@ impl Stream for Restart {
                         let reason = *kind;
                         this.asking = None;
                         let response = this.walk.answered(response);
+                        this.names = response.names();
                         this.walk.keep_for_body(&response);
                         this.body = response.into_body();
                         return Poll::Ready(Some(Ok(Frame::event(StreamEvent::Restarted { reason }))));

@@ -117,7 +117,7 @@ impl Shared {
     }
 
     /// Where the tier of this name is; 0 is the primary.
-    fn place(&self, name: &str) -> Option<usize> {
+    pub(super) fn place(&self, name: &str) -> Option<usize> {
         (0..self.tiers()).find(|tier| *self.facts(*tier).name == *name)
     }
 
@@ -199,12 +199,34 @@ impl Shared {
     pub(super) fn primary_answered(&self, request: &LlmRequest, response: &mut LlmResponse) {
         let primary = &self.config.primary;
         response.name_tier(&primary.name);
+        if let Some(tier) = self.hedged(0, response) {
+            return self.hedge_answered(tier, response);
+        }
         if primary.level > BEST_LEVEL {
             response.degrade(primary.level, DegradedReason::default);
         }
         if !self.has_worked(0) || self.serving.load(Relaxed) != 0 {
             self.answered(0, request, request.context().begun.unwrap_or_else(Instant::now), None);
         }
+    }
+
+    /// The tier whose answer it is, where a hedge of the tier that was asked went to another one and answered.
+    #[inline]
+    pub(super) fn hedged(&self, asked: usize, response: &LlmResponse) -> Option<usize> {
+        if !response.is_hedged() {
+            return None;
+        }
+        self.place(&response.tier()?).filter(|tier| *tier != asked)
+    }
+
+    /// A tier has answered as the hedge of another one. That is no switch: the other one is asked first as before. Nor is
+    /// it a recovery, or where a session stays.
+    #[cold]
+    pub(super) fn hedge_answered(&self, tier: usize, response: &mut LlmResponse) {
+        let failed = response.attempts().iter().find_map(|step| step.failure);
+        response
+            .degrade(self.facts(tier).level, || failed.map_or_else(DegradedReason::default, DegradedReason::Failure));
+        self.worked[tier].store(true, Relaxed);
     }
 
     /// Whether a request simply goes to the primary, with all tiers after it.

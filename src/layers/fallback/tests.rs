@@ -5,12 +5,18 @@ mod models;
 mod queue;
 mod succession;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use tokio::time::Instant;
 use tokio_test::{assert_pending, task};
-use tower::{Layer, Service, ServiceExt};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 
 use super::{AllOpen, FallbackLayer, RampStep, SessionPolicy, StreamBreak, Tier};
 use crate::{
@@ -57,6 +63,20 @@ async fn a_tier_is_readied_in_its_turn_and_waited_for() {
     let response = llm.oneshot(prompt()).await.unwrap();
     assert_eq!(tier_of(&response), "backup");
     assert_eq!((backup.calls(), backup.polled_ready()), (1, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_retried_before_an_answer_has_its_tiers_name() {
+    let retried = |leaf: Strict| RetryWithJitterLayer::new().seed(1).layer(leaf);
+    let llm = FallbackLayer::new("primary")
+        .tier("backup", retried(Strict::new().fails(1, error(ErrorKind::Server))))
+        .layer(retried(Strict::new().fails(4, error(ErrorKind::Server))));
+    let tiers = |response: LlmResponse| -> Vec<String> {
+        response.attempts().iter().map(|step| step.tier.as_deref().unwrap_or("none").to_owned()).collect()
+    };
+    let response = llm.clone().oneshot(prompt()).await.unwrap();
+    assert_eq!(tiers(response), ["primary", "primary", "primary", "backup"]);
+    assert_eq!(tiers(llm.oneshot(prompt()).await.unwrap()), ["primary"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -338,9 +358,9 @@ async fn a_late_answer_from_before_the_switch_is_no_recovery() {
     let events = Events::new();
     let mut heard = events.subscribe();
     let slow_then_down = provider_fn({
-        let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let calls = Arc::new(AtomicUsize::new(0));
         move |_| {
-            let first = calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0;
+            let first = calls.fetch_add(1, Relaxed) == 0;
             async move {
                 if first {
                     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -482,6 +502,65 @@ async fn a_buffered_answer_is_whole_or_comes_from_another_tier() {
     let response = layer.layer(breaking()).oneshot(prompt()).await.unwrap();
     assert_eq!(tier_of(&response), "b");
     assert_eq!(response.text().await.unwrap(), "whole");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_buffered_answer_that_breaks_is_told_with_what_failed_before_it_began() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let leaf = provider_fn(move |_| {
+        let number = calls.fetch_add(1, Relaxed);
+        async move {
+            if number == 0 {
+                return Err(error(ErrorKind::Server));
+            }
+            // The first words, and then nothing.
+            let frames = stream::iter([Ok(Frame::text("half an "))]).chain(stream::pending());
+            Ok(LlmResponse::new(LlmBody::from_frames(frames)).with_model("provider", "model"))
+        }
+    });
+    let tier = ServiceBuilder::new()
+        .layer(RetryWithJitterLayer::new())
+        .layer(TimeoutLayer::new(Duration::from_secs(30)).idle(Duration::from_secs(1)))
+        .service(leaf);
+    let layer = FallbackLayer::new("a").tier("b", streaming("whole")).stream_break(StreamBreak::Buffer);
+    let response = layer.layer(tier).oneshot(prompt()).await.unwrap();
+    let [first, second] = response.attempts() else { panic!("{:?}", response.attempts()) };
+    assert_eq!((first.failure, second.failure), (Some(ErrorKind::Server), Some(ErrorKind::Timeout)));
+    let Next::Retried { after } = first.next else { panic!("{first:?}") };
+    assert_eq!((second.begun, second.next), (first.begun + first.took + after, Next::FailedOver));
+    assert_eq!((second.provider.as_deref(), second.took.as_secs()), (Some("provider"), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_tried_before_a_buffered_answer_broke_stays_on_record_and_is_spent() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let seen = calls.clone();
+    // Fails, then breaks off, then falls silent in the middle, and so on.
+    let flaky = provider_fn(move |_| {
+        let call = seen.fetch_add(1, Relaxed);
+        async move {
+            let frames = stream::iter([Ok(Frame::text("half an "))]);
+            match call % 4 {
+                1 => Ok(LlmResponse::new(LlmBody::from_frames(
+                    frames.chain(stream::iter([Err(error(ErrorKind::StreamBroken))])),
+                ))),
+                3 => Ok(LlmResponse::new(LlmBody::from_frames(frames.chain(stream::pending())))),
+                _ => Err(error(ErrorKind::Server)),
+            }
+        }
+    });
+    let retried = || RetryWithJitterLayer::new().seed(1).layer(flaky.clone());
+    let layer = FallbackLayer::new("a").stream_break(StreamBreak::Buffer).tier("b", retried());
+    let llm = TimeoutLayer::new(Duration::from_secs(40)).layer(layer.layer(retried()));
+    let failed = llm.clone().oneshot(prompt().stream(true)).await.unwrap_err();
+    let record: Vec<_> = failed.attempts().iter().map(|step| (step.tier.as_deref(), step.failure)).collect();
+    let (server, a, b) = (Some(ErrorKind::Server), Some("a"), Some("b"));
+    let (broken, silent) = (Some(ErrorKind::StreamBroken), Some(ErrorKind::Timeout));
+    assert_eq!(record, [(a, server), (a, broken), (b, server), (b, silent)]);
+
+    calls.store(0, Relaxed);
+    let failed = llm.oneshot(prompt().stream(true).max_attempts(2)).await.unwrap_err();
+    assert_eq!((failed.attempts().len(), calls.load(Relaxed)), (2, 2), "they count against the request's attempts");
 }
 
 #[tokio::test(start_paused = true)]

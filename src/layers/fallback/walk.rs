@@ -198,6 +198,7 @@ impl Walk {
             self.window = self.shared.facts(self.at).capabilities.context_window.max(self.window);
         }
         self.tried.push(self.at);
+        self.note_hedges(before);
         self.hear_drains();
         let now = Instant::now();
         let route = self.shared.config.routes.get(&kind).filter(|_| self.request.goes_anywhere());
@@ -233,17 +234,37 @@ impl Walk {
         }
     }
 
+    /// A tier that has failed as the hedge of this one has been asked.
+    fn note_hedges(&mut self, before: usize) {
+        let steps = &self.ledger.record()[before..];
+        if steps.iter().all(|step| step.next != Next::Hedged) {
+            return;
+        }
+        let sent = steps.iter().filter(|step| step.is_wasted()).filter_map(|step| step.tier.as_deref());
+        let tiers: Vec<usize> = sent.filter_map(|name| self.shared.place(name)).collect();
+        for tier in tiers {
+            let is_next = self.chain.iter(&self.shared).any(|other| other == tier) && self.is_able(tier);
+            if is_next && !self.tried.contains(&tier) {
+                self.tried.push(tier);
+            }
+        }
+    }
+
     /// Takes the answer of the tier that was asked: names it, and hands over the record.
     pub(super) fn answered(&mut self, mut response: LlmResponse) -> LlmResponse {
         let facts = self.shared.facts(self.at);
         response.name_tier(&facts.name);
-        response.degrade(facts.level, || self.reason_for(facts.level));
-        let switched = self.reason.filter(|_| self.from_primary);
-        self.shared.answered(self.at, &self.request, self.started, switched);
-        if self.request.is_explained() {
-            self.ledger.push(self.served(&response));
+        if let Some(tier) = self.shared.hedged(self.at, &response) {
+            self.shared.hedge_answered(tier, &mut response);
+        } else {
+            response.degrade(facts.level, || self.reason_for(facts.level));
+            let switched = self.reason.filter(|_| self.from_primary);
+            self.shared.answered(self.at, &self.request, self.started, switched);
         }
+        let served = self.request.is_explained().then(|| self.served(&response));
         std::mem::take(&mut self.ledger).answered(&mut response);
+        // After what was tried further in.
+        response.append_attempt(served);
         response
     }
 
@@ -500,7 +521,7 @@ impl Walk {
     fn served(&self, response: &LlmResponse) -> Attempt {
         let (provider, model) = response.names();
         Attempt {
-            tier: Some(self.shared.facts(self.at).name.clone()),
+            tier: Some(self.shared.facts(self.shared.hedged(self.at, response).unwrap_or(self.at)).name.clone()),
             provider,
             model,
             begun: self.begun,

@@ -13,7 +13,7 @@ use crate::{
         admission::{Gate, Outcome, Permit, SoFar, Ticket},
         lanes::Lane,
     },
-    ledger::{self, Next},
+    ledger,
     prices::{Price, PriceTable, Usd},
 };
 
@@ -193,8 +193,8 @@ fn failures(attempts: &[Attempt], served: Option<&Arc<str>>) -> Option<Arc<[Atte
 
 #[cold]
 fn copied(attempts: &[Attempt], served: Option<&Arc<str>>) -> Option<Arc<[Attempt]>> {
-    let failed = attempts.iter().filter(|attempt| attempt.failure.is_some());
-    let failed: Arc<[Attempt]> = failed
+    let came_to_nothing = attempts.iter().filter(|attempt| attempt.failure.is_some() || attempt.is_wasted());
+    let failed: Arc<[Attempt]> = came_to_nothing
         .map(|attempt| Attempt { tier: attempt.tier.as_ref().or(served).cloned(), ..attempt.without_message() })
         .collect();
     (!failed.is_empty()).then_some(failed)
@@ -208,9 +208,5 @@ fn served_in(attempts: &[Attempt], took: Duration, now: Instant) -> Duration {
 
 #[cold]
 fn since_the_last(attempts: &[Attempt], took: Duration, now: Instant) -> Duration {
-    let over = attempts.iter().filter(|attempt| attempt.failure.is_some()).filter_map(|attempt| {
-        let wait = if let Next::Retried { after } = attempt.next { after } else { Duration::ZERO };
-        attempt.begun.checked_add(attempt.took)?.checked_add(wait)
-    });
-    over.max().map_or(took, |over| now.saturating_duration_since(over))
+    ledger::over(attempts).map_or(took, |over| now.saturating_duration_since(over))
 }

@@ -49,7 +49,8 @@ impl RetryWithJitterLayer {
     }
 
     /// Sets the schedule for failures of this kind, jitter included. Whether the kind is retried at all is the
-    /// [classifier](Self::classifier)'s question.
+    /// [classifier](Self::classifier)'s question. Default: 1 s and twice as long each time for a rate limit, 1 s and 1.5 times for
+    /// an overload, 100 ms and twice for a connection, 500 ms and twice for the rest; a timeout waits 1 s.
     #[must_use]
     pub fn schedule(mut self, kind: ErrorKind, backoff: Backoff) -> Self {
         let schedules = &mut self.change().schedules;

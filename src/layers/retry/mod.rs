@@ -66,6 +66,7 @@ mod layer;
 mod policy;
 mod service;
 
+pub(crate) use self::budget::Reservation;
 pub use self::{
     backoff::{Backoff, Jitter},
     budget::RetryBudget,

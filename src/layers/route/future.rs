@@ -12,15 +12,16 @@ use tower::Service;
 
 use super::{Rule, layer::Plan};
 use crate::{
-    BoxLlmService, DegradedReason, LlmError, LlmRequest, LlmResponse,
+    DegradedReason, LlmError, LlmRequest, LlmResponse,
     classify::Failover,
     error::TimeoutLimit,
-    layers::{call::Call, clock},
+    layers::{
+        call::{BoxedCall, Call},
+        clock,
+    },
     ledger::{Ledger, Next, Stop},
     request::BEST_LEVEL,
 };
-
-type CheapCall = Call<BoxLlmService, <BoxLlmService as Service<LlmRequest>>::Future>;
 
 /// The future of [`Route`](super::Route).
 ///
@@ -36,7 +37,7 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
 #[pin_project(project = StateProjection)]
 enum State<S, F> {
     Default(#[pin] Call<S, F>),
-    Cheap(Pin<Box<CheapCall>>),
+    Cheap(Pin<Box<BoxedCall>>),
     Done,
 }
 

@@ -174,7 +174,7 @@ impl Check {
 /// What the response's record holds of the steps before it: without the one that answered, for it is told of anew.
 fn steps_before(response: &LlmResponse) -> Vec<Attempt> {
     let mut steps = response.attempts().to_vec();
-    steps.pop_if(|last| last.failure.is_none());
+    steps.pop_if(|last| last.next == Next::Answered);
     steps
 }
 

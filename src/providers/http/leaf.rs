@@ -68,7 +68,8 @@ impl<P: Protocol> HttpLeaf<P> {
         Self { settings: Arc::new(settings), transport: boxed(HttpClient::new()) }
     }
 
-    /// Sets the API key.
+    /// Sets the API key, without the white space around it. It is in no `Debug`, no error and no log. Default: the key that the
+    /// leaf was made with, if any.
     #[must_use]
     pub fn key(mut self, key: impl Into<Arc<str>>) -> Self {
         self.settings_mut().key = Some(trimmed(key.into()));
@@ -82,7 +83,8 @@ impl<P: Protocol> HttpLeaf<P> {
         self
     }
 
-    /// Sets the model. It wins over the one that a request names.
+    /// Sets the model. It wins over the one that a request names. Default: the request's; one without any is
+    /// [`InvalidRequest`](crate::ErrorKind::InvalidRequest).
     #[must_use]
     pub fn model(mut self, model: impl Into<Arc<str>>) -> Self {
         self.settings_mut().model = Some(model.into());
@@ -136,21 +138,23 @@ impl<P: Protocol> HttpLeaf<P> {
         self
     }
 
-    /// Sets how much of an answer is read.
+    /// Sets how much of an answer is read. Default: [`Limits::default`].
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.settings_mut().limits = limits;
         self
     }
 
-    /// Sets a header of every request, such as `anthropic-beta` or `OpenAI-Organization`.
+    /// Sets a header of every request, such as `anthropic-beta` or `OpenAI-Organization`, in place of one of that name.
+    /// Default: what the protocol needs, and no other.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.settings_mut().headers.insert(name, value);
         self
     }
 
-    /// Sets the name by which errors, responses and metrics call the provider.
+    /// Sets the name by which errors, responses and metrics call the provider. Default: `anthropic`, `openai`, `gemini`, or the
+    /// name of a compatible server.
     #[must_use]
     pub fn named(mut self, provider: impl Into<Arc<str>>) -> Self {
         self.settings_mut().provider = provider.into();

@@ -22,21 +22,21 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Sets the limit of one event.
+    /// Sets the limit of one event, in bytes. Default: 16 MiB.
     #[must_use]
     pub fn event(mut self, bytes: usize) -> Self {
         self.event = bytes;
         self
     }
 
-    /// Sets the limit of a whole answer.
+    /// Sets the limit of a whole answer, in bytes. Default: 64 MiB.
     #[must_use]
     pub fn answer(mut self, bytes: usize) -> Self {
         self.answer = bytes;
         self
     }
 
-    /// Sets the limit of an error body.
+    /// Sets the limit of an error body, in bytes. Default: 64 KiB.
     #[must_use]
     pub fn error(mut self, bytes: usize) -> Self {
         self.error = bytes;

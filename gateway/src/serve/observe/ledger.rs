@@ -8,7 +8,7 @@ use std::{
 
 use serde::Serialize;
 use steadfast::{
-    Attempt, Event,
+    Event,
     events::{RequestEnded, RequestOutcome, Subscriber},
     prices::Usd,
 };
@@ -93,7 +93,7 @@ impl Book {
     fn request(&mut self, ended: &RequestEnded) {
         let number = self.minute(ended.at);
         for step in ended.failures.as_deref().unwrap_or_default() {
-            if is_sent(step)
+            if step.is_wasted()
                 && let Some(minute) = self.tier(step.tier.as_ref()).map(|tier| tier.minute(number))
             {
                 minute.called(step.is_tiers_failure(), None);
@@ -115,10 +115,6 @@ impl Book {
         let new = || Tier { cost: Usd::ZERO, minutes: Box::new([Minute::default(); MINUTES]) };
         Some(self.tiers.entry(name.clone()).or_insert_with(new))
     }
-}
-
-fn is_sent(step: &Attempt) -> bool {
-    step.failure.is_some() && !step.is_local()
 }
 
 impl Tier {

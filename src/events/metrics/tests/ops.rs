@@ -59,6 +59,8 @@ fn full_page() -> Page {
             step: crate::events::HandoffStep::Queued { reason: "timeout".into() },
             at,
         }),
+        Event::Mirrored(mirrored(RequestOutcome::Failed(ErrorKind::Server))),
+        Event::Mirrored(mirrored(RequestOutcome::Answered)),
         Event::Reloaded { kept: 1, changed: 1, at },
         Event::StoreChanged { store: "idempotency".into(), available: false, at },
         Event::ReloadRefused { problem: "".into(), at },

@@ -1,0 +1,112 @@
+//! What a table comes to: an aim that is met or missed, a rival that does better or worse.
+
+use std::fmt::Write as _;
+
+#[derive(Clone, Debug)]
+pub enum Finding {
+    /// What was aimed at.
+    Aim { what: String, measured: String, wanted: String, met: bool },
+    /// Ours beside a rival's.
+    Beside {
+        what: String,
+        rival: String,
+        ours: String,
+        theirs: String,
+        /// Ours by theirs, so that more than 1 is a loss, whatever is measured.
+        ratio: f64,
+    },
+}
+
+/// So much more is a loss: less than that is nothing.
+const TIE: f64 = 1.02;
+
+impl Finding {
+    pub fn at_most(what: impl Into<String>, measured: f64, wanted: f64) -> Self {
+        Self::Aim {
+            what: what.into(),
+            measured: super::number(Some(measured)),
+            wanted: format!("≤ {wanted}"),
+            met: measured <= wanted,
+        }
+    }
+
+    pub fn at_least(what: impl Into<String>, measured: f64, wanted: f64) -> Self {
+        Self::Aim {
+            what: what.into(),
+            measured: super::number(Some(measured)),
+            wanted: format!("≥ {wanted}"),
+            met: measured >= wanted,
+        }
+    }
+
+    /// Less is better.
+    pub fn cost(what: impl Into<String>, rival: impl Into<String>, unit: &str, ours: f64, theirs: f64) -> Self {
+        Self::Beside {
+            what: what.into(),
+            rival: rival.into(),
+            ours: format!("{} {unit}", super::number(Some(ours))),
+            theirs: format!("{} {unit}", super::number(Some(theirs))),
+            // Nothing at all is no divisor, and no cost is no loss to anybody.
+            ratio: if ours <= 0.0 { 0.0 } else { ours / theirs.max(ours / 1000.0) },
+        }
+    }
+
+    /// More is better.
+    pub fn rate(what: impl Into<String>, rival: impl Into<String>, unit: &str, ours: f64, theirs: f64) -> Self {
+        Self::Beside {
+            what: what.into(),
+            rival: rival.into(),
+            ours: format!("{} {unit}", super::number(Some(ours))),
+            theirs: format!("{} {unit}", super::number(Some(theirs))),
+            ratio: theirs / ours,
+        }
+    }
+
+    pub fn is_lost(&self) -> bool {
+        match self {
+            Self::Aim { met, .. } => !met,
+            Self::Beside { ratio, .. } => *ratio > TIE,
+        }
+    }
+}
+
+/// What is lost, then the aims that are met.
+pub fn summary(findings: &[Finding]) -> String {
+    let mut text = String::from("## What we lose\n\n");
+    let missed: Vec<&Finding> = findings.iter().filter(|f| matches!(f, Finding::Aim { .. }) && f.is_lost()).collect();
+    if missed.is_empty() {
+        text.push_str("No aim was missed in this run.\n");
+    } else {
+        text.push_str("Aims that are missed:\n\n| | measured | aim |\n|---|---:|---:|\n");
+        aims(&mut text, &missed);
+    }
+    let mut lost: Vec<(&str, &str, &str, &str, f64)> = findings
+        .iter()
+        .filter_map(|finding| match finding {
+            Finding::Beside { what, rival, ours, theirs, ratio } if finding.is_lost() => {
+                Some((what.as_str(), rival.as_str(), ours.as_str(), theirs.as_str(), *ratio))
+            }
+            _ => None,
+        })
+        .collect();
+    lost.sort_by(|one, other| other.4.total_cmp(&one.4).then_with(|| (one.0, one.1).cmp(&(other.0, other.1))));
+    if !lost.is_empty() {
+        text.push_str("\nWhere another does better, the worst first:\n\n");
+        text.push_str("| | who | steadfast | theirs | times |\n|---|---|---:|---:|---:|\n");
+        for (what, rival, ours, theirs, ratio) in lost {
+            let _ = writeln!(text, "| {what} | {rival} | {ours} | {theirs} | {ratio:.2} |");
+        }
+    }
+    let met: Vec<&Finding> = findings.iter().filter(|f| matches!(f, Finding::Aim { .. }) && !f.is_lost()).collect();
+    text.push_str("\n## Aims that are met\n\n| | measured | aim |\n|---|---:|---:|\n");
+    aims(&mut text, &met);
+    text
+}
+
+fn aims(text: &mut String, of: &[&Finding]) {
+    for finding in of {
+        if let Finding::Aim { what, measured, wanted, .. } = finding {
+            let _ = writeln!(text, "| {what} | {measured} | {wanted} |");
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! `BENCHMARKS.md`: what is lost first, then all tables.
+
+use std::fmt::Write as _;
+
+use super::{Section, findings, machine};
+
+const BEGINS: &str = "# Benchmarks
+
+steadfast beside the crates and gateways that do something of the same, written by one command:
+
+```sh
+cargo run --release --features liter-llm --manifest-path benches/rivals/Cargo.toml -- report
+```
+
+What counts are the ratios within one run: nanoseconds belong to the machine. Instructions (callgrind) and allocations hardly vary
+from run to run, so that they are shown beside the times: where the two disagree about who does better, a few atomic operations are few
+instructions that take long. How it is measured is in the documentation of `benches/rivals`, and in `benches/gateway/README.md`; the commands
+below run in `benches/rivals` where they name no other.
+
+";
+
+pub fn text(sections: &[Section]) -> String {
+    let mut text = BEGINS.to_owned();
+    text.push_str(&machine::text());
+    text.push('\n');
+    let all: Vec<_> = sections.iter().flat_map(|section| section.findings.clone()).collect();
+    text.push_str(&findings::summary(&all));
+    for section in sections {
+        let _ = write!(text, "\n## {}\n\nAgain: `{}`\n", section.title, section.repeat);
+        let body = section.text.trim_matches('\n');
+        let _ = write!(text, "\n{body}\n");
+    }
+    text
+}

@@ -1,0 +1,54 @@
+//! What became of mirrored requests.
+
+use super::{
+    series::{Names, Registry},
+    table,
+};
+use crate::layers::mirror::{Comparison, Side};
+
+#[derive(Debug)]
+pub(super) struct Mirrored {
+    registry: Registry,
+    features: Names,
+}
+
+impl Mirrored {
+    pub(super) fn new(registry: Registry, features: u16) -> Self {
+        Self { registry, features: Names::new(features) }
+    }
+
+    /// Rare enough, a share of the requests, to ask for each series anew.
+    pub(super) fn compared(&mut self, comparison: &Comparison) {
+        let feature = self.features.name(comparison.feature.as_ref());
+        let agrees = match comparison.agrees {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "unknown",
+        };
+        let Comparison { primary, candidate, .. } = comparison;
+        let labels = [
+            self.features.text(feature),
+            primary.outcome.name().into(),
+            candidate.outcome.name().into(),
+            agrees.into(),
+        ];
+        self.registry.counter(&table::MIRRORED, labels).increment(1);
+        self.side("primary", primary);
+        self.side("candidate", candidate);
+    }
+
+    fn side(&self, name: &'static str, side: &Side) {
+        if let Some(first_token) = side.first_token {
+            self.registry.histogram(&table::MIRROR_FIRST_TOKEN, [name.into()]).record(first_token);
+        }
+        if side.first_token.is_some() && side.outcome.kind().is_none() {
+            self.registry.histogram(&table::MIRROR_DURATION, [name.into()]).record(side.took);
+        }
+        if let Some(kind) = side.outcome.kind() {
+            self.registry.counter(&table::MIRROR_ERRORS, [name.into(), kind.name().into()]).increment(1);
+        }
+        if let Some(cost) = side.cost {
+            self.registry.counter(&table::MIRROR_COST, [name.into()]).increment(cost.nanos());
+        }
+    }
+}

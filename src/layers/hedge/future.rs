@@ -1,0 +1,276 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    task::{Context, Poll, ready},
+};
+
+use pin_project::pin_project;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tower::Service;
+
+use super::{race::Race, service::Shared};
+use crate::{
+    ErrorKind, LlmError, LlmRequest, LlmResponse,
+    error::{Phase, TimeoutLimit},
+    layers::{
+        alarm::{self, Alarm},
+        call::Call,
+        overtaken::Silence,
+    },
+    ledger::Ledger,
+};
+
+/// The future of [`Hedge`](super::Hedge).
+///
+/// Dropping it drops both calls; a second one that was not sent gives its tokens back.
+#[pin_project]
+pub struct ResponseFuture<S: Service<LlmRequest>> {
+    #[pin]
+    call: Call<S, S::Future>,
+    /// Where no timer further out can be asked. In place, so that a call that is merely waited for allocates nothing.
+    #[pin]
+    timer: Option<Sleep>,
+    shared: Arc<Shared<S>>,
+    /// Of a request that may have a second call.
+    first: Option<First>,
+    race: Option<Box<Race<S>>>,
+}
+
+/// What is kept of a request whose first call is under way.
+pub(super) struct First {
+    /// As it came.
+    pub(super) request: LlmRequest,
+    pub(super) begun: Instant,
+    /// When the second call is due.
+    pub(super) at: Option<Instant>,
+    /// How often the service had answered before.
+    pub(super) answers: u64,
+}
+
+impl<S: Service<LlmRequest>> ResponseFuture<S> {
+    #[inline]
+    pub(super) fn new(call: Call<S, S::Future>, shared: Arc<Shared<S>>, first: Option<First>) -> Self {
+        Self { call, timer: None, shared, first, race: None }
+    }
+}
+
+impl<S> Future for ResponseFuture<S>
+where
+    S: Service<LlmRequest, Response = LlmResponse> + Clone,
+    S::Error: Into<LlmError>,
+{
+    type Output = Result<LlmResponse, LlmError>;
+
+    /// # Panics
+    ///
+    /// When polled after it was ready.
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.race.is_some() {
+            return self.poll_on(None, cx);
+        }
+        let this = self.as_mut().project();
+        let mut polled = this.call.poll(cx);
+        let usual = match &mut polled {
+            Poll::Ready(Ok(response)) => {
+                this.shared.first_answered(this.first.as_ref(), response);
+                true
+            }
+            Poll::Ready(Err(_)) => false,
+            Poll::Pending => match this.first.as_ref().and_then(|first| first.at) {
+                None => true,
+                Some(at) => alarm::ask(cx, at) == Alarm::Set,
+            },
+        };
+        // What is usual leaves from where it came to: a response is large to move.
+        if !usual {
+            polled = self.poll_on(Some(polled), cx);
+        }
+        polled
+    }
+}
+
+impl<S> ResponseFuture<S>
+where
+    S: Service<LlmRequest, Response = LlmResponse> + Clone,
+    S::Error: Into<LlmError>,
+{
+    /// What is rare: a first call that failed or is late, and all that follows. `polled` is what polling it has just come to.
+    #[cold]
+    fn poll_on(
+        self: Pin<&mut Self>,
+        mut polled: Option<Poll<Result<LlmResponse, LlmError>>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<LlmResponse, LlmError>> {
+        let mut this = self.project();
+        let Some(first) = this.first else {
+            if let Some(Poll::Ready(Err(_))) = polled {
+                this.call.abandon();
+            }
+            return polled.unwrap_or(Poll::Pending);
+        };
+        // Whether the deadline has passed: it ends both calls, and who set it would know of neither.
+        let mut late = false;
+        loop {
+            // The first before the second: of two answers at once it is the one.
+            if this.race.as_ref().is_none_or(|race| !race.first_failed()) {
+                let polled = match late {
+                    true => Poll::Ready(Err(timed_out(this.call.phase(), first, first.begun))),
+                    false => polled.take().unwrap_or_else(|| this.call.as_mut().poll(cx)),
+                };
+                match polled {
+                    Poll::Ready(Ok(mut response)) => {
+                        this.shared.first_answered(Some(first), &mut response);
+                        if let Some(race) = this.race.take() {
+                            race.answers_first(&mut response);
+                        }
+                        return Poll::Ready(Ok(response));
+                    }
+                    Poll::Ready(Err(error)) => {
+                        // Nothing of the call is held while the other one is waited for.
+                        this.call.as_mut().abandon();
+                        if error.kind() == ErrorKind::Timeout {
+                            this.shared.first_given_up(first);
+                        }
+                        match this.race {
+                            None => *this.race = Some(this.shared.follow(first, error)?),
+                            Some(race) => {
+                                if let Some(error) = race.fails_first(first, error) {
+                                    return Poll::Ready(Err(error));
+                                }
+                            }
+                        }
+                    }
+                    Poll::Pending => {}
+                }
+            }
+            let race = match this.race {
+                Some(race) => race,
+                None => {
+                    let Some(at) = first.at else { return Poll::Pending };
+                    ready!(poll_at(this.timer.as_mut(), at, cx));
+                    first.at = None;
+                    match Race::begin(this.shared, first, Ledger::default(), Instant::now()) {
+                        Ok(race) => this.race.insert(Box::new(race)),
+                        Err(_) => return Poll::Pending,
+                    }
+                }
+            };
+            let polled = match race.second() {
+                Some((phase, begun)) if late => Poll::Ready(Err(timed_out(phase, first, begun))),
+                _ => race.poll_second(cx),
+            };
+            match polled {
+                Poll::Ready(Ok(mut response)) => {
+                    let was_sent = this.call.phase() != Phase::Readiness && !race.first_failed();
+                    if !race.first_failed() {
+                        this.shared.first_given_up(first);
+                        let silence = this.shared.is_silent_since(first).then(Silence::begin);
+                        this.call.as_mut().abandon();
+                        drop(silence);
+                    }
+                    if let Some(race) = this.race.take() {
+                        race.answers_second(first, was_sent, &mut response);
+                    }
+                    return Poll::Ready(Ok(response));
+                }
+                Poll::Ready(Err(error)) => {
+                    let is_first_sent = this.call.phase() != Phase::Readiness;
+                    if let Some(error) = race.fails_second(first, is_first_sent, error) {
+                        this.call.as_mut().abandon();
+                        return Poll::Ready(Err(error));
+                    }
+                }
+                Poll::Pending => {}
+            }
+            let Some(deadline) = first.request.context().deadline else { return Poll::Pending };
+            ready!(poll_at(this.timer.as_mut(), deadline, cx));
+            late = true;
+        }
+    }
+}
+
+impl<S> Shared<S>
+where
+    S: Service<LlmRequest, Response = LlmResponse> + Clone,
+    S::Error: Into<LlmError>,
+{
+    /// The first call has answered.
+    #[inline]
+    fn first_answered(&self, first: Option<&First>, response: &mut LlmResponse) {
+        response.name_tier(&self.settings.tier);
+        if let Some(first) = first {
+            self.state.counts.answers.fetch_add(1, Relaxed);
+            self.state.observed(first.request.is_stream()).answered(first.begun, &self.settings);
+        }
+    }
+
+    /// The first call has not answered in the time that it had.
+    fn first_given_up(&self, first: &First) {
+        self.state.observed(first.request.is_stream()).given_up(first.begun, &self.settings);
+    }
+
+    /// Whether the first service has answered nobody since this call began, so that it is not merely slow.
+    fn is_silent_since(&self, first: &First) -> bool {
+        // Where both went to one service, the second has just shown that it works.
+        !self.settings.is_same() && self.state.counts.answers.load(Relaxed) == first.answers
+    }
+
+    /// The second call after a first that failed.
+    ///
+    /// # Errors
+    ///
+    /// The failure, where no second call is made for it.
+    fn follow(&self, first: &First, mut error: LlmError) -> Result<Box<Race<S>>, LlmError> {
+        let now = Instant::now();
+        if !self.settings.begins_after(&error, now) {
+            return Err(error);
+        }
+        let mut ledger = Ledger::default();
+        ledger.failed(&mut error, first.begun);
+        ledger.name_tier(0, &self.settings.tier);
+        match Race::begin(self, first, ledger, now) {
+            Ok(mut race) => {
+                race.began_after(error);
+                Ok(Box::new(race))
+            }
+            Err(ledger) => {
+                ledger.give_up(&mut error);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// The failure of a call that has come to the request's deadline.
+fn timed_out(phase: Phase, first: &First, begun: Instant) -> LlmError {
+    let deadline = first.request.context().deadline;
+    let had = deadline.map_or(std::time::Duration::ZERO, |deadline| deadline.saturating_duration_since(begun));
+    LlmError::timed_out(TimeoutLimit::Deadline, phase, had)
+}
+
+/// Ready at that moment.
+fn poll_at(mut timer: Pin<&mut Option<Sleep>>, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
+    match alarm::ask(cx, at) {
+        Alarm::Set => return Poll::Pending,
+        Alarm::Rang => return Poll::Ready(()),
+        Alarm::Unheard => {}
+    }
+    match timer.as_mut().as_pin_mut() {
+        Some(timer) if timer.deadline() == at => {}
+        Some(timer) => timer.reset(at),
+        None => timer.set(Some(sleep_until(at))),
+    }
+    timer.as_pin_mut().map_or(Poll::Pending, |timer| timer.poll(cx))
+}
+
+impl<S: Service<LlmRequest>> fmt::Debug for ResponseFuture<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("hedge::ResponseFuture")
+            .field("call", &self.call)
+            .field("hedged", &self.race.is_some())
+            .finish_non_exhaustive()
+    }
+}

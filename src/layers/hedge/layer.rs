@@ -1,0 +1,150 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use tower::{Layer, Service, ServiceExt as _, util::BoxCloneSyncService};
+
+use super::{
+    Hedge, HedgeHandle,
+    handle::State,
+    settings::{After, Second, Settings, share_of},
+};
+use crate::{Classifier, Events, InvalidConfig, LlmError, LlmRequest, LlmResponse, RetryBudget};
+
+/// Applies [`Hedge`]. See the [module docs](super).
+///
+/// Clones, and all services that one layer makes, share the observed times, the share of extra calls and the totals.
+#[derive(Clone)]
+pub struct HedgeLayer {
+    settings: Arc<Settings>,
+    state: Arc<State>,
+}
+
+impl HedgeLayer {
+    /// Hedges the calls of the tier of this name with a second call to the same service, or [to another](Self::tier).
+    pub fn new(tier: impl Into<Arc<str>>) -> Self {
+        Self { settings: Arc::new(Settings::new(tier.into())), state: Arc::default() }
+    }
+
+    /// Sends second calls to another tier: its whole stack, with its own circuit. Default: to a fresh clone of the service
+    /// that the first call went to.
+    #[must_use]
+    pub fn tier<S>(mut self, name: impl Into<Arc<str>>, service: S) -> Self
+    where
+        S: Service<LlmRequest, Response = LlmResponse> + Clone + Send + Sync + 'static,
+        S::Error: Into<LlmError>,
+        S::Future: Send,
+    {
+        let service = BoxCloneSyncService::new(service.map_err(Into::into));
+        self.change().second = Second::Tier { name: name.into(), service, takes_sessions: false };
+        self
+    }
+
+    /// Lets another [tier](Self::tier) answer requests of a session too. Default: it does not, so that no session sees two
+    /// models because one was slow.
+    #[must_use]
+    pub fn sessions(mut self, takes: bool) -> Self {
+        if let Second::Tier { takes_sessions, .. } = &mut self.change().second {
+            *takes_sessions = takes;
+        }
+        self
+    }
+
+    /// Sends the second call when this share of the first ones had their answer, by what was observed. Default: 0.95.
+    ///
+    /// # Errors
+    ///
+    /// If it is not at least 0.5 and below 1.
+    pub fn quantile(mut self, share: f64) -> Result<Self, InvalidConfig> {
+        if !(0.5..1.0).contains(&share) {
+            let problem = format!("{share} is no quantile to wait for; use 0.5 or more and less than 1, such as 0.95");
+            return Err(InvalidConfig::new("hedge quantile", problem));
+        }
+        self.change().after = After::Quantile(share);
+        Ok(self)
+    }
+
+    /// Sends the second call after this time, whatever was observed. Default: after a [quantile](Self::quantile).
+    #[must_use]
+    pub fn after(mut self, delay: Duration) -> Self {
+        self.change().after = After::Fixed(delay);
+        self
+    }
+
+    /// Sets the least and the longest time after which a second call is sent by what was observed. Default: 20 ms and 10 s.
+    #[must_use]
+    pub fn between(mut self, floor: Duration, ceiling: Duration) -> Self {
+        let settings = self.change();
+        (settings.floor, settings.ceiling) = (floor, ceiling.max(floor));
+        self
+    }
+
+    /// Sets how many answers must have been observed before anything is hedged for being late: of streams and of whole
+    /// answers, each for itself. Default: 20.
+    #[must_use]
+    pub fn min_observed(mut self, answers: u32) -> Self {
+        self.change().least = answers;
+        self
+    }
+
+    /// Sets how many second calls are made at most, as a share of the first ones. Up to 100 are saved up. Default: 0.05.
+    ///
+    /// # Errors
+    ///
+    /// If it is not from 0 to 1.
+    pub fn extra(mut self, share: f64) -> Result<Self, InvalidConfig> {
+        self.change().extra = share_of(share)?;
+        Ok(self)
+    }
+
+    /// Takes second calls from this retry budget as well: give it the one that the retries of the same provider are taken
+    /// from. Default: none, so that the [share](Self::extra) alone limits them.
+    #[must_use]
+    pub fn budget(mut self, budget: RetryBudget) -> Self {
+        self.change().budget = budget;
+        self
+    }
+
+    /// Sets which requests may have a second call: not those that do something on the way, or whose answer must not be paid
+    /// for twice. Default: all. One that requires a person never has one.
+    #[must_use]
+    pub fn only(mut self, may: impl Fn(&LlmRequest) -> bool + Send + Sync + 'static) -> Self {
+        self.change().only = Some(Arc::new(may));
+        self
+    }
+
+    /// Sets the table that says which failures a second call can help with, and which are the request's own.
+    #[must_use]
+    pub fn classifier(mut self, classifier: Classifier) -> Self {
+        self.change().classifier = classifier;
+        self
+    }
+
+    /// Sets where [`Hedged`](crate::Event::Hedged) is sent. Default: nowhere.
+    #[must_use]
+    pub fn events(mut self, events: Events) -> Self {
+        self.change().events = Some(events);
+        self
+    }
+
+    /// What tells how much is hedged, and to what avail. Take it when all is set.
+    pub fn handle(&self) -> HedgeHandle {
+        HedgeHandle::new(self.state.clone(), self.settings.clone())
+    }
+
+    fn change(&mut self) -> &mut Settings {
+        Arc::make_mut(&mut self.settings)
+    }
+}
+
+impl<S: Clone> Layer<S> for HedgeLayer {
+    type Service = Hedge<S>;
+
+    fn layer(&self, inner: S) -> Hedge<S> {
+        Hedge::new(inner, self.settings.clone(), self.state.clone())
+    }
+}
+
+impl fmt::Debug for HedgeLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HedgeLayer").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}

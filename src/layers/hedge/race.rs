@@ -1,0 +1,275 @@
+//! The second call of a request, and the books of both.
+
+use std::{
+    future::Future as _,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    task::{Context, Poll},
+};
+
+use pin_project::pin_project;
+use tokio::time::Instant;
+use tower::Service;
+
+use super::{
+    future::First,
+    handle::State,
+    service::Shared,
+    settings::{Second, Settings},
+};
+use crate::{
+    Event, LlmError, LlmRequest, LlmResponse,
+    error::Phase,
+    layers::{
+        call::{BoxedCall, Call},
+        retry::Reservation,
+    },
+    ledger::{self, Ledger, Next},
+};
+
+/// What is needed once a second call was begun.
+pub(super) struct Race<S: Service<LlmRequest>> {
+    /// The second call, until it has failed.
+    second: Option<Pin<Box<SecondCall<S, S::Future>>>>,
+    started: Started,
+    ledger: Ledger,
+    /// Of whichever has failed while the other goes on.
+    failed: Option<LlmError>,
+    /// Whether that is the first.
+    first_failed: bool,
+}
+
+#[pin_project(project = SecondProjection)]
+enum SecondCall<S, F> {
+    Same(#[pin] Call<S, F>),
+    Tier(#[pin] BoxedCall),
+}
+
+/// A second call in the totals. Dropped, it is told.
+struct Started {
+    settings: Arc<Settings>,
+    state: Arc<State>,
+    /// When the request came, and when its second call was begun.
+    came: Instant,
+    begun: Instant,
+    /// Of the layer's share and of the retry budget.
+    tokens: Option<[Reservation; 2]>,
+    sent: bool,
+    won: bool,
+}
+
+impl<S> Race<S>
+where
+    S: Service<LlmRequest, Response = LlmResponse> + Clone,
+    S::Error: Into<LlmError>,
+{
+    /// Begins the second call of a request, if it can be afforded. The ledger has the first one's failure, if it failed.
+    ///
+    /// # Errors
+    ///
+    /// The ledger, if no second call is made.
+    pub(super) fn begin(shared: &Shared<S>, first: &First, ledger: Ledger, now: Instant) -> Result<Self, Ledger> {
+        let settings = &shared.settings;
+        let mut context = *first.request.context();
+        let first_failed = ledger.len() > 0;
+        if first_failed {
+            context = ledger.context(context);
+        } else {
+            // The first one has all others that are left.
+            context.attempts_made = context.attempts_made.saturating_add(1);
+            context.attempts_left = 1;
+        }
+        if context.attempts_left == 0 || context.deadline.is_some_and(|deadline| deadline <= now) {
+            return Err(ledger);
+        }
+        // Last, so that only a call that will be made takes tokens.
+        let tokens = settings.extra.reserve(now).and_then(|share| Some([share, settings.budget.reserve(now)?]));
+        if tokens.is_none() {
+            shared.state.counts.unaffordable.fetch_add(1, Relaxed);
+            return Err(ledger);
+        }
+        context.begun = Some(now);
+        let request = first.request.with_context(context);
+        let second = match (&settings.second, shared.fresh()) {
+            (Second::Tier { service, .. }, _) => SecondCall::Tier(Call::further(service.clone(), request)),
+            (Second::Same, Some(fresh)) => SecondCall::Same(Call::further(fresh, request)),
+            (Second::Same, None) => unreachable!("it is kept where second calls go to the same service"),
+        };
+        let (settings, state) = (settings.clone(), shared.state.clone());
+        let started = Started { settings, state, came: first.begun, begun: now, tokens, sent: false, won: false };
+        Ok(Self { second: Some(Box::pin(second)), started, ledger, failed: None, first_failed })
+    }
+
+    /// Keeps the failure with which a race began.
+    pub(super) fn began_after(&mut self, error: LlmError) {
+        self.ledger.next(Next::Hedged);
+        self.failed = Some(error);
+    }
+
+    pub(super) fn first_failed(&self) -> bool {
+        self.first_failed
+    }
+
+    /// Polls the second call; pending when it has failed before.
+    pub(super) fn poll_second(&mut self, cx: &mut Context<'_>) -> Poll<Result<LlmResponse, LlmError>> {
+        let Some(second) = &mut self.second else { return Poll::Pending };
+        let polled = second.as_mut().poll(cx);
+        if polled.is_pending() && second.phase() != Phase::Readiness {
+            self.started.sent();
+        }
+        polled
+    }
+
+    /// What the second call waits for, and since when; `None` when it has failed.
+    pub(super) fn second(&self) -> Option<(Phase, Instant)> {
+        Some((self.second.as_ref()?.phase(), self.started.begun))
+    }
+
+    /// The first call has failed. The error, where that ends the request.
+    pub(super) fn fails_first(&mut self, first: &First, mut error: LlmError) -> Option<LlmError> {
+        let settings = self.started.settings.clone();
+        let before = self.ledger.len();
+        self.ledger.failed(&mut error, first.begun);
+        self.ledger.name_tier(before, &settings.tier);
+        self.first_failed = true;
+        if self.second.is_none() {
+            let other = self.failed.take();
+            return Some(self.both_failed(error, other));
+        }
+        if settings.ends_both(&error) {
+            self.cancel_second();
+            self.end(&mut error);
+            return Some(error);
+        }
+        self.began_after(error);
+        None
+    }
+
+    /// The second call has failed. The error, where that ends the request.
+    pub(super) fn fails_second(&mut self, first: &First, is_first_sent: bool, mut error: LlmError) -> Option<LlmError> {
+        self.second = None;
+        let settings = self.started.settings.clone();
+        let (before, spent) = (self.ledger.len(), self.ledger.spent());
+        self.ledger.failed(&mut error, self.started.begun);
+        self.ledger.name_tier(before, settings.to());
+        if self.ledger.spent() > spent {
+            self.started.sent();
+        } else {
+            self.started.refund();
+        }
+        if self.first_failed {
+            // Of one service the newest says how things are; of two tiers the first leads.
+            return Some(match self.failed.take() {
+                Some(firsts) if !settings.is_same() => self.both_failed(firsts, Some(error)),
+                other => self.both_failed(error, other),
+            });
+        }
+        // What another tier calls wrong may be right where it was sent first.
+        if settings.is_same() && settings.ends_both(&error) {
+            if is_first_sent {
+                self.ledger.push(ledger::cancelled(&settings.tier, first.begun));
+            }
+            self.end(&mut error);
+            return Some(error);
+        }
+        self.began_after(error);
+        None
+    }
+
+    /// The first call has answered.
+    pub(super) fn answers_first(mut self, response: &mut LlmResponse) {
+        self.cancel_second();
+        self.ledger.answered(response);
+    }
+
+    /// The second call has answered. `is_first_sent` says whether the first was under way until now.
+    pub(super) fn answers_second(mut self, first: &First, is_first_sent: bool, response: &mut LlmResponse) {
+        self.started.sent();
+        self.started.won = true;
+        self.started.state.counts.won.fetch_add(1, Relaxed);
+        if is_first_sent {
+            self.ledger.push(ledger::cancelled(&self.started.settings.tier, first.begun));
+        }
+        response.name_tier(self.started.settings.to());
+        response.set_hedged();
+        self.ledger.answered(response);
+    }
+
+    /// Ends the second call, if it is under way.
+    fn cancel_second(&mut self) {
+        let Some(second) = self.second.take() else { return };
+        drop(second);
+        if self.started.sent {
+            self.ledger.push(ledger::cancelled(self.started.settings.to(), self.started.begun));
+        }
+    }
+
+    /// The one error for both.
+    fn both_failed(&mut self, mut lead: LlmError, other: Option<LlmError>) -> LlmError {
+        if !self.started.settings.is_same() {
+            let earliest = [lead.retry_at(), other.and_then(|other| other.retry_at())].into_iter().flatten().min();
+            lead = lead.with_retry_at(earliest);
+        }
+        self.end(&mut lead);
+        lead
+    }
+
+    fn end(&mut self, error: &mut LlmError) {
+        std::mem::take(&mut self.ledger).give_up(error);
+    }
+}
+
+impl<S, F> SecondCall<S, F> {
+    fn phase(&self) -> Phase {
+        match self {
+            Self::Same(call) => call.phase(),
+            Self::Tier(call) => call.phase(),
+        }
+    }
+}
+
+impl<S> SecondCall<S, S::Future>
+where
+    S: Service<LlmRequest, Response = LlmResponse>,
+    S::Error: Into<LlmError>,
+{
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<LlmResponse, LlmError>> {
+        match self.project() {
+            SecondProjection::Same(call) => call.poll(cx),
+            SecondProjection::Tier(call) => call.poll(cx),
+        }
+    }
+}
+
+impl Started {
+    /// It went out: its tokens are spent, whatever becomes of it.
+    fn sent(&mut self) {
+        if self.sent {
+            return;
+        }
+        self.sent = true;
+        self.state.counts.sent.fetch_add(1, Relaxed);
+        self.tokens.iter_mut().flatten().for_each(Reservation::sent);
+    }
+
+    /// It was refused on this side: it was never made, however it looked.
+    fn refund(&mut self) {
+        if std::mem::take(&mut self.sent) {
+            self.state.counts.sent.fetch_sub(1, Relaxed);
+        }
+        self.tokens.take().into_iter().flatten().for_each(Reservation::refund);
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let Some(events) = self.settings.events.as_ref().filter(|_| self.sent) else { return };
+        events.send_with(|| Event::Hedged {
+            tier: self.settings.tier.clone(),
+            to: self.settings.to().clone(),
+            won: self.won,
+            after: self.begun.saturating_duration_since(self.came),
+            at: Instant::now(),
+        });
+    }
+}

@@ -1,0 +1,104 @@
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    task::{Context, Poll},
+};
+
+use tower::Service;
+
+use super::{
+    ResponseFuture,
+    future::First,
+    handle::State,
+    settings::{Second, Settings},
+};
+use crate::{
+    LlmError, LlmRequest, LlmResponse,
+    layers::{call::Call, clock::Reading},
+    sync::{Mutex, lock},
+};
+
+/// Sends a second call where the first is late. See the [module docs](super).
+///
+/// Clones share the observed times, the share of extra calls and the totals.
+pub struct Hedge<S> {
+    inner: S,
+    shared: Arc<Shared<S>>,
+}
+
+/// What all clones and their futures share.
+pub(super) struct Shared<S> {
+    pub(super) settings: Arc<Settings>,
+    pub(super) state: Arc<State>,
+    /// Where second calls to the same service come from: it is cloned when one is made, and not with every call.
+    spare: Option<Mutex<S>>,
+}
+
+impl<S: Clone> Shared<S> {
+    /// A service that nobody has polled; `None` where second calls go elsewhere.
+    pub(super) fn fresh(&self) -> Option<S> {
+        self.spare.as_ref().map(|spare| lock(spare).clone())
+    }
+}
+
+impl<S: Clone> Hedge<S> {
+    pub(super) fn new(inner: S, settings: Arc<Settings>, state: Arc<State>) -> Self {
+        let spare = matches!(settings.second, Second::Same).then(|| Mutex::new(inner.clone()));
+        Self { inner, shared: Arc::new(Shared { settings, state, spare }) }
+    }
+}
+
+impl<S> Service<LlmRequest> for Hedge<S>
+where
+    S: Service<LlmRequest, Response = LlmResponse> + Clone,
+    S::Error: Into<LlmError>,
+{
+    type Response = LlmResponse;
+    type Error = LlmError;
+    type Future = ResponseFuture<S>;
+
+    /// Always ready: each call waits for its service by itself.
+    #[inline]
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    #[inline]
+    fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
+        let shared = self.shared.clone();
+        let Shared { settings, state, .. } = &*shared;
+        let budget = &settings.budget;
+        let context = request.context_mut();
+        if context.counted_in != budget.id() {
+            context.counted_in = budget.id();
+            budget.deposit();
+        }
+        let (now, _reading) = Reading::pass_on();
+        let first = settings.may_hedge(&request).then(|| {
+            settings.extra.deposit();
+            let counts = &state.counts;
+            counts.calls.fetch_add(1, Relaxed);
+            let kept = request.clone();
+            // One attempt is kept for the second call.
+            let context = request.context_mut();
+            context.attempts_left -= 1;
+            let delay = state.observed(kept.is_stream()).delay(settings);
+            let at = delay.and_then(|delay| now.checked_add(delay));
+            let at = at.filter(|at| context.deadline.is_none_or(|deadline| *at < deadline));
+            First { request: kept, begun: now, at, answers: counts.answers.load(Relaxed) }
+        });
+        ResponseFuture::new(Call::first(&mut self.inner, request), shared, first)
+    }
+}
+
+impl<S: Clone> Clone for Hedge<S> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), shared: self.shared.clone() }
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for Hedge<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hedge").field("inner", &self.inner).field("settings", &self.shared.settings).finish()
+    }
+}

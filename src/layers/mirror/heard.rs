@@ -1,0 +1,164 @@
+//! What is heard of an answer while it comes: the same on both sides.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{Side, layer::Settings};
+use crate::{
+    Attempt, Frame, LlmError, LlmResponse, StreamEvent,
+    body::Delivered,
+    chat::{Accumulator, Message, Part, Usage},
+    events::RequestOutcome,
+    prices::Usd,
+};
+
+pub(super) struct Heard {
+    settings: Arc<Settings>,
+    begun: Instant,
+    side: Side,
+    answer: Answer,
+    delivered: Delivered,
+    /// What counts against the bound: bytes, and frames, for some have none.
+    size: u64,
+    /// The tokens of answers that broke before this one began anew.
+    broken: Option<Usage>,
+}
+
+enum Answer {
+    Nothing,
+    Coming(Accumulator),
+    Whole(Message),
+    TooLarge,
+}
+
+/// A side that has ended, and what it said.
+pub(super) struct Said {
+    pub(super) side: Side,
+    pub(super) message: Option<Message>,
+}
+
+impl Heard {
+    pub(super) fn new(settings: Arc<Settings>, begun: Instant) -> Self {
+        let (answer, delivered) = (Answer::Nothing, Delivered::default());
+        Self { settings, begun, side: Side::nothing_yet(), answer, delivered, size: 0, broken: None }
+    }
+
+    /// Whether there was a response.
+    pub(super) fn is_begun(&self) -> bool {
+        self.side.first_token.is_some()
+    }
+
+    pub(super) fn is_too_large(&self) -> bool {
+        matches!(self.answer, Answer::TooLarge)
+    }
+
+    /// The response is there: a whole answer, or the first token of one.
+    pub(super) fn responds(&mut self, response: &LlmResponse) {
+        let (provider, model) = response.names();
+        self.side = Side {
+            tier: response.tier(),
+            provider,
+            model,
+            stream: response.body().is_stream(),
+            first_token: Some(self.begun.elapsed()),
+            attempts: response.served_by().attempts,
+            usage: response.usage(),
+            cached: response.cached().map(|cached| cached.why),
+            degraded: response.degraded(),
+            ..self.side.clone()
+        };
+        let Some(message) = response.body().message() else {
+            self.answer = Answer::Coming(Accumulator::default());
+            return;
+        };
+        self.side.finish.clone_from(&message.finish);
+        self.side.tool_calls = u32::try_from(message.tool_calls().count()).unwrap_or(u32::MAX);
+        let texts = message.content.iter().filter_map(|part| match part {
+            Part::Text(text) | Part::Refusal(text) => Some(text.chars().count() as u64),
+            _ => None,
+        });
+        self.side.characters = texts.sum();
+        let size = message.content.iter().map(|part| part.size() as u64).sum();
+        self.answer = if self.fits(size) { Answer::Whole(message.into_owned()) } else { Answer::TooLarge };
+    }
+
+    /// A piece of the answer.
+    pub(super) fn frame(&mut self, frame: &Frame) {
+        let before = self.delivered.bytes;
+        self.delivered.add(frame);
+        for event in frame.events() {
+            match event {
+                StreamEvent::Usage(usage) => self.side.usage = Some(*usage),
+                StreamEvent::Finish(reason) => self.side.finish = Some(reason.clone()),
+                StreamEvent::Restarted { .. } => {
+                    self.broken = total(self.broken, self.side.usage.take());
+                    self.side.finish = None;
+                }
+                _ => {}
+            }
+        }
+        let size = self.delivered.bytes.saturating_sub(before).saturating_add(1);
+        if !self.fits(size) {
+            self.answer = Answer::TooLarge;
+        }
+        if let Answer::Coming(answer) = &mut self.answer {
+            frame.events().iter().for_each(|event| answer.push(event));
+        }
+    }
+
+    /// Counts so much more; `false` where that is more than is kept.
+    fn fits(&mut self, more: u64) -> bool {
+        self.size = self.size.saturating_add(more);
+        self.size <= self.settings.max_answer
+    }
+
+    /// There will be no response.
+    pub(super) fn fails(&mut self, error: &LlmError) {
+        let (provider, model) = error.names();
+        let sent = |attempt: &&Attempt| attempt.failure.is_some() && !attempt.is_local();
+        self.side.tier = error.attempts().last().and_then(|attempt| attempt.tier.clone());
+        self.side.attempts = match error.attempts() {
+            // No layer has counted it.
+            [] => usize::from(!error.kind().is_local()),
+            attempts => attempts.iter().filter(sent).count(),
+        };
+        (self.side.provider, self.side.model) = (provider, model);
+    }
+
+    pub(super) fn ends(self, outcome: RequestOutcome) -> Said {
+        let Self { settings, begun, mut side, answer, delivered, broken, .. } = self;
+        side.outcome = outcome;
+        side.took = begun.elapsed();
+        side.usage = total(broken, side.usage);
+        side.cost = match (side.cached, &side.model, &side.usage) {
+            // What was made before was paid for then.
+            (Some(_), ..) => Some(Usd::ZERO),
+            (None, Some(model), Some(usage)) => settings.prices.cost(side.provider.as_deref(), model, usage),
+            _ => None,
+        };
+        if side.stream {
+            (side.characters, side.tool_calls) = (delivered.characters, delivered.tool_calls);
+        }
+        let message = match answer {
+            Answer::Nothing | Answer::TooLarge => None,
+            Answer::Coming(answer) => Some(answer.finish()),
+            Answer::Whole(message) => Some(message),
+        };
+        Said { side, message }
+    }
+}
+
+impl Said {
+    /// What it said, if the answer is here in whole.
+    pub(super) fn whole(&self) -> Option<&Message> {
+        self.message.as_ref().filter(|_| self.side.outcome == RequestOutcome::Answered)
+    }
+}
+
+fn total(before: Option<Usage>, now: Option<Usage>) -> Option<Usage> {
+    match (before, now) {
+        (Some(before), Some(now)) => Some(before + now),
+        (before, now) => before.or(now),
+    }
+}

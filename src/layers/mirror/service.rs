@@ -1,0 +1,73 @@
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use tower::Service;
+
+use super::{ResponseFuture, layer::Settings, shadow};
+use crate::{
+    LlmError, LlmRequest, LlmResponse,
+    layers::{call::Call, clock},
+};
+
+/// Sends a share of the requests to a candidate too, and compares the answers. See the [module docs](super).
+///
+/// Clones share the candidate and the places for its calls.
+#[derive(Clone)]
+pub struct Mirror<S> {
+    inner: S,
+    settings: Arc<Settings>,
+}
+
+impl<S> Mirror<S> {
+    pub(super) fn new(inner: S, settings: Arc<Settings>) -> Self {
+        Self { inner, settings }
+    }
+}
+
+impl<S> Mirror<S>
+where
+    S: Service<LlmRequest, Response = LlmResponse> + Clone,
+    S::Error: Into<LlmError>,
+{
+    #[cold]
+    fn mirrored(&mut self, request: LlmRequest) -> ResponseFuture<S> {
+        let begun = clock::now();
+        let copy = request.clone();
+        // First of all the caller's own.
+        let call = Call::first(&mut self.inner, request);
+        ResponseFuture::new(call, shadow::begin(&self.settings, copy, begun))
+    }
+}
+
+impl<S> Service<LlmRequest> for Mirror<S>
+where
+    S: Service<LlmRequest, Response = LlmResponse> + Clone,
+    S::Error: Into<LlmError>,
+{
+    type Response = LlmResponse;
+    type Error = LlmError;
+    type Future = ResponseFuture<S>;
+
+    /// Always ready: waiting for the inner service is the future's. The candidate's readiness is waited for in its own task.
+    #[inline]
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    #[inline]
+    fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
+        if self.settings.choice.takes(&request) {
+            return self.mirrored(request);
+        }
+        ResponseFuture::new(Call::first(&mut self.inner, request), None)
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for Mirror<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mirror").field("inner", &self.inner).field("settings", &self.settings).finish()
+    }
+}

@@ -1,0 +1,166 @@
+//! The request's copy: the candidate's call and the comparison, in a task of its own.
+
+use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
+
+use futures_util::{
+    FutureExt as _,
+    future::{Either, select},
+};
+use tokio::{
+    runtime::Handle,
+    sync::oneshot,
+    task::yield_now,
+    time::{Instant, timeout},
+};
+
+use super::{
+    Comparison, Kept,
+    handle::{Place, count},
+    heard::{Heard, Said},
+    layer::{Settings, TIMEOUT},
+    measure::same_tools,
+    primary::Watch,
+};
+use crate::{Context, ErrorKind, Event, LlmError, LlmRequest, events::RequestOutcome, layers::call::Call};
+
+/// Sends the copy to the candidate, if there is a place for it, and gives what listens to the caller's own call.
+pub(super) fn begin(settings: &Arc<Settings>, request: LlmRequest, begun: Instant) -> Option<Watch> {
+    let shared = &settings.handle.shared;
+    let Ok(runtime) = Handle::try_current() else {
+        count(&shared.counters.without_runtime);
+        return None;
+    };
+    let place = shared.enter(settings.max_in_flight)?;
+    let (done, primary) = oneshot::channel();
+    let shadow = Shadow { place, settings: settings.clone(), request, primary };
+    runtime.spawn(shadow.run());
+    Some(Watch::new(Heard::new(settings.clone(), begun), done))
+}
+
+struct Shadow {
+    place: Place,
+    settings: Arc<Settings>,
+    request: LlmRequest,
+    primary: oneshot::Receiver<Said>,
+}
+
+/// How many frames are read in a row, before other tasks have their turn.
+const TURN: u32 = 64;
+
+impl Shadow {
+    async fn run(self) {
+        let Self { place, settings, request, primary } = self;
+        // The place is given back when all else is gone.
+        let shared = &place.shared;
+        let mut closed = shared.closed.subscribe();
+        let closes = pin!(closed.wait_for(|closed| *closed));
+        let compares = pin!(AssertUnwindSafe(compares(&place, &settings, request, primary)).catch_unwind());
+        if let Either::Right((Err(_), _)) = select(closes, compares).await {
+            count(&shared.counters.panicked);
+        }
+    }
+}
+
+async fn compares(place: &Place, settings: &Arc<Settings>, request: LlmRequest, primary: oneshot::Receiver<Said>) {
+    let counters = &place.shared.counters;
+    let limit = settings.timeout.unwrap_or_else(|| {
+        let left = request.context().time_left(Instant::now());
+        left.map_or(TIMEOUT, |left| left.max(TIMEOUT))
+    });
+    let Some(candidate) = asks(settings, &request, limit).await else {
+        count(&counters.refused);
+        return;
+    };
+    let Ok(Ok(primary)) = timeout(limit, primary).await else {
+        count(&counters.unpaired);
+        return;
+    };
+    tells(settings, &request, primary, candidate);
+    count(&counters.compared);
+}
+
+/// What the candidate says; `None` where nothing was sent, for its own layers refused.
+async fn asks(settings: &Arc<Settings>, request: &LlmRequest, limit: Duration) -> Option<Said> {
+    let begun = Instant::now();
+    let context =
+        Context { deadline: begun.checked_add(limit), commit: request.context().commit, ..Context::default() };
+    let copy = request.shadow(context);
+    let mut heard = Heard::new(settings.clone(), begun);
+    let listens = AssertUnwindSafe(listens(&mut heard, settings, copy)).catch_unwind();
+    let outcome = match timeout(limit, listens).await {
+        Ok(Ok(outcome)) => outcome?,
+        Ok(Err(_)) => RequestOutcome::Failed(ErrorKind::Other),
+        Err(_) if heard.is_begun() => RequestOutcome::Broken(ErrorKind::Timeout),
+        Err(_) => RequestOutcome::Failed(ErrorKind::Timeout),
+    };
+    Some(heard.ends(outcome))
+}
+
+async fn listens(heard: &mut Heard, settings: &Settings, request: LlmRequest) -> Option<RequestOutcome> {
+    let mut response = match Call::further(settings.candidate.clone(), request).await {
+        Ok(response) => response,
+        Err(error) if is_refused(&error) => return None,
+        Err(error) => {
+            heard.fails(&error);
+            return Some(RequestOutcome::Failed(error.kind()));
+        }
+    };
+    heard.responds(&response);
+    if !response.body().is_stream() {
+        return Some(RequestOutcome::Answered);
+    }
+    let mut read = 0u32;
+    loop {
+        match response.body_mut().frame().await {
+            Some(Ok(frame)) => heard.frame(&frame),
+            Some(Err(error)) => return Some(RequestOutcome::Broken(error.kind())),
+            None => return Some(RequestOutcome::Answered),
+        }
+        if heard.is_too_large() {
+            return Some(RequestOutcome::Abandoned);
+        }
+        read = read.wrapping_add(1);
+        // One that floods is always ready.
+        if read.is_multiple_of(TURN) {
+            yield_now().await;
+        }
+    }
+}
+
+/// Whether what is around the candidate has spared it: a circuit, a bulkhead, a budget, an operator.
+fn is_refused(error: &LlmError) -> bool {
+    let spares = |kind| {
+        matches!(kind, ErrorKind::CircuitOpen | ErrorKind::BulkheadFull | ErrorKind::Budget | ErrorKind::OutOfService)
+    };
+    spares(error.kind()) && error.attempts().iter().all(|attempt| attempt.is_local())
+}
+
+fn tells(settings: &Settings, request: &LlmRequest, primary: Said, candidate: Said) {
+    let (mut similarity, mut same) = (None, None);
+    if let (Some(one), Some(other)) = (primary.whole(), candidate.whole()) {
+        similarity = Some((settings.measure)(one, other));
+        same = Some(same_tools(one, other));
+    }
+    let alike = similarity.map(|similarity| similarity >= settings.agrees_from);
+    let keeps = settings.keep_texts && settings.sink.is_some();
+    let kept = keeps.then(|| {
+        Box::new(Kept { chat: request.chat().ok().cloned(), primary: primary.message, candidate: candidate.message })
+    });
+    let comparison = Comparison {
+        feature: request.feature_kept(),
+        session: request.session_kept(),
+        primary: primary.side,
+        candidate: candidate.side,
+        similarity,
+        same_tools: same,
+        agrees: alike.zip(same).map(|(alike, same)| alike && same),
+        kept,
+        at: Instant::now(),
+    };
+    if let Some(events) = &settings.events {
+        events.send_with(|| Event::Mirrored(Arc::new(comparison.told())));
+    }
+    if let Some(sink) = &settings.sink {
+        sink.compare(comparison);
+    }
+}
