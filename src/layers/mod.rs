@@ -1,7 +1,7 @@
 //! The layers, one folder each, and the mechanisms that they share.
 //!
 //! Recommended order, outermost first: Observe · Timeout (total) · Cache (where answers are
-//! kept) · Bulkhead · Budget · Route · Fallback · and for each tier: Validate (where a
+//! kept) · Bulkhead · Budget · Route · Fallback · and for each tier: Hedge (where its tail matters) · Validate (where a
 //! program reads the answers) · RetryWithJitter · CircuitBreaker · Timeout (attempt) · leaf. Every other order compiles and means what it says.
 //!
 //! # Keys

@@ -79,7 +79,8 @@ where
             context.attempts_made = context.attempts_made.saturating_add(1);
             context.attempts_left = 1;
         }
-        if context.attempts_left == 0 || context.deadline.is_some_and(|deadline| deadline <= now) {
+        let may = || settings.at_last.as_ref().is_none_or(|may| may(&first.request));
+        if context.attempts_left == 0 || context.deadline.is_some_and(|deadline| deadline <= now) || !may() {
             return Err(ledger);
         }
         // Last, so that only a call that will be made takes tokens.

@@ -8,7 +8,7 @@ use std::{
 
 use serde::Serialize;
 use steadfast::{
-    Attempt, Event,
+    Event,
     events::{RequestEnded, RequestOutcome, Subscriber},
     prices::Usd,
 };
