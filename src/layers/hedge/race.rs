@@ -30,7 +30,7 @@ use crate::{
 /// What is needed once a second call was begun.
 pub(super) struct Race<S: Service<LlmRequest>> {
     /// The second call, until it has failed.
-    second: Option<Pin<Box<SecondCall<S, S::Future>>>>,
+    second: Option<BoxedSecond<S>>,
     started: Started,
     ledger: Ledger,
     /// Of whichever has failed while the other goes on.
@@ -38,6 +38,8 @@ pub(super) struct Race<S: Service<LlmRequest>> {
     /// Whether that is the first.
     first_failed: bool,
 }
+
+type BoxedSecond<S> = Pin<Box<SecondCall<S, <S as Service<LlmRequest>>::Future>>>;
 
 #[pin_project(project = SecondProjection)]
 enum SecondCall<S, F> {
