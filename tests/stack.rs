@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use steadfast::{
     BoxLlmService, ErrorKind, Event, LlmError, LlmRequest, LlmResponse, Stack,
-    chat::{Chat, Message},
+    chat::{Chat, Image, Media, Message, Part, Role},
     config::{AtCap, Budget, Config, Environment, Format, Period, StackBuilder},
     events::{CircuitState, RequestEnded, ServingState},
     layers::budget::BudgetKey,
@@ -380,4 +380,61 @@ async fn caps_beside_the_configuration_count_and_stay_over_its_reloads() {
     assert_eq!((kind("one").await, handle.spend().len()), (Some(ErrorKind::Budget), 2));
     handle.set_budgets(Vec::new()).unwrap();
     assert_eq!((kind("one").await, handle.spend().len()), (None, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tier_that_is_late_is_hedged_with_the_next_of_its_level_as_the_file_says() {
+    let text = |hedge: &str, session: &str| {
+        format!(
+            "
+tiers:
+  - {{ name: sonnet, provider: anthropic, model: claude-sonnet-4-5, hedge: {hedge} }}
+  - {{ name: small, provider: openai, model: gpt-4o-mini, level: 2 }}
+  - {{ name: gpt, provider: openai, model: gpt-4o, images: false }}
+  - {{ name: sorry, provider: canned, text: Sorry. }}
+features:
+  code: {{ tiers: [sonnet] }}
+  pay: {{ hedge: false }}
+fallback: {{ session: {session} }}
+"
+        )
+    };
+    let takes = |name: &str, seconds: u32| Simulated::new(name).latency(SECOND * seconds);
+    let stack = Stack::builder()
+        .leaf("sonnet", takes("sonnet", 20))
+        .leaf("small", takes("small", 1))
+        .leaf("gpt", takes("gpt", 1))
+        .build(config(&text("{ after: 2s, extra: 100% }", "pin")))
+        .unwrap();
+    let (llm, handle) = (stack.service(), stack.handle());
+    let served = async |request: LlmRequest| {
+        let begun = Instant::now();
+        let tier = tier_of(&llm, request).await;
+        (tier, begun.elapsed().as_secs())
+    };
+    let (late, hedged) = (("sonnet".to_owned(), 20), ("gpt".to_owned(), 3));
+    assert_eq!(served(prompt("chat")).await, hedged);
+    assert_eq!(served(prompt("chat").stream(true)).await, hedged);
+    // Where its feature has no other tier, or is not to be asked twice; where a session stays; where the other tier cannot
+    // read it, or has been drained.
+    assert_eq!(served(prompt("code")).await, late);
+    assert_eq!(served(prompt("pay")).await, late);
+    assert_eq!(served(prompt("chat").session("s")).await, late);
+    assert_eq!(served(prompt("chat").no_fallback()).await, late);
+    let picture = Image { media: Media::Url("https://example.com/a.png".into()) };
+    let sees = Message::new(Role::User, vec![Part::Text("What is it?".into()), Part::Image(picture)]);
+    assert_eq!(served(LlmRequest::from(Chat::new([sees]))).await, late);
+    handle.fallback().drain("gpt");
+    assert_eq!(served(prompt("chat")).await, late);
+    handle.fallback().undrain("gpt");
+
+    // A reload that leaves it as it is goes on with what was counted.
+    let [(tier, counted)] = &handle.hedges()[..] else { panic!("{:?}", handle.hedges()) };
+    assert_eq!((&**tier, counted.stats().sent, counted.stats().won), ("sonnet", 2, 2));
+    handle.reload(config(&text("{ after: 2s, extra: 100% }", "free"))).unwrap();
+    assert_eq!(handle.hedges()[0].1.stats(), counted.stats());
+    assert_eq!(served(prompt("chat").session("s")).await, hedged);
+    handle.reload(config(&text("off", "free"))).unwrap();
+    assert!(handle.hedges().is_empty());
+    assert_eq!(served(prompt("chat")).await, late);
 }

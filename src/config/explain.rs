@@ -55,6 +55,15 @@ impl Config {
                 1 => text.push_str(": 1 attempt\n"),
                 attempts => _ = writeln!(text, ": at most {attempts} attempts"),
             }
+            if let Some(hedging) = self.hedging(at) {
+                let to = match hedging.to {
+                    to if to == at => "once more".to_owned(),
+                    to => format!("-> {}", self.tiers[to].name),
+                };
+                let percent = hedging.extra.0 * 100.0;
+                let _ =
+                    writeln!(text, "  late after {}: also {to}, for at most {percent} % of the calls", hedging.after);
+            }
             for (fate, failures) in self.fates(at, &table) {
                 let _ = writeln!(text, "  {fate}\n      {}", wrapped(&failures));
             }

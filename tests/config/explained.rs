@@ -104,6 +104,27 @@ fn what_is_mirrored_and_to_whom_is_told() {
     }
 }
 
+#[test]
+fn where_second_calls_go_is_told() {
+    let text = "
+tiers:
+  - { name: large, provider: simulated }
+  - { name: small, provider: simulated, level: 2, hedge: { after: 1500ms, extra: 2.5% } }
+  - { name: other, provider: simulated, hedge: off }
+  - { name: last, provider: simulated, hedge: { to: large, after: p99.9 } }
+  - { name: sorry, provider: canned, text: Sorry. }
+hedge: p95
+";
+    let explained = Config::from_str(text, Format::Yaml).unwrap().explain();
+    let late: Vec<&str> = explained.lines().filter(|line| line.contains("late after")).map(str::trim).collect();
+    let expected = [
+        "late after p95: also -> other, for at most 5 % of the calls",
+        "late after 1.5s: also once more, for at most 2.5 % of the calls",
+        "late after p99.9: also -> large, for at most 5 % of the calls",
+    ];
+    assert_eq!(late, expected, "{explained}");
+}
+
 /// What the text says of a failure at the first tier: how often it is tried, and whether `spare` is next.
 fn told(explained: &str, label: &str) -> Option<(usize, bool)> {
     let own: Vec<&str> = explained.lines().skip(1).take_while(|line| line.starts_with(' ')).collect();

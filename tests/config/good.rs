@@ -84,6 +84,7 @@ fn the_example_is_a_configuration() {
         .replace("\n# mirror", "\nmirror")
         .replace("\n#   ", "\n  ");
     let all = all.replace("\n# listen", "\nlisten").replace("\n# retry", "\nretry").replace("\n# circuit", "\ncircuit");
+    let all = all.replace("\n# hedge", "\nhedge");
     let all =
         all.replace("\n# default_feature", "\ndefault_feature").replace("\n  # ", "\n  ").replace("\n    # ", "\n    ");
     let all = Config::from_str(&all, Format::Yaml).unwrap_or_else(|error| panic!("{error}"));

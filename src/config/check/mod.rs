@@ -4,6 +4,7 @@ mod alerts;
 mod cache;
 mod gateway;
 mod handoff;
+mod hedge;
 mod limits;
 mod mirror;
 mod spend;
@@ -41,6 +42,7 @@ pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findin
     alerts::check(config, findings);
     gateway::check(config, findings);
     handoff::check(config, findings);
+    hedge::check(config, findings);
 }
 
 /// Where findings go, and where in the text they are.

@@ -14,6 +14,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
                 tier(own, findings);
                 super::cache::tier(own, config, findings);
                 super::handoff::tier(own, config, findings);
+                super::hedge::tier(own, config, findings);
             });
         }
     });

@@ -39,6 +39,10 @@ pub struct Feature {
     pub timeout: Option<Span>,
     /// How its streams are handed on. Default: as the file's `stream` says, each field by itself.
     pub stream: Stream,
+    /// Whether a tier that is late may be hedged with a second call for it; not where a call must not be doubled. Default: as the
+    /// tier's `hedge` says.
+    #[schemars(extend("default" = true))]
+    pub hedge: Option<bool>,
     /// Whether its answers are kept, or for how long. Default: as the file's `cache` says.
     #[schemars(extend("default" = "on"))]
     pub cache: Option<FeatureCache>,

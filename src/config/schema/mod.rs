@@ -9,6 +9,7 @@ mod either;
 mod features;
 mod gateway;
 mod handoff;
+mod hedge;
 mod idempotency;
 mod limits;
 mod mirror;
@@ -28,6 +29,7 @@ pub use self::{
     features::{AllOpen, Fallback, Feature, ModelName, OnError, RampStep, Rate, Session, Stream, StreamBreak},
     gateway::{Gateway, Size},
     handoff::{Handoff, HandoffCallbacks, HandoffNotify, HandoffRedrive},
+    hedge::{Hedge, HedgeAfter, HedgeSettings},
     idempotency::Idempotency,
     limits::{
         CircuitBreaker, Cooldown, GrowingCooldown, Growth, Jitter, RateOver, Retry, Share, SlowCalls, Span,
@@ -69,6 +71,9 @@ pub struct Config {
     pub retry: Retry,
     /// The circuit breaker settings of tiers that have none of their own.
     pub circuit_breaker: CircuitBreaker,
+    /// Second calls where a tier is late, of tiers that say nothing of their own. Default: `off`.
+    #[schemars(extend("default" = "off"))]
+    pub hedge: Option<Hedge>,
     /// How one tier follows another.
     pub fallback: Fallback,
     /// Answers that are kept and given again.

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, fmt};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{CircuitBreaker, Retry, Secret, Similar, Span, TierTimeout};
+use super::{CircuitBreaker, Hedge, Retry, Secret, Similar, Span, TierTimeout};
 
 /// A model behind a provider, with its own settings.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -48,6 +48,8 @@ pub struct Tier {
     pub retry: Option<Retry>,
     /// The circuit breaker. Default: the file's `circuit_breaker`.
     pub circuit_breaker: Option<CircuitBreaker>,
+    /// Second calls where this tier is late. Default: the file's `hedge`.
+    pub hedge: Option<Hedge>,
     /// The level of service, from 1 (full) to 5 (static). Default: 1; of a cached tier 4, of a canned one 5.
     #[schemars(range(min = 1, max = 5))]
     pub level: Option<u8>,

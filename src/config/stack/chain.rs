@@ -1,8 +1,10 @@
 //! The order of the tiers, as a fallback.
 
-use super::{Makings, part::TierService, settings};
+use tower::Service;
+
+use super::{Makings, settings};
 use crate::{
-    Context, FallbackLayer, InvalidConfig,
+    Context, FallbackLayer, InvalidConfig, LlmError, LlmRequest, LlmResponse,
     config::{self, Config, Provider, StreamBreak, Tier, classifier},
     layers::fallback::{self, Capabilities, RampStep},
 };
@@ -19,12 +21,23 @@ pub(super) fn attempts(config: &Config) -> Option<u16> {
 /// The retry layer's own number of attempts.
 const ATTEMPTS: u16 = 3;
 
+/// What a tier of a chain is.
+pub(super) trait TierLike:
+    Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + Sync + 'static
+{
+}
+
+impl<S> TierLike for S where
+    S: Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + Sync + 'static
+{
+}
+
 /// The tiers in their order around the primary, which is the service to put the layer around.
-pub(super) fn chain(
+pub(super) fn chain<S: TierLike>(
     config: &Config,
-    services: &[TierService],
+    services: &[S],
     makings: &Makings,
-) -> Result<(FallbackLayer, TierService), InvalidConfig> {
+) -> Result<(FallbackLayer, S), InvalidConfig> {
     let settings = &config.fallback;
     let mut tiers = config.tiers.iter().zip(services.iter().cloned());
     let Some((first, primary)) = tiers.next() else {
@@ -117,7 +130,7 @@ pub(super) fn primary_of(tier: &Tier, makings: &Makings) -> FallbackLayer {
 }
 
 /// A tier's place in a fallback.
-pub(super) fn place_of(tier: &Tier, service: TierService) -> fallback::Tier {
+pub(super) fn place_of(tier: &Tier, service: impl TierLike) -> fallback::Tier {
     let mut place =
         fallback::Tier::new(tier.name.as_str(), service).capabilities(capabilities(tier)).level(tier.service_level());
     if tier.last_resort {

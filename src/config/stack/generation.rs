@@ -11,6 +11,7 @@ use super::{
     cache::Kept,
     chain,
     handoff::{People, PeoplePlan},
+    hedge::{Hedges, Tiered},
     leaf::LeafPlan,
     mirror::{CandidatePlan, Mirroring},
     part::{self, Part, RetryBudgets, TierService},
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::{
     BudgetLayer, Bulkhead, BulkheadHandle, Cache, CacheHandle, CircuitBreakerHandle, Context, Fallback, FallbackLayer,
-    Idempotency, IdempotencyHandle, InvalidConfig, LlmRequest, Mirror, Observe, ObserveLayer, Timeout,
+    HedgeHandle, Idempotency, IdempotencyHandle, InvalidConfig, LlmRequest, Mirror, Observe, ObserveLayer, Timeout,
     config::{self, Config, ConfigError, Problem, Tier},
     layers::{
         budget::{Budget, BudgetHandle},
@@ -35,7 +36,7 @@ type Keeping = Either<Cache<Capped>, Capped>;
 type Capped = Either<Budget<Places>, Places>;
 type Places = Bulkhead<Either<Mirror<Routed>, Routed>>;
 type Routed = Either<Route<Chain>, Chain>;
-type Chain = Fallback<TierService>;
+type Chain = Fallback<Tiered>;
 
 /// One configuration at work.
 pub(super) struct Generation {
@@ -49,6 +50,8 @@ pub(super) struct Generation {
     /// The crate's with the file's over them.
     pub(super) prices: PriceTable,
     fallback: FallbackLayer,
+    /// The tiers' second calls.
+    hedges: Hedges,
     /// What was answered under which key, where the file asks for it.
     idempotency: Option<(Keys, IdempotencyHandle)>,
     /// What the file names of stores.
@@ -199,12 +202,16 @@ impl Generation {
         }
         let services = services(&caps);
         let routes = spend::routes(&config, &prices, &services, makings)?;
+        // The cheaper chains are without them: who is sent there need not be quick, and a second call would be a dear one.
+        let known = before.map(|before| &before.hedges);
+        let (services, hedges) = Hedges::around(&config, &services, &retries, makings, known)?;
         let (mut fallback, primary) = chain::chain(&config, &services, makings)?;
         if let Some(before) = before {
             let kept = parts.iter().filter(|part| part.is_of(before)).map(|part| &*part.name);
             fallback = fallback.succeeding(&before.fallback, kept);
             bulkhead = bulkhead.succeeding(&before.bulkhead);
         }
+        hedges.go_by(&fallback);
         let handle = |(tier, caps): &Caps<'_>| Some((tier.map(str::to_owned), caps.as_ref()?.handle()));
         let spend = caps.iter().filter_map(handle).collect();
         let caps = caps.pop().and_then(|(_, caps)| caps);
@@ -253,6 +260,7 @@ impl Generation {
             spend,
             prices,
             fallback,
+            hedges,
             idempotency,
             stores,
             kept,
@@ -337,6 +345,10 @@ impl Generation {
             level: tier.service_level(),
         };
         self.parts.iter().zip(&self.config.tiers).map(info)
+    }
+
+    pub(super) fn hedges(&self) -> impl Iterator<Item = (Arc<str>, HedgeHandle)> {
+        self.hedges.handles()
     }
 
     /// What was spent of the caps of a tier, or of those of no tier.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use super::{Shared, mirror::Mirroring};
 use crate::{
-    BulkheadHandle, CacheHandle, CircuitBreakerHandle, Events, IdempotencyHandle, MirrorHandle,
+    BulkheadHandle, CacheHandle, CircuitBreakerHandle, Events, HedgeHandle, IdempotencyHandle, MirrorHandle,
     config::{Budget, Config, ConfigError, Provider},
     events::Status,
     layers::budget::{BudgetHandle, CapSpend},
@@ -95,6 +95,11 @@ impl StackHandle {
     /// Whether the configuration has a `cache`: a look that shares nothing, for each request.
     pub fn keeps_answers(&self) -> bool {
         self.shared.current.load().kept.is_some()
+    }
+
+    /// The second calls of each tier that has some, by its name: how many there were, and to what avail.
+    pub fn hedges(&self) -> Vec<(Arc<str>, HedgeHandle)> {
+        self.shared.current.load().hedges().collect()
     }
 
     /// What was spent and reserved of every cap, and until when it counts.

@@ -8,6 +8,7 @@ mod file;
 mod generation;
 mod handle;
 mod handoff;
+mod hedge;
 mod leaf;
 mod makings;
 mod mirror;

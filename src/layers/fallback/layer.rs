@@ -375,6 +375,12 @@ impl FallbackLayer {
         self.changed()
     }
 
+    /// What tells where requests may go. Take it when all is set.
+    #[cfg(feature = "config")]
+    pub(crate) fn outlook(&self) -> super::Outlook {
+        super::Outlook::new(Arc::downgrade(self.shared()))
+    }
+
     /// What drains its tiers and pins levels by hand, and tells of it where the layer's [events](Self::events) go: so take it
     /// when that is set. Clones of the layer go by the same orders, whatever is set in them afterwards.
     pub fn handle(&self) -> FallbackHandle {

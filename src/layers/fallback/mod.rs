@@ -67,6 +67,8 @@ mod future;
 mod handle;
 mod layer;
 pub(crate) mod models;
+#[cfg(feature = "config")]
+mod outlook;
 mod policy;
 mod ramp;
 mod restart;
@@ -76,6 +78,8 @@ mod tier;
 mod unable;
 mod walk;
 
+#[cfg(feature = "config")]
+pub(crate) use self::outlook::Outlook;
 pub use self::{
     capabilities::Capabilities,
     future::ResponseFuture,

@@ -111,6 +111,23 @@ impl HedgeLayer {
         self
     }
 
+    /// The same question, asked when a second call is about to be made: for what takes longer to tell.
+    #[cfg(feature = "config")]
+    pub(crate) fn at_last(mut self, may: impl Fn(&LlmRequest) -> bool + Send + Sync + 'static) -> Self {
+        self.change().at_last = Some(Arc::new(may));
+        self
+    }
+
+    /// Takes the place of another hedge while its requests still run, as a configuration that is loaded anew does: it goes on
+    /// with what that one has observed and counted, and with its share of extra calls.
+    #[must_use]
+    pub fn succeeding(mut self, before: &Self) -> Self {
+        self.state = before.state.clone();
+        let extra = before.settings.extra.clone();
+        self.change().extra = extra;
+        self
+    }
+
     /// Sets the table that says which failures a second call can help with, and which are the request's own.
     #[must_use]
     pub fn classifier(mut self, classifier: Classifier) -> Self {

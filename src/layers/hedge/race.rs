@@ -30,7 +30,7 @@ use crate::{
 /// What is needed once a second call was begun.
 pub(super) struct Race<S: Service<LlmRequest>> {
     /// The second call, until it has failed.
-    second: Option<Pin<Box<SecondCall<S, S::Future>>>>,
+    second: Option<BoxedSecond<S>>,
     started: Started,
     ledger: Ledger,
     /// Of whichever has failed while the other goes on.
@@ -38,6 +38,8 @@ pub(super) struct Race<S: Service<LlmRequest>> {
     /// Whether that is the first.
     first_failed: bool,
 }
+
+type BoxedSecond<S> = Pin<Box<SecondCall<S, <S as Service<LlmRequest>>::Future>>>;
 
 #[pin_project(project = SecondProjection)]
 enum SecondCall<S, F> {
@@ -79,7 +81,8 @@ where
             context.attempts_made = context.attempts_made.saturating_add(1);
             context.attempts_left = 1;
         }
-        if context.attempts_left == 0 || context.deadline.is_some_and(|deadline| deadline <= now) {
+        let may = || settings.at_last.as_ref().is_none_or(|may| may(&first.request));
+        if context.attempts_left == 0 || context.deadline.is_some_and(|deadline| deadline <= now) || !may() {
             return Err(ledger);
         }
         // Last, so that only a call that will be made takes tokens.

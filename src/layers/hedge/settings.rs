@@ -30,6 +30,8 @@ pub(super) struct Settings {
     pub(super) classifier: Classifier,
     pub(super) events: Option<Events>,
     pub(super) only: Option<Arc<Only>>,
+    /// The same, asked when one is about to be made.
+    pub(super) at_last: Option<Arc<Only>>,
 }
 
 /// Where a second call goes.
@@ -63,6 +65,7 @@ impl Settings {
             classifier: Classifier::default(),
             events: None,
             only: None,
+            at_last: None,
         }
     }
 

@@ -1,0 +1,37 @@
+use super::Findings;
+use crate::config::{Config, Hedge, HedgeAfter, HedgeSettings, Tier, hedge::asks_a_model};
+
+pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
+    if let Some(Hedge::On(own)) = &config.hedge {
+        findings.within("hedge", |findings| settings(own, config, findings));
+    }
+}
+
+pub(super) fn tier(tier: &Tier, config: &Config, findings: &mut Findings<'_, '_>) {
+    let Some(Hedge::On(own)) = &tier.hedge else { return };
+    if !asks_a_model(tier) {
+        findings
+            .wrong_key("hedge", format!("a {} tier is never late: there is nothing to hedge", tier.provider.name()));
+        return;
+    }
+    findings.within("hedge", |findings| settings(own, config, findings));
+}
+
+fn settings(hedge: &HedgeSettings, config: &Config, findings: &mut Findings<'_, '_>) {
+    if let Some(HedgeAfter::Fixed(span)) = hedge.after
+        && span.0.is_zero()
+    {
+        findings.wrong_here("after nothing every call would be doubled: give a time, or a share such as p95");
+    }
+    if hedge.extra.is_some_and(|extra| extra.0 == 0.0) {
+        findings.wrong("extra", "of nothing no second call is ever made; `hedge: off` says so");
+    }
+    let Some(to) = &hedge.to else { return };
+    if !findings.is_tier("to", to, config) {
+        return;
+    }
+    if let Some(other) = config.tiers.iter().find(|tier| tier.name == *to && !asks_a_model(tier)) {
+        let message = format!("`{to}` is a {} tier: it would answer each late call", other.provider.name());
+        findings.wrong("to", message);
+    }
+}

@@ -1,0 +1,163 @@
+use std::{borrow::Cow, fmt};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, Unexpected, Visitor},
+};
+
+use super::{
+    Share, Span,
+    either::{Either, short_or_block},
+};
+
+/// A second call where the first is late: `off`, `on`, when it goes out (`p95`, `2s`), or each setting by its name.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Hedge {
+    /// None.
+    Off,
+    /// With these settings.
+    On(HedgeSettings),
+}
+
+/// The settings of second calls.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HedgeSettings {
+    /// When the second call goes out: after the time in which so many of the last calls had their first token, `p95`, or after
+    /// a fixed one, `2s`. Default: `p95`.
+    #[schemars(extend("default" = "p95"))]
+    pub after: Option<HedgeAfter>,
+    /// The tier that the second call goes to; the tier's own name calls it once more. Default: the next one in the file of the
+    /// same level that asks a model, or else the same.
+    pub to: Option<String>,
+    /// How many second calls are made at most, as a share of the first ones. Default: 5 %.
+    #[schemars(extend("default" = "5%"))]
+    pub extra: Option<Share>,
+}
+
+/// When a second call goes out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum HedgeAfter {
+    /// When this share of the last calls had their first token, from 0.5 to less than 1: `p95`.
+    Quantile(f64),
+    /// After this time: `2s`.
+    Fixed(Span),
+}
+
+impl HedgeAfter {
+    fn read(word: &str) -> Option<Self> {
+        let Some(percent) = word.strip_prefix('p') else { return word.parse().map(Self::Fixed).ok() };
+        let percent: f64 = percent.parse().ok()?;
+        (50.0..100.0).contains(&percent).then_some(Self::Quantile(percent / 100.0))
+    }
+}
+
+impl fmt::Display for HedgeAfter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // To a thousandth: 0.95 times 100 is not 95.
+            Self::Quantile(share) => write!(f, "p{}", (share * 1e5).round() / 1e3),
+            Self::Fixed(Span(time)) => write!(f, "{time:?}"),
+        }
+    }
+}
+
+/// The forms of one word.
+struct Words;
+
+impl Visitor<'_> for Words {
+    type Value = Hedge;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("`on`, `off`, a share of the calls from p50 to p99.9 such as p95, or a span of time such as 2s")
+    }
+
+    fn visit_bool<E: Error>(self, on: bool) -> Result<Hedge, E> {
+        Ok(if on { Hedge::On(HedgeSettings::default()) } else { Hedge::Off })
+    }
+
+    fn visit_str<E: Error>(self, word: &str) -> Result<Hedge, E> {
+        match word {
+            "on" => self.visit_bool(true),
+            "off" => self.visit_bool(false),
+            _ => {
+                let after = HedgeAfter::read(word).ok_or_else(|| E::invalid_value(Unexpected::Str(word), &self))?;
+                Ok(Hedge::On(HedgeSettings { after: Some(after), ..HedgeSettings::default() }))
+            }
+        }
+    }
+}
+
+/// One word.
+struct Short(Hedge);
+
+impl<'de> Deserialize<'de> for Short {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Words).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Hedge {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let forms = "`on`, `off`, when the second call goes out such as p95 or 2s, or a block such as { after: p95, extra: 5% }";
+        Ok(match short_or_block(deserializer, forms)? {
+            Either::Short(Short(hedge)) => hedge,
+            Either::Block(settings) => Self::On(settings),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for HedgeAfter {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct When;
+
+        impl Visitor<'_> for When {
+            type Value = HedgeAfter;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a share of the calls from p50 to p99.9 such as p95, or a span of time such as 2s")
+            }
+
+            fn visit_str<E: Error>(self, word: &str) -> Result<HedgeAfter, E> {
+                HedgeAfter::read(word).ok_or_else(|| E::invalid_value(Unexpected::Str(word), &self))
+            }
+        }
+
+        deserializer.deserialize_any(When)
+    }
+}
+
+impl JsonSchema for HedgeAfter {
+    fn schema_name() -> Cow<'static, str> {
+        "HedgeAfter".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "When a second call goes out: `p95`, or a span of time.",
+            "anyOf": [
+                { "type": "string", "pattern": r"^p[5-9]\d(\.\d+)?$" },
+                generator.subschema_for::<Span>(),
+            ],
+        })
+    }
+}
+
+impl JsonSchema for Hedge {
+    fn schema_name() -> Cow<'static, str> {
+        "Hedge".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A second call where the first is late: `off`, `on`, when it goes out (`p95`, `2s`), or each setting by its name.",
+            "anyOf": [
+                { "type": "boolean" },
+                { "enum": ["on", "off"] },
+                generator.subschema_for::<HedgeAfter>(),
+                generator.subschema_for::<HedgeSettings>(),
+            ],
+        })
+    }
+}

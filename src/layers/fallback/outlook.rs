@@ -1,0 +1,29 @@
+//! Where a request may go, for whoever would send it to a tier without being asked to.
+
+use std::sync::Weak;
+
+use super::{SessionPolicy, shared::Shared, unable::unable};
+use crate::LlmRequest;
+
+/// Looks at a fallback. It keeps nothing alive.
+#[derive(Clone)]
+pub(crate) struct Outlook {
+    shared: Weak<Shared>,
+}
+
+impl Outlook {
+    pub(super) fn new(shared: Weak<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Whether the tier of this name may serve a request: its feature and the model that it names allow it, it has what the
+    /// request needs, nobody has taken it out of service, and no session stays elsewhere.
+    pub(crate) fn admits(&self, tier: &str, request: &LlmRequest) -> bool {
+        let Some(shared) = self.shared.upgrade() else { return false };
+        let Some(tier) = shared.place(tier) else { return false };
+        request.goes_anywhere()
+            && (shared.config.session == SessionPolicy::Free || request.session_id().is_none())
+            && shared.listed(request).is_none_or(|tiers| tiers.contains(&tier))
+            && unable(&shared, request).iter().all(|unable| unable.tier != tier)
+    }
+}
