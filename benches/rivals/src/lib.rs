@@ -26,7 +26,7 @@
 //!
 //! - *CPU time of the thread*, not wall time, which swings with whatever else the machine does. Every round runs every
 //!   contestant once, so that a slow moment hits all of them; a table shows the median of the rounds and their spread.
-//! - *Instructions* by callgrind, from two runs of N and 2 N calls: set-up and start-up cancel. They hardly vary at all.
+//! - *Instructions* by callgrind, of warm calls alone: they hardly vary at all.
 //! - *Allocations* in a second binary with a counting allocator, so that the counting costs nobody any time here.
 //! - A layer's cost is the stack's minus the bare service's, on the same request and answer. Calls are polled by hand on
 //!   one thread with a real (reference-counted) waker inside a tokio runtime's context: no scheduler in the figures.

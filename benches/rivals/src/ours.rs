@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use steadfast::{
-    BulkheadLayer, CircuitBreakerLayer, ErrorKind, FallbackLayer, LlmError, LlmRequest, LlmResponse, RetryBudget,
-    RetryWithJitterLayer, TimeoutLayer,
+    BulkheadLayer, CircuitBreakerLayer, ErrorKind, FallbackLayer, HedgeLayer, LlmError, LlmRequest, LlmResponse,
+    RetryBudget, RetryWithJitterLayer, TimeoutLayer,
     layers::{circuit_breaker::Window, retry::Backoff},
 };
 use tower::{Layer, Service, ServiceBuilder};
@@ -100,6 +100,11 @@ pub fn timeout<S>(inner: S) -> steadfast::Timeout<S> {
 
 pub fn fallback<S>(inner: S) -> steadfast::Fallback<S> {
     FallbackLayer::new("primary").tier("backup", Answers::<Llm>::new()).layer(inner)
+}
+
+/// A second call to the same service after this time. One for each first one is allowed: what is asked here is when it is begun.
+pub fn hedge<S: Clone>(delay: Duration, inner: S) -> steadfast::Hedge<S> {
+    HedgeLayer::new("primary").after(delay).extra(1.0).expect("a valid share").layer(inner)
 }
 
 /// Retry beneath a bulkhead and a timeout, and nothing that opens: so that it retries until the deadline.

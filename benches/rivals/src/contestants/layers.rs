@@ -1,12 +1,13 @@
 //! One layer at a time, around a service that answers at once.
 
 use tower::Layer;
+use tower_resilience::hedge::HedgeLayer;
 
-use super::{BARE, BREAKER, BULKHEAD, Contestant, FALLBACK, Group, OURS, RETRY, TIMEOUT};
+use super::{BARE, BREAKER, BULKHEAD, Contestant, FALLBACK, Group, HEDGE, OURS, RETRY, TIMEOUT};
 use crate::{
     calls::Expect,
     ours::{self, Llm},
-    rivals::{PLACES, resilience, seatbelt, tower as towers, wrapped},
+    rivals::{LONG, PLACES, resilience, seatbelt, tower as towers, wrapped},
     subject::{Answers, Small},
 };
 
@@ -47,6 +48,13 @@ pub(super) fn add(list: &mut Vec<Contestant>) {
     rows.add("seatbelt", || seatbelt::fallback::<Small, _>(&seatbelt::context::<Small>(), Inner::new()));
     liter(list, FALLBACK);
     ours(list, FALLBACK).add(OURS, || ours::fallback(Answers::<Llm>::new()));
+
+    let mut rows = group(list, HEDGE);
+    rows.add("tower", || towers::hedge::<Small, _>(Inner::new()));
+    rows.add("tower-resilience", || HedgeLayer::builder().delay(LONG).build().layer(Inner::new()));
+    rows.add("seatbelt", || seatbelt::hedging::<Small, _>(&seatbelt::context::<Small>(), LONG, Inner::new()));
+    liter(list, HEDGE);
+    ours(list, HEDGE).add(OURS, || ours::hedge(LONG, Answers::<Llm>::new()));
 }
 
 fn group<'a>(list: &'a mut Vec<Contestant>, name: &'static str) -> Group<'a, Small> {
@@ -71,6 +79,7 @@ fn liter(list: &mut Vec<Contestant>, name: &'static str) {
     match name {
         BULKHEAD => rows.add("liter-llm", move || liter::limit(PLACES, inner())),
         BREAKER => rows.add("liter-llm", move || liter::breaker(inner())),
+        HEDGE => rows.add("liter-llm", move || liter::hedge(LONG, inner())),
         _ => rows.add("liter-llm", move || liter::fallback(inner())),
     }
 }

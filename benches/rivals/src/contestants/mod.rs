@@ -49,6 +49,7 @@ pub const BULKHEAD: &str = "bulkhead";
 pub const RETRY: &str = "retry";
 pub const BREAKER: &str = "breaker";
 pub const FALLBACK: &str = "fallback";
+pub const HEDGE: &str = "hedge";
 /// The five with all that watches them.
 pub const OBSERVED: &str = "observed";
 pub const OPEN: &str = "open circuit";

@@ -1,11 +1,17 @@
-//! Instructions per call, by callgrind: two runs, of N and of 2 N calls, whose difference is N calls and nothing else.
+//! Instructions per call, by callgrind.
 //!
-//! What comes before them is not counted: tables are hashed by chance, so that to fill them takes now more, now less.
+//! What comes before the calls is not counted: not what is filled once, and tables are hashed by chance, so that to fill them
+//! takes now more, now less.
 
 use std::{
     io,
     path::Path,
     process::{Command, Stdio},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    thread,
 };
 
 use crate::contestants::Contestant;
@@ -31,23 +37,31 @@ pub fn valgrind_is_here() -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// Instructions per call of each contestant. One process each, side by side.
+/// Instructions per call of each contestant. A process for each, as many at once as there are processors.
 ///
 /// # Errors
 ///
 /// When valgrind does not run, or does not say how many there were.
 pub fn measure(program: &Path, contestants: &[&Contestant]) -> io::Result<Vec<f64>> {
-    let calls = |contestant: &Contestant| if contestant.sized().is_some() { SIZED_CALLS } else { CALLS };
-    contestants.iter().map(|contestant| per_call(program, &contestant.id(), calls(contestant))).collect()
-}
-
-fn per_call(program: &Path, id: &str, calls: u64) -> io::Result<f64> {
-    std::thread::scope(|scope| {
-        let once = scope.spawn(|| instructions(program, id, calls));
-        let twice = instructions(program, id, 2 * calls)?;
-        let once = once.join().expect("the thread only starts a process")?;
-        Ok(twice.saturating_sub(once) as f64 / calls as f64)
-    })
+    let wanted: Vec<(String, u64)> = contestants
+        .iter()
+        .map(|contestant| (contestant.id(), if contestant.sized().is_some() { SIZED_CALLS } else { CALLS }))
+        .collect();
+    let next = AtomicUsize::new(0);
+    let counted = Mutex::new(vec![0.0; wanted.len()]);
+    thread::scope(|scope| {
+        let worker = || -> io::Result<()> {
+            loop {
+                let at = next.fetch_add(1, Relaxed);
+                let Some((id, calls)) = wanted.get(at) else { return Ok(()) };
+                let one = instructions(program, id, *calls)? as f64 / *calls as f64;
+                counted.lock().unwrap_or_else(PoisonError::into_inner)[at] = one;
+            }
+        };
+        let workers: Vec<_> = (0..thread::available_parallelism()?.get()).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().expect("a worker only starts processes"))
+    })?;
+    Ok(counted.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 fn instructions(program: &Path, id: &str, calls: u64) -> io::Result<u64> {

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use super::{Finding, Section, number};
 use crate::{
     contestants::{
-        BARE, BREAKER, BULKHEAD, Contestant, FALLBACK, FULL, NOTHING, OBSERVED, ON_LLM, OPEN, OUR_FIVE, OUR_THREE,
-        OURS, PENDING, READY, RETRY, TIMEOUT,
+        BARE, BREAKER, BULKHEAD, Contestant, FALLBACK, FULL, HEDGE, NOTHING, OBSERVED, ON_LLM, OPEN, OUR_FIVE,
+        OUR_THREE, OURS, PENDING, READY, RETRY, TIMEOUT,
     },
     measure::{
         spread,
@@ -15,7 +15,8 @@ use crate::{
 };
 
 /// The tables, in the order in which they are shown.
-pub const GROUPS: [&str; 10] = [READY, PENDING, TIMEOUT, BULKHEAD, RETRY, BREAKER, FALLBACK, OPEN, FULL, OBSERVED];
+pub const GROUPS: [&str; 11] =
+    [READY, PENDING, TIMEOUT, BULKHEAD, RETRY, BREAKER, FALLBACK, HEDGE, OPEN, FULL, OBSERVED];
 
 /// What is known of each contestant, in the contestants' order; a measurement that was not made is empty.
 #[derive(Debug, Default)]

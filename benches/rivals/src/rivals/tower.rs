@@ -1,9 +1,13 @@
 //! tower's own layers.
 
-use std::future::{Ready, ready};
+use std::{
+    future::{Ready, ready},
+    time::Duration,
+};
 
 use tower::{
     BoxError, Service, ServiceBuilder,
+    hedge::{self, Hedge},
     limit::ConcurrencyLimit,
     retry::{Policy, Retry},
 };
@@ -71,4 +75,27 @@ pub fn limit<S>(places: usize, inner: S) -> ConcurrencyLimit<S> {
 
 pub fn retry<S: Clone>(inner: S) -> Retry<Attempts, S> {
     Retry::new(Attempts(2), inner)
+}
+
+/// Whatever is asked may be asked twice.
+#[derive(Clone, Debug)]
+pub struct Again;
+
+impl<Q: Clone> hedge::Policy<Q> for Again {
+    fn clone_request(&self, request: &Q) -> Option<Q> {
+        Some(request.clone())
+    }
+
+    fn can_retry(&self, _: &Q) -> bool {
+        true
+    }
+}
+
+/// The 95th percentile of the last minute, and no second call before it is known.
+pub fn hedge<K, S>(inner: S) -> impl Service<K::Request, Response = K::Answer, Error = BoxError> + 'static
+where
+    K: Subject,
+    S: Service<K::Request, Response = K::Answer, Error = K::Error> + Clone + 'static,
+{
+    Hedge::new(inner, Again, u64::MAX, 0.95, Duration::from_secs(60))
 }

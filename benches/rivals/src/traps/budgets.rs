@@ -97,6 +97,9 @@ where
             let _ = ready.call(K::request()).await;
         }
         let took = begun.elapsed();
-        Verdict::new(took < Duration::from_millis(100), format!("refused after {took:.1?}"))
+        let soon = took < Duration::from_millis(100);
+        // Its documentation says so.
+        let seen = if soon { "" } else { ", unless its policy is told not to" };
+        Verdict::new(soon, format!("refused after {took:.1?}{seen}"))
     })
 }

@@ -15,7 +15,7 @@ use super::{
     waiting::{Never, Slow},
 };
 use crate::{
-    ours::Llm,
+    ours::{self, Llm},
     rivals::{resilience, seatbelt, tower as towers},
     subject::{Answers, Small, Subject},
 };
@@ -58,6 +58,7 @@ pub(super) fn traps() -> Vec<Trap> {
                 Case::new("liter-llm", || {
                     second_call::<crate::rivals::liter::Liter, _>(|inner| crate::rivals::liter::hedge(SOON, inner))
                 }),
+                Case::new(OURS, || second_call::<Llm, _>(|inner| ours::hedge(SOON, inner))),
             ],
         },
         Trap {
@@ -76,6 +77,7 @@ pub(super) fn traps() -> Vec<Trap> {
                 Case::new("liter-llm", || {
                     hedged::<crate::rivals::liter::Liter, _>(|inner| crate::rivals::liter::hedge(DELAY, inner))
                 }),
+                Case::new(OURS, || hedged::<Llm, _>(|inner| ours::hedge(DELAY, inner))),
             ],
         },
         Trap {
@@ -110,7 +112,7 @@ pub(super) fn traps() -> Vec<Trap> {
                 Case::new("liter-llm", || {
                     together::<crate::rivals::liter::Liter, _>(|inner| crate::rivals::liter::three(inner))
                 }),
-                Case::new(OURS, || together::<Llm, _>(|inner| crate::ours::five(inner))),
+                Case::new(OURS, || together::<Llm, _>(|inner| ours::five(inner))),
             ],
         },
     ]
