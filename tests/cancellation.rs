@@ -11,7 +11,7 @@ use std::{
 use futures_util::stream;
 use steadfast::{
     BulkheadLayer, CircuitBreakerLayer, ErrorKind, Event, Events, FallbackLayer, Frame, HedgeLayer, LlmBody, LlmError,
-    LlmRequest, LlmResponse, ObserveLayer, RetryBudget, RetryWithJitterLayer, StreamEvent, TimeoutLayer,
+    LlmRequest, LlmResponse, MirrorLayer, ObserveLayer, RetryBudget, RetryWithJitterLayer, StreamEvent, TimeoutLayer,
     chat::FinishReason,
     events::{CircuitState, RequestOutcome, Subscriber},
     provider_fn,
@@ -213,4 +213,57 @@ async fn a_storm_of_callers_who_leave_holds_nothing_afterwards() {
         }
         assert_eq!(circuit.handle().state(), CircuitState::Closed);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storm_of_callers_who_leave_beside_a_candidate_leaves_nothing_behind() {
+    const LEAVES: usize = 10_000;
+    const AT_ONCE: usize = 100;
+    let (primary, candidate) = (Alive::default(), Alive::default());
+    let told = Arc::new(AtomicUsize::new(0));
+    let counted = told.clone();
+    let mirror = MirrorLayer::new(leaf(candidate.clone(), 3))
+        .share(0.5)
+        .seed(1)
+        .max_in_flight(60)
+        .timeout(Duration::from_millis(70))
+        .compare(move |_| _ = counted.fetch_add(1, SeqCst));
+    let mirrored = mirror.handle();
+    let llm = ServiceBuilder::new()
+        .layer(TimeoutLayer::new(Duration::from_millis(400)))
+        .layer(mirror)
+        .layer(TimeoutLayer::new(Duration::from_millis(100)).idle(Duration::from_millis(18)))
+        .service(leaf(primary.clone(), 7));
+    let mut tasks = tokio::task::JoinSet::new();
+    for caller in 0..AT_ONCE {
+        let (llm, under_way) = (llm.clone(), mirrored.clone());
+        tasks.spawn(async move {
+            let mut random = fastrand::Rng::with_seed(caller as u64);
+            for _ in 0..LEAVES / AT_ONCE {
+                let patience = Duration::from_millis(random.u64(0..100));
+                let most_frames = random.usize(0..8);
+                let call = async {
+                    let mut response = llm.clone().oneshot(LlmRequest::prompt("hello").stream(true)).await.ok()?;
+                    for _ in 0..most_frames {
+                        response.body_mut().frame().await?.ok()?;
+                    }
+                    Some(())
+                };
+                let _ = timeout(patience, call).await;
+                assert!(under_way.under_way() <= 60);
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    assert_eq!(primary.count(), 0, "no call and no stream of a caller is alive");
+    drop(llm);
+    sleep(Duration::from_secs(1)).await;
+    let stats = mirrored.stats();
+    assert_eq!((candidate.count(), mirrored.under_way()), (0, 0));
+    assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0, "each task has ended by itself");
+    assert_eq!((stats.mirrored, stats.refused, stats.panicked), (stats.compared + stats.unpaired, 0, 0));
+    assert_eq!(told.load(SeqCst) as u64, stats.compared);
+    assert!(stats.compared > LEAVES as u64 / 10 && stats.full > 0, "{stats:?}");
 }

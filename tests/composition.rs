@@ -8,8 +8,8 @@ use common::testing::Strict;
 use futures_util::future::join_all;
 use steadfast::{
     BoxLlmService, BulkheadHandle, BulkheadLayer, CircuitBreakerHandle, CircuitBreakerLayer, ErrorKind, FallbackLayer,
-    HedgeLayer, LlmError, LlmRequest, LlmResponse, ObserveLayer, RetryWithJitterLayer, TimeoutLayer, provider_fn,
-    providers::Canned,
+    HedgeLayer, LlmError, LlmRequest, LlmResponse, MirrorLayer, ObserveLayer, RetryWithJitterLayer, TimeoutLayer,
+    provider_fn, providers::Canned,
 };
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, util::BoxCloneSyncService};
 
@@ -41,6 +41,7 @@ fn closed_under_composition<S: Llm>() {
     is_llm::<<HedgeLayer as Layer<S>>::Service>();
     is_llm::<<steadfast::BudgetLayer as Layer<S>>::Service>();
     is_llm::<<steadfast::RouteLayer as Layer<S>>::Service>();
+    is_llm::<<MirrorLayer as Layer<S>>::Service>();
     is_llm::<<ObserveLayer as Layer<S>>::Service>();
     #[cfg(feature = "cache")]
     is_llm::<<steadfast::CacheLayer as Layer<S>>::Service>();
@@ -59,11 +60,21 @@ const LIMIT: usize = 40;
 
 /// Puts the five around `leaf`, the first of `order` outermost.
 fn stack(order: [usize; 5], leaf: Strict) -> Stack {
+    stack_with(order, leaf, None)
+}
+
+/// The same with a mirror inside of so many of them.
+fn stack_with(order: [usize; 5], leaf: Strict, mirror: Option<(usize, MirrorLayer)>) -> Stack {
     let bulkhead = BulkheadLayer::new().feature("chat", LIMIT).queue(1000).max_wait(Duration::from_secs(60));
     let circuit = CircuitBreakerLayer::new("primary");
     let (bulkhead_handle, circuit_handle) = (bulkhead.handle(), circuit.handle());
     let mut llm: BoxLlmService = BoxCloneSyncService::new(leaf.map_err(LlmError::from));
-    for layer in order.into_iter().rev() {
+    let mirrored = |llm: BoxLlmService, inside_of: usize| match &mirror {
+        Some((place, mirror)) if *place == inside_of => BoxCloneSyncService::new(mirror.layer(llm)),
+        _ => llm,
+    };
+    for (place, layer) in order.into_iter().enumerate().rev() {
+        llm = mirrored(llm, place + 1);
         llm = match layer {
             0 => BoxCloneSyncService::new(TimeoutLayer::new(Duration::from_secs(90)).layer(llm)),
             1 => BoxCloneSyncService::new(bulkhead.layer(llm)),
@@ -74,6 +85,7 @@ fn stack(order: [usize; 5], leaf: Strict) -> Stack {
             _ => BoxCloneSyncService::new(circuit.layer(llm)),
         };
     }
+    llm = mirrored(llm, 0);
     Stack { llm, bulkhead: bulkhead_handle, circuit: circuit_handle }
 }
 
@@ -148,6 +160,30 @@ async fn a_hedge_fits_between_any_two_and_around_all() {
         let stats = hedge.handle().stats();
         assert!(stats.sent > 0 && stats.extra_load() <= 0.5, "{place} {same} {stats:?}");
         assert_eq!((bulkhead.handle().in_flight("chat"), first.running(), second.running()), (0, 0, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mirror_at_any_place_changes_no_answer_and_tells_of_each_call_that_passes_it() {
+    for place in 0..=5 {
+        for order in permutations().into_iter().step_by(17) {
+            let leaf = Strict::new().pending(2).takes(Duration::from_millis(100));
+            let candidate = Strict::new().pending(1).takes(Duration::from_millis(300));
+            let mirror = MirrorLayer::new(candidate.clone()).share(1.0).max_in_flight(100);
+            let mirrored = mirror.handle();
+            let Stack { llm, bulkhead, circuit } = stack_with(order, leaf.clone(), Some((place, mirror)));
+            let calls = (0..30).map(|_| llm.clone().oneshot(LlmRequest::prompt("hello").feature("chat")));
+            for answer in join_all(calls).await {
+                assert_eq!(answer.unwrap().text().await.unwrap(), "hello", "{order:?} {place}");
+            }
+            assert_eq!(bulkhead.in_flight("chat"), 0, "{order:?} {place}");
+            assert_eq!(circuit.state(), steadfast::events::CircuitState::Closed, "{order:?} {place}");
+            assert_eq!((leaf.calls(), leaf.running()), (30, 0), "{order:?} {place}");
+            while mirrored.under_way() > 0 {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            assert_eq!((candidate.calls(), mirrored.stats().compared), (30, 30), "{order:?} {place}");
+        }
     }
 }
 

@@ -84,7 +84,7 @@ async fn run() -> ExitCode {
         Action::Ask(ask) => ask.run().await,
         Action::Admin(admin) => admin.run().await,
         Action::Handoff(handoff) => handoff.run().await,
-        Action::Drill(drill) => drill.run(),
+        Action::Drill(drill) => drill.run().await,
         Action::Serve(serve) => serve.run().await,
         Action::Key(key) => key.run(),
         Action::Health(health) => health.run().await,

@@ -138,14 +138,63 @@ fn the_unit_starts_what_is_there_and_waits_longer_than_streams_may_take() {
     }
     assert!(value("LimitNOFILE").parse::<u32>().unwrap() >= 2 * 20_000, "a caller and its provider for each place");
 
-    let folder = Folder::new("unit");
-    // The manual is not installed here, nor is the program where it belongs.
-    let here = unit.replace("/usr/local/bin/steadfast", env!("CARGO_BIN_EXE_steadfast"));
-    let here = here.lines().filter(|line| !line.starts_with("Documentation=")).collect::<Vec<_>>().join("\n");
-    let unit = folder.file("steadfast.service", &here);
-    if let Some((good, words)) = tool("systemd-analyze", &["verify", unit.to_str().unwrap()]) {
+    verified("unit", &[("steadfast.service", &unit)]);
+}
+
+/// systemd's own judgement of these units, if it is there.
+fn verified(name: &str, units: &[(&str, &str)]) {
+    let folder = Folder::new(name);
+    let paths: Vec<PathBuf> = units
+        .iter()
+        .map(|(name, unit)| {
+            // The manual is not installed here, nor is the program where it belongs.
+            let here = unit.replace("/usr/local/bin/steadfast", env!("CARGO_BIN_EXE_steadfast"));
+            let here: Vec<&str> = here.lines().filter(|line| !line.starts_with("Documentation=")).collect();
+            folder.file(name, &here.join("\n"))
+        })
+        .collect();
+    let arguments: Vec<&str> = ["verify"].into_iter().chain(paths.iter().map(|path| path.to_str().unwrap())).collect();
+    if let Some((good, words)) = tool("systemd-analyze", &arguments) {
         assert!(good && words.is_empty(), "{words}");
     }
+}
+
+#[test]
+fn a_schedule_drills_with_command_lines_that_are_taken_and_no_right_more_than_the_gateway() {
+    let units = ["steadfast-drill.service", "steadfast-drill.timer"].map(|name| file(&format!("systemd/{name}")).1);
+    let [service, timer] = &units;
+    let value = |key: &str| service.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap();
+    let start: Vec<&str> = value("ExecStart").split(' ').skip(1).collect();
+    takes(&start);
+    assert_eq!(start[..2], ["drill", "--live"]);
+    let limit = start[start.iter().position(|word| *word == "--live-limit").unwrap() + 1];
+    let minutes: u64 = limit.strip_suffix('m').unwrap().parse().unwrap();
+    assert!(
+        value("TimeoutStartSec").parse::<u64>().unwrap() >= 2 * 60 * minutes,
+        "it is not ended before its own limit"
+    );
+    assert_eq!(value("Type"), "oneshot");
+    // What confines the gateway confines its drill.
+    let (_, gateway) = file("systemd/steadfast.service");
+    let confined = |unit: &str| {
+        let from = unit.find("DynamicUser=").unwrap();
+        let block: Vec<String> = unit[from..].lines().take_while(|line| !line.is_empty()).map(str::to_owned).collect();
+        block
+    };
+    assert_eq!(confined(service), confined(&gateway));
+    assert!(timer.contains("WantedBy=timers.target"));
+    if let Some(when) = timer.lines().find_map(|line| line.strip_prefix("OnCalendar="))
+        && let Some((good, words)) = tool("systemd-analyze", &["calendar", when])
+    {
+        assert!(good, "{words}");
+    }
+    verified("drill", &[("steadfast-drill.service", service), ("steadfast-drill.timer", timer)]);
+
+    let (_, readme) = file("README.md");
+    let cron = readme.split("```cron\n").nth(1).unwrap().lines().next().unwrap();
+    let command = cron.split("$(steadfast ").nth(1).unwrap().split(" 2>&1)").next().unwrap();
+    takes(&command.split(' ').collect::<Vec<_>>());
+    assert_eq!(cron.split_whitespace().take(5).count(), 5);
 }
 
 #[test]

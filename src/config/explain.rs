@@ -7,7 +7,7 @@ use super::{
     classifier::{classifier, samples},
 };
 use crate::{
-    CacheLayer, Classifier, ErrorKind, LlmError,
+    CacheLayer, Classifier, ErrorKind, LlmError, MirrorLayer,
     classify::{Failover, Retry},
 };
 
@@ -81,6 +81,7 @@ impl Config {
             let _ = writeln!(text, "route {} ({}): {chain}, then as without it", route.name, route.when.in_words());
         }
         self.explain_cache(&mut text);
+        self.explain_mirror(&mut text);
         text
     }
 
@@ -101,6 +102,21 @@ impl Config {
             }
         }
         text.push('\n');
+    }
+
+    /// Which requests are mirrored, and to whom.
+    fn explain_mirror(&self, text: &mut String) {
+        let (Some(mirror), Some(tier)) = (&self.mirror, self.candidate()) else { return };
+        let percent = (mirror.share.map_or(MirrorLayer::SHARE, |share| share.0) * 1e6).round() / 1e4;
+        let what = if mirror.by_session { "sessions" } else { "requests" };
+        let of = mirror.features.as_ref().map(|features| format!(" of {}", features.join(" and "))).unwrap_or_default();
+        let model = tier.model.as_deref().map(|model| format!(" {model}")).unwrap_or_default();
+        let provider = tier.provider.name();
+        let _ = write!(text, "mirror: {percent} % of the {what}{of} go to {} ({provider}{model}) too", tier.name);
+        if let Some(usd) = mirror.usd_per_day {
+            let _ = write!(text, ", for at most ${usd} a day");
+        }
+        text.push_str("; callers see nothing of it\n");
     }
 
     fn attempts(&self, tier: &Tier) -> u16 {

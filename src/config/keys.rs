@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Config, Environment, Likeness, Provider, Similar, Tier};
+use super::{Candidate, Config, Environment, Likeness, Provider, Similar, Tier};
 
 /// A secret that a configuration refers to and the environment lacks.
 ///
@@ -31,7 +31,11 @@ impl Config {
     /// The keys that the tiers and webhooks need and this environment does not have. A variable that is there and empty
     /// does not count.
     pub fn missing_keys(&self, environment: &Environment) -> Vec<MissingKey> {
-        let tiers = self.tiers.iter().map(|tier| (Some(tier.name.clone()), tier.key_variables()));
+        let candidate = self.mirror.iter().filter_map(|mirror| match &mirror.to {
+            Candidate::Tier(tier) => Some(&**tier),
+            Candidate::Name(_) => None,
+        });
+        let tiers = self.tiers.iter().chain(candidate).map(|tier| (Some(tier.name.clone()), tier.key_variables()));
         let webhooks = self.alerts.webhooks.iter().filter_map(|webhook| webhook.authorization.as_ref());
         let callbacks = self.handoff.iter().filter_map(|handoff| handoff.callbacks.as_ref());
         let webhooks = webhooks.chain(callbacks.map(|callbacks| &callbacks.secret)).map(|key| (None, vec![key.name()]));

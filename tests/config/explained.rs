@@ -87,6 +87,23 @@ cache: answers are given again for 600s, and 3600s longer when all tiers fail; c
     assert_eq!(explained, expected, "{explained}");
 }
 
+#[test]
+fn what_is_mirrored_and_to_whom_is_told() {
+    let tiers = "tiers: [{ name: one, provider: canned, text: a }, { name: two, provider: simulated }]";
+    for (mirror, told) in [
+        ("{ to: two }", "mirror: 1 % of the requests go to two (simulated) too; callers see nothing of it"),
+        (
+            "{ to: { name: next, provider: openai, model: gpt-5 }, share: 2.5%, by_session: true, features: [chat, code], \
+             usd_per_day: 5 }",
+            "mirror: 2.5 % of the sessions of chat and code go to next (openai gpt-5) too, for at most $5 a day; callers see \
+             nothing of it",
+        ),
+    ] {
+        let config = Config::from_str(&format!("{tiers}\nmirror: {mirror}\n"), Format::Yaml).unwrap();
+        assert_eq!(config.explain().lines().last(), Some(told));
+    }
+}
+
 /// What the text says of a failure at the first tier: how often it is tried, and whether `spare` is next.
 fn told(explained: &str, label: &str) -> Option<(usize, bool)> {
     let own: Vec<&str> = explained.lines().skip(1).take_while(|line| line.starts_with(' ')).collect();

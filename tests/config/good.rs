@@ -3,8 +3,8 @@ use std::{fs, path::PathBuf, time::Duration};
 use steadfast::{
     CommitPoint,
     config::{
-        AllOpen, AtCap, CacheAcross, Config, Cooldown, Environment, FeatureCache, Format, Growth, KeyRef, Likeness,
-        Loader, OnError, RuleThreshold, Size, Span,
+        AllOpen, AtCap, CacheAcross, Candidate, Config, Cooldown, Environment, FeatureCache, Format, Growth, KeyRef,
+        Likeness, Loader, OnError, RuleThreshold, Share, Size, Span,
     },
 };
 
@@ -38,6 +38,9 @@ fn three_formats_are_one_configuration() {
     assert_eq!(yaml.named_model("gpt-4o"), None);
     assert_eq!(yaml.budgets[0].at_cap, AtCap::StepDown(3));
     assert!(yaml.budgets[1].each_key);
+    let mirror = yaml.mirror.as_ref().unwrap();
+    assert!(matches!(&mirror.to, Candidate::Tier(tier) if tier.name == "shadow"));
+    assert_eq!((mirror.share, mirror.by_session, mirror.max_in_flight), (Some(Share(0.05)), true, Some(4)));
     assert_eq!(yaml.gateway.max_body, Some(Size(8 << 20)));
     assert_eq!((yaml.gateway.grace, yaml.gateway.keep_alive), (Some(Span(Duration::from_secs(45))), None));
     let idempotency = yaml.idempotency.unwrap();
@@ -78,13 +81,14 @@ fn the_example_is_a_configuration() {
         .replace("\n# cache", "\ncache")
         .replace("\n# stores", "\nstores")
         .replace("\n# handoff", "\nhandoff")
+        .replace("\n# mirror", "\nmirror")
         .replace("\n#   ", "\n  ");
     let all = all.replace("\n# listen", "\nlisten").replace("\n# retry", "\nretry").replace("\n# circuit", "\ncircuit");
     let all =
         all.replace("\n# default_feature", "\ndefault_feature").replace("\n  # ", "\n  ").replace("\n    # ", "\n    ");
     let all = Config::from_str(&all, Format::Yaml).unwrap_or_else(|error| panic!("{error}"));
     assert!(all.cache.is_some() && all.idempotency.is_some() && all.stores.durable.is_some());
-    assert!(all.handoff.is_some());
+    assert!(all.handoff.is_some() && all.mirror.is_some());
 }
 
 #[test]

@@ -36,7 +36,10 @@
 pub mod calls;
 pub mod contestants;
 pub mod measure;
+pub mod numbers;
 pub mod ours;
+pub mod outage;
 pub mod report;
 pub mod rivals;
 pub mod subject;
+pub mod traps;

@@ -4,14 +4,15 @@ mod run;
 
 use std::{env, error::Error, process::ExitCode};
 
-use steadfast_rivals::{contestants, measure::instructions};
+use steadfast_rivals::{contestants, measure::instructions, traps};
 use tokio::runtime::Builder;
 
 use crate::run::Options;
 
 const USE: &str = "use: rivals report [--quick] [--out FILE]
        rivals calls [TABLE] [--quick]
-       rivals growth | threads [--quick]
+       rivals growth | threads | outage | numbers [--quick]
+       rivals traps [TRAP] | trap TRAP WHO
        rivals list | run NAME CALLS";
 
 /// Calls before those that count: they fill what is filled once.
@@ -28,9 +29,17 @@ fn main() -> ExitCode {
 }
 
 fn act() -> Result<(), Box<dyn Error>> {
+    let options = Options::read(env::args().skip(1))?;
+    // They bring a runtime of their own.
+    if let [trap, id, who] = &options.words[..]
+        && trap == "trap"
+    {
+        let verdict = traps::run(id, who).ok_or("no such trap, or nobody of that name to try it")?;
+        println!("{}\t{}", if verdict.passes { "passes" } else { "fails" }, verdict.seen);
+        return Ok(());
+    }
     let runtime = Builder::new_current_thread().enable_time().build()?;
     let _context = runtime.enter();
-    let options = Options::read(env::args().skip(1))?;
     let words: Vec<&str> = options.words.iter().map(String::as_str).collect();
     match words[..] {
         ["report"] => run::report(&runtime, &options)?,
@@ -38,6 +47,10 @@ fn act() -> Result<(), Box<dyn Error>> {
         ["calls", table] => print!("{}", run::calls(&runtime, Some(table), options.effort)?.text),
         ["growth"] => print!("{}", run::growth(options.effort)?.text),
         ["threads"] => print!("{}", run::threads(options.effort).text),
+        ["outage"] => print!("{}", run::outage(options.effort).text),
+        ["traps"] => print!("{}", run::traps(None)?.text),
+        ["traps", id] => print!("{}", run::traps(Some(id))?.text),
+        ["numbers"] => print!("{}", run::numbers(options.effort).text),
         ["list"] => contestants::all().iter().for_each(|contestant| println!("{}", contestant.id())),
         ["run", id, calls] => {
             let all = contestants::all();

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use steadfast::{
-    BulkheadLayer, CircuitBreakerLayer, ErrorKind, FallbackLayer, LlmError, LlmRequest, LlmResponse,
-    RetryWithJitterLayer, TimeoutLayer, layers::circuit_breaker::Window,
+    BulkheadLayer, CircuitBreakerLayer, ErrorKind, FallbackLayer, LlmError, LlmRequest, LlmResponse, RetryBudget,
+    RetryWithJitterLayer, TimeoutLayer,
+    layers::{circuit_breaker::Window, retry::Backoff},
 };
 use tower::{Layer, Service, ServiceBuilder};
 
@@ -99,4 +100,23 @@ pub fn timeout<S>(inner: S) -> steadfast::Timeout<S> {
 
 pub fn fallback<S>(inner: S) -> steadfast::Fallback<S> {
     FallbackLayer::new("primary").tier("backup", Answers::<Llm>::new()).layer(inner)
+}
+
+/// Retry beneath a bulkhead and a timeout, and nothing that opens: so that it retries until the deadline.
+pub fn retrying<S>(
+    places: usize,
+    inner: S,
+) -> impl Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + 'static
+where
+    S: Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + 'static,
+{
+    let retry = RetryWithJitterLayer::new()
+        .max_attempts(u16::MAX)
+        .budget(RetryBudget::unlimited())
+        .schedule(ErrorKind::Overloaded, Backoff::fixed(Duration::from_millis(20)));
+    ServiceBuilder::new()
+        .layer(TimeoutLayer::new(TOTAL))
+        .layer(BulkheadLayer::new().feature("chat", places))
+        .layer(retry)
+        .service(inner)
 }

@@ -5,7 +5,10 @@ use std::{env, error::Error, fs, path::PathBuf};
 use steadfast_rivals::{
     contestants::{self, Contestant, GROWTH},
     measure::{Effort, allocations, instructions, threads as threaded, timing, wall},
-    report::{self, Section, calls::Figures},
+    numbers,
+    outage::{self, Fault},
+    report::{self, Section, calls::Figures, numbers::Numbers},
+    traps,
 };
 use tokio::runtime::Runtime;
 
@@ -32,7 +35,8 @@ impl Options {
 
 pub fn report(runtime: &Runtime, options: &Options) -> Result<(), Box<dyn Error>> {
     let effort = options.effort;
-    let mut sections = vec![calls(runtime, None, effort)?, growth(effort)?, threads(effort)];
+    let mut sections = vec![traps(None)?, outage(effort), calls(runtime, None, effort)?, growth(effort)?];
+    sections.extend([threads(effort), numbers(effort)]);
     said("streams and requests");
     sections.push(report::outside::wire(effort == Effort::Quick)?);
     sections.extend(report::outside::gateway()?);
@@ -80,6 +84,30 @@ pub fn growth(effort: Effort) -> Result<Section, Box<dyn Error>> {
 pub fn threads(effort: Effort) -> Section {
     said("calls per second");
     report::threads::section(&threaded::measure(effort))
+}
+
+pub fn outage(effort: Effort) -> Section {
+    said("an outage");
+    let outages = [Fault::Errors, Fault::Silence].map(|fault| (fault, on_a_thread(move || outage::run(fault, effort))));
+    report::outage::section(&outages)
+}
+
+pub fn traps(only: Option<&str>) -> Result<Section, Box<dyn Error>> {
+    said("traps");
+    Ok(report::traps::section(&traps::run_all(only)?))
+}
+
+pub fn numbers(effort: Effort) -> Section {
+    said("numbers");
+    let idle = allocations::measure().map(|counted| counted.idle).unwrap_or_default();
+    let (overhead, refusals, overruns) =
+        on_a_thread(move || (numbers::overhead(effort), numbers::refusals(effort), numbers::overruns(effort)));
+    report::numbers::section(&Numbers { overhead, idle, refusals, overruns })
+}
+
+/// Away from this thread, which is in the context of a runtime already.
+fn on_a_thread<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
+    std::thread::spawn(run).join().expect("what is measured ends without a panic")
 }
 
 fn count_instructions(contestants: &[&Contestant], effort: Effort) -> Result<Vec<f64>, Box<dyn Error>> {

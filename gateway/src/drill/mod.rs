@@ -1,8 +1,10 @@
 //! `steadfast drill`: outages replayed against a configuration.
 
+mod html;
+mod live;
 mod table;
 
-use std::{io::Write as _, path::PathBuf, time::Instant};
+use std::{fs, io::Write as _, path::PathBuf, time::Instant};
 
 use clap::Args;
 use steadfast::{
@@ -45,13 +47,25 @@ pub(crate) struct Drill {
     /// One JSON object instead of tables
     #[arg(long)]
     json: bool,
+    /// Write the report as a page for a browser too
+    #[arg(long, value_name = "FILE", conflicts_with = "live")]
+    html: Option<PathBuf>,
+    #[command(flatten)]
+    live: live::Live,
 }
 
 /// What is drilled where nothing is named.
 const USUAL: &str = "incident-2026-06-15";
 
 impl Drill {
-    pub(crate) fn run(self) -> Result<(), Failure> {
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        match &self.config {
+            Some(path) if self.live.is_asked() => self.live.run(Config::from_path(path)?, self.json).await,
+            _ => self.replay(),
+        }
+    }
+
+    fn replay(&self) -> Result<(), Failure> {
         let mut out = std::io::stdout().lock();
         if self.list {
             write!(out, "{}", table::list(&Scenario::builtin()))?;
@@ -67,6 +81,10 @@ impl Drill {
         let drill = drill::Drill::new(&config)?.seed(self.seed);
         let begun = Instant::now();
         let report = slos.into_iter().fold(drill, drill::Drill::slo).run(&scenarios)?;
+        if let Some(path) = &self.html {
+            fs::write(path, html::page(&report))
+                .map_err(|error| Failure::usage(format_args!("cannot write {}: {error}", path.display())))?;
+        }
         if self.json {
             let json = serde_json::to_value(&report).map_err(std::io::Error::from)?;
             write!(out, "{}", crate::terminal::json(&json))?;

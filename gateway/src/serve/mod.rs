@@ -211,8 +211,12 @@ impl Serve {
     }
 }
 
-/// Calls that go on for a retry end, and their keys are free for another process: no retry comes here any more.
+/// Mirrored requests end, which nobody waits for. Calls that go on for a retry end, and their keys are free for another process: no retry comes here any more.
 async fn end_calls(stack: &StackHandle) {
+    if let Some(mirror) = stack.mirror() {
+        // Nothing of them has to be told to anybody: they end at once.
+        let _ = timeout(LAST_CALLS, mirror.close()).await;
+    }
     if let Some(keys) = stack.idempotency()
         && timeout(LAST_CALLS, keys.close()).await.is_err()
     {

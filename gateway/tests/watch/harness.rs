@@ -225,6 +225,7 @@ features:
   small: {{ concurrency: 5 }}
 routes:
   - {{ name: short, when: {{ features: [small] }}, tiers: [gpt] }}
+mirror: {{ to: {{ name: next, provider: simulated, model: gpt-4o }}, share: 100%, features: [mirrored] }}
 budgets:
   - {{ name: all, usd: 100, period: day }}
 alerts:

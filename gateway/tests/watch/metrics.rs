@@ -30,6 +30,23 @@ fn sum(page: &BTreeMap<String, f64>, name: &str, label: &str) -> f64 {
     page.iter().filter(|(series, _)| is(series)).map(|(_, value)| value).sum()
 }
 
+/// A request that is mirrored too: its caller has the primary's answer, and both sides are counted beside the requests.
+fn mirrored(watched: &Watched) {
+    assert!(watched.ask("mirrored", true).contains("x-steadfast-tier: sonnet"));
+    let compared = r#"feature="mirrored",primary="answered",candidate="answered",agrees="no""#;
+    within(SOON, "the mirrored request was not counted", || {
+        sum(&scrape(watched), "steadfast_mirrored_requests_total", compared) == 1.0
+    });
+    let page = scrape(watched);
+    for side in ["primary", "candidate"] {
+        let side = format!("side=\"{side}\"");
+        assert_eq!(sum(&page, "steadfast_mirror_first_token_seconds_count", &side), 1.0, "{side}");
+        assert_eq!(sum(&page, "steadfast_mirror_duration_seconds_count", &side), 1.0, "{side}");
+    }
+    assert!(sum(&page, "steadfast_mirror_cost_nanodollars_total", "side=\"primary\"") > 0.0);
+    assert_eq!(sum(&page, "steadfast_requests_total", "feature=\"mirrored\""), 1.0, "the copy is no request");
+}
+
 #[test]
 fn what_dashboard_and_rules_use_is_in_a_scrape_after_an_outage() {
     let watched = Watched::start("watch-metrics", &[], &[]);
@@ -41,6 +58,7 @@ fn what_dashboard_and_rules_use_is_in_a_scrape_after_an_outage() {
     watched.primary().fail_next(1, &Fault::CutAfter(3));
     assert!(watched.ask("chat", true).contains("event: error"));
     assert!(watched.ask("small", false).contains("x-steadfast-tier: gpt"));
+    mirrored(&watched);
     watched.primary().fail(Fault::Unavailable);
     watched.backup().fail(Fault::Unavailable);
     assert!(watched.ask("strict", false).starts_with("HTTP/1.1 5"));
@@ -55,8 +73,9 @@ fn what_dashboard_and_rules_use_is_in_a_scrape_after_an_outage() {
     let mut all = used("grafana-dashboard.json");
     all.extend(used("prometheus-rules.yml"));
     assert!(all.len() > 30, "{all:?}");
-    // This gateway has no cache, no store and no people; the library's own tests have all three.
-    let of_others = ["steadfast_cache", "steadfast_store_", "steadfast_handoff_"];
+    // This gateway has no cache, no store and no people, and no side of its mirror fails; the library's own tests have all
+    // that.
+    let of_others = ["steadfast_cache", "steadfast_store_", "steadfast_handoff_", "steadfast_mirror_errors_"];
     let is_its_own = |name: &&String| !of_others.iter().any(|part| name.starts_with(part));
     let missing: Vec<&String> = all.iter().filter(is_its_own).filter(|name| !there.contains(name.as_str())).collect();
     assert!(missing.is_empty(), "{missing:?} are not in\n{page:#?}");

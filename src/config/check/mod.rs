@@ -5,6 +5,7 @@ mod cache;
 mod gateway;
 mod handoff;
 mod limits;
+mod mirror;
 mod spend;
 mod stores;
 mod tiers;
@@ -35,6 +36,7 @@ pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findin
     limits::check(config, findings);
     cache::check(config, findings);
     spend::check(config, priced, findings);
+    mirror::check(config, priced, findings);
     stores::check(config, findings);
     alerts::check(config, findings);
     gateway::check(config, findings);

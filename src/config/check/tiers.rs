@@ -19,7 +19,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
     });
 }
 
-fn tier(tier: &Tier, findings: &mut Findings<'_, '_>) {
+pub(super) fn tier(tier: &Tier, findings: &mut Findings<'_, '_>) {
     match &tier.model {
         None if !tier.provider.is_local() => {
             findings.wrong_here(format!("`model` is missing here: which model of the provider is `{}`?", tier.name));

@@ -11,6 +11,7 @@ mod gateway;
 mod handoff;
 mod idempotency;
 mod limits;
+mod mirror;
 mod scalars;
 mod spend;
 mod stores;
@@ -32,6 +33,7 @@ pub use self::{
         CircuitBreaker, Cooldown, GrowingCooldown, Growth, Jitter, RateOver, Retry, Share, SlowCalls, Span,
         TierTimeout, Timeout,
     },
+    mirror::{Candidate, Mirror},
     scalars::Secret,
     spend::{AtCap, Budget, ModelPrice, Period, Route, RouteWhen},
     stores::Stores,
@@ -79,6 +81,8 @@ pub struct Config {
     pub handoff: Option<Handoff>,
     /// Simple requests to cheaper tiers: the first rule that fits counts.
     pub routes: Vec<Route>,
+    /// Requests that are also sent to a candidate, to compare it.
+    pub mirror: Option<Mirror>,
     /// Caps on what may be spent.
     pub budgets: Vec<Budget>,
     /// Prices by model, over those that the crate knows.

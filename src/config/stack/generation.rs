@@ -12,13 +12,14 @@ use super::{
     chain,
     handoff::{People, PeoplePlan},
     leaf::LeafPlan,
+    mirror::{CandidatePlan, Mirroring},
     part::{self, Part, RetryBudgets, TierService},
     settings, spend,
     stores::{Keys, Opened},
 };
 use crate::{
     BudgetLayer, Bulkhead, BulkheadHandle, Cache, CacheHandle, CircuitBreakerHandle, Context, Fallback, FallbackLayer,
-    Idempotency, IdempotencyHandle, InvalidConfig, LlmRequest, Observe, ObserveLayer, Timeout,
+    Idempotency, IdempotencyHandle, InvalidConfig, LlmRequest, Mirror, Observe, ObserveLayer, Timeout,
     config::{self, Config, ConfigError, Problem, Tier},
     layers::{
         budget::{Budget, BudgetHandle},
@@ -32,7 +33,8 @@ use crate::{
 pub(super) type Whole = Observe<Timeout<Either<Idempotency<Keeping>, Keeping>>>;
 type Keeping = Either<Cache<Capped>, Capped>;
 type Capped = Either<Budget<Places>, Places>;
-type Places = Bulkhead<Either<Route<Chain>, Chain>>;
+type Places = Bulkhead<Either<Mirror<Routed>, Routed>>;
+type Routed = Either<Route<Chain>, Chain>;
 type Chain = Fallback<TierService>;
 
 /// One configuration at work.
@@ -55,6 +57,8 @@ pub(super) struct Generation {
     pub(super) kept: Option<Kept>,
     /// Those to whom requests are handed.
     pub(super) people: Option<People>,
+    /// Where requests are also sent to a candidate.
+    pub(super) mirror: Option<Mirroring>,
     pub(super) bulkhead: BulkheadHandle,
     /// For all features that have no time of their own.
     pub(super) whole: Whole,
@@ -79,6 +83,7 @@ pub(super) struct Plan {
     #[cfg(feature = "alerts")]
     alerts: Arc<AlertPlan>,
     leaves: Vec<LeafPlan>,
+    candidate: Option<CandidatePlan>,
     people: Option<PeoplePlan>,
 }
 
@@ -105,6 +110,10 @@ impl Plan {
                 Err(error) => problems.extend_from_slice(error.problems()),
             }
         }
+        let candidate = CandidatePlan::new(&config, makings, &environment).unwrap_or_else(|error| {
+            problems.extend_from_slice(error.problems());
+            None
+        });
         let people = PeoplePlan::new(&config, &environment, &mut problems);
         #[cfg(feature = "alerts")]
         let alerts = Arc::new(AlertPlan::new(&config.alerts, makings, &environment, &mut problems));
@@ -116,6 +125,7 @@ impl Plan {
             #[cfg(feature = "alerts")]
             alerts,
             leaves,
+            candidate,
             people,
         })
     }
@@ -143,7 +153,7 @@ impl Generation {
         beside: &[config::Budget],
         before: Option<&Self>,
     ) -> Result<Self, InvalidConfig> {
-        let Plan { config, leaves, people, .. } = plan;
+        let Plan { config, leaves, candidate, people, .. } = plan;
         let prices = spend::prices(&config)?;
         let stores = Opened::new(&config.stores, makings, before.map(|before| &before.stores))?;
         let shared = makings.answers.clone().or_else(|| stores.shared_answers());
@@ -154,7 +164,9 @@ impl Generation {
         let mut parts: Vec<Part> = Vec::new();
         let (mut retries, mut caps) = (Vec::new(), Vec::new());
         for (place, (tier, plan)) in config.tiers.iter().zip(leaves).enumerate() {
-            parts.push(Part::new(tier, place, plan.over(kept.as_ref()).of(people.as_ref()), &config, makings, before)?);
+            let (plan, known) =
+                (plan.over(kept.as_ref()).of(people.as_ref()), before.and_then(|before| before.part(&tier.name)));
+            parts.push(Part::new(tier, Some(place), plan, &config, makings, &makings.events, known)?);
             retries.push(part::retry_budget(&mut retry_budgets, tier, &config, before)?);
             caps.push((Some(&*tier.name), spend::tier_budget(&config, tier, &prices, &makings.events)?));
         }
@@ -174,6 +186,9 @@ impl Generation {
         let unbound = services(&[]);
         spend::routes(&config, &prices, &unbound, makings)?;
         chain::chain(&config, &unbound, makings)?;
+        let mirror = candidate.zip(config.mirror.as_ref());
+        let mirror =
+            mirror.map(|(plan, mirror)| Mirroring::new(plan, mirror, &config, &prices, makings, before)).transpose()?;
 
         if let Some(before) = before {
             for (tier, caps) in &mut caps {
@@ -207,6 +222,8 @@ impl Generation {
             .option_layer(caps)
             // One place for a request, however many tiers it tries; its wait counts against the request's time.
             .layer(&bulkhead)
+            // What has its place is compared by what its caller gets, whichever tier serves.
+            .option_layer(mirror.as_ref().map(|mirror| mirror.layer.clone()))
             // Around the tiers, which serve when a cheaper chain cannot.
             .option_layer(routes)
             .layer(&fallback)
@@ -240,6 +257,7 @@ impl Generation {
             stores,
             kept,
             people,
+            mirror,
             whole,
             timed,
             others,
@@ -327,7 +345,8 @@ impl Generation {
     }
 
     pub(super) fn budgets(&self) -> impl Iterator<Item = &BudgetHandle> {
-        self.spend.iter().map(|(_, handle)| handle)
+        let candidate = self.mirror.as_ref().and_then(|mirror| mirror.spend.as_ref());
+        self.spend.iter().map(|(_, handle)| handle).chain(candidate)
     }
 
     pub(super) fn part(&self, name: &str) -> Option<&Part> {

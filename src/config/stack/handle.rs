@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use super::Shared;
+use super::{Shared, mirror::Mirroring};
 use crate::{
-    BulkheadHandle, CacheHandle, CircuitBreakerHandle, Events, IdempotencyHandle,
+    BulkheadHandle, CacheHandle, CircuitBreakerHandle, Events, IdempotencyHandle, MirrorHandle,
     config::{Budget, Config, ConfigError, Provider},
     events::Status,
     layers::budget::{BudgetHandle, CapSpend},
@@ -80,6 +80,11 @@ impl StackHandle {
     /// [closed](IdempotencyHandle::close) at a shutdown, so that no call goes on for a retry that cannot come.
     pub fn idempotency(&self) -> Option<IdempotencyHandle> {
         self.shared.current.load().idempotency()
+    }
+
+    /// The mirrored requests; `None` where the configuration has no `mirror`. To be [closed](MirrorHandle::close) at a shutdown.
+    pub fn mirror(&self) -> Option<MirrorHandle> {
+        self.shared.current.load().mirror.as_ref().map(Mirroring::handle)
     }
 
     /// The answers that are kept; `None` where the configuration has no `cache`.

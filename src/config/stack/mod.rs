@@ -10,6 +10,7 @@ mod handle;
 mod handoff;
 mod leaf;
 mod makings;
+mod mirror;
 mod operate;
 mod part;
 #[cfg(feature = "redis")]
@@ -59,7 +60,7 @@ use crate::{
 /// From outside in, it is
 ///
 /// ```text
-/// Observe · Timeout (whole) · [Idempotency] · [Cache] · [Budget] · Bulkhead · [Route] · Fallback ·
+/// Observe · Timeout (whole) · [Idempotency] · [Cache] · [Budget] · Bulkhead · [Mirror] · [Route] · Fallback ·
 ///     for each tier: [Budget] · RetryWithJitter · CircuitBreaker · Timeout (attempt) · leaf
 /// ```
 ///
@@ -70,7 +71,7 @@ use crate::{
 /// Keys come from the environment only. A tier without a key that needs one is an error, and not a tier that fails later.
 ///
 /// Clones are the same stack. It runs until its services, its handles and the requests under way are gone; it spawns
-/// nothing. Its alerts are sent from the moment when they are asked for: `StackHandle::alert`, feature `alerts`.
+/// nothing but the tasks of calls under an idempotency key and of mirrored requests. Its alerts are sent from the moment when they are asked for: `StackHandle::alert`, feature `alerts`.
 ///
 /// # Reloads
 ///
@@ -85,6 +86,7 @@ use crate::{
 ///   [`BulkheadLayer::succeeding`](crate::BulkheadLayer::succeeding);
 /// - the answers under idempotency keys and those of the cache, also where their bounds change: a new `ttl` holds for what is
 ///   kept already. Without its block they are forgotten;
+/// - the mirrored requests under way, their number and what their candidate has cost today; its circuit, where it is unchanged;
 /// - the stores, where they are named as before;
 /// - which tier serves, and the tier of each session: see [`FallbackLayer::succeeding`](crate::FallbackLayer::succeeding);
 /// - what was said [by hand](StackHandle#by-hand): drained tiers, pinned levels, and what unchanged circuits are forced to.

@@ -11,8 +11,8 @@ use super::{
     settings,
 };
 use crate::{
-    BudgetLayer, CircuitBreaker, CircuitBreakerLayer, CommitOnFirstToken, CommitOnFirstTokenLayer, InvalidConfig,
-    RetryBudget, RetryWithJitter, Timeout,
+    BudgetLayer, CircuitBreaker, CircuitBreakerLayer, CommitOnFirstToken, CommitOnFirstTokenLayer, Events,
+    InvalidConfig, RetryBudget, RetryWithJitter, Timeout,
     config::{
         CircuitBreaker as BreakerSettings, Config, OnError, Provider, Share, Span, Tier, TierTimeout, classifier,
     },
@@ -41,17 +41,18 @@ pub(super) type RetryBudgets = HashMap<Option<String>, (Option<Share>, RetryBudg
 impl Part {
     pub(super) fn new(
         tier: &Tier,
-        place: usize,
+        place: Option<usize>,
         plan: LeafPlan,
         config: &Config,
         makings: &Makings,
-        before: Option<&Generation>,
+        events: &Events,
+        before: Option<&Self>,
     ) -> Result<Self, InvalidConfig> {
         // How often the primary is looked at is what its circuit's cooldown is.
-        let check = config.fallback.recovery_check.filter(|_| place == 0);
+        let check = config.fallback.recovery_check.filter(|_| place == Some(0));
         let settings = settings::merged_breaker(tier.circuit_breaker, check, config.circuit_breaker);
         let on_error = &config.fallback.on_error;
-        let known = before.and_then(|before| before.part(&tier.name)).filter(|known| known.plan == plan);
+        let known = before.filter(|known| known.plan == plan);
         if let Some(known) = known
             && (&known.settings, &known.on_error) == (&settings, on_error)
         {
@@ -62,7 +63,7 @@ impl Part {
             None => plan.leaf(makings)?,
         };
         let mut breaker =
-            CircuitBreakerLayer::new(tier.name.as_str()).classifier(classifier(config)).events(makings.events.clone());
+            CircuitBreakerLayer::new(tier.name.as_str()).classifier(classifier(config)).events(events.clone());
         if let Some(seed) = makings.seed(&tier.name) {
             breaker = breaker.seed(seed);
         }

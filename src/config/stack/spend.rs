@@ -78,15 +78,29 @@ pub(super) fn tier_budget(
     events: &Events,
 ) -> Result<Option<BudgetLayer>, InvalidConfig> {
     let caps = caps(config, Some(&tier.name))?;
-    if caps.is_empty() {
-        return Ok(None);
-    }
+    if caps.is_empty() { Ok(None) } else { capped(caps, tier, prices, events).map(Some) }
+}
+
+/// The cap of a candidate.
+pub(super) fn candidate_budget(
+    usd_per_day: Option<f64>,
+    tier: &Tier,
+    prices: &PriceTable,
+    events: &Events,
+) -> Result<Option<BudgetLayer>, InvalidConfig> {
+    let Some(usd) = usd_per_day else { return Ok(None) };
+    let cap = Cap::new("mirror", dollars_of("mirror.usd_per_day", usd)?, Period::Day);
+    capped(vec![cap], tier, prices, events).map(Some)
+}
+
+/// Caps around one tier.
+fn capped(caps: Vec<Cap>, tier: &Tier, prices: &PriceTable, events: &Events) -> Result<BudgetLayer, InvalidConfig> {
     let layer = caps.into_iter().fold(BudgetLayer::new(prices.clone()), BudgetLayer::cap).events(events.clone());
     match &tier.model {
         Some(model) if is_billed(tier) || price_of(prices, tier).is_some() => {
-            layer.model(Some(tier.provider.name()), model).map(Some)
+            layer.model(Some(tier.provider.name()), model)
         }
-        _ => Ok(Some(layer)),
+        _ => Ok(layer),
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use super::MirrorLayer;
 use crate::{
     LlmRequest,
     sync::{Mutex, lock},
@@ -22,9 +23,6 @@ pub(super) struct Choice {
 }
 
 type Only = dyn Fn(&LlmRequest) -> bool + Send + Sync;
-
-/// The default of [`MirrorLayer::share`](super::MirrorLayer::share).
-const SHARE: f64 = 0.01;
 
 impl Choice {
     pub(super) fn set_share(&mut self, share: f64) {
@@ -81,7 +79,7 @@ fn of_session(seed: u64, session: &str) -> f64 {
 
 impl Default for Choice {
     fn default() -> Self {
-        Self { share: SHARE, by_session: false, seed: 0, chance: None, only: None }
+        Self { share: MirrorLayer::SHARE, by_session: false, seed: 0, chance: None, only: None }
     }
 }
 

@@ -43,6 +43,9 @@ const AGREES_FROM: f32 = 0.8;
 const MAX_ANSWER: u64 = 1024 * 1024;
 
 impl MirrorLayer {
+    /// The default of [`share`](Self::share).
+    pub const SHARE: f64 = 0.01;
+
     /// Sends one in a hundred requests to this candidate too. Nobody hears of it before a [`compare`](Self::compare) or
     /// [`events`](Self::events) says where.
     ///

@@ -4,6 +4,7 @@
 //! What happens below HTTP (names, TCP, TLS) comes to a leaf as one of these: no response, silence, a break, an end, or bytes
 //! that come slowly. How the client itself fares there is in `src/providers/transport/tests`.
 
+mod bytes;
 mod statuses;
 mod wire;
 

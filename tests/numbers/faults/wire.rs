@@ -186,6 +186,40 @@ impl Answer {
         Self { head: Some(Ok(())), content_type, steps }
     }
 
+    /// The same bytes in pieces cut anywhere: of a byte or two, of some, of many.
+    pub(super) fn cut_up(mut self, random: &mut fastrand::Rng) -> Self {
+        let longest = [2, 30, 2000][random.usize(..3)];
+        let mut rest: Vec<u8> = said(&self.steps);
+        self.steps.clear();
+        while !rest.is_empty() {
+            let after = rest.split_off(random.usize(1..=rest.len().min(longest)));
+            self.steps.push(Step::Says(std::mem::replace(&mut rest, after).into()));
+        }
+        self
+    }
+
+    /// The first of its bytes, then the end or a break; and how many they are.
+    pub(super) fn cut_off(mut self, random: &mut fastrand::Rng) -> (Self, usize) {
+        let bytes = said(&self.steps);
+        let length = random.usize(..bytes.len());
+        let mut left = length;
+        self.steps.retain_mut(|step| {
+            let Step::Says(piece) = step else { return false };
+            piece.truncate(left);
+            left -= piece.len();
+            !piece.is_empty()
+        });
+        if random.bool() {
+            self.steps.push(Step::Breaks);
+        }
+        (self, length)
+    }
+
+    /// Of how many pieces it is.
+    pub(super) fn pieces(&self) -> usize {
+        self.steps.len()
+    }
+
     /// A healthy answer in which this goes wrong; `None` where it cannot.
     pub(super) fn with(dialect: Dialect, stream: bool, phase: Phase, fault: Fault) -> Option<Self> {
         let mut answer = Self::healthy(dialect, stream);
@@ -200,10 +234,6 @@ impl Answer {
         // In the middle of Gemini's tool call is the middle of a line: an event there is bytes of the call.
         let in_a_line = !stream || dialect == Dialect::Gemini && phase == Phase::InToolCall;
         let rest = answer.steps.split_off(pieces_before(phase));
-        let bytes = |steps: &[Step]| -> Vec<u8> {
-            let said = steps.iter().filter_map(|step| if let Step::Says(said) = step { Some(&said[..]) } else { None });
-            said.flatten().copied().collect()
-        };
         let inserted = |kind: &str, json: &str| Step::Says(event(dialect, kind, json).into());
         let (then, goes_on) = match fault {
             Fault::Silence => (vec![Step::Silent], false),
@@ -213,10 +243,10 @@ impl Answer {
             Fault::End => (vec![], false),
             Fault::Break => (vec![Step::Breaks], false),
             Fault::OneByte => {
-                (bytes(&rest).into_iter().map(|byte| Step::Says(Bytes::copy_from_slice(&[byte]))).collect(), false)
+                (said(&rest).into_iter().map(|byte| Step::Says(Bytes::copy_from_slice(&[byte]))).collect(), false)
             }
             Fault::Slow => {
-                let slices = bytes(&rest).chunks(64).map(Bytes::copy_from_slice).collect::<Vec<_>>();
+                let slices = said(&rest).chunks(64).map(Bytes::copy_from_slice).collect::<Vec<_>>();
                 let wait = Duration::from_millis(63);
                 (slices.into_iter().flat_map(|slice| [Step::Waits(wait), Step::Says(slice)]).collect(), false)
             }
@@ -279,6 +309,12 @@ impl Answer {
         }
         Some(answer)
     }
+}
+
+/// The bytes of all that these say.
+fn said(steps: &[Step]) -> Vec<u8> {
+    let said = steps.iter().filter_map(|step| if let Step::Says(said) = step { Some(&said[..]) } else { None });
+    said.flatten().copied().collect()
 }
 
 /// A delta with this text.

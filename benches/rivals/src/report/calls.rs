@@ -87,21 +87,28 @@ fn table(text: &mut String, group: &'static str, rows: &[Row]) {
     let what = if [OPEN, FULL, OBSERVED].contains(&group) { "in all" } else { "added to the bare service" };
     let _ = writeln!(text, "\n### {group}: {what}, per call\n");
     let ours = ours_in(group, "");
-    let _ = writeln!(text, "| | CPU ns | half of the rounds | instructions | allocations | {ours} / it |");
-    text.push_str("|---|---:|---:|---:|---:|---:|\n");
+    let _ = writeln!(
+        text,
+        "| | CPU ns | half of the rounds | instructions | allocations | {ours} / it: time | instructions |"
+    );
+    text.push_str("|---|---:|---:|---:|---:|---:|---:|\n");
     for row in &within {
         let bare = row.name.starts_with(BARE);
         let name = if bare && what != "in all" { format!("*{} (in all)*", row.name) } else { row.name.clone() };
-        let ratio = beside(rows, row).map(|(ours, theirs, _)| ours / theirs).filter(|ratio| ratio.is_finite());
-        let ratio = ratio.filter(|ratio| !bare && *ratio > 0.0);
+        let ours = beside(rows, row).filter(|_| !bare);
+        let ratio = |of: fn(&Row) -> Option<f64>| {
+            let ratio = ours.and_then(of).zip(of(row)).map(|(ours, theirs)| ours / theirs);
+            ratio.filter(|ratio| ratio.is_finite() && *ratio > 0.0).map_or("-".into(), |ratio| format!("{ratio:.2}"))
+        };
         let _ = writeln!(
             text,
-            "| {name} | {} | {} | {} | {} | {} |",
+            "| {name} | {} | {} | {} | {} | {} | {} |",
             row.nanos.map_or("-".into(), |nanos| format!("{nanos:.1}")),
             row.half.map_or("-".into(), |(low, high)| format!("{low:.1} to {high:.1}")),
             row.instructions.map_or("-".into(), |figure| format!("{figure:.0}")),
             row.allocations.map_or("-".into(), |figure| format!("{figure:.2}")),
-            ratio.map_or("-".into(), |ratio| format!("{ratio:.2}")),
+            ratio(|row| row.nanos),
+            ratio(|row| row.instructions),
         );
     }
 }
@@ -116,17 +123,10 @@ fn ours_in(group: &str, rival: &str) -> &'static str {
     }
 }
 
-/// Ours and a rival's of the same, by instructions where they were counted, else by time. With the unit.
-fn beside(rows: &[Row], rival: &Row) -> Option<(f64, f64, &'static str)> {
+/// Ours beside a rival's of the same.
+fn beside<'a>(rows: &'a [Row], rival: &Row) -> Option<&'a Row> {
     let ours = ours_in(rival.group, &rival.name);
-    let ours = rows.iter().find(|row| row.group == rival.group && row.name == ours)?;
-    if ours.name == rival.name {
-        return None;
-    }
-    match (ours.instructions, rival.instructions) {
-        (Some(ours), Some(theirs)) => Some((ours, theirs, "instructions")),
-        _ => Some((ours.nanos?, rival.nanos?, "ns")),
-    }
+    rows.iter().find(|row| row.group == rival.group && row.name == ours && row.name != rival.name)
 }
 
 fn findings(rows: &[Row]) -> Vec<Finding> {
@@ -135,15 +135,16 @@ fn findings(rows: &[Row]) -> Vec<Finding> {
         let name = row.name.as_str();
         row.group != OBSERVED && ![BARE, NOTHING, "steadfast"].iter().any(|other| name.starts_with(other))
     }) {
-        let what = format!("{}, added per call", rival.group);
-        if let Some((ours, theirs, unit)) = beside(rows, rival) {
-            findings.push(Finding::cost(&what, &rival.name, unit, ours, theirs));
-        }
-        let ours = ours_in(rival.group, &rival.name);
-        let ours = rows.iter().find(|row| row.group == rival.group && row.name == ours);
-        if let (Some(ours), Some(theirs)) = (ours.and_then(|row| row.allocations), rival.allocations) {
-            findings.push(Finding::cost(&what, &rival.name, "allocations", ours, theirs));
-        }
+        let Some(ours) = beside(rows, rival) else { continue };
+        let what = format!("{}, per call", rival.group);
+        let mut add = |unit: &str, ours: Option<f64>, theirs: Option<f64>| {
+            if let (Some(ours), Some(theirs)) = (ours, theirs) {
+                findings.push(Finding::cost(&what, &rival.name, unit, ours, theirs));
+            }
+        };
+        add("instructions", ours.instructions, rival.instructions);
+        add("CPU ns", ours.nanos, rival.nanos);
+        add("allocations", ours.allocations, rival.allocations);
     }
     findings
 }

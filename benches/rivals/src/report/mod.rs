@@ -4,8 +4,11 @@ pub mod calls;
 pub mod findings;
 pub mod growth;
 pub mod machine;
+pub mod numbers;
+pub mod outage;
 pub mod outside;
 pub mod threads;
+pub mod traps;
 pub mod whole;
 
 pub use self::findings::Finding;

@@ -13,8 +13,8 @@ cargo run --release --features liter-llm --manifest-path benches/rivals/Cargo.to
 ```
 
 What counts are the ratios within one run: nanoseconds belong to the machine. Instructions (callgrind) and allocations hardly vary
-from run to run, so that they are shown beside the times, and where both were measured it is by instructions that it is said
-who does better. How it is measured is in the documentation of `benches/rivals`, and in `benches/gateway/README.md`; the commands
+from run to run, so that they are shown beside the times: where the two disagree about who does better, a few atomic operations are few
+instructions that take long. How it is measured is in the documentation of `benches/rivals`, and in `benches/gateway/README.md`; the commands
 below run in `benches/rivals` where they name no other.
 
 ";

@@ -6,7 +6,7 @@ use liter_llm::{
     ChatCompletionRequest, ChatCompletionResponse, LiterLlmError,
     tower::{
         CircuitLayer, CircuitService, ExponentialBackoffCircuit, FallbackChainLayer, FallbackLayer, FallbackService,
-        InFlightLimitConfig, InFlightLimitLayer, InFlightLimitService,
+        FixedDelayHedge, HedgeLayer, HedgeService, InFlightLimitConfig, InFlightLimitLayer, InFlightLimitService,
         types::{LlmRequest, LlmResponse},
     },
 };
@@ -52,7 +52,16 @@ pub fn limit<S>(places: usize, inner: S) -> InFlightLimitService<S> {
 }
 
 pub fn fallback<S>(inner: S) -> FallbackService<S, Answers<Liter>> {
-    FallbackLayer::new(Answers::<Liter>::new()).layer(inner)
+    fallback_to(Answers::<Liter>::new(), inner)
+}
+
+pub fn fallback_to<F: Clone, S>(backup: F, inner: S) -> FallbackService<S, F> {
+    FallbackLayer::new(backup).layer(inner)
+}
+
+/// A second one after the delay.
+pub fn hedge<S>(delay: Duration, inner: S) -> HedgeService<FixedDelayHedge, S> {
+    HedgeLayer::new(Arc::new(FixedDelayHedge::new(delay, 2))).layer(inner)
 }
 
 /// Its fallback over so many services, all alike.

@@ -6,6 +6,7 @@ use seatbelt::{
     RecoveryInfo, ResilienceContext,
     breaker::{Breaker, BreakerId, HalfOpenMode},
     fallback::Fallback,
+    hedging::Hedging,
     retry::Retry,
     timeout::Timeout,
 };
@@ -69,6 +70,35 @@ where
         .recovery_with(|result, _| recovery(result))
         .max_retry_attempts(2)
         .base_delay(Duration::from_secs(1))
+        .layer(inner)
+}
+
+/// One that waits no time worth the name.
+pub fn quick_retry<K, S>(context: &Context<K>, inner: S) -> Retry<K::Request, Result<K::Answer, K::Error>, S>
+where
+    K: Subject,
+    S: Service<K::Request, Response = K::Answer, Error = K::Error, Future: Send> + Clone + Send + Sync + 'static,
+{
+    Retry::layer("retry", context)
+        .clone_input()
+        .recovery_with(|result, _| recovery(result))
+        .base_delay(Duration::from_millis(1))
+        .layer(inner)
+}
+
+pub fn hedging<K, S>(
+    context: &Context<K>,
+    delay: Duration,
+    inner: S,
+) -> Hedging<K::Request, Result<K::Answer, K::Error>, S>
+where
+    K: Subject,
+    S: Service<K::Request, Response = K::Answer, Error = K::Error, Future: Send> + Clone + Send + Sync + 'static,
+{
+    Hedging::layer("hedging", context)
+        .clone_input()
+        .recovery_with(|result, _| recovery(result))
+        .hedging_delay(delay)
         .layer(inner)
 }
 

@@ -17,13 +17,27 @@ pub(super) struct Times {
     /// Where each piece of time begins, in seconds, and where the last one ends: one more than there are pieces.
     edges: Vec<f64>,
     clock_s: Option<f64>,
+    /// Where faults are, as shapes to be drawn behind the others.
+    faults: String,
 }
 
 impl Times {
     pub(super) fn new(begins: impl Iterator<Item = f64>, lasts_s: f64, clock_s: Option<f64>) -> Self {
         let mut edges: Vec<f64> = begins.collect();
         edges.push(edges.last().map_or(lasts_s, |last| lasts_s.max(last + 1.0)));
-        Self { edges, clock_s }
+        Self { edges, clock_s, faults: String::new() }
+    }
+
+    /// With these stretches of time, from and to in seconds, marked as those in which something was wrong.
+    pub(super) fn with_faults(mut self, faults: impl Iterator<Item = (f64, f64)>) -> Self {
+        let (first, last) = (self.edges[0], self.edges[self.len()]);
+        let x = |at: f64| (at.clamp(first, last) - first) / (last - first) * WIDTH;
+        for (from, to) in faults {
+            let (from, width) = (x(from), x(to) - x(from));
+            let _ =
+                write!(self.faults, "<rect class=\"fault\" x=\"{from:.1}\" width=\"{width:.1}\" height=\"{HEIGHT}\"/>");
+        }
+        self
     }
 
     /// How many pieces there are.
@@ -74,7 +88,7 @@ fn figure(title: &str, label: &str, legend: &[Named<'_>], ticks: &[String], shap
             Text(name)
         );
     }
-    let mut grid = String::new();
+    let mut grid = times.faults.clone();
     for at in 0..ticks.len() {
         let y = HEIGHT * at as f64 / (ticks.len() - 1).max(1) as f64;
         let class = if at + 1 == ticks.len() { "axis" } else { "grid" };

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use steadfast::drill::report::{Bucket, ScenarioReport};
+use steadfast::drill::report::{Bucket, Happening, ScenarioReport};
 
 use super::{
     missed_of,
@@ -31,7 +31,8 @@ pub(super) fn section(report: &ScenarioReport, place: usize, missed: &[Missed]) 
     }
     out.push_str(&beside(report));
     if !report.timeline.is_empty() {
-        let times = Times::new(report.timeline.iter().map(|bucket| bucket.from_s), report.lasts_s, report.clock_s);
+        let begins = report.timeline.iter().map(|bucket| bucket.from_s);
+        let times = Times::new(begins, report.lasts_s, report.clock_s).with_faults(faults(report));
         let _ = writeln!(
             out,
             "<div class=\"plots\">\n{}{}{}{}{}{}</div>",
@@ -49,6 +50,23 @@ pub(super) fn section(report: &ScenarioReport, place: usize, missed: &[Missed]) 
     }
     out.push_str("</section>\n");
     out
+}
+
+/// When something was wrong: what begins among the events ends there, or lasts to the end. Overlapping ones are one.
+fn faults(report: &ScenarioReport) -> impl Iterator<Item = (f64, f64)> {
+    let said = |event: &Happening, word: &str| event.what.strip_prefix(word).map(str::to_owned);
+    let mut stretches: Vec<(f64, f64)> = Vec::new();
+    for (place, event) in report.events.iter().enumerate() {
+        let Some(name) = said(event, "fault begins: ") else { continue };
+        let mut after = report.events[place..].iter();
+        let end = after.find(|event| said(event, "fault ends: ").as_ref() == Some(&name));
+        let to = end.map_or(report.lasts_s, |end| end.at_s);
+        match stretches.last_mut() {
+            Some(last) if event.at_s <= last.1 => last.1 = last.1.max(to),
+            _ => stretches.push((event.at_s, to)),
+        }
+    }
+    stretches.into_iter()
 }
 
 /// The scenario's figures, and under them the same of those who go without.

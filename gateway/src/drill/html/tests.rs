@@ -43,7 +43,9 @@ fn report(tier: &str, missed: bool) -> Report {
             "handed_off": 0, "refused": 0, "lost": 5, "cut": 0, "amplification": 1.04, "recovery_s": 16.0, "p50_ms": 780.0, "p99_ms": 2_600.0,
             "cost": 3.1, "tiers": [level(tier, "full", 3_640), level("gpt-4o", "reduced", 3_555), level("canned", "canned", 0)],
             "timeline": timeline, "baselines": [baseline("no resilience", 1.0), baseline("retry loop", 3.77)],
-            "events": [{ "at_s": 1_200.0, "what": format!("{tier} begins to fail") }, { "at_s": 1_204.5, "what": "circuit opens" }],
+            "events": [{ "at_s": 1_200.0, "what": format!("fault begins: overloaded at {tier}") },
+                { "at_s": 1_204.5, "what": "circuit opens" },
+                { "at_s": 3_000.0, "what": format!("fault ends: overloaded at {tier}") }],
         }],
     }))
     .unwrap()
@@ -70,6 +72,8 @@ fn the_page_says_what_the_report_says() {
     ] {
         assert!(page.contains(said), "{said} is missing");
     }
+    let fault = "<rect class=\"fault\" x=\"200.0\" width=\"300.0\" height=\"100\"/>";
+    assert_eq!(page.matches(fault).count(), 3, "behind requests, latency and cost");
     let rows: Vec<_> = page
         .match_indices("<th scope=\"row\"><a href=\"#s")
         .map(|(at, found)| page[at + found.len()..].chars().next())

@@ -1,0 +1,49 @@
+use super::{Findings, tiers};
+use crate::config::{Candidate, Config, Mirror, Provider, Tier, suggest::nearest};
+
+pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findings: &mut Findings<'_, '_>) {
+    let Some(mirror) = &config.mirror else { return };
+    findings.within("mirror", |findings| {
+        match &mirror.to {
+            Candidate::Name(name) => _ = findings.is_tier("to", name, config),
+            Candidate::Tier(own) => findings.within("to", |findings| candidate(own, config, findings)),
+        }
+        if let Some(Provider::Cached | Provider::Handoff) = config.candidate().map(|tier| tier.provider) {
+            findings.wrong("to", "a candidate is a model: neither what the cache has kept nor people");
+        }
+        if mirror.features.as_ref().is_some_and(Vec::is_empty) {
+            findings.wrong("features", "no request is of one of no features; leave the list out for all");
+        }
+        findings.at_least_one("max_in_flight", mirror.max_in_flight.map(|most| most as u64), "; `share: 0` is off");
+        findings.some_time("timeout", mirror.timeout);
+        cap(mirror, config, priced, findings);
+    });
+}
+
+fn candidate(own: &Tier, config: &Config, findings: &mut Findings<'_, '_>) {
+    if own.name.trim().is_empty() {
+        findings.wrong("name", "a candidate needs a name");
+    } else if config.tiers.iter().any(|tier| tier.name == own.name) {
+        let name = &own.name;
+        findings
+            .wrong("name", format!("a tier is named `{name}`: write `to: {name}`, or give the candidate another name"));
+    }
+    tiers::tier(own, findings);
+}
+
+fn cap(mirror: &Mirror, config: &Config, priced: &dyn Fn(&str, &str) -> bool, findings: &mut Findings<'_, '_>) {
+    let Some(usd) = mirror.usd_per_day else { return };
+    findings.not_negative("usd_per_day", usd);
+    if config.budgets.iter().any(|budget| budget.name == "mirror") {
+        findings.wrong_key("usd_per_day", "its cap is called `mirror`, and so is one of the `budgets`: rename that");
+    }
+    let Some(tier) = config.candidate().filter(|tier| !tier.provider.is_local()) else { return };
+    let Some(model) = &tier.model else { return };
+    if config.prices.contains_key(model) || priced(tier.provider.name(), model) {
+        return;
+    }
+    let right = nearest(model, config.prices.keys().map(String::as_str));
+    let beside = right.map(|right| format!(" (there is one of `{right}`)")).unwrap_or_default();
+    let message = format!("the cap counts what has no price: `{model}`; give one under `prices`{beside}");
+    findings.wrong("usd_per_day", message);
+}
