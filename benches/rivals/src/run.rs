@@ -81,8 +81,12 @@ pub fn calls(runtime: &Runtime, table: Option<&str>, effort: Effort) -> Result<S
     if some.is_empty() {
         return Err(format!("no such table; there are: {}", report::calls::GROUPS.join(", ")).into());
     }
-    let counted = allocations::measure();
-    let counts = counted.map(|counted| some.iter().map(|c| counted.per_call[&c.id()]).collect());
+    let counted = allocations::measure().unwrap_or_default();
+    // All or none: the counting binary may be an older one.
+    let counts: Option<Vec<f64>> = some.iter().map(|c| counted.per_call.get(&c.id()).copied()).collect();
+    if counts.is_none() {
+        eprintln!("allocations: not all of them were counted, so that none are shown");
+    }
     let figures = Figures {
         times: timing::measure(&some, effort),
         instructions: count_instructions(&some, effort)?,
