@@ -9,7 +9,8 @@ use tokio::runtime::Builder;
 
 use crate::run::Options;
 
-const USE: &str = "use: rivals report [--quick] [--out FILE]
+const USE: &str = "use: rivals [--quick]
+       rivals report [--quick] [--out FILE]
        rivals calls [TABLE] [--quick]
        rivals growth | threads | outage | numbers [--quick]
        rivals traps [TRAP] | trap TRAP WHO
@@ -42,6 +43,11 @@ fn act() -> Result<(), Box<dyn Error>> {
     let _context = runtime.enter();
     let words: Vec<&str> = options.words.iter().map(String::as_str).collect();
     match words[..] {
+        [] => {
+            print!("{}", run::calls(&runtime, None, options.effort)?.text);
+            print!("\n{}", run::growth(options.effort)?.text);
+            print!("\n{}", run::threads(options.effort).text);
+        }
         ["report"] => run::report(&runtime, &options)?,
         ["calls"] => print!("{}", run::calls(&runtime, None, options.effort)?.text),
         ["calls", table] => print!("{}", run::calls(&runtime, Some(table), options.effort)?.text),

@@ -33,16 +33,39 @@ impl Options {
     }
 }
 
+/// Writes what could be measured, and fails if something could not.
 pub fn report(runtime: &Runtime, options: &Options) -> Result<(), Box<dyn Error>> {
     let effort = options.effort;
-    let mut sections = vec![traps(None)?, outage(effort), calls(runtime, None, effort)?, growth(effort)?];
-    sections.extend([threads(effort), numbers(effort)]);
-    said("streams and requests");
-    sections.push(report::outside::wire(effort == Effort::Quick)?);
-    sections.extend(report::outside::gateway()?);
-    fs::write(&options.out, report::whole::text(&sections))?;
+    let machine = report::machine::text();
+    let measured = [
+        traps(None),
+        Ok(outage(effort)),
+        calls(runtime, None, effort),
+        growth(effort),
+        Ok(threads(effort)),
+        Ok(numbers(effort)),
+        wire(effort),
+    ];
+    let mut sections = Vec::new();
+    let mut failed = Vec::new();
+    for section in measured.into_iter().map(|section| section.map(Some)).chain([gateway()]) {
+        match section {
+            Ok(section) => sections.extend(section),
+            Err(error) => failed.push(error.to_string()),
+        }
+    }
+    fs::write(&options.out, report::whole::text(&machine, effort, &sections, &failed))?;
     println!("{}", options.out.display());
-    Ok(())
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("\n").into()) }
+}
+
+fn wire(effort: Effort) -> Result<Section, Box<dyn Error>> {
+    said("streams and requests");
+    Ok(report::outside::wire(effort == Effort::Quick)?)
+}
+
+fn gateway() -> Result<Option<Section>, Box<dyn Error>> {
+    Ok(report::outside::gateway()?)
 }
 
 /// What is measured now: some of it takes minutes.
@@ -58,8 +81,12 @@ pub fn calls(runtime: &Runtime, table: Option<&str>, effort: Effort) -> Result<S
     if some.is_empty() {
         return Err(format!("no such table; there are: {}", report::calls::GROUPS.join(", ")).into());
     }
-    let counted = allocations::measure();
-    let counts = counted.map(|counted| some.iter().map(|c| counted.per_call[&c.id()]).collect());
+    let counted = allocations::measure().unwrap_or_default();
+    // All or none: the counting binary may be an older one.
+    let counts: Option<Vec<f64>> = some.iter().map(|c| counted.per_call.get(&c.id()).copied()).collect();
+    if counts.is_none() {
+        eprintln!("allocations: not all of them were counted, so that none are shown");
+    }
     let figures = Figures {
         times: timing::measure(&some, effort),
         instructions: count_instructions(&some, effort)?,

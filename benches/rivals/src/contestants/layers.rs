@@ -53,7 +53,7 @@ pub(super) fn add(list: &mut Vec<Contestant>) {
     rows.add("tower", || towers::hedge::<Small, _>(Inner::new()));
     rows.add("tower-resilience", || HedgeLayer::builder().delay(LONG).build().layer(Inner::new()));
     rows.add("seatbelt", || seatbelt::hedging::<Small, _>(&seatbelt::context::<Small>(), LONG, Inner::new()));
-    liter(list, HEDGE);
+    // liter-llm's makes its calls in tasks, so that there is nothing to poll by hand.
     ours(list, HEDGE).add(OURS, || ours::hedge(LONG, Answers::<Llm>::new()));
 }
 
@@ -79,7 +79,6 @@ fn liter(list: &mut Vec<Contestant>, name: &'static str) {
     match name {
         BULKHEAD => rows.add("liter-llm", move || liter::limit(PLACES, inner())),
         BREAKER => rows.add("liter-llm", move || liter::breaker(inner())),
-        HEDGE => rows.add("liter-llm", move || liter::hedge(LONG, inner())),
         _ => rows.add("liter-llm", move || liter::fallback(inner())),
     }
 }

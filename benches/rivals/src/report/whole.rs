@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::{Section, findings, machine};
+use super::{Section, findings};
+use crate::measure::Effort;
 
 const BEGINS: &str = "# Benchmarks
 
@@ -19,9 +20,16 @@ below run in `benches/rivals` where they name no other.
 
 ";
 
-pub fn text(sections: &[Section]) -> String {
+/// `failed` is what could not be measured.
+pub fn text(machine: &str, effort: Effort, sections: &[Section], failed: &[String]) -> String {
     let mut text = BEGINS.to_owned();
-    text.push_str(&machine::text());
+    if effort == Effort::Quick {
+        text.push_str("**This was a quick run, to see that it runs: its times are worth little, and no instructions were counted.**\n\n");
+    }
+    text.push_str(machine);
+    for what in failed {
+        let _ = writeln!(text, "- **Not measured: {}**", what.replace('\n', " "));
+    }
     text.push('\n');
     let all: Vec<_> = sections.iter().flat_map(|section| section.findings.clone()).collect();
     text.push_str(&findings::summary(&all));
