@@ -178,7 +178,7 @@ fn a_million_admissions_from_many_threads_get_no_more_than_the_probes() {
     std::panic::set_hook(before);
     for admitted in admitted {
         let admitted = admitted.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        assert!(admitted > each / 4, "too few to tell: {admitted}");
+        assert!(admitted > 100, "too few to tell: {admitted}");
     }
 }
 

@@ -101,6 +101,8 @@ impl<P: Protocol> Frames<P> {
         };
         let frame = frame.with_raw(P::DIALECT, self.after_bare(event.raw));
         match frame.progress() {
+            // A body that has ended is asked for nothing more: not every one can be.
+            Progress::End if self.state == State::Drained => self.state = State::Done,
             Progress::End => self.state = State::Ended,
             Progress::Content | Progress::Reasoning => self.said = true,
             _ => {}

@@ -201,7 +201,9 @@ impl Answer {
     /// The first of its bytes, then the end or a break; and how many they are.
     pub(super) fn cut_off(mut self, random: &mut fastrand::Rng) -> (Self, usize) {
         let bytes = said(&self.steps);
-        let length = random.usize(..bytes.len());
+        // The ends are where the traps are.
+        let from = if random.u8(0..4) == 0 { bytes.len() - 20 } else { 0 };
+        let length = random.usize(from..bytes.len());
         let mut left = length;
         self.steps.retain_mut(|step| {
             let Step::Says(piece) = step else { return false };
