@@ -358,9 +358,9 @@ async fn a_late_answer_from_before_the_switch_is_no_recovery() {
     let events = Events::new();
     let mut heard = events.subscribe();
     let slow_then_down = provider_fn({
-        let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let calls = Arc::new(AtomicUsize::new(0));
         move |_| {
-            let first = calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0;
+            let first = calls.fetch_add(1, Relaxed) == 0;
             async move {
                 if first {
                     tokio::time::sleep(Duration::from_secs(5)).await;
