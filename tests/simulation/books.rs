@@ -76,7 +76,10 @@ pub(crate) enum Outcome {
 #[derive(Default)]
 pub(crate) struct TierBooks {
     pub(crate) under_way: usize,
-    half_open: bool,
+    /// What its circuit is; `None` while it has told nothing.
+    state: Option<CircuitState>,
+    /// Since when an operator lets no new request go there.
+    pub(crate) drained: Option<Duration>,
     /// Of the present half-open time: the probes under way, and when each began.
     probes: Vec<(u64, Duration)>,
     next_probe: u64,
@@ -157,13 +160,23 @@ impl Books {
         // Where the leaf is waited for, or retried inside of the circuit, that admitted long before; a last resort passes it.
         let waits = settings.leaf_limit.is_some() || settings.breaker_outside;
         let counts = !settings.last_resort && !waits && !books.is_replaced;
-        let probe = (books.half_open && counts).then(|| {
+        let probe = (books.state == Some(CircuitState::HalfOpen) && counts).then(|| {
             books.next_probe += 1;
             books.probes.retain(|(_, begun)| now < *begun + lease);
             books.probes.push((books.next_probe, now));
             books.next_probe
         });
+        let is_open = books.state == Some(CircuitState::Open) && counts;
+        let drained = books.drained;
         let (under_way, most) = (books.probes.len(), settings.breaker.probes as usize);
+        if is_open {
+            kept.violations.push((Some(id), format!("it went through the open circuit of {}", self.plan.name(tier))));
+        }
+        // What was begun there before may be retried there.
+        let goes_on = kept.asks[id].calls.last().is_some_and(|last| last.tier == tier) || settings.leaf_limit.is_some();
+        if drained.is_some_and(|since| since < now) && !goes_on {
+            kept.violations.push((Some(id), format!("it went to {}, which is drained", self.plan.name(tier))));
+        }
         if under_way > most {
             self.note(&mut kept, format_args!("WRONG {under_way} probes at {}", self.plan.name(tier)));
             kept.violations.push((Some(id), format!("{under_way} probes are under way, where {most} may be")));
@@ -222,7 +235,7 @@ impl Kept {
                     books.note(self, format_args!("circuit {circuit} {from} -> {to}: {reason}"));
                     if let Some(tier) = tier_of(circuit) {
                         let tier = &mut self.tiers[tier];
-                        tier.half_open = *to == CircuitState::HalfOpen;
+                        tier.state = Some(*to);
                         tier.probes.clear();
                         if *to == CircuitState::Open {
                             tier.opened = Some((books.now(), *reason));

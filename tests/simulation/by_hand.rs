@@ -44,12 +44,13 @@ pub(crate) fn stack(
         .session(plan.session)
         .stream_break(plan.on_break)
         .all_open(plan.all_open)
+        .level(plan.tiers[0].level)
         .gradually(plan.ramp.iter().map(|(percent, lasts)| RampStep::new(*percent, *lasts)));
     if plan.tiers[0].last_resort {
         fallback = fallback.last_resort();
     }
     for (place, service) in tiers.enumerate() {
-        let tier = Place::new(plan.name(place + 1), service);
+        let tier = Place::new(plan.name(place + 1), service).level(plan.tiers[place + 1].level);
         fallback = fallback.push(if plan.tiers[place + 1].last_resort { tier.last_resort() } else { tier });
     }
     match (plan.last, desk) {

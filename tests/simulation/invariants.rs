@@ -1,6 +1,6 @@
 //! What must be so of every request, whatever has happened to it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::Range, time::Duration};
 
 use steadfast::{
     Attempt, ErrorKind,
@@ -53,6 +53,9 @@ fn in_time(plan: &Plan, entry: &Entry) -> Option<String> {
 /// It costs no more attempts than it may.
 fn attempts(plan: &Plan, entry: &Entry) -> Option<String> {
     let (made, most) = (entry.calls.len(), entry.ask.most_attempts(plan));
+    if entry.ask.first_tier_only && entry.calls.iter().any(|call| call.tier != entry.calls[0].tier) {
+        return Some("it went to a second tier, and wanted none".to_owned());
+    }
     (made > most).then(|| format!("{made} attempts were made for it, and {most} are the most"))
 }
 
@@ -104,7 +107,9 @@ fn steps(plan: &Plan, entry: &Entry) -> Option<String> {
         if hopeless && matches!(step.next, Next::Retried { .. }) {
             return Some(format!("what never helps was retried: {step}"));
         }
+        // Who queues asks again and again, and its record does not have each refusal.
         if step.next == Next::FailedOver
+            && !matches!(plan.all_open, AllOpen::Queue(_))
             && let Some(next) = after.filter(|next| next.begun > step.begun + step.took + Duration::from_millis(1))
         {
             return Some(format!(
@@ -177,31 +182,24 @@ fn retries(plan: &Plan, kept: &Kept) -> Option<String> {
     let (mut first, mut again) = (Vec::new(), Vec::new());
     for entry in &kept.asks {
         first.extend(entry.calls.first().map(|call| call.begun));
-        for (place, call) in entry.calls.iter().enumerate().skip(1) {
-            if entry.calls[..place].iter().any(|before| before.tier == call.tier) {
-                again.push(call.begun);
-            }
+        for (place, call) in entry.calls.iter().enumerate() {
+            // It is paid for when it is scheduled, which is when the call before has failed.
+            let before = entry.calls[..place].iter().rfind(|before| before.tier == call.tier);
+            again.extend(before.map(|before| before.ended.unwrap_or(call.begun)));
         }
     }
     (first.sort(), again.sort());
     const WINDOW: Duration = Duration::from_secs(10);
-    let within = |times: &[Duration], from: Duration| {
-        times.partition_point(|at| *at < from + WINDOW) - times.partition_point(|at| *at < from)
+    let within = |times: &[Duration], span: Range<Duration>| {
+        times.partition_point(|at| *at < span.end) - times.partition_point(|at| *at < span.start)
     };
     let seconds = plan.ends.as_secs();
     (0..seconds).map(|second| SECOND * second as u32).find_map(|from| {
-        let (tries, retries) = (within(&first, from), within(&again, from));
-        // A request is counted when it is first tried, which may be before its first call; and a retry is sent when its
-        // wait is over, at most the longest wait after it was paid for.
-        let waits = plan.tiers.iter().map(|tier| tier.max_delay).max().unwrap_or_default();
-        let paid = within(&first, from.saturating_sub(waits)).max(tries);
-        let earlier = first.iter().filter(|at| (from.saturating_sub(waits)..from + WINDOW).contains(at)).count();
-        let most = f64::from(plan.budget_cap)
-            + plan.budget_ratio * earlier.max(paid) as f64
-            + FLOOR * (WINDOW + waits).as_secs_f64()
-            + 1.0;
-        (retries as f64 > most).then(|| {
-            format!("{retries} retries in 10 s from {from:?} on, for {tries} first tries: the budget has {most:.0}")
-        })
+        let span = from..from + WINDOW;
+        let (tries, retries) = (within(&first, span.clone()), within(&again, span));
+        let floor = FLOOR * WINDOW.as_secs_f64();
+        let most = f64::from(plan.budget_cap) + plan.budget_ratio * tries as f64 + floor + 1.0;
+        (retries as f64 > most)
+            .then(|| format!("{retries} retries in 10 s from {from:?} on, where the budget has {most:.0}"))
     })
 }

@@ -73,8 +73,11 @@ fn act(world: &World, what: What) {
         What::ForceClose(tier) => drop(handles.circuit(plan, tier).force_close()),
         What::Release(tier) => drop(handles.circuit(plan, tier).release()),
         What::Reset(tier) => drop(handles.circuit(plan, tier).reset()),
-        What::Drain(tier) => drop(handles.fallback().drain(plan.name(tier))),
-        What::Undrain(tier) => drop(handles.fallback().undrain(plan.name(tier))),
+        What::Drain(tier) => {
+            handles.fallback().drain(plan.name(tier));
+            world.books.kept().tiers[tier].drained.get_or_insert(world.books.now());
+        }
+        What::Undrain(tier) => undrain(world, tier),
         What::PinLevel(level) => drop(handles.fallback().pin_level(level)),
         What::Limit(feature, limit) => {
             world.books.raise_limit(feature, limit);
@@ -91,13 +94,18 @@ fn act(world: &World, what: What) {
     }
 }
 
+fn undrain(world: &World, tier: usize) {
+    world.books.kept().tiers[tier].drained = None;
+    world.handles.fallback().undrain(world.plan.name(tier));
+}
+
 /// The end of all that was done by hand, and of all faults that the providers' scripts do not end.
 pub(crate) fn put_right(world: &World) {
     let (plan, handles) = (&*world.plan, &world.handles);
     for tier in 0..plan.tiers.len() {
         world.simulated(tier).rate_limit(None);
         handles.circuit(plan, tier).release();
-        handles.fallback().undrain(plan.name(tier));
+        undrain(world, tier);
     }
     handles.fallback().pin_level(None);
     for feature in &plan.features {

@@ -65,6 +65,8 @@ pub(crate) struct Tier {
     pub(crate) breaker_outside: bool,
     pub(crate) leaf_limit: Option<usize>,
     pub(crate) last_resort: bool,
+    /// Of service, from 1 (full).
+    pub(crate) level: u8,
     pub(crate) provider: Provider,
 }
 
@@ -159,7 +161,12 @@ impl Plan {
             on_break,
             all_open,
             ramp,
-            commit: draw.pick(&[CommitPoint::FirstToken, CommitPoint::FirstToken, CommitPoint::Complete]),
+            commit: draw.pick(&[
+                CommitPoint::FirstToken,
+                CommitPoint::FirstToken,
+                CommitPoint::FirstText,
+                CommitPoint::Complete,
+            ]),
             budget_ratio: draw.pick(&[0.1, 0.1, 0.02, 0.3]),
             budget_cap: if by_hand { draw.pick(&[100, 20, 5]) } else { 100 },
             rate,
@@ -257,6 +264,7 @@ fn tier(draw: &mut Draw, name: &'static str, by_hand: bool, rate: f64) -> Tier {
         breaker_outside: by_hand && draw.chance(0.15),
         leaf_limit: (by_hand && draw.chance(0.15)).then(|| draw.number(2, 40) as usize),
         last_resort: draw.chance(0.1),
+        level: draw.pick(&[1, 1, 1, 2, 3]),
         provider,
     };
     if draw.chance(0.3) {

@@ -61,20 +61,19 @@ fn amplification(plan: &Plan, kept: &Kept) -> Option<String> {
 fn interval(plan: &Plan, kept: &Kept, settled: &Settled, tier: usize) -> Option<String> {
     let Tier { breaker, .. } = &plan.tiers[tier];
     let until = settled.open_until[tier]?;
-    let (since, reason) = kept.tiers[tier].opened?;
+    let (_, reason) = kept.tiers[tier].opened?;
     let grown = if breaker.growth > 1.0 { breaker.longest.max(breaker.cooldown) } else { breaker.cooldown };
     let usual = match reason {
         CircuitReason::Quota | CircuitReason::Auth => breaker.latch,
-        CircuitReason::ProbeFailed => grown,
+        // A storm stays one, however often its probes fail.
+        CircuitReason::ProbeFailed | CircuitReason::InvalidRequestStorm => grown,
         CircuitReason::Throttled => breaker.max_throttle,
         _ => breaker.cooldown,
     };
     // A provider may ask for more while it is closed off, and it is believed so far.
     let most = usual.max(breaker.max_throttle);
-    let after = until.saturating_sub(since);
-    // Who asks for nothing hears that it is open, and may be asked by now.
-    (until > settled.at && after > most)
-        .then(|| format!("closed off for {after:?} ({reason}), where {most:?} is the most"))
+    let after = until.saturating_sub(settled.at);
+    (after > most).then(|| format!("closed off for {after:?} more ({reason}), where {most:?} is the most"))
 }
 
 /// From one interval on, and the probes that it takes to close, the first tier that may serve a request serves it.
@@ -90,10 +89,8 @@ fn preferred(plan: &Plan, kept: &Kept, settled: &Settled, tier: usize) -> Vec<(O
     let mut back = opens;
     for _ in 0..settings.breaker.successes {
         let Some(probe) = asked.iter().find(|entry| entry.ask.at >= back) else { return Vec::new() };
-        back = probe
-            .ended
-            .map_or(probe.ask.at, |(ended, _)| ended.max(probe.ask.at))
-            .min(probe.ask.at + settings.healthy());
+        let ended = probe.ended.filter(|_| probe.served == Some(tier)).map_or(Duration::ZERO, |(ended, _)| ended);
+        back = ended.max(probe.ask.at + settings.healthy());
     }
     back += GRACE;
     // A gradual return begins with the first answer after that.

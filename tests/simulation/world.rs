@@ -128,7 +128,11 @@ fn file(plan: &Plan, change: Option<Change>) -> String {
         StreamBreak::Buffer => "buffer",
         _ => "fail",
     };
-    let commit = if plan.commit == CommitPoint::Complete { "complete" } else { "first_token" };
+    let commit = match plan.commit {
+        CommitPoint::Complete => "complete",
+        CommitPoint::FirstText => "first_text",
+        _ => "first_token",
+    };
     let session = match plan.session {
         SessionPolicy::Pin => "pin",
         SessionPolicy::Sticky => "sticky",
@@ -200,12 +204,13 @@ fn tier_block(file: &mut String, tier: &Tier, retries: bool, circuit: bool) {
     }
     let _ = write!(
         file,
-        "  - name: {}\n    provider: simulated\n    last_resort: {}\n    timeout: {{ attempt: {}{first_token}, idle: {}, \
+        "  - name: {}\n    provider: simulated\n    last_resort: {}\n    level: {}\n    timeout: {{ attempt: {}{first_token}, idle: {}, \
          progress: {}, progress_ceiling: {} }}\n    retry: {{ max_attempts: {}, max_delay: {}, jitter: {jitter}, \
          retry_timeouts: {} }}\n    circuit_breaker: {{ consecutive_failures: {}, cooldown: {{ first: {}, factor: {}, \
          longest: {} }}, probes: {}, probe_successes: {}, latch: {}, max_throttle: {}{rules} }}\n",
         tier.name,
         tier.last_resort,
+        tier.level,
         ms(tier.timeout),
         ms(tier.idle),
         ms(tier.progress),
