@@ -20,5 +20,7 @@ mod room;
 pub mod sqlite;
 #[cfg(all(test, any(feature = "postgres", feature = "sqlite")))]
 pub(crate) mod testing;
+#[cfg(all(test, any(feature = "postgres", feature = "sqlite")))]
+mod testing_keys;
 
 pub use self::error::{StoreError, StoreErrorKind};

@@ -1,12 +1,15 @@
 //! What every store of tasks keeps to, each sentence of `TaskStore` a test: in memory, in a file (SQLite), and in a database
 //! (PostgreSQL, where `STEADFAST_TEST_POSTGRES` names one).
 
-mod places;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod suite;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[allow(dead_code, reason = "it is the unit tests' too")]
+#[path = "../../src/store/testing.rs"]
+mod testing;
 
 /// Runs each promise with every store.
 macro_rules! promises {
@@ -21,16 +24,16 @@ macro_rules! promises {
         mod of_sqlite {
             $(#[tokio::test]
             async fn $promise() {
-                let place = crate::places::Folder::new(stringify!($promise));
-                crate::suite::$promise(std::sync::Arc::new(place.open())).await;
+                let place = crate::testing::Folder::new(stringify!($promise));
+                crate::suite::$promise(std::sync::Arc::new(crate::sqlite::open(&place))).await;
             })*
         }
         #[cfg(feature = "postgres")]
         mod of_postgres {
             $(#[tokio::test]
             async fn $promise() {
-                let Some(place) = crate::places::Schema::new(stringify!($promise)).await else { return };
-                crate::suite::$promise(std::sync::Arc::new(place.open().await)).await;
+                let Some(place) = crate::testing::Schema::new(stringify!($promise)).await else { return };
+                crate::suite::$promise(std::sync::Arc::new(crate::postgres::open(&place).await)).await;
                 place.ends().await;
             })*
         }

@@ -10,7 +10,7 @@ use steadfast::{
 };
 use tower::ServiceExt;
 
-use crate::{places::Schema, suite::new_task};
+use crate::{suite::new_task, testing::Schema};
 
 fn kind(error: DeskError) -> StoreErrorKind {
     match error {
@@ -19,10 +19,14 @@ fn kind(error: DeskError) -> StoreErrorKind {
     }
 }
 
+pub(crate) async fn open(place: &Schema) -> Postgres {
+    Postgres::connect(place.url()).await.unwrap()
+}
+
 #[tokio::test]
 async fn who_waits_has_the_answer_that_was_given_in_another_process() {
-    let Some(place) = Schema::new("waits").await else { return };
-    let (here, there) = (Desk::new(place.open().await), Desk::new(place.open().await));
+    let Some(place) = Schema::new("tasks_waits").await else { return };
+    let (here, there) = (Desk::new(open(&place).await), Desk::new(open(&place).await));
     let asked = tokio::spawn(Handoff::new(&here).wait().oneshot(LlmRequest::prompt("May I?")));
     let id = loop {
         if let [task] = &there.list(TaskFilter::new()).await.unwrap()[..] {
@@ -36,8 +40,8 @@ async fn who_waits_has_the_answer_that_was_given_in_another_process() {
 
 #[tokio::test]
 async fn a_database_that_may_only_be_read_says_so_and_what_is_there_is_served() {
-    let Some(place) = Schema::new("read_only").await else { return };
-    let id = place.open().await.insert(new_task("hello")).await.unwrap();
+    let Some(place) = Schema::new("tasks_read_only").await else { return };
+    let id = open(&place).await.insert(new_task("hello")).await.unwrap();
     let url = format!("{}%20-c%20default_transaction_read_only%3Don", place.url());
     let store = Postgres::connect(&url).await.unwrap();
     assert_eq!(kind(store.insert(new_task("more")).await.unwrap_err()), StoreErrorKind::ReadOnly);
@@ -49,8 +53,8 @@ async fn a_database_that_may_only_be_read_says_so_and_what_is_there_is_served() 
 
 #[tokio::test]
 async fn a_damaged_row_is_an_error_of_its_own_and_the_rest_is_served() {
-    let Some(place) = Schema::new("damaged").await else { return };
-    let store = place.open().await;
+    let Some(place) = Schema::new("tasks_damaged").await else { return };
+    let store = open(&place).await;
     let (bad, good) = (store.insert(new_task("bad")).await.unwrap(), store.insert(new_task("good")).await.unwrap());
     place.execute(&format!("UPDATE steadfast_tasks SET request = '{{', created_at = 0 WHERE id = '{bad}'")).await;
     assert_eq!(kind(store.get(bad).await.unwrap_err()), StoreErrorKind::Corrupt);

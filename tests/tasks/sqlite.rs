@@ -9,13 +9,17 @@ use steadfast::{
 };
 use tower::ServiceExt;
 
-use crate::{places::Folder, suite::new_task};
+use crate::{suite::new_task, testing::Folder};
 
 fn kind(error: DeskError) -> StoreErrorKind {
     match error {
         DeskError::Store(error) => error.kind(),
         error => panic!("{error}"),
     }
+}
+
+pub(crate) fn open(place: &Folder) -> Sqlite {
+    Sqlite::open(place.file()).unwrap()
 }
 
 /// Another's hand on the file.
@@ -25,21 +29,21 @@ fn other(place: &Folder, sql: &str) {
 
 #[tokio::test]
 async fn what_was_acknowledged_is_there_when_the_file_is_opened_again() {
-    let place = Folder::new("again");
-    let desk = Desk::new(place.open());
+    let place = Folder::new("tasks-again");
+    let desk = Desk::new(open(&place));
     assert!(desk.is_durable());
     let response = Handoff::new(&desk).oneshot(LlmRequest::prompt("May I?")).await.unwrap();
     let id = response.task_id().unwrap().parse().unwrap();
     drop(desk);
-    let desk = Desk::new(place.open());
+    let desk = Desk::new(open(&place));
     assert_eq!(desk.show(id).await.unwrap().state, TaskState::Waiting);
     desk.answer(id, "ana", "You may.").await.unwrap();
 }
 
 #[tokio::test]
 async fn two_that_have_the_file_open_see_the_same_tasks() {
-    let place = Folder::new("two");
-    let (here, there) = (Desk::new(place.open()), Desk::new(place.open()));
+    let place = Folder::new("tasks-two");
+    let (here, there) = (Desk::new(open(&place)), Desk::new(open(&place)));
     let asked = tokio::spawn(Handoff::new(&here).wait().oneshot(LlmRequest::prompt("May I?")));
     let id = loop {
         if let [task] = &there.list(TaskFilter::new()).await.unwrap()[..] {
@@ -54,8 +58,8 @@ async fn two_that_have_the_file_open_see_the_same_tasks() {
 
 #[tokio::test]
 async fn a_damaged_row_is_an_error_of_its_own_and_the_rest_is_served() {
-    let place = Folder::new("damaged");
-    let store = place.open();
+    let place = Folder::new("tasks-damaged");
+    let store = open(&place);
     let (bad, good) = (store.insert(new_task("bad")).await.unwrap(), store.insert(new_task("good")).await.unwrap());
     other(&place, &format!("UPDATE tasks SET request = '{{\"form\":', created_at = 0 WHERE id = '{bad}'"));
     let error = store.get(bad).await.unwrap_err();
@@ -75,25 +79,25 @@ async fn a_damaged_row_is_an_error_of_its_own_and_the_rest_is_served() {
 
 #[tokio::test]
 async fn a_file_of_a_newer_version_is_refused() {
-    let place = Folder::new("newer");
-    drop(place.open());
+    let place = Folder::new("tasks-newer");
+    drop(open(&place));
     other(&place, "PRAGMA user_version = 99");
     assert_eq!(Sqlite::open(place.file()).unwrap_err().kind(), StoreErrorKind::NewerSchema);
 }
 
 #[tokio::test]
 async fn a_file_from_before_there_were_tasks_is_brought_up_to_date() {
-    let place = Folder::new("before");
-    drop(place.open());
+    let place = Folder::new("tasks-before");
+    drop(open(&place));
     other(&place, "DROP TABLE answers; DROP TABLE task_deliveries; DROP TABLE tasks; PRAGMA user_version = 1");
-    let store = place.open();
+    let store = open(&place);
     store.insert(new_task("hello")).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_caller_who_is_cancelled_at_any_moment_leaves_a_whole_task_or_none() {
-    let place = Folder::new("cancelled");
-    let desk = Desk::new(place.open());
+    let place = Folder::new("tasks-cancelled");
+    let desk = Desk::new(open(&place));
     for polls in 0..30 {
         let mut asked = Box::pin(Handoff::new(&desk).oneshot(LlmRequest::prompt("May I?")));
         for _ in 0..polls {

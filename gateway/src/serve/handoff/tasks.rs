@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use axum::{
-    Extension,
+    Extension, RequestExt,
     body::Body,
-    extract::{Path, State},
+    extract::{FromRequest, Path, State},
+    response::IntoResponse,
 };
 use http::{Request, Response, StatusCode, Uri};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -82,47 +83,40 @@ struct Nothing {}
 const AS: &str = r#"{"as": "name"}, or nothing"#;
 const NOTHING: &str = "{}, or nothing";
 
-pub(super) async fn claim(
-    State(gateway): State<Arc<Gateway>>,
-    Extension(reviewer): Reviewing,
-    Path(task): Path<String>,
-    request: Request<Body>,
-) -> Response<Body> {
-    let (task, who) = match who(&gateway, &reviewer, &task, request).await {
-        Ok(asked) => asked,
-        Err(refused) => return refused,
-    };
+/// An order that says no more than who gives it, for the task that its path names.
+pub(super) struct Asked {
+    reviewer: Reviewer,
+    task: TaskId,
+    who: String,
+}
+
+impl FromRequest<Arc<Gateway>> for Asked {
+    type Rejection = Response<Body>;
+
+    async fn from_request(mut request: Request<Body>, gateway: &Arc<Gateway>) -> Result<Self, Response<Body>> {
+        let Extension(reviewer) = request.extract_parts::<Reviewing>().await.map_err(IntoResponse::into_response)?;
+        let Path(task) = request.extract_parts::<Path<String>>().await.map_err(IntoResponse::into_response)?;
+        let task = id(&task).map_err(|refused| *refused)?;
+        let As { who } = read(gateway, request, AS).await?.unwrap_or_default();
+        let who = named(&reviewer, who).map_err(|refused| *refused)?;
+        Ok(Self { reviewer, task, who })
+    }
+}
+
+pub(super) async fn claim(Asked { reviewer, task, who }: Asked) -> Response<Body> {
     let done = reviewer.desk.claim(task, &who).await;
     tell(&reviewer, &who, "claim", Some(task), done.as_ref().err());
     done.as_ref().map_or_else(refused, shown)
 }
 
-pub(super) async fn renew(
-    State(gateway): State<Arc<Gateway>>,
-    Extension(reviewer): Reviewing,
-    Path(task): Path<String>,
-    request: Request<Body>,
-) -> Response<Body> {
-    let (task, who) = match who(&gateway, &reviewer, &task, request).await {
-        Ok(asked) => asked,
-        Err(refused) => return refused,
-    };
+pub(super) async fn renew(Asked { reviewer, task, who }: Asked) -> Response<Body> {
     match reviewer.desk.renew(task, &who).await {
         Ok(until) => ok(&json!({ "until": until })),
         Err(problem) => refused(&problem),
     }
 }
 
-pub(super) async fn release(
-    State(gateway): State<Arc<Gateway>>,
-    Extension(reviewer): Reviewing,
-    Path(task): Path<String>,
-    request: Request<Body>,
-) -> Response<Body> {
-    let (task, who) = match who(&gateway, &reviewer, &task, request).await {
-        Ok(asked) => asked,
-        Err(refused) => return refused,
-    };
+pub(super) async fn release(Asked { reviewer, task, who }: Asked) -> Response<Body> {
     let done = reviewer.desk.release(task, &who).await;
     tell(&reviewer, &who, "release", Some(task), done.as_ref().err());
     match done {
@@ -207,18 +201,6 @@ fn tell(reviewer: &Reviewer, by: &str, action: &'static str, task: Option<TaskId
     let task = task.map_or_else(|| "all".to_owned(), |task| task.to_string());
     let (key, refused) = (&*reviewer.key.name, refused.map(DeskError::name));
     tracing::info!(key, by, action, task, refused, "a reviewer's order");
-}
-
-/// The task that a path names, and who it is that wants something of it.
-async fn who(
-    gateway: &Gateway,
-    reviewer: &Reviewer,
-    task: &str,
-    request: Request<Body>,
-) -> Result<(TaskId, String), Response<Body>> {
-    let task = id(task).map_err(|refused| *refused)?;
-    let As { who } = read(gateway, request, AS).await?.unwrap_or_default();
-    Ok((task, named(reviewer, who).map_err(|refused| *refused)?))
 }
 
 fn named(reviewer: &Reviewer, who: Option<String>) -> Result<String, Box<Response<Body>>> {

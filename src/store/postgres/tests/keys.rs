@@ -1,48 +1,7 @@
 //! What the database does with keys besides what every store does.
 
-use std::sync::Arc;
-
 use super::*;
-use crate::{
-    chat::Message,
-    layers::{
-        cache::Answer,
-        idempotency::{Claim, Fingerprint, IdempotencyKey, IdempotencyStore as _, Ticket},
-    },
-};
-
-const LONG: Duration = Duration::from_secs(600);
-const INPUT: Fingerprint = Fingerprint::from_bytes([0; 32]);
-
-fn key(number: u8) -> IdempotencyKey {
-    IdempotencyKey::from_bytes([number; 32])
-}
-
-fn answer() -> Arc<Answer> {
-    Arc::new(Answer::for_tests(Message::assistant("hello")))
-}
-
-/// What it takes in the store.
-fn taken() -> u64 {
-    let taken = Room::default().taken_by(&answer().to_bytes());
-    taken.unwrap().unsigned_abs()
-}
-
-async fn wins(store: &Postgres, number: u8) -> Ticket {
-    match store.claim(&key(number), &INPUT, LONG).await.unwrap() {
-        Claim::Won(ticket) => ticket,
-        other => panic!("{other:?}"),
-    }
-}
-
-async fn completes(store: &Postgres, number: u8) {
-    let ticket = wins(store, number).await;
-    assert!(store.complete(&key(number), ticket, answer(), LONG).await.unwrap());
-}
-
-async fn is_done(store: &Postgres, number: u8) -> bool {
-    matches!(store.claim(&key(number), &INPUT, LONG).await.unwrap(), Claim::Done(_))
-}
+use crate::store::testing_keys::{completes, is_done, taken, wins};
 
 #[tokio::test]
 async fn what_is_over_is_swept_out_step_by_step_and_what_lives_stays() {

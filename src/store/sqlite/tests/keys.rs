@@ -7,42 +7,10 @@ use crate::{
     chat::Message,
     layers::{
         cache::Answer,
-        idempotency::{Claim, Fingerprint, IdempotencyKey, IdempotencyStore as _, Ticket},
+        idempotency::{Claim, IdempotencyStore as _},
     },
+    store::testing_keys::{INPUT, LONG, completes, is_done, key, taken, wins},
 };
-
-const LONG: Duration = Duration::from_secs(600);
-const INPUT: Fingerprint = Fingerprint::from_bytes([0; 32]);
-
-fn key(number: u8) -> IdempotencyKey {
-    IdempotencyKey::from_bytes([number; 32])
-}
-
-fn answer() -> Arc<Answer> {
-    Arc::new(Answer::for_tests(Message::assistant("hello")))
-}
-
-/// What it takes in the store.
-fn taken() -> u64 {
-    let taken = Room::default().taken_by(&answer().to_bytes());
-    taken.unwrap().unsigned_abs()
-}
-
-async fn wins(store: &Sqlite, number: u8) -> Ticket {
-    match store.claim(&key(number), &INPUT, LONG).await.unwrap() {
-        Claim::Won(ticket) => ticket,
-        other => panic!("{other:?}"),
-    }
-}
-
-async fn completes(store: &Sqlite, number: u8) {
-    let ticket = wins(store, number).await;
-    assert!(store.complete(&key(number), ticket, answer(), LONG).await.unwrap());
-}
-
-async fn is_done(store: &Sqlite, number: u8) -> bool {
-    matches!(store.claim(&key(number), &INPUT, LONG).await.unwrap(), Claim::Done(_))
-}
 
 async fn execute(file: &Sqlite, sql: &'static str) {
     file.call("a test", move |file| file.execute_batch(sql)).await.unwrap();
