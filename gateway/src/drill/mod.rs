@@ -9,7 +9,7 @@ use std::{fs, io::Write as _, path::PathBuf, time::Instant};
 use clap::Args;
 use steadfast::{
     InvalidConfig,
-    config::Loader,
+    config::{Config, Loader},
     drill::{self, Scenario, Slo, default_config},
 };
 
