@@ -34,6 +34,8 @@ pub(crate) struct Kept {
     under_way: Vec<usize>,
     limits: Vec<usize>,
     pub(crate) violations: Vec<(Option<usize>, String)>,
+    /// When the primary last came back.
+    pub(crate) recovered: Option<Duration>,
     /// How many requests the stack has told of.
     pub(crate) told: usize,
 }
@@ -109,6 +111,7 @@ impl Books {
             under_way: vec![0; limits.len()],
             limits,
             violations: Vec::new(),
+            recovered: None,
             told: 0,
         };
         Arc::new(Self { start: Instant::now(), plan: plan.clone(), kept: Mutex::new(kept) })
@@ -255,6 +258,7 @@ impl Kept {
                     books.note(self, format_args!("switched {from} -> {to}: {reason}"));
                 }
                 Event::ModelRecovered { from, to, after, .. } => {
+                    self.recovered = Some(books.now());
                     books.note(self, format_args!("recovered {from} -> {to} after {after:?}"));
                 }
                 Event::AllTiersFailed { feature, reason, .. } => {

@@ -148,7 +148,8 @@ fn wrong(plan: &Plan, tier: Option<&str>, text: &str, restarted: bool, is_task: 
     let whole = match tier {
         _ if is_task => text.starts_with("A person will answer"),
         Some(name) if is_last(name) && !restarted => text == SORRY,
-        _ if restarted => said.is_some() || text == SORRY,
+        // What stands behind the providers may go on for a stream that broke.
+        _ if restarted => said.is_some() || text == SORRY || text.starts_with("A person will answer"),
         Some(name) => said.is_some_and(|said| plan.name(said) == name),
         None => false,
     };

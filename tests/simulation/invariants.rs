@@ -1,6 +1,6 @@
 //! What must be so of every request, whatever has happened to it.
 
-use std::{collections::BTreeMap, ops::Range, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use steadfast::{
     Attempt, ErrorKind,
@@ -165,7 +165,7 @@ fn pins(plan: &Plan, kept: &Kept) -> Violations {
             continue;
         }
         let elsewhere = entry.calls.iter().find(|call| call.tier != *tier).map(|call| call.tier);
-        if let Some(other) = elsewhere.or(entry.served.filter(|served| served != tier)) {
+        if let Some(other) = elsewhere.or_else(|| entry.served.filter(|served| served != tier)) {
             let (pin, other) = (plan.name(*tier), plan.name(other));
             violations.push((Some(entry.ask.id), format!("its session is pinned to {pin}, and it went to {other}")));
         }
@@ -179,24 +179,28 @@ fn retries(plan: &Plan, kept: &Kept) -> Option<String> {
     if plan.all_open != AllOpen::Fail || plan.on_break == StreamBreak::Restart {
         return None;
     }
-    let (mut first, mut again) = (Vec::new(), Vec::new());
+    // When each came, by when its first try was counted, and when retries were paid for.
+    let (mut came, mut counted, mut again) = (Vec::new(), Vec::new(), Vec::new());
     for entry in &kept.asks {
-        first.extend(entry.calls.first().map(|call| call.begun));
+        let ended = entry.ended.map_or(Duration::MAX, |(ended, _)| ended);
+        came.push(entry.ask.at);
+        counted.push(entry.calls.first().map_or(ended, |call| call.begun));
         for (place, call) in entry.calls.iter().enumerate() {
-            // It is paid for when it is scheduled, which is when the call before has failed.
+            // It is paid for when the call before has failed.
             let before = entry.calls[..place].iter().rfind(|before| before.tier == call.tier);
             again.extend(before.map(|before| before.ended.unwrap_or(call.begun)));
         }
     }
-    (first.sort(), again.sort());
+    [&mut came, &mut counted, &mut again].into_iter().for_each(|times| times.sort());
     const WINDOW: Duration = Duration::from_secs(10);
-    let within = |times: &[Duration], span: Range<Duration>| {
-        times.partition_point(|at| *at < span.end) - times.partition_point(|at| *at < span.start)
-    };
+    let before = |times: &[Duration], end: Duration| times.partition_point(|at| *at < end);
     let seconds = plan.ends.as_secs();
     (0..seconds).map(|second| SECOND * second as u32).find_map(|from| {
-        let span = from..from + WINDOW;
-        let (tries, retries) = (within(&first, span.clone()), within(&again, span));
+        let end = from + WINDOW;
+        let (tries, retries) =
+            (before(&came, end) - before(&counted, from), before(&again, end) - before(&again, from));
+        // The budget is one for all tiers, and each that is asked counts the request.
+        let tries = tries * plan.tiers.len();
         let floor = FLOOR * WINDOW.as_secs_f64();
         let most = f64::from(plan.budget_cap) + plan.budget_ratio * tries as f64 + floor + 1.0;
         (retries as f64 > most)

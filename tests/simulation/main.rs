@@ -35,8 +35,9 @@ use std::{
     panic::catch_unwind,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     thread,
-    time::Instant,
 };
+
+use tokio::time::Instant;
 
 use self::run::{Report, simulate};
 

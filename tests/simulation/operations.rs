@@ -75,7 +75,7 @@ fn act(world: &World, what: What) {
         What::Reset(tier) => drop(handles.circuit(plan, tier).reset()),
         What::Drain(tier) => {
             handles.fallback().drain(plan.name(tier));
-            world.books.kept().tiers[tier].drained.get_or_insert(world.books.now());
+            world.books.kept().tiers[tier].drained.get_or_insert_with(|| world.books.now());
         }
         What::Undrain(tier) => undrain(world, tier),
         What::PinLevel(level) => drop(handles.fallback().pin_level(level)),

@@ -95,8 +95,10 @@ fn preferred(plan: &Plan, kept: &Kept, settled: &Settled, tier: usize) -> Vec<(O
     back += GRACE;
     // A gradual return begins with the first answer after that.
     if tier == 0 && !plan.ramp.is_empty() {
+        // Until then it may take several: of few requests, fewer are probes.
         let Some(first) = asked.iter().find(|entry| entry.ask.at >= back) else { return Vec::new() };
-        back = first.ask.at + settings.healthy() + plan.ramp.iter().map(|(_, lasts)| *lasts).sum::<Duration>();
+        let begins = (first.ask.at + settings.healthy()).max(kept.recovered.unwrap_or_default());
+        back = begins + plan.ramp.iter().map(|(_, lasts)| *lasts).sum::<Duration>();
         back += 2 * GRACE;
     }
     if back + 5 * SECOND > plan.ends {
