@@ -59,6 +59,7 @@ fn full_page() -> Page {
             step: crate::events::HandoffStep::Queued { reason: "timeout".into() },
             at,
         }),
+        Event::Hedged { tier: "sonnet".into(), to: "gpt".into(), won: true, after: SECOND, at },
         Event::Reloaded { kept: 1, changed: 1, at },
         Event::StoreChanged { store: "idempotency".into(), available: false, at },
         Event::ReloadRefused { problem: "".into(), at },
