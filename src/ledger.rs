@@ -315,7 +315,7 @@ pub(crate) fn over(attempts: &[Attempt]) -> Option<Instant> {
 pub(crate) fn note_after(error: &mut LlmError, before: &[Attempt]) {
     // The answer that broke is told of as what broke.
     let tried = before.iter().filter(|attempt| attempt.next != Next::Answered);
-    let Some(last) = tried.clone().last() else { return };
+    let Some(last) = tried.clone().next_back() else { return };
     note(error, over(before).unwrap_or(last.begun));
     error.attempts_mut().splice(0..0, tried.cloned());
 }
