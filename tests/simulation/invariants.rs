@@ -12,7 +12,7 @@ use crate::{
     books::{Entry, Kept, Outcome},
     by_hand::FLOOR,
     caller::GRACE,
-    plan::{Plan, SECOND},
+    plan::{Last, Plan, SECOND},
     traffic::Manner,
 };
 
@@ -151,8 +151,7 @@ fn pins(plan: &Plan, kept: &Kept) -> Violations {
             continue;
         };
         // People are where it goes for one answer.
-        if plan.by_hand && tier == plan.tiers.len() && entry.ended.is_some_and(|(_, outcome)| outcome == Outcome::Task)
-        {
+        if plan.by_hand && plan.last == Last::Handoff && tier == plan.tiers.len() {
             continue;
         }
         let first = pinned.entry(session).or_insert((at, tier));

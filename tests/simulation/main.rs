@@ -96,7 +96,8 @@ fn no_request_is_lost_whatever_goes_wrong() {
         seeds as f64 / took
     );
     let stories: String = failed.iter().take(10).map(|(_, story)| story.as_str()).collect();
-    assert!(failed.is_empty(), "{} of {seeds} seeds failed\n{stories}", failed.len());
+    let which: Vec<u64> = failed.iter().map(|(seed, _)| *seed).collect();
+    assert!(failed.is_empty(), "{} of {seeds} seeds failed: {which:?}\n{stories}", failed.len());
 }
 
 /// The first line in which two event logs differ.

@@ -67,7 +67,8 @@ fn interval(plan: &Plan, kept: &Kept, settled: &Settled, tier: usize) -> Option<
         CircuitReason::Quota | CircuitReason::Auth => breaker.latch,
         // A storm stays one, however often its probes fail.
         CircuitReason::ProbeFailed | CircuitReason::InvalidRequestStorm => grown,
-        CircuitReason::Throttled => breaker.max_throttle,
+        // What trips a circuit that is closed off already is not told.
+        CircuitReason::Throttled => grown.max(breaker.latch),
         _ => breaker.cooldown,
     };
     // A provider may ask for more while it is closed off, and it is believed so far.
