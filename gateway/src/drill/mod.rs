@@ -4,7 +4,7 @@ mod html;
 mod live;
 mod table;
 
-use std::{fs, io::Write as _, path::PathBuf, time::Instant};
+use std::{fs, io::Write as _, path::PathBuf};
 
 use clap::Args;
 use steadfast::{
@@ -12,6 +12,7 @@ use steadfast::{
     config::{Config, Loader},
     drill::{self, Scenario, Slo, default_config},
 };
+use tokio::time::Instant;
 
 use crate::Failure;
 
