@@ -32,7 +32,7 @@ use crate::Failure;
 #[derive(Args, Debug)]
 pub(crate) struct Live {
     /// Rehearse against the real providers: block the primary, see who answers, restore it, see that it serves again.
-    /// It costs real requests: at most 2 n + 1 short ones, where n is --live-requests
+    /// It costs real requests: at most 1 + n + max(n, 3) short ones, where n is --live-requests
     #[arg(long, requires = "config")]
     live: bool,
     /// How the primary is out of reach
