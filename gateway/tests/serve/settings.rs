@@ -24,6 +24,8 @@ fn settings_of_the_file_hold_and_follow_it_as_far_as_they_can() {
     });
     assert!(idle.len() < 10, "{}", idle.len());
     drop(idle);
+    // Until it has seen that they left, it would turn away the next ones too.
+    within(Duration::from_secs(10), "the places were not free again", || !turned_away(&served));
 
     file.write(&text("max_body: 1MiB, connections: 9, first_sign: 1s"));
     within(Duration::from_secs(10), "the change was not seen", || {
