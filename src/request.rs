@@ -380,8 +380,8 @@ pub struct Context {
     /// How far its stream must have come before who called sees it; `None`: as far as leaves and layers have it. A
     /// [`CommitOnFirstToken`](crate::CommitOnFirstToken) that holds more back leaves the leaf the first token.
     pub commit: Option<CommitPoint>,
-    /// The retry budget that this request has been counted in, by its identity: each counts a request once, however
-    /// many layers share it.
+    /// The retry budget that this request has been counted in, by its identity: each counts a request once on its way down,
+    /// however many layers there share it. At another tier it is counted again.
     pub(crate) counted_in: u32,
     /// When the request entered the outermost layer that reads the clock, or was last sent on after a wait: saves the
     /// others a reading.

@@ -113,6 +113,8 @@ impl NamedCircuit {
         if let (Some(provider), Some(model)) = error.names() {
             unmasked = unmasked.with_model(provider, model);
         }
+        // What was tried inside was tried, whatever it is called.
+        *unmasked.attempts_mut() = error.attempts().to_vec();
         let masked = error.clone();
         *error = unmasked.with_source(masked);
     }

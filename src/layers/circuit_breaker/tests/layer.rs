@@ -11,7 +11,7 @@ use tower::{Layer as _, Service as _, ServiceBuilder, ServiceExt as _, limit::Co
 
 use super::*;
 use crate::{
-    Dialect, Event, Events, FallbackLayer, TimeoutLayer, Wire,
+    Dialect, Event, Events, FallbackLayer, RetryWithJitterLayer, TimeoutLayer, Wire,
     events::{CircuitReason, CircuitState},
     layers::circuit_breaker::Window,
 };
@@ -273,6 +273,25 @@ async fn storm_of_invalid_requests_opens_and_one_callers_bug_does_not() {
             assert_eq!(reason, CircuitReason::InvalidRequestStorm);
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_tried_inside_stays_on_record_where_a_storm_is_told_as_the_providers() {
+    let leaf = Strict::new().fails(19, error(ErrorKind::InvalidRequest));
+    let mut llm = layer().layer(RetryWithJitterLayer::new().seed(1).layer(leaf.clone()));
+    let mut ask = async |n| {
+        let body = format!(r#"{{"messages":[{{"role":"user","content":"question {n}"}}]}}"#);
+        let request = LlmRequest::from(Wire::new(Dialect::OpenAi, body).expect("a request"));
+        llm.call(request).await.expect_err("a failure")
+    };
+    for n in 0..19 {
+        assert_eq!(ask(n).await.kind(), ErrorKind::InvalidRequest);
+    }
+    let _ = leaf.fails(1, server()).fails(1, error(ErrorKind::InvalidRequest));
+    let unmasked = ask(19).await;
+    assert_eq!(unmasked.kind(), ErrorKind::Server);
+    let tried: Vec<_> = unmasked.attempts().iter().map(|attempt| attempt.failure).collect();
+    assert_eq!(tried, [Some(ErrorKind::Server), Some(ErrorKind::InvalidRequest)]);
 }
 
 #[tokio::test(start_paused = true)]
