@@ -212,11 +212,12 @@ impl Books {
         kept.limits[feature] = kept.limits[feature].max(limit);
     }
 
-    /// How many calls that began before that time are still under way.
+    /// How many requests that were asked before that time are still under way: a call of theirs, or a wait for the next one.
     pub(crate) fn left_from(&self, before: Duration) -> usize {
         let kept = self.kept();
-        let calls = kept.asks.iter().flat_map(|entry| &entry.calls);
-        calls.filter(|call| call.begun < before && call.ended.is_none()).count()
+        let is_under_way =
+            |entry: &&Entry| entry.ended.is_none() || entry.calls.iter().any(|call| call.ended.is_none());
+        kept.asks.iter().filter(|entry| entry.ask.at < before).filter(is_under_way).count()
     }
 }
 
