@@ -267,6 +267,11 @@ fn tier(draw: &mut Draw, name: &'static str, by_hand: bool, rate: f64) -> Tier {
         level: draw.pick(&[1, 1, 1, 2, 3]),
         provider,
     };
+    let busy = rate * tier.healthy().as_secs_f64();
+    if let Some(limit) = &mut tier.leaf_limit {
+        // One that an ordinary day fills would keep the stack from ever coming back.
+        *limit = (*limit).max((busy * 2.0).ceil() as usize + 2);
+    }
     if draw.chance(0.3) {
         // At most half used on an ordinary day; while it is slow, asked for twice what it can do.
         let busy = rate * tier.provider.latency.as_secs_f64();
