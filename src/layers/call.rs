@@ -69,6 +69,13 @@ impl<S, F> Call<S, F> {
             _ => Phase::Answer,
         }
     }
+
+    /// Drops whatever is under way or has ended, so that nothing of it is held any longer: each layer does so with a
+    /// call that failed, for whoever asked may keep the future.
+    #[cold]
+    pub(crate) fn abandon(mut self: Pin<&mut Self>) {
+        self.set(Self::IDLE);
+    }
 }
 
 impl<S: Llm> Call<S, S::Future> {
@@ -98,13 +105,6 @@ impl<S: Llm> Call<S, S::Future> {
     /// Every further call: through a fresh clone.
     pub(crate) fn further(fresh: S, request: LlmRequest) -> Self {
         Self::Uncalled(Uncalled::Readying { service: fresh, request })
-    }
-
-    /// Drops whatever is under way or has ended, so that nothing of it is held any longer: each layer does so with a
-    /// call that failed, for whoever asked may keep the future.
-    #[cold]
-    pub(crate) fn abandon(mut self: Pin<&mut Self>) {
-        self.set(Self::IDLE);
     }
 
     /// Makes the call as soon as its service is ready.

@@ -97,9 +97,12 @@ where
 #[pinned_drop]
 impl<S: Service<LlmRequest>> PinnedDrop for ResponseFuture<S> {
     fn drop(self: Pin<&mut Self>) {
-        let this = self.project();
+        let mut this = self.project();
         if this.permit.is_held() {
-            leave(this.permit, this.call.phase(), *this.time);
+            let phase = this.call.phase();
+            // Before its place is free for the next probe, the call is over.
+            this.call.as_mut().abandon();
+            leave(this.permit, phase, *this.time);
         }
     }
 }
