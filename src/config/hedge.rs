@@ -1,6 +1,6 @@
 //! Which tier is hedged with which, as the file says.
 
-use super::{Config, Hedge, HedgeAfter, HedgeSettings, Provider, Share, Tier};
+use super::{Config, Hedge, HedgeAfter, HedgeSettings, Share, Tier};
 
 /// The second calls of a tier.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -14,7 +14,8 @@ pub(super) struct Hedging {
 impl Config {
     /// The second calls of the tier in this place; `None` where it has none.
     pub(super) fn hedging(&self, at: usize) -> Option<Hedging> {
-        let tier = self.tiers.get(at).filter(|tier| asks_a_model(tier))?;
+        // Any other would win each time: it takes no model's time.
+        let tier = self.tiers.get(at).filter(|tier| tier.provider.is_model())?;
         let file = match &self.hedge {
             Some(Hedge::On(settings)) => Some(settings),
             Some(Hedge::Off) | None => None,
@@ -28,16 +29,11 @@ impl Config {
         let file = file.cloned().unwrap_or_default();
         let HedgeSettings { after, to, extra } =
             HedgeSettings { after: own.after.or(file.after), to: own.to.or(file.to), extra: own.extra.or(file.extra) };
-        let is_next = |other: &Tier| asks_a_model(other) && other.service_level() == tier.service_level();
+        let is_next = |other: &Tier| other.provider.is_model() && other.service_level() == tier.service_level();
         let to = match to {
             Some(name) => self.tiers.iter().position(|other| other.name == name)?,
             None => (at + 1..self.tiers.len()).find(|place| is_next(&self.tiers[*place])).unwrap_or(at),
         };
         Some(Hedging { after: after.unwrap_or(HedgeAfter::Quantile(0.95)), extra: extra.unwrap_or(Share(0.05)), to })
     }
-}
-
-/// Whether a tier's answers take a model's time: any other would win each time.
-pub(super) fn asks_a_model(tier: &Tier) -> bool {
-    !matches!(tier.provider, Provider::Cached | Provider::Canned | Provider::Handoff)
 }

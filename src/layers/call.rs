@@ -13,7 +13,11 @@ use tokio::time::Instant;
 use tower::Service;
 
 use super::clock::Reading;
-use crate::{BoxLlmService, ErrorKind, LlmError, LlmRequest, LlmResponse, error::Phase};
+use crate::{
+    BoxLlmService, ErrorKind, LlmError, LlmRequest, LlmResponse,
+    error::Phase,
+    sync::{Mutex, lock},
+};
 
 /// What every layer asks of the service that it wraps.
 ///
@@ -22,6 +26,23 @@ use crate::{BoxLlmService, ErrorKind, LlmError, LlmRequest, LlmResponse, error::
 pub(crate) trait Llm: Service<LlmRequest, Response = LlmResponse, Error: Into<LlmError>> {}
 
 impl<S: Service<LlmRequest, Response = LlmResponse, Error: Into<LlmError>>> Llm for S {}
+
+/// Where the services of further calls come from.
+///
+/// To clone a service can be dear (a provider's client has boxes and counts in it), so that it is done when a further call
+/// is made, and not with every first one.
+pub(crate) struct Spare<S>(Mutex<S>);
+
+impl<S: Clone> Spare<S> {
+    pub(crate) fn new(service: &S) -> Self {
+        Self(Mutex::new(service.clone()))
+    }
+
+    /// A service that nobody has polled.
+    pub(crate) fn fresh(&self) -> S {
+        lock(&self.0).clone()
+    }
+}
 
 /// A call under way.
 ///

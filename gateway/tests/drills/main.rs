@@ -1,7 +1,8 @@
-//! `steadfast drill`, by the real binary: its page, all its scenarios, and the drill against real providers.
+//! `steadfast drill`, by the real binary: how it judges, its page, all its scenarios, and the drill against real providers.
 
 mod all;
 #[path = "../common/mod.rs"]
 mod common;
+mod judged;
 mod live;
 mod page;

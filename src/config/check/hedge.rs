@@ -1,5 +1,5 @@
 use super::Findings;
-use crate::config::{Config, Hedge, HedgeAfter, HedgeSettings, Tier, hedge::asks_a_model};
+use crate::config::{Config, Hedge, HedgeAfter, HedgeSettings, Tier};
 
 pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
     if let Some(Hedge::On(own)) = &config.hedge {
@@ -9,7 +9,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
 
 pub(super) fn tier(tier: &Tier, config: &Config, findings: &mut Findings<'_, '_>) {
     let Some(Hedge::On(own)) = &tier.hedge else { return };
-    if !asks_a_model(tier) {
+    if !tier.provider.is_model() {
         findings
             .wrong_key("hedge", format!("a {} tier is never late: there is nothing to hedge", tier.provider.name()));
         return;
@@ -30,7 +30,7 @@ fn settings(hedge: &HedgeSettings, config: &Config, findings: &mut Findings<'_, 
     if !findings.is_tier("to", to, config) {
         return;
     }
-    if let Some(other) = config.tiers.iter().find(|tier| tier.name == *to && !asks_a_model(tier)) {
+    if let Some(other) = config.tiers.iter().find(|tier| tier.name == *to && !tier.provider.is_model()) {
         let message = format!("`{to}` is a {} tier: it would answer each late call", other.provider.name());
         findings.wrong("to", message);
     }

@@ -108,6 +108,11 @@ impl Provider {
         matches!(self, Self::Simulated | Self::Cached | Self::Canned | Self::Handoff)
     }
 
+    /// Whether a model answers, a simulated one too: not what was kept, a fixed text, or people.
+    pub(crate) fn is_model(self) -> bool {
+        !matches!(self, Self::Cached | Self::Canned | Self::Handoff)
+    }
+
     /// The provider's name in the file.
     pub fn name(self) -> &'static str {
         match self {

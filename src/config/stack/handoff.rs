@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Event, InvalidConfig,
-    config::{self, Config, ConfigError, Environment, Problem, Provider, Tier},
+    config::{self, Config, ConfigError, Environment, Problem, Provider},
     events::{self, CircuitState},
     handoff::{Callbacks, Deliveries, Delivering, Desk, Notify, Redrive, Redriving, TaskStore, WebhookSecret},
     providers::Handoff,
@@ -205,8 +205,8 @@ impl PartialEq for People {
 fn may_work(shared: &Weak<Shared>) -> bool {
     let Some(shared) = shared.upgrade() else { return false };
     let current = shared.current.load();
-    let is_model = |tier: &&Tier| !matches!(tier.provider, Provider::Handoff | Provider::Canned | Provider::Cached);
-    let models: Vec<&str> = current.config.tiers.iter().filter(is_model).map(|tier| tier.name.as_str()).collect();
+    let models: Vec<&str> =
+        current.config.tiers.iter().filter(|tier| tier.provider.is_model()).map(|tier| tier.name.as_str()).collect();
     current.circuits().any(|(name, circuit)| models.contains(&&*name) && circuit.state() != CircuitState::Open)
 }
 

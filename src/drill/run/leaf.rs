@@ -20,7 +20,7 @@ use crate::{
         Hit,
         said::{Ill, Said, Window},
     },
-    providers::simulated::{Fault, FaultMix, Latency, Outage, Simulated, SimulatedHandle},
+    providers::simulated::{Fault, FaultMix, Latency, Outage, Simulated, SimulatedHandle, numbered, spread},
     sync::{Mutex, lock},
 };
 
@@ -174,12 +174,9 @@ impl Shared {
     }
 }
 
-/// A seed of its own for each number (the finaliser of SplitMix64).
+/// A seed of its own for each number.
 pub(super) fn mixed(seed: u64, number: u64) -> u64 {
-    let mut x = seed ^ number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
+    spread(seed ^ numbered(number))
 }
 
 impl Service<LlmRequest> for Rehearsed {

@@ -26,7 +26,7 @@ use self::{
 use super::{
     baseline::{Tried, Without},
     report::ScenarioReport,
-    scenario::{Hit, Scenario, speaks_to_a_provider},
+    scenario::{Hit, Scenario},
 };
 use crate::{
     Stack, StackHandle,
@@ -93,7 +93,7 @@ pub(super) fn run(scenario: &Scenario, config: &Config, seed: u64) -> Result<Sce
 
 /// The first tier that speaks to a provider.
 fn primary(config: &Config) -> Option<usize> {
-    config.tiers.iter().position(|tier| speaks_to_a_provider(tier.provider))
+    config.tiers.iter().position(|tier| tier.provider.is_model())
 }
 
 /// A runtime whose clock goes forward when nobody has anything to do.
@@ -126,8 +126,7 @@ async fn with_the_stack(
     let mut providers: Vec<Option<Rehearsed>> = Vec::new();
     let mut builder = Stack::builder().environment(Environment::default()).seed(seed).tasks(RehearsedTasks::new(hits));
     for (place, tier) in config.tiers.iter().enumerate() {
-        let provider =
-            speaks_to_a_provider(tier.provider).then(|| Rehearsed::new(tier, place, scenario.said(), hits, seed));
+        let provider = tier.provider.is_model().then(|| Rehearsed::new(tier, place, scenario.said(), hits, seed));
         if let Some(provider) = &provider {
             builder = builder.leaf(&*tier.name, provider.clone());
         }
@@ -202,7 +201,7 @@ fn states(handle: &StackHandle, config: &Config) -> Vec<String> {
     let circuits = handle.circuits();
     let state = |tier: &Tier| match circuits.get(&*tier.name) {
         // People and texts have a circuit that nothing opens.
-        Some(circuit) if speaks_to_a_provider(tier.provider) => circuit.state().name().to_owned(),
+        Some(circuit) if tier.provider.is_model() => circuit.state().name().to_owned(),
         _ => "-".to_owned(),
     };
     config.tiers.iter().map(state).collect()

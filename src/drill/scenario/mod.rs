@@ -12,7 +12,7 @@ use self::{
     said::{Said, Window},
 };
 use super::slo::Slo;
-use crate::config::{Config, ConfigError, Findings, Format, Problem, Provider, document, document_of, nearest};
+use crate::config::{Config, ConfigError, Findings, Format, Problem, document, document_of, nearest};
 
 /// An outage, and the traffic that it hits: read from a file, or one of those that come with the crate.
 ///
@@ -196,7 +196,7 @@ impl Scenario {
     ///
     /// A tier that is not there, or that no fault can be at, with its place in the scenario.
     pub(crate) fn hits(&self, config: &Config) -> Result<Vec<Hit<'_>>, ConfigError> {
-        let speaks = |place: &usize| speaks_to_a_provider(config.tiers[*place].provider);
+        let speaks = |place: &usize| config.tiers[*place].provider.is_model();
         let all: Vec<usize> = (0..config.tiers.len()).filter(speaks).collect();
         let mut problems = Vec::new();
         let mut hits = Vec::new();
@@ -228,11 +228,6 @@ pub(crate) struct Hit<'a> {
     pub(crate) window: &'a Window,
     pub(crate) tiers: Vec<usize>,
     pub(crate) store: bool,
-}
-
-/// Whether a tier's answers are a provider's, simulated or not, so that a drill may put its own in its place.
-pub(crate) fn speaks_to_a_provider(provider: Provider) -> bool {
-    !matches!(provider, Provider::Cached | Provider::Canned | Provider::Handoff)
 }
 
 fn not_there(name: &str, tiers: &[usize], config: &Config, place: &Problem) -> Problem {

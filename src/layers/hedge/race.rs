@@ -93,9 +93,9 @@ where
         }
         context.begun = Some(now);
         let request = first.request.with_context(context);
-        let second = match (&settings.second, shared.fresh()) {
+        let second = match (&settings.second, &shared.spare) {
             (Second::Tier { service, .. }, _) => SecondCall::Tier(Call::further(service.clone(), request)),
-            (Second::Same, Some(fresh)) => SecondCall::Same(Call::further(fresh, request)),
+            (Second::Same, Some(spare)) => SecondCall::Same(Call::further(spare.fresh(), request)),
             (Second::Same, None) => unreachable!("it is kept where second calls go to the same service"),
         };
         let (settings, state) = (settings.clone(), shared.state.clone());

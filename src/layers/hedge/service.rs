@@ -14,8 +14,10 @@ use super::{
 };
 use crate::{
     LlmError, LlmRequest, LlmResponse,
-    layers::{call::Call, clock::Reading},
-    sync::{Mutex, lock},
+    layers::{
+        call::{Call, Spare},
+        clock::Reading,
+    },
 };
 
 /// Sends a second call where the first is late. See the [module docs](super).
@@ -30,20 +32,13 @@ pub struct Hedge<S> {
 pub(super) struct Shared<S> {
     pub(super) settings: Arc<Settings>,
     pub(super) state: Arc<State>,
-    /// Where second calls to the same service come from: it is cloned when one is made, and not with every call.
-    spare: Option<Mutex<S>>,
-}
-
-impl<S: Clone> Shared<S> {
-    /// A service that nobody has polled; `None` where second calls go elsewhere.
-    pub(super) fn fresh(&self) -> Option<S> {
-        self.spare.as_ref().map(|spare| lock(spare).clone())
-    }
+    /// `None` where second calls go to another tier.
+    pub(super) spare: Option<Spare<S>>,
 }
 
 impl<S: Clone> Hedge<S> {
     pub(super) fn new(inner: S, settings: Arc<Settings>, state: Arc<State>) -> Self {
-        let spare = matches!(settings.second, Second::Same).then(|| Mutex::new(inner.clone()));
+        let spare = matches!(settings.second, Second::Same).then(|| Spare::new(&inner));
         Self { inner, shared: Arc::new(Shared { settings, state, spare }) }
     }
 }
@@ -67,12 +62,7 @@ where
     fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
         let shared = self.shared.clone();
         let Shared { settings, state, .. } = &*shared;
-        let budget = &settings.budget;
-        let context = request.context_mut();
-        if context.counted_in != budget.id() {
-            context.counted_in = budget.id();
-            budget.deposit();
-        }
+        settings.budget.count(request.context_mut());
         let (now, _reading) = Reading::pass_on();
         let first = settings.may_hedge(&request).then(|| {
             settings.extra.deposit();

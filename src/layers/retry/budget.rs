@@ -5,7 +5,7 @@ use std::{fmt, sync::atomic::AtomicU32, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
-    InvalidConfig,
+    Context, InvalidConfig,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -127,6 +127,15 @@ impl RetryBudget {
     /// Tells this budget from others: what a request is marked with that was counted here. 0 for an unlimited one.
     pub(crate) fn id(&self) -> u32 {
         self.bucket.as_ref().map_or(0, |bucket| bucket.id)
+    }
+
+    /// Counts a request, unless another layer on its way down has counted it here.
+    #[inline]
+    pub(crate) fn count(&self, context: &mut Context) {
+        if context.counted_in != self.id() {
+            context.counted_in = self.id();
+            self.deposit();
+        }
     }
 
     /// Counts a first try. One atomic addition; the cap is applied when a token is taken, which comes to the same.

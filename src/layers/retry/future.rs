@@ -113,7 +113,7 @@ where
                         break 'attempt LlmError::new(ErrorKind::Deadline, "it passed while a retry was waited for");
                     }
                     let context = rest.ledger.context(*this.request.context());
-                    this.call.set(Call::further(this.shared.fresh(), this.request.with_context(context)));
+                    this.call.set(Call::further(this.shared.spare.fresh(), this.request.with_context(context)));
                 }
                 match polled.take().unwrap_or_else(|| this.call.as_mut().poll(cx)) {
                     Poll::Ready(Ok(mut response)) => {

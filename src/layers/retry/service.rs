@@ -10,8 +10,7 @@ use tower::Service;
 use super::{ResponseFuture, policy::Policy};
 use crate::{
     LlmError, LlmRequest, LlmResponse,
-    layers::call::Call,
-    sync::{Mutex, lock},
+    layers::call::{Call, Spare},
 };
 
 /// Repeats calls that failed in passing. See the [module docs](super).
@@ -25,21 +24,12 @@ pub struct RetryWithJitter<S> {
 /// What all clones and their futures share.
 pub(super) struct Shared<S> {
     pub(super) policy: Policy,
-    /// Where the services of further attempts come from. To clone a service can be dear (a provider's client has boxes and
-    /// counts in it), so that it is done when an attempt has failed, not with every call.
-    spare: Mutex<S>,
-}
-
-impl<S: Clone> Shared<S> {
-    /// A service that nobody has polled.
-    pub(super) fn fresh(&self) -> S {
-        lock(&self.spare).clone()
-    }
+    pub(super) spare: Spare<S>,
 }
 
 impl<S: Clone> RetryWithJitter<S> {
     pub(super) fn new(inner: S, policy: Policy) -> Self {
-        let shared = Shared { policy, spare: Mutex::new(inner.clone()) };
+        let shared = Shared { policy, spare: Spare::new(&inner) };
         Self { inner, shared: Arc::new(shared) }
     }
 }
@@ -63,12 +53,7 @@ where
     fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
         // Counted up before the call: in between, the compiler would move the call's future once more.
         let shared = self.shared.clone();
-        let budget = &shared.policy.budget;
-        let context = request.context_mut();
-        if context.counted_in != budget.id() {
-            context.counted_in = budget.id();
-            budget.deposit();
-        }
+        shared.policy.budget.count(request.context_mut());
         let first = request.clone();
         if request.context().attempts_made > 0 {
             // Another tier has failed before, so this is not the path that must not look at the clock.

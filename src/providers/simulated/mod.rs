@@ -62,6 +62,8 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
+#[cfg(feature = "drill")]
+pub(crate) use self::script::{numbered, spread};
 use self::{
     answer::Voice,
     handle::Shared,

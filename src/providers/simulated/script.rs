@@ -99,10 +99,19 @@ impl Script {
     }
 }
 
+/// A seed of its own for each call.
+fn scramble(seed: u64, number: u64) -> u64 {
+    spread(seed.wrapping_add(numbered(number)))
+}
+
+/// Numbers far apart for neighbours.
+pub(crate) fn numbered(number: u64) -> u64 {
+    number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
 /// Spreads neighbouring numbers over all 64 bits (the finaliser of SplitMix64: Steele, Lea and
 /// Flood, 2014), for seeds that differ by one give a small generator similar first draws.
-fn scramble(seed: u64, number: u64) -> u64 {
-    let mut x = seed.wrapping_add(number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+pub(crate) fn spread(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)

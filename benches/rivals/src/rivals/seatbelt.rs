@@ -18,6 +18,19 @@ use crate::subject::Subject;
 
 pub type Context<K> = ResilienceContext<<K as Subject>::Request, Result<<K as Subject>::Answer, <K as Subject>::Error>>;
 
+/// What its layers ask of the service that they wrap.
+pub trait Wrapped<K: Subject>:
+    Service<K::Request, Response = K::Answer, Error = K::Error, Future: Send> + Clone + Send + Sync + 'static
+{
+}
+
+impl<K, S> Wrapped<K> for S
+where
+    K: Subject,
+    S: Service<K::Request, Response = K::Answer, Error = K::Error, Future: Send> + Clone + Send + Sync + 'static,
+{
+}
+
 /// Needs the context of a tokio runtime, on which the clock's timers are driven.
 pub fn context<K: Subject>() -> Context<K> {
     ResilienceContext::new(Clock::new_tokio())
@@ -32,7 +45,7 @@ pub fn recovery<A, E>(result: &Result<A, E>) -> RecoveryInfo {
 pub fn breaker<K, S>(context: &Context<K>, inner: S) -> Breaker<K::Request, Result<K::Answer, K::Error>, S>
 where
     K: Subject,
-    S: Service<K::Request, Response = K::Answer, Error = K::Error, Future: Send> + Clone + Send + Sync + 'static,
+    S: Wrapped<K>,
 {
     Breaker::layer("breaker", context)
         .recovery_with(|result, _| recovery(result))
@@ -51,7 +64,7 @@ pub fn keyed_breaker<K, S>(
 ) -> Breaker<K::Request, Result<K::Answer, K::Error>, S>
 where
     K: Subject,
-    S: Service<K::Request, Response = K::Answer, Error = K::Error, Future: Send> + Clone + Send + Sync + 'static,
+    S: Wrapped<K>,
 {
     Breaker::layer("breaker", context)
         .recovery_with(|result, _| recovery(result))
@@ -63,7 +76,7 @@ where
 pub fn retry<K, S>(context: &Context<K>, inner: S) -> Retry<K::Request, Result<K::Answer, K::Error>, S>
 where
     K: Subject,
-    S: Service<K::Request, Response = K::Answer, Error = K::Error, Future: Send> + Clone + Send + Sync + 'static,
+    S: Wrapped<K>,
 {
     Retry::layer("retry", context)
         .clone_input()
@@ -77,7 +90,7 @@ where
 pub fn quick_retry<K, S>(context: &Context<K>, inner: S) -> Retry<K::Request, Result<K::Answer, K::Error>, S>
 where
     K: Subject,
-    S: Service<K::Request, Response = K::Answer, Error = K::Error, Future: Send> + Clone + Send + Sync + 'static,
+    S: Wrapped<K>,
 {
     Retry::layer("retry", context)
         .clone_input()
@@ -93,7 +106,7 @@ pub fn hedging<K, S>(
 ) -> Hedging<K::Request, Result<K::Answer, K::Error>, S>
 where
     K: Subject,
-    S: Service<K::Request, Response = K::Answer, Error = K::Error, Future: Send> + Clone + Send + Sync + 'static,
+    S: Wrapped<K>,
 {
     Hedging::layer("hedging", context)
         .clone_input()
@@ -105,7 +118,7 @@ where
 pub fn timeout<K, S>(context: &Context<K>, inner: S) -> Timeout<K::Request, Result<K::Answer, K::Error>, S>
 where
     K: Subject,
-    S: Service<K::Request, Response = K::Answer, Error = K::Error, Future: Send> + Clone + Send + Sync + 'static,
+    S: Wrapped<K>,
 {
     Timeout::layer("timeout", context).timeout(TOTAL).timeout_error(|_| K::error()).layer(inner)
 }
@@ -113,7 +126,7 @@ where
 pub fn fallback<K, S>(context: &Context<K>, inner: S) -> Fallback<K::Request, Result<K::Answer, K::Error>, S>
 where
     K: Subject,
-    S: Service<K::Request, Response = K::Answer, Error = K::Error, Future: Send> + Clone + Send + Sync + 'static,
+    S: Wrapped<K>,
 {
     Fallback::layer("fallback", context)
         .should_fallback(|result: &Result<_, _>| result.is_err())
@@ -122,12 +135,10 @@ where
 }
 
 /// Its four in the order that its documentation recommends: fallback, retry, breaker, timeout. It has no bulkhead.
-pub fn four<K, S>(
-    inner: S,
-) -> impl Service<K::Request, Response = K::Answer, Error = K::Error, Future: Send> + Clone + Send + Sync + 'static
+pub fn four<K, S>(inner: S) -> impl Wrapped<K>
 where
     K: Subject,
-    S: Service<K::Request, Response = K::Answer, Error = K::Error, Future: Send> + Clone + Send + Sync + 'static,
+    S: Wrapped<K>,
 {
     let context = context::<K>();
     let inner = breaker::<K, _>(&context, timeout::<K, _>(&context, inner));

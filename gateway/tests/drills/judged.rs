@@ -1,10 +1,8 @@
 //! `steadfast drill` judges a configuration, says so in its exit code, and tells mistakes from misses.
 
-mod common;
-
 use serde_json::Value;
 
-use self::common::{Folder, steadfast};
+use crate::common::{Folder, steadfast};
 
 const SCENARIO: &str = "\
 name: short
