@@ -131,11 +131,12 @@ impl ErrorKind {
 }
 
 /// The row of a failure. What a provider has accepted with a 200 and calls invalid then is as likely its own trouble as the
-/// caller's mistake: it is not repeated there, and may be asked elsewhere.
+/// caller's mistake: it is not repeated there, and may be asked elsewhere. So is what a circuit has reason to doubt.
 fn row_of(error: &LlmError) -> Class {
     let class = row(error.kind());
     match (error.kind(), error.status()) {
         (ErrorKind::InvalidRequest, Some(status)) if status.is_success() => Class { failover: Failover::Yes, ..class },
+        (ErrorKind::InvalidRequest, _) if error.is_doubted() => Class { failover: Failover::Yes, ..class },
         _ => class,
     }
 }

@@ -275,6 +275,7 @@ struct Inner {
     retry_at: Option<Instant>,
     should_retry: Option<bool>,
     timed_out: Option<TimedOut>,
+    doubted: bool,
     raw: Option<Bytes>,
     dialect: Option<Dialect>,
     attempts: Vec<Attempt>,
@@ -350,6 +351,15 @@ impl LlmError {
     /// Which limit ran out and what was waiting, if a limit of ours did.
     pub fn timeout(&self) -> Option<TimedOut> {
         self.0.timed_out
+    }
+
+    /// Marks what was called the caller's mistake and may be the provider's: another tier is asked whether it sees it too.
+    pub(crate) fn doubt(&mut self) {
+        self.0.doubted = true;
+    }
+
+    pub(crate) fn is_doubted(&self) -> bool {
+        self.0.doubted
     }
 
     /// The provider's error body as it came, for a caller of the same [dialect](Self::dialect).

@@ -258,10 +258,10 @@ async fn d17_a_storm_of_400s_is_the_providers_fault() {
         report.lost,
         report.last_lost.map(|at| at - begins)
     );
-    // Until then nobody can tell it from the callers' own mistakes. Twenty different requests within a minute, and
-    // half of all: the minute before was healthy, so that it takes about half a minute more.
-    assert!(report.lost <= 400, "{}", report.lost);
-    assert!(report.last_lost.unwrap() < begins + minutes(2), "{:?}", report.last_lost);
+    // The first two are taken at their word. From the third on another tier is asked, and does not see the mistake; twenty within a
+    // minute open the circuit.
+    assert!(report.lost <= 2, "{}", report.lost);
+    assert!(report.last_lost.unwrap() < begins + Duration::from_secs(1), "{:?}", report.last_lost);
     assert!(report.first_served_by("primary", ends).unwrap() - ends <= MINUTE + LATENCY);
 }
 

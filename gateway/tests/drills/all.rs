@@ -3,7 +3,7 @@ use serde_json::Value;
 use crate::common::steadfast;
 
 /// What a test here cannot hold to nothing lost, with the most that it may lose: see the list in `src/drill/scenarios/README.md`.
-const TAKEN_AT_THEIR_WORD: (&str, u64) = ("d17", 20);
+const TAKEN_AT_THEIR_WORD: (&str, u64) = ("d17", 10);
 /// The circuit's cooldown, which is the time between two probes, and a probe's own latency.
 const PROBE_INTERVAL: f64 = 60.0 + 5.0;
 

@@ -159,6 +159,7 @@ impl NamedCircuit {
         let asked = error.retry_at().filter(|_| provider_says);
         match class.circuit {
             Count::Failure if is_impatience(error) => state::Outcome::Neutral,
+            Count::Failure if is_the_callers_deadline(error) => state::Outcome::Hurried { slow: self.is_slow(begun) },
             Count::Failure => state::Outcome::Failure { slow: self.is_slow(begun), throttle: asked },
             Count::Success => state::Outcome::Alive,
             Count::Neutral if error.kind() == ErrorKind::RateLimited => state::Outcome::RateLimited { until: asked },
@@ -219,6 +220,11 @@ impl Gate for Marked {
 
     fn unmask(&self, error: &mut LlmError) {
         self.circuit.unmask_storm(error);
+        // From a provider that has just been down, one is doubtful already.
+        let doubted = || self.probe.is_some() || self.circuit.machine.doubts_the_invalid();
+        if error.kind() == ErrorKind::InvalidRequest && doubted() {
+            error.doubt();
+        }
     }
 }
 
@@ -247,8 +253,15 @@ fn is_impatience(error: &LlmError) -> bool {
     error.timeout().is_some_and(|out| out.limit == TimeoutLimit::Deadline && out.after < PATIENCE)
 }
 
+fn is_the_callers_deadline(error: &LlmError) -> bool {
+    error.timeout().is_some_and(|out| out.limit == TimeoutLimit::Deadline && out.after < LEISURE)
+}
+
 /// A healthy model may take this long to its first token.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A healthy model has nearly always begun to answer by then.
+const LEISURE: Duration = Duration::from_secs(10);
 
 pub(super) fn outward(phase: Phase) -> CircuitState {
     match phase {

@@ -69,7 +69,7 @@ impl Circuit {
         if word.tag() == Tag::Bypassed {
             return Ok(None);
         }
-        if word.suspect() && !matches!(outcome, Outcome::InvalidRequest { .. } | Outcome::Abandoned) {
+        if word.suspect() && matches!(outcome, Outcome::Success { .. } | Outcome::Alive) {
             self.calm_down(generation);
         }
         match outcome {
@@ -90,6 +90,10 @@ impl Circuit {
                 let throttled = throttle.and_then(|until| self.throttle(until, at));
                 Ok(self.refreshed(tripped).or(throttled))
             }
+            Outcome::Hurried { slow } => match self.fail(generation, at)? {
+                None => self.record(generation, true, slow, at),
+                tripped => Ok(tripped),
+            },
             Outcome::RateLimited { until: None } => self.fail(generation, at),
             Outcome::RateLimited { until: Some(until) } => Ok(self.throttle(until, at)),
             Outcome::InvalidRequest { fingerprint } => self.suspect_storm(generation, fingerprint, at),
@@ -126,6 +130,11 @@ impl Circuit {
                 } else {
                     None
                 }
+            }
+            // It may be well, for somebody who waits longer. But each time a caller's time is spent on it.
+            Outcome::Hurried { .. } => {
+                core.hurried += 1;
+                (core.hurried >= MOST_HURRIED).then(|| self.relapse(&mut core, at))
             }
             // A slow answer, a 429 without a time: still not well.
             Outcome::Success { slow: true } | Outcome::RateLimited { until: None } => Some(self.relapse(&mut core, at)),
@@ -225,7 +234,7 @@ impl Circuit {
         Ok(None)
     }
 
-    /// Another call ended while a storm is suspected; after enough of them none is.
+    /// A call ended well while a storm is suspected; after enough of them none is.
     fn calm_down(&self, generation: u32) {
         if self.calm.fetch_add(1, Ordering::AcqRel) + 1 < CALM {
             return;
@@ -339,6 +348,9 @@ impl Circuit {
 /// The outcome belongs to another generation.
 #[derive(Debug)]
 struct Late;
+
+/// So many probes with too little time say that the provider is not well.
+const MOST_HURRIED: u32 = 3;
 
 /// What the word has room for.
 const MOST_FAILURES: u32 = (1 << 27) - 1;

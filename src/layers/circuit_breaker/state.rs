@@ -41,7 +41,7 @@ pub(super) struct Circuit {
     pub(super) until: AtomicU64,
     /// When the throttle is over.
     pub(super) throttled_until: AtomicU64,
-    /// Calls since the last invalid request, counted only while a storm is suspected.
+    /// Calls that ended well since the last invalid request, counted only while a storm is suspected.
     pub(super) calm: AtomicU32,
     pub(super) has_windows: bool,
     pub(super) failure_rate: Option<(Rule, History)>,
@@ -58,6 +58,8 @@ pub(super) struct Core {
     pub(super) next_probe: u64,
     /// Successful probes since the circuit became half-open.
     pub(super) successes: u32,
+    /// Probes since then whose callers had too little time to wait for an answer.
+    pub(super) hurried: u32,
     /// Cooldowns since it was last closed, after the first.
     pub(super) relapses: u32,
     /// What opened it, kept while half-open.
@@ -130,6 +132,10 @@ pub(super) enum Outcome {
         slow: bool,
         throttle: Option<Instant>,
     },
+    /// The caller's own time was over: a failure, but a probe decides nothing by one.
+    Hurried {
+        slow: bool,
+    },
     /// The request failed for its own sake, which proves that the provider lives. No probe is decided by it.
     Alive,
     /// Says nothing about the provider's health.
@@ -176,6 +182,7 @@ impl Circuit {
                 probes: Vec::new(),
                 next_probe: 0,
                 successes: 0,
+                hurried: 0,
                 relapses: 0,
                 cause: Reason::Forced,
                 storm: Storm::new(),
@@ -194,6 +201,11 @@ impl Circuit {
     pub(super) fn is_in_storm(&self) -> bool {
         let word = self.load();
         word.tag() == Tag::Open && word.reason() == Reason::InvalidRequests
+    }
+
+    /// Whether an invalid request that was settled just now may not be its caller's mistake.
+    pub(super) fn doubts_the_invalid(&self) -> bool {
+        self.lock().storm.is_doubtful()
     }
 
     /// Asks for leave to call. While closed this is one load, and the clock is not read.
@@ -390,12 +402,16 @@ impl Circuit {
     pub(super) fn publish(&self, core: &mut Core, tag: Tag, reason: Reason) -> Transition {
         core.probes.clear();
         core.successes = 0;
-        self.forget_storm(core);
+        core.hurried = 0;
+        let doubts = reason != Reason::Forced && core.storm.keep_doubts();
+        if !doubts {
+            self.forget_storm(core);
+        }
         let next = self.load().next(tag, reason).generation();
         for (_, window) in self.failure_rate.iter().chain(&self.slow_rate) {
             window.restart(next);
         }
-        let (before, after) = self.update(|word| word.next(tag, reason));
+        let (before, after) = self.update(|word| word.next(tag, reason).with_suspect(doubts && tag == Tag::Closed));
         self.throttled_until.store(0, Ordering::Release);
         let to = phase(after);
         Transition { from: phase(before), to, reason, generation: after.generation(), until: self.phase_ends(to) }

@@ -2,15 +2,19 @@
 //!
 //! On 2026-03-09 a provider answered 400 to every request for one model, for twenty hours. One bad request says nothing
 //! about the provider; many *different* ones that are suddenly all bad do. So the last [`DISTINCT`] different requests that
-//! were called invalid are remembered (by a fingerprint), with the number of other calls between them. They are a storm if
-//! they lie within [`SPAN`] and make up at least half of all calls since the first of them.
+//! were called invalid are remembered (by a fingerprint), with the number of calls between them that ended well. They are a storm if
+//! they lie within [`SPAN`] and no more calls than that have ended well since the first of them.
+//!
+//! Well before that there is reason to doubt: [`DOUBTED`] different ones, and no more calls that ended well since the first of
+//! them, whenever that was. Where traffic is thin, a storm is never seen as one, and each of its callers would be told of a mistake
+//! that is not theirs. Nothing is held against the provider then; but another may be asked whether it sees the mistake too.
 
 use std::{collections::VecDeque, time::Duration};
 
 #[derive(Debug)]
 pub(super) struct Storm {
     seen: VecDeque<Seen>,
-    /// Calls that ended otherwise, since the memory was last empty.
+    /// Calls that ended well, since the memory was last empty.
     others: u64,
 }
 
@@ -28,7 +32,7 @@ impl Storm {
         Self { seen: VecDeque::new(), others: 0 }
     }
 
-    /// Takes note of one invalid request, after `others` calls that ended otherwise; true if this makes a storm.
+    /// Takes note of one invalid request, after `others` calls that ended well; true if this makes a storm.
     pub(super) fn observe(&mut self, fingerprint: Option<u64>, at: u64, others: u64) -> bool {
         self.others = self.others.saturating_add(others);
         // The same request again is the same caller's bug.
@@ -46,6 +50,19 @@ impl Storm {
             })
     }
 
+    /// Whether the last call, which was observed as an invalid one, may well not be its caller's mistake.
+    pub(super) fn is_doubtful(&self) -> bool {
+        let first = self.seen.len().checked_sub(DOUBTED).and_then(|first| self.seen.get(first));
+        first.is_some_and(|first| self.others - first.others <= DOUBTED as u64)
+    }
+
+    /// Forgets all but what doubts are made of: a circuit that opens and closes again does not believe anew what was called invalid.
+    /// Whether there is anything of it.
+    pub(super) fn keep_doubts(&mut self) -> bool {
+        self.seen.drain(..self.seen.len().saturating_sub(DOUBTED));
+        !self.seen.is_empty()
+    }
+
     pub(super) fn clear(&mut self) {
         self.seen.clear();
         self.others = 0;
@@ -54,7 +71,9 @@ impl Storm {
 
 /// Different invalid requests that make a storm.
 pub(super) const DISTINCT: usize = 20;
-/// After so many other calls in a row no storm can include the requests before them: they may be forgotten.
+/// Different invalid requests that make it doubtful whose fault they are.
+const DOUBTED: usize = 3;
+/// After so many calls in a row that ended well no storm can include the requests before them: they may be forgotten.
 pub(super) const CALM: u32 = DISTINCT as u32 + 1;
 const SPAN: Duration = Duration::from_secs(60);
 
@@ -88,6 +107,23 @@ mod tests {
     fn slower_than_twenty_a_minute_is_no_storm() {
         let mut storm = Storm::new();
         assert!((0..1000).all(|n| !storm.observe(Some(n), n * 4 * SECOND, 0)));
+    }
+
+    #[test]
+    fn the_third_different_one_is_doubtful_however_far_apart() {
+        let hour = 3600 * SECOND;
+        let mut storm = Storm::new();
+        let mut observe = |request, at, others| {
+            assert!(!storm.observe(request, at, others));
+            storm.is_doubtful()
+        };
+        assert_eq!([observe(None, 0, 0), observe(Some(1), hour, 0)], [false, false]);
+        assert!(!observe(Some(1), hour, 0), "the same caller's bug");
+        assert!(observe(Some(2), 2 * hour, 0));
+        assert!(observe(Some(2), 2 * hour, 0), "while nothing else comes");
+        assert!(observe(Some(3), 3 * hour, 3), "half of six");
+        assert!(!observe(Some(4), 3 * hour, 1), "three of seven");
+        assert!(observe(Some(5), 3 * hour, 0), "three of the last four");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The layer over the strict leaf, in paused time. The state machine alone is in `machine`, the lessons of other
 //! libraries in `traps`.
 
+mod doubts;
 mod layer;
 mod machine;
 mod streams;

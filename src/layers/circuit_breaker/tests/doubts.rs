@@ -1,0 +1,108 @@
+//! What the circuit doubts: that a request is wrong, that a provider is down. It decides nothing by it.
+
+use tokio::time::{advance, sleep};
+use tower::{Layer as _, ServiceExt as _};
+
+use super::*;
+use crate::{Dialect, FallbackLayer, TimeoutLayer, Wire, events::CircuitState};
+
+fn layer() -> CircuitBreakerLayer {
+    CircuitBreakerLayer::new("sonnet")
+}
+
+/// A chat that says something of its own, which a circuit can tell from others.
+fn question(n: usize) -> LlmRequest {
+    let body = format!(r#"{{"messages":[{{"role":"user","content":"question {n}"}}]}}"#);
+    LlmRequest::from(Wire::new(Dialect::OpenAi, body).expect("a request"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_third_request_that_is_called_invalid_is_put_to_the_next_tier() {
+    let backup = Strict::new();
+    let sick = Strict::new().fails(100, error(ErrorKind::InvalidRequest));
+    let breaker = layer();
+    let llm = FallbackLayer::new("sonnet").tier("backup", backup.clone()).layer(breaker.layer(sick));
+    // However far apart: in traffic so thin a storm is never seen.
+    for n in 0..8 {
+        let answer = llm.clone().oneshot(question(n)).await;
+        assert_eq!(answer.is_ok(), n >= 2, "{n}: {answer:?}");
+        sleep(300 * SECOND).await;
+    }
+    assert_eq!((backup.calls(), breaker.handle().state()), (6, CircuitState::Closed));
+
+    // Where the next one sees the mistake too, it is one, and the first one's words of it are told.
+    let _ = backup.clone().fails(1, error(ErrorKind::InvalidRequest));
+    let mistaken = llm.clone().oneshot(question(8)).await.expect_err("a mistake");
+    assert_eq!((mistaken.kind(), mistaken.attempts().len()), (ErrorKind::InvalidRequest, 2));
+    // So it is where there is no next one.
+    let alone = llm.oneshot(question(9).no_fallback()).await.expect_err("a mistake");
+    assert_eq!((alone.kind(), alone.attempts().len()), (ErrorKind::InvalidRequest, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_callers_bug_is_put_to_nobody_else() {
+    let backup = Strict::new();
+    let bug = || error(ErrorKind::InvalidRequest);
+    let llm = FallbackLayer::new("sonnet").tier("backup", backup.clone());
+    // The same request again and again; and different ones between whose answers are well.
+    for (wrong, well, same) in [(10, 0, true), (1, 4, false)] {
+        let leaf = Strict::new();
+        let llm = llm.clone().layer(layer().layer(leaf.clone()));
+        for n in 0..20 {
+            let _ = leaf.clone().fails(wrong, bug());
+            for step in 0..wrong {
+                llm.clone().oneshot(question(if same { 0 } else { n + step })).await.expect_err("its bug");
+            }
+            for _ in 0..well {
+                llm.clone().oneshot(question(1000)).await.expect("an answer");
+            }
+        }
+    }
+    assert_eq!(backup.calls(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_is_called_invalid_is_put_to_the_next_tier() {
+    let backup = Strict::new();
+    let leaf = Strict::new().fails(5, server()).fails(1, error(ErrorKind::InvalidRequest));
+    let breaker = layer();
+    let llm = FallbackLayer::new("sonnet").tier("backup", backup.clone()).layer(breaker.layer(leaf));
+    for n in 0..5 {
+        llm.clone().oneshot(question(n)).await.expect("the backup's answer");
+    }
+    advance(COOLDOWN).await;
+    llm.clone().oneshot(question(5)).await.expect("the backup's answer");
+    assert_eq!((backup.calls(), breaker.handle().state()), (6, CircuitState::HalfOpen));
+    llm.oneshot(question(6)).await.expect("its own answer");
+    assert_eq!((backup.calls(), breaker.handle().state()), (6, CircuitState::Closed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_whose_caller_is_in_a_hurry_decides_nothing_twice() {
+    let slow = Strict::new().fails(5, server()).takes(8 * SECOND);
+    let breaker = layer();
+    let llm = breaker.layer(TimeoutLayer::new(30 * SECOND).layer(slow));
+    for n in 0..5 {
+        llm.clone().oneshot(question(n)).await.expect_err("a failure");
+    }
+    advance(COOLDOWN).await;
+    for (patience, state) in [(2, CircuitState::HalfOpen), (9, CircuitState::Closed)] {
+        let _ = llm.clone().oneshot(question(5).timeout(patience * SECOND)).await;
+        assert_eq!(breaker.handle().state(), state);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_probes_without_an_answer_are_answer_enough() {
+    let slow = Strict::new().fails(5, server()).takes(8 * SECOND);
+    let breaker = layer();
+    let llm = breaker.layer(TimeoutLayer::new(30 * SECOND).layer(slow));
+    for n in 0..5 {
+        llm.clone().oneshot(question(n)).await.expect_err("a failure");
+    }
+    advance(COOLDOWN).await;
+    for state in [CircuitState::HalfOpen, CircuitState::HalfOpen, CircuitState::Open] {
+        llm.clone().oneshot(question(5).timeout(2 * SECOND)).await.expect_err("too late");
+        assert_eq!(breaker.handle().state(), state);
+    }
+}
