@@ -28,6 +28,11 @@ pub(crate) async fn settled(world: &World) -> Settled {
     while books.left_from(plan.healed) > 0 || world.providers.iter().any(|provider| provider.is_busy()) {
         sleep(Duration::from_millis(100)).await;
     }
+    // It touched those, too, that waited behind such a call for a place: a probe that did is a slow one.
+    let waited = books.now();
+    while books.left_from(waited) > 0 {
+        sleep(Duration::from_millis(100)).await;
+    }
     let circuit = |tier| world.handles.circuit(plan, tier);
     let open = |tier| Some(circuit(tier)).filter(|circuit| circuit.state() == CircuitState::Open);
     let until = |tier| Some(open(tier)?.earliest_probe()?.saturating_duration_since(books.start));
