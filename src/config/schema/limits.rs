@@ -130,6 +130,10 @@ pub struct CircuitBreaker {
     /// The longest time for which a `Retry-After` closes the tier off. Default: 5 min.
     #[schemars(extend("default" = "5m"))]
     pub max_throttle: Option<Span>,
+    /// So many different requests in a row may be called invalid before the next tier is asked whether it sees the mistake too; 0: each
+    /// is put to it. Default: 2.
+    #[schemars(extend("default" = 2))]
+    pub second_opinion_after: Option<u32>,
 }
 
 /// A cooldown: one span, or one that grows while probes fail.

@@ -170,6 +170,7 @@ pub(super) fn merged_breaker(
         probe_successes: own.probe_successes.or(file.probe_successes),
         latch: own.latch.or(recovery_check).or(file.latch),
         max_throttle: own.max_throttle.or(file.max_throttle),
+        second_opinion_after: own.second_opinion_after.or(file.second_opinion_after),
     }
 }
 
@@ -207,6 +208,9 @@ pub(super) fn breaker(
     }
     if let Some(longest) = settings.max_throttle {
         layer = layer.max_throttle(longest.0);
+    }
+    if let Some(believed) = settings.second_opinion_after {
+        layer = layer.second_opinion_after(believed);
     }
     Ok(layer)
 }

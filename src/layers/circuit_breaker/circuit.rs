@@ -119,6 +119,15 @@ impl NamedCircuit {
         *error = unmasked.with_source(masked);
     }
 
+    /// What a failure that was settled really is, or may be.
+    fn unmask(&self, error: &mut LlmError, is_probe: bool) {
+        self.unmask_storm(error);
+        // From a provider that has just been down, a mistake is doubtful already.
+        if error.kind() == ErrorKind::InvalidRequest && (is_probe || self.machine.doubts_the_invalid()) {
+            error.doubt();
+        }
+    }
+
     /// Sends a change of state to those who listen.
     pub(super) fn tell(&self, transition: Option<Transition>) {
         let Some(transition) = transition else { return };
@@ -199,6 +208,10 @@ impl Gate for NamedCircuit {
     fn begins(&self, ticket: &mut Ticket) {
         ticket.begun = ticket.begun.filter(|begun| self.is_slow(Some(*begun)));
     }
+
+    fn unmask(&self, error: &mut LlmError) {
+        self.unmask(error, false);
+    }
 }
 
 /// The gate of a call that has more to remember than a ticket holds: a probe, or a call while a storm is suspected.
@@ -219,12 +232,7 @@ impl Gate for Marked {
     }
 
     fn unmask(&self, error: &mut LlmError) {
-        self.circuit.unmask_storm(error);
-        // From a provider that has just been down, one is doubtful already.
-        let doubted = || self.probe.is_some() || self.circuit.machine.doubts_the_invalid();
-        if error.kind() == ErrorKind::InvalidRequest && doubted() {
-            error.doubt();
-        }
+        self.circuit.unmask(error, self.probe.is_some());
     }
 }
 

@@ -97,6 +97,16 @@ impl CircuitBreakerLayer {
         self
     }
 
+    /// Sets how many different requests in a row may be called invalid before a [`Fallback`](crate::Fallback) further out asks the
+    /// next tier whether it sees the mistake too. Default: 2, for most such requests are their callers' mistakes, and each that is put
+    /// to another tier is one call more. 0: each is, so that nobody is ever told of a mistake that is only the provider's; from 19
+    /// on, only those of a storm are, which opens the circuit.
+    #[must_use]
+    pub fn second_opinion_after(mut self, requests: u32) -> Self {
+        self.changed().second_opinion_after = requests;
+        self
+    }
+
     /// Sets how many probes may be under way at once while half-open; 0 is taken as 1. Default: 1.
     #[must_use]
     pub fn probes(mut self, probes: u32) -> Self {

@@ -23,6 +23,8 @@ pub(super) struct Settings {
     pub(super) latch: Duration,
     /// The longest time that a provider may ask for.
     pub(super) max_throttle: Duration,
+    /// So many different invalid requests are taken at their word before another tier is asked.
+    pub(super) second_opinion_after: u32,
 }
 
 impl Settings {
@@ -63,6 +65,7 @@ impl Default for Settings {
             probe_lease: None,
             latch: Duration::from_secs(60),
             max_throttle: Duration::from_secs(300),
+            second_opinion_after: 2,
         }
     }
 }

@@ -166,6 +166,7 @@ pub(super) struct Settled {
 
 impl Circuit {
     pub(super) fn new(settings: Settings, origin: Instant, seed: u64) -> Self {
+        let storm = Storm::new(settings.second_opinion_after);
         let window = |rule: Rule| (rule, History::new(rule.window.span));
         Self {
             word: AtomicU64::new(0),
@@ -185,7 +186,7 @@ impl Circuit {
                 hurried: 0,
                 relapses: 0,
                 cause: Reason::Forced,
-                storm: Storm::new(),
+                storm,
             }),
         }
     }

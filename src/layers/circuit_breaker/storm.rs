@@ -5,7 +5,7 @@
 //! were called invalid are remembered (by a fingerprint), with the number of calls between them that ended well. They are a storm if
 //! they lie within [`SPAN`] and no more calls than that have ended well since the first of them.
 //!
-//! Well before that there is reason to doubt: [`DOUBTED`] different ones, and no more calls that ended well since the first of
+//! Well before that there is reason to doubt: the third different one, as it comes without settings, and no more calls that ended well since the first of
 //! them, whenever that was. Where traffic is thin, a storm is never seen as one, and each of its callers would be told of a mistake
 //! that is not theirs. Nothing is held against the provider then; but another may be asked whether it sees the mistake too.
 
@@ -13,6 +13,8 @@ use std::{collections::VecDeque, time::Duration};
 
 #[derive(Debug)]
 pub(super) struct Storm {
+    /// Different invalid requests that make it doubtful whose fault they are, at least one.
+    doubted: usize,
     seen: VecDeque<Seen>,
     /// Calls that ended well, since the memory was last empty.
     others: u64,
@@ -28,8 +30,10 @@ struct Seen {
 }
 
 impl Storm {
-    pub(super) fn new() -> Self {
-        Self { seen: VecDeque::new(), others: 0 }
+    /// Of which the first `believed` are taken at their word.
+    pub(super) fn new(believed: u32) -> Self {
+        let doubted = usize::try_from(believed).unwrap_or(usize::MAX).saturating_add(1);
+        Self { doubted, seen: VecDeque::new(), others: 0 }
     }
 
     /// Takes note of one invalid request, after `others` calls that ended well; true if this makes a storm.
@@ -52,14 +56,14 @@ impl Storm {
 
     /// Whether the last call, which was observed as an invalid one, may well not be its caller's mistake.
     pub(super) fn is_doubtful(&self) -> bool {
-        let first = self.seen.len().checked_sub(DOUBTED).and_then(|first| self.seen.get(first));
-        first.is_some_and(|first| self.others - first.others <= DOUBTED as u64)
+        let first = self.seen.len().checked_sub(self.doubted).and_then(|first| self.seen.get(first));
+        self.doubted == 1 || first.is_some_and(|first| self.others - first.others <= self.doubted as u64)
     }
 
     /// Forgets all but what doubts are made of: a circuit that opens and closes again does not believe anew what was called invalid.
     /// Whether there is anything of it.
     pub(super) fn keep_doubts(&mut self) -> bool {
-        self.seen.drain(..self.seen.len().saturating_sub(DOUBTED));
+        self.seen.drain(..self.seen.len().saturating_sub(self.doubted));
         !self.seen.is_empty()
     }
 
@@ -71,8 +75,6 @@ impl Storm {
 
 /// Different invalid requests that make a storm.
 pub(super) const DISTINCT: usize = 20;
-/// Different invalid requests that make it doubtful whose fault they are.
-const DOUBTED: usize = 3;
 /// After so many calls in a row that ended well no storm can include the requests before them: they may be forgotten.
 pub(super) const CALM: u32 = DISTINCT as u32 + 1;
 const SPAN: Duration = Duration::from_secs(60);
@@ -85,34 +87,34 @@ mod tests {
 
     #[test]
     fn twenty_different_invalid_requests_in_a_minute_are_a_storm() {
-        let mut storm = Storm::new();
+        let mut storm = Storm::new(2);
         let calls: Vec<_> = (0..20).map(|n| storm.observe(Some(n), n * 3 * SECOND, 0)).collect();
         assert_eq!(calls.iter().position(|&found| found), Some(19));
     }
 
     #[test]
     fn requests_without_a_fingerprint_count_as_one() {
-        let mut storm = Storm::new();
+        let mut storm = Storm::new(2);
         assert!((0..1000).all(|n| !storm.observe(None, n, 0)));
         assert_eq!((1000..).position(|n| storm.observe(Some(n), n, 0)), Some(18));
     }
 
     #[test]
     fn one_bad_request_repeated_is_no_storm() {
-        let mut storm = Storm::new();
+        let mut storm = Storm::new(2);
         assert!((0..1000).all(|n| !storm.observe(Some(n % 19), n, 0)));
     }
 
     #[test]
     fn slower_than_twenty_a_minute_is_no_storm() {
-        let mut storm = Storm::new();
+        let mut storm = Storm::new(2);
         assert!((0..1000).all(|n| !storm.observe(Some(n), n * 4 * SECOND, 0)));
     }
 
     #[test]
     fn the_third_different_one_is_doubtful_however_far_apart() {
         let hour = 3600 * SECOND;
-        let mut storm = Storm::new();
+        let mut storm = Storm::new(2);
         let mut observe = |request, at, others| {
             assert!(!storm.observe(request, at, others));
             storm.is_doubtful()
@@ -128,9 +130,9 @@ mod tests {
 
     #[test]
     fn half_of_the_calls_are_a_storm_and_a_third_are_not() {
-        let mut half = Storm::new();
+        let mut half = Storm::new(2);
         assert!((0..100).any(|n| half.observe(Some(n), n, 1)));
-        let mut third = Storm::new();
+        let mut third = Storm::new(2);
         assert!((0..100).all(|n| !third.observe(Some(n), n, 2)));
     }
 }

@@ -32,6 +32,11 @@ impl TierFacts {
         Self { name, capabilities, last_resort: false, level: BEST_LEVEL, human: false, min_useful: None }
     }
 
+    /// Whether a model answers here, as far as is known: not what was kept, a fixed sentence, or people.
+    pub(super) fn is_model(&self) -> bool {
+        !self.human && self.level <= WORST_MODEL
+    }
+
     pub(super) fn set_level(&mut self, level: u8) {
         self.level = level.clamp(BEST_LEVEL, WORST_LEVEL);
     }
@@ -99,6 +104,9 @@ impl Tier {
         self
     }
 }
+
+/// The level of basic service: what is below it answers without a model.
+const WORST_MODEL: u8 = 3;
 
 impl fmt::Debug for Tier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

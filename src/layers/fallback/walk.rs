@@ -40,6 +40,8 @@ pub(super) struct Walk {
     window: Option<u64>,
     /// Whether the primary was the first to be asked: then another tier's answer is a switch.
     from_primary: bool,
+    /// Whether a tier has called the request invalid and may be wrong: other models are asked, until one says the same.
+    doubted: bool,
     /// Why the tier before this one did not answer.
     reason: Option<ErrorKind>,
     /// Whether the primary can still be called from where the walk is kept.
@@ -130,6 +132,7 @@ impl Walk {
             earliest: None,
             window: None,
             from_primary: at == 0,
+            doubted: false,
             reason: None,
             primary_at_hand: true,
             all_failed: false,
@@ -183,7 +186,13 @@ impl Walk {
     /// Takes the failure of the tier that was asked, and goes on to the next if there is any.
     pub(super) fn failed(&mut self, mut error: LlmError) -> Step {
         let kind = error.kind();
-        let class = self.shared.config.classifier.classify(&error);
+        let mut class = self.shared.config.classifier.classify(&error);
+        if kind == ErrorKind::InvalidRequest {
+            if self.doubted {
+                class.failover = Failover::No;
+            }
+            self.doubted |= error.is_doubted();
+        }
         let (before, spent) = (self.ledger.len(), self.ledger.spent());
         self.ledger.failed(&mut error, self.begun);
         self.ledger.name_tier(before, &self.shared.facts(self.at).name);
@@ -336,7 +345,7 @@ impl Walk {
         self.begun = Instant::now();
         self.started = self.begun;
         self.tried.clear();
-        (self.root, self.earliest, self.reason) = (None, None, None);
+        (self.root, self.earliest, self.reason, self.doubted) = (None, None, None, false);
         (self.all_failed, self.can_wait) = (false, false);
         true
     }
@@ -383,7 +392,9 @@ impl Walk {
                 (Some(_), None) => route.is_some(),
                 (Some(too_small), Some(window)) => window > too_small,
             };
-            if !fits {
+            // Whoever answers anything cannot say whether the request is right.
+            let judges = !self.doubted || route.is_some() || self.shared.facts(tier).is_model();
+            if !(fits && judges) {
                 continue;
             }
             if self.ledger.spent() >= self.request.context().attempts_left {

@@ -4,7 +4,7 @@ use tokio::time::{advance, sleep};
 use tower::{Layer as _, ServiceExt as _};
 
 use super::*;
-use crate::{Dialect, FallbackLayer, TimeoutLayer, Wire, events::CircuitState};
+use crate::{Dialect, FallbackLayer, TimeoutLayer, Wire, events::CircuitState, layers::fallback::Tier};
 
 fn layer() -> CircuitBreakerLayer {
     CircuitBreakerLayer::new("sonnet")
@@ -37,6 +37,45 @@ async fn the_third_request_that_is_called_invalid_is_put_to_the_next_tier() {
     // So it is where there is no next one.
     let alone = llm.oneshot(question(9).no_fallback()).await.expect_err("a mistake");
     assert_eq!((alone.kind(), alone.attempts().len()), (ErrorKind::InvalidRequest, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_many_are_taken_at_their_word_can_be_said() {
+    for (believed, answered) in [(0, 6), (1, 5), (4, 2), (u32::MAX, 0)] {
+        let sick = Strict::new().fails(100, error(ErrorKind::InvalidRequest));
+        let breaker = layer().second_opinion_after(believed);
+        let llm = FallbackLayer::new("sonnet").tier("backup", Strict::new()).layer(breaker.layer(sick));
+        let mut well = 0;
+        for n in 0..6 {
+            well += u32::from(llm.clone().oneshot(question(n)).await.is_ok());
+        }
+        assert_eq!(well, answered, "{believed}");
+        // Nor does the same one come to be believed.
+        assert_eq!(llm.oneshot(question(0)).await.is_ok(), believed != u32::MAX, "{believed}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_doubted_goes_to_models_only_and_to_no_third_after_the_second_says_the_same() {
+    let wrong = || Strict::new().fails(100, error(ErrorKind::InvalidRequest));
+    let [people, kept, second, third] = [Strict::new(), Strict::new(), wrong(), Strict::new()];
+    let around = |leaf| layer().second_opinion_after(0).layer(leaf);
+    let kept_tier = || Tier::new("kept", kept.clone()).level(4);
+    let fallback = FallbackLayer::new("sonnet").push(Tier::new("people", people.clone()).human()).push(kept_tier());
+    let alone = fallback.clone().layer(around(wrong()));
+    let mistaken = alone.oneshot(question(0)).await.expect_err("nobody else can say");
+    assert_eq!((mistaken.kind(), mistaken.attempts().len()), (ErrorKind::InvalidRequest, 1));
+
+    let three = fallback.tier("gpt", around(second.clone())).tier("gemini", third.clone()).layer(around(wrong()));
+    let mistaken = three.clone().oneshot(question(0)).await.expect_err("two say so");
+    assert_eq!((mistaken.kind(), mistaken.attempts().len()), (ErrorKind::InvalidRequest, 2));
+    assert_eq!((second.calls(), third.calls()), (1, 0));
+
+    // One that is down cannot say.
+    let down = Strict::new().fails(1, server());
+    let fallback = FallbackLayer::new("sonnet").tier("gpt", down).push(kept_tier()).tier("gemini", third.clone());
+    fallback.layer(around(wrong())).oneshot(question(0)).await.expect("the third one's answer");
+    assert_eq!((people.calls(), kept.calls(), third.calls()), (0, 0, 1));
 }
 
 #[tokio::test(start_paused = true)]
