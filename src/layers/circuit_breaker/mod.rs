@@ -34,7 +34,7 @@
 //!   *doubted*: it stays the error that it is, and a [`Fallback`](crate::Fallback) further out asks the next tier
 //!   whether it sees the mistake too. So in thin traffic, which never comes to twenty a minute, all but the first two are answered.
 //!
-//! A probe whose caller's own [deadline](crate::LlmRequest::deadline) is over within ten seconds decides nothing, and the next request
+//! A probe whose caller's own [time](crate::LlmRequest::timeout) is over within ten seconds decides nothing, and the next request
 //! is one; only the third of them in a row opens the circuit again.
 //!
 //! All of them are looked at again by themselves.
