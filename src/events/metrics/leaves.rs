@@ -1,11 +1,11 @@
 //! What single calls come to: the series of a leaf, which is a tier with its provider and model.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use metrics::{Counter, Histogram, SharedString};
 
 use super::{
-    series::{Name, Names, Registry},
+    series::{Name, Names, Registry, SeriesOf},
     table,
 };
 use crate::{
@@ -30,13 +30,13 @@ pub(super) struct Leaves {
     tiers: Names,
     providers: Names,
     models: Names,
-    series: HashMap<Leaf, Arc<Series>>,
-    failures: HashMap<(Leaf, ErrorKind), (Counter, Histogram)>,
-    refusals: HashMap<(Name, ErrorKind), Counter>,
-    retries: HashMap<(Name, ErrorKind), Counter>,
-    dead: HashMap<Name, Counter>,
+    series: SeriesOf<Leaf, Arc<Series>>,
+    failures: SeriesOf<(Leaf, ErrorKind), (Counter, Histogram)>,
+    refusals: SeriesOf<(Name, ErrorKind), Counter>,
+    retries: SeriesOf<(Name, ErrorKind), Counter>,
+    dead: SeriesOf<Name, Counter>,
     /// Who answers for a tier, as last seen: to say what it would have cost there.
-    known: HashMap<Name, (Arc<str>, Arc<str>)>,
+    known: SeriesOf<Name, (Arc<str>, Arc<str>)>,
 }
 
 /// The series of one leaf.
@@ -58,12 +58,12 @@ impl Leaves {
             tiers: Names::new(MOST_TIERS),
             providers: Names::new(MOST_TIERS),
             models: Names::new(MOST_MODELS),
-            series: HashMap::new(),
-            failures: HashMap::new(),
-            refusals: HashMap::new(),
-            retries: HashMap::new(),
-            dead: HashMap::new(),
-            known: HashMap::new(),
+            series: SeriesOf::default(),
+            failures: SeriesOf::default(),
+            refusals: SeriesOf::default(),
+            retries: SeriesOf::default(),
+            dead: SeriesOf::default(),
+            known: SeriesOf::default(),
         }
     }
 

@@ -1,7 +1,6 @@
 //! What requests come to.
 
 use std::{
-    collections::HashMap,
     fmt,
     mem::{Discriminant, discriminant},
     sync::Arc,
@@ -11,7 +10,7 @@ use metrics::{Counter, Histogram};
 
 use super::{
     leaves::{Leaves, Tally},
-    series::{Name, Names, Registry},
+    series::{Name, Names, Registry, SeriesOf},
     table,
     well::{self, Well, WellSeries},
 };
@@ -32,17 +31,17 @@ pub(super) struct Requests {
     /// What is looked up for requests that go well.
     well: Vec<Well>,
     prices: PriceTable,
-    outcomes: HashMap<(Name, Discriminant<RequestOutcome>), Counter>,
-    errors: HashMap<(Name, ErrorKind), Counter>,
-    durations: HashMap<(Name, Discriminant<RequestOutcome>), Histogram>,
-    first_tokens: HashMap<Name, Histogram>,
-    rescued: HashMap<(Name, By, bool), Counter>,
-    truncated: HashMap<(Name, ErrorKind), Counter>,
-    exhausted: HashMap<(Name, ErrorKind), Counter>,
-    cost_deltas: HashMap<Name, (Counter, Counter)>,
-    savings: HashMap<Name, Counter>,
-    cached: HashMap<(Name, &'static str), Counter>,
-    spared: HashMap<Name, Counter>,
+    outcomes: SeriesOf<(Name, Discriminant<RequestOutcome>), Counter>,
+    errors: SeriesOf<(Name, ErrorKind), Counter>,
+    durations: SeriesOf<(Name, Discriminant<RequestOutcome>), Histogram>,
+    first_tokens: SeriesOf<Name, Histogram>,
+    rescued: SeriesOf<(Name, By, bool), Counter>,
+    truncated: SeriesOf<(Name, ErrorKind), Counter>,
+    exhausted: SeriesOf<(Name, ErrorKind), Counter>,
+    cost_deltas: SeriesOf<Name, (Counter, Counter)>,
+    savings: SeriesOf<Name, Counter>,
+    cached: SeriesOf<(Name, &'static str), Counter>,
+    spared: SeriesOf<Name, Counter>,
 }
 
 impl Requests {
@@ -54,17 +53,17 @@ impl Requests {
             features: Names::new(features),
             routes: Names::new(MOST_ROUTES),
             prices: PriceTable::builtin(),
-            outcomes: HashMap::new(),
-            errors: HashMap::new(),
-            durations: HashMap::new(),
-            first_tokens: HashMap::new(),
-            rescued: HashMap::new(),
-            truncated: HashMap::new(),
-            exhausted: HashMap::new(),
-            cost_deltas: HashMap::new(),
-            savings: HashMap::new(),
-            cached: HashMap::new(),
-            spared: HashMap::new(),
+            outcomes: SeriesOf::default(),
+            errors: SeriesOf::default(),
+            durations: SeriesOf::default(),
+            first_tokens: SeriesOf::default(),
+            rescued: SeriesOf::default(),
+            truncated: SeriesOf::default(),
+            exhausted: SeriesOf::default(),
+            cost_deltas: SeriesOf::default(),
+            savings: SeriesOf::default(),
+            cached: SeriesOf::default(),
+            spared: SeriesOf::default(),
         }
     }
 

@@ -93,7 +93,9 @@ impl NamedCircuit {
             (_, Reason::ProbeFailed) => "is open again after a failed probe",
             _ => "is open",
         };
-        LlmError::new(ErrorKind::CircuitOpen, format!("circuit {} {state}", self.name)).with_retry_at(rejection.until)
+        // Not by `format!`, which takes a third of all that a refusal does.
+        let message = ["circuit ", &*self.name, " ", state].concat();
+        LlmError::new(ErrorKind::CircuitOpen, message).with_retry_at(rejection.until)
     }
 
     /// In a storm of invalid requests, what this failure really is: the provider's, so that other tiers are asked.
