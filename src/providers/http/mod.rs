@@ -61,7 +61,7 @@ pub(crate) use self::{
     facts::Facts,
     failure::{LONGEST_RATE_WAIT, of_known_status},
     leaf::{Variable, variable},
-    protocol::{Fault, Protocol, StreamDecoder, to_json},
+    protocol::{Fault, Protocol, StreamDecoder, to_json, to_value},
 };
 pub use self::{body::RequestBody, leaf::HttpLeaf, limits::Limits};
 pub use super::future::ResponseFuture;
