@@ -21,6 +21,7 @@ pub mod simulated;
 #[cfg(feature = "http")]
 mod splice;
 pub mod sse;
+mod status;
 mod tool_calls;
 #[cfg(feature = "http")]
 pub mod transport;

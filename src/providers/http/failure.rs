@@ -4,7 +4,11 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 
 use super::{Facts, Fault, Protocol};
-use crate::{Dialect, ErrorKind, LlmError, providers::transport::TransportError, retry_after};
+use crate::{
+    Dialect, ErrorKind, LlmError,
+    providers::{status::of_page, transport::TransportError},
+    retry_after,
+};
 
 type BoxError = Box<dyn error::Error + Send + Sync>;
 
@@ -95,11 +99,7 @@ pub(super) fn of_status<P: Protocol>(
         with_wait(error, asked, hint)
     } else {
         let waits = retry_after::from_headers(headers, None, wall);
-        let kind = match of_known_status(status) {
-            // A 429 that no API wrote, and that names no time, is a sign of an overloaded front.
-            ErrorKind::RateLimited if waits.is_none() => ErrorKind::Overloaded,
-            kind => kind,
-        };
+        let kind = of_page(status, waits.is_some());
         with_wait(LlmError::new(kind, excerpt(&body, Some(secret))), waits, None)
     };
     let error = match retry_after::should_retry(headers) {
@@ -163,25 +163,6 @@ fn with_wait(error: LlmError, wait: Option<Duration>, hint: Option<Duration>) ->
         _ => false,
     };
     if trusted { error.with_retry_after(wait) } else { error }
-}
-
-/// What a status means where the body says nothing.
-pub(crate) fn of_known_status(status: StatusCode) -> ErrorKind {
-    match status.as_u16() {
-        401 | 403 => ErrorKind::Auth,
-        402 => ErrorKind::QuotaExhausted,
-        404 | 410 => ErrorKind::NotFound,
-        // 499: some servers say so when they gave up the request themselves.
-        408 | 499 | 504 | 524 => ErrorKind::Timeout,
-        // Both large SDKs repeat a conflict, so that it is the server's.
-        409 | 425 => ErrorKind::Server,
-        413 => ErrorKind::TooLarge,
-        429 => ErrorKind::RateLimited,
-        // 498: Groq's "capacity exceeded".
-        498 | 503 | 529 => ErrorKind::Overloaded,
-        400..=499 => ErrorKind::InvalidRequest,
-        _ => ErrorKind::Server,
-    }
 }
 
 /// The error of a request that got no response.

@@ -59,7 +59,7 @@ pub(crate) use self::leaf::{Transport, boxed};
 pub(crate) use self::{
     base_url::BaseUrl,
     facts::Facts,
-    failure::{LONGEST_RATE_WAIT, of_known_status},
+    failure::LONGEST_RATE_WAIT,
     leaf::{Variable, variable},
     protocol::{Fault, Protocol, StreamDecoder, to_json, to_value},
 };
