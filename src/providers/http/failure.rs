@@ -35,7 +35,7 @@ impl fmt::Debug for Secret {
 
 impl Secret {
     /// What a provider said, without the key.
-    fn out_of(&self, body: &Bytes) -> Bytes {
+    pub(super) fn out_of(&self, body: &Bytes) -> Bytes {
         let Some(key) = self.0.as_deref().filter(|key| key.len() >= SHORTEST_KEY) else { return body.clone() };
         let finder = memchr::memmem::Finder::new(key);
         if finder.find(body).is_none() {
@@ -165,6 +165,11 @@ fn with_wait(error: LlmError, wait: Option<Duration>, hint: Option<Duration>) ->
     if trusted { error.with_retry_after(wait) } else { error }
 }
 
+/// The error of a request that says no model to a leaf that has none.
+pub(super) fn no_model() -> LlmError {
+    LlmError::new(ErrorKind::InvalidRequest, "neither the leaf nor the request names a model")
+}
+
 /// The error of a request that got no response.
 pub(super) fn of_transport(error: BoxError) -> LlmError {
     let error = match error.downcast::<LlmError>() {
@@ -217,20 +222,31 @@ fn scrub(message: &str, secret: &Secret) -> String {
     let own = secret.0.as_deref().filter(|key| key.len() >= SHORTEST_KEY);
     let mut out = String::with_capacity(message.len().min(MESSAGE));
     for word in message.split_whitespace() {
-        if out.len() + word.len() > MESSAGE {
+        let is_key = looks_like_a_key(word) || own.is_some_and(|key| word.contains(key));
+        let word = if is_key { "[key]" } else { word };
+        let room = MESSAGE.saturating_sub(out.len());
+        let space = if out.is_empty() { "" } else { " " };
+        if word.len() > room {
+            // Not every language has spaces: a word that is most of the message is cut.
+            if room > MESSAGE / 2 {
+                out.push_str(space);
+                let fits = word.char_indices().take_while(|(at, letter)| at + letter.len_utf8() <= room);
+                out.extend(fits.map(|(_, letter)| letter));
+            }
             out.push_str(" ...");
             break;
         }
-        if !out.is_empty() {
-            out.push(' ');
-        }
-        let bare = word.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
-        let is_key = word.contains("***")
-            || own.is_some_and(|key| word.contains(key))
-            || ["sk-", "sk_", "gsk_", "xai-", "AIza", "pplx-"].iter().any(|start| bare.starts_with(start));
-        out.push_str(if is_key { "[key]" } else { word });
+        out.push_str(space);
+        out.push_str(word);
     }
     out
+}
+
+/// Whether a word looks like somebody's key: it begins as those of large providers do, or has stars over its middle.
+pub(crate) fn looks_like_a_key(word: &str) -> bool {
+    const MARKS: [&str; 9] = ["sk-", "sk_", "pk-", "gsk_", "xai-", "AIza", "pplx-", "hf_", "whsec_"];
+    let bare = word.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
+    word.contains("***") || MARKS.iter().any(|mark| bare.starts_with(mark))
 }
 
 /// A shorter one is a stand-in such as `none`, and a part of plain words.
