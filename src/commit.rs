@@ -127,18 +127,23 @@ impl Commit {
     }
 }
 
-/// What an answer without content means, by its reason to finish; `None` where it is for the caller to read.
-fn empty_answer(finish: Option<&FinishReason>) -> Option<LlmError> {
+/// What an answer without content means, streamed or whole, by its reason to finish; `None` where it is for the caller to
+/// read.
+pub(crate) fn empty_answer(finish: Option<&FinishReason>) -> Option<LlmError> {
     let (kind, message) = match finish {
         // The tokens went into reasoning, or the turn goes on: another try would end the same.
         Some(FinishReason::Length | FinishReason::Paused | FinishReason::ToolUse) => return None,
-        Some(FinishReason::Filtered) => (ErrorKind::ContentPolicy, "the answer was filtered before its first token"),
-        Some(FinishReason::Refusal) => (ErrorKind::Refusal, "the model declined before its first token"),
+        Some(FinishReason::Filtered) => (ErrorKind::ContentPolicy, "the whole answer was filtered"),
+        Some(FinishReason::Refusal) => (ErrorKind::Refusal, "the model declined and said nothing"),
         Some(FinishReason::ContextFull) => (ErrorKind::ContextLength, "the context window is full"),
-        Some(FinishReason::ModelError(_)) => (ErrorKind::Malformed, "the model failed before its first token"),
-        _ => (ErrorKind::EmptyAnswer, "the answer ended without content"),
+        Some(FinishReason::ModelError(_)) => (ErrorKind::Malformed, "the model failed before it said anything"),
+        _ => (ErrorKind::EmptyAnswer, "the answer has no content"),
     };
-    Some(LlmError::new(kind, message))
+    let error = LlmError::new(kind, message);
+    Some(match finish {
+        Some(FinishReason::ModelError(reason) | FinishReason::Other(reason)) => error.with_code(reason.as_str()),
+        _ => error,
+    })
 }
 
 impl Future for Commit {
@@ -382,7 +387,7 @@ where
                 };
                 if !response.body().is_stream() {
                     return match response.body().finish_of_empty().and_then(empty_answer) {
-                        Some(error) => Poll::Ready(Err(from_whom(error, response))),
+                        Some(error) => Poll::Ready(Err(broken(error, response))),
                         None => polled,
                     };
                 }

@@ -250,6 +250,15 @@ impl LlmRequest {
         self.said.feature.clone()
     }
 
+    /// Whose request it is: its tenant's, as the cache knows them, or else that of the key that pays for it.
+    pub(crate) fn tenant(&self) -> Option<&Arc<str>> {
+        #[cfg(feature = "cache")]
+        let tenant = crate::layers::cache::Tenant::of(self);
+        #[cfg(not(feature = "cache"))]
+        let tenant = self.extensions().get::<crate::layers::budget::BudgetKey>().map(|key| &key.0);
+        tenant
+    }
+
     /// The session that the request belongs to.
     pub fn session_id(&self) -> Option<&str> {
         self.said.session.as_deref()

@@ -91,8 +91,8 @@ pub fn from_message(message: &str) -> Option<Duration> {
             let found = lower.match_indices(phrase);
             found.map(|(at, phrase)| &lower[at + phrase.len()..])
         })
-        .find_map(|rest| leading_duration(rest).map(|(wait, _)| wait))
-        .filter(|wait| !wait.is_zero())
+        .filter_map(|rest| leading_duration(rest).map(|(wait, _)| wait))
+        .find(|wait| !wait.is_zero())
 }
 
 /// A positive decimal number, each unit worth `seconds_each`.
@@ -275,6 +275,7 @@ mod tests {
         assert_eq!(said("Please retry in 48.939935699s."), Some(Duration::from_nanos(48_939_935_699)));
         assert_eq!(said("try again in 1 hour and 5 minutes"), ms(3_900_000));
         assert_eq!(said("Try again in a moment, or retry after 3 seconds"), ms(3000));
+        assert_eq!(said("Try again in 0s, or else retry in 5s"), ms(5000));
         for silent in ["", "try again in ", "try again in a minute", "retry after 0 seconds", "retry in 5 \u{e9}"] {
             assert_eq!(said(silent), None, "{silent:?}");
         }

@@ -1,4 +1,6 @@
-//! A simulated provider fails the same way in process and over HTTP, in each of the three protocols.
+//! A simulated provider fails the same way in process and over HTTP, in each of the three protocols: over sockets, with the
+//! default client.
+#![cfg(feature = "simulator")]
 
 use std::time::Duration;
 
@@ -8,6 +10,7 @@ use steadfast::{
     providers::{
         Anthropic, Gemini, OpenAi, Simulated,
         simulated::{Fault, SimulatedHandle, server::SimulatedServer},
+        transport::HttpClient,
     },
 };
 use tower::ServiceExt;
@@ -15,19 +18,23 @@ use tower::ServiceExt;
 /// The provider over HTTP, its leaf of each protocol, and the same provider in process.
 async fn leaves() -> (SimulatedServer, Vec<(&'static str, SimulatedHandle, BoxLlmService)>) {
     let server = SimulatedServer::start(provider()).await.unwrap();
-    let url = server.base_url();
-    let anthropic = Anthropic::new("key").base_url(&url).unwrap().model("m");
-    let openai = OpenAi::new("key").base_url(&format!("{url}/v1")).unwrap().model("m");
-    let gemini = Gemini::new("key").base_url(&url).unwrap().model("m");
     let in_process = provider();
-    let (over_http, beside) = (server.handle(), in_process.handle());
-    let leaves = vec![
-        ("in process", beside, BoxLlmService::new(in_process)),
-        ("anthropic", over_http.clone(), BoxLlmService::new(anthropic)),
-        ("openai", over_http.clone(), BoxLlmService::new(openai)),
-        ("gemini", over_http, BoxLlmService::new(gemini)),
-    ];
+    let mut leaves = vec![("in process", in_process.handle(), BoxLlmService::new(in_process))];
+    leaves.extend(over_http(&server, "key").map(|(name, leaf)| (name, server.handle(), leaf)));
     (server, leaves)
+}
+
+/// The leaf of each protocol, with connections of its own.
+fn over_http(server: &SimulatedServer, key: &str) -> [(&'static str, BoxLlmService); 3] {
+    let (client, url) = (|| HttpClient::new().no_proxy(), server.base_url());
+    let anthropic = Anthropic::new(key).base_url(&url).unwrap().model("m").transport(client());
+    let openai = OpenAi::new(key).base_url(&format!("{url}/v1")).unwrap().model("m").transport(client());
+    let gemini = Gemini::new(key).base_url(&url).unwrap().model("m").transport(client());
+    [
+        ("anthropic", BoxLlmService::new(anthropic)),
+        ("openai", BoxLlmService::new(openai)),
+        ("gemini", BoxLlmService::new(gemini)),
+    ]
 }
 
 fn provider() -> Simulated {
@@ -43,8 +50,12 @@ async fn answers_are_the_same_everywhere() {
     let (_server, leaves) = leaves().await;
     for (name, handle, leaf) in &leaves {
         for stream in [false, true] {
-            let text = ask(leaf, stream).await.unwrap_or_else(|error| panic!("{name}, stream {stream}: {error}"));
-            assert_eq!(text, "Hello from afar, and from near", "{name}, stream {stream}");
+            let response = leaf.clone().oneshot(LlmRequest::prompt("Hi").stream(stream)).await;
+            let response = response.unwrap_or_else(|error| panic!("{name}, stream {stream}: {error}"));
+            assert_eq!(response.body().is_stream(), stream, "{name}");
+            let message = response.collect().await.unwrap();
+            assert_eq!(message.text(), "Hello from afar, and from near", "{name}, stream {stream}");
+            assert!(message.usage.is_some_and(|usage| usage.input > 0 && usage.output > 0), "{name}, stream {stream}");
         }
         handle.until(|stats| stats.in_flight == 0).await;
     }
@@ -60,6 +71,7 @@ async fn faults_are_of_the_same_kind_everywhere() {
         (Fault::Unavailable, ErrorKind::Overloaded),
         (Fault::Overloaded, ErrorKind::Overloaded),
         (Fault::RateLimited { retry_after: Some(Duration::from_secs(2)) }, ErrorKind::RateLimited),
+        (Fault::RateLimited { retry_after: None }, ErrorKind::RateLimited),
         (Fault::ComeBackLater, ErrorKind::Overloaded),
         (Fault::InsufficientQuota, ErrorKind::QuotaExhausted),
         (Fault::Unauthorized, ErrorKind::Auth),
@@ -67,10 +79,19 @@ async fn faults_are_of_the_same_kind_everywhere() {
         (Fault::ContextLength, ErrorKind::ContextLength),
         (Fault::ContentFilter, ErrorKind::ContentPolicy),
         (Fault::MalformedAfter(0), ErrorKind::Malformed),
+        (Fault::Status(302), ErrorKind::Malformed),
+        (Fault::Status(409), ErrorKind::Server),
+        (Fault::Status(410), ErrorKind::NotFound),
+        (Fault::Status(429), ErrorKind::Overloaded),
+        (Fault::Status(498), ErrorKind::Overloaded),
+        (Fault::Status(499), ErrorKind::Timeout),
+        (Fault::Status(524), ErrorKind::Timeout),
         (Fault::Status(530), ErrorKind::Server),
         (Fault::HtmlPage, ErrorKind::Malformed),
         (Fault::Refused, ErrorKind::Connect),
         (Fault::Empty, ErrorKind::EmptyAnswer),
+        (Fault::CutAfter(0), ErrorKind::StreamBroken),
+        (Fault::TruncatedAfter(0), ErrorKind::StreamBroken),
     ] {
         for (name, handle, leaf) in &leaves {
             for stream in [false, true] {
@@ -78,12 +99,15 @@ async fn faults_are_of_the_same_kind_everywhere() {
                 let error = ask(leaf, stream).await.unwrap_err();
                 // Anthropic's own word for load is 529; its 503 says `api_error` like its 500.
                 let kind = if fault == Fault::Unavailable && *name == "anthropic" { ErrorKind::Server } else { kind };
-                if error.kind() != kind {
+                // A whole answer that is cut in its middle is no answer, or none that can be read.
+                let unread = [ErrorKind::Malformed, ErrorKind::EmptyAnswer].contains(&error.kind());
+                let cut = kind == ErrorKind::StreamBroken && !stream && unread;
+                if error.kind() != kind && !cut {
                     wrong.push(format!("{fault}, {name}, stream {stream}: {error}"));
                 }
-                if kind == ErrorKind::RateLimited {
-                    let wait = error.retry_after().unwrap();
-                    assert!(wait > Duration::from_secs(1) && wait <= Duration::from_secs(2), "{name}: {wait:?}");
+                if let Fault::RateLimited { retry_after } = fault {
+                    let near = |wait: Duration| wait > Duration::from_secs(1) && wait <= Duration::from_secs(2);
+                    assert_eq!(error.retry_after().is_some_and(near), retry_after.is_some(), "{name}: {error:?}");
                 }
             }
         }
@@ -116,21 +140,29 @@ async fn no_broken_answer_passes_for_a_whole_one() {
 }
 
 #[tokio::test]
+async fn a_stream_that_is_cut_after_its_first_tokens_breaks_in_the_body() {
+    let (_server, leaves) = leaves().await;
+    for fault in [Fault::CutAfter(3), Fault::TruncatedAfter(3), Fault::ErrorEventAfter(3), Fault::MalformedAfter(3)] {
+        for (name, handle, leaf) in &leaves {
+            handle.fail_next(1, &fault);
+            let response = leaf.clone().oneshot(LlmRequest::prompt("Hi").stream(true)).await;
+            let response = response.unwrap_or_else(|error| panic!("{name}, {fault:?}: {error}"));
+            let error = response.collect().await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::StreamBroken, "{name}, {fault:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn tool_calls_come_through_everywhere() {
     let server = SimulatedServer::start(provider().call_tools(serde_json::json!({ "city": "東京" }))).await.unwrap();
-    let url = server.base_url();
-    let leaves = [
-        BoxLlmService::new(Anthropic::new("key").base_url(&url).unwrap().model("m")),
-        BoxLlmService::new(OpenAi::new("key").base_url(&format!("{url}/v1")).unwrap().model("m")),
-        BoxLlmService::new(Gemini::new("key").base_url(&url).unwrap().model("m")),
-    ];
     let schema = serde_json::json!({ "type": "object", "properties": { "city": { "type": "string" } } });
     let chat = Chat::new([Message::user("Weather?")]).tool(Tool::new("weather", schema));
-    for leaf in leaves {
+    for (name, leaf) in over_http(&server, "key") {
         for stream in [false, true] {
             let request = LlmRequest::from(chat.clone().stream(stream));
             let message = leaf.clone().oneshot(request).await.unwrap().collect().await.unwrap();
-            let call = message.tool_calls().next().expect("a call");
+            let call = message.tool_calls().next().unwrap_or_else(|| panic!("{name}, stream {stream}: no call"));
             let arguments: serde_json::Value = serde_json::from_str(&call.arguments).unwrap();
             assert_eq!((call.name.as_str(), &arguments["city"]), ("weather", &serde_json::json!("東京")));
         }
@@ -140,13 +172,8 @@ async fn tool_calls_come_through_everywhere() {
 #[tokio::test]
 async fn the_bad_key_is_an_auth_error_everywhere() {
     let server = SimulatedServer::start(provider()).await.unwrap();
-    let url = server.base_url();
-    for leaf in [
-        BoxLlmService::new(Anthropic::new("bad-key").base_url(&url).unwrap().model("m")),
-        BoxLlmService::new(OpenAi::new("bad-key").base_url(&format!("{url}/v1")).unwrap().model("m")),
-        BoxLlmService::new(Gemini::new("bad-key").base_url(&url).unwrap().model("m")),
-    ] {
-        assert_eq!(ask(&leaf, false).await.unwrap_err().kind(), ErrorKind::Auth);
+    for (name, leaf) in over_http(&server, "bad-key") {
+        assert_eq!(ask(&leaf, false).await.unwrap_err().kind(), ErrorKind::Auth, "{name}");
     }
     assert_eq!(server.handle().stats().rejected, 3);
 }

@@ -31,11 +31,7 @@ impl Scope {
         let Some(key) = request.idempotency().filter(|key| !key.is_empty()) else {
             return Self::meaning(request);
         };
-        #[cfg(feature = "cache")]
-        let tenant = crate::layers::cache::Tenant::of(request);
-        #[cfg(not(feature = "cache"))]
-        let tenant = request.extensions().get::<crate::layers::budget::BudgetKey>().map(|key| &key.0);
-        Some(Self(joined(&["key", tenant.map_or("", |tenant| tenant), key])))
+        Some(Self(joined(&["key", request.tenant().map_or("", |tenant| tenant), key])))
     }
 
     #[cfg(feature = "idempotency")]

@@ -151,7 +151,14 @@ impl AnswerReader {
                 return Poll::Ready(None);
             }
             match ready!(self.body.poll_frame(cx)) {
-                Some(Ok(frame)) => self.take(&frame),
+                Some(Ok(frame)) => {
+                    self.take(&frame);
+                    if self.over {
+                        // One poll beyond the end lets an HTTP connection see its own and go back to its pool. It never
+                        // waits, and what it gives is none of the answer.
+                        let _nothing = self.body.poll_frame(cx);
+                    }
+                }
                 Some(Err(error)) => {
                     self.over = true;
                     let partial = Partial::new(mem::take(&mut self.so_far).finish(), self.delivered);
@@ -238,5 +245,34 @@ impl fmt::Debug for Piece {
             Self::Completed(answer) => return f.debug_tuple("Completed").field(answer).finish(),
         };
         write!(f, "{name}({bytes} bytes)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    };
+
+    use futures_util::{StreamExt as _, stream};
+
+    use super::*;
+
+    /// A connection goes back to its pool when its body is read to the end, and the provider's mark is not that end.
+    #[tokio::test]
+    async fn the_body_is_read_past_the_mark_of_its_end() {
+        let read = Arc::new(AtomicBool::new(false));
+        let seen = read.clone();
+        let rest = stream::poll_fn(move |_| {
+            seen.store(true, Ordering::Relaxed);
+            Poll::Pending
+        });
+        let frames = stream::iter([Ok(Frame::text("a")), Ok(Frame::event(StreamEvent::End))]).chain(rest);
+        let mut reader = AnswerReader::new(LlmBody::from_frames(frames));
+        while let Some(piece) = reader.next().await {
+            piece.unwrap();
+        }
+        assert!(read.load(Ordering::Relaxed));
     }
 }

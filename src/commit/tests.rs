@@ -303,6 +303,30 @@ async fn an_error_before_the_first_token_names_who_failed() {
     assert_eq!(error.request_id(), Some("req_1"));
 }
 
+/// Whole or streamed, what was tried before the answer that is none is told with it.
+#[tokio::test]
+async fn an_empty_answer_tells_what_had_failed_before_it() {
+    for whole in [true, false] {
+        let leaf = provider_fn(move |_| async move {
+            let mut earlier = LlmError::new(ErrorKind::Overloaded, "overloaded").with_model("openai", "gpt");
+            ledger::note(&mut earlier, tokio::time::Instant::now());
+            let mut response = match whole {
+                true => LlmResponse::from_text(""),
+                false => LlmResponse::new(LlmBody::from_frames(stream::iter([start(), end()]))),
+            };
+            response.prepend_attempts(earlier.attempts().to_vec());
+            Ok::<_, LlmError>(response.with_model("anthropic", "claude"))
+        });
+        let service = CommitOnFirstTokenLayer::new().layer(leaf);
+        let error = service.oneshot(LlmRequest::prompt("hello")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::EmptyAnswer);
+        let tried: Vec<_> =
+            error.attempts().iter().map(|attempt| (attempt.provider.as_deref(), attempt.failure)).collect();
+        let both = [(Some("openai"), Some(ErrorKind::Overloaded)), (Some("anthropic"), Some(ErrorKind::EmptyAnswer))];
+        assert_eq!(tried, both, "whole: {whole}");
+    }
+}
+
 #[tokio::test]
 async fn the_layer_lets_complete_answers_and_errors_through() {
     let whole = provider_fn(|_| async { Ok::<_, LlmError>(LlmResponse::from_text("hello")) });

@@ -169,7 +169,7 @@ impl Sender {
             }
             let room = AT_ONCE - sending.len();
             // Not before an attempt that is still under way has ended.
-            let lease = self.timeout.saturating_mul(2) + Duration::from_secs(10);
+            let lease = self.timeout.saturating_mul(2).saturating_add(Duration::from_secs(10));
             let due = match self.desk.due(room, lease).await {
                 Ok(due) => {
                     is_away = false;

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Dialect, ErrorKind, LlmError, LlmRequest, Wire,
     chat::{Chat, Role},
-    layers::budget::BudgetKey,
 };
 
 /// What was asked, as a task keeps it: the caller's own bytes, or the neutral form.
@@ -123,16 +122,6 @@ impl fmt::Debug for StoredRequest {
         };
         f.debug_struct("StoredRequest").field("form", &form).field("bytes", &self.size()).finish_non_exhaustive()
     }
-}
-
-/// Whose request it is.
-pub(crate) fn tenant(request: &LlmRequest) -> Option<&str> {
-    let said = request.extensions();
-    #[cfg(feature = "cache")]
-    if let Some(tenant) = said.get::<crate::layers::cache::Tenant>() {
-        return Some(&tenant.0);
-    }
-    said.get::<BudgetKey>().map(|key| &*key.0)
 }
 
 /// The text on one line, at most so many characters of it: cut ones end in `…`, which counts.

@@ -1,7 +1,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::request::shortened;
-use crate::ledger::{Attempt, Next};
+use crate::{
+    ledger::{Attempt, Next},
+    providers::http::looks_like_a_key,
+};
 
 /// A step that was tried before a task was made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,12 +46,9 @@ impl TriedBefore {
 
 /// A failure's words without what looks like a key: providers quote the one that they refuse.
 fn scrubbed(message: &str) -> String {
-    const MARKS: [&str; 8] = ["sk-", "sk_", "pk-", "gsk_", "xai-", "AIza", "hf_", "whsec_"];
-    let bare = |word: &str| word.trim_start_matches(['"', '\'', '`', '(', '[', '<', '=', ':']).to_owned();
-    let is_key = |word: &str| MARKS.iter().any(|mark| bare(word).starts_with(mark));
     let mut after_bearer = false;
     let words = message.split_whitespace().map(|word| {
-        let hidden = is_key(word) || after_bearer;
+        let hidden = looks_like_a_key(word) || after_bearer;
         after_bearer = word.eq_ignore_ascii_case("bearer");
         if hidden { "[key]" } else { word }
     });

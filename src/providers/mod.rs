@@ -4,6 +4,7 @@ pub mod anthropic;
 #[cfg(feature = "cache")]
 pub mod cached;
 pub mod canned;
+mod fields;
 pub mod function;
 #[cfg(any(feature = "cache", feature = "http"))]
 mod future;
@@ -14,13 +15,14 @@ pub mod handoff;
 pub mod http;
 #[cfg(feature = "http")]
 mod json;
-mod neutral;
 pub mod openai;
 mod own;
 pub mod simulated;
 #[cfg(feature = "http")]
 mod splice;
 pub mod sse;
+mod status;
+mod tool_calls;
 #[cfg(feature = "http")]
 pub mod transport;
 

@@ -7,6 +7,8 @@ use crate::{
     Dialect,
     chat::{Extra, ExtraOf, Part},
 };
+#[cfg(feature = "http")]
+use crate::{LlmError, providers::http::to_value};
 
 /// The fields of an object beside the known ones. `image_url.url` is the field of a field. `null` counts as absent.
 pub(super) fn rest(value: &Value, known: &[&str]) -> Map<String, Value> {
@@ -44,6 +46,14 @@ pub(super) fn beside(parts: &[Part], place: usize, dialect: Dialect) -> Option<&
 #[cfg(feature = "http")]
 pub(super) fn of_turn(parts: &[Part], dialect: Dialect) -> Option<&Extra> {
     parts.iter().find_map(|part| part.as_extra(ExtraOf::Turn, dialect))
+}
+
+/// Something of a request with the fields put back that only this dialect knows.
+#[cfg(feature = "http")]
+pub(super) fn made<T: serde::Serialize>(value: &T, extra: &Extra) -> Result<Value, LlmError> {
+    let mut value = to_value(value)?;
+    merge(&mut value, &extra.fields);
+    Ok(value)
 }
 
 /// Puts fields back: what is there already stays, objects are put together.

@@ -1,7 +1,9 @@
 //! Where state outlives a process, or is shared by several.
 //!
-//! Each need has a trait of its own beside what needs it: [`IdempotencyStore`](crate::layers::idempotency::IdempotencyStore)
-//! and [`AnswerStore`](crate::layers::cache::AnswerStore). Here are the servers and files that stand behind them.
+//! Each need has a trait of its own beside what needs it: [`IdempotencyStore`](crate::layers::idempotency::IdempotencyStore),
+//! [`AnswerStore`](crate::layers::cache::AnswerStore) and [`TaskStore`](crate::handoff::TaskStore). Here are the servers and
+//! files that stand behind them; and `replicas`, by which the processes of a stack share what they know, with a `ReplicaStore`
+//! of its own.
 
 mod error;
 #[cfg(any(feature = "idempotency", feature = "redis"))]

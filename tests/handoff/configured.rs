@@ -16,7 +16,7 @@ use steadfast::{
 use tokio::time::{Instant, sleep};
 use tower::{BoxError, ServiceExt, service_fn};
 
-const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+use crate::SECRET;
 
 const FILE: &str = "
 timeout: 600s
@@ -64,12 +64,7 @@ fn stack(file: &str) -> (Stack, Posted) {
 }
 
 async fn the_task(handle: &StackHandle) -> TaskId {
-    loop {
-        if let [task] = &handle.desk().unwrap().list(TaskFilter::new()).await.unwrap()[..] {
-            return task.id;
-        }
-        sleep(Duration::from_millis(1)).await;
-    }
+    crate::the_task(&handle.desk().unwrap()).await
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,9 +20,8 @@ use steadfast::{
 use tokio::time::{Instant, sleep};
 use tower::{BoxError, Service, ServiceExt};
 
-use crate::task_of;
+use crate::{SECRET, task_of};
 
-const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const SLACK: &str = "https://hooks.slack.example/services/T0/B0/hush";
 
 /// What was posted, and when.
@@ -258,6 +257,17 @@ async fn old_tasks_are_removed_when_their_time_is_over() {
     desk.show(id).await.unwrap();
     sleep(Duration::from_secs(1000)).await;
     assert!(desk.show(id).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_without_a_limit_of_time_is_made_all_the_same() {
+    let posted = Posted::default();
+    let desk = Desk::new(MemoryTasks::new()).notify(Notify::slack(SLACK).unwrap());
+    let transport = posted.answering(|_| Some(200));
+    let _sending = Deliveries::new(&desk).transport(transport).timeout(Duration::MAX).start();
+    hand_over(&desk, LlmRequest::prompt("May I?")).await;
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(posted.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,6 +17,9 @@ use steadfast::{
 use tokio::time::{Instant, sleep, timeout};
 use tower::{Service, ServiceBuilder, ServiceExt};
 
+/// What callbacks are signed with.
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
 fn desk() -> Desk {
     Desk::new(MemoryTasks::new())
 }

@@ -15,6 +15,7 @@ mod permits;
 mod probes;
 mod replay;
 mod streams;
+mod table;
 
 /// Whether this is the long run.
 fn full() -> bool {

@@ -30,12 +30,10 @@ async fn run(seed: u64) -> Report {
     let plan = Plan::new(seed);
     let (asks, operations) = (traffic::plan(&plan), operations::plan(&plan));
     let world = Arc::new(World::new(plan, &asks));
-    let mut callers = JoinSet::new();
-    let operator = {
-        let world = world.clone();
-        callers.spawn(async move { operations::run(&world, operations).await })
-    };
-    drop(operator);
+    // The operator is one of them.
+    let (mut callers, mut panicked) = (JoinSet::new(), 0);
+    let operated = world.clone();
+    callers.spawn(async move { operations::run(&operated, operations).await });
     let (healed, ends) = (world.plan.healed, world.plan.ends);
     let settled = {
         let world = world.clone();
@@ -48,16 +46,25 @@ async fn run(seed: u64) -> Report {
     for ask in asks {
         sleep_until(world.books.start + ask.at).await;
         callers.spawn(caller::call(world.clone(), ask));
-        while callers.try_join_next().is_some_and(|ended| ended.is_ok()) {}
+        while let Some(ended) = callers.try_join_next() {
+            panicked += usize::from(ended.is_err());
+        }
     }
     sleep_until(world.books.start + ends).await;
     let mut violations = Vec::new();
     // Whoever has not ended then never will.
-    let all = async { while callers.join_next().await.is_some() {} };
+    let all = async {
+        while let Some(ended) = callers.join_next().await {
+            panicked += usize::from(ended.is_err());
+        }
+    };
     if timeout(Duration::from_secs(3600), all).await.is_err() {
         violations.push((None, format!("{} callers still wait after an hour", callers.len())));
     }
     callers.shutdown().await;
+    if panicked > 0 {
+        violations.push((None, format!("{panicked} callers or the operator panicked")));
+    }
     match timeout(Duration::from_secs(1), settled).await {
         Ok(Ok(settled)) => violations.extend(recovery::check(&world.plan, &world.books.kept(), &settled)),
         _ => violations.push((None, "what the faults broke has never ended".to_owned())),

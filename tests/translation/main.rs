@@ -1,10 +1,13 @@
 //! A conversation from any dialect to any other and back: what arrives is accepted by the provider, and what the rules call
-//! carried means the same. The recorded conversations are read from `STEADFAST_FIXTURES`, or from `../shared/fixtures`; where
-//! there are none, that test says so and does nothing.
+//! carried means the same. The recorded conversations are not part of the repository, see `common/recordings.rs`; where there
+//! are none, their tests say so and do nothing.
 #![cfg(feature = "simulator")]
 
 mod answers;
 mod meaning;
+#[path = "../common/recordings.rs"]
+#[allow(dead_code, reason = "each test takes what it needs")]
+mod recordings;
 mod replay;
 mod rules;
 

@@ -1,11 +1,9 @@
 //! Every recorded conversation, from its own dialect to each other one and back.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::StreamExt;
+use http::StatusCode;
 use serde_json::{Value, json};
 use steadfast::{
     Dialect, ErrorKind, Frame, LlmBody, LlmRequest, Wire,
@@ -18,7 +16,9 @@ use tower::{Service, ServiceExt};
 use super::{
     DIALECTS,
     answers::{answered, encoded},
-    leaf, meaning, model, translate,
+    leaf, meaning, model,
+    recordings::recordings,
+    translate,
 };
 
 struct Conversation {
@@ -32,35 +32,19 @@ struct Conversation {
 }
 
 fn recorded() -> Option<Vec<Conversation>> {
-    let folder = std::env::var_os("STEADFAST_FIXTURES")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/fixtures"), PathBuf::from);
-    let Ok(index) = std::fs::read(folder.join("index.json")) else {
-        println!("skipped: no recordings in {}", folder.display());
-        return None;
-    };
-    let index: Value = serde_json::from_slice(&index).expect("the index is JSON");
-    let mut conversations = Vec::new();
-    for line in index.as_array().expect("a list") {
-        let text = std::fs::read(folder.join(line["file"].as_str().expect("a file"))).expect("the index is right");
-        let record: Value = serde_json::from_slice(&text).expect("a recording is JSON");
-        let body = &record["request"]["body"];
-        if !body.is_object() {
-            continue;
-        }
-        let dialect = match record["provider"].as_str().expect("a provider") {
-            "anthropic" => Dialect::Anthropic,
-            "gemini" => Dialect::Gemini,
-            _ => Dialect::OpenAi,
-        };
-        let response = match (&record["response"]["sse"], &record["response"]["body"]) {
-            (Value::String(sse), _) => Some((sse.clone(), true)),
-            (_, body @ Value::Object(_)) => Some((body.to_string(), false)),
-            _ => None,
-        };
-        let (id, answered) = (record["id"].to_string(), record["response"]["status"] == 200);
-        conversations.push(Conversation { response, id, dialect, answered, body: body.clone() });
-    }
-    Some(conversations)
+    let exchanges = recordings()?.into_iter().filter_map(|exchange| {
+        let body: Value = serde_json::from_slice(exchange.request.body.as_ref()?).ok()?;
+        let answer = String::from_utf8_lossy(&exchange.body).into_owned();
+        let is_answer = exchange.is_sse || serde_json::from_str::<Value>(&answer).is_ok_and(|json| json.is_object());
+        body.is_object().then(|| Conversation {
+            response: is_answer.then_some((answer, exchange.is_sse)),
+            id: exchange.id,
+            dialect: exchange.dialect,
+            answered: exchange.status == StatusCode::OK,
+            body,
+        })
+    });
+    Some(exchanges.collect())
 }
 
 #[derive(Default)]

@@ -328,3 +328,15 @@ async fn what_other_dialects_spell_otherwise_is_carried() {
     let (_, body) = g_settings(json!({"topK": 5}));
     assert_eq!(translate(G, A, true, &body).await.unwrap().0["top_k"], 5);
 }
+
+/// The older spelling of tools is held to the same names as the newer one.
+#[tokio::test(start_paused = true)]
+async fn a_name_that_the_target_does_not_take_is_changed_in_either_spelling_of_tools() {
+    let function = json!({"name": "2nd.try", "parameters": {"type": "object", "properties": {}}});
+    let newer = json!({"tools": [{"type": "function", "function": function}]});
+    for spelling in [newer, json!({"functions": [function]})] {
+        let (sent, notes) = translate(O, A, false, &body(O, spelling).1).await.unwrap();
+        assert_eq!(sent["tools"][0]["name"], "_2nd_try");
+        assert!(notes.iter().any(|note| note.starts_with("tool_name:")), "{notes:?}");
+    }
+}

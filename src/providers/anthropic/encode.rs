@@ -7,7 +7,12 @@ use serde_json::{Map, Value, json, value::RawValue};
 use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{Chat, Effort, Media, Message, OutputSchema, Part, Role, Thinking, Tool, ToolChoice, ToolResult},
-    providers::{anthropic::request, http::to_json, neutral::arguments, own},
+    providers::{
+        anthropic::request,
+        http::{to_json, to_value},
+        own,
+        tool_calls::arguments,
+    },
     translate::{ASK_FOR_JSON, Feature, Report},
 };
 
@@ -235,7 +240,7 @@ pub(super) fn body(
     if thinks_alike {
         report.forget(&[Feature::Thinking, Feature::ThinkingBudget, Feature::ThinkingEffort]);
     }
-    let mut body = serde_json::to_value(&body).map_err(cannot_be_written)?;
+    let mut body = to_value(&body)?;
     own::restore(
         &mut body,
         &extra.fields,
@@ -252,10 +257,6 @@ pub(super) fn body(
         ],
     );
     to_json(&body)
-}
-
-fn cannot_be_written(error: serde_json::Error) -> LlmError {
-    LlmError::new(ErrorKind::InvalidRequest, "the request cannot be written as JSON").with_source(error)
 }
 
 /// The system prompt. There is no mode for JSON without a schema, so that it is asked for in words.
@@ -390,11 +391,7 @@ fn blocks<'a>(parts: &'a [Part], role: Role, own: bool, report: &mut Report) -> 
         report.say_of_extra(part);
         let Some(block) = block(part, role, own, report)? else { continue };
         blocks.push(match own::beside(parts, place, Dialect::Anthropic) {
-            Some(extra) => {
-                let mut value = serde_json::to_value(&block).map_err(cannot_be_written)?;
-                own::merge(&mut value, &extra.fields);
-                Block::Made(value)
-            }
+            Some(extra) => Block::Made(own::made(&block, extra)?),
             None => block,
         });
     }

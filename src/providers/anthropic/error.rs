@@ -2,7 +2,7 @@ use http::StatusCode;
 
 use crate::{
     ErrorKind,
-    providers::http::{Facts, of_known_status},
+    providers::{http::Facts, status::of_known_status},
 };
 
 /// Names an error: its exact code, then its type, then (for what the types lump together) the text, then the status.

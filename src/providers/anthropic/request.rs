@@ -7,8 +7,9 @@ use crate::{
         Tool, ToolCall, ToolChoice, ToolResult,
     },
     providers::{
-        neutral::{arguments_of, bad, floating, list, number, object, strings, text},
+        fields::{bad, floating, list, number, object, strings, text},
         own,
+        tool_calls::arguments_of,
     },
     translate::foreign::{unmark_call, unseal},
 };

@@ -7,8 +7,8 @@ use crate::{
     providers::{
         http::{Fault, StreamDecoder},
         json::{Count, lenient, raw, read, text},
-        neutral::call_id,
         sse::SseEvent,
+        tool_calls::call_id,
     },
 };
 

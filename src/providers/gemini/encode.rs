@@ -10,7 +10,12 @@ use crate::{
         Chat, Effort, Media, Opaque, OutputSchema, Part, Reasoning, Role, Thinking, Tool, ToolCall, ToolChoice,
         ToolResult,
     },
-    providers::{gemini::request, http::to_json, neutral::arguments, own},
+    providers::{
+        gemini::request,
+        http::{to_json, to_value},
+        own,
+        tool_calls::arguments,
+    },
     translate::{FOREIGN_CALL, Feature, Report},
 };
 
@@ -225,7 +230,7 @@ pub(super) fn body(chat: &Chat, model: &str, report: &mut Report) -> Result<Byte
     let body = Body::of(chat, model, report)?;
     let extra = chat.extra.as_ref().filter(|extra| extra.dialect == Dialect::Gemini);
     let Some(extra) = extra else { return to_json(&body) };
-    let mut body = serde_json::to_value(&body).map_err(cannot_be_written)?;
+    let mut body = to_value(&body)?;
     let mut was = Chat::default();
     request::settings(&Value::Object(extra.fields.clone()), &mut was)?;
     let same_generation = (was.temperature, was.top_p, was.max_tokens, was.thinking)
@@ -271,10 +276,6 @@ const NEUTRAL_SETTINGS: &[&str] = &[
     "thinkingConfig",
     "thinking_config",
 ];
-
-fn cannot_be_written(error: serde_json::Error) -> LlmError {
-    LlmError::new(ErrorKind::InvalidRequest, "the request cannot be written as JSON").with_source(error)
-}
 
 /// The most that the API takes.
 const MOST_STOPS: usize = 5;
@@ -351,11 +352,7 @@ fn turns<'a>(chat: &'a Chat, third: bool, report: &mut Report) -> Result<Vec<Tur
                 }
             };
             parts.push(match extra {
-                Some(extra) => {
-                    let mut value = serde_json::to_value(&piece).map_err(cannot_be_written)?;
-                    own::merge(&mut value, &extra.fields);
-                    Piece::Made(value)
-                }
+                Some(extra) => Piece::Made(own::made(&piece, extra)?),
                 None => piece,
             });
         }

@@ -5,7 +5,10 @@ use serde_json::Value;
 
 use crate::{
     ErrorKind,
-    providers::http::{Facts, LONGEST_RATE_WAIT, of_known_status},
+    providers::{
+        http::{Facts, LONGEST_RATE_WAIT},
+        status::of_known_status,
+    },
     retry_after,
 };
 

@@ -7,8 +7,9 @@ use crate::{
         ToolCall, ToolChoice, ToolResult,
     },
     providers::{
-        neutral::{arguments_of, bad, floating, number, strings, text},
+        fields::{bad, floating, number, strings, text},
         own,
+        tool_calls::arguments_of,
     },
     translate::{FOREIGN_CALL, foreign::unseal},
 };

@@ -10,9 +10,7 @@ use tower::Service;
 
 use crate::{
     Degraded, DegradedReason, ErrorKind, LlmError, LlmRequest, LlmResponse,
-    handoff::{
-        Desk, DeskError, NewTask, PERSON, StoredRequest, Task, TaskId, TriedBefore, redrive::Redriven, request::tenant,
-    },
+    handoff::{Desk, DeskError, NewTask, PERSON, StoredRequest, Task, TaskId, TriedBefore, redrive::Redriven},
     ledger::{Before, CallersDeadline},
     providers::future::ResponseFuture,
     request::WORST_LEVEL,
@@ -143,10 +141,7 @@ impl Handoff {
         }
         let until = self.waits_until(&request, Instant::now());
         let task = self.task(&request)?;
-        let reason = match (request.is_human_required(), request.extensions().get::<Before>()) {
-            (true, _) => DegradedReason::RequiresHuman,
-            (false, before) => before.map_or(DegradedReason::Order, |before| before.reason),
-        };
+        let reason = reason(&request);
         drop(request);
         let id = self.desk.submit(task).await.map_err(|error| self.not_kept(error))?;
         let answered = match until {
@@ -181,13 +176,9 @@ impl Handoff {
         let kept = |name: &str| name.replace('\0', "");
         task.feature = request.feature_name().map(kept);
         task.session = request.session_id().map(kept);
-        task.tenant = tenant(request).map(kept);
+        task.tenant = request.tenant().map(|tenant| kept(tenant));
         task.requires_human = request.is_human_required();
-        task.reason = match (task.requires_human, before) {
-            (true, _) => DegradedReason::RequiresHuman.name(),
-            (false, before) => before.map_or(DegradedReason::Order, |before| before.reason).name(),
-        }
-        .to_owned();
+        task.reason = reason(request).name().to_owned();
         task.attempts = before.map_or(&[][..], |before| &before.attempts).iter().map(TriedBefore::of).collect();
         self.desk.prepare(&mut task, request)?;
         Ok(task)
@@ -261,6 +252,14 @@ impl Handoff {
     fn not_kept(&self, error: DeskError) -> LlmError {
         self.error(format!("the request was not handed over: {error}")).with_source(error)
     }
+}
+
+/// Why the request comes to people.
+fn reason(request: &LlmRequest) -> DegradedReason {
+    if request.is_human_required() {
+        return DegradedReason::RequiresHuman;
+    }
+    request.extensions().get::<Before>().map_or(DegradedReason::Order, |before| before.reason)
 }
 
 enum Until {

@@ -4,7 +4,8 @@ use serde_json::Value;
 ///
 /// The shapes: `{"error": {..}}` (OpenAI, Anthropic, Gemini), the same as the one element of an array (Gemini without
 /// SSE), `{"error": "text"}` (Venice, Ollama), the fields at the top level (`{"object": "error", ..}` of vLLM and Mistral,
-/// `{"code", "message", "type"}` of Doubleword), `{"message": ..}` and `{"detail": ..}` (Mistral, FastAPI servers).
+/// `{"code", "message", "type"}` of Doubleword), `{"message": ..}` and `{"detail": ..}` (Mistral, FastAPI servers), and
+/// `{"errors": [..]}`, of which the first counts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Facts {
     /// The most exact code, where it is text: `error.details.error_code`, `error.innererror.code` or `error.code`.

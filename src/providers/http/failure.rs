@@ -4,7 +4,11 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 
 use super::{Facts, Fault, Protocol};
-use crate::{Dialect, ErrorKind, LlmError, providers::transport::TransportError, retry_after};
+use crate::{
+    Dialect, ErrorKind, LlmError,
+    providers::{status::of_page, transport::TransportError},
+    retry_after,
+};
 
 type BoxError = Box<dyn error::Error + Send + Sync>;
 
@@ -31,7 +35,7 @@ impl fmt::Debug for Secret {
 
 impl Secret {
     /// What a provider said, without the key.
-    fn out_of(&self, body: &Bytes) -> Bytes {
+    pub(super) fn out_of(&self, body: &Bytes) -> Bytes {
         let Some(key) = self.0.as_deref().filter(|key| key.len() >= SHORTEST_KEY) else { return body.clone() };
         let finder = memchr::memmem::Finder::new(key);
         if finder.find(body).is_none() {
@@ -95,11 +99,7 @@ pub(super) fn of_status<P: Protocol>(
         with_wait(error, asked, hint)
     } else {
         let waits = retry_after::from_headers(headers, None, wall);
-        let kind = match of_known_status(status) {
-            // A 429 that no API wrote, and that names no time, is a sign of an overloaded front.
-            ErrorKind::RateLimited if waits.is_none() => ErrorKind::Overloaded,
-            kind => kind,
-        };
+        let kind = of_page(status, waits.is_some());
         with_wait(LlmError::new(kind, excerpt(&body, Some(secret))), waits, None)
     };
     let error = match retry_after::should_retry(headers) {
@@ -165,23 +165,9 @@ fn with_wait(error: LlmError, wait: Option<Duration>, hint: Option<Duration>) ->
     if trusted { error.with_retry_after(wait) } else { error }
 }
 
-/// What a status means where the body says nothing.
-pub(crate) fn of_known_status(status: StatusCode) -> ErrorKind {
-    match status.as_u16() {
-        401 | 403 => ErrorKind::Auth,
-        402 => ErrorKind::QuotaExhausted,
-        404 | 410 => ErrorKind::NotFound,
-        // 499: some servers say so when they gave up the request themselves.
-        408 | 499 | 504 | 524 => ErrorKind::Timeout,
-        // Both large SDKs repeat a conflict, so that it is the server's.
-        409 | 425 => ErrorKind::Server,
-        413 => ErrorKind::TooLarge,
-        429 => ErrorKind::RateLimited,
-        // 498: Groq's "capacity exceeded".
-        498 | 503 | 529 => ErrorKind::Overloaded,
-        400..=499 => ErrorKind::InvalidRequest,
-        _ => ErrorKind::Server,
-    }
+/// The error of a request that says no model to a leaf that has none.
+pub(super) fn no_model() -> LlmError {
+    LlmError::new(ErrorKind::InvalidRequest, "neither the leaf nor the request names a model")
 }
 
 /// The error of a request that got no response.
@@ -236,20 +222,31 @@ fn scrub(message: &str, secret: &Secret) -> String {
     let own = secret.0.as_deref().filter(|key| key.len() >= SHORTEST_KEY);
     let mut out = String::with_capacity(message.len().min(MESSAGE));
     for word in message.split_whitespace() {
-        if out.len() + word.len() > MESSAGE {
+        let is_key = looks_like_a_key(word) || own.is_some_and(|key| word.contains(key));
+        let word = if is_key { "[key]" } else { word };
+        let room = MESSAGE.saturating_sub(out.len());
+        let space = if out.is_empty() { "" } else { " " };
+        if word.len() > room {
+            // Not every language has spaces: a word that is most of the message is cut.
+            if room > MESSAGE / 2 {
+                out.push_str(space);
+                let fits = word.char_indices().take_while(|(at, letter)| at + letter.len_utf8() <= room);
+                out.extend(fits.map(|(_, letter)| letter));
+            }
             out.push_str(" ...");
             break;
         }
-        if !out.is_empty() {
-            out.push(' ');
-        }
-        let bare = word.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
-        let is_key = word.contains("***")
-            || own.is_some_and(|key| word.contains(key))
-            || ["sk-", "sk_", "gsk_", "xai-", "AIza", "pplx-"].iter().any(|start| bare.starts_with(start));
-        out.push_str(if is_key { "[key]" } else { word });
+        out.push_str(space);
+        out.push_str(word);
     }
     out
+}
+
+/// Whether a word looks like somebody's key: it begins as those of large providers do, or has stars over its middle.
+pub(crate) fn looks_like_a_key(word: &str) -> bool {
+    const MARKS: [&str; 9] = ["sk-", "sk_", "pk-", "gsk_", "xai-", "AIza", "pplx-", "hf_", "whsec_"];
+    let bare = word.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
+    word.contains("***") || MARKS.iter().any(|mark| bare.starts_with(mark))
 }
 
 /// A shorter one is a stand-in such as `none`, and a part of plain words.

@@ -6,9 +6,10 @@
 //!
 //! # What is forwarded and what is translated
 //!
-//! A request in the provider's own dialect ([`Wire`](crate::Wire)) is forwarded byte for byte; only the top-level `model`
-//! (and `stream`, where the path decides it) is changed in place. Its headers go along, except the caller's credentials
-//! and what belongs to a connection. Everything else goes through [`Chat`](crate::Chat); what the provider cannot
+//! A request in the provider's own dialect ([`Wire`](crate::Wire)) is forwarded byte for byte. Changed in place are only the
+//! top-level `model` and `stream`, where the body and not the path names them, and the limit of tokens, where a layer has
+//! set one; and where an earlier turn was another provider's, its thoughts and ids that this one would refuse. Its headers
+//! go along, except the caller's credentials and what belongs to a connection. Everything else goes through [`Chat`](crate::Chat); what the provider cannot
 //! carry is refused with [`ErrorKind::UnsupportedFeature`](crate::ErrorKind::UnsupportedFeature), or left out and named in
 //! [`LlmResponse::notes`](crate::LlmResponse::notes).
 //!
@@ -54,14 +55,16 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "handoff")]
+pub(crate) use self::failure::looks_like_a_key;
 #[cfg(feature = "config")]
 pub(crate) use self::leaf::{Transport, boxed};
 pub(crate) use self::{
     base_url::BaseUrl,
     facts::Facts,
-    failure::{LONGEST_RATE_WAIT, of_known_status},
+    failure::LONGEST_RATE_WAIT,
     leaf::{Variable, variable},
-    protocol::{Fault, Protocol, StreamDecoder, to_json},
+    protocol::{Fault, Protocol, StreamDecoder, to_json, to_value},
 };
 pub use self::{body::RequestBody, leaf::HttpLeaf, limits::Limits};
 pub use super::future::ResponseFuture;

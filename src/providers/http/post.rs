@@ -7,18 +7,13 @@ use super::{
     failure::{self, Origin},
     service::{addressed, read_error, read_whole},
 };
-use crate::{ErrorKind, LlmError, wall_clock};
+use crate::{LlmError, wall_clock};
 
 #[allow(private_bounds, reason = "the protocols are the crate's own")]
 impl<P: Protocol> HttpLeaf<P> {
     /// The model of the leaf, or this one.
     pub(crate) fn model_or(&self, asked: Option<&str>) -> Result<String, LlmError> {
-        self.settings
-            .model
-            .as_deref()
-            .or(asked)
-            .map(str::to_owned)
-            .ok_or_else(|| LlmError::new(ErrorKind::InvalidRequest, "neither the leaf nor the request names a model"))
+        self.settings.model.as_deref().or(asked).map(str::to_owned).ok_or_else(failure::no_model)
     }
 
     /// Sends JSON to another path of the same API, and reads what it says.

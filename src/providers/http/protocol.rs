@@ -77,10 +77,16 @@ pub(crate) trait StreamDecoder: fmt::Debug + Send + Unpin + 'static {
 
 /// Writes the body of a request.
 pub(crate) fn to_json<T: serde::Serialize>(body: &T) -> Result<Bytes, LlmError> {
-    let body = serde_json::to_vec(body).map_err(|error| {
-        LlmError::new(ErrorKind::InvalidRequest, "the request cannot be written as JSON").with_source(error)
-    })?;
-    Ok(body.into())
+    Ok(serde_json::to_vec(body).map_err(cannot_be_written)?.into())
+}
+
+/// Writes the body of a request, or something in it, to be changed further.
+pub(crate) fn to_value<T: serde::Serialize>(of_body: &T) -> Result<Value, LlmError> {
+    serde_json::to_value(of_body).map_err(cannot_be_written)
+}
+
+fn cannot_be_written(error: serde_json::Error) -> LlmError {
+    LlmError::new(ErrorKind::InvalidRequest, "the request cannot be written as JSON").with_source(error)
 }
 
 /// Why an answer or an event could not be read.

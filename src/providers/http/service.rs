@@ -17,8 +17,7 @@ use super::{
 };
 use crate::{
     CommitPoint, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse, Wire,
-    chat::FinishReason,
-    commit::Commit,
+    commit::{Commit, empty_answer},
     providers::{future::ResponseFuture, splice},
     translate::{Names, Report, fit, mend},
     wall_clock,
@@ -81,8 +80,7 @@ fn prepare<P: Protocol>(
     model: Option<&str>,
     stream: bool,
 ) -> Result<(Request<RequestBody>, Told), LlmError> {
-    let model = model
-        .ok_or_else(|| LlmError::new(ErrorKind::InvalidRequest, "neither the leaf nor the request names a model"))?;
+    let model = model.ok_or_else(failure::no_model)?;
     let own = request.wire().filter(|wire| wire.dialect() == P::DIALECT);
     let mut headers = HeaderMap::new();
     let target = settings.protocol.target();
@@ -237,7 +235,8 @@ async fn answer<P: Protocol>(
         },
         Form::Page => {
             let body = read_error(body, settings.limits.error).await;
-            Err(LlmError::new(ErrorKind::Malformed, failure::excerpt(&body, None)).with_raw(body))
+            Err(LlmError::new(ErrorKind::Malformed, failure::excerpt(&body, None))
+                .with_raw(origin.secret.out_of(&body)))
         }
     };
     let body = body.map_err(|error| origin.stamp(error))?;
@@ -293,9 +292,9 @@ fn whole<P: Protocol>(protocol: &P, origin: &Origin, raw: Bytes, told: &mut Told
     }
     let mut message = protocol.decode(&raw).map_err(|fault| failure::of_fault(protocol, origin, fault, &raw))?;
     if message.is_empty()
-        && let Some(error) = said_nothing(message.finish.as_ref())
+        && let Some(error) = empty_answer(message.finish.as_ref())
     {
-        return Err(error.with_raw(raw));
+        return Err(error.with_raw(origin.secret.out_of(&raw)));
     }
     told.names.restore(&mut message);
     let is_json = |text: &str| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
@@ -304,23 +303,6 @@ fn whole<P: Protocol>(protocol: &P, origin: &Origin, raw: Bytes, told: &mut Told
             .push("invalid_arguments: a tool call's arguments are no JSON; they are as the provider sent them".into());
     }
     Ok(LlmBody::from_wire(P::DIALECT, raw, message))
-}
-
-/// What a whole answer without content means.
-fn said_nothing(finish: Option<&FinishReason>) -> Option<LlmError> {
-    let (kind, message) = match finish {
-        Some(FinishReason::Length | FinishReason::Paused | FinishReason::ToolUse) => return None,
-        Some(FinishReason::Filtered) => (ErrorKind::ContentPolicy, "the whole answer was filtered"),
-        Some(FinishReason::Refusal) => (ErrorKind::Refusal, "the model declined and said nothing"),
-        Some(FinishReason::ContextFull) => (ErrorKind::ContextLength, "the context window is full"),
-        Some(FinishReason::ModelError(_)) => (ErrorKind::Malformed, "the model failed before it said anything"),
-        _ => (ErrorKind::EmptyAnswer, "the answer has no content"),
-    };
-    let error = LlmError::new(kind, message);
-    Some(match finish {
-        Some(FinishReason::ModelError(reason) | FinishReason::Other(reason)) => error.with_code(reason.as_str()),
-        _ => error,
-    })
 }
 
 /// Reads a whole answer. One that breaks off is no answer.

@@ -377,6 +377,8 @@ async fn retry_after_of_a_wrong_request_is_not_believed() {
 
 #[tokio::test]
 async fn error_bodies_of_every_shape_are_read() {
+    let endless: &str = format!(r#"{{"error":{{"message":"{}"}}}}"#, "长".repeat(400)).leak();
+    let cut = format!("{} ...", "长".repeat(166));
     for (status, body, kind, message) in [
         (400, r#"{"error":"prompt is too long"}"#, ErrorKind::ContextLength, "prompt is too long"),
         (401, r#"{"detail":"Invalid API Key"}"#, ErrorKind::Auth, "Invalid API Key"),
@@ -402,6 +404,8 @@ async fn error_bodies_of_every_shape_are_read() {
             "Provider returned error: at capacity",
         ),
         (400, r#"[{"error":{"code":400,"message":"bad"}}]"#, ErrorKind::InvalidRequest, "bad"),
+        // Not every language has spaces: what is too long is cut, and not lost.
+        (400, endless, ErrorKind::InvalidRequest, &cut),
     ] {
         let error = ask(openai(&Scripted::new(status, "application/json", body))).await.unwrap_err();
         assert_eq!((error.kind(), error.message()), (kind, message), "{body}");
@@ -425,6 +429,9 @@ async fn key_is_in_no_error_and_no_debug() {
     let leaf = openai(&Scripted::new(500, "application/json", r#"{"error":{"message":"secret-key, secret-key!"}}"#));
     let error = ask(leaf).await.unwrap_err();
     assert_eq!(error.raw().unwrap(), &r#"{"error":{"message":"[key], [key]!"}}"#);
+
+    let leaf = openai(&Scripted::new(200, "text/html", "<html>no user has secret-key</html>"));
+    assert_eq!(ask(leaf).await.unwrap_err().raw().unwrap(), &"<html>no user has [key]</html>");
 
     let error = ask(OpenAi::new("sec\nret").model("m").transport(Scripted::json("{}"))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Auth);

@@ -7,7 +7,7 @@ use crate::{
     providers::{
         http::Fault,
         json::{Count, lenient, raw, read, read_text, text},
-        neutral::call_id,
+        tool_calls::call_id,
     },
 };
 
@@ -214,21 +214,14 @@ impl Choice<'_> {
             let error: Value = serde_json::from_str(error.get())?;
             return Err(Fault::Reported(serde_json::json!({ "error": error })));
         }
-        let failed =
-            |kind, message: &'static str| Err(LlmError::new(kind, message).with_code(message_code(kind)).into());
-        match self.finish_reason.as_deref() {
-            Some("error") => failed(ErrorKind::Server, "the provider stopped with an error"),
-            Some("insufficient_system_resource") => {
-                failed(ErrorKind::Overloaded, "the provider stopped for want of resources")
-            }
-            _ => Ok(()),
-        }
+        let reason = self.finish_reason.as_deref().unwrap_or_default();
+        let (kind, message) = match reason {
+            "error" => (ErrorKind::Server, "the provider stopped with an error"),
+            "insufficient_system_resource" => (ErrorKind::Overloaded, "the provider stopped for want of resources"),
+            _ => return Ok(()),
+        };
+        Err(LlmError::new(kind, message).with_code(reason).into())
     }
-}
-
-/// The reason for stopping, as the provider spells it.
-fn message_code(kind: ErrorKind) -> &'static str {
-    if kind == ErrorKind::Server { "error" } else { "insufficient_system_resource" }
 }
 
 /// The parts of a `content`: a text, or a list of typed parts.

@@ -8,7 +8,11 @@ use super::leaf::{ChatCompletions, Flavour};
 use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{Chat, Effort, Extra, Media, Message, OutputSchema, Part, Role, Thinking, Tool, ToolChoice, ToolResult},
-    providers::{http::to_json, openai::request, own},
+    providers::{
+        http::{to_json, to_value},
+        openai::request,
+        own,
+    },
     translate::{ASK_FOR_JSON, Feature, Report},
 };
 
@@ -294,7 +298,7 @@ pub(super) fn body(
     let body = Body::of(protocol, chat, model, stream, report)?;
     let extra = chat.extra.as_ref().filter(|extra| extra.dialect == Dialect::OpenAi);
     let Some(extra) = extra else { return to_json(&body) };
-    let mut body = serde_json::to_value(&body).map_err(cannot_be_written)?;
+    let mut body = to_value(&body)?;
     let mut fields = extra.fields.clone();
     let leading = fields.remove("messages");
     let mut was = Chat::default();
@@ -324,17 +328,6 @@ pub(super) fn body(
         ],
     );
     to_json(&body)
-}
-
-fn cannot_be_written(error: serde_json::Error) -> LlmError {
-    LlmError::new(ErrorKind::InvalidRequest, "the request cannot be written as JSON").with_source(error)
-}
-
-/// Something of a request with the fields put back that only this dialect knows.
-fn made<T: Serialize>(value: &T, extra: &Extra) -> Result<Value, LlmError> {
-    let mut value = serde_json::to_value(value).map_err(cannot_be_written)?;
-    own::merge(&mut value, &extra.fields);
-    Ok(value)
 }
 
 fn turns<'a>(chat: &'a Chat, flavour: Flavour, report: &mut Report) -> Result<Vec<Turn<'a>>, LlmError> {
@@ -389,7 +382,7 @@ fn system<'a>(message: &'a Message, report: &mut Report) -> Result<Turn<'a>, Llm
     let content = shortest(blocks).unwrap_or(Content::Text(""));
     let turn = Turn::System { content };
     let Some(extra) = own::of_turn(&message.content, Dialect::OpenAi) else { return Ok(turn) };
-    let mut value = made(&turn, extra)?;
+    let mut value = own::made(&turn, extra)?;
     if let Some(role) = extra.fields.get("role") {
         value["role"] = role.clone();
     }
@@ -419,7 +412,7 @@ fn user<'a>(message: &'a Message, own: bool, report: &mut Report, turns: &mut Ve
     if let Some(content) = content {
         let turn = Turn::User { content };
         turns.push(match extra {
-            Some(extra) => Turn::Made(made(&turn, extra)?),
+            Some(extra) => Turn::Made(own::made(&turn, extra)?),
             None => turn,
         });
     }
@@ -428,7 +421,7 @@ fn user<'a>(message: &'a Message, own: bool, report: &mut Report, turns: &mut Ve
 
 /// The result of a call, in the older form where it came as such.
 fn made_result(turn: &Turn<'_>, extra: &Extra) -> Result<Value, LlmError> {
-    let mut value = made(turn, extra)?;
+    let mut value = own::made(turn, extra)?;
     if extra.fields.get("role").is_some_and(|role| role == "function")
         && let Some(fields) = value.as_object_mut()
     {
@@ -443,11 +436,11 @@ fn block_with_extra<'a>(parts: &'a [Part], place: usize, report: &mut Report) ->
     report.say_of_extra(&parts[place]);
     let extra = own::beside(parts, place, Dialect::OpenAi);
     if let (Part::Refusal(text), Some(extra)) = (&parts[place], extra) {
-        return Ok(Some(Block::Made(made(&json!({"type": "refusal", "refusal": text}), extra)?)));
+        return Ok(Some(Block::Made(own::made(&json!({"type": "refusal", "refusal": text}), extra)?)));
     }
     let Some(block) = block(&parts[place], report)? else { return Ok(None) };
     Ok(Some(match extra {
-        Some(extra) => Block::Made(made(&block, extra)?),
+        Some(extra) => Block::Made(own::made(&block, extra)?),
         None => block,
     }))
 }
@@ -517,7 +510,7 @@ fn assistant<'a>(message: &'a Message, keeps_details: bool, report: &mut Report)
                     Some(extra) if extra.fields.contains_key("function_call") => {
                         function_call = extra.fields.get("function_call");
                     }
-                    Some(extra) => tool_calls.push(AnyCall::Made(made(&written, extra)?)),
+                    Some(extra) => tool_calls.push(AnyCall::Made(own::made(&written, extra)?)),
                     None => tool_calls.push(AnyCall::Neutral(written)),
                 }
             }
@@ -547,7 +540,7 @@ fn assistant<'a>(message: &'a Message, keeps_details: bool, report: &mut Report)
     let audio = audio.map(|id| json!({ "id": id }));
     let turn = Turn::Assistant { content, refusal, tool_calls, function_call, audio };
     Ok(Some(match extra {
-        Some(extra) => Turn::Made(made(&turn, extra)?),
+        Some(extra) => Turn::Made(own::made(&turn, extra)?),
         None => turn,
     }))
 }

@@ -2,7 +2,7 @@ use http::StatusCode;
 
 use crate::{
     ErrorKind,
-    providers::http::{Facts, of_known_status},
+    providers::{http::Facts, status::of_known_status},
 };
 
 /// Names an error of OpenAI's or a compatible server's: by code, then type, then text, then status.

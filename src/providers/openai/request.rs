@@ -7,7 +7,7 @@ use crate::{
         Thinking, Tool, ToolCall, ToolChoice, ToolResult,
     },
     providers::{
-        neutral::{bad, floating, list, number, object, strings, text},
+        fields::{bad, floating, list, number, object, strings, text},
         own,
     },
     translate::foreign::of_format_name,

@@ -9,8 +9,8 @@ use crate::{
     providers::{
         http::{Fault, StreamDecoder},
         json::read,
-        neutral::call_id,
         sse::SseEvent,
+        tool_calls::call_id,
     },
 };
 

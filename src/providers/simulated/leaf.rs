@@ -24,6 +24,7 @@ use crate::{
     CommitPoint, ErrorKind, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, StreamEvent,
     chat::{Chat, FinishReason, Message, Part, Role, ToolCall, Usage},
     commit::Commit,
+    providers::status::of_page,
 };
 
 /// What the leaf calls its provider; its model is the [`Simulated`]'s name.
@@ -264,9 +265,10 @@ impl Frames {
                 return Poll::Ready(Some(Ok(Frame::event(StreamEvent::KeepAlive))));
             }
             Some(Fault::CutAfter(_)) => Some(broken(ErrorKind::StreamBroken, "the connection broke")),
-            Some(Fault::ErrorEventAfter(_)) => Some(broken(ErrorKind::Overloaded, "an error inside the stream")),
+            Some(Fault::ErrorEventAfter(0)) => Some(broken(ErrorKind::Overloaded, "an error inside the stream")),
             Some(Fault::MalformedAfter(0)) => Some(broken(ErrorKind::Malformed, "an event that is no JSON")),
             // As a real leaf has it: after content it is the stream that broke.
+            Some(Fault::ErrorEventAfter(_)) => Some(broken(ErrorKind::StreamBroken, "an error inside the stream")),
             Some(Fault::MalformedAfter(_)) => Some(broken(ErrorKind::StreamBroken, "an event that is no JSON")),
             Some(Fault::TruncatedAfter(_)) => None,
             Some(Fault::NoEndMark) => Some(Ok(Frame::events_of(vec![
@@ -365,19 +367,12 @@ fn error(kind: ErrorKind, status: u16, message: &'static str) -> LlmError {
     }
 }
 
-/// What a status means when nothing readable comes with it.
+/// What a status means when a page that no API wrote comes with it.
 fn kind_of(status: u16) -> ErrorKind {
-    match status {
-        200..=399 => ErrorKind::Malformed,
-        401 | 403 => ErrorKind::Auth,
-        402 => ErrorKind::QuotaExhausted,
-        404 => ErrorKind::NotFound,
-        408 | 504 => ErrorKind::Timeout,
-        413 => ErrorKind::TooLarge,
-        // A 429 in no known shape is load at the edge, not a limit of ours.
-        429 | 503 | 529 => ErrorKind::Overloaded,
-        400..=499 => ErrorKind::InvalidRequest,
-        _ => ErrorKind::Server,
+    match StatusCode::from_u16(status) {
+        Ok(status) if status.is_success() || status.is_redirection() => ErrorKind::Malformed,
+        Ok(status) => of_page(status, false),
+        Err(_) => ErrorKind::Server,
     }
 }
 

@@ -80,6 +80,12 @@ async fn faults_are_the_errors_that_a_real_leaf_gives() {
         (Fault::BadRequest, ErrorKind::InvalidRequest, 400),
         (Fault::ContextLength, ErrorKind::ContextLength, 400),
         (Fault::Status(530), ErrorKind::Server, 530),
+        (Fault::Status(302), ErrorKind::Malformed, 302),
+        (Fault::Status(409), ErrorKind::Server, 409),
+        (Fault::Status(410), ErrorKind::NotFound, 410),
+        (Fault::Status(429), ErrorKind::Overloaded, 429),
+        (Fault::Status(498), ErrorKind::Overloaded, 498),
+        (Fault::Status(524), ErrorKind::Timeout, 524),
         (Fault::HtmlPage, ErrorKind::Malformed, 200),
         (Fault::Refused, ErrorKind::Connect, 0),
     ] {
@@ -118,7 +124,7 @@ async fn a_stream_that_fails_later_breaks_in_its_body() {
     for (fault, kind) in [
         (Fault::CutAfter(2), ErrorKind::StreamBroken),
         (Fault::TruncatedAfter(99), ErrorKind::StreamBroken),
-        (Fault::ErrorEventAfter(1), ErrorKind::Overloaded),
+        (Fault::ErrorEventAfter(1), ErrorKind::StreamBroken),
     ] {
         let provider = provider().fault_mix(fault.clone());
         let response = ask(&provider, true).await.unwrap();

@@ -36,7 +36,6 @@ use crate::providers::http::RequestBody;
 /// - **Redirects** are never followed: a key must not travel to a place that the caller has not named.
 /// - **Time**: connecting (name lookup, TCP, proxy and TLS together) is limited to 10 seconds; nothing else is,
 ///   for that is the timeout layer's work.
-///
 /// - **Connections** are kept for 50 seconds after their last answer. One to an `http://` server without a proxy belongs to the
 ///   request that is on it until its answer is read; it is closed when the request or the body of the answer is dropped before.
 ///

@@ -59,7 +59,7 @@ pub(crate) fn fit<'a>(
     let mut given = Names::default();
     if !own {
         schemas(&mut fitted, target.dialect, report);
-        if !names::all_fit(chat, target.dialect) {
+        if !names::all_fit(&fitted, target.dialect) {
             given = names::fit(fitted.to_mut(), target.dialect, report);
         }
     }

@@ -28,10 +28,9 @@ pub(super) fn fit(schema: &Value, strict: bool, target: Dialect, what: For) -> F
     if target != Dialect::Gemini {
         plain(&mut fitted.schema);
     }
-    let schema = &fitted.schema.clone();
     match target {
         Dialect::OpenAi if strict => {
-            if can_close(schema, true) {
+            if can_close(&fitted.schema, true) {
                 close(&mut fitted.schema);
             } else {
                 fitted.strict = false;

@@ -216,13 +216,8 @@ fn openai(body: &Value, report: &mut Report) {
             if part["image_url"].get("detail").is_some_and(is_set) {
                 report.say(Feature::ImageDetail);
             }
-            for (name, _) in fields(part) {
-                match name {
-                    "type" | "text" | "image_url" | "file" | "refusal" => {}
-                    "cache_control" | "prompt_cache_breakpoint" => report.say(Feature::Cache),
-                    // A part of its own.
-                    _ => {}
-                }
+            if fields(part).any(|(name, _)| matches!(name, "cache_control" | "prompt_cache_breakpoint")) {
+                report.say(Feature::Cache);
             }
         }
     }
@@ -244,8 +239,7 @@ fn openai(body: &Value, report: &mut Report) {
             }
         }
     }
-    if let Some(description) = body["response_format"]["json_schema"].get("description").filter(|value| is_set(value)) {
-        let _in_the_schema_too: &Value = description;
+    if body["response_format"]["json_schema"].get("description").is_some_and(is_set) {
         report.say_in(Feature::OtherField, "response_format.json_schema.description");
     }
 }

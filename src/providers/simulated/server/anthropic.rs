@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::check::examine;
 use super::protocol::{
-    Answer, Ask, BAD_KEY, Protocol, Refusal, bearer, count_field, header, list_field, set, set_named, text_field,
-    whole_seconds,
+    Answer, Ask, BAD_KEY, Protocol, Refusal, bearer, count_field, header, list_field, set, set_named, status_code,
+    text_field, whole_seconds,
 };
 use crate::{Dialect, providers::simulated::RateStatus, wall_clock};
 
@@ -23,9 +23,9 @@ impl Protocol for Anthropic {
         }
         if header(request, "anthropic-version").is_none() {
             let message = "anthropic-version: header is required";
-            return Err(Refusal::missing("anthropic-version", message));
+            return Err(Refusal::invalid("anthropic-version", message));
         }
-        let required = |field| Refusal::missing(field, format!("{field}: Field required"));
+        let required = |field| Refusal::invalid(field, format!("{field}: Field required"));
         let model = text_field(body, "model").ok_or_else(|| required("model"))?;
         let messages = list_field(body, "messages").ok_or_else(|| required("messages"))?;
         let counting = request.uri.path().ends_with("/count_tokens");
@@ -222,8 +222,4 @@ fn event(to: &mut String, data: Value) {
     let name = data["type"].as_str().unwrap_or_default();
     // Writing to a string cannot fail.
     let _ = write!(to, "event: {name}\ndata: {data}\n\n");
-}
-
-pub(super) fn status_code(status: u16) -> StatusCode {
-    StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }

@@ -6,9 +6,8 @@ use http::{HeaderMap, StatusCode, request::Parts};
 use serde_json::{Value, json};
 
 use super::check::examine;
-use super::{
-    anthropic::status_code,
-    protocol::{Answer, Ask, BAD_KEY, Protocol, Refusal, count_field, header, list_field, set, text_field},
+use super::protocol::{
+    Answer, Ask, BAD_KEY, Protocol, Refusal, count_field, header, list_field, set, status_code, text_field,
 };
 use crate::{Dialect, providers::simulated::RateStatus};
 
@@ -36,7 +35,7 @@ impl Protocol for Gemini {
         let (model, method) =
             split_path(request.uri.path()).ok_or_else(|| Refusal::UnknownPath(request.uri.path().to_owned()))?;
         let contents = list_field(body, "contents").ok_or_else(|| {
-            Refusal::missing("contents", "* GenerateContentRequest.contents: contents is not specified")
+            Refusal::invalid("contents", "* GenerateContentRequest.contents: contents is not specified")
         })?;
         examine(Dialect::Gemini, model, body)?;
         let tool = list_field(body, "tools")

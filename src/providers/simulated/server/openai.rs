@@ -6,12 +6,9 @@ use http::{HeaderMap, StatusCode, request::Parts};
 use serde_json::{Value, json};
 
 use super::check::examine;
-use super::{
-    anthropic::status_code,
-    protocol::{
-        Answer, Ask, BAD_KEY, Protocol, Refusal, bearer, count_field, list_field, set, set_named, text_field,
-        whole_seconds,
-    },
+use super::protocol::{
+    Answer, Ask, BAD_KEY, Protocol, Refusal, bearer, count_field, list_field, set, set_named, status_code, text_field,
+    whole_seconds,
 };
 use crate::{Dialect, providers::simulated::RateStatus};
 
@@ -24,9 +21,9 @@ impl Protocol for OpenAi {
             return Err(Refusal::BadKey);
         }
         let model =
-            text_field(body, "model").ok_or_else(|| Refusal::missing("model", "you must provide a model parameter"))?;
+            text_field(body, "model").ok_or_else(|| Refusal::invalid("model", "you must provide a model parameter"))?;
         let messages = list_field(body, "messages")
-            .ok_or_else(|| Refusal::missing("messages", "Missing required parameter: 'messages'."))?;
+            .ok_or_else(|| Refusal::invalid("messages", "Missing required parameter: 'messages'."))?;
         examine(Dialect::OpenAi, model, body)?;
         let tool = list_field(body, "tools").and_then(|tools| text_field(tools[0].get("function")?, "name"));
         Ok(Ask {

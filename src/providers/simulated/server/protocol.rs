@@ -83,7 +83,8 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    pub(super) fn missing(field: &'static str, message: impl Into<String>) -> Self {
+    /// A field is missing or wrong.
+    pub(super) fn invalid(field: &'static str, message: impl Into<String>) -> Self {
         Self::Invalid { field, message: message.into() }
     }
 
@@ -180,6 +181,11 @@ impl Answer {
 fn pieces(text: &str) -> Vec<String> {
     let letters: Vec<char> = text.chars().collect();
     letters.chunks(8).map(|piece| piece.iter().collect()).collect()
+}
+
+/// A status that a script names; one that no HTTP answer can have is a 500.
+pub(super) fn status_code(status: u16) -> StatusCode {
+    StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 /// Sets a header; a value that no header can hold is left out.

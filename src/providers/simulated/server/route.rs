@@ -11,11 +11,11 @@ use tokio::time::{Instant, sleep};
 use tower::BoxError;
 
 use super::{
-    anthropic::{Anthropic, status_code},
+    anthropic::Anthropic,
     gemini::{self, Gemini},
     openai::OpenAi,
     play::{Broken, Play},
-    protocol::{Answer, Ask, Protocol, Refusal, set},
+    protocol::{Answer, Ask, Protocol, Refusal, set, status_code},
 };
 use crate::{
     providers::simulated::{Fault, RateStatus, Simulated, answer::tokens_of, handle::Call},
@@ -64,7 +64,7 @@ where
     };
     let Ok(json) = serde_json::from_slice::<Value>(&body) else {
         let message = "We could not parse the JSON body of your request.";
-        return refused(&Refusal::missing("body", message));
+        return refused(&Refusal::invalid("body", message));
     };
     let ask = match protocol.ask(&parts, &json) {
         Ok(ask) if provider.serves(&ask.model) => ask,

@@ -47,7 +47,7 @@ pub(super) fn examine(dialect: Dialect, model: &str, body: &Value) -> Result<(),
 type Checked = Result<(), Refusal>;
 
 fn wrong(field: &'static str, message: impl Into<String>) -> Refusal {
-    Refusal::missing(field, message)
+    Refusal::invalid(field, message)
 }
 
 fn list<'a>(value: &'a Value, field: &str) -> &'a [Value] {

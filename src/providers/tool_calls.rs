@@ -1,0 +1,49 @@
+//! What the dialects' readers and writers of tool calls share: ids, and arguments that need not be JSON.
+
+use serde_json::Value;
+#[cfg(feature = "http")]
+use serde_json::{json, value::RawValue, value::to_raw_value};
+
+use crate::translate::invalid_arguments;
+#[cfg(feature = "http")]
+use crate::{
+    ErrorKind, LlmError,
+    translate::{Feature, INVALID_ARGUMENTS, Report},
+};
+
+/// An id for the `n`th tool call of an answer whose server gives its calls none.
+///
+/// The answer's own id is in it where there is one, for the calls of a whole conversation must differ. At most 40 letters,
+/// digits and underscores, which every provider takes.
+#[cfg(feature = "http")]
+pub(super) fn call_id(answer: Option<&str>, n: usize) -> String {
+    let letters: Vec<char> = answer.unwrap_or_default().chars().filter(char::is_ascii_alphanumeric).collect();
+    // The start of an id is often the same for all answers.
+    let tail: String = letters[letters.len().saturating_sub(24)..].iter().collect();
+    if tail.is_empty() { format!("call_{n}") } else { format!("call_{tail}_{n}") }
+}
+
+/// The arguments of a call as the object that the API wants. A model's text that is none goes along under a key, so that
+/// nothing is lost.
+#[cfg(feature = "http")]
+pub(super) fn arguments(text: &str, report: &mut Report) -> Result<Box<RawValue>, LlmError> {
+    // Some models write `null` for a tool that takes nothing.
+    let text = if matches!(text.trim(), "" | "null") { "{}" } else { text };
+    let object = text.trim_start().starts_with('{').then(|| serde_json::from_str(text).ok());
+    let raw = match object.flatten() {
+        Some(raw) => Ok(raw),
+        None => {
+            report.say(Feature::Arguments);
+            to_raw_value(&json!({ INVALID_ARGUMENTS: text }))
+        }
+    };
+    raw.map_err(|error| LlmError::new(ErrorKind::InvalidRequest, "a tool call cannot be written").with_source(error))
+}
+
+/// The arguments of a call that a caller sends back.
+pub(super) fn arguments_of(input: Option<&Value>) -> String {
+    match input {
+        None => "{}".to_owned(),
+        Some(input) => invalid_arguments(input).map_or_else(|| input.to_string(), str::to_owned),
+    }
+}
