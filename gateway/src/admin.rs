@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use crate::{
     Failure,
-    check::table::Table,
     remote::{Remote, escaped},
+    table::Table,
+    terminal,
 };
 
 /// Operate a gateway that runs: look at its tiers, force circuits, drain tiers, pin a level of service, forget kept answers
@@ -82,7 +83,7 @@ impl Admin {
         let gateway = Remote::of(self.url, &self.key_env, "`admin: true`")?;
         let (path, body) = self.order.request();
         let answer = gateway.ask(&path, body).await?;
-        let text = if self.json { format!("{answer:#}\n") } else { self.order.told(&answer) };
+        let text = if self.json { terminal::json(&answer) } else { self.order.told(&answer) };
         std::io::stdout().lock().write_all(text.as_bytes())?;
         Ok(())
     }
@@ -116,6 +117,10 @@ impl Order {
 
     /// The answer for people.
     fn told(&self, answer: &Value) -> String {
+        terminal::printable(&self.said(answer)).into_owned()
+    }
+
+    fn said(&self, answer: &Value) -> String {
         let list = |field: &str| {
             let names: Vec<&str> = answer[field].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
             if names.is_empty() { "none".to_owned() } else { names.join(", ") }

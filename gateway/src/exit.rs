@@ -4,6 +4,8 @@ use std::{fmt, io, process::ExitCode};
 
 use steadfast::{LlmError, config::ConfigError};
 
+use crate::terminal::printable;
+
 /// What went wrong: it decides the exit code.
 pub(crate) enum Failure {
     /// The configuration or the command line is wrong: 2.
@@ -23,21 +25,26 @@ pub(crate) enum Failure {
 impl Failure {
     /// Says it on standard error.
     pub(crate) fn report(self) -> ExitCode {
+        if let Some(said) = self.said() {
+            eprintln!("{said}");
+        }
         match self {
-            Self::Config(message) => {
-                eprintln!("{message}");
-                ExitCode::from(2)
-            }
-            Self::Models(message) | Self::Unready(message) | Self::Refused(message) | Self::Missed(message) => {
-                eprintln!("{message}");
-                ExitCode::FAILURE
-            }
+            Self::Config(_) => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
+        }
+    }
+
+    /// What is said of it, as a terminal may have it: a provider's or a gateway's own words may be in it.
+    fn said(&self) -> Option<String> {
+        match self {
+            Self::Config(message)
+            | Self::Models(message)
+            | Self::Unready(message)
+            | Self::Refused(message)
+            | Self::Missed(message) => Some(printable(message).into_owned()),
             // `steadfast ask .. | head -1` is no failure to speak of.
-            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
-            Self::Output(error) => {
-                eprintln!("cannot write the output: {error}");
-                ExitCode::FAILURE
-            }
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => None,
+            Self::Output(error) => Some(format!("cannot write the output: {error}")),
         }
     }
 
@@ -62,5 +69,19 @@ impl From<LlmError> for Failure {
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self::Output(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use steadfast::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn what_a_provider_says_cannot_command_the_terminal() {
+        let failed = Failure::from(LlmError::new(ErrorKind::Server, "down\u{1b}[2J\u{202e}"));
+        let said = failed.said().unwrap();
+        assert!(said.contains("down") && !said.contains(['\u{1b}', '\u{202e}']), "{said:?}");
     }
 }

@@ -1,6 +1,7 @@
 //! The `steadfast` command: a configuration checked, explained, asked a prompt, and served as a gateway.
 //!
-//! Exit codes: 0 for success, 1 where the models failed, a gateway is not ready or an order is refused, 2 where the command line or the configuration is wrong.
+//! Exit codes: 0 for success, 1 where the models failed, a gateway is not ready, an order is refused or a drill missed a target, 2
+//! where the command line or the configuration is wrong.
 
 mod admin;
 mod ask;
@@ -13,6 +14,7 @@ mod man;
 mod remote;
 mod schema;
 mod serve;
+mod table;
 mod terminal;
 
 use std::{io, process::ExitCode, thread};

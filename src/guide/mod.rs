@@ -6,6 +6,7 @@
 //! | [`choosing_an_order`] | what each layer means at its place, and what changes elsewhere |
 //! | [`streams`] | when an answer has begun, and what to do when it breaks |
 //! | [`lesser_answers`] | what is served when the best is not there: smaller models, kept answers, people |
+//! | [`second_calls_and_shadow_traffic`] | asking twice: against the slowest answers, and to compare another model |
 //! | [`testing`] | an outage of hours in your own tests, in milliseconds |
 //! | [`rehearsing_an_outage`] | what your users would have seen, with your own configuration |
 //! | [`operating_the_gateway`] | from a first look to a service that others rely on |
@@ -40,6 +41,9 @@ pub mod operating_the_gateway {
 }
 pub mod rehearsing_an_outage {
     #![doc = include_str!("rehearsing_an_outage.md")]
+}
+pub mod second_calls_and_shadow_traffic {
+    #![doc = include_str!("second_calls_and_shadow_traffic.md")]
 }
 pub mod streams {
     #![doc = include_str!("streams.md")]

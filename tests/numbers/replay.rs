@@ -228,10 +228,11 @@ fn unexplained(failed: &Failed) -> Vec<String> {
     for (place, attempt) in attempts.iter().enumerate() {
         let mut must = |what: &str, holds: bool| {
             if !holds {
-                missing.push(format!("{place}: {what}: {attempt:?}"));
+                missing.push(format!("{place}: {what}: {attempt:?}, and after it {:?}", attempts.get(place + 1)));
             }
         };
-        must("its tier", attempt.tier.is_some());
+        // The limit of a feature is outside of all tiers.
+        must("its tier", attempt.tier.is_some() || attempt.failure == Some(ErrorKind::BulkheadFull));
         must("its class", attempt.failure.is_some());
         must("its reason", !attempt.message.is_empty());
         let last = place + 1 == attempts.len();

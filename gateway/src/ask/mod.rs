@@ -17,7 +17,10 @@ use steadfast::{
 };
 use tower::ServiceExt as _;
 
-use crate::{Failure, terminal::printable};
+use crate::{
+    Failure,
+    terminal::{self, printable},
+};
 
 /// The stack of a user without a configuration: it needs no key and no network.
 const SIMULATED: &str = "\
@@ -107,7 +110,7 @@ impl Ask {
             Ok(response) => response,
             Err(error) => {
                 if self.explain {
-                    eprint!("{}", record::text(error.attempts()));
+                    eprint!("{}", printable(&record::text(error.attempts())));
                 }
                 return Err(error.into());
             }
@@ -136,8 +139,8 @@ impl Ask {
         writeln!(out)?;
         drop(out);
         if self.explain {
-            eprint!("{}", record::text(response.attempts()));
-            eprintln!("{}", record::summary(&response));
+            eprint!("{}", printable(&record::text(response.attempts())));
+            eprintln!("{}", printable(&record::summary(&response)));
         }
         match broken {
             Some(error) => Err(error.into()),
@@ -158,7 +161,7 @@ impl Ask {
         if let Some(error) = &failed {
             record::failed(&mut object, error, self.explain);
         }
-        writeln!(io::stdout(), "{object:#}")?;
+        io::stdout().write_all(terminal::json(&object).as_bytes())?;
         failed.map_or(Ok(()), |error| Err(error.into()))
     }
 }

@@ -10,7 +10,7 @@ use steadfast::{
 use tokio::time::Instant;
 use tower::ServiceExt as _;
 
-use super::table::Table;
+use crate::{table::Table, terminal::on_a_line};
 
 /// What came of a tier's call.
 pub(super) struct Checked {
@@ -99,7 +99,8 @@ pub(super) fn table(checked: &[Checked]) -> String {
             reachable.to_owned(),
             model.to_owned(),
             latency,
-            problem.lines().next().unwrap_or_default().to_owned(),
+            // A provider's own words.
+            on_a_line(problem.lines().next().unwrap_or_default()),
         ]);
     }
     table.to_string()

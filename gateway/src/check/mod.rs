@@ -1,15 +1,13 @@
 //! `steadfast check`: what is wrong with a configuration, and what it would do.
 
 mod live;
-pub(crate) mod table;
 
 use std::{io::Write as _, path::PathBuf};
 
 use clap::Args;
 use steadfast::config::{Config, Environment, Tier};
 
-use self::table::Table;
-use crate::Failure;
+use crate::{Failure, table::Table};
 
 /// Checks a configuration and says what it would do.
 #[derive(Args)]

@@ -2,7 +2,7 @@
 
 mod html;
 mod live;
-mod table;
+mod text;
 
 use std::{fs, io::Write as _, path::PathBuf};
 
@@ -69,7 +69,7 @@ impl Drill {
     fn replay(&self) -> Result<(), Failure> {
         let mut out = std::io::stdout().lock();
         if self.list {
-            write!(out, "{}", table::list(&Scenario::builtin()))?;
+            write!(out, "{}", text::list(&Scenario::builtin()))?;
             return Ok(());
         }
         let wrong = |error: InvalidConfig| Failure::usage(error.problem());
@@ -91,10 +91,10 @@ impl Drill {
             let json = serde_json::to_value(&report).map_err(std::io::Error::from)?;
             write!(out, "{}", crate::terminal::json(&json))?;
         } else {
-            write!(out, "{}", table::report(&report, begun.elapsed()))?;
+            write!(out, "{}", text::report(&report, begun.elapsed()))?;
         }
         out.flush()?;
-        if report.missed.is_empty() { Ok(()) } else { Err(Failure::Missed(table::missed(&report))) }
+        if report.missed.is_empty() { Ok(()) } else { Err(Failure::Missed(text::missed(&report))) }
     }
 
     fn scenarios(&self) -> Result<Vec<Scenario>, Failure> {

@@ -23,12 +23,12 @@ pub(crate) struct Conversation {
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Turn {
     pub(crate) role: &'static str,
-    pub(crate) parts: Vec<Shown>,
+    pub(crate) parts: Vec<Piece>,
 }
 
 /// A piece of a turn.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Shown {
+pub(crate) struct Piece {
     /// `text`, or what else it is.
     pub(crate) kind: &'static str,
     pub(crate) text: String,
@@ -43,7 +43,7 @@ impl Conversation {
                 return Self { model: None, tools: Vec::new(), json: false, turns: Vec::new(), problem };
             }
         };
-        let system = chat.system.iter().map(|text| Turn { role: "system", parts: vec![Shown::text(text)] });
+        let system = chat.system.iter().map(|text| Turn { role: "system", parts: vec![Piece::text(text)] });
         Self {
             model: chat.model.clone(),
             tools: chat.tools.iter().map(|tool| tool.name.clone()).collect(),
@@ -75,11 +75,11 @@ impl Turn {
             Role::Assistant => "assistant",
             _ => "user",
         };
-        Self { role, parts: message.content.iter().filter_map(Shown::of).collect() }
+        Self { role, parts: message.content.iter().filter_map(Piece::of).collect() }
     }
 }
 
-impl Shown {
+impl Piece {
     fn text(text: &str) -> Self {
         Self { kind: "text", text: text.to_owned() }
     }

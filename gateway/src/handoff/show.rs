@@ -10,8 +10,8 @@ use steadfast::handoff::{Task, TriedBefore};
 
 use super::{conversation::Conversation, place::Listed};
 use crate::{
-    check::table::Table,
     serve::wall_clock,
+    table::Table,
     terminal::{on_a_line, printable},
 };
 

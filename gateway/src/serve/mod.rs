@@ -211,7 +211,8 @@ impl Serve {
     }
 }
 
-/// Mirrored requests end, which nobody waits for. Calls that go on for a retry end, and their keys are free for another process: no retry comes here any more.
+/// Mirrored requests end, which nobody waits for. Calls that go on for a retry end, and their keys are free for another process: no
+/// retry comes here any more.
 async fn end_calls(stack: &StackHandle) {
     if let Some(mirror) = stack.mirror() {
         // Nothing of them has to be told to anybody: they end at once.

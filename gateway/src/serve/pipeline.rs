@@ -126,7 +126,7 @@ pub(crate) async fn answer(
             let mut head = HeaderMap::new();
             entry.tell(caller.asked.explain, &mut head);
             let events = Events::calling(calling, caller.encoder(None, false), entry, &keep);
-            events_response(&caller, head, events)
+            events_response(head, events)
         }
     }
 }
@@ -238,10 +238,10 @@ fn streamed(caller: &Caller, entry: Entry, begun: Begun, keep: &Keep<'_>) -> Res
     identify(caller.dialect, &mut head);
     let encoder = caller.encoder(begun.response.served_by().model, passed);
     let events = Events::reading(begun, encoder, entry, keep);
-    events_response(caller, head, events)
+    events_response(head, events)
 }
 
-fn events_response(_: &Caller, head: HeaderMap, events: Events) -> Response<Body> {
+fn events_response(head: HeaderMap, events: Events) -> Response<Body> {
     let mut response = Response::new(Body::new(events));
     // The body of the request was read at the very beginning.
     response.extensions_mut().insert(SentByHand);

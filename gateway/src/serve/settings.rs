@@ -59,7 +59,7 @@ impl Settings {
     /// What the configuration says, and the defaults for the rest. A grace on the command line is stronger.
     pub(crate) fn of(said: &config::Gateway, grace: Option<Duration>) -> Self {
         let default = Self::default();
-        let time = |said: Option<Span>, default| said.map_or(default, |span| span.0);
+        let time = |said: Option<Span>, default| said.map_or(default, |span| span.0.min(LONGEST));
         let size = |said: Option<Size>, default| said.map_or(default, |size| number(size.0));
         let count = |said: Option<u32>, default| said.map_or(default, |count| number(count.into()));
         Self {
@@ -76,6 +76,9 @@ impl Settings {
         }
     }
 }
+
+/// No time is longer: it is added to a clock, which ends somewhere. A hundred years are for ever.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 fn number(said: u64) -> usize {
     usize::try_from(said).unwrap_or(usize::MAX)
@@ -175,6 +178,26 @@ mod tests {
         let settings = Settings::of(&said, None);
         assert_eq!((settings.body, settings.grace, settings.connections), (1 << 20, Duration::from_secs(5), 7));
         assert_eq!(Settings::of(&said, Some(Duration::ZERO)).grace, Duration::ZERO, "the command line is stronger");
+    }
+
+    #[test]
+    fn a_time_without_end_can_be_added_to_a_clock() {
+        let forever = Some(Span(Duration::MAX));
+        let said = config::Gateway {
+            head_timeout: forever,
+            body_timeout: forever,
+            unread_timeout: forever,
+            keep_alive: forever,
+            ..config::Gateway::default()
+        };
+        let settings = Settings::of(&said, None);
+        let now = tokio::time::Instant::now();
+        for time in [settings.head_timeout, settings.body_timeout, settings.unread, settings.keep_alive] {
+            assert!(
+                time.checked_add(Duration::from_secs(u32::MAX.into()))
+                    .is_some_and(|time| now.checked_add(time).is_some())
+            );
+        }
     }
 
     #[test]

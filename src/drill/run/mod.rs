@@ -59,6 +59,8 @@ pub(super) fn rehearsal(config: &Config) -> Config {
     let mut config = config.clone();
     config.stores = Stores::default();
     config.alerts = Alerts::default();
+    // A candidate is another provider; and copies to a tier that serves would count as its requests.
+    config.mirror = None;
     if let Some(handoff) = &mut config.handoff {
         (handoff.notify, handoff.callbacks) = (None, None);
     }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     BoxLlmService, Context, DegradedReason, ErrorKind, LlmError, LlmRequest, LlmResponse,
     classify::{Class, Failover},
-    ledger::{Attempt, Before, Ledger, Next, Stop},
+    ledger::{self, Attempt, Before, Ledger, Next, Stop},
 };
 
 /// One request's way along the tiers.
@@ -308,6 +308,8 @@ impl Walk {
         }
         self.primary_at_hand = false;
         self.ledger = Ledger::of(answer.attempts());
+        // What it had to repeat is on record with times of its own: what may break is the last of its calls.
+        self.begun = ledger::over(answer.attempts()).map_or(self.begun, |over| self.begun.max(over));
     }
 
     /// What happens when every circuit is open for the request.

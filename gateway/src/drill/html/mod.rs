@@ -18,6 +18,7 @@ use steadfast::drill::{
 };
 
 use self::words::Text;
+
 const STYLE: &str = concat!(include_str!("../../serve/observe/page/page.css"), include_str!("drill.css"));
 
 /// No script runs and nothing is fetched, whatever stands in the page.

@@ -2,14 +2,16 @@
 
 use std::fmt::Write as _;
 
-use steadfast::drill::report::{Bucket, Happening, ScenarioReport};
+use steadfast::drill::{
+    Missed,
+    report::{Bucket, Happening, ScenarioReport},
+};
 
 use super::{
     missed_of,
     plots::{self, Band, COLOURS, Lane, Layer, Named, Times},
     words::{self, Text},
 };
-use steadfast::drill::Missed;
 
 /// The section of a scenario. `place` is its number, for links to it.
 pub(super) fn section(report: &ScenarioReport, place: usize, missed: &[Missed]) -> String {

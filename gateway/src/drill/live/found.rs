@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use serde::Serialize;
 
 use super::switch::Blocked;
-use crate::{check::table::Table, terminal::on_a_line};
+use crate::{table::Table, terminal::on_a_line};
 
 /// What a live drill found. It has no key and no text of any request.
 #[derive(Debug, Serialize)]

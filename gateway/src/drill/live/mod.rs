@@ -3,7 +3,8 @@
 //!
 //! It has a stack of its own, made of the user's configuration: a gateway that runs beside it is not touched, and there is
 //! nothing to undo if the drill is broken off. Of the configuration it leaves out what would reach further than the drill:
-//! people are not asked, nothing is kept or remembered, nobody is alerted, and nothing is shared with replicas.
+//! people are not asked, nothing is kept or remembered, no candidate gets copies, nobody
+//! is alerted, and nothing is shared with replicas.
 
 mod found;
 mod switch;
@@ -293,6 +294,7 @@ fn alone(config: Config) -> Result<(Config, Vec<String>), Failure> {
         cache: None,
         handoff: None::<Handoff>,
         idempotency: None,
+        mirror: None,
         // The drill's requests are short, and would go to the cheap tier.
         routes: Vec::new(),
         stores: Stores::default(),
@@ -373,11 +375,13 @@ mod tests {
             "tiers:\n{PRIMARY}  - {{ name: small, provider: openai, model: gpt-4o }}\n  - {{ name: kept, provider: cached }}\n  \
              - {{ name: people, provider: handoff }}\nfeatures: {{ chat: {{ tiers: [sonnet, people] }} }}\ncache: {{}}\n\
              stores: {{ durable: 'sqlite:never-made.db' }}\nhandoff: {{ notify: {{ url: 'https://example.com/x' }} }}\n\
-             routes: [{{ name: short, when: {{ max_input_tokens: 100 }}, tiers: [small] }}]\n"
+             routes: [{{ name: short, when: {{ max_input_tokens: 100 }}, tiers: [small] }}]\nmirror: {{ to: small, share: 100% }}\n"
         );
         let (config, silent) = alone(Config::from_str(&file, Format::Yaml).unwrap()).map_err(|_| ()).unwrap();
         assert_eq!(silent, ["kept", "people"]);
-        assert!(config.cache.is_none() && config.handoff.is_none() && config.routes.is_empty());
+        assert!(
+            config.cache.is_none() && config.handoff.is_none() && config.routes.is_empty() && config.mirror.is_none()
+        );
         assert_eq!(config.stores, Stores::default());
         // The place of each tier, and its level, are as they were: features name them.
         let levels: Vec<_> = config.tiers.iter().map(|tier| (tier.name.as_str(), tier.service_level())).collect();

@@ -175,9 +175,11 @@ pub(super) async fn forget(
     }
     match stack.forget_answers(feature.as_deref()) {
         Some((before, now)) => ok(&json!({ "forgotten": before.saturating_sub(now), "kept": now })),
-        None => {
-            error(StatusCode::NOT_FOUND, "not_found", "the configuration has no `cache`: there is nothing to forget")
-        }
+        None => error(
+            StatusCode::NOT_FOUND,
+            "not_found_error",
+            "the configuration has no `cache`: there is nothing to forget",
+        ),
     }
 }
 
@@ -202,7 +204,7 @@ async fn read<T: DeserializeOwned>(
     expected: &str,
 ) -> Result<T, Response<Body>> {
     let (head, body) = request.into_parts();
-    let settings = Settings { body: LONGEST_BODY, ..gateway.settings.clone() };
+    let settings = Settings { body: LONGEST_BODY, ..Settings::clone(&gateway.now.load()) };
     let body = match inbound::read(&head.headers, body, &settings).await {
         Ok(body) => body,
         Err(unread) => return Err(wrong(unread.error(&settings).message())),

@@ -93,6 +93,7 @@ fn of(stack: &StackHandle, info: TierInfo, status: &Status) -> Option<Tier> {
     })
 }
 
+/// How it is, for nobody to keep.
 pub(crate) fn ok(what: &impl Serialize) -> Response<Body> {
     match serde_json::to_string(what) {
         Ok(body) => fresh(StatusCode::OK, body),
@@ -100,6 +101,7 @@ pub(crate) fn ok(what: &impl Serialize) -> Response<Body> {
     }
 }
 
+/// What was wrong, for nobody to keep.
 pub(crate) fn error(status: StatusCode, kind: &str, message: &str) -> Response<Body> {
     fresh(status, json!({"error": {"message": message, "type": kind}}).to_string())
 }

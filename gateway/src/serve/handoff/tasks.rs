@@ -225,7 +225,7 @@ async fn read<T: DeserializeOwned>(
     expected: &str,
 ) -> Result<Option<T>, Response<Body>> {
     let (head, body) = request.into_parts();
-    let settings = Settings { body: LONGEST_BODY, ..gateway.settings.clone() };
+    let settings = Settings { body: LONGEST_BODY, ..Settings::clone(&gateway.now.load()) };
     let body = match inbound::read(&head.headers, body, &settings).await {
         Ok(body) => body,
         Err(Unread::TooLarge) => return Err(too_long()),

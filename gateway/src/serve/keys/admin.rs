@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use axum::{Extension, body::Body, extract::State};
-use http::{HeaderValue, Response, StatusCode, header};
+use http::Response;
 use serde_json::{Value, json};
 use steadfast::{Dialect, StackHandle, layers::budget::CapSpend};
 use tokio::time::Instant;
 
 use super::{Denied, Key, cap_name};
-use crate::serve::{Gateway, refusal, wall_clock};
+use crate::serve::{Gateway, admin::ok, refusal, wall_clock};
 
 pub(crate) async fn list(State(gateway): State<Arc<Gateway>>, key: Option<Extension<Arc<Key>>>) -> Response<Body> {
     let Some(keys) = gateway.keys.as_ref().filter(|_| key.is_some_and(|key| key.admin)) else {
@@ -17,9 +17,7 @@ pub(crate) async fn list(State(gateway): State<Arc<Gateway>>, key: Option<Extens
     };
     let spent = keys.stack.as_ref().map(Spent::of).unwrap_or_default();
     let keys: Vec<Value> = keys.current.load().iter().map(|key| entry(key, &spent)).collect();
-    let mut response = refusal::json(StatusCode::OK, json!({ "keys": keys }).to_string());
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+    ok(&json!({ "keys": keys }))
 }
 
 /// What was spent of all caps, and which of the configuration's are of one key, by the names of cap and key.

@@ -5,16 +5,15 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Router, body::Body, extract::State, routing::get};
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, header};
 use serde::Serialize;
-use serde_json::json;
 use steadfast::{StackHandle, events::Status};
 
 use super::{
     ledger::{Ledger, TierHistory},
     waiting::{Tasks, Waiting},
 };
-use crate::serve::{keys::is_of_a_key, refusal};
+use crate::serve::{admin::ok, keys::is_of_a_key};
 
 pub(super) fn router(stack: StackHandle, ledger: Ledger, waiting: Waiting) -> Router {
     let overview = Router::new().route("/overview", get(overview)).with_state((stack.clone(), ledger));
@@ -64,7 +63,7 @@ async fn overview(State((stack, ledger)): State<(StackHandle, Ledger)>) -> Respo
         (cap.spent_dollars, cap.limit_dollars) = (cap.spent_dollars.max(spent), spend.limit.dollars());
     }
     let features = features.collect();
-    fresh(&Overview { tiers: ledger.tiers(), features, budgets: caps.into_values().collect() })
+    ok(&Overview { tiers: ledger.tiers(), features, budgets: caps.into_values().collect() })
 }
 
 /// What the status says, and what waits for people.
@@ -77,19 +76,8 @@ struct Now {
 }
 
 async fn status(State((stack, waiting)): State<(StackHandle, Waiting)>) -> Response<Body> {
-    let mut response = fresh(&Now { status: stack.status(), handoff: waiting.tasks() });
+    let mut response = ok(&Now { status: stack.status(), handoff: waiting.tasks() });
     // A badge on somebody's own page asks from there.
     response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    response
-}
-
-/// How it is now, for nobody to keep.
-fn fresh(what: &impl Serialize) -> Response<Body> {
-    let (code, body) = match serde_json::to_string(what) {
-        Ok(body) => (StatusCode::OK, body),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, json!({"error": error.to_string()}).to_string()),
-    };
-    let mut response = refusal::json(code, body);
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

@@ -1,20 +1,17 @@
 //! What an operator does, and who may.
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-};
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use steadfast::{
     Stack, StackHandle,
     config::{Config, Feature, Tier},
     events::{Following, Logs},
     providers::simulated::{Fault, Simulated, SimulatedHandle},
 };
+use tokio::time::timeout;
 
-use super::harness::*;
+use super::{harness::*, logs::Log};
 use crate::serve::{Settings, keys::Keys};
 
 const ADMIN: (&str, &str) = ("authorization", "Bearer sk-of-ana");
@@ -29,8 +26,8 @@ struct Operated {
 }
 
 impl Operated {
-    async fn start(test: &str) -> Self {
-        Self::of(Some(keys(test))).await
+    async fn start() -> Self {
+        Self::of(Some(keys())).await
     }
 
     async fn of(keys: Option<Keys>) -> Self {
@@ -84,18 +81,9 @@ impl Operated {
     }
 }
 
-/// A file with a caller's key and one of an administrator, `ana`.
-fn keys(test: &str) -> Keys {
-    let entry = |name: &str, key: &str, admin: bool| {
-        let hash: String = Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("  - {{ name: {name}, hash: 'sha256:{hash}', admin: {admin} }}\n")
-    };
-    let text = format!("keys:\n{}{}", entry("ana", "sk-of-ana", true), entry("caller", "sk-of-a-caller", false));
-    let path = std::env::temp_dir().join(format!("steadfast-admin-{test}-{}.yaml", std::process::id()));
-    std::fs::write(&path, text).unwrap();
-    let keys = Keys::load(&path);
-    std::fs::remove_file(path).unwrap();
-    keys.unwrap_or_else(|_| panic!("good keys"))
+/// A caller's key and one of an administrator, `ana`.
+fn keys() -> Keys {
+    keys_of(&[entry("ana", "sk-of-ana", ", admin: true"), entry("caller", "sk-of-a-caller", "")])
 }
 
 fn said(answer: &Answer, status: u16, kind: &str) -> String {
@@ -124,7 +112,7 @@ async fn ask(server: &Server, (method, path, body): (&str, &str, &str), headers:
 
 #[tokio::test]
 async fn only_an_administrators_key_opens_anything() {
-    let operated = Operated::start("matrix").await;
+    let operated = Operated::start().await;
     let unauthorized = (401, "authentication_error");
     let callers = [
         (&[][..], unauthorized, "no key"),
@@ -157,7 +145,7 @@ async fn without_keys_nobody_may_not_even_from_this_machine() {
 
 #[tokio::test]
 async fn a_circuit_is_forced_open_and_closed_and_left_to_itself() {
-    let operated = Operated::start("circuit").await;
+    let operated = Operated::start().await;
     let path = "/admin/tiers/sonnet/circuit";
     let open = operated.done(path, json!({"action": "open"})).await;
     assert_eq!(
@@ -185,7 +173,7 @@ async fn a_circuit_is_forced_open_and_closed_and_left_to_itself() {
 
 #[tokio::test]
 async fn what_trips_by_itself_says_since_when_why_and_until_when() {
-    let operated = Operated::start("trips").await;
+    let operated = Operated::start().await;
     operated.sonnet.fail(Fault::ServerError);
     operated.serving().await;
     let tiers = operated.tiers().await;
@@ -206,8 +194,8 @@ async fn what_trips_by_itself_says_since_when_why_and_until_when() {
 
 #[tokio::test]
 async fn a_drained_tier_finishes_its_streams_and_gets_no_more() {
-    let operated = Operated::start("drain").await;
-    operated.sonnet.pace(std::time::Duration::from_millis(150));
+    let operated = Operated::start().await;
+    operated.sonnet.pace(Duration::from_millis(150));
     let mut streaming = operated.server.connect().await;
     streaming.post(MESSAGES, &[CALLER], &hello(true)).await;
     streaming.until("Hello").await;
@@ -237,13 +225,13 @@ async fn a_drained_tier_finishes_its_streams_and_gets_no_more() {
     }
     assert_eq!(operated.done(path, json!({"drained": false})).await["tier"]["drained"], false);
     operated.done("/admin/tiers/sonnet/drain", json!({"drained": false})).await;
-    operated.sonnet.pace(std::time::Duration::ZERO);
+    operated.sonnet.pace(Duration::ZERO);
     assert_eq!(operated.serving().await, "sonnet");
 }
 
 #[tokio::test]
 async fn a_level_is_pinned_for_all_and_for_a_feature() {
-    let operated = Operated::start("level").await;
+    let operated = Operated::start().await;
     let pinned = operated.done("/admin/level", json!({"level": 3})).await;
     assert_eq!(pinned, json!({"changed": true, "pinnedLevel": 3, "pinnedFeatures": {}}));
     assert_eq!(operated.serving().await, "a/b");
@@ -269,7 +257,7 @@ async fn a_level_is_pinned_for_all_and_for_a_feature() {
 
 #[tokio::test]
 async fn what_is_wrong_with_an_order_is_named() {
-    let operated = Operated::start("wrong").await;
+    let operated = Operated::start().await;
     let (circuit, drain) = ("/admin/tiers/sonnet/circuit", "/admin/tiers/sonnet/drain");
     for (path, body) in [
         ("/admin/tiers/opus/circuit", json!({"action": "open"})),
@@ -323,7 +311,7 @@ async fn a_reload_says_what_it_kept_and_what_is_wrong() {
     let file = "tiers: [{ name: a, provider: simulated }, { name: b, provider: simulated }]\n";
     std::fs::write(&path, file).unwrap();
     let stack = Stack::from_path(&path).unwrap();
-    let server = Server::with_stack(&stack, Some(keys("reload")), Settings::default()).await;
+    let server = Server::with_stack(&stack, Some(keys()), Settings::default()).await;
     let order = async |path: &str, body: Value| server.post(path, &[ADMIN], &body).await;
     assert_eq!(order("/admin/tiers/b/drain", json!({"drained": true})).await.status, 200);
     assert_eq!(order("/admin/tiers/a/circuit", json!({"action": "open"})).await.status, 200);
@@ -342,18 +330,17 @@ async fn a_reload_says_what_it_kept_and_what_is_wrong() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+#[tokio::test]
+async fn an_order_is_waited_for_as_long_as_the_configuration_says_now() {
+    let operated = Operated::start().await;
+    let reloaded = Settings { body_timeout: Duration::from_millis(50), ..Settings::default() };
+    operated.server.gateway.now.store(Arc::new(reloaded));
+    let whole = request("POST", "/admin/level", &[ADMIN], br#"{"level": 3}"#);
+    let mut client = operated.server.connect().await;
+    client.send(&whole[..whole.len() - 1]).await;
+    // At the start it was half a minute.
+    let answer = timeout(Duration::from_secs(5), client.answer()).await.expect("it is given up");
+    assert!(said(&answer, 400, "invalid_request_error").contains("did not come in time"));
 }
 
 #[tokio::test]
@@ -362,7 +349,7 @@ async fn each_order_is_in_the_log_once_with_the_keys_name_and_no_key_is() {
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
     let _here = tracing::subscriber::set_default(subscriber);
-    let operated = Operated::start("log").await;
+    let operated = Operated::start().await;
     let path = "/admin/tiers/sonnet/drain";
     for _ in 0..2 {
         operated.done(path, json!({"drained": true})).await;
@@ -372,7 +359,7 @@ async fn each_order_is_in_the_log_once_with_the_keys_name_and_no_key_is() {
     operated.order("/admin/reload", json!({})).await;
     operated.server.post(path, &[CALLER], &json!({"drained": true})).await;
     tokio::task::yield_now().await;
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = log.said();
     let lines = |words: &[&str]| log.lines().filter(|line| words.iter().all(|word| line.contains(word))).count();
     assert_eq!(lines(&["event=\"operated\" operation=\"drain\" tier=\"sonnet\" by=\"ana\""]), 1, "{log}");
     assert_eq!(lines(&["changed nothing", "by=\"ana\"", "action=\"drain\""]), 1, "{log}");

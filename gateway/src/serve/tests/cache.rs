@@ -1,7 +1,6 @@
 //! Answers given again: to whom, how it is said, and what callers and operators do about it.
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use steadfast::{
     Stack,
     config::{Config, Environment, Format},
@@ -134,17 +133,8 @@ async fn callers_ask_for_a_new_answer_in_their_own_words() {
 }
 
 /// The keys `sk-ana`, an administrator's, and `sk-bo`.
-fn keys(test: &str) -> Option<Keys> {
-    let entry = |name: &str, admin: bool| {
-        let hash: String = Sha256::digest(format!("sk-{name}")).iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("  - {{ name: {name}, hash: 'sha256:{hash}', admin: {admin} }}\n")
-    };
-    let path = std::env::temp_dir().join(format!("steadfast-cache-{test}-{}.yaml", std::process::id()));
-    std::fs::write(&path, format!("keys:\n{}{}", entry("ana", true), entry("bo", false))).unwrap();
-    let keys = Keys::load(&path).ok();
-    std::fs::remove_file(path).unwrap();
-    assert!(keys.is_some());
-    keys
+fn keys() -> Option<Keys> {
+    Some(keys_of(&[entry("ana", "sk-ana", ", admin: true"), entry("bo", "sk-bo", "")]))
 }
 
 const ANA: (&str, &str) = ("authorization", "Bearer sk-ana");
@@ -153,7 +143,7 @@ const BO: (&str, &str) = ("x-api-key", "sk-bo");
 #[tokio::test]
 async fn one_keys_answers_are_never_anothers_unless_the_file_says_so() {
     for path in PATHS {
-        let kept = Kept::with_keys("cache: {}", keys("apart")).await;
+        let kept = Kept::with_keys("cache: {}", keys()).await;
         for (key, result) in [(ANA, "miss"), (BO, "miss"), (ANA, "hit"), (BO, "hit")] {
             assert_eq!(said(&kept.ask(path, &[key], false, PRIVATE).await).0, Some(result), "{path} {key:?}");
         }
@@ -167,7 +157,7 @@ async fn one_keys_answers_are_never_anothers_unless_the_file_says_so() {
             assert_eq!(kept.server.post(path, &[ANA], &body).await.status, 200, "{path}: {question}");
         }
 
-        let shared = Kept::with_keys("cache: { across: [tenants] }", keys("shared")).await;
+        let shared = Kept::with_keys("cache: { across: [tenants] }", keys()).await;
         for (key, result) in [(ANA, "miss"), (BO, "hit")] {
             assert_eq!(said(&shared.ask(path, &[key], false, PRIVATE).await).0, Some(result), "{path} {key:?}");
         }
@@ -205,7 +195,7 @@ async fn an_old_answer_and_a_similar_questions_say_what_they_are_and_nothing_of_
 
 #[tokio::test]
 async fn an_operator_has_answers_forgotten() {
-    let kept = Kept::with_keys("cache: {}", keys("forget")).await;
+    let kept = Kept::with_keys("cache: {}", keys()).await;
     for feature in ["chat", "mail"] {
         kept.ask(CHAT, &[ANA, ("x-steadfast-feature", feature)], false, PRIVATE).await;
     }

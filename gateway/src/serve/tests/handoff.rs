@@ -1,9 +1,8 @@
 //! From a caller whom no model answers to a person who does, and back.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use steadfast::{
     BoxLlmService, FallbackLayer,
     handoff::{Desk, MemoryTasks, TaskFilter, TaskState},
@@ -26,22 +25,13 @@ const OTHER: (&str, &str) = ("x-api-key", "sk-of-another");
 const REVIEWER: (&str, &str) = ("authorization", "Bearer sk-of-ana");
 const ADMIN: (&str, &str) = ("authorization", "Bearer sk-of-root");
 
-fn keys(test: &str) -> Keys {
-    let entry = |name: &str, key: &str, more: &str| {
-        let hash: String = Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("  - {{ name: {name}, hash: 'sha256:{hash}'{more} }}\n")
-    };
-    let entries = [
+fn keys() -> Keys {
+    keys_of(&[
         entry("caller", "sk-of-a-caller", ""),
         entry("another", "sk-of-another", ""),
         entry("ana", "sk-of-ana", ", handoff: true"),
         entry("root", "sk-of-root", ", admin: true"),
-    ];
-    let path: PathBuf = std::env::temp_dir().join(format!("steadfast-handoff-{test}-{}.yaml", std::process::id()));
-    std::fs::write(&path, format!("keys:\n{}", entries.concat())).unwrap();
-    let keys = Keys::load(&path);
-    std::fs::remove_file(path).unwrap();
-    keys.unwrap_or_else(|_| panic!("good keys"))
+    ])
 }
 
 /// A gateway whose only model fails, before people.
@@ -51,18 +41,18 @@ struct House {
 }
 
 impl House {
-    async fn start(test: &str) -> Self {
-        Self::of(test, Handoff::allow_volatile).await
+    async fn start() -> Self {
+        Self::of(Handoff::allow_volatile).await
     }
 
-    async fn of(test: &str, people: impl FnOnce(Handoff) -> Handoff) -> Self {
+    async fn of(people: impl FnOnce(Handoff) -> Handoff) -> Self {
         let model = Simulated::new("model").reply("Hello from afar");
         let handle = model.handle();
         handle.fail(Fault::ServerError);
         let desk = Desk::new(MemoryTasks::new());
         let people = Tier::new("people", people(Handoff::new(&desk))).human();
         let service = ServiceBuilder::new().layer(FallbackLayer::new("model").push(people)).service(model);
-        let server = Server::with_desk(BoxLlmService::new(service), &desk, Some(keys(test))).await;
+        let server = Server::with_desk(BoxLlmService::new(service), &desk, Some(keys())).await;
         Self { server, desk }
     }
 
@@ -89,7 +79,7 @@ fn said(answer: &Answer, status: u16, kind: &str) -> String {
 
 #[tokio::test]
 async fn a_request_that_no_model_answers_is_pending_then_claimed_then_answered() {
-    let house = House::start("way").await;
+    let house = House::start().await;
     for path in PATHS {
         let pending = house.server.post(path, &[CALLER, ("x-steadfast-feature", "chat")], &hello(false)).await;
         let task = pending.header("x-steadfast-task-id").unwrap().to_owned();
@@ -149,7 +139,7 @@ async fn a_request_that_no_model_answers_is_pending_then_claimed_then_answered()
 
 #[tokio::test]
 async fn an_answer_is_for_who_asked_and_a_task_for_who_may_answer() {
-    let house = House::start("whose").await;
+    let house = House::start().await;
     let task = house.pending(MESSAGES).await;
     said(&house.poll(&task, OTHER).await, 404, "unknown_task");
     assert_eq!(house.poll(&task, ADMIN).await.status, 202);
@@ -182,7 +172,7 @@ async fn without_keys_or_without_people_nobody_is_let_in() {
     let desk = Desk::new(MemoryTasks::new());
     let open = Server::with_desk(providers.both(), &desk, None).await;
     assert!(said(&open.get("/handoff/tasks", &[]).await, 403, "permission_error").contains("no keys"));
-    let models = Server::with_keys(providers.both(), Some(keys("none")), Settings::default()).await;
+    let models = Server::with_keys(providers.both(), Some(keys()), Settings::default()).await;
     for path in ["/handoff/tasks", "/handoff/answers/task_00000000000000000000000007"] {
         said(&models.get(path, &[ADMIN]).await, 404, "no_handoff");
     }
@@ -190,7 +180,7 @@ async fn without_keys_or_without_people_nobody_is_let_in() {
 
 #[tokio::test]
 async fn a_wrong_order_changes_nothing_and_says_what_is_wrong() {
-    let house = House::start("wrong").await;
+    let house = House::start().await;
     let task = house.pending(CHAT).await;
     let none = "task_00000000000000000000000007";
     for what in ["", "/claim", "/renew", "/release", "/answer", "/redrive"] {
@@ -248,7 +238,7 @@ async fn what_nobody_answers_in_its_time_is_gone() {
     let model = Simulated::new("model");
     model.handle().fail(Fault::ServerError);
     let service = ServiceBuilder::new().layer(FallbackLayer::new("model").push(people)).service(model);
-    let server = Server::with_desk(BoxLlmService::new(service), &desk, Some(keys("expired"))).await;
+    let server = Server::with_desk(BoxLlmService::new(service), &desk, Some(keys())).await;
     let pending = server.post(CHAT, &[CALLER], &hello(false)).await;
     let task = pending.header("x-steadfast-task-id").unwrap().to_owned();
     tokio::time::advance(Duration::from_secs(61)).await;
@@ -262,7 +252,7 @@ async fn what_nobody_answers_in_its_time_is_gone() {
 
 #[tokio::test]
 async fn a_caller_who_waits_has_the_persons_answer_whole_and_as_a_stream() {
-    let house = House::of("wait", Handoff::wait).await;
+    let house = House::of(Handoff::wait).await;
     for path in PATHS {
         for stream in [false, true] {
             let mut client = house.server.connect().await;
@@ -294,7 +284,7 @@ async fn what_requires_a_person_goes_to_no_model() {
     let desk = Desk::new(MemoryTasks::new());
     let people = Tier::new("people", Handoff::new(&desk).allow_volatile()).human();
     let service = ServiceBuilder::new().layer(FallbackLayer::new("model").push(people)).service(model);
-    let server = Server::with_desk(BoxLlmService::new(service), &desk, Some(keys("human"))).await;
+    let server = Server::with_desk(BoxLlmService::new(service), &desk, Some(keys())).await;
     for path in PATHS {
         let asked = server.post(path, &[CALLER, ("x-steadfast-requires-human", "1")], &hello(false)).await;
         assert_eq!(asked.header("x-steadfast-degraded"), Some("5;reason=requires_human"), "{asked:?}");
@@ -308,7 +298,7 @@ async fn what_requires_a_person_goes_to_no_model() {
 
 #[tokio::test]
 async fn tasks_are_listed_in_pages() {
-    let house = House::start("pages").await;
+    let house = House::start().await;
     let mut made = Vec::new();
     for _ in 0..5 {
         made.push(house.pending(CHAT).await);

@@ -1,9 +1,17 @@
 //! A server on a real port, simulated providers behind it, and a client that speaks raw HTTP.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use http::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use steadfast::{
     BoxLlmService, CircuitBreakerLayer, CommitPoint, FallbackLayer, Stack, TimeoutLayer,
     handoff::Desk,
@@ -75,6 +83,23 @@ impl Server {
         client.send(&request("GET", path, headers, b"")).await;
         client.answer().await
     }
+}
+
+/// The entry of a key in a file of keys, with what else may stand in one.
+pub(super) fn entry(name: &str, key: &str, more: &str) -> String {
+    let hash: String = Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("  - {{ name: {name}, hash: 'sha256:{hash}'{more} }}\n")
+}
+
+/// The keys of these entries, out of a file that is gone when they are read.
+pub(super) fn keys_of(entries: &[String]) -> Keys {
+    static FILES: AtomicUsize = AtomicUsize::new(0);
+    let (process, number) = (std::process::id(), FILES.fetch_add(1, Ordering::Relaxed));
+    let path = std::env::temp_dir().join(format!("steadfast-keys-{process}-{number}.yaml"));
+    std::fs::write(&path, format!("keys:\n{}", entries.concat())).unwrap();
+    let keys = Keys::load(&path);
+    std::fs::remove_file(path).unwrap();
+    keys.unwrap_or_else(|_| panic!("good keys"))
 }
 
 /// Two providers over real HTTP, one of each protocol, and a stack of both.

@@ -1,26 +1,14 @@
 //! Who may call, and for what.
 
-use std::path::PathBuf;
-
-use sha2::{Digest, Sha256};
-
 use super::harness::*;
 use crate::serve::{Settings, keys::Keys};
 
-/// A file with the keys `sk-one` (restricted), `sk-two` and `sk-admin`.
-fn keys(test: &str) -> Option<Keys> {
-    let entry = |name: &str, more: &str| {
-        let hash: String = Sha256::digest(format!("sk-{name}")).iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("  - {{ name: {name}, hash: 'sha256:{hash}'{more} }}\n")
-    };
+/// The keys `sk-one` (restricted), `sk-two` and `sk-admin`.
+fn keys() -> Option<Keys> {
     let restricted = ", features: [chat], models: ['claude-*'], requests_per_minute: 4";
-    let text = format!("keys:\n{}{}{}", entry("one", restricted), entry("two", ""), entry("admin", ", admin: true"));
-    let path: PathBuf = std::env::temp_dir().join(format!("steadfast-{test}-{}.yaml", std::process::id()));
-    std::fs::write(&path, text).unwrap();
-    let keys = Keys::load(&path).ok();
-    std::fs::remove_file(path).unwrap();
-    assert!(keys.is_some());
-    keys
+    let entries =
+        [entry("one", "sk-one", restricted), entry("two", "sk-two", ""), entry("admin", "sk-admin", ", admin: true")];
+    Some(keys_of(&entries))
 }
 
 const ONE: (&str, &str) = ("authorization", "Bearer sk-one");
@@ -30,7 +18,7 @@ const ADMIN: (&str, &str) = ("x-api-key", "sk-admin");
 #[tokio::test]
 async fn without_a_key_nothing_is_served_but_the_signs_of_life() {
     let providers = Providers::start().await;
-    let server = Server::with_keys(providers.both(), keys("nothing"), Settings::default()).await;
+    let server = Server::with_keys(providers.both(), keys(), Settings::default()).await;
     for headers in [&[][..], &[("authorization", "Bearer sk-three")][..], &[("x-api-key", "")][..]] {
         for path in [MESSAGES, CHAT, "/v1/messages/count_tokens"] {
             let answer = server.post(path, headers, &hello(false)).await;
@@ -51,7 +39,7 @@ async fn without_a_key_nothing_is_served_but_the_signs_of_life() {
 #[tokio::test]
 async fn a_key_serves_for_what_it_is_for() {
     let providers = Providers::start().await;
-    let server = Server::with_keys(providers.both(), keys("for"), Settings::default()).await;
+    let server = Server::with_keys(providers.both(), keys(), Settings::default()).await;
     let ask = async |headers: &[(&str, &str)], model: &str| {
         let mut request = hello(false);
         request["model"] = model.into();
@@ -77,7 +65,7 @@ async fn a_key_serves_for_what_it_is_for() {
 #[tokio::test]
 async fn a_caller_sees_its_own_requests_and_an_administrator_all() {
     let providers = Providers::start().await;
-    let server = Server::with_keys(providers.both(), keys("own"), Settings::default()).await;
+    let server = Server::with_keys(providers.both(), keys(), Settings::default()).await;
     let answer = server.post(MESSAGES, &[ONE], &hello(false)).await;
     let path = format!("/requests/{}", answer.header("x-steadfast-request-id").unwrap());
     for (key, sees) in [(ONE, true), (TWO, false), (ADMIN, true)] {

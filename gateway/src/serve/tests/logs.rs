@@ -11,8 +11,15 @@ use tracing::instrument::WithSubscriber;
 use super::harness::*;
 use crate::serve::Settings;
 
+/// What was logged. Clones are the same log.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    pub(super) fn said(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -54,7 +61,7 @@ async fn neither_prompt_nor_key_is_in_the_log() {
     // The server's own tasks are spawned within, so the subscriber must be the thread's.
     let _here = tracing::subscriber::set_default(subscriber);
     run.with_current_subscriber().await;
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = log.said();
     assert!(log.contains("no answer") && log.contains("kind=\"server\""), "{log}");
     assert!(!log.contains("secret"), "{log}");
 }

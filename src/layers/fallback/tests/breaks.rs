@@ -125,3 +125,32 @@ async fn what_was_tried_before_a_buffered_answer_broke_stays_on_record_and_is_sp
     let failed = llm.oneshot(prompt().stream(true).max_attempts(2)).await.unwrap_err();
     assert_eq!((failed.attempts().len(), calls.load(Relaxed)), (2, 2), "they count against the request's attempts");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_broke_after_a_retry_began_when_the_retry_did() {
+    for on_break in [StreamBreak::Restart, StreamBreak::Buffer] {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let leaf = provider_fn(move |_| {
+            let first = calls.fetch_add(1, Relaxed) == 0;
+            async move {
+                if first {
+                    return Err(error(ErrorKind::Server));
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                let frames = [Ok(Frame::text("half an ")), Err(error(ErrorKind::StreamBroken))];
+                Ok(LlmResponse::new(LlmBody::from_frames(stream::iter(frames))))
+            }
+        });
+        let retried = RetryWithJitterLayer::new().seed(1).layer(leaf);
+        let layer = FallbackLayer::new("a").tier("b", Strict::new().fails(1, error(ErrorKind::Server)));
+        let llm = layer.stream_break(on_break).layer(retried);
+        let broken = match llm.oneshot(prompt()).await {
+            Ok(response) => response.text().await.unwrap_err(),
+            Err(error) => error,
+        };
+        let [failed, broke, _] = broken.attempts() else { panic!("{on_break:?}: {:?}", broken.attempts()) };
+        let Next::Retried { after } = failed.next else { panic!("{failed:?}") };
+        assert_eq!(broke.failure, Some(ErrorKind::StreamBroken));
+        assert_eq!(broke.begun, failed.begun + failed.took + after, "{on_break:?}");
+    }
+}

@@ -21,10 +21,6 @@ function told(text, failed = false) {
   say($("said"), text);
   $("said").toggleAttribute("data-failed", failed);
 }
-function live(text, is) {
-  say($("live"), text);
-  $("live").toggleAttribute("data-live", is);
-}
 const date = (ms) => new Date(ms).toLocaleString("en", { hour12: false, dateStyle: "medium", timeStyle: "medium" });
 const ago = (ms) => `${span(Math.max(0, (Date.now() - ms) / 1000))} ago`;
 const of = (task) => `/handoff/tasks/${encodeURIComponent(task)}`;

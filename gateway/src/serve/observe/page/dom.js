@@ -25,6 +25,11 @@ function become(old, node) {
 function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
+// Whether the page follows the gateway, in words.
+function live(text, is) {
+  say($("live"), text);
+  $("live").toggleAttribute("data-live", is);
+}
 
 const number = (value) => value.toLocaleString("en");
 function span(seconds) {

@@ -235,10 +235,6 @@ async function fetched(path) {
   return response.json();
 }
 let paused = false, timer = 0, answered = null;
-function live(text, is) {
-  say($("live"), text);
-  $("live").toggleAttribute("data-live", is);
-}
 const clock = (date) => date.toLocaleTimeString("en", { hour12: false });
 // Nobody answers: nothing is shown as how it is.
 function stale() {

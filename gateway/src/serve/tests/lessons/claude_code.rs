@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use steadfast::providers::simulated::{Fault, Simulated};
 use tokio::time::Instant;
 
 use super::{house::*, wire::*, *};
-use crate::serve::keys::Keys;
+use crate::serve::{
+    keys::Keys,
+    tests::harness::{entry, keys_of},
+};
 
 /// As it asks: with the query, its betas, its session, its key in both headers.
 const HEADERS: &[(&str, &str)] = &[
@@ -161,20 +163,15 @@ async fn pings_come_while_failing_over() {
     assert_eq!(at[..5], [10, 20, 30, 40, 45], "{at:?}");
 }
 
-/// A file with one key, and what else is said of it.
-fn keys(test: &str, key: &str, more: &str) -> Option<Keys> {
-    let hash: String = Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect();
-    let path = std::env::temp_dir().join(format!("steadfast-lessons-{test}-{}.yaml", std::process::id()));
-    fs::write(&path, format!("keys:\n  - {{ name: one, hash: 'sha256:{hash}'{more} }}\n")).unwrap();
-    let keys = Keys::load(&path).ok();
-    fs::remove_file(path).unwrap();
-    keys
+/// One key, and what else is said of it.
+fn keys(key: &str, more: &str) -> Option<Keys> {
+    Some(keys_of(&[entry("one", key, more)]))
 }
 
 /// 4. The credential in either header, or in both.
 #[tokio::test(start_paused = true)]
 async fn the_key_is_taken_from_either_header_and_from_both() {
-    let house = Plan::of(TWO).keys(keys("either", "sk-of-the-caller", "")).build();
+    let house = Plan::of(TWO).keys(keys("sk-of-the-caller", "")).build();
     let (bearer, own) = (("authorization", "Bearer sk-of-the-caller"), ("x-api-key", "sk-of-the-caller"));
     let stale = ("authorization", "Bearer sk-of-somebody");
     for headers in
@@ -337,7 +334,7 @@ async fn its_list_of_models_has_names_that_it_shows_and_each_of_them_is_served()
 
 #[tokio::test(start_paused = true)]
 async fn a_key_sees_the_models_that_it_is_for() {
-    let keys = keys("models", "sk-of-the-caller", ", models: ['claude-*']");
+    let keys = keys("sk-of-the-caller", ", models: ['claude-*']");
     let house = Plan::of(THREE).keys(keys).build();
     let list = house.get("/v1/models?limit=1000", HEADERS).await.json();
     let ids: Vec<&str> = list["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
@@ -394,7 +391,7 @@ async fn an_unknown_model_is_refused_where_models_are_named() {
 /// Optional: its probe at the start.
 #[tokio::test(start_paused = true)]
 async fn its_probe_is_answered() {
-    let house = Plan::of(TWO).keys(keys("probe", "sk-of-the-caller", "")).build();
+    let house = Plan::of(TWO).keys(keys("sk-of-the-caller", "")).build();
     assert_eq!(house.send("HEAD", "/", &[], String::new()).await.status, 200);
 }
 

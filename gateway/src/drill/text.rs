@@ -7,7 +7,7 @@ use steadfast::drill::{
     report::{Baseline, Bucket, ScenarioReport},
 };
 
-use crate::{check::table::Table, terminal::on_a_line};
+use crate::{table::Table, terminal::on_a_line};
 
 /// How many of the events are shown.
 const EVENTS: usize = 12;

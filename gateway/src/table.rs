@@ -1,3 +1,5 @@
+//! A table as text.
+
 use std::fmt;
 
 /// Columns of text, each as wide as its longest cell.
