@@ -60,9 +60,8 @@ impl Config {
                     to if to == at => "once more".to_owned(),
                     to => format!("-> {}", self.tiers[to].name),
                 };
-                let percent = hedging.extra.0 * 100.0;
-                let _ =
-                    writeln!(text, "  late after {}: also {to}, for at most {percent} % of the calls", hedging.after);
+                let (after, percent) = (hedging.after, percent(hedging.extra.0));
+                let _ = writeln!(text, "  late after {after}: also {to}, for at most {percent} % of the calls");
             }
             for (fate, failures) in self.fates(at, &table) {
                 let _ = writeln!(text, "  {fate}\n      {}", wrapped(&failures));
@@ -116,7 +115,7 @@ impl Config {
     /// Which requests are mirrored, and to whom.
     fn explain_mirror(&self, text: &mut String) {
         let (Some(mirror), Some(tier)) = (&self.mirror, self.candidate()) else { return };
-        let percent = (mirror.share.map_or(MirrorLayer::SHARE, |share| share.0) * 1e6).round() / 1e4;
+        let percent = percent(mirror.share.map_or(MirrorLayer::SHARE, |share| share.0));
         let what = if mirror.by_session { "sessions" } else { "requests" };
         let of = mirror.features.as_ref().map(|features| format!(" of {}", features.join(" and "))).unwrap_or_default();
         let model = tier.model.as_deref().map(|model| format!(" {model}")).unwrap_or_default();
@@ -211,6 +210,11 @@ impl Config {
             (Some(tier), _) => format!("-> {}", tier.name),
         }
     }
+}
+
+/// To a ten-thousandth: 0.07 times 100 is not 7.
+fn percent(share: f64) -> f64 {
+    (share * 1e6).round() / 1e4
 }
 
 /// Names in lines of a width for a terminal.
