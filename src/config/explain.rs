@@ -11,9 +11,6 @@ use crate::{
     classify::{Failover, Retry},
 };
 
-/// The default of `retry.max_attempts`.
-const ATTEMPTS: u16 = 3;
-
 impl Config {
     /// Says for each tier which kinds of failure are retried there, and where each goes next: what the layers do, from
     /// the table that they ask ([`classifier`]), for a request that goes along the tiers in the file's order.
@@ -129,7 +126,7 @@ impl Config {
 
     fn attempts(&self, tier: &Tier) -> u16 {
         let own = tier.retry.and_then(|retry| retry.max_attempts);
-        own.or(self.retry.max_attempts).unwrap_or(ATTEMPTS)
+        own.or(self.retry.max_attempts).unwrap_or(super::Retry::MAX_ATTEMPTS)
     }
 
     /// The fates of all failures at a tier, each with the failures that meet it.

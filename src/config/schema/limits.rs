@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
@@ -175,6 +177,18 @@ pub struct SlowCalls {
     pub span: Option<Span>,
     /// The fewest calls that make a rate.
     pub min_calls: Option<u32>,
+}
+
+impl Timeout {
+    /// The default of `attempt`.
+    pub(in crate::config) const ATTEMPT: Duration = Duration::from_secs(30);
+}
+
+impl Retry {
+    /// The retry layer's default of `max_attempts`.
+    pub(in crate::config) const MAX_ATTEMPTS: u16 = 3;
+    /// Its default of `max_delay`.
+    pub(in crate::config) const MAX_DELAY: Duration = Duration::from_secs(30);
 }
 
 impl<'de> Deserialize<'de> for TierTimeout {

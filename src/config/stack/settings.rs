@@ -21,8 +21,6 @@ use crate::{
 
 /// The default of the file's `timeout`.
 const TOTAL: Duration = Duration::from_secs(90);
-/// The default of a tier's `timeout`.
-const ATTEMPT: Duration = Duration::from_secs(30);
 /// The default of a feature's `concurrency`.
 const CONCURRENCY: usize = 100;
 /// The first wait, where only the factor between waits is given.
@@ -70,7 +68,7 @@ pub(super) fn attempt(timeout: Option<TierTimeout>) -> TimeoutLayer {
         Some(TierTimeout::Attempt(span)) => schema::Timeout { attempt: Some(span), ..schema::Timeout::default() },
         Some(TierTimeout::Limits(limits)) => limits,
     };
-    let mut layer = TimeoutLayer::new(limits.attempt.map_or(ATTEMPT, |span| span.0));
+    let mut layer = TimeoutLayer::new(limits.attempt.map_or(schema::Timeout::ATTEMPT, |span| span.0));
     if let Some(first_token) = limits.first_token {
         layer = layer.first_token(first_token.0);
     }
