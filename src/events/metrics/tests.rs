@@ -100,6 +100,20 @@ fn rescued() -> RequestEnded {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_bound_on_features_holds_for_mirrored_requests_too() {
+    let (metrics, page) = recorded();
+    let mut metrics = metrics.feature_limit(1);
+    for feature in ["chat", "code", "search"] {
+        let feature = Some(feature.into());
+        metrics.event(&Event::NotCompared { feature, why: NotCompared::Full, at: Instant::now() });
+    }
+    let page = Page::of(&page);
+    for (feature, times) in [(r#"feature="chat""#, 1.0), (r#"feature="other""#, 2.0)] {
+        assert_eq!(page.sum("steadfast_mirror_not_compared_total", &[feature]), times, "{feature}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_mirrored_request_is_counted_by_both_its_sides() {
     let (mut metrics, page) = recorded();
     metrics.event(&Event::Mirrored(mirrored(RequestOutcome::Answered)));
