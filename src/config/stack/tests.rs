@@ -161,7 +161,7 @@ async fn settings_of_a_tier_stand_before_those_of_the_file() {
     let mut config = config([simulated("a"), simulated("b")]);
     config.circuit_breaker.consecutive_failures = Some(2);
     config.retry.max_attempts = Some(1);
-    config.tiers[1].retry = Some(crate::config::Retry { max_attempts: Some(4), ..Default::default() });
+    config.tiers[1].retry = Some(Retry { max_attempts: Some(4), ..Default::default() });
     let down = |name| crate::providers::Simulated::new(name).fault_mix(crate::providers::simulated::Fault::ServerError);
     let (a, b) = (down("a"), down("b"));
     let (first, second) = (a.handle(), b.handle());
