@@ -1,6 +1,6 @@
 //! The clock on the wall, read here and nowhere else.
 //!
-//! For dates only: a provider's Retry-After that names one, and the stamp of an answer. Every span of time is measured
+//! For dates only: a provider's Retry-After that names one, the stamp of an answer, the day of a cap. Every span of time is measured
 //! by tokio's clock, which tests can pause.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -153,5 +153,5 @@ fn a_candidate_without_its_key_is_an_error_that_names_it() {
     let nothing = steadfast::config::Environment::default();
     assert_eq!(file.missing_keys(&nothing)[0].tier.as_deref(), Some("next"));
     let error = Stack::builder().environment(nothing).build(file).unwrap_err().to_string();
-    assert!(error.contains("next") && error.contains("OPENAI_API_KEY"), "{error}");
+    assert!(error.contains("mirror.to.api_key") && error.contains("OPENAI_API_KEY"), "{error}");
 }

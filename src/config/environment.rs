@@ -32,6 +32,11 @@ impl Environment {
         self.0.get(name).map(String::as_str)
     }
 
+    /// The secret in a variable; one that is there and empty is none.
+    pub(super) fn secret(&self, name: &str) -> Option<&str> {
+        self.get(name).filter(|value| !value.trim().is_empty())
+    }
+
     /// All variables, by name.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))

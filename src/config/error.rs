@@ -87,6 +87,13 @@ impl Problem {
             mark: (0, 0),
         }
     }
+
+    /// A secret that the environment does not have: this field takes it from any one of these variables.
+    pub(super) fn not_set(field: &str, variables: &[&str], hint: &str) -> Self {
+        let message = format!("{field}: the variable {} of the environment is not set{hint}", variables.join(" or "));
+        let variable = variables.first().map(|name| (*name).to_owned());
+        Self { variable, ..Self::of_file(None, message) }
+    }
 }
 
 impl fmt::Display for Problem {

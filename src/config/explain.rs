@@ -11,9 +11,6 @@ use crate::{
     classify::{Failover, Retry},
 };
 
-/// The default of `retry.max_attempts`.
-const ATTEMPTS: u16 = 3;
-
 impl Config {
     /// Says for each tier which kinds of failure are retried there, and where each goes next: what the layers do, from
     /// the table that they ask ([`classifier`]), for a request that goes along the tiers in the file's order.
@@ -60,9 +57,8 @@ impl Config {
                     to if to == at => "once more".to_owned(),
                     to => format!("-> {}", self.tiers[to].name),
                 };
-                let percent = hedging.extra.0 * 100.0;
-                let _ =
-                    writeln!(text, "  late after {}: also {to}, for at most {percent} % of the calls", hedging.after);
+                let (after, percent) = (hedging.after, percent(hedging.extra.0));
+                let _ = writeln!(text, "  late after {after}: also {to}, for at most {percent} % of the calls");
             }
             for (fate, failures) in self.fates(at, &table) {
                 let _ = writeln!(text, "  {fate}\n      {}", wrapped(&failures));
@@ -116,7 +112,7 @@ impl Config {
     /// Which requests are mirrored, and to whom.
     fn explain_mirror(&self, text: &mut String) {
         let (Some(mirror), Some(tier)) = (&self.mirror, self.candidate()) else { return };
-        let percent = (mirror.share.map_or(MirrorLayer::SHARE, |share| share.0) * 1e6).round() / 1e4;
+        let percent = percent(mirror.share.map_or(MirrorLayer::SHARE, |share| share.0));
         let what = if mirror.by_session { "sessions" } else { "requests" };
         let of = mirror.features.as_ref().map(|features| format!(" of {}", features.join(" and "))).unwrap_or_default();
         let model = tier.model.as_deref().map(|model| format!(" {model}")).unwrap_or_default();
@@ -130,7 +126,7 @@ impl Config {
 
     fn attempts(&self, tier: &Tier) -> u16 {
         let own = tier.retry.and_then(|retry| retry.max_attempts);
-        own.or(self.retry.max_attempts).unwrap_or(ATTEMPTS)
+        own.or(self.retry.max_attempts).unwrap_or(super::Retry::MAX_ATTEMPTS)
     }
 
     /// The fates of all failures at a tier, each with the failures that meet it.
@@ -211,6 +207,11 @@ impl Config {
             (Some(tier), _) => format!("-> {}", tier.name),
         }
     }
+}
+
+/// To a ten-thousandth: 0.07 times 100 is not 7.
+fn percent(share: f64) -> f64 {
+    (share * 1e6).round() / 1e4
 }
 
 /// Names in lines of a width for a terminal.

@@ -11,7 +11,7 @@ use super::{Candidate, Config, Environment, Likeness, Provider, Similar, Tier};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MissingKey {
-    /// The tier that needs it; `None` where a webhook does.
+    /// The tier, or the mirror's candidate, that needs it; `None` where a webhook does.
     pub tier: Option<String>,
     /// The variables any one of which would do.
     pub variables: Vec<String>,
@@ -42,8 +42,7 @@ impl Config {
         tiers
             .chain(webhooks)
             .filter(|(_, variables)| {
-                let there = |name: &&str| environment.get(name).is_some_and(|value| !value.trim().is_empty());
-                !variables.is_empty() && !variables.iter().any(there)
+                !variables.is_empty() && variables.iter().all(|name| environment.secret(name).is_none())
             })
             .map(|(tier, variables)| MissingKey { tier, variables: variables.into_iter().map(str::to_owned).collect() })
             .collect()

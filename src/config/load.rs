@@ -136,13 +136,7 @@ impl Loader {
     }
 
     fn load(&self, file: Option<PathBuf>, text: &str, format: Format) -> Result<Config, ConfigError> {
-        // The mark that some editors put first.
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let mut source = Source::new(file, text.to_owned());
-        let mut tree = tree::parse(source.text(), format).map_err(|unreadable| {
-            let place = unreadable.place.map(Place::Text);
-            ConfigError::new(vec![source.problem(place.as_ref(), unreadable.message)])
-        })?;
+        let (mut source, mut tree) = parsed(file, text, format)?;
         if matches!(tree.value, tree::Value::Null) {
             // What is missing in a file of comments is missing at its start.
             tree.place = Place::Text(0..0);
@@ -168,10 +162,7 @@ impl Loader {
                 None
             }
         };
-        match config {
-            Some(config) if report.problems.is_empty() => Ok(config),
-            _ => Err(report.error()),
-        }
+        report.unless_wrong(config)
     }
 }
 
@@ -215,16 +206,35 @@ impl Report<'_> {
         self.source.problem(Some(place), "")
     }
 
-    /// All that is wrong, in the order of the text.
-    fn error(mut self) -> ConfigError {
-        self.problems.sort_by_key(|problem| (problem.line, problem.column));
-        ConfigError::new(self.problems)
+    /// What was read; or all that is wrong, in the order of the text.
+    fn unless_wrong<T>(mut self, read: Option<T>) -> Result<T, ConfigError> {
+        match read {
+            Some(read) if self.problems.is_empty() => Ok(read),
+            _ => {
+                self.problems.sort_by_key(|problem| (problem.line, problem.column));
+                Err(ConfigError::new(self.problems))
+            }
+        }
     }
 
     fn fault(&mut self, fault: tree::Fault) {
         let place = fault.place.clone().unwrap_or(Place::Text(0..0));
         let fault = if self.source.may_be_secret(&place) && !fault.unknown_key { fault.concealed() } else { fault };
         self.add(&place, fault.to_string(), fault.suggestion.map(String::from));
+    }
+}
+
+/// A text as a tree, with what shows the lines of it that are wrong.
+fn parsed(file: Option<PathBuf>, text: &str, format: Format) -> Result<(Source, Node), ConfigError> {
+    // The mark that some editors put first.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let source = Source::new(file, text.to_owned());
+    match tree::parse(source.text(), format) {
+        Ok(tree) => Ok((source, tree)),
+        Err(unreadable) => {
+            let place = unreadable.place.map(Place::Text);
+            Err(ConfigError::new(vec![source.problem(place.as_ref(), unreadable.message)]))
+        }
     }
 }
 
@@ -275,20 +285,13 @@ pub(crate) fn document_of<T: for<'de> Deserialize<'de>>(
     format: Format,
     check: impl FnOnce(&T, &mut check::Findings<'_, '_>),
 ) -> Result<T, ConfigError> {
-    let source = Source::new(file.map(Path::to_owned), text.to_owned());
-    let mut tree = tree::parse(text, format).map_err(|unreadable| {
-        let place = unreadable.place.map(Place::Text);
-        ConfigError::new(vec![source.problem(place.as_ref(), unreadable.message)])
-    })?;
+    let (source, mut tree) = parsed(file.map(Path::to_owned), text, format)?;
     let mut report = Report { source: &source, problems: Vec::new(), places: Vec::new() };
     let read = read(&mut tree, &mut report);
     if let Some(read) = &read {
         check(read, &mut check::Findings::new(&tree, &mut report));
     }
-    match read {
-        Some(read) if report.problems.is_empty() => Ok(read),
-        _ => Err(report.error()),
-    }
+    report.unless_wrong(read)
 }
 
 /// The text of a file, and the format that its suffix stands for.

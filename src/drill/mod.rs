@@ -38,7 +38,8 @@
 //!   is simulated already keeps its own). What fails is their answer, as our leaves report it; bytes are not decoded. Prices are
 //!   those of the models in whose place they stand, for the short answers of a drill.
 //! - Tiers of kept answers, of fixed texts and of people are themselves. Tasks are kept in memory, and count as durable, for they stand for
-//!   those of the store that is named. Stores, replicas, webhooks, alerts, further headers and models of embeddings are left out.
+//!   those of the store that is named. Stores, replicas, webhooks, alerts, mirrors, further headers and models of
+//!   embeddings are left out.
 //! - Time is virtual, and so is the date, the first of January 2026: hours take seconds, and the same seed gives the same report, byte for
 //!   byte.
 //!

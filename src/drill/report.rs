@@ -46,8 +46,9 @@ pub struct ScenarioReport {
     pub degraded: u64,
     /// Those that became a durable task for a person.
     pub handed_off: u64,
-    /// Those with an error that they deserve: what the scenario's callers ask wrongly, and what is refused to a pinned session
-    /// rather than answered by another model.
+    /// Those with an error that they deserve: what the scenario's callers ask wrongly, what its own limits refuse of a feature that
+    /// runs away, what no money is left for under a cap, and what is refused to a pinned session rather than answered by another
+    /// model.
     pub refused: u64,
     /// Those with any other error, and those whose stream broke.
     pub lost: u64,
@@ -56,8 +57,8 @@ pub struct ScenarioReport {
     /// Attempts for each request on the sick provider, over the whole scenario: its attempts, divided by the requests of which it got
     /// one or more. 1 if it got none. Of several sick providers, the worst.
     pub amplification: f64,
-    /// From the end of the last fault until the primary serves again all that is its own, in seconds. None if it did not
-    /// before the scenario's end, or if no fault ended.
+    /// From the end of the last fault at the primary until it serves again all that is its own, in seconds. 0 if nothing was wrong with
+    /// it, `None` if it did not before the scenario's end, or nobody asked after the fault's.
     pub recovery_s: Option<f64>,
     /// The time to the first token (to the whole answer, where it is no stream), in milliseconds, of requests that were answered: the median.
     pub p50_ms: f64,
@@ -67,9 +68,9 @@ pub struct ScenarioReport {
     pub cost: f64,
     /// The tiers, in order of preference.
     pub tiers: Vec<TierReport>,
-    /// The scenario in equal pieces of time, about 60.
+    /// The scenario in 60 equal pieces of time.
     pub timeline: Vec<Bucket>,
-    /// What happened, in order of time: the first 200.
+    /// What happened, in order of time: at most 200. Of more, those in the middle are left out.
     pub events: Vec<Happening>,
     /// The same traffic without steadfast.
     pub baselines: Vec<Baseline>,

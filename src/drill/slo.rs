@@ -19,7 +19,7 @@ use crate::{InvalidConfig, config::Span};
 /// | `lost=0`, `lost=0.1%` | at most so many are lost; likewise `cut`, `degraded`, `handed_off`, `refused` |
 /// | `p99=30s`, `p50=2s` | the time to the first token, at most |
 /// | `amplification=1.1` | attempts for each request on the sick provider, at most |
-/// | `recovery=60s` | from the end of the last fault to full traffic on the primary, at most |
+/// | `recovery=60s` | from the end of the last fault at the primary to full traffic on it, at most |
 /// | `cost=2.50` | US dollars, at most |
 ///
 /// Shares are of the requests that were not refused for what they are.

@@ -68,9 +68,7 @@ impl HandoffStep {
             Self::NotDelivered { .. } => "not_delivered",
         }
     }
-}
 
-impl HandoffStep {
     /// Why it was written down.
     pub fn reason(&self) -> Option<&str> {
         match self {

@@ -14,17 +14,18 @@ use crate::layers::mirror::Comparison;
 ///
 /// | `event` | level | fields |
 /// |---|---|---|
-/// | `request` | INFO, see [`requests`](Self::requests) | `outcome`, `kind`, `feature`, `tier`, `provider`, `model`, `route`, `attempts`, `failures`, `stream`, `degraded`, `degraded_level`, `degraded_reason`, `latency_ms`, `first_token_ms`, `latency_by_tier`, `input_tokens`, `output_tokens`, `cost_usd` |
+/// | `request` | INFO, see [`requests`](Self::requests) | `outcome`, `kind`, `feature`, `tier`, `provider`, `model`, `route`, `attempts`, `failures`, `stream`, `degraded`, `degraded_level`, `degraded_reason`, `latency_ms`, `first_token_ms`, `latency_by_tier`, `input_tokens`, `output_tokens`, `cost_usd`, and of a stream that broke `delivered_frames`, `delivered_characters`, `delivered_bytes` |
 /// | `model_switched` | WARN | `from`, `to`, `reason` |
 /// | `model_recovered` | INFO | `from`, `to`, `reason` (`recovered`), `after_seconds` |
 /// | `circuit_changed` | WARN if it opens, else INFO | `circuit`, `from`, `to`, `reason` |
 /// | `hedged` | DEBUG | `tier`, `to`, `won`, `after_ms` |
 /// | `all_tiers_failed` | ERROR, one line in [`AT_MOST_EVERY`](Self::AT_MOST_EVERY) | `feature`, `reason`, `unsaid` (how many had no line since the last) |
-/// | `budget_reached` | WARN | `cap`, `percent`, `spent_usd`, `limit_usd`, `resets_in_seconds` |
-/// | `budget_reset` | INFO | `cap` |
+/// | `budget_reached` | WARN | `cap`, `key`, `percent`, `spent_usd`, `limit_usd`, `resets_in_seconds` |
+/// | `budget_reset` | INFO | `cap`, `key` |
 /// | `operated` | WARN | `operation`, `tier`, `feature`, `level`, `by` |
 /// | `handed_over` | WARN if something did not arrive, else INFO | `step`, `task`, `feature`, `reason`, `by`, `after_seconds` |
 /// | `mirrored` | as `request` | `feature`, `agrees`, `similarity`, `same_tools`, `candidate_kind`, and of `primary` and `candidate` each how it ended, `.._model`, `.._first_token_ms`, `.._latency_ms`, `.._cost_usd` |
+/// | `not_compared` | DEBUG | `feature`, `reason` (why a request that was chosen to be mirrored was not) |
 /// | `reloaded` | INFO | `kept`, `changed` |
 /// | `reload_refused` | WARN | `reason` |
 /// | `events_lost` | WARN | `count` |
@@ -233,6 +234,9 @@ impl Subscriber for Logs {
                 after_seconds = step.after().map(|after| after.as_secs_f64()),
             ),
             Event::Mirrored(comparison) => self.mirrored(comparison),
+            Event::NotCompared { feature, why, .. } => {
+                line!(Level::DEBUG, event = "not_compared", feature = feature.as_deref(), reason = why.name());
+            }
             // Each of them has had its line.
             Event::HandoffWaiting { .. } => {}
             Event::Reloaded { kept, changed, .. } => {

@@ -41,7 +41,11 @@ pub use self::{
     request::{CachedAnswer, RequestEnded, RequestOutcome},
     status::{CacheStatus, Latency, ServingState, Status, StatusBoard, Switch, TierStatus, TimeOnFallback},
 };
-use crate::{ErrorKind, layers::mirror::Comparison, prices::Usd};
+use crate::{
+    ErrorKind,
+    layers::mirror::{Comparison, NotCompared},
+    prices::Usd,
+};
 
 /// Something changed.
 #[derive(Clone, Debug, PartialEq)]
@@ -149,6 +153,16 @@ pub enum Event {
     HandedOver(HandedOver),
     /// A mirrored request has ended on both sides: told by a `MirrorLayer`, without a word of what was said.
     Mirrored(Arc<Comparison>),
+    /// A request was chosen to be mirrored and not compared: told by a `MirrorLayer`, once for each, but for those that were
+    /// ended by [`MirrorHandle::close`](crate::MirrorHandle::close).
+    NotCompared {
+        /// The feature that asked.
+        feature: Option<Arc<str>>,
+        /// Why.
+        why: NotCompared,
+        /// When.
+        at: Instant,
+    },
     /// Another number of requests waits for a person than was told before: of all processes that share the tasks. Told by
     /// `Deliveries` (feature `handoff`).
     HandoffWaiting {

@@ -109,7 +109,7 @@ fn where_second_calls_go_is_told() {
     let text = "
 tiers:
   - { name: large, provider: simulated }
-  - { name: small, provider: simulated, level: 2, hedge: { after: 1500ms, extra: 2.5% } }
+  - { name: small, provider: simulated, level: 2, hedge: { after: 1500ms, extra: 7% } }
   - { name: other, provider: simulated, hedge: off }
   - { name: last, provider: simulated, hedge: { to: large, after: p99.9 } }
   - { name: sorry, provider: canned, text: Sorry. }
@@ -119,7 +119,7 @@ hedge: p95
     let late: Vec<&str> = explained.lines().filter(|line| line.contains("late after")).map(str::trim).collect();
     let expected = [
         "late after p95: also -> other, for at most 5 % of the calls",
-        "late after 1.5s: also once more, for at most 2.5 % of the calls",
+        "late after 1.5s: also once more, for at most 7 % of the calls",
         "late after p99.9: also -> large, for at most 5 % of the calls",
     ];
     assert_eq!(late, expected, "{explained}");

@@ -155,6 +155,19 @@ budgets: [{ name: day, usd: 5, period: day }]
 }
 
 #[test]
+fn a_model_without_a_price_is_named_once_however_many_tiers_have_it() {
+    let text = "
+tiers:
+  - { name: a, provider: openai, model: one }
+  - { name: b, provider: openai, model: two }
+  - { name: c, provider: openai, model: one }
+budgets: [{ name: day, usd: 5, period: day }]
+";
+    let error = Loader::new().priced(|_, _| false).text(text, Format::Yaml).unwrap_err();
+    assert!(error.problems()[0].message.contains("no price: `one`, `two`;"), "{error}");
+}
+
+#[test]
 fn a_store_is_read_where_it_is_compiled_in_and_else_named_with_its_feature() {
     let read = |stores: &str| {
         let text = format!("tiers: [{{ name: main, provider: simulated }}]\nstores: {stores}");

@@ -28,6 +28,15 @@ fn each_incident_and_each_classic_is_there_once_and_says_what_it_proves() {
     assert_eq!(LISTED.matches("\n| `").count(), scenarios.len(), "the list has none that is not there");
 }
 
+/// Those who ask the same at the same time share one answer: it is of the tier that made it.
+#[test]
+fn a_primary_that_hangs_is_said_to_answer_nobody() {
+    let report = Drill::new(&default_config()).unwrap().run(&[Scenario::named("hang").unwrap()]).unwrap();
+    // From 20 min to 1 h.
+    let silent = report.scenarios[0].timeline.iter().filter(|bucket| (1200.0..3500.0).contains(&bucket.from_s));
+    assert_eq!(silent.map(|bucket| bucket.by_tier[0]).sum::<u64>(), 0);
+}
+
 #[test]
 fn with_every_provider_down_for_an_hour_each_request_is_an_answer_or_a_task() {
     let report = Drill::new(&default_config()).unwrap().run(&[Scenario::named("all-down-hour").unwrap()]).unwrap();

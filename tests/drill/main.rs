@@ -64,6 +64,19 @@ fn an_outage_of_the_primary_loses_nothing_and_it_is_back_within_one_probe_interv
 }
 
 #[test]
+fn a_mirror_is_left_out() {
+    let calm = "name: calm\nlasts: 10m\nrequests: { rate: 1/s }";
+    let tiers = "tiers: [{ name: a, provider: simulated }, { name: b, provider: simulated }]";
+    // One would need a key, and be called in earnest; the other would be called for nothing.
+    for to in ["{ name: next, provider: openai, model: gpt-4o }", "b"] {
+        let config = format!("{tiers}\nmirror: {{ to: {to}, share: 100% }}");
+        let report = drilled(&Config::from_str(&config, Format::Yaml).unwrap(), calm);
+        adds_up(&report);
+        assert_eq!((report.tiers[0].attempts, report.tiers[1].attempts), (report.requests, 0), "{to}");
+    }
+}
+
+#[test]
 fn with_everything_down_every_request_is_a_degraded_answer_or_a_task() {
     let text = OUTAGE.replace("fault: [", "at: all, fault: [");
     let report = drilled(&default_config(), &text);

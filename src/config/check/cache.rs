@@ -1,5 +1,8 @@
 use super::Findings;
-use crate::config::{Config, Feature, FeatureCache, Likeness, Provider, Similar, Size, Span, Tier};
+use crate::{
+    CacheHandle,
+    config::{Config, Feature, FeatureCache, Likeness, Provider, Similar, Size, Span, Tier},
+};
 
 pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
     let Some(cache) = &config.cache else { return };
@@ -10,7 +13,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
         }
         findings.at_least_one("max_bytes", cache.max_bytes.map(|size| size.0), "; leave `cache` out to keep nothing");
         findings.at_least_one("max_answer", cache.max_answer.map(|size| size.0), "; leave `cache` out to keep nothing");
-        let room = cache.max_bytes.unwrap_or(ROOM);
+        let room = cache.max_bytes.unwrap_or(Size(CacheHandle::MAX_BYTES));
         if cache.max_answer.is_some_and(|answer| answer > room) {
             findings.wrong("max_answer", "an answer so large finds no room in `max_bytes`");
         }
@@ -19,9 +22,6 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
         }
     });
 }
-
-/// The default of `max_bytes`.
-const ROOM: Size = Size(64 << 20);
 
 pub(super) fn feature(feature: &Feature, config: &Config, findings: &mut Findings<'_, '_>) {
     if config.cache.is_none() && matches!(feature.cache, Some(FeatureCache::On(true) | FeatureCache::Ttl(_))) {

@@ -9,7 +9,7 @@ pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findin
             Candidate::Tier(own) => findings.within("to", |findings| candidate(own, config, findings)),
         }
         if let Some(Provider::Cached | Provider::Handoff) = config.candidate().map(|tier| tier.provider) {
-            findings.wrong("to", "a candidate is a model: neither what the cache has kept nor people");
+            findings.wrong("to", Candidate::NO_MODEL);
         }
         if mirror.features.as_ref().is_some_and(Vec::is_empty) {
             findings.wrong("features", "no request is of one of no features; leave the list out for all");
@@ -27,6 +27,16 @@ fn candidate(own: &Tier, config: &Config, findings: &mut Findings<'_, '_>) {
         let name = &own.name;
         findings
             .wrong("name", format!("a tier is named `{name}`: write `to: {name}`, or give the candidate another name"));
+    }
+    let of_those_that_serve = [
+        ("hedge", own.hedge.is_some()),
+        ("last_resort", own.last_resort),
+        ("level", own.level.is_some()),
+        ("min_useful", own.min_useful.is_some()),
+        ("similar", own.similar.is_some()),
+    ];
+    for (key, _) in of_those_that_serve.into_iter().filter(|(_, given)| *given) {
+        findings.wrong_key(key, format!("a candidate serves nobody: `{key}` means nothing to it"));
     }
     tiers::tier(own, findings);
 }

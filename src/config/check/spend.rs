@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use super::Findings;
 use crate::config::{AtCap, Budget, Config, Tier, suggest::nearest};
 
@@ -60,15 +62,15 @@ fn budget(budget: &Budget, config: &Config, priced: &dyn Fn(&str, &str) -> bool,
     {
         return;
     }
-    let mut models: Vec<&str> = config
+    let mut known = HashSet::new();
+    let models: Vec<&str> = config
         .tiers
         .iter()
         .filter(|tier| counts(budget, tier, config) && !tier.provider.is_local())
         .filter_map(|tier| Some((tier.provider.name(), tier.model.as_deref()?)))
         .filter(|(provider, model)| !config.prices.contains_key(*model) && !priced(provider, model))
-        .map(|(_, model)| model)
+        .filter_map(|(_, model)| known.insert(model).then_some(model))
         .collect();
-    models.dedup();
     let [first, ..] = models[..] else { return };
     let names: Vec<String> = models.iter().map(|model| format!("`{model}`")).collect();
     let message =

@@ -59,7 +59,10 @@ mod settings;
 
 use std::time::Duration;
 
-use super::tree::{Entry, Fault, Node, Place, Value};
+use super::{
+    Retry,
+    tree::{Entry, Fault, Node, Place, Value},
+};
 
 /// The form of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,16 +107,11 @@ impl Form {
     }
 }
 
-/// The default of a tier's `timeout`.
-const ATTEMPT: Duration = Duration::from_secs(30);
-/// The longest wait before a retry, by default.
-const WAIT: Duration = Duration::from_secs(30);
-
 /// The time in which all tiers can make all their attempts, with the waits between them.
 fn whole(tiers: usize, attempts: u16, attempt: Duration) -> Duration {
     let tiers = u32::try_from(tiers).unwrap_or(u32::MAX);
     let asking = attempt.saturating_mul(u32::from(attempts));
-    let waiting = WAIT.saturating_mul(u32::from(attempts.saturating_sub(1)));
+    let waiting = Retry::MAX_DELAY.saturating_mul(u32::from(attempts.saturating_sub(1)));
     asking.saturating_add(waiting).saturating_mul(tiers.max(1))
 }
 

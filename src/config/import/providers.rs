@@ -4,7 +4,7 @@ use serde::{Deserialize, de::IgnoredAny};
 
 use super::{name, number, set_default, span, whole, yes};
 use crate::config::{
-    Growth, OnError, Provider,
+    Growth, OnError, Provider, Timeout,
     tree::{self, Entry, Fault, Node, Value},
 };
 
@@ -67,7 +67,7 @@ pub(super) fn rewrite(mut tree: Node) -> Result<Node, Fault> {
         set_default(&mut tree, "retry", "retry_timeouts", yes(place));
         set_default(&mut tree, "retry", "budget", number(1, place));
         if tree.get("timeout").is_none() {
-            let whole = whole(count, attempts, super::ATTEMPT);
+            let whole = whole(count, attempts, Timeout::ATTEMPT);
             tree.put(Entry::new("timeout", place.clone(), span(whole, place)));
         }
     }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{name, number, set_default, span, whole, yes};
 use crate::config::{
-    OnError, Provider,
+    OnError, Provider, Timeout,
     tree::{self, Entry, Fault, Node, Value},
 };
 
@@ -95,7 +95,7 @@ pub(super) fn rewrite(mut tree: Node) -> Result<Node, Fault> {
         set_default(&mut tree, "retry", "retry_timeouts", yes(place));
         set_default(&mut tree, "retry", "budget", number(1, place));
         set_default(&mut tree, "circuit_breaker", "consecutive_failures", number(attempts, place));
-        let whole = whole(count, attempts, attempt.unwrap_or(super::ATTEMPT));
+        let whole = whole(count, attempts, attempt.unwrap_or(Timeout::ATTEMPT));
         tree.put(Entry::new("timeout", place.clone(), span(whole, place)));
     }
     if let (Some(node), Some(ms)) = (interval, failover.primary_recovery_check_interval_ms) {

@@ -1,12 +1,9 @@
-use std::{fmt, path::PathBuf};
+use std::path::PathBuf;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{
-    Deserialize, Deserializer,
-    de::{Error, Unexpected, Visitor},
-};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
-use super::Span;
+use super::{Size, Span};
 
 /// What the gateway allows its callers, and how long it waits for whom. A stack in an application has no use for it.
 ///
@@ -56,85 +53,4 @@ pub struct Gateway {
     /// How many decision records are kept for `GET /requests`, up to 1,000,000. Default: 1,024.
     #[schemars(extend("default" = 1024), range(min = 1, max = 1_000_000))]
     pub records: Option<u32>,
-}
-
-/// A number of bytes: `64KiB`, `32MiB`, `10MB`; a bare number is refused, for nobody knows its unit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Size(pub u64);
-
-impl Size {
-    fn parse(text: &str) -> Option<Self> {
-        let text = text.trim();
-        let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, unit) = text.split_at(digits);
-        let unit: u64 = match unit.trim_start() {
-            "B" => 1,
-            "kB" | "KB" => 1000,
-            "MB" => 1_000_000,
-            "GB" => 1_000_000_000,
-            "KiB" => 1 << 10,
-            "MiB" => 1 << 20,
-            "GiB" => 1 << 30,
-            _ => return None,
-        };
-        let bytes = number.parse::<f64>().ok()? * unit as f64;
-        // Up to here a float is exact.
-        (bytes < (1u64 << 53) as f64).then_some(Self(bytes as u64))
-    }
-}
-
-impl<'de> Deserialize<'de> for Size {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Sizes;
-
-        impl Visitor<'_> for Sizes {
-            type Value = Size;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number of bytes with its unit, such as 64KiB or 32MiB")
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Size, E> {
-                Size::parse(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
-            }
-        }
-
-        deserializer.deserialize_any(Sizes)
-    }
-}
-
-impl JsonSchema for Size {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Size".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "string",
-            "description": "A number of bytes with its unit, such as 64KiB or 32MiB.",
-            "pattern": r"^\s*\d+(\.\d+)?\s*([kKMG]B|[KMG]iB|B)\s*$|\$\{",
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_size_needs_its_unit() {
-        for (text, bytes) in [
-            ("64KiB", 65536),
-            ("32 MiB", 32 << 20),
-            ("1.5kB", 1500),
-            ("1GiB", 1 << 30),
-            ("2GB", 2_000_000_000),
-            ("0B", 0),
-        ] {
-            assert_eq!(Size::parse(text), Some(Size(bytes)), "{text}");
-        }
-        for text in ["", "64", "KiB", "64K", "64Mib", "-1MiB", "1e3MiB", "1.2.3MiB", "99999999999999GiB"] {
-            assert_eq!(Size::parse(text), None, "{text}");
-        }
-    }
 }

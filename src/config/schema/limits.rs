@@ -3,15 +3,10 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
-use super::either::{Either, short_or_block};
-
-/// A span of time: `30s`, `500ms`, `1m30s`, `2h`; a bare number is refused, for nobody knows its unit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Span(pub Duration);
-
-/// A share of a whole, from 0 to 1: `0.5` or `50%`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd)]
-pub struct Share(pub f64);
+use super::{
+    Share, Span,
+    either::{Either, short_or_block},
+};
 
 /// The limits of time of one attempt: one span, or each limit by its name.
 #[derive(Clone, Copy, Debug, PartialEq, JsonSchema)]
@@ -186,6 +181,18 @@ pub struct SlowCalls {
     pub span: Option<Span>,
     /// The fewest calls that make a rate.
     pub min_calls: Option<u32>,
+}
+
+impl Timeout {
+    /// The default of `attempt`.
+    pub(in crate::config) const ATTEMPT: Duration = Duration::from_secs(30);
+}
+
+impl Retry {
+    /// The retry layer's default of `max_attempts`.
+    pub(in crate::config) const MAX_ATTEMPTS: u16 = 3;
+    /// Its default of `max_delay`.
+    pub(in crate::config) const MAX_DELAY: Duration = Duration::from_secs(30);
 }
 
 impl<'de> Deserialize<'de> for TierTimeout {

@@ -43,6 +43,11 @@ pub enum Candidate {
     Tier(Box<Tier>),
 }
 
+impl Candidate {
+    /// What is wrong with one that answers without a model.
+    pub(in crate::config) const NO_MODEL: &str = "a candidate is a model: neither what the cache has kept nor people";
+}
+
 impl<'de> Deserialize<'de> for Candidate {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let forms = "the name of a tier, or a tier such as { name: candidate, provider: openai, model: gpt-4o }";

@@ -27,19 +27,18 @@ pub use self::{
     alerts::{Alerts, RuleThreshold, Rules, Webhook, WebhookFormat},
     cache::{Cache, CacheAcross, FeatureCache, Likeness, Similar, SimilarAcross},
     features::{AllOpen, Fallback, Feature, ModelName, OnError, RampStep, Rate, Session, Stream, StreamBreak},
-    gateway::{Gateway, Size},
+    gateway::Gateway,
     handoff::{Handoff, HandoffCallbacks, HandoffNotify, HandoffRedrive},
     hedge::{Hedge, HedgeAfter, HedgeSettings},
     idempotency::Idempotency,
     limits::{
-        CircuitBreaker, Cooldown, GrowingCooldown, Growth, Jitter, RateOver, Retry, Share, SlowCalls, Span,
-        TierTimeout, Timeout,
+        CircuitBreaker, Cooldown, GrowingCooldown, Growth, Jitter, RateOver, Retry, SlowCalls, TierTimeout, Timeout,
     },
     mirror::{Candidate, Mirror},
-    scalars::Secret,
+    scalars::{KeyRef, Secret, Share, Size, Span},
     spend::{AtCap, Budget, ModelPrice, Period, Route, RouteWhen},
     stores::Stores,
-    tier::{KeyRef, Provider, Simulated, Tier},
+    tier::{Provider, Simulated, Tier},
 };
 
 pub(crate) use self::stores::DurableUrl;

@@ -1,4 +1,4 @@
-//! The values that have a spelling of their own: spans of time, shares, references to secrets.
+//! The values that have a spelling of their own: spans of time, shares, sizes, references to secrets.
 
 use std::{borrow::Cow, fmt, ops::Deref, str::FromStr, time::Duration};
 
@@ -8,8 +8,41 @@ use serde::{
     de::{Error, Unexpected, Visitor},
 };
 
-use super::{KeyRef, Share, Span};
 use crate::InvalidConfig;
+
+/// A span of time: `30s`, `500ms`, `1m30s`, `2h`; a bare number is refused, for nobody knows its unit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span(pub Duration);
+
+/// A share of a whole, from 0 to 1: `0.5` or `50%`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd)]
+pub struct Share(pub f64);
+
+/// A number of bytes: `64KiB`, `32MiB`, `10MB`; a bare number is refused, for nobody knows its unit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub u64);
+
+/// A reference to a secret: `${NAME}`. The secret itself never stands in the file, and is never in this type.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KeyRef(String);
+
+impl KeyRef {
+    /// A reference to this variable of the environment.
+    pub fn env(name: impl Into<String>) -> Self {
+        Self(name.into())
+    }
+
+    /// The variable's name.
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for KeyRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "${{{}}}", self.0)
+    }
+}
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -104,6 +137,47 @@ impl<'de> Deserialize<'de> for Share {
     }
 }
 
+impl Size {
+    fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, unit) = text.split_at(digits);
+        let unit: u64 = match unit.trim_start() {
+            "B" => 1,
+            "kB" | "KB" => 1000,
+            "MB" => 1_000_000,
+            "GB" => 1_000_000_000,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            _ => return None,
+        };
+        let bytes = number.parse::<f64>().ok()? * unit as f64;
+        // Up to here a float is exact.
+        (bytes < (1u64 << 53) as f64).then_some(Self(bytes as u64))
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Sizes;
+
+        impl Visitor<'_> for Sizes {
+            type Value = Size;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of bytes with its unit, such as 64KiB or 32MiB")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Size, E> {
+                Size::parse(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+            }
+        }
+
+        deserializer.deserialize_any(Sizes)
+    }
+}
+
 impl<'de> Deserialize<'de> for KeyRef {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
@@ -176,6 +250,20 @@ impl JsonSchema for Share {
     }
 }
 
+impl JsonSchema for Size {
+    fn schema_name() -> Cow<'static, str> {
+        "Size".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "A number of bytes with its unit, such as 64KiB or 32MiB.",
+            "pattern": r"^\s*\d+(\.\d+)?\s*([kKMG]B|[KMG]iB|B)\s*$|\$\{",
+        })
+    }
+}
+
 impl JsonSchema for KeyRef {
     fn schema_name() -> Cow<'static, str> {
         "KeyRef".into()
@@ -187,5 +275,27 @@ impl JsonSchema for KeyRef {
             "description": "A reference to a variable of the environment that holds a secret: ${NAME}.",
             "pattern": r"^\$\{\s*[A-Za-z0-9_]+\s*\}$",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_needs_its_unit() {
+        for (text, bytes) in [
+            ("64KiB", 65536),
+            ("32 MiB", 32 << 20),
+            ("1.5kB", 1500),
+            ("1GiB", 1 << 30),
+            ("2GB", 2_000_000_000),
+            ("0B", 0),
+        ] {
+            assert_eq!(Size::parse(text), Some(Size(bytes)), "{text}");
+        }
+        for text in ["", "64", "KiB", "64K", "64Mib", "-1MiB", "1e3MiB", "1.2.3MiB", "99999999999999GiB"] {
+            assert_eq!(Size::parse(text), None, "{text}");
+        }
     }
 }

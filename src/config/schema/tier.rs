@@ -1,9 +1,9 @@
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{CircuitBreaker, Hedge, Retry, Secret, Similar, Span, TierTimeout};
+use super::{CircuitBreaker, Hedge, KeyRef, Retry, Secret, Similar, Span, TierTimeout};
 
 /// A model behind a provider, with its own settings.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -138,26 +138,4 @@ pub struct Simulated {
     pub latency: Option<Span>,
     /// The seed of its chances.
     pub seed: Option<u64>,
-}
-
-/// A reference to a secret: `${NAME}`. The secret itself never stands in the file, and is never in this type.
-#[derive(Clone, PartialEq, Eq)]
-pub struct KeyRef(String);
-
-impl KeyRef {
-    /// A reference to this variable of the environment.
-    pub fn env(name: impl Into<String>) -> Self {
-        Self(name.into())
-    }
-
-    /// The variable's name.
-    pub fn name(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for KeyRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "${{{}}}", self.0)
-    }
 }

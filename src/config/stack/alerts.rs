@@ -71,7 +71,7 @@ impl WebhookPlan {
         let mut webhook = webhook.map_err(|error| wrong("url", &error))?.transport(makings.transport());
         let authorization = match &said.authorization {
             None => None,
-            Some(key) => Some(secret(&name, key.name(), environment)?),
+            Some(key) => Some(secret(&format!("{name}.authorization"), key.name(), environment)?),
         };
         if let Some(value) = &authorization {
             webhook = webhook.authorization(value).map_err(|error| wrong("authorization", &error))?;
@@ -87,14 +87,10 @@ impl WebhookPlan {
     }
 }
 
-/// What a webhook's `authorization` stands for.
-fn secret(webhook: &str, variable: &str, environment: &Environment) -> Result<Arc<str>, ConfigError> {
-    if let Some(value) = environment.get(variable).filter(|value| !value.trim().is_empty()) {
-        return Ok(value.into());
-    }
-    let message = format!("{webhook}.authorization: the variable {variable} of the environment is not set");
-    let variable = Some(variable.to_owned());
-    Err(ConfigError::new(vec![Problem { variable, ..Problem::of_file(None, message) }]))
+/// What stands for this field in the environment.
+fn secret(field: &str, variable: &str, environment: &Environment) -> Result<Arc<str>, ConfigError> {
+    let missing = || ConfigError::new(vec![Problem::not_set(field, &[variable], "")]);
+    environment.secret(variable).map(Into::into).ok_or_else(missing)
 }
 
 impl StackHandle {

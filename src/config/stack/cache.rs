@@ -90,10 +90,10 @@ impl Kept {
         }
     }
 
-    /// A tier of these answers.
+    /// A tier of these answers, which stands at this place of the configuration.
     pub(super) fn tier(
         &self,
-        tier: &str,
+        place: &str,
         alike: Option<&Alike>,
         makings: &Makings,
     ) -> Result<CachedAnswers, InvalidConfig> {
@@ -105,7 +105,7 @@ impl Kept {
             Likeness::Embeddings => {
                 let server = leaf::openai(similar.base_url.as_deref(), key.clone().unwrap_or_default());
                 let server = server.map_err(|error| {
-                    InvalidConfig::new(format!("tiers.{tier}.similar.base_url"), error.problem().to_owned())
+                    InvalidConfig::new(format!("{place}.similar.base_url"), error.problem().to_owned())
                 })?;
                 let server = if key.is_none() { server.without_key() } else { server };
                 let model = similar.model.as_deref().unwrap_or_default();

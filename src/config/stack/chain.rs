@@ -14,12 +14,13 @@ use crate::{
 pub(super) fn attempts(config: &Config) -> Option<u16> {
     let own = |tier: &Tier| settings::merged_retry(tier.retry, config.retry).max_attempts;
     let said = config.tiers.iter().any(|tier| own(tier).is_some());
-    let all = config.tiers.iter().map(|tier| own(tier).unwrap_or(ATTEMPTS).max(1)).fold(0, u16::saturating_add);
+    let all = config
+        .tiers
+        .iter()
+        .map(|tier| own(tier).unwrap_or(config::Retry::MAX_ATTEMPTS).max(1))
+        .fold(0, u16::saturating_add);
     (said && all > Context::default().attempts_left).then_some(all)
 }
-
-/// The retry layer's own number of attempts.
-const ATTEMPTS: u16 = 3;
 
 /// What a tier of a chain is.
 pub(super) trait TierLike:

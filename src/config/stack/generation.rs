@@ -108,13 +108,15 @@ impl Plan {
                 let problem = format!("two tiers are named `{}`; give each a name of its own", tier.name);
                 problems.push(InvalidConfig::new("tiers", problem).into());
             }
-            match LeafPlan::new(tier, makings, &environment) {
+            match LeafPlan::new(tier, format!("tiers.{}", tier.name), makings, &environment) {
                 Ok(plan) => leaves.push(plan),
                 Err(error) => problems.extend_from_slice(error.problems()),
             }
         }
         let candidate = CandidatePlan::new(&config, makings, &environment).unwrap_or_else(|error| {
-            problems.extend_from_slice(error.problems());
+            // What is wrong with one that is a tier too has been told of the tier.
+            let news: Vec<_> = error.problems().iter().filter(|problem| !problems.contains(problem)).cloned().collect();
+            problems.extend(news);
             None
         });
         let people = PeoplePlan::new(&config, &environment, &mut problems);

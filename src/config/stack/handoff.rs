@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Event, InvalidConfig,
-    config::{self, Config, ConfigError, Environment, Problem, Provider},
+    config::{self, Config, Environment, Problem, Provider},
     events::{self, CircuitState},
     handoff::{Callbacks, Deliveries, Delivering, Desk, Notify, Redrive, Redriving, TaskStore, WebhookSecret},
     providers::Handoff,
@@ -40,12 +40,9 @@ impl PeoplePlan {
         let said = config.handoff.clone().unwrap_or_default();
         let secret = said.callbacks.as_ref().and_then(|callbacks| {
             let name = callbacks.secret.name();
-            let value = environment.get(name).filter(|value| !value.trim().is_empty());
+            let value = environment.secret(name);
             if value.is_none() {
-                let message = format!("handoff.callbacks.secret: the variable {name} of the environment is not set");
-                let variable = Some(name.to_owned());
-                let missing = ConfigError::new(vec![Problem { variable, ..Problem::of_file(None, message) }]);
-                problems.extend_from_slice(missing.problems());
+                problems.push(Problem::not_set("handoff.callbacks.secret", &[name], ""));
             }
             value.map(Into::into)
         });

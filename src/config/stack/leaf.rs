@@ -32,6 +32,8 @@ use crate::{
 #[derive(Clone, PartialEq)]
 pub(super) struct LeafPlan {
     tier: String,
+    /// Where it stands in the configuration, for what is wrong with it.
+    pub(super) place: String,
     provider: Provider,
     model: Option<String>,
     base_url: Option<String>,
@@ -54,20 +56,26 @@ impl LeafPlan {
     ///
     /// # Errors
     ///
-    /// A key that is not there, and a header that cannot be; the error names the tier, the field and the variable.
-    pub(super) fn new(tier: &Tier, makings: &Makings, environment: &Environment) -> Result<Self, ConfigError> {
+    /// A key that is not there, and a header that cannot be; the error names the place, the field and the variable.
+    pub(super) fn new(
+        tier: &Tier,
+        place: String,
+        makings: &Makings,
+        environment: &Environment,
+    ) -> Result<Self, ConfigError> {
         let mut headers = HeaderMap::new();
         for (name, value) in &tier.headers {
-            let wrong = |what: &'static str| InvalidConfig::new(format!("tiers.{}.headers.{name}", tier.name), what);
+            let wrong = |what: &'static str| InvalidConfig::new(format!("{place}.headers.{name}"), what);
             let field: HeaderName = name.parse().map_err(|_| wrong("it is not the name of an HTTP header"))?;
             let mut value = HeaderValue::from_str(value).map_err(|_| wrong("no HTTP header may have this value"))?;
             value.set_sensitive(true);
             headers.insert(field, value);
         }
         // What stands in the provider's place needs no key of it.
-        let key = if makings.leaf(&tier.name).is_some() { None } else { key(tier, environment)? };
+        let key = if makings.leaf(&tier.name).is_some() { None } else { key(tier, &place, environment)? };
         Ok(Self {
             tier: tier.name.clone(),
+            place,
             provider: tier.provider,
             model: tier.model.clone(),
             base_url: tier.base_url.clone(),
@@ -106,19 +114,20 @@ impl LeafPlan {
             Provider::Anthropic => {
                 let leaf = Anthropic::new(key);
                 let leaf = match &self.base_url {
-                    Some(url) => leaf.base_url(url).map_err(|error| self.wrong("base_url", &error))?,
+                    Some(url) => leaf.base_url(url).map_err(|error| self.wrong("base_url", error.problem()))?,
                     None => leaf,
                 };
                 Leaf::Anthropic(self.over_http(leaf, makings))
             }
             Provider::OpenAi => {
-                let leaf = openai(self.base_url.as_deref(), key).map_err(|error| self.wrong("base_url", &error))?;
+                let leaf =
+                    openai(self.base_url.as_deref(), key).map_err(|error| self.wrong("base_url", error.problem()))?;
                 Leaf::OpenAi(self.over_http(leaf, makings))
             }
             Provider::Gemini => {
                 let leaf = Gemini::new(key);
                 let leaf = match &self.base_url {
-                    Some(url) => leaf.base_url(url).map_err(|error| self.wrong("base_url", &error))?,
+                    Some(url) => leaf.base_url(url).map_err(|error| self.wrong("base_url", error.problem()))?,
                     None => leaf,
                 };
                 Leaf::Gemini(self.over_http(leaf, makings))
@@ -127,20 +136,20 @@ impl LeafPlan {
             Provider::Cached => {
                 let kept = self.kept.as_ref().ok_or_else(|| {
                     let problem = "a cached tier gives what the cache has kept, and there is no `cache`";
-                    InvalidConfig::new(format!("tiers.{}.provider", self.tier), problem)
+                    self.wrong("provider", problem)
                 })?;
-                Leaf::Cached(kept.tier(&self.tier, self.alike.as_ref(), makings)?)
+                Leaf::Cached(kept.tier(&self.place, self.alike.as_ref(), makings)?)
             }
             Provider::Handoff => {
-                let people = self.people.as_ref().ok_or_else(|| {
-                    InvalidConfig::new(format!("tiers.{}.provider", self.tier), "there is nobody to hand requests to")
-                })?;
+                let people = self
+                    .people
+                    .as_ref()
+                    .ok_or_else(|| self.wrong("provider", "there is nobody to hand requests to"))?;
                 Leaf::Handoff(people.tier(self.text.as_deref()))
             }
             Provider::Canned => {
-                let text = self.text.as_deref().ok_or_else(|| {
-                    InvalidConfig::new(format!("tiers.{}.text", self.tier), "a canned tier must say what it answers")
-                })?;
+                let text =
+                    self.text.as_deref().ok_or_else(|| self.wrong("text", "a canned tier must say what it answers"))?;
                 Leaf::Canned(Canned::text(text))
             }
         })
@@ -170,31 +179,27 @@ impl LeafPlan {
         }
     }
 
-    fn wrong(&self, field: &str, error: &InvalidConfig) -> InvalidConfig {
-        InvalidConfig::new(format!("tiers.{}.{field}", self.tier), error.problem().to_owned())
+    fn wrong(&self, field: &str, problem: impl Into<String>) -> InvalidConfig {
+        let problem: String = problem.into();
+        InvalidConfig::new(format!("{}.{field}", self.place), problem)
     }
 }
 
 /// The key that a tier sends. It stands in the environment and nowhere else.
-fn key(tier: &Tier, environment: &Environment) -> Result<Option<Arc<str>>, ConfigError> {
+fn key(tier: &Tier, place: &str, environment: &Environment) -> Result<Option<Arc<str>>, ConfigError> {
     let names = tier.key_variables();
-    let Some(first) = names.first() else { return Ok(None) };
-    let set = |name: &&str| environment.get(name).filter(|key| !key.trim().is_empty());
-    if let Some(key) = names.iter().find_map(set) {
+    if names.is_empty() {
+        return Ok(None);
+    }
+    if let Some(key) = names.iter().find_map(|name| environment.secret(name)) {
         return Ok(Some(key.into()));
     }
     let (field, said) = match &tier.similar {
         Some(similar) if tier.provider == Provider::Cached => ("similar.api_key", similar.api_key.is_some()),
         _ => ("api_key", tier.api_key.is_some()),
     };
-    let message = format!(
-        "tiers.{}.{field}: the variable {} of the environment is not set{}",
-        tier.name,
-        names.join(" or "),
-        if said { "" } else { "; set it, or name another one with `api_key: ${NAME}`" },
-    );
-    let variable = Some((*first).to_owned());
-    Err(ConfigError::new(vec![Problem { variable, ..Problem::of_file(None, message) }]))
+    let hint = if said { "" } else { "; set it, or name another one with `api_key: ${NAME}`" };
+    Err(ConfigError::new(vec![Problem::not_set(&format!("{place}.{field}"), &names, hint)]))
 }
 
 /// OpenAI, or a server that is compatible with it.

@@ -1,9 +1,15 @@
 //! The candidate beside the tiers.
 
-use super::{Makings, generation::Generation, leaf::LeafPlan, part::Part, spend};
+use super::{
+    Makings,
+    generation::Generation,
+    leaf::LeafPlan,
+    part::{self, Part},
+    settings, spend,
+};
 use crate::{
-    BudgetHandle, Events, InvalidConfig, LlmRequest, MirrorHandle, MirrorLayer, RetryBudget,
-    config::{Config, ConfigError, Environment, Mirror, Problem, Retry, Tier},
+    BudgetHandle, Events, InvalidConfig, LlmRequest, MirrorHandle, MirrorLayer,
+    config::{Candidate, Config, ConfigError, Environment, Mirror, Provider, Retry, Tier},
     prices::PriceTable,
 };
 
@@ -16,20 +22,24 @@ pub(super) struct CandidatePlan {
 impl CandidatePlan {
     /// # Errors
     ///
-    /// No tier has its name, its key is missing, or its headers cannot be.
+    /// No tier has its name, it is no model, its key is missing, or its headers cannot be.
     pub(super) fn new(
         config: &Config,
         makings: &Makings,
         environment: &Environment,
     ) -> Result<Option<Self>, ConfigError> {
-        if config.mirror.is_none() {
-            return Ok(None);
-        }
+        let Some(mirror) = &config.mirror else { return Ok(None) };
         let Some(tier) = config.candidate() else {
-            let problem: Problem = InvalidConfig::new("mirror.to", "no tier has this name").into();
-            return Err(ConfigError::new(vec![problem]));
+            return Err(InvalidConfig::new("mirror.to", "no tier has this name").into());
         };
-        let leaf = LeafPlan::new(tier, makings, environment)?;
+        if matches!(tier.provider, Provider::Cached | Provider::Handoff) {
+            return Err(InvalidConfig::new("mirror.to", Candidate::NO_MODEL).into());
+        }
+        let place = match &mirror.to {
+            Candidate::Name(name) => format!("tiers.{name}"),
+            Candidate::Tier(_) => "mirror.to".to_owned(),
+        };
+        let leaf = LeafPlan::new(tier, place, makings, environment)?;
         let mut tier = tier.clone();
         let own = tier.retry.unwrap_or_default();
         // What fails in the shadow is worth knowing, and not worth a second call.
@@ -56,6 +66,8 @@ impl Mirroring {
     ) -> Result<Self, InvalidConfig> {
         let known = before.and_then(|before| before.mirror.as_ref());
         let CandidatePlan { tier, leaf } = plan;
+        let (share, field) = part::retry_share(&tier, &leaf.place, config);
+        let retries = settings::retry_budget(&field, share)?;
         // Its circuit tells nobody: under the name of a tier it would be taken for that one's.
         let part = Part::new(&tier, None, leaf, config, makings, &Events::new(), known.map(|known| &known.candidate))?;
         let mut caps = spend::candidate_budget(mirror.usd_per_day, &tier, prices, &makings.events)?;
@@ -63,7 +75,7 @@ impl Mirroring {
             caps = caps.map(|caps| caps.succeeding(before));
         }
         let spend = caps.as_ref().map(|caps| caps.handle());
-        let service = part.service(&tier, config, RetryBudget::new(), caps, makings);
+        let service = part.service(&tier, config, retries, caps, makings);
         let mut layer = MirrorLayer::new(service).events(makings.events.clone()).prices(prices.clone());
         if let Some(share) = mirror.share {
             layer = layer.share(share.0);

@@ -62,7 +62,7 @@ use crate::{
 ///
 /// ```text
 /// Observe · Timeout (whole) · [Idempotency] · [Cache] · [Budget] · Bulkhead · [Mirror] · [Route] · Fallback ·
-///     for each tier: [Budget] · RetryWithJitter · CircuitBreaker · Timeout (attempt) · leaf
+///     for each tier: [Hedge] · [Budget] · RetryWithJitter · CommitOnFirstToken · CircuitBreaker · Timeout (attempt) · leaf
 /// ```
 ///
 /// made of the public layers and nothing else; what the file does not say is as those layers have it. All tiers share one

@@ -67,7 +67,7 @@ impl Part {
         if let Some(seed) = makings.seed(&tier.name) {
             breaker = breaker.seed(seed);
         }
-        let breaker = settings::breaker(&format!("tiers.{}.circuit_breaker", tier.name), breaker, &settings)?;
+        let breaker = settings::breaker(&plan.place, tier.circuit_breaker, breaker, &settings)?;
         let (name, on_error) = (tier.name.as_str().into(), on_error.clone());
         Ok(Self { name, plan, leaf, settings, on_error, breaker })
     }
@@ -108,6 +108,14 @@ impl Part {
     }
 }
 
+/// How much of the calls of a tier, which stands at this place, may be retries; and the field that says so.
+pub(super) fn retry_share(tier: &Tier, place: &str, config: &Config) -> (Option<Share>, String) {
+    match tier.retry.and_then(|retry| retry.budget) {
+        Some(share) => (Some(share), format!("{place}.retry.budget")),
+        None => (config.retry.budget, "retry.budget".to_owned()),
+    }
+}
+
 /// The retry budget of a tier: that of the file, which all share, unless it has a share of its own.
 pub(super) fn retry_budget(
     budgets: &mut RetryBudgets,
@@ -115,11 +123,9 @@ pub(super) fn retry_budget(
     config: &Config,
     before: Option<&Generation>,
 ) -> Result<RetryBudget, InvalidConfig> {
-    let own = tier.retry.and_then(|retry| retry.budget);
-    let (key, share, field) = match own {
-        Some(share) => (Some(tier.name.clone()), Some(share), format!("tiers.{}.retry.budget", tier.name)),
-        None => (None, config.retry.budget, "retry.budget".to_owned()),
-    };
+    let is_own = tier.retry.is_some_and(|retry| retry.budget.is_some());
+    let key = is_own.then(|| tier.name.clone());
+    let (share, field) = retry_share(tier, &format!("tiers.{}", tier.name), config);
     if let Some((_, budget)) = budgets.get(&key) {
         return Ok(budget.clone());
     }

@@ -21,8 +21,6 @@ use crate::{
 
 /// The default of the file's `timeout`.
 const TOTAL: Duration = Duration::from_secs(90);
-/// The default of a tier's `timeout`.
-const ATTEMPT: Duration = Duration::from_secs(30);
 /// The default of a feature's `concurrency`.
 const CONCURRENCY: usize = 100;
 /// The first wait, where only the factor between waits is given.
@@ -70,7 +68,7 @@ pub(super) fn attempt(timeout: Option<TierTimeout>) -> TimeoutLayer {
         Some(TierTimeout::Attempt(span)) => schema::Timeout { attempt: Some(span), ..schema::Timeout::default() },
         Some(TierTimeout::Limits(limits)) => limits,
     };
-    let mut layer = TimeoutLayer::new(limits.attempt.map_or(ATTEMPT, |span| span.0));
+    let mut layer = TimeoutLayer::new(limits.attempt.map_or(schema::Timeout::ATTEMPT, |span| span.0));
     if let Some(first_token) = limits.first_token {
         layer = layer.first_token(first_token.0);
     }
@@ -174,20 +172,30 @@ pub(super) fn merged_breaker(
     }
 }
 
+/// A tier's circuit breaker by the merged settings. What its own ones, at this place, leave open stands in the file's block: so
+/// an error names the field that is wrong.
 pub(super) fn breaker(
-    field: &str,
+    place: &str,
+    own: Option<CircuitBreaker>,
     mut layer: CircuitBreakerLayer,
     settings: &CircuitBreaker,
 ) -> Result<CircuitBreakerLayer, InvalidConfig> {
+    let own = own.unwrap_or_default();
+    let field = |rule: &str, is_own: bool| match is_own {
+        true => format!("{place}.circuit_breaker.{rule}"),
+        false => format!("circuit_breaker.{rule}"),
+    };
     if let Some(failures) = settings.consecutive_failures {
         layer = layer.consecutive_failures(failures);
     }
     if let Some(rule) = settings.failure_rate {
-        let window = window(&format!("{field}.failure_rate"), rule.calls, rule.span, rule.min_calls)?;
+        let field = field("failure_rate", own.failure_rate.is_some());
+        let window = window(&field, rule.calls, rule.span, rule.min_calls)?;
         layer = layer.failure_rate(rule.share.0, window);
     }
     if let Some(rule) = settings.slow_calls {
-        let window = window(&format!("{field}.slow_calls"), rule.calls, rule.span, rule.min_calls)?;
+        let field = field("slow_calls", own.slow_calls.is_some());
+        let window = window(&field, rule.calls, rule.span, rule.min_calls)?;
         layer = layer.slow_calls(rule.after.0, rule.share.0, window);
     }
     match settings.cooldown {

@@ -4,7 +4,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::{
-    config::{KeyRef, Provider, Tier},
+    config::{Candidate, CircuitBreaker, KeyRef, Mirror, Provider, RateOver, Retry, Share, Tier},
     events::CircuitState,
 };
 
@@ -100,6 +100,57 @@ fn what_cannot_be_is_refused_by_its_field() {
     }
 }
 
+fn mirrored_to(to: Candidate) -> Mirror {
+    let (share, features, max_in_flight, timeout, usd_per_day) = (None, None, None, None, None);
+    Mirror { to, share, by_session: false, features, max_in_flight, timeout, usd_per_day }
+}
+
+#[test]
+fn what_is_wrong_with_a_candidate_is_told_with_its_place() {
+    let openai = || Tier { provider: Provider::OpenAi, model: Some("m".into()), ..simulated("next") };
+    let no_window = RateOver { share: Share(0.5), calls: None, span: None, min_calls: None };
+    let breaker = CircuitBreaker { failure_rate: Some(no_window), ..Default::default() };
+    for (candidate, expected) in [
+        (openai(), "mirror.to.api_key: the variable OPENAI_API_KEY"),
+        (Tier { headers: [("a b".into(), Default::default())].into(), ..simulated("next") }, "mirror.to.headers.a b"),
+        (Tier { base_url: Some("nowhere".into()), ..openai() }, "mirror.to.base_url"),
+        (Tier { provider: Provider::Canned, ..simulated("next") }, "mirror.to.text"),
+        (Tier { provider: Provider::Cached, ..simulated("next") }, "mirror.to: a candidate is a model"),
+        (Tier { circuit_breaker: Some(breaker), ..simulated("next") }, "mirror.to.circuit_breaker.failure_rate"),
+        (
+            Tier { retry: Some(Retry { budget: Some(Share(f64::NAN)), ..Default::default() }), ..simulated("next") },
+            "mirror.to.retry.budget",
+        ),
+    ] {
+        let mut config = config([simulated("a")]);
+        config.mirror = Some(mirrored_to(Candidate::Tier(Box::new(candidate))));
+        let message = refused(config);
+        assert!(message.contains(expected) && !message.contains("tiers."), "{expected}: {message}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_tier_that_is_the_candidate_too_is_told_once_and_of_the_tier() {
+    let tier = Tier { provider: Provider::OpenAi, ..simulated("next") };
+    let mut config = config([simulated("a"), tier]);
+    config.mirror = Some(mirrored_to(Candidate::Name("next".into())));
+    let error = Stack::builder().environment(nothing()).build(config).unwrap_err();
+    assert_eq!(error.problems().len(), 1, "{error}");
+    assert!(error.to_string().contains("tiers.next.api_key"), "{error}");
+}
+
+#[test]
+fn what_is_wrong_in_the_files_own_block_is_not_told_of_a_tier() {
+    let no_window = RateOver { share: Share(0.5), calls: None, span: None, min_calls: None };
+    let mut config = config([simulated("a")]);
+    config.circuit_breaker.failure_rate = Some(no_window);
+    let message = refused(config.clone());
+    assert!(message.contains("circuit_breaker.failure_rate") && !message.contains("tiers."), "{message}");
+    config.tiers[0].circuit_breaker = Some(config.circuit_breaker);
+    let message = refused(config);
+    assert!(message.contains("tiers.a.circuit_breaker.failure_rate"), "{message}");
+}
+
 fn feature(tiers: &[&str], worst_level: Option<u8>) -> crate::config::Feature {
     let tiers = Some(tiers.iter().map(|tier| (*tier).to_owned()).collect());
     crate::config::Feature { tiers, worst_level, ..Default::default() }
@@ -110,7 +161,7 @@ async fn settings_of_a_tier_stand_before_those_of_the_file() {
     let mut config = config([simulated("a"), simulated("b")]);
     config.circuit_breaker.consecutive_failures = Some(2);
     config.retry.max_attempts = Some(1);
-    config.tiers[1].retry = Some(crate::config::Retry { max_attempts: Some(4), ..Default::default() });
+    config.tiers[1].retry = Some(Retry { max_attempts: Some(4), ..Default::default() });
     let down = |name| crate::providers::Simulated::new(name).fault_mix(crate::providers::simulated::Fault::ServerError);
     let (a, b) = (down("a"), down("b"));
     let (first, second) = (a.handle(), b.handle());

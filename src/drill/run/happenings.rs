@@ -52,12 +52,20 @@ impl Happenings {
             all.push(Happening { at_s: from, what: format!("fault begins: {named}") });
             all.push(Happening { at_s: to, what: format!("fault ends: {named}") });
         }
-        let heard = lock(&self.heard);
-        all.extend(heard.told.iter().cloned());
-        all.sort_by(|one, other| one.at_s.total_cmp(&other.at_s));
+        // The scenario's own are what the others are measured by.
         all.truncate(TOLD);
+        all.extend(without_the_middle(lock(&self.heard).told.clone(), TOLD - all.len()));
+        all.sort_by(|one, other| one.at_s.total_cmp(&other.at_s));
         all
     }
+}
+
+/// So many of them, the first and the last.
+fn without_the_middle(mut told: Vec<Happening>, most: usize) -> Vec<Happening> {
+    let more = told.len().saturating_sub(most);
+    let from = (told.len() - more) / 2;
+    drop(told.drain(from..from + more));
+    told
 }
 
 /// A fault in a few words.
@@ -131,5 +139,21 @@ impl Subscriber for Listener {
             }
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_too_many_the_first_and_the_last_are_told() {
+        let told = |count: u32| (0..count).map(|at| Happening { at_s: at.into(), what: String::new() }).collect();
+        let left = |count: u32, most| -> Vec<f64> {
+            without_the_middle(told(count), most).into_iter().map(|happening| happening.at_s).collect()
+        };
+        assert_eq!(left(3, 4), [0.0, 1.0, 2.0]);
+        assert_eq!(left(6, 4), [0.0, 1.0, 4.0, 5.0]);
+        assert!(left(6, 0).is_empty());
     }
 }

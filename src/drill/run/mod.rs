@@ -54,7 +54,8 @@ struct Ran<'a> {
     without: Vec<(Without, Vec<Tried>, Seen)>,
 }
 
-/// A configuration as a drill may have it: it needs no key, opens no store, calls nobody.
+/// A configuration as a drill may have it: it needs no key, opens no store, calls nobody. A mirror's candidate would be called
+/// in earnest.
 pub(super) fn rehearsal(config: &Config) -> Config {
     let mut config = config.clone();
     config.stores = Stores::default();

@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 use super::traffic::Ask;
 use crate::{
     ErrorKind, LlmError, LlmResponse,
-    config::{Config, Session},
+    config::{Config, Session, Tier},
 };
 
 /// A caller's patience with an answer that has begun and does not end.
@@ -54,9 +54,14 @@ pub(super) async fn of(
         Err(_) => return failed(None, None),
     };
     let first_token = Some(begun.elapsed());
-    let named = response.served_by().tier.and_then(|name| config.tiers.iter().position(|tier| tier.name == name));
-    // Without a fallback around it there is but one.
-    let tier = named.unwrap_or_default();
+    let served = response.served_by();
+    // What the cache gives again says who made it, and not in which tier.
+    let made_it = |tier: &Tier| {
+        let model = tier.model.as_deref().unwrap_or(&tier.name);
+        (served.provider, served.model) == (Some(tier.provider.name()), Some(model))
+    };
+    let is_of = |tier: &Tier| served.tier.map_or_else(|| made_it(tier), |name| tier.name == name);
+    let tier = config.tiers.iter().position(is_of).unwrap_or_default();
     let (degraded, handed_off) = (response.degraded().is_some(), response.task_id().is_some());
     let (price, known) = (response.price().cloned(), response.cost());
     match timeout_at(until, response.collect()).await {

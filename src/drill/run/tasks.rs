@@ -31,11 +31,14 @@ impl RehearsedTasks {
         Self { inner: MemoryTasks::new().max_tasks(usize::MAX), start: Instant::now(), outages: outages.collect() }
     }
 
-    /// What is done, unless the store is out of order.
-    fn unless_down<'a, T: Send + 'a>(&self, done: TaskFuture<'a, T>) -> TaskFuture<'a, T> {
+    /// Does it, unless the store is out of order: what is refused then has not been done.
+    fn unless_down<'a, T: Send + 'a>(
+        &'a self,
+        act: impl FnOnce(&'a MemoryTasks) -> TaskFuture<'a, T>,
+    ) -> TaskFuture<'a, T> {
         let at = self.start.elapsed();
         match self.outages.iter().find(|(from, to, _)| *from <= at && at < *to) {
-            None => done,
+            None => act(&self.inner),
             Some((.., Ill::Hang)) => Box::pin(pending()),
             Some(_) => Box::pin(async {
                 Err(StoreError::new(StoreErrorKind::Unavailable, "the store is down, as the scenario has it").into())
@@ -51,63 +54,58 @@ impl TaskStore for RehearsedTasks {
     }
 
     fn insert(&self, task: NewTask) -> TaskFuture<'_, TaskId> {
-        let at = self.start.elapsed();
-        // What is refused was not written down.
-        match self.outages.iter().any(|(from, to, _)| *from <= at && at < *to) {
-            true => self.unless_down(Box::pin(pending())),
-            false => self.inner.insert(task),
-        }
+        self.unless_down(|tasks| tasks.insert(task))
     }
 
     fn get(&self, id: TaskId) -> TaskFuture<'_, Task> {
-        self.unless_down(self.inner.get(id))
+        self.unless_down(|tasks| tasks.get(id))
     }
 
     fn state(&self, id: TaskId) -> TaskFuture<'_, TaskState> {
-        self.unless_down(self.inner.state(id))
+        self.unless_down(|tasks| tasks.state(id))
     }
 
     fn list(&self, filter: TaskFilter) -> TaskFuture<'_, Vec<TaskSummary>> {
-        self.unless_down(self.inner.list(filter))
+        self.unless_down(|tasks| tasks.list(filter))
     }
 
     fn stats(&self) -> TaskFuture<'_, TaskStats> {
-        self.unless_down(self.inner.stats())
+        self.unless_down(|tasks| tasks.stats())
     }
 
     fn claim(&self, id: TaskId, by: Claimant, visibility: Duration) -> TaskFuture<'_, Task> {
-        self.unless_down(self.inner.claim(id, by, visibility))
+        self.unless_down(|tasks| tasks.claim(id, by, visibility))
     }
 
     fn renew(&self, id: TaskId, by: Claimant, visibility: Duration) -> TaskFuture<'_, u64> {
-        self.unless_down(self.inner.renew(id, by, visibility))
+        self.unless_down(|tasks| tasks.renew(id, by, visibility))
     }
 
     fn release(&self, id: TaskId, by: Claimant, then: Release) -> TaskFuture<'_, ()> {
-        self.unless_down(self.inner.release(id, by, then))
+        self.unless_down(|tasks| tasks.release(id, by, then))
     }
 
     fn claim_oldest(&self, by: Claimant, visibility: Duration, which: Redrivable) -> TaskFuture<'_, Option<Task>> {
-        self.unless_down(self.inner.claim_oldest(by, visibility, which))
+        self.unless_down(|tasks| tasks.claim_oldest(by, visibility, which))
     }
 
     fn ask_redrive(&self, id: Option<TaskId>) -> TaskFuture<'_, u64> {
-        self.unless_down(self.inner.ask_redrive(id))
+        self.unless_down(|tasks| tasks.ask_redrive(id))
     }
 
     fn answer(&self, id: TaskId, answer: NewAnswer, force: bool) -> TaskFuture<'_, Task> {
-        self.unless_down(self.inner.answer(id, answer, force))
+        self.unless_down(|tasks| tasks.answer(id, answer, force))
     }
 
     fn due(&self, limit: usize, lease: Duration) -> TaskFuture<'_, Vec<Delivery>> {
-        self.unless_down(self.inner.due(limit, lease))
+        self.unless_down(|tasks| tasks.due(limit, lease))
     }
 
     fn settle(&self, delivery: Delivery, outcome: Settled) -> TaskFuture<'_, bool> {
-        self.unless_down(self.inner.settle(delivery, outcome))
+        self.unless_down(|tasks| tasks.settle(delivery, outcome))
     }
 
     fn sweep(&self, keep: Duration) -> TaskFuture<'_, u64> {
-        self.unless_down(self.inner.sweep(keep))
+        self.unless_down(|tasks| tasks.sweep(keep))
     }
 }

@@ -86,6 +86,22 @@ fn fault(window: &Window, lasts: Span, findings: &mut Findings<'_, '_>) {
         findings.wrong("at", "a store fails in ways of its own: give it a window of its own");
     } else if at_store && window.fault.0.iter().any(|ill| !matches!(ill, Ill::Refused | Ill::Hang)) {
         findings.wrong("fault", "a store knows `refused` (it fails at once) and `hang` (it says nothing)");
+    } else if at_store && window.fault.0.len() > 1 {
+        findings.wrong("fault", "a store fails in one way at a time: give each a window of its own");
+    }
+    if at_store {
+        let of_calls = [
+            ("share", window.share.0 < 1.0),
+            ("ramp", window.ramp.is_some()),
+            ("features", !window.features.is_empty()),
+            ("callers", window.callers.0 < 1.0),
+        ];
+        for (key, _) in of_calls.into_iter().filter(|(_, given)| *given) {
+            findings.wrong(key, format!("a store fails for all who ask it: `{key}` is of the calls of a tier"));
+        }
+    }
+    if window.fault.0.len() > 1 && window.fault.0.iter().any(|ill| matches!(ill, Ill::Capacity(_))) {
+        findings.wrong("fault", "a capacity counts all calls: give it a window of its own");
     }
     for (at, ill) in window.fault.0.iter().enumerate() {
         if let Ill::Status(status) = ill

@@ -40,7 +40,7 @@ use crate::config::{Config, ConfigError, Findings, Format, Problem, document, do
 ///
 /// `at` is `primary` (the default: the first tier that speaks to a provider), `fallbacks` (the others that do), `all`, `store` (where tasks
 /// for people are written), a tier's name, or a list. `share` is of calls, `callers` of those who call (always the same ones), `features` a
-/// list of those that are hit. Where windows overlap, the first that fails a call decides.
+/// list of those that are hit; a store fails for all. Where windows overlap, the first that fails a call decides.
 ///
 /// `fault` is one of these, or a list of which chance takes one:
 ///

@@ -76,6 +76,10 @@ fn what_is_wrong_is_told_with_its_line_and_what_to_do() {
         ("{ from: 1m, to: 2m, fault: hang, every: 10s, wave: 20s }", "20s", "no longer than until the next"),
         ("{ from: 1m, to: 2m, at: store, fault: overloaded }", "overloaded", "a store knows `refused`"),
         ("{ from: 1m, to: 2m, at: [store, all], fault: hang }", "[store", "a window of its own"),
+        ("{ from: 1m, to: 2m, at: store, fault: [refused, hang] }", "[refused", "one way at a time"),
+        ("{ from: 1m, to: 2m, at: store, fault: hang, share: 50% }", "50%", "for all who ask it"),
+        ("{ from: 1m, to: 2m, at: store, fault: hang, features: [chat] }", "[chat]", "for all who ask it"),
+        ("{ from: 1m, to: 2m, fault: [hang, { capacity: 2/s }] }", "[hang", "a capacity counts all calls"),
     ] {
         let error = of(faults).unwrap_err();
         let problem = &error.problems()[0];

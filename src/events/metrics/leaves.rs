@@ -35,7 +35,7 @@ pub(super) struct Leaves {
     refusals: SeriesOf<(Name, ErrorKind), Counter>,
     retries: SeriesOf<(Name, ErrorKind), Counter>,
     dead: SeriesOf<Name, Counter>,
-    /// Who answers for a tier, as last seen: to say what it would have cost there.
+    /// Who answers for a tier, the last that was new there: to say what it would have cost.
     known: SeriesOf<Name, (Arc<str>, Arc<str>)>,
 }
 
@@ -156,10 +156,7 @@ impl Leaves {
 impl Series {
     fn new(registry: &Registry, texts: [SharedString; 3]) -> Self {
         let [tier, provider, model] = &texts;
-        let conventional: SharedString = match conventions::provider(provider) {
-            Some(name) => name.into(),
-            None => provider.clone(),
-        };
+        let conventional = conventional(provider);
         let usage = |of: &'static str| {
             let labels = [CHAT.into(), conventional.clone(), model.clone(), of.into(), tier.clone()];
             registry.histogram(&table::TOKEN_USAGE, labels)
@@ -230,11 +227,13 @@ pub(super) struct Tally {
 
 fn operation(registry: &Registry, texts: &[SharedString; 3], error: &'static str) -> Histogram {
     let [tier, provider, model] = texts;
-    let provider: SharedString = match conventions::provider(provider) {
-        Some(name) => name.into(),
-        None => provider.clone(),
-    };
-    registry.histogram(&table::OPERATION_DURATION, [CHAT.into(), provider, model.clone(), error.into(), tier.clone()])
+    let labels = [CHAT.into(), conventional(provider), model.clone(), error.into(), tier.clone()];
+    registry.histogram(&table::OPERATION_DURATION, labels)
+}
+
+/// A provider as the conventions call it.
+fn conventional(provider: &SharedString) -> SharedString {
+    conventions::provider(provider).map_or_else(|| provider.clone(), Into::into)
 }
 
 /// The conventions' word for what all calls here are.

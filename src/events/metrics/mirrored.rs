@@ -1,10 +1,12 @@
 //! What became of mirrored requests.
 
+use std::sync::Arc;
+
 use super::{
     series::{Names, Registry},
     table,
 };
-use crate::layers::mirror::{Comparison, Side};
+use crate::layers::mirror::{Comparison, NotCompared, Side};
 
 #[derive(Debug)]
 pub(super) struct Mirrored {
@@ -35,6 +37,17 @@ impl Mirrored {
         self.registry.counter(&table::MIRRORED, labels).increment(1);
         self.side("primary", primary);
         self.side("candidate", candidate);
+    }
+
+    /// One that was chosen, and why there is nothing to tell of it.
+    pub(super) fn not_compared(&mut self, feature: Option<&Arc<str>>, why: NotCompared) {
+        let feature = self.features.name(feature);
+        let labels = [self.features.text(feature), why.name().into()];
+        self.registry.counter(&table::MIRROR_NOT_COMPARED, labels).increment(1);
+    }
+
+    pub(super) fn set_feature_limit(&mut self, limit: u16) {
+        self.features = Names::new(limit);
     }
 
     fn side(&self, name: &'static str, side: &Side) {

@@ -190,6 +190,7 @@ impl Metrics {
     #[must_use]
     pub fn feature_limit(mut self, limit: u16) -> Self {
         self.requests.set_feature_limit(limit);
+        self.mirrored.set_feature_limit(limit);
         self
     }
 
@@ -257,6 +258,7 @@ impl Metrics {
             Event::BudgetReset { cap, at, .. } => self.budgets.reset(cap, *at),
             Event::Operated { operation, .. } => self.operated.operated(operation),
             Event::Mirrored(comparison) => self.mirrored.compared(comparison),
+            Event::NotCompared { feature, why, .. } => self.mirrored.not_compared(feature.as_ref(), *why),
             Event::HandoffWaiting { .. } => {}
             Event::HandedOver(handed) => {
                 self.registry.counter(&table::HANDOFF, [handed.step.name().into()]).increment(1)

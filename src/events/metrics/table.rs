@@ -100,6 +100,7 @@ pub const METRICS: &[Metric] = &[
     OPERATIONS,
     HANDOFF,
     MIRRORED,
+    MIRROR_NOT_COMPARED,
     MIRROR_FIRST_TOKEN,
     MIRROR_DURATION,
     MIRROR_ERRORS,
@@ -323,6 +324,11 @@ pub(super) const MIRRORED: Metric = Metric::counter(
     "steadfast_mirrored_requests_total",
     &["feature", "primary", "candidate", "agrees"],
     "Mirrored requests that were compared, by how each side ended, and whether the answers agree: yes, no or unknown.",
+);
+pub(super) const MIRROR_NOT_COMPARED: Metric = Metric::counter(
+    "steadfast_mirror_not_compared_total",
+    &["feature", "reason"],
+    "Requests chosen to be mirrored and not compared: full, without_runtime, refused (nothing was sent), unpaired, panicked.",
 );
 pub(super) const MIRROR_FIRST_TOKEN: Metric = Metric::seconds(
     "steadfast_mirror_first_token_seconds",

@@ -14,6 +14,7 @@ use crate::{
         CircuitReason, RequestOutcome,
         testing::{answered, failed, mirrored},
     },
+    layers::mirror::NotCompared,
     ledger::{Next, Stop},
     prices::{Price, Usd},
 };
@@ -99,15 +100,36 @@ fn rescued() -> RequestEnded {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_bound_on_features_holds_for_mirrored_requests_too() {
+    let (metrics, page) = recorded();
+    let mut metrics = metrics.feature_limit(1);
+    for feature in ["chat", "code", "search"] {
+        let feature = Some(feature.into());
+        metrics.event(&Event::NotCompared { feature, why: NotCompared::Full, at: Instant::now() });
+    }
+    let page = Page::of(&page);
+    for (feature, times) in [(r#"feature="chat""#, 1.0), (r#"feature="other""#, 2.0)] {
+        assert_eq!(page.sum("steadfast_mirror_not_compared_total", &[feature]), times, "{feature}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_mirrored_request_is_counted_by_both_its_sides() {
     let (mut metrics, page) = recorded();
     metrics.event(&Event::Mirrored(mirrored(RequestOutcome::Answered)));
     metrics.event(&Event::Mirrored(mirrored(RequestOutcome::Failed(ErrorKind::Timeout))));
+    let (feature, at) = (Some("chat".into()), Instant::now());
+    for (why, times) in [(NotCompared::Full, 3), (NotCompared::Refused, 2), (NotCompared::Unpaired, 1)] {
+        (0..times).for_each(|_| metrics.event(&Event::NotCompared { feature: feature.clone(), why, at }));
+    }
     let page = Page::of(&page);
     let is = |name: &str, labels: &[&str], value: f64| assert_eq!(page.sum(name, labels), value, "{name} {labels:?}");
     is("steadfast_mirrored_requests_total", &[r#"feature="chat""#, r#"primary="answered""#], 2.0);
     is("steadfast_mirrored_requests_total", &[r#"candidate="answered""#, r#"agrees="yes""#], 1.0);
     is("steadfast_mirrored_requests_total", &[r#"candidate="failed""#, r#"agrees="unknown""#], 1.0);
+    for (reason, times) in [(r#"reason="full""#, 3.0), (r#"reason="refused""#, 2.0), (r#"reason="unpaired""#, 1.0)] {
+        is("steadfast_mirror_not_compared_total", &[r#"feature="chat""#, reason], times);
+    }
     is("steadfast_mirror_errors_total", &[r#"side="candidate""#, r#"kind="timeout""#], 1.0);
     is("steadfast_mirror_errors_total", &[r#"side="primary""#], 0.0);
     is("steadfast_mirror_first_token_seconds_count", &[r#"side="primary""#], 2.0);

@@ -144,6 +144,7 @@ impl Machine {
             | Event::StoreChanged { .. }
             | Event::HandedOver(_)
             | Event::Mirrored(_)
+            | Event::NotCompared { .. }
             | Event::HandoffWaiting { .. }
             | Event::ReloadRefused { .. } => {}
         }

@@ -28,11 +28,55 @@ pub(super) struct Shared {
 pub(super) struct Counters {
     mirrored: AtomicU64,
     pub(super) compared: AtomicU64,
-    pub(super) refused: AtomicU64,
-    pub(super) unpaired: AtomicU64,
-    pub(super) panicked: AtomicU64,
+    refused: AtomicU64,
+    unpaired: AtomicU64,
+    panicked: AtomicU64,
     full: AtomicU64,
-    pub(super) without_runtime: AtomicU64,
+    without_runtime: AtomicU64,
+}
+
+impl Counters {
+    /// Those that were not compared, and why.
+    pub(super) fn not_compared(&self, why: NotCompared) -> &AtomicU64 {
+        match why {
+            NotCompared::Refused => &self.refused,
+            NotCompared::Unpaired => &self.unpaired,
+            NotCompared::Panicked => &self.panicked,
+            NotCompared::Full => &self.full,
+            NotCompared::WithoutRuntime => &self.without_runtime,
+        }
+    }
+}
+
+/// Why a request that was chosen to be mirrored was not compared. Each is counted in [`MirrorStats`], and told by
+/// [`Event::NotCompared`](crate::Event::NotCompared).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum NotCompared {
+    /// Not mirrored: too many were under way, or the layer was closed.
+    Full,
+    /// Not mirrored: there was no tokio runtime to do it in.
+    WithoutRuntime,
+    /// The candidate's own layers refused (its circuit is open, its bulkhead full, its budget spent), so that nothing was
+    /// sent.
+    Refused,
+    /// The primary's answer had not ended in time.
+    Unpaired,
+    /// A measure or a sink panicked. Where it was the sink, [`Event::Mirrored`](crate::Event::Mirrored) was sent before.
+    Panicked,
+}
+
+impl NotCompared {
+    /// A stable name in `snake_case`, for logs and metric labels.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::WithoutRuntime => "without_runtime",
+            Self::Refused => "refused",
+            Self::Unpaired => "unpaired",
+            Self::Panicked => "panicked",
+        }
+    }
 }
 
 /// What became of the requests that were chosen to be mirrored.
@@ -94,20 +138,17 @@ impl MirrorHandle {
 }
 
 impl Shared {
-    /// A place among so many.
+    /// A place among so many; `None` where all are taken.
     pub(super) fn enter(self: &Arc<Self>, most: usize) -> Option<Place> {
         let enters = |tasks: &mut usize| {
             let enters = *tasks < most && !*self.closed.borrow();
             *tasks += usize::from(enters);
             enters
         };
-        if self.tasks.send_if_modified(enters) {
+        self.tasks.send_if_modified(enters).then(|| {
             count(&self.counters.mirrored);
-            Some(Place { shared: self.clone() })
-        } else {
-            count(&self.counters.full);
-            None
-        }
+            Place { shared: self.clone() }
+        })
     }
 }
 

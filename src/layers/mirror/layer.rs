@@ -163,7 +163,8 @@ impl MirrorLayer {
         self
     }
 
-    /// Sets where [`Event::Mirrored`](crate::Event::Mirrored) is sent. Default: nowhere.
+    /// Sets where [`Event::Mirrored`](crate::Event::Mirrored) and [`Event::NotCompared`](crate::Event::NotCompared) are sent.
+    /// Default: nowhere.
     #[must_use]
     pub fn events(mut self, events: Events) -> Self {
         self.change().events = Some(events);

@@ -22,8 +22,10 @@
 //! - *Budgets.* The copy has a deadline and attempts of its own, and is counted in no retry budget, bulkhead, cap or
 //!   statistic of the caller's stack: it passes none of its layers. What is around the candidate counts it.
 //! - *Bounds.* At most [`max_in_flight`](MirrorLayer::max_in_flight) tasks, each with at most
-//!   [`max_answer`](MirrorLayer::max_answer) of each answer. What finds no place is not mirrored, and counted.
-//! - Outside of a tokio runtime nothing is mirrored, and that is counted.
+//!   [`max_answer`](MirrorLayer::max_answer) of each answer. What finds no place is not mirrored.
+//! - Outside of a tokio runtime nothing is mirrored.
+//!
+//! What is chosen and not compared is [counted](MirrorStats) and told, with [the reason](NotCompared).
 //!
 //! # Which requests
 //!
@@ -92,7 +94,7 @@ mod shadow;
 pub use self::{
     comparison::{Compare, Comparison, Kept, Side},
     future::ResponseFuture,
-    handle::{MirrorHandle, MirrorStats},
+    handle::{MirrorHandle, MirrorStats, NotCompared},
     layer::MirrorLayer,
     service::Mirror,
 };

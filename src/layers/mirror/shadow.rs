@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    Comparison, Kept,
+    Comparison, Kept, NotCompared,
     handle::{Place, count},
     heard::{Heard, Said},
     layer::{Settings, TIMEOUT},
@@ -27,10 +27,13 @@ use crate::{Context, ErrorKind, Event, LlmError, LlmRequest, events::RequestOutc
 pub(super) fn begin(settings: &Arc<Settings>, request: LlmRequest, begun: Instant) -> Option<Watch> {
     let shared = &settings.handle.shared;
     let Ok(runtime) = Handle::try_current() else {
-        count(&shared.counters.without_runtime);
+        gives_up(settings, &request, NotCompared::WithoutRuntime);
         return None;
     };
-    let place = shared.enter(settings.max_in_flight)?;
+    let Some(place) = shared.enter(settings.max_in_flight) else {
+        gives_up(settings, &request, NotCompared::Full);
+        return None;
+    };
     let (done, primary) = oneshot::channel();
     let shadow = Shadow { place, settings: settings.clone(), request, primary };
     runtime.spawn(shadow.run());
@@ -54,29 +57,39 @@ impl Shadow {
         let shared = &place.shared;
         let mut closed = shared.closed.subscribe();
         let closes = pin!(closed.wait_for(|closed| *closed));
-        let compares = pin!(AssertUnwindSafe(compares(&place, &settings, request, primary)).catch_unwind());
-        if let Either::Right((Err(_), _)) = select(closes, compares).await {
-            count(&shared.counters.panicked);
-        }
+        let compares = pin!(AssertUnwindSafe(compares(&place, &settings, &request, primary)).catch_unwind());
+        let not_compared = match select(closes, compares).await {
+            Either::Right((Ok(Ok(())), _)) | Either::Left(_) => return,
+            Either::Right((Ok(Err(why)), _)) => why,
+            Either::Right((Err(_), _)) => NotCompared::Panicked,
+        };
+        gives_up(&settings, &request, not_compared);
     }
 }
 
-async fn compares(place: &Place, settings: &Arc<Settings>, request: LlmRequest, primary: oneshot::Receiver<Said>) {
-    let counters = &place.shared.counters;
+/// Counts a request that was chosen and is not compared, and tells of it.
+fn gives_up(settings: &Settings, request: &LlmRequest, why: NotCompared) {
+    count(settings.handle.shared.counters.not_compared(why));
+    if let Some(events) = &settings.events {
+        events.send_with(|| Event::NotCompared { feature: request.feature_kept(), why, at: Instant::now() });
+    }
+}
+
+async fn compares(
+    place: &Place,
+    settings: &Arc<Settings>,
+    request: &LlmRequest,
+    primary: oneshot::Receiver<Said>,
+) -> Result<(), NotCompared> {
     let limit = settings.timeout.unwrap_or_else(|| {
         let left = request.context().time_left(Instant::now());
         left.map_or(TIMEOUT, |left| left.max(TIMEOUT))
     });
-    let Some(candidate) = asks(settings, &request, limit).await else {
-        count(&counters.refused);
-        return;
-    };
-    let Ok(Ok(primary)) = timeout(limit, primary).await else {
-        count(&counters.unpaired);
-        return;
-    };
-    tells(settings, &request, primary, candidate);
-    count(&counters.compared);
+    let candidate = asks(settings, request, limit).await.ok_or(NotCompared::Refused)?;
+    let Ok(Ok(primary)) = timeout(limit, primary).await else { return Err(NotCompared::Unpaired) };
+    tells(settings, request, primary, candidate);
+    count(&place.shared.counters.compared);
+    Ok(())
 }
 
 /// What the candidate says; `None` where nothing was sent, for its own layers refused.

@@ -9,12 +9,15 @@ use std::{
 };
 
 use futures_util::stream;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::broadcast::Receiver,
+    time::{Instant, sleep},
+};
 use tower::{Service, ServiceExt};
 
-use super::{Comparison, MirrorHandle, MirrorLayer};
+use super::{Comparison, MirrorHandle, MirrorLayer, NotCompared};
 use crate::{
-    ErrorKind, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, StreamEvent,
+    ErrorKind, Event, Events, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, StreamEvent,
     chat::{FinishReason, Usage},
     events::RequestOutcome,
     layers::testing::Strict,
@@ -67,6 +70,12 @@ async fn ended(handle: &MirrorHandle) {
     while handle.under_way() > 0 {
         sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Why requests were not compared, as it was told.
+fn not_compared(heard: &mut Receiver<Event>) -> Vec<NotCompared> {
+    let all = std::iter::from_fn(|| heard.try_recv().ok());
+    all.filter_map(|event| if let Event::NotCompared { why, .. } = event { Some(why) } else { None }).collect()
 }
 
 fn prompt() -> LlmRequest {

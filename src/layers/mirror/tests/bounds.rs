@@ -13,11 +13,14 @@ fn tasks() -> usize {
 async fn beyond_the_bound_requests_are_answered_and_counted_but_not_mirrored() {
     let candidate = Strict::new().takes(SECOND * 10);
     let (layer, told, handle) = mirror(candidate.clone());
-    let llm = layer.layer(Canned::text("hello"));
+    let events = Events::new();
+    let mut heard = events.subscribe();
+    let llm = layer.events(events).layer(Canned::text("hello"));
     for _ in 0..25 {
         llm.clone().oneshot(prompt()).await.unwrap();
     }
     sleep(SECOND).await;
+    assert_eq!(not_compared(&mut heard), [NotCompared::Full; 15]);
     assert_eq!((handle.under_way(), candidate.running(), handle.stats().full), (10, 10, 15));
     ended(&handle).await;
     llm.oneshot(prompt()).await.unwrap();
@@ -28,12 +31,15 @@ async fn beyond_the_bound_requests_are_answered_and_counted_but_not_mirrored() {
 #[tokio::test(start_paused = true)]
 async fn a_caller_who_keeps_its_body_unread_keeps_no_place_for_ever() {
     let (layer, told, handle) = mirror(Strict::new().takes(SECOND * 3));
-    let layer = layer.timeout(SECOND * 5);
+    let events = Events::new();
+    let mut heard = events.subscribe();
+    let layer = layer.timeout(SECOND * 5).events(events);
     let mut response = layer.layer(streams(SECOND, SECOND, hello())).oneshot(prompt()).await.unwrap();
     sleep(SECOND * 6).await;
     assert_eq!(handle.under_way(), 1);
     sleep(SECOND * 3).await;
     assert_eq!((handle.under_way(), handle.stats().unpaired, told.all().len()), (0, 1, 0));
+    assert_eq!(not_compared(&mut heard), [NotCompared::Unpaired]);
     let mut text = 0;
     while let Some(frame) = response.body_mut().frame().await {
         text += usize::from(frame.unwrap().progress() >= crate::Progress::Content);

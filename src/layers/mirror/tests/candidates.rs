@@ -161,13 +161,16 @@ async fn what_the_candidates_own_layers_refuse_is_counted_and_not_compared() {
     let leaf = Strict::new().fails(100, down);
     let circuit = CircuitBreakerLayer::new("candidate").consecutive_failures(3);
     let (layer, told, handle) = mirror(circuit.layer(leaf.clone()));
-    let llm = layer.layer(Canned::text("hello"));
+    let events = Events::new();
+    let mut heard = events.subscribe();
+    let llm = layer.events(events).layer(Canned::text("hello"));
     for _ in 0..10 {
         llm.clone().oneshot(prompt()).await.unwrap();
         ended(&handle).await;
     }
     assert_eq!((leaf.calls(), told.all().len()), (3, 3));
     assert_eq!((handle.stats().mirrored, handle.stats().compared, handle.stats().refused), (10, 3, 7));
+    assert_eq!(not_compared(&mut heard), [NotCompared::Refused; 7]);
 }
 
 #[tokio::test(start_paused = true)]
