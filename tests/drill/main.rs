@@ -208,18 +208,3 @@ fn a_scenario_that_is_wrong_is_told_with_its_file() {
     let error = Scenario::from_path(&path).unwrap_err().to_string();
     assert!(error.contains("there is no such file"), "{error}");
 }
-
-#[test]
-fn a_candidate_gets_no_copies_and_needs_no_key() {
-    let tiers = "tiers: [{ name: main, provider: anthropic, model: a }, { name: backup, provider: openai, model: b }]";
-    let candidate = "{ name: candidate, provider: openai, model: c }";
-    let of = |to: &str| {
-        let text = format!("{tiers}\nmirror: {{ to: {to}, share: 100% }}\n");
-        drilled(&Config::from_str(&text, Format::Yaml).unwrap(), OUTAGE)
-    };
-    let without = drilled(&Config::from_str(tiers, Format::Yaml).unwrap(), OUTAGE);
-    for report in [of(candidate), of("backup")] {
-        let attempts = |report: &ScenarioReport| report.tiers.iter().map(|tier| tier.attempts).collect::<Vec<_>>();
-        assert_eq!(attempts(&report), attempts(&without));
-    }
-}

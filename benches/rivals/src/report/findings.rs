@@ -46,8 +46,8 @@ impl Finding {
             rival: rival.into(),
             ours: format!("{} {unit}", super::number(Some(ours))),
             theirs: format!("{} {unit}", super::number(Some(theirs))),
-            // Nothing at all is no divisor, and no cost is no loss to anybody.
-            ratio: if ours <= 0.0 { 0.0 } else { ours / theirs.max(ours / 1000.0) },
+            // No cost is no loss to anybody; beside none, any is as many times as can be.
+            ratio: if ours <= 0.0 { 0.0 } else { ours / theirs },
         }
     }
 
@@ -94,7 +94,8 @@ pub fn summary(findings: &[Finding]) -> String {
         text.push_str("\nWhere another does better, the worst first:\n\n");
         text.push_str("| | who | steadfast | theirs | times |\n|---|---|---:|---:|---:|\n");
         for (what, rival, ours, theirs, ratio) in lost {
-            let _ = writeln!(text, "| {what} | {rival} | {ours} | {theirs} | {ratio:.2} |");
+            let times = if ratio.is_finite() { format!("{ratio:.2}") } else { "-".to_owned() };
+            let _ = writeln!(text, "| {what} | {rival} | {ours} | {theirs} | {times} |");
         }
     }
     let met: Vec<&Finding> = findings.iter().filter(|f| matches!(f, Finding::Aim { .. }) && !f.is_lost()).collect();
