@@ -18,7 +18,7 @@ use tower::Service;
 use super::{
     ask::conflict,
     calls::{Ended, Place, Stage},
-    handle::{Claimed, Held, count},
+    handle::{Claimed, Held},
     layer::Settings,
 };
 use crate::{
@@ -26,6 +26,7 @@ use crate::{
     layers::{
         cache::{Answer, Facts, Reader, Recording, Watched},
         call::Call,
+        totals::count,
     },
     ledger::CallersDeadline,
 };
