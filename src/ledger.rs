@@ -227,7 +227,7 @@ impl Ledger {
         Self { record: record.to_vec() }
     }
 
-    /// Adds a step that did not fail.
+    /// Adds a step that is no failure of the call: one that was skipped, cancelled, or is told of by an answer.
     pub(crate) fn push(&mut self, attempt: Attempt) {
         self.record.push(attempt);
     }

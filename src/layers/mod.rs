@@ -33,6 +33,7 @@ pub(crate) mod recent;
 pub mod retry;
 pub mod route;
 pub mod timeout;
+pub(crate) mod totals;
 #[cfg(feature = "validate")]
 pub mod validate;
 pub(crate) mod words;

@@ -35,7 +35,7 @@ impl<K: Hash + Eq, V: Clone> Recent<K, V> {
         K: Clone,
     {
         let mut mapped = Self::new(capacity);
-        for (key, value) in self.old.iter().chain(&self.young) {
+        for (key, value) in self.iter() {
             if let Some(value) = map(value) {
                 mapped.insert(key.clone(), value);
             }
@@ -43,15 +43,17 @@ impl<K: Hash + Eq, V: Clone> Recent<K, V> {
         mapped
     }
 
-    /// All that is remembered.
+    /// All that is remembered, the older half first: who puts it into another memory in this order keeps what was used
+    /// last.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.young.iter().chain(&self.old)
+        self.old.iter().chain(&self.young)
     }
 
     pub(crate) fn insert(&mut self, key: K, value: V) {
         if self.half == 0 {
             return;
         }
+        self.old.remove(&key);
         if self.young.len() >= self.half && !self.young.contains_key(&key) {
             self.old = mem::take(&mut self.young);
         }
@@ -74,6 +76,23 @@ mod tests {
         }
         assert_eq!(recent.get("s0"), None);
         assert_eq!(recent.get("s9999"), Some(0));
+    }
+
+    #[test]
+    fn what_is_handed_on_is_there_once_and_what_was_used_last_is_forgotten_last() {
+        let mut before = Recent::<&str, usize>::new(4);
+        for (value, key) in ["a", "b", "c", "a"].into_iter().enumerate() {
+            before.insert(key, value);
+        }
+        let mut handed: Vec<_> = before.iter().map(|(key, value)| (*key, *value)).collect();
+        handed.sort_unstable();
+        assert_eq!(handed, [("a", 3), ("b", 1), ("c", 2)]);
+
+        let mut after = Recent::new(4);
+        before.iter().for_each(|(key, value)| after.insert(*key, *value));
+        after.insert("d", 4);
+        after.insert("e", 5);
+        assert_eq!((after.get("b"), after.get("d"), after.get("e")), (None, Some(4), Some(5)));
     }
 
     #[test]

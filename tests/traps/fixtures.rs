@@ -142,6 +142,25 @@ impl Service<LlmRequest> for Fake {
     }
 }
 
+/// A leaf that is never ready, and counts how often it is asked.
+#[derive(Clone)]
+pub(crate) struct NeverReady(pub(crate) Arc<AtomicUsize>);
+
+impl Service<LlmRequest> for NeverReady {
+    type Response = LlmResponse;
+    type Error = LlmError;
+    type Future = std::future::Ready<Result<LlmResponse, LlmError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
+        self.0.fetch_add(1, SeqCst);
+        Poll::Pending
+    }
+
+    fn call(&mut self, _: LlmRequest) -> Self::Future {
+        unreachable!("it is never ready")
+    }
+}
+
 /// A leaf as awkward as the contract allows: it borrows, it is neither `Send` nor `Sync`, and its future is not `Unpin`.
 #[derive(Clone)]
 pub(crate) struct Borrowing<'a> {

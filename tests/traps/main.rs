@@ -10,6 +10,7 @@ mod breaker;
 mod bulkhead;
 mod fallback;
 mod fixtures;
+mod hedge;
 mod knobs;
 mod messages;
 mod outages;

@@ -18,8 +18,16 @@ use futures_util::{
     stream::FuturesUnordered,
 };
 use steadfast::{
-    BoxLlmService, BulkheadLayer, CircuitBreakerLayer, CommitOnFirstTokenLayer, ErrorKind, FallbackLayer, LlmError,
-    LlmRequest, LlmResponse, RetryWithJitterLayer, TimeoutLayer, layers::bulkhead::Limits, provider_fn,
+    BoxLlmService, BudgetLayer, BulkheadLayer, CircuitBreakerLayer, CommitOnFirstTokenLayer, ErrorKind, Events,
+    FallbackLayer, HedgeLayer, LlmError, LlmRequest, LlmResponse, MirrorLayer, ObserveLayer, RetryWithJitterLayer,
+    RouteLayer, TimeoutLayer,
+    layers::{
+        budget::{Cap, Period},
+        bulkhead::Limits,
+        route::Rule,
+    },
+    prices::Usd,
+    provider_fn,
     providers::Canned,
 };
 use tokio::time::{Instant, advance};
@@ -28,13 +36,13 @@ use tower::{Layer, Service, ServiceBuilder, ServiceExt, limit::ConcurrencyLimitL
 
 use crate::{
     common::testing::Strict,
-    fixtures::{Borrowing, Does, Fake, ask, error, millis, secs},
+    fixtures::{Borrowing, Does, Fake, NeverReady, ask, error, millis, secs},
 };
 
 type Wrap = fn(BoxLlmService) -> BoxLlmService;
 
 /// Each layer alone around a service.
-const LAYERS: [(&str, Wrap); 6] = [
+const LAYERS: &[(&str, Wrap)] = &[
     ("timeout", |inner| BoxCloneSyncService::new(TimeoutLayer::new(secs(60)).layer(inner))),
     ("retry", |inner| BoxCloneSyncService::new(RetryWithJitterLayer::new().seed(1).layer(inner))),
     ("circuit breaker", |inner| BoxCloneSyncService::new(CircuitBreakerLayer::new("sonnet").layer(inner))),
@@ -43,6 +51,26 @@ const LAYERS: [(&str, Wrap); 6] = [
         BoxCloneSyncService::new(FallbackLayer::new("sonnet").tier("canned", Canned::text("later")).layer(inner))
     }),
     ("commit", |inner| BoxCloneSyncService::new(CommitOnFirstTokenLayer::new().layer(inner))),
+    ("hedge", |inner| {
+        let hedge = HedgeLayer::new("sonnet").after(millis(1)).extra(1.0).unwrap();
+        BoxCloneSyncService::new(hedge.layer(inner))
+    }),
+    ("mirror", |inner| BoxCloneSyncService::new(MirrorLayer::new(Canned::text("later")).share(1.0).layer(inner))),
+    ("route", |inner| {
+        let rule = Rule::new("none").when(|_| false);
+        BoxCloneSyncService::new(RouteLayer::new().rule(rule, Canned::text("later")).layer(inner))
+    }),
+    ("budget", |inner| {
+        let cap = Cap::new("all", Usd::from_dollars(1e6).unwrap(), Period::Day);
+        BoxCloneSyncService::new(BudgetLayer::default().cap(cap).layer(inner))
+    }),
+    ("observe", |inner| BoxCloneSyncService::new(ObserveLayer::new(Events::new()).layer(inner))),
+    #[cfg(feature = "validate")]
+    ("validate", |inner| BoxCloneSyncService::new(steadfast::ValidateLayer::new().layer(inner))),
+    #[cfg(feature = "cache")]
+    ("cache", |inner| BoxCloneSyncService::new(steadfast::CacheLayer::new().layer(inner))),
+    #[cfg(feature = "idempotency")]
+    ("idempotency", |inner| BoxCloneSyncService::new(steadfast::IdempotencyLayer::new().layer(inner))),
 ];
 
 fn boxed<S>(leaf: S) -> BoxLlmService
@@ -55,7 +83,7 @@ where
 // 16. tower #547, tonic #545, tower-resilience #286: a clone is called that nobody has polled.
 #[tokio::test(start_paused = true)]
 async fn each_layer_twice_over_asks_for_readiness_before_each_attempt_on_that_very_instance() {
-    for (name, wrap) in LAYERS {
+    for &(name, wrap) in LAYERS {
         // Unready for three polls each time, failing in passing, unready for good once.
         let leaf = Strict::new().pending(3).fails(7, error(ErrorKind::Server)).fails_readiness(1);
         let llm = ServiceBuilder::new()
@@ -91,7 +119,7 @@ async fn one_instance_called_many_times_keeps_the_contract_in_the_primary_and_in
 // 17. tower #408: idle clones that were polled ready sit on what they reserved.
 #[tokio::test(start_paused = true)]
 async fn a_thousand_clones_that_are_ready_and_parked_keep_nobody_waiting() {
-    for (name, wrap) in LAYERS {
+    for &(name, wrap) in LAYERS {
         let inner = ConcurrencyLimitLayer::new(1).layer(Fake::answers_after(millis(10)));
         let llm = wrap(boxed(inner));
         let mut parked = Vec::new();
@@ -111,7 +139,7 @@ async fn a_thousand_clones_that_are_ready_and_parked_keep_nobody_waiting() {
 // 37, the reverse: linkerd #751. A future that has failed and is still held holds nothing of what was inside.
 #[tokio::test(start_paused = true)]
 async fn a_future_that_has_failed_but_is_still_held_holds_no_place_of_a_limit_further_in() {
-    for (name, wrap) in LAYERS {
+    for &(name, wrap) in LAYERS {
         let leaf = Fake::new(|call| if call == 0 { Does::Fails(ErrorKind::InvalidRequest) } else { Does::Answers });
         // Not `boxed`, whose `map_err` lets go of what has ended.
         let llm = wrap(BoxCloneSyncService::new(ConcurrencyLimitLayer::new(1).layer(leaf)));
@@ -138,20 +166,6 @@ impl<S: Service<LlmRequest>> CallReady for S {
 // 18. tower's steer and hedge, liter-llm: all backends must be ready, and a primary that is not skips the fallback.
 #[tokio::test(start_paused = true)]
 async fn only_the_tier_whose_turn_it_is_is_readied() {
-    #[derive(Clone)]
-    struct NeverReady(Arc<AtomicUsize>);
-    impl Service<LlmRequest> for NeverReady {
-        type Response = LlmResponse;
-        type Error = LlmError;
-        type Future = std::future::Ready<Result<LlmResponse, LlmError>>;
-        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
-            self.0.fetch_add(1, SeqCst);
-            Poll::Pending
-        }
-        fn call(&mut self, _: LlmRequest) -> Self::Future {
-            unreachable!("it is never ready")
-        }
-    }
     let polls = Arc::new(AtomicUsize::new(0));
     let llm = FallbackLayer::new("sonnet").tier("gpt", NeverReady(polls.clone())).layer(Fake::answers());
     for _ in 0..10 {
@@ -212,7 +226,7 @@ async fn a_saturated_stack_does_not_wake_itself() {
 // 20. tower-llm holds a mutex over the call; tower-resilience's fallback over the readiness of the backup.
 #[tokio::test(start_paused = true)]
 async fn fifty_calls_through_each_layer_take_as_long_as_one() {
-    for (name, wrap) in LAYERS {
+    for &(name, wrap) in LAYERS {
         for slow_tier in [false, true] {
             let start = Instant::now();
             let leaf = Fake::answers_after(millis(100));
@@ -256,10 +270,8 @@ async fn calls_from_many_threads_through_all_layers_at_once_are_all_answered() {
 async fn in_any_order_of_two_layers_the_kind_the_provider_and_the_time_to_wait_are_read_the_same_way() {
     let limited = error(ErrorKind::RateLimited).with_retry_after(secs(90)).with_model("anthropic", "sonnet");
     let no_tier: Wrap = |inner| BoxCloneSyncService::new(FallbackLayer::new("sonnet").layer(inner));
-    let layers: Vec<_> = LAYERS
-        .into_iter()
-        .map(|(name, wrap)| if name == "fallback" { (name, no_tier) } else { (name, wrap) })
-        .collect();
+    let layers: Vec<_> =
+        LAYERS.iter().map(|&(name, wrap)| if name == "fallback" { (name, no_tier) } else { (name, wrap) }).collect();
     for (outer_name, outer) in &layers {
         for (inner_name, inner) in &layers {
             let llm = outer(inner(boxed(Fake::fails_with(limited.clone()))));
@@ -278,7 +290,7 @@ async fn in_any_order_of_two_layers_the_kind_the_provider_and_the_time_to_wait_a
 // 15, 20. A future that is dropped by a panic somewhere else in the task has let go of everything.
 #[tokio::test(start_paused = true)]
 async fn a_leaf_that_panics_anywhere_leaves_no_place_taken_in_any_layer() {
-    for (name, wrap) in LAYERS {
+    for &(name, wrap) in LAYERS {
         let leaf = Fake::new(|call| if call < 10 { Does::Panics } else { Does::Answers });
         let bulkhead = BulkheadLayer::new().feature("chat", 1);
         let places = bulkhead.handle();
@@ -343,7 +355,7 @@ async fn a_boxed_stack_in_a_struct_serves_handlers_that_must_be_send() {
 // Whoever polls a future again after its end gets a panic that says so, and never a second answer.
 #[tokio::test(start_paused = true)]
 async fn a_future_polled_after_its_end_panics_and_gives_nothing_twice() {
-    for (name, wrap) in LAYERS {
+    for &(name, wrap) in LAYERS {
         let leaf = Fake::answers();
         let mut call = Box::pin(wrap(boxed(leaf.clone())).call_ready(ask()));
         call.as_mut().await.unwrap();
@@ -356,7 +368,7 @@ async fn a_future_polled_after_its_end_panics_and_gives_nothing_twice() {
 // Dropped before it was polled, it has done no harm.
 #[tokio::test(start_paused = true)]
 async fn a_call_that_is_never_polled_leaves_nothing_behind() {
-    for (name, wrap) in LAYERS {
+    for &(name, wrap) in LAYERS {
         let leaf = Fake::hangs();
         let bulkhead = BulkheadLayer::new().feature("chat", 1);
         let places = bulkhead.handle();

@@ -50,10 +50,8 @@ impl Word {
 pub(super) struct Reserved {
     /// The period that it belongs to.
     pub(super) period: u8,
-    /// Whether there was room for it.
+    /// Whether there was room for it. Without, it was taken only where it was forced.
     pub(super) fits: bool,
-    /// Whether it was taken all the same, or because it fits.
-    pub(super) taken: bool,
 }
 
 /// A period has ended.
@@ -110,11 +108,11 @@ impl Meter {
             let used = now.amount().saturating_add(amount);
             let fits = now.amount() < limit && used <= limit;
             if !fits && !force {
-                return Reserved { period: now.period(), fits, taken: false };
+                return Reserved { period: now.period(), fits };
             }
             let next = Word::new(now.period(), used);
             match self.used.compare_exchange_weak(now.0, next.0, SeqCst, SeqCst) {
-                Ok(_) => return Reserved { period: now.period(), fits, taken: true },
+                Ok(_) => return Reserved { period: now.period(), fits },
                 Err(other) => now = Word(other),
             }
         }
@@ -167,7 +165,7 @@ mod tests {
     use super::*;
 
     fn took(meter: &Meter, amount: u64, limit: u64) -> bool {
-        meter.reserve(amount, limit, false).taken
+        meter.reserve(amount, limit, false).fits
     }
 
     #[test]
@@ -192,7 +190,7 @@ mod tests {
     fn force_takes_what_does_not_fit() {
         let meter = Meter::new(100);
         let over = meter.reserve(200, 100, true);
-        assert_eq!((over.fits, over.taken, meter.amounts()), (false, true, (0, 200)));
+        assert_eq!((over.fits, meter.amounts()), (false, (0, 200)));
     }
 
     #[test]
@@ -240,7 +238,7 @@ mod tests {
                     for n in 0..10_000u64 {
                         let reserved = meter.reserve(10, 1000, false);
                         assert!(meter.amounts().1 <= 1000);
-                        if reserved.taken {
+                        if reserved.fits {
                             meter.settle(reserved.period, 10, n % 2);
                         }
                         if thread == 0 && n % 100 == 0 {
@@ -270,7 +268,7 @@ mod loom_tests {
                 let meter = meter.clone();
                 thread::spawn(move || {
                     let reserved = meter.reserve(10, 15, false);
-                    if reserved.taken {
+                    if reserved.fits {
                         meter.settle(reserved.period, 10, cost);
                     }
                     reserved
@@ -281,7 +279,7 @@ mod loom_tests {
                 assert!(meter.turn(100, || 200).is_some());
             }
             let taken =
-                requests.map(|request| request.join().unwrap()).map(|reserved| (reserved.taken, reserved.period));
+                requests.map(|request| request.join().unwrap()).map(|reserved| (reserved.fits, reserved.period));
             let (spent, used) = meter.amounts();
             let of_now = taken.iter().filter(|(taken, period)| *taken && *period == u8::from(turns)).count();
             assert_eq!((spent, used), (10 * of_now as u64, spent), "{taken:?}");

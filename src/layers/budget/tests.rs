@@ -426,6 +426,23 @@ async fn a_layer_that_follows_goes_on_with_what_was_spent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn keys_that_were_used_last_before_a_layer_that_follows_are_forgotten_last() {
+    let keys = || layer(Cap::new("keys", usd(10.0), Period::Day).each_key()).keys(4);
+    let spends = async |layer: &BudgetLayer, key: &str| {
+        layer.layer(leaf(100)).oneshot(ask().extension(BudgetKey::new(key))).await.unwrap();
+    };
+    let before = keys();
+    for key in ["ada", "bob", "cyd"] {
+        spends(&before, key).await;
+    }
+    let after = keys().succeeding(&before.handle());
+    for key in ["dan", "eve"] {
+        spends(&after, key).await;
+    }
+    assert_eq!(after.handle().of_key("keys", "cyd").map(|line| line.spent), Some(usd(0.1)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_healthy_call_allocates_nothing() {
     let leaf = provider_fn(|_| std::future::ready(Ok::<_, LlmError>(LlmResponse::from_text("hello"))));
     let builtin = BudgetLayer::new(PriceTable::builtin())

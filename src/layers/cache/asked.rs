@@ -11,7 +11,6 @@ use super::{
     Answer, CacheHandle, CacheKey, Found,
     answer::{CACHED_LEVEL, Facts},
     flights::{Ended, Follow, Joined, Lead, Same},
-    handle::count,
     layer::Settings,
     lifetime::Lifetime,
     questions::Question,
@@ -20,6 +19,7 @@ use super::{
 use crate::{
     DegradedReason, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse,
     error::{Phase, TimeoutLimit},
+    layers::totals::count,
     response::CachedWhy,
 };
 

@@ -15,10 +15,14 @@ use super::{
     Answer, CacheHandle,
     asked::{Asked, Begun},
     flights::{Ended, Follow, Lead, Step},
-    handle::count,
     recording::Recording,
 };
-use crate::{LlmBody, LlmError, LlmRequest, LlmResponse, chat::Message, layers::call::Call, response::CachedWhy};
+use crate::{
+    LlmBody, LlmError, LlmRequest, LlmResponse,
+    chat::Message,
+    layers::{call::Call, totals::count},
+    response::CachedWhy,
+};
 
 /// The future of [`Cache`](super::Cache).
 ///

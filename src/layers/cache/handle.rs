@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{Answer, AnswerStore, CacheKey, CacheLayer, Found, flights::Flights, questions::Questions, store::Memory};
+use crate::layers::totals::count;
 
 /// The answers that are kept, and what became of the requests: shared by a [`CacheLayer`](super::CacheLayer), the services
 /// that it makes, and [`CachedAnswers`](crate::providers::CachedAnswers).
@@ -125,7 +126,7 @@ impl CacheHandle {
     }
 
     pub(crate) fn put(&self, key: CacheKey, answer: Arc<Answer>) {
-        self.shared.counters.kept.fetch_add(1, Relaxed);
+        count(&self.shared.counters.kept);
         self.shared.store.put(key, answer);
     }
 
@@ -184,9 +185,4 @@ pub(crate) struct Counters {
     pub(crate) shared: AtomicU64,
     pub(crate) similar: AtomicU64,
     pub(crate) kept: AtomicU64,
-}
-
-/// One more.
-pub(crate) fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Relaxed);
 }

@@ -110,7 +110,6 @@ pub use self::{
 };
 pub(crate) use self::{
     answer::CACHED_LEVEL,
-    handle::count,
     lifetime::Lifetime,
     questions::{Question, REMEMBERED, Scope},
 };

@@ -8,13 +8,12 @@ use tower::Service;
 use super::{
     CacheHandle, Found, ResponseFuture,
     asked::{Asked, Begun},
-    handle::count,
     key::CacheControl,
     layer::Settings,
 };
 use crate::{
     LlmError, LlmRequest, LlmResponse,
-    layers::{call::Call, clock},
+    layers::{call::Call, clock, totals::count},
 };
 
 /// Gives answers again. See the [module docs](super).

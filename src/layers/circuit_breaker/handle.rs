@@ -55,7 +55,7 @@ impl CircuitBreakerHandle {
     /// A circuit whose cooldown is over is still [`Open`](CircuitState::Open) until somebody calls, and a
     /// throttled one is `Open` until its time is over.
     pub fn state(&self) -> CircuitState {
-        self.with(|circuit| outward(circuit.machine.peek(Instant::now()).0))
+        self.with(|circuit| outward(circuit.machine.peek(Instant::now())))
     }
 
     /// The earliest moment at which a call may be admitted: now, if at once; `None` for a circuit that was opened by
@@ -72,7 +72,7 @@ impl CircuitBreakerHandle {
     /// What the circuit is forced to be: [`Open`](CircuitState::Open) or [`Closed`](CircuitState::Closed); `None` while it
     /// judges by itself.
     pub fn forced(&self) -> Option<CircuitState> {
-        let phase = self.with(|circuit| circuit.machine.peek(Instant::now()).0);
+        let phase = self.with(|circuit| circuit.machine.peek(Instant::now()));
         matches!(phase, Phase::ForcedOpen | Phase::ForcedClosed).then(|| outward(phase))
     }
 

@@ -78,7 +78,7 @@ impl Keyed {
     /// The keys that have a circuit, and its state.
     pub(super) fn states(&self) -> Vec<(Arc<str>, CircuitState)> {
         let now = Instant::now();
-        let state = |entry: &Entry| outward(entry.circuit.machine.peek(now).0);
+        let state = |entry: &Entry| outward(entry.circuit.machine.peek(now));
         self.lock().by_key.iter().map(|(key, entry)| (key.clone(), state(entry))).collect()
     }
 
@@ -94,7 +94,7 @@ impl Circuits {
         let now = Instant::now();
         let dearest = |entry: &Entry| {
             let machine = &entry.circuit.machine;
-            machine.peek(now).0 != Phase::Closed || machine.failures() > 0
+            machine.peek(now) != Phase::Closed || machine.failures() > 0
         };
         let oldest = self.by_key.iter().min_by_key(|(_, entry)| (dearest(entry), entry.used));
         if let Some(key) = oldest.map(|(key, _)| key.clone()) {

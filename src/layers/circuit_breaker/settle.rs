@@ -88,7 +88,7 @@ impl Circuit {
                     tripped = self.record(generation, true, slow, at)?;
                 }
                 let throttled = throttle.and_then(|until| self.throttle(until, at));
-                Ok(self.refreshed(tripped).or(throttled))
+                Ok(tripped.or(throttled))
             }
             Outcome::Hurried { slow } => match self.fail(generation, at)? {
                 None => self.record(generation, true, slow, at),
@@ -142,7 +142,7 @@ impl Circuit {
                 let relapse = self.relapse(&mut core, at);
                 drop(core);
                 self.extend(throttle, at);
-                self.refreshed(Some(relapse))
+                Some(relapse)
             }
             Outcome::RateLimited { until: Some(until) } => {
                 drop(core);
@@ -181,11 +181,6 @@ impl Circuit {
             let until = self.believed(until, at);
             self.until.fetch_max(until, Ordering::AcqRel);
         }
-    }
-
-    /// With the time as it is after a `Retry-After`.
-    fn refreshed(&self, transition: Option<Transition>) -> Option<Transition> {
-        transition.map(|transition| Transition { until: self.phase_ends(transition.to), ..transition })
     }
 
     /// Counts one more failure in a row, and trips if it is the last one.
@@ -281,7 +276,6 @@ impl Circuit {
             to: Phase::Throttled,
             reason: Reason::Throttled,
             generation: after.generation(),
-            until: self.phase_ends(Phase::Throttled),
         })
     }
 

@@ -117,8 +117,6 @@ pub(super) struct Transition {
     pub(super) to: Phase,
     pub(super) reason: Reason,
     pub(super) generation: u32,
-    /// For a phase that ends by itself: when.
-    pub(super) until: Option<Instant>,
 }
 
 /// How a call ended, in the circuit's terms.
@@ -224,14 +222,14 @@ impl Circuit {
     }
 
     /// The state without changing it. An open circuit whose cooldown is over is still open until somebody asks for leave.
-    pub(super) fn peek(&self, now: Instant) -> (Phase, Option<Instant>) {
+    pub(super) fn peek(&self, now: Instant) -> Phase {
         let word = self.load();
         let phase = phase(word);
         // Nobody has called since the throttle ended, so nobody has lifted it.
         if phase == Phase::Throttled && self.throttled_until.load(Ordering::Acquire) <= self.at(now) {
-            return (unthrottled(word), None);
+            return unthrottled(word);
         }
-        (phase, self.phase_ends(phase))
+        phase
     }
 
     /// The earliest moment at which a call may be admitted: `now` if at once, `None` if only when told so.
@@ -341,7 +339,6 @@ impl Circuit {
                 to: phase(after),
                 reason: Reason::ThrottleOver,
                 generation: after.generation(),
-                until: None,
             });
         }
         match word.tag() {
@@ -414,8 +411,7 @@ impl Circuit {
         }
         let (before, after) = self.update(|word| word.next(tag, reason).with_suspect(doubts && tag == Tag::Closed));
         self.throttled_until.store(0, Ordering::Release);
-        let to = phase(after);
-        Transition { from: phase(before), to, reason, generation: after.generation(), until: self.phase_ends(to) }
+        Transition { from: phase(before), to: phase(after), reason, generation: after.generation() }
     }
 
     /// Changes the word whatever it is, and returns what it was and is; callers hold the lock, so that only counts can

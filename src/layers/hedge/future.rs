@@ -18,6 +18,7 @@ use crate::{
         alarm::{self, Alarm},
         call::Call,
         overtaken::Silence,
+        totals::count,
     },
     ledger::Ledger,
 };
@@ -202,7 +203,7 @@ where
     fn first_answered(&self, first: Option<&First>, response: &mut LlmResponse) {
         response.name_tier(&self.settings.tier);
         if let Some(first) = first {
-            self.state.counts.answers.fetch_add(1, Relaxed);
+            count(&self.state.counts.answers);
             self.state.observed(first.request.is_stream()).answered(first.begun, &self.settings);
         }
     }

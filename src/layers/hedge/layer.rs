@@ -34,7 +34,7 @@ impl HedgeLayer {
         S::Future: Send,
     {
         let service = BoxCloneSyncService::new(service.map_err(Into::into));
-        self.change().second = Second::Tier { name: name.into(), service, takes_sessions: false };
+        self.change().second = Second::Tier { name: name.into(), service };
         self
     }
 
@@ -42,9 +42,7 @@ impl HedgeLayer {
     /// models because one was slow.
     #[must_use]
     pub fn sessions(mut self, takes: bool) -> Self {
-        if let Second::Tier { takes_sessions, .. } = &mut self.change().second {
-            *takes_sessions = takes;
-        }
+        self.change().takes_sessions = takes;
         self
     }
 

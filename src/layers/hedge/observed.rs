@@ -28,6 +28,8 @@ pub(super) struct Observed {
 struct Halves {
     young: (u32, Fine),
     old: (u32, Fine),
+    /// How many there were, with those that neither half holds any more.
+    seen: u64,
 }
 
 /// How many times a half holds: of two, 25 to 50 are above the 95th percentile.
@@ -81,10 +83,12 @@ impl Halves {
         }
         self.young.0 += 1;
         self.young.1.add(micros);
-        let known = self.young.0 + self.old.0;
-        if known < least.max(1) || (known != least && !self.young.0.is_multiple_of(EACH)) {
+        self.seen += 1;
+        let least = u64::from(least.max(1));
+        if self.seen < least || (self.seen != least && !self.young.0.is_multiple_of(EACH)) {
             return None;
         }
+        let known = self.young.0 + self.old.0;
         let mut all = self.young.1.clone();
         all.merge(&self.old.1);
         Some(all.quantile(known.into(), share).within() as u64)
@@ -110,6 +114,15 @@ mod tests {
         assert_eq!(observed.delay(&settings), None);
         observed.took(ms(100), 0.95, 20);
         assert!(observed.delay(&settings).is_some_and(|delay| delay > ms(80) && delay < ms(120)));
+    }
+
+    #[test]
+    fn enough_may_be_more_than_is_kept() {
+        let (observed, settings) = (Observed::default(), settings());
+        (1..5000).for_each(|_| observed.took(ms(100), 0.95, 5000));
+        assert_eq!(observed.delay(&settings), None);
+        observed.took(ms(100), 0.95, 5000);
+        assert!(observed.delay(&settings).is_some());
     }
 
     #[test]

@@ -23,6 +23,7 @@ use crate::{
     layers::{
         call::{BoxedCall, Call},
         retry::Reservation,
+        totals::count,
     },
     ledger::{self, Ledger, Next},
 };
@@ -88,7 +89,7 @@ where
         // Last, so that only a call that will be made takes tokens.
         let tokens = settings.extra.reserve(now).and_then(|share| Some([share, settings.budget.reserve(now)?]));
         if tokens.is_none() {
-            shared.state.counts.unaffordable.fetch_add(1, Relaxed);
+            count(&shared.state.counts.unaffordable);
             return Err(ledger);
         }
         context.begun = Some(now);
@@ -189,7 +190,7 @@ where
     pub(super) fn answers_second(mut self, first: &First, is_first_sent: bool, response: &mut LlmResponse) {
         self.started.sent();
         self.started.won = true;
-        self.started.state.counts.won.fetch_add(1, Relaxed);
+        count(&self.started.state.counts.won);
         if is_first_sent {
             self.ledger.push(ledger::cancelled(&self.started.settings.tier, first.begun));
         }
@@ -251,7 +252,7 @@ impl Started {
             return;
         }
         self.sent = true;
-        self.state.counts.sent.fetch_add(1, Relaxed);
+        count(&self.state.counts.sent);
         self.tokens.iter_mut().flatten().for_each(Reservation::sent);
     }
 

@@ -17,6 +17,7 @@ use crate::{
     layers::{
         call::{Call, Spare},
         clock::Reading,
+        totals::count,
     },
 };
 
@@ -67,7 +68,7 @@ where
         let first = settings.may_hedge(&request).then(|| {
             settings.extra.deposit();
             let counts = &state.counts;
-            counts.calls.fetch_add(1, Relaxed);
+            count(&counts.calls);
             let kept = request.clone();
             // One attempt is kept for the second call.
             let context = request.context_mut();

@@ -17,6 +17,8 @@ pub(super) struct Settings {
     /// The name of the tier that the layer is put around.
     pub(super) tier: Arc<str>,
     pub(super) second: Second,
+    /// Whether another tier may answer requests of a session.
+    pub(super) takes_sessions: bool,
     pub(super) after: After,
     /// What a delay that was found out is kept within.
     pub(super) floor: Duration,
@@ -40,7 +42,7 @@ pub(super) enum Second {
     /// To the service that the first went to.
     Same,
     /// To another tier.
-    Tier { name: Arc<str>, service: BoxLlmService, takes_sessions: bool },
+    Tier { name: Arc<str>, service: BoxLlmService },
 }
 
 /// When it goes out.
@@ -56,6 +58,7 @@ impl Settings {
         Self {
             tier,
             second: Second::Same,
+            takes_sessions: false,
             after: After::Quantile(0.95),
             floor: Duration::from_millis(20),
             ceiling: Duration::from_secs(10),
@@ -87,9 +90,7 @@ impl Settings {
         let elsewhere = match &self.second {
             Second::Same => !request.is_human_required(),
             // A session is with the tier that answered it before, wherever it is that this is remembered.
-            Second::Tier { takes_sessions, .. } => {
-                request.goes_anywhere() && (*takes_sessions || request.session_id().is_none())
-            }
+            Second::Tier { .. } => request.goes_anywhere() && (self.takes_sessions || request.session_id().is_none()),
         };
         elsewhere && request.context().attempts_left > 1 && self.only.as_ref().is_none_or(|only| only(request))
     }

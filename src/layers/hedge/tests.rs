@@ -320,8 +320,13 @@ async fn what_must_not_be_doubled_is_not() {
         assert_eq!((took, result.unwrap().is_hedged(), second.calls()), (secs(5), false, 0));
     }
     assert_eq!(hedge.handle().stats().calls, 0, "they are no calls to have a share of");
-    let sessions = to(&second).sessions(true).layer(first.clone());
-    assert!(sessions.oneshot(asked().session("s")).await.unwrap().is_hedged());
+    // In whatever order the two are said.
+    let before =
+        HedgeLayer::new("sonnet").sessions(true).tier("gpt", second.clone()).after(secs(2)).extra(1.0).unwrap();
+    for sessions in [to(&second).sessions(true), before] {
+        let llm = sessions.layer(first.clone());
+        assert!(llm.oneshot(asked().session("s")).await.unwrap().is_hedged());
+    }
 
     // To the same service there is no other model to switch to.
     for (request, calls) in [(asked().session("s"), 2), (asked().no_fallback(), 2), (asked().requires_human(true), 1)] {

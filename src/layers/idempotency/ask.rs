@@ -11,7 +11,7 @@ use tower::Service;
 use super::{
     IdempotencyHandle,
     calls::{Ended, Place, Stage, Waiting},
-    handle::{Shared, count},
+    handle::Shared,
     key::Same,
     layer::Settings,
     task::Task,
@@ -19,7 +19,10 @@ use super::{
 use crate::{
     ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse,
     error::{Phase, TimeoutLimit},
-    layers::cache::{Answer, Reader, Recording, ran_out},
+    layers::{
+        cache::{Answer, Reader, Recording, ran_out},
+        totals::count,
+    },
     ledger,
     response::CachedWhy,
 };

@@ -12,7 +12,11 @@ use tokio::{sync::watch, time::timeout};
 use super::{
     Claim, IdempotencyStore, MemoryIdempotency, StoreFuture, Ticket, calls::Calls, key::Same, layer::Settings,
 };
-use crate::{Events, layers::cache::Answer, store::guarded::Guard};
+use crate::{
+    Events,
+    layers::{cache::Answer, totals::count},
+    store::guarded::Guard,
+};
 
 /// The records and the calls under way: shared by an [`IdempotencyLayer`](super::IdempotencyLayer), its clones, and the
 /// services that they make.
@@ -223,9 +227,4 @@ pub(super) struct Counters {
     pub(super) kept: AtomicU64,
     pub(super) late: AtomicU64,
     pub(super) store_failures: AtomicU64,
-}
-
-/// One more.
-pub(super) fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Relaxed);
 }

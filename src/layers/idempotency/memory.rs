@@ -147,7 +147,7 @@ impl MemoryIdempotency {
         let size = answer.size();
         let mut gone = Vec::new();
         let max_bytes = self.shared.max_bytes.load(Relaxed);
-        if size > max_bytes {
+        if size > max_bytes || self.shared.max_answers == 0 {
             // All others would go for it, and then it.
             self.take_release(key, ticket);
             return false;
@@ -271,5 +271,24 @@ impl fmt::Debug for MemoryIdempotency {
             .field("len", &self.len())
             .field("bytes", &self.bytes())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::Message;
+
+    #[test]
+    fn an_answer_for_which_there_is_no_room_is_not_said_to_be_kept() {
+        let key = IdempotencyKey::from_bytes([1; 32]);
+        let input = Fingerprint::from_bytes([2; 32]);
+        let answer = Arc::new(Answer::for_tests(Message::assistant("yes")));
+        let minute = Duration::from_secs(60);
+        for records in [MemoryIdempotency::new().max_answers(0), MemoryIdempotency::new().max_bytes(1)] {
+            let Claim::Won(ticket) = records.take_claim(&key, &input, minute) else { panic!("a new key") };
+            assert!(!records.take_answer(&key, ticket, answer.clone(), minute));
+            assert!(records.is_empty() && records.bytes() == 0);
+        }
     }
 }

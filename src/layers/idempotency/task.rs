@@ -18,7 +18,7 @@ use tower::Service;
 use super::{
     ask::conflict,
     calls::{Ended, Place, Stage},
-    handle::{Claimed, Held, count},
+    handle::{Claimed, Held},
     layer::Settings,
 };
 use crate::{
@@ -26,6 +26,7 @@ use crate::{
     layers::{
         cache::{Answer, Facts, Reader, Recording, Watched},
         call::Call,
+        totals::count,
     },
     ledger::CallersDeadline,
 };
@@ -145,7 +146,7 @@ impl Task {
         };
         self.place.call.stage.send_replace(Stage::Streaming(recording));
         self.replies(Ok(response.map_body(|_| LlmBody::from_frames(first))));
-        let mut guard = Guard { reader, alone: None, grace: self.settings.grace, frames_alone: false };
+        let mut guard = Guard { reader, alone: None, grace: self.settings.grace, is_alone: false };
         let over = {
             let place = &self.place;
             let mut closed = place.shared.closed.subscribe();
@@ -162,7 +163,7 @@ impl Task {
             })
             .await
         };
-        let late = guard.frames_alone;
+        let late = guard.is_alone;
         // What the call holds is free before its key is.
         drop(guard);
         match over {
@@ -249,7 +250,8 @@ struct Guard {
     /// Until when it reads, where nobody else does.
     alone: Option<Pin<Box<Sleep>>>,
     grace: Duration,
-    frames_alone: bool,
+    /// Nobody else reads.
+    is_alone: bool,
 }
 
 impl Guard {
@@ -260,12 +262,12 @@ impl Guard {
                 Watched::Over(over) => return Poll::Ready(Some(over)),
                 Watched::Held => {
                     self.alone = None;
-                    self.frames_alone = false;
+                    self.is_alone = false;
                     return Poll::Pending;
                 }
                 Watched::Alone => {}
             }
-            self.frames_alone = true;
+            self.is_alone = true;
             let until = || Instant::now().checked_add(self.grace);
             let over = match (&mut self.alone, until()) {
                 (Some(alone), _) => alone.as_mut().poll(cx).is_ready(),

@@ -8,6 +8,8 @@ use std::{
 
 use tokio::sync::watch;
 
+use crate::layers::totals::count;
+
 /// The mirrored requests under way: shared by a [`MirrorLayer`](super::MirrorLayer), its clones, and the services that they
 /// make.
 ///
@@ -161,10 +163,6 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.shared.tasks.send_modify(|tasks| *tasks -= 1);
     }
-}
-
-pub(super) fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Relaxed);
 }
 
 impl fmt::Debug for MirrorHandle {

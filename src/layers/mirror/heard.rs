@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{Side, layer::Settings};
 use crate::{
-    Attempt, Frame, LlmError, LlmResponse, StreamEvent,
+    Frame, LlmError, LlmResponse, StreamEvent,
     body::Delivered,
     chat::{Accumulator, Message, Part, Usage},
     events::RequestOutcome,
@@ -116,12 +116,11 @@ impl Heard {
     /// There will be no response.
     pub(super) fn fails(&mut self, error: &LlmError) {
         let (provider, model) = error.names();
-        let sent = |attempt: &&Attempt| attempt.failure.is_some() && !attempt.is_local();
         self.side.tier = error.attempts().last().and_then(|attempt| attempt.tier.clone());
         self.side.attempts = match error.attempts() {
             // No layer has counted it.
             [] => usize::from(!error.kind().is_local()),
-            attempts => attempts.iter().filter(sent).count(),
+            attempts => attempts.iter().filter(|attempt| attempt.is_wasted()).count(),
         };
         (self.side.provider, self.side.model) = (provider, model);
     }

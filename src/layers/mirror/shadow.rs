@@ -15,13 +15,17 @@ use tokio::{
 
 use super::{
     Comparison, Kept, NotCompared,
-    handle::{Place, count},
+    handle::Place,
     heard::{Heard, Said},
     layer::{Settings, TIMEOUT},
     measure::same_tools,
     primary::Watch,
 };
-use crate::{Context, ErrorKind, Event, LlmError, LlmRequest, events::RequestOutcome, layers::call::Call};
+use crate::{
+    Context, ErrorKind, Event, LlmError, LlmRequest,
+    events::RequestOutcome,
+    layers::{call::Call, totals::count},
+};
 
 /// Sends the copy to the candidate, if there is a place for it, and gives what listens to the caller's own call.
 pub(super) fn begin(settings: &Arc<Settings>, request: LlmRequest, begun: Instant) -> Option<Watch> {

@@ -129,11 +129,14 @@ impl RetryBudget {
         self.bucket.as_ref().map_or(0, |bucket| bucket.id)
     }
 
-    /// Counts a request, unless another layer on its way down has counted it here.
+    /// Counts a request, unless the last layer with a budget on its way down has counted it here.
     #[inline]
     pub(crate) fn count(&self, context: &mut Context) {
-        if context.counted_in != self.id() {
-            context.counted_in = self.id();
+        // One without limit leaves no mark: it would hide that of a budget further out from the same budget further in.
+        if let Some(bucket) = &self.bucket
+            && context.counted_in != bucket.id
+        {
+            context.counted_in = bucket.id;
             self.deposit();
         }
     }

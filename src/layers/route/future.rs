@@ -68,14 +68,18 @@ where
 
     pub(super) fn routed(plan: Arc<Plan>, rule: usize, inner: S, request: LlmRequest) -> Self {
         let begun = clock::now();
-        let left = request.context().time_left(begun);
-        let keep_back = plan.keep_back;
-        let slice = request.context().deadline.zip(left).and_then(|(at, left)| at.checked_sub(keep_back.min(left / 2)));
         let mut context = *request.context();
-        context.deadline = slice.or(context.deadline);
-        context.tiers_left = context.tiers_left.saturating_add(1);
-        // One is left for the default chain.
-        context.attempts_left = context.attempts_left.saturating_sub(1).max(1);
+        let mut slice = None;
+        // Nothing is left for a default chain that is never asked.
+        if !request.is_first_tier_only() {
+            let left = context.time_left(begun);
+            let keep_back = plan.keep_back;
+            slice = context.deadline.zip(left).and_then(|(at, left)| at.checked_sub(keep_back.min(left / 2)));
+            context.deadline = slice.or(context.deadline);
+            context.tiers_left = context.tiers_left.saturating_add(1);
+            // One is left for the default chain.
+            context.attempts_left = context.attempts_left.saturating_sub(1).max(1);
+        }
         let call = Call::further(plan.routes[rule].1.clone(), request.with_context(context));
         let ledger = Ledger::default();
         let routed = Routed { plan, rule, inner: Some(inner), request, begun, slice, timer: None, ledger };
@@ -175,6 +179,7 @@ where
         let now = Instant::now();
         let stop = match class.failover {
             Failover::No | Failover::IfRouted => Some(Stop::Kind),
+            _ if self.request.is_first_tier_only() => Some(Stop::Policy),
             _ if self.ledger.spent() >= first.attempts_left => Some(Stop::Attempts),
             _ if first.deadline.is_some_and(|deadline| deadline <= now) => Some(Stop::Deadline),
             Failover::Yes | Failover::LargerWindow | Failover::IfWorked => None,

@@ -17,7 +17,8 @@
 //! A rule's chain is an attempt to save, never a way to lose an answer: when it fails with something that another can
 //! help with ([`Classifier`](crate::Classifier)), the default chain serves, and the record has both. A refused key counts
 //! as such here. Requests that are wrong stop, and so does what the cheap model declined. Like a tier, the rule's chain
-//! gets only part of the time before the deadline, and leaves an attempt.
+//! gets only part of the time before the deadline, and leaves an attempt. A request with
+//! [`no_fallback`](crate::LlmRequest::no_fallback) is answered by the rule's chain or fails.
 //!
 //! The answer says which rule was taken ([`LlmResponse::route`](crate::LlmResponse::route)), and what it would have cost
 //! otherwise ([`cost_without_route`](crate::LlmResponse::cost_without_route)), where the layer knows

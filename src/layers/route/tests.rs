@@ -74,6 +74,18 @@ async fn what_no_other_can_help_with_stops() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_wants_no_fallback_has_all_its_time_and_attempts_in_the_rules_chain_and_fails_with_it() {
+    let (cheap, dear) = (failing(ErrorKind::Server), Strict::new());
+    let asked = summary().no_fallback().timeout(Duration::from_secs(10)).max_attempts(3);
+    let error = to(cheap.clone()).layer(dear.clone()).oneshot(asked).await.unwrap_err();
+    assert_eq!((error.kind(), dear.calls()), (ErrorKind::Server, 0));
+    assert_eq!(error.attempts()[0].next, Next::Stopped(Stop::Policy));
+    let context = *cheap.seen()[0].context();
+    assert_eq!((context.attempts_left, context.tiers_left), (3, 0));
+    assert_eq!(context.time_left(Instant::now()), Some(Duration::from_secs(10)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn when_both_fail_the_default_chain_leads_and_both_are_on_record() {
     let dear = FallbackLayer::new("primary").layer(failing(ErrorKind::Overloaded));
     let error = to(failing(ErrorKind::Server)).layer(dear).oneshot(summary()).await.unwrap_err();

@@ -60,7 +60,13 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let Some(Checking { check, again, held }) = this.checking.as_deref_mut() else { return this.call.poll(cx) };
+        let Some(Checking { check, again, held }) = this.checking.as_deref_mut() else {
+            let polled = this.call.as_mut().poll(cx);
+            if let Poll::Ready(Err(_)) = polled {
+                this.call.abandon();
+            }
+            return polled;
+        };
         let failed = loop {
             // The answer before the timer: one that is there wins.
             let polled = match held {

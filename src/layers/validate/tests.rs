@@ -326,6 +326,15 @@ async fn a_failure_of_the_second_question_leads() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_future_of_an_unchecked_request_that_failed_and_is_kept_holds_no_place() {
+    let leaf = Strict::new().fails(1, LlmError::new(ErrorKind::Server, "down"));
+    let mut llm = ValidateLayer::new().layer(ServiceBuilder::new().concurrency_limit(1).service(leaf));
+    let mut kept = task::spawn(llm.call(LlmRequest::prompt("hello")));
+    assert_ready!(kept.poll()).unwrap_err();
+    assert_ready!(task::spawn(llm.call(LlmRequest::prompt("hello"))).poll()).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stream_is_held_back_until_it_is_whole_and_then_given_as_it_came() {
     let says = Says::new([r#"{"age": 36, "name": "Ada"}"#]).streams();
     let begun = Instant::now();

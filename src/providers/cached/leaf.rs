@@ -11,7 +11,10 @@ use super::similar::{Across, Likeness, alike};
 use crate::{
     CacheLayer, ErrorKind, LlmError, LlmRequest, LlmResponse,
     embed::{EmbedRequest, EmbedResponse},
-    layers::cache::{Answer, CACHED_LEVEL, CacheKey, Found, Lifetime, Question, REMEMBERED, count},
+    layers::{
+        cache::{Answer, CACHED_LEVEL, CacheKey, Found, Lifetime, Question, REMEMBERED},
+        totals::count,
+    },
     providers::future::ResponseFuture,
     response::CachedWhy,
 };

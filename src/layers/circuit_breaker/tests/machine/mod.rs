@@ -93,11 +93,11 @@ impl Bench {
     }
 
     pub(super) fn phase(&self) -> Phase {
-        self.circuit.peek(self.now.get()).0
+        self.circuit.peek(self.now.get())
     }
 
     pub(super) fn until(&self) -> Option<Duration> {
-        let until = self.circuit.peek(self.now.get()).1;
+        let until = self.circuit.phase_ends(self.phase());
         until.map(|until| until - self.origin)
     }
 }

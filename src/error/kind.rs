@@ -1,0 +1,188 @@
+//! The kinds of failures, with what each says.
+
+use std::fmt;
+
+/// What kind of failure an [`LlmError`](crate::LlmError) is. What each layer does about a kind is in the
+/// [`Classifier`](crate::Classifier)'s table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum ErrorKind {
+    /// The provider counts our requests or tokens, and we were over (429).
+    RateLimited,
+    /// The provider has no capacity at the moment (529, 503, an `overloaded_error` in a stream).
+    Overloaded,
+    /// Nothing came in time: a limit of ours, or the provider's own (408, 504).
+    Timeout,
+    /// No connection: DNS, refused, TLS, or reset before an answer began.
+    Connect,
+    /// The provider failed (500, 502, 52x, and every 5xx not named elsewhere).
+    Server,
+    /// A stream ended without the provider's own end mark, or an error came in it.
+    StreamBroken,
+    /// An answer that does not follow the provider's format: HTML, broken JSON, over a size limit.
+    Malformed,
+    /// A well-formed answer with nothing in it.
+    EmptyAnswer,
+    /// The circuit breaker refused: the provider is known to be down. Nothing was sent.
+    CircuitOpen,
+    /// The bulkhead refused: too many requests are under way, or over a rate. Nothing was sent.
+    BulkheadFull,
+    /// Paid-for credit or a spending limit is used up; no retry helps (402, `insufficient_quota`).
+    QuotaExhausted,
+    /// The request is longer than the model's context window.
+    ContextLength,
+    /// The request is larger than the provider takes at once (413, one request over the tokens-per-minute limit).
+    TooLarge,
+    /// The provider's content policy refused the request or cut the answer.
+    ContentPolicy,
+    /// The model declined and said nothing else.
+    Refusal,
+    /// The request is wrong; the same request fails everywhere (400, 422).
+    InvalidRequest,
+    /// The request is right, but this provider cannot carry it.
+    UnsupportedFeature,
+    /// The answer does not have the shape that was asked for.
+    InvalidOutput,
+    /// The key was refused (401, 403).
+    Auth,
+    /// No such model or path (404).
+    NotFound,
+    /// A spending cap of ours refused. Nothing was sent.
+    Budget,
+    /// The caller's own deadline left no useful time. Nothing was sent.
+    Deadline,
+    /// An operator has taken the tier out of service: it is drained, or a level further down is pinned. Nothing was sent.
+    OutOfService,
+    /// The idempotency key was used before, with a different request. Nothing was sent.
+    IdempotencyConflict,
+    /// No attempt is left, or no tier may take the request.
+    Exhausted,
+    /// A failure that the crate cannot name: a custom leaf's own, without a kind.
+    Other,
+}
+
+impl ErrorKind {
+    /// Every kind, in order.
+    pub const ALL: &'static [Self] = &[
+        Self::RateLimited,
+        Self::Overloaded,
+        Self::Timeout,
+        Self::Connect,
+        Self::Server,
+        Self::StreamBroken,
+        Self::Malformed,
+        Self::EmptyAnswer,
+        Self::CircuitOpen,
+        Self::BulkheadFull,
+        Self::QuotaExhausted,
+        Self::ContextLength,
+        Self::TooLarge,
+        Self::ContentPolicy,
+        Self::Refusal,
+        Self::InvalidRequest,
+        Self::UnsupportedFeature,
+        Self::InvalidOutput,
+        Self::Auth,
+        Self::NotFound,
+        Self::Budget,
+        Self::Deadline,
+        Self::OutOfService,
+        Self::IdempotencyConflict,
+        Self::Exhausted,
+        Self::Other,
+    ];
+
+    /// A stable name in `snake_case`, for logs and metric labels.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RateLimited => "rate_limited",
+            Self::Overloaded => "overloaded",
+            Self::Timeout => "timeout",
+            Self::Connect => "connect",
+            Self::Server => "server",
+            Self::StreamBroken => "stream_broken",
+            Self::Malformed => "malformed",
+            Self::EmptyAnswer => "empty_answer",
+            Self::CircuitOpen => "circuit_open",
+            Self::BulkheadFull => "bulkhead_full",
+            Self::QuotaExhausted => "quota_exhausted",
+            Self::ContextLength => "context_length",
+            Self::TooLarge => "too_large",
+            Self::ContentPolicy => "content_policy",
+            Self::Refusal => "refusal",
+            Self::InvalidRequest => "invalid_request",
+            Self::UnsupportedFeature => "unsupported_feature",
+            Self::InvalidOutput => "invalid_output",
+            Self::Auth => "auth",
+            Self::NotFound => "not_found",
+            Self::Budget => "budget",
+            Self::Deadline => "deadline",
+            Self::OutOfService => "out_of_service",
+            Self::IdempotencyConflict => "idempotency_conflict",
+            Self::Exhausted => "exhausted",
+            Self::Other => "other",
+        }
+    }
+
+    /// Whether a layer refused on this side, so that nothing was sent: such a refusal costs no attempt.
+    pub fn is_local(self) -> bool {
+        matches!(
+            self,
+            Self::CircuitOpen
+                | Self::BulkheadFull
+                | Self::Budget
+                | Self::Deadline
+                | Self::OutOfService
+                | Self::IdempotencyConflict
+                | Self::Exhausted
+                | Self::UnsupportedFeature
+        )
+    }
+
+    /// What happened, and what an operator can do about it.
+    pub(super) fn sentence(self) -> (&'static str, &'static str) {
+        match self {
+            Self::RateLimited => ("rate limited", "slow down, raise the limit, or add a tier"),
+            Self::Overloaded => ("the provider is overloaded", "wait, or add a tier of another provider"),
+            Self::Timeout => ("timed out", "raise the limit named here, or add a tier"),
+            Self::Connect => ("could not connect", "check the base URL, DNS, proxy and network"),
+            Self::Server => ("the provider failed", "see its status page; a tier of another provider covers this"),
+            Self::StreamBroken => ("the stream broke", "ask for `Buffer` or `Restart`, or repeat the request"),
+            Self::Malformed => ("the answer is malformed", "check that the base URL points at the provider's API"),
+            Self::EmptyAnswer => ("the answer is empty", "repeat the request, or check max_tokens"),
+            Self::CircuitOpen => ("the circuit is open", "wait for its next probe, or add a tier"),
+            Self::BulkheadFull => ("the bulkhead refused", "raise the feature's limits, or send fewer at once"),
+            Self::QuotaExhausted => ("the quota is used up", "add credit or raise the spending limit"),
+            Self::ContextLength => {
+                ("the request is longer than the context window", "shorten it, or add a tier with a larger window")
+            }
+            Self::TooLarge => ("the request is too large", "shorten it"),
+            Self::ContentPolicy => ("refused by the content policy", "change the request"),
+            Self::Refusal => ("the model declined", "change the request"),
+            Self::InvalidRequest => ("the request is invalid", "mend the field named here"),
+            Self::UnsupportedFeature => {
+                ("this provider cannot carry the request", "leave the field named here out, or use another tier")
+            }
+            Self::InvalidOutput => {
+                ("the answer does not have the shape asked for", "relax the schema, or use a stronger model")
+            }
+            Self::Auth => ("the key was refused", "check the provider's API key"),
+            Self::NotFound => ("not found", "check the model's name and the base URL"),
+            Self::Budget => ("a spending cap refused", "raise the cap, or wait for its reset"),
+            Self::Deadline => ("no useful time is left before the deadline", "raise the deadline"),
+            Self::OutOfService => ("taken out of service by hand", "undrain a tier, or unpin the level"),
+            Self::IdempotencyConflict => {
+                ("the idempotency key stands for another request", "send the same request, or another key")
+            }
+            Self::Exhausted => ("nothing is left to try", "raise the attempts, or add a tier"),
+            Self::Other => ("the call failed", "see the cause"),
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
