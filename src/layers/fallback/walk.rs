@@ -394,9 +394,12 @@ impl Walk {
                 (Some(_), None) => route.is_some(),
                 (Some(too_small), Some(window)) => window > too_small,
             };
+            if !fits {
+                continue;
+            }
             // Whoever answers anything cannot say whether the request is right.
-            let judges = !self.doubted || route.is_some() || self.shared.facts(tier).is_model();
-            if !(fits && judges) {
+            if self.doubted && route.is_none() && !self.shared.facts(tier).is_model() {
+                stop = Stop::Kind;
                 continue;
             }
             if self.ledger.spent() >= self.request.context().attempts_left {

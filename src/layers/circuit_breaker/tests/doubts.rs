@@ -4,7 +4,12 @@ use tokio::time::{advance, sleep};
 use tower::{Layer as _, ServiceExt as _};
 
 use super::*;
-use crate::{Dialect, FallbackLayer, TimeoutLayer, Wire, events::CircuitState, layers::fallback::Tier};
+use crate::{
+    Dialect, FallbackLayer, TimeoutLayer, Wire,
+    events::CircuitState,
+    layers::fallback::Tier,
+    ledger::{Next, Stop},
+};
 
 fn layer() -> CircuitBreakerLayer {
     CircuitBreakerLayer::new("sonnet")
@@ -65,6 +70,7 @@ async fn what_is_doubted_goes_to_models_only_and_to_no_third_after_the_second_sa
     let alone = fallback.clone().layer(around(wrong()));
     let mistaken = alone.oneshot(question(0)).await.expect_err("nobody else can say");
     assert_eq!((mistaken.kind(), mistaken.attempts().len()), (ErrorKind::InvalidRequest, 1));
+    assert_eq!(mistaken.attempts()[0].next, Next::Stopped(Stop::Kind));
 
     let three = fallback.tier("gpt", around(second.clone())).tier("gemini", third.clone()).layer(around(wrong()));
     let mistaken = three.clone().oneshot(question(0)).await.expect_err("two say so");
