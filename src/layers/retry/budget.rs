@@ -35,7 +35,7 @@ pub struct RetryBudget {
 }
 
 struct Bucket {
-    /// Tells it from others.
+    /// Tells it from others: what a request is marked with that was counted here.
     id: u32,
     /// Units put in for one first try.
     ratio: u64,
@@ -124,9 +124,11 @@ impl RetryBudget {
         }
     }
 
-    /// Tells this budget from others: what a request is marked with that was counted here. 0 for an unlimited one.
-    pub(crate) fn id(&self) -> u32 {
-        self.bucket.as_ref().map_or(0, |bucket| bucket.id)
+    /// Whether both are the same bucket; all unlimited ones are.
+    #[cfg(feature = "redis")]
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        let id = |budget: &Self| budget.bucket.as_ref().map(|bucket| bucket.id);
+        id(self) == id(other)
     }
 
     /// Counts a request, unless the last layer with a budget on its way down has counted it here.

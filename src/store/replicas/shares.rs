@@ -84,7 +84,7 @@ impl Counter {
     pub(super) fn is_of(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Rate(one), Self::Rate(other)) => one.is_of(other),
-            (Self::Put(one), Self::Put(other)) | (Self::Taken(one), Self::Taken(other)) => one.id() == other.id(),
+            (Self::Put(one), Self::Put(other)) | (Self::Taken(one), Self::Taken(other)) => one.is(other),
             _ => false,
         }
     }
