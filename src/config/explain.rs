@@ -7,7 +7,7 @@ use super::{
     classifier::{classifier, samples},
 };
 use crate::{
-    CacheLayer, Classifier, ErrorKind, LlmError, MirrorLayer,
+    CacheLayer, Classifier, ErrorKind, LlmError, MirrorLayer, RetryWithJitterLayer,
     classify::{Failover, Retry},
 };
 
@@ -126,7 +126,7 @@ impl Config {
 
     fn attempts(&self, tier: &Tier) -> u16 {
         let own = tier.retry.and_then(|retry| retry.max_attempts);
-        own.or(self.retry.max_attempts).unwrap_or(super::Retry::MAX_ATTEMPTS)
+        own.or(self.retry.max_attempts).unwrap_or(RetryWithJitterLayer::MAX_ATTEMPTS)
     }
 
     /// The fates of all failures at a tier, each with the failures that meet it.

@@ -59,10 +59,8 @@ mod settings;
 
 use std::time::Duration;
 
-use super::{
-    Retry,
-    tree::{Entry, Fault, Node, Place, Value},
-};
+use super::tree::{Entry, Fault, Node, Place, Value};
+use crate::RetryWithJitterLayer;
 
 /// The form of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +109,7 @@ impl Form {
 fn whole(tiers: usize, attempts: u16, attempt: Duration) -> Duration {
     let tiers = u32::try_from(tiers).unwrap_or(u32::MAX);
     let asking = attempt.saturating_mul(u32::from(attempts));
-    let waiting = Retry::MAX_DELAY.saturating_mul(u32::from(attempts.saturating_sub(1)));
+    let waiting = RetryWithJitterLayer::MAX_DELAY.saturating_mul(u32::from(attempts.saturating_sub(1)));
     asking.saturating_add(waiting).saturating_mul(tiers.max(1))
 }
 

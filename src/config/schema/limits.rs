@@ -188,13 +188,6 @@ impl Timeout {
     pub(in crate::config) const ATTEMPT: Duration = Duration::from_secs(30);
 }
 
-impl Retry {
-    /// The retry layer's default of `max_attempts`.
-    pub(in crate::config) const MAX_ATTEMPTS: u16 = 3;
-    /// Its default of `max_delay`.
-    pub(in crate::config) const MAX_DELAY: Duration = Duration::from_secs(30);
-}
-
 impl<'de> Deserialize<'de> for TierTimeout {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let forms = "a span of time such as 30s, or a block of limits such as { attempt: 30s, idle: 20s }";

@@ -4,7 +4,7 @@ use tower::Service;
 
 use super::{Makings, settings};
 use crate::{
-    Context, FallbackLayer, InvalidConfig, LlmError, LlmRequest, LlmResponse,
+    Context, FallbackLayer, InvalidConfig, LlmError, LlmRequest, LlmResponse, RetryWithJitterLayer,
     config::{self, Config, Provider, StreamBreak, Tier, classifier},
     layers::fallback::{self, Capabilities, RampStep},
 };
@@ -17,7 +17,7 @@ pub(super) fn attempts(config: &Config) -> Option<u16> {
     let all = config
         .tiers
         .iter()
-        .map(|tier| own(tier).unwrap_or(config::Retry::MAX_ATTEMPTS).max(1))
+        .map(|tier| own(tier).unwrap_or(RetryWithJitterLayer::MAX_ATTEMPTS).max(1))
         .fold(0, u16::saturating_add);
     (said && all > Context::default().attempts_left).then_some(all)
 }

@@ -15,7 +15,7 @@ use super::{
     well::{self, Well, WellSeries},
 };
 use crate::{
-    ErrorKind,
+    CachedWhy, ErrorKind,
     chat::Usage,
     events::{CachedAnswer, RequestEnded, RequestOutcome},
     ledger::{Attempt, Next},
@@ -40,7 +40,7 @@ pub(super) struct Requests {
     exhausted: SeriesOf<(Name, ErrorKind), Counter>,
     cost_deltas: SeriesOf<Name, (Counter, Counter)>,
     savings: SeriesOf<Name, Counter>,
-    cached: SeriesOf<(Name, &'static str), Counter>,
+    cached: SeriesOf<(Name, Discriminant<CachedWhy>), Counter>,
     spared: SeriesOf<Name, Counter>,
 }
 
@@ -149,7 +149,7 @@ impl Requests {
     /// An answer that was not made for its request.
     fn cached(&mut self, CachedAnswer { why, saved, .. }: &CachedAnswer, feature: Name) {
         let count = || self.registry.counter(&table::CACHED_ANSWERS, [self.features.text(feature), why.name().into()]);
-        self.cached.entry((feature, why.name())).or_insert_with(count).increment(1);
+        self.cached.entry((feature, discriminant(why))).or_insert_with(count).increment(1);
         let Some(saved) = saved else { return };
         let count = || self.registry.counter(&table::CACHE_SAVED_COST, [self.features.text(feature)]);
         self.spared.entry(feature).or_insert_with(count).increment(saved.nanos());

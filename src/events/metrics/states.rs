@@ -1,12 +1,12 @@
 //! Which state things are in: circuits, models, budgets.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use metrics::{Counter, Gauge};
 use tokio::time::Instant;
 
 use super::{
-    series::{Name, Names, Registry},
+    series::{Name, Names, Registry, SeriesOf},
     table,
 };
 use crate::{
@@ -24,13 +24,18 @@ use crate::{
 pub(super) struct Circuits {
     registry: Registry,
     names: Names,
-    states: HashMap<Name, [Gauge; 3]>,
-    transitions: HashMap<(Name, CircuitState, CircuitReason), Counter>,
+    states: SeriesOf<Name, [Gauge; 3]>,
+    transitions: SeriesOf<(Name, CircuitState, CircuitReason), Counter>,
 }
 
 impl Circuits {
     pub(super) fn new(registry: Registry) -> Self {
-        Self { registry, names: Names::new(MOST_CIRCUITS), states: HashMap::new(), transitions: HashMap::new() }
+        Self {
+            registry,
+            names: Names::new(MOST_CIRCUITS),
+            states: SeriesOf::default(),
+            transitions: SeriesOf::default(),
+        }
     }
 
     pub(super) fn changed(&mut self, circuit: &Arc<str>, to: CircuitState, reason: CircuitReason) {
@@ -229,7 +234,7 @@ impl Switches {
 pub(super) struct Budgets {
     registry: Registry,
     caps: Names,
-    told: HashMap<Name, Told>,
+    told: SeriesOf<Name, Told>,
 }
 
 #[derive(Debug)]
@@ -243,7 +248,7 @@ struct Told {
 
 impl Budgets {
     pub(super) fn new(registry: Registry) -> Self {
-        Self { registry, caps: Names::new(MOST_CAPS), told: HashMap::new() }
+        Self { registry, caps: Names::new(MOST_CAPS), told: SeriesOf::default() }
     }
 
     pub(super) fn reached(&mut self, cap: &Arc<str>, spent: Usd, limit: Usd, until: Instant) {

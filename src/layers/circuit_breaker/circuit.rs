@@ -122,7 +122,7 @@ impl NamedCircuit {
     }
 
     /// What a failure that was settled really is, or may be.
-    fn unmask(&self, error: &mut LlmError, is_probe: bool) {
+    fn unmask_or_doubt(&self, error: &mut LlmError, is_probe: bool) {
         self.unmask_storm(error);
         // From a provider that has just been down, a mistake is doubtful already.
         if error.kind() == ErrorKind::InvalidRequest && (is_probe || self.machine.doubts_the_invalid()) {
@@ -169,9 +169,11 @@ impl NamedCircuit {
         let provider_says = !error.kind().is_local() && error.kind() != ErrorKind::Timeout;
         let asked = error.retry_at().filter(|_| provider_says);
         match class.circuit {
-            Count::Failure if is_impatience(error) => state::Outcome::Neutral,
-            Count::Failure if is_the_callers_deadline(error) => state::Outcome::Hurried { slow: self.is_slow(begun) },
-            Count::Failure => state::Outcome::Failure { slow: self.is_slow(begun), throttle: asked },
+            Count::Failure => match callers_time(error) {
+                Some(had) if had < PATIENCE => state::Outcome::Neutral,
+                Some(had) if had < LEISURE => state::Outcome::Hurried { slow: self.is_slow(begun) },
+                _ => state::Outcome::Failure { slow: self.is_slow(begun), throttle: asked },
+            },
             Count::Success => state::Outcome::Alive,
             Count::Neutral if error.kind() == ErrorKind::RateLimited => state::Outcome::RateLimited { until: asked },
             Count::Neutral => state::Outcome::Neutral,
@@ -212,7 +214,7 @@ impl Gate for NamedCircuit {
     }
 
     fn unmask(&self, error: &mut LlmError) {
-        self.unmask(error, false);
+        self.unmask_or_doubt(error, false);
     }
 }
 
@@ -234,7 +236,7 @@ impl Gate for Marked {
     }
 
     fn unmask(&self, error: &mut LlmError) {
-        self.circuit.unmask(error, self.probe.is_some());
+        self.circuit.unmask_or_doubt(error, self.probe.is_some());
     }
 }
 
@@ -258,16 +260,12 @@ impl Drop for Unjudged<'_> {
     }
 }
 
-/// Whether the caller had so little time left that the timeout says nothing about the provider.
-fn is_impatience(error: &LlmError) -> bool {
-    error.timeout().is_some_and(|out| out.limit == TimeoutLimit::Deadline && out.after < PATIENCE)
+/// How long a call had that ended because its caller's own time was over.
+fn callers_time(error: &LlmError) -> Option<Duration> {
+    error.timeout().filter(|out| out.limit == TimeoutLimit::Deadline).map(|out| out.after)
 }
 
-fn is_the_callers_deadline(error: &LlmError) -> bool {
-    error.timeout().is_some_and(|out| out.limit == TimeoutLimit::Deadline && out.after < LEISURE)
-}
-
-/// A healthy model may take this long to its first token.
+/// A healthy model may take this long to its first token: that a caller had less says nothing about the provider.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A healthy model has nearly always begun to answer by then.

@@ -30,12 +30,13 @@
 //! - twenty different requests in a minute that are suddenly called invalid, and are half of all, are the provider's fault
 //!   (seen for twenty hours in 2026) and open it, too. While that lasts the error of a probe says so: it is no longer
 //!   [`InvalidRequest`](crate::ErrorKind::InvalidRequest), which stops at once, but one of the provider, which fails over;
-//! - before that, from the [third](CircuitBreakerLayer::second_opinion_after) different one that makes them half of all, and where it was a probe that was called invalid, it counts for nothing but is
-//!   *doubted*: it stays the error that it is, and a [`Fallback`](crate::Fallback) further out asks the next tier
-//!   whether it sees the mistake too. So in thin traffic, which never comes to twenty a minute, all but the first two are answered.
+//! - before that, from the [third](CircuitBreakerLayer::second_opinion_after) different one that makes them half of all, and
+//!   where it was a probe that was called invalid, it counts for nothing but is *doubted*: it stays the error that it is, and a
+//!   [`Fallback`](crate::Fallback) further out asks the next tier whether it sees the mistake too. So in thin traffic, which
+//!   never comes to twenty a minute, all but the first two are answered.
 //!
-//! A probe whose caller's own [time](crate::LlmRequest::timeout) is over within ten seconds decides nothing, and the next request
-//! is one; only the third of them in a row opens the circuit again.
+//! A probe whose caller's own [time](crate::LlmRequest::timeout) is over within ten seconds decides nothing, and the next
+//! request is one; only the third such probe opens the circuit again.
 //!
 //! All of them are looked at again by themselves.
 //!

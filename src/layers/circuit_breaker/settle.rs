@@ -90,10 +90,7 @@ impl Circuit {
                 let throttled = throttle.and_then(|until| self.throttle(until, at));
                 Ok(tripped.or(throttled))
             }
-            Outcome::Hurried { slow } => match self.fail(generation, at)? {
-                None => self.record(generation, true, slow, at),
-                tripped => Ok(tripped),
-            },
+            Outcome::Hurried { slow } => self.settle_call(generation, Outcome::Failure { slow, throttle: None }, at),
             Outcome::RateLimited { until: None } => self.fail(generation, at),
             Outcome::RateLimited { until: Some(until) } => Ok(self.throttle(until, at)),
             Outcome::InvalidRequest { fingerprint } => self.suspect_storm(generation, fingerprint, at),

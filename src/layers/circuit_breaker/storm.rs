@@ -5,9 +5,10 @@
 //! were called invalid are remembered (by a fingerprint), with the number of calls between them that ended well. They are a storm if
 //! they lie within [`SPAN`] and no more calls than that have ended well since the first of them.
 //!
-//! Well before that there is reason to doubt: the third different one, as it comes without settings, and no more calls that ended well since the first of
-//! them, whenever that was. Where traffic is thin, a storm is never seen as one, and each of its callers would be told of a mistake
-//! that is not theirs. Nothing is held against the provider then; but another may be asked whether it sees the mistake too.
+//! Well before that there is reason to doubt: at the third different one, as it comes without settings, with no more calls that
+//! ended well since the first of them, whenever that was. Where traffic is thin, a storm is never seen as one, and each of its
+//! callers would be told of a mistake that is not theirs. Nothing is held against the provider then; but another may be asked
+//! whether it sees the mistake too.
 
 use std::{collections::VecDeque, time::Duration};
 

@@ -14,6 +14,11 @@ pub struct RetryWithJitterLayer {
 }
 
 impl RetryWithJitterLayer {
+    /// The default of [`max_attempts`](Self::max_attempts).
+    pub(crate) const MAX_ATTEMPTS: u16 = 3;
+    /// The default of [`max_delay`](Self::max_delay).
+    pub(crate) const MAX_DELAY: Duration = Duration::from_secs(30);
+
     /// At most three attempts (one call and two retries), full jitter, waits of at most 30 s, and a
     /// [`RetryBudget`] of its own: retries for 10 % of first tries, or one a second if that is more.
     ///

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Backoff, Jitter, RetryBudget, budget::Reservation};
+use super::{Backoff, Jitter, RetryBudget, RetryWithJitterLayer, budget::Reservation};
 use crate::{
     Classifier, Context, ErrorKind, LlmError,
     classify::Retry,
@@ -108,8 +108,8 @@ impl Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self {
-            max_attempts: 3,
-            max_delay: Duration::from_secs(30),
+            max_attempts: RetryWithJitterLayer::MAX_ATTEMPTS,
+            max_delay: RetryWithJitterLayer::MAX_DELAY,
             jitter: Jitter::Full,
             schedules: Vec::new(),
             retry_timeouts: false,

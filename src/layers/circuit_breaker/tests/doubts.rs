@@ -5,21 +5,11 @@ use tower::{Layer as _, ServiceExt as _};
 
 use super::*;
 use crate::{
-    Dialect, FallbackLayer, TimeoutLayer, Wire,
+    FallbackLayer, TimeoutLayer,
     events::CircuitState,
     layers::fallback::Tier,
     ledger::{Next, Stop},
 };
-
-fn layer() -> CircuitBreakerLayer {
-    CircuitBreakerLayer::new("sonnet")
-}
-
-/// A chat that says something of its own, which a circuit can tell from others.
-fn question(n: usize) -> LlmRequest {
-    let body = format!(r#"{{"messages":[{{"role":"user","content":"question {n}"}}]}}"#);
-    LlmRequest::from(Wire::new(Dialect::OpenAi, body).expect("a request"))
-}
 
 #[tokio::test(start_paused = true)]
 async fn the_third_request_that_is_called_invalid_is_put_to_the_next_tier() {

@@ -11,14 +11,10 @@ use tower::{Layer as _, Service as _, ServiceBuilder, ServiceExt as _, limit::Co
 
 use super::*;
 use crate::{
-    Dialect, Event, Events, FallbackLayer, RetryWithJitterLayer, TimeoutLayer, Wire,
+    Event, Events, FallbackLayer, RetryWithJitterLayer, TimeoutLayer,
     events::{CircuitReason, CircuitState},
     layers::circuit_breaker::Window,
 };
-
-fn layer() -> CircuitBreakerLayer {
-    CircuitBreakerLayer::new("sonnet")
-}
 
 #[test]
 fn everything_is_send_sync_clone_and_debug() {
@@ -253,10 +249,7 @@ async fn storm_of_invalid_requests_opens_and_one_callers_bug_does_not() {
         let mut bench = Bench::new(layer(), Strict::new().fails(20, error(ErrorKind::InvalidRequest)));
         let mut events = bench.handle.subscribe();
         for n in 0..20 {
-            let n = if different { n } else { 0 };
-            let body = format!(r#"{{"messages":[{{"role":"user","content":"question {n}"}}]}}"#);
-            let request = LlmRequest::from(Wire::new(Dialect::OpenAi, body).expect("a request"));
-            bench.service.call(request).await.expect_err("invalid");
+            bench.service.call(question(if different { n } else { 0 })).await.expect_err("invalid");
         }
         assert_eq!(bench.handle.state(), expected);
         if different {
@@ -281,11 +274,7 @@ async fn storm_of_invalid_requests_opens_and_one_callers_bug_does_not() {
 async fn what_was_tried_inside_stays_on_record_where_a_storm_is_told_as_the_providers() {
     let leaf = Strict::new().fails(19, error(ErrorKind::InvalidRequest));
     let mut llm = layer().layer(RetryWithJitterLayer::new().seed(1).layer(leaf.clone()));
-    let mut ask = async |n| {
-        let body = format!(r#"{{"messages":[{{"role":"user","content":"question {n}"}}]}}"#);
-        let request = LlmRequest::from(Wire::new(Dialect::OpenAi, body).expect("a request"));
-        llm.call(request).await.expect_err("a failure")
-    };
+    let mut ask = async |n| llm.call(question(n)).await.expect_err("a failure");
     for n in 0..19 {
         assert_eq!(ask(n).await.kind(), ErrorKind::InvalidRequest);
     }

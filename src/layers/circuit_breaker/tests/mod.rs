@@ -13,10 +13,20 @@ use futures_util::future::join_all;
 use tower::{Layer as _, Service as _};
 
 use super::{CircuitBreaker, CircuitBreakerHandle, CircuitBreakerLayer};
-use crate::{ErrorKind, LlmError, LlmRequest, LlmResponse, layers::testing::Strict};
+use crate::{Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse, Wire, layers::testing::Strict};
 
 const SECOND: Duration = Duration::from_secs(1);
 const COOLDOWN: Duration = Duration::from_secs(60);
+
+fn layer() -> CircuitBreakerLayer {
+    CircuitBreakerLayer::new("sonnet")
+}
+
+/// A chat that says something of its own, which a circuit can tell from others.
+fn question(n: usize) -> LlmRequest {
+    let body = format!(r#"{{"messages":[{{"role":"user","content":"question {n}"}}]}}"#);
+    LlmRequest::from(Wire::new(Dialect::OpenAi, body).expect("a request"))
+}
 
 /// A breaker over the strict leaf, its handle, and the leaf's script.
 struct Bench {

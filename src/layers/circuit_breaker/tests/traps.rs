@@ -8,10 +8,6 @@ use tower::{Layer as _, Service as _};
 use super::*;
 use crate::{Classifier, Event, classify::Count, events::CircuitState};
 
-fn layer() -> CircuitBreakerLayer {
-    CircuitBreakerLayer::new("sonnet")
-}
-
 #[tokio::test(start_paused = true)]
 async fn future_built_while_closed_and_dropped_after_the_cooldown_leaves_room_for_the_probe() {
     let leaf = Strict::new().takes(SECOND).script([Ok(()), Err(server())]);
