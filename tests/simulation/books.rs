@@ -38,6 +38,8 @@ pub(crate) struct Kept {
     pub(crate) recovered: Option<Duration>,
     /// How many requests the stack has told of.
     pub(crate) told: usize,
+    /// Whether an operator has done anything.
+    pub(crate) was_operated: bool,
 }
 
 /// A request's story.
@@ -64,6 +66,8 @@ pub(crate) struct Call {
     pub(crate) tier: usize,
     pub(crate) begun: Duration,
     pub(crate) ended: Option<Duration>,
+    /// What its circuit was when it let the call through, as far as that is known.
+    pub(crate) circuit: Option<CircuitState>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -80,6 +84,8 @@ pub(crate) struct TierBooks {
     pub(crate) under_way: usize,
     /// What its circuit is; `None` while it has told nothing.
     state: Option<CircuitState>,
+    /// When that has changed.
+    pub(crate) changed: Vec<Duration>,
     /// Since when an operator lets no new request go there.
     pub(crate) drained: Option<Duration>,
     /// Of the present half-open time: the probes under way, and when each began.
@@ -113,6 +119,7 @@ impl Books {
             violations: Vec::new(),
             recovered: None,
             told: 0,
+            was_operated: false,
         };
         Arc::new(Self { start: Instant::now(), plan: plan.clone(), kept: Mutex::new(kept) })
     }
@@ -169,6 +176,7 @@ impl Books {
             books.probes.push((books.next_probe, now));
             books.next_probe
         });
+        let circuit = (!waits && !books.is_replaced).then(|| books.state.unwrap_or(CircuitState::Closed));
         let is_open = books.state == Some(CircuitState::Open) && counts;
         let drained = books.drained;
         let (under_way, most) = (books.probes.len(), settings.breaker.probes as usize);
@@ -184,7 +192,7 @@ impl Books {
             self.note(&mut kept, format_args!("WRONG {under_way} probes at {}", self.plan.name(tier)));
             kept.violations.push((Some(id), format!("{under_way} probes are under way, where {most} may be")));
         }
-        UnderWay { books: self.clone(), tier, id, call: None, probe }
+        UnderWay { books: self.clone(), tier, id, call: None, probe, circuit }
     }
 
     /// The response is there, or the error in its place.
@@ -240,6 +248,7 @@ impl Kept {
                     if let Some(tier) = tier_of(circuit) {
                         let tier = &mut self.tiers[tier];
                         tier.state = Some(*to);
+                        tier.changed.push(books.now());
                         tier.probes.clear();
                         if *to == CircuitState::Open {
                             tier.opened = Some((books.now(), *reason));
@@ -283,6 +292,7 @@ pub(crate) struct UnderWay {
     id: usize,
     call: Option<usize>,
     probe: Option<u64>,
+    circuit: Option<CircuitState>,
 }
 
 impl UnderWay {
@@ -295,7 +305,7 @@ impl UnderWay {
         books.note(&mut kept, format_args!("r{id} {kind} {}", books.plan.name(*tier)));
         let entry = &mut kept.asks[*id];
         self.call = Some(entry.calls.len());
-        entry.calls.push(Call { tier: *tier, begun: now, ended: None });
+        entry.calls.push(Call { tier: *tier, begun: now, ended: None, circuit: self.circuit });
         let feature = entry.ask.feature.unwrap_or(books.plan.features.len());
         kept.tiers[*tier].under_way += 1;
         kept.under_way[feature] += 1;

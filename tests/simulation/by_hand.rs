@@ -144,7 +144,8 @@ fn circuit(plan: &Plan, tier: usize, events: &Events) -> CircuitBreakerLayer {
         .probes(settings.probes)
         .probe_successes(settings.successes)
         .latch(settings.latch)
-        .max_throttle(settings.max_throttle);
+        .max_throttle(settings.max_throttle)
+        .second_opinion_after(settings.second_opinion_after);
     if let Some((share, over)) = settings.failure_rate {
         layer = layer.failure_rate(share, window(over));
     }

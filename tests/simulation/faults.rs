@@ -59,6 +59,17 @@ pub(crate) fn plan(draw: &mut Draw, tiers: &mut [Tier], healed: Duration) {
     tiers[unsound].provider.faults.outages.push(Outage::new(from, healed, last));
 }
 
+/// In some simulations a provider calls right requests wrong for a while: all of them, or so few that it is no storm.
+pub(crate) fn mistakes(draw: &mut Draw, tiers: &mut [Tier], healed: Duration) {
+    if draw.chance(0.2) {
+        let (from, to) = window(draw, Duration::ZERO, healed);
+        let share = draw.pick(&[1.0, 1.0, 0.5, 0.1]);
+        let tier = draw.index(tiers.len());
+        let faults = FaultMix::new().with(share, Fault::BadRequest);
+        tiers[tier].provider.faults.outages.push(Outage::new(from, to, faults));
+    }
+}
+
 fn window(draw: &mut Draw, begin: Duration, healed: Duration) -> (Duration, Duration) {
     let from = draw.moment(begin, healed);
     (from, (from + draw.span(1000, 120_000)).min(healed))

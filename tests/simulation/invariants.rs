@@ -2,17 +2,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use steadfast::{
-    Attempt, ErrorKind,
-    layers::fallback::{AllOpen, SessionPolicy, StreamBreak},
-    ledger::{Next, Stop},
-};
+use steadfast::{Attempt, layers::fallback::SessionPolicy};
 
 use crate::{
-    books::{Entry, Kept, Outcome},
-    by_hand::FLOOR,
+    books::{Entry, Kept},
     caller::GRACE,
-    plan::{Last, Plan, SECOND},
+    opinions,
+    plan::{Last, Plan},
+    retries, steps,
     traffic::Manner,
 };
 
@@ -23,12 +20,14 @@ type Violations = Vec<(Option<usize>, String)>;
 pub(crate) fn check(plan: &Plan, kept: &Kept) -> Violations {
     let mut violations = Vec::new();
     for entry in &kept.asks {
-        for wrong in [in_time(plan, entry), attempts(plan, entry), record(plan, entry), steps(plan, entry)] {
+        let wrong = [in_time(plan, entry), attempts(plan, entry), record(plan, entry), steps::check(plan, entry)];
+        for wrong in wrong.into_iter().chain([opinions::check(plan, kept, entry)]) {
             violations.extend(wrong.map(|wrong| (Some(entry.ask.id), wrong)));
         }
     }
     violations.extend(pins(plan, kept));
-    violations.extend(retries(plan, kept).map(|wrong| (None, wrong)));
+    violations.extend((0..plan.tiers.len()).filter_map(|tier| opinions::believed(plan, kept, tier)));
+    violations.extend(retries::check(plan, kept).map(|wrong| (None, wrong)));
     let unpolled = |entry: &&Entry| !matches!(entry.ask.manner, Manner::NeverPolls | Manner::OnlyReady);
     let asked = kept.asks.iter().filter(unpolled).count();
     let (least, most) = (asked, kept.asks.len());
@@ -82,63 +81,6 @@ fn record(plan: &Plan, entry: &Entry) -> Option<String> {
     (said != seen).then(|| format!("its record says {said:?} attempts by tier, and the providers saw {seen:?}"))
 }
 
-/// Each step of its record is explained, and none is of those that never help.
-fn steps(plan: &Plan, entry: &Entry) -> Option<String> {
-    let failed = matches!(entry.ended?.1, Outcome::Failed(_));
-    if failed && entry.record.is_empty() && entry.responded.is_some() {
-        return Some("its error has no record".to_owned());
-    }
-    for (place, step) in entry.record.iter().enumerate() {
-        let after = entry.record.get(place + 1);
-        if step.is_local() && matches!(step.next, Next::Retried { .. }) {
-            return Some(format!("a refusal on this side was retried: {step}"));
-        }
-        let hopeless = matches!(
-            step.failure,
-            Some(
-                ErrorKind::Auth
-                    | ErrorKind::QuotaExhausted
-                    | ErrorKind::InvalidRequest
-                    | ErrorKind::ContextLength
-                    | ErrorKind::ContentPolicy
-                    | ErrorKind::NotFound
-            )
-        );
-        if hopeless && matches!(step.next, Next::Retried { .. }) {
-            return Some(format!("what never helps was retried: {step}"));
-        }
-        // Who queues asks again and again, and its record does not have each refusal.
-        if step.next == Next::FailedOver
-            && !matches!(plan.all_open, AllOpen::Queue(_))
-            && let Some(next) = after.filter(|next| next.begun > step.begun + step.took + Duration::from_millis(1))
-        {
-            return Some(format!(
-                "it waited before another tier, {} after {step}",
-                next.tier.as_deref().unwrap_or("-")
-            ));
-        }
-        // The limit of the whole request knows of one attempt that nobody inside has given up.
-        let whole = entry.record.len() == 1 && step.failure == Some(ErrorKind::Timeout);
-        if !step.is_local() && step.tier.is_none() && !whole {
-            return Some(format!("nobody knows which tier this was: {step}"));
-        }
-    }
-    left_out(plan, entry)
-}
-
-/// A request that says that no tier is left has asked all of them.
-fn left_out(plan: &Plan, entry: &Entry) -> Option<String> {
-    let last = entry.record.last()?;
-    let out = matches!(last.next, Next::Stopped(Stop::LastTier | Stop::Policy));
-    let pinned = plan.session != SessionPolicy::Free && entry.ask.session.is_some();
-    if !out || entry.ask.first_tier_only || pinned || last.failure == Some(ErrorKind::ContextLength) {
-        return None;
-    }
-    let is_told = |tier: &usize| entry.record.iter().any(|step| step.tier.as_deref() == Some(plan.name(*tier)));
-    let forgotten = plan.chain(entry.ask.feature).into_iter().find(|tier| !is_told(tier))?;
-    Some(format!("it failed, and {} was neither asked nor left out for a reason", plan.name(forgotten)))
-}
-
 /// A pinned session stays where its first answer was.
 fn pins(plan: &Plan, kept: &Kept) -> Violations {
     if plan.session != SessionPolicy::Pin {
@@ -170,39 +112,4 @@ fn pins(plan: &Plan, kept: &Kept) -> Violations {
         }
     }
     violations
-}
-
-/// In no ten seconds are there more retries than the budget has: what was saved up, its share of first tries, its floor.
-fn retries(plan: &Plan, kept: &Kept) -> Option<String> {
-    // Elsewhere a tier may be asked twice that is not retried: the request has waited and starts over.
-    if plan.all_open != AllOpen::Fail || plan.on_break == StreamBreak::Restart {
-        return None;
-    }
-    // When each came, by when its first try was counted, and when retries were paid for.
-    let (mut came, mut counted, mut again) = (Vec::new(), Vec::new(), Vec::new());
-    for entry in &kept.asks {
-        let ended = entry.ended.map_or(Duration::MAX, |(ended, _)| ended);
-        came.push(entry.ask.at);
-        counted.push(entry.calls.first().map_or(ended, |call| call.begun));
-        for (place, call) in entry.calls.iter().enumerate() {
-            // It is paid for when the call before has failed.
-            let before = entry.calls[..place].iter().rfind(|before| before.tier == call.tier);
-            again.extend(before.map(|before| before.ended.unwrap_or(call.begun)));
-        }
-    }
-    [&mut came, &mut counted, &mut again].into_iter().for_each(|times| times.sort());
-    const WINDOW: Duration = Duration::from_secs(10);
-    let before = |times: &[Duration], end: Duration| times.partition_point(|at| *at < end);
-    let seconds = plan.ends.as_secs();
-    (0..seconds).map(|second| SECOND * second as u32).find_map(|from| {
-        let end = from + WINDOW;
-        let (tries, retries) =
-            (before(&came, end) - before(&counted, from), before(&again, end) - before(&again, from));
-        // The budget is one for all tiers, and each that is asked counts the request.
-        let tries = tries * plan.tiers.len();
-        let floor = FLOOR * WINDOW.as_secs_f64();
-        let most = f64::from(plan.budget_cap) + plan.budget_ratio * tries as f64 + floor + 1.0;
-        (retries as f64 > most)
-            .then(|| format!("{retries} retries in 10 s from {from:?} on, where the budget has {most:.0}"))
-    })
 }

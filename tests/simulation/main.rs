@@ -21,10 +21,13 @@ mod draw;
 mod faults;
 mod invariants;
 mod operations;
+mod opinions;
 mod plan;
 mod provider;
 mod recovery;
+mod retries;
 mod run;
+mod steps;
 mod traffic;
 mod world;
 

@@ -67,6 +67,7 @@ pub(crate) async fn run(world: &World, operations: Vec<Operation>) {
 }
 
 fn act(world: &World, what: What) {
+    world.books.kept().was_operated = true;
     let (plan, handles) = (&*world.plan, &world.handles);
     match what {
         What::ForceOpen(tier) => drop(handles.circuit(plan, tier).force_open()),

@@ -84,6 +84,8 @@ pub(crate) struct Breaker {
     pub(crate) successes: u32,
     pub(crate) latch: Duration,
     pub(crate) max_throttle: Duration,
+    /// So many different invalid requests in a row are taken at their word.
+    pub(crate) second_opinion_after: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -144,6 +146,9 @@ impl Plan {
         let healed = draw.span(90_000, 240_000);
         let mut tiers: Vec<Tier> = NAMES[..count].iter().map(|name| tier(&mut draw, name, by_hand, rate)).collect();
         faults::plan(&mut draw, &mut tiers, healed);
+        // From sources of their own, so that all else in a seed's plan is as it was before there were any.
+        second_opinions(&mut Draw::new(seed, "second opinions"), &mut tiers);
+        faults::mistakes(&mut Draw::new(seed, "mistakes"), &mut tiers, healed);
         let places = count + usize::from(last != Last::Nothing);
         let (session, on_break, all_open) = policies(&mut draw);
         let ramp = match draw.chance(0.15) {
@@ -301,8 +306,19 @@ fn breaker(draw: &mut Draw) -> Breaker {
         successes: draw.pick(&[1, 1, 1, 2, 4]),
         latch: draw.span(2000, 60_000),
         max_throttle: draw.span(5000, 60_000),
+        second_opinion_after: USUALLY_BELIEVED,
     }
 }
+
+fn second_opinions(draw: &mut Draw, tiers: &mut [Tier]) {
+    for tier in tiers {
+        tier.breaker.second_opinion_after = draw.pick(&[USUALLY_BELIEVED, USUALLY_BELIEVED, 0, 1, 5, NEVER_DOUBTED]);
+    }
+}
+
+const USUALLY_BELIEVED: u32 = 2;
+/// With so many, only a storm is not believed.
+pub(crate) const NEVER_DOUBTED: u32 = 20;
 
 fn policies(draw: &mut Draw) -> (SessionPolicy, StreamBreak, AllOpen) {
     let session = draw.pick(&[SessionPolicy::Free, SessionPolicy::Pin, SessionPolicy::Sticky]);

@@ -207,7 +207,8 @@ fn tier_block(file: &mut String, tier: &Tier, retries: bool, circuit: bool) {
         "  - name: {}\n    provider: simulated\n    last_resort: {}\n    level: {}\n    timeout: {{ attempt: {}{first_token}, idle: {}, \
          progress: {}, progress_ceiling: {} }}\n    retry: {{ max_attempts: {}, max_delay: {}, jitter: {jitter}, \
          retry_timeouts: {} }}\n    circuit_breaker: {{ consecutive_failures: {}, cooldown: {{ first: {}, factor: {}, \
-         longest: {} }}, probes: {}, probe_successes: {}, latch: {}, max_throttle: {}{rules} }}\n",
+         longest: {} }}, probes: {}, probe_successes: {}, latch: {}, max_throttle: {}, \
+         second_opinion_after: {}{rules} }}\n",
         tier.name,
         tier.last_resort,
         tier.level,
@@ -226,6 +227,7 @@ fn tier_block(file: &mut String, tier: &Tier, retries: bool, circuit: bool) {
         breaker.successes,
         ms(breaker.latch),
         ms(breaker.max_throttle),
+        breaker.second_opinion_after,
     );
 }
 
