@@ -93,6 +93,8 @@ pub(crate) struct TierBooks {
     next_probe: u64,
     /// When the circuit last opened, and why.
     pub(crate) opened: Option<(Duration, CircuitReason)>,
+    /// Whether its circuit has ever opened for a storm of invalid requests.
+    pub(crate) had_storm: bool,
     /// Its circuit is another than the one whose events are heard.
     pub(crate) is_replaced: bool,
 }
@@ -250,6 +252,7 @@ impl Kept {
                         tier.state = Some(*to);
                         tier.changed.push(books.now());
                         tier.probes.clear();
+                        tier.had_storm |= *reason == CircuitReason::InvalidRequestStorm;
                         if *to == CircuitState::Open {
                             tier.opened = Some((books.now(), *reason));
                         }

@@ -38,7 +38,7 @@ pub(crate) fn check(plan: &Plan, kept: &Kept, entry: &Entry) -> Option<String> {
     let place = entry.record.iter().position(is_mistake)?;
     let (first, after) = (&entry.record[place], &entry.record[place + 1..]);
     let at = tier(plan, first)?;
-    let Tier { breaker, breaker_outside, last_resort, .. } = &plan.tiers[at];
+    let Tier { breaker, last_resort, .. } = &plan.tiers[at];
     let circuit = entry.calls.iter().rfind(|call| call.tier == at).and_then(|call| call.circuit);
     if first.next == Next::Stopped(Stop::Kind) {
         // What a last resort is sent past its open circuit is nothing to that.
@@ -50,17 +50,17 @@ pub(crate) fn check(plan: &Plan, kept: &Kept, entry: &Entry) -> Option<String> {
     if first.next != Next::FailedOver {
         return None;
     }
-    // Tried again inside of its circuit, a storm is not told from a mistake on record.
-    if *breaker_outside {
+    // On record, what a circuit knows to be a storm looks like a mistake still.
+    let may_be_storm =
+        |tier: usize| plan.tiers[tier].breaker_outside || kept.tiers[tier].had_storm || kept.was_operated;
+    if may_be_storm(at) {
         return None;
     }
     if breaker.second_opinion_after >= NEVER_DOUBTED && circuit == Some(CircuitState::Closed) {
         return Some(format!("it was doubted without a reason: {first}"));
     }
     // From here on it is doubted: models are asked, until one says the same.
-    let again = after
-        .iter()
-        .find(|step| is_mistake(step) && tier(plan, step).is_some_and(|at| !plan.tiers[at].breaker_outside));
+    let again = after.iter().find(|step| is_mistake(step) && tier(plan, step).is_some_and(|at| !may_be_storm(at)));
     if let Some(again) = again.filter(|again| again.next != Next::Stopped(Stop::Kind)) {
         return Some(format!("two models called it invalid, and a third was asked: {again}"));
     }
