@@ -102,6 +102,7 @@ pub mod store;
 pub mod translate;
 
 mod histogram;
+mod quick_hash;
 mod sync;
 mod wall_clock;
 #[cfg(any(feature = "alerts", feature = "handoff"))]

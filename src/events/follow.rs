@@ -122,7 +122,7 @@ impl Events {
                     subscriber.events(turn);
                     others_turn(turn).await;
                 }
-                batch.events.clear();
+                batch.clear();
             }
         });
         Following(task.abort_handle())
