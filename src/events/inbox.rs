@@ -23,7 +23,11 @@ pub(super) struct Inboxes {
     count: AtomicUsize,
 }
 
+/// Which events are put into a queue; `None`: all.
+pub(super) type Wanted = Option<fn(&Event) -> bool>;
+
 struct Queue {
+    wanted: Wanted,
     batch: Batch,
     waker: Option<Waker>,
     /// What is left when the channel is no more.
@@ -112,9 +116,13 @@ impl Inboxes {
             let Some((last, before)) = queues.split_last_mut() else { return false };
             others = before.len();
             for queue in before {
-                queue.batch.put(event.clone());
+                if queue.wants(&event) {
+                    queue.batch.put(event.clone());
+                }
             }
-            last.batch.put(event);
+            if last.wants(&event) {
+                last.batch.put(event);
+            }
             waker = sleeper(&mut queues);
         }
         // A waker is foreign code: not under the lock, and so one after the other.
@@ -126,12 +134,12 @@ impl Inboxes {
         true
     }
 
-    /// The only queue there is, if it has room.
+    /// The only queue there is, if it has room and takes whatever comes.
     #[inline(always)]
     pub(super) fn only(&self) -> Option<OnlyQueue<'_>> {
         let queues = self.lock();
         match &queues[..] {
-            [queue] if queue.batch.has_room() => Some(OnlyQueue(queues)),
+            [queue] if queue.wanted.is_none() && queue.batch.has_room() => Some(OnlyQueue(queues)),
             _ => None,
         }
     }
@@ -149,11 +157,11 @@ impl Inboxes {
     }
 
     /// A new one, of this channel's.
-    pub(super) fn open(&self, channel: Weak<Channel>) -> Inbox {
+    pub(super) fn open(&self, channel: Weak<Channel>, wanted: Wanted) -> Inbox {
         let inbox = Inbox { channel, rest: Arc::default() };
         let (batch, rest) = (Batch::new(), inbox.rest.clone());
         let mut queues = self.lock();
-        queues.push(Queue { batch, waker: None, rest });
+        queues.push(Queue { wanted, batch, waker: None, rest });
         self.count.store(queues.len(), SeqCst);
         drop(queues);
         inbox
@@ -162,6 +170,13 @@ impl Inboxes {
     fn lock(&self) -> MutexGuard<'_, Vec<Queue>> {
         // Nothing in here panics in the middle of a change.
         lock(&self.queues)
+    }
+}
+
+impl Queue {
+    #[inline(always)]
+    fn wants(&self, event: &Event) -> bool {
+        self.wanted.is_none_or(|wanted| wanted(event))
     }
 }
 
@@ -253,7 +268,8 @@ mod tests {
 
     impl Eager {
         fn follow(events: &Events) -> Arc<Self> {
-            let eager = Arc::new(Self { inbox: events.inbox(), woken: AtomicUsize::new(0), read: AtomicUsize::new(0) });
+            let eager =
+                Arc::new(Self { inbox: events.inbox(None), woken: AtomicUsize::new(0), read: AtomicUsize::new(0) });
             eager.clone().read();
             eager
         }

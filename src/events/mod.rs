@@ -32,7 +32,7 @@ use std::{
 
 use tokio::{sync::broadcast, time::Instant};
 
-use self::inbox::{Inbox, Inboxes, OnlyQueue};
+use self::inbox::{Inbox, Inboxes, OnlyQueue, Wanted};
 pub use self::{
     follow::{Following, Subscriber},
     handed_over::{HandedOver, HandoffStep},
@@ -306,9 +306,9 @@ impl Events {
         receiver
     }
 
-    /// A queue of all events from now on.
-    fn inbox(&self) -> Inbox {
-        let inbox = self.channel.inboxes.open(Arc::downgrade(&self.channel));
+    /// A queue of the events from now on that are wanted.
+    fn inbox(&self, wanted: Wanted) -> Inbox {
+        let inbox = self.channel.inboxes.open(Arc::downgrade(&self.channel), wanted);
         self.channel.is_heard_again();
         inbox
     }

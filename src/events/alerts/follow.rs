@@ -51,7 +51,7 @@ impl Alerts {
         events: &Events,
         mut anew: impl FnMut(&mut AlertEngine) + Send + 'static,
     ) -> Following {
-        let inbox = events.inbox();
+        let inbox = events.inbox(None);
         let (mut engine, mut sinks) = (AlertEngine::new(self.rules), self.sinks);
         let task = tokio::spawn(async move {
             let mut tell = move |alerts: Vec<Alert>| {
