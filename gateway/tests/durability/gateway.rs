@@ -87,7 +87,7 @@ circuit_breaker: {{ consecutive_failures: 1000000 }}
 
 /// The task that an answer says is queued; `None` where it is an error, in its dialect, that does not say so.
 pub(crate) fn task_of<'a>(answer: &'a Answer, path: &str) -> Option<&'a str> {
-    let task = answer.head.lines().find_map(|line| line.strip_prefix("x-steadfast-task-id: "));
+    let task = answer.header("x-steadfast-task-id");
     match answer.status {
         200 => Some(task.unwrap_or_else(|| panic!("no task: {answer:?}"))),
         _ => {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::{Client, Gateway, PATHS, Provider, as_many_as, gateway::config, held, size};
+use super::{Gateway, PATHS, Provider, as_many_as, gateway::config, held, size};
 
 /// What an open stream may take of memory, everything counted, in bytes: 300 MB for 10,000.
 const MOST: usize = 30_000;
