@@ -96,7 +96,9 @@ impl Serve {
 
     /// Starts it, and waits until it has refused to serve.
     pub fn refused(&mut self) -> Ran {
-        self.begin().expect_err("it serves")
+        let ran = self.begin().expect_err("it serves");
+        assert_ne!(ran.code, Some(0), "{}", ran.err);
+        ran
     }
 
     /// Starts it, and waits for nothing.
