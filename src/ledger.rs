@@ -301,8 +301,8 @@ pub(crate) fn note(error: &mut LlmError, begun: Instant) {
 }
 
 /// When the last of the failures, and the wait after it, were over.
-pub(crate) fn over(attempts: &[Attempt]) -> Option<Instant> {
-    let failures = attempts.iter().filter(|attempt| attempt.failure.is_some());
+pub(crate) fn over<'a>(attempts: impl IntoIterator<Item = &'a Attempt>) -> Option<Instant> {
+    let failures = attempts.into_iter().filter(|attempt| attempt.failure.is_some());
     let ends = failures.filter_map(|attempt| {
         let wait = if let Next::Retried { after } = attempt.next { after } else { Duration::ZERO };
         attempt.begun.checked_add(attempt.took)?.checked_add(wait)

@@ -99,7 +99,7 @@ impl CircuitBreakerLayer {
 
     /// Sets how many different requests in a row may be called invalid before a [`Fallback`](crate::Fallback) further out asks the
     /// next tier whether it sees the mistake too. Default: 2, for most such requests are their callers' mistakes, and each that is put
-    /// to another tier is one call more. 0: each is, so that nobody is ever told of a mistake that is only the provider's; from 19
+    /// to another tier is one call more. 0: each is, so that nobody is ever told of a mistake that is only the provider's; from 20
     /// on, only those of a storm are, which opens the circuit.
     #[must_use]
     pub fn second_opinion_after(mut self, requests: u32) -> Self {

@@ -130,6 +130,15 @@ mod tests {
     }
 
     #[test]
+    fn who_believes_as_many_as_are_remembered_doubts_none_that_are_far_apart() {
+        for (believed, doubtful) in [(19, true), (20, false), (u32::MAX, false)] {
+            let mut storm = Storm::new(believed);
+            (0..40).for_each(|n| assert!(!storm.observe(Some(n), n * 3600 * SECOND, 0)));
+            assert_eq!(storm.is_doubtful(), doubtful, "{believed}");
+        }
+    }
+
+    #[test]
     fn half_of_the_calls_are_a_storm_and_a_third_are_not() {
         let mut half = Storm::new(2);
         assert!((0..100).any(|n| half.observe(Some(n), n, 1)));

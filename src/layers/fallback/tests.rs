@@ -24,7 +24,10 @@ use crate::{
     Classifier, ErrorKind, Event, Events, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, RetryWithJitterLayer,
     StreamEvent, TimeoutLayer,
     chat::FinishReason,
-    layers::testing::Strict,
+    layers::{
+        retry::{Backoff, Jitter},
+        testing::Strict,
+    },
     ledger::{Next, Stop},
     provider_fn,
     providers::Canned,
@@ -465,6 +468,18 @@ async fn an_explained_answer_lists_the_attempt_that_answered() {
     let listed: Vec<_> = response.attempts().iter().map(|step| (step.tier.as_deref(), step.next)).collect();
     assert_eq!(listed, [(Some("a"), Next::FailedOver), (Some("b"), Next::Answered)]);
     assert_eq!(response.served_by().attempts, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_explained_answer_that_came_after_a_retry_began_with_it() {
+    let second = Duration::from_secs(1);
+    let retry =
+        RetryWithJitterLayer::new().jitter(Jitter::None).schedule(ErrorKind::Server, Backoff::fixed(2 * second));
+    let leaf = Strict::new().fails(1, error(ErrorKind::Server)).takes(3 * second);
+    let begun = Instant::now();
+    let response = FallbackLayer::new("a").layer(retry.layer(leaf)).oneshot(prompt().explain()).await.unwrap();
+    let listed: Vec<_> = response.attempts().iter().map(|step| (step.begun - begun, step.took)).collect();
+    assert_eq!(listed[1], (begun.elapsed() - 3 * second, 3 * second), "{listed:?}");
 }
 
 #[tokio::test(start_paused = true)]

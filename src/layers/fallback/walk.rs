@@ -532,12 +532,16 @@ impl Walk {
 
     fn served(&self, response: &LlmResponse) -> Attempt {
         let (provider, model) = response.names();
+        let tier = &self.shared.facts(self.shared.hedged(self.at, response).unwrap_or(self.at)).name;
+        // What it had to repeat is on record with times of its own.
+        let repeated = response.attempts().iter().filter(|step| step.tier.as_ref() == Some(tier));
+        let begun = ledger::over(repeated).map_or(self.begun, |over| self.begun.max(over));
         Attempt {
-            tier: Some(self.shared.facts(self.shared.hedged(self.at, response).unwrap_or(self.at)).name.clone()),
+            tier: Some(tier.clone()),
             provider,
             model,
-            begun: self.begun,
-            took: self.begun.elapsed(),
+            begun,
+            took: begun.elapsed(),
             failure: None,
             status: None,
             message: String::new(),

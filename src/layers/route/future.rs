@@ -14,7 +14,7 @@ use super::{Rule, layer::Plan};
 use crate::{
     DegradedReason, LlmError, LlmRequest, LlmResponse,
     classify::Failover,
-    error::TimeoutLimit,
+    error::{Phase, TimeoutLimit},
     layers::{
         call::{BoxedCall, Call},
         clock,
@@ -50,8 +50,8 @@ struct Routed<S> {
     request: LlmRequest,
     /// When the chain that is being asked was begun.
     begun: Instant,
-    /// Until when the cheap one may take.
-    slice: Option<Instant>,
+    /// Until when it may take.
+    limit: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
     ledger: Ledger,
 }
@@ -69,20 +69,20 @@ where
     pub(super) fn routed(plan: Arc<Plan>, rule: usize, inner: S, request: LlmRequest) -> Self {
         let begun = clock::now();
         let mut context = *request.context();
-        let mut slice = None;
+        let mut limit = None;
         // Nothing is left for a default chain that is never asked.
         if !request.is_first_tier_only() {
             let left = context.time_left(begun);
             let keep_back = plan.keep_back;
-            slice = context.deadline.zip(left).and_then(|(at, left)| at.checked_sub(keep_back.min(left / 2)));
-            context.deadline = slice.or(context.deadline);
+            limit = context.deadline.zip(left).and_then(|(at, left)| at.checked_sub(keep_back.min(left / 2)));
+            context.deadline = limit.or(context.deadline);
             context.tiers_left = context.tiers_left.saturating_add(1);
             // One is left for the default chain.
             context.attempts_left = context.attempts_left.saturating_sub(1).max(1);
         }
         let call = Call::further(plan.routes[rule].1.clone(), request.with_context(context));
         let ledger = Ledger::default();
-        let routed = Routed { plan, rule, inner: Some(inner), request, begun, slice, timer: None, ledger };
+        let routed = Routed { plan, rule, inner: Some(inner), request, begun, limit, timer: None, ledger };
         Self { state: State::Cheap(Box::pin(call)), routed: Some(Box::new(routed)) }
     }
 }
@@ -103,14 +103,20 @@ where
         loop {
             match this.state.as_mut().project() {
                 StateProjection::Default(mut call) => {
-                    let mut result = ready!(call.as_mut().poll(cx));
-                    if result.is_err() {
+                    let mut polled = call.as_mut().poll(cx);
+                    if let Some(routed) = this.routed {
+                        if polled.is_pending() {
+                            // A limit further out knows nothing of the chain that failed.
+                            polled = routed.poll_limit(call.phase(), cx).map(Err);
+                        }
+                        if let Poll::Ready(result) = &mut polled {
+                            routed.tell(result);
+                        }
+                    }
+                    if let Poll::Ready(Err(_)) = &polled {
                         call.abandon();
                     }
-                    if let Some(routed) = this.routed {
-                        routed.tell(&mut result);
-                    }
-                    return Poll::Ready(result);
+                    return polled;
                 }
                 StateProjection::Cheap(call) => {
                     let Some(routed) = this.routed else { unreachable!("the cheap chain is asked by a rule") };
@@ -122,11 +128,7 @@ where
                             return Poll::Ready(Ok(response));
                         }
                         Poll::Ready(Err(error)) => error,
-                        Poll::Pending => {
-                            ready!(routed.poll_slice(cx));
-                            let had = routed.begun.elapsed();
-                            LlmError::timed_out(TimeoutLimit::Deadline, call.phase(), had)
-                        }
+                        Poll::Pending => ready!(routed.poll_limit(call.phase(), cx)),
                     };
                     // The default chain holds nothing of what failed.
                     this.state.set(State::Done);
@@ -144,10 +146,11 @@ impl<S> Routed<S> {
         &self.plan.routes[self.rule].0
     }
 
-    /// Ready when the time of the cheap chain is over.
-    fn poll_slice(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(slice) = self.slice else { return Poll::Pending };
-        self.timer.get_or_insert_with(|| Box::pin(sleep_until(slice))).as_mut().poll(cx)
+    /// Ready, with the failure that it is, when the time of the chain that is being asked is over.
+    fn poll_limit(&mut self, phase: Phase, cx: &mut Context<'_>) -> Poll<LlmError> {
+        let Some(limit) = self.limit else { return Poll::Pending };
+        ready!(self.timer.get_or_insert_with(|| Box::pin(sleep_until(limit))).as_mut().poll(cx));
+        Poll::Ready(LlmError::timed_out(TimeoutLimit::Deadline, phase, self.begun.elapsed()))
     }
 
     /// The default chain's share of the record.
@@ -187,7 +190,7 @@ where
         match (stop, self.inner.take()) {
             (None, Some(inner)) => {
                 self.ledger.next(Next::FailedOver);
-                self.begun = now;
+                (self.begun, self.limit, self.timer) = (now, first.deadline, None);
                 let mut context = self.ledger.context(first);
                 context.begun = Some(now);
                 Ok(Call::further(inner, self.request.with_context(context)))

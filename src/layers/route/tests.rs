@@ -8,7 +8,7 @@ use tower::{Layer, Service as _, ServiceExt};
 
 use super::{RouteLayer, Rule};
 use crate::{
-    ErrorKind, FallbackLayer, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, StreamEvent,
+    ErrorKind, FallbackLayer, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, StreamEvent, TimeoutLayer,
     chat::{Message, Usage},
     layers::testing::Strict,
     ledger::{Next, Stop},
@@ -103,6 +103,25 @@ async fn a_cheap_chain_that_hangs_leaves_time_for_the_default_one() {
     assert_eq!((begun.elapsed(), answer.attempts()[0].failure), (Duration::from_secs(6), Some(ErrorKind::Timeout)));
     assert_eq!(hung.running(), 0);
     assert_eq!(hung.seen()[0].context().tiers_left, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_further_out_that_ends_the_default_chain_loses_nothing_of_the_cheap_one() {
+    let limit = Duration::from_secs(10);
+    let hung = Strict::new().takes(Duration::from_secs(3600));
+    let routed = || to(failing(ErrorKind::Server)).layer(hung.clone());
+    let begun = Instant::now();
+    let ended = [
+        TimeoutLayer::new(limit).layer(routed()).oneshot(summary()).await,
+        routed().oneshot(summary().timeout(limit)).await,
+    ];
+    assert_eq!((begun.elapsed(), hung.running()), (2 * limit, 0));
+    for ended in ended {
+        let error = ended.unwrap_err();
+        let steps: Vec<_> = error.attempts().iter().map(|step| (step.tier.as_deref(), step.failure)).collect();
+        assert_eq!(steps, [(Some("short"), Some(ErrorKind::Server)), (None, Some(ErrorKind::Timeout))]);
+        assert_eq!((error.kind(), error.attempts()[1].took), (ErrorKind::Timeout, limit));
+    }
 }
 
 #[tokio::test(start_paused = true)]

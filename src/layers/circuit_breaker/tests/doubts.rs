@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     FallbackLayer, TimeoutLayer,
     events::CircuitState,
-    layers::fallback::Tier,
+    layers::fallback::{AllOpen, Tier},
     ledger::{Next, Stop},
 };
 
@@ -110,6 +110,33 @@ async fn a_probe_that_is_called_invalid_is_put_to_the_next_tier() {
     assert_eq!((backup.calls(), breaker.handle().state()), (6, CircuitState::HalfOpen));
     llm.oneshot(question(6)).await.expect("its own answer");
     assert_eq!((backup.calls(), breaker.handle().state()), (6, CircuitState::Closed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_called_invalid_before_an_outage_is_not_believed_anew_after_it() {
+    let invalid = || error(ErrorKind::InvalidRequest);
+    let leaf = Strict::new().fails(2, invalid()).fails(5, server()).script([Ok(()), Err(invalid())]);
+    let breaker = layer();
+    let llm = FallbackLayer::new("sonnet").tier("backup", Strict::new()).layer(breaker.layer(leaf));
+    for n in 0..7 {
+        assert_eq!(llm.clone().oneshot(question(n)).await.is_ok(), n >= 2, "{n}");
+    }
+    assert_eq!(breaker.handle().state(), CircuitState::Open);
+    advance(COOLDOWN).await;
+    llm.clone().oneshot(question(7)).await.expect("the probe's answer");
+    assert_eq!(breaker.handle().state(), CircuitState::Closed);
+    let third = llm.oneshot(question(8)).await.expect("the backup's answer");
+    assert_eq!(third.attempts()[0].failure, Some(ErrorKind::InvalidRequest));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_second_opinion_does_not_take_the_first_ones_for_it() {
+    let sick = Strict::new().fails(100, error(ErrorKind::InvalidRequest));
+    let backup = layer().consecutive_failures(1).cooldown(2 * SECOND).layer(Strict::new().fails(1, server()));
+    let fallback = FallbackLayer::new("sonnet").tier("backup", backup).all_open(AllOpen::Queue(60 * SECOND));
+    let llm = fallback.layer(layer().second_opinion_after(0).layer(sick.clone()));
+    llm.oneshot(question(0)).await.expect("the backup's answer");
+    assert!(sick.calls() > 1, "it was asked again meanwhile");
 }
 
 #[tokio::test(start_paused = true)]

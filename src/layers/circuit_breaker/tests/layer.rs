@@ -179,7 +179,8 @@ async fn callers_who_leave_before_their_time_is_up_do_not_open() {
 
 #[tokio::test(start_paused = true)]
 async fn impatient_caller_does_not_open_and_a_patient_one_does() {
-    for (patience, expected) in [(SECOND / 2, CircuitState::Closed), (20 * SECOND, CircuitState::Open)] {
+    use CircuitState::{Closed, Open};
+    for (patience, expected) in [(SECOND / 2, Closed), (2 * SECOND, Open), (20 * SECOND, Open)] {
         let layer = layer();
         let stack = ServiceBuilder::new().layer(layer.clone()).layer(TimeoutLayer::new(30 * SECOND));
         let service = stack.service(Strict::new().takes(10_000 * SECOND));
