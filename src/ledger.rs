@@ -280,20 +280,20 @@ pub(crate) fn note(error: &mut LlmError, begun: Instant) {
     if !error.attempts().is_empty() {
         return;
     }
-    let (provider, model) = error.names();
+    let (now, (provider, model)) = (Instant::now(), error.names());
     let attempt = Attempt {
         tier: None,
         provider,
         model,
         begun,
-        took: begun.elapsed(),
+        took: now.saturating_duration_since(begun),
         failure: Some(error.kind()),
         status: error.status(),
         message: match error.timeout() {
             Some(timed_out) => timed_out.to_string(),
             None => error.message().to_owned(),
         },
-        retry_after: error.retry_after(),
+        retry_after: error.retry_at().map(|at| at.saturating_duration_since(now)),
         usage: None,
         next: Next::GaveUp,
     };

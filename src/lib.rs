@@ -101,7 +101,9 @@ pub mod retry_after;
 pub mod store;
 pub mod translate;
 
+mod fnv;
 mod histogram;
+mod quick_hash;
 mod sync;
 mod wall_clock;
 #[cfg(any(feature = "alerts", feature = "handoff"))]

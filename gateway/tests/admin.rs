@@ -1,47 +1,24 @@
 //! `steadfast admin` and the gateway that it operates, both of the real binary.
 
-#![allow(clippy::disallowed_methods, reason = "a real process keeps real time")]
+pub mod common;
 
-mod common;
-
-use std::{
-    io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
+use self::common::{
+    Ran, key,
+    serve::{Serve, Served},
+    steadfast,
 };
 
-use self::common::{Folder, Ran, steadfast};
-
-struct Served {
-    child: Child,
-    url: String,
+struct Operated {
+    gateway: Served,
     key: String,
-    _folder: Folder,
 }
 
-impl Served {
-    fn start(name: &str) -> Self {
-        let folder = Folder::new(name);
-        let made = steadfast(["key", "ana"], &[]).out;
-        let key = made.split_whitespace().find(|word| word.starts_with("sk-")).unwrap().to_owned();
-        let entry = &made[made.find("keys:").unwrap()..];
-        let keys = folder.file("keys.yaml", &format!("{entry}    admin: true\n"));
+impl Operated {
+    fn start() -> Self {
+        let (key, entry) = key("ana");
         let text = "tiers:\n  - { name: a/b, provider: simulated }\n  - { name: small, provider: simulated, level: 3 }\ncache: {}\n";
-        let config = folder.file("steadfast.yaml", text);
-        let files = [config, keys].map(|path| path.to_str().unwrap().to_owned());
-        let mut child = Command::new(env!("CARGO_BIN_EXE_steadfast"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--config", &files[0], "--keys", &files[1]])
-            .env_remove("RUST_LOG")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut greeting = String::new();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        while !greeting.contains("OPENAI_BASE_URL") {
-            assert_ne!(stdout.read_line(&mut greeting).unwrap(), 0, "it ended early: {greeting}");
-        }
-        let address = greeting.split("http://").nth(1).unwrap().split_whitespace().next().unwrap();
-        Self { child, url: format!("http://{address}"), key, _folder: folder }
+        let gateway = Serve::with(text).keys(&format!("{entry}    admin: true\n")).start();
+        Self { gateway, key }
     }
 
     fn admin(&self, arguments: &[&str]) -> Ran {
@@ -49,7 +26,7 @@ impl Served {
     }
 
     fn admin_with(&self, arguments: &[&str], key: &str) -> Ran {
-        let environment = [("STEADFAST_URL", &*self.url), ("STEADFAST_ADMIN_KEY", key)];
+        let environment = [("STEADFAST_URL", &*self.gateway.url()), ("STEADFAST_ADMIN_KEY", key)];
         steadfast(["admin"].into_iter().chain(arguments.iter().copied()), &environment)
     }
 
@@ -61,16 +38,9 @@ impl Served {
     }
 }
 
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn an_operator_orders_from_the_command_line() {
-    let served = Served::start("admin-orders");
+    let served = Operated::start();
     let tiers = served.done(&["tiers"]);
     assert!(tiers.contains("a/b 1 closed - - - - 0 0") && tiers.ends_with("pinned: no level for all\n"), "{tiers}");
     let open = served.done(&["open", "a/b"]);
@@ -92,7 +62,7 @@ fn an_operator_orders_from_the_command_line() {
 
 #[test]
 fn an_order_that_is_refused_says_why() {
-    let served = Served::start("admin-refused");
+    let served = Operated::start();
     for (arguments, key, code, words) in [
         (&["open", "opus"][..], &*served.key, 1, "there is no tier `opus`; there are a/b, small"),
         (&["level", "5"], &served.key, 1, "no tier is of level 5"),

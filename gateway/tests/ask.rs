@@ -1,6 +1,6 @@
 //! `steadfast ask` answers a prompt, and says on request how.
 
-mod common;
+pub mod common;
 
 use self::common::{Folder, steadfast};
 

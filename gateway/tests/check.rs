@@ -1,6 +1,6 @@
 //! `steadfast check` says what is wrong and where, and what a right file would do.
 
-mod common;
+pub mod common;
 
 use self::common::{Folder, steadfast};
 

@@ -2,13 +2,10 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a real process keeps real time")]
 
-mod common;
+pub mod common;
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
-    process::{Child, Command, Stdio},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -16,7 +13,13 @@ use serde_json::{Value, json};
 use steadfast::providers::simulated::{Fault, Simulated, SimulatedHandle, server::SimulatedServer};
 use tokio::runtime::{Builder, Runtime};
 
-use self::common::{Folder, steadfast};
+use self::common::{
+    comes,
+    http::{Answer, answer},
+    key,
+    serve::{Serve, Served},
+    steadfast, within,
+};
 
 const MESSAGES: &str = "/v1/messages";
 const CHAT: &str = "/v1/chat/completions";
@@ -24,41 +27,25 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A gateway with a tier of each level: three servers of both protocols, what was kept of their answers, and a fixed sentence.
 struct Ladder {
-    child: Child,
-    url: String,
+    gateway: Served,
     key: String,
     /// Of the levels 1 to 3.
     servers: [SimulatedServer; 3],
     _runtime: Runtime,
-    _folder: Folder,
-}
-
-/// A response.
-#[derive(Debug)]
-struct Answer {
-    status: String,
-    head: String,
-    body: String,
 }
 
 impl Ladder {
     /// Whose circuits look again after this long.
-    fn start(name: &str, cooldown: &str) -> Self {
+    fn start(cooldown: &str) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let servers = ["full", "reduced", "basic"].map(|name| {
             let provider = Simulated::new(name).reply(name).latency(Duration::from_millis(1)).pace(Duration::ZERO);
             runtime.block_on(SimulatedServer::start(provider)).unwrap()
         });
-        let folder = Folder::new(name);
-        let made = steadfast(["key", "ana"], &[]).out;
-        let key = made.split_whitespace().find(|word| word.starts_with("sk-")).unwrap().to_owned();
-        let entry = &made[made.find("keys:").unwrap()..];
-        let keys = folder.file("keys.yaml", &format!("{entry}    admin: true\n"));
+        let (key, entry) = key("ana");
         let [full, reduced, basic] = servers.each_ref().map(SimulatedServer::base_url);
-        let config = folder.file(
-            "steadfast.yaml",
-            &format!(
-                "
+        let config = format!(
+            "
 tiers:
   - {{ name: full, provider: anthropic, model: claude-sonnet-4-5, base_url: '{full}', api_key: '${{PROVIDER_KEY}}' }}
   - {{ name: reduced, provider: openai, model: gpt-4o, base_url: '{reduced}/v1', api_key: '${{PROVIDER_KEY}}', level: 2 }}
@@ -73,23 +60,12 @@ features:
 retry: {{ max_attempts: 1 }}
 circuit_breaker: {{ consecutive_failures: 1, cooldown: {cooldown} }}
 "
-            ),
         );
-        let files = [config, keys].map(|path| path.to_str().unwrap().to_owned());
-        let mut child = Command::new(env!("CARGO_BIN_EXE_steadfast"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--config", &files[0], "--keys", &files[1]])
-            .env_remove("RUST_LOG")
+        let gateway = Serve::with(&config)
+            .keys(&format!("{entry}    admin: true\n"))
             .env("PROVIDER_KEY", "sk-of-the-provider")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let (mut greeting, mut stdout) = (String::new(), BufReader::new(child.stdout.take().unwrap()));
-        while !greeting.contains("OPENAI_BASE_URL") {
-            assert_ne!(stdout.read_line(&mut greeting).unwrap(), 0, "it ended early: {greeting}");
-        }
-        let url = greeting.split("http://").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
-        Self { child, url, key, servers, _runtime: runtime, _folder: folder }
+            .start();
+        Self { gateway, key, servers, _runtime: runtime }
     }
 
     fn model(&self, level: usize) -> SimulatedHandle {
@@ -99,16 +75,12 @@ circuit_breaker: {{ consecutive_failures: 1, cooldown: {cooldown} }}
     fn send(&self, path: &str, feature: &str, stream: bool, headers: &str) -> TcpStream {
         let messages = json!([{"role": "user", "content": "hello"}]);
         let body = json!({"model": "m", "max_tokens": 50, "stream": stream, "messages": messages}).to_string();
-        let mut connection = TcpStream::connect(&self.url).unwrap();
-        connection.set_read_timeout(Some(PATIENCE)).unwrap();
-        let (key, length) = (&self.key, body.len());
-        let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: g\r\nconnection: close\r\nauthorization: Bearer {key}\r\n\
-             content-type: application/json\r\nanthropic-version: 2023-06-01\r\nx-steadfast-feature: {feature}\r\n\
-             {headers}content-length: {length}\r\n\r\n"
+        let key = &self.key;
+        let headers = format!(
+            "connection: close\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n\
+             anthropic-version: 2023-06-01\r\nx-steadfast-feature: {feature}\r\n{headers}"
         );
-        connection.write_all(format!("{head}{body}").as_bytes()).unwrap();
-        connection
+        self.gateway.send(&format!("POST {path}"), &headers, &body)
     }
 
     fn ask(&self, path: &str, feature: &str, stream: bool) -> Answer {
@@ -117,76 +89,38 @@ circuit_breaker: {{ consecutive_failures: 1, cooldown: {cooldown} }}
 
     /// Asks until this tier serves: a circuit looks again only after its cooldown.
     fn until(&self, path: &str, tier: &str) -> Answer {
-        let begun = Instant::now();
-        loop {
-            let answer = self.ask(path, "chat", false);
-            if answer.header("x-steadfast-tier") == Some(tier) {
-                return answer;
-            }
-            assert!(begun.elapsed() < PATIENCE, "{tier} does not serve: {answer:?}");
-            thread::sleep(Duration::from_millis(20));
-        }
+        comes(PATIENCE, &format!("{tier} does not serve"), || {
+            Some(self.ask(path, "chat", false)).filter(|answer| answer.header("x-steadfast-tier") == Some(tier))
+        })
     }
 
     fn order(&self, words: &[&str]) {
-        let url = format!("http://{}", self.url);
-        let environment = [("STEADFAST_URL", &*url), ("STEADFAST_ADMIN_KEY", &*self.key)];
+        let environment = [("STEADFAST_URL", &*self.gateway.url()), ("STEADFAST_ADMIN_KEY", &*self.key)];
         let ran = steadfast(["admin"].into_iter().chain(words.iter().copied()), &environment);
         assert_eq!(ran.code, Some(0), "{words:?}: {}{}", ran.out, ran.err);
     }
 }
 
-impl Drop for Ladder {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+/// It is of this level for one of these reasons: its header says so and, where it was put together by the gateway, so does its
+/// JSON. A provider's own bytes are left alone.
+fn assert_is(answer: &Answer, tier: &str, level: u8, reasons: &[&str], passed: bool) {
+    let says = if tier == "kept" { "full" } else { tier };
+    assert_eq!((answer.status, answer.text().as_str()), (200, says), "{answer:?}");
+    let kept = if tier == "kept" { Some("stale") } else { Some("miss") };
+    assert_eq!(answer.header("x-steadfast-cache"), kept, "{answer:?}");
+    assert_eq!(answer.header("age").is_some(), tier == "kept", "{answer:?}");
+    assert_eq!(answer.header("x-steadfast-tier"), Some(tier));
+    let mark = &answer.json()["steadfast"]["degraded"];
+    if level == 1 {
+        assert_eq!((answer.header("x-steadfast-degraded"), mark), (None, &Value::Null));
+        return;
     }
-}
-
-fn answer(mut connection: TcpStream) -> Answer {
-    let mut text = String::new();
-    connection.read_to_string(&mut text).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).unwrap().to_owned();
-    Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
-}
-
-impl Answer {
-    fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
-    }
-
-    fn text(&self) -> String {
-        let json = self.json();
-        let text = json["content"][0]["text"].as_str().or_else(|| json["choices"][0]["message"]["content"].as_str());
-        text.unwrap_or_default().to_owned()
-    }
-
-    /// It is of this level for one of these reasons: its header says so and, where it was put together by the gateway, so
-    /// does its JSON. A provider's own bytes are left alone.
-    fn assert_is(&self, tier: &str, level: u8, reasons: &[&str], passed: bool) {
-        let says = if tier == "kept" { "full" } else { tier };
-        assert_eq!((&*self.status, self.text().as_str()), ("200", says), "{self:?}");
-        let kept = if tier == "kept" { Some("stale") } else { Some("miss") };
-        assert_eq!(self.header("x-steadfast-cache"), kept, "{self:?}");
-        assert_eq!(self.header("age").is_some(), tier == "kept", "{self:?}");
-        assert_eq!(self.header("x-steadfast-tier"), Some(tier));
-        let mark = &self.json()["steadfast"]["degraded"];
-        if level == 1 {
-            assert_eq!((self.header("x-steadfast-degraded"), mark), (None, &Value::Null));
-            return;
-        }
-        let told = self.header("x-steadfast-degraded").unwrap();
-        let (is, reason) = told.split_once(";reason=").unwrap();
-        assert!(is == level.to_string() && reasons.contains(&reason), "{told}, not {level} for {reasons:?}");
-        match passed {
-            true => assert_eq!(self.json().get("steadfast"), None, "{}", self.body),
-            false => assert_eq!(*mark, json!({"level": level, "reason": reason})),
-        }
+    let told = answer.header("x-steadfast-degraded").unwrap();
+    let (is, reason) = told.split_once(";reason=").unwrap();
+    assert!(is == level.to_string() && reasons.contains(&reason), "{told}, not {level} for {reasons:?}");
+    match passed {
+        true => assert_eq!(answer.json().get("steadfast"), None, "{}", answer.body),
+        false => assert_eq!(*mark, json!({"level": level, "reason": reason})),
     }
 }
 
@@ -205,9 +139,9 @@ const DOWN: [&str; 2] = ["server", "circuit_open"];
 /// Each step is served, in both protocols, whole and as a stream, and features fall no further than they accept.
 fn serves(ladder: &Ladder, (level, tier, speaks): (u8, &str, Option<&str>), reasons: &[&str]) {
     for path in [MESSAGES, CHAT] {
-        ladder.until(path, tier).assert_is(tier, level, reasons, speaks == Some(path));
+        assert_is(&ladder.until(path, tier), tier, level, reasons, speaks == Some(path));
         let streamed = ladder.ask(path, "chat", true);
-        assert_eq!(streamed.status, "200", "{streamed:?}");
+        assert_eq!(streamed.status, 200, "{streamed:?}");
         assert_eq!(streamed.header("x-steadfast-tier"), Some(tier));
         assert!(!streamed.body.contains("\"steadfast\""), "a stream has it in its head alone: {}", streamed.body);
         let told = streamed.header("x-steadfast-degraded");
@@ -217,7 +151,7 @@ fn serves(ladder: &Ladder, (level, tier, speaks): (u8, &str, Option<&str>), reas
 
 #[test]
 fn an_outage_walks_the_ladder_down_and_recovery_up_again() {
-    let ladder = Ladder::start("ladder-outage", "500ms");
+    let ladder = Ladder::start("500ms");
     serves(&ladder, STEPS[0], &[]);
     for (level, step) in STEPS.into_iter().enumerate().skip(1) {
         match level {
@@ -228,9 +162,9 @@ fn an_outage_walks_the_ladder_down_and_recovery_up_again() {
         serves(&ladder, step, &DOWN);
         for path in [MESSAGES, CHAT] {
             let refused = ladder.ask(path, "review", false);
-            assert!(matches!(&*refused.status, "500" | "502" | "503" | "529"), "{refused:?}");
+            assert!(matches!(refused.status, 500 | 502 | 503 | 529), "{refused:?}");
             let summary = ladder.ask(path, "summary", false);
-            assert_eq!(summary.status == "200", level < 3, "level {level}: {summary:?}");
+            assert_eq!(summary.status == 200, level < 3, "level {level}: {summary:?}");
         }
     }
     for level in (2..=3).rev() {
@@ -238,22 +172,23 @@ fn an_outage_walks_the_ladder_down_and_recovery_up_again() {
         serves(&ladder, STEPS[level - 1], &DOWN);
     }
     // What accepts nothing less is queued, and answered in full when there is full service.
+    let before = ladder.model(1).stats().calls;
     let queued = [MESSAGES, CHAT].map(|path| ladder.send(path, "code", false, ""));
-    thread::sleep(Duration::from_millis(700));
+    within(PATIENCE, "none of them looks again", || ladder.model(1).stats().calls > before);
     ladder.model(1).heal();
     serves(&ladder, STEPS[0], &[]);
     for (queued, path) in queued.into_iter().zip([MESSAGES, CHAT]) {
-        answer(queued).assert_is("full", 1, &[], path == MESSAGES);
+        assert_is(&answer(queued), "full", 1, &[], path == MESSAGES);
     }
 }
 
 #[test]
 fn an_operator_walks_the_ladder_with_pins() {
-    let ladder = Ladder::start("ladder-pins", "500ms");
+    let ladder = Ladder::start("500ms");
     for step in STEPS.iter().chain(STEPS.iter().rev()) {
         ladder.order(&["level", &step.0.to_string()]);
         serves(&ladder, *step, &["pinned"]);
-        ladder.ask(MESSAGES, "review", false).assert_is("full", 1, &[], true);
+        assert_is(&ladder.ask(MESSAGES, "review", false), "full", 1, &[], true);
     }
     ladder.order(&["level", "none"]);
     serves(&ladder, STEPS[0], &[]);
@@ -261,13 +196,13 @@ fn an_operator_walks_the_ladder_with_pins() {
 
 #[test]
 fn a_queued_request_whose_time_is_over_hears_when_to_come_back() {
-    let ladder = Ladder::start("ladder-queue", "10s");
+    let ladder = Ladder::start("10s");
     ladder.model(1).fail(Fault::ServerError);
     ladder.until(MESSAGES, "reduced");
     for path in [MESSAGES, CHAT] {
         let begun = Instant::now();
         let refused = answer(ladder.send(path, "code", false, "x-steadfast-timeout-ms: 1500\r\n"));
-        assert!(matches!(&*refused.status, "503" | "529"), "{refused:?}");
+        assert!(matches!(refused.status, 503 | 529), "{refused:?}");
         assert!(begun.elapsed() > Duration::from_millis(900), "it has waited: {:?}", begun.elapsed());
         let seconds: u64 = refused.header("retry-after").expect("the circuit says when").parse().unwrap();
         assert!((1..=11).contains(&seconds), "{seconds}");

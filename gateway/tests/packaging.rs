@@ -2,19 +2,19 @@
 //!
 //! Tools that know more of a format (hadolint, systemd-analyze, groff, mandoc) are asked where they are installed.
 
-mod common;
+pub mod common;
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{Read as _, Write as _},
     net::TcpListener,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
 };
 
 use serde_json::Value;
 
-use self::common::{Folder, Ran, steadfast};
+use self::common::{Folder, Ran, STEADFAST, serve::Serve, steadfast};
 
 /// How long connections have to send their last bytes after the grace.
 const LAST_BYTES: u64 = 5;
@@ -42,46 +42,18 @@ fn tool(name: &str, arguments: &[&str]) -> Option<(bool, String)> {
     Some((output.status.success(), words))
 }
 
-/// A gateway of simulated models.
-struct Served {
-    child: Child,
-    address: String,
-}
-
-impl Served {
-    fn start() -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_steadfast"))
-            .args(["serve", "--listen", "127.0.0.1:0"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim().rsplit_once("http://").unwrap_or_else(|| panic!("{line}")).1.to_owned();
-        Self { child, address }
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 fn health(url: &str) -> Ran {
     steadfast(["health", "--timeout", "1", "--url", url], &[])
 }
 
 #[test]
 fn health_is_the_exit_code_of_a_gateway_that_is_ready() {
-    let served = Served::start();
-    let ran = health(&format!("http://{}/readyz", served.address));
+    let served = Serve::simulated().start();
+    let url = served.url() + "/readyz";
+    let ran = health(&url);
     assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (Some(0), "", ""));
-    let url = format!("http://{}/readyz", served.address);
     assert_eq!(steadfast(["health"], &[("STEADFAST_HEALTH_URL", &url)]).code, Some(0));
-    let unknown = health(&format!("http://{}/nothing", served.address));
+    let unknown = health(&(served.url() + "/nothing"));
     assert_eq!(unknown.code, Some(1));
     assert!(unknown.err.contains("status 404"), "{}", unknown.err);
     drop(served);
@@ -148,7 +120,7 @@ fn verified(name: &str, units: &[(&str, &str)]) {
         .iter()
         .map(|(name, unit)| {
             // The manual is not installed here, nor is the program where it belongs.
-            let here = unit.replace("/usr/local/bin/steadfast", env!("CARGO_BIN_EXE_steadfast"));
+            let here = unit.replace("/usr/local/bin/steadfast", STEADFAST);
             let here: Vec<&str> = here.lines().filter(|line| !line.starts_with("Documentation=")).collect();
             folder.file(name, &here.join("\n"))
         })
@@ -285,13 +257,13 @@ fn the_deployments_command_line_times_and_names_fit() {
 
 #[test]
 fn the_deployments_probes_are_paths_that_a_gateway_answers() {
-    let served = Served::start();
+    let served = Serve::simulated().start();
     let container = kubernetes("deployment")["spec"]["template"]["spec"]["containers"][0].clone();
     for (probe, path) in [("startupProbe", "/healthz"), ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")] {
         let asked = container[probe]["httpGet"]["path"].as_str().unwrap();
         // A gateway that stops is not ready, and lives: a liveness probe of /readyz would kill it in the middle of streams.
         assert_eq!(asked, path);
-        assert_eq!(health(&format!("http://{}{asked}", served.address)).code, Some(0), "{probe}");
+        assert_eq!(health(&(served.url() + asked)).code, Some(0), "{probe}");
     }
 }
 
@@ -307,7 +279,7 @@ fn the_configuration_in_the_cluster_is_a_right_one() {
 #[test]
 fn each_command_has_a_page_of_the_manual() {
     let folder = Folder::new("manual");
-    let out = folder.file("x", "").with_file_name("man1");
+    let out = folder.path("man1");
     assert_eq!(steadfast(["man", "--out", out.to_str().unwrap()], &[]).code, Some(0));
     let help = steadfast(["--help"], &[]).out;
     let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());

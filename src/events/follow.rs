@@ -4,7 +4,7 @@ use tokio::task::{AbortHandle, yield_now};
 
 use super::{
     Event, Events,
-    inbox::{Batch, TURN},
+    inbox::{Batch, TURN, Wanted},
 };
 
 /// Somebody who hears events, beside the requests and never in their way: logs, metrics, a status page.
@@ -110,8 +110,24 @@ impl Events {
     /// # Panics
     ///
     /// Outside of a tokio runtime.
-    pub fn follow(&self, mut subscriber: impl Subscriber) -> Following {
-        let inbox = self.inbox();
+    pub fn follow(&self, subscriber: impl Subscriber) -> Following {
+        self.follow_wanted(None, subscriber)
+    }
+
+    /// Tells a subscriber of those events from now on for which `wanted` is true. For one who waits for what is rare: the others
+    /// are not put into its queue, which would take longer than all that the sender does beside it, and wake its task.
+    ///
+    /// `wanted` is asked where an event is sent, so let it look at no more than the event's kind.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn follow_only(&self, wanted: fn(&Event) -> bool, subscriber: impl Subscriber) -> Following {
+        self.follow_wanted(Some(wanted), subscriber)
+    }
+
+    fn follow_wanted(&self, wanted: Wanted, mut subscriber: impl Subscriber) -> Following {
+        let inbox = self.inbox(wanted);
         let task = tokio::spawn(async move {
             let mut batch = Batch::new();
             while inbox.take(&mut batch).await {
@@ -122,7 +138,7 @@ impl Events {
                     subscriber.events(turn);
                     others_turn(turn).await;
                 }
-                batch.events.clear();
+                batch.clear();
             }
         });
         Following(task.abort_handle())
@@ -164,6 +180,34 @@ mod tests {
 
     fn event() -> Event {
         Event::BudgetReset { cap: "all".into(), key: None, at: Instant::now() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_what_is_rare_hears_that_and_loses_nothing_by_the_rest() {
+        let (events, all, rare) = (Events::new(), Heard::default(), Heard::default());
+        let is_reload = |event: &Event| matches!(event, Event::Reloaded { .. });
+        let reloaded = || Event::Reloaded { kept: 1, changed: 0, at: Instant::now() };
+        // Whether it is asked for its own copy or, as the last one, for the event itself.
+        let first = events.follow_only(is_reload, rare.clone());
+        let _all = events.follow(all.clone());
+        let _last = events.follow_only(is_reload, rare.clone());
+        let most = super::super::CAPACITY;
+        for (sent, heard) in [(1, 3), (most, 3 + most)] {
+            (0..sent).for_each(|_| events.send(event()));
+            events.send(reloaded());
+            (0..sent).for_each(|_| events.send(event()));
+            while all.0.lock().unwrap().0.len() < heard {
+                yield_now().await;
+            }
+        }
+        assert_eq!(all.0.lock().unwrap().1, most as u64 + 1);
+        assert_eq!(*rare.0.lock().unwrap(), (vec![reloaded(); 4], 0));
+        drop((first, _all));
+        events.send(event());
+        events.send(reloaded());
+        while rare.0.lock().unwrap().0.len() < 5 {
+            yield_now().await;
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,7 +2,6 @@
 //! once. An event is moved into the queue and read where it lies, so that one who follows costs a lock, no more.
 
 use std::{
-    collections::VecDeque,
     future::poll_fn,
     mem,
     sync::{
@@ -24,9 +23,12 @@ pub(super) struct Inboxes {
     count: AtomicUsize,
 }
 
+/// Which events are put into a queue; `None`: all.
+pub(super) type Wanted = Option<fn(&Event) -> bool>;
+
 struct Queue {
-    events: VecDeque<Event>,
-    lost: u64,
+    wanted: Wanted,
+    batch: Batch,
     waker: Option<Waker>,
     /// What is left when the channel is no more.
     rest: Arc<Mutex<Batch>>,
@@ -39,24 +41,64 @@ pub(super) struct Inbox {
     rest: Arc<Mutex<Batch>>,
 }
 
-/// What was taken out of a queue.
+/// The only queue there is, with room for an event.
+///
+/// An event is large, and moved at each call that it is handed on by. What is put in here is made when the lock is held, so
+/// that it is written where it stays.
+pub(crate) struct OnlyQueue<'a>(MutexGuard<'a, Vec<Queue>>);
+
+/// What is in a queue, or was taken out of it.
 #[derive(Default)]
 pub(super) struct Batch {
     /// How many were lost before these.
     pub(super) lost: u64,
-    pub(super) events: VecDeque<Event>,
+    events: Vec<Event>,
+    /// The place of the oldest: the first but in a queue that was full and has lost some.
+    oldest: usize,
 }
 
 impl Batch {
     /// With room for all that a queue holds: its memory goes back to the queue.
     pub(super) fn new() -> Self {
-        Self { lost: 0, events: VecDeque::with_capacity(CAPACITY) }
+        Self { lost: 0, events: Vec::with_capacity(CAPACITY), oldest: 0 }
+    }
+
+    /// Whether one more loses none and needs no memory.
+    #[inline(always)]
+    fn has_room(&self) -> bool {
+        self.events.len() < CAPACITY && self.events.len() < self.events.capacity()
+    }
+
+    /// One event more, in the place of the oldest where there is no room.
+    #[inline(always)]
+    fn put(&mut self, event: Event) {
+        // Asked for although `push` asks too: the compiler sees then that it never makes room, and moves the event once less.
+        if self.has_room() {
+            return self.events.push(event);
+        }
+        self.put_without_room(event);
+    }
+
+    #[cold]
+    fn put_without_room(&mut self, event: Event) {
+        if self.events.len() < CAPACITY {
+            return self.events.push(event);
+        }
+        self.events[self.oldest] = event;
+        self.oldest = (self.oldest + 1) % CAPACITY;
+        self.lost = self.lost.saturating_add(1);
     }
 
     /// The events in their order, so many at a time as are heard in a row.
     pub(super) fn turns(&self) -> impl Iterator<Item = &[Event]> {
-        let (first, rest) = self.events.as_slices();
-        first.chunks(TURN).chain(rest.chunks(TURN))
+        let (newer, older) = self.events.split_at(self.oldest);
+        older.chunks(TURN).chain(newer.chunks(TURN))
+    }
+
+    /// Forgets the events, and keeps the room.
+    pub(super) fn clear(&mut self) {
+        self.events.clear();
+        self.oldest = 0;
     }
 }
 
@@ -65,7 +107,8 @@ pub(super) const TURN: usize = 128;
 
 impl Inboxes {
     /// Puts an event into every queue; `false` if there is none.
-    #[inline(always)]
+    // Not inlined, for the event would be moved on into what has become of this.
+    #[inline(never)]
     pub(super) fn put(&self, event: Event) -> bool {
         let (mut waker, others);
         {
@@ -73,11 +116,13 @@ impl Inboxes {
             let Some((last, before)) = queues.split_last_mut() else { return false };
             others = before.len();
             for queue in before {
-                queue.make_room();
-                queue.events.push_back(event.clone());
+                if queue.wants(&event) {
+                    queue.batch.put(event.clone());
+                }
             }
-            last.make_room();
-            last.events.push_back(event);
+            if last.wants(&event) {
+                last.batch.put(event);
+            }
             waker = sleeper(&mut queues);
         }
         // A waker is foreign code: not under the lock, and so one after the other.
@@ -87,6 +132,16 @@ impl Inboxes {
             waker = if left > 0 { sleeper(&mut self.lock()) } else { None };
         }
         true
+    }
+
+    /// The only queue there is, if it has room and takes whatever comes.
+    #[inline(always)]
+    pub(super) fn only(&self) -> Option<OnlyQueue<'_>> {
+        let queues = self.lock();
+        match &queues[..] {
+            [queue] if queue.wanted.is_none() && queue.batch.has_room() => Some(OnlyQueue(queues)),
+            _ => None,
+        }
     }
 
     /// Whether there is none.
@@ -102,11 +157,11 @@ impl Inboxes {
     }
 
     /// A new one, of this channel's.
-    pub(super) fn open(&self, channel: Weak<Channel>) -> Inbox {
+    pub(super) fn open(&self, channel: Weak<Channel>, wanted: Wanted) -> Inbox {
         let inbox = Inbox { channel, rest: Arc::default() };
-        let (events, rest) = (VecDeque::with_capacity(CAPACITY), inbox.rest.clone());
+        let (batch, rest) = (Batch::new(), inbox.rest.clone());
         let mut queues = self.lock();
-        queues.push(Queue { events, lost: 0, waker: None, rest });
+        queues.push(Queue { wanted, batch, waker: None, rest });
         self.count.store(queues.len(), SeqCst);
         drop(queues);
         inbox
@@ -119,12 +174,22 @@ impl Inboxes {
 }
 
 impl Queue {
-    /// For one event more.
     #[inline(always)]
-    fn make_room(&mut self) {
-        if self.events.len() == CAPACITY {
-            self.events.pop_front();
-            self.lost = self.lost.saturating_add(1);
+    fn wants(&self, event: &Event) -> bool {
+        self.wanted.is_none_or(|wanted| wanted(event))
+    }
+}
+
+impl OnlyQueue<'_> {
+    #[inline(always)]
+    pub(crate) fn put(mut self, event: Event) {
+        let [queue] = &mut self.0[..] else { return };
+        queue.batch.put(event);
+        let waker = queue.waker.take();
+        // A waker is foreign code.
+        drop(self);
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
 }
@@ -132,13 +197,12 @@ impl Queue {
 /// One who waits and has events, of those who do. Who sleeps again already, for it has read what there was, is let sleep:
 /// else the one after it would not be woken in its place.
 fn sleeper(queues: &mut [Queue]) -> Option<Waker> {
-    queues.iter_mut().filter(|queue| !queue.events.is_empty()).find_map(|queue| queue.waker.take())
+    queues.iter_mut().filter(|queue| !queue.batch.events.is_empty()).find_map(|queue| queue.waker.take())
 }
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        let rest = Batch { lost: self.lost, events: mem::take(&mut self.events) };
-        *lock(&self.rest) = rest;
+        *lock(&self.rest) = mem::take(&mut self.batch);
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -163,13 +227,13 @@ impl Inbox {
         let Some(queue) = all.iter_mut().find(|queue| Arc::ptr_eq(&queue.rest, &self.rest)) else {
             return Poll::Ready(false);
         };
-        if queue.events.is_empty() {
+        if queue.batch.events.is_empty() {
             mem::swap(&mut queue.waker, &mut waker);
             drop(all);
             return Poll::Pending;
         }
-        batch.lost = mem::take(&mut queue.lost);
-        mem::swap(&mut queue.events, &mut batch.events);
+        batch.lost = 0;
+        mem::swap(&mut queue.batch, batch);
         drop(all);
         Poll::Ready(true)
     }
@@ -204,7 +268,8 @@ mod tests {
 
     impl Eager {
         fn follow(events: &Events) -> Arc<Self> {
-            let eager = Arc::new(Self { inbox: events.inbox(), woken: AtomicUsize::new(0), read: AtomicUsize::new(0) });
+            let eager =
+                Arc::new(Self { inbox: events.inbox(None), woken: AtomicUsize::new(0), read: AtomicUsize::new(0) });
             eager.clone().read();
             eager
         }
@@ -214,7 +279,7 @@ mod tests {
             let mut batch = Batch::new();
             while self.inbox.poll_take(&mut batch, &mut Context::from_waker(&waker)) == Poll::Ready(true) {
                 self.read.fetch_add(batch.events.len(), Relaxed);
-                batch.events.clear();
+                batch.clear();
             }
         }
     }
@@ -223,6 +288,22 @@ mod tests {
         fn wake(self: Arc<Self>) {
             self.woken.fetch_add(1, Relaxed);
             self.read();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_that_is_full_loses_the_oldest_and_keeps_the_order() {
+        let mut batch = Batch::new();
+        let numbered = |kept| Event::Reloaded { kept, changed: 0, at: Instant::now() };
+        for (sent, lost) in [(CAPACITY, 0), (CAPACITY + 3, 3), (CAPACITY * 2 + 1, CAPACITY + 1), (2, 0)] {
+            for number in 0..sent {
+                batch.put(numbered(number));
+            }
+            assert_eq!(mem::take(&mut batch.lost), lost as u64);
+            let heard: Vec<Event> = batch.turns().flatten().cloned().collect();
+            assert_eq!(heard, (lost..sent).map(numbered).collect::<Vec<_>>());
+            batch.clear();
+            assert_eq!(batch.turns().count(), 0);
         }
     }
 

@@ -32,7 +32,7 @@ use std::{
 
 use tokio::{sync::broadcast, time::Instant};
 
-use self::inbox::{Inbox, Inboxes};
+use self::inbox::{Inbox, Inboxes, OnlyQueue, Wanted};
 pub use self::{
     follow::{Following, Subscriber},
     handed_over::{HandedOver, HandoffStep},
@@ -306,9 +306,9 @@ impl Events {
         receiver
     }
 
-    /// A queue of all events from now on.
-    fn inbox(&self) -> Inbox {
-        let inbox = self.channel.inboxes.open(Arc::downgrade(&self.channel));
+    /// A queue of the events from now on that are wanted.
+    fn inbox(&self, wanted: Wanted) -> Inbox {
+        let inbox = self.channel.inboxes.open(Arc::downgrade(&self.channel), wanted);
         self.channel.is_heard_again();
         inbox
     }
@@ -326,16 +326,20 @@ impl Events {
         if !self.is_heard() {
             return;
         }
-        let Channel { inboxes, raw, .. } = &*self.channel;
-        // An error says that of these nobody listens.
-        let heard = match raw.get() {
-            None => inboxes.put(event),
-            Some(raw) if inboxes.is_empty() => raw.send(event).is_ok(),
-            Some(raw) => raw.send(event.clone()).is_ok() | inboxes.put(event),
+        let heard = match self.channel.raw.get() {
+            None => self.channel.inboxes.put(event),
+            Some(raw) => self.channel.put_raw(raw, event),
         };
         if !heard {
             self.channel.fell_silent();
         }
+    }
+
+    /// The queue into which an event can be put in place of [sending](Self::send) it: where nobody else listens. For what is sent
+    /// at each request.
+    #[inline(always)]
+    pub(crate) fn only_queue(&self) -> Option<OnlyQueue<'_>> {
+        if self.channel.raw.get().is_some() { None } else { self.channel.inboxes.only() }
     }
 
     /// Sends an event to all who listen; it is made only if somebody does.
@@ -350,6 +354,16 @@ impl Events {
 impl Channel {
     fn is_heard_again(&self) {
         self.heard.store(true, SeqCst);
+    }
+
+    /// Puts an event into the queues, and sends it to those who have subscribed; `false` if nobody listens.
+    #[cold]
+    fn put_raw(&self, raw: &broadcast::Sender<Event>, event: Event) -> bool {
+        // An error says that of these nobody listens.
+        if self.inboxes.is_empty() {
+            return raw.send(event).is_ok();
+        }
+        raw.send(event.clone()).is_ok() | self.inboxes.put(event)
     }
 
     /// The last who listened has left.

@@ -62,6 +62,12 @@ impl RequestEnded {
         sent + usize::from(!matches!(self.outcome, RequestOutcome::Failed(_)))
     }
 
+    /// From the start of the attempt that served to the end of its answer.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn took_there(&self) -> Duration {
+        self.served_in.saturating_add(self.took.saturating_sub(self.first_token))
+    }
+
     /// Whether there was a response: an answer, or at least the beginning of one.
     pub fn is_served(&self) -> bool {
         match self.outcome {

@@ -139,7 +139,8 @@ impl Redrive {
     async fn run(self) {
         let asked_for = self.desk.asked_for();
         let recovered = Arc::new(Notify::new());
-        let _following = self.events.as_ref().map(|events| events.follow(Recovered(recovered.clone())));
+        let follow = |events: &Events| events.follow_only(Recovered::wanted, Recovered(recovered.clone()));
+        let _following = self.events.as_ref().map(follow);
         let (mut pause, mut strikes) = (self.every, HashMap::new());
         loop {
             let worked = self.round(&mut strikes).await;
@@ -352,11 +353,15 @@ fn is_about_the_request(error: &LlmError) -> bool {
 /// Hears that a model works again.
 struct Recovered(Arc<Notify>);
 
+impl Recovered {
+    fn wanted(event: &Event) -> bool {
+        matches!(event, Event::ModelRecovered { .. } | Event::CircuitChanged { to: CircuitState::Closed, .. })
+    }
+}
+
 impl Subscriber for Recovered {
-    fn event(&mut self, event: &Event) {
-        if matches!(event, Event::ModelRecovered { .. } | Event::CircuitChanged { to: CircuitState::Closed, .. }) {
-            self.0.notify_one();
-        }
+    fn event(&mut self, _: &Event) {
+        self.0.notify_one();
     }
 
     fn lost(&mut self, _: u64) {

@@ -75,7 +75,11 @@ pub(crate) enum Uncalled<S> {
 
 impl<S, F> Call<S, F> {
     /// Nothing to call.
-    pub(crate) const IDLE: Self = Self::Uncalled(Uncalled::Idle);
+    // No constant: to write that over a call is to copy all of it, as large as the largest call, where this writes a word.
+    #[inline(always)]
+    pub(crate) fn idle() -> Self {
+        Self::Uncalled(Uncalled::Idle)
+    }
 
     /// A call that failed before it could be made.
     pub(crate) fn failed(error: LlmError) -> Self {
@@ -95,7 +99,7 @@ impl<S, F> Call<S, F> {
     /// call that failed, for whoever asked may keep the future.
     #[cold]
     pub(crate) fn abandon(mut self: Pin<&mut Self>) {
-        self.set(Self::IDLE);
+        self.set(Self::idle());
     }
 }
 
@@ -135,7 +139,7 @@ impl<S: Llm> Call<S, S::Future> {
             CallProjection::Uncalled(Uncalled::Readying { service, .. }) => ready!(service.poll_ready(cx)),
             _ => Ok(()),
         };
-        let CallOwned::Uncalled(uncalled) = self.as_mut().project_replace(Self::IDLE) else {
+        let CallOwned::Uncalled(uncalled) = self.as_mut().project_replace(Self::idle()) else {
             unreachable!("it was not called a line above")
         };
         let (mut service, mut request) = match uncalled {

@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fmt,
     sync::{Arc, OnceLock},
 };
@@ -7,7 +7,7 @@ use std::{
 use serde::Deserialize;
 
 use super::{Price, Usd, price::Listed};
-use crate::{InvalidConfig, chat::Usage};
+use crate::{InvalidConfig, chat::Usage, quick_hash::QuickMap};
 
 /// Prices by model. Clones share it until one is changed.
 ///
@@ -27,7 +27,8 @@ pub struct PriceTable(Arc<Inner>);
 #[derive(Clone)]
 struct Inner {
     as_of: Option<Box<str>>,
-    models: HashMap<Box<str>, Vec<Entry>>,
+    /// Callers choose what is looked for, and nobody but who configures what is in it.
+    models: QuickMap<Box<str>, Vec<Entry>>,
     prices: Vec<Price>,
 }
 
@@ -69,7 +70,7 @@ impl PriceTable {
 
     /// No prices.
     pub fn empty() -> Self {
-        Self(Arc::new(Inner { as_of: None, models: HashMap::new(), prices: Vec::new() }))
+        Self(Arc::new(Inner { as_of: None, models: QuickMap::default(), prices: Vec::new() }))
     }
 
     /// Prices in the form of the crate's own file: `{"as_of": "2026-10-07", "models": {"gpt-4o": {"input": 2.5,

@@ -1,6 +1,9 @@
 //! Ids of tool calls that each target takes.
 
-use crate::Dialect;
+use crate::{
+    Dialect,
+    fnv::{OFFSET_BASIS, fnv1a},
+};
 
 /// Where a request goes.
 #[derive(Clone, Copy, Debug)]
@@ -38,11 +41,9 @@ pub(crate) fn fit_id(id: &str, target: Target) -> String {
     }
 }
 
-/// A short text of letters and digits that is always the same for `text` (FNV-1a: the same in every process).
+/// A short text of letters and digits that is always the same for `text`, in every process.
 pub(super) fn short(text: &str, digits: usize) -> String {
-    let mut hash = text
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let mut hash = fnv1a(OFFSET_BASIS, text);
     (0..digits)
         .map(|_| {
             let digit = b"0123456789abcdefghijklmnopqrstuvwxyz"[(hash % 36) as usize];

@@ -128,10 +128,13 @@ impl Reader<'_> {
         let start = self.at;
         self.text()?;
         let quoted = &self.json[start..self.at];
-        let is_plain = quoted.iter().all(|byte| matches!(byte, b' '..=b'~') && *byte != b'\\');
         let named = |spelled: &[u8]| names.iter().find(|name| name.as_bytes() == spelled).copied();
+        if let Some(name) = named(&quoted[1..quoted.len() - 1]) {
+            return Ok(Some(name));
+        }
+        let is_plain = quoted.iter().all(|byte| matches!(byte, b' '..=b'~') && *byte != b'\\');
         if is_plain {
-            return Ok(named(&quoted[1..quoted.len() - 1]));
+            return Ok(None);
         }
         match serde_json::from_slice::<Spelled<'_>>(quoted) {
             Ok(Spelled(name)) => Ok(named(name.as_bytes())),
@@ -156,7 +159,9 @@ impl Reader<'_> {
                 let rest = &self.json[start..];
                 let ends = |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r');
                 let word = &rest[..rest.iter().position(ends).unwrap_or(rest.len())];
-                if serde_json::from_slice::<IgnoredAny>(word).is_err() {
+                let is_value =
+                    matches!(word, b"true" | b"false" | b"null") || serde_json::from_slice::<IgnoredAny>(word).is_ok();
+                if !is_value {
                     return Err(self.broken("no value"));
                 }
                 self.at += word.len();

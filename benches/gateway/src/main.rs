@@ -218,11 +218,11 @@ async fn ask(arguments: &[String]) -> Result<(), Box<dyn Error>> {
             return Err(failure.into());
         }
         if outcome.requests() >= requests {
+            let [p50, p90, p99, p999] = [0.5, 0.9, 0.99, 0.999].map(|share| outcome.quantile(share));
             println!(
-                "{} requests, {:.0} a second, p50 {:.3} ms",
+                "{} requests, {:.0} a second, p50 {p50:.3} ms, p90 {p90:.3}, p99 {p99:.3}, p99.9 {p999:.3}",
                 outcome.requests(),
                 outcome.per_second(),
-                outcome.quantile(0.5)
             );
             load.end(Duration::from_secs(1)).await;
             return Ok(());

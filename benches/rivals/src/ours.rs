@@ -54,12 +54,35 @@ pub fn five_with_places<S>(
 where
     S: Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + 'static,
 {
+    five_with(places, breaker(), inner)
+}
+
+/// The five when the primary's circuit is open, so that the tier behind it serves.
+pub fn five_past_an_open_circuit<S>(
+    inner: S,
+) -> impl Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + 'static
+where
+    S: Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + 'static,
+{
+    let breaker = breaker();
+    breaker.handle().force_open();
+    five_with(PLACES, breaker, inner)
+}
+
+fn five_with<S>(
+    places: usize,
+    breaker: CircuitBreakerLayer,
+    inner: S,
+) -> impl Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + 'static
+where
+    S: Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + 'static,
+{
     ServiceBuilder::new()
         .layer(TimeoutLayer::new(TOTAL))
         .layer(BulkheadLayer::new().feature("chat", places))
         .layer(FallbackLayer::new("primary").tier("backup", Answers::<Llm>::new()))
         .layer(RetryWithJitterLayer::new())
-        .layer(breaker())
+        .layer(breaker)
         .service(inner)
 }
 

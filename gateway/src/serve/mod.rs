@@ -190,7 +190,7 @@ impl Serve {
         // Listening for signals begins before anybody can know that there is somebody to signal.
         let signals = Signals::new()?;
         let reloads = Reloads::of(gateway.clone(), handle.clone(), begun, said);
-        let _following = handle.events().follow(reloads);
+        let _following = handle.events().follow_only(Reloads::wanted, reloads);
         let configuration = self.config.as_ref().map(|_| handle.watch());
         let watched = [("configuration", configuration), ("keys", gateway.keys.as_ref().map(Keys::watch))];
         let _watching = watched.map(|(what, watching)| watching.and_then(|watching| watch(what, watching)));

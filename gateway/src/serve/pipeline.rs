@@ -311,9 +311,7 @@ fn is_passed(name: &HeaderName) -> bool {
 /// An id in the header that the dialect's clients show to their users: ours where no provider's is there.
 fn identify(dialect: Dialect, headers: &mut HeaderMap) {
     let name = refusal::request_id_header(dialect);
-    if !headers.contains_key(&name)
-        && let Some(id) = headers.get(REQUEST_ID).cloned()
-    {
-        headers.insert(name, id);
+    if let Some(id) = headers.get(REQUEST_ID).cloned() {
+        headers.entry(name).or_insert(id);
     }
 }

@@ -133,14 +133,12 @@ impl Records {
 
 /// `sf-`, the number, `-`, and 16 digits that nobody guesses; both in base 16.
 fn id(number: u64, random: u64) -> Box<str> {
-    let digit = |of: u64, place: u32| char::from(b"0123456789abcdef"[(of >> (4 * place) & 15) as usize]);
-    let mut id = String::with_capacity(36);
-    id.push_str("sf-");
-    let places = (u64::BITS - number.leading_zeros()).div_ceil(4).max(1);
-    id.extend((0..places).rev().map(|place| digit(number, place)));
-    id.push('-');
-    id.extend((0..16).rev().map(|place| digit(random, place)));
-    id.into()
+    let digits = |of: u64| -> [u8; 16] {
+        std::array::from_fn(|place| b"0123456789abcdef"[(of >> (60 - 4 * place) & 15) as usize])
+    };
+    let zeros = (number.leading_zeros() / 4).min(15) as usize;
+    let id = [b"sf-", &digits(number)[zeros..], b"-", &digits(random)].concat();
+    String::from_utf8(id).unwrap_or_default().into()
 }
 
 impl Record {
@@ -225,9 +223,20 @@ fn fine(time: Duration) -> f64 {
 
 /// The same as a text, which numbers with a fraction take long to become.
 fn fine_text(time: Duration) -> String {
-    let micros = (time.as_nanos() + 500) / 1000;
-    let text = format!("{}.{:03}", micros / 1000, micros % 1000);
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    let rounded = time.saturating_add(Duration::from_nanos(500));
+    let micros = u64::try_from(rounded.as_micros()).unwrap_or(u64::MAX);
+    let mut text = (micros / 1000).to_string();
+    let mut rest = micros % 1000;
+    if rest > 0 {
+        text.push('.');
+    }
+    let mut place = 100;
+    while rest > 0 {
+        text.push(char::from(b'0' + (rest / place) as u8));
+        rest %= place;
+        place /= 10;
+    }
+    text
 }
 
 fn sent(steps: &[Attempt]) -> usize {

@@ -126,11 +126,15 @@ impl Reloads {
     }
 }
 
+impl Reloads {
+    pub(crate) fn wanted(event: &Event) -> bool {
+        matches!(event, Event::Reloaded { .. })
+    }
+}
+
 impl Subscriber for Reloads {
-    fn event(&mut self, event: &Event) {
-        if let Event::Reloaded { .. } = event {
-            self.follow();
-        }
+    fn event(&mut self, _: &Event) {
+        self.follow();
     }
 
     fn lost(&mut self, _: u64) {

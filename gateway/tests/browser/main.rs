@@ -8,8 +8,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a real process keeps real time")]
 
 #[path = "../common/mod.rs"]
-#[allow(dead_code, reason = "it is there for all")]
-mod common;
+pub mod common;
 mod stage;
 
 use std::{
@@ -70,35 +69,35 @@ fn run(script: &mut Command, stage: &mut Stage) {
 #[test]
 fn the_page_tells_the_truth_from_outage_to_recovery() {
     if let Some(mut script) = script("page.mjs") {
-        run(&mut script, &mut Stage::start("browser-page"));
+        run(&mut script, &mut Stage::start());
     }
 }
 
 #[test]
 fn the_page_holds_many_tiers_and_long_names_and_emptiness() {
     if let Some(mut script) = script("shapes.mjs") {
-        run(&mut script, &mut Stage::start("browser-shapes"));
+        run(&mut script, &mut Stage::start());
     }
 }
 
 #[test]
 fn an_administrator_operates_from_the_page_and_nobody_else_does() {
     if let Some(mut script) = script("operate.mjs") {
-        run(&mut script, &mut Stage::start("browser-operate"));
+        run(&mut script, &mut Stage::start());
     }
 }
 
 #[test]
 fn people_answer_what_was_handed_to_them() {
     if let Some(mut script) = script("handoff.mjs") {
-        run(&mut script, &mut Stage::with_people("browser-handoff"));
+        run(&mut script, &mut Stage::with_people());
     }
 }
 
 #[test]
 fn the_badge_works_on_a_page_of_another_origin() {
     if let Some(mut script) = script("badge.mjs") {
-        run(&mut script, &mut Stage::start("browser-badge"));
+        run(&mut script, &mut Stage::start());
     }
 }
 
@@ -107,6 +106,6 @@ fn the_react_example_shows_the_badge() {
     let Some(mut script) = script("react.mjs") else { return };
     let folder = named("STEADFAST_BROWSER_REACT", "node_modules/vite", "an installed examples/react-badge", None);
     if let Some(folder) = folder {
-        run(script.env("EXAMPLE", folder), &mut Stage::start("browser-react"));
+        run(script.env("EXAMPLE", folder), &mut Stage::start());
     }
 }

@@ -1,18 +1,15 @@
 //! What the scripts look at: the real binary before two providers that can be made to fail.
 
-use std::{
-    fmt::Write as _,
-    io::{BufRead, BufReader},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{fmt::Write as _, time::Duration};
 
 use sha2::{Digest, Sha256};
 use steadfast::providers::simulated::{Fault, Latency, Simulated, SimulatedHandle, server::SimulatedServer};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::common::Folder;
+use crate::common::{
+    Folder,
+    serve::{Serve, Served},
+};
 
 /// Callers show a key, as wherever others can reach the gateway, and so do those who operate it and who answer. The status
 /// page and the badge have none.
@@ -20,32 +17,28 @@ const KEYS: [(&str, &str); 3] =
     [("sk-of-a-caller", ""), ("sk-of-an-administrator", ", admin: true"), ("sk-of-a-reviewer", ", handoff: true")];
 
 pub(crate) struct Stage {
-    gateway: Option<Child>,
-    /// Empty until it has started once; then it stays the same.
-    address: String,
+    gateway: Served,
     providers: [(&'static str, SimulatedServer); 2],
-    config: PathBuf,
-    keys: PathBuf,
     /// The providers are in it.
     _runtime: Runtime,
     _folder: Folder,
 }
 
 impl Stage {
-    pub(crate) fn start(name: &str) -> Self {
-        Self::with(name, |_| String::new())
+    pub(crate) fn start() -> Self {
+        Self::with(|_| String::new())
     }
 
     /// With people behind the models.
-    pub(crate) fn with_people(name: &str) -> Self {
-        Self::with(name, |folder| {
-            let store = folder.file("tasks.db", "");
+    pub(crate) fn with_people() -> Self {
+        Self::with(|folder| {
+            let store = folder.path("tasks.db");
             format!("  - {{ name: people, provider: handoff }}\nstores: {{ durable: 'sqlite:{}' }}\n", store.display())
         })
     }
 
     /// With more of a configuration, which begins with tiers.
-    fn with(name: &str, more: impl FnOnce(&Folder) -> String) -> Self {
+    fn with(more: impl FnOnce(&Folder) -> String) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let provider = |name: &'static str, p50, p99| {
             let latency = Latency::percentiles(Duration::from_millis(p50), Duration::from_millis(p99));
@@ -53,24 +46,20 @@ impl Stage {
             (name, runtime.block_on(SimulatedServer::start(provider)).unwrap())
         };
         let providers = [provider("primary", 20, 60), provider("backup", 40, 120)];
-        let folder = Folder::new(name);
+        let folder = Folder::new("stage");
         let config = config(&providers[0].1.base_url(), &providers[1].1.base_url(), &more(&folder));
-        let config = folder.file("steadfast.yaml", &config);
-        let keys = folder.file("keys.yaml", &keys());
-        let address = String::new();
-        let mut stage = Self { gateway: None, address, providers, config, keys, _runtime: runtime, _folder: folder };
-        stage.start_gateway();
-        stage
+        let gateway = Serve::with(&config).keys(&keys()).env("PROVIDER_KEY", "sk-of-the-provider").start();
+        Self { gateway, providers, _runtime: runtime, _folder: folder }
     }
 
     /// What a script asks for: `address`, `fail NAME`, `heal NAME`, `kill` and `start` the gateway.
     pub(crate) fn fulfil(&mut self, wish: &str) -> String {
         match wish.split_once(' ').unwrap_or((wish, "")) {
-            ("address", _) => return self.address.clone(),
+            ("address", _) => return self.gateway.address().to_owned(),
             ("fail", name) => self.provider(name).fail(Fault::Unavailable),
             ("heal", name) => self.provider(name).heal(),
-            ("kill", _) => self.kill(),
-            ("start", _) => self.start_gateway(),
+            ("kill", _) => self.gateway.kill(),
+            ("start", _) => self.gateway.start_again(),
             _ => panic!("a script asks for `{wish}`"),
         }
         "done".to_owned()
@@ -79,37 +68,6 @@ impl Stage {
     fn provider(&self, name: &str) -> SimulatedHandle {
         let provider = self.providers.iter().find(|(one, _)| *one == name);
         provider.expect("one of the two").1.handle()
-    }
-
-    /// Where it was before, if it was somewhere.
-    fn start_gateway(&mut self) {
-        let listen = if self.address.is_empty() { "127.0.0.1:0" } else { &self.address };
-        let mut child = Command::new(env!("CARGO_BIN_EXE_steadfast"))
-            .args(["serve", "--listen", listen, "--config", self.config.to_str().unwrap()])
-            .args(["--keys", self.keys.to_str().unwrap()])
-            .env("RUST_LOG", "off")
-            .env("PROVIDER_KEY", "sk-of-the-provider")
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        self.gateway = Some(child);
-        self.address = line.trim().split("http://").nth(1).expect("an address").to_owned();
-    }
-
-    fn kill(&mut self) {
-        if let Some(mut gateway) = self.gateway.take() {
-            // It may have ended already.
-            let _ = gateway.kill();
-            let _ = gateway.wait();
-        }
-    }
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        self.kill();
     }
 }
 
@@ -141,7 +99,7 @@ budgets:
 }
 
 fn keys() -> String {
-    KEYS.iter().fold("keys:\n".to_owned(), |mut text, (key, may)| {
+    KEYS.iter().fold(String::new(), |mut text, (key, may)| {
         let hash = Sha256::digest(key).iter().fold(String::new(), |mut hash, byte| {
             let _ = write!(hash, "{byte:02x}");
             hash

@@ -48,7 +48,7 @@ impl Providers {
 const KEY: &str = "sk-secret-marker";
 
 fn drill(file: &str, more: &[&str]) -> Ran {
-    let folder = Folder::new(&format!("live-{:?}", thread::current().id()));
+    let folder = Folder::new("live");
     let file = folder.file("steadfast.yaml", file);
     let arguments = ["drill", "--live", "--config", file.to_str().unwrap()];
     let ran = steadfast(arguments.into_iter().chain(more.iter().copied()), &[("DRILL_KEY", KEY)]);

@@ -2,7 +2,7 @@
 
 mod all;
 #[path = "../common/mod.rs"]
-mod common;
+pub mod common;
 mod judged;
 mod live;
 mod page;

@@ -1,24 +1,18 @@
 //! A file that is full, gone or not to be written: nobody is told that anything is queued, and the log says why.
 
-use std::{
-    fs,
-    io::Write as _,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, io::Write as _, path::PathBuf, process::Command};
 
 use crate::{
-    common::Folder,
-    gateway::{Gateway, PATHS, Place, REASON, SECRET_WORDS, task_of},
+    common::{Folder, serve::Process},
+    gateway::{PATHS, Place, REASON, SECRET_WORDS, task_of},
     storm::desk,
     told::Told,
-    until,
 };
 
 /// A gateway with a file of its own, and one client.
 struct Broken {
     place: Place,
-    gateway: Gateway,
+    gateway: Process,
     file: PathBuf,
     told: Told,
     /// How often it was queued no more.
@@ -27,10 +21,9 @@ struct Broken {
 }
 
 impl Broken {
-    async fn new(folder: &Path, file: PathBuf) -> Self {
-        let place = Place::new(folder, &format!("sqlite:{}", file.display()), "{}");
-        let mut gateway = place.start();
-        place.is_ready(&mut gateway).await;
+    async fn new(file: PathBuf) -> Self {
+        let place = Place::new(&format!("sqlite:{}", file.display()), "{}");
+        let gateway = place.start().await;
         Self { place, gateway, file, told: Told::default(), outages: 0, is_away: false }
     }
 
@@ -57,7 +50,7 @@ impl Broken {
     async fn ends(mut self, why: &str) {
         assert_eq!(self.gateway.ended(), None);
         self.gateway.kill();
-        let log = self.place.log();
+        let log = self.place.serve.log();
         let of = |event: &str| log.lines().filter(|line| line.contains(event)).collect::<Vec<_>>();
         let refused = of("handoff_refused");
         assert!(refused.len() == self.outages && refused.iter().all(|line| line.contains(why)), "{log}");
@@ -72,8 +65,8 @@ impl Broken {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_was_deleted_or_replaced_queues_nothing_until_it_is_back() {
     let folder = Folder::new("durability-deleted");
-    let file = folder.file("log", "").with_file_name("tasks.db");
-    let mut broken = Broken::new(file.parent().unwrap(), file.clone()).await;
+    let file = folder.path("tasks.db");
+    let mut broken = Broken::new(file.clone()).await;
     assert!(broken.asks("before").await);
     let aside = file.with_extension("aside");
     fs::rename(&file, &aside).unwrap();
@@ -90,8 +83,7 @@ struct Disk(PathBuf);
 
 impl Disk {
     /// `None`, said in one line, where this user may not have one.
-    fn new(folder: &Path) -> Option<Self> {
-        let path = folder.join("disk");
+    fn new(path: PathBuf) -> Option<Self> {
         fs::create_dir(&path).unwrap();
         let disk = Self(path);
         let is_there = disk.mount(&["-t", "tmpfs", "-o", "size=4m", "tmpfs"]);
@@ -127,9 +119,8 @@ impl Drop for Disk {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_queues_nothing_until_there_is_room() {
     let folder = Folder::new("durability-full");
-    let log = folder.file("log", "");
-    let Some(disk) = Disk::new(log.parent().unwrap()) else { return };
-    let mut broken = Broken::new(log.parent().unwrap(), disk.0.join("tasks.db")).await;
+    let Some(disk) = Disk::new(folder.path("disk")) else { return };
+    let mut broken = Broken::new(disk.0.join("tasks.db")).await;
     assert!(broken.asks("before").await);
     disk.fills();
     assert!(!broken.asks("full").await);
@@ -142,19 +133,16 @@ async fn a_full_disk_queues_nothing_until_there_is_room() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_may_not_be_written_is_said_before_anybody_is_served() {
     let folder = Folder::new("durability-read-only");
-    let log = folder.file("log", "");
-    let Some(disk) = Disk::new(log.parent().unwrap()) else { return };
-    let mut broken = Broken::new(log.parent().unwrap(), disk.0.join("tasks.db")).await;
+    let Some(disk) = Disk::new(folder.path("disk")) else { return };
+    let mut broken = Broken::new(disk.0.join("tasks.db")).await;
     assert!(broken.asks("before").await);
     broken.gateway.kill();
     assert!(disk.mount(&["-o", "remount,ro"]));
-    let mut refused = broken.place.start();
-    until("it gives up", async || refused.ended().is_some()).await;
-    assert_eq!(refused.ended().unwrap().code(), Some(2));
-    assert!(broken.place.log().contains("the store cannot be written"), "{}", broken.place.log());
+    let refused = broken.place.serve.refused();
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.err.contains("the store cannot be written"), "{}", refused.err);
     assert!(disk.mount(&["-o", "remount,rw"]));
-    broken.gateway = broken.place.start();
-    broken.place.is_ready(&mut broken.gateway).await;
+    broken.gateway = broken.place.start().await;
     assert!(broken.asks("after").await);
     broken.ends("no reason").await;
 }

@@ -17,12 +17,12 @@ use crate::{
 async fn what_the_gateway_said_is_queued_outlives_kills() {
     let (scale, started) = (scale(), Instant::now());
     let (folder, receiver) = (Folder::new("durability-killed"), Receiver::start().await);
-    let file = folder.file("log", "").with_file_name("tasks.db");
+    let file = folder.path("tasks.db");
     let (to, store) = (receiver.address, format!("sqlite:{}", file.display()));
     let handoff = format!(
         "{{ notify: {{ url: 'http://{to}/notify' }}, callbacks: {{ secret: '${{CALLBACK_SECRET}}', url: 'http://{to}/done' }} }}"
     );
-    let place = Place::new(file.parent().unwrap(), &store, &handoff);
+    let place = Place::new(&store, &handoff);
     let mut under = Under::begins(place, &store);
     let storm = under.storm.clone();
     let mut random = fastrand::Rng::with_seed(6);
@@ -30,10 +30,10 @@ async fn what_the_gateway_said_is_queued_outlives_kills() {
     while kills < scale.kills || storm.acknowledged() < scale.tasks {
         let left = scale.tasks.saturating_sub(storm.acknowledged());
         let lives = scale.kills.saturating_sub(kills).max(1);
-        let mut gateway = storm.place.start();
         // Some are killed while they start.
-        if !random.u8(..).is_multiple_of(8) {
-            storm.place.is_ready(&mut gateway).await;
+        let is_early = random.u8(..).is_multiple_of(8);
+        let mut gateway = if is_early { storm.place.serve.spawn() } else { storm.place.start().await };
+        if !is_early {
             under.until(storm.acknowledged() + random.usize(1..=(2 * left / lives).max(2))).await;
         }
         // In the middle of whatever it is at.
@@ -41,8 +41,7 @@ async fn what_the_gateway_said_is_queued_outlives_kills() {
         gateway.kill();
         kills += 1;
     }
-    let mut gateway = storm.place.start();
-    storm.place.is_ready(&mut gateway).await;
+    let mut gateway = storm.place.start().await;
     drop(under.ends().await);
     if scale.waits_for_deliveries {
         let desk = desk(&store).await.unwrap();
@@ -64,7 +63,7 @@ async fn what_the_gateway_said_is_queued_outlives_kills() {
     assert_eq!(said, "ok");
     let twice = "SELECT count(*) - count(DISTINCT id) FROM tasks";
     assert_eq!(sqlite.query_row(twice, (), |row| row.get::<_, i64>(0)), Ok(0));
-    let log = storm.place.log();
+    let log = storm.place.serve.log();
     assert!(!log.contains(SECRET_WORDS) && !log.contains("panicked"), "{log}");
 }
 

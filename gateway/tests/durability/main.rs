@@ -8,15 +8,11 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a real process keeps real time")]
 
 mod broken;
-#[allow(dead_code, reason = "it is another test's too")]
-#[path = "../scale/client.rs"]
-mod client;
 #[cfg(feature = "postgres")]
 #[path = "../../../tests/durability/cluster.rs"]
 mod cluster;
-#[allow(dead_code, reason = "it is another test's too")]
 #[path = "../common/mod.rs"]
-mod common;
+pub mod common;
 mod gateway;
 mod killed;
 mod receiver;

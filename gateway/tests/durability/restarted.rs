@@ -7,7 +7,6 @@ use std::{
 
 use crate::{
     cluster::Cluster,
-    common::Folder,
     gateway::{PATHS, Place, REASON, SECRET_WORDS, task_of},
     scale,
     storm::{Under, desk},
@@ -18,10 +17,8 @@ async fn what_the_gateway_said_is_queued_outlives_restarts_of_the_databases_serv
     let Some(cluster) = Cluster::start("durability-gateway") else { return };
     let cluster = Arc::new(cluster);
     let (scale, started) = (scale(), Instant::now());
-    let folder = Folder::new("durability-restarted");
-    let place = Place::new(folder.file("log", "").parent().unwrap(), &cluster.url(), "{}");
-    let mut gateway = place.start();
-    place.is_ready(&mut gateway).await;
+    let place = Place::new(&cluster.url(), "{}");
+    let mut gateway = place.start().await;
     let mut under = Under::begins(place, &cluster.url());
     let storm = under.storm.clone();
     let mut random = fastrand::Rng::with_seed(6);
@@ -56,6 +53,6 @@ async fn what_the_gateway_said_is_queued_outlives_restarts_of_the_databases_serv
     let (acknowledged, refused) = (told.acknowledgements(), storm.refused.load(Relaxed));
     println!("{acknowledged} acknowledged, {refused} refused, {found:?}, {:.1?}", started.elapsed());
     assert!(found.answered > 0);
-    let log = storm.place.log();
+    let log = storm.place.serve.log();
     assert!(!log.contains(SECRET_WORDS) && !log.contains("panicked"), "{log}");
 }

@@ -6,8 +6,8 @@ use serde::Serialize;
 use steadfast::providers::simulated::{Simulated, SimulatedHandle, server::SimulatedServer};
 
 use crate::{
+    common::serve::{Serve, Served},
     scenarios::{SCENARIOS, Scenario},
-    sdk::{self, Gateway},
 };
 
 /// What every healthy provider answers: sixty words, one a token.
@@ -132,9 +132,8 @@ pub(crate) struct Request {
 /// A gateway with two providers for each case.
 pub(crate) struct World {
     pub(crate) mix: Mix,
-    pub(crate) address: String,
+    pub(crate) gateway: Served,
     providers: BTreeMap<String, [SimulatedServer; 2]>,
-    _gateway: Gateway,
 }
 
 /// A case of its own: an answer that is held back for longer than a caller is left without a sign of life.
@@ -155,8 +154,8 @@ impl World {
                 providers.insert(held(protocol), pair(LONG_PACE).await);
             }
         }
-        let (gateway, address) = sdk::start(&config(mix, &providers), "error");
-        Self { mix, address, providers, _gateway: gateway }
+        let gateway = Serve::with(&config(mix, &providers)).args(["--log", "error"]).start();
+        Self { mix, gateway, providers }
     }
 
     /// For each case what a client does: its requests, and after them a healthy one, which must be answered.

@@ -9,11 +9,11 @@
 //! The clients are the official SDKs (see `common/sdk.rs`) and, so that the matrix is there without them too, a plain one.
 
 mod cases;
+#[path = "../common/mod.rs"]
+pub mod common;
 mod judge;
 mod plain;
 mod scenarios;
-#[path = "../common/sdk.rs"]
-mod sdk;
 
 use std::{
     io::Write as _,
@@ -22,6 +22,7 @@ use std::{
 };
 
 use cases::{Case, Mix, World};
+use common::sdk;
 use judge::{Outcome, Table};
 use tokio::time::timeout;
 
@@ -50,7 +51,7 @@ where
     F: Future<Output = Vec<(String, Vec<Outcome>)>>,
 {
     let world = World::start(mix).await;
-    let running = run(world.address.clone(), world.cases());
+    let running = run(world.gateway.address().to_owned(), world.cases());
     let table = Table::of(&world, timeout(LIMIT, running).await.expect("no case hangs"));
     println!("{client}, {mix}\n{table}");
     assert!(table.is_clean(), "{client}, {mix}\n{table}");

@@ -3,13 +3,13 @@
 use serde_json::{Value, json};
 
 use crate::{
-    common::steadfast,
-    served::{CHAT, MESSAGES, SECRET_WORDS, Served, answer, within},
+    common::{comes, http::answer, within},
+    served::{CHAT, MESSAGES, PATIENCE, SECRET_WORDS, Served},
 };
 
 #[test]
 fn with_all_models_down_a_person_answers_and_the_caller_finds_it_after_a_crash_too() {
-    let mut served = Served::start("handoff-gateway", "{ visibility: 1m }");
+    let mut served = Served::start("{ visibility: 1m }");
     let mut answered = Vec::new();
     for path in [MESSAGES, CHAT] {
         let pending = answer(served.asks(path, false, "x-steadfast-feature: chat\r\n"));
@@ -54,14 +54,14 @@ fn with_all_models_down_a_person_answers_and_the_caller_finds_it_after_a_crash_t
             assert_eq!((own.status, own.text().as_str()), (200, "Hello from Ana"));
         }
     }
-    let log = served.log();
+    let log = served.gateway.log();
     assert!(log.contains("claim") && !log.contains(SECRET_WORDS) && !log.contains("Hello from Ana"), "{log}");
     assert!(served.keys.iter().all(|key| !log.contains(key)), "{log}");
 }
 
 #[test]
 fn a_waiting_caller_has_the_answer_of_a_person_whole_and_as_a_stream() {
-    let served = Served::start("handoff-wait", "{ wait: 1m }");
+    let served = Served::start("{ wait: 1m }");
     for path in [MESSAGES, CHAT] {
         for stream in [false, true] {
             let waiting = served.asks(path, stream, "");
@@ -70,9 +70,7 @@ fn a_waiting_caller_has_the_answer_of_a_person_whole_and_as_a_stream() {
             match stream {
                 true => assert_eq!(served.order(&task, "answer", json!({"text": "Hello from Ana"})).status, 200),
                 false => {
-                    let config = served.config.to_str().unwrap();
-                    let words = ["handoff", "--config", config, "answer", &task, "Hello from Ana", "--as", "ana"];
-                    let ran = steadfast(words, &[("STORE", &served.store()), ("PROVIDER_KEY", "none")]);
+                    let ran = served.beside(&["answer", &task, "Hello from Ana", "--as", "ana"]);
                     assert_eq!(ran.code, Some(0), "{}", ran.err);
                 }
             }
@@ -99,7 +97,7 @@ fn a_waiting_caller_has_the_answer_of_a_person_whole_and_as_a_stream() {
 
 #[test]
 fn what_requires_a_person_goes_to_one_while_models_work() {
-    let served = Served::start("handoff-required", "{ visibility: 1m }");
+    let served = Served::start("{ visibility: 1m }");
     served.model().heal();
     for path in [MESSAGES, CHAT] {
         assert_eq!(answer(served.asks(path, false, "")).text(), "Hello from afar");
@@ -119,12 +117,13 @@ fn what_requires_a_person_goes_to_one_while_models_work() {
 
 #[test]
 fn a_task_goes_back_to_a_model_that_works_again_when_somebody_asks_for_it() {
-    let served = Served::start("handoff-redrive", "{ visibility: 1m }");
+    let served = Served::start("{ visibility: 1m }");
     let [one, other] = [MESSAGES, CHAT].map(|path| served.pending(path));
     served.model().heal();
     let asked = served.command(&["redrive", &one]);
     assert!(asked.code == Some(0) && asked.out.contains("1 task"), "{}{}", asked.out, asked.err);
-    let result = within("no model answers it", || Some(served.poll(&one)).filter(|polled| polled.status == 200)).json();
+    let result =
+        comes(PATIENCE, "no model answers it", || Some(served.poll(&one)).filter(|polled| polled.status == 200)).json();
     let of = ["output", "tier", "model"].map(|field| result[field].clone());
     assert_eq!(of, [json!("Hello from afar"), json!("gpt"), json!("gpt-4o")], "{result}");
     assert_eq!(served.poll(&other).status, 202);
@@ -132,12 +131,12 @@ fn a_task_goes_back_to_a_model_that_works_again_when_somebody_asks_for_it() {
 
 #[test]
 fn what_waits_stands_in_the_status_and_in_the_metrics() {
-    let served = Served::start("handoff-status", "{ visibility: 1m }");
+    let served = Served::start("{ visibility: 1m }");
     assert_eq!(served.get("/handoff/tasks", &served.keys[0]).status, 403);
     served.pending(MESSAGES);
-    within("the status does not say", || {
+    within(PATIENCE, "the status does not say", || {
         let status = served.get("/status", "").json();
-        (status["handoff"]["waiting"] == 1 && status["handoff"]["oldestWaitingSeconds"].is_number()).then_some(())
+        status["handoff"]["waiting"] == 1 && status["handoff"]["oldestWaitingSeconds"].is_number()
     });
     let metrics = served.get("/metrics", "").body;
     for line in ["steadfast_handoff_tasks{state=\"waiting\"} 1", "steadfast_handoff_total{step=\"queued\"} 1"] {

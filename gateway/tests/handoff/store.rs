@@ -16,7 +16,7 @@ use steadfast::{
 use tokio::runtime::{Builder, Runtime};
 use tower::ServiceExt as _;
 
-use crate::common::{Folder, Ran, steadfast};
+use crate::common::{Folder, Ran, STEADFAST, steadfast};
 
 /// What is asked, with what must not reach a terminal.
 const ASKED: &str = "May I?\u{1b}[2J\u{9b}2J\u{202e}";
@@ -147,7 +147,7 @@ fn an_answer_comes_as_an_argument_from_a_file_or_from_standard_input() {
     assert_eq!(store.json(&["show", &task])["output"], "from a\nfile");
 
     let task = store.task("chat").to_string();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_steadfast"))
+    let mut command = Command::new(STEADFAST)
         .args(["handoff", "--store", &store.name, "answer", &task, "-", "--as", "ana"])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -190,7 +190,7 @@ fn what_is_named_wrongly_is_told_and_makes_no_store() {
     assert!(store.refused(&["list", "--limit", "0"], 2).contains("1..=1000"));
     assert_eq!(store.run(&["redrive"]).code, Some(2));
 
-    let missing = store.folder.file("x", "").with_file_name("missing.db");
+    let missing = store.folder.path("missing.db");
     let of = |place: &[&str]| steadfast(["handoff"].into_iter().chain(place.iter().copied()).chain(["list"]), &[]);
     let ran = of(&["--store", &format!("sqlite:{}", missing.display())]);
     assert!(ran.code == Some(2) && ran.err.contains("there is no file"), "{}", ran.err);

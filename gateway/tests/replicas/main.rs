@@ -6,15 +6,8 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a real process keeps real time")]
 #![cfg(all(target_os = "linux", feature = "redis"))]
 
-#[allow(dead_code, reason = "it is the large tests' too")]
-#[path = "../scale/client.rs"]
-mod client;
 #[path = "../common/mod.rs"]
-#[allow(dead_code, reason = "it is there for all")]
-mod common;
-#[allow(dead_code, reason = "it is the large tests' too")]
-#[path = "../scale/gateway.rs"]
-mod gateway;
+pub mod common;
 mod provider;
 #[allow(dead_code, unreachable_pub, reason = "it is the library's tests' too")]
 #[path = "../../../tests/replicas/server.rs"]
@@ -32,8 +25,11 @@ use serde_json::Value;
 use tokio::time::sleep;
 
 use self::{
-    client::{Answer, Client},
-    gateway::Gateway,
+    common::{
+        client::Client,
+        http::Answer,
+        serve::{Serve, Served},
+    },
     provider::Provider,
     server::Server,
 };
@@ -59,8 +55,17 @@ stores: {{ shared: \"{redis}\" }}
 }
 
 /// Two replicas.
-fn start(test: &str, provider: &Provider, redis: &str) -> [Gateway; 2] {
-    ["one", "other"].map(|name| Gateway::start(&format!("{test}-{name}"), &config(provider, redis), &[]))
+fn start(provider: &Provider, redis: &str) -> [Served; 2] {
+    let config = config(provider, redis);
+    let replica = || Serve::with(&config).env("PROVIDER_KEY", "sk-of-the-provider");
+    [replica(), replica()].map(|serve| serve.build_of("STEADFAST_SCALE_BINARY").start())
+}
+
+/// Its log, once it has ended.
+fn end(gateway: Served) -> String {
+    let log = gateway.stop().err;
+    assert!(!log.contains("sk-of-the-provider"), "{log}");
+    log
 }
 
 async fn ask(gateway: &str, key: Option<&str>) -> std::io::Result<Answer> {
@@ -94,8 +99,8 @@ async fn becomes(what: &str, so: impl AsyncFn() -> bool) -> Duration {
 async fn a_circuit_that_one_opens_is_open_in_the_other_within_a_second_and_so_is_its_closing() {
     let Some(redis) = Server::start().await else { return };
     let provider = Provider::start().await;
-    let gateways = start("circuit", &provider, &redis.url());
-    let [one, other] = gateways.each_ref().map(|gateway| gateway.address.as_str());
+    let gateways = start(&provider, &redis.url());
+    let [one, other] = gateways.each_ref().map(|gateway| gateway.address());
     for gateway in [one, other] {
         assert!(ask(gateway, None).await.unwrap().is_whole());
     }
@@ -122,7 +127,7 @@ async fn a_circuit_that_one_opens_is_open_in_the_other_within_a_second_and_so_is
     }
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
     for gateway in gateways {
-        let log = gateway.end();
+        let log = end(gateway);
         assert!(!log.contains("WARN") || !log.contains("Redis"), "{log}");
     }
 }
@@ -138,10 +143,10 @@ struct Load {
 }
 
 /// Callers of both gateways, half of them with keys, of which some are the same.
-fn load(gateways: &[Gateway; 2]) -> (Arc<Load>, Vec<tokio::task::JoinHandle<()>>) {
+fn load(gateways: &[Served; 2]) -> (Arc<Load>, Vec<tokio::task::JoinHandle<()>>) {
     let load = Arc::new(Load::default());
     let callers = (0..8).map(|caller: usize| {
-        let (load, gateway) = (load.clone(), gateways[caller % 2].address.clone());
+        let (load, gateway) = (load.clone(), gateways[caller % 2].address().to_owned());
         tokio::spawn(async move {
             let mut asked = 0;
             while !load.stops.load(Relaxed) {
@@ -171,12 +176,11 @@ async fn outage(test: &str, goes: impl Fn(&mut Server), comes: impl AsyncFn(&mut
         _ => Duration::from_secs(3),
     };
     let provider = Provider::start().await;
-    let gateways = start(test, &provider, &redis.url());
-    let [one, other] = gateways.each_ref().map(|gateway| gateway.address.as_str());
+    let gateways = start(&provider, &redis.url());
+    let [one, other] = gateways.each_ref().map(|gateway| gateway.address());
     let (load, callers) = load(&gateways);
-    sleep(Duration::from_secs(1)).await;
+    becomes("callers are answered", async || load.answered.load(Relaxed) >= 100).await;
     let before = load.answered.load(Relaxed);
-    assert!(before > 0);
 
     goes(&mut redis);
     let begun = Instant::now();
@@ -192,7 +196,7 @@ async fn outage(test: &str, goes: impl Fn(&mut Server), comes: impl AsyncFn(&mut
 
     comes(&mut redis).await;
     let back = becomes("both say that it is back", async || {
-        gateways.iter().all(|gateway| gateway.said().contains("Redis is back"))
+        gateways.iter().all(|gateway| gateway.log().contains("Redis is back"))
     })
     .await;
     // And they agree again: what one of them finds out, the other knows.
@@ -215,7 +219,7 @@ async fn outage(test: &str, goes: impl Fn(&mut Server), comes: impl AsyncFn(&mut
     assert_eq!(failed, 0);
     assert!(longest < Duration::from_secs(5), "{longest:?}");
     for gateway in gateways {
-        let log = gateway.end();
+        let log = end(gateway);
         let lines = |words: &str| log.lines().filter(|line| line.contains(words)).count();
         assert_eq!((lines("Redis is away"), lines("Redis is back")), (1, 1), "{log}");
         let warnings: Vec<&str> = log.lines().filter(|line| line.contains("WARN") && line.contains("store")).collect();

@@ -4,7 +4,11 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Client, Gateway, PATHS, Provider, client, common::Folder, gateway::config};
+use super::{
+    Client, Gateway, PATHS, Provider, client,
+    common::{Folder, http::Answer},
+    gateway::config,
+};
 
 /// Of `sk-of-the-caller`.
 const KEYS: &str = "
@@ -68,18 +72,18 @@ async fn bad_input_is_told_in_its_own_dialect_and_quickly_and_others_are_served(
     let keys = folder.file("keys.yaml", KEYS);
     let keys = keys.to_str().unwrap();
     for arguments in [&["--keys", keys][..], &["--keys", keys, "--log-format", "json"]] {
-        let gateway = Gateway::start("bad", &config(&provider.address, ""), arguments);
+        let gateway = Gateway::start(&config(&provider.address, ""), arguments);
         for path in PATHS {
             for (what, request, status, word) in wrong(path) {
                 let begun = Instant::now();
-                let mut client = Client::connect(&gateway.address).await.unwrap();
+                let mut client = Client::connect(gateway.address()).await.unwrap();
                 client.send(request).await.unwrap();
-                let beside = client::ask(&gateway.address, path, true);
+                let beside = client::ask(gateway.address(), path, true);
                 let (answer, beside) = tokio::join!(client.answer(), beside);
                 let answer = answer.unwrap_or_else(|error| panic!("{what}: {error}"));
                 assert_eq!(answer.status, status, "{what}: {answer:?}");
                 assert!(answer.is_error_of(path) && answer.body.contains(word), "{what}: {answer:?}");
-                assert!(beside.as_ref().is_ok_and(client::Answer::is_whole), "beside {what}: {beside:?}");
+                assert!(beside.as_ref().is_ok_and(Answer::is_whole), "beside {what}: {beside:?}");
                 assert!(begun.elapsed() < Duration::from_secs(3), "{what}: {:?}", begun.elapsed());
             }
         }
@@ -91,10 +95,10 @@ async fn bad_input_is_told_in_its_own_dialect_and_quickly_and_others_are_served(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_sends_too_much_is_told_although_it_is_still_sending() {
     let provider = Provider::start();
-    let gateway = Gateway::start("large", &config(&provider.address, ""), &[]);
+    let gateway = Gateway::start(&config(&provider.address, ""), &[]);
     for path in PATHS {
         for length in ["content-length: 40000000", "transfer-encoding: chunked"] {
-            let mut client = Client::connect(&gateway.address).await.unwrap();
+            let mut client = Client::connect(gateway.address()).await.unwrap();
             let (mut reading, mut writing) = client.stream.split();
             let head = format!("POST {path} HTTP/1.1\r\nhost: g\r\n{length}\r\n\r\n2625a00\r\n");
             let sending = async {

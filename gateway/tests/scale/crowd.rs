@@ -32,18 +32,18 @@ async fn idle_connections_disturb_nobody() {
     // Some are for the others.
     let count = as_many_as(size(500, 10_000) + 50) - 50;
     let provider = Provider::start();
-    let gateway = Gateway::start("idle", &config(&provider.address, ""), &[]);
+    let gateway = Gateway::start(&config(&provider.address, ""), &[]);
     // What is made for the first requests is not the connections'.
-    others_are_served(&gateway.address).await;
+    others_are_served(gateway.address()).await;
     let (before, _) = gateway.memory();
     let mut idle = Vec::with_capacity(count);
     for number in 0..count {
-        idle.push(Client::connect(&gateway.address).await.expect("connected"));
+        idle.push(Client::connect(gateway.address()).await.expect("connected"));
         if number % (count / 10) == 0 {
-            others_are_served(&gateway.address).await;
+            others_are_served(gateway.address()).await;
         }
     }
-    others_are_served(&gateway.address).await;
+    others_are_served(gateway.address()).await;
     let (now, _) = gateway.memory();
     let taken = (now - before) * 1024;
     println!("{count} idle connections: {} bytes for each", taken / count);
@@ -73,7 +73,7 @@ async fn drip(address: String, text: String) -> (Duration, String) {
 #[ignore = "it takes as long as the gateway's patience, which is half a minute"]
 async fn who_sends_a_byte_a_second_is_ended_in_time_and_with_a_word() {
     let provider = Provider::start();
-    let gateway = Gateway::start("drip", &config(&provider.address, ""), &[]);
+    let gateway = Gateway::start(&config(&provider.address, ""), &[]);
     let mut slow = JoinSet::new();
     for number in 0..100 {
         let path = PATHS[number % 2];
@@ -83,13 +83,13 @@ async fn who_sends_a_byte_a_second_is_ended_in_time_and_with_a_word() {
             }
             false => client::request(path, true, &"slow ".repeat(100)),
         };
-        slow.spawn(drip(gateway.address.clone(), text));
+        slow.spawn(drip(gateway.address().to_owned(), text));
     }
     // Meanwhile a connection that says nothing at all is closed without a word.
-    let silent = Client::connect(&gateway.address).await.expect("connected");
+    let silent = Client::connect(gateway.address()).await.expect("connected");
     slow.spawn(async move { (Duration::ZERO, silent.rest().await) });
     while !slow.is_empty() {
-        others_are_served(&gateway.address).await;
+        others_are_served(gateway.address()).await;
         while let Some(ended) = slow.try_join_next() {
             let (took, read) = ended.unwrap();
             if took == Duration::ZERO {

@@ -11,10 +11,8 @@
 #![cfg(target_os = "linux")]
 
 mod bad_input;
-mod client;
 #[path = "../common/mod.rs"]
-#[allow(dead_code, reason = "it is there for all")]
-mod common;
+pub mod common;
 mod crowd;
 mod gateway;
 mod mutations;
@@ -24,7 +22,11 @@ mod smuggling;
 mod stopping;
 mod streams;
 
-use self::{client::Client, gateway::Gateway, provider::Provider};
+use self::{
+    common::client::{self, Client},
+    gateway::Gateway,
+    provider::Provider,
+};
 
 /// The size of a test: that of a quick look, or that of the promise.
 fn size(quick: usize, full: usize) -> usize {
@@ -51,3 +53,11 @@ fn as_many_as(wanted: usize) -> usize {
 
 /// Both protocols.
 const PATHS: [&str; 2] = ["/v1/messages", "/v1/chat/completions"];
+
+/// A stream that has begun and stands still.
+async fn held(address: &str, path: &str) -> Client {
+    let mut client = Client::connect(address).await.expect("connected");
+    client.send(client::request(path, true, "hold")).await.expect("sent");
+    client.until("first").await.expect("the first token");
+    client
+}

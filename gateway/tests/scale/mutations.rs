@@ -48,14 +48,14 @@ fn mutated(random: &mut fastrand::Rng) -> Vec<u8> {
 async fn a_request_with_changed_bytes_never_stops_the_gateway() {
     let count = size(2_000, 10_000);
     let provider = Provider::start();
-    let gateway = Gateway::start("mutations", &config(&provider.address, ""), &[]);
+    let gateway = Gateway::start(&config(&provider.address, ""), &[]);
     let mut running = JoinSet::new();
     let mut random = fastrand::Rng::with_seed(11);
     for number in 0..count {
         if running.len() >= 50 {
             running.join_next().await.unwrap().unwrap();
         }
-        let (address, bytes) = (gateway.address.clone(), mutated(&mut random));
+        let (address, bytes) = (gateway.address().to_owned(), mutated(&mut random));
         running.spawn(async move {
             let mut client = Client::connect(&address).await.expect("it accepts");
             // It may refuse before it has all.
@@ -64,12 +64,12 @@ async fn a_request_with_changed_bytes_never_stops_the_gateway() {
             let _ = timeout(Duration::from_millis(200), client.answer()).await;
         });
         if number % 200 == 0 {
-            let answer = timeout(Duration::from_secs(5), client::ask(&gateway.address, PATHS[0], true)).await;
+            let answer = timeout(Duration::from_secs(5), client::ask(gateway.address(), PATHS[0], true)).await;
             assert!(answer.is_ok_and(|answer| answer.is_ok_and(|answer| answer.is_whole())), "after {number}");
         }
     }
     running.join_all().await;
-    assert!(client::ask(&gateway.address, PATHS[1], false).await.unwrap().is_whole());
+    assert!(client::ask(gateway.address(), PATHS[1], false).await.unwrap().is_whole());
     let said = gateway.end();
     assert!(!said.contains("panicked"), "{said}");
 }

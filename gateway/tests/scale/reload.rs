@@ -10,7 +10,7 @@ use std::{
 
 use tokio::{task::JoinSet, time::sleep};
 
-use super::{Client, Gateway, PATHS, Provider, client, gateway::config, size};
+use super::{Client, Gateway, PATHS, Provider, client, common::http::Answer, gateway::config, size};
 
 const CALLERS: usize = 16;
 
@@ -18,12 +18,12 @@ const CALLERS: usize = 16;
 async fn reloads_under_load_fail_no_request() {
     let (requests, reloads) = (size(3_000, 50_000), size(10, 100));
     let provider = Provider::start();
-    let gateway = Gateway::start("reload", &config(&provider.address, ""), &[]);
+    let gateway = Gateway::start(&config(&provider.address, ""), &[]);
     let (sent, reloaded) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
     let begun = Instant::now();
     let mut callers = JoinSet::new();
     for caller in 0..CALLERS {
-        let (address, sent, reloaded) = (gateway.address.clone(), sent.clone(), reloaded.clone());
+        let (address, sent, reloaded) = (gateway.address().to_owned(), sent.clone(), reloaded.clone());
         callers.spawn(async move {
             let mut failed = Vec::new();
             let mut client = Client::connect(&address).await.expect("connected");
@@ -41,7 +41,7 @@ async fn reloads_under_load_fail_no_request() {
                     Ok(()) => client.answer().await,
                     Err(error) => Err(error),
                 };
-                if !answered.as_ref().is_ok_and(client::Answer::is_whole) {
+                if !answered.as_ref().is_ok_and(Answer::is_whole) {
                     failed.push(format!("{answered:?}"));
                     client = Client::connect(&address).await.expect("connected");
                 }
@@ -57,8 +57,8 @@ async fn reloads_under_load_fail_no_request() {
             gateway.signal("-HUP");
         }
         let since = Instant::now();
-        while gateway.said().matches("event=\"reloaded\"").count() <= reload {
-            assert!(since.elapsed() < Duration::from_secs(20), "reload {reload} was not seen: {}", gateway.said());
+        while gateway.log().matches("event=\"reloaded\"").count() <= reload {
+            assert!(since.elapsed() < Duration::from_secs(20), "reload {reload} was not seen: {}", gateway.log());
             sleep(Duration::from_millis(5)).await;
         }
     }

@@ -78,12 +78,12 @@ fn status(answer: &str) -> u16 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_has_two_ends_gets_one_answer_and_nothing_behind_it() {
     let provider = Provider::start();
-    let gateway = Gateway::start("smuggling", &config(&provider.address, ""), &[]);
+    let gateway = Gateway::start(&config(&provider.address, ""), &[]);
     let mut wrong = Vec::new();
     for (name, attempt) in REFUSED {
         for path in PATHS {
             let read =
-                until_closed(&gateway.address, format!("POST {path} HTTP/1.1\r\nhost: g\r\n{attempt}{SECOND}")).await;
+                until_closed(gateway.address(), format!("POST {path} HTTP/1.1\r\nhost: g\r\n{attempt}{SECOND}")).await;
             if status(&read) != 400 || read.matches("HTTP/1.1 ").count() != 1 || !read.contains(r#""error":{"#) {
                 wrong.push(format!("{name}: {read:?}"));
             }
@@ -91,7 +91,7 @@ async fn what_has_two_ends_gets_one_answer_and_nothing_behind_it() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     for path in PATHS {
-        assert!(client::ask(&gateway.address, path, true).await.unwrap().is_whole());
+        assert!(client::ask(gateway.address(), path, true).await.unwrap().is_whole());
     }
     gateway.end();
 }
@@ -99,10 +99,10 @@ async fn what_has_two_ends_gets_one_answer_and_nothing_behind_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_request_is_refused_and_the_connection_closed() {
     let provider = Provider::start();
-    let gateway = Gateway::start("lines", &config(&provider.address, ""), &[]);
+    let gateway = Gateway::start(&config(&provider.address, ""), &[]);
     for (line, statuses) in FIRST_LINES {
         let last = "host: g\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-        let read = until_closed(&gateway.address, format!("{line}\r\n{last}")).await;
+        let read = until_closed(gateway.address(), format!("{line}\r\n{last}")).await;
         assert!(statuses.contains(&status(&read)), "{line:?}: {read}");
         assert!(read.contains(r#""error":{"#), "{line:?}: {read}");
     }
@@ -110,7 +110,7 @@ async fn what_is_no_request_is_refused_and_the_connection_closed() {
     let many = "x: y\r\n".repeat(200);
     let long = format!("x: {}\r\n", "y".repeat(100_000));
     for head in [many, long] {
-        let read = until_closed(&gateway.address, format!("GET /healthz HTTP/1.1\r\n{head}\r\n")).await;
+        let read = until_closed(gateway.address(), format!("GET /healthz HTTP/1.1\r\n{head}\r\n")).await;
         assert!(status(&read) == 431 && read.contains(r#""error":{"#), "{read}");
     }
     gateway.end();
@@ -120,14 +120,14 @@ async fn what_is_no_request_is_refused_and_the_connection_closed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_a_length_and_chunks_the_chunks_count_and_the_connection_ends() {
     let provider = Provider::start();
-    let gateway = Gateway::start("both", &config(&provider.address, ""), &[]);
+    let gateway = Gateway::start(&config(&provider.address, ""), &[]);
     for head in [
         "content-length: 4\r\ntransfer-encoding: chunked",
         "transfer-encoding: chunked\r\ncontent-length: 4",
         "content-length: 4\r\ntransfer-encoding: chunked\r\nconnection: keep-alive",
     ] {
         let both = format!("POST /v1/messages HTTP/1.1\r\nhost: g\r\n{head}\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n{SECOND}");
-        let read = until_closed(&gateway.address, both).await;
+        let read = until_closed(gateway.address(), both).await;
         assert!(read.matches("HTTP/1.1 ").count() == 1 && status(&read) == 400, "{read}");
         assert!(read.to_ascii_lowercase().contains("connection: close"), "{read}");
     }
@@ -138,8 +138,8 @@ async fn of_a_length_and_chunks_the_chunks_count_and_the_connection_ends() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_sent_ahead_are_answered_in_order() {
     let provider = Provider::start();
-    let gateway = Gateway::start("ahead", &config(&provider.address, ""), &[]);
-    let mut client = Client::connect(&gateway.address).await.unwrap();
+    let gateway = Gateway::start(&config(&provider.address, ""), &[]);
+    let mut client = Client::connect(gateway.address()).await.unwrap();
     let requests: String = (0..10).map(|number| client::request(PATHS[number % 2], number % 3 == 0, "hello")).collect();
     client.send(requests).await.unwrap();
     for number in 0..10 {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::{Client, Gateway, PATHS, Provider, as_many_as, client, gateway::config, size};
+use super::{Gateway, PATHS, Provider, as_many_as, gateway::config, held, size};
 
 /// What an open stream may take of memory, everything counted, in bytes: 300 MB for 10,000.
 const MOST: usize = 30_000;
@@ -13,7 +13,7 @@ const MOST: usize = 30_000;
 async fn very_many_streams_stay_open_at_once_and_none_is_lost() {
     let count = as_many_as(size(300, 10_000));
     let mut provider = Provider::start();
-    let gateway = Gateway::start("streams", &config(&provider.address, ""), &[]);
+    let gateway = Gateway::start(&config(&provider.address, ""), &[]);
     let (before, _) = gateway.memory();
 
     let begun = Instant::now();
@@ -24,13 +24,8 @@ async fn very_many_streams_stay_open_at_once_and_none_is_lost() {
         if opening.len() >= 200 {
             open.push(opening.join_next().await.unwrap().unwrap());
         }
-        let (address, path) = (gateway.address.clone(), PATHS[number % 2]);
-        opening.spawn(async move {
-            let mut client = Client::connect(&address).await.expect("connected");
-            client.send(client::request(path, true, "hold")).await.expect("sent");
-            client.until("first").await.expect("the first token");
-            client
-        });
+        let (address, path) = (gateway.address().to_owned(), PATHS[number % 2]);
+        opening.spawn(async move { held(&address, path).await });
     }
     open.extend(opening.join_all().await);
     let took = begun.elapsed();

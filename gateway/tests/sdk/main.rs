@@ -1,13 +1,15 @@
 //! The official SDKs against the real binary. What each provider does is chosen by the feature that a request names: every
 //! feature has a tier of its own, with a simulated provider behind it over real HTTP.
 
-#[path = "../common/sdk.rs"]
-mod sdk;
+#[path = "../common/mod.rs"]
+pub mod common;
 
 use std::{collections::BTreeMap, process::Command, time::Duration};
 
 use serde_json::json;
 use steadfast::providers::simulated::{Fault, Simulated, SimulatedHandle, server::SimulatedServer};
+
+use self::common::{sdk, serve::Serve};
 
 /// The providers, by the name of the feature that reaches them.
 fn providers() -> Vec<(&'static str, Simulated)> {
@@ -61,7 +63,8 @@ async fn run(mut command: Command, more: Option<String>) {
     for (name, provider) in providers() {
         servers.insert(name, SimulatedServer::start(provider).await.unwrap());
     }
-    let (_gateway, address) = sdk::start(&config(&servers), "info");
+    let gateway = Serve::with(&config(&servers)).start();
+    let address = gateway.address().to_owned();
     let run = tokio::task::spawn_blocking(move || command.arg(address).args(more).output().unwrap());
     let output = run.await.unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);

@@ -3,38 +3,36 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
-    process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
-    thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    thread,
+    time::Duration,
 };
 
 use serde_json::{Value, json};
 use steadfast::providers::simulated::{Simulated, SimulatedHandle, server::SimulatedServer};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::common::Folder;
+use crate::common::{
+    http::Answer,
+    serve::{Serve, Served},
+};
 
 /// What no log may hold.
 pub(crate) const SECRETS: [&str; 3] = ["of the prompt", "sk-of-the-provider", "sk-of-the-caller"];
 
 /// A gateway with two tiers and a canned one, each provider a real server of its own.
 pub(crate) struct Watched {
-    child: Child,
-    address: String,
+    pub(crate) gateway: Served,
     primary: SimulatedServer,
     backup: SimulatedServer,
-    stderr: Arc<Mutex<String>>,
     /// What came to the webhook.
     alerts: Came,
-    reading: Option<JoinHandle<()>>,
     /// The providers are in it.
     _runtime: Runtime,
-    _folder: Folder,
 }
 
 impl Watched {
-    pub(crate) fn start(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let provider = |name: &str| {
             let provider = Simulated::new(name).latency(Duration::from_millis(2)).pace(Duration::from_millis(1));
@@ -42,45 +40,12 @@ impl Watched {
         };
         let (primary, backup) = (provider("primary"), provider("backup"));
         let (hook, alerts) = receiver();
-        let folder = Folder::new(name);
-        let file = folder.file("steadfast.yaml", &config(&primary.base_url(), &backup.base_url(), &hook));
-        let mut child = Command::new(env!("CARGO_BIN_EXE_steadfast"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--config", file.to_str().unwrap()])
+        let gateway = Serve::with(&config(&primary.base_url(), &backup.base_url(), &hook))
             .args(arguments)
-            .env_remove("RUST_LOG")
-            .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
             .env("PROVIDER_KEY", "sk-of-the-provider")
-            .envs(environment.iter().copied())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
-        let stderr = Arc::new(Mutex::new(String::new()));
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let said = stderr.clone();
-        let reading = thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                said.lock().unwrap().push_str(&(line + "\n"));
-            }
-        });
-        let mut greeting = String::new();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        while !greeting.contains("OPENAI_BASE_URL") {
-            let read = stdout.read_line(&mut greeting).unwrap();
-            assert_ne!(read, 0, "it ended early: {}", stderr.lock().unwrap());
-        }
-        let address = greeting.split("http://").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
-        Self {
-            child,
-            address,
-            primary,
-            backup,
-            stderr,
-            alerts,
-            reading: Some(reading),
-            _runtime: runtime,
-            _folder: folder,
-        }
+            .envs(environment)
+            .start();
+        Self { gateway, primary, backup, alerts, _runtime: runtime }
     }
 
     pub(crate) fn primary(&self) -> SimulatedHandle {
@@ -91,42 +56,33 @@ impl Watched {
         self.backup.handle()
     }
 
-    fn exchange(&self, head: &str, body: &str) -> String {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        let length = body.len();
-        let request = format!("{head}host: g\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}");
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
-    }
-
-    /// Asks for an answer on behalf of a feature; gives all that came.
-    pub(crate) fn ask(&self, feature: &str, stream: bool) -> String {
+    /// Asks for an answer on behalf of a feature.
+    pub(crate) fn ask(&self, feature: &str, stream: bool) -> Answer {
         let messages = json!([{"role": "user", "content": "the words of the prompt"}]);
         let body = json!({"model": "claude-sonnet-4-5", "max_tokens": 50, "stream": stream, "messages": messages});
-        let head = format!(
-            "POST /v1/messages HTTP/1.1\r\nanthropic-version: 2023-06-01\r\nx-api-key: sk-of-the-caller\r\n\
-             x-steadfast-feature: {feature}\r\n"
+        let headers = format!(
+            "anthropic-version: 2023-06-01\r\nx-api-key: sk-of-the-caller\r\nx-steadfast-feature: {feature}\r\n"
         );
-        self.exchange(&head, &body.to_string())
+        self.gateway.ask("POST /v1/messages", &headers, &body.to_string())
     }
 
-    /// Head and body of a page.
-    pub(crate) fn get(&self, path: &str) -> (String, String) {
+    /// The tier that answered.
+    pub(crate) fn tier(&self, feature: &str, stream: bool) -> String {
+        let answer = self.ask(feature, stream);
+        answer.header("x-steadfast-tier").unwrap_or_else(|| panic!("{answer:?}")).to_owned()
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Answer {
         self.get_as(path, "*/*")
     }
 
     /// As somebody who accepts this.
-    pub(crate) fn get_as(&self, path: &str, accept: &str) -> (String, String) {
-        let answer = self.exchange(&format!("GET {path} HTTP/1.1\r\naccept: {accept}\r\n"), "");
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.to_ascii_lowercase(), body.to_owned())
+    pub(crate) fn get_as(&self, path: &str, accept: &str) -> Answer {
+        self.gateway.ask(&format!("GET {path}"), &format!("accept: {accept}\r\n"), "")
     }
 
     pub(crate) fn status(&self) -> Value {
-        serde_json::from_str(&self.get("/status").1).unwrap()
+        self.get("/status").json()
     }
 
     /// The alerts that came to the webhook.
@@ -134,24 +90,9 @@ impl Watched {
         self.alerts.lock().unwrap().iter().map(|(_, body)| serde_json::from_slice(body).unwrap()).collect()
     }
 
-    pub(crate) fn signal(&self, name: &str) {
-        assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
-    }
-
     /// What its log holds, once it has ended in good order.
-    pub(crate) fn log(mut self) -> String {
-        self.signal("-TERM");
-        assert!(self.child.wait().unwrap().success());
-        self.reading.take().unwrap().join().unwrap();
-        self.stderr.lock().unwrap().clone()
-    }
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    pub(crate) fn log(self) -> String {
+        self.gateway.stop().err
     }
 }
 
@@ -232,13 +173,4 @@ alerts:
   webhooks: [{{ url: '{hook}', format: json }}]
 "
     )
-}
-
-/// Waits until it is so.
-pub(crate) fn within(limit: Duration, what: &str, mut done: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !done() {
-        assert!(begun.elapsed() < limit, "{what}");
-        thread::sleep(Duration::from_millis(20));
-    }
 }

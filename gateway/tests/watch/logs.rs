@@ -14,7 +14,7 @@ fn of<'a>(lines: &'a [Value], event: &str) -> Vec<&'a Value> {
 
 #[test]
 fn as_json_each_switch_and_each_request_is_a_line() {
-    let watched = Watched::start("watch-json", &["--log-format", "json"], &[]);
+    let watched = Watched::start(&["--log-format", "json"], &[]);
     outage(&watched);
     let log = watched.log();
     for secret in SECRETS {
@@ -47,7 +47,7 @@ fn as_json_each_switch_and_each_request_is_a_line() {
 #[test]
 fn as_text_it_holds_what_was_asked_for_and_no_more() {
     let log = |arguments: &[&str], environment: &[(&str, &str)]| {
-        let watched = Watched::start("watch-text", arguments, environment);
+        let watched = Watched::start(arguments, environment);
         outage(&watched);
         watched.log()
     };

@@ -4,7 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use steadfast::providers::simulated::Fault;
 
-use super::{SOON, harness::*, outage};
+use super::{
+    SOON,
+    common::{http::Answer, within},
+    harness::*,
+    outage,
+};
 
 /// The names that the dashboard and the rules select.
 fn used(file: &str) -> BTreeSet<String> {
@@ -16,7 +21,7 @@ fn used(file: &str) -> BTreeSet<String> {
 
 /// A scrape: each series with its value.
 fn scrape(watched: &Watched) -> BTreeMap<String, f64> {
-    let (head, text) = watched.get("/metrics");
+    let Answer { head, body: text, .. } = watched.get("/metrics");
     assert!(head.starts_with("http/1.1 200") && head.contains("text/plain; version=0.0.4"), "{head}");
     let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines
@@ -32,7 +37,7 @@ fn sum(page: &BTreeMap<String, f64>, name: &str, label: &str) -> f64 {
 
 /// A request that is mirrored too: its caller has the primary's answer, and both sides are counted beside the requests.
 fn mirrored(watched: &Watched) {
-    assert!(watched.ask("mirrored", true).contains("x-steadfast-tier: sonnet"));
+    assert_eq!(watched.tier("mirrored", true), "sonnet");
     let compared = r#"feature="mirrored",primary="answered",candidate="answered",agrees="no""#;
     within(SOON, "the mirrored request was not counted", || {
         sum(&scrape(watched), "steadfast_mirrored_requests_total", compared) == 1.0
@@ -49,21 +54,21 @@ fn mirrored(watched: &Watched) {
 
 #[test]
 fn what_dashboard_and_rules_use_is_in_a_scrape_after_an_outage() {
-    let watched = Watched::start("watch-metrics", &[], &[]);
+    let watched = Watched::start(&[], &[]);
     outage(&watched);
     // What an outage alone does not bring: a retry that rescues, a stream that breaks, nobody left, a cheaper chain, a
     // file that is loaded again.
     watched.primary().fail_next(1, &Fault::ServerError);
-    assert!(watched.ask("chat", false).contains("x-steadfast-tier: sonnet"));
+    assert_eq!(watched.tier("chat", false), "sonnet");
     watched.primary().fail_next(1, &Fault::CutAfter(3));
-    assert!(watched.ask("chat", true).contains("event: error"));
-    assert!(watched.ask("small", false).contains("x-steadfast-tier: gpt"));
+    assert!(watched.ask("chat", true).body.contains("event: error"));
+    assert_eq!(watched.tier("small", false), "gpt");
     mirrored(&watched);
     watched.primary().fail(Fault::Unavailable);
     watched.backup().fail(Fault::Unavailable);
-    assert!(watched.ask("strict", false).starts_with("HTTP/1.1 5"));
-    assert!(watched.ask("chat", false).contains("Please try again later."));
-    watched.signal("-HUP");
+    assert!(watched.ask("strict", false).status >= 500);
+    assert!(watched.ask("chat", false).body.contains("Please try again later."));
+    watched.gateway.signal("-HUP");
     within(SOON, "the reload was not counted", || {
         sum(&scrape(&watched), "steadfast_config_reloads_total", "outcome=\"loaded\"") >= 1.0
     });

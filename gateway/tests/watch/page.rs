@@ -7,7 +7,12 @@ use std::{
 
 use serde_json::Value;
 
-use super::{SOON, harness::*, outage};
+use super::{
+    SOON,
+    common::{http::Answer, within},
+    harness::*,
+    outage,
+};
 
 /// Whether node reads it as a script. Where there is no node, nobody says.
 fn parses(script: &str) -> bool {
@@ -21,8 +26,8 @@ fn parses(script: &str) -> bool {
 
 #[test]
 fn a_browser_gets_a_page_that_may_do_nothing_but_ask_this_server() {
-    let watched = Watched::start("watch-page", &[], &[]);
-    let (head, body) = watched.get_as("/", "text/html,application/xhtml+xml;q=0.9");
+    let watched = Watched::start(&[], &[]);
+    let Answer { head, body, .. } = watched.get_as("/", "text/html,application/xhtml+xml;q=0.9");
     assert!(head.starts_with("http/1.1 200") && head.contains("content-type: text/html; charset=utf-8"), "{head}");
     let policy = head.lines().find_map(|line| line.strip_prefix("content-security-policy: ")).unwrap();
     assert!(policy.starts_with("default-src 'none'; script-src 'sha256-"), "{policy}");
@@ -37,9 +42,9 @@ fn a_browser_gets_a_page_that_may_do_nothing_but_ask_this_server() {
     assert!(parses(script));
     assert!(!parses("const ="), "it is looked at");
 
-    let (head, body) = watched.get("/");
+    let Answer { head, body, .. } = watched.get("/");
     assert!(head.contains("content-type: text/plain") && body.contains("POST /v1/messages"), "{head}{body}");
-    let (head, body) = watched.get("/badge.js");
+    let Answer { head, body, .. } = watched.get("/badge.js");
     assert!(
         head.contains("content-type: text/javascript") && head.contains("access-control-allow-origin: *"),
         "{head}"
@@ -49,12 +54,12 @@ fn a_browser_gets_a_page_that_may_do_nothing_but_ask_this_server() {
 
 #[test]
 fn features_costs_and_caps_are_for_the_page_and_not_for_foreign_ones() {
-    let watched = Watched::start("watch-overview", &[], &[]);
+    let watched = Watched::start(&[], &[]);
     outage(&watched);
     let overview = || -> Value {
-        let (head, body) = watched.get("/overview");
-        assert!(head.starts_with("http/1.1 200") && !head.contains("access-control-allow-origin"), "{head}");
-        serde_json::from_str(&body).unwrap()
+        let overview = watched.get("/overview");
+        assert_eq!((overview.status, overview.header("access-control-allow-origin")), (200, None), "{overview:?}");
+        overview.json()
     };
     let of = |overview: &Value, tier: &str| {
         let tiers = overview["tiers"].as_array().unwrap();

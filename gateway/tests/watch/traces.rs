@@ -84,7 +84,7 @@ fn read(export: &[u8]) -> (Vec<Span>, Vec<String>) {
 fn traced(delay: &str) -> (Vec<Span>, Vec<String>) {
     let (collector, came) = receiver();
     let environment = [("OTEL_EXPORTER_OTLP_ENDPOINT", collector.as_str()), ("OTEL_BSP_SCHEDULE_DELAY", delay)];
-    let watched = Watched::start(&format!("watch-traces-{delay}"), &[], &environment);
+    let watched = Watched::start(&[], &environment);
     outage(&watched);
     let log = watched.log();
     let (mut spans, mut services) = (Vec::new(), Vec::new());

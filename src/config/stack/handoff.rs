@@ -226,7 +226,7 @@ impl StackHandle {
     pub fn hand_over(&self) -> HandingOver {
         let (shared, reloaded) = (self.shared.clone(), Arc::new(Wake::new()));
         let heard = reloaded.clone();
-        let following = self.events().follow(Reloads(heard));
+        let following = self.events().follow_only(Reloads::wanted, Reloads(heard));
         let task = tokio::spawn(async move {
             let mut at_work: Option<(People, (Delivering, Redriving))> = None;
             loop {
@@ -249,11 +249,15 @@ impl StackHandle {
 /// Hears of reloads.
 struct Reloads(Arc<Wake>);
 
+impl Reloads {
+    fn wanted(event: &Event) -> bool {
+        matches!(event, Event::Reloaded { .. })
+    }
+}
+
 impl events::Subscriber for Reloads {
-    fn event(&mut self, event: &Event) {
-        if matches!(event, Event::Reloaded { .. }) {
-            self.0.notify_one();
-        }
+    fn event(&mut self, _: &Event) {
+        self.0.notify_one();
     }
 
     fn lost(&mut self, _: u64) {

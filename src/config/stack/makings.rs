@@ -8,6 +8,7 @@ use std::{
 use crate::{
     BoxLlmService, CacheHandle, Events, FallbackHandle,
     config::Environment,
+    fnv::fnv1a,
     handoff::TaskStore,
     providers::{
         http::{Transport, boxed},
@@ -73,7 +74,6 @@ impl Makings {
 
     /// The seed of a part's chances: another for each name.
     pub(super) fn seed(&self, name: &str) -> Option<u64> {
-        let mix = |seed: u64, byte: u8| (seed ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        self.seed.map(|seed| name.bytes().fold(seed, mix))
+        self.seed.map(|seed| fnv1a(seed, name))
     }
 }

@@ -51,7 +51,7 @@ impl Alerts {
         events: &Events,
         mut anew: impl FnMut(&mut AlertEngine) + Send + 'static,
     ) -> Following {
-        let inbox = events.inbox();
+        let inbox = events.inbox(None);
         let (mut engine, mut sinks) = (AlertEngine::new(self.rules), self.sinks);
         let task = tokio::spawn(async move {
             let mut tell = move |alerts: Vec<Alert>| {
@@ -76,15 +76,16 @@ impl Alerts {
                     anew(&mut engine);
                 }
                 for turn in batch.turns() {
+                    let now = Instant::now();
                     for event in turn {
                         if matches!(event, Event::Reloaded { .. }) {
                             anew(&mut engine);
                         }
-                        tell(engine.on(event, Instant::now()));
+                        tell(engine.on(event, now));
                     }
                     others_turn(turn).await;
                 }
-                batch.events.clear();
+                batch.clear();
                 // By the clock and not only when no event comes: they may never pause.
                 let now = Instant::now();
                 if now >= tick {

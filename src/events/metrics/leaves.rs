@@ -97,12 +97,16 @@ impl Leaves {
         (leaf, series)
     }
 
+    /// How often a tier was not asked, since it was refused on this side.
+    pub(super) fn refusals(&self, tier: Name, kind: ErrorKind) -> Counter {
+        refusals(&self.registry, &self.tiers, (tier, kind))
+    }
+
     /// One failed or refused step.
     pub(super) fn failed(&mut self, step: &Attempt, kind: ErrorKind, served_by: Option<Name>) {
-        let registry = self.registry.clone();
         if step.is_local() {
             let tier = self.tiers.name(step.tier.as_ref());
-            let refused = || registry.counter(&table::REFUSALS, [self.tiers.text(tier), kind.name().into()]);
+            let refused = || refusals(&self.registry, &self.tiers, (tier, kind));
             self.refusals.entry((tier, kind)).or_insert_with(refused).increment(1);
             return;
         }
@@ -114,7 +118,7 @@ impl Leaves {
         series.count(&tally);
         self.broke(leaf, kind, step.took);
         if served_by != Some(leaf.tier) {
-            let dead = || registry.counter(&table::DEAD_ATTEMPTS, [self.tiers.text(leaf.tier)]);
+            let dead = || self.registry.counter(&table::DEAD_ATTEMPTS, [self.tiers.text(leaf.tier)]);
             self.dead.entry(leaf.tier).or_insert_with(dead).increment(1);
         }
     }
@@ -223,6 +227,10 @@ pub(super) struct Tally {
     tokens: [u64; 5],
     /// In billionths of a dollar.
     cost: u64,
+}
+
+fn refusals(registry: &Registry, tiers: &Names, (tier, kind): (Name, ErrorKind)) -> Counter {
+    registry.counter(&table::REFUSALS, [tiers.text(tier), kind.name().into()])
 }
 
 fn operation(registry: &Registry, texts: &[SharedString; 3], error: &'static str) -> Histogram {

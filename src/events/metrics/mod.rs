@@ -199,10 +199,18 @@ impl Metrics {
         self.handle.clone()
     }
 
+    #[inline]
     fn ended(&mut self, request: &RequestEnded) {
         self.requests.ended(request);
-        if self.doubtful
-            && let Some(tier) = &request.tier
+        if self.doubtful {
+            self.look_again(request);
+        }
+    }
+
+    /// A request that a primary served after events were lost shows that it is back.
+    #[cold]
+    fn look_again(&mut self, request: &RequestEnded) {
+        if let Some(tier) = &request.tier
             && let Some(begun) = request.at.checked_sub(request.took)
         {
             self.doubtful = !self.switches.seen_serving(tier, begun);
@@ -221,7 +229,13 @@ impl Subscriber for Metrics {
     }
 
     fn events(&mut self, events: &[Event]) {
-        events.iter().for_each(|event| self.hear(event));
+        for event in events {
+            // By itself what nearly all of them are: all the others' ways together take more room than this one's.
+            match event {
+                Event::RequestEnded(request) => self.ended(request),
+                other => self.hear(other),
+            }
+        }
         self.requests.flush();
     }
 

@@ -12,7 +12,7 @@ use super::{
     leaves::{Leaves, Tally},
     series::{Name, Names, Registry, SeriesOf},
     table,
-    well::{self, Well, WellSeries},
+    well::{self, RefusedSeries, Switched, Well, WellSeries},
 };
 use crate::{
     CachedWhy, ErrorKind,
@@ -77,17 +77,26 @@ impl Requests {
 
     /// A request has ended. What is recorded is found without an allocation from its second time on, and at once for one
     /// that goes well. Of those the counters are behind until [`flush`](Self::flush).
+    #[inline]
     pub(super) fn ended(&mut self, request: &RequestEnded) {
-        if !well::is_well(request) {
-            self.count(request);
-        } else if let Some(well) = self.well.iter_mut().find(|well| well.is(request)) {
-            well.record(request);
-        } else {
-            self.count(request);
-            if self.well.len() < MOST_AT_HAND {
-                let series = self.at_hand(request);
-                self.well.push(Well::new(request, series));
+        let Some(refusal) = well::before(request) else { return self.count(request) };
+        if let Some(well) = self.well.iter_mut().find(|well| well.is(request, refusal)) {
+            let switched = well.record(request);
+            if let (Some(switched), Some(refusal)) = (switched, refusal) {
+                self.compare(request, refusal, switched);
             }
+            return;
+        }
+        self.first(request, refusal);
+    }
+
+    /// The first of its kind.
+    #[cold]
+    fn first(&mut self, request: &RequestEnded, refusal: Option<&Attempt>) {
+        self.count(request);
+        if self.well.len() < MOST_AT_HAND {
+            let series = self.at_hand(request, refusal);
+            self.well.push(Well::new(request, refusal, series));
         }
     }
 
@@ -97,21 +106,29 @@ impl Requests {
     }
 
     /// The series of a request that went well. All of them are there already.
-    fn at_hand(&mut self, request: &RequestEnded) -> WellSeries {
+    fn at_hand(&mut self, request: &RequestEnded, refusal: Option<&Attempt>) -> WellSeries {
         let feature = self.features.name(request.feature.as_ref());
         let feature = self.features.text(feature);
         let (leaf, series) = self.leaves.leaf(request.tier.as_ref(), request.provider.as_ref(), request.model.as_ref());
         let (leaf_series, tier) = (series.clone(), self.leaves.tier_text(leaf.tier));
         let ending = request.outcome.name();
+        let refused = refusal.and_then(|step| Some((self.leaves.tier(step.tier.as_ref()), step.failure?)));
+        let refused = refused.map(|(asked, kind)| RefusedSeries {
+            refusals: self.leaves.refusals(asked, kind),
+            rescued: rescued(&self.registry, &self.leaves, (leaf.tier, By::Fallback, request.stream)),
+            tiers: Switched { asked, served: leaf.tier },
+        });
         let first_token = || self.registry.histogram(&table::FIRST_TOKEN, [tier.clone()]);
         WellSeries {
             requests: self.registry.counter(&table::REQUESTS, [feature, ending.into()]),
             first_token: request.stream.then(first_token),
             duration: self.registry.histogram(&table::REQUEST_DURATION, [tier.clone(), ending.into()]),
             leaf: leaf_series,
+            refused,
         }
     }
 
+    #[inline(never)]
     fn count(&mut self, request: &RequestEnded) {
         let (ending, error) = (request.outcome.name(), request.outcome.kind());
         let how = discriminant(&request.outcome);
@@ -161,8 +178,7 @@ impl Requests {
         let mut tally = Tally::default();
         series.served(request, &mut tally);
         series.count(&tally);
-        // From the start of the call that answered to the end of its answer.
-        let took = request.served_in.saturating_add(request.took.saturating_sub(request.first_token));
+        let took = request.took_there();
         match request.outcome {
             RequestOutcome::Broken(kind) => {
                 self.leaves.broke(leaf, kind, took);
@@ -196,28 +212,26 @@ impl Requests {
         }
         let Some(tier) = served_by else { return };
         if let (Some(by), RequestOutcome::Answered) = (by, request.outcome) {
-            let count = || {
-                let stream = if request.stream { "true" } else { "false" };
-                self.registry.counter(&table::RESCUED, [self.leaves.tier_text(tier), by.name().into(), stream.into()])
-            };
-            self.rescued.entry((tier, by, request.stream)).or_insert_with(count).increment(1);
+            let key = (tier, by, request.stream);
+            let count = || rescued(&self.registry, &self.leaves, key);
+            self.rescued.entry(key).or_insert_with(count).increment(1);
         }
         if let Some(first) = first.filter(|first| first.tier != request.tier) {
-            self.compare(request, first, tier);
+            let asked = self.leaves.tier(first.tier.as_ref());
+            self.compare(request, first, Switched { asked, served: tier });
         }
     }
 
     /// What the same tokens would have cost at the tier that was asked first.
-    fn compare(&mut self, request: &RequestEnded, first: &Attempt, tier: Name) {
+    fn compare(&mut self, request: &RequestEnded, first: &Attempt, Switched { asked, served }: Switched) {
         let (Some(cost), Some(usage)) = (request.cost, &request.usage) else { return };
-        let asked = self.leaves.tier(first.tier.as_ref());
         let there = match (&first.provider, &first.model) {
             (Some(provider), Some(model)) => Some((provider, model)),
             _ => self.leaves.known(asked),
         };
         let Some(there) = there.and_then(|leaf| self.price(leaf, usage)) else { return };
-        let (extra, saved) = self.cost_deltas.entry(tier).or_insert_with(|| {
-            let tier = self.leaves.tier_text(tier);
+        let (extra, saved) = self.cost_deltas.entry(served).or_insert_with(|| {
+            let tier = self.leaves.tier_text(served);
             let extra = self.registry.counter(&table::FALLBACK_EXTRA_COST, [tier.clone()]);
             (extra, self.registry.counter(&table::FALLBACK_SAVED_COST, [tier]))
         });
@@ -253,6 +267,11 @@ impl fmt::Debug for Requests {
             .field("leaves", &self.leaves)
             .finish_non_exhaustive()
     }
+}
+
+fn rescued(registry: &Registry, leaves: &Leaves, (tier, by, stream): (Name, By, bool)) -> Counter {
+    let stream = if stream { "true" } else { "false" };
+    registry.counter(&table::RESCUED, [leaves.tier_text(tier), by.name().into(), stream.into()])
 }
 
 /// What rescued a request.

@@ -1,15 +1,11 @@
 //! Series: one metric with one value for each label, and what keeps their number bounded.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    hash::{BuildHasherDefault, Hasher},
-    sync::Arc,
-};
+use std::{fmt, sync::Arc};
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString};
 
 use super::table::{METRICS, Metric, MetricKind};
+use crate::quick_hash::QuickMap;
 
 /// Where the series are: a recorder of one's own, or the one that is current when a series is first used.
 #[derive(Clone, Default)]
@@ -123,44 +119,7 @@ impl Names {
 /// Series by what tells them apart: names, kinds and the like, which are small numbers that were given out here, in order. So
 /// nobody outside can choose them to collide; and to hash them with care took two fifths of all that is recorded of a
 /// request that another tier has served.
-pub(super) type SeriesOf<K, V> = HashMap<K, V, BuildHasherDefault<SmallNumbers>>;
-
-/// Each number is shifted in and the whole multiplied, as in Firefox's hash (FxHash).
-#[derive(Default)]
-pub(super) struct SmallNumbers(u64);
-
-impl SmallNumbers {
-    #[inline]
-    fn add(&mut self, number: u64) {
-        self.0 = (self.0.rotate_left(5) ^ number).wrapping_mul(0x517c_c1b7_2722_0a95);
-    }
-}
-
-impl Hasher for SmallNumbers {
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.add(u64::from(*byte)));
-    }
-
-    #[inline]
-    fn write_u8(&mut self, number: u8) {
-        self.add(number.into());
-    }
-
-    #[inline]
-    fn write_u16(&mut self, number: u16) {
-        self.add(number.into());
-    }
-
-    #[inline]
-    fn write_isize(&mut self, number: isize) {
-        self.add(number.cast_unsigned() as u64);
-    }
-
-    #[inline]
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
+pub(super) type SeriesOf<K, V> = QuickMap<K, V>;
 
 #[cfg(test)]
 mod tests {

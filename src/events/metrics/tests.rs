@@ -402,7 +402,12 @@ async fn features_that_callers_invent_share_one_series() {
 #[tokio::test(start_paused = true)]
 async fn a_request_that_goes_well_is_recorded_like_the_first_of_its_kind() {
     let unstreamed = RequestEnded { stream: false, feature: None, usage: None, ..answered("gpt", "openai", "gpt-4o") };
-    for request in [answered("sonnet", "anthropic", "claude"), unstreamed] {
+    let refused = |kind| RequestEnded {
+        failures: Some([failed("sonnet", kind, Next::FailedOver)].into()),
+        ..answered("gpt", "openai", "gpt-4o")
+    };
+    let after_refusals = [ErrorKind::CircuitOpen, ErrorKind::BulkheadFull].map(refused);
+    for request in [answered("sonnet", "anthropic", "claude"), unstreamed].into_iter().chain(after_refusals) {
         let pages = [1, 5].map(|times| {
             let (mut metrics, page) = recorded();
             let others = [answered("sonnet", "openai", "claude"), answered("haiku", "anthropic", "claude")];

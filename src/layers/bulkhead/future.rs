@@ -44,7 +44,7 @@ impl<S: Service<LlmRequest>> ResponseFuture<S> {
 
     pub(super) fn waits(wait: Box<Wait>, service: S, request: LlmRequest) -> Self {
         let waiting = Box::new(Waiting { wait, service, request });
-        Self { call: Call::IDLE, permit: Permit::default(), waiting: Some(waiting) }
+        Self { call: Call::idle(), permit: Permit::default(), waiting: Some(waiting) }
     }
 
     pub(super) fn refused(error: LlmError) -> Self {

@@ -66,11 +66,11 @@ impl<S: Service<LlmRequest>> ResponseFuture<S> {
     pub(super) fn hit(answer: &Answer, request: &LlmRequest, handle: &CacheHandle) -> Self {
         count(&handle.counters().hits);
         let response = answer.response(request.is_stream(), CachedWhy::Fresh, Instant::now());
-        Self { call: Call::IDLE, stage: Stage::Hit(Some(response)) }
+        Self { call: Call::idle(), stage: Stage::Hit(Some(response)) }
     }
 
     pub(super) fn looks(looking: Looking, asked: Asked, service: S, request: LlmRequest) -> Self {
-        Self { call: Call::IDLE, stage: Stage::Looks(looking, Box::new(Waits { asked, service, request })) }
+        Self { call: Call::idle(), stage: Stage::Looks(looking, Box::new(Waits { asked, service, request })) }
     }
 
     pub(super) fn leads(call: Call<S, S::Future>, asked: Asked, lead: Lead) -> Self {
@@ -79,7 +79,7 @@ impl<S: Service<LlmRequest>> ResponseFuture<S> {
     }
 
     pub(super) fn follows(asked: Asked, follow: Follow, service: S, request: LlmRequest) -> Self {
-        Self { call: Call::IDLE, stage: Stage::Follows(follow, Box::new(Waits { asked, service, request })) }
+        Self { call: Call::idle(), stage: Stage::Follows(follow, Box::new(Waits { asked, service, request })) }
     }
 }
 

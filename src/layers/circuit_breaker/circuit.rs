@@ -15,7 +15,10 @@ use crate::{
     classify::Count,
     error::TimeoutLimit,
     events::{CircuitReason, CircuitState},
-    layers::admission::{Gate, Outcome, Permit, Ticket},
+    layers::{
+        admission::{Gate, Outcome, Permit, Ticket},
+        clock,
+    },
 };
 
 /// What all circuits of a layer have in common.
@@ -54,7 +57,7 @@ impl NamedCircuit {
     /// Asks for leave to make this call, whatever the state.
     #[cold]
     pub(super) fn admit_with_care(self: &Arc<Self>, request: &LlmRequest) -> Result<Permit, Rejection> {
-        let admission = match self.machine.admit(Instant::now) {
+        let admission = match self.machine.admit(clock::now) {
             Decision::Admitted(admission) => admission,
             Decision::AdmittedAfter(admission, transition) => {
                 self.tell(Some(transition));
@@ -94,7 +97,11 @@ impl NamedCircuit {
             _ => "is open",
         };
         // Not by `format!`, which takes a third of all that a refusal does.
-        let message = ["circuit ", &*self.name, " ", state].concat();
+        let mut message = String::with_capacity("circuit  ".len() + self.name.len() + state.len());
+        message.push_str("circuit ");
+        message.push_str(&self.name);
+        message.push(' ');
+        message.push_str(state);
         LlmError::new(ErrorKind::CircuitOpen, message).with_retry_at(rejection.until)
     }
 

@@ -37,18 +37,75 @@ impl Chain {
     }
 
     pub(super) fn iter(&self, shared: &Shared) -> impl Iterator<Item = usize> {
-        let all = match self {
-            Self::All | Self::AllFrom(_) => 0..shared.tiers(),
-            Self::Listed(_) | Self::Pinned(_) => 0..0,
-        };
-        let first = match self {
-            Self::AllFrom(tier) | Self::Pinned(tier) => Some(*tier),
-            _ => None,
-        };
-        let listed: &[usize] = match self {
-            Self::Listed(tiers) => tiers,
-            _ => &[],
-        };
-        first.into_iter().chain(all.filter(move |tier| Some(*tier) != first)).chain(listed.iter().copied())
+        (0..self.len(shared)).map(|place| self.tier(place))
+    }
+
+    /// Which tier stands at this place of the order.
+    fn tier(&self, place: usize) -> usize {
+        match self {
+            Self::AllFrom(first) if place == 0 => *first,
+            Self::AllFrom(first) if place <= *first => place - 1,
+            Self::All | Self::AllFrom(_) => place,
+            Self::Listed(tiers) => tiers[place],
+            Self::Pinned(tier) => *tier,
+        }
+    }
+}
+
+/// A set of tiers.
+///
+/// Those among the first 64, which are all that anybody configures, are bits: a list would be an allocation for each request
+/// that another tier than the primary serves.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Tiers {
+    first: u64,
+    others: Vec<usize>,
+}
+
+impl Tiers {
+    pub(super) fn insert(&mut self, tier: usize) {
+        match bit(tier) {
+            Some(bit) => self.first |= bit,
+            None if self.others.contains(&tier) => {}
+            None => self.others.push(tier),
+        }
+    }
+
+    pub(super) fn contains(&self, tier: usize) -> bool {
+        bit(tier).map_or_else(|| self.others.contains(&tier), |bit| self.first & bit != 0)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.first.count_ones() as usize + self.others.len()
+    }
+}
+
+fn bit(tier: usize) -> Option<u64> {
+    1_u64.checked_shl(u32::try_from(tier).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tier_is_in_a_set_once_wherever_it_stands() {
+        let mut set = Tiers::default();
+        for tier in [0, 63, 64, 1 << 40, 63, 64] {
+            set.insert(tier);
+        }
+        assert_eq!([0, 63, 64, 1 << 40, 1, 65].map(|tier| set.contains(tier)), [true, true, true, true, false, false]);
+        assert_eq!(set.len(), 4);
+    }
+
+    #[test]
+    fn an_order_has_each_tier_once() {
+        let order = |chain: Chain, tiers: usize| (0..tiers).map(|place| chain.tier(place)).collect::<Vec<_>>();
+        assert_eq!(order(Chain::All, 3), [0, 1, 2]);
+        assert_eq!(order(Chain::AllFrom(0), 3), [0, 1, 2]);
+        assert_eq!(order(Chain::AllFrom(1), 3), [1, 0, 2]);
+        assert_eq!(order(Chain::AllFrom(2), 3), [2, 0, 1]);
+        assert_eq!(order(Chain::Listed([2, 0].into()), 2), [2, 0]);
+        assert_eq!(order(Chain::Pinned(2), 1), [2]);
     }
 }

@@ -94,9 +94,8 @@ where
 
     /// A request whose walk is not that simple.
     pub(super) fn walking(walk: Walk, primary: S, shared: Arc<Shared>, request: LlmRequest) -> Self {
-        let slice = walk.slice();
         let mut primary = Some(primary);
-        let state = ask(&walk, &mut primary);
+        let (state, slice) = ask(&walk, &mut primary);
         let rest = Rest { walk, primary, waits_since: None, timer: None };
         Self { state, shared, request, slice, rest: Some(Box::new(rest)) }
     }
@@ -166,8 +165,9 @@ where
                     Poll::Ready(Ok(body)) => {
                         let mut response = std::mem::replace(&mut held.0, LlmResponse::from_text(""));
                         *response.body_mut() = body;
-                        this.state.set(State::DONE);
-                        return Poll::Ready(Ok(answered(this.shared, this.request, this.rest, response)));
+                        this.state.set(State::done());
+                        walking(this.shared, this.request, this.rest).walk.answered(&mut response);
+                        return Poll::Ready(Ok(response));
                     }
                 },
                 StateProjection::After(After::Waiting(error)) => {
@@ -181,8 +181,8 @@ where
                         rest.walk.gave_up(&error);
                         return Poll::Ready(Err(error));
                     }
-                    *this.slice = rest.walk.slice();
-                    let state = ask(&rest.walk, &mut rest.primary);
+                    let (state, slice) = ask(&rest.walk, &mut rest.primary);
+                    *this.slice = slice;
                     this.state.set(state);
                     continue;
                 }
@@ -204,14 +204,15 @@ where
                             this.state.set(State::After(After::Buffering(held)));
                             continue;
                         }
-                        this.state.set(State::DONE);
+                        this.state.set(State::done());
                         let mut rest = take_walk(this.shared, this.request, this.rest);
-                        let response = rest.walk.answered(response);
+                        rest.walk.answered(&mut response);
                         rest.walk.keep_for_body(&response);
                         let names = response.names();
                         return Poll::Ready(Ok(response.map_body(|body| Restart::body(body, names, rest.walk))));
                     }
-                    return Poll::Ready(Ok(answered(this.shared, this.request, this.rest, response)));
+                    walking(this.shared, this.request, this.rest).walk.answered(&mut response);
+                    return Poll::Ready(Ok(response));
                 }
                 Poll::Ready(Err(error)) => error,
                 Poll::Pending => {
@@ -226,12 +227,12 @@ where
                 _ => error,
             };
             // What is tried next holds nothing of what failed, nor does whoever keeps this future.
-            this.state.set(State::DONE);
+            this.state.set(State::done());
             let rest = walking(this.shared, this.request, this.rest);
             match rest.walk.failed(error) {
                 Step::Ask => {
-                    *this.slice = rest.walk.slice();
-                    let state = ask(&rest.walk, &mut rest.primary);
+                    let (state, slice) = ask(&rest.walk, &mut rest.primary);
+                    *this.slice = slice;
                     this.state.set(state);
                 }
                 Step::GiveUp(error) => match try_again_at(&rest.walk, &error, rest.waits_since) {
@@ -251,7 +252,11 @@ where
 }
 
 impl<S, F> State<S, F> {
-    const DONE: Self = Self::After(After::Done);
+    // No constant, as with `Call::idle`.
+    #[inline(always)]
+    fn done() -> Self {
+        Self::After(After::Done)
+    }
 
     /// What is being waited for.
     fn phase(&self) -> Phase {
@@ -301,27 +306,19 @@ fn take_walk<S>(shared: &Arc<Shared>, request: &LlmRequest, rest: &mut Option<Bo
     rest.take().expect("it was put there a line above")
 }
 
-/// A tier has answered: names it, and hands over the record of what was tried before.
-fn answered<S>(
-    shared: &Arc<Shared>,
-    request: &LlmRequest,
-    rest: &mut Option<Box<Rest<S>>>,
-    response: LlmResponse,
-) -> LlmResponse {
-    walking(shared, request, rest).walk.answered(response)
-}
-
-/// Calls the tier that the walk is at.
-fn ask<S>(walk: &Walk, primary: &mut Option<S>) -> State<S, S::Future>
+/// Calls the tier that the walk is at; and until when it may take.
+fn ask<S>(walk: &Walk, primary: &mut Option<S>) -> (State<S, S::Future>, Option<Instant>)
 where
     S: Service<LlmRequest, Response = LlmResponse> + Clone,
     S::Error: Into<LlmError>,
 {
-    match (walk.service(), primary) {
-        (Some(service), _) => State::After(After::Tier(Box::pin(Call::further(service, walk.request())))),
-        (None, Some(primary)) => State::Primary(Call::further(primary.clone(), walk.request())),
+    let (request, slice) = walk.request();
+    let state = match (walk.service(), primary) {
+        (Some(service), _) => State::After(After::Tier(Box::pin(Call::further(service, request)))),
+        (None, Some(primary)) => State::Primary(Call::further(primary.clone(), request)),
         (None, None) => unreachable!("the primary is kept wherever the walk may come to it later"),
-    }
+    };
+    (state, slice)
 }
 
 /// When no tier works, the moment to try again, if the request may wait for it.

@@ -49,7 +49,8 @@ impl Restart {
             }
             Step::Ask => {
                 let service = self.walk.service().expect("the primary is not at hand in a body");
-                self.asking = Some((Box::pin(Call::further(service, self.walk.request())), kind));
+                let (request, _) = self.walk.request();
+                self.asking = Some((Box::pin(Call::further(service, request)), kind));
                 Ok(())
             }
         }
@@ -64,10 +65,10 @@ impl Stream for Restart {
         loop {
             let error = match &mut this.asking {
                 Some((call, kind)) => match std::task::ready!(call.as_mut().poll(cx)) {
-                    Ok(response) => {
+                    Ok(mut response) => {
                         let reason = *kind;
                         this.asking = None;
-                        let response = this.walk.answered(response);
+                        this.walk.answered(&mut response);
                         this.names = response.names();
                         this.walk.keep_for_body(&response);
                         this.body = response.into_body();

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     AllOpen, SessionPolicy,
-    chain::Chain,
+    chain::{Chain, Tiers},
     shared::Shared,
     unable::{Unable, Why},
 };
@@ -27,7 +27,7 @@ pub(super) struct Walk {
     begun: Instant,
     started: Instant,
     /// The tiers asked before.
-    tried: Vec<usize>,
+    tried: Tiers,
     /// The tiers that cannot serve the request; none of them is ever asked, unless a step-down gives way.
     unable: Vec<Unable>,
     ledger: Ledger,
@@ -124,7 +124,7 @@ impl Walk {
             request,
             chain,
             at,
-            tried: Vec::new(),
+            tried: Tiers::default(),
             unable: Vec::new(),
             ledger: Ledger::default(),
             root: None,
@@ -161,26 +161,23 @@ impl Walk {
         Some(self.shared.config.tiers[self.at.checked_sub(1)?].service.clone())
     }
 
-    /// The request for the tier that is being asked: with what it may spend of attempts and time.
-    pub(super) fn request(&self) -> LlmRequest {
+    /// The request for the tier that is being asked, with what it may spend of attempts and time; and until when it may
+    /// take, where time is limited and others come before or after it.
+    pub(super) fn request(&self) -> (LlmRequest, Option<Instant>) {
+        let after = self.tiers_after();
         let mut context = self.ledger.context(Context { begun: Some(self.begun), ..*self.request.context() });
-        share_out(&self.shared, self.at, self.tiers_after(), &mut context, self.slice());
-        let request = self.request.with_context(context);
-        if !self.shared.facts(self.at).human {
-            return request;
-        }
-        let reason = self.reason_for(u8::MAX);
-        request.extension(Before { reason, attempts: self.ledger.record().into() })
-    }
-
-    /// Until when this tier may take, where time is limited and others come before or after it.
-    pub(super) fn slice(&self) -> Option<Instant> {
-        let context = Context { begun: Some(self.begun), ..*self.request.context() };
-        match self.tiers_after() {
+        let slice = match after {
             // All that is left. If it passes, a limit further out could not tell what the tiers before met.
             0 if self.ledger.len() > 0 => context.deadline,
             after => slice(&self.shared, &context, after),
+        };
+        share_out(&self.shared, self.at, after, &mut context, slice);
+        let request = self.request.with_context(context);
+        if !self.shared.facts(self.at).human {
+            return (request, slice);
         }
+        let reason = self.reason_for(u8::MAX);
+        (request.extension(Before { reason, attempts: self.ledger.record().into() }), slice)
     }
 
     /// Takes the failure of the tier that was asked, and goes on to the next if there is any.
@@ -206,7 +203,7 @@ impl Walk {
         if kind == ErrorKind::ContextLength {
             self.window = self.shared.facts(self.at).capabilities.context_window.max(self.window);
         }
-        self.tried.push(self.at);
+        self.tried.insert(self.at);
         self.note_hedges(before);
         self.hear_drains();
         let now = Instant::now();
@@ -253,28 +250,27 @@ impl Walk {
         let tiers: Vec<usize> = sent.filter_map(|name| self.shared.place(name)).collect();
         for tier in tiers {
             let is_next = self.chain.iter(&self.shared).any(|other| other == tier) && self.is_able(tier);
-            if is_next && !self.tried.contains(&tier) {
-                self.tried.push(tier);
+            if is_next && !self.tried.contains(tier) {
+                self.tried.insert(tier);
             }
         }
     }
 
     /// Takes the answer of the tier that was asked: names it, and hands over the record.
-    pub(super) fn answered(&mut self, mut response: LlmResponse) -> LlmResponse {
+    pub(super) fn answered(&mut self, response: &mut LlmResponse) {
         let facts = self.shared.facts(self.at);
         response.name_tier(&facts.name);
-        if let Some(tier) = self.shared.hedged(self.at, &response) {
-            self.shared.hedge_answered(tier, &mut response);
+        if let Some(tier) = self.shared.hedged(self.at, response) {
+            self.shared.hedge_answered(tier, response);
         } else {
             response.degrade(facts.level, || self.reason_for(facts.level));
             let switched = self.reason.filter(|_| self.from_primary);
             self.shared.answered(self.at, &self.request, self.started, switched);
         }
-        let served = self.request.is_explained().then(|| self.served(&response));
-        std::mem::take(&mut self.ledger).answered(&mut response);
+        let served = self.request.is_explained().then(|| self.served(response));
+        std::mem::take(&mut self.ledger).answered(response);
         // After what was tried further in.
         response.append_attempt(served);
-        response
     }
 
     /// Why an answer is of this level and no better one: the first tier that failed or, where none was asked before, what
@@ -346,7 +342,7 @@ impl Walk {
         (self.at, self.again) = (first, true);
         self.begun = Instant::now();
         self.started = self.begun;
-        self.tried.clear();
+        self.tried = Tiers::default();
         (self.root, self.earliest, self.reason, self.doubted) = (None, None, None, false);
         (self.all_failed, self.can_wait) = (false, false);
         true
@@ -386,7 +382,7 @@ impl Walk {
             return Err(stop);
         }
         for tier in route.unwrap_or(&self.chain).iter(&self.shared) {
-            if self.tried.contains(&tier) || !self.is_able(tier) || (tier == 0 && !self.primary_at_hand) {
+            if self.tried.contains(tier) || !self.is_able(tier) || (tier == 0 && !self.primary_at_hand) {
                 continue;
             }
             let fits = match (self.window, self.shared.facts(tier).capabilities.context_window) {
@@ -430,7 +426,7 @@ impl Walk {
 
     /// How many tiers the request could still go to after this one.
     fn tiers_after(&self) -> usize {
-        let primary = !self.primary_at_hand && !self.tried.contains(&0) && self.is_able(0);
+        let primary = !self.primary_at_hand && !self.tried.contains(0) && self.is_able(0);
         let unable = match self.unable.is_empty() {
             true => 0,
             false => self.chain.iter(&self.shared).filter(|tier| !self.is_able(*tier)).count(),

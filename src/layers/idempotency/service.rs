@@ -55,7 +55,7 @@ where
                 // A fresh clone: nobody has polled it, so that it reserves nothing.
                 let (service, settings, handle) = (self.inner.clone(), self.settings, self.handle.clone());
                 let asks = ask::asks(same, service, request, settings, handle);
-                ResponseFuture { call: Call::IDLE, keyed: Some(Box::pin(asks)) }
+                ResponseFuture { call: Call::idle(), keyed: Some(Box::pin(asks)) }
             }
         }
     }

@@ -9,6 +9,7 @@ use std::{
 use super::MirrorLayer;
 use crate::{
     LlmRequest,
+    fnv::{OFFSET_BASIS, fnv1a},
     sync::{Mutex, lock},
 };
 
@@ -69,12 +70,9 @@ impl Choice {
     }
 }
 
-/// The same in every process (FNV-1a, spread by what a seeded generator makes of it).
+/// The same in every process (a hash, spread by what a seeded generator makes of it).
 fn of_session(seed: u64, session: &str) -> f64 {
-    let hash = session
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64 ^ seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
-    fastrand::Rng::with_seed(hash).f64()
+    fastrand::Rng::with_seed(fnv1a(OFFSET_BASIS ^ seed, session)).f64()
 }
 
 impl Default for Choice {

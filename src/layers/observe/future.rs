@@ -36,7 +36,7 @@ where
 {
     type Output = Result<LlmResponse, LlmError>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         // Changed where it stands: a response is moved often enough on its way up.

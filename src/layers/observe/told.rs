@@ -35,7 +35,6 @@ impl Told {
         self.events.is_heard()
     }
 
-    #[inline(always)]
     fn tell(&self, ended: RequestEnded) {
         self.events.send(Event::RequestEnded(ended));
     }
@@ -76,29 +75,39 @@ impl Watch {
             Box::new(CachedAnswer { why, age, saved: self.told.cost(None, model.as_ref(), used.as_ref()) })
         });
         let cost_without_route = without_route(response.price_without_route(), usage.as_ref());
-        let ended = RequestEnded {
-            feature: self.feature,
-            failures: failures(attempts, tier.as_ref()),
-            tier,
-            provider,
-            model,
-            route: response.route_kept(),
-            outcome: RequestOutcome::Answered,
-            stream: response.body().is_stream(),
-            degraded: response.degraded(),
-            first_token: took,
-            served_in: served_in(attempts, took, now),
-            took,
-            usage,
-            cost,
-            cost_without_route,
-            delivered: None,
-            cached,
-            at: now,
+        let stream = response.body().is_stream();
+        let (failures, served_in) = (failures(attempts, tier.as_ref()), served_in(attempts, took, now));
+        let (route, degraded) = (response.route_kept(), response.degraded());
+        let ended = {
+            // Before it is made, for it is made there.
+            let queue = if stream { None } else { self.told.events.only_queue() };
+            let ended = RequestEnded {
+                feature: self.feature,
+                failures,
+                tier,
+                provider,
+                model,
+                route,
+                outcome: RequestOutcome::Answered,
+                stream,
+                degraded,
+                first_token: took,
+                served_in,
+                took,
+                usage,
+                cost,
+                cost_without_route,
+                delivered: None,
+                cached,
+                at: now,
+            };
+            if let Some(queue) = queue {
+                return queue.put(Event::RequestEnded(ended));
+            }
+            ended
         };
-        if !ended.stream {
-            self.told.tell(ended);
-            return;
+        if !stream {
+            return self.told.tell(ended);
         }
         let without_route = response.price_without_route().copied();
         let generation = self.told.streams.keep(Stream { begun: self.begun, told: ended, without_route });
@@ -193,10 +202,14 @@ fn failures(attempts: &[Attempt], served: Option<&Arc<str>>) -> Option<Arc<[Atte
 
 #[cold]
 fn copied(attempts: &[Attempt], served: Option<&Arc<str>>) -> Option<Arc<[Attempt]>> {
-    let came_to_nothing = attempts.iter().filter(|attempt| attempt.failure.is_some() || attempt.is_wasted());
-    let failed: Arc<[Attempt]> = came_to_nothing
-        .map(|attempt| Attempt { tier: attempt.tier.as_ref().or(served).cloned(), ..attempt.without_message() })
-        .collect();
+    let came_to_nothing = |attempt: &&Attempt| attempt.failure.is_some() || attempt.is_wasted();
+    let told =
+        |attempt: &Attempt| Attempt { tier: attempt.tier.as_ref().or(served).cloned(), ..attempt.without_message() };
+    let failed: Arc<[Attempt]> = match attempts.iter().all(|attempt| came_to_nothing(&attempt)) {
+        // Nearly always: of a number that is known, they are written where they stay.
+        true => attempts.iter().map(told).collect(),
+        false => attempts.iter().filter(came_to_nothing).map(told).collect(),
+    };
     (!failed.is_empty()).then_some(failed)
 }
 

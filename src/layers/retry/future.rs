@@ -23,7 +23,7 @@ use crate::{
         alarm::{self, Alarm},
         call::Call,
     },
-    ledger::{Ledger, Next},
+    ledger::{self, Ledger, Next},
 };
 
 /// The future of [`RetryWithJitter`](super::RetryWithJitter).
@@ -162,6 +162,11 @@ where
 
             // Nothing of the attempt is held while the next one is waited for, nor by whoever keeps this future.
             this.call.as_mut().abandon();
+            if this.rest.is_none() && error.kind().is_local() {
+                // A first attempt that was refused on this side: there is nothing to do again, nor any books to keep of it.
+                ledger::note(&mut error, this.request.context().begun.unwrap_or_else(Instant::now));
+                return Poll::Ready(Err(error));
+            }
             let rest = this.rest.get_or_insert_default();
             rest.timer = None;
             let now = Instant::now();

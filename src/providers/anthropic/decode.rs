@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 
@@ -6,22 +8,22 @@ use crate::{
     chat::{Extra, ExtraOf, FinishReason, Message, Opaque, Part, Reasoning, Role, ToolCall, Usage},
     providers::{
         http::Fault,
-        json::{Count, lenient, raw, read, text},
+        json::{Count, lenient, parse, raw, read, text, word},
     },
 };
 
 #[derive(Deserialize)]
 struct Answer<'a> {
-    #[serde(default, rename = "type", deserialize_with = "text")]
-    kind: Option<String>,
+    #[serde(borrow, default, rename = "type", deserialize_with = "word")]
+    kind: Option<Cow<'a, str>>,
     #[serde(default, deserialize_with = "text")]
     id: Option<String>,
     #[serde(default, deserialize_with = "text")]
     model: Option<String>,
     #[serde(borrow, default)]
     content: Option<Vec<&'a RawValue>>,
-    #[serde(default, deserialize_with = "text")]
-    stop_reason: Option<String>,
+    #[serde(borrow, default, deserialize_with = "word")]
+    stop_reason: Option<Cow<'a, str>>,
     #[serde(default, deserialize_with = "lenient")]
     usage: Option<Tokens>,
     #[serde(borrow, default, deserialize_with = "raw")]
@@ -30,7 +32,7 @@ struct Answer<'a> {
 
 /// Reads a whole answer.
 pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
-    let answer: Answer<'_> = serde_json::from_slice(body)?;
+    let answer: Answer<'_> = parse(body)?;
     if answer.kind.as_deref() == Some("error") || answer.error.is_some_and(|error| error.get() != "null") {
         return Err(Fault::Reported(serde_json::from_slice(body)?));
     }
@@ -51,8 +53,8 @@ pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
 /// A content block, or its beginning in a stream.
 #[derive(Deserialize)]
 pub(super) struct Block<'a> {
-    #[serde(default, rename = "type", deserialize_with = "text")]
-    pub(super) kind: Option<String>,
+    #[serde(borrow, default, rename = "type", deserialize_with = "word")]
+    pub(super) kind: Option<Cow<'a, str>>,
     #[serde(default, deserialize_with = "text")]
     pub(super) text: Option<String>,
     #[serde(default, deserialize_with = "text")]

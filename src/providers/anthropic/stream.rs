@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
@@ -9,7 +9,7 @@ use crate::{
     chat::Part,
     providers::{
         http::{Fault, StreamDecoder},
-        json::{lenient, read, text},
+        json::{lenient, parse, read, text, word},
         sse::SseEvent,
     },
 };
@@ -41,8 +41,8 @@ struct Open {
 
 #[derive(Deserialize)]
 struct Event<'a> {
-    #[serde(default, rename = "type", deserialize_with = "text")]
-    kind: Option<String>,
+    #[serde(borrow, default, rename = "type", deserialize_with = "word")]
+    kind: Option<Cow<'a, str>>,
     #[serde(default, deserialize_with = "lenient")]
     index: Option<u32>,
     #[serde(borrow, default)]
@@ -67,8 +67,8 @@ struct Start {
 
 #[derive(Default, Deserialize)]
 struct Delta<'a> {
-    #[serde(default, rename = "type", deserialize_with = "text")]
-    kind: Option<String>,
+    #[serde(borrow, default, rename = "type", deserialize_with = "word")]
+    kind: Option<Cow<'a, str>>,
     #[serde(default, deserialize_with = "text")]
     text: Option<String>,
     #[serde(default, deserialize_with = "text")]
@@ -79,13 +79,13 @@ struct Delta<'a> {
     partial_json: Option<String>,
     #[serde(borrow, default)]
     citation: Option<&'a RawValue>,
-    #[serde(default, deserialize_with = "text")]
-    stop_reason: Option<String>,
+    #[serde(borrow, default, deserialize_with = "word")]
+    stop_reason: Option<Cow<'a, str>>,
 }
 
 impl StreamDecoder for Decoder {
     fn event(&mut self, sse: &SseEvent, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
-        let event: Event<'_> = serde_json::from_slice(sse.data())?;
+        let event: Event<'_> = parse(sse.data())?;
         let index = event.index.unwrap_or(0);
         match event.kind.as_deref() {
             Some("message_start") => {

@@ -6,7 +6,7 @@ use crate::{
     chat::{Accumulator, Extra, ExtraOf, FinishReason, Image, Media, Message, Opaque, Part, Usage},
     providers::{
         http::{Fault, StreamDecoder},
-        json::{Count, lenient, raw, read, text},
+        json::{Count, lenient, parse, raw, read, text},
         sse::SseEvent,
         tool_calls::call_id,
     },
@@ -106,7 +106,7 @@ pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
     let mut decoder = Decoder::default();
     let mut events = Vec::new();
     if body.trim_ascii_start().starts_with(b"[") {
-        let chunks: Vec<&RawValue> = serde_json::from_slice(body)?;
+        let chunks: Vec<&RawValue> = parse(body)?;
         for chunk in chunks {
             decoder.chunk(chunk.get().as_bytes(), &mut events)?;
         }
@@ -158,7 +158,7 @@ impl StreamDecoder for Decoder {
 
 impl Decoder {
     fn chunk(&mut self, json: &[u8], out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
-        let chunk: Answer<'_> = serde_json::from_slice(json)?;
+        let chunk: Answer<'_> = parse(json)?;
         if chunk.error.is_some_and(|error| error.get() != "null") {
             return Err(Fault::Reported(serde_json::from_slice(json)?));
         }

@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 
@@ -6,7 +8,7 @@ use crate::{
     chat::{Extra, ExtraOf, FinishReason, Message, Part, Reasoning, Role, ToolCall, Usage},
     providers::{
         http::Fault,
-        json::{Count, lenient, raw, read, read_text, text},
+        json::{Count, lenient, parse, raw, read, read_text, text, word},
         tool_calls::call_id,
     },
 };
@@ -60,8 +62,8 @@ pub(super) struct Choice<'a> {
     message: Option<Turn<'a>>,
     #[serde(borrow, default)]
     pub(super) delta: Option<Turn<'a>>,
-    #[serde(default, deserialize_with = "text")]
-    pub(super) finish_reason: Option<String>,
+    #[serde(borrow, default, deserialize_with = "word")]
+    pub(super) finish_reason: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "raw")]
     error: Option<&'a RawValue>,
 }
@@ -129,11 +131,7 @@ impl Function<'_> {
 
 /// Reads a body or a chunk; an error in its place is a fault.
 pub(super) fn answer(json: &[u8]) -> Result<Answer<'_>, Fault> {
-    // As a text, which is checked in one pass: as bytes each string would be, and each value that is kept as it stands.
-    let answer: Answer<'_> = match std::str::from_utf8(json) {
-        Ok(text) => serde_json::from_str(text)?,
-        Err(_) => serde_json::from_slice(json)?,
-    };
+    let answer: Answer<'_> = parse(json)?;
     let reports = answer.error.is_some_and(|error| !matches!(error.get(), "null" | "false" | "\"\"" | "{}"));
     if reports || answer.object.is_some_and(|object| object.get() == "\"error\"") {
         return Err(Fault::Reported(serde_json::from_slice(json)?));
@@ -155,11 +153,10 @@ pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
     };
     choice.fault()?;
     let turn = choice.message.or(choice.delta).unwrap_or_default();
-    let mut message = Message::new(Role::Assistant, Vec::new());
+    let mut message = Message::new(Role::Assistant, turn.content.map(content).transpose()?.unwrap_or_default());
     if let Some(text) = turn.reasoning_content.or(turn.reasoning).filter(|text| !text.is_empty()) {
-        message.content.push(Part::Reasoning(Reasoning { text, opaque: None }));
+        message.content.insert(0, Part::Reasoning(Reasoning { text, opaque: None }));
     }
-    message.content.extend(turn.content.map(content).transpose()?.unwrap_or_default());
     let refused = turn.refusal.filter(|text| !text.is_empty());
     let declined = refused.is_some();
     message.content.extend(refused.map(Part::Refusal));

@@ -10,6 +10,7 @@ use super::{
     latency::Latency,
     rate_limit::RateStatus,
 };
+use crate::fnv::{OFFSET_BASIS, fnv1a};
 
 /// Everything that a simulated provider is set to do.
 #[derive(Clone, Debug)]
@@ -117,9 +118,9 @@ pub(crate) fn spread(mut x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// A seed from a provider's name (FNV-1a), so that two providers do not fail in step.
+/// A seed from a provider's name, so that two providers do not fail in step.
 pub(crate) fn seed_of(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    fnv1a(OFFSET_BASIS, name)
 }
 
 #[cfg(test)]

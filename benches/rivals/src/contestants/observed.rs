@@ -1,4 +1,5 @@
-//! What it costs to watch: the five layers alone, and with events, status and all that listens.
+//! What it costs to watch: the five layers alone, and with events, status and all that listens; while all is well, and
+//! while another tier serves.
 //!
 //! Those who listen run on the same thread, in tasks of a runtime that the calls let run every 64th time: their CPU time is
 //! in the figures.
@@ -57,13 +58,26 @@ pub(super) fn add(list: &mut Vec<Contestant>) {
     add("and observe, one forgets", observed(|events| vec![events.follow(Deaf)]));
     add("and observe, two forget", observed(|events| vec![events.follow(Deaf), events.follow(Deaf)]));
     add("and observe and status", observed(|events| vec![events.follow(StatusBoard::new("primary"))]));
+    add("and observe, status and metrics", observed(all));
+    // What a request takes while another tier serves.
     add(
-        "and observe, status and metrics",
-        observed(|events| {
-            let recorder = PrometheusBuilder::new().build_recorder();
-            vec![events.follow((StatusBoard::new("primary"), Metrics::with_recorder(recorder).tier("primary")))]
+        "past an open circuit",
+        Box::new(|| calls(ours::five_past_an_open_circuit(Answers::<Llm>::new()), |_| Vec::new(), &Events::new())),
+    );
+    add(
+        "past an open circuit, and observe, status and metrics",
+        Box::new(|| {
+            let events = Events::new();
+            let five = ours::five_past_an_open_circuit(Answers::<Llm>::new());
+            calls(ObserveLayer::new(events.clone()).layer(five), all, &events)
         }),
     );
+}
+
+/// All that watches.
+fn all(events: &Events) -> Vec<Following> {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    vec![events.follow((StatusBoard::new("primary"), Metrics::with_recorder(recorder).tier("primary")))]
 }
 
 fn calls<S>(mut llm: S, follow: fn(&Events) -> Vec<Following>, events: &Events) -> Calls

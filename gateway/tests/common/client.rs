@@ -1,4 +1,4 @@
-//! A caller that speaks raw HTTP.
+//! A caller that speaks raw HTTP, of which there can be thousands.
 
 use std::io;
 
@@ -7,43 +7,21 @@ use tokio::{
     net::TcpStream,
 };
 
+use super::http::Answer;
+
 /// What no log may hold.
-pub(crate) const SECRETS: [&str; 3] = ["of the prompt", "sk-of-the-provider", "sk-of-the-caller"];
+pub const SECRETS: [&str; 3] = ["of the prompt", "sk-of-the-provider", "sk-of-the-caller"];
 
 /// A connection to the gateway.
-pub(crate) struct Client {
-    pub(crate) stream: TcpStream,
+#[derive(Debug)]
+pub struct Client {
+    /// What it is.
+    pub stream: TcpStream,
     read: Vec<u8>,
 }
 
-/// A response with its whole body.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) head: String,
-    pub(crate) body: String,
-}
-
-impl Answer {
-    /// Whether the answer came whole, in either dialect, streamed or not.
-    pub(crate) fn is_whole(&self) -> bool {
-        let ends = match self.head.contains("text/event-stream") {
-            true => self.body.contains("event: message_stop") || self.body.trim_end().ends_with("data: [DONE]"),
-            false => serde_json::from_str::<serde_json::Value>(&self.body).is_ok(),
-        };
-        self.status == 200 && self.body.contains("first") && self.body.contains(" and last") && ends
-    }
-
-    /// Whether it is an error as this path's dialect has it.
-    pub(crate) fn is_error_of(&self, path: &str) -> bool {
-        let Ok(json) = serde_json::from_str::<serde_json::Value>(&self.body) else { return false };
-        let told = json["error"]["type"].is_string() && json["error"]["message"].is_string();
-        told && self.status >= 400 && (json["type"] == "error") == path.starts_with("/v1/messages")
-    }
-}
-
 /// A request that either dialect takes, with secrets in it.
-pub(crate) fn request(path: &str, stream: bool, words: &str) -> String {
+pub fn request(path: &str, stream: bool, words: &str) -> String {
     let body = format!(
         r#"{{"model":"claude-sonnet-4-5","max_tokens":50,"stream":{stream},"messages":[{{"role":"user","content":"the words of the prompt: {words}"}}]}}"#
     );
@@ -56,25 +34,27 @@ pub(crate) fn request(path: &str, stream: bool, words: &str) -> String {
 }
 
 /// One request on a connection of its own.
-pub(crate) async fn ask(address: &str, path: &str, stream: bool) -> io::Result<Answer> {
+pub async fn ask(address: &str, path: &str, stream: bool) -> io::Result<Answer> {
     let mut client = Client::connect(address).await?;
     client.send(request(path, stream, "hello")).await?;
     client.answer().await
 }
 
 impl Client {
-    pub(crate) async fn connect(address: &str) -> io::Result<Self> {
+    /// Whether it takes one at all is the outcome.
+    pub async fn connect(address: &str) -> io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, read: Vec::new() })
     }
 
-    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+    /// Sends these bytes, whatever they are.
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream.write_all(bytes.as_ref()).await
     }
 
     /// Reads until what was read holds this.
-    pub(crate) async fn until(&mut self, text: &str) -> io::Result<()> {
+    pub async fn until(&mut self, text: &str) -> io::Result<()> {
         while !contains(&self.read, text.as_bytes()) {
             self.more().await?;
         }
@@ -82,13 +62,13 @@ impl Client {
     }
 
     /// All that comes until the other side closes, or breaks off.
-    pub(crate) async fn rest(mut self) -> String {
+    pub async fn rest(mut self) -> String {
         while self.more().await.is_ok() {}
         String::from_utf8_lossy(&self.read).into_owned()
     }
 
     /// One whole response.
-    pub(crate) async fn answer(&mut self) -> io::Result<Answer> {
+    pub async fn answer(&mut self) -> io::Result<Answer> {
         let head = self.take_until(b"\r\n\r\n").await?.to_ascii_lowercase();
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
         let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
