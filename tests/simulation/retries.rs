@@ -9,7 +9,7 @@ use steadfast::{
 };
 
 use crate::{
-    books::{Entry, Kept, Outcome},
+    books::{Call, Entry, Kept, Outcome},
     by_hand::FLOOR,
     plan::Plan,
 };
@@ -21,7 +21,10 @@ enum Happened {
     Counted,
     MayCome,
     HasCome,
+    /// A retry that was paid for and refused on this side. Meanwhile the floor may have filled the gap.
+    GivenBack,
     Retried,
+    Reserved,
 }
 
 /// No retry is made that the budget has nothing for: what was saved up, its share of the requests at each tier, its floor.
@@ -35,6 +38,7 @@ pub(crate) fn check(plan: &Plan, kept: &Kept) -> Option<String> {
     let mut happened: Vec<(Duration, Happened)> = Vec::new();
     for entry in &kept.asks {
         counted(plan, entry, &mut happened);
+        given_back(plan, entry, &mut happened);
         for (place, call) in entry.calls.iter().enumerate() {
             // It is paid for when the call before has failed.
             let before = entry.calls[..place].iter().rfind(|before| before.tier == call.tier);
@@ -59,6 +63,8 @@ pub(crate) fn check(plan: &Plan, kept: &Kept) -> Option<String> {
                 may_come -= 1;
                 saved += plan.budget_ratio;
             }
+            Happened::Reserved => saved -= 1.0,
+            Happened::GivenBack => saved += 1.0,
             Happened::Retried => {
                 let most = saved + plan.budget_ratio * may_come as f64;
                 if most < 0.999 {
@@ -69,6 +75,23 @@ pub(crate) fn check(plan: &Plan, kept: &Kept) -> Option<String> {
         }
     }
     None
+}
+
+/// Retries that were refused before they were sent.
+fn given_back(plan: &Plan, entry: &Entry, happened: &mut Vec<(Duration, Happened)>) {
+    for steps in entry.record.windows(2) {
+        if let Next::Retried { after } = steps[0].next
+            && steps[1].is_local()
+            && steps[1].tier == steps[0].tier
+        {
+            // There was no call after the one that failed.
+            let is_there = |call: &&Call| steps[0].tier.as_deref() == Some(plan.name(call.tier));
+            let failed = entry.calls.iter().rfind(is_there).and_then(|call| call.ended);
+            happened.extend(
+                failed.into_iter().flat_map(|at| [(at, Happened::Reserved), (at + after, Happened::GivenBack)]),
+            );
+        }
+    }
 }
 
 /// When a request was counted: at each tier that it came to, whether a provider saw it or its circuit refused it.
