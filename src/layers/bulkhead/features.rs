@@ -1,24 +1,20 @@
 //! All gates of one layer, found by a feature's name.
 
-use std::{
-    collections::HashMap,
-    hash::{BuildHasherDefault, Hasher},
-    sync::{Arc, Weak},
-};
+use std::sync::{Arc, Weak};
 
 use super::{
     gate::FeatureGate,
     layer::{Plan, Settings},
     places::Places,
 };
-use crate::layers::lanes::Lanes;
+use crate::{layers::lanes::Lanes, quick_hash::QuickMap};
 
 /// The gates of the named features, and the one that all others share.
 #[derive(Debug)]
 pub(super) struct Features {
     named: Vec<(Arc<str>, Lanes<FeatureGate>)>,
     /// Where each is, when there are more than a look at each would be cheap for.
-    places: Option<HashMap<Arc<str>, usize, BuildHasherDefault<NameHasher>>>,
+    places: Option<QuickMap<Arc<str>, usize>>,
     default: Lanes<FeatureGate>,
     /// The places of names that an earlier layer had and this one has not, for as long as calls of theirs are in flight:
     /// the name may come back.
@@ -120,48 +116,8 @@ fn succeeded(before: &Lanes<FeatureGate>, settings: Settings) -> Lanes<FeatureGa
     if Arc::ptr_eq(&gate, before.gate()) { before.clone() } else { Lanes::new(gate) }
 }
 
-/// Eight bytes at a time, each folded in by a multiplication (as in Fowler, Noll and Vo's hash): for names of some ten
-/// bytes it takes a fraction of the default hasher's time. The keys come from the configuration; what comes from
-/// requests is only looked up, so that nobody can fill the table.
-#[derive(Clone, Copy, Default)]
-struct NameHasher(u64);
-
-impl NameHasher {
-    #[inline]
-    fn fold(&mut self, word: u64) {
-        // An odd number without a pattern: 2^64 divided by the golden ratio.
-        let mixed = (self.0 ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        // A product's high bits are its best, and the table reads the low ones too.
-        self.0 = mixed ^ (mixed >> 32);
-    }
-}
-
-impl Hasher for NameHasher {
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) {
-        let (words, rest) = bytes.as_chunks::<8>();
-        for word in words {
-            self.fold(u64::from_le_bytes(*word));
-        }
-        // The length in the last word tells `a` from `a\0`.
-        let last = rest.iter().fold(bytes.len() as u64, |word, byte| word << 8 | u64::from(*byte));
-        self.fold(last);
-    }
-
-    /// The end mark of a `str`, which is alone here.
-    #[inline]
-    fn write_u8(&mut self, _: u8) {}
-
-    #[inline]
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use super::*;
     use crate::BulkheadLayer;
 
@@ -178,20 +134,5 @@ mod tests {
             assert_eq!(handle.limit("unknown"), 7);
             assert_eq!(handle.snapshot().len(), count + 1);
         }
-    }
-
-    #[test]
-    fn names_that_differ_a_little_differ_in_the_table() {
-        let names = (0..5000).flat_map(|n| [format!("feature {n}"), format!("{n}"), format!("tenant/{n:08}/chat")]);
-        let hash = |name: &str| {
-            let mut hasher = NameHasher::default();
-            hasher.write(name.as_bytes());
-            hasher.finish()
-        };
-        let hashes: Vec<u64> = names.map(|name| hash(&name)).collect();
-        assert_eq!(hashes.iter().collect::<HashSet<_>>().len(), hashes.len());
-        // The bits by which a table of as many entries tells them apart: random ones would leave 63 % of it in use.
-        let low: HashSet<u64> = hashes.iter().map(|hash| hash % 15_000).collect();
-        assert!(low.len() > 9_000, "{}", low.len());
     }
 }
