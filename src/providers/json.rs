@@ -34,16 +34,16 @@ pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
 
 /// A text that is looked at and not kept: it is copied only where it has escapes.
 pub(super) fn word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Cow<'de, str>>, D::Error> {
-    let raw = <&RawValue>::deserialize(deserializer)?;
-    Ok(unescaped(raw).map(Cow::Borrowed).or_else(|| read(raw).map(Cow::Owned)))
+    <&RawValue>::deserialize(deserializer).map(read_word)
 }
 
 /// The text, if it is one.
 pub(super) fn read_text(raw: &RawValue) -> Option<String> {
-    match unescaped(raw) {
-        Some(text) => Some(text.to_owned()),
-        None => read(raw),
-    }
+    read_word(raw).map(Cow::into_owned)
+}
+
+fn read_word(raw: &RawValue) -> Option<Cow<'_, str>> {
+    unescaped(raw).map(Cow::Borrowed).or_else(|| read(raw).map(Cow::Owned))
 }
 
 /// A text that reads as it is written.

@@ -54,6 +54,11 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// Whether a step of its record was at this tier.
+    pub(crate) fn tells_of(&self, plan: &Plan, tier: usize) -> bool {
+        self.record.iter().any(|step| plan.is_at(tier, step))
+    }
+
     /// Whether its caller was told that a person will answer.
     pub(crate) fn was_promised(&self) -> bool {
         self.ended.is_some_and(|(_, outcome)| outcome == Outcome::Task)

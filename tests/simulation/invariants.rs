@@ -68,7 +68,7 @@ fn record(plan: &Plan, entry: &Entry) -> Option<String> {
     };
     let mut said = vec![0_usize; plan.places()];
     for attempt in entry.record.iter().filter(failed) {
-        let place = (0..plan.places()).find(|place| attempt.tier.as_deref() == Some(plan.name(*place)));
+        let place = (0..plan.places()).find(|place| plan.is_at(*place, attempt));
         said[place?] += 1;
     }
     let mut seen = vec![0_usize; plan.places()];

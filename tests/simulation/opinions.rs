@@ -21,7 +21,7 @@ fn is_mistake(step: &Attempt) -> bool {
 
 /// Which tier a step was at.
 fn tier(plan: &Plan, step: &Attempt) -> Option<usize> {
-    (0..plan.tiers.len()).find(|tier| step.tier.as_deref() == Some(plan.name(*tier)))
+    (0..plan.tiers.len()).find(|tier| plan.is_at(*tier, step))
 }
 
 /// Whether a model answers there, as far as the stack knows: by hand, a canned answer is made no level of its own.
@@ -65,7 +65,7 @@ pub(crate) fn check(plan: &Plan, kept: &Kept, entry: &Entry) -> Option<String> {
         return Some(format!("two models called it invalid, and a third was asked: {again}"));
     }
     let mut asked = (0..plan.places()).filter(|place| {
-        let is_told = |step: &Attempt| step.next != Next::Skipped && step.tier.as_deref() == Some(plan.name(*place));
+        let is_told = |step: &Attempt| step.next != Next::Skipped && plan.is_at(*place, step);
         after.iter().any(is_told) || entry.served == Some(*place)
     });
     let other = asked.find(|place| !is_model(plan, *place))?;
@@ -79,8 +79,7 @@ fn could_ask(plan: &Plan, kept: &Kept, entry: &Entry) -> bool {
     if pinned || kept.was_operated || entry.ask.first_tier_only || spent + SECOND > entry.ask.limit(plan) {
         return false;
     }
-    let is_told = |tier: usize| entry.record.iter().any(|step| step.tier.as_deref() == Some(plan.name(tier)));
-    plan.chain(entry.ask.feature).into_iter().any(|tier| is_model(plan, tier) && !is_told(tier))
+    plan.chain(entry.ask.feature).into_iter().any(|tier| is_model(plan, tier) && !entry.tells_of(plan, tier))
 }
 
 /// In an unbroken row of requests that a provider calls invalid, no more are believed than its circuit was told to believe.

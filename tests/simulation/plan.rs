@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use steadfast::{
-    CommitPoint,
+    Attempt, CommitPoint,
     layers::{
         fallback::{AllOpen, SessionPolicy, StreamBreak},
         retry::Jitter,
@@ -197,6 +197,11 @@ impl Plan {
     /// The name of a tier, the last one included.
     pub(crate) fn name(&self, tier: usize) -> &'static str {
         self.tiers.get(tier).map_or("last", |tier| tier.name)
+    }
+
+    /// Whether a step of a record was at this tier.
+    pub(crate) fn is_at(&self, tier: usize, step: &Attempt) -> bool {
+        step.tier.as_deref() == Some(self.name(tier))
     }
 
     /// All tiers, that behind the providers included.

@@ -85,7 +85,7 @@ fn given_back(plan: &Plan, entry: &Entry, happened: &mut Vec<(Duration, Happened
             && steps[1].tier == steps[0].tier
         {
             // There was no call after the one that failed.
-            let is_there = |call: &&Call| steps[0].tier.as_deref() == Some(plan.name(call.tier));
+            let is_there = |call: &&Call| plan.is_at(call.tier, &steps[0]);
             let failed = entry.calls.iter().rfind(is_there).and_then(|call| call.ended);
             happened.extend(
                 failed.into_iter().flat_map(|at| [(at, Happened::Reserved), (at + after, Happened::GivenBack)]),
@@ -110,8 +110,7 @@ fn counted(plan: &Plan, entry: &Entry, happened: &mut Vec<(Duration, Happened)>)
             happened.push((begun, Happened::Counted));
             continue;
         }
-        let came =
-            entry.record.iter().any(|step| step.next != Next::Skipped && step.tier.as_deref() == Some(plan.name(tier)));
+        let came = entry.record.iter().any(|step| step.next != Next::Skipped && plan.is_at(tier, step));
         if came || call.is_some() || entry.served == Some(tier) || !is_whole {
             happened.push((entry.ask.at, Happened::MayCome));
             happened.push((call.unwrap_or(last), Happened::HasCome));

@@ -68,13 +68,8 @@ fn left_out(plan: &Plan, entry: &Entry) -> Option<String> {
     if !out || entry.ask.first_tier_only || pinned || last.failure == Some(ErrorKind::ContextLength) {
         return None;
     }
-    let forgotten = plan.chain(entry.ask.feature).into_iter().find(|tier| !is_told(plan, entry, *tier))?;
+    let forgotten = plan.chain(entry.ask.feature).into_iter().find(|tier| !entry.tells_of(plan, *tier))?;
     Some(format!("it failed, and {} was neither asked nor left out for a reason", plan.name(forgotten)))
-}
-
-/// Whether this tier is on the request's record.
-fn is_told(plan: &Plan, entry: &Entry, tier: usize) -> bool {
-    entry.record.iter().any(|step| step.tier.as_deref() == Some(plan.name(tier)))
 }
 
 /// What a provider asked to wait is waited for, and no longer wait than the tier's settings allow.
@@ -94,6 +89,6 @@ fn kept_for_others(plan: &Plan, entry: &Entry) -> Option<String> {
     let enough = entry.ask.most_attempts(plan) >= chain.len();
     // Who queues has asked all of them before.
     let is_spent = last.next == Next::Stopped(Stop::Attempts) && !matches!(plan.all_open, AllOpen::Queue(_));
-    (is_spent && enough && chain.into_iter().any(|tier| !is_told(plan, entry, tier)))
+    (is_spent && enough && chain.into_iter().any(|tier| !entry.tells_of(plan, tier)))
         .then(|| format!("no attempt was kept for the tiers after this one: {last}"))
 }

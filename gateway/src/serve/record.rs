@@ -138,7 +138,7 @@ fn id(number: u64, random: u64) -> Box<str> {
     };
     let zeros = (number.leading_zeros() / 4).min(15) as usize;
     let id = [b"sf-", &digits(number)[zeros..], b"-", &digits(random)].concat();
-    String::from_utf8(id).unwrap_or_default().into()
+    String::from_utf8(id).expect("digits are ASCII").into()
 }
 
 impl Record {

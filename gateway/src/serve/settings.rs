@@ -124,9 +124,8 @@ impl Reloads {
         }
         self.told = waiting;
     }
-}
 
-impl Reloads {
+    /// The events that it is to hear.
     pub(crate) fn wanted(event: &Event) -> bool {
         matches!(event, Event::Reloaded { .. })
     }

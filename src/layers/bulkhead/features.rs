@@ -13,7 +13,7 @@ use crate::{layers::lanes::Lanes, quick_hash::QuickMap};
 #[derive(Debug)]
 pub(super) struct Features {
     named: Vec<(Arc<str>, Lanes<FeatureGate>)>,
-    /// Where each is, when there are more than a look at each would be cheap for.
+    /// Where each is, when there are more than a look at each would be cheap for. What requests name is only looked up.
     places: Option<QuickMap<Arc<str>, usize>>,
     default: Lanes<FeatureGate>,
     /// The places of names that an earlier layer had and this one has not, for as long as calls of theirs are in flight:

@@ -250,7 +250,7 @@ impl Walk {
         let tiers: Vec<usize> = sent.filter_map(|name| self.shared.place(name)).collect();
         for tier in tiers {
             let is_next = self.chain.iter(&self.shared).any(|other| other == tier) && self.is_able(tier);
-            if is_next && !self.tried.contains(tier) {
+            if is_next {
                 self.tried.insert(tier);
             }
         }
