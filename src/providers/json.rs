@@ -1,10 +1,10 @@
 //! Reading JSON that others wrote, without tripping over a field of an odd type.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
+    de::{IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
 use serde_json::value::RawValue;
 
@@ -18,6 +18,8 @@ pub(super) fn parse<'de, T: Deserialize<'de>>(json: &'de [u8]) -> serde_json::Re
 }
 
 /// A field of another type than expected counts as absent: one odd field must not spoil an answer.
+///
+/// For types that refuse some of what may stand there. It is passed over and then read: [`object`] reads it at once.
 pub(super) fn lenient<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -27,14 +29,28 @@ where
     Ok(read(raw))
 }
 
+/// The same for an object all of whose fields are lenient themselves.
+pub(super) fn object<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    deserializer.deserialize_any(Leniently::<Object<T>>(PhantomData)).map(|Object(object)| object)
+}
+
+/// The same for the place in a list.
+pub(super) fn index<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    Count::deserialize(deserializer).map(|Count(index)| index?.try_into().ok())
+}
+
 /// The same for a text, of which there are most.
 pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(read_text)
 }
 
-/// A text that is looked at and not kept: it is copied only where it has escapes.
+/// A word of the format's own, which is looked at and not kept: it is copied only where it has escapes.
 pub(super) fn word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Cow<'de, str>>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(read_word)
+    deserializer.deserialize_any(Leniently::<Word<'de>>(PhantomData)).map(|Word(word)| word)
 }
 
 /// The text, if it is one.
@@ -79,52 +95,100 @@ impl Count {
 
 impl<'de> Deserialize<'de> for Count {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Counting)
+        deserializer.deserialize_any(Leniently::<Self>(PhantomData))
     }
 }
 
-/// Counts what is a number. Unlike [`lenient`], it reads each count once: an answer has half a dozen.
-struct Counting;
+impl Wanted<'_> for Count {
+    fn count(count: u64) -> Self {
+        Self(Some(count))
+    }
+}
 
-impl<'de> Visitor<'de> for Counting {
-    type Value = Count;
+#[derive(Default)]
+struct Word<'a>(Option<Cow<'a, str>>);
+
+impl<'de> Wanted<'de> for Word<'de> {
+    fn text(text: Cow<'de, str>) -> Self {
+        Self(Some(text))
+    }
+}
+
+struct Object<T>(Option<T>);
+
+impl<T> Default for Object<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Wanted<'de> for Object<T> {
+    fn object<A: MapAccess<'de>>(object: A) -> Result<Self, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(object)).map(|object| Self(Some(object)))
+    }
+}
+
+/// What a field is wanted to be. Whatever else stands there is nothing.
+trait Wanted<'de>: Default {
+    fn text(_: Cow<'de, str>) -> Self {
+        Self::default()
+    }
+
+    fn count(_: u64) -> Self {
+        Self::default()
+    }
+
+    fn object<A: MapAccess<'de>>(object: A) -> Result<Self, A::Error> {
+        IgnoredAny.visit_map(object).map(|_| Self::default())
+    }
+}
+
+/// Reads a field once, whatever it is.
+struct Leniently<W>(PhantomData<W>);
+
+impl<'de, W: Wanted<'de>> Visitor<'de> for Leniently<W> {
+    type Value = W;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("anything")
     }
 
-    fn visit_u64<E>(self, count: u64) -> Result<Count, E> {
-        Ok(Count(Some(count)))
+    fn visit_u64<E>(self, count: u64) -> Result<W, E> {
+        Ok(W::count(count))
     }
 
     /// A negative number is no tokens.
-    fn visit_i64<E>(self, count: i64) -> Result<Count, E> {
-        Ok(Count(Some(u64::try_from(count).unwrap_or_default())))
+    fn visit_i64<E>(self, count: i64) -> Result<W, E> {
+        Ok(W::count(u64::try_from(count).unwrap_or_default()))
     }
 
-    fn visit_f64<E>(self, count: f64) -> Result<Count, E> {
+    fn visit_f64<E>(self, count: f64) -> Result<W, E> {
         // It saturates.
-        Ok(Count(Some(count as u64)))
+        Ok(W::count(count as u64))
     }
 
-    fn visit_unit<E>(self) -> Result<Count, E> {
-        Ok(Count(None))
+    fn visit_unit<E>(self) -> Result<W, E> {
+        Ok(W::default())
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Count, E> {
-        Ok(Count(None))
+    fn visit_bool<E>(self, _: bool) -> Result<W, E> {
+        Ok(W::default())
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<Count, E> {
-        Ok(Count(None))
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<W, E> {
+        Ok(W::text(text.into()))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Count, A::Error> {
-        IgnoredAny.visit_seq(list).map(|_| Count(None))
+    fn visit_str<E>(self, text: &str) -> Result<W, E> {
+        Ok(W::text(text.to_owned().into()))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, object: A) -> Result<Count, A::Error> {
-        IgnoredAny.visit_map(object).map(|_| Count(None))
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<W, A::Error> {
+        IgnoredAny.visit_seq(list).map(|_| W::default())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, object: A) -> Result<W, A::Error> {
+        W::object(object)
     }
 }
 
@@ -169,5 +233,46 @@ mod tests {
             let raw: &RawValue = serde_json::from_str(json).unwrap();
             assert_eq!(read_text(raw), serde_json::from_str::<String>(json).ok(), "{json}");
         }
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    struct Fields<'a> {
+        #[serde(borrow, default, deserialize_with = "word")]
+        word: Option<Cow<'a, str>>,
+        #[serde(default, deserialize_with = "object")]
+        inner: Option<Inner>,
+        #[serde(default, deserialize_with = "index")]
+        index: Option<u32>,
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    struct Inner {
+        #[serde(default, deserialize_with = "index")]
+        index: Option<u32>,
+    }
+
+    #[test]
+    fn a_field_of_another_type_is_absent_and_those_behind_it_are_read() {
+        let odd = [
+            r#""text""#,
+            r#""\n""#,
+            "12",
+            "-1",
+            "0.5",
+            "true",
+            "null",
+            r#"[1, {"a": []}]"#,
+            r#"{"index": 3, "a": [{}]}"#,
+        ];
+        for json in odd {
+            let fields = format!(r#"{{"word": {json}, "inner": {json}, "index": {json}, "word2": 1}}"#);
+            let read: Fields<'_> = serde_json::from_str(&fields).unwrap();
+            let value: serde_json::Value = serde_json::from_str(json).unwrap();
+            assert_eq!(read.word.as_deref(), value.as_str(), "{json}");
+            assert_eq!(read.inner, value.as_object().map(|_| Inner { index: Some(3) }), "{json}");
+            assert_eq!(read.index, value.as_f64().map(|number| number as u32), "{json}");
+        }
+        let none: Fields<'_> = serde_json::from_str(r#"{"index": 4294967296}"#).unwrap();
+        assert_eq!(none, Fields { word: None, inner: None, index: None });
     }
 }

@@ -11,7 +11,7 @@ use steadfast::{
     CommitPoint, Dialect, ErrorKind, InvalidConfig, LlmError, LlmRequest, Wire, handoff::CallbackUrl,
     layers::cache::CacheControl,
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     cache,
@@ -260,10 +260,10 @@ pub(crate) async fn read(headers: &HeaderMap, mut body: Body, settings: &Setting
             Poll::Pending => {
                 let granted = settings.body_timeout + Duration::from_secs(received as u64 / SLOWEST);
                 let until = *begun.get_or_insert_with(Instant::now) + granted;
-                tokio::select! {
-                    biased;
-                    frame = body.frame() => frame,
-                    () = sleep_until(until) => return Err(Unread::TooSlow),
+                // In a box: its room would be in every request.
+                match Box::pin(timeout_at(until, body.frame())).await {
+                    Ok(frame) => frame,
+                    Err(_) => return Err(Unread::TooSlow),
                 }
             }
         };

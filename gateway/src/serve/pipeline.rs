@@ -6,15 +6,20 @@
 //! before has its own status. A caller of a stream that waits longer than [`Settings::first_sign`](super::Settings) gets
 //! the head then, with status 200 and signs of life after it; a failure that comes later is an error event.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    future::ready,
+    pin::Pin,
+    sync::{Arc, Mutex},
+};
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use steadfast::{
-    BoxLlmService, Dialect, ErrorKind, LlmError, LlmResponse,
+    BoxLlmService, Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse,
+    chat::Usage,
     translate::{StreamEncoder, encode_message},
 };
 use tokio::time::{Instant, sleep};
@@ -27,8 +32,17 @@ use super::{
     keys::{self, Denied, Key},
     record::{Entry, Outcome, REQUEST_ID},
     refusal::{self, refuse},
+    settings::Settings,
     stream::{Begun, Calling, Events, Keep, stopping},
 };
+
+/// An answer that is being made.
+pub(crate) type Answering<'a> = Pin<Box<dyn Future<Output = Response<Body>> + Send + 'a>>;
+
+/// An answer for which nothing has to be waited.
+pub(crate) fn at_once(response: Response<Body>) -> Answering<'static> {
+    Box::pin(ready(response))
+}
 
 /// What the requests of a connection have in common. To make it for each would cost as much as the layers.
 pub(crate) struct Common {
@@ -44,87 +58,99 @@ impl Common {
 }
 
 /// Answers a request of this dialect.
-pub(crate) async fn answer(
-    gateway: Arc<Gateway>,
-    common: &Common,
+///
+/// What the head decides is decided at once. The future that it gives is as small as can be: with many callers nothing else
+/// costs as much as the memory that lies between a request and its answer.
+pub(crate) fn answer<'a>(
+    gateway: &Arc<Gateway>,
+    common: &'a Common,
     dialect: Dialect,
     request: Request<Body>,
-) -> Response<Body> {
-    let (head, body) = request.into_parts();
-    let settings = gateway.now.load_full();
-    let mut asked = Asked::of(&head.headers);
+) -> Answering<'a> {
+    let (Parts { headers, extensions, .. }, body) = request.into_parts();
+    let key = extensions.get::<Arc<Key>>().cloned();
+    let mut asked = Asked::of(&headers);
     let mut entry = gateway.records.begin(dialect);
-    let key = head.extensions.get::<Arc<Key>>();
-    if let Some(key) = key {
+    if let Some(key) = &key {
         entry.by(&key.name);
-        let admitted = key.admit(Instant::now()).and_then(|()| key.feature(asked.feature.take()));
-        match admitted {
+        match key.admit(Instant::now()).and_then(|()| key.feature(asked.feature.take())) {
             Ok(feature) => asked.feature = feature,
-            Err(denied) => return denied_to(&entry, denied, dialect),
+            Err(denied) => return at_once(denied_to(&entry, denied, dialect)),
         }
     }
-    let body = match inbound::read(&head.headers, body, &settings).await {
-        Ok(body) => body,
-        Err(unread) => {
-            let mut response = refused(&entry, &asked, &unread.error(&settings), dialect);
-            if unread == Unread::TooSlow {
-                *response.status_mut() = StatusCode::REQUEST_TIMEOUT;
-            }
-            // What is left of the body is not read.
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            return response;
-        }
-    };
-    let request = inbound::request(dialect, &head.headers, body.clone());
-    let request =
-        match request.and_then(|request| gateway.catalog.admit(request)).and_then(|request| asked.put(request)) {
-            Ok(request) => request,
-            Err(error) => return refused(&entry, &asked, &error, dialect),
+    let gateway = gateway.clone();
+    Box::pin(async move {
+        let settings = gateway.now.load_full();
+        let body = match inbound::read(&headers, body, &settings).await {
+            Ok(body) => body,
+            Err(unread) => return unread_to(&entry, unread, &settings, asked.explain, dialect),
         };
-    if let Some(Err(denied)) = key.map(|key| key.model(request.model())) {
-        return denied_to(&entry, denied, dialect);
-    }
-    let stream = request.is_stream();
-    let asked_model: Option<Arc<str>> = request.model().map(Into::into);
-    entry.asked(asked_model.as_ref(), asked.feature.clone(), stream);
-    entry.goes_by_cache(gateway.catalog.keeps_answers());
-    let key = key.cloned();
-    let cut = &common.cut;
-    let caller = Caller { dialect, asked, model: asked_model, body };
-    if !stream {
-        let response = tokio::select! {
+        let request = inbound::request(dialect, &headers, body.clone());
+        let request =
+            match request.and_then(|request| gateway.catalog.admit(request)).and_then(|request| asked.put(request)) {
+                Ok(request) => request,
+                Err(error) => return refused(&entry, asked.explain, &error, dialect),
+            };
+        if let Some(Err(denied)) = key.as_ref().map(|key| key.model(request.model())) {
+            return denied_to(&entry, denied, dialect);
+        }
+        let model: Option<Arc<str>> = request.model().map(Into::into);
+        entry.asked(model.as_ref(), asked.feature.take(), request.is_stream());
+        entry.goes_by_cache(gateway.catalog.keeps_answers());
+        let caller = Caller { dialect, explain: asked.explain, model, body };
+        if request.is_stream() {
+            // A stream may outlive its turn on the connection.
+            let calling = Box::pin(first_frame(key, Mutex::new(gateway.service.clone()), request));
+            return begin(caller, entry, calling, &settings, &common.cut).await;
+        }
+        let answered = tokio::select! {
             biased;
             answered = keys::call(key, &common.service, request) => answered,
-            () = cut.cancelled() => Err(stopping()),
+            () = common.cut.cancelled() => Err(stopping()),
         };
-        return match response {
-            Ok(response) => whole(&caller, entry, response).await,
-            Err(error) => refused(&entry, &caller.asked, &error, dialect),
-        };
-    }
-    // A stream may outlive its turn on the connection.
-    let service = Mutex::new(gateway.service.clone());
-    let mut calling: Calling = Box::pin(async move {
-        let mut response = keys::call(key, &service, request).await?;
-        match response.body_mut().frame().await {
-            Some(Ok(first)) => Ok(Begun { response, first }),
-            Some(Err(error)) => Err(error),
-            None => Err(LlmError::new(ErrorKind::EmptyAnswer, "the stream has no event")),
+        match answered {
+            Ok(response) if caller.is_own(&response) => passed(&caller, entry, &response),
+            Ok(response) => Box::pin(translated(caller, entry, response)).await,
+            Err(error) => refused(&entry, caller.explain, &error, dialect),
         }
-    });
+    })
+}
+
+/// Calls for a stream, and waits for the first of it.
+async fn first_frame(
+    key: Option<Arc<Key>>,
+    service: Mutex<BoxLlmService>,
+    request: LlmRequest,
+) -> Result<Begun, LlmError> {
+    let mut response = keys::call(key, &service, request).await?;
+    match response.body_mut().frame().await {
+        Some(Ok(first)) => Ok(Begun { response, first }),
+        Some(Err(error)) => Err(error),
+        None => Err(LlmError::new(ErrorKind::EmptyAnswer, "the stream has no event")),
+    }
+}
+
+/// Begins a stream: with its first frame, or without it once the caller has waited for long.
+async fn begin(
+    caller: Caller,
+    entry: Entry,
+    mut calling: Calling,
+    settings: &Settings,
+    cut: &CancellationToken,
+) -> Response<Body> {
     let begun = tokio::select! {
         biased;
         begun = &mut calling => Some(begun),
         () = sleep(settings.first_sign) => None,
         () = cut.cancelled() => Some(Err(stopping())),
     };
-    let keep = Keep { dialect, silence: settings.keep_alive, cut };
+    let keep = Keep { dialect: caller.dialect, silence: settings.keep_alive, cut };
     match begun {
         Some(Ok(begun)) => streamed(&caller, entry, begun, &keep),
-        Some(Err(error)) => refused(&entry, &caller.asked, &error, dialect),
+        Some(Err(error)) => refused(&entry, caller.explain, &error, caller.dialect),
         None => {
             let mut head = HeaderMap::new();
-            entry.tell(caller.asked.explain, &mut head);
+            entry.tell(caller.explain, &mut head);
             let events = Events::calling(calling, caller.encoder(None, false), entry, &keep);
             events_response(head, events)
         }
@@ -134,13 +160,19 @@ pub(crate) async fn answer(
 /// What is still needed of a request once it is on its way.
 struct Caller {
     dialect: Dialect,
-    asked: Asked,
+    /// Whether the decision record is to come with the answer.
+    explain: bool,
     /// As the caller names it.
     model: Option<Arc<str>>,
     body: Bytes,
 }
 
 impl Caller {
+    /// Whether an answer is whole and in the caller's dialect, so that its bytes go on as they are.
+    fn is_own(&self, response: &LlmResponse) -> bool {
+        response.body().wire().is_some_and(|(own, _)| own == self.dialect)
+    }
+
     /// `passed`: the events are of the caller's own dialect and go on as they are, so that nothing is asked of the body.
     fn encoder(&self, served: Option<&str>, passed: bool) -> StreamEncoder {
         let encoder = StreamEncoder::new(self.dialect).usage(!passed && self.wants_usage());
@@ -166,37 +198,40 @@ impl Caller {
     }
 }
 
-/// A whole answer.
-async fn whole(caller: &Caller, entry: Entry, response: LlmResponse) -> Response<Body> {
+/// A whole answer as the provider sent it.
+fn passed(caller: &Caller, entry: Entry, response: &LlmResponse) -> Response<Body> {
+    entry.served(response);
+    let mut head = HeaderMap::with_capacity(HEADERS);
+    pass(response.headers(), &mut head);
+    let body = response.body().wire().map(|(_, raw)| raw.clone()).unwrap_or_default();
+    whole(caller, &entry, head, body, response.usage())
+}
+
+/// A whole answer of another dialect, or one that was made here.
+async fn translated(caller: Caller, entry: Entry, response: LlmResponse) -> Response<Body> {
     entry.served(&response);
-    let dialect = caller.dialect;
     let served_model = response.served_by().model.map(str::to_owned);
     let (usage, mark) = (response.usage(), mark(&response));
-    let mut head = HeaderMap::with_capacity(HEADERS);
-    let body = match response.body().wire() {
-        Some((own, raw)) if own == dialect => {
-            pass(response.headers(), &mut head);
-            raw.clone()
-        }
-        _ => {
-            let mut message = match response.collect().await {
-                Ok(message) => message,
-                Err(error) => return refused(&entry, &caller.asked, &error, dialect),
-            };
-            if message.model.is_none() {
-                message.model = served_model.or_else(|| caller.model.as_deref().map(str::to_owned));
-            }
-            let translated = encode_message(&message, dialect);
-            entry.note(translated.notes);
-            match mark {
-                Some(mark) => marked(&translated.body, &mark),
-                None => translated.body,
-            }
-        }
+    let mut message = match response.collect().await {
+        Ok(message) => message,
+        Err(error) => return refused(&entry, caller.explain, &error, caller.dialect),
     };
+    if message.model.is_none() {
+        message.model = served_model.or_else(|| caller.model.as_deref().map(str::to_owned));
+    }
+    let translated = encode_message(&message, caller.dialect);
+    entry.note(translated.notes);
+    let body = match mark {
+        Some(mark) => marked(&translated.body, &mark),
+        None => translated.body,
+    };
+    whole(&caller, &entry, HeaderMap::with_capacity(HEADERS), body, usage)
+}
+
+fn whole(caller: &Caller, entry: &Entry, mut head: HeaderMap, body: Bytes, usage: Option<Usage>) -> Response<Body> {
     entry.answered(usage);
-    entry.tell(caller.asked.explain, &mut head);
-    identify(dialect, &mut head);
+    entry.tell(caller.explain, &mut head);
+    identify(caller.dialect, &mut head);
     head.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let mut answer = Response::new(Body::from(body));
     *answer.headers_mut() = head;
@@ -234,7 +269,7 @@ fn streamed(caller: &Caller, entry: Entry, begun: Begun, keep: &Keep<'_>) -> Res
     if passed {
         pass(begun.response.headers(), &mut head);
     }
-    entry.tell(caller.asked.explain, &mut head);
+    entry.tell(caller.explain, &mut head);
     identify(caller.dialect, &mut head);
     let encoder = caller.encoder(begun.response.served_by().model, passed);
     let events = Events::reading(begun, encoder, entry, keep);
@@ -255,15 +290,26 @@ fn events_response(head: HeaderMap, events: Events) -> Response<Body> {
 }
 
 /// No answer.
-fn refused(entry: &Entry, asked: &Asked, error: &LlmError, dialect: Dialect) -> Response<Body> {
+fn refused(entry: &Entry, explain: bool, error: &LlmError, dialect: Dialect) -> Response<Body> {
     entry.failed(Outcome::Failed, error);
     tell_operator(entry, error);
     let mut response = match Denied::of(error) {
         Some(denied) => refusal::deny(denied, dialect),
         None => refuse(error, dialect),
     };
-    entry.tell(asked.explain, response.headers_mut());
+    entry.tell(explain, response.headers_mut());
     identify(dialect, response.headers_mut());
+    response
+}
+
+/// The body of the request did not come, or is too large.
+fn unread_to(entry: &Entry, unread: Unread, settings: &Settings, explain: bool, dialect: Dialect) -> Response<Body> {
+    let mut response = refused(entry, explain, &unread.error(settings), dialect);
+    if unread == Unread::TooSlow {
+        *response.status_mut() = StatusCode::REQUEST_TIMEOUT;
+    }
+    // What is left of the body is not read.
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
 

@@ -1,6 +1,6 @@
 //! The paths. Queries are ignored: Claude Code asks for `/v1/messages?beta=true`.
 
-use std::{net::IpAddr, pin::Pin, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     Extension, Router,
@@ -18,7 +18,7 @@ use super::{
     Gateway, catalog, handoff,
     keys::{self, Denied, Key},
     observe::page,
-    pipeline::{self, Common},
+    pipeline::{self, Answering, Common, at_once},
     record::Record,
     refusal,
 };
@@ -29,9 +29,6 @@ pub(crate) struct Routes {
     gateway: Arc<Gateway>,
     router: Router,
 }
-
-/// An answer that is being made.
-pub(crate) type Answering<'a> = Pin<Box<dyn Future<Output = Response<Body>> + Send + 'a>>;
 
 impl Routes {
     pub(crate) fn new(gateway: Arc<Gateway>, router: Router) -> Self {
@@ -47,7 +44,7 @@ impl Routes {
             _ => return self.routed(request),
         };
         match *request.method() {
-            Method::POST => Box::pin(call(self.gateway.clone(), common, dialect, request)),
+            Method::POST => call(&self.gateway, common, dialect, request),
             _ => self.routed(request),
         }
     }
@@ -131,19 +128,19 @@ fn is_foreign(origin: &HeaderValue) -> bool {
 
 async fn messages(State(gateway): State<Arc<Gateway>>, request: Request<Body>) -> Response<Body> {
     let common = Common::of(&gateway);
-    call(gateway, &common, Dialect::Anthropic, request).await
+    call(&gateway, &common, Dialect::Anthropic, request).await
 }
 
 async fn chat_completions(State(gateway): State<Arc<Gateway>>, request: Request<Body>) -> Response<Body> {
     let common = Common::of(&gateway);
-    call(gateway, &common, Dialect::OpenAi, request).await
+    call(&gateway, &common, Dialect::OpenAi, request).await
 }
 
 /// A call of a model. It asks for the key by itself: as a layer that would cost each call three boxes.
-async fn call(gateway: Arc<Gateway>, common: &Common, dialect: Dialect, mut request: Request<Body>) -> Response<Body> {
-    match let_in(&gateway, &mut request) {
-        Ok(()) => pipeline::answer(gateway, common, dialect, request).await,
-        Err(denied) => refusal::deny(denied, dialect),
+fn call<'a>(gateway: &Arc<Gateway>, common: &'a Common, dialect: Dialect, mut request: Request<Body>) -> Answering<'a> {
+    match let_in(gateway, &mut request) {
+        Ok(()) => pipeline::answer(gateway, common, dialect, request),
+        Err(denied) => at_once(refusal::deny(denied, dialect)),
     }
 }
 

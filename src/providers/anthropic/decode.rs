@@ -8,7 +8,7 @@ use crate::{
     chat::{Extra, ExtraOf, FinishReason, Message, Opaque, Part, Reasoning, Role, ToolCall, Usage},
     providers::{
         http::Fault,
-        json::{Count, lenient, parse, raw, read, text, word},
+        json::{Count, object, parse, raw, read, text, word},
     },
 };
 
@@ -24,7 +24,7 @@ struct Answer<'a> {
     content: Option<Vec<&'a RawValue>>,
     #[serde(borrow, default, deserialize_with = "word")]
     stop_reason: Option<Cow<'a, str>>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "object")]
     usage: Option<Tokens>,
     #[serde(borrow, default, deserialize_with = "raw")]
     error: Option<&'a RawValue>,
@@ -136,7 +136,7 @@ pub(super) struct Tokens {
     cache_read_input_tokens: Count,
     #[serde(default)]
     output_tokens: Count,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "object")]
     output_tokens_details: Option<Details>,
 }
 

@@ -9,7 +9,7 @@ use crate::{
     chat::Part,
     providers::{
         http::{Fault, StreamDecoder},
-        json::{lenient, parse, read, text, word},
+        json::{index, object, parse, read, text, word},
         sse::SseEvent,
     },
 };
@@ -43,7 +43,7 @@ struct Open {
 struct Event<'a> {
     #[serde(borrow, default, rename = "type", deserialize_with = "word")]
     kind: Option<Cow<'a, str>>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "index")]
     index: Option<u32>,
     #[serde(borrow, default)]
     message: Option<&'a RawValue>,
@@ -51,7 +51,7 @@ struct Event<'a> {
     content_block: Option<&'a RawValue>,
     #[serde(borrow, default)]
     delta: Option<&'a RawValue>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "object")]
     usage: Option<Tokens>,
 }
 
@@ -61,7 +61,7 @@ struct Start {
     id: Option<String>,
     #[serde(default, deserialize_with = "text")]
     model: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "object")]
     usage: Option<Tokens>,
 }
 

@@ -6,7 +6,7 @@ use crate::{
     chat::{Accumulator, Extra, ExtraOf, FinishReason, Image, Media, Message, Opaque, Part, Usage},
     providers::{
         http::{Fault, StreamDecoder},
-        json::{Count, lenient, parse, raw, read, text},
+        json::{Count, lenient, object, parse, raw, read, text},
         sse::SseEvent,
         tool_calls::call_id,
     },
@@ -17,9 +17,9 @@ use crate::{
 struct Answer<'a> {
     #[serde(borrow, default)]
     candidates: Option<Vec<Candidate<'a>>>,
-    #[serde(default, rename = "promptFeedback", deserialize_with = "lenient")]
+    #[serde(default, rename = "promptFeedback", deserialize_with = "object")]
     prompt_feedback: Option<Feedback>,
-    #[serde(default, rename = "usageMetadata", deserialize_with = "lenient")]
+    #[serde(default, rename = "usageMetadata", deserialize_with = "object")]
     usage: Option<Tokens>,
     #[serde(default, rename = "modelVersion", deserialize_with = "text")]
     model: Option<String>,

@@ -199,55 +199,59 @@ fn forward(headers: &mut HeaderMap, from: &HeaderMap) {
 const USER_AGENT: &str = concat!("steadfast/", env!("CARGO_PKG_VERSION"));
 
 /// Reads the answer up to the point at which the caller may see it.
-async fn answer<P: Protocol>(
+// No `async fn`: it would have room for each of these twice.
+fn answer<P: Protocol>(
     settings: Arc<Settings<P>>,
     mut origin: Origin,
     stream: bool,
     commit: CommitPoint,
     mut told: Told,
     sending: impl Future<Output = Result<Response<Body>, BoxError>>,
-) -> Result<LlmResponse, LlmError> {
-    let response = match sending.await {
-        Ok(response) => response,
-        Err(error) => return Err(origin.stamp(failure::of_transport(error))),
-    };
-    let (head, body) = response.into_parts();
-    origin.status = Some(head.status);
-    origin.request_id = failure::request_id(&head.headers);
-    let protocol = &settings.protocol;
-    if !head.status.is_success() {
-        let body = read_error(body, settings.limits.error).await;
-        let error = failure::of_status(protocol, &origin.secret, head.status, &head.headers, body, wall_clock::now());
-        return Err(origin.stamp(error));
-    }
-    let body = match Form::of(&head.headers, stream) {
-        Form::Compressed => {
-            let message = "the answer came compressed, which was not asked for";
-            Err(LlmError::new(ErrorKind::Malformed, message))
-        }
-        Form::Events => {
-            let frames = Frames::new(protocol.clone(), origin.clone(), settings.limits, body, told.names);
-            Commit::new(LlmBody::from_frames(frames), commit).await
-        }
-        Form::Whole => match read_whole(body, settings.limits.answer).await {
-            Ok(raw) => whole(protocol, &origin, raw, &mut told),
-            Err(error) => Err(error),
-        },
-        Form::Page => {
+) -> impl Future<Output = Result<LlmResponse, LlmError>> {
+    async move {
+        let response = match sending.await {
+            Ok(response) => response,
+            Err(error) => return Err(origin.stamp(failure::of_transport(error))),
+        };
+        let (head, body) = response.into_parts();
+        origin.status = Some(head.status);
+        origin.request_id = failure::request_id(&head.headers);
+        let protocol = &settings.protocol;
+        if !head.status.is_success() {
             let body = read_error(body, settings.limits.error).await;
-            Err(LlmError::new(ErrorKind::Malformed, failure::excerpt(&body, None))
-                .with_raw(origin.secret.out_of(&body)))
+            let error =
+                failure::of_status(protocol, &origin.secret, head.status, &head.headers, body, wall_clock::now());
+            return Err(origin.stamp(error));
         }
-    };
-    let body = body.map_err(|error| origin.stamp(error))?;
-    let mut response = LlmResponse::new(body).with_headers(head.headers);
-    if let Some(model) = origin.model {
-        response = response.with_model(origin.provider, model);
+        let body = match Form::of(&head.headers, stream) {
+            Form::Compressed => {
+                let message = "the answer came compressed, which was not asked for";
+                Err(LlmError::new(ErrorKind::Malformed, message))
+            }
+            Form::Events => {
+                let frames = Frames::new(protocol.clone(), origin.clone(), settings.limits, body, told.names);
+                Commit::new(LlmBody::from_frames(frames), commit).await
+            }
+            Form::Whole => match read_whole(body, settings.limits.answer).await {
+                Ok(raw) => whole(protocol, &origin, raw, &mut told),
+                Err(error) => Err(error),
+            },
+            Form::Page => {
+                let body = read_error(body, settings.limits.error).await;
+                Err(LlmError::new(ErrorKind::Malformed, failure::excerpt(&body, None))
+                    .with_raw(origin.secret.out_of(&body)))
+            }
+        };
+        let body = body.map_err(|error| origin.stamp(error))?;
+        let mut response = LlmResponse::new(body).with_headers(head.headers);
+        if let Some(model) = origin.model {
+            response = response.with_model(origin.provider, model);
+        }
+        if let Some(id) = origin.request_id {
+            response = response.with_request_id(id);
+        }
+        Ok(told.notes.into_iter().fold(response, LlmResponse::with_note))
     }
-    if let Some(id) = origin.request_id {
-        response = response.with_request_id(id);
-    }
-    Ok(told.notes.into_iter().fold(response, LlmResponse::with_note))
 }
 
 /// What a 200 brings.

@@ -8,7 +8,7 @@ use crate::{
     chat::{Extra, ExtraOf, FinishReason, Message, Part, Reasoning, Role, ToolCall, Usage},
     providers::{
         http::Fault,
-        json::{Count, lenient, parse, raw, read, read_text, text, word},
+        json::{Count, index, object, parse, raw, read, read_text, text, word},
         tool_calls::call_id,
     },
 };
@@ -16,18 +16,18 @@ use crate::{
 /// An answer, or a chunk of one. What is the same in every chunk is read only when it is asked for.
 #[derive(Deserialize)]
 pub(super) struct Answer<'a> {
-    #[serde(borrow, default)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    model: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    object: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "word")]
+    id: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "word")]
+    model: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "word")]
+    object: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     pub(super) choices: Option<Vec<Choice<'a>>>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "object")]
     pub(super) usage: Option<Tokens>,
     /// Groq's place for the usage of a stream.
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "object")]
     pub(super) x_groq: Option<Groq>,
     #[serde(borrow, default, deserialize_with = "raw")]
     error: Option<&'a RawValue>,
@@ -40,28 +40,28 @@ pub(super) struct Answer<'a> {
 
 impl Answer<'_> {
     pub(super) fn id(&self) -> Option<String> {
-        self.id.and_then(read_text)
+        self.id.as_deref().map(str::to_owned)
     }
 
     pub(super) fn model(&self) -> Option<String> {
-        self.model.and_then(read_text)
+        self.model.as_deref().map(str::to_owned)
     }
 }
 
 #[derive(Deserialize)]
 pub(super) struct Groq {
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "object")]
     pub(super) usage: Option<Tokens>,
 }
 
 #[derive(Deserialize)]
 pub(super) struct Choice<'a> {
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "index")]
     pub(super) index: Option<u32>,
     #[serde(borrow, default)]
-    message: Option<Turn<'a>>,
+    message: Option<Box<Turn<'a>>>,
     #[serde(borrow, default)]
-    pub(super) delta: Option<Turn<'a>>,
+    pub(super) delta: Option<Box<Turn<'a>>>,
     #[serde(borrow, default, deserialize_with = "word")]
     pub(super) finish_reason: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "raw")]
@@ -95,7 +95,7 @@ pub(super) struct Turn<'a> {
 
 #[derive(Deserialize)]
 pub(super) struct Call<'a> {
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "index")]
     pub(super) index: Option<u32>,
     #[serde(default, deserialize_with = "text")]
     pub(super) id: Option<String>,
@@ -133,7 +133,7 @@ impl Function<'_> {
 pub(super) fn answer(json: &[u8]) -> Result<Answer<'_>, Fault> {
     let answer: Answer<'_> = parse(json)?;
     let reports = answer.error.is_some_and(|error| !matches!(error.get(), "null" | "false" | "\"\"" | "{}"));
-    if reports || answer.object.is_some_and(|object| object.get() == "\"error\"") {
+    if reports || answer.object.as_deref() == Some("error") {
         return Err(Fault::Reported(serde_json::from_slice(json)?));
     }
     Ok(answer)
@@ -152,7 +152,7 @@ pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
         return Err(LlmError::new(ErrorKind::EmptyAnswer, "the answer has no choices").into());
     };
     choice.fault()?;
-    let turn = choice.message.or(choice.delta).unwrap_or_default();
+    let turn = choice.message.or(choice.delta).map(|turn| *turn).unwrap_or_default();
     let mut message = Message::new(Role::Assistant, turn.content.map(content).transpose()?.unwrap_or_default());
     if let Some(text) = turn.reasoning_content.or(turn.reasoning).filter(|text| !text.is_empty()) {
         message.content.insert(0, Part::Reasoning(Reasoning { text, opaque: None }));
@@ -272,9 +272,9 @@ pub(super) struct Tokens {
     prompt_tokens: Count,
     #[serde(default)]
     completion_tokens: Count,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "object")]
     prompt_tokens_details: Option<PromptDetails>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "object")]
     completion_tokens_details: Option<CompletionDetails>,
     /// DeepSeek's name of the cached tokens.
     #[serde(default)]

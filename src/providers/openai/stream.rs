@@ -93,7 +93,7 @@ impl StreamDecoder for Decoder {
             // The first choice is the answer; the others are in the bytes.
             if index == 0 {
                 if let Some(turn) = choice.delta {
-                    self.turn(turn, out)?;
+                    self.turn(*turn, out)?;
                 }
                 if let Some(reason) = choice.finish_reason.as_deref().filter(|reason| !reason.is_empty()) {
                     // A call of a tool that takes nothing may come without any arguments.

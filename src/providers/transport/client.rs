@@ -18,7 +18,7 @@ use tower::Service;
 use super::{
     connect::{self, Connector},
     error::{InvalidTransport, TransportError},
-    exchange::{self, ResponseBody},
+    exchange::{self, Asking, ResponseBody},
     pool::{self, Known, Pool},
     tls::{self, Tls},
 };
@@ -183,7 +183,7 @@ impl Service<Request<RequestBody>> for HttpClient {
 
     fn call(&mut self, request: Request<RequestBody>) -> ResponseFuture {
         ResponseFuture(match self.shared.straight(&request) {
-            Some(server) => Sending::Straight(Box::pin(exchange::ask(self.shared.pool.clone(), server, request))),
+            Some(server) => Sending::Straight(exchange::ask(self.shared.pool.clone(), server, request)),
             None => Sending::Pooled(self.shared.send(request)),
         })
     }
@@ -195,7 +195,7 @@ pub struct ResponseFuture(#[pin] Sending);
 
 #[pin_project(project = SendingProjection)]
 enum Sending {
-    Straight(Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, TransportError>> + Send>>),
+    Straight(Asking),
     Pooled(#[pin] legacy::ResponseFuture),
 }
 

@@ -1,18 +1,17 @@
 //! One request and its answer on a connection of the [pool](super::pool).
 
 use std::{
-    fmt,
-    future::poll_fn,
-    mem,
-    pin::{Pin, pin},
+    fmt, mem,
+    pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
 use http::{Request, Response, Uri, header::HOST};
 use http_body::{Body, Frame, SizeHint};
 use hyper::{body::Incoming, client::conn::TrySendError};
+use pin_project::pin_project;
 
 use super::{
     error::TransportError,
@@ -20,50 +19,93 @@ use super::{
 };
 use crate::providers::http::RequestBody;
 
+/// A request that is on its way.
+pub(super) type Asking = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, TransportError>> + Send>>;
+
 /// Sends a request to a server that is reached straight. Ends when the head of the answer is here.
-pub(super) async fn ask(
-    pool: Arc<Pool>,
-    server: Arc<Known>,
-    mut request: Request<RequestBody>,
-) -> Result<Response<ResponseBody>, TransportError> {
+pub(super) fn ask(pool: Arc<Pool>, server: Arc<Known>, mut request: Request<RequestBody>) -> Asking {
     // The first line names the path alone.
     let path = request.uri().path_and_query().cloned().map_or_else(Uri::default, Uri::from);
-    let to = mem::replace(request.uri_mut(), path);
+    *request.uri_mut() = path;
     request.headers_mut().entry(HOST).or_insert_with(|| server.host.clone());
-    loop {
-        let (mut link, is_new) = match pool.take(&server) {
-            Some(link) => (link, false),
-            None => (pool.connect(to.clone()).await?, true),
-        };
-        match link.ask(request).await {
-            Ok(response) => {
-                let held = Some(Held { link, pool, server });
-                return Ok(response.map(|body| ResponseBody { body, held }.released_at_end()));
+    on_any(pool, server, request)
+}
+
+/// On a connection that is kept, else on a new one.
+fn on_any(pool: Arc<Pool>, server: Arc<Known>, request: Request<RequestBody>) -> Asking {
+    match pool.take(&server) {
+        Some(link) => Box::pin(Held { link, pool, server }.ask(request, false)),
+        None => Box::pin(async move {
+            let link = pool.connect(&server).await?;
+            Held { link, pool, server }.ask(request, true).await
+        }),
+    }
+}
+
+/// A connection with the pool that it goes back to.
+struct Held {
+    link: Box<Link>,
+    pool: Arc<Pool>,
+    server: Arc<Known>,
+}
+
+impl Held {
+    fn ask(
+        mut self,
+        request: Request<RequestBody>,
+        is_new: bool,
+    ) -> impl Future<Output = Result<Response<ResponseBody>, TransportError>> + Send {
+        let answering = self.link.sender.try_send_request(request);
+        Exchange { held: Some(self), answering, is_new, is_expected: false, again: None }
+    }
+}
+
+/// A request on a connection.
+// By hand: as an `async fn` it would hold the request three times over.
+#[pin_project]
+struct Exchange<F> {
+    /// Until the head of the answer is here.
+    held: Option<Held>,
+    #[pin]
+    answering: F,
+    is_new: bool,
+    /// Whether an answer may be there.
+    is_expected: bool,
+    /// The same request on another connection.
+    again: Option<Asking>,
+}
+
+impl<F> Future for Exchange<F>
+where
+    F: Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>>,
+{
+    type Output = Result<Response<ResponseBody>, TransportError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if let Some(Held { link, .. }) = this.held {
+            // No answer is there before the request is out.
+            let is_expected = mem::replace(this.is_expected, true);
+            let answered = ready!(link.poll(is_expected, |cx| this.answering.as_mut().poll(cx), cx));
+            let held = this.held.take();
+            match answered {
+                Ok(response) => {
+                    return Poll::Ready(Ok(response.map(|body| ResponseBody { body, held }.released_at_end())));
+                }
+                // It had been closed while nobody used it, and of the request not a byte was written.
+                Err(mut failed) => match (failed.take_message(), held) {
+                    (Some(unsent), Some(Held { pool, server, .. })) if !*this.is_new => {
+                        *this.again = Some(on_any(pool, server, unsent));
+                    }
+                    _ => return Poll::Ready(Err(TransportError::broken(failed.into_error()))),
+                },
             }
-            // It had been closed while nobody used it, and of the request not a byte was written.
-            Err(mut failed) => match failed.take_message().filter(|_| !is_new) {
-                Some(unsent) => request = unsent,
-                None => return Err(TransportError::broken(failed.into_error())),
-            },
         }
+        this.again.as_mut().expect("polled after it was ready").as_mut().poll(cx)
     }
 }
 
 impl Link {
-    async fn ask(
-        &mut self,
-        request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
-        let mut answering = pin!(self.sender.try_send_request(request));
-        // No answer is there before the request is out.
-        let mut is_expected = false;
-        poll_fn(|cx| {
-            let is_expected = mem::replace(&mut is_expected, true);
-            self.poll(is_expected, |cx| answering.as_mut().poll(cx), cx)
-        })
-        .await
-    }
-
     /// Waits for something that comes from the connection, and drives it meanwhile.
     ///
     /// hyper's two ends of a connection wake each other at each step. Here both are in one task, which is running already: it
@@ -94,12 +136,6 @@ pub struct ResponseBody {
     body: Incoming,
     /// `None`: others drive the connection, or it has been given back.
     held: Option<Held>,
-}
-
-struct Held {
-    link: Box<Link>,
-    pool: Arc<Pool>,
-    server: Arc<Known>,
 }
 
 impl ResponseBody {

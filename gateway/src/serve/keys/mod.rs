@@ -292,7 +292,8 @@ pub(crate) async fn call(
         request = request.extension(BudgetKey(key.name.clone()));
         if let Some(limits) = &key.limits {
             let service = own().clone();
-            return limits.call(service, request).await;
+            // In a box: most keys have none.
+            return Box::pin(limits.call(service, request)).await;
         }
     }
     poll_fn(|cx| own().poll_ready(cx)).await?;
