@@ -199,7 +199,7 @@ fn forward(headers: &mut HeaderMap, from: &HeaderMap) {
 const USER_AGENT: &str = concat!("steadfast/", env!("CARGO_PKG_VERSION"));
 
 /// Reads the answer up to the point at which the caller may see it.
-// No `async fn`: it would have room for each of these twice.
+#[expect(clippy::manual_async_fn, reason = "an `async fn` has room for each of its arguments twice")]
 fn answer<P: Protocol>(
     settings: Arc<Settings<P>>,
     mut origin: Origin,
