@@ -28,8 +28,9 @@ use crate::{
 pub struct ResponseFuture<S: Service<LlmRequest>> {
     #[pin]
     call: Call<S, S::Future>,
-    /// Made when the call is first pending and nobody further out listens; in a box, for most of several never are.
-    timer: Option<Pin<Box<Sleep>>>,
+    /// Made when the call is first pending: an answer that is there at once needs no timer.
+    #[pin]
+    timer: Option<Sleep>,
     deadline: Option<Instant>,
     begun: Instant,
     limit: TimeoutLimit,
@@ -94,13 +95,16 @@ where
                     Alarm::Set => return Poll::Pending,
                     Alarm::Rang => {}
                     Alarm::Unheard => {
-                        let timer = this.timer.get_or_insert_with(|| Box::pin(sleep_until(next)));
-                        // Once set it stays, even if nobody asks for that moment any longer: to be polled once too
-                        // often is cheap.
-                        if timer.deadline() > next || timer.is_elapsed() {
-                            timer.as_mut().reset(next);
+                        match this.timer.as_mut().as_pin_mut() {
+                            // Once set it stays, even if nobody asks for that moment any longer: to be polled once too
+                            // often is cheap.
+                            Some(timer) if timer.deadline() <= next && !timer.is_elapsed() => {}
+                            Some(timer) => timer.reset(next),
+                            None => this.timer.set(Some(sleep_until(next))),
                         }
-                        ready!(timer.as_mut().poll(cx));
+                        if let Some(timer) = this.timer.as_mut().as_pin_mut() {
+                            ready!(timer.poll(cx));
+                        }
                     }
                 }
                 // Those further in speak first: they know more of what was waiting.
