@@ -25,7 +25,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use self::exit::Failure;
 
-/// A request makes some two hundred small allocations, which this one makes in less time, and it keeps what a burst has used.
+/// A request makes some fifty small allocations, which this one makes in less time, and it keeps what a burst has used.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

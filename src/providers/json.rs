@@ -29,7 +29,7 @@ where
     Ok(read(raw))
 }
 
-/// The same for an object all of whose fields are lenient themselves.
+/// The same for an object all of whose fields are lenient themselves. One that has a field twice is refused, as an answer is.
 pub(super) fn object<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
