@@ -59,8 +59,8 @@ impl Common {
 
 /// Answers a request of this dialect.
 ///
-/// What the head decides is decided at once. The future that it gives is as small as can be: with many callers nothing else
-/// costs as much as the memory that lies between a request and its answer.
+/// What the head decides is decided at once. The future that it gives is kept small: with many callers it has left the
+/// processor's cache by the time the answer comes.
 pub(crate) fn answer<'a>(
     gateway: &Arc<Gateway>,
     common: &'a Common,
@@ -109,8 +109,10 @@ pub(crate) fn answer<'a>(
             () = common.cut.cancelled() => Err(stopping()),
         };
         match answered {
-            Ok(response) if caller.is_own(&response) => passed(&caller, entry, &response),
-            Ok(response) => Box::pin(translated(caller, entry, response)).await,
+            Ok(response) => match caller.own(&response) {
+                Some(body) => passed(&caller, &entry, &response, body),
+                None => Box::pin(translated(caller, entry, response)).await,
+            },
             Err(error) => refused(&entry, caller.explain, &error, dialect),
         }
     })
@@ -168,9 +170,9 @@ struct Caller {
 }
 
 impl Caller {
-    /// Whether an answer is whole and in the caller's dialect, so that its bytes go on as they are.
-    fn is_own(&self, response: &LlmResponse) -> bool {
-        response.body().wire().is_some_and(|(own, _)| own == self.dialect)
+    /// The bytes of an answer that is whole and of the caller's dialect, so that they go on as they are.
+    fn own(&self, response: &LlmResponse) -> Option<Bytes> {
+        response.body().wire().filter(|(own, _)| *own == self.dialect).map(|(_, raw)| raw.clone())
     }
 
     /// `passed`: the events are of the caller's own dialect and go on as they are, so that nothing is asked of the body.
@@ -199,12 +201,11 @@ impl Caller {
 }
 
 /// A whole answer as the provider sent it.
-fn passed(caller: &Caller, entry: Entry, response: &LlmResponse) -> Response<Body> {
+fn passed(caller: &Caller, entry: &Entry, response: &LlmResponse, body: Bytes) -> Response<Body> {
     entry.served(response);
     let mut head = HeaderMap::with_capacity(HEADERS);
     pass(response.headers(), &mut head);
-    let body = response.body().wire().map(|(_, raw)| raw.clone()).unwrap_or_default();
-    whole(caller, &entry, head, body, response.usage())
+    whole(caller, entry, head, body, response.usage())
 }
 
 /// A whole answer of another dialect, or one that was made here.
