@@ -35,7 +35,7 @@ where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
 {
-    deserializer.deserialize_any(Leniently::<Object<T>>(PhantomData)).map(|Object(object)| object)
+    deserializer.deserialize_any(Leniently::<Option<T>>(PhantomData))
 }
 
 /// The same for the place in a list.
@@ -55,11 +55,7 @@ pub(super) fn word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
 
 /// The text, if it is one.
 pub(super) fn read_text(raw: &RawValue) -> Option<String> {
-    read_word(raw).map(Cow::into_owned)
-}
-
-fn read_word(raw: &RawValue) -> Option<Cow<'_, str>> {
-    unescaped(raw).map(Cow::Borrowed).or_else(|| read(raw).map(Cow::Owned))
+    unescaped(raw).map(str::to_owned).or_else(|| read(raw))
 }
 
 /// A text that reads as it is written.
@@ -114,17 +110,9 @@ impl<'de> Wanted<'de> for Word<'de> {
     }
 }
 
-struct Object<T>(Option<T>);
-
-impl<T> Default for Object<T> {
-    fn default() -> Self {
-        Self(None)
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Wanted<'de> for Object<T> {
+impl<'de, T: Deserialize<'de>> Wanted<'de> for Option<T> {
     fn object<A: MapAccess<'de>>(object: A) -> Result<Self, A::Error> {
-        T::deserialize(MapAccessDeserializer::new(object)).map(|object| Self(Some(object)))
+        T::deserialize(MapAccessDeserializer::new(object)).map(Some)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// An answer, or a chunk of one. What is the same in every chunk is read only when it is asked for.
+/// An answer, or a chunk of one. What is the same in every chunk is copied only when it is asked for.
 #[derive(Deserialize)]
 pub(super) struct Answer<'a> {
     #[serde(borrow, default, deserialize_with = "word")]

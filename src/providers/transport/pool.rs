@@ -54,21 +54,18 @@ struct Server {
 /// A server that is reached straight.
 pub(super) struct Known {
     authority: Authority,
-    /// Where to connect.
-    uri: Uri,
     /// What stands in `Host`.
     pub(super) host: HeaderValue,
 }
 
 impl Known {
-    /// `None`: no URL or header can have its name.
+    /// `None`: no header can have its name.
     pub(super) fn new(authority: &Authority) -> Option<Arc<Self>> {
-        let uri = Uri::builder().scheme(Scheme::HTTP).authority(authority.clone()).path_and_query("/").build().ok()?;
         let host = match authority.port_u16() {
             Some(port) if port != HTTP => format!("{}:{port}", authority.host()),
             _ => authority.host().to_owned(),
         };
-        Some(Arc::new(Self { authority: authority.clone(), uri, host: host.try_into().ok()? }))
+        Some(Arc::new(Self { authority: authority.clone(), host: host.try_into().ok()? }))
     }
 }
 
@@ -97,7 +94,9 @@ impl Pool {
     }
 
     pub(super) async fn connect(&self, server: &Known) -> Result<Box<Link>, TransportError> {
-        let stream = self.connector.clone().oneshot(server.uri.clone()).await.map_err(TransportError::connect)?;
+        let to = Uri::builder().scheme(Scheme::HTTP).authority(server.authority.clone()).path_and_query("/").build();
+        let to = to.map_err(|error| TransportError::connect(error.into()))?;
+        let stream = self.connector.clone().oneshot(to).await.map_err(TransportError::connect)?;
         let (sender, connection) = http1::handshake(stream).await.map_err(TransportError::broken)?;
         Ok(Box::new(Link { sender, connection: Some(connection), is_parked: true }))
     }
