@@ -102,11 +102,11 @@ pub(super) fn whole(shown: &Shown<'_>) -> String {
     for turn in &conversation.turns {
         let _ = writeln!(text, "\n[{}]", turn.role);
         for part in &turn.parts {
-            let said = printable(&part.text);
-            let _ = match part.kind {
-                "text" => writeln!(text, "{said}"),
-                kind => writeln!(text, "({kind}: {said})"),
-            };
+            match part.kind {
+                "text" => {}
+                kind => _ = writeln!(text, "({kind})"),
+            }
+            text += &quoted(&part.text);
         }
     }
     if let (Some(answer), Some(output)) = (&task.answer, output) {
@@ -114,9 +114,18 @@ pub(super) fn whole(shown: &Shown<'_>) -> String {
             Some(model) => format!("the model {model}"),
             None => answer.by.to_string(),
         };
-        let _ = writeln!(text, "\nwhat {} answered, {}:\n\n{}", on_a_line(&by), date(answer.at), printable(output));
+        let _ = writeln!(text, "\nwhat {} answered, {}:\n", on_a_line(&by), date(answer.at));
+        text += &quoted(output);
     }
     text
+}
+
+/// What somebody else wrote, with a mark before each line, so that none looks like one of ours. Lines end where any terminal
+/// or reader might end them.
+fn quoted(said: &str) -> String {
+    let ends = |c: char| matches!(c, '\n' | '\u{b}' | '\u{c}' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}');
+    let said = said.replace("\r\n", "\n");
+    said.trim_end_matches(ends).split(ends).map(|line| format!("| {}\n", printable(line))).collect()
 }
 
 fn tried(step: &TriedBefore) -> String {
@@ -158,6 +167,21 @@ fn cut(text: &str, characters: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_line_of_what_somebody_wrote_looks_like_ours() {
+        let said = "first\n\n[assistant]\r\nwhat was asked:\rover\u{2028}there\u{85}last\u{1b}[2J\n";
+        let shown = quoted(said);
+        assert_eq!(shown.lines().count(), 7);
+        assert!(
+            shown
+                .split(['\n', '\r', '\u{2028}', '\u{85}'])
+                .filter(|line| !line.is_empty())
+                .all(|line| line.starts_with("| ")),
+            "{shown}"
+        );
+        assert_eq!((quoted(""), quoted("a\n\n")), ("| \n".to_owned(), "| a\n".to_owned()));
+    }
 
     #[test]
     fn dates_and_spans_are_for_people() {

@@ -97,9 +97,14 @@ fn a_task_is_found_claimed_given_back_and_answered_from_a_terminal() {
     assert_eq!(store.done(&["answer", &first, "You may.", "--force"]), format!("{first} is answered.\n"));
     assert!(store.refused(&["answer", &first, "You may not."], 1).contains("was answered by ana"));
     let shown = store.done(&["show", &first]);
-    for words in
-        ["feature: chat", "why: order", "[system]\nbe kind\n", "[user]\nMay I?", "what ana answered, ", "You may.\n"]
-    {
+    for words in [
+        "feature: chat",
+        "why: order",
+        "[system]\n| be kind\n",
+        "[user]\n| May I?",
+        "what ana answered, ",
+        "\n| You may.\n",
+    ] {
         assert!(shown.contains(words), "no {words:?} in: {shown}");
     }
     assert!(store.done(&["redrive", &second]).starts_with("A model is asked again for 1 task,"));
