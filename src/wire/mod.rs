@@ -24,9 +24,9 @@ use crate::{ErrorKind, LlmError, chat::Chat, request::Dialect};
 /// # What is checked
 ///
 /// The bytes are read once, in [`new`](Self::new). They must be one JSON object, with field names, colons, commas, numbers
-/// and words as JSON has them; every text must end, and the brackets must balance. `model` and `stream` may be there once
-/// each, in whatever spelling: a body that says two models is refused, for the next one to read it might take the
-/// other. What is further in (an unknown escape in a message's text, two commas in a list) is not looked at: the
+/// and words as JSON has them; every text must end, and the brackets must balance. `model`, `stream`, `messages`, `tools`,
+/// `system`, `contents`, `thinking` and the fields of the longest answer may be there once each, in whatever spelling: a body that says two
+/// models is refused, for the next one to read it might take the other. What is further in (an unknown escape in a message's text, two commas in a list) is not looked at: the
 /// provider answers to that, as it would without us. Decoding to [`Chat`] checks all of it.
 #[derive(Clone)]
 pub struct Wire {
@@ -41,17 +41,28 @@ pub struct Wire {
     chat: OnceLock<Result<Box<Chat>, LlmError>>,
 }
 
-/// The fields that a leaf reads or changes, in all dialects.
-pub(crate) const FIELDS: [&str; 7] =
-    ["model", "stream", "max_tokens", "max_completion_tokens", "generationConfig", "generation_config", "thinking"];
+/// The fields that may be there once: those that a leaf reads or changes, and those that hold what is asked, in all dialects.
+pub(crate) const FIELDS: [&str; 11] = [
+    "model",
+    "stream",
+    "messages",
+    "tools",
+    "system",
+    "contents",
+    "max_tokens",
+    "max_completion_tokens",
+    "generationConfig",
+    "generation_config",
+    "thinking",
+];
 
 impl Wire {
     /// A request of these bytes.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidRequest`] when they are not a JSON object, with the place where that shows, or when `model`
-    /// or `stream` is there twice or of another type.
+    /// [`ErrorKind::InvalidRequest`] when they are not a JSON object, with the place where that shows, when `model` or
+    /// `stream` is of another type, or when one of the fields above is there twice.
     pub fn new(dialect: Dialect, body: impl Into<Bytes>) -> Result<Self, LlmError> {
         let body = body.into();
         let invalid = |what: &dyn fmt::Display| {
@@ -61,20 +72,22 @@ impl Wire {
             )
         };
         let object = Object::read(&body, &FIELDS).map_err(|broken| invalid(&broken))?;
+        if let Some(name) = object.twice() {
+            return Err(invalid(&format_args!("`{name}` is there twice")));
+        }
         let head = |name| match object.field(name) {
-            Some(field) if field.is_twice => Err(()),
-            Some(field) => Ok(Some(&body[field.value.clone()]).filter(|value| *value != b"null")),
-            None => Ok(None),
+            Some(field) => Some(&body[field.value.clone()]).filter(|value| *value != b"null"),
+            None => None,
         };
-        let model = || head("model")?.map(|value| serde_json::from_slice(value).map_err(drop)).transpose();
-        let stream = || match head("stream")? {
+        let model = || head("model").map(|value| serde_json::from_slice(value).map_err(drop)).transpose();
+        let stream = || match head("stream") {
             Some(b"true") => Ok(true),
             Some(b"false") | None => Ok(false),
             Some(_) => Err(()),
         };
         // Nothing of the value is quoted, for it may be anything.
         let (Ok(model), Ok(stream)) = (model(), stream()) else {
-            return Err(invalid(&"`model` must be a text and `stream` true or false, each at most once"));
+            return Err(invalid(&"`model` must be a text and `stream` true or false"));
         };
         let model = model.map(|Spelled(model)| model.into());
         Ok(Self {

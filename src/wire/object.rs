@@ -53,6 +53,11 @@ impl Object {
         self
     }
 
+    /// A field that was looked for and is there more than once.
+    pub(crate) fn twice(&self) -> Option<&'static str> {
+        self.fields.iter().find(|field| field.is_twice).map(|field| field.name)
+    }
+
     /// A field that was looked for, if it is there.
     pub(crate) fn field(&self, name: &str) -> Option<&Field> {
         self.fields.iter().find(|field| field.name == name)

@@ -15,6 +15,24 @@ fn wire_bytes_say_model_and_stream_and_must_be_a_request() {
 }
 
 #[test]
+fn a_field_that_may_be_there_once_is_refused_where_it_is_there_twice() {
+    for name in ["model", "stream", "messages", "tools", "max_tokens", "max_completion_tokens", "system", "contents"] {
+        let twice = [format!(r#"{{"{name}":null,"other":1,"{name}":null}}"#), {
+            let escaped = name.replacen('m', "\\u006d", 1).replacen('t', "\\u0074", 1);
+            format!(r#"{{"{name}":null,"{escaped}":null}}"#)
+        }];
+        for body in twice {
+            let error = Wire::new(Dialect::OpenAi, body.clone()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidRequest, "{body}");
+            assert!(error.message().contains(&format!("`{name}` is there twice")), "{error}");
+        }
+    }
+    assert!(
+        Wire::new(Dialect::OpenAi, r#"{"messages":[],"a":1,"a":2,"metadata":{"messages":1,"messages":2}}"#).is_ok()
+    );
+}
+
+#[test]
 fn an_error_in_the_bytes_shows_none_of_them() {
     for bad in [r#""secret plans""#, r#"{"stream":"secret plans"}"#] {
         let error = Wire::new(Dialect::OpenAi, bad).unwrap_err();
