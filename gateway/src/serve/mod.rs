@@ -15,6 +15,7 @@ mod connection;
 mod demo;
 mod events;
 mod files;
+mod framing;
 mod handoff;
 mod heads;
 mod html;

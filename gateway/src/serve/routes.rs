@@ -38,6 +38,12 @@ impl Routes {
     /// Answers a request. Calls of models, which are nearly all there are, do not go by the router: it would cost as much as
     /// reading them.
     pub(crate) fn answer<'a>(&self, common: &'a Common, request: Request<Body>) -> Answering<'a> {
+        if let Some(problem) = ambiguity(request.headers()) {
+            let dialect = dialect_of(request.uri().path(), request.headers());
+            let mut response = refusal::refuse(&LlmError::new(ErrorKind::InvalidRequest, problem), dialect);
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            return at_once(response);
+        }
         let dialect = match request.uri().path() {
             MESSAGES => Dialect::Anthropic,
             CHAT_COMPLETIONS => Dialect::OpenAi,
@@ -57,6 +63,19 @@ impl Routes {
     fn routed(&self, request: Request<Body>) -> Answering<'static> {
         let routing = self.router.clone().oneshot(request);
         Box::pin(async move { routing.await.unwrap_or_else(|never| match never {}) })
+    }
+}
+
+/// What could be read in two ways in a head that hyper takes.
+fn ambiguity(headers: &HeaderMap) -> Option<&'static str> {
+    let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_chunked = |encoding: &HeaderValue| encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    if headers.get_all(header::HOST).iter().nth(1).is_some() {
+        Some("the request has two `Host` headers")
+    } else if encodings.next().is_some_and(|first| !is_chunked(first) || encodings.next().is_some()) {
+        Some("a body comes in chunks once, and in no other encoding")
+    } else {
+        None
     }
 }
 

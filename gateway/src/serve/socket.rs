@@ -11,6 +11,8 @@ use std::{
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::framing::Framing;
+
 /// A connection that can take back what was read too early, and that speaks for hyper where hyper has no words.
 ///
 /// What is no HTTP never becomes a request: hyper refuses it by itself, with a status and nothing else. Clients show the
@@ -21,15 +23,17 @@ pub(crate) struct Socket<S> {
     ahead: BytesMut,
     /// What is left of a refusal that goes out in place of hyper's own.
     instead: Option<Bytes>,
+    framing: Framing,
 }
 
 impl<S> Socket<S> {
     pub(crate) fn new(stream: S) -> Self {
-        Self { stream, ahead: BytesMut::new(), instead: None }
+        Self { stream, ahead: BytesMut::new(), instead: None, framing: Framing::default() }
     }
 
-    /// Takes back what was read: it is the next that will be.
+    /// Takes back what was read behind a whole request: it is the next that will be.
     pub(crate) fn unread(&mut self, bytes: &[u8]) {
+        self.framing = Framing::default();
         if !bytes.is_empty() {
             self.ahead = [bytes, &self.ahead].concat().as_slice().into();
         }
@@ -73,14 +77,17 @@ impl<S: AsyncRead + Unpin> Socket<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        let before = into.filled().len();
         if this.ahead.is_empty() {
-            return Pin::new(&mut this.stream).poll_read(cx, into);
+            ready!(Pin::new(&mut this.stream).poll_read(cx, into))?;
+        } else {
+            let length = this.ahead.len().min(into.remaining());
+            into.put_slice(&this.ahead.split_to(length));
+            if this.ahead.is_empty() {
+                this.ahead = BytesMut::new();
+            }
         }
-        let length = this.ahead.len().min(into.remaining());
-        into.put_slice(&this.ahead.split_to(length));
-        if this.ahead.is_empty() {
-            this.ahead = BytesMut::new();
-        }
+        this.framing.follow(&mut into.filled_mut()[before..]);
         Poll::Ready(Ok(()))
     }
 }

@@ -40,6 +40,15 @@ const REFUSED: &[(&str, &str)] = &[
     ("a chunk that wraps around", "transfer-encoding: chunked\r\n\r\n10000000000000005\r\nhello\r\n0\r\n\r\n"),
     ("a chunk longer than its size", "transfer-encoding: chunked\r\n\r\n2\r\nhello\r\n0\r\n\r\n"),
     ("a chunk size that ends in a bare LF", "transfer-encoding: chunked\r\n\r\n5\nhello\r\n0\r\n\r\n"),
+    ("two hosts", "host: other\r\ncontent-length: 5\r\n\r\nhello"),
+    ("the same host twice", "host: g\r\ncontent-length: 5\r\n\r\nhello"),
+    ("a line that ends in a bare LF", "x: a\ncontent-length: 5\r\n\r\nhello"),
+    ("a head that ends in a bare LF", "content-length: 5\r\n\nhello"),
+    ("a head of bare LFs", "content-length: 5\n\nhello"),
+    ("an encoding behind a bare LF", "x: a\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
+    ("chunks twice", "transfer-encoding: chunked, chunked\r\n\r\n0\r\n\r\n"),
+    ("chunks in two lines", "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"),
+    ("chunks of something packed", "transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
     ("an extension with a bare LF", "transfer-encoding: chunked\r\n\r\n5;a\nb\r\nhello\r\n0\r\n\r\n"),
 ];
 

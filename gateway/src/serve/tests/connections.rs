@@ -160,6 +160,40 @@ async fn smuggled_requests_are_refused() {
     assert_eq!(providers.anthropic.handle().stats().calls, 0);
 }
 
+/// The second request of a connection is looked at like the first, behind a body of either kind or a stream.
+#[tokio::test]
+async fn a_bare_lf_is_refused_in_every_head_of_a_connection() {
+    let providers = Providers::start().await;
+    let server = Server::start(providers.both(), Settings::default()).await;
+    let body = hello(false).to_string();
+    let chunked = format!(
+        "POST {CHAT} HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+        body.len()
+    );
+    let firsts = [
+        request("POST", CHAT, &[], body.as_bytes()),
+        chunked.into_bytes(),
+        request("POST", CHAT, &[], hello(true).to_string().as_bytes()),
+        request("GET", "/healthz", &[], b""),
+    ];
+    for first in firsts {
+        for at_once in [true, false] {
+            let mut client = server.connect().await;
+            let second = b"GET /readyz HTTP/1.1\r\nhost: g\nx: y\r\n\r\n";
+            if at_once {
+                client.send(&[&first[..], second].concat()).await;
+                assert_eq!(client.answer().await.status, 200);
+            } else {
+                client.send(&first).await;
+                assert_eq!(client.answer().await.status, 200);
+                client.send(second).await;
+            }
+            let rest = timeout(Duration::from_secs(5), client.rest()).await.expect("closed");
+            assert!(rest.starts_with("HTTP/1.1 400"), "{}: {rest}", String::from_utf8_lossy(&first));
+        }
+    }
+}
+
 #[tokio::test]
 async fn who_comes_when_the_house_is_full_is_told_at_once() {
     let providers = Providers::start().await;
