@@ -1,7 +1,8 @@
 //! The `steadfast` command: a configuration checked, explained, asked a prompt, and served as a gateway.
 //!
 //! Exit codes: 0 for success, 1 where the models failed, a gateway is not ready, an order is refused or a drill missed a target, 2
-//! where the command line or the configuration is wrong.
+//! where the command line or the configuration is wrong. A server that is asked to stop a second time ends with 128 and the
+//! signal's number, as shells have it.
 
 mod admin;
 mod ask;
@@ -17,7 +18,7 @@ mod serve;
 mod table;
 mod terminal;
 
-use std::{io, process::ExitCode, thread};
+use std::{io, process::ExitCode, thread, time::Duration};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
@@ -68,10 +69,18 @@ enum Config {
 
 fn main() -> ExitCode {
     match runtime() {
-        Ok(runtime) => runtime.block_on(run()),
+        Ok(runtime) => {
+            let code = runtime.block_on(run());
+            // Whatever is still at work there is not waited for without end.
+            runtime.shutdown_timeout(LAST_WORK);
+            code
+        }
         Err(error) => Failure::from(error).report(),
     }
 }
+
+/// How long what is still at work may take when all is done.
+const LAST_WORK: Duration = Duration::from_secs(2);
 
 /// As many threads as there are processors; with one, as in many containers, no thread needs to wake another.
 fn runtime() -> io::Result<Runtime> {

@@ -6,6 +6,7 @@
 
 use std::{
     convert::Infallible,
+    future::ready,
     pin::{Pin, pin},
     sync::{
         Mutex,
@@ -16,7 +17,7 @@ use std::{
 };
 
 use axum::body::Body;
-use http::{HeaderMap, Request, Response, Version, header};
+use http::{HeaderMap, HeaderValue, Request, Response, Version, header};
 use hyper::{
     body::Incoming,
     server::conn::http1::{Builder, Parts},
@@ -25,7 +26,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
-    time::sleep,
+    time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -96,6 +97,33 @@ async fn see_out<S: AsyncRead + AsyncWrite + Unpin>(mut socket: Socket<S>, stop:
     }
 }
 
+/// Answers a probe that asks whether the server lives, and ends its connection.
+pub(crate) async fn probe<S>(stream: S, http: &Builder, stop: &CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let service = service_fn(|_: Request<Incoming>| {
+        let mut alive = Response::new(Body::from("ok\n"));
+        alive.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        ready(Ok::<_, Infallible>(alive))
+    });
+    let mut http = http.clone();
+    http.timer(Heads::default()).keep_alive(false);
+    let serving = http.serve_connection(TokioIo::new(Socket::new(stream)), service);
+    let served = tokio::select! {
+        biased;
+        served = serving.without_shutdown() => served,
+        () = stop.cancelled() => return,
+    };
+    // A caller that breaks off has not asked.
+    if let Ok(Parts { io, .. }) = served {
+        see_out(io.into_inner(), stop).await;
+    }
+}
+
+/// How long a request that has begun has for the rest of it, once the server was asked to stop.
+pub(crate) const LAST_PIECES: Duration = Duration::from_secs(1);
+
 /// Time for the answer to get there, and for what was sent meanwhile to come.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -139,8 +167,8 @@ where
             Ok::<_, Infallible>(response)
         }
     });
-    let mut http = http.clone();
-    http.timer(Heads::default());
+    let (mut http, heads) = (http.clone(), Heads::default());
+    http.timer(heads.clone());
     let mut serving = Box::new(http.serve_connection(TokioIo::new(socket), service));
     let (mut stopped, mut is_stopping) = (pin!(stop.cancelled()), false);
     let waker = Waker::from(task.clone());
@@ -149,6 +177,7 @@ where
         let cx = &mut Context::from_waker(&waker);
         if !is_stopping && stopped.as_mut().poll(cx).is_ready() {
             is_stopping = true;
+            heads.end_by(Instant::now() + LAST_PIECES);
             Pin::new(&mut *serving).graceful_shutdown();
         }
         if let Poll::Ready(served) = Pin::new(&mut *serving).poll(cx) {

@@ -2,6 +2,9 @@
 //!
 //! HTTP/1.1 only: the official clients speak it to any `http://` address, and what stands before a gateway (an ingress, a
 //! TLS proxy) does too. A caller that leaves is seen at once, and with its connection goes the call to the provider.
+//!
+//! All of this runs on the [control](super::control) thread up to a connection's first bytes. A probe of `/healthz` is answered
+//! there, on a connection of its own; every other request goes on among the threads of requests.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -10,6 +13,7 @@ use hyper::server::conn::http1;
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpSocket, TcpStream},
+    runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
@@ -18,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use super::{Gateway, connection, files, patience::Patience, routes::Routes, socket::Plain};
 
 /// How long connections have to send their last bytes once their streams were ended.
-const LAST_BYTES: Duration = Duration::from_secs(5);
+pub(crate) const LAST_BYTES: Duration = Duration::from_secs(5);
 
 /// How many connections may wait to be accepted; a system may allow fewer (`net.core.somaxconn` is 4096 on Linux).
 ///
@@ -39,33 +43,39 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Accepts connections until told to stop, then sees them out.
-pub(crate) async fn serve(listener: TcpListener, router: Router, gateway: Arc<Gateway>) {
+/// Accepts connections until told to stop, then sees them out. Their requests run elsewhere.
+pub(crate) async fn serve(listener: TcpListener, router: Router, gateway: Arc<Gateway>, requests: Handle) {
     let settings = &gateway.settings;
     let mut http = http1::Builder::new();
     http.header_read_timeout(settings.head_timeout).max_header_size(settings.head);
-    let http = Arc::new(http);
     let room = Arc::new(Semaphore::new(files::connections(settings.connections).min(Semaphore::MAX_PERMITS)));
+    let spare = Arc::new(Semaphore::new(SPARE));
     let routes = Routes::new(gateway.clone(), router);
-    let connections = TaskTracker::new();
+    let all = Arc::new(All { http, routes, gateway: gateway.clone(), requests, connections: TaskTracker::new() });
     loop {
         let accepted = tokio::select! {
             biased;
             () = gateway.stop.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        match accepted {
-            Ok((stream, from)) => match room.clone().try_acquire_owned() {
-                Ok(place) => {
-                    connections.spawn(serve_one(stream, from, place, http.clone(), routes.clone(), gateway.clone()));
-                }
-                Err(_) => turn_away(stream).await,
-            },
-            Err(error) => rest_after(&error).await,
+        let (stream, from) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                rest_after(&error).await;
+                continue;
+            }
+        };
+        if let Ok(place) = room.clone().try_acquire_owned() {
+            all.connections.spawn(all.clone().serve_one(stream, from, place));
+        } else if let Ok(place) = spare.clone().try_acquire_owned() {
+            all.connections.spawn(all.clone().serve_probe(stream, place));
+        } else {
+            turn_away(stream).await;
         }
     }
     // From here on the system refuses connections, so that who balances the load goes elsewhere at once.
     drop(listener);
+    let connections = &all.connections;
     connections.close();
     if timeout(gateway.now.load().grace, connections.wait()).await.is_err() {
         tracing::warn!(connections = connections.len(), "the time to finish is over: open streams end with an error");
@@ -75,28 +85,87 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, gateway: Arc<Ga
     }
 }
 
-async fn serve_one(
-    stream: TcpStream,
-    from: SocketAddr,
-    place: OwnedSemaphorePermit,
-    http: Arc<http1::Builder>,
+/// What all connections are served with.
+struct All {
+    http: http1::Builder,
     routes: Routes,
     gateway: Arc<Gateway>,
-) {
-    // Tokens are small, and each is sent at once: waiting for an acknowledgement would cost 40 ms each.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%from, %error, "no TCP_NODELAY");
-    }
-    let stream = Patience::new(stream, gateway.settings.unread);
-    // A child has a lock of its own: each poll takes it, and connections must not wait for each other there.
-    let stop = gateway.stop.child_token();
-    let served = connection::serve(stream, &http, gateway.settings.head_timeout, &routes, &stop).await;
-    if let Err(error) = served {
-        // Callers leave and send nonsense: that is their affair.
-        tracing::debug!(%from, %error, "the connection ended early");
-    }
-    drop(place);
+    /// Where requests run.
+    requests: Handle,
+    connections: TaskTracker,
 }
+
+impl All {
+    /// Waits for a connection's first bytes, and says who serves it.
+    async fn serve_one(self: Arc<Self>, stream: TcpStream, from: SocketAddr, place: OwnedSemaphorePermit) {
+        match self.begun(&stream, self.gateway.settings.head_timeout).await {
+            None => {}
+            Some(true) => self.probe(stream).await,
+            Some(false) => match stream.into_std() {
+                Ok(stream) => {
+                    let (connections, requests) = (self.connections.clone(), self.requests.clone());
+                    connections.spawn_on(self.requests(stream, from, place), &requests);
+                }
+                Err(error) => tracing::debug!(%from, %error, "the connection is lost"),
+            },
+        }
+    }
+
+    /// Serves a connection for which there is no place, if it is a probe: callers who take all places must not make the server
+    /// look dead.
+    async fn serve_probe(self: Arc<Self>, stream: TcpStream, place: OwnedSemaphorePermit) {
+        match self.begun(&stream, PROBE_COMES).await {
+            Some(true) => self.probe(stream).await,
+            _ => turn_away(stream).await,
+        }
+        drop(place);
+    }
+
+    /// Waits for the first bytes: whether they are a probe's. `None`: none has come.
+    async fn begun(&self, stream: &TcpStream, patience: Duration) -> Option<bool> {
+        let mut first = [0; 16];
+        let read = tokio::select! {
+            biased;
+            read = stream.peek(&mut first) => read.unwrap_or_default(),
+            () = self.gateway.stop.cancelled() => 0,
+            () = sleep(patience) => 0,
+        };
+        (read > 0).then(|| PROBES.iter().any(|probe| first[..read].starts_with(probe)))
+    }
+
+    async fn probe(&self, stream: TcpStream) {
+        let stream = Patience::new(stream, self.gateway.settings.unread);
+        connection::probe(stream, &self.http, &self.gateway.stop).await;
+    }
+
+    async fn requests(self: Arc<Self>, stream: std::net::TcpStream, from: SocketAddr, place: OwnedSemaphorePermit) {
+        let gateway = &self.gateway;
+        let stream = match TcpStream::from_std(stream) {
+            Ok(stream) => stream,
+            Err(error) => return tracing::debug!(%from, %error, "the connection is lost"),
+        };
+        // Tokens are small, and each is sent at once: waiting for an acknowledgement would cost 40 ms each.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%from, %error, "no TCP_NODELAY");
+        }
+        let stream = Patience::new(stream, gateway.settings.unread);
+        // A child has a lock of its own: each poll takes it, and connections must not wait for each other there.
+        let stop = gateway.stop.child_token();
+        let served = connection::serve(stream, &self.http, gateway.settings.head_timeout, &self.routes, &stop).await;
+        if let Err(error) = served {
+            // Callers leave and send nonsense: that is their affair.
+            tracing::debug!(%from, %error, "the connection ended early");
+        }
+        drop(place);
+    }
+}
+
+/// How a probe begins.
+const PROBES: [&[u8]; 3] = [b"GET /healthz ", b"GET /healthz?", b"HEAD /healthz "];
+/// How many connections beyond all places may show that they are probes.
+const SPARE: usize = 64;
+/// How long they have for that: a probe's first bytes come with its connection.
+const PROBE_COMES: Duration = Duration::from_millis(20);
 
 async fn turn_away(mut stream: TcpStream) {
     // It fits into the socket's buffer, so that nobody can make us wait here.

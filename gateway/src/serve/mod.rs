@@ -1,5 +1,7 @@
 //! `steadfast serve`: the stack as a gateway, for everything that speaks Anthropic's or OpenAI's protocol.
 //!
+//! [`control`] is a thread of its own, for what must not wait behind a request: signals, new connections, `/healthz`.
+//!
 //! A request's way: [`listener`] → [`connection`] → [`routes`] (paths) → [`pipeline`] (one for both protocols: [`inbound`], the
 //! service, then a whole answer, a [`stream`], or a [`refusal`]). What happened to it is kept in [`record`], and [`observe`]
 //! tells of all together. What an operator does meanwhile is [`admin`]'s.
@@ -12,6 +14,7 @@ mod admin;
 mod cache;
 mod catalog;
 mod connection;
+mod control;
 mod demo;
 mod events;
 mod files;
@@ -53,14 +56,13 @@ use steadfast::{
     config::{self, ConfigError, Watching},
     handoff::Desk,
 };
-#[cfg(unix)]
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::timeout;
+use tokio::{runtime::Handle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::keys::MakeKey;
 use self::{
     catalog::Catalog,
+    control::{Control, Obeying, Signals},
     keys::Keys,
     observe::Observing,
     record::Records,
@@ -149,7 +151,7 @@ impl Gateway {
 impl Serve {
     /// Serves until it is asked to stop, by SIGTERM or Ctrl-C.
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        let _log = self.observe.begin_log()?;
+        let log = self.observe.begin_log()?;
         let stack = match &self.config {
             Some(path) => Stack::from_path(path)?,
             None => demo::stack()?,
@@ -185,11 +187,13 @@ impl Serve {
         };
         let settings = Settings::of(&begun.gateway, said.grace);
         let gateway = Arc::new(Gateway::new(stack.service(), Catalog::Stack(handle.clone()), keys, settings));
-        let listener = listener::listen(address)
+        let control = Control::new()?;
+        let listener = control
+            .make(|| listener::listen(address))
             .map_err(|error| Failure::Config(format!("error: cannot listen on {address}: {error}")))?;
         let address = listener.local_addr()?;
         // Listening for signals begins before anybody can know that there is somebody to signal.
-        let signals = Signals::new()?;
+        let signals = control.make(Signals::new)?;
         let reloads = Reloads::of(gateway.clone(), handle.clone(), begun, said);
         let _following = handle.events().follow_only(Reloads::wanted, reloads);
         let configuration = self.config.as_ref().map(|_| handle.watch());
@@ -197,9 +201,17 @@ impl Serve {
         let _watching = watched.map(|(what, watching)| watching.and_then(|watching| watch(what, watching)));
         // A server does not end because nobody reads its greeting.
         let _ = io::stdout().write_all(greeting(address, &handle, self.config.as_deref()).as_bytes());
-        tokio::spawn(signals.obey(self.config.is_some().then(|| handle.clone()), gateway.clone()));
+        let read_again = {
+            let (stack, keys) = (self.config.is_some().then(|| handle.clone()), gateway.keys.clone());
+            move || reload(stack.as_ref(), keys.as_deref())
+        };
+        let requests = Handle::current();
+        let obeying =
+            Obeying { gateway: gateway.clone(), requests: requests.clone(), log: log.clone(), reload: read_again };
         let router = routes::router(gateway.clone()).merge(observing.router());
-        listener::serve(listener, router, gateway).await;
+        let serving = listener::serve(listener, router, gateway, requests);
+        // An error says that the thread has panicked, which has been told.
+        let _ = control.run(signals.obey(obeying), serving)?.await;
         end_calls(&handle).await;
         tracing::info!("stopped");
         Ok(())
@@ -275,62 +287,6 @@ fn greeting(address: SocketAddr, handle: &StackHandle, config: Option<&Path>) ->
     )
 }
 
-/// The signals that the server obeys.
-struct Signals {
-    #[cfg(unix)]
-    terminate: Signal,
-    #[cfg(unix)]
-    hang_up: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            #[cfg(unix)]
-            terminate: signal(SignalKind::terminate())?,
-            #[cfg(unix)]
-            hang_up: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// SIGHUP loads the configuration again, SIGTERM and Ctrl-C stop the server.
-    async fn obey(mut self, stack: Option<StackHandle>, gateway: Arc<Gateway>) {
-        let name = loop {
-            match self.next().await {
-                Asked::Stop(name) => break name,
-                Asked::Reload => {
-                    let (stack, gateway) = (stack.clone(), gateway.clone());
-                    // The files are read on a thread for that.
-                    let reading = tokio::task::spawn_blocking(move || reload(stack.as_ref(), gateway.keys.as_deref()));
-                    if let Err(error) = reading.await {
-                        tracing::error!(%error, "the files were not read");
-                    }
-                }
-            }
-        };
-        tracing::info!(signal = name, "stopping: no new connections, open streams may finish");
-        gateway.stop.cancel();
-    }
-
-    #[cfg(unix)]
-    async fn next(&mut self) -> Asked {
-        tokio::select! {
-            _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
-            _ = self.hang_up.recv() => Asked::Reload,
-            _ = tokio::signal::ctrl_c() => Asked::Stop("SIGINT"),
-        }
-    }
-
-    #[cfg(not(unix))]
-    async fn next(&mut self) -> Asked {
-        // An error says that it cannot be heard: then it never comes.
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        Asked::Stop("Ctrl-C")
-    }
-}
-
 /// Reads the files again.
 fn reload(stack: Option<&StackHandle>, keys: Option<&Keys>) {
     if let Some(stack) = stack {
@@ -340,11 +296,4 @@ fn reload(stack: Option<&StackHandle>, keys: Option<&Keys>) {
     if let Some(keys) = keys {
         keys.reload();
     }
-}
-
-/// What a signal asks for.
-enum Asked {
-    Stop(&'static str),
-    #[cfg_attr(not(unix), allow(dead_code, reason = "nothing there asks for it"))]
-    Reload,
 }

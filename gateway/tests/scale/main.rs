@@ -13,6 +13,7 @@
 mod bad_input;
 #[path = "../common/mod.rs"]
 pub mod common;
+mod control;
 mod crowd;
 mod gateway;
 mod mutations;

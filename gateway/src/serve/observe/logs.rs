@@ -73,12 +73,19 @@ impl LogOptions {
 }
 
 /// The log of this process. Dropped, it waits for its last lines to be written.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[must_use = "the last lines are lost without it"]
 pub(crate) struct Log(Writer);
 
+impl Log {
+    /// Waits for the lines of until now to be written.
+    pub(crate) fn flush(&self) {
+        self.0.flush(LAST_LINES);
+    }
+}
+
 impl Drop for Log {
     fn drop(&mut self) {
-        self.0.flush(LAST_LINES);
+        self.flush();
     }
 }

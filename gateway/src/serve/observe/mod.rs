@@ -20,6 +20,7 @@ use clap::Args;
 use steadfast::{StackHandle, config::Alerting, events::Following};
 use tokio::{task::AbortHandle, time::sleep};
 
+pub(crate) use self::logs::Log;
 use self::{ledger::Ledger, metrics::Page, waiting::Waiting};
 use crate::exit::Failure;
 
@@ -35,7 +36,7 @@ pub(crate) struct Options {
 
 impl Options {
     /// Begins the log, for the whole process. Its last lines are written when what it gives is dropped.
-    pub(crate) fn begin_log(&self) -> Result<logs::Log, Failure> {
+    pub(crate) fn begin_log(&self) -> Result<Log, Failure> {
         self.log.begin()
     }
 }

@@ -174,7 +174,7 @@ async fn a_bare_lf_is_refused_in_every_head_of_a_connection() {
         request("POST", CHAT, &[], body.as_bytes()),
         chunked.into_bytes(),
         request("POST", CHAT, &[], hello(true).to_string().as_bytes()),
-        request("GET", "/healthz", &[], b""),
+        request("GET", "/readyz", &[], b""),
     ];
     for first in firsts {
         for at_once in [true, false] {
@@ -199,14 +199,14 @@ async fn who_comes_when_the_house_is_full_is_told_at_once() {
     let providers = Providers::start().await;
     let server = Server::start(providers.both(), Settings { connections: 2, ..Settings::default() }).await;
     let mut first = server.connect().await;
-    first.send(&request("GET", "/healthz", &[], b"")).await;
+    first.send(&request("GET", "/readyz", &[], b"")).await;
     assert_eq!(first.answer().await.status, 200);
     let _second = server.connect().await;
     let third = server.connect().await.rest().await;
     assert!(third.starts_with("HTTP/1.1 503") && third.contains("overloaded_error"), "{third}");
     drop(first);
     timeout(Duration::from_secs(5), async {
-        while server.connect().await.until_or_closed(&request("GET", "/healthz", &[], b"")).await.is_none() {}
+        while server.connect().await.until_or_closed(&request("GET", "/readyz", &[], b"")).await.is_none() {}
     })
     .await
     .expect("a place is free again");

@@ -23,6 +23,7 @@ use steadfast::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    runtime::Handle,
     task::JoinHandle,
 };
 use tower::ServiceBuilder;
@@ -63,7 +64,8 @@ impl Server {
         let gateway = Arc::new(gateway);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let serving = listener::serve(listener, routes::router(gateway.clone()), gateway.clone());
+        let requests = Handle::current();
+        let serving = listener::serve(listener, routes::router(gateway.clone()), gateway.clone(), requests);
         Self { address, gateway, task: tokio::spawn(serving) }
     }
 
