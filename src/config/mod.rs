@@ -64,6 +64,8 @@ mod watch;
 
 use std::path::Path;
 
+use crate::{CacheHandle, layers::idempotency::MemoryIdempotency};
+
 #[cfg(feature = "drill")]
 pub(crate) use self::{
     check::Findings,
@@ -102,6 +104,20 @@ impl Config {
     /// Everything that is wrong with it: see [`ConfigError`].
     pub fn from_str(text: &str, format: Format) -> Result<Self, ConfigError> {
         Loader::new().text(text, format)
+    }
+
+    /// Returns how many bytes of memory kept answers, idempotency keys and decision records may take.
+    pub fn kept_bytes(&self) -> u64 {
+        /// A decision record, with what failures said.
+        const RECORD: u64 = 8 << 10;
+        let answers =
+            self.cache.as_ref().map_or(0, |cache| cache.max_bytes.map_or(CacheHandle::MAX_BYTES, |size| size.0));
+        let keys = self
+            .idempotency
+            .as_ref()
+            .map_or(0, |keys| keys.max_bytes.map_or(MemoryIdempotency::MAX_BYTES, |size| size.0));
+        let records = u64::from(self.gateway.records.unwrap_or(1024)) * RECORD;
+        answers.saturating_add(keys).saturating_add(records)
     }
 
     /// The name or pattern of [`models`](Self::models) that a caller's model goes by; `None` where none fits.

@@ -11,6 +11,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use steadfast::{Chat, Dialect, ErrorKind, LlmError, LlmRequest, StackHandle, chat::Part, config::Config};
 
+use tokio::task::spawn_blocking;
+
 use super::{Gateway, inbound, keys::Key, refusal, routes::dialect_of};
 
 /// Which names callers may ask for: where the configuration names models, those, else any.
@@ -143,15 +145,45 @@ fn entry(model: &str, dialect: Dialect) -> Value {
 
 /// How many tokens a prompt has, about: counted here, and marked as an estimate. Asking the provider would be another call
 /// that can fail, and its answer holds for one tier only.
-pub(crate) async fn count_tokens(State(gateway): State<Arc<Gateway>>, request: Request<Body>) -> Response<Body> {
+///
+/// It is work like a call, so that a key's concurrency counts it, and a key may have counted only what it may ask.
+pub(crate) async fn count_tokens(
+    State(gateway): State<Arc<Gateway>>,
+    key: Option<Extension<Arc<Key>>>,
+    request: Request<Body>,
+) -> Response<Body> {
     let dialect = Dialect::Anthropic;
     let (head, body) = request.into_parts();
-    let settings = gateway.now.load_full();
-    let read = inbound::read(&head.headers, body, &settings).await;
-    let counted = read.map_err(|unread| unread.error(&settings)).and_then(|body| {
-        let request = inbound::request(dialect, &head.headers, body)?;
-        request.chat().map(estimate)
+    let (settings, key) = (gateway.now.load_full(), key.map(|Extension(key)| key));
+    let place = key.as_ref().map_or(Ok(None), |key| {
+        key.feature(inbound::Asked::of(&head.headers).feature)?;
+        key.place()
     });
+    let _place = match place {
+        Ok(place) => place,
+        Err(denied) => return refusal::deny(denied, dialect),
+    };
+    let body = match gateway.reading(&settings, key.as_ref()).read(&head.headers, body).await {
+        Ok(body) => body,
+        Err(unread) => return refusal::unread(unread, &settings, dialect),
+    };
+    let is_large = body.len() > AT_ONCE;
+    let request = inbound::request(dialect, &head.headers, body).and_then(|request| gateway.catalog.admit(request));
+    let request = match request {
+        Ok(request) => request,
+        Err(error) => return refusal::refuse(&error, dialect),
+    };
+    if let Some(Err(denied)) = key.as_ref().map(|key| key.model(request.model())) {
+        return refusal::deny(denied, dialect);
+    }
+    let count = move || request.chat().map(estimate);
+    let counted = match is_large {
+        // Others' requests do not wait for it.
+        true => {
+            spawn_blocking(count).await.unwrap_or_else(|error| Err(LlmError::new(ErrorKind::Other, error.to_string())))
+        }
+        false => count(),
+    };
     match counted {
         Ok(tokens) => {
             let body = json!({"input_tokens": tokens, "estimated": true});
@@ -165,6 +197,9 @@ pub(crate) async fn count_tokens(State(gateway): State<Arc<Gateway>>, request: R
         Err(error) => refusal::refuse(&error, dialect),
     }
 }
+
+/// A body up to so many bytes is counted at once.
+const AT_ONCE: usize = 64 << 10;
 
 /// Four characters of English to a token, one of most other scripts; a picture as the largest that Anthropic counts.
 fn estimate(chat: &Chat) -> u64 {

@@ -1,21 +1,26 @@
 //! From an HTTP request to an [`LlmRequest`].
 
-use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
+use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use steadfast::{
     CommitPoint, Dialect, ErrorKind, InvalidConfig, LlmError, LlmRequest, Wire, handoff::CallbackUrl,
     layers::cache::CacheControl,
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    cache,
+    Gateway, cache,
+    connection::LAST_PIECES,
+    keys::Key,
+    memory::{Memory, NoRoom, OWN, Share},
     settings::{SLOWEST, Settings},
+    stream::stopping,
 };
 
 /// What the caller says in headers, for this side and not for a provider.
@@ -225,71 +230,159 @@ fn is_forwarded(dialect: Dialect, name: &HeaderName) -> bool {
 pub(crate) enum Unread {
     /// It is over the limit.
     TooLarge,
+    /// It is over what memory there is for bodies.
+    NoRoom(NoRoom),
     /// It does not come, or too slowly.
     TooSlow,
     /// It broke off, or is not what its head promised.
     Broken,
+    /// The server was asked to stop before it was there.
+    Stopping,
 }
 
 impl Unread {
     pub(crate) fn error(self, settings: &Settings) -> LlmError {
         match self {
             Self::TooLarge => {
-                let message = format!("the body is over the gateway's limit of {} bytes", settings.body);
+                let message =
+                    format!("the body is over the gateway's limit of {} bytes (`gateway.max_body`)", settings.body);
                 LlmError::new(ErrorKind::TooLarge, message)
+            }
+            Self::NoRoom(NoRoom::Ever) => LlmError::new(
+                ErrorKind::TooLarge,
+                "the body is over what the gateway's memory has room for (`gateway.memory`)",
+            ),
+            Self::NoRoom(NoRoom::Now) => {
+                let message = "the gateway has no memory left for a body of this size at the moment (`gateway.memory`)";
+                LlmError::new(ErrorKind::Overloaded, message).with_retry_after(AGAIN)
             }
             Self::TooSlow => LlmError::new(ErrorKind::InvalidRequest, "the body did not come in time"),
             Self::Broken => LlmError::new(ErrorKind::InvalidRequest, "the body broke off"),
+            Self::Stopping => stopping(),
+        }
+    }
+
+    /// The status, where the error's own is another in some dialect.
+    pub(crate) fn status(self) -> Option<StatusCode> {
+        match self {
+            Self::TooSlow => Some(StatusCode::REQUEST_TIMEOUT),
+            Self::NoRoom(NoRoom::Now) | Self::Stopping => Some(StatusCode::SERVICE_UNAVAILABLE),
+            Self::NoRoom(NoRoom::Ever) | Self::TooLarge | Self::Broken => None,
         }
     }
 }
 
-/// Reads the body of a request, within the limits of size and time.
-pub(crate) async fn read(headers: &HeaderMap, mut body: Body, settings: &Settings) -> Result<Bytes, Unread> {
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > settings.body) {
-        return Err(Unread::TooLarge);
+/// When there may be memory again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// With what a body is read.
+pub(crate) struct Reading<'a> {
+    settings: &'a Settings,
+    memory: &'a Arc<Memory>,
+    /// What its caller has of the memory.
+    share: Option<&'a Arc<Share>>,
+    /// The server was asked to stop.
+    stop: &'a CancellationToken,
+}
+
+impl Gateway {
+    /// With what a body of this caller is read.
+    pub(crate) fn reading<'a>(&'a self, settings: &'a Settings, key: Option<&'a Arc<Key>>) -> Reading<'a> {
+        Reading { settings, memory: &self.memory, share: key.map(|key| &key.memory), stop: &self.stop }
     }
-    // Nearly always it has come with the head, and nobody looks at the clock.
-    let mut begun = None;
-    let (mut first, mut more) = (Bytes::new(), BytesMut::new());
-    loop {
-        let received = first.len() + more.len();
-        let frame = match poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx))).await {
-            Poll::Ready(frame) => frame,
-            Poll::Pending => {
-                let granted = settings.body_timeout + Duration::from_secs(received as u64 / SLOWEST);
-                let until = *begun.get_or_insert_with(Instant::now) + granted;
-                // In a box: its room would be in every request.
-                match Box::pin(timeout_at(until, body.frame())).await {
-                    Ok(frame) => frame,
-                    Err(_) => return Err(Unread::TooSlow),
-                }
-            }
-        };
-        let data = match frame {
-            None => break,
-            Some(Err(_)) => return Err(Unread::Broken),
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => data,
-                Err(_trailers) => continue,
-            },
-        };
-        if received + data.len() > settings.body {
+}
+
+impl Reading<'_> {
+    /// Reads the body of a request, within the limits of size, memory and time.
+    pub(crate) async fn read(self, headers: &HeaderMap, mut body: Body) -> Result<Bytes, Unread> {
+        let most = self.settings.body;
+        let announced =
+            headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+        if announced.is_some_and(|length| length > most) {
             return Err(Unread::TooLarge);
         }
-        if received == 0 {
-            first = data;
-            continue;
+        self.memory.look(announced.unwrap_or_default(), self.share).map_err(Unread::NoRoom)?;
+        // Nearly always it has come with the head, and nobody looks at the clock.
+        let mut times = None;
+        let (mut first, mut more, mut place) = (Bytes::new(), BytesMut::new(), None);
+        loop {
+            let received = first.len() + more.len();
+            let frame = match poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx))).await {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    let times = times.get_or_insert_with(Times::new);
+                    // In a box: its room would be in every request.
+                    Box::pin(self.next(&mut body, received, times)).await?
+                }
+            };
+            let data = match frame {
+                None => break,
+                Some(Err(_)) => return Err(Unread::Broken),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => data,
+                    Err(_trailers) => continue,
+                },
+            };
+            let length = received + data.len();
+            if length > most {
+                return Err(Unread::TooLarge);
+            }
+            // What is announced is believed up to twice of what has come.
+            let room = announced.unwrap_or(usize::MAX).min(2 * length).max(length);
+            if length > OWN && more.capacity() < length {
+                let place = place.get_or_insert_with(|| self.memory.place(self.share));
+                place.grow(room).map_err(Unread::NoRoom)?;
+            }
+            if received == 0 {
+                first = data;
+                continue;
+            }
+            if more.capacity() < length {
+                more.reserve(room - more.len());
+            }
+            if more.is_empty() {
+                more.extend_from_slice(&std::mem::take(&mut first));
+            }
+            more.extend_from_slice(&data);
         }
-        if more.is_empty() {
-            // What is announced is not believed further than a megabyte at once.
-            more.reserve(announced.unwrap_or_default().clamp(received + data.len(), 1 << 20));
-            more.extend_from_slice(&std::mem::take(&mut first));
-        }
-        more.extend_from_slice(&data);
+        let body = if more.is_empty() { first } else { more.freeze() };
+        Ok(match place {
+            Some(place) => place.hold(body),
+            None => body,
+        })
     }
-    Ok(if more.is_empty() { first } else { more.freeze() })
+
+    /// Waits for the next piece.
+    async fn next(&self, body: &mut Body, received: usize, times: &mut Times) -> Result<Option<Frame>, Unread> {
+        let Settings { body_timeout, body_idle, .. } = self.settings;
+        let granted = *body_timeout + Duration::from_secs(received as u64 / SLOWEST);
+        let until = (times.begun + granted).min(Instant::now() + *body_idle);
+        loop {
+            let stopping = times.stopped.map(|stopped| stopped + LAST_PIECES);
+            tokio::select! {
+                biased;
+                frame = body.frame() => return Ok(frame),
+                () = sleep_until(stopping.map_or(until, |stopping| stopping.min(until))) => {
+                    return Err(if times.stopped.is_some() { Unread::Stopping } else { Unread::TooSlow });
+                }
+                () = self.stop.cancelled(), if times.stopped.is_none() => times.stopped = Some(Instant::now()),
+            }
+        }
+    }
+}
+
+type Frame = Result<http_body::Frame<Bytes>, axum::Error>;
+
+/// When a body that is waited for began to be, and when it was no longer to be waited for.
+struct Times {
+    begun: Instant,
+    stopped: Option<Instant>,
+}
+
+impl Times {
+    fn new() -> Self {
+        Self { begun: Instant::now(), stopped: None }
+    }
 }
 
 /// The request in the caller's own bytes.
@@ -425,10 +518,72 @@ mod tests {
         let settings = Settings { body: 10, ..Settings::default() };
         let read_of = |headers: HeaderMap, text: &'static str| {
             let settings = settings.clone();
-            async move { read(&headers, Body::from(text), &settings).await }
+            async move {
+                let (memory, stop) = (Arc::new(Memory::new(1 << 30)), CancellationToken::new());
+                let reading = Reading { settings: &settings, memory: &memory, share: None, stop: &stop };
+                reading.read(&headers, Body::from(text)).await
+            }
         };
         assert_eq!(read_of(headers(&[("content-length", "11")]), "").await, Err(Unread::TooLarge));
         assert_eq!(read_of(HeaderMap::new(), "eleven byte").await, Err(Unread::TooLarge));
         assert_eq!(read_of(HeaderMap::new(), "ten bytes!").await.unwrap(), "ten bytes!");
+    }
+
+    /// A body that comes in these pieces, so long after each other, and then no more.
+    fn in_pieces(piece: usize, pieces: usize, every: Duration) -> Body {
+        let pieces = futures_util::stream::unfold(0, move |sent| async move {
+            tokio::time::sleep(every).await;
+            (sent < pieces).then(|| (Ok::<_, std::io::Error>(Bytes::from(vec![b' '; piece])), sent + 1))
+        });
+        Body::from_stream(futures_util::StreamExt::chain(pieces, futures_util::stream::pending()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_pauses_for_too_long_is_given_up_and_has_given_back_what_it_held() {
+        let (settings, memory, stop) = (Settings::default(), Arc::new(Memory::new(1 << 30)), CancellationToken::new());
+        let begun = Instant::now();
+        let body = in_pieces(100_000, 10, Duration::from_secs(3));
+        let reading = Reading { settings: &settings, memory: &memory, share: None, stop: &stop };
+        assert_eq!(reading.read(&HeaderMap::new(), body).await, Err(Unread::TooSlow));
+        // The last look for a piece comes with the first that is not sent.
+        let idle = settings.body_idle.as_secs();
+        assert!((30 + idle..=33 + idle).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+        assert_eq!(memory.used(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_is_still_coming_when_the_server_stops_has_a_second() {
+        let (settings, memory, stop) = (Settings::default(), Arc::new(Memory::new(1 << 30)), CancellationToken::new());
+        let begun = Instant::now();
+        let body = in_pieces(100, 1_000_000, Duration::from_millis(100));
+        let reading = Reading { settings: &settings, memory: &memory, share: None, stop: &stop };
+        let stopping = async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            stop.cancel();
+        };
+        let headers = HeaderMap::new();
+        let (read, ()) = tokio::join!(reading.read(&headers, body), stopping);
+        assert_eq!((read, begun.elapsed().as_secs()), (Err(Unread::Stopping), 6));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_is_refused_by_what_it_announces_or_once_it_is_over_what_there_is() {
+        let (settings, memory, stop) = (Settings::default(), Arc::new(Memory::new(64 << 20)), CancellationToken::new());
+        let read = async |announced: &'static str, body: Body| {
+            let headers =
+                if announced.is_empty() { HeaderMap::new() } else { headers(&[("content-length", announced)]) };
+            let reading = Reading { settings: &settings, memory: &memory, share: None, stop: &stop };
+            reading.read(&headers, body).await
+        };
+        assert_eq!(read("9000000", Body::empty()).await, Err(Unread::NoRoom(NoRoom::Ever)));
+        let held = read("", Body::from(vec![b' '; 3_000_000])).await.unwrap();
+        assert_eq!(read("7000000", Body::empty()).await, Err(Unread::NoRoom(NoRoom::Now)));
+        let coming = in_pieces(1_000_000, 7, Duration::ZERO);
+        assert_eq!(read("", coming).await, Err(Unread::NoRoom(NoRoom::Now)));
+        let small = read("", Body::from(vec![b' '; 60_000])).await.unwrap();
+        drop(held);
+        assert_eq!(read("7000000", Body::from(vec![b' '; 7_000_000])).await.unwrap().len(), 7_000_000);
+        drop(small);
+        assert_eq!(memory.used(), 0);
     }
 }

@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{Gateway, connection, files, patience::Patience, routes::Routes, socket::Plain};
+use super::{Gateway, connection, files, memory, patience::Patience, routes::Routes, socket::Plain};
 
 /// How long connections have to send their last bytes once their streams were ended.
 pub(crate) const LAST_BYTES: Duration = Duration::from_secs(5);
@@ -48,7 +48,8 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, gateway: Arc<Ga
     let settings = &gateway.settings;
     let mut http = http1::Builder::new();
     http.header_read_timeout(settings.head_timeout).max_header_size(settings.head);
-    let room = Arc::new(Semaphore::new(files::connections(settings.connections).min(Semaphore::MAX_PERMITS)));
+    let wanted = memory::connections(settings.memory, settings.connections);
+    let room = Arc::new(Semaphore::new(files::connections(wanted).min(Semaphore::MAX_PERMITS)));
     let spare = Arc::new(Semaphore::new(SPARE));
     let routes = Routes::new(gateway.clone(), router);
     let all = Arc::new(All { http, routes, gateway: gateway.clone(), requests, connections: TaskTracker::new() });

@@ -26,6 +26,7 @@ mod inbound;
 mod keys;
 mod listener;
 mod lock;
+mod memory;
 mod observe;
 mod patience;
 mod pipeline;
@@ -64,6 +65,7 @@ use self::{
     catalog::Catalog,
     control::{Control, Obeying, Signals},
     keys::Keys,
+    memory::Memory,
     observe::Observing,
     record::Records,
     settings::{Reloads, Said, Settings},
@@ -109,6 +111,8 @@ struct Gateway {
     keys: Option<Arc<Keys>>,
     /// As they were at the start, for what holds from there on.
     settings: Settings,
+    /// What the bodies of requests take.
+    memory: Arc<Memory>,
     /// As they are at the moment, for what follows the configuration.
     now: ArcSwap<Settings>,
     records: Records,
@@ -129,6 +133,7 @@ impl Gateway {
             keys: keys.map(Arc::new),
             records: Records::new(settings.records),
             now: ArcSwap::from_pointee(settings.clone()),
+            memory: Arc::new(Memory::new(settings.memory)),
             settings,
             #[cfg(test)]
             desk: None,
@@ -185,7 +190,7 @@ impl Serve {
             listen: self.listen.is_some(),
             keys: self.keys.is_some(),
         };
-        let settings = Settings::of(&begun.gateway, said.grace);
+        let settings = Settings::of(&begun, said.grace);
         let gateway = Arc::new(Gateway::new(stack.service(), Catalog::Stack(handle.clone()), keys, settings));
         let control = Control::new()?;
         let listener = control

@@ -14,7 +14,7 @@ use std::{
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header, request::Parts};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use steadfast::{
@@ -81,7 +81,7 @@ pub(crate) fn answer<'a>(
     let gateway = gateway.clone();
     Box::pin(async move {
         let settings = gateway.now.load_full();
-        let body = match inbound::read(&headers, body, &settings).await {
+        let body = match gateway.reading(&settings, key.as_ref()).read(&headers, body).await {
             Ok(body) => body,
             Err(unread) => return unread_to(&entry, unread, &settings, asked.explain, dialect),
         };
@@ -305,13 +305,8 @@ fn refused(entry: &Entry, explain: bool, error: &LlmError, dialect: Dialect) -> 
 
 /// The body of the request did not come, or is too large.
 fn unread_to(entry: &Entry, unread: Unread, settings: &Settings, explain: bool, dialect: Dialect) -> Response<Body> {
-    let mut response = refused(entry, explain, &unread.error(settings), dialect);
-    if unread == Unread::TooSlow {
-        *response.status_mut() = StatusCode::REQUEST_TIMEOUT;
-    }
-    // What is left of the body is not read.
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
+    let response = refused(entry, explain, &unread.error(settings), dialect);
+    refusal::of_unread(unread, response)
 }
 
 /// The key does not allow it.
@@ -351,8 +346,10 @@ fn is_passed(name: &HeaderName) -> bool {
     const NAMES: [&str; 7] =
         ["request-id", "x-request-id", "retry-after", "retry-after-ms", "x-should-retry", "x-generation-id", "cf-ray"];
     const FAMILIES: [&str; 4] = ["anthropic-", "openai-", "x-ratelimit-", "x-groq-"];
+    // Whose account it is that pays: the operator's, and none of the caller's business.
+    const ACCOUNT: [&str; 3] = ["openai-organization", "openai-project", "anthropic-organization-id"];
     let name = name.as_str();
-    NAMES.contains(&name) || FAMILIES.iter().any(|family| name.starts_with(family))
+    NAMES.contains(&name) || FAMILIES.iter().any(|family| name.starts_with(family)) && !ACCOUNT.contains(&name)
 }
 
 /// An id in the header that the dialect's clients show to their users: ours where no provider's is there.
@@ -360,5 +357,31 @@ fn identify(dialect: Dialect, headers: &mut HeaderMap) {
     let name = refusal::request_id_header(dialect);
     if let Some(id) = headers.get(REQUEST_ID).cloned() {
         headers.entry(name).or_insert(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_account_pays_is_not_told_to_callers() {
+        let sent = [
+            ("request-id", true),
+            ("x-request-id", true),
+            ("anthropic-ratelimit-requests-remaining", true),
+            ("openai-processing-ms", true),
+            ("openai-organization", false),
+            ("openai-project", false),
+            ("anthropic-organization-id", false),
+            ("set-cookie", false),
+        ];
+        let from: HeaderMap =
+            sent.iter().map(|(name, _)| (HeaderName::from_static(name), HeaderValue::from_static("1"))).collect();
+        let mut to = HeaderMap::new();
+        pass(Some(&from), &mut to);
+        for (name, passes) in sent {
+            assert_eq!(to.contains_key(name), passes, "{name}");
+        }
     }
 }

@@ -118,11 +118,10 @@ impl Records {
 
     /// The last so many that are wanted, the newest first.
     pub(crate) fn newest(&self, count: usize, wanted: impl Fn(&Record) -> bool) -> Vec<Arc<Record>> {
-        let kept = self.places.iter().filter_map(|place| lock(place).clone());
-        let mut records: Vec<_> = kept.filter(|record| wanted(record)).collect();
-        records.sort_unstable_by_key(|record| std::cmp::Reverse(record.number));
-        records.truncate(count);
-        records
+        let next = self.next.load(Ordering::Relaxed);
+        let numbers = (0..next).rev().take(self.places.len());
+        let kept = numbers.filter_map(|number| lock(self.place(number)).clone().filter(|kept| kept.number == number));
+        kept.filter(|record| wanted(record)).take(count).collect()
     }
 
     fn place(&self, number: u64) -> &Mutex<Option<Arc<Record>>> {

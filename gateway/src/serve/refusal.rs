@@ -11,7 +11,7 @@ use steadfast::{
     translate::{StreamEncoder, encode_error},
 };
 
-use super::keys::Denied;
+use super::{inbound::Unread, keys::Denied, settings::Settings};
 
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// The longest wait that the official clients keep to; after a longer one they come back when they like.
@@ -61,6 +61,20 @@ pub(crate) fn event(error: &LlmError, dialect: Dialect, encoder: &mut StreamEnco
         }
         _ => encoded,
     }
+}
+
+/// What a caller gets whose request's body was not read.
+pub(crate) fn unread(unread: Unread, settings: &Settings, dialect: Dialect) -> Response<Body> {
+    of_unread(unread, refuse(&unread.error(settings), dialect))
+}
+
+/// The error as the response to a request whose body was not read: nothing else comes on this connection.
+pub(crate) fn of_unread(unread: Unread, mut response: Response<Body>) -> Response<Body> {
+    if let Some(status) = unread.status() {
+        *response.status_mut() = status;
+    }
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 /// What a caller without the right key gets.

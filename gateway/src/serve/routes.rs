@@ -6,12 +6,13 @@ use axum::{
     Extension, Router,
     body::Body,
     extract::{Path, State},
-    middleware::{Next, from_fn_with_state},
+    middleware::{Next, from_fn, from_fn_with_state},
     routing::{get, post},
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use serde_json::{Value, json};
 use steadfast::{Dialect, ErrorKind, LlmError};
+use tokio::time::Instant;
 use tower::ServiceExt;
 
 use super::{
@@ -89,8 +90,10 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .route("/v1/models/{*model}", get(catalog::model))
         .route("/requests", get(requests))
         .route("/admin/keys", get(keys::list))
-        .route("/requests/{id}", get(request))
         .route("/handoff/answers/{id}", get(handoff::answer))
+        .route_layer(from_fn(counted))
+        // A look at one place, for who wants to know why it was refused.
+        .route("/requests/{id}", get(request))
         .route_layer(from_fn_with_state(gateway.clone(), with_key));
     for_callers
         .route(MESSAGES, post(messages))
@@ -120,6 +123,15 @@ pub(crate) fn dialect_of(path: &str, headers: &HeaderMap) -> Dialect {
 /// Lets through whom [`let_in`] does.
 async fn with_key(State(gateway): State<Arc<Gateway>>, mut request: Request<Body>, next: Next) -> Response<Body> {
     match let_in(&gateway, &mut request) {
+        Ok(()) => next.run(request).await,
+        Err(denied) => refusal::deny(denied, dialect_of(request.uri().path(), request.headers())),
+    }
+}
+
+/// Counts a request by its key's rate, like a call of a model.
+async fn counted(request: Request<Body>, next: Next) -> Response<Body> {
+    let admitted = request.extensions().get::<Arc<Key>>().map_or(Ok(()), |key| key.admit(Instant::now()));
+    match admitted {
         Ok(()) => next.run(request).await,
         Err(denied) => refusal::deny(denied, dialect_of(request.uri().path(), request.headers())),
     }

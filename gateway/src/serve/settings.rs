@@ -2,11 +2,11 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use steadfast::{
     Event, StackHandle,
-    config::{self, Config, Size, Span},
+    config::{Config, Size, Span},
     events::Subscriber,
 };
 
-use super::Gateway;
+use super::{Gateway, memory};
 
 /// What the server allows its callers, and for how long it waits for whom.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub(crate) struct Settings {
     pub(crate) head_timeout: Duration,
     /// How long a caller may take to send a request's body, over the time that [`SLOWEST`] grants for its size.
     pub(crate) body_timeout: Duration,
+    /// How long a caller may pause while it sends a request's body.
+    pub(crate) body_idle: Duration,
     /// How long a caller may leave an answer unread before its connection is closed.
     pub(crate) unread: Duration,
     /// How many connections may be open at once.
@@ -33,6 +35,8 @@ pub(crate) struct Settings {
     pub(crate) grace: Duration,
     /// How many decision records are kept.
     pub(crate) records: usize,
+    /// What all callers together may take of the memory, in bytes; [`memory`] says how it is divided.
+    pub(crate) memory: u64,
 }
 
 /// The slowest upload that is waited for, in bytes per second.
@@ -45,34 +49,39 @@ impl Default for Settings {
             head: 64 * 1024,
             head_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(30),
+            body_idle: Duration::from_secs(10),
             unread: Duration::from_secs(60),
             connections: 20_000,
             first_sign: Duration::from_secs(10),
             keep_alive: Duration::from_secs(10),
             grace: Duration::from_secs(30),
             records: 1024,
+            memory: 1 << 30,
         }
     }
 }
 
 impl Settings {
     /// What the configuration says, and the defaults for the rest. A grace on the command line is stronger.
-    pub(crate) fn of(said: &config::Gateway, grace: Option<Duration>) -> Self {
-        let default = Self::default();
+    pub(crate) fn of(config: &Config, grace: Option<Duration>) -> Self {
+        let (said, default) = (&config.gateway, Self::default());
         let time = |said: Option<Span>, default| said.map_or(default, |span| span.0.min(LONGEST));
         let size = |said: Option<Size>, default| said.map_or(default, |size| number(size.0));
         let count = |said: Option<u32>, default| said.map_or(default, |count| number(count.into()));
+        let body = size(said.max_body, default.body);
         Self {
-            body: size(said.max_body, default.body),
+            body,
             head: size(said.max_head, default.head),
             head_timeout: time(said.head_timeout, default.head_timeout),
             body_timeout: time(said.body_timeout, default.body_timeout),
+            body_idle: time(said.body_idle_timeout, default.body_idle),
             unread: time(said.unread_timeout, default.unread),
             connections: count(said.connections, default.connections),
             first_sign: time(said.first_sign, default.first_sign),
             keep_alive: time(said.keep_alive, default.keep_alive),
             grace: grace.unwrap_or_else(|| time(said.grace, default.grace)),
             records: count(said.records, default.records),
+            memory: said.memory.map_or_else(|| memory::default(body as u64, config.kept_bytes()), |size| size.0),
         }
     }
 }
@@ -116,7 +125,7 @@ impl Reloads {
 
     fn follow(&mut self) {
         let now = self.stack.config();
-        self.gateway.now.store(Arc::new(Settings::of(&now.gateway, self.said.grace)));
+        self.gateway.now.store(Arc::new(Settings::of(&now, self.said.grace)));
         let waiting = waiting(&self.begun, &now, self.said);
         if waiting != self.told && !waiting.is_empty() {
             let settings = waiting.join(", ");
@@ -157,6 +166,7 @@ fn waiting(begun: &Config, now: &Config, said: Said) -> Vec<&'static str> {
         ("gateway.max_head", was.max_head != is.max_head),
         ("gateway.head_timeout", was.head_timeout != is.head_timeout),
         ("gateway.unread_timeout", was.unread_timeout != is.unread_timeout),
+        ("gateway.memory", was.memory != is.memory),
         ("gateway.records", was.records != is.records),
     ];
     changed.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
@@ -164,20 +174,25 @@ fn waiting(begun: &Config, now: &Config, said: Said) -> Vec<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use steadfast::config;
+
     use super::*;
 
     const NOTHING: Said = Said { grace: None, listen: false, keys: false };
 
     #[test]
     fn what_the_file_does_not_say_is_as_ever() {
-        let (of_nothing, default) = (Settings::of(&config::Gateway::default(), None), Settings::default());
+        let of_nothing = Settings::of(&Config::default(), None);
+        let default = Settings { memory: of_nothing.memory, ..Settings::default() };
         assert_eq!(format!("{of_nothing:?}"), format!("{default:?}"));
-        let said = config::Gateway {
+        assert!(of_nothing.memory >= 256 << 20, "{}", of_nothing.memory);
+        let gateway = config::Gateway {
             max_body: Some(Size(1 << 20)),
             grace: Some(Span(Duration::from_secs(5))),
             connections: Some(7),
             ..config::Gateway::default()
         };
+        let said = Config { gateway, ..Config::default() };
         let settings = Settings::of(&said, None);
         assert_eq!((settings.body, settings.grace, settings.connections), (1 << 20, Duration::from_secs(5), 7));
         assert_eq!(Settings::of(&said, Some(Duration::ZERO)).grace, Duration::ZERO, "the command line is stronger");
@@ -186,16 +201,19 @@ mod tests {
     #[test]
     fn a_time_without_end_can_be_added_to_a_clock() {
         let forever = Some(Span(Duration::MAX));
-        let said = config::Gateway {
+        let gateway = config::Gateway {
             head_timeout: forever,
             body_timeout: forever,
+            body_idle_timeout: forever,
             unread_timeout: forever,
             keep_alive: forever,
             ..config::Gateway::default()
         };
-        let settings = Settings::of(&said, None);
+        let settings = Settings::of(&Config { gateway, ..Config::default() }, None);
         let now = tokio::time::Instant::now();
-        for time in [settings.head_timeout, settings.body_timeout, settings.unread, settings.keep_alive] {
+        for time in
+            [settings.head_timeout, settings.body_timeout, settings.body_idle, settings.unread, settings.keep_alive]
+        {
             assert!(
                 time.checked_add(Duration::from_secs(u32::MAX.into()))
                     .is_some_and(|time| now.checked_add(time).is_some())

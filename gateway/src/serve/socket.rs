@@ -161,7 +161,7 @@ impl Plain {
         status: "503 Service Unavailable",
         header: "retry-after: 1\r\n",
         kind: "overloaded_error",
-        message: "the gateway has no connection left",
+        message: "the gateway has no connection left (`gateway.connections`, `gateway.memory`)",
     };
     pub(crate) const TOO_SLOW: Self =
         Self::invalid("408 Request Timeout", "the head of the request did not come in time");

@@ -16,6 +16,7 @@ pub mod common;
 mod control;
 mod crowd;
 mod gateway;
+mod memory;
 mod mutations;
 mod provider;
 mod reload;

@@ -5,8 +5,47 @@ const KIB: u64 = 1 << 10;
 const GIB: u64 = 1 << 30;
 
 pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
-    findings.within("gateway", |findings| gateway(&config.gateway, findings));
+    findings.within("gateway", |findings| {
+        gateway(&config.gateway, findings);
+        if let Some(Size(memory)) = config.gateway.memory {
+            divides(config, memory, findings);
+        }
+    });
 }
+
+/// The memory for all has room for what the other settings allow.
+fn divides(config: &Config, memory: u64, findings: &mut Findings<'_, '_>) {
+    let mib = |bytes: u64| bytes.div_ceil(KIB * KIB);
+    let body = config.gateway.max_body.map_or(LARGEST_BODY, |size| size.0);
+    if memory / 8 < body {
+        let least = mib(body.saturating_mul(8));
+        findings.wrong(
+            "memory",
+            format!("`memory` is at least {least} MiB: eight times `max_body`, or the largest body finds no room"),
+        );
+    }
+    let kept = config.kept_bytes();
+    if memory / 4 < kept {
+        let (kept, least) = (mib(kept), mib(kept.saturating_mul(4)));
+        findings.wrong(
+            "memory",
+            format!(
+                "kept answers, idempotency keys and records may take {kept} MiB, and a quarter of `memory` is for them: at least \
+                 {least} MiB, or less in `cache.max_bytes`, `idempotency.max_bytes` and `records`"
+            ),
+        );
+    }
+    let connections = memory / 4 / (16 * KIB);
+    if config.gateway.connections.is_some_and(|wanted| u64::from(wanted) > connections) {
+        findings.wrong(
+            "connections",
+            format!("`memory` has room for {connections} connections, of 16 KiB in a quarter of it"),
+        );
+    }
+}
+
+/// The default of `max_body`.
+const LARGEST_BODY: u64 = 32 * KIB * KIB;
 
 fn gateway(gateway: &Gateway, findings: &mut Findings<'_, '_>) {
     if gateway.keys.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
@@ -26,6 +65,7 @@ fn gateway(gateway: &Gateway, findings: &mut Findings<'_, '_>) {
     }
     findings.some_time("head_timeout", gateway.head_timeout);
     findings.some_time("body_timeout", gateway.body_timeout);
+    findings.some_time("body_idle_timeout", gateway.body_idle_timeout);
     findings.some_time("unread_timeout", gateway.unread_timeout);
     findings.some_time("keep_alive", gateway.keep_alive);
 }

@@ -17,7 +17,7 @@ use super::{
     Operator,
     answer::{error, ok, pins, tier, wrong},
 };
-use crate::serve::{Gateway, Settings, inbound};
+use crate::serve::{Gateway, Settings};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -205,9 +205,15 @@ async fn read<T: DeserializeOwned>(
 ) -> Result<T, Response<Body>> {
     let (head, body) = request.into_parts();
     let settings = Settings { body: LONGEST_BODY, ..Settings::clone(&gateway.now.load()) };
-    let body = match inbound::read(&head.headers, body, &settings).await {
+    let body = match gateway.reading(&settings, None).read(&head.headers, body).await {
         Ok(body) => body,
-        Err(unread) => return Err(wrong(unread.error(&settings).message())),
+        Err(unread) => {
+            let mut refused = wrong(unread.error(&settings).message());
+            if let Some(status) = unread.status().filter(StatusCode::is_server_error) {
+                *refused.status_mut() = status;
+            }
+            return Err(refused);
+        }
     };
     serde_json::from_slice(&body).map_err(|problem| wrong(format!("{problem}; the body is to be {expected}")))
 }

@@ -29,7 +29,8 @@ use axum::{
     routing::{get, post},
 };
 use http::{HeaderMap, Request, Response, StatusCode};
-use steadfast::StackHandle;
+use steadfast::{Dialect, StackHandle};
+use tokio::time::Instant;
 
 use self::answer::tiers;
 pub(crate) use self::answer::{error, ok, wrong};
@@ -37,6 +38,7 @@ use super::{
     Gateway,
     catalog::Catalog,
     keys::{Denied, Key},
+    refusal,
 };
 
 /// The paths of an administrator, where there is a stack to look at.
@@ -91,13 +93,18 @@ pub(crate) fn key_of(gateway: &Gateway, headers: &HeaderMap, needed: &str) -> Re
         let message = format!("this server has no keys: start it with --keys FILE, where a key has {needed}");
         return Err(error(StatusCode::FORBIDDEN, "permission_error", &message).into());
     };
-    keys.caller(headers).map_err(|denied| {
+    let key = keys.caller(headers).map_err(|denied| {
         let message = match denied {
             Denied::NoKey => &*format!("no key: send one with {needed} in `Authorization: Bearer` or `x-api-key`"),
             _ => "the gateway does not know this key, or it has expired",
         };
-        error(StatusCode::UNAUTHORIZED, "authentication_error", message).into()
-    })
+        error(StatusCode::UNAUTHORIZED, "authentication_error", message)
+    })?;
+    // What it asks here is counted like what it asks of models.
+    match key.admit(Instant::now()) {
+        Ok(()) => Ok(key),
+        Err(denied) => Err(refusal::deny(denied, Dialect::OpenAi).into()),
+    }
 }
 
 async fn list(Extension(stack): Operator) -> Response<Body> {

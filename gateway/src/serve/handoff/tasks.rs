@@ -23,7 +23,7 @@ use crate::{
     serve::{
         Gateway, Settings,
         admin::{error, ok, wrong},
-        inbound::{self, Unread},
+        inbound::Unread,
     },
 };
 
@@ -226,10 +226,17 @@ async fn read<T: DeserializeOwned>(
 ) -> Result<Option<T>, Response<Body>> {
     let (head, body) = request.into_parts();
     let settings = Settings { body: LONGEST_BODY, ..Settings::clone(&gateway.now.load()) };
-    let body = match inbound::read(&head.headers, body, &settings).await {
+    let key = head.extensions.get::<Reviewer>().map(|reviewer| &reviewer.key);
+    let body = match gateway.reading(&settings, key).read(&head.headers, body).await {
         Ok(body) => body,
         Err(Unread::TooLarge) => return Err(too_long()),
-        Err(unread) => return Err(wrong(unread.error(&settings).message())),
+        Err(unread) => {
+            let mut refused = wrong(unread.error(&settings).message());
+            if let Some(status) = unread.status().filter(StatusCode::is_server_error) {
+                *refused.status_mut() = status;
+            }
+            return Err(refused);
+        }
     };
     if body.is_empty() {
         return Ok(None);

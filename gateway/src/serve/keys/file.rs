@@ -111,9 +111,22 @@ pub(super) fn read(path: &Path, text: &Contents, before: &[Arc<Key>]) -> Result<
         });
         let old = before.and_then(|key| key.limits.as_ref());
         let limits = Limits::new(entry.concurrency, entry.tokens_per_minute, old);
+        let memory = before.map(|key| key.memory.clone()).unwrap_or_default();
         let Entry { name, features, models, budget, expires, admin, handoff, .. } = entry;
         let name = name.into();
-        keys.push(Arc::new(Key { name, hash, features, models, rate, limits, budget, expires, admin, handoff }));
+        keys.push(Arc::new(Key {
+            name,
+            hash,
+            features,
+            models,
+            rate,
+            limits,
+            budget,
+            expires,
+            admin,
+            handoff,
+            memory,
+        }));
     }
     Ok(keys)
 }

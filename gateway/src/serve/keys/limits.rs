@@ -2,7 +2,10 @@
 
 use std::{
     num::NonZeroU32,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use steadfast::{BoxLlmService, BulkheadHandle, BulkheadLayer, LlmError, LlmRequest, LlmResponse, layers::bulkhead};
@@ -17,6 +20,18 @@ pub(super) struct Limits {
     pub(super) tokens_per_minute: Option<NonZeroU32>,
     layer: BulkheadLayer,
     handle: BulkheadHandle,
+    /// How much is under way that calls no model.
+    beside: Arc<AtomicUsize>,
+}
+
+/// A place for work that calls no model, given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
 }
 
 impl Limits {
@@ -39,12 +54,25 @@ impl Limits {
             layer = layer.succeeding(&before.handle);
         }
         let handle = layer.handle();
-        Some(Self { concurrency, tokens_per_minute, layer, handle })
+        let beside = before.map(|before| before.beside.clone()).unwrap_or_default();
+        Some(Self { concurrency, tokens_per_minute, layer, handle, beside })
     }
 
     /// How many requests are in flight.
     pub(super) fn in_flight(&self) -> usize {
         self.handle.snapshot().iter().map(|load| load.in_flight).sum()
+    }
+
+    /// Takes a place for work that calls no model.
+    pub(super) fn place(&self) -> Result<Option<Place>, Denied> {
+        let Some(limit) = self.concurrency else { return Ok(None) };
+        let beside = self.beside.fetch_add(1, Relaxed);
+        let place = Place(self.beside.clone());
+        let taken = beside.saturating_add(self.in_flight());
+        if usize::try_from(limit.get()).is_ok_and(|limit| taken >= limit) {
+            return Err(Denied::InFlight);
+        }
+        Ok(Some(place))
     }
 
     /// Calls the service within the limits. The error of a request that these refuse has a [`Denied`] as its source.

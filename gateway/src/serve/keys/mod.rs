@@ -64,7 +64,7 @@ use tower::Service;
 
 pub(crate) use self::{admin::list, make::Key as MakeKey};
 use self::{expiry::Expiry, file::Contents, limits::Limits, rate::Rate};
-use super::{lock::lock, wall_clock};
+use super::{lock::lock, memory::Share, wall_clock};
 use crate::exit::Failure;
 
 /// The keys of a file, as they are at the moment.
@@ -89,6 +89,8 @@ pub(crate) struct Key {
     expires: Option<Expiry>,
     pub(crate) admin: bool,
     handoff: bool,
+    /// What its requests' bodies take of the gateway's memory.
+    pub(crate) memory: Arc<Share>,
 }
 
 /// Why a caller is not served.
@@ -264,6 +266,11 @@ impl Key {
             (None, Some(named)) => named == pattern,
         };
         if allowed.iter().any(|pattern| fits(pattern)) { Ok(()) } else { Err(Denied::Model) }
+    }
+
+    /// Takes a place for work that calls no model, among those that the key's concurrency allows.
+    pub(crate) fn place(&self) -> Result<Option<limits::Place>, Denied> {
+        self.limits.as_ref().map_or(Ok(None), Limits::place)
     }
 
     /// Counts a request.

@@ -205,6 +205,75 @@ async fn a_key_has_so_many_requests_in_flight_and_no_more() {
     client.until("content_block_delta").await;
 }
 
+const COUNT: &str = "/v1/messages/count_tokens";
+
+#[tokio::test]
+async fn what_a_key_has_counted_is_within_its_limits_too() {
+    let slow = provider().pace(Duration::from_secs(600));
+    let limited = Limited::start("counted", ", concurrency: 1, features: [chat], models: ['claude-*']", slow).await;
+    let count = async |headers: &[(&str, &str)], body: &Value| error(&limited.server.post(COUNT, headers, body).await);
+    assert_eq!(count(&[ONE], &hello(false)).await.0, 200);
+    let mut other = hello(false);
+    other["model"] = "gpt-4o".into();
+    assert_eq!(count(&[ONE], &other).await.0, 403);
+    let (status, kind, message) = count(&[ONE, ("x-steadfast-feature", "search")], &hello(false)).await;
+    assert_eq!((status, &*kind), (403, "permission_error"), "{message}");
+    let mut open = limited.server.connect().await;
+    open.post(MESSAGES, &[ONE], &hello(true)).await;
+    open.until("content_block_delta").await;
+    let (status, kind, message) = count(&[ONE], &hello(false)).await;
+    assert_eq!((status, &*kind), (429, "rate_limit_error"), "{message}");
+    assert!(message.contains("in flight"), "{message}");
+    assert_eq!(count(&[TWO], &hello(false)).await.0, 200);
+    drop(open);
+    let freed = async { while count(&[ONE], &hello(false)).await.0 != 200 {} };
+    timeout(Duration::from_secs(20), freed).await.expect("who leaves frees the place");
+}
+
+/// Bodies that are still to come are work under way as well.
+#[tokio::test]
+async fn a_body_that_is_to_be_counted_has_a_place_from_its_head_on() {
+    let limited = Limited::start("counting", ", concurrency: 2", provider()).await;
+    let body = hello(false).to_string();
+    let whole = request("POST", COUNT, &[ONE], body.as_bytes());
+    let mut half = Vec::new();
+    for _ in 0..2 {
+        let mut client = limited.server.connect().await;
+        client.send(&whole[..whole.len() - 5]).await;
+        half.push(client);
+    }
+    let denied = async { while limited.server.post(COUNT, &[ONE], &hello(false)).await.status != 429 {} };
+    timeout(Duration::from_secs(20), denied).await.expect("both places are taken");
+    for mut client in half {
+        client.send(&whole[whole.len() - 5..]).await;
+        assert_eq!(client.answer().await.status, 200);
+    }
+    assert_eq!(limited.server.post(COUNT, &[ONE], &hello(false)).await.status, 200);
+}
+
+#[tokio::test]
+async fn every_path_that_asks_for_a_key_counts_by_its_rate() {
+    let limited = Limited::start("paths", "", provider()).await;
+    let keys = Keys::load(&limited.file.0).ok();
+    let server = Server::with_stack(&limited.stack, keys, Settings::default()).await;
+    let get = ["/v1/models", "/v1/models/main", "/requests", "/admin/keys", "/handoff/answers/task_1"];
+    let more = ["/admin/tiers", "/handoff/tasks"];
+    let post = [MESSAGES, CHAT, COUNT, "/admin/level", "/handoff/redrive"];
+    for (number, path) in get.iter().chain(&more).chain(&post).enumerate() {
+        // The limit that changes begins anew.
+        let rate = 3 + number;
+        limited.file.write(&format!(", admin: true, requests_per_minute: {rate}"));
+        server.gateway.keys.as_ref().unwrap().reload();
+        for asked in 0..=rate {
+            let answer = match post.contains(path) {
+                true => server.post(path, &[ONE], &hello(false)).await,
+                false => server.get(path, &[ONE]).await,
+            };
+            assert_eq!(answer.status == 429, asked == rate, "{path}, {asked}: {answer:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_key_has_so_many_tokens_in_a_minute() {
     let limited = Limited::start("tokens", ", tokens_per_minute: 250", provider()).await;

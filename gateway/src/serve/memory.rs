@@ -1,0 +1,269 @@
+//! One bound for what all callers together keep in memory: `gateway.memory`.
+//!
+//! | part | for what | what holds it |
+//! |---|---|---|
+//! | 1/2 | the bodies of requests, from their first piece on until their last copy is let go | [`Memory`] |
+//! | 1/4 | connections, with the streams on them | [`connections`] |
+//! | 1/4 | what is kept: answers, idempotency keys, decision records | their own settings, which are checked against it |
+//!
+//! Of a body that is counted each byte is counted [`WEIGHT`] times, for what reading, decoding and encoding make of it. A
+//! body of up to [`OWN`] bytes is its connection's. Those beyond [`SMALL`] may not take the last quarter, so that they leave room
+//! for smaller ones; and where callers have keys, those of one key may take half, or else a single body.
+
+use std::{
+    fmt, fs,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use bytes::Bytes;
+
+/// A body up to so many bytes takes nothing: hyper's buffer of its connection is as large.
+pub(crate) const OWN: usize = 8 << 10;
+/// A body up to so many bytes is small.
+const SMALL: usize = 64 << 10;
+/// How often a body's bytes are counted.
+const WEIGHT: usize = 3;
+/// What a connection with a stream takes, in bytes.
+const CONNECTION: u64 = 16 << 10;
+
+/// The part of the memory that is for the bodies of requests.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    room: usize,
+    used: AtomicUsize,
+}
+
+/// What the bodies of one caller take of it.
+#[derive(Debug, Default)]
+pub(crate) struct Share(AtomicUsize);
+
+/// The place of one body, given back when it is dropped.
+pub(crate) struct Place {
+    memory: Arc<Memory>,
+    share: Option<Arc<Share>>,
+    taken: usize,
+}
+
+/// Why there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoRoom {
+    /// At the moment.
+    Now,
+    /// Not for so large a body, whatever else is there.
+    Ever,
+}
+
+impl Memory {
+    /// The part of this many bytes for all.
+    pub(crate) fn new(all: u64) -> Self {
+        Self { room: usize::try_from(all / 2).unwrap_or(usize::MAX), used: AtomicUsize::new(0) }
+    }
+
+    /// A place for a body of a caller, still without room.
+    pub(crate) fn place(self: &Arc<Self>, share: Option<&Arc<Share>>) -> Place {
+        Place { memory: self.clone(), share: share.cloned(), taken: 0 }
+    }
+
+    /// How many bytes are taken.
+    #[cfg(test)]
+    pub(crate) fn used(&self) -> usize {
+        self.used.load(Relaxed)
+    }
+
+    /// What bodies of this size may take together.
+    fn limit(&self, body: usize) -> usize {
+        if body <= SMALL { self.room } else { self.room - self.room / 4 }
+    }
+
+    /// Looks whether a body of this size has room, and takes none.
+    pub(crate) fn look(&self, body: usize, share: Option<&Arc<Share>>) -> Result<(), NoRoom> {
+        if body <= OWN {
+            return Ok(());
+        }
+        let (wanted, limit) = (body.saturating_mul(WEIGHT), self.limit(body));
+        if wanted > limit {
+            return Err(NoRoom::Ever);
+        }
+        let others = share.map_or(0, |share| share.0.load(Relaxed));
+        let is_fair = others == 0 || others.saturating_add(wanted) <= self.room / 2;
+        let fits = self.used.load(Relaxed).saturating_add(wanted) <= limit;
+        if is_fair && fits { Ok(()) } else { Err(NoRoom::Now) }
+    }
+}
+
+impl Place {
+    /// Makes room for a body of this size in all.
+    pub(crate) fn grow(&mut self, body: usize) -> Result<(), NoRoom> {
+        let wanted = body.saturating_mul(WEIGHT);
+        let limit = self.memory.limit(body);
+        if wanted > limit {
+            return Err(NoRoom::Ever);
+        }
+        let more = wanted.saturating_sub(self.taken);
+        if let Some(share) = &self.share {
+            let most = self.memory.room / 2;
+            let others = share.0.fetch_add(more, Relaxed) - self.taken;
+            if others > 0 && others + wanted > most {
+                share.0.fetch_sub(more, Relaxed);
+                return Err(NoRoom::Now);
+            }
+        }
+        let fits = |used: usize| used.checked_add(more).filter(|sum| *sum <= limit);
+        if self.memory.used.fetch_update(Relaxed, Relaxed, fits).is_err() {
+            if let Some(share) = &self.share {
+                share.0.fetch_sub(more, Relaxed);
+            }
+            return Err(NoRoom::Now);
+        }
+        self.taken += more;
+        Ok(())
+    }
+
+    /// The bytes of a body, whose last copy gives the place back.
+    pub(crate) fn hold(self, body: Bytes) -> Bytes {
+        Bytes::from_owner(Held { body, _place: self })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.memory.used.fetch_sub(self.taken, Relaxed);
+        if let Some(share) = &self.share {
+            share.0.fetch_sub(self.taken, Relaxed);
+        }
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place").field("taken", &self.taken).finish_non_exhaustive()
+    }
+}
+
+/// A body and its place.
+struct Held {
+    // Let go first.
+    body: Bytes,
+    _place: Place,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+/// How many connections this many bytes have room for, of so many that are wanted.
+pub(crate) fn connections(all: u64, wanted: usize) -> usize {
+    let room = usize::try_from(all / 4 / CONNECTION).unwrap_or(usize::MAX).max(1);
+    if room < wanted {
+        tracing::warn!(connections = room, "fewer connections than wanted: `gateway.memory` has room for no more");
+    }
+    room.min(wanted)
+}
+
+/// The memory for all where the file names none: a quarter of the machine's or the container's, and in any case enough for bodies of this
+/// size and for so much that is kept.
+pub(crate) fn default(largest_body: u64, kept: u64) -> u64 {
+    machine().map_or(UNKNOWN, |bytes| bytes / 4).max(largest_body.saturating_mul(8)).max(kept.saturating_mul(4))
+}
+
+/// Where nobody says how much there is.
+const UNKNOWN: u64 = 1 << 30;
+
+/// How much memory the machine has, or the group of processes that this one is in.
+fn machine() -> Option<u64> {
+    let read = |path: &str| fs::read_to_string(path).ok();
+    let total = read("/proc/meminfo").and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
+    });
+    let limit = |path: String| read(&path).and_then(|text| text.trim().parse::<u64>().ok());
+    let groups = read("/proc/self/cgroup").unwrap_or_default();
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    let group = group.trim_end_matches('/');
+    let within = group.match_indices('/').map(|(end, _)| &group[..end]).chain([group]);
+    let limits = within.filter_map(|group| limit(format!("/sys/fs/cgroup{group}/memory.max")));
+    let of_old = limit("/sys/fs/cgroup/memory/memory.limit_in_bytes".to_owned());
+    limits.chain(of_old).chain(total).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    fn memory(mib: u64) -> Arc<Memory> {
+        Arc::new(Memory::new(mib << 20))
+    }
+
+    fn full(memory: &Arc<Memory>, share: Option<&Arc<Share>>, body: usize) -> Vec<Place> {
+        std::iter::repeat_with(|| {
+            let mut place = memory.place(share);
+            place.grow(body).ok().map(|()| place)
+        })
+        .map_while(|place| place)
+        .collect()
+    }
+
+    #[test]
+    fn large_bodies_leave_room_for_small_ones() {
+        let memory = memory(256);
+        let large = full(&memory, None, 4 * MIB);
+        assert_eq!(large.len(), 96 / 12);
+        assert_eq!((memory.look(4 * MIB, None), memory.look(SMALL, None)), (Err(NoRoom::Now), Ok(())));
+        let small = full(&memory, None, SMALL);
+        assert_eq!(small.len(), 32 * MIB / (3 * SMALL));
+        drop((large, small));
+        assert_eq!(memory.used.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn one_key_takes_half_at_most_or_a_single_body() {
+        let (memory, one, two) = (memory(256), Arc::default(), Arc::default());
+        let of_one = full(&memory, Some(&one), 4 * MIB);
+        assert_eq!(of_one.len(), 64 / 12);
+        assert_eq!((memory.look(5 * MIB, Some(&one)), memory.look(5 * MIB, Some(&two))), (Err(NoRoom::Now), Ok(())));
+        assert_eq!(full(&memory, Some(&two), 4 * MIB).len(), 96 / 12 - 64 / 12);
+        drop(of_one);
+        let mut largest = memory.place(Some(&one));
+        assert_eq!(largest.grow(32 * MIB), Ok(()), "it has nothing else there");
+        drop(largest);
+        assert_eq!((one.0.load(Relaxed), two.0.load(Relaxed), memory.used.load(Relaxed)), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_body_takes_its_place_until_its_last_copy_is_gone() {
+        let memory = memory(256);
+        let mut place = memory.place(None);
+        place.grow(MIB).unwrap();
+        place.grow(2 * MIB).unwrap();
+        assert_eq!(memory.used.load(Relaxed), 2 * MIB * WEIGHT);
+        let body = place.hold(vec![b'x'; 2 * MIB].into());
+        let part = body.slice(5..6);
+        drop(body);
+        assert_eq!((&*part, memory.used.load(Relaxed)), (&b"x"[..], 2 * MIB * WEIGHT));
+        drop(part);
+        assert_eq!(memory.used.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn what_never_fits_is_told_apart_from_what_does_not_fit_now() {
+        let memory = memory(64);
+        assert_eq!(
+            (memory.look(9 * MIB, None), memory.place(None).grow(9 * MIB)),
+            (Err(NoRoom::Ever), Err(NoRoom::Ever))
+        );
+        assert_eq!(memory.look(8 * MIB, None), Ok(()));
+    }
+
+    #[test]
+    fn the_default_has_room_for_what_the_other_settings_allow() {
+        assert!(default(1 << 40, 0) >= 8 << 40 && default(0, 1 << 40) >= 4 << 40);
+        assert_eq!((connections(1 << 30, 20_000), connections(1 << 30, 7), connections(0, 7)), (16_384, 7, 1));
+    }
+}
