@@ -109,7 +109,7 @@ impl Config {
     /// Returns how many bytes of memory kept answers, idempotency keys and decision records may take.
     pub fn kept_bytes(&self) -> u64 {
         /// A decision record, with what failures said.
-        const RECORD: u64 = 8 << 10;
+        const RECORD: u64 = 4 << 10;
         let answers =
             self.cache.as_ref().map_or(0, |cache| cache.max_bytes.map_or(CacheHandle::MAX_BYTES, |size| size.0));
         let keys = self

@@ -95,7 +95,7 @@ pub(super) const BROKEN: &[(&str, usize, usize, &str, Option<&str>)] = &[
         "gateway_that_keeps_too_much.yaml",
         6,
         11,
-        "may take 72 MiB, and a quarter of `memory` is for them: at least 288 MiB",
+        "may take 68 MiB, and a quarter of `memory` is for them: at least 272 MiB",
         None,
     ),
     ("gateway_of_no_unit.yaml", 4, 22, "expected a number of bytes with its unit, such as 64KiB", None),

@@ -9,7 +9,7 @@ use std::{
     future::ready,
     pin::{Pin, pin},
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker},
@@ -34,6 +34,7 @@ use super::{
     events::{self, SentByHand},
     heads::Heads,
     lock::lock,
+    memory::Memory,
     quiet::{Quiet, Task},
     routes::Routes,
     socket::{Plain, Socket},
@@ -45,12 +46,13 @@ pub(crate) async fn serve<S>(
     http: &Builder,
     patience: Duration,
     routes: &Routes,
+    memory: &Arc<Memory>,
     stop: &CancellationToken,
 ) -> Result<(), hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut socket = Socket::new(stream);
+    let mut socket = Socket::new(stream).within(memory);
     loop {
         // For somebody who says nothing hyper need not be there, with its buffers.
         let has_come = tokio::select! {
@@ -195,7 +197,9 @@ where
         }
         Err(served) => {
             // Who has sent half a head is told. Who has said nothing is told nothing.
-            if served.as_ref().is_err_and(hyper::Error::is_timeout) && !read_buf.is_empty() {
+            if socket.is_out_of_memory() {
+                let _ = socket.write_all(&Plain::FULL.response()).await;
+            } else if served.as_ref().is_err_and(hyper::Error::is_timeout) && !read_buf.is_empty() {
                 let _ = socket.write_all(&Plain::TOO_SLOW.response()).await;
             }
             Ended::Done(served, socket)

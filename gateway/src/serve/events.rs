@@ -22,7 +22,7 @@ const ENOUGH: usize = 16 << 10;
 /// What a stream keeps of its buffer while it waits: room for a usual event.
 const KEPT: usize = 512;
 /// How much of a caller's next request is read during an answer: reading is how its leaving shows.
-const AHEAD: usize = 64 << 10;
+const AHEAD: usize = 8 << 10;
 
 /// On a response that can be sent by [`send`]: it is a stream, and its request has been read to the last byte. What were left
 /// of it would be taken for the next request.

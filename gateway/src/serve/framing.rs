@@ -15,6 +15,8 @@ pub(crate) struct Framing {
     last: u8,
     /// The head has its first line.
     has_begun: bool,
+    /// How long the head is that was read last, as far as it has come.
+    head: usize,
     /// What the head says of its body.
     length: u64,
     is_chunked: bool,
@@ -38,6 +40,11 @@ enum At {
 const LOOKED_AT: usize = 128;
 
 impl Framing {
+    /// The length of the head that was read last, in bytes, as far as it has come.
+    pub(crate) fn head(&self) -> usize {
+        self.head
+    }
+
     /// Follows the next bytes. Each LF in a head that has no CR before it becomes a NUL.
     pub(crate) fn follow(&mut self, mut bytes: &mut [u8]) {
         while !bytes.is_empty() {
@@ -60,7 +67,14 @@ impl Framing {
 
     /// Reads to the end of a line, or as far as there is one.
     fn read_line(&mut self, bytes: &mut [u8]) -> usize {
-        let Some(end) = memchr(b'\n', bytes) else {
+        let end = memchr(b'\n', bytes);
+        if self.at == At::Head {
+            if !self.has_begun && self.line.is_empty() {
+                self.head = 0;
+            }
+            self.head += end.map_or(bytes.len(), |end| end + 1);
+        }
+        let Some(end) = end else {
             self.keep(bytes);
             return bytes.len();
         };
@@ -97,7 +111,7 @@ impl Framing {
                     (false, 0) => At::Head,
                     (false, length) => At::Body(length),
                 };
-                *self = Self { at: body, ..Self::default() };
+                *self = Self { at: body, head: self.head, ..Self::default() };
             }
             At::Head => {
                 self.has_begun = true;
@@ -167,6 +181,22 @@ mod tests {
                 let got = followed(&bad, piece);
                 assert_eq!(got[..=at], wanted[..=at], "{piece}");
             }
+        }
+    }
+
+    #[test]
+    fn a_head_is_as_long_as_what_has_come_of_it_until_the_next_begins() {
+        let head = "POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\n";
+        for piece in [1, 5, 100] {
+            let (mut framing, mut bytes) = (Framing::default(), format!("{head}abcGET").into_bytes());
+            let (first, rest) = bytes.split_at_mut(20);
+            first.chunks_mut(piece).for_each(|piece| framing.follow(piece));
+            assert_eq!(framing.head(), 20);
+            let (rest, next) = rest.split_at_mut(head.len() + 3 - 20);
+            rest.chunks_mut(piece).for_each(|piece| framing.follow(piece));
+            assert_eq!(framing.head(), head.len());
+            next.chunks_mut(piece).for_each(|piece| framing.follow(piece));
+            assert_eq!(framing.head(), 3);
         }
     }
 

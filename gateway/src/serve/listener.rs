@@ -152,7 +152,8 @@ impl All {
         let stream = Patience::new(stream, gateway.settings.unread);
         // A child has a lock of its own: each poll takes it, and connections must not wait for each other there.
         let stop = gateway.stop.child_token();
-        let served = connection::serve(stream, &self.http, gateway.settings.head_timeout, &self.routes, &stop).await;
+        let patience = gateway.settings.head_timeout;
+        let served = connection::serve(stream, &self.http, patience, &self.routes, &gateway.memory, &stop).await;
         if let Err(error) = served {
             // Callers leave and send nonsense: that is their affair.
             tracing::debug!(%from, %error, "the connection ended early");

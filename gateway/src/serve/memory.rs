@@ -7,7 +7,7 @@
 //! | 1/4 | what is kept: answers, idempotency keys, decision records | their own settings, which are checked against it |
 //!
 //! Of a body that is counted each byte is counted [`WEIGHT`] times, for what reading, decoding and encoding make of it. A
-//! body of up to [`OWN`] bytes is its connection's. Those beyond [`SMALL`] may not take the last quarter, so that they leave room
+//! body of up to [`OWN`] bytes is its connection's; a head that is longer is counted like a body. Those beyond [`SMALL`] may not take the last quarter, so that they leave room
 //! for smaller ones; and where callers have keys, those of one key may take half, or else a single body.
 
 use std::{

@@ -215,9 +215,10 @@ impl Serve {
             Obeying { gateway: gateway.clone(), requests: requests.clone(), log: log.clone(), reload: read_again };
         let router = routes::router(gateway.clone()).merge(observing.router());
         let serving = listener::serve(listener, router, gateway, requests);
-        // An error says that the thread has panicked, which has been told.
-        let _ = control.run(signals.obey(obeying), serving)?.await;
+        let ended = control.run(signals.obey(obeying), serving)?.await;
         end_calls(&handle).await;
+        // The thread has said what it stumbled over.
+        ended.map_err(|_| Failure::Refused("error: the server ended before it was asked to".to_owned()))?;
         tracing::info!("stopped");
         Ok(())
     }

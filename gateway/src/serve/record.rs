@@ -238,6 +238,16 @@ fn fine_text(time: Duration) -> String {
     text
 }
 
+/// The steps as they are kept: of what a provider says, which may repeat a whole prompt, the beginning.
+fn kept(steps: &[Attempt]) -> Vec<Attempt> {
+    let mut steps = steps.to_vec();
+    for message in steps.iter_mut().map(|step| &mut step.message).filter(|message| message.len() > LONGEST_MESSAGE) {
+        let end = (0..=LONGEST_MESSAGE).rev().find(|at| message.is_char_boundary(*at)).unwrap_or_default();
+        *message = message[..end].to_owned() + "…";
+    }
+    steps
+}
+
 fn sent(steps: &[Attempt]) -> usize {
     steps.iter().filter(|step| !step.is_local()).count()
 }
@@ -289,7 +299,7 @@ impl Entry {
         let cache = Looked::of(response, self.keeps);
         let now = Instant::now();
         let by = response.served_by();
-        let steps = response.attempts().to_vec();
+        let steps = kept(response.attempts());
         let last = steps.last();
         let tier = shared(by.tier, last.and_then(|step| step.tier.as_ref()));
         let provider = shared(by.provider, last.and_then(|step| step.provider.as_ref()));
@@ -321,7 +331,7 @@ impl Entry {
 
     /// There is no answer, or no whole one.
     pub(crate) fn failed(&self, outcome: Outcome, error: &LlmError) {
-        let steps = (outcome == Outcome::Failed).then(|| error.attempts().to_vec());
+        let steps = (outcome == Outcome::Failed).then(|| kept(error.attempts()));
         let mut told = lock(&self.record.told);
         told.failure = Some(error.kind());
         if let Some(steps) = steps {
@@ -433,6 +443,8 @@ fn put(headers: &mut HeaderMap, name: HeaderName, value: &[u8]) {
 
 /// The longest model name that is kept, in characters: the caller's text is bounded by the body's limit only.
 const LONGEST_NAME: usize = 200;
+/// The longest message of a failure that is kept, in bytes.
+const LONGEST_MESSAGE: usize = 500;
 /// The longest header of ours, in bytes: some proxies take 8 KB of headers in all.
 const LONGEST_HEADER: usize = 4096;
 
@@ -488,6 +500,26 @@ mod tests {
         assert_eq!(record.json(true)["outcome"], "running");
         drop(entry);
         assert_eq!(record.json(true)["outcome"], "abandoned");
+    }
+
+    #[tokio::test]
+    async fn of_a_message_without_end_the_beginning_is_kept() {
+        use steadfast::{FallbackLayer, LlmRequest};
+        use tower::{Layer, ServiceExt, service_fn};
+
+        let message = format!("x{}", "é".repeat(40_000));
+        let failing = service_fn(move |_: LlmRequest| {
+            let failed = LlmError::new(ErrorKind::Server, message.clone());
+            async { Err::<LlmResponse, _>(failed) }
+        });
+        let stack = FallbackLayer::new("one").tier("two", failing.clone()).layer(failing);
+        let error = stack.oneshot(LlmRequest::prompt("hello")).await.unwrap_err();
+        let kept = kept(error.attempts());
+        assert_eq!(kept.len(), 2);
+        for step in kept {
+            assert!((100..=LONGEST_MESSAGE + '…'.len_utf8()).contains(&step.message.len()), "{}", step.message.len());
+            assert!(step.message.starts_with("xé") && step.message.ends_with("é…"), "{}", step.message);
+        }
     }
 
     #[test]

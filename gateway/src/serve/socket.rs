@@ -5,13 +5,17 @@ use std::{
     io,
     mem::MaybeUninit,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::framing::Framing;
+use super::{
+    framing::Framing,
+    memory::{Memory, OWN, Place},
+};
 
 /// A connection that can take back what was read too early, and that speaks for hyper where hyper has no words.
 ///
@@ -24,11 +28,39 @@ pub(crate) struct Socket<S> {
     /// What is left of a refusal that goes out in place of hyper's own.
     instead: Option<Bytes>,
     framing: Framing,
+    /// Where there is memory for heads that are long.
+    memory: Option<Arc<Memory>>,
+    /// What the last head takes of it.
+    head: Option<Place>,
 }
 
 impl<S> Socket<S> {
     pub(crate) fn new(stream: S) -> Self {
-        Self { stream, ahead: BytesMut::new(), instead: None, framing: Framing::default() }
+        Self { stream, ahead: BytesMut::new(), instead: None, framing: Framing::default(), memory: None, head: None }
+    }
+
+    /// The same, with heads for which there must be room here.
+    pub(crate) fn within(mut self, memory: &Arc<Memory>) -> Self {
+        self.memory = Some(memory.clone());
+        self
+    }
+
+    /// Whether there was no room for a head.
+    pub(crate) fn is_out_of_memory(&self) -> bool {
+        self.memory.is_some() && self.framing.head() > OWN && self.head.is_none()
+    }
+
+    /// Makes room for a head that is longer than its connection's own buffer. It keeps that as long as its request is there.
+    fn make_room(&mut self) -> io::Result<()> {
+        let head = self.framing.head();
+        if head <= OWN {
+            self.head = None;
+        } else if let Some(memory) = &self.memory {
+            let mut place = self.head.take().unwrap_or_else(|| memory.place(None));
+            place.grow(head).map_err(|_| io::ErrorKind::OutOfMemory)?;
+            self.head = Some(place);
+        }
+        Ok(())
     }
 
     /// Takes back what was read behind a whole request: it is the next that will be.
@@ -88,7 +120,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
             }
         }
         this.framing.follow(&mut into.filled_mut()[before..]);
-        Poll::Ready(Ok(()))
+        Poll::Ready(this.make_room())
     }
 }
 

@@ -2,9 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
-use super::{Client, Gateway, PATHS, Provider, client, common::Folder, gateway::config, size};
+use super::{Client, Gateway, PATHS, Provider, as_many_as, client, common::Folder, gateway::config, size};
 
 /// Of `sk-of-the-caller`, and of `sk-of-another`.
 const KEYS: &str = "
@@ -97,6 +100,40 @@ async fn large_bodies_that_never_end_stay_within_the_memory_and_others_are_serve
         client.answer().await.unwrap()
     };
     assert!(answer.is_whole(), "{answer:?}");
+    gateway.end();
+}
+
+/// Heads need no key. Each is as long as it may be, and never ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_heads_that_never_end_stay_within_the_memory() {
+    let provider = Provider::start();
+    let gateway = Gateway::start(&config(&provider.address, "gateway: { memory: 16MiB, max_body: 1MiB }\n"), &[]);
+    for path in PATHS {
+        assert!(client::ask(gateway.address(), path, true).await.unwrap().is_whole());
+    }
+    let (before, _) = gateway.memory();
+    let head = format!("GET /v1/models HTTP/1.1\r\nhost: g\r\nx: {}", "y".repeat(60_000));
+    let mut half = Vec::new();
+    for _ in 0..as_many_as(250) {
+        let mut client = Client::connect(gateway.address()).await.unwrap();
+        client.send(&head).await.unwrap();
+        half.push(client);
+    }
+    let mut told = 0;
+    for client in &mut half {
+        if let Ok(Ok(answer)) = timeout(Duration::from_millis(20), client.answer()).await {
+            assert!(answer.status == 503 && answer.body.contains("`gateway.memory`"), "{answer:?}");
+            assert_eq!(answer.header("retry-after"), Some("1"), "{answer:?}");
+            told += 1;
+        }
+    }
+    let (_, most) = gateway.memory();
+    println!("{before} KB before, {most} KB at most; {told} refused");
+    assert!(told > 150 && most < before + 16 * 1024, "{before} KB before, {most} KB at most; {told} refused");
+    for path in PATHS {
+        assert!(client::ask(gateway.address(), path, true).await.unwrap().is_whole());
+    }
+    drop(half);
     gateway.end();
 }
 
