@@ -1,21 +1,19 @@
 //! What a key may have in flight, and how many tokens in a minute: the crate's own bulkhead, one for each key.
 
-use std::{
-    num::NonZeroU32,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+use std::num::NonZeroU32;
+
+use steadfast::{
+    BulkheadHandle, BulkheadLayer,
+    layers::bulkhead::{self, CallerLimits},
 };
-
-use steadfast::{BoxLlmService, BulkheadHandle, BulkheadLayer, LlmError, LlmRequest, LlmResponse, layers::bulkhead};
-use tower::{Layer, ServiceExt, service_fn};
-
-use super::Denied;
 
 /// A key's own bulkhead. Clones are the same one.
 #[derive(Clone, Debug)]
 pub(super) struct Limits {
     pub(super) concurrency: Option<NonZeroU32>,
     pub(super) tokens_per_minute: Option<NonZeroU32>,
-    layer: BulkheadLayer,
+    /// As a request brings them along.
+    pub(super) own: CallerLimits,
     handle: BulkheadHandle,
 }
 
@@ -39,26 +37,11 @@ impl Limits {
             layer = layer.succeeding(&before.handle);
         }
         let handle = layer.handle();
-        Some(Self { concurrency, tokens_per_minute, layer, handle })
+        Some(Self { concurrency, tokens_per_minute, own: CallerLimits::new(layer), handle })
     }
 
     /// How many requests are in flight.
     pub(super) fn in_flight(&self) -> usize {
         self.handle.snapshot().iter().map(|load| load.in_flight).sum()
-    }
-
-    /// Calls the service within the limits. The error of a request that these refuse has a [`Denied`] as its source.
-    pub(super) async fn call(&self, service: BoxLlmService, request: LlmRequest) -> Result<LlmResponse, LlmError> {
-        let passed = AtomicBool::new(false);
-        let inner = service_fn(|request| {
-            passed.store(true, Relaxed);
-            service.clone().oneshot(request)
-        });
-        let answered = self.layer.layer(inner).oneshot(request).await;
-        answered.map_err(|error| match error.retry_after() {
-            _ if passed.load(Relaxed) => error,
-            Some(wait) => error.with_source(Denied::Tokens(wait)),
-            None => error.with_source(Denied::InFlight),
-        })
     }
 }
