@@ -6,6 +6,7 @@ use super::{Frame, StreamEvent};
 use crate::{
     Dialect,
     chat::{FinishReason, Message, Part, Usage},
+    layers::estimate,
 };
 
 /// An answer that is here in whole. Small: every layer moves it on.
@@ -34,6 +35,14 @@ impl Complete {
         match self {
             Self::Text(_) => None,
             Self::Message(whole) => whole.message.usage.as_ref(),
+        }
+    }
+
+    /// How many characters it has, as estimates of tokens count them.
+    pub(super) fn said(&self) -> u64 {
+        match self {
+            Self::Text(text) => text.len() as u64,
+            Self::Message(whole) => whole.message.content.iter().map(|part| estimate::part(part) as u64).sum(),
         }
     }
 

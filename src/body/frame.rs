@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::{
     Dialect, ErrorKind,
     chat::{FinishReason, Opaque, Part, Usage},
+    layers::estimate,
 };
 
 /// A piece of a streamed answer: the provider's own bytes, and what they mean.
@@ -184,6 +185,18 @@ impl StreamEvent {
             Self::Text { text, .. } | Self::Refusal { text, .. } | Self::Reasoning { text, .. } => text.is_empty(),
             Self::Arguments { json, .. } => json.is_empty(),
             _ => false,
+        }
+    }
+
+    /// How many characters of the model's own words are in it, as estimates of tokens count them.
+    pub(super) fn said(&self) -> usize {
+        match self {
+            Self::Text { text, .. } | Self::Reasoning { text, .. } | Self::Refusal { text, .. } => text.len(),
+            Self::Arguments { json, .. } => json.len(),
+            Self::ToolCall { name, .. } => name.len(),
+            Self::Part { part, .. } => estimate::part(part),
+            // A signature is no word of the model's, but stands for its thoughts.
+            _ => 0,
         }
     }
 

@@ -28,7 +28,7 @@ pub use self::{
 use crate::{
     Dialect, LlmError,
     chat::{Accumulator, Message, Usage},
-    layers::admission::{Outcome, Permit},
+    layers::admission::{Outcome, Permit, SoFar},
 };
 
 /// The body of an answer: complete, or a stream of [`Frame`]s.
@@ -184,7 +184,9 @@ impl LlmBody {
     #[inline(always)]
     pub(crate) fn hold(&mut self, permit: &mut Permit) {
         match &mut self.0 {
-            Repr::Complete { answer, .. } => permit.settle(Outcome::Answered { usage: answer.usage() }),
+            Repr::Complete { answer, .. } => {
+                permit.settle_with(Outcome::Answered, SoFar::whole(answer.usage(), || answer.said()));
+            }
             Repr::Stream(stream) => stream.as_mut().hold(mem::take(permit)),
         }
     }

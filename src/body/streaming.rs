@@ -10,7 +10,10 @@ use super::{Delivered, Frame, IdleLimits, StreamEvent, idle::IdleClock};
 use crate::{
     ErrorKind, LlmError,
     chat::Usage,
-    layers::admission::{Outcome, Permit, SoFar},
+    layers::{
+        admission::{Outcome, Permit, SoFar},
+        estimate,
+    },
 };
 
 /// A stream of frames with all that must last as long as it: the one body guard of the crate.
@@ -19,9 +22,7 @@ use crate::{
 #[pin_project(PinnedDrop)]
 pub(super) struct Streaming<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> {
     permits: Vec<Permit>,
-    usage: Option<Usage>,
-    /// The tokens of answers that broke before this one began anew.
-    broken: Option<Usage>,
+    tokens: Tokens,
     delivered: Delivered,
     state: State,
     #[pin]
@@ -46,8 +47,7 @@ impl<S: Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
     pub(super) fn new(frames: S) -> Self {
         Self {
             permits: Vec::with_capacity(USUAL_PERMITS),
-            usage: None,
-            broken: None,
+            tokens: Tokens::default(),
             delivered: Delivered::default(),
             state: State::Running,
             idle: IdleClock::new(),
@@ -58,7 +58,7 @@ impl<S: Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
 
 impl<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
     pub(super) fn usage(&self) -> Option<Usage> {
-        self.usage
+        self.tokens.told
     }
 
     pub(super) fn hold(self: Pin<&mut Self>, permit: Permit) {
@@ -79,17 +79,15 @@ impl<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
                 this.idle.heard(frame.progress());
                 this.delivered.add(&frame);
                 for event in frame.events() {
+                    this.tokens.said += event.said() as u64;
                     match event {
-                        StreamEvent::Usage(usage) => *this.usage = Some(*usage),
-                        // Those were the tokens of the answer that broke.
-                        StreamEvent::Restarted { .. } => *this.broken = total(*this.broken, this.usage.take()),
+                        StreamEvent::Usage(usage) => this.tokens.told = Some(*usage),
+                        StreamEvent::Restarted { .. } => this.tokens.begin_anew(),
                         // A permit is held while the provider works for us, and it has ended its work here. The
                         // reader may take its time with the last frame.
                         StreamEvent::End => {
                             *this.state = State::Ended;
-                            let told = total(*this.broken, *this.usage);
-                            let answered = || Outcome::Answered { usage: this.usage.as_ref() };
-                            settle(this.permits, told, *this.delivered, answered);
+                            settle(this.permits, this.tokens, *this.delivered, Outcome::Answered);
                         }
                         _ => {}
                     }
@@ -112,22 +110,58 @@ impl<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
             },
         };
         *this.state = State::Done;
-        settle(this.permits, total(*this.broken, *this.usage), *this.delivered, || Outcome::Failed(&broken));
+        settle(this.permits, this.tokens, *this.delivered, Outcome::Failed(&broken));
         Poll::Ready(Some(Err(broken)))
     }
 }
 
-fn settle<'a>(permits: &mut Vec<Permit>, told: Option<Usage>, delivered: Delivered, outcome: impl Fn() -> Outcome<'a>) {
-    let so_far = SoFar { usage: told.as_ref(), delivered };
+fn settle(permits: &mut Vec<Permit>, tokens: &Tokens, delivered: Delivered, outcome: Outcome<'_>) {
+    let told = tokens.all_told();
+    let (at_least, prompts) = tokens.at_least(matches!(outcome, Outcome::Answered));
+    let so_far = SoFar { usage: told.as_ref(), delivered, at_least, prompts };
     for mut permit in permits.drain(..) {
-        permit.settle_with(outcome(), so_far);
+        permit.settle_with(outcome, so_far);
     }
 }
 
-fn total(before: Option<Usage>, now: Option<Usage>) -> Option<Usage> {
-    match (before, now) {
-        (Some(before), Some(now)) => Some(before + now),
-        (before, now) => before.or(now),
+/// The tokens of a stream: those that its provider tells, and what is seen of them here.
+#[derive(Clone, Copy, Default)]
+struct Tokens {
+    /// Of the answer under way.
+    told: Option<Usage>,
+    /// How many characters of it have come.
+    said: u64,
+    /// Of answers that broke before this one began anew: as told.
+    broken: Option<Usage>,
+    /// The same, or what came of them where that is more.
+    broken_at_least: Usage,
+    /// How many of those have told nothing of their prompt.
+    broken_prompts: u32,
+}
+
+impl Tokens {
+    /// All before was of an answer that broke.
+    fn begin_anew(&mut self) {
+        let (broken_at_least, broken_prompts) = self.at_least(false);
+        *self = Self { told: None, said: 0, broken: self.all_told(), broken_at_least, broken_prompts };
+    }
+
+    fn all_told(&self) -> Option<Usage> {
+        match (self.broken, self.told) {
+            (Some(broken), Some(told)) => Some(broken + told),
+            (broken, told) => broken.or(told),
+        }
+    }
+
+    /// What was used at the least, and how many prompts are not in it. A provider that has ended its answer knows best.
+    fn at_least(&self, whole: bool) -> (Usage, u32) {
+        let seen = Usage::new(0, estimate::said(self.said));
+        let (now, untold) = match self.told {
+            Some(told) if whole => (told, 0),
+            Some(told) => (Usage { output: told.output.max(seen.output), ..told }, (told.input == 0).into()),
+            None => (seen, 1),
+        };
+        (self.broken_at_least + now, self.broken_prompts.saturating_add(untold))
     }
 }
 
@@ -135,6 +169,6 @@ fn total(before: Option<Usage>, now: Option<Usage>) -> Option<Usage> {
 impl<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> PinnedDrop for Streaming<S> {
     fn drop(self: Pin<&mut Self>) {
         let this = self.project();
-        settle(this.permits, total(*this.broken, *this.usage), *this.delivered, || Outcome::Dropped);
+        settle(this.permits, this.tokens, *this.delivered, Outcome::Dropped);
     }
 }

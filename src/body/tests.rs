@@ -14,7 +14,7 @@ use crate::{
     ErrorKind,
     chat::{FinishReason, Part},
     error::{Phase, TimeoutLimit},
-    layers::admission::{Gate, Ticket},
+    layers::admission::{Gate, SoFar, Ticket},
 };
 
 type Item = Result<Frame, LlmError>;
@@ -90,9 +90,13 @@ impl Heard {
 }
 
 impl Gate for Heard {
-    fn settle(&self, _: &Ticket, outcome: Outcome<'_>) {
+    fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>) {
+        self.settle_with(ticket, outcome, SoFar::default());
+    }
+
+    fn settle_with(&self, _: &Ticket, outcome: Outcome<'_>, so_far: SoFar<'_>) {
         self.0.lock().unwrap().push(match outcome {
-            Outcome::Answered { usage } => format!("answered {}", usage.map_or(0, |usage| usage.total())),
+            Outcome::Answered => format!("answered {}", so_far.usage.map_or(0, Usage::total)),
             Outcome::Failed(error) => format!("failed {}", error.kind()),
             Outcome::Dropped => "dropped".to_owned(),
         });

@@ -49,6 +49,16 @@ pub enum HandoffStep {
         /// How long after it was written down.
         after: Duration,
     },
+    /// It was not written down: there are as many tasks as there may be.
+    Refused {
+        /// Which limit: `tasks`, `bytes`, `tasks_per_caller` or `bytes_per_caller`.
+        limit: &'static str,
+    },
+    /// It was deleted at somebody's word.
+    Forgotten {
+        /// Who ordered it.
+        by: Arc<str>,
+    },
     /// Something that was to be told about it did not arrive and was given up.
     NotDelivered {
         /// What: `notification` or `callback`.
@@ -65,14 +75,17 @@ impl HandoffStep {
             Self::Released { .. } => "released",
             Self::Answered { .. } => "answered",
             Self::Redriven { .. } => "redriven",
+            Self::Refused { .. } => "refused",
+            Self::Forgotten { .. } => "forgotten",
             Self::NotDelivered { .. } => "not_delivered",
         }
     }
 
-    /// Why it was written down.
+    /// Why it was written down, or the limit by which it was not.
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::Queued { reason } => Some(reason),
+            Self::Refused { limit } => Some(limit),
             _ => None,
         }
     }
@@ -80,9 +93,11 @@ impl HandoffStep {
     /// Who did it: a person, or a model.
     pub fn by(&self) -> Option<&str> {
         match self {
-            Self::Claimed { by } | Self::Released { by } | Self::Answered { by, .. } => Some(by),
+            Self::Claimed { by } | Self::Released { by } | Self::Answered { by, .. } | Self::Forgotten { by } => {
+                Some(by)
+            }
             Self::Redriven { model, .. } => model.as_deref(),
-            Self::Queued { .. } | Self::NotDelivered { .. } => None,
+            Self::Queued { .. } | Self::Refused { .. } | Self::NotDelivered { .. } => None,
         }
     }
 
@@ -105,6 +120,10 @@ impl fmt::Display for HandedOver {
             HandoffStep::Answered { by, after } => write!(f, "{by} answered {task} after {after:?}"),
             HandoffStep::Redriven { model: Some(model), after } => write!(f, "{model} answered {task} after {after:?}"),
             HandoffStep::Redriven { model: None, after } => write!(f, "a model answered {task} after {after:?}"),
+            HandoffStep::Refused { limit } => {
+                write!(f, "{task} was not handed over: `handoff.limits.{limit}` is reached")
+            }
+            HandoffStep::Forgotten { by } => write!(f, "{by} had {task} forgotten"),
             HandoffStep::NotDelivered { kind } => write!(f, "the {kind} of {task} did not arrive"),
         }
     }

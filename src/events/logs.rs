@@ -224,7 +224,11 @@ impl Subscriber for Logs {
                 by = by.as_deref(),
             ),
             Event::HandedOver(HandedOver { task, feature, step, .. }) => line!(
-                if matches!(step, HandoffStep::NotDelivered { .. }) { Level::WARN } else { Level::INFO },
+                if matches!(step, HandoffStep::NotDelivered { .. } | HandoffStep::Refused { .. }) {
+                    Level::WARN
+                } else {
+                    Level::INFO
+                },
                 event = "handed_over",
                 step = step.name(),
                 task = &**task,

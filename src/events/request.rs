@@ -37,8 +37,8 @@ pub struct RequestEnded {
     pub served_in: Duration,
     /// From the call to the end of the answer.
     pub took: Duration,
-    /// The tokens, where the provider said them: of a stream all that it has told, whole or not, those of answers that
-    /// broke and began anew included.
+    /// The tokens, where the provider said them: of a stream all that it has told, those of answers that broke and began anew
+    /// included. Of one that broke or whose caller left, at least its prompt and what came of it, a token for four bytes.
     pub usage: Option<Usage>,
     /// What the answer cost, where the model's price is known.
     pub cost: Option<Usd>,

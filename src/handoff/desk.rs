@@ -18,7 +18,8 @@ use tokio::{
 
 use super::{
     Callbacks, Claimant, ClaimantKind, Delivery, DeskError, NewAnswer, NewTask, Redrivable, Release, SWEPT_AT_ONCE,
-    Settled, Task, TaskFilter, TaskId, TaskState, TaskStats, TaskStore, TaskSummary, store::TaskFuture,
+    Settled, Task, TaskFilter, TaskId, TaskLimits, TaskScope, TaskState, TaskStats, TaskStore, TaskSummary,
+    store::TaskFuture,
 };
 use crate::{
     Event, Events, LlmError, LlmRequest,
@@ -73,6 +74,7 @@ pub(super) struct Settings {
     pub(super) ttl: Duration,
     pub(super) store_timeout: Duration,
     pub(super) keep: Duration,
+    pub(super) limits: TaskLimits,
     pub(super) notify: Option<super::Notify>,
     pub(super) callbacks: Option<Callbacks>,
     pub(super) events: Option<Events>,
@@ -85,6 +87,7 @@ impl Default for Settings {
             ttl: Duration::from_secs(7 * 24 * 60 * 60),
             store_timeout: Duration::from_secs(5),
             keep: Duration::from_secs(30 * 24 * 60 * 60),
+            limits: TaskLimits::default(),
             notify: None,
             callbacks: None,
             events: None,
@@ -147,6 +150,13 @@ impl Desk {
         self
     }
 
+    /// Sets how much may be handed to people, of all callers and of each. Default: [`TaskLimits::default`].
+    #[must_use]
+    pub fn limits(mut self, limits: TaskLimits) -> Self {
+        Arc::make_mut(&mut self.settings).limits = limits;
+        self
+    }
+
     /// Tells people of each task from now on, once [deliveries](super::Deliveries) are started. Default: nobody.
     #[must_use]
     pub fn notify(mut self, notify: super::Notify) -> Self {
@@ -204,7 +214,7 @@ impl Desk {
     ///
     /// # Errors
     ///
-    /// The store's.
+    /// [`LimitReached`](DeskError::LimitReached), or the store's.
     pub async fn submit(&self, task: NewTask) -> Result<TaskId, DeskError> {
         // It may have been done by a call that failed: the same id is never two tasks.
         let what = "writing a task down";
@@ -215,6 +225,10 @@ impl Desk {
         }
         self.written.notify_one();
         match &done {
+            // A caller's own doing, as often as it likes: an event each, for metrics and the log's own bounds.
+            Err(DeskError::LimitReached { limit, .. }) => {
+                self.tell(id, feature.as_deref(), || HandoffStep::Refused { limit: limit.name() });
+            }
             // Said once until it works again: who asked is told of the models' failure.
             Err(problem) if !self.refuses.swap(true, Relaxed) => {
                 tracing::error!(event = "handoff_refused", %problem);
@@ -235,6 +249,7 @@ impl Desk {
         task.callback = Callbacks::of(self.settings.callbacks.as_ref(), request)?;
         task.notify = self.settings.notify.is_some();
         task.ttl = self.settings.ttl;
+        task.limits = self.settings.limits;
         task.same_as = request.idempotency().filter(|key| !key.is_empty()).map(|key| same_as(task, key));
         Ok(())
     }
@@ -368,6 +383,27 @@ impl Desk {
         let done = self.asked("asking for a redrive", self.store.ask_redrive(id)).await;
         self.asked_for.notify_one();
         done
+    }
+
+    /// Forgets tasks for good, whatever their state: what was asked, what was answered, and what is still to be told of it.
+    /// Says how many there were. Who waits for one of them hears that it is unknown. `by` is who orders it, for the log and
+    /// [`HandoffStep::Forgotten`](crate::events::HandoffStep::Forgotten).
+    ///
+    /// # Errors
+    ///
+    /// [`Unknown`](DeskError::Unknown) of one that is not there, or the store's.
+    pub async fn forget(&self, which: TaskScope, by: &str) -> Result<u64, DeskError> {
+        let forgotten = self.asked("forgetting tasks", self.store.forget(which.clone())).await?;
+        // Of a whole scope no names are known.
+        tracing::warn!(event = "tasks_forgotten", by, scope = which.name(), forgotten);
+        if let TaskScope::Task(id) = which {
+            if forgotten == 0 {
+                return Err(DeskError::Unknown { task: id });
+            }
+            let _ = self.told.send(id);
+            self.tell(id, None, || HandoffStep::Forgotten { by: by.into() });
+        }
+        Ok(forgotten)
     }
 
     /// Waits until a task is answered, and gives the whole of it. Through a store that cannot be reached it goes on

@@ -1,6 +1,6 @@
 use std::{error::Error, fmt};
 
-use super::{Claimant, TaskId};
+use super::{Claimant, TaskId, TaskLimit};
 use crate::{store::StoreError, wall_clock};
 
 /// Why something was not done to a task. It holds no word of what was asked or answered.
@@ -47,13 +47,20 @@ pub enum DeskError {
         /// What is wrong.
         problem: &'static str,
     },
+    /// It was not written down: there are as many as there may be, of all callers or of this one.
+    LimitReached {
+        /// Which of the limits.
+        limit: TaskLimit,
+        /// How much it allows.
+        most: u64,
+    },
     /// The store could not do it.
     Store(StoreError),
 }
 
 impl DeskError {
     /// A stable name in `snake_case`, for an API: `unknown_task`, `already_answered`, `expired`, `claimed_by_another`,
-    /// `not_claimed`, `invalid`, `store`.
+    /// `not_claimed`, `invalid`, `limit_reached`, `store`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Unknown { .. } => "unknown_task",
@@ -62,6 +69,7 @@ impl DeskError {
             Self::ClaimedByAnother { .. } => "claimed_by_another",
             Self::NotClaimed { .. } => "not_claimed",
             Self::Invalid { .. } => "invalid",
+            Self::LimitReached { .. } => "limit_reached",
             Self::Store(_) => "store",
         }
     }
@@ -84,6 +92,9 @@ impl fmt::Display for DeskError {
             }
             Self::NotClaimed { task } => write!(f, "{task} is not claimed by you, or not any more: claim it again"),
             Self::Invalid { problem } => f.write_str(problem),
+            Self::LimitReached { limit, most } => {
+                write!(f, "{} (`handoff.limits.{}`)", limit.said(*most), limit.name())
+            }
             Self::Store(error) => error.fmt(f),
         }
     }

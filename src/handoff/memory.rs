@@ -9,9 +9,9 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    Claimant, Delivery, DeliveryKind, DeliveryState, DeskError, NewAnswer, NewTask, Redrivable, Release, Settled, Task,
-    TaskAnswer, TaskClaim, TaskFilter, TaskId, TaskState, TaskStats, TaskStore, TaskSummary, head::Head, millis,
-    store::TaskFuture, task::PREVIEW,
+    Claimant, Delivery, DeliveryKind, DeliveryState, DeskError, NewAnswer, NewTask, Redrivable, Release, Settled,
+    Share, Taken, Task, TaskAnswer, TaskClaim, TaskFilter, TaskId, TaskScope, TaskState, TaskStats, TaskStore,
+    TaskSummary, head::Head, millis, store::TaskFuture, task::PREVIEW,
 };
 use crate::{
     store::{StoreError, StoreErrorKind},
@@ -100,6 +100,19 @@ impl MemoryTasks {
 }
 
 impl Tasks {
+    /// What all have taken, and what this caller has.
+    fn taken(&self, tenant: Option<&str>, now: u64) -> Taken {
+        let mut taken = Taken { all: Share::default(), of_caller: tenant.map(|_| Share::default()) };
+        for Entry { head, new, .. } in self.by_id.values() {
+            let own = taken.of_caller.as_mut().filter(|_| new.tenant.as_deref() == tenant);
+            for share in [Some(&mut taken.all), own].into_iter().flatten() {
+                share.tasks += u64::from(head.state(now).is_open());
+                share.bytes += new.request.size() as u64;
+            }
+        }
+        taken
+    }
+
     fn known(&mut self, id: TaskId) -> Result<&mut Entry, DeskError> {
         self.by_id.get_mut(&id).ok_or(DeskError::Unknown { task: id })
     }
@@ -165,6 +178,7 @@ impl TaskStore for MemoryTasks {
                 let full = format!("{max_tasks} tasks are in memory; answer some, or raise `max_tasks`");
                 return Err(StoreError::new(StoreErrorKind::Full, full).into());
             }
+            task.limits.admit(task.request.size() as u64, &tasks.taken(task.tenant.as_deref(), now))?;
             if let Some(same) = &task.same_as {
                 tasks.same.insert(same.clone(), id);
             }
@@ -334,6 +348,21 @@ impl TaskStore for MemoryTasks {
             (known.state, after, known.problem) = outcome.columns();
             known.next_at = after.map(|after| now.saturating_add(millis(after)));
             Ok(true)
+        })
+    }
+
+    fn forget(&self, which: TaskScope) -> TaskFuture<'_, u64> {
+        self.with(|tasks, _| {
+            let before = tasks.by_id.len();
+            let (id, session, tenant) = which.columns();
+            tasks.by_id.retain(|known, Entry { new, .. }| {
+                let is = |asked: Option<&str>, has: &Option<String>| asked.is_none() || asked == has.as_deref();
+                let is_it = id.as_ref().is_none_or(|id| *id == known.to_string());
+                !(is_it && is(session, &new.session) && is(tenant, &new.tenant))
+            });
+            let by_id = &tasks.by_id;
+            tasks.same.retain(|_, id| by_id.contains_key(id));
+            Ok((before - by_id.len()) as u64)
         })
     }
 

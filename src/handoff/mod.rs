@@ -27,6 +27,7 @@ mod desk;
 mod error;
 pub(crate) mod head;
 mod id;
+mod limits;
 mod list;
 mod memory;
 mod notify;
@@ -46,13 +47,14 @@ pub use self::{
     desk::{Answered, Desk},
     error::DeskError,
     id::{NotATaskId, TaskId},
+    limits::{TaskLimit, TaskLimits},
     list::{TaskFilter, TaskStats, TaskSummary},
     memory::MemoryTasks,
     notify::Notify,
     redrive::{Redrive, Redriving},
     request::StoredRequest,
     signature::{NotVerified, WebhookSecret},
-    store::{Redrivable, Release, Settled, TaskFuture, TaskStore},
+    store::{Redrivable, Release, Settled, TaskFuture, TaskScope, TaskStore},
     task::{
         Callback, Claimant, ClaimantKind, NewAnswer, NewTask, PREVIEW, Task, TaskAnswer, TaskClaim, TaskResult,
         TaskState,
@@ -60,7 +62,11 @@ pub use self::{
     tried::TriedBefore,
 };
 
-pub(crate) use self::{memory::SWEPT_AT_ONCE, task::PERSON};
+pub(crate) use self::{
+    limits::{Share, Taken},
+    memory::SWEPT_AT_ONCE,
+    task::PERSON,
+};
 
 /// A span in whole milliseconds.
 pub(crate) fn millis(span: std::time::Duration) -> u64 {

@@ -23,7 +23,8 @@ pub trait TaskStore: Send + Sync + 'static {
     /// returns, and wholly or not at all. Gives the task's id.
     ///
     /// The same id again changes nothing. A task that is the [same as](NewTask::same_as) another which is answered or
-    /// may be yet is not written: the other's id is given.
+    /// may be yet is not written: the other's id is given. Any other must find room within its
+    /// [limits](NewTask::limits), or is refused with [`LimitReached`](DeskError::LimitReached).
     fn insert(&self, task: NewTask) -> TaskFuture<'_, TaskId>;
 
     /// The whole of a task. [`Unknown`](DeskError::Unknown) where there is none.
@@ -80,9 +81,50 @@ pub trait TaskStore: Send + Sync + 'static {
     /// settled: nothing is changed.
     fn settle(&self, delivery: Delivery, outcome: Settled) -> TaskFuture<'_, bool>;
 
+    /// Removes these tasks whatever their state, with their deliveries and all that was asked and answered. Says how many
+    /// there were.
+    fn forget(&self, which: TaskScope) -> TaskFuture<'_, u64>;
+
     /// Removes tasks that were answered, or expired, longer ago than this, with their deliveries. Says how many; where
     /// it says 1,000, there may be more.
     fn sweep(&self, keep: Duration) -> TaskFuture<'_, u64>;
+}
+
+/// Which tasks are [forgotten](TaskStore::forget).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TaskScope {
+    /// One task.
+    Task(TaskId),
+    /// All of a session: callers name their sessions themselves, so that two may have one of the same name.
+    Session {
+        /// The session.
+        session: String,
+        /// Whose it is; `None`: whoever's.
+        tenant: Option<String>,
+    },
+    /// All of a caller: a tenant, or a gateway's key.
+    Tenant(String),
+}
+
+impl TaskScope {
+    /// A stable name in `snake_case`: `task`, `session`, `tenant`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Task(_) => "task",
+            Self::Session { .. } => "session",
+            Self::Tenant(_) => "tenant",
+        }
+    }
+
+    /// What a task must be to be among them; what is `None` says nothing.
+    pub(crate) fn columns(&self) -> (Option<String>, Option<&str>, Option<&str>) {
+        match self {
+            Self::Task(id) => (Some(id.to_string()), None, None),
+            Self::Session { session, tenant } => (None, Some(session), tenant.as_deref()),
+            Self::Tenant(tenant) => (None, None, Some(tenant)),
+        }
+    }
 }
 
 /// What becomes of a task that is given back.

@@ -2,7 +2,7 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Delivery, StoredRequest, TaskId, TriedBefore};
+use super::{Delivery, StoredRequest, TaskId, TaskLimits, TriedBefore};
 use crate::chat::Message;
 
 /// How long a preview of what was asked is at most, in characters.
@@ -343,6 +343,8 @@ pub struct NewTask {
     pub notify: bool,
     /// Who is told that it is answered.
     pub callback: Option<Callback>,
+    /// How much there may be with it. Default: [`TaskLimits::default`].
+    pub limits: TaskLimits,
 }
 
 impl NewTask {
@@ -361,6 +363,7 @@ impl NewTask {
             same_as: None,
             notify: false,
             callback: None,
+            limits: TaskLimits::default(),
         }
     }
 }

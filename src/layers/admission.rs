@@ -2,26 +2,46 @@
 
 use std::{fmt, num::NonZeroU64, sync::Arc};
 
+use super::estimate;
 use crate::{LlmError, body::Delivered, chat::Usage};
 
 /// How the work ended that a [`Permit`] was given for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Outcome<'a> {
     /// The answer is whole.
-    Answered { usage: Option<&'a Usage> },
+    Answered,
     /// The call failed, or its stream broke.
     Failed(&'a LlmError),
     /// The caller left before the end.
     Dropped,
 }
 
-/// What is known of a stream that has ended, whole or not.
+/// What is known of an answer that has ended, whole or not.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SoFar<'a> {
     /// The tokens that it has told, those of answers that broke before it began anew included.
     pub(crate) usage: Option<&'a Usage>,
     /// What its reader has had.
     pub(crate) delivered: Delivered,
+    /// The tokens that it has told, or what came of it where that is more.
+    pub(crate) at_least: Usage,
+    /// How many answers, of those that broke and this one, have told nothing of their prompt.
+    pub(crate) prompts: u32,
+}
+
+impl<'a> SoFar<'a> {
+    /// An answer that is whole: so many bytes, where it tells no tokens.
+    pub(crate) fn whole(usage: Option<&'a Usage>, said: impl FnOnce() -> u64) -> Self {
+        let at_least = usage.copied().unwrap_or_else(|| Usage::new(0, estimate::said(said())));
+        Self { usage, at_least, prompts: usage.is_none().into(), ..Self::default() }
+    }
+
+    /// The tokens that count: what the provider has told, and of what it has told nothing of, at least the prompt, which is
+    /// about so long, and what was delivered. Whoever leaves early has had that.
+    pub(crate) fn used(&self, prompt: u32) -> Usage {
+        let untold = u64::from(self.prompts) * u64::from(prompt);
+        Usage { input: self.at_least.input.saturating_add(untold), ..self.at_least }
+    }
 }
 
 /// What a gate wrote on a permit when it admitted the call.
@@ -35,11 +55,13 @@ pub(crate) struct Ticket {
     pub(crate) begun: Option<NonZeroU64>,
     /// What becomes of the charge.
     pub(crate) charge: Charge,
+    /// The tokens of the prompt, about: they count where the provider does not tell them.
+    pub(crate) prompt: u32,
 }
 
 /// What becomes of what a gate has charged when the call is over.
-// As wide as what stands beside it: a ticket with a gap is copied piece by piece wherever it moves.
-#[repr(u64)]
+// It leaves no gap with what stands beside it: a ticket with one is copied piece by piece wherever it moves.
+#[repr(u32)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Charge {
     #[default]
@@ -54,7 +76,7 @@ pub(crate) trait Gate: Send + Sync {
     /// not call foreign code under a lock.
     fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>);
 
-    /// The same of a stream, with what is known of it, whole or not. For gates that count money or tell of it.
+    /// The same with what is known of the answer, whole or not. For gates that count tokens or money, or tell of them.
     fn settle_with(&self, ticket: &Ticket, outcome: Outcome<'_>, _so_far: SoFar<'_>) {
         self.settle(ticket, outcome);
     }
@@ -118,7 +140,7 @@ impl Permit {
         }
     }
 
-    /// The same of a stream, with what is known of it, whole or not.
+    /// The same with what is known of the answer, whole or not.
     #[inline]
     pub(crate) fn settle_with(&mut self, outcome: Outcome<'_>, so_far: SoFar<'_>) {
         if let Some(gate) = self.gate.take() {
@@ -162,7 +184,7 @@ mod tests {
     impl Gate for Heard {
         fn settle(&self, _: &Ticket, outcome: Outcome<'_>) {
             self.0.lock().unwrap().push(match outcome {
-                Outcome::Answered { .. } => "answered",
+                Outcome::Answered => "answered",
                 Outcome::Failed(_) => "failed",
                 Outcome::Dropped => "dropped",
             });
@@ -173,7 +195,7 @@ mod tests {
     fn each_permit_is_settled_exactly_once() {
         let gate = Arc::new(Heard::default());
         let permit = || Permit::new(gate.clone(), Ticket::default());
-        permit().settle(Outcome::Answered { usage: None });
+        permit().settle(Outcome::Answered);
         permit().settle(Outcome::Failed(&LlmError::new(ErrorKind::Server, "")));
         drop(permit());
         assert_eq!(*gate.0.lock().unwrap(), ["answered", "failed", "dropped"]);

@@ -11,12 +11,15 @@ const ANSWER: u64 = 1024;
 /// Characters of prompt for each token: the rule of thumb of OpenAI's help pages for English.
 const CHARS_PER_TOKEN: usize = 4;
 /// A picture or a page. Anthropic's largest picture takes about 1,600 tokens.
-const PICTURE: u64 = 1600;
+const PICTURE: usize = 1600;
+/// As many characters of base64 in a row are a picture, or the like.
+const RUN: usize = 4096;
 
-/// The prompt, and the longest answer that the request allows.
-pub(crate) fn tokens(request: &LlmRequest) -> u32 {
+/// The prompt, and that with the longest answer that the request allows.
+pub(crate) fn tokens(request: &LlmRequest) -> (u32, u32) {
     let (prompt, answer) = parts(request);
-    u32::try_from(prompt.saturating_add(answer.unwrap_or(ANSWER))).unwrap_or(u32::MAX)
+    let small = |tokens: u64| u32::try_from(tokens).unwrap_or(u32::MAX);
+    (small(prompt), small(prompt.saturating_add(answer.unwrap_or(ANSWER))))
 }
 
 /// The same, each for itself; of the answer only what the request says.
@@ -31,20 +34,52 @@ pub(crate) fn parts(request: &LlmRequest) -> (u64, Option<u64>) {
 /// The prompt alone. About right for English, too low for most other text and for tools; text that repeats itself
 /// takes fewer.
 pub(crate) fn prompt(chat: &Chat) -> u64 {
-    let (mut chars, mut other) = (chat.system.as_ref().map_or(0, String::len), 0u64);
-    for part in chat.messages.iter().flat_map(|message| &message.content) {
-        match part {
-            Part::Text(text) | Part::Refusal(text) => chars += text.len(),
-            Part::Reasoning(reasoning) => chars += reasoning.text.len(),
-            Part::ToolCall(call) => chars += call.arguments.len(),
-            Part::ToolResult(result) => {
-                chars += result.content.iter().filter_map(Part::as_text).map(str::len).sum::<usize>()
-            }
-            Part::Image(_) | Part::Document(_) => other += PICTURE,
-            Part::Other { .. } | Part::Extra { .. } => {}
-        }
+    let parts = chat.messages.iter().flat_map(|message| &message.content);
+    let chars = parts.map(part).fold(chat.system.as_ref().map_or(0, String::len), usize::saturating_add);
+    (chars / CHARS_PER_TOKEN) as u64
+}
+
+/// How many characters a part counts as.
+pub(crate) fn part(part: &Part) -> usize {
+    match part {
+        Part::Text(text) | Part::Refusal(text) => text.len(),
+        Part::Reasoning(reasoning) => reasoning.text.len(),
+        Part::ToolCall(call) => call.arguments.len(),
+        Part::ToolResult(result) => result.content.iter().filter_map(Part::as_text).map(str::len).sum(),
+        Part::Image(_) | Part::Document(_) => PICTURE * CHARS_PER_TOKEN,
+        Part::Other { .. } | Part::Extra { .. } => 0,
     }
-    ((chars / CHARS_PER_TOKEN) as u64).saturating_add(other)
+}
+
+/// The tokens of so many characters of an answer.
+pub(crate) fn said(chars: u64) -> u64 {
+    chars.div_ceil(CHARS_PER_TOKEN as u64)
+}
+
+/// The prompt, without decoding it: for who only tells of it. Of bytes all count, but pictures as such.
+pub(crate) fn glance(request: &LlmRequest) -> u32 {
+    let prompt = match request.wire() {
+        Some(wire) => (characters(wire.body()) / CHARS_PER_TOKEN) as u64,
+        None => request.chat().map_or(0, prompt),
+    };
+    u32::try_from(prompt).unwrap_or(u32::MAX)
+}
+
+/// How many characters these bytes count as. Looks at few of them: of a long run, one is hit by every step.
+fn characters(body: &[u8]) -> usize {
+    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=-_\\".contains(byte);
+    let (mut count, mut seen, mut at) = (body.len(), 0, RUN - 1);
+    while at < body.len() {
+        let before = body[seen..at].iter().rev().take_while(|byte| is_base64(byte)).count();
+        let after = body[at..].iter().take_while(|byte| is_base64(byte)).count();
+        let run = if after == 0 { 0 } else { before + after };
+        if run >= RUN {
+            count = count - run + PICTURE * CHARS_PER_TOKEN;
+        }
+        seen = at + after;
+        at = seen.max(at) + RUN;
+    }
+    count
 }
 
 #[cfg(test)]
@@ -55,15 +90,35 @@ mod tests {
     #[test]
     fn the_prompt_and_the_longest_answer_count() {
         let chat = Chat::new([Message::user("x".repeat(400))]).system("y".repeat(40));
-        assert_eq!(tokens(&LlmRequest::from(chat.clone().max_tokens(50))), 160);
-        assert_eq!(tokens(&LlmRequest::from(chat)), 110 + ANSWER as u32);
-        assert_eq!(tokens(&LlmRequest::from(Chat::default().max_tokens(u32::MAX))), u32::MAX);
+        assert_eq!(tokens(&LlmRequest::from(chat.clone().max_tokens(50))), (110, 160));
+        assert_eq!(tokens(&LlmRequest::from(chat)), (110, 110 + ANSWER as u32));
+        assert_eq!(tokens(&LlmRequest::from(Chat::default().max_tokens(u32::MAX))).1, u32::MAX);
+    }
+
+    #[test]
+    fn at_a_glance_text_counts_by_its_length_and_a_picture_as_one() {
+        let asked = |content: &str| {
+            let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":{content}}}]}}"#);
+            u64::from(glance(&LlmRequest::from(Wire::new(Dialect::OpenAi, body).unwrap())))
+        };
+        let text = asked(&format!("{:?}", "some words ".repeat(10_000)));
+        assert!((27_500..27_600).contains(&text), "{text}");
+        for length in [5_000, 12_345, 2_000_000] {
+            let picture = format!(
+                r#"[{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{}"}}}}]"#,
+                "iVBORw0K".repeat(length / 8)
+            );
+            let tokens = asked(&picture);
+            assert!((1_600..1_700).contains(&tokens), "{length}: {tokens}");
+        }
+        let chat = Chat::new([Message::user("x".repeat(400))]);
+        assert_eq!(glance(&LlmRequest::from(chat)), 100);
     }
 
     #[test]
     fn bytes_that_do_not_decode_count_by_their_length() {
         let body = format!(r#"{{"messages":{:?}}}"#, "z".repeat(4000));
         let wire = Wire::new(Dialect::OpenAi, body).unwrap();
-        assert!(tokens(&LlmRequest::from(wire)) >= 1000 + ANSWER as u32);
+        assert!(tokens(&LlmRequest::from(wire)).1 >= 1000 + ANSWER as u32);
     }
 }

@@ -132,6 +132,8 @@ pub(super) const BROKEN: &[(&str, usize, usize, &str, Option<&str>)] = &[
     ("handoff_of_nothing.yaml", 8, 18, "url: it must start with http:// or https://", None),
     ("handoff_of_nothing.yaml", 9, 49, "name a host, as `example.com`", None),
     ("handoff_of_nothing.yaml", 10, 26, "`per_second` must be more than 0", None),
+    ("handoff_of_nothing.yaml", 11, 20, "`tasks` must be 1 or more", None),
+    ("handoff_of_nothing.yaml", 11, 41, "`bytes_per_caller` is more than `bytes`, which is for all", None),
     ("unknown_period.json", 3, 53, "unknown value `yearly`; there are `hour`", None),
     ("step_down_to_no_tier.yaml", 12, 26, "no tier is of level 3", None),
     ("webhook_that_is_no_url.yaml", 9, 12, "url: it must start with http:// or https://", None),

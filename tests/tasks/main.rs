@@ -68,4 +68,8 @@ promises![
     a_sweep_takes_what_is_over_and_nothing_else,
     what_there_is_to_do_is_counted,
     odd_characters_come_back,
+    a_caller_has_so_many_tasks_and_others_have_theirs,
+    of_many_at_once_no_more_are_written_than_there_may_be,
+    bytes_count_as_long_as_a_task_is_kept,
+    what_is_forgotten_is_gone_and_nothing_else,
 ];

@@ -7,7 +7,7 @@ use steadfast::{
     chat::{Chat, Message},
     handoff::{
         Callback, Claimant, DeliveryKind, DeliveryState, DeskError, NewAnswer, NewTask, Redrivable, Release, Settled,
-        StoredRequest, Task, TaskFilter, TaskId, TaskState, TaskStore,
+        StoredRequest, Task, TaskFilter, TaskId, TaskLimit, TaskLimits, TaskScope, TaskState, TaskStore,
     },
 };
 
@@ -512,4 +512,123 @@ pub(crate) async fn odd_characters_come_back(store: Store) {
     assert_eq!(task.request.chat().unwrap().messages[0].text(), text);
     assert_eq!(task.answer.unwrap().message.text(), text);
     assert_eq!(store.list(TaskFilter::new().feature("'; DROP TABLE tasks; --")).await.unwrap().len(), 1);
+}
+
+/// A task of a caller, within these limits.
+fn of(tenant: &str, limits: TaskLimits) -> NewTask {
+    let mut new = new_task("hello");
+    (new.tenant, new.session, new.limits, new.ttl) = (Some(tenant.into()), Some("s".into()), limits, HOUR);
+    new
+}
+
+/// The limit that refuses a task.
+async fn refused(store: &Store, new: NewTask) -> Option<TaskLimit> {
+    match store.insert(new).await {
+        Ok(_) => None,
+        Err(DeskError::LimitReached { limit, .. }) => Some(limit),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+pub(crate) async fn a_caller_has_so_many_tasks_and_others_have_theirs(store: Store) {
+    let limits = TaskLimits::default().tasks(5).tasks_per_caller(3);
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(store.insert(of("ada", limits)).await.unwrap());
+    }
+    assert_eq!(refused(&store, of("ada", limits)).await, Some(TaskLimit::TasksPerCaller));
+    let mut repeat = of("bob", limits);
+    repeat.same_as = Some("k".into());
+    let known = store.insert(repeat.clone()).await.unwrap();
+    assert_eq!(refused(&store, of("bob", limits)).await, None);
+    assert_eq!(refused(&store, of("eve", limits)).await, Some(TaskLimit::Tasks));
+    let mut nobodys = of("", limits);
+    nobodys.tenant = None;
+    assert_eq!(refused(&store, nobodys).await, Some(TaskLimit::Tasks));
+    repeat.id = TaskId::new().unwrap();
+    assert_eq!(store.insert(repeat).await.unwrap(), known, "a repeat is no task more");
+    // One that is answered is none that waits.
+    store.answer(ids[0], answer("ana", "yes"), false).await.unwrap();
+    assert_eq!(refused(&store, of("ada", limits)).await, None);
+    assert_eq!(store.stats().await.unwrap().waiting, 5, "what was refused was not written");
+}
+
+pub(crate) async fn of_many_at_once_no_more_are_written_than_there_may_be(store: Store) {
+    let limits = TaskLimits::default().tasks_per_caller(5);
+    let written = at_once(30, |_| {
+        let store = store.clone();
+        async move { store.insert(of("ada", limits)).await.is_ok() }
+    });
+    let written = written.await.into_iter().filter(|written| *written).count() as u64;
+    let waiting = store.stats().await.unwrap().waiting;
+    assert_eq!(written, waiting);
+    // A database writes as many more as it does at the same moment.
+    assert!((5..=5 + 16).contains(&waiting), "{waiting}");
+    assert_eq!(refused(&store, of("ada", limits)).await, Some(TaskLimit::TasksPerCaller));
+}
+
+pub(crate) async fn bytes_count_as_long_as_a_task_is_kept(store: Store) {
+    let large = |tenant: &str, limits| {
+        let request = StoredRequest::of(&LlmRequest::prompt("x".repeat(10_000))).unwrap();
+        let mut new = NewTask::new(TaskId::new().unwrap(), request);
+        (new.tenant, new.limits) = (Some(tenant.to_owned()), limits);
+        new
+    };
+    let limits = TaskLimits::default().bytes(45_000).bytes_per_caller(25_000);
+    let first = store.insert(large("ada", limits)).await.unwrap();
+    store.insert(large("ada", limits)).await.unwrap();
+    assert_eq!(refused(&store, large("ada", limits)).await, Some(TaskLimit::BytesPerCaller));
+    store.answer(first, answer("ana", "yes"), false).await.unwrap();
+    assert_eq!(refused(&store, large("ada", limits)).await, Some(TaskLimit::BytesPerCaller), "it is kept");
+    assert_eq!(refused(&store, large("bob", limits)).await, None);
+    assert_eq!(refused(&store, large("bob", limits)).await, None);
+    assert_eq!(refused(&store, large("eve", limits)).await, Some(TaskLimit::Bytes));
+    assert_eq!(store.forget(TaskScope::Task(first)).await.unwrap(), 1);
+    assert_eq!(refused(&store, large("ada", limits)).await, None);
+}
+
+pub(crate) async fn what_is_forgotten_is_gone_and_nothing_else(store: Store) {
+    let limits = TaskLimits::default();
+    let new = |tenant: Option<&str>, session: Option<&str>| {
+        let mut new = of("", limits);
+        (new.tenant, new.session, new.notify) = (tenant.map(Into::into), session.map(Into::into), true);
+        new
+    };
+    let mut known = Vec::new();
+    for (tenant, session) in [
+        (Some("ada"), Some("one")),
+        (Some("ada"), Some("two")),
+        (Some("bob"), Some("one")),
+        (Some("bob"), None),
+        (None, Some("two")),
+        (None, None),
+    ] {
+        known.push(store.insert(new(tenant, session)).await.unwrap());
+    }
+    let mut repeated = new(Some("bob"), None);
+    repeated.same_as = Some("k".into());
+    known.push(store.insert(repeated.clone()).await.unwrap());
+    store.claim(known[3], person("ana"), HOUR).await.unwrap();
+    store.answer(known[1], answer("ana", "yes"), false).await.unwrap();
+    let session = |session: &str, tenant: Option<&str>| TaskScope::Session {
+        session: session.to_owned(),
+        tenant: tenant.map(str::to_owned),
+    };
+    for (which, gone) in [
+        (TaskScope::Task(TaskId::new().unwrap()), vec![]),
+        (session("three", None), vec![]),
+        (session("one", Some("ada")), vec![0]),
+        (session("two", None), vec![1, 4]),
+        (TaskScope::Tenant("bob".into()), vec![2, 3, 6]),
+        (TaskScope::Task(known[5]), vec![5]),
+    ] {
+        assert_eq!(store.forget(which.clone()).await.unwrap(), gone.len() as u64, "{which:?}");
+        for place in gone {
+            assert!(matches!(store.get(known[place]).await, Err(DeskError::Unknown { .. })), "{which:?}: {place}");
+        }
+    }
+    assert!(store.list(TaskFilter::new()).await.unwrap().is_empty());
+    assert!(store.due(100, NONE).await.unwrap().is_empty(), "nor is anything told of them");
+    repeated.id = TaskId::new().unwrap();
+    assert_eq!(store.insert(repeated.clone()).await.unwrap(), repeated.id, "nothing stands for its request");
 }

@@ -14,7 +14,7 @@ use std::{
 use clap::{Args, Subcommand};
 use http::Uri;
 use serde_json::json;
-use steadfast::handoff::{TaskFilter, TaskId, TaskState};
+use steadfast::handoff::{TaskFilter, TaskId, TaskScope, TaskState};
 
 use self::place::Place;
 pub(crate) use self::show::Shown;
@@ -107,6 +107,19 @@ enum Order {
         #[command(flatten)]
         who: Who,
     },
+    /// Delete tasks for good, whatever their state: one, all of a session, or all of a caller
+    Forget {
+        #[arg(required_unless_present_any = ["session", "tenant"], conflicts_with_all = ["session", "tenant"])]
+        task: Option<TaskId>,
+        /// All of this session
+        #[arg(long, value_name = "NAME")]
+        session: Option<String>,
+        /// All of this caller: a gateway's key, by name; with --session, those of both
+        #[arg(long, value_name = "NAME")]
+        tenant: Option<String>,
+        #[command(flatten)]
+        who: Who,
+    },
     /// Have a model asked once more, as soon as one works
     Redrive {
         #[arg(required_unless_present = "all")]
@@ -148,6 +161,17 @@ impl Handoff {
             Order::Release { task, who } => {
                 place.release(task, who.name).await?;
                 (json!({ "released": true }), format!("{task} is given back.\n"))
+            }
+            Order::Forget { task, session, tenant, who } => {
+                let which = match (task, session, tenant) {
+                    (Some(task), ..) => TaskScope::Task(task),
+                    (None, Some(session), tenant) => TaskScope::Session { session, tenant },
+                    (None, None, Some(tenant)) => TaskScope::Tenant(tenant),
+                    (None, None, None) => return Err(Failure::usage("say which: a task, --session or --tenant")),
+                };
+                let forgotten = place.forget(which, who.name).await?;
+                let tasks = if forgotten == 1 { "1 task is".to_owned() } else { format!("{forgotten} tasks are") };
+                (json!({ "forgotten": forgotten }), format!("{tasks} forgotten.\n"))
             }
             Order::Redrive { task, .. } => {
                 let asked = place.redrive(task).await?;

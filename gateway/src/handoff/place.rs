@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use steadfast::store::postgres::Postgres;
 use steadfast::{
     config::Config,
-    handoff::{Desk, DeskError, Task, TaskFilter, TaskId, TaskStats, TaskSummary},
+    handoff::{Desk, DeskError, Task, TaskFilter, TaskId, TaskScope, TaskStats, TaskSummary},
     store::{StoreError, StoreErrorKind, sqlite::Sqlite},
 };
 
@@ -126,6 +126,24 @@ impl Place {
         }
     }
 
+    /// Says how many there were. Of a gateway it is the key that says who orders it.
+    pub(super) async fn forget(&self, which: TaskScope, who: Option<String>) -> Result<u64, Failure> {
+        let gateway = match self {
+            Self::Store(desk) => return desk.forget(which, &person(who)?).await.map_err(refused),
+            Self::Gateway(gateway) => gateway,
+        };
+        let answer = match which {
+            TaskScope::Task(task) => order(gateway, task, "forget", json!({})).await?,
+            TaskScope::Session { session, tenant: None } => forget(gateway, json!({ "session": session })).await?,
+            TaskScope::Session { session, tenant } => {
+                forget(gateway, json!({ "session": session, "tenant": tenant })).await?
+            }
+            TaskScope::Tenant(tenant) => forget(gateway, json!({ "tenant": tenant })).await?,
+            _ => return Err(Failure::usage("no gateway knows that")),
+        };
+        Ok(answer["forgotten"].as_u64().unwrap_or_default())
+    }
+
     /// Of one task, or of all. Says of how many.
     pub(super) async fn redrive(&self, task: Option<TaskId>) -> Result<u64, Failure> {
         match (self, task) {
@@ -144,6 +162,10 @@ impl Place {
 
 async fn order(gateway: &Remote, task: TaskId, what: &str, body: Value) -> Result<Value, Failure> {
     gateway.ask(&format!("/handoff/tasks/{task}/{what}"), Some(body)).await
+}
+
+async fn forget(gateway: &Remote, body: Value) -> Result<Value, Failure> {
+    gateway.ask("/handoff/forget", Some(body)).await
 }
 
 fn read<T: DeserializeOwned>(answer: Value) -> Result<T, Failure> {

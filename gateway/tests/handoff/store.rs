@@ -214,3 +214,17 @@ fn what_is_named_wrongly_is_told_and_makes_no_store() {
     let ran = steadfast(["handoff", "claim", &task], &[("STEADFAST_STORE", &store.name)]);
     assert!(ran.code == Some(2) && ran.err.contains("--as NAME"), "{}", ran.err);
 }
+
+#[test]
+fn tasks_are_forgotten_from_a_terminal_one_or_all_of_a_caller_or_a_session() {
+    let store = Store::new("handoff-forget");
+    let (first, second) = (store.task("chat").to_string(), store.task("chat").to_string());
+    assert_eq!(store.done(&["forget", &first]), "1 task is forgotten.\n");
+    assert!(store.refused(&["show", &first], 1).contains("there is no task"));
+    assert!(store.refused(&["forget", &first], 1).contains("there is no task"));
+    assert_eq!(store.done(&["forget", "--session", "s-1"]), "0 tasks are forgotten.\n");
+    assert_eq!(store.json(&["forget", "--tenant", "ada"])["forgotten"], 0);
+    assert!(store.refused(&["forget"], 2).contains("--session"));
+    assert!(store.refused(&["forget", &second, "--tenant", "ada"], 2).contains("cannot be used with"));
+    assert!(store.done(&["show", &second]).contains("waiting"), "nothing else is gone");
+}

@@ -21,6 +21,22 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
         {
             findings.some_time(key, span);
         }
+        if let Some(limits) = &handoff.limits {
+            let (bytes, of_one) = (limits.bytes.map(|size| size.0), limits.bytes_per_caller.map(|size| size.0));
+            findings.within("limits", |findings| {
+                for (key, number, of_one_key, of_one) in [
+                    ("tasks", limits.tasks, "tasks_per_caller", limits.tasks_per_caller),
+                    ("bytes", bytes, "bytes_per_caller", of_one),
+                ] {
+                    let why = "; without a tier of people nothing is handed over";
+                    findings.at_least_one(key, number, why);
+                    findings.at_least_one(of_one_key, of_one, why);
+                    if number.zip(of_one).is_some_and(|(all, of_one)| of_one > all) {
+                        findings.wrong(of_one_key, format!("`{of_one_key}` is more than `{key}`, which is for all"));
+                    }
+                }
+            });
+        }
         if let Some(notify) = &handoff.notify {
             findings.within("notify", |findings| findings.http_url("url", &notify.url));
         }

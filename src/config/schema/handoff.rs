@@ -1,7 +1,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{KeyRef, Secret, Span};
+use super::{KeyRef, Secret, Size, Span};
 
 /// What holds for the tiers whose provider is `handoff`: requests are handed to people. They need `stores: { durable
 /// }`.
@@ -17,6 +17,8 @@ pub struct Handoff {
     /// How long a task is kept that is answered or expired. Default: 30 days.
     #[schemars(extend("default" = "30d"))]
     pub keep: Option<Span>,
+    /// How much may be handed to people, of all callers and of each. A request over it is refused.
+    pub limits: Option<HandoffLimits>,
     /// How long a person's claim stands before another may take the task. Default: 15 min.
     #[schemars(extend("default" = "15m"))]
     pub visibility: Option<Span>,
@@ -26,6 +28,25 @@ pub struct Handoff {
     pub callbacks: Option<HandoffCallbacks>,
     /// Gives tasks to the models again by itself when they work. Default: only those for which somebody asks.
     pub redrive: Option<HandoffRedrive>,
+}
+
+/// How much may be handed to people. Tasks are counted while they may be answered, bytes as long as a task is kept. A
+/// caller is a gateway's key, or a tenant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HandoffLimits {
+    /// How many tasks may wait or be worked at. Default: 10,000.
+    #[schemars(range(min = 1), extend("default" = 10_000))]
+    pub tasks: Option<u64>,
+    /// How much room all tasks may take that are kept. Default: 1 GiB.
+    #[schemars(extend("default" = "1GiB"))]
+    pub bytes: Option<Size>,
+    /// How many tasks of one caller may wait or be worked at. Default: 1,000, and no more than of all.
+    #[schemars(range(min = 1), extend("default" = 1000))]
+    pub tasks_per_caller: Option<u64>,
+    /// How much room the tasks of one caller may take. Default: 100 MiB, and no more than of all.
+    #[schemars(extend("default" = "100MiB"))]
+    pub bytes_per_caller: Option<Size>,
 }
 
 /// How people are told that a task is there.

@@ -28,7 +28,7 @@ pub use self::{
     cache::{Cache, CacheAcross, FeatureCache, Likeness, Similar, SimilarAcross},
     features::{AllOpen, Fallback, Feature, ModelName, OnError, RampStep, Rate, Session, Stream, StreamBreak},
     gateway::Gateway,
-    handoff::{Handoff, HandoffCallbacks, HandoffNotify, HandoffRedrive},
+    handoff::{Handoff, HandoffCallbacks, HandoffLimits, HandoffNotify, HandoffRedrive},
     hedge::{Hedge, HedgeAfter, HedgeSettings},
     idempotency::Idempotency,
     limits::{

@@ -24,6 +24,7 @@ use crate::{
     config::{self, Config, ConfigError, Problem, Tier},
     layers::{
         budget::{Budget, BudgetHandle},
+        bulkhead::{CallerBulkhead, CallerBulkheadLayer},
         route::Route,
     },
     prices::PriceTable,
@@ -32,7 +33,8 @@ use crate::{
 
 /// The whole.
 pub(super) type Whole = Observe<Timeout<Either<Idempotency<Keeping>, Keeping>>>;
-type Keeping = Either<Cache<Capped>, Capped>;
+type Keeping = Either<Cache<Limited>, Limited>;
+type Limited = CallerBulkhead<Capped>;
 type Capped = Either<Budget<Places>, Places>;
 type Places = Bulkhead<Either<Mirror<Routed>, Routed>>;
 type Routed = Either<Route<Chain>, Chain>;
@@ -227,6 +229,8 @@ impl Generation {
             .option_layer(keys)
             // So is what was asked before; and a call that is shared costs one place, and once.
             .option_layer(kept.as_ref().map(Kept::layer))
+            // Inside of what goes on with a call whose caller has left: it keeps its caller's place.
+            .layer(CallerBulkheadLayer::new())
             // Before a place is taken: what is refused for its cost takes none.
             .option_layer(caps)
             // One place for a request, however many tiers it tries; its wait counts against the request's time.

@@ -16,7 +16,9 @@ use crate::{
     Event, InvalidConfig,
     config::{self, Config, Environment, Problem, Provider},
     events::{self, CircuitState},
-    handoff::{Callbacks, Deliveries, Delivering, Desk, Notify, Redrive, Redriving, TaskStore, WebhookSecret},
+    handoff::{
+        Callbacks, Deliveries, Delivering, Desk, Notify, Redrive, Redriving, TaskLimits, TaskStore, WebhookSecret,
+    },
     providers::Handoff,
 };
 
@@ -63,6 +65,9 @@ impl PeoplePlan {
         if let Some(time) = said.keep {
             desk = desk.keep(time.0);
         }
+        if let Some(limits) = said.limits {
+            desk = desk.limits(task_limits(limits));
+        }
         if let Some(notify) = &said.notify {
             let mut told = Notify::slack(&notify.url).map_err(wrong("handoff.notify.url"))?;
             told = told.preview(notify.preview.unwrap_or(true));
@@ -84,6 +89,16 @@ impl PeoplePlan {
         }
         Ok(desk)
     }
+}
+
+fn task_limits(said: config::HandoffLimits) -> TaskLimits {
+    let usual = TaskLimits::default();
+    let (tasks, bytes) = (said.tasks.unwrap_or(usual.tasks), said.bytes.map_or(usual.bytes, |size| size.0));
+    usual
+        .tasks(tasks)
+        .bytes(bytes)
+        .tasks_per_caller(said.tasks_per_caller.unwrap_or(usual.tasks_per_caller).min(tasks))
+        .bytes_per_caller(said.bytes_per_caller.map_or(usual.bytes_per_caller, |size| size.0).min(bytes))
 }
 
 /// The people of a configuration at work.

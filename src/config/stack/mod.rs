@@ -61,7 +61,8 @@ use crate::{
 /// From outside in, it is
 ///
 /// ```text
-/// Observe · Timeout (whole) · [Idempotency] · [Cache] · [Budget] · Bulkhead · [Mirror] · [Route] · Fallback ·
+/// Observe · Timeout (whole) · [Idempotency] · [Cache] · CallerBulkhead · [Budget] · Bulkhead · [Mirror] · [Route] ·
+///     Fallback ·
 ///     for each tier: [Hedge] · [Budget] · RetryWithJitter · CommitOnFirstToken · CircuitBreaker · Timeout (attempt) · leaf
 /// ```
 ///

@@ -9,7 +9,7 @@ use crate::{
     drill::scenario::{Hit, said::Ill},
     handoff::{
         Claimant, Delivery, MemoryTasks, NewAnswer, NewTask, Redrivable, Release, Settled, Task, TaskFilter,
-        TaskFuture, TaskId, TaskState, TaskStats, TaskStore, TaskSummary,
+        TaskFuture, TaskId, TaskScope, TaskState, TaskStats, TaskStore, TaskSummary,
     },
     store::{StoreError, StoreErrorKind},
 };
@@ -103,6 +103,10 @@ impl TaskStore for RehearsedTasks {
 
     fn settle(&self, delivery: Delivery, outcome: Settled) -> TaskFuture<'_, bool> {
         self.unless_down(|tasks| tasks.settle(delivery, outcome))
+    }
+
+    fn forget(&self, which: TaskScope) -> TaskFuture<'_, u64> {
+        self.unless_down(|tasks| tasks.forget(which))
     }
 
     fn sweep(&self, keep: Duration) -> TaskFuture<'_, u64> {

@@ -318,7 +318,8 @@ pub(super) const OPERATIONS: Metric = Metric::counter(
 pub(super) const HANDOFF: Metric = Metric::counter(
     "steadfast_handoff_total",
     &["step"],
-    "What became of requests that were handed to people: queued, claimed, released, answered, redriven, not_delivered.",
+    "What became of requests that were handed to people: queued, claimed, released, answered, redriven, refused (a limit is reached), forgotten, \
+     not_delivered.",
 );
 pub(super) const MIRRORED: Metric = Metric::counter(
     "steadfast_mirrored_requests_total",

@@ -275,22 +275,17 @@ impl Slip {
 
 impl Gate for Account {
     fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>) {
-        let usage = match outcome {
-            Outcome::Answered { usage } => usage,
-            Outcome::Failed(_) | Outcome::Dropped => None,
-        };
-        self.settle_with(ticket, outcome, SoFar { usage, ..SoFar::default() });
+        self.settle_with(ticket, outcome, SoFar::default());
     }
 
-    /// Of an answer that broke or was left, too, it is the tokens told so far that count. Where none were, nobody knows,
-    /// and what was reserved is taken for spent.
+    /// Of an answer that broke or was left it is the tokens told so far that count, and at least what came of it. Where none
+    /// were told nobody knows, and what was reserved is taken for spent if that is more.
     fn settle_with(&self, ticket: &Ticket, _: Outcome<'_>, so_far: SoFar<'_>) {
         let slip = Slip::of(ticket);
-        let cost = match (slip.price, so_far.usage) {
-            (None, _) => 0,
-            (Some(_), None) => slip.amount(),
-            (Some(price), Some(usage)) => self.rule.common.prices.at(price).cost(usage).nanos(),
-        };
+        let cost = slip.price.map_or(0, |price| {
+            let cost = self.rule.common.prices.at(price).cost(&so_far.used(ticket.prompt)).nanos();
+            if so_far.usage.is_some() { cost } else { cost.max(slip.amount()) }
+        });
         self.count(slip.period, slip.amount(), cost);
     }
 }

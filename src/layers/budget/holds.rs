@@ -12,6 +12,8 @@ pub(super) struct Holds {
     pub(super) price: Option<u32>,
     /// Under each cap the same, in millionths of a dollar.
     pub(super) reserved: u32,
+    /// The tokens of the prompt, about.
+    pub(super) prompt: u32,
 }
 
 const FEW: usize = 3;

@@ -24,9 +24,10 @@
 //! cost above their reservations.
 //!
 //! - An attempt that failed after it had used tokens counts by them (an answer of the wrong shape, for one).
-//! - A stream that breaks or is dropped counts by the tokens that the provider has told so far. Some tell only at the
-//!   end; then what was reserved is taken for spent, and so it is for a call that timed out or whose caller left: the
-//!   provider may have worked all the same, and charge for it.
+//! - A stream that breaks or is dropped counts by the tokens that the provider has told so far, and at least by its prompt and
+//!   what came of it, a token for four bytes. Some tell only at the end; then what was reserved is taken for spent where that is
+//!   more, and so it is for a call that timed out or whose caller left: the provider may have worked all the same, and charge
+//!   for it.
 //! - What failed before the provider worked (refused here, no connection, an error status) is given back.
 //! - A model without a price costs nothing, with one warning in the log for each;
 //!   [`check`](BudgetLayer::check) and [`model`](BudgetLayer::model) find that out at the start.

@@ -13,7 +13,11 @@ use super::{
 use crate::{
     Attempt, ErrorKind, LlmError, LlmRequest, LlmResponse,
     chat::Usage,
-    layers::{admission::Permit, estimate, recent::Recent},
+    layers::{
+        admission::{Permit, Ticket},
+        estimate,
+        recent::Recent,
+    },
     ledger::Next,
     sync::{Mutex, lock},
 };
@@ -78,7 +82,7 @@ impl Shared {
             let Some(account) = accounts.account(feature, key.as_ref(), now) else { continue };
             if !priced {
                 priced = true;
-                (holds.price, holds.reserved) = self.estimate(request);
+                (holds.price, holds.reserved, holds.prompt) = self.estimate(request);
             }
             // Whoever refuses drops what those before it have reserved.
             let (period, step_down) = account.reserve(holds.amount(), now)?;
@@ -91,15 +95,16 @@ impl Shared {
         Ok(holds)
     }
 
-    /// The place of the price that a request is reserved at, and what it may cost, in millionths of a dollar. Of a model
-    /// without a price nothing is reserved: what it costs is known when its answer names another.
-    fn estimate(&self, request: &LlmRequest) -> (Option<u32>, u32) {
+    /// The place of the price that a request is reserved at, what it may cost, in millionths of a dollar, and the tokens of
+    /// its prompt. Of a model without a price nothing is reserved: what it costs is known when its answer names another.
+    fn estimate(&self, request: &LlmRequest) -> (Option<u32>, u32, u32) {
         let asked = || self.common.prices.place(None, request.model()?);
-        let Some(place) = self.model.or_else(asked) else { return (None, 0) };
+        let Some(place) = self.model.or_else(asked) else { return (None, 0, estimate::glance(request)) };
         let (input, output) = estimate::parts(request);
         let usage = Usage::new(input, output.unwrap_or(self.default_output));
         let nanos = self.common.prices.at(place).cost(&usage).nanos();
-        (Some(place), u32::try_from(nanos.div_ceil(1000)).unwrap_or(u32::MAX))
+        let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        (Some(place), small(nanos.div_ceil(1000)), small(input))
     }
 
     /// An answer is here, or begins: its price is known, and the reservations go with its body.
@@ -111,12 +116,13 @@ impl Shared {
         }
         let price = self.price(&holds, response);
         let wasted = self.wasted(&holds, response.attempts());
-        let reserved = holds.reserved;
+        let (reserved, prompt) = (holds.reserved, holds.prompt);
         for (account, period) in holds.release() {
             if wasted > 0 {
                 account.count(period, 0, wasted);
             }
-            response.hold(&mut Permit::new(account, Slip { period, price, reserved }.ticket()));
+            let ticket = Ticket { prompt, ..Slip { period, price, reserved }.ticket() };
+            response.hold(&mut Permit::new(account, ticket));
         }
     }
 

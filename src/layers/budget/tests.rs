@@ -341,6 +341,51 @@ async fn a_stream_counts_by_what_it_has_told() {
     }
 }
 
+/// So many tokens of text.
+fn said(tokens: usize) -> Result<StreamEvent, ErrorKind> {
+    Ok(StreamEvent::Text { index: 0, text: "word".repeat(tokens) })
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_a_stream_early_has_paid_for_what_came() {
+    let begun = |input, output| Ok(StreamEvent::Usage(Usage::new(input, output)));
+    let restarted = || Ok(StreamEvent::Restarted { reason: ErrorKind::StreamBroken });
+    let cut = || Err(ErrorKind::StreamBroken);
+    // Of a request that reserves a dollar, a hundred tokens of prompt among it.
+    let cases = [
+        ("told at the start, and left", vec![begun(80, 1), said(4000), said(1)], 2, 4080),
+        ("told more than came", vec![begun(80, 1), said(5), begun(80, 4000), said(1)], 3, 4080),
+        ("told nothing, and left", vec![said(4000), said(1)], 1, 4100),
+        ("told nothing, and left at once", vec![said(1), said(1)], 1, 1000),
+        ("broken", vec![begun(80, 1), said(4000), cut()], 9, 4080),
+        ("broken, and silent", vec![said(4000), cut()], 9, 4100),
+        ("whole, and silent", vec![said(4000), Ok(StreamEvent::End)], 9, 4100),
+        ("whole, and known", vec![said(4000), begun(80, 3000), Ok(StreamEvent::End)], 9, 3080),
+        ("begun anew", vec![said(4000), restarted(), said(5), begun(80, 5), Ok(StreamEvent::End)], 9, 4185),
+        ("begun anew, and left", vec![begun(80, 1), said(4000), restarted(), begun(80, 1), said(5), said(1)], 5, 4165),
+    ];
+    for (name, events, read, spent) in cases {
+        let llm = streaming(events);
+        let handle = llm.handle();
+        let asked = LlmRequest::from(Chat::new([Message::user("word".repeat(100))]).model("m").max_tokens(900));
+        let mut response = llm.oneshot(asked).await.unwrap();
+        for _ in 0..read {
+            response.body_mut().frame().await;
+        }
+        drop(response);
+        assert_eq!(books(&handle), (spent, 0), "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_whole_answer_that_tells_no_tokens_counts_by_its_length() {
+    let leaf = provider_fn(|_| async { Ok::<_, LlmError>(LlmResponse::from_text("word".repeat(4000))) });
+    let llm = layer(cap(10.0)).layer(leaf);
+    let handle = llm.handle();
+    llm.oneshot(ask()).await.unwrap();
+    assert_eq!(books(&handle), (4000, 0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_request_counts_in_the_period_in_which_it_began() {
     let slow = provider_fn(|_| async {

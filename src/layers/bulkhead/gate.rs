@@ -14,7 +14,7 @@ use super::{
 use crate::{
     ErrorKind, LlmError, LlmRequest,
     layers::{
-        admission::{Charge, Gate, Outcome, Permit, Ticket},
+        admission::{Charge, Gate, Outcome, Permit, SoFar, Ticket},
         estimate,
     },
     ledger,
@@ -202,11 +202,11 @@ impl FeatureGate {
         now: Instant,
         patience: Duration,
     ) -> Result<(Permit, Duration), LlmError> {
-        let tokens = if rates.counts_tokens() { estimate::tokens(request) } else { 0 };
+        let (prompt, tokens) = if rates.counts_tokens() { estimate::tokens(request) } else { (0, 0) };
         match rates.take(now, tokens, patience) {
             Ok((pause, charged)) => {
                 let ticket = permit.ticket_mut();
-                (ticket.reserved, ticket.charge) = (charged, Charge::Returns);
+                (ticket.reserved, ticket.prompt, ticket.charge) = (charged, prompt, Charge::Returns);
                 Ok((permit, pause))
             }
             Err(over) => {
@@ -225,18 +225,20 @@ impl FeatureGate {
     }
 
     /// What a call's end says to the rates and to the adaptive limit.
-    fn learn(&self, ticket: &Ticket, outcome: Outcome<'_>) {
-        if let (Charge::Returns, Some(rates)) = (ticket.charge, &self.rates) {
-            rates.refund(ticket.reserved);
-        }
-        if let (Outcome::Answered { usage: Some(usage) }, Some(rates)) = (outcome, &self.rates)
-            && rates.counts_tokens()
-        {
-            rates.settle_tokens(Instant::now(), ticket.reserved, usage.total());
+    fn learn(&self, ticket: &Ticket, outcome: Outcome<'_>, so_far: Option<SoFar<'_>>) {
+        match (&self.rates, ticket.charge, so_far) {
+            (Some(rates), Charge::Returns, _) => rates.refund(ticket.reserved),
+            // Whoever left early has had what came, too. Where the provider has told nothing, more may have been used.
+            (Some(rates), Charge::Stays, Some(so_far)) if rates.counts_tokens() => {
+                let used = so_far.used(ticket.prompt).total();
+                let least = if so_far.usage.is_some() { 0 } else { ticket.reserved.into() };
+                rates.settle_tokens(Instant::now(), ticket.reserved, used.max(least));
+            }
+            _ => {}
         }
         if let Some(adaptive) = self.adaptive.as_ref().filter(|adaptive| !adaptive.is_retired()) {
             match outcome {
-                Outcome::Answered { .. } => adaptive.answered(self.places.counts().taken()),
+                Outcome::Answered => adaptive.answered(self.places.counts().taken()),
                 Outcome::Failed(error) => adaptive.failed(error.kind(), ticket.generation),
                 // Whoever leaves says nothing about the provider.
                 Outcome::Dropped => {}
@@ -298,7 +300,15 @@ impl Gate for FeatureGate {
     #[inline]
     fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>) {
         if self.rates.is_some() || self.adaptive.is_some() {
-            self.learn(ticket, outcome);
+            self.learn(ticket, outcome, None);
+        }
+        self.places.give_back();
+    }
+
+    #[inline]
+    fn settle_with(&self, ticket: &Ticket, outcome: Outcome<'_>, so_far: SoFar<'_>) {
+        if self.rates.is_some() || self.adaptive.is_some() {
+            self.learn(ticket, outcome, Some(so_far));
         }
         self.places.give_back();
     }

@@ -167,8 +167,8 @@ impl Limits {
     ///
     /// What a request takes is known only afterwards. So it is charged an estimate when it is sent: its `max_tokens`
     /// (1,024 without) and a token for each four bytes of its text. When its answer ends and says what was used, the
-    /// charge is corrected, both ways. What was never sent is given back; what failed at the provider is not, for
-    /// providers count it too (OpenAI, "Rate limits").
+    /// charge is corrected, both ways. One that breaks, or whose caller leaves, is charged with at least what came of it. What
+    /// was never sent is given back; what failed at the provider is not, for providers count it too (OpenAI, "Rate limits").
     #[must_use]
     pub fn tokens_per_minute(mut self, rate: impl Into<Rate>) -> Self {
         self.tokens = Some(rate.into());

@@ -30,6 +30,11 @@
 //! [`ErrorKind::Deadline`](crate::ErrorKind::Deadline). Nothing was sent in either case.
 //! [`retry_after`](crate::LlmError::retry_after) is known where a rate refused.
 //!
+//! # Limits of each caller
+//!
+//! A caller may have limits of its own, which its requests bring along as [`CallerLimits`]. A [`CallerBulkhead`] keeps to them,
+//! inside of whatever goes on with a call when its caller has left.
+//!
 //! # Source
 //!
 //! The pattern: Michael Nygard, *Release It!* (2007), "Bulkheads". The rates' and the adaptive limit's algorithms are
@@ -68,6 +73,7 @@
 //! ```
 
 mod adaptive;
+mod caller;
 mod features;
 mod future;
 mod gate;
@@ -82,6 +88,7 @@ mod wait;
 pub(crate) use self::rate::SharedRate;
 pub use self::{
     adaptive::Adaptive,
+    caller::{CallerBulkhead, CallerBulkheadLayer, CallerFuture, CallerLimitReached, CallerLimits},
     future::ResponseFuture,
     handle::{BulkheadHandle, FeatureLoad},
     layer::{BulkheadLayer, Limits},

@@ -13,6 +13,7 @@ use crate::{
     provider_fn,
 };
 
+mod caller;
 mod limits;
 mod places;
 mod queue;

@@ -156,7 +156,7 @@ impl NamedCircuit {
 
     fn finish(&self, admission: Admission, fingerprint: Option<u64>, begun: Option<NonZeroU64>, outcome: Outcome<'_>) {
         let outcome = match outcome {
-            Outcome::Answered { .. } => state::Outcome::Success { slow: self.is_slow(begun) },
+            Outcome::Answered => state::Outcome::Success { slow: self.is_slow(begun) },
             Outcome::Dropped => state::Outcome::Abandoned,
             Outcome::Failed(error) => {
                 // The classifier is foreign code. If it panics, the call must still give its place back.
@@ -205,10 +205,7 @@ impl NamedCircuit {
 
 impl Gate for NamedCircuit {
     fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>) {
-        if matches!(outcome, Outcome::Answered { .. })
-            && ticket.begun.is_none()
-            && self.machine.is_idle(ticket.generation)
-        {
+        if matches!(outcome, Outcome::Answered) && ticket.begun.is_none() && self.machine.is_idle(ticket.generation) {
             return;
         }
         let admission = Admission { generation: ticket.generation, probe: None, suspect: false };

@@ -50,7 +50,7 @@ where
         let (begun, _reading) = Reading::pass_on();
         request.context_mut().begun.get_or_insert(begun);
         let heard = self.told.gate().is_heard();
-        let watch = heard.then(|| Watch::new(self.told.lane(), request.feature_kept(), begun));
+        let watch = heard.then(|| Watch::new(self.told.lane(), &request, begun));
         ResponseFuture::new(Call::first(&mut self.inner, request), watch)
     }
 }

@@ -6,11 +6,12 @@ use tokio::time::Instant;
 
 use super::under_way::{Stream, UnderWay};
 use crate::{
-    Attempt, Cached, Event, Events, LlmError, LlmResponse,
+    Attempt, Cached, Event, Events, LlmError, LlmRequest, LlmResponse,
     chat::Usage,
     events::{CachedAnswer, RequestEnded, RequestOutcome},
     layers::{
         admission::{Gate, Outcome, Permit, SoFar, Ticket},
+        estimate,
         lanes::Lane,
     },
     ledger,
@@ -50,12 +51,14 @@ pub(super) struct Watch {
     told: Arc<Lane<Told>>,
     feature: Option<Arc<str>>,
     begun: Instant,
+    /// The tokens of its prompt, about.
+    prompt: u32,
 }
 
 impl Watch {
     #[inline]
-    pub(super) fn new(told: Arc<Lane<Told>>, feature: Option<Arc<str>>, begun: Instant) -> Self {
-        Self { told, feature, begun }
+    pub(super) fn new(told: Arc<Lane<Told>>, request: &LlmRequest, begun: Instant) -> Self {
+        Self { told, feature: request.feature_kept(), begun, prompt: estimate::glance(request) }
     }
 
     /// The response is there. A stream is told when it has ended.
@@ -111,7 +114,8 @@ impl Watch {
         }
         let without_route = response.price_without_route().copied();
         let generation = self.told.streams.keep(Stream { begun: self.begun, told: ended, without_route });
-        response.hold(&mut Permit::new(self.told, Ticket { generation, ..Ticket::default() }));
+        let ticket = Ticket { generation, prompt: self.prompt, ..Ticket::default() };
+        response.hold(&mut Permit::new(self.told, ticket));
     }
 
     /// There will be no response.
@@ -164,7 +168,13 @@ impl Gate for Told {
         let Some(Stream { begun, told, without_route }) = self.streams.take(ticket.generation) else { return };
         let now = Instant::now();
         let mut ended = RequestEnded { took: now.saturating_duration_since(begun), at: now, ..told };
-        let (used, free) = (so_far.usage.copied().or(ended.usage), ended.cached.is_some());
+        let told = so_far.usage.copied().or(ended.usage);
+        let used = match outcome {
+            Outcome::Answered => told,
+            // The provider has not told all, or nothing.
+            Outcome::Failed(_) | Outcome::Dropped => Some(so_far.used(ticket.prompt)),
+        };
+        let free = ended.cached.is_some();
         ended.usage = used.filter(|_| !free);
         if let Some(cached) = &mut ended.cached {
             cached.saved = self.cost(None, ended.model.as_ref(), used.as_ref());
@@ -172,7 +182,7 @@ impl Gate for Told {
         ended.cost = self.cost(ended.provider.as_ref(), ended.model.as_ref(), ended.usage.as_ref());
         ended.cost_without_route = self::without_route(without_route.as_ref(), ended.usage.as_ref());
         ended.outcome = match outcome {
-            Outcome::Answered { .. } => RequestOutcome::Answered,
+            Outcome::Answered => RequestOutcome::Answered,
             Outcome::Failed(error) => RequestOutcome::Broken(error.kind()),
             Outcome::Dropped => RequestOutcome::Abandoned,
         };

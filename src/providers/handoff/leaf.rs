@@ -78,6 +78,8 @@ enum Wait {
 /// In the place of a model, where nobody has answered yet.
 const PENDING: &str = "pending";
 const PLACE: &str = "{task_id}";
+/// When to ask again where there are as many tasks as may be: people answer, or claims and times run out.
+const FULL_FOR: Duration = Duration::from_secs(60);
 /// What is left of a caller's time to tell them that nobody has answered.
 const TO_TELL: Duration = Duration::from_millis(100);
 
@@ -250,6 +252,13 @@ impl Handoff {
     }
 
     fn not_kept(&self, error: DeskError) -> LlmError {
+        if let DeskError::LimitReached { .. } = error {
+            // As of a bulkhead: nothing was done, and no other than the caller or the operator can mend it.
+            return LlmError::new(ErrorKind::BulkheadFull, error.to_string())
+                .with_model(self.settings.provider.clone(), PENDING)
+                .with_retry_after(FULL_FOR)
+                .with_source(error);
+        }
         self.error(format!("the request was not handed over: {error}")).with_source(error)
     }
 }

@@ -9,7 +9,8 @@ use super::Postgres;
 use crate::{
     handoff::{
         Claimant, Delivery, DeliveryKind, DeskError, NewAnswer, NewTask, PREVIEW, Redrivable, Release, SWEPT_AT_ONCE,
-        Settled, Task, TaskAnswer, TaskFilter, TaskFuture, TaskId, TaskState, TaskStats, TaskStore, TaskSummary,
+        Settled, Share, Taken, Task, TaskAnswer, TaskFilter, TaskFuture, TaskId, TaskScope, TaskState, TaskStats,
+        TaskStore, TaskSummary,
         head::Head,
         millis,
         record::{self, Columns, DELIVERY, Damaged, HEAD, SUMMARY, WHOLE, count_of, is_in, left_out, signed, written},
@@ -106,6 +107,21 @@ impl Work<'_> {
         self.execute(sql, &[&id.to_string(), &by.kind.name(), &by.name, &until]).await.map(drop)
     }
 
+    /// What all tasks take, and those of this caller. One pass over an index that has all of it.
+    async fn taken(&self, tenant: Option<&str>, now: u64) -> Result<Taken, StoreError> {
+        let sql =
+            "SELECT count(*) FILTER (WHERE answered_at IS NULL AND expires_at > $1), coalesce(sum(bytes), 0)::bigint,
+            count(*) FILTER (WHERE answered_at IS NULL AND expires_at > $1 AND tenant = $2),
+            coalesce(sum(bytes) FILTER (WHERE tenant = $2), 0)::bigint FROM steadfast_tasks";
+        let Some(row) = self.row(sql, &[&signed(now), &tenant]).await? else { return Ok(Taken::default()) };
+        let number = |at: usize| match row.try_get::<_, i64>(at) {
+            Ok(number) => Ok(u64::try_from(number).unwrap_or(0)),
+            Err(cause) => Err(self.of.failed(self.what, cause)),
+        };
+        let share = |at| Ok::<_, StoreError>(Share { tasks: number(at)?, bytes: number(at + 1)? });
+        Ok(Taken { all: share(0)?, of_caller: tenant.map(|_| share(2)).transpose()? })
+    }
+
     async fn tells(&self, delivery: &Delivery) -> Result<(), StoreError> {
         let sql = "INSERT INTO steadfast_task_deliveries (id, task, kind, url, state, attempts, next_at)
             VALUES ($1, $2, $3, $4, $5, 0, $6)";
@@ -143,10 +159,18 @@ impl TaskStore for Postgres {
                 let sql = "UPDATE steadfast_tasks SET same_as = NULL
                     WHERE same_as = $1 AND answered_at IS NULL AND expires_at <= $2";
                 work.execute(sql, &[&task.same_as, &signed(now)]).await?;
+                // A repeat is no task more.
+                let sql = "SELECT id FROM steadfast_tasks WHERE id = $1 OR same_as = $2 ORDER BY id = $1 DESC LIMIT 1";
+                if let Some(known) = work.row(sql, &[&id, &task.same_as]).await? {
+                    work.commit().await?;
+                    return known.id("id").map_err(|damaged| damaged.of(task.id).into());
+                }
+                let bytes = (request.len() + attempts.len()) as u64;
+                task.limits.admit(bytes, &work.taken(task.tenant.as_deref(), now).await?)?;
                 // Of all who write the same at once, one does.
                 let sql = "INSERT INTO steadfast_tasks (id, created_at, expires_at, feature, session, tenant, reason, preview,
-                    requires_human, redrive, same_as, callback, request, attempts)
-                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT DO NOTHING";
+                    requires_human, redrive, same_as, callback, request, attempts, bytes)
+                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) ON CONFLICT DO NOTHING";
                 let parameters: Parameters<'_> = &[
                     &id,
                     &signed(now),
@@ -162,6 +186,7 @@ impl TaskStore for Postgres {
                     &callback,
                     &request,
                     &attempts,
+                    &signed(bytes),
                 ];
                 if work.execute(sql, parameters).await? > 0 {
                     if task.notify {
@@ -170,12 +195,8 @@ impl TaskStore for Postgres {
                     work.commit().await?;
                     return Ok(task.id);
                 }
-                let sql = "SELECT id FROM steadfast_tasks WHERE id = $1 OR same_as = $2 ORDER BY id = $1 DESC LIMIT 1";
-                let known = work.row(sql, &[&id, &task.same_as]).await?;
+                // Another was quicker: it is found the next time.
                 work.commit().await?;
-                if let Some(known) = known {
-                    return known.id("id").map_err(|damaged| damaged.of(task.id).into());
-                }
             }
             Err(StoreError::new(StoreErrorKind::Unavailable, what).into())
         })
@@ -420,6 +441,20 @@ impl TaskStore for Postgres {
             let changed = work.execute(sql, &[&delivery.id, &attempts, &state.name(), &next_at, &problem]).await?;
             work.commit().await?;
             Ok(changed > 0)
+        })
+    }
+
+    fn forget(&self, which: TaskScope) -> TaskFuture<'_, u64> {
+        let what = "forgetting tasks";
+        Box::pin(async move {
+            let mut client = self.client(what).await?;
+            let work = self.work(what, &mut client).await?;
+            let (id, session, tenant) = which.columns();
+            let sql = "DELETE FROM steadfast_tasks WHERE ($1::text IS NULL OR id = $1)
+                AND ($2::text IS NULL OR session = $2) AND ($3::text IS NULL OR tenant = $3)";
+            let forgotten = work.execute(sql, &[&id, &session, &tenant]).await?;
+            work.commit().await?;
+            Ok(forgotten)
         })
     }
 

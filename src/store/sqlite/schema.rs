@@ -9,6 +9,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_idempotency.sql"),
     include_str!("migrations/0002_tasks.sql"),
     include_str!("migrations/0003_answers.sql"),
+    include_str!("migrations/0004_task_bytes.sql"),
 ];
 
 /// Marks a file as this crate's (SQLite's `application_id`): `stdf`.

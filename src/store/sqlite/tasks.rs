@@ -11,7 +11,8 @@ use super::Sqlite;
 use crate::{
     handoff::{
         Claimant, Delivery, DeliveryKind, DeskError, NewAnswer, NewTask, PREVIEW, Redrivable, Release, SWEPT_AT_ONCE,
-        Settled, Task, TaskAnswer, TaskFilter, TaskFuture, TaskId, TaskState, TaskStats, TaskStore, TaskSummary,
+        Settled, Share, Taken, Task, TaskAnswer, TaskFilter, TaskFuture, TaskId, TaskScope, TaskState, TaskStats,
+        TaskStore, TaskSummary,
         head::Head,
         millis,
         record::{self, Columns, DELIVERY, Damaged, HEAD, SUMMARY, WHOLE, count_of, is_in, left_out, signed, written},
@@ -118,6 +119,20 @@ fn count(file: &Connection, sql: &str) -> Result<u64, Error> {
     file.query_row(sql, (), |row| row.get::<_, i64>(0)).map(|count| u64::try_from(count).unwrap_or(0))
 }
 
+/// What all tasks take, and those of this caller. One pass over an index that has all of it.
+fn taken(file: &Connection, tenant: Option<&str>, now: u64) -> Result<Taken, Error> {
+    let mut sql = file.prepare(
+        "SELECT count(*) FILTER (WHERE answered_at IS NULL AND expires_at > ?1), coalesce(sum(bytes), 0),
+        count(*) FILTER (WHERE answered_at IS NULL AND expires_at > ?1 AND tenant = ?2),
+        coalesce(sum(bytes) FILTER (WHERE tenant = ?2), 0) FROM tasks",
+    )?;
+    sql.query_row((signed(now), tenant), |row| {
+        let number = |at| row.get::<_, i64>(at).map(|number| u64::try_from(number).unwrap_or(0));
+        let share = |at| Ok::<_, Error>(Share { tasks: number(at)?, bytes: number(at + 1)? });
+        Ok(Taken { all: share(0)?, of_caller: tenant.map(|_| share(2)).transpose()? })
+    })
+}
+
 /// Gives up on what cannot be read or written as this crate's own.
 macro_rules! ok {
     ($done:expr) => {
@@ -146,9 +161,12 @@ impl TaskStore for Sqlite {
             if let Some(known) = known {
                 return Ok(known.map_err(|damaged| damaged.of(id).into()));
             }
+            let (request, attempts) = (ok!(written(&task.request)), ok!(written(&task.attempts)));
+            let bytes = (request.len() + attempts.len()) as u64;
+            ok!(task.limits.admit(bytes, &taken(file, task.tenant.as_deref(), now)?));
             let sql = "INSERT INTO tasks (id, created_at, expires_at, feature, session, tenant, reason, preview, requires_human,
-                redrive, same_as, callback, request, attempts) VALUES (:id, :created_at, :expires_at, :feature, :session, :tenant,
-                :reason, :preview, :requires_human, :redrive, :same_as, :callback, :request, :attempts)";
+                redrive, same_as, callback, request, attempts, bytes) VALUES (:id, :created_at, :expires_at, :feature, :session,
+                :tenant, :reason, :preview, :requires_human, :redrive, :same_as, :callback, :request, :attempts, :bytes)";
             file.execute(sql, named_params! {
                 ":id": id.to_string(),
                 ":created_at": signed(now),
@@ -162,8 +180,9 @@ impl TaskStore for Sqlite {
                 ":redrive": Redrivable::at_first(task.requires_human),
                 ":same_as": task.same_as,
                 ":callback": ok!(task.callback.as_ref().map(written).transpose()),
-                ":request": ok!(written(&task.request)),
-                ":attempts": ok!(written(&task.attempts)),
+                ":request": request,
+                ":attempts": attempts,
+                ":bytes": signed(bytes),
             })?;
             if task.notify {
                 tells(file, &Delivery::new(id, DeliveryKind::Notification, None, now))?;
@@ -344,6 +363,14 @@ impl TaskStore for Sqlite {
             let next_at = after.map(|after| until(now, after));
             let changed = file.execute(sql, (&delivery.id, delivery.attempts, state.name(), next_at, problem))?;
             Ok(Ok(changed > 0))
+        })
+    }
+
+    fn forget(&self, which: TaskScope) -> TaskFuture<'_, u64> {
+        self.writing("forgetting tasks", move |file, _| {
+            let sql = "DELETE FROM tasks WHERE (?1 IS NULL OR id = ?1) AND (?2 IS NULL OR session = ?2)
+                AND (?3 IS NULL OR tenant = ?3)";
+            Ok(Ok(file.execute(sql, which.columns())? as u64))
         })
     }
 

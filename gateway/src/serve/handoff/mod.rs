@@ -8,6 +8,7 @@
 //! | `POST /handoff/tasks/{id}/claim`, `renew`, `release` `{"as": "ana"}` | so that two people never work at one task; `as` is who does it, and if left out the key's name |
 //! | `POST /handoff/tasks/{id}/answer` `{"text": "..", "as": "ana", "force": false}` | answers it, once |
 //! | `POST /handoff/tasks/{id}/redrive`, `POST /handoff/redrive` | has a model asked once more, for one task or for all |
+//! | `POST /handoff/tasks/{id}/forget` (or `DELETE /handoff/tasks/{id}`), `POST /handoff/forget` `{"session": "s-1", "tenant": "key"}` | deletes one task, all of a session or all of a key, whatever their state; takes a key with `admin: true` |
 //! | `GET /handoff/answers/{id}?dialect=anthropic\|openai` | for who asked: 200 with the answer (with `dialect`, as that API has answers), 202 with the state while it waits |
 //!
 //! Errors are `{"error": {"message", "type"}}`: 400 for what is no id or no order, 404 for an unknown task, 409 where it is answered
@@ -17,6 +18,7 @@
 //! refuses. An answer is its caller's: whoever has the key that asked, or an administrator; for others there is no such task.
 
 mod answers;
+mod forget;
 mod outcome;
 pub(crate) mod page;
 mod query;
@@ -46,13 +48,15 @@ pub(crate) use answers::answer;
 pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
     Router::new()
         .route("/handoff/tasks", get(tasks::list))
-        .route("/handoff/tasks/{id}", get(tasks::show))
+        .route("/handoff/tasks/{id}", get(tasks::show).delete(forget::task))
         .route("/handoff/tasks/{id}/claim", post(tasks::claim))
         .route("/handoff/tasks/{id}/renew", post(tasks::renew))
         .route("/handoff/tasks/{id}/release", post(tasks::release))
         .route("/handoff/tasks/{id}/answer", post(tasks::answer))
         .route("/handoff/tasks/{id}/redrive", post(tasks::redrive))
+        .route("/handoff/tasks/{id}/forget", post(forget::task))
         .route("/handoff/redrive", post(tasks::redrive_all))
+        .route("/handoff/forget", post(forget::scope))
         .method_not_allowed_fallback(wrong_method)
         .route_layer(from_fn_with_state(gateway.clone(), only_reviewers))
         .with_state(gateway)

@@ -78,10 +78,10 @@ struct Answer {
 /// Nothing is to be said.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Nothing {}
+pub(super) struct Nothing {}
 
 const AS: &str = r#"{"as": "name"}, or nothing"#;
-const NOTHING: &str = "{}, or nothing";
+pub(super) const NOTHING: &str = "{}, or nothing";
 
 /// An order that says no more than who gives it, for the task that its path names.
 pub(super) struct Asked {
@@ -219,7 +219,7 @@ fn too_long() -> Response<Body> {
 }
 
 /// The body of an order, `None` where there is none, or what is wrong with it.
-async fn read<T: DeserializeOwned>(
+pub(super) async fn read<T: DeserializeOwned>(
     gateway: &Gateway,
     request: Request<Body>,
     expected: &str,

@@ -4,12 +4,14 @@ use std::{
     num::NonZeroU32,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicUsize, Ordering::Relaxed},
     },
 };
 
-use steadfast::{BoxLlmService, BulkheadHandle, BulkheadLayer, LlmError, LlmRequest, LlmResponse, layers::bulkhead};
-use tower::{Layer, ServiceExt, service_fn};
+use steadfast::{
+    BulkheadHandle, BulkheadLayer,
+    layers::bulkhead::{self, CallerLimits},
+};
 
 use super::Denied;
 
@@ -18,7 +20,8 @@ use super::Denied;
 pub(super) struct Limits {
     pub(super) concurrency: Option<NonZeroU32>,
     pub(super) tokens_per_minute: Option<NonZeroU32>,
-    layer: BulkheadLayer,
+    /// As a request brings them along.
+    pub(super) own: CallerLimits,
     handle: BulkheadHandle,
     /// How much is under way that calls no model.
     beside: Arc<AtomicUsize>,
@@ -55,7 +58,7 @@ impl Limits {
         }
         let handle = layer.handle();
         let beside = before.map(|before| before.beside.clone()).unwrap_or_default();
-        Some(Self { concurrency, tokens_per_minute, layer, handle, beside })
+        Some(Self { concurrency, tokens_per_minute, own: CallerLimits::new(layer), handle, beside })
     }
 
     /// How many requests are in flight.
@@ -73,20 +76,5 @@ impl Limits {
             return Err(Denied::InFlight);
         }
         Ok(Some(place))
-    }
-
-    /// Calls the service within the limits. The error of a request that these refuse has a [`Denied`] as its source.
-    pub(super) async fn call(&self, service: BoxLlmService, request: LlmRequest) -> Result<LlmResponse, LlmError> {
-        let passed = AtomicBool::new(false);
-        let inner = service_fn(|request| {
-            passed.store(true, Relaxed);
-            service.clone().oneshot(request)
-        });
-        let answered = self.layer.layer(inner).oneshot(request).await;
-        answered.map_err(|error| match error.retry_after() {
-            _ if passed.load(Relaxed) => error,
-            Some(wait) => error.with_source(Denied::Tokens(wait)),
-            None => error.with_source(Denied::InFlight),
-        })
     }
 }

@@ -29,7 +29,8 @@
 //! 429 otherwise.
 //!
 //! Requests per minute are counted before a request's body is read; concurrency and tokens by a
-//! [`Bulkhead`](steadfast::Bulkhead) of the key's own around the stack; a budget is a cap of the stack beside those of its
+//! [`Bulkhead`](steadfast::Bulkhead) of the key's own, which its requests bring along, so that a call which outlives its caller
+//! keeps its place; a budget is a cap of the stack beside those of its
 //! file, so that it is told of in events, metrics and alerts like any other. All of them go on over a reload that leaves
 //! them as they were; a start begins anew, for it is this process that knows what was spent.
 
@@ -56,7 +57,7 @@ use sha2::{Digest, Sha256};
 use steadfast::{
     BoxLlmService, LlmError, LlmRequest, LlmResponse, StackHandle,
     config::{ConfigError, Watching},
-    layers::budget::BudgetKey,
+    layers::{budget::BudgetKey, bulkhead::CallerLimitReached},
 };
 use subtle::ConstantTimeEq;
 use tokio::time::Instant;
@@ -121,7 +122,11 @@ pub(crate) enum Denied {
 impl Denied {
     /// What this error says of the caller's key, where that is what it is about.
     pub(crate) fn of(error: &LlmError) -> Option<Self> {
-        error::Error::source(error)?.downcast_ref().copied()
+        let source = error::Error::source(error)?;
+        match source.downcast_ref::<CallerLimitReached>() {
+            None => source.downcast_ref().copied(),
+            Some(_) => Some(error.retry_after().map_or(Self::InFlight, Self::Tokens)),
+        }
     }
 }
 
@@ -298,9 +303,7 @@ pub(crate) async fn call(
     if let Some(key) = &key {
         request = request.extension(BudgetKey(key.name.clone()));
         if let Some(limits) = &key.limits {
-            let service = own().clone();
-            // In a box: most keys have none.
-            return Box::pin(limits.call(service, request)).await;
+            request = request.extension(limits.own.clone());
         }
     }
     poll_fn(|cx| own().poll_ready(cx)).await?;

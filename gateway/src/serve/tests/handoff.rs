@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use steadfast::{
     BoxLlmService, FallbackLayer,
-    handoff::{Desk, MemoryTasks, TaskFilter, TaskState},
+    handoff::{Desk, MemoryTasks, TaskFilter, TaskLimits, TaskState},
     layers::fallback::Tier,
     providers::{
         Handoff,
@@ -46,10 +46,13 @@ impl House {
     }
 
     async fn of(people: impl FnOnce(Handoff) -> Handoff) -> Self {
+        Self::at(Desk::new(MemoryTasks::new()), people).await
+    }
+
+    async fn at(desk: Desk, people: impl FnOnce(Handoff) -> Handoff) -> Self {
         let model = Simulated::new("model").reply("Hello from afar");
         let handle = model.handle();
         handle.fail(Fault::ServerError);
-        let desk = Desk::new(MemoryTasks::new());
         let people = Tier::new("people", people(Handoff::new(&desk))).human();
         let service = ServiceBuilder::new().layer(FallbackLayer::new("model").push(people)).service(model);
         let server = Server::with_desk(BoxLlmService::new(service), &desk, Some(keys())).await;
@@ -323,4 +326,63 @@ async fn tasks_are_listed_in_pages() {
     let released = house.order(&format!("/handoff/tasks/{}/claim", made[1]), json!({})).await;
     assert_eq!(released.status, 200);
     assert_eq!(house.order(&format!("/handoff/tasks/{}/release", made[1]), json!({})).await.json()["released"], true);
+}
+
+#[tokio::test]
+async fn a_caller_with_as_many_tasks_as_it_may_have_is_refused_and_others_are_not() {
+    for path in PATHS {
+        let desk = Desk::new(MemoryTasks::new()).limits(TaskLimits::default().tasks_per_caller(2).tasks(4));
+        let house = House::at(desk, Handoff::allow_volatile).await;
+        let human = ("x-steadfast-requires-human", "true");
+        for _ in 0..2 {
+            assert_eq!(house.server.post(path, &[CALLER, human], &hello(false)).await.status, 200);
+        }
+        let refused = house.server.post(path, &[CALLER, human], &hello(false)).await;
+        assert!([503, 529].contains(&refused.status), "{refused:?}");
+        assert_eq!(refused.json()["error"]["type"], "overloaded_error", "{refused:?}");
+        assert!(refused.body.contains("handoff.limits.tasks_per_caller"), "{refused:?}");
+        assert_eq!(refused.header("retry-after"), Some("60"), "{refused:?}");
+        for _ in 0..2 {
+            assert_eq!(house.server.post(path, &[OTHER, human], &hello(false)).await.status, 200, "another has room");
+        }
+        let full = house.server.post(path, &[ADMIN, human], &hello(false)).await;
+        assert!(full.body.contains("`handoff.limits.tasks`"), "{full:?}");
+        assert_eq!(house.desk.list(TaskFilter::new()).await.unwrap().len(), 4);
+    }
+}
+
+#[tokio::test]
+async fn an_administrator_has_tasks_forgotten_and_a_reviewer_does_not() {
+    let house = House::start().await;
+    let human = ("x-steadfast-requires-human", "true");
+    for (key, session) in [(CALLER, "one"), (CALLER, "two"), (OTHER, "one"), (OTHER, "two"), (OTHER, "three")] {
+        let session = ("x-steadfast-session", session);
+        assert_eq!(house.server.post(CHAT, &[key, human, session], &hello(false)).await.status, 200);
+    }
+    let task = house.pending(MESSAGES).await;
+    let left = || async { house.desk.list(TaskFilter::new()).await.unwrap().len() };
+    let path = format!("/handoff/tasks/{task}/forget");
+    said(&house.server.post(&path, &[REVIEWER], &json!({})).await, 403, "permission_error");
+    assert_eq!(left().await, 6);
+    let forgotten = house.server.post(&path, &[ADMIN], &json!({})).await;
+    assert_eq!((forgotten.status, forgotten.json()), (200, json!({"forgotten": 1})));
+    said(&house.server.post(&path, &[ADMIN], &json!({})).await, 404, "unknown_task");
+    assert_eq!(house.poll(&task, CALLER).await.status, 404, "nor is it there for who asked");
+    for (body, count) in [
+        (json!({"session": "one", "tenant": "caller"}), 1),
+        (json!({"session": "two"}), 2),
+        (json!({"tenant": "another"}), 2),
+        (json!({"tenant": "nobody"}), 0),
+    ] {
+        let forgotten = house.server.post("/handoff/forget", &[ADMIN], &body).await;
+        assert_eq!((forgotten.status, forgotten.json()), (200, json!({"forgotten": count})), "{body}");
+    }
+    assert_eq!(left().await, 0);
+    for wrong in [json!({}), json!({"session": ""}), json!({"task": "x"}), json!({"tenant": 7})] {
+        said(&house.server.post("/handoff/forget", &[ADMIN], &wrong).await, 400, "invalid_request_error");
+    }
+    let task = house.pending(MESSAGES).await;
+    let mut client = house.server.connect().await;
+    client.send(&request("DELETE", &format!("/handoff/tasks/{task}"), &[ADMIN], b"")).await;
+    assert_eq!((client.answer().await.status, left().await), (200, 0));
 }

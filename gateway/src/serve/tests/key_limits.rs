@@ -1,14 +1,25 @@
 //! What a key may spend, and what it may have at once.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
+use futures_util::{StreamExt as _, stream};
 use serde_json::Value;
 use steadfast::{
-    BoxLlmService, Stack,
+    BoxLlmService, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, Stack, StreamEvent,
+    chat::Usage,
     config::{Config, Format},
+    provider_fn,
     providers::simulated::Simulated,
 };
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
+use tower::Service;
 
 use super::harness::*;
 use crate::serve::{Settings, keys::Keys};
@@ -44,6 +55,7 @@ impl Drop for File {
 const STACK: &str = "
 tiers: [{ name: main, provider: simulated, model: main }]
 prices: { main: { input: 1000, output: 1000 } }
+idempotency: { grace: 10m }
 budgets:
   - { name: of two, usd: 1000, period: month, key: two }
   - { name: of each, usd: 1000, period: month, each_key: true }
@@ -56,7 +68,10 @@ struct Limited {
 }
 
 impl Limited {
-    async fn start(test: &str, limits: &str, provider: Simulated) -> Self {
+    async fn start<S>(test: &str, limits: &str, provider: S) -> Self
+    where
+        S: Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + Sync + 'static,
+    {
         let file = File::new(test, limits);
         let stack = Stack::builder().leaf("main", provider).build(Config::from_str(STACK, Format::Yaml).unwrap());
         let stack = stack.unwrap();
@@ -284,4 +299,115 @@ async fn a_key_has_so_many_tokens_in_a_minute() {
     assert!(error(&refused).2.contains("tokens per minute"), "{refused:?}");
     assert!((1..=60).contains(&refused.header("retry-after").unwrap().parse::<u64>().unwrap()));
     assert_eq!(limited.ask(TWO, CHAT).await.status, 200);
+}
+
+/// A provider that says what its prompt took, gives 80,000 tokens and never ends.
+fn endless() -> impl Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + Sync {
+    provider_fn(|_| async {
+        let begun = StreamEvent::Usage(Usage::new(8000, 1));
+        let text = |text: String| Ok::<_, LlmError>(Frame::event(StreamEvent::Text { index: 0, text }));
+        let frames: Vec<_> = std::iter::once(Ok(Frame::event(begun)))
+            .chain((0..100).map(|_| text("word".repeat(800))))
+            .chain([text(" the last of it".to_owned())])
+            .collect();
+        let body = LlmBody::from_frames(stream::iter(frames).chain(stream::pending()));
+        Ok::<_, LlmError>(LlmResponse::new(body).with_model("simulated", "main"))
+    })
+}
+
+#[tokio::test]
+async fn who_leaves_before_the_last_event_has_used_its_budget_and_its_tokens() {
+    let limits = ", budget: { usd: 1000, period: month }, tokens_per_minute: 60000";
+    let limited = Limited::start("left", limits, endless()).await;
+    let mut client = limited.server.connect().await;
+    client.post(MESSAGES, &[ONE], &hello(true)).await;
+    client.until("the last of it").await;
+    drop(client);
+    let spent = async {
+        loop {
+            let spent = of_cap(&limited.seen("one").await, "spentDollars", "key one").unwrap();
+            if spent > 0.0 {
+                return spent;
+            }
+        }
+    };
+    let spent = timeout(Duration::from_secs(20), spent).await.expect("it is settled once its caller is gone");
+    assert!((88.0..89.0).contains(&spent), "8,000 tokens of prompt and 80,000 of answer came: {spent}");
+    let refused = limited.ask(ONE, CHAT).await;
+    assert_eq!((refused.status, &*error(&refused).1), (429, "tokens"), "{}", refused.body);
+}
+
+/// A provider that answers when it is let, with how many calls it has had, and how many at once.
+#[derive(Clone)]
+struct Held {
+    calls: Arc<AtomicUsize>,
+    at_once: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+    answers: Arc<Semaphore>,
+}
+
+impl Held {
+    fn new() -> Self {
+        let zero = Arc::<AtomicUsize>::default;
+        Self { calls: zero(), at_once: zero(), most: zero(), answers: Arc::new(Semaphore::new(0)) }
+    }
+
+    fn provider(
+        &self,
+    ) -> impl Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + Sync + use<>
+    {
+        let held = self.clone();
+        provider_fn(move |_| {
+            let held = held.clone();
+            async move {
+                held.calls.fetch_add(1, SeqCst);
+                held.most.fetch_max(held.at_once.fetch_add(1, SeqCst) + 1, SeqCst);
+                held.answers.acquire().await.unwrap().forget();
+                held.at_once.fetch_sub(1, SeqCst);
+                Ok::<_, LlmError>(LlmResponse::from_text("at last").with_model("simulated", "main"))
+            }
+        })
+    }
+
+    async fn has_had(&self, calls: usize) {
+        let called = async {
+            while self.calls.load(SeqCst) < calls {
+                tokio::time::sleep(Duration::from_millis(2)).await
+            }
+        };
+        timeout(Duration::from_secs(20), called).await.expect("the provider is called");
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_outlives_its_caller_keeps_its_place() {
+    for stream in [false, true] {
+        let held = Held::new();
+        let limited = Limited::start(&format!("outlives-{stream}"), ", concurrency: 1", held.provider()).await;
+        let mut client = limited.server.connect().await;
+        client.post(MESSAGES, &[ONE, ("idempotency-key", "first")], &hello(stream)).await;
+        held.has_had(1).await;
+        drop(client);
+        // Each leaves as soon as it may have been sent on.
+        for left in 0..30 {
+            let key = format!("left-{left}");
+            let mut client = limited.server.connect().await;
+            client.post(MESSAGES, &[ONE, ("idempotency-key", &key)], &hello(stream)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(held.most.load(SeqCst), 1, "under way at the provider at once");
+        let refused = limited.server.post(MESSAGES, &[ONE, ("idempotency-key", "one more")], &hello(stream)).await;
+        assert_eq!((refused.status, error(&refused).2.contains("in flight")), (429, true), "{}", refused.body);
+        assert_eq!(limited.seen("one").await["inFlight"], 1);
+        // A repeat of the call under way is no call: it takes no place, and has the answer.
+        let mut again = limited.server.connect().await;
+        again.post(MESSAGES, &[ONE, ("idempotency-key", "first")], &hello(stream)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        held.answers.add_permits(1);
+        let answer = again.answer().await;
+        assert_eq!((answer.status, answer.text().as_str()), (200, "at last"), "{}", answer.body);
+        held.answers.add_permits(1);
+        let next = limited.server.post(MESSAGES, &[ONE, ("idempotency-key", "next")], &hello(stream)).await;
+        assert_eq!((next.status, held.calls.load(SeqCst)), (200, 2), "{}", next.body);
+    }
 }

@@ -80,6 +80,33 @@ async fn a_stream_is_charged_when_its_usage_is_known() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_that_is_left_or_breaks_is_charged_with_what_came() {
+    let left = |events: Vec<Result<StreamEvent, ErrorKind>>| async move {
+        let (response, feed) = streamed();
+        let response = std::sync::Arc::new(std::sync::Mutex::new(Some(response)));
+        let leaf = provider_fn(move |_| {
+            let response = response.lock().unwrap().take();
+            async move { response.ok_or_else(|| LlmError::new(ErrorKind::Other, "no more")) }
+        });
+        let mut llm = BulkheadLayer::new().feature("chat", Limits::new(9).tokens_per_minute(6000)).layer(leaf);
+        let mut response = llm.call(chat(1000)).await.unwrap();
+        for event in events {
+            feed.send(event.map(Frame::event).map_err(|kind| LlmError::new(kind, "scripted"))).unwrap();
+            let _ = response.body_mut().frame().await;
+        }
+        drop(response);
+        // How long until all of the bucket is there again: a hundred tokens come in a second.
+        llm.call(chat(6000)).await.unwrap_err().retry_after().unwrap_or_default()
+    };
+    let said = |tokens: usize| Ok(StreamEvent::Text { index: 0, text: "word".repeat(tokens) });
+    let told = || Ok(StreamEvent::Usage(Usage::new(200, 1)));
+    assert_eq!(left(vec![told(), said(80_000)]).await, 802 * SECOND);
+    assert_eq!(left(vec![said(80_000)]).await, 800 * SECOND);
+    assert_eq!(left(vec![said(80_000), Err(ErrorKind::StreamBroken)]).await, 800 * SECOND);
+    assert_eq!(left(vec![said(1)]).await, 10 * SECOND, "nobody knows: what was charged stays");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_not_sent_costs_nothing_and_what_was_sent_does() {
     let limits = Limits::new(9).requests_per_minute(1).tokens_per_minute(600);
     let sent_by = |kind: ErrorKind| {

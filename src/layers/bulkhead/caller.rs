@@ -1,0 +1,154 @@
+//! Limits that a caller has of its own: taken inside of what outlives callers, so that whoever goes on with a call holds
+//! its place.
+
+use std::{
+    error, fmt,
+    future::Future,
+    pin::Pin,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    task::{Context, Poll},
+};
+
+use pin_project::pin_project;
+use tower::{Layer, Service, ServiceExt as _, service_fn};
+
+use super::BulkheadLayer;
+use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call};
+
+/// A caller's own limits, as an [extension](LlmRequest::extension) of each of its requests: a [`CallerBulkhead`] keeps to
+/// them. Clones are the same limits.
+#[derive(Clone, Debug)]
+pub struct CallerLimits(BulkheadLayer);
+
+impl CallerLimits {
+    /// Those of this layer, which all requests that bring them share.
+    pub fn new(limits: BulkheadLayer) -> Self {
+        Self(limits)
+    }
+
+    async fn call<S>(self, service: S, request: LlmRequest) -> Result<LlmResponse, LlmError>
+    where
+        S: Service<LlmRequest, Response = LlmResponse> + Clone,
+        S::Error: Into<LlmError>,
+    {
+        let passed = AtomicBool::new(false);
+        let told = &passed;
+        let inner = service_fn(move |request| {
+            told.store(true, Relaxed);
+            service.clone().oneshot(request)
+        });
+        let answered = self.0.layer(inner).oneshot(request).await;
+        answered.map_err(|error| if passed.load(Relaxed) { error } else { error.with_source(CallerLimitReached) })
+    }
+}
+
+/// The source of an error by which a caller's own limits refuse a request. Where a rate refused, the error knows
+/// [when](LlmError::retry_after) it would not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallerLimitReached;
+
+impl fmt::Display for CallerLimitReached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the caller's own limit")
+    }
+}
+
+impl error::Error for CallerLimitReached {}
+
+/// Applies [`CallerBulkhead`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CallerBulkheadLayer(());
+
+impl CallerBulkheadLayer {
+    /// A layer that keeps no state: each caller's is in its [`CallerLimits`].
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl<S> Layer<S> for CallerBulkheadLayer {
+    type Service = CallerBulkhead<S>;
+
+    fn layer(&self, inner: S) -> CallerBulkhead<S> {
+        CallerBulkhead { inner }
+    }
+}
+
+/// Keeps requests to the [`CallerLimits`] that they bring; one that brings none passes by at no cost.
+///
+/// Its place is inside of `Idempotency` and `Cache`: a call that goes on without its caller then keeps its
+/// caller's place until it ends, and a repeat that only waits for it takes none. One in a stack is enough; a second one would
+/// count each request twice.
+#[derive(Clone, Debug)]
+pub struct CallerBulkhead<S> {
+    inner: S,
+}
+
+impl<S> Service<LlmRequest> for CallerBulkhead<S>
+where
+    S: Service<LlmRequest, Response = LlmResponse> + Clone + Send + 'static,
+    S::Error: Into<LlmError>,
+    S::Future: Send,
+{
+    type Response = LlmResponse;
+    type Error = LlmError;
+    type Future = CallerFuture<S>;
+
+    /// Always ready: whose limits apply is known only with the request.
+    #[inline]
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    #[inline]
+    fn call(&mut self, request: LlmRequest) -> CallerFuture<S> {
+        match request.extensions().get::<CallerLimits>() {
+            None => CallerFuture { call: Call::first(&mut self.inner, request), limited: None },
+            Some(limits) => {
+                // A fresh clone: nobody has polled it, so that it reserves nothing.
+                let limited = limits.clone().call(self.inner.clone(), request);
+                CallerFuture { call: Call::idle(), limited: Some(Box::pin(limited)) }
+            }
+        }
+    }
+}
+
+/// The future of [`CallerBulkhead`]. Dropping it gives the place back.
+#[pin_project]
+pub struct CallerFuture<S: Service<LlmRequest>> {
+    #[pin]
+    call: Call<S, S::Future>,
+    limited: Option<Limited>,
+}
+
+type Limited = Pin<Box<dyn Future<Output = Result<LlmResponse, LlmError>> + Send>>;
+
+impl<S> Future for CallerFuture<S>
+where
+    S: Service<LlmRequest, Response = LlmResponse>,
+    S::Error: Into<LlmError>,
+{
+    type Output = Result<LlmResponse, LlmError>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if let Some(limited) = this.limited {
+            return limited.as_mut().poll(cx);
+        }
+        let polled = this.call.as_mut().poll(cx);
+        if let Poll::Ready(Err(_)) = polled {
+            this.call.abandon();
+        }
+        polled
+    }
+}
+
+impl<S: Service<LlmRequest>> fmt::Debug for CallerFuture<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("bulkhead::CallerFuture")
+            .field("call", &self.call)
+            .field("limited", &self.limited.is_some())
+            .finish_non_exhaustive()
+    }
+}
