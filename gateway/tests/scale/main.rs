@@ -10,11 +10,13 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a real process keeps real time")]
 #![cfg(target_os = "linux")]
 
+mod answers;
 mod bad_input;
 #[path = "../common/mod.rs"]
 pub mod common;
 mod crowd;
 mod gateway;
+mod hostile;
 mod mutations;
 mod provider;
 mod reload;
