@@ -235,9 +235,14 @@ impl Served {
         self.stopped()
     }
 
+    /// What came of it, once it has ended.
+    pub fn ran(mut self) -> Ran {
+        self.process.ran(&self.serve)
+    }
+
     /// What it has said, once it has ended in good order.
-    pub fn stopped(mut self) -> Ran {
-        let ran = self.process.ran(&self.serve);
+    pub fn stopped(self) -> Ran {
+        let ran = self.ran();
         assert_eq!(ran.code, Some(0), "{}", ran.err);
         ran
     }

@@ -31,6 +31,11 @@ impl Gateway {
         fs::read_dir(format!("/proc/{}/fd", self.id())).unwrap().count()
     }
 
+    /// What it is beneath.
+    pub(crate) fn into_inner(self) -> Served {
+        self.0
+    }
+
     /// Asks it to stop; gives its log. It ends in good order, and has kept the secrets.
     pub(crate) fn end(self) -> String {
         self.signal("-TERM");

@@ -7,7 +7,7 @@ use super::{
     acts::{self, CHAT, MESSAGES},
     exchange,
 };
-use crate::{Client, PATHS, common::comes, size};
+use crate::{Client, common::comes, size};
 
 /// What is used as much as the request is long: four times the request takes four times the work, with room for what every
 /// request takes. What is quadratic takes sixteen times.
@@ -198,78 +198,4 @@ async fn whose_account_is_charged_is_told_to_no_caller() {
         assert!(!answer.head.contains("of-the-provider"), "{answer:?}");
     }
     world.end();
-}
-
-/// Bodies that are being read have one bound for all. Over it they are refused at once, and who sends little is served.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bodies_that_are_half_sent_have_one_bound_for_all() {
-    let (count, length, bound) = size_of_flood();
-    let world = World::of_two("", &format!("memory: {bound}MiB"));
-    world.serves_honest().await;
-    let (before, _) = world.memory();
-    let half = acts::half_sent(length);
-    let acting = (0..count).map(|_| half.act(world.address(), "hostile", Duration::from_secs(5)));
-    let (statuses, served) = tokio::join!(futures_util::future::join_all(acting), async {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        world.serves_honest().await
-    });
-    let refused = statuses.iter().filter(|status| **status == Some(503)).count();
-    let (_, most) = world.memory();
-    println!("{count} bodies of {length} bytes: {refused} refused, {before} kB before and {most} kB at most");
-    assert_eq!(served, ["sonnet", "gpt"]);
-    assert!(refused > 0 && (most - before) * 1024 < bound * 1024 * 1024 + 4 * SPARE, "{most} kB, {refused} refused");
-    world.end();
-}
-
-/// How many bodies, of how many bytes each, and the bound in mebibytes.
-fn size_of_flood() -> (usize, usize, usize) {
-    (60, size(6_000_000, 31_000_000), size(128, 512))
-}
-
-/// Requests of which a half is there when it is to stop: nobody waits for the other half.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_half_sent_request_does_not_delay_the_end() {
-    let world = World::of_two("", "");
-    let mut half = Vec::new();
-    for number in 0..20 {
-        let mut client = Client::connect(world.address()).await.unwrap();
-        let bytes = acts::half_sent(10_000).bytes("hostile");
-        // Some in the middle of the head, some of the body.
-        client.send(&bytes[..if number % 2 == 0 { 40 } else { 5_000 }]).await.unwrap();
-        half.push(client);
-    }
-    // They have been seen.
-    assert_eq!(world.serves_honest().await, ["sonnet", "gpt"]);
-    let begun = std::time::Instant::now();
-    world.signal("-TERM");
-    world.gateway.ended();
-    let took = begun.elapsed();
-    println!("it ended {took:?} after SIGTERM");
-    // Its patience is 30 s: for what is under way, for a head and for a body.
-    assert!(took < Duration::from_secs(10), "{took:?}");
-}
-
-/// Who sends the signal again does not want to wait.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_signal_ends_it_at_once() {
-    let world = World::of_two("", "");
-    let mut streams = Vec::new();
-    for path in PATHS {
-        let mut client = Client::connect(world.address()).await.unwrap();
-        client.send(acts::left_early(path, "", 0).bytes("hostile")).await.unwrap();
-        client.until("word").await.unwrap();
-        streams.push(client);
-    }
-    world.signal("-TERM");
-    super::is_heard(world.address()).await;
-    world.signal("-TERM");
-    let begun = std::time::Instant::now();
-    comes(Duration::from_secs(10), "it does not end", || {
-        // It is this process's child, which has not been waited for.
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", world.id())).unwrap();
-        stat.contains(") Z ").then_some(())
-    });
-    println!("it ended {:?} after the second signal", begun.elapsed());
-    // Its patience is 30 s.
-    assert!(begun.elapsed() < Duration::from_secs(size(10, 1) as u64), "{:?}", begun.elapsed());
 }

@@ -11,7 +11,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use self::acts::Sent;
@@ -123,10 +122,6 @@ impl Gateway {
         let ticks: u64 = [fields[11], fields[12]].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum();
         // A hundred in a second, on every Linux that there is.
         Duration::from_millis(ticks * 10)
-    }
-
-    fn status(&self) -> Value {
-        self.ask("GET /status", "connection: close\r\n", "").json()
     }
 }
 
