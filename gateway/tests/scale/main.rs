@@ -6,6 +6,8 @@
 //! ```text
 //! STEADFAST_SCALE=full cargo test --release -p steadfast-gateway --test scale -- --include-ignored --test-threads 1 --nocapture
 //! ```
+//!
+//! The soak of honest and hostile callers among them takes a minute, or as many seconds as `STEADFAST_SOAK_SECONDS` says.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a real process keeps real time")]
 #![cfg(target_os = "linux")]

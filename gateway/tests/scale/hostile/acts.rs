@@ -178,9 +178,12 @@ fn of_objects(length: usize) -> String {
 }
 
 /// What takes many times its size where it is made a tree of values: to be counted, and to be translated.
-pub(crate) fn to_fill_memory(length: usize) -> [(&'static str, Sent); 2] {
+pub(crate) fn to_fill_memory(length: usize) -> [(&'static str, Sent); 3] {
     let body = Bytes::from(of_objects(length));
+    let deep = format!("{}{}", "[".repeat(length / 2), "]".repeat(length / 2));
+    let deep = format!(r#""tools":[{{"name":"f","input_schema":{{"type":"object","default":{deep}}}}}],"#);
     [
+        ("deep", words("/v1/messages/count_tokens", "", "hello", &deep)),
         ("counted", Sent::new("/v1/messages/count_tokens", "", body.clone())),
         ("translated", Sent::new(MESSAGES, OPENAI, body)),
     ]
