@@ -61,6 +61,14 @@ impl Client {
         Ok(())
     }
 
+    /// Reads until it has so many bytes.
+    pub async fn at_least(&mut self, length: usize) -> io::Result<()> {
+        while self.read.len() < length {
+            self.more().await?;
+        }
+        Ok(())
+    }
+
     /// All that comes until the other side closes, or breaks off.
     pub async fn rest(mut self) -> String {
         while self.more().await.is_ok() {}

@@ -6,16 +6,20 @@
 //! ```text
 //! STEADFAST_SCALE=full cargo test --release -p steadfast-gateway --test scale -- --include-ignored --test-threads 1 --nocapture
 //! ```
+//!
+//! The soak of honest and hostile callers among them takes a minute, or as many seconds as `STEADFAST_SOAK_SECONDS` says.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a real process keeps real time")]
 #![cfg(target_os = "linux")]
 
+mod answers;
 mod bad_input;
 #[path = "../common/mod.rs"]
 pub mod common;
 mod control;
 mod crowd;
 mod gateway;
+mod hostile;
 mod memory;
 mod mutations;
 mod provider;
