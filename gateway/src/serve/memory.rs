@@ -27,7 +27,7 @@ const SMALL: usize = 64 << 10;
 /// How often a body's bytes are counted.
 const WEIGHT: usize = 3;
 /// What a connection with a stream takes, in bytes.
-const CONNECTION: u64 = 16 << 10;
+const CONNECTION: u64 = 32 << 10;
 
 /// The part of the memory that is for the bodies of requests.
 #[derive(Debug)]
@@ -264,6 +264,6 @@ mod tests {
     #[test]
     fn the_default_has_room_for_what_the_other_settings_allow() {
         assert!(default(1 << 40, 0) >= 8 << 40 && default(0, 1 << 40) >= 4 << 40);
-        assert_eq!((connections(1 << 30, 20_000), connections(1 << 30, 7), connections(0, 7)), (16_384, 7, 1));
+        assert_eq!((connections(1 << 30, 20_000), connections(1 << 30, 7), connections(0, 7)), (8192, 7, 1));
     }
 }

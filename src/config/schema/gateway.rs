@@ -57,7 +57,7 @@ pub struct Gateway {
     #[schemars(extend("default" = 1024), range(min = 1, max = 1_000_000))]
     pub records: Option<u32>,
     /// The memory that all callers together may take: half of it for the bodies of requests, a quarter for connections and the
-    /// streams on them, a quarter for kept answers, idempotency keys and decision records. A body takes three times its bytes, for
+    /// streams on them (32 KiB each), a quarter for kept answers, idempotency keys and decision records. A body takes three times its bytes, for
     /// what decoding makes of them. A request that finds no room is refused with 503 and `Retry-After`; a key may take half of the
     /// room, and bodies over 64 KiB three quarters. It is at least eight times `max_body`. Default: a quarter of the machine's or the
     /// container's memory, or what the other settings need if that is more.
