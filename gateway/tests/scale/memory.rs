@@ -1,4 +1,4 @@
-//! What callers can make the gateway keep in memory: `gateway.memory` and no more.
+//! Callers cannot make the gateway keep more in memory than `gateway.memory`.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ keys:
 ";
 
 const MIB: usize = 1 << 20;
-/// What is announced, and what of it is sent.
+/// The length of a body that is announced, in bytes.
 const ANNOUNCED: usize = 31 * MIB;
 
 /// Sends most of a large body with another's key, and waits for what comes of it: the answer, and when it came.

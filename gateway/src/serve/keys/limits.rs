@@ -20,7 +20,7 @@ pub(super) struct Limits {
     pub(super) tokens_per_minute: Option<NonZeroU32>,
     layer: BulkheadLayer,
     handle: BulkheadHandle,
-    /// How much is under way that calls no model.
+    /// The number of pieces of work under way that call no model.
     beside: Arc<AtomicUsize>,
 }
 
