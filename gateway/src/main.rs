@@ -79,7 +79,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// How long what is still at work may take when all is done.
+/// The time for work that is still under way when all is done.
 const LAST_WORK: Duration = Duration::from_secs(2);
 
 /// As many threads as there are processors; with one, as in many containers, no thread needs to wake another.

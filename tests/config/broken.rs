@@ -89,7 +89,7 @@ pub(super) const BROKEN: &[(&str, usize, usize, &str, Option<&str>)] = &[
     ("gateway_that_serves_nobody.yaml", 10, 12, "`records` is at most 1000000", None),
     ("gateway_that_serves_nobody.yaml", 11, 9, "the file of keys needs a name", None),
     ("gateway_without_memory.yaml", 6, 11, "`memory` is at least 256 MiB: eight times `max_body`", None),
-    ("gateway_without_memory.yaml", 7, 16, "`memory` has room for 1024 connections", None),
+    ("gateway_without_memory.yaml", 7, 16, "`memory` has room for 512 connections", None),
     ("gateway_without_memory.yaml", 8, 22, "`body_idle_timeout` must be longer than nothing", None),
     (
         "gateway_that_keeps_too_much.yaml",

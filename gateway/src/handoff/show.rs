@@ -120,8 +120,8 @@ pub(super) fn whole(shown: &Shown<'_>) -> String {
     text
 }
 
-/// What somebody else wrote, with a mark before each line, so that none looks like one of ours. Lines end where any terminal
-/// or reader might end them.
+/// Marks each line of somebody else's words, so that none looks like one of ours. Lines end where any terminal or reader
+/// might end them.
 fn quoted(said: &str) -> String {
     let ends = |c: char| matches!(c, '\n' | '\u{b}' | '\u{c}' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}');
     let said = said.replace("\r\n", "\n");

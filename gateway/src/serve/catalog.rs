@@ -163,7 +163,7 @@ pub(crate) async fn count_tokens(
         Ok(place) => place,
         Err(denied) => return refusal::deny(denied, dialect),
     };
-    let body = match gateway.reading(&settings, key.as_ref()).read(&head.headers, body).await {
+    let body = match gateway.reader(&settings, key.as_ref()).read(&head.headers, body).await {
         Ok(body) => body,
         Err(unread) => return refusal::unread(unread, &settings, dialect),
     };

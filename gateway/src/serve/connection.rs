@@ -123,7 +123,7 @@ where
     }
 }
 
-/// How long a request that has begun has for the rest of it, once the server was asked to stop.
+/// The time for the rest of a request that has begun, once the server was asked to stop.
 pub(crate) const LAST_PIECES: Duration = Duration::from_secs(1);
 
 /// Time for the answer to get there, and for what was sent meanwhile to come.

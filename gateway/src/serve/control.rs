@@ -75,10 +75,10 @@ pub(crate) struct Signals {
     hang_up: Signal,
 }
 
-/// Who obeys them.
-pub(crate) struct Obeying<R> {
+/// The parts of the server that obey signals.
+pub(crate) struct Handler<R> {
     pub(crate) gateway: Arc<Gateway>,
-    /// Where requests run.
+    /// The runtime of requests.
     pub(crate) requests: Handle,
     pub(crate) log: Log,
     /// Reads the files again.
@@ -100,11 +100,11 @@ impl Signals {
 
     /// SIGHUP loads the configuration again. SIGTERM and Ctrl-C stop the server; the second one ends it at once, and so does
     /// the time that it has for that.
-    pub(crate) async fn obey<R>(mut self, obeying: Obeying<R>)
+    pub(crate) async fn obey<R>(mut self, handler: Handler<R>)
     where
         R: Fn() + Clone + Send + 'static,
     {
-        let Obeying { gateway, requests, log, reload } = obeying;
+        let Handler { gateway, requests, log, reload } = handler;
         let (name, _) = self.stop(&requests, &reload).await;
         tracing::info!(signal = name, "stopping: no new connections, open streams may finish");
         gateway.stop.cancel();
@@ -130,8 +130,8 @@ impl Signals {
     {
         loop {
             match self.next().await {
-                Asked::Stop(name, number) => return (name, 128 + number),
-                Asked::Reload => {
+                Order::Stop(name, number) => return (name, 128 + number),
+                Order::Reload => {
                     // The files are read on a thread for that, beside the requests that they are for.
                     let reading = requests.spawn_blocking(reload.clone());
                     tokio::spawn(async {
@@ -145,26 +145,26 @@ impl Signals {
     }
 
     #[cfg(unix)]
-    async fn next(&mut self) -> Asked {
+    async fn next(&mut self) -> Order {
         tokio::select! {
-            _ = self.terminate.recv() => Asked::Stop("SIGTERM", 15),
-            _ = self.interrupt.recv() => Asked::Stop("SIGINT", 2),
-            _ = self.hang_up.recv() => Asked::Reload,
+            _ = self.terminate.recv() => Order::Stop("SIGTERM", 15),
+            _ = self.interrupt.recv() => Order::Stop("SIGINT", 2),
+            _ = self.hang_up.recv() => Order::Reload,
         }
     }
 
     #[cfg(not(unix))]
-    async fn next(&mut self) -> Asked {
+    async fn next(&mut self) -> Order {
         // An error says that it cannot be heard: then it never comes.
         if tokio::signal::ctrl_c().await.is_err() {
             pending::<()>().await;
         }
-        Asked::Stop("Ctrl-C", 2)
+        Order::Stop("Ctrl-C", 2)
     }
 }
 
-/// What a signal asks for.
-enum Asked {
+/// The order that a signal stands for.
+enum Order {
     /// With the signal's name and number.
     Stop(&'static str, i32),
     #[cfg_attr(not(unix), allow(dead_code, reason = "nothing there asks for it"))]

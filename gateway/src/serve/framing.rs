@@ -1,4 +1,4 @@
-//! Where the heads of requests stand among the bytes of a connection, and that their lines end as they must.
+//! Finds the heads of requests among the bytes of a connection, and sees to it that their lines end as they must.
 //!
 //! hyper takes a bare LF for the end of a line, as RFC 9112 (2.2) lets it. What stands before the gateway may not, and then the two
 //! see different fields in one head. hyper cannot be told to refuse it, so [`Framing`] makes it a NUL, which no head may have.
@@ -8,27 +8,27 @@ use memchr::memchr;
 /// Follows the bytes of a connection's requests, in the order and the pieces in which hyper reads them.
 #[derive(Debug, Default)]
 pub(crate) struct Framing {
-    at: At,
+    at: Position,
     /// The beginning of a line that has not ended yet.
     line: Vec<u8>,
     /// Its last byte.
     last: u8,
     /// The head has its first line.
     has_begun: bool,
-    /// How long the head is that was read last, as far as it has come.
+    /// The length of the last head, as far as it has come.
     head: usize,
-    /// What the head says of its body.
+    /// The length of the body, by its head.
     length: u64,
     is_chunked: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum At {
+enum Position {
     #[default]
     Head,
     /// Before so many bytes of a body.
     Body(u64),
-    /// Where a chunk's size stands.
+    /// In the line of a chunk's size.
     Size,
     /// Before so many bytes of a chunk and its end.
     Chunk(u64),
@@ -36,11 +36,11 @@ enum At {
     Trailers,
 }
 
-/// So much of a line is looked at, in bytes: all that is asked for stands at its beginning.
+/// The part of a line that is looked at, in bytes: all that is asked for stands at its beginning.
 const LOOKED_AT: usize = 128;
 
 impl Framing {
-    /// The length of the head that was read last, in bytes, as far as it has come.
+    /// Returns the length of the last head in bytes, as far as it has come.
     pub(crate) fn head(&self) -> usize {
         self.head
     }
@@ -49,16 +49,16 @@ impl Framing {
     pub(crate) fn follow(&mut self, mut bytes: &mut [u8]) {
         while !bytes.is_empty() {
             let used = match self.at {
-                At::Body(left) => self.pass(left, bytes.len(), At::Body, At::Head),
-                At::Chunk(left) => self.pass(left, bytes.len(), At::Chunk, At::Size),
-                At::Head | At::Size | At::Trailers => self.read_line(bytes),
+                Position::Body(left) => self.pass(left, bytes.len(), Position::Body, Position::Head),
+                Position::Chunk(left) => self.pass(left, bytes.len(), Position::Chunk, Position::Size),
+                Position::Head | Position::Size | Position::Trailers => self.read_line(bytes),
             };
             bytes = &mut bytes[used..];
         }
     }
 
     /// Passes over bytes of a body.
-    fn pass(&mut self, left: u64, there: usize, more: impl FnOnce(u64) -> At, behind: At) -> usize {
+    fn pass(&mut self, left: u64, there: usize, more: impl FnOnce(u64) -> Position, behind: Position) -> usize {
         let there = u64::try_from(there).unwrap_or(u64::MAX);
         let passed = left.min(there);
         self.at = if passed == left { behind } else { more(left - passed) };
@@ -68,7 +68,7 @@ impl Framing {
     /// Reads to the end of a line, or as far as there is one.
     fn read_line(&mut self, bytes: &mut [u8]) -> usize {
         let end = memchr(b'\n', bytes);
-        if self.at == At::Head {
+        if self.at == Position::Head {
             if !self.has_begun && self.line.is_empty() {
                 self.head = 0;
             }
@@ -79,7 +79,7 @@ impl Framing {
             return bytes.len();
         };
         let ends_well = end.checked_sub(1).map_or(self.last, |before| bytes[before]) == b'\r';
-        if !ends_well && self.at != At::Size {
+        if !ends_well && self.at != Position::Size {
             bytes[end] = 0;
         }
         if self.line.is_empty() {
@@ -99,21 +99,21 @@ impl Framing {
         self.last = bytes.last().copied().unwrap_or(self.last);
     }
 
-    /// Goes on behind a line, which is here up to its LF.
+    /// Takes a line, up to its LF, and goes on behind it.
     fn understand(&mut self, line: &[u8]) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         match self.at {
             // Empty lines before a request are passed over.
-            At::Head if line.is_empty() && !self.has_begun => {}
-            At::Head if line.is_empty() => {
+            Position::Head if line.is_empty() && !self.has_begun => {}
+            Position::Head if line.is_empty() => {
                 let body = match (self.is_chunked, self.length) {
-                    (true, _) => At::Size,
-                    (false, 0) => At::Head,
-                    (false, length) => At::Body(length),
+                    (true, _) => Position::Size,
+                    (false, 0) => Position::Head,
+                    (false, length) => Position::Body(length),
                 };
                 *self = Self { at: body, head: self.head, ..Self::default() };
             }
-            At::Head => {
+            Position::Head => {
                 self.has_begun = true;
                 if let Some(value) = field(line, b"content-length:") {
                     self.length = number(value, 10);
@@ -121,15 +121,15 @@ impl Framing {
                     self.is_chunked = true;
                 }
             }
-            At::Size => {
+            Position::Size => {
                 self.at = match number(line, 16) {
-                    0 => At::Trailers,
+                    0 => Position::Trailers,
                     // With the end of its line.
-                    size => At::Chunk(size.saturating_add(2)),
+                    size => Position::Chunk(size.saturating_add(2)),
                 };
             }
-            At::Trailers if line.is_empty() => self.at = At::Head,
-            At::Trailers | At::Body(_) | At::Chunk(_) => {}
+            Position::Trailers if line.is_empty() => self.at = Position::Head,
+            Position::Trailers | Position::Body(_) | Position::Chunk(_) => {}
         }
     }
 }
@@ -139,7 +139,7 @@ fn field<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     begin.eq_ignore_ascii_case(name).then_some(value)
 }
 
-/// The number that stands there. What is none, or too large for one, hyper refuses.
+/// Returns the number at the beginning. hyper refuses text that is none, or one that is too large.
 fn number(text: &[u8], base: u32) -> u64 {
     let digits = text.trim_ascii_start().iter().map_while(|byte| char::from(*byte).to_digit(base));
     digits.fold(0, |number: u64, digit| number.saturating_mul(base.into()).saturating_add(digit.into()))

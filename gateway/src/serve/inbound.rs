@@ -272,28 +272,32 @@ impl Unread {
     }
 }
 
-/// When there may be memory again.
+/// The time after which there may be memory again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// With what a body is read.
-pub(crate) struct Reading<'a> {
+/// Reads the body of a request within its limits.
+pub(crate) struct BodyReader<'a> {
     settings: &'a Settings,
     memory: &'a Arc<Memory>,
-    /// What its caller has of the memory.
+    /// The part of the memory that its caller has taken.
     share: Option<&'a Arc<Share>>,
     /// The server was asked to stop.
     stop: &'a CancellationToken,
 }
 
 impl Gateway {
-    /// With what a body of this caller is read.
-    pub(crate) fn reading<'a>(&'a self, settings: &'a Settings, key: Option<&'a Arc<Key>>) -> Reading<'a> {
-        Reading { settings, memory: &self.memory, share: key.map(|key| &key.memory), stop: &self.stop }
+    /// Returns a reader for the body of a request with this key.
+    pub(crate) fn reader<'a>(&'a self, settings: &'a Settings, key: Option<&'a Arc<Key>>) -> BodyReader<'a> {
+        BodyReader { settings, memory: &self.memory, share: key.map(|key| &key.memory), stop: &self.stop }
     }
 }
 
-impl Reading<'_> {
-    /// Reads the body of a request, within the limits of size, memory and time.
+impl BodyReader<'_> {
+    /// Reads a body, within the limits of size, memory and time.
+    ///
+    /// # Errors
+    ///
+    /// It is over one of them, or broke off.
     pub(crate) async fn read(self, headers: &HeaderMap, mut body: Body) -> Result<Bytes, Unread> {
         let most = self.settings.body;
         let announced =
@@ -373,7 +377,7 @@ impl Reading<'_> {
 
 type Frame = Result<http_body::Frame<Bytes>, axum::Error>;
 
-/// When a body that is waited for began to be, and when it was no longer to be waited for.
+/// The begin of the wait for a body, and the moment at which the server was asked to stop.
 struct Times {
     begun: Instant,
     stopped: Option<Instant>,
@@ -520,8 +524,8 @@ mod tests {
             let settings = settings.clone();
             async move {
                 let (memory, stop) = (Arc::new(Memory::new(1 << 30)), CancellationToken::new());
-                let reading = Reading { settings: &settings, memory: &memory, share: None, stop: &stop };
-                reading.read(&headers, Body::from(text)).await
+                let reader = BodyReader { settings: &settings, memory: &memory, share: None, stop: &stop };
+                reader.read(&headers, Body::from(text)).await
             }
         };
         assert_eq!(read_of(headers(&[("content-length", "11")]), "").await, Err(Unread::TooLarge));
@@ -543,8 +547,8 @@ mod tests {
         let (settings, memory, stop) = (Settings::default(), Arc::new(Memory::new(1 << 30)), CancellationToken::new());
         let begun = Instant::now();
         let body = in_pieces(100_000, 10, Duration::from_secs(3));
-        let reading = Reading { settings: &settings, memory: &memory, share: None, stop: &stop };
-        assert_eq!(reading.read(&HeaderMap::new(), body).await, Err(Unread::TooSlow));
+        let reader = BodyReader { settings: &settings, memory: &memory, share: None, stop: &stop };
+        assert_eq!(reader.read(&HeaderMap::new(), body).await, Err(Unread::TooSlow));
         // The last look for a piece comes with the first that is not sent.
         let idle = settings.body_idle.as_secs();
         assert!((30 + idle..=33 + idle).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
@@ -556,13 +560,13 @@ mod tests {
         let (settings, memory, stop) = (Settings::default(), Arc::new(Memory::new(1 << 30)), CancellationToken::new());
         let begun = Instant::now();
         let body = in_pieces(100, 1_000_000, Duration::from_millis(100));
-        let reading = Reading { settings: &settings, memory: &memory, share: None, stop: &stop };
+        let reader = BodyReader { settings: &settings, memory: &memory, share: None, stop: &stop };
         let stopping = async {
             tokio::time::sleep(Duration::from_secs(5)).await;
             stop.cancel();
         };
         let headers = HeaderMap::new();
-        let (read, ()) = tokio::join!(reading.read(&headers, body), stopping);
+        let (read, ()) = tokio::join!(reader.read(&headers, body), stopping);
         assert_eq!((read, begun.elapsed().as_secs()), (Err(Unread::Stopping), 6));
     }
 
@@ -572,8 +576,8 @@ mod tests {
         let read = async |announced: &'static str, body: Body| {
             let headers =
                 if announced.is_empty() { HeaderMap::new() } else { headers(&[("content-length", announced)]) };
-            let reading = Reading { settings: &settings, memory: &memory, share: None, stop: &stop };
-            reading.read(&headers, body).await
+            let reader = BodyReader { settings: &settings, memory: &memory, share: None, stop: &stop };
+            reader.read(&headers, body).await
         };
         assert_eq!(read("9000000", Body::empty()).await, Err(Unread::NoRoom(NoRoom::Ever)));
         let held = read("", Body::from(vec![b' '; 3_000_000])).await.unwrap();

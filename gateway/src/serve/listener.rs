@@ -52,7 +52,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, gateway: Arc<Ga
     let room = Arc::new(Semaphore::new(files::connections(wanted).min(Semaphore::MAX_PERMITS)));
     let spare = Arc::new(Semaphore::new(SPARE));
     let routes = Routes::new(gateway.clone(), router);
-    let all = Arc::new(All { http, routes, gateway: gateway.clone(), requests, connections: TaskTracker::new() });
+    let server = Arc::new(Server { http, routes, gateway: gateway.clone(), requests, connections: TaskTracker::new() });
     loop {
         let accepted = tokio::select! {
             biased;
@@ -67,16 +67,16 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, gateway: Arc<Ga
             }
         };
         if let Ok(place) = room.clone().try_acquire_owned() {
-            all.connections.spawn(all.clone().serve_one(stream, from, place));
+            server.connections.spawn(server.clone().serve_one(stream, from, place));
         } else if let Ok(place) = spare.clone().try_acquire_owned() {
-            all.connections.spawn(all.clone().serve_probe(stream, place));
+            server.connections.spawn(server.clone().serve_probe(stream, place));
         } else {
             turn_away(stream).await;
         }
     }
     // From here on the system refuses connections, so that who balances the load goes elsewhere at once.
     drop(listener);
-    let connections = &all.connections;
+    let connections = &server.connections;
     connections.close();
     if timeout(gateway.now.load().grace, connections.wait()).await.is_err() {
         tracing::warn!(connections = connections.len(), "the time to finish is over: open streams end with an error");
@@ -86,17 +86,17 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, gateway: Arc<Ga
     }
 }
 
-/// What all connections are served with.
-struct All {
+/// Serves connections.
+struct Server {
     http: http1::Builder,
     routes: Routes,
     gateway: Arc<Gateway>,
-    /// Where requests run.
+    /// The runtime of requests.
     requests: Handle,
     connections: TaskTracker,
 }
 
-impl All {
+impl Server {
     /// Waits for a connection's first bytes, and says who serves it.
     async fn serve_one(self: Arc<Self>, stream: TcpStream, from: SocketAddr, place: OwnedSemaphorePermit) {
         match self.begun(&stream, self.gateway.settings.head_timeout).await {
@@ -153,7 +153,7 @@ impl All {
         // A child has a lock of its own: each poll takes it, and connections must not wait for each other there.
         let stop = gateway.stop.child_token();
         let patience = gateway.settings.head_timeout;
-        let served = connection::serve(stream, &self.http, patience, &self.routes, &gateway.memory, &stop).await;
+        let served = connection::serve(stream, &self.http, patience, &self.routes, &gateway.heads, &stop).await;
         if let Err(error) = served {
             // Callers leave and send nonsense: that is their affair.
             tracing::debug!(%from, %error, "the connection ended early");
@@ -162,11 +162,11 @@ impl All {
     }
 }
 
-/// How a probe begins.
+/// The beginnings of a probe.
 const PROBES: [&[u8]; 3] = [b"GET /healthz ", b"GET /healthz?", b"HEAD /healthz "];
-/// How many connections beyond all places may show that they are probes.
+/// The number of connections beyond all places that may show that they are probes.
 const SPARE: usize = 64;
-/// How long they have for that: a probe's first bytes come with its connection.
+/// The time that they have for that: a probe's first bytes come with its connection.
 const PROBE_COMES: Duration = Duration::from_millis(20);
 
 async fn turn_away(mut stream: TcpStream) {

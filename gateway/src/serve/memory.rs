@@ -3,12 +3,15 @@
 //! | part | for what | what holds it |
 //! |---|---|---|
 //! | 1/2 | the bodies of requests, from their first piece on until their last copy is let go | [`Memory`] |
-//! | 1/4 | connections, with the streams on them | [`connections`] |
+//! | 1/4 | connections, with their heads and streams | [`connections`], [`Memory`] |
 //! | 1/4 | what is kept: answers, idempotency keys, decision records | their own settings, which are checked against it |
 //!
 //! Of a body that is counted each byte is counted [`WEIGHT`] times, for what reading, decoding and encoding make of it. A
-//! body of up to [`OWN`] bytes is its connection's; a head that is longer is counted like a body. Those beyond [`SMALL`] may not take the last quarter, so that they leave room
-//! for smaller ones; and where callers have keys, those of one key may take half, or else a single body.
+//! body of up to [`OWN`] bytes is its connection's. Those beyond [`SMALL`] may not take the last quarter, so that they leave
+//! room for smaller ones. And where callers have keys, those of one key may take as much as they leave free, or else a
+//! single body: however many keys take what they can, there is room for another.
+//!
+//! Heads need no key. So those that are longer than [`OWN`] have a [`Memory`] of their own, out of the part of connections.
 
 use std::{
     fmt, fs,
@@ -20,23 +23,23 @@ use std::{
 
 use bytes::Bytes;
 
-/// A body up to so many bytes takes nothing: hyper's buffer of its connection is as large.
+/// The largest body that takes nothing, in bytes: hyper's buffer of its connection is as large.
 pub(crate) const OWN: usize = 8 << 10;
-/// A body up to so many bytes is small.
+/// The largest body that is small, in bytes.
 const SMALL: usize = 64 << 10;
-/// How often a body's bytes are counted.
+/// The number of times that each byte of a body is counted.
 const WEIGHT: usize = 3;
-/// What a connection with a stream takes, in bytes.
-const CONNECTION: u64 = 16 << 10;
+/// The room for a connection with a stream, in bytes.
+const CONNECTION: u64 = 32 << 10;
 
-/// The part of the memory that is for the bodies of requests.
+/// A part of the memory, for the bodies of requests or for their heads.
 #[derive(Debug)]
 pub(crate) struct Memory {
     room: usize,
     used: AtomicUsize,
 }
 
-/// What the bodies of one caller take of it.
+/// The part of a [`Memory`] that the bodies of one caller take.
 #[derive(Debug, Default)]
 pub(crate) struct Share(AtomicUsize);
 
@@ -47,7 +50,7 @@ pub(crate) struct Place {
     taken: usize,
 }
 
-/// Why there is no room.
+/// The error of a body for which there is no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoRoom {
     /// At the moment.
@@ -62,18 +65,18 @@ impl Memory {
         Self { room: usize::try_from(all / 2).unwrap_or(usize::MAX), used: AtomicUsize::new(0) }
     }
 
-    /// A place for a body of a caller, still without room.
+    /// Returns a place for a body of a caller, still without room.
     pub(crate) fn place(self: &Arc<Self>, share: Option<&Arc<Share>>) -> Place {
         Place { memory: self.clone(), share: share.cloned(), taken: 0 }
     }
 
-    /// How many bytes are taken.
+    /// Returns the number of bytes that are taken.
     #[cfg(test)]
     pub(crate) fn used(&self) -> usize {
         self.used.load(Relaxed)
     }
 
-    /// What bodies of this size may take together.
+    /// Returns the limit for all bodies together, for one of this size to have room.
     fn limit(&self, body: usize) -> usize {
         if body <= SMALL { self.room } else { self.room - self.room / 4 }
     }
@@ -88,14 +91,24 @@ impl Memory {
             return Err(NoRoom::Ever);
         }
         let others = share.map_or(0, |share| share.0.load(Relaxed));
-        let is_fair = others == 0 || others.saturating_add(wanted) <= self.room / 2;
         let fits = self.used.load(Relaxed).saturating_add(wanted) <= limit;
-        if is_fair && fits { Ok(()) } else { Err(NoRoom::Now) }
+        if fits && self.is_fair(others, body, wanted) { Ok(()) } else { Err(NoRoom::Now) }
+    }
+
+    /// Returns true if a caller leaves as much free as it takes: what its other bodies do, and this one, which takes more. A single
+    /// body is always fair.
+    fn is_fair(&self, others: usize, body: usize, more: usize) -> bool {
+        let free = self.limit(body).saturating_sub(self.used.load(Relaxed)).saturating_sub(more);
+        others == 0 || others.saturating_add(body.saturating_mul(WEIGHT)) <= free
     }
 }
 
 impl Place {
     /// Makes room for a body of this size in all.
+    ///
+    /// # Errors
+    ///
+    /// There is none; the place stays as it was.
     pub(crate) fn grow(&mut self, body: usize) -> Result<(), NoRoom> {
         let wanted = body.saturating_mul(WEIGHT);
         let limit = self.memory.limit(body);
@@ -104,9 +117,8 @@ impl Place {
         }
         let more = wanted.saturating_sub(self.taken);
         if let Some(share) = &self.share {
-            let most = self.memory.room / 2;
             let others = share.0.fetch_add(more, Relaxed) - self.taken;
-            if others > 0 && others + wanted > most {
+            if !self.memory.is_fair(others, body, more) {
                 share.0.fetch_sub(more, Relaxed);
                 return Err(NoRoom::Now);
             }
@@ -122,9 +134,9 @@ impl Place {
         Ok(())
     }
 
-    /// The bytes of a body, whose last copy gives the place back.
+    /// Returns the bytes of a body, whose last copy gives the place back.
     pub(crate) fn hold(self, body: Bytes) -> Bytes {
-        Bytes::from_owner(Held { body, _place: self })
+        Bytes::from_owner(CountedBody { body, _place: self })
     }
 }
 
@@ -144,19 +156,19 @@ impl fmt::Debug for Place {
 }
 
 /// A body and its place.
-struct Held {
+struct CountedBody {
     // Let go first.
     body: Bytes,
     _place: Place,
 }
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for CountedBody {
     fn as_ref(&self) -> &[u8] {
         &self.body
     }
 }
 
-/// How many connections this many bytes have room for, of so many that are wanted.
+/// Returns the number of connections that this many bytes have room for, of those that are wanted.
 pub(crate) fn connections(all: u64, wanted: usize) -> usize {
     let room = usize::try_from(all / 4 / CONNECTION).unwrap_or(usize::MAX).max(1);
     if room < wanted {
@@ -165,16 +177,16 @@ pub(crate) fn connections(all: u64, wanted: usize) -> usize {
     room.min(wanted)
 }
 
-/// The memory for all where the file names none: a quarter of the machine's or the container's, and in any case enough for bodies of this
+/// Returns the memory for all where the file names none: a quarter of the machine's or the container's, and in any case enough for bodies of this
 /// size and for so much that is kept.
 pub(crate) fn default(largest_body: u64, kept: u64) -> u64 {
     machine().map_or(UNKNOWN, |bytes| bytes / 4).max(largest_body.saturating_mul(8)).max(kept.saturating_mul(4))
 }
 
-/// Where nobody says how much there is.
+/// The memory of a machine that does not say how much it has.
 const UNKNOWN: u64 = 1 << 30;
 
-/// How much memory the machine has, or the group of processes that this one is in.
+/// Returns the memory of the machine, or of the group of processes that this one is in, in bytes.
 fn machine() -> Option<u64> {
     let read = |path: &str| fs::read_to_string(path).ok();
     let total = read("/proc/meminfo").and_then(|text| {
@@ -226,14 +238,29 @@ mod tests {
     fn one_key_takes_half_at_most_or_a_single_body() {
         let (memory, one, two) = (memory(256), Arc::default(), Arc::default());
         let of_one = full(&memory, Some(&one), 4 * MIB);
-        assert_eq!(of_one.len(), 64 / 12);
+        assert_eq!(of_one.len(), 96 / 24);
         assert_eq!((memory.look(5 * MIB, Some(&one)), memory.look(5 * MIB, Some(&two))), (Err(NoRoom::Now), Ok(())));
-        assert_eq!(full(&memory, Some(&two), 4 * MIB).len(), 96 / 12 - 64 / 12);
+        assert_eq!(full(&memory, Some(&two), 4 * MIB).len(), 48 / 24);
         drop(of_one);
         let mut largest = memory.place(Some(&one));
         assert_eq!(largest.grow(32 * MIB), Ok(()), "it has nothing else there");
         drop(largest);
         assert_eq!((one.0.load(Relaxed), two.0.load(Relaxed), memory.used.load(Relaxed)), (0, 0, 0));
+    }
+
+    #[test]
+    fn keys_that_take_what_they_can_leave_room_for_another() {
+        for body in [SMALL, MIB] {
+            let memory = memory(512);
+            let mut taken = Vec::new();
+            for number in 0..5 {
+                let key = Arc::default();
+                let of_key = full(&memory, Some(&key), body);
+                assert!(!of_key.is_empty(), "key {number}, {body} bytes each");
+                taken.extend(of_key);
+            }
+            assert!(full(&memory, Some(&Arc::default()), SMALL).len() > 10, "{body} bytes each");
+        }
     }
 
     #[test]
@@ -264,6 +291,6 @@ mod tests {
     #[test]
     fn the_default_has_room_for_what_the_other_settings_allow() {
         assert!(default(1 << 40, 0) >= 8 << 40 && default(0, 1 << 40) >= 4 << 40);
-        assert_eq!((connections(1 << 30, 20_000), connections(1 << 30, 7), connections(0, 7)), (16_384, 7, 1));
+        assert_eq!((connections(1 << 30, 20_000), connections(1 << 30, 7), connections(0, 7)), (8192, 7, 1));
     }
 }

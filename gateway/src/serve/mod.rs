@@ -63,7 +63,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::keys::MakeKey;
 use self::{
     catalog::Catalog,
-    control::{Control, Obeying, Signals},
+    control::{Control, Handler, Signals},
     keys::Keys,
     memory::Memory,
     observe::Observing,
@@ -111,8 +111,10 @@ struct Gateway {
     keys: Option<Arc<Keys>>,
     /// As they were at the start, for what holds from there on.
     settings: Settings,
-    /// What the bodies of requests take.
+    /// The memory for the bodies of requests.
     memory: Arc<Memory>,
+    /// The memory for long heads.
+    heads: Arc<Memory>,
     /// As they are at the moment, for what follows the configuration.
     now: ArcSwap<Settings>,
     records: Records,
@@ -134,6 +136,7 @@ impl Gateway {
             records: Records::new(settings.records),
             now: ArcSwap::from_pointee(settings.clone()),
             memory: Arc::new(Memory::new(settings.memory)),
+            heads: Arc::new(Memory::new(settings.memory / 4)),
             settings,
             #[cfg(test)]
             desk: None,
@@ -211,11 +214,11 @@ impl Serve {
             move || reload(stack.as_ref(), keys.as_deref())
         };
         let requests = Handle::current();
-        let obeying =
-            Obeying { gateway: gateway.clone(), requests: requests.clone(), log: log.clone(), reload: read_again };
+        let handler =
+            Handler { gateway: gateway.clone(), requests: requests.clone(), log: log.clone(), reload: read_again };
         let router = routes::router(gateway.clone()).merge(observing.router());
         let serving = listener::serve(listener, router, gateway, requests);
-        let ended = control.run(signals.obey(obeying), serving)?.await;
+        let ended = control.run(signals.obey(handler), serving)?.await;
         end_calls(&handle).await;
         // The thread has said what it stumbled over.
         ended.map_err(|_| Failure::Refused("error: the server ended before it was asked to".to_owned()))?;

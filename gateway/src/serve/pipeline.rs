@@ -81,7 +81,7 @@ pub(crate) fn answer<'a>(
     let gateway = gateway.clone();
     Box::pin(async move {
         let settings = gateway.now.load_full();
-        let body = match gateway.reading(&settings, key.as_ref()).read(&headers, body).await {
+        let body = match gateway.reader(&settings, key.as_ref()).read(&headers, body).await {
             Ok(body) => body,
             Err(unread) => return unread_to(&entry, unread, &settings, asked.explain, dialect),
         };

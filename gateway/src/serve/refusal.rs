@@ -63,12 +63,12 @@ pub(crate) fn event(error: &LlmError, dialect: Dialect, encoder: &mut StreamEnco
     }
 }
 
-/// What a caller gets whose request's body was not read.
+/// Refuses a request whose body was not read.
 pub(crate) fn unread(unread: Unread, settings: &Settings, dialect: Dialect) -> Response<Body> {
     of_unread(unread, refuse(&unread.error(settings), dialect))
 }
 
-/// The error as the response to a request whose body was not read: nothing else comes on this connection.
+/// Makes this response the last on its connection, since the rest of a body may still come on it.
 pub(crate) fn of_unread(unread: Unread, mut response: Response<Body>) -> Response<Body> {
     if let Some(status) = unread.status() {
         *response.status_mut() = status;

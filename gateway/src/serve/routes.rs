@@ -67,7 +67,7 @@ impl Routes {
     }
 }
 
-/// What could be read in two ways in a head that hyper takes.
+/// Finds what could be read in two ways in a head that hyper takes.
 fn ambiguity(headers: &HeaderMap) -> Option<&'static str> {
     let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
     let is_chunked = |encoding: &HeaderValue| encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");

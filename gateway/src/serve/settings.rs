@@ -19,7 +19,7 @@ pub(crate) struct Settings {
     pub(crate) head_timeout: Duration,
     /// How long a caller may take to send a request's body, over the time that [`SLOWEST`] grants for its size.
     pub(crate) body_timeout: Duration,
-    /// How long a caller may pause while it sends a request's body.
+    /// The longest pause of a caller within a request's body.
     pub(crate) body_idle: Duration,
     /// How long a caller may leave an answer unread before its connection is closed.
     pub(crate) unread: Duration,
@@ -35,7 +35,7 @@ pub(crate) struct Settings {
     pub(crate) grace: Duration,
     /// How many decision records are kept.
     pub(crate) records: usize,
-    /// What all callers together may take of the memory, in bytes; [`memory`] says how it is divided.
+    /// The memory that all callers together may take, in bytes; [`memory`] says how it is divided.
     pub(crate) memory: u64,
 }
 

@@ -28,9 +28,9 @@ pub(crate) struct Socket<S> {
     /// What is left of a refusal that goes out in place of hyper's own.
     instead: Option<Bytes>,
     framing: Framing,
-    /// Where there is memory for heads that are long.
+    /// The memory for heads that are long.
     memory: Option<Arc<Memory>>,
-    /// What the last head takes of it.
+    /// The place of the last head in it.
     head: Option<Place>,
 }
 
@@ -45,7 +45,7 @@ impl<S> Socket<S> {
         self
     }
 
-    /// Whether there was no room for a head.
+    /// Returns true if there was no room for a head.
     pub(crate) fn is_out_of_memory(&self) -> bool {
         self.memory.is_some() && self.framing.head() > OWN && self.head.is_none()
     }

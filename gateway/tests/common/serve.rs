@@ -235,7 +235,7 @@ impl Served {
         self.stopped()
     }
 
-    /// What came of it, once it has ended.
+    /// Waits until it has ended, and returns its output and code.
     pub fn ran(mut self) -> Ran {
         self.process.ran(&self.serve)
     }

@@ -31,7 +31,7 @@ impl Gateway {
         fs::read_dir(format!("/proc/{}/fd", self.id())).unwrap().count()
     }
 
-    /// What it is beneath.
+    /// Returns the process itself.
     pub(crate) fn into_inner(self) -> Served {
         self.0
     }

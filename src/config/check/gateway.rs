@@ -35,11 +35,11 @@ fn divides(config: &Config, memory: u64, findings: &mut Findings<'_, '_>) {
             ),
         );
     }
-    let connections = memory / 4 / (16 * KIB);
+    let connections = memory / 4 / (32 * KIB);
     if config.gateway.connections.is_some_and(|wanted| u64::from(wanted) > connections) {
         findings.wrong(
             "connections",
-            format!("`memory` has room for {connections} connections, of 16 KiB in a quarter of it"),
+            format!("`memory` has room for {connections} connections, of 32 KiB in a quarter of it"),
         );
     }
 }

@@ -40,7 +40,7 @@ pub struct Gateway {
     /// Default: 30 s.
     #[schemars(extend("default" = "30s"))]
     pub body_timeout: Option<Span>,
-    /// How long a caller may pause while it sends a request's body. A reload changes it. Default: 10 s.
+    /// The longest pause of a caller within a request's body. A reload changes it. Default: 10 s.
     #[schemars(extend("default" = "10s"))]
     pub body_idle_timeout: Option<Span>,
     /// How long a caller may leave an answer unread before its connection is closed. Default: 60 s.
@@ -57,9 +57,9 @@ pub struct Gateway {
     #[schemars(extend("default" = 1024), range(min = 1, max = 1_000_000))]
     pub records: Option<u32>,
     /// The memory that all callers together may take: half of it for the bodies of requests, a quarter for connections and the
-    /// streams on them, a quarter for kept answers, idempotency keys and decision records. A body takes three times its bytes, for
-    /// what decoding makes of them. A request that finds no room is refused with 503 and `Retry-After`; a key may take half of the
-    /// room, and bodies over 64 KiB three quarters. It is at least eight times `max_body`. Default: a quarter of the machine's or the
+    /// streams on them (32 KiB each), a quarter for kept answers, idempotency keys and decision records. A body takes three times its bytes, for
+    /// what decoding makes of them. A request that finds no room is refused with 503 and `Retry-After`; a key may take as much of
+    /// the room as it leaves free, and bodies over 64 KiB three quarters. It is at least eight times `max_body`. Default: a quarter of the machine's or the
     /// container's memory, or what the other settings need if that is more.
     pub memory: Option<Size>,
 }

@@ -205,7 +205,7 @@ async fn read<T: DeserializeOwned>(
 ) -> Result<T, Response<Body>> {
     let (head, body) = request.into_parts();
     let settings = Settings { body: LONGEST_BODY, ..Settings::clone(&gateway.now.load()) };
-    let body = match gateway.reading(&settings, None).read(&head.headers, body).await {
+    let body = match gateway.reader(&settings, None).read(&head.headers, body).await {
         Ok(body) => body,
         Err(unread) => {
             let mut refused = wrong(unread.error(&settings).message());

@@ -227,7 +227,7 @@ pub(super) async fn read<T: DeserializeOwned>(
     let (head, body) = request.into_parts();
     let settings = Settings { body: LONGEST_BODY, ..Settings::clone(&gateway.now.load()) };
     let key = head.extensions.get::<Reviewer>().map(|reviewer| &reviewer.key);
-    let body = match gateway.reading(&settings, key).read(&head.headers, body).await {
+    let body = match gateway.reader(&settings, key).read(&head.headers, body).await {
         Ok(body) => body,
         Err(Unread::TooLarge) => return Err(too_long()),
         Err(unread) => {

@@ -23,7 +23,7 @@ pub(super) struct Limits {
     /// As a request brings them along.
     pub(super) own: CallerLimits,
     handle: BulkheadHandle,
-    /// How much is under way that calls no model.
+    /// The number of pieces of work under way that call no model.
     beside: Arc<AtomicUsize>,
 }
 

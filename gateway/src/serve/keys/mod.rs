@@ -28,9 +28,9 @@
 //! 402 `billing_error` is about the account's payment), and `x-should-retry: false`, for official clients repeat a
 //! 429 otherwise.
 //!
-//! Requests per minute are counted before a request's body is read; concurrency and tokens by a
-//! [`Bulkhead`](steadfast::Bulkhead) of the key's own, which its requests bring along, so that a call which outlives its caller
-//! keeps its place; a budget is a cap of the stack beside those of its
+//! Requests per minute are counted before a request's body is read, on every path of a key but the look at one record;
+//! concurrency and tokens by a [`Bulkhead`](steadfast::Bulkhead) of the key's own, which its requests bring along, so that a
+//! call which outlives its caller keeps its place; a budget is a cap of the stack beside those of its
 //! file, so that it is told of in events, metrics and alerts like any other. All of them go on over a reload that leaves
 //! them as they were; a start begins anew, for it is this process that knows what was spent.
 
@@ -90,7 +90,7 @@ pub(crate) struct Key {
     expires: Option<Expiry>,
     pub(crate) admin: bool,
     handoff: bool,
-    /// What its requests' bodies take of the gateway's memory.
+    /// The part of the gateway's memory that the bodies of its requests have taken.
     pub(crate) memory: Arc<Share>,
 }
 
