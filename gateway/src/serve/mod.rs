@@ -54,7 +54,7 @@ use steadfast::{
 };
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::timeout;
+use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::keys::MakeKey;
@@ -164,6 +164,9 @@ impl Serve {
         let observing = Observing::begin(&handle, &self.observe)?;
         // Notifications, callbacks and redrives, until the server has stopped.
         let _handing_over = handle.hand_over();
+        // Until then, too: what is over goes from the stores when nobody asks for anything.
+        let mut sweeping = JoinSet::new();
+        sweeping.spawn(sweep(handle.clone()));
         let begun = handle.config();
         warn_of_restarts(&begun);
         let configured = begun.listen.filter(|_| self.config.is_some());
@@ -346,4 +349,16 @@ enum Asked {
     Stop(&'static str),
     #[cfg_attr(not(unix), allow(dead_code, reason = "nothing there asks for it"))]
     Reload,
+}
+
+/// How often what is over is removed from the stores.
+const SWEEP: Duration = Duration::from_secs(600);
+
+async fn sweep(stack: StackHandle) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        if let Err(problem) = stack.sweep().await {
+            tracing::debug!(%problem, "what is over stays in the store for a while longer");
+        }
+    }
 }

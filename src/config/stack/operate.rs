@@ -178,6 +178,20 @@ impl StackHandle {
         }
     }
 
+    /// Removes what is over from where answers under idempotency keys are kept: it happens with requests too, and this is for
+    /// when there are none. Call it now and then, such as every 10 minutes. Tasks for people go by
+    /// [`hand_over`](Self::hand_over).
+    ///
+    /// # Errors
+    ///
+    /// The store could not do it.
+    pub async fn sweep(&self) -> Result<(), BoxError> {
+        match self.idempotency() {
+            Some(keys) => keys.sweep().await,
+            None => Ok(()),
+        }
+    }
+
     /// What drains tiers and pins levels, in every chain of the stack and over its reloads.
     pub fn fallback(&self) -> FallbackHandle {
         let handle = &self.shared.makings.fallback;

@@ -105,6 +105,16 @@ impl IdempotencyHandle {
         Ok(here + self.shared.store.forget_owner(owner).await?)
     }
 
+    /// Removes the answers whose time is over. It happens with requests too; this is for when there are none.
+    ///
+    /// # Errors
+    ///
+    /// The store could not do it.
+    pub async fn sweep(&self) -> Result<(), BoxError> {
+        self.shared.local.sweep().await?;
+        self.shared.store.sweep().await
+    }
+
     /// What became of the requests with a key so far.
     pub fn stats(&self) -> IdempotencyStats {
         let Counters { calls, replayed, shared, conflicts, kept, late, store_failures } = &self.shared.counters;

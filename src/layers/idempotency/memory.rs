@@ -248,6 +248,15 @@ impl IdempotencyStore for MemoryIdempotency {
         Box::pin(ready(Ok(())))
     }
 
+    fn sweep(&self) -> StoreFuture<'_, ()> {
+        let mut gone = Vec::new();
+        let mut records = self.records();
+        records.sweep_at = None;
+        records.sweep(Instant::now(), &mut gone);
+        drop(records);
+        Box::pin(ready(Ok(())))
+    }
+
     fn forget_owner<'a>(&'a self, owner: &'a AnswerOwner) -> StoreFuture<'a, u64> {
         let is_of = |record: &Record| record.answer.as_ref().is_some_and(|answer| answer.is_of(owner));
         let mut records = self.records();

@@ -61,6 +61,12 @@ pub trait IdempotencyStore: Send + Sync + 'static {
         Box::pin(ready(Err("this store does not know whose answers are whose".into())))
     }
 
+    /// Removes what is over, for those who asked for it last may have been the last for long. Default: nothing is done, as by a
+    /// store that forgets by itself.
+    fn sweep(&self) -> StoreFuture<'_, ()> {
+        Box::pin(ready(Ok(())))
+    }
+
     /// Waits until the record may have changed, and never longer than this. Waking too early costs a claim. By default it
     /// sleeps for the whole time; a store that tells of changes wakes sooner.
     fn changed<'a>(
@@ -101,6 +107,10 @@ impl<S: IdempotencyStore + ?Sized> IdempotencyStore for Arc<S> {
 
     fn release<'a>(&'a self, key: &'a IdempotencyKey, ticket: Ticket) -> StoreFuture<'a, ()> {
         (**self).release(key, ticket)
+    }
+
+    fn sweep(&self) -> StoreFuture<'_, ()> {
+        (**self).sweep()
     }
 
     fn forget_owner<'a>(&'a self, owner: &'a AnswerOwner) -> StoreFuture<'a, u64> {

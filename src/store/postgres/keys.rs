@@ -187,6 +187,10 @@ impl IdempotencyStore for Postgres {
         })
     }
 
+    fn sweep(&self) -> StoreFuture<'_, ()> {
+        Box::pin(async move { Ok(self.sweeps().await?) })
+    }
+
     fn forget_owner<'a>(&'a self, owner: &'a AnswerOwner) -> StoreFuture<'a, u64> {
         Box::pin(async move { Ok(self.forgets_owner(owner).await?) })
     }

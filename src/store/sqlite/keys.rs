@@ -175,6 +175,10 @@ impl IdempotencyStore for Sqlite {
         Box::pin(async move { Ok(self.forgets(*key.as_bytes(), signed(ticket)).await?) })
     }
 
+    fn sweep(&self) -> StoreFuture<'_, ()> {
+        Box::pin(async move { Ok(self.sweeps().await?) })
+    }
+
     fn forget_owner<'a>(&'a self, owner: &'a AnswerOwner) -> StoreFuture<'a, u64> {
         Box::pin(async move { Ok(self.forgets_owner(Table::Keys, owner.clone()).await?) })
     }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proptest::{collection::vec, option, prelude::*};
 use serde_json::{Map, Number, Value, json};
 
-use super::*;
+use super::{super::answer::Asker, *};
 use crate::{
     CachedWhy, Dialect, ErrorKind, Frame, LlmResponse, StreamEvent,
     chat::{
