@@ -57,11 +57,18 @@ enum Order {
         #[arg(long, value_name = "NAME")]
         feature: Option<String>,
     },
-    /// Forget the answers that are kept: all, or those of a feature
+    /// Forget the answers that the cache has kept: all, or those of a feature; or all that is kept of a caller's requests
     Forget {
         /// The feature whose answers are forgotten
-        #[arg(long, value_name = "NAME")]
+        #[arg(long, value_name = "NAME", conflicts_with_all = ["tenant", "session"])]
         feature: Option<String>,
+        /// The caller (a gateway's key, by name) of whom all is forgotten: the cache's answers, those under idempotency keys, and
+        /// tasks for people
+        #[arg(long, value_name = "NAME")]
+        tenant: Option<String>,
+        /// The session of which all is forgotten; with --tenant, that caller's
+        #[arg(long, value_name = "NAME")]
+        session: Option<String>,
     },
     /// Load the configuration's file again
     Reload,
@@ -107,7 +114,16 @@ impl Order {
             Self::Level { level: Pin(level), feature } => {
                 ("/admin/level".to_owned(), Some(json!({ "level": level, "feature": feature })))
             }
-            Self::Forget { feature } => {
+            Self::Forget { feature: None, tenant: Some(tenant), session: None } => {
+                ("/admin/forget".to_owned(), Some(json!({ "tenant": tenant })))
+            }
+            Self::Forget { feature: None, tenant: None, session: Some(session) } => {
+                ("/admin/forget".to_owned(), Some(json!({ "session": session })))
+            }
+            Self::Forget { feature: None, tenant: Some(tenant), session: Some(session) } => {
+                ("/admin/forget".to_owned(), Some(json!({ "tenant": tenant, "session": session })))
+            }
+            Self::Forget { feature, .. } => {
                 let body = feature.as_ref().map_or_else(|| json!({}), |feature| json!({ "feature": feature }));
                 ("/admin/cache/forget".to_owned(), Some(body))
             }
@@ -128,6 +144,12 @@ impl Order {
         match self {
             Self::Tiers => table(answer["tiers"].as_array().map_or(&[][..], Vec::as_slice)) + &pins(answer),
             Self::Level { .. } => unchanged(answer).to_owned() + &pins(answer),
+            Self::Forget { tenant, session, .. } if tenant.is_some() || session.is_some() => {
+                format!(
+                    "answers forgotten: {}, besides the cache's\ntasks forgotten: {}\n",
+                    answer["answers"], answer["tasks"]
+                )
+            }
             Self::Forget { .. } => format!("forgotten: {}\nstill kept: {}\n", answer["forgotten"], answer["kept"]),
             Self::Reload => {
                 format!("kept: {}\nchanged: {}\nremoved: {}\n", list("kept"), list("changed"), list("removed"))

@@ -221,6 +221,7 @@ impl Subscriber for Logs {
                 tier = operation.tier().map(|tier| &**tier),
                 feature = operation.feature().map(|feature| &**feature),
                 level = operation.level(),
+                of = operation.owner(),
                 by = by.as_deref(),
             ),
             Event::HandedOver(HandedOver { task, feature, step, .. }) => line!(

@@ -47,6 +47,13 @@ pub enum Operation {
         /// Whose answers; `None`: all.
         feature: Option<Arc<str>>,
     },
+    /// The answers that were made for a tenant or a session were forgotten: of the cache, and under idempotency keys.
+    OwnerForgotten {
+        /// The tenant, or the gateway's key; `None`: whoever.
+        tenant: Option<Arc<str>>,
+        /// The session; `None`: any.
+        session: Option<Arc<str>>,
+    },
 }
 
 impl Operation {
@@ -61,6 +68,15 @@ impl Operation {
             Self::LevelPinned { .. } => "pin_level",
             Self::LevelUnpinned { .. } => "unpin_level",
             Self::AnswersForgotten { .. } => "forget",
+            Self::OwnerForgotten { .. } => "forget_owner",
+        }
+    }
+
+    /// Whose answers were forgotten: the tenant, or else the session.
+    pub fn owner(&self) -> Option<&str> {
+        match self {
+            Self::OwnerForgotten { tenant, session } => tenant.as_deref().or(session.as_deref()),
+            _ => None,
         }
     }
 
@@ -71,7 +87,10 @@ impl Operation {
             | Self::CircuitReleased { circuit: tier }
             | Self::TierDrained { tier }
             | Self::TierUndrained { tier } => Some(tier),
-            Self::LevelPinned { .. } | Self::LevelUnpinned { .. } | Self::AnswersForgotten { .. } => None,
+            Self::LevelPinned { .. }
+            | Self::LevelUnpinned { .. }
+            | Self::AnswersForgotten { .. }
+            | Self::OwnerForgotten { .. } => None,
         }
     }
 
@@ -104,6 +123,11 @@ impl fmt::Display for Operation {
             Self::TierUndrained { tier } => write!(f, "undrained {tier}"),
             Self::LevelPinned { level, .. } => write!(f, "pinned {of} to level {level}"),
             Self::LevelUnpinned { .. } => write!(f, "unpinned {of}"),
+            Self::OwnerForgotten { tenant, session } => {
+                f.write_str("forgot the answers")?;
+                tenant.iter().try_for_each(|tenant| write!(f, " of {tenant}"))?;
+                session.iter().try_for_each(|session| write!(f, " in the session {session}"))
+            }
             Self::AnswersForgotten { feature: None } => f.write_str("forgot all kept answers"),
             Self::AnswersForgotten { .. } => write!(f, "forgot the kept answers of {of}"),
         }

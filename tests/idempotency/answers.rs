@@ -48,6 +48,26 @@ async fn a_repeat_gets_the_answer_that_was_made_and_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_repeat_of_what_was_handed_to_people_has_the_id_of_its_task() {
+    for pending in [true, false] {
+        let leaf = provider_fn(move |_| async move {
+            tokio::time::sleep(SECOND).await;
+            let response = LlmResponse::from_text("a person will see to it").with_task_id("task_7");
+            Ok::<_, LlmError>(match pending {
+                true => response.with_degraded(Degraded::new(5, DegradedReason::RequiresHuman)),
+                false => response,
+            })
+        });
+        let llm = IdempotencyLayer::new().layer(leaf);
+        let (first, meanwhile) = tokio::join!(call(&llm, ask()), call(&llm, ask()));
+        let later = call(&llm, ask()).await.unwrap();
+        for response in [first.unwrap(), meanwhile.unwrap(), later] {
+            assert_eq!(response.task_id(), Some("task_7"), "pending {pending}: {:?}", response.cached());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn requests_without_a_key_pass_by() {
     let provider = Provider::new();
     let layer = IdempotencyLayer::new();

@@ -11,7 +11,7 @@ use steadfast::{
     Dialect, Frame, IdempotencyLayer, LlmBody, LlmError, LlmRequest, LlmResponse, StreamEvent,
     chat::{FinishReason, Message},
     layers::{
-        cache::Answer,
+        cache::{Answer, Tenant},
         idempotency::{Claim, Fingerprint, IdempotencyKey, IdempotencyStore, StoreFuture, Ticket},
     },
     provider_fn,
@@ -23,6 +23,12 @@ pub(crate) async fn whole(text: &str) -> Arc<Answer> {
     let raw = Bytes::from(format!("{{ \"said\":  \"{text}\" }}"));
     let body = LlmBody::from_wire(Dialect::OpenAi, raw, Message::assistant(text));
     kept(move || body, LlmRequest::prompt("hi")).await
+}
+
+/// An answer that was made for them.
+pub(crate) async fn made_for(tenant: &str, session: &str) -> Arc<Answer> {
+    let request = LlmRequest::prompt("hi").session(session).extension(Tenant::new(tenant));
+    kept(|| LlmBody::from_text("yes"), request).await
 }
 
 /// The bytes of the frames of [`streamed`].

@@ -7,7 +7,9 @@ use std::sync::{
 
 use steadfast::{
     BoxLlmService, CacheHandle, CacheLayer, CachedWhy, LlmError, LlmRequest, LlmResponse,
-    layers::cache::AnswerStore as _, provider_fn, store::sqlite::Sqlite,
+    layers::cache::{AnswerOwner, AnswerStore as _, Tenant},
+    provider_fn,
+    store::sqlite::Sqlite,
 };
 use tower::{Layer as _, ServiceExt as _};
 
@@ -68,6 +70,34 @@ async fn what_is_forgotten_is_gone_and_the_other_features_answers_stay() {
     assert_eq!(program.asks("hi", "code").await, ("answer 2".into(), true));
     program.cache.clear();
     assert_eq!(program.asks("hi", "code").await, ("answer 4".into(), false));
+}
+
+#[tokio::test]
+async fn what_was_made_for_a_tenant_is_forgotten_and_the_others_answers_stay() {
+    let folder = Folder::new("cache-forget-owner");
+    let program = Program::over(Sqlite::open(folder.file()).unwrap());
+    let asks = async |words: &str, tenant: &str| {
+        let asked = LlmRequest::prompt(words).extension(Tenant::new(tenant));
+        let response = program.llm.clone().oneshot(asked).await.unwrap();
+        response.cached().is_some()
+    };
+    for words in ["one", "two", "three"] {
+        for tenant in ["ada", "bob"] {
+            assert!(!asks(words, tenant).await);
+            assert!(asks(words, tenant).await);
+        }
+    }
+    program.cache.forget_owner(&AnswerOwner::tenant("ada"));
+    let file = rusqlite::Connection::open(folder.file()).unwrap();
+    let left = || file.query_row("SELECT count(*) FROM answers", (), |row| row.get::<_, i64>(0)).unwrap();
+    let gone = async {
+        while left() > 3 {
+            tokio::task::yield_now().await
+        }
+    };
+    tokio::time::timeout(20 * SECOND, gone).await.expect("they are gone soon");
+    assert_eq!(left(), 3);
+    assert!(asks("one", "bob").await && !asks("one", "ada").await);
 }
 
 #[tokio::test]

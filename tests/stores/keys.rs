@@ -4,14 +4,14 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, future::join_all};
 use steadfast::layers::{
-    cache::Answer,
+    cache::{Answer, AnswerOwner},
     idempotency::{Claim, Fingerprint, IdempotencyKey, IdempotencyStore, Ticket},
 };
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     SECOND,
-    answers::{FRAMES, raw_frames, streamed, text, whole, wire},
+    answers::{FRAMES, made_for, raw_frames, streamed, text, whole, wire},
     places::Place,
 };
 
@@ -228,6 +228,35 @@ pub(crate) async fn an_answer_that_never_has_room_is_not_kept_and_its_key_is_fre
     let ticket = wins(&**one, LONG).await;
     assert!(!completes(&**one, ticket, &whole("hello").await).await);
     wins(&**other, LONG).await;
+}
+
+pub(crate) async fn what_was_made_for_a_tenant_or_a_session_is_forgotten_and_nothing_else(place: &Place) {
+    let store = &*place.stores[0];
+    let whose = [("ada", "one"), ("ada", "two"), ("bob", "one"), ("bob", "two")];
+    let mut answers = Vec::new();
+    for (tenant, session) in whose {
+        answers.push(made_for(tenant, session).await);
+    }
+    let key = |number: u8| IdempotencyKey::from_bytes([number; 32]);
+    // More than are looked at in one turn.
+    for number in 0..200u8 {
+        let Claim::Won(ticket) = store.claim(&key(number), &INPUT, LONG).await.unwrap() else { panic!("a new key") };
+        let answer = answers[usize::from(number) % 4].clone();
+        assert!(store.complete(&key(number), ticket, answer, LONG).await.unwrap());
+    }
+    let Claim::Won(_) = store.claim(&key(255), &INPUT, LONG).await.unwrap() else { panic!("a new key") };
+    assert_eq!(store.forget_owner(&AnswerOwner::tenant("eve")).await.unwrap(), 0);
+    assert_eq!(store.forget_owner(&AnswerOwner::session("one").of_tenant("ada")).await.unwrap(), 50);
+    assert_eq!(store.forget_owner(&AnswerOwner::tenant("bob")).await.unwrap(), 100);
+    for number in 0..200u8 {
+        let claim = place.stores[1].claim(&key(number), &INPUT, LONG).await.unwrap();
+        let stays = number % 4 == 1;
+        assert_eq!(matches!(claim, Claim::Done(_)), stays, "{number}: {claim:?}");
+        assert_eq!(matches!(claim, Claim::Won(_)), !stays, "{number}: {claim:?}");
+    }
+    assert_eq!(store.forget_owner(&AnswerOwner::session("two")).await.unwrap(), 50);
+    let claim = store.claim(&key(255), &INPUT, LONG).await.unwrap();
+    assert!(matches!(claim, Claim::Busy { .. }), "what is under way is nobody's yet: {claim:?}");
 }
 
 pub(crate) async fn no_ticket_is_given_twice(place: &Place) {

@@ -44,6 +44,7 @@ macro_rules! keys {
             what_is_done_is_not_renewed_not_released_and_not_answered_again
             a_key_that_is_given_back_is_won_next
             no_ticket_is_given_twice
+            what_was_made_for_a_tenant_or_a_session_is_forgotten_and_nothing_else
             waiting_ends_with_the_change_and_never_later_than_it_may
             a_call_that_was_dropped_half_way_may_be_made_again
             $($more)*

@@ -57,7 +57,7 @@ use steadfast::{
     config::{self, ConfigError, Watching},
     handoff::Desk,
 };
-use tokio::{runtime::Handle, time::timeout};
+use tokio::{runtime::Handle, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::keys::MakeKey;
@@ -175,6 +175,9 @@ impl Serve {
         let observing = Observing::begin(&handle, &self.observe)?;
         // Notifications, callbacks and redrives, until the server has stopped.
         let _handing_over = handle.hand_over();
+        // Until then, too: what is over goes from the stores when nobody asks for anything.
+        let mut sweeping = JoinSet::new();
+        sweeping.spawn(sweep(handle.clone()));
         let begun = handle.config();
         warn_of_restarts(&begun);
         let configured = begun.listen.filter(|_| self.config.is_some());
@@ -304,5 +307,17 @@ fn reload(stack: Option<&StackHandle>, keys: Option<&Keys>) {
     }
     if let Some(keys) = keys {
         keys.reload();
+    }
+}
+
+/// How often what is over is removed from the stores.
+const SWEEP: Duration = Duration::from_secs(600);
+
+async fn sweep(stack: StackHandle) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        if let Err(problem) = stack.sweep().await {
+            tracing::debug!(%problem, "what is over stays in the store for a while longer");
+        }
     }
 }

@@ -3,12 +3,13 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::time::Instant;
+use tower::BoxError;
 
 use super::StackHandle;
 use crate::{
     CacheHandle, Event, FallbackHandle, InvalidConfig,
     events::{CacheStatus, CircuitState, Operation, Status},
-    layers::cache::CacheStats,
+    layers::cache::{AnswerOwner, CacheStats},
     wall_clock,
 };
 
@@ -154,6 +155,41 @@ impl StackHandle {
         let operation = Operation::AnswersForgotten { feature: feature.map(Into::into) };
         self.events().send(Event::Operated { operation, by: self.by.clone(), at: Instant::now() });
         Some((before, cache.len()))
+    }
+
+    /// Forgets the answers that were made for a tenant (a gateway's key, by name) or a session: those of the
+    /// [cache](Self::cache), and those under idempotency keys. What is under way is kept when it is there. Says how many of those
+    /// under keys there were; of the cache's a store may not know, and may need a moment. Tasks for people are the
+    /// [desk's](crate::handoff::Desk::forget).
+    ///
+    /// # Errors
+    ///
+    /// The store of the keys could not do it, or not for all. What the cache has is forgotten all the same.
+    pub async fn forget_owner(&self, owner: &AnswerOwner) -> Result<u64, BoxError> {
+        if let Some(cache) = self.cache() {
+            cache.forget_owner(owner);
+        }
+        let AnswerOwner { tenant, session, .. } = owner.clone();
+        let operation = Operation::OwnerForgotten { tenant, session };
+        self.events().send(Event::Operated { operation, by: self.by.clone(), at: Instant::now() });
+        match self.idempotency() {
+            Some(keys) => keys.forget_owner(owner).await,
+            None => Ok(0),
+        }
+    }
+
+    /// Removes what is over from where answers under idempotency keys are kept: it happens with requests too, and this is for
+    /// when there are none. Call it now and then, such as every 10 minutes. Tasks for people go by
+    /// [`hand_over`](Self::hand_over).
+    ///
+    /// # Errors
+    ///
+    /// The store could not do it.
+    pub async fn sweep(&self) -> Result<(), BoxError> {
+        match self.idempotency() {
+            Some(keys) => keys.sweep().await,
+            None => Ok(()),
+        }
     }
 
     /// What drains tiers and pins levels, in every chain of the stack and over its reloads.

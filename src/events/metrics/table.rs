@@ -313,7 +313,8 @@ pub(super) const STORE_AVAILABLE: Metric = Metric::gauge(
 pub(super) const OPERATIONS: Metric = Metric::counter(
     "steadfast_operations_total",
     &["operation"],
-    "What operators have done by hand: force_open, force_close, release, drain, undrain, pin_level, unpin_level, forget.",
+    "What operators have done by hand: force_open, force_close, release, drain, undrain, pin_level, unpin_level, forget, \
+     forget_owner.",
 );
 pub(super) const HANDOFF: Metric = Metric::counter(
     "steadfast_handoff_total",

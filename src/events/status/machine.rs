@@ -154,7 +154,10 @@ impl Machine {
         match operation {
             Operation::LevelPinned { level, feature: None } => self.pinned_level = Some(*level),
             Operation::LevelUnpinned { feature: None } => self.pinned_level = None,
-            Operation::LevelPinned { .. } | Operation::LevelUnpinned { .. } | Operation::AnswersForgotten { .. } => {}
+            Operation::LevelPinned { .. }
+            | Operation::LevelUnpinned { .. }
+            | Operation::AnswersForgotten { .. }
+            | Operation::OwnerForgotten { .. } => {}
             Operation::CircuitForced { circuit: tier, .. }
             | Operation::CircuitReleased { circuit: tier }
             | Operation::TierDrained { tier }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::lifetime::Lifetime;
 use crate::{
-    Degraded, DegradedReason, Dialect, Frame, LlmBody, LlmResponse,
+    Degraded, DegradedReason, Dialect, Frame, LlmBody, LlmRequest, LlmResponse,
     chat::{Accumulator, FinishReason, Message, Part},
     response::{Cached, CachedWhy},
 };
@@ -41,6 +41,11 @@ pub(in crate::layers) struct Facts {
     pub(super) notes: Arc<[Cow<'static, str>]>,
     pub(super) degraded: Option<Degraded>,
     pub(super) feature: Option<Arc<str>>,
+    /// Whose request it was, by which it may be forgotten.
+    pub(super) tenant: Option<Arc<str>>,
+    pub(super) session: Option<Arc<str>>,
+    /// The task that stands for it, where it was handed to people.
+    pub(super) task: Option<Arc<str>>,
     pub(super) made_at: Instant,
     /// How old it was then: that of a process before this one may be from before this machine's clock began.
     pub(super) older_by: Duration,
@@ -49,20 +54,35 @@ pub(in crate::layers) struct Facts {
 }
 
 impl Facts {
-    pub(super) fn of(response: &LlmResponse, feature: Option<Arc<str>>, life: Lifetime) -> Self {
-        Self::kept_for(response, feature, life.fresh_for, life.stale_for)
+    pub(super) fn of(response: &LlmResponse, asker: Asker, life: Lifetime) -> Self {
+        Self::kept_for(response, asker, life.fresh_for, life.stale_for)
     }
 
     pub(in crate::layers) fn kept_for(
         response: &LlmResponse,
-        feature: Option<Arc<str>>,
+        asker: Asker,
         fresh_for: Duration,
         stale_for: Duration,
     ) -> Self {
         let (provider, model) = response.names();
         let (notes, degraded) = (response.notes().into(), response.degraded());
+        let Asker { feature, tenant, session } = asker;
+        let task = response.task_id().map(Into::into);
         let (made_at, older_by) = (Instant::now(), Duration::ZERO);
-        Self { provider, model, notes, degraded, feature, made_at, older_by, fresh_for, stale_for }
+        Self {
+            provider,
+            model,
+            notes,
+            degraded,
+            feature,
+            tenant,
+            session,
+            task,
+            made_at,
+            older_by,
+            fresh_for,
+            stale_for,
+        }
     }
 
     /// A response with what is known of it. Who serves is the cache, unless a call is shared: a provider's figures must
@@ -85,6 +105,9 @@ impl Facts {
         if let Some(degraded) = self.degraded {
             response = response.with_degraded(degraded);
         }
+        if let Some(task) = &self.task {
+            response = response.with_task_id(&**task);
+        }
         response.with_cached(Cached::new(why, age))
     }
 
@@ -98,9 +121,53 @@ impl Facts {
     }
 
     fn size(&self) -> usize {
-        let names = [&self.provider, &self.model, &self.feature];
+        let names = [&self.provider, &self.model, &self.feature, &self.tenant, &self.session, &self.task];
         let names: usize = names.into_iter().flatten().map(|name| name.len()).sum();
         names + self.notes.iter().map(|note| note.len() + size_of_val(note)).sum::<usize>()
+    }
+}
+
+/// Who asked for an answer.
+#[derive(Clone, Debug, Default)]
+pub(in crate::layers) struct Asker {
+    pub(super) feature: Option<Arc<str>>,
+    pub(super) tenant: Option<Arc<str>>,
+    pub(super) session: Option<Arc<str>>,
+}
+
+impl Asker {
+    pub(in crate::layers) fn of(request: &LlmRequest) -> Self {
+        let (feature, session) = (request.feature_kept(), request.session_kept());
+        Self { feature, tenant: request.tenant().cloned(), session }
+    }
+}
+
+/// Whose answers are forgotten: those of a tenant, of a session, or of both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AnswerOwner {
+    /// The tenant, or the key that paid; `None`: whoever.
+    pub tenant: Option<Arc<str>>,
+    /// The session; `None`: any, and none. Callers name their sessions themselves.
+    pub session: Option<Arc<str>>,
+}
+
+impl AnswerOwner {
+    /// All of a tenant's, or of the key's that paid.
+    pub fn tenant(name: impl Into<Arc<str>>) -> Self {
+        Self { tenant: Some(name.into()), session: None }
+    }
+
+    /// All of a session.
+    pub fn session(name: impl Into<Arc<str>>) -> Self {
+        Self { tenant: None, session: Some(name.into()) }
+    }
+
+    /// Of those, the tenant's.
+    #[must_use]
+    pub fn of_tenant(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.tenant = Some(name.into());
+        self
     }
 }
 
@@ -120,7 +187,7 @@ impl Answer {
     #[cfg(feature = "idempotency")]
     pub(crate) fn of_text(text: String, kept_for: Duration) -> Self {
         let life = Lifetime { fresh_for: kept_for, stale_for: Duration::ZERO };
-        Self::whole(Message::assistant(text), None, Facts::of(&LlmResponse::from_text(""), None, life))
+        Self::whole(Message::assistant(text), None, Facts::of(&LlmResponse::from_text(""), Asker::default(), life))
     }
 
     /// A stream, from its first frame to its end mark.
@@ -141,12 +208,19 @@ impl Answer {
     pub(crate) fn for_tests(message: Message) -> Self {
         let life = Lifetime { fresh_for: Duration::MAX, stale_for: Duration::ZERO };
         let response = LlmResponse::from_message(message.clone());
-        Self::whole(message, None, Facts::of(&response, None, life))
+        Self::whole(message, None, Facts::of(&response, Asker::default(), life))
     }
 
     /// The feature that asked.
     pub fn feature(&self) -> Option<&str> {
         self.facts.feature.as_deref()
+    }
+
+    /// Whether it was made for a request of these. Of one that says nothing, none is.
+    pub fn is_of(&self, owner: &AnswerOwner) -> bool {
+        let is = |asked: &Option<Arc<str>>, has: &Option<Arc<str>>| asked.is_none() || asked == has;
+        let AnswerOwner { tenant, session } = owner;
+        (tenant.is_some() || session.is_some()) && is(tenant, &self.facts.tenant) && is(session, &self.facts.session)
     }
 
     /// The provider and the model that answered.

@@ -9,7 +9,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
     Answer, CacheHandle, CacheKey, Found,
-    answer::{CACHED_LEVEL, Facts},
+    answer::{Asker, CACHED_LEVEL, Facts},
     flights::{Ended, Follow, Joined, Lead, Same},
     layer::Settings,
     lifetime::Lifetime,
@@ -35,7 +35,7 @@ pub(super) struct Asked {
     begun: Instant,
     deadline: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
-    feature: Option<Arc<str>>,
+    asker: Asker,
     /// Too old, for when there is no better one.
     stale: Option<Arc<Answer>>,
     question: Option<Question>,
@@ -68,7 +68,7 @@ impl Asked {
             begun: Instant::now(),
             deadline: context.deadline,
             timer: None,
-            feature: request.feature_kept(),
+            asker: Asker::of(request),
             stale: None,
             question: handle.questions().read(key, request),
             settings: settings.clone(),
@@ -152,7 +152,7 @@ impl Asked {
     /// The leader's call has answered: the answer is kept, and given to all who follow.
     pub(super) fn answered(&mut self, mut lead: Lead, response: LlmResponse) -> LlmResponse {
         let mut response = if self.looked { response.with_cache_miss() } else { response };
-        let facts = Facts::of(&response, self.feature.take(), self.life);
+        let facts = Facts::of(&response, std::mem::take(&mut self.asker), self.life);
         // What a person has written is for whoever it was written to.
         let keep = self.keep(response.task_id().is_none());
         if response.body().is_stream() {

@@ -6,7 +6,10 @@ use std::{
     },
 };
 
-use super::{Answer, AnswerStore, CacheKey, CacheLayer, Found, flights::Flights, questions::Questions, store::Memory};
+use super::{
+    Answer, AnswerOwner, AnswerStore, CacheKey, CacheLayer, Found, flights::Flights, questions::Questions,
+    store::Memory,
+};
 use crate::layers::totals::count;
 
 /// The answers that are kept, and what became of the requests: shared by a [`CacheLayer`](super::CacheLayer), the services
@@ -105,6 +108,13 @@ impl CacheHandle {
     /// Forgets the answers of a feature. One that is under way is kept when it is there.
     pub fn invalidate(&self, feature: &str) {
         self.shared.store.forget(Some(feature));
+    }
+
+    /// Forgets the answers that were made for a tenant or a session, and the questions by which similar ones are found. One
+    /// that is under way is kept when it is there. Answers of versions before 0.2 do not say whose they are.
+    pub fn forget_owner(&self, owner: &AnswerOwner) {
+        self.shared.store.forget_owner(owner);
+        self.shared.questions.clear();
     }
 
     /// What became of the requests so far.

@@ -99,8 +99,13 @@ mod wakers;
 
 #[cfg(feature = "idempotency")]
 pub(crate) use self::key::fingerprint;
+pub(crate) use self::{
+    answer::CACHED_LEVEL,
+    lifetime::Lifetime,
+    questions::{Question, REMEMBERED, Scope},
+};
 pub use self::{
-    answer::Answer,
+    answer::{Answer, AnswerOwner},
     future::ResponseFuture,
     handle::{CacheHandle, CacheStats},
     key::{CacheControl, CacheKey, Tenant},
@@ -108,14 +113,9 @@ pub use self::{
     service::Cache,
     store::{AnswerStore, Found},
 };
-pub(crate) use self::{
-    answer::CACHED_LEVEL,
-    lifetime::Lifetime,
-    questions::{Question, REMEMBERED, Scope},
-};
 #[cfg(feature = "idempotency")]
 pub(in crate::layers) use self::{
-    answer::Facts,
+    answer::{Asker, Facts},
     asked::ran_out,
     canonical::Meaning,
     recording::{Reader, Recording, Watched},

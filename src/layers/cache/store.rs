@@ -2,7 +2,7 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter, sync::DefaultLifecycle};
 
-use super::{Answer, CacheKey};
+use super::{Answer, AnswerOwner, CacheKey};
 
 /// Where answers are kept.
 ///
@@ -23,6 +23,12 @@ pub trait AnswerStore: Send + Sync + 'static {
     /// at all its answers has a way of its own.
     fn forget(&self, feature: Option<&str>) {
         self.retain(&|answer| feature.is_some_and(|feature| answer.feature() != Some(feature)));
+    }
+
+    /// Forgets the answers that were made for these. By default it [retains](Self::retain) the others; a store that cannot look
+    /// at all its answers has a way of its own, and may do it later.
+    fn forget_owner(&self, owner: &AnswerOwner) {
+        self.retain(&|answer| !answer.is_of(owner));
     }
 
     /// How many answers it has; 0 where that cannot be known.
@@ -57,6 +63,10 @@ impl<S: AnswerStore + ?Sized> AnswerStore for Arc<S> {
 
     fn forget(&self, feature: Option<&str>) {
         (**self).forget(feature);
+    }
+
+    fn forget_owner(&self, owner: &AnswerOwner) {
+        (**self).forget_owner(owner);
     }
 
     fn len(&self) -> usize {

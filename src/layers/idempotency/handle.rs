@@ -8,13 +8,17 @@ use std::{
 };
 
 use tokio::{sync::watch, time::timeout};
+use tower::BoxError;
 
 use super::{
     Claim, IdempotencyStore, MemoryIdempotency, StoreFuture, Ticket, calls::Calls, key::Same, layer::Settings,
 };
 use crate::{
     Events,
-    layers::{cache::Answer, totals::count},
+    layers::{
+        cache::{Answer, AnswerOwner},
+        totals::count,
+    },
     store::guarded::Guard,
 };
 
@@ -88,6 +92,27 @@ impl IdempotencyHandle {
     pub async fn close(&self) {
         self.shared.closed.send_replace(true);
         let _ = self.shared.tasks.subscribe().wait_for(|tasks| *tasks == 0).await;
+    }
+
+    /// Forgets the answers that were made for a tenant or a session, so that their keys are as new. Says how many there were. A
+    /// call that is under way keeps its answer when it is there. Answers of versions before 0.2 do not say whose they are.
+    ///
+    /// # Errors
+    ///
+    /// The store could not do it, or not for all.
+    pub async fn forget_owner(&self, owner: &AnswerOwner) -> Result<u64, BoxError> {
+        let here = self.shared.local.forget_owner(owner).await?;
+        Ok(here + self.shared.store.forget_owner(owner).await?)
+    }
+
+    /// Removes the answers whose time is over. It happens with requests too; this is for when there are none.
+    ///
+    /// # Errors
+    ///
+    /// The store could not do it.
+    pub async fn sweep(&self) -> Result<(), BoxError> {
+        self.shared.local.sweep().await?;
+        self.shared.store.sweep().await
     }
 
     /// What became of the requests with a key so far.

@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{Claim, Fingerprint, IdempotencyKey, IdempotencyStore, StoreFuture, Ticket};
 use crate::{
-    layers::cache::Answer,
+    layers::cache::{Answer, AnswerOwner},
     sync::{Mutex, MutexGuard, lock},
 };
 
@@ -246,6 +246,24 @@ impl IdempotencyStore for MemoryIdempotency {
     fn release<'a>(&'a self, key: &'a IdempotencyKey, ticket: Ticket) -> StoreFuture<'a, ()> {
         self.take_release(key, ticket);
         Box::pin(ready(Ok(())))
+    }
+
+    fn sweep(&self) -> StoreFuture<'_, ()> {
+        let mut gone = Vec::new();
+        let mut records = self.records();
+        records.sweep_at = None;
+        records.sweep(Instant::now(), &mut gone);
+        drop(records);
+        Box::pin(ready(Ok(())))
+    }
+
+    fn forget_owner<'a>(&'a self, owner: &'a AnswerOwner) -> StoreFuture<'a, u64> {
+        let is_of = |record: &Record| record.answer.as_ref().is_some_and(|answer| answer.is_of(owner));
+        let mut records = self.records();
+        let theirs: Vec<_> = records.by_key.iter().filter(|(_, record)| is_of(record)).map(|(key, _)| *key).collect();
+        let gone: Vec<_> = theirs.iter().filter_map(|key| records.remove(key)).collect();
+        drop(records);
+        Box::pin(ready(Ok(gone.len() as u64)))
     }
 
     fn changed<'a>(

@@ -1,10 +1,15 @@
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    future::{Future, ready},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::time::sleep;
 use tower::BoxError;
 
 use super::{Fingerprint, IdempotencyKey};
-use crate::layers::cache::Answer;
+use crate::layers::cache::{Answer, AnswerOwner};
 
 /// What a store does, under way. Its error says that the store could not be asked, and nothing of the request.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send + 'a>>;
@@ -49,6 +54,19 @@ pub trait IdempotencyStore: Send + Sync + 'static {
     /// changes nothing.
     fn release<'a>(&'a self, key: &'a IdempotencyKey, ticket: Ticket) -> StoreFuture<'a, ()>;
 
+    /// Forgets the answers that were made for these, so that their keys are as new. Says how many there were. By default it
+    /// fails: a store that cannot tell whose they are must not seem to have forgotten them.
+    fn forget_owner<'a>(&'a self, owner: &'a AnswerOwner) -> StoreFuture<'a, u64> {
+        let _ = owner;
+        Box::pin(ready(Err("this store does not know whose answers are whose".into())))
+    }
+
+    /// Removes what is over, for those who asked for it last may have been the last for long. Default: nothing is done, as by a
+    /// store that forgets by itself.
+    fn sweep(&self) -> StoreFuture<'_, ()> {
+        Box::pin(ready(Ok(())))
+    }
+
     /// Waits until the record may have changed, and never longer than this. Waking too early costs a claim. By default it
     /// sleeps for the whole time; a store that tells of changes wakes sooner.
     fn changed<'a>(
@@ -89,6 +107,14 @@ impl<S: IdempotencyStore + ?Sized> IdempotencyStore for Arc<S> {
 
     fn release<'a>(&'a self, key: &'a IdempotencyKey, ticket: Ticket) -> StoreFuture<'a, ()> {
         (**self).release(key, ticket)
+    }
+
+    fn sweep(&self) -> StoreFuture<'_, ()> {
+        (**self).sweep()
+    }
+
+    fn forget_owner<'a>(&'a self, owner: &'a AnswerOwner) -> StoreFuture<'a, u64> {
+        (**self).forget_owner(owner)
     }
 
     fn changed<'a>(

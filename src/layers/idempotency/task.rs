@@ -24,7 +24,7 @@ use super::{
 use crate::{
     LlmBody, LlmError, LlmRequest, LlmResponse,
     layers::{
-        cache::{Answer, Facts, Reader, Recording, Watched},
+        cache::{Answer, Asker, Facts, Reader, Recording, Watched},
         call::Call,
         totals::count,
     },
@@ -63,7 +63,7 @@ impl Task {
             Claimed::Busy(_) => return self.ends(Ended::Nothing),
         }
         count(&self.place.shared.counters.calls);
-        let feature = request.feature_kept();
+        let asker = Asker::of(&request);
         if let Some(deadline) = request.context().deadline {
             request = request.extension(CallersDeadline(deadline));
         }
@@ -72,7 +72,7 @@ impl Task {
         context.deadline = context.deadline.and_then(|deadline| deadline.checked_add(self.settings.grace));
         let called = self.call(service, request).await;
         match called {
-            Some(Ok(response)) => self.answered(response, feature).await,
+            Some(Ok(response)) => self.answered(response, asker).await,
             Some(Err(error)) => {
                 self.release().await;
                 self.replies(Err(error.clone()));
@@ -116,8 +116,8 @@ impl Task {
         }
     }
 
-    async fn answered(mut self, mut response: LlmResponse, feature: Option<Arc<str>>) {
-        let facts = Facts::kept_for(&response, feature, self.settings.ttl, Duration::ZERO);
+    async fn answered(mut self, mut response: LlmResponse, asker: Asker) {
+        let facts = Facts::kept_for(&response, asker, self.settings.ttl, Duration::ZERO);
         if response.body().is_stream() {
             return self.streams(response, facts).await;
         }

@@ -7,7 +7,7 @@ use tokio_postgres::{Error, Row, types::ToSql};
 use super::Postgres;
 use crate::{
     layers::{
-        cache::Answer,
+        cache::{Answer, AnswerOwner},
         idempotency::{Claim, Fingerprint, IdempotencyKey, IdempotencyStore, StoreFuture, Ticket},
     },
     store::{
@@ -185,6 +185,14 @@ impl IdempotencyStore for Postgres {
             self.execute("giving a key back", GIVE_BACK, &[&key, &ticket]).await?;
             Ok(())
         })
+    }
+
+    fn sweep(&self) -> StoreFuture<'_, ()> {
+        Box::pin(async move { Ok(self.sweeps().await?) })
+    }
+
+    fn forget_owner<'a>(&'a self, owner: &'a AnswerOwner) -> StoreFuture<'a, u64> {
+        Box::pin(async move { Ok(self.forgets_owner(owner).await?) })
     }
 
     fn changed<'a>(

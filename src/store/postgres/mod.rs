@@ -22,6 +22,7 @@
 //! trusts (as libpq's `verify-full`). Without, it is not.
 
 mod error;
+mod forget;
 mod keys;
 mod schema;
 mod tasks;

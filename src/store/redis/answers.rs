@@ -7,7 +7,7 @@ use redis::Script;
 use tokio::{runtime::Handle, sync::Semaphore};
 
 use super::{Redis, hex, millis};
-use crate::layers::cache::{Answer, AnswerStore, CacheKey, Found};
+use crate::layers::cache::{Answer, AnswerOwner, AnswerStore, CacheKey, Found};
 
 static PUT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/put.lua")));
 static GET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/get.lua")));
@@ -62,6 +62,16 @@ impl AnswerStore for Redis {
         self.in_background(async move {
             let mut call = FORGET.key(redis.key(TURNS));
             if let Err(error) = redis.run::<i64>("the forgetting of answers", call.arg(feature)).await {
+                tracing::warn!(%error, "answers were not forgotten");
+            }
+        });
+    }
+
+    fn forget_owner(&self, owner: &AnswerOwner) {
+        let (redis, owner) = (self.clone(), owner.clone());
+        let Ok(runtime) = Handle::try_current() else { return };
+        runtime.spawn(async move {
+            if let Err(error) = redis.forgets_owner("answer:", &owner).await {
                 tracing::warn!(%error, "answers were not forgotten");
             }
         });

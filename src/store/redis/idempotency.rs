@@ -11,7 +11,7 @@ use tower::BoxError;
 use super::{Redis, clock::late, hex, listener::Channel, millis, number};
 use crate::{
     layers::{
-        cache::Answer,
+        cache::{Answer, AnswerOwner},
         idempotency::{Claim, Fingerprint, IdempotencyKey, IdempotencyStore, StoreFuture, Ticket},
     },
     store::{StoreError, StoreErrorKind},
@@ -77,6 +77,10 @@ impl IdempotencyStore for Redis {
             let _: i64 = self.run("the release of an idempotency key", &call).await?;
             Ok(())
         })
+    }
+
+    fn forget_owner<'a>(&'a self, owner: &'a AnswerOwner) -> StoreFuture<'a, u64> {
+        Box::pin(async move { Ok(self.forgets_owner("key:", owner).await?) })
     }
 
     fn changed<'a>(

@@ -3,10 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use rusqlite::{Connection, Error, OptionalExtension as _, types::ValueRef};
+use tokio::runtime::Handle;
 
-use super::{Sqlite, keys::now};
+use super::{Sqlite, forget::Table, keys::now};
 use crate::{
-    layers::cache::{Answer, AnswerStore, CacheKey, Found},
+    layers::cache::{Answer, AnswerOwner, AnswerStore, CacheKey, Found},
     store::{
         guarded::Guard,
         room::{Room, STEP, millis},
@@ -90,6 +91,16 @@ impl AnswerStore for Sqlite {
     fn forget(&self, feature: Option<&str>) {
         let feature = feature.map(str::to_owned);
         self.later(move |file| file.execute(FORGET, [feature]).map(drop));
+    }
+
+    fn forget_owner(&self, owner: &AnswerOwner) {
+        let (file, owner) = (self.clone(), owner.clone());
+        let Ok(runtime) = Handle::try_current() else { return };
+        runtime.spawn(async move {
+            if let Err(error) = file.forgets_owner(Table::Answers, owner).await {
+                tracing::warn!(%error, "answers were not forgotten");
+            }
+        });
     }
 
     fn len(&self) -> usize {

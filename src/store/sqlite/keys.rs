@@ -4,10 +4,10 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use rusqlite::{Connection, Error, OptionalExtension as _, types::ValueRef};
 
-use super::Sqlite;
+use super::{Sqlite, forget::Table};
 use crate::{
     layers::{
-        cache::Answer,
+        cache::{Answer, AnswerOwner},
         idempotency::{Claim, Fingerprint, IdempotencyKey, IdempotencyStore, StoreFuture, Ticket},
     },
     store::{
@@ -173,6 +173,14 @@ impl IdempotencyStore for Sqlite {
 
     fn release<'a>(&'a self, key: &'a IdempotencyKey, ticket: Ticket) -> StoreFuture<'a, ()> {
         Box::pin(async move { Ok(self.forgets(*key.as_bytes(), signed(ticket)).await?) })
+    }
+
+    fn sweep(&self) -> StoreFuture<'_, ()> {
+        Box::pin(async move { Ok(self.sweeps().await?) })
+    }
+
+    fn forget_owner<'a>(&'a self, owner: &'a AnswerOwner) -> StoreFuture<'a, u64> {
+        Box::pin(async move { Ok(self.forgets_owner(Table::Keys, owner.clone()).await?) })
     }
 
     fn changed<'a>(

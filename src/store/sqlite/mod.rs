@@ -24,6 +24,7 @@
 
 mod answers;
 mod error;
+mod forget;
 mod keys;
 mod place;
 mod schema;

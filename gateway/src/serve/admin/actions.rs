@@ -10,7 +10,7 @@ use axum::{
 use http::{Request, Response, StatusCode};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::{Value, json};
-use steadfast::{InvalidConfig, StackHandle, config::Reload};
+use steadfast::{InvalidConfig, StackHandle, config::Reload, handoff::TaskScope, layers::cache::AnswerOwner};
 use tokio::time::sleep;
 
 use super::{
@@ -183,6 +183,52 @@ pub(super) async fn forget(
     }
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Owner {
+    tenant: Option<String>,
+    session: Option<String>,
+}
+
+/// All that is kept of somebody's requests. What one store cannot do does not keep the others from it.
+pub(super) async fn forget_owner(
+    State(gateway): State<Arc<Gateway>>,
+    Extension(stack): Operator,
+    request: Request<Body>,
+) -> Response<Body> {
+    let expected = r#"{"tenant": "key", "session": "name"}, or one of the two"#;
+    let Owner { tenant, session } = match read(&gateway, request, expected).await {
+        Ok(asked) => asked,
+        Err(refused) => return refused,
+    };
+    if [&tenant, &session].into_iter().flatten().any(|name| name.is_empty() || name.len() > LONGEST_OWNER) {
+        return wrong(format!("`tenant` and `session` are names of 1 to {LONGEST_OWNER} bytes"));
+    }
+    let (owner, tasks) = match (tenant, session) {
+        (Some(tenant), Some(session)) => {
+            (AnswerOwner::session(&*session).of_tenant(&*tenant), TaskScope::Session { session, tenant: Some(tenant) })
+        }
+        (None, Some(session)) => (AnswerOwner::session(&*session), TaskScope::Session { session, tenant: None }),
+        (Some(tenant), None) => (AnswerOwner::tenant(&*tenant), TaskScope::Tenant(tenant)),
+        (None, None) => return wrong(format!("the body is to be {expected}")),
+    };
+    let answers = stack.forget_owner(&owner).await.map_err(|problem| problem.to_string());
+    let tasks = match gateway.desk() {
+        Some(desk) => {
+            desk.forget(tasks, stack.actor().unwrap_or_default()).await.map_err(|problem| problem.to_string())
+        }
+        None => Ok(0),
+    };
+    match (answers, tasks) {
+        (Ok(answers), Ok(tasks)) => ok(&json!({ "answers": answers, "tasks": tasks })),
+        (answers, tasks) => {
+            let problems: Vec<String> = [answers.err(), tasks.err()].into_iter().flatten().collect();
+            let message = format!("not all is forgotten, so ask again: {}", problems.join("; "));
+            error(StatusCode::SERVICE_UNAVAILABLE, "api_error", &message)
+        }
+    }
+}
+
 pub(super) async fn reload(Extension(stack): Operator) -> Response<Body> {
     tracing::info!(by = stack.actor(), action = "reload", "an operator has the configuration loaded again");
     // The file is read on a thread for that. What comes of it is an event too.
@@ -220,6 +266,8 @@ async fn read<T: DeserializeOwned>(
 
 /// No order is longer, in bytes.
 const LONGEST_BODY: usize = 16 * 1024;
+/// The longest name of a key or a session.
+const LONGEST_OWNER: usize = 1024;
 /// The longest name that is taken over or repeated.
 const LONGEST: usize = 256;
 /// How often, and after how long, the status is looked at for a change that was just made.

@@ -7,6 +7,7 @@
 //! | `POST /admin/tiers/{tier}/drain` `{"drained": true \| false}` | takes it out of service, or back: what is under way there ends as it would |
 //! | `POST /admin/level` `{"level": 1..5 \| null, "feature": "chat"}` | serves that level or a worse one, for a feature or (without one) for all |
 //! | `POST /admin/cache/forget` `{"feature": "chat"}` | forgets the kept answers of a feature or (without one) all |
+//! | `POST /admin/forget` `{"tenant": "key", "session": "s-1"}` (or one of the two) | deletes all that is kept of a key's requests, or a session's: answers of the cache and under idempotency keys, and tasks for people |
 //! | `POST /admin/reload` | loads the configuration's file again |
 //!
 //! Answers are JSON and say how it is afterwards; errors are `{"error": {"message", "type"}}` and say what to mend. What is
@@ -55,6 +56,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .route("/admin/tiers/{tier}/drain", post(actions::drain))
         .route("/admin/level", post(actions::level))
         .route("/admin/cache/forget", post(actions::forget))
+        .route("/admin/forget", post(actions::forget_owner))
         .route("/admin/reload", post(actions::reload))
         .method_not_allowed_fallback(wrong_method)
         .route_layer(from_fn_with_state((gateway.clone(), stack), only_administrators))

@@ -218,3 +218,35 @@ async fn an_operator_has_answers_forgotten() {
     kept.stack.handle().reload(without).unwrap();
     assert_eq!(forget(ANA, json!({})).await.status, 404);
 }
+
+#[tokio::test]
+async fn an_administrator_has_all_that_is_kept_of_a_caller_forgotten() {
+    let keys = keys_of(&[
+        entry("ada", "sk-of-ada", ""),
+        entry("bob", "sk-of-bob", ""),
+        entry("root", "sk-of-root", ", admin: true"),
+    ]);
+    let (ada, bob, root) = (("x-api-key", "sk-of-ada"), ("x-api-key", "sk-of-bob"), ("x-api-key", "sk-of-root"));
+    let kept = Kept::with_keys("cache: { ttl: 1h }\nidempotency: { ttl: 1h }", Some(keys)).await;
+    let keyed = ("idempotency-key", "k");
+    let all = async || {
+        for key in [ada, bob] {
+            kept.ask(MESSAGES, &[key], false, "hello").await;
+            kept.ask(MESSAGES, &[key, keyed], false, "another thing").await;
+        }
+        kept.calls()
+    };
+    assert_eq!((all().await, all().await), (4, 4));
+    let order = async |key, body: Value| kept.server.post("/admin/forget", &[key], &body).await;
+    assert_eq!(order(ada, json!({"tenant": "ada"})).await.status, 403);
+    let forgotten = order(root, json!({"tenant": "ada"})).await;
+    assert_eq!((forgotten.status, forgotten.json()), (200, json!({"answers": 1, "tasks": 0})), "{forgotten:?}");
+    assert_eq!(all().await, 6, "both of hers were asked for again, and nobody else's");
+    let session = ("x-steadfast-session", "s-1");
+    kept.ask(MESSAGES, &[bob, session, ("idempotency-key", "k-2")], false, "a third").await;
+    let forgotten = order(root, json!({"session": "s-1", "tenant": "bob"})).await;
+    assert_eq!(forgotten.json(), json!({"answers": 1, "tasks": 0}), "{forgotten:?}");
+    for wrong in [json!({}), json!({"tenant": ""}), json!({"feature": "chat"})] {
+        assert_eq!(order(root, wrong).await.status, 400);
+    }
+}

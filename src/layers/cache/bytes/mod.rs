@@ -23,7 +23,9 @@ use crate::{
 };
 
 /// Changes whenever the pieces do.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The first one, in which nothing was said of who asked.
+const OF_NOBODY: u8 = 1;
 /// Of the checksum, which is the beginning of a SHA-256.
 const SUM: usize = 8;
 
@@ -80,14 +82,14 @@ impl Answer {
             return Err(StoreError::new(StoreErrorKind::NewerSchema, "an answer that was kept"));
         }
         let (kept, said) = rest.split_at_checked(SUM).ok_or_else(damaged)?;
-        if *version != VERSION || kept != sum(said) {
+        if *version < OF_NOBODY || kept != sum(said) {
             return Err(damaged());
         }
-        Self::read(&mut Reader::new(said), now, since_1970).map_err(|Damaged| damaged())
+        Self::read(*version, &mut Reader::new(said), now, since_1970).map_err(|Damaged| damaged())
     }
 
-    fn read(said: &mut Reader<'_>, now: Instant, since_1970: Duration) -> Result<Self, Damaged> {
-        let facts = said.facts(now, since_1970)?;
+    fn read(version: u8, said: &mut Reader<'_>, now: Instant, since_1970: Duration) -> Result<Self, Damaged> {
+        let facts = said.facts(version, now, since_1970)?;
         let answer = match said.tag()? {
             0 => Self::whole(said.message()?, None, facts),
             1 => {
@@ -111,7 +113,8 @@ fn sum(said: &[u8]) -> [u8; SUM] {
 
 impl Writer {
     fn facts(&mut self, facts: &Facts, made: Duration) {
-        let Facts { provider, model, notes, degraded, feature, fresh_for, stale_for, .. } = facts;
+        let Facts { provider, model, notes, degraded, feature, fresh_for, stale_for, tenant, session, task, .. } =
+            facts;
         for name in [provider, model, feature] {
             self.optional_text(name.as_deref());
         }
@@ -122,6 +125,9 @@ impl Writer {
         });
         for time in [made, *fresh_for, *stale_for] {
             self.duration(time);
+        }
+        for name in [tenant, session, task] {
+            self.optional_text(name.as_deref());
         }
     }
 
@@ -142,16 +148,37 @@ impl Writer {
 }
 
 impl Reader<'_> {
-    fn facts(&mut self, now: Instant, since_1970: Duration) -> Result<Facts, Damaged> {
-        let mut name = || Ok(self.optional(Self::text)?.map(Into::into));
-        let (provider, model, feature) = (name()?, name()?, name()?);
+    fn facts(&mut self, version: u8, now: Instant, since_1970: Duration) -> Result<Facts, Damaged> {
+        let (provider, model, feature) = (self.name()?, self.name()?, self.name()?);
         let notes: Vec<Cow<'static, str>> = self.list(|reader| reader.text().map(Cow::Owned))?;
         let degraded = self.optional(|reader| Ok(Degraded::new(reader.tag()?, reader.reason()?)))?;
         let age = since_1970.saturating_sub(self.duration()?);
         let (fresh_for, stale_for) = (self.duration()?, self.duration()?);
+        let (tenant, session, task) = match version {
+            OF_NOBODY => (None, None, None),
+            _ => (self.name()?, self.name()?, self.name()?),
+        };
         // It may be from before this machine's clock began.
         let (made_at, older_by) = now.checked_sub(age).map_or((now, age), |made_at| (made_at, Duration::ZERO));
-        Ok(Facts { provider, model, notes: notes.into(), degraded, feature, made_at, older_by, fresh_for, stale_for })
+        let notes = notes.into();
+        Ok(Facts {
+            provider,
+            model,
+            notes,
+            degraded,
+            feature,
+            tenant,
+            session,
+            task,
+            made_at,
+            older_by,
+            fresh_for,
+            stale_for,
+        })
+    }
+
+    fn name(&mut self) -> Result<Option<std::sync::Arc<str>>, Damaged> {
+        Ok(self.optional(Self::text)?.map(Into::into))
     }
 
     fn reason(&mut self) -> Result<DegradedReason, Damaged> {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proptest::{collection::vec, option, prelude::*};
 use serde_json::{Map, Number, Value, json};
 
-use super::*;
+use super::{super::answer::Asker, *};
 use crate::{
     CachedWhy, Dialect, ErrorKind, Frame, LlmResponse, StreamEvent,
     chat::{
@@ -167,12 +167,27 @@ fn facts() -> impl Strategy<Value = Facts> {
     ];
     let degraded = option::of((2u8..=5, reason).prop_map(|(level, reason)| Degraded::new(level, reason)));
     let times = (any::<Duration>(), any::<Duration>());
-    ((name(), name(), name()), vec(any::<String>(), 0..3), degraded, times).prop_map(
-        |((provider, model, feature), notes, degraded, (fresh_for, stale_for))| {
+    let names = (name(), name(), name(), name(), name(), name());
+    (names, vec(any::<String>(), 0..3), degraded, times).prop_map(
+        |((provider, model, feature, tenant, session, task), notes, degraded, (fresh_for, stale_for))| {
             let notes: Vec<_> = notes.into_iter().map(Cow::Owned).collect();
             let made_at = Instant::now();
             let older_by = Duration::ZERO;
-            Facts { provider, model, notes: notes.into(), degraded, feature, made_at, older_by, fresh_for, stale_for }
+            let notes = notes.into();
+            Facts {
+                provider,
+                model,
+                notes,
+                degraded,
+                feature,
+                tenant,
+                session,
+                task,
+                made_at,
+                older_by,
+                fresh_for,
+                stale_for,
+            }
         },
     )
 }
@@ -200,6 +215,7 @@ fn assert_same(one: &Answer, other: &Answer) {
     }
     let (one, other) = (&one.facts, &other.facts);
     assert_eq!((&one.provider, &one.model, &one.feature), (&other.provider, &other.model, &other.feature));
+    assert_eq!((&one.tenant, &one.session, &one.task), (&other.tenant, &other.session, &other.task));
     assert_eq!((&one.notes, one.degraded, one.made_at), (&other.notes, other.degraded, other.made_at));
     assert_eq!((one.fresh_for, one.stale_for), (other.fresh_for, other.stale_for));
 }
@@ -210,7 +226,8 @@ const TODAY: Duration = Duration::from_secs(1_790_000_000);
 fn plain() -> Answer {
     let response = LlmResponse::from_text("hello").with_model("openai", "gpt-4o").with_note("a note");
     let hour = Duration::from_secs(3600);
-    let facts = Facts::kept_for(&response, Some("chat".into()), hour, hour);
+    let asker = Asker { feature: Some("chat".into()), tenant: Some("ada".into()), session: Some("s-1".into()) };
+    let facts = Facts::kept_for(&response, asker, hour, hour);
     Answer::whole(Message::assistant("hello"), Some((Dialect::OpenAi, &Bytes::from_static(b"{\"hello\": 1}"))), facts)
 }
 
@@ -226,7 +243,7 @@ proptest! {
     fn any_bytes_are_an_answer_or_an_error(bytes in vec(any::<u8>(), 0..300)) {
         prop_assert!(Answer::from_bytes(&bytes).is_err(), "the checksum is not by chance");
         // What is behind the checksum stands up to anything too.
-        let _ = Answer::read(&mut Reader::new(&bytes), Instant::now(), TODAY);
+        let _ = Answer::read(VERSION, &mut Reader::new(&bytes), Instant::now(), TODAY);
     }
 
     #[test]
@@ -236,7 +253,7 @@ proptest! {
         bytes[at] ^= by;
         prop_assert!(Answer::from_bytes(&bytes).is_err());
         let said = &bytes[(1 + SUM).min(bytes.len())..];
-        let _ = Answer::read(&mut Reader::new(said), Instant::now(), TODAY);
+        let _ = Answer::read(VERSION, &mut Reader::new(said), Instant::now(), TODAY);
     }
 
     #[test]
@@ -245,7 +262,7 @@ proptest! {
         let cut = &bytes[..at.index(bytes.len())];
         prop_assert!(Answer::from_bytes(cut).is_err());
         let said = &cut[(1 + SUM).min(cut.len())..];
-        let _ = Answer::read(&mut Reader::new(said), Instant::now(), TODAY);
+        let _ = Answer::read(VERSION, &mut Reader::new(said), Instant::now(), TODAY);
     }
 }
 
@@ -317,15 +334,19 @@ fn versions_and_damage_are_told_apart() {
 }
 
 #[test]
-fn the_bytes_of_version_1_are_read_for_ever() {
+fn the_bytes_of_every_version_are_read_for_ever() {
     let answer = Answer::whole(Message::assistant("hi"), None, {
         let response = LlmResponse::from_text("hi").with_model("openai", "gpt-4o");
-        Facts::kept_for(&response, None, Duration::from_secs(60), Duration::ZERO)
+        Facts::kept_for(&response, Asker::default(), Duration::from_secs(60), Duration::ZERO)
     });
     let made = answer.facts.made_at;
     let bytes = answer.to_bytes_at(made, Duration::from_secs(1000));
     let said: &[u8] =
-        b"\x01\x06openai\x01\x06gpt-4o\x00\x00\x00\xe8\x07\x00\x3c\x00\x00\x00\x00\x02\x01\x00\x02hi\x00\x00\x00\x00";
+        b"\x01\x06openai\x01\x06gpt-4o\x00\x00\x00\xe8\x07\x00\x3c\x00\x00\x00\x00\x00\x00\x00\x02\x01\x00\x02hi\x00\x00\x00\x00";
     assert_eq!(&bytes[1 + SUM..], said, "a change of the pieces is a new version");
-    assert_eq!(bytes[0], 1);
+    assert_eq!(bytes[0], 2);
+    let first: &[u8] =
+        b"\x01\x06openai\x01\x06gpt-4o\x00\x00\x00\xe8\x07\x00\x3c\x00\x00\x00\x00\x02\x01\x00\x02hi\x00\x00\x00\x00";
+    let first = [&[1][..], &sum(first), first].concat();
+    assert_same(&answer, &Answer::from_bytes_at(&first, made, Duration::from_secs(1000)).unwrap());
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::{
+    IdempotencyLayer,
     chat::Message,
     layers::{
         cache::Answer,
@@ -27,7 +28,7 @@ async fn what_is_over_is_swept_out_step_by_step_and_what_lives_stays() {
     let many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1300)
         INSERT INTO idempotency (key, input, until) SELECT randomblob(32), x'00', i FROM n";
     execute(&file, many).await;
-    file.sweeps().await.unwrap();
+    IdempotencyLayer::over(file.clone()).handle().sweep().await.unwrap();
     assert_eq!(count(&file).await.unwrap(), 2);
     assert!(is_done(&file, 1).await);
 }

@@ -1,0 +1,75 @@
+//! Answers that are deleted by whose they are.
+//!
+//! Each answer says itself whose it is, so that they are looked through, a few at a time.
+
+use redis::{FromRedisValue, RedisError};
+
+use super::Redis;
+use crate::{
+    layers::cache::{Answer, AnswerOwner},
+    store::StoreError,
+};
+
+/// How many names are asked for in one turn, about.
+const STEP: usize = 128;
+
+impl Redis {
+    /// Looks at all that is kept under names that begin like this, and says how many there were.
+    pub(super) async fn forgets_owner(&self, begins: &str, owner: &AnswerOwner) -> Result<u64, StoreError> {
+        let names = pattern(&self.key(begins));
+        let (mut cursor, mut gone) = (0u64, 0);
+        loop {
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(cursor).arg("MATCH").arg(&names).arg("COUNT").arg(STEP);
+            let (next, found): (u64, Vec<String>) = self.does("a look through the answers", false, &scan).await?;
+            for name in found {
+                let mut get = redis::cmd("HGET");
+                get.arg(&name).arg("answer");
+                let bytes: Option<Vec<u8>> = self.does("a look at an answer", false, &get).await?;
+                let is_theirs = |bytes: Vec<u8>| Answer::from_bytes(&bytes).is_ok_and(|answer| answer.is_of(owner));
+                if bytes.is_some_and(is_theirs) {
+                    let mut del = redis::cmd("DEL");
+                    gone += self.does::<u64>("the forgetting of an answer", true, del.arg(&name)).await?;
+                }
+            }
+            match next {
+                0 => return Ok(gone),
+                next => cursor = next,
+            }
+        }
+    }
+
+    async fn does<T: FromRedisValue>(
+        &self,
+        what: &'static str,
+        writes: bool,
+        command: &redis::Cmd,
+    ) -> Result<T, StoreError> {
+        let asking = async { Ok::<_, RedisError>(command.query_async(&mut self.link.connection().await?).await?) };
+        self.link.ask(what, self.limit, writes, asking).await
+    }
+}
+
+/// All names that begin like this, as `MATCH` has it.
+fn pattern(begins: &str) -> String {
+    let mut pattern = String::new();
+    for character in begins.chars() {
+        if matches!(character, '*' | '?' | '[' | ']' | '\\' | '^') {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern.push('*');
+    pattern
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pattern;
+
+    #[test]
+    fn a_prefix_stands_for_itself() {
+        assert_eq!(pattern("steadfast:answer:"), "steadfast:answer:*");
+        assert_eq!(pattern("a*b?[c]:"), r"a\*b\?\[c\]:*");
+    }
+}

@@ -1,0 +1,71 @@
+//! Answers that are deleted by whose they are.
+//!
+//! Each answer says itself whose it is, so that they are looked through: a few at a time, for others wait for the file.
+
+use rusqlite::{Connection, Error, types::ValueRef};
+
+use super::Sqlite;
+use crate::{
+    layers::cache::{Answer, AnswerOwner},
+    store::StoreError,
+};
+
+/// How many answers are looked at in one turn.
+const STEP: i64 = 64;
+
+/// Where answers are, and by what they are told apart.
+#[derive(Clone, Copy)]
+pub(super) enum Table {
+    Answers,
+    Keys,
+}
+
+impl Table {
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Answers => ("answers", "number"),
+            Self::Keys => ("idempotency", "ticket"),
+        }
+    }
+}
+
+impl Sqlite {
+    /// Says how many there were.
+    pub(super) async fn forgets_owner(&self, table: Table, owner: AnswerOwner) -> Result<u64, StoreError> {
+        let (mut after, mut gone) = (0, 0);
+        loop {
+            let owner = owner.clone();
+            let (last, count) = self.call("forgetting answers", move |file| step(file, table, after, &owner)).await?;
+            gone += count;
+            match last {
+                Some(last) => after = last,
+                None => return Ok(gone),
+            }
+        }
+    }
+}
+
+/// The last that was looked at, where there may be more, and how many are gone.
+fn step(file: &mut Connection, table: Table, after: i64, owner: &AnswerOwner) -> Result<(Option<i64>, u64), Error> {
+    let (table, number) = table.names();
+    let mut found = Vec::new();
+    let (mut last, mut count) = (after, 0);
+    {
+        let mut sql = file.prepare(&format!(
+            "SELECT {number}, answer FROM {table} WHERE {number} > ?1 AND answer IS NOT NULL ORDER BY {number} LIMIT ?2"
+        ))?;
+        let mut rows = sql.query((after, STEP))?;
+        while let Some(row) = rows.next()? {
+            (last, count) = (row.get(0)?, count + 1);
+            if let ValueRef::Blob(bytes) = row.get_ref(1)?
+                && Answer::from_bytes(bytes).is_ok_and(|answer| answer.is_of(owner))
+            {
+                found.push(last);
+            }
+        }
+    }
+    for found in &found {
+        file.execute(&format!("DELETE FROM {table} WHERE {number} = ?1"), [found])?;
+    }
+    Ok(((count == STEP).then_some(last), found.len() as u64))
+}
