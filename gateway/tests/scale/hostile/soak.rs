@@ -232,8 +232,7 @@ async fn the_honest_do_not_feel_the_hostile() {
 }
 
 fn gateway() -> String {
-    let _ = MEMORY;
-    String::new()
+    format!("memory: {MEMORY}MiB")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
