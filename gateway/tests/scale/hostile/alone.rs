@@ -158,28 +158,27 @@ async fn a_call_whose_caller_left_keeps_its_place() {
     world.end();
 }
 
-/// Tasks have a limit, in number and in bytes, whoever has sent them.
+/// Tasks have a limit for each key, in bytes and in number, and one that is refused says which.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tasks_for_people_have_a_limit_for_each_key() {
-    let world = World::of_two("", "");
-    let (mut taken, mut refused) = (0, None);
-    for number in 0..200 {
-        let answer = exchange(world.address(), "hostile", &acts::for_people(1_000_000, number)).await;
-        match answer.status {
-            200 | 202 => taken += 1,
-            _ => {
-                refused = Some(answer);
-                break;
-            }
+    for (length, limit, most) in
+        [(1_000_000, "handoff.limits.bytes_per_caller", 5), (10, "handoff.limits.tasks_per_caller", 20)]
+    {
+        let world = World::of_two("", "");
+        let mut answers = Vec::new();
+        for number in 0..=most {
+            answers.push(exchange(world.address(), "hostile", &acts::for_people(length, number)).await);
         }
+        let refused = answers.pop().unwrap();
+        let taken = answers.iter().filter(|answer| matches!(answer.status, 200 | 202)).count();
+        println!("{taken} tasks of {length} bytes are taken, and then: {} {}", refused.status, refused.body);
+        assert!(matches!(refused.status, 429 | 503 | 529) && refused.is_error_of(MESSAGES), "{refused:?}");
+        assert!(refused.body.contains(limit), "{refused:?}");
+        // That is its own trouble.
+        let answer = exchange(world.address(), "honest", &acts::for_people(10, 0)).await;
+        assert!(matches!(answer.status, 200 | 202), "{answer:?}");
+        world.end();
     }
-    println!("{taken} tasks of 1 MB, then {:?}", refused.as_ref().map(|answer| (answer.status, &answer.body)));
-    let refused = refused.expect("200 MB of one caller were taken");
-    assert!(matches!(refused.status, 429 | 503) && refused.is_error_of(MESSAGES), "{refused:?}");
-    // That is its own trouble.
-    let answer = exchange(world.address(), "honest", &acts::for_people(10, 0)).await;
-    assert!(matches!(answer.status, 200 | 202), "{answer:?}");
-    world.end();
 }
 
 /// Whose account a provider charges is between it and us.

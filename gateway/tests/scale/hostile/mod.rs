@@ -139,6 +139,7 @@ features:
 retry: {{ base: 50ms }}
 circuit_breaker: {{ cooldown: 5s }}
 idempotency: {{ ttl: 1m }}
+handoff: {{ limits: {{ bytes_per_caller: 5MiB, tasks_per_caller: 20 }} }}
 stores: {{ durable: 'sqlite:{tasks}' }}
 budgets: [{{ name: callers, usd: 1000, period: day, each_key: true }}]
 gateway: {{ {gateway} }}
