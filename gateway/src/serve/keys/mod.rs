@@ -28,8 +28,8 @@
 //! 402 `billing_error` is about the account's payment), and `x-should-retry: false`, for official clients repeat a
 //! 429 otherwise.
 //!
-//! Requests per minute are counted before a request's body is read, on every path of a key but the look at one record; concurrency and tokens by a
-//! [`Bulkhead`](steadfast::Bulkhead) of the key's own around the stack; a budget is a cap of the stack beside those of its
+//! Requests per minute are counted before a request's body is read, on every path of a key but the look at one record;
+//! concurrency and tokens by a [`Bulkhead`](steadfast::Bulkhead) of the key's own around the stack; a budget is a cap of the stack beside those of its
 //! file, so that it is told of in events, metrics and alerts like any other. All of them go on over a reload that leaves
 //! them as they were; a start begins anew, for it is this process that knows what was spent.
 
