@@ -116,6 +116,15 @@ impl LlmError {
         error
     }
 
+    /// An error for a call that has come to the request's deadline, `after` it began.
+    pub(crate) fn deadline_passed(phase: Phase, after: Duration) -> Self {
+        let mut error = Self::timed_out(TimeoutLimit::Deadline, phase, after);
+        if phase == Phase::Readiness {
+            error.0.kind = Some(ErrorKind::Deadline);
+        }
+        error
+    }
+
     /// What kind of failure it is.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind.unwrap_or(ErrorKind::Other)
@@ -167,9 +176,20 @@ impl LlmError {
         self.0.should_retry
     }
 
-    /// Which limit ran out and what was waiting, if a limit of ours did.
+    /// Returns which limit ran out and what was waiting, if a limit of ours did: the one that this error is about or, where
+    /// several steps were tried, the last in the [record](Self::attempts).
     pub fn timeout(&self) -> Option<TimedOut> {
+        self.0.timed_out.or_else(|| self.0.attempts.iter().rev().find_map(|attempt| attempt.timed_out))
+    }
+
+    /// Returns the limit that this error itself is about, whatever else was tried.
+    pub(crate) fn own_timeout(&self) -> Option<TimedOut> {
         self.0.timed_out
+    }
+
+    /// Returns true if nothing was sent: a layer on this side refused, or time ran out while the service was not ready.
+    pub(crate) fn is_unsent(&self) -> bool {
+        self.kind().is_local() || self.0.timed_out.is_some_and(|out| out.phase == Phase::Readiness)
     }
 
     /// Marks what was called the caller's mistake and may be the provider's: another tier is asked whether it sees it too.

@@ -491,6 +491,7 @@ mod tests {
             status: None,
             message: String::new(),
             retry_after: None,
+            timed_out: None,
             usage: None,
             next: Next::default(),
         }

@@ -228,12 +228,12 @@ impl Asked {
             return Poll::Pending;
         }
         let after = deadline.saturating_duration_since(self.begun);
-        Poll::Ready(LlmError::timed_out(TimeoutLimit::Deadline, Phase::Answer, after))
+        Poll::Ready(LlmError::deadline_passed(Phase::Answer, after))
     }
 }
 
 /// Whether a call has failed by its own caller's bounds, so that the next one's may reach further.
 pub(in crate::layers) fn ran_out(error: &LlmError) -> bool {
     matches!(error.kind(), ErrorKind::Deadline | ErrorKind::Exhausted)
-        || error.timeout().is_some_and(|timed_out| timed_out.limit == TimeoutLimit::Deadline)
+        || error.own_timeout().is_some_and(|timed_out| timed_out.limit == TimeoutLimit::Deadline)
 }

@@ -269,7 +269,7 @@ impl Drop for Unjudged<'_> {
 
 /// How long a call had that ended because its caller's own time was over.
 fn callers_time(error: &LlmError) -> Option<Duration> {
-    error.timeout().filter(|out| out.limit == TimeoutLimit::Deadline).map(|out| out.after)
+    error.own_timeout().filter(|out| out.limit == TimeoutLimit::Deadline).map(|out| out.after)
 }
 
 /// A healthy model may take this long to its first token: that a caller had less says nothing about the provider.

@@ -102,7 +102,7 @@ impl Settings {
         let asks_to_wait = kind == ErrorKind::RateLimited
             || error.retry_at().is_some_and(|at| at > now)
             || error.should_retry() == Some(false);
-        !asks_to_wait && !kind.is_local() && self.classifier.classify(error).retry != Retry::No
+        !asks_to_wait && !error.is_unsent() && self.classifier.classify(error).retry != Retry::No
     }
 
     /// Whether this failure is the request's own, so that the other call is not worth waiting for.
