@@ -278,7 +278,9 @@ impl Shared {
 
     /// The least time before the deadline that makes it worth beginning a tier.
     pub(super) fn min_useful(&self, tier: usize) -> Duration {
-        self.facts(tier).min_useful.unwrap_or(self.config.min_useful)
+        let facts = self.facts(tier);
+        let usual = if facts.answers_at_once() { Duration::ZERO } else { self.config.min_useful };
+        facts.min_useful.unwrap_or(usual)
     }
 
     /// The tier that the request's session is with.
