@@ -95,6 +95,7 @@ struct Inner {
     should_retry: Option<bool>,
     timed_out: Option<TimedOut>,
     doubted: bool,
+    accepts: Option<u8>,
     raw: Option<Bytes>,
     dialect: Option<Dialect>,
     attempts: Vec<Attempt>,
@@ -199,6 +200,17 @@ impl LlmError {
 
     pub(crate) fn is_doubted(&self) -> bool {
         self.0.doubted
+    }
+
+    /// Says what the request's feature accepts: no answer of a worse level than this may stand in for the failure.
+    pub(crate) fn set_accepts(&mut self, worst_level: u8) {
+        self.0.accepts = Some(worst_level);
+    }
+
+    /// The worst level that the request's feature accepts, if a fallback knows.
+    #[cfg(feature = "cache")]
+    pub(crate) fn accepts(&self) -> Option<u8> {
+        self.0.accepts
     }
 
     /// The provider's error body as it came, for a caller of the same [dialect](Self::dialect).

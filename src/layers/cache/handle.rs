@@ -6,7 +6,10 @@ use std::{
     },
 };
 
-use super::{Answer, AnswerStore, CacheKey, CacheLayer, Found, flights::Flights, questions::Questions, store::Memory};
+use super::{
+    Answer, AnswerStore, CacheKey, CacheLayer, Found, accepted::Accepted, flights::Flights, questions::Questions,
+    store::Memory,
+};
 use crate::layers::totals::count;
 
 /// The answers that are kept, and what became of the requests: shared by a [`CacheLayer`](super::CacheLayer), the services
@@ -23,6 +26,7 @@ pub(super) struct Shared {
     /// Into how many parts of equal size its memory is divided; 0 of a store of one's own.
     parts: u64,
     pub(super) flights: Arc<Flights>,
+    pub(super) accepted: Accepted,
     pub(super) counters: Counters,
     pub(crate) questions: Questions,
 }
@@ -54,6 +58,7 @@ impl CacheHandle {
             store,
             parts,
             flights: Arc::default(),
+            accepted: Accepted::default(),
             counters: Counters::default(),
             questions: Questions::default(),
         };

@@ -199,6 +199,9 @@ impl Shared {
     pub(super) fn primary_answered(&self, request: &LlmRequest, response: &mut LlmResponse) {
         let primary = &self.config.primary;
         response.name_tier(&primary.name);
+        if let Some(worst) = self.accepts(request) {
+            response.set_accepts(worst);
+        }
         if let Some(tier) = self.hedged(0, response) {
             return self.hedge_answered(tier, response);
         }
@@ -257,6 +260,15 @@ impl Shared {
     pub(super) fn level_policy(&self, request: &LlmRequest) -> LevelPolicy {
         let policy = request.feature_name().and_then(|feature| self.config.levels.get(feature));
         policy.copied().unwrap_or_default()
+    }
+
+    /// The worst level that the request's feature accepts, if that is not any.
+    #[inline]
+    pub(super) fn accepts(&self, request: &LlmRequest) -> Option<u8> {
+        if self.config.levels.is_empty() {
+            return None;
+        }
+        Some(self.level_policy(request).worst).filter(|worst| *worst < WORST_LEVEL)
     }
 
     /// How many tiers there are, the primary included.

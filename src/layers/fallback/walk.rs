@@ -270,6 +270,9 @@ impl Walk {
     pub(super) fn answered(&mut self, response: &mut LlmResponse) {
         let facts = self.shared.facts(self.at);
         response.name_tier(&facts.name);
+        if let Some(worst) = self.shared.accepts(&self.request) {
+            response.set_accepts(worst);
+        }
         if let Some(tier) = self.shared.hedged(self.at, response) {
             self.shared.hedge_answered(tier, response);
         } else {
@@ -448,6 +451,7 @@ impl Walk {
             None => last,
         };
         std::mem::take(&mut self.ledger).give_up(&mut lead);
+        self.mark(&mut lead);
         lead.with_retry_at(self.earliest)
     }
 
@@ -560,7 +564,15 @@ impl Walk {
         }
         let mut error = LlmError::new(kind, message);
         std::mem::take(&mut self.ledger).give_up(&mut error);
+        self.mark(&mut error);
         error
+    }
+
+    /// Says further out what the request's feature accepts: a cache there must not give it a worse answer in place of this.
+    fn mark(&self, error: &mut LlmError) {
+        if let Some(worst) = self.shared.accepts(&self.request) {
+            error.set_accepts(worst);
+        }
     }
 
     fn served(&self, response: &LlmResponse) -> Attempt {
