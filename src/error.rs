@@ -1,5 +1,6 @@
 //! The one error of the crate.
 
+mod chain;
 mod kind;
 
 use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
@@ -11,6 +12,7 @@ use tower::BoxError;
 
 use crate::{Dialect, ledger::Attempt};
 
+use self::chain::Chain;
 pub use self::kind::ErrorKind;
 
 /// Which limit of a [`Timeout`](crate::layers::timeout) ran out.
@@ -333,17 +335,22 @@ fn label(text: Box<str>) -> Box<str> {
 impl fmt::Display for LlmError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (what, advice) = self.kind().sentence();
-        f.write_str(what)?;
-        if let Some(timed_out) = self.0.timed_out {
-            write!(f, ": {timed_out}")?;
-        }
-        if !self.0.message.is_empty() {
-            write!(f, ": {}", self.0.message)?;
+        let chain = Chain::of(self);
+        if let Some(chain) = &chain {
+            chain.write(self, f)?;
+        } else {
+            f.write_str(what)?;
+            if let Some(timed_out) = self.0.timed_out {
+                write!(f, ": {timed_out}")?;
+            }
+            if !self.0.message.is_empty() {
+                write!(f, ": {}", self.0.message)?;
+            }
         }
         let facts: [Option<String>; 6] = [
             self.0.provider.as_deref().map(str::to_owned),
             self.0.model.as_deref().map(str::to_owned),
-            self.0.status.map(|status| format!("HTTP {}", status.as_u16())),
+            self.0.status.filter(|_| chain.is_none()).map(|status| format!("HTTP {}", status.as_u16())),
             self.0.code.as_deref().map(|code| format!("code {code}")),
             self.0.request_id.as_deref().map(|id| format!("request {id}")),
             (self.0.attempts.len() > 1).then(|| format!("{} steps tried", self.0.attempts.len())),
@@ -353,9 +360,22 @@ impl fmt::Display for LlmError {
             write!(f, " ({})", facts.join(", "))?;
         }
         if let Some(after) = self.retry_after().filter(|after| !after.is_zero()) {
-            write!(f, "; worth retrying in {after:.1?}")?;
+            write!(f, "; worth retrying in {}", Rounded(after))?;
         }
-        write!(f, "; {advice}")
+        match chain {
+            Some(chain) => write!(f, "; {}", chain.advice()),
+            None => write!(f, "; {advice}"),
+        }
+    }
+}
+
+/// A wait for people to read: in seconds, and never shorter than it is.
+struct Rounded(Duration);
+
+impl fmt::Display for Rounded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = self.0.as_nanos().div_ceil(1_000_000);
+        if millis < 1000 { write!(f, "{millis} ms") } else { write!(f, "{} s", millis.div_ceil(1000)) }
     }
 }
 
