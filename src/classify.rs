@@ -48,7 +48,8 @@ pub enum Failover {
     Yes,
     /// Only at a tier with a larger context window.
     LargerWindow,
-    /// Yes if the tier has ever answered: then a refused key is the provider's outage, else the caller's mistake.
+    /// At a request's first tier only if that has ever answered: then a refused key is the provider's outage, else a mistake
+    /// of the configuration. At a further tier always.
     IfWorked,
     /// Only on a route that is configured for this kind.
     IfRouted,
@@ -137,6 +138,8 @@ fn row_of(error: &LlmError) -> Class {
     match (error.kind(), error.status()) {
         (ErrorKind::InvalidRequest, Some(status)) if status.is_success() => Class { failover: Failover::Yes, ..class },
         (ErrorKind::InvalidRequest, _) if error.is_doubted() => Class { failover: Failover::Yes, ..class },
+        // Nothing was sent: that says nothing of the provider, and there is nothing to do again.
+        (ErrorKind::Timeout, _) if error.is_unsent() => Class::new(Retry::No, Failover::Yes, Count::Neutral),
         _ => class,
     }
 }
@@ -214,7 +217,7 @@ mod tests {
             Failover::No => "no",
             Failover::Yes => "yes",
             Failover::LargerWindow => "one with a larger window",
-            Failover::IfWorked => "if the key has worked",
+            Failover::IfWorked => "if the key has worked, or at a further tier",
             Failover::IfRouted => "if routed",
         };
         let circuit = |count| match count {

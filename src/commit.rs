@@ -25,8 +25,9 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "config", derive(serde::Deserialize, schemars::JsonSchema), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
-// As wide as the gap that it would leave in a request's context: one with a gap is copied piece by piece wherever it moves.
-#[repr(u32)]
+// With what stands beside it, as wide as the gap that it would leave in a request's context: one with a gap is copied piece by
+// piece wherever it moves.
+#[repr(u16)]
 pub enum CommitPoint {
     /// The first event of any kind but a keep-alive.
     FirstEvent,

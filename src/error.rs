@@ -1,5 +1,6 @@
 //! The one error of the crate.
 
+mod chain;
 mod kind;
 
 use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
@@ -11,6 +12,7 @@ use tower::BoxError;
 
 use crate::{Dialect, ledger::Attempt};
 
+use self::chain::Chain;
 pub use self::kind::ErrorKind;
 
 /// Which limit of a [`Timeout`](crate::layers::timeout) ran out.
@@ -95,6 +97,7 @@ struct Inner {
     should_retry: Option<bool>,
     timed_out: Option<TimedOut>,
     doubted: bool,
+    accepts: Option<u8>,
     raw: Option<Bytes>,
     dialect: Option<Dialect>,
     attempts: Vec<Attempt>,
@@ -113,6 +116,15 @@ impl LlmError {
         let timed_out = TimedOut { limit, phase, after };
         let mut error = Self::new(ErrorKind::Timeout, "");
         error.0.timed_out = Some(timed_out);
+        error
+    }
+
+    /// An error for a call that has come to the request's deadline, `after` it began.
+    pub(crate) fn deadline_passed(phase: Phase, after: Duration) -> Self {
+        let mut error = Self::timed_out(TimeoutLimit::Deadline, phase, after);
+        if phase == Phase::Readiness {
+            error.0.kind = Some(ErrorKind::Deadline);
+        }
         error
     }
 
@@ -167,9 +179,20 @@ impl LlmError {
         self.0.should_retry
     }
 
-    /// Which limit ran out and what was waiting, if a limit of ours did.
+    /// Returns which limit ran out and what was waiting, if a limit of ours did: the one that this error is about or, where
+    /// several steps were tried, the last in the [record](Self::attempts).
     pub fn timeout(&self) -> Option<TimedOut> {
+        self.0.timed_out.or_else(|| self.0.attempts.iter().rev().find_map(|attempt| attempt.timed_out))
+    }
+
+    /// Returns the limit that this error itself is about, whatever else was tried.
+    pub(crate) fn own_timeout(&self) -> Option<TimedOut> {
         self.0.timed_out
+    }
+
+    /// Returns true if nothing was sent: a layer on this side refused, or time ran out while the service was not ready.
+    pub(crate) fn is_unsent(&self) -> bool {
+        self.kind().is_local() || self.0.timed_out.is_some_and(|out| out.phase == Phase::Readiness)
     }
 
     /// Marks what was called the caller's mistake and may be the provider's: another tier is asked whether it sees it too.
@@ -179,6 +202,17 @@ impl LlmError {
 
     pub(crate) fn is_doubted(&self) -> bool {
         self.0.doubted
+    }
+
+    /// Says what the request's feature accepts: no answer of a worse level than this may stand in for the failure.
+    pub(crate) fn set_accepts(&mut self, worst_level: u8) {
+        self.0.accepts = Some(worst_level);
+    }
+
+    /// The worst level that the request's feature accepts, if a fallback knows.
+    #[cfg(feature = "cache")]
+    pub(crate) fn accepts(&self) -> Option<u8> {
+        self.0.accepts
     }
 
     /// The provider's error body as it came, for a caller of the same [dialect](Self::dialect).
@@ -301,17 +335,22 @@ fn label(text: Box<str>) -> Box<str> {
 impl fmt::Display for LlmError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (what, advice) = self.kind().sentence();
-        f.write_str(what)?;
-        if let Some(timed_out) = self.0.timed_out {
-            write!(f, ": {timed_out}")?;
-        }
-        if !self.0.message.is_empty() {
-            write!(f, ": {}", self.0.message)?;
+        let chain = Chain::of(self);
+        if let Some(chain) = &chain {
+            chain.write(self, f)?;
+        } else {
+            f.write_str(what)?;
+            if let Some(timed_out) = self.0.timed_out {
+                write!(f, ": {timed_out}")?;
+            }
+            if !self.0.message.is_empty() {
+                write!(f, ": {}", self.0.message)?;
+            }
         }
         let facts: [Option<String>; 6] = [
             self.0.provider.as_deref().map(str::to_owned),
             self.0.model.as_deref().map(str::to_owned),
-            self.0.status.map(|status| format!("HTTP {}", status.as_u16())),
+            self.0.status.filter(|_| chain.is_none()).map(|status| format!("HTTP {}", status.as_u16())),
             self.0.code.as_deref().map(|code| format!("code {code}")),
             self.0.request_id.as_deref().map(|id| format!("request {id}")),
             (self.0.attempts.len() > 1).then(|| format!("{} steps tried", self.0.attempts.len())),
@@ -321,9 +360,22 @@ impl fmt::Display for LlmError {
             write!(f, " ({})", facts.join(", "))?;
         }
         if let Some(after) = self.retry_after().filter(|after| !after.is_zero()) {
-            write!(f, "; worth retrying in {after:.1?}")?;
+            write!(f, "; worth retrying in {}", Rounded(after))?;
         }
-        write!(f, "; {advice}")
+        match chain {
+            Some(chain) => write!(f, "; {}", chain.advice()),
+            None => write!(f, "; {advice}"),
+        }
+    }
+}
+
+/// A wait for people to read: in seconds, and never shorter than it is.
+struct Rounded(Duration);
+
+impl fmt::Display for Rounded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = self.0.as_nanos().div_ceil(1_000_000);
+        if millis < 1000 { write!(f, "{millis} ms") } else { write!(f, "{} s", millis.div_ceil(1000)) }
     }
 }
 

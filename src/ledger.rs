@@ -9,7 +9,12 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::StatusCode;
 use tokio::time::Instant;
 
-use crate::{Context, DegradedReason, ErrorKind, LlmError, LlmResponse, chat::Usage, classify::Count};
+use crate::{
+    Context, DegradedReason, ErrorKind, LlmError, LlmResponse,
+    chat::Usage,
+    classify::Count,
+    error::{Phase, TimedOut},
+};
 
 /// One step in the life of a request: a call to a tier, or a refusal on this side.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +38,8 @@ pub struct Attempt {
     pub message: String,
     /// How long the provider asked to wait.
     pub retry_after: Option<Duration>,
+    /// The limit of time that ended it, if one of ours did.
+    pub timed_out: Option<TimedOut>,
     /// The tokens that it took, where the provider answered and said so: an answer that is not of the shape asked for
     /// has its price too.
     pub usage: Option<Usage>,
@@ -41,9 +48,12 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Whether nothing was sent: a layer on this side refused. Such a step costs no attempt.
+    /// Returns true if nothing was sent: a layer on this side refused, or time ran out while the service was not ready. Such
+    /// a step costs no attempt, and is charged to nobody.
     pub fn is_local(&self) -> bool {
-        self.next == Next::Skipped || self.failure.is_some_and(ErrorKind::is_local)
+        self.next == Next::Skipped
+            || self.failure.is_some_and(ErrorKind::is_local)
+            || self.timed_out.is_some_and(|out| out.phase == Phase::Readiness)
     }
 
     /// Whether it cost an attempt and came to nothing: it was sent, and failed or was [cancelled](Next::Cancelled).
@@ -289,11 +299,12 @@ pub(crate) fn note(error: &mut LlmError, begun: Instant) {
         took: now.saturating_duration_since(begun),
         failure: Some(error.kind()),
         status: error.status(),
-        message: match error.timeout() {
+        message: match error.own_timeout() {
             Some(timed_out) => timed_out.to_string(),
             None => error.message().to_owned(),
         },
         retry_after: error.retry_at().map(|at| at.saturating_duration_since(now)),
+        timed_out: error.own_timeout(),
         usage: None,
         next: Next::GaveUp,
     };
@@ -332,6 +343,7 @@ pub(crate) fn cancelled(tier: &Arc<str>, begun: Instant) -> Attempt {
         status: None,
         message: String::new(),
         retry_after: None,
+        timed_out: None,
         usage: None,
         next: Next::Cancelled,
     }
@@ -352,6 +364,7 @@ pub(crate) fn of_another(error: &mut LlmError) {
         status: error.status(),
         message: "the call of another request with the same idempotency key failed".to_owned(),
         retry_after: error.retry_after(),
+        timed_out: None,
         usage: None,
         next: Next::Skipped,
     };

@@ -173,15 +173,18 @@ impl LlmRequest {
         self
     }
 
-    /// Bounds the request: no attempt begins after `timeout` from now, and none waits past it. It is the layers that
-    /// keep to it, [`Timeout`](crate::Timeout) first of all. The nearest bound wins.
+    /// Bounds the request: no attempt begins after `timeout` from now, and none waits past it. The nearest bound wins.
+    ///
+    /// The outermost of [`Timeout`](crate::Timeout), [`Bulkhead`](crate::Bulkhead), [`Fallback`](crate::Fallback),
+    /// [`Hedge`](crate::Hedge), [`RetryWithJitter`](crate::RetryWithJitter) and [`CircuitBreaker`](crate::CircuitBreaker) ends
+    /// the request then. A stack with none of them does not.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.context.limit_deadline(Instant::now().checked_add(timeout));
         self
     }
 
-    /// Sets how many attempts the request may take in all, whatever the layers allow. Default: 8. Refusals on this
+    /// Sets how many attempts the request may take in all, whatever the layers allow. Default: 9, three for each of three tiers. Refusals on this
     /// side cost none, and the first attempt is always made.
     #[must_use]
     pub fn max_attempts(mut self, attempts: u16) -> Self {
@@ -392,9 +395,22 @@ pub struct Context {
     /// The retry budget that this request has been counted in, by its identity: each counts a request once on its way down,
     /// however many layers there share it. At another tier it is counted again.
     pub(crate) counted_in: u32,
+    /// Which layer ends the request at its deadline.
+    pub(crate) deadline_keeper: DeadlineKeeper,
     /// When the request entered the outermost layer that reads the clock, or was last sent on after a wait: saves the
     /// others a reading.
     pub(crate) begun: Option<Instant>,
+}
+
+/// Which layer ends a request at its deadline.
+// As wide as it is for the sake of the context's size, like `CommitPoint`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub(crate) enum DeadlineKeeper {
+    /// None so far: the next layer that waits does.
+    Nobody,
+    /// One further out.
+    FurtherOut,
 }
 
 /// The level of full service.
@@ -403,7 +419,7 @@ pub(crate) const BEST_LEVEL: u8 = 1;
 pub(crate) const WORST_LEVEL: u8 = 5;
 
 /// The default of [`LlmRequest::max_attempts`].
-const DEFAULT_ATTEMPTS: u16 = 8;
+const DEFAULT_ATTEMPTS: u16 = 9;
 
 impl Default for Context {
     fn default() -> Self {
@@ -417,6 +433,7 @@ impl Default for Context {
             worst_level: WORST_LEVEL,
             commit: None,
             counted_in: 0,
+            deadline_keeper: DeadlineKeeper::Nobody,
             begun: None,
         }
     }
@@ -425,10 +442,9 @@ impl Default for Context {
 impl Context {
     /// Brings the deadline nearer. A farther one changes nothing.
     pub fn limit_deadline(&mut self, deadline: Option<Instant>) {
-        self.deadline = match (self.deadline, deadline) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
+        let Some(nearer) = deadline.filter(|nearer| self.deadline.is_none_or(|known| *nearer < known)) else { return };
+        self.deadline = Some(nearer);
+        self.deadline_keeper = DeadlineKeeper::Nobody;
     }
 
     /// Steps the request down to tiers of this level or a worse one, unless it is further down already.

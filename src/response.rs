@@ -41,6 +41,7 @@ struct Extra {
     task_id: Option<Box<str>>,
     missed: bool,
     hedged: bool,
+    accepts: Option<u8>,
 }
 
 /// How an answer that was not made for this request came to be its answer.
@@ -360,6 +361,17 @@ impl LlmResponse {
         self.extra().route = Some(RouteTaken { rule: rule.clone(), instead_of });
     }
 
+    /// Says what the request's feature accepts: no answer of a worse level than this.
+    pub(crate) fn set_accepts(&mut self, worst_level: u8) {
+        self.extra().accepts = Some(worst_level);
+    }
+
+    /// The worst level that the request's feature accepts, if a fallback knows.
+    #[cfg(feature = "cache")]
+    pub(crate) fn accepts(&self) -> Option<u8> {
+        self.extra.as_ref().and_then(|extra| extra.accepts)
+    }
+
     /// Says that the second call of a hedge answered.
     pub(crate) fn set_hedged(&mut self) {
         self.extra().hedged = true;
@@ -491,6 +503,7 @@ mod tests {
             status: None,
             message: String::new(),
             retry_after: None,
+            timed_out: None,
             usage: None,
             next: Next::default(),
         }

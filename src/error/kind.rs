@@ -140,6 +140,78 @@ impl ErrorKind {
         )
     }
 
+    /// Returns true if such a failure says something of the request, and nothing of the tier.
+    pub(crate) const fn is_about_the_request(self) -> bool {
+        matches!(
+            self,
+            Self::ContextLength
+                | Self::TooLarge
+                | Self::ContentPolicy
+                | Self::Refusal
+                | Self::InvalidRequest
+                | Self::UnsupportedFeature
+        )
+    }
+
+    /// The failure in a list of several, after a tier's name and its status.
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Self::RateLimited => "rate limited",
+            Self::Timeout => "timed out",
+            Self::Connect => "could not connect",
+            Self::Server => "failed",
+            Self::StreamBroken => "stream broke",
+            Self::EmptyAnswer => "empty answer",
+            Self::CircuitOpen => "circuit open",
+            Self::BulkheadFull => "bulkhead full",
+            Self::QuotaExhausted => "quota used up",
+            Self::ContextLength => "context too small",
+            Self::TooLarge => "request too large",
+            Self::ContentPolicy => "content policy",
+            Self::Refusal => "declined",
+            Self::InvalidRequest => "request invalid",
+            Self::UnsupportedFeature => "cannot carry it",
+            Self::InvalidOutput => "wrong shape",
+            Self::Auth => "key refused",
+            Self::NotFound => "not found",
+            Self::Budget => "over its spending cap",
+            Self::Deadline => "no time left",
+            Self::OutOfService => "out of service",
+            Self::IdempotencyConflict => "idempotency conflict",
+            Self::Overloaded | Self::Malformed | Self::Exhausted => self.name(),
+            Self::Other => "failed for an unknown cause",
+        }
+    }
+
+    /// What an operator can do where each of several tiers has failed like this: one more of them is no advice.
+    pub(super) fn advice_to_all(self) -> &'static str {
+        match self {
+            Self::RateLimited => "slow down, or raise the limits",
+            Self::Overloaded => "wait",
+            Self::Timeout => "raise the limits of time",
+            Self::Connect => "check this machine's network, DNS and proxy",
+            Self::Server | Self::StreamBroken => "see the providers' status pages",
+            Self::CircuitOpen => "wait for the next probe",
+            Self::QuotaExhausted => "add credit or raise the spending limits",
+            Self::Auth => "check the providers' API keys",
+            Self::NotFound => "check the models' names and the base URLs",
+            Self::Malformed => "check that the base URLs point at the providers' APIs",
+            Self::Exhausted => "raise the attempts",
+            _ => self.sentence().1,
+        }
+    }
+
+    /// What an operator must mend, where a failure says that: followed by whose.
+    pub(super) fn mend(self) -> Option<&'static str> {
+        match self {
+            Self::Auth => Some("check the API key"),
+            Self::NotFound => Some("check the model's name and the base URL"),
+            Self::QuotaExhausted => Some("add credit to the account"),
+            Self::Malformed => Some("check the base URL"),
+            _ => None,
+        }
+    }
+
     /// What happened, and what an operator can do about it.
     pub(super) fn sentence(self) -> (&'static str, &'static str) {
         match self {

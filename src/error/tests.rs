@@ -111,7 +111,7 @@ fn display_says_what_happened_and_what_to_do() {
 #[tokio::test(start_paused = true)]
 async fn display_says_when_it_is_worth_retrying_while_that_is_to_come() {
     let error = LlmError::new(ErrorKind::Overloaded, "").with_retry_after(Duration::from_millis(12_340));
-    assert!(error.to_string().contains("; worth retrying in 12.3s; wait"), "{error}");
+    assert!(error.to_string().contains("; worth retrying in 13 s; wait"), "{error}");
     advance(seconds(13)).await;
     assert!(!error.to_string().contains("retrying"), "{error}");
 }

@@ -183,6 +183,14 @@ impl Subscriber for Logs {
                 to = to.name(),
                 reason = %reason,
             ),
+            Event::LateResult { circuit, failure, .. } => {
+                line!(
+                    Level::DEBUG,
+                    event = "late_result",
+                    circuit = &**circuit,
+                    failure = failure.map(|kind| kind.name())
+                );
+            }
             Event::Hedged { tier, to, won, after, .. } => line!(
                 Level::DEBUG,
                 event = "hedged",

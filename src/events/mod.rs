@@ -86,6 +86,15 @@ pub enum Event {
         /// When.
         at: Instant,
     },
+    /// A call has ended that began before its circuit's last change of state, so that its outcome changed nothing.
+    LateResult {
+        /// The circuit's name.
+        circuit: Arc<str>,
+        /// The kind of its failure; `None` for an answer, and for a call whose caller left.
+        failure: Option<ErrorKind>,
+        /// When.
+        at: Instant,
+    },
     /// A request has ended: told by an `ObserveLayer`.
     RequestEnded(RequestEnded),
     /// A [`Hedge`](crate::Hedge) has sent a second call for a request, and the request has come to its end there: told once for

@@ -9,10 +9,12 @@
 
 use std::{
     cell::Cell,
-    task::{Context, Waker},
+    future::Future as _,
+    pin::Pin,
+    task::{Context, Poll, Waker},
 };
 
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 thread_local! {
     /// The innermost listener of the poll that is under way on this thread.
@@ -117,6 +119,20 @@ pub(crate) fn ask(cx: &Context<'_>, at: Instant) -> Alarm {
         }
         Alarm::Set
     })
+}
+
+/// Ready at `at`: by the timer of a listener further out, or else by this one.
+pub(crate) fn poll_at(at: Instant, timer: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> Poll<()> {
+    match ask(cx, at) {
+        Alarm::Set => return Poll::Pending,
+        Alarm::Rang => return Poll::Ready(()),
+        Alarm::Unheard => {}
+    }
+    let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
+    if timer.deadline() != at {
+        timer.as_mut().reset(at);
+    }
+    timer.as_mut().poll(cx)
 }
 
 #[cfg(test)]

@@ -6,13 +6,17 @@ use std::{
     mem,
     pin::Pin,
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use pin_project::pin_project;
 use tokio::time::Instant;
 use tower::Service;
 
-use super::clock::Reading;
+use super::{
+    alarm::{self, Alarm},
+    clock::Reading,
+};
 use crate::{
     BoxLlmService, ErrorKind, LlmError, LlmRequest, LlmResponse,
     error::Phase,
@@ -136,7 +140,10 @@ impl<S: Llm> Call<S, S::Future> {
     #[cold]
     fn poll_uncalled(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
         let readiness = match self.as_mut().project() {
-            CallProjection::Uncalled(Uncalled::Readying { service, .. }) => ready!(service.poll_ready(cx)),
+            CallProjection::Uncalled(Uncalled::Readying { service, request }) => match service.poll_ready(cx) {
+                Poll::Ready(readiness) => readiness.map_err(Into::into),
+                Poll::Pending => Err(ready!(poll_deadline(request.context(), cx))),
+            },
             _ => Ok(()),
         };
         let CallOwned::Uncalled(uncalled) = self.as_mut().project_replace(Self::idle()) else {
@@ -147,7 +154,7 @@ impl<S: Llm> Call<S, S::Future> {
             Uncalled::Failed(error) => return Poll::Ready(Err(error)),
             Uncalled::Idle => panic!("polled after it was ready"),
         };
-        readiness.map_err(Into::into)?;
+        readiness?;
         // It begins now, whatever it has waited for: those inside share out the time that is left.
         let now = Instant::now();
         let context = request.context_mut();
@@ -160,6 +167,18 @@ impl<S: Llm> Call<S, S::Future> {
         drop(reading);
         self.set(Self::Calling(future));
         Poll::Ready(Ok(()))
+    }
+}
+
+/// Ready with the failure of a call whose deadline comes while it waits for readiness. Who listens for that moment knows only
+/// that it waits; here it is known that nothing was sent.
+fn poll_deadline(request: &crate::Context, cx: &Context<'_>) -> Poll<LlmError> {
+    match request.deadline {
+        Some(deadline) if alarm::ask(cx, deadline) == Alarm::Rang => {
+            let had = request.begun.map_or(Duration::ZERO, |begun| deadline.saturating_duration_since(begun));
+            Poll::Ready(LlmError::deadline_passed(Phase::Readiness, had))
+        }
+        _ => Poll::Pending,
     }
 }
 
@@ -194,8 +213,6 @@ impl<S, F> fmt::Debug for Call<S, F> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio_test::{assert_pending, assert_ready, task};
     use tower::{ServiceBuilder, limit::ConcurrencyLimitLayer};
 

@@ -20,6 +20,7 @@ pub mod cache;
 pub(crate) mod call;
 pub mod circuit_breaker;
 pub(crate) mod clock;
+pub(crate) mod deadline;
 pub(crate) mod estimate;
 pub mod fallback;
 pub mod hedge;

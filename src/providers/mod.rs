@@ -35,6 +35,17 @@ pub use self::{anthropic::Anthropic, gemini::Gemini, openai::OpenAi};
 pub use self::{canned::Canned, simulated::Simulated};
 use crate::{Dialect, ErrorKind, LlmError, chat::Chat};
 
+/// Returns true if a leaf of this type answers by itself, without a call to a provider.
+pub(crate) fn calls_nobody<S: 'static>() -> bool {
+    use std::any::TypeId;
+
+    #[cfg(feature = "cache")]
+    if TypeId::of::<S>() == TypeId::of::<CachedAnswers>() {
+        return true;
+    }
+    TypeId::of::<S>() == TypeId::of::<Canned>()
+}
+
 /// Decodes a caller's bytes to the neutral form.
 pub(crate) fn decode_request(dialect: Dialect, body: &[u8]) -> Result<Chat, LlmError> {
     let body = serde_json::from_slice(body).map_err(|error| {

@@ -254,7 +254,7 @@ async fn each_tier_sees_the_request_as_it_came_but_for_what_was_spent() {
     let second = provider_fn(|request: LlmRequest| async move {
         assert_eq!((request.feature_name(), request.session_id()), (Some("chat"), Some("s")));
         assert_eq!((request.idempotency(), request.extensions().get::<Own>()), (Some("k"), Some(&Own(1))));
-        assert_eq!((request.context().attempts_made, request.context().attempts_left), (2, 6));
+        assert_eq!((request.context().attempts_made, request.context().attempts_left), (2, 7));
         assert_eq!(request.context().time_left(Instant::now()), Some(secs(60)));
         Ok::<_, steadfast::LlmError>(LlmResponse::from_text("hello"))
     });

@@ -221,7 +221,7 @@ async fn a_fallback_takes_any_duration_count_and_step() {
     let start = Instant::now();
     let llm = many.tier("canned", Canned::text("later")).layer(Fake::fails(ErrorKind::Connect));
     let failure = llm.clone().oneshot(ask()).await.unwrap_err();
-    assert_eq!(failure.attempts().len(), 8, "the attempts of a request, where nobody says more");
+    assert_eq!(failure.attempts().len(), 9, "the attempts of a request, where nobody says more");
     assert_eq!(llm.oneshot(ask().max_attempts(u16::MAX)).await.unwrap().served_by().attempts, 1002);
     assert_eq!(start.elapsed(), Duration::ZERO);
 }

@@ -16,4 +16,5 @@ mod messages;
 mod outages;
 mod readiness;
 mod retry;
+mod shared;
 mod streams;

@@ -44,7 +44,7 @@ async fn each_failure_says_what_happened_where_and_what_to_do() {
     let failure = full.oneshot(ask()).await.unwrap_err();
     heard(failure, &["bulkhead refused", "chat", "over its rate of requests", "worth retrying in"]);
     let failure = RetryWithJitterLayer::new().layer(throttled).oneshot(ask()).await.unwrap_err();
-    heard(failure, &["rate limited", "sonnet", "HTTP 429", "90.0s", "slow down"]);
+    heard(failure, &["rate limited", "sonnet", "HTTP 429", "90 s", "slow down"]);
     let failure = all.oneshot(ask()).await.unwrap_err();
     heard(failure, &["overloaded", "4 steps"]);
     for (said, failure, words) in says {

@@ -287,7 +287,7 @@ async fn three_nested_retry_layers_around_a_fallback_send_no_more_than_the_reque
         .layer(retry())
         .layer(FallbackLayer::new("a").tier("b", tier(&leaves[1])).tier("c", tier(&leaves[2])))
         .service(tier(&leaves[0]));
-    for (allowed, sent) in [(8, [3, 3, 2]), (5, [3, 1, 1]), (1, [1, 0, 0])] {
+    for (allowed, sent) in [(9, [3, 3, 3]), (8, [3, 3, 2]), (5, [2, 2, 1]), (1, [1, 0, 0])] {
         let before = leaves.each_ref().map(Fake::calls);
         let failure = llm.clone().oneshot(ask().max_attempts(allowed)).await.unwrap_err();
         let now = leaves.each_ref().map(Fake::calls);

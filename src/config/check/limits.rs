@@ -97,6 +97,7 @@ pub(super) fn breaker(breaker: &CircuitBreaker, findings: &mut Findings<'_, '_>)
     findings.at_least_one("probes", breaker.probes.map(u64::from), never);
     findings.at_least_one("probe_successes", breaker.probe_successes.map(u64::from), "");
     findings.some_time("latch", breaker.latch);
+    findings.some_time("abandoned_after", breaker.abandoned_after);
 }
 
 fn feature(feature: &Feature, config: &Config, findings: &mut Findings<'_, '_>) {

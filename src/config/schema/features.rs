@@ -7,7 +7,7 @@ use serde::{
 };
 
 use super::{
-    FeatureCache, Span,
+    FeatureCache, Share, Span,
     either::{Either, short_or_block},
 };
 use crate::{CommitPoint, ErrorKind};
@@ -107,6 +107,8 @@ pub struct Fallback {
     /// The least time before the deadline that makes it worth beginning a tier. Default: 100 ms.
     #[schemars(extend("default" = "100ms"))]
     pub min_useful: Option<Span>,
+    /// How much of the traffic may be calls to further tiers after one that failed. Default: no limit.
+    pub budget: Option<Share>,
     /// What a session may see of a switch. Default: `free`.
     #[schemars(extend("default" = "free"))]
     pub session: Option<Session>,

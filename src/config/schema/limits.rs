@@ -129,6 +129,8 @@ pub struct CircuitBreaker {
     /// is put to it. Default: 2.
     #[schemars(extend("default" = 2))]
     pub second_opinion_after: Option<u32>,
+    /// From when on a call counts as a failure that its caller leaves before anything came. Default: never.
+    pub abandoned_after: Option<Span>,
 }
 
 /// A cooldown: one span, or one that grows while probes fail.

@@ -10,14 +10,14 @@ use crate::{
 };
 
 /// How many attempts all tiers together may make, where somebody has said how many each may: it would mean nothing if the
-/// usual bound of a request stood before it.
+/// usual bound of a request stood before it. A fallback keeps back the usual number for each tier after the one it asks.
 pub(super) fn attempts(config: &Config) -> Option<u16> {
     let own = |tier: &Tier| settings::merged_retry(tier.retry, config.retry).max_attempts;
     let said = config.tiers.iter().any(|tier| own(tier).is_some());
     let all = config
         .tiers
         .iter()
-        .map(|tier| own(tier).unwrap_or(RetryWithJitterLayer::MAX_ATTEMPTS).max(1))
+        .map(|tier| own(tier).unwrap_or_default().max(RetryWithJitterLayer::MAX_ATTEMPTS))
         .fold(0, u16::saturating_add);
     (said && all > Context::default().attempts_left).then_some(all)
 }
@@ -64,6 +64,9 @@ pub(super) fn chain<S: TierLike>(
     }
     if let Some(time) = settings.min_useful {
         layer = layer.min_useful(time.0);
+    }
+    if settings.budget.is_some() {
+        layer = layer.budget(settings::retry_budget("fallback.budget", settings.budget)?);
     }
     for (tier, service) in tiers {
         layer = layer.push(place_of(tier, service));

@@ -169,6 +169,7 @@ pub(super) fn merged_breaker(
         latch: own.latch.or(recovery_check).or(file.latch),
         max_throttle: own.max_throttle.or(file.max_throttle),
         second_opinion_after: own.second_opinion_after.or(file.second_opinion_after),
+        abandoned_after: own.abandoned_after.or(file.abandoned_after),
     }
 }
 
@@ -219,6 +220,9 @@ pub(super) fn breaker(
     }
     if let Some(believed) = settings.second_opinion_after {
         layer = layer.second_opinion_after(believed);
+    }
+    if let Some(time) = settings.abandoned_after {
+        layer = layer.abandoned_after(time.0);
     }
     Ok(layer)
 }

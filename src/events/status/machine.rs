@@ -139,6 +139,7 @@ impl Machine {
             // Who serves goes on over a reload; where it cannot, that is told as a recovery.
             Event::Reloaded { .. }
             | Event::Hedged { .. }
+            | Event::LateResult { .. }
             | Event::BudgetReached { .. }
             | Event::BudgetReset { .. }
             | Event::StoreChanged { .. }

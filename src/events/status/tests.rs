@@ -93,6 +93,7 @@ fn failure(tier: Option<&str>, kind: ErrorKind) -> Attempt {
         status: None,
         message: String::new(),
         retry_after: None,
+        timed_out: None,
         usage: None,
         next: Next::FailedOver,
     }

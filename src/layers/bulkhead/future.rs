@@ -14,6 +14,7 @@ use crate::{
     layers::{
         admission::{Charge, Outcome, Permit},
         call::Call,
+        deadline::Keeper,
     },
 };
 
@@ -26,6 +27,7 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
     call: Call<S, S::Future>,
     /// The place, from admission until the response takes it along.
     permit: Permit,
+    keeper: Keeper,
     /// Before the call, where there was no place at once.
     waiting: Option<Box<Waiting<S>>>,
 }
@@ -38,17 +40,17 @@ struct Waiting<S> {
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
     #[inline]
-    pub(super) fn goes(call: Call<S, S::Future>, permit: Permit) -> Self {
-        Self { call, permit, waiting: None }
+    pub(super) fn goes(call: Call<S, S::Future>, permit: Permit, keeper: Keeper) -> Self {
+        Self { call, permit, keeper, waiting: None }
     }
 
-    pub(super) fn waits(wait: Box<Wait>, service: S, request: LlmRequest) -> Self {
+    pub(super) fn waits(wait: Box<Wait>, service: S, request: LlmRequest, keeper: Keeper) -> Self {
         let waiting = Box::new(Waiting { wait, service, request });
-        Self { call: Call::idle(), permit: Permit::default(), waiting: Some(waiting) }
+        Self { call: Call::idle(), permit: Permit::default(), keeper, waiting: Some(waiting) }
     }
 
     pub(super) fn refused(error: LlmError) -> Self {
-        Self { call: Call::failed(error), permit: Permit::default(), waiting: None }
+        Self { call: Call::failed(error), permit: Permit::default(), keeper: Keeper::default(), waiting: None }
     }
 }
 
@@ -71,6 +73,10 @@ where
         }
         // Changed where it stands: a response is moved often enough on its way up.
         let mut polled = this.call.as_mut().poll(cx);
+        if polled.is_pending() {
+            let Poll::Ready(late) = this.keeper.poll(this.call.phase(), cx) else { return Poll::Pending };
+            polled = Poll::Ready(Err(late));
+        }
         let Poll::Ready(result) = &mut polled else { return Poll::Pending };
         match result {
             Ok(response) => {
@@ -94,10 +100,9 @@ where
 /// Whether the provider has seen nothing of a request that failed like this: in none of its attempts, where there is a
 /// record of them.
 fn is_unsent(error: &LlmError) -> bool {
-    let unsent = |kind: ErrorKind| kind.is_local() || kind == ErrorKind::Connect;
     match error.attempts() {
-        [] => unsent(error.kind()),
-        steps => steps.iter().all(|step| step.failure.is_some_and(unsent)),
+        [] => error.is_unsent() || error.kind() == ErrorKind::Connect,
+        steps => steps.iter().all(|step| step.is_local() || step.failure == Some(ErrorKind::Connect)),
     }
 }
 

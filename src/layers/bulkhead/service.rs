@@ -6,7 +6,10 @@ use std::{
 use tower::Service;
 
 use super::{BulkheadHandle, ResponseFuture, features::Features, gate::Admission};
-use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call};
+use crate::{
+    LlmError, LlmRequest, LlmResponse,
+    layers::{call::Call, deadline::Keeper},
+};
 
 /// Bounds what each feature has in flight. See the [module docs](super).
 ///
@@ -44,7 +47,11 @@ where
     }
 
     #[inline(always)]
-    fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
+    fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
+        let keeper = match Keeper::of(request.context_mut()) {
+            Ok(keeper) => keeper,
+            Err(late) => return ResponseFuture::refused(late),
+        };
         let lanes = self.features.lanes(request.feature_name());
         // One place from which it goes on: with two of them, the compiler moves the call's future once more.
         let permit = match lanes.gate().try_enter() {
@@ -52,10 +59,10 @@ where
             None => match lanes.gate().admit(&request.clone()) {
                 Ok(Admission::Goes(permit)) => permit,
                 // A fresh clone, that is: one that nobody has polled. It reserves nothing until it has its place.
-                Ok(Admission::Waits(wait)) => return ResponseFuture::waits(wait, self.inner.clone(), request),
+                Ok(Admission::Waits(wait)) => return ResponseFuture::waits(wait, self.inner.clone(), request, keeper),
                 Err(refused) => return ResponseFuture::refused(refused),
             },
         };
-        ResponseFuture::goes(Call::first(&mut self.inner, request), permit)
+        ResponseFuture::goes(Call::first(&mut self.inner, request), permit, keeper)
     }
 }

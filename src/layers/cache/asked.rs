@@ -63,7 +63,7 @@ impl Asked {
             life,
             stream: request.is_stream(),
             looked: true,
-            worst_level: context.worst_level,
+            worst_level: context.worst_level.min(handle.shared.accepted.worst(request.feature_name())),
             in_session: request.session_id().is_some(),
             begun: Instant::now(),
             deadline: context.deadline,
@@ -151,6 +151,7 @@ impl Asked {
 
     /// The leader's call has answered: the answer is kept, and given to all who follow.
     pub(super) fn answered(&mut self, mut lead: Lead, response: LlmResponse) -> LlmResponse {
+        self.handle.shared.accepted.note(self.asker.feature.as_ref(), response.accepts());
         let mut response = if self.looked { response.with_cache_miss() } else { response };
         let facts = Facts::of(&response, std::mem::take(&mut self.asker), self.life);
         // What a person has written is for whoever it was written to.
@@ -189,6 +190,9 @@ impl Asked {
 
     /// The leader's call has failed.
     pub(super) fn failed(&self, mut lead: Lead, error: LlmError) -> Result<LlmResponse, LlmError> {
+        if let Some(worst) = error.accepts() {
+            self.handle.shared.accepted.note(self.asker.feature.as_ref(), Some(worst));
+        }
         match (ran_out(&error), self.in_session) {
             // Its own bounds: the next one has others.
             (true, _) => drop(lead),
@@ -203,7 +207,9 @@ impl Asked {
     /// What there is in place of this failure.
     pub(super) fn instead_of(&self, error: LlmError) -> Result<LlmResponse, LlmError> {
         match &self.stale {
-            Some(answer) if self.settings.is_outage(&error) => {
+            Some(answer)
+                if self.settings.is_outage(&error) && error.accepts().is_none_or(|worst| worst >= CACHED_LEVEL) =>
+            {
                 count(&self.handle.counters().stale);
                 let mut response = answer.last_resort(self.stream, CachedWhy::Stale, Instant::now());
                 response.degrade(CACHED_LEVEL, || DegradedReason::Failure(error.kind()));
@@ -228,12 +234,12 @@ impl Asked {
             return Poll::Pending;
         }
         let after = deadline.saturating_duration_since(self.begun);
-        Poll::Ready(LlmError::timed_out(TimeoutLimit::Deadline, Phase::Answer, after))
+        Poll::Ready(LlmError::deadline_passed(Phase::Answer, after))
     }
 }
 
 /// Whether a call has failed by its own caller's bounds, so that the next one's may reach further.
 pub(in crate::layers) fn ran_out(error: &LlmError) -> bool {
     matches!(error.kind(), ErrorKind::Deadline | ErrorKind::Exhausted)
-        || error.timeout().is_some_and(|timed_out| timed_out.limit == TimeoutLimit::Deadline)
+        || error.own_timeout().is_some_and(|timed_out| timed_out.limit == TimeoutLimit::Deadline)
 }

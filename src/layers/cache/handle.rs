@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    Answer, AnswerOwner, AnswerStore, CacheKey, CacheLayer, Found, flights::Flights, questions::Questions,
-    store::Memory,
+    Answer, AnswerOwner, AnswerStore, CacheKey, CacheLayer, Found, accepted::Accepted, flights::Flights,
+    questions::Questions, store::Memory,
 };
 use crate::layers::totals::count;
 
@@ -26,6 +26,7 @@ pub(super) struct Shared {
     /// Into how many parts of equal size its memory is divided; 0 of a store of one's own.
     parts: u64,
     pub(super) flights: Arc<Flights>,
+    pub(super) accepted: Accepted,
     pub(super) counters: Counters,
     pub(crate) questions: Questions,
 }
@@ -57,6 +58,7 @@ impl CacheHandle {
             store,
             parts,
             flights: Arc::default(),
+            accepted: Accepted::default(),
             counters: Counters::default(),
             questions: Questions::default(),
         };

@@ -45,7 +45,8 @@
 //! Where the call fails with what another tier might have mended, or the deadline passes, an answer that is older than its
 //! `ttl` and not older than [`stale_for`](CacheLayer::stale_for) beyond it is given in its place: marked as
 //! [degraded](crate::LlmResponse::degraded), with a note that says its age. It is level 4 of the ladder, so that
-//! a request whose [worst level](crate::LlmRequest::worst_level) is better gets the error. Where a fallback is to give such
+//! a request whose [worst level](crate::LlmRequest::worst_level) is better gets the error, and so does one of a feature of which a
+//! [fallback](crate::FallbackLayer::feature_worst_level) further in says so. Where a fallback is to give such
 //! answers, and answers to similar questions, in its own order of tiers, see
 //! [`CachedAnswers`](crate::providers::CachedAnswers).
 //!
@@ -79,6 +80,7 @@
 //! # }
 //! ```
 
+mod accepted;
 mod answer;
 mod asked;
 mod bytes;

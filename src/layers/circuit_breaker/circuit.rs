@@ -27,6 +27,8 @@ pub(super) struct Policy {
     pub(super) settings: Settings,
     /// From when on a call is slow.
     pub(super) slow_after: Option<Duration>,
+    /// From when on a call counts as a failure that its caller leaves before anything came.
+    pub(super) abandoned_after: Option<Duration>,
     pub(super) classifier: Classifier,
     pub(super) events: Events,
 }
@@ -38,6 +40,13 @@ pub(super) struct NamedCircuit {
     policy: Arc<Policy>,
 }
 
+impl Policy {
+    /// Whether it matters when a call began.
+    fn is_timed(&self) -> bool {
+        self.slow_after.is_some() || self.abandoned_after.is_some()
+    }
+}
+
 impl NamedCircuit {
     pub(super) fn new(name: Arc<str>, policy: Arc<Policy>, seed: u64) -> Self {
         Self { name, machine: Circuit::new(policy.settings.clone(), Instant::now(), seed), policy }
@@ -47,7 +56,7 @@ impl NamedCircuit {
     /// anything allocated.
     #[inline]
     pub(super) fn free_ticket(&self) -> Option<Ticket> {
-        if self.policy.slow_after.is_some() {
+        if self.policy.is_timed() {
             return None;
         }
         let generation = self.machine.admits_freely()?;
@@ -67,7 +76,7 @@ impl NamedCircuit {
         };
         let ticket = Ticket {
             generation: admission.generation,
-            begun: self.policy.slow_after.map(|_| self.clock()),
+            begun: self.policy.is_timed().then(|| self.clock()),
             ..Ticket::default()
         };
         if admission.probe.is_none() && !admission.suspect {
@@ -155,8 +164,12 @@ impl NamedCircuit {
     }
 
     fn finish(&self, admission: Admission, fingerprint: Option<u64>, begun: Option<NonZeroU64>, outcome: Outcome<'_>) {
+        let failure = if let Outcome::Failed(error) = outcome { Some(error.kind()) } else { None };
         let outcome = match outcome {
             Outcome::Answered => state::Outcome::Success { slow: self.is_slow(begun) },
+            Outcome::Dropped if self.is_past(begun, self.policy.abandoned_after) => {
+                state::Outcome::Failure { slow: self.is_slow(begun), throttle: None }
+            }
             Outcome::Dropped => state::Outcome::Abandoned,
             Outcome::Failed(error) => {
                 // The classifier is foreign code. If it panics, the call must still give its place back.
@@ -168,6 +181,13 @@ impl NamedCircuit {
         };
         let settled = self.machine.settle(admission, outcome, Instant::now);
         self.tell(settled.transition);
+        if settled.late {
+            self.policy.events.send_with(|| Event::LateResult {
+                circuit: self.name.clone(),
+                failure,
+                at: Instant::now(),
+            });
+        }
     }
 
     fn judge(&self, error: &LlmError, fingerprint: Option<u64>, begun: Option<NonZeroU64>) -> state::Outcome {
@@ -191,7 +211,11 @@ impl NamedCircuit {
     }
 
     fn is_slow(&self, begun: Option<NonZeroU64>) -> bool {
-        match (begun, self.policy.slow_after) {
+        self.is_past(begun, self.policy.slow_after)
+    }
+
+    fn is_past(&self, begun: Option<NonZeroU64>, after: Option<Duration>) -> bool {
+        match (begun, after) {
             (Some(begun), Some(after)) => Duration::from_nanos(self.clock().get().saturating_sub(begun.get())) >= after,
             _ => false,
         }
@@ -266,7 +290,7 @@ impl Drop for Unjudged<'_> {
 
 /// How long a call had that ended because its caller's own time was over.
 fn callers_time(error: &LlmError) -> Option<Duration> {
-    error.timeout().filter(|out| out.limit == TimeoutLimit::Deadline).map(|out| out.after)
+    error.own_timeout().filter(|out| out.limit == TimeoutLimit::Deadline).map(|out| out.after)
 }
 
 /// A healthy model may take this long to its first token: that a caller had less says nothing about the provider.

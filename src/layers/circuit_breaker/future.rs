@@ -16,6 +16,7 @@ use crate::{
     layers::{
         admission::{Outcome, Permit},
         call::Call,
+        deadline::Keeper,
         overtaken,
     },
 };
@@ -32,6 +33,7 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
     /// Not held by a call that was rejected, nor by a last resort that ignores the circuit.
     permit: Permit,
     time: Time,
+    keeper: Keeper,
 }
 
 /// The time that a call has, as far as it is known.
@@ -57,12 +59,13 @@ impl Time {
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
     #[inline]
-    pub(super) fn new(call: Call<S, S::Future>, permit: Permit, time: Time) -> Self {
-        Self { call, permit, time }
+    pub(super) fn new(call: Call<S, S::Future>, permit: Permit, time: Time, keeper: Keeper) -> Self {
+        Self { call, permit, time, keeper }
     }
 
     pub(super) fn rejected(refusal: LlmError) -> Self {
-        Self { call: Call::failed(refusal), permit: Permit::default(), time: Time::default() }
+        let (permit, time, keeper) = (Permit::default(), Time::default(), Keeper::default());
+        Self { call: Call::failed(refusal), permit, time, keeper }
     }
 }
 
@@ -77,6 +80,10 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let mut polled = this.call.as_mut().poll(cx);
+        if polled.is_pending() {
+            let Poll::Ready(late) = this.keeper.poll(this.call.phase(), cx) else { return Poll::Pending };
+            polled = Poll::Ready(Err(late));
+        }
         // All in place: a response is large to move.
         let Poll::Ready(result) = &mut polled else { return Poll::Pending };
         match result {
@@ -115,6 +122,10 @@ fn leave(permit: &mut Permit, phase: Phase, time: Time) {
     let limit = time.ran_out().map(|had| (TimeoutLimit::Deadline, had));
     match limit.or_else(|| silent().map(|had| (TimeoutLimit::Total, had))) {
         Some((limit, had)) => permit.settle(Outcome::Failed(&LlmError::timed_out(limit, phase, had))),
+        // Nothing was sent, whoever left.
+        None if phase == Phase::Readiness => {
+            permit.settle(Outcome::Failed(&LlmError::deadline_passed(phase, Duration::ZERO)))
+        }
         None => permit.settle(Outcome::Dropped),
     }
 }

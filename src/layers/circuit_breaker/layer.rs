@@ -38,6 +38,7 @@ impl CircuitBreakerLayer {
         let policy = Policy {
             settings: Settings::default(),
             slow_after: None,
+            abandoned_after: None,
             classifier: Classifier::default(),
             events: Events::default(),
         };
@@ -67,6 +68,15 @@ impl CircuitBreakerLayer {
     pub fn slow_calls(mut self, after: Duration, share: f64, window: Window) -> Self {
         self.changed().slow_rate = Some(Rule::new(share, window));
         self.policy.slow_after = Some(after);
+        self
+    }
+
+    /// Counts a call as a failure that its caller leaves after this time or later, before anything came. Default: never, for who
+    /// leaves says nothing about the provider. It is for callers whose own limits of time this stack does not know.
+    #[must_use]
+    pub fn abandoned_after(mut self, time: Duration) -> Self {
+        self.changed();
+        self.policy.abandoned_after = Some(time);
         self
     }
 

@@ -16,7 +16,8 @@
 //! # Where in the stack
 //!
 //! Inside the retries, so that each attempt counts and a rejection is not retried; outside the attempt's timeout, so
-//! that a call that hangs ends in a failure that counts, rather than in being dropped, which does not.
+//! that a call that hangs ends in a failure that counts. Inside of a [`Timeout`](super::timeout) a hang counts too, if the call had
+//! at least a second.
 //!
 //! # What counts
 //!

@@ -8,7 +8,7 @@ use tower::Service;
 use super::{ResponseFuture, circuit::NamedCircuit, future::Time, keyed::Keyed, state::Rejection};
 use crate::{
     LlmError, LlmRequest, LlmResponse,
-    layers::{admission::Permit, call::Call, lanes::Lanes},
+    layers::{admission::Permit, call::Call, deadline::Keeper, lanes::Lanes},
 };
 
 /// Rejects calls to a provider that is down. See the [module docs](super).
@@ -88,7 +88,11 @@ where
     }
 
     #[inline(always)]
-    fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
+    fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
+        let keeper = match Keeper::of(request.context_mut()) {
+            Ok(keeper) => keeper,
+            Err(late) => return ResponseFuture::rejected(late),
+        };
         let time = Time::of(&request);
         // One place from which it goes on: with two of them, the compiler moves the call's future once more.
         let permit = match self.shared.free_permit() {
@@ -98,6 +102,6 @@ where
                 Err(refusal) => return ResponseFuture::rejected(refusal),
             },
         };
-        ResponseFuture::new(Call::first(&mut self.inner, request), permit, time)
+        ResponseFuture::new(Call::first(&mut self.inner, request), permit, time, keeper)
     }
 }

@@ -4,6 +4,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use pin_project::pin_project;
@@ -19,7 +20,7 @@ use super::{
 use crate::{
     CommitPoint, LlmBody, LlmError, LlmRequest, LlmResponse,
     commit::{Commit, broken},
-    error::{Phase, TimeoutLimit},
+    error::Phase,
     layers::{
         alarm::{self, Alarm},
         call::{BoxedCall, Call},
@@ -276,20 +277,10 @@ fn poll_slice<'a, S: 'a>(
     rest: impl FnOnce() -> &'a mut Rest<S>,
     cx: &mut Context<'_>,
 ) -> Poll<LlmError> {
-    let alarm = alarm::ask(cx, slice);
-    if alarm == Alarm::Set {
-        return Poll::Pending;
-    }
     let rest = rest();
-    if alarm == Alarm::Unheard {
-        let timer = rest.timer.get_or_insert_with(|| Box::pin(sleep_until(slice)));
-        if timer.deadline() != slice {
-            timer.as_mut().reset(slice);
-        }
-        ready!(timer.as_mut().poll(cx));
-    }
+    ready!(alarm::poll_at(slice, &mut rest.timer, cx));
     let had = slice.saturating_duration_since(rest.walk.begun());
-    Poll::Ready(LlmError::timed_out(TimeoutLimit::Deadline, phase, had))
+    Poll::Ready(LlmError::deadline_passed(phase, had))
 }
 
 /// The walk, begun now if it was not needed before.
@@ -321,14 +312,18 @@ where
     (state, slice)
 }
 
+/// How long a request that waits for a probe leaves the circuits alone at least.
+const LEAST_PAUSE: Duration = Duration::from_millis(10);
+
 /// When no tier works, the moment to try again, if the request may wait for it.
 fn try_again_at(walk: &Walk, error: &LlmError, waits_since: Option<Instant>) -> Option<Instant> {
     let now = Instant::now();
     let (at, latest) = match walk.all_open() {
         AllOpen::Fail => return None,
         AllOpen::Wait(longest) => {
-            let at = walk.earliest_probe(error).filter(|_| waits_since.is_none())?;
-            (at, walk.deadline().or_else(|| now.checked_add(longest)))
+            // Again where another's probe is under way: who waits follows the first that succeeds.
+            let at = walk.earliest_probe(error)?.max(now.checked_add(LEAST_PAUSE)?);
+            (at, walk.deadline().or_else(|| waits_since.unwrap_or(now).checked_add(longest)))
         }
         AllOpen::Queue(longest) => {
             let latest = waits_since.unwrap_or(now).checked_add(longest);

@@ -12,7 +12,7 @@ use super::{
     models::Models, shared::Shared, tier::TierFacts,
 };
 use crate::{
-    Classifier, ErrorKind, Events, InvalidConfig, LlmError, LlmRequest, LlmResponse,
+    Classifier, ErrorKind, Events, InvalidConfig, LlmError, LlmRequest, LlmResponse, RetryBudget,
     request::{BEST_LEVEL, WORST_LEVEL},
 };
 
@@ -43,6 +43,8 @@ pub(super) struct Config {
     pub(super) levels: HashMap<Arc<str>, LevelPolicy>,
     pub(super) routes: HashMap<ErrorKind, Arc<[usize]>>,
     pub(super) classifier: Classifier,
+    /// What calls to further tiers are taken from.
+    pub(super) budget: RetryBudget,
     pub(super) events: Option<Events>,
     pub(super) min_useful: Duration,
     pub(super) keep_back: Duration,
@@ -93,6 +95,7 @@ impl FallbackLayer {
             levels: HashMap::new(),
             routes: HashMap::new(),
             classifier: Classifier::default(),
+            budget: RetryBudget::unlimited(),
             events: None,
             min_useful: MIN_USEFUL,
             keep_back: KEEP_BACK,
@@ -283,6 +286,16 @@ impl FallbackLayer {
     #[must_use]
     pub fn classifier(mut self, classifier: Classifier) -> Self {
         self.config.classifier = classifier;
+        self.changed()
+    }
+
+    /// Sets the retry budget that calls to further tiers are taken from, as retries are: where every tier of a chain fails, it
+    /// bounds what they are sent together. A tier that is asked since the one before refused on this side takes nothing,
+    /// nor does one that answers at once or where people do. With an empty budget only such tiers are asked. Default: without
+    /// limit, for a circuit in each tier does the same sooner.
+    #[must_use]
+    pub fn budget(mut self, budget: RetryBudget) -> Self {
+        self.config.budget = budget;
         self.changed()
     }
 

@@ -18,7 +18,8 @@
 //!   as soon as it is healthy. [`gradually`](FallbackLayer::gradually) returns the traffic in steps.
 //! - On a failure the [`Classifier`](crate::Classifier) says whether another tier can help. A request that is wrong
 //!   stops; `ContextLength` goes only to a tier with a larger window; `ContentPolicy` and `Refusal` only where a
-//!   [`route`](FallbackLayer::route) says so; a refused key goes on only if that tier has ever answered.
+//!   [`route`](FallbackLayer::route) says so; a refused key stops at the first tier of a chain if that has never answered, which is
+//!   a mistake of the configuration, and goes on everywhere else.
 //! - A tier that has said what it can do ([`Capabilities`]) is not asked what it cannot carry. That is no failure of
 //!   it: it costs no attempt, its circuit hears nothing, and the record says what it lacks. A route for what it would
 //!   have failed with is taken all the same. A request that no tier can carry fails at once, with the fields and the tiers named.
@@ -36,6 +37,8 @@
 //! - Where nothing works that a request may have, it fails at once, or waits: [`AllOpen`], for all or
 //!   [for a feature](FallbackLayer::feature_all_open).
 //! - An operator can take a tier out of service, or all tiers above a level, and put them back: [`FallbackHandle`].
+//! - The attempts of a request are shared out: each tier may take an equal part of what is left, and what it does not need goes
+//!   to those after it. A [retry budget](FallbackLayer::budget) can bound how many calls go to further tiers in all.
 //! - While tiers are left, each gets only part of the time before the request's deadline: a primary that hangs is
 //!   answered by the next tier, not refused when all time is gone. There is no sleep before a different tier.
 //!   Time spent in a [bulkhead](super::bulkhead)'s queue further out is nobody's; that spent in a foreign queue which

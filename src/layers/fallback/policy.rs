@@ -38,8 +38,8 @@ pub enum AllOpen {
     /// The request fails at once; the error's `retry_after` is the earliest probe.
     #[default]
     Fail,
-    /// The request waits for the earliest probe, once, if its deadline allows; a request without a deadline waits at
-    /// most this long. Each circuit still admits only its probes: there is no stampede.
+    /// The request waits for the earliest probe, and follows the first that succeeds, if its deadline allows; a request without
+    /// a deadline waits at most this long. Each circuit still admits only its probes: there is no stampede.
     Wait(Duration),
     /// The request is queued: it waits for as long as no tier that may serve it works, and asks again at each probe, until
     /// its deadline and at most this long. Also after failures that opened no circuit, a second later; what is wrong with

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     LlmError, LlmRequest, LlmResponse,
-    layers::{call::Call, clock},
+    layers::{call::Call, clock, deadline},
 };
 
 /// Asks other tiers when the primary cannot answer. See the [module docs](super).
@@ -70,6 +70,10 @@ where
     fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
         // Not when it came in further out: it may have waited since.
         request.context_mut().begun = Some(clock::now());
+        if let Some(late) = deadline::passed(request.context()) {
+            return ResponseFuture::refused(late, self.shared.clone(), request);
+        }
+        self.shared.config.budget.count(request.context_mut());
         // A copy, since what is lent out is kept in memory, and copied wherever it moves.
         if !self.shared.is_plain(&request)
             && let Some(walking) = self.walk(&request.clone())

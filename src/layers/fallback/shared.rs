@@ -199,6 +199,9 @@ impl Shared {
     pub(super) fn primary_answered(&self, request: &LlmRequest, response: &mut LlmResponse) {
         let primary = &self.config.primary;
         response.name_tier(&primary.name);
+        if let Some(worst) = self.accepts(request) {
+            response.set_accepts(worst);
+        }
         if let Some(tier) = self.hedged(0, response) {
             return self.hedge_answered(tier, response);
         }
@@ -259,6 +262,15 @@ impl Shared {
         policy.copied().unwrap_or_default()
     }
 
+    /// The worst level that the request's feature accepts, if that is not any.
+    #[inline]
+    pub(super) fn accepts(&self, request: &LlmRequest) -> Option<u8> {
+        if self.config.levels.is_empty() {
+            return None;
+        }
+        Some(self.level_policy(request).worst).filter(|worst| *worst < WORST_LEVEL)
+    }
+
     /// How many tiers there are, the primary included.
     pub(super) fn tiers(&self) -> usize {
         self.config.tiers.len() + 1
@@ -278,7 +290,9 @@ impl Shared {
 
     /// The least time before the deadline that makes it worth beginning a tier.
     pub(super) fn min_useful(&self, tier: usize) -> Duration {
-        self.facts(tier).min_useful.unwrap_or(self.config.min_useful)
+        let facts = self.facts(tier);
+        let usual = if facts.answers_at_once() { Duration::ZERO } else { self.config.min_useful };
+        facts.min_useful.unwrap_or(usual)
     }
 
     /// The tier that the request's session is with.

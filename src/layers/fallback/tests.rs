@@ -261,8 +261,8 @@ async fn each_tier_sees_what_it_may_spend() {
         let context = *leaf.seen()[0].context();
         (context.tiers_left, context.attempts_left, context.attempts_made, context.last_resort)
     };
-    assert_eq!(seen(&a), (2, 3, 0, false), "one attempt is kept for each tier after");
-    assert_eq!(seen(&b), (1, 3, 1, false));
+    assert_eq!(seen(&a), (2, 2, 0, false), "an equal share of five is kept for each tier after");
+    assert_eq!(seen(&b), (1, 2, 1, false));
     assert_eq!(seen(&c), (0, 3, 2, true));
 }
 

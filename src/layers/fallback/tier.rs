@@ -24,17 +24,32 @@ pub(super) struct TierFacts {
     pub(super) level: u8,
     pub(super) human: bool,
     pub(super) min_useful: Option<Duration>,
+    /// Whether the service itself is one that calls nobody.
+    calls_nobody: bool,
 }
 
 impl TierFacts {
     pub(super) fn new(name: Arc<str>) -> Self {
         let capabilities = Capabilities::new();
-        Self { name, capabilities, last_resort: false, level: BEST_LEVEL, human: false, min_useful: None }
+        Self {
+            name,
+            capabilities,
+            last_resort: false,
+            level: BEST_LEVEL,
+            human: false,
+            min_useful: None,
+            calls_nobody: false,
+        }
     }
 
     /// Whether a model answers here, as far as is known: not what was kept, a fixed sentence, or people.
     pub(super) fn is_model(&self) -> bool {
         !self.human && self.level <= WORST_MODEL
+    }
+
+    /// Returns true if it answers without a call to a provider: any time before the deadline is enough, and it costs no token.
+    pub(super) fn answers_at_once(&self) -> bool {
+        !self.human && (self.calls_nobody || self.level > WORST_MODEL)
     }
 
     pub(super) fn set_level(&mut self, level: u8) {
@@ -50,8 +65,9 @@ impl Tier {
         S::Error: Into<LlmError>,
         S::Future: Send,
     {
-        let service = BoxCloneSyncService::new(service.map_err(Into::into));
-        Self { service, facts: TierFacts::new(name.into()) }
+        let mut facts = TierFacts::new(name.into());
+        facts.calls_nobody = crate::providers::calls_nobody::<S>();
+        Self { service: BoxCloneSyncService::new(service.map_err(Into::into)), facts }
     }
 
     /// Sets what the tier can do: a request that needs more skips it. Default: unknown, so that every request may come.
@@ -96,7 +112,8 @@ impl Tier {
         self
     }
 
-    /// Sets the least time before the deadline that makes it worth beginning this tier. Default: the
+    /// Sets the least time before the deadline that makes it worth beginning this tier. Default: none for a tier that answers
+    /// at once ([`Canned`](crate::providers::Canned), `CachedAnswers`, and levels 4 and 5), else the
     /// [layer's](super::FallbackLayer::min_useful).
     #[must_use]
     pub fn min_useful(mut self, time: Duration) -> Self {

@@ -11,9 +11,11 @@ use super::{
     unable::{Unable, Why},
 };
 use crate::{
-    BoxLlmService, Context, DegradedReason, ErrorKind, LlmError, LlmRequest, LlmResponse,
+    BoxLlmService, Context, DegradedReason, ErrorKind, LlmError, LlmRequest, LlmResponse, RetryWithJitterLayer,
     classify::{Class, Failover},
+    layers::{deadline, retry::Reservation},
     ledger::{self, Attempt, Before, Ledger, Next, Stop},
+    request::DeadlineKeeper,
 };
 
 /// One request's way along the tiers.
@@ -31,6 +33,8 @@ pub(super) struct Walk {
     /// The tiers that cannot serve the request; none of them is ever asked, unless a step-down gives way.
     unable: Vec<Unable>,
     ledger: Ledger,
+    /// Of the retry budget, for the call to a further tier.
+    token: Option<Reservation>,
     /// The first tier's failure, and whether anything was sent there before it.
     root: Option<LlmError>,
     root_sent: bool,
@@ -127,6 +131,7 @@ impl Walk {
             tried: Tiers::default(),
             unable: Vec::new(),
             ledger: Ledger::default(),
+            token: None,
             root: None,
             root_sent: false,
             earliest: None,
@@ -193,11 +198,15 @@ impl Walk {
         let (before, spent) = (self.ledger.len(), self.ledger.spent());
         self.ledger.failed(&mut error, self.begun);
         self.ledger.name_tier(before, &self.shared.facts(self.at).name);
+        // A call that was refused on this side was never made, however it looked.
+        if let Some(token) = self.token.take().filter(|_| self.ledger.spent() == spent) {
+            token.refund();
+        }
         self.earliest = match (self.earliest, error.retry_at()) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        if self.at == 0 && !kind.is_local() {
+        if self.at == 0 && !error.is_unsent() {
             self.shared.primary_failed();
         }
         if kind == ErrorKind::ContextLength {
@@ -214,7 +223,8 @@ impl Walk {
             next => next,
         };
         match next {
-            Ok(next) => {
+            Ok((next, token)) => {
+                self.token = token;
                 self.ledger.next(Next::FailedOver);
                 self.tell_unable(route.as_ref(), Some(next));
                 if self.root.is_none() {
@@ -230,10 +240,10 @@ impl Walk {
                 self.ledger.next(Next::Stopped(stop));
                 let none_works = matches!(stop, Stop::LastTier | Stop::Policy | Stop::Pinned);
                 let has_attempts = self.ledger.spent() < self.request.context().attempts_left;
-                self.can_wait = none_works && has_attempts && !is_about_the_request(kind);
+                self.can_wait = none_works && has_attempts && !kind.is_about_the_request();
                 if matches!(stop, Stop::LastTier | Stop::Policy) {
                     self.tell_unable(route.as_ref(), None);
-                    self.all_failed = !is_about_the_request(kind);
+                    self.all_failed = !kind.is_about_the_request();
                 }
                 Step::GiveUp(self.give_up(error, class))
             }
@@ -260,6 +270,9 @@ impl Walk {
     pub(super) fn answered(&mut self, response: &mut LlmResponse) {
         let facts = self.shared.facts(self.at);
         response.name_tier(&facts.name);
+        if let Some(worst) = self.shared.accepts(&self.request) {
+            response.set_accepts(worst);
+        }
         if let Some(tier) = self.shared.hedged(self.at, response) {
             self.shared.hedge_answered(tier, response);
         } else {
@@ -360,14 +373,22 @@ impl Walk {
         }
     }
 
-    fn next_tier(&self, route: Option<&Chain>, class: Class, now: Instant) -> Result<usize, Stop> {
+    /// The next tier to ask, with a token of the budget if its call is one more for this request.
+    fn next_tier(
+        &self,
+        route: Option<&Chain>,
+        class: Class,
+        now: Instant,
+    ) -> Result<(usize, Option<Reservation>), Stop> {
         if matches!(self.chain, Chain::Pinned(_)) {
             return Err(Stop::Pinned);
         }
         let may = match class.failover {
             _ if route.is_some() => true,
             Failover::Yes | Failover::LargerWindow => true,
-            Failover::IfWorked => self.shared.has_worked(self.at),
+            // A key that has never worked is a mistake of the configuration. Where others were to answer first, it must not
+            // keep the request from the tiers after it.
+            Failover::IfWorked => self.shared.has_worked(self.at) || !self.is_at_first(),
             Failover::No | Failover::IfRouted => false,
         };
         if !may {
@@ -406,7 +427,16 @@ impl Walk {
                 stop = Stop::Deadline;
                 continue;
             }
-            return Ok(tier);
+            let facts = self.shared.facts(tier);
+            if self.ledger.spent() == 0 || facts.human || facts.answers_at_once() {
+                return Ok((tier, None));
+            }
+            let Some(mut token) = self.shared.config.budget.reserve(now) else {
+                stop = Stop::Budget;
+                continue;
+            };
+            token.sent();
+            return Ok((tier, Some(token)));
         }
         Err(stop)
     }
@@ -416,11 +446,12 @@ impl Walk {
         let mut lead = match self.root.take() {
             // The first tier never saw the request, and a later one calls it wrong: that is what the caller can mend. Where it
             // saw it, it did not call it wrong, even if its circuit opened in between.
-            Some(root) if root.kind().is_local() && !self.root_sent && class.failover == Failover::No => last,
+            Some(root) if root.is_unsent() && !self.root_sent && class.failover == Failover::No => last,
             Some(root) => root,
             None => last,
         };
         std::mem::take(&mut self.ledger).give_up(&mut lead);
+        self.mark(&mut lead);
         lead.with_retry_at(self.earliest)
     }
 
@@ -458,6 +489,11 @@ impl Walk {
         self.unable.iter().all(|unable| unable.tier != tier)
     }
 
+    /// Returns true if the tier that is being asked is the first of the request's chain.
+    fn is_at_first(&self) -> bool {
+        self.chain.iter(&self.shared).next() == Some(self.at)
+    }
+
     /// Lets the tiers be asked after all that a step-down has left out, unless the feature stays down: a dear answer is
     /// better than none. Whether there were any.
     fn give_way(&mut self) -> bool {
@@ -492,6 +528,7 @@ impl Walk {
                 status: None,
                 message: unable.why.to_string(),
                 retry_after: None,
+                timed_out: None,
                 usage: None,
                 next: Next::Skipped,
             });
@@ -527,7 +564,15 @@ impl Walk {
         }
         let mut error = LlmError::new(kind, message);
         std::mem::take(&mut self.ledger).give_up(&mut error);
+        self.mark(&mut error);
         error
+    }
+
+    /// Says further out what the request's feature accepts: a cache there must not give it a worse answer in place of this.
+    fn mark(&self, error: &mut LlmError) {
+        if let Some(worst) = self.shared.accepts(&self.request) {
+            error.set_accepts(worst);
+        }
     }
 
     fn served(&self, response: &LlmResponse) -> Attempt {
@@ -546,6 +591,7 @@ impl Walk {
             status: None,
             message: String::new(),
             retry_after: None,
+            timed_out: None,
             usage: response.usage(),
             next: Next::Answered,
         }
@@ -555,23 +601,14 @@ impl Walk {
 /// How long a queued request waits at most before it asks again.
 const QUEUE_PAUSE: Duration = Duration::from_secs(1);
 
-/// Whether such a failure says something of the request, and nothing of the tier.
-const fn is_about_the_request(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::ContextLength
-            | ErrorKind::TooLarge
-            | ErrorKind::ContentPolicy
-            | ErrorKind::Refusal
-            | ErrorKind::InvalidRequest
-            | ErrorKind::UnsupportedFeature
-    )
-}
-
 /// Until when a tier may take that is begun now, where `after` others come after it and time is limited.
 #[inline(always)]
 pub(super) fn slice(shared: &Shared, context: &Context, after: usize) -> Option<Instant> {
-    let deadline = context.deadline.filter(|_| after > 0)?;
+    let deadline = context.deadline?;
+    if after == 0 {
+        // All of the time: it is ended here only if no layer further out does so.
+        return deadline::is_unkept(context).then_some(deadline);
+    }
     let (begun, keep_back) = (context.begun?, shared.config.keep_back);
     // Without the difference, which costs more than both sums: it is only needed where less than twice as much is left.
     match (deadline.checked_sub(keep_back), begun.checked_add(keep_back)) {
@@ -591,10 +628,13 @@ pub(super) fn share_out(shared: &Shared, tier: usize, after: usize, context: &mu
     // As many as there is room for: more are more than anybody configures.
     let after = u8::try_from(after).unwrap_or(u8::MAX);
     context.tiers_left = context.tiers_left.saturating_add(after);
-    // One attempt is kept for each tier after this one.
-    context.attempts_left = context.attempts_left.saturating_sub(after.into()).max(1);
+    // An equal share of what is left, and whatever is more than those after it usually take. What a tier does not need
+    // goes to them.
+    let (left, after) = (context.attempts_left, u16::from(after));
+    let usual = after.saturating_mul(RetryWithJitterLayer::MAX_ATTEMPTS);
+    context.attempts_left = left.div_ceil(after + 1).max(left.saturating_sub(usual)).max(1);
     context.last_resort |= shared.facts(tier).last_resort;
     if slice.is_some() {
-        context.deadline = slice;
+        (context.deadline, context.deadline_keeper) = (slice, DeadlineKeeper::FurtherOut);
     }
 }

@@ -13,10 +13,11 @@ use tower::Service;
 use super::{race::Race, service::Shared};
 use crate::{
     ErrorKind, LlmError, LlmRequest, LlmResponse,
-    error::{Phase, TimeoutLimit},
+    error::Phase,
     layers::{
         alarm::{self, Alarm},
         call::Call,
+        deadline::Keeper,
         overtaken::Silence,
         totals::count,
     },
@@ -37,6 +38,7 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
     /// Of a request that may have a second call.
     first: Option<First>,
     race: Option<Box<Race<S>>>,
+    keeper: Keeper,
 }
 
 /// What is kept of a request whose first call is under way.
@@ -52,8 +54,8 @@ pub(super) struct First {
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
     #[inline]
-    pub(super) fn new(call: Call<S, S::Future>, shared: Arc<Shared<S>>, first: Option<First>) -> Self {
-        Self { call, timer: None, shared, first, race: None }
+    pub(super) fn new(call: Call<S, S::Future>, shared: Arc<Shared<S>>, first: Option<First>, keeper: Keeper) -> Self {
+        Self { call, timer: None, shared, first, race: None, keeper }
     }
 }
 
@@ -70,10 +72,11 @@ where
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if self.race.is_some() {
+            // The race goes by the deadline itself, for both of its calls.
             return self.poll_on(None, cx);
         }
-        let this = self.as_mut().project();
-        let mut polled = this.call.poll(cx);
+        let mut this = self.as_mut().project();
+        let mut polled = this.call.as_mut().poll(cx);
         let usual = match &mut polled {
             Poll::Ready(Ok(response)) => {
                 this.shared.first_answered(this.first.as_ref(), response);
@@ -85,6 +88,12 @@ where
                 Some(at) => alarm::ask(cx, at) == Alarm::Set,
             },
         };
+        if usual
+            && polled.is_pending()
+            && let Poll::Ready(late) = this.keeper.poll(this.call.phase(), cx)
+        {
+            return self.poll_on(Some(Poll::Ready(Err(late))), cx);
+        }
         // What is usual leaves from where it came to: a response is large to move.
         if !usual {
             polled = self.poll_on(Some(polled), cx);
@@ -155,7 +164,11 @@ where
                     first.at = None;
                     match Race::begin(this.shared, first, Ledger::default(), Instant::now()) {
                         Ok(race) => this.race.insert(Box::new(race)),
-                        Err(_) => return Poll::Pending,
+                        Err(_) => {
+                            // It goes on alone.
+                            polled = Some(Poll::Ready(Err(ready!(this.keeper.poll(this.call.phase(), cx)))));
+                            continue;
+                        }
                     }
                 }
             };
@@ -249,7 +262,7 @@ where
 fn timed_out(phase: Phase, first: &First, begun: Instant) -> LlmError {
     let deadline = first.request.context().deadline;
     let had = deadline.map_or(std::time::Duration::ZERO, |deadline| deadline.saturating_duration_since(begun));
-    LlmError::timed_out(TimeoutLimit::Deadline, phase, had)
+    LlmError::deadline_passed(phase, had)
 }
 
 /// Ready at that moment.

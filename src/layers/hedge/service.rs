@@ -17,6 +17,7 @@ use crate::{
     layers::{
         call::{Call, Spare},
         clock::Reading,
+        deadline::Keeper,
         totals::count,
     },
 };
@@ -62,6 +63,10 @@ where
     #[inline]
     fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
         let shared = self.shared.clone();
+        let keeper = match Keeper::of(request.context_mut()) {
+            Ok(keeper) => keeper,
+            Err(late) => return ResponseFuture::new(Call::failed(late), shared, None, Keeper::default()),
+        };
         let Shared { settings, state, .. } = &*shared;
         settings.budget.count(request.context_mut());
         let (now, _reading) = Reading::pass_on();
@@ -78,7 +83,7 @@ where
             let at = at.filter(|at| context.deadline.is_none_or(|deadline| *at < deadline));
             First { request: kept, begun: now, at, answers: counts.answers.load(Relaxed) }
         });
-        ResponseFuture::new(Call::first(&mut self.inner, request), shared, first)
+        ResponseFuture::new(Call::first(&mut self.inner, request), shared, first, keeper)
     }
 }
 

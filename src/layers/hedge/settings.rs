@@ -92,7 +92,8 @@ impl Settings {
             // A session is with the tier that answered it before, wherever it is that this is remembered.
             Second::Tier { .. } => request.goes_anywhere() && (self.takes_sessions || request.session_id().is_none()),
         };
-        elsewhere && request.context().attempts_left > 1 && self.only.as_ref().is_none_or(|only| only(request))
+        let may_send = !self.extra.allows_none() && request.context().attempts_left > 1;
+        elsewhere && may_send && self.only.as_ref().is_none_or(|only| only(request))
     }
 
     /// Whether this failure of the first call is a reason for the second at once.
@@ -102,7 +103,7 @@ impl Settings {
         let asks_to_wait = kind == ErrorKind::RateLimited
             || error.retry_at().is_some_and(|at| at > now)
             || error.should_retry() == Some(false);
-        !asks_to_wait && !kind.is_local() && self.classifier.classify(error).retry != Retry::No
+        !asks_to_wait && !error.is_unsent() && self.classifier.classify(error).retry != Retry::No
     }
 
     /// Whether this failure is the request's own, so that the other call is not worth waiting for.

@@ -119,7 +119,7 @@ impl Heard {
         self.side.tier = error.attempts().last().and_then(|attempt| attempt.tier.clone());
         self.side.attempts = match error.attempts() {
             // No layer has counted it.
-            [] => usize::from(!error.kind().is_local()),
+            [] => usize::from(!error.is_unsent()),
             attempts => attempts.iter().filter(|attempt| attempt.is_wasted()).count(),
         };
         (self.side.provider, self.side.model) = (provider, model);

@@ -165,6 +165,12 @@ impl RetryBudget {
         Some(Reservation { bucket: Some(bucket.clone()), sent: false })
     }
 
+    /// Returns true if no retry is ever allowed.
+    #[inline]
+    pub(crate) fn allows_none(&self) -> bool {
+        self.bucket.as_ref().is_some_and(|bucket| (bucket.ratio == 0 && bucket.floor == 0) || bucket.cap < TOKEN)
+    }
+
     /// How many retries are saved up at this moment, without what the floor may add at the next one; `u64::MAX`
     /// if the budget is unlimited.
     pub fn available(&self) -> u64 {

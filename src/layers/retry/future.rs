@@ -8,7 +8,7 @@ use std::{
 };
 
 use pin_project::pin_project;
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep};
 use tower::Service;
 
 use super::{
@@ -18,12 +18,10 @@ use super::{
 };
 use crate::{
     ErrorKind, LlmError, LlmRequest, LlmResponse,
-    error::{Phase, TimeoutLimit},
-    layers::{
-        alarm::{self, Alarm},
-        call::Call,
-    },
+    error::Phase,
+    layers::{alarm, call::Call, deadline},
     ledger::{self, Ledger, Next},
+    request::DeadlineKeeper,
 };
 
 /// The future of [`RetryWithJitter`](super::RetryWithJitter).
@@ -72,7 +70,12 @@ where
             return self.poll_on(None, cx);
         }
         let mut polled = self.as_mut().project().call.poll(cx);
-        if polled.is_pending() && self.request.context().begun.is_some() && matches!(self.call, Call::Calling(_)) {
+        let context = self.request.context();
+        if polled.is_pending()
+            && context.begun.is_some()
+            && !deadline::is_unkept(context)
+            && matches!(self.call, Call::Calling(_))
+        {
             return Poll::Pending;
         }
         // What is usual leaves from where it came to: a response is large to move.
@@ -99,6 +102,7 @@ where
         let mut this = self.project();
         loop {
             let deadline = this.request.context().deadline;
+            let is_unkept = deadline::is_unkept(this.request.context());
             let mut error = 'attempt: {
                 if let Some(rest) = this.rest.as_mut().filter(|rest| rest.waiting) {
                     if let Some(timer) = &mut rest.timer {
@@ -112,7 +116,8 @@ where
                     if deadline.is_some_and(|deadline| deadline <= now) {
                         break 'attempt LlmError::new(ErrorKind::Deadline, "it passed while a retry was waited for");
                     }
-                    let context = rest.ledger.context(*this.request.context());
+                    let mut context = rest.ledger.context(*this.request.context());
+                    context.deadline_keeper = DeadlineKeeper::FurtherOut;
                     this.call.set(Call::further(this.shared.spare.fresh(), this.request.with_context(context)));
                 }
                 match polled.take().unwrap_or_else(|| this.call.as_mut().poll(cx)) {
@@ -129,35 +134,23 @@ where
                 let begun = *this.request.context_mut().begun.get_or_insert_with(Instant::now);
                 let phase = this.call.phase();
                 if phase != Phase::Readiness {
-                    let Some(rest) = this.rest else { return Poll::Pending };
-                    rest.token.iter_mut().for_each(Reservation::sent);
-                    // Nothing is lost if whoever set the deadline ends a first attempt.
-                    if rest.ledger.len() == 0 {
-                        rest.timer = None;
+                    let rest = this.rest.as_mut();
+                    // Nothing is lost if a layer further out ends a first attempt.
+                    let mut is_first = true;
+                    if let Some(rest) = rest {
+                        rest.token.iter_mut().for_each(Reservation::sent);
+                        is_first = rest.ledger.len() == 0;
+                        rest.timer.take_if(|_| is_first && !is_unkept);
+                    }
+                    if is_first && !is_unkept {
                         return Poll::Pending;
                     }
                 }
                 // Not sent yet: no attempt begins after the deadline. A later one is ended here, since a limit further
                 // out knows nothing of those before.
                 let Some(deadline) = deadline else { return Poll::Pending };
-                match alarm::ask(cx, deadline) {
-                    Alarm::Set => return Poll::Pending,
-                    Alarm::Rang => {}
-                    Alarm::Unheard => {
-                        let rest = this.rest.get_or_insert_default();
-                        let timer = rest.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-                        ready!(timer.as_mut().poll(cx));
-                    }
-                }
-                match phase {
-                    Phase::Readiness => {
-                        LlmError::new(ErrorKind::Deadline, "it passed while an attempt waited for readiness")
-                    }
-                    _ => {
-                        let had = deadline.saturating_duration_since(begun);
-                        LlmError::timed_out(TimeoutLimit::Deadline, phase, had)
-                    }
-                }
+                ready!(alarm::poll_at(deadline, &mut this.rest.get_or_insert_default().timer, cx));
+                LlmError::deadline_passed(phase, deadline.saturating_duration_since(begun))
             };
 
             // Nothing of the attempt is held while the next one is waited for, nor by whoever keeps this future.

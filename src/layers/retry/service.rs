@@ -10,7 +10,11 @@ use tower::Service;
 use super::{ResponseFuture, policy::Policy};
 use crate::{
     LlmError, LlmRequest, LlmResponse,
-    layers::call::{Call, Spare},
+    layers::{
+        call::{Call, Spare},
+        deadline,
+    },
+    request::DeadlineKeeper,
 };
 
 /// Repeats calls that failed in passing. See the [module docs](super).
@@ -53,8 +57,12 @@ where
     fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
         // Counted up before the call: in between, the compiler would move the call's future once more.
         let shared = self.shared.clone();
+        if let Some(late) = deadline::passed(request.context()) {
+            return ResponseFuture::new(Call::failed(late), request, shared);
+        }
         shared.policy.budget.count(request.context_mut());
-        let first = request.clone();
+        let mut first = request.clone();
+        first.context_mut().deadline_keeper = DeadlineKeeper::FurtherOut;
         if request.context().attempts_made > 0 {
             // Another tier has failed before, so this is not the path that must not look at the clock.
             request.context_mut().begun = Some(Instant::now());

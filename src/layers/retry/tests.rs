@@ -85,7 +85,7 @@ async fn three_attempts_and_then_the_failure_unchanged() {
     assert_eq!(failure.attempts().len(), 3);
     assert_eq!(stop(&failure), Some(Stop::Attempts));
     let context: Vec<_> = leaf.seen().iter().map(|r| (r.context().attempts_made, r.context().attempts_left)).collect();
-    assert_eq!(context, [(0, 8), (1, 7), (2, 6)]);
+    assert_eq!(context, [(0, 9), (1, 8), (2, 7)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -376,7 +376,7 @@ async fn a_request_may_allow_fewer_attempts() {
         let (result, _) = run(&exact(), &leaf, request().max_attempts(allowed)).await;
         assert_eq!((leaf.calls(), stop(&result.unwrap_err())), (calls, Some(Stop::Attempts)));
     }
-    for (attempts, calls) in [(0, 1), (1, 1), (u16::MAX, 8)] {
+    for (attempts, calls) in [(0, 1), (1, 1), (u16::MAX, 9)] {
         let leaf = Strict::new().fails(99, error(ErrorKind::Server));
         let _ = run(&exact().max_attempts(attempts), &leaf, request()).await;
         assert_eq!(leaf.calls(), calls);

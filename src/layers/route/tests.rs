@@ -55,7 +55,7 @@ async fn the_default_chain_serves_when_the_cheap_one_fails() {
         );
         assert_eq!((answer.route(), dear.calls()), (None, 1), "nothing was saved");
         let left = dear.seen()[0].context().attempts_left;
-        assert_eq!(left, if kind.is_local() { 8 } else { 7 }, "{kind}");
+        assert_eq!(left, if kind.is_local() { 9 } else { 8 }, "{kind}");
     }
 }
 

@@ -7,6 +7,7 @@ use crate::{
     ErrorKind, LlmError, LlmRequest, LlmResponse,
     error::TimeoutLimit,
     layers::{call::Call, clock::Reading},
+    request::DeadlineKeeper,
 };
 
 /// Bounds the time until the response, and the silences of its body. See the [module docs](super).
@@ -53,7 +54,7 @@ where
             (Some(outer), None) => (TimeoutLimit::Deadline, Some(outer)),
             _ => (limit, own),
         };
-        context.deadline = deadline;
+        (context.deadline, context.deadline_keeper) = (deadline, DeadlineKeeper::FurtherOut);
         context.begun.get_or_insert(now);
         if limit == TimeoutLimit::Deadline && deadline.is_some_and(|at| at < now) {
             let passed = LlmError::new(ErrorKind::Deadline, "the deadline had passed before the call");

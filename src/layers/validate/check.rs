@@ -76,7 +76,7 @@ impl Check {
 
     /// Takes a failure of the call, or of the response's stream.
     pub(super) fn failed(&mut self, mut error: LlmError, response: Option<LlmResponse>) -> LlmError {
-        let unsent = error.kind().is_local();
+        let unsent = error.is_unsent();
         if let Some(response) = response.filter(|_| error.attempts().is_empty()) {
             for attempt in steps_before(&response) {
                 self.ledger.push(attempt);
@@ -119,6 +119,7 @@ impl Check {
             status: None,
             message: error.message().to_owned(),
             retry_after: None,
+            timed_out: None,
             usage: message.usage,
             next: Next::GaveUp,
         });

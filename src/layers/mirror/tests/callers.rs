@@ -16,7 +16,7 @@ async fn the_copy_has_a_context_of_its_own_and_no_idempotency_key() {
     let (seen, copy) = (primary.seen().remove(0), candidate.seen().remove(0));
     assert_eq!((seen.idempotency(), seen.context().attempts_left, seen.is_shadow()), (Some("k"), 3, false));
     assert_eq!(seen.context().time_left(Instant::now()).map(|left| left <= SECOND), Some(true));
-    assert_eq!((copy.idempotency(), copy.context().attempts_left, copy.is_shadow()), (None, 8, true));
+    assert_eq!((copy.idempotency(), copy.context().attempts_left, copy.is_shadow()), (None, 9, true));
     assert!(copy.context().time_left(Instant::now()) > Some(SECOND * 50), "at least a minute");
     assert_eq!((copy.feature_name(), copy.session_id()), (Some("chat"), Some("s")));
     assert_eq!((copy.extensions().get::<u8>(), copy.chat().unwrap()), (Some(&7), seen.chat().unwrap()));

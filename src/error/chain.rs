@@ -1,0 +1,97 @@
+//! What the error of a chain says: which tiers failed, how, and what is worth doing about it.
+
+use std::{collections::BTreeSet, fmt};
+
+use super::{ErrorKind, LlmError};
+use crate::ledger::{Attempt, Next, Stop};
+
+/// The tiers that a request came to before it failed, each with its last step.
+pub(super) struct Chain<'a> {
+    failed: Vec<&'a Attempt>,
+    left_out: Vec<&'a Attempt>,
+    stop: Option<Stop>,
+}
+
+/// More are counted and not named: an error is one line of a log.
+const MOST_NAMED: usize = 8;
+
+impl<'a> Chain<'a> {
+    /// Returns the chain of an error that at least two tiers have led to. What is wrong with the request itself is no failure
+    /// of a chain, nor is an answer that broke.
+    pub(super) fn of(error: &'a LlmError) -> Option<Self> {
+        let steps = error.attempts();
+        let stop = match steps.last()?.next {
+            Next::Stopped(stop) => Some(stop),
+            Next::Skipped => None,
+            _ => return None,
+        };
+        let (mut failed, mut left_out) = (Vec::<&Attempt>::new(), Vec::new());
+        for step in steps.iter().filter(|step| step.tier.is_some()) {
+            match step.next {
+                Next::Skipped => left_out.push(step),
+                // The last failure of a tier says how it is now. That its circuit refused then says less than what opened it.
+                _ if step.failure.is_some() => match failed.iter_mut().find(|known| known.tier == step.tier) {
+                    Some(known) if step.failure == Some(ErrorKind::CircuitOpen) && !known.is_local() => {}
+                    Some(known) => *known = step,
+                    None => failed.push(step),
+                },
+                _ => {}
+            }
+        }
+        left_out.retain(|step| failed.iter().all(|other| other.tier != step.tier));
+        left_out.dedup_by(|a, b| a.tier == b.tier);
+        let is_chain = failed.len() > 1 && !error.kind().is_about_the_request();
+        is_chain.then_some(Self { failed, left_out, stop })
+    }
+
+    /// Writes which tiers failed and how.
+    pub(super) fn write(&self, error: &LlmError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (failed, known) = (self.failed.len(), self.failed.len() + self.left_out.len());
+        match self.stop {
+            Some(Stop::Attempts | Stop::Deadline | Stop::Budget) => write!(f, "{failed} tiers failed: ")?,
+            _ if known > failed => write!(f, "{failed} of {known} tiers failed: ")?,
+            _ => write!(f, "all {failed} tiers failed: ")?,
+        }
+        for (place, step) in self.failed.iter().take(MOST_NAMED).enumerate() {
+            let before = if place == 0 { "" } else { ", " };
+            write!(f, "{before}{}", step.tier.as_deref().unwrap_or("call"))?;
+            if let Some(status) = step.status {
+                write!(f, " {}", status.as_u16())?;
+            }
+            write!(f, " {}", step.failure.unwrap_or(ErrorKind::Other).words())?;
+        }
+        if failed > MOST_NAMED {
+            write!(f, " and {} more", failed - MOST_NAMED)?;
+        }
+        for (place, step) in self.left_out.iter().take(MOST_NAMED).enumerate() {
+            let before = if place == 0 { "; not asked: " } else { ", " };
+            write!(f, "{before}{} ({})", step.tier.as_deref().unwrap_or("call"), step.message)?;
+        }
+        match self.stop {
+            Some(Stop::Attempts) => f.write_str("; no attempt is left")?,
+            Some(Stop::Deadline) => f.write_str("; no time is left")?,
+            Some(Stop::Budget) => f.write_str("; the retry budget is empty")?,
+            _ => {}
+        }
+        if error.message().is_empty() {
+            return Ok(());
+        }
+        write!(f, "; the first said: {}", error.message())
+    }
+
+    /// Returns what is worth doing, after all that was tried.
+    pub(super) fn advice(&self) -> String {
+        let kinds: BTreeSet<ErrorKind> = self.failed.iter().filter_map(|step| step.failure).collect();
+        if let (1, Some(kind)) = (kinds.len(), kinds.first()) {
+            return kind.advice_to_all().to_owned();
+        }
+        let mends = self.failed.iter().filter_map(|step| Some((step.tier.as_deref()?, step.failure?.mend()?)));
+        let mends: Vec<String> = mends.take(MOST_NAMED).map(|(tier, mend)| format!("{mend} of {tier}")).collect();
+        match (mends.is_empty(), self.stop) {
+            (false, _) => mends.join(", "),
+            (true, Some(Stop::Attempts)) => "raise the attempts".to_owned(),
+            (true, Some(Stop::Deadline)) => "raise the deadline".to_owned(),
+            (true, _) => "wait, and see the providers' status pages".to_owned(),
+        }
+    }
+}
