@@ -10,7 +10,8 @@
 //! # Where in the stack
 //!
 //! Inside of the total Timeout, outside of everything else: a replay costs no money, takes no place and wakes no provider, and
-//! whatever retries and tiers there are belong to the one call. A Bulkhead further in counts the calls, not those who wait.
+//! whatever retries and tiers there are belong to the one call. A Bulkhead further in counts the calls, not those who wait; so
+//! does a [`CallerBulkhead`](crate::layers::bulkhead::CallerBulkhead), by which a call that outlives its caller keeps its place.
 //!
 //! # What a key stands for
 //!

@@ -2,7 +2,7 @@
 //!
 //! Each answer says itself whose it is, so that they are looked through, a few at a time.
 
-use redis::{FromRedisValue, RedisError};
+use redis::FromRedisValue;
 
 use super::Redis;
 use crate::{
@@ -45,7 +45,7 @@ impl Redis {
         writes: bool,
         command: &redis::Cmd,
     ) -> Result<T, StoreError> {
-        let asking = async { Ok::<_, RedisError>(command.query_async(&mut self.link.connection().await?).await?) };
+        let asking = async { command.query_async(&mut self.link.connection().await?).await };
         self.link.ask(what, self.limit, writes, asking).await
     }
 }

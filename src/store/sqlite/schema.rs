@@ -88,3 +88,33 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), Refused> {
     writing.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?;
     Ok(writing.commit()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Those of a file that this crate wrote before tasks had limits.
+    const BEFORE: usize = 3;
+
+    #[test]
+    fn tasks_of_a_file_of_before_count_and_one_index_has_all_that_is_measured() {
+        let mut file = Connection::open_in_memory().unwrap();
+        for migration in &MIGRATIONS[..BEFORE] {
+            file.execute_batch(migration).unwrap();
+        }
+        file.pragma_update(None, "application_id", APPLICATION).unwrap();
+        file.pragma_update(None, "user_version", BEFORE as i64).unwrap();
+        let task = "INSERT INTO tasks (id, created_at, expires_at, tenant, reason, preview, requires_human, redrive, request, attempts)
+            VALUES ('t', 1, 2, 'ada', 'order', '', 0, 1, 'five\u{e9}', '[]')";
+        file.execute(task, ()).unwrap();
+        assert!(migrate(&mut file).is_ok());
+        let bytes: i64 = file.query_row("SELECT bytes FROM tasks", (), |row| row.get(0)).unwrap();
+        assert_eq!(bytes, 8, "bytes, and not characters");
+        let plan: String = file
+            .query_row(&format!("EXPLAIN QUERY PLAN {}", super::super::tasks::TAKEN), (0, "ada"), |row| {
+                row.get("detail")
+            })
+            .unwrap();
+        assert!(plan.contains("COVERING INDEX tasks_taken"), "{plan}");
+    }
+}

@@ -119,13 +119,14 @@ fn count(file: &Connection, sql: &str) -> Result<u64, Error> {
     file.query_row(sql, (), |row| row.get::<_, i64>(0)).map(|count| u64::try_from(count).unwrap_or(0))
 }
 
+pub(super) const TAKEN: &str =
+    "SELECT count(*) FILTER (WHERE answered_at IS NULL AND expires_at > ?1), coalesce(sum(bytes), 0),
+    count(*) FILTER (WHERE answered_at IS NULL AND expires_at > ?1 AND tenant = ?2),
+    coalesce(sum(bytes) FILTER (WHERE tenant = ?2), 0) FROM tasks";
+
 /// What all tasks take, and those of this caller. One pass over an index that has all of it.
 fn taken(file: &Connection, tenant: Option<&str>, now: u64) -> Result<Taken, Error> {
-    let mut sql = file.prepare(
-        "SELECT count(*) FILTER (WHERE answered_at IS NULL AND expires_at > ?1), coalesce(sum(bytes), 0),
-        count(*) FILTER (WHERE answered_at IS NULL AND expires_at > ?1 AND tenant = ?2),
-        coalesce(sum(bytes) FILTER (WHERE tenant = ?2), 0) FROM tasks",
-    )?;
+    let mut sql = file.prepare(TAKEN)?;
     sql.query_row((signed(now), tenant), |row| {
         let number = |at| row.get::<_, i64>(at).map(|number| u64::try_from(number).unwrap_or(0));
         let share = |at| Ok::<_, Error>(Share { tasks: number(at)?, bytes: number(at + 1)? });
