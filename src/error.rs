@@ -81,6 +81,12 @@ impl fmt::Display for TimedOut {
 #[derive(Clone)]
 pub struct LlmError(Box<Inner>);
 
+/// What a circuit holds against a provider because of one failure.
+pub(crate) trait Evidence: Send + Sync {
+    /// Takes it back: another provider has shown that the request is at fault.
+    fn withdraw(&self);
+}
+
 #[derive(Clone, Default)]
 struct Inner {
     kind: Option<ErrorKind>,
@@ -95,6 +101,7 @@ struct Inner {
     should_retry: Option<bool>,
     timed_out: Option<TimedOut>,
     doubted: bool,
+    evidence: Option<Arc<dyn Evidence>>,
     raw: Option<Bytes>,
     dialect: Option<Dialect>,
     attempts: Vec<Attempt>,
@@ -179,6 +186,16 @@ impl LlmError {
 
     pub(crate) fn is_doubted(&self) -> bool {
         self.0.doubted
+    }
+
+    /// Keeps at hand what a circuit holds against its provider because of this failure.
+    pub(crate) fn hold(&mut self, evidence: Arc<dyn Evidence>) {
+        self.0.evidence = Some(evidence);
+    }
+
+    /// What a circuit holds against its provider because of this failure.
+    pub(crate) fn evidence(&self) -> Option<&Arc<dyn Evidence>> {
+        self.0.evidence.as_ref()
     }
 
     /// The provider's error body as it came, for a caller of the same [dialect](Self::dialect).
