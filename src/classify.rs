@@ -175,7 +175,8 @@ const fn row(kind: ErrorKind) -> Class {
         ErrorKind::ContentPolicy | ErrorKind::Refusal => Class::new(Retry::No, Failover::IfRouted, Success),
         ErrorKind::InvalidRequest => Class::new(Retry::No, Failover::No, FailureInStorm),
         ErrorKind::Auth => Class::new(Retry::No, Failover::IfWorked, LatchIfWorked),
-        ErrorKind::NotFound => Class::new(Retry::No, Failover::Yes, Neutral),
+        // It is about this request's words; what stands before another provider may let them pass.
+        ErrorKind::NotFound | ErrorKind::Blocked => Class::new(Retry::No, Failover::Yes, Neutral),
     }
 }
 
@@ -197,6 +198,7 @@ mod tests {
             ErrorKind::InvalidRequest,
             ErrorKind::Auth,
             ErrorKind::NotFound,
+            ErrorKind::Blocked,
             ErrorKind::QuotaExhausted,
             ErrorKind::ContextLength,
             ErrorKind::ContentPolicy,

@@ -100,6 +100,8 @@ const FRAMES_A_POLL: usize = 128;
 /// Holds a stream's frames back until its commit point, then gives them with the rest as one body.
 pub(crate) struct Commit {
     body: Option<LlmBody>,
+    /// What was asked, where that may be why an answer is empty.
+    request: Option<LlmRequest>,
     point: CommitPoint,
     held: VecDeque<Frame>,
     bytes: usize,
@@ -110,8 +112,9 @@ pub(crate) struct Commit {
 }
 
 impl Commit {
-    pub(crate) fn new(body: LlmBody, point: CommitPoint) -> Self {
-        Self { body: Some(body), point, held: VecDeque::new(), bytes: 0, alive: 0, content: false, finish: None }
+    pub(crate) fn new(body: LlmBody, point: CommitPoint, request: Option<LlmRequest>) -> Self {
+        let held = VecDeque::new();
+        Self { body: Some(body), request, point, held, bytes: 0, alive: 0, content: false, finish: None }
     }
 
     fn committed(&mut self) -> LlmBody {
@@ -122,18 +125,20 @@ impl Commit {
 
     /// What an answer without content means.
     fn empty(&self) -> Option<LlmError> {
-        let error = empty_answer(self.finish.as_ref())?;
+        let error = empty_answer(self.finish.as_ref(), self.request.as_ref())?;
         let raw: Vec<u8> = self.held.iter().filter_map(Frame::raw).flat_map(|(_, raw)| raw.iter().copied()).collect();
         Some(if raw.is_empty() { error } else { error.with_raw(raw.into()) })
     }
 }
 
 /// What an answer without content means, streamed or whole, by its reason to finish; `None` where it is for the caller to
-/// read.
-pub(crate) fn empty_answer(finish: Option<&FinishReason>) -> Option<LlmError> {
+/// read, who has brought it about.
+pub(crate) fn empty_answer(finish: Option<&FinishReason>, request: Option<&LlmRequest>) -> Option<LlmError> {
     let (kind, message) = match finish {
         // The tokens went into reasoning, or the turn goes on: another try would end the same.
         Some(FinishReason::Length | FinishReason::Paused | FinishReason::ToolUse) => return None,
+        // A stop text was the first that the model would have said.
+        Some(FinishReason::Stop) if request.is_some_and(LlmRequest::names_stops) => return None,
         Some(FinishReason::Filtered) => (ErrorKind::ContentPolicy, "the whole answer was filtered"),
         Some(FinishReason::Refusal) => (ErrorKind::Refusal, "the model declined and said nothing"),
         Some(FinishReason::ContextFull) => (ErrorKind::ContextLength, "the context window is full"),
@@ -349,7 +354,8 @@ where
         let inner = point.min(CommitPoint::FirstToken);
         context.commit = Some(inner);
         let hold = !self.inner_commits || point > inner;
-        CommitFuture { call: Call::first(&mut self.inner, request), point: hold.then_some(point), held: None }
+        let hold = hold.then(|| (point, request.clone()));
+        CommitFuture { call: Call::first(&mut self.inner, request), hold, held: None }
     }
 }
 
@@ -358,8 +364,8 @@ where
 pub struct CommitFuture<S: Service<LlmRequest>> {
     #[pin]
     call: Call<S, S::Future>,
-    /// `None`: what comes is handed on.
-    point: Option<CommitPoint>,
+    /// How far, and what was asked. `None`: what comes is handed on.
+    hold: Option<(CommitPoint, LlmRequest)>,
     /// The response whose body is being held back, without it.
     held: Option<Box<(LlmResponse, Commit)>>,
 }
@@ -378,23 +384,27 @@ where
             None => {
                 // In place: a response is large to move.
                 let mut polled = this.call.as_mut().poll(cx);
-                let (response, point) = match (&mut polled, *this.point) {
+                let (response, (point, request)) = match (&mut polled, &*this.hold) {
                     (Poll::Ready(Err(_)), _) => {
                         this.call.abandon();
                         return polled;
                     }
                     (Poll::Pending, _) | (_, None) => return polled,
-                    (Poll::Ready(Ok(response)), Some(point)) => (response, point),
+                    (Poll::Ready(Ok(response)), Some(hold)) => (response, hold),
                 };
                 if !response.body().is_stream() {
-                    return match response.body().finish_of_empty().and_then(empty_answer) {
+                    return match response
+                        .body()
+                        .finish_of_empty()
+                        .and_then(|finish| empty_answer(finish, Some(request)))
+                    {
                         Some(error) => Poll::Ready(Err(broken(error, response))),
                         None => polled,
                     };
                 }
                 let body = std::mem::replace(response.body_mut(), LlmBody::from_text(""));
                 let Poll::Ready(Ok(response)) = polled else { unreachable!("it was seen a line above") };
-                this.held.insert(Box::new((response, Commit::new(body, point))))
+                this.held.insert(Box::new((response, Commit::new(body, *point, Some(request.clone())))))
             }
         };
         let body = ready!(Pin::new(&mut held.1).poll(cx));
@@ -426,7 +436,8 @@ pub(crate) fn from_whom(mut error: LlmError, response: &LlmResponse) -> LlmError
 
 impl<S: Service<LlmRequest>> fmt::Debug for CommitFuture<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CommitFuture").field("call", &self.call).field("point", &self.point).finish_non_exhaustive()
+        let point = self.hold.as_ref().map(|hold| hold.0);
+        f.debug_struct("CommitFuture").field("call", &self.call).field("point", &point).finish_non_exhaustive()
     }
 }
 

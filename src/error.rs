@@ -83,6 +83,12 @@ impl fmt::Display for TimedOut {
 #[derive(Clone)]
 pub struct LlmError(Box<Inner>);
 
+/// What a circuit holds against a provider because of one failure.
+pub(crate) trait Evidence: Send + Sync {
+    /// Takes it back: another provider has shown that the request is at fault.
+    fn withdraw(&self);
+}
+
 #[derive(Clone, Default)]
 struct Inner {
     kind: Option<ErrorKind>,
@@ -98,6 +104,7 @@ struct Inner {
     timed_out: Option<TimedOut>,
     doubted: bool,
     accepts: Option<u8>,
+    evidence: Option<Arc<dyn Evidence>>,
     raw: Option<Bytes>,
     dialect: Option<Dialect>,
     attempts: Vec<Attempt>,
@@ -213,6 +220,16 @@ impl LlmError {
     #[cfg(feature = "cache")]
     pub(crate) fn accepts(&self) -> Option<u8> {
         self.0.accepts
+    }
+
+    /// Keeps at hand what a circuit holds against its provider because of this failure.
+    pub(crate) fn hold(&mut self, evidence: Arc<dyn Evidence>) {
+        self.0.evidence = Some(evidence);
+    }
+
+    /// What a circuit holds against its provider because of this failure.
+    pub(crate) fn evidence(&self) -> Option<&Arc<dyn Evidence>> {
+        self.0.evidence.as_ref()
     }
 
     /// The provider's error body as it came, for a caller of the same [dialect](Self::dialect).

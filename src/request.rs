@@ -243,6 +243,14 @@ impl LlmRequest {
         }
     }
 
+    /// Whether it names texts at which the model stops, so that an answer may end before it begins.
+    pub(crate) fn names_stops(&self) -> bool {
+        match &self.said.content {
+            Content::Chat(chat) => !chat.stop.is_empty(),
+            Content::Wire(wire) => wire.names_stops(),
+        }
+    }
+
     /// The product's feature that asks.
     pub fn feature_name(&self) -> Option<&str> {
         self.said.feature.as_deref()

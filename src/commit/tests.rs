@@ -50,7 +50,7 @@ fn broken() -> Item {
 
 /// A commit over a stream that gives these items and then hangs.
 fn commit(items: impl IntoIterator<Item = Item, IntoIter: Send + 'static>, point: CommitPoint) -> task::Spawn<Commit> {
-    task::spawn(Commit::new(LlmBody::from_frames(stream::iter(items).chain(stream::pending())), point))
+    task::spawn(Commit::new(LlmBody::from_frames(stream::iter(items).chain(stream::pending())), point, None))
 }
 
 /// The kinds of the frames that are there at once.
@@ -124,7 +124,7 @@ async fn an_error_after_the_point_is_the_readers() {
 fn a_cut_before_the_point_is_a_broken_stream() {
     for items in [vec![], vec![start()], vec![start(), finish(FinishReason::Stop)]] {
         let body = LlmBody::from_frames(stream::iter(items));
-        let error = assert_ready!(task::spawn(Commit::new(body, CommitPoint::FirstToken)).poll()).unwrap_err();
+        let error = assert_ready!(task::spawn(Commit::new(body, CommitPoint::FirstToken, None)).poll()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::StreamBroken);
     }
 }
@@ -133,7 +133,7 @@ fn a_cut_before_the_point_is_a_broken_stream() {
 async fn a_body_that_was_read_to_its_end_has_nothing_to_commit() {
     let mut body = LlmBody::from_frames(stream::iter([Ok(Frame::text("a")), end()]));
     while body.frame().await.is_some() {}
-    let error = Commit::new(body, CommitPoint::FirstToken).await.unwrap_err();
+    let error = Commit::new(body, CommitPoint::FirstToken, None).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::StreamBroken);
 }
 

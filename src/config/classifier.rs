@@ -83,6 +83,7 @@ fn usual_statuses(kind: ErrorKind) -> &'static [u16] {
         ErrorKind::ContextLength | ErrorKind::ContentPolicy => &[400],
         ErrorKind::Auth => &[401, 403],
         ErrorKind::NotFound => &[404],
+        ErrorKind::Blocked => &[403],
         ErrorKind::Other => &[500],
         _ => &[],
     }

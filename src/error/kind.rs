@@ -48,6 +48,8 @@ pub enum ErrorKind {
     Auth,
     /// No such model or path (404).
     NotFound,
+    /// Something before the provider blocked the request: a 403 with a page of a firewall or proxy in place of the API's error.
+    Blocked,
     /// A spending cap of ours refused. Nothing was sent.
     Budget,
     /// The caller's own deadline left no useful time. Nothing was sent.
@@ -85,6 +87,7 @@ impl ErrorKind {
         Self::InvalidOutput,
         Self::Auth,
         Self::NotFound,
+        Self::Blocked,
         Self::Budget,
         Self::Deadline,
         Self::OutOfService,
@@ -116,6 +119,7 @@ impl ErrorKind {
             Self::InvalidOutput => "invalid_output",
             Self::Auth => "auth",
             Self::NotFound => "not_found",
+            Self::Blocked => "blocked",
             Self::Budget => "budget",
             Self::Deadline => "deadline",
             Self::OutOfService => "out_of_service",
@@ -174,6 +178,7 @@ impl ErrorKind {
             Self::InvalidOutput => "wrong shape",
             Self::Auth => "key refused",
             Self::NotFound => "not found",
+            Self::Blocked => "blocked on the way",
             Self::Budget => "over its spending cap",
             Self::Deadline => "no time left",
             Self::OutOfService => "out of service",
@@ -241,6 +246,10 @@ impl ErrorKind {
             }
             Self::Auth => ("the key was refused", "check the provider's API key"),
             Self::NotFound => ("not found", "check the model's name and the base URL"),
+            Self::Blocked => (
+                "a firewall or proxy blocked the request",
+                "see what stands before the provider; a tier elsewhere may take the request",
+            ),
             Self::Budget => ("a spending cap refused", "raise the cap, or wait for its reset"),
             Self::Deadline => ("no useful time is left before the deadline", "raise the deadline"),
             Self::OutOfService => ("taken out of service by hand", "undrain a tier, or unpin the level"),

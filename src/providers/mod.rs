@@ -17,6 +17,8 @@ pub mod http;
 mod json;
 pub mod openai;
 mod own;
+#[cfg(feature = "http")]
+mod sentences;
 pub mod simulated;
 #[cfg(feature = "http")]
 mod splice;

@@ -153,6 +153,20 @@ impl Wire {
         self.max_tokens
     }
 
+    /// Whether the bytes name texts at which the model stops, in whatever dialect.
+    pub(crate) fn names_stops(&self) -> bool {
+        let has = |json: &[u8], names: &[&'static str], holds: &dyn Fn(&[u8]) -> bool| {
+            let object = Object::read(json, names).ok();
+            let found = object.iter().flat_map(|object| names.iter().filter_map(|name| object.field(name)));
+            found.into_iter().any(|field| holds(&json[field.value.clone()]))
+        };
+        // A text, or a list with one in it.
+        let a_text = |value: &[u8]| value.contains(&b'"');
+        let in_config = |value: &[u8]| has(value, &["stopSequences", "stop_sequences"], &a_text);
+        has(&self.body, &["stop", "stop_sequences"], &a_text)
+            || has(&self.body, &["generationConfig", "generation_config"], &in_config)
+    }
+
     pub(crate) fn set_stream(&mut self, stream: bool) {
         self.stream = stream;
         self.decoded(|chat| chat.stream = stream);

@@ -197,6 +197,7 @@ pub(super) const BROKEN: &[(&str, usize, usize, &str, Option<&str>)] = &[
     ("names_of_others.yaml", 4, 5, "unknown key `num_retries`", Some("retry.max_attempts")),
     ("names_of_others.yaml", 5, 5, "unknown key `cooldown`", Some("circuit_breaker.cooldown")),
     ("names_of_others.yaml", 7, 11, "unknown key `rpm`", Some("requests_per_minute")),
+    ("confirm_with_nothing.yaml", 4, 65, "a text to ask with", None),
     ("bomb.yaml", 5, 0, "more than 50000 values", None),
     ("deep.yaml", 1, 0, "deep", None),
     ("deep.toml", 1, 0, "recursion depth", None),

@@ -55,7 +55,7 @@ fn three_formats_are_one_configuration() {
         (4, Likeness::Embeddings, Some(0.9))
     );
     assert_eq!(yaml.alerts.rules.key_refused, Some(RuleThreshold::On(false)));
-    let cooldown = yaml.tiers[0].circuit_breaker.and_then(|breaker| breaker.cooldown);
+    let cooldown = yaml.tiers[0].circuit_breaker.as_ref().and_then(|breaker| breaker.cooldown);
     assert!(matches!(cooldown, Some(Cooldown::Growing(growing)) if growing.factor == 2.0));
 }
 

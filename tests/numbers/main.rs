@@ -9,6 +9,8 @@ mod common;
 mod bulkhead;
 mod classes;
 mod deadline;
+mod echoes;
+mod empties;
 mod faults;
 mod outage;
 mod permits;

@@ -145,7 +145,9 @@ fn circuit(plan: &Plan, tier: usize, events: &Events) -> CircuitBreakerLayer {
         .probe_successes(settings.successes)
         .latch(settings.latch)
         .max_throttle(settings.max_throttle)
-        .second_opinion_after(settings.second_opinion_after);
+        .second_opinion_after(settings.second_opinion_after)
+        // A latch is judged by what callers met.
+        .without_confirmation();
     if let Some((share, over)) = settings.failure_rate {
         layer = layer.failure_rate(share, window(over));
     }

@@ -208,7 +208,7 @@ fn tier_block(file: &mut String, tier: &Tier, retries: bool, circuit: bool) {
          progress: {}, progress_ceiling: {} }}\n    retry: {{ max_attempts: {}, max_delay: {}, jitter: {jitter}, \
          retry_timeouts: {} }}\n    circuit_breaker: {{ consecutive_failures: {}, cooldown: {{ first: {}, factor: {}, \
          longest: {} }}, probes: {}, probe_successes: {}, latch: {}, max_throttle: {}, \
-         second_opinion_after: {}{rules} }}\n",
+         second_opinion_after: {}, confirm: false{rules} }}\n",
         tier.name,
         tier.last_resort,
         tier.level,

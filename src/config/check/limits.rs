@@ -2,7 +2,8 @@ use super::Findings;
 use crate::{
     ErrorKind,
     config::{
-        AllOpen, CircuitBreaker, Config, Cooldown, Fallback, Feature, Growth, OnError, Rate, Retry, Span, tree::Step,
+        AllOpen, CircuitBreaker, Config, Confirm, Cooldown, Fallback, Feature, Growth, OnError, Rate, Retry, Span,
+        tree::Step,
     },
 };
 
@@ -98,6 +99,13 @@ pub(super) fn breaker(breaker: &CircuitBreaker, findings: &mut Findings<'_, '_>)
     findings.at_least_one("probe_successes", breaker.probe_successes.map(u64::from), "");
     findings.some_time("latch", breaker.latch);
     findings.some_time("abandoned_after", breaker.abandoned_after);
+    if breaker
+        .confirm
+        .as_ref()
+        .is_some_and(|confirm| matches!(confirm, Confirm::Prompt(text) if text.trim().is_empty()))
+    {
+        findings.wrong("confirm", "there is nothing to ask with; `false` takes every call's word");
+    }
 }
 
 fn feature(feature: &Feature, config: &Config, findings: &mut Findings<'_, '_>) {

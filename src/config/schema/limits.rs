@@ -100,7 +100,7 @@ pub enum Jitter {
 }
 
 /// A circuit breaker.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CircuitBreaker {
     /// Opens after so many failures in a row; 0: never for that. Default: 5.
@@ -131,6 +131,20 @@ pub struct CircuitBreaker {
     pub second_opinion_after: Option<u32>,
     /// From when on a call counts as a failure that its caller leaves before anything came. Default: never.
     pub abandoned_after: Option<Span>,
+    /// What is asked of the provider, in one turn and for one token, before a single call's word is taken that the quota is used up or
+    /// the key refused; `false`: it is taken at once. Default: `ping`.
+    #[schemars(extend("default" = "ping"))]
+    pub confirm: Option<Confirm>,
+}
+
+/// How it is found out that the quota is used up or the key refused, where one call says so.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "expected a text to ask with, such as `ping`, or `false`")]
+pub enum Confirm {
+    /// By asking this.
+    Prompt(String),
+    /// `true`: with the default. `false`: the call is believed.
+    Switch(bool),
 }
 
 /// A cooldown: one span, or one that grows while probes fail.

@@ -32,7 +32,8 @@ pub use self::{
     hedge::{Hedge, HedgeAfter, HedgeSettings},
     idempotency::Idempotency,
     limits::{
-        CircuitBreaker, Cooldown, GrowingCooldown, Growth, Jitter, RateOver, Retry, SlowCalls, TierTimeout, Timeout,
+        CircuitBreaker, Confirm, Cooldown, GrowingCooldown, Growth, Jitter, RateOver, Retry, SlowCalls, TierTimeout,
+        Timeout,
     },
     mirror::{Candidate, Mirror},
     scalars::{KeyRef, Secret, Share, Size, Span},

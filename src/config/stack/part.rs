@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use tower::{ServiceBuilder, util::Either};
+use tower::{Layer, ServiceBuilder, util::Either};
 
 use super::{
     Makings,
@@ -50,7 +50,7 @@ impl Part {
     ) -> Result<Self, InvalidConfig> {
         // How often the primary is looked at is what its circuit's cooldown is.
         let check = config.fallback.recovery_check.filter(|_| place == Some(0));
-        let settings = settings::merged_breaker(tier.circuit_breaker, check, config.circuit_breaker);
+        let settings = settings::merged_breaker(tier.circuit_breaker.clone(), check, config.circuit_breaker.clone());
         let on_error = &config.fallback.on_error;
         let known = before.filter(|known| known.plan == plan);
         if let Some(known) = known
@@ -67,7 +67,11 @@ impl Part {
         if let Some(seed) = makings.seed(&tier.name) {
             breaker = breaker.seed(seed);
         }
-        let breaker = settings::breaker(&plan.place, tier.circuit_breaker, breaker, &settings)?;
+        let breaker = settings::breaker(&plan.place, tier.circuit_breaker.as_ref(), breaker, &settings)?;
+        // Nobody else is asked what nobody needs to know: people least of all.
+        let is_model = !matches!(tier.provider, Provider::Cached | Provider::Canned | Provider::Handoff);
+        let asked = is_model.then(|| settings::attempt(tier.timeout).layer(leaf.clone()));
+        let breaker = settings::confirmed(breaker, settings.confirm.as_ref(), asked);
         let (name, on_error) = (tier.name.as_str().into(), on_error.clone());
         Ok(Self { name, plan, leaf, settings, on_error, breaker })
     }

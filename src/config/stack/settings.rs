@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use tower::Service;
+
 use super::stores::{Keys, Opened};
 use crate::{
     BulkheadLayer, CircuitBreakerLayer, Classifier, ErrorKind, Events, IdempotencyHandle, IdempotencyLayer,
-    InvalidConfig, RetryBudget, RetryWithJitterLayer, TimeoutLayer, classify,
+    InvalidConfig, LlmError, LlmRequest, LlmResponse, RetryBudget, RetryWithJitterLayer, TimeoutLayer, classify,
     config::{
-        self as schema, AllOpen, CircuitBreaker, Cooldown, Feature, Growth, Retry, Session, Share, Span, StreamBreak,
-        TierTimeout,
+        self as schema, AllOpen, CircuitBreaker, Confirm, Cooldown, Feature, Growth, Retry, Session, Share, Span,
+        StreamBreak, TierTimeout,
     },
     layers::{
         bulkhead::{Limits, Rate},
@@ -170,6 +172,7 @@ pub(super) fn merged_breaker(
         max_throttle: own.max_throttle.or(file.max_throttle),
         second_opinion_after: own.second_opinion_after.or(file.second_opinion_after),
         abandoned_after: own.abandoned_after.or(file.abandoned_after),
+        confirm: own.confirm.or(file.confirm),
     }
 }
 
@@ -177,11 +180,10 @@ pub(super) fn merged_breaker(
 /// an error names the field that is wrong.
 pub(super) fn breaker(
     place: &str,
-    own: Option<CircuitBreaker>,
+    own: Option<&CircuitBreaker>,
     mut layer: CircuitBreakerLayer,
     settings: &CircuitBreaker,
 ) -> Result<CircuitBreakerLayer, InvalidConfig> {
-    let own = own.unwrap_or_default();
     let field = |rule: &str, is_own: bool| match is_own {
         true => format!("{place}.circuit_breaker.{rule}"),
         false => format!("circuit_breaker.{rule}"),
@@ -190,12 +192,12 @@ pub(super) fn breaker(
         layer = layer.consecutive_failures(failures);
     }
     if let Some(rule) = settings.failure_rate {
-        let field = field("failure_rate", own.failure_rate.is_some());
+        let field = field("failure_rate", own.is_some_and(|own| own.failure_rate.is_some()));
         let window = window(&field, rule.calls, rule.span, rule.min_calls)?;
         layer = layer.failure_rate(rule.share.0, window);
     }
     if let Some(rule) = settings.slow_calls {
-        let field = field("slow_calls", own.slow_calls.is_some());
+        let field = field("slow_calls", own.is_some_and(|own| own.slow_calls.is_some()));
         let window = window(&field, rule.calls, rule.span, rule.min_calls)?;
         layer = layer.slow_calls(rule.after.0, rule.share.0, window);
     }
@@ -225,6 +227,27 @@ pub(super) fn breaker(
         layer = layer.abandoned_after(time.0);
     }
     Ok(layer)
+}
+
+/// How a tier's circuit tells a used-up quota and a refused key from what one caller can bring about: by asking `service`, if that
+/// is a model.
+pub(super) fn confirmed<S>(
+    layer: CircuitBreakerLayer,
+    confirm: Option<&Confirm>,
+    service: Option<S>,
+) -> CircuitBreakerLayer
+where
+    S: Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + Sync + 'static,
+{
+    let text = match confirm {
+        Some(Confirm::Switch(false)) => return layer.without_confirmation(),
+        Some(Confirm::Prompt(text)) => text,
+        None | Some(Confirm::Switch(true)) => "ping",
+    };
+    match service {
+        Some(service) => layer.confirm_with(service, LlmRequest::prompt(text).max_tokens(1)),
+        None => layer,
+    }
 }
 
 fn window(

@@ -146,7 +146,7 @@ fn what_is_wrong_in_the_files_own_block_is_not_told_of_a_tier() {
     config.circuit_breaker.failure_rate = Some(no_window);
     let message = refused(config.clone());
     assert!(message.contains("circuit_breaker.failure_rate") && !message.contains("tiers."), "{message}");
-    config.tiers[0].circuit_breaker = Some(config.circuit_breaker);
+    config.tiers[0].circuit_breaker = Some(config.circuit_breaker.clone());
     let message = refused(config);
     assert!(message.contains("tiers.a.circuit_breaker.failure_rate"), "{message}");
 }

@@ -1,19 +1,29 @@
 //! A circuit with its name: the state machine, the table that judges its calls, and the events that it sends.
 
-use std::{num::NonZeroU64, sync::Arc, time::Duration};
+use std::{
+    num::NonZeroU64,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
-use tokio::time::Instant;
+use http::StatusCode;
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout},
+};
+use tower::ServiceExt;
 
 use super::{
-    fingerprint::fingerprint,
+    fingerprint::{caller, fingerprint},
+    handle::LONGEST_PROBE,
     settings::Settings,
     state::{self, Admission, Circuit, Decision, Phase, Rejection, Transition},
     word::Reason,
 };
 use crate::{
-    Classifier, ErrorKind, Event, Events, LlmError, LlmRequest,
+    BoxLlmService, Classifier, Context, ErrorKind, Event, Events, LlmError, LlmRequest,
     classify::Count,
-    error::TimeoutLimit,
+    error::{Evidence, TimeoutLimit},
     events::{CircuitReason, CircuitState},
     layers::{
         admission::{Gate, Outcome, Permit, Ticket},
@@ -31,6 +41,19 @@ pub(super) struct Policy {
     pub(super) abandoned_after: Option<Duration>,
     pub(super) classifier: Classifier,
     pub(super) events: Events,
+    pub(super) confirm: Confirm,
+}
+
+/// How it is told whether a latch is one, where a call says so that may have brought it about itself.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Confirm {
+    /// It is not: such a failure is its call's own.
+    #[default]
+    Never,
+    /// It is one.
+    Believed,
+    /// By sending this to there.
+    Asked(BoxLlmService, LlmRequest),
 }
 
 #[derive(Debug)]
@@ -38,6 +61,7 @@ pub(super) struct NamedCircuit {
     pub(super) name: Arc<str>,
     pub(super) machine: Circuit,
     policy: Arc<Policy>,
+    me: Weak<Self>,
 }
 
 impl Policy {
@@ -48,8 +72,9 @@ impl Policy {
 }
 
 impl NamedCircuit {
-    pub(super) fn new(name: Arc<str>, policy: Arc<Policy>, seed: u64) -> Self {
-        Self { name, machine: Circuit::new(policy.settings.clone(), Instant::now(), seed), policy }
+    pub(super) fn new(name: Arc<str>, policy: Arc<Policy>, seed: u64) -> Arc<Self> {
+        let machine = Circuit::new(policy.settings.clone(), Instant::now(), seed);
+        Arc::new_cyclic(|me| Self { name, machine, policy, me: me.clone() })
     }
 
     /// Leave to make a call, if it needs nothing else. While all is well that is one load: neither is the clock read, nor
@@ -72,7 +97,12 @@ impl NamedCircuit {
                 self.tell(Some(transition));
                 admission
             }
-            Decision::Rejected(rejection) => return Err(rejection),
+            Decision::Rejected(rejection) => {
+                if rejection.reason == Reason::InvalidRequests {
+                    self.machine.meet(caller(request));
+                }
+                return Err(rejection);
+            }
         };
         let ticket = Ticket {
             generation: admission.generation,
@@ -82,11 +112,10 @@ impl NamedCircuit {
         if admission.probe.is_none() && !admission.suspect {
             return Ok(Permit::new(self.clone(), ticket));
         }
-        let marked = Marked {
-            circuit: self.clone(),
-            probe: admission.probe,
-            fingerprint: admission.suspect.then(|| fingerprint(request)),
-        };
+        let caller = caller(request);
+        self.machine.meet(caller);
+        let marked =
+            Marked { circuit: self.clone(), probe: admission.probe, fingerprint: fingerprint(request), caller };
         Ok(Permit::new(Arc::new(marked), ticket))
     }
 
@@ -146,21 +175,62 @@ impl NamedCircuit {
         }
     }
 
-    /// Sends a change of state to those who listen.
+    /// After a change of state, tells those who listen of all that nobody has been told of yet, in their order: not under the
+    /// lock under which they were made, so that another may be telling of this one already.
     pub(super) fn tell(&self, transition: Option<Transition>) {
-        let Some(transition) = transition else { return };
-        let (from, to) = (outward(transition.from), outward(transition.to));
-        // Closed by hand from closed, say: the same thing for those outside.
-        if from == to {
+        if transition.is_none() {
             return;
         }
-        self.policy.events.send(Event::CircuitChanged {
-            circuit: self.name.clone(),
-            from,
-            to,
-            reason: why(transition.reason),
-            at: Instant::now(),
-        });
+        let mut telling = None;
+        while let Some(transition) = self.machine.next_to_tell(telling.is_some()) {
+            telling.get_or_insert_with(|| Telling(&self.machine));
+            let (from, to) = (outward(transition.from), outward(transition.to));
+            // Closed by hand from closed, say: the same thing for those outside.
+            if from == to {
+                continue;
+            }
+            self.policy.events.send(Event::CircuitChanged {
+                circuit: self.name.clone(),
+                from,
+                to,
+                reason: why(transition.reason),
+                at: Instant::now(),
+            });
+        }
+        // There is none left, and another may be telling of the next.
+        std::mem::forget(telling);
+    }
+
+    /// Sends the probe that is wanted, if one is: in a task of its own, for it is nobody's call. Where there is no runtime nothing is
+    /// confirmed.
+    #[cold]
+    fn send_probe(&self) {
+        let Confirm::Asked(service, request) = &self.policy.confirm else { return };
+        if let (Some(generation), Ok(runtime)) = (self.machine.take_accusation(), Handle::try_current()) {
+            let request = request.with_context(Context::default());
+            runtime.spawn(probe(service.clone(), request, self.me.clone(), generation));
+        }
+    }
+
+    /// Takes what the provider said to the probe.
+    fn confirm(&self, generation: u32, said: &Result<(), LlmError>) {
+        let outcome = match said {
+            Ok(()) => state::Outcome::Success { slow: false },
+            Err(error) => match self.policy.classifier.classify(error).circuit {
+                Count::Latch => state::Outcome::Quota { until: error.retry_at() },
+                Count::LatchIfWorked => state::Outcome::Auth,
+                _ => state::Outcome::Neutral,
+            },
+        };
+        self.tell(self.machine.confirm(generation, outcome, Instant::now()));
+    }
+
+    /// Whether a failure that would latch may be what its caller has brought about. Statuses that no request can lead to tell of a
+    /// whole account, where the API has named the error.
+    fn may_be_the_callers(&self, error: &LlmError) -> bool {
+        let is_accounts = |status: StatusCode| matches!(status.as_u16(), 401 | 402 | 429) && error.code().is_some();
+        !matches!(self.policy.confirm, Confirm::Believed)
+            && error.status().is_some_and(|status| status.is_client_error() && !is_accounts(status))
     }
 
     fn finish(&self, admission: Admission, fingerprint: Option<u64>, begun: Option<NonZeroU64>, outcome: Outcome<'_>) {
@@ -188,6 +258,9 @@ impl NamedCircuit {
                 at: Instant::now(),
             });
         }
+        if matches!(outcome, state::Outcome::Accused { .. }) {
+            self.send_probe();
+        }
     }
 
     fn judge(&self, error: &LlmError, fingerprint: Option<u64>, begun: Option<NonZeroU64>) -> state::Outcome {
@@ -204,6 +277,8 @@ impl NamedCircuit {
             Count::Success => state::Outcome::Alive,
             Count::Neutral if error.kind() == ErrorKind::RateLimited => state::Outcome::RateLimited { until: asked },
             Count::Neutral => state::Outcome::Neutral,
+            Count::Latch if self.may_be_the_callers(error) => state::Outcome::Accused { reason: Reason::Quota },
+            Count::LatchIfWorked if self.may_be_the_callers(error) => state::Outcome::Accused { reason: Reason::Auth },
             Count::Latch => state::Outcome::Quota { until: asked },
             Count::LatchIfWorked => state::Outcome::Auth,
             Count::FailureInStorm => state::Outcome::InvalidRequest { fingerprint },
@@ -232,7 +307,7 @@ impl Gate for NamedCircuit {
         if matches!(outcome, Outcome::Answered) && ticket.begun.is_none() && self.machine.is_idle(ticket.generation) {
             return;
         }
-        let admission = Admission { generation: ticket.generation, probe: None, suspect: false };
+        let admission = Admission { generation: ticket.generation, probe: None, suspect: false, caller: None };
         self.finish(admission, None, ticket.begun, outcome);
     }
 
@@ -250,13 +325,15 @@ impl Gate for NamedCircuit {
 struct Marked {
     circuit: Arc<NamedCircuit>,
     probe: Option<u64>,
-    fingerprint: Option<u64>,
+    fingerprint: u64,
+    caller: u64,
 }
 
 impl Gate for Marked {
     fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>) {
-        let admission = Admission { generation: ticket.generation, probe: self.probe, suspect: false };
-        self.circuit.finish(admission, self.fingerprint, ticket.begun, outcome);
+        let (generation, caller) = (ticket.generation, Some(self.caller));
+        let admission = Admission { generation, probe: self.probe, suspect: false, caller };
+        self.circuit.finish(admission, Some(self.fingerprint), ticket.begun, outcome);
     }
 
     fn begins(&self, ticket: &mut Ticket) {
@@ -265,6 +342,43 @@ impl Gate for Marked {
 
     fn unmask(&self, error: &mut LlmError) {
         self.circuit.unmask_or_doubt(error, self.probe.is_some());
+        if error.kind() == ErrorKind::InvalidRequest {
+            let circuit = Arc::downgrade(&self.circuit);
+            error.hold(Arc::new(Mistake { circuit, fingerprint: self.fingerprint }));
+        }
+    }
+}
+
+/// Asks the provider, and tells the circuit what it said. Nothing of the circuit is held meanwhile.
+async fn probe(service: BoxLlmService, request: LlmRequest, circuit: Weak<NamedCircuit>, generation: u32) {
+    let asked = async { service.oneshot(request).await?.collect().await.map(drop) };
+    let Ok(said) = timeout(LONGEST_PROBE, asked).await else { return };
+    if let Some(circuit) = circuit.upgrade() {
+        circuit.confirm(generation, &said);
+    }
+}
+
+/// A request that was called invalid.
+struct Mistake {
+    // A call under way would be told by a reference of its own.
+    circuit: Weak<NamedCircuit>,
+    fingerprint: u64,
+}
+
+impl Evidence for Mistake {
+    fn withdraw(&self) {
+        if let Some(circuit) = self.circuit.upgrade() {
+            circuit.machine.withdraw(self.fingerprint);
+        }
+    }
+}
+
+/// Whoever tells of changes. Who listens is foreign code, and may panic.
+struct Telling<'a>(&'a Circuit);
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        self.0.stop_telling();
     }
 }
 

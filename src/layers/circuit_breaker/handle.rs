@@ -82,7 +82,9 @@ impl CircuitBreakerHandle {
         match &self.shared.circuits {
             Circuits::One(lanes) => lanes.out(),
             // The map's, and this one.
-            Circuits::Keyed(keyed) => Arc::strong_count(&keyed.get(&self.key)).saturating_sub(2),
+            Circuits::Keyed(keyed) => {
+                keyed.known(&self.key).map_or(0, |circuit| Arc::strong_count(&circuit).saturating_sub(2))
+            }
         }
     }
 
@@ -112,7 +114,8 @@ impl CircuitBreakerHandle {
     /// Closes the circuit as a new one is: nothing counted, and working by itself again. Gives whether it was anything else
     /// than closed.
     pub fn reset(&self) -> bool {
-        self.operate(|circuit| circuit.machine.reset(), |circuit| Operation::CircuitReleased { circuit })
+        let now = Instant::now();
+        self.operate(|circuit| circuit.machine.reset(now), |circuit| Operation::CircuitReleased { circuit })
     }
 
     /// Listens from now on. These are all events of the channel that the layer was given, or of its own.
@@ -150,21 +153,29 @@ impl CircuitBreakerHandle {
         order: impl FnOnce(&NamedCircuit) -> Option<Transition>,
         operation: impl FnOnce(Arc<str>) -> Operation,
     ) -> bool {
-        self.with(|circuit| {
+        let order = |circuit: &NamedCircuit| {
             let Some(transition) = order(circuit) else { return false };
             let by = self.by.clone();
             let told = || Event::Operated { operation: operation(circuit.name.clone()), by, at: Instant::now() };
             self.events.send_with(told);
             circuit.tell(Some(transition));
             true
-        })
+        };
+        match &self.shared.circuits {
+            Circuits::One(lanes) => order(lanes.gate()),
+            Circuits::Keyed(keyed) => order(&keyed.get_by_hand(&self.key)),
+        }
     }
 
-    /// Not by a reference of its own, which would look like a call under way.
+    /// Looks at the circuit; of a key that has none, at one as it would be. Not by a reference of its own, which would look like
+    /// a call under way.
     pub(super) fn with<R>(&self, look: impl FnOnce(&NamedCircuit) -> R) -> R {
         match &self.shared.circuits {
             Circuits::One(lanes) => look(lanes.gate()),
-            Circuits::Keyed(keyed) => look(&keyed.get(&self.key)),
+            Circuits::Keyed(keyed) => match keyed.known(&self.key) {
+                Some(circuit) => look(&circuit),
+                None => look(&keyed.new_circuit(&self.key)),
+            },
         }
     }
 }
@@ -175,11 +186,11 @@ impl fmt::Debug for CircuitBreakerHandle {
     }
 }
 
-/// The circuit of a key: a keyed one may have been forgotten since, and is then a new one.
-fn circuit(shared: &Shared, key: &str) -> Arc<NamedCircuit> {
+/// The circuit of a key, if it has one: a keyed one may have been forgotten since.
+fn circuit(shared: &Shared, key: &str) -> Option<Arc<NamedCircuit>> {
     match &shared.circuits {
-        Circuits::One(lanes) => lanes.gate().clone(),
-        Circuits::Keyed(keyed) => keyed.get(key),
+        Circuits::One(lanes) => Some(lanes.gate().clone()),
+        Circuits::Keyed(keyed) => keyed.known(key),
     }
 }
 
@@ -190,10 +201,8 @@ where
 {
     loop {
         sleep(interval).await;
-        let Some(generation) = shared.upgrade().map(|shared| circuit(&shared, &key).machine.recoverable()) else {
-            return;
-        };
-        let Some(generation) = generation else { continue };
+        let Some(known) = shared.upgrade().map(|shared| circuit(&shared, &key)) else { return };
+        let Some(generation) = known.and_then(|circuit| circuit.machine.recoverable()) else { continue };
         // Nothing of the circuit is held while the probe is under way.
         let fresh = request.with_context(Context::default());
         let answer = timeout(interval.max(LONGEST_PROBE), answers(service.clone(), fresh)).await;
@@ -201,7 +210,7 @@ where
             continue;
         }
         let Some(shared) = shared.upgrade() else { return };
-        let circuit = circuit(&shared, &key);
+        let Some(circuit) = circuit(&shared, &key) else { continue };
         circuit.tell(circuit.machine.recover(generation));
     }
 }
@@ -218,4 +227,4 @@ where
 }
 
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
-const LONGEST_PROBE: Duration = Duration::from_secs(30);
+pub(super) const LONGEST_PROBE: Duration = Duration::from_secs(30);

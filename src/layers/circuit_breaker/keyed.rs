@@ -54,25 +54,46 @@ impl Keyed {
         self.get(&(self.key_of)(request))
     }
 
-    /// The circuit of this key, made if need be.
-    pub(super) fn get(&self, key: &str) -> Arc<NamedCircuit> {
+    /// The circuit of this key, made if need be. Where there is no room for it, it is for this call alone.
+    fn get(&self, key: &str) -> Arc<NamedCircuit> {
         let mut circuits = self.lock();
-        circuits.lookups += 1;
-        let used = circuits.lookups;
-        if let Some(entry) = circuits.by_key.get_mut(key) {
-            entry.used = used;
-            return entry.circuit.clone();
+        if let Some(known) = circuits.find(key) {
+            return known;
+        }
+        let has_room = circuits.by_key.len() < self.capacity || circuits.forget_one();
+        let circuit = self.new_circuit(key);
+        if has_room {
+            circuits.insert(key, circuit.clone());
+        }
+        circuit
+    }
+
+    /// The same to be moved by hand, which is remembered in any case.
+    pub(super) fn get_by_hand(&self, key: &str) -> Arc<NamedCircuit> {
+        let mut circuits = self.lock();
+        if let Some(known) = circuits.find(key) {
+            return known;
         }
         if circuits.by_key.len() >= self.capacity {
             circuits.forget_one();
         }
+        let circuit = self.new_circuit(key);
+        circuits.insert(key, circuit.clone());
+        circuit
+    }
+
+    /// The circuit of this key, if it has one. To look is not to use it.
+    pub(super) fn known(&self, key: &str) -> Option<Arc<NamedCircuit>> {
+        self.lock().by_key.get(key).map(|entry| entry.circuit.clone())
+    }
+
+    /// A circuit of this key that nobody has called yet.
+    pub(super) fn new_circuit(&self, key: &str) -> Arc<NamedCircuit> {
         let name = format!("{}/{key}", self.name).into();
         // Not one sequence of chance for all: their probes would be in step.
         let mut hasher = DefaultHasher::new();
         hasher.write(key.as_bytes());
-        let circuit = Arc::new(NamedCircuit::new(name, self.policy.clone(), self.seed ^ hasher.finish()));
-        circuits.by_key.insert(key.into(), Entry { circuit: circuit.clone(), used });
-        circuit
+        NamedCircuit::new(name, self.policy.clone(), self.seed ^ hasher.finish())
     }
 
     /// The keys that have a circuit, and its state.
@@ -89,17 +110,26 @@ impl Keyed {
 }
 
 impl Circuits {
-    /// What is closed and has no failure forgets nothing when it goes; among the rest, the longest unused.
-    fn forget_one(&mut self) {
+    fn find(&mut self, key: &str) -> Option<Arc<NamedCircuit>> {
+        self.lookups += 1;
+        let entry = self.by_key.get_mut(key)?;
+        entry.used = self.lookups;
+        Some(entry.circuit.clone())
+    }
+
+    fn insert(&mut self, key: &str, circuit: Arc<NamedCircuit>) {
+        let used = self.lookups;
+        self.by_key.insert(key.into(), Entry { circuit, used });
+    }
+
+    /// What is closed and has no failure forgets nothing when it goes; among the rest of those that are closed, the longest
+    /// unused. Whether there was one.
+    fn forget_one(&mut self) -> bool {
         let now = Instant::now();
-        let dearest = |entry: &Entry| {
-            let machine = &entry.circuit.machine;
-            machine.peek(now) != Phase::Closed || machine.failures() > 0
-        };
-        let oldest = self.by_key.iter().min_by_key(|(_, entry)| (dearest(entry), entry.used));
-        if let Some(key) = oldest.map(|(key, _)| key.clone()) {
-            self.by_key.remove(&key);
-        }
+        let closed = self.by_key.iter().filter(|(_, entry)| entry.circuit.machine.peek(now) == Phase::Closed);
+        let oldest = closed.min_by_key(|(_, entry)| (entry.circuit.machine.failures() > 0, entry.used));
+        let oldest = oldest.map(|(key, _)| key.clone());
+        oldest.is_some_and(|key| self.by_key.remove(&key).is_some())
     }
 }
 

@@ -6,16 +6,18 @@ use std::{
     time::Duration,
 };
 
-use tower::Layer;
+use tower::{Layer, Service};
 
 use super::{
     CircuitBreaker, CircuitBreakerHandle, Window,
-    circuit::{NamedCircuit, Policy},
+    circuit::{Confirm, NamedCircuit, Policy},
     keyed::{KeyOf, Keyed},
     service::{Circuits, Shared},
     settings::{Rule, Settings},
 };
-use crate::{Classifier, Events, LlmRequest, events::CircuitState, layers::lanes::Lanes};
+use crate::{
+    BoxLlmService, Classifier, Events, LlmError, LlmRequest, LlmResponse, events::CircuitState, layers::lanes::Lanes,
+};
 
 /// Applies [`CircuitBreaker`]. See the [module docs](super).
 ///
@@ -41,6 +43,7 @@ impl CircuitBreakerLayer {
             abandoned_after: None,
             classifier: Classifier::default(),
             events: Events::default(),
+            confirm: Confirm::default(),
         };
         Self { name: name.into(), policy, keyed: None, seed: None, shared: Arc::default() }
     }
@@ -148,6 +151,34 @@ impl CircuitBreakerLayer {
         self
     }
 
+    /// Sets how the circuit finds out whether the quota is used up or the key refused, where a single call says so that may have
+    /// brought it about itself: a 400, 403 or 404, or whatever 4xx names no error of the API. Default: it does not, and such a
+    /// failure is its call's own.
+    ///
+    /// `service` is what the breaker stands around, or a clone of it; through the breaker itself the request would count. It gets
+    /// `request` after such a call, at most once in 10 s and for at most 30 s, in a task of its own on tokio's runtime. Meanwhile all
+    /// are let through. If the request fails in the same way, the circuit opens; if not, nothing has happened. A small one will do:
+    /// `LlmRequest::prompt("ping").max_tokens(1)`, with a model where the leaf has none of its own. No layer around this one counts it,
+    /// budgets included.
+    #[must_use]
+    pub fn confirm_with<S>(mut self, service: S, request: LlmRequest) -> Self
+    where
+        S: Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + Sync + 'static,
+    {
+        self.changed();
+        self.policy.confirm = Confirm::Asked(BoxLlmService::new(service), request);
+        self
+    }
+
+    /// Believes every call that says the quota is used up or the key refused, and opens at once: for circuits whose callers are all
+    /// trusted.
+    #[must_use]
+    pub fn without_confirmation(mut self) -> Self {
+        self.changed();
+        self.policy.confirm = Confirm::Believed;
+        self
+    }
+
     /// Sets the longest time for which a provider's own `Retry-After` or reset time closes it off. Default: 5 min.
     #[must_use]
     pub fn max_throttle(mut self, longest: Duration) -> Self {
@@ -156,7 +187,8 @@ impl CircuitBreakerLayer {
     }
 
     /// Keeps one circuit for each key that the function gives, such as the model, and at most `capacity` of them (at
-    /// least 1): when there is no room for another, one that is closed is forgotten, the longest unused first.
+    /// least 1): when there is no room for another, one that is closed is forgotten, the longest unused first. One that is open, or
+    /// that somebody has forced, never is: where all are, calls of a new key pass through a circuit that nobody remembers.
     /// Default: one circuit for all. A call then takes a short lock, to look its circuit up.
     ///
     /// ```
@@ -230,7 +262,7 @@ impl CircuitBreakerLayer {
             let policy = Arc::new(self.policy.clone());
             let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
             let circuits = match &self.keyed {
-                None => Circuits::One(Lanes::new(Arc::new(NamedCircuit::new(self.name.clone(), policy, seed)))),
+                None => Circuits::One(Lanes::new(NamedCircuit::new(self.name.clone(), policy, seed))),
                 Some((key_of, capacity)) => {
                     Circuits::Keyed(Keyed::new(self.name.clone(), policy, seed, key_of.clone(), *capacity))
                 }

@@ -140,7 +140,7 @@ fn loom_failure_in_the_window_races_with_a_reset() {
         let before = admission(circuit.admit(|| origin)).expect("closed");
         let resetting = {
             let circuit = circuit.clone();
-            thread::spawn(move || circuit.reset())
+            thread::spawn(move || circuit.reset(origin))
         };
         circuit.settle(before, FAILURE, || origin);
         resetting.join().unwrap();

@@ -27,10 +27,16 @@
 //!
 //! - a `Retry-After` closes the provider off until then, at once (at most [5 minutes](CircuitBreakerLayer::max_throttle));
 //!   after it all calls go through again, without a probe, for nothing was broken;
-//! - a used-up quota, and a refused key that has worked before, open the circuit at once;
+//! - a used-up quota, and a refused key that has worked before, open the circuit at once where the answer is about the account
+//!   (a 401, 402 or 429 that names its error, or a leaf's error without a status). Any other 4xx may be what its caller has brought
+//!   about, so that nobody is refused on its word: the circuit opens if a small request
+//!   [of its own](CircuitBreakerLayer::confirm_with) meets the same, and without one not at all;
 //! - twenty different requests in a minute that are suddenly called invalid, and are half of all, are the provider's fault
 //!   (seen for twenty hours in 2026) and open it, too. While that lasts the error of a probe says so: it is no longer
-//!   [`InvalidRequest`](crate::ErrorKind::InvalidRequest), which stops at once, but one of the provider, which fails over;
+//!   [`InvalidRequest`](crate::ErrorKind::InvalidRequest), which stops at once, but one of the provider, which fails over.
+//!   They count by callers: the tenant or key that a request is from, or else its session. Where several call, at most half of
+//!   the twenty are one caller's. A caller with a name who seems to be alone decides after a minute in which nobody else came. A
+//!   request that the next tier calls invalid too counts no more, at neither tier;
 //! - before that, from the [third](CircuitBreakerLayer::second_opinion_after) different one that makes them half of all, and
 //!   where it was a probe that was called invalid, it counts for nothing but is *doubted*: it stays the error that it is, and a
 //!   [`Fallback`](crate::Fallback) further out asks the next tier whether it sees the mistake too. So in thin traffic, which
@@ -47,7 +53,9 @@
 //! time are asked for; then a call's time runs from `call` to its response, which for a stream is its first token.
 //!
 //! The pattern is Michael Nygard's ("Release It!", 2007). Outcomes of calls that began before the last change of state are
-//! ignored, as are those of probes that were replaced.
+//! ignored, as are those of probes that were replaced. One thing of them is heard: a `Retry-After` prolongs an open circuit, for it is
+//! the provider's word of now, whenever the call began, and nobody is sent there meanwhile to hear it again. It closes off nobody who
+//! is let through.
 //!
 //! # Example
 //!

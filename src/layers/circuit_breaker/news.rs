@@ -95,7 +95,7 @@ impl Circuit {
                 core.relapses = 0;
                 Some(self.open(&mut core, reason, after(left)))
             }
-            (News::Throttled { left }, _) => self.throttle_until(after(left)),
+            (News::Throttled { left }, _) => self.throttle_until(&mut core, after(left)),
             (News::Probing { left }, Tag::Open) => {
                 self.until.fetch_max(after(left.min(HOLD)), Ordering::AcqRel);
                 None

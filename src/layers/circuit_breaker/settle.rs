@@ -1,5 +1,7 @@
 //! What the outcome of a call does to its circuit.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::{
@@ -48,8 +50,8 @@ impl Circuit {
     fn settle_slowly(&self, admission: Admission, outcome: Outcome, now: Instant) -> Settled {
         let at = self.at(now);
         let transition = match admission.probe {
-            Some(id) => self.settle_probe(admission.generation, id, outcome, at),
-            None => self.settle_call(admission.generation, outcome, at),
+            Some(id) => self.settle_probe(admission, id, outcome, at),
+            None => self.settle_call(admission, outcome, at),
         };
         match transition {
             Ok(transition) => Settled { transition, late: false },
@@ -61,7 +63,8 @@ impl Circuit {
     }
 
     /// A call of a closed circuit.
-    fn settle_call(&self, generation: u32, outcome: Outcome, at: u64) -> Result<Option<Transition>, Late> {
+    fn settle_call(&self, admission: Admission, outcome: Outcome, at: u64) -> Result<Option<Transition>, Late> {
+        let Admission { generation, caller, .. } = admission;
         let word = self.load();
         if word.generation() != generation {
             return Err(Late);
@@ -90,10 +93,10 @@ impl Circuit {
                 let throttled = throttle.and_then(|until| self.throttle(until, at));
                 Ok(tripped.or(throttled))
             }
-            Outcome::Hurried { slow } => self.settle_call(generation, Outcome::Failure { slow, throttle: None }, at),
+            Outcome::Hurried { slow } => self.settle_call(admission, Outcome::Failure { slow, throttle: None }, at),
             Outcome::RateLimited { until: None } => self.fail(generation, at),
             Outcome::RateLimited { until: Some(until) } => Ok(self.throttle(until, at)),
-            Outcome::InvalidRequest { fingerprint } => self.suspect_storm(generation, fingerprint, at),
+            Outcome::InvalidRequest { fingerprint } => self.suspect_storm(generation, fingerprint, caller, at),
             Outcome::Quota { until } => {
                 let until = self.latched_until(until, at);
                 self.trip(generation, Reason::Quota, until)
@@ -103,14 +106,28 @@ impl Circuit {
                 self.trip(generation, Reason::Auth, until)
             }
             Outcome::Auth => Ok(None),
+            Outcome::Accused { reason } => {
+                let mut core = self.lock();
+                if self.load().generation() != generation {
+                    return Err(Late);
+                }
+                self.accuse(&mut core, reason, at);
+                Ok(None)
+            }
         }
     }
 
     /// Whatever its outcome, a probe gives its place back.
-    fn settle_probe(&self, generation: u32, id: u64, outcome: Outcome, at: u64) -> Result<Option<Transition>, Late> {
+    fn settle_probe(
+        &self,
+        admission: Admission,
+        id: u64,
+        outcome: Outcome,
+        at: u64,
+    ) -> Result<Option<Transition>, Late> {
         let mut core = self.lock();
         let word = self.load();
-        if word.generation() != generation {
+        if word.generation() != admission.generation {
             return Err(Late);
         }
         let place = core.probes.iter().position(|probe| probe.id == id);
@@ -146,7 +163,9 @@ impl Circuit {
                 self.throttle(until, at)
             }
             // One caller's mistake says nothing; but if mistakes are what opened it, it is still broken.
-            Outcome::InvalidRequest { .. } if core.cause == Reason::InvalidRequests => {
+            Outcome::InvalidRequest { .. }
+                if core.cause == Reason::InvalidRequests && core.storm.goes_on(admission.caller) =>
+            {
                 Some(self.relapse(&mut core, at))
             }
             Outcome::InvalidRequest { .. } => None,
@@ -159,12 +178,55 @@ impl Circuit {
                 Some(self.open(&mut core, Reason::Auth, until))
             }
             Outcome::Auth => None,
+            Outcome::Accused { reason } => {
+                self.accuse(&mut core, reason, at);
+                None
+            }
         };
         Ok(transition)
     }
 
-    /// A late outcome changes no state. But a time that the provider itself has named is obeyed while open, for it is news,
-    /// and nobody is sent there meanwhile who could repeat it.
+    /// What looks like a latch may be one caller's own doing: a probe of the circuit's own is wanted, which is to tell.
+    fn accuse(&self, core: &mut Core, reason: Reason, at: u64) {
+        let counts = reason != Reason::Auth || self.load().worked();
+        if counts && at >= core.next_confirmation {
+            core.accusation = Some(reason);
+            core.wants_probe = true;
+            core.next_confirmation = at.saturating_add(nanos(CONFIRMATIONS));
+        }
+    }
+
+    /// The generation, if the circuit wants a probe that tells whether a latch is one. It is wanted no more from then on.
+    pub(super) fn take_accusation(&self) -> Option<u32> {
+        let mut core = self.lock();
+        let wants = std::mem::take(&mut core.wants_probe);
+        wants.then(|| self.load().generation())
+    }
+
+    /// What the circuit's own probe came to, which was sent in this generation: a latch opens it, and an answer closes it where it
+    /// is half-open. Anything else decides nothing, and lets others through.
+    pub(super) fn confirm(&self, generation: u32, outcome: Outcome, now: Instant) -> Option<Transition> {
+        let at = self.at(now);
+        let mut core = self.lock();
+        let word = self.load();
+        if word.generation() != generation || !matches!(word.tag(), Tag::Closed | Tag::HalfOpen) {
+            return None;
+        }
+        let (reason, until) = match outcome {
+            Outcome::Quota { until } => (Reason::Quota, self.latched_until(until, at)),
+            Outcome::Auth => (Reason::Auth, self.latched_until(None, at)),
+            Outcome::Success { .. } if word.tag() == Tag::HalfOpen => {
+                core.relapses = 0;
+                return Some(self.publish(&mut core, Tag::Closed, Reason::Recovered));
+            }
+            _ => return None,
+        };
+        // It was suspected of one thing, and fails in another way.
+        (core.accusation == Some(reason)).then(|| self.open(&mut core, reason, until))
+    }
+
+    /// A late outcome changes no state, and closes nobody off who is let through. But a time that the provider itself names now is
+    /// obeyed while open: it is news, whenever the call began, and nobody is sent there meanwhile who could repeat it.
     fn hear_late(&self, outcome: Outcome, at: u64) {
         if let Outcome::Failure { throttle, .. } | Outcome::RateLimited { until: throttle } = outcome {
             self.extend(throttle, at);
@@ -212,13 +274,19 @@ impl Circuit {
         Ok(None)
     }
 
-    fn suspect_storm(&self, generation: u32, fingerprint: Option<u64>, at: u64) -> Result<Option<Transition>, Late> {
+    fn suspect_storm(
+        &self,
+        generation: u32,
+        fingerprint: Option<u64>,
+        caller: Option<u64>,
+        at: u64,
+    ) -> Result<Option<Transition>, Late> {
         let mut core = self.lock();
         if self.load().generation() != generation {
             return Err(Late);
         }
         let others = self.calm.swap(0, Ordering::AcqRel);
-        if core.storm.observe(fingerprint, at, u64::from(others)) {
+        if core.storm.observe(fingerprint, caller, at, u64::from(others)) {
             let until = at.saturating_add(nanos(self.settings.cooldown(0, 0.0)));
             return Ok(Some(self.open(&mut core, Reason::InvalidRequests, until)));
         }
@@ -250,12 +318,12 @@ impl Circuit {
         if until <= at {
             return None;
         }
-        let _core = self.lock();
-        self.throttle_until(until)
+        let mut core = self.lock();
+        self.throttle_until(&mut core, until)
     }
 
     /// The same for one who holds the lock.
-    pub(super) fn throttle_until(&self, until: u64) -> Option<Transition> {
+    pub(super) fn throttle_until(&self, core: &mut Core, until: u64) -> Option<Transition> {
         match self.load().tag() {
             Tag::Closed | Tag::HalfOpen => {}
             Tag::Open => {
@@ -268,12 +336,7 @@ impl Circuit {
         }
         self.throttled_until.fetch_max(until, Ordering::AcqRel);
         let (before, after) = self.update(|word| word.with_throttled(true));
-        (before != after).then(|| Transition {
-            from: phase(before),
-            to: Phase::Throttled,
-            reason: Reason::Throttled,
-            generation: after.generation(),
-        })
+        (before != after).then(|| core.changed(before, after, Reason::Throttled))
     }
 
     fn trip_for_cooldown(&self, generation: u32, reason: Reason, at: u64) -> Result<Option<Transition>, Late> {
@@ -345,3 +408,6 @@ const MOST_HURRIED: u32 = 3;
 
 /// What the word has room for.
 const MOST_FAILURES: u32 = (1 << 27) - 1;
+
+/// The least time between two probes of the circuit's own, whoever brings about that they are wanted.
+const CONFIRMATIONS: Duration = Duration::from_secs(10);

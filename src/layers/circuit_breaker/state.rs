@@ -15,7 +15,7 @@
 //! A *throttle* (`Retry-After`) is no state: it lies over the closed or half-open one and rejects calls until it is over, so
 //! calls in flight still count and traffic afterwards is plain traffic again.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
@@ -65,6 +65,13 @@ pub(super) struct Core {
     /// What opened it, kept while half-open.
     pub(super) cause: Reason,
     pub(super) storm: Storm,
+    /// What a latch was suspected for last, whether a probe is wanted to tell, and when the next one may be.
+    pub(super) accusation: Option<Reason>,
+    pub(super) wants_probe: bool,
+    pub(super) next_confirmation: u64,
+    /// Changes that nobody has been told of, in their order, and whether somebody is telling of them.
+    untold: VecDeque<Transition>,
+    telling: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +88,8 @@ pub(super) struct Admission {
     pub(super) probe: Option<u64>,
     /// A storm of invalid requests is suspected: a fingerprint of this one is of interest.
     pub(super) suspect: bool,
+    /// Whose call it is, where that is of interest.
+    pub(super) caller: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +162,10 @@ pub(super) enum Outcome {
     },
     /// Neutral for a key that has never worked.
     Auth,
+    /// A quota or a refused key, but on the word of a call that may have brought it about itself.
+    Accused {
+        reason: Reason,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -185,6 +198,11 @@ impl Circuit {
                 relapses: 0,
                 cause: Reason::Forced,
                 storm,
+                accusation: None,
+                wants_probe: false,
+                next_confirmation: 0,
+                untold: VecDeque::new(),
+                telling: false,
             }),
         }
     }
@@ -207,6 +225,16 @@ impl Circuit {
         self.lock().storm.is_doubtful()
     }
 
+    /// Takes note of who calls, while that is of interest.
+    pub(super) fn meet(&self, caller: u64) {
+        self.lock().storm.meet(caller);
+    }
+
+    /// Forgets a request that was called invalid, and rightly.
+    pub(super) fn withdraw(&self, fingerprint: u64) {
+        self.lock().storm.withdraw(fingerprint);
+    }
+
     /// Asks for leave to call. While closed this is one load, and the clock is not read.
     #[inline]
     pub(super) fn admit(&self, now: impl FnOnce() -> Instant) -> Decision {
@@ -216,6 +244,7 @@ impl Circuit {
                 generation: word.generation(),
                 probe: None,
                 suspect: word.suspect(),
+                caller: None,
             });
         }
         self.admit_unless_open(word, now())
@@ -290,11 +319,17 @@ impl Circuit {
     }
 
     /// Back to the beginning: closed, nothing counted.
-    pub(super) fn reset(&self) -> Option<Transition> {
+    pub(super) fn reset(&self, now: Instant) -> Option<Transition> {
         let mut core = self.lock();
         core.relapses = 0;
+        let before = self.peek(now);
         let transition = self.publish(&mut core, Tag::Closed, Reason::Forced);
-        (transition.from != Phase::Closed).then_some(transition)
+        if before == Phase::Closed && transition.from == Phase::Throttled {
+            // That has ended by itself, which whoever calls next finds out and tells.
+            core.untold.pop_back();
+            self.update(|word| word.with_throttled(true));
+        }
+        (before != Phase::Closed).then_some(transition)
     }
 
     /// The generation, if an active probe could close the circuit early: nothing that a person decided is undone, and no
@@ -334,16 +369,12 @@ impl Circuit {
                 return self.reject(word);
             }
             let (before, after) = self.update(|word| word.with_throttled(false));
-            transition = Some(Transition {
-                from: phase(before),
-                to: phase(after),
-                reason: Reason::ThrottleOver,
-                generation: after.generation(),
-            });
+            transition = Some(core.changed(before, after, Reason::ThrottleOver));
         }
         match word.tag() {
             Tag::Closed | Tag::Bypassed => {
-                let admission = Admission { generation: word.generation(), probe: None, suspect: word.suspect() };
+                let admission =
+                    Admission { generation: word.generation(), probe: None, suspect: word.suspect(), caller: None };
                 return admitted(admission, transition);
             }
             Tag::Open => {
@@ -373,7 +404,7 @@ impl Circuit {
         core.next_probe += 1;
         let lease_ends = at.saturating_add(nanos(self.settings.probe_lease()));
         core.probes.push(Probe { id, lease_ends });
-        Some(Admission { generation: self.load().generation(), probe: Some(id), suspect: false })
+        Some(Admission { generation: self.load().generation(), probe: Some(id), suspect: false, caller: None })
     }
 
     /// When to come back if all probes are out: they may end at any moment, so soon; but no later than the first lease.
@@ -411,7 +442,24 @@ impl Circuit {
         }
         let (before, after) = self.update(|word| word.next(tag, reason).with_suspect(doubts && tag == Tag::Closed));
         self.throttled_until.store(0, Ordering::Release);
-        Transition { from: phase(before), to: phase(after), reason, generation: after.generation() }
+        core.changed(before, after, reason)
+    }
+
+    /// The next change to tell of. Whoever gets one tells all that there are, and says that it is `telling`; `None` where there
+    /// is none, or another is telling and will come to it.
+    pub(super) fn next_to_tell(&self, telling: bool) -> Option<Transition> {
+        let mut core = self.lock();
+        if core.telling && !telling {
+            return None;
+        }
+        let next = core.untold.pop_front();
+        core.telling = next.is_some();
+        next
+    }
+
+    /// Whoever was telling does no more.
+    pub(super) fn stop_telling(&self) {
+        self.lock().telling = false;
     }
 
     /// Changes the word whatever it is, and returns what it was and is; callers hold the lock, so that only counts can
@@ -454,6 +502,15 @@ impl Circuit {
             return None;
         }
         self.origin.checked_add(Duration::from_nanos(at))
+    }
+}
+
+impl Core {
+    /// Takes note of a change that was made under this lock.
+    pub(super) fn changed(&mut self, before: Word, after: Word, reason: Reason) -> Transition {
+        let transition = Transition { from: phase(before), to: phase(after), reason, generation: after.generation() };
+        self.untold.push_back(transition);
+        transition
     }
 }
 

@@ -8,7 +8,10 @@
 //! Well before that there is reason to doubt: at the third different one, as it comes without settings, with no more calls that
 //! ended well since the first of them, whenever that was. Where traffic is thin, a storm is never seen as one, and each of its
 //! callers would be told of a mistake that is not theirs. Nothing is held against the provider then; but another may be asked
-//! whether it sees the mistake too.
+//! whether it sees the mistake too. If it does, the request is evidence no more.
+//!
+//! What one caller can send is no storm where several call: each then stands for at most half of it. A caller who has a name
+//! and seems to be the only one decides alone once nobody else has come for [`SPAN`]. Callers without a name are one.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -19,40 +22,90 @@ pub(super) struct Storm {
     seen: VecDeque<Seen>,
     /// Calls that ended well, since the memory was last empty.
     others: u64,
+    /// When the first came of those that are remembered, or of those before them.
+    begun: u64,
+    /// The first caller who was met, and whether another was.
+    met: Option<u64>,
+    several: bool,
+    /// Whose probe was called invalid last, since it is half-open.
+    prober: Option<Option<u64>>,
 }
 
 #[derive(Debug)]
 struct Seen {
     /// `None`: of the one that began the suspicion, for until then nobody takes fingerprints.
     fingerprint: Option<u64>,
+    /// `None` likewise.
+    caller: Option<u64>,
     /// Nanoseconds.
     at: u64,
     others: u64,
 }
 
+/// The caller without a name.
+pub(super) const NOBODY: u64 = 0;
+
 impl Storm {
     /// Of which the first `believed` are taken at their word.
     pub(super) fn new(believed: u32) -> Self {
         let doubted = usize::try_from(believed).unwrap_or(usize::MAX).saturating_add(1);
-        Self { doubted, seen: VecDeque::new(), others: 0 }
+        Self { doubted, seen: VecDeque::new(), others: 0, begun: 0, met: None, several: false, prober: None }
+    }
+
+    /// Takes note of who calls.
+    pub(super) fn meet(&mut self, caller: u64) {
+        let first = *self.met.get_or_insert(caller);
+        if first != caller && !self.several {
+            self.several = true;
+            self.keep_share(Some(first), SHARE);
+        }
     }
 
     /// Takes note of one invalid request, after `others` calls that ended well; true if this makes a storm.
-    pub(super) fn observe(&mut self, fingerprint: Option<u64>, at: u64, others: u64) -> bool {
+    pub(super) fn observe(&mut self, fingerprint: Option<u64>, caller: Option<u64>, at: u64, others: u64) -> bool {
         self.others = self.others.saturating_add(others);
         // The same request again is the same caller's bug.
         if self.seen.iter().any(|seen| seen.fingerprint == fingerprint || fingerprint.is_none()) {
             return false;
         }
+        if self.seen.is_empty() {
+            self.begun = at;
+        }
+        if self.several {
+            self.keep_share(caller, SHARE - 1);
+        }
         if self.seen.len() == DISTINCT {
             self.seen.pop_front();
         }
-        self.seen.push_back(Seen { fingerprint, at, others: self.others });
+        self.seen.push_back(Seen { fingerprint, caller, at, others: self.others });
+        let within = |from: u64| u128::from(at.saturating_sub(from)) <= SPAN.as_nanos();
+        let is_alone = !self.several && caller.is_some_and(|caller| caller != NOBODY);
         self.seen.len() == DISTINCT
-            && self.seen.front().is_some_and(|first| {
-                u128::from(at.saturating_sub(first.at)) <= SPAN.as_nanos()
-                    && self.others - first.others <= DISTINCT as u64
-            })
+            && self.seen.front().is_some_and(|first| within(first.at) && self.others - first.others <= DISTINCT as u64)
+            && !(is_alone && within(self.begun))
+    }
+
+    /// Forgets a request that another provider calls invalid too.
+    pub(super) fn withdraw(&mut self, fingerprint: u64) {
+        self.seen.retain(|seen| seen.fingerprint != Some(fingerprint));
+    }
+
+    /// Whether it goes on, since a probe was called invalid after it had opened the circuit. Where several call, two of them
+    /// must have met it.
+    pub(super) fn goes_on(&mut self, caller: Option<u64>) -> bool {
+        let before = self.prober.replace(caller);
+        !self.several || before.is_some_and(|before| before != caller)
+    }
+
+    /// Keeps so many of one caller's requests, the newest.
+    fn keep_share(&mut self, caller: Option<u64>, share: usize) {
+        let of_caller = self.seen.iter().filter(|seen| seen.caller == caller).count();
+        let mut over = of_caller.saturating_sub(share);
+        self.seen.retain(|seen| {
+            let goes = over > 0 && seen.caller == caller;
+            over -= usize::from(goes);
+            !goes
+        });
     }
 
     /// Whether the last call, which was observed as an invalid one, may well not be its caller's mistake.
@@ -64,11 +117,13 @@ impl Storm {
     /// Forgets all but what doubts are made of: a circuit that opens and closes again does not believe anew what was called invalid.
     /// Whether there is anything of it.
     pub(super) fn keep_doubts(&mut self) -> bool {
+        self.prober = None;
         self.seen.drain(..self.seen.len().saturating_sub(self.doubted));
         !self.seen.is_empty()
     }
 
     pub(super) fn clear(&mut self) {
+        self.prober = None;
         self.seen.clear();
         self.others = 0;
     }
@@ -78,6 +133,8 @@ impl Storm {
 pub(super) const DISTINCT: usize = 20;
 /// After so many calls in a row that ended well no storm can include the requests before them: they may be forgotten.
 pub(super) const CALM: u32 = DISTINCT as u32 + 1;
+/// As many of these may be one caller's where several call.
+const SHARE: usize = DISTINCT / 2;
 const SPAN: Duration = Duration::from_secs(60);
 
 #[cfg(all(test, not(steadfast_loom)))]
@@ -89,27 +146,27 @@ mod tests {
     #[test]
     fn twenty_different_invalid_requests_in_a_minute_are_a_storm() {
         let mut storm = Storm::new(2);
-        let calls: Vec<_> = (0..20).map(|n| storm.observe(Some(n), n * 3 * SECOND, 0)).collect();
+        let calls: Vec<_> = (0..20).map(|n| storm.observe(Some(n), None, n * 3 * SECOND, 0)).collect();
         assert_eq!(calls.iter().position(|&found| found), Some(19));
     }
 
     #[test]
     fn requests_without_a_fingerprint_count_as_one() {
         let mut storm = Storm::new(2);
-        assert!((0..1000).all(|n| !storm.observe(None, n, 0)));
-        assert_eq!((1000..).position(|n| storm.observe(Some(n), n, 0)), Some(18));
+        assert!((0..1000).all(|n| !storm.observe(None, None, n, 0)));
+        assert_eq!((1000..).position(|n| storm.observe(Some(n), None, n, 0)), Some(18));
     }
 
     #[test]
     fn one_bad_request_repeated_is_no_storm() {
         let mut storm = Storm::new(2);
-        assert!((0..1000).all(|n| !storm.observe(Some(n % 19), n, 0)));
+        assert!((0..1000).all(|n| !storm.observe(Some(n % 19), None, n, 0)));
     }
 
     #[test]
     fn slower_than_twenty_a_minute_is_no_storm() {
         let mut storm = Storm::new(2);
-        assert!((0..1000).all(|n| !storm.observe(Some(n), n * 4 * SECOND, 0)));
+        assert!((0..1000).all(|n| !storm.observe(Some(n), None, n * 4 * SECOND, 0)));
     }
 
     #[test]
@@ -117,7 +174,7 @@ mod tests {
         let hour = 3600 * SECOND;
         let mut storm = Storm::new(2);
         let mut observe = |request, at, others| {
-            assert!(!storm.observe(request, at, others));
+            assert!(!storm.observe(request, None, at, others));
             storm.is_doubtful()
         };
         assert_eq!([observe(None, 0, 0), observe(Some(1), hour, 0)], [false, false]);
@@ -133,7 +190,7 @@ mod tests {
     fn who_believes_as_many_as_are_remembered_doubts_none_that_are_far_apart() {
         for (believed, doubtful) in [(19, true), (20, false), (u32::MAX, false)] {
             let mut storm = Storm::new(believed);
-            (0..40).for_each(|n| assert!(!storm.observe(Some(n), n * 3600 * SECOND, 0)));
+            (0..40).for_each(|n| assert!(!storm.observe(Some(n), None, n * 3600 * SECOND, 0)));
             assert_eq!(storm.is_doubtful(), doubtful, "{believed}");
         }
     }
@@ -141,8 +198,64 @@ mod tests {
     #[test]
     fn half_of_the_calls_are_a_storm_and_a_third_are_not() {
         let mut half = Storm::new(2);
-        assert!((0..100).any(|n| half.observe(Some(n), n, 1)));
+        assert!((0..100).any(|n| half.observe(Some(n), None, n, 1)));
         let mut third = Storm::new(2);
-        assert!((0..100).all(|n| !third.observe(Some(n), n, 2)));
+        assert!((0..100).all(|n| !third.observe(Some(n), None, n, 2)));
+    }
+
+    #[test]
+    fn one_caller_alone_makes_no_storm_where_several_call() {
+        let mut storm = Storm::new(2);
+        storm.meet(7);
+        storm.meet(8);
+        assert!((0..1000).all(|n| !storm.observe(Some(n), Some(7), n, 0)));
+        // Nor with a few mistakes of another.
+        assert!((1000..1009).all(|n| !storm.observe(Some(n), Some(8), n, 0)));
+        assert!(storm.observe(Some(1009), Some(8), 1009, 0), "ten of each");
+    }
+
+    #[test]
+    fn who_comes_later_takes_half_of_what_one_caller_has_made() {
+        let mut storm = Storm::new(2);
+        storm.meet(7);
+        assert!((0..19).all(|n| !storm.observe(Some(n), Some(7), n, 0)));
+        storm.meet(8);
+        assert!(!storm.observe(Some(19), Some(8), 19, 0));
+        assert_eq!(storm.seen.len(), 11);
+    }
+
+    #[test]
+    fn a_lone_caller_with_a_name_is_believed_after_a_minute() {
+        let mut storm = Storm::new(2);
+        storm.meet(7);
+        let found = (0..100).position(|n| storm.observe(Some(n), Some(7), n * SECOND, 0));
+        assert_eq!(found, Some(61));
+        let mut nobodys = Storm::new(2);
+        nobodys.meet(NOBODY);
+        assert_eq!((0..100).position(|n| nobodys.observe(Some(n), Some(NOBODY), n * SECOND, 0)), Some(19));
+    }
+
+    #[test]
+    fn what_another_provider_calls_a_mistake_is_no_evidence() {
+        let mut storm = Storm::new(2);
+        for n in 0..1000 {
+            assert!(!storm.observe(Some(n), None, n, 0));
+            if storm.is_doubtful() {
+                storm.withdraw(n);
+            }
+        }
+        assert_eq!(storm.seen.len(), 2);
+        assert!(!storm.is_doubtful());
+    }
+
+    #[test]
+    fn a_probe_of_one_caller_does_not_keep_a_storm_going_where_several_call() {
+        let mut storm = Storm::new(2);
+        storm.meet(7);
+        assert!(storm.goes_on(Some(7)));
+        storm.meet(8);
+        storm.keep_doubts();
+        assert!((0..10).all(|_| !storm.goes_on(Some(7))));
+        assert!(storm.goes_on(Some(8)));
     }
 }

@@ -201,7 +201,10 @@ where
                                 // As after a tier that failed: a limit further out knows nothing of what was tried.
                                 *this.slice = this.slice.or(this.request.context().deadline);
                             }
-                            let held = Box::new((response, Commit::new(body, CommitPoint::Complete)));
+                            let held = Box::new((
+                                response,
+                                Commit::new(body, CommitPoint::Complete, Some(this.request.clone())),
+                            ));
                             this.state.set(State::After(After::Buffering(held)));
                             continue;
                         }

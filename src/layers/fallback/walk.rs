@@ -13,6 +13,7 @@ use super::{
 use crate::{
     BoxLlmService, Context, DegradedReason, ErrorKind, LlmError, LlmRequest, LlmResponse, RetryWithJitterLayer,
     classify::{Class, Failover},
+    error::Evidence,
     layers::{deadline, retry::Reservation},
     ledger::{self, Attempt, Before, Ledger, Next, Stop},
     request::DeadlineKeeper,
@@ -46,6 +47,8 @@ pub(super) struct Walk {
     from_primary: bool,
     /// Whether a tier has called the request invalid and may be wrong: other models are asked, until one says the same.
     doubted: bool,
+    /// What is held against that tier for it.
+    evidence: Option<Arc<dyn Evidence>>,
     /// Why the tier before this one did not answer.
     reason: Option<ErrorKind>,
     /// Whether the primary can still be called from where the walk is kept.
@@ -138,6 +141,7 @@ impl Walk {
             window: None,
             from_primary: at == 0,
             doubted: false,
+            evidence: None,
             reason: None,
             primary_at_hand: true,
             all_failed: false,
@@ -192,8 +196,11 @@ impl Walk {
         if kind == ErrorKind::InvalidRequest {
             if self.doubted {
                 class.failover = Failover::No;
+                // Two say so: it is a mistake, and no evidence against either.
+                self.evidence.iter().chain(error.evidence()).for_each(|evidence| evidence.withdraw());
+            } else if error.is_doubted() {
+                (self.doubted, self.evidence) = (true, error.evidence().cloned());
             }
-            self.doubted |= error.is_doubted();
         }
         let (before, spent) = (self.ledger.len(), self.ledger.spent());
         self.ledger.failed(&mut error, self.begun);
@@ -356,7 +363,8 @@ impl Walk {
         self.begun = Instant::now();
         self.started = self.begun;
         self.tried = Tiers::default();
-        (self.root, self.earliest, self.reason, self.doubted) = (None, None, None, false);
+        (self.root, self.earliest, self.reason) = (None, None, None);
+        (self.doubted, self.evidence) = (false, None);
         (self.all_failed, self.can_wait) = (false, false);
         true
     }

@@ -2,10 +2,11 @@ use http::StatusCode;
 
 use crate::{
     ErrorKind,
-    providers::{http::Facts, status::of_known_status},
+    providers::{http::Facts, sentences::Known, status::of_known_status},
 };
 
-/// Names an error: its exact code, then its type, then (for what the types lump together) the text, then the status.
+/// Names an error: its exact code, then its type, then (for what the types lump together) a message that is known as a whole,
+/// then the status.
 pub(super) fn classify(status: StatusCode, facts: &Facts, waits: bool) -> ErrorKind {
     match facts.code.as_deref() {
         Some("enforced_spend_limit_reached" | "contract_spend_limit_reached") => return ErrorKind::QuotaExhausted,
@@ -20,17 +21,17 @@ pub(super) fn classify(status: StatusCode, facts: &Facts, waits: bool) -> ErrorK
         Some("billing_error") => ErrorKind::QuotaExhausted,
         Some("not_found_error") => ErrorKind::NotFound,
         Some("request_too_large") => ErrorKind::TooLarge,
-        Some("rate_limit_error") if !waits && facts.says(QUOTA) => ErrorKind::QuotaExhausted,
+        Some("rate_limit_error") if !waits && facts.says_only(&QUOTA) => ErrorKind::QuotaExhausted,
         Some("rate_limit_error") => ErrorKind::RateLimited,
         Some("overloaded_error") => ErrorKind::Overloaded,
         Some("timeout_error") => ErrorKind::Timeout,
         Some("api_error" | "conflict_error") => ErrorKind::Server,
         Some("invalid_request_error") if status.as_u16() == 400 || status.is_success() => {
-            if facts.says(&["prompt is too long", "exceed context limit", "context window"]) {
+            if facts.says_only(&CONTEXT) {
                 ErrorKind::ContextLength
-            } else if facts.says(&["content filtering policy"]) {
+            } else if facts.says_only(&POLICY) {
                 ErrorKind::ContentPolicy
-            } else if facts.says(QUOTA) {
+            } else if facts.says_only(&QUOTA) {
                 ErrorKind::QuotaExhausted
             } else {
                 ErrorKind::InvalidRequest
@@ -40,5 +41,33 @@ pub(super) fn classify(status: StatusCode, facts: &Facts, waits: bool) -> ErrorK
     }
 }
 
+const CONTEXT: Known = Known {
+    first: &[
+        "prompt is too long",
+        "prompt is too long # tokens > #",
+        "prompt is too long # tokens > # maximum",
+        "input is too long for requested model",
+        "input length and `max_tokens` exceed context limit # + # > #",
+    ],
+    then: &["decrease input length or `max_tokens` and try again"],
+};
+
+const POLICY: Known = Known { first: &["output blocked by content filtering policy"], then: &[] };
+
 /// A limit that the organisation has set itself comes as a 400 or a 429, told apart by its words only.
-const QUOTA: &[&str] = &["credit balance is too low", "usage limit", "spend limit", "spending limit"];
+const QUOTA: Known = Known {
+    first: &[
+        "your credit balance is too low to access the api",
+        "your credit balance is too low to access the anthropic api",
+        "your credit balance is too low to access the claude api",
+        "you have reached your specified api usage limits",
+        "you have reached your specified workspace api usage limits",
+        "this organization has reached its spend limit",
+        "this workspace has reached its spend limit",
+    ],
+    then: &[
+        "please go to plans & billing to upgrade or purchase credits",
+        "you will regain access on @",
+        "you will regain access on @ at @ utc",
+    ],
+};

@@ -285,7 +285,7 @@ fn errors_are_named_by_code_type_and_text_in_this_order() {
     for (status, error, waits, kind) in [
         (
             400,
-            of("invalid_request_error", "prompt is too long: 210000 tokens > 200000"),
+            of("invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum"),
             false,
             ErrorKind::ContextLength,
         ),
@@ -297,7 +297,7 @@ fn errors_are_named_by_code_type_and_text_in_this_order() {
         ),
         (
             400,
-            of("invalid_request_error", "Your credit balance is too low to access"),
+            of("invalid_request_error", "Your credit balance is too low to access the API."),
             false,
             ErrorKind::QuotaExhausted,
         ),

@@ -7,12 +7,14 @@ use crate::{
     ErrorKind,
     providers::{
         http::{Facts, LONGEST_RATE_WAIT},
+        sentences::Known,
         status::of_known_status,
     },
     retry_after,
 };
 
-/// Names an error: by the reason in its details, then Google's status, then the text, then the HTTP status.
+/// Names an error: by the reason in its details, then Google's status, then a message that is known as a whole, then the HTTP
+/// status.
 ///
 /// The rules for quotas follow what Google's own command-line client does.
 pub(super) fn classify(status: StatusCode, facts: &Facts, wait: Option<Duration>) -> ErrorKind {
@@ -27,11 +29,11 @@ pub(super) fn classify(status: StatusCode, facts: &Facts, wait: Option<Duration>
     let name = facts.status.as_deref().or_else(|| facts.number.and_then(name_of));
     match name {
         Some("INVALID_ARGUMENT" | "OUT_OF_RANGE") => {
-            if facts.says(&["exceeds the maximum number of tokens", "input token count", "token limit"]) {
+            if facts.says_only(&CONTEXT) {
                 ErrorKind::ContextLength
-            } else if facts.says(&["payload size"]) {
+            } else if facts.says_only(&TOO_LARGE) {
                 ErrorKind::TooLarge
-            } else if facts.says(&["api key not valid", "api key expired", "api_key_invalid"]) {
+            } else if facts.says_only(&BAD_KEY) {
                 ErrorKind::Auth
             } else {
                 ErrorKind::InvalidRequest
@@ -81,11 +83,35 @@ fn is_daily(facts: &Facts) -> bool {
     ids.chain(info).any(|id| id.contains("PerDay") || id.contains("Daily"))
 }
 
-/// The plan has no quota at all for this model.
+/// The plan has no quota at all for this model: a line of the message says so, behind Google's own words. The model's name, which
+/// is the caller's, comes last in such a line.
 fn has_no_quota(facts: &Facts) -> bool {
-    let after = facts.message.split("limit: 0").skip(1);
-    after.into_iter().any(|rest| !rest.starts_with(|next: char| next.is_ascii_digit() || next == '.'))
+    facts.message.lines().any(|line| {
+        let metric = line.trim_start().trim_start_matches("* ").strip_prefix("Quota exceeded for metric: ");
+        let Some((name, rest)) = metric.and_then(|metric| metric.split_once(", limit: ")) else { return false };
+        !name.contains(char::is_whitespace) && matches!(rest.split(',').next(), Some("0"))
+    })
 }
+
+const CONTEXT: Known = Known {
+    first: &[
+        "the input token count # exceeds the maximum number of tokens allowed #",
+        "the input token count exceeds the maximum number of tokens allowed #",
+        "unable to submit request because the input token count is # but model only supports up to #",
+    ],
+    then: &[
+        "reduce the input token count and try again",
+        "you can also use the counttokens api to calculate prompt token count and billable characters",
+        "learn more @",
+    ],
+};
+
+const TOO_LARGE: Known = Known { first: &["request payload size exceeds the limit # bytes"], then: &[] };
+
+const BAD_KEY: Known = Known {
+    first: &["api key not valid", "api key expired"],
+    then: &["please pass a valid api key", "please renew the api key"],
+};
 
 /// Google's name for an HTTP status, where a body has the number only. It is trusted more than the status of the answer,
 /// which a proxy may have changed.

@@ -1,5 +1,7 @@
 use serde_json::Value;
 
+use crate::providers::sentences::Known;
+
 /// What a provider's error body says, whatever its shape.
 ///
 /// The shapes: `{"error": {..}}` (OpenAI, Anthropic, Gemini), the same as the one element of an array (Gemini without
@@ -22,6 +24,8 @@ pub(crate) struct Facts {
     pub(crate) details: Vec<Value>,
     /// The id of the request, where the body has it.
     pub(crate) request_id: Option<String>,
+    /// Whether it lists what a moderation has flagged (`error.metadata.reasons`).
+    pub(crate) flagged: bool,
 }
 
 impl Facts {
@@ -78,6 +82,7 @@ impl Facts {
             },
             details: details.and_then(Value::as_array).cloned().unwrap_or_default(),
             request_id: text(error, "request_id"),
+            flagged: error.get("metadata").and_then(|metadata| metadata.get("reasons")).is_some_and(Value::is_array),
         };
         facts.look_behind(error);
         facts
@@ -104,10 +109,10 @@ impl Facts {
         self.code.is_some() || self.number.is_some() || self.kind.is_some() || self.status.is_some()
     }
 
-    /// Whether the message has one of these phrases (given in lower case).
-    pub(crate) fn says(&self, phrases: &[&str]) -> bool {
-        let message = self.message.to_lowercase();
-        phrases.iter().any(|phrase| message.contains(phrase))
+    /// Whether the message is made of these sentences and nothing else; behind a router's words, what its provider said.
+    pub(crate) fn says_only(&self, known: &Known) -> bool {
+        let behind = || self.message.strip_prefix("Provider returned error: ");
+        known.is(&self.message) || behind().is_some_and(|message| known.is(message))
     }
 }
 

@@ -157,7 +157,9 @@ fn of_facts<P: Protocol>(protocol: &P, secret: &Secret, status: StatusCode, fact
 fn with_wait(error: LlmError, wait: Option<Duration>, hint: Option<Duration>) -> LlmError {
     let Some(wait) = wait else { return error };
     let trusted = match error.kind() {
-        ErrorKind::RateLimited | ErrorKind::Overloaded | ErrorKind::Server | ErrorKind::Timeout => true,
+        ErrorKind::RateLimited | ErrorKind::Overloaded => true,
+        // The words of a failure may be its caller's own.
+        ErrorKind::Server | ErrorKind::Timeout => hint != Some(wait),
         // A quota for the day comes with the delay of a rate limit in its body.
         ErrorKind::QuotaExhausted => hint != Some(wait) || wait > LONGEST_RATE_WAIT,
         _ => false,

@@ -48,9 +48,9 @@ impl<P: Protocol> Service<LlmRequest> for HttpLeaf<P> {
         let commit = request.context().commit.unwrap_or(settings.commit);
         match prepare(&settings, &request, origin.model.as_deref(), stream) {
             Err(error) => ResponseFuture::new(std::future::ready(Err(origin.stamp(error)))),
-            Ok((request, told)) => {
-                let sending = self.transport.call(request);
-                ResponseFuture::new(answer(settings, origin, stream, commit, told, sending))
+            Ok((sent, told)) => {
+                let sending = self.transport.call(sent);
+                ResponseFuture::new(answer(settings, origin, request, commit, told, sending))
             }
         }
     }
@@ -203,7 +203,7 @@ const USER_AGENT: &str = concat!("steadfast/", env!("CARGO_PKG_VERSION"));
 fn answer<P: Protocol>(
     settings: Arc<Settings<P>>,
     mut origin: Origin,
-    stream: bool,
+    request: LlmRequest,
     commit: CommitPoint,
     mut told: Told,
     sending: impl Future<Output = Result<Response<Body>, BoxError>>,
@@ -223,17 +223,17 @@ fn answer<P: Protocol>(
                 failure::of_status(protocol, &origin.secret, head.status, &head.headers, body, wall_clock::now());
             return Err(origin.stamp(error));
         }
-        let body = match Form::of(&head.headers, stream) {
+        let body = match Form::of(&head.headers, request.is_stream()) {
             Form::Compressed => {
                 let message = "the answer came compressed, which was not asked for";
                 Err(LlmError::new(ErrorKind::Malformed, message))
             }
             Form::Events => {
                 let frames = Frames::new(protocol.clone(), origin.clone(), settings.limits, body, told.names);
-                Commit::new(LlmBody::from_frames(frames), commit).await
+                Commit::new(LlmBody::from_frames(frames), commit, Some(request)).await
             }
             Form::Whole => match read_whole(body, settings.limits.answer).await {
-                Ok(raw) => whole(protocol, &origin, raw, &mut told),
+                Ok(raw) => whole(protocol, &origin, &request, raw, &mut told),
                 Err(error) => Err(error),
             },
             Form::Page => {
@@ -290,13 +290,19 @@ impl Form {
 /// How the names of types end that are JSON with a meaning of their own.
 const JSON: &[u8] = b"+json";
 
-fn whole<P: Protocol>(protocol: &P, origin: &Origin, raw: Bytes, told: &mut Told) -> Result<LlmBody, LlmError> {
+fn whole<P: Protocol>(
+    protocol: &P,
+    origin: &Origin,
+    request: &LlmRequest,
+    raw: Bytes,
+    told: &mut Told,
+) -> Result<LlmBody, LlmError> {
     if raw.iter().all(u8::is_ascii_whitespace) {
         return Err(LlmError::new(ErrorKind::EmptyAnswer, "the body is empty"));
     }
     let mut message = protocol.decode(&raw).map_err(|fault| failure::of_fault(protocol, origin, fault, &raw))?;
     if message.is_empty()
-        && let Some(error) = empty_answer(message.finish.as_ref())
+        && let Some(error) = empty_answer(message.finish.as_ref(), Some(request))
     {
         return Err(error.with_raw(origin.secret.out_of(&raw)));
     }

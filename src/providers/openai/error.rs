@@ -5,14 +5,17 @@ use crate::{
     providers::{http::Facts, status::of_known_status},
 };
 
-/// Names an error of OpenAI's or a compatible server's: by code, then type, then text, then status.
+use super::sentences::{BAD_KEY, CONTEXT, NO_MODEL, OVER_TPM, OVERLOADED, POLICY, QUOTA, RATE, ROUTER, TIER_CAPACITY};
+
+/// Names an error of OpenAI's or a compatible server's: by code, then type, then by a message that is known as a whole, then
+/// status.
 pub(super) fn classify(status: StatusCode, facts: &Facts) -> ErrorKind {
     by_name(status, facts).or_else(|| by_text(status, facts)).unwrap_or_else(|| by_status(status, facts))
 }
 
 fn by_name(status: StatusCode, facts: &Facts) -> Option<ErrorKind> {
-    // Under a 429 or 413: one request over the tokens-per-minute limit never fits.
-    if facts.says(&["request too large for"]) && matches!(status.as_u16(), 413 | 429) {
+    // One request over the tokens-per-minute limit never fits.
+    if status == StatusCode::TOO_MANY_REQUESTS && facts.says_only(&OVER_TPM) {
         return Some(ErrorKind::TooLarge);
     }
     // The code is the more exact one; the type may be a generic word that misleads.
@@ -27,9 +30,8 @@ fn by_name(status: StatusCode, facts: &Facts) -> Option<ErrorKind> {
             | "billing_not_active"
             | "billing_error" => ErrorKind::QuotaExhausted,
             // Mistral's capacity, not the caller's limit.
-            _ if facts.says(&["service tier capacity exceeded", "service tier capacity has been exceeded"]) => {
-                ErrorKind::Overloaded
-            }
+            _ if facts.says_only(&TIER_CAPACITY) => ErrorKind::Overloaded,
+            "rate_limit_exceeded" | "tokens" if status == StatusCode::PAYLOAD_TOO_LARGE => ErrorKind::TooLarge,
             "rate_limit_exceeded"
             | "rate_limited"
             | "rate_limit_error"
@@ -55,7 +57,7 @@ fn by_name(status: StatusCode, facts: &Facts) -> Option<ErrorKind> {
             | "invalid_authentication_error"
             | "permission_error"
             | "permission_denied" => ErrorKind::Auth,
-            "model_not_found" | "DeploymentNotFound" | "not_found_error" => ErrorKind::NotFound,
+            "model_not_found" | "DeploymentNotFound" | "not_found_error" | "invalid_model" => ErrorKind::NotFound,
             "server_is_overloaded"
             | "capacity_exceeded"
             | "insufficient_system_resource"
@@ -66,7 +68,7 @@ fn by_name(status: StatusCode, facts: &Facts) -> Option<ErrorKind> {
             "tool_use_failed" => ErrorKind::Malformed,
             "timeout_error" => ErrorKind::Timeout,
             // Overload comes under this name too, with a 503.
-            "server_error" if status.as_u16() != 503 && !is_context(facts) => ErrorKind::Server,
+            "server_error" if status.as_u16() != 503 && !facts.says_only(&CONTEXT) => ErrorKind::Server,
             _ => return None,
         })
     })
@@ -75,79 +77,26 @@ fn by_name(status: StatusCode, facts: &Facts) -> Option<ErrorKind> {
 /// What the generic types and codes lump together.
 fn by_text(status: StatusCode, facts: &Facts) -> Option<ErrorKind> {
     match status.as_u16() {
+        // A router's own moderation says what it has flagged.
+        403 if facts.flagged => Some(ErrorKind::ContentPolicy),
         // llama.cpp reports a full context as a 500 too.
-        200 | 400 | 413 | 422 | 500 if is_context(facts) => Some(ErrorKind::ContextLength),
-        200 | 400 | 403 if facts.says(POLICY) => Some(ErrorKind::ContentPolicy),
+        200 | 400 | 413 | 422 | 500 if facts.says_only(&CONTEXT) => Some(ErrorKind::ContextLength),
+        200 | 400 | 403 if facts.says_only(&POLICY) => Some(ErrorKind::ContentPolicy),
         // Some servers answer 400 to a bad key.
-        400 if facts.says(&["incorrect api key", "invalid api key", "api key not valid", "invalid token"]) => {
-            Some(ErrorKind::Auth)
-        }
-        400 if facts.says(&[
-            "model not found",
-            "model not exist",
-            "model_not_found",
-            "unknown model",
-            "invalid model",
-            "not a valid model",
-        ]) =>
-        {
-            Some(ErrorKind::NotFound)
-        }
-        400 | 403 | 429 if facts.says(QUOTA) => Some(ErrorKind::QuotaExhausted),
-        429 if facts.says(&["overloaded", "capacity"]) => Some(ErrorKind::Overloaded),
+        400 if facts.says_only(&BAD_KEY) => Some(ErrorKind::Auth),
+        400 if facts.says_only(&NO_MODEL) => Some(ErrorKind::NotFound),
+        400 | 403 | 429 if facts.says_only(&QUOTA) => Some(ErrorKind::QuotaExhausted),
+        429 | 500 if facts.says_only(&OVERLOADED) => Some(ErrorKind::Overloaded),
         // A router's words for its own provider's trouble; where it knows the cause, that follows them.
-        400 if facts.message.trim_end_matches('.').eq_ignore_ascii_case("provider returned error") => {
-            Some(ErrorKind::Server)
-        }
-        500 if facts.says(&["overloaded"]) => Some(ErrorKind::Overloaded),
+        400 if facts.says_only(&ROUTER) => Some(ErrorKind::Server),
         _ => None,
     }
 }
 
 fn by_status(status: StatusCode, facts: &Facts) -> ErrorKind {
     match of_known_status(status) {
-        // A 429 that says nothing of limits was written by no API: the front is overloaded.
-        ErrorKind::RateLimited if !facts.is_named() && !facts.says(&["rate", "limit", "quota", "too many"]) => {
-            ErrorKind::Overloaded
-        }
+        // A 429 that names nothing, and is no known message of a limit, was written by no API: the front is overloaded.
+        ErrorKind::RateLimited if !facts.is_named() && !facts.says_only(&RATE) => ErrorKind::Overloaded,
         kind => kind,
     }
 }
-
-fn is_context(facts: &Facts) -> bool {
-    facts.says(&[
-        "context length",
-        "context size",
-        "exceeds the context",
-        "exceeds the available context",
-        "exceeded max context length",
-        "context size has been exceeded",
-        "prompt is too long",
-        "prompt too long",
-        "context window",
-        "reduce the length of the messages",
-        "exceeds the maximum number of tokens",
-        "input token count",
-    ])
-}
-
-const POLICY: &[&str] = &[
-    "rejected as a result of the safety system",
-    "rejected as a result of our safety system",
-    "rejected by the safety system",
-    "content management policy",
-    "content filtering policy",
-    "requires moderation",
-    "content exists risk",
-];
-
-const QUOTA: &[&str] = &[
-    "exceeded your current quota",
-    "insufficient balance",
-    "insufficient credits",
-    "credit balance",
-    "spending limit",
-    "spend limit",
-    "usage limit",
-    "monthly included credits",
-];

@@ -21,6 +21,8 @@ mod error;
 mod leaf;
 mod request;
 #[cfg(feature = "http")]
+mod sentences;
+#[cfg(feature = "http")]
 mod stream;
 #[cfg(all(test, feature = "http"))]
 mod tests;

@@ -221,7 +221,7 @@ async fn failures_inside_a_200_are_errors() {
         (r#"{"error":{"message":"Key limit exceeded","code":402}}"#, ErrorKind::QuotaExhausted),
         (r#"{"error":"model 'x' not found"}"#, ErrorKind::Server),
         (
-            r#"{"object":"error","message":"This model's maximum context length is 5","code":400}"#,
+            r#"{"object":"error","message":"This model's maximum context length is 5 tokens","code":400}"#,
             ErrorKind::ContextLength,
         ),
         (r#"{"choices":[]}"#, ErrorKind::EmptyAnswer),
@@ -355,7 +355,8 @@ fn errors_are_named_by_code_type_text_and_status_in_this_order() {
         (400, request(json!("unsupported_parameter"), "429 503 overloaded"), ErrorKind::InvalidRequest),
         (400, request(Value::Null, "Incorrect API key provided"), ErrorKind::Auth),
         (401, request(json!("invalid_api_key"), ""), ErrorKind::Auth),
-        (403, of("", json!(403), "requires moderation"), ErrorKind::ContentPolicy),
+        (403, json!({"code": 403, "metadata": {"reasons": ["x"]}}), ErrorKind::ContentPolicy),
+        (403, of("", json!(403), "this key requires moderation"), ErrorKind::Auth),
         (404, request(json!("model_not_found"), ""), ErrorKind::NotFound),
         (413, of("tokens", json!("rate_limit_exceeded"), "Request too large for model"), ErrorKind::TooLarge),
         (429, of("tokens", json!("rate_limit_exceeded"), "Please try again in 6s"), ErrorKind::RateLimited),

@@ -96,7 +96,7 @@ impl Future for ResponseFuture {
                 Said::Stream(talk) => {
                     let point = talk.commit;
                     let frames = Frames { shared: this.shared.clone(), talk, next: Next::Start, timer: None };
-                    this.state.set(State::Committing(Commit::new(LlmBody::from_frames(frames), point)));
+                    this.state.set(State::Committing(Commit::new(LlmBody::from_frames(frames), point, None)));
                 }
             }
         }
@@ -346,7 +346,9 @@ fn error_of(fault: Option<&Fault>) -> Option<LlmError> {
                     .with_code("insufficient_quota"),
             );
         }
-        Fault::Unauthorized => (ErrorKind::Auth, 401, "invalid key"),
+        Fault::Unauthorized => {
+            return Some(error(ErrorKind::Auth, 401, "invalid key").with_code("authentication_error"));
+        }
         Fault::BadRequest => (ErrorKind::InvalidRequest, 400, "the input does not match the expected shape"),
         Fault::ContextLength => (ErrorKind::ContextLength, 400, "the prompt is too long"),
         Fault::ContentFilter => (ErrorKind::ContentPolicy, 400, "against the policy"),

@@ -68,6 +68,7 @@ fn status(kind: ErrorKind) -> u16 {
         | ErrorKind::ContentPolicy
         | ErrorKind::Refusal => 400,
         ErrorKind::Auth => 401,
+        ErrorKind::Blocked => 403,
         ErrorKind::NotFound => 404,
         ErrorKind::TooLarge => 413,
         // As the IETF's draft for `Idempotency-Key` has it; clients repeat a 409 by themselves, and never a 422.
@@ -125,7 +126,7 @@ fn openai(kind: ErrorKind) -> (&'static str, Option<&'static str>) {
         ErrorKind::Malformed | ErrorKind::EmptyAnswer | ErrorKind::StreamBroken | ErrorKind::InvalidOutput => {
             ("server_error", Some("upstream_malformed"))
         }
-        ErrorKind::Server | ErrorKind::Other => ("server_error", None),
+        ErrorKind::Server | ErrorKind::Other | ErrorKind::Blocked => ("server_error", None),
     }
 }
 

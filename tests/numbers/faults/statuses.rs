@@ -17,7 +17,9 @@ fn meaning(status: u16) -> &'static [ErrorKind] {
     match status {
         // Nothing that an answer could be in; redirects are not followed.
         200..400 => &[ErrorKind::Malformed, ErrorKind::EmptyAnswer, ErrorKind::StreamBroken],
-        401 | 403 => &[ErrorKind::Auth],
+        401 => &[ErrorKind::Auth],
+        // Not the API's word.
+        403 => &[ErrorKind::Blocked],
         402 => &[ErrorKind::QuotaExhausted],
         // A model that is gone is a model that is not there.
         404 | 410 => &[ErrorKind::NotFound],

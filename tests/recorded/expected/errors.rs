@@ -18,6 +18,7 @@ pub(super) fn kind(dialect: Dialect, status: u16, body: &str, waits: bool) -> Er
         return match status {
             // No API wrote it.
             429 if !waits => ErrorKind::Overloaded,
+            403 => ErrorKind::Blocked,
             status => by_status(status),
         };
     };

@@ -247,15 +247,22 @@ pub(crate) fn of(exchange: &Exchange) -> Expected {
         }
     }
     let said = walk.said();
-    match said.is_silent().then(|| silence(said.stop.as_ref())).flatten() {
+    match said.is_silent().then(|| silence(said.stop.as_ref(), exchange)).flatten() {
         Some(kind) => failed(kind, text),
         None => Expected::Answer(Box::new(said)),
     }
 }
 
 /// What an answer is that says nothing.
-fn silence(stop: Option<&FinishReason>) -> Option<ErrorKind> {
+fn silence(stop: Option<&FinishReason>, exchange: &Exchange) -> Option<ErrorKind> {
+    let asked: Value =
+        exchange.request.body.as_deref().map_or(Value::Null, |body| serde_json::from_slice(body).unwrap());
+    let texts = [&asked["stop"], &asked["stop_sequences"], &asked["generationConfig"]["stopSequences"]];
+    let names_stops =
+        texts.iter().any(|texts| texts.is_string() || texts.as_array().is_some_and(|list| !list.is_empty()));
     Some(match stop {
+        // One of the texts at which it was to stop came first.
+        Some(FinishReason::Stop) if names_stops => return None,
         Some(FinishReason::Length | FinishReason::Paused | FinishReason::ToolUse) => return None,
         Some(FinishReason::Filtered) => ErrorKind::ContentPolicy,
         Some(FinishReason::Refusal) => ErrorKind::Refusal,

@@ -1,6 +1,8 @@
 //! The layer over the strict leaf, in paused time. The state machine alone is in `machine`, the lessons of other
 //! libraries in `traps`.
 
+mod callers;
+mod confirmed;
 mod doubts;
 mod layer;
 mod machine;

@@ -72,7 +72,7 @@ proptest! {
                 Step::Wait(time) => bench.wait(seconds(time)),
                 Step::Force(0) => transition = bench.circuit.force_open(),
                 Step::Force(1) => transition = bench.circuit.force_close(),
-                Step::Force(2) => transition = bench.circuit.reset(),
+                Step::Force(2) => transition = bench.circuit.reset(bench.now.get()),
                 Step::Force(_) => {}
             }
             // Transitions are a chain without a gap, and the generation never goes back.
@@ -91,7 +91,7 @@ proptest! {
             prop_assert!(out.count() <= probes as usize);
         }
         // Whatever happened: left alone, and with healthy answers, it recovers.
-        bench.circuit.reset();
+        bench.circuit.reset(bench.now.get());
         for _ in 0..5 {
             bench.call(FAILURE);
             if bench.phase() == Phase::Open { break; }

@@ -316,7 +316,7 @@ fn forced_open_stays_open_until_told_otherwise() {
     assert_eq!(bench.circuit.earliest_probe(bench.now.get()), None);
     assert_eq!(bench.circuit.recoverable(), None, "a person's word stands");
     assert_eq!(bench.circuit.recover(transition.generation), None);
-    assert!(bench.circuit.reset().is_some());
+    assert!(bench.circuit.reset(bench.now.get()).is_some());
     bench.call(OK);
 }
 
@@ -332,8 +332,8 @@ fn forced_closed_admits_all_and_learns_nothing() {
         bench.call(Outcome::RateLimited { until: Some(bench.at(seconds(100))) });
     }
     assert_eq!(bench.phase(), Phase::ForcedClosed);
-    assert!(bench.circuit.reset().is_some());
-    assert_eq!(bench.circuit.reset(), None);
+    assert!(bench.circuit.reset(bench.now.get()).is_some());
+    assert_eq!(bench.circuit.reset(bench.now.get()), None);
 }
 
 #[test]
@@ -372,10 +372,10 @@ fn extreme_times_do_not_panic() {
         ..Settings::default()
     });
     bench.rejected();
-    bench.circuit.reset();
+    bench.circuit.reset(bench.now.get());
     bench.call(QUOTA);
     assert_eq!(bench.phase(), Phase::Open);
-    bench.circuit.reset();
+    bench.circuit.reset(bench.now.get());
     // A clock that reads before the circuit was made.
     let early = bench.origin.checked_sub(seconds(5)).unwrap_or(bench.origin);
     bench.now.set(early);

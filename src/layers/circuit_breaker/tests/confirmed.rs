@@ -1,0 +1,181 @@
+//! Latches on one call's word: nobody is refused before a probe of the circuit's own has met the same.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
+
+use http::StatusCode;
+use tokio::time::{advance, sleep};
+use tower::{Layer as _, ServiceExt as _};
+
+use super::*;
+use crate::{
+    Event,
+    chat::Part,
+    events::{CircuitReason, CircuitState},
+    provider_fn,
+};
+
+/// A provider that fails as it is told for its callers and for probes, and how often it was asked by each.
+#[derive(Clone, Default)]
+struct Provider {
+    to_callers: Arc<std::sync::Mutex<Option<LlmError>>>,
+    to_probes: Arc<std::sync::Mutex<Option<LlmError>>>,
+    probes: Arc<AtomicUsize>,
+    calls: Arc<AtomicUsize>,
+}
+
+impl Provider {
+    fn fails(&self, to_callers: Option<LlmError>, to_probes: Option<LlmError>) {
+        *self.to_callers.lock().unwrap() = to_callers;
+        *self.to_probes.lock().unwrap() = to_probes;
+    }
+
+    async fn answer(self, request: LlmRequest) -> Result<LlmResponse, LlmError> {
+        let is_probe = request.chat().unwrap().messages[0].content == [Part::Text("ping".into())];
+        let (count, failure) = match is_probe {
+            true => (&self.probes, &self.to_probes),
+            false => (&self.calls, &self.to_callers),
+        };
+        count.fetch_add(1, SeqCst);
+        sleep(SECOND).await;
+        let failure = failure.lock().unwrap().clone();
+        failure.map_or_else(|| Ok(LlmResponse::from_text("yes")), Err)
+    }
+}
+
+impl Provider {
+    /// A circuit that asks it before it believes a call.
+    fn layer(&self) -> CircuitBreakerLayer {
+        let provider = self.clone();
+        let asked = provider_fn(move |request| provider.clone().answer(request));
+        layer().confirm_with(asked, LlmRequest::prompt("ping").max_tokens(1))
+    }
+}
+
+/// What a caller meets who calls `provider` so often, one call after the other.
+async fn call_often(layer: &CircuitBreakerLayer, provider: &Provider, times: usize) -> Vec<Option<ErrorKind>> {
+    let provider = provider.clone();
+    let llm = layer.layer(provider_fn(move |request| provider.clone().answer(request)));
+    let mut met = Vec::new();
+    for _ in 0..times {
+        met.push(llm.clone().oneshot(LlmRequest::prompt("hello")).await.err().map(|error| error.kind()));
+    }
+    met
+}
+
+fn refused(kind: ErrorKind, status: u16) -> LlmError {
+    error(kind).with_status(StatusCode::from_u16(status).unwrap()).with_code("a_code")
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_calls_word_refuses_nobody_where_a_probe_is_answered() {
+    for (kind, status) in [(ErrorKind::QuotaExhausted, 400), (ErrorKind::Auth, 403), (ErrorKind::Auth, 404)] {
+        let provider = Provider::default();
+        let layer = provider.layer();
+        assert_eq!(call_often(&layer, &provider, 1).await, [None], "the key works");
+        provider.fails(Some(refused(kind, status)), None);
+        assert_eq!(call_often(&layer, &provider, 40).await, [Some(kind); 40], "each is told its own failure");
+        assert_eq!(layer.handle().state(), CircuitState::Closed);
+        // Forty seconds: however often it is said, it is asked once in ten.
+        assert!((1..=5).contains(&provider.probes.load(SeqCst)), "{:?}", provider.probes);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_probe_meets_too_latches_and_is_looked_at_again() {
+    for (kind, status, reason) in
+        [(ErrorKind::QuotaExhausted, 400, CircuitReason::Quota), (ErrorKind::Auth, 403, CircuitReason::Auth)]
+    {
+        let provider = Provider::default();
+        let layer = provider.layer();
+        let mut events = layer.handle().subscribe();
+        call_often(&layer, &provider, 1).await;
+        let failure = refused(kind, status);
+        provider.fails(Some(failure.clone()), Some(failure));
+        // The first says so, and beside the second the probe is under way.
+        let met = call_often(&layer, &provider, 4).await;
+        assert_eq!((met[0], met[3]), (Some(kind), Some(ErrorKind::CircuitOpen)), "{met:?}");
+        assert!(matches!(events.try_recv(), Ok(Event::CircuitChanged { reason: why, .. }) if why == reason));
+        assert_eq!(provider.probes.load(SeqCst), 1);
+
+        // A caller's request is a probe like any other, but cannot keep it open.
+        advance(COOLDOWN).await;
+        let caused = refused(kind, status);
+        provider.fails(Some(caused), None);
+        let met = call_often(&layer, &provider, 4).await;
+        assert_eq!(met, [Some(kind); 4]);
+        assert_eq!(layer.handle().state(), CircuitState::Closed, "its own probe was answered");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_fails_in_another_way_decides_nothing() {
+    let provider = Provider::default();
+    let layer = provider.layer();
+    call_often(&layer, &provider, 1).await;
+    provider.fails(Some(refused(ErrorKind::QuotaExhausted, 400)), Some(refused(ErrorKind::Auth, 403)));
+    call_often(&layer, &provider, 20).await;
+    assert_eq!(layer.handle().state(), CircuitState::Closed);
+    assert_eq!(provider.calls.load(SeqCst), 21);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_has_never_worked_is_not_asked_about() {
+    let provider = Provider::default();
+    let layer = provider.layer();
+    let failure = refused(ErrorKind::Auth, 403);
+    provider.fails(Some(failure.clone()), Some(failure));
+    call_often(&layer, &provider, 20).await;
+    assert_eq!((layer.handle().state(), provider.probes.load(SeqCst)), (CircuitState::Closed, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_the_accounts_latches_at_once_and_so_does_all_that_is_believed() {
+    let refused_key = refused(ErrorKind::Auth, 401);
+    let paid = refused(ErrorKind::QuotaExhausted, 402);
+    let limited = refused(ErrorKind::QuotaExhausted, 429);
+    let said = refused(ErrorKind::QuotaExhausted, 400);
+    for (believes, failure) in [(false, refused_key), (false, paid), (false, limited), (true, said)] {
+        let provider = Provider::default();
+        let layer = if believes { provider.layer().without_confirmation() } else { provider.layer() };
+        call_often(&layer, &provider, 1).await;
+        let kind = failure.kind();
+        provider.fails(Some(failure), None);
+        let met = call_often(&layer, &provider, 2).await;
+        assert_eq!(met, [Some(kind), Some(ErrorKind::CircuitOpen)]);
+        assert_eq!(provider.probes.load(SeqCst), 0);
+    }
+    // A page with that status is not the account's; and where nobody can be asked, nothing is believed.
+    let page = error(ErrorKind::QuotaExhausted).with_status(StatusCode::PAYMENT_REQUIRED);
+    for (asks, failure) in [(true, page), (false, refused(ErrorKind::QuotaExhausted, 400))] {
+        let provider = Provider::default();
+        let layer = if asks { provider.layer() } else { layer() };
+        provider.fails(Some(failure), None);
+        call_often(&layer, &provider, 20).await;
+        assert_eq!((layer.handle().state(), provider.calls.load(SeqCst)), (CircuitState::Closed, 20));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_hangs_refuses_nobody_and_is_given_up() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    let hangs = provider_fn(move |_| {
+        counted.fetch_add(1, SeqCst);
+        std::future::pending::<Result<LlmResponse, LlmError>>()
+    });
+    let layer = layer().confirm_with(hangs, LlmRequest::prompt("ping"));
+    let llm = layer.layer(Strict::new().fails(10, refused(ErrorKind::QuotaExhausted, 400)));
+    for _ in 0..10 {
+        let failure = llm.clone().oneshot(LlmRequest::prompt("hello")).await.unwrap_err();
+        assert_eq!(failure.kind(), ErrorKind::QuotaExhausted);
+    }
+    tokio::task::yield_now().await;
+    assert_eq!((asked.load(SeqCst), layer.handle().in_flight()), (1, 0));
+    sleep(60 * SECOND).await;
+    assert_eq!(layer.handle().state(), CircuitState::Closed);
+    // Nor is the circuit held by it.
+    drop((llm, layer));
+}

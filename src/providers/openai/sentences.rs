@@ -1,0 +1,188 @@
+//! The messages by which servers of this protocol tell apart what their codes and types lump together.
+
+use crate::providers::sentences::Known;
+
+pub(super) const CONTEXT: Known = Known {
+    first: &[
+        "this model's maximum context length is # tokens",
+        "this model's maximum prompt length is # but the request contains # tokens",
+        "this endpoint's maximum context length is # tokens",
+        "the request exceeds the available context size",
+        "request # tokens exceeds the available context size # tokens",
+        "context size has been exceeded",
+        "the context size has been exceeded",
+        "prompt too long",
+        "prompt is too long",
+        "prompt is too long # tokens > #",
+        "prompt is too long # tokens > # maximum",
+        "prompt too long exceeded max context length by # tokens",
+        "your input exceeds the context window of this model",
+        "the decoder prompt length # is longer than the maximum model length of #",
+        "the input # tokens is longer than the model's context length # tokens",
+        "requested token count exceeds the model's maximum context length of # tokens",
+        "prompt contains # tokens and # draft tokens too large for model with # maximum context length",
+        "prompt contains # tokens too large for model with # maximum context length",
+        "'max_tokens' or 'max_completion_tokens' is too large #",
+        "please reduce the length of the messages or completion",
+        "the input token count # exceeds the maximum number of tokens allowed #",
+    ],
+    then: &[
+        "however you requested # tokens",
+        "however you requested about # tokens",
+        "however your messages resulted in # tokens",
+        "however your request has # input tokens",
+        "you requested a total of # tokens",
+        "# tokens from the input messages and # tokens for the completion",
+        "# in the messages # in the completion",
+        "# in the messages # in the functions",
+        "# in the messages # in the functions # in the completion",
+        "# of text input # in the output",
+        "# of text input # of tool input # in the output",
+        "this model's maximum context length is # tokens and your request has # input tokens",
+        "# > # - #",
+        "please reduce the length of the messages",
+        "please reduce the length of the messages or completion",
+        "please reduce the length of the messages or functions",
+        "please reduce the length of the messages functions or completion",
+        "please reduce the length of the input messages",
+        "please reduce the length of either one or use the \"middle-out\" transform to compress your prompt automatically",
+        "please reduce the number of tokens in the input messages or the completion to fit within the limit",
+        "please adjust your input and try again",
+        "make sure that `max_model_len` is no smaller than the number of text tokens",
+        "try increasing it",
+        "ref @",
+    ],
+};
+
+pub(super) const POLICY: Known = Known {
+    first: &[
+        "your request was rejected as a result of our safety system",
+        "your request was rejected as a result of the safety system",
+        "your request was rejected by the safety system",
+        "the response was filtered due to the prompt triggering azure openai's content management policy",
+        "the response was filtered due to the prompt triggering microsoft's content management policy",
+        "output blocked by content filtering policy",
+        "content exists risk",
+    ],
+    then: &[
+        "your prompt may contain text that is not allowed by our safety system",
+        "please modify your prompt and retry",
+        "to learn more about our content filtering policies please read our documentation @",
+    ],
+};
+
+pub(super) const BAD_KEY: Known = Known {
+    first: &[
+        "incorrect api key provided",
+        "incorrect api key provided @",
+        "invalid api key",
+        "invalid api key provided",
+        "api key not valid",
+        "invalid token",
+    ],
+    then: &["you can find your api key at @", "you can obtain an api key from @", "please pass a valid api key"],
+};
+
+pub(super) const NO_MODEL: Known = Known {
+    first: &[
+        "model not found",
+        "model not found @",
+        "model not exist",
+        "unknown model",
+        "unknown model @",
+        "invalid model",
+        "invalid model @",
+        "@ is not a valid model id",
+    ],
+    then: &[],
+};
+
+/// One request is over the limit of tokens in a minute.
+pub(super) const OVER_TPM: Known = Known {
+    first: &["request too large for @", "request too large for model @"],
+    then: &[
+        "in organization @",
+        "service tier @",
+        "on tokens per min",
+        "on tokens per minute",
+        "tpm",
+        "limit # requested #",
+        "the input or output tokens must be reduced in order to run successfully",
+        "please reduce your message size and try again",
+        "visit @ to learn more",
+        "need more tokens",
+        "need more tokens? upgrade to dev tier today at @",
+    ],
+};
+
+pub(super) const QUOTA: Known = Known {
+    first: &[
+        "you exceeded your current quota",
+        "you exceeded your current quota please check your plan and billing details",
+        "insufficient balance",
+        "insufficient balance or no resource package",
+        "insufficient credits",
+        "your credit balance is too low to access the api",
+        "your credit balance is too low to access the anthropic api",
+        "you have reached your specified api usage limits",
+        "you have exceeded your monthly included credits for inference providers",
+    ],
+    then: &[
+        "for more information on this error read the docs @",
+        "please recharge",
+        "add more using @",
+        "please go to plans & billing to upgrade or purchase credits",
+        "you will regain access on @",
+        "you will regain access on @ at @ utc",
+        "subscribe to pro to get 20x more monthly included credits",
+    ],
+};
+
+/// Mistral's capacity.
+pub(super) const TIER_CAPACITY: Known = Known {
+    first: &["service tier capacity exceeded for this model", "service tier capacity has been exceeded"],
+    then: &["for this model", "please try again later"],
+};
+
+pub(super) const OVERLOADED: Known = Known {
+    first: &[
+        "overloaded",
+        "model overloaded",
+        "model is overloaded",
+        "the model is overloaded",
+        "the server is overloaded",
+        "the service is overloaded",
+        "the engine is currently overloaded",
+        "that model is currently overloaded with other requests",
+        "the model is at capacity",
+        "the model is currently at capacity due to high demand",
+        "no capacity",
+        "capacity exceeded",
+        "service tier capacity exceeded for this model",
+    ],
+    then: &["please try again later", "please try again in a few minutes", "please retry shortly"],
+};
+
+/// A limit that a server tells without a name.
+pub(super) const RATE: Known = Known {
+    first: &[
+        "rate limited",
+        "rate limit exceeded",
+        "rate limit reached",
+        "rate limit reached for requests",
+        "requests rate limit exceeded",
+        "too many requests",
+        "quota exceeded",
+        "you exceeded your current quota",
+    ],
+    then: &[
+        "please try again later",
+        "please retry later",
+        "please slow down",
+        "please try again in @",
+        "please retry in @",
+        "please retry after # seconds",
+    ],
+};
+
+pub(super) const ROUTER: Known = Known { first: &["provider returned error"], then: &[] };

@@ -1,0 +1,100 @@
+//! Messages of providers that are known as a whole.
+//!
+//! Providers repeat their callers' words in what they say. So no failure is named by a phrase within a message: a message
+//! tells something where it is made of known sentences, from its first word to its last.
+
+/// What a message may be made of. In a sentence `#` stands for one number and `@` for one word of any kind, such as a
+/// model's name or an address; punctuation and case make no difference.
+pub(crate) struct Known {
+    /// One of these comes first.
+    pub(crate) first: &'static [&'static str],
+    /// Any of these may follow.
+    pub(crate) then: &'static [&'static str],
+}
+
+impl Known {
+    /// True for a message that is made of these sentences and nothing else.
+    pub(crate) fn is(&self, message: &str) -> bool {
+        let words: Vec<&str> =
+            message.split_whitespace().map(bare).filter(|word| !word.is_empty()).take(MOST).collect();
+        // What stands in brackets is quoted.
+        if words.len() == MOST || message.trim_start().starts_with(['(', '[']) {
+            return false;
+        }
+        let Some(mut rest) = behind(self.first, &words) else { return false };
+        while !rest.is_empty() {
+            let Some(after) = behind(self.then, rest) else { return false };
+            rest = after;
+        }
+        true
+    }
+}
+
+/// No known message has as many words.
+const MOST: usize = 120;
+
+/// The words behind the longest of the sentences that they begin with.
+fn behind<'a, 'b>(sentences: &[&str], words: &'a [&'b str]) -> Option<&'a [&'b str]> {
+    sentences.iter().filter_map(|sentence| after(sentence, words)).min_by_key(|rest| rest.len())
+}
+
+fn after<'a, 'b>(sentence: &str, words: &'a [&'b str]) -> Option<&'a [&'b str]> {
+    let mut rest = words;
+    for expected in sentence.split(' ') {
+        let (word, more) = rest.split_first()?;
+        let fits = match expected {
+            "@" => true,
+            "#" => is_number(word),
+            expected => word.eq_ignore_ascii_case(expected),
+        };
+        if !fits {
+            return None;
+        }
+        rest = more;
+    }
+    Some(rest)
+}
+
+fn bare(word: &str) -> &str {
+    word.trim_start_matches('(').trim_end_matches(['.', ',', ';', ':', '!', ')'])
+}
+
+fn is_number(word: &str) -> bool {
+    word.starts_with(|c: char| c.is_ascii_digit())
+        && word.bytes().all(|c| matches!(c, b'0'..=b'9' | b'.' | b',' | b'_'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Known = Known {
+        first: &["the limit is # tokens", "the limit"],
+        then: &["you asked for #", "see @", "# in the messages"],
+    };
+
+    #[test]
+    fn a_message_is_known_as_a_whole_or_not_at_all() {
+        for message in [
+            "The limit is 1,000 tokens.",
+            "The limit is 1000 tokens. You asked for 20 (20 in the messages); see https://example.com/x?y.",
+            "the limit",
+        ] {
+            assert!(LONG.is(message), "{message}");
+        }
+        for message in [
+            "",
+            "...",
+            "The limit is many tokens.",
+            "Unknown field: The limit is 1000 tokens",
+            "The limit is 1000 tokens is no known field",
+            "'The limit is 1000 tokens' is no known field",
+            "'The limit is 1000 tokens'",
+            "(The limit is 1000 tokens)",
+            "you asked for 20",
+        ] {
+            assert!(!LONG.is(message), "{message}");
+        }
+        assert!(!LONG.is(&format!("the limit{}", " see x".repeat(100_000))), "longer than any");
+    }
+}
