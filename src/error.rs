@@ -103,6 +103,7 @@ struct Inner {
     should_retry: Option<bool>,
     timed_out: Option<TimedOut>,
     doubted: bool,
+    #[cfg_attr(not(feature = "cache"), allow(dead_code, reason = "it is for a cache further out"))]
     accepts: Option<u8>,
     evidence: Option<Arc<dyn Evidence>>,
     raw: Option<Bytes>,

@@ -41,6 +41,7 @@ struct Extra {
     task_id: Option<Box<str>>,
     missed: bool,
     hedged: bool,
+    #[cfg_attr(not(feature = "cache"), allow(dead_code, reason = "it is for a cache further out"))]
     accepts: Option<u8>,
 }
 

@@ -82,7 +82,7 @@ impl Bench {
         let mut told = Vec::new();
         while let Ok(event) = self.heard.try_recv() {
             match event {
-                Event::RequestEnded(_) => {}
+                Event::RequestEnded(_) | Event::LateResult { .. } => {}
                 Event::Operated { operation, by, at } => {
                     assert!(at <= Instant::now());
                     told.push(format!("{} {operation}", by.as_deref().unwrap_or("somebody")));
