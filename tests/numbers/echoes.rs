@@ -1,14 +1,22 @@
 //! What a caller says is never taken for what a provider says: the class of a failure does not depend on the words that the
 //! provider repeats.
 
-use std::convert::Infallible;
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use steadfast::{
-    BoxLlmService, CircuitBreakerLayer, ErrorKind, FallbackLayer, LlmRequest, RetryWithJitterLayer,
+    BoxLlmService, CircuitBreakerLayer, ErrorKind, FallbackLayer, LlmRequest, RetryWithJitterLayer, Stack,
+    config::{Config, Environment, Format},
     events::CircuitState,
     providers::{Anthropic, Canned, Gemini, OpenAi},
 };
@@ -203,3 +211,62 @@ async fn a_firewalls_page_is_one_requests_failure_and_goes_to_the_next_tier() {
         assert_eq!(breaker.handle().state(), CircuitState::Closed);
     }
 }
+
+/// A stack of the file over Anthropic and OpenAI: its own probe tells one caller's doing from an account that is used up.
+#[tokio::test(start_paused = true)]
+async fn a_stack_asks_for_itself_before_it_believes_one_caller() {
+    const CREDIT: &str = "Your credit balance is too low to access the Anthropic API.";
+    let (all_fail, pings) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (fails, pinged) = (all_fail.clone(), pings.clone());
+    let transport = tower::service_fn(move |request: Request<Full<Bytes>>| {
+        let (fails, pinged) = (fails.clone(), pinged.clone());
+        async move {
+            let is_first = request.uri().host() == Some("api.anthropic.com");
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            let body = String::from_utf8_lossy(&body).into_owned();
+            pinged.fetch_add(usize::from(body.contains("ping")), SeqCst);
+            let fails = is_first && (fails.load(SeqCst) || body.contains("poison"));
+            let (status, body) = match (fails, is_first) {
+                (true, _) => (400, body_of(CREDIT)),
+                (false, true) => (200, ANTHROPICS.to_owned()),
+                (false, false) => (200, OPENAIS.to_owned()),
+            };
+            let mut response = Response::new(Full::new(Bytes::from(body)));
+            *response.status_mut() = status.try_into().unwrap();
+            response.headers_mut().insert("content-type", "application/json".parse().unwrap());
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let file = "tiers:\n\
+                - { name: sonnet, provider: anthropic, model: a, retry: { max_attempts: 1 } }\n\
+                - { name: gpt, provider: openai, model: o }\n";
+    let keys: Environment =
+        ["ANTHROPIC_API_KEY", "OPENAI_API_KEY"].map(|name| (name, "good-key")).into_iter().collect();
+    let stack = Stack::builder().environment(keys).transport(transport).seed(5);
+    let stack = stack.build(Config::from_str(file, Format::Yaml).unwrap()).unwrap();
+    let (llm, handle) = (stack.service(), stack.handle());
+    let ask = async |prompt: &'static str| {
+        let answer = llm.clone().oneshot(LlmRequest::prompt(prompt)).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        answer.served_by().tier.unwrap().to_owned()
+    };
+    for _ in 0..30 {
+        assert_eq!([ask("poison").await, ask("hello").await], ["gpt", "sonnet"]);
+    }
+    assert_eq!(handle.circuit("sonnet").unwrap().state(), CircuitState::Closed);
+    assert!((3..=7).contains(&pings.load(SeqCst)), "one in ten seconds: {pings:?}");
+
+    all_fail.store(true, SeqCst);
+    for _ in 0..15 {
+        assert_eq!(ask("hello").await, "gpt");
+    }
+    assert_eq!(handle.circuit("sonnet").unwrap().state(), CircuitState::Open);
+}
+
+fn body_of(message: &str) -> String {
+    body(A, 0, 400, message, "").to_string()
+}
+
+const ANTHROPICS: &str =
+    r#"{"type":"message","role":"assistant","content":[{"type":"text","text":"yes"}],"stop_reason":"end_turn"}"#;
+const OPENAIS: &str = r#"{"choices":[{"message":{"content":"yes"},"finish_reason":"stop"}]}"#;

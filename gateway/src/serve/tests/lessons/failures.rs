@@ -42,9 +42,13 @@ async fn every_status_that_another_model_can_mend_goes_to_the_next_tier_and_no_o
     {
         meets(Reply::json(status, "<html>no</html>"), true, &status.to_string()).await;
     }
-    for status in [400, 401, 403, 405, 415, 422] {
+    for status in [400, 401, 405, 415, 422] {
         meets(Reply::json(status, "{}"), false, &status.to_string()).await;
     }
+    // A firewall's page is about this request, and what stands before another provider may let it pass.
+    meets(Reply::json(403, "<html>no</html>"), true, "a page").await;
+    let refused = json!({"type": "error", "error": {"type": "permission_error", "message": "no"}}).to_string();
+    meets(Reply::json(403, refused), false, "a key").await;
 }
 
 // B41. A name that does not resolve, a port that is closed, a connection that breaks.
