@@ -138,7 +138,7 @@ features:
   people: {{ tiers: [people], concurrency: 1000 }}
 retry: {{ base: 50ms }}
 circuit_breaker: {{ cooldown: 5s }}
-idempotency: {{ ttl: 1m }}
+idempotency: {{ ttl: 1m, grace: 2s }}
 handoff: {{ limits: {{ bytes_per_caller: 5MiB, tasks_per_caller: 20 }} }}
 stores: {{ durable: 'sqlite:{tasks}' }}
 budgets: [{{ name: callers, usd: 1000, period: day, each_key: true }}]
