@@ -48,6 +48,15 @@ impl Catalog {
         }
     }
 
+    /// Whether the stack looks into requests that it only forwards.
+    pub(crate) fn reads_requests(&self) -> bool {
+        match self {
+            Self::Stack(stack) => stack.config().reads_requests(),
+            #[cfg(test)]
+            Self::Fixed(_) => false,
+        }
+    }
+
     /// The request, where callers may ask for the model that it names; one that names none may always come.
     ///
     /// # Errors
@@ -148,10 +157,12 @@ pub(crate) async fn count_tokens(State(gateway): State<Arc<Gateway>>, request: R
     let (head, body) = request.into_parts();
     let settings = gateway.now.load_full();
     let read = inbound::read(&head.headers, body, &settings).await;
-    let counted = read.map_err(|unread| unread.error(&settings)).and_then(|body| {
-        let request = inbound::request(dialect, &head.headers, body)?;
-        request.chat().map(estimate)
-    });
+    let read = read.map_err(|unread| unread.error(&settings));
+    let request = read.and_then(|body| inbound::request(dialect, &head.headers, body, &settings));
+    let counted = match request {
+        Ok(request) => request.decode_ahead().await.and_then(|()| request.chat().map(estimate)),
+        Err(error) => Err(error),
+    };
     match counted {
         Ok(tokens) => {
             let body = json!({"input_tokens": tokens, "estimated": true});
@@ -174,7 +185,7 @@ fn estimate(chat: &Chat) -> u64 {
     let mut tokens = chat.system.as_deref().map_or(0, of_text);
     for tool in &chat.tools {
         let words = [Some(tool.name.as_str()), tool.description.as_deref()];
-        tokens += words.into_iter().flatten().map(of_text).sum::<u64>() + of_text(&tool.parameters.to_string());
+        tokens += words.into_iter().flatten().map(of_text).sum::<u64>() + of_text(tool.parameters.as_str());
     }
     for message in &chat.messages {
         tokens += TURN;

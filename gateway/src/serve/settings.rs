@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use steadfast::{
-    Event, StackHandle,
+    Event, StackHandle, WireLimits,
     config::{self, Config, Size, Span},
     events::Subscriber,
 };
@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) grace: Duration,
     /// How many decision records are kept.
     pub(crate) records: usize,
+    /// How much a request may hold for it to be taken apart.
+    pub(crate) limits: WireLimits,
 }
 
 /// The slowest upload that is waited for, in bytes per second.
@@ -51,6 +53,7 @@ impl Default for Settings {
             keep_alive: Duration::from_secs(10),
             grace: Duration::from_secs(30),
             records: 1024,
+            limits: WireLimits::default(),
         }
     }
 }
@@ -73,6 +76,7 @@ impl Settings {
             keep_alive: time(said.keep_alive, default.keep_alive),
             grace: grace.unwrap_or_else(|| time(said.grace, default.grace)),
             records: count(said.records, default.records),
+            limits: said.limits.wire(),
         }
     }
 }
