@@ -146,7 +146,7 @@ pub use self::{
     },
     ledger::Attempt,
     providers::function::{ProviderFn, provider_fn},
-    request::{Context, Dialect, LlmRequest, Wire},
+    request::{Context, Dialect, LlmRequest, Wire, WireLimits},
     response::{Cached, CachedWhy, Degraded, DegradedReason, LlmResponse, ServedBy},
 };
 

@@ -6,7 +6,7 @@ use http::Extensions;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-pub use crate::wire::Wire;
+pub use crate::wire::{Wire, WireLimits};
 use crate::{
     CommitPoint, LlmError,
     chat::{Chat, Message},
@@ -217,6 +217,25 @@ impl LlmRequest {
             Content::Chat(chat) => Ok(chat),
             Content::Wire(wire) => wire.chat(),
         }
+    }
+
+    /// Decodes a large request ahead, beside the threads that serve requests, so that [`chat`](Self::chat) costs them nothing
+    /// then. It does nothing for a small one, of less than 256 KiB, and for one that came in no wire form.
+    ///
+    /// To drop the future stops the work. Outside of a tokio runtime it is done at once.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`chat`](Self::chat), and [`ErrorKind::Deadline`](crate::ErrorKind::Deadline) when the request's time is over
+    /// before.
+    pub async fn decode_ahead(&self) -> Result<(), LlmError> {
+        match self.wire() {
+            Some(wire) if wire.is_large() && !wire.is_decoded() => {}
+            _ => return Ok(()),
+        }
+        let request = self.clone();
+        let decode = move |stop| request.wire().map_or(Ok(()), |wire| wire.chat_until(&stop).map(drop));
+        crate::wire::offload(self.context.deadline, decode).await
     }
 
     /// The caller's own bytes, if the request came as such.

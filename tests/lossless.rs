@@ -289,7 +289,7 @@ async fn a_stream_comes_back_byte_for_byte_with_what_nobody_knows_in_it() {
         panic!("the unknown block and the citations: {parts:?}")
     };
     assert_eq!(*value, serde_json::json!({"type": "hologram", "depth": "34"}));
-    assert_eq!(extra.fields["citations"], serde_json::json!([{"n": 1}]));
+    assert_eq!(extra.fields, serde_json::json!({"citations": [{"n": 1}]}));
 }
 
 #[tokio::test]

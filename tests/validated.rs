@@ -56,7 +56,7 @@ async fn recorded_answers_to_a_schema_are_valid_or_named() {
         let Some(request) = request(exchange) else { continue };
         // Nothing meets this schema but what is no answer yet: a call of a tool, a refusal.
         let mut chat = request.chat().expect("it was decoded before").clone();
-        chat.output.as_mut().expect("it asks for a shape").schema = Some(Value::Bool(false));
+        chat.output.as_mut().expect("it asks for a shape").schema = Some(Value::Bool(false).into());
         if replay(exchange, ValidateLayer::new().reasks(0), chat.into()).await.is_ok() {
             open += 1;
             continue;

@@ -248,7 +248,10 @@ fn what_a_frame_holds_is_counted_whatever_its_kind() {
         StreamEvent::ToolCall { index: 0, id: String::new(), name: String::new(), opaque: Some(opaque()) },
         StreamEvent::Arguments { index: 0, json: big() },
         StreamEvent::Part { index: 0, part: Part::Image(crate::chat::Image { media }) },
-        StreamEvent::Part { index: 0, part: Part::Other { dialect: Dialect::OpenAi, value: big().into() } },
+        StreamEvent::Part {
+            index: 0,
+            part: Part::Other { dialect: Dialect::OpenAi, value: serde_json::Value::from(big()).into() },
+        },
         StreamEvent::Start { id: Some(big()), model: None },
     ];
     for event in events {

@@ -121,12 +121,16 @@ mod tests {
             Part::Document(Document { media: Media::Url(secret()), name: Some(secret()) }),
             Part::ToolCall(call),
             Part::ToolResult(ToolResult::new("call_1", secret())),
-            Part::Other { dialect: Dialect::OpenAi, value: secret().into() },
+            Part::Other { dialect: Dialect::OpenAi, value: serde_json::Value::from(secret()).into() },
         ];
-        let tool = Tool::new("weather", secret().into()).description(secret());
+        let tool = Tool::new("weather", serde_json::Value::from(secret())).description(secret());
         let mut chat = Chat::new([Message::new(Role::User, parts)]).system(secret()).tool(tool).model("gpt-4o");
         chat.stop = vec![secret()];
-        chat.output = Some(OutputSchema { name: "answer".into(), schema: Some(secret().into()), strict: true });
+        chat.output = Some(OutputSchema {
+            name: "answer".into(),
+            schema: Some(serde_json::Value::from(secret()).into()),
+            strict: true,
+        });
         let mut whole = Accumulator::default();
         whole.push(&crate::StreamEvent::Text { index: 0, text: secret() });
 

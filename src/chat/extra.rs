@@ -1,8 +1,8 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
+use super::Json;
 use crate::Dialect;
 
 /// What only one dialect knows of something that every dialect has: a mark for its cache, a detail of a picture, a
@@ -14,26 +14,21 @@ use crate::Dialect;
 pub struct Extra {
     /// The dialect that knows it.
     pub dialect: Dialect,
-    /// The fields as they stand on that dialect's wire.
-    pub fields: Map<String, Value>,
+    /// The fields as they stand on that dialect's wire: an object.
+    pub fields: Json,
 }
 
 impl Extra {
-    /// These fields of `dialect`.
-    pub fn new(dialect: Dialect, fields: Map<String, Value>) -> Self {
-        Self { dialect, fields }
-    }
-
-    /// These fields, unless there are none.
-    pub(crate) fn some(dialect: Dialect, fields: Map<String, Value>) -> Option<Self> {
-        (!fields.is_empty()).then_some(Self { dialect, fields })
+    /// These fields of `dialect`, which are an object.
+    pub fn new(dialect: Dialect, fields: impl Into<Json>) -> Self {
+        Self { dialect, fields: fields.into() }
     }
 }
 
 impl fmt::Debug for Extra {
-    /// The dialect and the number of fields; their names may be a caller's own.
+    /// The dialect and how much it is; the fields' names may be a caller's own.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Extra").field("dialect", &self.dialect).field("fields", &self.fields.len()).finish()
+        f.debug_struct("Extra").field("dialect", &self.dialect).field("fields", &self.fields).finish()
     }
 }
 

@@ -1,7 +1,6 @@
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use super::{Extra, ExtraOf, FinishReason, ToolCall, ToolResult, Usage};
+use super::{Extra, ExtraOf, FinishReason, Json, ToolCall, ToolResult, Usage};
 use crate::Dialect;
 
 /// Who speaks.
@@ -97,7 +96,7 @@ pub enum Part {
         /// The dialect that knows it.
         dialect: Dialect,
         /// The part as it stands on that dialect's wire.
-        value: Value,
+        value: Json,
     },
     /// Fields that only one dialect knows, of the part before it, of the turn, or of the answer.
     Extra {
@@ -123,10 +122,8 @@ impl Part {
             Self::ToolCall(call) => call.name.len() + call.arguments.len() + opaque(&call.opaque),
             Self::ToolResult(result) => result.content.iter().map(Self::size).sum(),
             Self::Reasoning(reasoning) => reasoning.text.len() + opaque(&reasoning.opaque),
-            Self::Other { value, .. } => size_of_json(value),
-            Self::Extra { extra, .. } => {
-                extra.fields.iter().map(|(name, value)| name.len() + size_of_json(value)).sum()
-            }
+            Self::Other { value, .. } => value.as_str().len(),
+            Self::Extra { extra, .. } => extra.fields.as_str().len(),
         }
     }
 
@@ -199,15 +196,4 @@ pub struct Opaque {
     pub token: String,
     /// Whether it stands for the whole thought (encrypted, redacted), rather than signing the text beside it.
     pub redacted: bool,
-}
-
-/// The bytes of text in a JSON value, and a little for each of its nodes. It was parsed, so its depth is bounded.
-fn size_of_json(value: &Value) -> usize {
-    let inside = match value {
-        Value::String(text) => text.len(),
-        Value::Array(items) => items.iter().map(size_of_json).sum(),
-        Value::Object(fields) => fields.iter().map(|(name, value)| name.len() + size_of_json(value)).sum(),
-        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
-    };
-    size_of::<Value>() + inside
 }

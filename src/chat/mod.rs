@@ -10,6 +10,7 @@
 mod accumulate;
 mod debug;
 mod extra;
+mod json;
 mod message;
 mod tools;
 mod usage;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     accumulate::Accumulator,
     extra::{Extra, ExtraOf},
+    json::Json,
     message::{Document, Image, Media, Message, Opaque, Part, Reasoning, Role},
     tools::{OutputSchema, Tool, ToolCall, ToolChoice, ToolResult},
     usage::{FinishReason, Usage},

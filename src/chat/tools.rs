@@ -1,7 +1,6 @@
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use super::{Extra, Opaque, Part};
+use super::{Extra, Json, Opaque, Part};
 
 /// A tool that the model may call.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -12,7 +11,7 @@ pub struct Tool {
     /// What it does and when to use it, for the model.
     pub description: Option<String>,
     /// The JSON Schema of its arguments, of type `object`.
-    pub parameters: Value,
+    pub parameters: Json,
     /// Whether the provider must hold the model to the schema. `None`: the provider's default.
     pub strict: Option<bool>,
     /// The tool as it stood on the wire of a dialect that says more of it, or whose provider runs it itself. It counts
@@ -22,8 +21,8 @@ pub struct Tool {
 
 impl Tool {
     /// A tool of this name, whose arguments have this JSON Schema.
-    pub fn new(name: impl Into<String>, parameters: Value) -> Self {
-        Self { name: name.into(), description: None, parameters, strict: None, extra: None }
+    pub fn new(name: impl Into<String>, parameters: impl Into<Json>) -> Self {
+        Self { name: name.into(), description: None, parameters: parameters.into(), strict: None, extra: None }
     }
 
     /// Whether its provider runs it (web search, code execution): it has no schema, and no other provider has it.
@@ -102,7 +101,7 @@ pub struct OutputSchema {
     /// A name for it: letters, digits, `_` and `-`, at most 64.
     pub name: String,
     /// The JSON Schema. `None` asks for any JSON.
-    pub schema: Option<Value>,
+    pub schema: Option<Json>,
     /// Whether the provider must hold the model to it.
     pub strict: bool,
 }

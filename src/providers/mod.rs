@@ -4,7 +4,6 @@ pub mod anthropic;
 #[cfg(feature = "cache")]
 pub mod cached;
 pub mod canned;
-mod fields;
 pub mod function;
 #[cfg(any(feature = "cache", feature = "http"))]
 mod future;
@@ -35,7 +34,13 @@ pub use self::handoff::Handoff;
 #[cfg(feature = "http")]
 pub use self::{anthropic::Anthropic, gemini::Gemini, openai::OpenAi};
 pub use self::{canned::Canned, simulated::Simulated};
-use crate::{Dialect, ErrorKind, LlmError, chat::Chat};
+use serde_json::value::RawValue;
+
+use crate::{
+    Dialect, ErrorKind, LlmError,
+    chat::Chat,
+    wire::{Meter, Stop, WireLimits},
+};
 
 /// Returns true if a leaf of this type answers by itself, without a call to a provider.
 pub(crate) fn calls_nobody<S: 'static>() -> bool {
@@ -49,14 +54,17 @@ pub(crate) fn calls_nobody<S: 'static>() -> bool {
 }
 
 /// Decodes a caller's bytes to the neutral form.
-pub(crate) fn decode_request(dialect: Dialect, body: &[u8]) -> Result<Chat, LlmError> {
-    let body = serde_json::from_slice(body).map_err(|error| {
+///
+/// What is passed on as it stands is not taken apart, so that it takes no more room than its text.
+pub(crate) fn decode_request(dialect: Dialect, body: &[u8], limits: WireLimits, stop: &Stop) -> Result<Chat, LlmError> {
+    let json: &RawValue = serde_json::from_slice(body).map_err(|error| {
         LlmError::new(ErrorKind::InvalidRequest, format!("the body is not a request of the {dialect} dialect"))
             .with_source(error)
     })?;
+    let mut meter = Meter::of(body, limits, stop)?;
     match dialect {
-        Dialect::Anthropic => anthropic::decode_request(&body),
-        Dialect::OpenAi => openai::decode_request(&body),
-        Dialect::Gemini => gemini::decode_request(&body),
+        Dialect::Anthropic => anthropic::decode_request(json, &mut meter),
+        Dialect::OpenAi => openai::decode_request(json, &mut meter),
+        Dialect::Gemini => gemini::decode_request(json, &mut meter),
     }
 }

@@ -1,39 +1,73 @@
 //! What the neutral form does not carry: kept beside it when a request or an answer is read, put back when it is written
 //! for the same dialect.
 
-use serde_json::{Map, Value};
-
-use crate::{
-    Dialect,
-    chat::{Extra, ExtraOf, Part},
-};
 #[cfg(feature = "http")]
-use crate::{LlmError, providers::http::to_value};
+use serde_json::{Map, Value};
+use serde_json::{value::RawValue, value::to_raw_value};
 
-/// The fields of an object beside the known ones. `image_url.url` is the field of a field. `null` counts as absent.
-pub(super) fn rest(value: &Value, known: &[&str]) -> Map<String, Value> {
-    let mut rest = Map::new();
-    for (name, value) in value.as_object().into_iter().flatten() {
-        if value.is_null() || known.contains(&name.as_str()) {
-            continue;
+#[cfg(feature = "http")]
+use crate::providers::http::to_value;
+use crate::{
+    Dialect, ErrorKind, LlmError,
+    chat::{Extra, ExtraOf, Json, Part},
+    wire::fields,
+};
+
+/// The fields of an object beside the known ones, if there are any. `image_url.url` is the field of a field. `null` counts
+/// as absent.
+pub(super) fn rest(object: &RawValue, known: &[&str]) -> Result<Option<Json>, LlmError> {
+    let mut rest = Rest::default();
+    fields::fields(object, |name, value| {
+        if fields::is_null(value) || known.contains(&name) {
+            return Ok(());
         }
-        let within: Vec<&str> =
-            known.iter().filter_map(|known| known.strip_prefix(name.as_str())?.strip_prefix('.')).collect();
-        let kept = match value {
-            Value::Object(_) if !within.is_empty() => Value::Object(self::rest(value, &within)),
-            other => other.clone(),
-        };
-        if kept.as_object().is_none_or(|kept| !kept.is_empty() || within.is_empty()) {
-            rest.insert(name.clone(), kept);
+        let within: Vec<&str> = known.iter().filter_map(|known| known.strip_prefix(name)?.strip_prefix('.')).collect();
+        if within.is_empty() || !fields::is_object(value) {
+            return rest.add(name, value);
         }
-    }
-    rest
+        match self::rest(value, &within)? {
+            Some(kept) => rest.add(name, kept.raw()),
+            None => Ok(()),
+        }
+    })?;
+    rest.finish()
 }
 
-/// A part that is followed by the fields which the neutral form does not carry, if there are any.
-pub(super) fn with_rest(part: Part, dialect: Dialect, rest: Map<String, Value>) -> impl Iterator<Item = Part> {
-    let extra = Extra::some(dialect, rest).map(|extra| Part::Extra { of: ExtraOf::Part, extra });
-    [Some(part), extra].into_iter().flatten()
+/// An object that is put together of fields as they stand.
+#[derive(Default)]
+pub(super) struct Rest(String);
+
+impl Rest {
+    pub(super) fn add(&mut self, name: &str, value: &RawValue) -> Result<(), LlmError> {
+        let name = to_raw_value(name).map_err(cannot_be_kept)?;
+        let before = if self.0.is_empty() { "{" } else { "," };
+        [before, name.get(), ":", value.get()].into_iter().for_each(|piece| self.0.push_str(piece));
+        Ok(())
+    }
+
+    /// The object, unless it has no field.
+    pub(super) fn finish(mut self) -> Result<Option<Json>, LlmError> {
+        if self.0.is_empty() {
+            return Ok(None);
+        }
+        self.0.push('}');
+        Json::parse(self.0).map(Some).map_err(cannot_be_kept)
+    }
+}
+
+fn cannot_be_kept(error: serde_json::Error) -> LlmError {
+    LlmError::new(ErrorKind::InvalidRequest, "a field of the body cannot be kept").with_source(error)
+}
+
+/// Puts a part behind the others, followed by the fields which the neutral form does not carry, if there are any.
+pub(super) fn push(parts: &mut Vec<Part>, part: Part, dialect: Dialect, rest: Option<Json>) {
+    parts.push(part);
+    push_fields(parts, ExtraOf::Part, dialect, rest);
+}
+
+/// The same of the fields alone.
+pub(super) fn push_fields(parts: &mut Vec<Part>, of: ExtraOf, dialect: Dialect, rest: Option<Json>) {
+    parts.extend(rest.map(|fields| Part::Extra { of, extra: Extra { dialect, fields } }));
 }
 
 /// The fields beside the part at `place`, where this dialect knows them.
@@ -52,7 +86,7 @@ pub(super) fn of_turn(parts: &[Part], dialect: Dialect) -> Option<&Extra> {
 #[cfg(feature = "http")]
 pub(super) fn made<T: serde::Serialize>(value: &T, extra: &Extra) -> Result<Value, LlmError> {
     let mut value = to_value(value)?;
-    merge(&mut value, &extra.fields);
+    merge(&mut value, &extra.fields.fields());
     Ok(value)
 }
 
@@ -101,9 +135,11 @@ mod tests {
     fn what_is_not_known_is_the_rest_at_every_depth() {
         let part =
             json!({"type": "image_url", "image_url": {"url": "x", "detail": "low"}, "mark": {"a": 1}, "no": null});
-        let rest = rest(&part, &["type", "image_url.url"]);
-        assert_eq!(Value::Object(rest), json!({"image_url": {"detail": "low"}, "mark": {"a": 1}}));
-        assert!(super::rest(&json!({"image_url": {"url": "x"}}), &["image_url.url"]).is_empty());
+        let part = Json::from(part);
+        let rest = rest(part.raw(), &["type", "image_url.url"]).unwrap().unwrap();
+        assert_eq!(rest, json!({"image_url": {"detail": "low"}, "mark": {"a": 1}}));
+        let part = Json::from(json!({"image_url": {"url": "x"}}));
+        assert!(super::rest(part.raw(), &["image_url.url"]).unwrap().is_none());
     }
 
     #[cfg(feature = "http")]

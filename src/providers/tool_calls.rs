@@ -1,15 +1,15 @@
 //! What the dialects' readers and writers of tool calls share: ids, and arguments that need not be JSON.
 
-use serde_json::Value;
+use serde_json::value::RawValue;
 #[cfg(feature = "http")]
-use serde_json::{json, value::RawValue, value::to_raw_value};
+use serde_json::{json, value::to_raw_value};
 
-use crate::translate::invalid_arguments;
 #[cfg(feature = "http")]
 use crate::{
-    ErrorKind, LlmError,
-    translate::{Feature, INVALID_ARGUMENTS, Report},
+    ErrorKind,
+    translate::{Feature, Report},
 };
+use crate::{LlmError, translate::INVALID_ARGUMENTS, wire::fields};
 
 /// An id for the `n`th tool call of an answer whose server gives its calls none.
 ///
@@ -41,9 +41,14 @@ pub(super) fn arguments(text: &str, report: &mut Report) -> Result<Box<RawValue>
 }
 
 /// The arguments of a call that a caller sends back.
-pub(super) fn arguments_of(input: Option<&Value>) -> String {
-    match input {
-        None => "{}".to_owned(),
-        Some(input) => invalid_arguments(input).map_or_else(|| input.to_string(), str::to_owned),
+pub(super) fn arguments_of(input: Option<&RawValue>) -> Result<String, LlmError> {
+    let Some(input) = input else { return Ok("{}".to_owned()) };
+    if memchr::memmem::find(input.get().as_bytes(), INVALID_ARGUMENTS.as_bytes()).is_some()
+        && let Some((name, value)) = fields::only_field(input)?
+        && name == INVALID_ARGUMENTS
+        && let Some(text) = fields::text(value)?
+    {
+        return Ok(text);
     }
+    Ok(input.get().to_owned())
 }

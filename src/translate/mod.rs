@@ -4,6 +4,10 @@
     allow(dead_code, unused_imports, reason = "it is the leaves that translate requests")
 )]
 
+use std::borrow::Cow;
+
+use crate::{chat::Json, wire::fields};
+
 mod answer;
 pub(crate) mod foreign;
 mod ids;
@@ -18,7 +22,7 @@ pub use self::{
 };
 pub(crate) use self::{
     ids::Target,
-    request::{Names, Report, fit, mend},
+    request::{Extras, Names, Report, fit, may_need_mending, mend},
     rules::Feature,
 };
 
@@ -31,15 +35,8 @@ pub(crate) const ASK_FOR_JSON: &str = "Answer with one JSON value and nothing el
 /// Under it the arguments of a tool call that are no JSON object go where an object must be.
 pub(crate) const INVALID_ARGUMENTS: &str = "invalid_arguments";
 
-/// The text of such arguments, if they are such.
-pub(crate) fn invalid_arguments(input: &serde_json::Value) -> Option<&str> {
-    let fields = input.as_object().filter(|fields| fields.len() == 1)?;
-    fields.get(INVALID_ARGUMENTS)?.as_str()
-}
-
 /// What kind of part it is, for a note.
-pub(crate) fn kind_of(part: &serde_json::Value) -> String {
-    let kind = part.get("type").and_then(serde_json::Value::as_str);
-    let first = || part.as_object()?.keys().next().map(String::as_str);
-    kind.or_else(first).unwrap_or("unnamed").to_owned()
+pub(crate) fn kind_of(part: &Json) -> String {
+    let kind = part.get("type").and_then(fields::word).map(Cow::into_owned);
+    kind.or_else(|| part.first_name()).unwrap_or_else(|| "unnamed".to_owned())
 }

@@ -53,7 +53,7 @@ use Fate::{Carried, Changed, Dropped, Native, Refused};
 macro_rules! rules {
     ($($feature:ident $name:literal $what:literal $anthropic:expr, $openai:expr, $gemini:expr;)+) => {
         /// What a request may have that not every dialect has: a row of [`RULES`].
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub(crate) enum Feature { $($feature),+ }
 
         impl Feature {

@@ -1,18 +1,29 @@
 //! A request as the caller's own bytes.
 #![cfg_attr(not(feature = "http"), allow(dead_code, unused_imports, reason = "the leaves over HTTP forward it"))]
 
+pub(crate) mod fields;
+mod limits;
 mod object;
+mod offload;
 mod skip;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, sync::OnceLock};
+use std::{
+    fmt,
+    sync::{Mutex, OnceLock, PoisonError},
+};
 
 use bytes::Bytes;
 use http::HeaderMap;
 
+pub use self::limits::WireLimits;
 use self::object::Spelled;
-pub(crate) use self::object::{Broken, Object};
+pub(crate) use self::{
+    limits::{Meter, Stop},
+    object::{Broken, Object},
+    offload::{LARGE, offload},
+};
 use crate::{ErrorKind, LlmError, chat::Chat, request::Dialect};
 
 /// A request as the caller's own bytes, in a dialect.
@@ -27,7 +38,8 @@ use crate::{ErrorKind, LlmError, chat::Chat, request::Dialect};
 /// and words as JSON has them; every text must end, and the brackets must balance. `model`, `stream`, `messages`, `tools`,
 /// `system`, `contents`, `thinking` and the fields of the longest answer may be there once each, in whatever spelling: a body that says two
 /// models is refused, for the next one to read it might take the other. What is further in (an unknown escape in a message's text, two commas in a list) is not looked at: the
-/// provider answers to that, as it would without us. Decoding to [`Chat`] checks all of it.
+/// provider answers to that, as it would without us. Decoding to [`Chat`] checks the grammar of all of it, and holds it to
+/// [`WireLimits`]; what no other provider reads is not taken apart further.
 #[derive(Clone)]
 pub struct Wire {
     dialect: Dialect,
@@ -38,7 +50,22 @@ pub struct Wire {
     stream: bool,
     /// Set by a layer, in place of what the bytes say.
     max_tokens: Option<u32>,
+    limits: WireLimits,
+    chat: Decoded,
+}
+
+/// The neutral form, once it has been asked for.
+#[derive(Default)]
+struct Decoded {
     chat: OnceLock<Result<Box<Chat>, LlmError>>,
+    /// Held by who decodes: of several who ask at once the others wait, so that there is one form and not several.
+    turn: Mutex<()>,
+}
+
+impl Clone for Decoded {
+    fn clone(&self) -> Self {
+        Self { chat: self.chat.clone(), turn: Mutex::default() }
+    }
 }
 
 /// The fields that may be there once: those that a leaf reads or changes, and those that hold what is asked, in all dialects.
@@ -98,7 +125,8 @@ impl Wire {
             model,
             stream,
             max_tokens: None,
-            chat: OnceLock::new(),
+            limits: WireLimits::default(),
+            chat: Decoded::default(),
         })
     }
 
@@ -108,7 +136,15 @@ impl Wire {
         self.model = Some(model.into());
         self.stream = stream;
         // A clone of a request that was decoded already would say the old ones.
-        self.chat = OnceLock::new();
+        self.chat = Decoded::default();
+        self
+    }
+
+    /// Sets how much the request may hold for it to be taken apart. Default: [`WireLimits::default`].
+    #[must_use]
+    pub fn limits(mut self, limits: WireLimits) -> Self {
+        self.limits = limits;
+        self.chat = Decoded::default();
         self
     }
 
@@ -141,6 +177,10 @@ impl Wire {
 
     pub(crate) fn model(&self) -> Option<&str> {
         self.model.as_deref()
+    }
+
+    pub(crate) fn wire_limits(&self) -> &WireLimits {
+        &self.limits
     }
 
     pub(crate) fn is_stream(&self) -> bool {
@@ -179,23 +219,54 @@ impl Wire {
 
     /// Changes the neutral form too, if it has been read already.
     fn decoded(&mut self, change: impl FnOnce(&mut Chat)) {
-        if let Some(Ok(chat)) = self.chat.get_mut() {
+        if let Some(Ok(chat)) = self.chat.chat.get_mut() {
             change(chat);
         }
     }
 
+    /// Whether to take it apart takes so long that it is to be done beside the threads that serve requests.
+    pub(crate) fn is_large(&self) -> bool {
+        self.body.len() >= LARGE
+    }
+
+    /// Whether the neutral form is there, so that asking for it costs nothing.
+    pub(crate) fn is_decoded(&self) -> bool {
+        self.chat.chat.get().is_some()
+    }
+
     pub(crate) fn chat(&self) -> Result<&Chat, LlmError> {
-        let decoded = self.chat.get_or_init(|| {
-            let mut chat = crate::providers::decode_request(self.dialect, &self.body)?;
-            chat.model = self.model.as_deref().map(str::to_owned);
-            chat.stream = self.stream;
-            chat.max_tokens = self.max_tokens.or(chat.max_tokens);
-            Ok(Box::new(chat))
-        });
-        match decoded {
-            Ok(chat) => Ok(chat),
-            Err(error) => Err(error.clone()),
+        self.chat_until(&Stop::default())
+    }
+
+    /// The same, unless the work is stopped before.
+    pub(crate) fn chat_until(&self, stop: &Stop) -> Result<&Chat, LlmError> {
+        if !self.is_decoded() {
+            let _turn = self.chat.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            if !self.is_decoded() {
+                let decoded = self.decode(stop).map(Box::new);
+                // Who left says nothing of the request: the next one to ask decodes it.
+                if stop.is_given()
+                    && let Err(error) = decoded
+                {
+                    return Err(error);
+                }
+                let _first = self.chat.chat.set(decoded);
+            }
         }
+        match self.chat.chat.get() {
+            Some(Ok(chat)) => Ok(chat),
+            Some(Err(error)) => Err(error.clone()),
+            None => Err(LlmError::new(ErrorKind::Other, "the request was not decoded")),
+        }
+    }
+
+    /// Decodes the bytes for the caller alone: the form is not kept.
+    pub(crate) fn decode(&self, stop: &Stop) -> Result<Chat, LlmError> {
+        let mut chat = crate::providers::decode_request(self.dialect, &self.body, self.limits, stop)?;
+        chat.model = self.model.as_deref().map(str::to_owned);
+        chat.stream = self.stream;
+        chat.max_tokens = self.max_tokens.or(chat.max_tokens);
+        Ok(chat)
     }
 }
 

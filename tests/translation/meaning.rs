@@ -13,7 +13,7 @@ pub(crate) fn of(chat: &Chat, lost: &BTreeSet<String>) -> Value {
     let is_lost = |feature: &str| lost.contains(feature);
     let mut tools: Vec<Value> = Vec::new();
     for tool in chat.tools.iter().filter(|tool| !tool.runs_at_provider()) {
-        let schema = if is_lost("schema_keywords") { Value::Null } else { schema(&tool.parameters) };
+        let schema = if is_lost("schema_keywords") { Value::Null } else { schema(&tool.parameters.value().unwrap()) };
         tools.push(json!({"name": tool.name, "description": tool.description, "schema": schema}));
     }
     // Leading system messages are the system prompt, wherever a dialect puts them; a turn of which nothing is left leads no more.
@@ -31,7 +31,7 @@ pub(crate) fn of(chat: &Chat, lost: &BTreeSet<String>) -> Value {
         "top_p": chat.top_p.filter(|_| !is_lost("sampling")),
         "temperature": chat.temperature.filter(|_| !is_lost("sampling") && !is_lost("temperature")),
         "output": chat.output.as_ref().filter(|_| !is_lost("json_mode")).map(|output| {
-            output.schema.as_ref().filter(|_| !is_lost("schema_keywords")).map(schema)
+            output.schema.as_ref().filter(|_| !is_lost("schema_keywords")).map(|asked| schema(&asked.value().unwrap()))
         }),
     });
     if !is_lost("server_tool") && !is_lost("allowed_tools") {

@@ -102,7 +102,10 @@ impl Piece {
             Part::Reasoning(reasoning) => ("reasoning", reasoning.text.clone()),
             Part::Refusal(text) => ("refusal", text.clone()),
             Part::Extra { .. } => return None,
-            Part::Other { value, .. } => ("other", value["type"].as_str().unwrap_or("unknown").to_owned()),
+            Part::Other { value, .. } => {
+                let value = value.value().unwrap_or_default();
+                ("other", value["type"].as_str().unwrap_or("unknown").to_owned())
+            }
             _ => ("other", "unknown".to_owned()),
         };
         Some(Self { kind, text })

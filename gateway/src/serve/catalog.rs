@@ -11,8 +11,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use steadfast::{Chat, Dialect, ErrorKind, LlmError, LlmRequest, StackHandle, chat::Part, config::Config};
 
-use tokio::task::spawn_blocking;
-
 use super::{Gateway, inbound, keys::Key, refusal, routes::dialect_of};
 
 /// Which names callers may ask for: where the configuration names models, those, else any.
@@ -45,6 +43,15 @@ impl Catalog {
     pub(crate) fn keeps_answers(&self) -> bool {
         match self {
             Self::Stack(stack) => stack.keeps_answers(),
+            #[cfg(test)]
+            Self::Fixed(_) => false,
+        }
+    }
+
+    /// Whether the stack looks into requests that it only forwards.
+    pub(crate) fn reads_requests(&self) -> bool {
+        match self {
+            Self::Stack(stack) => stack.config().reads_requests(),
             #[cfg(test)]
             Self::Fixed(_) => false,
         }
@@ -167,23 +174,15 @@ pub(crate) async fn count_tokens(
         Ok(body) => body,
         Err(unread) => return refusal::unread(unread, &settings, dialect),
     };
-    let is_large = body.len() > AT_ONCE;
-    let request = inbound::request(dialect, &head.headers, body).and_then(|request| gateway.catalog.admit(request));
-    let request = match request {
+    let request = inbound::request(dialect, &head.headers, body, &settings);
+    let request = match request.and_then(|request| gateway.catalog.admit(request)) {
         Ok(request) => request,
         Err(error) => return refusal::refuse(&error, dialect),
     };
     if let Some(Err(denied)) = key.as_ref().map(|key| key.model(request.model())) {
         return refusal::deny(denied, dialect);
     }
-    let count = move || request.chat().map(estimate);
-    let counted = match is_large {
-        // Others' requests do not wait for it.
-        true => {
-            spawn_blocking(count).await.unwrap_or_else(|error| Err(LlmError::new(ErrorKind::Other, error.to_string())))
-        }
-        false => count(),
-    };
+    let counted = request.decode_ahead().await.and_then(|()| request.chat().map(estimate));
     match counted {
         Ok(tokens) => {
             let body = json!({"input_tokens": tokens, "estimated": true});
@@ -198,9 +197,6 @@ pub(crate) async fn count_tokens(
     }
 }
 
-/// A body up to so many bytes is counted at once.
-const AT_ONCE: usize = 64 << 10;
-
 /// Four characters of English to a token, one of most other scripts; a picture as the largest that Anthropic counts.
 fn estimate(chat: &Chat) -> u64 {
     const PICTURE: u64 = 1600;
@@ -209,7 +205,7 @@ fn estimate(chat: &Chat) -> u64 {
     let mut tokens = chat.system.as_deref().map_or(0, of_text);
     for tool in &chat.tools {
         let words = [Some(tool.name.as_str()), tool.description.as_deref()];
-        tokens += words.into_iter().flatten().map(of_text).sum::<u64>() + of_text(&tool.parameters.to_string());
+        tokens += words.into_iter().flatten().map(of_text).sum::<u64>() + of_text(tool.parameters.as_str());
     }
     for message in &chat.messages {
         tokens += TURN;

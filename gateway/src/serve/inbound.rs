@@ -390,9 +390,26 @@ impl Times {
 }
 
 /// The request in the caller's own bytes.
-pub(crate) fn request(dialect: Dialect, headers: &HeaderMap, body: Bytes) -> Result<LlmRequest, LlmError> {
-    let wire = Wire::new(dialect, body)?.headers(forwarded(dialect, headers));
+pub(crate) fn request(
+    dialect: Dialect,
+    headers: &HeaderMap,
+    body: Bytes,
+    settings: &Settings,
+) -> Result<LlmRequest, LlmError> {
+    let wire = Wire::new(dialect, body)?.headers(forwarded(dialect, headers)).limits(settings.limits);
     Ok(LlmRequest::from(wire))
+}
+
+/// From so many bytes on a request is decoded ahead, where it will be.
+const LARGE: usize = 256 * 1024;
+
+/// Decodes a large request beside the threads that serve all callers, where the stack or the key looks into it. One that is
+/// wrong is not refused for it: a provider of its own dialect may know better.
+pub(crate) async fn decode_ahead(request: &LlmRequest, is_read: impl FnOnce() -> bool) {
+    if request.wire().is_some_and(|wire| wire.body().len() >= LARGE) && is_read() {
+        // In a box: its room would be in every request.
+        let _told_by_who_reads_it = Box::pin(request.decode_ahead()).await;
+    }
 }
 
 #[cfg(test)]

@@ -85,7 +85,7 @@ pub(crate) fn answer<'a>(
             Ok(body) => body,
             Err(unread) => return unread_to(&entry, unread, &settings, asked.explain, dialect),
         };
-        let request = inbound::request(dialect, &headers, body.clone());
+        let request = inbound::request(dialect, &headers, body.clone(), &settings);
         let request =
             match request.and_then(|request| gateway.catalog.admit(request)).and_then(|request| asked.put(request)) {
                 Ok(request) => request,
@@ -98,6 +98,10 @@ pub(crate) fn answer<'a>(
         entry.asked(model.as_ref(), asked.feature.take(), request.is_stream());
         entry.goes_by_cache(gateway.catalog.keeps_answers());
         let caller = Caller { dialect, explain: asked.explain, model, body };
+        inbound::decode_ahead(&request, || {
+            gateway.catalog.reads_requests() || key.as_ref().is_some_and(|key| key.reads_requests())
+        })
+        .await;
         if request.is_stream() {
             // A stream may outlive its turn on the connection.
             let calling = Box::pin(first_frame(key, Mutex::new(gateway.service.clone()), request));

@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use steadfast::{
-    Event, StackHandle,
+    Event, StackHandle, WireLimits,
     config::{Config, Size, Span},
     events::Subscriber,
 };
@@ -37,6 +37,8 @@ pub(crate) struct Settings {
     pub(crate) records: usize,
     /// The memory that all callers together may take, in bytes; [`memory`] says how it is divided.
     pub(crate) memory: u64,
+    /// How much a request may hold for it to be taken apart.
+    pub(crate) limits: WireLimits,
 }
 
 /// The slowest upload that is waited for, in bytes per second.
@@ -57,6 +59,7 @@ impl Default for Settings {
             grace: Duration::from_secs(30),
             records: 1024,
             memory: 1 << 30,
+            limits: WireLimits::default(),
         }
     }
 }
@@ -82,6 +85,7 @@ impl Settings {
             grace: grace.unwrap_or_else(|| time(said.grace, default.grace)),
             records: count(said.records, default.records),
             memory: said.memory.map_or_else(|| memory::default(body as u64, config.kept_bytes()), |size| size.0),
+            limits: said.limits.wire(),
         }
     }
 }

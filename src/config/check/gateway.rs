@@ -1,5 +1,8 @@
 use super::Findings;
-use crate::config::{Config, Gateway, Size};
+use crate::{
+    WireLimits,
+    config::{Config, Gateway, GatewayLimits, Size},
+};
 
 const KIB: u64 = 1 << 10;
 const GIB: u64 = 1 << 30;
@@ -68,4 +71,24 @@ fn gateway(gateway: &Gateway, findings: &mut Findings<'_, '_>) {
     findings.some_time("body_idle_timeout", gateway.body_idle_timeout);
     findings.some_time("unread_timeout", gateway.unread_timeout);
     findings.some_time("keep_alive", gateway.keep_alive);
+    findings.within("limits", |findings| limits(&gateway.limits, findings));
+}
+
+fn limits(limits: &GatewayLimits, findings: &mut Findings<'_, '_>) {
+    let said = [
+        ("messages", limits.messages),
+        ("parts", limits.parts),
+        ("tools", limits.tools),
+        ("tool_calls", limits.tool_calls),
+        ("nodes", limits.nodes),
+        ("depth", limits.depth),
+        ("schema_nodes", limits.schema_nodes),
+    ];
+    for (key, most) in said {
+        findings.at_least_one(key, most.map(u64::from), ", or no request is translated");
+    }
+    if limits.depth.is_some_and(|depth| depth > WireLimits::DEEPEST) {
+        findings
+            .wrong("depth", format!("`depth` is at most {}: what reads JSON here goes no deeper", WireLimits::DEEPEST));
+    }
 }

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{Size, Span};
+use crate::WireLimits;
 
 /// What the gateway allows its callers, and how long it waits for whom. A stack in an application has no use for it.
 ///
@@ -62,4 +63,55 @@ pub struct Gateway {
     /// the room as it leaves free, and bodies over 64 KiB three quarters. It is at least eight times `max_body`. Default: a quarter of the machine's or the
     /// container's memory, or what the other settings need if that is more.
     pub memory: Option<Size>,
+    /// The most that a request may hold for it to be translated or counted; who sends more is told which limit it is with
+    /// 413. What is forwarded to a provider of its own dialect is not taken apart, and has none of these limits. A reload
+    /// changes them.
+    pub limits: GatewayLimits,
+}
+
+/// How much a request may hold for it to be taken apart. The defaults are well above what clients of today send.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct GatewayLimits {
+    /// Messages. Default: 10,000.
+    #[schemars(extend("default" = 10_000), range(min = 1))]
+    pub messages: Option<u32>,
+    /// Parts of all messages together: texts, pictures, calls of tools, their results and what is in these. Default: 50,000.
+    #[schemars(extend("default" = 50_000), range(min = 1))]
+    pub parts: Option<u32>,
+    /// Tools. Default: 5,000.
+    #[schemars(extend("default" = 5_000), range(min = 1))]
+    pub tools: Option<u32>,
+    /// Calls of tools in all messages together. Default: 10,000.
+    #[schemars(extend("default" = 10_000), range(min = 1))]
+    pub tool_calls: Option<u32>,
+    /// JSON values, each list, object, text and number counted as one. Default: 1,000,000.
+    #[schemars(extend("default" = 1_000_000), range(min = 1))]
+    pub nodes: Option<u32>,
+    /// How deep JSON may be nested, up to 120. Default: 100.
+    #[schemars(extend("default" = 100), range(min = 1, max = 120))]
+    pub depth: Option<u32>,
+    /// JSON values of one schema that must be rewritten for another provider. Default: 20,000.
+    #[schemars(extend("default" = 20_000), range(min = 1))]
+    pub schema_nodes: Option<u32>,
+}
+
+impl GatewayLimits {
+    /// Returns the limits that requests are held to: what is said here, and the defaults for the rest.
+    pub fn wire(&self) -> WireLimits {
+        let mut limits = WireLimits::default();
+        let said = [
+            (self.messages, WireLimits::messages as fn(WireLimits, u32) -> WireLimits),
+            (self.parts, WireLimits::parts),
+            (self.tools, WireLimits::tools),
+            (self.tool_calls, WireLimits::tool_calls),
+            (self.nodes, WireLimits::nodes),
+            (self.depth, WireLimits::depth),
+            (self.schema_nodes, WireLimits::schema_nodes),
+        ];
+        for (most, set) in said {
+            limits = most.map_or(limits, |most| set(limits, most));
+        }
+        limits
+    }
 }

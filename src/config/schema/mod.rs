@@ -27,7 +27,7 @@ pub use self::{
     alerts::{Alerts, RuleThreshold, Rules, Webhook, WebhookFormat},
     cache::{Cache, CacheAcross, FeatureCache, Likeness, Similar, SimilarAcross},
     features::{AllOpen, Fallback, Feature, ModelName, OnError, RampStep, Rate, Session, Stream, StreamBreak},
-    gateway::Gateway,
+    gateway::{Gateway, GatewayLimits},
     handoff::{Handoff, HandoffCallbacks, HandoffLimits, HandoffNotify, HandoffRedrive},
     hedge::{Hedge, HedgeAfter, HedgeSettings},
     idempotency::Idempotency,
@@ -94,4 +94,24 @@ pub struct Config {
     pub prices: BTreeMap<String, ModelPrice>,
     /// Who is told when something is wrong.
     pub alerts: Alerts,
+}
+
+impl Config {
+    /// Returns whether something of it looks into every request, and not only into those that are translated: what a tier
+    /// can do, a rate of tokens, a budget, a route, a copy, an answer that is kept for some requests.
+    pub fn reads_requests(&self) -> bool {
+        let is_limited = |tier: &Tier| {
+            let numbers = tier.context_window.or(tier.max_output).is_some();
+            let can = [tier.images, tier.documents, tier.tools, tier.output_schema, tier.prefill];
+            numbers || can.iter().any(Option::is_some) || tier.similar.is_some()
+        };
+        let mut features = self.features.values().chain(&self.default_feature);
+        let cache = self.cache.as_ref();
+        self.tiers.iter().any(is_limited)
+            || features.any(|feature| feature.tokens_per_minute.is_some())
+            || cache.is_some_and(|cache| cache.max_temperature.is_some())
+            || !self.routes.is_empty()
+            || !self.budgets.is_empty()
+            || self.mirror.is_some()
+    }
 }

@@ -185,7 +185,7 @@ pub(super) fn of_shape(meaning: &mut Meaning, chat: &Chat) {
     for Tool { name, description, parameters, strict, extra } in &chat.tools {
         meaning.text(name);
         meaning.optional_text(description.as_deref());
-        meaning.value(parameters);
+        of_json(meaning, parameters);
         meaning.optional(*strict, Meaning::flag);
         meaning.optional(extra.as_ref(), |meaning, extra| of_extra(meaning, extra, |_| true));
     }
@@ -199,7 +199,7 @@ pub(super) fn of_shape(meaning: &mut Meaning, chat: &Chat) {
     meaning.optional(chat.output.as_ref(), |meaning, output| {
         meaning.text(&output.name);
         meaning.flag(output.strict);
-        meaning.optional(output.schema.as_ref(), Meaning::value);
+        meaning.optional(output.schema.as_ref(), of_json);
     });
 }
 
@@ -247,7 +247,7 @@ fn of_parts(meaning: &mut Meaning, parts: &[Part]) {
             }
             Part::Other { dialect, value } => {
                 named(meaning, "other", &dialect.to_string());
-                meaning.value(value);
+                of_json(meaning, value);
             }
             Part::Extra { of, extra } => {
                 named(
@@ -287,11 +287,19 @@ fn of_opaque(meaning: &mut Meaning, opaque: Option<&Opaque>) {
 
 fn of_extra(meaning: &mut Meaning, extra: &Extra, counts: impl Fn(&str) -> bool) {
     meaning.text(&extra.dialect.to_string());
-    let mut fields: Vec<_> = extra.fields.iter().filter(|(name, _)| counts(name)).collect();
-    fields.sort_unstable_by_key(|(name, _)| *name);
-    meaning.count(fields.len());
-    for (name, value) in fields {
+    let Ok(Json::Object(fields)) = extra.fields.read() else { return meaning.text(extra.fields.as_str()) };
+    let counted = || fields.iter().filter(|(name, _)| counts(name));
+    meaning.count(counted().count());
+    for (name, value) in counted() {
         meaning.text(name);
-        meaning.value(value);
+        meaning.json(value);
+    }
+}
+
+fn of_json(meaning: &mut Meaning, json: &crate::chat::Json) {
+    match json.read() {
+        Ok(read) => meaning.json(&read),
+        // It is nested too deep to be read.
+        Err(_) => meaning.text(json.as_str()),
     }
 }

@@ -242,7 +242,7 @@ mod tests {
         result.content.push(image());
         let shown = Chat::new([Message::new(Role::User, vec![Part::ToolResult(result)])]);
         let mut schema = hello();
-        schema.output = Some(OutputSchema { name: "a".into(), schema: Some(json!({})), strict: true });
+        schema.output = Some(OutputSchema { name: "a".into(), schema: Some(json!({}).into()), strict: true });
         let mut begun = hello();
         begun.messages.push(Message::assistant("{"));
         let cases = [

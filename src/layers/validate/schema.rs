@@ -121,12 +121,16 @@ impl Schemas {
     /// [`ErrorKind::InvalidRequest`] when it is no schema, or refers to another document.
     pub(super) fn get(&self, output: &OutputSchema) -> Result<Arc<Schema>, LlmError> {
         let Some(schema) = &output.schema else { return Ok(self.any.clone()) };
-        if let Some(compiled) = self.compiled().get(schema) {
+        let wrong = |error: serde_json::Error| {
+            LlmError::new(ErrorKind::InvalidRequest, "the output schema cannot be read").with_source(error)
+        };
+        let schema = schema.value().map_err(wrong)?;
+        if let Some(compiled) = self.compiled().get(&schema) {
             return Ok(compiled);
         }
         // Without the lock: another request with the same new schema compiles it too, and nobody waits.
-        let compiled = Arc::new(Schema::compile(Some(schema))?);
-        self.compiled().insert(schema.clone(), compiled.clone());
+        let compiled = Arc::new(Schema::compile(Some(&schema))?);
+        self.compiled().insert(schema, compiled.clone());
         Ok(compiled)
     }
 
@@ -217,7 +221,8 @@ mod tests {
     #[test]
     fn a_schema_is_compiled_once_and_the_cache_is_bounded() {
         let schemas = Schemas::new(4);
-        let output = |n: usize| OutputSchema { name: "a".into(), schema: Some(json!({ "minimum": n })), strict: true };
+        let output =
+            |n: usize| OutputSchema { name: "a".into(), schema: Some(json!({ "minimum": n }).into()), strict: true };
         let one = schemas.get(&output(1)).unwrap();
         assert!(Arc::ptr_eq(&one, &schemas.get(&output(1)).unwrap()));
         for n in 2..100 {

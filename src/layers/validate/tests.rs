@@ -32,7 +32,7 @@ fn secs(seconds: u64) -> Duration {
 
 fn output() -> OutputSchema {
     let schema = json!({ "type": "object", "properties": { "age": { "type": "integer" } }, "required": ["age"] });
-    OutputSchema { name: "person".into(), schema: Some(schema), strict: true }
+    OutputSchema { name: "person".into(), schema: Some(schema.into()), strict: true }
 }
 
 fn asked_of(messages: impl IntoIterator<Item = Message>) -> Chat {
@@ -468,7 +468,7 @@ async fn bytes_that_ask_for_a_schema_are_held_to_it_in_each_dialect() {
 async fn a_schema_that_is_none_is_refused_before_anything_is_sent() {
     let says = Says::new([GOOD]);
     let mut chat = asked_of([Message::user("how old?")]);
-    chat.output = Some(OutputSchema { schema: Some(json!({ "type": 7 })), ..output() });
+    chat.output = Some(OutputSchema { schema: Some(json!({ "type": 7 }).into()), ..output() });
     let error = ValidateLayer::new().layer(says.clone()).oneshot(LlmRequest::from(chat)).await.unwrap_err();
     assert_eq!((error.kind(), says.strict.calls()), (ErrorKind::InvalidRequest, 0));
 }

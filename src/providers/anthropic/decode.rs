@@ -5,7 +5,7 @@ use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
     Dialect,
-    chat::{Extra, ExtraOf, FinishReason, Message, Opaque, Part, Reasoning, Role, ToolCall, Usage},
+    chat::{Extra, ExtraOf, FinishReason, Json, Message, Opaque, Part, Reasoning, Role, ToolCall, Usage},
     providers::{
         http::Fault,
         json::{Count, object, parse, raw, read, text, word},
@@ -105,7 +105,7 @@ fn part(raw: &RawValue, block: Block<'_>) -> Result<Part, Fault> {
             let arguments = block.input.map_or("{}", RawValue::get);
             Part::ToolCall(ToolCall::new(block.id.unwrap_or_default(), block.name.unwrap_or_default(), arguments))
         }
-        _ => Part::Other { dialect: Dialect::Anthropic, value: serde_json::from_str::<Value>(raw.get())? },
+        _ => Part::Other { dialect: Dialect::Anthropic, value: Json::of(raw) },
     })
 }
 

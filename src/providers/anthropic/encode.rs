@@ -6,14 +6,14 @@ use serde_json::{Map, Value, json, value::RawValue};
 
 use crate::{
     Dialect, ErrorKind, LlmError,
-    chat::{Chat, Effort, Media, Message, OutputSchema, Part, Role, Thinking, Tool, ToolChoice, ToolResult},
+    chat::{Chat, Effort, Json, Media, Message, OutputSchema, Part, Role, Thinking, Tool, ToolChoice, ToolResult},
     providers::{
         anthropic::request,
         http::{to_json, to_value},
         own,
         tool_calls::arguments,
     },
-    translate::{ASK_FOR_JSON, Feature, Report},
+    translate::{ASK_FOR_JSON, Extras, Feature, Report},
 };
 
 /// The body of a request.
@@ -42,7 +42,7 @@ pub(super) struct Body<'a> {
     stream: bool,
     /// What the neutral form lacks.
     #[serde(flatten)]
-    extras: Map<String, Value>,
+    extras: Extras,
 }
 
 #[derive(Serialize)]
@@ -86,7 +86,7 @@ enum Block<'a> {
         data: &'a str,
     },
     #[serde(untagged)]
-    Own(&'a Value),
+    Own(&'a Json),
     /// With fields of this dialect's own put back.
     #[serde(untagged)]
     Made(Value),
@@ -105,7 +105,7 @@ enum Source<'a> {
 enum Definition<'a> {
     Neutral(ToolDefinition<'a>),
     /// As it stood on the wire.
-    Own(&'a Map<String, Value>),
+    Own(&'a Json),
 }
 
 #[derive(Serialize)]
@@ -113,7 +113,7 @@ struct ToolDefinition<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<&'a str>,
-    input_schema: &'a Value,
+    input_schema: &'a Json,
     #[serde(skip_serializing_if = "Option::is_none")]
     strict: Option<bool>,
 }
@@ -127,7 +127,7 @@ struct OutputConfig<'a> {
 struct Format<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
-    schema: &'a Value,
+    schema: &'a Json,
 }
 
 impl Block<'_> {
@@ -196,7 +196,7 @@ impl<'a> Body<'a> {
 impl<'a> Definition<'a> {
     fn of(tool: &'a Tool) -> Result<Self, LlmError> {
         if let Some(extra) = tool.extra.as_ref().filter(|extra| extra.dialect == Dialect::Anthropic) {
-            let was = request::definition(&Value::Object(extra.fields.clone()));
+            let was = request::definition(extra.fields.raw());
             if was.is_ok_and(|was| was == *tool) {
                 return Ok(Self::Own(&extra.fields));
             }
@@ -228,8 +228,7 @@ pub(super) fn body(
         return to_json(&body);
     };
     let mut was = Chat::default();
-    let fields = Value::Object(extra.fields.clone());
-    request::settings(&fields, &mut was)?;
+    request::settings(extra.fields.raw(), &mut was)?;
     let thinks_alike = was.thinking == chat.thinking && was.output == chat.output;
     let samples_alike =
         thinks_alike && !refuses_sampling && (was.temperature, was.top_p) == (chat.temperature, chat.top_p);
@@ -243,7 +242,7 @@ pub(super) fn body(
     let mut body = to_value(&body)?;
     own::restore(
         &mut body,
-        &extra.fields,
+        &extra.fields.fields(),
         &[
             (was.system.is_some() && was.system == chat.system, &["system"]),
             (thinks_alike, &["thinking", "output_config", "output_format"]),
@@ -345,7 +344,8 @@ fn turns<'a>(chat: &'a Chat, report: &mut Report) -> Result<Vec<Turn<'a>>, LlmEr
     let own = chat.extra.as_ref().is_some_and(|extra| extra.dialect == Dialect::Anthropic);
     let mut turns: Vec<Turn<'a>> = Vec::with_capacity(chat.messages.len());
     for message in &chat.messages {
-        let mut extra = own::of_turn(&message.content, Dialect::Anthropic).map_or_else(Map::new, |e| e.fields.clone());
+        report.go_on()?;
+        let mut extra = own::of_turn(&message.content, Dialect::Anthropic).map_or_else(Map::new, |e| e.fields.fields());
         let (role, spoken) = match message.role {
             Role::Assistant => ("assistant", Role::Assistant),
             // It came in a version of this API that knows such turns.

@@ -1,133 +1,178 @@
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::{
     Dialect, LlmError,
     chat::{
-        Chat, Document, Effort, Extra, ExtraOf, Image, Media, Message, OutputSchema, Part, Reasoning, Role, Thinking,
-        Tool, ToolCall, ToolChoice, ToolResult,
+        Chat, Document, Effort, Extra, ExtraOf, Image, Json, Media, Message, OutputSchema, Part, Reasoning, Role,
+        Thinking, Tool, ToolCall, ToolChoice, ToolResult,
     },
-    providers::{
-        fields::{bad, floating, list, number, object, strings, text},
-        own,
-        tool_calls::arguments_of,
-    },
+    providers::{own, tool_calls::arguments_of},
     translate::foreign::{unmark_call, unseal},
+    wire::{
+        Meter,
+        fields::{Object, bad, count, each, is_list, text},
+    },
 };
 
+/// What is read of a body.
+const BODY: &[&str] = &[
+    "model",
+    "stream",
+    "messages",
+    "tools",
+    "system",
+    "tool_choice",
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "stop_sequences",
+    "output_config",
+    "output_format",
+    "thinking",
+];
+
 /// Reads a caller's request.
-pub(in crate::providers) fn decode(body: &Value) -> Result<Chat, LlmError> {
-    let mut chat = Chat { model: text(body, "model"), ..Chat::default() };
-    chat.stream = body.get("stream").and_then(Value::as_bool).unwrap_or(false);
-    settings(body, &mut chat)?;
-    for message in list(body, "messages").ok_or_else(|| bad("messages", "a list"))? {
-        chat.messages.push(turn(message)?);
+pub(in crate::providers) fn decode(body: &RawValue, meter: &mut Meter<'_>) -> Result<Chat, LlmError> {
+    let fields = Object::read(body, BODY)?;
+    let mut chat = Chat { model: fields.text("model")?, ..Chat::default() };
+    chat.stream = fields.flag("stream").unwrap_or(false);
+    read_settings(&fields, &mut chat)?;
+    let messages = fields.get("messages").filter(|list| is_list(list)).ok_or_else(|| bad("messages", "a list"))?;
+    let length = count(messages)?;
+    meter.messages(length)?;
+    chat.messages.reserve_exact(length);
+    each(messages, |message| {
+        chat.messages.push(turn(message, meter)?);
+        Ok(())
+    })?;
+    if let Some(tools) = fields.get("tools") {
+        each(tools, |tool| {
+            meter.tool()?;
+            chat.tools.push(definition(tool)?);
+            Ok(())
+        })?;
     }
-    for tool in list(body, "tools").unwrap_or_default() {
-        chat.tools.push(definition(tool)?);
-    }
-    let mut rest = own::rest(body, &["model", "stream", "messages", "tools"]);
-    if rest.get("system").is_some_and(Value::is_string) {
-        rest.remove("system");
-    }
-    chat.extra = Some(Extra::new(Dialect::Anthropic, rest));
+    // A system prompt that is a text is wholly in the neutral form.
+    let in_whole = fields.get("system").is_some_and(|system| system.get().starts_with('"'));
+    let known = ["model", "stream", "messages", "tools", "system"];
+    let rest = own::rest(body, if in_whole { &known } else { &known[..4] })?;
+    chat.extra = Some(Extra::new(Dialect::Anthropic, rest.unwrap_or_else(Json::no_fields)));
     Ok(chat)
 }
 
 /// Reads all but the conversation and the tools.
-pub(super) fn settings(body: &Value, chat: &mut Chat) -> Result<(), LlmError> {
+#[cfg(feature = "http")]
+pub(super) fn settings(body: &RawValue, chat: &mut Chat) -> Result<(), LlmError> {
+    read_settings(&Object::read(body, BODY)?, chat)
+}
+
+fn read_settings(body: &Object<'_>, chat: &mut Chat) -> Result<(), LlmError> {
     chat.system = match body.get("system") {
-        Some(Value::String(system)) => Some(system.clone()),
-        Some(Value::Array(blocks)) => Some(joined(blocks)),
-        _ => None,
+        Some(blocks) if is_list(blocks) => Some(joined(blocks)?),
+        Some(system) => text(system)?,
+        None => None,
     };
-    if let Some(choice) = object(body, "tool_choice") {
-        chat.tool_choice = match choice.get("type").and_then(Value::as_str) {
+    if let Some(choice) = body.object("tool_choice") {
+        let choice = Object::read(choice, &["type", "name", "disable_parallel_tool_use"])?;
+        chat.tool_choice = match choice.word("type").as_deref() {
             Some("auto") => Some(ToolChoice::Auto),
             Some("any") => Some(ToolChoice::Required),
             Some("none") => Some(ToolChoice::None),
             Some("tool") => {
-                Some(ToolChoice::Named(text(choice, "name").ok_or_else(|| bad("tool_choice.name", "a text"))?))
+                Some(ToolChoice::Named(choice.text("name")?.ok_or_else(|| bad("tool_choice.name", "a text"))?))
             }
             _ => return Err(bad("tool_choice.type", "auto, any, tool or none")),
         };
-        let single = choice.get("disable_parallel_tool_use").and_then(Value::as_bool);
-        chat.parallel_tool_calls = single.map(|single| !single);
+        chat.parallel_tool_calls = choice.flag("disable_parallel_tool_use").map(|single| !single);
     }
-    chat.max_tokens = number(body, "max_tokens")?;
-    chat.temperature = floating(body, "temperature")?;
-    chat.top_p = floating(body, "top_p")?;
-    chat.stop = strings(body, "stop_sequences")?;
-    let config = object(body, "output_config");
+    chat.max_tokens = body.number("max_tokens")?;
+    chat.temperature = body.floating("temperature")?;
+    chat.top_p = body.floating("top_p")?;
+    chat.stop = body.strings("stop_sequences")?;
+    let config = body.object("output_config").map(|config| Object::read(config, &["format", "effort"])).transpose()?;
     // `output_format` is the older place of it.
-    if let Some(format) = config.and_then(|config| object(config, "format")).or_else(|| object(body, "output_format")) {
-        let schema = format.get("schema").cloned();
+    let format = config.as_ref().and_then(|config| config.object("format")).or_else(|| body.object("output_format"));
+    if let Some(format) = format {
+        let schema = Object::read(format, &["schema"])?.get("schema").map(Json::of);
         chat.output = Some(OutputSchema { name: "answer".to_owned(), schema, strict: true });
     }
-    chat.thinking = thinking(body)?;
+    let effort = config.and_then(|config| config.word("effort")).and_then(|effort| match &*effort {
+        "low" => Some(Effort::Low),
+        "medium" => Some(Effort::Medium),
+        "high" => Some(Effort::High),
+        "xhigh" => Some(Effort::XHigh),
+        "max" => Some(Effort::Max),
+        _ => None,
+    });
+    chat.thinking = thinking(body, effort)?;
     Ok(())
 }
 
-fn thinking(body: &Value) -> Result<Option<Thinking>, LlmError> {
-    let effort = object(body, "output_config").and_then(|config| config.get("effort")).and_then(Value::as_str);
-    let effort = match effort {
-        Some("low") => Some(Effort::Low),
-        Some("medium") => Some(Effort::Medium),
-        Some("high") => Some(Effort::High),
-        Some("xhigh") => Some(Effort::XHigh),
-        Some("max") => Some(Effort::Max),
-        _ => None,
-    };
-    let Some(thinking) = object(body, "thinking") else { return Ok(effort.map(Thinking::Effort)) };
-    Ok(match thinking.get("type").and_then(Value::as_str) {
+fn thinking(body: &Object<'_>, effort: Option<Effort>) -> Result<Option<Thinking>, LlmError> {
+    let Some(thinking) = body.object("thinking") else { return Ok(effort.map(Thinking::Effort)) };
+    let thinking = Object::read(thinking, &["type", "budget_tokens"])?;
+    Ok(match thinking.word("type").as_deref() {
         Some("disabled") => Some(Thinking::Off),
-        Some("enabled") => number(thinking, "budget_tokens")?.map(Thinking::Budget),
+        Some("enabled") => thinking.number("budget_tokens")?.map(Thinking::Budget),
         Some(_) => Some(effort.map_or(Thinking::Auto, Thinking::Effort)),
         None => None,
     })
 }
 
-pub(super) fn definition(tool: &Value) -> Result<Tool, LlmError> {
-    let Some(schema) = tool.get("input_schema") else {
+pub(super) fn definition(tool: &RawValue) -> Result<Tool, LlmError> {
+    let fields = Object::read(tool, &["name", "type", "input_schema", "description", "strict"])?;
+    let whole = || Extra::new(Dialect::Anthropic, Json::of(tool));
+    let Some(schema) = fields.get("input_schema") else {
         // The provider's own tools (web search, a computer) have no schema, and nobody else has them.
-        let name = text(tool, "name").or_else(|| text(tool, "type")).ok_or_else(|| bad("tools.name", "a text"))?;
-        let mut definition = Tool::new(name, Value::Null);
-        definition.extra = tool.as_object().cloned().map(|fields| Extra::new(Dialect::Anthropic, fields));
+        let name = match fields.text("name")? {
+            None => fields.text("type")?,
+            name => name,
+        };
+        let mut definition = Tool::new(name.ok_or_else(|| bad("tools.name", "a text"))?, Json::null());
+        definition.extra = Some(whole());
         return Ok(definition);
     };
-    let name = text(tool, "name").ok_or_else(|| bad("tools.name", "a text"))?;
-    let mut definition = Tool::new(name, schema.clone());
-    definition.description = text(tool, "description");
-    definition.strict = tool.get("strict").and_then(Value::as_bool);
-    if !own::rest(tool, &["name", "input_schema", "description", "strict"]).is_empty() {
-        definition.extra = tool.as_object().cloned().map(|fields| Extra::new(Dialect::Anthropic, fields));
+    let name = fields.text("name")?.ok_or_else(|| bad("tools.name", "a text"))?;
+    let mut definition = Tool::new(name, Json::of(schema));
+    definition.description = fields.text("description")?;
+    definition.strict = fields.flag("strict");
+    if own::rest(tool, &["name", "input_schema", "description", "strict"])?.is_some() {
+        definition.extra = Some(whole());
     }
     Ok(definition)
 }
 
-fn turn(message: &Value) -> Result<Message, LlmError> {
-    let role = match message.get("role").and_then(Value::as_str) {
+fn turn(message: &RawValue, meter: &mut Meter<'_>) -> Result<Message, LlmError> {
+    let fields = Object::read(message, &["role", "content"])?;
+    let role = match fields.word("role").as_deref() {
         Some("user") => Role::User,
         Some("assistant") => Role::Assistant,
         Some("system") => Role::System,
         _ => return Err(bad("messages.role", "user, assistant or system")),
     };
-    let mut content = match message.get("content") {
-        Some(Value::String(text)) => vec![Part::Text(text.clone())],
-        Some(Value::Array(blocks)) => parts(blocks)?,
-        _ => return Err(bad("messages.content", "a text or a list")),
+    let wrong = || bad("messages.content", "a text or a list");
+    let content = fields.get("content").ok_or_else(wrong)?;
+    let mut content = match is_list(content) {
+        true => parts(content, meter, false)?,
+        false => {
+            meter.parts(1)?;
+            vec![Part::Text(text(content)?.ok_or_else(wrong)?)]
+        }
     };
     // Newer versions of the API know such a turn, older ones and others do not.
     let known: &[&str] = if role == Role::System { &["content"] } else { &["role", "content"] };
-    let extra = Extra::some(Dialect::Anthropic, own::rest(message, known));
-    content.extend(extra.map(|extra| Part::Extra { of: ExtraOf::Turn, extra }));
+    own::push_fields(&mut content, ExtraOf::Turn, Dialect::Anthropic, own::rest(message, known)?);
     Ok(Message::new(role, content))
 }
 
-/// The parts, each with what the neutral form does not carry of it behind it.
-fn parts(blocks: &[Value]) -> Result<Vec<Part>, LlmError> {
-    let mut parts = Vec::with_capacity(blocks.len());
-    for block in blocks {
-        let part = part(block)?;
+/// The parts, each with what the neutral form does not carry of it behind it. `within`: of a tool's result.
+fn parts(blocks: &RawValue, meter: &mut Meter<'_>, within: bool) -> Result<Vec<Part>, LlmError> {
+    let length = count(blocks)?;
+    meter.parts(length)?;
+    let mut parts = Vec::new();
+    parts.reserve_exact(length);
+    each(blocks, |block| {
+        let part = part(block, meter, within)?;
         let known: &[&str] = match &part {
             Part::Text(_) => &["type", "text"],
             Part::Image(_) => {
@@ -141,63 +186,98 @@ fn parts(blocks: &[Value]) -> Result<Vec<Part>, LlmError> {
             Part::Reasoning(_) => &["type", "thinking", "signature", "data"],
             _ => {
                 parts.push(part);
-                continue;
+                return Ok(());
             }
         };
-        parts.extend(own::with_rest(part, Dialect::Anthropic, own::rest(block, known)));
-    }
+        own::push(&mut parts, part, Dialect::Anthropic, own::rest(block, known)?);
+        Ok(())
+    })?;
     Ok(parts)
 }
 
-fn part(block: &Value) -> Result<Part, LlmError> {
-    let field = |name| text(block, name).unwrap_or_default();
+/// What is read of a block, of whatever kind.
+const BLOCK: &[&str] = &[
+    "type",
+    "text",
+    "source",
+    "title",
+    "id",
+    "name",
+    "input",
+    "tool_use_id",
+    "content",
+    "is_error",
+    "thinking",
+    "signature",
+    "data",
+];
+
+fn part(raw: &RawValue, meter: &mut Meter<'_>, within: bool) -> Result<Part, LlmError> {
+    let block = Object::read(raw, BLOCK)?;
+    let field = |name| block.text(name).map(Option::unwrap_or_default);
     let opaque = |token: String, redacted| unseal(token, Dialect::Anthropic, redacted);
-    Ok(match block.get("type").and_then(Value::as_str) {
-        Some("text") => Part::Text(field("text")),
+    let other = || Part::Other { dialect: Dialect::Anthropic, value: Json::of(raw) };
+    Ok(match block.word("type").as_deref() {
+        Some("text") => Part::Text(field("text")?),
         // A document that is a text or a list of blocks has no equal elsewhere.
-        Some(kind @ ("image" | "document")) => match source(block) {
-            Ok(media) if kind == "image" => Part::Image(Image { media }),
-            Ok(media) => Part::Document(Document { media, name: text(block, "title") }),
-            Err(_) => Part::Other { dialect: Dialect::Anthropic, value: block.clone() },
+        Some(kind @ ("image" | "document")) => match source(&block)? {
+            Some(media) if kind == "image" => Part::Image(Image { media }),
+            Some(media) => Part::Document(Document { media, name: block.text("title")? }),
+            None => other(),
         },
         Some("tool_use") => {
-            let arguments = arguments_of(block.get("input"));
-            Part::ToolCall(ToolCall::new(unmark_call(field("id")), field("name"), arguments))
+            meter.tool_call()?;
+            let arguments = arguments_of(block.get("input"))?;
+            Part::ToolCall(ToolCall::new(unmark_call(field("id")?), field("name")?, arguments))
         }
-        Some("tool_result") => {
-            let mut result = ToolResult::new(unmark_call(field("tool_use_id")), "");
+        // The API knows no result within a result.
+        Some("tool_result") if !within => {
+            let mut result = ToolResult::new(unmark_call(field("tool_use_id")?), "");
             result.content = match block.get("content") {
-                Some(Value::String(text)) => vec![Part::Text(text.clone())],
-                Some(Value::Array(blocks)) => parts(blocks)?,
-                _ => Vec::new(),
+                Some(content) if is_list(content) => parts(content, meter, true)?,
+                Some(content) => text(content)?.map(Part::Text).into_iter().collect(),
+                None => Vec::new(),
             };
-            result.is_error = block.get("is_error").and_then(Value::as_bool).unwrap_or(false);
+            result.is_error = block.flag("is_error").unwrap_or(false);
             Part::ToolResult(result)
         }
         Some("thinking") => {
-            Part::Reasoning(Reasoning { text: field("thinking"), opaque: opaque(field("signature"), false) })
+            Part::Reasoning(Reasoning { text: field("thinking")?, opaque: opaque(field("signature")?, false) })
         }
         Some("redacted_thinking") => {
-            Part::Reasoning(Reasoning { text: String::new(), opaque: opaque(field("data"), true) })
+            Part::Reasoning(Reasoning { text: String::new(), opaque: opaque(field("data")?, true) })
         }
-        Some(_) => Part::Other { dialect: Dialect::Anthropic, value: block.clone() },
+        Some(_) => other(),
         None => return Err(bad("messages.content.type", "a text")),
     })
 }
 
-fn source(block: &Value) -> Result<Media, LlmError> {
-    let source = object(block, "source").ok_or_else(|| bad("source", "an object"))?;
-    let field = |name: &'static str| text(source, name).ok_or_else(|| bad(name, "a text"));
-    match source.get("type").and_then(Value::as_str) {
-        Some("base64") => Ok(Media::Base64 { media_type: field("media_type")?, data: field("data")? }),
-        Some("url") => Ok(Media::Url(field("url")?)),
-        Some("file") => Ok(Media::File(field("file_id")?)),
-        _ => Err(bad("source.type", "base64, url or file")),
-    }
+/// Where the bytes are, if it is said in a way that other providers know.
+fn source(block: &Object<'_>) -> Result<Option<Media>, LlmError> {
+    let Some(source) = block.object("source") else { return Ok(None) };
+    let source = Object::read(source, &["type", "media_type", "data", "url", "file_id"])?;
+    Ok(match source.word("type").as_deref() {
+        Some("base64") => match (source.text("media_type")?, source.text("data")?) {
+            (Some(media_type), Some(data)) => Some(Media::Base64 { media_type, data }),
+            _ => None,
+        },
+        Some("url") => source.text("url")?.map(Media::Url),
+        Some("file") => source.text("file_id")?.map(Media::File),
+        _ => None,
+    })
 }
 
 /// The texts of a list of blocks, as paragraphs.
-fn joined(blocks: &[Value]) -> String {
-    let texts: Vec<&str> = blocks.iter().filter_map(|block| block.get("text").and_then(Value::as_str)).collect();
-    texts.join("\n\n")
+fn joined(blocks: &RawValue) -> Result<String, LlmError> {
+    let (mut joined, mut first) = (String::new(), true);
+    each(blocks, |block| {
+        if let Some(text) = Object::read(block, &["text"])?.text("text")? {
+            if !std::mem::take(&mut first) {
+                joined.push_str("\n\n");
+            }
+            joined.push_str(&text);
+        }
+        Ok(())
+    })?;
+    Ok(joined)
 }

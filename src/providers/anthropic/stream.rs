@@ -223,7 +223,10 @@ impl Decoder {
         if let (Some(fields), Ok(input)) = (open.value.as_object_mut(), serde_json::from_str(&open.input)) {
             let _replaced: Option<Value> = fields.insert("input".to_owned(), input);
         }
-        out.push(StreamEvent::Part { index, part: Part::Other { dialect: Dialect::Anthropic, value: open.value } });
+        out.push(StreamEvent::Part {
+            index,
+            part: Part::Other { dialect: Dialect::Anthropic, value: open.value.into() },
+        });
     }
 }
 

@@ -149,7 +149,7 @@ async fn thinking_fits_into_max_tokens() {
 #[tokio::test]
 async fn output_schema_is_asked_for_by_field_or_in_words() {
     let mut chat = Chat::new([Message::user("?")]);
-    chat.output = Some(OutputSchema { name: "a".into(), schema: Some(json!({"type": "object"})), strict: true });
+    chat.output = Some(OutputSchema { name: "a".into(), schema: Some(json!({"type": "object"}).into()), strict: true });
     let (sent, notes) = encoded(chat.clone()).await;
     let closed = json!({"type": "object", "additionalProperties": false});
     assert_eq!(sent["output_config"], json!({"format": {"type": "json_schema", "schema": closed}}));
@@ -261,7 +261,7 @@ async fn streamed_answer_is_the_same_message() {
     let expected = [
         Part::Reasoning(Reasoning { text: "hm".into(), opaque: opaque("sig", false) }),
         Part::Reasoning(Reasoning { text: String::new(), opaque: opaque("xx", true) }),
-        Part::Other { dialect: Dialect::Anthropic, value: search },
+        Part::Other { dialect: Dialect::Anthropic, value: search.into() },
         Part::Text("hi".into()),
         Part::Extra { of: ExtraOf::Part, extra: Extra::new(Dialect::Anthropic, cited) },
         Part::ToolCall(ToolCall::new("t1", "f", "{\"a\":1}")),
@@ -356,7 +356,7 @@ fn callers_request_becomes_a_chat_and_comes_back_the_same() {
         "thinking": {"type": "enabled", "budget_tokens": 2000},
         "stop_sequences": ["END"],
     });
-    let chat = super::decode_request(&body).unwrap();
+    let chat = crate::Wire::new(Dialect::Anthropic, body.to_string()).unwrap().chat().unwrap().clone();
     assert_eq!(chat.system.as_deref(), Some("Be brief."));
     assert_eq!(chat.tool_choice, Some(ToolChoice::Named("f".into())));
     assert_eq!(chat.thinking, Some(Thinking::Budget(2000)));

@@ -3,7 +3,7 @@ use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
     Dialect, ErrorKind, LlmError, StreamEvent,
-    chat::{Accumulator, Extra, ExtraOf, FinishReason, Image, Media, Message, Opaque, Part, Usage},
+    chat::{Accumulator, Extra, ExtraOf, FinishReason, Image, Json, Media, Message, Opaque, Part, Usage},
     providers::{
         http::{Fault, StreamDecoder},
         json::{Count, lenient, object, parse, raw, read, text},
@@ -60,7 +60,7 @@ impl Candidate<'_> {
         ];
         let known = of.into_iter().filter_map(|(name, raw)| Some((name.to_owned(), read(raw?)?)));
         let fields: Map<String, Value> = known.collect();
-        Extra::some(Dialect::Gemini, fields).map(|extra| Part::Extra { of: ExtraOf::Answer, extra })
+        (!fields.is_empty()).then(|| Part::Extra { of: ExtraOf::Answer, extra: Extra::new(Dialect::Gemini, fields) })
     }
 }
 
@@ -225,7 +225,7 @@ impl Decoder {
         }
         let value: Value = serde_json::from_str(raw.get())?;
         if value.as_object().is_some_and(|fields| !fields.is_empty()) {
-            out.push(StreamEvent::Part { index, part: Part::Other { dialect: Dialect::Gemini, value } });
+            out.push(StreamEvent::Part { index, part: Part::Other { dialect: Dialect::Gemini, value: Json::of(raw) } });
         }
         Ok(())
     }

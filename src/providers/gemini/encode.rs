@@ -1,4 +1,4 @@
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashMap};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json, value::RawValue};
 use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{
-        Chat, Effort, Media, Opaque, OutputSchema, Part, Reasoning, Role, Thinking, Tool, ToolCall, ToolChoice,
+        Chat, Effort, Json, Media, Opaque, OutputSchema, Part, Reasoning, Role, Thinking, Tool, ToolCall, ToolChoice,
         ToolResult,
     },
     providers::{
@@ -16,7 +16,7 @@ use crate::{
         own,
         tool_calls::arguments,
     },
-    translate::{FOREIGN_CALL, Feature, Report},
+    translate::{Extras, FOREIGN_CALL, Feature, Report},
 };
 
 /// The body of a request. The model and whether to stream are in the path.
@@ -67,7 +67,7 @@ enum Piece<'a> {
     Response {
         function_response: Response<'a>,
     },
-    Own(&'a Value),
+    Own(&'a Json),
     /// With fields of this dialect's own put back.
     Made(Value),
 }
@@ -94,7 +94,23 @@ struct Call<'a> {
 #[derive(Serialize)]
 struct Response<'a> {
     name: &'a str,
-    response: Value,
+    response: Given,
+}
+
+/// What a tool gave back: an object of its own, or a text under the name that the documentation has for it.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Given {
+    Object(Box<RawValue>),
+    Output { output: String },
+    Error { error: Said },
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Said {
+    Text(String),
+    Object(Box<RawValue>),
 }
 
 #[derive(Serialize)]
@@ -104,7 +120,7 @@ enum Tools<'a> {
         function_declarations: Vec<AnyDeclaration<'a>>,
     },
     /// A tool that runs at the provider.
-    Own(&'a Map<String, Value>),
+    Own(&'a Json),
 }
 
 #[derive(Serialize)]
@@ -112,7 +128,7 @@ enum Tools<'a> {
 enum AnyDeclaration<'a> {
     Neutral(Declaration<'a>),
     /// As it stood on the wire.
-    Own(&'a Map<String, Value>),
+    Own(&'a Json),
 }
 
 #[derive(Serialize)]
@@ -121,7 +137,7 @@ struct Declaration<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<&'a str>,
-    parameters_json_schema: &'a Value,
+    parameters_json_schema: &'a Json,
 }
 
 #[derive(Default, Serialize)]
@@ -138,12 +154,12 @@ struct Config<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     response_mime_type: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    response_json_schema: Option<&'a Value>,
+    response_json_schema: Option<&'a Json>,
     #[serde(skip_serializing_if = "Option::is_none")]
     thinking_config: Option<Value>,
     /// What the neutral form lacks.
     #[serde(flatten)]
-    extras: Map<String, Value>,
+    extras: Extras,
 }
 
 impl Config<'_> {
@@ -207,7 +223,7 @@ fn tools(tools: &[Tool]) -> Result<Vec<Tools<'_>>, LlmError> {
                 own.push(Tools::Own(&extra.fields));
                 continue;
             }
-            Some(extra) if request::definition(&Value::Object(extra.fields.clone())).is_ok_and(|was| was == *tool) => {
+            Some(extra) if request::definition(extra.fields.raw()).is_ok_and(|was| was == *tool) => {
                 AnyDeclaration::Own(&extra.fields)
             }
             _ if tool.runs_at_provider() => {
@@ -232,14 +248,14 @@ pub(super) fn body(chat: &Chat, model: &str, report: &mut Report) -> Result<Byte
     let Some(extra) = extra else { return to_json(&body) };
     let mut body = to_value(&body)?;
     let mut was = Chat::default();
-    request::settings(&Value::Object(extra.fields.clone()), &mut was)?;
+    request::settings(extra.fields.raw(), &mut was)?;
     let same_generation = (was.temperature, was.top_p, was.max_tokens, was.thinking)
         == (chat.temperature, chat.top_p, chat.max_tokens, chat.thinking)
         && was.stop == chat.stop
         && was.output == chat.output;
     own::restore(
         &mut body,
-        &extra.fields,
+        &extra.fields.fields(),
         &[
             (was.system == chat.system, &["systemInstruction", "system_instruction"]),
             (was.tool_choice == chat.tool_choice, &["toolConfig", "tool_config"]),
@@ -251,31 +267,12 @@ pub(super) fn body(chat: &Chat, model: &str, report: &mut Report) -> Result<Byte
     }
     if !same_generation
         && let Some(was) = extra.fields.get("generationConfig").or_else(|| extra.fields.get("generation_config"))
+        && let Some(rest) = own::rest(was, request::GENERATION)?
     {
-        let rest = own::rest(was, NEUTRAL_SETTINGS);
-        own::merge(&mut body, &Map::from_iter([("generationConfig".to_owned(), Value::Object(rest))]));
+        own::merge(&mut body, &Map::from_iter([("generationConfig".to_owned(), Value::Object(rest.fields()))]));
     }
     to_json(&body)
 }
-
-/// What the neutral form carries of `generationConfig`.
-const NEUTRAL_SETTINGS: &[&str] = &[
-    "temperature",
-    "topP",
-    "top_p",
-    "maxOutputTokens",
-    "max_output_tokens",
-    "stopSequences",
-    "stop_sequences",
-    "responseMimeType",
-    "response_mime_type",
-    "responseSchema",
-    "response_schema",
-    "responseJsonSchema",
-    "response_json_schema",
-    "thinkingConfig",
-    "thinking_config",
-];
 
 /// The most that the API takes.
 const MOST_STOPS: usize = 5;
@@ -319,7 +316,9 @@ fn thinking_config(thinking: Thinking, third: bool, report: &mut Report) -> Valu
 
 fn turns<'a>(chat: &'a Chat, third: bool, report: &mut Report) -> Result<Vec<Turn<'a>>, LlmError> {
     let mut turns: Vec<Turn<'a>> = Vec::with_capacity(chat.messages.len());
+    let mut names = None;
     for message in &chat.messages {
+        report.go_on()?;
         let role = Some(if message.role == Role::Assistant { "model" } else { "user" });
         let mut parts = Vec::with_capacity(message.content.len());
         let (mut signed, mut beside) = (false, Vec::new());
@@ -334,7 +333,7 @@ fn turns<'a>(chat: &'a Chat, third: bool, report: &mut Report) -> Result<Vec<Tur
                 }
                 Part::Reasoning(Reasoning { text, opaque: None }) if extra.is_some() => plain(text),
                 Part::ToolResult(result) => {
-                    let has_own = extra.is_some_and(|extra| extra.fields.contains_key("functionResponse"));
+                    let has_own = extra.is_some_and(|extra| extra.fields.get("functionResponse").is_some());
                     for part in result.content.iter().filter(|part| part.as_text().is_none() && !has_own) {
                         report.say_of_extra(part);
                         let piece = piece(part, message.role, report)?;
@@ -343,7 +342,7 @@ fn turns<'a>(chat: &'a Chat, third: bool, report: &mut Report) -> Result<Vec<Tur
                         }
                         beside.extend(piece);
                     }
-                    tool_result(result, chat)?
+                    tool_result(result, names.get_or_insert_with(|| names_of(chat)))?
                 }
                 part => {
                     report.say_of_extra(part);
@@ -357,7 +356,7 @@ fn turns<'a>(chat: &'a Chat, third: bool, report: &mut Report) -> Result<Vec<Tur
             });
         }
         parts.append(&mut beside);
-        let extra = own::of_turn(&message.content, Dialect::Gemini).map_or_else(Map::new, |e| e.fields.clone());
+        let extra = own::of_turn(&message.content, Dialect::Gemini).map_or_else(Map::new, |e| e.fields.fields());
         match turns.last_mut() {
             _ if parts.is_empty() => {}
             Some(last) if last.role == role && extra.is_empty() && last.extra.is_empty() => {
@@ -455,21 +454,31 @@ fn tool_call<'a>(call: &'a ToolCall, wants_signature: bool, report: &mut Report)
     Ok(Piece::Call { function_call: Call { name: &call.name, args }, thought_signature })
 }
 
-fn tool_result<'a>(result: &'a ToolResult, chat: &'a Chat) -> Result<Piece<'a>, LlmError> {
-    let calls = chat.messages.iter().rev().flat_map(|message| message.tool_calls());
-    let called = || calls.into_iter().find(|call| call.id == result.call_id).map(|call| call.name.as_str());
+/// The name of the newest call of each id. Of those in one turn the first counts.
+fn names_of(chat: &Chat) -> HashMap<&str, &str> {
+    let calls = chat.messages.iter().flat_map(|message| {
+        let calls: Vec<_> = message.tool_calls().collect();
+        calls.into_iter().rev()
+    });
+    calls.map(|call| (call.id.as_str(), call.name.as_str())).collect()
+}
+
+fn tool_result<'a>(result: &'a ToolResult, names: &HashMap<&'a str, &'a str>) -> Result<Piece<'a>, LlmError> {
+    let called = || names.get(result.call_id.as_str()).copied();
     let name =
         result.name.as_deref().or_else(called).ok_or_else(|| {
             LlmError::new(ErrorKind::InvalidRequest, "a tool result answers no call of the conversation")
         })?;
     let texts: Vec<&str> = result.content.iter().filter_map(Part::as_text).collect();
     let text = texts.join("\n");
-    let key = if result.is_error { "error" } else { "output" };
     // A tool that gives JSON objects is best understood as one.
-    let response = match serde_json::from_str::<Value>(&text) {
-        Ok(object @ Value::Object(_)) if result.is_error => json!({ key: object }),
-        Ok(object @ Value::Object(_)) => object,
-        _ => json!({ key: text }),
+    let object = Some(text.as_str()).filter(|text| text.trim_start().starts_with('{'));
+    let object: Option<Box<RawValue>> = object.and_then(|text| serde_json::from_str(text).ok());
+    let response = match object {
+        Some(object) if !result.is_error => Given::Object(object),
+        Some(object) => Given::Error { error: Said::Object(object) },
+        None if result.is_error => Given::Error { error: Said::Text(text) },
+        None => Given::Output { output: text },
     };
     Ok(Piece::Response { function_response: Response { name, response } })
 }

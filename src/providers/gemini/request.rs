@@ -1,63 +1,75 @@
-use serde_json::{Map, Value};
-
-use crate::{
-    Dialect, LlmError,
-    chat::{
-        Chat, Effort, Extra, ExtraOf, Image, Media, Message, OutputSchema, Part, Reasoning, Role, Thinking, Tool,
-        ToolCall, ToolChoice, ToolResult,
-    },
-    providers::{
-        fields::{bad, floating, number, strings, text},
-        own,
-        tool_calls::arguments_of,
-    },
-    translate::{FOREIGN_CALL, foreign::unseal},
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
 };
 
-/// A field, which this API takes in `camelCase` and in `snake_case`.
-fn either<'a>(value: &'a Value, camel: &str, snake: &str) -> Option<&'a Value> {
-    value.get(camel).or_else(|| value.get(snake)).filter(|value| !value.is_null())
-}
+use serde::{
+    Deserializer, Serialize,
+    de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::{json, value::RawValue};
+
+use crate::{
+    Dialect, ErrorKind, LlmError,
+    chat::{
+        Chat, Effort, Extra, ExtraOf, Image, Json, Media, Message, OutputSchema, Part, Reasoning, Role, Thinking, Tool,
+        ToolCall, ToolChoice, ToolResult,
+    },
+    providers::{own, tool_calls::arguments_of},
+    translate::{FOREIGN_CALL, foreign::unseal},
+    wire::{
+        Meter,
+        fields::{Object, bad, count, each, fields, is_list, is_object, only_field, text, word},
+    },
+};
+
+/// What is read of a body. This API takes each field in `camelCase` and in `snake_case`.
+const BODY: &[&str] = &[
+    "contents",
+    "tools",
+    "systemInstruction",
+    "system_instruction",
+    "toolConfig",
+    "tool_config",
+    "generationConfig",
+    "generation_config",
+];
 
 /// Reads a caller's request. The model and whether to stream are in its path.
-pub(in crate::providers) fn decode(body: &Value) -> Result<Chat, LlmError> {
+pub(in crate::providers) fn decode(body: &RawValue, meter: &mut Meter<'_>) -> Result<Chat, LlmError> {
+    let fields = Object::read(body, BODY)?;
     let mut chat = Chat::default();
-    settings(body, &mut chat)?;
-    let mut calls = 0;
-    // The API takes a single turn, part or tool without a list around it.
-    for content in one_or_many(body.get("contents")).ok_or_else(|| bad("contents", "a list"))? {
-        let role = match content.get("role").and_then(Value::as_str) {
-            Some("model") => Role::Assistant,
-            None | Some("" | "user" | "function") => Role::User,
-            Some(_) => return Err(bad("contents.role", "user or model")),
-        };
-        let mut parts = Vec::new();
-        for value in one_or_many(content.get("parts")).unwrap_or_default() {
-            let part = part(value, &chat, &parts, &mut calls)?;
-            let rest = lacking(&part, value);
-            parts.extend(own::with_rest(part, Dialect::Gemini, rest));
-        }
-        let extra = Extra::some(Dialect::Gemini, own::rest(content, &["role", "parts"]));
-        parts.extend(extra.map(|extra| Part::Extra { of: ExtraOf::Turn, extra }));
-        chat.messages.push(Message::new(role, parts));
+    read_settings(&fields, &mut chat)?;
+    let contents = fields.get("contents").filter(|contents| is_list(contents) || is_object(contents));
+    let contents = contents.ok_or_else(|| bad("contents", "a list"))?;
+    let length = count(contents)?;
+    meter.messages(length)?;
+    chat.messages.reserve_exact(length);
+    let mut conversation = Conversation { calls: 0, called: HashMap::new() };
+    one_or_many(contents, |content| {
+        let message = conversation.turn(content, &chat.messages, meter)?;
+        conversation.heard(chat.messages.len(), &message);
+        chat.messages.push(message);
+        Ok(())
+    })?;
+    if let Some(tools) = fields.get("tools") {
+        one_or_many(tools, |tool| definitions(tool, &mut chat.tools, meter))?;
     }
-    for tool in one_or_many(body.get("tools")).unwrap_or_default() {
-        chat.tools.extend(definitions(tool)?);
-    }
-    chat.extra = Some(Extra::new(Dialect::Gemini, own::rest(body, &["model", "contents", "tools"])));
+    let rest = own::rest(body, &["model", "contents", "tools"])?;
+    chat.extra = Some(Extra::new(Dialect::Gemini, rest.unwrap_or_else(Json::no_fields)));
     Ok(chat)
 }
 
-fn one_or_many(value: Option<&Value>) -> Option<&[Value]> {
-    match value? {
-        Value::Array(many) => Some(many),
-        one @ Value::Object(_) => Some(std::slice::from_ref(one)),
-        _ => None,
-    }
+/// The API takes a single turn, part or tool without a list around it.
+fn one_or_many<'a>(
+    value: &'a RawValue,
+    mut visit: impl FnMut(&'a RawValue) -> Result<(), LlmError>,
+) -> Result<(), LlmError> {
+    if is_object(value) { visit(value) } else { each(value, visit).map(drop) }
 }
 
 /// What the neutral form does not carry of a part.
-fn lacking(part: &Part, value: &Value) -> Map<String, Value> {
+fn lacking(part: &Part, value: &RawValue) -> Result<Option<Json>, LlmError> {
     let known: &[&str] = match part {
         Part::Text(_) => &["text"],
         Part::Reasoning(reasoning) if reasoning.opaque.is_some() => {
@@ -89,99 +101,173 @@ fn lacking(part: &Part, value: &Value) -> Map<String, Value> {
             "file_data.file_uri",
             "file_data.fileUri",
         ],
-        _ => return Map::new(),
+        _ => return Ok(None),
     };
-    let mut rest = Map::new();
-    for (name, value) in own::rest(value, known) {
+    let Some(rest) = own::rest(value, known)? else { return Ok(None) };
+    let mut spelled = own::Rest::default();
+    fields(rest.raw(), |name, value| {
         // One spelling, so that it meets the field that it belongs to.
-        let name = match name.as_str() {
-            "function_call" => "functionCall".to_owned(),
-            "function_response" => "functionResponse".to_owned(),
-            "inline_data" => "inlineData".to_owned(),
-            "file_data" => "fileData".to_owned(),
-            _ => name,
+        let name = match name {
+            "function_call" => "functionCall",
+            "function_response" => "functionResponse",
+            "inline_data" => "inlineData",
+            "file_data" => "fileData",
+            name => name,
         };
-        rest.insert(name, value);
-    }
-    rest
+        spelled.add(name, value)
+    })?;
+    spelled.finish()
 }
 
 /// The functions of an entry of `tools`; what else it has is a tool that runs at the provider.
-pub(super) fn definitions(tool: &Value) -> Result<Vec<Tool>, LlmError> {
-    let mut tools = Vec::new();
-    let declarations = either(tool, "functionDeclarations", "function_declarations");
-    for declaration in one_or_many(declarations).into_iter().flatten() {
-        tools.push(definition(declaration)?);
+fn definitions(tool: &RawValue, tools: &mut Vec<Tool>, meter: &mut Meter<'_>) -> Result<(), LlmError> {
+    const DECLARATIONS: &[&str] = &["functionDeclarations", "function_declarations"];
+    if let Some(declarations) = Object::read(tool, DECLARATIONS)?.either(DECLARATIONS) {
+        one_or_many(declarations, |declaration| {
+            meter.tool()?;
+            tools.push(definition(declaration)?);
+            Ok(())
+        })?;
     }
-    let rest = own::rest(tool, &["functionDeclarations", "function_declarations"]);
-    if let Some(name) = rest.keys().next() {
-        let mut own = Tool::new(name.clone(), Value::Null);
-        own.extra = Extra::some(Dialect::Gemini, rest);
+    if let Some(rest) = own::rest(tool, DECLARATIONS)? {
+        meter.tool()?;
+        let mut own = Tool::new(rest.first_name().unwrap_or_default(), Json::null());
+        own.extra = Some(Extra::new(Dialect::Gemini, rest));
         tools.push(own);
     }
-    Ok(tools)
+    Ok(())
 }
 
-pub(super) fn definition(declaration: &Value) -> Result<Tool, LlmError> {
-    let name = text(declaration, "name").ok_or_else(|| bad("functionDeclarations.name", "a text"))?;
-    let schema = either(declaration, "parametersJsonSchema", "parameters_json_schema").cloned();
-    let schema = schema.or_else(|| declaration.get("parameters").map(lower_types)).filter(Value::is_object);
-    let none = || serde_json::json!({"type": "object", "properties": {}});
-    let mut definition = Tool::new(name, schema.unwrap_or_else(none));
-    definition.description = text(declaration, "description");
-    if !own::rest(declaration, &["name", "description", "parametersJsonSchema"]).is_empty()
-        || declaration.get("parametersJsonSchema").is_none()
+pub(super) fn definition(declaration: &RawValue) -> Result<Tool, LlmError> {
+    const SCHEMA: &[&str] = &["parametersJsonSchema", "parameters_json_schema"];
+    let names = &["name", "description", "parameters", "parametersJsonSchema", "parameters_json_schema"];
+    let fields = Object::read(declaration, names)?;
+    let name = fields.text("name")?.ok_or_else(|| bad("functionDeclarations.name", "a text"))?;
+    let schema = match (fields.either(SCHEMA), fields.get("parameters")) {
+        (Some(schema), _) => Some(Json::of(schema)),
+        (None, Some(schema)) => Some(lower_types(schema)?),
+        (None, None) => None,
+    };
+    let none = || Json::from(json!({"type": "object", "properties": {}}));
+    let mut definition = Tool::new(name, schema.filter(Json::is_object).unwrap_or_else(none));
+    definition.description = fields.text("description")?;
+    if fields.get("parametersJsonSchema").is_none()
+        || own::rest(declaration, &["name", "description", "parametersJsonSchema"])?.is_some()
     {
-        definition.extra = declaration.as_object().cloned().map(|fields| Extra::new(Dialect::Gemini, fields));
+        definition.extra = is_object(declaration).then(|| Extra::new(Dialect::Gemini, Json::of(declaration)));
     }
     Ok(definition)
 }
 
 /// Reads all but the conversation and the tools.
-pub(super) fn settings(body: &Value, chat: &mut Chat) -> Result<(), LlmError> {
-    if let Some(system) = either(body, "systemInstruction", "system_instruction") {
-        let parts = one_or_many(system.get("parts")).unwrap_or_default();
-        let texts: Vec<&str> = parts.iter().filter_map(|part| part.get("text").and_then(Value::as_str)).collect();
+#[cfg(feature = "http")]
+pub(super) fn settings(body: &RawValue, chat: &mut Chat) -> Result<(), LlmError> {
+    read_settings(&Object::read(body, BODY)?, chat)
+}
+
+fn read_settings(body: &Object<'_>, chat: &mut Chat) -> Result<(), LlmError> {
+    if let Some(system) = body.either(&["systemInstruction", "system_instruction"]) {
+        let mut texts = Vec::new();
+        if let Some(parts) = Object::read(system, &["parts"])?.get("parts") {
+            one_or_many(parts, |part| {
+                texts.extend(Object::read(part, &["text"])?.text("text")?);
+                Ok(())
+            })?;
+        }
         chat.system = Some(texts.join("\n\n"));
     }
-    let config = either(body, "toolConfig", "tool_config");
-    if let Some(calling) = config.and_then(|config| either(config, "functionCallingConfig", "function_calling_config"))
+    const CALLING: &[&str] = &["functionCallingConfig", "function_calling_config"];
+    if let Some(config) = body.either(&["toolConfig", "tool_config"])
+        && let Some(calling) = Object::read(config, CALLING)?.either(CALLING)
     {
-        let names = either(calling, "allowedFunctionNames", "allowed_function_names").and_then(Value::as_array);
-        let only = names.filter(|names| names.len() == 1).and_then(|names| names[0].as_str());
-        chat.tool_choice = match (calling.get("mode").and_then(Value::as_str), only) {
-            (Some("ANY"), Some(name)) => Some(ToolChoice::Named(name.to_owned())),
-            (Some("ANY"), None) => Some(ToolChoice::Required),
-            (Some("NONE"), _) => Some(ToolChoice::None),
-            (Some(_), _) => Some(ToolChoice::Auto),
-            (None, _) => None,
-        };
+        chat.tool_choice = tool_choice(calling)?;
     }
-    if let Some(config) = either(body, "generationConfig", "generation_config") {
+    if let Some(config) = body.either(&["generationConfig", "generation_config"]) {
         generation(config, chat)?;
     }
     Ok(())
 }
 
-fn generation(config: &Value, chat: &mut Chat) -> Result<(), LlmError> {
-    chat.temperature = floating(config, "temperature")?;
-    chat.top_p = floating(config, "topP")?.or(floating(config, "top_p")?);
-    chat.max_tokens = number(config, "maxOutputTokens")?.or(number(config, "max_output_tokens")?);
-    chat.stop = strings(config, "stopSequences")?;
-    if chat.stop.is_empty() {
-        chat.stop = strings(config, "stop_sequences")?;
+fn tool_choice(calling: &RawValue) -> Result<Option<ToolChoice>, LlmError> {
+    const ALLOWED: &[&str] = &["allowedFunctionNames", "allowed_function_names"];
+    let calling = Object::read(calling, &["mode", "allowedFunctionNames", "allowed_function_names"])?;
+    let (mut first, mut others) = (None, false);
+    if let Some(names) = calling.either(ALLOWED) {
+        each(names, |name| {
+            if first.is_some() {
+                others = true;
+            } else {
+                first = Some(text(name)?);
+            }
+            Ok(())
+        })?;
     }
-    let schema = either(config, "responseJsonSchema", "response_json_schema").cloned();
-    let schema = schema.or_else(|| either(config, "responseSchema", "response_schema").map(lower_types));
-    let json = either(config, "responseMimeType", "response_mime_type").and_then(Value::as_str);
-    if schema.is_some() || json == Some("application/json") {
+    let only = first.flatten().filter(|_| !others);
+    Ok(match (calling.word("mode").as_deref(), only) {
+        (Some("ANY"), Some(name)) => Some(ToolChoice::Named(name)),
+        (Some("ANY"), None) => Some(ToolChoice::Required),
+        (Some("NONE"), _) => Some(ToolChoice::None),
+        (Some(_), _) => Some(ToolChoice::Auto),
+        (None, _) => None,
+    })
+}
+
+/// What the neutral form carries of `generationConfig`.
+pub(super) const GENERATION: &[&str] = &[
+    "temperature",
+    "topP",
+    "top_p",
+    "maxOutputTokens",
+    "max_output_tokens",
+    "stopSequences",
+    "stop_sequences",
+    "responseMimeType",
+    "response_mime_type",
+    "responseSchema",
+    "response_schema",
+    "responseJsonSchema",
+    "response_json_schema",
+    "thinkingConfig",
+    "thinking_config",
+];
+
+fn generation(config: &RawValue, chat: &mut Chat) -> Result<(), LlmError> {
+    let config = Object::read(config, GENERATION)?;
+    chat.temperature = config.floating("temperature")?;
+    chat.top_p = config.floating("topP")?.or(config.floating("top_p")?);
+    chat.max_tokens = config.number("maxOutputTokens")?.or(config.number("max_output_tokens")?);
+    chat.stop = config.strings("stopSequences")?;
+    if chat.stop.is_empty() {
+        chat.stop = config.strings("stop_sequences")?;
+    }
+    let schema = match config.either(&["responseJsonSchema", "response_json_schema"]) {
+        Some(schema) => Some(Json::of(schema)),
+        None => config.either(&["responseSchema", "response_schema"]).map(lower_types).transpose()?,
+    };
+    let json = config.either(&["responseMimeType", "response_mime_type"]).and_then(word);
+    if schema.is_some() || json.as_deref() == Some("application/json") {
         let strict = schema.is_some();
         chat.output = Some(OutputSchema { name: "answer".to_owned(), schema, strict });
     }
-    let Some(thinking) = either(config, "thinkingConfig", "thinking_config") else { return Ok(()) };
-    let level = either(thinking, "thinkingLevel", "thinking_level").and_then(Value::as_str);
-    let budget = either(thinking, "thinkingBudget", "thinking_budget").and_then(Value::as_i64);
-    chat.thinking = match (level, budget) {
+    let Some(thinking) = config.either(&["thinkingConfig", "thinking_config"]) else { return Ok(()) };
+    chat.thinking = self::thinking(thinking)?;
+    Ok(())
+}
+
+fn thinking(raw: &RawValue) -> Result<Option<Thinking>, LlmError> {
+    let names = &[
+        "thinkingLevel",
+        "thinking_level",
+        "thinkingBudget",
+        "thinking_budget",
+        "includeThoughts",
+        "include_thoughts",
+    ];
+    let thinking = Object::read(raw, names)?;
+    let level = thinking.either(&["thinkingLevel", "thinking_level"]).and_then(word);
+    let budget = thinking.signed("thinkingBudget").or_else(|| thinking.signed("thinking_budget"));
+    let shown = thinking.either(&["includeThoughts", "include_thoughts"]).is_some_and(|shown| shown.get() == "true");
+    Ok(match (level.as_deref(), budget) {
         (Some("MINIMAL"), _) => Some(Thinking::Effort(Effort::Minimal)),
         (Some("LOW"), _) => Some(Thinking::Effort(Effort::Low)),
         (Some("MEDIUM"), _) => Some(Thinking::Effort(Effort::Medium)),
@@ -189,107 +275,297 @@ fn generation(config: &Value, chat: &mut Chat) -> Result<(), LlmError> {
         (Some("XHIGH"), _) => Some(Thinking::Effort(Effort::XHigh)),
         (_, Some(0)) => Some(Thinking::Off),
         (_, Some(tokens)) => Some(u32::try_from(tokens).map_or(Thinking::Auto, Thinking::Budget)),
-        _ if either(thinking, "includeThoughts", "include_thoughts") == Some(&Value::Bool(true)) => {
-            Some(Thinking::Auto)
-        }
-        _ => None,
-    };
-    Ok(())
+        _ => shown.then_some(Thinking::Auto),
+    })
 }
 
-fn part(value: &Value, chat: &Chat, before: &[Part], calls: &mut usize) -> Result<Part, LlmError> {
-    let signature = either(value, "thoughtSignature", "thought_signature").and_then(Value::as_str);
-    let signature = signature.filter(|token| *token != FOREIGN_CALL);
-    let opaque = signature.and_then(|token| unseal(token.to_owned(), Dialect::Gemini, false));
-    if let Some(text) = text(value, "text") {
-        let thought = value.get("thought").and_then(Value::as_bool).unwrap_or(false);
-        return Ok(match thought || (text.is_empty() && opaque.is_some()) {
-            true => Part::Reasoning(Reasoning { text, opaque }),
-            false => Part::Text(text),
-        });
-    }
-    if let Some(call) = either(value, "functionCall", "function_call")
-        && let Some(name) = text(call, "name")
-    {
-        let id = text(call, "id").unwrap_or_else(|| format!("call_{calls}"));
-        *calls += 1;
-        let arguments = arguments_of(call.get("args"));
-        let mut call = ToolCall::new(id, name, arguments);
-        call.opaque = opaque;
-        return Ok(Part::ToolCall(call));
-    }
-    if let Some(response) = either(value, "functionResponse", "function_response")
-        && let Some(name) = text(response, "name")
-    {
-        // Without an id it answers the first call of this name in the turn before that has no answer yet.
-        let has_answer =
-            |id: &str| before.iter().any(|part| matches!(part, Part::ToolResult(result) if result.call_id == *id));
-        let turns = || chat.messages.iter().rev().filter(|message| message.tool_calls().next().is_some());
-        let called = || {
-            let mut calls = turns().flat_map(Message::tool_calls).filter(|call| call.name == name);
-            calls.find(|call| !has_answer(&call.id))
+/// A conversation that is read turn by turn. Its results need not say whose they are.
+struct Conversation {
+    calls: usize,
+    called: HashMap<String, Called>,
+}
+
+/// The calls of one function.
+#[derive(Default)]
+struct Called {
+    /// The turn and the part that each is.
+    places: Vec<(u32, u32)>,
+    /// Where in these the calls of each turn begin.
+    turns: Vec<u32>,
+}
+
+/// The results of one turn, and which calls have theirs.
+#[derive(Default)]
+struct Answered {
+    ids: HashSet<String>,
+    /// Of each function the turn that is looked at, from the newest on, and the place in it.
+    next: HashMap<String, (usize, usize)>,
+}
+
+impl Conversation {
+    fn turn(&mut self, content: &RawValue, before: &[Message], meter: &mut Meter<'_>) -> Result<Message, LlmError> {
+        let fields = Object::read(content, &["role", "parts"])?;
+        let role = match fields.word("role").as_deref() {
+            Some("model") => Role::Assistant,
+            None | Some("" | "user" | "function") => Role::User,
+            Some(_) => return Err(bad("contents.role", "user or model")),
         };
-        let id = text(response, "id").or_else(|| called().map(|call| call.id.clone())).unwrap_or_default();
-        let given = response.get("response").cloned().unwrap_or_default();
-        // `output` and `error` alone are what the documentation calls them; other objects are a tool's own.
-        let only = given.as_object().filter(|fields| fields.len() == 1).and_then(|fields| fields.iter().next());
-        let (said, is_error) = match only.map(|(name, value)| (name.as_str(), value)) {
-            Some(("error", Value::String(error))) => (error.clone(), true),
-            Some(("output", Value::String(output))) if !is_object(output) => (output.clone(), false),
-            Some(("error", error)) if error.is_object() => (error.to_string(), true),
-            _ => (given.to_string(), false),
-        };
-        let mut result = ToolResult::new(id, said);
-        result.name = Some(name);
-        result.is_error = is_error;
-        return Ok(Part::ToolResult(result));
+        let (mut parts, mut answered) = (Vec::new(), Answered::default());
+        if let Some(list) = fields.get("parts") {
+            let length = count(list)?.max(1);
+            meter.parts(length)?;
+            parts.reserve_exact(length);
+            one_or_many(list, |value| {
+                let part = self.part(value, before, &mut answered, meter)?;
+                let rest = lacking(&part, value)?;
+                own::push(&mut parts, part, Dialect::Gemini, rest);
+                Ok(())
+            })?;
+        }
+        own::push_fields(&mut parts, ExtraOf::Turn, Dialect::Gemini, own::rest(content, &["role", "parts"])?);
+        Ok(Message::new(role, parts))
     }
-    if let Some(inline) = either(value, "inlineData", "inline_data")
-        && let Some(media_type) = either(inline, "mimeType", "mime_type").and_then(Value::as_str)
-        && let Some(data) = text(inline, "data")
-    {
-        let media_type = media_type.to_owned();
-        let is_image = media_type.starts_with("image/");
-        let media = Media::Base64 { media_type, data };
-        return Ok(match is_image {
-            true => Part::Image(Image { media }),
-            false => Part::Document(crate::chat::Document { media, name: None }),
-        });
+
+    /// Remembers the calls of a turn.
+    fn heard(&mut self, turn: usize, message: &Message) {
+        for (place, part) in message.content.iter().enumerate() {
+            let Part::ToolCall(call) = part else { continue };
+            if !self.called.contains_key(&call.name) {
+                self.called.insert(call.name.clone(), Called::default());
+            }
+            let Some(called) = self.called.get_mut(&call.name) else { continue };
+            // Fewer than the bytes of a body.
+            let (turn, place) = (turn as u32, place as u32);
+            if called.places.last().is_none_or(|(last, _)| *last != turn) {
+                called.turns.push(called.places.len() as u32);
+            }
+            called.places.push((turn, place));
+        }
     }
-    if let Some(file) = either(value, "fileData", "file_data")
-        && let Some(uri) = either(file, "fileUri", "file_uri").and_then(Value::as_str)
-    {
-        return Ok(Part::Image(Image { media: Media::File(uri.to_owned()) }));
+
+    /// The call that a result without an id answers: the first one of this name, in the newest turn that has such, that has
+    /// no result in this turn yet.
+    fn unanswered(&self, name: &str, before: &[Message], answered: &mut Answered) -> Option<String> {
+        let called = self.called.get(name)?;
+        let (turn, place) = answered.next.entry(name.to_owned()).or_default();
+        loop {
+            let newest = called.turns.len().checked_sub(*turn + 1)?;
+            let end = called.turns.get(newest + 1).map_or(called.places.len(), |end| *end as usize);
+            for at in called.turns[newest] as usize + *place..end {
+                *place += 1;
+                let (message, part) = called.places[at];
+                if let Part::ToolCall(call) = &before[message as usize].content[part as usize]
+                    && !answered.ids.contains(&call.id)
+                {
+                    return Some(call.id.clone());
+                }
+            }
+            (*turn, *place) = (*turn + 1, 0);
+        }
     }
-    Ok(Part::Other { dialect: Dialect::Gemini, value: value.clone() })
+
+    fn part(
+        &mut self,
+        raw: &RawValue,
+        before: &[Message],
+        answered: &mut Answered,
+        meter: &mut Meter<'_>,
+    ) -> Result<Part, LlmError> {
+        let value = Object::read(raw, PART)?;
+        let signature = value.either(&["thoughtSignature", "thought_signature"]).map(text).transpose()?.flatten();
+        let signature = signature.filter(|token| token != FOREIGN_CALL);
+        let opaque = signature.and_then(|token| unseal(token, Dialect::Gemini, false));
+        if let Some(text) = value.text("text")? {
+            let thought = value.flag("thought").unwrap_or(false);
+            return Ok(match thought || (text.is_empty() && opaque.is_some()) {
+                true => Part::Reasoning(Reasoning { text, opaque }),
+                false => Part::Text(text),
+            });
+        }
+        if let Some(call) = value.either(&["functionCall", "function_call"]) {
+            let call = Object::read(call, &["id", "name", "args"])?;
+            if let Some(name) = call.text("name")? {
+                meter.tool_call()?;
+                let id = call.text("id")?.unwrap_or_else(|| format!("call_{}", self.calls));
+                self.calls += 1;
+                let mut call = ToolCall::new(id, name, arguments_of(call.get("args"))?);
+                call.opaque = opaque;
+                return Ok(Part::ToolCall(call));
+            }
+        }
+        if let Some(response) = value.either(&["functionResponse", "function_response"]) {
+            let response = Object::read(response, &["id", "name", "response"])?;
+            if let Some(name) = response.text("name")? {
+                let id = match response.text("id")? {
+                    None => self.unanswered(&name, before, answered),
+                    id => id,
+                };
+                let id = id.unwrap_or_default();
+                answered.ids.insert(id.clone());
+                let (said, is_error) = said(response.get("response"))?;
+                let mut result = ToolResult::new(id, said);
+                result.name = Some(name);
+                result.is_error = is_error;
+                return Ok(Part::ToolResult(result));
+            }
+        }
+        if let Some(media) = media(&value)? {
+            return Ok(media);
+        }
+        Ok(Part::Other { dialect: Dialect::Gemini, value: Json::of(raw) })
+    }
+}
+
+/// What is read of a part, of whatever kind.
+const PART: &[&str] = &[
+    "text",
+    "thought",
+    "thoughtSignature",
+    "thought_signature",
+    "functionCall",
+    "function_call",
+    "functionResponse",
+    "function_response",
+    "inlineData",
+    "inline_data",
+    "fileData",
+    "file_data",
+];
+
+fn media(value: &Object<'_>) -> Result<Option<Part>, LlmError> {
+    if let Some(inline) = value.either(&["inlineData", "inline_data"]) {
+        let inline = Object::read(inline, &["mimeType", "mime_type", "data"])?;
+        let media_type = inline.either(&["mimeType", "mime_type"]).map(text).transpose()?.flatten();
+        if let (Some(media_type), Some(data)) = (media_type, inline.text("data")?) {
+            let is_image = media_type.starts_with("image/");
+            let media = Media::Base64 { media_type, data };
+            return Ok(Some(match is_image {
+                true => Part::Image(Image { media }),
+                false => Part::Document(crate::chat::Document { media, name: None }),
+            }));
+        }
+    }
+    let Some(file) = value.either(&["fileData", "file_data"]) else { return Ok(None) };
+    let uri = Object::read(file, &["fileUri", "file_uri"])?.either(&["fileUri", "file_uri"]);
+    let uri = uri.map(text).transpose()?.flatten();
+    Ok(uri.map(|uri| Part::Image(Image { media: Media::File(uri) })))
+}
+
+/// What a function gave back, as a text, and whether it failed.
+fn said(given: Option<&RawValue>) -> Result<(String, bool), LlmError> {
+    let Some(given) = given else { return Ok(("null".to_owned(), false)) };
+    // `output` and `error` alone are what the documentation calls them; other objects are a tool's own.
+    let only = only_field(given)?;
+    Ok(match only.as_ref().map(|(name, value)| (name.as_str(), value)) {
+        Some(("error", error)) if is_object(error) => (error.get().to_owned(), true),
+        Some(("error", error)) => match text(error)? {
+            Some(error) => (error, true),
+            None => (given.get().to_owned(), false),
+        },
+        Some(("output", output)) => match text(output)?.filter(|output| !is_object_text(output)) {
+            Some(output) => (output, false),
+            None => (given.get().to_owned(), false),
+        },
+        _ => (given.get().to_owned(), false),
+    })
 }
 
 /// Whether a text is a JSON object.
-fn is_object(text: &str) -> bool {
-    text.trim_start().starts_with('{') && serde_json::from_str::<Map<String, Value>>(text).is_ok()
+fn is_object_text(text: &str) -> bool {
+    text.trim_start().starts_with('{') && serde_json::from_str::<&RawValue>(text).is_ok()
 }
 
 /// The types of an OpenAPI schema, which this API spells in capitals, as JSON Schema spells them.
-fn lower_types(schema: &Value) -> Value {
-    match schema {
-        Value::Object(fields) => {
-            let lowered = fields.iter().map(|(name, value)| {
-                let value = match value {
-                    Value::String(kind) if name == "type" => Value::String(kind.to_ascii_lowercase()),
-                    // The enumeration's numbers, which the API takes too.
-                    Value::Number(number) if name == "type" => {
-                        let names = ["string", "number", "integer", "boolean", "array", "object", "null"];
-                        let place = number.as_u64().and_then(|number| number.checked_sub(1));
-                        let named = place.and_then(|place| names.get(usize::try_from(place).ok()?));
-                        named.map_or_else(|| value.clone(), |name| Value::from(*name))
-                    }
-                    other => lower_types(other),
-                };
-                (name.clone(), value)
-            });
-            Value::Object(lowered.collect())
+fn lower_types(schema: &RawValue) -> Result<Json, LlmError> {
+    let mut lowered = String::with_capacity(schema.get().len());
+    let read = Lower { to: &mut lowered, is_type: false };
+    let wrong = |error| LlmError::new(ErrorKind::InvalidRequest, "a schema cannot be read").with_source(error);
+    read.deserialize(&mut serde_json::Deserializer::from_str(schema.get())).map_err(wrong)?;
+    Json::parse(lowered).map_err(wrong)
+}
+
+/// Writes a piece of a schema in one pass over it.
+struct Lower<'s> {
+    to: &'s mut String,
+    /// Whether it stands at a field `type`.
+    is_type: bool,
+}
+
+impl Lower<'_> {
+    fn put<E: Error>(self, value: impl Serialize) -> Result<(), E> {
+        let text = serde_json::to_string(&value).map_err(E::custom)?;
+        self.to.push_str(&text);
+        Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Lower<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Lower<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a schema")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        self.put(())
+    }
+
+    fn visit_bool<E: Error>(self, flag: bool) -> Result<(), E> {
+        self.put(flag)
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<(), E> {
+        self.put(number)
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<(), E> {
+        // The enumeration's numbers, which the API takes too.
+        let names = ["string", "number", "integer", "boolean", "array", "object", "null"];
+        let place = number.checked_sub(1).filter(|_| self.is_type).and_then(|place| usize::try_from(place).ok());
+        match place.and_then(|place| names.get(place)) {
+            Some(name) => self.put(name),
+            None => self.put(number),
         }
-        Value::Array(items) => Value::Array(items.iter().map(lower_types).collect()),
-        other => other.clone(),
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<(), E> {
+        self.put(number)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        if self.is_type { self.put(text.to_ascii_lowercase()) } else { self.put(text) }
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        self.to.push('[');
+        while list.next_element_seed(Lower { to: self.to, is_type: false })?.is_some() {
+            self.to.push(',');
+        }
+        if self.to.ends_with(',') {
+            self.to.pop();
+        }
+        self.to.push(']');
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<(), A::Error> {
+        let mut between = "";
+        self.to.push('{');
+        while let Some(name) = object.next_key::<String>()? {
+            self.to.push_str(std::mem::replace(&mut between, ","));
+            Lower { to: self.to, is_type: false }.put(&name)?;
+            self.to.push(':');
+            object.next_value_seed(Lower { to: self.to, is_type: name == "type" })?;
+        }
+        self.to.push('}');
+        Ok(())
     }
 }

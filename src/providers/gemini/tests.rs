@@ -58,7 +58,7 @@ async fn conversation_with_tools_and_pictures_is_written_as_the_api_wants_it() {
     chat.tool_choice = Some(ToolChoice::Named("weather".into()));
     chat.stop = vec!["END".into()];
     chat.thinking = Some(Thinking::Budget(500));
-    chat.output = Some(OutputSchema { name: "n".into(), schema: Some(json!({"type": "object"})), strict: true });
+    chat.output = Some(OutputSchema { name: "n".into(), schema: Some(json!({"type": "object"}).into()), strict: true });
     let (sent, notes) = encoded("gemini-2.5-flash", chat).await;
     let expected = json!({
         "systemInstruction": {"parts": [{"text": "Be brief."}]},
@@ -144,7 +144,7 @@ async fn whole_answer_is_read_with_all_its_parts() {
         Part::ToolCall(ToolCall::new("call_r1_0", "f", "{\"a\":1.0}")),
         Part::ToolCall(second),
         Part::Image(Image { media: Media::Base64 { media_type: "image/png".into(), data: "QUJD".into() } }),
-        Part::Other { dialect: Dialect::Gemini, value: json!({"executableCode": {"code": "1"}}) },
+        Part::Other { dialect: Dialect::Gemini, value: json!({"executableCode": {"code": "1"}}).into() },
     ];
     assert_eq!(message.content, expected);
     assert_eq!(message.finish, Some(FinishReason::ToolUse), "calls finish as STOP");
@@ -306,7 +306,7 @@ fn callers_request_becomes_a_chat() {
         "generationConfig": {"maxOutputTokens": 5, "stopSequences": ["END"], "responseMimeType": "application/json",
             "thinkingConfig": {"thinkingBudget": -1}},
     });
-    let chat = super::decode_request(&body).unwrap();
+    let chat = crate::Wire::new(Dialect::Gemini, body.to_string()).unwrap().chat().unwrap().clone();
     assert_eq!(chat.system.as_deref(), Some("Be brief."));
     assert!(matches!(&chat.messages[0].content[1], Part::Document(_)));
     let mut call = ToolCall::new("call_0", "f", "{\"a\":1}");

@@ -1,4 +1,4 @@
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{borrow::Cow, fmt, io, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
@@ -77,7 +77,38 @@ pub(crate) trait StreamDecoder: fmt::Debug + Send + Unpin + 'static {
 
 /// Writes the body of a request.
 pub(crate) fn to_json<T: serde::Serialize>(body: &T) -> Result<Bytes, LlmError> {
-    Ok(serde_json::to_vec(body).map_err(cannot_be_written)?.into())
+    let mut first = First { written: Vec::with_capacity(128), length: 0 };
+    serde_json::to_writer(&mut first, body).map_err(cannot_be_written)?;
+    if first.length <= BEGIN {
+        return Ok(first.written.into());
+    }
+    let mut whole = Vec::with_capacity(first.length);
+    serde_json::to_writer(&mut whole, body).map_err(cannot_be_written)?;
+    Ok(whole.into())
+}
+
+/// Up to so many bytes a body is written at once. A larger one is counted first: room that doubles as it is filled takes three
+/// times as much in the end.
+const BEGIN: usize = 64 * 1024;
+
+/// What is written first: the body, as long as it is small, and its length.
+struct First {
+    written: Vec<u8>,
+    length: usize,
+}
+
+impl io::Write for First {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.length += bytes.len();
+        if self.length <= BEGIN {
+            self.written.extend_from_slice(bytes);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Writes the body of a request, or something in it, to be changed further.

@@ -13,15 +13,15 @@ use super::{
     HttpLeaf, Protocol, RequestBody,
     failure::{self, Origin, Secret},
     frames::Frames,
-    leaf::{Body, Settings, Usual},
+    leaf::{Body, Settings, Transport, Usual},
 };
 use crate::{
     CommitPoint, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse, Wire,
     commit::{Commit, empty_answer},
     providers::{future::ResponseFuture, splice},
-    translate::{Names, Report, fit, mend},
+    translate::{Names, Report, fit, may_need_mending, mend},
     wall_clock,
-    wire::{FIELDS, Object},
+    wire::{FIELDS, Object, Stop, offload},
 };
 
 impl<P: Protocol> Service<LlmRequest> for HttpLeaf<P> {
@@ -46,7 +46,13 @@ impl<P: Protocol> Service<LlmRequest> for HttpLeaf<P> {
         let origin = Origin::of(&settings, model);
         let stream = request.is_stream();
         let commit = request.context().commit.unwrap_or(settings.commit);
-        match prepare(&settings, &request, origin.model.as_deref(), stream) {
+        if is_long_work(&settings, &request) {
+            // The instance that is ready goes along, and one that is not stays.
+            let mut transport = self.transport.clone();
+            std::mem::swap(&mut self.transport, &mut transport);
+            return ResponseFuture::new(prepared_beside(settings, origin, stream, commit, request, transport));
+        }
+        match prepare(&settings, &request, origin.model.as_deref(), stream, Stop::default()) {
             Err(error) => ResponseFuture::new(std::future::ready(Err(origin.stamp(error)))),
             Ok((sent, told)) => {
                 let sending = self.transport.call(sent);
@@ -73,24 +79,48 @@ struct Told {
     names: Names,
 }
 
+/// Whether the way into the provider's dialect is long, so that it must not hold up whoever shares the thread.
+fn is_long_work<P: Protocol>(settings: &Settings<P>, request: &LlmRequest) -> bool {
+    let is_read = |wire: &Wire| wire.dialect() != P::DIALECT || may_need_mending(wire, settings.protocol.target());
+    request.wire().is_some_and(|wire| wire.is_large() && is_read(wire))
+}
+
+/// A call whose request is prepared beside the threads that serve requests.
+async fn prepared_beside<P: Protocol>(
+    settings: Arc<Settings<P>>,
+    origin: Origin,
+    stream: bool,
+    commit: CommitPoint,
+    request: LlmRequest,
+    mut transport: Transport,
+) -> Result<LlmResponse, LlmError> {
+    let (its, model) = (settings.clone(), origin.model.clone());
+    let deadline = request.context().deadline;
+    let asked = request.clone();
+    let prepared = offload(deadline, move |stop| prepare(&its, &asked, model.as_deref(), stream, stop)).await;
+    match prepared {
+        Ok((prepared, told)) => answer(settings, origin, request, commit, told, transport.call(prepared)).await,
+        Err(error) => Err(origin.stamp(error)),
+    }
+}
+
 /// The HTTP request, and what could not be carried.
 fn prepare<P: Protocol>(
     settings: &Settings<P>,
     request: &LlmRequest,
     model: Option<&str>,
     stream: bool,
+    stop: Stop,
 ) -> Result<(Request<RequestBody>, Told), LlmError> {
     let model = model.ok_or_else(failure::no_model)?;
     let own = request.wire().filter(|wire| wire.dialect() == P::DIALECT);
     let mut headers = HeaderMap::new();
     let target = settings.protocol.target();
-    let mut report = Report::new(P::DIALECT, request.wire().map(Wire::dialect));
+    let mut report = Report::new(P::DIALECT, request.wire().map(Wire::dialect)).until(stop);
     let (body, names) = match own {
         Some(wire) => {
             forward(&mut headers, wire.header_map());
-            let mended = mend(wire, target, &mut report).map_err(|error| {
-                LlmError::new(ErrorKind::InvalidRequest, "the body is not a request of its dialect").with_source(error)
-            })?;
+            let mended = mend(wire, target, &mut report)?;
             let in_body = settings.protocol.model_in_body();
             let limits = settings.protocol.max_tokens_fields();
             let changes = splice::Changes {

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
     Dialect, ErrorKind, LlmError,
-    chat::{Extra, ExtraOf, FinishReason, Message, Part, Reasoning, Role, ToolCall, Usage},
+    chat::{Extra, ExtraOf, FinishReason, Json, Message, Part, Reasoning, Role, ToolCall, Usage},
     providers::{
         http::Fault,
         json::{Count, index, object, parse, raw, read, read_text, text, word},
@@ -175,7 +175,7 @@ pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
         )));
     }
     if let Some(audio) = turn.audio.filter(|audio| audio.get() != "null") {
-        let value = serde_json::json!({ "audio": serde_json::from_str::<Value>(audio.get())? });
+        let value = Json::from(serde_json::json!({ "audio": audio }));
         message.content.push(Part::Other { dialect: Dialect::OpenAi, value });
     }
     let annotations = ("annotations", turn.annotations);
@@ -197,7 +197,7 @@ pub(super) fn extra<'a>(
     let lists = lists.into_iter().filter_map(|(name, raw)| Some((name, read::<Vec<Value>>(raw?)?)));
     let fields: Map<String, Value> =
         lists.filter(|(_, list)| !list.is_empty()).map(|(name, list)| (name.to_owned(), Value::Array(list))).collect();
-    Extra::some(Dialect::OpenAi, fields).map(|extra| Part::Extra { of, extra })
+    (!fields.is_empty()).then(|| Part::Extra { of, extra: Extra::new(Dialect::OpenAi, fields) })
 }
 
 fn or_empty_object(arguments: String) -> String {
@@ -251,7 +251,7 @@ fn typed(part: Value) -> Part {
             Part::Reasoning(Reasoning { text, opaque: None })
         }
         Some("refusal") => Part::Refusal(field("refusal").unwrap_or_default().to_owned()),
-        _ => Part::Other { dialect: Dialect::OpenAi, value: part },
+        _ => Part::Other { dialect: Dialect::OpenAi, value: part.into() },
     }
 }
 

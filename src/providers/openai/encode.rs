@@ -2,18 +2,21 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json, value::RawValue};
 
 use super::leaf::{ChatCompletions, Flavour};
 use crate::{
     Dialect, ErrorKind, LlmError,
-    chat::{Chat, Effort, Extra, Media, Message, OutputSchema, Part, Role, Thinking, Tool, ToolChoice, ToolResult},
+    chat::{
+        Chat, Effort, Extra, Json, Media, Message, OutputSchema, Part, Role, Thinking, Tool, ToolChoice, ToolResult,
+    },
     providers::{
         http::{to_json, to_value},
-        openai::request,
+        openai::request::{self, Leading},
         own,
     },
-    translate::{ASK_FOR_JSON, Feature, Report},
+    translate::{ASK_FOR_JSON, Extras, Feature, Report},
+    wire::fields::{Object, word},
 };
 
 /// The body of a request.
@@ -47,7 +50,7 @@ pub(super) struct Body<'a> {
     stream_options: Option<StreamOptions>,
     /// What the neutral form lacks.
     #[serde(flatten)]
-    extras: Map<String, Value>,
+    extras: Extras,
 }
 
 #[derive(Serialize)]
@@ -64,18 +67,7 @@ enum Turn<'a> {
     User {
         content: Content<'a>,
     },
-    Assistant {
-        content: Option<Content<'a>>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        refusal: Option<Cow<'a, str>>,
-        #[serde(skip_serializing_if = "Vec::is_empty")]
-        tool_calls: Vec<AnyCall<'a>>,
-        /// The older form of a call, where it came as such.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        function_call: Option<&'a Value>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        audio: Option<Value>,
-    },
+    Assistant(Box<Assistant<'a>>),
     Tool {
         tool_call_id: Cow<'a, str>,
         content: Content<'a>,
@@ -83,6 +75,20 @@ enum Turn<'a> {
     /// With fields of this dialect's own put back.
     #[serde(untagged)]
     Made(Value),
+}
+
+#[derive(Serialize)]
+struct Assistant<'a> {
+    content: Option<Content<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refusal: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<AnyCall<'a>>,
+    /// The older form of a call, where it came as such.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    function_call: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audio: Option<Value>,
 }
 
 /// A text alone, which every server takes, or a list of parts.
@@ -107,7 +113,7 @@ enum Block<'a> {
         file: File<'a>,
     },
     #[serde(untagged)]
-    Own(&'a Value),
+    Own(&'a Json),
     #[serde(untagged)]
     Made(Value),
 }
@@ -128,7 +134,7 @@ enum File<'a> {
 #[serde(untagged)]
 enum AnyCall<'a> {
     Neutral(Call<'a>),
-    Own(&'a Value),
+    Own(&'a Json),
     Made(Value),
 }
 
@@ -151,7 +157,7 @@ struct Function<'a> {
 enum AnyTool<'a> {
     Neutral(Definition<'a>),
     /// As it stood on the wire.
-    Own(&'a Map<String, Value>),
+    Own(&'a Json),
 }
 
 #[derive(Serialize)]
@@ -166,7 +172,7 @@ struct Signature<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<&'a str>,
-    parameters: &'a Value,
+    parameters: &'a Json,
     #[serde(skip_serializing_if = "Option::is_none")]
     strict: Option<bool>,
 }
@@ -181,7 +187,7 @@ enum ResponseFormat<'a> {
 #[derive(Serialize)]
 struct JsonSchema<'a> {
     name: &'a str,
-    schema: &'a Value,
+    schema: &'a Json,
     strict: bool,
 }
 
@@ -267,7 +273,7 @@ fn effort(thinking: Thinking, report: &mut Report) -> Option<&'static str> {
 impl<'a> AnyTool<'a> {
     fn of(tool: &'a Tool) -> Result<Self, LlmError> {
         if let Some(extra) = tool.extra.as_ref().filter(|extra| extra.dialect == Dialect::OpenAi) {
-            let was = request::definition(&Value::Object(extra.fields.clone()));
+            let was = request::definition(extra.fields.raw());
             if was.is_ok_and(|was| was == *tool) {
                 return Ok(Self::Own(&extra.fields));
             }
@@ -299,22 +305,20 @@ pub(super) fn body(
     let extra = chat.extra.as_ref().filter(|extra| extra.dialect == Dialect::OpenAi);
     let Some(extra) = extra else { return to_json(&body) };
     let mut body = to_value(&body)?;
-    let mut fields = extra.fields.clone();
-    let leading = fields.remove("messages");
     let mut was = Chat::default();
-    let fields = Value::Object(fields);
-    request::settings(&fields, &mut was)?;
-    let leading = leading.as_ref().and_then(Value::as_array);
-    if let (Some(leading), Some(messages)) = (leading, body["messages"].as_array_mut())
-        && request::leading_system(leading)? == chat.system
+    request::settings(extra.fields.raw(), &mut was)?;
+    let mut fields = extra.fields.fields();
+    if let Some(leading @ Value::Array(_)) = fields.remove("messages")
+        && let Some(messages) = body["messages"].as_array_mut()
+        && Leading::read(Json::from(leading.clone()).raw())? == chat.system
+        && let Value::Array(leading) = leading
     {
         let written = usize::from(chat.system.as_deref().is_some_and(|system| !system.is_empty()));
-        messages.splice(..written, leading.iter().cloned());
+        messages.splice(..written, leading);
     }
-    let Value::Object(fields) = &fields else { return to_json(&body) };
     own::restore(
         &mut body,
-        fields,
+        &fields,
         &[
             (was.tool_choice == chat.tool_choice, &["tool_choice"]),
             (was.parallel_tool_calls == chat.parallel_tool_calls, &["parallel_tool_calls"]),
@@ -350,6 +354,7 @@ fn turns<'a>(chat: &'a Chat, flavour: Flavour, report: &mut Report) -> Result<Ve
         (None, false) => {}
     }
     for message in &chat.messages {
+        report.go_on()?;
         match message.role {
             Role::System => turns.push(system(message, report)?),
             Role::User => user(message, own, report, &mut turns)?,
@@ -384,14 +389,16 @@ fn system<'a>(message: &'a Message, report: &mut Report) -> Result<Turn<'a>, Llm
     let Some(extra) = own::of_turn(&message.content, Dialect::OpenAi) else { return Ok(turn) };
     let mut value = own::made(&turn, extra)?;
     if let Some(role) = extra.fields.get("role") {
-        value["role"] = role.clone();
+        value["role"] = to_value(&role)?;
     }
     Ok(Turn::Made(value))
 }
 
 /// A user's turn: the results of tools as turns of their own, which come first, then the rest.
 fn user<'a>(message: &'a Message, own: bool, report: &mut Report, turns: &mut Vec<Turn<'a>>) -> Result<(), LlmError> {
-    let mut rest = Vec::new();
+    let others = message.content.iter().filter(|part| !matches!(part, Part::ToolResult(_)));
+    let mut rest = Vec::with_capacity(others.count());
+    turns.reserve(message.content.len() - rest.capacity());
     for (place, part) in message.content.iter().enumerate() {
         if let Part::ToolResult(result) = part {
             let turn = tool_result(result, own, report, &mut rest)?;
@@ -422,7 +429,7 @@ fn user<'a>(message: &'a Message, own: bool, report: &mut Report, turns: &mut Ve
 /// The result of a call, in the older form where it came as such.
 fn made_result(turn: &Turn<'_>, extra: &Extra) -> Result<Value, LlmError> {
     let mut value = own::made(turn, extra)?;
-    if extra.fields.get("role").is_some_and(|role| role == "function")
+    if extra.fields.get("role").and_then(word).as_deref() == Some("function")
         && let Some(fields) = value.as_object_mut()
     {
         fields.remove("tool_call_id");
@@ -481,11 +488,12 @@ fn tool_result<'a>(
 }
 
 fn assistant<'a>(message: &'a Message, keeps_details: bool, report: &mut Report) -> Result<Option<Turn<'a>>, LlmError> {
-    let (mut blocks, mut refusals, mut tool_calls) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut blocks, mut refusals) = (Vec::new(), Vec::new());
+    let mut tool_calls = Vec::with_capacity(message.tool_calls().count());
     let (mut function_call, mut audio) = (None, None);
     let extra = own::of_turn(&message.content, Dialect::OpenAi).filter(|_| keeps_details);
     let keeps_reasoning = extra.is_some_and(|extra| {
-        ["reasoning_content", "reasoning", "reasoning_details"].iter().any(|name| extra.fields.contains_key(*name))
+        ["reasoning_content", "reasoning", "reasoning_details"].iter().any(|name| extra.fields.get(name).is_some())
     });
     for (place, part) in message.content.iter().enumerate() {
         let beside = own::beside(&message.content, place, Dialect::OpenAi);
@@ -507,7 +515,7 @@ fn assistant<'a>(message: &'a Message, keeps_details: bool, report: &mut Report)
                     },
                 };
                 match beside {
-                    Some(extra) if extra.fields.contains_key("function_call") => {
+                    Some(extra) if extra.fields.get("function_call").is_some() => {
                         function_call = extra.fields.get("function_call");
                     }
                     Some(extra) => tool_calls.push(AnyCall::Made(own::made(&written, extra)?)),
@@ -518,7 +526,11 @@ fn assistant<'a>(message: &'a Message, keeps_details: bool, report: &mut Report)
             Part::Reasoning(_) => report.say(Feature::Reasoning),
             // An answer in sound is named by its id.
             Part::Other { dialect: Dialect::OpenAi, value } if value.get("type").is_none() => {
-                audio = value.get("audio").and_then(|audio| audio.get("id"));
+                audio = value
+                    .get("audio")
+                    .map(|audio| Object::read(audio, &["id"]))
+                    .transpose()?
+                    .and_then(|id| id.get("id"));
             }
             Part::Other { dialect: Dialect::OpenAi, value } if value.get("id").is_some() => {
                 tool_calls.push(AnyCall::Own(value));
@@ -538,7 +550,7 @@ fn assistant<'a>(message: &'a Message, keeps_details: bool, report: &mut Report)
         content = Some(Content::Text(""));
     }
     let audio = audio.map(|id| json!({ "id": id }));
-    let turn = Turn::Assistant { content, refusal, tool_calls, function_call, audio };
+    let turn = Turn::Assistant(Box::new(Assistant { content, refusal, tool_calls, function_call, audio }));
     Ok(Some(match extra {
         Some(extra) => Turn::Made(own::made(&turn, extra)?),
         None => turn,

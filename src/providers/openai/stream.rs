@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{collections::HashMap, fmt};
 
 use serde_json::{Map, Value, value::RawValue};
 
@@ -30,6 +30,8 @@ pub(crate) struct Decoder {
     counted: bool,
     /// The tool calls so far.
     calls: Vec<Begun>,
+    /// The newest of them, by the stream's own index.
+    newest: HashMap<u32, usize>,
     /// The next part's index.
     parts: u32,
     /// The sources as they were given out last: some servers repeat them in every chunk.
@@ -45,10 +47,9 @@ impl fmt::Debug for Decoder {
     }
 }
 
-/// A tool call: the stream's index of it, the index of its part, and its id.
+/// A tool call: the index of its part, and its id.
 #[derive(Debug)]
 struct Begun {
-    key: u32,
     index: u32,
     id: Option<String>,
     /// Some of its arguments have come.
@@ -221,10 +222,10 @@ impl Decoder {
         out: &mut Vec<StreamEvent>,
     ) -> Result<(), Fault> {
         let id = id.filter(|id| !id.is_empty());
-        let known = self.calls.iter().rev().find(|call| call.key == key);
-        let index = match known {
+        let known = self.newest.get(&key).copied();
+        let place = match known {
             // Servers that leave the index out send each call whole: another id with a name begins a new one.
-            Some(call) if !named || id.is_none() || id == call.id => call.index,
+            Some(place) if !named || id.is_none() || id == self.calls[place].id => place,
             _ => {
                 if self.calls.len() >= MOST_CALLS {
                     return Err(Fault::Malformed(serde::de::Error::custom("too many tool calls")));
@@ -233,15 +234,17 @@ impl Decoder {
                 let index = self.parts;
                 let name = function.name.clone().unwrap_or_default();
                 let given = id.clone().unwrap_or_else(|| call_id(self.id.as_deref(), self.calls.len()));
-                self.calls.push(Begun { key, index, id, any: false });
+                self.calls.push(Begun { index, id, any: false });
+                self.newest.insert(key, self.calls.len() - 1);
                 out.push(StreamEvent::ToolCall { index, id: given, name, opaque: None });
-                index
+                self.calls.len() - 1
             }
         };
         let json = function.arguments();
         if !json.is_empty() {
-            self.calls.iter_mut().filter(|call| call.index == index).for_each(|call| call.any = true);
-            out.push(StreamEvent::Arguments { index, json });
+            let call = &mut self.calls[place];
+            call.any = true;
+            out.push(StreamEvent::Arguments { index: call.index, json });
         }
         Ok(())
     }

@@ -161,7 +161,8 @@ async fn what_cannot_be_carried_is_refused_or_noted() {
     let mut chat =
         Chat::new([Message::user("?"), Message::new(Role::Assistant, vec![thought, Part::Text("so".into())])]);
     chat.stop = ["a", "b", "c", "d", "e"].map(str::to_owned).into();
-    chat.output = Some(OutputSchema { name: "shape".into(), schema: Some(json!({"type": "object"})), strict: true });
+    chat.output =
+        Some(OutputSchema { name: "shape".into(), schema: Some(json!({"type": "object"}).into()), strict: true });
     let (sent, notes) = encoded_by(own(), chat).await;
     assert_eq!(sent["stop"], json!(["a", "b", "c", "d"]));
     assert_eq!(sent["messages"][1], json!({"role": "assistant", "content": "so"}));
@@ -404,7 +405,7 @@ fn callers_request_becomes_a_chat() {
         "tool_choice": "required",
         "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {}, "strict": true}},
     });
-    let chat = super::decode_request(&body).unwrap();
+    let chat = crate::Wire::new(Dialect::OpenAi, body.to_string()).unwrap().chat().unwrap().clone();
     assert_eq!(chat.system.as_deref(), Some("Be brief.\n\nBe kind."));
     assert_eq!(chat.messages.len(), 4);
     assert_eq!(chat.messages[1].content[1], Part::ToolCall(ToolCall::new("b", "g", "not json")));

@@ -1,6 +1,9 @@
 //! Anthropic's `message`, and its stream from `message_start` to `message_stop`.
 
-use std::fmt::Write;
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    fmt::Write,
+};
 
 use serde_json::{Value, json};
 
@@ -29,7 +32,7 @@ pub(super) fn whole(message: &Message, report: &mut Report) -> Value {
                 let input = arguments(call, report);
                 content.push(json!({"type": "tool_use", "id": mark_call(&call.id), "name": call.name, "input": input}));
             }
-            Part::Other { dialect: Dialect::Anthropic, value } => content.push(value.clone()),
+            Part::Other { dialect: Dialect::Anthropic, value } => content.push(value.value().unwrap_or_default()),
             other => left_out(other, report),
         }
     }
@@ -96,8 +99,8 @@ pub(super) struct Stream {
     begun: bool,
     blocks: u32,
     open: Option<Open>,
-    waiting: Vec<StreamEvent>,
-    closed_calls: Vec<u32>,
+    waiting: Waiting,
+    closed_calls: HashSet<u32>,
     called: bool,
 }
 
@@ -109,7 +112,36 @@ struct Open {
     arguments: Balance,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The events that wait, those of one part together: the part that came first goes out first.
+#[derive(Debug, Default)]
+struct Waiting {
+    parts: VecDeque<Vec<StreamEvent>>,
+    /// Which of the parts it is, counted from the stream's begin.
+    places: HashMap<(Kind, u32), usize>,
+    gone: usize,
+}
+
+impl Waiting {
+    fn push(&mut self, event: StreamEvent) {
+        let part = place(&event);
+        let at = part.and_then(|part| self.places.get(&part)).and_then(|at| at.checked_sub(self.gone));
+        if let Some(events) = at.and_then(|at| self.parts.get_mut(at)) {
+            return events.push(event);
+        }
+        if let Some(part) = part {
+            self.places.insert(part, self.gone + self.parts.len());
+        }
+        self.parts.push_back(vec![event]);
+    }
+
+    fn pop(&mut self) -> Option<Vec<StreamEvent>> {
+        let events = self.parts.pop_front()?;
+        self.gone += 1;
+        Some(events)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
     Text,
     Refusal,
@@ -181,21 +213,18 @@ impl Stream {
             return;
         }
         self.write(event, report, to);
-        if !self.waiting.is_empty() && self.open.as_ref().is_none_or(|open| open.arguments.is_whole()) {
-            for event in std::mem::take(&mut self.waiting) {
-                self.event(&event, report, to);
-            }
+        while self.open.as_ref().is_none_or(|open| open.kind != Kind::Call || open.arguments.is_whole())
+            && let Some(part) = self.waiting.pop()
+        {
+            part.iter().for_each(|event| self.write(event, report, to));
         }
     }
 
     pub(super) fn end(&mut self, finish: Option<&FinishReason>, used: Usage, report: &mut Report, to: &mut String) {
         self.close(to);
         // Each part that still waits, in one piece.
-        while let Some(first) = self.waiting.first().map(place) {
-            let (now, later) = std::mem::take(&mut self.waiting).into_iter().partition(|event| place(event) == first);
-            self.waiting = later;
-            let now: Vec<StreamEvent> = now;
-            now.iter().for_each(|event| self.write(event, report, to));
+        while let Some(part) = self.waiting.pop() {
+            part.iter().for_each(|event| self.write(event, report, to));
             self.close(to);
         }
         let delta = json!({"stop_reason": stop_reason(finish, self.called), "stop_sequence": null});
@@ -261,7 +290,7 @@ impl Stream {
             }
             StreamEvent::Part { part: Part::Other { dialect: Dialect::Anthropic, value }, .. } => {
                 self.close(to);
-                self.alone(Some(value.clone()), to);
+                self.alone(value.value().ok(), to);
             }
             StreamEvent::Part { part, .. } => left_out(part, report),
             _ => {}
@@ -297,7 +326,7 @@ impl Stream {
         }
         if let Some(open) = self.open.take() {
             if open.kind == Kind::Call {
-                self.closed_calls.push(open.index);
+                self.closed_calls.insert(open.index);
             }
             self.stop(to);
         }

@@ -1,6 +1,6 @@
 //! Gemini's answer, and its stream of answers.
 
-use std::fmt::Write;
+use std::{collections::HashMap, fmt::Write};
 
 use serde_json::{Value, json};
 
@@ -67,7 +67,7 @@ fn own(part: &Part) -> Option<Value> {
     match part {
         Part::Image(image) => media(&image.media),
         Part::Document(document) => media(&document.media),
-        Part::Other { dialect: Dialect::Gemini, value } => Some(value.clone()),
+        Part::Other { dialect: Dialect::Gemini, value } => value.value().ok(),
         _ => None,
     }
 }
@@ -108,7 +108,11 @@ fn answer(id: &str, model: &str, parts: Vec<Value>, finish: Option<&str>, used: 
 pub(super) struct Stream {
     id: String,
     model: String,
-    held: Vec<(u32, ToolCall, Balance)>,
+    held: Vec<(ToolCall, Balance)>,
+    /// Where in `held` the newest call of a part is.
+    newest: HashMap<u32, usize>,
+    /// How many of them are not whole.
+    unfinished: usize,
     signed: bool,
 }
 
@@ -130,16 +134,20 @@ impl Stream {
             StreamEvent::ToolCall { index, id, name, opaque } => {
                 let mut call = ToolCall::new(id.as_str(), name.as_str(), "");
                 call.opaque.clone_from(opaque);
-                return self.held.push((*index, call, Balance::default()));
+                self.hold(*index, call);
+                return;
             }
             StreamEvent::Arguments { index, json } => {
-                if let Some((_, call, balance)) = self.held.iter_mut().rev().find(|(at, ..)| at == index) {
-                    call.arguments.push_str(json);
-                    balance.read(json);
-                } else {
-                    let mut balance = Balance::default();
-                    balance.read(json);
-                    self.held.push((*index, ToolCall::new(new_id(), "", json.as_str()), balance));
+                let place = self.newest.get(index).copied();
+                let place = place.unwrap_or_else(|| self.hold(*index, ToolCall::new(new_id(), "", "")));
+                let (call, balance) = &mut self.held[place];
+                let before = balance.is_whole();
+                call.arguments.push_str(json);
+                balance.read(json);
+                match (before, balance.is_whole()) {
+                    (false, true) => self.unfinished -= 1,
+                    (true, false) => self.unfinished += 1,
+                    _ => {}
                 }
                 return;
             }
@@ -150,14 +158,24 @@ impl Stream {
             _ => return,
         };
         // What comes after a call is told after it, if it is all there.
-        if self.held.iter().all(|(_, _, balance)| balance.is_whole()) {
+        if self.unfinished == 0 {
             self.release(report, to);
         }
         put(to, &answer(&self.id, &self.model, vec![part], None, None));
     }
 
+    /// Holds a call until it is whole, and gives its place.
+    fn hold(&mut self, index: u32, call: ToolCall) -> usize {
+        self.held.push((call, Balance::default()));
+        self.unfinished += 1;
+        self.newest.insert(index, self.held.len() - 1);
+        self.held.len() - 1
+    }
+
     fn release(&mut self, report: &mut Report, to: &mut String) {
-        for (_, held, _) in std::mem::take(&mut self.held) {
+        self.newest.clear();
+        self.unfinished = 0;
+        for (held, _) in std::mem::take(&mut self.held) {
             let part = call(&held, !std::mem::replace(&mut self.signed, true), report);
             put(to, &answer(&self.id, &self.model, vec![part], None, None));
         }

@@ -1,6 +1,6 @@
 //! OpenAI's `chat.completion`, and its stream of chunks up to `[DONE]`.
 
-use std::fmt::Write;
+use std::{collections::HashMap, fmt::Write};
 
 use serde_json::{Map, Value, json};
 
@@ -34,7 +34,7 @@ pub(super) fn whole(message: &Message, report: &mut Report) -> Value {
                 calls.push(tool_call(&call.id, function, call.opaque.as_ref()));
             }
             Part::Other { dialect: Dialect::OpenAi, value } if value.get("audio").is_some() => {
-                more.extend(value.as_object().cloned().unwrap_or_default());
+                more.extend(value.fields());
             }
             other => left_out(other, report),
         }
@@ -117,8 +117,9 @@ fn usage(usage: Usage) -> Value {
 pub(super) struct Stream {
     begun: bool,
     frame: Value,
-    /// The part of each call, in order: a call's place is its index.
-    calls: Vec<u32>,
+    /// The place of each part's newest call among the calls, which is its index, and how many there are.
+    calls: HashMap<u32, usize>,
+    count: usize,
     thought: String,
     details: usize,
     declined: bool,
@@ -154,17 +155,12 @@ impl Stream {
                 json!({"reasoning_details": [detail(&thought, opaque, self.details - 1)]})
             }
             StreamEvent::ToolCall { index, id, name, opaque } => {
-                self.calls.push(*index);
                 let mut call = tool_call(id, json!({"name": name, "arguments": ""}), opaque.as_ref());
-                call["index"] = (self.calls.len() - 1).into();
+                call["index"] = self.add(*index).into();
                 json!({"tool_calls": [call]})
             }
             StreamEvent::Arguments { index, json } => {
-                let place = self.calls.iter().rposition(|call| call == index);
-                let place = place.unwrap_or_else(|| {
-                    self.calls.push(*index);
-                    self.calls.len() - 1
-                });
+                let place = self.calls.get(index).copied().unwrap_or_else(|| self.add(*index));
                 json!({"tool_calls": [{"index": place, "function": {"arguments": json}}]})
             }
             StreamEvent::Part { part, .. } => return left_out(part, report),
@@ -173,10 +169,17 @@ impl Stream {
         self.chunk(delta, None, to);
     }
 
+    /// Adds a call, and gives its place.
+    fn add(&mut self, part: u32) -> usize {
+        self.calls.insert(part, self.count);
+        self.count += 1;
+        self.count - 1
+    }
+
     /// The chunk that says why the model stopped.
     pub(super) fn finish(&mut self, finish: Option<&FinishReason>, to: &mut String) {
         if !std::mem::replace(&mut self.finished, true) {
-            let reason = finish_reason(finish, !self.calls.is_empty(), self.declined).to_owned();
+            let reason = finish_reason(finish, self.count > 0, self.declined).to_owned();
             self.chunk(json!({}), Some(&reason), to);
         }
     }

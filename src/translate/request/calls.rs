@@ -1,6 +1,9 @@
 //! Tool calls and their results: each result right after its call, under an id that the target takes.
 
-use std::collections::HashSet;
+use std::{
+    collections::{HashMap, HashSet, hash_map::Entry},
+    hash::{BuildHasher, RandomState},
+};
 
 use super::report::Report;
 use crate::{
@@ -15,24 +18,25 @@ use crate::{
 /// Whether nothing has to be mended: ids fit and differ, and results answer exactly the calls of the turn before.
 pub(super) fn is_well(messages: &[Message], target: Target) -> bool {
     let mut seen = HashSet::new();
-    let mut open: Vec<&str> = Vec::new();
+    // The calls of the turn before that have no result yet, each with its place among them.
+    let mut open: HashMap<&str, usize> = HashMap::new();
     for (place, message) in messages.iter().enumerate() {
-        let mut called = Vec::new();
+        let (mut called, mut answered) = (HashMap::new(), 0);
         for part in &message.content {
             match part {
                 Part::ToolCall(call) => {
                     if message.role != Role::Assistant || !id_fits(&call.id, target) || !seen.insert(call.id.as_str()) {
                         return false;
                     }
-                    called.push(call.id.as_str());
+                    called.insert(call.id.as_str(), called.len());
                 }
                 Part::ToolResult(result) => {
-                    let Some(at) = open.iter().position(|id| *id == result.call_id) else { return false };
+                    let Some(at) = open.remove(result.call_id.as_str()) else { return false };
                     // Without ids it is the order that tells which result is whose.
-                    if at > 0 && target.dialect == Dialect::Gemini {
+                    if at > answered && target.dialect == Dialect::Gemini {
                         return false;
                     }
-                    open.remove(at);
+                    answered += 1;
                 }
                 _ => {}
             }
@@ -57,38 +61,24 @@ pub(super) fn ids_fit(messages: &[Message], target: Target) -> bool {
 /// Mends ids and pairs.
 pub(super) fn fit(messages: &mut Vec<Message>, target: Target, report: &mut Report) {
     merge(messages);
-    let mut used = HashSet::new();
-    let mut place = 0;
-    // The calls of the turn before, with their old and new ids.
-    let mut open: Vec<Open> = Vec::new();
-    while place < messages.len() {
-        let message = &mut messages[place];
+    let mut used = Used::default();
+    let mut open = Open::default();
+    let mut fitted = Vec::with_capacity(messages.len());
+    for mut message in messages.drain(..) {
         if message.role == Role::Assistant {
-            answer_the_rest(messages, place, &mut open, report);
-            let place_now = if messages[place].role == Role::Assistant { place } else { place + 1 };
-            for part in &mut messages[place_now].content {
-                if let Part::ToolCall(call) = part {
-                    let mut id = fit_id(&call.id, target);
-                    let mut n = 0;
-                    while !used.insert(id.clone()) {
-                        n += 1;
-                        id = fit_id(&format!("{}#{n}{}", call.id, "~".repeat(41)), target);
-                    }
-                    let old = std::mem::replace(&mut call.id, id.clone());
-                    open.push(Open { old, id, name: call.name.clone() });
-                }
-            }
-            place = place_now + 1;
+            open.answer_the_rest(&mut fitted, report);
+            open = Open::of(&mut message, fitted.len(), |id| used.fit(id, target));
+            fitted.push(message);
             continue;
         }
-        let order: Vec<String> = open.iter().map(|call| call.id.clone()).collect();
+        let mut order = Vec::new();
         for part in &mut message.content {
             let Part::ToolResult(result) = part else { continue };
-            let same = open.iter().position(|call| call.old == result.call_id);
-            let named = || open.iter().position(|call| Some(&call.name) == result.name.as_ref());
-            let unnamed = result.call_id.is_empty();
-            match same.or_else(|| unnamed.then(named).flatten()) {
-                Some(at) => result.call_id = open.remove(at).id,
+            match open.take(result, &fitted) {
+                Some((place, id)) => {
+                    result.call_id = id;
+                    order.push(place);
+                }
                 None => {
                     report.say(Feature::OrphanResult);
                     *part = Part::Text(told(result));
@@ -96,56 +86,167 @@ pub(super) fn fit(messages: &mut Vec<Message>, target: Target, report: &mut Repo
             }
         }
         if target.dialect == Dialect::Gemini {
-            in_order(&mut message.content, &order);
+            in_order(&mut message.content, order);
         }
         // A system message may stand between a call and its result.
-        if message.role == Role::User {
-            answer_the_rest(messages, place + 1, &mut open, report);
+        let is_users = message.role == Role::User;
+        fitted.push(message);
+        if is_users {
+            open.answer_the_rest(&mut fitted, report);
         }
-        place += 1;
     }
-    let end = messages.len();
-    answer_the_rest(messages, end, &mut open, report);
+    open.answer_the_rest(&mut fitted, report);
+    *messages = fitted;
 }
 
+/// The ids so far, by a hash of each: where two of them meet, one is another than it need be.
+#[derive(Default)]
+struct Used {
+    hashes: HashSet<u64>,
+    state: RandomState,
+}
+
+impl Used {
+    /// The id as the target takes it, or another one where a call before has it already.
+    fn fit(&mut self, id: &str, target: Target) -> String {
+        let mut fitted = fit_id(id, target);
+        // The number of ids so far is in none before. Only where hashes meet is it not enough.
+        let mut n = self.hashes.len();
+        while !self.hashes.insert(self.state.hash_one(&fitted)) {
+            n += 1;
+            fitted = fit_id(&format!("{n}#{id}{}", "~".repeat(41)), target);
+        }
+        fitted
+    }
+}
+
+/// The calls of the turn before, of which some have no result yet.
+#[derive(Default)]
 struct Open {
-    old: String,
-    id: String,
-    name: String,
+    /// Which message it is.
+    message: usize,
+    /// Where in it each call is; `None` once it has its result.
+    parts: Vec<Option<u32>>,
+    /// The calls of an old id, the first one first.
+    by_id: Queues,
+    /// The calls of a name: only where a result has no id.
+    by_name: Option<Queues>,
+    left: usize,
 }
 
-/// Puts results into the order of their calls, unless they have ids of this dialect's own beside them.
-fn in_order(parts: &mut [Part], order: &[String]) {
-    if parts.iter().any(|part| part.as_extra(ExtraOf::Part, Dialect::Gemini).is_some()) {
+impl Open {
+    /// The calls of a turn, which get new ids.
+    fn of(turn: &mut Message, message: usize, mut new_id: impl FnMut(&str) -> String) -> Self {
+        let mut open = Self { message, ..Self::default() };
+        for (part, place) in turn.content.iter_mut().zip(0..) {
+            let Part::ToolCall(call) = part else { continue };
+            let id = new_id(&call.id);
+            open.by_id.push(std::mem::replace(&mut call.id, id));
+            open.parts.push(Some(place));
+        }
+        open.left = open.parts.len();
+        open
+    }
+
+    /// The call that a result answers: that of its id, or where it has none the first of its name. Gives its place and its new
+    /// id.
+    fn take(&mut self, result: &ToolResult, messages: &[Message]) -> Option<(usize, String)> {
+        let turn = messages.get(self.message)?;
+        let call = |part: Option<u32>| match turn.content.get(part? as usize)? {
+            Part::ToolCall(call) => Some(call),
+            _ => None,
+        };
+        let mut place = self.by_id.pop(&result.call_id, &self.parts);
+        if place.is_none()
+            && result.call_id.is_empty()
+            && let Some(name) = &result.name
+        {
+            let by_name = self.by_name.get_or_insert_with(|| {
+                let mut queues = Queues::default();
+                turn.tool_calls().for_each(|call| queues.push(call.name.clone()));
+                queues
+            });
+            place = by_name.pop(name, &self.parts);
+        }
+        let place = place?;
+        let id = call(self.parts[place].take())?.id.clone();
+        self.left -= 1;
+        Some((place, id))
+    }
+
+    /// Puts a result that says that there is none for each call that has none at the end of the turn after it.
+    fn answer_the_rest(&mut self, messages: &mut Vec<Message>, report: &mut Report) {
+        let open = std::mem::take(self);
+        if open.left == 0 {
+            return;
+        }
+        report.say(Feature::Unanswered);
+        let of = &messages[open.message].content;
+        let results = open.parts.into_iter().flatten().filter_map(|part| match &of[part as usize] {
+            Part::ToolCall(call) => {
+                let mut result = ToolResult::new(call.id.as_str(), "(no result)");
+                result.name = Some(call.name.clone());
+                result.is_error = true;
+                Some(Part::ToolResult(result))
+            }
+            _ => None,
+        });
+        let results: Vec<Part> = results.collect();
+        match messages.last_mut() {
+            Some(last) if last.role == Role::User => last.content.extend(results),
+            _ => messages.push(Message::new(Role::User, results)),
+        }
+    }
+}
+
+/// Queues of places, each under a name.
+#[derive(Default)]
+struct Queues {
+    /// The first and the last place of each.
+    ends: HashMap<String, (u32, u32)>,
+    /// Behind each place the next one of its queue, or itself at the end.
+    next: Vec<u32>,
+}
+
+impl Queues {
+    /// Puts the next place into the queue of this name.
+    fn push(&mut self, name: String) {
+        // There are fewer than the bytes of a body.
+        let place = self.next.len() as u32;
+        self.next.push(place);
+        match self.ends.entry(name) {
+            Entry::Occupied(mut ends) => {
+                let (_, last) = ends.get_mut();
+                self.next[std::mem::replace(last, place) as usize] = place;
+            }
+            Entry::Vacant(ends) => _ = ends.insert((place, place)),
+        }
+    }
+
+    /// The first place of the queue that is not taken.
+    fn pop(&mut self, name: &str, parts: &[Option<u32>]) -> Option<usize> {
+        let (first, last) = self.ends.get_mut(name)?;
+        while parts[*first as usize].is_none() {
+            if first == last {
+                return None;
+            }
+            *first = self.next[*first as usize];
+        }
+        Some(*first as usize)
+    }
+}
+
+/// Puts results into the order of their calls, whose places these are, unless they have ids of this dialect's own beside them.
+fn in_order(parts: &mut [Part], calls: Vec<usize>) {
+    if calls.is_sorted() || parts.iter().any(|part| part.as_extra(ExtraOf::Part, Dialect::Gemini).is_some()) {
         return;
     }
     let places: Vec<usize> = (0..parts.len()).filter(|at| matches!(parts[*at], Part::ToolResult(_))).collect();
-    let mut results: Vec<Part> = places.iter().map(|at| parts[*at].clone()).collect();
-    results.sort_by_key(|part| match part {
-        Part::ToolResult(result) => order.iter().position(|id| *id == result.call_id),
-        _ => None,
-    });
-    for (at, result) in places.into_iter().zip(results) {
+    let take = |at: &usize| std::mem::replace(&mut parts[*at], Part::Text(String::new()));
+    let mut results: Vec<(usize, Part)> = calls.into_iter().zip(places.iter().map(take)).collect();
+    results.sort_by_key(|(call, _)| *call);
+    for (at, (_, result)) in places.into_iter().zip(results) {
         parts[at] = result;
-    }
-}
-
-/// A result that says that there is none, for each call that has none in the turn after it, which ends at `end`.
-fn answer_the_rest(messages: &mut Vec<Message>, end: usize, open: &mut Vec<Open>, report: &mut Report) {
-    if open.is_empty() {
-        return;
-    }
-    report.say(Feature::Unanswered);
-    let results = open.drain(..).map(|call| {
-        let mut result = ToolResult::new(call.id, "(no result)");
-        result.name = Some(call.name);
-        result.is_error = true;
-        Part::ToolResult(result)
-    });
-    let results: Vec<Part> = results.collect();
-    match messages[..end].last_mut() {
-        Some(last) if last.role == Role::User => last.content.extend(results),
-        _ => messages.insert(end, Message::new(Role::User, results)),
     }
 }
 
@@ -153,20 +254,19 @@ fn answer_the_rest(messages: &mut Vec<Message>, end: usize, open: &mut Vec<Open>
 fn merge(messages: &mut Vec<Message>) {
     let tools =
         |message: &Message| message.content.iter().any(|part| matches!(part, Part::ToolCall(_) | Part::ToolResult(_)));
-    let mut merged: Vec<Message> = Vec::with_capacity(messages.len());
-    for message in messages.drain(..) {
-        match merged.last_mut() {
-            Some(last)
-                if last.role == message.role
-                    && message.role != Role::System
-                    && (tools(&message) || (tools(last) && message.role == Role::Assistant)) =>
-            {
-                last.content.extend(message.content);
-            }
-            _ => merged.push(message),
+    // Whether tools are in play in the last one that stays.
+    let mut before = messages.first().is_some_and(tools);
+    messages.dedup_by(|message, last| {
+        let now = tools(message);
+        let is_one = last.role == message.role
+            && message.role != Role::System
+            && (now || (before && message.role == Role::Assistant));
+        if is_one {
+            last.content.append(&mut message.content);
         }
-    }
-    *messages = merged;
+        before = now || (is_one && before);
+        is_one
+    });
 }
 
 /// A tool's result as a text.

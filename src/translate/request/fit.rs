@@ -3,8 +3,6 @@
 
 use std::borrow::Cow;
 
-use serde_json::Value;
-
 use super::{
     calls,
     names::{self, Names},
@@ -14,8 +12,12 @@ use super::{
 };
 use crate::{
     Dialect, LlmError, LlmRequest, Wire,
-    chat::{Chat, Media, Part, Tool, ToolChoice},
+    chat::{Chat, Json, Media, Part, Tool, ToolChoice},
     translate::{ids::Target, rules::Feature},
+    wire::{
+        WireLimits,
+        fields::{Object, each, word},
+    },
 };
 
 /// The request as the target's encoder may write it.
@@ -28,23 +30,30 @@ pub(crate) fn fit<'a>(
     target: Target,
     report: &mut Report,
 ) -> Result<(Cow<'a, Chat>, Names), LlmError> {
-    let chat = request.chat()?;
-    if let Some(wire) = request.wire().filter(|wire| wire.dialect() != target.dialect)
+    let wire = request.wire();
+    let mut fitted = match wire {
+        // It is not kept beside its bytes for as long as the provider takes to answer.
+        Some(wire) if wire.is_large() && !wire.is_decoded() => Cow::Owned(wire.decode(report.stop())?),
+        Some(wire) => Cow::Borrowed(wire.chat_until(report.stop())?),
+        None => Cow::Borrowed(request.chat()?),
+    };
+    let limits = wire.map_or_else(WireLimits::unlimited, |wire| *wire.wire_limits());
+    if let Some(wire) = wire.filter(|wire| wire.dialect() != target.dialect)
         && let Ok(body) = serde_json::from_slice(wire.body())
     {
-        survey(wire.dialect(), &body, report);
+        survey(wire.dialect(), body, report)?;
     }
-    if report.is_foreign() && every_part(chat).any(is_uploaded) {
+    report.go_on()?;
+    if report.is_foreign() && every_part(&fitted).any(is_uploaded) {
         return Err(report.refuse(Feature::UploadedFile));
     }
-    let mut fitted = Cow::Borrowed(chat);
-    if let Some(wire) = request.wire().filter(|_| report.is_foreign()) {
-        older_functions(wire, &mut fitted);
+    if let Some(wire) = wire.filter(|_| report.is_foreign()) {
+        older_functions(wire, &mut fitted)?;
     }
     let foreign = |tool: &Tool| {
         tool.runs_at_provider() && tool.extra.as_ref().is_some_and(|extra| extra.dialect != target.dialect)
     };
-    if chat.tools.iter().any(foreign) {
+    if fitted.tools.iter().any(foreign) {
         report.say_in(Feature::ServerTool, "tools");
         let chat = fitted.to_mut();
         chat.tools.retain(|tool| !foreign(tool));
@@ -58,70 +67,77 @@ pub(crate) fn fit<'a>(
     let own = fitted.extra.as_ref().is_some_and(|extra| extra.dialect == target.dialect);
     let mut given = Names::default();
     if !own {
-        schemas(&mut fitted, target.dialect, report);
+        schemas(&mut fitted, target.dialect, &limits, report)?;
         if !names::all_fit(&fitted, target.dialect) {
             given = names::fit(fitted.to_mut(), target.dialect, report);
         }
     }
     // Not every server of a dialect takes the ids that the dialect takes.
-    let asked = !own || (target.short_ids && !calls::ids_fit(&chat.messages, target));
-    if asked && !calls::is_well(&chat.messages, target) {
+    let asked = !own || (target.short_ids && !calls::ids_fit(&fitted.messages, target));
+    if asked && !calls::is_well(&fitted.messages, target) {
         calls::fit(&mut fitted.to_mut().messages, target, report);
     }
     Ok((fitted, given))
 }
 
 /// What OpenAI's tools were before there were others than functions.
-fn older_functions(wire: &Wire, chat: &mut Cow<'_, Chat>) {
+fn older_functions(wire: &Wire, chat: &mut Cow<'_, Chat>) -> Result<(), LlmError> {
     let fields = match &chat.extra {
-        Some(extra) if wire.dialect() == Dialect::OpenAi && extra.fields.contains_key("functions") => {
-            extra.fields.clone()
-        }
-        _ => return,
+        Some(extra) if wire.dialect() == Dialect::OpenAi => extra.fields.clone(),
+        _ => return Ok(()),
     };
+    let fields = Object::read(fields.raw(), &["functions", "function_call"])?;
+    let Some(functions) = fields.get("functions") else { return Ok(()) };
     let chat = chat.to_mut();
-    for function in fields.get("functions").and_then(Value::as_array).into_iter().flatten() {
-        let Some(name) = function.get("name").and_then(Value::as_str) else { continue };
-        let schema = function.get("parameters").cloned().unwrap_or_default();
-        let mut tool = Tool::new(name, schema);
-        tool.description = function.get("description").and_then(Value::as_str).map(str::to_owned);
+    each(functions, |function| {
+        let function = Object::read(function, &["name", "parameters", "description"])?;
+        let Some(name) = function.text("name")? else { return Ok(()) };
+        let mut tool = Tool::new(name, function.get("parameters").map_or_else(Json::null, Json::of));
+        tool.description = function.text("description")?;
         chat.tools.push(tool);
-    }
+        Ok(())
+    })?;
     let choice = fields.get("function_call");
-    chat.tool_choice = match (choice.and_then(Value::as_str), choice.and_then(|choice| choice.get("name"))) {
+    let named = choice.map(|choice| Object::read(choice, &["name"])?.text("name")).transpose()?.flatten();
+    chat.tool_choice = match (choice.and_then(word).as_deref(), named) {
         (Some("none"), _) => Some(ToolChoice::None),
         (Some(_), _) => Some(ToolChoice::Auto),
-        (None, Some(Value::String(name))) => Some(ToolChoice::Named(name.clone())),
-        _ => None,
+        (None, name) => name.map(ToolChoice::Named),
     };
+    Ok(())
 }
 
-fn schemas(chat: &mut Cow<'_, Chat>, dialect: Dialect, report: &mut Report) {
+fn schemas(
+    chat: &mut Cow<'_, Chat>,
+    dialect: Dialect,
+    limits: &WireLimits,
+    report: &mut Report,
+) -> Result<(), LlmError> {
     for at in 0..chat.tools.len() {
+        report.go_on()?;
         let tool = &chat.tools[at];
         if tool.extra.as_ref().is_some_and(|extra| extra.dialect == dialect) {
             continue;
         }
         let strict = tool.strict == Some(true);
-        let fitted = schema::fit(&tool.parameters, strict, dialect, For::Tool);
+        let fitted = schema::fit(&tool.parameters, strict, dialect, For::Tool, limits)?;
         if fitted.moved {
             report.say(Feature::SchemaKeywords);
         }
         if strict && (!fitted.strict || dialect == Dialect::Gemini) {
             report.say(Feature::Strict);
         }
-        if fitted.schema != tool.parameters || fitted.strict != strict {
-            let tool = &mut chat.to_mut().tools[at];
-            tool.parameters = fitted.schema;
-            if strict {
-                tool.strict = Some(fitted.strict);
-            }
+        if let Some(schema) = fitted.schema {
+            chat.to_mut().tools[at].parameters = schema;
+        }
+        if fitted.strict != strict {
+            chat.to_mut().tools[at].strict = Some(fitted.strict);
         }
     }
-    let Some(output) = &chat.output else { return };
-    let Some(asked) = &output.schema else { return };
+    let Some(output) = &chat.output else { return Ok(()) };
+    let Some(asked) = &output.schema else { return Ok(()) };
     let strict = output.strict;
-    let fitted = schema::fit(asked, strict, dialect, For::Output);
+    let fitted = schema::fit(asked, strict, dialect, For::Output, limits)?;
     if fitted.moved {
         report.say(Feature::SchemaKeywords);
     }
@@ -129,15 +145,18 @@ fn schemas(chat: &mut Cow<'_, Chat>, dialect: Dialect, report: &mut Report) {
         report.say(Feature::Strict);
     }
     let named = names::fit_output(&output.name);
-    if (fitted.schema != *asked || fitted.strict != strict || named.is_some())
+    if (fitted.schema.is_some() || fitted.strict != strict || named.is_some())
         && let Some(output) = &mut chat.to_mut().output
     {
-        output.schema = Some(fitted.schema);
+        if fitted.schema.is_some() {
+            output.schema = fitted.schema;
+        }
         output.strict = fitted.strict;
         if let Some(name) = named {
             output.name = name;
         }
     }
+    Ok(())
 }
 
 /// The parts of the conversation, those that tools gave back included.

@@ -6,35 +6,49 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use memchr::memmem;
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::report::Report;
 use crate::{
-    Dialect, Wire,
+    Dialect, ErrorKind, LlmError, Wire,
     translate::{
         FOREIGN_CALL,
         foreign::{CALL, ENVELOPE},
         ids::{Target, fit_id, id_fits},
         rules::Feature,
     },
+    wire::fields::{Object, each, is_list, text},
 };
+
+/// Whether the body has to be read for it: nearly always it has not.
+pub(crate) fn may_need_mending(wire: &Wire, target: Target) -> bool {
+    let (body, object) = (wire.body(), wire.object());
+    let has = |needle: &str| memmem::find(body, needle.as_bytes()).is_some();
+    match target.dialect {
+        // A call by another provider matters only where thinking is asked for.
+        Dialect::Anthropic => object.is_marked || (object.field("thinking").is_some() && has(CALL)),
+        Dialect::Gemini => object.is_marked,
+        Dialect::OpenAi => target.short_ids && has("tool_call"),
+    }
+}
 
 /// The body with what the provider would refuse taken out; `None` where nothing is.
 ///
 /// # Errors
 ///
 /// When the body is not what its dialect says.
-pub(crate) fn mend(wire: &Wire, target: Target, report: &mut Report) -> Result<Option<Bytes>, serde_json::Error> {
-    let (body, object) = (wire.body(), wire.object());
-    let has = |needle: &str| memmem::find(body, needle.as_bytes()).is_some();
-    // A call by another provider matters only where thinking is asked for.
-    let has_call = || object.field("thinking").is_some() && has(CALL);
+pub(crate) fn mend(wire: &Wire, target: Target, report: &mut Report) -> Result<Option<Bytes>, LlmError> {
+    if !may_need_mending(wire, target) {
+        return Ok(None);
+    }
+    let body = wire.body();
+    let top: &RawValue = serde_json::from_slice(body).map_err(|error| {
+        LlmError::new(ErrorKind::InvalidRequest, "the body is not a request of its dialect").with_source(error)
+    })?;
     let edits = match target.dialect {
-        Dialect::Anthropic if object.is_marked || has_call() => anthropic(body, report)?,
-        Dialect::Gemini if object.is_marked => gemini(body, report)?,
-        Dialect::OpenAi if target.short_ids && has("tool_call") => openai(body, target)?,
-        _ => return Ok(None),
+        Dialect::Anthropic => anthropic(top, body, report)?,
+        Dialect::Gemini => gemini(top, body, report)?,
+        Dialect::OpenAi => openai(top, body, target)?,
     };
     Ok(apply(body, edits))
 }
@@ -63,157 +77,141 @@ fn place(raw: &RawValue, body: &Bytes) -> Range<usize> {
     start..start + raw.get().len()
 }
 
-/// A list without some of its items, else as it stands.
-fn without(list: &[&RawValue], gone: impl Fn(&RawValue) -> bool, instead: &str) -> Option<String> {
-    let kept: Vec<&str> = list.iter().filter(|item| !gone(item)).map(|item| item.get()).collect();
-    if kept.len() == list.len() {
-        return None;
+/// A list without some of its items; `None` where none of them goes.
+fn without(
+    list: &RawValue,
+    goes: impl Fn(&RawValue) -> Result<bool, LlmError>,
+    instead: &str,
+) -> Result<Option<String>, LlmError> {
+    let mut any = false;
+    each(list, |item| {
+        any = any || goes(item)?;
+        Ok(())
+    })?;
+    if !any {
+        return Ok(None);
     }
-    Some(if kept.is_empty() { format!("[{instead}]") } else { format!("[{}]", kept.join(",")) })
+    let mut kept = String::from("[");
+    each(list, |item| {
+        if !goes(item)? {
+            kept.push_str(if kept.len() > 1 { "," } else { "" });
+            kept.push_str(item.get());
+        }
+        Ok(())
+    })?;
+    if kept.len() == 1 {
+        kept.push_str(instead);
+    }
+    kept.push(']');
+    Ok(Some(kept))
 }
 
-#[derive(Deserialize)]
-struct Messages<'a> {
-    #[serde(borrow)]
-    messages: Vec<Turn<'a>>,
-    #[serde(borrow, default)]
-    thinking: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Turn<'a> {
-    role: String,
-    #[serde(borrow, default)]
-    content: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    tool_calls: Option<Vec<Call<'a>>>,
-    #[serde(borrow, default)]
-    tool_call_id: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Call<'a> {
-    #[serde(borrow, default)]
-    id: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Block {
-    #[serde(default, rename = "type")]
-    kind: String,
-    #[serde(default)]
-    signature: Option<String>,
-    #[serde(default)]
-    data: Option<String>,
-    #[serde(default)]
-    budget_tokens: Option<u64>,
-}
-
-fn block(raw: &RawValue) -> Option<Block> {
-    serde_json::from_str(raw.get()).ok()
+/// Whether a thought is another provider's.
+fn is_foreign_thought(raw: &RawValue) -> Result<bool, LlmError> {
+    if memmem::find(raw.get().as_bytes(), ENVELOPE.as_bytes()).is_none() {
+        return Ok(false);
+    }
+    let block = Object::read(raw, &["type", "signature", "data"])?;
+    let token = block.word("signature").or_else(|| block.word("data")).unwrap_or_default();
+    let is_thought = matches!(block.word("type").as_deref(), Some("thinking" | "redacted_thinking"));
+    Ok(is_thought && token.starts_with(ENVELOPE))
 }
 
 /// Thoughts of other providers go; and where the newest tool turn has none of Anthropic's own, thinking is switched off: it
 /// would be refused with `Expected thinking, but found tool_use`.
-fn anthropic(body: &Bytes, report: &mut Report) -> Result<Edits, serde_json::Error> {
-    let top: Messages<'_> = serde_json::from_slice(body)?;
+fn anthropic(top: &RawValue, body: &Bytes, report: &mut Report) -> Result<Edits, LlmError> {
+    const NOTHING: &str = r#"{"type":"text","text":"(no answer)"}"#;
+    let top = Object::read(top, &["messages", "thinking"])?;
     let mut edits = Vec::new();
-    let foreign = |raw: &RawValue| {
-        raw.get().contains(ENVELOPE)
-            && block(raw).is_some_and(|block| {
-                let token = block.signature.or(block.data).unwrap_or_default();
-                matches!(block.kind.as_str(), "thinking" | "redacted_thinking") && token.starts_with(ENVELOPE)
-            })
-    };
     let mut thoughtless_call = false;
-    for turn in &top.messages {
-        let Some(content) = turn.content else { continue };
-        let Ok(blocks) = serde_json::from_str::<Vec<&RawValue>>(content.get()) else { continue };
-        if turn.role == "assistant" {
-            let kinds: Vec<String> = blocks
-                .iter()
-                .filter(|raw| !foreign(raw))
-                .filter_map(|raw| block(raw))
-                .map(|block| block.kind)
-                .collect();
-            let thinks = kinds.first().is_some_and(|kind| kind.ends_with("thinking"));
-            thoughtless_call = kinds.iter().any(|kind| kind == "tool_use") && !thinks;
-            const NOTHING: &str = r#"{"type":"text","text":"(no answer)"}"#;
-            if let Some(list) = without(&blocks, foreign, NOTHING) {
+    let messages = top.get("messages").map(|messages| {
+        each(messages, |turn| {
+            report.go_on()?;
+            let turn = Object::read(turn, &["role", "content"])?;
+            let Some(content) = turn.get("content").filter(|content| is_list(content)) else { return Ok(()) };
+            let is_models = turn.word("role").as_deref() == Some("assistant");
+            let (mut first, mut calls, mut answers) = (None, false, false);
+            each(content, |block| {
+                if !is_models || !is_foreign_thought(block)? {
+                    let kind = Object::read(block, &["type"])?.word("type").unwrap_or_default();
+                    calls |= kind == "tool_use";
+                    answers |= kind == "tool_result";
+                    first.get_or_insert_with(|| kind.ends_with("thinking"));
+                }
+                Ok(())
+            })?;
+            if !is_models {
+                thoughtless_call &= answers;
+                return Ok(());
+            }
+            thoughtless_call = calls && first != Some(true);
+            if let Some(list) = without(content, is_foreign_thought, NOTHING)? {
                 report.say(Feature::Reasoning);
                 edits.push((place(content, body), list));
             }
-        } else {
-            thoughtless_call &= blocks.iter().filter_map(|raw| block(raw)).any(|block| block.kind == "tool_result");
-        }
-    }
-    let thinking = top.thinking.filter(|raw| {
-        block(raw).is_some_and(|thinking| thinking.kind != "disabled" || thinking.budget_tokens.is_some())
+            Ok(())
+        })
     });
-    if let Some(thinking) = thinking.filter(|_| thoughtless_call) {
-        report.say(Feature::Thinking);
-        edits.push((place(thinking, body), r#"{"type":"disabled"}"#.to_owned()));
+    messages.transpose()?;
+    if let Some(raw) = top.object("thinking").filter(|_| thoughtless_call) {
+        let thinking = Object::read(raw, &["type", "budget_tokens"])?;
+        if thinking.word("type").as_deref() != Some("disabled") || thinking.number("budget_tokens")?.is_some() {
+            report.say(Feature::Thinking);
+            edits.push((place(raw, body), r#"{"type":"disabled"}"#.to_owned()));
+        }
     }
     Ok(edits)
 }
 
-#[derive(Deserialize)]
-struct Contents<'a> {
-    #[serde(borrow)]
-    contents: Vec<Content<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Content<'a> {
-    #[serde(borrow, default)]
-    parts: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Piece<'a> {
-    #[serde(default)]
-    thought: Option<bool>,
-    #[serde(borrow, default, rename = "thoughtSignature", alias = "thought_signature")]
-    signature: Option<&'a RawValue>,
-}
-
-/// The part, if its signature is in an envelope.
-fn foreign(raw: &RawValue) -> Option<Piece<'_>> {
-    let piece: Piece<'_> = serde_json::from_str(raw.get()).ok()?;
-    let token = piece.signature?.get().strip_prefix('"')?;
-    token.starts_with(ENVELOPE).then_some(piece)
+/// The signature of a part, as it stands, if it is in an envelope; and whether the part is a thought.
+fn foreign_signature(raw: &RawValue) -> Result<Option<(&RawValue, bool)>, LlmError> {
+    let piece = Object::read(raw, &["thought", "thoughtSignature", "thought_signature"])?;
+    let signature = piece.get("thoughtSignature").or_else(|| piece.get("thought_signature"));
+    let foreign = signature.filter(|raw| raw.get().strip_prefix('"').is_some_and(|token| token.starts_with(ENVELOPE)));
+    Ok(foreign.map(|raw| (raw, piece.flag("thought") == Some(true))))
 }
 
 /// Thoughts of other providers go; their calls get the stand-in for a signature.
-fn gemini(body: &Bytes, report: &mut Report) -> Result<Edits, serde_json::Error> {
-    let top: Contents<'_> = serde_json::from_slice(body)?;
+fn gemini(top: &RawValue, body: &Bytes, report: &mut Report) -> Result<Edits, LlmError> {
+    const NOTHING: &str = r#"{"text":"(no answer)"}"#;
     let mut edits = Vec::new();
-    for parts in top.contents.iter().filter_map(|content| content.parts) {
-        let Ok(pieces) = serde_json::from_str::<Vec<&RawValue>>(parts.get()) else { continue };
-        let thought = |raw: &RawValue| foreign(raw).is_some_and(|piece| piece.thought == Some(true));
-        if let Some(list) = without(&pieces, thought, r#"{"text":"(no answer)"}"#) {
+    let Some(contents) = Object::read(top, &["contents"])?.get("contents") else { return Ok(edits) };
+    each(contents, |content| {
+        report.go_on()?;
+        let Some(parts) = Object::read(content, &["parts"])?.get("parts") else { return Ok(()) };
+        let is_thought = |raw: &RawValue| Ok(foreign_signature(raw)?.is_some_and(|(_, is_thought)| is_thought));
+        if let Some(list) = without(parts, is_thought, NOTHING)? {
             report.say(Feature::Reasoning);
             edits.push((place(parts, body), list));
-            continue;
+            return Ok(());
         }
-        for piece in pieces.iter().filter_map(|raw| foreign(raw)) {
-            if let Some(signature) = piece.signature {
+        each(parts, |raw| {
+            if let Some((signature, _)) = foreign_signature(raw)? {
                 edits.push((place(signature, body), format!("\"{FOREIGN_CALL}\"")));
             }
-        }
-    }
+            Ok(())
+        })
+        .map(drop)
+    })?;
     Ok(edits)
 }
 
 /// Ids of calls that the server does not take, in the call and in its result.
-fn openai(body: &Bytes, target: Target) -> Result<Edits, serde_json::Error> {
-    let top: Messages<'_> = serde_json::from_slice(body)?;
-    let calls = top.messages.iter().flat_map(|turn| turn.tool_calls.iter().flatten().filter_map(|call| call.id));
-    let ids = calls.chain(top.messages.iter().filter_map(|turn| turn.tool_call_id));
-    Ok(ids
-        .filter_map(|raw| {
-            let id: String = serde_json::from_str(raw.get()).ok()?;
-            (!id_fits(&id, target)).then(|| (place(raw, body), format!("\"{}\"", fit_id(&id, target))))
-        })
-        .collect())
+fn openai(top: &RawValue, body: &Bytes, target: Target) -> Result<Edits, LlmError> {
+    let mut edits = Vec::new();
+    let Some(messages) = Object::read(top, &["messages"])?.get("messages") else { return Ok(edits) };
+    let mut fit = |raw: &RawValue| {
+        if let Some(id) = text(raw)?.filter(|id| !id_fits(id, target)) {
+            edits.push((place(raw, body), format!("\"{}\"", fit_id(&id, target))));
+        }
+        Ok(())
+    };
+    each(messages, |message| {
+        let message = Object::read(message, &["tool_calls", "tool_call_id"])?;
+        if let Some(calls) = message.get("tool_calls") {
+            each(calls, |call| Object::read(call, &["id"])?.get("id").map_or(Ok(()), &mut fit))?;
+        }
+        message.get("tool_call_id").map_or(Ok(()), &mut fit)
+    })?;
+    Ok(edits)
 }

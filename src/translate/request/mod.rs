@@ -8,4 +8,9 @@ mod report;
 mod schema;
 mod survey;
 
-pub(crate) use self::{fit::fit, mend::mend, names::Names, report::Report};
+pub(crate) use self::{
+    fit::fit,
+    mend::{may_need_mending, mend},
+    names::Names,
+    report::{Extras, Report},
+};

@@ -1,6 +1,6 @@
 //! Tool names that the target takes, and the way back.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::report::Report;
 use crate::{
@@ -74,6 +74,7 @@ pub(super) fn all_fit(chat: &Chat, dialect: Dialect) -> bool {
 pub(super) fn fit(chat: &mut Chat, dialect: Dialect, report: &mut Report) -> Names {
     let mut sent: HashMap<String, String> = HashMap::new();
     let mut own = HashMap::new();
+    let mut taken: HashSet<String> = every_name(chat).filter(|name| fits(name, dialect)).map(str::to_owned).collect();
     for name in every_name(chat).filter(|name| !fits(name, dialect)) {
         if sent.contains_key(name) {
             continue;
@@ -83,12 +84,18 @@ pub(super) fn fit(chat: &mut Chat, dialect: Dialect, report: &mut Report) -> Nam
         if !fitted.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
             fitted.insert(0, '_');
         }
-        let taken = |fitted: &str| own.contains_key(fitted) || every_name(chat).any(|name| name == fitted);
-        if fitted.len() > LONGEST || taken(&fitted) {
+        if fitted.len() > LONGEST || taken.contains(&fitted) {
             fitted.truncate(LONGEST - 9);
             fitted.push('_');
+            let begin = fitted.len();
             fitted.push_str(&short(name, 8));
+            // Hashes may meet. How many names there are so far is said of none before.
+            if taken.contains(&fitted) {
+                fitted.truncate(begin);
+                fitted.push_str(&short(&format!("{}#{name}", sent.len()), 8));
+            }
         }
+        taken.insert(fitted.clone());
         own.insert(fitted.clone(), name.to_owned());
         sent.insert(name.to_owned(), fitted);
     }

@@ -1,12 +1,21 @@
-use std::borrow::Cow;
-
-use serde_json::{Map, Value};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashSet},
+};
 
 use crate::{
     Dialect, ErrorKind, LlmError,
-    chat::{ExtraOf, Part},
+    chat::{ExtraOf, Json, Part},
     translate::rules::{Fate, Feature},
+    wire::Stop,
 };
+
+/// How many fields are told by their names; of the others it is told how many they are.
+const NAMED: usize = 16;
+/// How many are remembered, so that one that is there again is not counted again.
+const REMEMBERED: usize = 1024;
+/// The longest name that is told, in bytes.
+const LONGEST: usize = 80;
 
 /// What became of a request on its way into a dialect.
 #[derive(Debug)]
@@ -15,13 +24,49 @@ pub(crate) struct Report {
     /// The dialect that the caller wrote in; `None` for a typed request.
     source: Option<Dialect>,
     said: Vec<(Feature, Option<String>)>,
+    seen: HashSet<(Feature, String)>,
+    /// How many of `said` are fields.
+    named: usize,
+    /// The fields that are counted and not named, of each feature.
+    more: Vec<(Feature, u64)>,
+    /// Who asked may have left.
+    stop: Stop,
     /// Fields that the neutral form lacks and the target has, in the target's spelling.
-    extras: Map<String, Value>,
+    extras: Extras,
 }
+
+/// Fields of a body, by name.
+pub(crate) type Extras = BTreeMap<&'static str, Json>;
 
 impl Report {
     pub(crate) fn new(target: Dialect, source: Option<Dialect>) -> Self {
-        Self { target, source, said: Vec::new(), extras: Map::new() }
+        Self {
+            target,
+            source,
+            said: Vec::new(),
+            seen: HashSet::new(),
+            named: 0,
+            more: Vec::new(),
+            stop: Stop::default(),
+            extras: Extras::new(),
+        }
+    }
+
+    /// Ends the work once it is stopped.
+    pub(crate) fn until(mut self, stop: Stop) -> Self {
+        self.stop = stop;
+        self
+    }
+
+    pub(crate) fn stop(&self) -> &Stop {
+        &self.stop
+    }
+
+    /// # Errors
+    ///
+    /// When the work is stopped.
+    pub(crate) fn go_on(&self) -> Result<(), LlmError> {
+        self.stop.check()
     }
 
     pub(crate) fn target(&self) -> Dialect {
@@ -35,17 +80,35 @@ impl Report {
 
     /// The feature was met; its rule was followed.
     pub(crate) fn say(&mut self, feature: Feature) {
-        self.put(feature, None);
+        // Of these there are no more than features.
+        if !self.said.iter().any(|(said, field)| *said == feature && field.is_none()) {
+            self.said.push((feature, None));
+        }
     }
 
-    /// The same, naming the field.
+    /// The same, naming the field. Of many fields the first are named, and the others counted.
     pub(crate) fn say_in(&mut self, feature: Feature, field: impl Into<String>) {
-        self.put(feature, Some(field.into()));
-    }
-
-    fn put(&mut self, feature: Feature, field: Option<String>) {
-        if !self.said.iter().any(|(said, at)| *said == feature && *at == field) {
-            self.said.push((feature, field));
+        let mut field = field.into();
+        if field.len() > LONGEST {
+            let end = (0..=LONGEST - '…'.len_utf8()).rev().find(|end| field.is_char_boundary(*end));
+            field.truncate(end.unwrap_or_default());
+            field.push('…');
+        }
+        if self.seen.len() < REMEMBERED {
+            if !self.seen.insert((feature, field.clone())) {
+                return;
+            }
+        } else if self.seen.contains(&(feature, field.clone())) {
+            return;
+        }
+        // The first one of a feature decides what becomes of the request, and is always told.
+        if self.named < NAMED || !self.said.iter().any(|(said, _)| *said == feature) {
+            self.named += 1;
+            return self.said.push((feature, Some(field)));
+        }
+        match self.more.iter_mut().find(|(more, _)| *more == feature) {
+            Some((_, more)) => *more += 1,
+            None => self.more.push((feature, 1)),
         }
     }
 
@@ -64,6 +127,7 @@ impl Report {
     /// What was said of these does not hold: they are written as they stood after all.
     pub(crate) fn forget(&mut self, features: &[Feature]) {
         self.said.retain(|(feature, _)| !features.contains(feature));
+        self.more.retain(|(feature, _)| !features.contains(feature));
     }
 
     /// The error of a feature that is refused.
@@ -71,11 +135,11 @@ impl Report {
         LlmError::new(ErrorKind::UnsupportedFeature, self.text(feature, None))
     }
 
-    pub(super) fn carry(&mut self, name: &str, value: Value) {
-        let _replaced = self.extras.insert(name.to_owned(), value);
+    pub(super) fn carry(&mut self, name: &'static str, value: Json) {
+        let _replaced = self.extras.insert(name, value);
     }
 
-    pub(crate) fn take_extras(&mut self) -> Map<String, Value> {
+    pub(crate) fn take_extras(&mut self) -> Extras {
         std::mem::take(&mut self.extras)
     }
 
@@ -99,9 +163,14 @@ impl Report {
 
     /// The notes so far.
     pub(crate) fn notes(&self) -> Vec<Cow<'static, str>> {
-        let fate = |feature: Feature| feature.rule().at(self.target);
-        let told = self.said.iter().filter(|(feature, _)| !matches!(fate(*feature), Fate::Carried | Fate::Native));
-        told.map(|(feature, field)| Cow::Owned(self.text(*feature, field.as_deref()))).collect()
+        let is_told = |feature: Feature| !matches!(feature.rule().at(self.target), Fate::Carried | Fate::Native);
+        let told = self.said.iter().filter(|(feature, _)| is_told(*feature));
+        let mut notes: Vec<_> =
+            told.map(|(feature, field)| Cow::Owned(self.text(*feature, field.as_deref()))).collect();
+        for (feature, more) in self.more.iter().filter(|(feature, _)| is_told(*feature)) {
+            notes.push(Cow::Owned(self.text(*feature, Some(&format!("and {} more", with_commas(*more))))));
+        }
+        notes
     }
 
     fn text(&self, feature: Feature, field: Option<&str>) -> String {
@@ -114,5 +183,52 @@ impl Report {
             Some(field) => format!("{} ({field}): {how}", rule.feature),
             None => format!("{}: {how}", rule.feature),
         }
+    }
+}
+
+/// A number as people read it.
+fn with_commas(number: u64) -> String {
+    let digits = number.to_string();
+    let mut spaced = String::with_capacity(digits.len() * 4 / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            spaced.push(',');
+        }
+        spaced.push(digit);
+    }
+    spaced
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_fields_the_first_are_named_and_the_others_counted() {
+        let mut report = Report::new(Dialect::OpenAi, Some(Dialect::Anthropic));
+        for n in 0..160_000 {
+            report.say_in(Feature::OtherField, format!("f{n}"));
+            report.say_in(Feature::OtherField, "f3");
+        }
+        report.say_in(Feature::ServerTool, "search");
+        let notes = report.notes();
+        assert_eq!(notes.len(), NAMED + 2);
+        assert!(notes[0].contains("(f0)") && notes[NAMED].contains("(search)"), "{notes:?}");
+        assert!(notes[NAMED + 1].contains("(and 159,984 more)"), "{}", notes[NAMED + 1]);
+    }
+
+    #[test]
+    fn what_is_refused_is_found_behind_any_number_of_fields() {
+        let mut report = Report::new(Dialect::OpenAi, Some(Dialect::Anthropic));
+        (0..100).for_each(|n| report.say_in(Feature::OtherField, format!("f{n}")));
+        report.say(Feature::UploadedFile);
+        assert_eq!(report.finish(false).unwrap_err().kind(), ErrorKind::UnsupportedFeature);
+    }
+
+    #[test]
+    fn a_long_name_is_cut() {
+        let mut report = Report::new(Dialect::OpenAi, Some(Dialect::Anthropic));
+        report.say_in(Feature::OtherField, "ä".repeat(1_000_000));
+        assert!(report.notes()[0].len() < 200);
     }
 }

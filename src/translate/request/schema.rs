@@ -1,9 +1,19 @@
 //! JSON Schemas in the keywords that each target takes. Sources: each provider's page on structured output and function
 //! calling (2026).
 
+use std::collections::HashSet;
+
+use memchr::memmem;
 use serde_json::{Map, Value, json};
 
-use crate::Dialect;
+use crate::{
+    Dialect, ErrorKind, LlmError,
+    chat::Json,
+    wire::{
+        WireLimits,
+        fields::{Object, is_object as is_json_object, word},
+    },
+};
 
 /// What a schema is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +25,8 @@ pub(super) enum For {
 /// A schema as the target takes it.
 #[derive(Debug)]
 pub(super) struct Fitted {
-    pub(super) schema: Value,
+    /// `None`: as it is.
+    pub(super) schema: Option<Json>,
     /// Whether the provider can hold the model to it.
     pub(super) strict: bool,
     /// Whether keywords went into a description.
@@ -23,31 +34,78 @@ pub(super) struct Fitted {
 }
 
 /// The schema for the target. `strict`: the provider is asked to hold the model to it.
-pub(super) fn fit(schema: &Value, strict: bool, target: Dialect, what: For) -> Fitted {
-    let mut fitted = Fitted { schema: schema.clone(), strict, moved: false };
+///
+/// One that the target takes as it is stays the text that it was. Only another one is taken apart.
+///
+/// # Errors
+///
+/// [`ErrorKind::TooLarge`] when one that must be taken apart is over a limit.
+pub(super) fn fit(
+    schema: &Json,
+    strict: bool,
+    target: Dialect,
+    what: For,
+    limits: &WireLimits,
+) -> Result<Fitted, LlmError> {
+    if is_taken_as_it_is(schema, strict, target, what)? {
+        return Ok(Fitted { schema: None, strict, moved: false });
+    }
+    limits.check_schema(schema.as_str())?;
+    let wrong = |error| LlmError::new(ErrorKind::InvalidRequest, "a schema cannot be read").with_source(error);
+    let mut value = schema.value().map_err(wrong)?;
+    let (strict, moved) = fit_value(&mut value, strict, target, what);
+    Ok(Fitted { schema: Some(Json::from(value)), strict, moved })
+}
+
+/// Whether nothing in it has to be looked at but its top.
+fn is_taken_as_it_is(schema: &Json, strict: bool, target: Dialect, what: For) -> Result<bool, LlmError> {
+    if strict || target == Dialect::Gemini || (target == Dialect::Anthropic && what == For::Output) {
+        return Ok(false);
+    }
+    let says = |word: &str| memmem::find(schema.as_str().as_bytes(), word.as_bytes()).is_some();
+    if GEMINIS_OWN.iter().any(|word| says(word)) {
+        return Ok(false);
+    }
+    if what == For::Output {
+        return Ok(true);
+    }
+    let top = Object::read(schema.raw(), &["type", "properties", "$ref", "anyOf", "oneOf", "allOf"])?;
+    let refers = top.get("$ref").is_some();
+    let is_object = refers || top.get("type").and_then(word).as_deref() == Some("object");
+    Ok(is_json_object(schema.raw())
+        && is_object
+        && (target != Dialect::OpenAi || refers || top.get("properties").is_some())
+        && (target != Dialect::Anthropic || ["anyOf", "oneOf", "allOf"].iter().all(|name| top.get(name).is_none())))
+}
+
+/// Changes the schema; gives whether the provider can hold the model to it, and whether keywords went into a description.
+fn fit_value(schema: &mut Value, mut strict: bool, target: Dialect, what: For) -> (bool, bool) {
+    let mut moved = false;
     if target != Dialect::Gemini {
-        plain(&mut fitted.schema);
+        plain(schema);
     }
     match target {
         Dialect::OpenAi if strict => {
-            if can_close(&fitted.schema, true) {
-                close(&mut fitted.schema);
-            } else {
-                fitted.strict = false;
+            strict = can_close(schema, true);
+            if strict {
+                close(schema);
             }
         }
         Dialect::Anthropic if strict || what == For::Output => {
-            fitted.moved = keep(&mut fitted.schema, ANTHROPIC);
-            close(&mut fitted.schema);
+            moved = keep(schema, ANTHROPIC);
+            close(schema);
         }
-        Dialect::Gemini => fitted.moved = keep(&mut fitted.schema, GEMINI),
+        Dialect::Gemini => moved = keep(schema, GEMINI),
         _ => {}
     }
     if what == For::Tool {
-        fitted.moved |= object_at_top(&mut fitted.schema, target);
+        moved |= object_at_top(schema, target);
     }
-    fitted
+    (strict, moved)
 }
+
+/// Words of Gemini's schemas alone. An escape in one of them hides it; nobody writes it so.
+const GEMINIS_OWN: [&str; 3] = ["propertyOrdering", "property_ordering", "nullable"];
 
 /// Anthropic's strict decoder knows these.
 const ANTHROPIC: &[&str] = &[
@@ -135,23 +193,36 @@ fn plain(schema: &mut Value) {
     each(fields, plain);
 }
 
+/// Where a schema has others inside: by name, in a list, alone.
+const NAMED: [&str; 3] = ["properties", "$defs", "definitions"];
+const LISTED: [&str; 4] = ["anyOf", "allOf", "oneOf", "prefixItems"];
+const ALONE: [&str; 2] = ["items", "additionalProperties"];
+
 /// Calls `visit` with each schema inside this one.
 fn each(fields: &mut Map<String, Value>, mut visit: impl FnMut(&mut Value)) {
-    for name in ["properties", "$defs", "definitions"] {
+    for name in NAMED {
         if let Some(Value::Object(schemas)) = fields.get_mut(name) {
             schemas.values_mut().for_each(&mut visit);
         }
     }
-    for name in ["anyOf", "allOf", "oneOf", "prefixItems"] {
+    for name in LISTED {
         if let Some(Value::Array(schemas)) = fields.get_mut(name) {
             schemas.iter_mut().for_each(&mut visit);
         }
     }
-    for name in ["items", "additionalProperties"] {
+    for name in ALONE {
         if let Some(schema @ Value::Object(_)) = fields.get_mut(name) {
             visit(schema);
         }
     }
+}
+
+/// Whether `is` holds of each schema inside this one.
+fn all(fields: &Map<String, Value>, is: impl Fn(&Value) -> bool) -> bool {
+    let named = NAMED.iter().filter_map(|name| fields.get(*name)?.as_object()).flat_map(Map::values);
+    let listed = LISTED.iter().filter_map(|name| fields.get(*name)?.as_array()).flatten();
+    let alone = ALONE.iter().filter_map(|name| fields.get(*name)).filter(|schema| schema.is_object());
+    named.chain(listed).chain(alone).all(is)
 }
 
 fn is_object(fields: &Map<String, Value>) -> bool {
@@ -171,19 +242,16 @@ fn can_close(schema: &Value, top: bool) -> bool {
     }
     if is_object(fields) {
         let open = fields.get("additionalProperties").is_some_and(|more| *more != false);
-        let required: Vec<&str> = required(fields).collect();
+        let required: HashSet<&str> = required(fields).collect();
         let properties = fields.get("properties").and_then(Value::as_object);
-        let optional = properties.into_iter().flatten().any(|(name, _)| !required.contains(&name.as_str()));
+        let optional = properties.into_iter().flatten().any(|(name, _)| !required.contains(name.as_str()));
         if open || optional {
             return false;
         }
     } else if top {
         return false;
     }
-    let mut copy = fields.clone();
-    let mut all = true;
-    each(&mut copy, |inside| all &= can_close(inside, false));
-    all
+    all(fields, |inside| can_close(inside, false))
 }
 
 fn required(fields: &Map<String, Value>) -> impl Iterator<Item = &str> {
@@ -270,6 +338,30 @@ fn object_at_top(schema: &mut Value, target: Dialect) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A schema as it goes out, and what became of it.
+    struct Fitted {
+        schema: Value,
+        strict: bool,
+        moved: bool,
+    }
+
+    fn fit(schema: &Value, strict: bool, target: Dialect, what: For) -> Fitted {
+        let fitted = super::fit(&schema.clone().into(), strict, target, what, &WireLimits::default()).unwrap();
+        let schema = fitted.schema.map_or_else(|| schema.clone(), |fitted| fitted.value().unwrap());
+        Fitted { schema, strict: fitted.strict, moved: fitted.moved }
+    }
+
+    #[test]
+    fn what_a_target_takes_as_it_is_is_not_taken_apart() {
+        let none = WireLimits::default().schema_nodes(1);
+        let schema = Json::parse(r#"{ "type": "object", "properties": {"a": {"minimum": 1.50}} }"#).unwrap();
+        for target in [Dialect::Anthropic, Dialect::OpenAi] {
+            assert!(super::fit(&schema, false, target, For::Tool, &none).unwrap().schema.is_none());
+        }
+        let error = super::fit(&schema, false, Dialect::Gemini, For::Tool, &none).unwrap_err();
+        assert!(error.kind() == ErrorKind::TooLarge && error.message().contains("schema_nodes"), "{error}");
+    }
 
     #[test]
     fn openai_strict_closes_objects_however_deep() {

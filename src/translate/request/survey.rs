@@ -1,13 +1,18 @@
 //! What a caller's bytes say that the neutral form has no place for: each field is carried, or met by a rule; none is
 //! passed over in silence.
 
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::report::Report;
-use crate::{Dialect, translate::rules::Feature};
+use crate::{
+    Dialect, LlmError,
+    chat::Json,
+    translate::rules::Feature,
+    wire::fields::{self, Object, each, is_list, is_object},
+};
 
 /// Reads the whole request for what [`Chat`](crate::Chat) does not hold.
-pub(super) fn survey(source: Dialect, body: &Value, report: &mut Report) {
+pub(super) fn survey(source: Dialect, body: &RawValue, report: &mut Report) -> Result<(), LlmError> {
     match source {
         Dialect::Anthropic => anthropic(body, report),
         Dialect::OpenAi => openai(body, report),
@@ -15,36 +20,42 @@ pub(super) fn survey(source: Dialect, body: &Value, report: &mut Report) {
     }
 }
 
-fn is_set(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => false,
-        Value::Array(items) => !items.is_empty(),
-        Value::Object(fields) => !fields.is_empty(),
+fn is_set(value: &RawValue) -> bool {
+    let json = value.get();
+    let is_empty = |text: &str| text.bytes().all(|byte| byte.is_ascii_whitespace());
+    match json.as_bytes() {
+        b"null" | b"false" => false,
+        [b'[', .., b']'] | [b'{', .., b'}'] => !is_empty(&json[1..json.len() - 1]),
         _ => true,
     }
 }
 
-fn fields(value: &Value) -> impl Iterator<Item = (&str, &Value)> {
-    value
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(name, value)| (name.as_str(), value))
-        .filter(|(_, value)| is_set(value))
+/// Calls `visit` with each field of an object that says something.
+fn set<'a>(
+    object: &'a RawValue,
+    mut visit: impl FnMut(&str, &'a RawValue) -> Result<(), LlmError>,
+) -> Result<(), LlmError> {
+    fields::fields(object, |name, value| if is_set(value) { visit(name, value) } else { Ok(()) }).map(drop)
 }
 
-fn items<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
-    value.get(field).and_then(Value::as_array).into_iter().flatten()
+/// The fields of an object that say something and are not known, told by their names.
+fn others(object: &RawValue, known: &[&str], within: &str, report: &mut Report) -> Result<(), LlmError> {
+    set(object, |name, _| {
+        if !known.contains(&name) {
+            report.say_in(Feature::OtherField, format!("{within}.{name}"));
+        }
+        Ok(())
+    })
 }
 
 /// A field that the target spells `name` in its own place; `None` where it has none.
 fn carried(
     report: &mut Report,
     feature: Feature,
-    openai: Option<&str>,
-    anthropic: Option<&str>,
-    gemini: Option<&str>,
-    value: &Value,
+    openai: Option<&'static str>,
+    anthropic: Option<&'static str>,
+    gemini: Option<&'static str>,
+    value: &RawValue,
 ) {
     let name = match report.target() {
         Dialect::Anthropic => anthropic,
@@ -52,85 +63,85 @@ fn carried(
         Dialect::Gemini => gemini,
     };
     match name {
-        Some(name) => report.carry(name, value.clone()),
+        Some(name) => report.carry(name, Json::of(value)),
         None => report.say(feature),
     }
 }
 
-fn top_k(report: &mut Report, value: &Value) {
+fn top_k(report: &mut Report, value: &RawValue) {
     carried(report, Feature::TopK, None, Some("top_k"), Some("topK"), value);
 }
 
-fn seed(report: &mut Report, value: &Value) {
+fn seed(report: &mut Report, value: &RawValue) {
     carried(report, Feature::Seed, Some("seed"), None, Some("seed"), value);
 }
 
-fn presence(report: &mut Report, value: &Value) {
+fn presence(report: &mut Report, value: &RawValue) {
     carried(report, Feature::Penalties, Some("presence_penalty"), None, Some("presencePenalty"), value);
 }
 
-fn frequency(report: &mut Report, value: &Value) {
+fn frequency(report: &mut Report, value: &RawValue) {
     carried(report, Feature::Penalties, Some("frequency_penalty"), None, Some("frequencyPenalty"), value);
 }
 
-fn anthropic(body: &Value, report: &mut Report) {
-    for (name, value) in fields(body) {
+fn anthropic(body: &RawValue, report: &mut Report) -> Result<(), LlmError> {
+    set(body, |name, value| {
         match name {
-            "model" | "messages" | "system" | "tools" | "tool_choice" | "max_tokens" | "temperature" | "top_p"
-            | "stop_sequences" | "stream" => {}
+            "model" | "tool_choice" | "max_tokens" | "temperature" | "top_p" | "stop_sequences" | "stream" => {}
+            "system" => return each(value, |block| anthropic_block(block, report)).map(drop),
+            "messages" => return each(value, |message| anthropic_message(message, report)).map(drop),
+            "tools" => return each(value, |tool| anthropic_tool(tool, report)).map(drop),
             "output_config" | "output_format" => {
-                for (name, _) in
-                    fields(value).filter(|(name, _)| !matches!(*name, "format" | "effort" | "type" | "schema"))
-                {
-                    report.say_in(Feature::OtherField, format!("output_config.{name}"));
-                }
+                return others(value, &["format", "effort", "type", "schema"], "output_config", report);
             }
-            "thinking" => {
-                for (name, _) in fields(value).filter(|(name, _)| !matches!(*name, "type" | "budget_tokens")) {
-                    report.say_in(Feature::OtherField, format!("thinking.{name}"));
-                }
-            }
+            "thinking" => return others(value, &["type", "budget_tokens"], "thinking", report),
             "top_k" => top_k(report, value),
             "metadata" => {
-                for (name, _) in fields(value) {
+                return set(value, |name, _| {
                     report.say(if name == "user_id" { Feature::EndUser } else { Feature::Metadata });
-                }
+                    Ok(())
+                });
             }
             "cache_control" => report.say(Feature::Cache),
             "service_tier" | "speed" | "inference_geo" => report.say(Feature::ServiceTier),
             "container" | "mcp_servers" => report.say_in(Feature::ServerTool, name),
             other => report.say_in(Feature::OtherField, other),
         }
-    }
-    for block in items(body, "system") {
-        anthropic_block(block, report);
-    }
-    for message in items(body, "messages") {
-        for (name, _) in fields(message).filter(|(name, _)| !matches!(*name, "role" | "content")) {
-            report.say_in(Feature::OtherField, format!("messages.{name}"));
-        }
-        for block in items(message, "content") {
-            anthropic_block(block, report);
-        }
-    }
-    for tool in items(body, "tools") {
-        if tool.get("input_schema").is_none() {
-            report.say_in(Feature::ServerTool, text(tool, "name"));
-            continue;
-        }
-        for (name, _) in fields(tool) {
-            match name {
-                "name" | "description" | "input_schema" | "strict" | "type" => {}
-                "cache_control" => report.say(Feature::Cache),
-                other => report.say_in(Feature::ToolSetting, other),
-            }
-        }
-    }
+        Ok(())
+    })
 }
 
-fn anthropic_block(block: &Value, report: &mut Report) {
-    let kind = text(block, "type");
-    let known: &[&str] = match kind {
+fn anthropic_message(message: &RawValue, report: &mut Report) -> Result<(), LlmError> {
+    report.go_on()?;
+    set(message, |name, value| {
+        match name {
+            "role" => {}
+            "content" => return each(value, |block| anthropic_block(block, report)).map(drop),
+            name => report.say_in(Feature::OtherField, format!("messages.{name}")),
+        }
+        Ok(())
+    })
+}
+
+fn anthropic_tool(tool: &RawValue, report: &mut Report) -> Result<(), LlmError> {
+    let known = Object::read(tool, &["input_schema", "name"])?;
+    if known.get("input_schema").is_none() {
+        report.say_in(Feature::ServerTool, known.word("name").unwrap_or_default());
+        return Ok(());
+    }
+    set(tool, |name, _| {
+        match name {
+            "name" | "description" | "input_schema" | "strict" | "type" => {}
+            "cache_control" => report.say(Feature::Cache),
+            other => report.say_in(Feature::ToolSetting, other),
+        }
+        Ok(())
+    })
+}
+
+fn anthropic_block(block: &RawValue, report: &mut Report) -> Result<(), LlmError> {
+    let kind = Object::read(block, &["type"])?.word("type").unwrap_or_default();
+    let known: &[&str] = match &*kind {
         "text" => &["text"],
         "image" => &["source"],
         "document" => &["source", "title"],
@@ -139,29 +150,32 @@ fn anthropic_block(block: &Value, report: &mut Report) {
         "thinking" => &["thinking", "signature"],
         "redacted_thinking" => &["data"],
         // Met as a part of its own.
-        _ => return,
+        _ => return Ok(()),
     };
-    for (name, _) in fields(block) {
+    set(block, |name, value| {
         match name {
             "type" => {}
             "cache_control" => report.say(Feature::Cache),
             "citations" => report.say(Feature::Citations),
+            // A result within a result is a part of its own.
+            "content" if kind == "tool_result" => {
+                return each(value, |inner| {
+                    let is_result = Object::read(inner, &["type"])?.word("type").as_deref() == Some("tool_result");
+                    if is_result { Ok(()) } else { anthropic_block(inner, report) }
+                })
+                .map(drop);
+            }
             name if known.contains(&name) => {}
             other => report.say_in(Feature::OtherField, format!("{kind}.{other}")),
         }
-    }
-    if kind == "tool_result" {
-        items(block, "content").for_each(|inner| anthropic_block(inner, report));
-    }
+        Ok(())
+    })
 }
 
-fn openai(body: &Value, report: &mut Report) {
-    for (name, value) in fields(body) {
+fn openai(body: &RawValue, report: &mut Report) -> Result<(), LlmError> {
+    set(body, |name, value| {
         match name {
             "model"
-            | "messages"
-            | "tools"
-            | "tool_choice"
             | "parallel_tool_calls"
             | "max_completion_tokens"
             | "max_tokens"
@@ -170,11 +184,24 @@ fn openai(body: &Value, report: &mut Report) {
             | "stop"
             | "stream"
             | "stream_options"
-            | "response_format"
             | "reasoning_effort"
             | "functions"
             | "function_call" => {}
-            "n" if value.as_u64() == Some(1) => {}
+            "messages" => return each(value, |message| openai_message(message, report)).map(drop),
+            "tools" => return each(value, |tool| openai_tool(tool, report)).map(drop),
+            "tool_choice" => {
+                if Object::read(value, &["type"])?.word("type").as_deref() == Some("allowed_tools") {
+                    report.say(Feature::AllowedTools);
+                }
+            }
+            "response_format" => {
+                if let Some(schema) = Object::read(value, &["json_schema"])?.get("json_schema")
+                    && Object::read(schema, &["description"])?.get("description").is_some_and(is_set)
+                {
+                    report.say_in(Feature::OtherField, "response_format.json_schema.description");
+                }
+            }
+            "n" if value.get() == "1" => {}
             "n" => report.say(Feature::Choices),
             "logprobs" | "top_logprobs" => report.say(Feature::Logprobs),
             "seed" => seed(report, value),
@@ -189,106 +216,140 @@ fn openai(body: &Value, report: &mut Report) {
                 report.say(Feature::Cache);
             }
             "prediction" => report.say(Feature::Prediction),
-            "modalities" if items(body, "modalities").all(|kind| kind == "text") => {}
+            "modalities" if are_all(value, "text")? => {}
             "modalities" | "audio" => report.say(Feature::Modalities),
             "web_search_options" => report.say_in(Feature::ServerTool, name),
             other => report.say_in(Feature::OtherField, other),
         }
-    }
-    if text(&body["tool_choice"], "type") == "allowed_tools" {
-        report.say(Feature::AllowedTools);
-    }
-    for message in items(body, "messages") {
-        let tool = matches!(text(message, "role"), "tool" | "function");
-        for (name, _) in fields(message) {
-            match name {
-                "role" | "content" | "tool_calls" | "function_call" | "tool_call_id" | "refusal" | "reasoning"
-                | "reasoning_content" | "reasoning_details" => {}
-                "name" if tool => {}
-                "name" => report.say(Feature::ParticipantName),
-                "annotations" => report.say(Feature::Citations),
-                "audio" => report.say_in(Feature::OwnPart, name),
-                "cache_control" => report.say(Feature::Cache),
-                other => report.say_in(Feature::OtherField, format!("messages.{other}")),
-            }
-        }
-        for part in items(message, "content") {
-            if part["image_url"].get("detail").is_some_and(is_set) {
-                report.say(Feature::ImageDetail);
-            }
-            if fields(part).any(|(name, _)| matches!(name, "cache_control" | "prompt_cache_breakpoint")) {
-                report.say(Feature::Cache);
-            }
-        }
-    }
-    for tool in items(body, "tools") {
-        if tool.get("function").is_none_or(|function| !function.is_object()) {
-            report.say_in(Feature::ServerTool, text(tool, "type"));
-            continue;
-        }
-        for (name, _) in fields(tool) {
-            match name {
-                "type" | "function" => {}
-                "cache_control" => report.say(Feature::Cache),
-                other => report.say_in(Feature::ToolSetting, other),
-            }
-        }
-        for (name, _) in fields(&tool["function"]) {
-            if !matches!(name, "name" | "description" | "parameters" | "strict") {
-                report.say_in(Feature::ToolSetting, name);
-            }
-        }
-    }
-    if body["response_format"]["json_schema"].get("description").is_some_and(is_set) {
-        report.say_in(Feature::OtherField, "response_format.json_schema.description");
-    }
+        Ok(())
+    })
 }
 
-fn gemini(body: &Value, report: &mut Report) {
-    for (name, value) in fields(body) {
-        match camel(name).as_str() {
-            "model" | "contents" | "systemInstruction" | "tools" => {}
-            "toolConfig" => {
-                for (name, value) in fields(value) {
-                    match camel(name).as_str() {
-                        "functionCallingConfig" => {
-                            let names = fields(value).find(|(name, _)| camel(name) == "allowedFunctionNames");
-                            if names.and_then(|(_, names)| names.as_array()).is_some_and(|names| names.len() > 1) {
-                                report.say(Feature::AllowedTools);
-                            }
-                        }
-                        other => report.say_in(Feature::ServerTool, other),
-                    }
+/// Whether it is a list of nothing but this word.
+fn are_all(list: &RawValue, word: &str) -> Result<bool, LlmError> {
+    let mut all = is_list(list);
+    each(list, |item| {
+        all &= fields::word(item).as_deref() == Some(word);
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+fn openai_message(message: &RawValue, report: &mut Report) -> Result<(), LlmError> {
+    report.go_on()?;
+    let role = Object::read(message, &["role"])?.word("role");
+    let tool = matches!(role.as_deref(), Some("tool" | "function"));
+    set(message, |name, value| {
+        match name {
+            "role" | "tool_calls" | "function_call" | "tool_call_id" | "refusal" | "reasoning"
+            | "reasoning_content" | "reasoning_details" => {}
+            "content" => return each(value, |part| openai_part(part, report)).map(drop),
+            "name" if tool => {}
+            "name" => report.say(Feature::ParticipantName),
+            "annotations" => report.say(Feature::Citations),
+            "audio" => report.say_in(Feature::OwnPart, name),
+            "cache_control" => report.say(Feature::Cache),
+            other => report.say_in(Feature::OtherField, format!("messages.{other}")),
+        }
+        Ok(())
+    })
+}
+
+fn openai_part(part: &RawValue, report: &mut Report) -> Result<(), LlmError> {
+    set(part, |name, value| {
+        match name {
+            "image_url" => {
+                let detail = Object::read(value, &["detail"])?.get("detail");
+                if detail.is_some_and(is_set) {
+                    report.say(Feature::ImageDetail);
                 }
             }
-            "generationConfig" => gemini_settings(value, report),
+            "cache_control" | "prompt_cache_breakpoint" => report.say(Feature::Cache),
+            _ => {}
+        }
+        Ok(())
+    })
+}
+
+fn openai_tool(tool: &RawValue, report: &mut Report) -> Result<(), LlmError> {
+    let known = Object::read(tool, &["function", "type"])?;
+    let Some(function) = known.object("function") else {
+        report.say_in(Feature::ServerTool, known.word("type").unwrap_or_default());
+        return Ok(());
+    };
+    set(tool, |name, _| {
+        match name {
+            "type" | "function" => {}
+            "cache_control" => report.say(Feature::Cache),
+            other => report.say_in(Feature::ToolSetting, other),
+        }
+        Ok(())
+    })?;
+    set(function, |name, _| {
+        if !matches!(name, "name" | "description" | "parameters" | "strict") {
+            report.say_in(Feature::ToolSetting, name);
+        }
+        Ok(())
+    })
+}
+
+fn gemini(body: &RawValue, report: &mut Report) -> Result<(), LlmError> {
+    set(body, |name, value| {
+        match camel(name).as_str() {
+            "model" | "contents" | "systemInstruction" => {}
+            // One tool, or a list of them.
+            "tools" if is_object(value) => return gemini_tool(value, report),
+            "tools" => return each(value, |tool| gemini_tool(tool, report)).map(drop),
+            "toolConfig" => {
+                return set(value, |name, value| {
+                    match camel(name).as_str() {
+                        "functionCallingConfig" => gemini_calling(value, report)?,
+                        other => report.say_in(Feature::ServerTool, other),
+                    }
+                    Ok(())
+                });
+            }
+            "generationConfig" => return gemini_settings(value, report),
             "safetySettings" | "modelArmorConfig" => report.say(Feature::Safety),
             "cachedContent" => report.say(Feature::CachedContent),
             "labels" | "store" => report.say(Feature::Metadata),
             "serviceTier" => report.say(Feature::ServiceTier),
             other => report.say_in(Feature::OtherField, other),
         }
-    }
-    // One tool, or a list of them.
-    let tools =
-        body.get("tools").map(|tools| tools.as_array().map_or_else(|| std::slice::from_ref(tools), Vec::as_slice));
-    for tool in tools.into_iter().flatten() {
-        for (name, value) in tool.as_object().into_iter().flatten() {
-            if camel(name) != "functionDeclarations" {
-                report.say_in(Feature::ServerTool, name);
-                continue;
-            }
-            for (name, _) in value.as_array().into_iter().flatten().flat_map(fields) {
+        Ok(())
+    })
+}
+
+fn gemini_calling(calling: &RawValue, report: &mut Report) -> Result<(), LlmError> {
+    set(calling, |name, names| {
+        if camel(name) == "allowedFunctionNames" && fields::count(names)? > 1 {
+            report.say(Feature::AllowedTools);
+        }
+        Ok(())
+    })
+}
+
+fn gemini_tool(tool: &RawValue, report: &mut Report) -> Result<(), LlmError> {
+    fields::fields(tool, |name, value| {
+        if camel(name) != "functionDeclarations" {
+            report.say_in(Feature::ServerTool, name);
+            return Ok(());
+        }
+        each(value, |declaration| {
+            set(declaration, |name, _| {
                 if !matches!(camel(name).as_str(), "name" | "description" | "parameters" | "parametersJsonSchema") {
                     report.say_in(Feature::ToolSetting, name);
                 }
-            }
-        }
-    }
+                Ok(())
+            })
+        })
+        .map(drop)
+    })
+    .map(drop)
 }
 
-fn gemini_settings(settings: &Value, report: &mut Report) {
-    for (name, value) in fields(settings) {
+fn gemini_settings(settings: &RawValue, report: &mut Report) -> Result<(), LlmError> {
+    set(settings, |name, value| {
         match camel(name).as_str() {
             "temperature" | "topP" | "maxOutputTokens" | "stopSequences" | "responseMimeType" | "responseSchema"
             | "responseJsonSchema" | "thinkingConfig" => {}
@@ -296,14 +357,15 @@ fn gemini_settings(settings: &Value, report: &mut Report) {
             "seed" => seed(report, value),
             "presencePenalty" => presence(report, value),
             "frequencyPenalty" => frequency(report, value),
-            "candidateCount" if value.as_u64() == Some(1) => {}
+            "candidateCount" if value.get() == "1" => {}
             "candidateCount" => report.say(Feature::Choices),
             "responseLogprobs" | "logprobs" => report.say(Feature::Logprobs),
-            "responseModalities" if value.as_array().is_some_and(|kinds| kinds.iter().all(|kind| kind == "TEXT")) => {}
+            "responseModalities" if are_all(value, "TEXT")? => {}
             "responseModalities" | "speechConfig" | "imageConfig" => report.say(Feature::Modalities),
             other => report.say_in(Feature::OtherField, format!("generationConfig.{other}")),
         }
-    }
+        Ok(())
+    })
 }
 
 /// A name in `camelCase`: the API takes `snake_case` too.
@@ -321,8 +383,4 @@ fn camel(name: &str) -> String {
         }
     }
     camel
-}
-
-fn text<'a>(value: &'a Value, field: &str) -> &'a str {
-    value.get(field).and_then(Value::as_str).unwrap_or_default()
 }

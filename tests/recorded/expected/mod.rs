@@ -87,7 +87,8 @@ impl Said {
                     }
                 }
                 Part::Extra { of, extra } => {
-                    for (name, value) in &extra.fields {
+                    let fields: serde_json::Map<String, Value> = extra.fields.read().unwrap();
+                    for (name, value) in &fields {
                         match (of, name.as_str(), value) {
                             (_, "thoughtSignature", Value::String(token)) => said.marks.push(token.clone()),
                             (ExtraOf::Turn, "reasoning_details", Value::Array(details)) => {
@@ -107,8 +108,9 @@ impl Said {
                     }
                 }
                 Part::Other { value, .. } => {
+                    let value = value.value().unwrap();
                     said.marks.extend(value["thoughtSignature"].as_str().map(str::to_owned));
-                    said.other.push(value.clone());
+                    said.other.push(value);
                 }
                 _ => said.other.push(Value::Null),
             }

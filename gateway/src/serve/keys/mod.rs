@@ -252,6 +252,11 @@ impl Keys {
 }
 
 impl Key {
+    /// Whether its limits count what is in a request.
+    pub(crate) fn reads_requests(&self) -> bool {
+        self.limits.is_some() || self.budget.is_some()
+    }
+
     /// The feature that a request counts as, where it may.
     pub(crate) fn feature(&self, named: Option<Box<str>>) -> Result<Option<Box<str>>, Denied> {
         match (&self.features, named) {

@@ -10,6 +10,7 @@ mod images;
 mod key_limits;
 mod keys;
 mod lessons;
+mod limits;
 mod logs;
 mod memory;
 mod protocols;

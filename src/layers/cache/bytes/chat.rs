@@ -2,8 +2,8 @@
 
 use super::pieces::{Damaged, Reader, Writer};
 use crate::chat::{
-    Document, Extra, ExtraOf, FinishReason, Image, Media, Message, Opaque, Part, Reasoning, Role, ToolCall, ToolResult,
-    Usage,
+    Document, Extra, ExtraOf, FinishReason, Image, Json, Media, Message, Opaque, Part, Reasoning, Role, ToolCall,
+    ToolResult, Usage,
 };
 
 impl Writer {
@@ -57,20 +57,21 @@ impl Writer {
                 self.tag(6);
                 self.text(text);
             }
+            // As text, in which no number changes. Up to version 1 they were pieces, with tags of their own.
             Part::Other { dialect, value } => {
-                self.tag(7);
+                self.tag(9);
                 self.dialect(*dialect);
-                self.value(value);
+                self.text(value.as_str());
             }
             Part::Extra { of, extra: Extra { dialect, fields } } => {
-                self.tag(8);
+                self.tag(10);
                 self.tag(match of {
                     ExtraOf::Part => 0,
                     ExtraOf::Turn => 1,
                     ExtraOf::Answer => 2,
                 });
                 self.dialect(*dialect);
-                self.fields(fields);
+                self.text(fields.as_str());
             }
         }
     }
@@ -159,18 +160,25 @@ impl Reader<'_> {
             }
             5 => Part::Reasoning(Reasoning { text: self.text()?, opaque: self.optional(Self::opaque)? }),
             6 => Part::Refusal(self.text()?),
-            7 => Part::Other { dialect: self.dialect()?, value: self.value()? },
-            8 => {
-                let of = match self.tag()? {
-                    0 => ExtraOf::Part,
-                    1 => ExtraOf::Turn,
-                    2 => ExtraOf::Answer,
-                    _ => return Err(Damaged),
-                };
-                Part::Extra { of, extra: Extra { dialect: self.dialect()?, fields: self.fields()? } }
-            }
+            7 => Part::Other { dialect: self.dialect()?, value: self.value()?.into() },
+            8 => Part::Extra { of: self.extra_of()?, extra: Extra::new(self.dialect()?, self.fields()?) },
+            9 => Part::Other { dialect: self.dialect()?, value: self.json()? },
+            10 => Part::Extra { of: self.extra_of()?, extra: Extra::new(self.dialect()?, self.json()?) },
             _ => return Err(Damaged),
         })
+    }
+
+    fn extra_of(&mut self) -> Result<ExtraOf, Damaged> {
+        Ok(match self.tag()? {
+            0 => ExtraOf::Part,
+            1 => ExtraOf::Turn,
+            2 => ExtraOf::Answer,
+            _ => return Err(Damaged),
+        })
+    }
+
+    fn json(&mut self) -> Result<Json, Damaged> {
+        Json::parse(self.text()?).map_err(|_| Damaged)
     }
 
     fn media(&mut self) -> Result<Media, Damaged> {

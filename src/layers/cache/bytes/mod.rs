@@ -82,7 +82,7 @@ impl Answer {
             return Err(StoreError::new(StoreErrorKind::NewerSchema, "an answer that was kept"));
         }
         let (kept, said) = rest.split_at_checked(SUM).ok_or_else(damaged)?;
-        if *version < OF_NOBODY || kept != sum(said) {
+        if !(OF_NOBODY..=VERSION).contains(version) || kept != sum(said) {
             return Err(damaged());
         }
         Self::read(*version, &mut Reader::new(said), now, since_1970).map_err(|Damaged| damaged())

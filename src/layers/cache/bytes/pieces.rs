@@ -91,56 +91,6 @@ impl Writer {
     pub(super) fn kind(&mut self, kind: ErrorKind) {
         self.text(kind.name());
     }
-
-    pub(super) fn value(&mut self, value: &Value) {
-        match value {
-            Value::Null => self.tag(0),
-            Value::Bool(flag) => {
-                self.tag(1);
-                self.flag(*flag);
-            }
-            Value::Number(number) => self.json_number(number),
-            Value::String(text) => {
-                self.tag(5);
-                self.text(text);
-            }
-            Value::Array(items) => {
-                self.tag(6);
-                self.list(items, Self::value);
-            }
-            Value::Object(fields) => {
-                self.tag(7);
-                self.fields(fields);
-            }
-        }
-    }
-
-    pub(super) fn fields(&mut self, fields: &Map<String, Value>) {
-        self.number(fields.len() as u64);
-        for (name, value) in fields {
-            self.text(name);
-            self.value(value);
-        }
-    }
-
-    /// Not as text: reading that again may be off by the last bit of a float.
-    fn json_number(&mut self, number: &Number) {
-        match (number.as_u64(), number.as_i64()) {
-            (Some(number), _) => {
-                self.tag(2);
-                self.number(number);
-            }
-            (None, Some(number)) => {
-                self.tag(3);
-                self.number(number.unsigned_abs());
-            }
-            (None, None) => {
-                self.tag(4);
-                let bits = number.as_f64().unwrap_or_default().to_bits();
-                self.bytes.extend_from_slice(&bits.to_le_bytes());
-            }
-        }
-    }
 }
 
 impl<'a> Reader<'a> {

@@ -1,0 +1,164 @@
+use std::{fmt, sync::Arc};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value, value::RawValue, value::to_raw_value};
+
+use crate::wire::fields;
+
+/// A JSON value as its text: a tool's schema, a part or a field that only one dialect knows.
+///
+/// It is passed on as it was written, and is taken apart only by who reads it. A value of many small nodes takes many
+/// times as much memory as its text. To clone it copies nothing.
+///
+/// Two are equal when they mean the same, however they are written.
+///
+/// ```
+/// use serde_json::json;
+/// use steadfast::chat::Json;
+///
+/// let schema = Json::from(json!({"type": "object"}));
+/// assert_eq!(schema.as_str(), r#"{"type":"object"}"#);
+/// assert_eq!(schema.value()?["type"], "object");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Json(Arc<RawValue>);
+
+impl Json {
+    /// Reads a text, of which the grammar is checked and nothing is kept but itself.
+    ///
+    /// # Errors
+    ///
+    /// When it is not one JSON value.
+    pub fn parse(text: impl Into<String>) -> Result<Self, serde_json::Error> {
+        RawValue::from_string(text.into()).map(Self::from)
+    }
+
+    /// Returns the text.
+    pub fn as_str(&self) -> &str {
+        self.0.get()
+    }
+
+    /// Reads the value into a type of your own.
+    ///
+    /// # Errors
+    ///
+    /// When it is not of that type, or is nested more than 127 deep.
+    pub fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, serde_json::Error> {
+        serde_json::from_str(self.as_str())
+    }
+
+    /// Reads the value. Many small nodes take far more memory than their text.
+    ///
+    /// # Errors
+    ///
+    /// When it is nested more than 127 deep, or a text or number in it is none that Rust knows.
+    pub fn value(&self) -> Result<Value, serde_json::Error> {
+        self.read()
+    }
+
+    /// Returns whether it is `null`.
+    pub fn is_null(&self) -> bool {
+        self.as_str() == "null"
+    }
+
+    /// Returns whether it is an object.
+    pub fn is_object(&self) -> bool {
+        self.as_str().starts_with('{')
+    }
+
+    /// Copies a value out of a larger text.
+    pub(crate) fn of(raw: &RawValue) -> Self {
+        Self::from(raw.to_owned())
+    }
+
+    pub(crate) fn null() -> Self {
+        Value::Null.into()
+    }
+
+    /// An object without fields.
+    pub(crate) fn no_fields() -> Self {
+        Map::new().into()
+    }
+
+    pub(crate) fn raw(&self) -> &RawValue {
+        &self.0
+    }
+
+    /// A field of an object, as it stands; the last one, if it is there more than once.
+    pub(crate) fn get(&self, name: &str) -> Option<&RawValue> {
+        let mut found = None;
+        let read = fields::fields(self.raw(), |field, value| {
+            if field == name {
+                found = Some(value);
+            }
+            Ok(())
+        });
+        read.ok().and(found)
+    }
+
+    /// The name of the first field of an object.
+    pub(crate) fn first_name(&self) -> Option<String> {
+        let mut first = None;
+        let read = fields::fields(self.raw(), |name, _| {
+            first.get_or_insert_with(|| name.to_owned());
+            Ok(())
+        });
+        read.ok().and(first)
+    }
+
+    /// The fields of an object, taken apart; none of what is no object.
+    pub(crate) fn fields(&self) -> Map<String, Value> {
+        self.read().unwrap_or_default()
+    }
+}
+
+impl From<Box<RawValue>> for Json {
+    fn from(raw: Box<RawValue>) -> Self {
+        Self(raw.into())
+    }
+}
+
+impl From<Value> for Json {
+    fn from(value: Value) -> Self {
+        to_raw_value(&value).expect("a value's fields are named by texts").into()
+    }
+}
+
+impl From<Map<String, Value>> for Json {
+    fn from(fields: Map<String, Value>) -> Self {
+        Value::Object(fields).into()
+    }
+}
+
+impl PartialEq for Json {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str() || matches!((self.value(), other.value()), (Ok(one), Ok(two)) if one == two)
+    }
+}
+
+impl PartialEq<Value> for Json {
+    fn eq(&self, other: &Value) -> bool {
+        self.value().is_ok_and(|value| value == *other)
+    }
+}
+
+impl Serialize for Json {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Json {
+    /// By way of a value, which every format can give; a raw one can be had of JSON's own text alone.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Value::deserialize(deserializer).map(Self::from)
+    }
+}
+
+impl fmt::Debug for Json {
+    /// Nothing of what it says.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Json({} bytes)", self.as_str().len())
+    }
+}

@@ -1,0 +1,302 @@
+//! Reading a caller's request as it stands, strictly: what is of another type than the dialect says is refused by name.
+//!
+//! Nothing is taken apart that is not looked for, and no list or object is held as a whole: what stands in one is given out
+//! piece by piece, as a slice of the body.
+
+use std::{borrow::Cow, fmt};
+
+use serde::{
+    Deserialize, Deserializer as _,
+    de::{Error, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::{Number, value::RawValue};
+
+use crate::{ErrorKind, LlmError};
+
+/// The field is not what it must be.
+pub(crate) fn bad(field: &str, expected: &str) -> LlmError {
+    LlmError::new(ErrorKind::InvalidRequest, format!("{field} must be {expected}"))
+}
+
+fn unreadable(error: serde_json::Error) -> LlmError {
+    LlmError::new(ErrorKind::InvalidRequest, "a text or a field's name in the body is none").with_source(error)
+}
+
+/// The fields of an object that are looked for. Of one that is there more than once the last counts.
+pub(crate) struct Object<'a> {
+    names: &'static [&'static str],
+    values: Vec<Option<&'a RawValue>>,
+}
+
+impl<'a> Object<'a> {
+    /// Looks for the fields of these names; finds none in what is no object.
+    pub(crate) fn read(raw: &'a RawValue, names: &'static [&'static str]) -> Result<Self, LlmError> {
+        let mut values = vec![None; names.len()];
+        fields(raw, |name, value| {
+            if let Some(place) = names.iter().position(|known| *known == name) {
+                values[place] = Some(value);
+            }
+            Ok(())
+        })?;
+        Ok(Self { names, values })
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&'a RawValue> {
+        let place = self.names.iter().position(|known| *known == name);
+        debug_assert!(place.is_some(), "`{name}` was not looked for");
+        self.values[place?]
+    }
+
+    /// The first of these fields that is there and not `null`.
+    pub(crate) fn either(&self, names: &[&str]) -> Option<&'a RawValue> {
+        let there = names.iter().find_map(|name| self.get(name));
+        there.filter(|value| !is_null(value))
+    }
+
+    pub(crate) fn text(&self, name: &str) -> Result<Option<String>, LlmError> {
+        self.get(name).map_or(Ok(None), text)
+    }
+
+    /// A word of the format's own, which is looked at and not kept.
+    pub(crate) fn word(&self, name: &str) -> Option<Cow<'a, str>> {
+        self.get(name).and_then(word)
+    }
+
+    pub(crate) fn flag(&self, name: &str) -> Option<bool> {
+        self.get(name).and_then(flag)
+    }
+
+    /// The field's value, where it is an object.
+    pub(crate) fn object(&self, name: &str) -> Option<&'a RawValue> {
+        self.get(name).filter(|value| is_object(value))
+    }
+
+    pub(crate) fn number(&self, name: &str) -> Result<Option<u32>, LlmError> {
+        let Some(value) = self.get(name).filter(|value| !is_null(value)) else { return Ok(None) };
+        let number: Option<Number> = serde_json::from_str(value.get()).ok();
+        let whole = number.and_then(|number| {
+            number.as_u64().or_else(|| {
+                // Some languages write `100.0`.
+                let float = number.as_f64().filter(|float| float.fract() == 0.0 && *float >= 0.0);
+                float.map(|float| float as u64)
+            })
+        });
+        let whole = whole.and_then(|number| u32::try_from(number).ok());
+        whole.map(Some).ok_or_else(|| bad(name, "a whole number that is not negative"))
+    }
+
+    /// A whole number, whatever its sign.
+    pub(crate) fn signed(&self, name: &str) -> Option<i64> {
+        serde_json::from_str::<Number>(self.get(name)?.get()).ok()?.as_i64()
+    }
+
+    pub(crate) fn floating(&self, name: &str) -> Result<Option<f64>, LlmError> {
+        let Some(value) = self.get(name).filter(|value| !is_null(value)) else { return Ok(None) };
+        let number: Option<Number> = serde_json::from_str(value.get()).ok();
+        number.and_then(|number| number.as_f64()).map(Some).ok_or_else(|| bad(name, "a number"))
+    }
+
+    /// A text or a list of texts.
+    pub(crate) fn strings(&self, name: &str) -> Result<Vec<String>, LlmError> {
+        let Some(value) = self.get(name).filter(|value| !is_null(value)) else { return Ok(Vec::new()) };
+        let wrong = || bad(name, "a text or a list of texts");
+        if let Some(one) = text(value)? {
+            return Ok(vec![one]);
+        }
+        let mut strings = Vec::new();
+        let is_list = each(value, |one| {
+            strings.push(text(one)?.ok_or_else(wrong)?);
+            Ok(())
+        })?;
+        if is_list { Ok(strings) } else { Err(wrong()) }
+    }
+}
+
+/// The text, if it is one.
+pub(crate) fn text(raw: &RawValue) -> Result<Option<String>, LlmError> {
+    if !raw.get().starts_with('"') {
+        return Ok(None);
+    }
+    serde_json::from_str(raw.get()).map(Some).map_err(unreadable)
+}
+
+/// The same, borrowed where it reads as it is written.
+pub(crate) fn word(raw: &RawValue) -> Option<Cow<'_, str>> {
+    if !raw.get().starts_with('"') {
+        return None;
+    }
+    serde_json::from_str(raw.get()).ok().map(|Word(word)| word)
+}
+
+pub(crate) fn flag(raw: &RawValue) -> Option<bool> {
+    match raw.get() {
+        "true" => Some(true),
+        "false" => Some(false),
+        _ => None,
+    }
+}
+
+pub(crate) fn is_null(raw: &RawValue) -> bool {
+    raw.get() == "null"
+}
+
+pub(crate) fn is_object(raw: &RawValue) -> bool {
+    raw.get().starts_with('{')
+}
+
+pub(crate) fn is_list(raw: &RawValue) -> bool {
+    raw.get().starts_with('[')
+}
+
+/// Calls `visit` with each field of an object, in their order; gives false for what is none.
+pub(crate) fn fields<'a>(
+    raw: &'a RawValue,
+    visit: impl FnMut(&str, &'a RawValue) -> Result<(), LlmError>,
+) -> Result<bool, LlmError> {
+    if !is_object(raw) {
+        return Ok(false);
+    }
+    let mut reading = Reading { visit, failed: None };
+    let read = serde_json::Deserializer::from_str(raw.get()).deserialize_map(Fields(&mut reading));
+    reading.ended(read)
+}
+
+/// Calls `visit` with each item of a list, in their order; gives false for what is none.
+pub(crate) fn each<'a>(
+    raw: &'a RawValue,
+    visit: impl FnMut(&'a RawValue) -> Result<(), LlmError>,
+) -> Result<bool, LlmError> {
+    if !is_list(raw) {
+        return Ok(false);
+    }
+    let mut reading = Reading { visit, failed: None };
+    let read = serde_json::Deserializer::from_str(raw.get()).deserialize_seq(Items(&mut reading));
+    reading.ended(read)
+}
+
+/// How many items a list has, so that room can be made for no more than these.
+pub(crate) fn count(raw: &RawValue) -> Result<usize, LlmError> {
+    let mut count = 0;
+    each(raw, |_| {
+        count += 1;
+        Ok(())
+    })?;
+    Ok(count)
+}
+
+/// The one field of an object that has no other.
+pub(crate) fn only_field(raw: &RawValue) -> Result<Option<(String, &RawValue)>, LlmError> {
+    let (mut only, mut count) = (None, 0);
+    fields(raw, |name, value| {
+        if count == 0 {
+            only = Some((name.to_owned(), value));
+        }
+        count += 1;
+        Ok(())
+    })?;
+    Ok(only.filter(|_| count == 1))
+}
+
+/// Who looks at the pieces, and why that came to an end before theirs.
+struct Reading<F> {
+    visit: F,
+    failed: Option<LlmError>,
+}
+
+impl<F> Reading<F> {
+    fn ended(self, read: Result<(), serde_json::Error>) -> Result<bool, LlmError> {
+        match (self.failed, read) {
+            (Some(failed), _) => Err(failed),
+            (None, Err(error)) => Err(unreadable(error)),
+            (None, Ok(())) => Ok(true),
+        }
+    }
+
+    fn keep<E: Error>(&mut self, visited: Result<(), LlmError>) -> Result<(), E> {
+        visited.map_err(|error| {
+            self.failed = Some(error);
+            E::custom("")
+        })
+    }
+}
+
+struct Fields<'r, F>(&'r mut Reading<F>);
+
+impl<'de, F: FnMut(&str, &'de RawValue) -> Result<(), LlmError>> Visitor<'de> for Fields<'_, F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<(), A::Error> {
+        while let Some(Word(name)) = object.next_key()? {
+            let visited = (self.0.visit)(&name, object.next_value()?);
+            self.0.keep(visited)?;
+        }
+        Ok(())
+    }
+}
+
+struct Items<'r, F>(&'r mut Reading<F>);
+
+impl<'de, F: FnMut(&'de RawValue) -> Result<(), LlmError>> Visitor<'de> for Items<'_, F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while let Some(item) = list.next_element()? {
+            let visited = (self.0.visit)(item);
+            self.0.keep(visited)?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Deserialize)]
+struct Word<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(json: &str) -> &RawValue {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn fields_are_found_in_any_spelling_and_the_last_one_counts() {
+        let object = Object::read(raw(r#"{"a":1,"\u0061":2,"b":"x\n","c":null}"#), &["a", "b", "c", "d"]).unwrap();
+        assert_eq!(object.number("a").unwrap(), Some(2));
+        assert_eq!(object.text("b").unwrap().as_deref(), Some("x\n"));
+        assert_eq!((object.number("c").unwrap(), object.get("d").is_none()), (None, true));
+        assert!(Object::read(raw("[1]"), &["a"]).unwrap().get("a").is_none(), "what is no object has no fields");
+    }
+
+    #[test]
+    fn a_text_that_is_none_is_refused_and_not_left_out() {
+        let object = Object::read(raw(r#"{"a":"\ud800","b":7}"#), &["a", "b"]).unwrap();
+        assert_eq!(object.text("a").unwrap_err().kind(), ErrorKind::InvalidRequest);
+        assert_eq!(object.text("b").unwrap(), None);
+    }
+
+    #[test]
+    fn an_error_ends_the_reading_and_comes_out_as_it_is() {
+        let mut seen = 0;
+        let error = each(raw("[1, 2, 3]"), |_| {
+            seen += 1;
+            if seen == 2 { Err(bad("x", "y")) } else { Ok(()) }
+        });
+        assert_eq!((seen, error.unwrap_err().message()), (2, "x must be y"));
+        assert!(!each(raw("{}"), |_| Ok(())).unwrap() && count(raw("[[], {}, \"a\"]")).unwrap() == 3);
+    }
+
+    #[test]
+    fn an_only_field_has_no_other_beside_it() {
+        assert_eq!(only_field(raw(r#"{"a":[1]}"#)).unwrap().unwrap().1.get(), "[1]");
+        assert!(only_field(raw(r#"{"a":1,"b":2}"#)).unwrap().is_none() && only_field(raw("[]")).unwrap().is_none());
+    }
+}

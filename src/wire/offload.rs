@@ -1,0 +1,99 @@
+//! Long work beside the threads that serve requests.
+
+use tokio::{runtime::Handle, sync::Semaphore, time::Instant};
+
+use super::{Stop, limits::StopOnDrop};
+use crate::{ErrorKind, LlmError};
+
+/// A body of so many bytes is taken apart beside the threads that serve requests: a smaller one takes less than a few
+/// milliseconds, which is about what it costs to hand it over under load.
+pub(crate) const LARGE: usize = 256 * 1024;
+
+/// How many are taken apart at once in the process. Who comes then waits, so that nobody fills the pool of threads or the
+/// memory.
+static AT_ONCE: Semaphore = Semaphore::const_new(4);
+
+/// Does the work on a thread of the runtime's pool for such. Where there is no runtime it is done at once.
+///
+/// To drop the future stops the work at the next [check](Stop::check), and so does the deadline.
+///
+/// # Errors
+///
+/// Those of the work, and [`ErrorKind::Deadline`].
+pub(crate) async fn offload<T, W>(deadline: Option<Instant>, work: W) -> Result<T, LlmError>
+where
+    T: Send + 'static,
+    W: FnOnce(Stop) -> Result<T, LlmError> + Send + 'static,
+{
+    if Handle::try_current().is_err() {
+        return work(Stop::default());
+    }
+    let (stop, guard) = Stop::pair();
+    let done = done(work, stop, guard);
+    let Some(deadline) = deadline else { return done.await };
+    tokio::time::timeout_at(deadline, done).await.unwrap_or_else(|_| {
+        Err(LlmError::new(ErrorKind::Deadline, "the request's time was over while it was translated"))
+    })
+}
+
+async fn done<T, W>(work: W, stop: Stop, _stops: StopOnDrop) -> Result<T, LlmError>
+where
+    T: Send + 'static,
+    W: FnOnce(Stop) -> Result<T, LlmError> + Send + 'static,
+{
+    // It is never closed.
+    let permit = AT_ONCE.acquire().await.ok();
+    let working = tokio::task::spawn_blocking(move || {
+        // The place is free once the work has ended, whoever waits for it.
+        let _place = permit;
+        stop.check()?;
+        work(stop)
+    });
+    working.await.unwrap_or_else(|error| {
+        Err(LlmError::new(ErrorKind::Other, "the request could not be taken apart").with_source(error))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, time::Duration};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn work_is_done_and_its_error_comes_out() {
+        assert_eq!(offload(None, |_| Ok(7)).await.unwrap(), 7);
+        let error = offload::<(), _>(None, |_| Err(LlmError::new(ErrorKind::InvalidRequest, "no"))).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+    }
+
+    /// Work that goes on until it is stopped, and then says so.
+    fn endless(told: mpsc::Sender<()>) -> impl FnOnce(Stop) -> Result<(), LlmError> + Send {
+        move |stop| {
+            while !stop.is_given() {
+                std::thread::yield_now();
+            }
+            told.send(()).expect("somebody listens");
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn who_leaves_stops_the_work() {
+        let (told, heard) = mpsc::channel();
+        let mut working = Box::pin(offload(None, endless(told)));
+        assert!(futures_util::poll!(&mut working).is_pending());
+        drop(working);
+        // It may not have begun: then it never does.
+        let _stopped_or_never_begun = tokio::task::spawn_blocking(move || heard.recv()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_deadline_stops_the_work() {
+        let (told, heard) = mpsc::channel();
+        let deadline = Instant::now() + Duration::from_millis(5);
+        let error = offload(Some(deadline), endless(told)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Deadline);
+        let _stopped_or_never_begun = tokio::task::spawn_blocking(move || heard.recv()).await.unwrap();
+    }
+}
