@@ -56,6 +56,8 @@ pub enum ErrorKind {
     OutOfService,
     /// The idempotency key was used before, with a different request. Nothing was sent.
     IdempotencyConflict,
+    /// A store of ours could not do what the request needed of it: it is away, full, or named wrongly. Nothing was sent.
+    Store,
     /// No attempt is left, or no tier may take the request.
     Exhausted,
     /// A failure that the crate cannot name: a custom leaf's own, without a kind.
@@ -89,6 +91,7 @@ impl ErrorKind {
         Self::Deadline,
         Self::OutOfService,
         Self::IdempotencyConflict,
+        Self::Store,
         Self::Exhausted,
         Self::Other,
     ];
@@ -120,6 +123,7 @@ impl ErrorKind {
             Self::Deadline => "deadline",
             Self::OutOfService => "out_of_service",
             Self::IdempotencyConflict => "idempotency_conflict",
+            Self::Store => "store",
             Self::Exhausted => "exhausted",
             Self::Other => "other",
         }
@@ -135,6 +139,7 @@ impl ErrorKind {
                 | Self::Deadline
                 | Self::OutOfService
                 | Self::IdempotencyConflict
+                | Self::Store
                 | Self::Exhausted
                 | Self::UnsupportedFeature
         )
@@ -175,6 +180,7 @@ impl ErrorKind {
             Self::IdempotencyConflict => {
                 ("the idempotency key stands for another request", "send the same request, or another key")
             }
+            Self::Store => ("a store of this service failed", "see its log; the request may be sent again later"),
             Self::Exhausted => ("nothing is left to try", "raise the attempts, or add a tier"),
             Self::Other => ("the call failed", "see the cause"),
         }

@@ -78,6 +78,10 @@ enum Wait {
 /// In the place of a model, where nobody has answered yet.
 const PENDING: &str = "pending";
 const PLACE: &str = "{task_id}";
+/// When a store may be asked again that heals by itself.
+const HEALS: Duration = Duration::from_secs(5);
+/// When one may be that somebody has to mend.
+const IS_MENDED: Duration = Duration::from_secs(30);
 /// What is left of a caller's time to tell them that nobody has answered.
 const TO_TELL: Duration = Duration::from_millis(100);
 
@@ -250,7 +254,16 @@ impl Handoff {
     }
 
     fn not_kept(&self, error: DeskError) -> LlmError {
-        self.error(format!("the request was not handed over: {error}")).with_source(error)
+        let DeskError::Store(store) = &error else {
+            return self.error(format!("the request was not handed over: {error}")).with_source(error);
+        };
+        // Not where the store is: that is for the log.
+        let said = format!("the request was not handed over: {}", store.kind().sentence());
+        let wait = if store.heals() { HEALS } else { IS_MENDED };
+        LlmError::new(ErrorKind::Store, said)
+            .with_model(self.settings.provider.clone(), PENDING)
+            .with_retry_after(wait)
+            .with_source(error)
     }
 }
 
