@@ -162,6 +162,7 @@ const fn row(kind: ErrorKind) -> Class {
         | ErrorKind::BulkheadFull
         | ErrorKind::Budget
         | ErrorKind::OutOfService
+        | ErrorKind::Store
         | ErrorKind::Exhausted => Class::new(Retry::No, Failover::Yes, Neutral),
         // The same request under the same key is refused everywhere.
         ErrorKind::IdempotencyConflict => Class::new(Retry::No, Failover::No, Neutral),

@@ -106,6 +106,7 @@ struct Inner {
     #[cfg_attr(not(feature = "cache"), allow(dead_code, reason = "it is for a cache further out"))]
     accepts: Option<u8>,
     evidence: Option<Arc<dyn Evidence>>,
+    possible_repeat: bool,
     raw: Option<Bytes>,
     dialect: Option<Dialect>,
     attempts: Vec<Attempt>,
@@ -206,6 +207,17 @@ impl LlmError {
     /// Marks what was called the caller's mistake and may be the provider's: another tier is asked whether it sees it too.
     pub(crate) fn doubt(&mut self) {
         self.0.doubted = true;
+    }
+
+    #[cfg(feature = "idempotency")]
+    pub(crate) fn repeat(&mut self) {
+        self.0.possible_repeat = true;
+    }
+
+    /// Whether the call under the request's [idempotency key](crate::LlmRequest::idempotency_key) may have been made before: no
+    /// store knows that it was the first.
+    pub fn is_possible_repeat(&self) -> bool {
+        self.0.possible_repeat
     }
 
     pub(crate) fn is_doubted(&self) -> bool {

@@ -43,6 +43,7 @@ struct Extra {
     hedged: bool,
     #[cfg_attr(not(feature = "cache"), allow(dead_code, reason = "it is for a cache further out"))]
     accepts: Option<u8>,
+    possible_repeat: bool,
 }
 
 /// How an answer that was not made for this request came to be its answer.
@@ -160,6 +161,12 @@ impl LlmResponse {
     /// Whether it is the answer of a [`Hedge`](crate::Hedge)'s second call, and not of the one that was begun first.
     pub fn is_hedged(&self) -> bool {
         self.extra.as_ref().is_some_and(|extra| extra.hedged)
+    }
+
+    /// Whether the call under the request's [idempotency key](crate::LlmRequest::idempotency_key) may have been made before: no
+    /// store knows that it was the first.
+    pub fn is_possible_repeat(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.possible_repeat)
     }
 
     /// The tokens used: known at once for a complete answer, and for a stream as far as it has told. Of a
@@ -319,6 +326,13 @@ impl LlmResponse {
     #[must_use]
     pub fn with_task_id(mut self, id: impl Into<Box<str>>) -> Self {
         self.extra().task_id = Some(id.into());
+        self
+    }
+
+    /// Says that the call [may have been made before](Self::is_possible_repeat).
+    #[must_use]
+    pub fn with_possible_repeat(mut self) -> Self {
+        self.extra().possible_repeat = true;
         self
     }
 

@@ -66,7 +66,7 @@ impl<S: IdempotencyStore> ActionStore<String> for StoredActions<S> {
     fn claim<'a>(&'a self, action: &'a ActionKey, lease: Duration) -> ActionStoreFuture<'a, ActionClaim<String>> {
         Box::pin(async move {
             Ok(match self.store.claim(&key(action), &input(action), lease).await? {
-                Claim::Won(Ticket(ticket)) => ActionClaim::Won { ticket },
+                Claim::Won(Ticket(ticket)) | Claim::Inherited(Ticket(ticket)) => ActionClaim::Won { ticket },
                 Claim::Busy { lease_left } => ActionClaim::Busy { lease_left },
                 Claim::Done(answer) => {
                     let response = answer.response(false, CachedWhy::Replayed, Instant::now());

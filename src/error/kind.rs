@@ -58,6 +58,8 @@ pub enum ErrorKind {
     OutOfService,
     /// The idempotency key was used before, with a different request. Nothing was sent.
     IdempotencyConflict,
+    /// A store of ours could not do what the request needed of it: it is away, full, or named wrongly. Nothing was sent.
+    Store,
     /// No attempt is left, or no tier may take the request.
     Exhausted,
     /// A failure that the crate cannot name: a custom leaf's own, without a kind.
@@ -92,6 +94,7 @@ impl ErrorKind {
         Self::Deadline,
         Self::OutOfService,
         Self::IdempotencyConflict,
+        Self::Store,
         Self::Exhausted,
         Self::Other,
     ];
@@ -124,6 +127,7 @@ impl ErrorKind {
             Self::Deadline => "deadline",
             Self::OutOfService => "out_of_service",
             Self::IdempotencyConflict => "idempotency_conflict",
+            Self::Store => "store",
             Self::Exhausted => "exhausted",
             Self::Other => "other",
         }
@@ -139,6 +143,7 @@ impl ErrorKind {
                 | Self::Deadline
                 | Self::OutOfService
                 | Self::IdempotencyConflict
+                | Self::Store
                 | Self::Exhausted
                 | Self::UnsupportedFeature
         )
@@ -180,6 +185,7 @@ impl ErrorKind {
             Self::NotFound => "not found",
             Self::Blocked => "blocked on the way",
             Self::Budget => "over its spending cap",
+            Self::Store => "store failed",
             Self::Deadline => "no time left",
             Self::OutOfService => "out of service",
             Self::IdempotencyConflict => "idempotency conflict",
@@ -256,6 +262,7 @@ impl ErrorKind {
             Self::IdempotencyConflict => {
                 ("the idempotency key stands for another request", "send the same request, or another key")
             }
+            Self::Store => ("a store of this service failed", "see its log; the request may be sent again later"),
             Self::Exhausted => ("nothing is left to try", "raise the attempts, or add a tier"),
             Self::Other => ("the call failed", "see the cause"),
         }

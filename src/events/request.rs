@@ -27,6 +27,8 @@ pub struct RequestEnded {
     pub failures: Option<Arc<[Attempt]>>,
     /// Whether the answer came as a stream.
     pub stream: bool,
+    /// Whether the call under its idempotency key may have been made before.
+    pub possible_repeat: bool,
     /// How the answer was less than what was asked for, and why.
     pub degraded: Option<Degraded>,
     /// From the call to the response: for a stream, the time to its first token.

@@ -26,6 +26,7 @@ pub(super) fn answered(tier: &str, provider: &str, model: &str) -> RequestEnded 
         outcome: RequestOutcome::Answered,
         failures: None,
         stream: true,
+        possible_repeat: false,
         degraded: None,
         first_token: SECOND,
         served_in: SECOND,

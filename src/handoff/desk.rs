@@ -25,7 +25,7 @@ use crate::{
     Event, Events, LlmError, LlmRequest,
     chat::{FinishReason, Message},
     events::{HandedOver, HandoffStep},
-    store::{StoreError, StoreErrorKind},
+    store::{StoreError, StoreErrorKind, StoreTrouble, trouble::Watch},
 };
 
 /// Where people find the tasks that were handed to them, and answer them.
@@ -65,6 +65,8 @@ pub struct Desk {
     asked_for: Arc<Notify>,
     /// The last task could not be written down.
     refuses: Arc<AtomicBool>,
+    /// What is the matter with the store.
+    watch: Arc<Watch>,
 }
 
 /// What a desk goes by.
@@ -72,7 +74,8 @@ pub struct Desk {
 pub(super) struct Settings {
     pub(super) visibility: Duration,
     pub(super) ttl: Duration,
-    pub(super) store_timeout: Duration,
+    /// Where it was said.
+    pub(super) store_timeout: Option<Duration>,
     pub(super) keep: Duration,
     pub(super) limits: TaskLimits,
     pub(super) notify: Option<super::Notify>,
@@ -85,7 +88,7 @@ impl Default for Settings {
         Self {
             visibility: Duration::from_secs(15 * 60),
             ttl: Duration::from_secs(7 * 24 * 60 * 60),
-            store_timeout: Duration::from_secs(5),
+            store_timeout: None,
             keep: Duration::from_secs(30 * 24 * 60 * 60),
             limits: TaskLimits::default(),
             notify: None,
@@ -95,6 +98,8 @@ impl Default for Settings {
     }
 }
 
+/// How long a store may take where nobody has said it, but to write a task down.
+const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many answers those who wait may be behind before they look for themselves.
 const TOLD: usize = 256;
 /// How long who waits for an answer leaves the store alone at first, and at the longest: another process may have
@@ -104,7 +109,8 @@ const LOOK_LAST: Duration = Duration::from_secs(1);
 
 impl Desk {
     /// A desk over this store. A claim stands for 15 minutes, a task may be answered for 7 days and is kept for 30
-    /// more, and the store has 5 seconds for each call.
+    /// more, and the store has 5 seconds for each call, a PostgreSQL
+    /// half a second to write a task down.
     pub fn new(store: impl TaskStore) -> Self {
         Self::over(Arc::new(store))
     }
@@ -118,6 +124,7 @@ impl Desk {
             written: Arc::default(),
             asked_for: Arc::default(),
             refuses: Arc::default(),
+            watch: Arc::new(Watch::new("handoff")),
         }
     }
 
@@ -135,10 +142,11 @@ impl Desk {
         self
     }
 
-    /// Sets how long the store has for each call. Default: 5 s.
+    /// Sets how long the store has for each call. Default: 5 s, and to write a task down, whose caller waits, as long as
+    /// the [store says](TaskStore::patience).
     #[must_use]
     pub fn store_timeout(mut self, limit: Duration) -> Self {
-        Arc::make_mut(&mut self.settings).store_timeout = limit;
+        Arc::make_mut(&mut self.settings).store_timeout = Some(limit);
         self
     }
 
@@ -219,11 +227,24 @@ impl Desk {
         // It may have been done by a call that failed: the same id is never two tasks.
         let what = "writing a task down";
         let (id, feature, reason) = (task.id, task.feature.clone(), task.reason.clone());
-        let mut done = self.asked(what, self.store.insert(task.clone())).await;
-        if matches!(&done, Err(DeskError::Store(error)) if error.heals()) {
-            done = self.asked(what, self.store.insert(task)).await;
-        }
+        let tries = async {
+            match self.store.insert(task.clone()).await {
+                Err(DeskError::Store(error)) if error.heals() => self.store.insert(task).await,
+                done => done,
+            }
+        };
+        // Both in the time of one: a caller waits for it.
+        let limit = self.settings.store_timeout.unwrap_or_else(|| self.store.patience());
+        let done = within(limit, what, Box::pin(tries)).await;
         self.written.notify_one();
+        if let Some(events) = &self.settings.events {
+            self.watch.tells(events);
+        }
+        match &done {
+            Err(DeskError::Store(problem)) => self.watch.fails(problem.kind(), problem, Instant::now()),
+            Ok(_) => self.watch.works(Instant::now()),
+            Err(_) => {}
+        }
         match &done {
             // A caller's own doing, as often as it likes: an event each, for metrics and the log's own bounds.
             Err(DeskError::LimitReached { limit, .. }) => {
@@ -242,6 +263,11 @@ impl Desk {
             self.tell(id, feature.as_deref(), || HandoffStep::Queued { reason: reason.into() });
         }
         Ok(written)
+    }
+
+    /// What is the matter with the store that tasks are written to, if something is.
+    pub fn trouble(&self) -> Option<StoreTrouble> {
+        self.watch.trouble()
     }
 
     /// Fills in what the desk says of each task, and by what a repeat of its request is known.
@@ -492,10 +518,14 @@ impl Desk {
 
     /// What a store says in its time.
     pub(super) async fn asked<T>(&self, what: &'static str, asked: TaskFuture<'_, T>) -> Result<T, DeskError> {
-        match timeout(self.settings.store_timeout, asked).await {
-            Ok(done) => done,
-            Err(_) => Err(StoreError::new(StoreErrorKind::Unavailable, format!("{what}: no answer in time")).into()),
-        }
+        within(self.settings.store_timeout.unwrap_or(STORE_TIMEOUT), what, asked).await
+    }
+}
+
+async fn within<T>(limit: Duration, what: &'static str, asked: TaskFuture<'_, T>) -> Result<T, DeskError> {
+    match timeout(limit, asked).await {
+        Ok(done) => done,
+        Err(_) => Err(StoreError::new(StoreErrorKind::Unavailable, format!("{what}: no answer in time")).into()),
     }
 }
 

@@ -19,6 +19,12 @@ pub trait TaskStore: Send + Sync + 'static {
     /// Whether a task outlives the process once [`insert`](Self::insert) has returned, and a loss of power.
     fn is_durable(&self) -> bool;
 
+    /// How long a caller waits at the most for a task to be written down, unless the desk
+    /// [says otherwise](super::Desk::store_timeout). Default: 5 seconds; a server that may hang says less.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(5)
+    }
+
     /// Writes a task down, with the notification of it where it [is to be told](NewTask::notify): durably, before it
     /// returns, and wholly or not at all. Gives the task's id.
     ///

@@ -30,6 +30,29 @@ pub enum StoreErrorKind {
     Misconfigured,
 }
 
+impl StoreErrorKind {
+    /// Says it in one sentence, in lower case and without a full stop.
+    pub(crate) fn sentence(self) -> &'static str {
+        match self {
+            Self::Unavailable => "the store cannot be reached",
+            Self::Full => "the store is full",
+            Self::ReadOnly => "the store cannot be written",
+            Self::NewerSchema => "the store is of a newer version",
+            Self::Corrupt => "the store is damaged",
+            Self::Misconfigured => "the store cannot be opened",
+        }
+    }
+
+    /// Whether the store has answered, and will not do what it was asked: others may still be answered.
+    #[cfg_attr(
+        not(any(feature = "handoff", feature = "idempotency", feature = "redis")),
+        allow(dead_code, reason = "nobody asks a store")
+    )]
+    pub(crate) fn is_refusal(self) -> bool {
+        matches!(self, Self::Full | Self::ReadOnly | Self::Corrupt)
+    }
+}
+
 impl StoreError {
     /// An error that says what was tried, and what to do where there is something to be done.
     pub fn new(kind: StoreErrorKind, what: impl Into<Cow<'static, str>>) -> Self {
@@ -56,15 +79,7 @@ impl StoreError {
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            StoreErrorKind::Unavailable => "the store cannot be reached",
-            StoreErrorKind::Full => "the store is full",
-            StoreErrorKind::ReadOnly => "the store cannot be written",
-            StoreErrorKind::NewerSchema => "the store is of a newer version",
-            StoreErrorKind::Corrupt => "the store is damaged",
-            StoreErrorKind::Misconfigured => "the store cannot be opened",
-        };
-        write!(f, "{kind}: {}", self.what)
+        write!(f, "{}: {}", self.kind.sentence(), self.what)
     }
 }
 

@@ -2,30 +2,37 @@
 //!
 //! Each question is bounded in time. After a few failures in a row, or one question without an answer, the store is left
 //! alone: whoever asks is told so at once and goes on with what this process knows. One question at a time then tries
-//! whether it is back, after a wait that grows up to a bound. Both turns are told once: in the log, and as
-//! [`Event::StoreChanged`].
+//! whether it is back, after a wait that grows up to a bound. A store that answers that it will not do something (a full disk, one
+//! that may only be read) is asked on, for what it still does. Both turns are told once: see [`Watch`].
 
-use std::{
-    fmt::{Debug, Display},
-    future::Future,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout};
+use tower::BoxError;
 
+use super::{
+    StoreError, StoreErrorKind,
+    trouble::{StoreTrouble, Watch},
+};
 use crate::{
-    Event, Events,
+    Events,
     sync::{Mutex, lock},
 };
 
 /// How a store is, as seen by one who asks it: shared by all who ask for the same purpose.
 #[derive(Debug)]
 pub(crate) struct Guard {
-    /// What it is asked for, such as `idempotency`.
-    name: Arc<str>,
+    watch: Watch,
     state: Mutex<State>,
-    events: OnceLock<Events>,
+}
+
+/// Why a store has said nothing of use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Silence {
+    /// It is left alone, and was not asked.
+    LeftAlone,
+    /// It was asked, and failed.
+    Failed(StoreErrorKind),
 }
 
 /// This many failures in a row, and it is left alone.
@@ -33,7 +40,7 @@ const FAILURES: u32 = 3;
 /// The first wait before it is tried again, which doubles with each failure.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The longest wait.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
 struct State {
@@ -60,12 +67,6 @@ impl State {
         Some(true)
     }
 
-    /// `true` where it answers again.
-    fn succeeded(&mut self) -> bool {
-        self.failures = 0;
-        self.away.take().is_some()
-    }
-
     /// `true` where it is left alone from now on.
     fn failed(&mut self, now: Instant, at_once: bool, was_try: bool) -> bool {
         self.failures = self.failures.saturating_add(1);
@@ -89,52 +90,71 @@ impl State {
 impl Guard {
     /// Of a store that is asked for this.
     pub(crate) fn new(name: impl Into<Arc<str>>) -> Self {
-        Self { name: name.into(), state: Mutex::default(), events: OnceLock::new() }
+        Self { watch: Watch::new(name), state: Mutex::default() }
     }
 
     /// Where its turns are told, besides the log. The first who says so is heeded.
     pub(crate) fn tells(&self, events: &Events) {
-        let _ = self.events.set(events.clone());
+        self.watch.tells(events);
     }
 
-    /// What the store says, in time; `None` where it is left alone, fails or says nothing. `failed` is told of the latter
-    /// two.
-    pub(crate) async fn ask<T, E: Display, F: Future<Output = Result<T, E>>>(
+    /// What is the matter, if something is.
+    pub(crate) fn trouble(&self) -> Option<StoreTrouble> {
+        self.watch.trouble()
+    }
+
+    /// Whether it is left alone, but for one who tries now and then.
+    pub(crate) fn is_away(&self) -> bool {
+        lock(&self.state).away.is_some()
+    }
+
+    /// What the store says, in time. `proves`: whether that shows that it does all that it is asked, and not only what needs no
+    /// room.
+    pub(crate) async fn ask<T, E: Into<BoxError>, F: Future<Output = Result<T, E>>>(
         &self,
         limit: Duration,
         asks: impl FnOnce() -> F,
-        failed: impl FnOnce(),
-    ) -> Option<T> {
-        let is_try = lock(&self.state).admit(Instant::now())?;
+        proves: impl FnOnce(&T) -> bool,
+    ) -> Result<T, Silence> {
+        let is_try = lock(&self.state).admit(Instant::now()).ok_or(Silence::LeftAlone)?;
         let _trying = is_try.then(|| Trying(self));
-        let (problem, at_once) = match timeout(limit, asks()).await {
+        let (kind, problem, at_once) = match timeout(limit, asks()).await {
             Ok(Ok(said)) => {
-                if lock(&self.state).succeeded() {
-                    tracing::info!(store = &*self.name, "the store answers again");
-                    self.changed(true);
-                }
-                return Some(said);
+                self.answered(proves(&said));
+                return Ok(said);
             }
-            Ok(Err(error)) => (error.to_string(), false),
-            Err(_) => (format!("it said nothing for {limit:?}"), true),
+            Ok(Err(error)) => {
+                let error = error.into();
+                (kind_of(&error), error.to_string(), false)
+            }
+            Err(_) => (StoreErrorKind::Unavailable, format!("it said nothing for {limit:?}"), true),
         };
-        failed();
-        if lock(&self.state).failed(Instant::now(), at_once, is_try) {
-            tracing::warn!(
-                store = &*self.name,
-                problem,
-                "the store is away: this process goes on with what it knows itself"
-            );
-            self.changed(false);
+        let now = Instant::now();
+        if kind.is_refusal() {
+            // It is there.
+            self.answered(false);
+            self.watch.fails(kind, &problem, now);
+        } else if lock(&self.state).failed(now, at_once, is_try) {
+            self.watch.fails(kind, &problem, now);
         }
-        None
+        Err(Silence::Failed(kind))
     }
 
-    fn changed(&self, available: bool) {
-        if let Some(events) = self.events.get() {
-            events.send(Event::StoreChanged { store: self.name.clone(), available, at: Instant::now() });
+    fn answered(&self, proves: bool) {
+        let was_away = {
+            let mut state = lock(&self.state);
+            state.failures = 0;
+            state.away.take().is_some()
+        };
+        if proves || was_away {
+            self.watch.works(Instant::now());
         }
     }
+}
+
+/// What kind of failure a store's error is: one that does not say so cannot be reached.
+pub(crate) fn kind_of(error: &BoxError) -> StoreErrorKind {
+    error.downcast_ref::<StoreError>().map_or(StoreErrorKind::Unavailable, StoreError::kind)
 }
 
 /// Somebody tries whether the store is back; dropped half-way, the next one does.
@@ -150,33 +170,27 @@ impl Drop for Trying<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        cell::Cell,
-        future::{pending, ready},
-    };
+    use std::future::{pending, ready};
 
     use futures_util::FutureExt as _;
     use tokio::time::advance;
 
     use super::*;
+    use crate::Event;
 
     const LIMIT: Duration = Duration::from_millis(500);
 
     async fn works(guard: &Guard) -> bool {
-        guard.ask(LIMIT, || ready(Ok::<_, String>(())), || {}).await.is_some()
+        guard.ask(LIMIT, || ready(Ok::<_, String>(())), |()| true).await.is_ok()
     }
 
     /// Whether it was asked at all.
     async fn fails(guard: &Guard) -> bool {
-        let asked = Cell::new(false);
-        guard.ask(LIMIT, || ready(Err::<(), _>("refused")), || asked.set(true)).await;
-        asked.get()
+        guard.ask(LIMIT, || ready(Err::<(), _>("refused")), |()| true).await != Err(Silence::LeftAlone)
     }
 
     async fn hangs(guard: &Guard) -> bool {
-        let asked = Cell::new(false);
-        guard.ask(LIMIT, pending::<Result<(), String>>, || asked.set(true)).await;
-        asked.get()
+        guard.ask(LIMIT, pending::<Result<(), String>>, |()| true).await != Err(Silence::LeftAlone)
     }
 
     #[tokio::test(start_paused = true)]
@@ -209,7 +223,7 @@ mod tests {
             }
             waits.push(begun.elapsed().as_secs());
         }
-        assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30, 30]);
+        assert_eq!(waits, [1, 2, 4, 5, 5, 5, 5, 5]);
         advance(LONGEST_WAIT).await;
         assert!(works(&guard).await && hangs(&guard).await && !works(&guard).await);
         advance(FIRST_WAIT).await;
@@ -221,11 +235,28 @@ mod tests {
         let guard = Guard::new("keys");
         assert!(hangs(&guard).await);
         advance(FIRST_WAIT).await;
-        let mut trying = Box::pin(guard.ask(LIMIT, pending::<Result<(), String>>, || {}));
+        let mut trying = Box::pin(guard.ask(LIMIT, pending::<Result<(), String>>, |()| true));
         assert!((&mut trying).now_or_never().is_none());
         assert!(!works(&guard).await, "somebody tries");
         drop(trying);
         assert!(works(&guard).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_no_room_is_told_at_once_and_asked_on_for_what_it_has() {
+        let guard = Guard::new("keys");
+        let full = || ready(Err::<(), _>(StoreError::new(StoreErrorKind::Full, "claiming a key")));
+        for _ in 0..10 {
+            let said = guard.ask(LIMIT, full, |()| true).await;
+            assert_eq!(said, Err(Silence::Failed(StoreErrorKind::Full)));
+            assert_eq!(guard.trouble().unwrap().to_string(), "keys: the store is full");
+            // What is read shows nothing of that.
+            advance(FIRST_WAIT * 3).await;
+            guard.ask(LIMIT, || ready(Ok::<_, String>(())), |()| false).await.unwrap();
+            assert!(guard.trouble().is_some());
+        }
+        advance(FIRST_WAIT * 3).await;
+        assert!(works(&guard).await && guard.trouble().is_none());
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 /// The first wait, which doubles up to the longest.
 const FIRST: Duration = Duration::from_millis(10);
@@ -16,6 +16,14 @@ where
     F: Future<Output = Result<Option<i64>, E>>,
 {
     let Some(ends) = Instant::now().checked_add(at_most) else { return };
+    // Also one look may take longer than that.
+    let _ = timeout_at(ends, looks(ends, &mut processing)).await;
+}
+
+async fn looks<F, E>(ends: Instant, processing: &mut impl FnMut() -> F)
+where
+    F: Future<Output = Result<Option<i64>, E>>,
+{
     let mut first = None;
     let mut wait = FIRST;
     loop {

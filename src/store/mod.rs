@@ -24,5 +24,9 @@ pub mod sqlite;
 pub(crate) mod testing;
 #[cfg(all(test, any(feature = "postgres", feature = "sqlite")))]
 mod testing_keys;
+#[cfg(any(feature = "handoff", feature = "idempotency", feature = "redis"))]
+pub(crate) mod trouble;
 
 pub use self::error::{StoreError, StoreErrorKind};
+#[cfg(any(feature = "handoff", feature = "idempotency", feature = "redis"))]
+pub use self::trouble::StoreTrouble;

@@ -29,6 +29,44 @@ impl Drop for Folder {
     }
 }
 
+/// A disk of 4 MiB at a folder of a test's own: a file system in memory, gone with it.
+#[cfg(all(feature = "sqlite", unix))]
+pub(crate) struct Disk(PathBuf);
+
+#[cfg(all(feature = "sqlite", unix))]
+impl Disk {
+    /// `None`, said in one line, where this user may not have one.
+    pub(crate) fn at(path: &Path) -> Option<Self> {
+        let mut mount = std::process::Command::new("mount");
+        let mount = mount.args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(path);
+        if !mount.output().is_ok_and(|ran| ran.status.success()) {
+            println!("skipped: this user may not mount a disk");
+            return None;
+        }
+        Some(Self(path.to_owned()))
+    }
+
+    /// Until not one byte more is taken.
+    pub(crate) fn fills(&self) {
+        use std::io::Write as _;
+        let mut filler = std::fs::File::create(self.0.join("filler")).unwrap();
+        for size in [65_536, 4096, 1] {
+            while filler.write_all(&vec![b'x'; size]).is_ok() {}
+        }
+    }
+
+    pub(crate) fn empties(&self) {
+        std::fs::remove_file(self.0.join("filler")).unwrap();
+    }
+}
+
+#[cfg(all(feature = "sqlite", unix))]
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
 /// A schema of a test's own in the database of `STEADFAST_TEST_POSTGRES`.
 #[cfg(feature = "postgres")]
 pub(crate) struct Schema {

@@ -32,7 +32,7 @@ sonnet (anthropic claude-sonnet-4-5): at most 3 attempts
       rate_limited, overloaded, connect, server, stream_broken, other
   -> large
       timeout, circuit_open, bulkhead_full, quota_exhausted, too_large, unsupported_feature,
-      invalid_output, not_found, blocked, budget, deadline, out_of_service, exhausted
+      invalid_output, not_found, blocked, budget, deadline, out_of_service, store, exhausted
   retried once, then -> large
       malformed, empty_answer
   -> large (its window is larger)
@@ -49,7 +49,8 @@ large (gemini gemini-2.5-pro): 1 attempt
   -> sorry
       rate_limited, overloaded, timeout, connect, server, stream_broken, malformed, empty_answer,
       circuit_open, bulkhead_full, quota_exhausted, too_large, unsupported_feature,
-      invalid_output, not_found, blocked, budget, deadline, out_of_service, exhausted, other
+      invalid_output, not_found, blocked, budget, deadline, out_of_service, store, exhausted,
+      other
   fails: no tier is known to have a larger window
       context_length
   fails: no route is set for it

@@ -52,6 +52,57 @@ impl Cluster {
         self.pg_ctl(&["start"]);
     }
 
+    /// It is there and says nothing, until it [goes on](Self::goes_on).
+    #[allow(dead_code, reason = "not every test stops it")]
+    pub(crate) fn stops(&self) {
+        self.signal("-STOP");
+    }
+
+    #[allow(dead_code, reason = "not every test stops it")]
+    pub(crate) fn goes_on(&self) {
+        self.signal("-CONT");
+    }
+
+    /// To the server and each of its processes.
+    fn signal(&self, signal: &str) {
+        let first = std::fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap();
+        let first = first.lines().next().unwrap().to_owned();
+        let parent_of = |process: &str| {
+            let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+            Some(stat.rsplit(')').next()?.split_whitespace().nth(1)?.to_owned())
+        };
+        let all = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let children = all.filter(|process| parent_of(process).is_some_and(|parent| parent == first));
+        for process in children.chain([first.clone()]).collect::<Vec<_>>() {
+            // It may have ended.
+            let _ = Command::new("kill").args([signal, &process]).status();
+        }
+    }
+
+    /// Whether nothing may be written, from now on.
+    #[allow(dead_code, reason = "not every test reads only")]
+    pub(crate) fn is_read_only(&self, is: bool) {
+        let switch = format!("ALTER SYSTEM SET default_transaction_read_only = {}", if is { "on" } else { "off" });
+        for sql in [&*switch, "SELECT pg_reload_conf()"] {
+            let psql = Command::new(self.programs.join("psql"))
+                .args([
+                    "-h",
+                    "127.0.0.1",
+                    "-p",
+                    &self.port.to_string(),
+                    "-U",
+                    "steadfast",
+                    "-d",
+                    "postgres",
+                    "-qc",
+                    sql,
+                ])
+                .output()
+                .unwrap();
+            assert!(psql.status.success(), "{}", String::from_utf8_lossy(&psql.stderr));
+        }
+    }
+
     fn pg_ctl(&self, what: &[&str]) {
         let log = self.folder.join("log");
         // It is the server that ends, and never the machine: what it has written to the system is kept.

@@ -8,6 +8,7 @@ mod leaving;
 mod provider;
 mod stores;
 mod streams;
+mod told;
 
 use std::time::Duration;
 

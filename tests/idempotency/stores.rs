@@ -116,7 +116,7 @@ async fn who_comes_back_after_its_lease_changes_nothing() {
     let (key, input) = (IdempotencyKey::from_bytes([1; 32]), Fingerprint::from_bytes([2; 32]));
     let Claim::Won(late) = store.claim(&key, &input, SECOND).await.unwrap() else { panic!("it is free") };
     advance(2 * SECOND).await;
-    let Claim::Won(now) = store.claim(&key, &input, SECOND).await.unwrap() else { panic!("its lease was over") };
+    let Claim::Inherited(now) = store.claim(&key, &input, SECOND).await.unwrap() else { panic!("its lease was over") };
     assert!(!store.renew(&key, late, SECOND).await.unwrap());
     store.release(&key, late).await.unwrap();
     assert!(
@@ -170,7 +170,7 @@ async fn a_store_that_is_away_is_in_nobodys_way_and_one_process_still_calls_once
         let begun = Instant::now();
         let (first, second) = tokio::join!(text(&llm, ask()), text(&llm, ask()));
         assert_eq!((&*first, &*second, provider.calls()), ("answer 1", "answer 1", 1));
-        assert_eq!(begun.elapsed(), if hangs { 2 * SECOND } else { SECOND });
+        assert_eq!(begun.elapsed(), if hangs { SECOND + SECOND / 2 } else { SECOND });
         let failures = layer.handle().stats().store_failures;
         assert_eq!(failures, 1);
         // Repeats are known in their own process, at no cost in time.
@@ -233,17 +233,21 @@ async fn a_store_that_comes_back_is_used_again_and_what_was_answered_meanwhile_s
     away.store(true, SeqCst);
     let begun = Instant::now();
     assert_eq!(text(&llm, keyed("a")).await, "answer 2");
-    assert_eq!(begun.elapsed(), SECOND, "the first waits for the store");
+    assert_eq!(begun.elapsed(), SECOND / 2, "the first waits for the store");
     let questions = asked.load(SeqCst);
     for key in ["b", "c", "a", "b", "c"] {
         text(&llm, keyed(key)).await;
     }
-    assert_eq!((provider.calls(), begun.elapsed(), asked.load(SeqCst)), (4, SECOND, questions));
+    assert_eq!((provider.calls(), begun.elapsed(), asked.load(SeqCst)), (4, SECOND / 2, questions));
 
     away.store(false, SeqCst);
     advance(SECOND).await;
     assert_eq!(text(&llm, keyed("d")).await, "answer 5");
-    assert_eq!((store.len(), &*text(&llm, keyed("d")).await), (2, "answer 5"), "it is asked again");
+    assert_eq!(
+        (store.len(), &*text(&llm, keyed("d")).await),
+        (5, "answer 5"),
+        "it is asked again, and told of the others"
+    );
     for (key, answer) in [("a", "answer 2"), ("before", "answer 1")] {
         assert_eq!(text(&llm, keyed(key)).await, answer);
     }

@@ -30,22 +30,40 @@ fn url() -> Option<String> {
     url
 }
 
-/// A server of a test's own, which it may stop and kill. It keeps nothing on disk.
+/// A server of a test's own, which it may stop and kill. It keeps nothing on disk unless it appends.
 pub struct Server {
     child: Option<Child>,
     folder: PathBuf,
     pub port: u16,
+    /// What it is started with besides.
+    settings: &'static [&'static str],
 }
 
 impl Server {
     pub async fn start() -> Option<Self> {
+        Self::start_as(&["--appendonly", "no"]).await
+    }
+
+    /// One that knows after its death what it was told.
+    #[allow(dead_code, reason = "not every test kills it so")]
+    pub async fn start_that_appends() -> Option<Self> {
+        Self::start_as(&["--appendonly", "yes", "--auto-aof-rewrite-percentage", "0"]).await
+    }
+
+    /// One that takes itself for a part of a cluster.
+    #[allow(dead_code, reason = "not every test has one")]
+    pub async fn start_as_cluster() -> Option<Self> {
+        Self::start_as(&["--cluster-enabled", "yes"]).await
+    }
+
+    async fn start_as(settings: &'static [&'static str]) -> Option<Self> {
         url()?;
         static SERVERS: AtomicU32 = AtomicU32::new(0);
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap().port();
         let number = SERVERS.fetch_add(1, Relaxed);
         let folder = std::env::temp_dir().join(format!("steadfast-redis-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let mut server = Self { child: None, folder, port };
+        let mut server = Self { child: None, folder, port, settings };
         server.begin().await;
         Some(server)
     }
@@ -53,7 +71,8 @@ impl Server {
     /// Starts it again after it was killed.
     pub async fn begin(&mut self) {
         let child = Command::new("redis-server")
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+            .args(self.settings)
             .args(["--dir", &self.folder.display().to_string()])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -104,6 +123,13 @@ impl Server {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+
+    /// What it has kept is gone, too.
+    #[allow(dead_code, reason = "not every test kills it so")]
+    pub fn forgets(&self) {
+        let _ = std::fs::remove_dir_all(self.folder.join("appendonlydir"));
+        let _ = std::fs::remove_file(self.folder.join("appendonly.aof"));
     }
 
     fn signal(&self, signal: &str) {

@@ -140,7 +140,7 @@ async fn connections(server: &Server, asked: &mut usize) -> usize {
 async fn a_reload_keeps_the_connection_where_the_file_names_the_same_redis() {
     let (Some(server), Some(another)) = (Server::start().await, Server::start().await) else { return };
     let file = |url: &str, limit: u32| {
-        let text = format!("{FILE}stores: {{ shared: {url} }}\nidempotency: {{}}\n")
+        let text = format!("{FILE}stores: {{ shared: {url}, prefix: 'steadfast:' }}\nidempotency: {{}}\n")
             .replace("batch: {}", "batch: { concurrency: LIMIT }");
         Config::from_str(&text.replace("LIMIT", &limit.to_string()), Format::Yaml).unwrap()
     };

@@ -233,3 +233,146 @@ async fn what_was_given_up_is_not_done_when_a_redis_goes_on_that_stood_still() {
         sleep(Duration::from_millis(50)).await;
     }
 }
+
+/// A claim that is won can be completed: where there is no room for that, none is won.
+#[tokio::test]
+async fn a_redis_without_memory_wins_no_key_and_completes_those_that_are_won() {
+    let Some(server) = Server::start().await else { return };
+    let redis = Redis::open(&server.url()).unwrap().limit(BOUNDED);
+    let input = Fingerprint::from_bytes([2; 32]);
+    let long = Duration::from_secs(600);
+    let claim = async |number: u8| redis.claim(&IdempotencyKey::from_bytes([number; 32]), &input, long).await;
+    let Claim::Won(ticket) = claim(1).await.unwrap() else { panic!("it is new") };
+    server.asks(&["CONFIG", "SET", "maxmemory", "1"]).await.unwrap();
+    for number in 2..5 {
+        let error = claim(number).await.unwrap_err().downcast::<steadfast::store::StoreError>().unwrap();
+        assert_eq!(error.kind(), StoreErrorKind::Full, "{error}");
+    }
+    assert_eq!(server.asks(&["DBSIZE"]).await.unwrap(), ":2\r\n", "the key that was won, and the ledger");
+    let said: Vec<String> = redis.troubles().iter().map(ToString::to_string).collect();
+    assert_eq!(said, ["idempotency: the store is full"]);
+    let leaf =
+        steadfast::provider_fn(|_| async { Ok::<_, steadfast::LlmError>(steadfast::LlmResponse::from_text("fine")) });
+    // An answer, as a layer keeps it.
+    let spy = std::sync::Arc::new(std::sync::Mutex::new(None));
+    let keeps = Keeps(spy.clone());
+    let llm = tower::Layer::layer(&steadfast::IdempotencyLayer::over(keeps), leaf);
+    let asked = steadfast::LlmRequest::prompt("hello").idempotency_key("k");
+    tower::ServiceExt::oneshot(llm, asked).await.unwrap();
+    let answer = spy.lock().unwrap().take().unwrap();
+    let key = IdempotencyKey::from_bytes([1; 32]);
+    assert!(redis.renew(&key, ticket, long).await.unwrap());
+    assert!(redis.complete(&key, ticket, answer, long).await.unwrap());
+    assert!(matches!(claim(1).await.unwrap(), Claim::Done(_)));
+    // The replicas share nothing meanwhile, and that is another matter.
+    assert_eq!(redis.exchange(&said_of_replicas()).await.unwrap_err().kind(), StoreErrorKind::Full);
+    server.asks(&["CONFIG", "SET", "maxmemory", "0"]).await.unwrap();
+    assert!(matches!(claim(2).await.unwrap(), Claim::Won(_)));
+}
+
+fn said_of_replicas() -> Said {
+    Said { counts: vec![("another".into(), 1)], ..said() }
+}
+
+type Kept = std::sync::Arc<std::sync::Mutex<Option<std::sync::Arc<steadfast::layers::cache::Answer>>>>;
+
+/// Gives away the answer that it is to keep.
+struct Keeps(Kept);
+
+impl steadfast::layers::idempotency::IdempotencyStore for Keeps {
+    fn claim<'a>(
+        &'a self,
+        _: &'a IdempotencyKey,
+        _: &'a Fingerprint,
+        _: Duration,
+    ) -> steadfast::layers::idempotency::StoreFuture<'a, Claim> {
+        Box::pin(async { Ok(Claim::Won(steadfast::layers::idempotency::Ticket(1))) })
+    }
+
+    fn renew<'a>(
+        &'a self,
+        _: &'a IdempotencyKey,
+        _: steadfast::layers::idempotency::Ticket,
+        _: Duration,
+    ) -> steadfast::layers::idempotency::StoreFuture<'a, bool> {
+        Box::pin(async { Ok(true) })
+    }
+
+    fn complete<'a>(
+        &'a self,
+        _: &'a IdempotencyKey,
+        _: steadfast::layers::idempotency::Ticket,
+        answer: std::sync::Arc<steadfast::layers::cache::Answer>,
+        _: Duration,
+    ) -> steadfast::layers::idempotency::StoreFuture<'a, bool> {
+        *self.0.lock().unwrap() = Some(answer);
+        Box::pin(async { Ok(true) })
+    }
+
+    fn release<'a>(
+        &'a self,
+        _: &'a IdempotencyKey,
+        _: steadfast::layers::idempotency::Ticket,
+    ) -> steadfast::layers::idempotency::StoreFuture<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_comes_back_without_what_it_knew_says_so_of_what_is_won_then() {
+    let Some(mut server) = Server::start().await else { return };
+    let input = Fingerprint::from_bytes([2; 32]);
+    let wins = async |redis: &Redis, number: u8| {
+        let (key, long) = (IdempotencyKey::from_bytes([number; 32]), Duration::from_secs(600));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            match redis.claim(&key, &input, long).await {
+                Ok(Claim::Won(_)) => return redis.may_have_lost(),
+                other => assert!(other.is_err() && Instant::now() < deadline, "{other:?}"),
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let open = || Redis::open(&server.url()).unwrap().limit(BOUNDED);
+    let (one, other, late) = (open(), open(), open());
+    assert!(!wins(&one, 1).await && !wins(&other, 2).await && !wins(&one, 3).await);
+    server.dies();
+    server.begin().await;
+    assert!(wins(&one, 1).await, "it has answered this before");
+    assert!(wins(&other, 3).await && wins(&late, 2).await, "all are told");
+}
+
+#[tokio::test]
+async fn a_cluster_and_a_database_that_is_not_there_are_named() {
+    let Some(server) = Server::start().await else { return };
+    let error = Redis::open(&format!("{}/99", server.url())).unwrap().limit(BOUNDED).ping().await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Misconfigured, "{error}");
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.contains("DB index"), "{cause}");
+    let Some(cluster) = Server::start_as_cluster().await else { return };
+    let error = Redis::open(&cluster.url()).unwrap().limit(BOUNDED).ping().await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Misconfigured, "{error}");
+    assert!(error.to_string().contains("this is a Redis Cluster"), "{error}");
+}
+
+/// What is the matter with one purpose is told of that purpose, and once.
+#[tokio::test]
+async fn one_script_that_fails_is_one_trouble_and_the_others_go_on() {
+    let Some(server) = Server::start().await else { return };
+    let events = steadfast::Events::new();
+    let mut heard = events.subscribe();
+    let redis = Redis::open(&server.url()).unwrap().limit(BOUNDED).events(&events);
+    server.asks(&["SET", "steadfast:circuits", "somebody else's"]).await.unwrap();
+    let input = Fingerprint::from_bytes([2; 32]);
+    for number in 0..50 {
+        assert_eq!(redis.exchange(&said()).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
+        redis.claim(&IdempotencyKey::from_bytes([number; 32]), &input, Duration::from_secs(60)).await.unwrap();
+    }
+    let troubles: Vec<String> = redis.troubles().iter().map(ToString::to_string).collect();
+    assert_eq!(troubles, ["replicas: the store is damaged"]);
+    let mut told = Vec::new();
+    while let Ok(steadfast::Event::StoreChanged { store, available, .. }) = heard.try_recv() {
+        told.push((store.to_string(), available));
+    }
+    assert_eq!(told, [("replicas".to_owned(), false)]);
+}

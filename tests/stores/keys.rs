@@ -32,7 +32,7 @@ async fn claim(store: &Store, input: Fingerprint, lease: Duration) -> Claim {
 
 async fn wins(store: &Store, lease: Duration) -> Ticket {
     match claim(store, INPUT, lease).await {
-        Claim::Won(ticket) => ticket,
+        Claim::Won(ticket) | Claim::Inherited(ticket) => ticket,
         other => panic!("{other:?}"),
     }
 }
@@ -46,7 +46,7 @@ async fn wins_soon(store: &Store, input: Fingerprint, lease: Duration) -> Ticket
     let claims = async {
         loop {
             match claim(store, input, lease).await {
-                Claim::Won(ticket) => return ticket,
+                Claim::Won(ticket) | Claim::Inherited(ticket) => return ticket,
                 _ => sleep(Duration::from_millis(5)).await,
             }
         }
@@ -301,4 +301,30 @@ pub(crate) async fn a_call_that_was_dropped_half_way_may_be_made_again(place: &P
     assert_eq!(said(&**one).await, "hello");
     let _ = other.release(&KEY, ticket).now_or_never();
     assert_eq!(said(&**one).await, "hello");
+}
+
+pub(crate) async fn a_key_whose_lease_is_over_is_inherited_and_one_that_was_answered_is_not(place: &Place) {
+    let [one, other] = &place.stores;
+    wins(&**one, Duration::from_millis(20)).await;
+    sleep(Duration::from_millis(60)).await;
+    let Claim::Inherited(ticket) = claim(&**other, INPUT, LONG).await else { panic!("nobody knows of an answer") };
+    assert!(other.complete(&KEY, ticket, whole("hello").await, Duration::from_millis(20)).await.unwrap());
+    sleep(Duration::from_millis(60)).await;
+    assert!(matches!(claim(&**one, INPUT, LONG).await, Claim::Won(_)), "its time is over");
+}
+
+pub(crate) async fn a_claim_whose_reply_was_lost_is_the_claimants(place: &Place) {
+    let [one, other] = &place.stores;
+    let own = Ticket(1 << 40);
+    for _ in 0..3 {
+        let claim = one.claim_as(&KEY, &INPUT, LONG, own).await.unwrap();
+        assert!(matches!(claim, Claim::Won(ticket) if ticket == own), "{claim:?}");
+    }
+    assert!(matches!(other.claim_as(&KEY, &INPUT, LONG, Ticket(1 << 41)).await.unwrap(), Claim::Busy { .. }));
+    assert!(is_busy(&**other).await);
+    one.release(&KEY, own).await.unwrap();
+    let claim = one.claim_as(&KEY, &INPUT, LONG, own).await.unwrap();
+    assert!(matches!(claim, Claim::Won(_)), "{claim:?}");
+    assert!(completes(&**one, own, &whole("hello").await).await);
+    assert!(matches!(one.claim_as(&KEY, &INPUT, LONG, own).await.unwrap(), Claim::Done(_)));
 }

@@ -47,6 +47,7 @@ macro_rules! keys {
             what_was_made_for_a_tenant_or_a_session_is_forgotten_and_nothing_else
             waiting_ends_with_the_change_and_never_later_than_it_may
             a_call_that_was_dropped_half_way_may_be_made_again
+            a_key_whose_lease_is_over_is_inherited_and_one_that_was_answered_is_not
             $($more)*
         }
     };
@@ -72,3 +73,25 @@ keys!(postgres);
 // What has room there is the server's to say.
 #[cfg(feature = "redis")]
 keys!(redis with);
+
+/// Behind a server a reply may be lost: then a claim is made again under the same ticket.
+macro_rules! tickets {
+    ($place:ident) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $place() {
+            let test = concat!(stringify!($place), "_tickets");
+            let Some(place) = crate::places::$place(test).await else { return };
+            crate::keys::a_claim_whose_reply_was_lost_is_the_claimants(&place).await;
+            place.ends().await;
+        }
+    };
+}
+
+mod tickets {
+    #[cfg(feature = "sqlite")]
+    tickets!(sqlite);
+    #[cfg(feature = "postgres")]
+    tickets!(postgres);
+    #[cfg(feature = "redis")]
+    tickets!(redis);
+}

@@ -72,3 +72,35 @@ async fn a_server_that_is_away_is_an_error_and_no_task_is_called_queued() {
     let error = Handoff::new(&Desk::new(store)).oneshot(LlmRequest::prompt("May I?")).await.unwrap_err();
     assert!(error.to_string().contains("the store cannot be reached"), "{error}");
 }
+
+/// Each locks all open tasks: in one order, or two of them wait for each other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_may_ask_for_a_redrive_of_all_at_once() {
+    let Some(place) = Schema::new("tasks_redrive_all").await else { return };
+    let store = open(&place).await;
+    for number in 0..200 {
+        store.insert(new_task(&format!("task {number}"))).await.unwrap();
+    }
+    // Where they lie is not the order of their ids.
+    place.execute("UPDATE steadfast_tasks SET reason = 'x' WHERE id > (SELECT min(id) FROM steadfast_tasks) AND random() < 0.5").await;
+    let asks = (0..32).map(|_| {
+        let store = store.clone();
+        tokio::spawn(async move { store.ask_redrive(None).await })
+    });
+    for asked in futures_util::future::join_all(asks).await {
+        assert_eq!(asked.unwrap().unwrap(), 200);
+    }
+    place.ends().await;
+}
+
+#[tokio::test]
+async fn a_database_that_has_lost_a_table_is_refused_and_one_that_loses_it_says_so() {
+    let Some(place) = Schema::new("tasks_lost").await else { return };
+    let store = open(&place).await;
+    place.execute("DROP TABLE steadfast_task_deliveries").await;
+    assert_eq!(kind(store.stats().await.unwrap_err()), StoreErrorKind::Corrupt);
+    let error = Postgres::connect(place.url()).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Corrupt);
+    assert!(error.to_string().contains("has lost its table steadfast_task_deliveries"), "{error}");
+    place.ends().await;
+}

@@ -9,7 +9,9 @@ use axum::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use serde_json::{Value, json};
-use steadfast::{Chat, Dialect, ErrorKind, LlmError, LlmRequest, StackHandle, chat::Part, config::Config};
+use steadfast::{
+    Chat, Dialect, ErrorKind, LlmError, LlmRequest, StackHandle, chat::Part, config::Config, store::StoreTrouble,
+};
 
 use super::{Gateway, inbound, keys::Key, refusal, routes::dialect_of};
 
@@ -22,6 +24,15 @@ pub(crate) enum Catalog {
 }
 
 impl Catalog {
+    /// What is the matter with the stores at the moment.
+    pub(crate) fn store_troubles(&self) -> Vec<StoreTrouble> {
+        match self {
+            Self::Stack(stack) => stack.store_troubles(),
+            #[cfg(test)]
+            Self::Fixed(_) => Vec::new(),
+        }
+    }
+
     /// Each name once: those that the configuration spells out, then the tiers' models in order of preference. A pattern
     /// is no name, but lets the models show that it stands for.
     fn names(&self) -> Vec<Arc<str>> {

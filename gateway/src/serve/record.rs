@@ -52,6 +52,8 @@ struct Told {
     provider: Option<Arc<str>>,
     model: Option<Arc<str>>,
     degraded: Option<Degraded>,
+    /// Whether the call under its idempotency key may have been made before.
+    repeated: bool,
     /// The task that stands for it, where it was handed to people.
     task: Option<Box<str>>,
     cache: Option<Looked>,
@@ -161,6 +163,7 @@ impl Record {
             "attempts": told.sent,
             "fallback_reason": told.reason().map(ErrorKind::name),
             "degraded": told.degraded,
+            "repeated": told.repeated.then_some(POSSIBLE),
             "task_id": told.task,
             "cache": told.cache.map(Looked::json),
             "notes": told.notes,
@@ -308,6 +311,7 @@ impl Entry {
         (told.tier, told.provider, told.model) = (tier, provider, model);
         (told.degraded, told.sent) = (response.degraded(), by.attempts);
         told.cache = cache;
+        told.repeated = response.is_possible_repeat();
         told.task = response.task_id().map(Into::into);
         told.notes = response.notes().to_vec();
         // Where nothing below has recorded the attempt that answered, the whole call was a provider's time.
@@ -334,6 +338,7 @@ impl Entry {
         let steps = (outcome == Outcome::Failed).then(|| kept(error.attempts()));
         let mut told = lock(&self.record.told);
         told.failure = Some(error.kind());
+        told.repeated |= error.is_possible_repeat();
         if let Some(steps) = steps {
             let unrecorded = steps.is_empty() && self.called.is_some() && !error.kind().is_local();
             told.sent = sent(&steps) + usize::from(unrecorded);
@@ -374,6 +379,9 @@ impl Entry {
             }
             if let Some(degraded) = told.degraded {
                 put(headers, DEGRADED, degraded.to_string().as_bytes());
+            }
+            if told.repeated {
+                headers.insert(REPEATED, HeaderValue::from_static(POSSIBLE));
             }
             if let Some(task) = &told.task {
                 put(headers, TASK_ID, task.as_bytes());
@@ -455,6 +463,9 @@ const MODEL: HeaderName = HeaderName::from_static("x-steadfast-model");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-steadfast-attempts");
 const FALLBACK_REASON: HeaderName = HeaderName::from_static("x-steadfast-fallback-reason");
 const DEGRADED: HeaderName = HeaderName::from_static("x-steadfast-degraded");
+const REPEATED: HeaderName = HeaderName::from_static("x-steadfast-repeated");
+/// What is said of a call that may have been made twice.
+const POSSIBLE: &str = "possible";
 const TASK_ID: HeaderName = HeaderName::from_static("x-steadfast-task-id");
 const NOTES: HeaderName = HeaderName::from_static("x-steadfast-notes");
 const OVERHEAD: HeaderName = HeaderName::from_static("x-steadfast-overhead-ms");

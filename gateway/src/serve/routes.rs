@@ -1,6 +1,6 @@
 //! The paths. Queries are ignored: Claude Code asks for `/v1/messages?beta=true`.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use axum::{
     Extension, Router,
@@ -176,10 +176,15 @@ fn call<'a>(gateway: &Arc<Gateway>, common: &'a Common, dialect: Dialect, mut re
 }
 
 /// Whether to send requests here: not once the server has been asked to stop.
-async fn ready(State(gateway): State<Arc<Gateway>>) -> (StatusCode, &'static str) {
-    match gateway.stop.is_cancelled() {
-        true => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
-        false => (StatusCode::OK, "ready\n"),
+/// Ready is who serves: also without a store, which is said, for taking it out of service would mend nothing.
+async fn ready(State(gateway): State<Arc<Gateway>>) -> (StatusCode, Cow<'static, str>) {
+    if gateway.stop.is_cancelled() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".into());
+    }
+    let troubles: Vec<String> = gateway.catalog.store_troubles().iter().map(ToString::to_string).collect();
+    match troubles.is_empty() {
+        true => (StatusCode::OK, "ready\n".into()),
+        false => (StatusCode::OK, format!("ready, but not all is well: {}\n", troubles.join("; ")).into()),
     }
 }
 

@@ -79,11 +79,11 @@ async fn a_file_that_was_deleted_or_replaced_queues_nothing_until_it_is_back() {
 }
 
 /// A disk of 4 MiB.
-struct Disk(PathBuf);
+pub(crate) struct Disk(pub(crate) PathBuf);
 
 impl Disk {
     /// `None`, said in one line, where this user may not have one.
-    fn new(path: PathBuf) -> Option<Self> {
+    pub(crate) fn new(path: PathBuf) -> Option<Self> {
         fs::create_dir(&path).unwrap();
         let disk = Self(path);
         let is_there = disk.mount(&["-t", "tmpfs", "-o", "size=4m", "tmpfs"]);
@@ -97,11 +97,11 @@ impl Disk {
         Command::new("mount").args(how).arg(&self.0).output().is_ok_and(|ran| ran.status.success())
     }
 
-    fn filler(&self) -> PathBuf {
+    pub(crate) fn filler(&self) -> PathBuf {
         self.0.join("filler")
     }
 
-    fn fills(&self) {
+    pub(crate) fn fills(&self) {
         let mut filler = fs::File::create(self.filler()).unwrap();
         // Until not one byte more is taken.
         for size in [65_536, 4096, 1] {

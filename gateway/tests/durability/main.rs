@@ -14,7 +14,11 @@ mod cluster;
 #[path = "../common/mod.rs"]
 pub mod common;
 mod gateway;
+mod keys;
 mod killed;
+#[allow(dead_code, reason = "it is the replicas' tests' too")]
+#[path = "../replicas/provider.rs"]
+mod provider;
 mod receiver;
 #[cfg(feature = "postgres")]
 mod restarted;

@@ -132,6 +132,48 @@ async fn a_circuit_that_one_opens_is_open_in_the_other_within_a_second_and_so_is
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_starts_late_shows_an_open_circuit_as_open() {
+    let Some(redis) = Server::start().await else { return };
+    let provider = Provider::start().await;
+    let config = config(&provider, &redis.url()).replace("cooldown: 2s", "cooldown: 1m");
+    let replica = || Serve::with(&config).env("PROVIDER_KEY", "sk-of-the-provider").start();
+    let first = replica();
+    provider.is_down(true);
+    for _ in 0..3 {
+        ask(first.address(), None).await.unwrap();
+    }
+    assert_eq!(circuit(first.address()).await, "open");
+    // It has told of it by then.
+    sleep(Duration::from_secs(1)).await;
+    let (late, calls) = (replica(), provider.calls());
+    let seen = becomes("it is open in the late one", async || circuit(late.address()).await == "open").await;
+    println!("open there after {seen:?}");
+    assert!(seen < Duration::from_secs(2), "{seen:?}");
+    assert!(ask(late.address(), None).await.unwrap().is_whole());
+    assert_eq!(provider.calls(), calls, "the provider is left alone");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_deployments_over_one_redis_do_not_answer_each_other() {
+    let Some(redis) = Server::start().await else { return };
+    let (shop, desk) = (Provider::start().await, Provider::start().await);
+    let start = |config: &str| Serve::with(config).env("PROVIDER_KEY", "sk-of-the-provider").start();
+    let of = |provider: &Provider| config(provider, &redis.url());
+    let (one, other, again) = (start(&of(&shop)), start(&of(&desk)), start(&of(&desk)));
+    for gateway in [&one, &other, &again] {
+        assert!(ask(gateway.address(), Some("mail-17")).await.unwrap().is_whole());
+    }
+    assert_eq!((shop.calls(), desk.calls()), (1, 1), "each deployment calls once, and its replicas share that");
+    // A roll-out that changes what the prefix would be made of.
+    let named = |provider: &Provider| of(provider).replace("stores: { ", "stores: { prefix: \"desk:\", ");
+    let (before, after) = (start(&named(&desk)), start(&named(&shop)));
+    for gateway in [&before, &after] {
+        assert!(ask(gateway.address(), Some("mail-18")).await.unwrap().is_whole());
+    }
+    assert_eq!((shop.calls(), desk.calls()), (1, 2));
+}
+
 /// What callers saw.
 #[derive(Default)]
 struct Load {

@@ -23,6 +23,16 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
                 Some(other) => findings.wrong("durable", not_here(other.feature())),
             }
         }
+        if let Some(prefix) = &config.stores.prefix {
+            if prefix.is_empty() || prefix.len() > 100 || prefix.chars().any(char::is_control) {
+                findings.wrong("prefix", "it is 1 to 100 bytes on one line, such as `shop:`");
+            } else if config.stores.shared.is_none() {
+                findings.wrong(
+                    "prefix",
+                    "there is nothing that it could stand before: name a Redis as `shared`, or leave it out",
+                );
+            }
+        }
         if let Some(shared) = &config.stores.shared {
             let is_redis = ["redis://", "rediss://", "unix://"].iter().any(|scheme| shared.starts_with(scheme));
             if !is_redis {

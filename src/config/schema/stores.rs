@@ -14,10 +14,15 @@ pub struct Stores {
     pub durable: Option<Secret>,
     /// What replicas share: a Redis, as `redis://user:password@host:6379/0`, or `rediss://` for TLS. Circuits, the features' rates
     /// and retry budgets are then those of all replicas together, answers too where the cache says so, and idempotency keys are
-    /// kept there rather than in `durable`. While it is away each replica goes by what it knows itself. `${NAME}` stands for a
+    /// kept there, and in `durable` too where there is one. While it is away each replica goes by what it knows itself. `${NAME}` stands for a
     /// variable of the environment.
     #[schemars(extend("pattern" = "^(rediss?://|unix://|.*\\$\\{)"))]
     pub shared: Option<Secret>,
+    /// What the names in `shared` begin with: deployments that have another share nothing there, and replicas of one deployment
+    /// have the same. Default: `steadfast:` and a hash of the host and database of `durable`, where that is a server, else of the
+    /// first tier's name, provider and `base_url`. A roll-out that changes those begins anew there; with a prefix it does not.
+    #[schemars(length(min = 1, max = 100))]
+    pub prefix: Option<String>,
 }
 
 /// What a durable store is named by.

@@ -29,6 +29,7 @@ use crate::{
     },
     prices::PriceTable,
     request::WORST_LEVEL,
+    store::StoreTrouble,
 };
 
 /// The whole.
@@ -162,7 +163,7 @@ impl Generation {
     ) -> Result<Self, InvalidConfig> {
         let Plan { config, leaves, candidate, people, .. } = plan;
         let prices = spend::prices(&config)?;
-        let stores = Opened::new(&config.stores, makings, before.map(|before| &before.stores))?;
+        let stores = Opened::new(&config, makings, before.map(|before| &before.stores))?;
         let shared = makings.answers.clone().or_else(|| stores.shared_answers());
         let kept = Kept::new(&config, shared, before.and_then(|before| before.kept.as_ref()))?;
         let known = before.and_then(|before| before.people.as_ref());
@@ -326,6 +327,14 @@ impl Generation {
 
     pub(super) fn idempotency(&self) -> Option<IdempotencyHandle> {
         self.idempotency.as_ref().map(|(_, handle)| handle.clone())
+    }
+
+    /// What is the matter with the stores at the moment.
+    pub(super) fn store_troubles(&self) -> Vec<StoreTrouble> {
+        let mut troubles = self.stores.troubles();
+        troubles.extend(self.idempotency.iter().flat_map(|(_, keys)| keys.troubles()));
+        troubles.extend(self.people.iter().filter_map(|people| people.desk.trouble()));
+        troubles
     }
 
     pub(super) fn cache(&self) -> Option<CacheHandle> {

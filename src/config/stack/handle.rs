@@ -76,6 +76,12 @@ impl StackHandle {
         stores.check().await
     }
 
+    /// What is the matter with the stores of the configuration at the moment, as far as they were asked: one that is away, that is
+    /// full or may only be read. Empty while all is well.
+    pub fn store_troubles(&self) -> Vec<crate::store::StoreTrouble> {
+        self.shared.current.load().store_troubles()
+    }
+
     /// The calls under an idempotency key; `None` where the configuration has no `idempotency`. To be
     /// [closed](IdempotencyHandle::close) at a shutdown, so that no call goes on for a retry that cannot come.
     pub fn idempotency(&self) -> Option<IdempotencyHandle> {

@@ -49,7 +49,7 @@ pub use self::{
 use super::{Budget, Config, ConfigError, Environment, Problem};
 use crate::{
     BoxLlmService, CacheHandle, Event, Events, FallbackHandle, InvalidConfig, LlmError, LlmRequest, LlmResponse,
-    events::{self, StatusBoard},
+    events::{self, CircuitReason, CircuitState, StatusBoard, Subscriber as _},
     handoff::TaskStore,
     layers::cache::AnswerStore,
     providers::http::{RequestBody, boxed},
@@ -309,6 +309,14 @@ impl Shared {
             let (primary, others) = self.current.load().names();
             let board = StatusBoard::new(primary).tiers(others);
             let following = self.makings.events.follow(board.clone());
+            // What was heard of other replicas before anybody looked.
+            for (circuit, handle) in self.current.load().circuits() {
+                let (to, at) = (handle.state(), Instant::now());
+                if to != CircuitState::Closed {
+                    let (from, reason) = (CircuitState::Closed, CircuitReason::Failures);
+                    board.clone().event(&Event::CircuitChanged { circuit, from, to, reason, at });
+                }
+            }
             (board, following)
         };
         &self.status.get_or_init(begin).0

@@ -7,22 +7,27 @@ use super::Makings;
 use super::replicas::Meeting;
 #[cfg(feature = "postgres")]
 use crate::store::postgres::Postgres;
-#[cfg(feature = "redis")]
-use crate::store::redis::Redis;
 #[cfg(feature = "sqlite")]
 use crate::store::sqlite::Sqlite;
 use crate::{
     CacheHandle, InvalidConfig,
-    config::{DurableUrl, Stores},
+    config::{Config, DurableUrl, Stores},
     handoff::TaskStore,
     layers::idempotency::{IdempotencyLayer, MemoryIdempotency},
-    store::StoreError,
+    store::{StoreError, StoreTrouble},
+};
+#[cfg(feature = "redis")]
+use crate::{
+    fnv::{OFFSET_BASIS, fnv1a},
+    store::redis::Redis,
 };
 
 /// The stores that are open. Clones are the same.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Opened {
     said: Stores,
+    #[cfg(feature = "redis")]
+    prefix: String,
     pub(super) durable: Option<Durable>,
     /// Where replicas meet.
     #[cfg(feature = "redis")]
@@ -44,18 +49,27 @@ impl Opened {
         not(feature = "redis"),
         allow(unused_variables, reason = "only what replicas share may be given beside it")
     )]
-    pub(super) fn new(said: &Stores, makings: &Makings, before: Option<&Self>) -> Result<Self, InvalidConfig> {
+    pub(super) fn new(config: &Config, makings: &Makings, before: Option<&Self>) -> Result<Self, InvalidConfig> {
+        let said = &config.stores;
         let durable = match (&said.durable, before) {
             (None, _) => None,
             (durable, Some(before)) if before.said.durable == *durable => before.durable.clone(),
             (Some(url), _) => Some(Durable::open(url)?),
         };
         #[cfg(feature = "redis")]
+        let prefix = prefix(config);
+        #[cfg(feature = "redis")]
         let meeting = match (&makings.meeting, &said.shared, before) {
             (Some(meeting), ..) => Some(meeting.clone()),
             (None, None, _) => None,
-            (None, shared, Some(before)) if before.said.shared == *shared => before.meeting.clone(),
-            (None, Some(url), _) => Some(Meeting::at(Redis::open(url).map_err(|error| wrong("shared", &error))?)),
+            (None, shared, Some(before)) if before.said.shared == *shared && before.prefix == prefix => {
+                before.meeting.clone()
+            }
+            (None, Some(url), _) => {
+                let redis = Redis::open(url).map_err(|error| wrong("shared", &error))?;
+                tracing::info!(%prefix, "where replicas of this deployment meet, its names begin with this");
+                Some(Meeting::at(redis.prefix(&*prefix)))
+            }
         };
         #[cfg(feature = "redis")]
         meeting.iter().for_each(|meeting| meeting.redis.tells(&makings.events));
@@ -65,17 +79,19 @@ impl Opened {
         }
         Ok(Self {
             said: said.clone(),
+            #[cfg(feature = "redis")]
+            prefix,
             durable,
             #[cfg(feature = "redis")]
             meeting,
         })
     }
 
-    /// Where idempotency keys are kept, if not in memory: with what replicas share, else with what is durable.
+    /// Where idempotency keys are kept, if not in memory: with what replicas share, with what is durable, or with both.
     pub(super) fn keys(&self) -> Option<Keys> {
         #[cfg(feature = "redis")]
         if let Some(meeting) = &self.meeting {
-            return Some(Keys::Redis(meeting.redis.clone()));
+            return Some(Keys::Redis(meeting.redis.clone(), self.durable.clone()));
         }
         self.durable.clone().map(Keys::Durable)
     }
@@ -86,6 +102,19 @@ impl Opened {
         return self.meeting.as_ref().map(|meeting| meeting.answers.clone());
         #[cfg(not(feature = "redis"))]
         None
+    }
+
+    /// What is the matter with them at the moment, as far as they were asked.
+    pub(super) fn troubles(&self) -> Vec<StoreTrouble> {
+        #[allow(unused_mut, reason = "with none of them there is none")]
+        let mut troubles = Vec::new();
+        #[cfg(feature = "redis")]
+        troubles.extend(self.meeting.iter().flat_map(|meeting| meeting.redis.troubles()));
+        #[cfg(feature = "sqlite")]
+        if let Some(Durable::Sqlite(file)) = &self.durable {
+            troubles.extend(file.trouble());
+        }
+        troubles
     }
 
     /// Whether they can be used. Of two problems, the one that does not heal.
@@ -154,6 +183,18 @@ impl Durable {
         }
     }
 
+    /// Those of a Redis, with these beneath it.
+    #[cfg(feature = "redis")]
+    #[allow(unreachable_code, unused_variables, reason = "with none of them there is no such place")]
+    fn keys_beneath(self, redis: Redis) -> IdempotencyLayer {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(file) => IdempotencyLayer::over_both(redis, file),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(database) => IdempotencyLayer::over_both(redis, database),
+        }
+    }
+
     #[cfg_attr(
         not(any(feature = "postgres", feature = "sqlite")),
         allow(unused_variables, reason = "with none of them there is no such place")
@@ -176,6 +217,30 @@ fn wrong(which: &str, error: &StoreError) -> InvalidConfig {
     InvalidConfig::new(format!("stores.{which}"), format!("{error}{cause}"))
 }
 
+/// What this deployment's names in a Redis begin with: what is said or, where nothing is, what stays the same over its replicas
+/// and roll-outs and is another deployment's own: the database that it has to itself, else how its first tier is named.
+#[cfg(feature = "redis")]
+fn prefix(config: &Config) -> String {
+    if let Some(prefix) = &config.stores.prefix {
+        return prefix.clone();
+    }
+    #[cfg(feature = "postgres")]
+    if let Some(DurableUrl::Postgres(url)) = config.stores.durable.as_deref().and_then(DurableUrl::parse)
+        && let Ok(database) = Postgres::lazy(url)
+    {
+        return named(&format!("{database:?}"));
+    }
+    named(&config.tiers.first().map_or_else(String::new, |tier| {
+        let server = tier.base_url.as_deref().unwrap_or_default();
+        format!("{} {} {server}", tier.name, tier.provider.name())
+    }))
+}
+
+#[cfg(feature = "redis")]
+fn named(identity: &str) -> String {
+    format!("steadfast:{:016x}:", fnv1a(OFFSET_BASIS, identity))
+}
+
 fn not_here(which: &str, feature: &str) -> InvalidConfig {
     let problem = format!("this program was built without it: build it with the feature `{feature}`");
     InvalidConfig::new(format!("stores.{which}"), problem)
@@ -186,8 +251,9 @@ fn not_here(which: &str, feature: &str) -> InvalidConfig {
 pub(super) enum Keys {
     Memory(MemoryIdempotency),
     Durable(Durable),
+    /// With a durable store beneath it, where there is one.
     #[cfg(feature = "redis")]
-    Redis(Redis),
+    Redis(Redis, Option<Durable>),
 }
 
 impl Keys {
@@ -197,7 +263,13 @@ impl Keys {
             (Self::Memory(_), Self::Memory(_)) => true,
             (Self::Durable(one), Self::Durable(other)) => one.is(other),
             #[cfg(feature = "redis")]
-            (Self::Redis(one), Self::Redis(other)) => one.is(other),
+            (Self::Redis(one, beneath), Self::Redis(other, other_beneath)) => {
+                let same = match (beneath, other_beneath) {
+                    (Some(one), Some(other)) => one.is(other),
+                    (one, other) => one.is_none() && other.is_none(),
+                };
+                same && one.is(other)
+            }
             _ => false,
         }
     }
@@ -207,9 +279,9 @@ impl Keys {
         match self {
             Self::Memory(memory) => memory.set_max_bytes(bytes.unwrap_or(MemoryIdempotency::MAX_BYTES)),
             Self::Durable(store) => store.set_max_answer_bytes(bytes),
-            // What has room there is the server's to say.
+            // What has room in a Redis is the server's to say.
             #[cfg(feature = "redis")]
-            Self::Redis(_) => {}
+            Self::Redis(_, beneath) => beneath.iter().for_each(|store| store.set_max_answer_bytes(bytes)),
         }
     }
 
@@ -218,7 +290,9 @@ impl Keys {
             Self::Memory(memory) => IdempotencyLayer::over(memory),
             Self::Durable(store) => store.keys(),
             #[cfg(feature = "redis")]
-            Self::Redis(redis) => IdempotencyLayer::over(redis),
+            Self::Redis(redis, None) => IdempotencyLayer::over(redis),
+            #[cfg(feature = "redis")]
+            Self::Redis(redis, Some(beneath)) => beneath.keys_beneath(redis),
         }
     }
 }

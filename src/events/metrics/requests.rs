@@ -79,6 +79,9 @@ impl Requests {
     /// that goes well. Of those the counters are behind until [`flush`](Self::flush).
     #[inline]
     pub(super) fn ended(&mut self, request: &RequestEnded) {
+        if request.possible_repeat {
+            self.repeated(request);
+        }
         let Some(refusal) = well::before(request) else { return self.count(request) };
         if let Some(well) = self.well.iter_mut().find(|well| well.is(request, refusal)) {
             let switched = well.record(request);
@@ -88,6 +91,12 @@ impl Requests {
             return;
         }
         self.first(request, refusal);
+    }
+
+    #[cold]
+    fn repeated(&mut self, request: &RequestEnded) {
+        let feature = self.features.name(request.feature.as_ref());
+        self.registry.counter(&table::POSSIBLE_REPEATS, [self.features.text(feature)]).increment(1);
     }
 
     /// The first of its kind.

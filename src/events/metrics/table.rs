@@ -97,6 +97,7 @@ pub const METRICS: &[Metric] = &[
     TIER_DRAINED,
     PINNED_LEVEL,
     STORE_AVAILABLE,
+    POSSIBLE_REPEATS,
     OPERATIONS,
     HANDOFF,
     MIRRORED,
@@ -309,6 +310,11 @@ pub(super) const STORE_AVAILABLE: Metric = Metric::gauge(
     "steadfast_store_available",
     &["store"],
     "0 while a store is left alone because it fails, and each process goes on with what it knows itself; 1 once it is back.",
+);
+pub(super) const POSSIBLE_REPEATS: Metric = Metric::counter(
+    "steadfast_possible_repeats_total",
+    &["feature"],
+    "Requests with an idempotency key whose call may have been made before: no store knew that it was the first.",
 );
 pub(super) const OPERATIONS: Metric = Metric::counter(
     "steadfast_operations_total",

@@ -56,6 +56,7 @@ impl Board {
             outcome: RequestOutcome::Answered,
             failures: None,
             stream: false,
+            possible_repeat: false,
             degraded: None,
             first_token: SECOND,
             served_in: SECOND,

@@ -69,9 +69,18 @@ impl Circuit {
         (mark, news)
     }
 
-    fn longest(&self) -> Duration {
-        let Settings { cooldown, max_cooldown, latch, max_throttle, .. } = self.settings;
-        cooldown.max(max_cooldown).max(latch).max(max_throttle).saturating_add(COURTESY)
+    /// How long this circuit would be closed off by itself for the same: others may be set otherwise, and what is told may be
+    /// damaged.
+    fn own(&self, news: News) -> Duration {
+        let Settings { cooldown, growth, max_cooldown, latch, max_throttle, .. } = self.settings;
+        let own = match news {
+            News::Throttled { .. } => max_throttle,
+            News::Open { reason: Reason::Quota | Reason::Auth, .. } => latch,
+            // It may have grown.
+            News::Open { reason: Reason::ProbeFailed, .. } if growth > 1.0 => cooldown.max(max_cooldown),
+            News::Open { .. } | News::Probing { .. } | News::Closed => cooldown,
+        };
+        own.saturating_add(COURTESY)
     }
 
     /// Follows what another replica has told, and gives the mark with which it has done so.
@@ -79,8 +88,7 @@ impl Circuit {
         let mut core = self.lock();
         let word = self.load();
         let (before, at) = (phase(word), self.at(now));
-        // For no longer than this circuit would stay open by itself: what is told may be damaged.
-        let after = |left: Duration| at.saturating_add(nanos(left.min(self.longest())));
+        let after = |left: Duration| at.saturating_add(nanos(left.min(self.own(news))));
         if matches!(before, Phase::ForcedOpen | Phase::ForcedClosed) {
             return (None, self.mark(&core));
         }
@@ -244,9 +252,9 @@ mod tests {
         let news = |left| News::Open { reason: Reason::ProbeFailed, left };
         assert_eq!(circuit.hear(news(SECOND), now).0, None);
         assert!(admitted(&circuit, now + 59 * SECOND).is_none());
-        circuit.hear(news(90 * SECOND), now);
-        assert!(admitted(&circuit, now + 89 * SECOND).is_none());
-        assert!(admitted(&circuit, now + 90 * SECOND).is_some());
+        circuit.hear(news(61 * SECOND), now);
+        assert!(admitted(&circuit, now + 60 * SECOND).is_none());
+        assert!(admitted(&circuit, now + 61 * SECOND).is_some());
     }
 
     #[test]
@@ -304,12 +312,20 @@ mod tests {
     #[test]
     fn nothing_that_is_told_closes_it_off_for_longer_than_its_own_settings_would() {
         let now = Instant::now();
-        for news in [News::Open { reason: Reason::Auth, left: Duration::MAX }, News::Throttled { left: Duration::MAX }]
-        {
-            let circuit = circuit(now);
+        let settings = Settings { cooldown: 10 * SECOND, latch: 40 * SECOND, ..Settings::default() };
+        let grows = Settings { growth: 2.0, ..settings.clone() };
+        let open = |reason| News::Open { reason, left: 300 * SECOND };
+        for (settings, news, own) in [
+            (&settings, open(Reason::ConsecutiveFailures), 10),
+            (&settings, open(Reason::ProbeFailed), 10),
+            (&grows, open(Reason::ProbeFailed), 300),
+            (&settings, open(Reason::Auth), 40),
+            (&settings, News::Throttled { left: Duration::MAX }, 300),
+        ] {
+            let circuit = Circuit::new(settings.clone(), now, 7);
             circuit.hear(news, now);
-            assert!(admitted(&circuit, now + 300 * SECOND).is_none(), "{news:?}");
-            assert!(admitted(&circuit, now + 303 * SECOND).is_some(), "{news:?}");
+            assert!(admitted(&circuit, now + (own - 1) * SECOND).is_none(), "{news:?}");
+            assert!(admitted(&circuit, now + own * SECOND + COURTESY).is_some(), "{news:?}");
         }
     }
 

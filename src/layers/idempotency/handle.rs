@@ -2,24 +2,24 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-use tokio::{sync::watch, time::timeout};
+use tokio::{sync::watch, time::sleep};
 use tower::BoxError;
 
 use super::{
-    Claim, IdempotencyStore, MemoryIdempotency, StoreFuture, Ticket, calls::Calls, key::Same, layer::Settings,
+    IdempotencyStore, MemoryIdempotency, Ticket,
+    backing::Backing,
+    calls::Calls,
+    words::{Tickets, Words},
 };
 use crate::{
     Events,
-    layers::{
-        cache::{Answer, AnswerOwner},
-        totals::count,
-    },
-    store::guarded::Guard,
+    layers::cache::{Answer, AnswerOwner},
+    store::StoreTrouble,
 };
 
 /// The records and the calls under way: shared by an [`IdempotencyLayer`](super::IdempotencyLayer), its clones, and the
@@ -32,11 +32,14 @@ pub struct IdempotencyHandle {
 }
 
 pub(super) struct Shared {
-    store: Box<dyn IdempotencyStore>,
-    /// Asks the store, as long as it answers.
-    guard: Guard,
-    /// What was claimed and answered while it did not.
-    local: MemoryIdempotency,
+    /// Asked in this order.
+    pub(super) backings: Vec<Backing>,
+    /// What was claimed and answered while none of them could be asked.
+    pub(super) local: MemoryIdempotency,
+    /// What they are told, again where they were not there.
+    pub(super) words: Words,
+    /// Somebody tells them.
+    pub(super) telling: AtomicBool,
     pub(super) calls: Calls,
     pub(super) counters: Counters,
     /// The tasks that make calls.
@@ -45,11 +48,16 @@ pub(super) struct Shared {
     pub(super) closed: watch::Sender<bool>,
 }
 
-/// Where a key was claimed.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Held {
-    InStore(Ticket),
-    Here(Ticket),
+/// A key that was claimed.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    /// The ticket of every claim that was made for the call, or may have been.
+    pub(super) ticket: Ticket,
+    pub(super) tickets: Tickets,
+    /// Where no store could be asked: of this process's own records.
+    pub(super) here: Option<Ticket>,
+    /// Whether the call may have been made before.
+    pub(super) is_doubtful: bool,
 }
 
 /// What became of a claim.
@@ -60,12 +68,20 @@ pub(super) enum Claimed {
     Conflict,
 }
 
+/// How often it is looked whether the stores are told nothing more.
+const LAST_WORD: Duration = Duration::from_millis(10);
+
 impl IdempotencyHandle {
     pub(super) fn over(store: impl IdempotencyStore) -> Self {
+        Self::of(vec![Backing::new(store)])
+    }
+
+    pub(super) fn of(backings: Vec<Backing>) -> Self {
         let shared = Shared {
-            store: Box::new(store),
-            guard: Guard::new("idempotency"),
+            backings,
             local: MemoryIdempotency::new(),
+            words: Words::default(),
+            telling: AtomicBool::new(false),
             calls: Calls::default(),
             counters: Counters::default(),
             tasks: watch::Sender::new(0),
@@ -75,7 +91,13 @@ impl IdempotencyHandle {
     }
 
     pub(super) fn tells(&self, events: &Events) {
-        self.shared.guard.tells(events);
+        self.shared.backings.iter().for_each(|backing| backing.guard.tells(events));
+    }
+
+    /// What is the matter with the stores at the moment, as far as they were asked; empty while all is well. A store that
+    /// [guards itself](IdempotencyStore::is_guarded) says it itself.
+    pub fn troubles(&self) -> Vec<StoreTrouble> {
+        self.shared.backings.iter().filter_map(|backing| backing.guard.trouble()).collect()
     }
 
     /// The calls under way, each a task: those that somebody waits for or reads, and those that go on for the retry.
@@ -92,6 +114,9 @@ impl IdempotencyHandle {
     pub async fn close(&self) {
         self.shared.closed.send_replace(true);
         let _ = self.shared.tasks.subscribe().wait_for(|tasks| *tasks == 0).await;
+        while self.shared.telling.load(Relaxed) {
+            sleep(LAST_WORD).await;
+        }
     }
 
     /// Forgets the answers that were made for a tenant or a session, so that their keys are as new. Says how many there were. A
@@ -101,8 +126,11 @@ impl IdempotencyHandle {
     ///
     /// The store could not do it, or not for all.
     pub async fn forget_owner(&self, owner: &AnswerOwner) -> Result<u64, BoxError> {
-        let here = self.shared.local.forget_owner(owner).await?;
-        Ok(here + self.shared.store.forget_owner(owner).await?)
+        let mut gone = self.shared.local.forget_owner(owner).await?;
+        for backing in &self.shared.backings {
+            gone += backing.forget_owner(owner).await?;
+        }
+        Ok(gone)
     }
 
     /// Removes the answers whose time is over. It happens with requests too; this is for when there are none.
@@ -112,7 +140,10 @@ impl IdempotencyHandle {
     /// The store could not do it.
     pub async fn sweep(&self) -> Result<(), BoxError> {
         self.shared.local.sweep().await?;
-        self.shared.store.sweep().await
+        for backing in &self.shared.backings {
+            backing.sweep().await?;
+        }
+        Ok(())
     }
 
     /// What became of the requests with a key so far.
@@ -126,90 +157,6 @@ impl IdempotencyHandle {
             kept: kept.load(Relaxed),
             late: late.load(Relaxed),
             store_failures: store_failures.load(Relaxed),
-        }
-    }
-}
-
-impl Shared {
-    /// What the store says, in time; `None` where it cannot be asked.
-    async fn asked<'a, T>(&self, asks: impl FnOnce() -> StoreFuture<'a, T>, settings: &Settings) -> Option<T> {
-        let failed = || count(&self.counters.store_failures);
-        if !self.store.is_guarded() {
-            return self.guard.ask(settings.store_timeout, asks, failed).await;
-        }
-        let said = timeout(settings.store_timeout, asks()).await;
-        let said = said.ok().and_then(Result::ok);
-        if said.is_none() {
-            failed();
-        }
-        said
-    }
-
-    /// Claims a key in the store; where that is away, among what this process knows itself.
-    pub(super) async fn claim(&self, same: &Same, settings: &Settings) -> Claimed {
-        // What was answered while the store was away is not in it.
-        if let Some(known) = self.local.known(&same.key, &same.input) {
-            return Claimed::of(known, Held::Here);
-        }
-        let claim = || self.store.claim(&same.key, &same.input, settings.lease);
-        match self.asked(claim, settings).await {
-            Some(claim) => Claimed::of(claim, Held::InStore),
-            None => self.claim_here(same, settings),
-        }
-    }
-
-    fn claim_here(&self, same: &Same, settings: &Settings) -> Claimed {
-        Claimed::of(self.local.take_claim(&same.key, &same.input, settings.lease), Held::Here)
-    }
-
-    /// Waits until a claim may come to something else.
-    pub(super) async fn changed(&self, same: &Same, at_most: Duration) {
-        self.store.changed(&same.key, at_most).await;
-    }
-
-    /// `false` where another has taken the key over.
-    pub(super) async fn renew(&self, same: &Same, held: Held, settings: &Settings) -> bool {
-        match held {
-            Held::InStore(ticket) => {
-                self.asked(|| self.store.renew(&same.key, ticket, settings.lease), settings).await != Some(false)
-            }
-            Held::Here(ticket) => self.local.take_renewal(&same.key, ticket, settings.lease),
-        }
-    }
-
-    /// Whether it was kept: in the store or, where that is away by now, here.
-    pub(super) async fn complete(&self, same: &Same, held: Held, answer: &Arc<Answer>, settings: &Settings) -> bool {
-        let held = match held {
-            Held::InStore(ticket) => {
-                let kept = || self.store.complete(&same.key, ticket, answer.clone(), settings.ttl);
-                match self.asked(kept, settings).await {
-                    Some(kept) => return kept,
-                    None => self.claim_here(same, settings),
-                }
-            }
-            Held::Here(ticket) => Claimed::Won(Held::Here(ticket)),
-        };
-        let Claimed::Won(Held::Here(ticket)) = held else { return false };
-        self.local.take_answer(&same.key, ticket, answer.clone(), settings.ttl)
-    }
-
-    pub(super) async fn release(&self, same: &Same, held: Held, settings: &Settings) {
-        match held {
-            Held::InStore(ticket) => {
-                self.asked(|| self.store.release(&same.key, ticket), settings).await;
-            }
-            Held::Here(ticket) => self.local.take_release(&same.key, ticket),
-        }
-    }
-}
-
-impl Claimed {
-    fn of(claim: Claim, held: fn(Ticket) -> Held) -> Self {
-        match claim {
-            Claim::Won(ticket) => Self::Won(held(ticket)),
-            Claim::Busy { lease_left } => Self::Busy(lease_left),
-            Claim::Done(answer) => Self::Done(answer),
-            Claim::Conflict => Self::Conflict,
         }
     }
 }

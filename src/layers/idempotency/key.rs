@@ -47,6 +47,13 @@ pub(super) struct Same {
 }
 
 impl Same {
+    /// A key that no request has.
+    pub(super) fn nobodys() -> Self {
+        let mut key = [0; 32];
+        key.fill_with(|| fastrand::u8(..));
+        Self { key: IdempotencyKey(key), input: Fingerprint([0; 32]) }
+    }
+
     /// `None` where the request has no key, and is to get none or can be given none.
     pub(super) fn of(request: &LlmRequest, derive: bool) -> Option<Self> {
         let said = request.idempotency().filter(|key| !key.is_empty());

@@ -2,7 +2,7 @@ use std::{fmt, time::Duration};
 
 use tower::Layer;
 
-use super::{Idempotency, IdempotencyHandle, IdempotencyStore, MemoryIdempotency};
+use super::{Idempotency, IdempotencyHandle, IdempotencyStore, MemoryIdempotency, backing::Backing};
 use crate::Events;
 
 /// Applies [`Idempotency`]. See the [module docs](super).
@@ -32,8 +32,8 @@ const GRACE: Duration = Duration::from_secs(60);
 const LEASE: Duration = Duration::from_secs(30);
 /// The default of [`IdempotencyLayer::max_answer`], in bytes.
 const MAX_ANSWER: usize = 1024 * 1024;
-/// The default of [`IdempotencyLayer::store_timeout`].
-const STORE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The default of [`IdempotencyLayer::store_timeout`]: a caller waits twice for it at the most.
+const STORE_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl IdempotencyLayer {
     /// Keeps answers for 24 hours, in the memory of this process.
@@ -44,6 +44,13 @@ impl IdempotencyLayer {
     /// Keeps answers in a store. Layers over one store, in this process or another, answer from each other's.
     pub fn over(store: impl IdempotencyStore) -> Self {
         Self { settings: Settings::default(), handle: IdempotencyHandle::over(store) }
+    }
+
+    /// Keeps answers in two stores: one that is quick and asked first, as a Redis, and one beneath it that lasts. Each key is
+    /// claimed in both, so that it is known as long as one of them is there and has lost nothing.
+    pub fn over_both(quick: impl IdempotencyStore, durable: impl IdempotencyStore) -> Self {
+        let backings = vec![Backing::new(quick), Backing::new(durable)];
+        Self { settings: Settings::default(), handle: IdempotencyHandle::of(backings) }
     }
 
     /// Shares the records and the calls under way with the layers of this handle, whatever their settings.
@@ -93,8 +100,8 @@ impl IdempotencyLayer {
         self
     }
 
-    /// Sets how long each look at the store may take before the request goes on without it, and those that follow without
-    /// a look. Default: 1 second.
+    /// Sets how long a claim may take, and the keeping of an answer, before the request goes on without the store, and those that
+    /// follow without a look. Default: 500 ms.
     #[must_use]
     pub fn store_timeout(mut self, limit: Duration) -> Self {
         self.settings.store_timeout = limit;

@@ -128,12 +128,14 @@ impl MemoryIdempotency {
         if let Some(known) = records.known(key, input, now) {
             return known;
         }
-        gone.extend(records.remove(key));
+        let before = records.remove(key);
+        let unsaid = before.as_ref().is_some_and(|record| record.answer.is_none());
+        gone.extend(before);
         records.last_ticket += 1;
         let ticket = Ticket(records.last_ticket);
         records.by_key.insert(*key, Record { input: *input, ticket, until: now.checked_add(lease), answer: None });
         drop(records);
-        Claim::Won(ticket)
+        if unsaid { Claim::Inherited(ticket) } else { Claim::Won(ticket) }
     }
 
     pub(super) fn take_renewal(&self, key: &IdempotencyKey, ticket: Ticket, lease: Duration) -> bool {

@@ -61,10 +61,24 @@
 //! A store that cannot be asked is in nobody's way. After three failures in a row, or one question that is not answered within
 //! [`store_timeout`](IdempotencyLayer::store_timeout), it is left alone, and each process knows the keys that it sees
 //! itself, up to 64 MiB of answers: what was kept in the store before is not known meanwhile, and two processes may make one
-//! call each. One request tries the store again after a second, then after 2, 4 and so on up to 30. What was answered
+//! call each. It is tried again after a second, then after 2, 4 and so on up to 5. What was answered
 //! meanwhile stays known in its own process. The log says so once, and once when it is back; so does
 //! [`Event::StoreChanged`](crate::Event::StoreChanged). A store that [guards itself](IdempotencyStore::is_guarded) does all that
-//! in its own way.
+//! in its own way. One that has no room, or may only be read, is asked on for what it has.
+//!
+//! What a store could not be told it is told again: that a call has failed until the lease ends, an answer for 10 minutes. A store
+//! that comes back is told the answers of the last minute once more, and calls under way claim their keys there again: it may be
+//! empty, or an earlier state of itself.
+//!
+//! Over [two stores](IdempotencyLayer::over_both) a key is claimed in both: while one is away, or has lost what it knew, the
+//! other knows the keys.
+//!
+//! # Calls that may have been made twice
+//!
+//! An answer says so ([`is_possible_repeat`](crate::LlmResponse::is_possible_repeat)), and an error
+//! ([`LlmError::is_possible_repeat`](crate::LlmError::is_possible_repeat)), where nobody can know that its call was the key's first:
+//! no store could be asked, who held the key before has never said what came of it, or the store has lost records. So does
+//! [`RequestEnded`](crate::events::RequestEnded::possible_repeat).
 //!
 //! # Sources
 //!
@@ -96,14 +110,17 @@
 //! ```
 
 mod ask;
+mod backing;
 mod calls;
 mod handle;
+mod holding;
 mod key;
 mod layer;
 mod memory;
 mod service;
 mod store;
 mod task;
+mod words;
 
 pub use self::{
     handle::{IdempotencyHandle, IdempotencyStats},

@@ -27,13 +27,28 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> +
 pub trait IdempotencyStore: Send + Sync + 'static {
     /// Claims a key for a call: reads and writes in one step, so that of all who claim it at once, in all processes, one wins.
     ///
-    /// - No record, one whose time to live is over, or one that is processing and whose lease is over: writes *processing*
-    ///   with this input, a new ticket and this lease, durably if the store is durable, then answers [`Claim::Won`].
-    ///   A lease that is over may be taken by another input too: who held it has crashed, and nothing is known of an answer.
+    /// - No record, or one whose time to live is over: writes *processing* with this input, a new ticket and this lease,
+    ///   durably if the store is durable, then answers [`Claim::Won`].
+    /// - Processing, with a lease that is over: the same, and answers [`Claim::Inherited`]. Another input may take it too: who
+    ///   held it has crashed or could not say what came of it, and nothing is known of an answer.
     /// - A record of another input: [`Claim::Conflict`], whether it is processing or done, and nothing is changed.
     /// - Processing, of this input: [`Claim::Busy`].
     /// - Done, of this input: [`Claim::Done`].
     fn claim<'a>(&'a self, key: &'a IdempotencyKey, input: &'a Fingerprint, lease: Duration) -> StoreFuture<'a, Claim>;
+
+    /// The same, under a ticket that the claimant has chosen, so that a claim whose reply was lost can be made again, completed
+    /// or given back all the same. A record that is processing under this very ticket is won again. Default: the ticket is the
+    /// store's own choice, as for [`claim`](Self::claim).
+    fn claim_as<'a>(
+        &'a self,
+        key: &'a IdempotencyKey,
+        input: &'a Fingerprint,
+        lease: Duration,
+        ticket: Ticket,
+    ) -> StoreFuture<'a, Claim> {
+        let _ = ticket;
+        self.claim(key, input, lease)
+    }
 
     /// Lengthens a lease to this span from now. `false` where the ticket is not the record's any more: another has taken
     /// the key over, and nothing is changed. A lease that is over and that nobody has taken is given again.
@@ -83,12 +98,28 @@ pub trait IdempotencyStore: Send + Sync + 'static {
     fn is_guarded(&self) -> bool {
         false
     }
+
+    /// Whether records may be missing that were written, as of the last claim that was won: the store was emptied, or
+    /// restored to an earlier state. A call under a key that is won then may have been made before. Default: no.
+    fn may_have_lost(&self) -> bool {
+        false
+    }
 }
 
 /// The same store.
 impl<S: IdempotencyStore + ?Sized> IdempotencyStore for Arc<S> {
     fn claim<'a>(&'a self, key: &'a IdempotencyKey, input: &'a Fingerprint, lease: Duration) -> StoreFuture<'a, Claim> {
         (**self).claim(key, input, lease)
+    }
+
+    fn claim_as<'a>(
+        &'a self,
+        key: &'a IdempotencyKey,
+        input: &'a Fingerprint,
+        lease: Duration,
+        ticket: Ticket,
+    ) -> StoreFuture<'a, Claim> {
+        (**self).claim_as(key, input, lease, ticket)
     }
 
     fn renew<'a>(&'a self, key: &'a IdempotencyKey, ticket: Ticket, lease: Duration) -> StoreFuture<'a, bool> {
@@ -128,6 +159,10 @@ impl<S: IdempotencyStore + ?Sized> IdempotencyStore for Arc<S> {
     fn is_guarded(&self) -> bool {
         (**self).is_guarded()
     }
+
+    fn may_have_lost(&self) -> bool {
+        (**self).may_have_lost()
+    }
 }
 
 /// What became of a claim.
@@ -135,6 +170,8 @@ impl<S: IdempotencyStore + ?Sized> IdempotencyStore for Arc<S> {
 pub enum Claim {
     /// The key is the claimant's, and the call its to make.
     Won(Ticket),
+    /// The same; and another held the key before, of whose call nothing is known: it may have been made.
+    Inherited(Ticket),
     /// Another makes the call. After this time its lease is over, unless it is renewed.
     Busy {
         /// What is left of the lease.

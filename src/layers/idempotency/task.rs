@@ -3,7 +3,10 @@
 use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -36,6 +39,8 @@ pub(super) struct Task {
     settings: Settings,
     /// `None` where another has taken the key over.
     held: Option<Held>,
+    /// Whether the call may have been made before.
+    is_doubtful: bool,
     reply: Option<oneshot::Sender<Result<LlmResponse, LlmError>>>,
 }
 
@@ -44,7 +49,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 impl Task {
     pub(super) fn new(place: Place, settings: Settings, reply: oneshot::Sender<Result<LlmResponse, LlmError>>) -> Self {
-        Self { place, settings, held: None, reply: Some(reply) }
+        Self { place, settings, held: None, is_doubtful: false, reply: Some(reply) }
     }
 
     /// Claims the key, calls, keeps the answer.
@@ -54,7 +59,10 @@ impl Task {
         S::Error: Into<LlmError>,
     {
         match self.claim().await {
-            Claimed::Won(held) => self.held = Some(held),
+            Claimed::Won(held) => {
+                self.is_doubtful = held.is_doubtful;
+                self.held = Some(held);
+            }
             Claimed::Done(answer) => return self.ends(Ended::Kept(answer)),
             Claimed::Conflict => {
                 count(&self.place.shared.counters.conflicts);
@@ -73,7 +81,10 @@ impl Task {
         let called = self.call(service, request).await;
         match called {
             Some(Ok(response)) => self.answered(response, asker).await,
-            Some(Err(error)) => {
+            Some(Err(mut error)) => {
+                if self.is_doubtful {
+                    error.repeat();
+                }
                 self.release().await;
                 self.replies(Err(error.clone()));
                 self.ends(Ended::Failed(error));
@@ -88,13 +99,18 @@ impl Task {
     /// Claims the key, and waits while another process has it.
     async fn claim(&self) -> Claimed {
         let Place { shared, same, call, .. } = &self.place;
+        let mut is_patient = true;
         loop {
-            let claimed = shared.claim(same, &self.settings).await;
+            let claimed = shared.claim(same, &self.settings, is_patient).await;
             let Claimed::Busy(lease_left) = claimed else { return claimed };
             tokio::select! {
-                () = shared.changed(same, lease_left.min(LOOK_EVERY)) => {}
+                () = async {
+                    shared.changed(same, lease_left.min(LOOK_EVERY)).await;
+                    shared.try_to_write(&self.settings).await;
+                } => {}
                 () = call.stage.closed() => return claimed,
             }
+            is_patient = false;
         }
     }
 
@@ -107,16 +123,22 @@ impl Task {
         let mut call = pin!(Call::further(service, request));
         let place = &self.place;
         let mut left = pin!(left(place, self.settings.grace));
-        let mut renewal = pin!(renewal(place, &mut self.held, self.settings));
-        tokio::select! {
+        let renewing = AtomicBool::new(false);
+        let mut renewal = pin!(renewal(place, &mut self.held, self.settings, &renewing));
+        let called = tokio::select! {
             biased;
             called = call.as_mut() => Some(called),
             () = left.as_mut() => None,
             () = renewal.as_mut() => None,
-        }
+        };
+        renewed(renewal, &renewing).await;
+        called
     }
 
     async fn answered(mut self, mut response: LlmResponse, asker: Asker) {
+        if self.is_doubtful {
+            response = response.with_possible_repeat();
+        }
         let facts = Facts::kept_for(&response, asker, self.settings.ttl, Duration::ZERO);
         if response.body().is_stream() {
             return self.streams(response, facts).await;
@@ -152,8 +174,9 @@ impl Task {
             let mut closed = place.shared.closed.subscribe();
             let mut closes = pin!(closed.wait_for(|closed| *closed));
             let mut is_closed = false;
-            let mut renewal = pin!(renewal(place, &mut self.held, self.settings));
-            poll_fn(|cx| {
+            let renewing = AtomicBool::new(false);
+            let mut renewal = pin!(renewal(place, &mut self.held, self.settings, &renewing));
+            let over = poll_fn(|cx| {
                 is_closed = is_closed || closes.as_mut().poll(cx).is_ready();
                 if let Poll::Ready(over) = guard.poll(cx, is_closed) {
                     return Poll::Ready(over);
@@ -161,7 +184,9 @@ impl Task {
                 let _ = renewal.as_mut().poll(cx);
                 Poll::Pending
             })
-            .await
+            .await;
+            renewed(renewal, &renewing).await;
+            over
         };
         let late = guard.is_alone;
         // What the call holds is free before its key is.
@@ -199,7 +224,7 @@ impl Task {
         if answer.is_degraded() || answer.size() > self.settings.max_answer as u64 {
             return self.release().await;
         }
-        let (Some(held), Place { shared, same, .. }) = (self.held, &self.place) else { return };
+        let (Some(held), Place { shared, same, .. }) = (&self.held, &self.place) else { return };
         if shared.complete(same, held, answer, &self.settings).await {
             count(&shared.counters.kept);
             if late {
@@ -210,7 +235,7 @@ impl Task {
 
     /// Gives the key back, so that a retry can try again.
     async fn release(&self) {
-        let (Some(held), Place { shared, same, .. }) = (self.held, &self.place) else { return };
+        let (Some(held), Place { shared, same, .. }) = (&self.held, &self.place) else { return };
         shared.release(same, held, &self.settings).await;
     }
 }
@@ -232,16 +257,33 @@ async fn left(place: &Place, grace: Duration) {
     }
 }
 
-/// Renews the lease, as long as it is this task's. Never ready.
-async fn renewal(place: &Place, holds: &mut Option<Held>, settings: Settings) {
+/// Renews the lease, as long as it is this task's: in its time, and when a store comes back that may have lost it. Never ready.
+/// `renewing` says while it asks.
+async fn renewal(place: &Place, holds: &mut Option<Held>, settings: Settings, renewing: &AtomicBool) {
     let Place { shared, same, .. } = place;
-    while let Some(held) = *holds {
-        sleep(settings.lease / 3).await;
+    while let Some(held) = holds {
+        tokio::select! {
+            () = sleep(settings.lease / 3) => {}
+            () = shared.returned() => {}
+        }
+        renewing.store(true, Relaxed);
         if !shared.renew(same, held, &settings).await {
             *holds = None;
         }
+        renewing.store(false, Relaxed);
     }
     std::future::pending().await
+}
+
+/// Waits for a renewal that is under way: what it has claimed would be nobody's.
+async fn renewed(mut renewal: Pin<&mut impl Future<Output = ()>>, renewing: &AtomicBool) {
+    poll_fn(|cx| {
+        if renewing.load(Relaxed) {
+            let _ = renewal.as_mut().poll(cx);
+        }
+        if renewing.load(Relaxed) { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
 }
 
 /// Holds a stream's place for the retry.

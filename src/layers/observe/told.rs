@@ -93,6 +93,7 @@ impl Watch {
                 route,
                 outcome: RequestOutcome::Answered,
                 stream,
+                possible_repeat: response.is_possible_repeat(),
                 degraded,
                 first_token: took,
                 served_in,
@@ -122,16 +123,17 @@ impl Watch {
     #[cold]
     pub(super) fn failed(self, error: &mut LlmError) {
         ledger::note(error, self.begun);
-        self.unanswered(RequestOutcome::Failed(error.kind()), failures(error.attempts(), None));
+        let repeat = error.is_possible_repeat();
+        self.unanswered(RequestOutcome::Failed(error.kind()), failures(error.attempts(), None), repeat);
     }
 
     /// The caller has left.
     #[cold]
     pub(super) fn abandoned(self) {
-        self.unanswered(RequestOutcome::Abandoned, None);
+        self.unanswered(RequestOutcome::Abandoned, None, false);
     }
 
-    fn unanswered(self, outcome: RequestOutcome, failures: Option<Arc<[Attempt]>>) {
+    fn unanswered(self, outcome: RequestOutcome, failures: Option<Arc<[Attempt]>>, possible_repeat: bool) {
         let now = Instant::now();
         let took = now.saturating_duration_since(self.begun);
         let ended = RequestEnded {
@@ -143,6 +145,7 @@ impl Watch {
             outcome,
             failures,
             stream: false,
+            possible_repeat,
             degraded: None,
             first_token: took,
             served_in: Duration::ZERO,

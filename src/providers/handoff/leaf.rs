@@ -80,6 +80,10 @@ const PENDING: &str = "pending";
 const PLACE: &str = "{task_id}";
 /// When to ask again where there are as many tasks as may be: people answer, or claims and times run out.
 const FULL_FOR: Duration = Duration::from_secs(60);
+/// When a store may be asked again that heals by itself.
+const HEALS: Duration = Duration::from_secs(5);
+/// When one may be that somebody has to mend.
+const IS_MENDED: Duration = Duration::from_secs(30);
 /// What is left of a caller's time to tell them that nobody has answered.
 const TO_TELL: Duration = Duration::from_millis(100);
 
@@ -259,7 +263,16 @@ impl Handoff {
                 .with_retry_after(FULL_FOR)
                 .with_source(error);
         }
-        self.error(format!("the request was not handed over: {error}")).with_source(error)
+        let DeskError::Store(store) = &error else {
+            return self.error(format!("the request was not handed over: {error}")).with_source(error);
+        };
+        // Not where the store is: that is for the log.
+        let said = format!("the request was not handed over: {}", store.kind().sentence());
+        let wait = if store.heals() { HEALS } else { IS_MENDED };
+        LlmError::new(ErrorKind::Store, said)
+            .with_model(self.settings.provider.clone(), PENDING)
+            .with_retry_after(wait)
+            .with_source(error)
     }
 }
 

@@ -18,12 +18,15 @@ use crate::{
 };
 
 const LOOK: &str = "SELECT input = $2, greatest(until - steadfast_now(), 0), ticket, answer
-    FROM steadfast_idempotency WHERE key = $1 AND until > steadfast_now()";
-const WIN: &str = "INSERT INTO steadfast_idempotency AS had (key, input, ticket, until)
-    VALUES ($1, $2, nextval('steadfast_ticket'), steadfast_now() + $3)
+    FROM steadfast_idempotency
+    WHERE key = $1 AND until > steadfast_now() AND (answer IS NOT NULL OR ticket IS DISTINCT FROM $3::bigint)";
+const WIN: &str = "WITH before AS (
+        SELECT answer IS NULL AND ticket IS DISTINCT FROM $4::bigint AS unsaid FROM steadfast_idempotency WHERE key = $1)
+    INSERT INTO steadfast_idempotency AS had (key, input, ticket, until)
+    VALUES ($1, $2, coalesce($4::bigint, nextval('steadfast_ticket')), steadfast_now() + $3)
     ON CONFLICT (key) DO UPDATE SET input = excluded.input, ticket = excluded.ticket, until = excluded.until,
         kept = NULL, bytes = 0, answer = NULL
-    WHERE had.until <= steadfast_now() RETURNING ticket";
+    WHERE had.until <= steadfast_now() OR had.ticket = $4::bigint AND had.answer IS NULL RETURNING ticket, coalesce((SELECT unsaid FROM before), false)";
 const RENEW: &str = "UPDATE steadfast_idempotency SET until = steadfast_now() + $3
     WHERE key = $1 AND ticket = $2 AND answer IS NULL";
 const KEEP: &str = "UPDATE steadfast_idempotency
@@ -77,12 +80,18 @@ impl Postgres {
         done.await.map_err(|cause| self.failed(what, cause))
     }
 
-    async fn claims(&self, key: &Hash, input: &Hash, lease: Duration) -> Result<Claim, StoreError> {
+    async fn claims(
+        &self,
+        key: &Hash,
+        input: &Hash,
+        lease: Duration,
+        own: Option<Ticket>,
+    ) -> Result<Claim, StoreError> {
         const WHAT: &str = "claiming a key";
-        let (key, input, lease) = (&key[..], &input[..], millis(lease));
+        let (key, input, lease, own) = (&key[..], &input[..], millis(lease), own.map(signed));
         // A repeat only reads. Whoever finds nothing and then does not win was a moment late, and finds it now.
         for _ in 0..3 {
-            if let Some(row) = self.row(WHAT, LOOK, &[&key, &input]).await? {
+            if let Some(row) = self.row(WHAT, LOOK, &[&key, &input, &own]).await? {
                 let found = known(&row).map_err(|cause| self.failed(WHAT, cause))?;
                 match found {
                     Known::Claim(claim) => return Ok(claim),
@@ -95,9 +104,11 @@ impl Postgres {
                     },
                 }
             }
-            if let Some(won) = self.row(WHAT, WIN, &[&key, &input, &lease]).await? {
-                let ticket: i64 = won.try_get(0).map_err(|cause| self.failed(WHAT, cause))?;
-                return Ok(Claim::Won(Ticket(ticket.unsigned_abs())));
+            if let Some(won) = self.row(WHAT, WIN, &[&key, &input, &lease, &own]).await? {
+                let read = |cause| self.failed(WHAT, cause);
+                let (ticket, unsaid): (i64, bool) = (won.try_get(0).map_err(read)?, won.try_get(1).map_err(read)?);
+                let ticket = Ticket(ticket.unsigned_abs());
+                return Ok(if unsaid { Claim::Inherited(ticket) } else { Claim::Won(ticket) });
             }
         }
         Ok(Claim::Busy { lease_left: Duration::ZERO })
@@ -159,7 +170,17 @@ fn known(row: &Row) -> Result<Known<'_>, Error> {
 
 impl IdempotencyStore for Postgres {
     fn claim<'a>(&'a self, key: &'a IdempotencyKey, input: &'a Fingerprint, lease: Duration) -> StoreFuture<'a, Claim> {
-        Box::pin(async move { Ok(self.claims(key.as_bytes(), input.as_bytes(), lease).await?) })
+        Box::pin(async move { Ok(self.claims(key.as_bytes(), input.as_bytes(), lease, None).await?) })
+    }
+
+    fn claim_as<'a>(
+        &'a self,
+        key: &'a IdempotencyKey,
+        input: &'a Fingerprint,
+        lease: Duration,
+        ticket: Ticket,
+    ) -> StoreFuture<'a, Claim> {
+        Box::pin(async move { Ok(self.claims(key.as_bytes(), input.as_bytes(), lease, Some(ticket)).await?) })
     }
 
     fn renew<'a>(&'a self, key: &'a IdempotencyKey, ticket: Ticket, lease: Duration) -> StoreFuture<'a, bool> {

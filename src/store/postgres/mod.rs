@@ -162,6 +162,13 @@ impl Postgres {
             .get_or_try_init(async || {
                 schema::migrate(&mut client).await.map_err(|refused| match refused {
                     Refused::Postgres(cause) => self.failed(what, cause),
+                    Refused::Lost(table) => {
+                        let what = format!(
+                            "{} has lost its table {table}: restore it from a backup, or name another database",
+                            self.inner.name
+                        );
+                        StoreError::new(StoreErrorKind::Corrupt, what)
+                    }
                     Refused::Newer(version) => {
                         let (name, known) = (&self.inner.name, schema::latest());
                         let what =

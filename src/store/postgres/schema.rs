@@ -17,6 +17,8 @@ pub(super) enum Refused {
     Postgres(Error),
     /// Of this version, which is a later one than this crate knows.
     Newer(i32),
+    /// It has lost this table.
+    Lost(String),
 }
 
 impl From<Error> for Refused {
@@ -33,7 +35,7 @@ pub(super) fn latest() -> i32 {
 /// Brings the tables up to date: all of it, or nothing. Where they are, it only reads.
 pub(super) async fn migrate(client: &mut Client) -> Result<(), Refused> {
     if version(client).await? == latest() {
-        return Ok(());
+        return whole(client).await;
     }
     let writing = client.transaction().await?;
     // Until the transaction's end, so that of all processes one makes the tables.
@@ -49,6 +51,22 @@ pub(super) async fn migrate(client: &mut Client) -> Result<(), Refused> {
         writing.execute("INSERT INTO steadfast_schema (version, name) VALUES ($1, $2)", &[&number, name]).await?;
     }
     Ok(writing.commit().await?)
+}
+
+/// The tables that migrations make.
+pub(super) fn tables() -> impl Iterator<Item = &'static str> {
+    let lines = MIGRATIONS.iter().flat_map(|(_, migration)| migration.lines());
+    lines.filter_map(|line| line.strip_prefix("CREATE TABLE ")?.split_whitespace().next())
+}
+
+/// Whether all tables are there.
+async fn whole(client: &Client) -> Result<(), Refused> {
+    let sql = "SELECT name FROM unnest($1::text[]) AS name WHERE NOT EXISTS (SELECT FROM pg_tables
+        WHERE tablename = name AND schemaname = ANY (current_schemas(false))) LIMIT 1";
+    match client.query_opt(sql, &[&tables().collect::<Vec<_>>()]).await? {
+        None => Ok(()),
+        Some(lost) => Err(Refused::Lost(lost.try_get(0)?)),
+    }
 }
 
 /// How many migrations the database has had.

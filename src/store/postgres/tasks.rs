@@ -136,6 +136,8 @@ fn readable<T>(rows: &[Row], of: impl Fn(&Row) -> Result<T, Damaged>) -> impl It
     rows.iter().filter_map(move |row| of(row).map_err(left_out).ok())
 }
 
+/// How long a caller waits for a task to be written down: twice, where the server is found away only then.
+const PATIENCE: Duration = Duration::from_millis(500);
 const LOCKED: &str = "FOR UPDATE";
 /// How often an insert looks again, where the task that stood in its way is gone.
 const TRIES: usize = 3;
@@ -143,6 +145,10 @@ const TRIES: usize = 3;
 impl TaskStore for Postgres {
     fn is_durable(&self) -> bool {
         true
+    }
+
+    fn patience(&self) -> Duration {
+        PATIENCE
     }
 
     fn insert(&self, task: NewTask) -> TaskFuture<'_, TaskId> {
@@ -370,7 +376,11 @@ impl TaskStore for Postgres {
                 }
                 None => {
                     let now = signed(work.now().await?);
-                    let sql = "UPDATE steadfast_tasks SET redrive = $1 WHERE answered_at IS NULL AND expires_at > $2";
+                    // Locked in one order: of many who ask at once each waits for the one before.
+                    let sql =
+                        "WITH open AS (SELECT id FROM steadfast_tasks WHERE answered_at IS NULL AND expires_at > $2
+                        ORDER BY id FOR UPDATE)
+                        UPDATE steadfast_tasks AS task SET redrive = $1 FROM open WHERE task.id = open.id";
                     work.execute(sql, &[&asked, &now]).await?
                 }
             };

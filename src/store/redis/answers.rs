@@ -6,7 +6,7 @@ use std::{
 use redis::Script;
 use tokio::{runtime::Handle, sync::Semaphore};
 
-use super::{Redis, hex, millis};
+use super::{Redis, hex, link::Purpose, millis};
 use crate::layers::cache::{Answer, AnswerOwner, AnswerStore, CacheKey, Found};
 
 static PUT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/put.lua")));
@@ -49,7 +49,7 @@ impl AnswerStore for Redis {
             call.key(redis.key(TURNS)).arg(answer.to_bytes()).arg(millis(answer.usable_for()).max(1));
             call.arg(of_feature(answer.feature()));
             // One that is lost is a call more.
-            let _ = redis.run::<i64>("the keeping of an answer", &call).await;
+            let _ = redis.run::<i64>("the keeping of an answer", Purpose::Answers, &call).await;
         });
     }
 
@@ -61,7 +61,8 @@ impl AnswerStore for Redis {
         let (redis, feature) = (self.clone(), of_feature(feature));
         self.in_background(async move {
             let mut call = FORGET.key(redis.key(TURNS));
-            if let Err(error) = redis.run::<i64>("the forgetting of answers", call.arg(feature)).await {
+            if let Err(error) = redis.run::<i64>("the forgetting of answers", Purpose::Answers, call.arg(feature)).await
+            {
                 tracing::warn!(%error, "answers were not forgotten");
             }
         });
@@ -71,7 +72,7 @@ impl AnswerStore for Redis {
         let (redis, owner) = (self.clone(), owner.clone());
         let Ok(runtime) = Handle::try_current() else { return };
         runtime.spawn(async move {
-            if let Err(error) = redis.forgets_owner("answer:", &owner).await {
+            if let Err(error) = redis.forgets_owner(Purpose::Answers, "answer:", &owner).await {
                 tracing::warn!(%error, "answers were not forgotten");
             }
         });

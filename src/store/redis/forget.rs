@@ -4,7 +4,7 @@
 
 use redis::FromRedisValue;
 
-use super::Redis;
+use super::{Redis, link::Purpose};
 use crate::{
     layers::cache::{Answer, AnswerOwner},
     store::StoreError,
@@ -15,21 +15,27 @@ const STEP: usize = 128;
 
 impl Redis {
     /// Looks at all that is kept under names that begin like this, and says how many there were.
-    pub(super) async fn forgets_owner(&self, begins: &str, owner: &AnswerOwner) -> Result<u64, StoreError> {
+    pub(super) async fn forgets_owner(
+        &self,
+        purpose: Purpose,
+        begins: &str,
+        owner: &AnswerOwner,
+    ) -> Result<u64, StoreError> {
         let names = pattern(&self.key(begins));
         let (mut cursor, mut gone) = (0u64, 0);
         loop {
             let mut scan = redis::cmd("SCAN");
             scan.arg(cursor).arg("MATCH").arg(&names).arg("COUNT").arg(STEP);
-            let (next, found): (u64, Vec<String>) = self.does("a look through the answers", false, &scan).await?;
+            let (next, found): (u64, Vec<String>) =
+                self.does(purpose, "a look through the answers", false, &scan).await?;
             for name in found {
                 let mut get = redis::cmd("HGET");
                 get.arg(&name).arg("answer");
-                let bytes: Option<Vec<u8>> = self.does("a look at an answer", false, &get).await?;
+                let bytes: Option<Vec<u8>> = self.does(purpose, "a look at an answer", false, &get).await?;
                 let is_theirs = |bytes: Vec<u8>| Answer::from_bytes(&bytes).is_ok_and(|answer| answer.is_of(owner));
                 if bytes.is_some_and(is_theirs) {
                     let mut del = redis::cmd("DEL");
-                    gone += self.does::<u64>("the forgetting of an answer", true, del.arg(&name)).await?;
+                    gone += self.does::<u64>(purpose, "the forgetting of an answer", true, del.arg(&name)).await?;
                 }
             }
             match next {
@@ -41,12 +47,13 @@ impl Redis {
 
     async fn does<T: FromRedisValue>(
         &self,
+        purpose: Purpose,
         what: &'static str,
         writes: bool,
         command: &redis::Cmd,
     ) -> Result<T, StoreError> {
         let asking = async { command.query_async(&mut self.link.connection().await?).await };
-        self.link.ask(what, self.limit, writes, asking).await
+        self.link.ask(what, Some(purpose), self.limit, |_| writes, asking).await
     }
 }
 

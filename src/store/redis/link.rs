@@ -1,7 +1,8 @@
 //! The connection to a Redis: one for all, made when it is needed, made again when it broke.
 //!
 //! While Redis is away only one in every [`PAUSE`] tries whether it is back; all others are told at once. So an outage costs
-//! a request that would ask it next to nothing, and it heals without anybody's help.
+//! a request that would ask it next to nothing, and it heals without anybody's help. What it refuses of one purpose's questions
+//! says nothing of the others', and is told of by purpose.
 
 use std::{
     fmt,
@@ -16,26 +17,40 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{clock::Clock, target::Target};
+use super::{clock::Clock, idempotency::Ledger, target::Target};
 use crate::{
     Event, Events,
-    store::{StoreError, StoreErrorKind},
+    store::{
+        StoreError, StoreErrorKind,
+        trouble::{StoreTrouble, Watch},
+    },
     sync::{Mutex, lock},
 };
 
 pub(super) struct Link {
     pub(super) target: Target,
     pub(super) clock: Clock,
+    pub(super) ledger: Mutex<Ledger>,
     state: Mutex<State>,
+    /// What is refused, by purpose.
+    watches: [Watch; 3],
     /// One makes the connection; who comes meanwhile waits for it, within their own time.
     connecting: tokio::sync::Mutex<()>,
     events: OnceLock<Events>,
 }
 
+/// What Redis is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Keys,
+    Answers,
+    Replicas,
+}
+
 #[derive(Default)]
 struct State {
     connection: Option<Arc<Connection>>,
-    trouble: Option<Trouble>,
+    away: Option<Away>,
 }
 
 struct Connection {
@@ -43,12 +58,12 @@ struct Connection {
     driver: AbortHandle,
 }
 
-/// What is the matter, from the first failure to the next success.
-struct Trouble {
+/// Nobody is there: from the first failure to the next success.
+struct Away {
     since: Instant,
     kind: StoreErrorKind,
-    /// When somebody may try whether it is over; `None`: anybody may, at once.
-    next_try: Option<Instant>,
+    /// When somebody may try whether it is over.
+    next_try: Instant,
 }
 
 /// How long nobody asks a Redis that is away.
@@ -59,7 +74,9 @@ impl Link {
         Self {
             target,
             clock: Clock::default(),
+            ledger: Mutex::default(),
             state: Mutex::default(),
+            watches: ["idempotency", "cache", "replicas"].map(Watch::new),
             connecting: tokio::sync::Mutex::default(),
             events: OnceLock::new(),
         }
@@ -68,11 +85,21 @@ impl Link {
     /// The first who says so is heeded.
     pub(super) fn tells(&self, events: &Events) {
         let _ = self.events.set(events.clone());
+        self.watches.iter().for_each(|watch| watch.tells(events));
+    }
+
+    /// What is the matter: with the way there or, where that is well, with what is asked.
+    pub(super) fn troubles(&self) -> Vec<StoreTrouble> {
+        let away = lock(&self.state).away.as_ref().map(|away| (away.kind, away.since));
+        match away {
+            Some((kind, since)) => vec![StoreTrouble { store: "redis".into(), kind, since }],
+            None => self.watches.iter().filter_map(Watch::trouble).collect(),
+        }
     }
 
     /// What Redis says, within `limit`, the making of a connection included.
     ///
-    /// `writes`: only what writes can show that a Redis takes writes again.
+    /// `proves`: whether what it says shows that it takes writes again. Of no purpose: it is only asked whether it is there.
     ///
     /// # Cancel safety
     ///
@@ -80,18 +107,23 @@ impl Link {
     pub(super) async fn ask<T>(
         &self,
         what: &'static str,
+        purpose: Option<Purpose>,
         limit: Duration,
-        writes: bool,
+        proves: impl FnOnce(&T) -> bool,
         asking: impl Future<Output = RedisResult<T>>,
     ) -> Result<T, StoreError> {
         self.turn(what)?;
+        let begun = Instant::now();
         match timeout(limit, asking).await {
             Ok(Ok(said)) => {
-                self.works(writes);
+                self.is_there(begun);
+                if let Some(purpose) = purpose.filter(|_| proves(&said)) {
+                    self.watches[purpose as usize].works(Instant::now());
+                }
                 Ok(said)
             }
-            Ok(Err(error)) => Err(self.fails(what, kind_of(&error), error)),
-            Err(_) => Err(self.fails(what, Failure::LOST, format!("no answer within {limit:?}"))),
+            Ok(Err(error)) => Err(self.fails(what, purpose, begun, kind_of(&error), error)),
+            Err(_) => Err(self.fails(what, purpose, begun, Failure::LOST, format!("no answer within {limit:?}"))),
         }
     }
 
@@ -124,15 +156,14 @@ impl Link {
 
     /// Whether nobody asks just now.
     pub(super) fn is_away(&self) -> bool {
-        let next_try = lock(&self.state).trouble.as_ref().and_then(|trouble| trouble.next_try);
-        next_try.is_some_and(|next_try| Instant::now() < next_try)
+        lock(&self.state).away.as_ref().is_some_and(|away| Instant::now() < away.next_try)
     }
 
     /// Whether to ask at all.
     fn turn(&self, what: &'static str) -> Result<(), StoreError> {
         let now = Instant::now();
         let mut state = lock(&self.state);
-        let Some(Trouble { kind, next_try: Some(next_try), .. }) = &mut state.trouble else { return Ok(()) };
+        let Some(Away { kind, next_try, .. }) = &mut state.away else { return Ok(()) };
         if now < *next_try {
             return Err(StoreError::new(*kind, what).with_source("it was so a moment ago, and was not asked again"));
         }
@@ -140,15 +171,10 @@ impl Link {
         Ok(())
     }
 
-    fn works(&self, writes: bool) {
-        let over = {
-            let mut state = lock(&self.state);
-            match &state.trouble {
-                Some(trouble) if writes || trouble.next_try.is_some() => state.trouble.take(),
-                _ => None,
-            }
-        };
-        if let Some(Trouble { since, .. }) = over {
+    /// It has answered what was asked then: an answer that had come before it went shows nothing.
+    fn is_there(&self, asked: Instant) {
+        let over = lock(&self.state).away.take_if(|away| away.since <= asked);
+        if let Some(Away { since, .. }) = over {
             tracing::info!(redis = %self.target, after = ?since.elapsed(), "Redis is back: replicas share again");
             self.changed(true);
         }
@@ -164,24 +190,32 @@ impl Link {
     fn fails(
         &self,
         what: &'static str,
+        purpose: Option<Purpose>,
+        asked: Instant,
         Failure { kind, lost, pauses }: Failure,
         cause: impl Into<tower::BoxError>,
     ) -> StoreError {
         let error = StoreError::new(kind, what).with_source(cause);
+        let cause = || std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         let now = Instant::now();
+        if !pauses {
+            self.is_there(asked);
+            if let Some(purpose) = purpose {
+                self.watches[purpose as usize].fails(kind, &format_args!("{error}: {}", cause()), now);
+            }
+            return error;
+        }
         let (is_new, gone) = {
             let mut state = lock(&self.state);
             let gone = if lost { state.connection.take() } else { None };
-            let next_try = pauses.then(|| now + PAUSE);
-            let is_new = state.trouble.is_none();
-            let since = state.trouble.as_ref().map_or(now, |trouble| trouble.since);
-            state.trouble = Some(Trouble { since, kind, next_try });
-            (is_new, gone)
+            let since = state.away.as_ref().map(|away| away.since);
+            state.away = Some(Away { since: since.unwrap_or(now), kind, next_try: now + PAUSE });
+            (since.is_none(), gone)
         };
         // Outside of the lock: others' commands end with it.
         drop(gone);
         if is_new {
-            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            let cause = cause();
             tracing::warn!(redis = %self.target, %error, cause, "Redis is away: each replica goes by what it knows itself");
             self.changed(false);
         }
@@ -197,8 +231,7 @@ impl Drop for Connection {
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let trouble = lock(&self.state).trouble.as_ref().map(|trouble| trouble.kind);
-        f.debug_struct("Link").field("target", &self.target.to_string()).field("trouble", &trouble).finish()
+        f.debug_struct("Link").field("target", &self.target.to_string()).field("troubles", &self.troubles()).finish()
     }
 }
 
@@ -228,6 +261,10 @@ fn kind_of(error: &RedisError) -> Failure {
         // Busy with itself, and the connection is as good as before.
         Some("LOADING" | "BUSY" | "CLUSTERDOWN" | "MASTERDOWN" | "TRYAGAIN") => {
             Failure { lost: false, ..Failure::LOST }
+        }
+        // No such database.
+        Some("ERR") if error.detail().is_some_and(|said| said.contains("DB index")) => {
+            away(StoreErrorKind::Misconfigured)
         }
         // What is there is not what is written there.
         Some(_) => refused(StoreErrorKind::Corrupt),

@@ -18,8 +18,12 @@ use std::{
 use redis::{FromRedisValue, ScriptInvocation};
 use tokio::time::Instant;
 
-use self::{link::Link, listener::Listener, target::Target};
-use super::StoreError;
+use self::{
+    link::{Link, Purpose},
+    listener::Listener,
+    target::Target,
+};
+use super::{StoreError, StoreErrorKind, StoreTrouble};
 use crate::Events;
 
 /// A Redis, version 5 or later, or a Valkey: where replicas of a stack meet. Clones share one connection.
@@ -51,6 +55,9 @@ pub struct Redis {
 
 /// The default of [`Redis::prefix`].
 const PREFIX: &str = "steadfast:";
+/// What is said of a Redis Cluster.
+const NO_CLUSTER: &str = "this is a Redis Cluster (cluster_enabled:1): name a server of its own, or one behind Sentinel or a \
+    managed service with cluster mode off";
 /// The default of [`Redis::limit`].
 const LIMIT: Duration = Duration::from_millis(250);
 /// How much later than its limit something may still be done: more than two clocks drift apart between two looks.
@@ -99,14 +106,30 @@ impl Redis {
         self.link.tells(events);
     }
 
-    /// Asks whether it is there and takes commands.
+    /// Asks whether it is there and takes commands, and whether it is a server of its own.
     ///
     /// # Errors
     ///
-    /// What is the matter, within the [`limit`](Self::limit).
+    /// What is the matter, within the [`limit`](Self::limit). A Redis Cluster is
+    /// [`Misconfigured`](StoreErrorKind::Misconfigured): its keys are spread over servers, and a script here takes several.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        let asking = async { redis::cmd("PING").query_async::<String>(&mut self.link.connection().await?).await };
-        self.link.ask("a ping", self.limit, false, asking).await.map(drop)
+        let asking = async {
+            let mut connection = self.link.connection().await?;
+            redis::cmd("PING").query_async::<String>(&mut connection).await?;
+            // Who may not ask that is told so, and of a cluster by the first script.
+            Ok(redis::cmd("INFO").arg("cluster").query_async::<String>(&mut connection).await.unwrap_or_default())
+        };
+        let said = self.link.ask("a ping", None, self.limit, |_| false, asking).await?;
+        match said.lines().any(|line| line.trim_end() == "cluster_enabled:1") {
+            true => Err(StoreError::new(StoreErrorKind::Misconfigured, NO_CLUSTER)),
+            false => Ok(()),
+        }
+    }
+
+    /// What is the matter with it at the moment: `redis` where it cannot be reached, else what it refuses of `idempotency`,
+    /// `cache` or `replicas`. Empty while all is well, as far as it was asked.
+    pub fn troubles(&self) -> Vec<StoreTrouble> {
+        self.link.troubles()
     }
 
     /// What a script says that changes nothing.
@@ -115,14 +138,29 @@ impl Redis {
         what: &'static str,
         script: &ScriptInvocation<'_>,
     ) -> Result<T, StoreError> {
-        let asking = async { script.invoke_async(&mut self.link.connection().await?).await };
-        self.link.ask(what, self.limit, false, asking).await
+        self.asks(what, Purpose::Answers, |_| false, script).await
     }
 
-    /// What a script says.
-    async fn run<T: FromRedisValue>(&self, what: &'static str, script: &ScriptInvocation<'_>) -> Result<T, StoreError> {
+    /// What a script says that writes.
+    async fn run<T: FromRedisValue>(
+        &self,
+        what: &'static str,
+        purpose: Purpose,
+        script: &ScriptInvocation<'_>,
+    ) -> Result<T, StoreError> {
+        self.asks(what, purpose, |_| true, script).await
+    }
+
+    /// What a script says. `proves`: whether it has written.
+    async fn asks<T: FromRedisValue>(
+        &self,
+        what: &'static str,
+        purpose: Purpose,
+        proves: impl FnOnce(&T) -> bool,
+        script: &ScriptInvocation<'_>,
+    ) -> Result<T, StoreError> {
         let asking = async { script.invoke_async(&mut self.link.connection().await?).await };
-        self.link.ask(what, self.limit, true, asking).await
+        self.link.ask(what, Some(purpose), self.limit, proves, asking).await
     }
 
     /// Until when what is sent now may be done, by Redis's clock: empty while that is not known.

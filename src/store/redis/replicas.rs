@@ -2,7 +2,7 @@ use std::{borrow::Cow, future::Future, pin::Pin, sync::LazyLock, time::Duration}
 
 use redis::Script;
 
-use super::{Redis, clock::late, listener::Channel, millis, number};
+use super::{Redis, clock::late, link::Purpose, listener::Channel, millis, number};
 use crate::store::{
     StoreError, StoreErrorKind,
     replicas::{Heard, Notice, ReplicaStore, Said, Stamp},
@@ -26,7 +26,7 @@ impl ReplicaStore for Redis {
             for (name, count) in &said.counts {
                 call.arg(&**name).arg(count);
             }
-            let told: Vec<Vec<u8>> = self.run(WHAT, &call).await?;
+            let told: Vec<Vec<u8>> = self.run(WHAT, Purpose::Replicas, &call).await?;
             self.tells_time(told.first());
             match &told[..] {
                 [_] => Err(late(WHAT)),

@@ -64,7 +64,7 @@ impl AnswerStore for Sqlite {
         let (file, key) = (self.clone(), *key.as_bytes());
         Found::Later(Box::pin(async move {
             let looks = || file.call("looking for an answer", move |file| look(file, &key));
-            let bytes = file.inner.answers.guard.ask(LIMIT, looks, || {}).await??;
+            let bytes = file.inner.answers.guard.ask(LIMIT, looks, |_| true).await.ok()??;
             match Answer::from_bytes(&bytes) {
                 Ok(answer) => Some(Arc::new(answer)),
                 Err(error) => {
@@ -117,6 +117,12 @@ impl AnswerStore for Sqlite {
 }
 
 impl Sqlite {
+    /// What is the matter with the answers of a cache.
+    #[cfg(feature = "config")]
+    pub(crate) fn trouble(&self) -> Option<crate::store::StoreTrouble> {
+        self.inner.answers.guard.trouble()
+    }
+
     /// Does this after what was asked before, and nobody waits for it.
     fn later(&self, work: impl FnOnce(&mut Connection) -> Result<(), Error> + Send + 'static) {
         let name = self.inner.file.clone();

@@ -37,10 +37,16 @@ impl Sqlite {
         self.inner.room.set_max_bytes(bytes);
     }
 
-    async fn claims(&self, key: Hash, input: Hash, lease: Duration) -> Result<Claim, StoreError> {
-        let lease = millis(lease);
+    async fn claims(
+        &self,
+        key: Hash,
+        input: Hash,
+        lease: Duration,
+        ticket: Option<Ticket>,
+    ) -> Result<Claim, StoreError> {
+        let (lease, ticket) = (millis(lease), ticket.map(signed));
         loop {
-            match self.call("claiming a key", move |file| claim(file, &key, &input, lease)).await? {
+            match self.call("claiming a key", move |file| claim(file, &key, &input, lease, ticket)).await? {
                 Claimed::Known(claim) => return Ok(claim),
                 Claimed::Done(ticket, bytes) => match Answer::from_bytes(&bytes) {
                     Ok(answer) => return Ok(Claim::Done(Arc::new(answer))),
@@ -93,27 +99,32 @@ pub(super) fn now() -> i64 {
     millis(wall_clock::since_1970())
 }
 
-fn claim(file: &Connection, key: &Hash, input: &Hash, lease: i64) -> Result<Claimed, Error> {
+/// With this ticket or, where it is `None`, the file's next one.
+fn claim(file: &Connection, key: &Hash, input: &Hash, lease: i64, own: Option<i64>) -> Result<Claimed, Error> {
     // A repeat only reads. Whoever finds nothing and then does not win was a moment late, and finds it now.
     for _ in 0..3 {
         let now = now();
-        if let Some(found) = look(file, key, input, now)? {
+        if let Some(found) = look(file, key, input, now, own)? {
             return Ok(found);
         }
-        let wins = "REPLACE INTO idempotency (key, input, until) SELECT ?1, ?2, ?3 + ?4
-            WHERE NOT EXISTS (SELECT 1 FROM idempotency WHERE key = ?1 AND until > ?3) RETURNING ticket";
-        let won = file.query_row(wins, (key, input, now, lease), |row| row.get::<_, i64>(0)).optional()?;
-        if let Some(ticket) = won {
-            return Ok(Claimed::Known(Claim::Won(Ticket(ticket.unsigned_abs()))));
+        let unsaid = "SELECT 1 FROM idempotency WHERE key = ?1 AND answer IS NULL AND ticket IS NOT ?2";
+        let unsaid = file.query_row(unsaid, (key, own), |_| Ok(())).optional()?.is_some();
+        let wins = "REPLACE INTO idempotency (ticket, key, input, until) SELECT ?5, ?1, ?2, ?3 + ?4
+            WHERE NOT EXISTS (SELECT 1 FROM idempotency WHERE key = ?1 AND until > ?3 AND ticket IS NOT ?5)";
+        // Not with `RETURNING`: after its row is read there is a last step, the commit, and it may fail.
+        if file.execute(wins, (key, input, now, lease, own))? > 0 {
+            let ticket = Ticket(file.last_insert_rowid().unsigned_abs());
+            return Ok(Claimed::Known(if unsaid { Claim::Inherited(ticket) } else { Claim::Won(ticket) }));
         }
     }
     Ok(Claimed::Known(Claim::Busy { lease_left: Duration::ZERO }))
 }
 
-/// The record of a key, unless it is over.
-fn look(file: &Connection, key: &Hash, input: &Hash, now: i64) -> Result<Option<Claimed>, Error> {
-    let sql = "SELECT input = ?2, until - ?3, ticket, answer FROM idempotency WHERE key = ?1 AND until > ?3";
-    let found = file.query_row(sql, (key, input, now), |row| {
+/// The record of a key, unless it is over, or processing under one's own ticket.
+fn look(file: &Connection, key: &Hash, input: &Hash, now: i64, own: Option<i64>) -> Result<Option<Claimed>, Error> {
+    let sql = "SELECT input = ?2, until - ?3, ticket, answer FROM idempotency
+        WHERE key = ?1 AND until > ?3 AND (answer IS NOT NULL OR ticket IS NOT ?4)";
+    let found = file.query_row(sql, (key, input, now, own), |row| {
         if !row.get::<_, bool>(0)? {
             return Ok(Claimed::Known(Claim::Conflict));
         }
@@ -149,7 +160,17 @@ fn sweep(file: &mut Connection, max_bytes: i64) -> Result<usize, Error> {
 
 impl IdempotencyStore for Sqlite {
     fn claim<'a>(&'a self, key: &'a IdempotencyKey, input: &'a Fingerprint, lease: Duration) -> StoreFuture<'a, Claim> {
-        Box::pin(async move { Ok(self.claims(*key.as_bytes(), *input.as_bytes(), lease).await?) })
+        Box::pin(async move { Ok(self.claims(*key.as_bytes(), *input.as_bytes(), lease, None).await?) })
+    }
+
+    fn claim_as<'a>(
+        &'a self,
+        key: &'a IdempotencyKey,
+        input: &'a Fingerprint,
+        lease: Duration,
+        ticket: Ticket,
+    ) -> StoreFuture<'a, Claim> {
+        Box::pin(async move { Ok(self.claims(*key.as_bytes(), *input.as_bytes(), lease, Some(ticket)).await?) })
     }
 
     fn renew<'a>(&'a self, key: &'a IdempotencyKey, ticket: Ticket, lease: Duration) -> StoreFuture<'a, bool> {

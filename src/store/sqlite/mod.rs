@@ -38,7 +38,11 @@ use std::{fmt, fs::OpenOptions, io, path::Path, sync::Arc, thread::park_timeout,
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::{mpsc, oneshot};
 
-use self::{answers::Kept, place::Place, thread::Job};
+use self::{
+    answers::Kept,
+    place::{Held, Place},
+    thread::Job,
+};
 use super::{StoreError, StoreErrorKind, room::Room};
 
 /// One file of state. See the [module docs](self).
@@ -88,7 +92,8 @@ impl Sqlite {
     /// # Errors
     ///
     /// [`Misconfigured`](StoreErrorKind::Misconfigured) where it cannot be opened as it is named, is no SQLite database or
-    /// another program's; [`NewerSchema`](StoreErrorKind::NewerSchema) where a later version of this crate has written it:
+    /// another program's; [`Corrupt`](StoreErrorKind::Corrupt) where it was truncated, is damaged or has lost a table: all of
+    /// it is read for that, which takes seconds for each GiB; [`NewerSchema`](StoreErrorKind::NewerSchema) where a later version of this crate has written it:
     /// nothing of it is touched then; and what is the matter with the disk.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let path = path.as_ref();
@@ -108,6 +113,12 @@ impl Sqlite {
         let failed = |cause: rusqlite::Error| {
             StoreError::new(error::kind_at_open(&cause), format!("opening {file}")).with_source(cause)
         };
+        if !is_new && is_emptied(path) {
+            let what = format!(
+                "{file} was truncated: restore it from a backup, or remove it with its log (-wal) to begin anew"
+            );
+            return Err(StoreError::new(StoreErrorKind::Corrupt, what));
+        }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
         connection.busy_timeout(BUSY).map_err(failed)?;
@@ -154,7 +165,7 @@ impl Sqlite {
             if !reply.is_closed() {
                 let done = work(connection);
                 // Not before it is done: until then the file may be taken away.
-                let is_kept = place.holds();
+                let is_kept = place.holds(connection);
                 // Dropped where its caller has left.
                 let _ = reply.send((done, is_kept));
             }
@@ -163,9 +174,16 @@ impl Sqlite {
         let gone = || StoreError::new(StoreErrorKind::Unavailable, what());
         self.inner.jobs.send(job).await.map_err(|_| gone())?;
         let (done, is_kept) = replied.await.map_err(|_| gone())?;
-        if !is_kept {
-            let what = what() + ", which was deleted, moved or replaced: put it back, or start again with another";
-            return Err(StoreError::new(StoreErrorKind::Misconfigured, what));
+        match is_kept {
+            Held::Whole => {}
+            Held::Elsewhere => {
+                let what = what() + ", which was deleted, moved or replaced: put it back, or start again with another";
+                return Err(StoreError::new(StoreErrorKind::Misconfigured, what));
+            }
+            Held::Cut => {
+                let what = what() + ", which was truncated: restore it from a backup, and start again";
+                return Err(StoreError::new(StoreErrorKind::Corrupt, what));
+            }
         }
         done.map_err(|cause| StoreError::new(error::kind(&cause), what()).with_source(cause))
     }
@@ -186,6 +204,15 @@ fn create(path: &Path) -> io::Result<bool> {
         Err(_) if path.exists() => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Whether nothing is in a file that had something: its log has. One that another process is making has no log before it has a
+/// page.
+fn is_emptied(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let has_log = std::fs::metadata(log).is_ok_and(|log| log.len() > 0);
+    has_log && std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() == 0)
 }
 
 /// Switches to the write-ahead log, once nobody else does so.

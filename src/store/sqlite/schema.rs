@@ -1,6 +1,6 @@
 //! What is in the file: its tables, brought up to date one migration after another.
 
-use rusqlite::{Connection, Error, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Error, OptionalExtension as _, Transaction, TransactionBehavior};
 
 use crate::store::{StoreError, StoreErrorKind};
 
@@ -22,6 +22,8 @@ pub(super) enum Refused {
     Newer(usize),
     /// It is another program's.
     Foreign,
+    /// Something is wrong with it: this.
+    Damaged(String),
 }
 
 impl From<Error> for Refused {
@@ -43,6 +45,10 @@ impl Refused {
                     ),
                 )
             }
+            Self::Damaged(problem) => StoreError::new(
+                StoreErrorKind::Corrupt,
+                format!("{file} {problem}: restore it from a backup, or name another file"),
+            ),
             Self::Foreign => StoreError::new(
                 StoreErrorKind::Misconfigured,
                 format!("{file} is another program's database: name a file of its own"),
@@ -51,10 +57,33 @@ impl Refused {
     }
 }
 
-/// Refuses a file that is not to be touched; reads and no more.
+/// Refuses a file that is not to be touched, or is not whole; reads it, and no more.
 pub(super) fn check(connection: &mut Connection) -> Result<(), Refused> {
     // In one transaction: another process may be making the tables.
-    version(&connection.transaction()?).map(drop)
+    let reading = connection.transaction()?;
+    let version = version(&reading)?;
+    let there = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1";
+    for table in tables(&MIGRATIONS[..version]) {
+        if reading.query_row(there, [table], |_| Ok(())).optional()?.is_none() {
+            return Err(Refused::Damaged(format!("has lost its table `{table}`")));
+        }
+    }
+    intact(&reading)
+}
+
+/// Whether every page of the file is as it should be.
+pub(super) fn intact(reading: &Connection) -> Result<(), Refused> {
+    let found: String = reading.query_row("PRAGMA quick_check(1)", (), |row| row.get(0))?;
+    match &*found {
+        "ok" => Ok(()),
+        problem => Err(Refused::Damaged(format!("is damaged ({})", problem.replace('\n', " ")))),
+    }
+}
+
+/// The tables that migrations make.
+fn tables(migrations: &'static [&'static str]) -> impl Iterator<Item = &'static str> {
+    let lines = migrations.iter().flat_map(|migration| migration.lines());
+    lines.filter_map(|line| line.strip_prefix("CREATE TABLE ")?.split_whitespace().next())
 }
 
 /// How many migrations the file has had.

@@ -172,6 +172,86 @@ async fn a_damaged_file_is_said_and_panics_nobody() {
     assert_eq!(error.kind(), StoreErrorKind::Corrupt);
 }
 
+/// What was written there before.
+async fn filled(folder: &Folder) -> Sqlite {
+    let file = Sqlite::open(folder.file()).unwrap();
+    for key in 0..50 {
+        file.call("writing", move |file| insert(file, key, 5000)).await.unwrap();
+    }
+    file.call("ending", |file| file.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))).await.unwrap();
+    file
+}
+
+fn cut(folder: &Folder, length: u64) {
+    OpenOptions::new().write(true).open(folder.file()).unwrap().set_len(length).unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_was_truncated_damaged_or_has_lost_a_table_is_refused_at_its_opening() {
+    let corrupt = |folder: &Folder| {
+        let error = Sqlite::open(folder.file()).unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
+        error.to_string()
+    };
+    let length = |folder: &Folder| fs::metadata(folder.file()).unwrap().len();
+    let folder = Folder::new("sqlite-refused-cut");
+    drop(filled(&folder).await);
+    cut(&folder, length(&folder) / 2 / 4096 * 4096);
+    corrupt(&folder);
+    let folder = Folder::new("sqlite-refused-emptied");
+    let file = filled(&folder).await;
+    // As a process leaves it that was killed: with a log.
+    file.call("writing", |file| insert(file, 77, 5000)).await.unwrap();
+    cut(&folder, 0);
+    assert!(corrupt(&folder).contains("was truncated"));
+    drop(file);
+
+    let folder = Folder::new("sqlite-refused-damaged");
+    drop(filled(&folder).await);
+    let mut bytes = fs::read(folder.file()).unwrap();
+    // One page in the middle.
+    let middle = bytes.len() / 2 / 4096 * 4096;
+    bytes[middle..middle + 4096].fill(0xab);
+    fs::write(folder.file(), bytes).unwrap();
+    corrupt(&folder);
+
+    let folder = Folder::new("sqlite-refused-dropped");
+    drop(filled(&folder).await);
+    let other = Connection::open(folder.file()).unwrap();
+    other.execute_batch("DROP TABLE tasks").unwrap();
+    drop(other);
+    let said = corrupt(&folder);
+    assert!(said.contains("has lost its table `tasks`: restore it"), "{said}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_is_truncated_while_it_is_open_says_so_and_one_that_was_vacuumed_does_not() {
+    let folder = Folder::new("sqlite-vacuumed");
+    let file = filled(&folder).await;
+    file.call("clearing", |file| file.execute("DELETE FROM idempotency", ())).await.unwrap();
+    let other = Connection::open(folder.file()).unwrap();
+    let before = fs::metadata(folder.file()).unwrap().len();
+    other.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    assert!(fs::metadata(folder.file()).unwrap().len() < before);
+    for key in 0..3 {
+        file.call("writing", move |file| insert(file, key, 5000)).await.unwrap();
+    }
+    drop((file, other));
+
+    for part in [0, 2] {
+        let folder = Folder::new(&format!("sqlite-cut-{part}"));
+        let file = filled(&folder).await;
+        let length = fs::metadata(folder.file()).unwrap().len();
+        cut(&folder, length * part / 4 / 4096 * 4096);
+        for _ in 0..3 {
+            let error = count(&file).await.unwrap_err();
+            assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
+            assert!(error.to_string().contains("which was truncated"), "{error}");
+        }
+    }
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn a_file_that_is_not_where_it_was_keeps_nothing_until_it_is_back() {

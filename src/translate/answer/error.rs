@@ -81,6 +81,7 @@ fn status(kind: ErrorKind) -> u16 {
         | ErrorKind::CircuitOpen
         | ErrorKind::BulkheadFull
         | ErrorKind::OutOfService
+        | ErrorKind::Store
         | ErrorKind::Exhausted => 503,
         ErrorKind::Server | ErrorKind::Other => 500,
     }
@@ -123,6 +124,7 @@ fn openai(kind: ErrorKind) -> (&'static str, Option<&'static str>) {
         ErrorKind::Connect | ErrorKind::CircuitOpen | ErrorKind::OutOfService | ErrorKind::Exhausted => {
             ("server_error", Some("all_providers_unavailable"))
         }
+        ErrorKind::Store => ("server_error", Some("store_unavailable")),
         ErrorKind::Malformed | ErrorKind::EmptyAnswer | ErrorKind::StreamBroken | ErrorKind::InvalidOutput => {
             ("server_error", Some("upstream_malformed"))
         }

@@ -33,6 +33,7 @@ fn full_page() -> Page {
         }),
         Event::RequestEnded(RequestEnded {
             route: Some("short".into()),
+            possible_repeat: true,
             cost_without_route: Some(Usd::from_nanos(9_000_000)),
             ..answered("gpt", "openai", "gpt-4o")
         }),

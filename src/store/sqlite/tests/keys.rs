@@ -91,3 +91,27 @@ async fn a_full_disk_keeps_no_answer_and_gives_those_that_are_there() {
     assert!(is_done(&file, 1).await);
     assert!(matches!(file.claim(&key(2), &INPUT, LONG).await.unwrap(), Claim::Busy { .. }));
 }
+
+/// The commit of a statement is its last step: what is not read to its end has failed unseen.
+#[cfg(unix)]
+#[tokio::test]
+async fn on_a_full_disk_no_key_is_won_and_what_was_answered_is_given() {
+    let folder = Folder::new("sqlite-disk-full");
+    let Some(disk) = crate::store::testing::Disk::at(folder.path()) else { return };
+    let file = Sqlite::open(folder.file()).unwrap();
+    completes(&file, 1).await;
+    let held = wins(&file, 2).await;
+    disk.fills();
+    for _ in 0..3 {
+        let error = file.claim(&key(3), &INPUT, LONG).await.expect_err("nothing was written down");
+        let error = error.downcast::<StoreError>().unwrap();
+        assert_eq!(error.kind(), StoreErrorKind::Full, "{error}");
+    }
+    let error = file.complete(&key(2), held, crate::store::testing_keys::answer(), LONG).await.unwrap_err();
+    assert_eq!(error.downcast::<StoreError>().unwrap().kind(), StoreErrorKind::Full);
+    assert!(is_done(&file, 1).await);
+    disk.empties();
+    completes(&file, 3).await;
+    assert!(file.complete(&key(2), held, crate::store::testing_keys::answer(), LONG).await.unwrap());
+    assert!(is_done(&file, 2).await && is_done(&file, 3).await);
+}

@@ -1,0 +1,171 @@
+//! A store as the layer asks it: in time, and left alone while it says nothing.
+
+use std::{
+    sync::atomic::{
+        AtomicBool,
+        Ordering::{AcqRel, Acquire, Release},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+
+use tower::BoxError;
+
+use super::{Claim, IdempotencyKey, IdempotencyStore, StoreFuture, Ticket, key::Same};
+use crate::{
+    layers::cache::AnswerOwner,
+    store::{
+        StoreErrorKind,
+        guarded::{Guard, Silence, kind_of},
+    },
+    sync::{Mutex, lock},
+};
+
+pub(super) struct Backing {
+    store: Box<dyn IdempotencyStore>,
+    pub(super) guard: Guard,
+    /// It has failed since it answered last.
+    silent: AtomicBool,
+    /// How often it has come back, and whether that was looked at.
+    returns: watch::Sender<u64>,
+    came_back: AtomicBool,
+    /// It refuses to write, and may not know what came of what it says is under way.
+    refuses: AtomicBool,
+    /// When it was last seen to write.
+    wrote_at: Mutex<Option<Instant>>,
+    /// Until then it may not know what was called while it could not be asked.
+    gap_until: Mutex<Option<Instant>>,
+}
+
+/// For how long it goes on writing that was seen to.
+const SEEN: Duration = Duration::from_millis(500);
+
+impl Backing {
+    pub(super) fn new(store: impl IdempotencyStore) -> Self {
+        Self {
+            store: Box::new(store),
+            guard: Guard::new("idempotency"),
+            silent: AtomicBool::new(false),
+            returns: watch::Sender::new(0),
+            came_back: AtomicBool::new(false),
+            refuses: AtomicBool::new(false),
+            wrote_at: Mutex::default(),
+            gap_until: Mutex::default(),
+        }
+    }
+
+    /// What it says, in time. `proves`: whether that shows that it takes what is new.
+    pub(super) async fn ask<'a, T>(
+        &'a self,
+        limit: Duration,
+        asks: impl FnOnce(&'a dyn IdempotencyStore) -> StoreFuture<'a, T>,
+        proves: impl FnOnce(&T) -> bool,
+    ) -> Result<T, Silence> {
+        let mut is_proven = false;
+        let proves = |said: &T| {
+            is_proven = proves(said);
+            is_proven
+        };
+        let said = match self.store.is_guarded() {
+            false => self.guard.ask(limit, || asks(&*self.store), proves).await,
+            true => match timeout(limit, asks(&*self.store)).await {
+                Ok(said) => said.inspect(|said| _ = proves(said)).map_err(|error| Silence::Failed(kind_of(&error))),
+                Err(_) => Err(Silence::Failed(StoreErrorKind::Unavailable)),
+            },
+        };
+        match &said {
+            // It is there, and says that it will not.
+            Err(Silence::Failed(StoreErrorKind::Full | StoreErrorKind::ReadOnly)) => self.refuses.store(true, Release),
+            Err(Silence::Failed(kind)) if kind.is_refusal() => {}
+            Err(_) => self.silent.store(true, Release),
+            Ok(_) if self.silent.load(Acquire) && self.silent.swap(false, AcqRel) => {
+                self.came_back.store(true, Release);
+                self.returns.send_modify(|returns| *returns += 1);
+            }
+            Ok(_) => {}
+        }
+        if is_proven {
+            self.refuses.store(false, Release);
+            *lock(&self.wrote_at) = Some(Instant::now());
+        }
+        said
+    }
+
+    /// Forgets the answers of an owner, however long that takes.
+    pub(super) async fn forget_owner(&self, owner: &AnswerOwner) -> Result<u64, BoxError> {
+        self.store.forget_owner(owner).await
+    }
+
+    /// Removes the answers whose time is over.
+    pub(super) async fn sweep(&self) -> Result<(), BoxError> {
+        self.store.sweep().await
+    }
+
+    /// Whether it is left to those who try whether it is back.
+    pub(super) fn is_left_alone(&self) -> bool {
+        self.silent.load(Acquire) && self.guard.is_away()
+    }
+
+    /// Whether it refuses to write, as far as it was asked to.
+    pub(super) fn refuses(&self) -> bool {
+        self.refuses.load(Acquire)
+    }
+
+    /// Sees whether it writes, unless it was seen to not long ago.
+    pub(super) async fn try_to_write(&self, limit: Duration) {
+        let wrote_at = *lock(&self.wrote_at);
+        if self.refuses() || wrote_at.is_some_and(|at| at.elapsed() < SEEN) {
+            return;
+        }
+        let nobodys = Same::nobodys();
+        let ticket = Ticket(fastrand::u64(1 << 32..1 << 62));
+        if self.claim(&nobodys, ticket, SEEN, limit).await.is_ok() {
+            let _ = self.ask(limit, |store| store.release(&nobodys.key, ticket), |()| false).await;
+        }
+    }
+
+    /// Claims a key with this ticket.
+    pub(super) async fn claim(
+        &self,
+        same: &Same,
+        ticket: Ticket,
+        lease: Duration,
+        limit: Duration,
+    ) -> Result<Claim, Silence> {
+        let proves = |claim: &Claim| matches!(claim, Claim::Won(_) | Claim::Inherited(_));
+        let claim = self.ask(limit, |store| store.claim_as(&same.key, &same.input, lease, ticket), proves).await;
+        if claim.is_err() {
+            *lock(&self.gap_until) = Instant::now().checked_add(lease);
+        }
+        claim
+    }
+
+    /// Whether a key that is won here is new, as far as anybody knows.
+    pub(super) fn is_certain(&self) -> bool {
+        let gap = *lock(&self.gap_until);
+        gap.is_none_or(|until| until <= Instant::now()) && !self.store.may_have_lost()
+    }
+
+    pub(super) async fn changed(&self, key: &IdempotencyKey, at_most: Duration) {
+        self.store.changed(key, at_most).await;
+    }
+
+    /// Whether it has failed since it answered last.
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent.load(Acquire)
+    }
+
+    /// Whether it has come back since that was asked last.
+    pub(super) fn has_come_back(&self) -> bool {
+        self.came_back.load(Acquire) && self.came_back.swap(false, AcqRel)
+    }
+
+    /// How often it has come back, and when it does so again.
+    pub(super) fn returns(&self) -> watch::Receiver<u64> {
+        self.returns.subscribe()
+    }
+}

@@ -1,0 +1,155 @@
+//! What is the matter with a store: told once when it begins, and once when it is over.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::StoreErrorKind;
+use crate::{
+    Event, Events,
+    sync::{Mutex, lock},
+};
+
+/// What is the matter with a store at the moment. It names no server and no file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoreTrouble {
+    /// What the store is asked for, such as `idempotency`; or the server that is away, as `redis`.
+    pub store: Arc<str>,
+    /// What is the matter.
+    pub kind: StoreErrorKind,
+    /// Since when.
+    pub since: Instant,
+}
+
+impl fmt::Display for StoreTrouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.store, self.kind.sentence())
+    }
+}
+
+/// Watches a store that is asked for one purpose.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    name: Arc<str>,
+    /// A look without the lock, for the many questions while all is well.
+    troubled: AtomicBool,
+    state: Mutex<Option<Trouble>>,
+    events: OnceLock<Events>,
+}
+
+#[derive(Debug)]
+struct Trouble {
+    kind: StoreErrorKind,
+    since: Instant,
+    last: Instant,
+}
+
+/// For how long nothing may fail before a store that has refused is well again: one that refuses some questions and answers
+/// others is not told of with each of them.
+pub(crate) const QUIET: Duration = Duration::from_secs(2);
+
+impl Watch {
+    pub(crate) fn new(name: impl Into<Arc<str>>) -> Self {
+        let (troubled, state, events) = (AtomicBool::new(false), Mutex::new(None), OnceLock::new());
+        Self { name: name.into(), troubled, state, events }
+    }
+
+    /// Where its turns are told, besides the log. The first who says so is heeded.
+    pub(crate) fn tells(&self, events: &Events) {
+        let _ = self.events.set(events.clone());
+    }
+
+    /// It has failed.
+    pub(crate) fn fails(&self, kind: StoreErrorKind, problem: &dyn fmt::Display, now: Instant) {
+        let is_new = {
+            let mut state = lock(&self.state);
+            let since = state.as_ref().map_or(now, |trouble| trouble.since);
+            let before = state.replace(Trouble { kind, since, last: now });
+            self.troubled.store(true, Ordering::Release);
+            before.is_none()
+        };
+        if is_new {
+            let problem = problem.to_string();
+            tracing::warn!(
+                store = &*self.name,
+                problem,
+                "the store is away: this process goes on with what it knows itself"
+            );
+            self.changed(false);
+        }
+    }
+
+    /// It has done what it could not do before.
+    pub(crate) fn works(&self, now: Instant) {
+        if !self.troubled.load(Ordering::Acquire) {
+            return;
+        }
+        let is_over = |trouble: &mut Trouble| {
+            // Who said nothing is back with its first word.
+            !trouble.kind.is_refusal() || now.saturating_duration_since(trouble.last) >= QUIET
+        };
+        if lock(&self.state).take_if(is_over).is_none() {
+            return;
+        }
+        self.troubled.store(false, Ordering::Release);
+        tracing::info!(store = &*self.name, "the store answers again");
+        self.changed(true);
+    }
+
+    /// What is the matter, if something is.
+    pub(crate) fn trouble(&self) -> Option<StoreTrouble> {
+        let state = lock(&self.state);
+        let Trouble { kind, since, .. } = state.as_ref()?;
+        Some(StoreTrouble { store: self.name.clone(), kind: *kind, since: *since })
+    }
+
+    fn changed(&self, available: bool) {
+        if let Some(events) = self.events.get() {
+            events.send_with(|| Event::StoreChanged { store: self.name.clone(), available, at: Instant::now() });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_fails_and_works_by_turns_is_told_of_once() {
+        let (watch, events) = (Watch::new("replicas"), Events::new());
+        let mut heard = events.subscribe();
+        watch.tells(&events);
+        watch.works(Instant::now());
+        for _ in 0..300 {
+            watch.fails(StoreErrorKind::Full, &"OOM", Instant::now());
+            watch.works(Instant::now());
+            tokio::time::advance(QUIET / 3).await;
+        }
+        let told = watch.trouble().unwrap();
+        assert_eq!(told.to_string(), "replicas: the store is full");
+        tokio::time::advance(QUIET).await;
+        watch.works(Instant::now());
+        assert_eq!(watch.trouble(), None);
+        let mut turns = Vec::new();
+        while let Ok(Event::StoreChanged { available, .. }) = heard.try_recv() {
+            turns.push(available);
+        }
+        assert_eq!(turns, [false, true]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_said_nothing_is_back_with_its_first_word() {
+        let watch = Watch::new("idempotency");
+        watch.fails(StoreErrorKind::Unavailable, &"refused", Instant::now());
+        watch.works(Instant::now());
+        assert_eq!(watch.trouble(), None);
+    }
+}
