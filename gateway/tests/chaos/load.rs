@@ -99,10 +99,10 @@ impl Seen {
     async fn pair(self: Arc<Self>, number: usize, mut gateways: [String; 2], later: Duration) {
         let key = format!("key-{number}");
         self.keys.lock().unwrap().insert(key.clone());
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             gateways.reverse();
         }
-        let is_stream = number % 3 == 0;
+        let is_stream = number.is_multiple_of(3);
         let ask = |gateway: String, later: Duration| {
             let (seen, key) = (self.clone(), key.clone());
             async move {

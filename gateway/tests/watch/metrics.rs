@@ -87,6 +87,7 @@ fn what_dashboard_and_rules_use_is_in_a_scrape_after_an_outage() {
         "steadfast_hedges_",
         "steadfast_mirror_errors_",
         "steadfast_mirror_not_compared_",
+        "steadfast_possible_repeats_",
     ];
     let is_its_own = |name: &&String| !of_others.iter().any(|part| name.starts_with(part));
     let missing: Vec<&String> = all.iter().filter(is_its_own).filter(|name| !there.contains(name.as_str())).collect();

@@ -375,14 +375,14 @@ impl Shared {
             if *self.closed.borrow() {
                 return;
             }
-            for place in 0..self.backings.len() {
-                if word.told[place] || is_silent[place] {
+            for (place, is_silent) in is_silent.iter_mut().enumerate().take(self.backings.len()) {
+                if word.told[place] || *is_silent {
                     continue;
                 }
                 match self.tell(&mut word, place).await {
                     Ok(_) => word.told[place] = true,
                     Err(Silence::Failed(kind)) if kind.is_refusal() => {}
-                    Err(_) => is_silent[place] = true,
+                    Err(_) => *is_silent = true,
                 }
                 self.words.note(&word);
             }

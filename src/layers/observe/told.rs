@@ -175,7 +175,9 @@ impl Gate for Told {
         let used = match outcome {
             Outcome::Answered => told,
             // The provider has not told all, or nothing.
-            Outcome::Failed(_) | Outcome::Dropped => Some(so_far.used(ticket.prompt)),
+            Outcome::Failed(_) | Outcome::Dropped => {
+                Some(so_far.used(ticket.prompt)).filter(|used| *used != Usage::default())
+            }
         };
         let free = ended.cached.is_some();
         ended.usage = used.filter(|_| !free);

@@ -41,6 +41,10 @@ impl Check {
         Self { request, schema, settings, begun, ledger: Ledger::default(), reasked: 0, problem: None }
     }
 
+    pub(super) fn request(&self) -> &LlmRequest {
+        &self.request
+    }
+
     /// When the request must have its answer.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.request.context().deadline

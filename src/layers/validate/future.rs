@@ -75,7 +75,7 @@ where
                     Poll::Ready(Ok(response)) => {
                         // A limiter's place that ends with the call must not wait for the stream.
                         this.call.as_mut().abandon();
-                        *held = Some(Held::new(response));
+                        *held = Some(Held::new(response, check.request()));
                         continue;
                     }
                     Poll::Ready(Err(error)) => Poll::Ready(Err((error, None))),

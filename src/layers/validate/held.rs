@@ -10,7 +10,7 @@ use std::{
 use futures_util::stream;
 
 use crate::{
-    CommitPoint, Frame, LlmBody, LlmError, LlmResponse,
+    CommitPoint, Frame, LlmBody, LlmError, LlmRequest, LlmResponse,
     chat::{Accumulator, Message},
     commit::{Commit, from_whom},
 };
@@ -35,10 +35,12 @@ enum Stage {
 }
 
 impl Held {
-    pub(super) fn new(mut response: LlmResponse) -> Self {
+    pub(super) fn new(mut response: LlmResponse, request: &LlmRequest) -> Self {
         let stage = match response.body().is_stream() {
             false => Stage::Whole,
-            true => Stage::Committing(Commit::new(take_body(&mut response), CommitPoint::Complete)),
+            true => {
+                Stage::Committing(Commit::new(take_body(&mut response), CommitPoint::Complete, Some(request.clone())))
+            }
         };
         Self { response, stage }
     }

@@ -33,6 +33,8 @@ pub(super) fn value(error: &LlmError, dialect: Dialect) -> (u16, Value) {
             }
             if kind == ErrorKind::ContextLength {
                 body["error"]["message"] = format!("prompt is too long: {message}").into();
+                // Another gateway of ours, further out, goes by no words of a message.
+                body["error"]["details"] = json!({"error_code": "context_length_exceeded"});
             }
             body["request_id"] = error.request_id().map_or(Value::Null, Value::from);
             (status, body)

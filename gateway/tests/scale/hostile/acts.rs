@@ -215,7 +215,7 @@ pub(crate) fn to_be_blamed_on_others() -> Vec<(&'static str, bool, Vec<Sent>)> {
     let tiers = |value: &str| [tier(CHAT, OPENAI, value), tier(MESSAGES, "", value)];
     let values = ["insufficient credits", "you exceeded your current quota", "billing hard limit", "incorrect api key"];
     let numbered = |number: usize, content: &str| {
-        let (path, to) = if number % 2 == 0 { (MESSAGES, "") } else { (CHAT, OPENAI) };
+        let (path, to) = if number.is_multiple_of(2) { (MESSAGES, "") } else { (CHAT, OPENAI) };
         words(path, to, &format!("{number}: {content}"), "")
     };
     let none = |more: &str| [both("hello", more), both("hello", more)].concat();
@@ -238,7 +238,7 @@ pub(crate) fn to_be_blamed_on_others() -> Vec<(&'static str, bool, Vec<Sent>)> {
             };
             none("").into_iter().map(one).collect()
         }),
-        ("a refusal without a word", true, [both(UNSPEAKABLE, ""), both(UNSPEAKABLE, "")].concat()),
+        ("a refusal without a word", false, [both(UNSPEAKABLE, ""), both(UNSPEAKABLE, "")].concat()),
         ("a firewall's page", false, (0..8).map(|number| numbered(number, BLOCKED)).collect()),
         ("many different bad requests", false, (0..60).map(|number| numbered(number, UNREADABLE)).collect()),
     ]

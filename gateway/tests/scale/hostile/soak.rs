@@ -240,8 +240,8 @@ async fn it_hears_the_signal_whatever_is_under_way() {
         let world = World::of_two("", "");
         let address = world.address().to_owned();
         let mut acting = JoinSet::new();
-        for sent in sent.iter().cycle().take(10).cloned() {
-            let address = address.clone();
+        for sent in sent.iter().cycle().take(10) {
+            let (sent, address) = (sent.clone(), address.clone());
             acting.spawn(async move { sent.act(&address, "hostile", Duration::from_secs(60)).await });
         }
         sleep(Duration::from_millis(300)).await;

@@ -45,7 +45,8 @@ async fn bad_requests_of_one_key_open_no_tier_where_both_call_them_bad() {
 async fn one_key_or_session_alone_opens_no_circuit_where_others_call() {
     let by_key = |name: &str, n| of(name, n);
     let by_session = |name: &str, n| question(n).session(name);
-    let asks: [&dyn Fn(&str, usize) -> LlmRequest; 2] = [&by_key, &by_session];
+    type Ask<'a> = &'a dyn Fn(&str, usize) -> LlmRequest;
+    let asks: [Ask<'_>; 2] = [&by_key, &by_session];
     for ask in asks {
         let breaker = layer();
         let llm = breaker.layer(strict(|request| is_mallorys(request) || request.session_id() == Some("mallory")));
