@@ -10,6 +10,7 @@ use crate::{
 pub(super) fn classify(status: StatusCode, facts: &Facts, waits: bool) -> ErrorKind {
     match facts.code.as_deref() {
         Some("enforced_spend_limit_reached" | "contract_spend_limit_reached") => return ErrorKind::QuotaExhausted,
+        // Of a gateway of ours: Anthropic says it in words.
         Some("context_length_exceeded") => return ErrorKind::ContextLength,
         Some("ramp_limit_exceeded") => return ErrorKind::RateLimited,
         Some("organization_on_hold" | "cmek_key_disabled") => return ErrorKind::Auth,

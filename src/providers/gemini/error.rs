@@ -22,6 +22,8 @@ pub(super) fn classify(status: StatusCode, facts: &Facts, wait: Option<Duration>
         Some("API_KEY_INVALID" | "SERVICE_DISABLED" | "API_KEY_SERVICE_BLOCKED" | "CONSUMER_INVALID") => {
             return ErrorKind::Auth;
         }
+        // Of a gateway of ours: Google says it in words.
+        Some("CONTEXT_LENGTH_EXCEEDED") => return ErrorKind::ContextLength,
         Some("BILLING_DISABLED") => return ErrorKind::QuotaExhausted,
         Some("MODEL_CAPACITY_EXHAUSTED" | "MODEL_CAPACITY_EXCEEDED") => return ErrorKind::Overloaded,
         _ => {}

@@ -55,6 +55,10 @@ pub(super) fn value(error: &LlmError, dialect: Dialect) -> (u16, Value) {
             if kind == ErrorKind::ContextLength {
                 let words = format!("the input exceeds the maximum number of tokens allowed: {message}");
                 body["error"]["message"] = words.into();
+                body["error"]["details"] = json!([{
+                    "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+                    "reason": "CONTEXT_LENGTH_EXCEEDED",
+                }]);
             }
             (status, body)
         }

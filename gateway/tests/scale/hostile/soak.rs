@@ -218,8 +218,8 @@ async fn the_honest_do_not_feel_the_hostile() {
     };
     assert!(figures.opened.iter().all(|(labels, _)| by_failures(labels)), "{:?}", figures.opened);
     assert!(figures.memory < before + MEMORY * 1024, "{before} kB before, {} kB at most", figures.memory);
-    // Times are promised of a release build on a machine with nothing else to do.
-    if size(0, 1) == 1 && !cfg!(debug_assertions) {
+    // Times are promised of a release build, on a machine with nothing else to do, over as long as somebody asks for.
+    if std::env::var_os("STEADFAST_SOAK_SECONDS").is_some() && !cfg!(debug_assertions) {
         assert!(figures.ratio() <= 1.3, "p99 is {:.2} times that without the hostile", figures.ratio());
         let late = figures.with.healthz.over(Duration::from_millis(50));
         assert!(late * 1000 <= figures.with.healthz.count(), "{late} signs of life took more than 50 ms");
