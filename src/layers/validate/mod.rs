@@ -49,7 +49,7 @@
 //!
 //! let mut chat = Chat::new([Message::user("The capital of France?")]);
 //! let schema = json!({ "type": "object", "properties": { "city": { "type": "string" } }, "required": ["city"] });
-//! chat.output = Some(OutputSchema { name: "capital".into(), schema: Some(schema), strict: true });
+//! chat.output = Some(OutputSchema { name: "capital".into(), schema: Some(schema.into()), strict: true });
 //!
 //! let answer = llm.oneshot(LlmRequest::from(chat)).await.unwrap();
 //! assert_eq!(answer.notes(), ["output: trailing commas were removed"]);
