@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use super::{
     Operator,
-    answer::{error, ok, pins, tier, wrong},
+    answer::{error, not_read, ok, pins, tier, wrong},
 };
 use crate::serve::{Gateway, Settings};
 
@@ -253,13 +253,7 @@ async fn read<T: DeserializeOwned>(
     let settings = Settings { body: LONGEST_BODY, ..Settings::clone(&gateway.now.load()) };
     let body = match gateway.reader(&settings, None).read(&head.headers, body).await {
         Ok(body) => body,
-        Err(unread) => {
-            let mut refused = wrong(unread.error(&settings).message());
-            if let Some(status) = unread.status().filter(StatusCode::is_server_error) {
-                *refused.status_mut() = status;
-            }
-            return Err(refused);
-        }
+        Err(unread) => return Err(not_read(unread, &settings)),
     };
     serde_json::from_slice(&body).map_err(|problem| wrong(format!("{problem}; the body is to be {expected}")))
 }

@@ -12,7 +12,7 @@ use steadfast::{
     events::{CircuitState, Status},
 };
 
-use crate::serve::refusal;
+use crate::serve::{Settings, inbound::Unread, refusal};
 
 /// All tiers, and the pinned levels.
 #[derive(Debug, Serialize)]
@@ -109,6 +109,15 @@ pub(crate) fn error(status: StatusCode, kind: &str, message: &str) -> Response<B
 /// What is wrong with the request.
 pub(crate) fn wrong(message: impl AsRef<str>) -> Response<Body> {
     error(StatusCode::BAD_REQUEST, "invalid_request_error", message.as_ref())
+}
+
+/// Says why the body of an order was not read.
+pub(crate) fn not_read(unread: Unread, settings: &Settings) -> Response<Body> {
+    let mut refused = wrong(unread.error(settings).message());
+    if let Some(status) = unread.status().filter(StatusCode::is_server_error) {
+        *refused.status_mut() = status;
+    }
+    refused
 }
 
 /// For nobody to keep.

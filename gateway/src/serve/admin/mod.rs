@@ -34,7 +34,7 @@ use steadfast::{Dialect, StackHandle};
 use tokio::time::Instant;
 
 use self::answer::tiers;
-pub(crate) use self::answer::{error, ok, wrong};
+pub(crate) use self::answer::{error, not_read, ok, wrong};
 use super::{
     Gateway,
     catalog::Catalog,

@@ -22,7 +22,7 @@ use crate::{
     handoff::{LONGEST_ANSWER, LONGEST_NAME, Shown},
     serve::{
         Gateway, Settings,
-        admin::{error, ok, wrong},
+        admin::{error, not_read, ok, wrong},
         inbound::Unread,
     },
 };
@@ -230,13 +230,7 @@ pub(super) async fn read<T: DeserializeOwned>(
     let body = match gateway.reader(&settings, key).read(&head.headers, body).await {
         Ok(body) => body,
         Err(Unread::TooLarge) => return Err(too_long()),
-        Err(unread) => {
-            let mut refused = wrong(unread.error(&settings).message());
-            if let Some(status) = unread.status().filter(StatusCode::is_server_error) {
-                *refused.status_mut() = status;
-            }
-            return Err(refused);
-        }
+        Err(unread) => return Err(not_read(unread, &settings)),
     };
     if body.is_empty() {
         return Ok(None);
