@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use tower::{BoxError, Service, ServiceExt, util::BoxCloneSyncService};
 
 use super::{BaseUrl, Limits, Protocol, RequestBody};
-use crate::{CommitPoint, InvalidConfig, providers::transport::HttpClient};
+use crate::{CommitPoint, InvalidConfig, models::FamilyTable, providers::transport::HttpClient};
 
 pub(super) type Body = UnsyncBoxBody<Bytes, BoxError>;
 pub(crate) type Transport = BoxCloneSyncService<Request<RequestBody>, Response<Body>, BoxError>;
@@ -37,6 +37,7 @@ pub(super) struct Settings<P> {
     pub(super) limits: Limits,
     pub(super) headers: HeaderMap,
     pub(super) strict: bool,
+    pub(super) families: FamilyTable,
     /// What the first request had of its own that every other one has too.
     pub(super) usual: OnceLock<Usual>,
 }
@@ -63,6 +64,7 @@ impl<P: Protocol> HttpLeaf<P> {
             limits: Limits::default(),
             headers: HeaderMap::new(),
             strict: false,
+            families: FamilyTable::builtin(),
             usual: OnceLock::new(),
         };
         Self { settings: Arc::new(settings), transport: boxed(HttpClient::new()) }
@@ -98,6 +100,14 @@ impl<P: Protocol> HttpLeaf<P> {
     #[must_use]
     pub fn strict(mut self, strict: bool) -> Self {
         self.settings_mut().strict = strict;
+        self
+    }
+
+    /// Sets what is known of models, by which the parameters of a request are translated. Default: the crate's own table,
+    /// [`FamilyTable::builtin`].
+    #[must_use]
+    pub fn families(mut self, families: FamilyTable) -> Self {
+        self.settings_mut().families = families;
         self
     }
 

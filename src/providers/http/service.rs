@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use tower::{BoxError, Service};
 
 use super::{
-    HttpLeaf, Protocol, RequestBody,
+    Asked, HttpLeaf, Protocol, RequestBody,
     failure::{self, Origin, Secret},
     frames::Frames,
     leaf::{Body, Settings, Transport, Usual},
@@ -18,6 +18,7 @@ use super::{
 use crate::{
     CommitPoint, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse, Wire,
     commit::{Commit, empty_answer},
+    models::{Family, UNKNOWN},
     providers::{future::ResponseFuture, splice},
     translate::{Names, Report, fit, may_need_mending, mend},
     wall_clock,
@@ -46,7 +47,7 @@ impl<P: Protocol> Service<LlmRequest> for HttpLeaf<P> {
         let origin = Origin::of(&settings, model);
         let stream = request.is_stream();
         let commit = request.context().commit.unwrap_or(settings.commit);
-        if is_long_work(&settings, &request) {
+        if is_long_work(&settings, &request, origin.model.as_deref()) {
             // The instance that is ready goes along, and one that is not stays.
             let mut transport = self.transport.clone();
             std::mem::swap(&mut self.transport, &mut transport);
@@ -80,8 +81,12 @@ struct Told {
 }
 
 /// Whether the way into the provider's dialect is long, so that it must not hold up whoever shares the thread.
-fn is_long_work<P: Protocol>(settings: &Settings<P>, request: &LlmRequest) -> bool {
-    let is_read = |wire: &Wire| wire.dialect() != P::DIALECT || may_need_mending(wire, settings.protocol.target());
+fn is_long_work<P: Protocol>(settings: &Settings<P>, request: &LlmRequest, model: Option<&str>) -> bool {
+    let is_read = |wire: &Wire| {
+        wire.dialect() != P::DIALECT
+            || may_need_mending(wire, settings.protocol.target())
+            || model.is_some_and(|model| another(settings, wire, model).is_some())
+    };
     request.wire().is_some_and(|wire| wire.is_large() && is_read(wire))
 }
 
@@ -120,7 +125,11 @@ fn prepare<P: Protocol>(
     let (body, names) = match own {
         Some(wire) => {
             forward(&mut headers, wire.header_map());
-            let mended = mend(wire, target, &mut report)?;
+            let mut mended = mend(wire, target, &mut report)?;
+            if let Some(asked) = another(settings, wire, model) {
+                let refitted = settings.protocol.refit(mended.as_ref().unwrap_or(wire.body()), asked, &mut report)?;
+                mended = refitted.or(mended);
+            }
             let in_body = settings.protocol.model_in_body();
             let limits = settings.protocol.max_tokens_fields();
             let changes = splice::Changes {
@@ -143,12 +152,32 @@ fn prepare<P: Protocol>(
         }
         None => {
             let (chat, names) = fit(request, target, &mut report)?;
-            (settings.protocol.encode(&chat, model, stream, &mut report)?.into(), names)
+            let to = asked(settings, model, chat.model.as_deref());
+            (settings.protocol.encode(&chat, to, stream, &mut report)?.into(), names)
         }
     };
     let notes = report.finish(settings.strict && own.is_none())?;
     let path = settings.protocol.path(model, stream);
     Ok((addressed(settings, headers, &path, body)?, Told { notes, names }))
+}
+
+/// The model that is asked, and whether the caller meant one of another family.
+fn asked<'a, P>(settings: &'a Settings<P>, model: &'a str, named: Option<&str>) -> Asked<'a> {
+    let families = &settings.families;
+    let family = families.family(model);
+    let before = named.filter(|named| *named != model).map(|named| families.family(named));
+    // A name that stands for no model says nothing of what its caller expects, nor does a careful row of what it refuses.
+    let is_guessed = |before: &Family| family.name() == UNKNOWN || (family.is_careful() && before.name() == UNKNOWN);
+    let before = before.filter(|before| !before.is(family) && !is_guessed(before));
+    Asked { model, family, before }
+}
+
+/// The same of a request of the leaf's own dialect, where the caller named another model or none.
+fn another<'a, P>(settings: &'a Settings<P>, wire: &Wire, model: &'a str) -> Option<Asked<'a>> {
+    if wire.model() == Some(model) {
+        return None;
+    }
+    Some(asked(settings, model, wire.model())).filter(|asked| asked.before.is_some())
 }
 
 /// A request to the provider's API, with the leaf's headers and its key.
