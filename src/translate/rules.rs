@@ -115,7 +115,8 @@ rules! {
     AllowedTools "allowed_tools" "a tool choice among several named tools" NONE, NONE, NONE;
     ParallelOff "parallel_tool_calls" "at most one tool call in an answer" Carried, Carried, NONE;
     SchemaKeywords "schema_keywords" "keywords of a JSON Schema that the target refuses"
-        Changed("moved into the description"), Carried, Changed("moved into the description");
+        Changed("moved into the description"), Changed("moved into the description"),
+        Changed("moved into the description");
     Strict "strict" "a schema that the provider must hold the model to"
         Carried, Changed("sent without `strict`: the schema leaves open what OpenAI's strict mode wants closed"),
         Dropped("left out for tools: the provider does not hold the model to their schemas");
@@ -143,7 +144,9 @@ rules! {
     Stops "stop" "more stop texts than the provider takes, or such of white space"
         Dropped("those of white space were left out"), Dropped("only the first four were sent"),
         Dropped("only the first five were sent");
-    Temperature "temperature" "a temperature above 1" Changed("brought into the range from 0 to 1"), Carried, Carried;
+    Temperature "temperature" "a temperature that is out of range"
+        Changed("brought into the range from 0 to 1"), Changed("brought into the range from 0 to 2"),
+        Changed("brought into the range from 0 to 2");
     Sampling "sampling" "temperature and top_p where the model takes none, or only one of them"
         Dropped("left out: they do not go with thinking, with the model, or with this version of the API"),
         Dropped("left out: they do not go with reasoning, or with the model"), Carried;

@@ -149,7 +149,11 @@ fn samples(feature: &str) -> Vec<(Dialect, Value)> {
         }
         "schema_keywords" => {
             let format = json!({"type": "json_schema", "json_schema": {"name": "a", "schema": schema, "strict": true}});
-            vec![body(O, json!({ "response_format": format }))]
+            let round = json!({"$defs": {"A": {"$ref": "#/$defs/A"}}, "$ref": "#/$defs/A"});
+            vec![
+                body(O, json!({ "response_format": format })),
+                body(A, a_tool(json!({"name": "f", "input_schema": round}))),
+            ]
         }
         "strict" => {
             let open =
@@ -198,7 +202,7 @@ fn samples(feature: &str) -> Vec<(Dialect, Value)> {
         ],
         "media_type" => vec![
             body(G, g_user(json!({"inlineData": {"mimeType": "audio/mp3", "data": "QUJD"}}))),
-            body(O, o_user(json!({"type": "image_url", "image_url": {"url": "data:image/tiff;base64,QUJD"}}))),
+            body(O, o_user(json!({"type": "image_url", "image_url": {"url": "data:image/gif;base64,QUJD"}}))),
         ],
         "file_name" => vec![body(A, pdf()), body(O, o_user(o_pdf))],
         "image_detail" => vec![body(
@@ -208,7 +212,7 @@ fn samples(feature: &str) -> Vec<(Dialect, Value)> {
         "stop" => {
             vec![body(A, json!({"stop_sequences": ["a", "b", "c", "d", "e", "f"]})), body(O, json!({"stop": ["\n"]}))]
         }
-        "temperature" => vec![body(O, json!({"temperature": 1.5})), g_settings(json!({"temperature": 1.5}))],
+        "temperature" => vec![body(O, json!({"temperature": 2.5})), g_settings(json!({"temperature": 2.5}))],
         "sampling" => vec![
             body(O, json!({"temperature": 0.5, "reasoning_effort": "low", "max_completion_tokens": 9000})),
             body(A, json!({"temperature": 0.5})),
@@ -292,7 +296,7 @@ fn samples(feature: &str) -> Vec<(Dialect, Value)> {
 fn model_for(feature: &str, to: Dialect) -> &'static str {
     match (feature, to) {
         ("prefill", A) => "claude-opus-4-6",
-        ("stop" | "model_reasoning" | "max_output", O) => "gpt-4o",
+        ("stop" | "temperature" | "model_reasoning" | "max_output", O) => "gpt-4o",
         ("model_setting", A) => "claude-opus-4-7",
         ("model_reasoning" | "json_in_words", A) => "claude-3-5-haiku",
         ("model_reasoning", G) => "gemini-2.0-flash",

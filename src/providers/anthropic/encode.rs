@@ -184,12 +184,6 @@ impl<'a> Body<'a> {
         stream: bool,
         report: &mut Report,
     ) -> Result<Self, LlmError> {
-        let temperature = settled.temperature.map(|temperature| {
-            if !(0.0..=1.0).contains(&temperature) {
-                report.say(Feature::Temperature);
-            }
-            temperature.clamp(0.0, 1.0)
-        });
         let stop_sequences: Vec<&str> =
             chat.stop.iter().map(String::as_str).filter(|stop| !stop.trim().is_empty()).take(settled.stops).collect();
         if stop_sequences.len() < chat.stop.len() {
@@ -210,7 +204,7 @@ impl<'a> Body<'a> {
             messages: turns(chat, to.family, report)?,
             tools: chat.tools.iter().map(Definition::of).collect::<Result<_, _>>()?,
             tool_choice: tool_choice(chat, settled),
-            temperature,
+            temperature: settled.temperature,
             top_p: settled.top_p,
             stop_sequences,
             thinking,

@@ -38,7 +38,7 @@ pub(super) fn refit(
     // The default is taken even where nothing else is, unless by this version of the API.
     let default = (to.family.sampling() == Sampling::None && !to.refuses_sampling).then_some(1.0);
     if settled.temperature != was.temperature && was.temperature != default {
-        fields.remove("temperature");
+        fields.put("temperature", settled.temperature.map(Value::from).as_ref());
     }
     if settled.top_p != was.top_p && was.top_p != default {
         fields.remove("top_p");

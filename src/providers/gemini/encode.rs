@@ -284,6 +284,7 @@ pub(super) fn body(
     if same_generation {
         report.forget(&[
             Feature::Stops,
+            Feature::Temperature,
             Feature::Sampling,
             Feature::ModelSetting,
             Feature::ModelReasoning,

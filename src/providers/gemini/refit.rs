@@ -106,6 +106,9 @@ fn settings(
             }
         }
     }
+    if settled.temperature != was.temperature {
+        config.put("temperature", settled.temperature.map(Value::from).as_ref());
+    }
     if settled.max_tokens != was.max_tokens
         && let Some(tokens) = settled.max_tokens
     {

@@ -343,8 +343,9 @@ pub(super) fn body(
 }
 
 /// What is said of settings, and does not hold for those of a caller that are written as they stood.
-const AS_THEY_STOOD: [Feature; 9] = [
+const AS_THEY_STOOD: [Feature; 10] = [
     Feature::Sampling,
+    Feature::Temperature,
     Feature::ModelSetting,
     Feature::ModelReasoning,
     Feature::MaxOutput,

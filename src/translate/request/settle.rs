@@ -314,6 +314,13 @@ fn sampling(
         }
         top_p = None;
     }
+    let hottest = if report.target() == Dialect::Anthropic { 1.0 } else { 2.0 };
+    if let Some(asked) = &mut temperature
+        && !(0.0..=hottest).contains(asked)
+    {
+        report.say(Feature::Temperature);
+        *asked = asked.clamp(0.0, hottest);
+    }
     if !samples {
         report.drop_carried(&["top_k"]);
     }
