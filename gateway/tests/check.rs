@@ -23,6 +23,44 @@ fn a_right_file_is_explained() {
 }
 
 #[test]
+fn what_each_tiers_model_takes_is_shown() {
+    let folder = Folder::new("models");
+    let text = "\
+tiers:
+  - { name: sonnet, provider: anthropic, model: claude-sonnet-4-5, max_output: 9000 }
+  - { name: gpt, provider: openai, model: gpt-4o-2024-08-06 }
+  - { name: next, provider: openai, model: gpt-7-nova }
+  - { name: ours, provider: openai, model: our-deployment, base_url: 'http://127.0.0.1:9/v1' }
+families:
+  our-deployment: { like: o3 }
+";
+    let file = folder.file("steadfast.yaml", text);
+    let ran = steadfast(["check", file.to_str().unwrap()], &[]);
+    assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
+    let row = |tier: &str| {
+        let rows: Vec<&str> = ran.out.split("\n\n").collect();
+        let rows = rows.last().expect("the table is the last").to_owned();
+        let from = rows.find(&format!("{tier}: ")).unwrap_or_else(|| panic!("no {tier}:\n{}", ran.out));
+        let end = rows[from..].find("\n  input").map_or(rows.len(), |end| from + end);
+        rows[from..end].to_owned()
+    };
+    for (tier, said) in [
+        ("sonnet", "of the family claude-4-5"),
+        ("sonnet", "temperature or top_p, none while it reasons"),
+        ("sonnet", "by budget (from 1024 tokens); only when asked; off: `disabled`"),
+        ("sonnet", "forced only without reasoning"),
+        ("gpt", "reasoning: none that is asked for"),
+        ("gpt", "at most 16384 tokens"),
+        ("next", "which is not known: taken as `gpt`, carefully"),
+        ("ours", "by effort (low, medium, high)"),
+        ("ours", "no stop texts"),
+    ] {
+        assert!(row(tier).contains(said), "{tier} does not say {said}:\n{}", ran.out);
+    }
+    assert!(ran.out.contains("where a caller sets no limit: 9000 tokens, by the file"), "{}", ran.out);
+}
+
+#[test]
 fn the_examples_are_right() {
     for name in ["steadfast.yaml", "ladder.yaml"] {
         let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name);

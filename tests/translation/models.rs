@@ -1,12 +1,19 @@
 //! What becomes of parameters at each family of models. The expectations are those of the vendors' documentation, which
 //! `src/models/families.json` names: what each model refuses with a 400, and how it spells the rest.
 
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
 use serde_json::{Value, json};
 use steadfast::{
     Dialect::{self, Anthropic as A, Gemini as G, OpenAi as O},
-    LlmRequest, Wire,
+    FallbackLayer, LlmRequest, Wire,
+    layers::fallback::Tier,
+    providers::{Anthropic, OpenAi, Simulated, simulated::server::InProcess},
 };
-use tower::{Service as _, ServiceExt as _};
+use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
 
 use super::translate_for;
 
@@ -57,6 +64,65 @@ async fn the_readmes_pair_survives_thinking_effort_sampling_and_tools() {
         let (body, _) = sent(A, O, "gpt-4o", &asked).await;
         assert!(body.get("reasoning_effort").is_none(), "{body}");
     }
+}
+
+/// Whatever a Claude is asked for, in all combinations, while it is down: the simulated gpt-4o refuses what the real one does.
+#[tokio::test(start_paused = true)]
+async fn an_outage_loses_no_request_of_the_readmes_pair() {
+    let down = service_fn(|_: Request<Full<Bytes>>| async {
+        let mut response = Response::new(Full::new(Bytes::from(r#"{"type":"error","error":{"type":"api_error"}}"#)));
+        *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+        Ok::<_, Infallible>(response)
+    });
+    let simulator = InProcess::new(Simulated::new("gpt-4o"));
+    let spare = OpenAi::new("k").model("gpt-4o").transport(simulator);
+    let primary = Anthropic::new("k").model("claude-sonnet-4-5").transport(down);
+    let chain = FallbackLayer::new("claude").push(Tier::new("gpt-4o", spare)).layer(primary);
+    let thoughts = [
+        Value::Null,
+        json!({"type": "disabled"}),
+        json!({"type": "enabled", "budget_tokens": 1024}),
+        json!({"type": "enabled", "budget_tokens": 31_000}),
+        json!({"type": "adaptive"}),
+    ];
+    let efforts = [Value::Null, json!({"effort": "low"}), json!({"effort": "max"})];
+    let sampled = [
+        json!({}),
+        json!({"temperature": 0.3}),
+        json!({"temperature": 1, "top_p": 0.9, "top_k": 40, "stop_sequences": ["END"]}),
+    ];
+    let choices = [
+        Value::Null,
+        json!({"type": "auto", "disable_parallel_tool_use": true}),
+        json!({"type": "any"}),
+        json!({"type": "none"}),
+    ];
+    let (mut asked, mut lost) = (0, Vec::new());
+    for thinking in &thoughts {
+        for effort in &efforts {
+            for sampling in &sampled {
+                for choice in &choices {
+                    let mut body = claude();
+                    for name in ["temperature", "top_p", "thinking", "tool_choice"] {
+                        body.as_object_mut().unwrap().remove(name);
+                    }
+                    let settings = [("thinking", thinking), ("output_config", effort), ("tool_choice", choice)];
+                    for (name, value) in settings.into_iter().filter(|(_, value)| !value.is_null()) {
+                        body[name] = value.clone();
+                    }
+                    body.as_object_mut().unwrap().extend(sampling.as_object().unwrap().clone());
+                    asked += 1;
+                    let request = LlmRequest::from(Wire::new(A, body.to_string()).unwrap());
+                    match chain.clone().oneshot(request).await {
+                        Ok(answer) if answer.served_by().model == Some("gpt-4o") => {}
+                        other => lost.push(format!("{body}: {other:?}")),
+                    }
+                }
+            }
+        }
+    }
+    assert!(lost.is_empty(), "{} of {asked} lost: {}", lost.len(), lost[0]);
+    assert_eq!(asked, 180);
 }
 
 #[tokio::test(start_paused = true)]

@@ -215,3 +215,42 @@ async fn a_healthy_call_allocates_the_one_box_that_gives_the_service_a_name() {
     let watched = measure(&mut |cx| assert!(pin!(llm.call(request.clone())).poll(cx).is_ready()));
     assert_eq!(watched, whole, "and no more while somebody listens");
 }
+
+/// DeepSeek's models see no pictures: recorded as `unknown variant `image_url`, expected `text``.
+#[tokio::test(start_paused = true)]
+async fn a_tier_whose_model_lacks_what_a_request_needs_is_passed_over_unless_the_file_says_otherwise() {
+    let url = "https://a.test/b.png".to_owned();
+    let picture = crate::chat::Part::Image(crate::chat::Image { media: crate::chat::Media::Url(url) });
+    let shown = crate::chat::Message::new(crate::chat::Role::User, vec![picture]);
+    let tier = |name: &str, model: &str, images| Tier {
+        provider: Provider::OpenAi,
+        model: Some(model.into()),
+        images,
+        ..simulated(name)
+    };
+    for (model, images, served) in [
+        ("deepseek-chat", None, "b"),
+        ("deepseek-chat", Some(true), "a"),
+        ("gpt-4o", None, "a"),
+        ("our-deployment", None, "a"),
+    ] {
+        let config = config([tier("a", model, images), tier("b", "gpt-4o", None)]);
+        assert_eq!(config.reads_requests(), served == "b" || images.is_some(), "{model}");
+        let stack = Stack::builder().environment(nothing());
+        let stack =
+            ["a", "b"].into_iter().fold(stack, |stack, name| stack.leaf(name, crate::providers::Canned::text(name)));
+        let stack = stack.build(config).unwrap();
+        let asked = crate::Chat::new([shown.clone()]);
+        let answer = stack.service().oneshot(asked.into()).await.unwrap();
+        assert_eq!(answer.text().await.unwrap(), served, "{model}, images: {images:?}");
+        let answer = stack.service().oneshot(LlmRequest::prompt("hello")).await.unwrap();
+        assert_eq!(answer.text().await.unwrap(), "a", "{model}: a text needs nothing");
+    }
+}
+
+#[test]
+fn what_the_file_says_of_models_is_held_against_the_table() {
+    let facts = crate::models::Facts { like: Some("gtp-4o".into()), ..Default::default() };
+    let wrong = Config { families: [("mine".to_owned(), facts)].into(), ..config([simulated("a")]) };
+    assert!(refused(wrong).contains("families.mine.like"));
+}
