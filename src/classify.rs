@@ -108,6 +108,12 @@ impl Classifier {
         Self { change: Some(Arc::new(change)) }
     }
 
+    /// Whether a refusal is retried or sent to another tier of its own accord, as the default table has it for none.
+    pub(crate) fn acts_on_refusals(&self) -> bool {
+        let class = self.classify(&LlmError::new(ErrorKind::Refusal, ""));
+        class.retry != Retry::No || class.failover != Failover::IfRouted
+    }
+
     /// What the layers do about this failure.
     pub fn classify(&self, error: &LlmError) -> Class {
         let class = row_of(error);

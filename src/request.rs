@@ -430,9 +430,7 @@ pub struct Context {
 }
 
 /// Which layer ends a request at its deadline.
-// As wide as it is for the sake of the context's size, like `CommitPoint`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u16)]
 pub(crate) enum DeadlineKeeper {
     /// None so far: the next layer that waits does.
     Nobody,
@@ -447,6 +445,8 @@ pub(crate) const WORST_LEVEL: u8 = 5;
 
 /// The default of [`LlmRequest::max_attempts`].
 const DEFAULT_ATTEMPTS: u16 = 9;
+    /// Whether a layer further out does something about a model's refusal: then one without a word is told as an error.
+    pub(crate) refusal_is_error: bool,
 
 impl Default for Context {
     fn default() -> Self {
@@ -484,6 +484,7 @@ impl Context {
         self.deadline.map(|deadline| deadline.saturating_duration_since(now))
     }
 }
+            refusal_is_error: false,
 
 #[cfg(test)]
 mod tests {

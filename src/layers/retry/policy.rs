@@ -22,6 +22,8 @@ pub(super) struct Policy {
     pub(super) retry_timeouts: bool,
     pub(super) budget: RetryBudget,
     pub(super) classifier: Classifier,
+    /// Whether the classifier has a model's refusal retried.
+    pub(super) acts_on_refusals: bool,
     /// One source for all requests: a source for each, seeded alike, would give all of them the same waits.
     rng: Arc<Mutex<fastrand::Rng>>,
 }
@@ -119,3 +121,4 @@ impl Default for Policy {
         }
     }
 }
+            acts_on_refusals: false,
