@@ -64,7 +64,17 @@ struct Said {
     first_tier_only: bool,
     requires_human: bool,
     shadow: bool,
+    left_out: Vec<LeftOut>,
     extensions: Extensions,
+}
+
+/// A parameter that a request goes without from here on, since its model refused it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LeftOut {
+    /// Where it stands in a body of the provider's dialect.
+    pub(crate) path: &'static str,
+    /// Whether the model takes none of it from anybody.
+    pub(crate) lasting: bool,
 }
 
 #[derive(Clone)]
@@ -90,6 +100,7 @@ impl LlmRequest {
                 first_tier_only: false,
                 requires_human: false,
                 shadow: false,
+                left_out: Vec::new(),
                 extensions: Extensions::new(),
             }),
             context: Context::default(),
@@ -353,6 +364,18 @@ impl LlmRequest {
         Self { said: Arc::new(said), context }
     }
 
+    /// The same request without a parameter that its model refused.
+    pub(crate) fn leaving_out(&self, parameter: LeftOut) -> Self {
+        let mut request = self.clone();
+        request.said_mut().left_out.push(parameter);
+        request
+    }
+
+    /// The parameters that its model has refused so far.
+    pub(crate) fn left_out(&self) -> &[LeftOut] {
+        &self.said.left_out
+    }
+
     /// The session, to keep.
     pub(crate) fn session_kept(&self) -> Option<Arc<str>> {
         self.said.session.clone()
@@ -424,6 +447,8 @@ pub struct Context {
     pub(crate) counted_in: u32,
     /// Which layer ends the request at its deadline.
     pub(crate) deadline_keeper: DeadlineKeeper,
+    /// Whether a layer further out does something about a model's refusal: then one without a word is told as an error.
+    pub(crate) refusal_is_error: bool,
     /// When the request entered the outermost layer that reads the clock, or was last sent on after a wait: saves the
     /// others a reading.
     pub(crate) begun: Option<Instant>,
@@ -445,8 +470,6 @@ pub(crate) const WORST_LEVEL: u8 = 5;
 
 /// The default of [`LlmRequest::max_attempts`].
 const DEFAULT_ATTEMPTS: u16 = 9;
-    /// Whether a layer further out does something about a model's refusal: then one without a word is told as an error.
-    pub(crate) refusal_is_error: bool,
 
 impl Default for Context {
     fn default() -> Self {
@@ -461,6 +484,7 @@ impl Default for Context {
             commit: None,
             counted_in: 0,
             deadline_keeper: DeadlineKeeper::Nobody,
+            refusal_is_error: false,
             begun: None,
         }
     }
@@ -484,7 +508,6 @@ impl Context {
         self.deadline.map(|deadline| deadline.saturating_duration_since(now))
     }
 }
-            refusal_is_error: false,
 
 #[cfg(test)]
 mod tests {

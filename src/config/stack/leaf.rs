@@ -165,7 +165,7 @@ impl LeafPlan {
         for (name, value) in &self.headers {
             leaf = leaf.header(name.clone(), value.clone());
         }
-        leaf.over(makings.transport())
+        leaf.events(&makings.events).over(makings.transport())
     }
 
     fn simulated(&self) -> Simulated {

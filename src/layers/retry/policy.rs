@@ -71,6 +71,11 @@ impl Policy {
         if asked > self.max_delay {
             return Err(Stop::LongWait);
         }
+        // What is asked without the refused parameter is another request: there is nothing to wait for.
+        if error.refused().is_some() {
+            let token = self.budget.reserve(now).ok_or(Stop::Budget)?;
+            return Ok(Scheduled { after: Duration::ZERO, token });
+        }
         let backoff = self.backoff(kind).capped(self.max_delay);
         let after = backoff.delay_from(asked, progress.retries, progress.waited, &mut self.draw());
         if context.time_left(now).is_some_and(|left| left <= after) {
@@ -117,8 +122,8 @@ impl Default for Policy {
             retry_timeouts: false,
             budget: RetryBudget::new(),
             classifier: Classifier::default(),
+            acts_on_refusals: false,
             rng: Arc::new(Mutex::new(fastrand::Rng::new())),
         }
     }
 }
-            acts_on_refusals: false,
