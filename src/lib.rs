@@ -92,6 +92,7 @@ pub mod guide;
 pub mod handoff;
 pub mod layers;
 pub mod ledger;
+pub mod models;
 pub mod prices;
 pub mod providers;
 pub mod request;

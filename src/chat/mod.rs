@@ -99,7 +99,8 @@ impl Chat {
         self
     }
 
-    /// Sets the longest answer, in tokens. Default: the provider's; Anthropic wants a number, and gets 4,096.
+    /// Sets the longest answer, in tokens. Default: the provider's; Anthropic wants a number, and gets the
+    /// largest that the model gives.
     #[must_use]
     pub fn max_tokens(mut self, tokens: u32) -> Self {
         self.max_tokens = Some(tokens);

@@ -49,6 +49,7 @@ mod environment;
 mod error;
 mod expand;
 mod explain;
+mod families;
 mod hedge;
 pub mod import;
 mod json_schema;

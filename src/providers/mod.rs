@@ -14,8 +14,12 @@ pub mod handoff;
 pub mod http;
 #[cfg(feature = "http")]
 mod json;
+#[cfg(feature = "http")]
+mod media;
 pub mod openai;
 mod own;
+#[cfg(feature = "http")]
+mod refit;
 #[cfg(feature = "http")]
 mod sentences;
 pub mod simulated;

@@ -22,7 +22,9 @@ pub use self::{
 };
 pub(crate) use self::{
     ids::Target,
-    request::{Extras, Names, Report, fit, may_need_mending, mend},
+    request::{
+        Extras, Names, Reasoning, Report, Settled, Situation, fit, may_need_mending, mend, settle, without_thoughts,
+    },
     rules::Feature,
 };
 

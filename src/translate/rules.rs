@@ -82,12 +82,21 @@ const FETCH: Fate = Refused("nothing is fetched on the caller's behalf");
 const OWN: Fate = Dropped("left out: only its own dialect knows it");
 const NONE: Fate = Dropped("left out: the provider has nothing like it");
 const ANSWER: Fate = Dropped("left out: the answer could not carry it back");
+const REFUSED: Fate = Dropped("left out: the model refuses it");
+const THOUGHTLESS: Fate = Dropped("left out: the model does not reason");
+const WISH: Fate = Dropped("asked for in words alone: the model cannot be forced");
+const WORDS: Fate = Changed("asked for in words: the model cannot be held to it, or not beside tools");
+const LONGEST: Fate = Changed("asked for as the longest answer: the caller set no limit, or one above the model's");
+const NEAREST: Fate = Changed("sent as the nearest that the model has");
+const LEAST: Fate = Changed("sent as the least that there is: the model always reasons");
 const COLD: Fate = Dropped("left out: another provider's cache does not help");
 
 rules! {
     MidSystem "system_in_the_middle" "a system message after the first turn" SYSTEM, Carried, SYSTEM;
     FirstTurn "first_turn" "a conversation that begins with the model's turn" FIRST, Carried, FIRST;
-    Prefill "prefill" "a last turn of the model's, for it to go on from" Carried, PREFILL, PREFILL;
+    Prefill "prefill" "a last turn of the model's, for it to go on from"
+        Changed("without white space at its end; where the model takes none, a user's text `(go on)` was put behind it"),
+        PREFILL, PREFILL;
     EmptyText "empty_text" "a conversation in which nothing is said" EMPTY, Carried, EMPTY;
     ParticipantName "participant_name" "a message's `name`" NONE, Native, NONE;
     OwnPart "own_part" "a part that only one dialect has (search results, audio, executed code)" OWN, OWN, OWN;
@@ -106,7 +115,8 @@ rules! {
     AllowedTools "allowed_tools" "a tool choice among several named tools" NONE, NONE, NONE;
     ParallelOff "parallel_tool_calls" "at most one tool call in an answer" Carried, Carried, NONE;
     SchemaKeywords "schema_keywords" "keywords of a JSON Schema that the target refuses"
-        Changed("moved into the description"), Carried, Changed("moved into the description");
+        Changed("moved into the description"), Changed("moved into the description"),
+        Changed("moved into the description");
     Strict "strict" "a schema that the provider must hold the model to"
         Carried, Changed("sent without `strict`: the schema leaves open what OpenAI's strict mode wants closed"),
         Dropped("left out for tools: the provider does not hold the model to their schemas");
@@ -126,16 +136,20 @@ rules! {
     UrlDocument "document_url" "a document at a web address" Carried, FETCH, FETCH;
     UploadedFile "uploaded_file" "a file that was uploaded to one provider" UPLOADED, UPLOADED, UPLOADED;
     MediaType "media_type" "a picture or file of a type that not all take"
-        Refused("the provider takes JPEG, PNG, GIF, WebP and PDF"), Refused("the provider takes pictures and PDF"),
-        Carried;
+        Refused("the provider takes JPEG, PNG, GIF, WebP and PDF"),
+        Refused("the provider takes JPEG, PNG, GIF, WebP and PDF"),
+        Refused("the provider takes no pictures of this type");
     FileName "file_name" "a document's name" Carried, Carried, NONE;
     ImageDetail "image_detail" "how closely to look at a picture" NONE, Native, NONE;
     Stops "stop" "more stop texts than the provider takes, or such of white space"
         Dropped("those of white space were left out"), Dropped("only the first four were sent"),
         Dropped("only the first five were sent");
-    Temperature "temperature" "a temperature above 1" Changed("brought into the range from 0 to 1"), Carried, Carried;
-    Sampling "sampling" "temperature and top_p where the model takes none"
-        Dropped("left out: they do not go with thinking, or with this version of the API"), Carried, Carried;
+    Temperature "temperature" "a temperature that is out of range"
+        Changed("brought into the range from 0 to 1"), Changed("brought into the range from 0 to 2"),
+        Changed("brought into the range from 0 to 2");
+    Sampling "sampling" "temperature and top_p where the model takes none, or only one of them"
+        Dropped("left out: they do not go with thinking, with the model, or with this version of the API"),
+        Dropped("left out: they do not go with reasoning, or with the model"), Carried;
     TopK "top_k" "sampling from the most likely k tokens" Carried, NONE, Carried;
     Seed "seed" "a seed for sampling" NONE, Carried, Carried;
     Penalties "penalties" "presence and frequency penalties" NONE, Carried, Carried;
@@ -144,17 +158,21 @@ rules! {
     Logprobs "logprobs" "the probabilities of tokens" ANSWER, ANSWER, ANSWER;
     Modalities "modalities" "an answer in sound or pictures" ANSWER, ANSWER, ANSWER;
     Prediction "prediction" "a predicted answer" NONE, Native, NONE;
+    ModelSetting "model_setting" "a setting that the model refuses, where others of its provider take it"
+        REFUSED, REFUSED, REFUSED;
+    ModelReasoning "model_reasoning" "reasoning asked of a model that has none" THOUGHTLESS, THOUGHTLESS, THOUGHTLESS;
+    ForcedTool "forced_tool" "a tool call that must be made, where the model cannot be forced" WISH, WISH, Carried;
+    JsonInWords "json_in_words" "JSON output that the model cannot be held to, or not beside tools" WORDS, WORDS, WORDS;
+    MaxOutput "max_output" "the longest answer, where none is said or the model gives less" LONGEST, LONGEST, LONGEST;
     Thinking "thinking" "thinking where it cannot be"
-        Dropped("left out: it does not go with a forced tool call, a small max_tokens, or tool turns without thoughts"),
-        Carried, Carried;
-    ThinkingBudget "thinking_budget" "a token budget for thinking"
-        Changed("brought into the range that the provider takes"), Changed("sent as the nearest effort"), Carried;
-    ThinkingEffort "thinking_effort" "an effort of thinking"
-        Changed("sent as a token budget"), Carried, Changed("sent as the nearest level or as a token budget");
+        Dropped("left out: it does not go with a forced tool call, a begun answer, a small max_tokens, or tool turns without thoughts"),
+        Dropped("left out: it does not go with tools"), Carried;
+    ThinkingBudget "thinking_budget" "a token budget for thinking" NEAREST, NEAREST, NEAREST;
+    ThinkingEffort "thinking_effort" "an effort of thinking" NEAREST, NEAREST, NEAREST;
     ThinkingAuto "thinking_auto" "thinking as much as the model sees fit"
-        Carried, Changed("left to the provider's default"), Carried;
-    ThinkingOff "thinking_off" "no thinking"
-        Carried, Carried, Changed("sent as the least level: the model always thinks");
+        Changed("sent as a medium budget or effort, or left to the model"),
+        Changed("left to the model, or sent as a medium effort"), Carried;
+    ThinkingOff "thinking_off" "no thinking" LEAST, LEAST, LEAST;
     Cache "cache" "marks and keys for the provider's cache" COLD, COLD, COLD;
     CachedContent "cached_content" "a part of the conversation that is only in the provider's cache"
         Refused("a part of the conversation is at another provider"),

@@ -5,6 +5,7 @@
 
 mod answers;
 mod meaning;
+mod models;
 #[path = "../common/recordings.rs"]
 #[allow(dead_code, reason = "each test takes what it needs")]
 mod recordings;
@@ -52,6 +53,17 @@ type Leaf = BoxCloneSyncService<LlmRequest, LlmResponse, LlmError>;
 fn leaf(
     dialect: Dialect,
     strict: bool,
+    answer: (u16, &'static str),
+    body: impl Into<Bytes>,
+) -> (Leaf, Arc<Mutex<Bytes>>) {
+    leaf_of(dialect, model(dialect), strict, answer, body)
+}
+
+/// The same that asks this model.
+fn leaf_of(
+    dialect: Dialect,
+    model: &str,
+    strict: bool,
     (status, content_type): (u16, &'static str),
     answer: impl Into<Bytes>,
 ) -> (Leaf, Arc<Mutex<Bytes>>) {
@@ -69,9 +81,9 @@ fn leaf(
         }
     });
     let leaf = match dialect {
-        Dialect::Anthropic => Leaf::new(Anthropic::new("k").model(model(dialect)).strict(strict).transport(transport)),
-        Dialect::OpenAi => Leaf::new(OpenAi::new("k").model(model(dialect)).strict(strict).transport(transport)),
-        _ => Leaf::new(Gemini::new("k").model(model(dialect)).strict(strict).transport(transport)),
+        Dialect::Anthropic => Leaf::new(Anthropic::new("k").model(model).strict(strict).transport(transport)),
+        Dialect::OpenAi => Leaf::new(OpenAi::new("k").model(model).strict(strict).transport(transport)),
+        _ => Leaf::new(Gemini::new("k").model(model).strict(strict).transport(transport)),
     };
     (leaf, sent)
 }
@@ -83,8 +95,19 @@ async fn translate(
     strict: bool,
     body: &Value,
 ) -> Result<(Value, Vec<String>), LlmError> {
+    translate_for(source, target, model(target), strict, body).await
+}
+
+/// The same of a leaf that asks this model.
+async fn translate_for(
+    source: Dialect,
+    target: Dialect,
+    model: &str,
+    strict: bool,
+    body: &Value,
+) -> Result<(Value, Vec<String>), LlmError> {
     let request = LlmRequest::from(Wire::new(source, body.to_string())?);
-    let (mut leaf, sent) = leaf(target, strict, (200, "application/json"), hello(target));
+    let (mut leaf, sent) = leaf_of(target, model, strict, (200, "application/json"), hello(target));
     let response = leaf.ready().await?.call(request.clone()).await;
     let body = sent.lock().expect("nobody panics with it").clone();
     if body.is_empty() {

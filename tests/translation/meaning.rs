@@ -24,23 +24,24 @@ pub(crate) fn of(chat: &Chat, lost: &BTreeSet<String>) -> Value {
     system.extend(leading.iter().filter_map(|turn| turn["parts"][0].as_str()));
     let system = system.join("\n\n");
     let mut value = json!({
-        "system": if is_lost("json_mode") { "" } else { system.trim() },
+        "system": if is_lost("json_mode") || is_lost("json_in_words") || is_lost("forced_tool") { "" } else { system.trim() },
         "turns": turns,
         "tools": tools,
-        "stop": if is_lost("stop") { Vec::new() } else { chat.stop.clone() },
-        "top_p": chat.top_p.filter(|_| !is_lost("sampling")),
-        "temperature": chat.temperature.filter(|_| !is_lost("sampling") && !is_lost("temperature")),
-        "output": chat.output.as_ref().filter(|_| !is_lost("json_mode")).map(|output| {
+        "stop": if is_lost("stop") || is_lost("model_setting") { Vec::new() } else { chat.stop.clone() },
+        // One is the default of both, so that nothing is told of it where a model takes neither.
+        "top_p": chat.top_p.filter(|top_p| !is_lost("sampling") && *top_p != 1.0),
+        "temperature": chat.temperature.filter(|t| !is_lost("sampling") && !is_lost("temperature") && *t != 1.0),
+        "output": chat.output.as_ref().filter(|_| !is_lost("json_mode") && !is_lost("json_in_words")).map(|output| {
             output.schema.as_ref().filter(|_| !is_lost("schema_keywords")).map(|asked| schema(&asked.value().unwrap()))
         }),
     });
-    if !is_lost("server_tool") && !is_lost("allowed_tools") {
+    if !is_lost("server_tool") && !is_lost("allowed_tools") && !is_lost("forced_tool") {
         value["choice"] = format!("{:?}", chat.tool_choice.as_ref().filter(|_| !chat.tools.is_empty())).into();
     }
-    if !is_lost("parallel_tool_calls") {
+    if !is_lost("parallel_tool_calls") && !is_lost("model_setting") {
         value["single"] = (chat.parallel_tool_calls == Some(false) && !chat.tools.is_empty()).into();
     }
-    if !lost.iter().any(|feature| feature.starts_with("thinking")) {
+    if !lost.iter().any(|feature| feature.starts_with("thinking") || feature == "model_reasoning") {
         value["thinking"] = format!("{:?}", chat.thinking).into();
     }
     value

@@ -8,7 +8,7 @@ use steadfast::{
     translate::{Fate, RULES},
 };
 
-use super::{DIALECTS, model, translate};
+use super::{DIALECTS, model, translate, translate_for};
 
 /// A request of this dialect with more fields.
 fn body(dialect: Dialect, more: Value) -> (Dialect, Value) {
@@ -149,7 +149,11 @@ fn samples(feature: &str) -> Vec<(Dialect, Value)> {
         }
         "schema_keywords" => {
             let format = json!({"type": "json_schema", "json_schema": {"name": "a", "schema": schema, "strict": true}});
-            vec![body(O, json!({ "response_format": format }))]
+            let round = json!({"$defs": {"A": {"$ref": "#/$defs/A"}}, "$ref": "#/$defs/A"});
+            vec![
+                body(O, json!({ "response_format": format })),
+                body(A, a_tool(json!({"name": "f", "input_schema": round}))),
+            ]
         }
         "strict" => {
             let open =
@@ -198,7 +202,7 @@ fn samples(feature: &str) -> Vec<(Dialect, Value)> {
         ],
         "media_type" => vec![
             body(G, g_user(json!({"inlineData": {"mimeType": "audio/mp3", "data": "QUJD"}}))),
-            body(O, o_user(json!({"type": "image_url", "image_url": {"url": "data:image/tiff;base64,QUJD"}}))),
+            body(O, o_user(json!({"type": "image_url", "image_url": {"url": "data:image/gif;base64,QUJD"}}))),
         ],
         "file_name" => vec![body(A, pdf()), body(O, o_user(o_pdf))],
         "image_detail" => vec![body(
@@ -208,7 +212,7 @@ fn samples(feature: &str) -> Vec<(Dialect, Value)> {
         "stop" => {
             vec![body(A, json!({"stop_sequences": ["a", "b", "c", "d", "e", "f"]})), body(O, json!({"stop": ["\n"]}))]
         }
-        "temperature" => vec![body(O, json!({"temperature": 1.5})), g_settings(json!({"temperature": 1.5}))],
+        "temperature" => vec![body(O, json!({"temperature": 2.5})), g_settings(json!({"temperature": 2.5}))],
         "sampling" => vec![
             body(O, json!({"temperature": 0.5, "reasoning_effort": "low", "max_completion_tokens": 9000})),
             body(A, json!({"temperature": 0.5})),
@@ -226,11 +230,35 @@ fn samples(feature: &str) -> Vec<(Dialect, Value)> {
             g_settings(json!({"responseModalities": ["TEXT", "IMAGE"]})),
         ],
         "prediction" => vec![body(O, json!({"prediction": {"type": "content", "content": "a"}}))],
+        "model_setting" => {
+            vec![body(O, json!({"top_k": 5, "presence_penalty": 0.5})), body(A, json!({"stop_sequences": ["a"]}))]
+        }
+        "model_reasoning" => vec![
+            body(O, json!({"reasoning_effort": "low"})),
+            body(A, json!({"thinking": {"type": "enabled", "budget_tokens": 2000}})),
+        ],
+        "forced_tool" => {
+            let mut o = o_tool("f", plain.clone(), false);
+            o["tool_choice"] = "required".into();
+            let mut a = a_tool(json!({"name": "f", "input_schema": plain}));
+            a["tool_choice"] = json!({"type": "any"});
+            vec![body(O, o), body(A, a)]
+        }
+        "json_in_words" => {
+            let mut o = o_tool("f", plain.clone(), false);
+            o["response_format"] = json!({"type": "json_schema", "json_schema": {"name": "a", "schema": plain}});
+            let mut a = a_tool(json!({"name": "f", "input_schema": plain}));
+            a["output_config"] = json!({"format": {"type": "json_schema", "schema": plain}});
+            vec![body(O, o), body(A, a)]
+        }
+        "max_output" => vec![body(A, json!({"max_tokens": 100_000})), body(O, json!({}))],
         "thinking" => {
-            let mut o = o_tool("f", plain, false);
+            let mut o = o_tool("f", plain.clone(), false);
             o["tool_choice"] = "required".into();
             o["reasoning_effort"] = "low".into();
-            vec![body(O, o), body(A, json!({"thinking": {"type": "disabled"}}))]
+            let mut a = a_tool(json!({"name": "f", "input_schema": plain}));
+            a["thinking"] = json!({"type": "enabled", "budget_tokens": 2000});
+            vec![body(O, o), body(A, a)]
         }
         "thinking_budget" => vec![
             g_settings(json!({"thinkingConfig": {"thinkingBudget": 500}})),
@@ -264,9 +292,27 @@ fn samples(feature: &str) -> Vec<(Dialect, Value)> {
     }
 }
 
+/// A model at which the rule shows.
+fn model_for(feature: &str, to: Dialect) -> &'static str {
+    match (feature, to) {
+        ("prefill", A) => "claude-opus-4-6",
+        ("stop" | "temperature" | "model_reasoning" | "max_output", O) => "gpt-4o",
+        ("model_setting", A) => "claude-opus-4-7",
+        ("model_reasoning" | "json_in_words", A) => "claude-3-5-haiku",
+        ("model_reasoning", G) => "gemini-2.0-flash",
+        ("forced_tool" | "thinking_off", A) => "claude-opus-5-5",
+        ("forced_tool", O) => "deepseek-chat",
+        ("json_in_words", O) => "gpt-4-turbo",
+        ("json_in_words", G) => "gemini-2.5-flash",
+        ("thinking", O) => "gpt-5.4",
+        _ => model(to),
+    }
+}
+
 /// Whether the request meets the rule's fate at the target.
 async fn meets(feature: &str, fate: Fate, from: Dialect, to: Dialect, body: &Value) -> Result<(), String> {
-    let translated = translate(from, to, false, body).await;
+    let model = model_for(feature, to);
+    let translated = translate_for(from, to, model, false, body).await;
     if let Fate::Refused(why) = fate {
         return match translated {
             Err(error)
@@ -280,14 +326,14 @@ async fn meets(feature: &str, fate: Fate, from: Dialect, to: Dialect, body: &Val
         };
     }
     let (sent, notes) = translated.map_err(|error| error.to_string())?;
-    check(to, model(to), &sent).map_err(|error| format!("{error}: {sent}"))?;
+    check(to, model, &sent).map_err(|error| format!("{error}: {sent}"))?;
     let is_named = |note: &&String| [":", " ("].iter().any(|end| note.starts_with(&format!("{feature}{end}")));
     let how = match (fate, notes.iter().find(is_named)) {
         (Fate::Changed(how) | Fate::Dropped(how), Some(note)) if note.ends_with(&format!(": {how}")) => how,
         (Fate::Carried | Fate::Native, None) => return Ok(()),
         (_, note) => return Err(format!("said {note:?} of {notes:?}")),
     };
-    match (fate, translate(from, to, true, body).await) {
+    match (fate, translate_for(from, to, model, true, body).await) {
         (Fate::Dropped(_), Err(error)) if error.kind() == ErrorKind::UnsupportedFeature => Ok(()),
         (Fate::Dropped(_), other) => Err(format!("not refused by a strict leaf ({how}): {other:?}")),
         _ => Ok(()),
@@ -322,7 +368,7 @@ async fn every_rule_is_what_happens() {
 #[tokio::test(start_paused = true)]
 async fn what_other_dialects_spell_otherwise_is_carried() {
     let (_, body) = body(O, json!({"seed": 7, "presence_penalty": 0.5, "frequency_penalty": 0.25}));
-    let (sent, notes) = translate(O, G, true, &body).await.unwrap();
+    let (sent, notes) = translate_for(O, G, "gemini-2.0-flash", true, &body).await.unwrap();
     let settings = json!({"seed": 7, "presencePenalty": 0.5, "frequencyPenalty": 0.25});
     assert_eq!((&sent["generationConfig"], notes.len()), (&settings, 0));
     let (_, body) = g_settings(json!({"topK": 5}));

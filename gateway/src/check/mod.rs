@@ -35,6 +35,10 @@ impl Check {
             ]);
         }
         writeln!(out, "{tiers}\n{}", config.explain())?;
+        let models = config.explain_models();
+        if !models.is_empty() {
+            writeln!(out, "What the models take, by which requests are translated:\n\n{models}")?;
+        }
         if self.live {
             let checked = live::check(&config).await;
             writeln!(out, "\n{}", live::table(&checked))?;

@@ -21,7 +21,7 @@ use super::{
     suggest::nearest,
     tree::{Node, Step},
 };
-use crate::providers::http::BaseUrl;
+use crate::{models::FamilyTable, providers::http::BaseUrl};
 
 /// The most tiers that a configuration may have.
 const TIERS: usize = 1_000;
@@ -34,6 +34,7 @@ pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findin
         return;
     }
     tiers::check(config, findings);
+    families(config, findings);
     limits::check(config, findings);
     cache::check(config, findings);
     spend::check(config, priced, findings);
@@ -43,6 +44,18 @@ pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findin
     gateway::check(config, findings);
     handoff::check(config, findings);
     hedge::check(config, findings);
+}
+
+/// What is said of models.
+fn families(config: &Config, findings: &mut Findings<'_, '_>) {
+    let table = FamilyTable::builtin();
+    findings.within("families", |findings| {
+        for (model, facts) in &config.families {
+            if let Err(error) = table.clone().with(model.as_str(), facts.clone()) {
+                findings.within(model, |findings| findings.wrong(error.field(), error.problem()));
+            }
+        }
+    });
 }
 
 /// Where findings go, and where in the text they are.

@@ -23,6 +23,8 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::models::Facts;
+
 pub use self::{
     alerts::{Alerts, RuleThreshold, Rules, Webhook, WebhookFormat},
     cache::{Cache, CacheAcross, FeatureCache, Likeness, Similar, SimilarAcross},
@@ -92,6 +94,8 @@ pub struct Config {
     pub budgets: Vec<Budget>,
     /// Prices by model, over those that the crate knows.
     pub prices: BTreeMap<String, ModelPrice>,
+    /// What models take of a request, by the model's name, over what the crate knows of it.
+    pub families: BTreeMap<String, Facts>,
     /// Who is told when something is wrong.
     pub alerts: Alerts,
 }
@@ -100,10 +104,11 @@ impl Config {
     /// Returns whether something of it looks into every request, and not only into those that are translated: what a tier
     /// can do, a rate of tokens, a budget, a route, a copy, an answer that is kept for some requests.
     pub fn reads_requests(&self) -> bool {
+        let families = self.family_table().unwrap_or_default();
         let is_limited = |tier: &Tier| {
             let numbers = tier.context_window.or(tier.max_output).is_some();
             let can = [tier.images, tier.documents, tier.tools, tier.output_schema, tier.prefill];
-            numbers || can.iter().any(Option::is_some) || tier.similar.is_some()
+            numbers || can.iter().any(Option::is_some) || tier.similar.is_some() || tier.lacks(&families).any()
         };
         let mut features = self.features.values().chain(&self.default_feature);
         let cache = self.cache.as_ref();

@@ -7,6 +7,7 @@ use crate::{
     Context, FallbackLayer, InvalidConfig, LlmError, LlmRequest, LlmResponse, RetryWithJitterLayer,
     config::{self, Config, Provider, StreamBreak, Tier, classifier},
     layers::fallback::{self, Capabilities, RampStep},
+    models::FamilyTable,
 };
 
 /// How many attempts all tiers together may make, where somebody has said how many each may: it would mean nothing if the
@@ -52,7 +53,8 @@ pub(super) fn chain<S: TierLike>(
         own.or(settings.all_open).map(settings::all_open).unwrap_or_default()
     };
     let all_open_unnamed = all_open(config.default_feature.as_ref());
-    let mut layer = primary_of(first, makings)
+    let families = config.family_table()?;
+    let mut layer = primary_of(first, &families, makings)
         .classifier(classifier(config))
         .events(makings.events.clone())
         .stream_break(unnamed)
@@ -69,7 +71,7 @@ pub(super) fn chain<S: TierLike>(
         layer = layer.budget(settings::retry_budget("fallback.budget", settings.budget)?);
     }
     for (tier, service) in tiers {
-        layer = layer.push(place_of(tier, service));
+        layer = layer.push(place_of(tier, &families, service));
     }
     for (name, feature) in &config.features {
         check_level(config, &format!("features.{name}"), feature)?;
@@ -116,10 +118,10 @@ fn check_level(config: &Config, field: &str, feature: &config::Feature) -> Resul
 }
 
 /// A fallback around this tier, with no further one yet.
-pub(super) fn primary_of(tier: &Tier, makings: &Makings) -> FallbackLayer {
+pub(super) fn primary_of(tier: &Tier, families: &FamilyTable, makings: &Makings) -> FallbackLayer {
     let mut layer = FallbackLayer::new(tier.name.as_str())
         .steered_by(&makings.fallback)
-        .capabilities(capabilities(tier))
+        .capabilities(capabilities(tier, families))
         .level(tier.service_level());
     if tier.last_resort {
         layer = layer.last_resort();
@@ -134,9 +136,10 @@ pub(super) fn primary_of(tier: &Tier, makings: &Makings) -> FallbackLayer {
 }
 
 /// A tier's place in a fallback.
-pub(super) fn place_of(tier: &Tier, service: impl TierLike) -> fallback::Tier {
-    let mut place =
-        fallback::Tier::new(tier.name.as_str(), service).capabilities(capabilities(tier)).level(tier.service_level());
+pub(super) fn place_of(tier: &Tier, families: &FamilyTable, service: impl TierLike) -> fallback::Tier {
+    let mut place = fallback::Tier::new(tier.name.as_str(), service)
+        .capabilities(capabilities(tier, families))
+        .level(tier.service_level());
     if tier.last_resort {
         place = place.last_resort();
     }
@@ -150,8 +153,19 @@ pub(super) fn place_of(tier: &Tier, service: impl TierLike) -> fallback::Tier {
     place
 }
 
-fn capabilities(tier: &Tier) -> Capabilities {
+/// What the file says that the tier can do, and what its model cannot by the table.
+fn capabilities(tier: &Tier, families: &FamilyTable) -> Capabilities {
     let mut can = Capabilities::new();
+    let lacks = tier.lacks(families);
+    if lacks.images {
+        can = can.images(false);
+    }
+    if lacks.documents {
+        can = can.documents(false);
+    }
+    if lacks.tools {
+        can = can.tools(false);
+    }
     if let Some(tokens) = tier.context_window {
         can = can.context_window(tokens);
     }

@@ -27,6 +27,7 @@ use crate::{
         bulkhead::{CallerBulkhead, CallerBulkheadLayer},
         route::Route,
     },
+    models::FamilyTable,
     prices::PriceTable,
     request::WORST_LEVEL,
     store::StoreTrouble,
@@ -103,6 +104,10 @@ impl Plan {
         if config.tiers.is_empty() {
             problems.push(InvalidConfig::new("tiers", "there is none; name at least one tier").into());
         }
+        let families = config.family_table().unwrap_or_else(|error| {
+            problems.push(error.into());
+            FamilyTable::builtin()
+        });
         let mut leaves = Vec::new();
         for (place, tier) in config.tiers.iter().enumerate() {
             if tier.name.is_empty() {
@@ -111,12 +116,12 @@ impl Plan {
                 let problem = format!("two tiers are named `{}`; give each a name of its own", tier.name);
                 problems.push(InvalidConfig::new("tiers", problem).into());
             }
-            match LeafPlan::new(tier, format!("tiers.{}", tier.name), makings, &environment) {
+            match LeafPlan::new(tier, format!("tiers.{}", tier.name), &families, makings, &environment) {
                 Ok(plan) => leaves.push(plan),
                 Err(error) => problems.extend_from_slice(error.problems()),
             }
         }
-        let candidate = CandidatePlan::new(&config, makings, &environment).unwrap_or_else(|error| {
+        let candidate = CandidatePlan::new(&config, &families, makings, &environment).unwrap_or_else(|error| {
             // What is wrong with one that is a tier too has been told of the tier.
             let news: Vec<_> = error.problems().iter().filter(|problem| !problems.contains(problem)).cloned().collect();
             problems.extend(news);

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     BoxLlmService, CommitOnFirstTokenLayer, InvalidConfig, LlmError, LlmRequest, LlmResponse,
     config::{ConfigError, Environment, Problem, Provider, Simulated as SimulatedSettings, Tier},
+    models::FamilyTable,
     providers::{
         Anthropic, CachedAnswers, Canned, Gemini, Handoff, OpenAi, Simulated,
         http::{self, HttpLeaf},
@@ -39,6 +40,10 @@ pub(super) struct LeafPlan {
     base_url: Option<String>,
     key: Option<Arc<str>>,
     headers: HeaderMap,
+    /// What is known of models.
+    families: FamilyTable,
+    /// The longest answer, for requests that set no limit.
+    longest: Option<u32>,
     text: Option<String>,
     simulated: Option<SimulatedSettings>,
     alike: Option<Alike>,
@@ -60,6 +65,7 @@ impl LeafPlan {
     pub(super) fn new(
         tier: &Tier,
         place: String,
+        families: &FamilyTable,
         makings: &Makings,
         environment: &Environment,
     ) -> Result<Self, ConfigError> {
@@ -82,6 +88,8 @@ impl LeafPlan {
             alike: tier.similar.clone().map(|similar| Alike { similar, key: key.clone() }),
             key,
             headers,
+            families: families.clone(),
+            longest: tier.max_output.map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX)),
             text: tier.text.clone(),
             simulated: tier.simulated.clone(),
             kept: None,
@@ -112,7 +120,10 @@ impl LeafPlan {
         let key = self.key.clone().unwrap_or_default();
         Ok(match self.provider {
             Provider::Anthropic => {
-                let leaf = Anthropic::new(key);
+                let leaf = match self.longest {
+                    Some(tokens) => Anthropic::new(key).default_max_tokens(tokens),
+                    None => Anthropic::new(key),
+                };
                 let leaf = match &self.base_url {
                     Some(url) => leaf.base_url(url).map_err(|error| self.wrong("base_url", error.problem()))?,
                     None => leaf,
@@ -165,7 +176,7 @@ impl LeafPlan {
         for (name, value) in &self.headers {
             leaf = leaf.header(name.clone(), value.clone());
         }
-        leaf.events(&makings.events).over(makings.transport())
+        leaf.families(self.families.clone()).events(&makings.events).over(makings.transport())
     }
 
     fn simulated(&self) -> Simulated {

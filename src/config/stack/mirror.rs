@@ -10,6 +10,7 @@ use super::{
 use crate::{
     BudgetHandle, Events, InvalidConfig, LlmRequest, MirrorHandle, MirrorLayer,
     config::{Candidate, Config, ConfigError, Environment, Mirror, Provider, Retry, Tier},
+    models::FamilyTable,
     prices::PriceTable,
 };
 
@@ -25,6 +26,7 @@ impl CandidatePlan {
     /// No tier has its name, it is no model, its key is missing, or its headers cannot be.
     pub(super) fn new(
         config: &Config,
+        families: &FamilyTable,
         makings: &Makings,
         environment: &Environment,
     ) -> Result<Option<Self>, ConfigError> {
@@ -39,7 +41,7 @@ impl CandidatePlan {
             Candidate::Name(name) => format!("tiers.{name}"),
             Candidate::Tier(_) => "mirror.to".to_owned(),
         };
-        let leaf = LeafPlan::new(tier, place, makings, environment)?;
+        let leaf = LeafPlan::new(tier, place, families, makings, environment)?;
         let mut tier = tier.clone();
         let own = tier.retry.unwrap_or_default();
         // What fails in the shadow is worth knowing, and not worth a second call.

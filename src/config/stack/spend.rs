@@ -165,6 +165,7 @@ pub(super) fn routes(
     if config.routes.is_empty() {
         return Ok(None);
     }
+    let families = config.family_table()?;
     let mut layer = RouteLayer::new().classifier(classifier(config)).prices(prices.clone());
     if let Some(time) = config.fallback.keep_back {
         layer = layer.keep_back(time.0);
@@ -189,9 +190,9 @@ pub(super) fn routes(
         };
         // It tells nobody who serves: that is about the chain that serves when this one does not.
         // And where a pinned level leaves it out, that one has the better claim to serve all the same.
-        let mut fallback = chain::primary_of(first, makings).pins_are_final().classifier(classifier(config));
+        let mut fallback = chain::primary_of(first, &families, makings).pins_are_final().classifier(classifier(config));
         for (tier, service) in chain {
-            fallback = fallback.push(chain::place_of(tier, service));
+            fallback = fallback.push(chain::place_of(tier, &families, service));
         }
         for (name, feature) in &config.features {
             if let Some(worst) = feature.worst_level {

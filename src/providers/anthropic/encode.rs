@@ -6,14 +6,16 @@ use serde_json::{Map, Value, json, value::RawValue};
 
 use crate::{
     Dialect, ErrorKind, LlmError,
-    chat::{Chat, Effort, Json, Media, Message, OutputSchema, Part, Role, Thinking, Tool, ToolChoice, ToolResult},
+    chat::{Chat, Json, Media, Message, OutputSchema, Part, Role, Tool, ToolChoice, ToolResult},
+    models::{Family, Off, effort_name},
     providers::{
         anthropic::request,
         http::{to_json, to_value},
+        media::media_type_of,
         own,
         tool_calls::arguments,
     },
-    translate::{ASK_FOR_JSON, Extras, Feature, Report},
+    translate::{ASK_FOR_JSON, Extras, Feature, Reasoning, Report, Settled, Situation, settle},
 };
 
 /// The body of a request.
@@ -120,7 +122,10 @@ struct ToolDefinition<'a> {
 
 #[derive(Serialize)]
 struct OutputConfig<'a> {
-    format: Format<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    effort: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    format: Option<Format<'a>>,
 }
 
 #[derive(Serialize)]
@@ -140,56 +145,85 @@ impl Block<'_> {
     }
 }
 
+/// What the leaf knows of where a request goes.
+#[derive(Clone, Copy)]
+pub(super) struct To<'a> {
+    pub(super) model: &'a str,
+    pub(super) family: &'a Family,
+    /// The longest answer of a request that does not say: this API wants a number.
+    pub(super) default_max_tokens: Option<u32>,
+    /// Whether this version of the API takes no sampling settings.
+    pub(super) refuses_sampling: bool,
+}
+
+/// What every model that is still served can give.
+const LEAST_LONGEST: u32 = 4096;
+
+impl To<'_> {
+    pub(super) fn default_output(&self) -> u32 {
+        self.default_max_tokens.or(self.family.max_output()).unwrap_or(LEAST_LONGEST)
+    }
+
+    fn settle(&self, chat: &Chat, report: &mut Report) -> Settled {
+        let situation = Situation {
+            has_tools: !chat.tools.is_empty(),
+            is_begun: chat.messages.last().is_some_and(|last| last.role == Role::Assistant),
+            is_thoughtless: ends_in_thoughtless_call(&chat.messages),
+            default_output: Some(self.default_output()),
+            refuses_sampling: self.refuses_sampling,
+        };
+        settle(chat, situation, self.family, report)
+    }
+}
+
 impl<'a> Body<'a> {
     pub(super) fn of(
         chat: &'a Chat,
-        model: &'a str,
+        to: To<'a>,
+        settled: &Settled,
         stream: bool,
-        default_max_tokens: u32,
-        refuses_sampling: bool,
         report: &mut Report,
     ) -> Result<Self, LlmError> {
-        let (thinking, max_tokens) = thinking(chat, default_max_tokens, report);
-        let mut sampling = (chat.temperature, chat.top_p);
-        if refuses_sampling && sampling != (None, None) {
-            report.say(Feature::Sampling);
-            sampling = (None, None);
-        }
-        if thinking.as_ref().is_some_and(|thinking| thinking["type"] != "disabled") && sampling != (None, None) {
-            report.say(Feature::Sampling);
-            sampling = (None, None);
-        }
-        let temperature = sampling.0.map(|temperature| {
-            if !(0.0..=1.0).contains(&temperature) {
-                report.say(Feature::Temperature);
-            }
-            temperature.clamp(0.0, 1.0)
-        });
         let stop_sequences: Vec<&str> =
-            chat.stop.iter().map(String::as_str).filter(|stop| !stop.trim().is_empty()).collect();
+            chat.stop.iter().map(String::as_str).filter(|stop| !stop.trim().is_empty()).take(settled.stops).collect();
         if stop_sequences.len() < chat.stop.len() {
             report.say(Feature::Stops);
         }
+        let format = match &chat.output {
+            Some(OutputSchema { schema: Some(schema), .. }) if settled.holds_output => {
+                Some(Format { kind: "json_schema", schema })
+            }
+            _ => None,
+        };
+        let (thinking, effort) = spelled(settled.reasoning);
+        let output_config = (effort.is_some() || format.is_some()).then_some(OutputConfig { effort, format });
         Ok(Self {
-            model,
-            max_tokens,
-            system: system(chat, report),
-            messages: turns(chat, report)?,
+            model: to.model,
+            max_tokens: settled.max_tokens.unwrap_or_else(|| to.default_output()),
+            system: system(chat, settled, report),
+            messages: turns(chat, to.family, report)?,
             tools: chat.tools.iter().map(Definition::of).collect::<Result<_, _>>()?,
-            tool_choice: tool_choice(chat),
-            temperature,
-            top_p: sampling.1,
+            tool_choice: tool_choice(chat, settled),
+            temperature: settled.temperature,
+            top_p: settled.top_p,
             stop_sequences,
             thinking,
-            output_config: match &chat.output {
-                Some(OutputSchema { schema: Some(schema), .. }) => {
-                    Some(OutputConfig { format: Format { kind: "json_schema", schema } })
-                }
-                _ => None,
-            },
+            output_config,
             stream,
             extras: report.take_extras(),
         })
+    }
+}
+
+/// The mode of thinking, and the effort beside it.
+pub(super) fn spelled(reasoning: Reasoning) -> (Option<Value>, Option<&'static str>) {
+    match reasoning {
+        Reasoning::Unsaid | Reasoning::Own | Reasoning::Off(Off::Unsaid | Off::Least) => (None, None),
+        Reasoning::Off(Off::BetweenTools) => (Some(json!({"type": "between_tools"})), None),
+        Reasoning::Off(Off::Disabled | Off::None | Off::Zero) => (Some(json!({"type": "disabled"})), None),
+        Reasoning::Adaptive(effort) => (Some(json!({"type": "adaptive"})), effort.map(effort_name)),
+        Reasoning::Effort(effort) => (None, Some(effort_name(effort))),
+        Reasoning::Budget(tokens) => (Some(json!({"type": "enabled", "budget_tokens": tokens})), None),
     }
 }
 
@@ -213,65 +247,84 @@ impl<'a> Definition<'a> {
     }
 }
 
-/// Writes a request. The settings of one that was read in this dialect are written as they stood, unless they were changed.
+/// Writes a request. The settings of one that was read in this dialect are written as they stood, unless they were changed
+/// or the model refuses them.
 pub(super) fn body(
     chat: &Chat,
-    model: &str,
+    to: To<'_>,
     stream: bool,
-    default_max_tokens: u32,
-    refuses_sampling: bool,
+    is_other_model: bool,
     report: &mut Report,
 ) -> Result<Bytes, LlmError> {
+    let mut settled = to.settle(chat, report);
     let extra = chat.extra.as_ref().filter(|extra| extra.dialect == Dialect::Anthropic);
-    let Some(extra) = extra else {
-        let body = Body::of(chat, model, stream, default_max_tokens, refuses_sampling, report)?;
-        return to_json(&body);
-    };
+    let Some(extra) = extra else { return to_json(&Body::of(chat, to, &settled, stream, report)?) };
+    if !is_other_model {
+        settled.keep(chat, report);
+    }
     let mut was = Chat::default();
     request::settings(extra.fields.raw(), &mut was)?;
-    let thinks_alike = was.thinking == chat.thinking && was.output == chat.output;
+    let thinks_alike = was.thinking == chat.thinking && was.output == chat.output && !is_other_model;
     let samples_alike =
-        thinks_alike && !refuses_sampling && (was.temperature, was.top_p) == (chat.temperature, chat.top_p);
-    let body = Body::of(chat, model, stream, default_max_tokens, refuses_sampling, report)?;
+        thinks_alike && !to.refuses_sampling && (was.temperature, was.top_p) == (chat.temperature, chat.top_p);
+    let said_longest = was.max_tokens.is_some() && was.max_tokens == chat.max_tokens && !is_other_model;
+    let chooses_alike = (&was.tool_choice, was.parallel_tool_calls) == (&chat.tool_choice, chat.parallel_tool_calls);
+    let body = Body::of(chat, to, &settled, stream, report)?;
     if samples_alike {
         report.forget(&[Feature::Sampling, Feature::Temperature]);
     }
     if thinks_alike {
-        report.forget(&[Feature::Thinking, Feature::ThinkingBudget, Feature::ThinkingEffort]);
+        report.forget(&[
+            Feature::Thinking,
+            Feature::ThinkingBudget,
+            Feature::ThinkingEffort,
+            Feature::ThinkingAuto,
+            Feature::ThinkingOff,
+            Feature::ModelReasoning,
+        ]);
+    }
+    if said_longest {
+        report.forget(&[Feature::MaxOutput]);
     }
     let mut body = to_value(&body)?;
     own::restore(
         &mut body,
         &extra.fields.fields(),
         &[
-            (was.system.is_some() && was.system == chat.system, &["system"]),
+            (was.system.is_some() && was.system == chat.system && settled.in_words.is_none(), &["system"]),
             (thinks_alike, &["thinking", "output_config", "output_format"]),
-            (
-                (&was.tool_choice, was.parallel_tool_calls) == (&chat.tool_choice, chat.parallel_tool_calls),
-                &["tool_choice"],
-            ),
-            (was.max_tokens.is_some() && was.max_tokens == chat.max_tokens, &["max_tokens"]),
+            (chooses_alike && (!is_other_model || settled.tool_choice == chat.tool_choice), &["tool_choice"]),
+            (said_longest, &["max_tokens"]),
             (samples_alike, &["temperature", "top_p"]),
+            (samples_alike || settled.samples, &["top_k"]),
             (was.stop == chat.stop, &["stop_sequences"]),
         ],
     );
     to_json(&body)
 }
 
-/// The system prompt. There is no mode for JSON without a schema, so that it is asked for in words.
-fn system<'a>(chat: &'a Chat, report: &mut Report) -> Option<Cow<'a, str>> {
+/// The system prompt, and behind it what is asked for in words: there is no mode for JSON without a schema.
+fn system<'a>(chat: &'a Chat, settled: &Settled, report: &mut Report) -> Option<Cow<'a, str>> {
     let system = chat.system.as_deref().filter(|system| !system.trim().is_empty());
-    if matches!(chat.output, Some(OutputSchema { schema: None, .. })) {
+    let with = |system: Option<&str>, words: &str| match system {
+        Some(system) => format!("{system}\n\n{words}"),
+        None => words.to_owned(),
+    };
+    let mut asked = settled.with_words(system);
+    if matches!(chat.output, Some(OutputSchema { schema: None, .. })) && settled.holds_output {
         report.say(Feature::JsonMode);
-        let with = |system| Cow::Owned(format!("{system}\n\n{ASK_FOR_JSON}"));
-        return Some(system.map_or(Cow::Borrowed(ASK_FOR_JSON), with));
+        asked = Some(with(asked.as_deref().or(system), ASK_FOR_JSON));
     }
-    system.map(Cow::Borrowed)
+    asked.map(Cow::Owned).or(system.map(Cow::Borrowed))
 }
 
-fn tool_choice(chat: &Chat) -> Option<Value> {
-    let single = chat.parallel_tool_calls == Some(false) && !chat.tools.is_empty();
-    let mut choice = match &chat.tool_choice {
+fn tool_choice(chat: &Chat, settled: &Settled) -> Option<Value> {
+    spelled_choice(settled.tool_choice.as_ref(), settled.parallel_tool_calls == Some(false) && !chat.tools.is_empty())
+}
+
+/// The choice of a tool, and whether it is one call at most.
+pub(super) fn spelled_choice(choice: Option<&ToolChoice>, single: bool) -> Option<Value> {
+    let mut choice = match choice {
         Some(ToolChoice::Auto) => json!({"type": "auto"}),
         Some(ToolChoice::Required) => json!({"type": "any"}),
         Some(ToolChoice::Named(name)) => json!({"type": "tool", "name": name}),
@@ -285,61 +338,8 @@ fn tool_choice(chat: &Chat) -> Option<Value> {
     Some(choice)
 }
 
-/// The least budget that the API takes.
-const LEAST_BUDGET: u32 = 1024;
-
-/// How to think, and the longest answer, which has the thoughts in it.
-fn thinking(chat: &Chat, default_max_tokens: u32, report: &mut Report) -> (Option<Value>, u32) {
-    let max_tokens = chat.max_tokens.unwrap_or(default_max_tokens);
-    let budget = match chat.thinking {
-        None => return (None, max_tokens),
-        Some(Thinking::Off) => return (Some(json!({"type": "disabled"})), max_tokens),
-        _ if matches!(chat.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_))) => {
-            report.say(Feature::Thinking);
-            return (None, max_tokens);
-        }
-        // Refused with "Expected `thinking`, but found `tool_use`".
-        _ if ends_in_thoughtless_call(&chat.messages) => {
-            report.say(Feature::Thinking);
-            return (Some(json!({"type": "disabled"})), max_tokens);
-        }
-        Some(Thinking::Auto) => return (Some(json!({"type": "adaptive"})), max_tokens),
-        Some(Thinking::Budget(tokens)) => tokens,
-        // Common budgets for the efforts of other APIs.
-        Some(Thinking::Effort(effort)) => {
-            report.say(Feature::ThinkingEffort);
-            match effort {
-                Effort::Minimal | Effort::Low => 1024,
-                Effort::Medium => 2048,
-                Effort::High => 4096,
-                Effort::XHigh => 8192,
-                Effort::Max => 16384,
-            }
-        }
-    };
-    if budget < LEAST_BUDGET {
-        report.say(Feature::ThinkingBudget);
-    }
-    let budget = budget.max(LEAST_BUDGET);
-    let (budget, max_tokens) = match chat.max_tokens {
-        // The caller said nothing of the length: the thoughts come on top.
-        None => (budget, max_tokens.saturating_add(budget)),
-        Some(max_tokens) if max_tokens <= LEAST_BUDGET => {
-            report.say(Feature::Thinking);
-            return (None, max_tokens);
-        }
-        Some(max_tokens) => {
-            if budget >= max_tokens {
-                report.say(Feature::ThinkingBudget);
-            }
-            (budget.min(max_tokens - 1), max_tokens)
-        }
-    };
-    (Some(json!({"type": "enabled", "budget_tokens": budget})), max_tokens)
-}
-
 /// The turns: equal neighbours become one, empty texts are left out, and the first one is the user's.
-fn turns<'a>(chat: &'a Chat, report: &mut Report) -> Result<Vec<Turn<'a>>, LlmError> {
+fn turns<'a>(chat: &'a Chat, family: &Family, report: &mut Report) -> Result<Vec<Turn<'a>>, LlmError> {
     // What came in this dialect is left as its caller wants it.
     let own = chat.extra.as_ref().is_some_and(|extra| extra.dialect == Dialect::Anthropic);
     let mut turns: Vec<Turn<'a>> = Vec::with_capacity(chat.messages.len());
@@ -381,7 +381,30 @@ fn turns<'a>(chat: &'a Chat, report: &mut Report) -> Result<Vec<Turn<'a>>, LlmEr
     if turns.is_empty() {
         return Err(LlmError::new(ErrorKind::InvalidRequest, "the conversation has no content"));
     }
+    if !own {
+        begun(&mut turns, family, report);
+    }
     Ok(turns)
+}
+
+/// Behind an answer that is begun, where the model goes on from none.
+pub(super) const GO_ON: &str = "(go on)";
+
+/// A last turn of the model's as the model takes it.
+fn begun(turns: &mut Vec<Turn<'_>>, family: &Family, report: &mut Report) {
+    let Some(last) = turns.last_mut().filter(|last| last.role == "assistant") else { return };
+    if !family.prefill() {
+        report.say(Feature::Prefill);
+        let content = vec![Block::Text { text: GO_ON.into() }];
+        turns.push(Turn { role: "user", content, extra: Map::new() });
+        return;
+    }
+    if let Some(Block::Text { text }) = last.content.last_mut()
+        && text.trim_end().len() < text.len()
+    {
+        report.say(Feature::Prefill);
+        *text = text.trim_end().to_owned().into();
+    }
 }
 
 /// The blocks of parts, with what only this dialect knows of them put back.
@@ -454,10 +477,10 @@ const DOCUMENTS: &[&str] = &["application/pdf"];
 
 fn source<'a>(media: &'a Media, types: &[&str], report: &Report) -> Result<Source<'a>, LlmError> {
     Ok(match media {
-        Media::Base64 { media_type, .. } if report.is_foreign() && !types.contains(&media_type.as_str()) => {
+        Media::Base64 { media_type, .. } if report.is_foreign() && !types.contains(&media_type_of(media_type)) => {
             return Err(report.refuse(Feature::MediaType));
         }
-        Media::Base64 { media_type, data } => Source::Base64 { media_type, data },
+        Media::Base64 { media_type, data } => Source::Base64 { media_type: media_type_of(media_type), data },
         Media::Url(url) => Source::Url { url },
         Media::File(id) => Source::File { file_id: id },
     })

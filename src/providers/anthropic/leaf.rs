@@ -3,12 +3,17 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use super::{decode, encode, error, stream::Decoder};
+use super::{
+    decode,
+    encode::{self, To},
+    error, refit,
+    stream::Decoder,
+};
 use crate::{
     Dialect, ErrorKind, InvalidConfig, LlmError,
     chat::{Chat, Message},
     providers::{
-        http::{BaseUrl, Facts, Fault, HttpLeaf, Optional, Protocol, Variable, variable},
+        http::{Asked, BaseUrl, Facts, Fault, HttpLeaf, Optional, Protocol, Variable, variable},
         splice::MaxTokens,
     },
     translate::Report,
@@ -21,14 +26,14 @@ pub type Anthropic = HttpLeaf<Messages>;
 #[derive(Clone, Debug)]
 pub struct Messages {
     version: HeaderValue,
-    max_tokens: u32,
+    max_tokens: Option<u32>,
 }
 
 impl Anthropic {
     /// A leaf with this API key, at `https://api.anthropic.com`.
     pub fn new(key: impl Into<Arc<str>>) -> Self {
         let base = BaseUrl::parse("base_url", "https://api.anthropic.com/v1").expect("it is a URL");
-        let protocol = Messages { version: HeaderValue::from_static("2023-06-01"), max_tokens: MAX_TOKENS };
+        let protocol = Messages { version: HeaderValue::from_static("2023-06-01"), max_tokens: None };
         Self::with(protocol, "anthropic", base, Some(key.into()))
     }
 
@@ -73,18 +78,25 @@ impl Anthropic {
         Ok(self)
     }
 
-    /// Sets the longest answer, in tokens, for requests that do not say: this API wants a number. Default: 4096.
+    /// Sets the longest answer, in tokens, for requests that do not say: this API wants a number. Default: the largest that
+    /// the model gives, which [`models`](crate::models) knows; of one that is not there 4,096. The response notes it.
     #[must_use]
     pub fn default_max_tokens(mut self, tokens: u32) -> Self {
-        self.protocol_mut().max_tokens = tokens;
+        self.protocol_mut().max_tokens = Some(tokens);
         self
     }
 }
 
-/// What every model that is still served can give.
-const MAX_TOKENS: u32 = 4096;
-
 impl Messages {
+    fn to<'a>(&self, asked: Asked<'a>) -> To<'a> {
+        To {
+            model: asked.model,
+            family: asked.family,
+            default_max_tokens: self.max_tokens,
+            refuses_sampling: self.refuses_sampling(),
+        }
+    }
+
     /// Whether the API version refuses sampling parameters, even at their defaults.
     fn refuses_sampling(&self) -> bool {
         // Versions are dates, so that their texts sort as they do.
@@ -128,8 +140,12 @@ impl Protocol for Messages {
         headers.entry("anthropic-version").or_insert_with(|| self.version.clone());
     }
 
-    fn encode(&self, chat: &Chat, model: &str, stream: bool, report: &mut Report) -> Result<Bytes, LlmError> {
-        encode::body(chat, model, stream, self.max_tokens, self.refuses_sampling(), report)
+    fn encode(&self, chat: &Chat, asked: Asked<'_>, stream: bool, report: &mut Report) -> Result<Bytes, LlmError> {
+        encode::body(chat, self.to(asked), stream, asked.before.is_some(), report)
+    }
+
+    fn refit(&self, body: &Bytes, asked: Asked<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError> {
+        refit::refit(body, self.to(asked), asked.before, report)
     }
 
     fn decode(&self, body: &[u8]) -> Result<Message, Fault> {

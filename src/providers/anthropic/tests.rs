@@ -90,7 +90,7 @@ async fn turns_are_made_to_fit() {
         Message::user("two"),
         Message::new(Role::System, vec![Part::Text("be kind".into())]),
     ]);
-    let (sent, notes) = encoded(chat).await;
+    let (sent, notes) = encoded(chat.max_tokens(100)).await;
     let expected = json!([
         {"role": "user", "content": [{"type": "text", "text": "(continued)"}]},
         {"role": "assistant", "content": [{"type": "text", "text": "I begin."}]},
@@ -116,7 +116,8 @@ async fn thoughts_go_back_only_with_this_providers_signature() {
         thought(Dialect::Gemini, false),
         Part::Text("so".into()),
     ];
-    let (sent, notes) = encoded(Chat::new([Message::user("?"), Message::new(Role::Assistant, parts)])).await;
+    let chat = Chat::new([Message::user("?"), Message::new(Role::Assistant, parts)]).max_tokens(100);
+    let (sent, notes) = encoded(chat).await;
     let expected = json!([
         {"type": "thinking", "thinking": "hm", "signature": "sig"},
         {"type": "redacted_thinking", "data": "sig"},
@@ -129,18 +130,19 @@ async fn thoughts_go_back_only_with_this_providers_signature() {
 #[tokio::test]
 async fn thinking_fits_into_max_tokens() {
     for (thinking, max_tokens, expected, total) in [
-        (Thinking::Budget(2000), None, json!({"type": "enabled", "budget_tokens": 2000}), 6096),
-        (Thinking::Budget(10), None, json!({"type": "enabled", "budget_tokens": 1024}), 5120),
+        (Thinking::Budget(2000), None, json!({"type": "enabled", "budget_tokens": 2000}), 64_000),
+        (Thinking::Budget(10), None, json!({"type": "enabled", "budget_tokens": 1024}), 64_000),
         (Thinking::Budget(9000), Some(3000), json!({"type": "enabled", "budget_tokens": 2999}), 3000),
-        (Thinking::Effort(Effort::High), Some(8000), json!({"type": "enabled", "budget_tokens": 4096}), 8000),
+        (Thinking::Effort(Effort::High), Some(8000), json!({"type": "enabled", "budget_tokens": 4000}), 8000),
+        (Thinking::Effort(Effort::High), None, json!({"type": "enabled", "budget_tokens": 24_576}), 64_000),
         (Thinking::Budget(2000), Some(1000), Value::Null, 1000),
-        (Thinking::Auto, None, json!({"type": "adaptive"}), 4096),
-        (Thinking::Off, None, json!({"type": "disabled"}), 4096),
+        (Thinking::Auto, None, json!({"type": "enabled", "budget_tokens": 8192}), 64_000),
+        (Thinking::Off, None, json!({"type": "disabled"}), 64_000),
     ] {
         let mut chat = Chat::new([Message::user("?")]);
         chat.thinking = Some(thinking);
         chat.max_tokens = max_tokens;
-        let (sent, _) = encoded(chat).await;
+        let (sent, _) = encoded_by(Anthropic::new("k").model("claude-sonnet-4-5"), chat).await;
         assert_eq!(sent["thinking"], expected, "{thinking:?}");
         assert_eq!(sent["max_tokens"], total, "{thinking:?}");
     }
@@ -148,7 +150,7 @@ async fn thinking_fits_into_max_tokens() {
 
 #[tokio::test]
 async fn output_schema_is_asked_for_by_field_or_in_words() {
-    let mut chat = Chat::new([Message::user("?")]);
+    let mut chat = Chat::new([Message::user("?")]).max_tokens(100);
     chat.output = Some(OutputSchema { name: "a".into(), schema: Some(json!({"type": "object"}).into()), strict: true });
     let (sent, notes) = encoded(chat.clone()).await;
     let closed = json!({"type": "object", "additionalProperties": false});
@@ -164,17 +166,18 @@ async fn output_schema_is_asked_for_by_field_or_in_words() {
 #[tokio::test]
 async fn newer_versions_get_no_sampling_parameters() {
     let leaf = Anthropic::new("k").model("claude").version("2026-10-21").unwrap();
-    let (sent, notes) = encoded_by(leaf, Chat::new([Message::user("?")]).temperature(0.5)).await;
+    let (sent, notes) = encoded_by(leaf, Chat::new([Message::user("?")]).max_tokens(100).temperature(0.5)).await;
     assert_eq!(sent.get("temperature"), None);
     assert_eq!(notes.len(), 1);
-    let (sent, notes) = encoded(Chat::new([Message::user("?")]).temperature(1.5)).await;
+    let (sent, notes) = encoded(Chat::new([Message::user("?")]).max_tokens(100).temperature(1.5)).await;
     assert_eq!((sent["temperature"].as_f64(), notes.len()), (Some(1.0), 1));
 }
 
 #[tokio::test]
 async fn arguments_that_are_no_object_are_not_lost() {
     let call = Part::ToolCall(ToolCall::new("t", "f", "not json"));
-    let (sent, notes) = encoded(Chat::new([Message::user("?"), Message::new(Role::Assistant, vec![call])])).await;
+    let chat = Chat::new([Message::user("?"), Message::new(Role::Assistant, vec![call])]).max_tokens(100);
+    let (sent, notes) = encoded(chat).await;
     assert_eq!(sent["messages"][1]["content"][0]["input"], json!({"invalid_arguments": "not json"}));
     assert!(notes[0].starts_with("unanswered_call: ") && notes[1].starts_with("invalid_arguments: "), "{notes:?}");
 }

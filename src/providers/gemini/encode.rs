@@ -7,16 +7,18 @@ use serde_json::{Map, Value, json, value::RawValue};
 use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{
-        Chat, Effort, Json, Media, Opaque, OutputSchema, Part, Reasoning, Role, Thinking, Tool, ToolCall, ToolChoice,
+        Chat, Json, Media, Opaque, OutputSchema, Part, Reasoning as Thought, Role, Tool, ToolCall, ToolChoice,
         ToolResult,
     },
+    models::{Family, Off, effort_name},
     providers::{
         gemini::request,
         http::{to_json, to_value},
+        media::media_type_of,
         own,
         tool_calls::arguments,
     },
-    translate::{Extras, FOREIGN_CALL, Feature, Report},
+    translate::{Extras, FOREIGN_CALL, Feature, Reasoning, Report, Settled, Situation, settle},
 };
 
 /// The body of a request. The model and whether to stream are in the path.
@@ -175,39 +177,40 @@ impl Config<'_> {
 }
 
 impl<'a> Body<'a> {
-    pub(super) fn of(chat: &'a Chat, model: &str, report: &mut Report) -> Result<Self, LlmError> {
+    pub(super) fn of(
+        chat: &'a Chat,
+        (model, family): (&str, &Family),
+        settled: &Settled,
+        report: &mut Report,
+    ) -> Result<Self, LlmError> {
         let third = generation(model) >= 3;
         if chat.parallel_tool_calls == Some(false) && !chat.tools.is_empty() {
             report.say(Feature::ParallelOff);
         }
         let mut stop_sequences: Vec<&str> =
             chat.stop.iter().map(String::as_str).filter(|stop| !stop.is_empty()).collect();
+        stop_sequences.truncate(settled.stops);
         if stop_sequences.len() > MOST_STOPS {
             report.say(Feature::Stops);
             stop_sequences.truncate(MOST_STOPS);
         }
         let system = chat.system.as_deref().filter(|system| !system.is_empty());
+        let system = settled.with_words(system).map(Cow::Owned).or(system.map(Cow::Borrowed));
+        let output = chat.output.as_ref().filter(|_| settled.holds_output);
+        let told = |text| Piece::Text { text, thought: false, thought_signature: None };
         Ok(Self {
-            system_instruction: system.map(|system| Turn { role: None, parts: vec![plain(system)], extra: Map::new() }),
-            contents: turns(chat, third, report)?,
+            system_instruction: system.map(|text| Turn { role: None, parts: vec![told(text)], extra: Map::new() }),
+            contents: turns(chat, third, family, report)?,
             tools: tools(&chat.tools)?,
-            tool_config: chat.tool_choice.as_ref().map(|choice| {
-                let calling = match choice {
-                    ToolChoice::Auto => json!({"mode": "AUTO"}),
-                    ToolChoice::Required => json!({"mode": "ANY"}),
-                    ToolChoice::Named(name) => json!({"mode": "ANY", "allowedFunctionNames": [name]}),
-                    ToolChoice::None => json!({"mode": "NONE"}),
-                };
-                json!({"functionCallingConfig": calling})
-            }),
+            tool_config: settled.tool_choice.as_ref().map(spelled_choice),
             generation_config: Config {
-                temperature: chat.temperature,
-                top_p: chat.top_p,
-                max_output_tokens: chat.max_tokens,
+                temperature: settled.temperature,
+                top_p: settled.top_p,
+                max_output_tokens: settled.max_tokens,
                 stop_sequences,
-                response_mime_type: chat.output.is_some().then_some("application/json"),
-                response_json_schema: chat.output.as_ref().and_then(|output: &OutputSchema| output.schema.as_ref()),
-                thinking_config: chat.thinking.map(|thinking| thinking_config(thinking, third, report)),
+                response_mime_type: output.is_some().then_some("application/json"),
+                response_json_schema: output.and_then(|output: &OutputSchema| output.schema.as_ref()),
+                thinking_config: thinking_config(settled.reasoning),
                 extras: report.take_extras(),
             },
         })
@@ -241,10 +244,22 @@ fn tools(tools: &[Tool]) -> Result<Vec<Tools<'_>>, LlmError> {
     Ok(functions.into_iter().chain(own).collect())
 }
 
-/// Writes a request. The settings of one that was read in this dialect are written as they stood, unless they were changed.
-pub(super) fn body(chat: &Chat, model: &str, report: &mut Report) -> Result<Bytes, LlmError> {
-    let body = Body::of(chat, model, report)?;
+/// Writes a request. The settings of one that was read in this dialect are written as they stood, unless they were changed
+/// or the model refuses them.
+pub(super) fn body(
+    chat: &Chat,
+    (model, family): (&str, &Family),
+    is_other_model: bool,
+    report: &mut Report,
+) -> Result<Bytes, LlmError> {
+    let situation = Situation { has_tools: !chat.tools.is_empty(), ..Situation::default() };
+    let mut settled = settle(chat, situation, family, report);
     let extra = chat.extra.as_ref().filter(|extra| extra.dialect == Dialect::Gemini);
+    let keeps = !is_other_model && extra.is_some();
+    if keeps {
+        settled.keep(chat, report);
+    }
+    let body = Body::of(chat, (model, family), &settled, report)?;
     let Some(extra) = extra else { return to_json(&body) };
     let mut body = to_value(&body)?;
     let mut was = Chat::default();
@@ -252,18 +267,32 @@ pub(super) fn body(chat: &Chat, model: &str, report: &mut Report) -> Result<Byte
     let same_generation = (was.temperature, was.top_p, was.max_tokens, was.thinking)
         == (chat.temperature, chat.top_p, chat.max_tokens, chat.thinking)
         && was.stop == chat.stop
-        && was.output == chat.output;
+        && was.output == chat.output
+        && keeps;
     own::restore(
         &mut body,
         &extra.fields.fields(),
         &[
-            (was.system == chat.system, &["systemInstruction", "system_instruction"]),
-            (was.tool_choice == chat.tool_choice, &["toolConfig", "tool_config"]),
+            (was.system == chat.system && settled.in_words.is_none(), &["systemInstruction", "system_instruction"]),
+            (
+                was.tool_choice == chat.tool_choice && settled.tool_choice == chat.tool_choice,
+                &["toolConfig", "tool_config"],
+            ),
             (same_generation, &["generationConfig", "generation_config"]),
         ],
     );
     if same_generation {
-        report.forget(&[Feature::Stops, Feature::ThinkingEffort, Feature::ThinkingOff]);
+        report.forget(&[
+            Feature::Stops,
+            Feature::Temperature,
+            Feature::Sampling,
+            Feature::ModelSetting,
+            Feature::ModelReasoning,
+            Feature::MaxOutput,
+            Feature::ThinkingBudget,
+            Feature::ThinkingEffort,
+            Feature::ThinkingOff,
+        ]);
     }
     if !same_generation
         && let Some(was) = extra.fields.get("generationConfig").or_else(|| extra.fields.get("generation_config"))
@@ -278,43 +307,38 @@ pub(super) fn body(chat: &Chat, model: &str, report: &mut Report) -> Result<Byte
 const MOST_STOPS: usize = 5;
 
 /// The number after `gemini-`; zero for other models.
-fn generation(model: &str) -> u32 {
+pub(super) fn generation(model: &str) -> u32 {
     let after = model.split("gemini-").nth(1).unwrap_or_default();
     let digits = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
     after[..digits].parse().unwrap_or(0)
 }
 
-/// The third generation takes levels, the second one budgets.
-fn thinking_config(thinking: Thinking, third: bool, report: &mut Report) -> Value {
-    match thinking {
-        Thinking::Off if third => report.say(Feature::ThinkingOff),
-        Thinking::Effort(Effort::XHigh | Effort::Max) => report.say(Feature::ThinkingEffort),
-        Thinking::Effort(_) if !third => report.say(Feature::ThinkingEffort),
-        _ => {}
-    }
-    let effort = match thinking {
-        Thinking::Off if third => return json!({"thinkingLevel": "MINIMAL"}),
-        Thinking::Off => return json!({"thinkingBudget": 0}),
-        Thinking::Auto if third => return json!({"includeThoughts": true}),
-        Thinking::Auto => return json!({"thinkingBudget": -1, "includeThoughts": true}),
-        Thinking::Budget(tokens) => return json!({"thinkingBudget": tokens, "includeThoughts": true}),
-        Thinking::Effort(effort) => effort,
-    };
-    let (level, budget) = match effort {
-        Effort::Minimal => ("MINIMAL", 128),
-        Effort::Low => ("LOW", 1024),
-        Effort::Medium => ("MEDIUM", 2048),
-        Effort::High => ("HIGH", 4096),
-        Effort::XHigh => ("HIGH", 8192),
-        Effort::Max => ("HIGH", 16384),
-    };
-    match third {
-        true => json!({"thinkingLevel": level, "includeThoughts": true}),
-        false => json!({"thinkingBudget": budget, "includeThoughts": true}),
-    }
+/// How to think: by level or by budget, with the thoughts in the answer.
+pub(super) fn thinking_config(reasoning: Reasoning) -> Option<Value> {
+    Some(match reasoning {
+        Reasoning::Off(Off::Zero) => json!({"thinkingBudget": 0}),
+        Reasoning::Unsaid | Reasoning::Off(_) => return None,
+        Reasoning::Own => json!({"includeThoughts": true}),
+        Reasoning::Adaptive(_) => json!({"thinkingBudget": -1, "includeThoughts": true}),
+        Reasoning::Budget(tokens) => json!({"thinkingBudget": tokens, "includeThoughts": true}),
+        Reasoning::Effort(effort) => {
+            json!({"thinkingLevel": effort_name(effort).to_ascii_uppercase(), "includeThoughts": true})
+        }
+    })
 }
 
-fn turns<'a>(chat: &'a Chat, third: bool, report: &mut Report) -> Result<Vec<Turn<'a>>, LlmError> {
+/// The choice of a tool.
+pub(super) fn spelled_choice(choice: &ToolChoice) -> Value {
+    let calling = match choice {
+        ToolChoice::Auto => json!({"mode": "AUTO"}),
+        ToolChoice::Required => json!({"mode": "ANY"}),
+        ToolChoice::Named(name) => json!({"mode": "ANY", "allowedFunctionNames": [name]}),
+        ToolChoice::None => json!({"mode": "NONE"}),
+    };
+    json!({"functionCallingConfig": calling})
+}
+
+fn turns<'a>(chat: &'a Chat, third: bool, family: &Family, report: &mut Report) -> Result<Vec<Turn<'a>>, LlmError> {
     let mut turns: Vec<Turn<'a>> = Vec::with_capacity(chat.messages.len());
     let mut names = None;
     for message in &chat.messages {
@@ -331,12 +355,12 @@ fn turns<'a>(chat: &'a Chat, third: bool, report: &mut Report) -> Result<Vec<Tur
                     signed = true;
                     tool_call(call, wants, report)?
                 }
-                Part::Reasoning(Reasoning { text, opaque: None }) if extra.is_some() => plain(text),
+                Part::Reasoning(Thought { text, opaque: None }) if extra.is_some() => plain(text),
                 Part::ToolResult(result) => {
                     let has_own = extra.is_some_and(|extra| extra.fields.get("functionResponse").is_some());
                     for part in result.content.iter().filter(|part| part.as_text().is_none() && !has_own) {
                         report.say_of_extra(part);
-                        let piece = piece(part, message.role, report)?;
+                        let piece = piece(part, message.role, family, report)?;
                         if piece.is_some() {
                             report.say(Feature::ToolMedia);
                         }
@@ -346,7 +370,7 @@ fn turns<'a>(chat: &'a Chat, third: bool, report: &mut Report) -> Result<Vec<Tur
                 }
                 part => {
                     report.say_of_extra(part);
-                    let Some(piece) = piece(part, message.role, report)? else { continue };
+                    let Some(piece) = piece(part, message.role, family, report)? else { continue };
                     piece
                 }
             };
@@ -384,7 +408,7 @@ fn turns<'a>(chat: &'a Chat, third: bool, report: &mut Report) -> Result<Vec<Tur
     Ok(turns)
 }
 
-fn piece<'a>(part: &'a Part, role: Role, report: &mut Report) -> Result<Option<Piece<'a>>, LlmError> {
+fn piece<'a>(part: &'a Part, role: Role, family: &Family, report: &mut Report) -> Result<Option<Piece<'a>>, LlmError> {
     Ok(Some(match part {
         Part::Text(text) | Part::Refusal(text) if text.is_empty() => return Ok(None),
         Part::Text(text) if role == Role::System => {
@@ -396,7 +420,16 @@ fn piece<'a>(part: &'a Part, role: Role, report: &mut Report) -> Result<Option<P
             report.say(Feature::Refusal);
             plain(text)
         }
-        Part::Image(image) => media(&image.media, Feature::UrlImage, report)?,
+        Part::Image(image) => {
+            if let Media::Base64 { media_type, .. } = &image.media
+                && report.is_foreign()
+                && !family.is_careful()
+                && !family.takes_image(media_type_of(media_type))
+            {
+                return Err(report.refuse(Feature::MediaType));
+            }
+            media(&image.media, Feature::UrlImage, report)?
+        }
         Part::Document(document) => {
             if document.name.is_some() {
                 report.say(Feature::FileName);
@@ -433,7 +466,9 @@ fn plain(text: &str) -> Piece<'_> {
 
 fn media<'a>(media: &'a Media, at_url: Feature, report: &Report) -> Result<Piece<'a>, LlmError> {
     match media {
-        Media::Base64 { media_type, data } => Ok(Piece::Inline { inline_data: Inline { mime_type: media_type, data } }),
+        Media::Base64 { media_type, data } => {
+            Ok(Piece::Inline { inline_data: Inline { mime_type: media_type_of(media_type), data } })
+        }
         Media::File(uri) => Ok(Piece::File { file_data: File { file_uri: uri } }),
         Media::Url(uri) if uri.starts_with("gs://") => Ok(Piece::File { file_data: File { file_uri: uri } }),
         // Fetching it on the caller's behalf would let a prompt reach into our network.

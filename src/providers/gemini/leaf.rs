@@ -3,12 +3,12 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderName, StatusCode};
 
-use super::{decode, encode, error};
+use super::{decode, encode, error, refit};
 use crate::{
     Dialect, ErrorKind, InvalidConfig, LlmError,
     chat::{Chat, Message},
     providers::{
-        http::{BaseUrl, Facts, Fault, HttpLeaf, Optional, Protocol, Variable, variable},
+        http::{Asked, BaseUrl, Facts, Fault, HttpLeaf, Optional, Protocol, Variable, variable},
         splice::MaxTokens,
     },
     translate::Report,
@@ -126,8 +126,12 @@ impl Protocol for GenerateContent {
         (HeaderName::from_static("x-goog-api-key"), key.to_owned())
     }
 
-    fn encode(&self, chat: &Chat, model: &str, _: bool, report: &mut Report) -> Result<Bytes, LlmError> {
-        encode::body(chat, model, report)
+    fn encode(&self, chat: &Chat, asked: Asked<'_>, _: bool, report: &mut Report) -> Result<Bytes, LlmError> {
+        encode::body(chat, (asked.model, asked.family), asked.before.is_some(), report)
+    }
+
+    fn refit(&self, body: &Bytes, asked: Asked<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError> {
+        refit::refit(body, asked, report)
     }
 
     fn decode(&self, body: &[u8]) -> Result<Message, Fault> {

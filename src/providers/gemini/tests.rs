@@ -53,12 +53,11 @@ async fn conversation_with_tools_and_pictures_is_written_as_the_api_wants_it() {
         Message::new(Role::User, results),
         Message::user("And?"),
     ]);
-    chat = chat.system("Be brief.").max_tokens(100).temperature(0.5);
+    chat = chat.system("Be brief.").max_tokens(1000).temperature(0.5);
     chat.tools.push(Tool::new("weather", json!({"type": "object"})).description("Of a city"));
     chat.tool_choice = Some(ToolChoice::Named("weather".into()));
     chat.stop = vec!["END".into()];
     chat.thinking = Some(Thinking::Budget(500));
-    chat.output = Some(OutputSchema { name: "n".into(), schema: Some(json!({"type": "object"}).into()), strict: true });
     let (sent, notes) = encoded("gemini-2.5-flash", chat).await;
     let expected = json!({
         "systemInstruction": {"parts": [{"text": "Be brief."}]},
@@ -81,13 +80,21 @@ async fn conversation_with_tools_and_pictures_is_written_as_the_api_wants_it() {
         ]}],
         "toolConfig": {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["weather"]}},
         "generationConfig": {
-            "temperature": 0.5, "maxOutputTokens": 100, "stopSequences": ["END"],
-            "responseMimeType": "application/json", "responseJsonSchema": {"type": "object"},
+            "temperature": 0.5, "maxOutputTokens": 1000, "stopSequences": ["END"],
             "thinkingConfig": {"thinkingBudget": 500, "includeThoughts": true},
         },
     });
     assert_eq!(sent, expected);
     assert!(notes.is_empty(), "{notes:?}");
+}
+
+#[tokio::test]
+async fn output_schema_is_asked_for_by_its_fields() {
+    let mut chat = Chat::new([Message::user("?")]);
+    chat.output = Some(OutputSchema { name: "n".into(), schema: Some(json!({"type": "object"}).into()), strict: true });
+    let (sent, notes) = encoded("gemini-2.5-flash", chat).await;
+    let expected = json!({"responseMimeType": "application/json", "responseJsonSchema": {"type": "object"}});
+    assert_eq!((&sent["generationConfig"], notes.len()), (&expected, 0));
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use tower::{BoxError, Service, ServiceExt, util::BoxCloneSyncService};
 
 use super::{BaseUrl, Limits, Protocol, RequestBody, refused::Remembered};
-use crate::{CommitPoint, Events, InvalidConfig, providers::transport::HttpClient};
+use crate::{CommitPoint, Events, InvalidConfig, models::FamilyTable, providers::transport::HttpClient};
 
 pub(super) type Body = UnsyncBoxBody<Bytes, BoxError>;
 pub(crate) type Transport = BoxCloneSyncService<Request<RequestBody>, Response<Body>, BoxError>;
@@ -39,6 +39,7 @@ pub(super) struct Settings<P> {
     pub(super) strict: bool,
     pub(super) events: Option<Events>,
     pub(super) refused: Arc<Remembered>,
+    pub(super) families: FamilyTable,
     /// What the first request had of its own that every other one has too.
     pub(super) usual: OnceLock<Usual>,
 }
@@ -67,6 +68,7 @@ impl<P: Protocol> HttpLeaf<P> {
             strict: false,
             events: None,
             refused: Arc::default(),
+            families: FamilyTable::builtin(),
             usual: OnceLock::new(),
         };
         Self { settings: Arc::new(settings), transport: boxed(HttpClient::new()) }
@@ -115,6 +117,14 @@ impl<P: Protocol> HttpLeaf<P> {
     #[must_use]
     pub fn events(mut self, events: &Events) -> Self {
         self.settings_mut().events = Some(events.clone());
+        self
+    }
+
+    /// Sets what is known of models, by which the parameters of a request are translated. Default: the crate's own table,
+    /// [`FamilyTable::builtin`].
+    #[must_use]
+    pub fn families(mut self, families: FamilyTable) -> Self {
+        self.settings_mut().families = families;
         self
     }
 

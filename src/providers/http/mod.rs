@@ -65,7 +65,7 @@ pub(crate) use self::{
     facts::Facts,
     failure::LONGEST_RATE_WAIT,
     leaf::{Variable, variable},
-    protocol::{Fault, Protocol, StreamDecoder, to_json, to_value},
+    protocol::{Asked, Fault, Protocol, StreamDecoder, to_json, to_value},
     refused::Optional,
 };
 pub use self::{body::RequestBody, leaf::HttpLeaf, limits::Limits};

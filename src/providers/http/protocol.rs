@@ -8,6 +8,7 @@ use super::{Facts, Optional};
 use crate::{
     Dialect, ErrorKind, LlmError, StreamEvent,
     chat::{Chat, Message},
+    models::Family,
     providers::{splice::MaxTokens, sse::SseEvent},
     translate::{Report, Target},
 };
@@ -51,7 +52,10 @@ pub(crate) trait Protocol: Clone + fmt::Debug + Send + Sync + Unpin + 'static {
     }
 
     /// Writes a request, and reports what it could not carry.
-    fn encode(&self, chat: &Chat, model: &str, stream: bool, report: &mut Report) -> Result<Bytes, LlmError>;
+    fn encode(&self, chat: &Chat, asked: Asked<'_>, stream: bool, report: &mut Report) -> Result<Bytes, LlmError>;
+
+    /// A request of this dialect for another model as this one takes it; `None` where it takes the bytes as they are.
+    fn refit(&self, body: &Bytes, asked: Asked<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError>;
 
     /// Reads a whole answer.
     fn decode(&self, body: &[u8]) -> Result<Message, Fault>;
@@ -67,6 +71,15 @@ pub(crate) trait Protocol: Clone + fmt::Debug + Send + Sync + Unpin + 'static {
     fn wait(&self, facts: &Facts) -> Option<Duration> {
         crate::retry_after::from_message(&facts.message)
     }
+}
+
+/// The model that is asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) model: &'a str,
+    pub(crate) family: &'a Family,
+    /// The family of the model that the caller named, where it is another one.
+    pub(crate) before: Option<&'a Family>,
 }
 
 /// Reads one stream.

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tower::{BoxError, Service};
 
 use super::{
-    Facts, HttpLeaf, Protocol, RequestBody,
+    Asked, Facts, HttpLeaf, Protocol, RequestBody,
     failure::{self, Origin, Secret},
     frames::Frames,
     leaf::{Body, Settings, Transport, Usual},
@@ -20,6 +20,7 @@ use super::{
 use crate::{
     CommitPoint, ErrorKind, Event, LlmBody, LlmError, LlmRequest, LlmResponse, Wire,
     commit::{Commit, empty_answer},
+    models::{Family, UNKNOWN},
     providers::{future::ResponseFuture, splice},
     request::LeftOut,
     translate::{Names, Report, fit, may_need_mending, mend},
@@ -49,7 +50,7 @@ impl<P: Protocol> Service<LlmRequest> for HttpLeaf<P> {
         let origin = Origin::of(&settings, model);
         let stream = request.is_stream();
         let commit = request.context().commit.unwrap_or(settings.commit);
-        if is_long_work(&settings, &request) {
+        if is_long_work(&settings, &request, origin.model.as_deref()) {
             // The instance that is ready goes along, and one that is not stays.
             let mut transport = self.transport.clone();
             std::mem::swap(&mut self.transport, &mut transport);
@@ -83,10 +84,11 @@ struct Told {
 }
 
 /// Whether the way into the provider's dialect is long, so that it must not hold up whoever shares the thread.
-fn is_long_work<P: Protocol>(settings: &Settings<P>, request: &LlmRequest) -> bool {
+fn is_long_work<P: Protocol>(settings: &Settings<P>, request: &LlmRequest, model: Option<&str>) -> bool {
     let is_read = |wire: &Wire| {
         wire.dialect() != P::DIALECT
             || may_need_mending(wire, settings.protocol.target())
+            || model.is_some_and(|model| another(settings, wire, model).is_some())
             || !request.left_out().is_empty()
             || settings.refused.is_any()
     };
@@ -128,7 +130,11 @@ fn prepare<P: Protocol>(
     let (body, names) = match own {
         Some(wire) => {
             forward(&mut headers, wire.header_map());
-            let mended = mend(wire, target, &mut report)?;
+            let mut mended = mend(wire, target, &mut report)?;
+            if let Some(asked) = another(settings, wire, model) {
+                let refitted = settings.protocol.refit(mended.as_ref().unwrap_or(wire.body()), asked, &mut report)?;
+                mended = refitted.or(mended);
+            }
             let in_body = settings.protocol.model_in_body();
             let limits = settings.protocol.max_tokens_fields();
             let changes = splice::Changes {
@@ -151,7 +157,8 @@ fn prepare<P: Protocol>(
         }
         None => {
             let (chat, names) = fit(request, target, &mut report)?;
-            (settings.protocol.encode(&chat, model, stream, &mut report)?.into(), names)
+            let to = asked(settings, model, chat.model.as_deref());
+            (settings.protocol.encode(&chat, to, stream, &mut report)?.into(), names)
         }
     };
     let mut notes = report.finish(settings.strict && own.is_none())?;
@@ -203,12 +210,13 @@ async fn refused_parameter<P: Protocol>(
     if is_own && (is_callers_choice::<P>(request, model) || !refusal.is_unsupported) {
         return None;
     }
+    let is_long = is_long_work(settings, request, Some(model));
     let (its, asked, model, path) = (settings.clone(), request.clone(), model.clone(), refusal.parameter.path);
     let look = move |stop| {
         let (sent, _) = prepare(&its, &asked, Some(&model), asked.is_stream(), stop)?;
         Ok(refused::without(&sent.into_body().into_bytes(), path).is_some())
     };
-    let is_there = match is_long_work(settings, request) {
+    let is_there = match is_long {
         true => offload(request.context().deadline, look).await,
         false => look(Stop::default()),
     };
@@ -230,6 +238,25 @@ fn remember<P: Protocol>(settings: &Settings<P>, request: &LlmRequest, model: Op
             });
         }
     }
+}
+
+/// The model that is asked, and whether the caller meant one of another family.
+fn asked<'a, P>(settings: &'a Settings<P>, model: &'a str, named: Option<&str>) -> Asked<'a> {
+    let families = &settings.families;
+    let family = families.family(model);
+    let before = named.filter(|named| *named != model).map(|named| families.family(named));
+    // A name that stands for no model says nothing of what its caller expects, nor does a careful row of what it refuses.
+    let is_guessed = |before: &Family| family.name() == UNKNOWN || (family.is_careful() && before.name() == UNKNOWN);
+    let before = before.filter(|before| !before.is(family) && !is_guessed(before));
+    Asked { model, family, before }
+}
+
+/// The same of a request of the leaf's own dialect, where the caller named another model or none.
+fn another<'a, P>(settings: &'a Settings<P>, wire: &Wire, model: &'a str) -> Option<Asked<'a>> {
+    if wire.model() == Some(model) {
+        return None;
+    }
+    Some(asked(settings, model, wire.model())).filter(|asked| asked.before.is_some())
 }
 
 /// A request to the provider's API, with the leaf's headers and its key.

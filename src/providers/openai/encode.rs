@@ -7,15 +7,15 @@ use serde_json::{Value, json, value::RawValue};
 use super::leaf::{ChatCompletions, Flavour};
 use crate::{
     Dialect, ErrorKind, LlmError,
-    chat::{
-        Chat, Effort, Extra, Json, Media, Message, OutputSchema, Part, Role, Thinking, Tool, ToolChoice, ToolResult,
-    },
+    chat::{Chat, Extra, Json, Media, Message, OutputSchema, Part, Role, Tool, ToolChoice, ToolResult},
+    models::{Family, Off, effort_name},
     providers::{
         http::{to_json, to_value},
+        media::media_type_of,
         openai::request::{self, Leading},
         own,
     },
-    translate::{ASK_FOR_JSON, Extras, Feature, Report},
+    translate::{ASK_FOR_JSON, Extras, Feature, Reasoning, Report, Settled, Situation, settle},
     wire::fields::{Object, word},
 };
 
@@ -195,42 +195,38 @@ impl<'a> Body<'a> {
     pub(super) fn of(
         protocol: &ChatCompletions,
         chat: &'a Chat,
-        model: &'a str,
+        to: (&'a str, &Family),
+        settled: &Settled,
         stream: bool,
         report: &mut Report,
     ) -> Result<Self, LlmError> {
         let own = protocol.flavour == Flavour::Own;
-        let mistral = protocol.flavour == Flavour::Mistral;
+        let (model, family) = to;
         let mut stop: Vec<&str> = chat.stop.iter().map(String::as_str).filter(|stop| !stop.is_empty()).collect();
+        stop.truncate(settled.stops);
         if stop.len() > MOST_STOPS {
             report.say(Feature::Stops);
             stop.truncate(MOST_STOPS);
         }
         Ok(Self {
             model,
-            messages: turns(chat, protocol.flavour, report)?,
+            messages: turns(chat, protocol.flavour, family, settled, report)?,
             tools: chat.tools.iter().map(AnyTool::of).collect::<Result<_, _>>()?,
-            tool_choice: chat.tool_choice.as_ref().map(|choice| match choice {
-                ToolChoice::Auto => json!("auto"),
-                ToolChoice::Required if mistral => json!("any"),
-                ToolChoice::Required => json!("required"),
-                ToolChoice::Named(name) => json!({"type": "function", "function": {"name": name}}),
-                ToolChoice::None => json!("none"),
-            }),
+            tool_choice: settled.tool_choice.as_ref().map(|choice| spelled_choice(choice, protocol.flavour)),
             // Refused without tools.
-            parallel_tool_calls: chat.parallel_tool_calls.filter(|_| !chat.tools.is_empty()),
-            max_completion_tokens: chat.max_tokens.filter(|_| own),
-            max_tokens: chat.max_tokens.filter(|_| !own),
-            temperature: chat.temperature,
-            top_p: chat.top_p,
+            parallel_tool_calls: settled.parallel_tool_calls.filter(|_| !chat.tools.is_empty()),
+            max_completion_tokens: settled.max_tokens.filter(|_| own),
+            max_tokens: settled.max_tokens.filter(|_| !own),
+            temperature: settled.temperature,
+            top_p: settled.top_p,
             stop,
-            response_format: chat.output.as_ref().map(|output| match output {
+            response_format: chat.output.as_ref().filter(|_| settled.holds_output).map(|output| match output {
                 OutputSchema { schema: None, .. } => ResponseFormat::JsonObject,
                 OutputSchema { name, schema: Some(schema), strict } => {
                     ResponseFormat::JsonSchema { json_schema: JsonSchema { name, schema, strict: *strict } }
                 }
             }),
-            reasoning_effort: chat.thinking.and_then(|thinking| effort(thinking, report)),
+            reasoning_effort: effort(settled.reasoning),
             stream,
             stream_options: (stream && protocol.stream_usage && !came_in_this_dialect(chat))
                 .then_some(StreamOptions { include_usage: true }),
@@ -247,27 +243,25 @@ fn came_in_this_dialect(chat: &Chat) -> bool {
 /// OpenAI refuses more.
 const MOST_STOPS: usize = 4;
 
-/// The effort nearest to what is asked.
-fn effort(thinking: Thinking, report: &mut Report) -> Option<&'static str> {
-    match thinking {
-        Thinking::Auto => report.say(Feature::ThinkingAuto),
-        Thinking::Budget(_) => report.say(Feature::ThinkingBudget),
-        _ => {}
+/// The effort, where one is said.
+pub(super) fn effort(reasoning: Reasoning) -> Option<&'static str> {
+    match reasoning {
+        Reasoning::Off(Off::None) => Some("none"),
+        Reasoning::Effort(effort) => Some(effort_name(effort)),
+        // Other models are told in ways that this dialect has not.
+        Reasoning::Off(_) | Reasoning::Unsaid | Reasoning::Own | Reasoning::Adaptive(_) | Reasoning::Budget(_) => None,
     }
-    Some(match thinking {
-        Thinking::Auto => return None,
-        Thinking::Off => "none",
-        Thinking::Effort(Effort::Minimal) => "minimal",
-        Thinking::Effort(Effort::Low) => "low",
-        Thinking::Effort(Effort::Medium) => "medium",
-        Thinking::Effort(Effort::High) => "high",
-        Thinking::Effort(Effort::XHigh) => "xhigh",
-        Thinking::Effort(Effort::Max) => "max",
-        Thinking::Budget(0) => "none",
-        Thinking::Budget(1..=1024) => "low",
-        Thinking::Budget(1025..=2048) => "medium",
-        Thinking::Budget(_) => "high",
-    })
+}
+
+/// The choice of a tool.
+pub(super) fn spelled_choice(choice: &ToolChoice, flavour: Flavour) -> Value {
+    match choice {
+        ToolChoice::Auto => json!("auto"),
+        ToolChoice::Required if flavour == Flavour::Mistral => json!("any"),
+        ToolChoice::Required => json!("required"),
+        ToolChoice::Named(name) => json!({"type": "function", "function": {"name": name}}),
+        ToolChoice::None => json!("none"),
+    }
 }
 
 impl<'a> AnyTool<'a> {
@@ -293,23 +287,35 @@ impl<'a> AnyTool<'a> {
     }
 }
 
-/// Writes a request. The settings of one that was read in this dialect are written as they stood, unless they were changed.
+/// Writes a request. The settings of one that was read in this dialect are written as they stood, unless they were changed
+/// or the model refuses them.
 pub(super) fn body(
     protocol: &ChatCompletions,
     chat: &Chat,
-    model: &str,
+    (model, family): (&str, &Family),
     stream: bool,
+    is_other_model: bool,
     report: &mut Report,
 ) -> Result<Bytes, LlmError> {
-    let body = Body::of(protocol, chat, model, stream, report)?;
+    let situation = Situation { has_tools: !chat.tools.is_empty(), ..Situation::default() };
+    let mut settled = settle(chat, situation, family, report);
     let extra = chat.extra.as_ref().filter(|extra| extra.dialect == Dialect::OpenAi);
+    let keeps = !is_other_model && extra.is_some();
+    if keeps {
+        settled.keep(chat, report);
+    }
+    let body = Body::of(protocol, chat, (model, family), &settled, stream, report)?;
     let Some(extra) = extra else { return to_json(&body) };
     let mut body = to_value(&body)?;
     let mut was = Chat::default();
     request::settings(extra.fields.raw(), &mut was)?;
+    if keeps {
+        report.forget(&AS_THEY_STOOD);
+    }
     let mut fields = extra.fields.fields();
     if let Some(leading @ Value::Array(_)) = fields.remove("messages")
         && let Some(messages) = body["messages"].as_array_mut()
+        && settled.in_words.is_none()
         && Leading::read(Json::from(leading.clone()).raw())? == chat.system
         && let Value::Array(leading) = leading
     {
@@ -320,45 +326,69 @@ pub(super) fn body(
         &mut body,
         &fields,
         &[
-            (was.tool_choice == chat.tool_choice, &["tool_choice"]),
-            (was.parallel_tool_calls == chat.parallel_tool_calls, &["parallel_tool_calls"]),
-            (was.max_tokens == chat.max_tokens, &["max_tokens", "max_completion_tokens"]),
-            (was.temperature == chat.temperature, &["temperature"]),
-            (was.top_p == chat.top_p, &["top_p"]),
-            (was.stop == chat.stop, &["stop"]),
-            (was.output == chat.output, &["response_format"]),
-            (was.thinking == chat.thinking, &["reasoning_effort"]),
+            (was.tool_choice == chat.tool_choice && keeps, &["tool_choice"]),
+            (was.parallel_tool_calls == chat.parallel_tool_calls && keeps, &["parallel_tool_calls"]),
+            (was.max_tokens == chat.max_tokens && keeps, &["max_tokens", "max_completion_tokens"]),
+            (was.temperature == chat.temperature && keeps, &["temperature"]),
+            (was.top_p == chat.top_p && keeps, &["top_p"]),
+            (was.stop == chat.stop && keeps, &["stop"]),
+            (was.output == chat.output && (keeps || settled.holds_output), &["response_format"]),
+            (was.thinking == chat.thinking && keeps, &["reasoning_effort"]),
+            (keeps || family.penalties(), &["presence_penalty", "frequency_penalty"]),
+            (keeps || settled.samples, &["logprobs", "top_logprobs", "logit_bias", "top_k"]),
             (stream, &["stream_options"]),
         ],
     );
     to_json(&body)
 }
 
-fn turns<'a>(chat: &'a Chat, flavour: Flavour, report: &mut Report) -> Result<Vec<Turn<'a>>, LlmError> {
+/// What is said of settings, and does not hold for those of a caller that are written as they stood.
+const AS_THEY_STOOD: [Feature; 10] = [
+    Feature::Sampling,
+    Feature::Temperature,
+    Feature::ModelSetting,
+    Feature::ModelReasoning,
+    Feature::MaxOutput,
+    Feature::Thinking,
+    Feature::ThinkingBudget,
+    Feature::ThinkingEffort,
+    Feature::ThinkingAuto,
+    Feature::ThinkingOff,
+];
+
+fn turns<'a>(
+    chat: &'a Chat,
+    flavour: Flavour,
+    family: &Family,
+    settled: &Settled,
+    report: &mut Report,
+) -> Result<Vec<Turn<'a>>, LlmError> {
     // What one server says of its reasoning another one may refuse: it goes back where such servers are asked, or where
     // the caller sent it.
     let own = came_in_this_dialect(chat);
     let keeps_details = flavour == Flavour::Compatible || own;
     let mut turns = Vec::with_capacity(chat.messages.len() + 1);
     let told = chat.system.as_deref().filter(|system| !system.is_empty());
-    let asks = !own && wants_the_word_json(chat);
+    let asks = !own && settled.holds_output && wants_the_word_json(chat);
     if asks {
         report.say(Feature::JsonMode);
     }
-    match (told, asks) {
-        (Some(system), false) => turns.push(Turn::System { content: Content::Text(system) }),
-        (Some(system), true) => {
-            turns.push(Turn::System { content: Content::Joined(format!("{system}\n\n{ASK_FOR_JSON}")) });
+    let with_words = settled.with_words(told);
+    let told = match (with_words, told, asks) {
+        (words, told, true) => {
+            let before = words.as_deref().or(told).map(|text| format!("{text}\n\n")).unwrap_or_default();
+            Some(Content::Joined(format!("{before}{ASK_FOR_JSON}")))
         }
-        (None, true) => turns.push(Turn::System { content: Content::Text(ASK_FOR_JSON) }),
-        (None, false) => {}
-    }
+        (Some(words), _, false) => Some(Content::Joined(words)),
+        (None, told, false) => told.map(Content::Text),
+    };
+    turns.extend(told.map(|content| Turn::System { content }));
     for message in &chat.messages {
         report.go_on()?;
         match message.role {
-            Role::System => turns.push(system(message, report)?),
-            Role::User => user(message, own, report, &mut turns)?,
-            Role::Assistant => turns.extend(assistant(message, keeps_details, report)?),
+            Role::System => turns.push(system(message, family, report)?),
+            Role::User => user(message, own, family, report, &mut turns)?,
+            Role::Assistant => turns.extend(assistant(message, keeps_details, family, report)?),
         }
     }
     if !own && chat.messages.last().is_some_and(|last| last.role == Role::Assistant) {
@@ -379,10 +409,10 @@ fn wants_the_word_json(chat: &Chat) -> bool {
 }
 
 /// A system message in the middle; a developer's, where it came as such.
-fn system<'a>(message: &'a Message, report: &mut Report) -> Result<Turn<'a>, LlmError> {
+fn system<'a>(message: &'a Message, family: &Family, report: &mut Report) -> Result<Turn<'a>, LlmError> {
     let mut blocks = Vec::with_capacity(message.content.len());
     for place in 0..message.content.len() {
-        blocks.extend(block_with_extra(&message.content, place, report)?);
+        blocks.extend(block_with_extra(&message.content, place, family, report)?);
     }
     let content = shortest(blocks).unwrap_or(Content::Text(""));
     let turn = Turn::System { content };
@@ -395,13 +425,19 @@ fn system<'a>(message: &'a Message, report: &mut Report) -> Result<Turn<'a>, Llm
 }
 
 /// A user's turn: the results of tools as turns of their own, which come first, then the rest.
-fn user<'a>(message: &'a Message, own: bool, report: &mut Report, turns: &mut Vec<Turn<'a>>) -> Result<(), LlmError> {
+fn user<'a>(
+    message: &'a Message,
+    own: bool,
+    family: &Family,
+    report: &mut Report,
+    turns: &mut Vec<Turn<'a>>,
+) -> Result<(), LlmError> {
     let others = message.content.iter().filter(|part| !matches!(part, Part::ToolResult(_)));
     let mut rest = Vec::with_capacity(others.count());
     turns.reserve(message.content.len() - rest.capacity());
     for (place, part) in message.content.iter().enumerate() {
         if let Part::ToolResult(result) = part {
-            let turn = tool_result(result, own, report, &mut rest)?;
+            let turn = tool_result(result, own, family, report, &mut rest)?;
             turns.push(match own::beside(&message.content, place, Dialect::OpenAi) {
                 Some(extra) => Turn::Made(made_result(&turn, extra)?),
                 None => turn,
@@ -410,7 +446,7 @@ fn user<'a>(message: &'a Message, own: bool, report: &mut Report, turns: &mut Ve
     }
     for (place, part) in message.content.iter().enumerate() {
         if !matches!(part, Part::ToolResult(_)) {
-            rest.extend(block_with_extra(&message.content, place, report)?);
+            rest.extend(block_with_extra(&message.content, place, family, report)?);
         }
     }
     let extra = own::of_turn(&message.content, Dialect::OpenAi);
@@ -439,13 +475,18 @@ fn made_result(turn: &Turn<'_>, extra: &Extra) -> Result<Value, LlmError> {
 }
 
 /// The block of the part at `place`, with what only this dialect knows of it put back.
-fn block_with_extra<'a>(parts: &'a [Part], place: usize, report: &mut Report) -> Result<Option<Block<'a>>, LlmError> {
+fn block_with_extra<'a>(
+    parts: &'a [Part],
+    place: usize,
+    family: &Family,
+    report: &mut Report,
+) -> Result<Option<Block<'a>>, LlmError> {
     report.say_of_extra(&parts[place]);
     let extra = own::beside(parts, place, Dialect::OpenAi);
     if let (Part::Refusal(text), Some(extra)) = (&parts[place], extra) {
         return Ok(Some(Block::Made(own::made(&json!({"type": "refusal", "refusal": text}), extra)?)));
     }
-    let Some(block) = block(&parts[place], report)? else { return Ok(None) };
+    let Some(block) = block(&parts[place], family, report)? else { return Ok(None) };
     Ok(Some(match extra {
         Some(extra) => Block::Made(own::made(&block, extra)?),
         None => block,
@@ -456,6 +497,7 @@ fn block_with_extra<'a>(parts: &'a [Part], place: usize, report: &mut Report) ->
 fn tool_result<'a>(
     result: &'a ToolResult,
     own: bool,
+    family: &Family,
     report: &mut Report,
     rest: &mut Vec<Block<'a>>,
 ) -> Result<Turn<'a>, LlmError> {
@@ -465,12 +507,12 @@ fn tool_result<'a>(
             Part::Text(text) => {
                 texts.push(text.as_str());
                 marked |= own::beside(&result.content, place, Dialect::OpenAi).is_some();
-                blocks.extend(block_with_extra(&result.content, place, report)?);
+                blocks.extend(block_with_extra(&result.content, place, family, report)?);
             }
             Part::Extra { .. } => report.say_of_extra(part),
             other => {
                 report.say(Feature::ToolMedia);
-                rest.extend(block(other, report)?);
+                rest.extend(block(other, family, report)?);
             }
         }
     }
@@ -487,7 +529,12 @@ fn tool_result<'a>(
     Ok(Turn::Tool { tool_call_id: result.call_id.as_str().into(), content })
 }
 
-fn assistant<'a>(message: &'a Message, keeps_details: bool, report: &mut Report) -> Result<Option<Turn<'a>>, LlmError> {
+fn assistant<'a>(
+    message: &'a Message,
+    keeps_details: bool,
+    family: &Family,
+    report: &mut Report,
+) -> Result<Option<Turn<'a>>, LlmError> {
     let (mut blocks, mut refusals) = (Vec::new(), Vec::new());
     let mut tool_calls = Vec::with_capacity(message.tool_calls().count());
     let (mut function_call, mut audio) = (None, None);
@@ -499,8 +546,10 @@ fn assistant<'a>(message: &'a Message, keeps_details: bool, report: &mut Report)
         let beside = own::beside(&message.content, place, Dialect::OpenAi);
         match part {
             Part::Text(text) if text.is_empty() => {}
-            Part::Text(_) => blocks.extend(block_with_extra(&message.content, place, report)?),
-            Part::Refusal(_) if beside.is_some() => blocks.extend(block_with_extra(&message.content, place, report)?),
+            Part::Text(_) => blocks.extend(block_with_extra(&message.content, place, family, report)?),
+            Part::Refusal(_) if beside.is_some() => {
+                blocks.extend(block_with_extra(&message.content, place, family, report)?)
+            }
             Part::Refusal(text) => refusals.push(text.as_str()),
             Part::ToolCall(call) => {
                 if call.opaque.is_some() {
@@ -565,13 +614,15 @@ fn shortest(blocks: Vec<Block<'_>>) -> Option<Content<'_>> {
     }
 }
 
-fn block<'a>(part: &'a Part, report: &mut Report) -> Result<Option<Block<'a>>, LlmError> {
+fn block<'a>(part: &'a Part, family: &Family, report: &mut Report) -> Result<Option<Block<'a>>, LlmError> {
     Ok(Some(match part {
         Part::Text(text) | Part::Refusal(text) => Block::Text { text },
         Part::Image(image) => match &image.media {
             Media::Url(url) => Block::ImageUrl { image_url: ImageUrl { url: url.into() } },
             Media::Base64 { media_type, data } => {
-                if report.is_foreign() && !media_type.starts_with("image/") {
+                let media_type = media_type_of(media_type);
+                let is_known = family.is_careful() || family.takes_image(media_type);
+                if report.is_foreign() && !(is_known && media_type.starts_with("image/")) {
                     return Err(report.refuse(Feature::MediaType));
                 }
                 Block::ImageUrl { image_url: ImageUrl { url: format!("data:{media_type};base64,{data}").into() } }

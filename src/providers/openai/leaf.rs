@@ -3,12 +3,12 @@ use std::{borrow::Cow, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderName, StatusCode, header};
 
-use super::{decode, encode, error, stream::Decoder};
+use super::{decode, encode, error, refit, stream::Decoder};
 use crate::{
     Dialect, ErrorKind, InvalidConfig, LlmError,
     chat::{Chat, Message},
     providers::{
-        http::{BaseUrl, Facts, Fault, HttpLeaf, Optional, Protocol, Variable, variable},
+        http::{Asked, BaseUrl, Facts, Fault, HttpLeaf, Optional, Protocol, Variable, variable},
         splice::MaxTokens,
     },
     translate::{Report, Target},
@@ -166,8 +166,12 @@ impl Protocol for ChatCompletions {
         Target { dialect: Dialect::OpenAi, short_ids: self.flavour == Flavour::Mistral }
     }
 
-    fn encode(&self, chat: &Chat, model: &str, stream: bool, report: &mut Report) -> Result<Bytes, LlmError> {
-        encode::body(self, chat, model, stream, report)
+    fn encode(&self, chat: &Chat, asked: Asked<'_>, stream: bool, report: &mut Report) -> Result<Bytes, LlmError> {
+        encode::body(self, chat, (asked.model, asked.family), stream, asked.before.is_some(), report)
+    }
+
+    fn refit(&self, body: &Bytes, asked: Asked<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError> {
+        refit::refit(self.flavour, body, asked.family, report)
     }
 
     fn decode(&self, body: &[u8]) -> Result<Message, Fault> {

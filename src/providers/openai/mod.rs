@@ -19,6 +19,8 @@ mod encode;
 mod error;
 #[cfg(feature = "http")]
 mod leaf;
+#[cfg(feature = "http")]
+mod refit;
 mod request;
 #[cfg(feature = "http")]
 mod sentences;

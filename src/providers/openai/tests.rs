@@ -74,7 +74,6 @@ async fn conversation_with_tools_and_pictures_is_written_as_the_api_wants_it() {
     chat.tool_choice = Some(ToolChoice::Named("weather".into()));
     chat.parallel_tool_calls = Some(false);
     chat.stop = vec!["END".into()];
-    chat.thinking = Some(Thinking::Effort(Effort::Low));
     let (sent, notes) = encoded_by(own(), chat).await;
     let picture = json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,QUJD"}});
     let expected = json!({
@@ -100,7 +99,6 @@ async fn conversation_with_tools_and_pictures_is_written_as_the_api_wants_it() {
         "max_completion_tokens": 100,
         "temperature": 0.5,
         "stop": ["END"],
-        "reasoning_effort": "low",
     });
     assert_eq!(sent, expected);
     assert_eq!(

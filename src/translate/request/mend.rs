@@ -117,10 +117,43 @@ fn is_foreign_thought(raw: &RawValue) -> Result<bool, LlmError> {
     Ok(is_thought && token.starts_with(ENVELOPE))
 }
 
+/// The turns of an Anthropic conversation without any thought, those of the provider's own among them: they are another model's.
+///
+/// # Errors
+///
+/// When the messages are not what the dialect says.
+pub(crate) fn without_thoughts(messages: &RawValue) -> Result<Option<String>, LlmError> {
+    let is_thought = |raw: &RawValue| {
+        let kind = Object::read(raw, &["type"])?.word("type");
+        Ok(matches!(kind.as_deref(), Some("thinking" | "redacted_thinking")))
+    };
+    let mut any = false;
+    let mut kept = String::from("[");
+    each(messages, |turn| {
+        kept.push_str(if kept.len() > 1 { "," } else { "" });
+        let content = Object::read(turn, &["content"])?.get("content").filter(|content| is_list(content));
+        match content.map(|content| without(content, is_thought, NOTHING)).transpose()?.flatten() {
+            Some(list) => {
+                any = true;
+                let text = turn.get();
+                let content = content.map_or("", RawValue::get);
+                let at = content.as_ptr() as usize - text.as_ptr() as usize;
+                kept.extend([&text[..at], list.as_str(), &text[at + content.len()..]]);
+            }
+            None => kept.push_str(turn.get()),
+        }
+        Ok(())
+    })?;
+    kept.push(']');
+    Ok(any.then_some(kept))
+}
+
+/// In the place of a turn of thoughts alone.
+const NOTHING: &str = r#"{"type":"text","text":"(no answer)"}"#;
+
 /// Thoughts of other providers go; and where the newest tool turn has none of Anthropic's own, thinking is switched off: it
 /// would be refused with `Expected thinking, but found tool_use`.
 fn anthropic(top: &RawValue, body: &Bytes, report: &mut Report) -> Result<Edits, LlmError> {
-    const NOTHING: &str = r#"{"type":"text","text":"(no answer)"}"#;
     let top = Object::read(top, &["messages", "thinking"])?;
     let mut edits = Vec::new();
     let mut thoughtless_call = false;
@@ -155,7 +188,8 @@ fn anthropic(top: &RawValue, body: &Bytes, report: &mut Report) -> Result<Edits,
     messages.transpose()?;
     if let Some(raw) = top.object("thinking").filter(|_| thoughtless_call) {
         let thinking = Object::read(raw, &["type", "budget_tokens"])?;
-        if thinking.word("type").as_deref() != Some("disabled") || thinking.number("budget_tokens")?.is_some() {
+        // Thinking that adapts is taken without.
+        if thinking.word("type").as_deref() == Some("enabled") || thinking.number("budget_tokens")?.is_some() {
             report.say(Feature::Thinking);
             edits.push((place(raw, body), r#"{"type":"disabled"}"#.to_owned()));
         }

@@ -6,11 +6,13 @@ mod mend;
 mod names;
 mod report;
 mod schema;
+mod settle;
 mod survey;
 
 pub(crate) use self::{
     fit::fit,
-    mend::{may_need_mending, mend},
+    mend::{may_need_mending, mend, without_thoughts},
     names::Names,
     report::{Extras, Report},
+    settle::{Reasoning, Settled, Situation, settle},
 };

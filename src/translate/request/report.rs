@@ -139,6 +139,15 @@ impl Report {
         let _replaced = self.extras.insert(name, value);
     }
 
+    /// Leaves out what was carried under these names, since the model refuses it.
+    pub(crate) fn drop_carried(&mut self, names: &[&'static str]) {
+        for name in names {
+            if self.extras.remove(name).is_some() {
+                self.say_in(Feature::ModelSetting, *name);
+            }
+        }
+    }
+
     pub(crate) fn take_extras(&mut self) -> Extras {
         std::mem::take(&mut self.extras)
     }

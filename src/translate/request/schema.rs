@@ -71,6 +71,9 @@ fn is_taken_as_it_is(schema: &Json, strict: bool, target: Dialect, what: For) ->
     }
     let top = Object::read(schema.raw(), &["type", "properties", "$ref", "anyOf", "oneOf", "allOf"])?;
     let refers = top.get("$ref").is_some();
+    if refers && schema.value().is_ok_and(|schema| !leads_somewhere(&schema)) {
+        return Ok(false);
+    }
     let is_object = refers || top.get("type").and_then(word).as_deref() == Some("object");
     Ok(is_json_object(schema.raw())
         && is_object
@@ -311,11 +314,15 @@ fn keep(schema: &mut Value, keywords: &[&str]) -> bool {
 
 /// A tool's arguments are an object, and Anthropic takes no alternatives at the top.
 fn object_at_top(schema: &mut Value, target: Dialect) -> bool {
+    let goes_round = !leads_somewhere(schema);
     let Value::Object(fields) = schema else {
         *schema = json!({"type": "object", "properties": {}});
         return false;
     };
     let mut moved = Vec::new();
+    if goes_round {
+        moved.extend(fields.remove("$ref").map(|value| format!("$ref: {value}")));
+    }
     if target == Dialect::Anthropic {
         for name in ["anyOf", "oneOf", "allOf"] {
             moved.extend(fields.remove(name).map(|value| format!("{name}: {value}")));
@@ -334,6 +341,22 @@ fn object_at_top(schema: &mut Value, target: Dialect) -> bool {
     }
     !moved.is_empty()
 }
+
+/// Whether the reference at the top, if there is one, leads to something that is none: one in a circle means nothing, and every
+/// provider refuses it.
+fn leads_somewhere(schema: &Value) -> bool {
+    let mut at = schema;
+    // No more steps than there could be definitions.
+    for _ in 0..MOST_STEPS {
+        let Some(reference) = at.get("$ref").and_then(Value::as_str) else { return true };
+        let Some(next) = reference.strip_prefix('#').and_then(|place| schema.pointer(place)) else { return true };
+        at = next;
+    }
+    false
+}
+
+/// How far a chain of references is followed.
+const MOST_STEPS: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -361,6 +384,21 @@ mod tests {
         }
         let error = super::fit(&schema, false, Dialect::Gemini, For::Tool, &none).unwrap_err();
         assert!(error.kind() == ErrorKind::TooLarge && error.message().contains("schema_nodes"), "{error}");
+    }
+
+    /// As recorded: Anthropic refused it with a 400.
+    #[test]
+    fn a_reference_in_a_circle_at_the_top_is_taken_out() {
+        let round = json!({"$defs": {"A": {"$ref": "#/$defs/B"}, "B": {"$ref": "#/$defs/A"}}, "$ref": "#/$defs/A"});
+        for strict in [true, false] {
+            let fitted = fit(&round, strict, Dialect::OpenAi, For::Tool);
+            assert_eq!(
+                (&fitted.schema["type"], fitted.schema.get("$ref"), fitted.moved),
+                (&json!("object"), None, true)
+            );
+        }
+        let straight = json!({"$defs": {"A": {"type": "object", "properties": {}}}, "$ref": "#/$defs/A"});
+        assert_eq!(fit(&straight, false, Dialect::OpenAi, For::Tool).schema, straight);
     }
 
     #[test]

@@ -1,0 +1,88 @@
+//! What the models of a configuration take of a request.
+
+use std::fmt::Write;
+
+use super::{Config, Provider, Tier};
+use crate::{
+    InvalidConfig,
+    models::{Family, FamilyTable},
+};
+
+/// What a tier's model lacks by the table, where the file says nothing of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::config) struct Lacks {
+    pub(in crate::config) images: bool,
+    pub(in crate::config) documents: bool,
+    pub(in crate::config) tools: bool,
+}
+
+impl Lacks {
+    pub(in crate::config) fn any(self) -> bool {
+        self != Self::default()
+    }
+}
+
+impl Tier {
+    /// The family of the tier's model, where it is one of a provider whose parameters are translated.
+    pub(in crate::config) fn family<'a>(&self, families: &'a FamilyTable) -> Option<&'a Family> {
+        let is_asked = matches!(self.provider, Provider::Anthropic | Provider::OpenAi | Provider::Gemini);
+        self.model.as_deref().filter(|_| is_asked).map(|model| families.family(model))
+    }
+
+    pub(in crate::config) fn lacks(&self, families: &FamilyTable) -> Lacks {
+        let Some(family) = self.family(families) else { return Lacks::default() };
+        Lacks {
+            images: !family.images() && self.images.is_none(),
+            documents: !family.documents() && self.documents.is_none(),
+            tools: !family.tools() && self.tools.is_none(),
+        }
+    }
+}
+
+impl Config {
+    /// The crate's table with the file's over it.
+    ///
+    /// # Errors
+    ///
+    /// A model that is like nothing that is known, or a value that makes no sense; the error names the field.
+    pub(crate) fn family_table(&self) -> Result<FamilyTable, InvalidConfig> {
+        self.families.iter().try_fold(FamilyTable::builtin(), |table, (model, facts)| {
+            let wrong = |error: InvalidConfig| {
+                InvalidConfig::new(format!("families.{model}.{}", error.field()), error.problem().to_owned())
+            };
+            table.with(model.as_str(), facts.clone()).map_err(wrong)
+        })
+    }
+
+    /// Says for each tier what its model takes of a request beside the conversation: the row by which parameters are
+    /// translated ([`models`](crate::models)).
+    ///
+    /// ```
+    /// use steadfast::config::{Config, Format};
+    ///
+    /// let tiers = "tiers: [{ name: spare, provider: openai, model: gpt-4o }]";
+    /// let text = Config::from_str(tiers, Format::Yaml).unwrap().explain_models();
+    /// assert!(text.contains("spare: gpt-4o\n") && text.contains("reasoning: none that is asked for"), "{text}");
+    /// ```
+    pub fn explain_models(&self) -> String {
+        let families = self.family_table().unwrap_or_default();
+        let mut text = String::new();
+        for tier in &self.tiers {
+            let (Some(model), Some(family)) = (&tier.model, tier.family(&families)) else { continue };
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{}: {model}", tier.name);
+            let _ = match family.is_careful() {
+                true => writeln!(text, ", which is not known: taken as `{}`, carefully", family.name()),
+                false if family.name() == model => writeln!(text),
+                false => writeln!(text, ", of the family {}", family.name()),
+            };
+            for line in family.to_string().lines() {
+                let _ = writeln!(text, "  {line}");
+            }
+            if let Some(tokens) = tier.max_output {
+                let _ = writeln!(text, "  where a caller sets no limit: {tokens} tokens, by the file");
+            }
+        }
+        text
+    }
+}

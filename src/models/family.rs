@@ -1,0 +1,273 @@
+//! What a family takes.
+
+use std::{fmt, sync::Arc};
+
+use super::{Budget, Facts, ForcedTools, Off, Sampling};
+use crate::chat::Effort;
+
+/// What a family of models takes of a request. Clones share it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Family {
+    pub(super) name: Arc<str>,
+    pub(super) careful: bool,
+    pub(super) facts: Arc<Facts>,
+}
+
+impl Family {
+    /// Whether it is the very same.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.facts, &other.facts)
+    }
+
+    /// Returns the family's name in the table.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns whether the table knows nothing of the very model, so that careful facts stand in.
+    pub fn is_careful(&self) -> bool {
+        self.careful
+    }
+
+    /// Returns which of temperature and top_p it takes.
+    pub fn sampling(&self) -> Sampling {
+        self.facts.sampling.unwrap_or(Sampling::Both)
+    }
+
+    /// Returns whether it takes them while it reasons.
+    pub fn samples_while_reasoning(&self) -> bool {
+        self.facts.sampling_with_reasoning.unwrap_or(true)
+    }
+
+    /// Returns whether it takes presence and frequency penalties.
+    pub fn penalties(&self) -> bool {
+        self.facts.penalties.unwrap_or(true)
+    }
+
+    /// Returns how many stop texts it takes, where it takes less than its provider.
+    pub fn stops(&self) -> Option<usize> {
+        self.facts.stops
+    }
+
+    /// Returns whether it can be told to make one tool call at most.
+    pub fn parallel_tool_calls(&self) -> bool {
+        self.facts.parallel_tool_calls.unwrap_or(true)
+    }
+
+    /// Returns whether it reasons at all.
+    pub fn reasons(&self) -> bool {
+        !self.efforts().is_empty() || self.budget().is_some() || self.is_adaptive() || self.reasons_by_default()
+    }
+
+    /// Returns the efforts or levels that it has, from the least.
+    pub fn efforts(&self) -> &[Effort] {
+        self.facts.efforts.as_deref().unwrap_or_default()
+    }
+
+    /// Returns the effort nearest to this one: the largest that is not above it, else the least.
+    pub fn nearest(&self, effort: Effort) -> Option<Effort> {
+        let efforts = self.efforts();
+        efforts.iter().rfind(|own| **own <= effort).or(efforts.first()).copied()
+    }
+
+    /// Returns the token budgets that it takes.
+    pub fn budget(&self) -> Option<Budget> {
+        self.facts.budget
+    }
+
+    /// Returns whether it can be left to reason as much as it sees fit.
+    pub fn is_adaptive(&self) -> bool {
+        self.facts.adaptive.unwrap_or(false)
+    }
+
+    /// Returns how no reasoning is said.
+    pub fn off(&self) -> Off {
+        self.facts.off.unwrap_or(Off::Unsaid)
+    }
+
+    /// Returns whether it reasons where nothing is said of it.
+    pub fn reasons_by_default(&self) -> bool {
+        self.facts.reasons_by_default.unwrap_or(false)
+    }
+
+    /// Returns whether its thoughts can be given back to itself alone.
+    pub fn binds_thoughts(&self) -> bool {
+        self.facts.bound_thoughts.unwrap_or(false)
+    }
+
+    /// Returns whether a tool call can be forced.
+    pub fn forced_tools(&self) -> ForcedTools {
+        self.facts.forced_tools.unwrap_or(ForcedTools::Yes)
+    }
+
+    /// Returns whether it takes tools while it reasons.
+    pub fn tools_with_reasoning(&self) -> bool {
+        self.facts.tools_with_reasoning.unwrap_or(true)
+    }
+
+    /// Returns whether it goes on from an answer that the request has begun.
+    pub fn prefill(&self) -> bool {
+        self.facts.prefill.unwrap_or(true)
+    }
+
+    /// Returns whether it can be held to a JSON Schema.
+    pub fn output_schema(&self) -> bool {
+        self.facts.output_schema.unwrap_or(true)
+    }
+
+    /// Returns whether it can be held to JSON while it has tools.
+    pub fn json_with_tools(&self) -> bool {
+        self.facts.json_with_tools.unwrap_or(true)
+    }
+
+    /// Returns whether it sees pictures.
+    pub fn images(&self) -> bool {
+        self.facts.images.unwrap_or(true)
+    }
+
+    /// Returns whether it reads documents.
+    pub fn documents(&self) -> bool {
+        self.facts.documents.unwrap_or(true)
+    }
+
+    /// Returns whether it calls tools.
+    pub fn tools(&self) -> bool {
+        self.facts.tools.unwrap_or(true)
+    }
+
+    /// Returns whether its provider fetches pictures from web addresses.
+    pub fn image_urls(&self) -> bool {
+        self.facts.image_urls.unwrap_or(true)
+    }
+
+    /// Returns whether its provider fetches documents from web addresses.
+    pub fn document_urls(&self) -> bool {
+        self.facts.document_urls.unwrap_or(true)
+    }
+
+    /// Returns whether it takes pictures of this media type.
+    pub fn takes_image(&self, media_type: &str) -> bool {
+        self.image_types().iter().any(|known| known == media_type)
+    }
+
+    /// Returns the media types of the pictures that it takes.
+    pub fn image_types(&self) -> &[String] {
+        self.facts.image_types.as_deref().unwrap_or_default()
+    }
+
+    /// Returns the longest answer in tokens, thoughts included, where one is known.
+    pub fn max_output(&self) -> Option<u32> {
+        self.facts.max_output
+    }
+}
+
+impl fmt::Display for Family {
+    /// The row of the table, in lines.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sampling = match self.sampling() {
+            Sampling::Both => "temperature and top_p",
+            Sampling::One => "temperature or top_p",
+            Sampling::None => "none",
+        };
+        write!(f, "sampling: {sampling}")?;
+        if self.sampling() != Sampling::None && !self.samples_while_reasoning() {
+            f.write_str(", none while it reasons")?;
+        }
+        f.write_str(if self.penalties() { "; penalties" } else { "; no penalties" })?;
+        match self.stops() {
+            Some(0) => f.write_str("; no stop texts")?,
+            Some(stops) => write!(f, "; at most {stops} stop texts")?,
+            None => {}
+        }
+        f.write_str("\nreasoning: ")?;
+        if self.reasons() {
+            self.reasoning(f)?;
+        } else {
+            f.write_str("none that is asked for")?;
+        }
+        f.write_str("\ntools: ")?;
+        f.write_str(match (self.tools(), self.forced_tools()) {
+            (false, _) => "none",
+            (true, ForcedTools::Yes) => "forced or not",
+            (true, ForcedTools::WithoutReasoning) => "forced only without reasoning",
+            (true, ForcedTools::No) => "never forced",
+        })?;
+        if self.tools() && !self.tools_with_reasoning() {
+            f.write_str(", none while it reasons")?;
+        }
+        if self.tools() && !self.parallel_tool_calls() {
+            f.write_str(", as many calls as it likes")?;
+        }
+        f.write_str("\noutput: ")?;
+        match self.max_output() {
+            Some(tokens) => write!(f, "at most {tokens} tokens")?,
+            None => f.write_str("no limit known")?,
+        }
+        f.write_str(match (self.output_schema(), self.json_with_tools()) {
+            (true, true) => "; JSON by a schema, beside tools too",
+            (true, false) => "; JSON by a schema, not beside tools",
+            (false, _) => "; no schema",
+        })?;
+        f.write_str(if self.prefill() { "; goes on from a begun answer" } else { "; no begun answer" })?;
+        f.write_str("\ninput: ")?;
+        if self.images() {
+            let types: Vec<&str> = self.image_types().iter().map(|kind| kind.trim_start_matches("image/")).collect();
+            write!(f, "pictures ({})", types.join(", "))?;
+            f.write_str(if self.image_urls() { ", also by address" } else { ", not by address" })?;
+        } else {
+            f.write_str("no pictures")?;
+        }
+        f.write_str(match (self.documents(), self.document_urls()) {
+            (true, true) => "; documents, also by address",
+            (true, false) => "; documents, not by address",
+            (false, _) => "; no documents",
+        })
+    }
+}
+
+impl Family {
+    fn reasoning(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut ways = Vec::new();
+        if !self.efforts().is_empty() {
+            let names: Vec<&str> = self.efforts().iter().map(|effort| effort_name(*effort)).collect();
+            ways.push(format!("by effort ({})", names.join(", ")));
+        }
+        match self.budget() {
+            Some(Budget { least, most: Some(most) }) => ways.push(format!("by budget ({least} to {most} tokens)")),
+            Some(Budget { least, most: None }) => ways.push(format!("by budget (from {least} tokens)")),
+            None => {}
+        }
+        if self.is_adaptive() {
+            ways.push("as it sees fit".to_owned());
+        }
+        if ways.is_empty() {
+            ways.push("its own way".to_owned());
+        }
+        f.write_str(&ways.join(", "))?;
+        f.write_str(if self.reasons_by_default() {
+            "; it does unless told; off: "
+        } else {
+            "; only when asked; off: "
+        })?;
+        f.write_str(match self.off() {
+            Off::Disabled => "`disabled`",
+            Off::BetweenTools => "`between_tools`, the least",
+            Off::None => "`none`",
+            Off::Zero => "a budget of 0",
+            Off::Least => "never, the least is asked for",
+            Off::Unsaid => "by saying nothing",
+        })
+    }
+}
+
+/// An effort as providers spell it.
+pub(crate) fn effort_name(effort: Effort) -> &'static str {
+    match effort {
+        Effort::Minimal => "minimal",
+        Effort::Low => "low",
+        Effort::Medium => "medium",
+        Effort::High => "high",
+        Effort::XHigh => "xhigh",
+        Effort::Max => "max",
+    }
+}

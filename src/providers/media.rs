@@ -1,0 +1,9 @@
+//! Media types as providers spell them.
+
+/// The registered name of a media type: `image/jpg` is none, and means JPEG.
+pub(super) fn media_type_of(said: &str) -> &str {
+    match said {
+        "image/jpg" | "image/pjpeg" => "image/jpeg",
+        other => other,
+    }
+}

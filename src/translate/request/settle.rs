@@ -1,0 +1,331 @@
+//! The settings of a request as the target's model takes them, by the facts of its family: what it refuses is left out, what
+//! it spells otherwise is said in its way, and each change is reported.
+
+use super::report::Report;
+use crate::{
+    Dialect,
+    chat::{Chat, Effort, OutputSchema, Thinking, ToolChoice},
+    models::{self, Family, ForcedTools, Off, Sampling},
+    translate::{ASK_FOR_JSON, rules::Feature},
+};
+
+/// What of the conversation matters for its settings.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Situation {
+    /// Whether there are tools.
+    pub(crate) has_tools: bool,
+    /// Whether the last turn is the model's, for it to go on from.
+    pub(crate) is_begun: bool,
+    /// Whether it ends with results of tools that were called without a thought of the target's.
+    pub(crate) is_thoughtless: bool,
+    /// The longest answer where nothing is said; `None` where the provider has a default of its own.
+    pub(crate) default_output: Option<u32>,
+    /// Whether the API takes no sampling settings, whatever the model.
+    pub(crate) refuses_sampling: bool,
+}
+
+/// The settings that the model gets.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Settled {
+    pub(crate) reasoning: Reasoning,
+    pub(crate) temperature: Option<f64>,
+    pub(crate) top_p: Option<f64>,
+    /// Whether it takes other settings of that kind.
+    pub(crate) samples: bool,
+    /// How many stop texts it takes.
+    pub(crate) stops: usize,
+    pub(crate) tool_choice: Option<ToolChoice>,
+    pub(crate) parallel_tool_calls: Option<bool>,
+    pub(crate) max_tokens: Option<u32>,
+    /// Whether the shape of the output is said in its own field.
+    pub(crate) holds_output: bool,
+    /// What is asked for in words instead.
+    pub(crate) in_words: Option<String>,
+}
+
+/// How much to reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reasoning {
+    /// Nothing is said of it.
+    Unsaid,
+    Off(Off),
+    /// As much as it does by itself, and its thoughts are asked for.
+    Own,
+    /// As much as it sees fit, at an effort.
+    Adaptive(Option<Effort>),
+    Effort(Effort),
+    Budget(u32),
+}
+
+impl Settled {
+    /// The tools and the output are written as the caller of this dialect has them.
+    pub(crate) fn keep(&mut self, asked: &Chat, report: &mut Report) {
+        report.forget(&[Feature::ForcedTool, Feature::JsonInWords]);
+        self.tool_choice.clone_from(&asked.tool_choice);
+        (self.in_words, self.holds_output) = (None, true);
+    }
+
+    /// What is asked for in words, behind the system prompt.
+    pub(crate) fn with_words(&self, system: Option<&str>) -> Option<String> {
+        let words = self.in_words.as_deref()?;
+        Some(
+            system
+                .filter(|system| !system.trim().is_empty())
+                .map_or_else(|| words.to_owned(), |system| format!("{system}\n\n{words}")),
+        )
+    }
+}
+
+/// The settings of `asked` as a model of this family takes them.
+pub(crate) fn settle(asked: &Chat, at: Situation, family: &Family, report: &mut Report) -> Settled {
+    let mut words: Vec<String> = Vec::new();
+    let tool_choice = tool_choice(asked, at, family, report, &mut words);
+    let max_tokens = longest(asked, at, family, report);
+    let is_forced = is_forced(tool_choice.as_ref()) && at.has_tools;
+    let reasoning = reasoning(asked, at, family, is_forced, max_tokens, report);
+    let (temperature, top_p, samples) = sampling(asked, at, family, reasoning, report);
+    let stops = family.stops().unwrap_or(usize::MAX);
+    if asked.stop.len() > stops {
+        report.say_in(Feature::ModelSetting, "stop");
+    }
+    let single = asked.parallel_tool_calls.filter(|_| family.parallel_tool_calls());
+    if asked.parallel_tool_calls == Some(false) && single.is_none() && at.has_tools {
+        report.say_in(Feature::ModelSetting, "parallel_tool_calls");
+    }
+    let holds_output = match &asked.output {
+        None => true,
+        Some(output) => {
+            (family.json_with_tools() || !at.has_tools) && (family.output_schema() || output.schema.is_none())
+        }
+    };
+    if !holds_output && let Some(output) = &asked.output {
+        report.say(Feature::JsonInWords);
+        words.push(json_words(output));
+    }
+    let in_words = (!words.is_empty()).then(|| words.join("\n\n"));
+    let parallel_tool_calls = single;
+    Settled {
+        reasoning,
+        temperature,
+        top_p,
+        samples,
+        stops,
+        tool_choice,
+        parallel_tool_calls,
+        max_tokens,
+        holds_output,
+        in_words,
+    }
+}
+
+fn json_words(output: &OutputSchema) -> String {
+    match &output.schema {
+        None => ASK_FOR_JSON.to_owned(),
+        Some(schema) => format!("{ASK_FOR_JSON} It follows this JSON Schema: {}", schema.as_str()),
+    }
+}
+
+fn is_forced(choice: Option<&ToolChoice>) -> bool {
+    matches!(choice, Some(ToolChoice::Required | ToolChoice::Named(_)))
+}
+
+fn tool_choice(
+    asked: &Chat,
+    at: Situation,
+    family: &Family,
+    report: &mut Report,
+    words: &mut Vec<String>,
+) -> Option<ToolChoice> {
+    let choice = asked.tool_choice.clone();
+    if family.forced_tools() != ForcedTools::No || !at.has_tools || !is_forced(choice.as_ref()) {
+        return choice;
+    }
+    report.say(Feature::ForcedTool);
+    words.push(match choice {
+        Some(ToolChoice::Named(name)) => format!("Answer with a call of the tool `{name}`."),
+        _ => "Answer with a call of one of the tools.".to_owned(),
+    });
+    Some(ToolChoice::Auto)
+}
+
+/// The longest answer, which the thoughts are part of.
+fn longest(asked: &Chat, at: Situation, family: &Family, report: &mut Report) -> Option<u32> {
+    let most = family.max_output();
+    let tokens = match (asked.max_tokens, most) {
+        (Some(asked), Some(most)) if asked > most => Some(most),
+        (Some(asked), _) => return Some(asked),
+        (None, _) => at.default_output,
+    };
+    if let Some(tokens) = tokens {
+        report.say_in(Feature::MaxOutput, format!("{tokens} tokens"));
+    }
+    tokens
+}
+
+/// The medium rung, for a model that must be told how much.
+const SOME: Effort = Effort::Medium;
+
+fn reasoning(
+    asked: &Chat,
+    at: Situation,
+    family: &Family,
+    is_forced: bool,
+    max_tokens: Option<u32>,
+    report: &mut Report,
+) -> Reasoning {
+    let dialect = report.target();
+    // A budget of nothing is no thinking.
+    let wish = asked.thinking.map(|wish| if wish == Thinking::Budget(0) { Thinking::Off } else { wish });
+    let wanted = !matches!(wish, None | Some(Thinking::Off));
+    // Each dialect can say only what it has a field for.
+    let efforts = !family.efforts().is_empty() && (dialect != Dialect::Anthropic || family.is_adaptive());
+    let adaptive = family.is_adaptive() && dialect != Dialect::OpenAi;
+    let budget = family.budget().filter(|_| dialect != Dialect::OpenAi);
+    let by_budget = !efforts || matches!(wish, Some(Thinking::Budget(_)));
+    // Of a model that is told by budgets, the API wants its thought before a call, and room for both.
+    let room = budget.is_none_or(|budget| max_tokens.is_none_or(|tokens| tokens > budget.least)) || !by_budget;
+    let may_not = (is_forced && family.forced_tools() == ForcedTools::WithoutReasoning)
+        || (at.has_tools && !family.tools_with_reasoning())
+        || (dialect == Dialect::Anthropic && at.is_begun && family.prefill())
+        || (dialect == Dialect::Anthropic && at.is_thoughtless && !adaptive)
+        || (dialect == Dialect::Anthropic && at.is_thoughtless && by_budget && budget.is_some())
+        || (dialect == Dialect::Anthropic && !room);
+    if !family.reasons() {
+        if wanted {
+            report.say(Feature::ModelReasoning);
+        }
+        return Reasoning::Unsaid;
+    }
+    if may_not && (wanted || family.reasons_by_default()) {
+        if wish != Some(Thinking::Off) {
+            report.say(Feature::Thinking);
+        }
+        let must_say = family.reasons_by_default() || at.is_thoughtless;
+        return match family.off() {
+            Off::Least | Off::Unsaid => Reasoning::Unsaid,
+            off if must_say || wish == Some(Thinking::Off) => Reasoning::Off(off),
+            _ => Reasoning::Unsaid,
+        };
+    }
+    // An effort leaves the half of the answer to the answer.
+    let of_effort = |effort: Effort| {
+        let own = models::budget_of(effort);
+        max_tokens.map_or(own, |tokens| own.min(tokens / 2))
+    };
+    let within = |tokens: u32| {
+        budget.map(|budget| {
+            let most =
+                budget.most.unwrap_or(u32::MAX).min(max_tokens.map_or(u32::MAX, |tokens| tokens.saturating_sub(1)));
+            tokens.clamp(budget.least, most.max(budget.least))
+        })
+    };
+    let at_effort = |effort: Effort| {
+        let effort = family.nearest(effort).unwrap_or(effort);
+        if adaptive && dialect == Dialect::Anthropic {
+            Reasoning::Adaptive(Some(effort))
+        } else {
+            Reasoning::Effort(effort)
+        }
+    };
+    match wish {
+        None => Reasoning::Unsaid,
+        Some(Thinking::Off) => match family.off() {
+            Off::Unsaid => Reasoning::Unsaid,
+            Off::Least => {
+                report.say(Feature::ThinkingOff);
+                match (efforts, within(0)) {
+                    (true, _) => at_effort(Effort::Minimal),
+                    (false, Some(least)) => Reasoning::Budget(least),
+                    (false, None) => Reasoning::Unsaid,
+                }
+            }
+            off => Reasoning::Off(off),
+        },
+        Some(Thinking::Auto) if adaptive => Reasoning::Adaptive(None),
+        Some(Thinking::Auto) => {
+            if dialect != Dialect::Gemini {
+                report.say(Feature::ThinkingAuto);
+            }
+            match within(of_effort(SOME)) {
+                _ if family.reasons_by_default() => Reasoning::Own,
+                _ if efforts => at_effort(SOME),
+                Some(tokens) => Reasoning::Budget(tokens),
+                None => Reasoning::Own,
+            }
+        }
+        Some(Thinking::Effort(effort)) if efforts => {
+            if family.nearest(effort) != Some(effort) {
+                report.say(Feature::ThinkingEffort);
+            }
+            at_effort(effort)
+        }
+        Some(Thinking::Effort(effort)) => {
+            report.say(Feature::ThinkingEffort);
+            match within(of_effort(effort)) {
+                Some(tokens) => Reasoning::Budget(tokens),
+                None if adaptive => Reasoning::Adaptive(None),
+                None => Reasoning::Own,
+            }
+        }
+        Some(Thinking::Budget(tokens)) => match within(tokens) {
+            Some(fitting) => {
+                if fitting != tokens {
+                    report.say(Feature::ThinkingBudget);
+                }
+                Reasoning::Budget(fitting)
+            }
+            None => {
+                report.say(Feature::ThinkingBudget);
+                match () {
+                    () if efforts => at_effort(models::effort_of(tokens)),
+                    () if adaptive => Reasoning::Adaptive(None),
+                    () => Reasoning::Own,
+                }
+            }
+        },
+    }
+}
+
+fn sampling(
+    asked: &Chat,
+    at: Situation,
+    family: &Family,
+    reasoning: Reasoning,
+    report: &mut Report,
+) -> (Option<f64>, Option<f64>, bool) {
+    let reasons = match reasoning {
+        Reasoning::Unsaid => family.reasons_by_default(),
+        Reasoning::Off(off) => off == Off::BetweenTools,
+        _ => true,
+    };
+    let samples =
+        family.sampling() != Sampling::None && !at.refuses_sampling && (family.samples_while_reasoning() || !reasons);
+    let (mut temperature, mut top_p) = (asked.temperature, asked.top_p);
+    if !samples {
+        // One is the default of both, so that nothing is lost with it.
+        if [temperature, top_p].into_iter().flatten().any(|value| value != 1.0) {
+            report.say(Feature::Sampling);
+        }
+        (temperature, top_p) = (None, None);
+    }
+    if family.sampling() == Sampling::One && temperature.is_some() && top_p.is_some() {
+        if top_p != Some(1.0) {
+            report.say(Feature::Sampling);
+        }
+        top_p = None;
+    }
+    let hottest = if report.target() == Dialect::Anthropic { 1.0 } else { 2.0 };
+    if let Some(asked) = &mut temperature
+        && !(0.0..=hottest).contains(asked)
+    {
+        report.say(Feature::Temperature);
+        *asked = asked.clamp(0.0, hottest);
+    }
+    if !samples {
+        report.drop_carried(&["top_k"]);
+    }
+    if !family.penalties() {
+        report.drop_carried(&["presence_penalty", "frequency_penalty", "presencePenalty", "frequencyPenalty"]);
+    }
+    (temperature, top_p, samples)
+}
