@@ -108,6 +108,12 @@ impl Classifier {
         Self { change: Some(Arc::new(change)) }
     }
 
+    /// Whether a refusal is retried or sent to another tier of its own accord, as the default table has it for none.
+    pub(crate) fn acts_on_refusals(&self) -> bool {
+        let class = self.classify(&LlmError::new(ErrorKind::Refusal, ""));
+        class.retry != Retry::No || class.failover != Failover::IfRouted
+    }
+
     /// What the layers do about this failure.
     pub fn classify(&self, error: &LlmError) -> Class {
         let class = row_of(error);
@@ -137,6 +143,10 @@ fn row_of(error: &LlmError) -> Class {
     let class = row(error.kind());
     match (error.kind(), error.status()) {
         (ErrorKind::InvalidRequest, Some(status)) if status.is_success() => Class { failover: Failover::Yes, ..class },
+        // The translation's mistake, or a table's that does not know the model: neither the caller's nor the provider's.
+        (ErrorKind::InvalidRequest, _) if error.refused().is_some() => {
+            Class::new(Retry::Yes, Failover::Yes, Count::Neutral)
+        }
         (ErrorKind::InvalidRequest, _) if error.is_doubted() => Class { failover: Failover::Yes, ..class },
         // Nothing was sent: that says nothing of the provider, and there is nothing to do again.
         (ErrorKind::Timeout, _) if error.is_unsent() => Class::new(Retry::No, Failover::Yes, Count::Neutral),

@@ -139,6 +139,10 @@ pub(crate) fn empty_answer(finish: Option<&FinishReason>, request: Option<&LlmRe
         Some(FinishReason::Length | FinishReason::Paused | FinishReason::ToolUse) => return None,
         // A stop text was the first that the model would have said.
         Some(FinishReason::Stop) if request.is_some_and(LlmRequest::names_stops) => return None,
+        // What the model would not say is its answer, unless another tier or another try is to be asked for one.
+        Some(FinishReason::Refusal) if !request.is_some_and(|request| request.context().refusal_is_error) => {
+            return None;
+        }
         Some(FinishReason::Filtered) => (ErrorKind::ContentPolicy, "the whole answer was filtered"),
         Some(FinishReason::Refusal) => (ErrorKind::Refusal, "the model declined and said nothing"),
         Some(FinishReason::ContextFull) => (ErrorKind::ContextLength, "the context window is full"),

@@ -10,7 +10,7 @@ use http::StatusCode;
 use tokio::time::Instant;
 use tower::BoxError;
 
-use crate::{Dialect, ledger::Attempt};
+use crate::{Dialect, ledger::Attempt, request::LeftOut};
 
 use self::chain::Chain;
 pub use self::kind::ErrorKind;
@@ -107,6 +107,7 @@ struct Inner {
     accepts: Option<u8>,
     evidence: Option<Arc<dyn Evidence>>,
     possible_repeat: bool,
+    refused: Option<LeftOut>,
     raw: Option<Bytes>,
     dialect: Option<Dialect>,
     attempts: Vec<Attempt>,
@@ -218,6 +219,16 @@ impl LlmError {
     /// store knows that it was the first.
     pub fn is_possible_repeat(&self) -> bool {
         self.0.possible_repeat
+    }
+
+    /// Says which parameter the model refused, where the request can be asked again without it.
+    pub(crate) fn refuse(&mut self, parameter: LeftOut) {
+        self.0.refused = Some(parameter);
+    }
+
+    /// The parameter that the model refused, where the request can be asked again without it.
+    pub(crate) fn refused(&self) -> Option<LeftOut> {
+        self.0.refused
     }
 
     pub(crate) fn is_doubted(&self) -> bool {

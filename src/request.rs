@@ -64,7 +64,17 @@ struct Said {
     first_tier_only: bool,
     requires_human: bool,
     shadow: bool,
+    left_out: Vec<LeftOut>,
     extensions: Extensions,
+}
+
+/// A parameter that a request goes without from here on, since its model refused it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LeftOut {
+    /// Where it stands in a body of the provider's dialect.
+    pub(crate) path: &'static str,
+    /// Whether the model takes none of it from anybody.
+    pub(crate) lasting: bool,
 }
 
 #[derive(Clone)]
@@ -90,6 +100,7 @@ impl LlmRequest {
                 first_tier_only: false,
                 requires_human: false,
                 shadow: false,
+                left_out: Vec::new(),
                 extensions: Extensions::new(),
             }),
             context: Context::default(),
@@ -353,6 +364,18 @@ impl LlmRequest {
         Self { said: Arc::new(said), context }
     }
 
+    /// The same request without a parameter that its model refused.
+    pub(crate) fn leaving_out(&self, parameter: LeftOut) -> Self {
+        let mut request = self.clone();
+        request.said_mut().left_out.push(parameter);
+        request
+    }
+
+    /// The parameters that its model has refused so far.
+    pub(crate) fn left_out(&self) -> &[LeftOut] {
+        &self.said.left_out
+    }
+
     /// The session, to keep.
     pub(crate) fn session_kept(&self) -> Option<Arc<str>> {
         self.said.session.clone()
@@ -424,15 +447,15 @@ pub struct Context {
     pub(crate) counted_in: u32,
     /// Which layer ends the request at its deadline.
     pub(crate) deadline_keeper: DeadlineKeeper,
+    /// Whether a layer further out does something about a model's refusal: then one without a word is told as an error.
+    pub(crate) refusal_is_error: bool,
     /// When the request entered the outermost layer that reads the clock, or was last sent on after a wait: saves the
     /// others a reading.
     pub(crate) begun: Option<Instant>,
 }
 
 /// Which layer ends a request at its deadline.
-// As wide as it is for the sake of the context's size, like `CommitPoint`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u16)]
 pub(crate) enum DeadlineKeeper {
     /// None so far: the next layer that waits does.
     Nobody,
@@ -461,6 +484,7 @@ impl Default for Context {
             commit: None,
             counted_in: 0,
             deadline_keeper: DeadlineKeeper::Nobody,
+            refusal_is_error: false,
             begun: None,
         }
     }

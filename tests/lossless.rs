@@ -324,10 +324,17 @@ async fn an_error_can_be_returned_as_it_came() {
     assert_eq!(error.raw().map(|raw| &raw[..]), Some(BODY.as_bytes()));
 
     // What says nothing is a failure here, and its bytes are the provider's answer all the same.
-    const SILENT: &str = r#"{"type":"message","content":[],"stop_reason":"refusal","stop_details":{"category":"bio"}}"#;
+    const SILENT: &str = r#"{"type":"message","content":[],"stop_reason":"end_turn","stop_sequence":null}"#;
     let provider = Provider::answers(SILENT);
     let error = provider.ask(wire(Dialect::Anthropic, ODD), None).await.unwrap_err();
-    assert_eq!((error.kind(), error.raw().map(|raw| &raw[..])), (ErrorKind::Refusal, Some(SILENT.as_bytes())));
+    assert_eq!((error.kind(), error.raw().map(|raw| &raw[..])), (ErrorKind::EmptyAnswer, Some(SILENT.as_bytes())));
+
+    // A model that would not speak has answered.
+    const DECLINED: &str =
+        r#"{"type":"message","content":[],"stop_reason":"refusal","stop_details":{"category":"bio"}}"#;
+    let provider = Provider::answers(DECLINED);
+    let response = provider.ask(wire(Dialect::Anthropic, ODD), None).await.unwrap();
+    assert_eq!(response.body().wire(), Some((Dialect::Anthropic, &Bytes::from_static(DECLINED.as_bytes()))));
 }
 
 #[tokio::test]

@@ -36,7 +36,8 @@ pub enum ErrorKind {
     TooLarge,
     /// The provider's content policy refused the request or cut the answer.
     ContentPolicy,
-    /// The model declined and said nothing else.
+    /// The model declined and said nothing else, and a layer further out asks another tier, or again, for that. Elsewhere it is
+    /// an answer.
     Refusal,
     /// The request is wrong; the same request fails everywhere (400, 422).
     InvalidRequest,

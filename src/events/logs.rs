@@ -255,6 +255,13 @@ impl Subscriber for Logs {
             Event::Reloaded { kept, changed, .. } => {
                 line!(Level::INFO, event = "reloaded", kept = *kept, changed = *changed);
             }
+            Event::ParameterRefused { provider, model, parameter, .. } => line!(
+                Level::WARN,
+                event = "parameter_refused",
+                provider = &**provider,
+                model = &**model,
+                parameter = *parameter,
+            ),
             // Said where it happens, with its cause.
             Event::StoreChanged { .. } => {}
             Event::ReloadRefused { problem, .. } => {

@@ -201,6 +201,19 @@ pub enum Event {
         /// When.
         at: Instant,
     },
+    /// A model refused a parameter that the translation carried or that its caller chose for another model, and answered
+    /// without it: it is left out for an hour. Sent once for each. A table of models that knows this one spares the first
+    /// call.
+    ParameterRefused {
+        /// The provider, as its leaf is named.
+        provider: Arc<str>,
+        /// The model.
+        model: Arc<str>,
+        /// Where it stands in a body of the provider's dialect.
+        parameter: &'static str,
+        /// When.
+        at: Instant,
+    },
     /// A configuration was refused; the one before goes on.
     ReloadRefused {
         /// What is wrong with it.

@@ -6,10 +6,12 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use steadfast::{
-    BoxLlmService, Chat, CircuitBreakerLayer, Dialect, ErrorKind, LlmError, LlmRequest, Wire,
+    BoxLlmService, Chat, CircuitBreakerLayer, Classifier, Dialect, ErrorKind, FallbackLayer, LlmError, LlmRequest,
+    Wire,
     chat::Message,
+    classify::Failover,
     events::CircuitState,
-    providers::{Anthropic, Gemini, OpenAi},
+    providers::{Anthropic, Canned, Gemini, OpenAi},
 };
 use tower::{Layer, ServiceExt};
 
@@ -134,12 +136,36 @@ async fn an_answer_that_is_empty_for_no_reason_is_the_providers_failure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_without_a_word_opens_nothing() {
+async fn a_refusal_without_a_word_is_passed_on_and_opens_nothing() {
     for stream in [false, true] {
         let request = LlmRequest::prompt("hello").stream(stream);
         let refused = empty(Dialect::Anthropic, "refusal", stream);
         let (met, state) = ask(leaf(Dialect::Anthropic, refused, stream), &request).await;
-        assert!(met.iter().all(|met| met.as_ref().is_err_and(|error| error.kind() == ErrorKind::Refusal)), "{met:?}");
+        assert!(met.iter().all(|met| met.as_deref().is_ok_and(str::is_empty)), "{met:?}");
         assert_eq!(state, CircuitState::Closed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_without_a_word_goes_where_refusals_are_sent() {
+    let unlike = |error: &LlmError| error.kind() == ErrorKind::Refusal;
+    let eager = Classifier::overridden(move |error, mut class| {
+        if unlike(error) {
+            class.failover = Failover::Yes;
+        }
+        class
+    });
+    let plain = || FallbackLayer::new("a").tier("b", Canned::text("another model's answer"));
+    for (layer, text) in [
+        (plain(), ""),
+        (plain().route(ErrorKind::Refusal, ["b"]).unwrap(), "another model's answer"),
+        (plain().classifier(eager), "another model's answer"),
+    ] {
+        for stream in [false, true] {
+            let refused = empty(Dialect::Anthropic, "refusal", stream);
+            let llm = layer.clone().layer(leaf(Dialect::Anthropic, refused, stream));
+            let answer = llm.oneshot(LlmRequest::prompt("hello").stream(stream)).await.unwrap();
+            assert_eq!(answer.text().await.unwrap(), text);
+        }
     }
 }

@@ -64,8 +64,11 @@ fn stops() -> &'static [u64] {
     if is_full() { &[1, 5, 30] } else { &[1, 3] }
 }
 
-/// What nobody waits longer for than a store, with what a provider takes and a busy machine besides.
-const LONGEST: Duration = Duration::from_millis(1000 + 100 + 900);
+/// What nobody waits longer for: a store's second and what a provider takes; and, where other programs have a share of the machine,
+/// what they take.
+fn longest() -> Duration {
+    Duration::from_millis(1000 + 100 + if is_full() { 0 } else { 900 })
+}
 /// Between two troubles.
 const REST: Duration = Duration::from_millis(1500);
 
@@ -90,7 +93,7 @@ async fn trouble(what: &str, load: &Load, lasts: Duration) {
     println!("{what}, {lasts:?}: {} answered by now, the slowest {slowest:?}", load.seen.answered.load(Relaxed));
     let wrong = load.seen.wrong.lock().unwrap();
     assert!(wrong.is_empty(), "{what}: {wrong:#?}");
-    assert!(slowest.0 < LONGEST, "{what}: {slowest:?}");
+    assert!(slowest.0 < longest(), "{what}: {slowest:?}");
 }
 
 async fn rests(what: &str, load: &Load) {
@@ -180,7 +183,7 @@ async fn two_replicas_lose_nothing_through_a_redis_and_a_postgresql_in_every_tro
     }
     for gateway in gateways {
         let log = gateway.stop().err;
-        let of_stores = log.lines().filter(|line| line.contains("store") || line.contains("Redis")).count();
+        let of_stores = log.lines().filter(|line| line.contains("steadfast::store")).count();
         // Each trouble begins and ends, for each purpose.
         assert!(of_stores < 200, "{of_stores} lines: {log}");
     }

@@ -176,8 +176,7 @@ impl LeafPlan {
         for (name, value) in &self.headers {
             leaf = leaf.header(name.clone(), value.clone());
         }
-        leaf = leaf.families(self.families.clone());
-        leaf.over(makings.transport())
+        leaf.families(self.families.clone()).events(&makings.events).over(makings.transport())
     }
 
     fn simulated(&self) -> Simulated {

@@ -143,6 +143,7 @@ impl Machine {
             | Event::BudgetReached { .. }
             | Event::BudgetReset { .. }
             | Event::StoreChanged { .. }
+            | Event::ParameterRefused { .. }
             | Event::HandedOver(_)
             | Event::Mirrored(_)
             | Event::NotCompared { .. }

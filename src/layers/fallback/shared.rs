@@ -36,6 +36,8 @@ pub(super) struct Shared {
     pub(super) limited: bool,
     /// Whether none of that, nor what a feature says of levels, can keep a usual request from its way.
     plain: bool,
+    /// Whether a refusal of one tier's model is put to another.
+    pub(super) acts_on_refusals: bool,
     /// Whether each tier has ever answered.
     worked: Box<[AtomicBool]>,
     /// The tier that serves now, as the events tell it. Read by every request; changed under the lock.
@@ -73,6 +75,7 @@ impl Shared {
                 && config.levels.is_empty()
                 && config.all_open == AllOpen::Fail
                 && config.all_opens.is_empty(),
+            acts_on_refusals: config.routes.contains_key(&ErrorKind::Refusal) || config.classifier.acts_on_refusals(),
             worked: (0..=config.tiers.len()).map(|_| AtomicBool::new(false)).collect(),
             serving: AtomicUsize::new(0),
             changes: Mutex::default(),

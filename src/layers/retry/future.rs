@@ -181,6 +181,9 @@ where
                     rest.token = Some(token);
                     rest.progress.retries = rest.progress.retries.saturating_add(1);
                     rest.progress.waited = Some(after);
+                    if let Some(parameter) = error.refused() {
+                        *this.request = this.request.leaving_out(parameter);
+                    }
                     // The failure goes here, and with it the answer's bytes and its cause.
                     drop(error);
                     rest.waiting = true;

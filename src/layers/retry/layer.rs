@@ -83,7 +83,9 @@ impl RetryWithJitterLayer {
     /// not retried whatever the table says.
     #[must_use]
     pub fn classifier(mut self, classifier: Classifier) -> Self {
-        self.change().classifier = classifier;
+        let policy = self.change();
+        policy.acts_on_refusals = classifier.acts_on_refusals();
+        policy.classifier = classifier;
         self
     }
 

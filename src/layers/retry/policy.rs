@@ -22,6 +22,8 @@ pub(super) struct Policy {
     pub(super) retry_timeouts: bool,
     pub(super) budget: RetryBudget,
     pub(super) classifier: Classifier,
+    /// Whether the classifier has a model's refusal retried.
+    pub(super) acts_on_refusals: bool,
     /// One source for all requests: a source for each, seeded alike, would give all of them the same waits.
     rng: Arc<Mutex<fastrand::Rng>>,
 }
@@ -69,6 +71,11 @@ impl Policy {
         if asked > self.max_delay {
             return Err(Stop::LongWait);
         }
+        // What is asked without the refused parameter is another request: there is nothing to wait for.
+        if error.refused().is_some() {
+            let token = self.budget.reserve(now).ok_or(Stop::Budget)?;
+            return Ok(Scheduled { after: Duration::ZERO, token });
+        }
         let backoff = self.backoff(kind).capped(self.max_delay);
         let after = backoff.delay_from(asked, progress.retries, progress.waited, &mut self.draw());
         if context.time_left(now).is_some_and(|left| left <= after) {
@@ -115,6 +122,7 @@ impl Default for Policy {
             retry_timeouts: false,
             budget: RetryBudget::new(),
             classifier: Classifier::default(),
+            acts_on_refusals: false,
             rng: Arc::new(Mutex::new(fastrand::Rng::new())),
         }
     }

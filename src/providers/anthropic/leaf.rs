@@ -13,7 +13,7 @@ use crate::{
     Dialect, ErrorKind, InvalidConfig, LlmError,
     chat::{Chat, Message},
     providers::{
-        http::{Asked, BaseUrl, Facts, Fault, HttpLeaf, Protocol, Variable, variable},
+        http::{Asked, BaseUrl, Facts, Fault, HttpLeaf, Optional, Protocol, Variable, variable},
         splice::MaxTokens,
     },
     translate::Report,
@@ -114,6 +114,22 @@ impl Protocol for Messages {
 
     fn max_tokens_fields(&self) -> &'static [MaxTokens] {
         &[MaxTokens { within: None, name: "max_tokens" }]
+    }
+
+    fn optional(&self) -> &'static [Optional] {
+        const OPTIONAL: &[Optional] = &[
+            Optional::new("temperature"),
+            Optional::new("top_p"),
+            Optional::new("top_k"),
+            Optional::new("stop_sequences"),
+            Optional::called("thinking", &["adaptive", "budget_tokens"]),
+            Optional::new("output_config.effort"),
+            Optional::new("service_tier"),
+            Optional::new("metadata"),
+            Optional::new("context_management"),
+            Optional::new("cache_control"),
+        ];
+        OPTIONAL
     }
 
     fn key(&self, key: &str) -> (HeaderName, String) {

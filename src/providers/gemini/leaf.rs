@@ -8,7 +8,7 @@ use crate::{
     Dialect, ErrorKind, InvalidConfig, LlmError,
     chat::{Chat, Message},
     providers::{
-        http::{Asked, BaseUrl, Facts, Fault, HttpLeaf, Protocol, Variable, variable},
+        http::{Asked, BaseUrl, Facts, Fault, HttpLeaf, Optional, Protocol, Variable, variable},
         splice::MaxTokens,
     },
     translate::Report,
@@ -99,6 +99,27 @@ impl Protocol for GenerateContent {
             field("generation_config", "maxOutputTokens"),
         ];
         FIELDS
+    }
+
+    fn optional(&self) -> &'static [Optional] {
+        const OPTIONAL: &[Optional] = &[
+            Optional::new("generationConfig.temperature"),
+            Optional::new("generationConfig.topP"),
+            Optional::new("generationConfig.topK"),
+            Optional::new("generationConfig.seed"),
+            Optional::new("generationConfig.stopSequences"),
+            Optional::called("generationConfig.presencePenalty", &["penalty"]),
+            Optional::called("generationConfig.frequencyPenalty", &["penalty"]),
+            Optional::new("generationConfig.responseLogprobs"),
+            Optional::new("generationConfig.logprobs"),
+            Optional::called(
+                "generationConfig.thinkingConfig",
+                &["thinking", "thinking_budget", "thinking_level", "budget"],
+            ),
+            Optional::new("generationConfig.mediaResolution"),
+            Optional::new("labels"),
+        ];
+        OPTIONAL
     }
 
     fn key(&self, key: &str) -> (HeaderName, String) {

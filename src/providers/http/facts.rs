@@ -18,6 +18,8 @@ pub(crate) struct Facts {
     pub(crate) kind: Option<String>,
     /// `error.status`, Google's name of the failure.
     pub(crate) status: Option<String>,
+    /// `error.param`, or the last of `detail[].loc`: the parameter that it is about.
+    pub(crate) param: Option<String>,
     /// `error.message`, or what stands in its place. Never the whole body, which may repeat the prompt.
     pub(crate) message: String,
     /// `error.details`, where it is a list.
@@ -37,7 +39,9 @@ impl Facts {
             if has("message") {
                 Some(Self::read(body))
             } else if has("detail") {
-                Some(Self { message: details_text(&fields["detail"]), ..Self::default() })
+                let detail = &fields["detail"];
+                let place = detail.get(0).and_then(|first| first.get("loc")?.as_array()?.last()?.as_str());
+                Some(Self { message: details_text(detail), param: place.map(Into::into), ..Self::default() })
             } else {
                 let first = fields.get("errors")?.as_array()?.first()?;
                 Some(Self::read(first))
@@ -75,6 +79,7 @@ impl Facts {
             number: number("code").or_else(|| number("status_code")).or_else(|| number("raw_status_code")),
             kind: text(error, "type"),
             status: text(error, "status"),
+            param: text(error, "param"),
             message: match error.get("message") {
                 Some(Value::String(message)) => message.clone(),
                 Some(other) => details_text(other),

@@ -8,8 +8,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use tower::{BoxError, Service, ServiceExt, util::BoxCloneSyncService};
 
-use super::{BaseUrl, Limits, Protocol, RequestBody};
-use crate::{CommitPoint, InvalidConfig, models::FamilyTable, providers::transport::HttpClient};
+use super::{BaseUrl, Limits, Protocol, RequestBody, refused::Remembered};
+use crate::{CommitPoint, Events, InvalidConfig, models::FamilyTable, providers::transport::HttpClient};
 
 pub(super) type Body = UnsyncBoxBody<Bytes, BoxError>;
 pub(crate) type Transport = BoxCloneSyncService<Request<RequestBody>, Response<Body>, BoxError>;
@@ -37,6 +37,8 @@ pub(super) struct Settings<P> {
     pub(super) limits: Limits,
     pub(super) headers: HeaderMap,
     pub(super) strict: bool,
+    pub(super) events: Option<Events>,
+    pub(super) refused: Arc<Remembered>,
     pub(super) families: FamilyTable,
     /// What the first request had of its own that every other one has too.
     pub(super) usual: OnceLock<Usual>,
@@ -64,6 +66,8 @@ impl<P: Protocol> HttpLeaf<P> {
             limits: Limits::default(),
             headers: HeaderMap::new(),
             strict: false,
+            events: None,
+            refused: Arc::default(),
             families: FamilyTable::builtin(),
             usual: OnceLock::new(),
         };
@@ -100,6 +104,19 @@ impl<P: Protocol> HttpLeaf<P> {
     #[must_use]
     pub fn strict(mut self, strict: bool) -> Self {
         self.settings_mut().strict = strict;
+        self
+    }
+
+    /// Sets where [`Event::ParameterRefused`](crate::Event::ParameterRefused) is sent. Default: nowhere.
+    ///
+    /// The model may refuse a parameter that the request can do without: one that the translation carried, or a caller's own
+    /// where the leaf's [`model`](Self::model) is not the one that the caller named. A
+    /// [`RetryWithJitter`](crate::RetryWithJitter) around the leaf then asks again without it, and so does a later request for an
+    /// hour; what is left out is in [`LlmResponse::notes`](crate::LlmResponse::notes). A [strict](Self::strict) leaf leaves
+    /// nothing out.
+    #[must_use]
+    pub fn events(mut self, events: &Events) -> Self {
+        self.settings_mut().events = Some(events.clone());
         self
     }
 

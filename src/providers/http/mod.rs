@@ -49,6 +49,7 @@ mod limits;
 #[cfg(feature = "cache")]
 mod post;
 mod protocol;
+mod refused;
 mod service;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -65,6 +66,7 @@ pub(crate) use self::{
     failure::LONGEST_RATE_WAIT,
     leaf::{Variable, variable},
     protocol::{Asked, Fault, Protocol, StreamDecoder, to_json, to_value},
+    refused::Optional,
 };
 pub use self::{body::RequestBody, leaf::HttpLeaf, limits::Limits};
 pub use super::future::ResponseFuture;

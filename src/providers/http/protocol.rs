@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
 use serde_json::Value;
 
-use super::Facts;
+use super::{Facts, Optional};
 use crate::{
     Dialect, ErrorKind, LlmError, StreamEvent,
     chat::{Chat, Message},
@@ -33,6 +33,10 @@ pub(crate) trait Protocol: Clone + fmt::Debug + Send + Sync + Unpin + 'static {
 
     /// The fields that say how long an answer may be, the one to add first.
     fn max_tokens_fields(&self) -> &'static [MaxTokens];
+
+    /// What a request can do without, where the model refuses it: the rules of [`translate`](crate::translate) leave it out
+    /// elsewhere too.
+    fn optional(&self) -> &'static [Optional];
 
     /// The header that carries the key.
     fn key(&self, key: &str) -> (HeaderName, String);

@@ -7,19 +7,22 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::BodyExt;
+use tokio::time::Instant;
 use tower::{BoxError, Service};
 
 use super::{
-    Asked, HttpLeaf, Protocol, RequestBody,
+    Asked, Facts, HttpLeaf, Protocol, RequestBody,
     failure::{self, Origin, Secret},
     frames::Frames,
     leaf::{Body, Settings, Transport, Usual},
+    refused,
 };
 use crate::{
-    CommitPoint, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse, Wire,
+    CommitPoint, ErrorKind, Event, LlmBody, LlmError, LlmRequest, LlmResponse, Wire,
     commit::{Commit, empty_answer},
     models::{Family, UNKNOWN},
     providers::{future::ResponseFuture, splice},
+    request::LeftOut,
     translate::{Names, Report, fit, may_need_mending, mend},
     wall_clock,
     wire::{FIELDS, Object, Stop, offload},
@@ -86,6 +89,8 @@ fn is_long_work<P: Protocol>(settings: &Settings<P>, request: &LlmRequest, model
         wire.dialect() != P::DIALECT
             || may_need_mending(wire, settings.protocol.target())
             || model.is_some_and(|model| another(settings, wire, model).is_some())
+            || !request.left_out().is_empty()
+            || settings.refused.is_any()
     };
     request.wire().is_some_and(|wire| wire.is_large() && is_read(wire))
 }
@@ -156,9 +161,83 @@ fn prepare<P: Protocol>(
             (settings.protocol.encode(&chat, to, stream, &mut report)?.into(), names)
         }
     };
-    let notes = report.finish(settings.strict && own.is_none())?;
+    let mut notes = report.finish(settings.strict && own.is_none())?;
+    let body = leave_out(settings, request, model, body, &mut notes);
     let path = settings.protocol.path(model, stream);
     Ok((addressed(settings, headers, &path, body)?, Told { notes, names }))
+}
+
+/// The body without what the model is known to refuse.
+fn leave_out<P: Protocol>(
+    settings: &Settings<P>,
+    request: &LlmRequest,
+    model: &str,
+    body: RequestBody,
+    notes: &mut Vec<Cow<'static, str>>,
+) -> RequestBody {
+    let refused = settings.refused.of(model);
+    if refused.is_empty() && request.left_out().is_empty() || settings.strict {
+        return body;
+    }
+    // What the caller chose for the very model that it named is the caller's.
+    let refused = refused.into_iter().filter(|_| !is_callers_choice::<P>(request, model));
+    let mut body = body.into_bytes();
+    for path in refused.chain(request.left_out().iter().map(|parameter| parameter.path)) {
+        if let Some(shorter) = refused::without(&body, path) {
+            body = shorter.into();
+            notes.push(format!("refused_parameter: `{path}` was left out: the model refuses it").into());
+        }
+    }
+    body.into()
+}
+
+/// Whether what is in the request is what the caller wrote for this model.
+fn is_callers_choice<P: Protocol>(request: &LlmRequest, model: &str) -> bool {
+    request.wire().is_some_and(|wire| wire.dialect() == P::DIALECT) && request.model() == Some(model)
+}
+
+/// The parameter that an error is about, if the request has it, can do without it, and is to be asked again.
+async fn refused_parameter<P: Protocol>(
+    settings: &Arc<Settings<P>>,
+    request: &LlmRequest,
+    model: Option<&Arc<str>>,
+    error: &LlmError,
+) -> Option<LeftOut> {
+    let model = model.filter(|_| error.kind() == ErrorKind::InvalidRequest && !settings.strict)?;
+    let body = serde_json::from_slice(error.raw()?).ok()?;
+    let refusal = refused::named(&Facts::of_error(&body)?, settings.protocol.optional())?;
+    let is_own = request.wire().is_some_and(|wire| wire.dialect() == P::DIALECT);
+    if is_own && (is_callers_choice::<P>(request, model) || !refusal.is_unsupported) {
+        return None;
+    }
+    let is_long = is_long_work(settings, request, Some(model));
+    let (its, asked, model, path) = (settings.clone(), request.clone(), model.clone(), refusal.parameter.path);
+    let look = move |stop| {
+        let (sent, _) = prepare(&its, &asked, Some(&model), asked.is_stream(), stop)?;
+        Ok(refused::without(&sent.into_body().into_bytes(), path).is_some())
+    };
+    let is_there = match is_long {
+        true => offload(request.context().deadline, look).await,
+        false => look(Stop::default()),
+    };
+    is_there.is_ok_and(|is_there| is_there).then_some(refusal.parameter)
+}
+
+/// Remembers what the model refused and has answered without.
+fn remember<P: Protocol>(settings: &Settings<P>, request: &LlmRequest, model: Option<&Arc<str>>) {
+    let Some(model) = model else { return };
+    for parameter in request.left_out().iter().filter(|parameter| parameter.lasting) {
+        if settings.refused.add(model, parameter.path)
+            && let Some(events) = &settings.events
+        {
+            events.send_with(|| Event::ParameterRefused {
+                provider: settings.provider.clone(),
+                model: model.clone(),
+                parameter: parameter.path,
+                at: Instant::now(),
+            });
+        }
+    }
 }
 
 /// The model that is asked, and whether the caller meant one of another family.
@@ -278,9 +357,17 @@ fn answer<P: Protocol>(
         let protocol = &settings.protocol;
         if !head.status.is_success() {
             let body = read_error(body, settings.limits.error).await;
-            let error =
+            let mut error =
                 failure::of_status(protocol, &origin.secret, head.status, &head.headers, body, wall_clock::now());
+            // In a box: it is rare, and every call would have room for it.
+            let refused = Box::pin(refused_parameter(&settings, &request, origin.model.as_ref(), &error)).await;
+            if let Some(parameter) = refused {
+                error.refuse(parameter);
+            }
             return Err(origin.stamp(error));
+        }
+        if !request.left_out().is_empty() {
+            remember(&settings, &request, origin.model.as_ref());
         }
         let body = match Form::of(&head.headers, request.is_stream()) {
             Form::Compressed => {

@@ -8,7 +8,7 @@ use crate::{
     Dialect, ErrorKind, InvalidConfig, LlmError,
     chat::{Chat, Message},
     providers::{
-        http::{Asked, BaseUrl, Facts, Fault, HttpLeaf, Protocol, Variable, variable},
+        http::{Asked, BaseUrl, Facts, Fault, HttpLeaf, Optional, Protocol, Variable, variable},
         splice::MaxTokens,
     },
     translate::{Report, Target},
@@ -123,6 +123,36 @@ impl Protocol for ChatCompletions {
             Flavour::Own => &[NEW, OLD],
             Flavour::Compatible | Flavour::Mistral => &[OLD, NEW],
         }
+    }
+
+    fn optional(&self) -> &'static [Optional] {
+        const OPTIONAL: &[Optional] = &[
+            Optional::new("temperature"),
+            Optional::new("top_p"),
+            Optional::new("top_k"),
+            Optional::new("min_p"),
+            Optional::new("frequency_penalty"),
+            Optional::new("presence_penalty"),
+            Optional::new("seed"),
+            Optional::new("logit_bias"),
+            Optional::new("top_logprobs"),
+            Optional::new("logprobs"),
+            Optional::new("stop"),
+            Optional::new("reasoning_effort"),
+            Optional::new("reasoning"),
+            Optional::new("verbosity"),
+            Optional::new("parallel_tool_calls"),
+            Optional::new("service_tier"),
+            Optional::new("metadata"),
+            Optional::new("user"),
+            Optional::new("safety_identifier"),
+            Optional::new("store"),
+            Optional::new("prompt_cache_key"),
+            Optional::new("prompt_cache_retention"),
+            Optional::new("prediction"),
+            Optional::new("stream_options"),
+        ];
+        OPTIONAL
     }
 
     fn key(&self, key: &str) -> (HeaderName, String) {

@@ -137,7 +137,7 @@ fn readable<T>(rows: &[Row], of: impl Fn(&Row) -> Result<T, Damaged>) -> impl It
 }
 
 /// How long a caller waits for a task to be written down: twice, where the server is found away only then.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_millis(400);
 const LOCKED: &str = "FOR UPDATE";
 /// How often an insert looks again, where the task that stood in its way is gone.
 const TRIES: usize = 3;

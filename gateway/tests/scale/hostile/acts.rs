@@ -238,7 +238,7 @@ pub(crate) fn to_be_blamed_on_others() -> Vec<(&'static str, bool, Vec<Sent>)> {
             };
             none("").into_iter().map(one).collect()
         }),
-        ("a refusal without a word", false, [both(UNSPEAKABLE, ""), both(UNSPEAKABLE, "")].concat()),
+        ("a refusal without a word", true, [both(UNSPEAKABLE, ""), both(UNSPEAKABLE, "")].concat()),
         ("a firewall's page", false, (0..8).map(|number| numbered(number, BLOCKED)).collect()),
         ("many different bad requests", false, (0..60).map(|number| numbered(number, UNREADABLE)).collect()),
     ]

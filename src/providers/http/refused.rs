@@ -1,0 +1,352 @@
+//! Parameters that a model refuses: which one an error names, what a body is without it, and what a leaf remembers.
+//!
+//! Tables of what models take are never complete. A 400 that names a parameter which the request can do without is therefore
+//! asked once more without it, and where the model has none of it, the leaf leaves it out from then on.
+
+use std::{
+    fmt::Write,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+
+use super::Facts;
+use crate::{
+    request::LeftOut,
+    sync::{Mutex, lock},
+};
+
+/// A parameter that a request can do without.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Optional {
+    /// Where it stands in the body, such as `generationConfig.topK`.
+    pub(crate) path: &'static str,
+    /// What else the provider's errors call it.
+    pub(crate) aliases: &'static [&'static str],
+}
+
+impl Optional {
+    /// A parameter that the provider's errors call by its path or the last name in it.
+    pub(crate) const fn new(path: &'static str) -> Self {
+        Self::called(path, &[])
+    }
+
+    /// A parameter with further names.
+    pub(crate) const fn called(path: &'static str, aliases: &'static [&'static str]) -> Self {
+        Self { path, aliases }
+    }
+
+    /// Whether a provider's word stands for this parameter, or for something in it. Providers write one path in several ways:
+    /// `generation_config.top_k`, `topK`.
+    fn is(&self, word: &str) -> bool {
+        let mut names = word.split('.');
+        let is_within = self.path.split('.').all(|name| names.next().is_some_and(|word| is_alike(word, name)));
+        let last = self.path.rsplit('.').next().unwrap_or(self.path);
+        is_within || is_alike(word, last) || self.aliases.iter().any(|alias| is_alike(word, alias))
+    }
+}
+
+fn is_alike(one: &str, other: &str) -> bool {
+    let letters = |text: &str| -> Vec<u8> {
+        text.bytes().filter(|byte| *byte != b'_').map(|byte| byte.to_ascii_lowercase()).collect()
+    };
+    letters(one) == letters(other)
+}
+
+/// What an error says of a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) parameter: LeftOut,
+    /// Whether the provider says that the model does not take it, and not that the caller has set it wrongly.
+    pub(super) is_unsupported: bool,
+}
+
+/// The parameter that a provider's error is about, if the request can do without it.
+///
+/// Words count as the provider's only where they begin the message: further in they may be the caller's own.
+pub(super) fn named(facts: &Facts, optional: &[Optional]) -> Option<Refusal> {
+    let message = facts.message.trim_start();
+    let begin = &message[..message.floor_char_boundary(BEGIN)];
+    let path = (facts.param.as_deref().into_iter().chain(words(begin)))
+        .find_map(|word| optional.iter().find(|parameter| parameter.is(word)))?
+        .path;
+    let says = |phrases: &[&str]| phrases.iter().any(|phrase| begin.contains(phrase));
+    let is_unsupported = says(&UNSUPPORTED);
+    // A value that it does not take may be another caller's right one, and so may what goes without something else.
+    let depends = says(&["alue", "cannot both", " when ", " if ", " while ", " with thinking", " together "]);
+    let lasting = is_unsupported && (!depends || says(&["nly the default"]));
+    Some(Refusal { parameter: LeftOut { path, lasting }, is_unsupported })
+}
+
+/// How much of a message is looked at.
+const BEGIN: usize = 160;
+
+/// How providers say that a model does not take something.
+const UNSUPPORTED: [&str; 10] = [
+    "upport",
+    "not permitted",
+    "deprecated",
+    "nknown",
+    "nrecognized",
+    "not enabled",
+    "not available",
+    "not allowed",
+    "cannot both",
+    "only works in thinking mode",
+];
+
+/// The words at a message's begin that name a parameter, if it names any: the likeliest first.
+fn words(begin: &str) -> impl Iterator<Item = &str> {
+    let is_name = |word: &&str| {
+        !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
+    };
+    let quoted = begin.split(['\'', '`', '"']).skip(1).step_by(2).filter(is_name);
+    // `temperature` and `top_p` cannot both be specified: the first of them stays.
+    let second = quoted.clone().nth(1).filter(|_| begin.contains("cannot both"));
+    let before_colon = begin.split_once(':').map(|(before, _)| before);
+    let after = |phrase: &str| begin.split_once(phrase).and_then(|(_, after)| after.split([' ', '.', ',']).next());
+    let verbs = [" is ", " are ", " must ", " may ", " cannot "];
+    let verb = verbs.iter().filter_map(|verb| begin.find(verb)).min();
+    let subject = verb.and_then(|verb| begin[..verb].rsplit(' ').next());
+    // This model only works in thinking mode. Thinking budget .. Adaptive thinking is ..
+    let first = begin.split(' ').next().filter(|word| word.starts_with(char::is_uppercase));
+    let plain = [
+        before_colon,
+        subject,
+        after("supplied: "),
+        after("upport parameter "),
+        after("upport the "),
+        after("upport "),
+        first,
+    ];
+    second.into_iter().chain(quoted.take(1)).chain(plain.into_iter().flatten().filter(is_name))
+}
+
+/// A body without the parameter at a path; every other value is spelled as it was. `None`: it has no such parameter.
+pub(super) fn without(body: &[u8], path: &str) -> Option<Vec<u8>> {
+    let fields: Fields<'_> = serde_json::from_slice(body).ok()?;
+    let (name, within) = path.split_once('.').map_or((path, None), |(name, within)| (name, Some(within)));
+    let mut found = false;
+    let mut out = String::with_capacity(body.len());
+    for (field, value) in &fields.0 {
+        let inner = match within {
+            _ if field != name => None,
+            None => {
+                found = true;
+                continue;
+            }
+            Some(within) => without(value.get().as_bytes(), within).and_then(|inner| String::from_utf8(inner).ok()),
+        };
+        found |= inner.is_some();
+        out.push(if out.is_empty() { '{' } else { ',' });
+        let value = inner.as_deref().unwrap_or(value.get());
+        let _written = write!(out, "{}:{value}", serde_json::Value::from(field.as_str()));
+    }
+    if out.is_empty() {
+        out.push('{');
+    }
+    out.push('}');
+    found.then(|| out.into_bytes())
+}
+
+/// An object's fields in their order.
+struct Fields<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Vec<(String, &'de RawValue)>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(fields)
+            }
+        }
+
+        deserializer.deserialize_map(InOrder).map(Fields)
+    }
+}
+
+/// What a leaf remembers of the parameters that its models refuse. Copies of a leaf share it.
+#[derive(Debug, Default)]
+pub(super) struct Remembered {
+    /// Whether there is anything, without a lock.
+    any: AtomicBool,
+    refusals: Mutex<Vec<(Arc<str>, &'static str, Instant)>>,
+}
+
+/// How long a model's refusal of a parameter is remembered: models change.
+const LASTS: Duration = Duration::from_secs(3600);
+/// How many refusals a leaf remembers; of more, it forgets the oldest.
+const MOST: usize = 64;
+
+impl Remembered {
+    /// Remembers that this model refuses a parameter. Returns true if that is new.
+    pub(super) fn add(&self, model: &Arc<str>, path: &'static str) -> bool {
+        let now = Instant::now();
+        let mut refusals = lock(&self.refusals);
+        refusals.retain(|(_, _, since)| now.saturating_duration_since(*since) < LASTS);
+        if refusals.iter().any(|(known, there, _)| known == model && *there == path) {
+            return false;
+        }
+        if refusals.len() == MOST {
+            refusals.remove(0);
+        }
+        refusals.push((model.clone(), path, now));
+        self.any.store(true, Relaxed);
+        true
+    }
+
+    /// Whether there may be any.
+    pub(super) fn is_any(&self) -> bool {
+        self.any.load(Relaxed)
+    }
+
+    /// The parameters that this model refuses, as far as is known.
+    pub(super) fn of(&self, model: &str) -> Vec<&'static str> {
+        if !self.is_any() {
+            return Vec::new();
+        }
+        let now = Instant::now();
+        let refusals = lock(&self.refusals);
+        let known =
+            refusals.iter().filter(|(of, _, since)| **of == *model && now.saturating_duration_since(*since) < LASTS);
+        known.map(|(_, path, _)| *path).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const OPTIONAL: &[Optional] = &[
+        Optional::new("temperature"),
+        Optional::new("top_p"),
+        Optional::new("reasoning_effort"),
+        Optional::new("logprobs"),
+        Optional::new("user"),
+        Optional::new("metadata"),
+        Optional::called("thinking", &["adaptive", "budget_tokens"]),
+        Optional::new("output_config.effort"),
+        Optional::new("generationConfig.topK"),
+        Optional::called("generationConfig.presencePenalty", &["penalty"]),
+        Optional::called("generationConfig.thinkingConfig", &["thinking_budget", "budget"]),
+    ];
+
+    /// The parameter, and whether it is refused to everybody.
+    fn of(error: serde_json::Value) -> Option<(&'static str, bool)> {
+        let facts = Facts::of_error(&error).expect("an error");
+        named(&facts, OPTIONAL).map(|refusal| (refusal.parameter.path, refusal.parameter.lasting))
+    }
+
+    fn said(message: &str) -> Option<(&'static str, bool)> {
+        of(json!({ "error": { "message": message } }))
+    }
+
+    #[test]
+    fn what_providers_say_names_the_parameter() {
+        // OpenAI names it beside the message.
+        let unsupported = "Unsupported parameter: 'temperature' is not supported with this model.";
+        let error = json!({"error": {"message": unsupported, "param": "temperature", "code": "unsupported_parameter"}});
+        assert_eq!(of(error), Some(("temperature", true)));
+        let only = "Unsupported value: 'temperature' does not support 0.2 with this model. Only the default (1) value is \
+                    supported.";
+        let error = json!({"error": {"message": only, "param": "temperature", "code": "unsupported_value"}});
+        assert_eq!(of(error), Some(("temperature", true)));
+        let value = "Unsupported value: 'reasoning_effort' does not support 'minimal' with this model.";
+        assert_eq!(said(value), Some(("reasoning_effort", false)));
+        assert_eq!(said("Unrecognized request argument supplied: reasoning_effort"), Some(("reasoning_effort", true)));
+        // Compatible servers.
+        let of_xai = json!({"code": "Client specified an invalid argument",
+            "error": "Model grok-code-fast-1 does not support parameter reasoningEffort."});
+        assert_eq!(of(of_xai), Some(("reasoning_effort", true)));
+        assert_eq!(said("Logprobs are not enabled for this model"), Some(("logprobs", true)));
+        let of_mistral = json!({"detail": [{"type": "extra_forbidden", "loc": ["body", "top_p"],
+            "msg": "Extra inputs are not permitted", "input": 1}]});
+        assert_eq!(of(of_mistral), Some(("top_p", true)));
+        // Anthropic begins with its path, or with the name in marks.
+        assert_eq!(said("temperature: Extra inputs are not permitted"), Some(("temperature", true)));
+        assert_eq!(said("temperature: range: 0..1"), Some(("temperature", false)));
+        assert_eq!(said("`temperature` is deprecated for this model."), Some(("temperature", true)));
+        assert_eq!(
+            said("thinking.budget_tokens: Input should be greater than or equal to 1024"),
+            Some(("thinking", false))
+        );
+        assert_eq!(said("adaptive thinking is not supported on this model"), Some(("thinking", true)));
+        assert_eq!(said("This model does not support the effort parameter."), Some(("output_config.effort", true)));
+        let both = "`temperature` and `top_p` cannot both be specified for this model. Please use only one.";
+        assert_eq!(said(both), Some(("top_p", false)));
+        // Google spells a path as its protocol buffers do.
+        let unknown =
+            r#"Invalid JSON payload received. Unknown name "topK" at 'generation_config': Cannot find field."#;
+        assert_eq!(said(unknown), Some(("generationConfig.topK", true)));
+        let penalty = "Penalty is not enabled for models/gemini-2.5-flash";
+        assert_eq!(said(penalty), Some(("generationConfig.presencePenalty", true)));
+        let budget = "Budget 0 is invalid. This model only works in thinking mode.";
+        assert_eq!(said(budget).map(|(path, _)| path), Some("generationConfig.thinkingConfig"));
+    }
+
+    #[test]
+    fn what_is_not_about_a_parameter_names_none() {
+        for message in [
+            "messages.1.content.0.thinking: each thinking block must have a signature",
+            "user messages must have non-empty content",
+            "tools.0.custom.input_schema.type: Field required",
+            "The total length of all messages is too long.",
+            "Invalid 'messages[3]'. Content blocks are expected to be either text or image_url type.",
+            "Unsupported value: 'messages[0].role' does not support 'system' with this model.",
+            "Invalid value: 'temperature: not supported'. Supported values are: 'assistant' and 'user'.",
+            "Tool choice is required, but model did not call a tool",
+            "",
+            "'",
+            "é".repeat(200).as_str(),
+        ] {
+            assert_eq!(said(message), None, "{message}");
+        }
+    }
+
+    #[test]
+    fn a_body_without_it_has_all_else_as_it_was_spelled() {
+        let body = br#"{ "a" : 1.0, "temperature":0.50,"b":{"x" : "\u00e9", "effort": "low" } }"#;
+        assert_eq!(without(body, "temperature").unwrap(), br#"{"a":1.0,"b":{"x" : "\u00e9", "effort": "low" }}"#);
+        let inner = without(body, "b.effort").unwrap();
+        assert_eq!(inner, br#"{"a":1.0,"temperature":0.50,"b":{"x":"\u00e9"}}"#);
+        assert_eq!(without(br#"{"a":1}"#, "a").unwrap(), b"{}");
+        for (body, path) in [("{}", "a"), (r#"{"a":[]}"#, "a.b"), (r#"{"a":{}}"#, "a.b"), ("[]", "a"), ("{", "a")] {
+            assert_eq!(without(body.as_bytes(), path), None, "{body} {path}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_is_remembered_for_an_hour_and_for_its_model_alone() {
+        let remembered = Remembered::default();
+        assert!(remembered.add(&"one".into(), "temperature") && !remembered.add(&"one".into(), "temperature"));
+        assert_eq!((remembered.of("one"), remembered.of("other")), (vec!["temperature"], vec![]));
+        tokio::time::advance(LASTS).await;
+        assert!(remembered.of("one").is_empty());
+        for model in 0..1000 {
+            remembered.add(&model.to_string().into(), "top_p");
+        }
+        assert_eq!((remembered.of("999").len(), remembered.of("0").len()), (1, 0));
+    }
+}
