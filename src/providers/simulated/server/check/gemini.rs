@@ -104,7 +104,7 @@ pub(super) fn examine(model: &str, body: &Value) -> Checked {
 }
 
 /// A field, which the API takes in `camelCase` and in `snake_case`.
-fn field<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
+pub(super) fn field<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
     let fields = value.as_object()?;
     fields.get(name).or_else(|| fields.iter().find(|(key, _)| camel(key) == name).map(|(_, value)| value))
 }
@@ -121,7 +121,7 @@ fn camel(name: &str) -> String {
 }
 
 /// A list, or one thing for a list of it.
-fn many(value: Option<&Value>) -> impl Iterator<Item = &Value> {
+pub(super) fn many(value: Option<&Value>) -> impl Iterator<Item = &Value> {
     let one = value.filter(|value| value.is_object());
     value.and_then(Value::as_array).into_iter().flatten().chain(one)
 }
@@ -138,6 +138,9 @@ fn settings(body: &Value) -> Checked {
     known(config, SETTINGS, " at 'generation_config'")?;
     if field(config, "temperature").and_then(Value::as_f64).is_some_and(|value| !(0.0..=2.0).contains(&value)) {
         return Err(wrong("generationConfig", "temperature must be in the range [0.0, 2.0]."));
+    }
+    if field(config, "topP").and_then(Value::as_f64).is_some_and(|value| !(0.0..=1.0).contains(&value)) {
+        return Err(wrong("generationConfig", "top_p must be in the range [0.0, 1.0]."));
     }
     if many(field(config, "stopSequences")).count() > 5 {
         return Err(wrong("generationConfig", "The number of stop sequences must be at most 5."));
@@ -177,7 +180,15 @@ fn tools(body: &Value) -> Checked {
             return Err(wrong("tools", format!("parameters_json_schema of {name}: {fault}")));
         }
     }
+    if !super::all_differ(declarations().filter_map(|declaration| declaration["name"].as_str())) {
+        return Err(wrong("tools", "Duplicate function declaration found."));
+    }
     let calling = field(body, "toolConfig").and_then(|config| field(config, "functionCallingConfig"));
+    if calling.and_then(|calling| calling["mode"].as_str()).is_some_and(|mode| mode == "ANY")
+        && declarations().next().is_none()
+    {
+        return Err(wrong("toolConfig", "Function calling config is set without function_declarations."));
+    }
     let names = calling.and_then(|calling| field(calling, "allowedFunctionNames"));
     if let Some(names) = names.and_then(Value::as_array) {
         let mode = calling.and_then(|calling| calling["mode"].as_str()).unwrap_or_default();
@@ -219,6 +230,12 @@ fn parts(content: &Value) -> Checked {
             let words = "* GenerateContentRequest.contents.parts.function_response.name: Name cannot be empty.";
             return Err(wrong("contents", words));
         }
+        if let Some(inline) = field(part, "inlineData") {
+            let kind = field(inline, "mimeType").and_then(Value::as_str).unwrap_or_default();
+            if !is_taken(kind) {
+                return Err(wrong("contents", format!("Unsupported MIME type: {kind}")));
+            }
+        }
         if let Some(signature) = field(part, "thoughtSignature") {
             let token = signature.as_str().unwrap_or_default();
             if token != FOREIGN_CALL && !is_base64(token) {
@@ -230,6 +247,16 @@ fn parts(content: &Value) -> Checked {
         Ok(())
     } else {
         Err(wrong("contents", "* GenerateContentRequest.contents.parts: contents.parts must not be empty."))
+    }
+}
+
+/// The types of bytes that are taken ("Image understanding", "Document understanding", "Audio", "Video").
+fn is_taken(kind: &str) -> bool {
+    match kind.split_once('/') {
+        Some(("image", kind)) => matches!(kind, "png" | "jpeg" | "jpg" | "webp" | "heic" | "heif" | "bmp"),
+        Some(("application", kind)) => matches!(kind, "pdf" | "json" | "rtf" | "x-javascript" | "x-python"),
+        Some((class, _)) => matches!(class, "audio" | "video" | "text"),
+        None => false,
     }
 }
 
