@@ -9,6 +9,8 @@ use steadfast::{Dialect, LlmError, LlmRequest, Wire};
 pub(crate) struct Asked {
     pub(crate) id: String,
     pub(crate) dialect: Dialect,
+    /// Whether its own provider refused it for what it says.
+    pub(crate) refused: bool,
     body: String,
     model: String,
     stream: bool,
@@ -39,6 +41,7 @@ impl Asked {
         Some(Self {
             id: text(&record["id"]),
             dialect,
+            refused: matches!(record["response"]["status"].as_u64(), Some(400 | 422)),
             body: Value::Object(body.clone()).to_string(),
             model: named.unwrap_or("gemini").to_owned(),
             stream: record["stream"] == true,

@@ -8,7 +8,7 @@ use steadfast::{
     translate::{Fate, RULES},
 };
 
-use super::{DIALECTS, model, translate};
+use super::{DIALECTS, any, translate};
 
 /// A request of this dialect with more fields.
 fn body(dialect: Dialect, more: Value) -> (Dialect, Value) {
@@ -286,7 +286,7 @@ async fn meets(feature: &str, fate: Fate, from: Dialect, to: Dialect, body: &Val
         };
     }
     let (sent, notes) = translated.map_err(|error| error.to_string())?;
-    check(to, model(to), &sent).map_err(|error| format!("{error}: {sent}"))?;
+    check(to, any(to), &sent).map_err(|error| format!("{error}: {sent}"))?;
     let is_named = |note: &&String| [":", " ("].iter().any(|end| note.starts_with(&format!("{feature}{end}")));
     let how = match (fate, notes.iter().find(is_named)) {
         (Fate::Changed(how) | Fate::Dropped(how), Some(note)) if note.ends_with(&format!(": {how}")) => how,

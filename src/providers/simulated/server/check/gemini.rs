@@ -264,18 +264,34 @@ fn count(content: &Value, name: &str) -> usize {
     many(field(content, "parts")).filter(|part| field(part, name).is_some()).count()
 }
 
-/// Calls come after a user's turn, and as many responses after them.
+struct Counts {
+    is_model: bool,
+    calls: usize,
+    responses: usize,
+}
+
+/// Calls come after a user's turn, and as many responses after them, in one turn or in several.
 fn order(contents: &[&Value]) -> Checked {
-    for (place, content) in contents.iter().enumerate() {
-        let before = place.checked_sub(1).map(|place| contents[place]);
-        let called = before.map_or(0, |before| count(before, "functionCall"));
-        let responses = count(content, "functionResponse");
-        if responses != called && (responses > 0 || content["role"] != "model") {
+    let mut turns: Vec<Counts> = Vec::new();
+    for content in contents {
+        let (calls, responses) = (count(content, "functionCall"), count(content, "functionResponse"));
+        match turns.last_mut() {
+            Some(last) if !last.is_model && !is_model(content) => {
+                last.calls += calls;
+                last.responses += responses;
+            }
+            _ => turns.push(Counts { is_model: is_model(content), calls, responses }),
+        }
+    }
+    for (place, turn) in turns.iter().enumerate() {
+        let before = place.checked_sub(1).map(|place| &turns[place]);
+        let called = before.map_or(0, |before| before.calls);
+        if turn.responses != called && (turn.responses > 0 || !turn.is_model) {
             let words = "Please ensure that the number of function response parts is equal to the number of function call \
                          parts of the function call turn.";
             return Err(wrong("contents", words));
         }
-        if called > 0 && responses == 0 || count(content, "functionCall") > 0 && before.is_none_or(is_model) {
+        if called > 0 && turn.responses == 0 || turn.calls > 0 && before.is_none_or(|before| before.is_model) {
             let words = "Please ensure that function call turn comes immediately after a user turn or after a function \
                          response turn.";
             return Err(wrong("contents", words));

@@ -2,7 +2,7 @@
 //!
 //! Sources: Google's pages "Gemini thinking" (levels and budgets of each model), "Gemini 3", "Structured outputs", "File input
 //! methods", "Image understanding" and the models' own, as of November 2026; the words were recorded, or reported in their
-//! users' issues (RooCodeInc/Roo-Code 4399 and 10700, googleapis/python-genai 867, PublicAffairs/openai-gemini 63,
+//! users' issues (RooCodeInc/Roo-Code 4399 and 10700, googleapis/python-genai 867, Ikalus1988/MisakaNet 1473,
 //! vellum-ai/vellum-assistant 32687).
 
 use serde_json::Value;
@@ -22,7 +22,8 @@ struct Generation {
 
 fn named(model: &str) -> Option<Generation> {
     let (_, name) = model.split_once("gemini-")?;
-    let version = name.split('-').next()?;
+    // A name without anything behind its number is none of a model.
+    let (version, _) = name.split_once('-')?;
     let (major, minor) = version.split_once('.').unwrap_or((version, "0"));
     let version = (major.parse().ok()?, minor.parse().ok()?);
     Some(Generation { version, is_pro: name.contains("pro"), is_lite: name.contains("lite") })
@@ -32,7 +33,7 @@ pub(super) fn examine(model: &str, body: &Value) -> Checked {
     let Some(generation) = named(model) else { return Ok(()) };
     let Some(config) = field(body, "generationConfig") else { return Ok(()) };
     for name in ["presencePenalty", "frequencyPenalty"] {
-        if generation.version >= (2, 5) && field(config, name).is_some_and(|value| value.as_f64() != Some(0.0)) {
+        if generation.version >= (3, 5) && field(config, name).is_some_and(|value| value.as_f64() != Some(0.0)) {
             return Err(wrong("generationConfig", format!("Penalty is not enabled for models/{model}")));
         }
     }

@@ -66,7 +66,7 @@ pub(super) fn examine(model: &str, body: &Value) -> Checked {
     let given = |name: &str| body.get(name).filter(|value| !value.is_null());
     effort(kind, name, given("reasoning_effort"))?;
     if kind != Kind::Plain {
-        reasoning(kind, body)?;
+        reasoning(kind, name, body)?;
     }
     let most = largest(kind, name);
     for field in ["max_tokens", "max_completion_tokens"] {
@@ -120,7 +120,7 @@ fn effort(kind: Kind, name: &str, effort: Option<&Value>) -> Checked {
 }
 
 /// What a model that reasons has its own way with.
-fn reasoning(kind: Kind, body: &Value) -> Checked {
+fn reasoning(kind: Kind, name: &str, body: &Value) -> Checked {
     let unsupported = |name: &'static str| {
         let instead = if name == "max_tokens" { " Use 'max_completion_tokens' instead." } else { "" };
         Err(wrong(name, format!("Unsupported parameter: '{name}' is not supported with this model.{instead}")))
@@ -129,7 +129,9 @@ fn reasoning(kind: Kind, body: &Value) -> Checked {
     if given("max_tokens").is_some() {
         return unsupported("max_tokens");
     }
-    if given("stop").is_some() {
+    // The older ones take it, as recorded.
+    let is_older = kind == Kind::O && (name.starts_with("o1") || name.starts_with("o3-mini"));
+    if given("stop").is_some() && !is_older {
         return unsupported("stop");
     }
     if given("logit_bias").and_then(Value::as_object).is_some_and(|bias| !bias.is_empty()) {

@@ -324,7 +324,7 @@ async fn tools_are_called_once_and_then_answered() {
 #[tokio::test]
 async fn what_a_request_holds_the_model_to_is_what_it_gets() {
     let server = start(provider()).await;
-    let schema = json!({"type": "object", "properties": {"days": {"type": "integer", "minimum": 3}}, "required": ["days"],
+    let schema = json!({"type": "object", "properties": {"days": {"type": "integer", "enum": [3]}}, "required": ["days"],
         "additionalProperties": false});
     let answer = json!({"days": 3});
     let with = |path, stream, more: Value| {
