@@ -4,6 +4,7 @@
 #![cfg(feature = "simulator")]
 
 mod answers;
+mod content;
 mod meaning;
 #[path = "../common/recordings.rs"]
 #[allow(dead_code, reason = "each test takes what it needs")]

@@ -1,6 +1,7 @@
-use std::{borrow::Cow, collections::HashMap};
+use std::{borrow::Cow, collections::HashMap, net::IpAddr};
 
 use bytes::Bytes;
+use http::Uri;
 use serde::Serialize;
 use serde_json::{Map, Value, json, value::RawValue};
 
@@ -16,7 +17,7 @@ use crate::{
         own,
         tool_calls::arguments,
     },
-    translate::{Extras, FOREIGN_CALL, Feature, Report},
+    translate::{Extras, FOREIGN_CALL, Feature, MOVED, Report},
 };
 
 /// The body of a request. The model and whether to stream are in the path.
@@ -82,6 +83,8 @@ struct Inline<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct File<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mime_type: Option<&'static str>,
     file_uri: &'a str,
 }
 
@@ -177,6 +180,7 @@ impl Config<'_> {
 impl<'a> Body<'a> {
     pub(super) fn of(chat: &'a Chat, model: &str, report: &mut Report) -> Result<Self, LlmError> {
         let third = generation(model) >= 3;
+        let takes = Takes { signatures: third, addresses: third || model.contains("gemini-2.5") };
         if chat.parallel_tool_calls == Some(false) && !chat.tools.is_empty() {
             report.say(Feature::ParallelOff);
         }
@@ -189,7 +193,7 @@ impl<'a> Body<'a> {
         let system = chat.system.as_deref().filter(|system| !system.is_empty());
         Ok(Self {
             system_instruction: system.map(|system| Turn { role: None, parts: vec![plain(system)], extra: Map::new() }),
-            contents: turns(chat, third, report)?,
+            contents: turns(chat, takes, report)?,
             tools: tools(&chat.tools)?,
             tool_config: chat.tool_choice.as_ref().map(|choice| {
                 let calling = match choice {
@@ -314,7 +318,16 @@ fn thinking_config(thinking: Thinking, third: bool, report: &mut Report) -> Valu
     }
 }
 
-fn turns<'a>(chat: &'a Chat, third: bool, report: &mut Report) -> Result<Vec<Turn<'a>>, LlmError> {
+/// What one generation of models takes and another does not.
+#[derive(Clone, Copy)]
+struct Takes {
+    /// Signatures of tool calls, which it wants to see again.
+    signatures: bool,
+    /// Web addresses of pictures and documents, which it fetches ("File input methods").
+    addresses: bool,
+}
+
+fn turns<'a>(chat: &'a Chat, takes: Takes, report: &mut Report) -> Result<Vec<Turn<'a>>, LlmError> {
     let mut turns: Vec<Turn<'a>> = Vec::with_capacity(chat.messages.len());
     let mut names = None;
     for message in &chat.messages {
@@ -327,26 +340,28 @@ fn turns<'a>(chat: &'a Chat, third: bool, report: &mut Report) -> Result<Vec<Tur
             let piece = match part {
                 Part::ToolCall(call) => {
                     // Only the first one of parallel calls has a signature.
-                    let wants = third && !signed;
+                    let wants = takes.signatures && !signed;
                     signed = true;
                     tool_call(call, wants, report)?
                 }
                 Part::Reasoning(Reasoning { text, opaque: None }) if extra.is_some() => plain(text),
                 Part::ToolResult(result) => {
                     let has_own = extra.is_some_and(|extra| extra.fields.get("functionResponse").is_some());
+                    let before = beside.len();
                     for part in result.content.iter().filter(|part| part.as_text().is_none() && !has_own) {
                         report.say_of_extra(part);
-                        let piece = piece(part, message.role, report)?;
+                        let piece = piece(part, message.role, takes, report)?;
                         if piece.is_some() {
                             report.say(Feature::ToolMedia);
                         }
                         beside.extend(piece);
                     }
-                    tool_result(result, names.get_or_insert_with(|| names_of(chat)))?
+                    let moved = beside.len() > before;
+                    tool_result(result, moved, names.get_or_insert_with(|| names_of(chat)))?
                 }
                 part => {
                     report.say_of_extra(part);
-                    let Some(piece) = piece(part, message.role, report)? else { continue };
+                    let Some(piece) = piece(part, message.role, takes, report)? else { continue };
                     piece
                 }
             };
@@ -384,7 +399,7 @@ fn turns<'a>(chat: &'a Chat, third: bool, report: &mut Report) -> Result<Vec<Tur
     Ok(turns)
 }
 
-fn piece<'a>(part: &'a Part, role: Role, report: &mut Report) -> Result<Option<Piece<'a>>, LlmError> {
+fn piece<'a>(part: &'a Part, role: Role, takes: Takes, report: &mut Report) -> Result<Option<Piece<'a>>, LlmError> {
     Ok(Some(match part {
         Part::Text(text) | Part::Refusal(text) if text.is_empty() => return Ok(None),
         Part::Text(text) if role == Role::System => {
@@ -396,12 +411,12 @@ fn piece<'a>(part: &'a Part, role: Role, report: &mut Report) -> Result<Option<P
             report.say(Feature::Refusal);
             plain(text)
         }
-        Part::Image(image) => media(&image.media, Feature::UrlImage, report)?,
+        Part::Image(image) => media(&image.media, Feature::UrlImage, takes)?,
         Part::Document(document) => {
             if document.name.is_some() {
                 report.say(Feature::FileName);
             }
-            media(&document.media, Feature::UrlDocument, report)?
+            media(&document.media, Feature::UrlDocument, takes)?
         }
         // Written by the caller of this.
         Part::ToolResult(_) => return Ok(None),
@@ -431,14 +446,52 @@ fn plain(text: &str) -> Piece<'_> {
     Piece::Text { text: text.into(), thought: false, thought_signature: None }
 }
 
-fn media<'a>(media: &'a Media, at_url: Feature, report: &Report) -> Result<Piece<'a>, LlmError> {
+fn media(media: &Media, at_url: Feature, takes: Takes) -> Result<Piece<'_>, LlmError> {
+    let file = |uri, mime_type| Piece::File { file_data: File { mime_type, file_uri: uri } };
     match media {
         Media::Base64 { media_type, data } => Ok(Piece::Inline { inline_data: Inline { mime_type: media_type, data } }),
-        Media::File(uri) => Ok(Piece::File { file_data: File { file_uri: uri } }),
-        Media::Url(uri) if uri.starts_with("gs://") => Ok(Piece::File { file_data: File { file_uri: uri } }),
+        Media::File(uri) => Ok(file(uri, None)),
+        Media::Url(uri) if uri.starts_with("gs://") => Ok(file(uri, None)),
+        Media::Url(uri) if takes.addresses && is_public(uri) => Ok(file(uri, type_of(uri))),
         // Fetching it on the caller's behalf would let a prompt reach into our network.
-        Media::Url(_) => Err(report.refuse(at_url)),
+        Media::Url(_) => {
+            let why = "the model does not read this address, and nothing is fetched on the caller's behalf";
+            let message = format!("{}: {why}", at_url.rule().feature);
+            Err(LlmError::new(ErrorKind::UnsupportedFeature, message))
+        }
     }
+}
+
+/// Whether others than who wrote it may be able to read an address: it names a host of the web.
+fn is_public(uri: &str) -> bool {
+    let Ok(uri) = uri.parse::<Uri>() else { return false };
+    let (Some("http" | "https"), Some(host)) = (uri.scheme_str(), uri.host()) else { return false };
+    if let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        return match address {
+            IpAddr::V4(address) => {
+                !(address.is_private() || address.is_loopback() || address.is_link_local() || address.is_unspecified())
+            }
+            IpAddr::V6(address) => {
+                !(address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local())
+            }
+        };
+    }
+    let own = [".local", ".internal", ".localhost", ".lan", ".home.arpa"];
+    host.contains('.') && !own.iter().any(|end| host.to_ascii_lowercase().ends_with(end))
+}
+
+/// The type that the end of an address tells.
+fn type_of(uri: &str) -> Option<&'static str> {
+    let path = uri.split(['?', '#']).next()?;
+    Some(match &*path.rsplit_once('.')?.1.to_ascii_lowercase() {
+        "png" => "image/png",
+        "jpg" | "jpeg" => "image/jpeg",
+        "webp" => "image/webp",
+        "heic" => "image/heic",
+        "pdf" => "application/pdf",
+        "txt" => "text/plain",
+        _ => return None,
+    })
 }
 
 fn tool_call<'a>(call: &'a ToolCall, wants_signature: bool, report: &mut Report) -> Result<Piece<'a>, LlmError> {
@@ -463,14 +516,22 @@ fn names_of(chat: &Chat) -> HashMap<&str, &str> {
     calls.map(|call| (call.id.as_str(), call.name.as_str())).collect()
 }
 
-fn tool_result<'a>(result: &'a ToolResult, names: &HashMap<&'a str, &'a str>) -> Result<Piece<'a>, LlmError> {
+fn tool_result<'a>(
+    result: &'a ToolResult,
+    moved: bool,
+    names: &HashMap<&'a str, &'a str>,
+) -> Result<Piece<'a>, LlmError> {
     let called = || names.get(result.call_id.as_str()).copied();
     let name =
         result.name.as_deref().or_else(called).ok_or_else(|| {
             LlmError::new(ErrorKind::InvalidRequest, "a tool result answers no call of the conversation")
         })?;
     let texts: Vec<&str> = result.content.iter().filter_map(Part::as_text).collect();
-    let text = texts.join("\n");
+    let text = match texts.join("\n") {
+        text if !text.trim().is_empty() => text,
+        _ if moved => MOVED.to_owned(),
+        text => text,
+    };
     // A tool that gives JSON objects is best understood as one.
     let object = Some(text.as_str()).filter(|text| text.trim_start().starts_with('{'));
     let object: Option<Box<RawValue>> = object.and_then(|text| serde_json::from_str(text).ok());
