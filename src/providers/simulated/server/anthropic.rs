@@ -25,9 +25,14 @@ impl Protocol for Anthropic {
         if key == Some(BAD_KEY) {
             return Err(Refusal::BadKey);
         }
-        if header(request, "anthropic-version").is_none() {
+        let Some(version) = header(request, "anthropic-version") else {
             let message = "anthropic-version: header is required";
             return Err(Refusal::invalid("anthropic-version", message));
+        };
+        // The newer version of the API has no sampling, whatever the model.
+        let sampling = ["temperature", "top_p", "top_k"].into_iter().find(|name| !body[*name].is_null());
+        if let Some(name) = sampling.filter(|_| version >= "2026-10-21") {
+            return Err(Refusal::invalid("temperature", format!("{name}: Extra inputs are not permitted")));
         }
         let required = |field| Refusal::invalid(field, format!("{field}: Field required"));
         let model = text_field(body, "model").ok_or_else(|| required("model"))?;

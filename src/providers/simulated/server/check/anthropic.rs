@@ -1,4 +1,4 @@
-//! Anthropic Messages, version 2023-06-01.
+//! Anthropic Messages, version 2023-06-01; its fields are those of the types of its SDK (anthropic 2.12.0), the beta ones too.
 
 use std::collections::BTreeSet;
 
@@ -30,6 +30,11 @@ const FIELDS: &[&str] = &[
     "speed",
     "inference_geo",
     "diagnostics",
+    "billing_policy",
+    "compaction",
+    "fallback_credit_token",
+    "fallbacks",
+    "thread",
 ];
 
 /// The strict decoder's keywords.

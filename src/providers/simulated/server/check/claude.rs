@@ -52,6 +52,15 @@ impl Claude {
         self.line == Line::Fable || (self.line == Line::Opus && self.is_since(5, 5))
     }
 
+    /// Whether it cannot be made to call a tool.
+    fn refuses_forced_tools(self) -> bool {
+        match self.line {
+            Line::Fable => self.is_since(5, 1),
+            Line::Opus => self.is_since(5, 5),
+            _ => false,
+        }
+    }
+
     /// The largest `max_tokens`.
     fn largest(self) -> u64 {
         match (self.line, self.version) {
@@ -141,7 +150,7 @@ fn thinking(claude: Claude, body: &Value) -> Checked {
     if matches!(kind, "enabled" | "adaptive") && !claude.is_since(3, 7) {
         return Err(wrong("thinking", "thinking is not supported on this model"));
     }
-    if claude.always_thinks() && matches!(text(&body["tool_choice"], "type"), "any" | "tool") {
+    if claude.refuses_forced_tools() && matches!(text(&body["tool_choice"], "type"), "any" | "tool") {
         return Err(wrong("tool_choice", "tool_choice: forced tool use is not supported for this model"));
     }
     Ok(())

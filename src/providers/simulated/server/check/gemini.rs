@@ -1,4 +1,4 @@
-//! Gemini `generateContent`.
+//! Gemini `generateContent`; its fields are those of the types of its SDK (google-genai 3.4.0).
 
 use serde_json::Value;
 
@@ -44,6 +44,10 @@ const SETTINGS: &[&str] = &[
     "routingConfig",
     "enableEnhancedCivicAnswers",
     "modelSelectionConfig",
+    "responseFormat",
+    "enableAffectiveDialog",
+    "translationConfig",
+    "audioTranscriptionConfig",
 ];
 
 /// What a part may be: one of these.

@@ -1,4 +1,4 @@
-//! OpenAI Chat Completions.
+//! OpenAI Chat Completions; its fields are those of the types of its SDK (openai 3.54.0).
 
 use std::collections::BTreeSet;
 

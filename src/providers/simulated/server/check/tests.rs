@@ -123,6 +123,8 @@ fn each_model_refuses_what_its_pages_say() {
         ),
         ("claude-opus-5-5", json!({"tools": tools, "tool_choice": tool}), "forced tool use is not supported"),
         ("claude-sonnet-4-5", json!({"tools": tools, "tool_choice": tool}), ""),
+        ("claude-fable-5", json!({"tools": tools, "tool_choice": tool}), ""),
+        ("claude-fable-5-1", json!({"tools": tools, "tool_choice": tool}), "forced tool use is not supported"),
         ("claude-sonnet-4-5", json!({"output_config": {"effort": "low"}}), "does not support the effort parameter"),
         ("claude-opus-4-5", json!({"output_config": {"effort": "low"}}), ""),
         ("claude-opus-4-6", json!({"output_config": {"effort": "xhigh"}}), "'xhigh' is not supported"),
