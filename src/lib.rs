@@ -102,6 +102,7 @@ pub mod retry_after;
 pub mod store;
 pub mod translate;
 
+mod base64;
 mod fnv;
 mod histogram;
 mod quick_hash;

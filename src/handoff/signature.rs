@@ -6,7 +6,11 @@ use hmac::{Hmac, KeyInit, Mac};
 use http::HeaderMap;
 use sha2::Sha256;
 
-use crate::{InvalidConfig, wall_clock};
+use crate::{
+    InvalidConfig,
+    base64::{decoded, encoded},
+    wall_clock,
+};
 
 /// The header with the name of what is sent: the same each time that it is sent.
 pub const ID: &str = "webhook-id";
@@ -147,57 +151,11 @@ impl fmt::Display for NotVerified {
 
 impl std::error::Error for NotVerified {}
 
-const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-fn encoded(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for three in bytes.chunks(3) {
-        let bits = three.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
-        for place in 0..4 {
-            let digit = BASE64[(bits >> (18 - 6 * place) & 63) as usize];
-            text.push(if place <= three.len() { digit.into() } else { '=' });
-        }
-    }
-    text
-}
-
-fn decoded(text: &str) -> Option<Vec<u8>> {
-    let digits = text.trim_end_matches('=').as_bytes();
-    let mut bytes = Vec::new();
-    for four in digits.chunks(4) {
-        let mut bits = 0_u32;
-        for digit in four {
-            let value = BASE64.iter().position(|known| known == digit)?;
-            bits = bits << 6 | value as u32;
-        }
-        bits <<= 6 * (4 - four.len());
-        let whole = match four.len() {
-            1 => return None,
-            length => length - 1,
-        };
-        bytes.extend(&bits.to_be_bytes()[1..=whole]);
-    }
-    Some(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-
-    #[test]
-    fn base64_is_that_of_rfc_4648() {
-        let pairs =
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("fooba", "Zm9vYmE=")];
-        for (plain, text) in pairs {
-            assert_eq!(encoded(plain.as_bytes()), text);
-            assert_eq!(decoded(text).unwrap(), plain.as_bytes());
-        }
-        for wrong in ["Z", "Zm9vY", "Zm 9v", "Zm9v!", "é"] {
-            assert_eq!(decoded(wrong), None, "{wrong}");
-        }
-    }
 
     /// The example of the specification's own documents.
     #[test]

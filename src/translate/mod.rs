@@ -37,6 +37,9 @@ pub(crate) const ASK_FOR_JSON: &str = "Answer with one JSON value and nothing el
 /// Under it the arguments of a tool call that are no JSON object go where an object must be.
 pub(crate) const INVALID_ARGUMENTS: &str = "invalid_arguments";
 
+/// Stands in a tool's result of which all went elsewhere: beside it, or into the turn after it.
+pub(crate) const MOVED: &str = "(what the tool gave back is attached)";
+
 /// What kind of part it is, for a note.
 pub(crate) fn kind_of(part: &Json) -> String {
     let kind = part.get("type").and_then(fields::word).map(Cow::into_owned);

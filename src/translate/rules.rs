@@ -77,6 +77,8 @@ const NAME: Fate = Changed("sent under a name that the provider takes; calls com
 const ORPHAN: Fate = Changed("sent as a text");
 const UNANSWERED: Fate = Changed("a result was put in that says that there is none");
 const ARGUMENTS: Fate = Changed("sent as a text under the key `invalid_arguments`");
+const TEXT: Fate = Changed("sent as a text");
+const FUNCTION: Fate = Changed("sent as a function with the schema that is documented for it");
 const UPLOADED: Fate = Refused("the file is at another provider");
 const FETCH: Fate = Refused("nothing is fetched on the caller's behalf");
 const OWN: Fate = Dropped("left out: only its own dialect knows it");
@@ -99,7 +101,8 @@ rules! {
         PREFILL, PREFILL;
     EmptyText "empty_text" "a conversation in which nothing is said" EMPTY, Carried, EMPTY;
     ParticipantName "participant_name" "a message's `name`" NONE, Native, NONE;
-    OwnPart "own_part" "a part that only one dialect has (search results, audio, executed code)" OWN, OWN, OWN;
+    OwnPart "own_part" "a part that only one dialect has (audio, executed code)" OWN, OWN, OWN;
+    TextDocument "text_document" "a document that is a text, or a search result" TEXT, TEXT, TEXT;
     Refusal "refusal" "a turn in which the model declined, in its own field"
         Changed("sent as a text"), Native, Changed("sent as a text");
     Reasoning "reasoning" "thoughts in the history that the target has not signed"
@@ -111,6 +114,8 @@ rules! {
     Citations "citations" "citations asked for, or in a text" Native, NONE, NONE;
     ToolName "tool_name" "a tool's name that the target does not take" NAME, NAME, NAME;
     ServerTool "server_tool" "a tool that runs at the provider (web search, code execution)" OWN, OWN, OWN;
+    ClientTool "client_tool" "a tool of Anthropic's that the caller runs (bash, text editor, computer, memory)"
+        Native, FUNCTION, FUNCTION;
     ToolSetting "tool_setting" "a setting of a tool that only one dialect has" OWN, OWN, OWN;
     AllowedTools "allowed_tools" "a tool choice among several named tools" NONE, NONE, NONE;
     ParallelOff "parallel_tool_calls" "at most one tool call in an answer" Carried, Carried, NONE;
@@ -132,8 +137,8 @@ rules! {
         Carried, Changed("said in words: the text begins with `Error: `"), Carried;
     ToolMedia "tool_media" "what a tool gave back beside text"
         Carried, Changed("sent in a user's turn after it"), Changed("sent beside it in the same turn");
-    UrlImage "image_url" "a picture at a web address" Carried, Carried, FETCH;
-    UrlDocument "document_url" "a document at a web address" Carried, FETCH, FETCH;
+    UrlImage "image_url" "a picture at a web address" Carried, Carried, Carried;
+    UrlDocument "document_url" "a document at a web address" Carried, FETCH, Carried;
     UploadedFile "uploaded_file" "a file that was uploaded to one provider" UPLOADED, UPLOADED, UPLOADED;
     MediaType "media_type" "a picture or file of a type that not all take"
         Refused("the provider takes JPEG, PNG, GIF, WebP and PDF"),

@@ -12,7 +12,10 @@ use steadfast::{
 pub(crate) fn of(chat: &Chat, lost: &BTreeSet<String>) -> Value {
     let is_lost = |feature: &str| lost.contains(feature);
     let mut tools: Vec<Value> = Vec::new();
-    for tool in chat.tools.iter().filter(|tool| !tool.runs_at_provider()) {
+    // Named by their schema elsewhere, and by nothing but their type at home.
+    let own = ["bash", "computer", "memory", "str_replace_based_edit_tool", "str_replace_editor"];
+    let is_own = |name: &str| is_lost("client_tool") && own.contains(&name);
+    for tool in chat.tools.iter().filter(|tool| !tool.runs_at_provider() && !is_own(&tool.name)) {
         let schema = if is_lost("schema_keywords") { Value::Null } else { schema(&tool.parameters.value().unwrap()) };
         tools.push(json!({"name": tool.name, "description": tool.description, "schema": schema}));
     }
@@ -139,6 +142,8 @@ fn part(part: &Part, calls: &mut Vec<String>, lost: &BTreeSet<String>) -> Option
     };
     Some(match part {
         Part::Text(text) if text.trim().is_empty() => return None,
+        // What became a text is beside the texts that were there; its words are held elsewhere.
+        Part::Text(_) | Part::Document(_) if is_lost("text_document") => return None,
         Part::Text(text) if is_lost("empty_text") && text == "(empty)" => return None,
         Part::Text(text) if is_lost("system_in_the_middle") => json!(text.strip_prefix("[system]\n").unwrap_or(text)),
         Part::Text(text) => json!(text),
@@ -158,6 +163,8 @@ fn part(part: &Part, calls: &mut Vec<String>, lost: &BTreeSet<String>) -> Option
             let texts: Vec<&str> = result.content.iter().filter_map(Part::as_text).collect();
             let text = texts.join("\n");
             let text = if is_lost("tool_error") { text.trim_start_matches("Error: ") } else { &text };
+            let text = if is_lost("tool_media") && text.starts_with("(what the tool gave back") { "" } else { text };
+            let text = if is_lost("text_document") { "" } else { text };
             // A JSON object is the same object however it is written.
             let text = serde_json::from_str(text).unwrap_or_else(|_| json!(text));
             let media = result.content.iter().filter(|part| part.as_text().is_none());

@@ -111,6 +111,11 @@ fn samples(feature: &str) -> Vec<(Dialect, Value)> {
             body(O, o_user(json!({"type": "input_audio", "input_audio": {"data": "QUJD", "format": "wav"}}))),
             body(G, g_user(json!({"executableCode": {"language": "PYTHON", "code": "1"}}))),
         ],
+        "text_document" => {
+            let notes = json!({"type": "text", "media_type": "text/plain", "data": "It rains."});
+            let file = json!({"filename": "a.txt", "file_data": "data:text/plain;base64,SXQgcmFpbnMu"});
+            vec![body(A, a_pdf(notes)), body(O, o_user(json!({"type": "file", "file": file})))]
+        }
         "refusal" => {
             vec![body(O, o_messages(&[json!({"role": "assistant", "content": null, "refusal": "no"}), user]))]
         }
@@ -129,6 +134,7 @@ fn samples(feature: &str) -> Vec<(Dialect, Value)> {
             body(A, a_tool(json!({"type": "web_search_20250305", "name": "web_search"}))),
             body(G, a_tool(json!({"googleSearch": {}}))),
         ],
+        "client_tool" => vec![body(A, a_tool(json!({"type": "bash_20250124", "name": "bash"})))],
         "tool_setting" => vec![
             body(A, a_tool(json!({"name": "f", "input_schema": plain, "defer_loading": true}))),
             body(G, json!({"tools": [{"functionDeclarations": [{"name": "f", "behavior": "BLOCKING"}]}]})),

@@ -1,6 +1,7 @@
-use std::{borrow::Cow, collections::HashMap};
+use std::{borrow::Cow, collections::HashMap, net::IpAddr};
 
 use bytes::Bytes;
+use http::Uri;
 use serde::Serialize;
 use serde_json::{Map, Value, json, value::RawValue};
 
@@ -10,7 +11,7 @@ use crate::{
         Chat, Json, Media, Opaque, OutputSchema, Part, Reasoning as Thought, Role, Tool, ToolCall, ToolChoice,
         ToolResult,
     },
-    models::{Family, Off, effort_name},
+    models::{Family, Off, UNKNOWN, effort_name},
     providers::{
         gemini::request,
         http::{to_json, to_value},
@@ -18,7 +19,7 @@ use crate::{
         own,
         tool_calls::arguments,
     },
-    translate::{Extras, FOREIGN_CALL, Feature, Reasoning, Report, Settled, Situation, settle},
+    translate::{Extras, FOREIGN_CALL, Feature, MOVED, Reasoning, Report, Settled, Situation, settle},
 };
 
 /// The body of a request. The model and whether to stream are in the path.
@@ -84,6 +85,8 @@ struct Inline<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct File<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mime_type: Option<&'static str>,
     file_uri: &'a str,
 }
 
@@ -358,6 +361,7 @@ fn turns<'a>(chat: &'a Chat, third: bool, family: &Family, report: &mut Report) 
                 Part::Reasoning(Thought { text, opaque: None }) if extra.is_some() => plain(text),
                 Part::ToolResult(result) => {
                     let has_own = extra.is_some_and(|extra| extra.fields.get("functionResponse").is_some());
+                    let before = beside.len();
                     for part in result.content.iter().filter(|part| part.as_text().is_none() && !has_own) {
                         report.say_of_extra(part);
                         let piece = piece(part, message.role, family, report)?;
@@ -366,7 +370,8 @@ fn turns<'a>(chat: &'a Chat, third: bool, family: &Family, report: &mut Report) 
                         }
                         beside.extend(piece);
                     }
-                    tool_result(result, names.get_or_insert_with(|| names_of(chat)))?
+                    let moved = beside.len() > before;
+                    tool_result(result, moved, names.get_or_insert_with(|| names_of(chat)))?
                 }
                 part => {
                     report.say_of_extra(part);
@@ -428,13 +433,13 @@ fn piece<'a>(part: &'a Part, role: Role, family: &Family, report: &mut Report) -
             {
                 return Err(report.refuse(Feature::MediaType));
             }
-            media(&image.media, Feature::UrlImage, report)?
+            media(&image.media, Feature::UrlImage, family.image_urls() && family.name() != UNKNOWN)?
         }
         Part::Document(document) => {
             if document.name.is_some() {
                 report.say(Feature::FileName);
             }
-            media(&document.media, Feature::UrlDocument, report)?
+            media(&document.media, Feature::UrlDocument, family.document_urls() && family.name() != UNKNOWN)?
         }
         // Written by the caller of this.
         Part::ToolResult(_) => return Ok(None),
@@ -464,16 +469,54 @@ fn plain(text: &str) -> Piece<'_> {
     Piece::Text { text: text.into(), thought: false, thought_signature: None }
 }
 
-fn media<'a>(media: &'a Media, at_url: Feature, report: &Report) -> Result<Piece<'a>, LlmError> {
+fn media(media: &Media, at_url: Feature, reaches: bool) -> Result<Piece<'_>, LlmError> {
+    let file = |uri, mime_type| Piece::File { file_data: File { mime_type, file_uri: uri } };
     match media {
         Media::Base64 { media_type, data } => {
             Ok(Piece::Inline { inline_data: Inline { mime_type: media_type_of(media_type), data } })
         }
-        Media::File(uri) => Ok(Piece::File { file_data: File { file_uri: uri } }),
-        Media::Url(uri) if uri.starts_with("gs://") => Ok(Piece::File { file_data: File { file_uri: uri } }),
+        Media::File(uri) => Ok(file(uri, None)),
+        Media::Url(uri) if uri.starts_with("gs://") => Ok(file(uri, None)),
+        Media::Url(uri) if reaches && is_public(uri) => Ok(file(uri, type_of(uri))),
         // Fetching it on the caller's behalf would let a prompt reach into our network.
-        Media::Url(_) => Err(report.refuse(at_url)),
+        Media::Url(_) => {
+            let why = "the model does not read this address, and nothing is fetched on the caller's behalf";
+            let message = format!("{}: {why}", at_url.rule().feature);
+            Err(LlmError::new(ErrorKind::UnsupportedFeature, message))
+        }
     }
+}
+
+/// Whether others than who wrote it may be able to read an address: it names a host of the web.
+fn is_public(uri: &str) -> bool {
+    let Ok(uri) = uri.parse::<Uri>() else { return false };
+    let (Some("http" | "https"), Some(host)) = (uri.scheme_str(), uri.host()) else { return false };
+    if let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        return match address {
+            IpAddr::V4(address) => {
+                !(address.is_private() || address.is_loopback() || address.is_link_local() || address.is_unspecified())
+            }
+            IpAddr::V6(address) => {
+                !(address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local())
+            }
+        };
+    }
+    let own = [".local", ".internal", ".localhost", ".lan", ".home.arpa"];
+    host.contains('.') && !own.iter().any(|end| host.to_ascii_lowercase().ends_with(end))
+}
+
+/// The type that the end of an address tells.
+fn type_of(uri: &str) -> Option<&'static str> {
+    let path = uri.split(['?', '#']).next()?;
+    Some(match &*path.rsplit_once('.')?.1.to_ascii_lowercase() {
+        "png" => "image/png",
+        "jpg" | "jpeg" => "image/jpeg",
+        "webp" => "image/webp",
+        "heic" => "image/heic",
+        "pdf" => "application/pdf",
+        "txt" => "text/plain",
+        _ => return None,
+    })
 }
 
 fn tool_call<'a>(call: &'a ToolCall, wants_signature: bool, report: &mut Report) -> Result<Piece<'a>, LlmError> {
@@ -498,14 +541,22 @@ fn names_of(chat: &Chat) -> HashMap<&str, &str> {
     calls.map(|call| (call.id.as_str(), call.name.as_str())).collect()
 }
 
-fn tool_result<'a>(result: &'a ToolResult, names: &HashMap<&'a str, &'a str>) -> Result<Piece<'a>, LlmError> {
+fn tool_result<'a>(
+    result: &'a ToolResult,
+    moved: bool,
+    names: &HashMap<&'a str, &'a str>,
+) -> Result<Piece<'a>, LlmError> {
     let called = || names.get(result.call_id.as_str()).copied();
     let name =
         result.name.as_deref().or_else(called).ok_or_else(|| {
             LlmError::new(ErrorKind::InvalidRequest, "a tool result answers no call of the conversation")
         })?;
     let texts: Vec<&str> = result.content.iter().filter_map(Part::as_text).collect();
-    let text = texts.join("\n");
+    let text = match texts.join("\n") {
+        text if !text.trim().is_empty() => text,
+        _ if moved => MOVED.to_owned(),
+        text => text,
+    };
     // A tool that gives JSON objects is best understood as one.
     let object = Some(text.as_str()).filter(|text| text.trim_start().starts_with('{'));
     let object: Option<Box<RawValue>> = object.and_then(|text| serde_json::from_str(text).ok());

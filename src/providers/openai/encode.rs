@@ -15,7 +15,7 @@ use crate::{
         openai::request::{self, Leading},
         own,
     },
-    translate::{ASK_FOR_JSON, Extras, Feature, Reasoning, Report, Settled, Situation, settle},
+    translate::{ASK_FOR_JSON, Extras, Feature, MOVED, Reasoning, Report, Settled, Situation, settle},
     wire::fields::{Object, word},
 };
 
@@ -501,7 +501,7 @@ fn tool_result<'a>(
     report: &mut Report,
     rest: &mut Vec<Block<'a>>,
 ) -> Result<Turn<'a>, LlmError> {
-    let (mut texts, mut blocks, mut marked) = (Vec::new(), Vec::new(), false);
+    let (mut texts, mut blocks, mut marked, mut moved) = (Vec::new(), Vec::new(), false, false);
     for (place, part) in result.content.iter().enumerate() {
         match part {
             Part::Text(text) => {
@@ -511,10 +511,17 @@ fn tool_result<'a>(
             }
             Part::Extra { .. } => report.say_of_extra(part),
             other => {
-                report.say(Feature::ToolMedia);
-                rest.extend(block(other, family, report)?);
+                // What no user's turn can have either is told by its own rule.
+                if let Some(block) = block(other, family, report)? {
+                    report.say(Feature::ToolMedia);
+                    rest.push(block);
+                    moved = true;
+                }
             }
         }
+    }
+    if moved && !own && texts.iter().all(|text| text.trim().is_empty()) {
+        (texts, blocks) = (vec![MOVED], vec![Block::Text { text: MOVED }]);
     }
     let content = match texts.as_slice() {
         // A list goes only where its caller wrote one.

@@ -88,7 +88,10 @@ pub(super) struct Leading {
 
 impl Leading {
     fn add(&mut self, message: &RawValue, fields: &Object<'_>, meter: &mut Meter<'_>) -> Result<(), LlmError> {
-        let text = Message::new(Role::System, content(fields, meter)?).text();
+        // The texts of one message are as separate as those of several.
+        let parts = content(fields, meter)?;
+        let texts: Vec<&str> = parts.iter().filter_map(Part::as_text).collect();
+        let text = texts.join("\n\n");
         match &mut self.system {
             Some(system) => system.extend(["\n\n", &text]),
             None => self.system = Some(text),

@@ -168,13 +168,9 @@ impl StreamEncoder {
             }
             StreamEvent::Usage(usage) => self.usage = Some(*usage),
             StreamEvent::Finish(reason) => {
+                // Told at the end: some providers name one before they have said everything, in each chunk even.
                 self.finish = Some(reason.clone());
                 self.begin(to);
-                if let Grammar::OpenAi(stream) = &mut self.grammar
-                    && !self.passing
-                {
-                    stream.finish(self.finish.as_ref(), to);
-                }
             }
             StreamEvent::KeepAlive => to.push_str(std::str::from_utf8(&self.keep_alive()).unwrap_or_default()),
             StreamEvent::Restarted { reason } => self.restart(*reason, to),

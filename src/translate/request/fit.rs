@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::{
-    calls,
+    calls, content,
     names::{self, Names},
     report::Report,
     schema::{self, For},
@@ -44,11 +44,23 @@ pub(crate) fn fit<'a>(
         survey(wire.dialect(), body, report)?;
     }
     report.go_on()?;
+    // What was read from the target's own dialect is as its caller wants it.
+    let own = fitted.extra.as_ref().is_some_and(|extra| extra.dialect == target.dialect);
+    if !own {
+        content::fit(&mut fitted, target.dialect, report)?;
+    }
     if report.is_foreign() && every_part(&fitted).any(is_uploaded) {
         return Err(report.refuse(Feature::UploadedFile));
     }
     if let Some(wire) = wire.filter(|_| report.is_foreign()) {
         older_functions(wire, &mut fitted)?;
+    }
+    for at in 0..fitted.tools.len() {
+        if let Some(function) = content::as_function(&fitted.tools[at]).filter(|_| target.dialect != Dialect::Anthropic)
+        {
+            report.say(Feature::ClientTool);
+            fitted.to_mut().tools[at] = function;
+        }
     }
     let foreign = |tool: &Tool| {
         tool.runs_at_provider() && tool.extra.as_ref().is_some_and(|extra| extra.dialect != target.dialect)
@@ -63,8 +75,6 @@ pub(crate) fn fit<'a>(
             chat.tool_choice = None;
         }
     }
-    // What was read from the target's own dialect is as its caller wants it.
-    let own = fitted.extra.as_ref().is_some_and(|extra| extra.dialect == target.dialect);
     let mut given = Names::default();
     if !own {
         schemas(&mut fitted, target.dialect, &limits, report)?;

@@ -1,6 +1,7 @@
 //! A request on its way into another dialect.
 
 mod calls;
+mod content;
 mod fit;
 mod mend;
 mod names;

@@ -178,6 +178,13 @@ const NOT_STRICT: &[&str] = &[
     "contains",
 ];
 
+/// The formats that OpenAI's strict mode and Anthropic's decoder know; others are refused (guides on structured outputs).
+const FORMATS: &[&str] = &["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"];
+
+fn is_known_format(value: &Value) -> bool {
+    value.as_str().is_some_and(|format| FORMATS.contains(&format))
+}
+
 /// Words about a schema, without meaning for an answer.
 const IDLE: &[&str] = &["$schema", "$id", "$comment", "examples", "example", "deprecated", "readOnly", "writeOnly"];
 
@@ -243,6 +250,9 @@ fn can_close(schema: &Value, top: bool) -> bool {
     if NOT_STRICT.iter().any(|keyword| fields.contains_key(*keyword)) || (top && fields.contains_key("anyOf")) {
         return false;
     }
+    if fields.get("format").is_some_and(|format| !is_known_format(format)) {
+        return false;
+    }
     if is_object(fields) {
         let open = fields.get("additionalProperties").is_some_and(|more| *more != false);
         let required: HashSet<&str> = required(fields).collect();
@@ -291,6 +301,8 @@ fn keep(schema: &mut Value, keywords: &[&str]) -> bool {
             "minItems" if !keywords.contains(&"maxItems") => value.as_u64().is_some_and(|least| least <= 1),
             // A map of any names; Anthropic wants objects closed.
             "additionalProperties" if !keywords.contains(&"maxItems") => !value.is_object(),
+            // Anthropic knows addresses of the web too.
+            "format" if !keywords.contains(&"maxItems") => is_known_format(value) || value == "uri",
             name => keywords.contains(&name),
         };
         if !stays {
@@ -422,6 +434,16 @@ mod tests {
             assert!(!fitted.strict);
             assert_eq!(fitted.schema, schema);
         }
+    }
+
+    #[test]
+    fn a_format_that_is_not_known_is_not_held_to() {
+        let schema =
+            json!({"type": "object", "properties": {"a": {"type": "number", "format": "double"}}, "required": ["a"]});
+        let fitted = fit(&schema, true, Dialect::OpenAi, For::Output);
+        assert!(!fitted.strict);
+        let a = fit(&schema, true, Dialect::Anthropic, For::Output).schema["properties"]["a"].clone();
+        assert!(a.get("format").is_none() && a["description"].as_str().unwrap().contains("double"), "{a}");
     }
 
     #[test]

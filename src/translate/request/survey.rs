@@ -3,7 +3,7 @@
 
 use serde_json::value::RawValue;
 
-use super::report::Report;
+use super::{content, report::Report};
 use crate::{
     Dialect, LlmError,
     chat::Json,
@@ -124,8 +124,11 @@ fn anthropic_message(message: &RawValue, report: &mut Report) -> Result<(), LlmE
 }
 
 fn anthropic_tool(tool: &RawValue, report: &mut Report) -> Result<(), LlmError> {
-    let known = Object::read(tool, &["input_schema", "name"])?;
+    let known = Object::read(tool, &["input_schema", "name", "type"])?;
     if known.get("input_schema").is_none() {
+        if known.word("type").is_some_and(|kind| content::runs_at_caller(&kind)) {
+            return Ok(());
+        }
         report.say_in(Feature::ServerTool, known.word("name").unwrap_or_default());
         return Ok(());
     }
@@ -144,7 +147,15 @@ fn anthropic_block(block: &RawValue, report: &mut Report) -> Result<(), LlmError
     let known: &[&str] = match &*kind {
         "text" => &["text"],
         "image" => &["source"],
-        "document" => &["source", "title"],
+        "document" => {
+            let source = Object::read(block, &["source"])?.object("source");
+            let kind = source.map(|source| Object::read(source, &["type"])).transpose()?.and_then(|s| s.word("type"));
+            // What of it is text goes as text.
+            match kind.as_deref() {
+                Some("text" | "content") => &["source", "title", "context"],
+                _ => &["source", "title"],
+            }
+        }
         "tool_use" => &["id", "name", "input", "caller"],
         "tool_result" => &["tool_use_id", "content", "is_error"],
         "thinking" => &["thinking", "signature"],

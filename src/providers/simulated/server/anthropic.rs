@@ -16,14 +16,23 @@ use crate::{Dialect, providers::simulated::RateStatus, wall_clock};
 pub(super) struct Anthropic;
 
 impl Protocol for Anthropic {
+    fn dialect(&self) -> Dialect {
+        Dialect::Anthropic
+    }
+
     fn ask(&self, request: &Parts, body: &Value) -> Result<Ask, Refusal> {
         let key = header(request, "x-api-key").or_else(|| bearer(request));
         if key == Some(BAD_KEY) {
             return Err(Refusal::BadKey);
         }
-        if header(request, "anthropic-version").is_none() {
+        let Some(version) = header(request, "anthropic-version") else {
             let message = "anthropic-version: header is required";
             return Err(Refusal::invalid("anthropic-version", message));
+        };
+        // The newer version of the API has no sampling, whatever the model.
+        let sampling = ["temperature", "top_p", "top_k"].into_iter().find(|name| !body[*name].is_null());
+        if let Some(name) = sampling.filter(|_| version >= "2026-10-21") {
+            return Err(Refusal::invalid("temperature", format!("{name}: Extra inputs are not permitted")));
         }
         let required = |field| Refusal::invalid(field, format!("{field}: Field required"));
         let model = text_field(body, "model").ok_or_else(|| required("model"))?;
@@ -36,14 +45,10 @@ impl Protocol for Anthropic {
         if !counting {
             examine(Dialect::Anthropic, model, body)?;
         }
-        let tool = list_field(body, "tools").and_then(|tools| text_field(&tools[0], "name"));
-        let last_blocks = messages.last().and_then(|last| list_field(last, "content"));
         Ok(Ask {
             model: model.to_owned(),
             stream: body["stream"] == true,
             max_tokens,
-            tool: tool.map(str::to_owned),
-            after_tool: last_blocks.is_some_and(|blocks| blocks.iter().any(|b| b["type"] == "tool_result")),
             prefilled: messages.last().is_some_and(|last| last["role"] == "assistant"),
             include_usage: true,
         })

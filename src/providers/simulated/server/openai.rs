@@ -16,6 +16,10 @@ use crate::{Dialect, providers::simulated::RateStatus};
 pub(super) struct OpenAi;
 
 impl Protocol for OpenAi {
+    fn dialect(&self) -> Dialect {
+        Dialect::OpenAi
+    }
+
     fn ask(&self, request: &Parts, body: &Value) -> Result<Ask, Refusal> {
         if bearer(request) == Some(BAD_KEY) {
             return Err(Refusal::BadKey);
@@ -25,13 +29,10 @@ impl Protocol for OpenAi {
         let messages = list_field(body, "messages")
             .ok_or_else(|| Refusal::invalid("messages", "Missing required parameter: 'messages'."))?;
         examine(Dialect::OpenAi, model, body)?;
-        let tool = list_field(body, "tools").and_then(|tools| text_field(tools[0].get("function")?, "name"));
         Ok(Ask {
             model: model.to_owned(),
             stream: body["stream"] == true,
             max_tokens: count_field(body, "max_completion_tokens").or_else(|| count_field(body, "max_tokens")),
-            tool: tool.map(str::to_owned),
-            after_tool: messages.last().is_some_and(|last| last["role"] == "tool"),
             prefilled: messages.last().is_some_and(|last| last["role"] == "assistant"),
             include_usage: body["stream_options"]["include_usage"] == true,
         })
@@ -70,7 +71,9 @@ impl Protocol for OpenAi {
             Refusal::Unauthorized | Refusal::BadKey => {
                 (401, invalid, None, Some("invalid_api_key"), "Incorrect API key provided.".into())
             }
-            Refusal::Invalid { field, message } => (400, invalid, Some(*field), None, message.clone()),
+            Refusal::Invalid { field, message } => {
+                (400, invalid, Some(*field).filter(|field| *field != "body"), code(message), message.clone())
+            }
             Refusal::ContextLength => (
                 400,
                 invalid,
@@ -213,6 +216,25 @@ impl Protocol for OpenAi {
     fn keep_alive(&self) -> &'static str {
         ": keep-alive\n\n"
     }
+}
+
+/// The code beside a refusal's words, as recorded.
+fn code(message: &str) -> Option<&'static str> {
+    const CODES: &[(&str, &str)] = &[
+        ("Unsupported parameter", "unsupported_parameter"),
+        ("Unsupported value", "unsupported_value"),
+        ("Setting 'max_tokens'", "invalid_parameter_combination"),
+        ("Invalid schema for function", "invalid_function_parameters"),
+        ("You uploaded an unsupported image", "invalid_image_format"),
+        ("decimal above maximum", "decimal_above_max_value"),
+        ("decimal below minimum", "decimal_below_min_value"),
+        ("array too long", "array_above_max_length"),
+        ("string too long", "string_above_max_length"),
+        ("is too large:", "invalid_value"),
+        ("Invalid value", "invalid_value"),
+        ("Invalid 'messages[", "invalid_value"),
+    ];
+    CODES.iter().find(|(words, _)| message.contains(words)).map(|(_, code)| *code)
 }
 
 fn finish_reason(answer: &Answer) -> &'static str {

@@ -37,7 +37,7 @@ const ASK: &str = "/v1/messages?beta=true";
 
 /// A body in a spelling of its own: spaces, the order of fields, escapes, numbers, what nobody has heard of. The system
 /// prompt is a list whose first entry is the attribution that Anthropic takes out by its place.
-const BODY: &str = r#"{ "model":"claude-sonnet-4-5" ,"max_tokens": 32000,
+const BODY: &str = r#"{ "model":"claude-sonnet-4-6" ,"max_tokens": 32000,
  "system":[{"type":"text","text":"x-anthropic-billing-header: cc_version=2.1.129; cch=00000;"},{"text":"You are Claude Code.\u2019s \/ rules","type":"text","cache_control":{"type":"ephemeral","ttl":"1h"}}],
  "messages":[{"role":"user","content":[{"type":"text","text":"<system-reminder>\n</system-reminder>"},{"type":"text","text":"h\u00e9llo é"}]},{"role":"assistant","content":[{"type":"thinking","thinking":"Hm.","signature":"c2ln"},{"type":"tool_use","id":"toolu_01","name":"Bash","input":{"command":"ls","n":1.0e2}}]},{"role":"user","content":[{"tool_use_id":"toolu_01","type":"tool_result","content":"a\r\nb","is_error":false}]}],
  "tools":[{"name":"Bash","description":"","input_schema":{"type":"object","properties":{"command":{"type":"string"}},"additionalProperties":false,"$schema":"http:\/\/json-schema.org/draft-07/schema#"},"strict":true,"defer_loading":true,"eager_input_streaming":true}],
@@ -95,9 +95,9 @@ async fn betas_in_several_lines_stay_so() {
 #[tokio::test(start_paused = true)]
 async fn only_the_models_name_changes_where_a_tier_has_another() {
     let provider = Scripted::new([Reply::json(200, anthropic_answer())]);
-    let house = Plan::of(&TWO.replace("claude-sonnet-4-5", "claude-opus-4-1")).scripted(ANTHROPIC, &provider).build();
+    let house = Plan::of(&TWO.replace("claude-sonnet-4-6", "claude-opus-4-6")).scripted(ANTHROPIC, &provider).build();
     house.send("POST", ASK, HEADERS, streaming()).await;
-    assert_eq!(provider.seen()[0].body, streaming().replacen("claude-sonnet-4-5", "claude-opus-4-1", 1));
+    assert_eq!(provider.seen()[0].body, streaming().replacen("claude-sonnet-4-6", "claude-opus-4-6", 1));
 }
 
 // B36. QuantumNous/new-api#3041: betas that went to somebody who does not know them.
@@ -218,7 +218,7 @@ const WORDS: [(u16, &str); 6] = [
 #[tokio::test(start_paused = true)]
 async fn what_anthropic_says_of_an_error_reaches_its_caller_unmodified() {
     let alone =
-        "tiers: [{ name: sonnet, provider: anthropic, model: claude-sonnet-4-5, retry: { max_attempts: 1 } }]\n";
+        "tiers: [{ name: sonnet, provider: anthropic, model: claude-sonnet-4-6, retry: { max_attempts: 1 } }]\n";
     for (status, words) in WORDS {
         for body in [BODY.to_owned(), streaming()] {
             let reply = Reply::json(status, words)
@@ -241,7 +241,7 @@ async fn what_anthropic_says_of_an_error_reaches_its_caller_unmodified() {
 async fn its_own_words_are_told_after_failing_over_and_in_a_stream() {
     let config = TWO.replace(
         "provider: openai, model: gpt-4o",
-        "provider: anthropic, model: claude-haiku-4-5, base_url: 'http://second/'",
+        "provider: anthropic, model: claude-haiku-5-5, base_url: 'http://second/'",
     );
     let words = WORDS[0].1;
     let first = |reply| {
@@ -281,9 +281,9 @@ async fn tokens_are_counted_with_its_query_and_its_headers() {
 /// Three names of one client, each with tiers of its own.
 const THREE: &str = "
 tiers:
-  - { name: opus, provider: anthropic, model: claude-opus-4-1 }
-  - { name: sonnet, provider: anthropic, model: claude-sonnet-4-5 }
-  - { name: haiku, provider: anthropic, model: claude-haiku-4-5 }
+  - { name: opus, provider: anthropic, model: claude-opus-4-6 }
+  - { name: sonnet, provider: anthropic, model: claude-sonnet-4-6 }
+  - { name: haiku, provider: anthropic, model: claude-haiku-5-5 }
   - { name: local, provider: openai, model: qwen3-coder }
 models:
   claude-opus-*: { tiers: [opus, sonnet] }
@@ -297,15 +297,15 @@ models:
 #[tokio::test(start_paused = true)]
 async fn its_list_of_models_has_names_that_it_shows_and_each_of_them_is_served() {
     for (config, expected) in [
-        (TWO, &["claude-sonnet-4-5", "anthropic-compatible/gpt-4o"][..]),
+        (TWO, &["claude-sonnet-4-6", "anthropic-compatible/gpt-4o"][..]),
         (
             THREE,
             &[
                 "claude-local",
                 "anthropic-compatible/qwen3-coder",
-                "claude-opus-4-1",
-                "claude-sonnet-4-5",
-                "claude-haiku-4-5",
+                "claude-opus-4-6",
+                "claude-sonnet-4-6",
+                "claude-haiku-5-5",
             ],
         ),
     ] {
@@ -338,7 +338,7 @@ async fn a_key_sees_the_models_that_it_is_for() {
     let house = Plan::of(THREE).keys(keys).build();
     let list = house.get("/v1/models?limit=1000", HEADERS).await.json();
     let ids: Vec<&str> = list["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
-    assert_eq!(ids, ["claude-local", "claude-opus-4-1", "claude-sonnet-4-5", "claude-haiku-4-5"]);
+    assert_eq!(ids, ["claude-local", "claude-opus-4-6", "claude-sonnet-4-6", "claude-haiku-5-5"]);
     assert_eq!(house.get("/v1/models/qwen3-coder", HEADERS).await.status, 404);
     // Nor is there a way around by the name that a list would give it.
     let mut body = hello(false);
@@ -357,12 +357,12 @@ async fn three_names_are_three_chains() {
         answer.assert_clean(model);
         answer.header("x-steadfast-tier").unwrap().to_owned()
     };
-    assert_eq!(tier("claude-opus-4-1-20250805").await, "opus");
-    assert_eq!(tier("claude-sonnet-4-5").await, "sonnet");
-    assert_eq!(tier("claude-haiku-4-5-20251001").await, "haiku");
+    assert_eq!(tier("claude-opus-4-6-20250805").await, "opus");
+    assert_eq!(tier("claude-sonnet-4-6").await, "sonnet");
+    assert_eq!(tier("claude-haiku-5-5-20251001").await, "haiku");
     assert_eq!(tier("anthropic-compatible/qwen3-coder").await, "local");
     house.provider(ANTHROPIC).fail(Fault::Overloaded);
-    assert_eq!(tier("claude-haiku-4-5").await, "local");
+    assert_eq!(tier("claude-haiku-5-5").await, "local");
     assert_eq!(house.steps()[0], "haiku");
 }
 

@@ -37,7 +37,7 @@ pub(super) const OPENAI: &str = "api.openai.com";
 /// Two tiers of two houses, one attempt each, so that what is counted is failover.
 pub(super) const TWO: &str = "
 tiers:
-  - { name: sonnet, provider: anthropic, model: claude-sonnet-4-5, retry: { max_attempts: 1 } }
+  - { name: sonnet, provider: anthropic, model: claude-sonnet-4-6, retry: { max_attempts: 1 } }
   - { name: backup, provider: openai, model: gpt-4o, retry: { max_attempts: 1 } }
 ";
 
@@ -45,7 +45,7 @@ tiers:
 pub(super) const TURNED: &str = "
 tiers:
   - { name: backup, provider: openai, model: gpt-4o, retry: { max_attempts: 1 } }
-  - { name: sonnet, provider: anthropic, model: claude-sonnet-4-5, retry: { max_attempts: 1 } }
+  - { name: sonnet, provider: anthropic, model: claude-sonnet-4-6, retry: { max_attempts: 1 } }
 ";
 
 /// A provider.

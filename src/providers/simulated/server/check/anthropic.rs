@@ -1,4 +1,4 @@
-//! Anthropic Messages, version 2023-06-01.
+//! Anthropic Messages, version 2023-06-01; its fields are those of the types of its SDK (anthropic 2.12.0), the beta ones too.
 
 use std::collections::BTreeSet;
 
@@ -30,6 +30,11 @@ const FIELDS: &[&str] = &[
     "speed",
     "inference_geo",
     "diagnostics",
+    "billing_policy",
+    "compaction",
+    "fallback_credit_token",
+    "fallbacks",
+    "thread",
 ];
 
 /// The strict decoder's keywords.
@@ -59,11 +64,47 @@ pub(super) fn examine(body: &Value) -> Checked {
         return Err(wrong("body", format!("{name}: Extra inputs are not permitted")));
     }
     settings(body)?;
+    caching(body)?;
     tools(body)?;
     let turns = merged(list(body, "messages"))?;
     blocks(&turns)?;
     pairs(&turns)?;
+    prefill(&turns)?;
     thinking(body, &turns)
+}
+
+/// At most four marks for the cache.
+fn caching(body: &Value) -> Checked {
+    fn marks(value: &Value) -> usize {
+        match value {
+            Value::Array(values) => values.iter().map(marks).sum(),
+            Value::Object(fields) => {
+                // What a tool is called with, and its schema, is the caller's own.
+                let own = fields.iter().filter(|(name, _)| !matches!(name.as_str(), "input" | "input_schema"));
+                usize::from(fields.get("cache_control").is_some_and(Value::is_object))
+                    + own.map(|(_, v)| marks(v)).sum::<usize>()
+            }
+            _ => 0,
+        }
+    }
+    let found: usize = ["system", "tools", "messages"].iter().filter_map(|name| body.get(name)).map(marks).sum();
+    if found > 4 {
+        let words = format!("A maximum of 4 blocks with cache_control may be provided. Found {found}.");
+        return Err(wrong("cache_control", words));
+    }
+    Ok(())
+}
+
+/// What the model is to go on from ends with no white space.
+fn prefill(turns: &[Turn<'_>]) -> Checked {
+    if let Some(Turn { role: "assistant", blocks }) = turns.last()
+        && let Some(Block::Text(text)) = blocks.last()
+        && text.ends_with(char::is_whitespace)
+    {
+        let words = "messages: final assistant content cannot end with trailing whitespace";
+        return Err(wrong("messages", words));
+    }
+    Ok(())
 }
 
 fn settings(body: &Value) -> Checked {
@@ -76,6 +117,24 @@ fn settings(body: &Value) -> Checked {
     if list(body, "stop_sequences").iter().any(|stop| stop.as_str().is_none_or(|stop| stop.trim().is_empty())) {
         let message = "stop_sequences: each stop sequence must contain non-whitespace";
         return Err(wrong("stop_sequences", message));
+    }
+    if let Some(metadata) = body.get("metadata").filter(|metadata| metadata.is_object()) {
+        if let Some(name) = unknown(metadata, &["user_id"]) {
+            return Err(wrong("metadata", format!("metadata.{name}: Extra inputs are not permitted")));
+        }
+        let user = text(metadata, "user_id");
+        if user.len() > 256 {
+            return Err(wrong("metadata", "metadata.user_id: String should have at most 256 characters"));
+        }
+        if user.split_once('@').is_some_and(|(name, host)| !name.is_empty() && host.contains('.')) {
+            return Err(wrong("metadata", "metadata.user_id: user_id appears to contain an email address"));
+        }
+    }
+    if !matches!(body["service_tier"].as_str(), None | Some("auto" | "standard_only")) {
+        return Err(wrong("service_tier", "service_tier: Input should be 'auto' or 'standard_only'"));
+    }
+    if list(body, "system").iter().any(|block| text(block, "text").is_empty()) {
+        return Err(wrong("system", "system: text content blocks must be non-empty"));
     }
     let format = body.get("output_format").or_else(|| body.get("output_config")?.get("format"));
     if let Some(schema) = format.and_then(|format| format.get("schema"))
@@ -103,6 +162,16 @@ fn tools(body: &Value) -> Checked {
         if input["type"] != "object" {
             return Err(wrong("tools", format!("tools.{place}.custom.input_schema.type: Field required")));
         }
+        if schema::malformed(input).is_some() || schema::find(input, |schema| schema["items"].is_array()).is_some() {
+            let message = "JSON schema is invalid. It must match JSON Schema draft 2020-12";
+            return Err(wrong("tools", format!("tools.{place}.custom.input_schema: {message}")));
+        }
+        let is_key =
+            |key: &String| key.len() <= 64 && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+        if input["properties"].as_object().is_some_and(|properties| !properties.keys().all(is_key)) {
+            let message = "Property keys should match pattern '^[a-zA-Z0-9_.-]{1,64}$'";
+            return Err(wrong("tools", format!("tools.{place}.custom.input_schema.properties: {message}")));
+        }
         if ["anyOf", "oneOf", "allOf"].iter().any(|word| input.get(word).is_some()) {
             let message = "input_schema does not support oneOf, allOf, or anyOf at the top level";
             return Err(wrong("tools", format!("tools.{place}.custom.input_schema: {message}")));
@@ -113,6 +182,7 @@ fn tools(body: &Value) -> Checked {
             return Err(wrong("tools", format!("tools.{place}.custom: {fault}")));
         }
     }
+    strict(tools)?;
     if !all_differ(tools.iter().map(|tool| text(tool, "name"))) {
         return Err(wrong("tools", "tools: Tool names must be unique."));
     }
@@ -125,6 +195,25 @@ fn tools(body: &Value) -> Checked {
             let message = format!("Tool '{}' not found in provided tools", text(choice, "name"));
             return Err(wrong("tool_choice", message));
         }
+    }
+    Ok(())
+}
+
+/// What is compiled into one grammar has bounds, as recorded.
+fn strict(tools: &[Value]) -> Checked {
+    let strict: Vec<&Value> =
+        tools.iter().filter(|tool| tool["strict"] == true).filter_map(|tool| tool.get("input_schema")).collect();
+    if strict.len() > 20 {
+        let words =
+            "The maximum number of strict tools supported is 20. Try reducing the number of tools marked as strict.";
+        return Err(wrong("tools", format!("Too many strict tools ({}). {words}", strict.len())));
+    }
+    let unions = |schema: &Value| schema["type"].is_array() || schema["anyOf"].is_array();
+    let unions: usize = strict.iter().map(|input| schema::count(input, unions)).sum();
+    if unions > 16 {
+        let words = "Reduce the number of nullable or union-typed parameters (limit: 16 parameters with unions).";
+        let message = format!("Schemas contains too many parameters with union types ({unions} parameters). {words}");
+        return Err(wrong("tools", message));
     }
     Ok(())
 }
@@ -217,6 +306,22 @@ fn blocks(turns: &[Turn<'_>]) -> Checked {
                 Block::Typed("redacted_thinking", block) if !is_base64(text(block, "data")) => {
                     return at("Invalid `data` in `redacted_thinking` block".to_owned());
                 }
+                Block::Typed(kind @ ("image" | "document"), block) if block["source"]["type"] == "url" => {
+                    let url = text(&block["source"], "url");
+                    if !url.starts_with("https://") && !url.starts_with("http://") {
+                        return at(format!("{kind}.source.url.url: Only HTTPS URLs are supported."));
+                    }
+                }
+                Block::Typed("tool_result", block) => {
+                    let kinds = ["text", "image", "document", "search_result", "tool_reference"];
+                    let wrong = list(block, "content").iter().find(|part| !kinds.contains(&text(part, "type")));
+                    if let Some(part) = wrong {
+                        let kind = text(part, "type");
+                        return at(format!(
+                            "tool_result.content: Input tag '{kind}' does not match any of the expected tags"
+                        ));
+                    }
+                }
                 Block::Typed("image", block) if block["source"]["type"] == "base64" => {
                     let known = ["image/jpeg", "image/png", "image/gif", "image/webp"];
                     if !known.contains(&text(&block["source"], "media_type")) {
@@ -291,12 +396,19 @@ fn thinking(body: &Value, turns: &[Turn<'_>]) -> Checked {
     if body["temperature"].as_f64().is_some_and(|temperature| temperature != 1.0) {
         return Err(wrong("temperature", "`temperature` may only be set to 1 when thinking is enabled"));
     }
+    if body["top_p"].as_f64().is_some_and(|mass| mass < 0.95) {
+        return Err(wrong("top_p", "`top_p` must be greater than or equal to 0.95 or unset when thinking is enabled"));
+    }
+    if !body["top_k"].is_null() {
+        return Err(wrong("top_k", "`top_k` must be unset when thinking is enabled"));
+    }
     if kind == "enabled" && matches!(text(&body["tool_choice"], "type"), "any" | "tool") {
         return Err(wrong("thinking", "Thinking may not be enabled when tool_choice forces tool use."));
     }
     let is = |block: &Block<'_>, kinds: &[&str]| matches!(block, Block::Typed(kind, _) if kinds.contains(kind));
     let answered = turns.last().is_some_and(|last| last.blocks.iter().any(|block| is(block, &["tool_result"])));
-    let called = turns.iter().rev().find(|turn| turn.role == "assistant").filter(|_| answered);
+    let begun = turns.last().is_some_and(|last| last.role == "assistant");
+    let called = turns.iter().rev().find(|turn| turn.role == "assistant").filter(|_| answered || begun);
     if kind == "enabled"
         && let Some(turn) = called
         && !turn.blocks.first().is_some_and(|first| is(first, &["thinking", "redacted_thinking"]))

@@ -1,4 +1,4 @@
-//! Gemini `generateContent`.
+//! Gemini `generateContent`; its fields are those of the types of its SDK (google-genai 3.4.0).
 
 use serde_json::Value;
 
@@ -44,6 +44,10 @@ const SETTINGS: &[&str] = &[
     "routingConfig",
     "enableEnhancedCivicAnswers",
     "modelSelectionConfig",
+    "responseFormat",
+    "enableAffectiveDialog",
+    "translationConfig",
+    "audioTranscriptionConfig",
 ];
 
 /// What a part may be: one of these.
@@ -104,7 +108,7 @@ pub(super) fn examine(model: &str, body: &Value) -> Checked {
 }
 
 /// A field, which the API takes in `camelCase` and in `snake_case`.
-fn field<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
+pub(super) fn field<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
     let fields = value.as_object()?;
     fields.get(name).or_else(|| fields.iter().find(|(key, _)| camel(key) == name).map(|(_, value)| value))
 }
@@ -121,7 +125,7 @@ fn camel(name: &str) -> String {
 }
 
 /// A list, or one thing for a list of it.
-fn many(value: Option<&Value>) -> impl Iterator<Item = &Value> {
+pub(super) fn many(value: Option<&Value>) -> impl Iterator<Item = &Value> {
     let one = value.filter(|value| value.is_object());
     value.and_then(Value::as_array).into_iter().flatten().chain(one)
 }
@@ -138,6 +142,9 @@ fn settings(body: &Value) -> Checked {
     known(config, SETTINGS, " at 'generation_config'")?;
     if field(config, "temperature").and_then(Value::as_f64).is_some_and(|value| !(0.0..=2.0).contains(&value)) {
         return Err(wrong("generationConfig", "temperature must be in the range [0.0, 2.0]."));
+    }
+    if field(config, "topP").and_then(Value::as_f64).is_some_and(|value| !(0.0..=1.0).contains(&value)) {
+        return Err(wrong("generationConfig", "top_p must be in the range [0.0, 1.0]."));
     }
     if many(field(config, "stopSequences")).count() > 5 {
         return Err(wrong("generationConfig", "The number of stop sequences must be at most 5."));
@@ -177,7 +184,15 @@ fn tools(body: &Value) -> Checked {
             return Err(wrong("tools", format!("parameters_json_schema of {name}: {fault}")));
         }
     }
+    if !super::all_differ(declarations().filter_map(|declaration| declaration["name"].as_str())) {
+        return Err(wrong("tools", "Duplicate function declaration found."));
+    }
     let calling = field(body, "toolConfig").and_then(|config| field(config, "functionCallingConfig"));
+    if calling.and_then(|calling| calling["mode"].as_str()).is_some_and(|mode| mode == "ANY")
+        && declarations().next().is_none()
+    {
+        return Err(wrong("toolConfig", "Function calling config is set without function_declarations."));
+    }
     let names = calling.and_then(|calling| field(calling, "allowedFunctionNames"));
     if let Some(names) = names.and_then(Value::as_array) {
         let mode = calling.and_then(|calling| calling["mode"].as_str()).unwrap_or_default();
@@ -219,6 +234,12 @@ fn parts(content: &Value) -> Checked {
             let words = "* GenerateContentRequest.contents.parts.function_response.name: Name cannot be empty.";
             return Err(wrong("contents", words));
         }
+        if let Some(inline) = field(part, "inlineData") {
+            let kind = field(inline, "mimeType").and_then(Value::as_str).unwrap_or_default();
+            if !is_taken(kind) {
+                return Err(wrong("contents", format!("Unsupported MIME type: {kind}")));
+            }
+        }
         if let Some(signature) = field(part, "thoughtSignature") {
             let token = signature.as_str().unwrap_or_default();
             if token != FOREIGN_CALL && !is_base64(token) {
@@ -233,22 +254,48 @@ fn parts(content: &Value) -> Checked {
     }
 }
 
+/// The types of bytes that are taken ("Image understanding", "Document understanding", "Audio", "Video").
+fn is_taken(kind: &str) -> bool {
+    match kind.split_once('/') {
+        Some(("image", kind)) => matches!(kind, "png" | "jpeg" | "jpg" | "webp" | "heic" | "heif" | "bmp"),
+        Some(("application", kind)) => matches!(kind, "pdf" | "json" | "rtf" | "x-javascript" | "x-python"),
+        Some((class, _)) => matches!(class, "audio" | "video" | "text"),
+        None => false,
+    }
+}
+
 fn count(content: &Value, name: &str) -> usize {
     many(field(content, "parts")).filter(|part| field(part, name).is_some()).count()
 }
 
-/// Calls come after a user's turn, and as many responses after them.
+struct Counts {
+    is_model: bool,
+    calls: usize,
+    responses: usize,
+}
+
+/// Calls come after a user's turn, and as many responses after them, in one turn or in several.
 fn order(contents: &[&Value]) -> Checked {
-    for (place, content) in contents.iter().enumerate() {
-        let before = place.checked_sub(1).map(|place| contents[place]);
-        let called = before.map_or(0, |before| count(before, "functionCall"));
-        let responses = count(content, "functionResponse");
-        if responses != called && (responses > 0 || content["role"] != "model") {
+    let mut turns: Vec<Counts> = Vec::new();
+    for content in contents {
+        let (calls, responses) = (count(content, "functionCall"), count(content, "functionResponse"));
+        match turns.last_mut() {
+            Some(last) if !last.is_model && !is_model(content) => {
+                last.calls += calls;
+                last.responses += responses;
+            }
+            _ => turns.push(Counts { is_model: is_model(content), calls, responses }),
+        }
+    }
+    for (place, turn) in turns.iter().enumerate() {
+        let before = place.checked_sub(1).map(|place| &turns[place]);
+        let called = before.map_or(0, |before| before.calls);
+        if turn.responses != called && (turn.responses > 0 || !turn.is_model) {
             let words = "Please ensure that the number of function response parts is equal to the number of function call \
                          parts of the function call turn.";
             return Err(wrong("contents", words));
         }
-        if called > 0 && responses == 0 || count(content, "functionCall") > 0 && before.is_none_or(is_model) {
+        if called > 0 && turn.responses == 0 || turn.calls > 0 && before.is_none_or(|before| before.is_model) {
             let words = "Please ensure that function call turn comes immediately after a user turn or after a function \
                          response turn.";
             return Err(wrong("contents", words));

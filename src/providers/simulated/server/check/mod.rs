@@ -1,8 +1,14 @@
 //! What the real providers say against a request, before any model sees it: fields, roles, order, ids, pairs of tool calls and
-//! results, signatures, keywords of schemas. The words are theirs, as recorded or as reported in their users' issues.
+//! results, signatures, keywords of schemas; and what one model refuses and another takes (`claude.rs`, `gpt.rs`,
+//! `generation.rs`). The words are theirs, as recorded or as reported in their users' issues.
+//!
+//! All of it is read from what the providers document and answer, and nothing from the translator or its tables: it judges them.
 
 mod anthropic;
+mod claude;
 mod gemini;
+mod generation;
+mod gpt;
 mod openai;
 mod schema;
 
@@ -13,7 +19,8 @@ use serde_json::Value;
 use super::protocol::Refusal;
 use crate::Dialect;
 
-/// Checks the body of a request as the dialect's own provider does. `model` is for Gemini, whose bodies do not name it.
+/// Checks the body of a request as the dialect's own provider does, for this model of its. Of a model that is not known here only
+/// what every model refuses is refused.
 ///
 /// The server asks it for every request; a test may ask it without one.
 ///
@@ -28,6 +35,11 @@ use crate::Dialect;
 /// let body = json!({"model": "m", "messages": [{"role": "tool", "tool_call_id": "a", "content": "4"}]});
 /// let error = check(Dialect::OpenAi, "m", &body).unwrap_err();
 /// assert!(error.contains("must be a response to a preceeding message with 'tool_calls'"));
+///
+/// let body = json!({"messages": [{"role": "user", "content": "?"}], "temperature": 0.5});
+/// assert!(check(Dialect::OpenAi, "gpt-4o", &body).is_ok());
+/// let error = check(Dialect::OpenAi, "gpt-5", &body).unwrap_err();
+/// assert!(error.starts_with("Unsupported value: 'temperature' does not support 0.5 with this model."));
 /// ```
 pub fn check(dialect: Dialect, model: &str, body: &Value) -> Result<(), String> {
     examine(dialect, model, body).map_err(|refusal| match refusal {
@@ -38,9 +50,9 @@ pub fn check(dialect: Dialect, model: &str, body: &Value) -> Result<(), String> 
 
 pub(super) fn examine(dialect: Dialect, model: &str, body: &Value) -> Result<(), Refusal> {
     match dialect {
-        Dialect::Anthropic => anthropic::examine(body),
-        Dialect::OpenAi => openai::examine(body),
-        Dialect::Gemini => gemini::examine(model, body),
+        Dialect::Anthropic => anthropic::examine(body).and_then(|()| claude::examine(model, body)),
+        Dialect::OpenAi => openai::examine(body).and_then(|()| gpt::examine(model, body)),
+        Dialect::Gemini => gemini::examine(model, body).and_then(|()| generation::examine(model, body)),
     }
 }
 

@@ -1,4 +1,4 @@
-//! OpenAI Chat Completions.
+//! OpenAI Chat Completions; its fields are those of the types of its SDK (openai 3.54.0).
 
 use std::collections::BTreeSet;
 
@@ -103,6 +103,24 @@ fn settings(body: &Value) -> Checked {
     if body["temperature"].as_f64().is_some_and(|value| !(0.0..=2.0).contains(&value)) {
         return Err(wrong("temperature", "Invalid 'temperature': expected a value between 0 and 2."));
     }
+    for (name, least, most) in [("top_p", 0.0, 1.0), ("presence_penalty", -2.0, 2.0), ("frequency_penalty", -2.0, 2.0)]
+    {
+        if let Some(value) = body[name].as_f64().filter(|value| !(least..=most).contains(value)) {
+            let (word, bound) = if value < least { ("below minimum", least) } else { ("above maximum", most) };
+            let sign = if value < least { ">=" } else { "<=" };
+            let message = format!(
+                "Invalid '{name}': decimal {word} value. Expected a value {sign} {bound}, but got {value} instead."
+            );
+            return Err(wrong(name, message));
+        }
+    }
+    if body["metadata"].as_object().is_some_and(|metadata| !metadata.is_empty()) && body["store"] != true {
+        return Err(wrong("metadata", "The 'metadata' parameter is only allowed when 'store' is enabled."));
+    }
+    if body["prompt_cache_key"].as_str().is_some_and(|key| key.len() > 64) {
+        let words = "string too long. Expected a string with maximum length 64";
+        return Err(wrong("prompt_cache_key", format!("Invalid 'prompt_cache_key': {words}.")));
+    }
     if body.get("stream_options").is_some_and(Value::is_object) && body["stream"] != true {
         let message = "The 'stream_options' parameter is only allowed when 'stream' is enabled.";
         return Err(wrong("stream_options", message));
@@ -129,6 +147,11 @@ fn settings(body: &Value) -> Checked {
                 let message = "Invalid 'response_format.json_schema.name': expected '^[a-zA-Z0-9_-]+$', at most 64.";
                 return Err(wrong("response_format", message));
             }
+            if let Some(fault) = schema_fault(&asked["schema"]) {
+                let name = text(asked, "name");
+                let message = format!("Invalid schema for response_format '{name}': {fault}.");
+                return Err(wrong("response_format", message));
+            }
             if asked["strict"] == true
                 && let Some(fault) = strict_fault(&asked["schema"])
             {
@@ -142,6 +165,17 @@ fn settings(body: &Value) -> Checked {
     Ok(())
 }
 
+/// What is wrong with a schema, strict or not.
+fn schema_fault(schema: &Value) -> Option<String> {
+    if let Some(fault) = schema::malformed(schema) {
+        return Some(fault);
+    }
+    let is_bare = |schema: &Value| {
+        schema["type"] == "array" && schema.get("items").is_none() && schema.get("prefixItems").is_none()
+    };
+    schema::find(schema, is_bare).map(|_| "array schema missing items".to_owned())
+}
+
 fn strict_fault(schema: &Value) -> Option<String> {
     if schema["type"] != "object" && schema.get("$ref").is_none() {
         return Some("schema must be a JSON Schema of 'type: \"object\"'".to_owned());
@@ -149,11 +183,20 @@ fn strict_fault(schema: &Value) -> Option<String> {
     if schema.get("anyOf").is_some() {
         return Some("'anyOf' is not permitted at the top level".to_owned());
     }
+    const FORMATS: &[&str] = &["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"];
+    let unknown = |schema: &Value| schema["format"].as_str().is_some_and(|format| !FORMATS.contains(&format));
+    if let Some(found) = schema::find(schema, unknown) {
+        return Some(format!("{} is not a valid format", found["format"]));
+    }
     schema::fault(schema, STRICT, true, true)
 }
 
 fn tools(body: &Value) -> Checked {
     let tools = list(body, "tools");
+    if tools.len() > 128 {
+        let words = "array too long. Expected an array with maximum length 128, but got an array with length";
+        return Err(wrong("tools", format!("Invalid 'tools': {words} {} instead.", tools.len())));
+    }
     for (place, tool) in tools.iter().enumerate() {
         if tool["type"] == "custom" {
             continue;
@@ -176,6 +219,9 @@ fn tools(body: &Value) -> Checked {
         }
         if !empty && parameters.get("properties").is_none() && parameters.get("$ref").is_none() {
             return Err(wrong("tools", format!("{context} object schema missing properties.")));
+        }
+        if let Some(fault) = schema_fault(parameters) {
+            return Err(wrong("tools", format!("{context} {fault}.")));
         }
         if function["strict"] == true
             && let Some(fault) = strict_fault(parameters)
@@ -256,7 +302,7 @@ fn content(place: usize, message: &Value, role: &str, kinds: &[&str]) -> Checked
             let unknown = parts.iter().map(|part| text(part, "type")).find(|kind| !kinds.contains(kind));
             match unknown {
                 Some(kind) => invalid(format!("'{kind}'. Supported values are: {}.", kinds.join(", "))),
-                None => Ok(()),
+                None => parts.iter().try_for_each(media),
             }
         }
         _ => {
@@ -269,6 +315,29 @@ fn content(place: usize, message: &Value, role: &str, kinds: &[&str]) -> Checked
             }
         }
     }
+}
+
+/// Where the bytes of a picture or a document are, and of which type.
+fn media(part: &Value) -> Checked {
+    let url = text(&part["image_url"], "url");
+    if part["type"] == "image_url" {
+        let kinds = ["png", "jpeg", "jpg", "gif", "webp"];
+        let is_picture = |data: &str| kinds.iter().any(|kind| data.starts_with(&format!("image/{kind};base64,")));
+        if url.strip_prefix("data:").is_some_and(|data| !is_picture(data)) {
+            let words = "You uploaded an unsupported image. Please make sure your image has of one the following formats: \
+                         ['png', 'jpeg', 'gif', 'webp'].";
+            return Err(wrong("messages", words));
+        }
+        if !["data:", "https://", "http://"].iter().any(|scheme| url.starts_with(scheme)) {
+            return Err(wrong("messages", "Invalid image URL. Expected a valid URL or a base64-encoded data URL."));
+        }
+    }
+    let data = text(&part["file"], "file_data");
+    if part["type"] == "file" && !data.is_empty() && !data.starts_with("data:application/pdf;base64,") {
+        let words = "Expected a base64-encoded data URL with an application/pdf MIME type";
+        return Err(wrong("messages", format!("Invalid file data: 'file_data'. {words}.")));
+    }
+    Ok(())
 }
 
 fn calls_of(place: usize, calls: &Value) -> Result<&[Value], super::Refusal> {

@@ -36,3 +36,32 @@ fn inside(schema: &Value) -> impl Iterator<Item = &Value> {
     let single = ["items", "additionalProperties"].into_iter().filter_map(|name| schema.get(name));
     named.flat_map(|schemas| schemas.values()).chain(listed.flatten()).chain(single.filter(|schema| schema.is_object()))
 }
+
+/// What no schema may say, whatever its keywords: a type that there is none of, a list in place of an object.
+pub(super) fn malformed(schema: &Value) -> Option<String> {
+    const TYPES: &[&str] = &["object", "array", "string", "integer", "number", "boolean", "null"];
+    let fields = schema.as_object()?;
+    let kinds: Vec<&Value> = match fields.get("type") {
+        Some(Value::Array(kinds)) => kinds.iter().collect(),
+        kind => kind.into_iter().collect(),
+    };
+    if let Some(kind) = kinds.into_iter().find(|kind| !kind.as_str().is_some_and(|kind| TYPES.contains(&kind))) {
+        return Some(format!("{kind} is not valid under any of the given schemas"));
+    }
+    for (name, is_right) in [("properties", Value::is_object as fn(&Value) -> bool), ("required", Value::is_array)] {
+        if fields.get(name).is_some_and(|value| !is_right(value)) {
+            return Some(format!("'{name}' is of the wrong type"));
+        }
+    }
+    inside(schema).find_map(malformed)
+}
+
+/// The first schema, this one or one inside, of which `is` holds.
+pub(super) fn find(schema: &Value, is: fn(&Value) -> bool) -> Option<&Value> {
+    if is(schema) { Some(schema) } else { inside(schema).find_map(|schema| find(schema, is)) }
+}
+
+/// How many schemas there are, this one and those inside, of which `is` holds.
+pub(super) fn count(schema: &Value, is: fn(&Value) -> bool) -> usize {
+    usize::from(is(schema)) + inside(schema).map(|schema| count(schema, is)).sum::<usize>()
+}

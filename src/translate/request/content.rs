@@ -1,0 +1,233 @@
+//! What other dialects take in another form: documents that are texts, search results, tools that the caller runs itself.
+
+use std::borrow::Cow;
+
+use serde_json::{Value, json, value::RawValue};
+
+use super::report::Report;
+use crate::{
+    Dialect, LlmError, base64,
+    chat::{Chat, Document, ExtraOf, Image, Json, Media, Part, Tool},
+    translate::rules::Feature,
+    wire::fields::{Object, each, is_list, text},
+};
+
+/// Writes documents that are texts, and search results, as texts where the target has no place for them.
+pub(super) fn fit(chat: &mut Cow<'_, Chat>, target: Dialect, report: &mut Report) -> Result<(), LlmError> {
+    let is_file =
+        |part: &Part| matches!(part, Part::Image(Image { media: Media::File(uri) }) if uri.starts_with("https://"));
+    let changes = |part: &Part| goes_as_text(part, target) || is_file(part);
+    let concerns = |part: &Part| match part {
+        Part::ToolResult(result) => result.content.iter().any(changes),
+        part => changes(part),
+    };
+    if !chat.messages.iter().flat_map(|message| &message.content).any(concerns) {
+        return Ok(());
+    }
+    for message in &mut chat.to_mut().messages {
+        report.go_on()?;
+        rewrite(&mut message.content, target, report)?;
+    }
+    Ok(())
+}
+
+/// A picture or document at a web address, which Gemini writes as it writes a file that was uploaded. What it is of stands
+/// beside it.
+fn at_url(part: &Part, beside: Option<&Part>) -> Option<Part> {
+    let Part::Image(Image { media: Media::File(uri) }) = part else { return None };
+    if !uri.starts_with("https://") || uri.starts_with("https://generativelanguage.googleapis.com/") {
+        return None;
+    }
+    let own = beside?.as_extra(ExtraOf::Part, Dialect::Gemini)?.fields.fields();
+    let file = own.get("fileData").or_else(|| own.get("file_data"))?;
+    let kind = file.get("mimeType").or_else(|| file.get("mime_type"))?.as_str()?;
+    let media = Media::Url(uri.clone());
+    match kind {
+        "image/jpeg" | "image/png" | "image/webp" | "image/gif" => Some(Part::Image(Image { media })),
+        "application/pdf" => Some(Part::Document(Document { media, name: None })),
+        _ => None,
+    }
+}
+
+fn goes_as_text(part: &Part, target: Dialect) -> bool {
+    match part {
+        Part::Other { dialect: Dialect::Anthropic, value } => {
+            target != Dialect::Anthropic && matches!(&*super::super::kind_of(value), "document" | "search_result")
+        }
+        Part::Document(Document { media: Media::Base64 { media_type, .. }, .. }) => {
+            target != Dialect::Gemini && (media_type.starts_with("text/") || media_type == "application/json")
+        }
+        _ => false,
+    }
+}
+
+fn rewrite(parts: &mut Vec<Part>, target: Dialect, report: &mut Report) -> Result<(), LlmError> {
+    let mut written = Vec::with_capacity(parts.len());
+    let mut before = std::mem::take(parts).into_iter().peekable();
+    while let Some(mut part) = before.next() {
+        if let Part::ToolResult(result) = &mut part {
+            rewrite(&mut result.content, target, report)?;
+        }
+        if let Some(at_url) = at_url(&part, before.peek()) {
+            written.push(at_url);
+            continue;
+        }
+        match goes_as_text(&part, target).then(|| as_text(&part)).transpose()?.flatten() {
+            Some(texts) => {
+                report.say(Feature::TextDocument);
+                written.extend(texts);
+            }
+            None => written.push(part),
+        }
+    }
+    *parts = written;
+    Ok(())
+}
+
+/// What the part says, with its pictures; `None`: it cannot be read.
+fn as_text(part: &Part) -> Result<Option<Vec<Part>>, LlmError> {
+    match part {
+        Part::Document(Document { media: Media::Base64 { data, .. }, name }) => {
+            let said = base64::decoded(data).and_then(|bytes| String::from_utf8(bytes).ok());
+            Ok(said.map(|said| vec![Part::Text(paragraphs(name.iter().cloned().chain([said])))]))
+        }
+        Part::Other { value, .. } => block(value),
+        _ => Ok(None),
+    }
+}
+
+/// A `document` that is a text or a list of blocks, or a `search_result`.
+fn block(value: &Json) -> Result<Option<Vec<Part>>, LlmError> {
+    let block = Object::read(value.raw(), &["title", "context", "source", "content"])?;
+    let mut said = Said::default();
+    said.text(block.text("title")?);
+    if let Some(source) = block.object("source") {
+        said.text(block.text("context")?);
+        let source = Object::read(source, &["type", "data", "content"])?;
+        match (source.word("type").as_deref(), source.get("content")) {
+            (Some("text"), _) => said.text(source.text("data")?),
+            (Some("content"), Some(content)) => said.content(content)?,
+            _ => return Ok(None),
+        }
+    } else {
+        said.text(block.text("source")?);
+        if let Some(content) = block.get("content") {
+            said.content(content)?;
+        }
+    }
+    Ok(Some(said.parts))
+}
+
+/// Texts that follow each other are one text of several paragraphs.
+#[derive(Default)]
+struct Said {
+    parts: Vec<Part>,
+}
+
+impl Said {
+    fn text(&mut self, text: Option<String>) {
+        let Some(text) = text.filter(|text| !text.trim().is_empty()) else { return };
+        match self.parts.last_mut() {
+            Some(Part::Text(before)) => before.extend(["\n\n", &text]),
+            _ => self.parts.push(Part::Text(text)),
+        }
+    }
+
+    fn content(&mut self, content: &RawValue) -> Result<(), LlmError> {
+        if !is_list(content) {
+            self.text(text(content)?);
+            return Ok(());
+        }
+        each(content, |raw| {
+            let block = Object::read(raw, &["type", "text", "source"])?;
+            if block.word("type").as_deref() == Some("image")
+                && let Some(source) = block.object("source")
+            {
+                let source = Object::read(source, &["media_type", "data", "url"])?;
+                let media = match (source.text("media_type")?, source.text("data")?, source.text("url")?) {
+                    (Some(media_type), Some(data), _) => Some(Media::Base64 { media_type, data }),
+                    (_, _, url) => url.map(Media::Url),
+                };
+                self.parts.extend(media.map(|media| Part::Image(Image { media })));
+                return Ok(());
+            }
+            self.text(block.text("text")?);
+            Ok(())
+        })
+        .map(drop)
+    }
+}
+
+fn paragraphs(texts: impl Iterator<Item = String>) -> String {
+    let texts: Vec<String> = texts.filter(|text| !text.trim().is_empty()).collect();
+    texts.join("\n\n")
+}
+
+/// Whether the caller runs a tool of this type of Anthropic's, whose schema the model knows by itself.
+pub(super) fn runs_at_caller(kind: &str) -> bool {
+    function(kind).is_some()
+}
+
+/// The same tool as a function, with the schema that Anthropic documents for it.
+pub(super) fn as_function(tool: &Tool) -> Option<Tool> {
+    let extra = tool.extra.as_ref().filter(|extra| extra.dialect == Dialect::Anthropic && tool.runs_at_provider())?;
+    let fields = extra.fields.fields();
+    let (what, schema) = function(fields.get("type")?.as_str()?)?;
+    let size = |name: &str| fields.get(name).and_then(Value::as_u64);
+    let what = match (size("display_width_px"), size("display_height_px")) {
+        (Some(width), Some(height)) => format!("{what} The screen is {width} pixels wide and {height} high."),
+        _ => what.to_owned(),
+    };
+    Some(Tool::new(tool.name.clone(), schema).description(what))
+}
+
+/// What the model is told of a tool of this type, and its schema (docs.anthropic.com: "Bash tool", "Text editor tool", "Computer
+/// use tool", "Memory tool").
+fn function(kind: &str) -> Option<(&'static str, Value)> {
+    let text = || json!({"type": "string"});
+    let pair = || json!({"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2});
+    let (name, since) = kind.rsplit_once('_')?;
+    let (what, required, mut properties) = match name {
+        "bash" => (
+            "Runs a command in a shell that stays open between calls; `restart` opens a new one.",
+            json!([]),
+            json!({"command": text(), "restart": {"type": "boolean"}}),
+        ),
+        "text_editor" => (
+            "Views, creates and changes text files. `view_range` is the first and the last line; `str_replace` puts `new_str` in the \
+             place of `old_str`, which must be there once; `insert` puts text behind the line `insert_line`.",
+            json!(["command", "path"]),
+            json!({"command": {"type": "string", "enum": ["view", "create", "str_replace", "insert"]}, "path": text(),
+                "file_text": text(), "old_str": text(), "new_str": text(), "insert_line": {"type": "integer"},
+                "insert_text": text(), "view_range": pair()}),
+        ),
+        "memory" => (
+            "Views, creates, changes, deletes and renames files below `/memories`, which outlive the conversation.",
+            json!(["command"]),
+            json!({"command": {"type": "string", "enum": ["view", "create", "str_replace", "insert", "delete", "rename"]},
+                "path": text(), "file_text": text(), "old_str": text(), "new_str": text(),
+                "insert_line": {"type": "integer"}, "insert_text": text(), "old_path": text(), "new_path": text(),
+                "view_range": pair()}),
+        ),
+        "computer" => (
+            "Uses a computer by its screen, mouse and keyboard: `coordinate` is x and y in pixels, `text` what to type or which keys to \
+             press, `duration` in seconds.",
+            json!(["action"]),
+            json!({"action": {"type": "string", "enum": ["screenshot", "key", "hold_key", "type", "cursor_position",
+                "mouse_move", "left_click", "right_click", "middle_click", "double_click", "triple_click",
+                "left_click_drag", "left_mouse_down", "left_mouse_up", "scroll", "wait", "zoom"]},
+                "coordinate": pair(), "start_coordinate": pair(), "text": text(), "duration": {"type": "number"},
+                "scroll_direction": {"type": "string", "enum": ["up", "down", "left", "right"]},
+                "scroll_amount": {"type": "integer"}, "region": {"type": "array", "items": {"type": "integer"}}}),
+        ),
+        _ => return None,
+    };
+    // Up to then the editor could take its last change back.
+    if name == "text_editor"
+        && since < "20250429"
+        && let Some(commands) = properties["command"]["enum"].as_array_mut()
+    {
+        commands.push("undo_edit".into());
+    }
+    Some((what, json!({"type": "object", "properties": properties, "required": required})))
+}
