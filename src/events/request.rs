@@ -126,3 +126,17 @@ impl RequestOutcome {
         }
     }
 }
+
+/// Whether a failure is the caller's own doing, or was asked for: it says nothing about the service.
+pub(super) fn is_callers_own(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::InvalidRequest
+            | ErrorKind::ContextLength
+            | ErrorKind::TooLarge
+            | ErrorKind::ContentPolicy
+            | ErrorKind::Refusal
+            | ErrorKind::UnsupportedFeature
+            | ErrorKind::Budget
+    )
+}

@@ -11,14 +11,16 @@ fn the_status_says_who_serves_from_outage_to_recovery() {
     assert!(head.starts_with("http/1.1 200") && head.contains("content-type: application/json"), "{head}");
     assert!(head.contains("cache-control: no-store") && head.contains("access-control-allow-origin: *"), "{head}");
     let status = watched.status();
-    assert_eq!((&status["state"], &status["activeModel"]), (&"primary".into(), &"sonnet".into()));
+    assert_eq!((&status["state"], &status["activeTier"]), (&"primary".into(), &"sonnet".into()));
+    assert_eq!((&status["activeModel"], &status["tiers"][1]["model"]), (&"claude-sonnet-4-5".into(), &"gpt-4o".into()));
     assert_eq!(status["tiers"].as_array().unwrap().len(), 3);
 
     watched.primary().fail(Fault::Unavailable);
     assert_eq!(watched.tier("chat", true), "gpt");
     within(SOON, "no fallback", || watched.status()["state"] == "fallback");
     let status = watched.status();
-    assert_eq!((&status["activeModel"], &status["primaryModel"]), (&"gpt".into(), &"sonnet".into()));
+    assert_eq!((&status["activeModel"], &status["primaryModel"]), (&"gpt-4o".into(), &"claude-sonnet-4-5".into()));
+    assert_eq!((&status["activeTier"], &status["primaryTier"]), (&"gpt".into(), &"sonnet".into()));
     assert_eq!(status["recentSwitches"][0]["reason"], "server");
 
     watched.backup().fail(Fault::Unavailable);

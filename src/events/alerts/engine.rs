@@ -5,11 +5,13 @@ use tokio::time::Instant;
 use super::{
     Alert, Rule, Rules, Severity,
     board::{Board, Said, Span},
-    window::Window,
 };
 use crate::{
     ErrorKind,
-    events::{CircuitReason, CircuitState, Event, RequestEnded, RequestOutcome, away::Away},
+    events::{
+        CircuitReason, CircuitState, Event, RequestEnded, RequestOutcome, away::Away, request::is_callers_own,
+        window::Window,
+    },
     prices::Usd,
 };
 
@@ -368,20 +370,6 @@ impl AlertEngine {
 /// A cap, and of one for each key whose.
 fn whose(cap: &Arc<str>, key: &Option<Arc<str>>) -> Arc<str> {
     key.as_ref().map_or_else(|| cap.clone(), |key| format!("{cap} ({key})").into())
-}
-
-/// Whether a failure is the caller's own doing, or was asked for: it says nothing about the service.
-fn is_callers_own(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::InvalidRequest
-            | ErrorKind::ContextLength
-            | ErrorKind::TooLarge
-            | ErrorKind::ContentPolicy
-            | ErrorKind::Refusal
-            | ErrorKind::UnsupportedFeature
-            | ErrorKind::Budget
-    )
 }
 
 /// A rate that swings around its limit is one alert.

@@ -35,7 +35,6 @@ mod rules;
 mod tests;
 #[cfg(feature = "alerts")]
 pub mod webhook;
-mod window;
 
 #[cfg(feature = "alerts")]
 pub use self::webhook::{Webhook, WebhookHandle};
