@@ -22,12 +22,7 @@ const LONGEST_KEPT: Duration = Duration::from_secs(60);
 /// What a provider of the caller's dialect sent goes on as it came, for clients go by its words. And a client is told
 /// whether to try again: all that a repeat can do was done here, so that its own repeats would only multiply ours.
 pub(crate) fn refuse(error: &LlmError, dialect: Dialect) -> Response<Body> {
-    let (mut status, mut body) = encode_error(error, dialect);
-    if let Some(raw) = own_words(error, dialect) {
-        body = raw.clone();
-        // An error inside a 200 has no better status than its kind's.
-        status = error.status().filter(|status| status.is_client_error() || status.is_server_error()).unwrap_or(status);
-    }
+    let (status, body) = said(error, dialect);
     let mut response = json(status, body);
     let headers = response.headers_mut();
     let wait = error.retry_after();
@@ -48,6 +43,26 @@ pub(crate) fn refuse(error: &LlmError, dialect: Dialect) -> Response<Body> {
         headers.insert(request_id_header(dialect), id);
     }
     response
+}
+
+/// Which status a caller of this dialect gets for a failure, for who tells of it elsewhere.
+pub(crate) fn status_of(dialect: Dialect) -> fn(&LlmError) -> StatusCode {
+    fn of(error: &LlmError, dialect: Dialect) -> StatusCode {
+        Denied::of(error).map_or_else(|| said(error, dialect).0, |denied| words(&denied).0)
+    }
+    match dialect {
+        Dialect::Anthropic => |error| of(error, Dialect::Anthropic),
+        _ => |error| of(error, Dialect::OpenAi),
+    }
+}
+
+/// The status and the body: the provider's own where it speaks the caller's dialect.
+fn said(error: &LlmError, dialect: Dialect) -> (StatusCode, Bytes) {
+    let (status, body) = encode_error(error, dialect);
+    let Some(raw) = own_words(error, dialect) else { return (status, body) };
+    // An error inside a 200 has no better status than its kind's.
+    let own = error.status().filter(|status| status.is_client_error() || status.is_server_error());
+    (own.unwrap_or(status), raw.clone())
 }
 
 /// The error as the last event of a stream. No end mark follows it.
@@ -79,7 +94,22 @@ pub(crate) fn of_unread(unread: Unread, mut response: Response<Body>) -> Respons
 
 /// What a caller without the right key gets.
 pub(crate) fn deny(denied: Denied, dialect: Dialect) -> Response<Body> {
-    let (status, anthropic, openai, code) = match denied {
+    let (status, anthropic, openai, code) = words(&denied);
+    let message = denied.to_string();
+    let body = match dialect {
+        Dialect::Anthropic => json!({"type": "error", "error": {"type": anthropic, "message": message}}),
+        _ => json!({"error": {"message": message, "type": openai, "param": null, "code": code}}),
+    };
+    let mut response = json(status, body.to_string());
+    if let Denied::Rate(wait) | Denied::Tokens(wait) = denied {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds(wait));
+    }
+    response
+}
+
+/// The status, and what each dialect calls it: Anthropic's type, OpenAI's type and code.
+fn words(denied: &Denied) -> (StatusCode, &'static str, &'static str, &'static str) {
+    match denied {
         Denied::NoKey | Denied::UnknownKey | Denied::Expired => {
             (StatusCode::UNAUTHORIZED, "authentication_error", "invalid_request_error", "invalid_api_key")
         }
@@ -90,16 +120,24 @@ pub(crate) fn deny(denied: Denied, dialect: Dialect) -> Response<Body> {
             (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "requests", "rate_limit_exceeded")
         }
         Denied::Tokens(_) => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "tokens", "rate_limit_exceeded"),
-    };
-    let message = denied.to_string();
-    let body = match dialect {
-        Dialect::Anthropic => json!({"type": "error", "error": {"type": anthropic, "message": message}}),
-        _ => json!({"error": {"message": message, "type": openai, "param": null, "code": code}}),
-    };
-    let mut response = json(status, body.to_string());
-    if let Denied::Rate(wait) | Denied::Tokens(wait) = denied {
-        response.headers_mut().insert(header::RETRY_AFTER, seconds(wait));
     }
+}
+
+/// What a caller gets who asks for a path that is none. It is no model that was not found, as clients would repeat it.
+pub(crate) fn unknown_path(path: &str, served: &[&str], dialect: Dialect) -> Response<Body> {
+    const CODE: &str = "unknown_path";
+    let message = format!("the gateway has no path {path}; it serves {}", served.join(", "));
+    let body = match dialect {
+        Dialect::Anthropic => json!({
+            "type": "error",
+            "error": {"type": "not_found_error", "code": CODE, "message": message, "paths": served},
+        }),
+        _ => json!({"error": {
+            "message": message, "type": "invalid_request_error", "param": null, "code": CODE, "paths": served,
+        }}),
+    };
+    let mut response = json(StatusCode::NOT_FOUND, body.to_string());
+    response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     response
 }
 

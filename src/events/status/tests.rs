@@ -48,6 +48,9 @@ impl Board {
 
     fn request(&mut self, tier: &str, at: u64, change: impl FnOnce(&mut RequestEnded)) {
         let mut ended = RequestEnded {
+            request_id: None,
+            status: None,
+            task: None,
             feature: None,
             tier: Some(tier.into()),
             provider: None,

@@ -64,7 +64,7 @@ impl Observing {
         // The board keeps itself from the first look on.
         let _ = stack.status();
         let ledger = Ledger::new();
-        let following = stack.events().follow((options.log.subscriber(), metrics, ledger.clone()));
+        let following = stack.events().follow((options.log.subscriber(stack), metrics, ledger.clone()));
         let waiting = Waiting::of(stack);
         let sampled = (page.clone(), waiting.clone());
         let sampling = tokio::spawn(async move {
