@@ -22,6 +22,7 @@ use tokio::{task::AbortHandle, time::sleep};
 
 pub(crate) use self::logs::Log;
 use self::{ledger::Ledger, metrics::Page, waiting::Waiting};
+use super::unknown::UnknownPaths;
 use crate::exit::Failure;
 
 /// How the server tells of itself.
@@ -90,9 +91,9 @@ impl Observing {
     }
 
     /// The paths at which it can be asked.
-    pub(crate) fn router(&self) -> Router {
+    pub(crate) fn router(&self, unknown: &UnknownPaths) -> Router {
         let status = status::router(self.stack.clone(), self.ledger.clone(), self.waiting.clone());
-        metrics::router(self.page.clone(), self.waiting.clone()).merge(status).merge(page::router())
+        metrics::router(self.page.clone(), self.waiting.clone(), unknown.clone()).merge(status).merge(page::router())
     }
 }
 
