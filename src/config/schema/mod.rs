@@ -24,7 +24,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use self::{
-    alerts::{Alerts, RuleThreshold, Rules, Webhook, WebhookFormat},
+    alerts::{AlertSeverity, Alerts, RuleThreshold, Rules, Webhook, WebhookFormat, WebhookTemplate},
     cache::{Cache, CacheAcross, FeatureCache, Likeness, Similar, SimilarAcross},
     features::{AllOpen, Fallback, Feature, ModelName, OnError, RampStep, Rate, Session, Stream, StreamBreak},
     gateway::{Gateway, GatewayLimits},
