@@ -38,11 +38,13 @@ fn the_record_says_who_answered_and_what_failed_before() {
 #[test]
 fn what_is_handed_to_people_has_its_task() {
     let folder = Folder::new("people");
-    let file = folder.file(
-        "steadfast.yaml",
-        "tiers:\n  - { name: down, provider: openai, base_url: 'http://127.0.0.1:9/v1', model: x, retry: { max_attempts: 1 } }\n  \
-         - { name: people, provider: handoff }\n",
+    let tasks = folder.path("tasks.db");
+    let config = format!(
+        "tiers:\n  - {{ name: down, provider: openai, base_url: 'http://127.0.0.1:9/v1', model: x, retry: {{ max_attempts: 1 }} }}\n  \
+         - {{ name: people, provider: handoff }}\nstores: {{ durable: 'sqlite:{}' }}\n",
+        tasks.display(),
     );
+    let file = folder.file("steadfast.yaml", &config);
     let ran = steadfast(["ask", "hello", "--json", "-c", file.to_str().unwrap()], &[]);
     let answer: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
     assert!(answer["task_id"].as_str().is_some_and(|task| task.starts_with("task_")), "{answer}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
-use serde_json::json;
+use serde_json::{Value, json};
 use steadfast::{
     Dialect, ErrorKind, LlmError,
     translate::{StreamEncoder, encode_error},
@@ -125,18 +125,34 @@ fn words(denied: &Denied) -> (StatusCode, &'static str, &'static str, &'static s
 
 /// What a caller gets who asks for a path that is none. It is no model that was not found, as clients would repeat it.
 pub(crate) fn unknown_path(path: &str, served: &[&str], dialect: Dialect) -> Response<Body> {
-    const CODE: &str = "unknown_path";
     let message = format!("the gateway has no path {path}; it serves {}", served.join(", "));
-    let body = match dialect {
-        Dialect::Anthropic => json!({
-            "type": "error",
-            "error": {"type": "not_found_error", "code": CODE, "message": message, "paths": served},
-        }),
-        _ => json!({"error": {
-            "message": message, "type": "invalid_request_error", "param": null, "code": CODE, "paths": served,
-        }}),
-    };
-    let mut response = json(StatusCode::NOT_FOUND, body.to_string());
+    let mut body = of_path(dialect, "not_found_error", "unknown_path", &message);
+    body["error"]["paths"] = served.into();
+    not_to_be_repeated(StatusCode::NOT_FOUND, &body)
+}
+
+/// What a caller gets who asks for a path with a method that it does not take.
+pub(crate) fn wrong_method(method: &str, allowed: &HeaderValue, dialect: Dialect) -> Response<Body> {
+    let methods = allowed.to_str().unwrap_or_default().replace(',', ", ");
+    let message = format!("the path takes {methods}, not {method}");
+    let body = of_path(dialect, "invalid_request_error", "method_not_allowed", &message);
+    let mut response = not_to_be_repeated(StatusCode::METHOD_NOT_ALLOWED, &body);
+    response.headers_mut().insert(header::ALLOW, allowed.clone());
+    response
+}
+
+/// Anthropic has no codes: its clients pass over fields that they do not know.
+fn of_path(dialect: Dialect, anthropic: &str, code: &str, message: &str) -> Value {
+    match dialect {
+        Dialect::Anthropic => {
+            json!({"type": "error", "error": {"type": anthropic, "code": code, "message": message}})
+        }
+        _ => json!({"error": {"message": message, "type": "invalid_request_error", "param": null, "code": code}}),
+    }
+}
+
+fn not_to_be_repeated(status: StatusCode, body: &Value) -> Response<Body> {
+    let mut response = json(status, body.to_string());
     response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     response
 }
@@ -242,6 +258,18 @@ mod tests {
         let late = error(ErrorKind::RateLimited).with_retry_after(Duration::from_secs(600));
         assert_eq!(told(&late), (seconds("600"), seconds("false")));
         assert_eq!(told(&error(ErrorKind::BulkheadFull)), (None, None));
+    }
+
+    #[test]
+    fn the_status_that_is_told_elsewhere_is_the_one_that_goes_out() {
+        for dialect in [Dialect::Anthropic, Dialect::OpenAi] {
+            let of = status_of(dialect);
+            let errors = ErrorKind::ALL.iter().map(|kind| LlmError::new(*kind, "it failed"));
+            for error in errors.chain([overloaded(), overloaded().with_status(StatusCode::OK)]) {
+                assert_eq!(of(&error), refuse(&error, dialect).status(), "{dialect}: {error:?}");
+            }
+        }
+        assert_eq!(status_of(Dialect::Anthropic)(&overloaded()).as_u16(), 529, "the provider's own");
     }
 
     #[test]

@@ -67,9 +67,10 @@ impl Routes {
         let routing = self.router.clone().oneshot(request);
         Box::pin(async move {
             let response = routing.await.unwrap_or_else(|never| match never {});
+            // The router knows which methods a path takes.
             let allowed = response.headers().get(header::ALLOW);
             match allowed.filter(|_| response.status() == StatusCode::METHOD_NOT_ALLOWED) {
-                Some(allowed) => wrong_method(&method, allowed, dialect),
+                Some(allowed) => refusal::wrong_method(shortened(&method), allowed, dialect),
                 None => response,
             }
         })
@@ -255,16 +256,6 @@ async fn unknown_path(
     let path: String = uri.path().chars().take(LONGEST_PATH).collect();
     gateway.unknown_paths.told(shortened(&method), &path);
     refusal::unknown_path(&path, &SERVED, dialect_of(uri.path(), &headers))
-}
-
-/// Says which methods the path takes: those that the router has for it.
-fn wrong_method(method: &Method, allowed: &HeaderValue, dialect: Dialect) -> Response<Body> {
-    let methods = allowed.to_str().unwrap_or_default().replace(',', ", ");
-    let problem = format!("the path takes {methods}, not {}", shortened(method));
-    let mut refused = refusal::refuse(&LlmError::new(ErrorKind::InvalidRequest, problem), dialect);
-    *refused.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-    refused.headers_mut().insert(header::ALLOW, allowed.clone());
-    refused
 }
 
 /// A method as it is repeated: callers may invent some.

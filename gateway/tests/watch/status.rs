@@ -36,6 +36,24 @@ fn the_status_says_who_serves_from_outage_to_recovery() {
 }
 
 #[test]
+fn requests_that_fail_turn_the_status_though_every_circuit_is_closed() {
+    let watched = Watched::start(&[], &[]);
+    assert_eq!(watched.tier("chat", false), "sonnet");
+    watched.primary().fail(Fault::Unavailable);
+    let body = r#"{"model":"m","max_tokens":5,"messages":[{"role":"user","content":"hello"}]}"#;
+    let refused = watched.gateway.ask("POST /v1/messages", "x-steadfast-no-fallback: 1\r\n", body);
+    assert_eq!(refused.status, 503, "{refused:?}");
+    within(SOON, "the status is green", || watched.status()["state"] == "failing");
+    let status = watched.status();
+    let tier = &status["tiers"][0];
+    assert_eq!((&tier["circuit"], &tier["health"]), (&"closed".into(), &"failing".into()), "{status}");
+    assert_eq!((&status["requests"]["ended"], &status["requests"]["failed"]), (&2.into(), &1.into()), "{status}");
+    watched.primary().heal();
+    assert_eq!(watched.tier("chat", false), "sonnet");
+    within(SOON, "it is not green again", || watched.status()["state"] == "primary");
+}
+
+#[test]
 fn an_outage_is_no_reason_to_send_requests_elsewhere() {
     let watched = Watched::start(&[], &[]);
     watched.primary().fail(Fault::Unavailable);

@@ -235,6 +235,7 @@ async fn unknown_paths_and_methods_are_refused_in_the_callers_dialect() {
         (405, Some("POST"), Some("error"))
     );
     assert!(method.json()["error"]["message"].as_str().unwrap().contains("takes POST, not GET"), "{method:?}");
+    assert_eq!(method.json()["error"]["code"], "method_not_allowed");
     let models = server.post("/v1/models", &[], &json!({})).await;
     assert_eq!((models.status, models.header("allow")), (405, Some("GET,HEAD")));
     assert!(models.json()["error"]["message"].as_str().unwrap().contains("takes GET, HEAD, not POST"), "{models:?}");
