@@ -17,7 +17,8 @@ pub struct RequestEnded {
     /// begun. Of a stream whose head was out before it failed, the one that its error stands for.
     pub status: Option<StatusCode>,
     /// The task that stands for it, where it was handed to people.
-    pub task: Option<Arc<str>>,
+    // One pointer wide, for few have one and every event is moved about.
+    pub task: Option<Arc<String>>,
     /// The feature that asked.
     pub feature: Option<Arc<str>>,
     /// The tier that served; of a request that failed, `None`.

@@ -166,7 +166,7 @@ fn seconds(wait: Duration) -> HeaderValue {
 /// about the gateway's, which is none of the caller's business.
 fn own_words(error: &LlmError, dialect: Dialect) -> Option<&Bytes> {
     let raw = error.raw().filter(|_| error.dialect() == Some(dialect) && error.kind() != ErrorKind::Auth)?;
-    let value: serde_json::Value = serde_json::from_slice(raw).ok()?;
+    let value: Value = serde_json::from_slice(raw).ok()?;
     let reports = match dialect {
         Dialect::Anthropic => value["type"] == "error" && value["error"].is_object(),
         // Compatible servers have shapes of their own (`detail`, `object: error`), which their clients know.
@@ -222,7 +222,7 @@ mod tests {
     async fn a_caller_of_another_dialect_gets_its_own() {
         let response = refuse(&overloaded(), Dialect::OpenAi);
         assert_eq!((response.status().as_u16(), &response.headers()["x-request-id"]), (503, &"req_1".parse().unwrap()));
-        let body: serde_json::Value = serde_json::from_str(&text(response).await).unwrap();
+        let body: Value = serde_json::from_str(&text(response).await).unwrap();
         assert_eq!(body["error"]["type"], "overloaded_error");
     }
 

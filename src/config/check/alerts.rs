@@ -69,7 +69,7 @@ fn inside(step: impl Into<super::Step>, value: &Value, findings: &mut Findings<'
     let Value::String(text) = value else { return findings.within(step, |findings| body(value, findings)) };
     let Some(flaw) = Flaw::of(text) else { return };
     let right = match flaw {
-        Flaw::Unknown(name) => nearest(name, PLACEHOLDERS.into_iter()),
+        Flaw::Unknown(name) => nearest(name, PLACEHOLDERS),
         Flaw::Endless => None,
     };
     let mut message = flaw.to_string();

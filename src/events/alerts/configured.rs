@@ -118,7 +118,7 @@ fn fallback_share(rules: Rules, threshold: RuleThreshold) -> Result<Rules, Inval
         RuleThreshold::Numbers { more_than: None, share, min_requests, within, page_share, .. } => {
             let share = share.map_or(least, |share| share.0);
             // A bound of one's own above that of the default is no page.
-            let page = page_share.map(|page| page.0).or(FALLBACK_SHARE.page_share.filter(|page| *page > share));
+            let page = page_share.map(|page| page.0).or_else(|| FALLBACK_SHARE.page_share.filter(|page| *page > share));
             let within = within.map_or(lately, |within| within.0);
             rules.fallback_share(share, page, min_requests.unwrap_or(some), within)
         }

@@ -244,6 +244,8 @@ fn not_zero(field: &'static str, time: Duration) -> Result<Duration, InvalidConf
 
 pub(super) const FAILOVERS: Often = Often { more_than: 3, within: Duration::from_secs(600) };
 pub(super) const RATE: Rate = Rate { share: 0.05, min_requests: 100, within: Duration::from_secs(3600) };
+/// Off by default: of a file that says no numbers.
+#[cfg(feature = "config")]
 pub(super) const FALLBACK_SHARE: FallbackShare = FallbackShare {
     warn: Rate { share: 0.05, min_requests: 20, within: Duration::from_secs(600) },
     page_share: Some(0.2),

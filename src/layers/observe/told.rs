@@ -97,7 +97,7 @@ impl Watch {
             let ended = RequestEnded {
                 request_id: self.request_id,
                 status: self.status_of.map(|_| StatusCode::OK),
-                task: response.task_id().map(Into::into),
+                task: response.task_id().map(|task| Arc::new(task.to_owned())),
                 feature: self.feature,
                 failures,
                 tier,
