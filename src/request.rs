@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use http::Extensions;
+use http::{Extensions, StatusCode};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -60,6 +60,8 @@ struct Said {
     feature: Option<Arc<str>>,
     session: Option<Arc<str>>,
     idempotency_key: Option<Arc<str>>,
+    id: Option<Arc<str>>,
+    status_of: Option<fn(&LlmError) -> StatusCode>,
     explain: bool,
     first_tier_only: bool,
     requires_human: bool,
@@ -96,6 +98,8 @@ impl LlmRequest {
                 feature: None,
                 session: None,
                 idempotency_key: None,
+                id: None,
+                status_of: None,
                 explain: false,
                 first_tier_only: false,
                 requires_human: false,
@@ -128,6 +132,22 @@ impl LlmRequest {
     #[must_use]
     pub fn idempotency_key(mut self, key: impl Into<Arc<str>>) -> Self {
         self.said_mut().idempotency_key = Some(key.into());
+        self
+    }
+
+    /// Gives the request a name of its own, such as that under which the caller's log has it: it is told with the
+    /// [request's end](crate::events::RequestEnded), and nothing goes by it. Default: none.
+    #[must_use]
+    pub fn id(mut self, id: impl Into<Arc<str>>) -> Self {
+        self.said_mut().id = Some(id.into());
+        self
+    }
+
+    /// Says which HTTP status the caller gets for a failure, where it is one of a server's: the status is told with the
+    /// [request's end](crate::events::RequestEnded). Default: none is known.
+    #[must_use]
+    pub fn status_of(mut self, status_of: fn(&LlmError) -> StatusCode) -> Self {
+        self.said_mut().status_of = Some(status_of);
         self
     }
 
@@ -279,6 +299,21 @@ impl LlmRequest {
             Content::Chat(chat) => !chat.stop.is_empty(),
             Content::Wire(wire) => wire.names_stops(),
         }
+    }
+
+    /// The request's [id](Self::id), where it was given one.
+    pub fn request_id(&self) -> Option<&str> {
+        self.said.id.as_deref()
+    }
+
+    /// The same, to keep.
+    pub(crate) fn id_kept(&self) -> Option<Arc<str>> {
+        self.said.id.clone()
+    }
+
+    /// Which HTTP status its caller gets for a failure.
+    pub(crate) fn status_known(&self) -> Option<fn(&LlmError) -> StatusCode> {
+        self.said.status_of
     }
 
     /// The product's feature that asks.

@@ -244,6 +244,8 @@ async fn what_is_wrong_with_alerts_is_told_when_the_stack_is_built() {
         share: Some(steadfast::config::Share(1.0)),
         min_requests: None,
         within: None,
+        page_share: None,
+        severity: None,
     };
     let message = refused(|alerts| {
         alerts.webhooks[0].authorization = Some(steadfast::config::KeyRef::env("NOT_SET"));
@@ -288,4 +290,189 @@ async fn nothing_is_sent_and_nothing_runs_when_it_is_dropped() {
     drop(alerting);
     sleep(SECOND).await;
     assert_eq!(tasks(), before);
+}
+
+/// The `alerts` that the guide shows.
+fn guide() -> String {
+    let page = include_str!("../src/guide/operating_the_gateway.md");
+    let block = page.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    assert!(block.starts_with("alerts:\n"), "{block}");
+    let tiers = "tiers:
+  - { name: sonnet, provider: simulated, retry: { max_attempts: 1 }, circuit_breaker: { cooldown: 30s } }
+  - { name: gpt, provider: simulated }
+";
+    format!("{tiers}{block}")
+}
+
+/// What each receiver documents of its messages: no more fields than these, and none of another type.
+mod documented {
+    use std::collections::BTreeMap;
+
+    use serde::Deserialize;
+
+    /// <https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-issues/#api-rest-api-3-issue-post>
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct JiraIssue {
+        pub(super) fields: JiraFields,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct JiraFields {
+        pub(super) project: BTreeMap<String, String>,
+        pub(super) issuetype: BTreeMap<String, String>,
+        pub(super) labels: Vec<String>,
+        pub(super) summary: String,
+        pub(super) description: Doc,
+    }
+
+    /// <https://developer.atlassian.com/cloud/jira/platform/apis/document/structure/>
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct Doc {
+        pub(super) r#type: String,
+        pub(super) version: u8,
+        pub(super) content: Vec<Block>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct Block {
+        pub(super) r#type: String,
+        pub(super) content: Vec<Inline>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct Inline {
+        pub(super) r#type: String,
+        pub(super) text: String,
+    }
+
+    /// <https://developer.pagerduty.com/docs/send-alert-event>
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct PagerDutyEvent {
+        pub(super) routing_key: String,
+        pub(super) event_action: Action,
+        pub(super) dedup_key: String,
+        pub(super) payload: Payload,
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub(super) enum Action {
+        Trigger,
+        Acknowledge,
+        Resolve,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct Payload {
+        pub(super) summary: String,
+        pub(super) source: String,
+        pub(super) severity: PagerDutySeverity,
+        pub(super) timestamp: String,
+        pub(super) class: String,
+        pub(super) custom_details: BTreeMap<String, String>,
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub(super) enum PagerDutySeverity {
+        Critical,
+        Error,
+        Warning,
+        Info,
+    }
+
+    /// <https://www.twilio.com/docs/sendgrid/api-reference/mail-send/mail-send>
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct Mail {
+        pub(super) personalizations: Vec<To>,
+        pub(super) from: Address,
+        pub(super) subject: String,
+        pub(super) content: Vec<Content>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct To {
+        pub(super) to: Vec<Address>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct Address {
+        pub(super) email: String,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct Content {
+        pub(super) r#type: String,
+        pub(super) value: String,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_guides_templates_are_what_their_receivers_document() {
+    let secrets = [
+        ("SLACK_WEBHOOK", "https://hooks.slack.example/x"),
+        ("JIRA_AUTHORIZATION", "Basic x"),
+        ("SENDGRID_AUTHORIZATION", "Bearer x"),
+        // Digits alone are a text too.
+        ("PAGERDUTY_KEY", "01234567890123456789012345678901"),
+    ];
+    let environment: Environment = secrets.into_iter().collect();
+    let loader = Loader::new().environment(environment.clone());
+    let config = loader.text(&guide(), Format::Yaml).unwrap_or_else(|error| panic!("{error}"));
+    let shown = format!("{config:?}");
+    assert!(!shown.contains("0123456789") && !shown.contains("on-call"), "{shown}");
+    let webhooks = Webhooks::default();
+    let (builder, sonnet) = builder(&webhooks);
+    let stack = builder.environment(environment).build(config).unwrap();
+    let _alerting = stack.handle().alert();
+    outage(&stack.service(), &sonnet).await;
+    // Until the share of answers by the fallback is small again.
+    traffic(&stack.service(), MINUTE * 30).await;
+
+    let all = webhooks.0.lock().unwrap().clone();
+    let at = |host: &str| all.iter().filter(|(of, ..)| of == host).map(|(.., body)| body.clone()).collect::<Vec<_>>();
+    let jira: Vec<documented::JiraIssue> =
+        at("example.atlassian.net").into_iter().map(|body| serde_json::from_value(body).unwrap()).collect();
+    let titles: Vec<&str> = jira.iter().map(|issue| issue.fields.summary.as_str()).collect();
+    assert!(titles.iter().any(|title| title.starts_with("Warning: gpt serves in place of sonnet")), "{titles:?}");
+    assert!(titles.iter().all(|title| title.starts_with("Warning: ") && title.len() <= 255), "{titles:?}");
+    let issue = &jira[0].fields;
+    assert_eq!((issue.project["key"].as_str(), issue.issuetype["name"].as_str()), ("OPS", "Task"));
+    assert!(issue.labels.iter().all(|label| !label.contains(' ')), "Jira takes no label with a space: {issue:?}");
+    let (doc, block) = (&issue.description, &issue.description.content[0]);
+    assert_eq!((doc.r#type.as_str(), doc.version, block.r#type.as_str()), ("doc", 1, "paragraph"));
+    assert!(block.content[0].r#type == "text" && block.content[0].text.contains("since 20"), "{block:?}");
+
+    let pages: Vec<documented::PagerDutyEvent> =
+        at("events.pagerduty.com").into_iter().map(|body| serde_json::from_value(body).unwrap()).collect();
+    let [begun, over] = &pages[..] else { panic!("{pages:?}") };
+    assert_eq!((&begun.event_action, &over.event_action), (&documented::Action::Trigger, &documented::Action::Resolve));
+    assert_eq!((begun.routing_key.len(), &begun.dedup_key), (32, &over.dedup_key));
+    let payload = &begun.payload;
+    assert_eq!((payload.class.as_str(), payload.source.as_str()), ("fallback_share", "steadfast"));
+    assert_eq!(payload.severity, documented::PagerDutySeverity::Critical);
+    assert!(payload.summary.ends_with("answers came from fallbacks") && payload.summary.len() <= 1024, "{payload:?}");
+    assert!(payload.timestamp.ends_with('Z') && payload.custom_details.contains_key("share"), "{payload:?}");
+
+    let mails: Vec<documented::Mail> =
+        at("api.sendgrid.com").into_iter().map(|body| serde_json::from_value(body).unwrap()).collect();
+    let subjects: Vec<&str> = mails.iter().map(|mail| mail.subject.split(':').next().unwrap()).collect();
+    for word in ["Warning", "Critical", "Resolved"] {
+        assert!(subjects.contains(&word), "{subjects:?}");
+    }
+    let mail = &mails[0];
+    assert!(mail.from.email.contains('@') && mail.personalizations[0].to[0].email.contains('@'));
+    assert!(mail.content[0].r#type == "text/plain" && !mail.content[0].value.is_empty());
+    assert!(mails.iter().all(|mail| !mail.subject.contains('\n')), "a subject is one line");
 }

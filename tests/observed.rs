@@ -133,7 +133,7 @@ async fn incident_2026_06_15_is_one_switch_and_one_all_clear_with_the_right_time
     assert!((begins..begins + MINUTE / 6).contains(&away) && (ends..ends + MINUTE + LATENCY).contains(&back));
 
     let middle = page.await.unwrap();
-    assert_eq!((middle.state, middle.active_model.as_str()), (ServingState::Fallback, "backup"));
+    assert_eq!((middle.state, middle.active_tier.as_str()), (ServingState::Fallback, "backup"));
     assert_eq!(middle.failovers_last_hour, 1);
     assert_eq!(middle.tiers[0].circuit, "open");
     assert!((middle.since_seconds - (MINUTE * 60 - away).as_secs_f64()).abs() < 0.01, "{middle:?}");
@@ -151,7 +151,7 @@ async fn incident_2026_06_15_is_one_switch_and_one_all_clear_with_the_right_time
         report.requests,
         (ends - begins).as_secs()
     );
-    assert_eq!((after_all.state, after_all.active_model.as_str()), (ServingState::Primary, "primary"));
+    assert_eq!((after_all.state, after_all.active_tier.as_str()), (ServingState::Primary, "primary"));
     assert_eq!(after_all.time_on_fallback.current_seconds, 0.0);
     assert!((after_all.time_on_fallback.total_seconds - seconds).abs() < 1e-6);
     assert!(after_all.last_recovery_seconds.is_some_and(|recovery| (recovery - seconds).abs() < 1e-6));

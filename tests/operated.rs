@@ -296,7 +296,7 @@ async fn a_drained_tier_ends_what_it_has_begun_and_takes_no_more() {
 
     let status = bench.status().await;
     assert!(status.tiers[0].drained && !status.tiers[1].drained);
-    assert_eq!((status.state, status.active_model.as_str()), (ServingState::Fallback, "b"), "everybody goes there");
+    assert_eq!((status.state, status.active_tier.as_str()), (ServingState::Fallback, "b"), "everybody goes there");
     assert_eq!(bench.operator.drained(), [Arc::<str>::from("a")]);
 
     assert!(bench.operator.undrain("a").unwrap());
@@ -427,7 +427,7 @@ async fn a_pinned_level_is_for_all_but_those_with_a_pin_or_a_policy_of_their_own
         ]
     );
     let status = bench.status().await;
-    assert_eq!((status.pinned_level, status.active_model.as_str()), (Some(2), "small"));
+    assert_eq!((status.pinned_level, status.active_tier.as_str()), (Some(2), "small"));
     let features: Vec<_> =
         bench.operator.pinned_features().into_iter().map(|(name, level)| (name.to_string(), level)).collect();
     assert_eq!(features, [("batch".to_owned(), 5), ("chat".to_owned(), 1)]);

@@ -278,14 +278,14 @@ async fn an_outage_over_reloads_is_one_switch_and_one_recovery() {
     let stack = Stack::builder().leaf("a", a).seed(1).build(config(&["a", "b"])).unwrap();
     let (llm, handle) = (stack.service(), stack.handle());
     let mut heard = handle.events().subscribe();
-    assert_eq!(handle.status().active_model, "a");
+    assert_eq!(handle.status().active_tier, "a");
     sick.fail(Fault::Overloaded);
     for limit in 1..10 {
         assert_eq!(tier_of(&llm, ask("chat")).await, "b");
         handle.reload(with_feature(config(&["a", "b"]), "chat", limit)).unwrap();
         sleep(10 * SECOND).await;
     }
-    assert_eq!(handle.status().active_model, "b");
+    assert_eq!(handle.status().active_tier, "b");
     sick.heal();
     sleep(60 * SECOND).await;
     assert_eq!(tier_of(&llm, ask("chat")).await, "a");

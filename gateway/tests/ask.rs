@@ -31,6 +31,24 @@ fn the_record_says_who_answered_and_what_failed_before() {
     assert_eq!(answer["degraded"]["level"], 5);
     assert_eq!(answer["record"][0]["tier"], "down");
     assert_eq!(answer["record"][0]["failure"], "connect");
+    assert_eq!((&answer["served_by"]["tier_number"], &answer["record"][0]["tier_number"]), (&2.into(), &1.into()));
+    assert!(answer["task_id"].is_null(), "{answer}");
+}
+
+#[test]
+fn what_is_handed_to_people_has_its_task() {
+    let folder = Folder::new("people");
+    let tasks = folder.path("tasks.db");
+    let config = format!(
+        "tiers:\n  - {{ name: down, provider: openai, base_url: 'http://127.0.0.1:9/v1', model: x, retry: {{ max_attempts: 1 }} }}\n  \
+         - {{ name: people, provider: handoff }}\nstores: {{ durable: 'sqlite:{}' }}\n",
+        tasks.display(),
+    );
+    let file = folder.file("steadfast.yaml", &config);
+    let ran = steadfast(["ask", "hello", "--json", "-c", file.to_str().unwrap()], &[]);
+    let answer: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert!(answer["task_id"].as_str().is_some_and(|task| task.starts_with("task_")), "{answer}");
+    assert_eq!((&answer["served_by"]["tier"], &answer["served_by"]["tier_number"]), (&"people".into(), &2.into()));
 }
 
 #[test]

@@ -1,10 +1,13 @@
-use std::{fmt, mem, time::Duration};
+use std::{fmt, mem, sync::Arc, time::Duration};
 
+use serde_json::{Map, Value};
 use tokio::time::Instant;
 use tracing::Level;
 
 use super::{CircuitState, Event, HandedOver, HandoffStep, RequestEnded, Subscriber};
-use crate::layers::mirror::Comparison;
+#[cfg(feature = "config")]
+use crate::StackHandle;
+use crate::{Attempt, ErrorKind, layers::mirror::Comparison};
 
 /// Writes the events to the log, through [`tracing`]: a [`Subscriber`].
 ///
@@ -14,9 +17,9 @@ use crate::layers::mirror::Comparison;
 ///
 /// | `event` | level | fields |
 /// |---|---|---|
-/// | `request` | INFO, see [`requests`](Self::requests) | `outcome`, `kind`, `feature`, `tier`, `provider`, `model`, `route`, `attempts`, `failures`, `stream`, `degraded`, `degraded_level`, `degraded_reason`, `latency_ms`, `first_token_ms`, `latency_by_tier`, `input_tokens`, `output_tokens`, `cost_usd`, and of a stream that broke `delivered_frames`, `delivered_characters`, `delivered_bytes` |
-/// | `model_switched` | WARN | `from`, `to`, `reason` |
-/// | `model_recovered` | INFO | `from`, `to`, `reason` (`recovered`), `after_seconds` |
+/// | `request` | INFO, see [`requests`](Self::requests) | `request_id`, `status`, `task_id`, `outcome`, `kind`, `feature`, `tier`, `tier_number`, `provider`, `model`, `route`, `attempts`, `failures`, `failed_attempts`, `stream`, `degraded`, `degraded_level`, `degraded_reason`, `latency_ms`, `first_token_ms`, `latency_by_tier`, `input_tokens`, `output_tokens`, `cost_usd`, and of a stream that broke `delivered_frames`, `delivered_characters`, `delivered_bytes` |
+/// | `model_switched` | WARN | `from`, `to` (tiers), `from_model`, `to_model`, `reason` |
+/// | `model_recovered` | INFO | `from`, `to`, `from_model`, `to_model`, `reason` (`recovered`), `after_seconds` |
 /// | `circuit_changed` | WARN if it opens, else INFO | `circuit`, `from`, `to`, `reason` |
 /// | `hedged` | DEBUG | `tier`, `to`, `won`, `after_ms` |
 /// | `all_tiers_failed` | ERROR, one line in [`AT_MOST_EVERY`](Self::AT_MOST_EVERY) | `feature`, `reason`, `unsaid` (how many had no line since the last) |
@@ -31,7 +34,10 @@ use crate::layers::mirror::Comparison;
 /// | `events_lost` | WARN | `count` |
 ///
 /// A field that has nothing to say is left out. `failures` lists the attempts that failed before, as `tier=kind`;
-/// `latency_by_tier` the time that each tier took, in milliseconds, as `tier=50.1`.
+/// `latency_by_tier` the time that each tier took, in milliseconds, as `tier=50.1`. `failed_attempts` has the same failures as
+/// a list in JSON, an object for each with `attempt` (the first is 1), `tier`, `tier_number`, `provider`, `model`, `kind`, `status`,
+/// `latency_ms`, `retry_after_ms` and `next`. A tier's number is its place in the configuration, the primary's 1: it is known, as are
+/// the models of a switch, of a [stack](Self::stack).
 ///
 /// ```
 /// use steadfast::{Events, events::Logs};
@@ -45,6 +51,10 @@ use crate::layers::mirror::Comparison;
 pub struct Logs {
     requests: Option<Level>,
     refused: Refused,
+    #[cfg(feature = "config")]
+    stack: Option<StackHandle>,
+    /// The stack's tiers in their order, each with its model.
+    tiers: Vec<(Arc<str>, Option<Arc<str>>)>,
 }
 
 /// Which refusals had a line.
@@ -89,7 +99,40 @@ impl Logs {
 
     /// Logs of everything.
     pub fn new() -> Self {
-        Self { requests: Some(Level::INFO), refused: Refused::default() }
+        Self {
+            requests: Some(Level::INFO),
+            refused: Refused::default(),
+            #[cfg(feature = "config")]
+            stack: None,
+            tiers: Vec::new(),
+        }
+    }
+
+    /// Knows the tiers of this stack, those of its next configurations too: the numbers and the models that stand beside their
+    /// names. Default: of no stack.
+    #[cfg(feature = "config")]
+    #[must_use]
+    pub fn stack(mut self, stack: StackHandle) -> Self {
+        self.stack = Some(stack);
+        self.learn();
+        self
+    }
+
+    #[cfg(feature = "config")]
+    fn learn(&mut self) {
+        let Some(stack) = &self.stack else { return };
+        self.tiers = stack.tiers().into_iter().map(|tier| (tier.name, tier.model)).collect();
+    }
+
+    /// A tier's place, the first of which is 1.
+    fn number(&self, tier: Option<&Arc<str>>) -> Option<usize> {
+        let tier = tier?;
+        self.tiers.iter().position(|(name, _)| name == tier).map(|place| place + 1)
+    }
+
+    /// The id of a tier's model.
+    fn model(&self, tier: &str) -> Option<&str> {
+        self.tiers.iter().find(|(name, _)| **name == *tier)?.1.as_deref()
     }
 
     /// Sets the level of the lines for each request; `None` writes none. Default: INFO.
@@ -101,25 +144,31 @@ impl Logs {
 
     fn request(&self, ended: &RequestEnded) {
         let Some(level) = self.requests else { return };
+        let failed = ended.failures.as_deref().map(|failures| self.failed_attempts(failures));
         line!(
             level,
             event = "request",
+            request_id = ended.request_id.as_deref(),
+            status = ended.status.map(|status| status.as_u16()),
+            task_id = ended.task.as_deref(),
             outcome = ended.outcome.name(),
-            kind = ended.outcome.kind().map(crate::ErrorKind::name),
+            kind = ended.outcome.kind().map(ErrorKind::name),
             feature = ended.feature.as_deref(),
             tier = ended.tier.as_deref(),
+            tier_number = self.number(ended.tier.as_ref()),
             provider = ended.provider.as_deref(),
             model = ended.model.as_deref(),
             route = ended.route.as_deref(),
             attempts = ended.attempts(),
-            failures = ended.failures.as_ref().map(|_| tracing::field::display(Failures(ended))),
+            failures = ended.failures.as_ref().map(|_| Failures(ended).to_string()),
+            failed_attempts = failed,
             stream = ended.stream,
             degraded = ended.degraded.is_some(),
             degraded_level = ended.degraded.map(|degraded| degraded.level),
             degraded_reason = ended.degraded.map(|degraded| degraded.reason.name()),
             latency_ms = milliseconds(ended.took),
             first_token_ms = ended.is_served().then(|| milliseconds(ended.first_token)),
-            latency_by_tier = %ByTier(ended),
+            latency_by_tier = ByTier(ended).to_string(),
             input_tokens = ended.usage.map(|usage| usage.input),
             output_tokens = ended.usage.map(|usage| usage.output),
             cost_usd = ended.cost.map(crate::prices::Usd::dollars),
@@ -127,6 +176,32 @@ impl Logs {
             delivered_characters = ended.delivered.as_ref().map(|delivered| delivered.characters),
             delivered_bytes = ended.delivered.as_ref().map(|delivered| delivered.bytes),
         );
+    }
+
+    /// The attempts that failed, as a list in JSON.
+    #[cold]
+    fn failed_attempts(&self, failures: &[Attempt]) -> String {
+        let failed = failures.iter().filter_map(|attempt| Some((attempt, attempt.failure?)));
+        let of = |(place, (attempt, kind)): (usize, (&Attempt, ErrorKind))| {
+            let mut fields = Map::new();
+            let mut put = |name: &str, value: Value| {
+                if !value.is_null() {
+                    fields.insert(name.to_owned(), value);
+                }
+            };
+            put("attempt", (place + 1).into());
+            put("tier", attempt.tier.as_deref().into());
+            put("tier_number", self.number(attempt.tier.as_ref()).into());
+            put("provider", attempt.provider.as_deref().into());
+            put("model", attempt.model.as_deref().into());
+            put("kind", kind.name().into());
+            put("status", attempt.status.map(|status| status.as_u16()).into());
+            put("latency_ms", milliseconds(attempt.took).into());
+            put("retry_after_ms", attempt.retry_after.map(milliseconds).into());
+            put("next", attempt.next.to_string().into());
+            Value::Object(fields)
+        };
+        Value::Array(failed.enumerate().map(of).collect()).to_string()
     }
 
     fn mirrored(&self, comparison: &Comparison) {
@@ -145,7 +220,7 @@ impl Logs {
             primary_latency_ms = milliseconds(primary.took),
             primary_cost_usd = primary.cost.map(crate::prices::Usd::dollars),
             candidate = candidate.outcome.name(),
-            candidate_kind = candidate.outcome.kind().map(crate::ErrorKind::name),
+            candidate_kind = candidate.outcome.kind().map(ErrorKind::name),
             candidate_model = candidate.model.as_deref(),
             candidate_first_token_ms = candidate.first_token.map(milliseconds),
             candidate_latency_ms = milliseconds(candidate.took),
@@ -165,13 +240,23 @@ impl Subscriber for Logs {
         match event {
             Event::RequestEnded(ended) => self.request(ended),
             Event::ModelSwitched { from, to, reason, .. } => {
-                line!(Level::WARN, event = "model_switched", from = &**from, to = &**to, reason = reason.name());
+                line!(
+                    Level::WARN,
+                    event = "model_switched",
+                    from = &**from,
+                    to = &**to,
+                    from_model = self.model(from),
+                    to_model = self.model(to),
+                    reason = reason.name(),
+                );
             }
             Event::ModelRecovered { from, to, after, .. } => line!(
                 Level::INFO,
                 event = "model_recovered",
                 from = &**from,
                 to = &**to,
+                from_model = self.model(from),
+                to_model = self.model(to),
                 reason = "recovered",
                 after_seconds = after.as_secs_f64(),
             ),
@@ -181,7 +266,7 @@ impl Subscriber for Logs {
                 circuit = &**circuit,
                 from = from.name(),
                 to = to.name(),
-                reason = %reason,
+                reason = reason.to_string(),
             ),
             Event::LateResult { circuit, failure, .. } => {
                 line!(
@@ -254,6 +339,8 @@ impl Subscriber for Logs {
             Event::HandoffWaiting { .. } => {}
             Event::Reloaded { kept, changed, .. } => {
                 line!(Level::INFO, event = "reloaded", kept = *kept, changed = *changed);
+                #[cfg(feature = "config")]
+                self.learn();
             }
             Event::ParameterRefused { provider, model, parameter, .. } => line!(
                 Level::WARN,
@@ -272,6 +359,9 @@ impl Subscriber for Logs {
 
     fn lost(&mut self, events: u64) {
         line!(Level::WARN, event = "events_lost", count = events);
+        // A reload may be among them.
+        #[cfg(feature = "config")]
+        self.learn();
     }
 }
 

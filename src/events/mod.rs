@@ -17,6 +17,7 @@ mod status;
 mod testing;
 #[cfg(feature = "otel")]
 pub mod traces;
+mod window;
 
 use std::{
     fmt,
@@ -39,7 +40,10 @@ pub use self::{
     logs::Logs,
     operation::Operation,
     request::{CachedAnswer, RequestEnded, RequestOutcome},
-    status::{CacheStatus, Latency, ServingState, Status, StatusBoard, Switch, TierStatus, TimeOnFallback},
+    status::{
+        CacheStatus, Latency, RecentRequests, ServingState, Status, StatusBoard, Switch, TierHealth, TierStatus,
+        TimeOnFallback,
+    },
 };
 use crate::{
     ErrorKind,

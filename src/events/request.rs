@@ -1,5 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
+use http::StatusCode;
 use tokio::time::Instant;
 
 use crate::{CachedWhy, Degraded, ErrorKind, body::Delivered, chat::Usage, ledger::Attempt, prices::Usd};
@@ -10,6 +11,14 @@ use crate::{CachedWhy, Degraded, ErrorKind, body::Delivered, chat::Usage, ledger
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct RequestEnded {
+    /// The request's [id](crate::LlmRequest::id), where it was given one.
+    pub request_id: Option<Arc<str>>,
+    /// The HTTP status that its caller got, where [that is known](crate::LlmRequest::status_of): 200 for an answer that has
+    /// begun. Of a stream whose head was out before it failed, the one that its error stands for.
+    pub status: Option<StatusCode>,
+    /// The task that stands for it, where it was handed to people.
+    // One pointer wide, for few have one and every event is moved about.
+    pub task: Option<Arc<String>>,
     /// The feature that asked.
     pub feature: Option<Arc<str>>,
     /// The tier that served; of a request that failed, `None`.
@@ -125,4 +134,18 @@ impl RequestOutcome {
             Self::Answered | Self::Abandoned => None,
         }
     }
+}
+
+/// Whether a failure is the caller's own doing, or was asked for: it says nothing about the service.
+pub(super) fn is_callers_own(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::InvalidRequest
+            | ErrorKind::ContextLength
+            | ErrorKind::TooLarge
+            | ErrorKind::ContentPolicy
+            | ErrorKind::Refusal
+            | ErrorKind::UnsupportedFeature
+            | ErrorKind::Budget
+    )
 }

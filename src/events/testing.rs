@@ -18,6 +18,9 @@ const SECOND: Duration = Duration::from_secs(1);
 /// A stream that this leaf served at its first attempt: a second to the first token, three in all.
 pub(super) fn answered(tier: &str, provider: &str, model: &str) -> RequestEnded {
     RequestEnded {
+        request_id: None,
+        status: None,
+        task: None,
         feature: Some("chat".into()),
         tier: Some(tier.into()),
         provider: Some(provider.into()),

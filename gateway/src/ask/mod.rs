@@ -13,7 +13,7 @@ use serde_json::json;
 use steadfast::{
     Chat, LlmError, LlmRequest, LlmResponse, Stack, StreamEvent,
     chat::Message,
-    config::{Config, Format, Span},
+    config::{Config, Format, Span, TierInfo},
 };
 use tower::ServiceExt as _;
 
@@ -74,7 +74,11 @@ impl Ask {
         };
         let request = self.request()?;
         let answered = stack.service().oneshot(request).await;
-        if self.json { self.print_json(answered).await } else { self.print_text(answered).await }
+        if self.json {
+            self.print_json(answered, &stack.handle().tiers()).await
+        } else {
+            self.print_text(answered).await
+        }
     }
 
     fn request(&self) -> Result<LlmRequest, Failure> {
@@ -149,17 +153,17 @@ impl Ask {
     }
 
     /// One object, whatever came of it.
-    async fn print_json(&self, answered: Result<LlmResponse, LlmError>) -> Result<(), Failure> {
+    async fn print_json(&self, answered: Result<LlmResponse, LlmError>, tiers: &[TierInfo]) -> Result<(), Failure> {
         let mut object = json!({});
         let failed = match answered {
             Ok(response) => {
-                record::served(&mut object, &response, self.explain);
+                record::served(&mut object, &response, tiers, self.explain);
                 response.collect().await.map(|message| record::said(&mut object, &message)).err()
             }
             Err(error) => Some(error),
         };
         if let Some(error) = &failed {
-            record::failed(&mut object, error, self.explain);
+            record::failed(&mut object, error, tiers, self.explain);
         }
         io::stdout().write_all(terminal::json(&object).as_bytes())?;
         failed.map_or(Ok(()), |error| Err(error.into()))

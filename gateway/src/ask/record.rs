@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use steadfast::{
     Attempt, LlmError, LlmResponse,
     chat::{Message, Usage},
+    config::TierInfo,
 };
 
 /// The decision record, a line for each step.
@@ -35,10 +36,12 @@ pub(super) fn summary(response: &LlmResponse) -> String {
 }
 
 /// Who answered.
-pub(super) fn served(object: &mut Value, response: &LlmResponse, explain: bool) {
+pub(super) fn served(object: &mut Value, response: &LlmResponse, tiers: &[TierInfo], explain: bool) {
     let served = response.served_by();
+    object["task_id"] = json!(response.task_id());
     object["served_by"] = json!({
         "tier": served.tier,
+        "tier_number": number(served.tier, tiers),
         "provider": served.provider,
         "model": served.model,
         "attempts": served.attempts,
@@ -47,8 +50,13 @@ pub(super) fn served(object: &mut Value, response: &LlmResponse, explain: bool) 
     object["cost_usd"] = json!(response.cost().map(steadfast::prices::Usd::dollars));
     object["notes"] = json!(response.notes());
     if explain {
-        object["record"] = steps(response.attempts());
+        object["record"] = steps(response.attempts(), tiers);
     }
+}
+
+/// A tier's place in the configuration, the first of which is 1.
+fn number(tier: Option<&str>, tiers: &[TierInfo]) -> Option<usize> {
+    tiers.iter().position(|info| Some(&*info.name) == tier).map(|place| place + 1)
 }
 
 /// What was answered.
@@ -67,7 +75,7 @@ pub(super) fn said(object: &mut Value, message: &Message) {
 }
 
 /// Why there is no answer.
-pub(super) fn failed(object: &mut Value, error: &LlmError, explain: bool) {
+pub(super) fn failed(object: &mut Value, error: &LlmError, tiers: &[TierInfo], explain: bool) {
     object["error"] = json!({
         "kind": error.kind().name(),
         "message": error.to_string(),
@@ -75,14 +83,15 @@ pub(super) fn failed(object: &mut Value, error: &LlmError, explain: bool) {
         "retry_after_ms": error.retry_after().map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
     });
     if explain {
-        object["record"] = steps(error.attempts());
+        object["record"] = steps(error.attempts(), tiers);
     }
 }
 
-fn steps(attempts: &[Attempt]) -> Value {
+fn steps(attempts: &[Attempt], tiers: &[TierInfo]) -> Value {
     let step = |attempt: &Attempt| {
         json!({
             "tier": attempt.tier.as_deref(),
+            "tier_number": number(attempt.tier.as_deref(), tiers),
             "provider": attempt.provider.as_deref(),
             "model": attempt.model.as_deref(),
             "took_ms": attempt.took.as_secs_f64() * 1e3,

@@ -50,6 +50,15 @@ impl Catalog {
         names.into_iter().filter(|name| seen.insert(name.clone())).collect()
     }
 
+    /// Whether any tier calls a provider over the network.
+    pub(crate) fn calls_out(&self) -> bool {
+        match self {
+            Self::Stack(stack) => stack.tiers().iter().any(|tier| !tier.provider.is_local()),
+            #[cfg(test)]
+            Self::Fixed(_) => true,
+        }
+    }
+
     /// Whether answers are kept.
     pub(crate) fn keeps_answers(&self) -> bool {
         match self {

@@ -49,7 +49,8 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, gateway: Arc<Ga
     let mut http = http1::Builder::new();
     http.header_read_timeout(settings.head_timeout).max_header_size(settings.head);
     let wanted = memory::connections(settings.memory, settings.connections);
-    let room = Arc::new(Semaphore::new(files::connections(wanted).min(Semaphore::MAX_PERMITS)));
+    let room =
+        Arc::new(Semaphore::new(files::connections(wanted, gateway.catalog.calls_out()).min(Semaphore::MAX_PERMITS)));
     let spare = Arc::new(Semaphore::new(SPARE));
     let routes = Routes::new(gateway.clone(), router);
     let server = Arc::new(Server { http, routes, gateway: gateway.clone(), requests, connections: TaskTracker::new() });

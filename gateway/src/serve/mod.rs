@@ -39,6 +39,7 @@ mod socket;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod unknown;
 pub(crate) mod wall_clock;
 
 use std::{
@@ -69,6 +70,7 @@ use self::{
     observe::Observing,
     record::Records,
     settings::{Reloads, Said, Settings},
+    unknown::UnknownPaths,
 };
 use crate::exit::Failure;
 
@@ -118,6 +120,7 @@ struct Gateway {
     /// As they are at the moment, for what follows the configuration.
     now: ArcSwap<Settings>,
     records: Records,
+    unknown_paths: UnknownPaths,
     /// Where people find what was handed to them, in place of the stack's.
     #[cfg(test)]
     desk: Option<Desk>,
@@ -134,6 +137,7 @@ impl Gateway {
             catalog,
             keys: keys.map(Arc::new),
             records: Records::new(settings.records),
+            unknown_paths: UnknownPaths::default(),
             now: ArcSwap::from_pointee(settings.clone()),
             memory: Arc::new(Memory::new(settings.memory)),
             heads: Arc::new(Memory::new(settings.memory / 4)),
@@ -219,7 +223,7 @@ impl Serve {
         let requests = Handle::current();
         let handler =
             Handler { gateway: gateway.clone(), requests: requests.clone(), log: log.clone(), reload: read_again };
-        let router = routes::router(gateway.clone()).merge(observing.router());
+        let router = routes::router(gateway.clone()).merge(observing.router(&gateway.unknown_paths));
         let serving = listener::serve(listener, router, gateway, requests);
         let ended = control.run(signals.obey(handler), serving)?.await;
         end_calls(&handle).await;

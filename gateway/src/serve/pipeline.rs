@@ -14,7 +14,7 @@ use std::{
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use steadfast::{
@@ -94,6 +94,7 @@ pub(crate) fn answer<'a>(
         if let Some(Err(denied)) = key.as_ref().map(|key| key.model(request.model())) {
             return denied_to(&entry, denied, dialect);
         }
+        let request = request.id(entry.id_kept()).status_of(refusal::status_of(dialect));
         let model: Option<Arc<str>> = request.model().map(Into::into);
         entry.asked(model.as_ref(), asked.feature.take(), request.is_stream());
         entry.goes_by_cache(gateway.catalog.keeps_answers());
@@ -297,11 +298,11 @@ fn events_response(head: HeaderMap, events: Events) -> Response<Body> {
 /// No answer.
 fn refused(entry: &Entry, explain: bool, error: &LlmError, dialect: Dialect) -> Response<Body> {
     entry.failed(Outcome::Failed, error);
-    tell_operator(entry, error);
     let mut response = match Denied::of(error) {
         Some(denied) => refusal::deny(denied, dialect),
         None => refuse(error, dialect),
     };
+    tell_operator(entry, error, response.status());
     entry.tell(explain, response.headers_mut());
     identify(dialect, response.headers_mut());
     response
@@ -324,9 +325,10 @@ fn denied_to(entry: &Entry, denied: Denied, dialect: Dialect) -> Response<Body> 
 }
 
 /// One line for a request that failed. What the provider said is not in it, for that may repeat the prompt.
-fn tell_operator(entry: &Entry, error: &LlmError) {
+fn tell_operator(entry: &Entry, error: &LlmError, status: StatusCode) {
     tracing::warn!(
         request = entry.id(),
+        http_status = status.as_u16(),
         key = entry.key().as_deref(),
         kind = error.kind().name(),
         status = error.status().map(|status| status.as_u16()),

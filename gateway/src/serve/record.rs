@@ -30,7 +30,7 @@ pub(crate) struct Records {
 #[derive(Debug)]
 pub(crate) struct Record {
     number: u64,
-    id: Box<str>,
+    id: Arc<str>,
     /// Since 1970.
     at: Duration,
     begun: Instant,
@@ -133,7 +133,7 @@ impl Records {
 }
 
 /// `sf-`, the number, `-`, and 16 digits that nobody guesses; both in base 16.
-fn id(number: u64, random: u64) -> Box<str> {
+fn id(number: u64, random: u64) -> Arc<str> {
     let digits = |of: u64| -> [u8; 16] {
         std::array::from_fn(|place| b"0123456789abcdef"[(of >> (60 - 4 * place) & 15) as usize])
     };
@@ -148,7 +148,7 @@ impl Record {
         let told = lock(&self.told);
         let steps: Vec<Value> = told.steps.iter().map(|step| self.step(step, words)).collect();
         json!({
-            "id": self.id,
+            "id": &*self.id,
             "at_ms": millis(self.at),
             "dialect": self.dialect.to_string(),
             "key": told.key.as_deref(),
@@ -268,6 +268,11 @@ pub(crate) struct Entry {
 impl Entry {
     pub(crate) fn id(&self) -> &str {
         &self.record.id
+    }
+
+    /// The id, to keep.
+    pub(crate) fn id_kept(&self) -> Arc<str> {
+        self.record.id.clone()
     }
 
     /// Who asks.
@@ -412,7 +417,7 @@ impl Entry {
                 return text;
             }
         }
-        json!({"id": self.record.id, "too_long": format!("see /requests/{}", self.record.id)}).to_string()
+        json!({"id": &*self.record.id, "too_long": format!("see /requests/{}", self.record.id)}).to_string()
     }
 }
 

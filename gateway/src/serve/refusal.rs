@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
-use serde_json::json;
+use serde_json::{Value, json};
 use steadfast::{
     Dialect, ErrorKind, LlmError,
     translate::{StreamEncoder, encode_error},
@@ -22,12 +22,7 @@ const LONGEST_KEPT: Duration = Duration::from_secs(60);
 /// What a provider of the caller's dialect sent goes on as it came, for clients go by its words. And a client is told
 /// whether to try again: all that a repeat can do was done here, so that its own repeats would only multiply ours.
 pub(crate) fn refuse(error: &LlmError, dialect: Dialect) -> Response<Body> {
-    let (mut status, mut body) = encode_error(error, dialect);
-    if let Some(raw) = own_words(error, dialect) {
-        body = raw.clone();
-        // An error inside a 200 has no better status than its kind's.
-        status = error.status().filter(|status| status.is_client_error() || status.is_server_error()).unwrap_or(status);
-    }
+    let (status, body) = said(error, dialect);
     let mut response = json(status, body);
     let headers = response.headers_mut();
     let wait = error.retry_after();
@@ -48,6 +43,26 @@ pub(crate) fn refuse(error: &LlmError, dialect: Dialect) -> Response<Body> {
         headers.insert(request_id_header(dialect), id);
     }
     response
+}
+
+/// Which status a caller of this dialect gets for a failure, for who tells of it elsewhere.
+pub(crate) fn status_of(dialect: Dialect) -> fn(&LlmError) -> StatusCode {
+    fn of(error: &LlmError, dialect: Dialect) -> StatusCode {
+        Denied::of(error).map_or_else(|| said(error, dialect).0, |denied| words(&denied).0)
+    }
+    match dialect {
+        Dialect::Anthropic => |error| of(error, Dialect::Anthropic),
+        _ => |error| of(error, Dialect::OpenAi),
+    }
+}
+
+/// The status and the body: the provider's own where it speaks the caller's dialect.
+fn said(error: &LlmError, dialect: Dialect) -> (StatusCode, Bytes) {
+    let (status, body) = encode_error(error, dialect);
+    let Some(raw) = own_words(error, dialect) else { return (status, body) };
+    // An error inside a 200 has no better status than its kind's.
+    let own = error.status().filter(|status| status.is_client_error() || status.is_server_error());
+    (own.unwrap_or(status), raw.clone())
 }
 
 /// The error as the last event of a stream. No end mark follows it.
@@ -79,18 +94,7 @@ pub(crate) fn of_unread(unread: Unread, mut response: Response<Body>) -> Respons
 
 /// What a caller without the right key gets.
 pub(crate) fn deny(denied: Denied, dialect: Dialect) -> Response<Body> {
-    let (status, anthropic, openai, code) = match denied {
-        Denied::NoKey | Denied::UnknownKey | Denied::Expired => {
-            (StatusCode::UNAUTHORIZED, "authentication_error", "invalid_request_error", "invalid_api_key")
-        }
-        Denied::Feature | Denied::Model | Denied::Origin | Denied::NotAdmin => {
-            (StatusCode::FORBIDDEN, "permission_error", "invalid_request_error", "permission_denied")
-        }
-        Denied::Rate(_) | Denied::InFlight => {
-            (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "requests", "rate_limit_exceeded")
-        }
-        Denied::Tokens(_) => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "tokens", "rate_limit_exceeded"),
-    };
+    let (status, anthropic, openai, code) = words(&denied);
     let message = denied.to_string();
     let body = match dialect {
         Dialect::Anthropic => json!({"type": "error", "error": {"type": anthropic, "message": message}}),
@@ -103,6 +107,56 @@ pub(crate) fn deny(denied: Denied, dialect: Dialect) -> Response<Body> {
     response
 }
 
+/// The status, and what each dialect calls it: Anthropic's type, OpenAI's type and code.
+fn words(denied: &Denied) -> (StatusCode, &'static str, &'static str, &'static str) {
+    match denied {
+        Denied::NoKey | Denied::UnknownKey | Denied::Expired => {
+            (StatusCode::UNAUTHORIZED, "authentication_error", "invalid_request_error", "invalid_api_key")
+        }
+        Denied::Feature | Denied::Model | Denied::Origin | Denied::NotAdmin => {
+            (StatusCode::FORBIDDEN, "permission_error", "invalid_request_error", "permission_denied")
+        }
+        Denied::Rate(_) | Denied::InFlight => {
+            (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "requests", "rate_limit_exceeded")
+        }
+        Denied::Tokens(_) => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "tokens", "rate_limit_exceeded"),
+    }
+}
+
+/// What a caller gets who asks for a path that is none. It is no model that was not found, as clients would repeat it.
+pub(crate) fn unknown_path(path: &str, served: &[&str], dialect: Dialect) -> Response<Body> {
+    let message = format!("the gateway has no path {path}; it serves {}", served.join(", "));
+    let mut body = of_path(dialect, "not_found_error", "unknown_path", &message);
+    body["error"]["paths"] = served.into();
+    not_to_be_repeated(StatusCode::NOT_FOUND, &body)
+}
+
+/// What a caller gets who asks for a path with a method that it does not take.
+pub(crate) fn wrong_method(method: &str, allowed: &HeaderValue, dialect: Dialect) -> Response<Body> {
+    let methods = allowed.to_str().unwrap_or_default().replace(',', ", ");
+    let message = format!("the path takes {methods}, not {method}");
+    let body = of_path(dialect, "invalid_request_error", "method_not_allowed", &message);
+    let mut response = not_to_be_repeated(StatusCode::METHOD_NOT_ALLOWED, &body);
+    response.headers_mut().insert(header::ALLOW, allowed.clone());
+    response
+}
+
+/// Anthropic has no codes: its clients pass over fields that they do not know.
+fn of_path(dialect: Dialect, anthropic: &str, code: &str, message: &str) -> Value {
+    match dialect {
+        Dialect::Anthropic => {
+            json!({"type": "error", "error": {"type": anthropic, "code": code, "message": message}})
+        }
+        _ => json!({"error": {"message": message, "type": "invalid_request_error", "param": null, "code": code}}),
+    }
+}
+
+fn not_to_be_repeated(status: StatusCode, body: &Value) -> Response<Body> {
+    let mut response = json(status, body.to_string());
+    response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+    response
+}
+
 /// A wait in whole seconds, for `Retry-After`.
 fn seconds(wait: Duration) -> HeaderValue {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1).into()
@@ -112,7 +166,7 @@ fn seconds(wait: Duration) -> HeaderValue {
 /// about the gateway's, which is none of the caller's business.
 fn own_words(error: &LlmError, dialect: Dialect) -> Option<&Bytes> {
     let raw = error.raw().filter(|_| error.dialect() == Some(dialect) && error.kind() != ErrorKind::Auth)?;
-    let value: serde_json::Value = serde_json::from_slice(raw).ok()?;
+    let value: Value = serde_json::from_slice(raw).ok()?;
     let reports = match dialect {
         Dialect::Anthropic => value["type"] == "error" && value["error"].is_object(),
         // Compatible servers have shapes of their own (`detail`, `object: error`), which their clients know.
@@ -168,7 +222,7 @@ mod tests {
     async fn a_caller_of_another_dialect_gets_its_own() {
         let response = refuse(&overloaded(), Dialect::OpenAi);
         assert_eq!((response.status().as_u16(), &response.headers()["x-request-id"]), (503, &"req_1".parse().unwrap()));
-        let body: serde_json::Value = serde_json::from_str(&text(response).await).unwrap();
+        let body: Value = serde_json::from_str(&text(response).await).unwrap();
         assert_eq!(body["error"]["type"], "overloaded_error");
     }
 
@@ -204,6 +258,18 @@ mod tests {
         let late = error(ErrorKind::RateLimited).with_retry_after(Duration::from_secs(600));
         assert_eq!(told(&late), (seconds("600"), seconds("false")));
         assert_eq!(told(&error(ErrorKind::BulkheadFull)), (None, None));
+    }
+
+    #[test]
+    fn the_status_that_is_told_elsewhere_is_the_one_that_goes_out() {
+        for dialect in [Dialect::Anthropic, Dialect::OpenAi] {
+            let of = status_of(dialect);
+            let errors = ErrorKind::ALL.iter().map(|kind| LlmError::new(*kind, "it failed"));
+            for error in errors.chain([overloaded(), overloaded().with_status(StatusCode::OK)]) {
+                assert_eq!(of(&error), refuse(&error, dialect).status(), "{dialect}: {error:?}");
+            }
+        }
+        assert_eq!(status_of(Dialect::Anthropic)(&overloaded()).as_u16(), 529, "the provider's own");
     }
 
     #[test]

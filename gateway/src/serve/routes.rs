@@ -62,8 +62,18 @@ impl Routes {
     }
 
     fn routed(&self, request: Request<Body>) -> Answering<'static> {
+        let dialect = dialect_of(request.uri().path(), request.headers());
+        let method = request.method().clone();
         let routing = self.router.clone().oneshot(request);
-        Box::pin(async move { routing.await.unwrap_or_else(|never| match never {}) })
+        Box::pin(async move {
+            let response = routing.await.unwrap_or_else(|never| match never {});
+            // The router knows which methods a path takes.
+            let allowed = response.headers().get(header::ALLOW);
+            match allowed.filter(|_| response.status() == StatusCode::METHOD_NOT_ALLOWED) {
+                Some(allowed) => refusal::wrong_method(shortened(&method), allowed, dialect),
+                None => response,
+            }
+        })
     }
 }
 
@@ -79,6 +89,24 @@ fn ambiguity(headers: &HeaderMap) -> Option<&'static str> {
         None
     }
 }
+
+/// The paths for callers, as they are told to who asks for another. What operators and reviewers do stands elsewhere.
+pub(crate) const SERVED: [&str; 14] = [
+    "POST /v1/messages",
+    "POST /v1/messages/count_tokens",
+    "POST /v1/chat/completions",
+    "GET /v1/models",
+    "GET /v1/models/{model}",
+    "GET /requests",
+    "GET /requests/{id}",
+    "GET /handoff/answers/{id}",
+    "GET /status",
+    "GET /overview",
+    "GET /metrics",
+    "GET /healthz",
+    "GET /readyz",
+    "GET /",
+];
 
 const MESSAGES: &str = "/v1/messages";
 const CHAT_COMPLETIONS: &str = "/v1/chat/completions";
@@ -103,7 +131,6 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         // Claude Code looks here first, with HEAD.
         .route("/", get(page::front))
         .fallback(unknown_path)
-        .method_not_allowed_fallback(wrong_method)
         .with_state(gateway.clone())
         .merge(super::admin::router(gateway.clone()))
         .merge(handoff::router(gateway))
@@ -219,22 +246,28 @@ fn may_see(record: &Record, key: Option<&Arc<Key>>) -> bool {
     key.is_none_or(|key| key.admin || record.is_by(&key.name))
 }
 
-async fn unknown_path(uri: Uri, headers: HeaderMap) -> Response<Body> {
-    let dialect = dialect_of(uri.path(), &headers);
+async fn unknown_path(
+    State(gateway): State<Arc<Gateway>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response<Body> {
+    // Never the query, which may hold a key.
     let path: String = uri.path().chars().take(LONGEST_PATH).collect();
-    let error = LlmError::new(ErrorKind::NotFound, format!("the gateway has no path {path}"));
-    refusal::refuse(&error, dialect)
+    gateway.unknown_paths.told(shortened(&method), &path);
+    refusal::unknown_path(&path, &SERVED, dialect_of(uri.path(), &headers))
 }
 
-async fn wrong_method(uri: Uri, headers: HeaderMap) -> Response<Body> {
-    let error = LlmError::new(ErrorKind::InvalidRequest, "the path does not take this method");
-    let mut response = refusal::refuse(&error, dialect_of(uri.path(), &headers));
-    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-    response
+/// A method as it is repeated: callers may invent some.
+fn shortened(method: &Method) -> &str {
+    let name = method.as_str();
+    &name[..name.len().min(LONGEST_METHOD)]
 }
 
 /// How much of an unknown path is repeated, in characters.
 const LONGEST_PATH: usize = 100;
+/// How much of a method, which is ASCII.
+const LONGEST_METHOD: usize = 20;
 
 #[cfg(test)]
 mod tests {

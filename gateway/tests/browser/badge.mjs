@@ -30,11 +30,11 @@ await run(async (context, gateway) => {
   one.on("request", (request) => request.url().endsWith("/status") && asked.push({ at: Date.now(), headers: request.headers() }));
 
   await state("primary");
-  check(await label.innerText() === "sonnet" && await label.getAttribute("role") === "status", "it names who serves");
+  check(await label.innerText() === "claude-sonnet-4-5" && await label.getAttribute("role") === "status", "it names who serves");
   await wish("fail primary");
   await ask(gateway, "chat", 8);
   await state("fallback");
-  check(await label.innerText() === "gpt: running on fallback, quality may differ", await label.innerText());
+  check(await label.innerText() === "gpt-4o: running on fallback, quality may differ", await label.innerText());
   clean(one);
   await wish("kill");
   await state("connecting");
@@ -42,8 +42,8 @@ await run(async (context, gateway) => {
   await wish("heal primary");
   await wish("start");
   await state("primary");
-  const told = (await one.evaluate(() => window.told)).map(({ state, activeModel, primaryModel, from }) => [state, activeModel, primaryModel, from].join(" "));
-  check(told.join() === ["primary sonnet sonnet", "fallback gpt sonnet", "connecting  ", "primary sonnet sonnet"]
+  const told = (await one.evaluate(() => window.told)).map(({ state, activeModel, activeTier, primaryTier, from }) => [state, activeModel, activeTier, primaryTier, from].join(" "));
+  check(told.join() === ["primary claude-sonnet-4-5 sonnet sonnet", "fallback gpt-4o gpt sonnet", "connecting   ", "primary claude-sonnet-4-5 sonnet sonnet"]
     .map((change) => `${change} steadfast-badge`).join(), `each change is told once: ${told}`);
   const waits = asked.slice(1).map(({ at }, place) => at - asked[place].at);
   check(waits.length >= 2 && waits.every((wait) => wait > 4500), `it asks every 5 s, not after ${waits} ms`);
@@ -64,6 +64,7 @@ await run(async (context, gateway) => {
   const answers = {
     "/primary/status": { state: "primary", activeModel: "claude-sonnet", primaryModel: "claude-sonnet" },
     "/fallback/status": { state: "fallback", activeModel: "gpt-4o", primaryModel: "claude-sonnet" },
+    "/failing/status": { state: "failing", activeModel: "claude-sonnet", primaryModel: "claude-sonnet" },
     "/degraded/status": { state: "degraded", activeModel: "canned", primaryModel: "claude-sonnet" },
     "/unavailable/status": { state: "unavailable", activeModel: "gpt-4o", primaryModel: "claude-sonnet" },
     "/none/status": { error: { message: "no such thing" } },
@@ -78,7 +79,7 @@ await run(async (context, gateway) => {
   const other = await elsewhere(page(gateway, all));
   const many = await opened(context, other.url, [new URL(other.url).origin, gateway, "http://gateway.test"]);
   const states = () => many.locator("steadfast-badge").evaluateAll((all) => all.map((one) => one.dataset.state).join());
-  await within(`each is in its state: ${await states()}`, async () => (await states()) === "primary,fallback,degraded,unavailable,connecting");
+  await within(`each is in its state: ${await states()}`, async () => (await states()) === "primary,fallback,failing,degraded,unavailable,connecting");
   clean(many);
   await looks(many, "13-badges");
   // The attribute may change.

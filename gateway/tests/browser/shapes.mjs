@@ -9,14 +9,15 @@ const hour = (of) => Array.from({ length: 60 }, (_, at) => of(at));
 function history(tier, calls, failures, latencyMs, costDollars) {
   return { tier, costDollars, calls: hour(calls), failures: hour(failures), latencyMs: hour(latencyMs) };
 }
-function tier(name, circuit, circuitReason, calls, failures, p50Ms) {
+function tier(name, circuit, circuitReason, calls, failures, p50Ms, health = circuit === "closed" ? "ok" : "down") {
   const latency = p50Ms && { meanMs: p50Ms * 1.1, p50Ms, p95Ms: p50Ms * 2.4 };
   const circuitSince = circuitReason && "2026-03-01T10:00:00Z";
-  return { name, circuit, circuitSince, circuitReason, calls, failures, failureRate: calls ? failures / calls : 0, latency };
+  return { name, model: `${name}-2026-01-01`, health, circuit, circuitSince, circuitReason, calls, failures, failureRate: calls ? failures / calls : 0, latency };
 }
 function status(over) {
   return {
-    state: "primary", activeModel: "claude-sonnet", primaryModel: "claude-sonnet", since: "2026-03-01T10:00:00Z", sinceSeconds: 1340,
+    state: "primary", activeModel: "claude-sonnet", activeTier: "claude-sonnet", primaryModel: "claude-sonnet",
+    primaryTier: "claude-sonnet", requests: { ended: 240, failed: 0 }, since: "2026-03-01T10:00:00Z", sinceSeconds: 1340,
     tiers: [], recentSwitches: [], failoversLastHour: 0, timeOnFallback: { totalSeconds: 0, currentSeconds: 0 }, lastRecoverySeconds: null,
     lostEvents: 0, ...over,
   };
@@ -52,7 +53,7 @@ const names = [LONG, HOSTILE, ...Array.from({ length: 10 }, (_, at) => `tier-${a
 const circuits = [["open", "failures"], ["half-open", "the cooldown is over"], ["closed", "the probe succeeded"], ["closed", null]];
 const many = [
   status({
-    state: "degraded", activeModel: names[11], primaryModel: LONG, sinceSeconds: 200_000,
+    state: "degraded", activeModel: names[11], activeTier: names[11], primaryModel: LONG, primaryTier: LONG, sinceSeconds: 200_000,
     tiers: names.map((name, at) => tier(name, ...circuits[at % 4], 12_345_678 >> at, 345_678 >> at, 9.4 * (at + 1) ** 3)),
     recentSwitches: Array.from({ length: 20 }, (_, at) => switched(names[at % 12], names[(at + 1) % 12], "some_later_reason", at * 9000 + 4)),
     failoversLastHour: 1234, timeOnFallback: { totalSeconds: 1_000_000, currentSeconds: 200_000 }, lastRecoverySeconds: 0.034, lostEvents: 17,
@@ -113,9 +114,18 @@ await run(async (context, origin) => {
   await looks(page, "8-many");
   clean(page);
 
+  // Requests that fail turn it, whatever the circuits say; so does a tier's row.
+  const failing = [tier("claude-sonnet", "closed", null, 40, 12, 820, "failing"), tier("gpt-4o", "closed", null, 0, 0, null)];
+  await shows([status({ state: "failing", requests: { ended: 40, failed: 12 }, tiers: failing }), story[1]], "#notice", "12 of 40 requests");
+  check((await text("#state")).toUpperCase() === "REQUESTS FAIL", await text("#state"));
+  check(await page.locator("#tiers .tag[data-health=failing]").count() === 1, "one tier is not ok");
+  await looks(page, "8-failing");
+  clean(page);
+
   // A state of a later version is no state of ours: it has the gray of what is not known.
   await shows([{ ...story[0], state: "tired" }, story[1]], "#state", "TIRED");
-  await shows([status({ tiers: [tier("alone", "closed", null, 0, 0, null)], activeModel: "alone", primaryModel: "alone" }),
+  await shows([status({ tiers: [tier("alone", "closed", null, 0, 0, null)], activeModel: "alone", activeTier: "alone",
+    primaryModel: "alone", primaryTier: "alone" }),
     { tiers: [], features: [], budgets: [] }], "#title", "alone");
   check((await text("#budgets")).includes("No cap is set") && !(await page.locator("#choice").isVisible()), "there is nothing to choose");
   await looks(page, "9-alone");

@@ -4,6 +4,7 @@ use std::{
     ffi::OsString,
     fs::{self, OpenOptions},
     io::{BufRead as _, BufReader, Read as _},
+    os::unix::fs::PermissionsExt as _,
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     time::Duration,
 };
@@ -86,6 +87,15 @@ impl Serve {
     /// The build of it that this variable of the test's names, if it does.
     pub fn build_of(mut self, variable: &str) -> Self {
         self.program = std::env::var_os(variable).unwrap_or(self.program);
+        self
+    }
+
+    /// With at most so many open files.
+    pub fn open_files(mut self, most: u32) -> Self {
+        let run = format!("#!/bin/sh\nulimit -n {most}\nexec '{}' \"$@\"\n", self.program.to_str().unwrap());
+        let script = self.said.file("run", &run);
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        self.program = script.into_os_string();
         self
     }
 

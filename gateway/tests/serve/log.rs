@@ -31,3 +31,29 @@ fn what_was_logged_before_an_end_in_good_order_is_all_there() {
     assert_eq!(said.matches("no answer request=").count(), 200);
     assert!(said.trim_end().ends_with("stopped"), "{said}");
 }
+
+#[test]
+fn a_path_that_is_not_served_has_one_line_and_is_counted() {
+    let served = Serve::simulated().start();
+    for path in ["/v1/completions?key=sk-secret", "/v1/v1/messages"] {
+        let answer = served.ask(&format!("POST {path}"), "", HELLO);
+        assert!(answer.status == 404 && answer.body.contains("POST /v1/messages, "), "{answer:?}");
+    }
+    let metrics = served.ask("GET /metrics", "", "").body;
+    assert!(metrics.contains("\nsteadfast_unknown_paths_total 2\n"), "{metrics}");
+    let said = served.stop().err;
+    let lines: Vec<&str> = said.lines().filter(|line| line.contains("unknown_path")).collect();
+    let [first, second] = lines[..] else { panic!("{said}") };
+    assert!(first.contains("method=\"POST\" path=\"/v1/completions\"") && !first.contains("secret"), "{first}");
+    assert!(second.contains("path=\"/v1/v1/messages\""), "{second}");
+}
+
+#[test]
+fn of_simulated_models_nobody_hears_of_the_limit_of_open_files() {
+    let said = Serve::simulated().open_files(512).start().stop().err;
+    assert!(!said.contains("ulimit"), "{said}");
+    let config =
+        "tiers: [{ name: local, provider: openai, model: m, base_url: 'http://127.0.0.1:9/v1', api_key: '${KEY}' }]";
+    let said = Serve::with(config).env("KEY", "k").open_files(512).start().stop().err;
+    assert!(said.contains("ulimit"), "each call of a provider takes a file: {said}");
+}

@@ -115,7 +115,7 @@ fn a_port_that_is_taken_is_said_plainly() {
 fn neither_prompt_nor_key_is_in_what_it_prints() {
     let served = Serve::simulated().start();
     let headers = "authorization: Bearer sk-secret\r\nx-api-key: sk-secret\r\n";
-    for path in ["/v1/messages", "/v1/chat/completions", "/v1/secret"] {
+    for path in ["/v1/messages", "/v1/chat/completions", "/v1/sk-secret"] {
         for body in [HELLO, r#"{"model":"a secret","messages":"a secret","#] {
             served.ask(&format!("POST {path}"), headers, body);
         }

@@ -1,10 +1,11 @@
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, Unexpected, Visitor},
+    de::{Error, MapAccess, SeqAccess, Unexpected, Visitor},
 };
+use serde_json::{Map, Value};
 
 use super::{
     KeyRef, Secret, Share, Span,
@@ -17,6 +18,8 @@ use super::{
 pub struct Alerts {
     /// Where alerts are sent.
     pub webhooks: Vec<Webhook>,
+    /// Bodies for webhooks that want a shape of their own, by name.
+    pub templates: BTreeMap<String, WebhookTemplate>,
     /// When. Each rule has a default and can be changed or switched off.
     pub rules: Rules,
 }
@@ -29,9 +32,15 @@ pub struct Webhook {
     #[schemars(extend("pattern" = "^(https?://|.*\\$\\{)"))]
     pub url: Secret,
     /// The shape of the message. Default: `slack`.
-    #[serde(default)]
     #[schemars(extend("default" = "slack"))]
-    pub format: WebhookFormat,
+    pub format: Option<WebhookFormat>,
+    /// The shape of the message in place of a `format`: one of the `templates`, by its name.
+    pub template: Option<String>,
+    /// Which alerts it is sent. Default: all.
+    pub severities: Option<Vec<AlertSeverity>>,
+    /// Whether it is told that an alert is over. Default: yes.
+    #[schemars(extend("default" = true))]
+    pub resolved: Option<bool>,
     /// A header of each request that carries a secret: `Authorization`.
     pub authorization: Option<KeyRef>,
 }
@@ -45,6 +54,116 @@ pub enum WebhookFormat {
     Slack,
     /// A plain object.
     Json,
+}
+
+/// How bad an alert is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertSeverity {
+    /// To be looked at: callers have their answers. In messages it is `warning`.
+    #[serde(alias = "warning")]
+    Warn,
+    /// To wake somebody. In messages it is `critical`.
+    #[serde(alias = "critical")]
+    Page,
+}
+
+/// The body of a webhook's message: JSON, in whose texts `{{name}}` stands for what the alert says. The placeholders are those of
+/// [`Template`](crate::events::alerts::Template).
+#[derive(Clone, PartialEq)]
+pub struct WebhookTemplate(Value);
+
+impl WebhookTemplate {
+    /// This body.
+    pub fn new(body: Value) -> Self {
+        Self(body)
+    }
+
+    /// The body.
+    pub fn body(&self) -> &Value {
+        &self.0
+    }
+}
+
+impl fmt::Debug for WebhookTemplate {
+    /// Shows nothing of it: a receiver's key may be in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl<'de> Deserialize<'de> for WebhookTemplate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Json;
+
+        impl<'de> Visitor<'de> for Json {
+            type Value = Value;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the body of a message")
+            }
+
+            fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
+                Ok(value.into())
+            }
+
+            fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
+                Ok(value.into())
+            }
+
+            fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
+                Ok(value.into())
+            }
+
+            fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+                Ok(value.into())
+            }
+
+            fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
+                Ok(value.into())
+            }
+
+            fn visit_unit<E: Error>(self) -> Result<Value, E> {
+                Ok(Value::Null)
+            }
+
+            fn visit_none<E: Error>(self) -> Result<Value, E> {
+                Ok(Value::Null)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<Value, A::Error> {
+                let mut list = Vec::new();
+                while let Some(WebhookTemplate(value)) = values.next_element()? {
+                    list.push(value);
+                }
+                Ok(list.into())
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
+                let mut block = Map::new();
+                while let Some((name, WebhookTemplate(value))) = fields.next_entry()? {
+                    block.insert(name, value);
+                }
+                Ok(block.into())
+            }
+        }
+
+        // Not as whatever it may be: a variable of the environment is a text here, a key of digits too.
+        deserializer.deserialize_str(Json).map(Self)
+    }
+}
+
+impl JsonSchema for WebhookTemplate {
+    fn schema_name() -> Cow<'static, str> {
+        "WebhookTemplate".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "The body of a webhook's message: JSON, in whose texts {{name}} stands for what the alert says.",
+            "type": "object",
+        })
+    }
 }
 
 /// The rules, each with its default; `off` switches one off.
@@ -64,6 +183,10 @@ pub struct Rules {
     /// where it is on, as those of `failure_rate`.
     #[schemars(extend("default" = "off"))]
     pub tier_failure_rate: Option<RuleThreshold>,
+    /// More than this share of answers comes from another tier than the one that was asked first: a warning, and a page above
+    /// `page_share`. Default: off; its numbers, where it is on, 5 % and 20 % of more than 20 answers in 10 min.
+    #[schemars(extend("default" = "off"))]
+    pub fallback_share: Option<RuleThreshold>,
     /// Every tier has failed a request. Default: on.
     #[schemars(extend("default" = "on"))]
     pub all_tiers_failed: Option<RuleThreshold>,
@@ -96,6 +219,10 @@ pub enum RuleThreshold {
         min_requests: Option<u64>,
         /// In a time.
         within: Option<Span>,
+        /// Above this share it is a page.
+        page_share: Option<Share>,
+        /// How bad it is, in place of the rule's own.
+        severity: Option<AlertSeverity>,
     },
 }
 
@@ -111,6 +238,10 @@ struct RuleNumbers {
     min_requests: Option<u64>,
     /// In a time.
     within: Option<Span>,
+    /// Above this share it is a page: of `fallback_share`.
+    page_share: Option<Share>,
+    /// How bad it is, in place of the rule's own.
+    severity: Option<AlertSeverity>,
 }
 
 /// A rule switched on or off.
@@ -150,8 +281,8 @@ impl<'de> Deserialize<'de> for RuleThreshold {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(match short_or_block(deserializer, RULE)? {
             Either::Short(Switch(on)) => Self::On(on),
-            Either::Block(RuleNumbers { more_than, share, min_requests, within }) => {
-                Self::Numbers { more_than, share, min_requests, within }
+            Either::Block(RuleNumbers { more_than, share, min_requests, within, page_share, severity }) => {
+                Self::Numbers { more_than, share, min_requests, within, page_share, severity }
             }
         })
     }

@@ -26,7 +26,7 @@ use serde::Deserialize;
 use crate::models::Facts;
 
 pub use self::{
-    alerts::{Alerts, RuleThreshold, Rules, Webhook, WebhookFormat},
+    alerts::{AlertSeverity, Alerts, RuleThreshold, Rules, Webhook, WebhookFormat, WebhookTemplate},
     cache::{Cache, CacheAcross, FeatureCache, Likeness, Similar, SimilarAcross},
     features::{AllOpen, Fallback, Feature, ModelName, OnError, RampStep, Rate, Session, Stream, StreamBreak},
     gateway::{Gateway, GatewayLimits},

@@ -1,6 +1,7 @@
 //! The alerts of a configuration, sent while its stack runs.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{Arc, Weak},
 };
@@ -8,10 +9,10 @@ use std::{
 use super::{Makings, Shared, StackHandle};
 use crate::{
     InvalidConfig,
-    config::{self, ConfigError, Environment, Problem, WebhookFormat},
+    config::{self, ConfigError, Environment, Problem, WebhookFormat, WebhookTemplate},
     events::{
         self,
-        alerts::{Alert, AlertSink, Alerts, Rules, Webhook, WebhookHandle},
+        alerts::{Alert, AlertSink, Alerts, Rules, Severity, Template, Webhook, WebhookHandle},
     },
     sync::{Mutex, lock},
 };
@@ -25,6 +26,7 @@ pub(super) struct AlertPlan {
 struct WebhookPlan {
     /// What it is made of: where a reload finds it unchanged, the one at work goes on.
     said: config::Webhook,
+    template: Option<Template>,
     authorization: Option<Arc<str>>,
     webhook: Webhook,
 }
@@ -42,9 +44,9 @@ impl AlertPlan {
             problems.push(InvalidConfig::new(field, error.problem().to_owned()).into());
             Rules::none()
         });
-        let mut webhooks = Vec::new();
+        let (mut webhooks, templates) = (Vec::new(), &said.templates);
         for (place, said) in said.webhooks.iter().enumerate() {
-            match WebhookPlan::new(said, place, makings, environment) {
+            match WebhookPlan::new(said, place, templates, makings, environment) {
                 Ok(plan) => webhooks.push(plan),
                 Err(error) => problems.extend_from_slice(error.problems()),
             }
@@ -57,6 +59,7 @@ impl WebhookPlan {
     fn new(
         said: &config::Webhook,
         place: usize,
+        templates: &BTreeMap<String, WebhookTemplate>,
         makings: &Makings,
         environment: &Environment,
     ) -> Result<Self, ConfigError> {
@@ -64,11 +67,24 @@ impl WebhookPlan {
         let wrong = |field: &str, error: &InvalidConfig| {
             InvalidConfig::new(format!("{name}.{field}"), error.problem().to_owned())
         };
-        let webhook = match said.format {
-            WebhookFormat::Slack => Webhook::slack(&said.url),
-            WebhookFormat::Json => Webhook::json(&said.url),
+        let template = match &said.template {
+            None => None,
+            Some(named) => {
+                let missing = || InvalidConfig::new("template", format!("no template is named `{named}`"));
+                let body = templates.get(named).ok_or_else(missing).map(|template| template.body().clone());
+                Some(body.and_then(Template::new).map_err(|error| wrong("template", &error))?)
+            }
+        };
+        let webhook = match (&template, said.format.unwrap_or_default()) {
+            (Some(template), _) => Webhook::template(&said.url, template.clone()),
+            (None, WebhookFormat::Slack) => Webhook::slack(&said.url),
+            (None, WebhookFormat::Json) => Webhook::json(&said.url),
         };
         let mut webhook = webhook.map_err(|error| wrong("url", &error))?.transport(makings.transport());
+        if let Some(severities) = &said.severities {
+            webhook = webhook.severities(severities.iter().copied().map(Severity::from));
+        }
+        webhook = webhook.resolved(said.resolved.unwrap_or(true));
         let authorization = match &said.authorization {
             None => None,
             Some(key) => Some(secret(&format!("{name}.authorization"), key.name(), environment)?),
@@ -79,11 +95,11 @@ impl WebhookPlan {
         if let Some(seed) = makings.seed(&name) {
             webhook = webhook.seed(seed);
         }
-        Ok(Self { said: said.clone(), authorization, webhook })
+        Ok(Self { said: said.clone(), template, authorization, webhook })
     }
 
     fn is_same(&self, other: &Self) -> bool {
-        self.said == other.said && self.authorization == other.authorization
+        self.said == other.said && self.template == other.template && self.authorization == other.authorization
     }
 }
 

@@ -210,13 +210,26 @@ impl StackHandle {
         InvalidConfig::new("tier", format!("no tier is named `{tier}`; there are {}", names.join(", ")))
     }
 
-    /// What was done by hand, when circuits look again and what the cache came to, from where it is known: events may have
-    /// been lost, or sent before anybody listened.
+    /// What the tiers' models are, what was done by hand, when circuits look again and what the cache came to, from where it is
+    /// known: events may have been lost, or sent before anybody listened.
     pub(super) fn add_orders(&self, status: &mut Status) {
         let orders = self.fallback();
         status.pinned_level = orders.pinned_level();
         status.cache = self.cache().map(|cache| of_cache(&cache));
         let drained = orders.drained();
+        for tier in self.tiers() {
+            let Some(model) = tier.model else { continue };
+            for (of, id) in
+                [(&status.active_tier, &mut status.active_model), (&status.primary_tier, &mut status.primary_model)]
+            {
+                if *of == *tier.name {
+                    *id = model.as_ref().into();
+                }
+            }
+            if let Some(shown) = status.tiers.iter_mut().find(|shown| *shown.name == *tier.name) {
+                shown.model = Some(model.as_ref().into());
+            }
+        }
         let (now, since_1970) = (Instant::now(), wall_clock::since_1970());
         for (name, circuit) in self.shared.current.load().circuits() {
             let Some(tier) = status.tiers.iter_mut().find(|tier| *tier.name == *name) else { continue };

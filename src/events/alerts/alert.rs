@@ -38,6 +38,8 @@ pub enum Rule {
     FailureRate,
     /// Too large a share of a tier's calls fails, even if other tiers answer them. Off by default.
     TierFailureRate,
+    /// Too large a share of requests is answered by another tier than the one that was asked first. Off by default.
+    FallbackShare,
     /// Every tier has failed a request.
     AllTiersFailed,
     /// A provider has refused a key.
@@ -56,6 +58,7 @@ impl Rule {
             Self::Failovers => "failovers",
             Self::FailureRate => "failure_rate",
             Self::TierFailureRate => "tier_failure_rate",
+            Self::FallbackShare => "fallback_share",
             Self::AllTiersFailed => "all_tiers_failed",
             Self::KeyRefused => "key_refused",
             Self::Budget => "budget",
@@ -86,6 +89,14 @@ impl Severity {
         match self {
             Self::Warning => "warning",
             Self::Critical => "critical",
+        }
+    }
+
+    /// What it asks of who is told: `warn` or `page`.
+    pub const fn urgency(self) -> &'static str {
+        match self {
+            Self::Warning => "warn",
+            Self::Critical => "page",
         }
     }
 }

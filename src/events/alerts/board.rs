@@ -8,6 +8,8 @@ use super::{Alert, AlertState, Rule, Severity};
 #[derive(Debug, Default)]
 pub(super) struct Board {
     firing: Vec<Firing>,
+    /// Where it is not the rule's own.
+    severities: Vec<(Rule, Severity)>,
 }
 
 /// An alert that is not over.
@@ -31,6 +33,11 @@ pub(super) struct Said {
 }
 
 impl Board {
+    /// Whose alerts have another severity than the rule's own, from the next on.
+    pub(super) fn set_severities(&mut self, severities: Vec<(Rule, Severity)>) {
+        self.severities = severities;
+    }
+
     /// It is so: an alert if that is news.
     pub(super) fn fire(
         &mut self,
@@ -51,6 +58,9 @@ impl Board {
             return None;
         }
         let Said { severity, summary, fields } = say();
+        let own = self.severities.iter().find(|(of, _)| *of == rule);
+        // The second share of this one is what wakes somebody.
+        let severity = own.filter(|_| rule != Rule::FallbackShare || level == 0).map_or(severity, |own| own.1);
         let state = AlertState::Firing;
         let alert =
             Alert { rule, key: key.clone(), severity, state, summary, fields, since: now, at: now, repeated: false };

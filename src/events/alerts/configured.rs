@@ -1,13 +1,22 @@
 //! The rules as a configuration file says them.
 
 use super::{
-    Rules,
-    rules::{FAILOVERS, RATE, Rate},
+    Rule, Rules, Severity,
+    rules::{FAILOVERS, FALLBACK_SHARE, RATE, Rate},
 };
 use crate::{
     InvalidConfig,
-    config::{self, RuleThreshold},
+    config::{self, AlertSeverity, RuleThreshold, Share},
 };
+
+impl From<AlertSeverity> for Severity {
+    fn from(said: AlertSeverity) -> Self {
+        match said {
+            AlertSeverity::Warn => Self::Warning,
+            AlertSeverity::Page => Self::Critical,
+        }
+    }
+}
 
 impl TryFrom<&config::Rules> for Rules {
     type Error = InvalidConfig;
@@ -20,7 +29,7 @@ impl TryFrom<&config::Rules> for Rules {
         match said(file.failovers) {
             RuleThreshold::On(true) => {}
             RuleThreshold::On(false) => rules = rules.without_failovers(),
-            RuleThreshold::Numbers { more_than, share: None, min_requests: None, within } => {
+            RuleThreshold::Numbers { more_than, share: None, min_requests: None, within, page_share: None, .. } => {
                 let within = within.map_or(FAILOVERS.within, |within| within.0);
                 rules = rules.failovers(more_than.unwrap_or(FAILOVERS.more_than), within)?;
             }
@@ -34,6 +43,24 @@ impl TryFrom<&config::Rules> for Rules {
         if let Some(Rate { share, min_requests, within }) = of_tiers {
             rules = rules.tier_failure_rate(share, min_requests, within)?;
         }
+        if let Some(threshold) = file.fallback_share.filter(|threshold| *threshold != RuleThreshold::On(false)) {
+            rules = fallback_share(rules, threshold)?;
+        }
+        for (rule, threshold) in [
+            (Rule::Failover, file.failover),
+            (Rule::Failovers, file.failovers),
+            (Rule::FailureRate, file.failure_rate),
+            (Rule::TierFailureRate, file.tier_failure_rate),
+            (Rule::FallbackShare, file.fallback_share),
+            (Rule::AllTiersFailed, file.all_tiers_failed),
+            (Rule::KeyRefused, file.key_refused),
+            (Rule::Budget, file.budget),
+            (Rule::HandoffWaiting, file.handoff_waiting),
+        ] {
+            if let Some(RuleThreshold::Numbers { severity: Some(severity), .. }) = threshold {
+                rules = rules.severity(rule, severity.into());
+            }
+        }
         if let Some(every) = file.repeat {
             rules = rules.repeat(every.0)?;
         }
@@ -43,9 +70,20 @@ impl TryFrom<&config::Rules> for Rules {
         match said(file.budget) {
             RuleThreshold::On(true) => Ok(rules),
             RuleThreshold::On(false) => Ok(rules.budget(None)),
-            RuleThreshold::Numbers { more_than: None, share: Some(share), min_requests: None, within: None } => {
+            RuleThreshold::Numbers {
+                more_than: None,
+                share,
+                min_requests: None,
+                within: None,
+                page_share: None,
+                ..
+            } => {
                 // A cast of a float stops at the ends.
-                Ok(rules.budget(Some((share.0 * 100.0).round() as u8)))
+                let from = |share: Share| (share.0 * 100.0).round() as u8;
+                Ok(match share {
+                    Some(share) => rules.budget(Some(from(share))),
+                    None => rules,
+                })
             }
             RuleThreshold::Numbers { .. } => Err(takes("budget", "`share`")),
         }
@@ -61,18 +99,46 @@ fn said(threshold: Option<RuleThreshold>) -> RuleThreshold {
 fn rate(rule: &'static str, threshold: RuleThreshold) -> Result<Option<Rate>, InvalidConfig> {
     match threshold {
         RuleThreshold::On(on) => Ok(on.then_some(RATE)),
-        RuleThreshold::Numbers { more_than: None, share, min_requests, within } => Ok(Some(Rate {
-            share: share.map_or(RATE.share, |share| share.0),
-            min_requests: min_requests.unwrap_or(RATE.min_requests),
-            within: within.map_or(RATE.within, |within| within.0),
-        })),
+        RuleThreshold::Numbers { more_than: None, share, min_requests, within, page_share: None, .. } => {
+            Ok(Some(Rate {
+                share: share.map_or(RATE.share, |share| share.0),
+                min_requests: min_requests.unwrap_or(RATE.min_requests),
+                within: within.map_or(RATE.within, |within| within.0),
+            }))
+        }
         RuleThreshold::Numbers { .. } => Err(takes(rule, "`share`, `min_requests` and `within`")),
+    }
+}
+
+/// The share served by fallbacks, with the numbers of the default where the file says none.
+fn fallback_share(rules: Rules, threshold: RuleThreshold) -> Result<Rules, InvalidConfig> {
+    let Rate { share: least, min_requests: some, within: lately } = FALLBACK_SHARE.warn;
+    match threshold {
+        RuleThreshold::On(_) => rules.fallback_share(least, FALLBACK_SHARE.page_share, some, lately),
+        RuleThreshold::Numbers { more_than: None, share, min_requests, within, page_share, .. } => {
+            let share = share.map_or(least, |share| share.0);
+            // A bound of one's own above that of the default is no page.
+            let page = page_share.map(|page| page.0).or_else(|| FALLBACK_SHARE.page_share.filter(|page| *page > share));
+            let within = within.map_or(lately, |within| within.0);
+            rules.fallback_share(share, page, min_requests.unwrap_or(some), within)
+        }
+        RuleThreshold::Numbers { .. } => {
+            Err(takes("fallback_share", "`share`, `page_share`, `min_requests` and `within`"))
+        }
     }
 }
 
 fn switch(rule: &'static str, threshold: Option<RuleThreshold>) -> Result<bool, InvalidConfig> {
     match said(threshold) {
         RuleThreshold::On(on) => Ok(on),
+        RuleThreshold::Numbers {
+            more_than: None,
+            share: None,
+            min_requests: None,
+            within: None,
+            page_share: None,
+            ..
+        } => Ok(true),
         RuleThreshold::Numbers { .. } => Err(InvalidConfig::new(rule, "it is `on` or `off`, and takes no numbers")),
     }
 }
@@ -82,15 +148,21 @@ fn takes(rule: &'static str, numbers: &str) -> InvalidConfig {
 }
 
 const ON: RuleThreshold = RuleThreshold::On(true);
-const NO_NUMBERS: RuleThreshold =
-    RuleThreshold::Numbers { more_than: None, share: None, min_requests: None, within: None };
+const NO_NUMBERS: RuleThreshold = RuleThreshold::Numbers {
+    more_than: None,
+    share: None,
+    min_requests: None,
+    within: None,
+    page_share: None,
+    severity: None,
+};
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{Share, Span};
+    use crate::config::Span;
 
     const MINUTE: Duration = Duration::from_secs(60);
     const NONE: (Option<u64>, Option<Share>, Option<u64>, Option<Span>) = (None, None, None, None);
@@ -98,7 +170,7 @@ mod tests {
     fn numbers(
         (more_than, share, min_requests, within): (Option<u64>, Option<Share>, Option<u64>, Option<Span>),
     ) -> Option<RuleThreshold> {
-        Some(RuleThreshold::Numbers { more_than, share, min_requests, within })
+        Some(RuleThreshold::Numbers { more_than, share, min_requests, within, page_share: None, severity: None })
     }
 
     #[test]
@@ -109,6 +181,7 @@ mod tests {
             failovers: numbers(NONE),
             failure_rate: numbers(NONE),
             tier_failure_rate: None,
+            fallback_share: None,
             all_tiers_failed: numbers(NONE),
             key_refused: numbers(NONE),
             budget: numbers(NONE),
@@ -135,6 +208,7 @@ mod tests {
             failovers: off,
             failure_rate: off,
             tier_failure_rate: off,
+            fallback_share: off,
             all_tiers_failed: off,
             key_refused: off,
             budget: off,
@@ -159,6 +233,39 @@ mod tests {
         assert_eq!(Rules::try_from(&file(numbers((None, Some(Share(0.5)), None, Some(Span(MINUTE)))))), Ok(own));
         let never = config::Rules { repeat: Some(Span(Duration::ZERO)), ..config::Rules::default() };
         assert_eq!(Rules::try_from(&never).unwrap_err().field(), "repeat");
+    }
+
+    #[test]
+    fn the_share_of_fallbacks_and_the_severities_are_as_the_file_says() {
+        let of = |fallback_share| Rules::try_from(&config::Rules { fallback_share, ..config::Rules::default() });
+        let default = Rules::new().fallback_share(0.05, Some(0.2), 20, MINUTE * 10);
+        assert_eq!(of(Some(RuleThreshold::On(true))), default);
+        assert_eq!(of(Some(RuleThreshold::On(false))), Ok(Rules::new()));
+        let (share, page_share) = (Some(Share(0.1)), Some(Share(0.4)));
+        let own = RuleThreshold::Numbers {
+            more_than: None,
+            share,
+            min_requests: Some(5),
+            within: Some(Span(MINUTE)),
+            page_share,
+            severity: None,
+        };
+        assert_eq!(of(Some(own)), Rules::new().fallback_share(0.1, Some(0.4), 5, MINUTE));
+        let above = numbers((None, Some(Share(0.5)), None, None));
+        assert_eq!(of(above), Rules::new().fallback_share(0.5, None, 20, MINUTE * 10), "20 % is no page above 50 %");
+
+        let page = Some(RuleThreshold::Numbers {
+            more_than: None,
+            share: None,
+            min_requests: None,
+            within: None,
+            page_share: None,
+            severity: Some(AlertSeverity::Page),
+        });
+        let file = config::Rules { failover: page, failovers: page, budget: page, ..config::Rules::default() };
+        let expected = [Rule::Failover, Rule::Failovers, Rule::Budget];
+        let expected = expected.into_iter().fold(Rules::new(), |rules, rule| rules.severity(rule, Severity::Critical));
+        assert_eq!(Rules::try_from(&file), Ok(expected));
     }
 
     #[test]

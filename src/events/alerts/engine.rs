@@ -5,11 +5,13 @@ use tokio::time::Instant;
 use super::{
     Alert, Rule, Rules, Severity,
     board::{Board, Said, Span},
-    window::Window,
 };
 use crate::{
     ErrorKind,
-    events::{CircuitReason, CircuitState, Event, RequestEnded, RequestOutcome, away::Away},
+    events::{
+        CircuitReason, CircuitState, Event, RequestEnded, RequestOutcome, away::Away, request::is_callers_own,
+        window::Window,
+    },
     prices::Usd,
 };
 
@@ -34,6 +36,8 @@ pub struct AlertEngine {
     failovers: Option<Window>,
     requests: Option<Window>,
     tiers: Vec<(Arc<str>, Window)>,
+    /// The answers, and those of another tier than the one asked first.
+    answers: Option<Window>,
     /// Why each circuit last opened: a switch whose reason is an open circuit says no more than that.
     opened: Vec<(Arc<str>, CircuitReason)>,
     board: Board,
@@ -44,13 +48,16 @@ pub struct AlertEngine {
 impl AlertEngine {
     /// An engine to which nothing has happened.
     pub fn new(rules: Rules) -> Self {
+        let mut board = Board::default();
+        board.set_severities(rules.severities.clone());
         Self {
             away: Away::new(),
             failovers: rules.failovers.map(|often| Window::new(often.within)),
             requests: rules.failure_rate.map(|rate| Window::new(rate.within)),
             tiers: Vec::new(),
+            answers: rules.fallback_share.map(|share| Window::new(share.warn.within)),
             opened: Vec::new(),
-            board: Board::default(),
+            board,
             doubtful: false,
             rules,
         }
@@ -72,6 +79,11 @@ impl AlertEngine {
         if within(&before) != within(&self.rules) {
             self.tiers.clear();
         }
+        let within = |rules: &Rules| rules.fallback_share.map(|share| share.warn.within);
+        if within(&before) != within(&self.rules) {
+            self.answers = within(&self.rules).map(Window::new);
+        }
+        self.board.set_severities(self.rules.severities.clone());
     }
 
     /// Something changed: what is to be said of it at once.
@@ -144,7 +156,7 @@ impl AlertEngine {
             }
             let quiet = match rule {
                 Rule::AllTiersFailed => QUIET,
-                Rule::Failovers | Rule::FailureRate | Rule::TierFailureRate => SETTLED,
+                Rule::Failovers | Rule::FailureRate | Rule::TierFailureRate | Rule::FallbackShare => SETTLED,
                 // These are over when an event says so.
                 Rule::Failover | Rule::KeyRefused | Rule::Budget | Rule::HandoffWaiting => Duration::MAX,
             };
@@ -159,6 +171,7 @@ impl AlertEngine {
             let summary = match rule {
                 Rule::AllTiersFailed => "requests are answered again",
                 Rule::Failovers => "the model is no longer switched back and forth",
+                Rule::FallbackShare => "the share of answers by fallbacks is below its limit again",
                 _ => "the failure rate is below its limit again",
             };
             said.extend(self.board.resolve(rule, &key, now, || summary.to_owned()));
@@ -250,6 +263,9 @@ impl AlertEngine {
                 self.called(tier, rate.within, failure.is_some(), now, said);
             }
         }
+        if self.answers.is_some() && request.cached.is_none() {
+            self.fallback_share(request, now, said);
+        }
         for step in steps.iter().filter(|step| step.failure == Some(ErrorKind::Auth)) {
             let name = step.tier.as_ref().or(step.provider.as_ref()).cloned();
             self.key_refused(&name.unwrap_or_default(), now, said);
@@ -257,6 +273,31 @@ impl AlertEngine {
         if !self.board.is_empty() && request.outcome == RequestOutcome::Answered {
             self.answered(request, now, said);
         }
+    }
+
+    /// An answer: whether too many come from other tiers than those that were asked first.
+    fn fallback_share(&mut self, request: &RequestEnded, now: Instant, said: &mut Vec<Alert>) {
+        let (Some(tier), Some(share)) = (&request.tier, self.rules.fallback_share) else { return };
+        let first = request.failures.as_deref().and_then(|steps| steps.first());
+        let by_fallback = first.is_some_and(|first| first.tier.is_some() && first.tier != request.tier)
+            || self.away.served_by(tier).is_some();
+        if let Some(window) = &mut self.answers {
+            window.add(now, [1, u64::from(by_fallback)]);
+        }
+        let [all, fallbacks] = self.counts(Rule::FallbackShare, "", now);
+        if !share.warn.is_exceeded(all, fallbacks) {
+            return;
+        }
+        let pages = share.page_share.is_some_and(|page| fallbacks as f64 > page * all as f64);
+        let say = || {
+            let percent = format!("{:.1} %", fallbacks as f64 * 100.0 / all.max(1) as f64);
+            Said {
+                severity: if pages { Severity::Critical } else { Severity::Warning },
+                summary: format!("{percent} of {all} answers came from fallbacks"),
+                fields: vec![("fallbacks", fallbacks.to_string()), ("of", all.to_string()), ("share", percent)],
+            }
+        };
+        said.extend(self.board.fire(Rule::FallbackShare, &"".into(), u8::from(pages), now, say));
     }
 
     /// What an answer proves to be over.
@@ -300,6 +341,7 @@ impl AlertEngine {
             Rule::Failovers => self.rules.failovers.is_some_and(|often| all > often.more_than),
             Rule::FailureRate => self.rules.failure_rate.is_some_and(|rate| rate.is_exceeded(all, failed)),
             Rule::TierFailureRate => self.rules.tier_failure_rate.is_some_and(|rate| rate.is_exceeded(all, failed)),
+            Rule::FallbackShare => self.rules.fallback_share.is_some_and(|share| share.warn.is_exceeded(all, failed)),
             _ => false,
         }
     }
@@ -308,6 +350,7 @@ impl AlertEngine {
         let window = match rule {
             Rule::Failovers => self.failovers.as_mut(),
             Rule::FailureRate => self.requests.as_mut(),
+            Rule::FallbackShare => self.answers.as_mut(),
             _ => self.tiers.iter_mut().find(|(tier, _)| &**tier == key).map(|(_, window)| window),
         };
         window.map_or([0; 2], |window| window.sums(now))
@@ -368,20 +411,6 @@ impl AlertEngine {
 /// A cap, and of one for each key whose.
 fn whose(cap: &Arc<str>, key: &Option<Arc<str>>) -> Arc<str> {
     key.as_ref().map_or_else(|| cap.clone(), |key| format!("{cap} ({key})").into())
-}
-
-/// Whether a failure is the caller's own doing, or was asked for: it says nothing about the service.
-fn is_callers_own(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::InvalidRequest
-            | ErrorKind::ContextLength
-            | ErrorKind::TooLarge
-            | ErrorKind::ContentPolicy
-            | ErrorKind::Refusal
-            | ErrorKind::UnsupportedFeature
-            | ErrorKind::Budget
-    )
 }
 
 /// A rate that swings around its limit is one alert.

@@ -31,12 +31,14 @@ mod configured;
 mod engine;
 mod follow;
 mod rules;
+mod template;
 #[cfg(test)]
 mod tests;
 #[cfg(feature = "alerts")]
 pub mod webhook;
-mod window;
 
+#[cfg(feature = "config")]
+pub(crate) use self::template::{Flaw, PLACEHOLDERS};
 #[cfg(feature = "alerts")]
 pub use self::webhook::{Webhook, WebhookHandle};
 pub use self::{
@@ -44,4 +46,5 @@ pub use self::{
     engine::AlertEngine,
     follow::{AlertSink, Alerts},
     rules::Rules,
+    template::Template,
 };

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use super::{Rule, Severity};
 use crate::InvalidConfig;
 
 /// When an alert fires. Each rule has its default, can be changed, and can be switched off.
@@ -10,6 +11,7 @@ use crate::InvalidConfig;
 /// | `failovers` | the model was switched more than 3 times in 10 min | a minute after it is no longer so |
 /// | `failure_rate` | more than 5 % of more than 100 requests of 1 h failed or broke | a minute after it is no longer so |
 /// | `tier_failure_rate` | the same of a tier's calls; off by default | likewise |
+/// | `fallback_share` | more than 5 % of more than 20 answers of 10 min came from another tier than the one asked first: a warning, and critical above 20 %; off by default | a minute after it is no longer so |
 /// | `all_tiers_failed` | every tier has failed a request: at once | after 5 min without another |
 /// | `key_refused` | a provider has refused a key: at once | when that tier answers again |
 /// | `budget` | a share of a cap is used up, as the `Budget` tells it (80 %, 100 %) | when the period ends |
@@ -17,18 +19,30 @@ use crate::InvalidConfig;
 ///
 /// One switch of the model is one `failover` alert and its resolution, however long it lasts; a model that comes and goes
 /// is `failovers` besides. In a failure rate, requests count neither as failed nor at all that are the caller's own
-/// mistake, that a spending cap has refused, or that the caller has left.
+/// mistake, that a spending cap has refused, or that the caller has left. Each rule has its severity, and can be given
+/// [another](Self::severity).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rules {
     pub(super) failover: bool,
     pub(super) failovers: Option<Often>,
     pub(super) failure_rate: Option<Rate>,
     pub(super) tier_failure_rate: Option<Rate>,
+    pub(super) fallback_share: Option<FallbackShare>,
     pub(super) all_tiers_failed: bool,
     pub(super) key_refused: bool,
     pub(super) budget_from: Option<u8>,
     pub(super) handoff_waiting: bool,
     pub(super) repeat: Option<Duration>,
+    /// Where it is not the rule's own.
+    pub(super) severities: Vec<(Rule, Severity)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct FallbackShare {
+    /// From here on it is a warning.
+    pub(super) warn: Rate,
+    /// Above this share it is critical; `None`: never.
+    pub(super) page_share: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,11 +73,13 @@ impl Rules {
             failovers: Some(FAILOVERS),
             failure_rate: Some(RATE),
             tier_failure_rate: None,
+            fallback_share: None,
             all_tiers_failed: true,
             key_refused: true,
             budget_from: Some(0),
             handoff_waiting: true,
             repeat: None,
+            severities: Vec::new(),
         }
     }
 
@@ -74,11 +90,13 @@ impl Rules {
             failovers: None,
             failure_rate: None,
             tier_failure_rate: None,
+            fallback_share: None,
             all_tiers_failed: false,
             key_refused: false,
             budget_from: None,
             handoff_waiting: false,
             repeat: None,
+            severities: Vec::new(),
         }
     }
 
@@ -133,6 +151,38 @@ impl Rules {
     pub fn tier_failure_rate(mut self, share: f64, min_calls: u64, within: Duration) -> Result<Self, InvalidConfig> {
         self.tier_failure_rate = Some(rate("tier_failure_rate", share, min_calls, within)?);
         Ok(self)
+    }
+
+    /// Fires when more than this share (above 0, below 1) of more than `min_answers` answers in a time came from another tier than
+    /// the one that was asked first: the product runs on its fallbacks. It is a warning, and critical above `page_share`, where there
+    /// is one. Default: off; from a file 0.05 and 0.2 of 20 in 10 min.
+    ///
+    /// # Errors
+    ///
+    /// When a share is none, the second is not above the first, or the time is zero.
+    pub fn fallback_share(
+        mut self,
+        share: f64,
+        page_share: Option<f64>,
+        min_answers: u64,
+        within: Duration,
+    ) -> Result<Self, InvalidConfig> {
+        let warn = rate("fallback_share", share, min_answers, within)?;
+        if page_share.is_some_and(|page| !(page > share && page < 1.0)) {
+            let problem = "the share that is critical must be above the other, and below 1";
+            return Err(InvalidConfig::new("fallback_share", problem));
+        }
+        self.fallback_share = Some(FallbackShare { warn, page_share });
+        Ok(self)
+    }
+
+    /// Gives a rule's alerts this severity in place of its own. What [`fallback_share`](Self::fallback_share) says of its second
+    /// share stays critical.
+    #[must_use]
+    pub fn severity(mut self, rule: Rule, severity: Severity) -> Self {
+        self.severities.retain(|(other, _)| *other != rule);
+        self.severities.push((rule, severity));
+        self
     }
 
     /// Whether an alert fires when every tier has failed a request. Default: yes.
@@ -194,3 +244,9 @@ fn not_zero(field: &'static str, time: Duration) -> Result<Duration, InvalidConf
 
 pub(super) const FAILOVERS: Often = Often { more_than: 3, within: Duration::from_secs(600) };
 pub(super) const RATE: Rate = Rate { share: 0.05, min_requests: 100, within: Duration::from_secs(3600) };
+/// Off by default: of a file that says no numbers.
+#[cfg(feature = "config")]
+pub(super) const FALLBACK_SHARE: FallbackShare = FallbackShare {
+    warn: Rate { share: 0.05, min_requests: 20, within: Duration::from_secs(600) },
+    page_share: Some(0.2),
+};

@@ -180,6 +180,58 @@ async fn a_tier_that_is_ill_shows_even_if_another_answers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn answers_of_fallbacks_are_a_warning_above_one_share_and_wake_somebody_above_another() {
+    let mut desk = Desk::new(Rules::new().failover(false).fallback_share(0.05, Some(0.2), 20, MINUTE * 10).unwrap());
+    let by_fallback = |desk: &mut Desk| {
+        desk.ended(Some("gpt"), RequestOutcome::Answered, &[("sonnet", ErrorKind::CircuitOpen)]);
+    };
+    // Repeats at the same tier, requests that nobody answered and those whose own mistake it was are none.
+    for _ in 0..19 {
+        desk.ended(Some("sonnet"), RequestOutcome::Answered, &[("sonnet", ErrorKind::Server)]);
+        desk.ended(None, RequestOutcome::Failed(ErrorKind::InvalidRequest), &[("sonnet", ErrorKind::InvalidRequest)]);
+    }
+    by_fallback(&mut desk);
+    assert!(desk.said().is_empty(), "twenty are not more than twenty");
+    by_fallback(&mut desk);
+    assert_eq!(desk.said[0].summary, "9.5 % of 21 answers came from fallbacks");
+    assert_eq!(desk.said[0].severity, Severity::Warning);
+    assert_eq!(desk.said(), ["fallback_share  firing"]);
+    by_fallback(&mut desk);
+    by_fallback(&mut desk);
+    assert!(desk.said().is_empty(), "17.4 % are a warning still, and it was said");
+    by_fallback(&mut desk);
+    assert_eq!((desk.said[0].severity, desk.said[0].since), (Severity::Critical, desk.now), "20.8 %");
+    assert_eq!(desk.said(), ["fallback_share  firing"]);
+    // It is over when it is below the first share, and has been so for a minute.
+    (0..80).for_each(|_| desk.ended(Some("sonnet"), RequestOutcome::Answered, &[]));
+    desk.pass(MINUTE * 2);
+    assert_eq!(desk.said(), ["fallback_share  resolved"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tier_that_serves_in_a_primarys_place_is_a_fallback_though_nothing_failed_before_it() {
+    let mut desk = Desk::new(Rules::none().fallback_share(0.5, None, 2, MINUTE).unwrap());
+    desk.switched("sonnet", "gpt");
+    (0..3).for_each(|_| desk.ended(Some("gpt"), RequestOutcome::Answered, &[]));
+    assert_eq!(desk.said[0].severity, Severity::Warning, "no share is a page");
+    assert_eq!(desk.said(), ["fallback_share  firing"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_has_the_severity_that_it_is_given() {
+    let rules = Rules::new().severity(Rule::Failover, Severity::Warning).severity(Rule::Failover, Severity::Critical);
+    let mut desk = Desk::new(rules.severity(Rule::FallbackShare, Severity::Critical));
+    desk.switched("sonnet", "gpt");
+    assert_eq!(desk.said[0].severity, Severity::Critical);
+    desk.recovered("gpt", "sonnet");
+    assert_eq!(desk.said[1].severity, Severity::Critical);
+    desk.said();
+    desk.engine.set_rules(Rules::new());
+    desk.switched("sonnet", "gpt");
+    assert_eq!(desk.said[0].severity, Severity::Warning, "the rule's own again");
+}
+
+#[tokio::test(start_paused = true)]
 async fn when_all_tiers_fail_it_is_said_at_once_and_once() {
     let mut desk = Desk::new(Rules::new());
     for _ in 0..50 {
@@ -321,6 +373,9 @@ fn rules_refuse_nonsense() {
     }
     assert!(Rules::new().failovers(3, Duration::ZERO).unwrap_err().to_string().starts_with("failovers: "));
     assert!(Rules::new().repeat(Duration::ZERO).is_err());
+    for (share, page) in [(0.0, None), (0.2, Some(0.2)), (0.2, Some(0.1)), (0.2, Some(1.0)), (0.2, Some(f64::NAN))] {
+        assert!(Rules::new().fallback_share(share, page, 1, MINUTE).is_err(), "{share} {page:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -347,7 +402,7 @@ async fn memory_is_bounded_whatever_names_come() {
 
 #[tokio::test(start_paused = true)]
 async fn a_healthy_request_costs_the_engine_no_allocation() {
-    let mut engine = AlertEngine::new(Rules::new());
+    let mut engine = AlertEngine::new(Rules::new().fallback_share(0.05, Some(0.2), 20, MINUTE).unwrap());
     let desk = Desk::new(Rules::new());
     let event = Event::RequestEnded(RequestEnded { at: desk.now, ..answered("sonnet", "anthropic", "claude") });
     engine.on(&event, desk.now);

@@ -37,7 +37,7 @@ use crate::{
 /// tokio::task::yield_now().await;
 ///
 /// let status = board.snapshot();
-/// assert_eq!((status.state, status.active_model.as_str()), (ServingState::Primary, "sonnet"));
+/// assert_eq!((status.state, status.active_tier.as_str()), (ServingState::Primary, "sonnet"));
 /// assert_eq!((status.tiers[0].calls, status.tiers[1].calls), (1, 0));
 /// # }
 /// ```

@@ -4,10 +4,13 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Latency, ServingState, Status, Switch, TierStatus, TimeOnFallback, rates::Rates};
+use super::{
+    Latency, RecentRequests, ServingState, Status, Switch, TierHealth, TierStatus, TimeOnFallback, rates::Rates,
+    recent::Recent,
+};
 use crate::{
     Attempt, ErrorKind,
-    events::{CircuitReason, CircuitState, Event, Operation, RequestEnded, RequestOutcome},
+    events::{CircuitReason, CircuitState, Event, Operation, RequestEnded, RequestOutcome, request::is_callers_own},
     wall_clock::rfc3339,
 };
 
@@ -34,6 +37,7 @@ pub(super) struct Machine {
     last_answer: Option<Instant>,
     /// The first failure of all tiers since the last answer.
     all_failed: Option<Instant>,
+    requests: Recent,
     switches: VecDeque<Switched>,
     failovers: Hour,
     pinned_level: Option<u8>,
@@ -56,6 +60,8 @@ struct Switched {
 #[derive(Debug)]
 struct Tier {
     name: Arc<str>,
+    /// The model of its last answer.
+    model: Option<Arc<str>>,
     circuit: CircuitState,
     changed: Option<(Instant, CircuitReason)>,
     /// What its circuit was forced to be.
@@ -64,6 +70,7 @@ struct Tier {
     /// Whether its last answer was less than what was asked for.
     degraded: bool,
     rates: Rates,
+    recent: Recent,
 }
 
 impl Machine {
@@ -79,6 +86,7 @@ impl Machine {
             last_recovery: None,
             last_answer: None,
             all_failed: None,
+            requests: Recent::new(),
             switches: VecDeque::with_capacity(SWITCHES),
             failovers: Hour::new(now),
             pinned_level: None,
@@ -126,12 +134,21 @@ impl Machine {
                         self.away = at.checked_sub(*after);
                     }
                     self.last_recovery = Some(*after);
+                    self.works_again();
                     self.serves(to.clone(), *at);
                 }
             }
             Event::CircuitChanged { circuit, to, reason, at, .. } => {
+                let serves = *circuit == self.active || *circuit == self.primary;
+                let works = *to == CircuitState::Closed;
                 if let Some(tier) = self.tier(circuit) {
                     (tier.circuit, tier.changed) = (*to, Some((*at, *reason)));
+                    if works {
+                        tier.recent.mended();
+                    }
+                }
+                if works && serves {
+                    self.works_again();
                 }
             }
             Event::Operated { operation, .. } => self.operated(operation),
@@ -180,6 +197,7 @@ impl Machine {
         for name in tiers {
             if let Some(tier) = self.tier(name) {
                 (tier.circuit, tier.changed, tier.forced) = (CircuitState::Closed, None, None);
+                tier.recent.mended();
             }
         }
     }
@@ -200,6 +218,12 @@ impl Machine {
         self.tier(to);
     }
 
+    /// What requests are sent to works again, as a probe has shown: what failed before says nothing any more.
+    fn works_again(&mut self) {
+        self.all_failed = None;
+        self.requests.mended();
+    }
+
     /// From now on this tier serves.
     fn serves(&mut self, tier: Arc<str>, at: Instant) {
         if tier == self.primary {
@@ -215,13 +239,19 @@ impl Machine {
         if let Some(failures) = &ended.failures {
             failures.iter().for_each(|failure| self.failed(failure, ended.at));
         }
+        if ended.outcome.kind().is_some_and(shows_trouble) {
+            self.requests.failed(ended.at);
+        }
         // Before there is a response nobody knows who would have served.
         if !ended.is_served() {
             return;
         }
         let failed = matches!(ended.outcome, RequestOutcome::Broken(_));
-        self.last_answer = Some(ended.at);
-        self.all_failed = None;
+        if !failed {
+            self.requests.answered(ended.at);
+            self.last_answer = Some(ended.at);
+            self.all_failed = None;
+        }
         // Without a fallback there is one tier, and it has no name.
         let Some(place) = ended.tier.as_ref().map_or(Some(PRIMARY), |name| self.place(name)) else { return };
         if self.unsure && place == PRIMARY && self.active != self.primary {
@@ -234,6 +264,17 @@ impl Machine {
         let tier = &mut self.tiers[place];
         tier.degraded = ended.degraded.is_some();
         tier.rates.record(ended.at, failed, Some(ended.served_in));
+        match failed {
+            true => tier.recent.failed(ended.at),
+            // What comes from a cache shows nothing of a tier.
+            false if ended.cached.is_none() => tier.recent.answered(ended.at),
+            false => {}
+        }
+        if let Some(model) = &ended.model
+            && tier.model.as_ref().is_none_or(|known| !Arc::ptr_eq(known, model))
+        {
+            tier.model = Some(model.clone());
+        }
     }
 
     /// A call has failed; it counts unless nothing was sent.
@@ -243,7 +284,11 @@ impl Machine {
         }
         let name = failure.tier.clone().unwrap_or_else(|| self.active.clone());
         if let Some(tier) = self.tier(&name) {
-            tier.rates.record(now, failure.is_tiers_failure(), None);
+            let failed = failure.is_tiers_failure();
+            tier.rates.record(now, failed, None);
+            if failed {
+                tier.recent.failed(now);
+            }
         }
     }
 
@@ -285,11 +330,17 @@ impl Machine {
         let away = self.away.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         Status {
             state,
-            active_model: self.active.as_ref().into(),
-            primary_model: self.primary.as_ref().into(),
+            active_model: self.model_of(&self.active),
+            active_tier: self.active.as_ref().into(),
+            primary_model: self.model_of(&self.primary),
+            primary_tier: self.primary.as_ref().into(),
             since: dates.date(since),
             since_seconds: dates.seconds_ago(since),
             tiers: self.tiers.iter().map(|tier| tier.status(&dates)).collect(),
+            requests: {
+                let [ended, failed] = self.requests.counts(now);
+                RecentRequests { ended, failed }
+            },
             recent_switches: self.switches.iter().map(|switch| switch.status(&dates)).collect(),
             failovers_last_hour: self.failovers.sum(now),
             pinned_level: self.pinned_level,
@@ -303,10 +354,20 @@ impl Machine {
         }
     }
 
+    /// The id of a tier's model as far as its answers have told it, else its name.
+    fn model_of(&self, tier: &Arc<str>) -> String {
+        let known = place(&self.tiers, tier).and_then(|place| self.tiers[place].model.as_ref());
+        known.unwrap_or(tier).as_ref().into()
+    }
+
     fn state(&self, now: Instant) -> (ServingState, Instant) {
         let answers = self.last_answer.is_some_and(|last| now.saturating_duration_since(last) < LIVELY);
-        if let Some(since) = self.all_failed.filter(|_| !answers) {
+        let unanswered = self.all_failed.into_iter().chain(self.requests.unanswered()).min();
+        if let Some(since) = unanswered.filter(|_| !answers) {
             return (ServingState::Unavailable, since);
+        }
+        if let Some(since) = self.requests.failing(now) {
+            return (ServingState::Failing, since);
         }
         let degraded = place(&self.tiers, &self.active).is_some_and(|place| self.tiers[place].degraded);
         let state = match () {
@@ -318,6 +379,16 @@ impl Machine {
     }
 }
 
+/// Whether a request that failed like this shows that callers go without: not its own mistake, and none for which only there was
+/// no place or no time left, which a caller can bring about alone.
+fn shows_trouble(kind: ErrorKind) -> bool {
+    let refused_alone = matches!(
+        kind,
+        ErrorKind::BulkheadFull | ErrorKind::Deadline | ErrorKind::Blocked | ErrorKind::IdempotencyConflict
+    );
+    !refused_alone && !is_callers_own(kind)
+}
+
 fn place(tiers: &[Tier], name: &Arc<str>) -> Option<usize> {
     tiers.iter().position(|tier| tier.name == *name)
 }
@@ -326,20 +397,29 @@ impl Tier {
     fn new(name: Arc<str>, start: Instant) -> Self {
         Self {
             name,
+            model: None,
             circuit: CircuitState::Closed,
             changed: None,
             forced: None,
             drained: false,
             degraded: false,
             rates: Rates::new(start),
+            recent: Recent::new(),
         }
     }
 
     fn status(&self, dates: &Dates) -> TierStatus {
         let sum = self.rates.sum(dates.now);
         let latency: Option<Latency> = sum.latency();
+        let health = match () {
+            () if self.circuit != CircuitState::Closed => TierHealth::Down,
+            () if self.recent.failing(dates.now).is_some() => TierHealth::Failing,
+            () => TierHealth::Ok,
+        };
         TierStatus {
             name: self.name.as_ref().into(),
+            model: self.model.as_deref().map(Into::into),
+            health,
             circuit: self.circuit.name(),
             circuit_since: self.changed.map(|(at, _)| dates.date(at)),
             circuit_reason: self.changed.map(|(_, reason)| reason.to_string()),

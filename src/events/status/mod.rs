@@ -3,12 +3,16 @@
 mod board;
 mod machine;
 mod rates;
+mod recent;
 
 use serde::Serialize;
 
 pub use self::board::StatusBoard;
 
-/// What a [`StatusBoard`] shows. As JSON its fields are in camelCase: `activeModel`, `primaryModel`.
+/// What a [`StatusBoard`] shows. As JSON its fields are in camelCase: `activeModel`, `activeTier`.
+///
+/// A model's id is the one that the configuration names, or else that of the tier's last answer; where neither is known, as of
+/// a tier with fixed words, the tier's name stands for it.
 ///
 /// Dates are RFC 3339 in UTC, in whole seconds, for people; what programs compare are the seconds beside them, by a clock
 /// that never jumps.
@@ -18,16 +22,22 @@ pub use self::board::StatusBoard;
 pub struct Status {
     /// Who serves, in one word.
     pub state: ServingState,
-    /// The tier that serves now.
+    /// The id of the model that serves now.
     pub active_model: String,
-    /// The tier that is preferred.
+    /// The name of the tier that serves now.
+    pub active_tier: String,
+    /// The id of the model that is preferred.
     pub primary_model: String,
+    /// The name of the tier that is preferred.
+    pub primary_tier: String,
     /// Since when it is so.
     pub since: String,
     /// The same in seconds before now.
     pub since_seconds: f64,
     /// Each tier, the primary first.
     pub tiers: Vec<TierStatus>,
+    /// What came of the callers' requests within the last minute.
+    pub requests: RecentRequests,
     /// The last switches and recoveries, the latest first. At most 20.
     pub recent_switches: Vec<Switch>,
     /// How many switches away from a tier there were within the last hour, to the minute.
@@ -56,8 +66,36 @@ pub enum ServingState {
     Fallback,
     /// A tier whose answers are [less than what was asked for](crate::LlmResponse::degraded).
     Degraded,
-    /// Nobody: every tier has failed, and no request was answered since, nor within the last 10 s.
+    /// Callers' requests fail, whatever the circuits say: the last one did, or more than 5 % and at least 3 of those within
+    /// the last minute. A request that is the caller's own mistake, over a budget or without a place is none of them.
+    Failing,
+    /// Nobody: a request has failed, and none was answered since, nor within the last 10 s.
     Unavailable,
+}
+
+/// What came of the callers' requests within the last minute. Those that are left out in [`ServingState::Failing`] are left out
+/// here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct RecentRequests {
+    /// Those that were answered or have failed.
+    pub ended: u64,
+    /// Those that have failed, before an answer or in the middle of it.
+    pub failed: u64,
+}
+
+/// How a tier does, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum TierHealth {
+    /// Nothing speaks against it.
+    Ok,
+    /// It fails calls: the last one, or more than 5 % and at least 3 of those within the last minute.
+    Failing,
+    /// Its circuit is not closed.
+    Down,
 }
 
 /// One tier.
@@ -67,6 +105,10 @@ pub enum ServingState {
 pub struct TierStatus {
     /// Its name; of a circuit that is named after no tier, the circuit's.
     pub name: String,
+    /// The id of its model, where that is known.
+    pub model: Option<String>,
+    /// How it does: not `ok` while it fails calls, though its circuit is closed.
+    pub health: TierHealth,
     /// Its circuit's state: `closed`, `open` or `half-open`. One that has never changed is closed.
     pub circuit: &'static str,
     /// Since when, if it has ever changed.

@@ -2,11 +2,11 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{ServingState, Status, machine::Machine};
+use super::{ServingState, Status, TierHealth, machine::Machine};
 use crate::{
     Degraded, DegradedReason, ErrorKind,
     events::{CircuitReason, CircuitState, Event, RequestEnded, RequestOutcome},
-    ledger::{Attempt, Next},
+    ledger::{Attempt, Next, Stop},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -48,6 +48,9 @@ impl Board {
 
     fn request(&mut self, tier: &str, at: u64, change: impl FnOnce(&mut RequestEnded)) {
         let mut ended = RequestEnded {
+            request_id: None,
+            status: None,
+            task: None,
             feature: None,
             tier: Some(tier.into()),
             provider: None,
@@ -79,7 +82,7 @@ impl Board {
     /// The word, the tier that serves, and for how many seconds.
     fn who(&self, at: u64) -> (ServingState, String, f64) {
         let status = self.status(at);
-        (status.state, status.active_model, status.since_seconds)
+        (status.state, status.active_tier, status.since_seconds)
     }
 }
 
@@ -107,7 +110,7 @@ async fn it_begins_with_the_primary_and_all_is_well() {
     assert_eq!((status.state, status.since_seconds, status.since.as_str()), {
         (ServingState::Primary, 90.0, "2026-06-15T06:00:00Z")
     });
-    assert_eq!((status.active_model.as_str(), status.primary_model.as_str()), ("a", "a"));
+    assert_eq!((status.active_tier.as_str(), status.primary_tier.as_str()), ("a", "a"));
     assert_eq!((status.failovers_last_hour, status.lost_events, status.last_recovery_seconds), (0, 0, None));
     let [tier] = &status.tiers[..] else { panic!("{status:?}") };
     assert_eq!((tier.circuit, tier.calls, tier.failure_rate, tier.latency), ("closed", 0, 0.0, None));
@@ -273,7 +276,7 @@ async fn an_outage_goes_on_over_a_reload_that_leaves_the_primary_and_who_serves(
     let status = board.status(31);
     let names: Vec<_> = status.tiers.iter().map(|tier| (tier.name.as_str(), tier.calls)).collect();
     assert_eq!(names, [("c", 0), ("b", 1), ("d", 0)]);
-    assert_eq!((status.active_model.as_str(), status.primary_model.as_str()), ("c", "c"));
+    assert_eq!((status.active_tier.as_str(), status.primary_tier.as_str()), ("c", "c"));
     assert_eq!(status.time_on_fallback.total_seconds, 20.0);
 }
 
@@ -281,10 +284,13 @@ async fn an_outage_goes_on_over_a_reload_that_leaves_the_primary_and_who_serves(
 async fn as_json_it_has_the_names_that_pages_read() {
     let mut board = Board::new();
     board.switch("a", "b", 10);
-    board.request("b", 11, |_| {});
+    board.request("b", 11, |ended| ended.model = Some("model-of-b".into()));
     let json = serde_json::to_value(board.status(20)).unwrap();
     assert_eq!(json["state"], "fallback");
-    assert_eq!((&json["activeModel"], &json["primaryModel"]), (&"b".into(), &"a".into()));
+    assert_eq!((&json["activeTier"], &json["primaryTier"]), (&"b".into(), &"a".into()));
+    assert_eq!((&json["activeModel"], &json["tiers"][1]["model"]), (&"model-of-b".into(), &"model-of-b".into()));
+    assert_eq!((&json["primaryModel"], &json["tiers"][0]["model"]), (&"a".into(), &serde_json::Value::Null));
+    assert_eq!((&json["tiers"][1]["health"], &json["requests"]["ended"]), (&"ok".into(), &1.into()));
     assert_eq!((&json["since"], &json["sinceSeconds"]), (&"2026-06-15T06:00:10Z".into(), &10.0.into()));
     assert_eq!(json["tiers"][1]["failureRate"], 0.0);
     assert!(json["tiers"][1]["latency"]["p95Ms"].is_f64());
@@ -293,4 +299,86 @@ async fn as_json_it_has_the_names_that_pages_read() {
     for key in ["failoversLastHour", "lastRecoverySeconds", "lostEvents"] {
         assert!(!json[key].is_null() || key == "lastRecoverySeconds", "{key}");
     }
+}
+
+fn refused(ended: &mut RequestEnded, kind: ErrorKind) {
+    let failures = [failure(Some("a"), kind), Attempt { next: Next::Stopped(Stop::Kind), ..failure(Some("a"), kind) }];
+    (ended.outcome, ended.tier) = (RequestOutcome::Failed(kind), None);
+    ended.failures = Some(Arc::new(failures));
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_fail_turn_the_state_though_every_circuit_is_closed() {
+    let mut board = Board::new();
+    board.request("a", 10, |_| {});
+    // A status that no rule covers: twice at the primary, and nowhere else.
+    board.request("a", 12, |ended| refused(ended, ErrorKind::Overloaded));
+    assert_eq!(board.who(13), (ServingState::Failing, "a".into(), 1.0));
+    let status = board.status(13);
+    assert_eq!((status.tiers[0].circuit, status.tiers[0].health), ("closed", TierHealth::Failing));
+    assert_eq!((status.requests.ended, status.requests.failed), (2, 1));
+    assert_eq!(board.who(25), (ServingState::Unavailable, "a".into(), 13.0), "nobody was answered for ten seconds");
+    assert_eq!(board.who(3600).0, ServingState::Unavailable, "silence shows nothing");
+    board.request("a", 3601, |_| {});
+    assert_eq!(board.who(3601).0, ServingState::Primary);
+    assert_eq!(board.status(3601).tiers[0].health, TierHealth::Ok);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_share_of_requests_that_fails_turns_the_state_between_those_that_are_answered() {
+    let mut board = Board::new();
+    for at in 0..40 {
+        match at % 10 {
+            0 => board.request("a", at, |ended| refused(ended, ErrorKind::Server)),
+            _ => board.request("a", at, |_| {}),
+        }
+    }
+    assert_eq!(board.who(40), (ServingState::Failing, "a".into(), 20.0), "3 of 21 were too many");
+    board.request("a", 99, |_| {});
+    assert_eq!(board.who(101).0, ServingState::Primary, "a minute later they are forgotten");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_the_callers_own_turns_nothing() {
+    let mut board = Board::new();
+    let own = [
+        ErrorKind::InvalidRequest,
+        ErrorKind::ContextLength,
+        ErrorKind::Budget,
+        ErrorKind::BulkheadFull,
+        ErrorKind::Deadline,
+        ErrorKind::Refusal,
+    ];
+    for kind in own {
+        for at in 0..10 {
+            board.request("a", at, |ended| {
+                (ended.outcome, ended.tier) = (RequestOutcome::Failed(kind), None);
+                ended.failures = Some(Arc::new([failure(Some("a"), kind)]));
+            });
+        }
+        assert_eq!((board.who(30).0, board.status(30).requests.ended), (ServingState::Primary, 0), "{kind}");
+        assert_eq!(board.status(30).tiers[0].health, TierHealth::Ok, "{kind}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tier_that_fails_calls_is_not_ok_though_others_answer_for_it_and_is_once_its_circuit_has_recovered() {
+    let mut board = Board::new();
+    for at in 10..13 {
+        board.request("b", at, |ended| ended.failures = Some(Arc::new([failure(Some("a"), ErrorKind::RateLimited)])));
+    }
+    let health = |board: &Board, at| board.status(at).tiers.iter().map(|tier| tier.health).collect::<Vec<_>>();
+    assert_eq!(health(&board, 15), [TierHealth::Failing, TierHealth::Ok]);
+    assert_eq!(board.who(15).0, ServingState::Primary, "callers have their answers");
+    let change = |board: &mut Board, to, reason, at| {
+        let (circuit, from, at) = ("a".into(), CircuitState::HalfOpen, board.at(at));
+        board.machine.event(&Event::CircuitChanged { circuit, from, to, reason, at });
+    };
+    change(&mut board, CircuitState::Open, CircuitReason::Failures, 15);
+    assert_eq!(health(&board, 16), [TierHealth::Down, TierHealth::Ok]);
+    board.request("a", 17, |ended| refused(ended, ErrorKind::CircuitOpen));
+    assert_eq!(board.who(40).0, ServingState::Unavailable);
+    // A probe, and no request.
+    change(&mut board, CircuitState::Closed, CircuitReason::Recovered, 50);
+    assert_eq!((health(&board, 51), board.who(51).0), (vec![TierHealth::Ok; 2], ServingState::Primary));
 }

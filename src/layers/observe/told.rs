@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use http::StatusCode;
 use tokio::time::Instant;
 
 use super::under_way::{Stream, UnderWay};
@@ -50,6 +51,8 @@ impl Told {
 pub(super) struct Watch {
     told: Arc<Lane<Told>>,
     feature: Option<Arc<str>>,
+    request_id: Option<Arc<str>>,
+    status_of: Option<fn(&LlmError) -> StatusCode>,
     begun: Instant,
     /// The tokens of its prompt, about.
     prompt: u32,
@@ -58,7 +61,14 @@ pub(super) struct Watch {
 impl Watch {
     #[inline]
     pub(super) fn new(told: Arc<Lane<Told>>, request: &LlmRequest, begun: Instant) -> Self {
-        Self { told, feature: request.feature_kept(), begun, prompt: estimate::glance(request) }
+        Self {
+            told,
+            feature: request.feature_kept(),
+            request_id: request.id_kept(),
+            status_of: request.status_known(),
+            begun,
+            prompt: estimate::glance(request),
+        }
     }
 
     /// The response is there. A stream is told when it has ended.
@@ -85,6 +95,9 @@ impl Watch {
             // Before it is made, for it is made there.
             let queue = if stream { None } else { self.told.events.only_queue() };
             let ended = RequestEnded {
+                request_id: self.request_id,
+                status: self.status_of.map(|_| StatusCode::OK),
+                task: response.task_id().map(|task| Arc::new(task.to_owned())),
                 feature: self.feature,
                 failures,
                 tier,
@@ -123,20 +136,29 @@ impl Watch {
     #[cold]
     pub(super) fn failed(self, error: &mut LlmError) {
         ledger::note(error, self.begun);
-        let repeat = error.is_possible_repeat();
-        self.unanswered(RequestOutcome::Failed(error.kind()), failures(error.attempts(), None), repeat);
+        let (repeat, status) = (error.is_possible_repeat(), self.status_of.map(|of| of(error)));
+        self.unanswered(RequestOutcome::Failed(error.kind()), status, failures(error.attempts(), None), repeat);
     }
 
     /// The caller has left.
     #[cold]
     pub(super) fn abandoned(self) {
-        self.unanswered(RequestOutcome::Abandoned, None, false);
+        self.unanswered(RequestOutcome::Abandoned, None, None, false);
     }
 
-    fn unanswered(self, outcome: RequestOutcome, failures: Option<Arc<[Attempt]>>, possible_repeat: bool) {
+    fn unanswered(
+        self,
+        outcome: RequestOutcome,
+        status: Option<StatusCode>,
+        failures: Option<Arc<[Attempt]>>,
+        possible_repeat: bool,
+    ) {
         let now = Instant::now();
         let took = now.saturating_duration_since(self.begun);
         let ended = RequestEnded {
+            request_id: self.request_id,
+            status,
+            task: None,
             feature: self.feature,
             tier: None,
             provider: None,

@@ -58,7 +58,6 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .route("/admin/cache/forget", post(actions::forget))
         .route("/admin/forget", post(actions::forget_owner))
         .route("/admin/reload", post(actions::reload))
-        .method_not_allowed_fallback(wrong_method)
         .route_layer(from_fn_with_state((gateway.clone(), stack), only_administrators))
         .with_state(gateway)
 }
@@ -111,9 +110,4 @@ pub(crate) fn key_of(gateway: &Gateway, headers: &HeaderMap, needed: &str) -> Re
 
 async fn list(Extension(stack): Operator) -> Response<Body> {
     ok(&tiers(&stack))
-}
-
-async fn wrong_method() -> Response<Body> {
-    let message = "what is listed is asked for with GET, what is done with POST";
-    error(StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", message)
 }

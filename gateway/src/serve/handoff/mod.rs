@@ -36,7 +36,7 @@ use axum::{
 use http::{Request, Response};
 use steadfast::handoff::Desk;
 
-use self::outcome::{not_here, wrong_method};
+use self::outcome::not_here;
 use super::{
     Gateway,
     admin::{error, key_of},
@@ -57,7 +57,6 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .route("/handoff/tasks/{id}/forget", post(forget::task))
         .route("/handoff/redrive", post(tasks::redrive_all))
         .route("/handoff/forget", post(forget::scope))
-        .method_not_allowed_fallback(wrong_method)
         .route_layer(from_fn_with_state(gateway.clone(), only_reviewers))
         .with_state(gateway)
         .merge(page::router())

@@ -47,11 +47,6 @@ pub(super) fn id(text: &str) -> Result<TaskId, Box<Response<Body>>> {
     text.parse().map_err(|problem: steadfast::handoff::NotATaskId| wrong(problem.to_string()).into())
 }
 
-pub(super) async fn wrong_method() -> Response<Body> {
-    let message = "what is listed or shown is asked for with GET, what is done with POST";
-    error(StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", message)
-}
-
 #[cfg(test)]
 mod tests {
     use steadfast::store::StoreError;

@@ -1,5 +1,6 @@
 //! The log: lines on standard error, written by a thread of its own ([`writer`]).
 
+mod format;
 mod writer;
 
 use std::{
@@ -8,11 +9,14 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
-use steadfast::events::Logs;
+use steadfast::{StackHandle, events::Logs};
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
 
-use self::writer::Writer;
+use self::{
+    format::{Json, values},
+    writer::Writer,
+};
 use crate::exit::Failure;
 
 /// What the log holds, and how.
@@ -56,15 +60,15 @@ impl LogOptions {
         let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || lines.clone());
         // Where somebody else has installed a subscriber, it is theirs that counts.
         let _ = match self.log_format {
-            Format::Text => log.with_ansi(io::stderr().is_terminal()).try_init(),
-            Format::Json => log.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+            Format::Text => log.with_ansi(io::stderr().is_terminal()).fmt_fields(values()).try_init(),
+            Format::Json => log.event_format(Json).try_init(),
         };
         Ok(Log(writer))
     }
 
     /// What writes the stack's events into it.
-    pub(super) fn subscriber(&self) -> Logs {
-        Logs::new().requests(match self.log_format {
+    pub(super) fn subscriber(&self, stack: &StackHandle) -> Logs {
+        Logs::new().stack(stack.clone()).requests(match self.log_format {
             // Somebody reads along: a line for each request is there for who asks for it.
             Format::Text => Level::DEBUG,
             Format::Json => Level::INFO,

@@ -9,7 +9,7 @@ use steadfast::{
 };
 
 use super::waiting::Waiting;
-use crate::exit::Failure;
+use crate::{exit::Failure, serve::unknown::UnknownPaths};
 
 /// The metrics of a stack, and the page that they are on. The recorder is their own: nothing of the process's is changed.
 pub(super) fn of(stack: &StackHandle) -> Result<(Metrics, Page), Failure> {
@@ -48,12 +48,14 @@ impl Page {
     }
 }
 
-pub(super) fn router(page: Page, waiting: Waiting) -> Router {
-    Router::new().route("/metrics", get(scrape)).with_state((page, waiting))
+pub(super) fn router(page: Page, waiting: Waiting, unknown: UnknownPaths) -> Router {
+    Router::new().route("/metrics", get(scrape)).with_state((page, waiting, unknown))
 }
 
-async fn scrape(State((page, waiting)): State<(Page, Waiting)>) -> ([(HeaderName, HeaderValue); 1], String) {
+async fn scrape(
+    State((page, waiting, unknown)): State<(Page, Waiting, UnknownPaths)>,
+) -> ([(HeaderName, HeaderValue); 1], String) {
     page.sample();
     let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    ([(header::CONTENT_TYPE, text)], page.text.render() + &waiting.metrics())
+    ([(header::CONTENT_TYPE, text)], page.text.render() + &waiting.metrics() + &unknown.metrics())
 }

@@ -22,6 +22,7 @@ use tokio::{task::AbortHandle, time::sleep};
 
 pub(crate) use self::logs::Log;
 use self::{ledger::Ledger, metrics::Page, waiting::Waiting};
+use super::unknown::UnknownPaths;
 use crate::exit::Failure;
 
 /// How the server tells of itself.
@@ -64,7 +65,7 @@ impl Observing {
         // The board keeps itself from the first look on.
         let _ = stack.status();
         let ledger = Ledger::new();
-        let following = stack.events().follow((options.log.subscriber(), metrics, ledger.clone()));
+        let following = stack.events().follow((options.log.subscriber(stack), metrics, ledger.clone()));
         let waiting = Waiting::of(stack);
         let sampled = (page.clone(), waiting.clone());
         let sampling = tokio::spawn(async move {
@@ -90,9 +91,9 @@ impl Observing {
     }
 
     /// The paths at which it can be asked.
-    pub(crate) fn router(&self) -> Router {
+    pub(crate) fn router(&self, unknown: &UnknownPaths) -> Router {
         let status = status::router(self.stack.clone(), self.ledger.clone(), self.waiting.clone());
-        metrics::router(self.page.clone(), self.waiting.clone()).merge(status).merge(page::router())
+        metrics::router(self.page.clone(), self.waiting.clone(), unknown.clone()).merge(status).merge(page::router())
     }
 }
 

@@ -221,13 +221,42 @@ async fn unknown_paths_and_methods_are_refused_in_the_callers_dialect() {
     let providers = Providers::start().await;
     let server = Server::start(providers.both(), Settings::default()).await;
     let openai = server.get("/v1/nothing", &[]).await;
-    assert_eq!((openai.status, openai.json()["error"]["code"].as_str()), (404, Some("model_not_found")));
+    assert_eq!((openai.status, openai.json()["error"]["code"].as_str()), (404, Some("unknown_path")));
+    let message = openai.json()["error"]["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("/v1/nothing;") && message.contains("POST /v1/chat/completions"), "{message}");
+    assert!(!message.contains("model "), "no client takes it for a model that was not found: {message}");
     let anthropic = server.get("/v1/nothing", &[("anthropic-version", "2023-06-01")]).await;
     assert_eq!((anthropic.status, anthropic.json()["error"]["type"].as_str()), (404, Some("not_found_error")));
+    assert_eq!(anthropic.json()["error"]["code"], "unknown_path");
     assert_eq!(server.get("/v1/messages/batches", &[]).await.json()["type"], "error");
     let method = server.get(MESSAGES, &[]).await;
     assert_eq!(
         (method.status, method.header("allow"), method.json()["type"].as_str()),
         (405, Some("POST"), Some("error"))
     );
+    assert!(method.json()["error"]["message"].as_str().unwrap().contains("takes POST, not GET"), "{method:?}");
+    assert_eq!(method.json()["error"]["code"], "method_not_allowed");
+    let models = server.post("/v1/models", &[], &json!({})).await;
+    assert_eq!((models.status, models.header("allow")), (405, Some("GET,HEAD")));
+    assert!(models.json()["error"]["message"].as_str().unwrap().contains("takes GET, HEAD, not POST"), "{models:?}");
+}
+
+#[tokio::test]
+async fn every_path_that_is_named_to_who_asked_for_another_is_served() {
+    let providers = Providers::start().await;
+    let server = Server::start(providers.both(), Settings::default()).await;
+    let told = server.get("/nothing", &[]).await.json();
+    let paths: Vec<&str> =
+        told["error"]["paths"].as_array().unwrap().iter().map(|path| path.as_str().unwrap()).collect();
+    // These are the stack's, which is not there.
+    let observed = ["/status", "/overview", "/metrics"];
+    for path in paths.iter().filter(|path| !observed.iter().any(|observed| path.ends_with(observed))) {
+        let (method, path) = path.split_once(' ').unwrap();
+        let path = path.replace("{model}", "gpt-4o").replace("{id}", "7");
+        let answer = match method {
+            "POST" => server.post(&path, &[], &json!({})).await,
+            _ => server.get(&path, &[]).await,
+        };
+        assert!(answer.status != 405 && !answer.body.contains("unknown_path"), "{method} {path}: {answer:?}");
+    }
 }

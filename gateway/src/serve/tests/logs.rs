@@ -54,7 +54,7 @@ async fn neither_prompt_nor_key_is_in_the_log() {
                 request["messages"][0]["content"] = "a secret".into();
                 assert!(server.post(path, &headers, &request).await.status >= 500);
             }
-            assert_eq!(server.post("/v1/secret", &headers, &hello(false)).await.status, 404);
+            assert_eq!(server.post("/v1/sk-secret", &headers, &hello(false)).await.status, 404);
             server.post(path, &headers, &"a secret".into()).await;
         }
     };

@@ -4,7 +4,8 @@
 //! A webhook that hangs or fails keeps nobody waiting: no request, no other webhook.
 //!
 //! - **Shape.** [`Webhook::slack`]: what Slack, Mattermost, Rocket.Chat and Discord's `/slack` take. [`Webhook::json`]:
-//!   a plain object.
+//!   a plain object. [`Webhook::template`]: what another receiver wants, such as an issue tracker, a pager or a mail service.
+//! - **Which.** [`Webhook::severities`]: only these. [`Webhook::resolved`]: not that they are over.
 //! - **Time.** An attempt may take 10 s. A failure that another attempt may mend (no connection, no answer, 408, 429, 5xx)
 //!   is tried again, five times in all, after a wait that doubles from 1 s to 60 s, half of it at random; `Retry-After` is
 //!   obeyed, up to 5 min. Any other answer is final: the alert is given up, which a log line says.
@@ -28,6 +29,7 @@
 
 mod message;
 mod queue;
+mod render;
 mod send;
 #[cfg(test)]
 mod tests;
@@ -39,8 +41,11 @@ use http::{HeaderValue, Request, Response, Uri, header};
 use tokio::task::AbortHandle;
 use tower::{BoxError, Service};
 
-use self::{message::Format, queue::Queue};
-use super::{Alert, AlertSink};
+use self::{
+    message::Format,
+    queue::{Queue, Wanted},
+};
+use super::{Alert, AlertSink, Severity, Template};
 use crate::{
     InvalidConfig,
     providers::{http::RequestBody, transport::HttpClient},
@@ -54,6 +59,7 @@ pub struct Webhook {
     target: Target,
     /// Default: a client of its own, made when it is started.
     transport: Option<Transport>,
+    wanted: Wanted,
     attempts: u32,
     timeout: Duration,
     capacity: usize,
@@ -78,8 +84,8 @@ impl Webhook {
         Self::new(Format::Slack, url)
     }
 
-    /// A webhook that takes a plain JSON object for each alert: `rule`, `key`, `severity`, `state`, `summary`, `fields`,
-    /// `since` and `at` (RFC 3339), `repeated`.
+    /// A webhook that takes a plain JSON object for each alert: `rule`, `key`, `severity`, `urgency`, `state`, `summary`,
+    /// `fields`, `since` and `at` (RFC 3339), `repeated`.
     ///
     /// # Errors
     ///
@@ -88,10 +94,33 @@ impl Webhook {
         Self::new(Format::Json, url)
     }
 
+    /// A webhook that takes JSON of its own shape.
+    ///
+    /// # Errors
+    ///
+    /// As for [`slack`](Self::slack).
+    pub fn template(url: &str, template: Template) -> Result<Self, InvalidConfig> {
+        Self::new(Format::Template(template), url)
+    }
+
     fn new(format: Format, url: &str) -> Result<Self, InvalidConfig> {
         let url = webhook::address(url, "webhook")?;
         let target = Target { format, url, authorization: None };
-        Ok(Self { target, transport: None, attempts: ATTEMPTS, timeout: TIMEOUT, capacity: CAPACITY, seed: None })
+        let wanted = Wanted { severities: None, resolved: true };
+        let (attempts, timeout, capacity) = (ATTEMPTS, TIMEOUT, CAPACITY);
+        Ok(Self { target, transport: None, wanted, attempts, timeout, capacity, seed: None })
+    }
+
+    /// Sends alerts of these severities only. One that was sent is told to be over, whatever it has become. Default: all.
+    pub fn severities(mut self, severities: impl IntoIterator<Item = Severity>) -> Self {
+        self.wanted.severities = Some(severities.into_iter().collect());
+        self
+    }
+
+    /// Whether it is told that an alert is over: not where each message opens something. Default: yes.
+    pub fn resolved(mut self, told: bool) -> Self {
+        self.wanted.resolved = told;
+        self
     }
 
     /// Sets the `Authorization` header: `Bearer ..`, with its scheme. Default: none.
@@ -152,7 +181,7 @@ impl Webhook {
     ///
     /// Outside of a tokio runtime.
     pub fn start(self) -> WebhookHandle {
-        let queue = Arc::new(Queue::new(self.capacity));
+        let queue = Arc::new(Queue::new(self.capacity, self.wanted));
         let random = self.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
         let transport = self.transport.unwrap_or_else(|| boxed(HttpClient::new()));
         let sender = send::Sender::new(self.target, transport, self.attempts, self.timeout, random, queue.clone());
@@ -223,7 +252,7 @@ impl WebhookHandle {
 
 impl AlertSink for WebhookHandle {
     fn alert(&mut self, alert: &Alert) {
-        self.queue.push(alert.clone());
+        self.queue.push(alert);
     }
 }
 

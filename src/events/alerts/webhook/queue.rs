@@ -1,10 +1,13 @@
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use crate::sync::{Mutex, MutexGuard, lock};
 
 use tokio::sync::Notify;
 
-use super::Alert;
+use super::{
+    super::{AlertState, Rule, Severity},
+    Alert,
+};
 
 /// Alerts on their way to a webhook. Full, it drops the oldest.
 #[derive(Debug)]
@@ -12,11 +15,23 @@ pub(super) struct Queue {
     waiting: Mutex<Waiting>,
     come: Notify,
     capacity: usize,
+    wanted: Wanted,
+}
+
+/// Which alerts a webhook is sent.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    /// `None`: all.
+    pub(super) severities: Option<Vec<Severity>>,
+    /// Whether it hears of their end.
+    pub(super) resolved: bool,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
     alerts: VecDeque<Alert>,
+    /// Those that it was told of, and that are not over: their end is news to it, however bad they have become.
+    told: Vec<(Rule, Arc<str>)>,
     counts: Counts,
 }
 
@@ -29,17 +44,21 @@ pub(super) struct Counts {
 }
 
 impl Queue {
-    pub(super) fn new(capacity: usize) -> Self {
-        Self { waiting: Mutex::default(), come: Notify::new(), capacity }
+    pub(super) fn new(capacity: usize, wanted: Wanted) -> Self {
+        Self { waiting: Mutex::default(), come: Notify::new(), capacity, wanted }
     }
 
-    pub(super) fn push(&self, alert: Alert) {
+    /// Takes an alert, if it is wanted.
+    pub(super) fn push(&self, alert: &Alert) {
         let mut waiting = self.lock();
+        if !waiting.wants(alert, &self.wanted) {
+            return;
+        }
         if waiting.alerts.len() >= self.capacity {
             waiting.alerts.pop_front();
             waiting.counts.dropped += 1;
         }
-        waiting.alerts.push_back(alert);
+        waiting.alerts.push_back(alert.clone());
         drop(waiting);
         self.come.notify_one();
     }
@@ -67,3 +86,25 @@ impl Queue {
         lock(&self.waiting)
     }
 }
+
+impl Waiting {
+    fn wants(&mut self, alert: &Alert, wanted: &Wanted) -> bool {
+        let place = self.told.iter().position(|(rule, key)| *rule == alert.rule && *key == alert.key);
+        let listed = wanted.severities.as_ref().is_none_or(|listed| listed.contains(&alert.severity));
+        match (alert.state, place) {
+            (AlertState::Firing, None) if listed && self.told.len() < MOST => {
+                self.told.push((alert.rule, alert.key.clone()));
+                true
+            }
+            (AlertState::Firing, _) => listed,
+            (AlertState::Resolved, place) => {
+                let told = place.map(|place| self.told.swap_remove(place)).is_some();
+                // One that began before this webhook was there is over for it too.
+                wanted.resolved && (told || listed)
+            }
+        }
+    }
+}
+
+/// As many as fire at a time.
+const MOST: usize = 128;

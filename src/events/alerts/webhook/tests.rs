@@ -214,3 +214,54 @@ async fn the_task_ends_with_its_last_handle() {
     sleep(SECOND).await;
     assert!(queue.upgrade().is_none(), "in the middle of an attempt, too");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_webhook_is_sent_the_severities_that_it_wants_and_the_end_of_what_it_was_sent() {
+    let received = Received::default();
+    let transport = received.answering(|_| Some(status(200)));
+    let make = || Webhook::json("https://x.example/in").unwrap().transport(transport.clone());
+    let critical = |alert: Alert| Alert { severity: Severity::Critical, ..alert };
+    let over = |alert: Alert| Alert { state: AlertState::Resolved, ..alert };
+    let told = async |mut webhook: WebhookHandle| {
+        // A warning that becomes critical, one that does not, and what was critical from the beginning.
+        webhook.alert(&alert("first"));
+        webhook.alert(&critical(alert("first, worse")));
+        webhook.alert(&Alert { key: "gpt".into(), ..alert("second") });
+        webhook.alert(&critical(Alert { rule: Rule::KeyRefused, ..alert("third") }));
+        for (rule, key, bad) in
+            [(Rule::Failover, "sonnet", true), (Rule::Failover, "gpt", false), (Rule::KeyRefused, "sonnet", true)]
+        {
+            let ended = over(Alert { rule, key: key.into(), ..alert(&format!("{rule} {key} is over")) });
+            webhook.alert(&if bad { critical(ended) } else { ended });
+        }
+        sleep(SECOND).await;
+        let mut all = received.0.lock().unwrap();
+        let summary = |(_, sent): Sent| {
+            let message: Value = serde_json::from_slice(sent.body()).unwrap();
+            message["summary"].as_str().unwrap().to_owned()
+        };
+        all.drain(..).map(summary).collect::<Vec<_>>()
+    };
+    let all = told(make().start()).await;
+    assert_eq!(all.len(), 7, "{all:?}");
+    let paged = told(make().severities([Severity::Critical]).start()).await;
+    let expected = ["first, worse", "third", "failover sonnet is over", "key_refused sonnet is over"];
+    assert_eq!(paged, expected);
+    let warned = told(make().severities([Severity::Warning]).start()).await;
+    assert_eq!(warned, ["first", "second", "failover sonnet is over", "failover gpt is over"]);
+    let opened = told(make().severities([Severity::Critical]).resolved(false).start()).await;
+    assert_eq!(opened, ["first, worse", "third"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_template_is_the_body_and_stays_out_of_debug() {
+    let received = Received::default();
+    let template = Template::new(serde_json::json!({ "routing_key": "SECRET", "text": "{{title}}" })).unwrap();
+    let webhook = Webhook::template("https://x.example/in", template).unwrap();
+    assert!(!format!("{webhook:?}").contains("SECRET"));
+    let mut webhook = webhook.transport(received.answering(|_| Some(status(202)))).start();
+    webhook.alert(&alert("gpt \"serves\""));
+    sleep(SECOND).await;
+    let expected = serde_json::json!({ "routing_key": "SECRET", "text": "Warning: gpt \"serves\"" });
+    assert_eq!(received.json(0), expected);
+}

@@ -4,18 +4,20 @@
 //   <steadfast-badge></steadfast-badge>
 //
 // It asks `/status` of the gateway every 5 s while the page can be seen: with no cookie and no key, which that path does not
-// want. It is green for the primary, yellow for a fallback ("running on fallback, quality may differ"), red where every tier
-// has failed, and gray ("connecting") where the gateway does not answer.
+// want. It is green for the primary, yellow for a fallback ("running on fallback, quality may differ") and where some requests
+// fail, red where none is answered, and gray ("connecting") where the gateway does not answer.
 //
 // Attribute
 //   gateway             where the gateway is. Default: where this script came from. A module has no such place: whoever
 //                       imports this file, or serves a copy of it, sets the attribute.
 // Set by the badge
-//   data-state          connecting, primary, fallback, degraded (a fallback whose answers are reduced) or unavailable. With
+//   data-state          connecting, primary, fallback, degraded (a fallback whose answers are reduced), failing (callers' requests
+//                       fail, whoever serves) or unavailable. With
 //                       `steadfast-badge[data-state=primary] { display: none }` it is seen only when there is news.
 // Event
 //   steadfast-change    it is in another state, or another tier serves. `event.detail` has `state`, and where the gateway
-//                       answers `activeModel` and `primaryModel`. It bubbles.
+//                       answers `activeModel` and `primaryModel`, the models' ids, and `activeTier` and `primaryTier`, the
+//                       tiers' names. It bubbles.
 // CSS part
 //   badge               the badge: `steadfast-badge::part(badge) { border-radius: 0 }`. Its colors are those of the page's
 //                       `color-scheme`, light or dark; its font is the host element's, to be set there.
@@ -35,7 +37,7 @@
     span::before { content: ""; display: inline-block; width: .5em; height: .5em; margin-right: .5em; border-radius: 50%;
       background: currentColor; }
     [data-state=primary] { background: #d3f2dc; color: #0c4a22; background: light-dark(#d3f2dc, #114324); color: light-dark(#0c4a22, #c9f5d7); }
-    [data-state=fallback], [data-state=degraded] { background: #ffedb8; color: #573e00;
+    [data-state=fallback], [data-state=degraded], [data-state=failing] { background: #ffedb8; color: #573e00;
       background: light-dark(#ffedb8, #4a3800); color: light-dark(#573e00, #ffe9a8); }
     [data-state=unavailable] { background: #fcdcd9; color: #7d120b; background: light-dark(#fcdcd9, #5c1611); color: light-dark(#7d120b, #ffdcd8); }
   `;
@@ -44,6 +46,7 @@
     primary: (model) => model,
     fallback: (model) => `${model}: ${NOTICE}`,
     degraded: (model) => `${model}: ${NOTICE}`,
+    failing: (model) => `${model}: some requests fail`,
     unavailable: () => "unavailable",
     connecting: () => "connecting",
   };
@@ -88,14 +91,14 @@
       if (this.isConnected) this.#poll();
     }
 
-    #show({ state, activeModel, primaryModel }) {
+    #show({ state, activeModel, activeTier, primaryModel, primaryTier }) {
       const shown = this.#shown;
-      this.#shown = { state, activeModel, primaryModel };
+      this.#shown = { state, activeModel, activeTier, primaryModel, primaryTier };
       // The same words again would be read aloud again.
       const text = (WORDS[state] ?? ((model) => `${model}: ${state}`))(activeModel);
       if (this.#label.textContent !== text) this.#label.textContent = text;
       this.#label.dataset.state = this.dataset.state = state;
-      if (shown.state === state && shown.activeModel === activeModel) return;
+      if (shown.state === state && shown.activeModel === activeModel && shown.activeTier === activeTier) return;
       this.dispatchEvent(new CustomEvent("steadfast-change", { detail: this.#shown, bubbles: true, composed: true }));
     }
 

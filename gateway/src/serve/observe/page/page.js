@@ -19,9 +19,11 @@ const WORDS = {
     [status.activeModel, `Running on fallback, quality may differ. The primary is ${status.primaryModel}.`]],
   degraded: ["!", "Reduced answers", (status) =>
     [status.activeModel, `Running on fallback, quality may differ: answers are reduced. The primary is ${status.primaryModel}.`]],
-  unavailable: ["✕", "Unavailable", (status) => ["No tier answers", `Every tier has failed. The primary is ${status.primaryModel}.`]],
+  failing: ["!", "Requests fail", (status) => [status.activeModel,
+    `${number(status.requests.failed)} of ${counted(status.requests.ended, "request")} within the last minute failed. The primary is ${status.primaryModel}.`]],
+  unavailable: ["✕", "Unavailable", (status) => ["No tier answers", `Requests fail, and none is answered. The primary is ${status.primaryModel}.`]],
 };
-const COLORS = { primary: "#1d8a44", fallback: "#d99a00", degraded: "#d99a00", unavailable: "#c5281c", connecting: "#7a8594" };
+const COLORS = { primary: "#1d8a44", fallback: "#d99a00", degraded: "#d99a00", failing: "#d99a00", unavailable: "#c5281c", connecting: "#7a8594" };
 function badge(state, sign, name, title, notice) {
   $("badge").dataset.state = state;
   say($("sign"), sign);
@@ -86,7 +88,7 @@ function legend(id, entries) {
 }
 
 function plots(status, histories) {
-  const primary = status.primaryModel, chosen = $("shown").value;
+  const primary = status.primaryTier, chosen = $("shown").value;
   const shown = histories.filter((tier) => !chosen || tier.tier === chosen);
   const hour = hourOf(shown, primary), calls = hour.map(all);
   const kinds = Object.keys(SERVED).filter((kind) => hour.some((minute) => minute[kind]));
@@ -149,10 +151,12 @@ function tiers(status, histories) {
     const history = histories.find((one) => one.tier === tier.name);
     const why = tier.circuitReason ? make("div", { class: "small" }, tier.circuitReason) : "";
     const latency = tier.latency ? `${milliseconds(tier.latency.p50Ms)} / ${milliseconds(tier.latency.p95Ms)}` : "–";
-    const serves = status.state !== "unavailable" && tier.name === status.activeModel;
+    const serves = status.state !== "unavailable" && tier.name === status.activeTier;
     return make("tr", { role: "row" },
       make("th", { role: "rowheader", scope: "row" }, tier.name,
-        ...[!place && "primary", serves && "serves", tier.drained && "drained"].filter(Boolean).flatMap((tag) => [" ", make("span", { class: "tag" }, tag)])),
+        ...[!place && "primary", serves && "serves", tier.drained && "drained"].filter(Boolean).flatMap((tag) => [" ", make("span", { class: "tag" }, tag)]),
+        ...(tier.health === "failing" ? [" ", make("span", { class: "tag", "data-health": "failing" }, "failing")] : []),
+        tier.model && tier.model !== tier.name ? make("div", { class: "small" }, tier.model) : ""),
       cell("Circuit", "", make("span", { class: "tag", "data-circuit": tier.circuit }, tier.circuit), why),
       cell("Calls, 5 min", "number", number(tier.calls)),
       cell("Failed, 5 min", "number", tier.calls ? percent(tier.failureRate) : "–"),
@@ -210,7 +214,7 @@ function show(status, overview) {
   const histories = overview.tiers.toSorted((one, other) => place(one) - place(other));
   const cost = sum(histories.map((tier) => tier.costDollars));
   choices(status);
-  facts(status, hourOf(histories, status.primaryModel), cost);
+  facts(status, hourOf(histories, status.primaryTier), cost);
   plots(status, histories);
   tiers(status, histories);
   const switches = status.recentSwitches.map(switched);
