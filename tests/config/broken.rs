@@ -40,6 +40,7 @@ pub(super) const BROKEN: &[(&str, usize, usize, &str, Option<&str>)] = &[
     ("missing_model.yaml", 2, 5, "`model` is missing here: which model", None),
     ("missing_model.json", 3, 5, "`model` is missing here: which model", None),
     ("canned_without_text.yaml", 2, 5, "`text` is missing here", None),
+    ("tools_called_with_a_word.yaml", 4, 45, "expected the arguments of a tool call", None),
     ("text_of_a_model.yaml", 4, 5, "only a canned tier has a `text`", None),
     ("no_tiers.yaml", 1, 1, "there are no tiers", None),
     ("no_tiers.toml", 2, 9, "there are no tiers", None),

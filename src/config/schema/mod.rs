@@ -39,7 +39,7 @@ pub use self::{
     scalars::{KeyRef, Secret, Share, Size, Span},
     spend::{AtCap, Budget, ModelPrice, Period, Route, RouteWhen},
     stores::Stores,
-    tier::{Provider, Simulated, Tier},
+    tier::{CallTools, Provider, Simulated, Tier},
 };
 
 pub(crate) use self::stores::DurableUrl;

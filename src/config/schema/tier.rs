@@ -138,4 +138,18 @@ pub struct Simulated {
     pub latency: Option<Span>,
     /// The seed of its chances.
     pub seed: Option<u64>,
+    /// Calls the first tool that a request offers: with these arguments, or (`true`) with some that satisfy its schema.
+    /// Default: `false`, a tool is called where the request requires it.
+    #[schemars(extend("default" = false))]
+    pub call_tools: Option<CallTools>,
+}
+
+/// The tool calls of a simulated tier.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "expected the arguments of a tool call, as a block of keys, or `true` or `false`")]
+pub enum CallTools {
+    /// `true`: with arguments that satisfy the tool's schema. `false`: none that is not required.
+    Switch(bool),
+    /// With these arguments.
+    Arguments(serde_json::Map<String, serde_json::Value>),
 }

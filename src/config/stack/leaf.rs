@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     BoxLlmService, CommitOnFirstTokenLayer, InvalidConfig, LlmError, LlmRequest, LlmResponse,
-    config::{ConfigError, Environment, Problem, Provider, Simulated as SimulatedSettings, Tier},
+    config::{CallTools, ConfigError, Environment, Problem, Provider, Simulated as SimulatedSettings, Tier},
     providers::{
         Anthropic, CachedAnswers, Canned, Gemini, Handoff, OpenAi, Simulated,
         http::{self, HttpLeaf},
@@ -173,6 +173,11 @@ impl LeafPlan {
         let name = self.model.as_deref().unwrap_or(&self.tier);
         let reply = settings.reply.unwrap_or_else(|| format!("This is a simulated answer of {name}."));
         let leaf = Simulated::new(name).reply(reply).latency(settings.latency.map_or(LATENCY, |latency| latency.0));
+        let leaf = match settings.call_tools {
+            Some(CallTools::Arguments(arguments)) => leaf.call_tools(arguments.into()),
+            Some(CallTools::Switch(true)) => leaf.call_tools(true.into()),
+            Some(CallTools::Switch(false)) | None => leaf,
+        };
         match settings.seed {
             Some(seed) => leaf.seed(seed),
             None => leaf,

@@ -34,12 +34,30 @@ const WORDS: [&str; 24] = [
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Voice {
     reply: Option<Arc<[Box<str>]>>,
+    /// Whether the reply is JSON as it was written.
+    is_json: bool,
     tool_arguments: Option<Arc<serde_json::Value>>,
 }
 
 impl Voice {
     pub(crate) fn set_reply(&mut self, text: &str) {
         self.reply = Some(text.split_inclusive(' ').map(Box::from).collect());
+        self.is_json = serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
+    }
+
+    /// Says this, and nothing else.
+    pub(super) fn set_pieces(&mut self, pieces: Vec<String>) {
+        self.reply = Some(pieces.into_iter().map(String::into_boxed_str).collect());
+    }
+
+    /// Whether what it says was written as JSON.
+    pub(super) fn says_json(&self) -> bool {
+        self.is_json
+    }
+
+    /// Some of its words, for where any will do.
+    pub(super) fn filler(&self) -> String {
+        (0..self.length().unwrap_or(4)).map(|index| self.token(index)).collect::<String>().trim_end().to_owned()
     }
 
     pub(crate) fn set_tool_arguments(&mut self, arguments: serde_json::Value) {
@@ -65,6 +83,12 @@ impl Voice {
             None => WORDS[index % WORDS.len()],
         }
     }
+}
+
+/// Pieces of some eight characters, as JSON is streamed.
+pub(crate) fn pieces(text: &str) -> Vec<String> {
+    let letters: Vec<char> = text.chars().collect();
+    letters.chunks(8).map(|piece| piece.iter().collect()).collect()
 }
 
 /// Roughly how many tokens a text of so many bytes has: four bytes each, as in English.

@@ -136,14 +136,9 @@ impl Talk {
         if call.plan.fault == Some(Fault::NoPrefill) && !prefilled {
             call.plan.fault = None;
         }
-        let after_tool = chat
-            .messages
-            .last()
-            .is_some_and(|last| last.content.iter().any(|part| matches!(part, Part::ToolResult(_))));
-        let arguments = call.voice.tool_arguments().filter(|_| !after_tool);
-        let tool = chat.tools.first().zip(arguments).map(|(tool, arguments)| {
-            ToolCall::new(format!("call_{:024x}", call.number), &tool.name, arguments.to_string())
-        });
+        let tool = call
+            .heed(chat)
+            .map(|tool| ToolCall::new(format!("call_{:024x}", call.number), tool.name, tool.arguments.to_string()));
         let length = match (&call.plan.fault, &tool) {
             (Some(Fault::Empty), _) => 0,
             (_, Some(_)) => 1,

@@ -8,7 +8,7 @@ use tower::ServiceExt;
 use super::*;
 use crate::{
     ErrorKind, LlmError, LlmRequest, LlmResponse, StreamEvent,
-    chat::{Chat, FinishReason, Message, Part, Tool, ToolResult},
+    chat::{Chat, FinishReason, Message, OutputSchema, Part, Role, Tool, ToolCall, ToolChoice, ToolResult},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -221,7 +221,7 @@ async fn a_tool_is_called_and_its_result_is_answered() {
         assert_eq!(message.finish, Some(FinishReason::ToolUse));
     }
     let result = Part::ToolResult(ToolResult::new("call", "sunny"));
-    chat.messages.push(Message::new(crate::chat::Role::User, vec![result]));
+    chat.messages.push(Message::new(Role::User, vec![result]));
     let message = provider.clone().oneshot(chat.into()).await.unwrap().collect().await.unwrap();
     assert_eq!(message.text(), "Hello from afar");
 }
@@ -231,4 +231,74 @@ async fn an_answer_that_the_caller_cut_short_says_so() {
     let chat = Chat::new([Message::user("Hi")]).max_tokens(2);
     let message = provider().oneshot(chat.into()).await.unwrap().collect().await.unwrap();
     assert_eq!((message.text().as_str(), message.finish), ("Hello from ", Some(FinishReason::Length)));
+}
+
+fn weather() -> Tool {
+    let city = serde_json::json!({"type": "string"});
+    Tool::new("weather", serde_json::json!({"type": "object", "properties": {"city": city}, "required": ["city"]}))
+}
+
+async fn whole_and_streamed(provider: &Simulated, chat: &Chat) -> Message {
+    let ask = |stream| provider.clone().oneshot(LlmRequest::from(chat.clone().stream(stream)));
+    let whole = ask(false).await.unwrap().collect().await.unwrap();
+    let streamed = ask(true).await.unwrap().collect().await.unwrap();
+    assert_eq!((whole.text(), &whole.finish), (streamed.text(), &streamed.finish));
+    let calls = |message: &Message| -> Vec<_> {
+        message.tool_calls().map(|call| (call.name.clone(), call.arguments.clone())).collect()
+    };
+    assert_eq!(calls(&whole), calls(&streamed));
+    whole
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tool_that_must_be_called_is_called() {
+    let tools = [
+        weather(),
+        Tool::new("final_answer", serde_json::json!({"type": "object", "properties": {"days": {"type": "integer"}}})),
+    ];
+    let mut chat = Chat::new([Message::user("Weather?")]).tool(tools[0].clone()).tool(tools[1].clone());
+    let message = whole_and_streamed(&provider(), &chat).await;
+    assert_eq!((message.tool_calls().count(), message.text().as_str()), (0, "Hello from afar"), "it need not");
+
+    chat.tool_choice = Some(ToolChoice::Required);
+    let first = whole_and_streamed(&provider(), &chat).await;
+    let call = first.tool_calls().next().unwrap().clone();
+    assert_eq!((call.name.as_str(), call.arguments.as_str()), ("weather", r#"{"city":"Hello from afar"}"#));
+    assert_eq!(first.finish, Some(FinishReason::ToolUse));
+    // Whoever requires a call each time comes to the last tool, and stays there.
+    for _ in 0..2 {
+        chat.messages.push(Message::new(Role::Assistant, vec![Part::ToolCall(ToolCall::new("a", &call.name, "{}"))]));
+        chat.messages.push(Message::new(Role::User, vec![Part::ToolResult(ToolResult::new("a", "sunny"))]));
+        let next = whole_and_streamed(&provider(), &chat).await;
+        let call = next.tool_calls().next().unwrap();
+        assert_eq!((call.name.as_str(), call.arguments.as_str()), ("final_answer", r#"{"days":1}"#));
+    }
+    chat.tool_choice = Some(ToolChoice::Named("weather".into()));
+    let oslo = serde_json::json!({"city": "Oslo"});
+    let named = whole_and_streamed(&provider().call_tools(oslo.clone()), &chat).await;
+    assert_eq!(named.tool_calls().next().unwrap().arguments, oslo.to_string());
+    chat.tool_choice = Some(ToolChoice::Named("final_answer".into()));
+    let named = whole_and_streamed(&provider().call_tools(oslo), &chat).await;
+    assert_eq!(named.tool_calls().next().unwrap().arguments, r#"{"days":1}"#, "another tool's are not for it");
+    chat.tool_choice = Some(ToolChoice::None);
+    let none = whole_and_streamed(&provider().call_tools(true.into()), &chat).await;
+    assert_eq!(none.tool_calls().count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_has_the_shape_that_is_asked_for() {
+    let schema = serde_json::json!({
+        "type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer", "minimum": 3}},
+    });
+    let mut chat = Chat::new([Message::user("Weather?")]);
+    chat.output = Some(OutputSchema { name: "a".into(), schema: Some(schema.into()), strict: true });
+    let message = whole_and_streamed(&provider(), &chat).await;
+    assert_eq!(message.text(), r#"{"city":"Hello from afar","days":3}"#);
+    assert_eq!(message.finish, Some(FinishReason::Stop));
+    let cut = whole_and_streamed(&provider(), &chat.clone().max_tokens(2)).await;
+    assert_eq!((cut.text().as_str(), cut.finish), (r#"{"city":"Hello f"#, Some(FinishReason::Length)));
+    let own = whole_and_streamed(&provider().reply("{\"city\": \"Oslo\", \"days\": 4}"), &chat).await;
+    assert_eq!(own.text(), "{\"city\": \"Oslo\", \"days\": 4}", "what was written as JSON is said as it is");
+    chat.output = Some(OutputSchema { name: "a".into(), schema: None, strict: false });
+    assert_eq!(whole_and_streamed(&provider(), &chat).await.text(), r#"{"answer":"Hello from afar"}"#);
 }

@@ -9,6 +9,11 @@
 //! call's number and the seed, so a run can be repeated exactly. A [`SimulatedHandle`] changes the
 //! behaviour while calls run, and counts them.
 //!
+//! A request that requires a tool call gets one: of the tool that it names, or of the first that the conversation has not
+//! seen called yet, else of the last. Its arguments satisfy the tool's schema. A request that asks for JSON gets an instance of its
+//! schema. What they say is made up, with the [reply](Simulated::reply) in texts that may be any; a reply that is JSON itself is
+//! the answer as it is.
+//!
 //! [`Simulated`] is a leaf by itself; with the feature `simulator` it also answers over HTTP, in the
 //! protocols of three real providers (see `server`). In process its errors say `simulated` for the
 //! provider and the name for the model, and it is no substitute for trying a real decoder: that is
@@ -47,10 +52,13 @@
 mod answer;
 mod fault;
 mod handle;
+mod heed;
+mod instance;
 mod latency;
 mod leaf;
 #[cfg(test)]
 mod leaf_tests;
+mod pattern;
 mod rate_limit;
 mod script;
 #[cfg(feature = "simulator")]
@@ -135,7 +143,8 @@ impl Simulated {
     }
 
     /// Calls the first tool that a request offers, with these arguments, unless the conversation
-    /// ends with a tool's result already. Default: tools are ignored.
+    /// ends with a tool's result already. `true` in place of arguments makes some up that satisfy the tool's schema.
+    /// Default: a tool is called where the request requires it.
     #[must_use]
     pub fn call_tools(self, arguments: serde_json::Value) -> Self {
         self.shared.lock().voice.set_tool_arguments(arguments);

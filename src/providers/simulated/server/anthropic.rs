@@ -16,6 +16,10 @@ use crate::{Dialect, providers::simulated::RateStatus, wall_clock};
 pub(super) struct Anthropic;
 
 impl Protocol for Anthropic {
+    fn dialect(&self) -> Dialect {
+        Dialect::Anthropic
+    }
+
     fn ask(&self, request: &Parts, body: &Value) -> Result<Ask, Refusal> {
         let key = header(request, "x-api-key").or_else(|| bearer(request));
         if key == Some(BAD_KEY) {
@@ -36,14 +40,10 @@ impl Protocol for Anthropic {
         if !counting {
             examine(Dialect::Anthropic, model, body)?;
         }
-        let tool = list_field(body, "tools").and_then(|tools| text_field(&tools[0], "name"));
-        let last_blocks = messages.last().and_then(|last| list_field(last, "content"));
         Ok(Ask {
             model: model.to_owned(),
             stream: body["stream"] == true,
             max_tokens,
-            tool: tool.map(str::to_owned),
-            after_tool: last_blocks.is_some_and(|blocks| blocks.iter().any(|b| b["type"] == "tool_result")),
             prefilled: messages.last().is_some_and(|last| last["role"] == "assistant"),
             include_usage: true,
         })

@@ -6,9 +6,7 @@ use http::{HeaderMap, StatusCode, request::Parts};
 use serde_json::{Value, json};
 
 use super::check::examine;
-use super::protocol::{
-    Answer, Ask, BAD_KEY, Protocol, Refusal, count_field, header, list_field, set, status_code, text_field,
-};
+use super::protocol::{Answer, Ask, BAD_KEY, Protocol, Refusal, count_field, header, list_field, set, status_code};
 use crate::{Dialect, providers::simulated::RateStatus};
 
 #[derive(Debug)]
@@ -28,6 +26,10 @@ pub(super) fn wants_sse(request: &Parts) -> bool {
 }
 
 impl Protocol for Gemini {
+    fn dialect(&self) -> Dialect {
+        Dialect::Gemini
+    }
+
     fn ask(&self, request: &Parts, body: &Value) -> Result<Ask, Refusal> {
         if header(request, "x-goog-api-key") == Some(BAD_KEY) {
             return Err(Refusal::BadKey);
@@ -38,16 +40,10 @@ impl Protocol for Gemini {
             Refusal::invalid("contents", "* GenerateContentRequest.contents: contents is not specified")
         })?;
         examine(Dialect::Gemini, model, body)?;
-        let tool = list_field(body, "tools")
-            .and_then(|tools| list_field(&tools[0], "functionDeclarations"))
-            .and_then(|functions| text_field(&functions[0], "name"));
-        let last_parts = contents.last().and_then(|last| list_field(last, "parts"));
         Ok(Ask {
             model: model.to_owned(),
             stream: method == "streamGenerateContent",
             max_tokens: count_field(&body["generationConfig"], "maxOutputTokens"),
-            tool: tool.map(str::to_owned),
-            after_tool: last_parts.is_some_and(|parts| parts.iter().any(|p| p.get("functionResponse").is_some())),
             prefilled: contents.last().is_some_and(|last| last["role"] == "model"),
             include_usage: true,
         })

@@ -16,6 +16,10 @@ use crate::{Dialect, providers::simulated::RateStatus};
 pub(super) struct OpenAi;
 
 impl Protocol for OpenAi {
+    fn dialect(&self) -> Dialect {
+        Dialect::OpenAi
+    }
+
     fn ask(&self, request: &Parts, body: &Value) -> Result<Ask, Refusal> {
         if bearer(request) == Some(BAD_KEY) {
             return Err(Refusal::BadKey);
@@ -25,13 +29,10 @@ impl Protocol for OpenAi {
         let messages = list_field(body, "messages")
             .ok_or_else(|| Refusal::invalid("messages", "Missing required parameter: 'messages'."))?;
         examine(Dialect::OpenAi, model, body)?;
-        let tool = list_field(body, "tools").and_then(|tools| text_field(tools[0].get("function")?, "name"));
         Ok(Ask {
             model: model.to_owned(),
             stream: body["stream"] == true,
             max_tokens: count_field(body, "max_completion_tokens").or_else(|| count_field(body, "max_tokens")),
-            tool: tool.map(str::to_owned),
-            after_tool: messages.last().is_some_and(|last| last["role"] == "tool"),
             prefilled: messages.last().is_some_and(|last| last["role"] == "assistant"),
             include_usage: body["stream_options"]["include_usage"] == true,
         })

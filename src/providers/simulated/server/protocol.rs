@@ -6,12 +6,21 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request::Parts};
 use serde_json::Value;
 
 use crate::{
-    providers::simulated::{Fault, RateStatus, answer::Voice, handle::Call},
+    Dialect,
+    providers::simulated::{
+        Fault, RateStatus,
+        answer::{Voice, pieces},
+        handle::Call,
+        heed::Called,
+    },
     wall_clock,
 };
 
 /// How a provider writes requests, answers and errors.
 pub(super) trait Protocol: fmt::Debug + Send + Sync {
+    /// The dialect that it writes.
+    fn dialect(&self) -> Dialect;
+
     /// Reads a request, or says what the provider would say against it.
     fn ask(&self, request: &Parts, body: &Value) -> Result<Ask, Refusal>;
 
@@ -49,10 +58,6 @@ pub(super) struct Ask {
     pub(super) model: String,
     pub(super) stream: bool,
     pub(super) max_tokens: Option<u32>,
-    /// The first tool on offer.
-    pub(super) tool: Option<String>,
-    /// The conversation ends with the result of a tool.
-    pub(super) after_tool: bool,
     /// The conversation ends with a turn of the model's.
     pub(super) prefilled: bool,
     /// OpenAI only: a last chunk with the usage.
@@ -136,14 +141,13 @@ pub(super) struct ToolCall {
 }
 
 impl Answer {
-    pub(super) fn new(call: &Call, ask: Ask, request_id: String, prompt_tokens: u64) -> Self {
+    pub(super) fn new(call: &Call, ask: Ask, called: Option<Called>, request_id: String, prompt_tokens: u64) -> Self {
         let id = format!("{:024x}", call.number);
-        let arguments = call.voice.tool_arguments().filter(|_| !ask.after_tool);
-        let tool = ask.tool.zip(arguments).map(|(name, input)| ToolCall {
+        let tool = called.map(|Called { name, arguments }| ToolCall {
             id: id.clone(),
             name,
-            input: input.clone(),
-            pieces: pieces(&input.to_string()),
+            pieces: pieces(&arguments.to_string()),
+            input: arguments,
         });
         let tokens = match (&call.plan.fault, &tool) {
             (Some(Fault::Empty), _) => 0,
@@ -175,12 +179,6 @@ impl Answer {
     pub(super) fn text(&self) -> String {
         (0..self.tokens).map(|index| self.piece(index)).collect()
     }
-}
-
-/// Pieces of some eight characters, as arguments are streamed.
-fn pieces(text: &str) -> Vec<String> {
-    let letters: Vec<char> = text.chars().collect();
-    letters.chunks(8).map(|piece| piece.iter().collect()).collect()
 }
 
 /// A status that a script names; one that no HTTP answer can have is a 500.

@@ -18,7 +18,8 @@ use super::{
     protocol::{Answer, Ask, Protocol, Refusal, set, status_code},
 };
 use crate::{
-    providers::simulated::{Fault, RateStatus, Simulated, answer::tokens_of, handle::Call},
+    LlmRequest, Wire,
+    providers::simulated::{Fault, RateStatus, Simulated, answer::tokens_of, handle::Call, heed::Called},
     wall_clock,
 };
 
@@ -78,8 +79,12 @@ where
     }
     // Only Gemini has a second form of streams.
     let framed = !parts.uri.path().contains(":streamGenerateContent") || gemini::wants_sse(&parts);
-    let call = provider.shared.begin(Instant::now(), prompt_tokens, ask.max_tokens, None);
-    act(protocol, call, ask, prompt_tokens, framed, reset).await
+    let mut call = provider.shared.begin(Instant::now(), prompt_tokens, ask.max_tokens, None);
+    // What is said of the conversation, the checks have understood: what the decoder makes of it is no reason to refuse.
+    let wire =
+        Wire::new(protocol.dialect(), body).map(|wire| LlmRequest::from(wire.path(ask.model.as_str(), ask.stream)));
+    let called = wire.ok().and_then(|request| call.heed(request.chat().ok()?));
+    act(protocol, call, ask, called, prompt_tokens, framed, reset).await
 }
 
 /// Acts out the plan of a call.
@@ -87,6 +92,7 @@ async fn act(
     protocol: &'static dyn Protocol,
     mut call: Call,
     ask: Ask,
+    called: Option<Called>,
     prompt_tokens: u64,
     framed: bool,
     reset: impl FnOnce(),
@@ -124,7 +130,7 @@ async fn act(
     protocol.headers(&mut headers, &request_id, &call.plan.rate, None);
     let stream = ask.stream && framed;
     let array = ask.stream && !framed;
-    let answer = Answer::new(&call, ask, request_id, prompt_tokens);
+    let answer = Answer::new(&call, ask, called, request_id, prompt_tokens);
     let mut response = if stream {
         respond(StatusCode::OK, SSE, Play::stream(call, protocol, answer))
     } else {

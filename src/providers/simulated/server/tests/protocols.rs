@@ -322,6 +322,78 @@ async fn tools_are_called_once_and_then_answered() {
 }
 
 #[tokio::test]
+async fn what_a_request_holds_the_model_to_is_what_it_gets() {
+    let server = start(provider()).await;
+    let schema = json!({"type": "object", "properties": {"days": {"type": "integer", "minimum": 3}}, "required": ["days"],
+        "additionalProperties": false});
+    let answer = json!({"days": 3});
+    let with = |path, stream, more: Value| {
+        let mut body = body_for(path, stream);
+        more.as_object().unwrap().iter().for_each(|(name, value)| body[name] = value.clone());
+        let bytes = body.to_string();
+        let address = server.addr();
+        async move { send(address, request(path, bytes.as_bytes())).await.unwrap() }
+    };
+    let parsed = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_else(|e| panic!("{e}: {text}"));
+    let joined = |got: &Got, at: &str| -> String {
+        got.events().iter().filter_map(|event| event.pointer(at)?.as_str().map(str::to_owned)).collect()
+    };
+
+    let tools =
+        json!([{"name": "other", "input_schema": {"type": "object"}}, {"name": "plan", "input_schema": schema}]);
+    for choice in [json!({"type": "tool", "name": "plan"}), json!({"type": "any"})] {
+        let named = choice["type"] == "tool";
+        let more = json!({"tools": tools, "tool_choice": choice});
+        let block = with(MESSAGES, false, more.clone()).await.json()["content"][0].clone();
+        let expected = if named { ("plan", &answer) } else { ("other", &json!({})) };
+        assert_eq!((block["name"].as_str().unwrap(), &block["input"]), expected);
+        let got = with(MESSAGES, true, more).await;
+        assert_eq!(parsed(&joined(&got, "/delta/partial_json")), *expected.1);
+    }
+    let shape = json!({"output_config": {"format": {"type": "json_schema", "schema": schema}}});
+    let text = with(MESSAGES, false, shape.clone()).await.json()["content"][0]["text"].clone();
+    assert_eq!(parsed(text.as_str().unwrap()), answer);
+    assert_eq!(parsed(&joined(&with(MESSAGES, true, shape).await, "/delta/text")), answer);
+
+    let tool = |name: &str| json!({"type": "function", "function": {"name": name, "parameters": schema}});
+    let tools = json!([tool("other"), tool("plan")]);
+    for (choice, name) in [
+        (json!("required"), "other"),
+        (json!({"type": "function", "function": {"name": "plan"}}), "plan"),
+        (json!({"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [tool("plan")]}}), "plan"),
+    ] {
+        let more = json!({"tools": tools, "tool_choice": choice});
+        let whole = with(CHAT, false, more.clone()).await.json();
+        let call = &whole["choices"][0]["message"]["tool_calls"][0]["function"];
+        assert_eq!((call["name"].as_str(), parsed(call["arguments"].as_str().unwrap())), (Some(name), answer.clone()));
+        assert_eq!(whole["choices"][0]["finish_reason"], "tool_calls");
+        let got = with(CHAT, true, more).await;
+        assert_eq!(parsed(&joined(&got, "/choices/0/delta/tool_calls/0/function/arguments")), answer);
+    }
+    let json_schema = json!({"name": "plan", "schema": schema, "strict": true});
+    let shape = json!({"response_format": {"type": "json_schema", "json_schema": json_schema}});
+    let text = with(CHAT, false, shape.clone()).await.json()["choices"][0]["message"]["content"].clone();
+    assert_eq!(parsed(text.as_str().unwrap()), answer);
+    assert_eq!(parsed(&joined(&with(CHAT, true, shape).await, "/choices/0/delta/content")), answer);
+
+    let declaration = |name: &str| json!({"name": name, "parameters": {"type": "OBJECT", "properties": {"days": {"type": "INTEGER", "minimum": 3}}}});
+    let calling = json!({"mode": "ANY", "allowedFunctionNames": ["plan"]});
+    let more = json!({"tools": [{"functionDeclarations": [declaration("other"), declaration("plan")]}],
+        "toolConfig": {"functionCallingConfig": calling}});
+    let shape = json!({"generationConfig": {"responseMimeType": "application/json", "responseSchema": declaration("")["parameters"]}});
+    for (path, stream) in [(GENERATE, false), (GENERATE_STREAM, true)] {
+        let got = with(path, stream, more.clone()).await;
+        let first = if stream { got.events()[0].clone() } else { got.json() };
+        let call = &first["candidates"][0]["content"]["parts"][0]["functionCall"];
+        assert_eq!((call["name"].as_str(), &call["args"]), (Some("plan"), &answer));
+        let got = with(path, stream, shape.clone()).await;
+        let at = "/candidates/0/content/parts/0/text";
+        let text = if stream { joined(&got, at) } else { got.json().pointer(at).unwrap().as_str().unwrap().to_owned() };
+        assert_eq!(parsed(&text), answer);
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_the_caller_cut_short_says_so() {
     let server = start(provider().tokens(50..=50)).await;
     for (path, limit, reason) in [(MESSAGES, "max_tokens", "max_tokens"), (CHAT, "max_tokens", "length")] {

@@ -1,0 +1,122 @@
+//! What a request holds its model to: a tool that it must call, a shape that its answer must have.
+
+use serde_json::{Map, Value, json};
+
+use super::{answer::pieces, handle::Call, instance::instance};
+use crate::{
+    Dialect,
+    chat::{Chat, Extra, Part, Role, Tool, ToolChoice},
+};
+
+/// A tool call that an answer makes.
+#[derive(Debug)]
+pub(super) struct Called {
+    pub(super) name: String,
+    pub(super) arguments: Value,
+}
+
+impl Call {
+    /// Does what the request holds its model to: gives the tool call that the answer is, or has it say JSON of the shape that
+    /// is asked for.
+    pub(super) fn heed(&mut self, chat: &Chat) -> Option<Called> {
+        let called = self.called(chat);
+        if called.is_none() && !self.voice.says_json() {
+            self.say(chat);
+        }
+        called
+    }
+
+    /// Says JSON, where the request asks for it. What was written as JSON is said as it is.
+    fn say(&mut self, chat: &Chat) {
+        let Some(output) = &chat.output else { return };
+        let filler = self.voice.filler();
+        let made = match output.schema.as_ref().map(|schema| schema.value()) {
+            Some(Ok(schema)) => instance(&schema, &filler),
+            None => json!({ "answer": filler }),
+            Some(Err(_)) => return,
+        };
+        let said = pieces(&made.to_string());
+        let whole = u32::try_from(said.len()).unwrap_or(u32::MAX);
+        self.voice.set_pieces(said);
+        self.plan.tokens = chat.max_tokens.map_or(whole, |most| whole.min(most));
+        self.cut_short = self.plan.tokens < whole;
+    }
+
+    fn called(&self, chat: &Chat) -> Option<Called> {
+        let tool = match &chat.tool_choice {
+            Some(ToolChoice::None) => return None,
+            Some(ToolChoice::Named(name)) => chat.tools.iter().find(|tool| tool.name == *name)?,
+            Some(ToolChoice::Required) => next(chat)?,
+            _ => {
+                // It may, and does where it was told to.
+                let said = self.voice.tool_arguments()?;
+                let answered =
+                    |last: &crate::chat::Message| last.content.iter().any(|part| matches!(part, Part::ToolResult(_)));
+                let tool = chat.tools.first().filter(|_| !chat.messages.last().is_some_and(answered))?;
+                let made = || arguments(tool, &self.voice.filler());
+                let arguments = if said.is_object() { said.clone() } else { made() };
+                return Some(Called { name: tool.name.clone(), arguments });
+            }
+        };
+        let said = self.voice.tool_arguments().filter(|said| fits(said, tool));
+        let arguments = said.cloned().unwrap_or_else(|| arguments(tool, &self.voice.filler()));
+        Some(Called { name: tool.name.clone(), arguments })
+    }
+}
+
+/// The first tool on offer that the conversation has not seen called, else the last one: an agent that requires calls
+/// comes to its last tool, which is the one that gives its answer.
+fn next(chat: &Chat) -> Option<&Tool> {
+    let allowed = allowed(chat);
+    let may =
+        |tool: &&Tool| !tool.runs_at_provider() && allowed.as_ref().is_none_or(|names| names.contains(&tool.name));
+    let mut offered = chat.tools.iter().filter(may).peekable();
+    offered.peek()?;
+    let turns = || chat.messages.iter().filter(|message| message.role == Role::Assistant);
+    // Some frameworks write calls as text.
+    let seen = |tool: &Tool| {
+        turns().any(|turn| turn.tool_calls().any(|call| call.name == tool.name) || turn.text().contains(&*tool.name))
+    };
+    let last = offered.clone().last();
+    offered.find(|tool| !seen(tool)).or(last)
+}
+
+/// The tools that may be called, where the request names some of those on offer.
+fn allowed(chat: &Chat) -> Option<Vec<String>> {
+    let Extra { dialect, fields } = chat.extra.as_ref()?;
+    let fields = match dialect {
+        Dialect::OpenAi => fields.get("tool_choice")?,
+        Dialect::Gemini => fields.get("toolConfig").or_else(|| fields.get("tool_config"))?,
+        Dialect::Anthropic => return None,
+    };
+    let fields: Value = serde_json::from_str(fields.get()).ok()?;
+    let names: Vec<String> = match dialect {
+        Dialect::OpenAi => {
+            let tools = fields["allowed_tools"]["tools"].as_array()?;
+            tools.iter().filter_map(|tool| tool["function"]["name"].as_str()).map(str::to_owned).collect()
+        }
+        _ => {
+            let calling =
+                ["functionCallingConfig", "function_calling_config"].iter().find_map(|name| fields.get(name))?;
+            let names = ["allowedFunctionNames", "allowed_function_names"].iter().find_map(|name| calling.get(name))?;
+            names.as_array()?.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+        }
+    };
+    (!names.is_empty()).then_some(names)
+}
+
+/// Arguments that satisfy the tool's schema.
+fn arguments(tool: &Tool, filler: &str) -> Value {
+    match tool.parameters.value() {
+        Ok(schema) if schema.is_object() => instance(&schema, filler),
+        _ => Value::Object(Map::new()),
+    }
+}
+
+/// Whether these arguments are for this tool: all that it requires, and nothing that it does not know.
+fn fits(said: &Value, tool: &Tool) -> bool {
+    let (Some(said), Ok(schema)) = (said.as_object(), tool.parameters.value()) else { return false };
+    let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let knows = |name: &String| schema["properties"].as_object().is_none_or(|known| known.contains_key(name));
+    required.into_iter().all(|name| said.contains_key(name)) && said.keys().all(knows)
+}
