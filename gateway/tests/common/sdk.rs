@@ -1,19 +1,20 @@
 //! The official SDKs that drive a gateway, and the clients and frameworks that are made of them.
 //!
-//! `STEADFAST_SDK_PYTHON` names a Python that has the packages of `sdk/requirements.txt` (default: `python3`), and
-//! `STEADFAST_SDK_NODE` a folder whose `node_modules` have those of `sdk/package.json`. A variable that names what does
-//! not have them fails the test; without the variable it says so and is skipped.
+//! `STEADFAST_SDK_PYTHON` names a Python that has the packages of `sdk/requirements.txt` (default: `python3`),
+//! `STEADFAST_SDK_CLIENTS` one that has those of `sdk/clients.txt` (default: `python3`), and `STEADFAST_SDK_NODE` a folder whose
+//! `node_modules` have those of `sdk/package.json`. A variable that names what does not have them fails the test; without the
+//! variable it says so and is skipped.
 
 use std::{path::Path, process::Command};
 
 /// A Python with the SDKs, about to run this script.
 pub fn python(script: &str) -> Option<Command> {
-    python_with(script, &["openai", "anthropic"])
+    python_with("STEADFAST_SDK_PYTHON", script, &["openai", "anthropic"])
 }
 
-/// A Python with these packages, about to run this script.
-pub fn python_with(script: &str, packages: &[&str]) -> Option<Command> {
-    let named = std::env::var("STEADFAST_SDK_PYTHON");
+/// The Python that this variable names, with these packages, about to run this script.
+pub fn python_with(variable: &str, script: &str, packages: &[&str]) -> Option<Command> {
+    let named = std::env::var(variable);
     let python = named.clone().unwrap_or_else(|_| "python3".to_owned());
     // Some of them take seconds to import: it is enough that they are there.
     let find =
@@ -22,7 +23,7 @@ pub fn python_with(script: &str, packages: &[&str]) -> Option<Command> {
     if !found.is_ok_and(|output| output.status.success()) {
         let problem = format!("{python} has not all of the packages {}", packages.join(", "));
         assert!(named.is_err(), "{problem}");
-        eprintln!("skipped: {problem} (STEADFAST_SDK_PYTHON)");
+        eprintln!("skipped: {problem} ({variable})");
         return None;
     }
     let mut command = Command::new(python);

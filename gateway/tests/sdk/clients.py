@@ -5,6 +5,7 @@
 
 import asyncio
 import json
+import logging
 import sys
 import time
 import warnings
@@ -19,6 +20,7 @@ from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
 
 warnings.simplefilter("ignore")
+logging.disable(logging.ERROR)
 set_tracing_disabled(True)
 litellm.telemetry = False
 litellm.suppress_debug_info = True
@@ -28,6 +30,7 @@ base = "http://" + address
 KEY = "sk-of-the-caller"
 MODEL = "any"
 HELLO = [{"role": "user", "content": "Who is Ada?"}]
+LOOP = asyncio.new_event_loop()
 failed = 0
 
 
@@ -66,7 +69,7 @@ def check(name):
         try:
             result = function()
             if asyncio.iscoroutine(result):
-                asyncio.run(result)
+                LOOP.run_until_complete(result)
             print(f"ok   {name} ({time.time() - begun:.2f} s)", flush=True)
         except BaseException as error:
             failed += 1

@@ -66,7 +66,8 @@ async fn run(mut client: Command, place: &str, gateway: &Served, more: Option<&s
 }
 
 async fn python(place: &str, gateway: &Served) {
-    if let Some(python) = sdk::python_with(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk/clients.py"), &PYTHON) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk/clients.py");
+    if let Some(python) = sdk::python_with("STEADFAST_SDK_CLIENTS", script, &PYTHON) {
         run(python, place, gateway, None).await;
     }
 }
