@@ -241,8 +241,8 @@ impl Stream for Resumed {
 
 /// Gives any leaf the promise that a response means that the first token is here.
 ///
-/// The leaves of this crate have it already; put this directly around a leaf of your own whose future resolves
-/// earlier. An answer without content, streamed or complete, becomes an error by its reason to finish:
+/// The leaves of this crate have it already, those made by [`provider_fn`](crate::provider_fn) too; put this directly around
+/// a `Service` of your own whose future resolves earlier. An answer without content, streamed or complete, becomes an error by its reason to finish:
 /// [`EmptyAnswer`](ErrorKind::EmptyAnswer), [`ContentPolicy`](ErrorKind::ContentPolicy),
 /// [`Refusal`](ErrorKind::Refusal) and the like. See the [module docs](self).
 ///
@@ -253,11 +253,11 @@ impl Stream for Resumed {
 ///
 /// ```
 /// use futures_util::stream;
-/// use steadfast::{CommitOnFirstTokenLayer, ErrorKind, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, provider_fn};
-/// use tower::{ServiceBuilder, ServiceExt};
+/// use steadfast::{CommitOnFirstTokenLayer, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse};
+/// use tower::{ServiceBuilder, ServiceExt, service_fn};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-/// let leaf = provider_fn(|_| async {
+/// let leaf = service_fn(|_: LlmRequest| async {
 ///     let broken = Err(LlmError::new(ErrorKind::Overloaded, "overloaded, said under a 200"));
 ///     Ok::<_, LlmError>(LlmResponse::new(LlmBody::from_frames(stream::iter([broken]))))
 /// });
@@ -370,8 +370,8 @@ pub struct CommitFuture<S: Service<LlmRequest>> {
     call: Call<S, S::Future>,
     /// How far, and what was asked. `None`: what comes is handed on.
     hold: Option<(CommitPoint, LlmRequest)>,
-    /// The response whose body is being held back, without it.
-    held: Option<Box<(LlmResponse, Commit)>>,
+    /// The answer that is being held back.
+    held: Option<Box<Held>>,
 }
 
 impl<S> Future for CommitFuture<S>
@@ -396,27 +396,51 @@ where
                     (Poll::Pending, _) | (_, None) => return polled,
                     (Poll::Ready(Ok(response)), Some(hold)) => (response, hold),
                 };
-                if !response.body().is_stream() {
-                    return match response
-                        .body()
-                        .finish_of_empty()
-                        .and_then(|finish| empty_answer(finish, Some(request)))
-                    {
-                        Some(error) => Poll::Ready(Err(broken(error, response))),
+                if !response.body().arrives_in_frames() {
+                    return match empty_whole(response, request) {
+                        Some(error) => Poll::Ready(Err(error)),
                         None => polled,
                     };
                 }
-                let body = std::mem::replace(response.body_mut(), LlmBody::from_text(""));
                 let Poll::Ready(Ok(response)) = polled else { unreachable!("it was seen a line above") };
-                this.held.insert(Box::new((response, Commit::new(body, *point, Some(request.clone())))))
+                this.held.insert(Held::new(response, *point, request.clone()))
             }
         };
-        let body = ready!(Pin::new(&mut held.1).poll(cx));
-        let (response, _) = *this.held.take().expect("it was polled a line above");
-        Poll::Ready(match body {
-            Ok(body) => Ok(response.map_body(|_| body)),
-            Err(error) => Err(broken(error, &response)),
-        })
+        let body = ready!(held.poll(cx));
+        let held = this.held.take().expect("it was polled a line above");
+        Poll::Ready(held.response_with(body))
+    }
+}
+
+/// What a complete answer without content means: see [`empty_answer`].
+pub(crate) fn empty_whole(response: &LlmResponse, request: &LlmRequest) -> Option<LlmError> {
+    let error = empty_answer(response.body().finish_of_empty()?, Some(request))?;
+    Some(broken(error, response))
+}
+
+/// An answer whose stream is held back until its commit point.
+pub(crate) struct Held {
+    response: LlmResponse,
+    commit: Commit,
+}
+
+impl Held {
+    pub(crate) fn new(mut response: LlmResponse, point: CommitPoint, request: LlmRequest) -> Box<Self> {
+        let body = std::mem::replace(response.body_mut(), LlmBody::from_text(""));
+        Box::new(Self { response, commit: Commit::new(body, point, Some(request)) })
+    }
+
+    /// Ready with the body once it may be seen, or with what broke it before.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<LlmBody, LlmError>> {
+        Pin::new(&mut self.commit).poll(cx)
+    }
+
+    /// The answer with that body.
+    pub(crate) fn response_with(self, body: Result<LlmBody, LlmError>) -> Result<LlmResponse, LlmError> {
+        match body {
+            Ok(body) => Ok(self.response.map_body(|_| body)),
+            Err(error) => Err(broken(error, &self.response)),
+        }
     }
 }
 

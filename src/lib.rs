@@ -147,7 +147,7 @@ pub use self::{
         timeout::{Timeout, TimeoutLayer},
     },
     ledger::Attempt,
-    providers::function::{ProviderFn, provider_fn},
+    providers::function::{ProviderFn, ProviderFuture, provider_fn},
     request::{Context, Dialect, LlmRequest, Wire, WireLimits},
     response::{Cached, CachedWhy, Degraded, DegradedReason, LlmResponse, ServedBy},
 };

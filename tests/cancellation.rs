@@ -164,7 +164,7 @@ async fn a_storm_of_callers_who_leave_holds_nothing_afterwards() {
                             None => return Ok(true),
                         }
                     }
-                    Ok::<_, LlmError>(!response.body().is_stream())
+                    Ok::<_, LlmError>(!response.body().arrives_in_frames())
                 };
                 match timeout(patience, call).await {
                     Ok(Ok(true)) => {}

@@ -12,6 +12,14 @@ mod custom_provider;
 #[path = "../examples/hyper.rs"]
 mod hyper_server;
 
+#[allow(dead_code, reason = "its `main` is not called here")]
+#[path = "../examples/own_http_client.rs"]
+mod own_http_client;
+
+#[allow(dead_code, reason = "its `main` is not called here")]
+#[path = "../examples/streaming_provider.rs"]
+mod streaming_provider;
+
 #[tokio::test(start_paused = true)]
 async fn custom_provider_survives_its_outage() -> Result<(), BoxError> {
     custom_provider::run().await
@@ -20,4 +28,14 @@ async fn custom_provider_survives_its_outage() -> Result<(), BoxError> {
 #[tokio::test]
 async fn hyper_server_answers_while_its_provider_is_down() -> Result<(), BoxError> {
     hyper_server::run().await
+}
+
+#[tokio::test]
+async fn own_http_client_carries_the_crates_leaf() -> Result<(), BoxError> {
+    own_http_client::run().await
+}
+
+#[tokio::test]
+async fn streaming_provider_is_whole_or_an_error() -> Result<(), BoxError> {
+    streaming_provider::run().await
 }

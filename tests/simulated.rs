@@ -52,7 +52,7 @@ async fn answers_are_the_same_everywhere() {
         for stream in [false, true] {
             let response = leaf.clone().oneshot(LlmRequest::prompt("Hi").stream(stream)).await;
             let response = response.unwrap_or_else(|error| panic!("{name}, stream {stream}: {error}"));
-            assert_eq!(response.body().is_stream(), stream, "{name}");
+            assert_eq!(response.body().arrives_in_frames(), stream, "{name}");
             let message = response.collect().await.unwrap();
             assert_eq!(message.text(), "Hello from afar, and from near", "{name}, stream {stream}");
             assert!(message.usage.is_some_and(|usage| usage.input > 0 && usage.output > 0), "{name}, stream {stream}");

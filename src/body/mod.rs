@@ -77,7 +77,9 @@ impl LlmBody {
         Self(Repr::Stream(Box::pin(Streaming::new(frames))))
     }
 
-    /// A stream of texts, whose end is the end of the answer. For clients whose own stream tells a cut from an end.
+    /// A stream of texts, whose end is the end of the answer. For clients whose own stream tells a cut from an end: one whose
+    /// stream ends in the same way after a cut, as async-openai's does, would pass half an answer for whole. For such a client
+    /// [the guide](crate::guide::getting_started) takes the end from the model's `finish_reason`.
     pub fn from_text_stream<S>(texts: S) -> Self
     where
         S: Stream<Item = Result<String, LlmError>> + Send + 'static,
@@ -92,9 +94,21 @@ impl LlmBody {
         Self(Repr::Complete { answer, taken: false })
     }
 
-    /// Whether the answer arrives piece by piece.
-    pub fn is_stream(&self) -> bool {
+    /// Returns true if the answer arrives frame by frame, false if it is here in whole.
+    ///
+    /// That is how this tier answers, and not what the caller asked for, which is
+    /// [`LlmRequest::is_stream`](crate::LlmRequest::is_stream): a [`Canned`](crate::providers::Canned) tier answers a request for a
+    /// stream in whole, and the body is a [`Stream`] of frames either way.
+    pub fn arrives_in_frames(&self) -> bool {
         matches!(self.0, Repr::Stream(_))
+    }
+
+    /// Returns what [`arrives_in_frames`](Self::arrives_in_frames) does.
+    #[deprecated(
+        note = "it says how the tier answers, not what the caller asked for: say `arrives_in_frames`, or ask the request"
+    )]
+    pub fn is_stream(&self) -> bool {
+        self.arrives_in_frames()
     }
 
     /// The reason to finish of a complete answer that has nothing in it; `None` for any other body.
@@ -210,7 +224,7 @@ impl Stream for LlmBody {
 impl fmt::Debug for LlmBody {
     /// Says what kind of body it is, and nothing of what is in it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.is_stream() { "LlmBody::Stream" } else { "LlmBody::Complete" })
+        f.write_str(if self.arrives_in_frames() { "LlmBody::Stream" } else { "LlmBody::Complete" })
     }
 }
 

@@ -186,7 +186,7 @@ async fn a_complete_answer_is_one_frame_with_the_providers_bytes() {
     let raw = Bytes::from_static(b"{\"id\":1}");
     let mut body = LlmBody::from_wire(Dialect::OpenAi, raw.clone(), Message::assistant("a"));
     assert_eq!(body.wire(), Some((Dialect::OpenAi, &raw)));
-    assert!(!body.is_stream());
+    assert!(!body.arrives_in_frames());
     let frame = body.frame().await.unwrap().unwrap();
     assert_eq!(frame.raw(), Some((Dialect::OpenAi, &raw)));
     assert_eq!(frame.progress(), Progress::End);

@@ -83,7 +83,7 @@ fn each_point_commits_on_its_own_event_and_on_none_before() {
 fn what_was_held_back_comes_first_and_the_rest_follows() {
     let items = [start(), Ok(Frame::text("a")), ping(), Ok(Frame::text("b")), finish(FinishReason::Stop), end()];
     let mut body = assert_ready!(commit(items, CommitPoint::FirstToken).poll()).unwrap();
-    assert!(body.is_stream());
+    assert!(body.arrives_in_frames());
     assert_eq!(there(&mut body), ["Start", "Text(1 bytes)", "KeepAlive", "Text(1 bytes)", "Finish(Stop)", "End"]);
 }
 
@@ -161,7 +161,8 @@ fn an_answer_without_content_fails_by_its_reason_to_finish() {
         let mut message = Message::assistant("");
         message.finish.clone_from(&reason);
         let leaf =
-            provider_fn(move |_| std::future::ready(Ok::<_, LlmError>(LlmResponse::from_message(message.clone()))));
+            provider_fn(move |_| std::future::ready(Ok::<_, LlmError>(LlmResponse::from_message(message.clone()))))
+                .inner_commits();
         let service = CommitOnFirstTokenLayer::new().layer(leaf);
         let result = tokio_test::block_on(service.oneshot(LlmRequest::prompt("hello")));
         assert_eq!(result.err().map(|error| error.kind()), kind, "{reason:?} complete");
@@ -285,6 +286,7 @@ where
         let response = LlmResponse::new(body).with_model("anthropic", "claude").with_request_id("req_1");
         std::future::ready(Ok::<_, LlmError>(response))
     })
+    .inner_commits()
 }
 
 #[tokio::test]
@@ -317,7 +319,7 @@ async fn an_empty_answer_tells_what_had_failed_before_it() {
             response.prepend_attempts(earlier.attempts().to_vec());
             Ok::<_, LlmError>(response.with_model("anthropic", "claude"))
         });
-        let service = CommitOnFirstTokenLayer::new().layer(leaf);
+        let service = CommitOnFirstTokenLayer::new().layer(leaf.inner_commits());
         let error = service.oneshot(LlmRequest::prompt("hello")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::EmptyAnswer);
         let tried: Vec<_> =
@@ -331,7 +333,7 @@ async fn an_empty_answer_tells_what_had_failed_before_it() {
 async fn the_layer_lets_complete_answers_and_errors_through() {
     let whole = provider_fn(|_| async { Ok::<_, LlmError>(LlmResponse::from_text("hello")) });
     let response = CommitOnFirstTokenLayer::new().layer(whole).oneshot(LlmRequest::prompt("hello")).await.unwrap();
-    assert!(!response.body().is_stream());
+    assert!(!response.body().arrives_in_frames());
     assert_eq!(response.text().await.unwrap(), "hello");
 
     let failing = provider_fn(|_| async { Err::<LlmResponse, _>(LlmError::new(ErrorKind::Auth, "no")) });
@@ -365,7 +367,8 @@ fn a_call_dropped_half_way_drops_the_stream() {
         });
         std::future::ready(Ok::<_, LlmError>(LlmResponse::new(LlmBody::from_frames(frames))))
     });
-    let mut call = task::spawn(CommitOnFirstTokenLayer::new().layer(leaf).oneshot(LlmRequest::prompt("hello")));
+    let mut call =
+        task::spawn(CommitOnFirstTokenLayer::new().layer(leaf.inner_commits()).oneshot(LlmRequest::prompt("hello")));
     assert_pending!(call.poll());
     assert!(!gone.load(Ordering::SeqCst));
     drop(call);

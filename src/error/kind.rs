@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use http::StatusCode;
+
 /// What kind of failure an [`LlmError`](crate::LlmError) is. What each layer does about a kind is in the
 /// [`Classifier`](crate::Classifier)'s table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -99,6 +101,36 @@ impl ErrorKind {
         Self::Exhausted,
         Self::Other,
     ];
+
+    /// Returns what an HTTP status means where nothing else is known of a failure, for a client of your own:
+    /// `LlmError::new(ErrorKind::from_status(status), words)`. The guide has it as [a table](crate::guide::getting_started). A
+    /// provider's body often says more, and this crate's leaves go by it. What is below 400 and no success is
+    /// [`Server`](Self::Server).
+    ///
+    /// ```
+    /// use http::StatusCode;
+    /// use steadfast::ErrorKind;
+    ///
+    /// assert_eq!(ErrorKind::from_status(StatusCode::TOO_MANY_REQUESTS), ErrorKind::RateLimited);
+    /// assert_eq!(ErrorKind::from_status(StatusCode::BAD_GATEWAY), ErrorKind::Server);
+    /// ```
+    pub fn from_status(status: StatusCode) -> Self {
+        match status.as_u16() {
+            401 | 403 => Self::Auth,
+            402 => Self::QuotaExhausted,
+            404 | 410 => Self::NotFound,
+            // 499: some servers say so when they gave up the request themselves.
+            408 | 499 | 504 | 524 => Self::Timeout,
+            // Both large SDKs repeat a conflict, so that it is the server's.
+            409 | 425 => Self::Server,
+            413 => Self::TooLarge,
+            429 => Self::RateLimited,
+            // 498: Groq's "capacity exceeded".
+            498 | 503 | 529 => Self::Overloaded,
+            400..=499 => Self::InvalidRequest,
+            _ => Self::Server,
+        }
+    }
 
     /// A stable name in `snake_case`, for logs and metric labels.
     pub fn name(self) -> &'static str {
@@ -273,5 +305,42 @@ impl ErrorKind {
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rows of the guide's table from a status to a kind.
+    fn rows() -> Vec<(Vec<u16>, String)> {
+        let guide = include_str!("../guide/getting_started.md");
+        let table = guide.split("| status | kind |").nth(1).expect("the guide has the table");
+        let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+        let row = |line: &str| {
+            let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+            let statuses = cells[0].split(", ").flat_map(|part| match part.split_once(" to ") {
+                Some((first, last)) => first.parse().unwrap()..=last.parse().unwrap(),
+                None => part.parse().unwrap()..=part.parse().unwrap(),
+            });
+            (statuses.collect(), cells[1].split('`').nth(1).unwrap().to_owned())
+        };
+        rows.map(row).collect()
+    }
+
+    #[test]
+    fn the_guides_table_of_statuses_is_whole_and_true() {
+        let rows = rows();
+        for status in 400..=599 {
+            // The row that names the status itself stands before one that has it in a span.
+            let named = rows.iter().filter(|(statuses, _)| statuses.contains(&status));
+            let (_, kind) =
+                named.min_by_key(|(statuses, _)| statuses.len() > 20).unwrap_or_else(|| panic!("no {status}"));
+            assert_eq!(
+                *kind,
+                format!("{:?}", ErrorKind::from_status(StatusCode::from_u16(status).unwrap())),
+                "{status}"
+            );
+        }
     }
 }

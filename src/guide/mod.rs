@@ -2,7 +2,7 @@
 //!
 //! | | |
 //! |---|---|
-//! | [`getting_started`] | a first stack, an outage, a client of your own |
+//! | [`getting_started`] | a first stack, an outage, your own HTTP client, a client of your own, what a status means |
 //! | [`choosing_an_order`] | what each layer means at its place, and what changes elsewhere |
 //! | [`streams`] | when an answer has begun, and what to do when it breaks |
 //! | [`lesser_answers`] | what is served when the best is not there: smaller models, kept answers, people |

@@ -22,7 +22,7 @@ async fn a_stream_is_replayed_frame_by_frame_and_byte_by_byte() {
     assert!(first.cached().is_none());
     let first = frames(first).await;
     let again = call(&llm, ask()).await.unwrap();
-    assert!(again.body().is_stream());
+    assert!(again.body().arrives_in_frames());
     assert_eq!(frames(again).await, first);
     assert_eq!((first.0.len(), provider.calls(), provider.running()), (4, 1, 0));
     assert!(layer.handle().bytes() > 0);
@@ -34,7 +34,7 @@ async fn a_stream_answers_who_wants_it_whole_and_the_other_way_round() {
     let llm = CacheLayer::new().layer(provider.service());
     let said = text(&llm, ask()).await;
     let whole = call(&llm, ask().stream(false)).await.unwrap();
-    assert!(!whole.body().is_stream());
+    assert!(!whole.body().arrives_in_frames());
     assert!(whole.usage().is_some());
     assert_eq!(whole.text().await.unwrap(), said);
 

@@ -37,7 +37,7 @@ async fn a_follower_reads_a_stream_from_its_beginning_and_then_live() {
     sleep(100 * SECOND).await;
     assert_eq!(frames(first).await.0, rest.0);
     let replayed = call(&llm, stream()).await.unwrap();
-    assert_eq!((replayed.cached().unwrap().why, replayed.body().is_stream()), (CachedWhy::Replayed, true));
+    assert_eq!((replayed.cached().unwrap().why, replayed.body().arrives_in_frames()), (CachedWhy::Replayed, true));
     assert_eq!((frames(replayed).await.0.len(), provider.calls(), layer.handle().under_way()), (7, 1, 0));
 }
 

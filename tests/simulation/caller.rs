@@ -69,7 +69,7 @@ async fn whole(world: Arc<World>, ask: Ask) {
         return books.ended(id, Outcome::Left, None);
     }
     let is_task = response.task_id().is_some();
-    let read = match response.body().is_stream() {
+    let read = match response.body().arrives_in_frames() {
         true => read(&world, &ask, response.into_body()).await,
         false => response.text().await.map(|text| Read::Whole { text, restarted: false }),
     };

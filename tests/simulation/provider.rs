@@ -108,7 +108,7 @@ impl Service<LlmRequest> for Watched {
                 sleep_until(begins).await;
             }
             let response = inner.oneshot(request).await?;
-            Ok(response.map_body(|body| match body.is_stream() {
+            Ok(response.map_body(|body| match body.arrives_in_frames() {
                 true => LlmBody::from_frames(Carried { body, call: Some(call) }),
                 false => body,
             }))

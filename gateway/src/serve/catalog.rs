@@ -33,15 +33,17 @@ impl Catalog {
         }
     }
 
-    /// Each name once: those that the configuration spells out, then the tiers' models in order of preference. A pattern
-    /// is no name, but lets the models show that it stands for.
+    /// Each name once: those that the configuration spells out, then the tiers' models in order of preference, then the tiers'
+    /// own names. A pattern is no name, but lets those show that it stands for.
     fn names(&self) -> Vec<Arc<str>> {
         let names: Vec<Arc<str>> = match self {
             Self::Stack(stack) => {
                 let config = stack.config();
                 let spelled = config.models.keys().filter(|name| !name.ends_with('*')).map(|name| Arc::from(&**name));
-                let models = stack.tiers().into_iter().map(|tier| tier.model.unwrap_or(tier.name));
-                spelled.chain(models.filter(|model| serves(&config, model))).collect()
+                let tiers = stack.tiers();
+                let models = tiers.iter().map(|tier| tier.model.as_ref().unwrap_or(&tier.name));
+                let of_tiers = models.chain(tiers.iter().map(|tier| &tier.name)).filter(|name| serves(&config, name));
+                spelled.chain(of_tiers.cloned()).collect()
             }
             #[cfg(test)]
             Self::Fixed(names) => names.iter().map(|name| Arc::from(*name)).collect(),

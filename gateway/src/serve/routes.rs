@@ -1,4 +1,5 @@
-//! The paths. Queries are ignored: Claude Code asks for `/v1/messages?beta=true`.
+//! The paths. Queries are ignored: Claude Code asks for `/v1/messages?beta=true`. Those of the models' APIs may come without
+//! `/v1`, from clients that have it in their base URL.
 
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
@@ -9,7 +10,7 @@ use axum::{
     middleware::{Next, from_fn, from_fn_with_state},
     routing::{get, post},
 };
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
 use serde_json::{Value, json};
 use steadfast::{Dialect, ErrorKind, LlmError};
 use tokio::time::Instant;
@@ -38,7 +39,10 @@ impl Routes {
 
     /// Answers a request. Calls of models, which are nearly all there are, do not go by the router: it would cost as much as
     /// reading them.
-    pub(crate) fn answer<'a>(&self, common: &'a Common, request: Request<Body>) -> Answering<'a> {
+    pub(crate) fn answer<'a>(&self, common: &'a Common, mut request: Request<Body>) -> Answering<'a> {
+        if is_unversioned(request.uri().path()) {
+            add_version(request.uri_mut());
+        }
         if let Some(problem) = ambiguity(request.headers()) {
             let dialect = dialect_of(request.uri().path(), request.headers());
             let mut response = refusal::refuse(&LlmError::new(ErrorKind::InvalidRequest, problem), dialect);
@@ -76,6 +80,26 @@ impl Routes {
         })
     }
 }
+
+/// Returns true for a path of the models' APIs without its version: the clients of the AI SDK and LiteLLM have `/v1` in their
+/// base URL, and a user may leave it out there.
+fn is_unversioned(path: &str) -> bool {
+    const PATHS: [&str; 5] = ["/messages", "/messages/count_tokens", "/chat/completions", "/embeddings", "/models"];
+    !path.starts_with(VERSION) && (PATHS.contains(&path) || path.starts_with("/models/"))
+}
+
+/// Puts the version before a path, so that all that goes by paths sees one.
+fn add_version(uri: &mut Uri) {
+    let mut parts = uri.clone().into_parts();
+    let path = parts.path_and_query.as_ref().map_or("/", PathAndQuery::as_str);
+    // Neither fails: what stood there was valid.
+    parts.path_and_query = PathAndQuery::from_maybe_shared(format!("{VERSION}{path}")).ok();
+    if let Ok(versioned) = Uri::from_parts(parts) {
+        *uri = versioned;
+    }
+}
+
+const VERSION: &str = "/v1";
 
 /// Finds what could be read in two ways in a head that hyper takes.
 fn ambiguity(headers: &HeaderMap) -> Option<&'static str> {

@@ -35,17 +35,17 @@ def check(name):
 
 
 def a_create(name, **more):
-    more = {"model": "claude-sonnet-4-5", "max_tokens": 100, "messages": HELLO, **more}
+    more = {"model": "any", "max_tokens": 100, "messages": HELLO, **more}
     return A.messages.create(extra_headers=feature(name), **more)
 
 
 def o_create(name, **more):
-    more = {"model": "gpt-4o", "messages": HELLO, **more}
+    more = {"model": "any", "messages": HELLO, **more}
     return O.chat.completions.create(extra_headers=feature(name), **more)
 
 
 def a_stream(name):
-    more = {"model": "claude-sonnet-4-5", "max_tokens": 100, "messages": HELLO}
+    more = {"model": "any", "max_tokens": 100, "messages": HELLO}
     with A.messages.stream(extra_headers=feature(name), **more) as stream:
         text = "".join(stream.text_stream)
         return text, stream.get_final_message()

@@ -57,8 +57,9 @@ pub struct Config {
     pub gateway: Gateway,
     /// The models, in order of preference: the first is the primary.
     pub tiers: Vec<Tier>,
-    /// Which tiers serve callers that name a model; a name that ends in `*` stands for all that begin so. Default: every name
-    /// is served by all tiers in their order. Where there are names here, the gateway refuses all others; `'*'` allows them.
+    /// Which tiers serve callers that name a model; a name that ends in `*` stands for all that begin so. Default: a tier's name
+    /// or its model begins at that tier, every other name at the first. Under a pattern, too, a tier's name or model begins there,
+    /// if the pattern's tiers have it. Where there are names here, the gateway refuses all others; `'*'` allows them.
     pub models: BTreeMap<String, ModelName>,
     /// What each feature of the product may use.
     pub features: BTreeMap<String, Feature>,

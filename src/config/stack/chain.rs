@@ -54,7 +54,10 @@ pub(super) fn chain<S: TierLike>(
     };
     let all_open_unnamed = all_open(config.default_feature.as_ref());
     let families = config.family_table()?;
+    // Not in the chains of `routes`, which are as the file has them whatever a caller names.
+    let model = |tier: &Tier| tier.model.as_deref().unwrap_or(&tier.name).to_owned();
     let mut layer = primary_of(first, &families, makings)
+        .primary_model(model(first))
         .classifier(classifier(config))
         .events(makings.events.clone())
         .stream_break(unnamed)
@@ -71,7 +74,7 @@ pub(super) fn chain<S: TierLike>(
         layer = layer.budget(settings::retry_budget("fallback.budget", settings.budget)?);
     }
     for (tier, service) in tiers {
-        layer = layer.push(place_of(tier, &families, service));
+        layer = layer.push(place_of(tier, &families, service).model(model(tier)));
     }
     for (name, feature) in &config.features {
         check_level(config, &format!("features.{name}"), feature)?;

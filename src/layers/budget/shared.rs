@@ -142,7 +142,7 @@ impl Shared {
         // A leaf that says nothing is taken for what it was asked for.
         let Some(model) = model else { return holds.price };
         let place = self.common.prices.place(provider, model);
-        if place.is_none() && (response.body().is_stream() || response.usage().is_some()) {
+        if place.is_none() && (response.body().arrives_in_frames() || response.usage().is_some()) {
             self.common.is_unpriced(provider, model);
         }
         place

@@ -156,7 +156,7 @@ impl Asked {
         let facts = Facts::of(&response, std::mem::take(&mut self.asker), self.life);
         // What a person has written is for whoever it was written to.
         let keep = self.keep(response.task_id().is_none());
-        if response.body().is_stream() {
+        if response.body().arrives_in_frames() {
             let limit = self.settings.max_answer;
             let body = std::mem::replace(response.body_mut(), LlmBody::from_text(""));
             let reader = Recording::begin(body, facts, lead, limit, Box::new(keep));

@@ -28,6 +28,16 @@ impl Chain {
         }
     }
 
+    /// The same tiers, beginning at the one in this place: the models after it follow, then those before it. Tiers where no
+    /// model answers come last, for they would keep the others from being asked.
+    pub(super) fn beginning_at(&self, place: usize, shared: &Shared) -> Self {
+        let first = self.tier(place);
+        let is_model = |tier: &usize| shared.facts(*tier).is_model();
+        let turned = (place + 1..self.len(shared)).chain(0..place).map(|place| self.tier(place)).filter(is_model);
+        let others = self.iter(shared).filter(|tier| *tier != first && !is_model(tier));
+        Self::Listed(std::iter::once(first).chain(turned).chain(others).collect())
+    }
+
     pub(super) fn len(&self, shared: &Shared) -> usize {
         match self {
             Self::All | Self::AllFrom(_) => shared.tiers(),
@@ -41,7 +51,7 @@ impl Chain {
     }
 
     /// Which tier stands at this place of the order.
-    fn tier(&self, place: usize) -> usize {
+    pub(super) fn tier(&self, place: usize) -> usize {
         match self {
             Self::AllFrom(first) if place == 0 => *first,
             Self::AllFrom(first) if place <= *first => place - 1,

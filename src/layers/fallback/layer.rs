@@ -204,8 +204,9 @@ impl FallbackLayer {
     /// Sets which tiers serve callers that name this model, in order, the primary among them by its name: three names of
     /// one client (a large model, a usual one, a small one for what runs in the background) are three chains. A name that
     /// ends in `*` stands for all that begin so; the longest that fits counts. Where the request's feature has a chain too,
-    /// only tiers of both are asked, in the model's order; if there are none, the feature's chain stands. Default: the name
-    /// of a model chooses nothing.
+    /// only tiers of both are asked, in the model's order; if there are none, the feature's chain stands. Where the name fits a
+    /// pattern and is one of its tiers' [own](Tier::model), the chain begins at that tier. Default: only the tiers' own names
+    /// choose anything.
     ///
     /// # Errors
     ///
@@ -219,6 +220,14 @@ impl FallbackLayer {
         let chain = self.indexes(&format!("models.{name}.tiers"), tiers)?;
         self.config.models.set(name, chain);
         Ok(self.changed())
+    }
+
+    /// Sets the model that answers at the primary, as [`Tier::model`] does: a request that names the primary begins there, also
+    /// where another tier has the same model.
+    #[must_use]
+    pub fn primary_model(mut self, model: impl Into<Arc<str>>) -> Self {
+        self.config.primary.model = Some(model.into());
+        self.changed()
     }
 
     /// Makes the primary ignore its own circuit, as [`Tier::last_resort`] does.

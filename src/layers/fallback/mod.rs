@@ -23,7 +23,8 @@
 //! - A tier that has said what it can do ([`Capabilities`]) is not asked what it cannot carry. That is no failure of
 //!   it: it costs no attempt, its circuit hears nothing, and the record says what it lacks. A route for what it would
 //!   have failed with is taken all the same. A request that no tier can carry fails at once, with the fields and the tiers named.
-//! - Callers that name a [model](FallbackLayer::model) get that model's own chain, within what their feature may use.
+//! - Callers that name a [model](FallbackLayer::model) get that model's own chain, within what their feature may use. Those
+//!   that name a tier, or the [model of one](Tier::model), begin there.
 //! - Tiers have [levels](Tier::level) of service, from 1 (full) to 5 (a fixed sentence). A feature can say how far down
 //!   it may go; a request that was [stepped down](crate::Context::min_level), by a budget or by hand, leaves the better
 //!   tiers out. Where nothing answers further down the step-down gives way, unless the feature

@@ -23,7 +23,7 @@ impl Outlook {
         let Some(tier) = shared.place(tier) else { return false };
         request.goes_anywhere()
             && (shared.config.session == SessionPolicy::Free || request.session_id().is_none())
-            && shared.listed(request).is_none_or(|tiers| tiers.contains(&tier))
+            && shared.chain(request).iter(&shared).any(|other| other == tier)
             && unable(&shared, request).iter().all(|unable| unable.tier != tier)
     }
 }

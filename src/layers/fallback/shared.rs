@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::{
     AllOpen, SessionPolicy, StreamBreak,
+    chain::Chain,
     handle::Current,
     layer::{Config, LevelPolicy},
     models::Named,
@@ -34,6 +35,8 @@ pub(super) struct Shared {
     pub(super) ramp: Ramp,
     /// Whether any tier has said what it can do.
     pub(super) limited: bool,
+    /// Whether any tier has said which model answers there.
+    has_models: bool,
     /// Whether none of that, nor what a feature says of levels, can keep a usual request from its way.
     plain: bool,
     /// Whether a refusal of one tier's model is put to another.
@@ -63,13 +66,14 @@ impl Shared {
             && config.others.is_none()
             && config.models.is_empty()
             && config.session == SessionPolicy::Free;
-        let limited = std::iter::once(&config.primary)
-            .chain(config.tiers.iter().map(|tier| &tier.facts))
-            .any(|facts| facts.capabilities.is_limited());
+        let facts = || std::iter::once(&config.primary).chain(config.tiers.iter().map(|tier| &tier.facts));
+        let limited = facts().any(|facts| facts.capabilities.is_limited());
+        let has_models = facts().any(|facts| facts.model.is_some());
         Self {
             simple,
             ramp: Ramp::new(config.ramp.clone()),
             limited,
+            has_models,
             plain: simple
                 && !limited
                 && config.levels.is_empty()
@@ -136,16 +140,43 @@ impl Shared {
         (0..self.tiers()).filter(|tier| self.facts(*tier).human).collect()
     }
 
-    /// The chain of a request's feature, of the model that it names, or what both have; `None` for all tiers.
-    pub(super) fn listed(&self, request: &LlmRequest) -> Option<Arc<[usize]>> {
+    /// The tiers that a request may go to, in order.
+    pub(super) fn chain(&self, request: &LlmRequest) -> Chain {
+        let chain = self.listed(request);
+        match self.place_asked(&chain, request) {
+            None => chain,
+            Some(place) => chain.beginning_at(place, self),
+        }
+    }
+
+    /// The chain of a request's feature, of the model that it names, or what both have.
+    fn listed(&self, request: &LlmRequest) -> Chain {
         let model = self.named(request).map(|named| &named.tiers);
-        match (self.of_feature(request), model) {
+        let tiers = match (self.of_feature(request), model) {
             (Some(may), Some(wanted)) => {
                 let both: Arc<[usize]> = wanted.iter().copied().filter(|tier| may.contains(tier)).collect();
                 Some(if both.is_empty() { may.clone() } else { both })
             }
             (one, other) => one.or(other).cloned(),
+        };
+        tiers.map_or(Chain::All, Chain::Listed)
+    }
+
+    /// Where in a chain the tier stands that the request names, by the tier's name or its model, if others stand before it.
+    /// A chain for exactly this name is as it was set.
+    fn place_asked(&self, chain: &Chain, request: &LlmRequest) -> Option<usize> {
+        if !self.has_models {
+            return None;
         }
+        let asked = request.model()?;
+        if self.named(request).is_some_and(|named| *named.pattern == *asked) {
+            return None;
+        }
+        let named = |facts: &TierFacts| facts.model.is_some() && *facts.name == *asked;
+        let has = |facts: &TierFacts| facts.model.as_deref() == Some(asked);
+        let place = chain.iter(self).position(|tier| named(self.facts(tier)));
+        let place = place.or_else(|| chain.iter(self).position(|tier| has(self.facts(tier))));
+        place.filter(|place| *place > 0)
     }
 
     /// The chain of a request's feature.
@@ -162,12 +193,17 @@ impl Shared {
         self.config.models.of(request.model()?)
     }
 
-    /// By what the request's session is known: each model that has a chain of its own is a session of its own there.
+    /// By what the request's session is known: each model that has a chain of its own, or a tier to begin at, is a session of
+    /// its own there.
     fn session_key<'a>(&self, request: &'a LlmRequest) -> Option<Cow<'a, str>> {
         let session = request.session_id()?;
-        Some(match self.named(request) {
-            None => session.into(),
-            Some(named) => format!("{session}\0{}", named.pattern).into(),
+        let chain = self.listed(request);
+        let asked = self.place_asked(&chain, request).map(|place| self.name(chain.tier(place)));
+        Some(match (self.named(request), asked) {
+            (None, None) => session.into(),
+            (Some(named), None) => format!("{session}\0{}", named.pattern).into(),
+            (None, Some(asked)) => format!("{session}\0\0{asked}").into(),
+            (Some(named), Some(asked)) => format!("{session}\0{}\0{asked}", named.pattern).into(),
         })
     }
 
@@ -175,7 +211,10 @@ impl Shared {
     /// walk while the primary answers.
     #[inline]
     pub(super) fn is_simple(&self, request: &LlmRequest) -> bool {
-        self.simple && !self.ramp.is_running() && self.all_open(request) == AllOpen::Fail
+        self.simple
+            && !self.ramp.is_running()
+            && self.all_open(request) == AllOpen::Fail
+            && self.place_asked(&Chain::All, request).is_none()
     }
 
     /// What happens when every circuit is open for the request.
@@ -188,7 +227,7 @@ impl Shared {
     #[inline]
     pub(super) fn takes(&self, request: &LlmRequest, response: &LlmResponse) -> bool {
         let always = self.config.stream_break == StreamBreak::Fail && self.config.stream_breaks.is_empty();
-        always || !response.body().is_stream() || self.stream_break(request) == StreamBreak::Fail
+        always || !response.body().arrives_in_frames() || self.stream_break(request) == StreamBreak::Fail
     }
 
     /// What happens when the request's stream breaks.
@@ -244,6 +283,7 @@ impl Shared {
             && !self.config.orders.any()
             && [context.min_level, context.worst_level] == [BEST_LEVEL, WORST_LEVEL]
             && request.goes_anywhere()
+            && self.place_asked(&Chain::All, request).is_none()
     }
 
     /// What was said by hand, where anything was.

@@ -19,6 +19,8 @@ pub struct Tier {
 #[derive(Clone, Debug)]
 pub(super) struct TierFacts {
     pub(super) name: Arc<str>,
+    /// The model that answers here; a request that names it begins here.
+    pub(super) model: Option<Arc<str>>,
     pub(super) capabilities: Capabilities,
     pub(super) last_resort: bool,
     pub(super) level: u8,
@@ -33,6 +35,7 @@ impl TierFacts {
         let capabilities = Capabilities::new();
         Self {
             name,
+            model: None,
             capabilities,
             last_resort: false,
             level: BEST_LEVEL,
@@ -68,6 +71,15 @@ impl Tier {
         let mut facts = TierFacts::new(name.into());
         facts.calls_nobody = crate::providers::calls_nobody::<S>();
         Self { service: BoxCloneSyncService::new(service.map_err(Into::into)), facts }
+    }
+
+    /// Sets the model that answers here. A request that [names](LlmRequest::model) it, or the tier, begins at this tier: it goes
+    /// on to the models after it, then to those before it, and at last to tiers where no model answers. Default: none, so that
+    /// no name leads here.
+    #[must_use]
+    pub fn model(mut self, model: impl Into<Arc<str>>) -> Self {
+        self.facts.model = Some(model.into());
+        self
     }
 
     /// Sets what the tier can do: a request that needs more skips it. Default: unknown, so that every request may come.

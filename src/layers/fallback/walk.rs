@@ -77,7 +77,7 @@ impl Walk {
     pub(super) fn begin(shared: &Arc<Shared>, request: &LlmRequest, unable: Vec<Unable>) -> Result<Self, LlmError> {
         let mut chain = match request.is_human_required() {
             true => Chain::Listed(shared.human()),
-            false => shared.listed(request).map_or(Chain::All, Chain::Listed),
+            false => shared.chain(request),
         };
         if !request.is_human_required()
             && let Some(tier) = shared.session_tier(request)
@@ -403,7 +403,7 @@ impl Walk {
             return Err(Stop::Kind);
         }
         let mut stop = match self.chain {
-            Chain::Listed(_) => Stop::Policy,
+            Chain::Listed(_) if self.chain.len(&self.shared) < self.shared.tiers() => Stop::Policy,
             _ => Stop::LastTier,
         };
         let unknown_window = route.is_none() && class.failover == Failover::LargerWindow && self.window.is_none();

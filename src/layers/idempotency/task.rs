@@ -140,7 +140,7 @@ impl Task {
             response = response.with_possible_repeat();
         }
         let facts = Facts::kept_for(&response, asker, self.settings.ttl, Duration::ZERO);
-        if response.body().is_stream() {
+        if response.body().arrives_in_frames() {
             return self.streams(response, facts).await;
         }
         let body = response.body_mut();

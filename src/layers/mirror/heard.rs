@@ -60,7 +60,7 @@ impl Heard {
             tier: response.tier(),
             provider,
             model,
-            stream: response.body().is_stream(),
+            stream: response.body().arrives_in_frames(),
             first_token: Some(self.begun.elapsed()),
             attempts: response.served_by().attempts,
             usage: response.usage(),

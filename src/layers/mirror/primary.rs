@@ -36,7 +36,7 @@ impl Watch {
     /// The response is there. A stream is listened to until it ends.
     pub(super) fn answered(mut self, response: &mut LlmResponse) {
         self.0.heard.responds(response);
-        if !response.body().is_stream() {
+        if !response.body().arrives_in_frames() {
             return self.0.ends(RequestOutcome::Answered);
         }
         let overheard = Arc::new(Overheard(Mutex::new(Some(self.0))));

@@ -123,7 +123,7 @@ async fn listens(heard: &mut Heard, settings: &Settings, request: LlmRequest) ->
         }
     };
     heard.responds(&response);
-    if !response.body().is_stream() {
+    if !response.body().arrives_in_frames() {
         return Some(RequestOutcome::Answered);
     }
     let mut read = 0u32;

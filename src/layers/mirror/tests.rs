@@ -100,6 +100,7 @@ fn streams(takes: Duration, apart: Duration, frames: Vec<Result<Frame, LlmError>
             Ok::<_, LlmError>(LlmResponse::new(body).with_model("anthropic", "claude-sonnet-4-5"))
         }
     })
+    .inner_commits()
 }
 
 fn end() -> Result<Frame, LlmError> {

@@ -55,9 +55,10 @@ fn streams(
                 }
             });
             let body = LlmBody::from_frames(Box::pin(frames));
-            Ok(LlmResponse::new(body).with_model("anthropic", "claude-sonnet-4-5"))
+            Ok::<_, LlmError>(LlmResponse::new(body).with_model("anthropic", "claude-sonnet-4-5"))
         }
     })
+    .inner_commits()
 }
 
 fn end() -> Result<Frame, LlmError> {

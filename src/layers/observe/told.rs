@@ -88,7 +88,7 @@ impl Watch {
             Box::new(CachedAnswer { why, age, saved: self.told.cost(None, model.as_ref(), used.as_ref()) })
         });
         let cost_without_route = without_route(response.price_without_route(), usage.as_ref());
-        let stream = response.body().is_stream();
+        let stream = response.body().arrives_in_frames();
         let (failures, served_in) = (failures(attempts, tier.as_ref()), served_in(attempts, took, now));
         let (route, degraded) = (response.route_kept(), response.degraded());
         let ended = {

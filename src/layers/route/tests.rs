@@ -150,7 +150,8 @@ async fn savings_are_what_the_same_tokens_would_have_cost() {
                 LlmResponse::from_message(message)
             }
             true => {
-                let frames = [StreamEvent::Usage(usage), StreamEvent::End].map(|event| Ok(Frame::event(event)));
+                let text = StreamEvent::Text { index: 0, text: "hello".into() };
+                let frames = [text, StreamEvent::Usage(usage), StreamEvent::End].map(|event| Ok(Frame::event(event)));
                 LlmResponse::new(LlmBody::from_frames(futures_util::stream::iter(frames)))
             }
         };

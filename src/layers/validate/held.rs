@@ -36,7 +36,7 @@ enum Stage {
 
 impl Held {
     pub(super) fn new(mut response: LlmResponse, request: &LlmRequest) -> Self {
-        let stage = match response.body().is_stream() {
+        let stage = match response.body().arrives_in_frames() {
             false => Stage::Whole,
             true => {
                 Stage::Committing(Commit::new(take_body(&mut response), CommitPoint::Complete, Some(request.clone())))

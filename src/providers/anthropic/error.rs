@@ -2,7 +2,7 @@ use http::StatusCode;
 
 use crate::{
     ErrorKind,
-    providers::{http::Facts, sentences::Known, status::of_known_status},
+    providers::{http::Facts, sentences::Known},
 };
 
 /// Names an error: its exact code, then its type, then (for what the types lump together) a message that is known as a whole,
@@ -39,7 +39,7 @@ pub(super) fn classify(status: StatusCode, facts: &Facts, waits: bool) -> ErrorK
                 ErrorKind::InvalidRequest
             }
         }
-        _ => of_known_status(status),
+        _ => ErrorKind::from_status(status),
     }
 }
 

@@ -8,7 +8,6 @@ use crate::{
     providers::{
         http::{Facts, LONGEST_RATE_WAIT},
         sentences::Known,
-        status::of_known_status,
     },
     retry_after,
 };
@@ -56,7 +55,7 @@ pub(super) fn classify(status: StatusCode, facts: &Facts, wait: Option<Duration>
         Some("UNAVAILABLE") => ErrorKind::Overloaded,
         Some("DEADLINE_EXCEEDED" | "CANCELLED") => ErrorKind::Timeout,
         Some("INTERNAL" | "UNKNOWN" | "ABORTED" | "DATA_LOSS") => ErrorKind::Server,
-        _ => of_known_status(status),
+        _ => ErrorKind::from_status(status),
     }
 }
 

@@ -165,7 +165,7 @@ async fn gemini_says_model_and_stream_in_the_path() {
 async fn stream_resolves_at_the_first_token_and_holds_back_what_came_before() {
     let transport = Scripted::events(STREAM).header("request-id", "req_9");
     let mut response = ask_stream(anthropic(&transport)).await.unwrap();
-    assert!(response.body().is_stream());
+    assert!(response.body().arrives_in_frames());
     assert_eq!(transport.sent()["stream"], true);
     let mut raw = Vec::new();
     let mut events = Vec::new();

@@ -1,9 +1,6 @@
 use http::StatusCode;
 
-use crate::{
-    ErrorKind,
-    providers::{http::Facts, status::of_known_status},
-};
+use crate::{ErrorKind, providers::http::Facts};
 
 use super::sentences::{BAD_KEY, CONTEXT, NO_MODEL, OVER_TPM, OVERLOADED, POLICY, QUOTA, RATE, ROUTER, TIER_CAPACITY};
 
@@ -94,7 +91,7 @@ fn by_text(status: StatusCode, facts: &Facts) -> Option<ErrorKind> {
 }
 
 fn by_status(status: StatusCode, facts: &Facts) -> ErrorKind {
-    match of_known_status(status) {
+    match ErrorKind::from_status(status) {
         // A 429 that names nothing, and is no known message of a limit, was written by no API: the front is overloaded.
         ErrorKind::RateLimited if !facts.is_named() && !facts.says_only(&RATE) => ErrorKind::Overloaded,
         kind => kind,

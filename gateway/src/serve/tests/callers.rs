@@ -157,6 +157,48 @@ async fn models_are_listed_in_the_callers_form() {
     assert_eq!(server.get("/v1/models/none", &version).await.json()["error"]["type"], "not_found_error");
 }
 
+/// The AI SDK's and LiteLLM's clients ask for what stands after the base URL that they were given.
+#[tokio::test]
+async fn paths_without_their_version_are_the_same_paths() {
+    let providers = Providers::start().await;
+    let keys = || Some(keys_of(&[entry("one", "sk-one", ", requests_per_minute: 11")]));
+    let server = Server::with_keys(providers.both(), keys(), Settings::default()).await;
+    let key = [("authorization", "Bearer sk-one")];
+    for path in PATHS {
+        let short = path.strip_prefix("/v1").unwrap();
+        let denied = server.post(short, &[], &hello(false)).await;
+        assert_eq!((denied.status, denied.json()["type"] == "error"), (401, path == MESSAGES), "{denied:?}");
+        for stream in [false, true] {
+            let answer = server.post(&format!("{short}?beta=true"), &key, &hello(stream)).await;
+            assert_eq!((answer.status, answer.text().as_str()), (200, "Hello from afar"), "{answer:?}");
+            let id = answer.header("x-steadfast-request-id").unwrap();
+            let record = server.gateway.records.find(id).unwrap().json(false);
+            let dialect = if path == MESSAGES { "anthropic" } else { "openai" };
+            assert_eq!((record["key"].as_str(), record["dialect"].as_str()), (Some("one"), Some(dialect)), "{record}");
+        }
+    }
+    let version = ("anthropic-version", "2023-06-01");
+    for path in ["/models", "/models/gpt-4o", "/models/none"] {
+        let (short, long) =
+            (server.get(path, &[key[0], version]).await, server.get(&format!("/v1{path}"), &[key[0], version]).await);
+        assert_eq!((short.status, short.json()), (long.status, long.json()), "{path}");
+    }
+    let count = server.post("/messages/count_tokens", &key, &hello(false)).await;
+    assert_eq!((count.status, count.json()["estimated"].as_bool()), (200, Some(true)));
+    // Each of them was counted by the key's rate.
+    assert_eq!(server.post("/messages", &key, &hello(false)).await.status, 429);
+
+    let (short, long) = (
+        server.post("/embeddings", &key, &hello(false)).await,
+        server.post("/v1/embeddings", &key, &hello(false)).await,
+    );
+    assert_eq!((short.status, short.json()), (long.status, long.json()));
+    for path in ["/chat", "/messages/", "/v1/v1/messages", "/v1messages"] {
+        assert_eq!(server.post(path, &key, &hello(false)).await.status, 404, "{path}");
+    }
+    assert_eq!(server.get("/messages", &[]).await.status, 405);
+}
+
 #[tokio::test]
 async fn tokens_are_estimated_and_the_estimate_says_so() {
     let providers = Providers::start().await;

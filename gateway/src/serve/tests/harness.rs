@@ -164,10 +164,10 @@ pub(super) const CHAT: &str = "/v1/chat/completions";
 /// Both protocols, for tests that must hold for each.
 pub(super) const PATHS: [&str; 2] = [MESSAGES, CHAT];
 
-/// A request that both protocols take.
+/// A request that both protocols take. Its model is no tier's, so that it begins at the first of them.
 pub(super) fn hello(stream: bool) -> Value {
     json!({
-        "model": "claude-sonnet-4-5",
+        "model": "claude-of-the-caller",
         "max_tokens": 100,
         "messages": [{"role": "user", "content": "hello"}],
         "stream": stream,

@@ -34,7 +34,8 @@ async fn a_place_is_held_until_the_answer_ends_and_a_rate_knows_the_wait() {
     let leaf = provider_fn(move |_| {
         let response = response.lock().unwrap().take();
         async move { response.ok_or_else(|| LlmError::new(ErrorKind::Server, "no more")) }
-    });
+    })
+    .inner_commits();
     let mut llm = CallerBulkheadLayer::new().layer(leaf);
     let own = limits(Limits::new(1).requests_per_minute(2));
     let mut response = llm.call(ask("chat").extension(own.clone())).await.unwrap();

@@ -160,7 +160,8 @@ async fn a_stream_holds_its_slot_until_it_ends_breaks_or_is_dropped() {
     let leaf = provider_fn(move |_| {
         let next = responses.lock().unwrap().next();
         async move { next.ok_or_else(|| LlmError::new(ErrorKind::Other, "no more")) }
-    });
+    })
+    .inner_commits();
     let mut llm = BulkheadLayer::new().feature("chat", 1).layer(leaf);
     let handle = llm.handle();
 

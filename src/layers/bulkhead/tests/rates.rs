@@ -7,11 +7,11 @@ fn chat(max_tokens: u32) -> LlmRequest {
 }
 
 /// A leaf whose answers took so many tokens.
-fn uses(tokens: u64) -> impl Service<LlmRequest, Response = LlmResponse, Error = Infallible, Future: Send> + Clone {
+fn uses(tokens: u64) -> impl Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone {
     provider_fn(move |_| async move {
         let mut message = Message::assistant("hello");
         message.usage = Some(Usage::new(tokens, 0));
-        Ok(LlmResponse::from_message(message))
+        Ok::<_, Infallible>(LlmResponse::from_message(message))
     })
 }
 
@@ -68,7 +68,8 @@ async fn a_stream_is_charged_when_its_usage_is_known() {
     let leaf = provider_fn(move |_| {
         let response = response.lock().unwrap().take();
         async move { response.ok_or_else(|| LlmError::new(ErrorKind::Other, "no more")) }
-    });
+    })
+    .inner_commits();
     let mut llm = BulkheadLayer::new().feature("chat", Limits::new(9).tokens_per_minute(600)).layer(leaf);
     let mut response = llm.call(chat(600)).await.unwrap();
     feed.send(Ok(Frame::text("hello"))).unwrap();
@@ -87,7 +88,8 @@ async fn a_stream_that_is_left_or_breaks_is_charged_with_what_came() {
         let leaf = provider_fn(move |_| {
             let response = response.lock().unwrap().take();
             async move { response.ok_or_else(|| LlmError::new(ErrorKind::Other, "no more")) }
-        });
+        })
+        .inner_commits();
         let mut llm = BulkheadLayer::new().feature("chat", Limits::new(9).tokens_per_minute(6000)).layer(leaf);
         let mut response = llm.call(chat(1000)).await.unwrap();
         for event in events {

@@ -102,3 +102,140 @@ fn a_model_of_a_tier_that_is_not_there_is_refused() {
     assert_eq!(error.field(), "models.gpt-4o.tiers");
     assert!(FallbackLayer::new("a").model("gpt-4o", []).is_err());
 }
+
+/// Three tiers that have said their models, each with what it does, and a fixed sentence between them.
+fn named(leaves: [Strict; 2]) -> FallbackLayer {
+    let [usual, small] = leaves;
+    FallbackLayer::new("large")
+        .primary_model("opus")
+        .push(Tier::new("sorry", Canned::text("In a minute, please.")).model("sorry").level(5))
+        .push(Tier::new("usual", usual).model("sonnet"))
+        .push(Tier::new("small", small).model("haiku"))
+}
+
+fn order(response: &LlmResponse) -> Vec<String> {
+    let failed = response.attempts().iter().map(|step| step.tier.as_deref().unwrap_or("none").to_owned());
+    failed.chain([tier_of(response)]).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tiers_name_or_model_is_where_a_request_begins() {
+    let llm = named([Strict::new(), Strict::new()]).layer(Strict::new());
+    for (model, tier) in [
+        ("opus", "large"),
+        ("large", "large"),
+        ("sonnet", "usual"),
+        ("usual", "usual"),
+        ("haiku", "small"),
+        ("small", "small"),
+        ("sorry", "sorry"),
+        ("sonne", "large"),
+        ("", "large"),
+    ] {
+        let response = llm.clone().oneshot(naming(model)).await.unwrap();
+        assert_eq!((tier_of(&response).as_str(), response.attempts().len()), (tier, 0), "{model}");
+    }
+}
+
+/// A layer whose tiers have said no models is as before: the names of its tiers are nobody's to ask for.
+#[tokio::test(start_paused = true)]
+async fn tiers_without_a_model_are_not_begun_at() {
+    let llm = FallbackLayer::new("large").tier("usual", Strict::new()).layer(Strict::new());
+    assert_eq!(tier_of(&llm.oneshot(naming("usual")).await.unwrap()), "large");
+}
+
+#[tokio::test(start_paused = true)]
+async fn models_after_the_named_tier_come_first_then_those_before_it_and_a_fixed_sentence_last() {
+    let down = || failing(ErrorKind::Overloaded);
+    let llm = named([down(), down()]).layer(down());
+    for (model, tiers) in [
+        ("opus", ["large", "sorry"].as_slice()),
+        ("sonnet", &["usual", "small", "large", "sorry"]),
+        ("haiku", &["small", "large", "usual", "sorry"]),
+        ("sorry", &["sorry"]),
+    ] {
+        assert_eq!(order(&llm.clone().oneshot(naming(model)).await.unwrap()), tiers, "{model}");
+    }
+    let only = llm.oneshot(naming("sonnet").no_fallback()).await.unwrap_err();
+    assert_eq!((only.kind(), only.attempts().len()), (ErrorKind::Overloaded, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_every_tier_failed_for_a_named_model_the_last_says_so() {
+    let down = || failing(ErrorKind::Overloaded);
+    let tiers = FallbackLayer::new("large").primary_model("opus").push(Tier::new("usual", down()).model("sonnet"));
+    let error = tiers.layer(down()).oneshot(naming("sonnet")).await.unwrap_err();
+    let steps: Vec<_> = error.attempts().iter().map(|step| (step.tier.as_deref().unwrap(), step.next)).collect();
+    assert_eq!(steps, [("usual", Next::FailedOver), ("large", Next::Stopped(Stop::LastTier))]);
+}
+
+/// A chain for exactly this name is what the operator wants of it; one for a pattern begins at the tier, if it is in it.
+#[tokio::test(start_paused = true)]
+async fn chains_and_features_say_which_tiers_and_a_name_where_to_begin() {
+    let layer = named([Strict::new(), Strict::new()])
+        .model("haiku", ["large", "small"])
+        .unwrap()
+        .model("s*", ["large", "usual"])
+        .unwrap()
+        .feature("cheap", ["usual", "small"])
+        .unwrap();
+    let llm = layer.layer(Strict::new());
+    for (feature, model, tier) in [
+        ("any", "haiku", "large"),
+        ("any", "sonnet", "usual"),
+        ("any", "small", "large"),
+        ("any", "usual", "usual"),
+        ("cheap", "small", "usual"),
+        ("cheap", "opus", "usual"),
+        ("cheap", "haiku", "small"),
+    ] {
+        let response = llm.clone().oneshot(naming(model).feature(feature)).await.unwrap();
+        assert_eq!(tier_of(&response), tier, "{feature} {model}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_tiers_with_one_model_the_first_of_the_chain_is_begun_at() {
+    let tiers = FallbackLayer::new("large").primary_model("opus");
+    let tiers = tiers
+        .push(Tier::new("here", Strict::new()).model("sonnet"))
+        .push(Tier::new("there", Strict::new()).model("sonnet"))
+        .push(Tier::new("sonnet", Strict::new()).model("another"));
+    let llm = tiers.clone().layer(Strict::new());
+    assert_eq!(tier_of(&llm.oneshot(naming("sonnet")).await.unwrap()), "sonnet", "a tier's own name is the closest");
+    let llm = tiers.feature("f", ["large", "there", "here"]).unwrap().layer(Strict::new());
+    assert_eq!(tier_of(&llm.oneshot(naming("sonnet").feature("f")).await.unwrap()), "there");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_named_tier_that_is_drained_or_cannot_carry_it_is_passed() {
+    let layer = named([Strict::new(), Strict::new()]);
+    let operator = layer.handle();
+    let llm = layer.feature_worst_level("code", 1).layer(Strict::new());
+    operator.drain("usual");
+    let response = llm.clone().oneshot(naming("sonnet")).await.unwrap();
+    assert_eq!(order(&response), ["usual", "small"]);
+    assert_eq!(response.attempts()[0].failure, Some(ErrorKind::OutOfService));
+    operator.undrain("usual");
+    assert_eq!(order(&llm.clone().oneshot(naming("sonnet")).await.unwrap()), ["usual"]);
+    assert_eq!(order(&llm.oneshot(naming("sorry").feature("code")).await.unwrap()), ["sorry", "usual"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_named_tier_is_no_switch_and_a_session_of_its_own() {
+    for policy in [SessionPolicy::Pin, SessionPolicy::Sticky] {
+        let events = Events::default();
+        let mut seen = events.subscribe();
+        let llm = named([Strict::new(), Strict::new().fails(1, error(ErrorKind::Overloaded))]);
+        let llm = llm.session(policy).events(events).layer(Strict::new());
+        for (model, tier) in [("sonnet", "usual"), ("opus", "large"), ("sonnet", "usual"), ("unknown", "large")] {
+            let response = llm.clone().oneshot(naming(model).session("s")).await.unwrap();
+            assert_eq!(tier_of(&response), tier, "{policy:?} {model}");
+        }
+        for (session, tier) in [("t", "large"), ("t", "large"), ("u", "small")] {
+            let response = llm.clone().oneshot(naming("haiku").session(session)).await.unwrap();
+            assert_eq!(tier_of(&response), tier, "{policy:?} {session}");
+        }
+        assert!(seen.try_recv().is_err());
+    }
+}

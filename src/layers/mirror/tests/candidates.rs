@@ -122,7 +122,8 @@ async fn a_flood_is_read_no_further_than_is_kept_and_lets_others_run() {
                 Ok(frame.clone())
             });
             async move { Ok::<_, LlmError>(LlmResponse::new(LlmBody::from_frames(frames))) }
-        });
+        })
+        .inner_commits();
         let (layer, told, handle) = mirror(floods);
         let layer = layer.max_answer(100_000);
         layer.layer(Canned::text("hello")).oneshot(prompt()).await.unwrap();

@@ -297,7 +297,15 @@ models:
 #[tokio::test(start_paused = true)]
 async fn its_list_of_models_has_names_that_it_shows_and_each_of_them_is_served() {
     for (config, expected) in [
-        (TWO, &["claude-sonnet-4-6", "anthropic-compatible/gpt-4o"][..]),
+        (
+            TWO,
+            &[
+                "claude-sonnet-4-6",
+                "anthropic-compatible/gpt-4o",
+                "anthropic-compatible/sonnet",
+                "anthropic-compatible/backup",
+            ][..],
+        ),
         (
             THREE,
             &[

@@ -8,6 +8,7 @@ mod claude_code;
 mod conversations;
 mod failures;
 mod house;
+mod names;
 mod outages;
 mod repeats;
 mod streams;
