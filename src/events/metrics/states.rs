@@ -241,8 +241,8 @@ pub(super) struct Budgets {
 struct Told {
     spent: Gauge,
     limit: Gauge,
-    /// The most that was told of this period, and when that ends.
-    most: Usd,
+    /// The most that was told of this period, spent and reserved, and when that ends.
+    most: [Usd; 2],
     until: Instant,
 }
 
@@ -251,20 +251,31 @@ impl Budgets {
         Self { registry, caps: Names::new(MOST_CAPS), told: SeriesOf::default() }
     }
 
-    pub(super) fn reached(&mut self, cap: &Arc<str>, spent: Usd, limit: Usd, until: Instant) {
+    pub(super) fn reached(&mut self, cap: &Arc<str>, used: [Usd; 2], limit: Usd, until: Instant) {
         let name = self.caps.name(Some(cap));
         if name == Name::OTHER {
             return;
         }
         let told = self.told.entry(name).or_insert_with(|| Told {
+    reserved: Gauge,
             spent: self.registry.gauge(&table::BUDGET_SPENT, [cap.clone().into()]),
             limit: self.registry.gauge(&table::BUDGET_LIMIT, [cap.clone().into()]),
-            most: Usd::ZERO,
+            most: [Usd::ZERO; 2],
             until,
         });
-        told.most = if told.until < until { spent } else { told.most.max(spent) };
+        let sum = |[spent, reserved]: [Usd; 2]| spent + reserved;
+        let most = if told.until < until || sum(used) > sum(told.most) { used } else { told.most };
+impl Told {
+    fn set(&mut self, most: [Usd; 2]) {
+        self.most = most;
+        for (gauge, amount) in [&self.spent, &self.reserved].into_iter().zip(most) {
+            gauge.set(amount.dollars());
+        }
+    }
+}
+
         told.until = told.until.max(until);
-        told.spent.set(told.most.dollars());
+        told.set(most);
         told.limit.set(limit.dollars());
     }
 
@@ -273,8 +284,8 @@ impl Budgets {
         let name = self.caps.name(Some(cap));
         let is_over = |told: &&mut Told| told.until.saturating_duration_since(at) <= CLOCKS_DIFFER;
         if let Some(told) = self.told.get_mut(&name).filter(is_over) {
-            told.most = Usd::ZERO;
-            told.spent.set(0.0);
+            told.set([Usd::ZERO; 2]);
+            reserved: self.registry.gauge(&table::BUDGET_RESERVED, [cap.clone().into()]),
         }
     }
 }

@@ -356,7 +356,8 @@ async fn a_cap_for_each_key_has_one_series_and_tells_of_the_key_that_has_spent_t
         cap: "each".into(),
         key: Some(format!("key-{key}").into()),
         percent: 80,
-        spent: Usd::from_dollars(dollars).unwrap(),
+        spent: Usd::from_dollars(dollars - 1.0).unwrap(),
+        reserved: Usd::from_dollars(1.0).unwrap(),
         limit: Usd::from_dollars(10.0).unwrap(),
         resets_at: hour(hours),
         at: begun,
@@ -367,16 +368,17 @@ async fn a_cap_for_each_key_has_one_series_and_tells_of_the_key_that_has_spent_t
     let spent = || {
         let page = Page::of(&page);
         let series = page.names().iter().filter(|name| **name == "steadfast_budget_spent_dollars").count();
-        (series, page.sum("steadfast_budget_spent_dollars", &[r#"cap="each""#]))
+        let dollars = |what: &str| page.sum(&format!("steadfast_budget_{what}_dollars"), &[r#"cap="each""#]);
+        (series, dollars("spent"), dollars("reserved"))
     };
-    assert_eq!(spent(), (1, 9.0));
+    assert_eq!(spent(), (1, 8.0, 1.0));
     // One key's money in the next hour stands though another's last hour is told to be over after it.
     metrics.event(&reached(7, 8.5, 2));
     let reset = |n| Event::BudgetReset { cap: "each".into(), key: Some("key-500".into()), at: hour(n) };
     metrics.event(&reset(1));
-    assert_eq!(spent(), (1, 8.5));
+    assert_eq!(spent(), (1, 7.5, 1.0));
     metrics.event(&reset(2));
-    assert_eq!(spent(), (1, 0.0));
+    assert_eq!(spent(), (1, 0.0, 0.0));
 }
 
 #[tokio::test(start_paused = true)]
