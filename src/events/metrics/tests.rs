@@ -269,6 +269,24 @@ async fn seconds_on_fallback_grow_while_the_outage_lasts_and_are_exact_at_its_en
 }
 
 #[tokio::test(start_paused = true)]
+async fn many_short_stays_on_a_fallback_are_as_long_as_one() {
+    let (mut metrics, page) = recorded();
+    let seconds = || Page::of(&page).sum("steadfast_fallback_seconds_total", &[]);
+    for stay in 1..=50_u32 {
+        metrics.event(&switched("sonnet", "gpt"));
+        advance(Duration::from_millis(300)).await;
+        metrics.event(&recovered("gpt", "sonnet", Duration::from_millis(300)));
+        advance(SECOND).await;
+        // The sum so far, in whole seconds.
+        assert_eq!(seconds(), f64::from(stay * 3 / 10), "after {stay} stays of 0.3 s");
+    }
+    // One whose switch was among the lost events counts with the rest.
+    metrics.event(&recovered("gpt", "sonnet", Duration::from_millis(2700)));
+    metrics.event(&recovered("gpt", "sonnet", Duration::from_millis(300)));
+    assert_eq!(seconds(), 18.0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_switch_or_return_among_the_lost_events_is_made_up_for() {
     let (mut metrics, page) = recorded();
     metrics.event(&recovered("gpt", "sonnet", SECOND * 9));
