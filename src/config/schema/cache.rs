@@ -67,7 +67,8 @@ pub struct Similar {
     /// How it is told. Default: `words`.
     #[schemars(extend("default" = "words"))]
     pub method: Likeness,
-    /// How much alike two questions must be, up to 1. Default: 0.8 by words, 0.85 by embeddings, whose scale is the model's.
+    /// How much alike two questions must be, up to 1. By words, "How can I reset my password?" is 0.73 alike to "How do I reset my
+    /// password?". Default: 0.8 by words, 0.85 by embeddings, whose scale is the model's.
     #[schemars(range(min = 0, max = 1))]
     pub threshold: Option<f64>,
     /// The server of the embeddings, any with OpenAI's `/v1/embeddings`. Default: OpenAI's own.
