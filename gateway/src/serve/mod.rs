@@ -161,7 +161,7 @@ impl Serve {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let log = self.observe.begin_log()?;
         let stack = match &self.config {
-            Some(path) => Stack::from_path(path)?,
+            Some(path) => Stack::builder().without_restarts().load(path)?,
             None => demo::stack()?,
         };
         let handle = stack.handle();
@@ -261,8 +261,8 @@ fn told(error: &dyn std::error::Error) -> String {
     }
 }
 
-/// Neither protocol has a word for "discard what came before": a stream that begins anew ends with an error here.
-fn warn_of_restarts(config: &config::Config) {
+/// Neither protocol has a word for "discard what came before": no stream begins anew here.
+fn warn_of_restarts(config: &Config) {
     let of_features = config.features.values().chain(&config.default_feature).map(|feature| &feature.stream);
     if of_features.chain([&config.stream]).any(|stream| stream.on_break == Some(config::StreamBreak::Restart)) {
         tracing::warn!(
