@@ -23,6 +23,7 @@ mod handoff;
 mod heads;
 mod html;
 mod inbound;
+mod itself;
 mod keys;
 mod listener;
 mod lock;
@@ -54,13 +55,12 @@ use clap::Args;
 use serde_json::json;
 use steadfast::{
     BoxLlmService, Stack, StackHandle,
-    config::{self, ConfigError, Watching},
+    config::{self, Config, ConfigError, Environment, Watching},
     handoff::Desk,
 };
 use tokio::{runtime::Handle, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::keys::MakeKey;
 use self::{
     catalog::Catalog,
     control::{Control, Handler, Signals},
@@ -70,6 +70,7 @@ use self::{
     record::Records,
     settings::{Reloads, Said, Settings},
 };
+pub(crate) use self::{itself::refuse_itself, keys::MakeKey};
 use crate::exit::Failure;
 
 /// Serves the models to everything that speaks Anthropic's or OpenAI's protocol.
@@ -180,9 +181,9 @@ impl Serve {
         sweeping.spawn(sweep(handle.clone()));
         let begun = handle.config();
         warn_of_restarts(&begun);
-        let configured = begun.listen.filter(|_| self.config.is_some());
-        let default = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8080));
-        let address = self.listen.or(configured).unwrap_or(default);
+        let configured = self.config.is_some().then(|| address(&begun));
+        let address = self.listen.or(configured).unwrap_or(LOCAL);
+        refuse_itself(&begun, &Environment::process(), address)?;
         let keys = self.keys_file(&begun.gateway);
         let keys = keys.map(|path| Keys::load(&path)?.kept_by(handle.clone())).transpose()?;
         if !address.ip().is_loopback() && keys.is_none() && !self.insecure_no_auth {
@@ -252,6 +253,14 @@ async fn end_calls(stack: &StackHandle) {
 
 /// How long calls have to end that nobody waits for: a store may have to be told.
 const LAST_CALLS: Duration = Duration::from_secs(5);
+
+/// Where a gateway of this configuration listens.
+pub(crate) fn address(config: &Config) -> SocketAddr {
+    config.listen.unwrap_or(LOCAL)
+}
+
+/// Where it listens unless somebody says otherwise.
+const LOCAL: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8080));
 
 /// An error with its cause.
 fn told(error: &dyn std::error::Error) -> String {

@@ -76,7 +76,7 @@ pub struct Similar {
     pub base_url: Option<String>,
     /// The model of the embeddings.
     pub model: Option<String>,
-    /// Where its key is: `${NAME}`. Default: `${OPENAI_API_KEY}`; with a `base_url` no key.
+    /// Where its key is: `${NAME}`. Default: `${OPENAI_API_KEY}`; where `base_url` is not OpenAI's own host: no key.
     pub api_key: Option<KeyRef>,
     /// What need not be the same for a question to be like another. Default: all must be.
     pub across: Vec<SimilarAcross>,
