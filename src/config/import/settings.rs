@@ -11,12 +11,6 @@ use crate::config::{
 };
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Settings {
-    model: Models,
-}
-
-#[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Models {
     primary_model: String,
@@ -46,8 +40,8 @@ struct Failover {
 }
 
 pub(super) fn rewrite(mut tree: Node) -> Result<Node, Fault> {
-    let Models { primary_model, fallback_models, failover, .. } = tree::read::<Settings>(&tree)?.model;
     let Some(Entry { value: mut block, .. }) = tree.take("model") else { return Ok(tree) };
+    let Models { primary_model, fallback_models, failover, .. } = tree::read(&block)?;
     // What was read is known to be there from here on; the nodes are taken for their places.
     let mut rules = block.take("failover").map(|entry| entry.value);
     let mut rule = |key: &str| rules.as_mut().and_then(|rules| rules.take(key)).map(|entry| entry.value);
@@ -95,8 +89,10 @@ pub(super) fn rewrite(mut tree: Node) -> Result<Node, Fault> {
         set_default(&mut tree, "retry", "retry_timeouts", yes(place));
         set_default(&mut tree, "retry", "budget", number(1, place));
         set_default(&mut tree, "circuit_breaker", "consecutive_failures", number(attempts, place));
-        let whole = whole(count, attempts, attempt.unwrap_or(Timeout::ATTEMPT));
-        tree.put(Entry::new("timeout", place.clone(), span(whole, place)));
+        if tree.get("timeout").is_none() {
+            let whole = whole(count, attempts, attempt.unwrap_or(Timeout::ATTEMPT));
+            tree.put(Entry::new("timeout", place.clone(), span(whole, place)));
+        }
     }
     if let (Some(node), Some(ms)) = (interval, failover.primary_recovery_check_interval_ms) {
         let interval = Duration::from_millis(ms.into());
