@@ -256,6 +256,41 @@ async fn what_an_edge_tells_of_the_server_behind_it_goes_on() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_last_model_is_not_closed_to_all_by_one_requests_bad_luck() {
+    let world = World::new();
+    let text =
+        include_str!("forms/settings.json").replace("\"retriesBeforeFailover\": 2", "\"retriesBeforeFailover\": 0");
+    let llm = world.stack(&text, Format::Json).service();
+    world.handle(SONNET).fail(Fault::Overloaded);
+    assert_eq!(answer(&llm).await, i_am(GPT));
+    world.handle(GPT).fail_next(1, &Fault::ServerError);
+    ask(&llm).await.unwrap_err();
+    for _ in 0..10 {
+        assert_eq!(answer(&llm).await, i_am(GPT), "it is up");
+    }
+    assert_eq!(world.calls(SONNET), 1, "the primary is left alone after its one failure");
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_all_were_down_the_last_model_answers_as_soon_as_it_is_up() {
+    for (text, format) in COPIED {
+        let world = World::new();
+        let llm = world.stack(text, format).service();
+        for model in [SONNET, GPT, GEMINI] {
+            world.handle(model).fail(Fault::Unavailable);
+        }
+        for _ in 0..20 {
+            ask(&llm).await.unwrap_err();
+        }
+        for model in [GPT, GEMINI] {
+            world.handle(model).heal();
+        }
+        let last = if format == Format::Json { GPT } else { GEMINI };
+        assert_eq!(answer(&llm).await, i_am(last));
+    }
+}
+
 #[test]
 fn the_forms_are_those_that_the_documentation_prints() {
     let documented: String = include_str!("../src/config/import/mod.rs")

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use steadfast::config::{
     CircuitBreaker, Config, Cooldown, Environment, Format, Growth, Loader, OnError, Provider, Share, Span, Stream,
-    StreamBreak, TierTimeout,
+    StreamBreak, Tier, TierTimeout,
 };
 
 use crate::{folder, load};
@@ -37,7 +37,10 @@ fn a_settings_json_becomes_what_its_words_say() {
     assert_eq!(config.retry.max_attempts, Some(3));
     assert_eq!(config.retry.retry_timeouts, Some(true));
     assert_eq!(config.retry.budget, Some(Share(1.0)));
-    assert_eq!(config.circuit_breaker.consecutive_failures, Some(3));
+    // The last is not left alone for one request's bad luck.
+    let own = |tier: &Tier| tier.circuit_breaker.as_ref().and_then(|breaker| breaker.consecutive_failures);
+    assert_eq!(config.tiers.iter().map(own).collect::<Vec<_>>(), [Some(3), Some(3), Some(3), None]);
+    assert_eq!(config.circuit_breaker.consecutive_failures, None);
     let minute = Span(Duration::from_secs(60));
     assert_eq!(config.circuit_breaker.cooldown, Some(Cooldown::Fixed(minute)));
     assert_eq!(config.fallback.recovery_check, Some(minute));
@@ -56,10 +59,11 @@ fn what_a_settings_json_leaves_out_has_its_default() {
     let stream = Stream { on_break: Some(StreamBreak::Restart), ..Stream::default() };
     let same = Config { tiers: config.tiers.clone(), circuit_breaker, stream, ..Config::default() };
     assert_eq!(config, same);
+    assert!(config.tiers[0].last_resort);
 
     let text = r#"{ "model": { "primaryModel": "gpt-4o", "provider": "openai", "failover": { "retriesBeforeFailover": 0 } } }"#;
     let config = Config::from_str(text, Format::Json).unwrap();
-    assert_eq!((config.retry.max_attempts, config.circuit_breaker.consecutive_failures), (Some(1), Some(1)));
+    assert_eq!((config.retry.max_attempts, &config.tiers[0].circuit_breaker), (Some(1), &None));
     assert_eq!(config.fallback.on_error, None);
 }
 
