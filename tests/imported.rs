@@ -1,7 +1,11 @@
 //! The two forms that users already have behave as their words say, on virtual time, through the real protocols.
 #![cfg(feature = "config")]
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -143,7 +147,7 @@ fn status(status: u16) -> Fault {
 
 #[tokio::test(start_paused = true)]
 async fn a_listed_status_goes_to_the_next_model_and_no_other_does() {
-    for (form, listed) in [("settings", [429, 500, 502, 503]), ("providers", [429, 500, 502, 503])] {
+    for (form, listed) in [("settings", [429, 500, 502, 503, 529]), ("providers", [429, 500, 502, 503, 529])] {
         for code in [400, 401, 404, 408, 413, 422, 429, 500, 501, 502, 503, 504, 529] {
             let world = World::new();
             let llm = if form == "settings" { world.settings() } else { world.providers() }.service();
@@ -158,6 +162,10 @@ async fn a_listed_status_goes_to_the_next_model_and_no_other_does() {
                 false if form == "providers" && matches!(code, 408 | 504) => {
                     assert_eq!(result.unwrap().served_by().model, Some(GPT), "{form}, {code}");
                 }
+                // Another model is asked whether it sees the mistake too.
+                false if matches!(code, 400 | 422) => {
+                    assert_eq!(result.unwrap().served_by().model, Some(GPT), "{form}, {code}");
+                }
                 false => {
                     let error = result.expect_err("what is not listed stops");
                     assert_eq!(error.status().map(|status| status.as_u16()), Some(code), "{form}: {error}");
@@ -165,6 +173,132 @@ async fn a_listed_status_goes_to_the_next_model_and_no_other_does() {
                 }
             }
         }
+    }
+}
+
+/// The forms as their users copy them: with 429 and 503, and without 529.
+const COPIED: [(&str, Format); 2] =
+    [(include_str!("forms/settings.json"), Format::Json), (include_str!("forms/providers.yaml"), Format::Yaml)];
+
+#[tokio::test(start_paused = true)]
+async fn an_overload_is_one_whatever_its_status() {
+    for (text, format) in COPIED {
+        for told in [529, 503, 429] {
+            let world = World::new();
+            let llm = world.stack(text, format).service();
+            world.handle(SONNET).fail(if told == 429 { Fault::ComeBackLater } else { status(told) });
+            for _ in 0..4 {
+                assert_eq!(answer(&llm).await, i_am(GPT), "{told}");
+                sleep(SECOND).await;
+            }
+            assert_eq!(world.calls(GPT), 4);
+            assert!(world.calls(SONNET) <= 5, "the circuit opens: {} calls", world.calls(SONNET));
+        }
+        let explained = Config::from_str(text, format).unwrap().explain();
+        let said =
+            "statuses: 429 and 503 stand for every overload: with 529, and inside of a stream that began with 200";
+        assert!(explained.lines().any(|line| line == said), "{explained}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_overload_inside_of_a_stream_that_began_with_200_goes_on_too() {
+    for (text, format) in COPIED {
+        let world = World::new();
+        let llm = world.stack(text, format).service();
+        world.handle(SONNET).fail(Fault::ErrorEventAfter(0));
+        let asked = LlmRequest::prompt("Who are you?").stream(true);
+        let response = llm.clone().oneshot(asked).await.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(response.served_by().model, Some(GPT));
+        assert_eq!(response.text().await.unwrap(), i_am(GPT));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_two_models_call_wrong_is_wrong() {
+    for (text, format) in COPIED {
+        let world = World::new();
+        let llm = world.stack(text, format).service();
+        for model in [SONNET, GPT] {
+            world.handle(model).fail(Fault::BadRequest);
+        }
+        for asked in 1..=9 {
+            let error = ask(&llm).await.unwrap_err();
+            assert_eq!((error.kind(), error.status().unwrap().as_u16()), (ErrorKind::InvalidRequest, 400));
+            assert_eq!((world.calls(SONNET), world.calls(GPT), world.calls(GEMINI)), (asked, asked, 0));
+        }
+    }
+}
+
+/// No status of a list can name these: they show in what came before.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_refused_after_it_has_worked_is_an_outage() {
+    for (text, format) in COPIED {
+        let world = World::new();
+        let llm = world.stack(text, format).service();
+        assert_eq!(answer(&llm).await, i_am(SONNET));
+        world.handle(SONNET).fail(Fault::Unauthorized);
+        assert_eq!(answer(&llm).await, i_am(GPT));
+        world.handle(SONNET).heal();
+        sleep(61 * SECOND).await;
+        assert_eq!(answer(&llm).await, i_am(SONNET));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_edge_tells_of_the_server_behind_it_goes_on() {
+    for (text, format) in COPIED {
+        for code in [520, 522, 524, 530] {
+            let world = World::new();
+            world.handle(SONNET).fail(status(code));
+            assert_eq!(answer(&world.stack(text, format).service()).await, i_am(GPT), "{code}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_model_is_not_closed_to_all_by_one_requests_bad_luck() {
+    let world = World::new();
+    let text =
+        include_str!("forms/settings.json").replace("\"retriesBeforeFailover\": 2", "\"retriesBeforeFailover\": 0");
+    let llm = world.stack(&text, Format::Json).service();
+    world.handle(SONNET).fail(Fault::Overloaded);
+    assert_eq!(answer(&llm).await, i_am(GPT));
+    world.handle(GPT).fail_next(1, &Fault::ServerError);
+    ask(&llm).await.unwrap_err();
+    for _ in 0..10 {
+        assert_eq!(answer(&llm).await, i_am(GPT), "it is up");
+    }
+    assert_eq!(world.calls(SONNET), 1, "the primary is left alone after its one failure");
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_all_were_down_the_last_model_answers_as_soon_as_it_is_up() {
+    for (text, format) in COPIED {
+        let world = World::new();
+        let llm = world.stack(text, format).service();
+        for model in [SONNET, GPT, GEMINI] {
+            world.handle(model).fail(Fault::Unavailable);
+        }
+        for _ in 0..20 {
+            ask(&llm).await.unwrap_err();
+        }
+        for model in [GPT, GEMINI] {
+            world.handle(model).heal();
+        }
+        let last = if format == Format::Json { GPT } else { GEMINI };
+        assert_eq!(answer(&llm).await, i_am(last));
+    }
+}
+
+#[test]
+fn the_forms_are_those_that_the_documentation_prints() {
+    let documented: String = include_str!("../src/config/import/mod.rs")
+        .lines()
+        .filter_map(|line| Some(line.strip_prefix("//!")?.strip_prefix(' ').unwrap_or_default()))
+        .fold(String::new(), |text, line| text + line + "\n");
+    for (text, _) in COPIED {
+        assert!(documented.contains(text), "{text}");
     }
 }
 
@@ -333,5 +467,67 @@ async fn waits_grow_as_the_list_of_providers_says() {
         let [first, second] = waits[..] else { panic!("{waits:?}") };
         assert_eq!(second > first, growing, "{backoff}: {waits:?}");
         assert_eq!(second, if growing { first * 2 } else { first }, "{backoff}");
+    }
+}
+
+/// Where a first request goes, and the key that it brings along.
+async fn goes_to(text: &str, format: Format, environment: &[(&str, &str)]) -> (String, String) {
+    let seen = Arc::new(Mutex::new(None));
+    let (keep, model) = (seen.clone(), Simulated::new("any"));
+    let transport = service_fn(move |request: http::Request<Full<Bytes>>| {
+        let header = |name: &str| request.headers().get(name).and_then(|key| key.to_str().ok()).map(str::to_owned);
+        let key = ["x-api-key", "authorization", "x-goog-api-key"].into_iter().find_map(header).unwrap_or_default();
+        *keep.lock().unwrap() = Some((request.uri().to_string(), key));
+        InProcess::new(model.clone()).call(request)
+    });
+    let environment: Environment = environment.iter().copied().collect();
+    let config = Config::from_str(text, format).unwrap_or_else(|error| panic!("{error}"));
+    let stack = Stack::builder().environment(environment).transport(transport).build(config);
+    // What the other end makes of it does not matter.
+    let _ = ask(&stack.unwrap_or_else(|error| panic!("{error}")).service()).await;
+    let (uri, key) = seen.lock().unwrap().take().expect("a request is sent");
+    (uri, key)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_of_the_environment_is_heeded_and_has_the_key_of_the_environment() {
+    let settings = r#"{ "model": { "primaryModel": "MODEL", "provider": "PROVIDER" } }"#;
+    for (provider, variable, url, path, name, key) in [
+        ("anthropic", "ANTHROPIC_BASE_URL", "https://proxy.test/a", "/a/v1/messages", "ANTHROPIC_API_KEY", "k"),
+        ("openai", "OPENAI_BASE_URL", "http://proxy.test/v1", "/v1/chat/completions", "OPENAI_API_KEY", "Bearer k"),
+        ("google", "GEMINI_BASE_URL", "https://proxy.test", "/v1beta/models/m:generateContent", "GEMINI_API_KEY", "k"),
+        (
+            "google",
+            "GOOGLE_GEMINI_BASE_URL",
+            "https://proxy.test",
+            "/v1beta/models/m:generateContent",
+            "GEMINI_API_KEY",
+            "k",
+        ),
+    ] {
+        let text = settings.replace("MODEL", "m").replace("PROVIDER", provider);
+        let (uri, sent) = goes_to(&text, Format::Json, &[(variable, url), (name, "k")]).await;
+        assert!(uri.contains("//proxy.test/") && uri.ends_with(path), "{variable}: {uri}");
+        assert_eq!(sent, key, "{variable}");
+        let (_, sent) = goes_to(&text, Format::Json, &[(variable, url)]).await;
+        assert_eq!(sent, "", "{variable}: a server of one's own may need none");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_nobody_named_for_a_server_stays_here() {
+    let tier = |more: &str| format!("tiers: [{{ name: main, provider: openai, model: m{more} }}]");
+    let environment = [("OPENAI_API_KEY", "k"), ("MINE", "m"), ("OPENAI_BASE_URL", "https://other.test/v1")];
+    for (more, host, key) in [
+        (", base_url: 'https://elsewhere.test/v1'", "//elsewhere.test/", ""),
+        (", base_url: 'https://api.openai.com.elsewhere.test/v1'", "//api.openai.com.elsewhere.test/", ""),
+        (", base_url: 'http://api.openai.com/v1'", "//api.openai.com/", ""),
+        (", base_url: 'https://api.openai.com/v1'", "//api.openai.com/", "Bearer k"),
+        (", base_url: 'https://elsewhere.test/v1', api_key: '${MINE}'", "//elsewhere.test/", "Bearer m"),
+        ("", "//other.test/", "Bearer k"),
+    ] {
+        let (uri, sent) = goes_to(&tier(more), Format::Yaml, &environment).await;
+        assert!(uri.contains(host), "{more}: {uri}");
+        assert_eq!(sent, key, "{more}");
     }
 }

@@ -194,6 +194,20 @@ async fn a_complete_commit_rescues_a_stream_that_is_cut() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_does_not_begin_anew_for_callers_who_cannot_be_told() {
+    let text = MINIMAL.replace("commit: first_token", "on_break: restart");
+    for (told, answered) in [(true, Some("It rains at 127.0.0.1:9001.")), (false, None)] {
+        let hosts = Hosts::new([SONNET, BACKUP]);
+        hosts.handle(SONNET).fail(Fault::CutAfter(2));
+        let builder = if told { hosts.builder() } else { hosts.builder().without_restarts() };
+        let llm = builder.build(config(&text)).unwrap().service();
+        let answer = ask(&llm, prompt("chat").stream(true)).await.unwrap();
+        assert_eq!(answer.text().await.ok().as_deref(), answered);
+        assert_eq!(hosts.handle(BACKUP).stats().calls, u64::from(told), "nobody is asked in vain");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn policies_of_the_file_are_followed() {
     let hosts = Hosts::new([SONNET, BACKUP, "large.test"]);
     let text = "

@@ -64,18 +64,94 @@ families:
 fn the_examples_are_right() {
     for name in ["steadfast.yaml", "ladder.yaml"] {
         let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name);
-        let ran = steadfast(["check", file.to_str().unwrap()], &[]);
+        let ran = steadfast(["check", "--offline", file.to_str().unwrap()], &[]);
         assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{name}: {}", ran.out);
     }
 }
 
 #[test]
-fn a_missing_key_is_shown_and_is_no_mistake_of_the_file() {
+fn a_key_that_serve_needs_is_missed_unless_it_is_said_that_it_is_elsewhere() {
     let folder = Folder::new("keyless");
     let file = folder.file("steadfast.yaml", RIGHT);
-    let ran = steadfast(["check", file.to_str().unwrap()], &[]);
-    assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
+    let file = file.to_str().unwrap();
+    for blank in [None, Some(("ANTHROPIC_API_KEY", "  "))] {
+        let ran = steadfast(["check", file], blank.as_slice());
+        assert_eq!(ran.code, Some(2), "{}{}", ran.out, ran.err);
+        assert!(ran.out.contains("ANTHROPIC_API_KEY, NOT SET") && ran.out.contains("overloaded"), "{}", ran.out);
+        for said in ["tiers.sonnet.api_key", "ANTHROPIC_API_KEY", "--offline"] {
+            assert!(ran.err.contains(said), "{said} is missing:\n{}", ran.err);
+        }
+    }
+    let served = steadfast(["serve", "--listen", "127.0.0.1:0", "--config", file], &[]);
+    assert_eq!(served.code, Some(2));
+    assert!(served.err.contains("tiers.sonnet.api_key"), "check says what serve says: {}", served.err);
+
+    let ran = steadfast(["check", "--offline", file], &[]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{}", ran.out);
     assert!(ran.out.contains("ANTHROPIC_API_KEY, NOT SET"), "{}", ran.out);
+}
+
+#[test]
+fn secrets_of_headers_and_webhooks_may_be_elsewhere_too() {
+    let folder = Folder::new("secrets");
+    let text = "tiers: [{ name: main, provider: simulated, headers: { x-team: '${TEAM_TOKEN}' } }]\n\
+                alerts: { webhooks: [{ url: 'https://hooks.example.com/x', authorization: '${HOOK_TOKEN}' }] }\n";
+    let file = folder.file("steadfast.yaml", text);
+    let file = file.to_str().unwrap();
+    let both = [("TEAM_TOKEN", "a"), ("HOOK_TOKEN", "b")];
+    for (set, code, missing) in [(&both[..], 0, ""), (&both[..1], 2, "HOOK_TOKEN"), (&both[1..], 2, "TEAM_TOKEN")] {
+        let ran = steadfast(["check", file], set);
+        assert_eq!(ran.code, Some(code), "{}{}", ran.out, ran.err);
+        assert!(ran.err.contains(missing), "{}", ran.err);
+    }
+    let ran = steadfast(["check", "--offline", file], &[]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{}", ran.out);
+}
+
+#[test]
+fn the_server_of_each_tier_is_told_and_who_names_it() {
+    let folder = Folder::new("servers");
+    let text = "tiers:\n  - { name: sonnet, provider: anthropic, model: a }\n  \
+                - { name: proxied, provider: openai, model: b, base_url: 'http://127.0.0.1:9/v1?key=sk-marker' }\n  \
+                - { name: own, provider: openai, model: c, base_url: 'https://api.openai.com/v1' }\n  \
+                - { name: flash, provider: gemini, model: d }\n";
+    let file = folder.file("steadfast.yaml", text);
+    let environment = [
+        ("ANTHROPIC_BASE_URL", "http://127.0.0.1:7/anthropic"),
+        ("OPENAI_API_KEY", "k"),
+        ("OPENAI_BASE_URL", "http://not-for-those-with-one.example"),
+        ("GEMINI_API_KEY", "k"),
+    ];
+    let ran = steadfast(["check", file.to_str().unwrap()], &environment);
+    assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
+    let row =
+        |tier: &str| ran.out.lines().find(|line| line.split_whitespace().next() == Some(tier)).unwrap_or_default();
+    assert!(row("sonnet").contains("http://127.0.0.1:7/anthropic (ANTHROPIC_BASE_URL)"), "{}", ran.out);
+    assert!(row("sonnet").contains("ANTHROPIC_API_KEY, not set: none is sent"), "{}", ran.out);
+    assert!(row("proxied").contains("http://127.0.0.1:9/v1 "), "{}", ran.out);
+    assert!(row("proxied").contains("none sent: the server is not api.openai.com; `api_key` names one"), "{}", ran.out);
+    assert!(row("own").contains("OPENAI_API_KEY, set"), "{}", ran.out);
+    assert!(row("flash").contains("generativelanguage.googleapis.com"), "{}", ran.out);
+    assert!(!ran.out.contains("sk-marker"), "{}", ran.out);
+}
+
+#[test]
+fn a_server_of_the_environment_that_is_none_or_the_gateway_itself_is_refused() {
+    let folder = Folder::new("itself");
+    let file = folder.file(
+        "settings.json",
+        r#"{ "model": { "primaryModel": "gpt-4o", "provider": "openai" }, "listen": "127.0.0.1:8123" }"#,
+    );
+    let file = file.to_str().unwrap();
+    for (url, said) in
+        [("nowhere", "it must start with http"), ("http://localhost:8123/v1", "would call this gateway without end")]
+    {
+        for command in [&["check", file][..], &["serve", "--config", file]] {
+            let ran = steadfast(command.iter().copied(), &[("OPENAI_API_KEY", "k"), ("OPENAI_BASE_URL", url)]);
+            assert_eq!(ran.code, Some(2), "{command:?}: {}{}", ran.out, ran.err);
+            assert!(ran.err.contains("OPENAI_BASE_URL") && ran.err.contains(said), "{command:?}: {}", ran.err);
+        }
+    }
 }
 
 #[test]
@@ -106,7 +182,7 @@ fn live_calls_each_tier_once_and_says_what_came_of_it() {
          - { name: unreachable, provider: openai, base_url: 'http://127.0.0.1:9/v1', model: x }\n",
     );
     let ran = steadfast(["check", "--live", file.to_str().unwrap()], &[]);
-    assert_eq!(ran.code, Some(1), "{}{}", ran.out, ran.err);
+    assert_eq!(ran.code, Some(2), "a key is missing: {}{}", ran.out, ran.err);
     let row = |tier: &str| {
         let mut rows = ran.out.lines().filter(|line| line.split_whitespace().next() == Some(tier));
         rows.next_back().unwrap_or_else(|| panic!("no row for {tier}:\n{}", ran.out)).to_owned()
@@ -114,7 +190,13 @@ fn live_calls_each_tier_once_and_says_what_came_of_it() {
     assert!(row("works").contains("accepted") && row("works").contains("ms"), "{}", ran.out);
     assert!(row("keyless").contains("MISSING"), "{}", ran.out);
     assert!(row("unreachable").contains("NO"), "{}", ran.out);
-    assert!(ran.err.contains("2 of 3 tiers"), "{}", ran.err);
+    assert!(ran.err.contains("ANTHROPIC_API_KEY"), "{}", ran.err);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let without: Vec<&str> = text.lines().filter(|line| !line.contains("keyless")).collect();
+    let file = folder.file("steadfast.yaml", &without.join("\n"));
+    let ran = steadfast(["check", "--live", file.to_str().unwrap()], &[]);
+    assert_eq!(ran.code, Some(1), "{}{}", ran.out, ran.err);
+    assert!(ran.err.contains("1 of 2 tiers"), "{}", ran.err);
 }
 
 #[test]

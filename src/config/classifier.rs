@@ -1,5 +1,7 @@
 //! What the file says of failures, as the table that the layers ask.
 
+use std::ops::RangeInclusive;
+
 use http::StatusCode;
 
 use super::{Config, OnError};
@@ -15,53 +17,97 @@ use crate::{
 /// counts against the circuit; any other does neither. So it is the list alone that takes a model away. What is refused
 /// on this side (an open circuit, a full bulkhead) stays as it is, and so does what a failure means that only some tiers
 /// can help with: a request that is too long goes to larger windows unless its kind is named.
+///
+/// A status stands for the failure that it tells of, however another provider spells it:
+///
+/// - 429, 503 and 529 each stand for every overload, whatever its status, and inside of a stream that began with 200;
+/// - 429 stands for every rate limit;
+/// - 500, 502, 503 and 504 each stand for 520 to 530, by which an edge tells that the server behind it failed.
+///
+/// No status tells that a key is refused which has worked, or that a provider calls the good requests of many callers
+/// wrong. Where the list has statuses, both are outages as in the default table.
 pub fn classifier(config: &Config) -> Classifier {
     match &config.fallback.on_error {
         None => Classifier::default(),
         Some(listed) => {
-            let listed = listed.clone();
-            Classifier::overridden(move |error, class| listed_only(&listed, error, class))
+            let listed = Listed::new(listed);
+            Classifier::overridden(move |error, class| listed.class(error, class))
         }
     }
 }
 
-fn listed_only(listed: &[OnError], error: &LlmError, mut class: Class) -> Class {
-    let kind = error.kind();
-    if kind.is_local() {
-        return class;
+/// What `on_error` lists.
+struct Listed {
+    errors: Vec<OnError>,
+    /// Whether there are statuses among it.
+    has_statuses: bool,
+}
+
+impl Listed {
+    fn new(errors: &[OnError]) -> Self {
+        let has_statuses = errors.iter().any(|error| matches!(error, OnError::Status(_)));
+        Self { errors: errors.to_vec(), has_statuses }
     }
-    let own_timeout = kind == ErrorKind::Timeout && status_of(error).is_none();
-    let named = listed.iter().any(|error| match error {
-        OnError::Kind(name) => name == kind.name(),
-        OnError::OwnTimeout => own_timeout,
-        OnError::Status(_) => false,
-    });
-    let by_status = listed.iter().any(|one| matches!(one, OnError::Status(status) if has_status(error, *status)));
-    if !named && !by_status {
-        class.failover = Failover::No;
+
+    fn class(&self, error: &LlmError, mut class: Class) -> Class {
+        let kind = error.kind();
+        if kind.is_local() {
+            return class;
+        }
+        let own_timeout = kind == ErrorKind::Timeout && status_of(error).is_none();
+        let named = self.errors.iter().any(|error| match error {
+            OnError::Kind(name) => name == kind.name(),
+            OnError::OwnTimeout => own_timeout,
+            OnError::Status(_) => false,
+        });
+        let by_status =
+            |listed: &OnError| matches!(listed, OnError::Status(status) if stands_for(*status, kind, status_of(error)));
+        if !named && !self.errors.iter().any(by_status) {
+            return self.unlisted(error, class);
+        }
+        class.failover = match class.failover {
+            Failover::LargerWindow | Failover::IfRouted if !named => class.failover,
+            _ => Failover::Yes,
+        };
+        if class.circuit == Count::Neutral {
+            class.circuit = Count::Failure;
+        }
+        class
+    }
+
+    /// What is not listed stops. What only many calls together show is an outage that no list of statuses can name.
+    fn unlisted(&self, error: &LlmError, mut class: Class) -> Class {
+        class.failover = match class.failover {
+            Failover::IfWorked if self.has_statuses => Failover::IfWorked,
+            Failover::Yes if self.has_statuses && error.is_doubted() => Failover::Yes,
+            _ => Failover::No,
+        };
         class.circuit = match class.circuit {
+            Count::FailureInStorm | Count::LatchIfWorked if self.has_statuses => class.circuit,
             Count::Failure | Count::FailureInStorm | Count::Latch | Count::LatchIfWorked => Count::Neutral,
             other => other,
         };
-        return class;
+        class
     }
-    class.failover = match class.failover {
-        Failover::LargerWindow | Failover::IfRouted if !named => class.failover,
-        _ => Failover::Yes,
-    };
-    if class.circuit == Count::Neutral {
-        class.circuit = Count::Failure;
-    }
-    class
 }
 
-/// Whether a failure came with this status or, where it had none, would have if a proxy had told of it.
-fn has_status(error: &LlmError, status: u16) -> bool {
-    match status_of(error) {
-        Some(own) => own == status,
-        None => usual_statuses(error.kind()).contains(&status),
+/// Whether a status in the list stands for a failure of this kind, which came with its own status or with none.
+fn stands_for(listed: u16, kind: ErrorKind, own: Option<u16>) -> bool {
+    match own {
+        Some(own) if own == listed => true,
+        Some(_) if matches!(kind, ErrorKind::Overloaded | ErrorKind::RateLimited) => {
+            usual_statuses(kind).contains(&listed)
+        }
+        Some(own) => EDGE.contains(&own) && BEHIND_AN_EDGE.contains(&listed),
+        // It is what a proxy would have told of it.
+        None => usual_statuses(kind).contains(&listed),
     }
 }
+
+/// The statuses by which an edge (Cloudflare's, for one) tells that the server behind it failed; no standard has them.
+const EDGE: RangeInclusive<u16> = 520..=530;
+/// The statuses by which a proxy tells the same.
+const BEHIND_AN_EDGE: [u16; 4] = [500, 502, 503, 504];
 
 /// The status that tells of the failure. One inside of a 200 has none.
 fn status_of(error: &LlmError) -> Option<u16> {
@@ -72,7 +118,7 @@ fn status_of(error: &LlmError) -> Option<u16> {
 fn usual_statuses(kind: ErrorKind) -> &'static [u16] {
     match kind {
         ErrorKind::RateLimited => &[429],
-        ErrorKind::Overloaded => &[503, 529],
+        ErrorKind::Overloaded => &[429, 503, 529],
         ErrorKind::Timeout => &[408, 504],
         ErrorKind::Connect => &[502, 503],
         ErrorKind::Server => &[500, 502, 520],
@@ -86,6 +132,44 @@ fn usual_statuses(kind: ErrorKind) -> &'static [u16] {
         ErrorKind::Blocked => &[403],
         ErrorKind::Other => &[500],
         _ => &[],
+    }
+}
+
+/// What the statuses of the file's list stand for beside themselves, a sentence for each.
+pub(super) fn stand_for_more(config: &Config) -> Vec<String> {
+    let status = |error: &OnError| if let OnError::Status(status) = error { Some(*status) } else { None };
+    let listed: Vec<u16> = config.fallback.on_error.iter().flatten().filter_map(status).collect();
+    if listed.is_empty() {
+        return Vec::new();
+    }
+    let split = |statuses: &[u16]| -> (Vec<u16>, Vec<u16>) {
+        statuses.iter().copied().partition(|status| listed.contains(status))
+    };
+    let stand = |there: &[u16]| format!("{} {}", among(there), if there.len() == 1 { "stands" } else { "stand" });
+    let mut told = Vec::new();
+    let (overload, other) = split(usual_statuses(ErrorKind::Overloaded));
+    if !overload.is_empty() {
+        let with = if other.is_empty() { String::new() } else { format!("with {}, and ", among(&other)) };
+        told.push(format!("{} for every overload: {with}inside of a stream that began with 200", stand(&overload)));
+    }
+    let (failed, _) = split(&BEHIND_AN_EDGE);
+    if !failed.is_empty() {
+        let stand = stand(&failed);
+        told.push(format!("{stand} for 520 to 530 too, by which an edge tells that the server behind it failed"));
+    }
+    told.push(
+        "no status need be listed for a key that is refused after it has worked, or good requests called wrong".into(),
+    );
+    told
+}
+
+/// `429`, `429 and 503`, `429, 503 and 529`.
+fn among(statuses: &[u16]) -> String {
+    let words: Vec<String> = statuses.iter().map(u16::to_string).collect();
+    match words.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, others)) => format!("{} and {last}", others.join(", ")),
+        None => String::new(),
     }
 }
 
@@ -123,25 +207,95 @@ mod tests {
         for (kind, status, goes_on) in [
             (ErrorKind::RateLimited, Some(429), true),
             (ErrorKind::Server, Some(500), true),
-            (ErrorKind::Server, Some(520), false),
+            (ErrorKind::Server, Some(501), false),
+            (ErrorKind::Server, Some(520), true),
             (ErrorKind::Overloaded, Some(503), true),
-            (ErrorKind::Overloaded, Some(529), false),
+            (ErrorKind::Overloaded, Some(529), true),
             // In a stream that began with 200.
             (ErrorKind::Overloaded, Some(200), true),
+            (ErrorKind::RateLimited, Some(200), true),
+            // As some spell it: Groq's 498, a limit of Google's projects.
+            (ErrorKind::Overloaded, Some(498), true),
+            (ErrorKind::RateLimited, Some(403), true),
             (ErrorKind::Connect, None, true),
             (ErrorKind::StreamBroken, None, true),
             (ErrorKind::Timeout, None, true),
             (ErrorKind::Timeout, Some(504), true),
             (ErrorKind::Timeout, Some(408), true),
-            (ErrorKind::Auth, Some(401), false),
             (ErrorKind::QuotaExhausted, Some(402), false),
-            (ErrorKind::InvalidRequest, Some(400), false),
+            (ErrorKind::NotFound, Some(404), false),
         ] {
             let class = class(list, kind, status);
             let (failover, count) =
                 if goes_on { (Failover::Yes, Count::Failure) } else { (Failover::No, Count::Neutral) };
             assert_eq!((class.failover, class.circuit), (failover, count), "{kind} {status:?}");
         }
+    }
+
+    #[test]
+    fn overload_is_a_class_whoever_spells_it_how() {
+        for (list, goes_on) in [
+            ("[429]", true),
+            ("[503]", true),
+            ("[529]", true),
+            ("[overloaded]", true),
+            ("[500, 502, 504]", false),
+            ("[408, timeout]", false),
+            ("[rate_limited]", false),
+        ] {
+            let failover = if goes_on { Failover::Yes } else { Failover::No };
+            // By its own name, by the general one, as a limit, and inside of a stream that began with 200.
+            for status in [Some(529), Some(503), Some(429), Some(200), None] {
+                let listed = status.is_some_and(|status| list.contains(&status.to_string()));
+                let met = class(list, ErrorKind::Overloaded, status).failover;
+                assert!(met == failover || listed, "{list} {status:?}: {met:?}");
+            }
+        }
+        // A rate limit is none, and no status of overload stands for it.
+        assert_eq!(class("[503, 529]", ErrorKind::RateLimited, Some(429)).failover, Failover::No);
+    }
+
+    #[test]
+    fn an_edge_tells_of_a_server_that_failed_in_its_own_numbers() {
+        for list in ["[500]", "[502]", "[503]", "[504]"] {
+            for own in [520, 521, 522, 523, 525, 526, 527, 530] {
+                assert_eq!(class(list, ErrorKind::Server, Some(own)).failover, Failover::Yes, "{list} {own}");
+            }
+            assert_eq!(class(list, ErrorKind::Timeout, Some(524)).failover, Failover::Yes, "{list}");
+            assert_eq!(class(list, ErrorKind::Server, Some(501)).failover, Failover::No, "{list}");
+        }
+        assert_eq!(class("[429]", ErrorKind::Server, Some(522)).failover, Failover::No);
+    }
+
+    #[test]
+    fn what_only_many_calls_show_is_an_outage_where_statuses_are_listed() {
+        let (auth, wrong) = ((ErrorKind::Auth, Some(401)), (ErrorKind::InvalidRequest, Some(400)));
+        let both = |list: &str, (kind, status): (ErrorKind, Option<u16>)| {
+            let class = class(list, kind, status);
+            (class.failover, class.circuit)
+        };
+        assert_eq!(both("[500]", auth), (Failover::IfWorked, Count::LatchIfWorked));
+        assert_eq!(both("[500]", wrong), (Failover::No, Count::FailureInStorm));
+        // Whoever names kinds could have named these.
+        assert_eq!(both("[server]", auth), (Failover::No, Count::Neutral));
+        assert_eq!(both("[server]", wrong), (Failover::No, Count::Neutral));
+    }
+
+    #[test]
+    fn what_statuses_stand_for_beside_themselves_is_told() {
+        let told = |on_error: &str| {
+            let text = format!("tiers: [{{ name: main, provider: simulated }}]\nfallback: {{ on_error: {on_error} }}");
+            stand_for_more(&Config::from_str(&text, Format::Yaml).unwrap())
+        };
+        let forms = told("[429, 500, 502, 503]");
+        assert_eq!(
+            forms[0],
+            "429 and 503 stand for every overload: with 529, and inside of a stream that began with 200"
+        );
+        assert!(forms[1].starts_with("500, 502 and 503 stand for 520 to 530 too"), "{forms:?}");
+        assert_eq!(told("[429]")[0].split(':').next(), Some("429 stands for every overload"));
+        assert!(told("[429, 503, 529]")[0].ends_with("overload: inside of a stream that began with 200"));
+        assert!(told("[timeout, overloaded]").is_empty());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{fmt::Write, time::Duration};
 
 use super::{
     Config, FeatureCache, Provider, Span, Tier,
-    classifier::{classifier, samples},
+    classifier::{classifier, samples, stand_for_more},
 };
 use crate::{
     CacheLayer, Classifier, ErrorKind, LlmError, MirrorLayer, RetryWithJitterLayer,
@@ -63,6 +63,9 @@ impl Config {
             for (fate, failures) in self.fates(at, &table) {
                 let _ = writeln!(text, "  {fate}\n      {}", wrapped(&failures));
             }
+        }
+        for sentence in stand_for_more(self) {
+            let _ = writeln!(text, "statuses: {sentence}");
         }
         for (name, feature) in &self.features {
             if feature.tiers.is_none() && feature.worst_level.is_none() {

@@ -30,6 +30,9 @@
 //!   is not set or empty; `$$` is a dollar sign. A text that is one reference and nothing else may become a number.
 //!   `api_key`, a webhook's `authorization` and the callbacks' `secret` are *only* ever a reference: the secret is looked up when the stack is
 //!   built, and is never in a [`Config`].
+//! - **Servers.** A tier without a `base_url` goes where `ANTHROPIC_BASE_URL`, `OPENAI_BASE_URL`, `GEMINI_BASE_URL` or
+//!   `GOOGLE_GEMINI_BASE_URL` says, as with the providers' SDKs, and takes the environment's key along. A `base_url` in the file gets
+//!   the provider's usual key only where it is the provider's own host; for any other, `api_key` names one.
 //! - **Overrides.** A variable such as `STEADFAST__TIMEOUT=60s`, `STEADFAST__TIERS__0__MODEL=gpt-4o` or
 //!   `STEADFAST__FEATURES__CHAT__CONCURRENCY=5` is laid over the file: the steps are keys in capitals, or places of a
 //!   list counted from 0; the place after the last adds to it. A list or block may be written as in YAML: `[a, b]`. An
@@ -80,7 +83,7 @@ pub use self::{
     classifier::classifier,
     environment::Environment,
     error::{ConfigError, Problem},
-    keys::MissingKey,
+    keys::{MissingKey, Server},
     load::{Format, Loader},
     schema::*,
     stack::{HandingOver, Reload, Stack, StackBuilder, StackHandle, TierInfo},

@@ -72,6 +72,11 @@ pub(crate) fn nearest<'a>(written: &str, names: impl IntoIterator<Item = &'a str
     (distance <= (plain.chars().count() / 3).max(1)).then_some(name)
 }
 
+/// Whether a name is one of these but for a matter of taste or one letter.
+pub(super) fn is_slip_of(written: &str, names: &[&str]) -> bool {
+    names.iter().any(|name| distance(&plain(written), &plain(name)) <= 1)
+}
+
 /// A name without what is a matter of taste: `maxAttempts`, `max-attempts` and `max_attempts` are one.
 fn plain(name: &str) -> String {
     let mut plain = String::with_capacity(name.len() + 4);

@@ -23,7 +23,7 @@ use crate::{Attempt, ErrorKind, layers::mirror::Comparison};
 /// | `circuit_changed` | WARN if it opens, else INFO | `circuit`, `from`, `to`, `reason` |
 /// | `hedged` | DEBUG | `tier`, `to`, `won`, `after_ms` |
 /// | `all_tiers_failed` | ERROR, one line in [`AT_MOST_EVERY`](Self::AT_MOST_EVERY) | `feature`, `reason`, `unsaid` (how many had no line since the last) |
-/// | `budget_reached` | WARN | `cap`, `key`, `percent`, `spent_usd`, `limit_usd`, `resets_in_seconds` |
+/// | `budget_reached` | WARN | `cap`, `key`, `percent`, `spent_usd`, `reserved_usd`, `limit_usd`, `resets_in_seconds` |
 /// | `budget_reset` | INFO | `cap`, `key` |
 /// | `operated` | WARN | `operation`, `tier`, `feature`, `level`, `by` |
 /// | `handed_over` | WARN if something did not arrive, else INFO | `step`, `task`, `feature`, `reason`, `by`, `after_seconds` |
@@ -294,13 +294,14 @@ impl Subscriber for Logs {
                     unsaid = (unsaid > 0).then_some(unsaid),
                 );
             }
-            Event::BudgetReached { cap, key, percent, spent, limit, resets_at, at } => line!(
+            Event::BudgetReached { cap, key, percent, spent, reserved, limit, resets_at, at } => line!(
                 Level::WARN,
                 event = "budget_reached",
                 cap = &**cap,
                 key = key.as_deref(),
                 percent = *percent,
                 spent_usd = spent.dollars(),
+                reserved_usd = reserved.dollars(),
                 limit_usd = limit.dollars(),
                 resets_in_seconds = resets_at.saturating_duration_since(*at).as_secs_f64(),
             ),

@@ -134,8 +134,10 @@ pub enum Event {
         key: Option<Arc<str>>,
         /// The share, in percent: 80 or 100 by default.
         percent: u8,
-        /// What was spent or reserved in this period.
+        /// What was spent in this period, by answers and attempts that have ended.
         spent: Usd,
+        /// What is reserved for requests in flight. The share counts both.
+        reserved: Usd,
         /// The cap.
         limit: Usd,
         /// When the period ends.

@@ -22,7 +22,10 @@ use steadfast::{
 };
 use tokio::time::advance;
 
-use crate::provider::{Provider, call, text};
+use crate::{
+    provider::{Provider, call, text},
+    similar::{ASKED, LIKE_IT},
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -78,6 +81,34 @@ async fn answers_are_kept_where_the_file_says_so_and_not_where_it_does_not() {
     assert_eq!(text(&llm, ask()).await, "answer 6");
     let stats = on.handle().cache().unwrap().stats();
     assert_eq!((stats.hits, stats.misses, stats.passed_by, stats.kept), (2, 3, 1, 3));
+}
+
+/// As `examples/ladder.yaml` and the guide have it.
+#[tokio::test(start_paused = true)]
+async fn the_thresholds_that_are_shown_find_the_question_that_is_shown() {
+    let ladder = include_str!("../../examples/ladder.yaml");
+    let models = ["sonnet", "gpt-4o", "haiku", "gemini"];
+    let found = async |text: &str| {
+        let provider = Provider::new();
+        let builder = Stack::builder().environment(Environment::default());
+        let builder = models.into_iter().fold(builder, |builder, model| builder.leaf(model, provider.service()));
+        let llm = builder.build(config(text)).unwrap_or_else(|error| panic!("{error}")).service();
+        let asked = |words: &str| LlmRequest::prompt(words).feature("chat");
+        self::text(&llm, asked(ASKED)).await;
+        provider.is_down(Some(ErrorKind::Server));
+        why(&llm, asked(LIKE_IT)).await
+    };
+    assert!(matches!(found(ladder).await, Some(CachedWhy::Similar { .. })), "the example's threshold");
+
+    let guide = include_str!("../../src/guide/lesser_answers.md");
+    for shown in [ladder, guide] {
+        assert!(shown.contains(ASKED) && shown.contains(LIKE_IT));
+    }
+    let shown = guide.split("threshold: ").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();
+    let guides = ladder.replace("similar: { threshold: 0.7 }", &format!("similar: {{ threshold: {shown} }}"));
+    assert!(matches!(found(&guides).await, Some(CachedWhy::Similar { .. })), "the guide's threshold, {shown}");
+    let too_high = ladder.replace("similar: { threshold: 0.7 }", "similar: {}");
+    assert!(!matches!(found(&too_high).await, Some(CachedWhy::Similar { .. })), "the default, as the guide says");
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,8 +20,8 @@ use tower::{ServiceBuilder, service_fn};
 
 use crate::provider::{Provider, call, frames, text};
 
-const ASKED: &str = "How do I reset my password?";
-const LIKE_IT: &str = "How can I reset my password?";
+pub(crate) const ASKED: &str = "How do I reset my password?";
+pub(crate) const LIKE_IT: &str = "How can I reset my password?";
 
 fn ask(text: &str) -> LlmRequest {
     LlmRequest::prompt(text)

@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use steadfast::config::{
-    Config, Cooldown, Environment, Format, Growth, Loader, OnError, Provider, Share, Span, TierTimeout,
+    CircuitBreaker, Config, Cooldown, Environment, Format, Growth, Loader, OnError, Provider, Share, Span, Stream,
+    StreamBreak, Tier, TierTimeout,
 };
 
 use crate::{folder, load};
@@ -36,7 +37,10 @@ fn a_settings_json_becomes_what_its_words_say() {
     assert_eq!(config.retry.max_attempts, Some(3));
     assert_eq!(config.retry.retry_timeouts, Some(true));
     assert_eq!(config.retry.budget, Some(Share(1.0)));
-    assert_eq!(config.circuit_breaker.consecutive_failures, Some(3));
+    // The last is not left alone for one request's bad luck.
+    let own = |tier: &Tier| tier.circuit_breaker.as_ref().and_then(|breaker| breaker.consecutive_failures);
+    assert_eq!(config.tiers.iter().map(own).collect::<Vec<_>>(), [Some(3), Some(3), Some(3), None]);
+    assert_eq!(config.circuit_breaker.consecutive_failures, None);
     let minute = Span(Duration::from_secs(60));
     assert_eq!(config.circuit_breaker.cooldown, Some(Cooldown::Fixed(minute)));
     assert_eq!(config.fallback.recovery_check, Some(minute));
@@ -51,13 +55,50 @@ fn what_a_settings_json_leaves_out_has_its_default() {
     let text = r#"{ "model": { "primaryModel": "gpt-4o", "provider": "openai" } }"#;
     let config = Config::from_str(text, Format::Json).unwrap();
     assert_eq!(tiers(&config), [("gpt-4o", Provider::OpenAi, "gpt-4o")]);
-    let same = Config { tiers: config.tiers.clone(), ..Config::default() };
+    let circuit_breaker = CircuitBreaker { second_opinion_after: Some(0), ..CircuitBreaker::default() };
+    let stream = Stream { on_break: Some(StreamBreak::Restart), ..Stream::default() };
+    let same = Config { tiers: config.tiers.clone(), circuit_breaker, stream, ..Config::default() };
     assert_eq!(config, same);
+    assert!(config.tiers[0].last_resort);
 
     let text = r#"{ "model": { "primaryModel": "gpt-4o", "provider": "openai", "failover": { "retriesBeforeFailover": 0 } } }"#;
     let config = Config::from_str(text, Format::Json).unwrap();
-    assert_eq!((config.retry.max_attempts, config.circuit_breaker.consecutive_failures), (Some(1), Some(1)));
+    assert_eq!((config.retry.max_attempts, &config.tiers[0].circuit_breaker), (Some(1), &None));
     assert_eq!(config.fallback.on_error, None);
+}
+
+#[test]
+fn blocks_of_this_crates_own_stand_beside_the_model_and_what_is_not_ours_is_not_looked_at() {
+    let text = r#"{
+      "env": { "TIMEOUT": "${NOT_OURS}" }, "permissions": {}, "statusLine": { "type": "command" }, "hooks": 3,
+      "listen": "127.0.0.1:9090",
+      "timeout": "45s",
+      "features": { "chat": { "concurrency": 7, "tiers": ["gpt-4o"] } },
+      "alerts": { "rules": { "budget": "off" }, "webhooks": [{ "url": "https://hooks.example.com/x" }] },
+      "fallback": { "recovery_check": "5s" },
+      "stream": { "on_break": "fail" },
+      "retry": { "max_attempts": 1 },
+      "model": {
+        "primaryModel": "claude-sonnet-4-5", "provider": "anthropic",
+        "fallbackModels": [{ "model": "gpt-4o", "provider": "openai" }],
+        "failover": { "retriesBeforeFailover": 2, "triggerOnStatusCodes": [503], "primaryRecoveryCheckIntervalMs": 60000 }
+      }
+    }"#;
+    let config = Config::from_str(text, Format::Json).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(config.listen, Some("127.0.0.1:9090".parse().unwrap()));
+    assert_eq!((config.features["chat"].concurrency, config.alerts.webhooks.len()), (Some(7), 1));
+    assert_eq!(config.fallback.on_error, Some(statuses(&[503], OnError::OwnTimeout)));
+    // What is said in our own words goes before what the model's block means.
+    let second = |n| Some(Span(Duration::from_secs(n)));
+    assert_eq!(
+        (config.timeout, config.fallback.recovery_check, config.retry.max_attempts),
+        (second(45), second(5), Some(1))
+    );
+    assert_eq!(config.circuit_breaker.cooldown, Some(Cooldown::Fixed(Span(Duration::from_secs(60)))));
+    assert_eq!(
+        (config.stream.on_break, config.circuit_breaker.second_opinion_after),
+        (Some(StreamBreak::Fail), Some(0))
+    );
 }
 
 #[test]

@@ -5,11 +5,17 @@ mod live;
 use std::{io::Write as _, path::PathBuf};
 
 use clap::Args;
-use steadfast::config::{Config, Environment, Tier};
+use steadfast::{
+    Stack,
+    config::{Environment, Loader, MissingKey, Tier},
+};
 
-use crate::{Failure, table::Table};
+use crate::{Failure, serve, table::Table, terminal::on_a_line};
 
-/// Checks a configuration and says what it would do.
+/// Checks a configuration and says what it would do
+///
+/// Exit code: 0; 1 where --live finds a tier that does not answer; 2 where the file is wrong, or `serve` would not start with it because
+/// a key is not set.
 #[derive(Args)]
 pub(crate) struct Check {
     /// The configuration: YAML, TOML or JSON, a Claude-Code-style settings.json, or a list of providers
@@ -17,21 +23,27 @@ pub(crate) struct Check {
     /// Make one tiny call to each provider: is the key there, is it reachable, does the model exist, how fast is it
     #[arg(long)]
     live: bool,
+    /// The keys are not here, and need not be: the file alone is checked
+    #[arg(long, conflicts_with = "live")]
+    offline: bool,
 }
 
 impl Check {
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        let config = Config::from_path(&self.file)?;
+        let loader = if self.offline { Loader::new().without_secrets() } else { Loader::new() };
+        let config = loader.path(&self.file)?;
         let mut out = std::io::stdout().lock();
         writeln!(out, "{}: {} tiers, no mistake found\n", self.file.display(), config.tiers.len())?;
         let environment = Environment::process();
-        let mut tiers = Table::new(["tier", "provider", "model", "key"]);
+        let missing = config.missing_keys(&environment);
+        let mut tiers = Table::new(["tier", "provider", "model", "server", "key"]);
         for tier in &config.tiers {
             tiers.row([
                 tier.name.clone(),
                 tier.provider.name().to_owned(),
                 tier.model.clone().unwrap_or_else(|| "-".to_owned()),
-                key(tier, &environment),
+                server(tier, &environment),
+                key(tier, &environment, &missing),
             ]);
         }
         writeln!(out, "{tiers}\n{}", config.explain())?;
@@ -39,9 +51,19 @@ impl Check {
         if !models.is_empty() {
             writeln!(out, "What the models take, by which requests are translated:\n\n{models}")?;
         }
-        if self.live {
-            let checked = live::check(&config).await;
-            writeln!(out, "\n{}", live::table(&checked))?;
+        let checked = if self.live { Some(live::check(&config).await) } else { None };
+        if let Some(checked) = &checked {
+            writeln!(out, "\n{}", live::table(checked))?;
+        }
+        if !self.offline {
+            // What `serve` would say, and end with.
+            if let Err(error) = Stack::builder().check(&config) {
+                let hint = "a file is checked without the keys that it needs by `steadfast check --offline`";
+                return Err(Failure::Config(format!("{error}\n\n{hint}")));
+            }
+            serve::refuse_itself(&config, &environment, serve::address(&config))?;
+        }
+        if let Some(checked) = checked {
             let failed = checked.iter().filter(|tier| !tier.works()).count();
             if failed > 0 {
                 let message = format!("{failed} of {} tiers did not answer", checked.len());
@@ -52,13 +74,30 @@ impl Check {
     }
 }
 
+/// Where a tier's requests go, and who says so where that is not the file.
+fn server(tier: &Tier, environment: &Environment) -> String {
+    let own = || tier.provider.host().unwrap_or("-").to_owned();
+    tier.server(environment).map_or_else(own, |server| {
+        // Some put a key into the query, or before the host.
+        let url = server.url.split(['?', '#']).next().unwrap_or_default();
+        let url = if url.contains('@') { "not shown".to_owned() } else { on_a_line(url) };
+        match server.variable {
+            Some(variable) => format!("{url} ({variable})"),
+            None => url,
+        }
+    })
+}
+
 /// Where a tier's key is, and whether it is there; never the key.
-fn key(tier: &Tier, environment: &Environment) -> String {
+fn key(tier: &Tier, environment: &Environment, missing: &[MissingKey]) -> String {
     let variables = tier.key_variables();
     let set = |name: &&&str| environment.get(name).is_some_and(|value| !value.trim().is_empty());
-    match (variables.iter().find(set), variables.as_slice()) {
-        (_, []) => "none needed".to_owned(),
-        (Some(name), _) => format!("{name}, set"),
-        (None, names) => format!("{}, NOT SET", names.join(" or ")),
+    let is_missing = missing.iter().any(|key| key.tier.as_ref() == Some(&tier.name));
+    match (variables.iter().find(set), variables.as_slice(), tier.provider.host()) {
+        (_, [], Some(own)) => format!("none sent: the server is not {own}; `api_key` names one"),
+        (_, [], None) => "none needed".to_owned(),
+        (Some(name), ..) => format!("{name}, set"),
+        (None, names, _) if is_missing => format!("{}, NOT SET", names.join(" or ")),
+        (None, names, _) => format!("{}, not set: none is sent", names.join(" or ")),
     }
 }

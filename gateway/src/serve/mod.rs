@@ -23,6 +23,7 @@ mod handoff;
 mod heads;
 mod html;
 mod inbound;
+mod itself;
 mod keys;
 mod listener;
 mod lock;
@@ -55,13 +56,12 @@ use clap::Args;
 use serde_json::json;
 use steadfast::{
     BoxLlmService, Stack, StackHandle,
-    config::{self, ConfigError, Watching},
+    config::{self, Config, ConfigError, Environment, Watching},
     handoff::Desk,
 };
 use tokio::{runtime::Handle, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::keys::MakeKey;
 use self::{
     catalog::Catalog,
     control::{Control, Handler, Signals},
@@ -72,6 +72,7 @@ use self::{
     settings::{Reloads, Said, Settings},
     unknown::UnknownPaths,
 };
+pub(crate) use self::{itself::refuse_itself, keys::MakeKey};
 use crate::exit::Failure;
 
 /// Serves the models to everything that speaks Anthropic's or OpenAI's protocol.
@@ -165,7 +166,7 @@ impl Serve {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let log = self.observe.begin_log()?;
         let stack = match &self.config {
-            Some(path) => Stack::from_path(path)?,
+            Some(path) => Stack::builder().without_restarts().load(path)?,
             None => demo::stack()?,
         };
         let handle = stack.handle();
@@ -184,9 +185,9 @@ impl Serve {
         sweeping.spawn(sweep(handle.clone()));
         let begun = handle.config();
         warn_of_restarts(&begun);
-        let configured = begun.listen.filter(|_| self.config.is_some());
-        let default = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8080));
-        let address = self.listen.or(configured).unwrap_or(default);
+        let configured = self.config.is_some().then(|| address(&begun));
+        let address = self.listen.or(configured).unwrap_or(LOCAL);
+        refuse_itself(&begun, &Environment::process(), address)?;
         let keys = self.keys_file(&begun.gateway);
         let keys = keys.map(|path| Keys::load(&path)?.kept_by(handle.clone())).transpose()?;
         if !address.ip().is_loopback() && keys.is_none() && !self.insecure_no_auth {
@@ -257,6 +258,14 @@ async fn end_calls(stack: &StackHandle) {
 /// How long calls have to end that nobody waits for: a store may have to be told.
 const LAST_CALLS: Duration = Duration::from_secs(5);
 
+/// Where a gateway of this configuration listens.
+pub(crate) fn address(config: &Config) -> SocketAddr {
+    config.listen.unwrap_or(LOCAL)
+}
+
+/// Where it listens unless somebody says otherwise.
+const LOCAL: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8080));
+
 /// An error with its cause.
 fn told(error: &dyn std::error::Error) -> String {
     match error.source() {
@@ -265,8 +274,8 @@ fn told(error: &dyn std::error::Error) -> String {
     }
 }
 
-/// Neither protocol has a word for "discard what came before": a stream that begins anew ends with an error here.
-fn warn_of_restarts(config: &config::Config) {
+/// Neither protocol has a word for "discard what came before": no stream begins anew here.
+fn warn_of_restarts(config: &Config) {
     let of_features = config.features.values().chain(&config.default_feature).map(|feature| &feature.stream);
     if of_features.chain([&config.stream]).any(|stream| stream.on_break == Some(config::StreamBreak::Restart)) {
         tracing::warn!(

@@ -42,7 +42,8 @@ const story = [
     ],
     features: [{ feature: "chat", inFlight: 14, limit: 40, queued: 0 }, { feature: "summaries", inFlight: 9, limit: 10, queued: 0 },
       { feature: "search", inFlight: 20, limit: 20, queued: 7 }, { feature: "all others", inFlight: 0, limit: 100, queued: 0 }],
-    budgets: [{ cap: "a day", spentDollars: 48.2243, limitDollars: 250 }, { cap: "each key an hour", spentDollars: 4.6, limitDollars: 5 }],
+    budgets: [{ cap: "a day", spentDollars: 48.2243, reservedDollars: 1.25, limitDollars: 250 },
+      { cap: "each key an hour", spentDollars: 4.6, reservedDollars: 0, limitDollars: 5 }],
   },
 ];
 
@@ -62,7 +63,8 @@ const many = [
     tiers: names.map((name, at) => history(name, () => Math.round(random() * 90_000) >> at, () => Math.round(random() * 900) >> at,
       (minute) => (minute % (at + 2) === 1 ? null : (at + 1) ** 2 * 80 * (1 + random())), 98_765.4321 / 4 ** at)),
     features: names.map((feature, at) => ({ feature, inFlight: at * 100, limit: 1000, queued: at === 11 ? 12_000 : 0 })),
-    budgets: [{ cap: LONG, spentDollars: 1_234_567.891, limitDollars: 1_000_000 }, { cap: "none", spentDollars: 0, limitDollars: 0 }],
+    budgets: [{ cap: LONG, spentDollars: 1_234_567.891, reservedDollars: 98_765.432, limitDollars: 1_000_000 },
+      { cap: "none", spentDollars: 0, reservedDollars: 0, limitDollars: 0 }],
   },
 ];
 

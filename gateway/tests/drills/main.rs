@@ -3,6 +3,7 @@
 mod all;
 #[path = "../common/mod.rs"]
 pub mod common;
+mod forms;
 mod judged;
 mod live;
 mod page;

@@ -5,8 +5,9 @@
 //!
 //! # `settings.json` with a `model` block
 //!
-//! A file with a block named `model`, and no `tiers`. Its other keys (`permissions`, `env`, `hooks` and whatever else
-//! such a file has) are not looked at.
+//! A file with a block named `model`, and no `tiers`. This crate's own blocks (`features`, `alerts`, `listen` and so on) may stand
+//! beside it, and what they say goes before what the table below makes of `model`. Other keys (`permissions`, `env`, `hooks` and
+//! whatever else such a file has) are not looked at.
 //!
 //! ```json
 //! { "model": {
@@ -20,8 +21,8 @@
 //! |---|---|---|
 //! | `primaryModel`, `provider`, `fallbackModels` | `tiers` | in this order; each has the name of its model, with its provider's before it where two are of one name |
 //! | `timeoutMs` | each tier's `timeout` | one attempt may take so long; one that takes longer goes on to the next model |
-//! | `triggerOnStatusCodes` | `fallback.on_error`, and `own_timeout` with them | these go on to the next model, and so does an attempt that took longer than `timeoutMs`; nothing else does, a 504 that is not listed neither |
-//! | `retriesBeforeFailover` | `retry.max_attempts`, one more; `retry.retry_timeouts`; `circuit_breaker.consecutive_failures`, one more | a model is asked again so often, after a timeout too, before the next is; then it is left alone |
+//! | `triggerOnStatusCodes` | `fallback.on_error`, and `own_timeout` with them | these go on to the next model with what they [stand for](super::classifier()), and so does an attempt that took longer than `timeoutMs`; nothing else does, a 504 that is not listed neither |
+//! | `retriesBeforeFailover` | `retry.max_attempts`, one more; `retry.retry_timeouts`; each tier's `circuit_breaker.consecutive_failures` but the last one's, one more | a model is asked again so often, after a timeout too, before the next is; then it is left alone, where there is a next |
 //! | `primaryRecoveryCheckIntervalMs` | `circuit_breaker.cooldown`, `fallback.recovery_check` | so long, and then one request looks whether it is back |
 //!
 //! # A list of providers
@@ -40,26 +41,38 @@
 //! |---|---|---|
 //! | `name` | a tier's `provider` and `name` | anthropic, openai, google or gemini; with the model's name after it where a provider is there twice |
 //! | `priority` | the order of `tiers` | 1 is the primary; those of one priority, and then those without, in the file's order |
-//! | `on_error` | `fallback.on_error` | these go on to the next provider, and nothing else does |
+//! | `on_error` | `fallback.on_error` | these go on to the next provider with what they [stand for](super::classifier()), and nothing else does |
 //! | `max_retries` | `retry.max_attempts`, one more; `retry.retry_timeouts` | a provider is asked again so often, after a timeout too, before the next is |
 //! | `backoff` | `retry.backoff` | exponential, linear, fixed or constant |
 //!
 //! # Of both
 //!
 //! A failure that has no status counts as the one that a proxy would have answered with: no connection is 502 or 503, a
-//! stream that broke or an answer that is none 502, an overload inside of a stream 503 or 529. `timeout` in a list of
-//! providers is a timeout of any origin, a 408 or 504 too.
+//! stream that broke or an answer that is none 502. An overload is one however it is told: 429 or 503 in the list stands for 529
+//! too, and for an overload inside of a stream. `timeout` in a list of providers is a timeout of any origin, a 408 or 504 too.
 //! What is refused on this side, as by an open circuit, always goes on.
 //!
 //! Where retries are asked for, `retry.budget` is 100 %, and the whole `timeout` is long enough for all attempts at all
 //! models, so that what the file says is what happens.
+//!
+//! Neither form has a word for what follows, and nothing is lost in an outage by it. Blocks of this crate's own change it.
+//!
+//! | here | in words |
+//! |---|---|
+//! | the last tier's `last_resort` | where there is no other, it is asked although it has just failed: it may work again by now |
+//! | `circuit_breaker: { second_opinion_after: 0 }` | a request that a model calls wrong (400, 422) is put to the next before its caller is told: only where that says so too is it |
+//! | `stream: { on_break: restart }` | a stream that breaks begins anew at the next model, behind a mark to discard what came; over the gateway, which cannot tell that, it ends with an error |
 
+mod blocks;
 mod providers;
 mod settings;
 
 use std::time::Duration;
 
-use super::tree::{Entry, Fault, Node, Place, Value};
+use super::{
+    suggest::is_slip_of,
+    tree::{Entry, Fault, Node, Place, Value},
+};
 use crate::RetryWithJitterLayer;
 
 /// The form of a file.
@@ -91,17 +104,28 @@ impl Form {
         if self == Self::Settings
             && let Value::Map(entries) = &mut tree.value
         {
-            entries.retain(|entry| entry.key == "model");
+            let ours = blocks::blocks();
+            // What cannot stand there is kept too, so that it is told of: a second list of models, and a slip.
+            let looked_at = |key: &str| matches!(key, "model" | "providers") || is_slip_of(key, ours);
+            entries.retain(|entry| looked_at(&entry.key));
         }
     }
 
     /// The same in this crate's own form.
     pub(super) fn rewrite(self, tree: Node) -> Result<Node, Fault> {
-        match self {
-            Self::Own => Ok(tree),
-            Self::Settings => settings::rewrite(tree),
-            Self::Providers => providers::rewrite(tree),
+        let place = tree.place.clone();
+        let mut tree = match self {
+            Self::Own => return Ok(tree),
+            Self::Settings => settings::rewrite(tree)?,
+            Self::Providers => providers::rewrite(tree)?,
+        };
+        // What neither form has a word for.
+        set_default(&mut tree, "circuit_breaker", "second_opinion_after", number(0, &place));
+        set_default(&mut tree, "stream", "on_break", Node::text("restart", &place));
+        if let Some(last) = last_tier(&mut tree) {
+            last.put(Entry::new("last_resort", place.clone(), yes(&place)));
         }
+        Ok(tree)
     }
 }
 
@@ -129,6 +153,14 @@ fn yes(place: &Place) -> Node {
 /// Names that no two share: the short one where it is the only one of its kind, else the long one.
 fn name(short: &str, all: &[&str], long: String) -> String {
     if all.iter().filter(|other| **other == short).count() > 1 { long } else { short.to_owned() }
+}
+
+fn last_tier(tree: &mut Node) -> Option<&mut Node> {
+    let Value::Map(entries) = &mut tree.value else { return None };
+    match &mut entries.iter_mut().find(|entry| entry.key == "tiers")?.value.value {
+        Value::List(tiers) => tiers.last_mut(),
+        _ => None,
+    }
 }
 
 /// Sets a key of a block of the file, unless the file has it.

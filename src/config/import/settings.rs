@@ -11,12 +11,6 @@ use crate::config::{
 };
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Settings {
-    model: Models,
-}
-
-#[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Models {
     primary_model: String,
@@ -46,8 +40,8 @@ struct Failover {
 }
 
 pub(super) fn rewrite(mut tree: Node) -> Result<Node, Fault> {
-    let Models { primary_model, fallback_models, failover, .. } = tree::read::<Settings>(&tree)?.model;
     let Some(Entry { value: mut block, .. }) = tree.take("model") else { return Ok(tree) };
+    let Models { primary_model, fallback_models, failover, .. } = tree::read(&block)?;
     // What was read is known to be there from here on; the nodes are taken for their places.
     let mut rules = block.take("failover").map(|entry| entry.value);
     let mut rule = |key: &str| rules.as_mut().and_then(|rules| rules.take(key)).map(|entry| entry.value);
@@ -61,11 +55,17 @@ pub(super) fn rewrite(mut tree: Node) -> Result<Node, Fault> {
     }
     let names: Vec<&str> =
         std::iter::once(&*primary_model).chain(fallback_models.iter().map(|model| &*model.model)).collect();
+    let is_said = tree.get("circuit_breaker").is_some_and(|said| said.get("consecutive_failures").is_some());
     let attempt = failover.timeout_ms.map(|ms| Duration::from_millis(ms.into()));
+    // Each is left alone after so many failures, for the next one's sake. The last has none: what one request of bad luck met
+    // must not close it to all others.
+    let alone = retries.as_ref().zip(failover.retries_before_failover);
+    let last = names.len() - 1;
     let tiers: Vec<Node> = models
         .into_iter()
         .zip(&names)
-        .filter_map(|((model, provider), short)| {
+        .enumerate()
+        .filter_map(|(at, ((model, provider), short))| {
             let (model, provider) = (model?, provider?);
             let name = name(short, &names, format!("{}/{short}", word(&provider)));
             let mut tier = Node::block(&model.place, [("name", Node::text(name, &model.place))]);
@@ -73,6 +73,10 @@ pub(super) fn rewrite(mut tree: Node) -> Result<Node, Fault> {
             tier.put(Entry::new("provider", provider.place.clone(), provider));
             if let (Some(node), Some(attempt)) = (&timeout, attempt) {
                 tier.put(Entry::new("timeout", node.place.clone(), span(attempt, &node.place)));
+            }
+            if let Some((node, retries)) = alone.filter(|_| at < last && !is_said) {
+                let failures = number(retries.saturating_add(1), &node.place);
+                set_default(&mut tier, "circuit_breaker", "consecutive_failures", failures);
             }
             Some(tier)
         })
@@ -94,9 +98,10 @@ pub(super) fn rewrite(mut tree: Node) -> Result<Node, Fault> {
         set_default(&mut tree, "retry", "max_attempts", number(attempts, place));
         set_default(&mut tree, "retry", "retry_timeouts", yes(place));
         set_default(&mut tree, "retry", "budget", number(1, place));
-        set_default(&mut tree, "circuit_breaker", "consecutive_failures", number(attempts, place));
-        let whole = whole(count, attempts, attempt.unwrap_or(Timeout::ATTEMPT));
-        tree.put(Entry::new("timeout", place.clone(), span(whole, place)));
+        if tree.get("timeout").is_none() {
+            let whole = whole(count, attempts, attempt.unwrap_or(Timeout::ATTEMPT));
+            tree.put(Entry::new("timeout", place.clone(), span(whole, place)));
+        }
     }
     if let (Some(node), Some(ms)) = (interval, failover.primary_recovery_check_interval_ms) {
         let interval = Duration::from_millis(ms.into());

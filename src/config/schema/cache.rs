@@ -67,7 +67,8 @@ pub struct Similar {
     /// How it is told. Default: `words`.
     #[schemars(extend("default" = "words"))]
     pub method: Likeness,
-    /// How much alike two questions must be, up to 1. Default: 0.8 by words, 0.85 by embeddings, whose scale is the model's.
+    /// How much alike two questions must be, up to 1. By words, "How can I reset my password?" is 0.73 alike to "How do I reset my
+    /// password?". Default: 0.8 by words, 0.85 by embeddings, whose scale is the model's.
     #[schemars(range(min = 0, max = 1))]
     pub threshold: Option<f64>,
     /// The server of the embeddings, any with OpenAI's `/v1/embeddings`. Default: OpenAI's own.
@@ -75,7 +76,7 @@ pub struct Similar {
     pub base_url: Option<String>,
     /// The model of the embeddings.
     pub model: Option<String>,
-    /// Where its key is: `${NAME}`. Default: `${OPENAI_API_KEY}`; with a `base_url` no key.
+    /// Where its key is: `${NAME}`. Default: `${OPENAI_API_KEY}`; where `base_url` is not OpenAI's own host: no key.
     pub api_key: Option<KeyRef>,
     /// What need not be the same for a question to be like another. Default: all must be.
     pub across: Vec<SimilarAcross>,

@@ -17,9 +17,10 @@ pub struct Tier {
     /// The model's name, as the provider spells it.
     pub model: Option<String>,
     /// Where the provider's key is: `${NAME}`, a reference to a variable of the environment. Default: the provider's
-    /// usual variable. Of a tier with a `base_url`: no key.
+    /// usual variable; where `base_url` is not the provider's own host: no key.
     pub api_key: Option<KeyRef>,
-    /// Another server that speaks the provider's protocol.
+    /// Another server that speaks the provider's protocol. Default: the one that the environment names in `ANTHROPIC_BASE_URL`,
+    /// `OPENAI_BASE_URL`, `GEMINI_BASE_URL` or `GOOGLE_GEMINI_BASE_URL`, else the provider's own.
     #[schemars(extend("pattern" = "^(https?://|.*\\$\\{)"))]
     pub base_url: Option<String>,
     /// Further headers of each request. `${NAME}` stands for a variable of the environment.

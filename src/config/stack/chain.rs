@@ -46,7 +46,9 @@ pub(super) fn chain<S: TierLike>(
         return Err(InvalidConfig::new("tiers", "there is none; name at least one tier"));
     };
     let of_file = config.stream.on_break;
-    let on_break = |own: Option<StreamBreak>| own.or(of_file).map(settings::stream_break).unwrap_or_default();
+    let told = |policy: &StreamBreak| *policy != StreamBreak::Restart || !makings.without_restarts;
+    let on_break =
+        |own: Option<StreamBreak>| own.or(of_file).filter(told).map(settings::stream_break).unwrap_or_default();
     let unnamed = on_break(config.default_feature.as_ref().and_then(|feature| feature.stream.on_break));
     let all_open = |feature: Option<&config::Feature>| {
         let own = feature.and_then(|feature| feature.all_open);

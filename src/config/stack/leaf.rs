@@ -20,11 +20,11 @@ use super::{
 };
 use crate::{
     BoxLlmService, CommitOnFirstTokenLayer, InvalidConfig, LlmError, LlmRequest, LlmResponse,
-    config::{CallTools, ConfigError, Environment, Problem, Provider, Simulated as SimulatedSettings, Tier},
+    config::{CallTools, ConfigError, Environment, Problem, Provider, Server, Simulated as SimulatedSettings, Tier},
     models::FamilyTable,
     providers::{
         Anthropic, CachedAnswers, Canned, Gemini, Handoff, OpenAi, Simulated,
-        http::{self, HttpLeaf},
+        http::{self, BaseUrl, HttpLeaf},
         simulated,
     },
 };
@@ -37,7 +37,7 @@ pub(super) struct LeafPlan {
     pub(super) place: String,
     provider: Provider,
     model: Option<String>,
-    base_url: Option<String>,
+    pub(super) base_url: Option<String>,
     key: Option<Arc<str>>,
     headers: HeaderMap,
     /// What is known of models.
@@ -61,7 +61,8 @@ impl LeafPlan {
     ///
     /// # Errors
     ///
-    /// A key that is not there, and a header that cannot be; the error names the place, the field and the variable.
+    /// A key that is not there, a header that cannot be, and a server of the environment that is none; the error names the
+    /// place, the field and the variable.
     pub(super) fn new(
         tier: &Tier,
         place: String,
@@ -77,14 +78,19 @@ impl LeafPlan {
             value.set_sensitive(true);
             headers.insert(field, value);
         }
-        // What stands in the provider's place needs no key of it.
-        let key = if makings.leaf(&tier.name).is_some() { None } else { key(tier, &place, environment)? };
+        // What stands in the provider's place needs no key of it, and no server.
+        let is_replaced = makings.leaf(&tier.name).is_some();
+        let key = if is_replaced { None } else { key(tier, &place, environment)? };
+        let server = tier.server(environment).filter(|_| !is_replaced);
+        if let Some(Server { url, variable: Some(variable), .. }) = server {
+            BaseUrl::parse(variable, url)?;
+        }
         Ok(Self {
             tier: tier.name.clone(),
             place,
             provider: tier.provider,
             model: tier.model.clone(),
-            base_url: tier.base_url.clone(),
+            base_url: server.map(|server| server.url.to_owned()),
             alike: tier.similar.clone().map(|similar| Alike { similar, key: key.clone() }),
             key,
             headers,
@@ -209,6 +215,9 @@ fn key(tier: &Tier, place: &str, environment: &Environment) -> Result<Option<Arc
     }
     if let Some(key) = names.iter().find_map(|name| environment.secret(name)) {
         return Ok(Some(key.into()));
+    }
+    if !tier.needs_key(environment) {
+        return Ok(None);
     }
     let (field, said) = match &tier.similar {
         Some(similar) if tier.provider == Provider::Cached => ("similar.api_key", similar.api_key.is_some()),

@@ -24,6 +24,8 @@ pub(super) struct Makings {
     /// Default: the process's, read anew at each load.
     pub(super) environment: Option<Environment>,
     pub(super) seed: Option<u64>,
+    /// Whether callers cannot be told that a stream begins anew.
+    pub(super) without_restarts: bool,
     pub(super) leaves: HashMap<String, BoxLlmService>,
     /// Those that replicas share, for a configuration that says so of its cache.
     pub(super) answers: Option<CacheHandle>,
@@ -44,6 +46,7 @@ impl Default for Makings {
             events,
             environment: None,
             seed: None,
+            without_restarts: false,
             leaves: HashMap::new(),
             answers: None,
             #[cfg(feature = "redis")]

@@ -264,6 +264,23 @@ impl StackBuilder {
         self
     }
 
+    /// Looks up what a stack of this configuration takes from the environment: keys, secrets, servers. It makes no stack, opens
+    /// no store and calls nobody.
+    ///
+    /// # Errors
+    ///
+    /// All that is missing or wrong there, each as [`build`](Self::build) says it.
+    pub fn check(&self, config: &Config) -> Result<(), ConfigError> {
+        Plan::new(config.clone(), &self.makings).map(drop)
+    }
+
+    /// Ends a stream that breaks with its error where the configuration says `on_break: restart`: for callers who cannot be told to
+    /// discard what they have, as over a provider's protocol. Default: it begins anew.
+    pub fn without_restarts(mut self) -> Self {
+        self.makings.without_restarts = true;
+        self
+    }
+
     /// The stack of a configuration.
     ///
     /// # Errors

@@ -83,6 +83,12 @@ impl Part {
         })
     }
 
+    /// The server that takes the place of the provider's own.
+    #[cfg(feature = "redis")]
+    pub(super) fn server(&self) -> Option<&str> {
+        self.plan.base_url.as_deref()
+    }
+
     pub(super) fn service(
         &self,
         tier: &Tier,

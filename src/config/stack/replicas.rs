@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use super::{Shared, generation::Generation};
+use super::{Shared, generation::Generation, part::Part};
 use crate::{
     CacheHandle,
     store::{
@@ -72,7 +72,7 @@ impl Generation {
         });
         self.config.tiers.iter().zip(self.circuits()).fold(shares, |shares, (tier, (name, circuit))| {
             let model = tier.model.as_deref().unwrap_or_default();
-            let server = tier.base_url.as_deref().unwrap_or_default();
+            let server = self.part(&tier.name).and_then(Part::server).unwrap_or_default();
             shares.circuit(format!("{name} {} {model} {server}", tier.provider.name()), circuit)
         })
     }

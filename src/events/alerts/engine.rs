@@ -117,8 +117,8 @@ impl AlertEngine {
             Event::CircuitChanged { circuit, to: CircuitState::Closed, reason: CircuitReason::Recovered, .. } => {
                 self.key_works(circuit, now, &mut said);
             }
-            Event::BudgetReached { cap, key, percent, spent, limit, .. } => {
-                self.budget(&whose(cap, key), *percent, [*spent, *limit], now, &mut said);
+            Event::BudgetReached { cap, key, percent, spent, reserved, limit, .. } => {
+                self.budget(&whose(cap, key), *percent, [*spent, *reserved, *limit], now, &mut said);
             }
             Event::BudgetReset { cap, key, .. } => {
                 let cap = whose(cap, key);
@@ -389,17 +389,28 @@ impl AlertEngine {
         said.extend(self.board.resolve(Rule::KeyRefused, tier, now, || format!("the key of {tier} works again")));
     }
 
-    fn budget(&mut self, cap: &Arc<str>, percent: u8, [spent, limit]: [Usd; 2], now: Instant, said: &mut Vec<Alert>) {
+    fn budget(
+        &mut self,
+        cap: &Arc<str>,
+        percent: u8,
+        [spent, reserved, limit]: [Usd; 3],
+        now: Instant,
+        said: &mut Vec<Alert>,
+    ) {
         if self.rules.budget_from.is_none_or(|from| percent < from) {
             return;
         }
         let say = || Said {
             severity: if percent >= 100 { Severity::Critical } else { Severity::Warning },
-            summary: format!("{percent} % of the cap {cap} is used: {spent} of {limit}"),
+            summary: match reserved {
+                Usd::ZERO => format!("{percent} % of the cap {cap} is used: {spent} of {limit}"),
+                _ => format!("{percent} % of the cap {cap} is used: {spent} spent and {reserved} reserved of {limit}"),
+            },
             fields: vec![
                 ("cap", cap.to_string()),
                 ("percent", percent.to_string()),
                 ("spent", spent.to_string()),
+                ("reserved", reserved.to_string()),
                 ("limit", limit.to_string()),
             ],
         };

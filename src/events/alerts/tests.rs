@@ -271,9 +271,9 @@ async fn each_share_of_a_budget_is_said_and_one_end() {
     let mut desk = Desk::new(Rules::new());
     let dollars = |n| Usd::from_dollars(n).unwrap();
     let reached = |desk: &mut Desk, percent: u8| {
-        let (at, spent) = (desk.now, dollars(f64::from(percent)));
-        let (cap, limit) = ("all".into(), dollars(100.0));
-        desk.on(Event::BudgetReached { cap, key: None, percent, spent, limit, resets_at: at + MINUTE, at });
+        let (at, cap) = (desk.now, "all".into());
+        let [spent, reserved, limit] = [percent.min(95), percent - percent.min(95), 100].map(|n| dollars(f64::from(n)));
+        desk.on(Event::BudgetReached { cap, key: None, percent, spent, reserved, limit, resets_at: at + MINUTE, at });
     };
     reached(&mut desk, 80);
     reached(&mut desk, 80);
@@ -282,6 +282,7 @@ async fn each_share_of_a_budget_is_said_and_one_end() {
     desk.pass(MINUTE);
     reached(&mut desk, 100);
     assert_eq!((desk.said[1].severity, desk.said[1].since), (Severity::Critical, desk.said[0].since));
+    assert_eq!(desk.said[1].summary, "100 % of the cap all is used: $95.00 spent and $5.00 reserved of $100.00");
     let at = desk.now;
     desk.on(Event::BudgetReset { cap: "all".into(), key: None, at });
     desk.on(Event::BudgetReset { cap: "all".into(), key: None, at });
@@ -297,8 +298,17 @@ async fn a_cap_that_many_keys_reach_leaves_room_for_other_alerts() {
     let mut desk = Desk::new(Rules::new());
     for key in 0..1000 {
         let (at, key) = (desk.now, Some(format!("key-{key}").into()));
-        let (spent, limit) = (Usd::ZERO, Usd::ZERO);
-        desk.on(Event::BudgetReached { cap: "each".into(), key, percent: 80, spent, limit, resets_at: at, at });
+        let [spent, reserved, limit] = [Usd::ZERO; 3];
+        desk.on(Event::BudgetReached {
+            cap: "each".into(),
+            key,
+            percent: 80,
+            spent,
+            reserved,
+            limit,
+            resets_at: at,
+            at,
+        });
     }
     let said = desk.said();
     assert_eq!((said.len(), said[0].as_str()), (64, "budget each (key-0) firing"));
@@ -359,8 +369,8 @@ async fn a_rule_that_is_off_says_nothing() {
         desk.recovered("gpt", "sonnet");
         desk.on(Event::AllTiersFailed { feature: None, reason: ErrorKind::Server, at });
         desk.ended(None, RequestOutcome::Failed(ErrorKind::Auth), &[("sonnet", ErrorKind::Auth)]);
-        let (spent, limit) = (Usd::ZERO, Usd::ZERO);
-        desk.on(Event::BudgetReached { cap: "c".into(), key: None, percent: 100, spent, limit, resets_at: at, at });
+        let ([spent, reserved, limit], cap) = ([Usd::ZERO; 3], "c".into());
+        desk.on(Event::BudgetReached { cap, key: None, percent: 100, spent, reserved, limit, resets_at: at, at });
     }
     desk.pass(MINUTE);
     assert!(desk.said().is_empty() && !desk.engine.is_firing());

@@ -266,8 +266,8 @@ impl Metrics {
             }
             // What is sampled is told better there.
             Event::BudgetReached { .. } | Event::BudgetReset { .. } if self.handle.has_budgets() => {}
-            Event::BudgetReached { cap, spent, limit, resets_at, .. } => {
-                self.budgets.reached(cap, *spent, *limit, *resets_at);
+            Event::BudgetReached { cap, spent, reserved, limit, resets_at, .. } => {
+                self.budgets.reached(cap, [*spent, *reserved], *limit, *resets_at);
             }
             Event::BudgetReset { cap, at, .. } => self.budgets.reset(cap, *at),
             Event::Operated { operation, .. } => self.operated.operated(operation),

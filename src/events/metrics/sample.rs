@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 use super::{series::Registry, states::Switches, table};
 use crate::{
     BudgetHandle, BulkheadHandle,
-    prices::Usd,
+    layers::budget::CapSpend,
     sync::{Mutex, MutexGuard, lock},
 };
 #[cfg(feature = "cache")]
@@ -59,14 +59,17 @@ impl MetricsHandle {
             }
         }
         // Of a cap for each key, the key that has spent the most: it is the first to meet the limit.
-        let mut caps = BTreeMap::<Arc<str>, (Usd, Usd)>::new();
+        let mut caps = BTreeMap::<Arc<str>, CapSpend>::new();
         for spend in budgets.iter().flat_map(BudgetHandle::snapshot) {
-            let (most, limit) = caps.entry(spend.cap).or_default();
-            *most = (*most).max(spend.spent + spend.reserved);
-            *limit = spend.limit;
+            let used = |spend: &CapSpend| spend.spent + spend.reserved;
+            match caps.get(&spend.cap) {
+                Some(most) if used(most) >= used(&spend) => {}
+                _ => _ = caps.insert(spend.cap.clone(), spend),
+            }
         }
-        for (cap, (spent, limit)) in caps {
+        for (cap, CapSpend { spent, reserved, limit, .. }) in caps {
             self.registry.gauge(&table::BUDGET_SPENT, [cap.clone().into()]).set(spent.dollars());
+            self.registry.gauge(&table::BUDGET_RESERVED, [cap.clone().into()]).set(reserved.dollars());
             self.registry.gauge(&table::BUDGET_LIMIT, [cap.into()]).set(limit.dollars());
         }
     }

@@ -1,6 +1,6 @@
 //! Which state things are in: circuits, models, budgets.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use metrics::{Counter, Gauge};
 use tokio::time::Instant;
@@ -109,13 +109,16 @@ fn reason_name(reason: CircuitReason) -> &'static str {
 pub(super) struct Switches {
     registry: Registry,
     away: Mutex<Away<Meter>>,
+    /// What is less than a second of each primary's stays that are over. It counts with the next, so that many short ones are
+    /// not nothing.
+    left: Mutex<HashMap<Arc<str>, Duration>>,
 }
 
 /// The time on a fallback, in the whole seconds that a counter takes.
 #[derive(Debug)]
 struct Meter {
     seconds: Counter,
-    /// Counted up to here. What is less than a second is left for later.
+    /// Counted up to here. What is less than a second is left for later, also from one stay to the next.
     counted: Instant,
     on: Gauge,
 }
@@ -143,7 +146,7 @@ impl Due {
 
 impl Switches {
     pub(super) fn new(registry: Registry) -> Self {
-        Self { registry, away: Mutex::new(Away::new()) }
+        Self { registry, away: Mutex::new(Away::new()), left: Mutex::default() }
     }
 
     /// A primary that serves, as far as is known.
@@ -175,7 +178,8 @@ impl Switches {
             chain.serving = to.clone();
             chain.kept.seconds = seconds;
         } else {
-            away.leave(&primary, to, at, Meter { seconds, counted: at, on: on.clone() });
+            let counted = at.checked_sub(self.left_of(&primary)).unwrap_or(at);
+            away.leave(&primary, to, at, Meter { seconds, counted, on: on.clone() });
         }
         drop(away);
         on.set(1.0);
@@ -189,17 +193,31 @@ impl Switches {
         let left = self.away().back(primary);
         self.registry.histogram(&table::RECOVERY, [primary.clone().into()]).record(after);
         match left {
-            Some(Chain { mut kept, .. }) => {
-                kept.due(at).count();
-                kept.on.set(0.0);
-            }
+            Some(Chain { kept, .. }) => self.ended(primary, kept, at),
             // The switch was missed.
             None => {
                 let labels = [primary.clone().into(), from.clone().into()];
-                self.registry.counter(&table::FALLBACK_SECONDS, labels).increment(after.as_secs());
-                self.primary(primary);
+                let seconds = self.registry.counter(&table::FALLBACK_SECONDS, labels);
+                let on = self.registry.gauge(&table::ON_FALLBACK, [primary.clone().into()]);
+                let stay = after.saturating_add(self.left_of(primary));
+                self.ended(primary, Meter { seconds, counted: at.checked_sub(stay).unwrap_or(at), on }, at);
             }
         }
+    }
+
+    /// A stay on a fallback is over.
+    fn ended(&self, primary: &Arc<str>, mut kept: Meter, at: Instant) {
+        kept.due(at).count();
+        kept.on.set(0.0);
+        let mut left = lock(&self.left);
+        if left.len() < MOST_PRIMARIES {
+            left.insert(primary.clone(), at.saturating_duration_since(kept.counted));
+        }
+    }
+
+    /// Takes what was left of a primary's stays.
+    fn left_of(&self, primary: &Arc<str>) -> Duration {
+        lock(&self.left).remove(primary).unwrap_or_default()
     }
 
     /// Counts the time up to now.
@@ -216,9 +234,8 @@ impl Switches {
         let chain = missed.then(|| away.back(tier)).flatten();
         let all_serve = away.is_empty();
         drop(away);
-        if let Some(Chain { mut kept, .. }) = chain {
-            kept.due(begun).count();
-            kept.on.set(0.0);
+        if let Some(Chain { kept, .. }) = chain {
+            self.ended(tier, kept, begun);
         }
         all_serve
     }
@@ -240,10 +257,20 @@ pub(super) struct Budgets {
 #[derive(Debug)]
 struct Told {
     spent: Gauge,
+    reserved: Gauge,
     limit: Gauge,
-    /// The most that was told of this period, and when that ends.
-    most: Usd,
+    /// The most that was told of this period, spent and reserved, and when that ends.
+    most: [Usd; 2],
     until: Instant,
+}
+
+impl Told {
+    fn set(&mut self, most: [Usd; 2]) {
+        self.most = most;
+        for (gauge, amount) in [&self.spent, &self.reserved].into_iter().zip(most) {
+            gauge.set(amount.dollars());
+        }
+    }
 }
 
 impl Budgets {
@@ -251,20 +278,22 @@ impl Budgets {
         Self { registry, caps: Names::new(MOST_CAPS), told: SeriesOf::default() }
     }
 
-    pub(super) fn reached(&mut self, cap: &Arc<str>, spent: Usd, limit: Usd, until: Instant) {
+    pub(super) fn reached(&mut self, cap: &Arc<str>, used: [Usd; 2], limit: Usd, until: Instant) {
         let name = self.caps.name(Some(cap));
         if name == Name::OTHER {
             return;
         }
         let told = self.told.entry(name).or_insert_with(|| Told {
             spent: self.registry.gauge(&table::BUDGET_SPENT, [cap.clone().into()]),
+            reserved: self.registry.gauge(&table::BUDGET_RESERVED, [cap.clone().into()]),
             limit: self.registry.gauge(&table::BUDGET_LIMIT, [cap.clone().into()]),
-            most: Usd::ZERO,
+            most: [Usd::ZERO; 2],
             until,
         });
-        told.most = if told.until < until { spent } else { told.most.max(spent) };
+        let sum = |[spent, reserved]: [Usd; 2]| spent + reserved;
+        let most = if told.until < until || sum(used) > sum(told.most) { used } else { told.most };
         told.until = told.until.max(until);
-        told.spent.set(told.most.dollars());
+        told.set(most);
         told.limit.set(limit.dollars());
     }
 
@@ -273,8 +302,7 @@ impl Budgets {
         let name = self.caps.name(Some(cap));
         let is_over = |told: &&mut Told| told.until.saturating_duration_since(at) <= CLOCKS_DIFFER;
         if let Some(told) = self.told.get_mut(&name).filter(is_over) {
-            told.most = Usd::ZERO;
-            told.spent.set(0.0);
+            told.set([Usd::ZERO; 2]);
         }
     }
 }
@@ -282,4 +310,6 @@ impl Budgets {
 /// After a reload a period's end is reckoned from another reading of the clock.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
 const MOST_CIRCUITS: u16 = 256;
+/// More than are away at once.
+const MOST_PRIMARIES: usize = 256;
 const MOST_CAPS: u16 = 256;

@@ -93,6 +93,7 @@ pub const METRICS: &[Metric] = &[
     CACHE_ANSWERS,
     CACHE_BYTES,
     BUDGET_SPENT,
+    BUDGET_RESERVED,
     BUDGET_LIMIT,
     TIER_DRAINED,
     PINNED_LEVEL,
@@ -293,7 +294,12 @@ pub(super) const CACHE_BYTES: Metric =
 pub(super) const BUDGET_SPENT: Metric = Metric::gauge(
     "steadfast_budget_spent_dollars",
     &["cap"],
-    "Spent or reserved in this period; of a cap for each key, by the key that has the most.",
+    "Spent in this period; of a cap for each key, by the key that has spent and reserved the most.",
+);
+pub(super) const BUDGET_RESERVED: Metric = Metric::gauge(
+    "steadfast_budget_reserved_dollars",
+    &["cap"],
+    "Reserved for requests in flight; of a cap for each key, by the key that has spent and reserved the most.",
 );
 pub(super) const BUDGET_LIMIT: Metric = Metric::gauge("steadfast_budget_limit_dollars", &["cap"], "The spending cap.");
 pub(super) const TIER_DRAINED: Metric = Metric::gauge(

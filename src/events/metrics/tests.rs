@@ -269,6 +269,24 @@ async fn seconds_on_fallback_grow_while_the_outage_lasts_and_are_exact_at_its_en
 }
 
 #[tokio::test(start_paused = true)]
+async fn many_short_stays_on_a_fallback_are_as_long_as_one() {
+    let (mut metrics, page) = recorded();
+    let seconds = || Page::of(&page).sum("steadfast_fallback_seconds_total", &[]);
+    for stay in 1..=50_u32 {
+        metrics.event(&switched("sonnet", "gpt"));
+        advance(Duration::from_millis(300)).await;
+        metrics.event(&recovered("gpt", "sonnet", Duration::from_millis(300)));
+        advance(SECOND).await;
+        // The sum so far, in whole seconds.
+        assert_eq!(seconds(), f64::from(stay * 3 / 10), "after {stay} stays of 0.3 s");
+    }
+    // One whose switch was among the lost events counts with the rest.
+    metrics.event(&recovered("gpt", "sonnet", Duration::from_millis(2700)));
+    metrics.event(&recovered("gpt", "sonnet", Duration::from_millis(300)));
+    assert_eq!(seconds(), 18.0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_switch_or_return_among_the_lost_events_is_made_up_for() {
     let (mut metrics, page) = recorded();
     metrics.event(&recovered("gpt", "sonnet", SECOND * 9));
@@ -356,7 +374,8 @@ async fn a_cap_for_each_key_has_one_series_and_tells_of_the_key_that_has_spent_t
         cap: "each".into(),
         key: Some(format!("key-{key}").into()),
         percent: 80,
-        spent: Usd::from_dollars(dollars).unwrap(),
+        spent: Usd::from_dollars(dollars - 1.0).unwrap(),
+        reserved: Usd::from_dollars(1.0).unwrap(),
         limit: Usd::from_dollars(10.0).unwrap(),
         resets_at: hour(hours),
         at: begun,
@@ -367,16 +386,17 @@ async fn a_cap_for_each_key_has_one_series_and_tells_of_the_key_that_has_spent_t
     let spent = || {
         let page = Page::of(&page);
         let series = page.names().iter().filter(|name| **name == "steadfast_budget_spent_dollars").count();
-        (series, page.sum("steadfast_budget_spent_dollars", &[r#"cap="each""#]))
+        let dollars = |what: &str| page.sum(&format!("steadfast_budget_{what}_dollars"), &[r#"cap="each""#]);
+        (series, dollars("spent"), dollars("reserved"))
     };
-    assert_eq!(spent(), (1, 9.0));
+    assert_eq!(spent(), (1, 8.0, 1.0));
     // One key's money in the next hour stands though another's last hour is told to be over after it.
     metrics.event(&reached(7, 8.5, 2));
     let reset = |n| Event::BudgetReset { cap: "each".into(), key: Some("key-500".into()), at: hour(n) };
     metrics.event(&reset(1));
-    assert_eq!(spent(), (1, 8.5));
+    assert_eq!(spent(), (1, 7.5, 1.0));
     metrics.event(&reset(2));
-    assert_eq!(spent(), (1, 0.0));
+    assert_eq!(spent(), (1, 0.0, 0.0));
 }
 
 #[tokio::test(start_paused = true)]

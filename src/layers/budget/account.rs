@@ -172,13 +172,14 @@ impl Account {
         if new == 0 {
             return;
         }
-        let (_, used) = self.meter.amounts();
+        let (spent, used) = self.meter.amounts();
         for (_, percent) in self.rule.cap.warn_at.iter().enumerate().filter(|(place, _)| new >> place & 1 == 1) {
             self.send(|| Event::BudgetReached {
                 cap: self.rule.cap.name.clone(),
                 key: self.key.clone(),
                 percent: *percent,
-                spent: Usd::from_nanos(used),
+                spent: Usd::from_nanos(spent),
+                reserved: Usd::from_nanos(used - spent),
                 limit: Usd::from_nanos(self.rule.limit()),
                 resets_at: self.resets_at(),
                 at,

@@ -154,6 +154,31 @@ async fn a_step_down_and_a_warning_let_the_request_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_spent_and_what_is_reserved_are_told_apart() {
+    let events = Events::new();
+    let mut heard = events.subscribe();
+    // 400 tokens, and then no answer at all.
+    let answers = std::sync::atomic::AtomicU32::new(0);
+    let answers = std::sync::Arc::new(answers);
+    let leaf = provider_fn(move |_| {
+        let first = answers.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0;
+        async move { if first { Ok::<_, LlmError>(tokens(400)) } else { std::future::pending().await } }
+    });
+    let llm = layer(cap(1.5)).events(events).layer(leaf);
+    llm.clone().oneshot(ask()).await.unwrap();
+    let mut under_way = task::spawn(llm.clone().oneshot(ask()));
+    assert_pending!(under_way.poll());
+    llm.oneshot(ask()).await.unwrap_err();
+    let mut told = Vec::new();
+    while let Ok(event) = heard.try_recv() {
+        if let Event::BudgetReached { percent, spent, reserved, limit, .. } = event {
+            told.push((percent, spent, reserved, limit));
+        }
+    }
+    assert_eq!(told, [(80, usd(0.4), usd(1.0), usd(1.5)), (100, usd(0.4), usd(1.0), usd(1.5))]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn shares_are_told_of_once_a_period_and_so_is_its_end() {
     let events = Events::new();
     let mut heard = events.subscribe();

@@ -42,9 +42,16 @@ struct Feature {
 #[serde(rename_all = "camelCase")]
 struct Cap {
     cap: String,
-    /// What is reserved included; of a cap for each key, the key's that has spent the most.
+    /// Of a cap for each key, that of the key which has spent and reserved the most; likewise below.
     spent_dollars: f64,
+    reserved_dollars: f64,
     limit_dollars: f64,
+}
+
+impl Cap {
+    fn used(&self) -> f64 {
+        self.spent_dollars + self.reserved_dollars
+    }
 }
 
 async fn overview(State((stack, ledger)): State<(StackHandle, Ledger)>) -> Response<Body> {
@@ -57,10 +64,16 @@ async fn overview(State((stack, ledger)): State<(StackHandle, Ledger)>) -> Respo
     let mut caps = BTreeMap::<Arc<str>, Cap>::new();
     // Of those of keys there may be thousands: `/admin/keys` has them.
     for spend in stack.spend().into_iter().filter(|spend| !is_of_a_key(&spend.cap)) {
-        let spent = (spend.spent + spend.reserved).dollars();
-        let new = || Cap { cap: spend.cap.to_string(), spent_dollars: 0.0, limit_dollars: 0.0 };
-        let cap = caps.entry(spend.cap.clone()).or_insert_with(new);
-        (cap.spent_dollars, cap.limit_dollars) = (cap.spent_dollars.max(spent), spend.limit.dollars());
+        let cap = Cap {
+            cap: spend.cap.to_string(),
+            spent_dollars: spend.spent.dollars(),
+            reserved_dollars: spend.reserved.dollars(),
+            limit_dollars: spend.limit.dollars(),
+        };
+        match caps.get(&spend.cap) {
+            Some(most) if most.used() >= cap.used() => {}
+            _ => _ = caps.insert(spend.cap, cap),
+        }
     }
     let features = features.collect();
     ok(&Overview { tiers: ledger.tiers(), features, budgets: caps.into_values().collect() })

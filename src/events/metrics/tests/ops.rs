@@ -51,7 +51,7 @@ fn full_page() -> Page {
         recovered("gpt", "sonnet", SECOND),
         circuit("sonnet", CircuitState::Open),
         Event::AllTiersFailed { feature: None, reason: ErrorKind::Server, at },
-        Event::BudgetReached { cap, key: None, percent: 80, spent: limit, limit, resets_at: at, at },
+        Event::BudgetReached { cap, key: None, percent: 80, spent: limit, reserved: limit, limit, resets_at: at, at },
         Event::Operated { operation: Operation::TierDrained { tier: "sonnet".into() }, by: None, at },
         Event::Operated { operation: Operation::LevelPinned { level: 2, feature: None }, by: None, at },
         Event::HandedOver(crate::events::HandedOver {

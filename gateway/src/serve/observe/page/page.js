@@ -227,8 +227,9 @@ function show(status, overview) {
   const paid = histories.filter((tier) => tier.costDollars > 0);
   list("costs", paid.map((tier) => bar(tier.tier, `${dollars(tier.costDollars)} (${percent(tier.costDollars / cost)})`, tier.costDollars,
     cost, false)), "No cost is known yet.");
-  list("budgets", overview.budgets.map((one) => bar(one.cap, `${dollars(one.spentDollars)} of ${dollars(one.limitDollars)}`,
-    one.spentDollars, one.limitDollars, true)), "No cap is set.");
+  list("budgets", overview.budgets.map((one) => bar(one.cap, `${dollars(one.spentDollars)} spent${
+    one.reservedDollars ? ` and ${dollars(one.reservedDollars)} reserved` : ""} of ${dollars(one.limitDollars)}`,
+  one.spentDollars + one.reservedDollars, one.limitDollars, true)), "No cap is set.");
   operable(overview);
   last = [status, overview];
 }
