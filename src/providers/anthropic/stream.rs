@@ -17,6 +17,8 @@ use crate::{
 /// Reads a Messages stream. The end mark is `message_stop`.
 #[derive(Default)]
 pub(crate) struct Decoder {
+    /// The beginning has come.
+    started: bool,
     tokens: Tokens,
     /// Blocks of other kinds than text, thinking and tool calls: they are given out whole when they end.
     open: Vec<Open>,
@@ -88,6 +90,10 @@ impl StreamDecoder for Decoder {
         let event: Event<'_> = parse(sse.data())?;
         let index = event.index.unwrap_or(0);
         match event.kind.as_deref() {
+            // What came of an answer before another one begins is not whole, and nobody says so.
+            Some("message_start") if std::mem::replace(&mut self.started, true) => {
+                return Err(Fault::Malformed(serde::de::Error::custom("another answer begins within this one")));
+            }
             Some("message_start") => {
                 let start: Start = serde_json::from_str(event.message.map_or("{}", RawValue::get))?;
                 self.tokens = start.usage.unwrap_or_default();
