@@ -57,7 +57,16 @@ fn by_name(status: StatusCode, facts: &Facts) -> Option<ErrorKind> {
             | "invalid_authentication_error"
             | "permission_error"
             | "permission_denied" => ErrorKind::Auth,
-            "model_not_found" | "DeploymentNotFound" | "not_found_error" | "invalid_model" => ErrorKind::NotFound,
+            "model_not_found"
+            | "model_decommissioned"
+            | "model_not_supported"
+            | "model_not_available"
+            | "unknown_model"
+            | "invalid_model"
+            | "DeploymentNotFound"
+            | "ModelDeprecated"
+            | "resource_not_found_error"
+            | "not_found_error" => ErrorKind::NotFound,
             "server_is_overloaded"
             | "capacity_exceeded"
             | "insufficient_system_resource"
