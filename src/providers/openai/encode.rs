@@ -452,7 +452,7 @@ fn block_with_extra<'a>(parts: &'a [Part], place: usize, report: &mut Report) ->
     }))
 }
 
-/// A tool's turn is a text: pictures go into the user's turn after it, a failure is said in words.
+/// A tool's turn is a text: pictures go into the user's turn after it, unless they came in this one, a failure is said in words.
 fn tool_result<'a>(
     result: &'a ToolResult,
     own: bool,
@@ -468,6 +468,11 @@ fn tool_result<'a>(
                 blocks.extend(block_with_extra(&result.content, place, report)?);
             }
             Part::Extra { .. } => report.say_of_extra(part),
+            // Servers that take it there are asked by callers who know that.
+            _ if own => {
+                marked = true;
+                blocks.extend(block_with_extra(&result.content, place, report)?);
+            }
             other => {
                 report.say(Feature::ToolMedia);
                 rest.extend(block(other, report)?);
