@@ -71,6 +71,9 @@ impl StreamDecoder for Decoder {
             );
         }
         let chunk = decode::answer(data)?;
+        if !self.started && chunk.is_before_the_answer() {
+            return Ok(());
+        }
         if !self.started {
             self.started = true;
             self.id = chunk.id();
@@ -82,7 +85,9 @@ impl StreamDecoder for Decoder {
                 self.extra(ExtraOf::Answer, name, raw, out);
             }
         }
-        for choice in chunk.choices.into_iter().flatten() {
+        let mut in_choice = None;
+        for mut choice in chunk.choices.into_iter().flatten() {
+            in_choice = choice.usage.take().map(|tokens| *tokens).or(in_choice);
             let index = choice.index.unwrap_or(0);
             if !self.begun.contains(&index) {
                 if self.begun.len() >= MOST_CHOICES {
@@ -110,7 +115,7 @@ impl StreamDecoder for Decoder {
                 self.finished.push(index);
             }
         }
-        let usage = chunk.usage.or_else(|| chunk.x_groq.and_then(|groq| groq.usage));
+        let usage = chunk.usage.or_else(|| chunk.x_groq.and_then(|groq| groq.usage)).or(in_choice);
         self.counted |= usage.is_some();
         out.extend(usage.map(|tokens| StreamEvent::Usage(tokens.usage())));
         Ok(())
@@ -134,7 +139,7 @@ const MOST_CALLS: usize = 1024;
 impl Decoder {
     fn turn(&mut self, turn: Turn<'_>, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
         let before = out.len();
-        if let Some(text) = turn.reasoning_content.or(turn.reasoning).filter(|text| !text.is_empty()) {
+        if let Some(text) = decode::thought(turn.reasoning_content, turn.reasoning) {
             out.push(StreamEvent::Reasoning { index: TEXT, text });
         }
         for part in turn.content.map(decode::content).transpose()?.unwrap_or_default() {
@@ -156,9 +161,12 @@ impl Decoder {
             let Some(function) = call.called() else { continue };
             let named = function.name.as_deref().is_some_and(|name| !name.is_empty());
             let place = u32::try_from(place).unwrap_or(u32::MAX);
-            self.call(call.index.unwrap_or(place), named, call.id, &function, out)?;
+            let key = call.index.unwrap_or(place);
+            if function.is_any() || call.id.is_some() || self.newest.contains_key(&key) {
+                self.call(key, named, call.id, &function, out)?;
+            }
         }
-        if let Some(function) = turn.function_call {
+        if let Some(function) = turn.function_call.filter(|function| function.is_any() || !self.calls.is_empty()) {
             self.call(0, function.name.is_some(), None, &function, out)?;
         }
         self.said |= out.len() > before;
