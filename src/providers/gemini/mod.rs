@@ -22,6 +22,8 @@ mod encode;
 mod error;
 #[cfg(feature = "http")]
 mod leaf;
+#[cfg(feature = "http")]
+mod partial_args;
 mod request;
 #[cfg(all(test, feature = "http"))]
 mod tests;
