@@ -132,7 +132,10 @@ impl<'a> Error<'a> {
                 &["rate_limit_error", "rate_limit_exceeded", "rate_limited", "1300", "slow_down", "RateLimitReached"],
             ),
             (ErrorKind::Auth, &["invalid_api_key", "authentication_error", "permission_error"]),
-            (ErrorKind::NotFound, &["model_not_found", "not_found_error", "DeploymentNotFound"]),
+            (
+                ErrorKind::NotFound,
+                &["model_not_found", "model_decommissioned", "invalid_model", "not_found_error", "DeploymentNotFound"],
+            ),
             (ErrorKind::TooLarge, &["request_too_large"]),
             (ErrorKind::Timeout, &["timeout_error"]),
         ];
@@ -175,13 +178,21 @@ impl<'a> Error<'a> {
                     "requires moderation",
                     "safety system",
                     "content exists risk",
+                    "content violates usage guidelines",
                 ],
             ),
             (ErrorKind::Auth, &[400], &["incorrect api key", "invalid api key", "api key not valid", "invalid token"]),
             (
                 ErrorKind::NotFound,
                 &[400],
-                &["model not found", "model not exist", "invalid model", "not a valid model", "unknown model"],
+                &[
+                    "model not found",
+                    "model not exist",
+                    "invalid model",
+                    "not a valid model",
+                    "unknown model",
+                    "supported api model names are",
+                ],
             ),
             (
                 ErrorKind::QuotaExhausted,
@@ -275,6 +286,15 @@ pub(crate) fn wait(exchange: &Exchange) -> Option<Duration> {
     if let Some(seconds) = header("retry-after") {
         return Some(Duration::from_secs_f64(seconds));
     }
+    // OpenRouter's: in milliseconds since 1970.
+    if let Some(reset) = header("x-ratelimit-reset").filter(|reset| *reset > 1e12)
+        && header("x-ratelimit-remaining").is_none()
+    {
+        let date = |value: &http::HeaderValue| httpdate::parse_http_date(value.to_str().ok()?).ok();
+        let sent = exchange.headers.get("date").and_then(date).unwrap_or_else(now);
+        let since = sent.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        return Some(Duration::from_secs_f64(reset / 1000.0).saturating_sub(since));
+    }
     let json: Value = serde_json::from_slice(&exchange.body).ok()?;
     let json = json.as_array().map_or(&json, |list| list.first().unwrap_or(&json));
     let error = if json["error"].is_object() { &json["error"] } else { json };
@@ -294,6 +314,14 @@ pub(crate) fn wait(exchange: &Exchange) -> Option<Duration> {
             words.next()?.starts_with("second").then(|| Duration::from_secs_f64(number))
         })
     })
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a leaf has no other clock for an answer that does not say when it was sent"
+)]
+fn now() -> std::time::SystemTime {
+    std::time::SystemTime::now()
 }
 
 /// A duration such as `36s`, `644ms` or `114h18m0s`, whatever dot follows it.
