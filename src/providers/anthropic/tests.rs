@@ -390,6 +390,27 @@ async fn an_answer_within_an_answer_is_malformed() {
 }
 
 #[tokio::test]
+async fn pieces_of_a_calls_arguments_are_all_of_them() {
+    let call = |input: Value| {
+        json!({"type": "content_block_start", "index": 0,
+            "content_block": {"type": "tool_use", "id": "t", "name": "f", "input": input}})
+    };
+    let piece = |json: &str| json!({"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": json}});
+    let ends = [json!({"type": "content_block_stop", "index": 0}), json!({"type": "message_stop"})];
+    for (begin, pieces, arguments) in [
+        (json!({}), &["{\"a\":", " 1}"][..], "{\"a\": 1}"),
+        (json!({"a": 1}), &["{\"a\":", " 1}"], "{\"a\": 1}"),
+        (json!({"a": 1}), &[""], "{\"a\":1}"),
+        (json!({"a": 1}), &[], "{\"a\":1}"),
+        (json!({}), &[""], "{}"),
+    ] {
+        let pieces: Vec<Value> = pieces.iter().map(|json| piece(json)).collect();
+        let message = streamed(&[&[call(begin)], &pieces[..], &ends].concat()).await.unwrap();
+        assert_eq!(message.content, [Part::ToolCall(ToolCall::new("t", "f", arguments))]);
+    }
+}
+
+#[tokio::test]
 async fn an_output_format_without_a_schema_stays_what_it_is() {
     for fields in [
         json!({"output_format": {"type": "json_schema"}}),
