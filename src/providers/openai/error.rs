@@ -28,6 +28,7 @@ fn by_name(status: StatusCode, facts: &Facts) -> Option<ErrorKind> {
             | "organization_usage_limit_exceeded"
             | "billing_hard_limit_reached"
             | "billing_not_active"
+            | "exceeded_current_quota_error"
             | "billing_error" => ErrorKind::QuotaExhausted,
             // Mistral's capacity, not the caller's limit.
             _ if facts.says_only(&TIER_CAPACITY) => ErrorKind::Overloaded,
@@ -35,6 +36,7 @@ fn by_name(status: StatusCode, facts: &Facts) -> Option<ErrorKind> {
             "rate_limit_exceeded"
             | "rate_limited"
             | "rate_limit_error"
+            | "rate_limit_reached_error"
             | "slow_down"
             | "RateLimitReached"
             | "1300"
@@ -71,6 +73,7 @@ fn by_name(status: StatusCode, facts: &Facts) -> Option<ErrorKind> {
             | "capacity_exceeded"
             | "insufficient_system_resource"
             | "overloaded_error"
+            | "engine_overloaded_error"
             | "service_unavailable_error"
             | "unavailable_error" => ErrorKind::Overloaded,
             // The model wrote a tool call that is none.

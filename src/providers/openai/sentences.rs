@@ -149,8 +149,14 @@ pub(super) const QUOTA: Known = Known {
         "your credit balance is too low to access the anthropic api",
         "you have reached your specified api usage limits",
         "you have exceeded your monthly included credits for inference providers",
+        // xAI's.
+        "your newly created team doesn't have any credits yet",
+        "your newly created teams doesn't have any credits yet",
+        "your team @ has either used all available credits or reached its monthly spending limit",
     ],
     then: &[
+        "you can purchase those on @",
+        "to continue making api requests please purchase more credits or raise your spending limit",
         "for more information on this error read the docs @",
         "please recharge",
         "add more using @",

@@ -54,6 +54,8 @@ struct Begun {
     id: Option<String>,
     /// Some of its arguments have come.
     any: bool,
+    /// Its arguments so far, as long as its name has not come.
+    nameless: Option<String>,
 }
 
 impl StreamDecoder for Decoder {
@@ -102,8 +104,9 @@ impl StreamDecoder for Decoder {
                     self.turn(*turn, out)?;
                 }
                 if let Some(reason) = choice.finish_reason.as_deref().filter(|reason| !reason.is_empty()) {
+                    self.name_the_nameless(out);
                     // A call of a tool that takes nothing may come without any arguments.
-                    for call in self.calls.iter_mut().filter(|call| !call.any) {
+                    for call in self.calls.iter_mut().filter(|call| !call.any && call.nameless.is_none()) {
                         call.any = true;
                         out.push(StreamEvent::Arguments { index: call.index, json: "{}".to_owned() });
                     }
@@ -242,18 +245,42 @@ impl Decoder {
                 let index = self.parts;
                 let name = function.name.clone().unwrap_or_default();
                 let given = id.clone().unwrap_or_else(|| call_id(self.id.as_deref(), self.calls.len()));
-                self.calls.push(Begun { index, id, any: false });
+                // Some servers send the id first, and the name in the next chunk.
+                let nameless = (!named && id.is_some()).then(String::new);
+                if nameless.is_none() {
+                    out.push(StreamEvent::ToolCall { index, id: given, name, opaque: None });
+                }
+                self.calls.push(Begun { index, id, any: false, nameless });
                 self.newest.insert(key, self.calls.len() - 1);
-                out.push(StreamEvent::ToolCall { index, id: given, name, opaque: None });
                 self.calls.len() - 1
             }
         };
-        let json = function.arguments();
+        let call = &mut self.calls[place];
+        let mut json = function.arguments();
+        if let Some(so_far) = &mut call.nameless {
+            so_far.push_str(&json);
+            if !named {
+                return Ok(());
+            }
+            json = call.nameless.take().unwrap_or_default();
+            let (id, name) = (call.id.clone().unwrap_or_default(), function.name.clone().unwrap_or_default());
+            out.push(StreamEvent::ToolCall { index: call.index, id, name, opaque: None });
+        }
         if !json.is_empty() {
-            let call = &mut self.calls[place];
             call.any = true;
             out.push(StreamEvent::Arguments { index: call.index, json });
         }
         Ok(())
+    }
+
+    /// Gives out the calls whose names have not come, where they have arguments: they are for their caller to judge.
+    fn name_the_nameless(&mut self, out: &mut Vec<StreamEvent>) {
+        for call in &mut self.calls {
+            let Some(json) = call.nameless.take_if(|json| !json.is_empty()) else { continue };
+            let (index, id) = (call.index, call.id.clone().unwrap_or_default());
+            call.any = true;
+            out.push(StreamEvent::ToolCall { index, id, name: String::new(), opaque: None });
+            out.push(StreamEvent::Arguments { index, json });
+        }
     }
 }

@@ -301,6 +301,27 @@ async fn calls_without_an_index_are_told_apart_by_their_ids() {
 }
 
 #[tokio::test]
+async fn a_calls_name_may_come_after_its_id() {
+    let chunks = [
+        delta(r#"{"tool_calls":[{"index":0,"id":"a","type":"function","function":{"name":null,"arguments":""}}]}"#),
+        delta(r#"{"tool_calls":[{"index":0,"function":{"arguments":"{\"x\""}}]}"#),
+        delta(r#"{"tool_calls":[{"index":0,"function":{"name":"f","arguments":":1"}}]}"#),
+        delta(r#"{"tool_calls":[{"index":0,"function":{"arguments":"}"}}]}"#),
+        delta(r#"{"tool_calls":[{"index":1,"id":"b","function":{"name":""}}]}"#),
+        delta(r#"{"tool_calls":[{"index":1,"function":{"name":"g"}}]}"#),
+        // What never gets a name is a call only where it has arguments.
+        delta(r#"{"tool_calls":[{"index":2,"id":"c","function":{"arguments":""}}]}"#),
+        delta(r#"{"tool_calls":[{"index":3,"id":"d","function":{"arguments":"{}"}}]}"#),
+        finish("tool_calls"),
+    ];
+    let chunks: Vec<&str> = chunks.iter().map(String::as_str).collect();
+    let calls = [ToolCall::new("a", "f", "{\"x\":1}"), ToolCall::new("b", "g", "{}"), ToolCall::new("d", "", "{}")];
+    let mut content = streamed(&chunks).await.unwrap().content;
+    content.sort_by_key(|part| matches!(part, Part::ToolCall(call) if call.id == "d"));
+    assert_eq!(content, calls.map(Part::ToolCall));
+}
+
+#[tokio::test]
 async fn call_without_arguments_has_an_empty_object() {
     let call = delta(r#"{"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":null}}]}"#);
     let message = streamed(&[&call, &finish("tool_calls"), "[DONE]"]).await.unwrap();
@@ -505,6 +526,14 @@ fn errors_are_named_by_code_type_text_and_status_in_this_order() {
         (429, request(json!("rate_limit_error"), ""), ErrorKind::RateLimited),
         (429, of("", json!("429"), "Service tier capacity exceeded for this model"), ErrorKind::Overloaded),
         (498, of("", json!("capacity_exceeded"), ""), ErrorKind::Overloaded),
+        (429, of("engine_overloaded_error", Value::Null, "The engine is overloaded"), ErrorKind::Overloaded),
+        (429, of("exceeded_current_quota_error", Value::Null, "?"), ErrorKind::QuotaExhausted),
+        (429, of("rate_limit_reached_error", Value::Null, "?"), ErrorKind::RateLimited),
+        (
+            403,
+            json!({"message": "Your newly created team doesn't have any credits yet. You can purchase those on https://console.x.ai/team/x."}),
+            ErrorKind::QuotaExhausted,
+        ),
         (500, of("server_error", json!(500), "Context size has been exceeded."), ErrorKind::ContextLength),
         (500, of("server_error", Value::Null, ""), ErrorKind::Server),
         (503, of("server_error", Value::Null, "overloaded"), ErrorKind::Overloaded),
