@@ -42,10 +42,12 @@ fn arguments_in_pieces(exchange: &Exchange, _: &Reading, difference: &Difference
     exchange.dialect == Dialect::Gemini && difference.what == "tool_calls" && has("\"partialArgs\"")
 }
 
-fn error_under_a_200(exchange: &Exchange, _: &Reading, difference: &Difference) -> bool {
+fn error_under_a_200(exchange: &Exchange, reading: &Reading, difference: &Difference) -> bool {
     let body: Value = serde_json::from_slice(&exchange.body).unwrap_or_default();
     let reported = body["error"].is_object() || body["choices"][0]["error"].is_object();
-    exchange.status.is_success() && reported && matches!(difference.what, "outcome" | "silence")
+    let reason = reading.finish_reason.as_deref();
+    let failed = matches!(reason, Some("error" | "insufficient_system_resource"));
+    exchange.status.is_success() && (reported || failed) && matches!(difference.what, "outcome" | "silence")
 }
 
 fn providers_own_fallback(exchange: &Exchange, _: &Reading, difference: &Difference) -> bool {

@@ -134,7 +134,7 @@ pub(crate) fn compare(exchange: &Exchange, reading: &Reading, came: Result<&Mess
     match (class, came) {
         (None, Ok(message)) => answers(exchange, reading, message, &mut differences),
         // No SDK knows an answer that says nothing as a failure.
-        (None, Err(error)) if reading.is_silent() => {
+        (None, Err(error)) if reading.is_silent() || reading.block_reason.is_some() => {
             let expected = match reading.block_reason {
                 Some(_) => Some(ErrorKind::ContentPolicy),
                 None => expected::silence(reading.finish(exchange.dialect).as_ref(), exchange),
@@ -253,11 +253,13 @@ fn kinds(class: &str) -> &'static [ErrorKind] {
             K::Server,
         ],
         "AuthenticationError" => &[K::Auth],
-        "PermissionDeniedError" => &[K::Auth, K::ContentPolicy, K::QuotaExhausted, K::Blocked],
+        "PermissionDeniedError" => &[K::Auth, K::ContentPolicy, K::QuotaExhausted, K::NotFound, K::Blocked],
         "NotFoundError" => &[K::NotFound],
         "ConflictError" => &[K::Server, K::InvalidRequest],
         "RequestTooLargeError" => &[K::TooLarge, K::ContextLength],
-        "UnprocessableEntityError" => &[K::InvalidRequest, K::ContextLength, K::TooLarge],
+        "UnprocessableEntityError" => {
+            &[K::InvalidRequest, K::ContextLength, K::ContentPolicy, K::NotFound, K::TooLarge]
+        }
         "RateLimitError" => &[K::RateLimited, K::QuotaExhausted, K::Overloaded, K::TooLarge],
         "OverloadedError" | "ServiceUnavailableError" => &[K::Overloaded],
         "DeadlineExceededError" => &[K::Timeout],
@@ -299,7 +301,9 @@ fn errors(exchange: &Exchange, reading: &Reading, class: &str, error: &LlmError,
     if status.is_some() {
         differ(differences, "status", &status, &error.status().map(|status| status.as_u16()));
     }
-    if !kinds(class).contains(&error.kind()) {
+    // What breaks a stream that has begun is told by its words.
+    let broken = exchange.status.is_success() && error.kind() == ErrorKind::StreamBroken;
+    if !broken && !kinds(class).contains(&error.kind()) {
         let ours = format!("{:?}", error.kind());
         differences.push(Difference { what: "kind", sdk: class.to_owned(), ours });
     }

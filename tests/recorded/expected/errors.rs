@@ -106,6 +106,7 @@ impl<'a> Error<'a> {
                     "billing_not_active",
                     "enforced_spend_limit_reached",
                     "contract_spend_limit_reached",
+                    "exceeded_current_quota_error",
                 ],
             ),
             (
@@ -121,6 +122,7 @@ impl<'a> Error<'a> {
                 ErrorKind::Overloaded,
                 &[
                     "overloaded_error",
+                    "engine_overloaded_error",
                     "service_unavailable_error",
                     "server_is_overloaded",
                     "unavailable_error",
@@ -134,7 +136,18 @@ impl<'a> Error<'a> {
             (ErrorKind::Auth, &["invalid_api_key", "authentication_error", "permission_error"]),
             (
                 ErrorKind::NotFound,
-                &["model_not_found", "model_decommissioned", "invalid_model", "not_found_error", "DeploymentNotFound"],
+                &[
+                    "model_not_found",
+                    "model_decommissioned",
+                    "model_not_supported",
+                    "model_not_available",
+                    "unknown_model",
+                    "invalid_model",
+                    "ModelDeprecated",
+                    "resource_not_found_error",
+                    "not_found_error",
+                    "DeploymentNotFound",
+                ],
             ),
             (ErrorKind::TooLarge, &["request_too_large"]),
             (ErrorKind::Timeout, &["timeout_error"]),
@@ -206,6 +219,8 @@ impl<'a> Error<'a> {
                     "spending limit",
                     "insufficient credits",
                     "monthly included credits",
+                    "have any credits yet",
+                    "used all available credits",
                 ],
             ),
             (ErrorKind::Overloaded, &[429], &["overloaded", "capacity"]),
@@ -213,6 +228,11 @@ impl<'a> Error<'a> {
         ];
         let found = table.iter().find(|(_, statuses, words)| statuses.contains(&status) && self.says(words));
         found.map(|(kind, ..)| *kind).or_else(|| match status {
+            400 if ["the model ", "the requested model "].iter().any(|words| self.message.starts_with(words))
+                && self.says(&[" does not exist", " has been deprecated", " has been decommissioned"]) =>
+            {
+                Some(ErrorKind::NotFound)
+            }
             // OpenAI says overload with this name too, under a 503.
             status if status != 503 && self.is(&["server_error"]) => Some(ErrorKind::Server),
             200 if self.is(&["invalid_request_error", "BadRequestError"]) => Some(ErrorKind::InvalidRequest),

@@ -62,7 +62,13 @@ impl Walker {
         }
         let known = self.calls.iter_mut().rev().find(|call| call.0.is_some() && call.0 == index);
         match known {
-            Some(call) if name.is_empty() || id.is_none() || id == call.1 => call.3.push_str(&arguments),
+            Some(call) if name.is_empty() || id.is_none() || id == call.1 => {
+                // The name may come after the id.
+                if call.2.is_empty() {
+                    call.2 = name.to_owned();
+                }
+                call.3.push_str(&arguments);
+            }
             _ => self.calls.push((index, id, name.to_owned(), arguments)),
         }
     }
@@ -147,7 +153,7 @@ impl Walk for Walker {
 
     fn said(&self) -> Said {
         let mut said = self.said.clone();
-        let calls = self.calls.iter();
+        let calls = self.calls.iter().filter(|call| !call.2.is_empty() || !call.3.is_empty());
         said.calls = calls.map(|(_, id, name, arguments)| Call::new(id.as_deref(), name, arguments)).collect();
         said.marks.extend(self.details.iter().flat_map(marks));
         let refused = !said.refusal.is_empty();
