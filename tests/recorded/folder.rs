@@ -145,6 +145,7 @@ impl Judged {
         assert!(enough(self.known.identical, all), "bytes go through as they are");
         assert!(self.known.equal * 100 >= self.compared * 99, "requests encode again to the same meaning");
         if let Some(sum) = &self.oracle {
+            assert!(!seen || sum.without == 0, "every exchange has its reading");
             assert!(!seen || nearly(sum.equal, sum.compared), "what is read is what the vendor's SDK reads");
             assert!(enough(sum.equal + sum.excepted, sum.compared), "an exception has a rule with its reason");
         }

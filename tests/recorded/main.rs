@@ -325,6 +325,8 @@ async fn every_recorded_exchange_goes_both_ways_without_loss() {
     let mut all = Vec::new();
     for folder in folders {
         let recordings = Recordings::read(&folder).unwrap_or_else(|error| panic!("{error}"));
+        let none = recordings.exchanges.is_empty() && recordings.foreign.is_empty();
+        assert!(!none, "{}: there are no recordings", folder.display());
         let readings = oracle::file(&folder).map(|file| oracle::read(&file, &recordings));
         let readings = readings.transpose().unwrap_or_else(|error| panic!("{error}"));
         all.push(folder::judged(recordings, readings).await);

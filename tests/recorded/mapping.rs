@@ -63,6 +63,7 @@ impl Counted {
                 // DeepSeek's, Mistral's, Moonshot's and Venice's names behind OpenAI's.
                 cached: first(&[
                     "/prompt_tokens_details/cached_tokens",
+                    "/prompt_token_details/cached_tokens",
                     "/prompt_cache_hit_tokens",
                     "/num_cached_tokens",
                     "/cached_tokens",
@@ -71,7 +72,7 @@ impl Counted {
                 cache_write: first(&["/prompt_tokens_details/cache_write_tokens", "/cache_creation_input_tokens"]),
                 reasoning: first(&["/completion_tokens_details/reasoning_tokens", "/reasoning_tokens"]),
                 total: first(&["/total_tokens"]),
-                audio: first(&["/prompt_tokens_details/audio_tokens"]),
+                audio: first(&["/prompt_tokens_details/audio_tokens", "/prompt_token_details/audio_tokens"]),
                 ..Self::default()
             },
         }

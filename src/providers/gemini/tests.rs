@@ -290,6 +290,13 @@ fn errors_are_named_by_reason_status_and_text_in_this_order() {
         ),
         (400, "INVALID_ARGUMENT", "Request payload size exceeds the limit: 5 bytes.", none(), ErrorKind::TooLarge),
         (400, "INVALID_ARGUMENT", "Function call is missing a thought_signature", none(), ErrorKind::InvalidRequest),
+        (
+            400,
+            "INVALID_ARGUMENT",
+            "* GenerateContentRequest.model: unexpected model name format\n",
+            none(),
+            ErrorKind::NotFound,
+        ),
         (400, "FAILED_PRECONDITION", "User location is not supported", none(), ErrorKind::QuotaExhausted),
         (403, "PERMISSION_DENIED", "", none(), ErrorKind::Auth),
         (404, "NOT_FOUND", "", none(), ErrorKind::NotFound),

@@ -20,6 +20,9 @@ pub(super) struct Tokens {
     total_tokens: Count,
     #[serde(default, deserialize_with = "object")]
     prompt_tokens_details: Option<PromptDetails>,
+    /// Mistral's older name of it, which may stand beside the other.
+    #[serde(default, deserialize_with = "object")]
+    prompt_token_details: Option<PromptDetails>,
     #[serde(default, deserialize_with = "object")]
     completion_tokens_details: Option<CompletionDetails>,
     /// DeepSeek's name of the cached tokens.
@@ -59,7 +62,7 @@ struct CompletionDetails {
 
 impl Tokens {
     pub(super) fn usage(self) -> Usage {
-        let prompt = self.prompt_tokens_details.unwrap_or_default();
+        let prompt = self.prompt_tokens_details.or(self.prompt_token_details).unwrap_or_default();
         let completion = self.completion_tokens_details.unwrap_or_default();
         let mut usage = Usage::new(self.prompt_tokens.get(), self.completion_tokens.get());
         usage.cache_read = first_of([
@@ -148,6 +151,11 @@ mod tests {
             ("OpenAI", r#""prompt_tokens_details": {"cached_tokens": 32}"#),
             ("DeepSeek", r#""prompt_cache_hit_tokens": 32, "prompt_cache_miss_tokens": 947"#),
             ("Mistral", r#""num_cached_tokens": 32"#),
+            ("Mistral, older", r#""prompt_token_details": {"cached_tokens": 32}"#),
+            (
+                "Mistral, both",
+                r#""prompt_tokens_details": {"cached_tokens": 32}, "prompt_token_details": {"cached_tokens": 32}"#,
+            ),
             ("Moonshot", r#""cached_tokens": 32, "prompt_tokens_details": null"#),
             ("Venice", r#""cache_read_input_tokens": 32, "prompt_tokens_details": {"cached_tokens": 32}"#),
             ("Doubleword", r#""cache_read_input_tokens": 32, "cache_creation_input_tokens": 0"#),

@@ -267,6 +267,7 @@ impl<'a> Error<'a> {
             {
                 ErrorKind::ContextLength
             }
+            (Some("INVALID_ARGUMENT"), _) if self.says(&["unexpected model name format"]) => ErrorKind::NotFound,
             (Some("INVALID_ARGUMENT"), _) if self.says(&["payload size"]) => ErrorKind::TooLarge,
             (Some("INVALID_ARGUMENT"), _) => ErrorKind::InvalidRequest,
             (Some("FAILED_PRECONDITION"), _) => ErrorKind::QuotaExhausted,
