@@ -12,12 +12,13 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use bytes::BytesMut;
 use futures_core::Stream;
 use pin_project::pin_project;
 use tower::{Layer, Service};
 
 use crate::{
-    ErrorKind, Frame, InvalidConfig, LlmBody, LlmError, LlmRequest, LlmResponse, Progress, body::StreamEvent,
+    Dialect, ErrorKind, Frame, InvalidConfig, LlmBody, LlmError, LlmRequest, LlmResponse, Progress, body::StreamEvent,
     chat::FinishReason, layers::call::Call, ledger,
 };
 
@@ -92,8 +93,9 @@ impl FromStr for CommitPoint {
 const HELD: usize = 1024 * 1024;
 /// How many bytes of frames are held back at most.
 const HELD_COMPLETE: usize = 64 * 1024 * 1024;
-/// How many bytes of keep-alives are held back with the rest; more of them are waited out.
-const HELD_ALIVE: usize = 16 * 1024;
+/// How many bytes of keep-alives are held back with the rest: days of them. More are counted, and a comment in their place
+/// tells how many bytes they were.
+const HELD_ALIVE: usize = 1024 * 1024;
 /// How many frames one poll takes in before it lets others run: a flood must not keep a timeout from being polled.
 const FRAMES_A_POLL: usize = 128;
 
@@ -105,16 +107,56 @@ pub(crate) struct Commit {
     point: CommitPoint,
     held: VecDeque<Frame>,
     bytes: usize,
-    /// The bytes of keep-alives so far.
-    alive: usize,
+    /// The keep-alives since the last frame that was held, in one piece, and whose they are.
+    alive: (Option<Dialect>, BytesMut),
+    /// The bytes of all that are held.
+    alive_held: usize,
+    /// The bytes of those that are not.
+    alive_missing: usize,
     content: bool,
     finish: Option<FinishReason>,
 }
 
 impl Commit {
     pub(crate) fn new(body: LlmBody, point: CommitPoint, request: Option<LlmRequest>) -> Self {
-        let held = VecDeque::new();
-        Self { body: Some(body), request, point, held, bytes: 0, alive: 0, content: false, finish: None }
+        Self {
+            body: Some(body),
+            request,
+            point,
+            held: VecDeque::new(),
+            bytes: 0,
+            alive: (None, BytesMut::new()),
+            alive_held: 0,
+            alive_missing: 0,
+            content: false,
+            finish: None,
+        }
+    }
+
+    /// Holds a keep-alive's bytes back, for a caller of the same dialect: a stream may bring many before its first token.
+    fn keep_alive(&mut self, frame: &Frame) {
+        let Some((dialect, raw)) = frame.raw() else { return };
+        self.alive.0 = Some(dialect);
+        if self.alive_missing == 0 && self.alive_held + raw.len() <= HELD_ALIVE {
+            self.alive_held += raw.len();
+            self.alive.1.extend_from_slice(raw);
+        } else {
+            self.alive_missing = self.alive_missing.saturating_add(raw.len());
+        }
+    }
+
+    /// Holds a frame back, behind the keep-alives before it.
+    fn hold(&mut self, frame: Frame) {
+        let (dialect, mut alive) = (self.alive.0.take(), std::mem::take(&mut self.alive.1));
+        if let Some(dialect) = dialect {
+            if self.alive_missing > 0 {
+                let told = format!(": {} bytes of keep-alives are left out here\n\n", self.alive_missing);
+                alive.extend_from_slice(told.as_bytes());
+                self.alive_missing = 0;
+            }
+            self.held.push_back(Frame::event(StreamEvent::KeepAlive).with_raw(dialect, alive.freeze()));
+        }
+        self.held.push_back(frame);
     }
 
     fn committed(&mut self) -> LlmBody {
@@ -188,15 +230,11 @@ impl Future for Commit {
                 continue;
             }
             if progress == Progress::KeepAlive {
-                // A caller of the same dialect gets the provider's own, if they are few.
-                this.alive = this.alive.saturating_add(frame.size());
-                if frame.raw().is_some() && this.alive <= HELD_ALIVE {
-                    this.held.push_back(frame);
-                }
+                this.keep_alive(&frame);
                 continue;
             }
             this.bytes += frame.size();
-            this.held.push_back(frame);
+            this.hold(frame);
             if progress == Progress::End
                 && !this.content
                 && let Some(error) = this.empty()

@@ -4,7 +4,8 @@
 //! each error answer and puts the result into the error, where the layers read it.
 //!
 //! Sources, best first: `retry-after-ms` (milliseconds, fractions allowed), `retry-after` in seconds (fractions
-//! allowed), `retry-after` as an HTTP date (RFC 9110, section 10.2.3), and a hint from the body. Azure sends
+//! allowed), `retry-after` as an HTTP date (RFC 9110, section 10.2.3), `x-ratelimit-reset` in milliseconds since 1970
+//! (OpenRouter) where nothing remains, and a hint from the body. Azure sends
 //! `retry-after-ms: 0` beside `retry-after: 1`, so a number that is zero, negative or unreadable is no answer and the
 //! next source is asked. A date in the past is one: it says *now*.
 //!
@@ -34,22 +35,25 @@ pub const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 ///
 /// `body` is what the provider said in the body (see [`duration`] and [`from_message`]); the headers win over it.
 /// `wall` is the wall clock, used for a date that comes without a `Date` header; with one, the difference of the two is
-/// taken, so that a skewed clock (ours or theirs) does no harm.
-/// `Some(Duration::ZERO)` comes only from a date that has passed. Never more than [`LONGEST`].
+/// taken, so that a skewed clock (ours or theirs) does no harm. The same holds for a moment in milliseconds.
+/// `Some(Duration::ZERO)` comes only from a date or moment that has passed. Never more than [`LONGEST`].
 pub fn from_headers(headers: &HeaderMap, body: Option<Duration>, wall: SystemTime) -> Option<Duration> {
     let texts = |name| {
         let values = headers.get_all(name).iter();
         values.filter_map(|value| value.to_str().ok().map(str::trim))
     };
+    let date = |name| texts(name).find_map(|text| httpdate::parse_http_date(text).ok());
+    let sent = || date(header::DATE.as_str()).unwrap_or(wall);
     let hint = body.filter(|hint| !hint.is_zero());
     let numbers = |name, seconds_each| texts(name).find_map(move |text| number(text, seconds_each));
     numbers("retry-after-ms", 1e-3)
         .or_else(|| numbers("retry-after", 1.0))
+        .or_else(|| date("retry-after").map(|at| at.duration_since(sent()).unwrap_or(Duration::ZERO)))
         .or_else(|| {
-            let at = texts("retry-after").find_map(|text| httpdate::parse_http_date(text).ok())?;
-            let sent =
-                texts(header::DATE.as_str()).find_map(|text| httpdate::parse_http_date(text).ok()).unwrap_or(wall);
-            Some(at.duration_since(sent).unwrap_or(Duration::ZERO))
+            // A window that still has room for requests is not what to wait for.
+            let remains = texts("x-ratelimit-remaining").any(|text| text != "0");
+            let reset = texts("x-ratelimit-reset").find_map(moment).filter(|_| !remains)?;
+            Some(reset.duration_since(sent()).unwrap_or(Duration::ZERO))
         })
         .or(hint)
         .map(|wait| wait.min(LONGEST))
@@ -93,6 +97,13 @@ pub fn from_message(message: &str) -> Option<Duration> {
         })
         .filter_map(|rest| leading_duration(rest).map(|(wait, _)| wait))
         .find(|wait| !wait.is_zero())
+}
+
+/// A moment in milliseconds since 1970. Smaller numbers are seconds, of which nobody knows since when.
+fn moment(text: &str) -> Option<SystemTime> {
+    const OF_2001: u64 = 1_000_000_000_000;
+    let milliseconds = text.parse().ok().filter(|milliseconds| *milliseconds >= OF_2001)?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(milliseconds))
 }
 
 /// A positive decimal number, each unit worth `seconds_each`.
@@ -228,6 +239,26 @@ mod tests {
     fn both_forms_together_give_the_seconds() {
         assert_eq!(asked(&[("retry-after", &at(60)), ("retry-after", "5")]), ms(5000));
         assert_eq!(asked(&[("retry-after", "0"), ("retry-after", &at(60))]), ms(60_000));
+    }
+
+    #[test]
+    fn a_reset_in_milliseconds_is_a_wait_where_nothing_remains() {
+        // OpenRouter, as recorded: 2025-08-08 15:41:00 UTC.
+        let date = "Fri, 08 Aug 2025 15:40:18 GMT";
+        let reset =
+            [("x-ratelimit-limit", "1"), ("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1754667660000")];
+        let dated = [&reset[..], &[("date", date)]].concat();
+        assert_eq!(asked(&dated), ms(42_000));
+        assert_eq!(from_headers(&headers(&dated), Some(Duration::from_secs(1)), wall()), ms(42_000), "before the body");
+        assert_eq!(asked(&reset), ms(0), "long before the wall clock's time");
+        let at = wall().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() + 2500;
+        assert_eq!(asked(&[("x-ratelimit-reset", &at.to_string())]), ms(2500));
+        assert_eq!(asked(&[&dated[..], &[("retry-after", "7")]].concat()), ms(7000));
+        assert_eq!(asked(&[("x-ratelimit-remaining", "3"), ("x-ratelimit-reset", &at.to_string())]), None);
+        for nothing in ["0", "1769759901", "30s", "-1754667660000", "soon"] {
+            assert_eq!(asked(&[("x-ratelimit-reset", nothing)]), None, "{nothing:?}");
+        }
+        assert_eq!(asked(&[("x-ratelimit-reset", &u64::MAX.to_string())]), Some(LONGEST));
     }
 
     #[test]

@@ -195,16 +195,34 @@ fn drive(commit: &mut task::Spawn<Commit>) -> (Poll<Result<LlmBody, LlmError>>, 
     unreachable!("the range has no end")
 }
 
-#[test]
-fn a_few_of_the_providers_own_pings_are_kept() {
-    let own = || Ok(Frame::event(StreamEvent::KeepAlive).with_raw(Dialect::OpenAi, ": wait\n\n".into()));
-    let few = std::iter::repeat_with(own).take(3);
-    let (body, _) = drive(&mut commit(few.chain([Ok(Frame::text("a"))]), CommitPoint::FirstToken));
-    assert_eq!(there(&mut assert_ready!(body).unwrap()), ["KeepAlive", "KeepAlive", "KeepAlive", "Text(1 bytes)"]);
+/// The bytes of the keep-alives before the text that follows them.
+fn kept_alive(pings: usize, ping: &'static str) -> String {
+    let own = move || Ok(Frame::event(StreamEvent::KeepAlive).with_raw(Dialect::OpenAi, ping.into()));
+    let pings = std::iter::repeat_with(own).take(pings);
+    let (body, _) = drive(&mut commit(pings.chain([Ok(Frame::text("a"))]), CommitPoint::FirstToken));
+    let mut body = assert_ready!(body).unwrap();
+    let mut poll = || body.poll_frame(&mut Context::from_waker(std::task::Waker::noop()));
+    let alive = assert_ready!(poll()).unwrap().unwrap();
+    assert_eq!(alive.progress(), Progress::KeepAlive);
+    assert_eq!(assert_ready!(poll()).unwrap().unwrap().progress(), Progress::Content);
+    String::from_utf8(alive.raw().unwrap().1.to_vec()).unwrap()
+}
 
-    let flood = std::iter::repeat_with(own).take(100_000);
-    let (body, _) = drive(&mut commit(flood.chain([Ok(Frame::text("a"))]), CommitPoint::FirstToken));
-    assert!(there(&mut assert_ready!(body).unwrap()).len() < 1000);
+#[test]
+fn the_providers_own_pings_are_kept_however_many_came_before_the_first_token() {
+    for pings in [1, 3, 700, 40_000] {
+        assert_eq!(kept_alive(pings, ": OPENROUTER PROCESSING\n\n"), ": OPENROUTER PROCESSING\n\n".repeat(pings));
+    }
+}
+
+#[test]
+fn pings_that_no_memory_is_for_are_counted() {
+    let kept = kept_alive(200_000, ": wait\n\n");
+    let (pings, told) = kept.rsplit_once("\n\n: ").unwrap();
+    assert!(kept.len() < HELD_ALIVE + 100, "{}", kept.len());
+    let missing: usize = told.split(' ').next().unwrap().parse().unwrap();
+    assert_eq!(pings.len() + 2 + missing, 200_000 * ": wait\n\n".len());
+    assert!(told.ends_with(" bytes of keep-alives are left out here\n\n"), "{told}");
 }
 
 #[test]

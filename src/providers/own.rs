@@ -1,5 +1,5 @@
 //! What the neutral form does not carry: kept beside it when a request or an answer is read, put back when it is written
-//! for the same dialect.
+//! for the same dialect. `null` in it marks a field that was absent where the neutral form has to say something.
 
 #[cfg(feature = "http")]
 use serde_json::{Map, Value};
@@ -59,6 +59,28 @@ fn cannot_be_kept(error: serde_json::Error) -> LlmError {
     LlmError::new(ErrorKind::InvalidRequest, "a field of the body cannot be kept").with_source(error)
 }
 
+/// The same fields, and a mark that one is absent: `file.filename` is the field of a field.
+pub(super) fn absent(rest: Option<Json>, field: &str) -> Result<Option<Json>, LlmError> {
+    let (outer, inner) = field.split_once('.').map_or((field, None), |(outer, inner)| (outer, Some(inner)));
+    let mut marked = Rest::default();
+    let mut within = None;
+    if let Some(rest) = &rest {
+        fields::fields(rest.raw(), |name, value| {
+            if name == outer {
+                within = Some(Json::of(value));
+                return Ok(());
+            }
+            marked.add(name, value)
+        })?;
+    }
+    let mark = match inner {
+        Some(inner) => absent(within, inner)?.unwrap_or_else(Json::no_fields),
+        None => Json::null(),
+    };
+    marked.add(outer, mark.raw())?;
+    marked.finish()
+}
+
 /// Puts a part behind the others, followed by the fields which the neutral form does not carry, if there are any.
 pub(super) fn push(parts: &mut Vec<Part>, part: Part, dialect: Dialect, rest: Option<Json>) {
     parts.push(part);
@@ -90,12 +112,15 @@ pub(super) fn made<T: serde::Serialize>(value: &T, extra: &Extra) -> Result<Valu
     Ok(value)
 }
 
-/// Puts fields back: what is there already stays, objects are put together.
+/// Puts fields back: what is there already stays, objects are put together, and what is marked as absent goes.
 #[cfg(feature = "http")]
 pub(super) fn merge(into: &mut Value, fields: &Map<String, Value>) {
     let Some(object) = into.as_object_mut() else { return };
     for (name, value) in fields {
         match (object.get_mut(name), value) {
+            (_, Value::Null) => {
+                object.remove(name);
+            }
             (None, _) => {
                 object.insert(name.clone(), value.clone());
             }
@@ -140,6 +165,23 @@ mod tests {
         assert_eq!(rest, json!({"image_url": {"detail": "low"}, "mark": {"a": 1}}));
         let part = Json::from(json!({"image_url": {"url": "x"}}));
         assert!(super::rest(part.raw(), &["image_url.url"]).unwrap().is_none());
+    }
+
+    #[cfg(feature = "http")]
+    #[test]
+    fn what_was_absent_is_marked_and_taken_out_again() {
+        for (rest, field, marked) in [
+            (None, "id", json!({"id": null})),
+            (Some(json!({"a": 1})), "id", json!({"a": 1, "id": null})),
+            (None, "file.name", json!({"file": {"name": null}})),
+            (Some(json!({"file": {"a": 1}, "b": 2})), "file.name", json!({"b": 2, "file": {"a": 1, "name": null}})),
+        ] {
+            assert_eq!(absent(rest.map(Json::from), field).unwrap().unwrap(), marked);
+            let mut value = json!({"id": "made up", "file": {"name": "made up"}});
+            merge(&mut value, marked.as_object().unwrap());
+            let gone = if field == "id" { value.get("id") } else { value["file"].get("name") };
+            assert_eq!(gone, None, "{value}");
+        }
     }
 
     #[cfg(feature = "http")]

@@ -1,8 +1,9 @@
 //! Recorded exchanges with real providers: the folder, its files, and what they say.
 //!
-//! They are not part of the repository: they are read from `STEADFAST_FIXTURES`, or from `../shared/fixtures`.
+//! They are not part of the repository: they are read from the folder that `STEADFAST_FIXTURES` names, or from
+//! `../shared/fixtures` and `../shared/fixtures2`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -11,8 +12,11 @@ use serde_json::{Value, value::RawValue};
 use steadfast::{Dialect, LlmRequest, Wire};
 
 /// One recorded exchange.
+#[allow(dead_code, reason = "each test takes what it needs")]
 pub(crate) struct Exchange {
     pub(crate) id: String,
+    /// What kind it is in the collection, such as `azure`; the provider's name where that says nothing.
+    pub(crate) kind: String,
     pub(crate) provider: String,
     /// Which server answered.
     pub(crate) server: String,
@@ -39,7 +43,11 @@ pub(crate) struct Request {
 #[derive(Deserialize)]
 struct Record<'a> {
     id: String,
+    kind: Option<String>,
     provider: String,
+    /// The last part of the endpoint.
+    #[serde(default)]
+    api: Option<String>,
     stream: bool,
     source: Source,
     #[serde(borrow)]
@@ -93,13 +101,31 @@ fn headers(recorded: &Value) -> HeaderMap {
     headers
 }
 
+/// What an exchange is of a protocol that the crate does not speak: its kind in the collection.
+#[allow(dead_code, reason = "each test takes what it needs")]
+pub(crate) struct Foreign {
+    pub(crate) id: String,
+    pub(crate) kind: String,
+}
+
+/// The dialect of an exchange; `None` where the crate has none for it.
+fn dialect(provider: &str, api: Option<&str>) -> Option<Dialect> {
+    let (dialect, apis): (_, &[&str]) = match provider {
+        "anthropic" => (Dialect::Anthropic, &["messages", "rawPredict", "streamRawPredict"]),
+        "gemini" => (Dialect::Gemini, &["generateContent", "streamGenerateContent"]),
+        "openai" | "openai-compatible" => (Dialect::OpenAi, &["chat.completions"]),
+        _ => return None,
+    };
+    api.is_none_or(|api| apis.contains(&api)).then_some(dialect)
+}
+
 impl Exchange {
-    fn read(text: &[u8]) -> Self {
-        let record: Record<'_> = serde_json::from_slice(text).expect("a recording is JSON");
-        let dialect = match record.provider.as_str() {
-            "anthropic" => Dialect::Anthropic,
-            "gemini" => Dialect::Gemini,
-            _ => Dialect::OpenAi,
+    fn read(text: &[u8]) -> Result<Result<Self, Foreign>, String> {
+        let record: Record<'_> =
+            serde_json::from_slice(text).map_err(|error| format!("{}: this is no recording: {error}", error.line()))?;
+        let kind = record.kind.clone().unwrap_or_else(|| record.provider.clone());
+        let Some(dialect) = dialect(&record.provider, record.api.as_deref()) else {
+            return Ok(Err(Foreign { id: record.id, kind }));
         };
         let request = Request { headers: headers(&record.request.headers), body: bytes(record.request.body) };
         let in_body = request.body.as_ref().and_then(|body| serde_json::from_slice::<Value>(body).ok());
@@ -108,8 +134,10 @@ impl Exchange {
         let in_path = path.rsplit_once(':').and_then(|(name, _)| name.split_once("models/")).map(|(_, name)| name);
         let model = match dialect {
             Dialect::Gemini => in_path.or(in_body),
-            _ => in_body,
+            _ => in_body.or(in_path),
         };
+        let status = StatusCode::from_u16(record.response.status)
+            .map_err(|_| format!("1: {} is no status of HTTP", record.response.status))?;
         let is_sse = record.response.sse.is_some();
         let body = record.response.sse.map(Bytes::from).or_else(|| bytes(record.response.body)).unwrap_or_default();
         let mut headers = headers(&record.response.headers);
@@ -119,19 +147,20 @@ impl Exchange {
             Some(b'<') => "text/html",
             _ => "application/json",
         }));
-        Self {
+        Ok(Ok(Self {
             id: record.id,
+            kind,
             server: record.source.server.unwrap_or_else(|| record.provider.clone()),
             provider: record.provider,
             dialect,
             stream: record.stream,
             model: model.unwrap_or("unrecorded").to_owned(),
             request,
-            status: StatusCode::from_u16(record.response.status).expect("a status"),
+            status,
             headers,
             body,
             is_sse,
-        }
+        }))
     }
 
     /// The recorded request, in its own bytes; `None` where it was not recorded, or is no request at all.
@@ -156,29 +185,69 @@ impl Exchange {
     }
 }
 
-/// All recordings below the folder, by name; `None`, and a line that says so, where there are none.
-pub(crate) fn recordings() -> Option<Vec<Exchange>> {
-    let folder = std::env::var_os("STEADFAST_FIXTURES")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/fixtures"), PathBuf::from);
-    let mut files = Vec::new();
-    // Not by the index, so that a folder without one will do.
-    let mut folders = vec![folder.clone()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "json") {
-                files.push(path);
+/// What a folder holds.
+#[derive(Default)]
+pub(crate) struct Recordings {
+    /// The exchanges that the crate can make, by the names of their files.
+    pub(crate) exchanges: Vec<Exchange>,
+    /// Those that it has no dialect for.
+    #[allow(dead_code, reason = "most tests have no use for them")]
+    pub(crate) foreign: Vec<Foreign>,
+}
+
+impl Recordings {
+    /// Reads all that is below a folder. The error names the file, and the line where it is wrong.
+    pub(crate) fn read(folder: &Path) -> Result<Self, String> {
+        let mut files = Vec::new();
+        // Not by the index, so that a folder without one will do.
+        let mut folders = vec![folder.to_owned()];
+        while let Some(folder) = folders.pop() {
+            let entries = std::fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+            for entry in entries.flatten() {
+                let path = entry.path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "json") {
+                    files.push(path);
+                }
             }
         }
+        files.retain(|file| file.file_name().is_some_and(|name| name != "index.json"));
+        files.sort();
+        let mut read = Self::default();
+        for file in files {
+            let wrong = |error: String| format!("{}:{error}", file.display());
+            let text = std::fs::read(&file).map_err(|error| wrong(format!(" {error}")))?;
+            match Exchange::read(&text).map_err(wrong)? {
+                Ok(exchange) => read.exchanges.push(exchange),
+                Err(foreign) => read.foreign.push(foreign),
+            }
+        }
+        Ok(read)
     }
-    files.retain(|file| file.file_name().is_some_and(|name| name != "index.json"));
-    files.sort();
-    if files.is_empty() {
+}
+
+/// The folders to read: the one that `STEADFAST_FIXTURES` names, or those that are beside the repository.
+pub(crate) fn folders() -> Vec<PathBuf> {
+    if let Some(folder) = std::env::var_os("STEADFAST_FIXTURES") {
+        return vec![folder.into()];
+    }
+    let shared = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    ["fixtures", "fixtures2"].map(|name| shared.join(name)).into_iter().filter(|folder| folder.is_dir()).collect()
+}
+
+/// All recordings below the first folder that the crate has a dialect for, by name; `None`, and a line that says so, where there
+/// are none.
+#[allow(dead_code, reason = "the suite of recordings reads every folder, and says what it left out")]
+pub(crate) fn recordings() -> Option<Vec<Exchange>> {
+    let Some(folder) = folders().into_iter().next() else {
+        println!("skipped: no recordings beside the repository");
+        return None;
+    };
+    let read = Recordings::read(&folder).unwrap_or_else(|error| panic!("{error}"));
+    if read.exchanges.is_empty() {
         println!("skipped: no recordings in {}", folder.display());
         return None;
     }
-    let read = |file| Exchange::read(&std::fs::read(file).expect("it was listed"));
-    Some(files.iter().map(read).collect())
+    Some(read.exchanges)
 }

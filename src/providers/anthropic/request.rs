@@ -10,7 +10,7 @@ use crate::{
     translate::foreign::{unmark_call, unseal},
     wire::{
         Meter,
-        fields::{Object, bad, count, each, is_list, text},
+        fields::{Object, bad, count, each, is_list, is_null, text},
     },
 };
 
@@ -93,8 +93,10 @@ fn read_settings(body: &Object<'_>, chat: &mut Chat) -> Result<(), LlmError> {
     // `output_format` is the older place of it.
     let format = config.as_ref().and_then(|config| config.object("format")).or_else(|| body.object("output_format"));
     if let Some(format) = format {
-        let schema = Object::read(format, &["schema"])?.get("schema").map(Json::of);
-        chat.output = Some(OutputSchema { name: "answer".to_owned(), schema, strict: true });
+        // One without a schema is a mistake, which the API tells better: there is no other kind of output here.
+        let schema = Object::read(format, &["schema"])?.get("schema").filter(|schema| !is_null(schema)).map(Json::of);
+        chat.output =
+            schema.map(|schema| OutputSchema { name: "answer".to_owned(), schema: Some(schema), strict: true });
     }
     let effort = config.and_then(|config| config.word("effort")).and_then(|effort| match &*effort {
         "low" => Some(Effort::Low),

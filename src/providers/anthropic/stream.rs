@@ -17,11 +17,13 @@ use crate::{
 /// Reads a Messages stream. The end mark is `message_stop`.
 #[derive(Default)]
 pub(crate) struct Decoder {
+    /// The beginning has come.
+    started: bool,
     tokens: Tokens,
     /// Blocks of other kinds than text, thinking and tool calls: they are given out whole when they end.
     open: Vec<Open>,
-    /// The tool calls that are under way, and whether any of their arguments came.
-    calls: Vec<(u32, bool)>,
+    /// The tool calls that are under way.
+    calls: Vec<Call>,
     /// The citations of the texts that are under way.
     cited: HashMap<u32, Vec<Value>>,
 }
@@ -31,6 +33,12 @@ impl std::fmt::Debug for Decoder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Decoder").field("tokens", &self.tokens).finish_non_exhaustive()
     }
+}
+
+/// A tool call, and its arguments until a piece of them comes: as the block began, usually `{}`.
+struct Call {
+    index: u32,
+    whole: Option<String>,
 }
 
 struct Open {
@@ -88,6 +96,10 @@ impl StreamDecoder for Decoder {
         let event: Event<'_> = parse(sse.data())?;
         let index = event.index.unwrap_or(0);
         match event.kind.as_deref() {
+            // What came of an answer before another one begins is not whole, and nobody says so.
+            Some("message_start") if std::mem::replace(&mut self.started, true) => {
+                return Err(Fault::Malformed(serde::de::Error::custom("another answer begins within this one")));
+            }
             Some("message_start") => {
                 let start: Start = serde_json::from_str(event.message.map_or("{}", RawValue::get))?;
                 self.tokens = start.usage.unwrap_or_default();
@@ -157,10 +169,10 @@ impl Decoder {
             Some("tool_use") => {
                 let (id, name) = (block.id.unwrap_or_default(), block.name.unwrap_or_default());
                 out.push(StreamEvent::ToolCall { index, id, name, opaque: None });
-                // Usually `{}`, and the arguments come in pieces.
-                let whole = block.input.map(RawValue::get).filter(|input| !is_empty_object(input));
-                self.calls.push((index, whole.is_some()));
-                out.extend(whole.map(|json| StreamEvent::Arguments { index, json: json.to_owned() }));
+                // Where pieces follow, they are all of the arguments, whatever the block began with.
+                let whole = block.input.map_or("{}", RawValue::get);
+                let whole = if is_empty_object(whole) { "{}" } else { whole };
+                self.calls.push(Call { index, whole: Some(whole.to_owned()) });
             }
             _ => self.open.push(Open { index, value: serde_json::from_str(json)?, input: String::new() }),
         }
@@ -179,8 +191,10 @@ impl Decoder {
             }
             Some("input_json_delta") => {
                 let json = delta.partial_json.unwrap_or_default();
-                if let Some((_, any)) = self.calls.iter_mut().find(|(call, _)| *call == index) {
-                    *any |= !json.is_empty();
+                if let Some(call) = self.calls.iter_mut().find(|call| call.index == index) {
+                    if !json.is_empty() {
+                        call.whole = None;
+                    }
                     out.push(StreamEvent::Arguments { index, json });
                 } else if let Some(open) = self.open.iter_mut().find(|open| open.index == index) {
                     open.input.push_str(&json);
@@ -210,11 +224,9 @@ impl Decoder {
     }
 
     fn end(&mut self, index: u32, out: &mut Vec<StreamEvent>) {
-        if let Some(place) = self.calls.iter().position(|(call, _)| *call == index) {
-            let (_, any) = self.calls.swap_remove(place);
-            if !any {
-                out.push(StreamEvent::Arguments { index, json: "{}".to_owned() });
-            }
+        if let Some(place) = self.calls.iter().position(|call| call.index == index) {
+            let whole = self.calls.swap_remove(place).whole;
+            out.extend(whole.map(|json| StreamEvent::Arguments { index, json }));
         }
         let cited = self.cited.remove(&index).and_then(citations);
         out.extend(cited.map(|part| StreamEvent::Part { index, part }));

@@ -373,6 +373,67 @@ fn callers_request_becomes_a_chat_and_comes_back_the_same() {
 }
 
 #[tokio::test]
+async fn an_answer_within_an_answer_is_malformed() {
+    let start = json!({"type": "message_start", "message": {"id": "m", "model": "c", "usage": {"input_tokens": 3}}});
+    let call = json!({"type": "content_block_start", "index": 0,
+        "content_block": {"type": "tool_use", "id": "t", "name": "f", "input": {}}});
+    let piece = json!({"type": "content_block_delta", "index": 0,
+        "delta": {"type": "input_json_delta", "partial_json": "{\"path\": \"/"}});
+    let text = json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "hi"}});
+    let ends = [
+        json!({"type": "content_block_stop", "index": 0}),
+        json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 1}}),
+        json!({"type": "message_stop"}),
+    ];
+    let again = [&[start.clone(), start.clone(), text.clone()], &ends[..]].concat();
+    assert_eq!(streamed(&again).await.unwrap_err().kind(), ErrorKind::Malformed);
+    let after = [&[start.clone(), call, piece, start, text], &ends[..]].concat();
+    let error = streamed(&after).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StreamBroken, "its caller has seen the call begin");
+}
+
+#[tokio::test]
+async fn pieces_of_a_calls_arguments_are_all_of_them() {
+    let call = |input: Value| {
+        json!({"type": "content_block_start", "index": 0,
+            "content_block": {"type": "tool_use", "id": "t", "name": "f", "input": input}})
+    };
+    let piece = |json: &str| json!({"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": json}});
+    let ends = [json!({"type": "content_block_stop", "index": 0}), json!({"type": "message_stop"})];
+    for (begin, pieces, arguments) in [
+        (json!({}), &["{\"a\":", " 1}"][..], "{\"a\": 1}"),
+        (json!({"a": 1}), &["{\"a\":", " 1}"], "{\"a\": 1}"),
+        (json!({"a": 1}), &[""], "{\"a\":1}"),
+        (json!({"a": 1}), &[], "{\"a\":1}"),
+        (json!({}), &[""], "{}"),
+    ] {
+        let pieces: Vec<Value> = pieces.iter().map(|json| piece(json)).collect();
+        let message = streamed(&[&[call(begin)], &pieces[..], &ends].concat()).await.unwrap();
+        assert_eq!(message.content, [Part::ToolCall(ToolCall::new("t", "f", arguments))]);
+    }
+}
+
+#[tokio::test]
+async fn an_output_format_without_a_schema_stays_what_it_is() {
+    for fields in [
+        json!({"output_format": {"type": "json_schema"}}),
+        json!({"output_format": {"type": "json_schema", "schema": null}}),
+        json!({"output_config": {"format": {"type": "json_schema"}, "effort": "low"}}),
+    ] {
+        let mut body = json!({"model": "claude", "max_tokens": 9, "messages": [{"role": "user", "content": "?"}]});
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let chat = crate::Wire::new(Dialect::Anthropic, body.to_string()).unwrap().chat().unwrap().clone();
+        assert_eq!(chat.output, None, "{fields}");
+        let (sent, notes) = encoded(chat).await;
+        let (field, was) = fields.as_object().unwrap().iter().next().unwrap();
+        let without_null =
+            |value: &Value| value.to_string().replace(",\"schema\":null", "").replace("\"schema\":null,", "");
+        assert_eq!(without_null(&sent[field]), without_null(was));
+        assert_eq!((sent.get("system"), notes.len()), (None, 0), "{notes:?}");
+    }
+}
+
+#[tokio::test]
 async fn many_citations_take_time_in_proportion_to_their_number() {
     // Citations of a text that never ends, and ends of texts without any: a search for each would take minutes.
     let citation =

@@ -1,6 +1,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 
+use super::partial_args::{Arguments, PartialArg};
 use crate::{
     Dialect, ErrorKind, LlmError, StreamEvent,
     chat::{Accumulator, Extra, ExtraOf, FinishReason, Image, Json, Media, Message, Opaque, Part, Usage},
@@ -92,6 +93,12 @@ struct Call<'a> {
     name: Option<String>,
     #[serde(borrow, default)]
     args: Option<&'a RawValue>,
+    /// Pieces of the arguments, where they are asked for as such.
+    #[serde(borrow, default, rename = "partialArgs")]
+    pieces: Option<Vec<PartialArg<'a>>>,
+    /// Whether more of this call follows.
+    #[serde(default, rename = "willContinue", deserialize_with = "lenient")]
+    goes_on: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -132,6 +139,15 @@ pub(crate) struct Decoder {
     /// The index and kind of the part that grows.
     part: u32,
     growing: Option<Growing>,
+    /// The call whose arguments come in pieces.
+    pieced: Option<Pieced>,
+}
+
+#[derive(Debug)]
+struct Pieced {
+    index: u32,
+    name: String,
+    arguments: Arguments,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,7 +198,12 @@ impl Decoder {
             out.extend(sources.map(|part| StreamEvent::Part { index: self.part, part }));
             if let Some(reason) = candidate.finish_reason.filter(|reason| reason.get() != "null") {
                 self.finished = true;
-                out.push(StreamEvent::Finish(finish(reason, self.calls > 0)));
+                let reason = finish(reason, self.calls > 0);
+                // With any other reason it was cut off, and is no JSON.
+                if reason == FinishReason::ToolUse {
+                    self.end_pieced(String::new(), out);
+                }
+                out.push(StreamEvent::Finish(reason));
             }
         }
         out.extend(chunk.usage.map(|tokens| StreamEvent::Usage(tokens.usage())));
@@ -192,13 +213,29 @@ impl Decoder {
     fn piece(&mut self, raw: &RawValue, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
         let piece: Piece<'_> = serde_json::from_str(raw.get())?;
         let opaque = |token| Opaque { dialect: Dialect::Gemini, token, redacted: false };
-        if let Some(call) = piece.call {
+        if let Some(mut call) = piece.call {
+            let goes_on = call.goes_on == Some(true);
+            let named = call.name.as_deref().filter(|name| !name.is_empty());
+            if self.pieced.as_ref().is_some_and(|open| named.is_none_or(|name| name == open.name)) {
+                return self.more(&call, goes_on, out);
+            }
+            if named.is_none() && call.args.is_none_or(is_nothing) {
+                return Ok(());
+            }
             let index = self.next(None);
             // Calls have an id at some servers only; a result finds its call by it.
-            let id = call.id.filter(|id| !id.is_empty()).unwrap_or_else(|| call_id(self.id.as_deref(), self.calls));
+            let id =
+                call.id.take().filter(|id| !id.is_empty()).unwrap_or_else(|| call_id(self.id.as_deref(), self.calls));
             self.calls += 1;
-            let name = call.name.unwrap_or_default();
+            let name = call.name.take().unwrap_or_default();
+            let pieced = goes_on || call.pieces.is_some();
+            if pieced {
+                self.pieced = Some(Pieced { index, name: name.clone(), arguments: Arguments::default() });
+            }
             out.push(StreamEvent::ToolCall { index, id, name, opaque: piece.signature.map(opaque) });
+            if pieced {
+                return self.more(&call, goes_on, out);
+            }
             let json = call.args.map_or("{}", RawValue::get).to_owned();
             out.push(StreamEvent::Arguments { index, json });
             return Ok(());
@@ -230,6 +267,31 @@ impl Decoder {
         Ok(())
     }
 
+    /// More of the call whose arguments come in pieces.
+    fn more(&mut self, call: &Call<'_>, goes_on: bool, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
+        let Some(open) = &mut self.pieced else { return Ok(()) };
+        let mut json = String::new();
+        if let Some(args) = call.args {
+            open.arguments.extend(args, &mut json)?;
+        }
+        for piece in call.pieces.iter().flatten() {
+            open.arguments.push(piece, &mut json)?;
+        }
+        if !goes_on {
+            self.end_pieced(json, out);
+        } else if !json.is_empty() {
+            out.push(StreamEvent::Arguments { index: open.index, json });
+        }
+        Ok(())
+    }
+
+    fn end_pieced(&mut self, mut json: String, out: &mut Vec<StreamEvent>) {
+        if let Some(mut open) = self.pieced.take() {
+            open.arguments.finish(&mut json);
+            out.push(StreamEvent::Arguments { index: open.index, json });
+        }
+    }
+
     /// The index of the next piece: the same as long as texts or thoughts follow each other.
     fn next(&mut self, growing: Option<Growing>) -> u32 {
         if growing.is_none() || growing != self.growing {
@@ -238,6 +300,11 @@ impl Decoder {
         self.growing = growing;
         self.part
     }
+}
+
+/// Whether these are the arguments of no call.
+fn is_nothing(args: &RawValue) -> bool {
+    args.get().bytes().all(|byte| matches!(byte, b'{' | b'}') || byte.is_ascii_whitespace())
 }
 
 fn finish(raw: &RawValue, called: bool) -> FinishReason {

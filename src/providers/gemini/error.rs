@@ -36,6 +36,8 @@ pub(super) fn classify(status: StatusCode, facts: &Facts, wait: Option<Duration>
                 ErrorKind::TooLarge
             } else if facts.says_only(&BAD_KEY) {
                 ErrorKind::Auth
+            } else if facts.says_only(&NO_MODEL) {
+                ErrorKind::NotFound
             } else {
                 ErrorKind::InvalidRequest
             }
@@ -112,6 +114,12 @@ const TOO_LARGE: Known = Known { first: &["request payload size exceeds the limi
 const BAD_KEY: Known = Known {
     first: &["api key not valid", "api key expired"],
     then: &["please pass a valid api key", "please renew the api key"],
+};
+
+/// A name that is no model's at all; of one that was retired the status is 404.
+const NO_MODEL: Known = Known {
+    first: &["* generatecontentrequest.model unexpected model name format", "unexpected model name format"],
+    then: &[],
 };
 
 /// Google's name for an HTTP status, where a body has the number only. It is trusted more than the status of the answer,

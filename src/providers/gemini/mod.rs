@@ -23,6 +23,8 @@ mod error;
 #[cfg(feature = "http")]
 mod leaf;
 #[cfg(feature = "http")]
+mod partial_args;
+#[cfg(feature = "http")]
 mod refit;
 mod request;
 #[cfg(all(test, feature = "http"))]

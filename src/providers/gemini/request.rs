@@ -19,7 +19,7 @@ use crate::{
     translate::{FOREIGN_CALL, foreign::unseal},
     wire::{
         Meter,
-        fields::{Object, bad, count, each, fields, is_list, is_object, only_field, text, word},
+        fields::{Object, bad, count, each, fields, is_list, is_null, is_object, only_field, text, word},
     },
 };
 
@@ -103,20 +103,32 @@ fn lacking(part: &Part, value: &RawValue) -> Result<Option<Json>, LlmError> {
         ],
         _ => return Ok(None),
     };
-    let Some(rest) = own::rest(value, known)? else { return Ok(None) };
     let mut spelled = own::Rest::default();
-    fields(rest.raw(), |name, value| {
-        // One spelling, so that it meets the field that it belongs to.
-        let name = match name {
-            "function_call" => "functionCall",
-            "function_response" => "functionResponse",
-            "inline_data" => "inlineData",
-            "file_data" => "fileData",
-            name => name,
-        };
-        spelled.add(name, value)
-    })?;
-    spelled.finish()
+    if let Some(rest) = own::rest(value, known)? {
+        fields(rest.raw(), |name, value| {
+            // One spelling, so that it meets the field that it belongs to.
+            let name = match name {
+                "function_call" => "functionCall",
+                "function_response" => "functionResponse",
+                "inline_data" => "inlineData",
+                "file_data" => "fileData",
+                name => name,
+            };
+            spelled.add(name, value)
+        })?;
+    }
+    let spelled = spelled.finish()?;
+    if matches!(part, Part::ToolResult(_)) && says_nothing(value)? {
+        return own::absent(spelled, "functionResponse.response");
+    }
+    Ok(spelled)
+}
+
+/// Whether the result of a call has no response.
+fn says_nothing(part: &RawValue) -> Result<bool, LlmError> {
+    const RESULT: &[&str] = &["functionResponse", "function_response"];
+    let Some(result) = Object::read(part, RESULT)?.either(RESULT) else { return Ok(false) };
+    Ok(Object::read(result, &["response"])?.get("response").is_none_or(is_null))
 }
 
 /// The functions of an entry of `tools`; what else it has is a tool that runs at the provider.

@@ -227,6 +227,57 @@ async fn texts_thoughts_and_calls_keep_their_order() {
     assert_eq!(streamed(&chunks).await.unwrap().content, expected);
 }
 
+/// The chunks of Google's documentation of streamed arguments, around these parts.
+async fn pieced(parts: &[&str], reason: &str) -> Result<Message, LlmError> {
+    let mut chunks: Vec<String> = parts
+        .iter()
+        .map(|part| format!(r#"{{"candidates":[{{"content":{{"role":"model","parts":[{part}]}}}}]}}"#))
+        .collect();
+    chunks.push(format!(r#"{{"candidates":[{{"finishReason":"{reason}"}}]}}"#));
+    let chunks: Vec<&str> = chunks.iter().map(String::as_str).collect();
+    streamed(&chunks).await
+}
+
+#[tokio::test]
+async fn arguments_in_pieces_are_one_call() {
+    let begin = r#"{"functionCall":{"name":"weather","willContinue":true},"thoughtSignature":"s"}"#;
+    let city = r#"{"functionCall":{"partialArgs":[{"jsonPath":"$.city","stringValue":"New ","willContinue":true}],"willContinue":true}}"#;
+    let more = r#"{"functionCall":{"partialArgs":[{"jsonPath":"$.city","stringValue":"Delhi"}],"willContinue":true}}"#;
+    let days = r#"{"functionCall":{"partialArgs":[{"jsonPath":"$.days","numberValue":3}],"willContinue":true}}"#;
+    let end = r#"{"functionCall":{}}"#;
+    let message = pieced(&[begin, city, more, days, end], "STOP").await.unwrap();
+    let mut call = ToolCall::new("call_0", "weather", r#"{"city":"New Delhi","days":3}"#);
+    call.opaque = signed("s");
+    assert_eq!(message.content, [Part::ToolCall(call.clone())]);
+    assert_eq!(message.finish, Some(FinishReason::ToolUse));
+    // Two such calls, a call that takes nothing, and one that came whole.
+    let whole = r#"{"functionCall":{"name":"g","args":{"a":1}}}"#;
+    let at_once = r#"{"functionCall":{"name":"h","partialArgs":[{"jsonPath":"$.x[0]","boolValue":true}]}}"#;
+    let message = pieced(&[begin, city, end, begin, end, whole, at_once], "STOP").await.unwrap();
+    let called: Vec<_> = message.tool_calls().map(|call| (&*call.name, &*call.arguments)).collect();
+    let expected =
+        [("weather", r#"{"city":"New "}"#), ("weather", "{}"), ("g", r#"{"a":1}"#), ("h", r#"{"x":[true]}"#)];
+    assert_eq!(called, expected);
+    // The reason for stopping ends the call where nothing else does; one that was cut off is not whole.
+    let message = pieced(&[begin, city, more], "STOP").await.unwrap();
+    assert_eq!(message.tool_calls().next().unwrap().arguments, r#"{"city":"New Delhi"}"#);
+    let message = pieced(&[begin, city], "MAX_TOKENS").await.unwrap();
+    assert_eq!(message.tool_calls().next().unwrap().arguments, r#"{"city":"New "#);
+    let again = [begin, days, days, end];
+    assert_eq!(pieced(&again, "STOP").await.unwrap_err().kind(), ErrorKind::StreamBroken);
+}
+
+#[tokio::test]
+async fn a_malformed_call_after_thoughts_is_no_answer() {
+    let thought = r#"{"text":"hm","thought":true}"#;
+    let error = pieced(&[thought], "MALFORMED_FUNCTION_CALL").await.unwrap_err();
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Malformed, Some("MALFORMED_FUNCTION_CALL")));
+    let said = pieced(&[thought, r#"{"text":"yes"}"#], "MALFORMED_FUNCTION_CALL").await.unwrap();
+    assert_eq!(said.text(), "yes");
+    let body = r#"{"candidates":[{"content":{"parts":[{"text":"hm","thought":true}]},"finishReason":"MALFORMED_FUNCTION_CALL"}]}"#;
+    assert_eq!(answered(body).await.unwrap_err().kind(), ErrorKind::Malformed);
+}
+
 #[test]
 fn errors_are_named_by_reason_status_and_text_in_this_order() {
     let quota = |id: &str| {
@@ -246,6 +297,13 @@ fn errors_are_named_by_reason_status_and_text_in_this_order() {
         ),
         (400, "INVALID_ARGUMENT", "Request payload size exceeds the limit: 5 bytes.", none(), ErrorKind::TooLarge),
         (400, "INVALID_ARGUMENT", "Function call is missing a thought_signature", none(), ErrorKind::InvalidRequest),
+        (
+            400,
+            "INVALID_ARGUMENT",
+            "* GenerateContentRequest.model: unexpected model name format\n",
+            none(),
+            ErrorKind::NotFound,
+        ),
         (400, "FAILED_PRECONDITION", "User location is not supported", none(), ErrorKind::QuotaExhausted),
         (403, "PERMISSION_DENIED", "", none(), ErrorKind::Auth),
         (404, "NOT_FOUND", "", none(), ErrorKind::NotFound),
@@ -335,4 +393,22 @@ async fn short_delay_of_a_daily_quota_is_not_believed() {
     let leaf = Gemini::new("k").model("m").transport(Scripted::new(429, "application/json", body.to_string()));
     let error = leaf.oneshot(LlmRequest::prompt("?")).await.unwrap_err();
     assert_eq!((error.kind(), error.retry_after()), (ErrorKind::QuotaExhausted, None));
+}
+
+#[tokio::test]
+async fn a_result_without_a_response_is_translated_to_itself() {
+    for result in [
+        json!({"functionResponse": {"name": "f"}}),
+        json!({"functionResponse": {"name": "f", "id": "call_1"}}),
+        json!({"functionResponse": {"name": "f", "response": {}}}),
+    ] {
+        let contents = json!([
+            {"role": "user", "parts": [{"text": "?"}]},
+            {"role": "model", "parts": [{"functionCall": {"name": "f", "args": {}}}]},
+            {"role": "user", "parts": [result]},
+        ]);
+        let body = json!({"contents": contents});
+        let chat = crate::Wire::new(Dialect::Gemini, body.to_string()).unwrap().chat().unwrap().clone();
+        assert_eq!(encoded("gemini-2.5-flash", chat).await.0["contents"], contents);
+    }
 }

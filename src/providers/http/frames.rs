@@ -7,6 +7,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use http_body::Body as _;
+use serde_json::Value;
 
 use super::{
     Fault, Limits, Protocol, StreamDecoder,
@@ -15,6 +16,8 @@ use super::{
 };
 use crate::{
     ErrorKind, Frame, LlmError, Progress, StreamEvent,
+    chat::FinishReason,
+    commit::empty_answer,
     providers::sse::{Decoder, SseEvent},
     translate::Names,
 };
@@ -29,8 +32,12 @@ pub(super) struct Frames<P: Protocol> {
     limits: Limits,
     received: usize,
     state: State,
-    /// Whether any content went out.
+    /// Whether any content or thought went out.
     said: bool,
+    /// Whether anything did that a reader or a program could use.
+    content: bool,
+    /// The model's own failure, where that is why it stopped.
+    failed: Option<FinishReason>,
     /// What came instead of events: some servers write a bare JSON error into the stream.
     bare: BytesMut,
     /// How much of it went out with a frame: where the stream goes on, it was no error.
@@ -63,6 +70,8 @@ impl<P: Protocol> Frames<P> {
             received: 0,
             state: State::Reading,
             said: false,
+            content: false,
+            failed: None,
             bare: BytesMut::new(),
             bare_sent: 0,
             events: Vec::new(),
@@ -77,6 +86,9 @@ impl<P: Protocol> Frames<P> {
             return Ok(Some(Frame::event(StreamEvent::KeepAlive).with_raw(P::DIALECT, raw)));
         }
         if !event.has_data() {
+            if let Some((error, words)) = reported(&event.raw) {
+                return Err(self.fault(Fault::Reported(error), &words));
+            }
             let start = event.raw.trim_ascii_start().first();
             if !self.bare.is_empty() || matches!(start, Some(b'{' | b'[' | b'<')) {
                 self.bare.extend_from_slice(&event.raw);
@@ -93,12 +105,21 @@ impl<P: Protocol> Frames<P> {
             }
             return Err(self.fault(fault, &event.data_bytes()));
         }
-        self.events.iter_mut().for_each(|event| self.names.restore_event(event));
+        for event in &mut self.events {
+            self.names.restore_event(event);
+            self.content |= event.is_content();
+            if let StreamEvent::Finish(reason @ FinishReason::ModelError(_)) = event {
+                self.failed = Some(reason.clone());
+            }
+        }
         let frame = match self.events.len() {
             0 => Frame::event(StreamEvent::Other),
             1 => self.events.pop().map(Frame::event).unwrap_or_else(|| Frame::event(StreamEvent::Other)),
             _ => Frame::events_of(std::mem::take(&mut self.events)),
         };
+        if frame.progress() == Progress::End {
+            self.thoughts_alone()?;
+        }
         let frame = frame.with_raw(P::DIALECT, self.after_bare(event.raw));
         match frame.progress() {
             // A body that has ended is asked for nothing more: not every one can be.
@@ -108,6 +129,13 @@ impl<P: Protocol> Frames<P> {
             _ => {}
         }
         Ok(Some(frame))
+    }
+
+    /// A model that failed when it had thought and before it said anything: its caller may have seen the thoughts, and no answer
+    /// follows them.
+    fn thoughts_alone(&self) -> Result<(), LlmError> {
+        let failed = self.failed.as_ref().filter(|_| self.said && !self.content);
+        failed.and_then(|reason| empty_answer(Some(reason), None)).map_or(Ok(()), Err)
     }
 
     /// An event's bytes, behind what came without being an event.
@@ -123,6 +151,7 @@ impl<P: Protocol> Frames<P> {
     /// What the end of the body means where no end mark came.
     fn end(&mut self, cause: Option<LlmError>) -> Result<Frame, LlmError> {
         if self.decoder.is_whole(cause.is_none()) && self.bare.is_empty() {
+            self.thoughts_alone()?;
             return Ok(Frame::event(StreamEvent::End));
         }
         if !self.bare.is_empty() {
@@ -167,6 +196,15 @@ impl<P: Protocol> Frames<P> {
         self.state = State::Done;
         Poll::Ready(Some(Err(self.origin.stamp(error))))
     }
+}
+
+/// The error of a block without data, and the bytes that say it: older servers of llama.cpp write it as a field of its own,
+/// `error: {..}`.
+fn reported(block: &Bytes) -> Option<(Value, Bytes)> {
+    let lines = block.split(|byte| matches!(byte, b'\n' | b'\r'));
+    let words = lines.filter_map(|line| line.strip_prefix(b"error:")).next()?.trim_ascii();
+    let error = Some(words).filter(|words| words.starts_with(b"{"))?;
+    Some((serde_json::from_slice(error).ok()?, block.slice_ref(words)))
 }
 
 /// The last event is there in part.

@@ -3,12 +3,13 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 
+use super::tokens::Tokens;
 use crate::{
     Dialect, ErrorKind, LlmError,
-    chat::{Extra, ExtraOf, FinishReason, Json, Message, Part, Reasoning, Role, ToolCall, Usage},
+    chat::{Extra, ExtraOf, FinishReason, Json, Message, Part, Reasoning, Role, ToolCall},
     providers::{
         http::Fault,
-        json::{Count, index, object, parse, raw, read, read_text, text, word},
+        json::{index, object, parse, raw, read, read_text, text, word},
         tool_calls::call_id,
     },
 };
@@ -40,11 +41,22 @@ pub(super) struct Answer<'a> {
 
 impl Answer<'_> {
     pub(super) fn id(&self) -> Option<String> {
-        self.id.as_deref().map(str::to_owned)
+        self.id.as_deref().filter(|id| !id.is_empty()).map(str::to_owned)
     }
 
     pub(super) fn model(&self) -> Option<String> {
-        self.model.as_deref().map(str::to_owned)
+        self.model.as_deref().filter(|model| !model.is_empty()).map(str::to_owned)
+    }
+
+    /// Whether a chunk does not say yet whose answer it is, and nothing of the answer: what Azure's filter has to say of a prompt
+    /// comes before its model has begun.
+    pub(super) fn is_before_the_answer(&self) -> bool {
+        let named = [&self.id, &self.model].iter().all(|name| name.as_deref().is_some_and(|name| !name.is_empty()));
+        let says = self.choices.as_ref().is_some_and(|choices| !choices.is_empty())
+            || self.usage.is_some()
+            || self.citations.is_some()
+            || self.search_results.is_some();
+        !named && !says
     }
 }
 
@@ -66,6 +78,9 @@ pub(super) struct Choice<'a> {
     pub(super) finish_reason: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "raw")]
     error: Option<&'a RawValue>,
+    /// Moonshot's place for the usage of a stream.
+    #[serde(default, deserialize_with = "object")]
+    pub(super) usage: Option<Box<Tokens>>,
 }
 
 /// A message, or what a chunk adds to one.
@@ -123,8 +138,14 @@ pub(super) struct Function<'a> {
 }
 
 impl Function<'_> {
+    /// Some servers write one with neither name nor arguments where nothing is called.
+    pub(super) fn is_any(&self) -> bool {
+        let named = self.name.as_deref().is_some_and(|name| !name.is_empty());
+        named || !matches!(self.arguments().trim(), "" | "{}")
+    }
+
     pub(super) fn arguments(&self) -> String {
-        let Some(raw) = self.arguments else { return String::new() };
+        let Some(raw) = self.arguments.filter(|raw| raw.get() != "null") else { return String::new() };
         read_text(raw).unwrap_or_else(|| raw.get().to_owned())
     }
 }
@@ -154,19 +175,19 @@ pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
     choice.fault()?;
     let turn = choice.message.or(choice.delta).map(|turn| *turn).unwrap_or_default();
     let mut message = Message::new(Role::Assistant, turn.content.map(content).transpose()?.unwrap_or_default());
-    if let Some(text) = turn.reasoning_content.or(turn.reasoning).filter(|text| !text.is_empty()) {
+    if let Some(text) = thought(turn.reasoning_content, turn.reasoning) {
         message.content.insert(0, Part::Reasoning(Reasoning { text, opaque: None }));
     }
     let refused = turn.refusal.filter(|text| !text.is_empty());
     let declined = refused.is_some();
     message.content.extend(refused.map(Part::Refusal));
     for (place, mut call) in turn.tool_calls.unwrap_or_default().into_iter().enumerate() {
-        let Some(function) = call.called() else { continue };
+        let Some(function) = call.called().filter(Function::is_any) else { continue };
         let id = call.id.filter(|id| !id.is_empty()).unwrap_or_else(|| call_id(id.as_deref(), place));
         let arguments = or_empty_object(function.arguments());
         message.content.push(Part::ToolCall(ToolCall::new(id, function.name.unwrap_or_default(), arguments)));
     }
-    if let Some(function) = turn.function_call {
+    if let Some(function) = turn.function_call.filter(Function::is_any) {
         let arguments = or_empty_object(function.arguments());
         message.content.push(Part::ToolCall(ToolCall::new(
             call_id(id.as_deref(), 0),
@@ -174,7 +195,7 @@ pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
             arguments,
         )));
     }
-    if let Some(audio) = turn.audio.filter(|audio| audio.get() != "null") {
+    if let Some(audio) = turn.audio.filter(|audio| is_sound(audio)) {
         let value = Json::from(serde_json::json!({ "audio": audio }));
         message.content.push(Part::Other { dialect: Dialect::OpenAi, value });
     }
@@ -187,6 +208,12 @@ pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
         choice.finish_reason.as_deref().filter(|reason| !reason.is_empty()).map(|reason| finish(reason, declined));
     message.usage = answer.usage.map(Tokens::usage);
     Ok(message)
+}
+
+/// What the model thought, under either of its names; some servers write both.
+pub(super) fn thought(content: Option<String>, other: Option<String>) -> Option<String> {
+    let said = |text: &String| !text.is_empty();
+    content.filter(said).or_else(|| other.filter(said))
 }
 
 /// Lists that only this dialect has, those of them that have something in them.
@@ -221,7 +248,25 @@ impl Choice<'_> {
     }
 }
 
-/// The parts of a `content`: a text, or a list of typed parts.
+/// Whether an answer in sound has any; some servers write one with empty fields where there is none.
+fn is_sound(audio: &RawValue) -> bool {
+    #[derive(Deserialize)]
+    struct Sound<'a> {
+        #[serde(borrow, default, deserialize_with = "word")]
+        id: Option<Cow<'a, str>>,
+        #[serde(borrow, default, deserialize_with = "word")]
+        data: Option<Cow<'a, str>>,
+        #[serde(borrow, default, deserialize_with = "word")]
+        transcript: Option<Cow<'a, str>>,
+    }
+    let sound: Option<Sound<'_>> = read(audio);
+    sound.is_some_and(|Sound { id, data, transcript }| {
+        [id, data, transcript].into_iter().flatten().any(|text| !text.is_empty())
+    })
+}
+
+/// The parts of a `content`: a text, or a list of typed parts. Some servers parse what the model wrote as JSON: any other value
+/// is its text.
 pub(super) fn content(raw: &RawValue) -> Result<Vec<Part>, Fault> {
     let value: Value = match raw.get().as_bytes().first() {
         Some(b'"') => {
@@ -231,9 +276,16 @@ pub(super) fn content(raw: &RawValue) -> Result<Vec<Part>, Fault> {
             };
             return Ok(if text.is_empty() { Vec::new() } else { vec![Part::Text(text)] });
         }
-        _ => serde_json::from_str(raw.get())?,
+        Some(b'[') => serde_json::from_str(raw.get())?,
+        Some(b'n') => return Ok(Vec::new()),
+        _ => return Ok(vec![Part::Text(raw.get().to_owned())]),
     };
     let Value::Array(parts) = value else { return Ok(Vec::new()) };
+    // A list that is no list of parts is JSON of the model's too.
+    let is_part = |part: &Value| part.get("type").is_some_and(Value::is_string);
+    if !parts.is_empty() && !parts.iter().any(is_part) {
+        return Ok(vec![Part::Text(raw.get().to_owned())]);
+    }
     Ok(parts.into_iter().map(typed).collect())
 }
 
@@ -259,50 +311,9 @@ pub(super) fn finish(reason: &str, declined: bool) -> FinishReason {
     match reason {
         "stop" | "content_filter" if declined => FinishReason::Refusal,
         "stop" | "end_turn" | "eos" | "stop_sequence" => FinishReason::Stop,
-        "tool_calls" | "function_call" | "tool_use" => FinishReason::ToolUse,
+        "tool_calls" | "tool_call" | "function_call" | "tool_use" => FinishReason::ToolUse,
         "length" | "max_tokens" | "model_length" => FinishReason::Length,
         "content_filter" => FinishReason::Filtered,
         other => FinishReason::Other(other.to_owned()),
-    }
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-pub(super) struct Tokens {
-    #[serde(default)]
-    prompt_tokens: Count,
-    #[serde(default)]
-    completion_tokens: Count,
-    #[serde(default, deserialize_with = "object")]
-    prompt_tokens_details: Option<PromptDetails>,
-    #[serde(default, deserialize_with = "object")]
-    completion_tokens_details: Option<CompletionDetails>,
-    /// DeepSeek's name of the cached tokens.
-    #[serde(default)]
-    prompt_cache_hit_tokens: Count,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-struct PromptDetails {
-    #[serde(default)]
-    cached_tokens: Count,
-    #[serde(default)]
-    cache_write_tokens: Count,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-struct CompletionDetails {
-    #[serde(default)]
-    reasoning_tokens: Count,
-}
-
-impl Tokens {
-    pub(super) fn usage(self) -> Usage {
-        let prompt = self.prompt_tokens_details.unwrap_or_default();
-        let completion = self.completion_tokens_details.unwrap_or_default();
-        let mut usage = Usage::new(self.prompt_tokens.get(), self.completion_tokens.get());
-        usage.cache_read = prompt.cached_tokens.0.unwrap_or_else(|| self.prompt_cache_hit_tokens.get());
-        usage.cache_write = prompt.cache_write_tokens.get();
-        usage.reasoning = completion.reasoning_tokens.get();
-        usage
     }
 }

@@ -493,7 +493,7 @@ fn block_with_extra<'a>(
     }))
 }
 
-/// A tool's turn is a text: pictures go into the user's turn after it, a failure is said in words.
+/// A tool's turn is a text: pictures go into the user's turn after it, unless they came in this one, a failure is said in words.
 fn tool_result<'a>(
     result: &'a ToolResult,
     own: bool,
@@ -510,6 +510,11 @@ fn tool_result<'a>(
                 blocks.extend(block_with_extra(&result.content, place, family, report)?);
             }
             Part::Extra { .. } => report.say_of_extra(part),
+            // Servers that take it there are asked by callers who know that.
+            _ if own => {
+                marked = true;
+                blocks.extend(block_with_extra(&result.content, place, report)?);
+            }
             other => {
                 // What no user's turn can have either is told by its own rule.
                 if let Some(block) = block(other, family, report)? {

@@ -25,6 +25,7 @@ fn by_name(status: StatusCode, facts: &Facts) -> Option<ErrorKind> {
             | "organization_usage_limit_exceeded"
             | "billing_hard_limit_reached"
             | "billing_not_active"
+            | "exceeded_current_quota_error"
             | "billing_error" => ErrorKind::QuotaExhausted,
             // Mistral's capacity, not the caller's limit.
             _ if facts.says_only(&TIER_CAPACITY) => ErrorKind::Overloaded,
@@ -32,6 +33,7 @@ fn by_name(status: StatusCode, facts: &Facts) -> Option<ErrorKind> {
             "rate_limit_exceeded"
             | "rate_limited"
             | "rate_limit_error"
+            | "rate_limit_reached_error"
             | "slow_down"
             | "RateLimitReached"
             | "1300"
@@ -54,11 +56,21 @@ fn by_name(status: StatusCode, facts: &Facts) -> Option<ErrorKind> {
             | "invalid_authentication_error"
             | "permission_error"
             | "permission_denied" => ErrorKind::Auth,
-            "model_not_found" | "DeploymentNotFound" | "not_found_error" | "invalid_model" => ErrorKind::NotFound,
+            "model_not_found"
+            | "model_decommissioned"
+            | "model_not_supported"
+            | "model_not_available"
+            | "unknown_model"
+            | "invalid_model"
+            | "DeploymentNotFound"
+            | "ModelDeprecated"
+            | "resource_not_found_error"
+            | "not_found_error" => ErrorKind::NotFound,
             "server_is_overloaded"
             | "capacity_exceeded"
             | "insufficient_system_resource"
             | "overloaded_error"
+            | "engine_overloaded_error"
             | "service_unavailable_error"
             | "unavailable_error" => ErrorKind::Overloaded,
             // The model wrote a tool call that is none.

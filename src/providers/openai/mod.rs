@@ -28,6 +28,8 @@ mod sentences;
 mod stream;
 #[cfg(all(test, feature = "http"))]
 mod tests;
+#[cfg(feature = "http")]
+mod tokens;
 
 #[cfg(feature = "http")]
 pub use self::leaf::{ChatCompletions, OpenAi};

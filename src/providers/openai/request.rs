@@ -307,8 +307,12 @@ impl Conversation<'_, '_> {
         if !std::mem::replace(&mut self.results, true) {
             self.chat.messages.push(Message::new(Role::User, Vec::new()));
         }
+        let mut rest = own::rest(message, known)?;
+        if known.contains(&"tool_call_id") && fields.get("tool_call_id").is_none_or(is_null) {
+            rest = own::absent(rest, "tool_call_id")?;
+        }
         if let Some(turn) = self.chat.messages.last_mut() {
-            own::push(&mut turn.content, Part::ToolResult(result), Dialect::OpenAi, own::rest(message, known)?);
+            own::push(&mut turn.content, Part::ToolResult(result), Dialect::OpenAi, rest);
         }
         Ok(())
     }
@@ -423,7 +427,12 @@ fn parts(list: &RawValue, meter: &mut Meter<'_>) -> Result<Vec<Part>, LlmError> 
                 return Ok(());
             }
         };
-        own::push(&mut parts, part, Dialect::OpenAi, own::rest(raw, known)?);
+        let rest = own::rest(raw, known)?;
+        let rest = match &part {
+            Part::Document(Document { name: None, media: Media::Base64 { .. } }) => own::absent(rest, "file.filename")?,
+            _ => rest,
+        };
+        own::push(&mut parts, part, Dialect::OpenAi, rest);
         Ok(())
     })?;
     Ok(parts)

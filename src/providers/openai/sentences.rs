@@ -63,8 +63,14 @@ pub(super) const POLICY: Known = Known {
         "the response was filtered due to the prompt triggering microsoft's content management policy",
         "output blocked by content filtering policy",
         "content exists risk",
+        // xAI's, as it comes through a router too.
+        "content violates usage guidelines",
     ],
     then: &[
+        "team @",
+        "api key id @",
+        "model @",
+        "failed check @",
         "your prompt may contain text that is not allowed by our safety system",
         "please modify your prompt and retry",
         "to learn more about our content filtering policies please read our documentation @",
@@ -93,8 +99,25 @@ pub(super) const NO_MODEL: Known = Known {
         "invalid model",
         "invalid model @",
         "@ is not a valid model id",
+        "the model @ does not exist",
+        "the model @ does not exist or you do not have access to it",
+        "the model @ does not exist or your team @ does not have access to it",
+        "the model @ has been decommissioned and is no longer supported",
+        "the model @ has been deprecated",
+        "the requested model @ does not exist",
+        "the requested model @ is not supported by any provider you have enabled",
+        // DeepSeek's.
+        "the supported api model names are @ but you passed @",
+        "the supported api model names are @ or @ but you passed @",
+        "the supported api model names are @ @ or @ but you passed @",
+        "the supported api model names are @ @ @ or @ but you passed @",
     ],
-    then: &[],
+    then: &[
+        "please check the model code",
+        "please refer to @ for a recommendation on which model to use instead",
+        "learn more here @",
+        "permitted models can be found in the documentation at @",
+    ],
 };
 
 /// One request is over the limit of tokens in a minute.
@@ -126,8 +149,14 @@ pub(super) const QUOTA: Known = Known {
         "your credit balance is too low to access the anthropic api",
         "you have reached your specified api usage limits",
         "you have exceeded your monthly included credits for inference providers",
+        // xAI's.
+        "your newly created team doesn't have any credits yet",
+        "your newly created teams doesn't have any credits yet",
+        "your team @ has either used all available credits or reached its monthly spending limit",
     ],
     then: &[
+        "you can purchase those on @",
+        "to continue making api requests please purchase more credits or raise your spending limit",
         "for more information on this error read the docs @",
         "please recharge",
         "add more using @",

@@ -54,6 +54,8 @@ struct Begun {
     id: Option<String>,
     /// Some of its arguments have come.
     any: bool,
+    /// Its arguments so far, as long as its name has not come.
+    nameless: Option<String>,
 }
 
 impl StreamDecoder for Decoder {
@@ -71,6 +73,9 @@ impl StreamDecoder for Decoder {
             );
         }
         let chunk = decode::answer(data)?;
+        if !self.started && chunk.is_before_the_answer() {
+            return Ok(());
+        }
         if !self.started {
             self.started = true;
             self.id = chunk.id();
@@ -82,7 +87,9 @@ impl StreamDecoder for Decoder {
                 self.extra(ExtraOf::Answer, name, raw, out);
             }
         }
-        for choice in chunk.choices.into_iter().flatten() {
+        let mut in_choice = None;
+        for mut choice in chunk.choices.into_iter().flatten() {
+            in_choice = choice.usage.take().map(|tokens| *tokens).or(in_choice);
             let index = choice.index.unwrap_or(0);
             if !self.begun.contains(&index) {
                 if self.begun.len() >= MOST_CHOICES {
@@ -97,8 +104,9 @@ impl StreamDecoder for Decoder {
                     self.turn(*turn, out)?;
                 }
                 if let Some(reason) = choice.finish_reason.as_deref().filter(|reason| !reason.is_empty()) {
+                    self.name_the_nameless(out);
                     // A call of a tool that takes nothing may come without any arguments.
-                    for call in self.calls.iter_mut().filter(|call| !call.any) {
+                    for call in self.calls.iter_mut().filter(|call| !call.any && call.nameless.is_none()) {
                         call.any = true;
                         out.push(StreamEvent::Arguments { index: call.index, json: "{}".to_owned() });
                     }
@@ -110,7 +118,7 @@ impl StreamDecoder for Decoder {
                 self.finished.push(index);
             }
         }
-        let usage = chunk.usage.or_else(|| chunk.x_groq.and_then(|groq| groq.usage));
+        let usage = chunk.usage.or_else(|| chunk.x_groq.and_then(|groq| groq.usage)).or(in_choice);
         self.counted |= usage.is_some();
         out.extend(usage.map(|tokens| StreamEvent::Usage(tokens.usage())));
         Ok(())
@@ -134,7 +142,7 @@ const MOST_CALLS: usize = 1024;
 impl Decoder {
     fn turn(&mut self, turn: Turn<'_>, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
         let before = out.len();
-        if let Some(text) = turn.reasoning_content.or(turn.reasoning).filter(|text| !text.is_empty()) {
+        if let Some(text) = decode::thought(turn.reasoning_content, turn.reasoning) {
             out.push(StreamEvent::Reasoning { index: TEXT, text });
         }
         for part in turn.content.map(decode::content).transpose()?.unwrap_or_default() {
@@ -156,9 +164,12 @@ impl Decoder {
             let Some(function) = call.called() else { continue };
             let named = function.name.as_deref().is_some_and(|name| !name.is_empty());
             let place = u32::try_from(place).unwrap_or(u32::MAX);
-            self.call(call.index.unwrap_or(place), named, call.id, &function, out)?;
+            let key = call.index.unwrap_or(place);
+            if function.is_any() || call.id.is_some() || self.newest.contains_key(&key) {
+                self.call(key, named, call.id, &function, out)?;
+            }
         }
-        if let Some(function) = turn.function_call {
+        if let Some(function) = turn.function_call.filter(|function| function.is_any() || !self.calls.is_empty()) {
             self.call(0, function.name.is_some(), None, &function, out)?;
         }
         self.said |= out.len() > before;
@@ -234,18 +245,42 @@ impl Decoder {
                 let index = self.parts;
                 let name = function.name.clone().unwrap_or_default();
                 let given = id.clone().unwrap_or_else(|| call_id(self.id.as_deref(), self.calls.len()));
-                self.calls.push(Begun { index, id, any: false });
+                // Some servers send the id first, and the name in the next chunk.
+                let nameless = (!named && id.is_some()).then(String::new);
+                if nameless.is_none() {
+                    out.push(StreamEvent::ToolCall { index, id: given, name, opaque: None });
+                }
+                self.calls.push(Begun { index, id, any: false, nameless });
                 self.newest.insert(key, self.calls.len() - 1);
-                out.push(StreamEvent::ToolCall { index, id: given, name, opaque: None });
                 self.calls.len() - 1
             }
         };
-        let json = function.arguments();
+        let call = &mut self.calls[place];
+        let mut json = function.arguments();
+        if let Some(so_far) = &mut call.nameless {
+            so_far.push_str(&json);
+            if !named {
+                return Ok(());
+            }
+            json = call.nameless.take().unwrap_or_default();
+            let (id, name) = (call.id.clone().unwrap_or_default(), function.name.clone().unwrap_or_default());
+            out.push(StreamEvent::ToolCall { index: call.index, id, name, opaque: None });
+        }
         if !json.is_empty() {
-            let call = &mut self.calls[place];
             call.any = true;
             out.push(StreamEvent::Arguments { index: call.index, json });
         }
         Ok(())
+    }
+
+    /// Gives out the calls whose names have not come, where they have arguments: they are for their caller to judge.
+    fn name_the_nameless(&mut self, out: &mut Vec<StreamEvent>) {
+        for call in &mut self.calls {
+            let Some(json) = call.nameless.take_if(|json| !json.is_empty()) else { continue };
+            let (index, id) = (call.index, call.id.clone().unwrap_or_default());
+            call.any = true;
+            out.push(StreamEvent::ToolCall { index, id, name: String::new(), opaque: None });
+            out.push(StreamEvent::Arguments { index, json });
+        }
     }
 }

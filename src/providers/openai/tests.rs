@@ -299,10 +299,127 @@ async fn calls_without_an_index_are_told_apart_by_their_ids() {
 }
 
 #[tokio::test]
+async fn a_calls_name_may_come_after_its_id() {
+    let chunks = [
+        delta(r#"{"tool_calls":[{"index":0,"id":"a","type":"function","function":{"name":null,"arguments":""}}]}"#),
+        delta(r#"{"tool_calls":[{"index":0,"function":{"arguments":"{\"x\""}}]}"#),
+        delta(r#"{"tool_calls":[{"index":0,"function":{"name":"f","arguments":":1"}}]}"#),
+        delta(r#"{"tool_calls":[{"index":0,"function":{"arguments":"}"}}]}"#),
+        delta(r#"{"tool_calls":[{"index":1,"id":"b","function":{"name":""}}]}"#),
+        delta(r#"{"tool_calls":[{"index":1,"function":{"name":"g"}}]}"#),
+        // What never gets a name is a call only where it has arguments.
+        delta(r#"{"tool_calls":[{"index":2,"id":"c","function":{"arguments":""}}]}"#),
+        delta(r#"{"tool_calls":[{"index":3,"id":"d","function":{"arguments":"{}"}}]}"#),
+        finish("tool_calls"),
+    ];
+    let chunks: Vec<&str> = chunks.iter().map(String::as_str).collect();
+    let calls = [ToolCall::new("a", "f", "{\"x\":1}"), ToolCall::new("b", "g", "{}"), ToolCall::new("d", "", "{}")];
+    let mut content = streamed(&chunks).await.unwrap().content;
+    content.sort_by_key(|part| matches!(part, Part::ToolCall(call) if call.id == "d"));
+    assert_eq!(content, calls.map(Part::ToolCall));
+}
+
+#[tokio::test]
 async fn call_without_arguments_has_an_empty_object() {
     let call = delta(r#"{"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":null}}]}"#);
     let message = streamed(&[&call, &finish("tool_calls"), "[DONE]"]).await.unwrap();
     assert_eq!(message.content, [Part::ToolCall(ToolCall::new("a", "f", "{}"))]);
+}
+
+#[tokio::test]
+async fn empty_calls_and_empty_sound_are_nothing() {
+    let empty = r#""function_call":{"name":"","arguments":""},"tool_calls":[{"id":"","type":"function","function":{"name":"","arguments":""}}],
+        "audio":{"data":"","expires_at":0,"id":"","transcript":""}"#;
+    let body = format!(r#"{{"choices":[{{"message":{{"content":"hi",{empty}}},"finish_reason":"stop"}}]}}"#);
+    assert_eq!(answered(&body).await.unwrap().collect().await.unwrap().content, [Part::Text("hi".into())]);
+    let body = format!(r#"{{"choices":[{{"message":{{"content":"",{empty}}},"finish_reason":"stop"}}]}}"#);
+    assert_eq!(answered(&body).await.unwrap_err().kind(), ErrorKind::EmptyAnswer);
+    let chunks = [
+        delta(r#"{"content":"hi","function_call":{"name":"","arguments":""}}"#),
+        delta(r#"{"tool_calls":[{"index":0,"function":{"name":"","arguments":""}}]}"#),
+        finish("stop"),
+    ];
+    let message = streamed(&[&chunks[0], &chunks[1], &chunks[2]]).await.unwrap();
+    assert_eq!(message.content, [Part::Text("hi".into())]);
+    // One that has something in it is there.
+    let body = r#"{"choices":[{"message":{"content":null,"audio":{"id":"audio_1","data":"QUJD","transcript":""}}}]}"#;
+    assert!(matches!(&answered(body).await.unwrap().collect().await.unwrap().content[..], [Part::Other { .. }]));
+}
+
+#[tokio::test]
+async fn content_that_is_json_is_its_text() {
+    for (content, text) in [
+        (r#"{"city": "Paris", "days": [1, 2.50]}"#, r#"{"city": "Paris", "days": [1, 2.50]}"#),
+        ("42", "42"),
+        ("-1.50", "-1.50"),
+        ("false", "false"),
+        (r#"[1, "a"]"#, r#"[1, "a"]"#),
+        (r#"[{"name": "a"}]"#, r#"[{"name": "a"}]"#),
+        (r#"[{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]"#, "ab"),
+    ] {
+        let body = format!(r#"{{"choices":[{{"message":{{"content":{content}}},"finish_reason":"stop"}}]}}"#);
+        assert_eq!(answered(&body).await.unwrap().text().await.unwrap(), text, "{content}");
+        let chunk = delta(&format!(r#"{{"content":{content}}}"#));
+        assert_eq!(streamed(&[&chunk, &finish("stop")]).await.unwrap().text(), text, "{content}");
+    }
+    for nothing in ["null", "[]", r#""""#] {
+        let body = format!(r#"{{"choices":[{{"message":{{"content":{nothing}}},"finish_reason":"stop"}}]}}"#);
+        assert_eq!(answered(&body).await.unwrap_err().kind(), ErrorKind::EmptyAnswer, "{nothing}");
+    }
+}
+
+#[tokio::test]
+async fn a_tool_call_in_the_singular_is_one() {
+    let body = r#"{"choices":[{"message":{"content":null,"tool_calls":[{"id":"a","function":{"name":"f","arguments":"{}"}}]},
+        "finish_reason":"tool_call"}]}"#;
+    assert_eq!(answered(body).await.unwrap().collect().await.unwrap().finish, Some(FinishReason::ToolUse));
+}
+
+#[tokio::test]
+async fn usage_is_counted_wherever_it_stands() {
+    let hi = delta(r#"{"content":"hi"}"#);
+    let usage = r#""usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}"#;
+    let end = |of_choice: &str, beside: &str| {
+        format!(r#"{{"choices":[{{"index":0,"delta":{{}},"finish_reason":"stop"{of_choice}}}]{beside}}}"#)
+    };
+    for end in
+        [end("", &format!(",{usage}")), end(&format!(",{usage}"), ""), end("", &format!(r#","x_groq":{{{usage}}}"#))]
+    {
+        assert_eq!(streamed(&[&hi, &end]).await.unwrap().usage, Some(Usage::new(3, 4)), "{end}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_is_named_by_its_own_first_chunk() {
+    let filter = r#"{"id":"","model":"","object":"","choices":[],"prompt_filter_results":[{"prompt_index":0}]}"#;
+    let message = streamed(&[filter, &delta(r#"{"content":"hi"}"#), &finish("stop")]).await.unwrap();
+    assert_eq!((message.id.as_deref(), message.model.as_deref()), (Some("c"), Some("gpt-1")));
+    let nameless = r#"{"id":"","choices":[{"delta":{"content":"hi"},"finish_reason":"stop"}]}"#;
+    let message = streamed(&[filter, nameless]).await.unwrap();
+    assert_eq!((message.id.as_deref(), message.model.as_deref(), &*message.text()), (None, None, "hi"));
+}
+
+#[tokio::test]
+async fn an_error_line_of_a_stream_keeps_the_servers_own_words() {
+    // As older servers of llama.cpp write it.
+    let words = r#"{"code":500,"message":"the context is full","type":"server_error"}"#;
+    let stream = |before: &str| format!("{before}error: {words}\n\n");
+    let mut leaf = own().transport(Scripted::events(stream("")));
+    let error = leaf.ready().await.unwrap().call(LlmRequest::prompt("hello").stream(true)).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.message(), error.code()),
+        (ErrorKind::Server, "the context is full", Some("server_error"))
+    );
+    assert_eq!(error.raw().map(|raw| &raw[..]), Some(words.as_bytes()));
+    let mut leaf = own().transport(Scripted::events(stream(&format!("data: {}\n\n", delta(r#"{"content":"hi"}"#)))));
+    let response = leaf.ready().await.unwrap().call(LlmRequest::prompt("hello").stream(true)).await.unwrap();
+    let error = response.collect().await.unwrap_err();
+    assert_eq!((error.kind(), error.message()), (ErrorKind::StreamBroken, "the context is full"));
+    // A field of that name which says nothing changes nothing.
+    let other = format!("data: {}\n\nerror: none\n\ndata: {}\n\n", delta(r#"{"content":"hi"}"#), finish("stop"));
+    let mut leaf = own().transport(Scripted::events(other));
+    let response = leaf.ready().await.unwrap().call(LlmRequest::prompt("hello").stream(true)).await.unwrap();
+    assert_eq!(response.text().await.unwrap(), "hi");
 }
 
 #[tokio::test]
@@ -354,6 +471,49 @@ fn errors_are_named_by_code_type_text_and_status_in_this_order() {
         (400, request(json!("unsupported_parameter"), "429 503 overloaded"), ErrorKind::InvalidRequest),
         (400, request(Value::Null, "Incorrect API key provided"), ErrorKind::Auth),
         (401, request(json!("invalid_api_key"), ""), ErrorKind::Auth),
+        (
+            400,
+            request(
+                json!("model_decommissioned"),
+                "The model `llama3-70b-8192` has been decommissioned and is no longer supported. Please refer to https://console.groq.com/docs/deprecations for a recommendation on which model to use instead.",
+            ),
+            ErrorKind::NotFound,
+        ),
+        (
+            400,
+            request(
+                json!("invalid_request_error"),
+                "The supported API model names are deepseek-v4-pro or deepseek-v4-flash, but you passed gpt-4o.",
+            ),
+            ErrorKind::NotFound,
+        ),
+        (
+            400,
+            request(json!("invalid_request_error"), "The supported API model names are a, b or c, but you passed `d`."),
+            ErrorKind::NotFound,
+        ),
+        (
+            400,
+            request(Value::Null, "messages.0: The supported API model names are a or b, but you passed c."),
+            ErrorKind::InvalidRequest,
+        ),
+        (
+            400,
+            request(Value::Null, "The model `x` does not exist or you do not have access to it."),
+            ErrorKind::NotFound,
+        ),
+        (
+            403,
+            json!({"code": 403, "message": "Provider returned error", "metadata": {"provider_name": "xAI", "raw":
+            "{\"code\":\"The caller does not have permission to execute the specified operation\",\"error\":\"Content violates usage guidelines. Team: bb642ce4-5161, API key ID: 5bfd0532, Model: grok-3-mini, Failed check: SAFETY_CHECK_TYPE_DATA_LEAKAGE\"}"}}),
+            ErrorKind::ContentPolicy,
+        ),
+        (403, of("", Value::Null, "Content violates usage guidelines."), ErrorKind::ContentPolicy),
+        (
+            403,
+            of("", Value::Null, "The team may not use this model: content violates usage guidelines."),
+            ErrorKind::Auth,
+        ),
         (403, json!({"code": 403, "metadata": {"reasons": ["x"]}}), ErrorKind::ContentPolicy),
         (403, of("", json!(403), "this key requires moderation"), ErrorKind::Auth),
         (404, request(json!("model_not_found"), ""), ErrorKind::NotFound),
@@ -364,6 +524,14 @@ fn errors_are_named_by_code_type_text_and_status_in_this_order() {
         (429, request(json!("rate_limit_error"), ""), ErrorKind::RateLimited),
         (429, of("", json!("429"), "Service tier capacity exceeded for this model"), ErrorKind::Overloaded),
         (498, of("", json!("capacity_exceeded"), ""), ErrorKind::Overloaded),
+        (429, of("engine_overloaded_error", Value::Null, "The engine is overloaded"), ErrorKind::Overloaded),
+        (429, of("exceeded_current_quota_error", Value::Null, "?"), ErrorKind::QuotaExhausted),
+        (429, of("rate_limit_reached_error", Value::Null, "?"), ErrorKind::RateLimited),
+        (
+            403,
+            json!({"message": "Your newly created team doesn't have any credits yet. You can purchase those on https://console.x.ai/team/x."}),
+            ErrorKind::QuotaExhausted,
+        ),
         (500, of("server_error", json!(500), "Context size has been exceeded."), ErrorKind::ContextLength),
         (500, of("server_error", Value::Null, ""), ErrorKind::Server),
         (503, of("server_error", Value::Null, "overloaded"), ErrorKind::Overloaded),
@@ -447,5 +615,37 @@ async fn json_without_a_schema_is_asked_for_in_words_where_nobody_said_the_word(
         let (sent, notes) = encoded_by(own(), said).await;
         assert!(!sent.to_string().contains(ASK), "{sent}");
         assert!(notes.is_empty(), "{notes:?}");
+    }
+}
+
+/// What becomes of a request that is read, and written for a provider of its own dialect.
+async fn again(messages: Value) -> Value {
+    let body = json!({"model": "gpt", "messages": messages});
+    let chat = crate::Wire::new(Dialect::OpenAi, body.to_string()).unwrap().chat().unwrap().clone();
+    let (sent, notes) = encoded_by(own(), chat).await;
+    assert!(notes.is_empty(), "{notes:?}");
+    sent["messages"].clone()
+}
+
+#[tokio::test]
+async fn what_is_translated_to_itself_stays_what_and_where_it_is() {
+    let picture = json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,QUJD"}});
+    let call = json!({"role": "assistant", "content": null, "tool_calls": [
+        {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]});
+    for messages in [
+        // A picture that a tool gave back, and beside a text.
+        json!([{"role": "user", "content": "?"}, call,
+            {"role": "tool", "tool_call_id": "call_1", "content": [picture]}]),
+        json!([{"role": "user", "content": "?"}, call,
+            {"role": "tool", "tool_call_id": "call_1", "content": [{"type": "text", "text": "here"}, picture]}]),
+        // A result that does not say whose it is, and one that has only a name.
+        json!([{"role": "user", "content": "?"}, call, {"role": "tool", "content": "rain"}]),
+        json!([{"role": "user", "content": "?"}, call, {"role": "tool", "name": "f", "content": "rain"}]),
+        // A file without a name, and with one.
+        json!([{"role": "user", "content": [{"type": "file", "file": {"file_data": "data:application/pdf;base64,QUJD"}}]}]),
+        json!([{"role": "user", "content": [
+            {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,QUJD"}}]}]),
+    ] {
+        assert_eq!(again(messages.clone()).await, messages);
     }
 }

@@ -1,7 +1,8 @@
 use serde_json::{Map, Value};
-use steadfast::chat::FinishReason;
+use steadfast::{Dialect, ErrorKind};
 
-use super::{Call, Failure, Said, Walk, count, text};
+use super::{Call, Failure, Said, Walk, text};
+use crate::mapping::finish;
 
 /// Puts the message together as the API's reference says, then reads it.
 #[derive(Default)]
@@ -56,6 +57,8 @@ impl Walk for Walker {
                 self.message = json.as_object().expect("an object").clone();
                 self.over = true;
             }
+            // Nothing says that what came before is whole.
+            Some("message_start") if !self.message.is_empty() => return Err(Failure::Kind(ErrorKind::Malformed)),
             Some("message_start") => self.message = json["message"].as_object().cloned().unwrap_or_default(),
             Some("content_block_start") => {
                 let content = self.message.entry("content").or_insert_with(|| Value::Array(Vec::new()));
@@ -115,23 +118,11 @@ impl Walk for Walker {
                 _ => said.other.push(block.clone()),
             }
         }
-        said.stop = message["stop_reason"].as_str().map(|reason| match reason {
-            "end_turn" | "stop_sequence" => FinishReason::Stop,
-            "tool_use" => FinishReason::ToolUse,
-            "max_tokens" => FinishReason::Length,
-            "model_context_window_exceeded" => FinishReason::ContextFull,
-            "refusal" => FinishReason::Refusal,
-            "pause_turn" => FinishReason::Paused,
-            other => FinishReason::Other(other.to_owned()),
-        });
+        said.stop = message["stop_reason"].as_str().and_then(|word| finish(Dialect::Anthropic, word, false, false));
         let usage = &message["usage"];
-        said.usage = usage.is_object().then(|| {
-            let (read, write) =
-                (count(&usage["cache_read_input_tokens"]), count(&usage["cache_creation_input_tokens"]));
-            let details = &usage["output_tokens_details"];
-            let reasoning = count(&details["thinking_tokens"]).max(count(&details["reasoning_tokens"]));
-            [count(&usage["input_tokens"]) + read + write, count(&usage["output_tokens"]), read, write, reasoning]
-        });
+        if usage.is_object() {
+            said.count(Dialect::Anthropic, usage);
+        }
         said
     }
 

@@ -106,6 +106,7 @@ impl<'a> Error<'a> {
                     "billing_not_active",
                     "enforced_spend_limit_reached",
                     "contract_spend_limit_reached",
+                    "exceeded_current_quota_error",
                 ],
             ),
             (
@@ -121,6 +122,7 @@ impl<'a> Error<'a> {
                 ErrorKind::Overloaded,
                 &[
                     "overloaded_error",
+                    "engine_overloaded_error",
                     "service_unavailable_error",
                     "server_is_overloaded",
                     "unavailable_error",
@@ -132,7 +134,21 @@ impl<'a> Error<'a> {
                 &["rate_limit_error", "rate_limit_exceeded", "rate_limited", "1300", "slow_down", "RateLimitReached"],
             ),
             (ErrorKind::Auth, &["invalid_api_key", "authentication_error", "permission_error"]),
-            (ErrorKind::NotFound, &["model_not_found", "not_found_error", "DeploymentNotFound"]),
+            (
+                ErrorKind::NotFound,
+                &[
+                    "model_not_found",
+                    "model_decommissioned",
+                    "model_not_supported",
+                    "model_not_available",
+                    "unknown_model",
+                    "invalid_model",
+                    "ModelDeprecated",
+                    "resource_not_found_error",
+                    "not_found_error",
+                    "DeploymentNotFound",
+                ],
+            ),
             (ErrorKind::TooLarge, &["request_too_large"]),
             (ErrorKind::Timeout, &["timeout_error"]),
         ];
@@ -175,13 +191,21 @@ impl<'a> Error<'a> {
                     "requires moderation",
                     "safety system",
                     "content exists risk",
+                    "content violates usage guidelines",
                 ],
             ),
             (ErrorKind::Auth, &[400], &["incorrect api key", "invalid api key", "api key not valid", "invalid token"]),
             (
                 ErrorKind::NotFound,
                 &[400],
-                &["model not found", "model not exist", "invalid model", "not a valid model", "unknown model"],
+                &[
+                    "model not found",
+                    "model not exist",
+                    "invalid model",
+                    "not a valid model",
+                    "unknown model",
+                    "supported api model names are",
+                ],
             ),
             (
                 ErrorKind::QuotaExhausted,
@@ -195,6 +219,8 @@ impl<'a> Error<'a> {
                     "spending limit",
                     "insufficient credits",
                     "monthly included credits",
+                    "have any credits yet",
+                    "used all available credits",
                 ],
             ),
             (ErrorKind::Overloaded, &[429], &["overloaded", "capacity"]),
@@ -202,6 +228,11 @@ impl<'a> Error<'a> {
         ];
         let found = table.iter().find(|(_, statuses, words)| statuses.contains(&status) && self.says(words));
         found.map(|(kind, ..)| *kind).or_else(|| match status {
+            400 if ["the model ", "the requested model "].iter().any(|words| self.message.starts_with(words))
+                && self.says(&[" does not exist", " has been deprecated", " has been decommissioned"]) =>
+            {
+                Some(ErrorKind::NotFound)
+            }
             // OpenAI says overload with this name too, under a 503.
             status if status != 503 && self.is(&["server_error"]) => Some(ErrorKind::Server),
             200 if self.is(&["invalid_request_error", "BadRequestError"]) => Some(ErrorKind::InvalidRequest),
@@ -236,6 +267,7 @@ impl<'a> Error<'a> {
             {
                 ErrorKind::ContextLength
             }
+            (Some("INVALID_ARGUMENT"), _) if self.says(&["unexpected model name format"]) => ErrorKind::NotFound,
             (Some("INVALID_ARGUMENT"), _) if self.says(&["payload size"]) => ErrorKind::TooLarge,
             (Some("INVALID_ARGUMENT"), _) => ErrorKind::InvalidRequest,
             (Some("FAILED_PRECONDITION"), _) => ErrorKind::QuotaExhausted,
@@ -275,6 +307,15 @@ pub(crate) fn wait(exchange: &Exchange) -> Option<Duration> {
     if let Some(seconds) = header("retry-after") {
         return Some(Duration::from_secs_f64(seconds));
     }
+    // OpenRouter's: in milliseconds since 1970.
+    if let Some(reset) = header("x-ratelimit-reset").filter(|reset| *reset > 1e12)
+        && header("x-ratelimit-remaining").is_none()
+    {
+        let date = |value: &http::HeaderValue| httpdate::parse_http_date(value.to_str().ok()?).ok();
+        let sent = exchange.headers.get("date").and_then(date).unwrap_or_else(now);
+        let since = sent.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        return Some(Duration::from_secs_f64(reset / 1000.0).saturating_sub(since));
+    }
     let json: Value = serde_json::from_slice(&exchange.body).ok()?;
     let json = json.as_array().map_or(&json, |list| list.first().unwrap_or(&json));
     let error = if json["error"].is_object() { &json["error"] } else { json };
@@ -294,6 +335,14 @@ pub(crate) fn wait(exchange: &Exchange) -> Option<Duration> {
             words.next()?.starts_with("second").then(|| Duration::from_secs_f64(number))
         })
     })
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a leaf has no other clock for an answer that does not say when it was sent"
+)]
+fn now() -> std::time::SystemTime {
+    std::time::SystemTime::now()
 }
 
 /// A duration such as `36s`, `644ms` or `114h18m0s`, whatever dot follows it.

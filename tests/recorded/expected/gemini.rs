@@ -1,7 +1,8 @@
 use serde_json::Value;
-use steadfast::{ErrorKind, chat::FinishReason};
+use steadfast::{Dialect, ErrorKind};
 
-use super::{Call, Failure, Said, Walk, count, text};
+use super::{Call, Failure, Said, Walk, text};
+use crate::mapping::finish;
 
 /// Adds up what the first candidate says.
 #[derive(Default)]
@@ -10,6 +11,58 @@ pub(super) struct Walker {
     stop: Option<String>,
     seen: bool,
     candidate: bool,
+    /// The name of the call that goes on in pieces.
+    open: Option<String>,
+}
+
+impl Walker {
+    /// Takes a piece of a call in, where it is one: a value that belongs to a path (`streamFunctionCallArguments`).
+    fn piece(&mut self, call: &Value) -> bool {
+        let name = call["name"].as_str().unwrap_or_default();
+        let goes_on = call["willContinue"] == true;
+        let more = self.open.as_deref().is_some_and(|open| name.is_empty() || name == open);
+        if !more && !goes_on && call["partialArgs"].is_null() {
+            // A mark of the end of none.
+            return name.is_empty() && call["args"].as_object().is_none_or(serde_json::Map::is_empty);
+        }
+        if !more {
+            self.said.calls.push(Call::new(call["id"].as_str(), name, "{}"));
+        }
+        let Some(begun) = self.said.calls.last_mut() else { return false };
+        for piece in call["partialArgs"].as_array().into_iter().flatten() {
+            let mut place = &mut begun.arguments;
+            let path = piece["jsonPath"].as_str().unwrap_or_default().trim_start_matches('$');
+            let path = path.replace("['", ".").replace("[\"", ".").replace(['\'', '"', ']'], "").replace('[', ".#");
+            for step in path.split('.').filter(|step| !step.is_empty()) {
+                place = match step.strip_prefix('#').and_then(|at| at.parse::<usize>().ok()) {
+                    Some(at) => {
+                        if !place.is_array() {
+                            *place = Value::Array(Vec::new());
+                        }
+                        let list = place.as_array_mut().expect("it is one");
+                        list.resize(list.len().max(at + 1), Value::Null);
+                        &mut list[at]
+                    }
+                    None => {
+                        if !place.is_object() {
+                            *place = serde_json::json!({});
+                        }
+                        place.as_object_mut().expect("it is one").entry(step).or_insert(Value::Null)
+                    }
+                };
+            }
+            match (&mut *place, &piece["stringValue"]) {
+                (Value::String(so_far), Value::String(more)) => so_far.push_str(more),
+                (place, Value::String(text)) => *place = text.as_str().into(),
+                (place, _) => {
+                    let values = ["numberValue", "boolValue"].map(|name| piece[name].clone());
+                    *place = values.into_iter().find(|value| !value.is_null()).unwrap_or_default();
+                }
+            }
+        }
+        self.open = goes_on.then(|| if name.is_empty() { begun.name.clone() } else { name.to_owned() });
+        true
+    }
 }
 
 impl Walk for Walker {
@@ -31,6 +84,9 @@ impl Walk for Walker {
             self.said.marks.extend(signature);
             if part["functionCall"].is_object() {
                 let call = &part["functionCall"];
+                if self.piece(call) {
+                    continue;
+                }
                 let arguments = if call["args"].is_null() { "{}".to_owned() } else { call["args"].to_string() };
                 let name = call["name"].as_str().unwrap_or_default();
                 self.said.calls.push(Call::new(call["id"].as_str(), name, &arguments));
@@ -55,11 +111,7 @@ impl Walk for Walker {
         }
         let usage = &json["usageMetadata"];
         if usage.is_object() {
-            let input = count(&usage["promptTokenCount"]) + count(&usage["toolUsePromptTokenCount"]);
-            let (said, thought) = (count(&usage["candidatesTokenCount"]), count(&usage["thoughtsTokenCount"]));
-            let total = count(&usage["totalTokenCount"]);
-            let output = if input + said == total { said } else { said + thought };
-            self.said.usage = Some([input, output, count(&usage["cachedContentTokenCount"]), 0, thought]);
+            self.said.count(Dialect::Gemini, usage);
         }
         Ok(())
     }
@@ -67,21 +119,7 @@ impl Walk for Walker {
     fn said(&self) -> Said {
         let mut said = self.said.clone();
         let called = !said.calls.is_empty();
-        said.stop = self.stop.as_deref().map(|reason| match reason {
-            "STOP" | "1" if called => FinishReason::ToolUse,
-            "STOP" | "1" => FinishReason::Stop,
-            "MAX_TOKENS" | "2" => FinishReason::Length,
-            "SAFETY" | "RECITATION" | "LANGUAGE" | "BLOCKLIST" | "PROHIBITED_CONTENT" | "SPII" | "ESCALATION"
-            | "MODEL_ARMOR" => FinishReason::Filtered,
-            image if image.starts_with("IMAGE_") => FinishReason::Filtered,
-            "CONTINUATION" => FinishReason::Paused,
-            "MALFORMED_FUNCTION_CALL"
-            | "MALFORMED_RESPONSE"
-            | "UNEXPECTED_TOOL_CALL"
-            | "MISSING_THOUGHT_SIGNATURE"
-            | "TOO_MANY_TOOL_CALLS" => FinishReason::ModelError(reason.to_owned()),
-            other => FinishReason::Other(other.to_owned()),
-        });
+        said.stop = self.stop.as_deref().and_then(|word| finish(Dialect::Gemini, word, false, called));
         said
     }
 

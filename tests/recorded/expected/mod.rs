@@ -12,7 +12,7 @@ use steadfast::{
 };
 
 pub(crate) use self::errors::wait;
-use crate::{events, recordings::Exchange};
+use crate::{events, mapping::Counted, recordings::Exchange};
 
 /// What an answer says.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,6 +28,8 @@ pub(crate) struct Said {
     pub(crate) stop: Option<FinishReason>,
     /// Input, output, read from the cache, written to it, reasoning.
     pub(crate) usage: Option<[u64; 5]>,
+    /// The same as its server counts it.
+    counted: Option<Counted>,
     /// Citations, grounding, annotations.
     pub(crate) sources: Vec<Value>,
     /// Parts that only this provider knows.
@@ -190,6 +192,51 @@ fn walker(exchange: &Exchange) -> Box<dyn Walk> {
     }
 }
 
+impl Said {
+    fn count(&mut self, dialect: Dialect, usage: &Value) {
+        let counted = Counted::read(dialect, usage);
+        (self.usage, self.counted) = (Some(counted.meaning(dialect)), Some(counted));
+    }
+}
+
+/// Why an answer ends by its recording, and its tokens as its server counts them.
+pub(crate) fn end(exchange: &Exchange) -> (Option<FinishReason>, Option<Counted>) {
+    let text = std::str::from_utf8(&exchange.body).unwrap_or_default();
+    let mut walk = walker(exchange);
+    if !exchange.is_sse {
+        let json: Value = serde_json::from_str(text).unwrap_or_default();
+        let chunks = json.as_array().cloned().unwrap_or_else(|| vec![json.clone()]);
+        chunks.iter().try_for_each(|chunk| walk.take("", chunk).ok());
+        let said = walk.said();
+        return (said.stop, said.counted);
+    }
+    for block in events::blocks(text) {
+        let json = block.data.and_then(|data| serde_json::from_str::<Value>(&data).ok());
+        if json.is_some_and(|json| walk.take(&block.name, &json).is_err() || json["type"] == "message_stop") {
+            break;
+        }
+    }
+    let said = walk.said();
+    (said.stop, said.counted)
+}
+
+/// How many choices or candidates an answer has.
+pub(crate) fn choices(exchange: &Exchange) -> u64 {
+    let text = std::str::from_utf8(&exchange.body).unwrap_or_default();
+    let documents: Vec<Value> = match exchange.is_sse {
+        true => {
+            let data = events::blocks(text).into_iter().filter_map(|block| block.data);
+            data.filter_map(|data| serde_json::from_str(&data).ok()).collect()
+        }
+        false => serde_json::from_str(text).into_iter().collect(),
+    };
+    let lists = documents.iter().flat_map(|json| [&json["choices"], &json["candidates"]]).filter_map(Value::as_array);
+    let choices = lists.flat_map(|list| {
+        list.iter().enumerate().map(|(place, choice)| choice["index"].as_u64().unwrap_or(place as u64) + 1)
+    });
+    choices.max().unwrap_or(0)
+}
+
 /// What must come of it.
 pub(crate) fn of(exchange: &Exchange) -> Expected {
     let dialect = exchange.dialect;
@@ -209,11 +256,15 @@ pub(crate) fn of(exchange: &Exchange) -> Expected {
                 Some(data) => (serde_json::from_str::<Value>(data), data),
                 None if block.bare.is_empty() => continue,
                 None => {
-                    // The rest of the stream is the error.
-                    let from = block.start;
-                    let kind = errors::kind_inside(dialect, text[from..].trim());
+                    // The rest of the stream is the error, or what stands in a field of that name.
+                    let words = match block.bare.trim().strip_prefix("error:") {
+                        Some(words) if words.trim_start().starts_with('{') => words.trim(),
+                        Some(_) => continue,
+                        None => text[block.start..].trim(),
+                    };
+                    let kind = errors::kind_inside(dialect, words);
                     let kind = if walk.said().has_begun() { ErrorKind::StreamBroken } else { kind };
-                    return failed(kind, text[from..].trim());
+                    return failed(kind, words);
                 }
             };
             let Ok(json) = json else { return failed(ErrorKind::Malformed, source) };
@@ -250,13 +301,18 @@ pub(crate) fn of(exchange: &Exchange) -> Expected {
     }
     let said = walk.said();
     match said.is_silent().then(|| silence(said.stop.as_ref(), exchange)).flatten() {
+        // The caller of a stream has seen its thoughts, and nothing but the model's own failure makes them none.
+        Some(ErrorKind::Malformed) if exchange.is_sse && said.has_begun() => {
+            Expected::Failure { kind: ErrorKind::Malformed, raw: None }
+        }
+        Some(_) if exchange.is_sse && said.has_begun() => Expected::Answer(Box::new(said)),
         Some(kind) => failed(kind, text),
         None => Expected::Answer(Box::new(said)),
     }
 }
 
 /// What an answer is that says nothing.
-fn silence(stop: Option<&FinishReason>, exchange: &Exchange) -> Option<ErrorKind> {
+pub(crate) fn silence(stop: Option<&FinishReason>, exchange: &Exchange) -> Option<ErrorKind> {
     let asked: Value =
         exchange.request.body.as_deref().map_or(Value::Null, |body| serde_json::from_slice(body).unwrap());
     let texts = [&asked["stop"], &asked["stop_sequences"], &asked["generationConfig"]["stopSequences"]];
@@ -327,9 +383,4 @@ pub(crate) fn up_to_the_end(exchange: &Exchange) -> &[u8] {
 
 fn text(value: &Value) -> Option<String> {
     value.as_str().map(str::to_owned)
-}
-
-/// A count, which servers write as `12`, `12.0` or not at all.
-fn count(value: &Value) -> u64 {
-    value.as_u64().or_else(|| value.as_f64().map(|number| number as u64)).unwrap_or(0)
 }

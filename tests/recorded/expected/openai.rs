@@ -1,7 +1,8 @@
 use serde_json::Value;
-use steadfast::{ErrorKind, chat::FinishReason};
+use steadfast::{Dialect, ErrorKind};
 
-use super::{Call, Failure, Said, Walk, count, text};
+use super::{Call, Failure, Said, Walk, text};
+use crate::mapping::finish;
 
 /// Adds up what the first choice says.
 #[derive(Default)]
@@ -13,7 +14,6 @@ pub(super) struct Walker {
     details: Vec<Value>,
     /// Whether it is a stream: some servers write `message` beside `delta`, and both everywhere.
     streamed: bool,
-    seen: bool,
     counted: bool,
 }
 
@@ -40,7 +40,9 @@ impl Walker {
                 Some("refusal") => self.said.refusal.push_str(part["refusal"].as_str().unwrap_or_default()),
                 _ => self.said.other.push(part.clone()),
             }),
-            _ => {}
+            Value::Null => {}
+            // What the model wrote was JSON, and the server has read it.
+            other => self.said.text.push_str(&other.to_string()),
         }
     }
 
@@ -54,9 +56,19 @@ impl Walker {
             object => object.to_string(),
         };
         let id = id.filter(|id| !id.is_empty());
+        let is_nothing = name.is_empty() && id.is_none() && matches!(arguments.trim(), "" | "{}");
+        if is_nothing && !self.calls.iter().any(|call| call.0.is_some() && call.0 == index) {
+            return;
+        }
         let known = self.calls.iter_mut().rev().find(|call| call.0.is_some() && call.0 == index);
         match known {
-            Some(call) if name.is_empty() || id.is_none() || id == call.1 => call.3.push_str(&arguments),
+            Some(call) if name.is_empty() || id.is_none() || id == call.1 => {
+                // The name may come after the id.
+                if call.2.is_empty() {
+                    call.2 = name.to_owned();
+                }
+                call.3.push_str(&arguments);
+            }
             _ => self.calls.push((index, id, name.to_owned(), arguments)),
         }
     }
@@ -73,25 +85,19 @@ impl Walk for Walker {
         if !streamed && !json["choices"].is_array() {
             return Err(Failure::Kind(ErrorKind::Malformed));
         }
-        if !self.seen {
-            self.seen = true;
-            (self.said.id, self.said.model) = (text(&json["id"]), text(&json["model"]));
+        // The first that are named: Azure's filter speaks before its model.
+        for (name, place) in [("id", &mut self.said.id), ("model", &mut self.said.model)] {
+            if place.is_none() {
+                *place = text(&json[name]).filter(|text| !text.is_empty());
+            }
         }
-        let usage = [&json["usage"], &json["x_groq"]["usage"]].into_iter().find(|usage| usage.is_object());
+        // At the top, at Groq's place for it, or at Moonshot's.
+        let usage = [&json["usage"], &json["x_groq"]["usage"], &json["choices"][0]["usage"]]
+            .into_iter()
+            .find(|usage| usage.is_object());
         if let Some(usage) = usage {
             self.counted = true;
-            let details = &usage["prompt_tokens_details"];
-            let read = match &details["cached_tokens"] {
-                Value::Null => count(&usage["prompt_cache_hit_tokens"]),
-                cached => count(cached),
-            };
-            self.said.usage = Some([
-                count(&usage["prompt_tokens"]),
-                count(&usage["completion_tokens"]),
-                read,
-                count(&details["cache_write_tokens"]),
-                count(&usage["completion_tokens_details"]["reasoning_tokens"]),
-            ]);
+            self.said.count(Dialect::OpenAi, usage);
         }
         for name in ["citations", "search_results"] {
             // Servers repeat the whole list in every chunk.
@@ -118,7 +124,8 @@ impl Walk for Walker {
             Some(reason) => self.stop = Some(reason.to_owned()),
         }
         let turn = if choice["message"].is_object() && !streamed { &choice["message"] } else { &choice["delta"] };
-        let thought = [&turn["reasoning_content"], &turn["reasoning"]].into_iter().find(|thought| thought.is_string());
+        let thoughts = [&turn["reasoning_content"], &turn["reasoning"]];
+        let thought = thoughts.into_iter().find(|thought| thought.as_str().is_some_and(|text| !text.is_empty()));
         self.said.thought.push_str(thought.and_then(Value::as_str).unwrap_or_default());
         self.content(&turn["content"]);
         self.said.refusal.push_str(turn["refusal"].as_str().unwrap_or_default());
@@ -131,7 +138,10 @@ impl Walk for Walker {
         if turn["function_call"].is_object() {
             self.call(streamed.then_some(0), None, &turn["function_call"]);
         }
-        if turn["audio"].is_object() && !streamed {
+        let sounds = ["id", "data", "transcript"]
+            .iter()
+            .any(|name| turn["audio"][*name].as_str().is_some_and(|s| !s.is_empty()));
+        if sounds && !streamed {
             self.said.other.push(serde_json::json!({ "audio": turn["audio"] }));
         }
         for annotation in turn["annotations"].as_array().into_iter().flatten() {
@@ -143,18 +153,11 @@ impl Walk for Walker {
 
     fn said(&self) -> Said {
         let mut said = self.said.clone();
-        let calls = self.calls.iter();
+        let calls = self.calls.iter().filter(|call| !call.2.is_empty() || !call.3.is_empty());
         said.calls = calls.map(|(_, id, name, arguments)| Call::new(id.as_deref(), name, arguments)).collect();
         said.marks.extend(self.details.iter().flat_map(marks));
         let refused = !said.refusal.is_empty();
-        said.stop = self.stop.as_deref().map(|reason| match reason {
-            "stop" | "content_filter" if refused => FinishReason::Refusal,
-            "stop" | "end_turn" | "eos" | "stop_sequence" => FinishReason::Stop,
-            "tool_calls" | "function_call" | "tool_use" => FinishReason::ToolUse,
-            "length" | "max_tokens" | "model_length" => FinishReason::Length,
-            "content_filter" => FinishReason::Filtered,
-            other => FinishReason::Other(other.to_owned()),
-        });
+        said.stop = self.stop.as_deref().and_then(|word| finish(Dialect::OpenAi, word, refused, false));
         said
     }
 
