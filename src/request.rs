@@ -9,7 +9,7 @@ use tokio::time::Instant;
 pub use crate::wire::{Wire, WireLimits};
 use crate::{
     CommitPoint, LlmError,
-    chat::{Chat, Message},
+    chat::{Chat, Message, Thinking},
 };
 
 /// The wire formats that the crate knows.
@@ -270,6 +270,14 @@ impl LlmRequest {
         }
     }
 
+    /// Whether it asks the model to reason before it answers, as far as that is plain to see: such answers begin late.
+    pub(crate) fn asks_to_reason(&self) -> bool {
+        match &self.said.content {
+            Content::Chat(chat) => chat.thinking.is_some_and(|thinking| thinking != Thinking::Off),
+            Content::Wire(wire) => wire.asks_to_reason(),
+        }
+    }
+
     /// The product's feature that asks.
     pub fn feature_name(&self) -> Option<&str> {
         self.said.feature.as_deref()
@@ -424,15 +432,16 @@ pub struct Context {
     pub(crate) counted_in: u32,
     /// Which layer ends the request at its deadline.
     pub(crate) deadline_keeper: DeadlineKeeper,
+    /// Whether a `Fallback` further out could still turn to a tier that asks a model: then nobody need wait long here.
+    pub(crate) can_go_on: bool,
     /// When the request entered the outermost layer that reads the clock, or was last sent on after a wait: saves the
     /// others a reading.
     pub(crate) begun: Option<Instant>,
 }
 
 /// Which layer ends a request at its deadline.
-// As wide as it is for the sake of the context's size, like `CommitPoint`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u16)]
+#[repr(u8)]
 pub(crate) enum DeadlineKeeper {
     /// None so far: the next layer that waits does.
     Nobody,
@@ -461,6 +470,7 @@ impl Default for Context {
             commit: None,
             counted_in: 0,
             deadline_keeper: DeadlineKeeper::Nobody,
+            can_go_on: false,
             begun: None,
         }
     }

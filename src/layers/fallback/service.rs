@@ -85,7 +85,7 @@ where
         let after = shared.tiers() - 1;
         let slice = walk::slice(&shared, request.context(), after);
         let mut first = request.clone();
-        walk::share_out(&shared, 0, after, first.context_mut(), slice);
+        walk::share_out(&shared, 0, after, shared.has_models_after, first.context_mut(), slice);
         ResponseFuture::primary(Call::first(&mut self.inner, first), shared, request, slice)
     }
 }

@@ -34,6 +34,8 @@ pub(super) struct Shared {
     pub(super) ramp: Ramp,
     /// Whether any tier has said what it can do.
     pub(super) limited: bool,
+    /// Whether any tier after the primary asks a model.
+    pub(super) has_models_after: bool,
     /// Whether none of that, nor what a feature says of levels, can keep a usual request from its way.
     plain: bool,
     /// Whether each tier has ever answered.
@@ -66,6 +68,7 @@ impl Shared {
             .any(|facts| facts.capabilities.is_limited());
         Self {
             simple,
+            has_models_after: config.tiers.iter().any(|tier| tier.facts.asks_a_model()),
             ramp: Ramp::new(config.ramp.clone()),
             limited,
             plain: simple
