@@ -78,6 +78,7 @@ mod restart;
 mod service;
 mod shared;
 mod tier;
+mod told;
 mod unable;
 mod walk;
 
