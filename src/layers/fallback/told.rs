@@ -26,7 +26,9 @@ pub(super) struct Told {
     pub(super) away_since: Option<Instant>,
     /// The last change. What a request that began before it has met proves nothing about the time after.
     pub(super) last: Option<Instant>,
-    /// Whether that was a way back.
+    /// When there was something to tell last, told or not.
+    seen: Option<Instant>,
+    /// Whether the last change was a way back.
     was_up: bool,
     relapses: usize,
     /// Whether an operator has ordered the last change.
@@ -46,15 +48,14 @@ struct Streak {
 const DOWN: [u32; 3] = [1, 10, 20];
 const UP: [(u32, Duration); 3] =
     [(1, Duration::ZERO), (5, Duration::from_secs(60)), (20, Duration::from_secs(20 * 60))];
-/// Relapses are forgotten when there was nothing to tell for so long.
+/// Relapses are forgotten when everything was as it is told for so long.
 const FORGOTTEN: Duration = Duration::from_secs(12 * 3600);
 
 impl Told {
     /// A request was answered by another tier than the one that is told to serve. Since when that is so, if it is to be told now.
     pub(super) fn shows(&mut self, way: Way, at: Instant) -> Option<Instant> {
-        if self.last.is_some_and(|last| at.saturating_duration_since(last) > FORGOTTEN) {
-            self.relapses = 0;
-            self.was_up = false;
+        if self.seen.replace(at).is_some_and(|seen| at.saturating_duration_since(seen) > FORGOTTEN) {
+            (self.relapses, self.was_up) = (0, false);
         }
         if std::mem::take(&mut self.is_ordered) && way != Way::Down {
             (self.last, self.streak) = (Some(at), None);
@@ -179,6 +180,6 @@ mod tests {
         assert!(told.shows(Way::Down, at).is_some() && told.shows(Way::Home, at).is_some());
         assert!(told.shows(Way::Down, at + FORGOTTEN).is_none());
         told.goes_on();
-        assert!(told.shows(Way::Down, at + FORGOTTEN + SECOND).is_some());
+        assert!(told.shows(Way::Down, at + FORGOTTEN * 2 + SECOND).is_some());
     }
 }

@@ -334,6 +334,8 @@ fn cooldown_grows_to_its_cap_and_starts_again_after_recovery() {
         }
         bench.wait(seconds(300));
         bench.call(OK);
+        // An outage of its own, and no relapse.
+        bench.wait(seconds(3600));
         for _ in 0..5 {
             bench.call(FAILURE);
         }
