@@ -23,6 +23,8 @@ pub enum TimeoutLimit {
     Total,
     /// The limit for the first token of a stream.
     FirstToken,
+    /// What is usual there, several times over, while others have waited as long in vain: another model was left to ask.
+    Silence,
     /// The request's deadline, which something further out has set.
     Deadline,
     /// The limit for a stream in which nothing at all comes.
@@ -66,6 +68,7 @@ impl fmt::Display for TimedOut {
         match self.limit {
             TimeoutLimit::Total => write!(f, "the limit of {after:?} passed {phase}"),
             TimeoutLimit::FirstToken => write!(f, "no first token within {after:?} {phase}"),
+            TimeoutLimit::Silence => write!(f, "left after {after:?} {phase}, far longer than is usual there"),
             TimeoutLimit::Deadline => write!(f, "the request's deadline passed after {after:?} {phase}"),
             TimeoutLimit::ByteIdle => write!(f, "nothing came for {after:?} {phase}"),
             TimeoutLimit::ProgressIdle => write!(f, "no content came for {after:?} {phase}"),

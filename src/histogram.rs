@@ -7,9 +7,10 @@ use std::time::Duration;
 pub(crate) struct Histogram<const BUCKETS: usize>([u32; BUCKETS]);
 
 /// Four for each doubling: a value is known to an eighth.
-pub(crate) type Coarse = Histogram<{ buckets(4) }>;
+pub(crate) const COARSE: usize = buckets(4);
+pub(crate) type Coarse = Histogram<COARSE>;
 /// Sixteen: to a 32nd.
-pub(crate) type Fine = Histogram<{ buckets(16) }>;
+pub(crate) const FINE: usize = buckets(16);
 
 /// 2⁸ µs is what the second bucket begins with, 2³⁰ µs what the last one does.
 const SMALLEST: u32 = 8;
@@ -109,6 +110,8 @@ pub(crate) fn micros(time: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    type Fine = Histogram<FINE>;
 
     #[test]
     fn every_latency_has_its_bucket() {

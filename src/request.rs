@@ -9,7 +9,7 @@ use tokio::time::Instant;
 pub use crate::wire::{Wire, WireLimits};
 use crate::{
     CommitPoint, LlmError,
-    chat::{Chat, Message},
+    chat::{Chat, Message, Thinking},
 };
 
 /// The wire formats that the crate knows.
@@ -316,6 +316,14 @@ impl LlmRequest {
         self.said.status_of
     }
 
+    /// Whether it asks the model to reason before it answers, as far as that is plain to see: such answers begin late.
+    pub(crate) fn asks_to_reason(&self) -> bool {
+        match &self.said.content {
+            Content::Chat(chat) => chat.thinking.is_some_and(|thinking| thinking != Thinking::Off),
+            Content::Wire(wire) => wire.asks_to_reason(),
+        }
+    }
+
     /// The product's feature that asks.
     pub fn feature_name(&self) -> Option<&str> {
         self.said.feature.as_deref()
@@ -482,15 +490,45 @@ pub struct Context {
     pub(crate) counted_in: u32,
     /// Which layer ends the request at its deadline.
     pub(crate) deadline_keeper: DeadlineKeeper,
-    /// Whether a layer further out does something about a model's refusal: then one without a word is told as an error.
-    pub(crate) refusal_is_error: bool,
+    /// What layers further out can still do for it.
+    pub(crate) outlook: Outlook,
     /// When the request entered the outermost layer that reads the clock, or was last sent on after a wait: saves the
     /// others a reading.
     pub(crate) begun: Option<Instant>,
 }
 
+/// What layers further out can still do for a request. In one byte, for the sake of the context's size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outlook(u8);
+
+impl Outlook {
+    /// A `Fallback` could still turn to a tier that asks a model: nobody need wait long here.
+    const CAN_GO_ON: u8 = 1;
+    /// A layer does something about a model's refusal: one without a word is told as an error.
+    const ACTS_ON_REFUSALS: u8 = 2;
+
+    pub(crate) fn can_go_on(self) -> bool {
+        self.0 & Self::CAN_GO_ON != 0
+    }
+
+    /// Notes that a fallback can go on, if it can.
+    pub(crate) fn note_can_go_on(&mut self, can: bool) {
+        self.0 |= u8::from(can) * Self::CAN_GO_ON;
+    }
+
+    pub(crate) fn acts_on_refusals(self) -> bool {
+        self.0 & Self::ACTS_ON_REFUSALS != 0
+    }
+
+    /// Notes that a layer acts on refusals, if it does.
+    pub(crate) fn note_acts_on_refusals(&mut self, acts: bool) {
+        self.0 |= u8::from(acts) * Self::ACTS_ON_REFUSALS;
+    }
+}
+
 /// Which layer ends a request at its deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub(crate) enum DeadlineKeeper {
     /// None so far: the next layer that waits does.
     Nobody,
@@ -519,7 +557,7 @@ impl Default for Context {
             commit: None,
             counted_in: 0,
             deadline_keeper: DeadlineKeeper::Nobody,
-            refusal_is_error: false,
+            outlook: Outlook::default(),
             begun: None,
         }
     }

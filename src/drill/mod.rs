@@ -53,8 +53,8 @@
 //!   lost, and counted as *cut* besides. With `stream: { on_break: restart }` (as in the [default configuration](DEFAULT_CONFIG)) or
 //!   `buffer` it is answered by the next tier instead.
 //! - *Amplification* is what the sick provider gets more than it would have to: its attempts, divided by the requests of which it got at least
-//!   one. A provider is sick at which the scenario has any fault; of several, the worst counts. Retries are bounded by a share of the traffic, and
-//!   yet one a second is always allowed: where only some calls fail, thin traffic is amplified more than dense one.
+//!   one. A provider is sick at which the scenario has any fault; of several, the worst counts. Retries are bounded by a share of the traffic; at
+//!   the last model one a second is always allowed, so that thin traffic is amplified there more than dense one.
 //! - *Recovery* counts from the end of the last fault at the primary to the arrival of the first request from which on the primary serves
 //!   all that are its own: of features that it served mostly before. It is 0 where none of them went elsewhere after that end.
 

@@ -57,6 +57,9 @@ pub struct ScenarioReport {
     /// Attempts for each request on the sick provider, over the whole scenario: its attempts, divided by the requests of which it got
     /// one or more. 1 if it got none. Of several sick providers, the worst.
     pub amplification: f64,
+    /// How often another tier was told to serve than before, the primary's returns left out.
+    #[serde(default)]
+    pub switches: u64,
     /// From the end of the last fault at the primary until it serves again all that is its own, in seconds. 0 if nothing was wrong with
     /// it, `None` if it did not before the scenario's end, or nobody asked after the fault's.
     pub recovery_s: Option<f64>,

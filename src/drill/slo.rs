@@ -19,6 +19,7 @@ use crate::{InvalidConfig, config::Span};
 /// | `lost=0`, `lost=0.1%` | at most so many are lost; likewise `cut`, `degraded`, `handed_off`, `refused` |
 /// | `p99=30s`, `p50=2s` | the time to the first token, at most |
 /// | `amplification=1.1` | attempts for each request on the sick provider, at most |
+/// | `switches=6` | how often another tier is told to serve, the primary's returns left out, at most |
 /// | `recovery=60s` | from the end of the last fault at the primary to full traffic on it, at most |
 /// | `cost=2.50` | US dollars, at most |
 ///
@@ -52,11 +53,12 @@ enum Measure {
     P50,
     P99,
     Amplification,
+    Switches,
     Recovery,
     Cost,
 }
 
-const MEASURES: [(&str, Measure); 12] = [
+const MEASURES: [(&str, Measure); 13] = [
     ("answered", Measure::Answered),
     ("served", Measure::Served),
     ("lost", Measure::Lost),
@@ -67,6 +69,7 @@ const MEASURES: [(&str, Measure); 12] = [
     ("p50", Measure::P50),
     ("p99", Measure::P99),
     ("amplification", Measure::Amplification),
+    ("switches", Measure::Switches),
     ("recovery", Measure::Recovery),
     ("cost", Measure::Cost),
 ];
@@ -102,6 +105,7 @@ impl Slo {
             (Measure::Amplification, Bound::Number(most)) => {
                 (report.amplification <= most, report.amplification.to_string())
             }
+            (Measure::Switches, Bound::Number(most)) => (report.switches as f64 <= most, report.switches.to_string()),
             (Measure::Cost, Bound::Number(most)) => (report.cost <= most, format!("${}", report.cost)),
             // Not made by `from_str`.
             _ => return None,
@@ -154,6 +158,9 @@ impl FromStr for Slo {
         let (bound, example) = match measure {
             Measure::P50 | Measure::P99 | Measure::Recovery => {
                 (value.parse::<Span>().ok().map(|span| Bound::Time(span.0)), "a time with its unit, such as 30s")
+            }
+            Measure::Switches => {
+                (value.parse::<u32>().ok().map(|count| Bound::Number(count.into())), "a number, such as 6")
             }
             Measure::Amplification | Measure::Cost => {
                 (number(value.trim_start_matches('$')).map(Bound::Number), "a number, such as 1.1")
@@ -224,6 +231,7 @@ mod tests {
             refused: 0,
             lost: 2,
             amplification: 1.05,
+            switches: 4,
             recovery_s: Some(61.5),
             p50_ms: 700.0,
             p99_ms: 2500.0,
@@ -248,6 +256,8 @@ mod tests {
             ("p99=2s", Some("2500 ms")),
             ("amplification=1.1", None),
             ("amplification=1.0", Some("1.05")),
+            ("switches=4", None),
+            ("switches=3", Some("4")),
             ("recovery=1m2s", None),
             ("recovery=60s", Some("61.5 s")),
             ("cost=$0.50", None),
@@ -275,6 +285,7 @@ mod tests {
             ("answered=101%", "99.9%"),
             ("p99=30", "with its unit"),
             ("amplification=x", "1.1"),
+            ("switches=1.5", "such as 6"),
             ("=", "is not measured"),
         ] {
             let error = text.parse::<Slo>().unwrap_err().to_string();

@@ -55,7 +55,9 @@ use crate::{
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
-    /// Requests are served by another tier than before, further from the primary.
+    /// Requests are served by another tier than before, further from the primary. The first is told at once. Where the primary has been
+    /// back and fails again, ten in a row are told, and twenty where that has happened twice: a request that fails now and then
+    /// is no switch.
     ModelSwitched {
         /// The tier that served before.
         from: Arc<str>,
@@ -66,13 +68,15 @@ pub enum Event {
         /// When.
         at: Instant,
     },
-    /// The primary serves again; or a reload has put another in its place, or taken away the tier that served for it.
+    /// The primary serves again; or a reload has put another in its place, or taken away the tier that served for it. Its first answer is
+    /// told at once. Where it has failed again after that, it is told when it has answered five requests in a row for a minute, and where that
+    /// has happened twice, twenty in a row for 20 minutes.
     ModelRecovered {
         /// The tier that served meanwhile.
         from: Arc<str>,
         /// The primary.
         to: Arc<str>,
-        /// How long the primary did not serve.
+        /// How long the primary did not serve, until the first of these answers.
         after: Duration,
         /// When.
         at: Instant,

@@ -18,6 +18,7 @@ pub mod bulkhead;
 #[cfg(feature = "cache")]
 pub mod cache;
 pub(crate) mod call;
+pub(crate) mod caller;
 pub mod circuit_breaker;
 pub(crate) mod clock;
 pub(crate) mod deadline;
@@ -27,6 +28,7 @@ pub mod hedge;
 #[cfg(feature = "idempotency")]
 pub mod idempotency;
 pub(crate) mod lanes;
+pub(crate) mod latest;
 pub mod mirror;
 pub mod observe;
 pub(crate) mod overtaken;

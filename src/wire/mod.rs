@@ -36,7 +36,7 @@ use crate::{ErrorKind, LlmError, chat::Chat, request::Dialect};
 ///
 /// The bytes are read once, in [`new`](Self::new). They must be one JSON object, with field names, colons, commas, numbers
 /// and words as JSON has them; every text must end, and the brackets must balance. `model`, `stream`, `messages`, `tools`,
-/// `system`, `contents`, `thinking` and the fields of the longest answer may be there once each, in whatever spelling: a body that says two
+/// `system`, `contents`, `thinking`, `reasoning_effort` and the fields of the longest answer may be there once each, in whatever spelling: a body that says two
 /// models is refused, for the next one to read it might take the other. What is further in (an unknown escape in a message's text, two commas in a list) is not looked at: the
 /// provider answers to that, as it would without us. Decoding to [`Chat`] checks the grammar of all of it, and holds it to
 /// [`WireLimits`]; what no other provider reads is not taken apart further.
@@ -69,7 +69,7 @@ impl Clone for Decoded {
 }
 
 /// The fields that may be there once: those that a leaf reads or changes, and those that hold what is asked, in all dialects.
-pub(crate) const FIELDS: [&str; 11] = [
+pub(crate) const FIELDS: [&str; 12] = [
     "model",
     "stream",
     "messages",
@@ -81,6 +81,7 @@ pub(crate) const FIELDS: [&str; 11] = [
     "generationConfig",
     "generation_config",
     "thinking",
+    "reasoning_effort",
 ];
 
 impl Wire {
@@ -205,6 +206,25 @@ impl Wire {
         let in_config = |value: &[u8]| has(value, &["stopSequences", "stop_sequences"], &a_text);
         has(&self.body, &["stop", "stop_sequences"], &a_text)
             || has(&self.body, &["generationConfig", "generation_config"], &in_config)
+    }
+
+    /// Whether the bytes ask for reasoning, in whatever dialect. A few bytes are looked at, and nothing is taken apart.
+    pub(crate) fn asks_to_reason(&self) -> bool {
+        let value = |name| self.object.field(name).map_or(&b""[..], |field| &self.body[field.value.clone()]);
+        let has = |value: &[u8], word: &[u8]| value.windows(word.len()).any(|piece| piece == word);
+        let is_some = |value: &[u8], off: &[&[u8]]| {
+            !value.is_empty() && value != b"null" && off.iter().all(|off| !has(value, off))
+        };
+        match self.dialect {
+            Dialect::Anthropic => is_some(value("thinking"), &[b"\"disabled\""]),
+            Dialect::OpenAi => is_some(value("reasoning_effort"), &[b"\"none\"", b"\"minimal\""]),
+            Dialect::Gemini => ["generationConfig", "generation_config"].iter().any(|name| {
+                // A schema may stand there too: what is behind it is not looked for.
+                let config = value(name);
+                let config = &config[..config.len().min(4096)];
+                has(config, b"thinkingConfig") || has(config, b"thinking_config")
+            }),
+        }
     }
 
     pub(crate) fn set_stream(&mut self, stream: bool) {

@@ -14,6 +14,8 @@ pub(super) const BROKEN: &[(&str, usize, usize, &str, Option<&str>)] = &[
     ("number_for_a_name.yaml", 2, 11, "expected a string, found the number `7`", None),
     ("bare_number_of_time.yaml", 7, 10, "expected a span of time with its unit", None),
     ("wrong_unit.yaml", 7, 10, "expected a span of time with its unit", None),
+    ("longer_for_some_than_for_all.yaml", 7, 16, "a canned tier asks no model: nothing there is usual or late", None),
+    ("longer_for_some_than_for_all.yaml", 8, 41, "longer than `max_delay`, which holds everywhere", None),
     ("hedge_that_is_none.yaml", 4, 12, "expected `on`, `off`, a share of the calls from p50 to p99.9", None),
     ("hedge_of_nothing.yaml", 4, 0, "after nothing every call would be doubled", None),
     ("hedge_of_nothing.yaml", 4, 29, "no tier is named `bakup`", Some("backup")),

@@ -21,7 +21,7 @@ pub(crate) fn check(plan: &Plan, entry: &Entry) -> Option<String> {
     }
     for (place, step) in entry.record.iter().enumerate() {
         let after = entry.record.get(place + 1);
-        if let Some(wrong) = waited(plan, step) {
+        if let Some(wrong) = waited(plan, step).or_else(|| waited_in_vain(plan, entry, place)) {
             return Some(wrong);
         }
         if step.is_local() && matches!(step.next, Next::Retried { .. }) {
@@ -80,6 +80,20 @@ fn waited(plan: &Plan, step: &Attempt) -> Option<String> {
         return Some(format!("it waited longer than {:?}: {step}", tier.max_delay));
     }
     (wait < asked).then(|| format!("it came back sooner than asked ({asked:?}): {step}"))
+}
+
+/// Nobody waits for more than a moment while another model is left: one that the request was given to afterwards.
+fn waited_in_vain(plan: &Plan, entry: &Entry, place: usize) -> Option<String> {
+    let step = &entry.record[place];
+    let Next::Retried { after: wait } = step.next else { return None };
+    let is_models = |name: &str| plan.tiers.iter().any(|tier| tier.name == name) && step.tier.as_deref() != Some(name);
+    let asked = |later: &Attempt| later.next != Next::Skipped && later.tier.as_deref().is_some_and(is_models);
+    let before = |tier: usize| entry.record[..place].iter().any(|step| plan.is_at(tier, step));
+    let served = entry.served.filter(|tier| *tier < plan.tiers.len() && !before(*tier));
+    let was_left = entry.record[place + 1..].iter().any(asked) || served.is_some_and(|tier| is_models(plan.name(tier)));
+    // Who waits until any works starts over, and was at the last one then.
+    (was_left && plan.all_open == AllOpen::Fail && wait > Duration::from_secs(2))
+        .then(|| format!("it waited {wait:?} although another model was left: {step}"))
 }
 
 /// Nobody spends the last attempt while a tier is left: one is kept for each.

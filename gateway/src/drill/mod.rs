@@ -42,7 +42,7 @@ pub(crate) struct Drill {
     /// Where chance begins: arrivals, latencies, faults
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// A target, such as lost=0, answered=99.9%, p99=30s, amplification=1.1, recovery=60s; as many as you like
+    /// A target, such as lost=0, answered=99.9%, p99=30s, amplification=1.1, switches=6, recovery=60s; as many as you like
     #[arg(long, value_name = "TARGET")]
     slo: Vec<String>,
     /// One JSON object instead of tables

@@ -66,6 +66,7 @@ fn one(scenario: &ScenarioReport, text: &mut String) {
         "p50",
         "p99",
         "amplification",
+        "switches",
         "recovery",
     ]);
     table.row([
@@ -79,6 +80,7 @@ fn one(scenario: &ScenarioReport, text: &mut String) {
         time(scenario.p50_ms),
         time(scenario.p99_ms),
         format!("{:.2}", scenario.amplification),
+        scenario.switches.to_string(),
         scenario.recovery_s.map_or_else(|| "not yet".to_owned(), |seconds| format!("{seconds:.1} s")),
     ]);
     for baseline in &scenario.baselines {
@@ -94,6 +96,7 @@ fn one(scenario: &ScenarioReport, text: &mut String) {
             time(baseline.p50_ms),
             time(baseline.p99_ms),
             format!("{:.2}", baseline.amplification),
+            none(),
             none(),
         ]);
     }

@@ -45,6 +45,11 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
 pub(super) fn retry(retry: &Retry, findings: &mut Findings<'_, '_>) {
     findings.at_least_one("max_attempts", retry.max_attempts.map(u64::from), ": 1 means no retry");
     findings.some_time("max_delay", retry.max_delay);
+    if let (Some(Span(here)), Some(Span(longest))) = (retry.failover_delay, retry.max_delay)
+        && here > longest
+    {
+        findings.wrong("failover_delay", "it is longer than `max_delay`, which holds everywhere");
+    }
     let Some(factor) = retry.factor else { return };
     if !(factor.is_finite() && factor >= 1.0) {
         findings.wrong("factor", format!("`factor` must be 1 or more, not {factor}: waits do not shrink"));

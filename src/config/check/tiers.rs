@@ -63,6 +63,10 @@ pub(super) fn tier(tier: &Tier, findings: &mut Findings<'_, '_>) {
             findings.some_time("idle", limits.idle);
             findings.some_time("progress", limits.progress);
             findings.some_time("progress_ceiling", limits.progress_ceiling);
+            if limits.adaptive == Some(true) && !tier.provider.is_model() {
+                let message = format!("a {} tier asks no model: nothing there is usual or late", tier.provider.name());
+                findings.wrong_key("adaptive", message);
+            }
         }),
         None => {}
     }

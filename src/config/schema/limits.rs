@@ -27,6 +27,10 @@ pub struct Timeout {
     pub attempt: Option<Span>,
     /// The longest time to a stream's first token. Default: the `attempt`'s.
     pub first_token: Option<Span>,
+    /// Whether a call is left before its limit that takes far longer than is usual there, where another tier that asks a model is left
+    /// and others wait as long in vain. Default: `true`, unless there is a `first_token`.
+    #[schemars(extend("default" = true))]
+    pub adaptive: Option<bool>,
     /// The longest silence in a stream: not even a keep-alive. Default: 60 s.
     #[schemars(extend("default" = "60s"))]
     pub idle: Option<Span>,
@@ -58,6 +62,9 @@ pub struct Retry {
     /// The longest wait. Default: 30 s.
     #[schemars(extend("default" = "30s"))]
     pub max_delay: Option<Span>,
+    /// The longest wait while another tier that asks a model is left: what asks for more goes on to that one at once. Default: 2 s.
+    #[schemars(extend("default" = "2s"))]
+    pub failover_delay: Option<Span>,
     /// How waits are spread. Default: `full`.
     #[schemars(extend("default" = "full"))]
     pub jitter: Option<Jitter>,

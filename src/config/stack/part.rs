@@ -16,7 +16,7 @@ use crate::{
     config::{
         CircuitBreaker as BreakerSettings, Config, OnError, Provider, Share, Span, Tier, TierTimeout, classifier,
     },
-    layers::budget::Budget,
+    layers::{budget::Budget, timeout::Silence},
 };
 
 /// A tier's service, with caps of its own or without.
@@ -33,6 +33,8 @@ pub(super) struct Part {
     /// The failures that count, where the file lists them.
     on_error: Option<Vec<OnError>>,
     pub(super) breaker: CircuitBreakerLayer,
+    /// How long its answers take, as a rule.
+    silence: Arc<Silence>,
 }
 
 /// The retry budgets: the one that tiers share, and those of tiers with a share of their own (by name).
@@ -73,7 +75,8 @@ impl Part {
         let asked = is_model.then(|| settings::attempt(tier.timeout).layer(leaf.clone()));
         let breaker = settings::confirmed(breaker, settings.confirm.as_ref(), asked);
         let (name, on_error) = (tier.name.as_str().into(), on_error.clone());
-        Ok(Self { name, plan, leaf, settings, on_error, breaker })
+        let silence = known.map_or_else(Arc::default, |known| known.silence.clone());
+        Ok(Self { name, plan, leaf, settings, on_error, breaker, silence })
     }
 
     /// Whether its leaf and its circuit are those of an earlier generation.
@@ -113,7 +116,10 @@ impl Part {
             // Inside of the retry, so that each attempt is asked and counted, and an open circuit ends the retrying.
             .layer(&self.breaker)
             // Inside of the breaker, so that silence counts as a failure.
-            .layer(settings::attempt(limits))
+            .layer(match tier.provider.is_model() {
+                true => settings::adaptive_attempt(limits, &self.silence),
+                false => settings::attempt(limits),
+            })
             .service(self.leaf.clone())
     }
 }

@@ -1,6 +1,6 @@
 //! From the file's words to the layers' settings. What the file does not say stays as the layer has it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tower::Service;
 
@@ -18,6 +18,7 @@ use crate::{
         fallback,
         idempotency::MemoryIdempotency,
         retry::{Backoff, Jitter},
+        timeout::Silence,
     },
 };
 
@@ -63,13 +64,25 @@ pub(super) fn idempotency(
     Some(((keys, layer.handle()), layer))
 }
 
-/// The limits of one attempt.
-pub(super) fn attempt(timeout: Option<TierTimeout>) -> TimeoutLayer {
-    let limits = match timeout {
+/// The limits of one attempt of a tier, and whether they follow what is usual there. Who says when a stream is to have begun
+/// knows already.
+pub(super) fn adaptive_attempt(timeout: Option<TierTimeout>, silence: &Arc<Silence>) -> TimeoutLayer {
+    let limits = limits_of(timeout);
+    let layer = attempt(timeout);
+    if limits.adaptive.unwrap_or(limits.first_token.is_none()) { layer.leaving(silence.clone()) } else { layer }
+}
+
+fn limits_of(timeout: Option<TierTimeout>) -> schema::Timeout {
+    match timeout {
         None => schema::Timeout::default(),
         Some(TierTimeout::Attempt(span)) => schema::Timeout { attempt: Some(span), ..schema::Timeout::default() },
         Some(TierTimeout::Limits(limits)) => limits,
-    };
+    }
+}
+
+/// The limits of one attempt.
+pub(super) fn attempt(timeout: Option<TierTimeout>) -> TimeoutLayer {
+    let limits = limits_of(timeout);
     let mut layer = TimeoutLayer::new(limits.attempt.map_or(schema::Timeout::ATTEMPT, |span| span.0));
     if let Some(first_token) = limits.first_token {
         layer = layer.first_token(first_token.0);
@@ -93,6 +106,7 @@ pub(super) fn merged_retry(own: Option<Retry>, file: Retry) -> Retry {
         backoff: own.backoff.or(file.backoff),
         factor: own.factor.or(file.factor),
         max_delay: own.max_delay.or(file.max_delay),
+        failover_delay: own.failover_delay.or(file.failover_delay),
         jitter: own.jitter.or(file.jitter),
         retry_timeouts: own.retry_timeouts.or(file.retry_timeouts),
         budget: own.budget.or(file.budget),
@@ -109,6 +123,9 @@ pub(super) fn retry(settings: Retry, budget: RetryBudget, seed: Option<u64>) -> 
     }
     if let Some(delay) = settings.max_delay {
         layer = layer.max_delay(delay.0);
+    }
+    if let Some(delay) = settings.failover_delay {
+        layer = layer.failover_delay(delay.0);
     }
     let jitter = settings.jitter.map(|jitter| match jitter {
         schema::Jitter::Full => Jitter::Full,

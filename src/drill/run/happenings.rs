@@ -29,6 +29,7 @@ pub(super) struct Happenings {
 struct Heard {
     told: Vec<Happening>,
     handed_over: u64,
+    switches: u64,
 }
 
 struct Listener {
@@ -41,6 +42,11 @@ impl Happenings {
         let heard = Arc::new(Mutex::default());
         let listener = Listener { start, heard: Arc::clone(&heard) };
         Self { heard, _following: handle.events().follow(listener) }
+    }
+
+    /// How often another tier was told to serve, the primary's returns left out.
+    pub(super) fn switches(&self) -> u64 {
+        lock(&self.heard).switches
     }
 
     /// All of them with the scenario's own, in the order of time.
@@ -109,6 +115,9 @@ impl Listener {
 
 impl Subscriber for Listener {
     fn event(&mut self, event: &Event) {
+        if matches!(event, Event::ModelSwitched { .. }) {
+            lock(&self.heard).switches += 1;
+        }
         match event {
             Event::ModelSwitched { from, to, reason, at } => {
                 self.hear(*at, format!("{to} serves in place of {from} ({})", reason.name()));

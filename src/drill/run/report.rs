@@ -34,6 +34,7 @@ impl Ran<'_> {
             lost: count(|end| matches!(end, End::Lost { .. })),
             cut: count(|end| *end == End::Lost { cut: true }),
             amplification: self.amplification(),
+            switches: self.happenings.switches(),
             recovery_s: self.recovery().map(seconds),
             p50_ms: percentile(&times, 50),
             p99_ms: percentile(&times, 99),

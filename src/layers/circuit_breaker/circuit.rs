@@ -14,7 +14,7 @@ use tokio::{
 use tower::ServiceExt;
 
 use super::{
-    fingerprint::{caller, fingerprint},
+    fingerprint::fingerprint,
     handle::LONGEST_PROBE,
     settings::Settings,
     state::{self, Admission, Circuit, Decision, Phase, Rejection, Transition},
@@ -27,6 +27,7 @@ use crate::{
     events::{CircuitReason, CircuitState},
     layers::{
         admission::{Gate, Outcome, Permit, Ticket},
+        caller::caller,
         clock,
     },
 };

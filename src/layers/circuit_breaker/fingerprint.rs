@@ -2,7 +2,6 @@
 
 use std::hash::{DefaultHasher, Hasher};
 
-use super::storm::NOBODY;
 use crate::{LlmRequest, chat::Part};
 
 /// Samples of what is asked. The same request always has the same fingerprint; of two different ones it may rarely be
@@ -26,16 +25,6 @@ pub(super) fn fingerprint(request: &LlmRequest) -> u64 {
         }
     }
     hasher.finish()
-}
-
-/// A number for whom a request is from: its tenant or the key that pays for it, else its session. 0: it names neither.
-pub(super) fn caller(request: &LlmRequest) -> u64 {
-    let name = request.tenant().map(|tenant| &**tenant).or_else(|| request.session_id());
-    name.map_or(NOBODY, |name| {
-        let mut hasher = DefaultHasher::new();
-        hasher.write(name.as_bytes());
-        hasher.finish() | 1
-    })
 }
 
 /// The length, and pieces spread evenly over the bytes: all of them if they are few.

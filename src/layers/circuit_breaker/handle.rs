@@ -211,7 +211,7 @@ where
         }
         let Some(shared) = shared.upgrade() else { return };
         let Some(circuit) = circuit(&shared, &key) else { continue };
-        circuit.tell(circuit.machine.recover(generation));
+        circuit.tell(circuit.machine.recover(generation, Instant::now()));
     }
 }
 

@@ -45,6 +45,11 @@ impl Settings {
         Duration::try_from_secs_f64(seconds).unwrap_or(self.cooldown)
     }
 
+    /// How many probes must succeed in a row, where the circuit has tripped again so often soon after it had closed.
+    pub(super) fn evidence(&self, lapses: u32) -> u32 {
+        self.successes.get().saturating_mul(MORE_EVIDENCE.pow(lapses.min(MOST_EVIDENCE)))
+    }
+
     pub(super) fn probe_lease(&self) -> Duration {
         self.probe_lease.unwrap_or_else(|| self.cooldown.max(Duration::from_secs(60)))
     }
@@ -111,6 +116,10 @@ impl Window {
 
 const MINIMUM_CALLS: u32 = 10;
 
+/// Each lapse asks for so many times the successes, up to the square of it.
+const MORE_EVIDENCE: u32 = 4;
+const MOST_EVIDENCE: u32 = 2;
+
 /// Trip when at least this share of the calls in the window is bad.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Rule {
@@ -148,6 +157,14 @@ mod tests {
         assert_eq!(seconds(2, 0.0), 240.0);
         assert_eq!(seconds(3, 0.0), 300.0);
         assert!((seconds(u32::MAX, 0.5) - 285.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn each_lapse_asks_for_more_evidence_up_to_a_bound() {
+        let settings = Settings::default();
+        assert_eq!([0, 1, 2, 3, u32::MAX].map(|lapses| settings.evidence(lapses)), [1, 4, 16, 16, 16]);
+        let settings = Settings { successes: NonZeroU32::MAX, ..settings };
+        assert_eq!(settings.evidence(2), u32::MAX);
     }
 
     #[test]

@@ -137,13 +137,7 @@ impl Circuit {
             Outcome::Alive | Outcome::Neutral | Outcome::Abandoned => None,
             Outcome::Success { slow: false } => {
                 self.update(Word::with_worked);
-                core.successes = core.successes.saturating_add(1);
-                if core.successes >= self.settings.successes.get() {
-                    core.relapses = 0;
-                    Some(self.publish(&mut core, Tag::Closed, Reason::Recovered))
-                } else {
-                    None
-                }
+                self.succeed(&mut core, at)
             }
             // It may be well, for somebody who waits longer. But each time a caller's time is spent on it.
             Outcome::Hurried { .. } => {
@@ -341,7 +335,12 @@ impl Circuit {
 
     fn trip_for_cooldown(&self, generation: u32, reason: Reason, at: u64) -> Result<Option<Transition>, Late> {
         let until = at.saturating_add(nanos(self.settings.cooldown(0, 0.0)));
-        self.trip(generation, reason, until)
+        let mut core = self.lock();
+        if self.load().generation() != generation {
+            return Err(Late);
+        }
+        core.trips(at);
+        Ok(Some(self.open(&mut core, reason, until)))
     }
 
     /// Opens a closed circuit, if it is still in the generation that says so.

@@ -12,6 +12,9 @@
 //! under which no foreign code runs. Every change begins a new *generation*, and the outcome of a call that was admitted
 //! in an earlier one changes nothing (Polly 217 and 218 tell what happens otherwise).
 //!
+//! A circuit that trips again within an hour of its closing has *lapsed*. From then on more probes must succeed in a row, the first of them
+//! alone, and then twice as many at once after each: a trickle, of which one failure opens it again.
+//!
 //! A *throttle* (`Retry-After`) is no state: it lies over the closed or half-open one and rejects calls until it is over, so
 //! calls in flight still count and traffic afterwards is plain traffic again.
 
@@ -62,6 +65,9 @@ pub(super) struct Core {
     pub(super) hurried: u32,
     /// Cooldowns since it was last closed, after the first.
     pub(super) relapses: u32,
+    /// How often it has tripped again soon after it had closed, and when it closed last.
+    pub(super) lapses: u32,
+    pub(super) closed_at: Option<u64>,
     /// What opened it, kept while half-open.
     pub(super) cause: Reason,
     pub(super) storm: Storm,
@@ -196,6 +202,8 @@ impl Circuit {
                 successes: 0,
                 hurried: 0,
                 relapses: 0,
+                lapses: 0,
+                closed_at: None,
                 cause: Reason::Forced,
                 storm,
                 accusation: None,
@@ -274,7 +282,7 @@ impl Circuit {
             Tag::Closed | Tag::Bypassed => {}
             Tag::Open => earliest = earliest.max(self.until.load(Ordering::Acquire)),
             Tag::HalfOpen => {
-                if core.probes.len() >= self.settings.probes.get() as usize {
+                if core.probes.len() >= self.room(&core) {
                     let ends = core.probes.iter().map(|probe| probe.lease_ends).min();
                     earliest = earliest.max(ends.unwrap_or(at));
                 }
@@ -294,7 +302,7 @@ impl Circuit {
         if phase(self.load()) == Phase::ForcedOpen {
             return None;
         }
-        core.relapses = 0;
+        core.forget();
         Some(self.open(&mut core, Reason::Forced, FOREVER))
     }
 
@@ -303,7 +311,7 @@ impl Circuit {
         if self.load().tag() == Tag::Bypassed {
             return None;
         }
-        core.relapses = 0;
+        core.forget();
         Some(self.publish(&mut core, Tag::Bypassed, Reason::Forced))
     }
 
@@ -321,7 +329,7 @@ impl Circuit {
     /// Back to the beginning: closed, nothing counted.
     pub(super) fn reset(&self, now: Instant) -> Option<Transition> {
         let mut core = self.lock();
-        core.relapses = 0;
+        core.forget();
         let before = self.peek(now);
         let transition = self.publish(&mut core, Tag::Closed, Reason::Forced);
         if before == Phase::Closed && transition.from == Phase::Throttled {
@@ -339,17 +347,32 @@ impl Circuit {
         matches!(phase(word), Phase::Open | Phase::HalfOpen).then(|| word.generation())
     }
 
-    /// A healthy answer to an active probe that was sent in this generation closes the circuit.
-    pub(super) fn recover(&self, generation: u32) -> Option<Transition> {
+    /// A healthy answer to an active probe that was sent in this generation closes the circuit; where it has lapsed, it counts like that
+    /// of any other probe.
+    pub(super) fn recover(&self, generation: u32, now: Instant) -> Option<Transition> {
+        let at = self.at(now);
         let mut core = self.lock();
         let word = self.load();
-        match phase(word) {
-            Phase::Open | Phase::HalfOpen if word.generation() == generation => {
-                core.relapses = 0;
-                Some(self.publish(&mut core, Tag::Closed, Reason::Recovered))
-            }
-            _ => None,
+        if !matches!(phase(word), Phase::Open | Phase::HalfOpen) || word.generation() != generation {
+            return None;
         }
+        if core.lapses == 0 {
+            return Some(self.close(&mut core, at));
+        }
+        let looks = (word.tag() == Tag::Open).then(|| self.publish(&mut core, Tag::HalfOpen, Reason::Recovered));
+        self.succeed(&mut core, at).or(looks)
+    }
+
+    /// A probe has succeeded. Closes the circuit, if that is evidence enough.
+    pub(super) fn succeed(&self, core: &mut Core, at: u64) -> Option<Transition> {
+        core.successes = core.successes.saturating_add(1);
+        (core.successes >= self.settings.evidence(core.lapses)).then(|| self.close(core, at))
+    }
+
+    fn close(&self, core: &mut Core, at: u64) -> Transition {
+        core.relapses = 0;
+        core.closed_at = Some(at);
+        self.publish(core, Tag::Closed, Reason::Recovered)
     }
 
     #[cold]
@@ -395,8 +418,15 @@ impl Circuit {
         }
     }
 
+    /// How many probes may be under way at once.
+    fn room(&self, core: &Core) -> usize {
+        let probes = self.settings.probes.get() as usize;
+        let doubled = if core.lapses > 0 { core.successes.min(MOST_DOUBLED) } else { 0 };
+        probes.saturating_mul(1 << doubled)
+    }
+
     fn add_probe(&self, core: &mut Core, at: u64) -> Option<Admission> {
-        if core.probes.len() >= self.settings.probes.get() as usize {
+        if core.probes.len() >= self.room(core) {
             let expired = core.probes.iter().position(|probe| probe.lease_ends <= at);
             core.probes.swap_remove(expired?);
         }
@@ -506,6 +536,20 @@ impl Circuit {
 }
 
 impl Core {
+    /// What it has been through says no more.
+    fn forget(&mut self) {
+        (self.relapses, self.lapses, self.closed_at) = (0, 0, None);
+    }
+
+    /// It trips, having been closed since it was last open.
+    pub(super) fn trips(&mut self, at: u64) {
+        match self.closed_at.take() {
+            Some(closed) if at.saturating_sub(closed) < nanos(SOON) => self.lapses = self.lapses.saturating_add(1),
+            Some(_) => self.lapses = 0,
+            None => {}
+        }
+    }
+
     /// Takes note of a change that was made under this lock.
     pub(super) fn changed(&mut self, before: Word, after: Word, reason: Reason) -> Transition {
         let transition = Transition { from: phase(before), to: phase(after), reason, generation: after.generation() };
@@ -544,3 +588,7 @@ pub(super) fn nanos(duration: Duration) -> u64 {
 
 const FOREVER: u64 = u64::MAX;
 const PROBE_HINT: Duration = Duration::from_secs(1);
+/// A circuit that trips again within this time of its closing was closed too soon.
+const SOON: Duration = Duration::from_secs(3600);
+/// After so many doublings there is room for all.
+const MOST_DOUBLED: u32 = 16;

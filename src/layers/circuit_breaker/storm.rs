@@ -15,6 +15,8 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use crate::layers::caller::NOBODY;
+
 #[derive(Debug)]
 pub(super) struct Storm {
     /// Different invalid requests that make it doubtful whose fault they are, at least one.
@@ -41,9 +43,6 @@ struct Seen {
     at: u64,
     others: u64,
 }
-
-/// The caller without a name.
-pub(super) const NOBODY: u64 = 0;
 
 impl Storm {
     /// Of which the first `believed` are taken at their word.

@@ -79,6 +79,7 @@ mod restart;
 mod service;
 mod shared;
 mod tier;
+mod told;
 mod unable;
 mod walk;
 

@@ -70,7 +70,7 @@ where
     fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
         // Not when it came in further out: it may have waited since.
         request.context_mut().begun = Some(clock::now());
-        request.context_mut().refusal_is_error |= self.shared.acts_on_refusals;
+        request.context_mut().outlook.note_acts_on_refusals(self.shared.acts_on_refusals);
         if let Some(late) = deadline::passed(request.context()) {
             return ResponseFuture::refused(late, self.shared.clone(), request);
         }
@@ -86,7 +86,7 @@ where
         let after = shared.tiers() - 1;
         let slice = walk::slice(&shared, request.context(), after);
         let mut first = request.clone();
-        walk::share_out(&shared, 0, after, first.context_mut(), slice);
+        walk::share_out(&shared, 0, after, shared.has_models_after, first.context_mut(), slice);
         ResponseFuture::primary(Call::first(&mut self.inner, first), shared, request, slice)
     }
 }

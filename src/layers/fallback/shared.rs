@@ -17,6 +17,7 @@ use super::{
     models::Named,
     ramp::Ramp,
     tier::TierFacts,
+    told::{Told, Way},
 };
 use crate::{
     DegradedReason, ErrorKind, Event, LlmRequest, LlmResponse,
@@ -37,6 +38,8 @@ pub(super) struct Shared {
     pub(super) limited: bool,
     /// Whether any tier has said which model answers there.
     has_models: bool,
+    /// Whether any tier after the primary asks a model.
+    pub(super) has_models_after: bool,
     /// Whether none of that, nor what a feature says of levels, can keep a usual request from its way.
     plain: bool,
     /// Whether a refusal of one tier's model is put to another.
@@ -45,19 +48,12 @@ pub(super) struct Shared {
     worked: Box<[AtomicBool]>,
     /// The tier that serves now, as the events tell it. Read by every request; changed under the lock.
     serving: AtomicUsize,
-    changes: Mutex<Changes>,
+    /// Whether that is the primary, and the last request says so, too. Read by every request in place of what is behind the lock.
+    settled: AtomicBool,
+    told: Mutex<Told>,
     sessions: Mutex<Sessions>,
     /// Who has taken its place: hears from then on what changes here.
     successor: OnceLock<Arc<Self>>,
-}
-
-/// When what changed, as the events tell it.
-#[derive(Debug, Default)]
-struct Changes {
-    /// When the primary stopped serving; `None` while it serves.
-    away_since: Option<Instant>,
-    /// The last change. What a request that began before it has met proves nothing about the time after.
-    last: Option<Instant>,
 }
 
 impl Shared {
@@ -71,6 +67,7 @@ impl Shared {
         let has_models = facts().any(|facts| facts.model.is_some());
         Self {
             simple,
+            has_models_after: config.tiers.iter().any(|tier| tier.facts.asks_a_model()),
             ramp: Ramp::new(config.ramp.clone()),
             limited,
             has_models,
@@ -82,7 +79,8 @@ impl Shared {
             acts_on_refusals: config.routes.contains_key(&ErrorKind::Refusal) || config.classifier.acts_on_refusals(),
             worked: (0..=config.tiers.len()).map(|_| AtomicBool::new(false)).collect(),
             serving: AtomicUsize::new(0),
-            changes: Mutex::default(),
+            settled: AtomicBool::new(true),
+            told: Mutex::default(),
             sessions: Mutex::new(Sessions::new(config.session_capacity)),
             successor: OnceLock::new(),
             config,
@@ -100,18 +98,19 @@ impl Shared {
         let sessions = before.sessions().mapped(self.config.session_capacity, |tier| self.place(&before.name(*tier)));
         *self.sessions() = sessions;
         self.ramp.succeed(&before.ramp);
-        let changes = before.changes();
+        let told = before.told();
         // The number is changed under that lock.
         let from = before.name(before.serving.load(Relaxed));
-        let (away_since, last) = (changes.away_since, changes.last);
+        let known = *told;
         // Whatever the other finds out after this, it tells here.
         let _ = before.successor.set(self.clone());
-        drop(changes);
-        let Some(since) = away_since else { return };
+        drop(told);
+        let Some(since) = known.away_since else { return };
         match self.place(&from) {
             Some(serving) if serving != 0 && self.name(0) == before.name(0) => {
                 self.serving.store(serving, Relaxed);
-                *self.changes() = Changes { away_since, last };
+                *self.told() = known;
+                self.settled.store(false, Relaxed);
             }
             // The tier that served is gone or is the primary now, or the primary is another: that outage is over, for those
             // who know it by its primary.
@@ -250,7 +249,7 @@ impl Shared {
         if primary.level > BEST_LEVEL {
             response.degrade(primary.level, DegradedReason::default);
         }
-        if !self.has_worked(0) || self.serving.load(Relaxed) != 0 {
+        if !self.has_worked(0) || !self.settled.load(Relaxed) {
             self.answered(0, request, request.context().begun.unwrap_or_else(Instant::now), None);
         }
     }
@@ -360,11 +359,13 @@ impl Shared {
         {
             self.remember(&session, tier);
         }
-        let serving = self.serving.load(Relaxed);
-        if tier == serving {
-            return;
-        }
         match switched {
+            _ if tier == self.serving.load(Relaxed) => {
+                // Where others begin elsewhere, their answers say nothing of the primary.
+                if tier == 0 || switched.is_some() {
+                    self.goes_on();
+                }
+            }
             _ if tier == 0 && self.is_primary_out() => {}
             _ if tier == 0 => self.recover(begun),
             Some(reason) => self.switch(tier, reason, begun),
@@ -396,46 +397,68 @@ impl Shared {
         self.send(|| Event::AllTiersFailed { feature: request.feature_kept(), reason, at: Instant::now() });
     }
 
+    /// A request has met what is told.
+    fn goes_on(&self) {
+        if !self.settled.load(Relaxed) {
+            let mut told = self.told();
+            told.goes_on();
+            self.settled.store(told.is_settled(), Relaxed);
+        }
+    }
+
     fn switch(&self, to: usize, reason: ErrorKind, begun: Instant) {
         let at = Instant::now();
-        let mut changes = self.changes();
+        let mut told = self.told();
         if let Some((successor, place)) = self.succeeded(to) {
-            drop(changes);
+            drop(told);
             // Where it is the primary, its answer is no switch.
             return place.filter(|tier| *tier != 0).into_iter().for_each(|to| successor.switch(to, reason, begun));
         }
         let from = self.serving.load(Relaxed);
-        if from == to || changes.last.is_some_and(|last| begun < last) {
+        if from == to || told.last.is_some_and(|last| begun < last) {
             return;
         }
+        if reason == ErrorKind::OutOfService {
+            told.is_ordered(at);
+        } else {
+            let shown = told.shows(if to < from { Way::Up } else { Way::Down }, at);
+            self.settled.store(told.is_settled(), Relaxed);
+            if shown.is_none() {
+                return;
+            }
+        }
         self.serving.store(to, Relaxed);
-        changes.last = Some(at);
-        changes.away_since.get_or_insert(at);
-        drop(changes);
+        told.away_since.get_or_insert(at);
+        self.settled.store(false, Relaxed);
+        drop(told);
         self.send(|| Event::ModelSwitched { from: self.name(from), to: self.name(to), reason, at });
     }
 
     fn recover(&self, begun: Instant) {
         let at = Instant::now();
-        let mut changes = self.changes();
+        let mut told = self.told();
         if let Some((successor, place)) = self.succeeded(0) {
-            drop(changes);
+            drop(told);
             return place.filter(|tier| *tier == 0).into_iter().for_each(|_| successor.recover(begun));
         }
-        let Some(since) = changes.away_since else { return };
-        if changes.last.is_some_and(|last| begun < last) {
+        let Some(away) = told.away_since else { return };
+        if told.last.is_some_and(|last| begun < last) {
             return;
         }
+        if !told.is_returning() {
+            self.ramp.begin(at);
+        }
+        let Some(since) = told.shows(Way::Home, at) else { return };
         let from = self.serving.swap(0, Relaxed);
-        *changes = Changes { away_since: None, last: Some(at) };
-        drop(changes);
-        self.ramp.begin(at);
-        let after = at.saturating_duration_since(since);
+        told.away_since = None;
+        self.settled.store(true, Relaxed);
+        drop(told);
+        let after = since.saturating_duration_since(away);
         self.send(|| Event::ModelRecovered { from: self.name(from), to: self.name(0), after, at });
     }
 
-    fn changes(&self) -> MutexGuard<'_, Changes> {
-        lock(&self.changes)
+    fn told(&self) -> MutexGuard<'_, Told> {
+        lock(&self.told)
     }
 
     fn name(&self, tier: usize) -> Arc<str> {

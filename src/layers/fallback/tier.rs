@@ -55,6 +55,11 @@ impl TierFacts {
         !self.human && (self.calls_nobody || self.level > WORST_MODEL)
     }
 
+    /// Returns true if a provider is asked here, and not people.
+    pub(super) fn asks_a_model(&self) -> bool {
+        !self.human && !self.answers_at_once()
+    }
+
     pub(super) fn set_level(&mut self, level: u8) {
         self.level = level.clamp(BEST_LEVEL, WORST_LEVEL);
     }

@@ -180,7 +180,7 @@ impl Walk {
             0 if self.ledger.len() > 0 => context.deadline,
             after => slice(&self.shared, &context, after),
         };
-        share_out(&self.shared, self.at, after, &mut context, slice);
+        share_out(&self.shared, self.at, after, self.can_go_on(), &mut context, slice);
         let request = self.request.with_context(context);
         if !self.shared.facts(self.at).human {
             return (request, slice);
@@ -473,6 +473,14 @@ impl Walk {
         self.chain.len(&self.shared).saturating_sub(self.tried.len() + unable + 1 + usize::from(primary))
     }
 
+    /// Whether one of those is a model's.
+    fn can_go_on(&self) -> bool {
+        self.chain.iter(&self.shared).any(|tier| {
+            let is_left = tier != self.at && !self.tried.contains(tier) && (tier != 0 || self.primary_at_hand);
+            is_left && self.shared.facts(tier).asks_a_model() && self.is_able(tier)
+        })
+    }
+
     /// Where to begin: at the first tier that can carry the request. Where the first of all cannot, the route for what it
     /// would have failed with says where to go, as if it had been asked.
     fn first(&mut self) -> Option<usize> {
@@ -630,9 +638,17 @@ fn half(deadline: Instant, begun: Instant) -> Option<Instant> {
     deadline.checked_sub(deadline.saturating_duration_since(begun) / 2)
 }
 
-/// Leaves in a request's context what a tier may spend, with `after` others after it.
+/// Leaves in a request's context what a tier may spend, with `after` others after it, and whether one of them is a model's.
 #[inline]
-pub(super) fn share_out(shared: &Shared, tier: usize, after: usize, context: &mut Context, slice: Option<Instant>) {
+pub(super) fn share_out(
+    shared: &Shared,
+    tier: usize,
+    after: usize,
+    can_go_on: bool,
+    context: &mut Context,
+    slice: Option<Instant>,
+) {
+    context.outlook.note_can_go_on(can_go_on);
     // As many as there is room for: more are more than anybody configures.
     let after = u8::try_from(after).unwrap_or(u8::MAX);
     context.tiers_left = context.tiers_left.saturating_add(after);

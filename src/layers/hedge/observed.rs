@@ -11,31 +11,18 @@ use std::{
 use tokio::time::Instant;
 
 use super::settings::{After, Settings};
-use crate::histogram::{Fine, micros};
+use crate::{
+    histogram::{FINE, micros},
+    layers::latest::Latest,
+};
 
 /// The times of the last calls, and the delay that follows from them.
-///
-/// Two halves of a window by number and not by time, so that quiet services know something too: the younger is filled,
-/// and when it is full takes the place of the older, as in tower's `RotatingHistogram`.
 #[derive(Debug, Default)]
 pub(super) struct Observed {
-    halves: Mutex<Halves>,
+    times: Mutex<Latest<FINE>>,
     /// In microseconds; 0 while too little was observed.
     delay: AtomicU64,
 }
-
-#[derive(Debug, Default)]
-struct Halves {
-    young: (u32, Fine),
-    old: (u32, Fine),
-    /// How many there were, with those that neither half holds any more.
-    seen: u64,
-}
-
-/// How many times a half holds: of two, 25 to 50 are above the 95th percentile.
-const HALF: u32 = 512;
-/// The delay is worked out anew after so many.
-const EACH: u32 = 16;
 
 impl Observed {
     /// When a second call goes out after the first.
@@ -68,36 +55,17 @@ impl Observed {
 
     fn took(&self, took: Duration, share: f64, least: u32) {
         // Of what many threads have to tell at the same moment one will do.
-        let Ok(mut halves) = self.halves.try_lock() else { return };
-        if let Some(micros) = halves.record(micros(took), share, least) {
+        let Ok(mut times) = self.times.try_lock() else { return };
+        if let Some(micros) = times.record(micros(took), share, least) {
             self.delay.store(micros.max(1), Relaxed);
         }
-    }
-}
-
-impl Halves {
-    /// The delay in microseconds, where it was worked out anew.
-    fn record(&mut self, micros: u64, share: f64, least: u32) -> Option<u64> {
-        if self.young.0 == HALF {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young.0 += 1;
-        self.young.1.add(micros);
-        self.seen += 1;
-        let least = u64::from(least.max(1));
-        if self.seen < least || (self.seen != least && !self.young.0.is_multiple_of(EACH)) {
-            return None;
-        }
-        let known = self.young.0 + self.old.0;
-        let mut all = self.young.1.clone();
-        all.merge(&self.old.1);
-        Some(all.quantile(known.into(), share).within() as u64)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layers::latest::{EACH, HALF};
 
     const fn ms(millis: u64) -> Duration {
         Duration::from_millis(millis)

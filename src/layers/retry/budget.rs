@@ -23,6 +23,9 @@ use crate::{
 ///
 /// Default: ratio 0.1, floor 1 token a second, cap 100 tokens.
 ///
+/// Where another model could be asked in place of a retry, only what fails in passing is worth one: there a hundredth of that share is
+/// for retries (one for a thousand first tries), with at most three saved up, and no floor.
+///
 /// A token is taken when a retry is *scheduled*, so requests that sit in backoff are counted; it comes back when the
 /// retry is given up before it was sent. Clones share the bucket: give clones of one budget to every layer whose retries
 /// reach the same provider.
@@ -60,6 +63,8 @@ struct Account {
     others_put: u64,
     /// Up to when the floor was reckoned, and what had been deposited by then.
     reckoned: Option<(Instant, u64)>,
+    /// What is left for retries in passing, and what had been deposited when that was reckoned.
+    passing: (u64, u64),
 }
 
 /// A token is counted in millionths, so that any sensible ratio is exact.
@@ -70,6 +75,10 @@ const MOST_TOKENS: f64 = 65_536.0;
 
 /// The next budget's number. A number is half as large as an address in what every layer copies.
 static BUDGETS: AtomicU32 = AtomicU32::new(1);
+
+/// Of what first tries put in, this part is for retries where another model could be asked, and so much of it is saved up.
+const IN_PASSING: u64 = 100;
+const IN_PASSING_KEPT: u64 = 3 * TOKEN;
 
 /// Time's share is kept for this long, as in Finagle and tower.
 const FLOOR_KEPT_SECONDS: u64 = 10;
@@ -110,6 +119,7 @@ impl RetryBudget {
             #[cfg(feature = "redis")]
             others_put: 0,
             reckoned: None,
+            passing: (IN_PASSING_KEPT, 0),
         };
         Self {
             bucket: Some(Arc::new(Bucket {
@@ -152,17 +162,28 @@ impl RetryBudget {
 
     /// Takes a token for a retry that is about to be scheduled, or `None` if there is none.
     pub(crate) fn reserve(&self, now: Instant) -> Option<Reservation> {
+        self.take(now, false)
+    }
+
+    /// The same where another model could be asked: only of what is left for what fails in passing.
+    pub(crate) fn reserve_in_passing(&self, now: Instant) -> Option<Reservation> {
+        self.take(now, true)
+    }
+
+    fn take(&self, now: Instant, in_passing: bool) -> Option<Reservation> {
         let Some(bucket) = &self.bucket else {
-            return Some(Reservation { bucket: None, sent: false });
+            return Some(Reservation { bucket: None, in_passing, sent: false });
         };
         let mut account = lock(&bucket.account);
-        if bucket.balance(&mut account, Some(now)) < signed(TOKEN) {
+        if in_passing && bucket.passing(&mut account) < TOKEN || bucket.balance(&mut account, Some(now)) < signed(TOKEN)
+        {
             return None;
         }
         account.taken = account.taken.wrapping_add(TOKEN);
         account.own_taken = account.own_taken.wrapping_add(TOKEN);
+        account.passing.0 -= if in_passing { TOKEN } else { 0 };
         drop(account);
-        Some(Reservation { bucket: Some(bucket.clone()), sent: false })
+        Some(Reservation { bucket: Some(bucket.clone()), in_passing, sent: false })
     }
 
     /// Returns true if no retry is ever allowed.
@@ -262,6 +283,18 @@ impl Bucket {
         balance.saturating_add(signed(granted))
     }
 
+    /// What is left for retries in passing.
+    fn passing(&self, account: &mut Account) -> u64 {
+        let deposited = self.deposited.load(Ordering::Relaxed);
+        let (left, before) = account.passing;
+        // What other replicas put in may be taken back.
+        let came = u64::try_from(deposited.wrapping_sub(before).cast_signed()).unwrap_or(0) / IN_PASSING;
+        if came > 0 {
+            account.passing = (left.saturating_add(came).min(IN_PASSING_KEPT), deposited);
+        }
+        account.passing.0
+    }
+
     /// What the floor comes to over a time in nanoseconds.
     fn due(&self, elapsed: u128) -> u64 {
         let units = elapsed.saturating_mul(self.floor.into()) / NANOS;
@@ -280,6 +313,7 @@ const NANOS: u128 = 1_000_000_000;
 /// A token taken for a retry. Dropped before the retry was [sent](Self::sent), it goes back.
 pub(crate) struct Reservation {
     bucket: Option<Arc<Bucket>>,
+    in_passing: bool,
     sent: bool,
 }
 
@@ -301,6 +335,7 @@ impl Drop for Reservation {
             let mut account = lock(&bucket.account);
             account.taken = account.taken.wrapping_sub(TOKEN);
             account.own_taken = account.own_taken.wrapping_sub(TOKEN);
+            account.passing.0 += if self.in_passing { TOKEN } else { 0 };
         }
     }
 }
@@ -409,6 +444,31 @@ mod tests {
         }
         assert_eq!(take(Duration::from_secs(86_400)), 10, "a quiet day leaves ten seconds' worth");
         assert_eq!(take(Duration::from_secs(3600)), 0, "a clock that goes back gives nothing");
+    }
+
+    #[test]
+    fn where_another_model_is_left_only_what_fails_in_passing_is_retried() {
+        let start = Instant::now();
+        let budget = RetryBudget::new();
+        let take = |at: u64| {
+            let tokens = std::iter::from_fn(|| budget.reserve_in_passing(start + Duration::from_secs(at)));
+            tokens.map(|mut token| token.sent()).count()
+        };
+        assert_eq!(take(0), 3, "what a new budget has saved up");
+        assert_eq!(take(3600), 0, "time brings nothing");
+        (0..10_000).for_each(|_| budget.deposit());
+        assert_eq!(take(3600), 3, "no more is saved up");
+        let mut sent = 0;
+        for _ in 0..10_000 {
+            budget.deposit();
+            sent += take(3600);
+        }
+        assert_eq!(sent, 10, "one in a thousand");
+        drop((budget.reserve_in_passing(start), budget.reserve(start).unwrap()));
+        (0..1000).for_each(|_| budget.deposit());
+        drop(budget.reserve_in_passing(start).unwrap());
+        assert_eq!(take(3600), 1, "what was not sent comes back");
+        assert!(budget.reserve(start).is_some(), "who has nowhere else to go has the rest");
     }
 
     #[test]

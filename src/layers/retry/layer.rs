@@ -18,9 +18,12 @@ impl RetryWithJitterLayer {
     pub(crate) const MAX_ATTEMPTS: u16 = 3;
     /// The default of [`max_delay`](Self::max_delay).
     pub(crate) const MAX_DELAY: Duration = Duration::from_secs(30);
+    /// The default of [`failover_delay`](Self::failover_delay).
+    pub(crate) const FAILOVER_DELAY: Duration = Duration::from_secs(2);
 
-    /// At most three attempts (one call and two retries), full jitter, waits of at most 30 s, and a
-    /// [`RetryBudget`] of its own: retries for 10 % of first tries, or one a second if that is more.
+    /// At most three attempts (one call and two retries), full jitter, waits of at most 30 s (2 s where a `Fallback` further out
+    /// has another model to ask), and a [`RetryBudget`] of its own: retries for 10 % of first tries, or one a second if that is
+    /// more.
     ///
     /// The schedules: rate limits from 1 s, doubling; overload from 1 s, growing by half; connection failures from
     /// 100 ms, doubling; a timeout after 1 s, once, and only where no other tier is left; all else from 500 ms,
@@ -38,10 +41,20 @@ impl RetryWithJitterLayer {
     }
 
     /// Sets the longest wait. Default: 30 s. No schedule waits longer, and when the provider asks for more (Retry-After)
-    /// the failure goes up at once, so that a fallback can act on it.
+    /// the failure goes up at once, so that a fallback can act on it. It holds where no other model is left to ask; elsewhere the
+    /// [`failover_delay`](Self::failover_delay) does, if that is shorter.
     #[must_use]
     pub fn max_delay(mut self, delay: Duration) -> Self {
         self.change().max_delay = delay;
+        self
+    }
+
+    /// Sets the longest wait while a [`Fallback`](crate::Fallback) further out could still ask another model. Default: 2 s. No
+    /// schedule waits longer there, and when the provider asks for more the request goes on to that model at once.
+    /// `Duration::MAX` leaves [`max_delay`](Self::max_delay) alone to decide.
+    #[must_use]
+    pub fn failover_delay(mut self, delay: Duration) -> Self {
+        self.change().failover_delay = delay;
         self
     }
 

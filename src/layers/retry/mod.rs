@@ -20,7 +20,8 @@
 //!
 //! A wait is drawn from the schedule of the failure's kind. What the provider asks for (Retry-After, read by
 //! [`retry_after`](crate::retry_after)) is a floor, with the jitter above it, so that it is never earlier than asked and
-//! still spread. When it asks for more than [`max_delay`](RetryWithJitterLayer::max_delay), or the wait would not fit
+//! still spread. When it asks for more than [`max_delay`](RetryWithJitterLayer::max_delay), or than a
+//! [moment](RetryWithJitterLayer::failover_delay) where a fallback further out has another model to ask, or the wait would not fit
 //! before the request's deadline, the failure goes up *at once* and unchanged, with the reason in its
 //! [record](crate::LlmError::attempts), so that a fallback can act on it. `x-should-retry: false` is obeyed.
 //!

@@ -17,6 +17,8 @@ use crate::{
 pub(super) struct Policy {
     pub(super) max_attempts: u16,
     pub(super) max_delay: Duration,
+    /// The same where another model is left to ask.
+    pub(super) failover_delay: Duration,
     pub(super) jitter: Jitter,
     pub(super) schedules: Vec<(ErrorKind, Backoff)>,
     pub(super) retry_timeouts: bool,
@@ -68,7 +70,9 @@ impl Policy {
             return Err(Stop::Attempts);
         }
         let asked = error.retry_at().map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
-        if asked > self.max_delay {
+        let longest =
+            if context.outlook.can_go_on() { self.max_delay.min(self.failover_delay) } else { self.max_delay };
+        if asked > longest {
             return Err(Stop::LongWait);
         }
         // What is asked without the refused parameter is another request: there is nothing to wait for.
@@ -76,13 +80,17 @@ impl Policy {
             let token = self.budget.reserve(now).ok_or(Stop::Budget)?;
             return Ok(Scheduled { after: Duration::ZERO, token });
         }
-        let backoff = self.backoff(kind).capped(self.max_delay);
+        // What is spread above the time that was asked for is no reason to wait longer where nobody need wait.
+        let spread = if context.outlook.can_go_on() { longest - asked } else { longest };
+        let backoff = self.backoff(kind).capped(spread);
         let after = backoff.delay_from(asked, progress.retries, progress.waited, &mut self.draw());
         if context.time_left(now).is_some_and(|left| left <= after) {
             return Err(Stop::Deadline);
         }
         // Last, so that only a retry that will be made takes a token.
-        let token = self.budget.reserve(now).ok_or(Stop::Budget)?;
+        let token =
+            if context.outlook.can_go_on() { self.budget.reserve_in_passing(now) } else { self.budget.reserve(now) };
+        let token = token.ok_or(Stop::Budget)?;
         Ok(Scheduled { after, token })
     }
 
@@ -117,6 +125,7 @@ impl Default for Policy {
         Self {
             max_attempts: RetryWithJitterLayer::MAX_ATTEMPTS,
             max_delay: RetryWithJitterLayer::MAX_DELAY,
+            failover_delay: RetryWithJitterLayer::FAILOVER_DELAY,
             jitter: Jitter::Full,
             schedules: Vec::new(),
             retry_timeouts: false,

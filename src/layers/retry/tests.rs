@@ -219,6 +219,60 @@ async fn a_wait_longer_than_the_longest_delay_gives_up_at_once() {
     assert!(result.is_ok() && took >= 30 * SECOND);
 }
 
+/// Of a request that a fallback could still give to another model.
+fn backed() -> LlmRequest {
+    let mut request = request();
+    request.context_mut().outlook.note_can_go_on(true);
+    request
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_another_model_is_left_more_than_a_moment_is_not_waited_for() {
+    let after = |wait| Strict::new().fails(1, error(ErrorKind::RateLimited).with_retry_after(wait));
+    let moment = Duration::from_secs(2);
+    for jitter in [Jitter::Full, Jitter::Equal, Jitter::Decorrelated, Jitter::Proportional(0.5), Jitter::None] {
+        let layer = RetryWithJitterLayer::new().jitter(jitter);
+        let leaf = after(moment + Duration::from_millis(1));
+        let (result, took) = run(&layer, &leaf, backed()).await;
+        assert_eq!((stop(&result.unwrap_err()), leaf.calls(), took), (Some(Stop::LongWait), 1, Duration::ZERO));
+        for wait in [Duration::ZERO, SECOND, moment] {
+            let (result, took) = run(&layer, &after(wait), backed()).await;
+            assert!(result.is_ok() && took >= wait && took <= moment, "{jitter:?}: {took:?} for {wait:?}");
+        }
+        // The last one waits as long as ever.
+        let (result, took) = run(&layer, &after(30 * SECOND), request()).await;
+        assert!(result.is_ok() && took >= 30 * SECOND);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_long_a_moment_is_can_be_said() {
+    let leaf = |wait| Strict::new().fails(1, error(ErrorKind::RateLimited).with_retry_after(wait));
+    let never = RetryWithJitterLayer::new().failover_delay(Duration::ZERO);
+    let (result, took) = run(&never, &leaf(Duration::from_millis(1)), backed()).await;
+    assert_eq!((stop(&result.unwrap_err()), took), (Some(Stop::LongWait), Duration::ZERO));
+    // No longer than what holds everywhere.
+    let long = RetryWithJitterLayer::new().failover_delay(Duration::MAX).max_delay(10 * SECOND);
+    let (result, took) = run(&long, &leaf(10 * SECOND), backed()).await;
+    assert!(result.is_ok() && took >= 10 * SECOND);
+    assert!(run(&long, &leaf(11 * SECOND), backed()).await.0.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_another_model_is_left_only_what_fails_in_passing_is_retried() {
+    let layer = RetryWithJitterLayer::new().jitter(Jitter::None);
+    // Requests of which each fails twice, were it retried.
+    let mut calls = 0;
+    for _ in 0..1100 {
+        let leaf = Strict::new().fails(2, error(ErrorKind::Server));
+        let _ = run(&layer, &leaf, backed()).await;
+        calls += leaf.calls();
+    }
+    assert_eq!(calls, 1100 + 3 + 1, "the three of a new budget, and one in a thousand");
+    let leaf = Strict::new().fails(2, error(ErrorKind::Server));
+    assert!(run(&layer, &leaf, request()).await.0.is_ok(), "who has nowhere else to go is not bound by that");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_wait_beyond_the_deadline_gives_up_at_once() {
     let budget = RetryBudget::new();

@@ -10,6 +10,7 @@ use pin_project::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower::Service;
 
+use super::silence::Watch;
 use crate::{
     LlmError, LlmRequest, LlmResponse,
     body::IdleLimits,
@@ -35,6 +36,8 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
     begun: Instant,
     limit: TimeoutLimit,
     idle: IdleLimits,
+    /// Of a call that may be left before that.
+    watch: Option<Watch>,
 }
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
@@ -45,8 +48,9 @@ impl<S: Service<LlmRequest>> ResponseFuture<S> {
         begun: Instant,
         limit: TimeoutLimit,
         idle: IdleLimits,
+        watch: Option<Watch>,
     ) -> Self {
-        Self { call, timer: None, deadline, begun, limit, idle }
+        Self { call, timer: None, deadline, begun, limit, idle, watch }
     }
 }
 
@@ -75,6 +79,9 @@ where
                     Poll::Pending => {}
                     Poll::Ready(Ok(response)) => {
                         response.limit_idle(this.idle);
+                        if let Some(watch) = &*this.watch {
+                            watch.answered(this.begun.elapsed());
+                        }
                         return polled;
                     }
                     Poll::Ready(Err(error)) => {
@@ -85,7 +92,8 @@ where
                 }
                 let asked = listening.asked();
                 drop(listening);
-                let deadline = *this.deadline;
+                let look = this.watch.as_ref().and_then(Watch::look);
+                let deadline = look.into_iter().chain(*this.deadline).min();
                 let next = match (asked, deadline) {
                     (Some(asked), Some(deadline)) => asked.min(deadline),
                     (Some(next), None) | (None, Some(next)) => next,
@@ -111,6 +119,15 @@ where
                 if asked.is_some() && !rang || deadline.is_none_or(|deadline| Instant::now() < deadline) {
                     rang = true;
                     continue;
+                }
+                if let Some(watch) = this.watch.as_mut()
+                    && this.deadline.is_none_or(|deadline| Instant::now() < deadline)
+                {
+                    if !watch.leaves(this.call.phase(), Instant::now()) {
+                        rang = true;
+                        continue;
+                    }
+                    (*this.deadline, *this.limit) = (Some(Instant::now()), TimeoutLimit::Silence);
                 }
             }
             let after =

@@ -1,14 +1,17 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tower::Layer;
 
-use super::Timeout;
+use super::{Timeout, silence::Silence};
 use crate::body::IdleLimits;
 
 /// Applies [`Timeout`]. See the [module docs](super).
-#[derive(Clone, Copy, Debug)]
+///
+/// Clones, and all services that one layer makes, share what an [adaptive](Self::adaptive) one has observed.
+#[derive(Clone, Debug)]
 pub struct TimeoutLayer {
     limits: Limits,
+    silence: Option<Arc<Silence>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -31,13 +34,32 @@ impl TimeoutLayer {
     /// `Duration::ZERO` refuses whatever is not ready at once; `Duration::MAX` is no limit.
     pub fn new(total: Duration) -> Self {
         let idle = IdleLimits { bytes: Some(IDLE), progress: Some(IDLE), ceiling: Some(CEILING) };
-        Self { limits: Limits { total, first_token: None, idle } }
+        Self { limits: Limits { total, first_token: None, idle }, silence: None }
     }
 
     /// Sets the limit for the first token of a streaming request. It has no meaning for others. Default: the total.
     #[must_use]
     pub fn first_token(mut self, limit: Duration) -> Self {
         self.limits.first_token = Some(limit);
+        self
+    }
+
+    /// Leaves a call before its limit where a [`Fallback`](crate::Fallback) further out could still ask another model, and this one
+    /// is silent. Default: it does not; a [`Stack`](crate::Stack)'s tiers do.
+    ///
+    /// Put it around one model. A call is late after five times the time in which nine in ten of the last calls like it had
+    /// their answer (for a stream, their first token), and not before 5 s: of streams and whole answers, with reasoning and
+    /// without, and of features each for themselves, once 30 have answered. While six of the last two hundred were late, as in no
+    /// healthy hour, calls are left after four fifths of that time; but one in sixteen is not, so that a model that has become slow for
+    /// good is known as such in time. Where several [callers](crate::layers::circuit_breaker#what-counts) have their answers, at most three of the six are one's.
+    #[must_use]
+    pub fn adaptive(self) -> Self {
+        self.leaving(Arc::default())
+    }
+
+    /// The same by what is known already.
+    pub(crate) fn leaving(mut self, silence: Arc<Silence>) -> Self {
+        self.silence = Some(silence);
         self
     }
 
@@ -62,6 +84,6 @@ impl<S> Layer<S> for TimeoutLayer {
     type Service = Timeout<S>;
 
     fn layer(&self, inner: S) -> Timeout<S> {
-        Timeout::new(inner, self.limits)
+        Timeout::new(inner, self.limits, self.silence.clone())
     }
 }

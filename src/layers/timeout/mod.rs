@@ -14,6 +14,12 @@
 //! somebody waits for a frame, so that a slow reader is not mistaken for a silent provider. A stream that keeps
 //! flowing may take as long as it likes.
 //!
+//! # Silence
+//!
+//! A limit must be longer than any answer that is worth waiting for, and so costs its whole length where a model has fallen silent.
+//! An [adaptive](TimeoutLayer::adaptive) layer around one model's leaf goes by what is usual there, too. It leaves nobody who has
+//! nowhere else to go.
+//!
 //! # Errors
 //!
 //! [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) when a limit ran out; [`LlmError::timeout`](crate::LlmError::timeout)
@@ -44,7 +50,9 @@
 mod future;
 mod layer;
 mod service;
+mod silence;
 
+pub(crate) use self::silence::Silence;
 pub use self::{future::ResponseFuture, layer::TimeoutLayer, service::Timeout};
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
-use std::task::{Context, Poll};
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use tower::Service;
 
-use super::{ResponseFuture, layer::Limits};
+use super::{ResponseFuture, layer::Limits, silence::Silence};
 use crate::{
     ErrorKind, LlmError, LlmRequest, LlmResponse,
     error::TimeoutLimit,
@@ -12,16 +15,18 @@ use crate::{
 
 /// Bounds the time until the response, and the silences of its body. See the [module docs](super).
 ///
-/// Clones share nothing: each call has a clock of its own.
+/// Clones share what is usual there, where that is [asked for](super::TimeoutLayer::adaptive), and nothing else: each call has a
+/// clock of its own.
 #[derive(Clone, Debug)]
 pub struct Timeout<S> {
     inner: S,
     limits: Limits,
+    silence: Option<Arc<Silence>>,
 }
 
 impl<S> Timeout<S> {
-    pub(super) fn new(inner: S, limits: Limits) -> Self {
-        Self { inner, limits }
+    pub(super) fn new(inner: S, limits: Limits, silence: Option<Arc<Silence>>) -> Self {
+        Self { inner, limits, silence }
     }
 }
 
@@ -58,8 +63,11 @@ where
         context.begun.get_or_insert(now);
         if limit == TimeoutLimit::Deadline && deadline.is_some_and(|at| at < now) {
             let passed = LlmError::new(ErrorKind::Deadline, "the deadline had passed before the call");
-            return ResponseFuture::new(Call::failed(passed), deadline, now, limit, self.limits.idle);
+            return ResponseFuture::new(Call::failed(passed), deadline, now, limit, self.limits.idle, None);
         }
-        ResponseFuture::new(Call::first(&mut self.inner, request), deadline, now, limit, self.limits.idle)
+        // Never where there is nowhere else to go.
+        let silence = self.silence.as_ref().filter(|_| request.context().outlook.can_go_on());
+        let watch = silence.map(|silence| silence.watch(&request, now));
+        ResponseFuture::new(Call::first(&mut self.inner, request), deadline, now, limit, self.limits.idle, watch)
     }
 }

@@ -1,3 +1,5 @@
+mod silence;
+
 use std::{
     error::Error as _,
     future::{Ready, ready},

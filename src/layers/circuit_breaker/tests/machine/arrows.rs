@@ -111,6 +111,81 @@ fn several_successes_can_be_asked_for() {
     assert_eq!(bench.phase(), Phase::Closed);
 }
 
+/// Closed by a lucky probe, and tripped again.
+fn lapsed() -> Bench {
+    let bench = Bench::opened(Settings::default());
+    bench.wait(seconds(60));
+    assert!(bench.call(OK).is_some());
+    for _ in 0..5 {
+        bench.call(FAILURE);
+    }
+    bench.wait(seconds(60));
+    bench
+}
+
+#[test]
+fn after_a_lapse_one_lucky_probe_does_not_close() {
+    let bench = lapsed();
+    for _ in 0..3 {
+        assert_eq!(bench.call(OK), None);
+    }
+    bench.call(FAILURE);
+    assert_eq!(bench.phase(), Phase::Open, "one failure in between");
+    bench.wait(seconds(60));
+    for _ in 0..3 {
+        assert_eq!(bench.call(OK), None);
+    }
+    assert_eq!(bench.call(OK).map(|transition| transition.to), Some(Phase::Closed));
+    // Once more, and it is to show that for longer.
+    for _ in 0..5 {
+        bench.call(FAILURE);
+    }
+    bench.wait(seconds(60));
+    let closes = (1..100).find(|_| bench.call(OK).is_some());
+    assert_eq!(closes, Some(16));
+}
+
+#[test]
+fn after_a_lapse_each_success_lets_more_probes_through() {
+    let bench = lapsed();
+    let first = bench.admitted();
+    assert!(bench.admit().is_none(), "one at first");
+    bench.settle(first, OK);
+    let two = [bench.admitted(), bench.admitted()];
+    assert!(bench.admit().is_none());
+    bench.settle(two[0], OK);
+    assert!(bench.admit().is_some());
+    assert!(bench.admit().is_some());
+    assert_eq!(bench.admit().map(|_| ()), Some(()), "four, with the one of before");
+    assert!(bench.admit().is_none());
+}
+
+#[test]
+fn what_has_been_well_for_an_hour_has_not_lapsed() {
+    let bench = lapsed();
+    for _ in 0..4 {
+        bench.call(OK);
+    }
+    assert_eq!(bench.phase(), Phase::Closed);
+    bench.wait(seconds(3601));
+    for _ in 0..5 {
+        bench.call(FAILURE);
+    }
+    bench.wait(seconds(60));
+    assert_eq!(bench.call(OK).map(|transition| transition.to), Some(Phase::Closed));
+}
+
+#[test]
+fn an_active_probe_is_as_good_as_another_after_a_lapse() {
+    let bench = lapsed();
+    let looks = |bench: &Bench| {
+        let generation = bench.circuit.recoverable().expect("not closed");
+        bench.circuit.recover(generation, bench.now.get()).map(|transition| transition.to)
+    };
+    assert_eq!(looks(&bench), Some(Phase::HalfOpen));
+    assert_eq!([looks(&bench), looks(&bench), looks(&bench)], [None, None, Some(Phase::Closed)]);
+}
+
 #[test]
 fn one_failure_among_the_probes_opens_again() {
     let bench = Bench::opened(Settings { probes: number(3), successes: number(3), ..Settings::default() });
@@ -259,6 +334,8 @@ fn cooldown_grows_to_its_cap_and_starts_again_after_recovery() {
         }
         bench.wait(seconds(300));
         bench.call(OK);
+        // An outage of its own, and no relapse.
+        bench.wait(seconds(3600));
         for _ in 0..5 {
             bench.call(FAILURE);
         }

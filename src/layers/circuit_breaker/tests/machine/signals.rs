@@ -315,7 +315,7 @@ fn forced_open_stays_open_until_told_otherwise() {
     assert_eq!(bench.rejected().until, None);
     assert_eq!(bench.circuit.earliest_probe(bench.now.get()), None);
     assert_eq!(bench.circuit.recoverable(), None, "a person's word stands");
-    assert_eq!(bench.circuit.recover(transition.generation), None);
+    assert_eq!(bench.circuit.recover(transition.generation, bench.now.get()), None);
     assert!(bench.circuit.reset(bench.now.get()).is_some());
     bench.call(OK);
 }
@@ -340,9 +340,9 @@ fn forced_closed_admits_all_and_learns_nothing() {
 fn recovery_from_outside_closes_early_and_lifts_no_throttle() {
     let bench = Bench::opened(Settings::default());
     let generation = bench.circuit.recoverable().expect("open");
-    assert_eq!(bench.circuit.recover(generation - 1), None, "sent before it opened");
-    assert_eq!(bench.circuit.recover(generation).map(|t| t.to), Some(Phase::Closed));
-    assert_eq!(bench.circuit.recover(generation), None);
+    assert_eq!(bench.circuit.recover(generation - 1, bench.now.get()), None, "sent before it opened");
+    assert_eq!(bench.circuit.recover(generation, bench.now.get()).map(|t| t.to), Some(Phase::Closed));
+    assert_eq!(bench.circuit.recover(generation, bench.now.get()), None);
     bench.call(Outcome::RateLimited { until: Some(bench.at(seconds(10))) });
     assert_eq!(bench.circuit.recoverable(), None);
     assert_eq!(bench.phase(), Phase::Throttled);
