@@ -82,7 +82,7 @@ pub use self::{
     keys::MissingKey,
     load::{Format, Loader},
     schema::*,
-    stack::{HandingOver, Reload, Stack, StackBuilder, StackHandle, TierInfo},
+    stack::{CheckingRecovery, HandingOver, Reload, Stack, StackBuilder, StackHandle, TierInfo},
     watch::Watching,
 };
 

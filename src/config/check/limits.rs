@@ -170,7 +170,7 @@ fn fallback(fallback: &Fallback, config: &Config, findings: &mut Findings<'_, '_
             before = step.percent;
         }
     });
-    findings.some_time("recovery_check", fallback.recovery_check);
+    super::recovery::check(fallback.recovery_check.as_ref(), findings);
     all_open(fallback.all_open, findings);
 }
 

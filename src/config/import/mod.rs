@@ -22,7 +22,7 @@
 //! | `timeoutMs` | each tier's `timeout` | one attempt may take so long; one that takes longer goes on to the next model |
 //! | `triggerOnStatusCodes` | `fallback.on_error`, and `own_timeout` with them | these go on to the next model, and so does an attempt that took longer than `timeoutMs`; nothing else does, a 504 that is not listed neither |
 //! | `retriesBeforeFailover` | `retry.max_attempts`, one more; `retry.retry_timeouts`; `circuit_breaker.consecutive_failures`, one more | a model is asked again so often, after a timeout too, before the next is; then it is left alone |
-//! | `primaryRecoveryCheckIntervalMs` | `circuit_breaker.cooldown`, `fallback.recovery_check` | so long, and then one request looks whether it is back |
+//! | `primaryRecoveryCheckIntervalMs` | `circuit_breaker.cooldown`, `fallback.recovery_check.every` | so long, and then it is asked whether it is back |
 //!
 //! # A list of providers
 //!
@@ -50,6 +50,8 @@
 //! stream that broke or an answer that is none 502, an overload inside of a stream 503 or 529. `timeout` in a list of
 //! providers is a timeout of any origin, a 408 or 504 too.
 //! What is refused on this side, as by an open circuit, always goes on.
+//!
+//! `fallback.recovery_check` is `active`: a model that failed is asked whether it is back, also while nobody calls.
 //!
 //! Where retries are asked for, `retry.budget` is 100 %, and the whole `timeout` is long enough for all attempts at all
 //! models, so that what the file says is what happens.
@@ -97,11 +99,14 @@ impl Form {
 
     /// The same in this crate's own form.
     pub(super) fn rewrite(self, tree: Node) -> Result<Node, Fault> {
-        match self {
-            Self::Own => Ok(tree),
-            Self::Settings => settings::rewrite(tree),
-            Self::Providers => providers::rewrite(tree),
-        }
+        let mut tree = match self {
+            Self::Own => return Ok(tree),
+            Self::Settings => settings::rewrite(tree)?,
+            Self::Providers => providers::rewrite(tree)?,
+        };
+        let place = tree.place.clone();
+        set_default(&mut tree, "fallback", "recovery_check", Node::block(&place, [("active", yes(&place))]));
+        Ok(tree)
     }
 }
 

@@ -7,7 +7,7 @@ use serde::{
 };
 
 use super::{
-    FeatureCache, Share, Span,
+    FeatureCache, RecoveryCheck, Share, Span,
     either::{Either, short_or_block},
 };
 use crate::{CommitPoint, ErrorKind};
@@ -123,8 +123,8 @@ pub struct Fallback {
     /// The only failures that go to the next tier: names of kinds (`timeout`, `overloaded`) or HTTP statuses. Default:
     /// all that another tier can help with.
     pub on_error: Option<Vec<OnError>>,
-    /// How often the primary is looked at while it is away. Default: the circuit breaker's cooldown.
-    pub recovery_check: Option<Span>,
+    /// How it is found out that the primary works again. Default: by a request, at the circuit breaker's cooldown.
+    pub recovery_check: Option<RecoveryCheck>,
 }
 
 /// A failure by its HTTP status or by its kind's name.

@@ -13,6 +13,7 @@ mod hedge;
 mod idempotency;
 mod limits;
 mod mirror;
+mod recovery;
 mod scalars;
 mod spend;
 mod stores;
@@ -36,6 +37,7 @@ pub use self::{
         Timeout,
     },
     mirror::{Candidate, Mirror},
+    recovery::{RecoveryCheck, RecoverySettings},
     scalars::{KeyRef, Secret, Share, Size, Span},
     spend::{AtCap, Budget, ModelPrice, Period, Route, RouteWhen},
     stores::Stores,

@@ -15,6 +15,7 @@ use super::{
     leaf::LeafPlan,
     mirror::{CandidatePlan, Mirroring},
     part::{self, Part, RetryBudgets, TierService},
+    recovery::Checks,
     settings, spend,
     stores::{Keys, Opened},
 };
@@ -25,6 +26,7 @@ use crate::{
     layers::{
         budget::{Budget, BudgetHandle},
         bulkhead::{CallerBulkhead, CallerBulkheadLayer},
+        fallback::Outlook,
         route::Route,
     },
     prices::PriceTable,
@@ -63,6 +65,8 @@ pub(super) struct Generation {
     pub(super) kept: Option<Kept>,
     /// Those to whom requests are handed.
     pub(super) people: Option<People>,
+    /// How tiers are asked whether they work again, where the file asks for that.
+    pub(super) checks: Option<Checks>,
     /// Where requests are also sent to a candidate.
     pub(super) mirror: Option<Mirroring>,
     pub(super) bulkhead: BulkheadHandle,
@@ -219,7 +223,9 @@ impl Generation {
         hedges.go_by(&fallback);
         let handle = |(tier, caps): &Caps<'_>| Some((tier.map(str::to_owned), caps.as_ref()?.handle()));
         let spend = caps.iter().filter_map(handle).collect();
-        let caps = caps.pop().and_then(|(_, caps)| caps);
+        let caps_of_all = caps.pop().and_then(|(_, caps)| caps);
+        let asked = parts.iter().zip(&config.tiers).zip(caps).map(|((part, tier), (_, caps))| (part, tier, caps));
+        let checks = Checks::new(&config, asked, caps_of_all.as_ref());
         let known = before.and_then(|before| before.idempotency.as_ref());
         let (idempotency, keys) = settings::idempotency(config.idempotency, known, &stores, &makings.events).unzip();
         if let Some(kept) = &kept {
@@ -233,7 +239,7 @@ impl Generation {
             // Inside of what goes on with a call whose caller has left: it keeps its caller's place.
             .layer(CallerBulkheadLayer::new())
             // Before a place is taken: what is refused for its cost takes none.
-            .option_layer(caps)
+            .option_layer(caps_of_all)
             // One place for a request, however many tiers it tries; its wait counts against the request's time.
             .layer(&bulkhead)
             // What has its place is compared by what its caller gets, whichever tier serves.
@@ -272,6 +278,7 @@ impl Generation {
             stores,
             kept,
             people,
+            checks,
             mirror,
             whole,
             timed,
@@ -346,6 +353,11 @@ impl Generation {
         let mut names = self.parts.iter().map(|part| part.name.clone());
         let primary = names.next().expect("a plan has at least one tier");
         (primary, names.collect())
+    }
+
+    /// What looks at its chain of tiers.
+    pub(super) fn outlook(&self) -> Outlook {
+        self.fallback.outlook()
     }
 
     pub(super) fn circuits(&self) -> impl Iterator<Item = (Arc<str>, CircuitBreakerHandle)> {

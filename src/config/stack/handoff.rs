@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use tokio::{sync::Notify as Wake, task::AbortHandle};
+use tokio::{sync::Notify as Wake, task::AbortHandle, time::Instant};
 
 use super::{
     Makings, Shared, StackHandle,
@@ -13,7 +13,7 @@ use super::{
     stores::{Durable, Opened},
 };
 use crate::{
-    Event, InvalidConfig,
+    CircuitBreakerHandle, Event, InvalidConfig,
     config::{self, Config, Environment, Problem, Provider},
     events::{self, CircuitState},
     handoff::{
@@ -213,13 +213,18 @@ impl PartialEq for People {
     }
 }
 
-/// Whether the circuit of any model lets calls through.
+/// Whether the circuit of any model lets calls through, be it as the probe for which it waits: where nobody calls, a task is that
+/// call.
 fn may_work(shared: &Weak<Shared>) -> bool {
     let Some(shared) = shared.upgrade() else { return false };
     let current = shared.current.load();
     let models: Vec<&str> =
         current.config.tiers.iter().filter(|tier| tier.provider.is_model()).map(|tier| tier.name.as_str()).collect();
-    current.circuits().any(|(name, circuit)| models.contains(&&*name) && circuit.state() != CircuitState::Open)
+    let now = Instant::now();
+    let admits = |circuit: &CircuitBreakerHandle| {
+        circuit.state() != CircuitState::Open || circuit.earliest_probe().is_some_and(|at| at <= now)
+    };
+    current.circuits().any(|(name, circuit)| models.contains(&&*name) && admits(&circuit))
 }
 
 impl StackHandle {

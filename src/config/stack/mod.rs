@@ -14,6 +14,7 @@ mod makings;
 mod mirror;
 mod operate;
 mod part;
+mod recovery;
 #[cfg(feature = "redis")]
 mod replicas;
 mod service;
@@ -45,6 +46,7 @@ use self::{
 pub use self::{
     handle::{Reload, StackHandle, TierInfo},
     handoff::HandingOver,
+    recovery::CheckingRecovery,
 };
 use super::{Budget, Config, ConfigError, Environment, Problem};
 use crate::{

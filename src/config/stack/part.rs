@@ -14,7 +14,8 @@ use crate::{
     BudgetLayer, CircuitBreaker, CircuitBreakerLayer, CommitOnFirstToken, CommitOnFirstTokenLayer, Events,
     InvalidConfig, RetryBudget, RetryWithJitter, Timeout,
     config::{
-        CircuitBreaker as BreakerSettings, Config, OnError, Provider, Share, Span, Tier, TierTimeout, classifier,
+        CircuitBreaker as BreakerSettings, Config, OnError, Provider, RecoveryCheck, Share, Span, Tier, TierTimeout,
+        classifier,
     },
     layers::budget::Budget,
 };
@@ -49,7 +50,8 @@ impl Part {
         before: Option<&Self>,
     ) -> Result<Self, InvalidConfig> {
         // How often the primary is looked at is what its circuit's cooldown is.
-        let check = config.fallback.recovery_check.filter(|_| place == Some(0));
+        let check = config.fallback.recovery_check.as_ref().filter(|_| place == Some(0));
+        let check = check.and_then(RecoveryCheck::every);
         let settings = settings::merged_breaker(tier.circuit_breaker.clone(), check, config.circuit_breaker.clone());
         let on_error = &config.fallback.on_error;
         let known = before.filter(|known| known.plan == plan);
@@ -74,6 +76,10 @@ impl Part {
         let breaker = settings::confirmed(breaker, settings.confirm.as_ref(), asked);
         let (name, on_error) = (tier.name.as_str().into(), on_error.clone());
         Ok(Self { name, plan, leaf, settings, on_error, breaker })
+    }
+
+    pub(super) fn leaf(&self) -> Leaf {
+        self.leaf.clone()
     }
 
     /// Whether its leaf and its circuit are those of an earlier generation.
