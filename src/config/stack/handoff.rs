@@ -220,9 +220,9 @@ fn may_work(shared: &Weak<Shared>) -> bool {
     let current = shared.current.load();
     let models: Vec<&str> =
         current.config.tiers.iter().filter(|tier| tier.provider.is_model()).map(|tier| tier.name.as_str()).collect();
-    let now = Instant::now();
     let admits = |circuit: &CircuitBreakerHandle| {
-        circuit.state() != CircuitState::Open || circuit.earliest_probe().is_some_and(|at| at <= now)
+        // The clock is read after what a circuit says, which is no earlier than its own reading.
+        circuit.state() != CircuitState::Open || circuit.earliest_probe().is_some_and(|at| at <= Instant::now())
     };
     current.circuits().any(|(name, circuit)| models.contains(&&*name) && admits(&circuit))
 }
