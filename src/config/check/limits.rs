@@ -10,6 +10,7 @@ use crate::{
 pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
     findings.some_time("timeout", config.timeout);
     findings.within("retry", |findings| retry(&config.retry, findings));
+    super::validate::check(config.validate, findings);
     findings.within("circuit_breaker", |findings| breaker(&config.circuit_breaker, findings));
     findings.within("features", |findings| {
         for (name, own) in &config.features {
@@ -126,6 +127,7 @@ fn feature(feature: &Feature, config: &Config, findings: &mut Findings<'_, '_>) 
     }
     findings.some_time("timeout", feature.timeout);
     super::cache::feature(feature, config, findings);
+    super::validate::check(feature.validate, findings);
     all_open(feature.all_open, findings);
     let Some(worst) = feature.worst_level else { return };
     if !(1..=5).contains(&worst) {

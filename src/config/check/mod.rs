@@ -11,6 +11,7 @@ mod recovery;
 mod spend;
 mod stores;
 mod tiers;
+mod validate;
 
 use std::collections::HashSet;
 

@@ -7,7 +7,7 @@ use serde::{
 };
 
 use super::{
-    FeatureCache, RecoveryCheck, Share, Span,
+    FeatureCache, RecoveryCheck, Share, Span, Validate,
     either::{Either, short_or_block},
 };
 use crate::{CommitPoint, ErrorKind};
@@ -43,6 +43,8 @@ pub struct Feature {
     /// tier's `hedge` says.
     #[schemars(extend("default" = true))]
     pub hedge: Option<bool>,
+    /// Whether its structured output is held to its schema. Default: as the file's `validate` says.
+    pub validate: Option<Validate>,
     /// Whether its answers are kept, or for how long. Default: as the file's `cache` says.
     #[schemars(extend("default" = "on"))]
     pub cache: Option<FeatureCache>,

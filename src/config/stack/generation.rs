@@ -11,13 +11,14 @@ use super::{
     cache::Kept,
     chain,
     handoff::{People, PeoplePlan},
-    hedge::{Hedges, Tiered},
+    hedge::Hedges,
     leaf::LeafPlan,
     mirror::{CandidatePlan, Mirroring},
     part::{self, Part, RetryBudgets, TierService},
     recovery::Checks,
     settings, spend,
     stores::{Keys, Opened},
+    validate::Validating,
 };
 use crate::{
     BudgetLayer, Bulkhead, BulkheadHandle, Cache, CacheHandle, CircuitBreakerHandle, Context, Fallback, FallbackLayer,
@@ -41,7 +42,7 @@ type Limited = CallerBulkhead<Capped>;
 type Capped = Either<Budget<Places>, Places>;
 type Places = Bulkhead<Either<Mirror<Routed>, Routed>>;
 type Routed = Either<Route<Chain>, Chain>;
-type Chain = Fallback<Tiered>;
+type Chain = Fallback<TierService>;
 
 /// One configuration at work.
 pub(super) struct Generation {
@@ -184,12 +185,14 @@ impl Generation {
         }
         caps.push((None, spend::budget(&config, beside, &prices, &makings.events)?));
         let mut bulkhead = settings::bulkhead(&config)?;
+        let validating = Validating::new(&config)?;
         let services = |caps: &[Caps<'_>]| -> Vec<TierService> {
             let own = |place: usize| caps.get(place).and_then(|(_, caps)| caps.clone());
             let tiers = parts.iter().zip(&config.tiers).zip(&retries).enumerate();
             tiers
                 .map(|(place, ((part, tier), retries))| {
-                    part.service(tier, &config, retries.clone(), own(place), makings)
+                    let service = part.service(tier, &config, retries.clone(), own(place), makings);
+                    validating.around(tier, service)
                 })
                 .collect()
         };

@@ -23,6 +23,7 @@ mod spend;
 mod stores;
 #[cfg(test)]
 mod tests;
+mod validate;
 
 use std::{
     fmt,
@@ -65,7 +66,7 @@ use crate::{
 /// ```text
 /// Observe · Timeout (whole) · [Idempotency] · [Cache] · CallerBulkhead · [Budget] · Bulkhead · [Mirror] · [Route] ·
 ///     Fallback ·
-///     for each tier: [Hedge] · [Budget] · RetryWithJitter · CommitOnFirstToken · CircuitBreaker · Timeout (attempt) · leaf
+///     for each tier: [Hedge] · [Validate] · [Budget] · RetryWithJitter · CommitOnFirstToken · CircuitBreaker · Timeout (attempt) · leaf
 /// ```
 ///
 /// made of the public layers and nothing else; what the file does not say is as those layers have it. All tiers share one

@@ -11,8 +11,8 @@ use super::{
     settings,
 };
 use crate::{
-    BudgetLayer, CircuitBreaker, CircuitBreakerLayer, CommitOnFirstToken, CommitOnFirstTokenLayer, Events,
-    InvalidConfig, RetryBudget, RetryWithJitter, Timeout,
+    BoxLlmService, BudgetLayer, CircuitBreaker, CircuitBreakerLayer, CommitOnFirstToken, CommitOnFirstTokenLayer,
+    Events, InvalidConfig, RetryBudget, RetryWithJitter, Timeout,
     config::{
         CircuitBreaker as BreakerSettings, Config, OnError, Provider, RecoveryCheck, Share, Span, Tier, TierTimeout,
         classifier,
@@ -20,8 +20,10 @@ use crate::{
     layers::budget::Budget,
 };
 
-/// A tier's service, with caps of its own or without.
-pub(super) type TierService = Either<Budget<Attempts>, Attempts>;
+/// A tier's service, or that with more around it: one that has no more takes no more room for it.
+pub(super) type TierService = Either<BoxLlmService, Capped>;
+/// With caps of its own or without.
+type Capped = Either<Budget<Attempts>, Attempts>;
 type Attempts = RetryWithJitter<CommitOnFirstToken<CircuitBreaker<Timeout<Leaf>>>>;
 
 /// What a tier keeps over a reload that does not change it.
@@ -104,7 +106,7 @@ impl Part {
             retry.max_attempts = Some(1);
             limits = limits.or(Some(TierTimeout::Attempt(Span(Duration::MAX))));
         }
-        ServiceBuilder::new()
+        let service = ServiceBuilder::new()
             // What this tier alone may spend: its refusal goes to the next tier at once.
             .option_layer(caps)
             .layer(settings::retry(retry, retries, makings.seed(&tier.name)))
@@ -114,7 +116,8 @@ impl Part {
             .layer(&self.breaker)
             // Inside of the breaker, so that silence counts as a failure.
             .layer(settings::attempt(limits))
-            .service(self.leaf.clone())
+            .service(self.leaf.clone());
+        Either::Right(service)
     }
 }
 

@@ -42,7 +42,7 @@ struct Checked {
 }
 
 /// How long an answer may be: some models refuse to give a single token.
-const TOKENS: u64 = 16;
+const TOKENS: u32 = 16;
 /// How soon a tier is asked again that has answered and whose circuit wants more than one answer.
 const SOON: Duration = Duration::from_secs(1);
 
