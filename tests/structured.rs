@@ -138,7 +138,8 @@ async fn requests_in_wire_form_are_held_to_theirs_in_each_dialect() {
 
 #[tokio::test(start_paused = true)]
 async fn a_fixed_text_of_no_shape_is_no_answer_and_what_people_are_told_is() {
-    let sorry = TIERS.replace("{ name: chatty, provider: simulated }", "{ name: chatty, provider: canned, text: Later. }");
+    let sorry =
+        TIERS.replace("{ name: chatty, provider: simulated }", "{ name: chatty, provider: canned, text: Later. }");
     let world = World::new(&format!("validate: on\n{}", sorry.replace("name: chatty", "name: sorry")), [PROSE, PROSE]);
     assert_eq!(world.ask(capital()).await.unwrap_err().kind(), ErrorKind::InvalidOutput);
     assert_eq!(world.ask(LlmRequest::prompt("And?").feature("free")).await.unwrap().text().await.unwrap(), PROSE);

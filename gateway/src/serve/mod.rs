@@ -26,6 +26,7 @@ mod inbound;
 mod keys;
 mod listener;
 mod lock;
+mod mark;
 mod memory;
 mod observe;
 mod patience;
