@@ -6,8 +6,9 @@ use steadfast::{
     LlmRequest,
     chat::{Chat, Message},
     handoff::{
-        Callback, CallerTask, Claimant, DeliveryKind, DeliveryState, DeskError, NewAnswer, NewTask, Redrivable, Release, Settled,
-        StoredRequest, Task, TaskFilter, TaskId, TaskLimit, TaskLimits, TaskScope, TaskState, TaskStore,
+        Callback, CallerTask, Claimant, DeliveryKind, DeliveryState, DeskError, NewAnswer, NewTask, Redrivable,
+        Release, Settled, StoredRequest, Task, TaskFilter, TaskId, TaskLimit, TaskLimits, TaskScope, TaskState,
+        TaskStore,
     },
 };
 
