@@ -162,7 +162,9 @@ pub enum AllOpen {
     /// The request waits for the earliest probe, at most this long.
     Wait(Span),
     /// The request is queued until a tier works again, at most this long: it asks again at each probe, also after failures
-    /// that opened no circuit. For a feature whose `worst_level` leaves it nothing further down.
+    /// that opened no circuit. For a feature whose `worst_level` leaves it nothing further down. With `stores: { durable }` it becomes a
+    /// task then, and its caller is told that it is queued and under which id: a model is given it as soon as one works, also after
+    /// a restart. Not so where the file has a tier of people and no `handoff: { redrive }`.
     Queue(Span),
 }
 

@@ -15,14 +15,16 @@ use super::{
     leaf::LeafPlan,
     mirror::{CandidatePlan, Mirroring},
     part::{self, Part, RetryBudgets, TierService},
+    queue::Queues,
     recovery::Checks,
     settings, spend,
     stores::{Keys, Opened},
     validate::Validating,
 };
 use crate::{
-    BudgetLayer, Bulkhead, BulkheadHandle, Cache, CacheHandle, CircuitBreakerHandle, Context, Fallback, FallbackLayer,
-    HedgeHandle, Idempotency, IdempotencyHandle, InvalidConfig, LlmRequest, Mirror, Observe, ObserveLayer, Timeout,
+    BoxLlmService, BudgetLayer, Bulkhead, BulkheadHandle, Cache, CacheHandle, CircuitBreakerHandle, Context, Fallback,
+    FallbackLayer, HedgeHandle, Idempotency, IdempotencyHandle, InvalidConfig, LlmRequest, Mirror, Observe,
+    ObserveLayer, Timeout,
     config::{self, Config, ConfigError, Problem, Tier},
     layers::{
         budget::{Budget, BudgetHandle},
@@ -41,7 +43,8 @@ type Keeping = Either<Cache<Limited>, Limited>;
 type Limited = CallerBulkhead<Capped>;
 type Capped = Either<Budget<Places>, Places>;
 type Places = Bulkhead<Either<Mirror<Routed>, Routed>>;
-type Routed = Either<Route<Chain>, Chain>;
+/// One that simply goes along the tiers takes no more room for what else there may be.
+type Routed = Either<Either<BoxLlmService, Route<Chain>>, Chain>;
 type Chain = Fallback<TierService>;
 
 /// One configuration at work.
@@ -127,7 +130,7 @@ impl Plan {
             problems.extend(news);
             None
         });
-        let people = PeoplePlan::new(&config, &environment, &mut problems);
+        let people = PeoplePlan::new(&config, makings, &environment, &mut problems);
         #[cfg(feature = "alerts")]
         let alerts = Arc::new(AlertPlan::new(&config.alerts, makings, &environment, &mut problems));
         if !problems.is_empty() {
@@ -234,6 +237,17 @@ impl Generation {
         if let Some(kept) = &kept {
             kept.settle();
         }
+        let chain = ServiceBuilder::new()
+            // Around the tiers, which serve when a cheaper chain cannot.
+            .option_layer(routes)
+            .layer(&fallback)
+            .service(primary);
+        // Around all of them: what none has answered in its time.
+        let chain = match (Queues::new(&config, people.as_ref()), chain) {
+            (Some(queues), chain) => Either::Left(Either::Left(queues.around(chain))),
+            (None, Either::Left(routed)) => Either::Left(Either::Right(routed)),
+            (None, Either::Right(chain)) => Either::Right(chain),
+        };
         let inner = ServiceBuilder::new()
             // Outside of all that costs something: a repeat is answered from what is there.
             .option_layer(keys)
@@ -247,10 +261,7 @@ impl Generation {
             .layer(&bulkhead)
             // What has its place is compared by what its caller gets, whichever tier serves.
             .option_layer(mirror.as_ref().map(|mirror| mirror.layer.clone()))
-            // Around the tiers, which serve when a cheaper chain cannot.
-            .option_layer(routes)
-            .layer(&fallback)
-            .service(primary);
+            .service(chain);
         // Outermost, so that what is told is what the caller saw.
         let observe = ObserveLayer::new(makings.events.clone()).prices(prices.clone());
         let whole = |limit| observe.layer(settings::total(limit).layer(inner.clone()));

@@ -36,10 +36,23 @@ impl fmt::Debug for PeoplePlan {
 }
 
 impl PeoplePlan {
-    /// `None` where no tier hands anything to them. What cannot be is added to the problems.
-    pub(super) fn new(config: &Config, environment: &Environment, problems: &mut Vec<Problem>) -> Option<Self> {
-        config.tiers.iter().find(|tier| tier.provider == Provider::Handoff)?;
-        let said = config.handoff.clone().unwrap_or_default();
+    /// `None` where no tier hands anything to them, and nothing is queued where tasks are. What cannot be is added to the problems.
+    pub(super) fn new(
+        config: &Config,
+        makings: &Makings,
+        environment: &Environment,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Self> {
+        let hands_over = config.tiers.iter().any(|tier| tier.provider == Provider::Handoff);
+        let queues = config.queues() && (config.stores.durable.is_some() || makings.tasks.is_some());
+        if !hands_over && !queues {
+            return None;
+        }
+        let mut said = config.handoff.clone().unwrap_or_default();
+        if queues {
+            // Nobody else answers what is queued.
+            said.redrive.get_or_insert_default();
+        }
         let secret = said.callbacks.as_ref().and_then(|callbacks| {
             let name = callbacks.secret.name();
             let value = environment.secret(name);
@@ -164,6 +177,11 @@ impl People {
             leaf = leaf.pending_text(text);
         }
         leaf
+    }
+
+    /// Where requests are written down that were queued in vain, which is told with this.
+    pub(super) fn queue(&self, text: &str) -> Handoff {
+        Handoff::new(&self.desk).pending_text(text)
     }
 
     fn begin(&self, shared: &Arc<Shared>) -> (Delivering, Redriving) {

@@ -14,6 +14,7 @@ mod makings;
 mod mirror;
 mod operate;
 mod part;
+mod queue;
 mod recovery;
 #[cfg(feature = "redis")]
 mod replicas;
