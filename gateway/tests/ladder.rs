@@ -37,6 +37,11 @@ struct Ladder {
 impl Ladder {
     /// Whose circuits look again after this long.
     fn start(cooldown: &str) -> Self {
+        Self::with(cooldown, "")
+    }
+
+    /// With this beside the rest of its file.
+    fn with(cooldown: &str, more: &str) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let servers = ["full", "reduced", "basic"].map(|name| {
             let provider = Simulated::new(name).reply(name).latency(Duration::from_millis(1)).pace(Duration::ZERO);
@@ -59,6 +64,7 @@ features:
   summary: {{ worst_level: 3 }}
 retry: {{ max_attempts: 1 }}
 circuit_breaker: {{ consecutive_failures: 1, cooldown: {cooldown} }}
+{more}
 "
         );
         let gateway = Serve::with(&config)
@@ -180,6 +186,26 @@ fn an_outage_walks_the_ladder_down_and_recovery_up_again() {
     for (queued, path) in queued.into_iter().zip([MESSAGES, CHAT]) {
         assert_is(&answer(queued), "full", 1, &[], path == MESSAGES);
     }
+}
+
+#[test]
+fn a_quiet_gateway_is_green_again_after_an_outage_without_a_request() {
+    let ladder = Ladder::with("1s", "fallback: { recovery_check: { every: 1s, active: true } }");
+    let status = || ladder.gateway.ask("GET /status", "", "").json();
+    ladder.model(1).fail(Fault::Overloaded);
+    ladder.until(MESSAGES, "reduced");
+    within(PATIENCE, "no fallback", || status()["state"] != "primary");
+    let others = [2, 3].map(|level| ladder.model(level).stats().calls);
+    ladder.model(1).heal();
+    // Nobody asks anything from here on.
+    within(PATIENCE, "it is not green", || {
+        let status = status();
+        let closed = status["tiers"].as_array().unwrap().iter().all(|tier| tier["circuit"] == "closed");
+        closed && status["state"] == "primary" && status["timeOnFallback"]["currentSeconds"] == 0.0
+    });
+    assert_eq!([2, 3].map(|level| ladder.model(level).stats().calls), others);
+    // And the model takes the small request for what it is: an answer of its own.
+    assert_is(&ladder.ask(MESSAGES, "review", false), "full", 1, &[], true);
 }
 
 #[test]

@@ -86,7 +86,7 @@ pub use self::{
     keys::{MissingKey, Server},
     load::{Format, Loader},
     schema::*,
-    stack::{HandingOver, Reload, Stack, StackBuilder, StackHandle, TierInfo},
+    stack::{CheckingRecovery, HandingOver, Reload, Stack, StackBuilder, StackHandle, TierInfo},
     watch::Watching,
 };
 

@@ -21,6 +21,7 @@ use crate::{Attempt, ErrorKind, layers::mirror::Comparison};
 /// | `model_switched` | WARN | `from`, `to` (tiers), `from_model`, `to_model`, `reason` |
 /// | `model_recovered` | INFO | `from`, `to`, `from_model`, `to_model`, `reason` (`recovered`), `after_seconds` |
 /// | `circuit_changed` | WARN if it opens, else INFO | `circuit`, `from`, `to`, `reason` |
+/// | `recovery_checked` | INFO | `tier`, `works`, `reason`, `took_ms` |
 /// | `hedged` | DEBUG | `tier`, `to`, `won`, `after_ms` |
 /// | `all_tiers_failed` | ERROR, one line in [`AT_MOST_EVERY`](Self::AT_MOST_EVERY) | `feature`, `reason`, `unsaid` (how many had no line since the last) |
 /// | `budget_reached` | WARN | `cap`, `key`, `percent`, `spent_usd`, `reserved_usd`, `limit_usd`, `resets_in_seconds` |
@@ -267,6 +268,14 @@ impl Subscriber for Logs {
                 from = from.name(),
                 to = to.name(),
                 reason = reason.to_string(),
+            ),
+            Event::RecoveryChecked { tier, failure, took, .. } => line!(
+                Level::INFO,
+                event = "recovery_checked",
+                tier = &**tier,
+                works = failure.is_none(),
+                reason = failure.map(|kind| kind.name()),
+                took_ms = milliseconds(*took),
             ),
             Event::LateResult { circuit, failure, .. } => {
                 line!(

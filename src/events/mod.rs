@@ -94,6 +94,18 @@ pub enum Event {
         /// When.
         at: Instant,
     },
+    /// A tier that failed was asked whether it works again, without a request: told by what
+    /// `StackHandle::check_recovery` starts (feature `config`).
+    RecoveryChecked {
+        /// The tier.
+        tier: Arc<str>,
+        /// The kind of its failure; `None` for an answer.
+        failure: Option<ErrorKind>,
+        /// How long that took.
+        took: Duration,
+        /// When.
+        at: Instant,
+    },
     /// A call has ended that began before its circuit's last change of state, so that its outcome changed nothing.
     LateResult {
         /// The circuit's name.

@@ -132,6 +132,7 @@ impl Entry {
             requires_human: new.requires_human,
             reason: new.reason.clone(),
             attempts: new.attempts.clone(),
+            caller: new.caller.clone(),
             request: new.request.clone(),
             claim: head.claim_at(now),
             answer: self.answer.clone(),

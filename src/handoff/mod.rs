@@ -21,6 +21,7 @@
 //! of them.
 
 mod callbacks;
+mod caller;
 mod deliver;
 mod delivery;
 mod desk;
@@ -42,6 +43,7 @@ mod tried;
 
 pub use self::{
     callbacks::{CallbackUrl, Callbacks},
+    caller::CallerTask,
     deliver::{Deliveries, Delivering},
     delivery::{Delivery, DeliveryKind, DeliveryState},
     desk::{Answered, Desk},

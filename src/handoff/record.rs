@@ -48,7 +48,7 @@ pub(crate) const HEAD: &str = "id, created_at, expires_at, claim_kind, claim_nam
 /// Those of a [`TaskSummary`] besides.
 pub(crate) const SUMMARY: &str = "feature, session, tenant, reason, preview";
 /// Those of a [`Task`] besides.
-pub(crate) const WHOLE: &str = "requires_human, request, attempts, answer";
+pub(crate) const WHOLE: &str = "requires_human, request, attempts, caller, answer";
 /// Those of a [`Delivery`].
 pub(crate) const DELIVERY: &str = "id, task, kind, url, state, attempts, next_at, problem";
 
@@ -109,6 +109,7 @@ pub(crate) fn task(row: &impl Columns, now: u64, deliveries: Vec<Delivery>) -> R
         requires_human: row.number("requires_human")?.ok_or(Damaged("requires_human"))? != 0,
         reason,
         attempts: json("attempts", &row.needed("attempts")?)?,
+        caller: row.text("caller")?.map(|text| json("caller", &text)).transpose()?,
         request: json("request", &row.needed("request")?)?,
         claim,
         answer,

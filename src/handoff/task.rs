@@ -2,7 +2,7 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Delivery, StoredRequest, TaskId, TaskLimits, TriedBefore};
+use super::{CallerTask, Delivery, StoredRequest, TaskId, TaskLimits, TriedBefore};
 use crate::chat::Message;
 
 /// How long a preview of what was asked is at most, in characters.
@@ -35,6 +35,9 @@ pub struct Task {
     pub reason: String,
     /// What was tried before.
     pub attempts: Vec<TriedBefore>,
+    /// What its caller says of it.
+    #[serde(default)]
+    pub caller: Option<CallerTask>,
     /// What was asked.
     pub request: StoredRequest,
     /// Who is at it.
@@ -60,6 +63,7 @@ impl Task {
             answered_at: answer.map(|answer| answer.at),
             feature: self.feature.clone(),
             session: self.session.clone(),
+            caller: self.caller.clone(),
             created_at: self.created_at,
             expires_at: self.expires_at,
         }
@@ -110,6 +114,9 @@ pub struct TaskResult {
     pub feature: Option<String>,
     /// The session that the request belongs to.
     pub session: Option<String>,
+    /// What its caller said of it.
+    #[serde(default)]
+    pub caller: Option<CallerTask>,
     /// When the task was written down, in Unix milliseconds.
     pub created_at: u64,
     /// Until when it may be answered, in Unix milliseconds.
@@ -335,6 +342,8 @@ pub struct NewTask {
     pub reason: String,
     /// What was tried before.
     pub attempts: Vec<TriedBefore>,
+    /// What its caller says of it.
+    pub caller: Option<CallerTask>,
     /// What is asked.
     pub request: StoredRequest,
     /// By what a repeat of the same request is known: it gets this task's id, and no task of its own.
@@ -359,6 +368,7 @@ impl NewTask {
             requires_human: false,
             reason: "order".to_owned(),
             attempts: Vec::new(),
+            caller: None,
             request,
             same_as: None,
             notify: false,

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use steadfast::config::{
-    CircuitBreaker, Config, Cooldown, Environment, Format, Growth, Loader, OnError, Provider, Share, Span, Stream,
-    StreamBreak, Tier, TierTimeout,
+    CircuitBreaker, Config, Cooldown, Environment, Fallback, Format, Growth, Loader, OnError, Provider, RecoveryCheck,
+    RecoverySettings, Share, Span, Stream, StreamBreak, Tier, TierTimeout,
 };
 
 use crate::{folder, load};
@@ -17,6 +17,10 @@ fn tiers(config: &Config) -> Vec<(&str, Provider, &str)> {
 
 fn statuses(codes: &[u16], timeout: OnError) -> Vec<OnError> {
     codes.iter().copied().map(OnError::Status).chain([timeout]).collect()
+}
+
+fn active(every: Option<Span>) -> RecoveryCheck {
+    RecoveryCheck::Settings(RecoverySettings { every, active: true, probe_with: None })
 }
 
 #[test]
@@ -43,7 +47,7 @@ fn a_settings_json_becomes_what_its_words_say() {
     assert_eq!(config.circuit_breaker.consecutive_failures, None);
     let minute = Span(Duration::from_secs(60));
     assert_eq!(config.circuit_breaker.cooldown, Some(Cooldown::Fixed(minute)));
-    assert_eq!(config.fallback.recovery_check, Some(minute));
+    assert_eq!(config.fallback.recovery_check, Some(active(Some(minute))));
     // Three attempts of 30 s and two waits of up to 30 s, four times.
     assert_eq!(config.timeout, Some(Span(Duration::from_secs(600))));
     let keys: Vec<&str> = config.tiers.iter().flat_map(|tier| tier.key_variables()).collect();
@@ -57,7 +61,8 @@ fn what_a_settings_json_leaves_out_has_its_default() {
     assert_eq!(tiers(&config), [("gpt-4o", Provider::OpenAi, "gpt-4o")]);
     let circuit_breaker = CircuitBreaker { second_opinion_after: Some(0), ..CircuitBreaker::default() };
     let stream = Stream { on_break: Some(StreamBreak::Restart), ..Stream::default() };
-    let same = Config { tiers: config.tiers.clone(), circuit_breaker, stream, ..Config::default() };
+    let fallback = Fallback { recovery_check: Some(active(None)), ..Fallback::default() };
+    let same = Config { tiers: config.tiers.clone(), circuit_breaker, stream, fallback, ..Config::default() };
     assert_eq!(config, same);
     assert!(config.tiers[0].last_resort);
 

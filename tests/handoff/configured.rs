@@ -11,9 +11,14 @@ use http_body_util::{BodyExt, Full};
 use steadfast::{
     Event, LlmRequest, Stack, StackHandle,
     config::{Config, Environment, Format, Provider},
+    events::CircuitState,
     handoff::{MemoryTasks, TaskFilter, TaskId, TaskState, WebhookSecret},
+    providers::simulated::{Fault, Simulated},
 };
-use tokio::time::{Instant, sleep};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 use tower::{BoxError, ServiceExt, service_fn};
 
 use crate::SECRET;
@@ -127,6 +132,47 @@ async fn a_task_is_redriven_when_the_circuit_closes() {
     assert!(response.text().await.unwrap().contains("simulated answer"));
     let list = handle.desk().unwrap().list(TaskFilter::new()).await.unwrap();
     assert_eq!(list.len(), 1, "the redrive was no task of its own");
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_a_quiet_stack_tasks_are_redriven_once_the_cooldown_is_over() {
+    let file = "
+timeout: 600s
+retry: { max_attempts: 1 }
+tiers:
+  - { name: sonnet, provider: simulated }
+  - { name: people, provider: handoff }
+handoff: { wait: 5m, redrive: { per_second: 2 } }
+";
+    for check in ["", "fallback: { recovery_check: { every: 60s, active: true } }"] {
+        let sonnet = Simulated::new("sonnet").reply("You may.");
+        let model = sonnet.handle();
+        let builder = Stack::builder().tasks(MemoryTasks::new()).leaf("sonnet", sonnet).seed(7);
+        let stack = builder.build(config(&format!("{file}{check}"))).unwrap();
+        let handle = stack.handle();
+        let (_at_work, _checking) = (handle.hand_over(), handle.check_recovery());
+        model.fail(Fault::Unavailable);
+        let mut asked = JoinSet::new();
+        for _ in 0..6 {
+            let ask = stack.service().oneshot(LlmRequest::prompt("May I?"));
+            asked.spawn(async move { ask.await.unwrap().text().await.unwrap() });
+            sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(handle.circuits()["sonnet"].state(), CircuitState::Open);
+        // While it is down tasks wait, and few calls are made.
+        sleep(Duration::from_secs(100)).await;
+        let calls = model.stats().calls;
+        assert!((6..=10).contains(&calls), "{calls}");
+        assert_eq!(handle.desk().unwrap().stats().await.unwrap().answered, 0);
+
+        // Nobody asks anything from here on.
+        model.heal();
+        sleep(Duration::from_secs(60 + 60)).await;
+        let stats = handle.desk().unwrap().stats().await.unwrap();
+        assert_eq!((stats.answered, asked.len()), (6, 6), "{stats:?}");
+        assert_eq!(handle.circuits()["sonnet"].state(), CircuitState::Closed);
+        assert!(asked.join_all().await.iter().all(|answer| answer == "You may."));
+    }
 }
 
 #[tokio::test(start_paused = true)]

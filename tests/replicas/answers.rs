@@ -9,7 +9,7 @@ use std::{
 };
 
 use steadfast::{
-    BoxLlmService, CacheHandle, CacheLayer, CachedWhy, LlmError, LlmRequest, LlmResponse, provider_fn,
+    BoxLlmService, CacheHandle, CacheLayer, CachedWhy, ErrorKind, LlmError, LlmRequest, LlmResponse, provider_fn,
     store::redis::Redis,
 };
 use tokio::time::sleep;
@@ -129,4 +129,93 @@ async fn while_redis_is_away_each_call_is_made() {
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     server.begin().await;
     replica.asks_until("chat", "hello", true).await;
+}
+
+/// Replicas with a cache each over one Redis, before a provider that takes its time, and what it is asked.
+struct Fleet {
+    replicas: Vec<BoxLlmService>,
+    calls: Arc<AtomicUsize>,
+}
+
+const SLOWLY: Duration = Duration::from_millis(400);
+
+impl Fleet {
+    fn over(redis: &Redis, fails: bool) -> Self {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let provider = {
+            let calls = calls.clone();
+            provider_fn(move |request: LlmRequest| {
+                let call = calls.fetch_add(1, Relaxed);
+                async move {
+                    sleep(SLOWLY).await;
+                    match (fails, request.is_stream()) {
+                        (true, _) => Err(LlmError::new(ErrorKind::Overloaded, "no capacity")),
+                        (_, true) => Ok(LlmResponse::new(steadfast::LlmBody::from_text(format!("answer {call}")))),
+                        (_, false) => Ok(LlmResponse::from_text(format!("answer {call}"))),
+                    }
+                }
+            })
+        };
+        let replica =
+            |_| BoxLlmService::new(CacheLayer::over(&CacheHandle::over(redis.clone())).layer(provider.clone()));
+        Self { replicas: (0..3).map(replica).collect(), calls }
+    }
+
+    /// Each replica is asked the same so often, all at once.
+    async fn asks(&self, request: &LlmRequest, times: usize) -> Vec<Result<String, ErrorKind>> {
+        let asks = self.replicas.iter().flat_map(|replica| (0..times).map(|_| replica.clone()));
+        let mut asked: Vec<_> = Vec::new();
+        for replica in asks {
+            let request = request.clone();
+            asked.push(tokio::spawn(async move {
+                let answer = replica.oneshot(request).await.map_err(|error| error.kind())?;
+                answer.text().await.map_err(|error| error.kind())
+            }));
+        }
+        let mut answers = Vec::new();
+        for asked in asked {
+            answers.push(asked.await.unwrap());
+        }
+        answers
+    }
+}
+
+#[tokio::test]
+async fn of_replicas_that_are_asked_the_same_at_once_one_calls() {
+    let Some(redis) = server::shared("flights") else { return };
+    let fleet = Fleet::over(&redis, false);
+    for round in 0..3 {
+        let answers = fleet.asks(&LlmRequest::prompt(format!("question {round}")), 4).await;
+        assert!(answers.iter().all(|answer| *answer == Ok(format!("answer {round}"))), "{answers:?}");
+        assert_eq!(fleet.calls.load(Relaxed), round + 1);
+    }
+    // A stream is each replica's own: who reads it slowly holds up nobody elsewhere.
+    fleet.asks(&LlmRequest::prompt("a stream").stream(true), 2).await;
+    assert_eq!(fleet.calls.load(Relaxed), 3 + 3);
+}
+
+#[tokio::test]
+async fn replicas_do_not_wait_for_one_anothers_failures() {
+    let Some(redis) = server::shared("failed-flights") else { return };
+    let fleet = Fleet::over(&redis, true);
+    let answers = fleet.asks(&LlmRequest::prompt("hello"), 2).await;
+    assert!(answers.iter().all(|answer| *answer == Err(ErrorKind::Overloaded)), "{answers:?}");
+    assert_eq!(fleet.calls.load(Relaxed), 3, "one for each replica");
+}
+
+#[tokio::test]
+async fn a_replica_whose_caller_leaves_hands_the_call_on_to_another() {
+    let Some(redis) = server::shared("left-flights") else { return };
+    let fleet = Fleet::over(&redis, false);
+    let leaves = tokio::spawn(fleet.replicas[0].clone().oneshot(LlmRequest::prompt("hello")));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while fleet.calls.load(Relaxed) == 0 {
+        assert!(Instant::now() < deadline);
+        sleep(Duration::from_millis(5)).await;
+    }
+    let waits = tokio::spawn(fleet.replicas[1].clone().oneshot(LlmRequest::prompt("hello")));
+    sleep(SLOWLY / 4).await;
+    leaves.abort();
+    let answer = waits.await.unwrap().unwrap();
+    assert_eq!((answer.text().await.unwrap().as_str(), fleet.calls.load(Relaxed)), ("answer 1", 2));
 }

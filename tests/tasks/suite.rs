@@ -6,8 +6,9 @@ use steadfast::{
     LlmRequest,
     chat::{Chat, Message},
     handoff::{
-        Callback, Claimant, DeliveryKind, DeliveryState, DeskError, NewAnswer, NewTask, Redrivable, Release, Settled,
-        StoredRequest, Task, TaskFilter, TaskId, TaskLimit, TaskLimits, TaskScope, TaskState, TaskStore,
+        Callback, CallerTask, Claimant, DeliveryKind, DeliveryState, DeskError, NewAnswer, NewTask, Redrivable,
+        Release, Settled, StoredRequest, Task, TaskFilter, TaskId, TaskLimit, TaskLimits, TaskScope, TaskState,
+        TaskStore,
     },
 };
 
@@ -62,11 +63,13 @@ pub(crate) async fn it_is_there_as_it_was_written(store: Store) {
     let mut new = NewTask::new(TaskId::new().unwrap(), StoredRequest::of(&LlmRequest::from(chat)).unwrap());
     (new.feature, new.session, new.tenant) = (Some("chat".into()), Some("s-1".into()), Some("ada".into()));
     (new.ttl, new.requires_human, new.reason) = (HOUR, true, "requires_human".into());
+    new.caller = Some(CallerTask::new().id("ticket-17").context(serde_json::json!({"order": "n\u{0}\u{e9}"})));
     let id = store.insert(new.clone()).await.unwrap();
     assert_eq!(id, new.id);
     let task = store.get(id).await.unwrap();
     let Task { state, feature, session, tenant, created_at, expires_at, requires_human, .. } = task;
     assert_eq!((task.id, state, task.request), (id, TaskState::Waiting, new.request));
+    assert_eq!((task.caller.is_some(), task.caller), (true, new.caller));
     assert_eq!((feature.as_deref(), session.as_deref(), tenant.as_deref()), (Some("chat"), Some("s-1"), Some("ada")));
     assert_eq!((expires_at - created_at, requires_human, task.reason.as_str()), (3_600_000, true, "requires_human"));
     assert!(task.claim.is_none() && task.answer.is_none() && task.deliveries.is_empty() && task.attempts.is_empty());

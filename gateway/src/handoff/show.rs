@@ -81,6 +81,14 @@ pub(super) fn whole(shown: &Shown<'_>) -> String {
             let _ = writeln!(text, "{what}: {}", on_a_line(name));
         }
     }
+    if let Some(caller) = &task.caller {
+        if let Some(id) = &caller.id {
+            let _ = writeln!(text, "its caller's name for it: {}", on_a_line(id));
+        }
+        if let Some(context) = &caller.context {
+            let _ = writeln!(text, "belongs to: {}", on_a_line(&context.to_string()));
+        }
+    }
     let _ = writeln!(text, "why: {}", on_a_line(&task.reason));
     let _ = writeln!(text, "since {}, until {}", date(task.created_at), date(task.expires_at));
     if let Some(claim) = &task.claim {

@@ -7,8 +7,10 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
+use serde_json::{Map, Value};
 use steadfast::{
-    CommitPoint, Dialect, ErrorKind, InvalidConfig, LlmError, LlmRequest, Wire, handoff::CallbackUrl,
+    CommitPoint, Dialect, ErrorKind, InvalidConfig, LlmError, LlmRequest, Wire,
+    handoff::{CallbackUrl, CallerTask},
     layers::cache::CacheControl,
 };
 use tokio::time::{Instant, sleep_until};
@@ -110,12 +112,17 @@ struct People {
     required: Option<HeaderValue>,
     /// Who is to be told when one has answered.
     callback: Option<HeaderValue>,
+    /// The caller's own name for the task, and what it belongs to.
+    reference: Option<HeaderValue>,
+    context: Option<HeaderValue>,
 }
 
 impl People {
     fn of(headers: &HeaderMap) -> Option<Box<Self>> {
-        let (required, callback) = (headers.get(REQUIRES_HUMAN).cloned(), headers.get(CALLBACK_URL).cloned());
-        (required.is_some() || callback.is_some()).then(|| Box::new(Self { required, callback }))
+        let names = [REQUIRES_HUMAN, CALLBACK_URL, TASK_REFERENCE, TASK_CONTEXT];
+        let [required, callback, reference, context] = names.map(|name| headers.get(name).cloned());
+        let said = [&required, &callback, &reference, &context].into_iter().any(Option::is_some);
+        said.then(|| Box::new(Self { required, callback, reference, context }))
     }
 
     /// # Errors
@@ -134,7 +141,21 @@ impl People {
             let problem = || wrong(format!("{CALLBACK_URL}: an https:// address of at most {LONGEST_URL} bytes"));
             request = request.extension(CallbackUrl::new(url.ok_or_else(problem)?));
         }
-        Ok(request)
+        let mut caller = CallerTask::new();
+        if let Some(reference) = &self.reference {
+            let reference = reference.to_str().ok().map(str::trim);
+            let reference = reference.filter(|reference| !reference.is_empty() && reference.len() <= LONGEST);
+            let problem = || wrong(format!("{TASK_REFERENCE}: a name of at most {LONGEST} bytes"));
+            caller = caller.id(reference.ok_or_else(problem)?);
+        }
+        if let Some(context) = &self.context {
+            // Never with what stands there.
+            let context = Some(context.as_bytes()).filter(|context| context.len() <= LONGEST_CONTEXT);
+            let context = context.and_then(|context| serde_json::from_slice::<Map<String, Value>>(context).ok());
+            let problem = || wrong(format!("{TASK_CONTEXT}: a JSON object of at most {LONGEST_CONTEXT} bytes"));
+            caller = caller.context(context.ok_or_else(problem)?);
+        }
+        Ok(if self.reference.is_some() || self.context.is_some() { request.extension(caller) } else { request })
     }
 }
 
@@ -169,6 +190,13 @@ const REQUIRES_HUMAN: &str = "x-steadfast-requires-human";
 const CALLBACK_URL: &str = "x-steadfast-callback-url";
 /// The longest address, in bytes.
 const LONGEST_URL: usize = 2048;
+
+/// The caller's own name for the task, should the request come to people.
+const TASK_REFERENCE: &str = "x-steadfast-task-reference";
+/// What it belongs to, as a JSON object.
+const TASK_CONTEXT: &str = "x-steadfast-task-context";
+/// The longest context, in bytes.
+const LONGEST_CONTEXT: usize = 4096;
 
 /// The longest name, session or key that is taken over, in bytes: it is kept in memory, and shown.
 const LONGEST: usize = 256;

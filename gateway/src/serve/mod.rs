@@ -27,6 +27,7 @@ mod itself;
 mod keys;
 mod listener;
 mod lock;
+mod mark;
 mod memory;
 mod observe;
 mod patience;
@@ -180,6 +181,8 @@ impl Serve {
         let observing = Observing::begin(&handle, &self.observe)?;
         // Notifications, callbacks and redrives, until the server has stopped.
         let _handing_over = handle.hand_over();
+        // And tiers that failed are asked whether they work again, also while nobody calls.
+        let _checking_recovery = handle.check_recovery();
         // Until then, too: what is over goes from the stores when nobody asks for anything.
         let mut sweeping = JoinSet::new();
         sweeping.spawn(sweep(handle.clone()));

@@ -16,7 +16,6 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
 use steadfast::{
     BoxLlmService, Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse,
     chat::Usage,
@@ -30,6 +29,7 @@ use super::{
     events::SentByHand,
     inbound::{self, Asked, Unread},
     keys::{self, Denied, Key},
+    mark::{mark, marked},
     record::{Entry, Outcome, REQUEST_ID},
     refusal::{self, refuse},
     settings::Settings,
@@ -115,7 +115,7 @@ pub(crate) fn answer<'a>(
         };
         match answered {
             Ok(response) => match caller.own(&response) {
-                Some(body) => passed(&caller, &entry, &response, body),
+                Some(body) => passed(&caller, &entry, &response, body, settings.mark),
                 None => Box::pin(translated(caller, entry, response)).await,
             },
             Err(error) => refused(&entry, caller.explain, &error, dialect),
@@ -151,7 +151,7 @@ async fn begin(
         () = sleep(settings.first_sign) => None,
         () = cut.cancelled() => Some(Err(stopping())),
     };
-    let keep = Keep { dialect: caller.dialect, silence: settings.keep_alive, cut };
+    let keep = Keep { dialect: caller.dialect, silence: settings.keep_alive, marks: settings.mark, cut };
     match begun {
         Some(Ok(begun)) => streamed(&caller, entry, begun, &keep),
         Some(Err(error)) => refused(&entry, caller.explain, &error, caller.dialect),
@@ -205,9 +205,13 @@ impl Caller {
     }
 }
 
-/// A whole answer as the provider sent it.
-fn passed(caller: &Caller, entry: &Entry, response: &LlmResponse, body: Bytes) -> Response<Body> {
+/// A whole answer as the provider sent it, but for its mark where that is wanted.
+fn passed(caller: &Caller, entry: &Entry, response: &LlmResponse, body: Bytes, marks: bool) -> Response<Body> {
     entry.served(response);
+    let body = match mark(response).filter(|_| marks) {
+        Some(mark) => marked(&body, &mark),
+        None => body,
+    };
     let mut head = HeaderMap::with_capacity(HEADERS);
     pass(response.headers(), &mut head);
     whole(caller, entry, head, body, response.usage())
@@ -242,26 +246,6 @@ fn whole(caller: &Caller, entry: &Entry, mut head: HeaderMap, body: Bytes, usage
     let mut answer = Response::new(Body::from(body));
     *answer.headers_mut() = head;
     answer
-}
-
-/// What an answer says of itself beside its text: that it is less than what was asked for, and the task that stands for it where
-/// it was handed to people.
-fn mark(response: &LlmResponse) -> Option<Value> {
-    let mut mark = Map::new();
-    if let Some(degraded) = response.degraded() {
-        mark.insert("degraded".to_owned(), json!(degraded));
-    }
-    if let Some(task) = response.task_id() {
-        mark.insert("task_id".to_owned(), task.into());
-    }
-    (!mark.is_empty()).then_some(Value::Object(mark))
-}
-
-/// An answer that was put together here, with its mark. Both protocols' clients pass over fields that they do not know. The
-/// bytes of a provider's own answer are left alone: there, headers say it.
-fn marked(answer: &Bytes, mark: &Value) -> Bytes {
-    let Some(fields) = answer.strip_suffix(b"}") else { return answer.clone() };
-    [fields, br#","steadfast":"#, mark.to_string().as_bytes(), b"}"].concat().into()
 }
 
 /// How many headers an answer has without making room for more.

@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) keep_alive: Duration,
     /// How long streams may go on once the server has been asked to stop.
     pub(crate) grace: Duration,
+    /// Whether a provider's own answers are marked too where they are degraded.
+    pub(crate) mark: bool,
     /// How many decision records are kept.
     pub(crate) records: usize,
     /// The memory that all callers together may take, in bytes; [`memory`] says how it is divided.
@@ -57,6 +59,7 @@ impl Default for Settings {
             first_sign: Duration::from_secs(10),
             keep_alive: Duration::from_secs(10),
             grace: Duration::from_secs(30),
+            mark: false,
             records: 1024,
             memory: 1 << 30,
             limits: WireLimits::default(),
@@ -83,6 +86,7 @@ impl Settings {
             first_sign: time(said.first_sign, default.first_sign),
             keep_alive: time(said.keep_alive, default.keep_alive),
             grace: grace.unwrap_or_else(|| time(said.grace, default.grace)),
+            mark: said.mark_degraded.unwrap_or(default.mark),
             records: count(said.records, default.records),
             memory: said.memory.map_or_else(|| memory::default(body as u64, config.kept_bytes()), |size| size.0),
             limits: said.limits.wire(),

@@ -8,6 +8,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, SizeHint};
 use pin_project::pin_project;
+use serde_json::Value;
 use steadfast::{
     Dialect, ErrorKind, Frame, LlmBody, LlmError, LlmResponse, Progress, StreamEvent, translate::StreamEncoder,
 };
@@ -15,6 +16,7 @@ use tokio::time::{Duration, Instant, Sleep, sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{
+    mark::{mark, marked_events},
     record::{Entry, Outcome},
     refusal,
 };
@@ -39,6 +41,9 @@ pub(crate) struct Events {
     encoder: StreamEncoder,
     entry: Entry,
     gathered: Gathered,
+    /// What the first event is to say beside its own, as long as none has gone out.
+    mark: Option<Box<Value>>,
+    marks: bool,
     /// Whether something went out that a reader would take for a part of the answer.
     said: bool,
     keep_alive: Duration,
@@ -64,8 +69,9 @@ enum State {
 impl Events {
     /// The events of an answer that has begun.
     pub(crate) fn reading(begun: Begun, encoder: StreamEncoder, entry: Entry, more: &Keep<'_>) -> Self {
+        let mark = mark(&begun.response).filter(|_| more.marks).map(Box::new);
         let state = State::Reading { first: Some(begun.first), body: begun.response.into_body() };
-        Self::new(state, encoder, entry, more)
+        Self { mark, ..Self::new(state, encoder, entry, more) }
     }
 
     /// The events of an answer that is still waited for. The first sign of life comes at once.
@@ -83,6 +89,8 @@ impl Events {
             encoder,
             entry,
             gathered: Gathered::default(),
+            mark: None,
+            marks: more.marks,
             said: false,
             keep_alive: more.silence,
             heard: Instant::now(),
@@ -158,6 +166,8 @@ pub(crate) struct Keep<'a> {
     pub(crate) dialect: Dialect,
     /// How long it may be silent.
     pub(crate) silence: Duration,
+    /// Whether its first event says where it is degraded.
+    pub(crate) marks: bool,
     /// Ends it.
     pub(crate) cut: &'a CancellationToken,
 }
@@ -183,6 +193,7 @@ impl Body for Events {
                     Poll::Ready(Err(error)) => Poll::Ready(Err((Outcome::Failed, error))),
                     Poll::Ready(Ok(begun)) => {
                         this.entry.served(&begun.response);
+                        *this.mark = mark(&begun.response).filter(|_| *this.marks).map(Box::new);
                         *this.state = State::Reading { first: Some(begun.first), body: begun.response.into_body() };
                         continue;
                     }
@@ -201,7 +212,12 @@ impl Body for Events {
                     continue;
                 }
                 Poll::Ready(Ok(Some(frame))) => {
-                    let bytes = this.encoder.frame(&frame);
+                    let mut bytes = this.encoder.frame(&frame);
+                    if let Some(mark) = this.mark.as_deref()
+                        && let Some(marked) = marked_events(&bytes, mark)
+                    {
+                        (bytes, *this.mark) = (marked, None);
+                    }
                     if *this.said && restarts(&frame) {
                         // The encoder has ended the stream, with an error.
                         let again = LlmError::new(ErrorKind::StreamBroken, "the answer began anew");

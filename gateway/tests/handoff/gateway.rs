@@ -96,6 +96,17 @@ fn a_waiting_caller_has_the_answer_of_a_person_whole_and_as_a_stream() {
 }
 
 #[test]
+fn on_a_quiet_gateway_a_task_is_redriven_once_the_cooldown_of_a_circuit_is_over() {
+    let breaker = "{ consecutive_failures: 1, cooldown: 500ms }";
+    let served = Served::with("{ redrive: { every: 200ms } }", breaker);
+    let task = served.pending(MESSAGES);
+    served.model().heal();
+    // Nobody asks a model anything from here on.
+    within(PATIENCE, "it is not redriven", || served.poll(&task).status == 200);
+    assert_eq!(served.poll(&task).json()["output"], "Hello from afar");
+}
+
+#[test]
 fn what_requires_a_person_goes_to_one_while_models_work() {
     let served = Served::start("{ visibility: 1m }");
     served.model().heal();

@@ -33,6 +33,11 @@ pub(crate) struct Served {
 impl Served {
     /// `handoff`: what the configuration says of people.
     pub(crate) fn start(handoff: &str) -> Self {
+        Self::with(handoff, "{ consecutive_failures: 1000 }")
+    }
+
+    /// `breaker`: what it says of the models' circuits.
+    pub(crate) fn with(handoff: &str, breaker: &str) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let model = Simulated::new("model").reply("Hello from afar").latency(Duration::ZERO).pace(Duration::ZERO);
         let model = runtime.block_on(SimulatedServer::start(model)).unwrap();
@@ -50,7 +55,7 @@ tiers:
   - {{ name: people, provider: handoff }}
 handoff: {handoff}
 retry: {{ max_attempts: 1 }}
-circuit_breaker: {{ consecutive_failures: 1000 }}
+circuit_breaker: {breaker}
 ",
             model.base_url()
         );

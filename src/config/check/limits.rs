@@ -10,6 +10,7 @@ use crate::{
 pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
     findings.some_time("timeout", config.timeout);
     findings.within("retry", |findings| retry(&config.retry, findings));
+    super::validate::check(config.validate, findings);
     findings.within("circuit_breaker", |findings| breaker(&config.circuit_breaker, findings));
     findings.within("features", |findings| {
         for (name, own) in &config.features {
@@ -131,6 +132,7 @@ fn feature(feature: &Feature, config: &Config, findings: &mut Findings<'_, '_>) 
     }
     findings.some_time("timeout", feature.timeout);
     super::cache::feature(feature, config, findings);
+    super::validate::check(feature.validate, findings);
     all_open(feature.all_open, findings);
     let Some(worst) = feature.worst_level else { return };
     if !(1..=5).contains(&worst) {
@@ -175,7 +177,7 @@ fn fallback(fallback: &Fallback, config: &Config, findings: &mut Findings<'_, '_
             before = step.percent;
         }
     });
-    findings.some_time("recovery_check", fallback.recovery_check);
+    super::recovery::check(fallback.recovery_check.as_ref(), findings);
     all_open(fallback.all_open, findings);
 }
 

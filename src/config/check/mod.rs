@@ -7,9 +7,11 @@ mod handoff;
 mod hedge;
 mod limits;
 mod mirror;
+mod recovery;
 mod spend;
 mod stores;
 mod tiers;
+mod validate;
 
 use std::collections::HashSet;
 

@@ -23,7 +23,7 @@
 //! | `timeoutMs` | each tier's `timeout` | one attempt may take so long; one that takes longer goes on to the next model |
 //! | `triggerOnStatusCodes` | `fallback.on_error`, and `own_timeout` with them | these go on to the next model with what they [stand for](super::classifier()), and so does an attempt that took longer than `timeoutMs`; nothing else does, a 504 that is not listed neither |
 //! | `retriesBeforeFailover` | `retry.max_attempts`, one more; `retry.retry_timeouts`; each tier's `circuit_breaker.consecutive_failures` but the last one's, one more | a model is asked again so often, after a timeout too, before the next is; then it is left alone, where there is a next |
-//! | `primaryRecoveryCheckIntervalMs` | `circuit_breaker.cooldown`, `fallback.recovery_check` | so long, and then one request looks whether it is back |
+//! | `primaryRecoveryCheckIntervalMs` | `circuit_breaker.cooldown`, `fallback.recovery_check.every` | so long, and then it is asked whether it is back |
 //!
 //! # A list of providers
 //!
@@ -51,6 +51,8 @@
 //! stream that broke or an answer that is none 502. An overload is one however it is told: 429 or 503 in the list stands for 529
 //! too, and for an overload inside of a stream. `timeout` in a list of providers is a timeout of any origin, a 408 or 504 too.
 //! What is refused on this side, as by an open circuit, always goes on.
+//!
+//! `fallback.recovery_check` is `active`: a model that failed is asked whether it is back, also while nobody calls.
 //!
 //! Where retries are asked for, `retry.budget` is 100 %, and the whole `timeout` is long enough for all attempts at all
 //! models, so that what the file says is what happens.
@@ -125,6 +127,7 @@ impl Form {
         if let Some(last) = last_tier(&mut tree) {
             last.put(Entry::new("last_resort", place.clone(), yes(&place)));
         }
+        set_default(&mut tree, "fallback", "recovery_check", Node::block(&place, [("active", yes(&place))]));
         Ok(tree)
     }
 }

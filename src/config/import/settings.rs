@@ -1,6 +1,6 @@
 //! A `settings.json` with a `model` block.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use serde::Deserialize;
 
@@ -36,7 +36,7 @@ struct Failover {
     timeout_ms: Option<u32>,
     trigger_on_status_codes: Option<Vec<OnError>>,
     retries_before_failover: Option<u16>,
-    primary_recovery_check_interval_ms: Option<u32>,
+    primary_recovery_check_interval_ms: Option<NonZeroU32>,
 }
 
 pub(super) fn rewrite(mut tree: Node) -> Result<Node, Fault> {
@@ -104,9 +104,10 @@ pub(super) fn rewrite(mut tree: Node) -> Result<Node, Fault> {
         }
     }
     if let (Some(node), Some(ms)) = (interval, failover.primary_recovery_check_interval_ms) {
-        let interval = Duration::from_millis(ms.into());
+        let interval = Duration::from_millis(ms.get().into());
         set_default(&mut tree, "circuit_breaker", "cooldown", span(interval, &node.place));
-        set_default(&mut tree, "fallback", "recovery_check", span(interval, &node.place));
+        let every = Node::block(&node.place, [("every", span(interval, &node.place)), ("active", yes(&node.place))]);
+        set_default(&mut tree, "fallback", "recovery_check", every);
     }
     Ok(tree)
 }

@@ -7,7 +7,7 @@ use serde::{
 };
 
 use super::{
-    FeatureCache, Share, Span,
+    FeatureCache, RecoveryCheck, Share, Span, Validate,
     either::{Either, short_or_block},
 };
 use crate::{CommitPoint, ErrorKind};
@@ -43,6 +43,8 @@ pub struct Feature {
     /// tier's `hedge` says.
     #[schemars(extend("default" = true))]
     pub hedge: Option<bool>,
+    /// Whether its structured output is held to its schema. Default: as the file's `validate` says.
+    pub validate: Option<Validate>,
     /// Whether its answers are kept, or for how long. Default: as the file's `cache` says.
     #[schemars(extend("default" = "on"))]
     pub cache: Option<FeatureCache>,
@@ -123,8 +125,8 @@ pub struct Fallback {
     /// The only failures that go to the next tier: names of kinds (`timeout`, `overloaded`) or HTTP statuses. Default:
     /// all that another tier can help with.
     pub on_error: Option<Vec<OnError>>,
-    /// How often the primary is looked at while it is away. Default: the circuit breaker's cooldown.
-    pub recovery_check: Option<Span>,
+    /// How it is found out that the primary works again. Default: by a request, at the circuit breaker's cooldown.
+    pub recovery_check: Option<RecoveryCheck>,
 }
 
 /// A failure by its HTTP status or by its kind's name.
@@ -160,7 +162,9 @@ pub enum AllOpen {
     /// The request waits for the earliest probe, at most this long.
     Wait(Span),
     /// The request is queued until a tier works again, at most this long: it asks again at each probe, also after failures
-    /// that opened no circuit. For a feature whose `worst_level` leaves it nothing further down.
+    /// that opened no circuit. For a feature whose `worst_level` leaves it nothing further down. With `stores: { durable }` it becomes a
+    /// task then, and its caller is told that it is queued and under which id: a model is given it as soon as one works, also after
+    /// a restart. Not so where the file has a tier of people and no `handoff: { redrive }`.
     Queue(Span),
 }
 

@@ -54,6 +54,12 @@ pub struct Gateway {
     /// How long a stream may be silent before a keep-alive is put in. A reload changes it. Default: 10 s.
     #[schemars(extend("default" = "10s"))]
     pub keep_alive: Option<Span>,
+    /// Whether answers that a provider made, or that were kept, are marked in their body too where they are less than what was asked
+    /// for, or were handed to people: a field `steadfast` beside their own, in a stream in its first event. Those that are put
+    /// together here always are, where they are whole. A reload changes it. Default: no, so that a provider's bytes go on as
+    /// they are, and headers say it.
+    #[schemars(extend("default" = false))]
+    pub mark_degraded: Option<bool>,
     /// How many decision records are kept for `GET /requests`, up to 1,000,000. Default: 1,024.
     #[schemars(extend("default" = 1024), range(min = 1, max = 1_000_000))]
     pub records: Option<u32>,

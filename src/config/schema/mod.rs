@@ -13,10 +13,12 @@ mod hedge;
 mod idempotency;
 mod limits;
 mod mirror;
+mod recovery;
 mod scalars;
 mod spend;
 mod stores;
 mod tier;
+mod validate;
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
@@ -38,10 +40,12 @@ pub use self::{
         Timeout,
     },
     mirror::{Candidate, Mirror},
+    recovery::{RecoveryCheck, RecoverySettings},
     scalars::{KeyRef, Secret, Share, Size, Span},
     spend::{AtCap, Budget, ModelPrice, Period, Route, RouteWhen},
     stores::Stores,
     tier::{CallTools, Provider, Simulated, Tier},
+    validate::{Validate, ValidateSettings},
 };
 
 pub(crate) use self::stores::DurableUrl;
@@ -77,6 +81,9 @@ pub struct Config {
     /// Second calls where a tier is late, of tiers that say nothing of their own. Default: `off`.
     #[schemars(extend("default" = "off"))]
     pub hedge: Option<Hedge>,
+    /// Whether structured output is held to the schema of its request, at each tier but those of people. Default: `off`.
+    #[schemars(extend("default" = "off"))]
+    pub validate: Option<Validate>,
     /// How one tier follows another.
     pub fallback: Fallback,
     /// Answers that are kept and given again.
@@ -102,8 +109,21 @@ pub struct Config {
 }
 
 impl Config {
+    /// What a file is told that asks a program for `validate` that was built without it.
+    #[cfg_attr(feature = "validate", allow(dead_code, reason = "it was built with it"))]
+    pub(crate) const NO_VALIDATE: &str = "this program was built without it: build it with the feature `validate`";
+
+    /// Whether any answer is held to its schema.
+    pub(crate) fn validates(&self) -> bool {
+        let features = self.features.values().chain(&self.default_feature);
+        features
+            .map(|feature| feature.validate)
+            .chain([self.validate])
+            .any(|said| matches!(said, Some(Validate::On(_))))
+    }
+
     /// Returns whether something of it looks into every request, and not only into those that are translated: what a tier
-    /// can do, a rate of tokens, a budget, a route, a copy, an answer that is kept for some requests.
+    /// can do, a rate of tokens, a budget, a route, a copy, an answer that is kept for some requests, a schema that answers are held to.
     pub fn reads_requests(&self) -> bool {
         let families = self.family_table().unwrap_or_default();
         let is_limited = |tier: &Tier| {
@@ -119,5 +139,6 @@ impl Config {
             || !self.routes.is_empty()
             || !self.budgets.is_empty()
             || self.mirror.is_some()
+            || self.validates()
     }
 }

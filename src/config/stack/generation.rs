@@ -11,20 +11,25 @@ use super::{
     cache::Kept,
     chain,
     handoff::{People, PeoplePlan},
-    hedge::{Hedges, Tiered},
+    hedge::Hedges,
     leaf::LeafPlan,
     mirror::{CandidatePlan, Mirroring},
     part::{self, Part, RetryBudgets, TierService},
+    queue::Queues,
+    recovery::Checks,
     settings, spend,
     stores::{Keys, Opened},
+    validate::Validating,
 };
 use crate::{
-    BudgetLayer, Bulkhead, BulkheadHandle, Cache, CacheHandle, CircuitBreakerHandle, Context, Fallback, FallbackLayer,
-    HedgeHandle, Idempotency, IdempotencyHandle, InvalidConfig, LlmRequest, Mirror, Observe, ObserveLayer, Timeout,
+    BoxLlmService, BudgetLayer, Bulkhead, BulkheadHandle, Cache, CacheHandle, CircuitBreakerHandle, Context, Fallback,
+    FallbackLayer, HedgeHandle, Idempotency, IdempotencyHandle, InvalidConfig, LlmRequest, Mirror, Observe,
+    ObserveLayer, Timeout,
     config::{self, Config, ConfigError, Problem, Tier},
     layers::{
         budget::{Budget, BudgetHandle},
         bulkhead::{CallerBulkhead, CallerBulkheadLayer},
+        fallback::Outlook,
         route::Route,
     },
     models::FamilyTable,
@@ -39,8 +44,9 @@ type Keeping = Either<Cache<Limited>, Limited>;
 type Limited = CallerBulkhead<Capped>;
 type Capped = Either<Budget<Places>, Places>;
 type Places = Bulkhead<Either<Mirror<Routed>, Routed>>;
-type Routed = Either<Route<Chain>, Chain>;
-type Chain = Fallback<Tiered>;
+/// One that simply goes along the tiers takes no more room for what else there may be.
+type Routed = Either<Either<BoxLlmService, Route<Chain>>, Chain>;
+type Chain = Fallback<TierService>;
 
 /// One configuration at work.
 pub(super) struct Generation {
@@ -64,6 +70,8 @@ pub(super) struct Generation {
     pub(super) kept: Option<Kept>,
     /// Those to whom requests are handed.
     pub(super) people: Option<People>,
+    /// How tiers are asked whether they work again, where the file asks for that.
+    pub(super) checks: Option<Checks>,
     /// Where requests are also sent to a candidate.
     pub(super) mirror: Option<Mirroring>,
     pub(super) bulkhead: BulkheadHandle,
@@ -127,7 +135,7 @@ impl Plan {
             problems.extend(news);
             None
         });
-        let people = PeoplePlan::new(&config, &environment, &mut problems);
+        let people = PeoplePlan::new(&config, makings, &environment, &mut problems);
         #[cfg(feature = "alerts")]
         let alerts = Arc::new(AlertPlan::new(&config.alerts, makings, &environment, &mut problems));
         if !problems.is_empty() {
@@ -185,12 +193,14 @@ impl Generation {
         }
         caps.push((None, spend::budget(&config, beside, &prices, &makings.events)?));
         let mut bulkhead = settings::bulkhead(&config)?;
+        let validating = Validating::new(&config)?;
         let services = |caps: &[Caps<'_>]| -> Vec<TierService> {
             let own = |place: usize| caps.get(place).and_then(|(_, caps)| caps.clone());
             let tiers = parts.iter().zip(&config.tiers).zip(&retries).enumerate();
             tiers
                 .map(|(place, ((part, tier), retries))| {
-                    part.service(tier, &config, retries.clone(), own(place), makings)
+                    let service = part.service(tier, &config, retries.clone(), own(place), makings);
+                    validating.around(tier, service)
                 })
                 .collect()
         };
@@ -224,12 +234,25 @@ impl Generation {
         hedges.go_by(&fallback);
         let handle = |(tier, caps): &Caps<'_>| Some((tier.map(str::to_owned), caps.as_ref()?.handle()));
         let spend = caps.iter().filter_map(handle).collect();
-        let caps = caps.pop().and_then(|(_, caps)| caps);
+        let caps_of_all = caps.pop().and_then(|(_, caps)| caps);
+        let asked = parts.iter().zip(&config.tiers).zip(caps).map(|((part, tier), (_, caps))| (part, tier, caps));
+        let checks = Checks::new(&config, asked, caps_of_all.as_ref());
         let known = before.and_then(|before| before.idempotency.as_ref());
         let (idempotency, keys) = settings::idempotency(config.idempotency, known, &stores, &makings.events).unzip();
         if let Some(kept) = &kept {
             kept.settle();
         }
+        let chain = ServiceBuilder::new()
+            // Around the tiers, which serve when a cheaper chain cannot.
+            .option_layer(routes)
+            .layer(&fallback)
+            .service(primary);
+        // Around all of them: what none has answered in its time.
+        let chain = match (Queues::new(&config, people.as_ref()), chain) {
+            (Some(queues), chain) => Either::Left(Either::Left(queues.around(chain))),
+            (None, Either::Left(routed)) => Either::Left(Either::Right(routed)),
+            (None, Either::Right(chain)) => Either::Right(chain),
+        };
         let inner = ServiceBuilder::new()
             // Outside of all that costs something: a repeat is answered from what is there.
             .option_layer(keys)
@@ -238,15 +261,12 @@ impl Generation {
             // Inside of what goes on with a call whose caller has left: it keeps its caller's place.
             .layer(CallerBulkheadLayer::new())
             // Before a place is taken: what is refused for its cost takes none.
-            .option_layer(caps)
+            .option_layer(caps_of_all)
             // One place for a request, however many tiers it tries; its wait counts against the request's time.
             .layer(&bulkhead)
             // What has its place is compared by what its caller gets, whichever tier serves.
             .option_layer(mirror.as_ref().map(|mirror| mirror.layer.clone()))
-            // Around the tiers, which serve when a cheaper chain cannot.
-            .option_layer(routes)
-            .layer(&fallback)
-            .service(primary);
+            .service(chain);
         // Outermost, so that what is told is what the caller saw.
         let observe = ObserveLayer::new(makings.events.clone()).prices(prices.clone());
         let whole = |limit| observe.layer(settings::total(limit).layer(inner.clone()));
@@ -277,6 +297,7 @@ impl Generation {
             stores,
             kept,
             people,
+            checks,
             mirror,
             whole,
             timed,
@@ -351,6 +372,11 @@ impl Generation {
         let mut names = self.parts.iter().map(|part| part.name.clone());
         let primary = names.next().expect("a plan has at least one tier");
         (primary, names.collect())
+    }
+
+    /// What looks at its chain of tiers.
+    pub(super) fn outlook(&self) -> Outlook {
+        self.fallback.outlook()
     }
 
     pub(super) fn circuits(&self) -> impl Iterator<Item = (Arc<str>, CircuitBreakerHandle)> {

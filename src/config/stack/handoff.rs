@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use tokio::{sync::Notify as Wake, task::AbortHandle};
+use tokio::{sync::Notify as Wake, task::AbortHandle, time::Instant};
 
 use super::{
     Makings, Shared, StackHandle,
@@ -13,7 +13,7 @@ use super::{
     stores::{Durable, Opened},
 };
 use crate::{
-    Event, InvalidConfig,
+    CircuitBreakerHandle, Event, InvalidConfig,
     config::{self, Config, Environment, Problem, Provider},
     events::{self, CircuitState},
     handoff::{
@@ -36,10 +36,23 @@ impl fmt::Debug for PeoplePlan {
 }
 
 impl PeoplePlan {
-    /// `None` where no tier hands anything to them. What cannot be is added to the problems.
-    pub(super) fn new(config: &Config, environment: &Environment, problems: &mut Vec<Problem>) -> Option<Self> {
-        config.tiers.iter().find(|tier| tier.provider == Provider::Handoff)?;
-        let said = config.handoff.clone().unwrap_or_default();
+    /// `None` where no tier hands anything to them, and nothing is queued where tasks are. What cannot be is added to the problems.
+    pub(super) fn new(
+        config: &Config,
+        makings: &Makings,
+        environment: &Environment,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Self> {
+        let hands_over = config.tiers.iter().any(|tier| tier.provider == Provider::Handoff);
+        let queues = config.queues() && (config.stores.durable.is_some() || makings.tasks.is_some());
+        if !hands_over && !queues {
+            return None;
+        }
+        let mut said = config.handoff.clone().unwrap_or_default();
+        if queues {
+            // Nobody else answers what is queued.
+            said.redrive.get_or_insert_default();
+        }
         let secret = said.callbacks.as_ref().and_then(|callbacks| {
             let name = callbacks.secret.name();
             let value = environment.secret(name);
@@ -166,6 +179,11 @@ impl People {
         leaf
     }
 
+    /// Where requests are written down that were queued in vain, which is told with this.
+    pub(super) fn queue(&self, text: &str) -> Handoff {
+        Handoff::new(&self.desk).pending_text(text)
+    }
+
     fn begin(&self, shared: &Arc<Shared>) -> (Delivering, Redriving) {
         let makings = &shared.makings;
         let deliveries = Deliveries::new(&self.desk).transport(makings.transport());
@@ -213,13 +231,18 @@ impl PartialEq for People {
     }
 }
 
-/// Whether the circuit of any model lets calls through.
+/// Whether the circuit of any model lets calls through, be it as the probe for which it waits: where nobody calls, a task is that
+/// call.
 fn may_work(shared: &Weak<Shared>) -> bool {
     let Some(shared) = shared.upgrade() else { return false };
     let current = shared.current.load();
     let models: Vec<&str> =
         current.config.tiers.iter().filter(|tier| tier.provider.is_model()).map(|tier| tier.name.as_str()).collect();
-    current.circuits().any(|(name, circuit)| models.contains(&&*name) && circuit.state() != CircuitState::Open)
+    let admits = |circuit: &CircuitBreakerHandle| {
+        // The clock is read after what a circuit says, which is no earlier than its own reading.
+        circuit.state() != CircuitState::Open || circuit.earliest_probe().is_some_and(|at| at <= Instant::now())
+    };
+    current.circuits().any(|(name, circuit)| models.contains(&&*name) && admits(&circuit))
 }
 
 impl StackHandle {

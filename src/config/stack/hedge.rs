@@ -11,9 +11,6 @@ use crate::{
     layers::fallback::Outlook,
 };
 
-/// A tier's service, hedged or not. One that is not takes no more room for it.
-pub(super) type Tiered = Either<BoxLlmService, TierService>;
-
 /// The hedges of a configuration.
 pub(super) struct Hedges {
     hedges: Vec<Hedged>,
@@ -42,13 +39,13 @@ impl Hedges {
         retries: &[RetryBudget],
         makings: &Makings,
         before: Option<&Self>,
-    ) -> Result<(Vec<Tiered>, Self), InvalidConfig> {
+    ) -> Result<(Vec<TierService>, Self), InvalidConfig> {
         let mut all = Self { hedges: Vec::new(), outlook: Arc::default() };
         let mut hedged = Vec::new();
         for (at, (service, budget)) in services.iter().zip(retries).enumerate() {
             let service = service.clone();
             hedged.push(match config.hedging(at) {
-                None => Either::Right(service),
+                None => service,
                 Some(hedging) => {
                     let layer = all.hedge(config, at, hedging, services, budget, makings, before)?;
                     Either::Left(BoxLlmService::new(layer.layer(service)))

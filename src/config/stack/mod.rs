@@ -14,6 +14,8 @@ mod makings;
 mod mirror;
 mod operate;
 mod part;
+mod queue;
+mod recovery;
 #[cfg(feature = "redis")]
 mod replicas;
 mod service;
@@ -22,6 +24,7 @@ mod spend;
 mod stores;
 #[cfg(test)]
 mod tests;
+mod validate;
 
 use std::{
     fmt,
@@ -45,6 +48,7 @@ use self::{
 pub use self::{
     handle::{Reload, StackHandle, TierInfo},
     handoff::HandingOver,
+    recovery::CheckingRecovery,
 };
 use super::{Budget, Config, ConfigError, Environment, Problem};
 use crate::{
@@ -63,7 +67,7 @@ use crate::{
 /// ```text
 /// Observe · Timeout (whole) · [Idempotency] · [Cache] · CallerBulkhead · [Budget] · Bulkhead · [Mirror] · [Route] ·
 ///     Fallback ·
-///     for each tier: [Hedge] · [Budget] · RetryWithJitter · CommitOnFirstToken · CircuitBreaker · Timeout (attempt) · leaf
+///     for each tier: [Hedge] · [Validate] · [Budget] · RetryWithJitter · CommitOnFirstToken · CircuitBreaker · Timeout (attempt) · leaf
 /// ```
 ///
 /// made of the public layers and nothing else; what the file does not say is as those layers have it. All tiers share one

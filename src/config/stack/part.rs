@@ -11,16 +11,19 @@ use super::{
     settings,
 };
 use crate::{
-    BudgetLayer, CircuitBreaker, CircuitBreakerLayer, CommitOnFirstToken, CommitOnFirstTokenLayer, Events,
-    InvalidConfig, RetryBudget, RetryWithJitter, Timeout,
+    BoxLlmService, BudgetLayer, CircuitBreaker, CircuitBreakerLayer, CommitOnFirstToken, CommitOnFirstTokenLayer,
+    Events, InvalidConfig, RetryBudget, RetryWithJitter, Timeout,
     config::{
-        CircuitBreaker as BreakerSettings, Config, OnError, Provider, Share, Span, Tier, TierTimeout, classifier,
+        CircuitBreaker as BreakerSettings, Config, OnError, Provider, RecoveryCheck, Share, Span, Tier, TierTimeout,
+        classifier,
     },
     layers::{budget::Budget, timeout::Silence},
 };
 
-/// A tier's service, with caps of its own or without.
-pub(super) type TierService = Either<Budget<Attempts>, Attempts>;
+/// A tier's service, or that with more around it: one that has no more takes no more room for it.
+pub(super) type TierService = Either<BoxLlmService, Capped>;
+/// With caps of its own or without.
+type Capped = Either<Budget<Attempts>, Attempts>;
 type Attempts = RetryWithJitter<CommitOnFirstToken<CircuitBreaker<Timeout<Leaf>>>>;
 
 /// What a tier keeps over a reload that does not change it.
@@ -51,7 +54,8 @@ impl Part {
         before: Option<&Self>,
     ) -> Result<Self, InvalidConfig> {
         // How often the primary is looked at is what its circuit's cooldown is.
-        let check = config.fallback.recovery_check.filter(|_| place == Some(0));
+        let check = config.fallback.recovery_check.as_ref().filter(|_| place == Some(0));
+        let check = check.and_then(RecoveryCheck::every);
         let settings = settings::merged_breaker(tier.circuit_breaker.clone(), check, config.circuit_breaker.clone());
         let on_error = &config.fallback.on_error;
         let known = before.filter(|known| known.plan == plan);
@@ -77,6 +81,10 @@ impl Part {
         let (name, on_error) = (tier.name.as_str().into(), on_error.clone());
         let silence = known.map_or_else(Arc::default, |known| known.silence.clone());
         Ok(Self { name, plan, leaf, settings, on_error, breaker, silence })
+    }
+
+    pub(super) fn leaf(&self) -> Leaf {
+        self.leaf.clone()
     }
 
     /// Whether its leaf and its circuit are those of an earlier generation.
@@ -107,7 +115,7 @@ impl Part {
             retry.max_attempts = Some(1);
             limits = limits.or(Some(TierTimeout::Attempt(Span(Duration::MAX))));
         }
-        ServiceBuilder::new()
+        let service = ServiceBuilder::new()
             // What this tier alone may spend: its refusal goes to the next tier at once.
             .option_layer(caps)
             .layer(settings::retry(retry, retries, makings.seed(&tier.name)))
@@ -120,7 +128,8 @@ impl Part {
                 true => settings::adaptive_attempt(limits, &self.silence),
                 false => settings::attempt(limits),
             })
-            .service(self.leaf.clone())
+            .service(self.leaf.clone());
+        Either::Right(service)
     }
 }
 

@@ -127,7 +127,10 @@ async fn with_the_stack(
     let clock = scenario.said().clock.map_or(Duration::ZERO, |clock| Duration::from_secs(clock.0.into()));
     let _date = wall_clock::Rehearsed::begin(DAY + clock);
     let mut providers: Vec<Option<Rehearsed>> = Vec::new();
-    let mut builder = Stack::builder().environment(Environment::default()).seed(seed).tasks(RehearsedTasks::new(hits));
+    let mut builder = Stack::builder().environment(Environment::default()).seed(seed);
+    if config.tiers.iter().any(|tier| tier.provider == Provider::Handoff) {
+        builder = builder.tasks(RehearsedTasks::new(hits));
+    }
     for (place, tier) in config.tiers.iter().enumerate() {
         let provider = tier.provider.is_model().then(|| Rehearsed::new(tier, place, scenario.said(), hits, seed));
         if let Some(provider) = &provider {

@@ -273,7 +273,10 @@ impl Metrics {
             Event::Operated { operation, .. } => self.operated.operated(operation),
             Event::Mirrored(comparison) => self.mirrored.compared(comparison),
             Event::NotCompared { feature, why, .. } => self.mirrored.not_compared(feature.as_ref(), *why),
-            Event::HandoffWaiting { .. } | Event::LateResult { .. } | Event::ParameterRefused { .. } => {}
+            Event::HandoffWaiting { .. }
+            | Event::LateResult { .. }
+            | Event::ParameterRefused { .. }
+            | Event::RecoveryChecked { .. } => {}
             Event::HandedOver(handed) => {
                 self.registry.counter(&table::HANDOFF, [handed.step.name().into()]).increment(1)
             }

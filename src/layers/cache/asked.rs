@@ -8,7 +8,7 @@ use futures_util::future::FutureExt as _;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
-    Answer, CacheHandle, CacheKey, Found,
+    Answer, CacheHandle, CacheKey, Claiming, Found, SharedCall,
     answer::{Asker, CACHED_LEVEL, Facts},
     flights::{Ended, Follow, Joined, Lead, Same},
     layer::Settings,
@@ -21,6 +21,7 @@ use crate::{
     error::{Phase, TimeoutLimit},
     layers::totals::count,
     response::CachedWhy,
+    sync::{Mutex, lock},
 };
 
 /// What is still needed of a request that was not answered at once.
@@ -39,6 +40,8 @@ pub(super) struct Asked {
     /// Too old, for when there is no better one.
     stale: Option<Arc<Answer>>,
     question: Option<Question>,
+    /// Where it calls for all processes.
+    call: Option<Box<dyn SharedCall>>,
     settings: Arc<Settings>,
     handle: CacheHandle,
 }
@@ -71,9 +74,22 @@ impl Asked {
             asker: Asker::of(request),
             stale: None,
             question: handle.questions().read(key, request),
+            call: None,
             settings: settings.clone(),
             handle: handle.clone(),
         }
+    }
+
+    /// Who calls of all processes that share the answers; `None` where there are no others, or none that could wait: a stream is
+    /// read as quickly as its caller reads it.
+    pub(super) fn claims(&self, lead: &Lead) -> Option<Claiming> {
+        let waits = !self.stream && lead.is_shared() && !self.life.fresh_for.is_zero();
+        waits.then(|| self.handle.claim(&self.same.key, self.life)).flatten()
+    }
+
+    /// It calls, for all processes where there is a claim to that.
+    pub(super) fn calls(&mut self, call: Option<Box<dyn SharedCall>>) {
+        self.call = call;
     }
 
     /// This was found, and is not fresh.
@@ -154,6 +170,9 @@ impl Asked {
         self.handle.shared.accepted.note(self.asker.feature.as_ref(), response.accepts());
         let mut response = if self.looked { response.with_cache_miss() } else { response };
         let facts = Facts::of(&response, std::mem::take(&mut self.asker), self.life);
+        if response.body().is_stream() {
+            self.call = None;
+        }
         // What a person has written is for whoever it was written to.
         let keep = self.keep(response.task_id().is_none());
         if response.body().arrives_in_frames() {
@@ -176,12 +195,15 @@ impl Asked {
     /// What becomes of an answer that is whole.
     fn keep(&mut self, is_a_models: bool) -> impl Fn(Arc<Answer>) + Send + Sync + use<> {
         let (handle, key, limit) = (self.handle.clone(), self.same.key, self.settings.max_answer);
-        let question = self.question.take().map(Arc::new);
+        let (question, call) = (self.question.take().map(Arc::new), Mutex::new(self.call.take()));
         move |answer: Arc<Answer>| {
             if !is_a_models || !answer.is_worth_keeping() || answer.size() > limit as u64 {
                 return;
             }
-            handle.put(key, answer);
+            match lock(&call).take() {
+                Some(call) => handle.put_by(call, answer),
+                None => handle.put(key, answer),
+            }
             if let Some(question) = &question {
                 handle.questions().add(question.clone());
             }

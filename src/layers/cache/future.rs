@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tower::Service;
 
 use super::{
-    Answer, CacheHandle,
+    Answer, CacheHandle, Claimed, Claiming,
     asked::{Asked, Begun},
     flights::{Ended, Follow, Lead, Step},
     recording::Recording,
@@ -41,6 +41,8 @@ enum Stage<S> {
     /// The answer was there.
     Hit(Option<LlmResponse>),
     Looks(Looking, Box<Waits<S>>),
+    /// It leads here, and asks who does of all processes.
+    Claims(Claiming, Lead, Box<Waits<S>>),
     Leads(Lead, Box<Asked>),
     Follows(Follow, Box<Waits<S>>),
     /// Another's stream, for one who wants it whole.
@@ -95,7 +97,10 @@ impl<S> Waits<S> {
     fn begin(self: Box<Self>) -> Next<S> {
         match self.asked.begin() {
             Begun::Hits(answer) => Next::Ready(Ok(self.asked.hits(&answer))),
-            Begun::Leads(lead) => self.calls(lead),
+            Begun::Leads(lead) => match self.asked.claims(&lead) {
+                Some(claiming) => Next::Goes(Stage::Claims(claiming, lead, self)),
+                None => self.calls(lead),
+            },
             Begun::Follows(follow) => Next::Goes(Stage::Follows(follow, self)),
         }
     }
@@ -128,6 +133,12 @@ impl<S> Waits<S> {
             Some(response) => Next::Ready(Ok(response)),
             None => self.calls_alone(),
         }
+    }
+
+    /// Another process's call has answered, for all who follow here too.
+    fn given(self: Box<Self>, mut lead: Lead, answer: Arc<Answer>) -> Next<S> {
+        lead.ends(Ended::Answered(answer.clone()));
+        self.ended(Ended::Answered(answer))
     }
 
     fn ended(self: Box<Self>, ended: Ended) -> Next<S> {
@@ -195,6 +206,23 @@ where
                         }
                     }
                 }
+                Stage::Claims(claiming, _, waits) => {
+                    let claimed = match claiming.as_mut().poll(cx) {
+                        Poll::Ready(claimed) => Ok(claimed),
+                        Poll::Pending => Err(ready!(waits.asked.poll_deadline(cx))),
+                    };
+                    let Stage::Claims(_, lead, mut waits) = mem::replace(this.stage, Stage::Done) else {
+                        unreachable!("it claims")
+                    };
+                    match claimed {
+                        Ok(Claimed::Calls(call)) => {
+                            waits.asked.calls(call);
+                            waits.calls(lead)
+                        }
+                        Ok(Claimed::Answered(answer)) => waits.given(lead, answer),
+                        Err(late) => Next::Ready(waits.asked.failed(lead, late)),
+                    }
+                }
                 Stage::Follows(follow, waits) => {
                     let step = match follow.step(cx) {
                         Step::Wait => {
@@ -248,6 +276,7 @@ impl<S: Service<LlmRequest>> fmt::Debug for ResponseFuture<S> {
             Stage::PassesBy => "passes by",
             Stage::Hit(_) => "hit",
             Stage::Looks(..) => "looks",
+            Stage::Claims(..) => "claims",
             Stage::Leads(..) => "leads",
             Stage::Follows(..) => "follows",
             Stage::Collects(..) => "collects",

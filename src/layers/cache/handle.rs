@@ -6,9 +6,11 @@ use std::{
     },
 };
 
+use tokio::time::Instant;
+
 use super::{
-    Answer, AnswerOwner, AnswerStore, CacheKey, CacheLayer, Found, accepted::Accepted, flights::Flights,
-    questions::Questions, store::Memory,
+    Answer, AnswerOwner, AnswerStore, CacheKey, CacheLayer, Claiming, Found, Lifetime, SharedCall, accepted::Accepted,
+    flights::Flights, questions::Questions, store::Memory,
 };
 use crate::layers::totals::count;
 
@@ -137,9 +139,20 @@ impl CacheHandle {
         self.shared.store.get(key)
     }
 
+    /// Asks to be the one who calls, of all processes that share the answers.
+    pub(super) fn claim(&self, key: &CacheKey, life: Lifetime) -> Option<Claiming> {
+        self.shared.store.claim(key, Box::new(move |answer| life.is_fresh(answer, Instant::now())))
+    }
+
     pub(crate) fn put(&self, key: CacheKey, answer: Arc<Answer>) {
         count(&self.shared.counters.kept);
         self.shared.store.put(key, answer);
+    }
+
+    /// The same, by the call that was made for all processes.
+    pub(super) fn put_by(&self, call: Box<dyn SharedCall>, answer: Arc<Answer>) {
+        count(&self.shared.counters.kept);
+        call.answered(answer);
     }
 
     pub(crate) fn questions(&self) -> &Questions {

@@ -40,6 +40,10 @@
 //! (it is in a [session](crate::LlmRequest::session), which may be pinned) each calls for itself. Requests with other bounds
 //! (commit point, attempts, levels, [`no_fallback`](crate::LlmRequest::no_fallback)) do not share a call.
 //!
+//! Where processes share the [store](AnswerStore::claim), as over Redis, one of them calls for who wants a whole answer, and those that ask the
+//! same meanwhile have it from the store. A stream is each process's own, for whoever reads it slowly would hold up the others. A
+//! failure is not shared, and a process that is gone holds them up for five seconds.
+//!
 //! # Old answers
 //!
 //! Where the call fails with what another tier might have mended, or the deadline passes, an answer that is older than its
@@ -113,7 +117,7 @@ pub use self::{
     key::{CacheControl, CacheKey, Tenant},
     layer::CacheLayer,
     service::Cache,
-    store::{AnswerStore, Found},
+    store::{AnswerStore, Claimed, Claiming, Found, SharedCall},
 };
 #[cfg(feature = "idempotency")]
 pub(in crate::layers) use self::{

@@ -16,6 +16,13 @@ pub trait AnswerStore: Send + Sync + 'static {
     /// Keeps an answer, in place of one that is there. It must not wait: a store that is far away does it later.
     fn put(&self, key: CacheKey, answer: Arc<Answer>);
 
+    /// Asks to be the one who calls for this answer, of all processes that share the store: one calls, and the others have its
+    /// answer where `is_fresh` says that it will do. Default: no other is known of, and each process calls for itself.
+    fn claim(&self, key: &CacheKey, is_fresh: Box<dyn Fn(&Answer) -> bool + Send + Sync>) -> Option<Claiming> {
+        let (_, _) = (key, is_fresh);
+        None
+    }
+
     /// Forgets all answers but those that are to stay.
     fn retain(&self, stays: &dyn Fn(&Answer) -> bool);
 
@@ -57,6 +64,10 @@ impl<S: AnswerStore + ?Sized> AnswerStore for Arc<S> {
         (**self).put(key, answer);
     }
 
+    fn claim(&self, key: &CacheKey, is_fresh: Box<dyn Fn(&Answer) -> bool + Send + Sync>) -> Option<Claiming> {
+        (**self).claim(key, is_fresh)
+    }
+
     fn retain(&self, stays: &dyn Fn(&Answer) -> bool) {
         (**self).retain(stays);
     }
@@ -83,6 +94,32 @@ impl<S: AnswerStore + ?Sized> AnswerStore for Arc<S> {
 
     fn set_max_bytes(&self, bytes: u64) {
         (**self).set_max_bytes(bytes);
+    }
+}
+
+/// Who calls, once it is known: it may take as long as another's call. Dropped, nothing is held.
+pub type Claiming = Pin<Box<dyn Future<Output = Claimed> + Send>>;
+
+/// Who calls for an answer that several processes want at the same time.
+pub enum Claimed {
+    /// The one who asked: for all, or for itself alone where nothing is known of the others.
+    Calls(Option<Box<dyn SharedCall>>),
+    /// Another, which was answered.
+    Answered(Arc<Answer>),
+}
+
+/// A call that is made for all processes. Dropped, it has no answer for them: each calls for itself.
+pub trait SharedCall: Send + Sync {
+    /// It was answered so: the store keeps the answer, and then gives it to all who wait. It must not wait itself.
+    fn answered(self: Box<Self>, answer: Arc<Answer>);
+}
+
+impl fmt::Debug for Claimed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Calls(call) => write!(f, "Calls(shared: {})", call.is_some()),
+            Self::Answered(answer) => f.debug_tuple("Answered").field(answer).finish(),
+        }
     }
 }
 

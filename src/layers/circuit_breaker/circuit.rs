@@ -7,15 +7,11 @@ use std::{
 };
 
 use http::StatusCode;
-use tokio::{
-    runtime::Handle,
-    time::{Instant, timeout},
-};
-use tower::ServiceExt;
+use tokio::{runtime::Handle, time::Instant};
 
 use super::{
     fingerprint::fingerprint,
-    handle::LONGEST_PROBE,
+    probe::{LONGEST_PROBE, ask},
     settings::Settings,
     state::{self, Admission, Circuit, Decision, Phase, Rejection, Transition},
     word::Reason,
@@ -352,8 +348,7 @@ impl Gate for Marked {
 
 /// Asks the provider, and tells the circuit what it said. Nothing of the circuit is held meanwhile.
 async fn probe(service: BoxLlmService, request: LlmRequest, circuit: Weak<NamedCircuit>, generation: u32) {
-    let asked = async { service.oneshot(request).await?.collect().await.map(drop) };
-    let Ok(said) = timeout(LONGEST_PROBE, asked).await else { return };
+    let Some(said) = ask(service, request, LONGEST_PROBE).await else { return };
     if let Some(circuit) = circuit.upgrade() {
         circuit.confirm(generation, &said);
     }

@@ -7,12 +7,13 @@ use std::{
 
 use tokio::{
     sync::broadcast,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
-use tower::{Service, ServiceExt};
+use tower::Service;
 
 use super::{
     circuit::{NamedCircuit, outward},
+    probe::{LONGEST_PROBE, ask},
     service::{Circuits, Shared},
     state::{Phase, Transition},
 };
@@ -62,6 +63,13 @@ impl CircuitBreakerHandle {
     /// hand. While probes are under way it is when the first of them may be replaced, though it may well end sooner.
     pub fn earliest_probe(&self) -> Option<Instant> {
         self.with(|circuit| circuit.machine.earliest_probe(Instant::now()))
+    }
+
+    /// Whether only a call can tell that the provider is well: it is open, half-open or closed off, also where the time for that is
+    /// over and nobody has called since. Not where somebody has forced it.
+    #[cfg(feature = "config")]
+    pub(crate) fn awaits_call(&self) -> bool {
+        self.with(|circuit| circuit.machine.awaits_call())
     }
 
     /// How many calls have failed in a row; 0 unless closed.
@@ -205,8 +213,8 @@ where
         let Some(generation) = known.and_then(|circuit| circuit.machine.recoverable()) else { continue };
         // Nothing of the circuit is held while the probe is under way.
         let fresh = request.with_context(Context::default());
-        let answer = timeout(interval.max(LONGEST_PROBE), answers(service.clone(), fresh)).await;
-        if answer != Ok(true) {
+        let answer = ask(service.clone(), fresh, interval.max(LONGEST_PROBE)).await;
+        if !matches!(answer, Some(Ok(()))) {
             continue;
         }
         let Some(shared) = shared.upgrade() else { return };
@@ -215,16 +223,4 @@ where
     }
 }
 
-async fn answers<S>(service: S, request: LlmRequest) -> bool
-where
-    S: Service<LlmRequest, Response = LlmResponse>,
-    S::Error: Into<LlmError>,
-{
-    match service.oneshot(request).await {
-        Ok(response) => response.collect().await.is_ok(),
-        Err(_) => false,
-    }
-}
-
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
-pub(super) const LONGEST_PROBE: Duration = Duration::from_secs(30);

@@ -94,6 +94,7 @@ mod layer;
 mod loom_tests;
 #[cfg(feature = "redis")]
 mod news;
+mod probe;
 mod service;
 mod settings;
 mod settle;
@@ -106,6 +107,8 @@ mod word;
 
 #[cfg(feature = "redis")]
 pub(crate) use self::news::{COURTESY, Mark, News};
+#[cfg(feature = "config")]
+pub(crate) use self::probe::{LONGEST_PROBE, ask};
 pub use self::{
     future::ResponseFuture, handle::CircuitBreakerHandle, layer::CircuitBreakerLayer, service::CircuitBreaker,
     settings::Window,

@@ -347,6 +347,12 @@ impl Circuit {
         matches!(phase(word), Phase::Open | Phase::HalfOpen).then(|| word.generation())
     }
 
+    /// Whether it is not closed for everybody, and nobody has forced it: what is over by the clock alone is told by the next call.
+    #[cfg(feature = "config")]
+    pub(super) fn awaits_call(&self) -> bool {
+        matches!(phase(self.load()), Phase::Open | Phase::HalfOpen | Phase::Throttled)
+    }
+
     /// A healthy answer to an active probe that was sent in this generation closes the circuit; where it has lapsed, it counts like that
     /// of any other probe.
     pub(super) fn recover(&self, generation: u32, now: Instant) -> Option<Transition> {

@@ -373,6 +373,23 @@ impl Shared {
         }
     }
 
+    /// When the last request found that the primary does not serve, if it is not out of service by hand.
+    #[cfg(feature = "config")]
+    pub(super) fn away_since(&self) -> Option<Instant> {
+        if self.serving.load(Relaxed) == 0 || self.is_primary_out() {
+            return None;
+        }
+        self.changes().last
+    }
+
+    /// The primary has answered what was nobody's request and was asked at this moment.
+    #[cfg(feature = "config")]
+    pub(super) fn primary_works(&self, asked: Instant) {
+        if self.serving.load(Relaxed) != 0 && !self.is_primary_out() {
+            self.recover(asked);
+        }
+    }
+
     /// A session's request was answered by this tier.
     fn remember(&self, session: &str, tier: usize) {
         if let Some((successor, place)) = self.succeeded(tier) {

@@ -23,8 +23,10 @@ pub(super) struct Settings {
     pub(super) repair: bool,
     words: Arc<Words>,
     schemas: Arc<Schemas>,
+    only: Option<Arc<Wanted>>,
 }
 
+type Wanted = dyn Fn(&LlmRequest) -> bool + Send + Sync;
 type Words = dyn Fn(&str) -> String + Send + Sync;
 
 /// The default of [`ValidateLayer::schema_capacity`].
@@ -48,6 +50,13 @@ impl ValidateLayer {
     #[must_use]
     pub fn repair(mut self, repair: bool) -> Self {
         self.change().repair = repair;
+        self
+    }
+
+    /// Holds only the answers to these requests to their schema, such as those of a feature. Default: to all.
+    #[must_use]
+    pub fn only(mut self, wanted: impl Fn(&LlmRequest) -> bool + Send + Sync + 'static) -> Self {
+        self.change().only = Some(Arc::new(wanted));
         self
     }
 
@@ -83,7 +92,8 @@ impl<S> Layer<S> for ValidateLayer {
 impl Settings {
     /// The schema that the answer must meet; `None` where none is asked for.
     pub(super) fn schema(&self, request: &LlmRequest) -> Result<Option<Arc<Schema>>, LlmError> {
-        if !may_name_a_schema(request) {
+        let is_wanted = self.only.as_ref().is_none_or(|wanted| wanted(request));
+        if !is_wanted || !may_name_a_schema(request) {
             return Ok(None);
         }
         request.chat()?.output.as_ref().map(|output| self.schemas.get(output)).transpose()
@@ -116,7 +126,7 @@ impl Default for Settings {
                  Answer again with the corrected JSON only: no explanation, no code fence."
             )
         };
-        Self { reasks: 1, repair: true, words: Arc::new(words), schemas: Arc::new(Schemas::new(SCHEMAS)) }
+        Self { reasks: 1, repair: true, words: Arc::new(words), schemas: Arc::new(Schemas::new(SCHEMAS)), only: None }
     }
 }
 

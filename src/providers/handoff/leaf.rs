@@ -10,7 +10,9 @@ use tower::Service;
 
 use crate::{
     Degraded, DegradedReason, ErrorKind, LlmError, LlmRequest, LlmResponse,
-    handoff::{Desk, DeskError, NewTask, PERSON, StoredRequest, Task, TaskId, TriedBefore, redrive::Redriven},
+    handoff::{
+        CallerTask, Desk, DeskError, NewTask, PERSON, StoredRequest, Task, TaskId, TriedBefore, redrive::Redriven,
+    },
     ledger::{Before, CallersDeadline},
     providers::future::ResponseFuture,
     request::WORST_LEVEL,
@@ -170,7 +172,8 @@ impl Handoff {
 
     fn task(&self, request: &LlmRequest) -> Result<NewTask, LlmError> {
         let stored = StoredRequest::of(request)?;
-        let (size, most) = (stored.size(), self.settings.max_bytes);
+        let caller = request.extensions().get::<CallerTask>();
+        let (size, most) = (stored.size() + caller.map_or(0, CallerTask::size), self.settings.max_bytes);
         if size > most {
             let said = format!("a request of {size} bytes is not handed over, {most} are the most");
             return Err(LlmError::new(ErrorKind::TooLarge, said).with_model(self.settings.provider.clone(), PENDING));
@@ -183,6 +186,7 @@ impl Handoff {
         task.feature = request.feature_name().map(kept);
         task.session = request.session_id().map(kept);
         task.tenant = request.tenant().map(|tenant| kept(tenant));
+        task.caller = caller.map(CallerTask::kept);
         task.requires_human = request.is_human_required();
         task.reason = reason(request).name().to_owned();
         task.attempts = before.map_or(&[][..], |before| &before.attempts).iter().map(TriedBefore::of).collect();

@@ -7,6 +7,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("idempotency", include_str!("migrations/0001_idempotency.sql")),
     ("tasks", include_str!("migrations/0002_tasks.sql")),
     ("task_bytes", include_str!("migrations/0003_task_bytes.sql")),
+    ("task_caller", include_str!("migrations/0004_task_caller.sql")),
 ];
 
 /// Of PostgreSQL's advisory locks, the one that is held while the tables change: `stdf`.

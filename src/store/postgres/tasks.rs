@@ -158,6 +158,7 @@ impl TaskStore for Postgres {
             let (id, preview) = (task.id.to_string(), task.request.preview(PREVIEW));
             let (request, attempts) = (written(&task.request)?, written(&task.attempts)?);
             let callback = task.callback.as_ref().map(written).transpose()?;
+            let caller = task.caller.as_ref().map(written).transpose()?;
             for _ in 0..TRIES {
                 let work = self.work(what, &mut client).await?;
                 let now = work.now().await?;
@@ -171,12 +172,12 @@ impl TaskStore for Postgres {
                     work.commit().await?;
                     return known.id("id").map_err(|damaged| damaged.of(task.id).into());
                 }
-                let bytes = (request.len() + attempts.len()) as u64;
+                let bytes = (request.len() + attempts.len() + caller.as_ref().map_or(0, String::len)) as u64;
                 task.limits.admit(bytes, &work.taken(task.tenant.as_deref(), now).await?)?;
                 // Of all who write the same at once, one does.
                 let sql = "INSERT INTO steadfast_tasks (id, created_at, expires_at, feature, session, tenant, reason, preview,
-                    requires_human, redrive, same_as, callback, request, attempts, bytes)
-                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) ON CONFLICT DO NOTHING";
+                    requires_human, redrive, same_as, callback, request, attempts, bytes, caller)
+                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) ON CONFLICT DO NOTHING";
                 let parameters: Parameters<'_> = &[
                     &id,
                     &signed(now),
@@ -193,6 +194,7 @@ impl TaskStore for Postgres {
                     &request,
                     &attempts,
                     &signed(bytes),
+                    &caller,
                 ];
                 if work.execute(sql, parameters).await? > 0 {
                     if task.notify {

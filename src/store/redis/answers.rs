@@ -7,7 +7,7 @@ use redis::Script;
 use tokio::{runtime::Handle, sync::Semaphore};
 
 use super::{Redis, hex, link::Purpose, millis};
-use crate::layers::cache::{Answer, AnswerOwner, AnswerStore, CacheKey, Found};
+use crate::layers::cache::{Answer, AnswerOwner, AnswerStore, CacheKey, Claiming, Found};
 
 static PUT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/put.lua")));
 static GET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/get.lua")));
@@ -44,13 +44,11 @@ impl AnswerStore for Redis {
 
     fn put(&self, key: CacheKey, answer: Arc<Answer>) {
         let redis = self.clone();
-        self.in_background(async move {
-            let mut call = PUT.key(redis.answer(&key));
-            call.key(redis.key(TURNS)).arg(answer.to_bytes()).arg(millis(answer.usable_for()).max(1));
-            call.arg(of_feature(answer.feature()));
-            // One that is lost is a call more.
-            let _ = redis.run::<i64>("the keeping of an answer", Purpose::Answers, &call).await;
-        });
+        self.in_background(async move { redis.keeps(&key, &answer).await });
+    }
+
+    fn claim(&self, key: &CacheKey, is_fresh: Box<dyn Fn(&Answer) -> bool + Send + Sync>) -> Option<Claiming> {
+        (!self.link.is_away()).then(|| self.claims_call(*key, is_fresh))
     }
 
     fn retain(&self, _: &dyn Fn(&Answer) -> bool) {
@@ -95,8 +93,16 @@ impl Redis {
         self.key(&format!("answer:{}", hex(key.as_bytes())))
     }
 
+    pub(super) async fn keeps(&self, key: &CacheKey, answer: &Answer) {
+        let mut call = PUT.key(self.answer(key));
+        call.key(self.key(TURNS)).arg(answer.to_bytes()).arg(millis(answer.usable_for()).max(1));
+        call.arg(of_feature(answer.feature()));
+        // One that is lost is a call more.
+        let _ = self.run::<i64>("the keeping of an answer", Purpose::Answers, &call).await;
+    }
+
     /// Nobody waits for it, and it may be left out where there is too much of it.
-    fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
         static PLACES: Semaphore = Semaphore::const_new(UNDER_WAY);
         let (Ok(runtime), Ok(place)) = (Handle::try_current(), PLACES.try_acquire()) else { return };
         runtime.spawn(async move {

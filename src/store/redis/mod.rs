@@ -2,6 +2,7 @@
 
 mod answers;
 mod clock;
+mod flights;
 mod forget;
 mod idempotency;
 mod link;

@@ -10,6 +10,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0002_tasks.sql"),
     include_str!("migrations/0003_answers.sql"),
     include_str!("migrations/0004_task_bytes.sql"),
+    include_str!("migrations/0005_task_caller.sql"),
 ];
 
 /// Marks a file as this crate's (SQLite's `application_id`): `stdf`.

@@ -163,11 +163,13 @@ impl TaskStore for Sqlite {
                 return Ok(known.map_err(|damaged| damaged.of(id).into()));
             }
             let (request, attempts) = (ok!(written(&task.request)), ok!(written(&task.attempts)));
-            let bytes = (request.len() + attempts.len()) as u64;
+            let caller = ok!(task.caller.as_ref().map(written).transpose());
+            let bytes = (request.len() + attempts.len() + caller.as_ref().map_or(0, String::len)) as u64;
             ok!(task.limits.admit(bytes, &taken(file, task.tenant.as_deref(), now)?));
             let sql = "INSERT INTO tasks (id, created_at, expires_at, feature, session, tenant, reason, preview, requires_human,
-                redrive, same_as, callback, request, attempts, bytes) VALUES (:id, :created_at, :expires_at, :feature, :session,
-                :tenant, :reason, :preview, :requires_human, :redrive, :same_as, :callback, :request, :attempts, :bytes)";
+                redrive, same_as, callback, request, attempts, caller, bytes) VALUES (:id, :created_at, :expires_at, :feature, :session,
+                :tenant, :reason, :preview, :requires_human, :redrive, :same_as, :callback, :request, :attempts, :caller,
+                :bytes)";
             file.execute(sql, named_params! {
                 ":id": id.to_string(),
                 ":created_at": signed(now),
@@ -183,6 +185,7 @@ impl TaskStore for Sqlite {
                 ":callback": ok!(task.callback.as_ref().map(written).transpose()),
                 ":request": request,
                 ":attempts": attempts,
+                ":caller": caller,
                 ":bytes": signed(bytes),
             })?;
             if task.notify {

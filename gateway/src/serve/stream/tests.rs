@@ -23,7 +23,7 @@ impl Kept {
     async fn reading(&self, dialect: Dialect, body: LlmBody) -> Events {
         let mut response = LlmResponse::new(body);
         let first = response.body_mut().frame().await.unwrap().unwrap();
-        let keep = Keep { dialect, silence: SILENCE, cut: &self.cut };
+        let keep = Keep { dialect, silence: SILENCE, marks: false, cut: &self.cut };
         let entry = self.records.begin(dialect);
         Events::reading(Begun { response, first }, StreamEncoder::new(dialect), entry, &keep)
     }
@@ -34,7 +34,7 @@ impl Kept {
             let first = response.body_mut().frame().await.unwrap()?;
             Ok(Begun { response, first })
         });
-        let keep = Keep { dialect, silence: SILENCE, cut: &self.cut };
+        let keep = Keep { dialect, silence: SILENCE, marks: false, cut: &self.cut };
         Events::calling(calling, StreamEncoder::new(dialect), self.records.begin(dialect), &keep)
     }
 

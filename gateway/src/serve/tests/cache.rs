@@ -38,7 +38,8 @@ retry: {{ max_attempts: 1 }}
         );
         let config = Config::from_str(&file, Format::Yaml).unwrap_or_else(|error| panic!("{error}"));
         let stack = Stack::builder().environment(Environment::default()).build(config).unwrap();
-        let server = Server::with_stack(&stack, keys, Settings::default()).await;
+        let settings = Settings::of(&stack.handle().config(), None);
+        let server = Server::with_stack(&stack, keys, settings).await;
         Self { providers, stack, server }
     }
 
@@ -189,6 +190,33 @@ async fn an_old_answer_and_a_similar_questions_say_what_they_are_and_nothing_of_
             let record = kept.record(&similar).await;
             assert_eq!((&record["cache"]["result"], &record["degraded"]["level"]), (&"similar".into(), &4.into()));
             assert!((record["cache"]["similarity"].as_f64().unwrap() as f32 - much).abs() < 0.01, "{record}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_degraded_answer_says_so_in_its_body_too_where_the_file_asks_for_it() {
+    for marks in [false, true] {
+        for (path, stream) in PATHS.into_iter().flat_map(|path| [(path, false), (path, true)]) {
+            let file = format!("cache: {{ ttl: 0s, stale_for: 1h }}\ngateway: {{ mark_degraded: {marks} }}");
+            let kept = Kept::start(&file).await;
+            // The answer's own object, or that of a stream's first event.
+            let mark = |answer: &Answer| {
+                let body = answer.body.as_str();
+                let object = match stream {
+                    true => body.lines().find_map(|line| line.strip_prefix("data:")).unwrap(),
+                    false => body,
+                };
+                serde_json::from_str::<Value>(object).unwrap()["steadfast"].clone()
+            };
+            let full = kept.ask(path, &[], stream, "hello").await;
+            assert_eq!(mark(&full), Value::Null, "it is what was asked for");
+            kept.providers.anthropic.handle().fail(Fault::ServerError);
+            let stale = kept.ask(path, &[], stream, "hello").await;
+            // What is put together here, and is whole, has room for it in any case.
+            let is_marked = marks || path != MESSAGES && !stream;
+            let expected = json!({"degraded": {"level": 4, "reason": "server"}});
+            assert_eq!(mark(&stale), if is_marked { expected } else { Value::Null }, "{path}, {stream}, {marks}");
         }
     }
 }

@@ -81,6 +81,29 @@ fn said(answer: &Answer, status: u16, kind: &str) -> String {
 }
 
 #[tokio::test]
+async fn what_a_caller_says_of_its_task_goes_along_and_comes_back() {
+    let house = House::start().await;
+    let said =
+        [CALLER, ("x-steadfast-task-reference", "ticket-17"), ("x-steadfast-task-context", r#"{"order": 4711}"#)];
+    let caller = json!({"id": "ticket-17", "context": {"order": 4711}});
+    for path in PATHS {
+        let pending = house.server.post(path, &said, &hello(false)).await;
+        let task = pending.header("x-steadfast-task-id").unwrap_or_else(|| panic!("{pending:?}")).to_owned();
+        let shown = house.server.get(&format!("/handoff/tasks/{task}"), &[REVIEWER]).await.json();
+        assert_eq!(shown["caller"], caller, "{shown}");
+        house.order(&format!("/handoff/tasks/{task}/answer"), json!({"text": "Yes"})).await;
+        let result = house.poll(&task, CALLER).await.json();
+        assert_eq!((&result["caller"], &result["output"]), (&caller, &json!("Yes")), "{result}");
+        assert!(!pending.text().contains("4711") && house.pending(path).await != task);
+    }
+    for context in ["4711", "[1]", "{", "{\"a\": 1} b", &format!("{{\"a\": \"{}\"}}", "x".repeat(4096))] {
+        let refused = house.server.post(CHAT, &[CALLER, ("x-steadfast-task-context", context)], &hello(false)).await;
+        assert_eq!(refused.status, 400, "{context}");
+        assert!(refused.json()["error"]["message"].as_str().unwrap().contains("x-steadfast-task-context"));
+    }
+}
+
+#[tokio::test]
 async fn a_request_that_no_model_answers_is_pending_then_claimed_then_answered() {
     let house = House::start().await;
     for path in PATHS {

@@ -59,6 +59,7 @@ function shown(task) {
   say($("h-task"), task.id);
   const facts = [["State", task.state], ["Feature", task.feature], ["Asked by", task.tenant], ["Session", task.session],
     ["Why it is here", words(task.reason)], ["Since", date(task.created_at)], ["Until", date(task.expires_at)],
+    ["Its caller's name for it", task.caller?.id], ["Belongs to", task.caller?.context && JSON.stringify(task.caller.context)],
     ...task.deliveries.map((told) => [told.kind === "callback" ? "Callback" : "Notification", told.state])];
   fill($("about"), facts.filter(([, value]) => value).map(([what, value]) => make("div", {}, make("dt", {}, what), make("dd", {}, value))));
   const { turns, model, tools, json, problem } = task.conversation;

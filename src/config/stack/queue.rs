@@ -1,0 +1,156 @@
+//! A queue that goes on where nobody waits any more: what no tier answered in its time becomes a task, which a model is given as soon as
+//! one works.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tower::{Service, ServiceExt as _};
+
+use super::handoff::People;
+use crate::{
+    BoxLlmService, Classifier, DegradedReason, LlmError, LlmRequest, LlmResponse,
+    classify::Failover,
+    config::{AllOpen, Config, classifier},
+    handoff::redrive::Redriven,
+    layers::call::Call,
+    ledger::Before,
+    providers::Handoff,
+};
+
+/// What of a caller's time is left to write a task down, and to say so.
+const TO_WRITE: Duration = Duration::from_millis(500);
+/// What is said of one that is queued.
+const QUEUED: &str = "Your request is queued as {task_id}.";
+
+/// The queues of a configuration.
+#[derive(Clone)]
+pub(super) struct Queues(Arc<Inner>);
+
+struct Inner {
+    leaf: Handoff,
+    /// Of each feature that is named.
+    features: HashMap<String, bool>,
+    others: bool,
+    classifier: Classifier,
+}
+
+impl Queues {
+    /// `None` where nothing is queued, or nowhere that outlives the process.
+    pub(super) fn new(config: &Config, people: Option<&People>) -> Option<Self> {
+        if !config.queues() {
+            return None;
+        }
+        let leaf = people?.queue(QUEUED);
+        let features = config.features.iter().map(|(name, feature)| (name.clone(), is_queue(config.all_open(feature))));
+        let others = config.default_feature.as_ref().map_or(config.fallback.all_open, |other| config.all_open(other));
+        let (features, others) = (features.collect(), is_queue(others));
+        Some(Self(Arc::new(Inner { leaf, features, others, classifier: classifier(config) })))
+    }
+
+    pub(super) fn around<S>(self, inner: S) -> BoxLlmService
+    where
+        S: Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + Sync + 'static,
+    {
+        BoxLlmService::new(Queue { inner, queues: self })
+    }
+}
+
+impl Inner {
+    /// Whether a request is one that is queued. A task's is queued already.
+    fn takes(&self, request: &LlmRequest) -> bool {
+        let own = request.feature_name().and_then(|feature| self.features.get(feature));
+        own.copied().unwrap_or(self.others)
+            && !request.is_human_required()
+            && request.extensions().get::<Redriven>().is_none()
+    }
+
+    /// Whether another tier, or the same one later, may do better.
+    fn is_outage(&self, error: &LlmError) -> bool {
+        matches!(self.classifier.classify(error).failover, Failover::Yes | Failover::IfWorked)
+    }
+}
+
+/// Makes a task of a request that was queued in vain.
+#[derive(Clone)]
+struct Queue<S> {
+    inner: S,
+    queues: Queues,
+}
+
+impl<S> Service<LlmRequest> for Queue<S>
+where
+    S: Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + Sync + 'static,
+{
+    type Response = LlmResponse;
+    type Error = LlmError;
+    type Future = Pin<Box<dyn Future<Output = Result<LlmResponse, LlmError>> + Send>>;
+
+    /// Always ready, as the layers are.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: LlmRequest) -> Self::Future {
+        let queues = self.queues.0.clone();
+        if !queues.takes(&request) {
+            return Box::pin(Call::first(&mut self.inner, request));
+        }
+        let queued = request.clone();
+        let context = request.context_mut();
+        let earlier = context.deadline.and_then(|deadline| deadline.checked_sub(TO_WRITE));
+        context.limit_deadline(earlier);
+        let answering = Call::first(&mut self.inner, request);
+        Box::pin(async move {
+            let error = match answering.await {
+                Err(error) if queues.is_outage(&error) => error,
+                answered => return answered,
+            };
+            let reason = DegradedReason::Failure(error.kind());
+            let before = Before { reason, attempts: error.attempts().into() };
+            match queues.leaf.clone().oneshot(queued.extension(before)).await {
+                Ok(mut pending) => {
+                    pending.prepend_attempts(error.attempts().to_vec());
+                    Ok(pending)
+                }
+                // What was the matter first is what its caller should hear of.
+                Err(problem) => {
+                    tracing::warn!(
+                        event = "not_queued",
+                        kind = problem.kind().name(),
+                        "a request was not written down"
+                    );
+                    Err(error)
+                }
+            }
+        })
+    }
+}
+
+fn is_queue(policy: Option<AllOpen>) -> bool {
+    matches!(policy, Some(AllOpen::Queue(_)))
+}
+
+impl Config {
+    /// What happens to a feature's requests when every circuit is open.
+    fn all_open(&self, feature: &crate::config::Feature) -> Option<AllOpen> {
+        feature.all_open.or(self.fallback.all_open)
+    }
+
+    /// Whether requests are queued in a store: not where there are people too, whose tasks no model is to have unasked.
+    pub(super) fn queues(&self) -> bool {
+        let mut policies = self.features.values().chain(&self.default_feature).map(|feature| self.all_open(feature));
+        let queues = is_queue(self.fallback.all_open) || policies.any(is_queue);
+        let redrives = self.handoff.as_ref().is_some_and(|handoff| handoff.redrive.is_some());
+        queues && (redrives || !self.hands_over())
+    }
+
+    fn hands_over(&self) -> bool {
+        self.tiers.iter().any(|tier| tier.provider == crate::config::Provider::Handoff)
+    }
+}

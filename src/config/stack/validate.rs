@@ -1,0 +1,80 @@
+//! Structured output held to its schema, as the file says.
+
+use super::part::TierService;
+#[cfg(feature = "validate")]
+use crate::{BoxLlmService, LlmRequest, ValidateLayer, config::Provider, config::ValidateSettings};
+use crate::{
+    InvalidConfig,
+    config::{Config, Tier},
+};
+
+/// What holds the answers of each tier to the schemas of their requests: a layer for each kind of settings.
+#[derive(Default)]
+pub(super) struct Validating {
+    #[cfg(feature = "validate")]
+    layers: Vec<ValidateLayer>,
+}
+
+impl Validating {
+    /// # Errors
+    ///
+    /// The file asks for it, and the program was built without it.
+    #[cfg(not(feature = "validate"))]
+    pub(super) fn new(config: &Config) -> Result<Self, InvalidConfig> {
+        match config.validates() {
+            true => Err(InvalidConfig::new("validate", Config::NO_VALIDATE)),
+            false => Ok(Self::default()),
+        }
+    }
+
+    #[cfg(feature = "validate")]
+    #[allow(clippy::unnecessary_wraps, reason = "as without it")]
+    pub(super) fn new(config: &Config) -> Result<Self, InvalidConfig> {
+        let of = |settings: Option<crate::config::Validate>| match settings.or(config.validate) {
+            Some(crate::config::Validate::On(settings)) => Some(settings),
+            Some(crate::config::Validate::Off) | None => None,
+        };
+        let others = of(config.default_feature.as_ref().and_then(|feature| feature.validate));
+        let named: Vec<(String, Option<ValidateSettings>)> =
+            config.features.iter().map(|(name, feature)| (name.clone(), of(feature.validate))).collect();
+        let mut all: Vec<ValidateSettings> = Vec::new();
+        for settings in named.iter().filter_map(|(_, settings)| *settings).chain(others) {
+            if !all.contains(&settings) {
+                all.push(settings);
+            }
+        }
+        let layer = |settings: ValidateSettings| {
+            let mut layer = ValidateLayer::new();
+            if let Some(times) = settings.reasks {
+                layer = layer.reasks(times);
+            }
+            if let Some(repair) = settings.repair {
+                layer = layer.repair(repair);
+            }
+            if named.iter().all(|(_, own)| *own == Some(settings)) && others == Some(settings) {
+                return layer;
+            }
+            let named = named.clone();
+            layer.only(move |request: &LlmRequest| {
+                let own = named.iter().find(|(name, _)| Some(name.as_str()) == request.feature_name());
+                own.map_or(others, |(_, own)| *own) == Some(settings)
+            })
+        };
+        Ok(Self { layers: all.into_iter().map(layer).collect() })
+    }
+
+    /// A tier whose answers are held to their schema, where the file asks for that: boxed, so that who has none pays nothing.
+    #[cfg_attr(not(feature = "validate"), allow(clippy::unused_self, reason = "as with it"))]
+    pub(super) fn around(&self, tier: &Tier, service: TierService) -> TierService {
+        #[cfg(feature = "validate")]
+        if tier.provider != Provider::Handoff {
+            // What people say, and that they were asked, is said as it is: a second question would be a second task.
+            return self.layers.iter().fold(service, |service, layer| {
+                let layer = if tier.provider.is_model() { layer.clone() } else { layer.clone().reasks(0) };
+                TierService::Left(BoxLlmService::new(tower::Layer::layer(&layer, service)))
+            });
+        }
+        let _ = tier;
+        service
+    }
+}

@@ -1,0 +1,24 @@
+//! A small request that shows whether a provider is well: nobody's call, so that nothing of a circuit is held by it.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tower::{Service, ServiceExt};
+
+use crate::{LlmError, LlmRequest, LlmResponse};
+
+/// How long a probe may take that is nobody's call.
+pub(crate) const LONGEST_PROBE: Duration = Duration::from_secs(30);
+
+/// What comes of a request, its answer read to the end; `None` where that takes longer than the limit.
+pub(crate) async fn ask<S>(service: S, request: LlmRequest, limit: Duration) -> Option<Result<(), LlmError>>
+where
+    S: Service<LlmRequest, Response = LlmResponse>,
+    S::Error: Into<LlmError>,
+{
+    let asked = async {
+        let response = service.oneshot(request).await.map_err(Into::into)?;
+        response.collect().await.map(drop)
+    };
+    timeout(limit, asked).await.ok()
+}
