@@ -132,7 +132,7 @@ async fn to_watch_the_five_layers_adds_no_allocation() {
     let observe = ObserveLayer::new(events.clone());
 
     let leaf = provider_fn(|_| {
-        let mut message = Message::assistant("");
+        let mut message = Message::assistant("hello");
         message.usage = Some(Usage::new(9, 9));
         let response = LlmResponse::from_message(message).with_model("anthropic", "claude-sonnet-4-5");
         std::future::ready(Ok::<_, LlmError>(response))

@@ -29,7 +29,7 @@ fn providers() -> Vec<(&'static str, Simulated)> {
 /// A gateway that asks first a provider of the caller's own dialect, which is down, and then one of the other.
 struct Outage {
     gateway: Served,
-    _servers: Vec<SimulatedServer>,
+    servers: Vec<SimulatedServer>,
 }
 
 impl Outage {
@@ -53,7 +53,14 @@ impl Outage {
             "tiers:\n{tiers}features:\n{features}retry: {{ max_attempts: 1 }}\n\
              circuit_breaker: {{ consecutive_failures: 0, max_throttle: 1ms }}\n"
         );
-        Self { gateway: Serve::with(&config).start(), _servers: servers }
+        Self { gateway: Serve::with(&config).start(), servers }
+    }
+
+    /// Every call went first to the provider that is down, and was answered by the one after it.
+    fn assert_failed_over(&self) {
+        let calls: Vec<u64> = self.servers.iter().map(|server| server.handle().stats().calls).collect();
+        let [answered @ .., down] = &*calls else { unreachable!("there are several") };
+        assert_eq!(answered.iter().sum::<u64>(), *down, "{calls:?}");
     }
 }
 
@@ -85,7 +92,9 @@ async fn popular_python_clients_take_their_first_look_without_a_file() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn popular_python_clients_survive_an_outage() {
-    python("outage", &Outage::begin().await.gateway).await;
+    let outage = Outage::begin().await;
+    python("outage", &outage.gateway).await;
+    outage.assert_failed_over();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -95,5 +104,7 @@ async fn popular_node_clients_take_their_first_look_without_a_file() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn popular_node_clients_survive_an_outage() {
-    node("outage", &Outage::begin().await.gateway).await;
+    let outage = Outage::begin().await;
+    node("outage", &outage.gateway).await;
+    outage.assert_failed_over();
 }
