@@ -30,7 +30,8 @@ pub(crate) fn refuse_itself(config: &Config, environment: &Environment, listens:
 /// Whether a URL leads to who listens on this machine at this address.
 fn is_at(url: &str, listens: SocketAddr) -> bool {
     let Ok(url) = url.trim().parse::<Uri>() else { return false };
-    let port = url.port_u16().unwrap_or(if url.scheme_str() == Some("https") { 443 } else { 80 });
+    let usual = if url.scheme_str() == Some("https") { 443 } else { 80 };
+    let port = url.port_u16().unwrap_or(usual);
     let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
     let is_here = match host.parse::<IpAddr>() {
         Ok(ip) if ip == listens.ip() => true,

@@ -122,8 +122,9 @@ pub struct Fallback {
     /// The tiers to ask after a failure of a kind, such as `context_length: [large]`.
     #[schemars(transform = kinds_for_keys)]
     pub routes: BTreeMap<String, Vec<String>>,
-    /// The only failures that go to the next tier: names of kinds (`timeout`, `overloaded`) or HTTP statuses. Default:
-    /// all that another tier can help with.
+    /// The only failures that go to the next tier: names of kinds (`timeout`, `overloaded`) or HTTP statuses. A status stands for the
+    /// failure that it tells of, whoever spells it how: 429 and 503 for 529 too, 500 for 520. Default: all that another tier can help
+    /// with.
     pub on_error: Option<Vec<OnError>>,
     /// How it is found out that the primary works again. Default: by a request, at the circuit breaker's cooldown.
     pub recovery_check: Option<RecoveryCheck>,
