@@ -1,6 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::stream;
+use http::StatusCode;
 use tokio::{sync::broadcast::Receiver, time::Instant};
 use tokio_test::{assert_pending, task};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
@@ -87,6 +88,36 @@ async fn a_complete_answer_is_told_with_its_response() {
     assert_eq!([ended.first_token, ended.served_in, ended.took], [SECOND * 2; 3]);
     assert_eq!((ended.failures.clone(), ended.attempts(), ended.at), (None, 1, Instant::now()));
     assert_eq!((ended.usage, ended.cost), (Some(Usage::new(1000, 200)), Usd::from_dollars(0.0045)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_is_told_with_its_id_the_status_of_its_caller_and_its_task() {
+    fn status(error: &LlmError) -> StatusCode {
+        StatusCode::from_u16(if error.kind() == ErrorKind::Overloaded { 529 } else { 500 }).unwrap()
+    }
+    let (layer, mut heard) = observed();
+    let named = || prompt().id("r-7").status_of(status);
+    let seen = |heard: &mut Receiver<Event>| {
+        let RequestEnded { request_id, status, task, .. } = told(heard);
+        (request_id.as_deref().map(str::to_owned), status.map(|status| status.as_u16()), task.as_deref().cloned())
+    };
+    let id = Some("r-7".to_owned());
+    let people =
+        provider_fn(|_| async { Ok::<_, LlmError>(LlmResponse::from_text("Somebody will.").with_task_id("task_1")) });
+    let _response = layer.clone().layer(people.clone()).oneshot(named()).await.unwrap();
+    assert_eq!(seen(&mut heard), (id.clone(), Some(200), Some("task_1".to_owned())));
+    let _response = layer.clone().layer(people).oneshot(prompt()).await.unwrap();
+    assert_eq!(seen(&mut heard), (None, None, Some("task_1".to_owned())));
+    for (kind, wanted) in [(ErrorKind::Overloaded, 529), (ErrorKind::Connect, 500)] {
+        let fails = provider_fn(move |_| async move { Err::<LlmResponse, _>(LlmError::new(kind, "no")) });
+        layer.clone().layer(fails).oneshot(named()).await.unwrap_err();
+        assert_eq!(seen(&mut heard), (id.clone(), Some(wanted), None));
+    }
+    // A head that is out says 200, whatever comes behind it.
+    let broken = streams(vec![Ok(Frame::text("a")), Err(LlmError::new(ErrorKind::StreamBroken, "cut"))]);
+    let mut response = layer.layer(broken).oneshot(named()).await.unwrap();
+    while response.body_mut().frame().await.is_some() {}
+    assert_eq!(seen(&mut heard), (id, Some(200), None));
 }
 
 #[tokio::test(start_paused = true)]
