@@ -127,7 +127,8 @@ async fn what_is_not_the_whole_answer_is_not_kept() {
                 Some(degraded) => response.with_degraded(degraded),
                 None => response,
             }))
-        });
+        })
+        .inner_commits();
         call(&layer.layer(leaf), ask()).await.unwrap();
         assert_eq!(layer.handle().len(), 0);
     }

@@ -85,7 +85,7 @@ impl Provider {
 
     pub(crate) fn service(&self) -> BoxLlmService {
         let provider = self.clone();
-        BoxLlmService::new(provider_fn(move |request: LlmRequest| {
+        let leaf = provider_fn(move |request: LlmRequest| {
             let provider = provider.clone();
             let call = provider.calls.fetch_add(1, SeqCst) + 1;
             let running = Running::begin(&provider.running);
@@ -110,7 +110,9 @@ impl Provider {
                 };
                 Ok(response.with_model("openai", "gpt-4o").with_request_id("req_1"))
             }
-        }))
+        });
+        // Its streams begin with the call.
+        BoxLlmService::new(leaf.inner_commits())
     }
 
     fn stream(&self, call: usize, running: Running) -> LlmBody {

@@ -59,7 +59,8 @@ async fn told(events: Vec<StreamEvent>, reads: usize) -> RequestEnded {
     let leaf = provider_fn(move |_| {
         let answer = LlmResponse::new(body(events.clone()));
         async { Ok::<_, LlmError>(answer) }
-    });
+    })
+    .inner_commits();
     let llm = ServiceBuilder::new().layer(ObserveLayer::new(channel)).service(leaf);
     let mut body = llm.oneshot(LlmRequest::prompt("x").stream(true)).await.unwrap().into_body();
     for _ in 0..reads {

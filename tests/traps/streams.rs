@@ -286,6 +286,7 @@ async fn a_stream_whose_drop_looks_at_the_stack_does_not_deadlock() {
             let frames = Looks(look.clone());
             async { Ok::<_, LlmError>(LlmResponse::new(LlmBody::from_frames(frames))) }
         })
+        .inner_commits()
     };
     let (bulkhead, breaker) =
         (BulkheadLayer::new().feature("chat", 1), CircuitBreakerLayer::new("a").consecutive_failures(1));
