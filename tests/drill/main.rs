@@ -58,8 +58,9 @@ fn an_outage_of_the_primary_loses_nothing_and_it_is_back_within_one_probe_interv
     let told = |what: &str| report.events.iter().find(|event| event.what.starts_with(what)).map(|event| event.at_s);
     assert_eq!((told("fault begins"), told("fault ends")), (Some(300.0), Some(600.0)));
     assert!((300.0..320.0).contains(&told("circuit primary: open").unwrap()));
-    let back = report.events.last().unwrap();
-    assert_eq!(back.what, "primary serves again, and no more backup");
+    // With the first token, while the circuit waits for the end of a stream.
+    let back: Vec<&str> = report.events.iter().rev().take(2).map(|event| event.what.as_str()).collect();
+    assert!(back.contains(&"primary serves again, and no more backup"), "{back:?}");
     assert_eq!(report.timeline[17].circuits[..2], ["open", "closed"]);
 }
 

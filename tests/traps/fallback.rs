@@ -320,7 +320,8 @@ async fn switches_and_recoveries_take_turns_whatever_overlaps() {
             (serving, changes) = (to, changes + 1);
         }
     }
-    assert!(changes > 5, "{changes}");
+    // Of relapses only those are told that last.
+    assert!(changes > 2, "{changes}");
 }
 
 // Bad input: a name that a chain has twice would be counted as a tier that is still to come.

@@ -435,6 +435,10 @@ impl Shared {
         if from == to || told.last.is_some_and(|last| begun < last) {
             return;
         }
+        if to < from && !self.facts(to).asks_a_model() && !self.facts(from).asks_a_model() {
+            // What was kept, or a fixed text: which of them answers is a matter of the request.
+            return;
+        }
         if reason == ErrorKind::OutOfService {
             told.is_ordered(at);
         } else {
