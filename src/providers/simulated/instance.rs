@@ -87,7 +87,7 @@ impl Maker<'_> {
             "array" => self.array(&schema, place),
             "integer" => number(&schema, place.nth, true),
             "number" => number(&schema, place.nth, false),
-            "boolean" => Value::Bool(place.nth % 2 == 0),
+            "boolean" => Value::Bool(place.nth.is_multiple_of(2)),
             "null" => Value::Null,
             _ => Value::String(self.text(&schema, place.nth)),
         }
@@ -117,7 +117,7 @@ impl Maker<'_> {
     fn option<'v>(&self, options: &'v [Value], place: Place) -> Option<&'v Value> {
         if !self.is_deep(place) {
             let said: Vec<&Value> = options.iter().filter(|option| option["type"] != "null").collect();
-            return said.get(place.nth % said.len().max(1)).copied().or(options.first());
+            return said.get(place.nth % said.len().max(1)).copied().or_else(|| options.first());
         }
         options.iter().min_by_key(|option| self.height(option, &mut Vec::new(), 0).unwrap_or(usize::MAX))
     }
@@ -276,7 +276,7 @@ fn kind(schema: &Fields<'_>) -> &'static str {
         Some(kind) => named(kind).into_iter().collect(),
         None => Vec::new(),
     };
-    if let Some(kind) = kinds.iter().find(|kind| **kind != "null").or(kinds.first()) {
+    if let Some(kind) = kinds.iter().find(|kind| **kind != "null").or_else(|| kinds.first()) {
         return kind;
     }
     let has = |names: &[&str]| names.iter().any(|name| schema.contains_key(*name));
@@ -294,7 +294,7 @@ fn kind(schema: &Fields<'_>) -> &'static str {
 fn number(schema: &Fields<'_>, nth: usize, whole: bool) -> Value {
     let given = |name: &str| get(schema, name).and_then(Value::as_f64);
     let flag = |name: &str| get(schema, name) == Some(&Value::Bool(true));
-    let step = given("multipleOf").filter(|step| *step > 0.0).or(whole.then_some(1.0));
+    let step = given("multipleOf").filter(|step| *step > 0.0).or_else(|| whole.then_some(1.0));
     // The least and the greatest, and whether each is none itself.
     let bound = |name: &str, beyond: &str, tighter: fn(f64, f64) -> bool| match (given(name), given(beyond)) {
         (Some(at), Some(out)) if tighter(at, out) => Some((at, false)),

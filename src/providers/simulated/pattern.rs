@@ -5,16 +5,20 @@ use std::{iter::Peekable, str::Chars};
 /// A text of at least so many characters that `pattern` matches, in the grammar that JSON Schema's patterns share. What is
 /// looked for around a place (`(?=`, `\b`) is not heeded.
 pub(super) fn matching(pattern: &str, least: usize) -> String {
-    let mut shortest = None;
-    // One more of whatever may be there more often, until it is long enough.
-    for more in 0..=least {
-        let text = Reader { left: pattern.chars().peekable(), more, depth: 0 }.choice();
+    let said = |more| Reader { left: pattern.chars().peekable(), more, depth: 0 }.choice();
+    let mut text = said(0);
+    // One more of whatever may be there more often, until it is long enough or grows no more.
+    for more in 1..=least {
         if text.chars().count() >= least {
-            return text;
+            break;
         }
-        shortest.get_or_insert(text);
+        let longer = said(more);
+        if longer.len() <= text.len() {
+            break;
+        }
+        text = longer;
     }
-    shortest.unwrap_or_default()
+    text
 }
 
 struct Reader<'a> {
@@ -27,13 +31,18 @@ struct Reader<'a> {
 /// What no repetition goes beyond, and no nesting.
 const MOST: usize = 1_000;
 const DEEPEST: usize = 64;
+/// Nor does a text, in bytes.
+const LONGEST: usize = 100_000;
 
 impl Reader<'_> {
-    /// The first of several, up to the end or a closing bracket.
+    /// The first of several, up to the end or a closing bracket; the longest, where it is to be longer.
     fn choice(&mut self) -> String {
-        let text = self.sequence();
+        let mut text = self.sequence();
         while self.left.next_if_eq(&'|').is_some() {
-            self.sequence();
+            let other = self.sequence();
+            if self.more > 0 && other.len() > text.len() {
+                text = other;
+            }
         }
         text
     }
@@ -54,7 +63,7 @@ impl Reader<'_> {
                 other => other.to_string(),
             };
             let times = self.times();
-            if text.len() + atom.len() * times <= 100_000 {
+            if text.len().saturating_add(atom.len().saturating_mul(times)) <= LONGEST {
                 text.extend(std::iter::repeat_n(atom, times));
             }
         }
@@ -102,7 +111,7 @@ impl Reader<'_> {
         self.left.next();
         // Whether it is greedy makes no difference.
         self.left.next_if(|next| matches!(next, '?' | '+'));
-        (least + self.more).min(most.unwrap_or(usize::MAX)).min(least.max(MOST))
+        least.saturating_add(self.more).min(most.unwrap_or(usize::MAX)).min(least.max(MOST))
     }
 
     /// A character for what stands behind a backslash; `None` for a place between two.
@@ -181,7 +190,7 @@ impl Reader<'_> {
             _ => "aA0 _-"
                 .chars()
                 .find(|letter| within(*letter))
-                .or(ranges.first().map(|(begin, _)| *begin))
+                .or_else(|| ranges.first().map(|(begin, _)| *begin))
                 .unwrap_or('a'),
         }
     }
@@ -205,6 +214,8 @@ mod tests {
             ("(((((((", 0, ""),
             ("a{x}", 0, "a{x}"),
             ("[", 0, "a"),
+            ("a{99999999999999999999}", 3, "a{99999999999999999999}"),
+            ("a{18446744073709551615}b", 3, "b"),
         ] {
             assert_eq!(matching(pattern, least), text, "{pattern}");
         }
