@@ -491,7 +491,7 @@ pub struct Context {
     /// Which layer ends the request at its deadline.
     pub(crate) deadline_keeper: DeadlineKeeper,
     /// What layers further out can still do for it.
-    pub(crate) outlook: Outlook,
+    pub(crate) prospects: Prospects,
     /// When the request entered the outermost layer that reads the clock, or was last sent on after a wait: saves the
     /// others a reading.
     pub(crate) begun: Option<Instant>,
@@ -499,9 +499,9 @@ pub struct Context {
 
 /// What layers further out can still do for a request. In one byte, for the sake of the context's size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Outlook(u8);
+pub(crate) struct Prospects(u8);
 
-impl Outlook {
+impl Prospects {
     /// A `Fallback` could still turn to a tier that asks a model: nobody need wait long here.
     const CAN_GO_ON: u8 = 1;
     /// A layer does something about a model's refusal: one without a word is told as an error.
@@ -557,7 +557,7 @@ impl Default for Context {
             commit: None,
             counted_in: 0,
             deadline_keeper: DeadlineKeeper::Nobody,
-            outlook: Outlook::default(),
+            prospects: Prospects::default(),
             begun: None,
         }
     }

@@ -170,7 +170,7 @@ impl Asked {
         self.handle.shared.accepted.note(self.asker.feature.as_ref(), response.accepts());
         let mut response = if self.looked { response.with_cache_miss() } else { response };
         let facts = Facts::of(&response, std::mem::take(&mut self.asker), self.life);
-        if response.body().is_stream() {
+        if response.body().arrives_in_frames() {
             self.call = None;
         }
         // What a person has written is for whoever it was written to.

@@ -70,7 +70,7 @@ where
     fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
         // Not when it came in further out: it may have waited since.
         request.context_mut().begun = Some(clock::now());
-        request.context_mut().outlook.note_acts_on_refusals(self.shared.acts_on_refusals);
+        request.context_mut().prospects.note_acts_on_refusals(self.shared.acts_on_refusals);
         if let Some(late) = deadline::passed(request.context()) {
             return ResponseFuture::refused(late, self.shared.clone(), request);
         }

@@ -379,7 +379,7 @@ impl Shared {
         if self.serving.load(Relaxed) == 0 || self.is_primary_out() {
             return None;
         }
-        self.changes().last
+        self.told().last
     }
 
     /// The primary has answered what was nobody's request and was asked at this moment.

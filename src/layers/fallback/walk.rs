@@ -648,7 +648,7 @@ pub(super) fn share_out(
     context: &mut Context,
     slice: Option<Instant>,
 ) {
-    context.outlook.note_can_go_on(can_go_on);
+    context.prospects.note_can_go_on(can_go_on);
     // As many as there is room for: more are more than anybody configures.
     let after = u8::try_from(after).unwrap_or(u8::MAX);
     context.tiers_left = context.tiers_left.saturating_add(after);

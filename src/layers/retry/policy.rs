@@ -71,7 +71,7 @@ impl Policy {
         }
         let asked = error.retry_at().map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
         let longest =
-            if context.outlook.can_go_on() { self.max_delay.min(self.failover_delay) } else { self.max_delay };
+            if context.prospects.can_go_on() { self.max_delay.min(self.failover_delay) } else { self.max_delay };
         if asked > longest {
             return Err(Stop::LongWait);
         }
@@ -81,7 +81,7 @@ impl Policy {
             return Ok(Scheduled { after: Duration::ZERO, token });
         }
         // What is spread above the time that was asked for is no reason to wait longer where nobody need wait.
-        let spread = if context.outlook.can_go_on() { longest - asked } else { longest };
+        let spread = if context.prospects.can_go_on() { longest - asked } else { longest };
         let backoff = self.backoff(kind).capped(spread);
         let after = backoff.delay_from(asked, progress.retries, progress.waited, &mut self.draw());
         if context.time_left(now).is_some_and(|left| left <= after) {
@@ -89,7 +89,7 @@ impl Policy {
         }
         // Last, so that only a retry that will be made takes a token.
         let token =
-            if context.outlook.can_go_on() { self.budget.reserve_in_passing(now) } else { self.budget.reserve(now) };
+            if context.prospects.can_go_on() { self.budget.reserve_in_passing(now) } else { self.budget.reserve(now) };
         let token = token.ok_or(Stop::Budget)?;
         Ok(Scheduled { after, token })
     }

@@ -61,7 +61,7 @@ where
             return ResponseFuture::new(Call::failed(late), request, shared);
         }
         shared.policy.budget.count(request.context_mut());
-        request.context_mut().outlook.note_acts_on_refusals(shared.policy.acts_on_refusals);
+        request.context_mut().prospects.note_acts_on_refusals(shared.policy.acts_on_refusals);
         let mut first = request.clone();
         first.context_mut().deadline_keeper = DeadlineKeeper::FurtherOut;
         if request.context().attempts_made > 0 {

@@ -222,7 +222,7 @@ async fn a_wait_longer_than_the_longest_delay_gives_up_at_once() {
 /// Of a request that a fallback could still give to another model.
 fn backed() -> LlmRequest {
     let mut request = request();
-    request.context_mut().outlook.note_can_go_on(true);
+    request.context_mut().prospects.note_can_go_on(true);
     request
 }
 

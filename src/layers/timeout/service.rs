@@ -66,7 +66,7 @@ where
             return ResponseFuture::new(Call::failed(passed), deadline, now, limit, self.limits.idle, None);
         }
         // Never where there is nowhere else to go.
-        let silence = self.silence.as_ref().filter(|_| request.context().outlook.can_go_on());
+        let silence = self.silence.as_ref().filter(|_| request.context().prospects.can_go_on());
         let watch = silence.map(|silence| silence.watch(&request, now));
         ResponseFuture::new(Call::first(&mut self.inner, request), deadline, now, limit, self.limits.idle, watch)
     }

@@ -513,7 +513,7 @@ fn tool_result<'a>(
             // Servers that take it there are asked by callers who know that.
             _ if own => {
                 marked = true;
-                blocks.extend(block_with_extra(&result.content, place, report)?);
+                blocks.extend(block_with_extra(&result.content, place, family, report)?);
             }
             other => {
                 // What no user's turn can have either is told by its own rule.

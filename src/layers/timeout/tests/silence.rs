@@ -29,7 +29,7 @@ impl Bench {
 
     /// One call, of a request that could go on to another model.
     fn call(&self, mut request: LlmRequest, takes: Duration) -> impl Future<Output = Ended> + Send + 'static {
-        request.context_mut().outlook.note_can_go_on(true);
+        request.context_mut().prospects.note_can_go_on(true);
         self.last_call(request, takes)
     }
 
@@ -115,7 +115,7 @@ async fn what_waits_for_readiness_is_not_late() {
     let mut calls: Vec<_> = (0..10)
         .map(|_| {
             let mut request = asked();
-            request.context_mut().outlook.note_can_go_on(true);
+            request.context_mut().prospects.note_can_go_on(true);
             task::spawn(bench.layer.layer(Unready).oneshot(request))
         })
         .collect();
