@@ -93,6 +93,9 @@ pub(crate) struct TierBooks {
     pub(crate) changed: Vec<Duration>,
     /// Since when an operator lets no new request go there.
     pub(crate) drained: Option<Duration>,
+    /// Whether it has closed before and tripped again: then each success lets twice as many probes through.
+    has_closed: bool,
+    lapsed: bool,
     /// Of the present half-open time: the probes under way, and when each began.
     probes: Vec<(u64, Duration)>,
     next_probe: u64,
@@ -186,7 +189,8 @@ impl Books {
         let circuit = (!waits && !books.is_replaced).then(|| books.state.unwrap_or(CircuitState::Closed));
         let is_open = books.state == Some(CircuitState::Open) && counts;
         let drained = books.drained;
-        let (under_way, most) = (books.probes.len(), settings.breaker.probes as usize);
+        let most = if books.lapsed { usize::MAX } else { settings.breaker.probes as usize };
+        let under_way = books.probes.len();
         if is_open {
             kept.violations.push((Some(id), format!("it went through the open circuit of {}", self.plan.name(tier))));
         }
@@ -258,6 +262,9 @@ impl Kept {
                         tier.changed.push(books.now());
                         tier.probes.clear();
                         tier.had_storm |= *reason == CircuitReason::InvalidRequestStorm;
+                        tier.has_closed |= *reason == CircuitReason::Recovered;
+                        tier.lapsed |=
+                            tier.has_closed && matches!(reason, CircuitReason::Failures | CircuitReason::SlowCalls);
                         if *to == CircuitState::Open {
                             tier.opened = Some((books.now(), *reason));
                         }
