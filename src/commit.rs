@@ -182,7 +182,9 @@ pub(crate) fn empty_answer(finish: Option<&FinishReason>, request: Option<&LlmRe
         // A stop text was the first that the model would have said.
         Some(FinishReason::Stop) if request.is_some_and(LlmRequest::names_stops) => return None,
         // What the model would not say is its answer, unless another tier or another try is to be asked for one.
-        Some(FinishReason::Refusal) if !request.is_some_and(|request| request.context().prospects.acts_on_refusals()) => {
+        Some(FinishReason::Refusal)
+            if !request.is_some_and(|request| request.context().prospects.acts_on_refusals()) =>
+        {
             return None;
         }
         Some(FinishReason::Filtered) => (ErrorKind::ContentPolicy, "the whole answer was filtered"),

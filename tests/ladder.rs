@@ -222,10 +222,11 @@ async fn walk(mut ladder: Ladder) {
     assert!(tokio::time::timeout(SECOND * 30, &mut waiting).await.is_err(), "it waits");
 
     // And up again, one by one.
+    // Whether a request has a kept answer or the sentence is no news: no model has come back.
     assert_eq!(ladder.chat(KNOWN).await, is(4, "circuit_open", "kept"));
-    assert_eq!(ladder.switches(), ["sorry to kept"]);
+    assert_eq!(ladder.switches(), Vec::<String>::new());
     assert_eq!(ladder.comes(3).await, is(3, "circuit_open", "basic"));
-    assert_eq!(ladder.switches(), ["kept to basic"]);
+    assert_eq!(ladder.switches(), ["sorry to basic"]);
     assert_eq!(ladder.comes(2).await, is(2, "circuit_open", "reduced"));
     assert_eq!(ladder.switches(), ["basic to reduced"]);
     assert!(!waiting.is_finished());

@@ -88,7 +88,7 @@ impl World {
 
 /// As it is where all is well.
 fn assert_green(status: &Status) {
-    assert_eq!((status.state, status.active_model.as_str()), (ServingState::Primary, "sonnet"), "{status:?}");
+    assert_eq!((status.state, status.active_tier.as_str()), (ServingState::Primary, "sonnet"), "{status:?}");
     assert_eq!(status.time_on_fallback.current_seconds, 0.0);
     assert!(status.tiers.iter().all(|tier| tier.circuit == "closed"), "{status:?}");
 }
@@ -101,7 +101,7 @@ async fn a_quiet_stack_is_green_within_one_interval_of_the_end_of_an_outage() {
         world.breaks("sonnet");
         world.ask(6).await;
         let status = world.status();
-        assert_eq!((status.state, status.active_model.as_str()), (ServingState::Fallback, "gpt"));
+        assert_eq!((status.state, status.active_tier.as_str()), (ServingState::Fallback, "gpt"));
         assert_eq!(world.circuit("sonnet"), CircuitState::Open);
         let (calls, others) = (world.calls("sonnet"), world.calls("gpt"));
         sleep(heals_after * SECOND).await;

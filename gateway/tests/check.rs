@@ -35,7 +35,7 @@ families:
   our-deployment: { like: o3 }
 ";
     let file = folder.file("steadfast.yaml", text);
-    let ran = steadfast(["check", file.to_str().unwrap()], &[]);
+    let ran = steadfast(["check", "--offline", file.to_str().unwrap()], &[]);
     assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
     let row = |tier: &str| {
         let rows: Vec<&str> = ran.out.split("\n\n").collect();

@@ -144,7 +144,7 @@ fn an_answer_without_content_fails_by_its_reason_to_finish() {
         (Some(FinishReason::Stop), Some(ErrorKind::EmptyAnswer)),
         (Some(FinishReason::Other("eos".into())), Some(ErrorKind::EmptyAnswer)),
         (Some(FinishReason::Filtered), Some(ErrorKind::ContentPolicy)),
-        (Some(FinishReason::Refusal), Some(ErrorKind::Refusal)),
+        (Some(FinishReason::Refusal), None),
         (Some(FinishReason::ContextFull), Some(ErrorKind::ContextLength)),
         (Some(FinishReason::ModelError("x".into())), Some(ErrorKind::Malformed)),
         (Some(FinishReason::Length), None),

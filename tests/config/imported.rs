@@ -97,7 +97,7 @@ fn blocks_of_this_crates_own_stand_beside_the_model_and_what_is_not_ours_is_not_
     let second = |n| Some(Span(Duration::from_secs(n)));
     assert_eq!(
         (config.timeout, config.fallback.recovery_check, config.retry.max_attempts),
-        (second(45), second(5), Some(1))
+        (second(45), second(5).map(RecoveryCheck::Every), Some(1))
     );
     assert_eq!(config.circuit_breaker.cooldown, Some(Cooldown::Fixed(Span(Duration::from_secs(60)))));
     assert_eq!(

@@ -14,7 +14,7 @@ fn dear(calls: usize) -> String {
     let call = r#"{"id":"x","type":"function","function":{"name":"f","arguments":"{}"}}"#;
     let calls = vec![call; calls].join(",");
     let body = format!(
-        r#"{{"model":"gpt-4o","max_tokens":5,"messages":[{{"role":"user","content":"hi"}},{{"role":"assistant","tool_calls":[{calls}]}},{{"role":"tool","tool_call_id":"x","content":"a"}}]}}"#
+        r#"{{"model":"gpt-of-the-caller","max_tokens":5,"messages":[{{"role":"user","content":"hi"}},{{"role":"assistant","tool_calls":[{calls}]}},{{"role":"tool","tool_call_id":"x","content":"a"}}]}}"#
     );
     format!("POST {} HTTP/1.1\r\nhost: g\r\ncontent-length: {}\r\n\r\n{body}", PATHS[1], body.len())
 }

@@ -102,7 +102,9 @@ impl Shared {
         let since = || Instant::now().checked_sub(Duration::try_from_secs_f64(status.since_seconds).ok()?);
         Stuck {
             away_since: generation.outlook().away_since(),
-            failed_since: (matches!(status.state, ServingState::Failing | ServingState::Unavailable)).then(since).flatten(),
+            failed_since: (matches!(status.state, ServingState::Failing | ServingState::Unavailable))
+                .then(since)
+                .flatten(),
             drained: self.makings.fallback.drained(),
         }
     }

@@ -153,7 +153,12 @@ impl Machine {
             }
             Event::Operated { operation, .. } => self.operated(operation),
             // Not everything is down, as the next request would find.
-            Event::RecoveryChecked { failure: None, .. } => self.all_failed = None,
+            Event::RecoveryChecked { tier, failure: None, .. } => {
+                if let Some(tier) = self.tier(tier) {
+                    tier.recent.mended();
+                }
+                self.works_again();
+            }
             Event::AllTiersFailed { at, .. } => self.all_failed = self.all_failed.or(Some(*at)),
             // Who serves goes on over a reload; where it cannot, that is told as a recovery.
             Event::Reloaded { .. }

@@ -435,11 +435,12 @@ impl Shared {
         if from == to || told.last.is_some_and(|last| begun < last) {
             return;
         }
-        if to < from && !self.facts(to).asks_a_model() && !self.facts(from).asks_a_model() {
+        let is_ordered = reason == ErrorKind::OutOfService;
+        if !is_ordered && to < from && !self.facts(to).asks_a_model() && !self.facts(from).asks_a_model() {
             // What was kept, or a fixed text: which of them answers is a matter of the request.
             return;
         }
-        if reason == ErrorKind::OutOfService {
+        if is_ordered {
             told.is_ordered(at);
         } else {
             let shown = told.shows(if to < from { Way::Up } else { Way::Down }, at);

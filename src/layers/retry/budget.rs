@@ -24,7 +24,8 @@ use crate::{
 /// Default: ratio 0.1, floor 1 token a second, cap 100 tokens.
 ///
 /// Where another model could be asked in place of a retry, only what fails in passing is worth one: there a hundredth of that share is
-/// for retries (one for a thousand first tries), with at most three saved up, and no floor.
+/// for retries (one for a thousand first tries), with at most three saved up, and no floor. A ratio of 1 or more asks for
+/// retries all the same.
 ///
 /// A token is taken when a retry is *scheduled*, so requests that sit in backoff are counted; it comes back when the
 /// retry is given up before it was sent. Clones share the bucket: give clones of one budget to every layer whose retries
@@ -175,6 +176,8 @@ impl RetryBudget {
             return Some(Reservation { bucket: None, in_passing, sent: false });
         };
         let mut account = lock(&bucket.account);
+        // Who allows a retry for each first try has asked for them, wherever else the request could go.
+        let in_passing = in_passing && bucket.ratio < TOKEN;
         if in_passing && bucket.passing(&mut account) < TOKEN || bucket.balance(&mut account, Some(now)) < signed(TOKEN)
         {
             return None;

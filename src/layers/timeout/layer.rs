@@ -49,9 +49,9 @@ impl TimeoutLayer {
     ///
     /// Put it around one model. A call is late after five times the time in which nine in ten of the last calls like it had
     /// their answer (for a stream, their first token), and not before 5 s: of streams and whole answers, with reasoning and
-    /// without, and of features each for themselves, once 30 have answered. While six of the last two hundred were late, as in no
+    /// without, and of features each for themselves, once 30 have answered. While eight of the last two hundred were late, as in no
     /// healthy hour, calls are left after four fifths of that time; but one in sixteen is not, so that a model that has become slow for
-    /// good is known as such in time. Where several [callers](crate::layers::circuit_breaker#what-counts) have their answers, at most three of the six are one's.
+    /// good is known as such in time. Where several [callers](crate::layers::circuit_breaker#what-counts) have their answers, at most four of the eight are one's.
     #[must_use]
     pub fn adaptive(self) -> Self {
         self.leaving(Arc::default())

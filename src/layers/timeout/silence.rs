@@ -35,7 +35,7 @@ const LEAST: u32 = 30;
 /// Nothing is late before.
 const FLOOR: Duration = Duration::from_secs(5);
 /// So many late calls are too many among so many.
-const TOO_MANY: usize = 6;
+const TOO_MANY: usize = 8;
 const AMONG: u64 = 200;
 /// A named caller's count for half of that, unless nobody else calls or is answered.
 const SHARE: usize = TOO_MANY / 2;

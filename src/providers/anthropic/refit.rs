@@ -25,7 +25,9 @@ pub(super) fn refit(
     let mut fields = Fields::of(raw)?;
     let mut was = Chat::default();
     request::settings(raw, &mut was)?;
-    let thoughts_go = before.is_some_and(Family::binds_thoughts) || !to.family.reasons();
+    // A name that is no model's tells nothing of whose thoughts there are.
+    let binds = before.is_some_and(|before| before.binds_thoughts() && !before.is_careful());
+    let thoughts_go = binds || !to.family.reasons();
     let (ends, begun) = ends(fields.stood("messages"), thoughts_go)?;
     let situation = Situation {
         has_tools: fields.stood("tools").is_some_and(|tools| is_list(tools) && tools.get().contains('{')),

@@ -207,7 +207,7 @@ async fn whole_answer_is_read_with_all_its_parts() {
 async fn reasons_for_stopping_without_content_are_named() {
     for (reason, kind) in [
         ("end_turn", Some(ErrorKind::EmptyAnswer)),
-        ("refusal", Some(ErrorKind::Refusal)),
+        ("refusal", None),
         ("model_context_window_exceeded", Some(ErrorKind::ContextLength)),
         ("max_tokens", None),
         ("pause_turn", None),

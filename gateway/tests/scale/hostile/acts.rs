@@ -92,7 +92,7 @@ impl Sent {
 /// A body of either dialect: this content of the last turn, and these fields more.
 fn body(content: &str, more: &str) -> String {
     format!(
-        r#"{{"model":"claude-sonnet-4-5","max_tokens":50,{more}"messages":[{{"role":"user","content":"{content}"}}]}}"#
+        r#"{{"model":"claude-of-the-caller","max_tokens":50,{more}"messages":[{{"role":"user","content":"{content}"}}]}}"#
     )
 }
 

@@ -157,7 +157,7 @@ async fn one_callers_slow_prompts_leave_the_others_calls_alone() {
     let hostile = (0..200).flat_map(|_| std::iter::once((of("slow"), secs(40))).chain(others()));
     let ended = bench.one_a_second(hostile).await;
     assert!(ended.iter().all(|ended| !ended.is_left));
-    // Its own, in the end, are no more than three of the six: one of others that is late is waited for.
+    // Its own, in the end, are no more than four of the eight: one of others that is late is waited for.
     assert_eq!(bench.one_a_second([(of("two"), secs(50)), (of("one"), secs(1))]).await[0].after, secs(50));
     // Nor does it keep the others from being left, where the model is silent to them too.
     let ended = bench.one_a_second((0..12).map(|place| (of(["one", "two", "three"][place % 3]), LONG))).await;

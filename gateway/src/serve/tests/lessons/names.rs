@@ -20,15 +20,15 @@ fn listed(list: &Value) -> Vec<&str> {
 #[tokio::test(start_paused = true)]
 async fn every_name_of_the_list_is_answered_by_what_it_names() {
     let names = [
-        ("claude-sonnet-4-5", "sonnet", "claude-sonnet-4-5"),
+        ("claude-sonnet-4-6", "sonnet", "claude-sonnet-4-6"),
         ("gpt-4o", "backup", "gpt-4o"),
-        ("sonnet", "sonnet", "claude-sonnet-4-5"),
+        ("sonnet", "sonnet", "claude-sonnet-4-6"),
         ("backup", "backup", "gpt-4o"),
     ];
     let house = Plan::of(TWO).build();
     assert_eq!(listed(&house.get("/v1/models", &[]).await.json()), names.map(|(name, ..)| name));
     // What nobody knows is the primary's, as ever.
-    for (name, tier, model) in names.into_iter().chain([("gpt-4o-mini", "sonnet", "claude-sonnet-4-5")]) {
+    for (name, tier, model) in names.into_iter().chain([("gpt-4o-mini", "sonnet", "claude-sonnet-4-6")]) {
         for (path, stream) in PATHS.into_iter().flat_map(|path| [(path, false), (path, true)]) {
             let answer = house.post(path, &[], &naming(name, stream)).await;
             answer.assert_clean(name);
@@ -66,7 +66,7 @@ async fn a_key_names_and_sees_what_it_is_for() {
     for path in PATHS {
         let answer = house.post(path, &key, &naming("gpt-4o", false)).await;
         assert_eq!((answer.status, answer.header("x-steadfast-tier")), (200, Some("backup")));
-        for other in ["backup", "claude-sonnet-4-5", "sonnet"] {
+        for other in ["backup", "claude-sonnet-4-6", "sonnet"] {
             assert_eq!(house.post(path, &key, &naming(other, false)).await.status, 403, "{other}");
         }
     }
