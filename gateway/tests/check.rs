@@ -38,8 +38,7 @@ families:
     let ran = steadfast(["check", "--offline", file.to_str().unwrap()], &[]);
     assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
     let row = |tier: &str| {
-        let rows: Vec<&str> = ran.out.split("\n\n").collect();
-        let rows = rows.last().expect("the table is the last").to_owned();
+        let (_, rows) = ran.out.split_once("What the models take").expect("a table of models");
         let from = rows.find(&format!("{tier}: ")).unwrap_or_else(|| panic!("no {tier}:\n{}", ran.out));
         let end = rows[from..].find("\n  input").map_or(rows.len(), |end| from + end);
         rows[from..end].to_owned()

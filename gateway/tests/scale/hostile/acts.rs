@@ -218,6 +218,10 @@ pub(crate) fn to_be_blamed_on_others() -> Vec<(&'static str, bool, Vec<Sent>)> {
         let (path, to) = if number.is_multiple_of(2) { (MESSAGES, "") } else { (CHAT, OPENAI) };
         words(path, to, &format!("{number}: {content}"), "")
     };
+    // Each second one goes to OpenAI's dialect, which says that an answer was filtered where Anthropic's says that it was refused.
+    let unspeakable = [both(UNSPEAKABLE, ""), both(UNSPEAKABLE, "")].concat();
+    let of_each = |first: usize| unspeakable.iter().skip(first).step_by(2).cloned().collect();
+    let (refused, filtered) = (of_each(0), of_each(1));
     let none = |more: &str| [both("hello", more), both("hello", more)].concat();
     vec![
         ("words of quota in a header", false, betas.to_vec()),
@@ -238,7 +242,8 @@ pub(crate) fn to_be_blamed_on_others() -> Vec<(&'static str, bool, Vec<Sent>)> {
             };
             none("").into_iter().map(one).collect()
         }),
-        ("a refusal without a word", true, [both(UNSPEAKABLE, ""), both(UNSPEAKABLE, "")].concat()),
+        ("a refusal without a word", true, refused),
+        ("an answer that was filtered whole", false, filtered),
         ("a firewall's page", false, (0..8).map(|number| numbered(number, BLOCKED)).collect()),
         ("many different bad requests", false, (0..60).map(|number| numbered(number, UNREADABLE)).collect()),
     ]
