@@ -67,7 +67,7 @@ impl Family {
     /// Returns the effort nearest to this one: the largest that is not above it, else the least.
     pub fn nearest(&self, effort: Effort) -> Option<Effort> {
         let efforts = self.efforts();
-        efforts.iter().rfind(|own| **own <= effort).or(efforts.first()).copied()
+        efforts.iter().rfind(|own| **own <= effort).or_else(|| efforts.first()).copied()
     }
 
     /// Returns the token budgets that it takes.

@@ -206,7 +206,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_goes_wrong_before_the_first_token_is_an_error_of_the_call() {
-        let cases: [(fn() -> Vec<Result<Frame, LlmError>>, ErrorKind); 4] = [
+        type Frames = Vec<Result<Frame, LlmError>>;
+        let cases: [(fn() -> Frames, ErrorKind); 4] = [
             (Vec::new, ErrorKind::StreamBroken),
             (|| end().into(), ErrorKind::EmptyAnswer),
             (|| vec![Ok(Frame::event(StreamEvent::KeepAlive)), overloaded()], ErrorKind::Overloaded),
@@ -247,7 +248,7 @@ mod tests {
         let hanging = provider_fn(|_| {
             std::future::ready(Ok::<_, LlmError>(LlmResponse::new(LlmBody::from_frames(stream::pending()))))
         });
-        assert!(hanging.clone().oneshot(asked()).now_or_never().is_none());
+        assert!(hanging.oneshot(asked()).now_or_never().is_none());
         assert!(hanging.inner_commits().oneshot(asked()).now_or_never().is_some());
     }
 }

@@ -92,7 +92,7 @@ impl<'a> Fields<'a> {
     pub(super) fn within(
         &mut self,
         name: &str,
-        change: impl FnOnce(&mut Fields<'a>) -> Result<(), LlmError>,
+        change: impl FnOnce(&mut Self) -> Result<(), LlmError>,
     ) -> Result<(), LlmError> {
         let Some(object) = self.stood(name).filter(|value| is_object(value)) else { return Ok(()) };
         let mut inner = Fields::of(object)?;

@@ -23,7 +23,7 @@ use steadfast::{
         simulated::server::{InProcess, check},
     },
 };
-use tower::{BoxError, Service, ServiceExt, service_fn, util::BoxCloneSyncService};
+use tower::{Service, ServiceExt, service_fn, util::BoxCloneSyncService};
 
 use self::recorded::{Asked, recorded};
 
@@ -56,7 +56,7 @@ fn leaf(dialect: Dialect, model: &str) -> (Leaf, Arc<Mutex<Bytes>>) {
             let (parts, body) = request.into_parts();
             let body = body.collect().await?.to_bytes();
             *record.lock().expect("nobody panics with it") = body.clone();
-            simulator.ready().await?.call(Request::from_parts(parts, Full::new(body))).await.map_err(BoxError::from)
+            simulator.ready().await?.call(Request::from_parts(parts, Full::new(body))).await
         }
     });
     let leaf = match dialect {
@@ -158,7 +158,7 @@ async fn what_is_translated_is_accepted() {
                     ("wrong", masked(&words))
                 }
             };
-            reasons.entry((model, what, why)).or_insert((0, asked.id.clone())).0 += 1;
+            reasons.entry((model, what, why)).or_insert_with(|| (0, asked.id.clone())).0 += 1;
         }
     }
     println!(

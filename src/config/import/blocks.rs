@@ -51,7 +51,8 @@ mod tests {
         let published = schema["properties"].as_object().unwrap().keys().filter(|name| *name != "$schema");
         let mut published: Vec<&str> = published.map(String::as_str).collect();
         let mut names = blocks().to_vec();
-        (published.sort_unstable(), names.sort_unstable());
+        published.sort_unstable();
+        names.sort_unstable();
         assert_eq!(names, published);
     }
 }

@@ -69,7 +69,7 @@ pub(super) fn idempotency(
 pub(super) fn adaptive_attempt(timeout: Option<TierTimeout>, silence: &Arc<Silence>) -> TimeoutLayer {
     let limits = limits_of(timeout);
     let layer = attempt(timeout);
-    if limits.adaptive.unwrap_or(limits.first_token.is_none()) { layer.leaving(silence.clone()) } else { layer }
+    if limits.adaptive.unwrap_or_else(|| limits.first_token.is_none()) { layer.leaving(silence.clone()) } else { layer }
 }
 
 fn limits_of(timeout: Option<TierTimeout>) -> schema::Timeout {

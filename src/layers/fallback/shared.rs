@@ -360,12 +360,9 @@ impl Shared {
             self.remember(&session, tier);
         }
         match switched {
-            _ if tier == self.serving.load(Relaxed) => {
-                // Where others begin elsewhere, their answers say nothing of the primary.
-                if tier == 0 || switched.is_some() {
-                    self.goes_on();
-                }
-            }
+            // Where others begin elsewhere, their answers say nothing of the primary.
+            _ if tier == self.serving.load(Relaxed) && (tier == 0 || switched.is_some()) => self.goes_on(),
+            _ if tier == self.serving.load(Relaxed) => {}
             _ if tier == 0 && self.is_primary_out() => {}
             _ if tier == 0 => self.recover(begun),
             Some(reason) => self.switch(tier, reason, begun),

@@ -104,7 +104,7 @@ async fn a_request_is_told_with_its_id_the_status_of_its_caller_and_its_task() {
     let id = Some("r-7".to_owned());
     let people =
         provider_fn(|_| async { Ok::<_, LlmError>(LlmResponse::from_text("Somebody will.").with_task_id("task_1")) });
-    let _response = layer.clone().layer(people.clone()).oneshot(named()).await.unwrap();
+    let _response = layer.clone().layer(people).oneshot(named()).await.unwrap();
     assert_eq!(seen(&mut heard), (id.clone(), Some(200), Some("task_1".to_owned())));
     let _response = layer.clone().layer(people).oneshot(prompt()).await.unwrap();
     assert_eq!(seen(&mut heard), (None, None, Some("task_1".to_owned())));

@@ -161,7 +161,7 @@ const LEAST_LONGEST: u32 = 4096;
 
 impl To<'_> {
     pub(super) fn default_output(&self) -> u32 {
-        self.default_max_tokens.or(self.family.max_output()).unwrap_or(LEAST_LONGEST)
+        self.default_max_tokens.or_else(|| self.family.max_output()).unwrap_or(LEAST_LONGEST)
     }
 
     fn settle(&self, chat: &Chat, report: &mut Report) -> Settled {
@@ -315,7 +315,7 @@ fn system<'a>(chat: &'a Chat, settled: &Settled, report: &mut Report) -> Option<
         report.say(Feature::JsonMode);
         asked = Some(with(asked.as_deref().or(system), ASK_FOR_JSON));
     }
-    asked.map(Cow::Owned).or(system.map(Cow::Borrowed))
+    asked.map(Cow::Owned).or_else(|| system.map(Cow::Borrowed))
 }
 
 fn tool_choice(chat: &Chat, settled: &Settled) -> Option<Value> {

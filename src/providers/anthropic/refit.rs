@@ -146,7 +146,7 @@ fn messages(
     if begun && !family.prefill() {
         report.say(Feature::Prefill);
         let turn = json!({"role": "user", "content": GO_ON}).to_string();
-        changed = Some(with_item(changed.as_deref().unwrap_or(stood.get()), &turn, true));
+        changed = Some(with_item(changed.as_deref().unwrap_or_else(|| stood.get()), &turn, true));
     }
     if let Some(messages) = changed {
         fields.set("messages", messages);

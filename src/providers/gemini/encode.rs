@@ -198,7 +198,7 @@ impl<'a> Body<'a> {
             stop_sequences.truncate(MOST_STOPS);
         }
         let system = chat.system.as_deref().filter(|system| !system.is_empty());
-        let system = settled.with_words(system).map(Cow::Owned).or(system.map(Cow::Borrowed));
+        let system = settled.with_words(system).map(Cow::Owned).or_else(|| system.map(Cow::Borrowed));
         let output = chat.output.as_ref().filter(|_| settled.holds_output);
         let told = |text| Piece::Text { text, thought: false, thought_signature: None };
         Ok(Self {

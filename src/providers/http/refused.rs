@@ -75,7 +75,8 @@ pub(super) struct Refusal {
 /// Words count as the provider's only where they begin the message: further in they may be the caller's own.
 pub(super) fn named(facts: &Facts, optional: &[Optional]) -> Option<Refusal> {
     let message = facts.message.trim_start();
-    let begin = &message[..message.floor_char_boundary(BEGIN)];
+    let end = (0..=BEGIN.min(message.len())).rev().find(|end| message.is_char_boundary(*end));
+    let begin = &message[..end.unwrap_or_default()];
     let path = (facts.param.as_deref().into_iter().chain(words(begin)))
         .find_map(|word| optional.iter().find(|parameter| parameter.is(word)))?
         .path;
@@ -148,7 +149,7 @@ pub(super) fn without(body: &[u8], path: &str) -> Option<Vec<u8>> {
         };
         found |= inner.is_some();
         out.push(if out.is_empty() { '{' } else { ',' });
-        let value = inner.as_deref().unwrap_or(value.get());
+        let value = inner.as_deref().unwrap_or_else(|| value.get());
         let _written = write!(out, "{}:{value}", serde_json::Value::from(field.as_str()));
     }
     if out.is_empty() {

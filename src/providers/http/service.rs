@@ -132,7 +132,8 @@ fn prepare<P: Protocol>(
             forward(&mut headers, wire.header_map());
             let mut mended = mend(wire, target, &mut report)?;
             if let Some(asked) = another(settings, wire, model) {
-                let refitted = settings.protocol.refit(mended.as_ref().unwrap_or(wire.body()), asked, &mut report)?;
+                let refitted =
+                    settings.protocol.refit(mended.as_ref().unwrap_or_else(|| wire.body()), asked, &mut report)?;
                 mended = refitted.or(mended);
             }
             let in_body = settings.protocol.model_in_body();

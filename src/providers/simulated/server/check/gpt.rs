@@ -22,8 +22,8 @@ enum Kind {
 fn named(model: &str) -> Option<(Kind, &str)> {
     let name = model.rsplit('/').next().unwrap_or(model);
     let name = name.strip_prefix("ft:").unwrap_or(name);
-    let kind = if name.starts_with("gpt-5") {
-        let minor = name["gpt-5".len()..].strip_prefix('.').and_then(|rest| rest.split('-').next()?.parse().ok());
+    let kind = if let Some(version) = name.strip_prefix("gpt-5") {
+        let minor = version.strip_prefix('.').and_then(|rest| rest.split('-').next()?.parse().ok());
         if name.contains("chat") { Kind::Plain } else { Kind::Five(minor.unwrap_or(0)) }
     } else if name.starts_with("gpt-4") || name.starts_with("gpt-3.5") || name.starts_with("chatgpt-") {
         Kind::Plain
