@@ -4,7 +4,6 @@
 //! asked once more without it, and where the model has none of it, the leaf leaves it out from then on.
 
 use std::{
-    fmt::Write,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -12,15 +11,11 @@ use std::{
     time::Duration,
 };
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
-};
-use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::Facts;
 use crate::{
+    providers::refit::Fields,
     request::LeftOut,
     sync::{Mutex, lock},
 };
@@ -134,56 +129,12 @@ fn words(begin: &str) -> impl Iterator<Item = &str> {
 
 /// A body without the parameter at a path; every other value is spelled as it was. `None`: it has no such parameter.
 pub(super) fn without(body: &[u8], path: &str) -> Option<Vec<u8>> {
-    let fields: Fields<'_> = serde_json::from_slice(body).ok()?;
-    let (name, within) = path.split_once('.').map_or((path, None), |(name, within)| (name, Some(within)));
-    let mut found = false;
-    let mut out = String::with_capacity(body.len());
-    for (field, value) in &fields.0 {
-        let inner = match within {
-            _ if field != name => None,
-            None => {
-                found = true;
-                continue;
-            }
-            Some(within) => without(value.get().as_bytes(), within).and_then(|inner| String::from_utf8(inner).ok()),
-        };
-        found |= inner.is_some();
-        out.push(if out.is_empty() { '{' } else { ',' });
-        let value = inner.as_deref().unwrap_or_else(|| value.get());
-        let _written = write!(out, "{}:{value}", serde_json::Value::from(field.as_str()));
+    let mut fields = Fields::of(serde_json::from_slice(body).ok()?).ok()?;
+    match path.split_once('.') {
+        None => _ = fields.remove(path),
+        Some((name, within)) => fields.within(name, |fields| Ok(_ = fields.remove(within))).ok()?,
     }
-    if out.is_empty() {
-        out.push('{');
-    }
-    out.push('}');
-    found.then(|| out.into_bytes())
-}
-
-/// An object's fields in their order.
-struct Fields<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
-
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = Vec<(String, &'de RawValue)>;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut fields = Vec::new();
-                while let Some(field) = map.next_entry()? {
-                    fields.push(field);
-                }
-                Ok(fields)
-            }
-        }
-
-        deserializer.deserialize_map(InOrder).map(Fields)
-    }
+    fields.finish().map(String::into_bytes)
 }
 
 /// What a leaf remembers of the parameters that its models refuse. Copies of a leaf share it.
