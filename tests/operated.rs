@@ -222,7 +222,7 @@ async fn a_circuit_forced_closed_stays_so_while_its_provider_is_sick() {
     // Back to its own judgement: it counts from nothing, and opens as it always does.
     assert!(bench.operator.release("a").unwrap());
     assert_eq!(bench.operator.circuit("a").unwrap().consecutive_failures(), 0);
-    for _ in 0..3 {
+    for _ in 0..5 {
         assert_eq!(bench.tier(prompt()).await, "b");
     }
     assert_eq!(bench.operator.circuit("a").unwrap().state(), CircuitState::Open);

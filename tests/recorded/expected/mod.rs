@@ -321,9 +321,11 @@ pub(crate) fn silence(stop: Option<&FinishReason>, exchange: &Exchange) -> Optio
     Some(match stop {
         // One of the texts at which it was to stop came first.
         Some(FinishReason::Stop) if names_stops => return None,
-        Some(FinishReason::Length | FinishReason::Paused | FinishReason::ToolUse) => return None,
+        // What the model would not say is its answer.
+        Some(FinishReason::Refusal | FinishReason::Length | FinishReason::Paused | FinishReason::ToolUse) => {
+            return None;
+        }
         Some(FinishReason::Filtered) => ErrorKind::ContentPolicy,
-        Some(FinishReason::Refusal) => ErrorKind::Refusal,
         Some(FinishReason::ContextFull) => ErrorKind::ContextLength,
         Some(FinishReason::ModelError(_)) => ErrorKind::Malformed,
         _ => ErrorKind::EmptyAnswer,
