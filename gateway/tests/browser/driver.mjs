@@ -167,7 +167,7 @@ function unreadable() {
 }
 
 // Goes through the page with Tab: every control is reached, in the order in which they stand, and where one is can be seen.
-export async function keyboard(page) {
+export async function keyboard(page, tries = 3) {
   const controls = await page.evaluate(() => {
     // From the top, wherever the focus was.
     getSelection().removeAllRanges();
@@ -189,6 +189,8 @@ export async function keyboard(page) {
     check(ring, `no focus can be seen on ${html}`);
     reached.push(control);
   }
+  // What was drawn anew meanwhile, as news come, has lost its number.
+  if (tries > 1 && reached.includes(undefined)) return keyboard(page, tries - 1);
   check(controls.join() === reached.join(), `Tab reaches ${reached} in place of ${controls}`);
   check(controls.length >= 5, `only ${controls.length} controls`);
   await page.evaluate(() => document.querySelectorAll("[data-control]").forEach((one) => delete one.dataset.control));
