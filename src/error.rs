@@ -225,6 +225,7 @@ impl LlmError {
     }
 
     /// Says which parameter the model refused, where the request can be asked again without it.
+    #[cfg(feature = "http")]
     pub(crate) fn refuse(&mut self, parameter: LeftOut) {
         self.0.refused = Some(parameter);
     }

@@ -415,6 +415,7 @@ impl LlmRequest {
     }
 
     /// The parameters that its model has refused so far.
+    #[cfg(feature = "http")]
     pub(crate) fn left_out(&self) -> &[LeftOut] {
         &self.said.left_out
     }

@@ -29,8 +29,6 @@ pub use self::{
     family::Family,
     table::FamilyTable,
 };
-pub(crate) use self::{
-    family::effort_name,
-    ladder::{budget_of, effort_of},
-    table::UNKNOWN,
-};
+pub(crate) use self::ladder::{budget_of, effort_of};
+#[cfg(feature = "http")]
+pub(crate) use self::{family::effort_name, table::UNKNOWN};
