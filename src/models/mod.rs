@@ -24,11 +24,11 @@ mod family;
 mod ladder;
 mod table;
 
+pub(crate) use self::ladder::{budget_of, effort_of};
 pub use self::{
     facts::{Budget, Facts, ForcedTools, Off, Sampling},
     family::Family,
     table::FamilyTable,
 };
-pub(crate) use self::ladder::{budget_of, effort_of};
 #[cfg(feature = "http")]
 pub(crate) use self::{family::effort_name, table::UNKNOWN};
