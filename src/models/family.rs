@@ -15,7 +15,7 @@ pub struct Family {
 
 impl Family {
     /// Whether it is the very same.
-    #[cfg(feature = "http")]
+    #[cfg(any(feature = "http", test))]
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.facts, &other.facts)
     }
