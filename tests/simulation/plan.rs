@@ -217,7 +217,7 @@ impl Plan {
 
     /// How many attempts a request may make that says nothing of it.
     pub(crate) fn attempts(&self) -> u16 {
-        const USUAL: u16 = 8;
+        const USUAL: u16 = 9;
         let own: u16 = self.tiers.iter().map(|tier| tier.max_attempts).sum();
         // In a file each tier says its own, the last one too: a canned tier has the usual three, if it ever failed.
         let file = own + if self.last == Last::Nothing { 0 } else { 3 };
