@@ -150,5 +150,19 @@ pub enum Effort {
     Max,
 }
 
+impl Effort {
+    /// As providers spell it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Minimal => "minimal",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::XHigh => "xhigh",
+            Self::Max => "max",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

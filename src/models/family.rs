@@ -230,7 +230,7 @@ impl Family {
     fn reasoning(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut ways = Vec::new();
         if !self.efforts().is_empty() {
-            let names: Vec<&str> = self.efforts().iter().map(|effort| effort_name(*effort)).collect();
+            let names: Vec<&str> = self.efforts().iter().map(|effort| effort.name()).collect();
             ways.push(format!("by effort ({})", names.join(", ")));
         }
         match self.budget() {
@@ -258,17 +258,5 @@ impl Family {
             Off::Least => "never, the least is asked for",
             Off::Unsaid => "by saying nothing",
         })
-    }
-}
-
-/// An effort as providers spell it.
-pub(crate) fn effort_name(effort: Effort) -> &'static str {
-    match effort {
-        Effort::Minimal => "minimal",
-        Effort::Low => "low",
-        Effort::Medium => "medium",
-        Effort::High => "high",
-        Effort::XHigh => "xhigh",
-        Effort::Max => "max",
     }
 }

@@ -25,10 +25,10 @@ mod ladder;
 mod table;
 
 pub(crate) use self::ladder::{budget_of, effort_of};
+#[cfg(feature = "http")]
+pub(crate) use self::table::UNKNOWN;
 pub use self::{
     facts::{Budget, Facts, ForcedTools, Off, Sampling},
     family::Family,
     table::FamilyTable,
 };
-#[cfg(feature = "http")]
-pub(crate) use self::{family::effort_name, table::UNKNOWN};

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use super::canonical::{Hash, Json, Meaning};
 use crate::{
     Dialect, LlmRequest, Wire,
-    chat::{Chat, Effort, Extra, ExtraOf, Media, Message, Opaque, Part, Role, Thinking, Tool, ToolCall, ToolChoice},
+    chat::{Chat, Extra, ExtraOf, Media, Message, Opaque, Part, Role, Thinking, Tool, ToolCall, ToolChoice},
     layers::budget::BudgetKey,
 };
 
@@ -165,14 +165,7 @@ fn of_chat(meaning: &mut Meaning, chat: &Chat) {
         Thinking::Off => meaning.text("off"),
         Thinking::Auto => meaning.text("auto"),
         Thinking::Budget(tokens) => meaning.number(tokens.into()),
-        Thinking::Effort(effort) => meaning.text(match effort {
-            Effort::Minimal => "minimal",
-            Effort::Low => "low",
-            Effort::Medium => "medium",
-            Effort::High => "high",
-            Effort::XHigh => "xhigh",
-            Effort::Max => "max",
-        }),
+        Thinking::Effort(effort) => meaning.text(effort.name()),
     });
     meaning.optional(extra.as_ref(), |meaning, extra| {
         of_extra(meaning, extra, |name| !is_bookkeeping(extra.dialect, name));

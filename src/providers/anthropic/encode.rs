@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json, value::RawValue};
 
 use crate::{
     Dialect, ErrorKind, LlmError,
-    chat::{Chat, Json, Media, Message, OutputSchema, Part, Role, Tool, ToolChoice, ToolResult},
-    models::{Family, Off, effort_name},
+    chat::{Chat, Effort, Json, Media, Message, OutputSchema, Part, Role, Tool, ToolChoice, ToolResult},
+    models::{Family, Off},
     providers::{
         anthropic::request,
         http::{to_json, to_value},
@@ -221,8 +221,8 @@ pub(super) fn spelled(reasoning: Reasoning) -> (Option<Value>, Option<&'static s
         Reasoning::Unsaid | Reasoning::Own | Reasoning::Off(Off::Unsaid | Off::Least) => (None, None),
         Reasoning::Off(Off::BetweenTools) => (Some(json!({"type": "between_tools"})), None),
         Reasoning::Off(Off::Disabled | Off::None | Off::Zero) => (Some(json!({"type": "disabled"})), None),
-        Reasoning::Adaptive(effort) => (Some(json!({"type": "adaptive"})), effort.map(effort_name)),
-        Reasoning::Effort(effort) => (None, Some(effort_name(effort))),
+        Reasoning::Adaptive(effort) => (Some(json!({"type": "adaptive"})), effort.map(Effort::name)),
+        Reasoning::Effort(effort) => (None, Some(effort.name())),
         Reasoning::Budget(tokens) => (Some(json!({"type": "enabled", "budget_tokens": tokens})), None),
     }
 }

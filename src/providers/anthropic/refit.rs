@@ -8,7 +8,7 @@ use super::{
 use crate::{
     LlmError,
     chat::{Chat, Json, Thinking},
-    models::{Family, Sampling, effort_name},
+    models::{Family, Sampling},
     providers::refit::{Fields, top, with_item},
     translate::{Feature, Reasoning, Report, Settled, Situation, settle, without_thoughts},
     wire::fields::{Object, each, is_list, text},
@@ -85,7 +85,7 @@ fn think(fields: &mut Fields<'_>, was: &Chat, settled: &Settled) -> Result<(), L
     let (thinking, effort) = spelled(settled.reasoning);
     let effort = match (settled.reasoning, was.thinking) {
         // An effort alone switches nothing on.
-        (Reasoning::Adaptive(Some(effort)), Some(Thinking::Effort(_))) => Some(effort_name(effort)),
+        (Reasoning::Adaptive(Some(effort)), Some(Thinking::Effort(_))) => Some(effort.name()),
         _ => effort,
     };
     let other_effort = effort_stood.as_deref() != effort;

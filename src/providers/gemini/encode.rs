@@ -11,7 +11,7 @@ use crate::{
         Chat, Json, Media, Opaque, OutputSchema, Part, Reasoning as Thought, Role, Tool, ToolCall, ToolChoice,
         ToolResult,
     },
-    models::{Family, Off, UNKNOWN, effort_name},
+    models::{Family, Off, UNKNOWN},
     providers::{
         gemini::request,
         http::{to_json, to_value},
@@ -325,7 +325,7 @@ pub(super) fn thinking_config(reasoning: Reasoning) -> Option<Value> {
         Reasoning::Adaptive(_) => json!({"thinkingBudget": -1, "includeThoughts": true}),
         Reasoning::Budget(tokens) => json!({"thinkingBudget": tokens, "includeThoughts": true}),
         Reasoning::Effort(effort) => {
-            json!({"thinkingLevel": effort_name(effort).to_ascii_uppercase(), "includeThoughts": true})
+            json!({"thinkingLevel": effort.name().to_ascii_uppercase(), "includeThoughts": true})
         }
     })
 }

@@ -8,7 +8,7 @@ use super::leaf::{ChatCompletions, Flavour};
 use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{Chat, Extra, Json, Media, Message, OutputSchema, Part, Role, Tool, ToolChoice, ToolResult},
-    models::{Family, Off, effort_name},
+    models::{Family, Off},
     providers::{
         http::{to_json, to_value},
         media::media_type_of,
@@ -247,7 +247,7 @@ const MOST_STOPS: usize = 4;
 pub(super) fn effort(reasoning: Reasoning) -> Option<&'static str> {
     match reasoning {
         Reasoning::Off(Off::None) => Some("none"),
-        Reasoning::Effort(effort) => Some(effort_name(effort)),
+        Reasoning::Effort(effort) => Some(effort.name()),
         // Other models are told in ways that this dialect has not.
         Reasoning::Off(_) | Reasoning::Unsaid | Reasoning::Own | Reasoning::Adaptive(_) | Reasoning::Budget(_) => None,
     }
