@@ -7,7 +7,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -24,6 +24,7 @@ use crate::{
         caller::{NOBODY, caller},
         latest::Latest,
     },
+    sync::{Mutex, lock},
 };
 
 /// What is late, as a multiple of the 90th percentile: of a log-normal distribution whose 99th percentile is four times the median
@@ -166,7 +167,7 @@ impl Watch {
             // It is not the provider that takes so long.
             return false;
         }
-        let mut late = self.silence.late.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut late = lock(&self.silence.late);
         if self.late.is_none() && self.late_at.is_some_and(|at| now < at) && !self.silence.is_bad(&late, self.answered)
         {
             self.look = self.late_at;
