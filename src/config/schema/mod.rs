@@ -125,11 +125,10 @@ impl Config {
     /// Returns whether something of it looks into every request, and not only into those that are translated: what a tier
     /// can do, a rate of tokens, a budget, a route, a copy, an answer that is kept for some requests, a schema that answers are held to.
     pub fn reads_requests(&self) -> bool {
-        let families = self.family_table().unwrap_or_default();
         let is_limited = |tier: &Tier| {
             let numbers = tier.context_window.or(tier.max_output).is_some();
             let can = [tier.images, tier.documents, tier.tools, tier.output_schema, tier.prefill];
-            numbers || can.iter().any(Option::is_some) || tier.similar.is_some() || tier.lacks(&families).any()
+            numbers || can.iter().any(Option::is_some) || tier.similar.is_some()
         };
         let mut features = self.features.values().chain(&self.default_feature);
         let cache = self.cache.as_ref();
@@ -140,5 +139,10 @@ impl Config {
             || !self.budgets.is_empty()
             || self.mirror.is_some()
             || self.validates()
+            // Last: the table is made for it.
+            || {
+                let families = self.family_table().unwrap_or_default();
+                self.tiers.iter().any(|tier| tier.lacks(&families).any())
+            }
     }
 }
