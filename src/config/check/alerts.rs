@@ -3,7 +3,7 @@ use serde_json::Value;
 use super::Findings;
 use crate::{
     config::{Config, RuleThreshold, Webhook, suggest::nearest},
-    events::alerts::{Flaw, PLACEHOLDERS},
+    events::alerts::{FALLBACK_SHARE, Flaw, PLACEHOLDERS},
 };
 
 pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
@@ -121,13 +121,10 @@ fn rule(name: &str, threshold: Option<RuleThreshold>, own: &[&str], findings: &m
         if let Some(share) = share.filter(|share| own.contains(&"min_requests") && !(share.0 > 0.0 && share.0 < 1.0)) {
             findings.wrong("share", format!("`share` must be above 0 and below 1, not {}", share.0));
         }
-        let least = share.map_or(FALLBACK_SHARE, |share| share.0);
+        let least = share.map_or(FALLBACK_SHARE.warn.share, |share| share.0);
         if let Some(page) = page_share.filter(|page| own.contains(&"page_share") && !(page.0 > least && page.0 < 1.0)) {
             let message = format!("`page_share` must be above `share`, which is {least}, and below 1, not {}", page.0);
             findings.wrong("page_share", message);
         }
     });
 }
-
-/// The share of `fallback_share` where the file says none.
-const FALLBACK_SHARE: f64 = 0.05;

@@ -37,8 +37,6 @@ mod tests;
 #[cfg(feature = "alerts")]
 pub mod webhook;
 
-#[cfg(feature = "config")]
-pub(crate) use self::template::{Flaw, PLACEHOLDERS};
 #[cfg(feature = "alerts")]
 pub use self::webhook::{Webhook, WebhookHandle};
 pub use self::{
@@ -47,4 +45,9 @@ pub use self::{
     follow::{AlertSink, Alerts},
     rules::Rules,
     template::Template,
+};
+#[cfg(feature = "config")]
+pub(crate) use self::{
+    rules::FALLBACK_SHARE,
+    template::{Flaw, PLACEHOLDERS},
 };

@@ -38,9 +38,9 @@ pub struct Rules {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct FallbackShare {
+pub(crate) struct FallbackShare {
     /// From here on it is a warning.
-    pub(super) warn: Rate,
+    pub(crate) warn: Rate,
     /// Above this share it is critical; `None`: never.
     pub(super) page_share: Option<f64>,
 }
@@ -52,8 +52,8 @@ pub(super) struct Often {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Rate {
-    pub(super) share: f64,
+pub(crate) struct Rate {
+    pub(crate) share: f64,
     pub(super) min_requests: u64,
     pub(super) within: Duration,
 }
@@ -246,7 +246,7 @@ pub(super) const FAILOVERS: Often = Often { more_than: 3, within: Duration::from
 pub(super) const RATE: Rate = Rate { share: 0.05, min_requests: 100, within: Duration::from_secs(3600) };
 /// Off by default: of a file that says no numbers.
 #[cfg(feature = "config")]
-pub(super) const FALLBACK_SHARE: FallbackShare = FallbackShare {
+pub(crate) const FALLBACK_SHARE: FallbackShare = FallbackShare {
     warn: Rate { share: 0.05, min_requests: 20, within: Duration::from_secs(600) },
     page_share: Some(0.2),
 };
