@@ -123,7 +123,7 @@ fn prepare<P: Protocol>(
     stop: Stop,
 ) -> Result<(Request<RequestBody>, Told), LlmError> {
     let model = model.ok_or_else(failure::no_model)?;
-    let own = request.wire().filter(|wire| wire.dialect() == P::DIALECT);
+    let own = own::<P>(request);
     let mut headers = HeaderMap::new();
     let target = settings.protocol.target();
     let mut report = Report::new(P::DIALECT, request.wire().map(Wire::dialect)).until(stop);
@@ -194,7 +194,12 @@ fn leave_out<P: Protocol>(
 
 /// Whether what is in the request is what the caller wrote for this model.
 fn is_callers_choice<P: Protocol>(request: &LlmRequest, model: &str) -> bool {
-    request.wire().is_some_and(|wire| wire.dialect() == P::DIALECT) && request.model() == Some(model)
+    own::<P>(request).is_some_and(|wire| wire.model() == Some(model))
+}
+
+/// The caller's bytes, where they are of the leaf's own dialect.
+fn own<P: Protocol>(request: &LlmRequest) -> Option<&Wire> {
+    request.wire().filter(|wire| wire.dialect() == P::DIALECT)
 }
 
 /// The parameter that an error is about, if the request has it, can do without it, and is to be asked again.
@@ -207,8 +212,7 @@ async fn refused_parameter<P: Protocol>(
     let model = model.filter(|_| error.kind() == ErrorKind::InvalidRequest && !settings.strict)?;
     let body = serde_json::from_slice(error.raw()?).ok()?;
     let refusal = refused::named(&Facts::of_error(&body)?, settings.protocol.optional())?;
-    let is_own = request.wire().is_some_and(|wire| wire.dialect() == P::DIALECT);
-    if is_own && (is_callers_choice::<P>(request, model) || !refusal.is_unsupported) {
+    if own::<P>(request).is_some() && (is_callers_choice::<P>(request, model) || !refusal.is_unsupported) {
         return None;
     }
     let is_long = is_long_work(settings, request, Some(model));
