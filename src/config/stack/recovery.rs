@@ -91,7 +91,7 @@ impl Checks {
 struct Stuck {
     /// When requests last found that the primary does not serve.
     away_since: Option<Instant>,
-    /// Since when no tier has answered.
+    /// Since when requests fail, some or all.
     failed_since: Option<Instant>,
     drained: Vec<Arc<str>>,
 }
@@ -102,7 +102,7 @@ impl Shared {
         let since = || Instant::now().checked_sub(Duration::try_from_secs_f64(status.since_seconds).ok()?);
         Stuck {
             away_since: generation.outlook().away_since(),
-            failed_since: (matches!(status.state, ServingState::Failing | ServingState::Unavailable))
+            failed_since: matches!(status.state, ServingState::Failing | ServingState::Unavailable)
                 .then(since)
                 .flatten(),
             drained: self.makings.fallback.drained(),
