@@ -4,178 +4,19 @@
 //! result, as the error's or the response's list of [`Attempt`]s. Nothing mutable is shared for a request, so that
 //! nothing is allocated while all goes well, a cloned request is a new request, and a dropped future leaves no trace.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use http::StatusCode;
 use tokio::time::Instant;
 
-use crate::{
-    Context, DegradedReason, ErrorKind, LlmError, LlmResponse,
-    chat::Usage,
-    classify::Count,
-    error::{Phase, TimedOut},
-};
-
-/// One step in the life of a request: a call to a tier, or a refusal on this side.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Attempt {
-    /// The tier's name, once it is known.
-    pub tier: Option<Arc<str>>,
-    /// The provider that was called.
-    pub provider: Option<Arc<str>>,
-    /// The model that was asked.
-    pub model: Option<Arc<str>>,
-    /// When the step began.
-    pub begun: Instant,
-    /// How long it took.
-    pub took: Duration,
-    /// What came of it: `None` for an answer, and for a call that was [cancelled](Next::Cancelled) before anything came.
-    pub failure: Option<ErrorKind>,
-    /// The HTTP status, where there was one.
-    pub status: Option<StatusCode>,
-    /// What the failure said, in the words of [`LlmError::message`].
-    pub message: String,
-    /// How long the provider asked to wait.
-    pub retry_after: Option<Duration>,
-    /// The limit of time that ended it, if one of ours did.
-    pub timed_out: Option<TimedOut>,
-    /// The tokens that it took, where the provider answered and said so: an answer that is not of the shape asked for
-    /// has its price too.
-    pub usage: Option<Usage>,
-    /// What was done next, and why.
-    pub next: Next,
-}
+pub use crate::error::{Attempt, Next, Stop};
+use crate::{Context, DegradedReason, ErrorKind, LlmError, LlmResponse, classify::Count};
 
 impl Attempt {
-    /// Returns true if nothing was sent: a layer on this side refused, or time ran out while the service was not ready. Such
-    /// a step costs no attempt, and is charged to nobody.
-    pub fn is_local(&self) -> bool {
-        self.next == Next::Skipped
-            || self.failure.is_some_and(ErrorKind::is_local)
-            || self.timed_out.is_some_and(|out| out.phase == Phase::Readiness)
-    }
-
-    /// Whether it cost an attempt and came to nothing: it was sent, and failed or was [cancelled](Next::Cancelled).
-    pub fn is_wasted(&self) -> bool {
-        !self.is_local() && (self.failure.is_some() || self.next == Next::Cancelled)
-    }
-
     /// Whether a failure is counted as the tier's, as in its error rate: it was sent, and it does not show that the
     /// request itself was at fault (an invalid one, a text that is too long, a policy), which any tier may say.
     pub fn is_tiers_failure(&self) -> bool {
         let of_request = |kind: ErrorKind| matches!(kind.circuit_counts(), Count::Success | Count::FailureInStorm);
         !self.is_local() && self.failure.is_some_and(|kind| !of_request(kind))
-    }
-
-    /// The same without what the failure said, which may quote the request.
-    pub(crate) fn without_message(&self) -> Self {
-        Self {
-            tier: self.tier.clone(),
-            provider: self.provider.clone(),
-            model: self.model.clone(),
-            message: String::new(),
-            ..*self
-        }
-    }
-}
-
-impl fmt::Display for Attempt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.tier.as_deref().or(self.model.as_deref()).unwrap_or("call");
-        write!(f, "{name}: ")?;
-        if self.next == Next::Skipped {
-            return write!(f, "{}; {}", self.message, self.next);
-        }
-        match (self.failure, self.status) {
-            (None, _) if self.next == Next::Cancelled => f.write_str("no answer")?,
-            (None, _) => f.write_str("answered")?,
-            (Some(kind), Some(status)) => write!(f, "{kind} (HTTP {})", status.as_u16())?,
-            (Some(kind), None) => write!(f, "{kind}")?,
-        }
-        write!(f, " after {:?}; {}", self.took, self.next)
-    }
-}
-
-/// What a layer did after a step, and why.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Next {
-    /// The failure went up as it was.
-    #[default]
-    GaveUp,
-    /// The caller had the answer.
-    Answered,
-    /// The same service was called again after this wait.
-    Retried {
-        /// The wait before the next attempt.
-        after: Duration,
-    },
-    /// The next tier was called, at once.
-    FailedOver,
-    /// The tier was never called: it cannot carry the request. The walk went on as if it were not there.
-    Skipped,
-    /// The same service was asked again, and told what was wrong with its answer.
-    AskedAgain,
-    /// The request was left to its other call: a [hedge](crate::Hedge) that was under way, or was begun at once.
-    Hedged,
-    /// It was cancelled before it had ended, since the request's other call, its [hedge](crate::Hedge) or the one that
-    /// was hedged, came to an end first.
-    Cancelled,
-    /// The layer stopped, for this reason.
-    Stopped(Stop),
-}
-
-/// Why a layer did not go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Stop {
-    /// The [`Classifier`](crate::Classifier) says that another try does not help with this kind.
-    Kind,
-    /// The provider sent `x-should-retry: false`.
-    Forbidden,
-    /// The attempts of the layer or of the request are spent.
-    Attempts,
-    /// The retry budget is empty.
-    Budget,
-    /// The wait asked for is longer than the layer's longest delay.
-    LongWait,
-    /// The wait, or another tier, would not fit before the deadline.
-    Deadline,
-    /// Another tier is there, and is the better place to go.
-    OtherTier,
-    /// The session is pinned to this tier.
-    Pinned,
-    /// The feature's policy names no further tier.
-    Policy,
-    /// No tier is left.
-    LastTier,
-}
-
-impl fmt::Display for Next {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::GaveUp => f.write_str("gave up"),
-            Self::Answered => f.write_str("done"),
-            Self::Retried { after } => write!(f, "retried after {after:?}"),
-            Self::FailedOver => f.write_str("went to the next tier"),
-            Self::Skipped => f.write_str("not asked"),
-            Self::AskedAgain => f.write_str("asked again, with what was wrong"),
-            Self::Hedged => f.write_str("left to the other call"),
-            Self::Cancelled => f.write_str("cancelled for the other call"),
-            Self::Stopped(stop) => f.write_str(match stop {
-                Stop::Kind => "stopped: another try does not help",
-                Stop::Forbidden => "stopped: the provider forbids a retry",
-                Stop::Attempts => "stopped: no attempt is left",
-                Stop::Budget => "stopped: the retry budget is empty",
-                Stop::LongWait => "stopped: the wait asked for is too long",
-                Stop::Deadline => "stopped: no time is left",
-                Stop::OtherTier => "stopped: left to another tier",
-                Stop::Pinned => "stopped: the session is pinned",
-                Stop::Policy => "stopped: the feature's policy",
-                Stop::LastTier => "stopped: no tier is left",
-            }),
-        }
     }
 }
 
@@ -378,6 +219,8 @@ fn spent(record: &[Attempt]) -> u16 {
 
 #[cfg(test)]
 mod tests {
+    use http::StatusCode;
+
     use super::*;
 
     fn failure(kind: ErrorKind) -> LlmError {

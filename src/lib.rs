@@ -63,12 +63,12 @@
 //! - `http` (default): the provider leaves over HTTP/1.1 and HTTP/2 with TLS (rustls, ring).
 //! - `simulator`: the simulated provider as a real HTTP server on loopback.
 //! - `config`: `Stack`, the whole of it from a file in YAML, TOML or JSON, loaded anew while it runs.
-//! - `metrics`: `events::metrics::Metrics`, what the layers do, through the `metrics` facade.
-//! - `alerts`: `events::alerts::Webhook`, alerts to Slack or any other webhook. The rules need no feature.
-//! - `otel`: `events::traces::Traces`, OpenTelemetry spans of requests and their attempts.
+//! - `metrics`: `subscribers::metrics::Metrics`, what the layers do, through the `metrics` facade.
+//! - `alerts`: `subscribers::alerts::Webhook`, alerts to Slack or any other webhook. The rules need no feature.
+//! - `otel`: `subscribers::traces::Traces`, OpenTelemetry spans of requests and their attempts.
 //! - `cache`: `CacheLayer`, answers kept and given again, and `providers::CachedAnswers`, a tier of them for outages.
 //! - `idempotency`: `IdempotencyLayer`, one call for each idempotency key. It brings `cache`.
-//! - `handoff`: requests handed to people: `providers::Handoff`, and `handoff::Desk`, where they are answered.
+//! - `handoff`: requests handed to people: `handoff::Handoff`, and `handoff::Desk`, where they are answered.
 //! - `sqlite`, `postgres`, `redis`: [`store`]s that outlive a process, or are shared by several.
 //! - `drill`: an outage replayed against a configuration, in virtual time. It brings `config`.
 //! - `validate`: `ValidateLayer`, which checks answers against the request's JSON Schema, repairs them, or asks again.
@@ -85,6 +85,7 @@ pub mod body;
 pub mod chat;
 pub mod classify;
 pub mod commit;
+mod dialect;
 pub mod error;
 pub mod events;
 pub mod guide;
@@ -100,14 +101,15 @@ pub mod response;
 pub mod retry_after;
 #[cfg(any(feature = "cache", feature = "handoff"))]
 pub mod store;
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
+pub mod stores;
+pub mod subscribers;
 pub mod translate;
 
-mod base64;
-mod fnv;
-mod histogram;
-mod quick_hash;
-mod sync;
-mod wall_clock;
+mod estimate;
+mod fields;
+mod internal;
+mod usage;
 #[cfg(any(feature = "alerts", feature = "handoff"))]
 mod webhook;
 mod wire;
@@ -128,16 +130,18 @@ pub use self::layers::idempotency::{Idempotency, IdempotencyHandle, IdempotencyL
 #[cfg(feature = "validate")]
 pub use self::layers::validate::{Validate, ValidateLayer};
 pub use self::{
+    body::CommitPoint,
     body::{Frame, LlmBody, Progress, StreamEvent},
     chat::Chat,
     classify::Classifier,
-    commit::{CommitOnFirstToken, CommitOnFirstTokenLayer, CommitPoint},
-    error::{ErrorKind, InvalidConfig, LlmError},
+    dialect::Dialect,
+    error::{Attempt, ErrorKind, InvalidConfig, LlmError},
     events::{Event, Events},
     layers::{
         budget::{Budget, BudgetHandle, BudgetLayer},
         bulkhead::{Bulkhead, BulkheadHandle, BulkheadLayer},
         circuit_breaker::{CircuitBreaker, CircuitBreakerHandle, CircuitBreakerLayer},
+        commit::{CommitOnFirstToken, CommitOnFirstTokenLayer},
         fallback::{Fallback, FallbackHandle, FallbackLayer},
         hedge::{Hedge, HedgeHandle, HedgeLayer},
         mirror::{Mirror, MirrorHandle, MirrorLayer},
@@ -146,10 +150,10 @@ pub use self::{
         route::{Route, RouteLayer},
         timeout::{Timeout, TimeoutLayer},
     },
-    ledger::Attempt,
     providers::function::{ProviderFn, ProviderFuture, provider_fn},
-    request::{Context, Dialect, LlmRequest, Wire, WireLimits},
+    request::{Context, LlmRequest},
     response::{Cached, CachedWhy, Degraded, DegradedReason, LlmResponse, ServedBy},
+    wire::{Wire, WireLimits},
 };
 
 /// Any service of this crate's vocabulary, boxed: for a struct's field, where the type must have a name.

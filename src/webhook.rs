@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, h
 use tokio::time::timeout;
 use tower::{BoxError, Service, ServiceExt as _, util::BoxCloneSyncService};
 
-use crate::{InvalidConfig, providers::http::RequestBody, retry_after, wall_clock};
+use crate::{InvalidConfig, internal::wall_clock, providers::http::RequestBody, retry_after};
 
 /// Any HTTP client; of the answer only its head is read.
 pub(crate) type Transport = BoxCloneSyncService<Request<RequestBody>, Response<()>, BoxError>;

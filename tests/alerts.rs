@@ -15,8 +15,8 @@ use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 use steadfast::{
     ErrorKind, Event,
-    events::alerts::{Alert, AlertEngine, AlertSink, AlertState, Alerts, Rule, Rules, Severity, Webhook},
     providers::simulated::Fault,
+    subscribers::alerts::{Alert, AlertEngine, AlertSink, AlertState, Alerts, Rule, Rules, Severity, Webhook},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

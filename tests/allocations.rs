@@ -11,9 +11,10 @@ use steadfast::{
     BulkheadLayer, CircuitBreakerLayer, Events, FallbackLayer, Frame, HedgeLayer, LlmBody, LlmError, LlmRequest,
     LlmResponse, ObserveLayer, RetryWithJitterLayer, StreamEvent, TimeoutLayer,
     chat::{FinishReason, Message, Usage},
-    events::{StatusBoard, Subscriber},
+    events::Subscriber,
     provider_fn,
     providers::Canned,
+    subscribers::StatusBoard,
 };
 use tower::{Layer, Service, ServiceBuilder};
 

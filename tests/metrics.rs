@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::outage::{BEFORE, LASTS, MINUTE, PER_SECOND, Stack};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use steadfast::events::metrics::{METRICS, Metrics};
+use steadfast::subscribers::metrics::{METRICS, Metrics};
 use tokio::time::sleep;
 
 /// Metrics, and the page that they are on.

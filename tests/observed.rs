@@ -13,7 +13,8 @@ use serde_json::Value;
 use steadfast::{
     BoxLlmService, BulkheadLayer, CircuitBreakerLayer, ErrorKind, Event, Events, FallbackLayer, LlmError, LlmRequest,
     ObserveLayer, RetryWithJitterLayer, TimeoutLayer,
-    events::{Logs, RequestOutcome, ServingState, StatusBoard},
+    events::RequestOutcome,
+    subscribers::{Logs, ServingState, StatusBoard},
 };
 use tokio::time::Instant;
 use tower::ServiceBuilder;

@@ -8,13 +8,14 @@ use steadfast::{
     BoxLlmService, CircuitBreakerLayer, ErrorKind, Event, Events, FallbackHandle, FallbackLayer, LlmError, LlmRequest,
     LlmResponse, Stack, StackHandle,
     config::{AllOpen, CircuitBreaker, Config, Feature, Route, RouteWhen, Span, Tier},
-    events::{CircuitReason, CircuitState, Operation, ServingState, Status, StatusBoard},
+    events::{CircuitReason, CircuitState, Operation},
     layers::fallback::{SessionPolicy, Tier as Place},
     provider_fn,
     providers::{
         Canned,
         simulated::{Fault, Simulated, SimulatedHandle},
     },
+    subscribers::{ServingState, Status, StatusBoard},
 };
 use tokio::{
     sync::broadcast::Receiver,

@@ -7,13 +7,10 @@ use steadfast::{
     ErrorKind, LlmError, LlmRequest, LlmResponse, Stack, StackHandle,
     config::{Config, Format},
     handoff::{
-        Claimant, Delivery, Desk, MemoryTasks, NewAnswer, NewTask, Redrivable, Release, Settled, Task, TaskFilter,
-        TaskFuture, TaskId, TaskScope, TaskState, TaskStats, TaskStore, TaskSummary,
+        Claimant, Delivery, Desk, Handoff, MemoryTasks, NewAnswer, NewTask, Redrivable, Release, Settled, Task,
+        TaskFilter, TaskFuture, TaskId, TaskScope, TaskState, TaskStats, TaskStore, TaskSummary,
     },
-    providers::{
-        Handoff,
-        simulated::{Fault, Simulated, SimulatedHandle},
-    },
+    providers::simulated::{Fault, Simulated, SimulatedHandle},
 };
 use tokio::time::{Instant, sleep};
 use tower::ServiceExt;

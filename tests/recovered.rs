@@ -6,8 +6,9 @@ use std::{collections::BTreeMap, time::Duration};
 use steadfast::{
     BoxLlmService, Event, LlmRequest, Stack, StackHandle,
     config::{CheckingRecovery, Config, Format},
-    events::{CircuitState, ServingState, Status},
+    events::CircuitState,
     providers::simulated::{Fault, Simulated, SimulatedHandle},
+    subscribers::{ServingState, Status},
 };
 use tokio::{sync::broadcast::Receiver, time::sleep};
 use tower::ServiceExt;

@@ -9,9 +9,10 @@ use steadfast::{
     BoxLlmService, ErrorKind, Event, LlmError, LlmRequest, LlmResponse, Stack,
     chat::{Chat, Image, Media, Message, Part, Role},
     config::{AtCap, Budget, Config, Environment, Format, Period, StackBuilder},
-    events::{CircuitState, RequestEnded, ServingState},
+    events::{CircuitState, RequestEnded},
     layers::budget::BudgetKey,
     providers::simulated::{Fault, Simulated, SimulatedHandle, server::InProcess},
+    subscribers::ServingState,
 };
 use tokio::{
     sync::broadcast::Receiver,

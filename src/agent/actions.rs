@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     chat::ToolCall,
-    sync::{Mutex, lock},
+    internal::sync::{Mutex, lock},
 };
 
 /// Does what a completed answer asks for, each action once for its key, whoever asks for it how often.

@@ -11,7 +11,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{ActionClaim, ActionKey, ActionStore, store::ActionStoreFuture};
-use crate::sync::{Mutex, MutexGuard, lock};
+use crate::internal::sync::{Mutex, MutexGuard, lock};
 
 /// What was done by one process, in its memory: it ends with it.
 ///

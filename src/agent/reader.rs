@@ -12,8 +12,8 @@ use futures_core::Stream;
 use super::{CompletedAnswer, Cut, Partial};
 use crate::{
     ErrorKind, LlmBody, LlmResponse, StreamEvent,
-    body::{Delivered, Frame},
-    chat::{Accumulator, Part},
+    body::{Accumulator, Delivered, Frame},
+    chat::Part,
 };
 
 /// Reads an answer, streamed or whole, piece by piece, and keeps what was delivered.

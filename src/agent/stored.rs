@@ -28,7 +28,7 @@ use crate::{
 /// };
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-/// let store = MemoryIdempotency::new(); // in an application: store::sqlite::Sqlite
+/// let store = MemoryIdempotency::new(); // in an application: stores::sqlite::Sqlite
 /// let answer = CompletedAnswer::vouched(Message::assistant("All is well."));
 /// let key = ActionKey::new(&"report-7".into(), "mail it");
 /// for process in ["first", "second"] {

@@ -6,7 +6,7 @@ use super::{Frame, StreamEvent};
 use crate::{
     Dialect,
     chat::{FinishReason, Message, Part, Usage},
-    layers::estimate,
+    estimate,
 };
 
 /// An answer that is here in whole. Small: every layer moves it on.

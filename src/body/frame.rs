@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::{
     Dialect, ErrorKind,
     chat::{FinishReason, Opaque, Part, Usage},
-    layers::estimate,
+    estimate,
 };
 
 /// A piece of a streamed answer: the provider's own bytes, and what they mean.

@@ -1,5 +1,8 @@
 //! The body of an answer: whole, or a stream of frames.
 
+mod accumulate;
+pub(crate) mod admission;
+mod commit_point;
 mod complete;
 mod delivered;
 mod frame;
@@ -16,19 +19,21 @@ use std::{
 use bytes::Bytes;
 use futures_core::Stream;
 
-use self::{
-    complete::{Complete, Whole},
-    streaming::Streaming,
-};
 pub use self::{
+    accumulate::Accumulator,
+    commit_point::CommitPoint,
     delivered::Delivered,
     frame::{Frame, Progress, StreamEvent},
     idle::IdleLimits,
 };
+use self::{
+    admission::{Outcome, Permit, SoFar},
+    complete::{Complete, Whole},
+    streaming::Streaming,
+};
 use crate::{
     Dialect, LlmError,
-    chat::{Accumulator, Message, Usage},
-    layers::admission::{Outcome, Permit, SoFar},
+    chat::{Message, Usage},
 };
 
 /// The body of an answer: complete, or a stream of [`Frame`]s.

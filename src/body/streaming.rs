@@ -9,11 +9,9 @@ use pin_project::{pin_project, pinned_drop};
 use super::{Delivered, Frame, IdleLimits, StreamEvent, idle::IdleClock};
 use crate::{
     ErrorKind, LlmError,
+    body::admission::{Outcome, Permit, SoFar},
     chat::Usage,
-    layers::{
-        admission::{Outcome, Permit, SoFar},
-        estimate,
-    },
+    estimate,
 };
 
 /// A stream of frames with all that must last as long as it: the one body guard of the crate.

@@ -12,9 +12,9 @@ use tokio::{
 use super::*;
 use crate::{
     ErrorKind,
+    body::admission::{Gate, SoFar, Ticket},
     chat::{FinishReason, Part},
     error::{Phase, TimeoutLimit},
-    layers::admission::{Gate, SoFar, Ticket},
 };
 
 type Item = Result<Frame, LlmError>;

@@ -131,7 +131,7 @@ mod tests {
             schema: Some(serde_json::Value::from(secret()).into()),
             strict: true,
         });
-        let mut whole = Accumulator::default();
+        let mut whole = crate::body::Accumulator::default();
         whole.push(&crate::StreamEvent::Text { index: 0, text: secret() });
 
         let shown = format!("{chat:#?} {:?} {whole:?}", chat.output);

@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, value::RawValue, value::to_raw_value};
 
-use crate::wire::fields;
+use crate::fields;
 
 /// A JSON value as its text: a tool's schema, a part or a field that only one dialect knows.
 ///

@@ -7,24 +7,21 @@
 //!
 //! `Debug` of all of these says what is there and how long it is, and shows no word of it.
 
-mod accumulate;
 mod debug;
 mod extra;
 mod json;
 mod message;
 mod tools;
-mod usage;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    accumulate::Accumulator,
     extra::{Extra, ExtraOf},
     json::Json,
     message::{Document, Image, Media, Message, Opaque, Part, Reasoning, Role},
     tools::{OutputSchema, Tool, ToolCall, ToolChoice, ToolResult},
-    usage::{FinishReason, Usage},
 };
+pub use crate::usage::{FinishReason, Usage};
 
 /// A request to a language model, in the form that every provider leaf can encode.
 ///

@@ -4,6 +4,7 @@ use futures_util::stream;
 use proptest::prelude::*;
 
 use super::*;
+use crate::body::Accumulator;
 use crate::{Dialect, ErrorKind, Frame, LlmBody, StreamEvent};
 
 fn accumulate(events: impl IntoIterator<Item = StreamEvent>) -> Message {

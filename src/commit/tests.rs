@@ -8,11 +8,11 @@ use std::{
 
 use futures_util::{StreamExt as _, stream};
 use tokio_test::{assert_pending, assert_ready, task};
-use tower::ServiceExt as _;
+use tower::{Layer as _, Service, ServiceExt as _};
 
 use super::*;
 use crate::{
-    Dialect,
+    CommitOnFirstTokenLayer, Dialect,
     body::StreamEvent as E,
     chat::{Extra, ExtraOf, Message, Part, Usage},
     provider_fn,

@@ -78,7 +78,7 @@ pub use self::{
 use crate::{
     InvalidConfig,
     config::{Config, ConfigError, Environment, Format, Loader},
-    sync::{Mutex, lock},
+    internal::sync::{Mutex, lock},
 };
 
 /// The configuration of a drill that names none, as text.

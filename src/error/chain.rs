@@ -2,8 +2,7 @@
 
 use std::{collections::BTreeSet, fmt};
 
-use super::{ErrorKind, LlmError};
-use crate::ledger::{Attempt, Next, Stop};
+use super::{Attempt, ErrorKind, LlmError, Next, Stop};
 
 /// The tiers that a request came to before it failed, each with its last step.
 pub(super) struct Chain<'a> {

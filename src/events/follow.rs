@@ -94,7 +94,7 @@ impl<A: Subscriber, B: Subscriber, C: Subscriber> Subscriber for (A, B, C) {
 }
 
 /// After a whole turn, other tasks have theirs.
-pub(super) async fn others_turn(turn: &[Event]) {
+pub(crate) async fn others_turn(turn: &[Event]) {
     if turn.len() == TURN {
         yield_now().await;
     }
@@ -102,7 +102,7 @@ pub(super) async fn others_turn(turn: &[Event]) {
 
 /// A subscriber at work in a task of its own; dropped, it stops.
 #[must_use = "the subscriber stops when this is dropped"]
-pub struct Following(pub(super) AbortHandle);
+pub struct Following(pub(crate) AbortHandle);
 
 impl Events {
     /// Tells a subscriber of all events from now on, in a task of its own.

@@ -11,20 +11,20 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use crate::sync::{Mutex, MutexGuard, lock};
+use crate::internal::sync::{Mutex, MutexGuard, lock};
 
 use super::{CAPACITY, Channel, Event};
 
 /// The queues of all who follow.
 #[derive(Default)]
-pub(super) struct Inboxes {
+pub(crate) struct Inboxes {
     queues: Mutex<Vec<Queue>>,
     /// How many there are, without the lock.
     count: AtomicUsize,
 }
 
 /// Which events are put into a queue; `None`: all.
-pub(super) type Wanted = Option<fn(&Event) -> bool>;
+pub(crate) type Wanted = Option<fn(&Event) -> bool>;
 
 struct Queue {
     wanted: Wanted,
@@ -35,7 +35,7 @@ struct Queue {
 }
 
 /// One queue's other end.
-pub(super) struct Inbox {
+pub(crate) struct Inbox {
     channel: Weak<Channel>,
     /// The same as the queue's, by which it is known.
     rest: Arc<Mutex<Batch>>,
@@ -49,9 +49,9 @@ pub(crate) struct OnlyQueue<'a>(MutexGuard<'a, Vec<Queue>>);
 
 /// What is in a queue, or was taken out of it.
 #[derive(Default)]
-pub(super) struct Batch {
+pub(crate) struct Batch {
     /// How many were lost before these.
-    pub(super) lost: u64,
+    pub(crate) lost: u64,
     events: Vec<Event>,
     /// The place of the oldest: the first but in a queue that was full and has lost some.
     oldest: usize,
@@ -59,7 +59,7 @@ pub(super) struct Batch {
 
 impl Batch {
     /// With room for all that a queue holds: its memory goes back to the queue.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { lost: 0, events: Vec::with_capacity(CAPACITY), oldest: 0 }
     }
 
@@ -90,26 +90,26 @@ impl Batch {
     }
 
     /// The events in their order, so many at a time as are heard in a row.
-    pub(super) fn turns(&self) -> impl Iterator<Item = &[Event]> {
+    pub(crate) fn turns(&self) -> impl Iterator<Item = &[Event]> {
         let (newer, older) = self.events.split_at(self.oldest);
         older.chunks(TURN).chain(newer.chunks(TURN))
     }
 
     /// Forgets the events, and keeps the room.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.events.clear();
         self.oldest = 0;
     }
 }
 
 /// How many events are heard in a row, before other tasks have their turn.
-pub(super) const TURN: usize = 128;
+pub(crate) const TURN: usize = 128;
 
 impl Inboxes {
     /// Puts an event into every queue; `false` if there is none.
     // Not inlined, for the event would be moved on into what has become of this.
     #[inline(never)]
-    pub(super) fn put(&self, event: Event) -> bool {
+    pub(crate) fn put(&self, event: Event) -> bool {
         let (mut waker, others);
         {
             let mut queues = self.lock();
@@ -136,7 +136,7 @@ impl Inboxes {
 
     /// The only queue there is, if it has room and takes whatever comes.
     #[inline(always)]
-    pub(super) fn only(&self) -> Option<OnlyQueue<'_>> {
+    pub(crate) fn only(&self) -> Option<OnlyQueue<'_>> {
         let queues = self.lock();
         match &queues[..] {
             [queue] if queue.wanted.is_none() && queue.batch.has_room() => Some(OnlyQueue(queues)),
@@ -146,18 +146,18 @@ impl Inboxes {
 
     /// Whether there is none.
     #[inline]
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// How many there are.
     #[inline]
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.count.load(SeqCst)
     }
 
     /// A new one, of this channel's.
-    pub(super) fn open(&self, channel: Weak<Channel>, wanted: Wanted) -> Inbox {
+    pub(crate) fn open(&self, channel: Weak<Channel>, wanted: Wanted) -> Inbox {
         let inbox = Inbox { channel, rest: Arc::default() };
         let (batch, rest) = (Batch::new(), inbox.rest.clone());
         let mut queues = self.lock();
@@ -212,7 +212,7 @@ impl Drop for Queue {
 impl Inbox {
     /// Waits until there is something, and exchanges it for the empty `batch`. `false` when the channel is no more and
     /// nothing is left.
-    pub(super) async fn take(&self, batch: &mut Batch) -> bool {
+    pub(crate) async fn take(&self, batch: &mut Batch) -> bool {
         poll_fn(|cx| self.poll_take(batch, cx)).await
     }
 

@@ -1,23 +1,11 @@
 //! What the layers tell the world: one typed event, sent once where the state changes.
 
-pub mod alerts;
-mod away;
-#[cfg(any(feature = "metrics", feature = "otel"))]
-mod conventions;
-mod follow;
+mod comparison;
+pub(crate) mod follow;
 mod handed_over;
-mod inbox;
-mod logs;
-#[cfg(feature = "metrics")]
-pub mod metrics;
+pub(crate) mod inbox;
 mod operation;
-mod request;
-mod status;
-#[cfg(test)]
-mod testing;
-#[cfg(feature = "otel")]
-pub mod traces;
-mod window;
+pub(crate) mod request;
 
 use std::{
     fmt,
@@ -35,21 +23,13 @@ use tokio::{sync::broadcast, time::Instant};
 
 use self::inbox::{Inbox, Inboxes, OnlyQueue, Wanted};
 pub use self::{
+    comparison::{ComparedTexts, Comparison, ComparisonSide, NotCompared},
     follow::{Following, Subscriber},
     handed_over::{HandedOver, HandoffStep},
-    logs::Logs,
     operation::Operation,
     request::{CachedAnswer, RequestEnded, RequestOutcome},
-    status::{
-        CacheStatus, Latency, RecentRequests, ServingState, Status, StatusBoard, Switch, TierHealth, TierStatus,
-        TimeOnFallback,
-    },
 };
-use crate::{
-    ErrorKind,
-    layers::mirror::{Comparison, NotCompared},
-    prices::Usd,
-};
+use crate::{ErrorKind, prices::Usd};
 
 /// Something changed.
 #[derive(Clone, Debug, PartialEq)]
@@ -325,7 +305,7 @@ pub struct Events {
     channel: Arc<Channel>,
 }
 
-struct Channel {
+pub(crate) struct Channel {
     /// Whether anybody listens, without a lock. It may say so for one event too long, never too short.
     heard: AtomicBool,
     inboxes: Inboxes,
@@ -351,7 +331,7 @@ impl Events {
     }
 
     /// A queue of the events from now on that are wanted.
-    fn inbox(&self, wanted: Wanted) -> Inbox {
+    pub(crate) fn inbox(&self, wanted: Wanted) -> Inbox {
         let inbox = self.channel.inboxes.open(Arc::downgrade(&self.channel), wanted);
         self.channel.is_heard_again();
         inbox

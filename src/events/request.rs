@@ -137,7 +137,7 @@ impl RequestOutcome {
 }
 
 /// Whether a failure is the caller's own doing, or was asked for: it says nothing about the service.
-pub(super) fn is_callers_own(kind: ErrorKind) -> bool {
+pub(crate) fn is_callers_own(kind: ErrorKind) -> bool {
     matches!(
         kind,
         ErrorKind::InvalidRequest

@@ -14,8 +14,8 @@ use tower::{BoxError, Service};
 use super::{Delivery, DeliveryKind, Desk, DeskError, Settled, Task};
 use crate::{
     events::HandoffStep,
+    internal::wall_clock,
     providers::{http::RequestBody, transport::HttpClient},
-    wall_clock,
     webhook::{self, Outcome, Transport, Waits, boxed},
 };
 

@@ -30,12 +30,12 @@ use crate::{
 
 /// Where people find the tasks that were handed to them, and answer them.
 ///
-/// Clones are the same desk: one is for the [`Handoff`](crate::providers::Handoff) leaf, others for whatever people
+/// Clones are the same desk: one is for the [`Handoff`](crate::handoff::Handoff) leaf, others for whatever people
 /// work with. Desks over the same store see the same tasks, in other processes too.
 ///
 /// ```
 /// use steadfast::handoff::{Desk, MemoryTasks, TaskFilter, TaskState};
-/// use steadfast::{LlmRequest, providers::Handoff};
+/// use steadfast::{LlmRequest, handoff::Handoff};
 /// use tower::ServiceExt;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {

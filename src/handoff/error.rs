@@ -1,7 +1,7 @@
 use std::{error::Error, fmt};
 
 use super::{Claimant, TaskId, TaskLimit};
-use crate::{store::StoreError, wall_clock};
+use crate::{internal::wall_clock, store::StoreError};
 
 /// Why something was not done to a task. It holds no word of what was asked or answered.
 #[derive(Debug)]

@@ -4,8 +4,8 @@ use rustls::crypto::SecureRandom;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::{
+    internal::wall_clock,
     store::{StoreError, StoreErrorKind},
-    wall_clock,
 };
 
 /// The name of a task: `task_` and 26 characters.

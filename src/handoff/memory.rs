@@ -14,14 +14,16 @@ use super::{
     TaskSummary, head::Head, millis, store::TaskFuture, task::PREVIEW,
 };
 use crate::{
+    internal::{
+        sync::{Mutex, lock},
+        wall_clock,
+    },
     store::{StoreError, StoreErrorKind},
-    sync::{Mutex, lock},
-    wall_clock,
 };
 
 /// The tasks of one process, in its memory: they end with it, and it says so ([`is_durable`](TaskStore::is_durable)).
 ///
-/// For tests, and for callers who [wait](crate::providers::Handoff::wait) for a person. Its clock goes with tokio's.
+/// For tests, and for callers who [wait](crate::handoff::Handoff::wait) for a person. Its clock goes with tokio's.
 /// Clones are the same tasks.
 #[derive(Clone)]
 pub struct MemoryTasks {

@@ -3,7 +3,7 @@
 //! # When to use it, and when not
 //!
 //! As the last tier of a [`Fallback`](crate::Fallback), where a request must not be lost when every model is down; and
-//! for requests that [require a person](crate::LlmRequest::requires_human). The [`Handoff`](crate::providers::Handoff)
+//! for requests that [require a person](crate::LlmRequest::requires_human). The [`Handoff`]
 //! leaf writes the request down as a task and says so, or waits for the answer; a [`Desk`] is where people find the
 //! tasks and answer them. Not as a queue for work that is bound for a model anyway: a feature can be
 //! [queued](crate::layers::fallback::AllOpen::Queue) without a person.
@@ -28,6 +28,7 @@ mod desk;
 mod error;
 pub(crate) mod head;
 mod id;
+mod leaf;
 mod limits;
 mod list;
 mod memory;
@@ -49,6 +50,7 @@ pub use self::{
     desk::{Answered, Desk},
     error::DeskError,
     id::{NotATaskId, TaskId},
+    leaf::Handoff,
     limits::{TaskLimit, TaskLimits},
     list::{TaskFilter, TaskStats, TaskSummary},
     memory::MemoryTasks,
@@ -63,6 +65,8 @@ pub use self::{
     },
     tried::TriedBefore,
 };
+
+pub use crate::response::ResponseFuture;
 
 pub(crate) use self::{
     limits::{Share, Taken},

@@ -14,7 +14,7 @@ use crate::{
     BoxLlmService, Classifier, ErrorKind, Event, Events, LlmError, LlmRequest, LlmResponse,
     classify::Failover,
     events::{CircuitState, Subscriber},
-    layers::budget::BudgetKey,
+    request::BudgetKey,
 };
 
 /// Gives tasks to a model again when one works: the oldest first, few at a time, and none any more as soon as it fails.

@@ -8,8 +8,10 @@ use sha2::Sha256;
 
 use crate::{
     InvalidConfig,
-    base64::{decoded, encoded},
-    wall_clock,
+    internal::{
+        base64::{decoded, encoded},
+        wall_clock,
+    },
 };
 
 /// The header with the name of what is sent: the same each time that it is sent.

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     BoxLlmService, ErrorKind, LlmError, LlmRequest, LlmResponse,
     error::Phase,
-    sync::{Mutex, lock},
+    internal::sync::{Mutex, lock},
 };
 
 /// What every layer asks of the service that it wraps.

@@ -13,8 +13,8 @@ use std::{
     },
 };
 
-use super::admission::{Gate, Outcome, Permit, SoFar, Ticket};
 use crate::LlmError;
+use crate::body::admission::{Gate, Outcome, Permit, SoFar, Ticket};
 
 /// A gate, and the references to it that permits hold. Clones are the same gate and the same references.
 #[derive(Debug)]

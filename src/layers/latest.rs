@@ -1,6 +1,6 @@
 //! How long the last calls took, and a quantile of that.
 
-use crate::histogram::Histogram;
+use crate::internal::histogram::Histogram;
 
 /// The times of the last calls.
 ///

@@ -11,18 +11,19 @@
 //! for the inner service, under the deadline and counted by it. A limiter that must push back on the caller's accept
 //! loop (tower's `load_shed`, `concurrency_limit`) belongs outside of them.
 
-pub(crate) mod admission;
 pub(crate) mod alarm;
 pub mod budget;
 pub mod bulkhead;
 #[cfg(feature = "cache")]
 pub mod cache;
+#[cfg(feature = "cache")]
+pub mod cached;
 pub(crate) mod call;
 pub(crate) mod caller;
 pub mod circuit_breaker;
 pub(crate) mod clock;
+pub mod commit;
 pub(crate) mod deadline;
-pub(crate) mod estimate;
 pub mod fallback;
 pub mod hedge;
 #[cfg(feature = "idempotency")]

@@ -8,7 +8,7 @@ use std::{
 use serde::Deserialize;
 
 use super::{Facts, Family};
-use crate::{InvalidConfig, quick_hash::QuickMap};
+use crate::{InvalidConfig, internal::quick_hash::QuickMap};
 
 /// The families of models, by the models' names. Clones share it until one is changed.
 ///

@@ -7,7 +7,7 @@ use std::{
 use serde::Deserialize;
 
 use super::{Price, Usd, price::Listed};
-use crate::{InvalidConfig, chat::Usage, quick_hash::QuickMap};
+use crate::{InvalidConfig, chat::Usage, internal::quick_hash::QuickMap};
 
 /// Prices by model. Clones share it until one is changed.
 ///

@@ -1,15 +1,8 @@
 //! The leaves: one folder a provider, and what they share.
 
 pub mod anthropic;
-#[cfg(feature = "cache")]
-pub mod cached;
-pub mod canned;
 pub mod function;
-#[cfg(any(feature = "cache", feature = "http"))]
-mod future;
 pub mod gemini;
-#[cfg(feature = "handoff")]
-pub mod handoff;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(feature = "http")]
@@ -17,7 +10,6 @@ mod json;
 #[cfg(feature = "http")]
 mod media;
 pub mod openai;
-mod own;
 #[cfg(feature = "http")]
 mod refit;
 #[cfg(feature = "http")]
@@ -27,48 +19,14 @@ pub mod simulated;
 mod splice;
 pub mod sse;
 mod status;
+#[cfg(feature = "http")]
 mod tool_calls;
 #[cfg(feature = "http")]
 pub mod transport;
 
-#[cfg(feature = "cache")]
-pub use self::cached::CachedAnswers;
-#[cfg(feature = "handoff")]
-pub use self::handoff::Handoff;
+pub use self::simulated::Simulated;
 #[cfg(feature = "http")]
 pub use self::{anthropic::Anthropic, gemini::Gemini, openai::OpenAi};
-pub use self::{canned::Canned, simulated::Simulated};
-use serde_json::value::RawValue;
-
-use crate::{
-    Dialect, ErrorKind, LlmError,
-    chat::Chat,
-    wire::{Meter, Stop, WireLimits},
-};
-
-/// Returns true if a leaf of this type answers by itself, without a call to a provider.
-pub(crate) fn calls_nobody<S: 'static>() -> bool {
-    use std::any::TypeId;
-
-    #[cfg(feature = "cache")]
-    if TypeId::of::<S>() == TypeId::of::<CachedAnswers>() {
-        return true;
-    }
-    TypeId::of::<S>() == TypeId::of::<Canned>()
-}
-
-/// Decodes a caller's bytes to the neutral form.
-///
-/// What is passed on as it stands is not taken apart, so that it takes no more room than its text.
-pub(crate) fn decode_request(dialect: Dialect, body: &[u8], limits: WireLimits, stop: &Stop) -> Result<Chat, LlmError> {
-    let json: &RawValue = serde_json::from_slice(body).map_err(|error| {
-        LlmError::new(ErrorKind::InvalidRequest, format!("the body is not a request of the {dialect} dialect"))
-            .with_source(error)
-    })?;
-    let mut meter = Meter::of(body, limits, stop)?;
-    match dialect {
-        Dialect::Anthropic => anthropic::decode_request(json, &mut meter),
-        Dialect::OpenAi => openai::decode_request(json, &mut meter),
-        Dialect::Gemini => gemini::decode_request(json, &mut meter),
-    }
-}
+#[cfg(feature = "cache")]
+pub use crate::layers::cached::CachedAnswers;
+pub use crate::layers::fallback::Canned;

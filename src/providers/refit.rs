@@ -6,7 +6,7 @@ use serde_json::{Value, value::RawValue};
 
 use crate::{
     ErrorKind, LlmError,
-    wire::fields::{self, is_object},
+    fields::{self, is_object},
 };
 
 /// The fields of an object as they stand, in their order.

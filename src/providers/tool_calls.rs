@@ -1,21 +1,18 @@
 //! What the dialects' readers and writers of tool calls share: ids, and arguments that need not be JSON.
 
 use serde_json::value::RawValue;
-#[cfg(feature = "http")]
 use serde_json::{json, value::to_raw_value};
 
-#[cfg(feature = "http")]
 use crate::{
     ErrorKind,
     translate::{Feature, Report},
 };
-use crate::{LlmError, translate::INVALID_ARGUMENTS, wire::fields};
+use crate::{LlmError, wire::tool_calls::INVALID_ARGUMENTS};
 
 /// An id for the `n`th tool call of an answer whose server gives its calls none.
 ///
 /// The answer's own id is in it where there is one, for the calls of a whole conversation must differ. At most 40 letters,
 /// digits and underscores, which every provider takes.
-#[cfg(feature = "http")]
 pub(super) fn call_id(answer: Option<&str>, n: usize) -> String {
     let letters: Vec<char> = answer.unwrap_or_default().chars().filter(char::is_ascii_alphanumeric).collect();
     // The start of an id is often the same for all answers.
@@ -25,7 +22,6 @@ pub(super) fn call_id(answer: Option<&str>, n: usize) -> String {
 
 /// The arguments of a call as the object that the API wants. A model's text that is none goes along under a key, so that
 /// nothing is lost.
-#[cfg(feature = "http")]
 pub(super) fn arguments(text: &str, report: &mut Report) -> Result<Box<RawValue>, LlmError> {
     // Some models write `null` for a tool that takes nothing.
     let text = if matches!(text.trim(), "" | "null") { "{}" } else { text };
@@ -38,17 +34,4 @@ pub(super) fn arguments(text: &str, report: &mut Report) -> Result<Box<RawValue>
         }
     };
     raw.map_err(|error| LlmError::new(ErrorKind::InvalidRequest, "a tool call cannot be written").with_source(error))
-}
-
-/// The arguments of a call that a caller sends back.
-pub(super) fn arguments_of(input: Option<&RawValue>) -> Result<String, LlmError> {
-    let Some(input) = input else { return Ok("{}".to_owned()) };
-    if memchr::memmem::find(input.get().as_bytes(), INVALID_ARGUMENTS.as_bytes()).is_some()
-        && let Some((name, value)) = fields::only_field(input)?
-        && name == INVALID_ARGUMENTS
-        && let Some(text) = fields::text(value)?
-    {
-        return Ok(text);
-    }
-    Ok(input.get().to_owned())
 }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Events,
-    sync::{Mutex, lock},
+    internal::sync::{Mutex, lock},
 };
 
 /// How a store is, as seen by one who asks it: shared by all who ask for the same purpose.

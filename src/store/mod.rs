@@ -1,29 +1,12 @@
-//! Where state outlives a process, or is shared by several.
+//! What stores have in common: their errors, and how one in trouble is kept out of the way.
 //!
 //! Each need has a trait of its own beside what needs it: [`IdempotencyStore`](crate::layers::idempotency::IdempotencyStore),
-//! [`AnswerStore`](crate::layers::cache::AnswerStore) and [`TaskStore`](crate::handoff::TaskStore). Here are the servers and
-//! files that stand behind them; and `replicas`, by which the processes of a stack share what they know, with a `ReplicaStore`
-//! of its own.
+//! [`AnswerStore`](crate::layers::cache::AnswerStore) and [`TaskStore`](crate::handoff::TaskStore). The servers and files that
+//! stand behind them are [`stores`](crate::stores).
 
 mod error;
 #[cfg(any(feature = "idempotency", feature = "redis"))]
 pub(crate) mod guarded;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
-mod looks;
-#[cfg(feature = "postgres")]
-pub mod postgres;
-#[cfg(feature = "redis")]
-pub mod redis;
-#[cfg(feature = "redis")]
-pub mod replicas;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
-mod room;
-#[cfg(feature = "sqlite")]
-pub mod sqlite;
-#[cfg(all(test, any(feature = "postgres", feature = "sqlite")))]
-pub(crate) mod testing;
-#[cfg(all(test, any(feature = "postgres", feature = "sqlite")))]
-mod testing_keys;
 #[cfg(any(feature = "handoff", feature = "idempotency", feature = "redis"))]
 pub(crate) mod trouble;
 

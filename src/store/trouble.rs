@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::StoreErrorKind;
 use crate::{
     Event, Events,
-    sync::{Mutex, lock},
+    internal::sync::{Mutex, lock},
 };
 
 /// What is the matter with a store at the moment. It names no server and no file.

@@ -1,8 +1,11 @@
 //! Ids of tool calls that each target takes.
 
+use std::borrow::Cow;
+
+use crate::wire::foreign::CALL;
 use crate::{
     Dialect,
-    fnv::{OFFSET_BASIS, fnv1a},
+    internal::fnv::{OFFSET_BASIS, fnv1a},
 };
 
 /// Where a request goes.
@@ -51,4 +54,13 @@ pub(super) fn short(text: &str, digits: usize) -> String {
             char::from(digit)
         })
         .collect()
+}
+
+/// The id of a tool call for a caller of Anthropic's dialect.
+pub(crate) fn mark_call(id: &str) -> Cow<'_, str> {
+    if id.starts_with("toolu_") || id.starts_with("srvtoolu_") {
+        return Cow::Borrowed(id);
+    }
+    let target = Target::new(Dialect::Anthropic);
+    Cow::Owned(format!("{CALL}{}", fit_id(id, target)).chars().take(64).collect())
 }

@@ -6,10 +6,9 @@
 
 use std::borrow::Cow;
 
-use crate::{chat::Json, wire::fields};
+use crate::{chat::Json, fields};
 
 mod answer;
-pub(crate) mod foreign;
 mod ids;
 mod request;
 mod rules;
@@ -21,21 +20,15 @@ pub use self::{
     rules::{Fate, RULES, Rule},
 };
 pub(crate) use self::{
-    ids::Target,
+    ids::{Target, mark_call},
     request::{
         Extras, Names, Reasoning, Report, Settled, Situation, fit, may_need_mending, mend, settle, without_thoughts,
     },
     rules::Feature,
 };
 
-/// Stands for the thought signature that a call of another model does not have; Google documents it for that.
-pub(crate) const FOREIGN_CALL: &str = "skip_thought_signature_validator";
-
 /// Asks in words for what a provider has no mode for, or a mode that wants the word.
 pub(crate) const ASK_FOR_JSON: &str = "Answer with one JSON value and nothing else.";
-
-/// Under it the arguments of a tool call that are no JSON object go where an object must be.
-pub(crate) const INVALID_ARGUMENTS: &str = "invalid_arguments";
 
 /// Stands in a tool's result of which all went elsewhere: beside it, or into the turn after it.
 pub(crate) const MOVED: &str = "(what the tool gave back is attached)";

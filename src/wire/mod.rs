@@ -1,13 +1,18 @@
 //! A request as the caller's own bytes.
 #![cfg_attr(not(feature = "http"), allow(dead_code, unused_imports, reason = "the leaves over HTTP forward it"))]
 
-pub(crate) mod fields;
+pub(crate) mod anthropic;
+pub(crate) mod foreign;
+pub(crate) mod gemini;
 mod limits;
 mod object;
 mod offload;
+pub(crate) mod openai;
+pub(crate) mod own;
 mod skip;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tool_calls;
 
 use std::{
     fmt,
@@ -16,6 +21,7 @@ use std::{
 
 use bytes::Bytes;
 use http::HeaderMap;
+use serde_json::value::RawValue;
 
 pub use self::limits::WireLimits;
 use self::object::Spelled;
@@ -24,7 +30,7 @@ pub(crate) use self::{
     object::{Broken, Object},
     offload::{LARGE, offload},
 };
-use crate::{ErrorKind, LlmError, chat::Chat, request::Dialect};
+use crate::{ErrorKind, LlmError, chat::Chat, dialect::Dialect};
 
 /// A request as the caller's own bytes, in a dialect.
 ///
@@ -282,7 +288,7 @@ impl Wire {
 
     /// Decodes the bytes for the caller alone: the form is not kept.
     pub(crate) fn decode(&self, stop: &Stop) -> Result<Chat, LlmError> {
-        let mut chat = crate::providers::decode_request(self.dialect, &self.body, self.limits, stop)?;
+        let mut chat = decode(self.dialect, &self.body, self.limits, stop)?;
         chat.model = self.model.as_deref().map(str::to_owned);
         chat.stream = self.stream;
         chat.max_tokens = self.max_tokens.or(chat.max_tokens);
@@ -294,5 +300,21 @@ impl fmt::Debug for Wire {
     /// Shows nothing of what is asked.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Wire").field("dialect", &self.dialect).field("bytes", &self.body.len()).finish_non_exhaustive()
+    }
+}
+
+/// Decodes a caller's bytes to the neutral form.
+///
+/// What is passed on as it stands is not taken apart, so that it takes no more room than its text.
+fn decode(dialect: Dialect, body: &[u8], limits: WireLimits, stop: &Stop) -> Result<Chat, LlmError> {
+    let json: &RawValue = serde_json::from_slice(body).map_err(|error| {
+        LlmError::new(ErrorKind::InvalidRequest, format!("the body is not a request of the {dialect} dialect"))
+            .with_source(error)
+    })?;
+    let mut meter = Meter::of(body, limits, stop)?;
+    match dialect {
+        Dialect::Anthropic => anthropic::decode(json, &mut meter),
+        Dialect::OpenAi => openai::decode(json, &mut meter),
+        Dialect::Gemini => gemini::decode(json, &mut meter),
     }
 }

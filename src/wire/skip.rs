@@ -7,7 +7,7 @@
 use fearless_simd::{Level, Simd, dispatch, prelude::*, u8x64};
 use memchr::memchr2;
 
-use crate::translate::foreign::ENVELOPE;
+use crate::wire::foreign::ENVELOPE;
 
 /// A value that was passed over.
 pub(super) struct Skipped {

@@ -15,7 +15,7 @@ mod process;
 #[cfg(feature = "postgres")]
 mod restarted;
 #[allow(dead_code, reason = "it is the unit tests' too")]
-#[path = "../../src/store/testing.rs"]
+#[path = "../../src/stores/testing.rs"]
 mod testing;
 mod told;
 

@@ -11,8 +11,10 @@ use std::{
 };
 
 use steadfast::{
-    ErrorKind, FallbackLayer, LlmError, LlmRequest, LlmResponse, handoff::Desk, layers::fallback::Tier, provider_fn,
-    providers::Handoff,
+    ErrorKind, FallbackLayer, LlmError, LlmRequest, LlmResponse,
+    handoff::{Desk, Handoff},
+    layers::fallback::Tier,
+    provider_fn,
 };
 use tower::{ServiceBuilder, ServiceExt as _};
 
@@ -27,9 +29,9 @@ pub(crate) const REASON: &str = "overloaded";
 pub(crate) async fn desk(store: &str) -> Desk {
     #[cfg(feature = "postgres")]
     if store.starts_with("postgres:") {
-        return Desk::new(steadfast::store::postgres::Postgres::connect(store).await.unwrap());
+        return Desk::new(steadfast::stores::postgres::Postgres::connect(store).await.unwrap());
     }
-    Desk::new(steadfast::store::sqlite::Sqlite::open(store).unwrap())
+    Desk::new(steadfast::stores::sqlite::Sqlite::open(store).unwrap())
 }
 
 /// Hands one request over: a model that is down, and people after it. Gives the task's id, or what kept it from being one.

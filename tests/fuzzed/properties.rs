@@ -14,7 +14,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use serde_json::value::RawValue;
 use steadfast::{
     BoxLlmService, Dialect, ErrorKind, LlmError, LlmRequest, StreamEvent, Wire,
-    chat::Accumulator,
+    body::Accumulator,
     providers::{
         Anthropic, Gemini, OpenAi,
         http::Limits,

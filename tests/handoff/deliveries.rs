@@ -11,11 +11,11 @@ use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 use steadfast::{
     ErrorKind, Events, LlmRequest,
-    events::alerts::{Alert, AlertState, Alerts, Rules},
     handoff::{
-        CallbackUrl, Callbacks, Deliveries, Delivering, DeliveryState, Desk, MemoryTasks, Notify, TaskId, WebhookSecret,
+        CallbackUrl, Callbacks, Deliveries, Delivering, DeliveryState, Desk, Handoff, MemoryTasks, Notify, TaskId,
+        WebhookSecret,
     },
-    providers::Handoff,
+    subscribers::alerts::{Alert, AlertState, Alerts, Rules},
 };
 use tokio::time::{Instant, sleep};
 use tower::{BoxError, Service, ServiceExt};

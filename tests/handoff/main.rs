@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use steadfast::{
     DegradedReason, ErrorKind, FallbackLayer, LlmError, LlmRequest, LlmResponse,
-    handoff::{Desk, DeskError, MemoryTasks, TaskFilter, TaskId, TaskState},
+    handoff::{Desk, DeskError, Handoff, MemoryTasks, TaskFilter, TaskId, TaskState},
     layers::fallback::{SessionPolicy, Tier},
     provider_fn,
-    providers::{Canned, Handoff},
+    providers::Canned,
 };
 use tokio::time::{Instant, sleep, timeout};
 use tower::{Service, ServiceBuilder, ServiceExt};

@@ -11,10 +11,10 @@ use std::{
 use steadfast::{
     ErrorKind, Event, Events, FallbackLayer, LlmError, LlmRequest, LlmResponse,
     events::{CircuitReason, CircuitState},
-    handoff::{ClaimantKind, Desk, DeskError, MemoryTasks, Redrive, TaskFilter, TaskId, TaskState},
+    handoff::{ClaimantKind, Desk, DeskError, Handoff, MemoryTasks, Redrive, TaskFilter, TaskId, TaskState},
     layers::fallback::Tier,
     provider_fn,
-    providers::{Canned, Handoff},
+    providers::Canned,
 };
 use tokio::time::{Instant, sleep};
 use tower::{Service, ServiceBuilder, ServiceExt};

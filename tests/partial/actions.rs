@@ -2,7 +2,7 @@
 
 #[cfg(feature = "sqlite")]
 #[allow(dead_code, reason = "it is the stores' too")]
-#[path = "../../src/store/testing.rs"]
+#[path = "../../src/stores/testing.rs"]
 mod testing;
 
 use std::{
@@ -354,7 +354,7 @@ async fn actions_are_done_once_in_a_store_of_idempotency_keys() {
 #[tokio::test]
 async fn actions_are_done_once_over_restarts_in_a_file() {
     let folder = testing::Folder::new("partial-actions");
-    acts_once_in_a_store_of_keys(|| steadfast::store::sqlite::Sqlite::open(folder.file()).unwrap()).await;
+    acts_once_in_a_store_of_keys(|| steadfast::stores::sqlite::Sqlite::open(folder.file()).unwrap()).await;
 }
 
 #[cfg(feature = "idempotency")]

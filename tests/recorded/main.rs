@@ -24,7 +24,8 @@ use bytes::Bytes;
 use serde_json::Value;
 use steadfast::{
     BoxLlmService, CommitPoint, Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse, StreamEvent,
-    chat::{Accumulator, Message},
+    body::Accumulator,
+    chat::Message,
     providers::{Anthropic, Gemini, OpenAi, transport::HttpClient},
 };
 use tower::{Service, ServiceExt};

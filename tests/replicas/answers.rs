@@ -10,7 +10,7 @@ use std::{
 
 use steadfast::{
     BoxLlmService, CacheHandle, CacheLayer, CachedWhy, ErrorKind, LlmError, LlmRequest, LlmResponse, provider_fn,
-    store::redis::Redis,
+    stores::redis::Redis,
 };
 use tokio::time::sleep;
 use tower::{Layer as _, ServiceExt as _};

@@ -12,7 +12,7 @@ use steadfast::{
     events::CircuitState,
     layers::bulkhead::Limits,
     provider_fn,
-    store::{
+    stores::{
         redis::Redis,
         replicas::{Shares, Sharing},
     },

@@ -14,7 +14,7 @@ use steadfast::{
     config::{Config, Format},
     events::CircuitState,
     provider_fn,
-    store::redis::Redis,
+    stores::redis::Redis,
 };
 use tokio::time::sleep;
 use tower::ServiceExt as _;

@@ -7,8 +7,8 @@ use std::{
 
 use steadfast::{
     layers::idempotency::{Claim, Fingerprint, IdempotencyKey, IdempotencyStore as _},
-    store::{
-        StoreErrorKind,
+    store::StoreErrorKind,
+    stores::{
         redis::Redis,
         replicas::{Notice, ReplicaStore, Said},
     },

@@ -6,13 +6,13 @@ use steadfast::{
     BoxLlmService, BulkheadLayer, CircuitBreakerLayer, CommitOnFirstTokenLayer, ErrorKind, Events, FallbackLayer,
     ObserveLayer, RetryBudget, RetryWithJitterLayer, TimeoutLayer,
     classify::{Classifier, Retry},
-    handoff::Desk,
+    handoff::{Desk, Handoff},
     layers::{
         bulkhead::Limits,
         circuit_breaker::Window,
         fallback::{RampStep, Tier as Place},
     },
-    providers::{Canned, Handoff},
+    providers::Canned,
 };
 use tower::{Layer, ServiceBuilder, limit::ConcurrencyLimitLayer};
 

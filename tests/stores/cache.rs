@@ -9,7 +9,7 @@ use steadfast::{
     BoxLlmService, CacheHandle, CacheLayer, CachedWhy, LlmError, LlmRequest, LlmResponse,
     layers::cache::{AnswerOwner, AnswerStore as _, Tenant},
     provider_fn,
-    store::sqlite::Sqlite,
+    stores::sqlite::Sqlite,
 };
 use tower::{Layer as _, ServiceExt as _};
 

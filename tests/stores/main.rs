@@ -15,7 +15,7 @@ mod processes;
 mod stack;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[allow(dead_code, reason = "it is the unit tests' too")]
-#[path = "../../src/store/testing.rs"]
+#[path = "../../src/stores/testing.rs"]
 mod testing;
 
 use std::time::Duration;

@@ -43,7 +43,7 @@ pub(crate) async fn memory(_: &str) -> Option<Place> {
 
 #[cfg(feature = "sqlite")]
 pub(crate) async fn sqlite(test: &str) -> Option<Place> {
-    use steadfast::store::sqlite::Sqlite;
+    use steadfast::stores::sqlite::Sqlite;
     let folder = crate::testing::Folder::new(test);
     let open = || Sqlite::open(folder.file()).unwrap();
     let (one, other) = (open(), open());
@@ -57,7 +57,7 @@ pub(crate) async fn sqlite(test: &str) -> Option<Place> {
 
 #[cfg(feature = "postgres")]
 pub(crate) async fn postgres(test: &str) -> Option<Place> {
-    use steadfast::store::postgres::Postgres;
+    use steadfast::stores::postgres::Postgres;
     let schema = crate::testing::Schema::new(test).await?;
     let connect = async || Postgres::connect(schema.url()).await.unwrap();
     let (one, other) = (connect().await, connect().await);
@@ -71,7 +71,7 @@ pub(crate) async fn postgres(test: &str) -> Option<Place> {
 
 #[cfg(feature = "redis")]
 pub(crate) async fn redis(test: &str) -> Option<Place> {
-    use steadfast::store::redis::Redis;
+    use steadfast::stores::redis::Redis;
     let Ok(url) = std::env::var("STEADFAST_TEST_REDIS") else {
         println!("skipped: STEADFAST_TEST_REDIS names no Redis");
         return None;

@@ -101,13 +101,13 @@ async fn a_process() {
 async fn open(store: &str) -> Arc<dyn IdempotencyStore> {
     match store.split_once(':') {
         #[cfg(feature = "sqlite")]
-        Some(("sqlite", file)) => Arc::new(steadfast::store::sqlite::Sqlite::open(file).unwrap()),
+        Some(("sqlite", file)) => Arc::new(steadfast::stores::sqlite::Sqlite::open(file).unwrap()),
         #[cfg(feature = "postgres")]
-        Some(("postgres", _)) => Arc::new(steadfast::store::postgres::Postgres::connect(store).await.unwrap()),
+        Some(("postgres", _)) => Arc::new(steadfast::stores::postgres::Postgres::connect(store).await.unwrap()),
         #[cfg(feature = "redis")]
         Some(("shared", there)) => {
             let (prefix, url) = there.split_once('|').unwrap();
-            Arc::new(steadfast::store::redis::Redis::open(url).unwrap().prefix(prefix).limit(5 * SECOND))
+            Arc::new(steadfast::stores::redis::Redis::open(url).unwrap().prefix(prefix).limit(5 * SECOND))
         }
         _ => panic!("no store that is compiled in: {store}"),
     }

@@ -8,7 +8,7 @@ mod sqlite;
 mod suite;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[allow(dead_code, reason = "it is the unit tests' too")]
-#[path = "../../src/store/testing.rs"]
+#[path = "../../src/stores/testing.rs"]
 mod testing;
 
 /// Runs each promise with every store.

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use steadfast::{
     LlmRequest,
-    handoff::{Claimant, Desk, DeskError, Redrivable, TaskFilter, TaskStore},
-    providers::Handoff,
-    store::{StoreErrorKind, postgres::Postgres},
+    handoff::{Claimant, Desk, DeskError, Handoff, Redrivable, TaskFilter, TaskStore},
+    store::StoreErrorKind,
+    stores::postgres::Postgres,
 };
 use tower::ServiceExt;
 

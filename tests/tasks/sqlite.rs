@@ -3,9 +3,9 @@
 use rusqlite::Connection;
 use steadfast::{
     LlmRequest,
-    handoff::{Claimant, Desk, DeskError, Redrivable, TaskFilter, TaskState, TaskStore},
-    providers::Handoff,
-    store::{StoreErrorKind, sqlite::Sqlite},
+    handoff::{Claimant, Desk, DeskError, Handoff, Redrivable, TaskFilter, TaskState, TaskStore},
+    store::StoreErrorKind,
+    stores::sqlite::Sqlite,
 };
 use tower::ServiceExt;
 

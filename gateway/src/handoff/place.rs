@@ -6,11 +6,12 @@ use http::Uri;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 #[cfg(feature = "postgres")]
-use steadfast::store::postgres::Postgres;
+use steadfast::stores::postgres::Postgres;
 use steadfast::{
     config::Config,
     handoff::{Desk, DeskError, Task, TaskFilter, TaskId, TaskScope, TaskStats, TaskSummary},
-    store::{StoreError, StoreErrorKind, sqlite::Sqlite},
+    store::{StoreError, StoreErrorKind},
+    stores::sqlite::Sqlite,
 };
 
 use super::LONGEST_NAME;

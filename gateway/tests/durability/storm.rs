@@ -34,10 +34,10 @@ pub(crate) struct Storm {
 pub(crate) async fn desk(store: &str) -> Result<Desk, steadfast::store::StoreError> {
     #[cfg(feature = "postgres")]
     if store.starts_with("postgres:") {
-        return steadfast::store::postgres::Postgres::connect(store).await.map(Desk::new);
+        return steadfast::stores::postgres::Postgres::connect(store).await.map(Desk::new);
     }
     let file = store.trim_start_matches("sqlite:").to_owned();
-    tokio::task::spawn_blocking(|| steadfast::store::sqlite::Sqlite::open(file).map(Desk::new)).await.unwrap()
+    tokio::task::spawn_blocking(|| steadfast::stores::sqlite::Sqlite::open(file).map(Desk::new)).await.unwrap()
 }
 
 /// Clients and people at work.

@@ -3,7 +3,7 @@ use serde_json::Value;
 use super::Findings;
 use crate::{
     config::{Config, RuleThreshold, Webhook, suggest::nearest},
-    events::alerts::{FALLBACK_SHARE, Flaw, PLACEHOLDERS},
+    subscribers::alerts::{FALLBACK_SHARE, Flaw, PLACEHOLDERS},
 };
 
 pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {

@@ -15,7 +15,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
                 Some(DurableUrl::Sqlite(_)) => {}
                 #[cfg(feature = "postgres")]
                 Some(DurableUrl::Postgres(url)) => {
-                    if let Err(error) = crate::store::postgres::Postgres::lazy(url) {
+                    if let Err(error) = crate::stores::postgres::Postgres::lazy(url) {
                         findings.wrong("durable", error.to_string());
                     }
                 }

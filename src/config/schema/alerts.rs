@@ -69,7 +69,7 @@ pub enum AlertSeverity {
 }
 
 /// The body of a webhook's message: JSON, in whose texts `{{name}}` stands for what the alert says. The placeholders are those of
-/// [`Template`](crate::events::alerts::Template).
+/// [`Template`](crate::subscribers::alerts::Template).
 #[derive(Clone, PartialEq)]
 pub struct WebhookTemplate(Value);
 

@@ -10,11 +10,9 @@ use super::{Makings, Shared, StackHandle};
 use crate::{
     InvalidConfig,
     config::{self, ConfigError, Environment, Problem, WebhookFormat, WebhookTemplate},
-    events::{
-        self,
-        alerts::{Alert, AlertSink, Alerts, Rules, Severity, Template, Webhook, WebhookHandle},
-    },
-    sync::{Mutex, lock},
+    events,
+    internal::sync::{Mutex, lock},
+    subscribers::alerts::{Alert, AlertSink, Alerts, Rules, Severity, Template, Webhook, WebhookHandle},
 };
 
 /// The alerts that a configuration asks for, with the secrets looked up.
@@ -118,7 +116,7 @@ impl StackHandle {
     /// waiting.
     ///
     /// Call it once: each `Alerting` sends its own alerts. Sinks of your own, a function or a pager, follow the
-    /// [events](Self::events) with an [`Alerts`](crate::events::alerts::Alerts) of their own.
+    /// [events](Self::events) with an [`Alerts`](crate::subscribers::alerts::Alerts) of their own.
     ///
     /// # Panics
     ///

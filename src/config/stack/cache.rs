@@ -6,8 +6,8 @@ use super::{Makings, leaf};
 use crate::{
     CacheHandle, CacheLayer, InvalidConfig,
     config::{self, CacheAcross, Config, Feature, FeatureCache, Likeness, Similar, SimilarAcross, Size, classifier},
-    embed::OpenAiEmbeddings,
-    providers::CachedAnswers,
+    layers::cached::CachedAnswers,
+    providers::openai::OpenAiEmbeddings,
 };
 
 /// How much alike two questions must be by their words: a changed word or two in a sentence pass.

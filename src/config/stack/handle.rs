@@ -6,9 +6,9 @@ use super::{Shared, mirror::Mirroring};
 use crate::{
     BulkheadHandle, CacheHandle, CircuitBreakerHandle, Events, HedgeHandle, IdempotencyHandle, MirrorHandle,
     config::{Budget, Config, ConfigError, Provider},
-    events::Status,
     layers::budget::{BudgetHandle, CapSpend},
     prices::PriceTable,
+    subscribers::Status,
 };
 
 /// Watches a [`Stack`](super::Stack) and steers it while it runs. Clones are the same handle.

@@ -17,9 +17,9 @@ use crate::{
     config::{self, Config, Environment, Problem, Provider},
     events::{self, CircuitState},
     handoff::{
-        Callbacks, Deliveries, Delivering, Desk, Notify, Redrive, Redriving, TaskLimits, TaskStore, WebhookSecret,
+        Callbacks, Deliveries, Delivering, Desk, Handoff, Notify, Redrive, Redriving, TaskLimits, TaskStore,
+        WebhookSecret,
     },
-    providers::Handoff,
 };
 
 /// What a configuration says of people, with the secret looked up.

@@ -21,9 +21,11 @@ use super::{
 use crate::{
     BoxLlmService, CommitOnFirstTokenLayer, InvalidConfig, LlmError, LlmRequest, LlmResponse,
     config::{CallTools, ConfigError, Environment, Problem, Provider, Server, Simulated as SimulatedSettings, Tier},
+    handoff::Handoff,
+    layers::cached::CachedAnswers,
     models::FamilyTable,
     providers::{
-        Anthropic, CachedAnswers, Canned, Gemini, Handoff, OpenAi, Simulated,
+        Anthropic, Canned, Gemini, OpenAi, Simulated,
         http::{self, BaseUrl, HttpLeaf},
         simulated,
     },

@@ -8,8 +8,8 @@ use std::{
 use crate::{
     BoxLlmService, CacheHandle, Events, FallbackHandle,
     config::Environment,
-    fnv::fnv1a,
     handoff::TaskStore,
+    internal::fnv::fnv1a,
     providers::{
         http::{Transport, boxed},
         transport::HttpClient,

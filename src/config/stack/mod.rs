@@ -1,6 +1,7 @@
 //! The stack of a configuration: [`Stack`], what steers it, and how it is loaded anew.
 
 #[cfg(feature = "alerts")]
+mod alert_rules;
 mod alerts;
 mod cache;
 mod chain;
@@ -25,6 +26,7 @@ mod stores;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod view;
 
 use std::{
     fmt,
@@ -53,11 +55,12 @@ pub use self::{
 use super::{Budget, Config, ConfigError, Environment, Problem};
 use crate::{
     BoxLlmService, CacheHandle, Event, Events, FallbackHandle, InvalidConfig, LlmError, LlmRequest, LlmResponse,
-    events::{self, CircuitReason, CircuitState, StatusBoard, Subscriber as _},
+    events::{self, CircuitReason, CircuitState, Subscriber as _},
     handoff::TaskStore,
+    internal::sync::{Mutex, MutexGuard, lock},
     layers::cache::AnswerStore,
     providers::http::{RequestBody, boxed},
-    sync::{Mutex, MutexGuard, lock},
+    subscribers::StatusBoard,
 };
 
 /// The stack that a configuration describes: its tiers with their leaves, and the layers around them.
@@ -244,13 +247,13 @@ impl StackBuilder {
         self
     }
 
-    /// Sets where the replicas of this stack meet: what they share there, [`replicas`](crate::store::replicas) says, and how exact
+    /// Sets where the replicas of this stack meet: what they share there, [`replicas`](crate::stores::replicas) says, and how exact
     /// it is. A configuration whose cache says `shared: true` keeps its answers there too. Default: nowhere, each is alone.
     ///
     /// What is shared is kept in step by a task, from when the stack is made in a tokio runtime, or a service or handle of it
     /// is; it ends with the stack.
     #[cfg(feature = "redis")]
-    pub fn replicas(mut self, redis: crate::store::redis::Redis) -> Self {
+    pub fn replicas(mut self, redis: crate::stores::redis::Redis) -> Self {
         self.makings.meeting = Some(replicas::Meeting::at(redis));
         self
     }

@@ -8,9 +8,10 @@ use tower::BoxError;
 use super::StackHandle;
 use crate::{
     CacheHandle, Event, FallbackHandle, InvalidConfig,
-    events::{CacheStatus, CircuitState, Operation, Status},
+    events::{CircuitState, Operation},
+    internal::wall_clock,
     layers::cache::{AnswerOwner, CacheStats},
-    wall_clock,
+    subscribers::{CacheStatus, Status},
 };
 
 /// # By hand

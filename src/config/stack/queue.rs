@@ -17,10 +17,9 @@ use crate::{
     BoxLlmService, Classifier, DegradedReason, LlmError, LlmRequest, LlmResponse,
     classify::Failover,
     config::{AllOpen, Config, classifier},
-    handoff::redrive::Redriven,
+    handoff::{Handoff, redrive::Redriven},
     layers::call::Call,
     ledger::Before,
-    providers::Handoff,
 };
 
 /// What of a caller's time is left to write a task down, and to say so.

@@ -19,11 +19,12 @@ use super::{Shared, StackHandle, generation::Generation, part::Part, settings};
 use crate::{
     BoxLlmService, BudgetLayer, CircuitBreakerHandle, Context, ErrorKind, Event, Events, LlmError, LlmRequest,
     config::{Config, Tier},
-    events::{self, CircuitReason, CircuitState, ServingState, Subscriber},
+    events::{self, CircuitReason, CircuitState, Subscriber},
     layers::{
         circuit_breaker::{LONGEST_PROBE, ask},
         fallback::Outlook,
     },
+    subscribers::ServingState,
 };
 
 /// How a configuration asks its tiers.

@@ -7,11 +7,11 @@ use tokio::runtime::Handle;
 use super::{Shared, generation::Generation, part::Part};
 use crate::{
     CacheHandle,
-    store::{
+    internal::sync::lock,
+    stores::{
         redis::Redis,
         replicas::{Shares, Sharing},
     },
-    sync::lock,
 };
 
 /// A Redis, with what is kept there. Clones are the same.

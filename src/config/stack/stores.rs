@@ -6,9 +6,9 @@ use super::Makings;
 #[cfg(feature = "redis")]
 use super::replicas::Meeting;
 #[cfg(feature = "postgres")]
-use crate::store::postgres::Postgres;
+use crate::stores::postgres::Postgres;
 #[cfg(feature = "sqlite")]
-use crate::store::sqlite::Sqlite;
+use crate::stores::sqlite::Sqlite;
 use crate::{
     CacheHandle, InvalidConfig,
     config::{Config, DurableUrl, Stores},
@@ -18,8 +18,8 @@ use crate::{
 };
 #[cfg(feature = "redis")]
 use crate::{
-    fnv::{OFFSET_BASIS, fnv1a},
-    store::redis::Redis,
+    internal::fnv::{OFFSET_BASIS, fnv1a},
+    stores::redis::Redis,
 };
 
 /// The stores that are open. Clones are the same.

@@ -11,7 +11,7 @@ use crate::{
         scenario::{Hit, check::spoken, said::Window},
     },
     events::{Following, HandoffStep, Subscriber},
-    sync::{Mutex, lock},
+    internal::sync::{Mutex, lock},
 };
 
 /// How many are told.

@@ -20,8 +20,8 @@ use crate::{
         Hit,
         said::{Ill, Said, Window},
     },
+    internal::sync::{Mutex, lock},
     providers::simulated::{Fault, FaultMix, Latency, Outage, Simulated, SimulatedHandle, numbered, spread},
-    sync::{Mutex, lock},
 };
 
 /// A tier's provider for the length of a drill. Clones are the same provider.

@@ -31,7 +31,7 @@ use super::{
 use crate::{
     Stack, StackHandle,
     config::{Alerts, Config, ConfigError, Environment, Likeness, Problem, Provider, Stores, Tier},
-    wall_clock,
+    internal::wall_clock,
 };
 
 /// How many pieces a timeline has.

@@ -14,13 +14,11 @@ use super::{
 };
 use crate::{
     ErrorKind, Event, Events, LlmError,
-    layers::{
-        admission::{Gate, Outcome, SoFar, Ticket},
-        recent::Recent,
-    },
+    body::admission::{Gate, Outcome, SoFar, Ticket},
+    internal::sync::{Mutex, lock},
+    layers::recent::Recent,
     ledger,
     prices::{PriceTable, Usd},
-    sync::{Mutex, lock},
 };
 
 /// What all caps of a layer share.

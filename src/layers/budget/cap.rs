@@ -3,20 +3,6 @@ use std::sync::Arc;
 use super::Period;
 use crate::prices::Usd;
 
-/// The name of the caller's key that a request belongs to: put it into the request's
-/// [extensions](crate::LlmRequest::extension), and [`Cap::key`] and [`Cap::each_key`] count by it.
-///
-/// A name, never the secret itself: it stands in errors, events and logs.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct BudgetKey(pub Arc<str>);
-
-impl BudgetKey {
-    /// A key of this name.
-    pub fn new(name: impl Into<Arc<str>>) -> Self {
-        Self(name.into())
-    }
-}
-
 /// What may be spent in a period, and what happens when it is.
 ///
 /// Of feature and key, all that is set must fit the request; with none, all requests count. A cap of one tier is a layer
@@ -82,14 +68,14 @@ impl Cap {
         self
     }
 
-    /// Counts the requests of this [key](BudgetKey) alone. Default: every key's, and those without one.
+    /// Counts the requests of this [key](super::BudgetKey) alone. Default: every key's, and those without one.
     #[must_use]
     pub fn key(mut self, name: impl Into<Arc<str>>) -> Self {
         self.key = Keys::One(name.into());
         self
     }
 
-    /// Gives each [key](BudgetKey) the whole limit for itself; errors and events call it `name (key)`. Requests without a
+    /// Gives each [key](super::BudgetKey) the whole limit for itself; errors and events call it `name (key)`. Requests without a
     /// key are not counted. Default: all keys share it.
     #[must_use]
     pub fn each_key(mut self) -> Self {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tower::Layer;
 
 use super::{Budget, BudgetHandle, Cap, account::Common, calendar::Anchor, shared::Shared};
-use crate::{Events, InvalidConfig, prices::PriceTable, wall_clock};
+use crate::{Events, InvalidConfig, internal::wall_clock, prices::PriceTable};
 
 /// Applies [`Budget`]. See the [module docs](super).
 ///

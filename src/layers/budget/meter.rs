@@ -1,6 +1,6 @@
 //! What one cap has spent and reserved in its period: a few atomics, and no clock of its own.
 
-use crate::sync::{
+use crate::internal::sync::{
     Mutex,
     atomic::{AtomicU64, Ordering::SeqCst},
     lock,

@@ -82,12 +82,13 @@ mod shared;
 
 pub use self::{
     calendar::Period,
-    cap::{AtCap, BudgetKey, Cap},
+    cap::{AtCap, Cap},
     future::ResponseFuture,
     handle::{BudgetHandle, CapSpend},
     layer::BudgetLayer,
     service::Budget,
 };
+pub use crate::request::BudgetKey;
 
 #[cfg(all(test, not(steadfast_loom)))]
 mod tests;

@@ -7,19 +7,17 @@ use tokio::time::Instant;
 use super::{
     Cap,
     account::{Account, Common, Rule, Slip},
-    cap::{BudgetKey, Keys},
+    cap::Keys,
     holds::Holds,
 };
 use crate::{
     Attempt, ErrorKind, LlmError, LlmRequest, LlmResponse,
+    body::admission::{Permit, Ticket},
     chat::Usage,
-    layers::{
-        admission::{Permit, Ticket},
-        estimate,
-        recent::Recent,
-    },
+    internal::sync::{Mutex, lock},
+    layers::recent::Recent,
     ledger::Next,
-    sync::{Mutex, lock},
+    request::BudgetKey,
 };
 
 /// All that the services of one layer share.
@@ -99,8 +97,8 @@ impl Shared {
     /// its prompt. Of a model without a price nothing is reserved: what it costs is known when its answer names another.
     fn estimate(&self, request: &LlmRequest) -> (Option<u32>, u32, u32) {
         let asked = || self.common.prices.place(None, request.model()?);
-        let Some(place) = self.model.or_else(asked) else { return (None, 0, estimate::glance(request)) };
-        let (input, output) = estimate::parts(request);
+        let Some(place) = self.model.or_else(asked) else { return (None, 0, request.glanced_prompt()) };
+        let (input, output) = request.estimated_parts();
         let usage = Usage::new(input, output.unwrap_or(self.default_output));
         let nanos = self.common.prices.at(place).cost(&usage).nanos();
         let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);

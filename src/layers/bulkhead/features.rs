@@ -7,7 +7,7 @@ use super::{
     layer::{Plan, Settings},
     places::Places,
 };
-use crate::{layers::lanes::Lanes, quick_hash::QuickMap};
+use crate::{internal::quick_hash::QuickMap, layers::lanes::Lanes};
 
 /// The gates of the named features, and the one that all others share.
 #[derive(Debug)]

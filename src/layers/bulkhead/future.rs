@@ -11,11 +11,8 @@ use tower::Service;
 use super::wait::Wait;
 use crate::{
     ErrorKind, LlmError, LlmRequest, LlmResponse,
-    layers::{
-        admission::{Charge, Outcome, Permit},
-        call::Call,
-        deadline::Keeper,
-    },
+    body::admission::{Charge, Outcome, Permit},
+    layers::{call::Call, deadline::Keeper},
 };
 
 /// The future of [`Bulkhead`](super::Bulkhead).

@@ -13,10 +13,7 @@ use super::{
 };
 use crate::{
     ErrorKind, LlmError, LlmRequest,
-    layers::{
-        admission::{Charge, Gate, Outcome, Permit, SoFar, Ticket},
-        estimate,
-    },
+    body::admission::{Charge, Gate, Outcome, Permit, SoFar, Ticket},
     ledger,
 };
 
@@ -202,7 +199,7 @@ impl FeatureGate {
         now: Instant,
         patience: Duration,
     ) -> Result<(Permit, Duration), LlmError> {
-        let (prompt, tokens) = if rates.counts_tokens() { estimate::tokens(request) } else { (0, 0) };
+        let (prompt, tokens) = if rates.counts_tokens() { request.estimated_tokens() } else { (0, 0) };
         match rates.take(now, tokens, patience) {
             Ok((pause, charged)) => {
                 let ticket = permit.ticket_mut();

@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use crate::sync::{Mutex, MutexGuard, lock};
+use crate::internal::sync::{Mutex, MutexGuard, lock};
 
 /// A counting semaphore whose limit may move, with a bounded line of those who wait.
 ///

@@ -11,7 +11,7 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::gate::FeatureGate;
-use crate::{LlmError, LlmRequest, layers::admission::Permit};
+use crate::{LlmError, LlmRequest, body::admission::Permit};
 
 /// A request's wait: for its turn, then for the rates.
 pub(super) struct Wait {

@@ -3,8 +3,8 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
+    internal::sync::{Mutex, lock},
     request::WORST_LEVEL,
-    sync::{Mutex, lock},
 };
 
 /// The worst level of each feature that does not accept any. Only features of a fallback's settings are in it.

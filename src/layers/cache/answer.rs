@@ -12,7 +12,8 @@ use tokio::time::Instant;
 use super::lifetime::Lifetime;
 use crate::{
     Degraded, DegradedReason, Dialect, Frame, LlmBody, LlmRequest, LlmResponse,
-    chat::{Accumulator, FinishReason, Message, Part},
+    body::Accumulator,
+    chat::{FinishReason, Message, Part},
     response::{Cached, CachedWhy},
 };
 

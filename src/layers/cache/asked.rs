@@ -19,9 +19,9 @@ use super::{
 use crate::{
     DegradedReason, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse,
     error::{Phase, TimeoutLimit},
+    internal::sync::{Mutex, lock},
     layers::totals::count,
     response::CachedWhy,
-    sync::{Mutex, lock},
 };
 
 /// What is still needed of a request that was not answered at once.

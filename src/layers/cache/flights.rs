@@ -15,7 +15,7 @@ use std::{
 use super::{Answer, CacheKey, recording::Recording, wakers::Wakers};
 use crate::{
     CommitPoint, LlmError, LlmRequest,
-    sync::{Mutex, MutexGuard, lock},
+    internal::sync::{Mutex, MutexGuard, lock},
 };
 
 /// What requests have in common that share a call: what they ask, and the bounds that they set to the answering.

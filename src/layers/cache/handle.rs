@@ -15,7 +15,7 @@ use super::{
 use crate::layers::totals::count;
 
 /// The answers that are kept, and what became of the requests: shared by a [`CacheLayer`](super::CacheLayer), the services
-/// that it makes, and [`CachedAnswers`](crate::providers::CachedAnswers).
+/// that it makes, and [`CachedAnswers`](crate::layers::cached::CachedAnswers).
 ///
 /// Clones are the same answers.
 #[derive(Clone)]

@@ -6,28 +6,8 @@ use super::canonical::{Hash, Json, Meaning};
 use crate::{
     Dialect, LlmRequest, Wire,
     chat::{Chat, Extra, ExtraOf, Media, Message, Opaque, Part, Role, Thinking, Tool, ToolCall, ToolChoice},
-    layers::budget::BudgetKey,
+    request::Tenant,
 };
-
-/// Whose request it is: put it into the request's [extensions](crate::LlmRequest::extension), and answers are never given
-/// to another. Without one the [`BudgetKey`] says whose it is; without either, requests are nobody's, and share.
-///
-/// A name, never a secret.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Tenant(pub Arc<str>);
-
-impl Tenant {
-    /// A tenant of this name.
-    pub fn new(name: impl Into<Arc<str>>) -> Self {
-        Self(name.into())
-    }
-
-    /// Whose request this is.
-    pub(crate) fn of(request: &LlmRequest) -> Option<&Arc<str>> {
-        let said = request.extensions();
-        said.get::<Self>().map(|tenant| &tenant.0).or_else(|| said.get::<BudgetKey>().map(|key| &key.0))
-    }
-}
 
 /// What one caller wants of the cache for one request, in the words of HTTP's `Cache-Control` (RFC 9111, 5.2.1): put it
 /// into the request's [extensions](crate::LlmRequest::extension).

@@ -151,7 +151,7 @@ impl CacheLayer {
         self
     }
 
-    /// The answers, to look at them, forget them, or give them to [`CachedAnswers`](crate::providers::CachedAnswers).
+    /// The answers, to look at them, forget them, or give them to [`CachedAnswers`](crate::layers::cached::CachedAnswers).
     pub fn handle(&self) -> CacheHandle {
         self.handle.clone()
     }

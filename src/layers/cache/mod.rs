@@ -52,7 +52,7 @@
 //! a request whose [worst level](crate::LlmRequest::worst_level) is better gets the error, and so does one of a feature of which a
 //! [fallback](crate::FallbackLayer::feature_worst_level) further in says so. Where a fallback is to give such
 //! answers, and answers to similar questions, in its own order of tiers, see
-//! [`CachedAnswers`](crate::providers::CachedAnswers).
+//! [`CachedAnswers`](crate::layers::cached::CachedAnswers).
 //!
 //! Each answer from here says so: [`LlmResponse::cached`](crate::LlmResponse::cached). It costs nothing, and its provider is
 //! called `cached`.
@@ -114,7 +114,7 @@ pub use self::{
     answer::{Answer, AnswerOwner},
     future::ResponseFuture,
     handle::{CacheHandle, CacheStats},
-    key::{CacheControl, CacheKey, Tenant},
+    key::{CacheControl, CacheKey},
     layer::CacheLayer,
     service::Cache,
     store::{AnswerStore, Claimed, Claiming, Found, SharedCall},
@@ -126,3 +126,4 @@ pub(in crate::layers) use self::{
     canonical::Meaning,
     recording::{Reader, Recording, Watched},
 };
+pub use crate::request::Tenant;

@@ -15,13 +15,14 @@ use std::{
 use super::{
     CacheKey,
     canonical::{Hash, Meaning},
-    key::{Tenant, of_message, of_shape},
+    key::{of_message, of_shape},
 };
 use crate::{
     LlmRequest,
     chat::{Part, Role},
+    internal::sync::{Mutex, lock},
     layers::words::Words,
-    sync::{Mutex, lock},
+    request::Tenant,
 };
 
 /// The last turn of a request whose answer is kept, and all that must be the same for another's to be similar.
@@ -95,7 +96,7 @@ pub(crate) struct Questions {
     newest: Mutex<VecDeque<Arc<Question>>>,
 }
 
-/// The default of [`CachedAnswers::remember`](crate::providers::CachedAnswers::remember).
+/// The default of [`CachedAnswers::remember`](crate::layers::cached::CachedAnswers::remember).
 pub(crate) const REMEMBERED: usize = 4096;
 
 impl Default for Questions {

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     ErrorKind, Frame, LlmBody, LlmError, StreamEvent,
-    sync::{Mutex, MutexGuard, lock},
+    internal::sync::{Mutex, MutexGuard, lock},
 };
 
 /// What becomes of a recording that is whole.

@@ -7,7 +7,7 @@ use std::{
     task::{Wake, Waker},
 };
 
-use crate::sync::{Mutex, lock};
+use crate::internal::sync::{Mutex, lock};
 
 /// All who wait for the same thing. To wake it is to wake them all, once.
 #[derive(Debug, Default)]

@@ -18,14 +18,11 @@ use super::{
 };
 use crate::{
     BoxLlmService, Classifier, Context, ErrorKind, Event, Events, LlmError, LlmRequest,
+    body::admission::{Gate, Outcome, Permit, Ticket},
     classify::Count,
     error::{Evidence, TimeoutLimit},
     events::{CircuitReason, CircuitState},
-    layers::{
-        admission::{Gate, Outcome, Permit, Ticket},
-        caller::caller,
-        clock,
-    },
+    layers::{caller::caller, clock},
 };
 
 /// What all circuits of a layer have in common.

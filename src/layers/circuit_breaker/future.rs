@@ -12,13 +12,9 @@ use tower::Service;
 
 use crate::{
     LlmError, LlmRequest, LlmResponse,
+    body::admission::{Outcome, Permit},
     error::{Phase, TimeoutLimit},
-    layers::{
-        admission::{Outcome, Permit},
-        call::Call,
-        deadline::Keeper,
-        overtaken,
-    },
+    layers::{call::Call, deadline::Keeper, overtaken},
 };
 
 /// The future of [`CircuitBreaker`](super::CircuitBreaker).

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     LlmRequest,
     events::CircuitState,
-    sync::{Mutex, MutexGuard, lock},
+    internal::sync::{Mutex, MutexGuard, lock},
 };
 
 pub(super) type KeyOf = dyn for<'a> Fn(&'a LlmRequest) -> Cow<'a, str> + Send + Sync;

@@ -13,7 +13,7 @@ use super::{
     state::{Circuit, Core, Phase, Transition, nanos, phase},
     word::{Reason, Tag},
 };
-use crate::sync::atomic::Ordering;
+use crate::internal::sync::atomic::Ordering;
 
 /// What became of a circuit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl Circuit {
     fn news(&self, now: Instant) -> (Mark, Option<News>) {
         let core = self.lock();
         let (word, mark) = (self.load(), self.mark(&core));
-        let left = |until: &crate::sync::atomic::AtomicU64| {
+        let left = |until: &crate::internal::sync::atomic::AtomicU64| {
             Duration::from_nanos(until.load(Ordering::Acquire).saturating_sub(self.at(now)))
         };
         let news = match phase(word) {

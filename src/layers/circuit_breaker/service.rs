@@ -8,7 +8,8 @@ use tower::Service;
 use super::{ResponseFuture, circuit::NamedCircuit, future::Time, keyed::Keyed, state::Rejection};
 use crate::{
     LlmError, LlmRequest, LlmResponse,
-    layers::{admission::Permit, call::Call, deadline::Keeper, lanes::Lanes},
+    body::admission::Permit,
+    layers::{call::Call, deadline::Keeper, lanes::Lanes},
 };
 
 /// Rejects calls to a provider that is down. See the [module docs](super).

@@ -10,7 +10,7 @@ use super::{
     window::Sample,
     word::{Reason, Tag, Word},
 };
-use crate::sync::atomic::Ordering;
+use crate::internal::sync::atomic::Ordering;
 
 impl Circuit {
     /// Whether a success of this generation changes nothing at all.

@@ -28,7 +28,7 @@ use super::{
     window::History,
     word::{Reason, Tag, Word},
 };
-use crate::sync::{
+use crate::internal::sync::{
     Mutex, MutexGuard,
     atomic::{AtomicU32, AtomicU64, Ordering},
     lock,

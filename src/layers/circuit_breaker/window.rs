@@ -5,7 +5,7 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::internal::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// How far back a [`History`] looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

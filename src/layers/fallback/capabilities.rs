@@ -5,7 +5,7 @@ use std::fmt;
 use crate::{
     ErrorKind, LlmRequest,
     chat::{Chat, Part, Role},
-    layers::estimate,
+    estimate,
 };
 
 /// What a tier can do. A request that needs more is not sent to it.

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use crate::{
     Event, Events,
     events::Operation,
+    internal::sync::{Mutex, MutexGuard, lock},
     request::{BEST_LEVEL, WORST_LEVEL},
-    sync::{Mutex, MutexGuard, lock},
 };
 
 /// Steers a fallback by hand: drains tiers, and pins the level of service. Clones are the same handle.

@@ -65,6 +65,7 @@
 //! # }
 //! ```
 
+mod canned;
 mod capabilities;
 mod chain;
 mod future;
@@ -86,6 +87,7 @@ mod walk;
 #[cfg(feature = "config")]
 pub(crate) use self::outlook::Outlook;
 pub use self::{
+    canned::Canned,
     capabilities::Capabilities,
     future::ResponseFuture,
     handle::FallbackHandle,

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::sync::{Mutex, MutexGuard, lock};
+use crate::internal::sync::{Mutex, MutexGuard, lock};
 
 /// A step of a gradual return: this share of the traffic, for this long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,9 +21,9 @@ use super::{
 };
 use crate::{
     DegradedReason, ErrorKind, Event, LlmRequest, LlmResponse,
+    internal::sync::{Mutex, MutexGuard, lock},
     layers::recent::Recent,
     request::{BEST_LEVEL, WORST_LEVEL},
-    sync::{Mutex, MutexGuard, lock},
 };
 
 /// Which tier each session is with.

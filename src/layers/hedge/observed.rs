@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::settings::{After, Settings};
 use crate::{
-    histogram::{FINE, micros},
+    internal::histogram::{FINE, micros},
     layers::latest::Latest,
 };
 

@@ -17,12 +17,12 @@ use tower::BoxError;
 
 use super::{Claim, IdempotencyKey, IdempotencyStore, StoreFuture, Ticket, key::Same};
 use crate::{
+    internal::sync::{Mutex, lock},
     layers::cache::AnswerOwner,
     store::{
         StoreErrorKind,
         guarded::{Guard, Silence, kind_of},
     },
-    sync::{Mutex, lock},
 };
 
 pub(super) struct Backing {

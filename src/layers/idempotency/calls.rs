@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use super::{handle::Shared, key::Same};
 use crate::{
     ErrorKind, LlmError,
+    internal::sync::{Mutex, MutexGuard, lock},
     layers::cache::{Answer, Recording},
-    sync::{Mutex, MutexGuard, lock},
 };
 
 #[derive(Default)]

@@ -2,7 +2,8 @@ use std::fmt;
 
 use crate::{
     LlmRequest,
-    layers::cache::{Meaning, Tenant, fingerprint},
+    layers::cache::{Meaning, fingerprint},
+    request::Tenant,
 };
 
 /// By what a request is known again: a hash (SHA-256) of whose it is and of the key that its caller gave, the same in

@@ -17,8 +17,8 @@ use tokio::{
 
 use super::{Claim, Fingerprint, IdempotencyKey, IdempotencyStore, StoreFuture, Ticket};
 use crate::{
+    internal::sync::{Mutex, MutexGuard, lock},
     layers::cache::{Answer, AnswerOwner},
-    sync::{Mutex, MutexGuard, lock},
 };
 
 /// The records of one process, in its memory: they end with it.

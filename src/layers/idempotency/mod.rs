@@ -18,7 +18,7 @@
 //! The first request under it: its tenant, feature, model and [meaning](crate::layers::cache#what-is-the-same). The same
 //! again is a repeat, as a stream or whole. Anything else is refused with
 //! [`IdempotencyConflict`](crate::ErrorKind::IdempotencyConflict), HTTP 422 at a gateway. Keys are each tenant's own
-//! ([`Tenant`](crate::layers::cache::Tenant), or [`BudgetKey`](crate::layers::budget::BudgetKey)): another's same key never
+//! ([`Tenant`](crate::request::Tenant), or [`BudgetKey`](crate::request::BudgetKey)): another's same key never
 //! meets. A request that can be read in two ways is the same where its bytes are.
 //! [`derive`](IdempotencyLayer::derive) makes the key of what is asked.
 //!

@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use super::{Ticket, key::Same, layer::Settings};
 use crate::{
+    internal::sync::{Mutex, lock},
     layers::cache::Answer,
-    sync::{Mutex, lock},
 };
 
 /// How many stores there are at the most: one that is quick, and one beneath it that lasts.

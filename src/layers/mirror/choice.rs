@@ -9,8 +9,10 @@ use std::{
 use super::MirrorLayer;
 use crate::{
     LlmRequest,
-    fnv::{OFFSET_BASIS, fnv1a},
-    sync::{Mutex, lock},
+    internal::{
+        fnv::{OFFSET_BASIS, fnv1a},
+        sync::{Mutex, lock},
+    },
 };
 
 #[derive(Clone)]

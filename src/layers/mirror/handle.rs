@@ -1,3 +1,4 @@
+use crate::events::NotCompared;
 use std::{
     fmt,
     sync::{
@@ -46,37 +47,6 @@ impl Counters {
             NotCompared::Panicked => &self.panicked,
             NotCompared::Full => &self.full,
             NotCompared::WithoutRuntime => &self.without_runtime,
-        }
-    }
-}
-
-/// Why a request that was chosen to be mirrored was not compared. Each is counted in [`MirrorStats`], and told by
-/// [`Event::NotCompared`](crate::Event::NotCompared).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum NotCompared {
-    /// Not mirrored: too many were under way, or the layer was closed.
-    Full,
-    /// Not mirrored: there was no tokio runtime to do it in.
-    WithoutRuntime,
-    /// The candidate's own layers refused (its circuit is open, its bulkhead full, its budget spent), so that nothing was
-    /// sent.
-    Refused,
-    /// The primary's answer had not ended in time.
-    Unpaired,
-    /// A measure or a sink panicked. Where it was the sink, [`Event::Mirrored`](crate::Event::Mirrored) was sent before.
-    Panicked,
-}
-
-impl NotCompared {
-    /// A stable name in `snake_case`, for logs and metric labels.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::WithoutRuntime => "without_runtime",
-            Self::Refused => "refused",
-            Self::Unpaired => "unpaired",
-            Self::Panicked => "panicked",
         }
     }
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Side, layer::Settings};
+use super::{ComparisonSide, layer::Settings};
 use crate::{
     Frame, LlmError, LlmResponse, StreamEvent,
-    body::Delivered,
-    chat::{Accumulator, Message, Part, Usage},
+    body::{Accumulator, Delivered},
+    chat::{Message, Part, Usage},
     events::RequestOutcome,
     prices::Usd,
 };
@@ -16,7 +16,7 @@ use crate::{
 pub(super) struct Heard {
     settings: Arc<Settings>,
     begun: Instant,
-    side: Side,
+    side: ComparisonSide,
     answer: Answer,
     delivered: Delivered,
     /// What counts against the bound: bytes, and frames, for some have none.
@@ -34,14 +34,14 @@ enum Answer {
 
 /// A side that has ended, and what it said.
 pub(super) struct Said {
-    pub(super) side: Side,
+    pub(super) side: ComparisonSide,
     pub(super) message: Option<Message>,
 }
 
 impl Heard {
     pub(super) fn new(settings: Arc<Settings>, begun: Instant) -> Self {
         let (answer, delivered) = (Answer::Nothing, Delivered::default());
-        Self { settings, begun, side: Side::nothing_yet(), answer, delivered, size: 0, broken: None }
+        Self { settings, begun, side: ComparisonSide::nothing_yet(), answer, delivered, size: 0, broken: None }
     }
 
     /// Whether there was a response.
@@ -56,7 +56,7 @@ impl Heard {
     /// The response is there: a whole answer, or the first token of one.
     pub(super) fn responds(&mut self, response: &LlmResponse) {
         let (provider, model) = response.names();
-        self.side = Side {
+        self.side = ComparisonSide {
             tier: response.tier(),
             provider,
             model,

@@ -81,7 +81,7 @@
 //! ```
 
 mod choice;
-mod comparison;
+mod compare;
 mod future;
 mod handle;
 mod heard;
@@ -92,12 +92,14 @@ mod service;
 mod shadow;
 
 pub use self::{
-    comparison::{Compare, Comparison, Kept, Side},
+    compare::Compare,
     future::ResponseFuture,
-    handle::{MirrorHandle, MirrorStats, NotCompared},
+    handle::{MirrorHandle, MirrorStats},
     layer::MirrorLayer,
     service::Mirror,
 };
+
+pub use crate::events::{ComparedTexts, Comparison, ComparisonSide, NotCompared};
 
 #[cfg(test)]
 mod tests;

@@ -13,9 +13,9 @@ use tokio::sync::oneshot;
 use super::heard::{Heard, Said};
 use crate::{
     Frame, LlmBody, LlmError, LlmResponse,
+    body::admission::{Gate, Outcome, Permit, Ticket},
     events::RequestOutcome,
-    layers::admission::{Gate, Outcome, Permit, Ticket},
-    sync::{Mutex, lock},
+    internal::sync::{Mutex, lock},
 };
 
 /// Listens to the caller's call until it has ended, and never answers for it.

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    Comparison, Kept, NotCompared,
+    ComparedTexts, Comparison, NotCompared,
     handle::Place,
     heard::{Heard, Said},
     layer::{Settings, TIMEOUT},
@@ -161,7 +161,11 @@ fn tells(settings: &Settings, request: &LlmRequest, primary: Said, candidate: Sa
     let alike = similarity.map(|similarity| similarity >= settings.agrees_from);
     let keeps = settings.keep_texts && settings.sink.is_some();
     let kept = keeps.then(|| {
-        Box::new(Kept { chat: request.chat().ok().cloned(), primary: primary.message, candidate: candidate.message })
+        Box::new(ComparedTexts {
+            chat: request.chat().ok().cloned(),
+            primary: primary.message,
+            candidate: candidate.message,
+        })
     });
     let comparison = Comparison {
         feature: request.feature_kept(),

@@ -8,13 +8,10 @@ use tokio::time::Instant;
 use super::under_way::{Stream, UnderWay};
 use crate::{
     Attempt, Cached, Event, Events, LlmError, LlmRequest, LlmResponse,
+    body::admission::{Gate, Outcome, Permit, SoFar, Ticket},
     chat::Usage,
     events::{CachedAnswer, RequestEnded, RequestOutcome},
-    layers::{
-        admission::{Gate, Outcome, Permit, SoFar, Ticket},
-        estimate,
-        lanes::Lane,
-    },
+    layers::lanes::Lane,
     ledger,
     prices::{Price, PriceTable, Usd},
 };
@@ -67,7 +64,7 @@ impl Watch {
             request_id: request.id_kept(),
             status_of: request.status_known(),
             begun,
-            prompt: estimate::glance(request),
+            prompt: request.glanced_prompt(),
         }
     }
 

@@ -4,8 +4,8 @@ use tokio::time::Instant;
 
 use crate::{
     events::RequestEnded,
+    internal::sync::{Mutex, MutexGuard, lock},
     prices::Price,
-    sync::{Mutex, MutexGuard, lock},
 };
 
 /// A stream whose end is still to come: when its request began, and what is known of it so far.

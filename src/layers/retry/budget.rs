@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::{
     Context, InvalidConfig,
-    sync::{
+    internal::sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
         lock,

@@ -8,8 +8,8 @@ use super::{Backoff, Jitter, RetryBudget, RetryWithJitterLayer, budget::Reservat
 use crate::{
     Classifier, Context, ErrorKind, LlmError,
     classify::Retry,
+    internal::sync::{Mutex, lock},
     ledger::{Ledger, Stop},
-    sync::{Mutex, lock},
 };
 
 /// The settings of a layer.

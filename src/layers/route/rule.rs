@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use crate::{LlmRequest, layers::estimate};
+use crate::{LlmRequest, estimate};
 
 type When = dyn Fn(&LlmRequest) -> bool + Send + Sync;
 

@@ -18,13 +18,15 @@ use tokio::time::Instant;
 use crate::{
     LlmRequest,
     error::Phase,
-    fnv::{OFFSET_BASIS, fnv1a},
-    histogram::{COARSE, micros},
+    internal::{
+        fnv::{OFFSET_BASIS, fnv1a},
+        histogram::{COARSE, micros},
+        sync::{Mutex, lock},
+    },
     layers::{
         caller::{NOBODY, caller},
         latest::Latest,
     },
-    sync::{Mutex, lock},
 };
 
 /// What is late, as a multiple of the 90th percentile: of a log-normal distribution whose 99th percentile is four times the median

@@ -11,7 +11,8 @@ use futures_util::stream;
 
 use crate::{
     CommitPoint, Frame, LlmBody, LlmError, LlmRequest, LlmResponse,
-    chat::{Accumulator, Message},
+    body::Accumulator,
+    chat::Message,
     commit::{Commit, from_whom},
 };
 

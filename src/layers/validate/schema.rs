@@ -9,8 +9,8 @@ use super::repair;
 use crate::{
     ErrorKind, LlmError,
     chat::OutputSchema,
+    internal::sync::{Mutex, MutexGuard, lock},
     layers::recent::Recent,
-    sync::{Mutex, MutexGuard, lock},
 };
 
 /// The shape that an answer must have, compiled.

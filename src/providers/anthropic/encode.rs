@@ -9,13 +9,12 @@ use crate::{
     chat::{Chat, Effort, Json, Media, Message, OutputSchema, Part, Role, Tool, ToolChoice, ToolResult},
     models::{Family, Off},
     providers::{
-        anthropic::request,
         http::{to_json, to_value},
         media::media_type_of,
-        own,
         tool_calls::arguments,
     },
     translate::{ASK_FOR_JSON, Extras, Feature, Reasoning, Report, Settled, Situation, settle},
+    wire::{self, own},
 };
 
 /// The body of a request.
@@ -230,7 +229,7 @@ pub(super) fn spelled(reasoning: Reasoning) -> (Option<Value>, Option<&'static s
 impl<'a> Definition<'a> {
     fn of(tool: &'a Tool) -> Result<Self, LlmError> {
         if let Some(extra) = tool.extra.as_ref().filter(|extra| extra.dialect == Dialect::Anthropic) {
-            let was = request::definition(extra.fields.raw());
+            let was = wire::anthropic::definition(extra.fields.raw());
             if was.is_ok_and(|was| was == *tool) {
                 return Ok(Self::Own(&extra.fields));
             }
@@ -263,7 +262,7 @@ pub(super) fn body(
         settled.keep(chat, report);
     }
     let mut was = Chat::default();
-    request::settings(extra.fields.raw(), &mut was)?;
+    wire::anthropic::settings(extra.fields.raw(), &mut was)?;
     let thinks_alike = was.thinking == chat.thinking && was.output == chat.output && !is_other_model;
     let samples_alike =
         thinks_alike && !to.refuses_sampling && (was.temperature, was.top_p) == (chat.temperature, chat.top_p);

@@ -24,7 +24,6 @@ mod error;
 mod leaf;
 #[cfg(feature = "http")]
 mod refit;
-mod request;
 #[cfg(feature = "http")]
 mod stream;
 #[cfg(all(test, feature = "http"))]
@@ -32,4 +31,3 @@ mod tests;
 
 #[cfg(feature = "http")]
 pub use self::leaf::{Anthropic, Messages};
-pub(super) use self::request::decode as decode_request;

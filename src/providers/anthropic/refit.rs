@@ -1,17 +1,15 @@
 use bytes::Bytes;
 use serde_json::{Map, Value, json, value::RawValue};
 
-use super::{
-    encode::{GO_ON, To, spelled, spelled_choice},
-    request,
-};
+use super::encode::{GO_ON, To, spelled, spelled_choice};
 use crate::{
     LlmError,
     chat::{Chat, Json, Thinking},
+    fields::{Object, each, is_list, text},
     models::{Family, Sampling},
     providers::refit::{Fields, top, with_item},
     translate::{Feature, Reasoning, Report, Settled, Situation, settle, without_thoughts},
-    wire::fields::{Object, each, is_list, text},
+    wire,
 };
 
 /// A request for another of the provider's models as this one takes it; `None` where it takes the bytes as they are.
@@ -24,7 +22,7 @@ pub(super) fn refit(
     let raw = top(body)?;
     let mut fields = Fields::of(raw)?;
     let mut was = Chat::default();
-    request::settings(raw, &mut was)?;
+    wire::anthropic::settings(raw, &mut was)?;
     // A name that is no model's tells nothing of whose thoughts there are.
     let binds = before.is_some_and(|before| before.binds_thoughts() && !before.is_careful());
     let thoughts_go = binds || !to.family.reasons();

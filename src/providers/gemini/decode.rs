@@ -4,7 +4,8 @@ use serde_json::{Map, Value, value::RawValue};
 use super::partial_args::{Arguments, PartialArg};
 use crate::{
     Dialect, ErrorKind, LlmError, StreamEvent,
-    chat::{Accumulator, Extra, ExtraOf, FinishReason, Image, Json, Media, Message, Opaque, Part, Usage},
+    body::Accumulator,
+    chat::{Extra, ExtraOf, FinishReason, Image, Json, Media, Message, Opaque, Part, Usage},
     providers::{
         http::{Fault, StreamDecoder},
         json::{Count, lenient, object, parse, raw, read, text},

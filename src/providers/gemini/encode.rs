@@ -13,13 +13,12 @@ use crate::{
     },
     models::{Family, Off, UNKNOWN},
     providers::{
-        gemini::request,
         http::{to_json, to_value},
         media::media_type_of,
-        own,
         tool_calls::arguments,
     },
-    translate::{Extras, FOREIGN_CALL, Feature, MOVED, Reasoning, Report, Settled, Situation, settle},
+    translate::{Extras, Feature, MOVED, Reasoning, Report, Settled, Situation, settle},
+    wire::{self, foreign::FOREIGN_CALL, own},
 };
 
 /// The body of a request. The model and whether to stream are in the path.
@@ -229,7 +228,7 @@ fn tools(tools: &[Tool]) -> Result<Vec<Tools<'_>>, LlmError> {
                 own.push(Tools::Own(&extra.fields));
                 continue;
             }
-            Some(extra) if request::definition(extra.fields.raw()).is_ok_and(|was| was == *tool) => {
+            Some(extra) if wire::gemini::definition(extra.fields.raw()).is_ok_and(|was| was == *tool) => {
                 AnyDeclaration::Own(&extra.fields)
             }
             _ if tool.runs_at_provider() => {
@@ -266,7 +265,7 @@ pub(super) fn body(
     let Some(extra) = extra else { return to_json(&body) };
     let mut body = to_value(&body)?;
     let mut was = Chat::default();
-    request::settings(extra.fields.raw(), &mut was)?;
+    wire::gemini::settings(extra.fields.raw(), &mut was)?;
     let same_generation = (was.temperature, was.top_p, was.max_tokens, was.thinking)
         == (chat.temperature, chat.top_p, chat.max_tokens, chat.thinking)
         && was.stop == chat.stop
@@ -299,7 +298,7 @@ pub(super) fn body(
     }
     if !same_generation
         && let Some(was) = extra.fields.get("generationConfig").or_else(|| extra.fields.get("generation_config"))
-        && let Some(rest) = own::rest(was, request::GENERATION)?
+        && let Some(rest) = own::rest(was, wire::gemini::GENERATION)?
     {
         own::merge(&mut body, &Map::from_iter([("generationConfig".to_owned(), Value::Object(rest.fields()))]));
     }

@@ -26,10 +26,8 @@ mod leaf;
 mod partial_args;
 #[cfg(feature = "http")]
 mod refit;
-mod request;
 #[cfg(all(test, feature = "http"))]
 mod tests;
 
 #[cfg(feature = "http")]
 pub use self::leaf::{Gemini, GenerateContent};
-pub(super) use self::request::decode as decode_request;

@@ -1,20 +1,19 @@
 use bytes::Bytes;
 use serde_json::{Value, json, value::RawValue};
 
-use super::{
-    encode::{generation, spelled_choice, thinking_config},
-    request,
-};
+use super::encode::{generation, spelled_choice, thinking_config};
 use crate::{
     LlmError,
     chat::{Chat, Json},
+    fields::{Object, each, is_list},
     models::{Family, UNKNOWN},
     providers::{
         http::Asked,
         refit::{Fields, top, with_item},
     },
-    translate::{FOREIGN_CALL, Feature, Report, Settled, Situation, settle},
-    wire::fields::{Object, each, is_list},
+    translate::{Feature, Report, Settled, Situation, settle},
+    wire,
+    wire::foreign::FOREIGN_CALL,
 };
 
 /// A request for another of the provider's models as this one takes it; `None` where it takes the bytes as they are.
@@ -23,7 +22,7 @@ pub(super) fn refit(body: &Bytes, asked: Asked<'_>, report: &mut Report) -> Resu
     let raw = top(body)?;
     let mut fields = Fields::of(raw)?;
     let mut was = Chat::default();
-    request::settings(raw, &mut was)?;
+    wire::gemini::settings(raw, &mut was)?;
     let has_tools = fields.stood("tools").is_some_and(|tools| tools.get().contains('{'));
     let settled = settle(&was, Situation { has_tools, ..Situation::default() }, family, report);
     let camel = fields.stood("generationConfig").is_some() || fields.stood("generation_config").is_none();

@@ -69,4 +69,4 @@ pub(crate) use self::{
     refused::Optional,
 };
 pub use self::{body::RequestBody, leaf::HttpLeaf, limits::Limits};
-pub use super::future::ResponseFuture;
+pub use crate::response::ResponseFuture;

@@ -7,7 +7,7 @@ use super::{
     failure::{self, Origin},
     service::{addressed, read_error, read_whole},
 };
-use crate::{LlmError, wall_clock};
+use crate::{LlmError, internal::wall_clock};
 
 #[allow(private_bounds, reason = "the protocols are the crate's own")]
 impl<P: Protocol> HttpLeaf<P> {

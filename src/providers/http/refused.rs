@@ -15,9 +15,9 @@ use tokio::time::Instant;
 
 use super::Facts;
 use crate::{
+    error::LeftOut,
+    internal::sync::{Mutex, lock},
     providers::refit::Fields,
-    request::LeftOut,
-    sync::{Mutex, lock},
 };
 
 /// A parameter that a request can do without.

@@ -20,11 +20,12 @@ use super::{
 use crate::{
     CommitPoint, ErrorKind, Event, LlmBody, LlmError, LlmRequest, LlmResponse, Wire,
     commit::{Commit, empty_answer},
+    error::LeftOut,
+    internal::wall_clock,
     models::{Family, UNKNOWN},
-    providers::{future::ResponseFuture, splice},
-    request::LeftOut,
+    providers::splice,
+    response::ResponseFuture,
     translate::{Names, Report, fit, may_need_mending, mend},
-    wall_clock,
     wire::{FIELDS, Object, Stop, offload},
 };
 

@@ -8,15 +8,14 @@ use super::leaf::{ChatCompletions, Flavour};
 use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{Chat, Extra, Json, Media, Message, OutputSchema, Part, Role, Tool, ToolChoice, ToolResult},
+    fields::{Object, word},
     models::{Family, Off},
     providers::{
         http::{to_json, to_value},
         media::media_type_of,
-        openai::request::{self, Leading},
-        own,
     },
     translate::{ASK_FOR_JSON, Extras, Feature, MOVED, Reasoning, Report, Settled, Situation, settle},
-    wire::fields::{Object, word},
+    wire::{self, openai::Leading, own},
 };
 
 /// The body of a request.
@@ -267,7 +266,7 @@ pub(super) fn spelled_choice(choice: &ToolChoice, flavour: Flavour) -> Value {
 impl<'a> AnyTool<'a> {
     fn of(tool: &'a Tool) -> Result<Self, LlmError> {
         if let Some(extra) = tool.extra.as_ref().filter(|extra| extra.dialect == Dialect::OpenAi) {
-            let was = request::definition(extra.fields.raw());
+            let was = wire::openai::definition(extra.fields.raw());
             if was.is_ok_and(|was| was == *tool) {
                 return Ok(Self::Own(&extra.fields));
             }
@@ -308,7 +307,7 @@ pub(super) fn body(
     let Some(extra) = extra else { return to_json(&body) };
     let mut body = to_value(&body)?;
     let mut was = Chat::default();
-    request::settings(extra.fields.raw(), &mut was)?;
+    wire::openai::settings(extra.fields.raw(), &mut was)?;
     if keeps {
         report.forget(&AS_THEY_STOOD);
     }

@@ -13,6 +13,8 @@
 
 #[cfg(feature = "http")]
 mod decode;
+#[cfg(all(feature = "cache", feature = "http"))]
+mod embed;
 #[cfg(feature = "http")]
 mod encode;
 #[cfg(feature = "http")]
@@ -21,7 +23,6 @@ mod error;
 mod leaf;
 #[cfg(feature = "http")]
 mod refit;
-mod request;
 #[cfg(feature = "http")]
 mod sentences;
 #[cfg(feature = "http")]
@@ -31,6 +32,7 @@ mod tests;
 #[cfg(feature = "http")]
 mod tokens;
 
+#[cfg(all(feature = "cache", feature = "http"))]
+pub use self::embed::{EmbedFuture, OpenAiEmbeddings};
 #[cfg(feature = "http")]
 pub use self::leaf::{ChatCompletions, OpenAi};
-pub(super) use self::request::decode as decode_request;

@@ -4,15 +4,15 @@ use serde_json::{Value, json};
 use super::{
     encode::{effort, spelled_choice},
     leaf::Flavour,
-    request,
 };
 use crate::{
     LlmError,
     chat::Chat,
+    fields::{is_list, word},
     models::{Family, Sampling},
     providers::refit::{Fields, top, with_item},
     translate::{Feature, Report, Situation, settle},
-    wire::fields::{is_list, word},
+    wire,
 };
 
 /// A request for another of the server's models as this one takes it; `None` where it takes the bytes as they are.
@@ -25,7 +25,7 @@ pub(super) fn refit(
     let raw = top(body)?;
     let mut fields = Fields::of(raw)?;
     let mut was = Chat::default();
-    request::settings(raw, &mut was)?;
+    wire::openai::settings(raw, &mut was)?;
     let has_tools = fields.stood("tools").is_some_and(|tools| is_list(tools) && tools.get().contains('{'));
     let situation = Situation { has_tools, ..Situation::default() };
     let settled = settle(&was, situation, family, report);

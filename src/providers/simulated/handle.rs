@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     CommitPoint,
-    sync::{Mutex, MutexGuard, lock},
+    internal::sync::{Mutex, MutexGuard, lock},
 };
 
 /// Steers and watches a [`Simulated`](super::Simulated) provider while it is in use.

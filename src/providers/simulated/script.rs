@@ -10,7 +10,7 @@ use super::{
     latency::Latency,
     rate_limit::RateStatus,
 };
-use crate::fnv::{OFFSET_BASIS, fnv1a};
+use crate::internal::fnv::{OFFSET_BASIS, fnv1a};
 
 /// Everything that a simulated provider is set to do.
 #[derive(Clone, Debug)]

@@ -23,8 +23,8 @@ use super::{
     slim::Slim,
 };
 use crate::{
+    internal::sync::{Mutex, lock},
     providers::http::RequestBody,
-    sync::{Mutex, lock},
 };
 
 /// Connections that speak HTTP/1.1 without TLS, straight to their server.

@@ -11,11 +11,8 @@ use super::{arguments, left_out, new_id};
 use crate::{
     Dialect, StreamEvent,
     chat::{FinishReason, Message, Opaque, Part, Usage},
-    translate::{
-        foreign::{mark_call, seal},
-        request::Report,
-        rules::Feature,
-    },
+    translate::{mark_call, request::Report, rules::Feature},
+    wire::foreign::seal,
 };
 
 pub(super) fn whole(message: &Message, report: &mut Report) -> Value {

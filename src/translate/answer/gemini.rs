@@ -8,7 +8,8 @@ use super::{anthropic::Balance, arguments, left_out, new_id};
 use crate::{
     Dialect, StreamEvent,
     chat::{FinishReason, Media, Message, Opaque, Part, ToolCall, Usage},
-    translate::{FOREIGN_CALL, foreign::seal, request::Report},
+    translate::request::Report,
+    wire::foreign::{FOREIGN_CALL, seal},
 };
 
 pub(super) fn whole(message: &Message, report: &mut Report) -> Value {

@@ -12,7 +12,8 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 pub use self::{error::encode_error, stream::StreamEncoder};
-use super::{INVALID_ARGUMENTS, request::Report, rules::Feature};
+use super::{request::Report, rules::Feature};
+use crate::wire::tool_calls::INVALID_ARGUMENTS;
 use crate::{
     Dialect,
     chat::{Message, Part, ToolCall},

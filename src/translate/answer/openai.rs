@@ -8,12 +8,12 @@ use super::{left_out, new_id};
 use crate::{
     Dialect, StreamEvent,
     chat::{FinishReason, Message, Opaque, Part, Usage},
+    internal::wall_clock,
     translate::{
-        foreign::format_name,
         ids::{Target, fit_id},
         request::Report,
     },
-    wall_clock,
+    wire::foreign::format_name,
 };
 
 pub(super) fn whole(message: &Message, report: &mut Report) -> Value {

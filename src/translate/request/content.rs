@@ -6,10 +6,11 @@ use serde_json::{Value, json, value::RawValue};
 
 use super::report::Report;
 use crate::{
-    Dialect, LlmError, base64,
+    Dialect, LlmError,
     chat::{Chat, Document, ExtraOf, Image, Json, Media, Part, Tool},
+    fields::{Object, each, is_list, text},
+    internal::base64,
     translate::rules::Feature,
-    wire::fields::{Object, each, is_list, text},
 };
 
 /// Writes documents that are texts, and search results, as texts where the target has no place for them.

@@ -13,11 +13,9 @@ use super::{
 use crate::{
     Dialect, LlmError, LlmRequest, Wire,
     chat::{Chat, Json, Media, Part, Tool, ToolChoice},
+    fields::{Object, each, word},
     translate::{ids::Target, rules::Feature},
-    wire::{
-        WireLimits,
-        fields::{Object, each, word},
-    },
+    wire::WireLimits,
 };
 
 /// The request as the target's encoder may write it.

@@ -11,13 +11,12 @@ use serde_json::value::RawValue;
 use super::report::Report;
 use crate::{
     Dialect, ErrorKind, LlmError, Wire,
+    fields::{Object, each, is_list, text},
     translate::{
-        FOREIGN_CALL,
-        foreign::{CALL, ENVELOPE},
         ids::{Target, fit_id, id_fits},
         rules::Feature,
     },
-    wire::fields::{Object, each, is_list, text},
+    wire::foreign::{CALL, ENVELOPE, FOREIGN_CALL},
 };
 
 /// Whether the body has to be read for it: nearly always it has not.

@@ -9,10 +9,8 @@ use serde_json::{Map, Value, json};
 use crate::{
     Dialect, ErrorKind, LlmError,
     chat::Json,
-    wire::{
-        WireLimits,
-        fields::{Object, is_object as is_json_object, word},
-    },
+    fields::{Object, is_object as is_json_object, word},
+    wire::WireLimits,
 };
 
 /// What a schema is for.

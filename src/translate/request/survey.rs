@@ -7,8 +7,8 @@ use super::{content, report::Report};
 use crate::{
     Dialect, LlmError,
     chat::Json,
+    fields::{self, Object, each, is_list, is_object},
     translate::rules::Feature,
-    wire::fields::{self, Object, each, is_list, is_object},
 };
 
 /// Reads the whole request for what [`Chat`](crate::Chat) does not hold.

@@ -10,10 +10,7 @@ use std::{
 };
 
 use metrics_exporter_prometheus::PrometheusBuilder;
-use steadfast::{
-    Event, Events, LlmRequest, ObserveLayer,
-    events::{Following, StatusBoard, Subscriber, metrics::Metrics},
-};
+use steadfast::{Event, Events, LlmRequest, ObserveLayer, events::{Following, Subscriber}, subscribers::{StatusBoard, metrics::Metrics}};
 use tokio::runtime::{Builder, Runtime};
 use tower::{Layer, Service};
 

@@ -9,11 +9,7 @@ use std::{
 
 use futures_util::stream;
 use metrics_exporter_prometheus::PrometheusBuilder;
-use steadfast::{
-    Events, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, ObserveLayer, StreamEvent,
-    events::{StatusBoard, metrics::Metrics},
-    provider_fn,
-};
+use steadfast::{Events, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, ObserveLayer, StreamEvent, subscribers::{StatusBoard, metrics::Metrics}, provider_fn};
 use tower::{Layer, Service};
 
 use super::quantile;

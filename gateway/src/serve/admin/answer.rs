@@ -6,11 +6,7 @@ use axum::body::Body;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use serde_json::json;
-use steadfast::{
-    StackHandle,
-    config::TierInfo,
-    events::{CircuitState, Status},
-};
+use steadfast::{StackHandle, config::TierInfo, events::CircuitState, subscribers::Status};
 
 use crate::serve::{Settings, inbound::Unread, refusal};
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
-use steadfast::{StackHandle, events::Logs};
+use steadfast::{StackHandle, subscribers::Logs};
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
 

@@ -5,7 +5,7 @@ use http::{HeaderName, HeaderValue, header};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use steadfast::{
     StackHandle,
-    events::metrics::{METRICS, Metrics, MetricsHandle},
+    subscribers::metrics::{METRICS, Metrics, MetricsHandle},
 };
 
 use super::waiting::Waiting;

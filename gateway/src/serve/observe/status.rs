@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use axum::{Router, body::Body, extract::State, routing::get};
 use http::{HeaderValue, Response, header};
 use serde::Serialize;
-use steadfast::{StackHandle, events::Status};
+use steadfast::{StackHandle, subscribers::Status};
 
 use super::{
     ledger::{Ledger, TierHistory},

@@ -12,8 +12,9 @@ use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithHttpConfig as 
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
 use steadfast::{
     Events,
-    events::{Following, traces::Traces},
+    events::Following,
     providers::{http::RequestBody, transport},
+    subscribers::traces::Traces,
 };
 use tokio::{runtime::Handle, time::timeout};
 use tower::ServiceExt as _;

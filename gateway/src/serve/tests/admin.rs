@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 use steadfast::{
     Stack, StackHandle,
     config::{Config, Feature, Tier},
-    events::{Following, Logs},
+    events::Following,
     providers::simulated::{Fault, Simulated, SimulatedHandle},
+    subscribers::Logs,
 };
 use tokio::time::timeout;
 

@@ -5,12 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use steadfast::{
     BoxLlmService, FallbackLayer,
-    handoff::{Desk, MemoryTasks, TaskFilter, TaskLimits, TaskState},
+    handoff::{Desk, Handoff, MemoryTasks, TaskFilter, TaskLimits, TaskState},
     layers::fallback::Tier,
-    providers::{
-        Handoff,
-        simulated::{Fault, Simulated},
-    },
+    providers::simulated::{Fault, Simulated},
 };
 use tower::ServiceBuilder;
 

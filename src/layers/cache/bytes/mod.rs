@@ -18,8 +18,8 @@ use self::pieces::{Damaged, Reader, Writer};
 use super::answer::{Answer, Facts, Form, compacted};
 use crate::{
     Degraded, DegradedReason,
+    internal::wall_clock,
     store::{StoreError, StoreErrorKind},
-    wall_clock,
 };
 
 /// Changes whenever the pieces do.

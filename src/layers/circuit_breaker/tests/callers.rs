@@ -4,7 +4,7 @@ use tokio::time::{advance, sleep};
 use tower::{Layer as _, ServiceExt as _};
 
 use super::*;
-use crate::{Event, FallbackLayer, events::CircuitState, layers::budget::BudgetKey, provider_fn};
+use crate::{Event, FallbackLayer, events::CircuitState, provider_fn, request::BudgetKey};
 
 /// A model that calls `bad` requests invalid and answers others.
 fn strict(is_bad: impl Fn(&LlmRequest) -> bool + Clone + Send + Sync + 'static) -> crate::BoxLlmService {

@@ -10,7 +10,7 @@ use super::protocol::{
     Answer, Ask, BAD_KEY, Protocol, Refusal, bearer, count_field, header, list_field, set, set_named, status_code,
     text_field, whole_seconds,
 };
-use crate::{Dialect, providers::simulated::RateStatus, wall_clock};
+use crate::{Dialect, internal::wall_clock, providers::simulated::RateStatus};
 
 #[derive(Debug)]
 pub(super) struct Anthropic;

@@ -7,13 +7,13 @@ use serde_json::Value;
 
 use crate::{
     Dialect,
+    internal::wall_clock,
     providers::simulated::{
         Fault, RateStatus,
         answer::{Voice, pieces},
         handle::Call,
         heed::Called,
     },
-    wall_clock,
 };
 
 /// How a provider writes requests, answers and errors.

@@ -19,8 +19,8 @@ use super::{
 };
 use crate::{
     LlmRequest, Wire,
+    internal::wall_clock,
     providers::simulated::{Fault, RateStatus, Simulated, answer::tokens_of, handle::Call, heed::Called},
-    wall_clock,
 };
 
 /// The largest request body, which is Anthropic's limit.

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use crate::sync::{Mutex, MutexGuard, lock};
+use crate::internal::sync::{Mutex, MutexGuard, lock};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Checked, is_base64, schema, wrong};
-use crate::translate::FOREIGN_CALL;
+use crate::wire::foreign::FOREIGN_CALL;
 
 const FIELDS: &[&str] = &[
     "model",

@@ -1,0 +1,263 @@
+//! The commit point: when a stream has begun well enough that its caller may see it.
+//!
+//! Until then a failure is a service error, which timeouts, retries, breakers and fallbacks handle as any other; from
+//! then on it is the caller's, in the body.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::BytesMut;
+use futures_core::Stream;
+
+pub use crate::body::CommitPoint;
+use crate::{
+    Dialect, ErrorKind, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, Progress, body::StreamEvent,
+    chat::FinishReason, ledger,
+};
+
+/// How many bytes of frames are held back before a commit point short of `Complete`: reasoning beyond them commits
+/// all the same, and events beyond them that say nothing are not kept.
+const HELD: usize = 1024 * 1024;
+/// How many bytes of frames are held back at most.
+const HELD_COMPLETE: usize = 64 * 1024 * 1024;
+/// How many bytes of keep-alives are held back with the rest: days of them. More are counted, and a comment in their place
+/// tells how many bytes they were.
+const HELD_ALIVE: usize = 1024 * 1024;
+/// How many frames one poll takes in before it lets others run: a flood must not keep a timeout from being polled.
+const FRAMES_A_POLL: usize = 128;
+
+/// Holds a stream's frames back until its commit point, then gives them with the rest as one body.
+pub(crate) struct Commit {
+    body: Option<LlmBody>,
+    /// What was asked, where that may be why an answer is empty.
+    request: Option<LlmRequest>,
+    point: CommitPoint,
+    held: VecDeque<Frame>,
+    bytes: usize,
+    /// The keep-alives since the last frame that was held, in one piece, and whose they are.
+    alive: (Option<Dialect>, BytesMut),
+    /// The bytes of all that are held.
+    alive_held: usize,
+    /// The bytes of those that are not.
+    alive_missing: usize,
+    content: bool,
+    finish: Option<FinishReason>,
+}
+
+impl Commit {
+    pub(crate) fn new(body: LlmBody, point: CommitPoint, request: Option<LlmRequest>) -> Self {
+        Self {
+            body: Some(body),
+            request,
+            point,
+            held: VecDeque::new(),
+            bytes: 0,
+            alive: (None, BytesMut::new()),
+            alive_held: 0,
+            alive_missing: 0,
+            content: false,
+            finish: None,
+        }
+    }
+
+    /// Holds a keep-alive's bytes back, for a caller of the same dialect: a stream may bring many before its first token.
+    fn keep_alive(&mut self, frame: &Frame) {
+        let Some((dialect, raw)) = frame.raw() else { return };
+        self.alive.0 = Some(dialect);
+        if self.alive_missing == 0 && self.alive_held + raw.len() <= HELD_ALIVE {
+            self.alive_held += raw.len();
+            self.alive.1.extend_from_slice(raw);
+        } else {
+            self.alive_missing = self.alive_missing.saturating_add(raw.len());
+        }
+    }
+
+    /// Holds a frame back, behind the keep-alives before it.
+    fn hold(&mut self, frame: Frame) {
+        let (dialect, mut alive) = (self.alive.0.take(), std::mem::take(&mut self.alive.1));
+        if let Some(dialect) = dialect {
+            if self.alive_missing > 0 {
+                let told = format!(": {} bytes of keep-alives are left out here\n\n", self.alive_missing);
+                alive.extend_from_slice(told.as_bytes());
+                self.alive_missing = 0;
+            }
+            self.held.push_back(Frame::event(StreamEvent::KeepAlive).with_raw(dialect, alive.freeze()));
+        }
+        self.held.push_back(frame);
+    }
+
+    fn committed(&mut self) -> LlmBody {
+        let rest = self.body.take().expect("a commit is polled no more once it is ready");
+        let held = std::mem::take(&mut self.held);
+        LlmBody::from_frames(Resumed { held, rest })
+    }
+
+    /// What an answer without content means.
+    fn empty(&self) -> Option<LlmError> {
+        let error = empty_answer(self.finish.as_ref(), self.request.as_ref())?;
+        let raw: Vec<u8> = self.held.iter().filter_map(Frame::raw).flat_map(|(_, raw)| raw.iter().copied()).collect();
+        Some(if raw.is_empty() { error } else { error.with_raw(raw.into()) })
+    }
+}
+
+/// What an answer without content means, streamed or whole, by its reason to finish; `None` where it is for the caller to
+/// read, who has brought it about.
+pub(crate) fn empty_answer(finish: Option<&FinishReason>, request: Option<&LlmRequest>) -> Option<LlmError> {
+    let (kind, message) = match finish {
+        // The tokens went into reasoning, or the turn goes on: another try would end the same.
+        Some(FinishReason::Length | FinishReason::Paused | FinishReason::ToolUse) => return None,
+        // A stop text was the first that the model would have said.
+        Some(FinishReason::Stop) if request.is_some_and(LlmRequest::names_stops) => return None,
+        // What the model would not say is its answer, unless another tier or another try is to be asked for one.
+        Some(FinishReason::Refusal)
+            if !request.is_some_and(|request| request.context().prospects.acts_on_refusals()) =>
+        {
+            return None;
+        }
+        Some(FinishReason::Filtered) => (ErrorKind::ContentPolicy, "the whole answer was filtered"),
+        Some(FinishReason::Refusal) => (ErrorKind::Refusal, "the model declined and said nothing"),
+        Some(FinishReason::ContextFull) => (ErrorKind::ContextLength, "the context window is full"),
+        Some(FinishReason::ModelError(_)) => (ErrorKind::Malformed, "the model failed before it said anything"),
+        _ => (ErrorKind::EmptyAnswer, "the answer has no content"),
+    };
+    let error = LlmError::new(kind, message);
+    Some(match finish {
+        Some(FinishReason::ModelError(reason) | FinishReason::Other(reason)) => error.with_code(reason.as_str()),
+        _ => error,
+    })
+}
+
+impl Future for Commit {
+    type Output = Result<LlmBody, LlmError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        for _ in 0..FRAMES_A_POLL {
+            let body = this.body.as_mut().expect("a commit is polled no more once it is ready");
+            let frame = match body.poll_frame(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Ok(frame))) => frame,
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                // A stream that is cut says so itself: this one was read before.
+                Poll::Ready(None) => {
+                    let message = "the stream was read before its commit point";
+                    return Poll::Ready(Err(LlmError::new(ErrorKind::StreamBroken, message)));
+                }
+            };
+            let progress = frame.progress();
+            for event in frame.events() {
+                this.content |= event.is_content();
+                match event {
+                    StreamEvent::Finish(reason) => this.finish = Some(reason.clone()),
+                    StreamEvent::Restarted { .. } => (this.content, this.finish) = (false, None),
+                    _ => {}
+                }
+            }
+            // A flood of keep-alives or of empty events is waited out, not kept.
+            let full = this.bytes > HELD && this.point != CommitPoint::Complete;
+            if full && frame.events().iter().all(StreamEvent::is_idle) && progress == Progress::Lifecycle {
+                continue;
+            }
+            if progress == Progress::KeepAlive {
+                this.keep_alive(&frame);
+                continue;
+            }
+            this.bytes += frame.size();
+            this.hold(frame);
+            if progress == Progress::End
+                && !this.content
+                && let Some(error) = this.empty()
+            {
+                return Poll::Ready(Err(error));
+            }
+            if this.point.is_reached(progress) {
+                return Poll::Ready(Ok(this.committed()));
+            }
+            match this.point {
+                CommitPoint::FirstText if this.bytes > HELD && progress == Progress::Reasoning => {
+                    return Poll::Ready(Ok(this.committed()));
+                }
+                _ if this.bytes > HELD_COMPLETE => {
+                    let message = format!("the answer is larger than the {HELD_COMPLETE} bytes that are held back");
+                    return Poll::Ready(Err(LlmError::new(ErrorKind::Malformed, message)));
+                }
+                _ => {}
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// The frames that were held back, then the rest.
+struct Resumed {
+    held: VecDeque<Frame>,
+    rest: LlmBody,
+}
+
+impl Stream for Resumed {
+    type Item = Result<Frame, LlmError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match self.held.pop_front() {
+            Some(frame) => Poll::Ready(Some(Ok(frame))),
+            None => self.rest.poll_frame(cx),
+        }
+    }
+}
+
+/// What a complete answer without content means: see [`empty_answer`].
+pub(crate) fn empty_whole(response: &LlmResponse, request: &LlmRequest) -> Option<LlmError> {
+    let error = empty_answer(response.body().finish_of_empty()?, Some(request))?;
+    Some(broken(error, response))
+}
+
+/// An answer whose stream is held back until its commit point.
+pub(crate) struct Held {
+    response: LlmResponse,
+    commit: Commit,
+}
+
+impl Held {
+    pub(crate) fn new(mut response: LlmResponse, point: CommitPoint, request: LlmRequest) -> Box<Self> {
+        let body = std::mem::replace(response.body_mut(), LlmBody::from_text(""));
+        Box::new(Self { response, commit: Commit::new(body, point, Some(request)) })
+    }
+
+    /// Ready with the body once it may be seen, or with what broke it before.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<LlmBody, LlmError>> {
+        Pin::new(&mut self.commit).poll(cx)
+    }
+
+    /// The answer with that body.
+    pub(crate) fn response_with(self, body: Result<LlmBody, LlmError>) -> Result<LlmResponse, LlmError> {
+        match body {
+            Ok(body) => Ok(self.response.map_body(|_| body)),
+            Err(error) => Err(broken(error, &self.response)),
+        }
+    }
+}
+
+/// The error of an answer that broke while it was held back: whose it was, and what had failed before it.
+pub(crate) fn broken(error: LlmError, response: &LlmResponse) -> LlmError {
+    let mut error = from_whom(error, response);
+    ledger::note_after(&mut error, response.attempts());
+    error
+}
+
+/// An error that came in a response knows less of its provider than the response does.
+pub(crate) fn from_whom(mut error: LlmError, response: &LlmResponse) -> LlmError {
+    if let (Some(provider), model) = response.names() {
+        error = error.or_model(&provider, model.as_ref());
+    }
+    match response.request_id() {
+        Some(id) if error.request_id().is_none() => error.with_request_id(id),
+        _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,554 @@
+//! The one error of the crate.
+
+mod attempt;
+mod chain;
+mod kind;
+
+use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::StatusCode;
+use tokio::time::Instant;
+use tower::BoxError;
+
+use crate::Dialect;
+
+use self::chain::Chain;
+pub use self::{
+    attempt::{Attempt, Next, Stop},
+    kind::ErrorKind,
+};
+
+/// A parameter that a request goes without from here on, since its model refused it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LeftOut {
+    /// Where it stands in a body of the provider's dialect.
+    pub(crate) path: &'static str,
+    /// Whether the model takes none of it from anybody.
+    pub(crate) lasting: bool,
+}
+
+/// Which limit of a [`Timeout`](crate::layers::timeout) ran out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TimeoutLimit {
+    /// The limit of the `Timeout` itself.
+    Total,
+    /// The limit for the first token of a stream.
+    FirstToken,
+    /// What is usual there, several times over, while others have waited as long in vain: another model was left to ask.
+    Silence,
+    /// The request's deadline, which something further out has set.
+    Deadline,
+    /// The limit for a stream in which nothing at all comes.
+    ByteIdle,
+    /// The limit for a stream in which no content comes.
+    ProgressIdle,
+}
+
+/// What a request was waiting for when its time ran out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Phase {
+    /// For the inner service to become ready: a limiter, a queue, a connection.
+    Readiness,
+    /// For the answer, or the first token of it.
+    Answer,
+    /// For the rest of a stream.
+    Body,
+}
+
+/// Which limit ran out, and what was waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TimedOut {
+    /// Which limit ran out.
+    pub limit: TimeoutLimit,
+    /// What was waiting.
+    pub phase: Phase,
+    /// How long the limit was.
+    pub after: Duration,
+}
+
+impl fmt::Display for TimedOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let after = self.after;
+        let phase = match self.phase {
+            Phase::Readiness => "waiting for readiness",
+            Phase::Answer => "waiting for the answer",
+            Phase::Body => "in the middle of the stream",
+        };
+        match self.limit {
+            TimeoutLimit::Total => write!(f, "the limit of {after:?} passed {phase}"),
+            TimeoutLimit::FirstToken => write!(f, "no first token within {after:?} {phase}"),
+            TimeoutLimit::Silence => write!(f, "left after {after:?} {phase}, far longer than is usual there"),
+            TimeoutLimit::Deadline => write!(f, "the request's deadline passed after {after:?} {phase}"),
+            TimeoutLimit::ByteIdle => write!(f, "nothing came for {after:?} {phase}"),
+            TimeoutLimit::ProgressIdle => write!(f, "no content came for {after:?} {phase}"),
+        }
+    }
+}
+
+/// Why a call to a language model failed.
+///
+/// One pointer wide. Ask it with methods; there is nothing to downcast. `Display` says what happened and what an
+/// operator can do, with no prompt text and no key in it; the cause is in [`source`](StdError::source).
+///
+/// Leaves and layers of your own make one with [`LlmError::new`], or convert any error with
+/// `LlmError::from(BoxError)`, which takes out what this crate and tower put in.
+#[derive(Clone)]
+pub struct LlmError(Box<Inner>);
+
+/// What a circuit holds against a provider because of one failure.
+pub(crate) trait Evidence: Send + Sync {
+    /// Takes it back: another provider has shown that the request is at fault.
+    fn withdraw(&self);
+}
+
+#[derive(Clone, Default)]
+struct Inner {
+    kind: Option<ErrorKind>,
+    message: Cow<'static, str>,
+    provider: Option<Arc<str>>,
+    model: Option<Arc<str>>,
+    status: Option<StatusCode>,
+    code: Option<Box<str>>,
+    request_id: Option<Box<str>>,
+    /// Absolute, so that it stays true while the error travels.
+    retry_at: Option<Instant>,
+    should_retry: Option<bool>,
+    timed_out: Option<TimedOut>,
+    doubted: bool,
+    #[cfg_attr(not(feature = "cache"), allow(dead_code, reason = "it is for a cache further out"))]
+    accepts: Option<u8>,
+    evidence: Option<Arc<dyn Evidence>>,
+    possible_repeat: bool,
+    refused: Option<LeftOut>,
+    raw: Option<Bytes>,
+    dialect: Option<Dialect>,
+    attempts: Vec<Attempt>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+impl LlmError {
+    /// An error of this kind. The message says what happened, in lower case and without a full stop; it must not
+    /// hold a key or prompt text.
+    pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Inner { kind: Some(kind), message: message.into(), ..Inner::default() }))
+    }
+
+    /// An error for a limit of time that ran out.
+    pub(crate) fn timed_out(limit: TimeoutLimit, phase: Phase, after: Duration) -> Self {
+        let timed_out = TimedOut { limit, phase, after };
+        let mut error = Self::new(ErrorKind::Timeout, "");
+        error.0.timed_out = Some(timed_out);
+        error
+    }
+
+    /// An error for a call that has come to the request's deadline, `after` it began.
+    pub(crate) fn deadline_passed(phase: Phase, after: Duration) -> Self {
+        let mut error = Self::timed_out(TimeoutLimit::Deadline, phase, after);
+        if phase == Phase::Readiness {
+            error.0.kind = Some(ErrorKind::Deadline);
+        }
+        error
+    }
+
+    /// What kind of failure it is.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind.unwrap_or(ErrorKind::Other)
+    }
+
+    /// What happened, in the provider's words where it sent any.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// The provider that failed.
+    pub fn provider(&self) -> Option<&str> {
+        self.0.provider.as_deref()
+    }
+
+    /// The model that was asked.
+    pub fn model(&self) -> Option<&str> {
+        self.0.model.as_deref()
+    }
+
+    /// The HTTP status of the provider's answer. A failure inside a 200 has status 200.
+    pub fn status(&self) -> Option<StatusCode> {
+        self.0.status
+    }
+
+    /// The provider's own code or type of the error.
+    pub fn code(&self) -> Option<&str> {
+        self.0.code.as_deref()
+    }
+
+    /// The provider's id of the request, for its support.
+    pub fn request_id(&self) -> Option<&str> {
+        self.0.request_id.as_deref()
+    }
+
+    /// How long to wait before anything may work again, counted from now. When all tiers failed: until the earliest
+    /// of them. `None` where nobody knows; zero when the time has come.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_at.map(|at| at.saturating_duration_since(Instant::now()))
+    }
+
+    /// The same as a moment of tokio's clock.
+    pub fn retry_at(&self) -> Option<Instant> {
+        self.0.retry_at
+    }
+
+    /// What the provider said in `x-should-retry`: `Some(false)` forbids a retry, `Some(true)` permits one.
+    pub fn should_retry(&self) -> Option<bool> {
+        self.0.should_retry
+    }
+
+    /// Returns which limit ran out and what was waiting, if a limit of ours did: the one that this error is about or, where
+    /// several steps were tried, the last in the [record](Self::attempts).
+    pub fn timeout(&self) -> Option<TimedOut> {
+        self.0.timed_out.or_else(|| self.0.attempts.iter().rev().find_map(|attempt| attempt.timed_out))
+    }
+
+    /// Returns the limit that this error itself is about, whatever else was tried.
+    pub(crate) fn own_timeout(&self) -> Option<TimedOut> {
+        self.0.timed_out
+    }
+
+    /// Returns true if nothing was sent: a layer on this side refused, or time ran out while the service was not ready.
+    pub(crate) fn is_unsent(&self) -> bool {
+        self.kind().is_local() || self.0.timed_out.is_some_and(|out| out.phase == Phase::Readiness)
+    }
+
+    /// Marks what was called the caller's mistake and may be the provider's: another tier is asked whether it sees it too.
+    pub(crate) fn doubt(&mut self) {
+        self.0.doubted = true;
+    }
+
+    #[cfg(feature = "idempotency")]
+    pub(crate) fn repeat(&mut self) {
+        self.0.possible_repeat = true;
+    }
+
+    /// Whether the call under the request's [idempotency key](crate::LlmRequest::idempotency_key) may have been made before: no
+    /// store knows that it was the first.
+    pub fn is_possible_repeat(&self) -> bool {
+        self.0.possible_repeat
+    }
+
+    /// Says which parameter the model refused, where the request can be asked again without it.
+    #[cfg(feature = "http")]
+    pub(crate) fn refuse(&mut self, parameter: LeftOut) {
+        self.0.refused = Some(parameter);
+    }
+
+    /// The parameter that the model refused, where the request can be asked again without it.
+    pub(crate) fn refused(&self) -> Option<LeftOut> {
+        self.0.refused
+    }
+
+    pub(crate) fn is_doubted(&self) -> bool {
+        self.0.doubted
+    }
+
+    /// Says what the request's feature accepts: no answer of a worse level than this may stand in for the failure.
+    pub(crate) fn set_accepts(&mut self, worst_level: u8) {
+        self.0.accepts = Some(worst_level);
+    }
+
+    /// The worst level that the request's feature accepts, if a fallback knows.
+    #[cfg(feature = "cache")]
+    pub(crate) fn accepts(&self) -> Option<u8> {
+        self.0.accepts
+    }
+
+    /// Keeps at hand what a circuit holds against its provider because of this failure.
+    pub(crate) fn hold(&mut self, evidence: Arc<dyn Evidence>) {
+        self.0.evidence = Some(evidence);
+    }
+
+    /// What a circuit holds against its provider because of this failure.
+    pub(crate) fn evidence(&self) -> Option<&Arc<dyn Evidence>> {
+        self.0.evidence.as_ref()
+    }
+
+    /// The provider's error body as it came, for a caller of the same [dialect](Self::dialect).
+    pub fn raw(&self) -> Option<&Bytes> {
+        self.0.raw.as_ref()
+    }
+
+    /// The dialect of the provider that failed, which is that of [`raw`](Self::raw); `None` where no provider was asked.
+    pub fn dialect(&self) -> Option<Dialect> {
+        self.0.dialect
+    }
+
+    /// The decision record: each attempt in order, with what came of it and why the next step was taken. Refusals on
+    /// this side (an open circuit) are in it too.
+    pub fn attempts(&self) -> &[Attempt] {
+        &self.0.attempts
+    }
+
+    /// Sets the provider and the model.
+    #[must_use]
+    pub fn with_model(mut self, provider: impl Into<Arc<str>>, model: impl Into<Arc<str>>) -> Self {
+        self.0.provider = Some(provider.into());
+        self.0.model = Some(model.into());
+        self
+    }
+
+    /// Sets the HTTP status.
+    #[must_use]
+    pub fn with_status(mut self, status: StatusCode) -> Self {
+        self.0.status = Some(status);
+        self
+    }
+
+    /// Sets the provider's own code or type of the error; of one over 200 bytes, its start.
+    #[must_use]
+    pub fn with_code(mut self, code: impl Into<Box<str>>) -> Self {
+        self.0.code = Some(label(code.into()));
+        self
+    }
+
+    /// Sets the provider's id of the request; of one over 200 bytes, its start.
+    #[must_use]
+    pub fn with_request_id(mut self, id: impl Into<Box<str>>) -> Self {
+        self.0.request_id = Some(label(id.into()));
+        self
+    }
+
+    /// Sets how long to wait, from now, before the provider may work again.
+    #[must_use]
+    pub fn with_retry_after(self, after: Duration) -> Self {
+        let at = Instant::now().checked_add(after);
+        self.with_retry_at(at)
+    }
+
+    /// Sets the moment from which on the provider may work again.
+    #[must_use]
+    pub fn with_retry_at(mut self, at: impl Into<Option<Instant>>) -> Self {
+        self.0.retry_at = at.into();
+        self
+    }
+
+    /// Sets what the provider said in `x-should-retry`.
+    #[must_use]
+    pub fn with_should_retry(mut self, should: bool) -> Self {
+        self.0.should_retry = Some(should);
+        self
+    }
+
+    /// Sets the provider's error body.
+    #[must_use]
+    pub fn with_raw(mut self, raw: Bytes) -> Self {
+        self.0.raw = Some(raw);
+        self
+    }
+
+    /// Sets the dialect of the provider that failed.
+    #[must_use]
+    pub fn with_dialect(mut self, dialect: Dialect) -> Self {
+        self.0.dialect = Some(dialect);
+        self
+    }
+
+    /// Sets the cause, which [`source`](std::error::Error::source) gives back.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
+        self.0.source = Some(Arc::from(source.into()));
+        self
+    }
+
+    /// The provider and model, if not set yet: the nearest to the call knows best.
+    pub(crate) fn or_model(mut self, provider: &Arc<str>, model: Option<&Arc<str>>) -> Self {
+        self.0.provider.get_or_insert_with(|| provider.clone());
+        if self.0.model.is_none() {
+            self.0.model = model.cloned();
+        }
+        self
+    }
+
+    pub(crate) fn names(&self) -> (Option<Arc<str>>, Option<Arc<str>>) {
+        (self.0.provider.clone(), self.0.model.clone())
+    }
+
+    pub(crate) fn attempts_mut(&mut self) -> &mut Vec<Attempt> {
+        &mut self.0.attempts
+    }
+}
+
+/// The longest code or id that is kept, in bytes: what is longer is none, and an error goes into logs.
+const LABEL: usize = 200;
+
+/// What a provider calls something, cut where it cannot be a name any more.
+fn label(text: Box<str>) -> Box<str> {
+    if text.len() <= LABEL {
+        return text;
+    }
+    let end = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= LABEL).last().unwrap_or_default();
+    format!("{}...", &text[..end]).into()
+}
+
+impl fmt::Display for LlmError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, advice) = self.kind().sentence();
+        let chain = Chain::of(self);
+        if let Some(chain) = &chain {
+            chain.write(self, f)?;
+        } else {
+            f.write_str(what)?;
+            if let Some(timed_out) = self.0.timed_out {
+                write!(f, ": {timed_out}")?;
+            }
+            if !self.0.message.is_empty() {
+                write!(f, ": {}", self.0.message)?;
+            }
+        }
+        let facts: [Option<String>; 6] = [
+            self.0.provider.as_deref().map(str::to_owned),
+            self.0.model.as_deref().map(str::to_owned),
+            self.0.status.filter(|_| chain.is_none()).map(|status| format!("HTTP {}", status.as_u16())),
+            self.0.code.as_deref().map(|code| format!("code {code}")),
+            self.0.request_id.as_deref().map(|id| format!("request {id}")),
+            (self.0.attempts.len() > 1).then(|| format!("{} steps tried", self.0.attempts.len())),
+        ];
+        let facts: Vec<String> = facts.into_iter().flatten().collect();
+        if !facts.is_empty() {
+            write!(f, " ({})", facts.join(", "))?;
+        }
+        if let Some(after) = self.retry_after().filter(|after| !after.is_zero()) {
+            write!(f, "; worth retrying in {}", Rounded(after))?;
+        }
+        match chain {
+            Some(chain) => write!(f, "; {}", chain.advice()),
+            None => write!(f, "; {advice}"),
+        }
+    }
+}
+
+/// A wait for people to read: in seconds, and never shorter than it is.
+struct Rounded(Duration);
+
+impl fmt::Display for Rounded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = self.0.as_nanos().div_ceil(1_000_000);
+        if millis < 1000 { write!(f, "{millis} ms") } else { write!(f, "{} s", millis.div_ceil(1000)) }
+    }
+}
+
+impl fmt::Debug for LlmError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &self.0;
+        f.debug_struct("LlmError")
+            .field("kind", &self.kind())
+            .field("message", &inner.message)
+            .field("provider", &inner.provider)
+            .field("model", &inner.model)
+            .field("status", &inner.status)
+            .field("code", &inner.code)
+            .field("request_id", &inner.request_id)
+            .field("retry_at", &inner.retry_at)
+            .field("timed_out", &inner.timed_out)
+            .field("attempts", &inner.attempts)
+            .field("source", &inner.source)
+            .finish_non_exhaustive()
+    }
+}
+
+impl StdError for LlmError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+impl From<BoxError> for LlmError {
+    /// Takes out an `LlmError` whole, however deep among the causes it is; reads the errors of tower's `timeout` and
+    /// `load_shed`, of tokio's `timeout` and of the network ([`std::io::Error`]: [`ErrorKind::Connect`]) for what they
+    /// mean; and keeps anything else as the cause of an error of [`ErrorKind::Other`].
+    fn from(error: BoxError) -> Self {
+        let error = match error.downcast::<Self>() {
+            Ok(own) => return *own,
+            Err(error) => error,
+        };
+        // Wrappers such as `tower::buffer`'s hide ours one level down.
+        let mut cause = Some(&*error as &(dyn StdError + 'static));
+        while let Some(this) = cause {
+            // An `io::Error` gives the cause of what it wraps as its own, so that what it wraps is asked for here.
+            let wrapped = this.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+            if let Some(own) = this.downcast_ref::<Self>().or_else(|| wrapped?.downcast_ref()) {
+                return own.clone();
+            }
+            let kind = if this.is::<tower::timeout::error::Elapsed>() {
+                Some((ErrorKind::Timeout, "tower's timeout layer"))
+            } else if this.is::<tokio::time::error::Elapsed>() {
+                Some((ErrorKind::Timeout, "a limit of time inside the leaf"))
+            } else if this.is::<InvalidConfig>() {
+                Some((ErrorKind::InvalidRequest, A_SETTING_IS_WRONG))
+            } else if this.is::<tower::load_shed::error::Overloaded>() {
+                Some((ErrorKind::Overloaded, "tower's load_shed layer refused"))
+            } else if this.is::<std::io::Error>() {
+                Some((ErrorKind::Connect, ""))
+            } else {
+                None
+            };
+            if let Some((kind, message)) = kind {
+                return Self::new(kind, message).with_source(error);
+            }
+            cause = this.source();
+        }
+        Self::new(ErrorKind::Other, "").with_source(error)
+    }
+}
+
+impl From<std::convert::Infallible> for LlmError {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}
+
+/// A setting that cannot be: which field it is, and what to do.
+///
+/// Given by the constructors that take values from data (a configuration, the environment). Builders in code take
+/// types that cannot be nonsense, or give every value a plain meaning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidConfig {
+    field: Cow<'static, str>,
+    problem: Cow<'static, str>,
+}
+
+impl InvalidConfig {
+    /// The field is wrong in this way.
+    pub fn new(field: impl Into<Cow<'static, str>>, problem: impl Into<Cow<'static, str>>) -> Self {
+        Self { field: field.into(), problem: problem.into() }
+    }
+
+    /// The field, variable or argument that is wrong.
+    pub fn field(&self) -> &str {
+        &self.field
+    }
+
+    /// What is wrong with it, and what to do.
+    pub fn problem(&self) -> &str {
+        &self.problem
+    }
+}
+
+impl fmt::Display for InvalidConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.problem)
+    }
+}
+
+impl StdError for InvalidConfig {}
+
+impl From<InvalidConfig> for LlmError {
+    fn from(error: InvalidConfig) -> Self {
+        Self::new(ErrorKind::InvalidRequest, A_SETTING_IS_WRONG).with_source(error)
+    }
+}
+
+const A_SETTING_IS_WRONG: &str = "a setting is wrong";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,318 @@
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep_until, timeout};
+use tower::Service;
+
+use crate::{
+    Degraded, DegradedReason, ErrorKind, LlmError, LlmRequest, LlmResponse,
+    handoff::{
+        CallerTask, Desk, DeskError, NewTask, PERSON, StoredRequest, Task, TaskId, TriedBefore, redrive::Redriven,
+    },
+    ledger::{Before, CallersDeadline},
+    request::WORST_LEVEL,
+    response::ResponseFuture,
+};
+
+/// A leaf that writes a request down as a task for people, and says so at once; or [waits](Self::wait) for their
+/// answer.
+///
+/// The answer *pending* is a sentence of level 5, with the [task's id](LlmResponse::task_id), and a promise: it is only
+/// given where the task is durable. Where it cannot be written down the leaf fails, and the request goes on to the next
+/// tier if there is one. A caller who leaves takes no task along. A request that is sent again under its [idempotency
+/// key](LlmRequest::idempotency_key) is the same task, and has its answer once there is one.
+///
+/// Push it as a [tier of people](crate::layers::fallback::Tier::human), without retries or a circuit around it. Who
+/// waits for a person holds what surrounds the leaf for as long: a place of a [bulkhead](crate::Bulkhead), for one. Clones
+/// are the same leaf.
+///
+/// ```
+/// use steadfast::{
+///     FallbackLayer, LlmRequest, handoff::{Desk, Handoff, MemoryTasks}, layers::fallback::Tier, providers::Canned,
+/// };
+/// use tower::{ServiceBuilder, ServiceExt};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // in a program of its own: `Desk::new(Sqlite::open("tasks.db")?)`
+/// let desk = Desk::new(MemoryTasks::new());
+/// let people = Handoff::new(&desk).allow_volatile();
+/// let llm = ServiceBuilder::new()
+///     .layer(FallbackLayer::new("model").push(Tier::new("people", people).human()))
+///     .service(Canned::text("I am a model."));
+///
+/// let response = llm.oneshot(LlmRequest::prompt("Please cancel my contract.").requires_human(true)).await?;
+/// let task = response.task_id().unwrap().parse()?;
+/// assert_eq!(response.text().await?, format!("A person will answer. Your request is {task}."));
+///
+/// let answered = desk.answer(task, "ana", "It is cancelled.").await?;
+/// assert_eq!(answered.result().output.as_deref(), Some("It is cancelled."));
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Handoff {
+    desk: Desk,
+    settings: Arc<Settings>,
+}
+
+#[derive(Clone, Debug)]
+struct Settings {
+    wait: Wait,
+    pending: String,
+    allow_volatile: bool,
+    max_bytes: usize,
+    provider: Arc<str>,
+}
+
+/// Whether it waits for an answer.
+#[derive(Clone, Copy, Debug)]
+enum Wait {
+    No,
+    /// At most so long.
+    UpTo(Duration),
+    /// As long as its caller.
+    Deadline,
+}
+
+/// In the place of a model, where nobody has answered yet.
+const PENDING: &str = "pending";
+const PLACE: &str = "{task_id}";
+/// When to ask again where there are as many tasks as may be: people answer, or claims and times run out.
+const FULL_FOR: Duration = Duration::from_secs(60);
+/// When a store may be asked again that heals by itself.
+const HEALS: Duration = Duration::from_secs(5);
+/// When one may be that somebody has to mend.
+const IS_MENDED: Duration = Duration::from_secs(30);
+/// What is left of a caller's time to tell them that nobody has answered.
+const TO_TELL: Duration = Duration::from_millis(100);
+
+impl Handoff {
+    /// Hands requests to this desk, and answers at once that they are pending.
+    pub fn new(desk: &Desk) -> Self {
+        let settings = Settings {
+            wait: Wait::No,
+            pending: format!("A person will answer. Your request is {PLACE}."),
+            allow_volatile: false,
+            max_bytes: 4 * 1024 * 1024,
+            provider: "handoff".into(),
+        };
+        Self { desk: desk.clone(), settings: Arc::new(settings) }
+    }
+
+    /// Waits for the answer until the request's deadline, and answers that it is pending when that comes: the task
+    /// stays. Without a deadline, as long as the task may be answered. Default: it does not wait.
+    #[must_use]
+    pub fn wait(self) -> Self {
+        self.set(|settings| settings.wait = Wait::Deadline)
+    }
+
+    /// The same, but so long at the most.
+    #[must_use]
+    pub fn wait_up_to(self, time: Duration) -> Self {
+        self.set(|settings| settings.wait = Wait::UpTo(time))
+    }
+
+    /// Sets what is said while nobody has answered; `{task_id}` stands for the task's id. Default: `A person will
+    /// answer. Your request is {task_id}.`
+    #[must_use]
+    pub fn pending_text(self, text: impl Into<String>) -> Self {
+        self.set(|settings| settings.pending = text.into())
+    }
+
+    /// Says *pending* of tasks, too, that end with the process. Default: no, for nobody could keep that promise.
+    #[must_use]
+    pub fn allow_volatile(self) -> Self {
+        self.set(|settings| settings.allow_volatile = true)
+    }
+
+    /// Sets how large a request may be to be handed over, in bytes. Default: 4 MiB.
+    #[must_use]
+    pub fn max_bytes(self, bytes: usize) -> Self {
+        self.set(|settings| settings.max_bytes = bytes)
+    }
+
+    fn set(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(Arc::make_mut(&mut self.settings));
+        self
+    }
+
+    async fn hand_over(self, request: LlmRequest) -> Result<LlmResponse, LlmError> {
+        if request.extensions().get::<Redriven>().is_some() {
+            return Err(LlmError::new(ErrorKind::Exhausted, "the request is a task's already"));
+        }
+        let promises = self.desk.is_durable() || self.settings.allow_volatile;
+        if !promises && matches!(self.settings.wait, Wait::No) {
+            return Err(self.error("a task in memory ends with the process, so that nobody is told that it is queued"));
+        }
+        let until = self.waits_until(&request, Instant::now());
+        let task = self.task(&request)?;
+        let reason = reason(&request);
+        drop(request);
+        let new = task.id;
+        let id = self.desk.submit(task).await.map_err(|error| self.not_kept(error))?;
+        let answered = match until {
+            Until::Now if id == new => None,
+            Until::Now => self.answered_before(id).await,
+            Until::Answered => self.answer(id).await?,
+            Until::At(at) => {
+                tokio::select! {
+                    biased;
+                    answered = self.answer(id) => answered?,
+                    () = sleep_until(at) => None,
+                }
+            }
+        };
+        match answered {
+            Some(task) => Ok(self.response_of(&task)),
+            None if promises => Ok(self.pending(id, reason)),
+            None => Err(self.error("nobody answered in time, and a task in memory ends with the process")),
+        }
+    }
+
+    fn task(&self, request: &LlmRequest) -> Result<NewTask, LlmError> {
+        let stored = StoredRequest::of(request)?;
+        let caller = request.extensions().get::<CallerTask>();
+        let (size, most) = (stored.size() + caller.map_or(0, CallerTask::size), self.settings.max_bytes);
+        if size > most {
+            let said = format!("a request of {size} bytes is not handed over, {most} are the most");
+            return Err(LlmError::new(ErrorKind::TooLarge, said).with_model(self.settings.provider.clone(), PENDING));
+        }
+        let id = TaskId::new().map_err(|error| self.not_kept(error.into()))?;
+        let before = request.extensions().get::<Before>();
+        let mut task = NewTask::new(id, stored);
+        // A character that no database takes.
+        let kept = |name: &str| name.replace('\0', "");
+        task.feature = request.feature_name().map(kept);
+        task.session = request.session_id().map(kept);
+        task.tenant = request.tenant().map(|tenant| kept(tenant));
+        task.caller = caller.map(CallerTask::kept);
+        task.requires_human = request.is_human_required();
+        task.reason = reason(request).name().to_owned();
+        task.attempts = before.map_or(&[][..], |before| &before.attempts).iter().map(TriedBefore::of).collect();
+        self.desk.prepare(&mut task, request)?;
+        Ok(task)
+    }
+
+    /// Until when its caller waits.
+    fn waits_until(&self, request: &LlmRequest, now: Instant) -> Until {
+        // What is told at the deadline itself comes too late.
+        let callers = request.extensions().get::<CallersDeadline>().map(|callers| callers.0);
+        let deadline = callers.into_iter().chain(request.context().deadline).min().map(|deadline| {
+            let left = deadline.saturating_duration_since(now);
+            now + left.saturating_sub(TO_TELL.min(left / 10))
+        });
+        match (self.settings.wait, deadline) {
+            (Wait::No, _) => Until::Now,
+            (Wait::Deadline, None) => Until::Answered,
+            (Wait::Deadline, Some(at)) => Until::At(at),
+            (Wait::UpTo(time), deadline) => match now.checked_add(time).into_iter().chain(deadline).min() {
+                Some(at) => Until::At(at),
+                None => Until::Answered,
+            },
+        }
+    }
+
+    /// Returns the answer of a task that stood for the request already.
+    async fn answered_before(&self, id: TaskId) -> Option<Task> {
+        // The caller can ask later for what a slow store does not say now.
+        let task = timeout(self.desk.patience(), self.desk.show(id)).await.ok()?.ok()?;
+        task.answer.is_some().then_some(task)
+    }
+
+    /// Waits for the answer; `None` where nobody can say whether there is one.
+    async fn answer(&self, id: TaskId) -> Result<Option<Task>, LlmError> {
+        match self.desk.wait(id).await {
+            Ok(task) => Ok(Some(task)),
+            Err(DeskError::Store(_)) => Ok(None),
+            Err(error) => Err(self.error(format!("nobody answered: {error}")).with_source(error)),
+        }
+    }
+
+    fn response_of(&self, task: &Task) -> LlmResponse {
+        let Some(answer) = &task.answer else {
+            return self.pending(task.id, DegradedReason::Order);
+        };
+        let id = task.id.to_string();
+        let model = answer.model.as_deref().unwrap_or(PERSON);
+        let response =
+            LlmResponse::from_message(answer.message.clone()).with_model(self.settings.provider.clone(), model);
+        let note = match (&answer.model, &answer.tier) {
+            (None, _) => format!("handoff: answered by a person as {id}"),
+            (Some(model), None) => format!("handoff: answered by the model {model} as {id}, once it worked again"),
+            (Some(model), Some(tier)) => {
+                format!("handoff: answered by {tier} (the model {model}) as {id}, once it worked again")
+            }
+        };
+        response.with_task_id(id).with_note(note)
+    }
+
+    fn pending(&self, id: TaskId, reason: DegradedReason) -> LlmResponse {
+        let id = id.to_string();
+        LlmResponse::from_text(self.settings.pending.replace(PLACE, &id))
+            .with_model(self.settings.provider.clone(), PENDING)
+            .with_degraded(Degraded::new(WORST_LEVEL, reason))
+            .with_note(format!("handoff: pending as {id}"))
+            .with_task_id(id)
+    }
+
+    fn error(&self, message: impl Into<std::borrow::Cow<'static, str>>) -> LlmError {
+        LlmError::new(ErrorKind::Server, message).with_model(self.settings.provider.clone(), PENDING)
+    }
+
+    fn not_kept(&self, error: DeskError) -> LlmError {
+        if let DeskError::LimitReached { .. } = error {
+            // As of a bulkhead: nothing was done, and no other than the caller or the operator can mend it.
+            return LlmError::new(ErrorKind::BulkheadFull, error.to_string())
+                .with_model(self.settings.provider.clone(), PENDING)
+                .with_retry_after(FULL_FOR)
+                .with_source(error);
+        }
+        let DeskError::Store(store) = &error else {
+            return self.error(format!("the request was not handed over: {error}")).with_source(error);
+        };
+        // Not where the store is: that is for the log.
+        let said = format!("the request was not handed over: {}", store.kind().sentence());
+        let wait = if store.heals() { HEALS } else { IS_MENDED };
+        LlmError::new(ErrorKind::Store, said)
+            .with_model(self.settings.provider.clone(), PENDING)
+            .with_retry_after(wait)
+            .with_source(error)
+    }
+}
+
+/// Why the request comes to people.
+fn reason(request: &LlmRequest) -> DegradedReason {
+    if request.is_human_required() {
+        return DegradedReason::RequiresHuman;
+    }
+    request.extensions().get::<Before>().map_or(DegradedReason::Order, |before| before.reason)
+}
+
+enum Until {
+    Now,
+    At(Instant),
+    Answered,
+}
+
+impl Service<LlmRequest> for Handoff {
+    type Response = LlmResponse;
+    type Error = LlmError;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: LlmRequest) -> ResponseFuture {
+        ResponseFuture::new(self.clone().hand_over(request))
+    }
+}
+
+impl fmt::Debug for Handoff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handoff").field("desk", &self.desk).field("settings", &self.settings).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,98 @@
+//! The tokens that a request may cost, before a provider counts them.
+
+use super::LlmRequest;
+use crate::estimate::{self, CHARS_PER_TOKEN, PICTURE};
+
+/// The longest answer to reckon with where the request does not bound it. Common answers are shorter, and what was
+/// used corrects it.
+const ANSWER: u64 = 1024;
+/// As many characters of base64 in a row are a picture, or the like.
+const RUN: usize = 4096;
+
+impl LlmRequest {
+    /// The prompt, and that with the longest answer that the request allows.
+    pub(crate) fn estimated_tokens(&self) -> (u32, u32) {
+        let (prompt, answer) = self.estimated_parts();
+        let small = |tokens: u64| u32::try_from(tokens).unwrap_or(u32::MAX);
+        (small(prompt), small(prompt.saturating_add(answer.unwrap_or(ANSWER))))
+    }
+
+    /// The same, each for itself; of the answer only what the request says.
+    pub(crate) fn estimated_parts(&self) -> (u64, Option<u64>) {
+        match self.chat() {
+            Ok(chat) => (estimate::prompt(chat), chat.max_tokens.map(u64::from)),
+            // Bytes that cannot be decoded here: their length is all that is known.
+            Err(_) => (self.wire().map_or(0, |wire| wire.body().len() / CHARS_PER_TOKEN) as u64, None),
+        }
+    }
+
+    /// The prompt, without decoding it: for who only tells of it. Of bytes all count, but pictures as such.
+    pub(crate) fn glanced_prompt(&self) -> u32 {
+        let prompt = match self.wire() {
+            Some(wire) => (characters(wire.body()) / CHARS_PER_TOKEN) as u64,
+            None => self.chat().map_or(0, estimate::prompt),
+        };
+        u32::try_from(prompt).unwrap_or(u32::MAX)
+    }
+}
+
+/// How many characters these bytes count as. Looks at few of them: of a long run, one is hit by every step.
+fn characters(body: &[u8]) -> usize {
+    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=-_\\".contains(byte);
+    let (mut count, mut seen, mut at) = (body.len(), 0, RUN - 1);
+    while at < body.len() {
+        let before = body[seen..at].iter().rev().take_while(|byte| is_base64(byte)).count();
+        let after = body[at..].iter().take_while(|byte| is_base64(byte)).count();
+        let run = if after == 0 { 0 } else { before + after };
+        if run >= RUN {
+            count = count - run + PICTURE * CHARS_PER_TOKEN;
+        }
+        seen = at + after;
+        at = seen.max(at) + RUN;
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Dialect, Wire,
+        chat::{Chat, Message},
+    };
+
+    #[test]
+    fn the_prompt_and_the_longest_answer_count() {
+        let chat = Chat::new([Message::user("x".repeat(400))]).system("y".repeat(40));
+        assert_eq!(LlmRequest::from(chat.clone().max_tokens(50)).estimated_tokens(), (110, 160));
+        assert_eq!(LlmRequest::from(chat).estimated_tokens(), (110, 110 + ANSWER as u32));
+        assert_eq!(LlmRequest::from(Chat::default().max_tokens(u32::MAX)).estimated_tokens().1, u32::MAX);
+    }
+
+    #[test]
+    fn at_a_glance_text_counts_by_its_length_and_a_picture_as_one() {
+        let asked = |content: &str| {
+            let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":{content}}}]}}"#);
+            u64::from(LlmRequest::from(Wire::new(Dialect::OpenAi, body).unwrap()).glanced_prompt())
+        };
+        let text = asked(&format!("{:?}", "some words ".repeat(10_000)));
+        assert!((27_500..27_600).contains(&text), "{text}");
+        for length in [5_000, 12_345, 2_000_000] {
+            let picture = format!(
+                r#"[{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{}"}}}}]"#,
+                "iVBORw0K".repeat(length / 8)
+            );
+            let tokens = asked(&picture);
+            assert!((1_600..1_700).contains(&tokens), "{length}: {tokens}");
+        }
+        let chat = Chat::new([Message::user("x".repeat(400))]);
+        assert_eq!(LlmRequest::from(chat).glanced_prompt(), 100);
+    }
+
+    #[test]
+    fn bytes_that_do_not_decode_count_by_their_length() {
+        let body = format!(r#"{{"messages":{:?}}}"#, "z".repeat(4000));
+        let wire = Wire::new(Dialect::OpenAi, body).unwrap();
+        assert!(LlmRequest::from(wire).estimated_tokens().1 >= 1000 + ANSWER as u32);
+    }
+}

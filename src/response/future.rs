@@ -1,0 +1,35 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use crate::{LlmError, LlmResponse};
+
+/// The future of a leaf: it resolves at the commit point of a stream, or with the whole answer.
+///
+/// Boxed, with a name. Dropped, it ends what it does; a task that is written down stays so.
+#[must_use = "futures do nothing unless polled"]
+pub struct ResponseFuture(Pin<Box<dyn Future<Output = Result<LlmResponse, LlmError>> + Send>>);
+
+impl ResponseFuture {
+    pub(crate) fn new(future: impl Future<Output = Result<LlmResponse, LlmError>> + Send + 'static) -> Self {
+        Self(Box::pin(future))
+    }
+}
+
+impl Future for ResponseFuture {
+    type Output = Result<LlmResponse, LlmError>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for ResponseFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

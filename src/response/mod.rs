@@ -1,0 +1,593 @@
+//! What comes back.
+
+mod degraded;
+#[cfg(any(feature = "cache", feature = "http"))]
+mod future;
+
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+
+use crate::{
+    LlmBody, LlmError,
+    body::{IdleLimits, admission::Permit},
+    chat::{Message, Usage},
+    error::Attempt,
+    prices::{Price, PriceTable, Usd},
+    request::BEST_LEVEL,
+};
+
+pub use self::degraded::{Degraded, DegradedReason};
+#[cfg(any(feature = "cache", feature = "http"))]
+pub use self::future::ResponseFuture;
+
+/// An answer, or the beginning of one: when it is there, so is its first token.
+// Small: every layer moves it on.
+pub struct LlmResponse {
+    body: LlmBody,
+    tier: Option<Arc<str>>,
+    /// What no layer adds to a healthy answer.
+    extra: Option<Box<Extra>>,
+}
+
+#[derive(Default)]
+struct Extra {
+    provider: Option<Arc<str>>,
+    model: Option<Arc<str>>,
+    attempts: Vec<Attempt>,
+    request_id: Option<Box<str>>,
+    notes: Vec<Cow<'static, str>>,
+    headers: Option<http::HeaderMap>,
+    degraded: Option<Degraded>,
+    /// Where it is not the built-in one.
+    prices: Option<PriceTable>,
+    route: Option<RouteTaken>,
+    cached: Option<Cached>,
+    task_id: Option<Box<str>>,
+    missed: bool,
+    hedged: bool,
+    #[cfg_attr(not(feature = "cache"), allow(dead_code, reason = "it is for a cache further out"))]
+    accepts: Option<u8>,
+    possible_repeat: bool,
+}
+
+/// How an answer that was not made for this request came to be its answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Cached {
+    /// Why it is given.
+    pub why: CachedWhy,
+    /// How old it is.
+    pub age: Duration,
+}
+
+impl Cached {
+    /// An answer of this age.
+    pub fn new(why: CachedWhy, age: Duration) -> Self {
+        Self { why, age }
+    }
+}
+
+/// Why an answer is given that was not made for the request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum CachedWhy {
+    /// The same was asked before, not long ago.
+    Fresh,
+    /// The same was asked before; it is too old, and there is no newer one.
+    Stale,
+    /// The same was being asked when the request came: one call, and all who asked have its answer.
+    Shared,
+    /// The request was sent again under the same [idempotency key](crate::LlmRequest::idempotency_key).
+    Replayed,
+    /// Something like it was asked before, and there is no better answer.
+    Similar {
+        /// How much like it: from 0 (nothing in common) to 1 (the same words).
+        similarity: f32,
+    },
+}
+
+impl CachedWhy {
+    /// A stable name in `snake_case`, for logs and metric labels.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::Stale => "stale",
+            Self::Shared => "shared",
+            Self::Replayed => "replayed",
+            Self::Similar { .. } => "similar",
+        }
+    }
+}
+
+/// The rule that chose a cheaper chain, and the price of the model whose place that took.
+struct RouteTaken {
+    rule: Arc<str>,
+    instead_of: Option<Price>,
+}
+
+impl LlmResponse {
+    /// A response with this body.
+    pub fn new(body: LlmBody) -> Self {
+        Self { body, tier: None, extra: None }
+    }
+
+    /// A complete answer of this text. A `&'static str` allocates nothing.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let response = steadfast::LlmResponse::from_text("hello");
+    /// assert_eq!(response.text().await.unwrap(), "hello");
+    /// # }
+    /// ```
+    pub fn from_text(text: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(LlmBody::from_text(text))
+    }
+
+    /// A complete answer of this message, with its tool calls and usage.
+    pub fn from_message(message: Message) -> Self {
+        Self::new(LlmBody::from_message(message))
+    }
+
+    /// Who answered, and how many attempts it took.
+    pub fn served_by(&self) -> ServedBy<'_> {
+        let (provider, model) = self.names_ref();
+        ServedBy {
+            provider,
+            model,
+            tier: self.tier.as_deref(),
+            attempts: 1 + self.attempts().iter().filter(|step| step.is_wasted()).count(),
+        }
+    }
+
+    /// How the answer is less than what was asked for, and why: it came from a tier of a worse level of service than the
+    /// first (a smaller model, an answer that was kept, a fixed sentence). `None` for an answer of full service.
+    pub fn degraded(&self) -> Option<Degraded> {
+        self.extra.as_ref()?.degraded
+    }
+
+    /// How the answer came from a cache; `None` for one that was made for this request.
+    pub fn cached(&self) -> Option<Cached> {
+        self.extra.as_ref()?.cached
+    }
+
+    /// The task that stands for the request, where it was [handed to people](crate::LlmRequest::requires_human): with it the
+    /// answer can be asked for later, if this is not it yet.
+    pub fn task_id(&self) -> Option<&str> {
+        self.extra.as_ref()?.task_id.as_deref()
+    }
+
+    /// Whether a cache was asked before the call was made, and had no answer that would do. Not where there is none, or where
+    /// the request passed it by.
+    pub fn is_cache_miss(&self) -> bool {
+        self.cached().is_none() && self.extra.as_ref().is_some_and(|extra| extra.missed)
+    }
+
+    /// Whether it is the answer of a [`Hedge`](crate::Hedge)'s second call, and not of the one that was begun first.
+    pub fn is_hedged(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.hedged)
+    }
+
+    /// Whether the call under the request's [idempotency key](crate::LlmRequest::idempotency_key) may have been made before: no
+    /// store knows that it was the first.
+    pub fn is_possible_repeat(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.possible_repeat)
+    }
+
+    /// The tokens used: known at once for a complete answer, and for a stream as far as it has told. Of a
+    /// [cached](Self::cached) answer, those that it took when it was made.
+    pub fn usage(&self) -> Option<Usage> {
+        self.body.usage()
+    }
+
+    /// What the answer cost, by the built-in [`PriceTable`] unless [another](Self::with_prices) was set: known with
+    /// the usage. `None` where the model has no price. What was tried before is not in it: an attempt that used
+    /// tokens and failed says so in its [`usage`](Attempt::usage). A [cached](Self::cached) answer costs nothing.
+    pub fn cost(&self) -> Option<Usd> {
+        if self.cached().is_some() {
+            return Some(Usd::ZERO);
+        }
+        Some(self.price()?.cost(&self.usage()?))
+    }
+
+    /// The price of the model that answers: for a stream, whose usage comes with its end. `None` for a
+    /// [cached](Self::cached) answer.
+    pub fn price(&self) -> Option<&Price> {
+        if self.cached().is_some() {
+            return None;
+        }
+        let prices = self.extra.as_ref().and_then(|extra| extra.prices.as_ref());
+        let (provider, model) = self.names_ref();
+        prices.unwrap_or_else(|| PriceTable::builtin_ref()).price(provider, model?)
+    }
+
+    /// The name of the [`Route`](crate::Route)'s rule whose cheaper chain answers; `None` where the default chain does.
+    pub fn route(&self) -> Option<&str> {
+        self.route_taken().map(|taken| &*taken.rule)
+    }
+
+    /// What the same tokens would have cost at the model whose place a [route](Self::route) took: less
+    /// [`cost`](Self::cost), it is what was saved. `None` without a route, or where it does not know that model.
+    pub fn cost_without_route(&self) -> Option<Usd> {
+        Some(self.price_without_route()?.cost(&self.usage()?))
+    }
+
+    /// The price of the model whose place a [route](Self::route) took: for a stream, whose usage comes with its end.
+    pub fn price_without_route(&self) -> Option<&Price> {
+        self.route_taken()?.instead_of.as_ref()
+    }
+
+    fn route_taken(&self) -> Option<&RouteTaken> {
+        self.extra.as_ref()?.route.as_ref()
+    }
+
+    /// The decision record: the steps that failed before this answer and, where the request asked to be
+    /// [explained](crate::LlmRequest::explain), the one that answered.
+    pub fn attempts(&self) -> &[Attempt] {
+        self.extra.as_ref().map_or(&[], |extra| &extra.attempts)
+    }
+
+    /// What was dropped or changed to fit the provider that answered.
+    pub fn notes(&self) -> &[Cow<'static, str>] {
+        self.extra.as_ref().map_or(&[], |extra| &extra.notes)
+    }
+
+    /// The provider's id of the request, for its support.
+    pub fn request_id(&self) -> Option<&str> {
+        self.extra.as_ref()?.request_id.as_deref()
+    }
+
+    /// The provider's response headers; `None` where there were none.
+    pub fn headers(&self) -> Option<&http::HeaderMap> {
+        self.extra.as_ref()?.headers.as_ref()
+    }
+
+    /// The body, to look at; what it holds (a place, a probe) it goes on holding.
+    pub fn body(&self) -> &LlmBody {
+        &self.body
+    }
+
+    /// The body, to read it.
+    pub fn body_mut(&mut self) -> &mut LlmBody {
+        &mut self.body
+    }
+
+    /// The body, to read it or pass it on. Who served it and what was tried is not in it: ask before.
+    pub fn into_body(self) -> LlmBody {
+        self.body
+    }
+
+    /// The whole message.
+    ///
+    /// # Errors
+    ///
+    /// What broke the stream, if it was one.
+    pub async fn collect(self) -> Result<Message, LlmError> {
+        self.body.collect().await
+    }
+
+    /// The whole text, without reasoning.
+    ///
+    /// # Errors
+    ///
+    /// What broke the stream, if it was one.
+    pub async fn text(self) -> Result<String, LlmError> {
+        self.body.text().await
+    }
+
+    /// Puts another body in its place, such as this one with something around it.
+    #[must_use]
+    pub fn map_body(mut self, map: impl FnOnce(LlmBody) -> LlmBody) -> Self {
+        self.body = map(self.body);
+        self
+    }
+
+    /// Sets the provider and model that answer.
+    #[must_use]
+    pub fn with_model(mut self, provider: impl Into<Arc<str>>, model: impl Into<Arc<str>>) -> Self {
+        let extra = self.extra();
+        extra.provider = Some(provider.into());
+        extra.model = Some(model.into());
+        self
+    }
+
+    /// Sets the provider's id of the request.
+    #[must_use]
+    pub fn with_request_id(mut self, id: impl Into<Box<str>>) -> Self {
+        self.extra().request_id = Some(id.into());
+        self
+    }
+
+    /// Sets the provider's response headers.
+    #[must_use]
+    pub fn with_headers(mut self, headers: http::HeaderMap) -> Self {
+        self.extra().headers = Some(headers);
+        self
+    }
+
+    /// Marks the answer as less than what was asked for. A leaf that knows only its level leaves the reason to what is
+    /// around it: a [`Fallback`](crate::Fallback) puts its own in the place of [`DegradedReason::Order`].
+    #[must_use]
+    pub fn with_degraded(mut self, degraded: Degraded) -> Self {
+        self.extra().degraded = Some(degraded);
+        self
+    }
+
+    /// Sets the prices that [`cost`](Self::cost) goes by. Default: the built-in ones, for which nothing is kept.
+    #[must_use]
+    pub fn with_prices(mut self, prices: &PriceTable) -> Self {
+        self.set_prices(prices);
+        self
+    }
+
+    /// Says that the answer was not made for this request. Its [cost](Self::cost) is zero then.
+    #[must_use]
+    pub fn with_cached(mut self, cached: Cached) -> Self {
+        self.extra().cached = Some(cached);
+        self
+    }
+
+    /// Sets the task that stands for the request.
+    #[must_use]
+    pub fn with_task_id(mut self, id: impl Into<Box<str>>) -> Self {
+        self.extra().task_id = Some(id.into());
+        self
+    }
+
+    /// Says that the call [may have been made before](Self::is_possible_repeat).
+    #[must_use]
+    pub fn with_possible_repeat(mut self) -> Self {
+        self.extra().possible_repeat = true;
+        self
+    }
+
+    /// Says that a cache was asked and had no answer that would do. Without meaning for an answer that is
+    /// [cached](Self::cached).
+    #[must_use]
+    pub fn with_cache_miss(mut self) -> Self {
+        self.extra().missed = true;
+        self
+    }
+
+    /// Adds a note of what was dropped or changed to fit the provider.
+    #[must_use]
+    pub fn with_note(mut self, note: impl Into<Cow<'static, str>>) -> Self {
+        self.extra().notes.push(note.into());
+        self
+    }
+
+    /// A tier of this level has answered: says so, unless what is further in has said worse, and gives the reason where
+    /// nobody has.
+    pub(crate) fn degrade(&mut self, level: u8, reason: impl FnOnce() -> DegradedReason) {
+        let said = self.degraded();
+        if level <= BEST_LEVEL && said.is_none() {
+            return;
+        }
+        let reason =
+            said.map(|said| said.reason).filter(|reason| *reason != DegradedReason::Order).unwrap_or_else(reason);
+        let level = said.map_or(level, |said| said.level.max(level));
+        self.extra().degraded = Some(Degraded::new(level, reason));
+    }
+
+    /// Sets the prices, unless a layer further in has done so.
+    pub(crate) fn set_prices(&mut self, prices: &PriceTable) {
+        if !prices.is_builtin() {
+            self.extra().prices.get_or_insert_with(|| prices.clone());
+        }
+    }
+
+    /// Says which rule chose a cheaper chain.
+    pub(crate) fn set_route(&mut self, rule: &Arc<str>, instead_of: Option<Price>) {
+        self.extra().route = Some(RouteTaken { rule: rule.clone(), instead_of });
+    }
+
+    /// Says what the request's feature accepts: no answer of a worse level than this.
+    pub(crate) fn set_accepts(&mut self, worst_level: u8) {
+        self.extra().accepts = Some(worst_level);
+    }
+
+    /// The worst level that the request's feature accepts, if a fallback knows.
+    #[cfg(feature = "cache")]
+    pub(crate) fn accepts(&self) -> Option<u8> {
+        self.extra.as_ref().and_then(|extra| extra.accepts)
+    }
+
+    /// Says that the second call of a hedge answered.
+    pub(crate) fn set_hedged(&mut self) {
+        self.extra().hedged = true;
+    }
+
+    /// Names the tier, unless one further in has done so; and what it took before it answered, such as retries.
+    pub(crate) fn name_tier(&mut self, tier: &Arc<str>) {
+        if self.tier.is_none() {
+            self.tier = Some(tier.clone());
+        }
+        if !self.attempts().is_empty() {
+            self.name_attempts(tier);
+        }
+    }
+
+    #[cold]
+    fn name_attempts(&mut self, tier: &Arc<str>) {
+        for attempt in &mut self.extra().attempts {
+            attempt.tier.get_or_insert_with(|| tier.clone());
+        }
+    }
+
+    /// The tier that answers.
+    pub(crate) fn tier(&self) -> Option<Arc<str>> {
+        self.tier.clone()
+    }
+
+    /// The rule of a route, to keep.
+    pub(crate) fn route_kept(&self) -> Option<Arc<str>> {
+        self.route_taken().map(|taken| taken.rule.clone())
+    }
+
+    /// The provider and model that answer.
+    pub(crate) fn names(&self) -> (Option<Arc<str>>, Option<Arc<str>>) {
+        self.extra.as_ref().map_or((None, None), |extra| (extra.provider.clone(), extra.model.clone()))
+    }
+
+    /// The same, to look at.
+    pub(crate) fn names_ref(&self) -> (Option<&str>, Option<&str>) {
+        self.extra.as_ref().map_or((None, None), |extra| (extra.provider.as_deref(), extra.model.as_deref()))
+    }
+
+    /// Puts what was tried before in front of what a layer further in has tried.
+    pub(crate) fn prepend_attempts(&mut self, mut before: Vec<Attempt>) {
+        let attempts = &mut self.extra().attempts;
+        before.append(attempts);
+        *attempts = before;
+    }
+
+    /// Puts what answered after what was tried before it.
+    pub(crate) fn append_attempt(&mut self, after: Option<Attempt>) {
+        if let Some(attempt) = after {
+            self.extra().attempts.push(attempt);
+        }
+    }
+
+    /// Holds a permit until the answer ends.
+    #[inline]
+    pub(crate) fn hold(&mut self, permit: &mut Permit) {
+        self.body.hold(permit);
+    }
+
+    /// Bounds the silences of a stream.
+    pub(crate) fn limit_idle(&mut self, limits: &IdleLimits) {
+        self.body.limit_idle(limits);
+    }
+
+    fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+}
+
+impl fmt::Debug for LlmResponse {
+    /// Shows nothing of the answer.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LlmResponse")
+            .field("served_by", &self.served_by())
+            .field("body", &self.body)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Who answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServedBy<'a> {
+    /// The provider, such as `anthropic`.
+    pub provider: Option<&'a str>,
+    /// The model, as it was asked for.
+    pub model: Option<&'a str>,
+    /// The tier of the fallback; `None` without one.
+    pub tier: Option<&'a str>,
+    /// How many attempts it took, this one included. Refusals on this side cost none.
+    pub attempts: usize,
+}
+
+impl fmt::Display for ServedBy<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = [self.tier, self.provider, self.model];
+        let mut known = known.into_iter().flatten();
+        f.write_str(known.next().unwrap_or("an unnamed provider"))?;
+        let rest: Vec<&str> = known.collect();
+        let attempts = match self.attempts {
+            1 => "1 attempt".to_owned(),
+            n => format!("{n} attempts"),
+        };
+        match rest.is_empty() {
+            true => write!(f, " ({attempts})"),
+            false => write!(f, " ({}, {attempts})", rest.join(" ")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::{ErrorKind, ledger::Next};
+
+    fn step(failure: Option<ErrorKind>) -> Attempt {
+        Attempt {
+            tier: None,
+            provider: None,
+            model: None,
+            begun: Instant::now(),
+            took: Duration::ZERO,
+            failure,
+            status: None,
+            message: String::new(),
+            retry_after: None,
+            timed_out: None,
+            usage: None,
+            next: Next::default(),
+        }
+    }
+
+    #[test]
+    fn served_by_reads_as_a_name_and_what_it_took() {
+        let mut response = LlmResponse::from_text("hello");
+        assert_eq!(response.served_by().to_string(), "an unnamed provider (1 attempt)");
+        response = response.with_model("anthropic", "claude");
+        assert_eq!(response.served_by().to_string(), "anthropic (claude, 1 attempt)");
+        response.name_tier(&"sonnet".into());
+        response.name_tier(&"outer".into());
+        response.prepend_attempts(vec![step(Some(ErrorKind::Server))]);
+        assert_eq!(response.served_by().to_string(), "sonnet (anthropic claude, 2 attempts)");
+    }
+
+    #[test]
+    fn only_failures_that_were_sent_count_as_attempts() {
+        let steps =
+            [Some(ErrorKind::CircuitOpen), Some(ErrorKind::Timeout), Some(ErrorKind::BulkheadFull), None].map(step);
+        let mut response = LlmResponse::from_text("hello");
+        response.prepend_attempts(steps.into());
+        assert_eq!((response.served_by().attempts, response.attempts().len()), (2, 4));
+    }
+
+    #[test]
+    fn headers_are_none_when_there_were_none() {
+        let fixed = Degraded::new(5, DegradedReason::Order);
+        let response =
+            LlmResponse::from_text("hello").with_degraded(fixed).with_request_id("r").with_note("dropped seed");
+        assert_eq!(response.headers(), None);
+        assert_eq!(response.degraded(), Some(fixed));
+        assert_eq!((response.request_id(), response.notes()), (Some("r"), &["dropped seed".into()][..]));
+        let headers = http::HeaderMap::from_iter([(http::header::AGE, 1.into())]);
+        assert_eq!(response.with_headers(headers.clone()).headers(), Some(&headers));
+    }
+
+    #[test]
+    fn a_plain_response_allocates_nothing() {
+        let measured = allocation_counter::measure(|| {
+            let response = LlmResponse::from_text("hello");
+            assert!(response.degraded().is_none() && response.attempts().is_empty() && response.headers().is_none());
+        });
+        assert_eq!(measured.count_total, 0);
+    }
+
+    #[test]
+    fn an_answer_says_what_it_cost() {
+        let mut message = Message::assistant("hello");
+        message.usage = Some(Usage::new(1000, 200));
+        let said = || LlmResponse::from_message(message.clone());
+        assert_eq!(said().cost(), None, "nobody says which model it was");
+        assert_eq!(LlmResponse::from_text("hi").with_model("openai", "gpt-4o").cost(), None, "no usage is known");
+        let builtin = said().with_model("openai", "gpt-4o-2024-08-06").with_prices(&PriceTable::builtin());
+        assert_eq!(builtin.cost(), Usd::from_dollars(0.0045));
+        assert!(
+            builtin.extra.as_ref().is_some_and(|extra| extra.prices.is_none()),
+            "the built-in prices are not carried along"
+        );
+        let mine = PriceTable::builtin().with("gpt-4o", Price::dollars(1.0, 1.0).unwrap());
+        assert_eq!(builtin.with_prices(&mine).cost(), Usd::from_dollars(0.0012));
+    }
+
+    #[test]
+    fn debug_shows_nothing_of_the_answer() {
+        assert!(!format!("{:?}", LlmResponse::from_text("secret")).contains("secret"));
+    }
+}

@@ -1,0 +1,236 @@
+//! Idempotency keys in the database.
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use tokio_postgres::{Error, Row, types::ToSql};
+
+use super::Postgres;
+use crate::{
+    layers::{
+        cache::{Answer, AnswerOwner},
+        idempotency::{Claim, Fingerprint, IdempotencyKey, IdempotencyStore, StoreFuture, Ticket},
+    },
+    store::StoreError,
+    stores::{
+        looks::until_changed,
+        room::{MAX_BYTES, STAYS, STEP, millis},
+    },
+};
+
+const LOOK: &str = "SELECT input = $2, greatest(until - steadfast_now(), 0), ticket, answer
+    FROM steadfast_idempotency
+    WHERE key = $1 AND until > steadfast_now() AND (answer IS NOT NULL OR ticket IS DISTINCT FROM $3::bigint)";
+const WIN: &str = "WITH before AS (
+        SELECT answer IS NULL AND ticket IS DISTINCT FROM $4::bigint AS unsaid FROM steadfast_idempotency WHERE key = $1)
+    INSERT INTO steadfast_idempotency AS had (key, input, ticket, until)
+    VALUES ($1, $2, coalesce($4::bigint, nextval('steadfast_ticket')), steadfast_now() + $3)
+    ON CONFLICT (key) DO UPDATE SET input = excluded.input, ticket = excluded.ticket, until = excluded.until,
+        kept = NULL, bytes = 0, answer = NULL
+    WHERE had.until <= steadfast_now() OR had.ticket = $4::bigint AND had.answer IS NULL RETURNING ticket, coalesce((SELECT unsaid FROM before), false)";
+const RENEW: &str = "UPDATE steadfast_idempotency SET until = steadfast_now() + $3
+    WHERE key = $1 AND ticket = $2 AND answer IS NULL";
+const KEEP: &str = "UPDATE steadfast_idempotency
+    SET answer = $3, bytes = $4, kept = steadfast_now(), until = steadfast_now() + $5
+    WHERE key = $1 AND ticket = $2 AND answer IS NULL";
+const GIVE_BACK: &str = "DELETE FROM steadfast_idempotency WHERE key = $1 AND ticket = $2 AND answer IS NULL";
+const FORGET: &str = "DELETE FROM steadfast_idempotency WHERE key = $1 AND ticket = $2";
+const WAIT: &str = "SELECT ticket FROM steadfast_idempotency
+    WHERE key = $1 AND until > steadfast_now() AND answer IS NULL";
+const OVER: &str = "DELETE FROM steadfast_idempotency WHERE key IN (
+    SELECT key FROM steadfast_idempotency WHERE until <= steadfast_now() - $1
+    ORDER BY until LIMIT $2 FOR UPDATE SKIP LOCKED)";
+const TAKEN: &str = "SELECT coalesce(sum(bytes), 0)::bigint FROM steadfast_idempotency WHERE kept IS NOT NULL";
+const FIRST: &str = "DELETE FROM steadfast_idempotency WHERE key IN (
+    SELECT key FROM (
+        SELECT key, kept, ticket, sum(bytes) OVER (ORDER BY kept DESC, ticket DESC) AS newer
+        FROM steadfast_idempotency WHERE kept IS NOT NULL) AS answers
+    WHERE newer > $1::bigint ORDER BY kept, ticket LIMIT $2)";
+
+type Hash = [u8; 32];
+
+impl Postgres {
+    /// The default of [`set_max_answer_bytes`](Self::set_max_answer_bytes): 1 GiB.
+    pub const MAX_ANSWER_BYTES: u64 = MAX_BYTES;
+
+    /// Sets how many bytes the answers under idempotency keys may take: over it, the answer that was kept first goes
+    /// first. Default: 1 GiB. It is looked at now and then, so that a sixteenth more may be there for each process.
+    pub fn set_max_answer_bytes(&self, bytes: u64) {
+        self.inner.room.set_max_bytes(bytes);
+    }
+
+    async fn row(
+        &self,
+        what: &'static str,
+        sql: &'static str,
+        with: &[&(dyn ToSql + Sync)],
+    ) -> Result<Option<Row>, StoreError> {
+        let client = self.client(what).await?;
+        let found = async { client.query_opt(&client.prepare_cached(sql).await?, with).await };
+        found.await.map_err(|cause| self.failed(what, cause))
+    }
+
+    async fn execute(
+        &self,
+        what: &'static str,
+        sql: &'static str,
+        with: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64, StoreError> {
+        let client = self.client(what).await?;
+        let done = async { client.execute(&client.prepare_cached(sql).await?, with).await };
+        done.await.map_err(|cause| self.failed(what, cause))
+    }
+
+    async fn claims(
+        &self,
+        key: &Hash,
+        input: &Hash,
+        lease: Duration,
+        own: Option<Ticket>,
+    ) -> Result<Claim, StoreError> {
+        const WHAT: &str = "claiming a key";
+        let (key, input, lease, own) = (&key[..], &input[..], millis(lease), own.map(signed));
+        // A repeat only reads. Whoever finds nothing and then does not win was a moment late, and finds it now.
+        for _ in 0..3 {
+            if let Some(row) = self.row(WHAT, LOOK, &[&key, &input, &own]).await? {
+                let found = known(&row).map_err(|cause| self.failed(WHAT, cause))?;
+                match found {
+                    Known::Claim(claim) => return Ok(claim),
+                    Known::Done(ticket, bytes) => match Answer::from_bytes(bytes) {
+                        Ok(answer) => return Ok(Claim::Done(Arc::new(answer))),
+                        Err(damage) => {
+                            tracing::warn!(%damage, store = ?self, "an answer is not readable, and is treated as not there");
+                            self.execute("forgetting an answer", FORGET, &[&key, &ticket]).await?;
+                        }
+                    },
+                }
+            }
+            if let Some(won) = self.row(WHAT, WIN, &[&key, &input, &lease, &own]).await? {
+                let read = |cause| self.failed(WHAT, cause);
+                let (ticket, unsaid): (i64, bool) = (won.try_get(0).map_err(read)?, won.try_get(1).map_err(read)?);
+                let ticket = Ticket(ticket.unsigned_abs());
+                return Ok(if unsaid { Claim::Inherited(ticket) } else { Claim::Won(ticket) });
+            }
+        }
+        Ok(Claim::Busy { lease_left: Duration::ZERO })
+    }
+
+    async fn keeps(&self, key: &Hash, ticket: i64, answer: &Answer, ttl: Duration) -> Result<bool, StoreError> {
+        let (key, bytes, ttl) = (&key[..], answer.to_bytes(), millis(ttl));
+        let Some(taken) = self.inner.room.taken_by(&bytes) else {
+            self.execute("giving a key back", GIVE_BACK, &[&key, &ticket]).await?;
+            return Ok(false);
+        };
+        let kept = self.execute("keeping an answer", KEEP, &[&key, &ticket, &bytes, &taken, &ttl]).await?;
+        if self.inner.room.takes(taken) {
+            let postgres = self.clone();
+            // Not before the answer is given out.
+            tokio::spawn(async move { postgres.sweeps().await });
+        }
+        Ok(kept > 0)
+    }
+
+    /// Sweeps out what is over and what has no room, step by step.
+    pub(super) async fn sweeps(&self) -> Result<(), StoreError> {
+        const WHAT: &str = "sweeping";
+        let (stays, max_bytes) = (millis(STAYS), self.inner.room.max_bytes());
+        loop {
+            let over = self.execute(WHAT, OVER, &[&stays, &STEP]).await?;
+            let taken = self.row(WHAT, TAKEN, &[]).await?;
+            let taken: Option<i64> = taken.map(|row| row.try_get(0)).transpose().map_err(|e| self.failed(WHAT, e))?;
+            let first = match taken.is_some_and(|taken| taken > max_bytes) {
+                true => self.execute(WHAT, FIRST, &[&max_bytes, &STEP]).await?,
+                false => 0,
+            };
+            if over.max(first) < STEP as u64 {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// What is known of a key that is not free.
+enum Known<'a> {
+    Claim(Claim),
+    /// Done, by the bytes of this answer.
+    Done(i64, &'a [u8]),
+}
+
+fn known(row: &Row) -> Result<Known<'_>, Error> {
+    if !row.try_get::<_, bool>(0)? {
+        return Ok(Known::Claim(Claim::Conflict));
+    }
+    Ok(match row.try_get(3)? {
+        Some(answer) => Known::Done(row.try_get(2)?, answer),
+        None => {
+            let left = Duration::from_millis(row.try_get::<_, i64>(1)?.unsigned_abs());
+            Known::Claim(Claim::Busy { lease_left: left })
+        }
+    })
+}
+
+impl IdempotencyStore for Postgres {
+    fn claim<'a>(&'a self, key: &'a IdempotencyKey, input: &'a Fingerprint, lease: Duration) -> StoreFuture<'a, Claim> {
+        Box::pin(async move { Ok(self.claims(key.as_bytes(), input.as_bytes(), lease, None).await?) })
+    }
+
+    fn claim_as<'a>(
+        &'a self,
+        key: &'a IdempotencyKey,
+        input: &'a Fingerprint,
+        lease: Duration,
+        ticket: Ticket,
+    ) -> StoreFuture<'a, Claim> {
+        Box::pin(async move { Ok(self.claims(key.as_bytes(), input.as_bytes(), lease, Some(ticket)).await?) })
+    }
+
+    fn renew<'a>(&'a self, key: &'a IdempotencyKey, ticket: Ticket, lease: Duration) -> StoreFuture<'a, bool> {
+        Box::pin(async move {
+            let (key, ticket, lease) = (&key.as_bytes()[..], signed(ticket), millis(lease));
+            Ok(self.execute("renewing a lease", RENEW, &[&key, &ticket, &lease]).await? > 0)
+        })
+    }
+
+    fn complete<'a>(
+        &'a self,
+        key: &'a IdempotencyKey,
+        ticket: Ticket,
+        answer: Arc<Answer>,
+        ttl: Duration,
+    ) -> StoreFuture<'a, bool> {
+        Box::pin(async move { Ok(self.keeps(key.as_bytes(), signed(ticket), &answer, ttl).await?) })
+    }
+
+    fn release<'a>(&'a self, key: &'a IdempotencyKey, ticket: Ticket) -> StoreFuture<'a, ()> {
+        Box::pin(async move {
+            let (key, ticket) = (&key.as_bytes()[..], signed(ticket));
+            self.execute("giving a key back", GIVE_BACK, &[&key, &ticket]).await?;
+            Ok(())
+        })
+    }
+
+    fn sweep(&self) -> StoreFuture<'_, ()> {
+        Box::pin(async move { Ok(self.sweeps().await?) })
+    }
+
+    fn forget_owner<'a>(&'a self, owner: &'a AnswerOwner) -> StoreFuture<'a, u64> {
+        Box::pin(async move { Ok(self.forgets_owner(owner).await?) })
+    }
+
+    fn changed<'a>(
+        &'a self,
+        key: &'a IdempotencyKey,
+        at_most: Duration,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        let processing = move || async move {
+            const WHAT: &str = "waiting for a key";
+            let row = self.row(WHAT, WAIT, &[&&key.as_bytes()[..]]).await?;
+            row.map(|row| row.try_get(0)).transpose().map_err(|cause| self.failed(WHAT, cause))
+        };
+        Box::pin(until_changed(at_most, processing))
+    }
+}
+
+/// As the database has it, where all tickets are positive: another is nobody's.
+fn signed(Ticket(ticket): Ticket) -> i64 {
+    i64::try_from(ticket).unwrap_or(-1)
+}

@@ -1,0 +1,54 @@
+//! What time it is there.
+//!
+//! Commands that a Redis has received while it stood still are done when it goes on, though whoever sent them has given up
+//! since: a claim that nobody gives back, a notice that looks newer than it is. So each says until when it may be done, by the
+//! clock of Redis, as far as it is known here.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::{
+    internal::sync::{Mutex, lock},
+    store::{StoreError, StoreErrorKind},
+};
+
+/// The time by Redis's clock, in milliseconds since 1970, as it was told last.
+#[derive(Debug, Default)]
+pub(super) struct Clock(Mutex<Option<(u64, Instant)>>);
+
+impl Clock {
+    pub(super) fn set(&self, there: u64, now: Instant) {
+        *lock(&self.0) = Some((there, now));
+    }
+
+    /// The time there after this long from now; `None` while it is not known.
+    pub(super) fn after(&self, now: Instant, span: Duration) -> Option<u64> {
+        let (there, since) = (*lock(&self.0))?;
+        let passed = now.saturating_duration_since(since).saturating_add(span);
+        Some(there.saturating_add(u64::try_from(passed.as_millis()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// What came too late has done nothing.
+pub(super) fn late(what: &'static str) -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable, what).with_source("it came to Redis too late, and was not done")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_goes_on_from_what_was_told_last() {
+        let (clock, now) = (Clock::default(), Instant::now());
+        let second = Duration::from_secs(1);
+        assert_eq!(clock.after(now, second), None);
+        clock.set(5000, now);
+        assert_eq!(clock.after(now, second), Some(6000));
+        assert_eq!(clock.after(now + 2 * second, second), Some(8000));
+        clock.set(1000, now);
+        assert_eq!(clock.after(now, Duration::ZERO), Some(1000), "a clock that was put back");
+        assert_eq!(clock.after(now, Duration::MAX), Some(u64::MAX));
+    }
+}

@@ -1,0 +1,165 @@
+//! The answers of a cache in the file.
+
+use std::{sync::Arc, time::Duration};
+
+use rusqlite::{Connection, Error, OptionalExtension as _, types::ValueRef};
+use tokio::runtime::Handle;
+
+use super::{Sqlite, forget::Table, keys::now};
+use crate::{
+    layers::cache::{Answer, AnswerOwner, AnswerStore, CacheKey, Found},
+    store::guarded::Guard,
+    stores::room::{Room, STEP, millis},
+};
+
+/// What it takes to keep answers.
+pub(super) struct Kept {
+    room: Room,
+    guard: Guard,
+}
+
+/// How long a look may take: a call costs more than this, but no look is worth waiting for.
+const LIMIT: Duration = Duration::from_millis(500);
+/// With more than this many before it, an answer is not kept.
+const WAITING: usize = 64;
+
+const LOOK: &str = "SELECT answer FROM answers WHERE key = ?1 AND until > ?2";
+const KEEP: &str = "REPLACE INTO answers (key, feature, until, bytes, answer) VALUES (?1, ?2, ?3, ?4, ?5)";
+const FORGET: &str = "DELETE FROM answers WHERE ?1 IS NULL OR feature = ?1";
+const OVER: &str = "DELETE FROM answers WHERE number IN
+    (SELECT number FROM answers WHERE until <= ?1 ORDER BY until LIMIT ?2)";
+const TAKEN: &str = "SELECT coalesce(sum(bytes), 0) FROM answers";
+const FIRST: &str = "DELETE FROM answers WHERE number IN (
+    SELECT number FROM (SELECT number, sum(bytes) OVER (ORDER BY number DESC) AS newer FROM answers)
+    WHERE newer > ?1 ORDER BY number LIMIT ?2)";
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self { room: Room::default(), guard: Guard::new("cache") }
+    }
+}
+
+/// Answers that outlive the process, and are shared by the processes that have the file.
+///
+/// Up to 1 GiB, of which the answer that was kept first goes first. A look that takes longer than half a second finds nothing, and
+/// an answer that would have to wait behind many others is not kept: a slow disk holds nobody up. How many there are is
+/// not known.
+///
+/// ```
+/// use std::time::Duration;
+/// use steadfast::{CacheHandle, CacheLayer, stores::sqlite::Sqlite};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), steadfast::store::StoreError> {
+/// # let path = std::env::temp_dir().join(format!("steadfast-doc-{}.db", std::process::id()));
+/// let file = Sqlite::open(&path)?;
+/// let cache = CacheLayer::over(&CacheHandle::over(file)).ttl(Duration::from_secs(600));
+/// # drop(cache);
+/// # let _ = std::fs::remove_file(path);
+/// # Ok(()) }
+/// ```
+impl AnswerStore for Sqlite {
+    fn get(&self, key: &CacheKey) -> Found {
+        let (file, key) = (self.clone(), *key.as_bytes());
+        Found::Later(Box::pin(async move {
+            let looks = || file.call("looking for an answer", move |file| look(file, &key));
+            let bytes = file.inner.answers.guard.ask(LIMIT, looks, |_| true).await.ok()??;
+            match Answer::from_bytes(&bytes) {
+                Ok(answer) => Some(Arc::new(answer)),
+                Err(error) => {
+                    tracing::debug!(%error, "an answer in the file cannot be read");
+                    None
+                }
+            }
+        }))
+    }
+
+    fn put(&self, key: CacheKey, answer: Arc<Answer>) {
+        let jobs = &self.inner.jobs;
+        if jobs.max_capacity() - jobs.capacity() > WAITING {
+            return;
+        }
+        let store = self.clone();
+        self.later(move |file| keep(file, &store.inner.answers.room, &key, &answer));
+    }
+
+    fn retain(&self, _: &dyn Fn(&Answer) -> bool) {
+        // They cannot all be looked at from here: see `forget`.
+    }
+
+    fn forget(&self, feature: Option<&str>) {
+        let feature = feature.map(str::to_owned);
+        self.later(move |file| file.execute(FORGET, [feature]).map(drop));
+    }
+
+    fn forget_owner(&self, owner: &AnswerOwner) {
+        let (file, owner) = (self.clone(), owner.clone());
+        let Ok(runtime) = Handle::try_current() else { return };
+        runtime.spawn(async move {
+            if let Err(error) = file.forgets_owner(Table::Answers, owner).await {
+                tracing::warn!(%error, "answers were not forgotten");
+            }
+        });
+    }
+
+    fn len(&self) -> usize {
+        0
+    }
+
+    fn bytes(&self) -> u64 {
+        0
+    }
+
+    fn set_max_bytes(&self, bytes: u64) {
+        self.inner.answers.room.set_max_bytes(bytes);
+    }
+}
+
+impl Sqlite {
+    /// What is the matter with the answers of a cache.
+    #[cfg(feature = "config")]
+    pub(crate) fn trouble(&self) -> Option<crate::store::StoreTrouble> {
+        self.inner.answers.guard.trouble()
+    }
+
+    /// Does this after what was asked before, and nobody waits for it.
+    fn later(&self, work: impl FnOnce(&mut Connection) -> Result<(), Error> + Send + 'static) {
+        let name = self.inner.file.clone();
+        let job = move |file: &mut Connection| {
+            if let Err(error) = work(file) {
+                tracing::warn!(%error, file = &*name, "the answers of the cache could not be changed");
+            }
+        };
+        if self.inner.jobs.try_send(Box::new(job)).is_err() {
+            tracing::warn!(
+                file = &*self.inner.file,
+                "the answers of the cache were not changed: too much waits for the file"
+            );
+        }
+    }
+}
+
+fn look(file: &Connection, key: &[u8; 32]) -> Result<Option<Vec<u8>>, Error> {
+    let bytes = file.query_row(LOOK, (key, now()), |row| match row.get_ref(0)? {
+        ValueRef::Blob(answer) => Ok(answer.to_vec()),
+        // As one that is not readable.
+        _ => Ok(Vec::new()),
+    });
+    bytes.optional()
+}
+
+fn keep(file: &Connection, room: &Room, key: &CacheKey, answer: &Answer) -> Result<(), Error> {
+    let bytes = answer.to_bytes();
+    let Some(taken) = room.taken_by(&bytes) else { return Ok(()) };
+    let until = now().saturating_add(millis(answer.usable_for()));
+    file.execute(KEEP, (key.as_bytes(), answer.feature(), until, taken, bytes))?;
+    if room.takes(taken) {
+        file.execute(OVER, (now(), STEP))?;
+        let max_bytes = room.max_bytes();
+        while file.query_row(TAKEN, (), |row| row.get::<_, i64>(0))? > max_bytes {
+            if file.execute(FIRST, (max_bytes, STEP))? == 0 {
+                break;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,430 @@
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    Alert, Rule, Rules, Severity,
+    board::{Board, Said, Span},
+};
+use crate::{
+    ErrorKind,
+    events::{CircuitReason, CircuitState, Event, RequestEnded, RequestOutcome, request::is_callers_own},
+    prices::Usd,
+    subscribers::{away::Away, window::Window},
+};
+
+/// The rules at work: events and the time go in, alerts come out. No clock, no network, no task.
+///
+/// Its memory is bounded: counts are kept by time, not by request.
+///
+/// ```
+/// use steadfast::{ErrorKind, Event, subscribers::alerts::{AlertEngine, AlertState, Rules}};
+/// use tokio::time::Instant;
+///
+/// let (mut engine, now) = (AlertEngine::new(Rules::new()), Instant::now());
+/// let failed = Event::AllTiersFailed { feature: None, reason: ErrorKind::Server, at: now };
+/// let alerts = engine.on(&failed, now);
+/// assert_eq!(alerts[0].state, AlertState::Firing);
+/// assert!(engine.on(&failed, now).is_empty(), "said once");
+/// ```
+#[derive(Debug)]
+pub struct AlertEngine {
+    rules: Rules,
+    away: Away<()>,
+    failovers: Option<Window>,
+    requests: Option<Window>,
+    tiers: Vec<(Arc<str>, Window)>,
+    /// The answers, and those of another tier than the one asked first.
+    answers: Option<Window>,
+    /// Why each circuit last opened: a switch whose reason is an open circuit says no more than that.
+    opened: Vec<(Arc<str>, CircuitReason)>,
+    board: Board,
+    /// Events were lost: the return of a primary may be among them.
+    doubtful: bool,
+}
+
+impl AlertEngine {
+    /// An engine to which nothing has happened.
+    pub fn new(rules: Rules) -> Self {
+        let mut board = Board::default();
+        board.set_severities(rules.severities.clone());
+        Self {
+            away: Away::new(),
+            failovers: rules.failovers.map(|often| Window::new(often.within)),
+            requests: rules.failure_rate.map(|rate| Window::new(rate.within)),
+            tiers: Vec::new(),
+            answers: rules.fallback_share.map(|share| Window::new(share.warn.within)),
+            opened: Vec::new(),
+            board,
+            doubtful: false,
+            rules,
+        }
+    }
+
+    /// Goes by other rules from now on. What fires goes on to its end, also of a rule that is now off; what was counted
+    /// stays where the time over which a rule counts is the same.
+    pub fn set_rules(&mut self, rules: Rules) {
+        let before = std::mem::replace(&mut self.rules, rules);
+        let within = |rules: &Rules| rules.failovers.map(|often| often.within);
+        if within(&before) != within(&self.rules) {
+            self.failovers = within(&self.rules).map(Window::new);
+        }
+        let within = |rules: &Rules| rules.failure_rate.map(|rate| rate.within);
+        if within(&before) != within(&self.rules) {
+            self.requests = within(&self.rules).map(Window::new);
+        }
+        let within = |rules: &Rules| rules.tier_failure_rate.map(|rate| rate.within);
+        if within(&before) != within(&self.rules) {
+            self.tiers.clear();
+        }
+        let within = |rules: &Rules| rules.fallback_share.map(|share| share.warn.within);
+        if within(&before) != within(&self.rules) {
+            self.answers = within(&self.rules).map(Window::new);
+        }
+        self.board.set_severities(self.rules.severities.clone());
+    }
+
+    /// Something changed: what is to be said of it at once.
+    pub fn on(&mut self, event: &Event, now: Instant) -> Vec<Alert> {
+        let mut said = Vec::new();
+        match event {
+            Event::RequestEnded(request) => self.ended(request, now, &mut said),
+            Event::ModelSwitched { from, to, reason, .. } => self.switched(from, to, *reason, now, &mut said),
+            Event::ModelRecovered { from, to, after, .. } => {
+                self.away.back(to);
+                let summary = || format!("{to} serves again in place of {from}, after {}", Span(*after));
+                said.extend(self.board.resolve(Rule::Failover, to, now, summary));
+            }
+            Event::AllTiersFailed { feature, reason, .. } if self.rules.all_tiers_failed => {
+                let say = || Said {
+                    severity: Severity::Critical,
+                    summary: format!("every tier failed a request ({reason})"),
+                    fields: vec![
+                        ("feature", feature.as_deref().unwrap_or("none").to_owned()),
+                        ("reason", reason.to_string()),
+                    ],
+                };
+                said.extend(self.board.fire(Rule::AllTiersFailed, &"".into(), 0, now, say));
+            }
+            Event::CircuitChanged { circuit, to: CircuitState::Open, reason, .. } => {
+                self.opened(circuit, *reason);
+                if *reason == CircuitReason::Auth {
+                    self.key_refused(circuit, now, &mut said);
+                }
+            }
+            Event::CircuitChanged { circuit, to: CircuitState::Closed, reason: CircuitReason::Recovered, .. } => {
+                self.key_works(circuit, now, &mut said);
+            }
+            Event::BudgetReached { cap, key, percent, spent, reserved, limit, .. } => {
+                self.budget(&whose(cap, key), *percent, [*spent, *reserved, *limit], now, &mut said);
+            }
+            Event::BudgetReset { cap, key, .. } => {
+                let cap = whose(cap, key);
+                let summary = || format!("a new period of the cap {cap} has begun");
+                said.extend(self.board.resolve(Rule::Budget, &cap, now, summary));
+            }
+            Event::HandoffWaiting { waiting: 0, .. } => {
+                let summary = || "no request waits for a person any more".to_owned();
+                said.extend(self.board.resolve(Rule::HandoffWaiting, "", now, summary));
+            }
+            Event::HandoffWaiting { waiting, oldest, .. } if self.rules.handoff_waiting => {
+                let say = || Said {
+                    severity: Severity::Warning,
+                    summary: match waiting {
+                        1 => "a request waits for a person".to_owned(),
+                        many => format!("{many} requests wait for a person"),
+                    },
+                    fields: vec![("oldest", Span(oldest.unwrap_or_default()).to_string())],
+                };
+                said.extend(self.board.fire(Rule::HandoffWaiting, &"".into(), 0, now, say));
+            }
+            _ => {}
+        }
+        said
+    }
+
+    /// Time has passed: what is over, and what is to be said again. Every ten seconds or so, while
+    /// [`is_firing`](Self::is_firing).
+    pub fn tick(&mut self, now: Instant) -> Vec<Alert> {
+        let (mut said, mut over, mut board) = (Vec::new(), Vec::new(), std::mem::take(&mut self.board));
+        for firing in board.iter_mut() {
+            let (rule, key) = (firing.alert.rule, firing.alert.key.clone());
+            if self.is_exceeded(rule, &key, now) {
+                firing.last = now;
+            }
+            let quiet = match rule {
+                Rule::AllTiersFailed => QUIET,
+                Rule::Failovers | Rule::FailureRate | Rule::TierFailureRate | Rule::FallbackShare => SETTLED,
+                // These are over when an event says so.
+                Rule::Failover | Rule::KeyRefused | Rule::Budget | Rule::HandoffWaiting => Duration::MAX,
+            };
+            if now.saturating_duration_since(firing.last) >= quiet {
+                over.push((rule, key));
+            } else if let Some(every) = self.rules.repeat {
+                said.extend(firing.again(every, now));
+            }
+        }
+        self.board = board;
+        for (rule, key) in over {
+            let summary = match rule {
+                Rule::AllTiersFailed => "requests are answered again",
+                Rule::Failovers => "the model is no longer switched back and forth",
+                Rule::FallbackShare => "the share of answers by fallbacks is below its limit again",
+                _ => "the failure rate is below its limit again",
+            };
+            said.extend(self.board.resolve(rule, &key, now, || summary.to_owned()));
+        }
+        said
+    }
+
+    /// Whether any alert is not over, so that [`tick`](Self::tick) is needed.
+    pub fn is_firing(&self) -> bool {
+        !self.board.is_empty()
+    }
+
+    /// Events were missed. What they would have resolved is resolved by what is seen later, as far as it can be.
+    pub fn lost(&mut self) {
+        self.doubtful = true;
+    }
+
+    fn opened(&mut self, circuit: &Arc<str>, reason: CircuitReason) {
+        // A probe that failed is not why it opened in the first place.
+        if reason == CircuitReason::ProbeFailed {
+            return;
+        }
+        if let Some((_, last)) = self.opened.iter_mut().find(|(name, _)| name == circuit) {
+            *last = reason;
+        } else if self.opened.len() < MOST {
+            self.opened.push((circuit.clone(), reason));
+        }
+    }
+
+    /// Why a tier does not serve, in words.
+    fn why(&self, tier: &str, reason: ErrorKind) -> String {
+        let opened = self.opened.iter().find(|(circuit, _)| &**circuit == tier);
+        match opened.filter(|_| reason == ErrorKind::CircuitOpen) {
+            Some((_, why)) => format!("{reason}: {why}"),
+            None => reason.to_string(),
+        }
+    }
+
+    fn switched(&mut self, from: &Arc<str>, to: &Arc<str>, reason: ErrorKind, now: Instant, said: &mut Vec<Alert>) {
+        if let Some(chain) = self.away.served_by(from) {
+            chain.serving = to.clone();
+        } else if self.away.leave(from, to, now, ()).is_some() && self.rules.failover {
+            let why = self.why(from, reason);
+            let say = || Said {
+                severity: Severity::Warning,
+                summary: format!("{to} serves in place of {from} ({why})"),
+                fields: vec![("from", from.to_string()), ("to", to.to_string()), ("reason", why.clone())],
+            };
+            said.extend(self.board.fire(Rule::Failover, from, 0, now, say));
+        }
+        if let (Some(window), Some(often)) = (&mut self.failovers, self.rules.failovers) {
+            window.add(now, [1, 0]);
+            let [count, _] = window.sums(now);
+            if count > often.more_than {
+                let say = || Said {
+                    severity: Severity::Warning,
+                    summary: format!("the model was switched {count} times within {}", Span(often.within)),
+                    fields: vec![("to", to.to_string()), ("reason", reason.to_string())],
+                };
+                said.extend(self.board.fire(Rule::Failovers, &"".into(), 0, now, say));
+            }
+        }
+    }
+
+    fn ended(&mut self, request: &RequestEnded, now: Instant, said: &mut Vec<Alert>) {
+        let failure = match request.outcome {
+            RequestOutcome::Failed(kind) | RequestOutcome::Broken(kind) => Some(kind),
+            RequestOutcome::Answered | RequestOutcome::Abandoned => None,
+        };
+        let steps = request.failures.as_deref().unwrap_or_default();
+        if let Some(window) = &mut self.requests
+            && request.outcome != RequestOutcome::Abandoned
+            && !failure.is_some_and(is_callers_own)
+        {
+            window.add(now, [1, u64::from(failure.is_some())]);
+            if self.is_exceeded(Rule::FailureRate, "", now) {
+                self.rate_exceeded(Rule::FailureRate, &"".into(), now, said);
+            }
+        }
+        if let Some(rate) = self.rules.tier_failure_rate {
+            for step in steps.iter().filter(|step| !step.is_local()) {
+                if let (Some(tier), Some(kind)) = (&step.tier, step.failure)
+                    && !is_callers_own(kind)
+                {
+                    self.called(tier, rate.within, true, now, said);
+                }
+            }
+            if let (Some(tier), true) = (&request.tier, request.outcome != RequestOutcome::Abandoned) {
+                self.called(tier, rate.within, failure.is_some(), now, said);
+            }
+        }
+        if self.answers.is_some() && request.cached.is_none() {
+            self.fallback_share(request, now, said);
+        }
+        for step in steps.iter().filter(|step| step.failure == Some(ErrorKind::Auth)) {
+            let name = step.tier.as_ref().or(step.provider.as_ref()).cloned();
+            self.key_refused(&name.unwrap_or_default(), now, said);
+        }
+        if !self.board.is_empty() && request.outcome == RequestOutcome::Answered {
+            self.answered(request, now, said);
+        }
+    }
+
+    /// An answer: whether too many come from other tiers than those that were asked first.
+    fn fallback_share(&mut self, request: &RequestEnded, now: Instant, said: &mut Vec<Alert>) {
+        let (Some(tier), Some(share)) = (&request.tier, self.rules.fallback_share) else { return };
+        let first = request.failures.as_deref().and_then(|steps| steps.first());
+        let by_fallback = first.is_some_and(|first| first.tier.is_some() && first.tier != request.tier)
+            || self.away.served_by(tier).is_some();
+        if let Some(window) = &mut self.answers {
+            window.add(now, [1, u64::from(by_fallback)]);
+        }
+        let [all, fallbacks] = self.counts(Rule::FallbackShare, "", now);
+        if !share.warn.is_exceeded(all, fallbacks) {
+            return;
+        }
+        let pages = share.page_share.is_some_and(|page| fallbacks as f64 > page * all as f64);
+        let say = || {
+            let percent = format!("{:.1} %", fallbacks as f64 * 100.0 / all.max(1) as f64);
+            Said {
+                severity: if pages { Severity::Critical } else { Severity::Warning },
+                summary: format!("{percent} of {all} answers came from fallbacks"),
+                fields: vec![("fallbacks", fallbacks.to_string()), ("of", all.to_string()), ("share", percent)],
+            }
+        };
+        said.extend(self.board.fire(Rule::FallbackShare, &"".into(), u8::from(pages), now, say));
+    }
+
+    /// What an answer proves to be over.
+    fn answered(&mut self, request: &RequestEnded, now: Instant, said: &mut Vec<Alert>) {
+        let Some(begun) = request.at.checked_sub(request.took) else { return };
+        // Without a Fallback nobody names tiers: the provider is what was called refused.
+        for name in [&request.tier, &request.provider].into_iter().flatten() {
+            if self.board.find(Rule::KeyRefused, name).is_some_and(|refused| refused.last <= begun) {
+                self.key_works(name, now, said);
+            }
+        }
+        if self.doubtful
+            && let Some(tier) = &request.tier
+            && self.board.find(Rule::Failover, tier).is_some_and(|away| away.alert.since <= begun)
+        {
+            self.away.back(tier);
+            said.extend(self.board.resolve(Rule::Failover, tier, now, || format!("{tier} serves again")));
+        }
+    }
+
+    /// A call was sent to a tier, and answered or not.
+    fn called(&mut self, tier: &Arc<str>, within: Duration, failed: bool, now: Instant, said: &mut Vec<Alert>) {
+        let place = match self.tiers.iter().position(|(name, _)| name == tier) {
+            Some(place) => place,
+            None if self.tiers.len() < MOST => {
+                self.tiers.push((tier.clone(), Window::new(within)));
+                self.tiers.len() - 1
+            }
+            None => return,
+        };
+        self.tiers[place].1.add(now, [1, u64::from(failed)]);
+        if self.is_exceeded(Rule::TierFailureRate, tier, now) {
+            self.rate_exceeded(Rule::TierFailureRate, tier, now, said);
+        }
+    }
+
+    /// Whether what a rule counts is over its limit now.
+    fn is_exceeded(&mut self, rule: Rule, key: &str, now: Instant) -> bool {
+        let [all, failed] = self.counts(rule, key, now);
+        match rule {
+            Rule::Failovers => self.rules.failovers.is_some_and(|often| all > often.more_than),
+            Rule::FailureRate => self.rules.failure_rate.is_some_and(|rate| rate.is_exceeded(all, failed)),
+            Rule::TierFailureRate => self.rules.tier_failure_rate.is_some_and(|rate| rate.is_exceeded(all, failed)),
+            Rule::FallbackShare => self.rules.fallback_share.is_some_and(|share| share.warn.is_exceeded(all, failed)),
+            _ => false,
+        }
+    }
+
+    fn counts(&mut self, rule: Rule, key: &str, now: Instant) -> [u64; 2] {
+        let window = match rule {
+            Rule::Failovers => self.failovers.as_mut(),
+            Rule::FailureRate => self.requests.as_mut(),
+            Rule::FallbackShare => self.answers.as_mut(),
+            _ => self.tiers.iter_mut().find(|(tier, _)| &**tier == key).map(|(_, window)| window),
+        };
+        window.map_or([0; 2], |window| window.sums(now))
+    }
+
+    fn rate_exceeded(&mut self, rule: Rule, key: &Arc<str>, now: Instant, said: &mut Vec<Alert>) {
+        let [all, failed] = self.counts(rule, key, now);
+        let percent = format!("{:.1} %", failed as f64 * 100.0 / all.max(1) as f64);
+        let say = || {
+            let (severity, what) = match rule {
+                Rule::TierFailureRate => (Severity::Warning, format!("calls to {key}")),
+                _ => (Severity::Critical, "requests".to_owned()),
+            };
+            let fields = vec![("failed", failed.to_string()), ("of", all.to_string()), ("share", percent.clone())];
+            Said { severity, summary: format!("{percent} of {all} {what} failed"), fields }
+        };
+        said.extend(self.board.fire(rule, key, 0, now, say));
+    }
+
+    fn key_refused(&mut self, tier: &Arc<str>, now: Instant, said: &mut Vec<Alert>) {
+        if !self.rules.key_refused {
+            return;
+        }
+        let say = || Said {
+            severity: Severity::Critical,
+            summary: match &**tier {
+                "" => "a provider refuses its key".to_owned(),
+                tier => format!("the key of {tier} is refused"),
+            },
+            fields: vec![("tier", tier.to_string())],
+        };
+        said.extend(self.board.fire(Rule::KeyRefused, tier, 0, now, say));
+    }
+
+    fn key_works(&mut self, tier: &Arc<str>, now: Instant, said: &mut Vec<Alert>) {
+        said.extend(self.board.resolve(Rule::KeyRefused, tier, now, || format!("the key of {tier} works again")));
+    }
+
+    fn budget(
+        &mut self,
+        cap: &Arc<str>,
+        percent: u8,
+        [spent, reserved, limit]: [Usd; 3],
+        now: Instant,
+        said: &mut Vec<Alert>,
+    ) {
+        if self.rules.budget_from.is_none_or(|from| percent < from) {
+            return;
+        }
+        let say = || Said {
+            severity: if percent >= 100 { Severity::Critical } else { Severity::Warning },
+            summary: match reserved {
+                Usd::ZERO => format!("{percent} % of the cap {cap} is used: {spent} of {limit}"),
+                _ => format!("{percent} % of the cap {cap} is used: {spent} spent and {reserved} reserved of {limit}"),
+            },
+            fields: vec![
+                ("cap", cap.to_string()),
+                ("percent", percent.to_string()),
+                ("spent", spent.to_string()),
+                ("reserved", reserved.to_string()),
+                ("limit", limit.to_string()),
+            ],
+        };
+        // The next share of a cap is news, though the cap's alert fires already.
+        said.extend(self.board.fire(Rule::Budget, cap, percent, now, say));
+    }
+}
+
+/// A cap, and of one for each key whose.
+fn whose(cap: &Arc<str>, key: &Option<Arc<str>>) -> Arc<str> {
+    key.as_ref().map_or_else(|| cap.clone(), |key| format!("{cap} ({key})").into())
+}
+
+/// A rate that swings around its limit is one alert.
+const SETTLED: Duration = Duration::from_secs(60);
+/// So long after the last request that every tier failed, requests are answered again.
+const QUIET: Duration = Duration::from_secs(300);
+/// More tiers than anybody configures.
+const MOST: usize = 128;

@@ -1,0 +1,51 @@
+//! Alerts: when something is wrong enough for a person to hear of it, and when it is over.
+//!
+//! [`Alerts`] follows the [`Events`](crate::Events) in a task of its own, so that nothing here is in a request's way, holds
+//! them against [`Rules`], and hands each [`Alert`] to those who were named: a function, or (feature `alerts`) a
+//! `Webhook`. Each alert is said once when it begins and once when it is over.
+//!
+//! The rules without the task are an [`AlertEngine`].
+//!
+//! # Example
+//!
+//! ```
+//! use steadfast::{ErrorKind, Event, Events, subscribers::alerts::{Alert, Alerts, Rules}};
+//! use tokio::{sync::mpsc, time::Instant};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! let events = Events::new(); // give clones of it to the layers
+//! let (send, mut heard) = mpsc::unbounded_channel();
+//! let _following = Alerts::new(Rules::new())
+//!     .to(move |alert: &Alert| drop(send.send(alert.summary.clone())))
+//!     .follow(&events);
+//!
+//! events.send(Event::AllTiersFailed { feature: None, reason: ErrorKind::Timeout, at: Instant::now() });
+//! assert_eq!(heard.recv().await.unwrap(), "every tier failed a request (timeout)");
+//! # }
+//! ```
+
+mod alert;
+mod board;
+mod engine;
+mod follow;
+mod rules;
+mod template;
+#[cfg(test)]
+mod tests;
+#[cfg(feature = "alerts")]
+pub mod webhook;
+
+#[cfg(feature = "alerts")]
+pub use self::webhook::{Webhook, WebhookHandle};
+pub use self::{
+    alert::{Alert, AlertState, Rule, Severity},
+    engine::AlertEngine,
+    follow::{AlertSink, Alerts},
+    rules::Rules,
+    template::Template,
+};
+#[cfg(feature = "config")]
+pub(crate) use self::{
+    rules::{FAILOVERS, FALLBACK_SHARE, RATE, Rate},
+    template::{Flaw, PLACEHOLDERS},
+};

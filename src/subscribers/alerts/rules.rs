@@ -1,0 +1,252 @@
+use std::time::Duration;
+
+use super::{Rule, Severity};
+use crate::InvalidConfig;
+
+/// When an alert fires. Each rule has its default, can be changed, and can be switched off.
+///
+/// | rule | fires | is over |
+/// |---|---|---|
+/// | `failover` | another tier serves in place of a primary | when the primary serves again |
+/// | `failovers` | the model was switched more than 3 times in 10 min | a minute after it is no longer so |
+/// | `failure_rate` | more than 5 % of more than 100 requests of 1 h failed or broke | a minute after it is no longer so |
+/// | `tier_failure_rate` | the same of a tier's calls; off by default | likewise |
+/// | `fallback_share` | more than 5 % of more than 20 answers of 10 min came from another tier than the one asked first: a warning, and critical above 20 %; off by default | a minute after it is no longer so |
+/// | `all_tiers_failed` | every tier has failed a request: at once | after 5 min without another |
+/// | `key_refused` | a provider has refused a key: at once | when that tier answers again |
+/// | `budget` | a share of a cap is used up, as the `Budget` tells it (80 %, 100 %) | when the period ends |
+/// | `handoff_waiting` | a request waits for a person, and nobody is at it | when none does |
+///
+/// One switch of the model is one `failover` alert and its resolution, however long it lasts; a model that comes and goes
+/// is `failovers` besides. In a failure rate, requests count neither as failed nor at all that are the caller's own
+/// mistake, that a spending cap has refused, or that the caller has left. Each rule has its severity, and can be given
+/// [another](Self::severity).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rules {
+    pub(super) failover: bool,
+    pub(super) failovers: Option<Often>,
+    pub(super) failure_rate: Option<Rate>,
+    pub(super) tier_failure_rate: Option<Rate>,
+    pub(super) fallback_share: Option<FallbackShare>,
+    pub(super) all_tiers_failed: bool,
+    pub(super) key_refused: bool,
+    pub(super) budget_from: Option<u8>,
+    pub(super) handoff_waiting: bool,
+    pub(super) repeat: Option<Duration>,
+    /// Where it is not the rule's own.
+    pub(super) severities: Vec<(Rule, Severity)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct FallbackShare {
+    /// From here on it is a warning.
+    pub(crate) warn: Rate,
+    /// Above this share it is critical; `None`: never.
+    pub(crate) page_share: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Often {
+    pub(crate) more_than: u64,
+    pub(crate) within: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Rate {
+    pub(crate) share: f64,
+    pub(crate) min_requests: u64,
+    pub(crate) within: Duration,
+}
+
+impl Rate {
+    /// Whether so many failures of so many are too many.
+    pub(super) fn is_exceeded(&self, all: u64, failed: u64) -> bool {
+        all > self.min_requests && failed as f64 > self.share * all as f64
+    }
+}
+
+impl Rules {
+    /// The defaults of the table above.
+    pub fn new() -> Self {
+        Self {
+            failover: true,
+            failovers: Some(FAILOVERS),
+            failure_rate: Some(RATE),
+            tier_failure_rate: None,
+            fallback_share: None,
+            all_tiers_failed: true,
+            key_refused: true,
+            budget_from: Some(0),
+            handoff_waiting: true,
+            repeat: None,
+            severities: Vec::new(),
+        }
+    }
+
+    /// No rule at all: to begin from.
+    pub fn none() -> Self {
+        Self {
+            failover: false,
+            failovers: None,
+            failure_rate: None,
+            tier_failure_rate: None,
+            fallback_share: None,
+            all_tiers_failed: false,
+            key_refused: false,
+            budget_from: None,
+            handoff_waiting: false,
+            repeat: None,
+            severities: Vec::new(),
+        }
+    }
+
+    /// Whether an alert fires for as long as another tier serves in place of a primary. Default: yes.
+    #[must_use]
+    pub fn failover(mut self, on: bool) -> Self {
+        self.failover = on;
+        self
+    }
+
+    /// Fires when the model was switched more than so many times in a time. Default: 3 in 10 min.
+    ///
+    /// # Errors
+    ///
+    /// When the time is zero.
+    pub fn failovers(mut self, more_than: u64, within: Duration) -> Result<Self, InvalidConfig> {
+        self.failovers = Some(Often { more_than, within: not_zero("failovers", within)? });
+        Ok(self)
+    }
+
+    /// Switches [`failovers`](Self::failovers) off.
+    #[must_use]
+    pub fn without_failovers(mut self) -> Self {
+        self.failovers = None;
+        self
+    }
+
+    /// Fires when more than this share (above 0, below 1) of more than `min_requests` requests in a time failed, or broke
+    /// after their first token. Default: 0.05 of 100 in 1 h.
+    ///
+    /// # Errors
+    ///
+    /// When the share is none, or the time is zero.
+    pub fn failure_rate(mut self, share: f64, min_requests: u64, within: Duration) -> Result<Self, InvalidConfig> {
+        self.failure_rate = Some(rate("failure_rate", share, min_requests, within)?);
+        Ok(self)
+    }
+
+    /// Switches [`failure_rate`](Self::failure_rate) off.
+    #[must_use]
+    pub fn without_failure_rate(mut self) -> Self {
+        self.failure_rate = None;
+        self
+    }
+
+    /// The same for the calls sent to each tier, retries included, whether or not another tier answered the request in
+    /// the end: it shows a tier that is ill while callers notice nothing. Default: off.
+    ///
+    /// # Errors
+    ///
+    /// As for [`failure_rate`](Self::failure_rate).
+    pub fn tier_failure_rate(mut self, share: f64, min_calls: u64, within: Duration) -> Result<Self, InvalidConfig> {
+        self.tier_failure_rate = Some(rate("tier_failure_rate", share, min_calls, within)?);
+        Ok(self)
+    }
+
+    /// Fires when more than this share (above 0, below 1) of more than `min_answers` answers in a time came from another tier than
+    /// the one that was asked first: the product runs on its fallbacks. It is a warning, and critical above `page_share`, where there
+    /// is one. Default: off; from a file 0.05 and 0.2 of 20 in 10 min.
+    ///
+    /// # Errors
+    ///
+    /// When a share is none, the second is not above the first, or the time is zero.
+    pub fn fallback_share(
+        mut self,
+        share: f64,
+        page_share: Option<f64>,
+        min_answers: u64,
+        within: Duration,
+    ) -> Result<Self, InvalidConfig> {
+        let warn = rate("fallback_share", share, min_answers, within)?;
+        if page_share.is_some_and(|page| !(page > share && page < 1.0)) {
+            let problem = "the share that is critical must be above the other, and below 1";
+            return Err(InvalidConfig::new("fallback_share", problem));
+        }
+        self.fallback_share = Some(FallbackShare { warn, page_share });
+        Ok(self)
+    }
+
+    /// Gives a rule's alerts this severity in place of its own. What [`fallback_share`](Self::fallback_share) says of its second
+    /// share stays critical.
+    #[must_use]
+    pub fn severity(mut self, rule: Rule, severity: Severity) -> Self {
+        self.severities.retain(|(other, _)| *other != rule);
+        self.severities.push((rule, severity));
+        self
+    }
+
+    /// Whether an alert fires when every tier has failed a request. Default: yes.
+    #[must_use]
+    pub fn all_tiers_failed(mut self, on: bool) -> Self {
+        self.all_tiers_failed = on;
+        self
+    }
+
+    /// Whether an alert fires when a provider refuses a key. Default: yes.
+    #[must_use]
+    pub fn key_refused(mut self, on: bool) -> Self {
+        self.key_refused = on;
+        self
+    }
+
+    /// Fires for shares of a cap from so many percent on; `None` switches the rule off. Which shares are told at all is the
+    /// budget's setting. Default: 0, every share that is told.
+    #[must_use]
+    pub fn budget(mut self, from_percent: Option<u8>) -> Self {
+        self.budget_from = from_percent;
+        self
+    }
+
+    /// Whether an alert fires while requests wait for a person and nobody is at them. Default: yes.
+    #[must_use]
+    pub fn handoff_waiting(mut self, on: bool) -> Self {
+        self.handoff_waiting = on;
+        self
+    }
+
+    /// Says again what is still so after so long. Default: never.
+    ///
+    /// # Errors
+    ///
+    /// When the time is zero.
+    pub fn repeat(mut self, every: Duration) -> Result<Self, InvalidConfig> {
+        self.repeat = Some(not_zero("repeat", every)?);
+        Ok(self)
+    }
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn rate(field: &'static str, share: f64, min_requests: u64, within: Duration) -> Result<Rate, InvalidConfig> {
+    if !(share > 0.0 && share < 1.0) {
+        return Err(InvalidConfig::new(field, "the share must be above 0 and below 1"));
+    }
+    Ok(Rate { share, min_requests, within: not_zero(field, within)? })
+}
+
+fn not_zero(field: &'static str, time: Duration) -> Result<Duration, InvalidConfig> {
+    if time.is_zero() { Err(InvalidConfig::new(field, "the time must be longer than zero")) } else { Ok(time) }
+}
+
+pub(crate) const FAILOVERS: Often = Often { more_than: 3, within: Duration::from_secs(600) };
+pub(crate) const RATE: Rate = Rate { share: 0.05, min_requests: 100, within: Duration::from_secs(3600) };
+/// Off by default: of a file that says no numbers.
+#[cfg(feature = "config")]
+pub(crate) const FALLBACK_SHARE: FallbackShare = FallbackShare {
+    warn: Rate { share: 0.05, min_requests: 20, within: Duration::from_secs(600) },
+    page_share: Some(0.2),
+};

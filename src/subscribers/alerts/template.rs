@@ -1,0 +1,137 @@
+//! Bodies for receivers that want a shape of their own.
+
+use std::fmt;
+
+use serde_json::Value;
+
+use crate::InvalidConfig;
+
+/// The body of a message as its receiver wants it: JSON, in whose texts `{{name}}` stands for what the alert says.
+///
+/// | placeholder | what stands there |
+/// |---|---|
+/// | `title` | `Warning`, `Critical` or `Resolved`, a colon and the summary: one line of at most 250 characters |
+/// | `summary` | what happened, in one sentence |
+/// | `rule`, `key` | which rule says so, and of what: a tier, a cap; empty where the rule has one subject only |
+/// | `id` | the rule and the key: the same from an alert's beginning to its end |
+/// | `severity` | `warning` or `critical` |
+/// | `urgency` | `warn` or `page` |
+/// | `state` | `firing` or `resolved` |
+/// | `action` | `trigger` or `resolve` |
+/// | `fields` | the details: `name: value, ..`; a text that is only this is an object |
+/// | `since`, `at` | when it began, and when this was said: RFC 3339 in UTC |
+/// | `repeated` | whether it was said before: `true` or `false`; a text that is only this is no text |
+///
+/// What an alert says is text wherever it stands, so that the body is always JSON of the template's shape.
+///
+/// ```
+/// use steadfast::subscribers::alerts::Template;
+/// use serde_json::json;
+///
+/// assert!(Template::new(json!({ "text": "{{title}}", "since": "{{since}}" })).is_ok());
+/// assert!(Template::new(json!({ "text": "{{titel}}" })).is_err());
+/// ```
+#[derive(Clone, PartialEq)]
+pub struct Template(Value);
+
+/// Every placeholder.
+pub(crate) const PLACEHOLDERS: [&str; 13] = [
+    "title", "summary", "rule", "key", "id", "severity", "urgency", "state", "action", "fields", "since", "at",
+    "repeated",
+];
+
+impl Template {
+    /// A template of this body.
+    ///
+    /// # Errors
+    ///
+    /// When a text has a placeholder that is none, or one that does not end.
+    pub fn new(body: Value) -> Result<Self, InvalidConfig> {
+        match first_flaw(&body) {
+            Some(problem) => Err(InvalidConfig::new("template", problem)),
+            None => Ok(Self(body)),
+        }
+    }
+
+    #[cfg(feature = "alerts")]
+    pub(super) fn body(&self) -> &Value {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Template {
+    /// Shows nothing of it: a receiver's key may be in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Template").finish_non_exhaustive()
+    }
+}
+
+/// What is wrong with a text of a template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flaw<'a> {
+    /// A placeholder begins and does not end.
+    Endless,
+    /// No placeholder has this name.
+    Unknown(&'a str),
+}
+
+impl Flaw<'_> {
+    /// The first of a text, if it has one.
+    pub(crate) fn of(text: &str) -> Option<Flaw<'_>> {
+        let mut rest = text;
+        while let Some((_, behind)) = rest.split_once(OPEN) {
+            let Some((name, after)) = behind.split_once(CLOSE) else { return Some(Flaw::Endless) };
+            let name = name.trim();
+            if !PLACEHOLDERS.contains(&name) {
+                return Some(Flaw::Unknown(name));
+            }
+            rest = after;
+        }
+        None
+    }
+}
+
+impl fmt::Display for Flaw<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Endless => write!(f, "a placeholder begins with {OPEN} and does not end with {CLOSE}"),
+            Self::Unknown(name) => write!(f, "no placeholder is named `{name}`"),
+        }
+    }
+}
+
+pub(super) const OPEN: &str = "{{";
+pub(super) const CLOSE: &str = "}}";
+
+fn first_flaw(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Flaw::of(text).map(|flaw| flaw.to_string()),
+        Value::Array(values) => values.iter().find_map(first_flaw),
+        Value::Object(fields) => fields.values().find_map(first_flaw),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_name_is_one_and_every_other_is_refused() {
+        for name in PLACEHOLDERS {
+            assert_eq!(Flaw::of(&format!("a {{{{{name}}}}} b")), None);
+        }
+        for (text, flaw) in [
+            ("{{titel}}", Flaw::Unknown("titel")),
+            ("{{state}} {{ Stat }}", Flaw::Unknown("Stat")),
+            ("{{}}", Flaw::Unknown("")),
+            ("{{title", Flaw::Endless),
+        ] {
+            assert_eq!(Flaw::of(text), Some(flaw), "{text}");
+        }
+        assert!(Template::new(json!({ "a": [{ "b": "{{c}}" }] })).unwrap_err().to_string().contains("`c`"));
+        assert!(!format!("{:?}", Template::new(json!({ "routing_key": "SECRET" })).unwrap()).contains("SECRET"));
+    }
+}

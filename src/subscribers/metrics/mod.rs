@@ -1,0 +1,304 @@
+//! Metrics of what the layers do, through the [`metrics`] facade. Feature `metrics`.
+//!
+//! [`Metrics`] is a [`Subscriber`]: it follows the [`Events`](crate::Events), beside the requests and never in their way, and
+//! records to whatever recorder the application has installed. [`METRICS`] is the table of all names.
+//!
+//! - **Names.** The GenAI semantic conventions' where they have one (`gen_ai.client.operation.duration`,
+//!   `gen_ai.client.operation.time_to_first_chunk`, `gen_ai.client.token.usage`), `steadfast_..` for what they lack. A
+//!   Prometheus exporter writes dots as `_`; with its recommended naming the conventions' durations are
+//!   `gen_ai_client_operation_duration_seconds`, as an OpenTelemetry collector writes them.
+//! - **Labels.** A tier, a provider, an error kind are few. What callers can invent is bounded: the first 64
+//!   [features](Metrics::feature_limit) and models have series of their own, all others share the value `other`; what is
+//!   absent is `none`.
+//! - **Money** is counted in billionths of a dollar, for counters are whole numbers: divide by `1e9`.
+//! - **Sampling.** What changes by itself (the time on a fallback, queues, budgets, the cache) is read by [`MetricsHandle::sample`]: before
+//!   each scrape, or every few seconds.
+//! - **Upkeep.** What the recorder gathers between two scrapes is its own affair: where nobody scrapes, call
+//!   `PrometheusHandle::run_upkeep` every few seconds.
+//!
+//! `ops/` in the repository has a Grafana dashboard and Prometheus alert rules for these names.
+//!
+//! # Example
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+//! use steadfast::{Event, Events, subscribers::metrics::{METRICS, Metrics}};
+//!
+//! // the exporter: Prometheus' naming, and the buckets of each histogram
+//! let mut builder = PrometheusBuilder::new().with_recommended_naming(true);
+//! for metric in METRICS.iter().filter(|metric| !metric.buckets.is_empty()) {
+//!     builder = builder.set_buckets_for_metric(Matcher::Full(metric.name.into()), metric.buckets)?;
+//! }
+//! let recorder = builder.build_recorder();
+//! let page = recorder.handle();
+//!
+//! let events = Events::new(); // give clones of it to the layers
+//! let metrics = Metrics::with_recorder(recorder).tier("sonnet").tier("gpt-4o");
+//! let handle = metrics.handle();
+//! let _following = events.follow(metrics);
+//! # events.send(Event::Reloaded { kept: 2, changed: 0, at: tokio::time::Instant::now() });
+//! # tokio::task::yield_now().await;
+//!
+//! // for each scrape:
+//! handle.sample();
+//! let text = page.render();
+//! assert!(text.contains(r#"steadfast_circuit_state{tier="sonnet",state="closed"} 1"#));
+//! # assert!(text.contains("steadfast_config_reloads_total"));
+//! # Ok(()) }
+//! ```
+
+mod leaves;
+mod mirrored;
+mod operated;
+mod requests;
+mod sample;
+mod series;
+mod stack;
+mod states;
+mod table;
+#[cfg(test)]
+mod tests;
+mod well;
+
+use std::{fmt, sync::Arc};
+
+use metrics::{Counter, Recorder};
+
+use self::{
+    mirrored::Mirrored,
+    operated::Operated,
+    requests::Requests,
+    series::Registry,
+    states::{Budgets, Circuits, Switches},
+};
+pub use self::{
+    sample::MetricsHandle,
+    table::{METRICS, Metric, MetricKind},
+};
+#[cfg(feature = "cache")]
+use crate::CacheHandle;
+use crate::events::{CircuitState, Event, RequestEnded, Subscriber};
+use crate::{BudgetHandle, BulkheadHandle, CircuitBreakerHandle, prices::PriceTable};
+
+/// Records events as metrics. See the [module's docs](self).
+///
+/// What it needs for an event like one before is found without an allocation, lock or formatting.
+pub struct Metrics {
+    registry: Registry,
+    circuits: Circuits,
+    watched: Vec<CircuitBreakerHandle>,
+    budgets: Budgets,
+    requests: Requests,
+    switches: Arc<Switches>,
+    operated: Operated,
+    mirrored: Mirrored,
+    handle: MetricsHandle,
+    lost: Counter,
+    /// Asked anew after each reload.
+    stack: Option<Arc<dyn crate::subscribers::StackView>>,
+    /// Events were lost while a primary was away: its return may be among them.
+    doubtful: bool,
+}
+
+impl Metrics {
+    /// Records to the recorder that is current when a series is first used: install it before.
+    pub fn new() -> Self {
+        Self::build(Registry::default())
+    }
+
+    /// Records to a recorder of its own, whatever the process has installed.
+    pub fn with_recorder(recorder: impl Recorder + Send + Sync + 'static) -> Self {
+        Self::build(Registry::of(recorder))
+    }
+
+    fn build(registry: Registry) -> Self {
+        registry.describe();
+        let switches = Arc::new(Switches::new(registry.clone()));
+        let lost = registry.counter(&table::EVENTS_LOST, []);
+        lost.increment(0);
+        Self {
+            circuits: Circuits::new(registry.clone()),
+            watched: Vec::new(),
+            budgets: Budgets::new(registry.clone()),
+            requests: Requests::new(registry.clone(), MOST_FEATURES),
+            handle: MetricsHandle::new(registry.clone(), switches.clone()),
+            switches,
+            operated: Operated::new(registry.clone()),
+            mirrored: Mirrored::new(registry.clone(), MOST_FEATURES),
+            lost,
+            stack: None,
+            doubtful: false,
+            registry,
+        }
+    }
+
+    /// Names a tier before anything has happened to it, the primary first: its circuit is closed and nobody is in its
+    /// place. Without this, the series of a tier begin with its first event.
+    #[must_use]
+    pub fn tier(mut self, name: impl Into<Arc<str>>) -> Self {
+        let name = name.into();
+        self.circuits.set(&name, CircuitState::Closed);
+        self.switches.primary(&name);
+        self
+    }
+
+    /// Reads a circuit's state at the start, and again whenever events were lost.
+    #[must_use]
+    pub fn circuit(mut self, circuit: CircuitBreakerHandle) -> Self {
+        self.circuits.look(&circuit);
+        self.watched.push(circuit);
+        self
+    }
+
+    /// Samples a bulkhead's queues and permits. See [`MetricsHandle::set_bulkheads`] to change them later.
+    #[must_use]
+    pub fn bulkhead(self, bulkhead: BulkheadHandle) -> Self {
+        self.handle.add_bulkhead(bulkhead);
+        self
+    }
+
+    /// Samples what a budget has spent. Without it, that is known only when a share of a cap is used up. See
+    /// [`MetricsHandle::set_budgets`] to change them later.
+    #[must_use]
+    pub fn budget(self, budget: BudgetHandle) -> Self {
+        self.handle.add_budget(budget);
+        self
+    }
+
+    /// Samples what became of the requests that a cache has seen, and what it takes. See [`MetricsHandle::set_cache`] to
+    /// change it later.
+    #[cfg(feature = "cache")]
+    #[must_use]
+    pub fn cache(self, cache: CacheHandle) -> Self {
+        self.handle.set_cache(Some(cache));
+        self
+    }
+
+    /// The prices by which is said what running on a fallback costs more or less. Default: the crate's own.
+    #[must_use]
+    pub fn prices(mut self, prices: PriceTable) -> Self {
+        self.requests.set_prices(prices);
+        self
+    }
+
+    /// How many features have series of their own; all further ones share the value `other`. Default: 64.
+    #[must_use]
+    pub fn feature_limit(mut self, limit: u16) -> Self {
+        self.requests.set_feature_limit(limit);
+        self.mirrored.set_feature_limit(limit);
+        self
+    }
+
+    /// Samples what changes by itself. Clones share it.
+    pub fn handle(&self) -> MetricsHandle {
+        self.handle.clone()
+    }
+
+    #[inline]
+    fn ended(&mut self, request: &RequestEnded) {
+        self.requests.ended(request);
+        if self.doubtful {
+            self.look_again(request);
+        }
+    }
+
+    /// A request that a primary served after events were lost shows that it is back.
+    #[cold]
+    fn look_again(&mut self, request: &RequestEnded) {
+        if let Some(tier) = &request.tier
+            && let Some(begun) = request.at.checked_sub(request.took)
+        {
+            self.doubtful = !self.switches.seen_serving(tier, begun);
+        }
+    }
+
+    fn reloaded(&self, outcome: &'static str) {
+        self.registry.counter(&table::RELOADS, [outcome.into()]).increment(1);
+    }
+}
+
+impl Subscriber for Metrics {
+    fn event(&mut self, event: &Event) {
+        self.hear(event);
+        self.requests.flush();
+    }
+
+    fn events(&mut self, events: &[Event]) {
+        for event in events {
+            // By itself what nearly all of them are: all the others' ways together take more room than this one's.
+            match event {
+                Event::RequestEnded(request) => self.ended(request),
+                other => self.hear(other),
+            }
+        }
+        self.requests.flush();
+    }
+
+    fn lost(&mut self, events: u64) {
+        self.lost.increment(events);
+        self.doubtful = true;
+        for circuit in &self.watched {
+            self.circuits.look(circuit);
+        }
+        // A reload may be among them.
+        self.learn();
+    }
+}
+
+impl Metrics {
+    fn hear(&mut self, event: &Event) {
+        match event {
+            Event::RequestEnded(request) => self.ended(request),
+            Event::ModelSwitched { from, to, reason, at } => self.switches.switched(from, to, *reason, *at),
+            Event::ModelRecovered { from, to, after, at } => self.switches.recovered(from, to, *after, *at),
+            Event::CircuitChanged { circuit, to, reason, .. } => self.circuits.changed(circuit, *to, *reason),
+            Event::AllTiersFailed { feature, reason, .. } => self.requests.all_tiers_failed(feature.as_ref(), *reason),
+            Event::Hedged { tier, to, won, .. } => {
+                let outcome = if *won { "won" } else { "lost" };
+                let labels = [tier.clone().into(), to.clone().into(), outcome.into()];
+                self.registry.counter(&table::HEDGES, labels).increment(1);
+            }
+            // What is sampled is told better there.
+            Event::BudgetReached { .. } | Event::BudgetReset { .. } if self.handle.has_budgets() => {}
+            Event::BudgetReached { cap, spent, reserved, limit, resets_at, .. } => {
+                self.budgets.reached(cap, [*spent, *reserved], *limit, *resets_at);
+            }
+            Event::BudgetReset { cap, at, .. } => self.budgets.reset(cap, *at),
+            Event::Operated { operation, .. } => self.operated.operated(operation),
+            Event::Mirrored(comparison) => self.mirrored.compared(comparison),
+            Event::NotCompared { feature, why, .. } => self.mirrored.not_compared(feature.as_ref(), *why),
+            Event::HandoffWaiting { .. }
+            | Event::LateResult { .. }
+            | Event::ParameterRefused { .. }
+            | Event::RecoveryChecked { .. } => {}
+            Event::HandedOver(handed) => {
+                self.registry.counter(&table::HANDOFF, [handed.step.name().into()]).increment(1)
+            }
+            Event::Reloaded { .. } => {
+                self.reloaded("loaded");
+                self.learn();
+            }
+            Event::StoreChanged { store, available, .. } => {
+                let gauge = self.registry.gauge(&table::STORE_AVAILABLE, [store.clone().into()]);
+                gauge.set(if *available { 1.0 } else { 0.0 });
+            }
+            Event::ReloadRefused { .. } => self.reloaded("refused"),
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").field("registry", &self.registry).finish_non_exhaustive()
+    }
+}
+
+const MOST_FEATURES: u16 = 64;

@@ -1,0 +1,158 @@
+//! What is read, not told: queues, permits, budgets, the time on a fallback.
+
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep};
+
+use super::{series::Registry, states::Switches, table};
+use crate::{
+    BudgetHandle, BulkheadHandle,
+    internal::sync::{Mutex, MutexGuard, lock},
+    layers::budget::CapSpend,
+};
+#[cfg(feature = "cache")]
+use crate::{CacheHandle, layers::cache::CacheStats};
+
+/// Samples what changes by itself: bulkheads, budgets, the cache, and the time on a fallback. Clones are the same handle.
+#[derive(Clone)]
+pub struct MetricsHandle {
+    registry: Registry,
+    switches: Arc<Switches>,
+    watched: Arc<Mutex<Watched>>,
+}
+
+/// What is read at each sample.
+#[derive(Clone, Default)]
+struct Watched {
+    bulkheads: Vec<BulkheadHandle>,
+    budgets: Vec<BudgetHandle>,
+    #[cfg(feature = "cache")]
+    cache: Option<CacheHandle>,
+    /// What of the cache is counted already.
+    #[cfg(feature = "cache")]
+    counted: CacheStats,
+}
+
+impl MetricsHandle {
+    pub(super) fn new(registry: Registry, switches: Arc<Switches>) -> Self {
+        Self { registry, switches, watched: Arc::default() }
+    }
+
+    /// Reads everything now. Cheap: for each scrape, or every few seconds.
+    pub fn sample(&self) {
+        self.switches.sample(Instant::now());
+        #[cfg(feature = "cache")]
+        self.sample_cache();
+        let Watched { bulkheads, budgets, .. } = self.watched().clone();
+        // One feature may have a place in several bulkheads.
+        let mut features = BTreeMap::<Option<Arc<str>>, [usize; 3]>::new();
+        for load in bulkheads.iter().flat_map(BulkheadHandle::snapshot) {
+            let sums = features.entry(load.feature).or_default();
+            for (sum, count) in sums.iter_mut().zip([load.queued, load.in_flight, load.limit]) {
+                *sum = sum.saturating_add(count);
+            }
+        }
+        for (feature, counts) in features {
+            for (metric, count) in [table::QUEUE_DEPTH, table::PERMITS_IN_USE, table::PERMITS].iter().zip(counts) {
+                let label = feature.clone().map_or_else(|| "default".into(), Into::into);
+                self.registry.gauge(metric, [label]).set(count as f64);
+            }
+        }
+        // Of a cap for each key, the key that has spent the most: it is the first to meet the limit.
+        let mut caps = BTreeMap::<Arc<str>, CapSpend>::new();
+        for spend in budgets.iter().flat_map(BudgetHandle::snapshot) {
+            let used = |spend: &CapSpend| spend.spent + spend.reserved;
+            match caps.get(&spend.cap) {
+                Some(most) if used(most) >= used(&spend) => {}
+                _ => _ = caps.insert(spend.cap.clone(), spend),
+            }
+        }
+        for (cap, CapSpend { spent, reserved, limit, .. }) in caps {
+            self.registry.gauge(&table::BUDGET_SPENT, [cap.clone().into()]).set(spent.dollars());
+            self.registry.gauge(&table::BUDGET_RESERVED, [cap.clone().into()]).set(reserved.dollars());
+            self.registry.gauge(&table::BUDGET_LIMIT, [cap.into()]).set(limit.dollars());
+        }
+    }
+
+    /// What has become of requests since the last look: a counter is not set, for the cache may be another one by now.
+    #[cfg(feature = "cache")]
+    fn sample_cache(&self) {
+        let mut watched = self.watched();
+        let Some(cache) = watched.cache.clone() else { return };
+        let now = cache.stats();
+        let was = std::mem::replace(&mut watched.counted, now);
+        drop(watched);
+        for (result, was, now) in [
+            ("hit", was.hits, now.hits),
+            ("shared", was.shared, now.shared),
+            ("miss", was.misses, now.misses),
+            ("stale", was.stale, now.stale),
+            ("similar", was.similar, now.similar),
+            ("bypass", was.passed_by, now.passed_by),
+        ] {
+            self.registry.counter(&table::CACHE_REQUESTS, [result.into()]).increment(now.saturating_sub(was));
+        }
+        self.registry.counter(&table::CACHE_KEPT, []).increment(now.kept.saturating_sub(was.kept));
+        self.registry.gauge(&table::CACHE_ANSWERS, []).set(cache.len() as f64);
+        self.registry.gauge(&table::CACHE_BYTES, []).set(cache.bytes() as f64);
+    }
+
+    /// Samples again and again, for a caller to spawn: needed where nobody scrapes. Never ends.
+    pub async fn sample_every(self, period: Duration) {
+        loop {
+            self.sample();
+            sleep(period.max(SHORTEST)).await;
+        }
+    }
+
+    /// Samples these bulkheads from now on, in place of those before: after a reload.
+    pub fn set_bulkheads(&self, bulkheads: Vec<BulkheadHandle>) {
+        self.watched().bulkheads = bulkheads;
+    }
+
+    /// Samples these budgets from now on, in place of those before: after a reload.
+    pub fn set_budgets(&self, budgets: Vec<BudgetHandle>) {
+        self.watched().budgets = budgets;
+    }
+
+    /// Samples this cache from now on, in place of the one before: after a reload. Without one, there is none any more.
+    #[cfg(feature = "cache")]
+    pub fn set_cache(&self, cache: Option<CacheHandle>) {
+        let mut watched = self.watched();
+        let goes_on = cache.as_ref().zip(watched.cache.as_ref()).is_some_and(|(cache, known)| cache.is(known));
+        if !goes_on {
+            watched.counted = CacheStats::default();
+        }
+        let emptied = cache.is_none() && watched.cache.is_some();
+        watched.cache = cache;
+        drop(watched);
+        if emptied {
+            self.registry.gauge(&table::CACHE_ANSWERS, []).set(0.0);
+            self.registry.gauge(&table::CACHE_BYTES, []).set(0.0);
+        }
+    }
+
+    pub(super) fn add_bulkhead(&self, bulkhead: BulkheadHandle) {
+        self.watched().bulkheads.push(bulkhead);
+    }
+
+    pub(super) fn add_budget(&self, budget: BudgetHandle) {
+        self.watched().budgets.push(budget);
+    }
+
+    pub(super) fn has_budgets(&self) -> bool {
+        !self.watched().budgets.is_empty()
+    }
+
+    fn watched(&self) -> MutexGuard<'_, Watched> {
+        lock(&self.watched)
+    }
+}
+
+impl fmt::Debug for MetricsHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MetricsHandle").field("registry", &self.registry).finish_non_exhaustive()
+    }
+}
+
+const SHORTEST: Duration = Duration::from_millis(10);

@@ -1,0 +1,108 @@
+use std::{fmt, sync::Arc};
+
+use tokio::time::Instant;
+
+use super::{Status, machine::Machine};
+use crate::{
+    events::{Event, Subscriber},
+    internal::{
+        sync::{Mutex, MutexGuard, lock},
+        wall_clock,
+    },
+};
+
+/// Keeps a [`Status`] by the events: a [`Subscriber`], and the handle to look at it. Clones are the same board.
+///
+/// It follows one chain, that of its primary; the switches of others on the same channel it lists, no more. Its tiers are
+/// all that are heard of.
+///
+/// It needs the events of `Fallback` and of the breakers, and for the rates those of an `ObserveLayer`. Its memory is
+/// bounded, whatever comes.
+///
+/// ```
+/// use steadfast::{
+///     Events, FallbackLayer, LlmError, LlmRequest, LlmResponse, ObserveLayer,
+///     events::{ServingState, StatusBoard},
+///     provider_fn,
+///     providers::Canned,
+/// };
+/// use tower::{ServiceBuilder, ServiceExt};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let (events, board) = (Events::new(), StatusBoard::new("sonnet").tiers(["canned"]));
+/// let _following = events.follow(board.clone());
+/// let llm = ServiceBuilder::new()
+///     .layer(ObserveLayer::new(events.clone()))
+///     .layer(FallbackLayer::new("sonnet").tier("canned", Canned::text("later")).events(events))
+///     .service(provider_fn(|_| async { Ok::<_, LlmError>(LlmResponse::from_text("hello")) }));
+/// llm.oneshot(LlmRequest::prompt("Say hello.")).await.unwrap();
+/// tokio::task::yield_now().await;
+///
+/// let status = board.snapshot();
+/// assert_eq!((status.state, status.active_tier.as_str()), (ServingState::Primary, "sonnet"));
+/// assert_eq!((status.tiers[0].calls, status.tiers[1].calls), (1, 0));
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct StatusBoard {
+    machine: Arc<Mutex<Machine>>,
+}
+
+impl StatusBoard {
+    /// A board for the stack whose primary has this name: the one that `FallbackLayer::new` was given.
+    pub fn new(primary: impl Into<Arc<str>>) -> Self {
+        Self { machine: Arc::new(Mutex::new(Machine::new(primary.into(), Instant::now()))) }
+    }
+
+    /// Names the tiers after the primary, in their order, so that those are shown too that nothing was heard of yet.
+    #[must_use]
+    pub fn tiers<T: Into<Arc<str>>>(self, names: impl IntoIterator<Item = T>) -> Self {
+        let names: Vec<_> = names.into_iter().map(Into::into).collect();
+        self.lock().name_tiers(names);
+        self
+    }
+
+    /// Goes on with another primary and other tiers, after a reload. What was heard of tiers that are still there stays.
+    pub fn set_tiers<T: Into<Arc<str>>>(&self, primary: impl Into<Arc<str>>, others: impl IntoIterator<Item = T>) {
+        // Foreign code: not under the lock.
+        let (primary, others) = (primary.into(), others.into_iter().map(Into::into).collect());
+        self.lock().change_tiers(primary, others, Instant::now());
+    }
+
+    /// The circuits of these tiers began anew.
+    #[cfg(feature = "config")]
+    pub(crate) fn renew(&self, tiers: &[Arc<str>]) {
+        self.lock().renew(tiers);
+    }
+
+    /// How it is now. It takes microseconds, and no request waits for it.
+    pub fn snapshot(&self) -> Status {
+        self.lock().status(Instant::now(), wall_clock::since_1970())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Machine> {
+        // Nothing in there panics in the middle of a change.
+        lock(&self.machine)
+    }
+}
+
+impl Subscriber for StatusBoard {
+    fn event(&mut self, event: &Event) {
+        self.lock().event(event);
+    }
+
+    fn events(&mut self, events: &[Event]) {
+        let mut machine = self.lock();
+        events.iter().for_each(|event| machine.event(event));
+    }
+
+    fn lost(&mut self, events: u64) {
+        self.lock().lost(events);
+    }
+}
+
+impl fmt::Debug for StatusBoard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("StatusBoard").field(&self.snapshot()).finish()
+    }
+}

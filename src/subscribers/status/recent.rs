@@ -1,0 +1,126 @@
+//! Whether what is asked for fails of late, whatever any circuit says of it.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::subscribers::window::Window;
+
+/// So far back counts.
+const WITHIN: Duration = Duration::from_secs(60);
+/// More than this share of failures is too much, ..
+const SHARE: f64 = 0.05;
+/// .. where there were so many: one that failed among many says little.
+const LEAST: u64 = 3;
+
+/// The requests, or the calls to a tier, of the last minute.
+#[derive(Debug)]
+pub(super) struct Recent {
+    window: Window,
+    /// The first failure since the last answer.
+    unanswered: Option<Instant>,
+    /// The failure by which there were too many.
+    too_many: Option<Instant>,
+}
+
+impl Recent {
+    pub(super) fn new() -> Self {
+        Self { window: Window::new(WITHIN), unanswered: None, too_many: None }
+    }
+
+    #[inline]
+    pub(super) fn answered(&mut self, at: Instant) {
+        self.window.add(at, [1, 0]);
+        self.unanswered = None;
+    }
+
+    #[cold]
+    pub(super) fn failed(&mut self, at: Instant) {
+        if !self.has_too_many(at) {
+            self.too_many = None;
+        }
+        self.window.add(at, [1, 1]);
+        self.unanswered.get_or_insert(at);
+        if self.has_too_many(at) {
+            self.too_many.get_or_insert(at);
+        }
+    }
+
+    /// It works again, as a probe has shown: what failed before says nothing any more.
+    pub(super) fn mended(&mut self) {
+        if self.unanswered.is_some() || self.too_many.is_some() {
+            *self = Self::new();
+        }
+    }
+
+    /// Since when nothing was answered, if the last that was asked has failed.
+    pub(super) fn unanswered(&self) -> Option<Instant> {
+        self.unanswered
+    }
+
+    /// Since when too much fails, if it does: the last that was asked, or more than a share of the last minute's.
+    pub(super) fn failing(&self, now: Instant) -> Option<Instant> {
+        let too_many = self.too_many.filter(|_| self.has_too_many(now));
+        too_many.into_iter().chain(self.unanswered).min()
+    }
+
+    /// All, and those that failed.
+    pub(super) fn counts(&self, now: Instant) -> [u64; 2] {
+        self.window.clone().sums(now)
+    }
+
+    fn has_too_many(&self, now: Instant) -> bool {
+        let [all, failed] = self.counts(now);
+        failed >= LEAST && failed as f64 > SHARE * all as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_that_failed_counts_until_one_is_answered_however_long_that_takes() {
+        let (mut recent, start) = (Recent::new(), Instant::now());
+        assert_eq!(recent.failing(start), None);
+        recent.failed(start + SECOND);
+        recent.failed(start + SECOND * 2);
+        assert_eq!(recent.failing(start + SECOND * 3600), Some(start + SECOND));
+        recent.answered(start + SECOND * 3601);
+        assert_eq!(recent.failing(start + SECOND * 3601), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_many_a_few_may_fail_and_not_more_than_one_in_twenty() {
+        let (mut recent, start) = (Recent::new(), Instant::now());
+        for n in 0..60 {
+            if n % 20 == 0 { recent.failed(start) } else { recent.answered(start) }
+        }
+        assert_eq!((recent.counts(start), recent.failing(start)), ([60, 3], None), "5 % are not more than 5 %");
+        let fourth = start + SECOND * 30;
+        recent.failed(fourth);
+        recent.answered(fourth);
+        assert_eq!(recent.failing(fourth), Some(fourth));
+        // Two that failed are nothing yet, whatever their share.
+        let mut few = Recent::new();
+        for _ in 0..2 {
+            few.failed(start);
+        }
+        few.answered(start);
+        assert_eq!(few.failing(start), None);
+        // A minute later the first are forgotten.
+        assert_eq!(recent.failing(start + SECOND * 95), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_failed_before_it_was_mended_is_forgotten() {
+        let (mut recent, start) = (Recent::new(), Instant::now());
+        for _ in 0..10 {
+            recent.failed(start);
+        }
+        recent.mended();
+        assert_eq!((recent.counts(start), recent.failing(start)), ([0, 0], None));
+    }
+}

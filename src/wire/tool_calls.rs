@@ -1,0 +1,21 @@
+//! Arguments of tool calls, which need not be JSON.
+
+use serde_json::value::RawValue;
+
+use crate::{LlmError, fields};
+
+/// Under it the arguments of a tool call that are no JSON object go where an object must be.
+pub(crate) const INVALID_ARGUMENTS: &str = "invalid_arguments";
+
+/// The arguments of a call that a caller sends back.
+pub(crate) fn arguments_of(input: Option<&RawValue>) -> Result<String, LlmError> {
+    let Some(input) = input else { return Ok("{}".to_owned()) };
+    if memchr::memmem::find(input.get().as_bytes(), INVALID_ARGUMENTS.as_bytes()).is_some()
+        && let Some((name, value)) = fields::only_field(input)?
+        && name == INVALID_ARGUMENTS
+        && let Some(text) = fields::text(value)?
+    {
+        return Ok(text);
+    }
+    Ok(input.get().to_owned())
+}
