@@ -99,6 +99,7 @@ pub mod providers;
 pub mod request;
 pub mod response;
 pub mod retry_after;
+mod service;
 #[cfg(any(feature = "cache", feature = "handoff"))]
 pub mod store;
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
@@ -153,11 +154,9 @@ pub use self::{
     providers::function::{ProviderFn, ProviderFuture, provider_fn},
     request::{Context, LlmRequest},
     response::{Cached, CachedWhy, Degraded, DegradedReason, LlmResponse, ServedBy},
+    service::{BoxLlmService, LlmService},
     wire::{Wire, WireLimits},
 };
-
-/// Any service of this crate's vocabulary, boxed: for a struct's field, where the type must have a name.
-pub type BoxLlmService = tower::util::BoxCloneSyncService<LlmRequest, LlmResponse, LlmError>;
 
 /// The README's code compiles too.
 #[cfg(all(doctest, feature = "http"))]

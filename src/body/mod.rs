@@ -6,6 +6,7 @@ mod commit_point;
 mod complete;
 mod delivered;
 mod frame;
+mod hold;
 mod idle;
 mod streaming;
 
@@ -13,6 +14,7 @@ use std::{
     borrow::Cow,
     fmt, mem,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -24,11 +26,13 @@ pub use self::{
     commit_point::CommitPoint,
     delivered::Delivered,
     frame::{Frame, Progress, StreamEvent},
+    hold::AnswerEnd,
     idle::IdleLimits,
 };
 use self::{
-    admission::{Outcome, Permit, SoFar},
+    admission::{Outcome, Permit, SoFar, Ticket},
     complete::{Complete, Whole},
+    hold::Hold,
     streaming::Streaming,
 };
 use crate::{
@@ -201,13 +205,18 @@ impl LlmBody {
 
     /// Holds a permit until the answer ends. A complete answer has ended already, so that the permit settles at once.
     #[inline(always)]
-    pub(crate) fn hold(&mut self, permit: &mut Permit) {
+    pub(crate) fn hold_permit(&mut self, permit: &mut Permit) {
         match &mut self.0 {
             Repr::Complete { answer, .. } => {
                 permit.settle_with(Outcome::Answered, SoFar::whole(answer.usage(), || answer.said()));
             }
             Repr::Stream(stream) => stream.as_mut().hold(mem::take(permit)),
         }
+    }
+
+    /// Calls `ended` once, when the answer ends. See [`LlmResponse::hold`](crate::LlmResponse::hold).
+    pub fn hold(&mut self, ended: impl FnOnce(AnswerEnd<'_>) + Send + 'static) {
+        self.hold_permit(&mut Permit::new(Arc::new(Hold::new(ended)), Ticket::default()));
     }
 
     /// Bounds the silences of a stream; the nearest limits win.

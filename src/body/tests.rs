@@ -268,7 +268,7 @@ fn what_a_frame_holds_is_counted_whatever_its_kind() {
 async fn a_permit_is_settled_at_the_end_event_once() {
     let gate = Arc::new(Heard::default());
     let mut body = body([text("a"), event(StreamEvent::Usage(Usage::new(2, 3))), end()]);
-    body.hold(&mut gate.permit());
+    body.hold_permit(&mut gate.permit());
     body.frame().await.unwrap().unwrap();
     body.frame().await.unwrap().unwrap();
     assert_eq!(gate.all(), [""; 0]);
@@ -288,8 +288,8 @@ async fn every_permit_of_a_broken_stream_hears_the_failure_once() {
     ] {
         let gate = Arc::new(Heard::default());
         let mut body = body(frames);
-        body.hold(&mut gate.permit());
-        body.hold(&mut gate.permit());
+        body.hold_permit(&mut gate.permit());
+        body.hold_permit(&mut gate.permit());
         while body.frame().await.is_some() {}
         drop(body);
         assert_eq!(gate.all(), [heard; 2]);
@@ -301,7 +301,7 @@ async fn a_body_dropped_half_read_drops_its_permits() {
     let gate = Arc::new(Heard::default());
     let mut body = body([text("a"), text("b"), end()]);
     for _ in 0..8 {
-        body.hold(&mut gate.permit());
+        body.hold_permit(&mut gate.permit());
     }
     body.frame().await.unwrap().unwrap();
     drop(body);
@@ -314,7 +314,7 @@ fn a_complete_answer_settles_a_permit_at_once() {
     let mut message = Message::assistant("a");
     message.usage = Some(Usage::new(1, 1));
     let mut body = LlmBody::from_message(message);
-    body.hold(&mut gate.permit());
+    body.hold_permit(&mut gate.permit());
     assert_eq!(gate.all(), ["answered 2"]);
 }
 
@@ -322,7 +322,7 @@ fn a_complete_answer_settles_a_permit_at_once() {
 async fn a_permit_of_a_silent_stream_hears_of_the_timeout() {
     let gate = Arc::new(Heard::default());
     let mut body = provider([(1, text("a"))]);
-    body.hold(&mut gate.permit());
+    body.hold_permit(&mut gate.permit());
     body.limit_idle(&limits(5, 0, 0));
     assert_eq!(drain(body).await.0, 6);
     assert_eq!(gate.all(), ["failed timeout"]);
@@ -492,7 +492,7 @@ fn what_layers_add_to_a_stream_allocates_nothing() {
     let gate = Arc::new(Heard::default());
     let measured = allocation_counter::measure(|| {
         for _ in 0..6 {
-            body.hold(&mut gate.permit());
+            body.hold_permit(&mut gate.permit());
         }
         body.limit_idle(&limits(10, 10, 10));
     });

@@ -18,18 +18,10 @@ use super::{
     clock::Reading,
 };
 use crate::{
-    BoxLlmService, ErrorKind, LlmError, LlmRequest, LlmResponse,
+    BoxLlmService, ErrorKind, LlmError, LlmRequest, LlmResponse, LlmService,
     error::Phase,
     internal::sync::{Mutex, lock},
 };
-
-/// What every layer asks of the service that it wraps.
-///
-/// An alias in all but name: implemented for each `Service<LlmRequest, Response = LlmResponse>` whose error converts
-/// into [`LlmError`].
-pub(crate) trait Llm: Service<LlmRequest, Response = LlmResponse, Error: Into<LlmError>> {}
-
-impl<S: Service<LlmRequest, Response = LlmResponse, Error: Into<LlmError>>> Llm for S {}
 
 /// Where the services of further calls come from.
 ///
@@ -107,7 +99,7 @@ impl<S, F> Call<S, F> {
     }
 }
 
-impl<S: Llm> Call<S, S::Future> {
+impl<S: LlmService> Call<S, S::Future> {
     /// The first call: through the service in hand.
     // Always, here and in the layers' `call` and `poll`: each is small while all is well, and inlined as one they cost a tenth
     // less. Left alone, the compiler stops half-way.
@@ -182,7 +174,7 @@ fn poll_deadline(request: &crate::Context, cx: &Context<'_>) -> Poll<LlmError> {
     }
 }
 
-impl<S: Llm> Future for Call<S, S::Future> {
+impl<S: LlmService> Future for Call<S, S::Future> {
     type Output = Result<LlmResponse, LlmError>;
 
     /// # Panics

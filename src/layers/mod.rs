@@ -33,6 +33,7 @@ pub(crate) mod latest;
 pub mod mirror;
 pub mod observe;
 pub(crate) mod overtaken;
+mod ready_call;
 pub(crate) mod recent;
 pub mod retry;
 pub mod route;
@@ -41,6 +42,8 @@ pub(crate) mod totals;
 #[cfg(feature = "validate")]
 pub mod validate;
 pub(crate) mod words;
+
+pub use self::ready_call::ReadyCall;
 
 #[cfg(test)]
 pub(crate) mod testing;

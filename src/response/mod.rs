@@ -8,7 +8,7 @@ use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use crate::{
     LlmBody, LlmError,
-    body::{IdleLimits, admission::Permit},
+    body::{AnswerEnd, IdleLimits, admission::Permit},
     chat::{Message, Usage},
     error::Attempt,
     prices::{Price, PriceTable, Usd},
@@ -446,10 +446,38 @@ impl LlmResponse {
         }
     }
 
+    /// Calls `ended` once, when the answer ends: at its provider's end mark, when it breaks, or when the caller drops it. For a
+    /// layer of your own that holds something for as long as the provider works; what `ended` owns is dropped then.
+    ///
+    /// A whole answer has ended already, so that `ended` is called at once. It runs where the body is polled or dropped:
+    /// it must not block.
+    ///
+    /// ```
+    /// use std::sync::{Arc, atomic::{AtomicUsize, Ordering}};
+    /// use steadfast::{LlmRequest, body::AnswerEnd, providers::Simulated};
+    /// use tower::ServiceExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), steadfast::LlmError> {
+    /// let running = Arc::new(AtomicUsize::new(1));
+    /// let mut answer = Simulated::new("sonnet").oneshot(LlmRequest::prompt("Hello").stream(true)).await?;
+    /// let ends = running.clone();
+    /// answer.hold(move |end| {
+    ///     assert!(matches!(end, AnswerEnd::Complete));
+    ///     ends.fetch_sub(1, Ordering::Relaxed);
+    /// });
+    /// assert_eq!(running.load(Ordering::Relaxed), 1);
+    /// answer.text().await?;
+    /// assert_eq!(running.load(Ordering::Relaxed), 0);
+    /// # Ok(()) }
+    /// ```
+    pub fn hold(&mut self, ended: impl FnOnce(AnswerEnd<'_>) + Send + 'static) {
+        self.body.hold(ended);
+    }
+
     /// Holds a permit until the answer ends.
     #[inline]
-    pub(crate) fn hold(&mut self, permit: &mut Permit) {
-        self.body.hold(permit);
+    pub(crate) fn hold_permit(&mut self, permit: &mut Permit) {
+        self.body.hold_permit(permit);
     }
 
     /// Bounds the silences of a stream.

@@ -120,7 +120,7 @@ impl Shared {
                 account.count(period, 0, wasted);
             }
             let ticket = Ticket { prompt, ..Slip { period, price, reserved }.ticket() };
-            response.hold(&mut Permit::new(account, ticket));
+            response.hold_permit(&mut Permit::new(account, ticket));
         }
     }
 

@@ -78,7 +78,7 @@ where
         match result {
             Ok(response) => {
                 this.permit.ticket_mut().charge = Charge::Stays;
-                response.hold(this.permit);
+                response.hold_permit(this.permit);
             }
             // Now, and not when the caller drops this future.
             Err(error) => {

@@ -86,7 +86,7 @@ where
             Ok(response) => {
                 this.permit.begins();
                 // The verdict is known when the answer has ended.
-                response.hold(this.permit);
+                response.hold_permit(this.permit);
             }
             Err(error) => {
                 this.call.abandon();

@@ -43,7 +43,7 @@ impl Watch {
         let body = mem::replace(response.body_mut(), LlmBody::from_text(""));
         *response.body_mut() = LlmBody::from_frames(Frames { body, overheard: overheard.clone() });
         // What limits the caller's body further out ends it too.
-        response.hold(&mut Permit::new(overheard, Ticket::default()));
+        response.hold_permit(&mut Permit::new(overheard, Ticket::default()));
     }
 
     /// There will be no response.

@@ -126,7 +126,7 @@ impl Watch {
         let without_route = response.price_without_route().copied();
         let generation = self.told.streams.keep(Stream { begun: self.begun, told: ended, without_route });
         let ticket = Ticket { generation, prompt: self.prompt, ..Ticket::default() };
-        response.hold(&mut Permit::new(self.told, ticket));
+        response.hold_permit(&mut Permit::new(self.told, ticket));
     }
 
     /// There will be no response.

@@ -1,0 +1,50 @@
+//! Guards of your own that an answer holds until it ends.
+
+use std::fmt;
+
+use super::admission::{Gate, Outcome, Ticket};
+use crate::{
+    LlmError,
+    internal::sync::{Mutex, lock},
+};
+
+/// How an answer ended.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum AnswerEnd<'a> {
+    /// The provider ended it. A whole answer has ended when it is there.
+    Complete,
+    /// It broke, stalled or ended without its provider's end mark.
+    Broken(&'a LlmError),
+    /// The caller left before its end.
+    Dropped,
+}
+
+/// A guard that waits for the end of one answer.
+pub(super) struct Hold<F>(Mutex<Option<F>>);
+
+impl<F> Hold<F> {
+    pub(super) fn new(ended: F) -> Self {
+        Self(Mutex::new(Some(ended)))
+    }
+}
+
+impl<F: FnOnce(AnswerEnd<'_>) + Send> Gate for Hold<F> {
+    fn settle(&self, _: &Ticket, outcome: Outcome<'_>) {
+        // Taken out before it is called: it runs under no lock.
+        let ended = lock(&self.0).take();
+        if let Some(ended) = ended {
+            ended(match outcome {
+                Outcome::Answered => AnswerEnd::Complete,
+                Outcome::Failed(error) => AnswerEnd::Broken(error),
+                Outcome::Dropped => AnswerEnd::Dropped,
+            });
+        }
+    }
+}
+
+impl<F> fmt::Debug for Hold<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hold").finish_non_exhaustive()
+    }
+}
