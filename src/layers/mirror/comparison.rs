@@ -9,36 +9,36 @@ use crate::{
     prices::Usd,
 };
 
-/// What became of one mirrored request on both sides, told when both have ended.
+/// The outcome of one mirrored request on both sides, reported when both have ended.
 ///
-/// No word of the request or of the answers is in it unless [`kept`](Self::kept) is asked for.
+/// It contains no text of the request or of the answers unless [`kept`](Self::kept) is enabled.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Comparison {
     /// The feature that asked.
     pub feature: Option<Arc<str>>,
-    /// The session that the request belongs to. The event never has it.
+    /// The session that the request belongs to. The event never contains it.
     pub session: Option<Arc<str>>,
-    /// What the caller had.
+    /// The caller's answer.
     pub primary: Side,
-    /// What the candidate said, which nobody else has seen.
+    /// The candidate's answer, which no caller has seen.
     pub candidate: Side,
-    /// How much alike the two answers are, from 0 to 1, by the layer's [measure](super::MirrorLayer::measure); `None` unless
-    /// both are here in whole.
+    /// The similarity of the two answers, from 0 to 1, by the layer's [measure](super::MirrorLayer::measure);
+    /// `None` unless both are whole.
     pub similarity: Option<f32>,
-    /// Whether they call the [same tools](super::measure::same_tools); `None` unless both are here in whole.
+    /// True if both answers call the [same tools](super::measure::same_tools); `None` unless both are whole.
     pub same_tools: Option<bool>,
-    /// Whether they agree: the same tools, and a similarity of at least the layer's
-    /// [threshold](super::MirrorLayer::agrees_from). `None` unless both are here in whole.
+    /// True if the answers agree: the same tools, and a similarity of at least the layer's
+    /// [threshold](super::MirrorLayer::agrees_from). `None` unless both are whole.
     pub agrees: Option<bool>,
-    /// What was asked and said, where that is [wanted](super::MirrorLayer::keep_texts). The event never has it.
+    /// The request and both answers, if [enabled](super::MirrorLayer::keep_texts). The event never contains them.
     pub kept: Option<Box<Kept>>,
-    /// When.
+    /// The time of the comparison.
     pub at: Instant,
 }
 
 impl Comparison {
-    /// The same without whatever says more of the caller than its feature: what is told to all.
+    /// Returns a copy without the session and the texts, for the event.
     pub(super) fn told(&self) -> Self {
         Self {
             feature: self.feature.clone(),
@@ -55,42 +55,42 @@ impl Comparison {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Side {
-    /// The tier that served, where there are tiers.
+    /// The tier that served, if there are tiers.
     pub tier: Option<Arc<str>>,
     /// The provider that served, or failed.
     pub provider: Option<Arc<str>>,
     /// The model that served, or failed.
     pub model: Option<Arc<str>>,
-    /// How it ended. [`Abandoned`](RequestOutcome::Abandoned): the caller left; of a candidate, its answer was larger than
-    /// is [kept](super::MirrorLayer::max_answer). A candidate that panicked has
+    /// The outcome. [`Abandoned`](RequestOutcome::Abandoned) means that the caller left; for a candidate, that its
+    /// answer was larger than [`max_answer`](super::MirrorLayer::max_answer). A candidate that panicked has
     /// [failed](RequestOutcome::Failed) with [`ErrorKind::Other`](crate::ErrorKind::Other).
     pub outcome: RequestOutcome,
-    /// Whether the answer came as a stream.
+    /// True if the answer came as a stream.
     pub stream: bool,
-    /// From the call to the response: for a stream, the time to its first token. `None` where there was no response.
+    /// The time from the call to the response: for a stream, to its first token. `None` if there was no response.
     pub first_token: Option<Duration>,
-    /// From the call to the end of the answer. Of a stream of the primary, its reader's pace is in it.
+    /// The time from the call to the end of the answer. For a stream of the primary, it includes its reader's pace.
     pub took: Duration,
-    /// How many attempts were sent.
+    /// The number of attempts that were sent.
     pub attempts: usize,
-    /// The tokens, where the provider said them, those of answers that broke and began anew included.
+    /// The tokens, if the provider reported them, including those of answers that broke and were restarted.
     pub usage: Option<Usage>,
-    /// What they cost, where the model has a price. An answer that is [cached](Self::cached) costs nothing.
+    /// The cost, if the model has a price. An answer that is [cached](Self::cached) costs nothing.
     pub cost: Option<Usd>,
-    /// Why the model stopped, where it said so.
+    /// The reason why the model stopped, if it gave one.
     pub finish: Option<FinishReason>,
-    /// How many characters of text the answer has, as far as it came.
+    /// The number of characters of text in the answer, as far as it came.
     pub characters: u64,
-    /// How many tools it calls, as far as it came.
+    /// The number of tool calls in the answer, as far as it came.
     pub tool_calls: u32,
-    /// Why the answer is one that was made before; `None` of one that was made for this request.
+    /// The reason why the answer is an earlier one; `None` for one that was made for this request.
     pub cached: Option<CachedWhy>,
-    /// How the answer was less than what was asked for.
+    /// The way in which the answer was degraded.
     pub degraded: Option<Degraded>,
 }
 
 impl Side {
-    /// Nothing is known of it yet.
+    /// Returns a side of which nothing is known yet.
     pub(crate) fn nothing_yet() -> Self {
         Self {
             tier: None,
@@ -112,33 +112,34 @@ impl Side {
     }
 }
 
-/// What was asked, and what was said on both sides.
+/// The texts of a mirrored request: the input, and both answers.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Kept {
-    /// What was asked; `None` of bytes that are no request of their dialect.
+    /// The input; `None` if the bytes are no request of their dialect.
     pub chat: Option<Chat>,
-    /// What the caller had, as far as it came; `None` of more than is [kept](super::MirrorLayer::max_answer).
+    /// The caller's answer, as far as it came; `None` if it is larger than
+    /// [`max_answer`](super::MirrorLayer::max_answer).
     pub primary: Option<Message>,
-    /// What the candidate said, likewise.
+    /// The candidate's answer, likewise.
     pub candidate: Option<Message>,
 }
 
 impl fmt::Debug for Kept {
-    /// Shows nothing of what was said.
+    /// Omits the texts.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Kept").finish_non_exhaustive()
     }
 }
 
-/// Somebody who is told of each [`Comparison`]: a closure, a table, a judge.
+/// A sink for [`Comparison`]s: a closure, a table, a judge.
 ///
-/// It is called in the mirrored request's own task, beside the requests and never in their way, from several tasks at once.
-/// Until it returns, the request counts as [under way](super::MirrorLayer::max_in_flight), so that one who is slow has fewer
-/// requests mirrored and no queue grows. It must not block, like all that runs in a task: hand on what takes time. If it
-/// panics, that is [counted](super::MirrorStats::panicked).
+/// The layer calls it in the mirrored request's own task, beside the requests and never in their way, from several
+/// tasks at once. The request counts as [under way](super::MirrorLayer::max_in_flight) until it returns, so that
+/// with a slow sink fewer requests are mirrored and no queue grows. It must not block, like any code in a task:
+/// hand long work on. A panic is [counted](super::MirrorStats::panicked).
 pub trait Compare: Send + Sync + 'static {
-    /// Both sides of a request have ended.
+    /// Receives the comparison when both sides of a request have ended.
     fn compare(&self, comparison: Comparison);
 }
 
