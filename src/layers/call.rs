@@ -187,7 +187,7 @@ impl<S: Llm> Future for Call<S, S::Future> {
 
     /// # Panics
     ///
-    /// When polled after it was ready.
+    /// Panics if polled after it was ready.
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if let Self::Uncalled(_) = *self {

@@ -127,7 +127,7 @@ impl IdempotencyHandle {
     ///
     /// # Errors
     ///
-    /// A store failed, for some or all of the answers.
+    /// Fails if a store failed, for some or all of the answers.
     pub async fn forget_owner(&self, owner: &AnswerOwner) -> Result<u64, BoxError> {
         let mut gone = self.shared.local.forget_owner(owner).await?;
         for backing in &self.shared.backings {
@@ -140,7 +140,7 @@ impl IdempotencyHandle {
     ///
     /// # Errors
     ///
-    /// A store failed.
+    /// Fails if a store failed.
     pub async fn sweep(&self) -> Result<(), BoxError> {
         self.shared.local.sweep().await?;
         for backing in &self.shared.backings {
