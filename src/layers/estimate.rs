@@ -1,45 +1,45 @@
-//! What a request may cost in tokens, before anybody knows.
+//! An estimate of a request's tokens before it is sent.
 
 use crate::{
     LlmRequest,
     chat::{Chat, Part},
 };
 
-/// The longest answer to reckon with where the request does not bound it. Common answers are shorter, and what was
-/// used corrects it.
+/// The answer to expect if the request does not bound it. Common answers are shorter, and the actual tokens correct
+/// it.
 const ANSWER: u64 = 1024;
-/// Characters of prompt for each token: the rule of thumb of OpenAI's help pages for English.
+/// The characters of prompt for each token: the rule of thumb of OpenAI's help pages for English.
 const CHARS_PER_TOKEN: usize = 4;
-/// A picture or a page. Anthropic's largest picture takes about 1,600 tokens.
+/// The characters for a picture or a page. Anthropic's largest picture takes about 1,600 tokens.
 const PICTURE: usize = 1600;
-/// As many characters of base64 in a row are a picture, or the like.
+/// The least run of base64 characters that counts as a picture or the like.
 const RUN: usize = 4096;
 
-/// The prompt, and that with the longest answer that the request allows.
+/// Returns the tokens of the prompt, and of the prompt with the longest answer that the request allows.
 pub(crate) fn tokens(request: &LlmRequest) -> (u32, u32) {
     let (prompt, answer) = parts(request);
     let small = |tokens: u64| u32::try_from(tokens).unwrap_or(u32::MAX);
     (small(prompt), small(prompt.saturating_add(answer.unwrap_or(ANSWER))))
 }
 
-/// The same, each for itself; of the answer only what the request says.
+/// Returns both separately; for the answer only the request's own limit.
 pub(crate) fn parts(request: &LlmRequest) -> (u64, Option<u64>) {
     match request.chat() {
         Ok(chat) => (prompt(chat), chat.max_tokens.map(u64::from)),
-        // Bytes that cannot be decoded here: their length is all that is known.
+        // The bytes cannot be decoded here: only their length is known.
         Err(_) => (request.wire().map_or(0, |wire| wire.body().len() / CHARS_PER_TOKEN) as u64, None),
     }
 }
 
-/// The prompt alone. About right for English, too low for most other text and for tools; text that repeats itself
-/// takes fewer.
+/// Returns the tokens of the prompt alone. It is about right for English, too low for most other text and for
+/// tools; text that repeats itself takes fewer.
 pub(crate) fn prompt(chat: &Chat) -> u64 {
     let parts = chat.messages.iter().flat_map(|message| &message.content);
     let chars = parts.map(part).fold(chat.system.as_ref().map_or(0, String::len), usize::saturating_add);
     (chars / CHARS_PER_TOKEN) as u64
 }
 
-/// How many characters a part counts as.
+/// Returns how many characters a part counts as.
 pub(crate) fn part(part: &Part) -> usize {
     match part {
         Part::Text(text) | Part::Refusal(text) => text.len(),
@@ -51,12 +51,13 @@ pub(crate) fn part(part: &Part) -> usize {
     }
 }
 
-/// The tokens of so many characters of an answer.
+/// Returns the tokens of so many characters of an answer.
 pub(crate) fn said(chars: u64) -> u64 {
     chars.div_ceil(CHARS_PER_TOKEN as u64)
 }
 
-/// The prompt, without decoding it: for who only tells of it. Of bytes all count, but pictures as such.
+/// Returns the tokens of the prompt without decoding it, for reports only. All bytes count, except that pictures
+/// count as such.
 pub(crate) fn glance(request: &LlmRequest) -> u32 {
     let prompt = match request.wire() {
         Some(wire) => (characters(wire.body()) / CHARS_PER_TOKEN) as u64,
@@ -65,7 +66,7 @@ pub(crate) fn glance(request: &LlmRequest) -> u32 {
     u32::try_from(prompt).unwrap_or(u32::MAX)
 }
 
-/// How many characters these bytes count as. Looks at few of them: of a long run, one is hit by every step.
+/// Returns how many characters these bytes count as. It samples few of them: every step hits a long run.
 fn characters(body: &[u8]) -> usize {
     let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=-_\\".contains(byte);
     let (mut count, mut seen, mut at) = (body.len(), 0, RUN - 1);

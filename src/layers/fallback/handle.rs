@@ -115,8 +115,7 @@ impl FallbackHandle {
         Self { by: Some(who.into()), ..self.clone() }
     }
 
-    /// Stops new requests to a tier. Returns whether that is new. A name that no tier has has no effect on
-    /// requests.
+    /// Stops new requests to a tier. Returns whether that is new. A name of no tier has no effect.
     pub fn drain(&self, tier: impl Into<Arc<str>>) -> bool {
         let tier = tier.into();
         self.change(|orders| orders.drained.insert(tier.clone()), || Operation::TierDrained { tier: tier.clone() })
