@@ -1,20 +1,20 @@
-//! What a request may cost in tokens, before anybody knows.
+//! An estimate of a request's tokens before it is sent.
 
 use crate::chat::{Chat, Part};
 
-/// Characters of prompt for each token: the rule of thumb of OpenAI's help pages for English.
+/// The characters of prompt for each token: the rule of thumb of OpenAI's help pages for English.
 pub(crate) const CHARS_PER_TOKEN: usize = 4;
-/// A picture or a page. Anthropic's largest picture takes about 1,600 tokens.
+/// The characters for a picture or a page. Anthropic's largest picture takes about 1,600 tokens.
 pub(crate) const PICTURE: usize = 1600;
-/// The prompt alone. About right for English, too low for most other text and for tools; text that repeats itself
-/// takes fewer.
+/// Returns the tokens of the prompt alone. It is about right for English, too low for most other text and for
+/// tools; text that repeats itself takes fewer.
 pub(crate) fn prompt(chat: &Chat) -> u64 {
     let parts = chat.messages.iter().flat_map(|message| &message.content);
     let chars = parts.map(part).fold(chat.system.as_ref().map_or(0, String::len), usize::saturating_add);
     (chars / CHARS_PER_TOKEN) as u64
 }
 
-/// How many characters a part counts as.
+/// Returns how many characters a part counts as.
 pub(crate) fn part(part: &Part) -> usize {
     match part {
         Part::Text(text) | Part::Refusal(text) => text.len(),
@@ -26,7 +26,7 @@ pub(crate) fn part(part: &Part) -> usize {
     }
 }
 
-/// The tokens of so many characters of an answer.
+/// Returns the tokens of so many characters of an answer.
 pub(crate) fn said(chars: u64) -> u64 {
     chars.div_ceil(CHARS_PER_TOKEN as u64)
 }

@@ -5,7 +5,7 @@ use std::{fmt, num::NonZeroU64, sync::Arc};
 use super::Delivered;
 use crate::{LlmError, chat::Usage, estimate};
 
-/// How the work ended that a [`Permit`] was given for.
+/// The end of the work for which a [`Permit`] was given.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Outcome<'a> {
     /// The answer is whole.
@@ -16,80 +16,81 @@ pub(crate) enum Outcome<'a> {
     Dropped,
 }
 
-/// What is known of an answer that has ended, whole or not.
+/// The facts about an answer that has ended, whole or not.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SoFar<'a> {
-    /// The tokens that it has told, those of answers that broke before it began anew included.
+    /// The tokens that the provider has reported, including those of answers that broke before it was restarted.
     pub(crate) usage: Option<&'a Usage>,
-    /// What its reader has had.
+    /// The part that its reader has received.
     pub(crate) delivered: Delivered,
-    /// The tokens that it has told, or what came of it where that is more.
+    /// The tokens that the provider has reported, or those of the text that came, if that is more.
     pub(crate) at_least: Usage,
-    /// How many answers, of those that broke and this one, have told nothing of their prompt.
+    /// The number of answers, broken ones and this one, that have reported no tokens of their prompt.
     pub(crate) prompts: u32,
 }
 
 impl<'a> SoFar<'a> {
-    /// An answer that is whole: so many bytes, where it tells no tokens.
+    /// Returns the facts about a whole answer: so many bytes, if no tokens were reported.
     pub(crate) fn whole(usage: Option<&'a Usage>, said: impl FnOnce() -> u64) -> Self {
         let at_least = usage.copied().unwrap_or_else(|| Usage::new(0, estimate::said(said())));
         Self { usage, at_least, prompts: usage.is_none().into(), ..Self::default() }
     }
 
-    /// The tokens that count: what the provider has told, and of what it has told nothing of, at least the prompt, which is
-    /// about so long, and what was delivered. Whoever leaves early has had that.
+    /// Returns the tokens that count: those that the provider has reported and, for the rest, at least the prompt,
+    /// of about this length, and the delivered text. A caller that leaves early has received that text.
     pub(crate) fn used(&self, prompt: u32) -> Usage {
         let untold = u64::from(self.prompts) * u64::from(prompt);
         Usage { input: self.at_least.input.saturating_add(untold), ..self.at_least }
     }
 }
 
-/// What a gate wrote on a permit when it admitted the call.
+/// The gate's record on a permit, from when it admitted the call.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Ticket {
     /// The gate's state at that time: an outcome of an older one is late.
     pub(crate) generation: u32,
-    /// The tokens that the gate has charged ahead of the answer, where it counts them.
+    /// The tokens that the gate has charged ahead of the answer, if it counts them.
     pub(crate) reserved: u32,
-    /// When the call was admitted, on the gate's own clock, where it goes by that.
+    /// The time of the admission on the gate's own clock, if it needs that.
     pub(crate) begun: Option<NonZeroU64>,
-    /// What becomes of the charge.
+    /// The treatment of the charge.
     pub(crate) charge: Charge,
-    /// The tokens of the prompt, about: they count where the provider does not tell them.
+    /// The approximate number of tokens in the prompt: they count if the provider does not report them.
     pub(crate) prompt: u32,
 }
 
-/// What becomes of what a gate has charged when the call is over.
-// It leaves no gap with what stands beside it: a ticket with one is copied piece by piece wherever it moves.
+/// The treatment of a gate's charge when the call is over.
+// It leaves no gap beside the other fields: a ticket with one is copied piece by piece wherever it moves.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Charge {
     #[default]
     Stays,
-    /// The gate takes it back: the provider has seen nothing of the call.
+    /// The gate takes it back: the provider has not seen the call.
     Returns,
 }
 
-/// Something that admits calls and hears of each how it ended: a breaker, a bulkhead, a gauge.
+/// A gate that admits calls and learns how each ended: a breaker, a bulkhead, a gauge.
 pub(crate) trait Gate: Send + Sync {
     /// Takes the place back. Called exactly once for each permit, from wherever it ends: must not block, and must
     /// not call foreign code under a lock.
     fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>);
 
-    /// The same with what is known of the answer, whole or not. For gates that count tokens or money, or tell of them.
+    /// Takes the place back, with the facts about the answer, whole or not. For gates that count or report tokens
+    /// or money.
     fn settle_with(&self, ticket: &Ticket, outcome: Outcome<'_>, _so_far: SoFar<'_>) {
         self.settle(ticket, outcome);
     }
 
-    /// The answer's first token is there. Called only where the ticket says when the call was admitted.
+    /// Records that the answer's first token is there. Called only if the ticket has the time of the admission.
     fn begins(&self, _ticket: &mut Ticket) {}
 
-    /// What the failure of a call really is, once it is settled.
+    /// Corrects the kind of a call's failure, once it is settled.
     fn unmask(&self, _error: &mut LlmError) {}
 }
 
-/// A place that a gate gave. Taken synchronously at `call`, it is owned by the future and then by the body; dropping
-/// it is giving it back. The default is no place.
+/// A place that a gate gave. Taken synchronously at `call`, it is owned by the future and then by the body;
+/// dropping it gives it back. The default is no place.
 #[derive(Default)]
 pub(crate) struct Permit {
     gate: Option<Arc<dyn Gate>>,
@@ -97,25 +98,25 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
-    /// A place at `gate`, which has counted it already.
+    /// Creates a permit for a place at `gate`, which has counted it already.
     #[inline]
     pub(crate) fn new(gate: Arc<dyn Gate>, ticket: Ticket) -> Self {
         Self { gate: Some(gate), ticket }
     }
 
-    /// What the gate wrote, to change it before the permit moves on into a body.
+    /// Returns the gate's record, to change it before the permit moves on into a body.
     #[inline]
     pub(crate) fn ticket_mut(&mut self) -> &mut Ticket {
         &mut self.ticket
     }
 
-    /// Whether there is a place to give back.
+    /// Returns whether there is a place to give back.
     #[inline]
     pub(crate) fn is_held(&self) -> bool {
         self.gate.is_some()
     }
 
-    /// The answer begins.
+    /// Records that the answer begins.
     #[inline]
     pub(crate) fn begins(&mut self) {
         if let (Some(_), Some(gate)) = (self.ticket.begun, &self.gate) {
@@ -123,7 +124,7 @@ impl Permit {
         }
     }
 
-    /// Gives the place of a call back that has failed. The gate may know better what it is.
+    /// Gives back the place of a failed call. The gate may correct the error's kind.
     #[cold]
     pub(crate) fn fail(&mut self, error: &mut LlmError) {
         if let Some(gate) = self.gate.take() {
@@ -132,7 +133,7 @@ impl Permit {
         }
     }
 
-    /// Gives the place back and says how the work ended; the first time, and then no more.
+    /// Gives the place back with the outcome of the work. Only the first call has an effect.
     #[inline]
     pub(crate) fn settle(&mut self, outcome: Outcome<'_>) {
         if let Some(gate) = self.gate.take() {
@@ -140,7 +141,7 @@ impl Permit {
         }
     }
 
-    /// The same with what is known of the answer, whole or not.
+    /// Gives the place back with the facts about the answer, whole or not.
     #[inline]
     pub(crate) fn settle_with(&mut self, outcome: Outcome<'_>, so_far: SoFar<'_>) {
         if let Some(gate) = self.gate.take() {
@@ -158,7 +159,7 @@ impl Drop for Permit {
     }
 }
 
-// By value: a permit whose address is given away is kept in memory, and copied wherever it moves.
+// By value: a borrowed permit is kept in memory, and copied wherever it moves.
 #[cold]
 #[inline(never)]
 fn leave(mut permit: Permit) {

@@ -11,19 +11,19 @@ use crate::{
     prices::Usd,
 };
 
-/// What became of one mirrored request on both sides, told when both have ended.
+/// The outcome of one mirrored request on both sides, reported when both have ended.
 ///
-/// No word of the request or of the answers is in it unless [`kept`](Self::kept) is asked for.
+/// It contains no text of the request or of the answers unless [`kept`](Self::kept) is enabled.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Comparison {
     /// The feature that asked.
     pub feature: Option<Arc<str>>,
-    /// The session that the request belongs to. The event never has it.
+    /// The session that the request belongs to. The event never contains it.
     pub session: Option<Arc<str>>,
-    /// What the caller had.
+    /// The caller's answer.
     pub primary: ComparisonSide,
-    /// What the candidate said, which nobody else has seen.
+    /// The candidate's answer, which no caller has seen.
     pub candidate: ComparisonSide,
     /// How much alike the two answers are, from 0 to 1, by the layer's [measure](crate::MirrorLayer::measure); `None` unless
     /// both are here in whole.
@@ -35,12 +35,12 @@ pub struct Comparison {
     pub agrees: Option<bool>,
     /// What was asked and said, where that is [wanted](crate::MirrorLayer::keep_texts). The event never has it.
     pub kept: Option<Box<ComparedTexts>>,
-    /// When.
+    /// The time of the comparison.
     pub at: Instant,
 }
 
 impl Comparison {
-    /// The same without whatever says more of the caller than its feature: what is told to all.
+    /// Returns a copy without the session and the texts, for the event.
     pub(crate) fn told(&self) -> Self {
         Self {
             feature: self.feature.clone(),
@@ -57,7 +57,7 @@ impl Comparison {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ComparisonSide {
-    /// The tier that served, where there are tiers.
+    /// The tier that served, if there are tiers.
     pub tier: Option<Arc<str>>,
     /// The provider that served, or failed.
     pub provider: Option<Arc<str>>,
@@ -67,32 +67,32 @@ pub struct ComparisonSide {
     /// is [kept](crate::MirrorLayer::max_answer). A candidate that panicked has
     /// [failed](RequestOutcome::Failed) with [`ErrorKind::Other`](crate::ErrorKind::Other).
     pub outcome: RequestOutcome,
-    /// Whether the answer came as a stream.
+    /// True if the answer came as a stream.
     pub stream: bool,
-    /// From the call to the response: for a stream, the time to its first token. `None` where there was no response.
+    /// The time from the call to the response: for a stream, to its first token. `None` if there was no response.
     pub first_token: Option<Duration>,
-    /// From the call to the end of the answer. Of a stream of the primary, its reader's pace is in it.
+    /// The time from the call to the end of the answer. For a stream of the primary, it includes its reader's pace.
     pub took: Duration,
-    /// How many attempts were sent.
+    /// The number of attempts that were sent.
     pub attempts: usize,
-    /// The tokens, where the provider said them, those of answers that broke and began anew included.
+    /// The tokens, if the provider reported them, including those of answers that broke and were restarted.
     pub usage: Option<Usage>,
-    /// What they cost, where the model has a price. An answer that is [cached](Self::cached) costs nothing.
+    /// The cost, if the model has a price. An answer that is [cached](Self::cached) costs nothing.
     pub cost: Option<Usd>,
-    /// Why the model stopped, where it said so.
+    /// The reason why the model stopped, if it gave one.
     pub finish: Option<FinishReason>,
-    /// How many characters of text the answer has, as far as it came.
+    /// The number of characters of text in the answer, as far as it came.
     pub characters: u64,
-    /// How many tools it calls, as far as it came.
+    /// The number of tool calls in the answer, as far as it came.
     pub tool_calls: u32,
-    /// Why the answer is one that was made before; `None` of one that was made for this request.
+    /// The reason why the answer is an earlier one; `None` for one that was made for this request.
     pub cached: Option<CachedWhy>,
-    /// How the answer was less than what was asked for.
+    /// The way in which the answer was degraded.
     pub degraded: Option<Degraded>,
 }
 
 impl ComparisonSide {
-    /// Nothing is known of it yet.
+    /// Returns a side of which nothing is known yet.
     pub(crate) fn nothing_yet() -> Self {
         Self {
             tier: None,
@@ -114,20 +114,20 @@ impl ComparisonSide {
     }
 }
 
-/// What was asked, and what was said on both sides.
+/// The texts of a mirrored request: the input, and both answers.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ComparedTexts {
-    /// What was asked; `None` of bytes that are no request of their dialect.
+    /// The input; `None` if the bytes are no request of their dialect.
     pub chat: Option<Chat>,
     /// What the caller had, as far as it came; `None` of more than is [kept](crate::MirrorLayer::max_answer).
     pub primary: Option<Message>,
-    /// What the candidate said, likewise.
+    /// The candidate's answer, likewise.
     pub candidate: Option<Message>,
 }
 
 impl fmt::Debug for ComparedTexts {
-    /// Shows nothing of what was said.
+    /// Omits the texts.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ComparedTexts").finish_non_exhaustive()
     }
@@ -138,9 +138,9 @@ impl fmt::Debug for ComparedTexts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NotCompared {
-    /// Not mirrored: too many were under way, or the layer was closed.
+    /// Requests that were not mirrored: too many were under way, or the layer was closed.
     Full,
-    /// Not mirrored: there was no tokio runtime to do it in.
+    /// Not mirrored: there was no tokio runtime for the task.
     WithoutRuntime,
     /// The candidate's own layers refused (its circuit is open, its bulkhead full, its budget spent), so that nothing was
     /// sent.
@@ -152,7 +152,7 @@ pub enum NotCompared {
 }
 
 impl NotCompared {
-    /// A stable name in `snake_case`, for logs and metric labels.
+    /// Returns a stable name in `snake_case`, for logs and metric labels.
     pub fn name(self) -> &'static str {
         match self {
             Self::Full => "full",

@@ -1,11 +1,12 @@
 //! The alarm: one timer for all the limits of time that are nested in one task.
 //!
-//! A stack has several: the whole request's, the slice of it that a fallback gives to a tier, an attempt's. Each could set
-//! a timer of its own, but to set and clear one is the dearest part of a call that has to wait. So whoever sets a timer
-//! (a listener) lets the layers inside ask for an earlier one: they are polled again when it rings, and told that it did.
+//! A stack has several limits: the whole request's, a tier's part of it, an attempt's. Each could set a timer of
+//! its own, but setting and clearing one is the most expensive part of a call that has to wait. So a layer that
+//! sets a timer (a listener) lets the layers inside request an earlier one. It polls them again when the timer
+//! fires, and they learn that it did.
 //!
-//! Who asks must share the listener's waker. A buffer, a spawned task or a set of futures in between polls with a waker of
-//! its own; then nobody listens, and the layer sets its own timer.
+//! A layer must share the listener's waker to use its timer. A buffer, a spawned task or a set of futures in
+//! between polls with a waker of its own. Then there is no listener, and the layer sets its own timer.
 
 use std::{
     cell::Cell,
@@ -17,18 +18,18 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep_until};
 
 thread_local! {
-    /// The innermost listener of the poll that is under way on this thread.
+    /// The innermost listener of the current poll on this thread.
     static LISTENER: Listener = const { Listener { waker: Cell::new(NOBODY), asked: Cell::new(None), rang: Cell::new(false) } };
 }
 
 struct Listener {
     waker: Cell<WakerId>,
-    /// The earliest that was asked for in this poll.
+    /// The earliest time that was requested in this poll.
     asked: Cell<Option<Instant>>,
     rang: Cell<bool>,
 }
 
-/// Which waker it is: where it stands, for as long as the poll that is under way borrows it.
+/// The identity of a waker: its address, valid while the current poll borrows it.
 type WakerId = usize;
 
 const NOBODY: WakerId = 0;
@@ -38,14 +39,14 @@ fn id(waker: &Waker) -> WakerId {
     std::ptr::from_ref(waker).addr()
 }
 
-/// One who sets a timer, for the time of a poll of what is inside.
+/// A layer that sets a timer, during its poll of the inner future.
 ///
-/// Made before that poll and asked after it; dropped, even by a panic, it puts the listener further out back.
+/// Create it before that poll and read it after. Dropping it, even by a panic, restores the listener further out.
 pub(crate) struct Listening {
     further_out: Option<FurtherOut>,
 }
 
-/// Who listened before, with what was asked of it.
+/// The listener further out, with the time requested of it.
 struct FurtherOut {
     waker: WakerId,
     asked: Option<Instant>,
@@ -53,7 +54,7 @@ struct FurtherOut {
 }
 
 impl Listening {
-    /// Listens from now on. `rang` says that the poll is made because a moment has come that somebody asked for.
+    /// Starts to listen. `rang` is true if this poll may be due to a time that was requested.
     #[inline]
     pub(crate) fn begin(cx: &Context<'_>, rang: bool) -> Self {
         let waker = id(cx.waker());
@@ -65,13 +66,13 @@ impl Listening {
                 return Self { further_out: None };
             }
             let further_out = FurtherOut { waker: before, asked, rang: listener.rang.get() };
-            // What rang further out may be what somebody further in waits for.
+            // The time that was due further out may be one that a layer further in waits for.
             listener.rang.set(rang || (further_out.rang && before == waker));
             Self { further_out: Some(further_out) }
         })
     }
 
-    /// The earliest moment at which somebody inside wants to be polled again.
+    /// Returns the earliest time at which a layer inside wants to be polled again.
     #[inline]
     pub(crate) fn asked(&self) -> Option<Instant> {
         LISTENER.with(|listener| listener.asked.get())
@@ -92,18 +93,18 @@ impl Drop for Listening {
     }
 }
 
-/// What became of a wish to be polled again at a moment.
+/// The outcome of a request to be polled again at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Alarm {
-    /// It is set.
+    /// The listener will set a timer.
     Set,
-    /// The moment has come.
+    /// The time has come.
     Rang,
-    /// Nobody listens: set a timer.
+    /// There is no listener: set a timer.
     Unheard,
 }
 
-/// Asks to be polled again at `at`.
+/// Requests to be polled again at `at`.
 #[inline]
 pub(crate) fn ask(cx: &Context<'_>, at: Instant) -> Alarm {
     LISTENER.with(|listener| {
@@ -121,7 +122,7 @@ pub(crate) fn ask(cx: &Context<'_>, at: Instant) -> Alarm {
     })
 }
 
-/// Ready at `at`: by the timer of a listener further out, or else by this one.
+/// Completes at `at`: by the timer of a listener further out, or else by this one.
 pub(crate) fn poll_at(at: Instant, timer: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> Poll<()> {
     match ask(cx, at) {
         Alarm::Set => return Poll::Pending,
@@ -147,7 +148,7 @@ mod tests {
         fn wake(self: Arc<Self>) {}
     }
 
-    /// What a poll that makes these wishes comes to, and what its listener hears.
+    /// Returns the outcomes of these requests, and the time that their listener sees.
     fn poll<const N: usize>(rang: bool, wishes: [Instant; N]) -> ([Alarm; N], Option<Instant>) {
         let cx = Context::from_waker(Waker::noop());
         let listening = Listening::begin(&cx, rang);

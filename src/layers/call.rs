@@ -1,4 +1,4 @@
-//! Readiness: one call to an inner service, from "is it ready?" to its result.
+//! Readiness: one call to an inner service, from `poll_ready` to its result.
 
 use std::{
     fmt,
@@ -23,10 +23,10 @@ use crate::{
     internal::sync::{Mutex, lock},
 };
 
-/// Where the services of further calls come from.
+/// A source of services for further calls.
 ///
-/// To clone a service can be dear (a provider's client has boxes and counts in it), so that it is done when a further call
-/// is made, and not with every first one.
+/// Cloning a service can be expensive (a provider's client contains boxes and counts), so it is cloned for a
+/// further call, and not with every first one.
 pub(crate) struct Spare<S>(Mutex<S>);
 
 impl<S: Clone> Spare<S> {
@@ -34,7 +34,7 @@ impl<S: Clone> Spare<S> {
         Self(Mutex::new(service.clone()))
     }
 
-    /// A service that nobody has polled.
+    /// Returns a service that was never polled.
     pub(crate) fn fresh(&self) -> S {
         lock(&self.0).clone()
     }
@@ -42,47 +42,47 @@ impl<S: Clone> Spare<S> {
 
 /// A call under way.
 ///
-/// There are two forms. The *first call* of a layer polls the service that it has in hand, once: if that is ready it
-/// is called at once, without a clone; if not, that very instance moves in here (its place in a queue is its own) and
-/// a fresh clone stays behind. The other way round, a polled instance that nobody polls again would sit on a
+/// There are two forms. The *first call* of a layer polls the service in hand, once. A ready service is called at
+/// once, without a clone. Otherwise that very instance moves in here, since its place in a queue is its own, and a
+/// fresh clone stays behind. The other way round, a polled instance that is never polled again would hold its
 /// reservation for ever. *Every further call* (a retry, the next tier) waits for a fresh clone.
 ///
 /// A call that has waited begins when it is made, and is not made at the request's deadline or after it.
-// Two variants and no more: which of them it is, each layer asks in each poll, and again when it is dropped.
+// Two variants and no more: each layer checks the variant in each poll, and again on drop.
 #[pin_project(project = CallProjection, project_replace = CallOwned)]
 pub(crate) enum Call<S, F> {
-    /// Called.
+    /// The service was called.
     Calling(#[pin] F),
-    /// Not called yet, or no longer.
+    /// The service was not called yet, or the call is over.
     Uncalled(Uncalled<S>),
 }
 
-/// A call to a service whose type has been left behind: another tier, another chain.
+/// A call to a service whose type is erased: another tier, another chain.
 pub(crate) type BoxedCall = Call<BoxLlmService, <BoxLlmService as Service<LlmRequest>>::Future>;
 
 pub(crate) enum Uncalled<S> {
-    /// Waiting until the service is ready.
+    /// Waits until the service is ready.
     Readying { service: S, request: LlmRequest },
     /// The service failed before it could be called.
     Failed(LlmError),
-    /// Nothing is under way.
+    /// No call is under way.
     Idle,
 }
 
 impl<S, F> Call<S, F> {
-    /// Nothing to call.
-    // No constant: to write that over a call is to copy all of it, as large as the largest call, where this writes a word.
+    /// Returns a value without a call.
+    // No constant: writing one over a call copies all of it, as large as the largest call, and this writes a word.
     #[inline(always)]
     pub(crate) fn idle() -> Self {
         Self::Uncalled(Uncalled::Idle)
     }
 
-    /// A call that failed before it could be made.
+    /// Returns a call that failed before it could be made.
     pub(crate) fn failed(error: LlmError) -> Self {
         Self::Uncalled(Uncalled::Failed(error))
     }
 
-    /// What it is waiting for.
+    /// Returns the phase that it waits in.
     #[inline]
     pub(crate) fn phase(&self) -> Phase {
         match self {
@@ -91,8 +91,8 @@ impl<S, F> Call<S, F> {
         }
     }
 
-    /// Drops whatever is under way or has ended, so that nothing of it is held any longer: each layer does so with a
-    /// call that failed, for whoever asked may keep the future.
+    /// Drops the call, under way or ended, so that its resources are free. Each layer does so with a failed call,
+    /// since its caller may keep the future.
     #[cold]
     pub(crate) fn abandon(mut self: Pin<&mut Self>) {
         self.set(Self::idle());
@@ -100,19 +100,18 @@ impl<S, F> Call<S, F> {
 }
 
 impl<S: LlmService> Call<S, S::Future> {
-    /// The first call: through the service in hand.
-    // Always, here and in the layers' `call` and `poll`: each is small while all is well, and inlined as one they cost a tenth
-    // less. Left alone, the compiler stops half-way.
+    /// Makes the first call: through the service in hand.
+    // Always inlined, here and in the layers' `call` and `poll`; see [`layers`](crate::layers).
     #[inline(always)]
     pub(crate) fn first(service: &mut S, request: LlmRequest) -> Self
     where
         S: Clone,
     {
-        // Nobody waits yet. If it is pending, the future polls it again with the waker of whoever does.
+        // No task waits yet. If it is pending, the future polls it again with its task's waker.
         match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => Self::Calling(service.call(request)),
             Poll::Ready(Err(error)) => {
-                // A service that failed its readiness is to be thrown away.
+                // A service that failed its readiness must be thrown away.
                 *service = service.clone();
                 Self::failed(error.into())
             }
@@ -123,7 +122,7 @@ impl<S: LlmService> Call<S, S::Future> {
         }
     }
 
-    /// Every further call: through a fresh clone.
+    /// Makes a further call: through a fresh clone.
     pub(crate) fn further(fresh: S, request: LlmRequest) -> Self {
         Self::Uncalled(Uncalled::Readying { service: fresh, request })
     }
@@ -147,7 +146,7 @@ impl<S: LlmService> Call<S, S::Future> {
             Uncalled::Idle => panic!("polled after it was ready"),
         };
         readiness?;
-        // It begins now, whatever it has waited for: those inside share out the time that is left.
+        // It begins now, however long it has waited: the layers inside divide the time that is left.
         let now = Instant::now();
         let context = request.context_mut();
         context.begun = Some(now);
@@ -162,8 +161,8 @@ impl<S: LlmService> Call<S, S::Future> {
     }
 }
 
-/// Ready with the failure of a call whose deadline comes while it waits for readiness. Who listens for that moment knows only
-/// that it waits; here it is known that nothing was sent.
+/// Completes with the failure of a call whose deadline comes while it waits for readiness. The layer that keeps the
+/// deadline only knows that the call waits; this one knows that nothing was sent.
 fn poll_deadline(request: &crate::Context, cx: &Context<'_>) -> Poll<LlmError> {
     match request.deadline {
         Some(deadline) if alarm::ask(cx, deadline) == Alarm::Rang => {
@@ -179,7 +178,7 @@ impl<S: LlmService> Future for Call<S, S::Future> {
 
     /// # Panics
     ///
-    /// When polled after it was ready.
+    /// Panics if polled after it was ready.
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if let Self::Uncalled(_) = *self {

@@ -1,13 +1,14 @@
-//! Whom a request is from, where one caller must not decide for the others.
+//! The caller of a request, where one caller must not decide for the others.
 
 use std::hash::{DefaultHasher, Hasher};
 
 use crate::LlmRequest;
 
-/// The caller without a name.
+/// The number of requests without a named caller.
 pub(crate) const NOBODY: u64 = 0;
 
-/// A number for whom a request is from: its tenant or the key that pays for it, else its session. 0: it names neither.
+/// Returns a number for the caller: its tenant or the key that pays for it, else its session. Returns 0 if the
+/// request names neither.
 pub(crate) fn caller(request: &LlmRequest) -> u64 {
     let name = request.tenant().map(|tenant| &**tenant).or_else(|| request.session_id());
     name.map_or(NOBODY, |name| {

@@ -1,8 +1,8 @@
 //! One reading of the clock for all layers that a call passes on its way down.
 //!
-//! The layers call each other synchronously, and a reading costs as much as a layer. Whoever has read the clock says so
-//! for as long as the call goes down; a layer further in takes that reading, unless something in between has put the
-//! request aside (a buffer, a queue), and with it left this stack of calls.
+//! The layers call each other synchronously, and a reading costs as much as a layer. A layer that has read the
+//! clock shares the reading while the call goes down, and the layers further in use it. A buffer or a queue in
+//! between sets the request aside, and so leaves this stack of calls and the reading.
 
 use std::cell::Cell;
 
@@ -12,18 +12,19 @@ thread_local! {
     static READING: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// A reading that counts until this is dropped, even if a call panics.
+/// A shared reading, valid until this is dropped, even if a call panics.
 ///
-/// In it: what to put back, where that is needed.
+/// It contains the reading to restore, if needed.
 pub(crate) struct Reading(Option<Option<Instant>>);
 
 impl Reading {
-    /// Whoever is called from here on takes this reading.
+    /// Shares this reading with all layers that are called from here on.
     pub(crate) fn begin(now: Instant) -> Self {
         Self(Some(READING.replace(Some(now))))
     }
 
-    /// The reading of the call that is going down, or else a new one, which whoever is called from here on takes.
+    /// Returns the shared reading, or else takes a new one and shares it with all layers that are called from here
+    /// on.
     #[inline(always)]
     pub(crate) fn pass_on() -> (Instant, Self) {
         match READING.get() {
@@ -46,7 +47,7 @@ impl Drop for Reading {
     }
 }
 
-/// The reading of the call that is going down, or a new one.
+/// Returns the shared reading, or a new one.
 #[inline]
 pub(crate) fn now() -> Instant {
     READING.get().unwrap_or_else(Instant::now)

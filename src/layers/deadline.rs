@@ -1,7 +1,8 @@
-//! The request's own deadline, where no limit further out ends the request at it.
+//! The request's own deadline, for the case that no limit further out ends the request at it.
 //!
-//! A caller sets it ([`LlmRequest::timeout`](crate::LlmRequest::timeout)), and the outermost layer that waits keeps it: it marks
-//! the request, so that the layers further in set no timer for the same moment. A `Timeout` does so with its own clock.
+//! A caller sets it ([`LlmRequest::timeout`](crate::LlmRequest::timeout)), and the outermost layer that waits keeps
+//! it: it marks the request, so that the layers further in set no timer for the same moment. A `Timeout` does so
+//! with its own clock.
 
 use std::{
     pin::Pin,
@@ -13,7 +14,7 @@ use tokio::time::{Instant, Sleep};
 use super::alarm;
 use crate::{Context, ErrorKind, LlmError, error::Phase, request::DeadlineKeeper};
 
-/// Returns true if no layer further out ends the request at its deadline.
+/// Returns whether no layer further out ends the request at its deadline.
 #[inline]
 pub(crate) fn is_unkept(context: &Context) -> bool {
     context.deadline_keeper == DeadlineKeeper::Nobody && context.deadline.is_some()
@@ -31,14 +32,15 @@ fn look(context: &Context) -> Option<LlmError> {
     is_over.then(|| LlmError::new(ErrorKind::Deadline, "the deadline had passed before the call"))
 }
 
-/// Ends a call at the request's deadline. Empty, and no larger than a pointer, where there is none or another layer keeps it.
+/// Ends a call at the request's deadline. It is empty, and no larger than a pointer, if there is no deadline or
+/// another layer keeps it.
 #[derive(Default)]
 pub(crate) struct Keeper(Option<Box<Kept>>);
 
 struct Kept {
     deadline: Instant,
     begun: Instant,
-    /// Where no timer further out can be asked.
+    /// Used if no timer further out can be asked.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -47,7 +49,7 @@ impl Keeper {
     ///
     /// # Errors
     ///
-    /// The deadline has passed.
+    /// Fails if the deadline has passed.
     #[inline]
     pub(crate) fn of(context: &mut Context) -> Result<Self, LlmError> {
         if is_unkept(context) { Self::keep(context) } else { Ok(Self(None)) }
@@ -63,7 +65,7 @@ impl Keeper {
         Ok(Self(context.deadline.map(|deadline| Box::new(Kept { deadline, begun, timer: None }))))
     }
 
-    /// Ready with the failure of a pending call once the deadline has come.
+    /// Completes with the failure of a pending call once the deadline has come.
     #[inline]
     pub(crate) fn poll(&mut self, phase: Phase, cx: &mut TaskContext<'_>) -> Poll<LlmError> {
         match &mut self.0 {

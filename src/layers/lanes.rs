@@ -1,8 +1,9 @@
 //! References to one gate from many threads.
 //!
-//! A call must own its gate for as long as it runs, and so counts a reference up and down. With one count for all, two
-//! threads would spend most of a healthy call on handing its cache line to and fro; so there are a few, and each
-//! thread has its own. Measured on a breaker with 64 tasks on 2 threads: from some 10 to some 16 million calls a second.
+//! A call must own its gate as long as it runs, and so counts a reference up and down. With one count for all, two
+//! threads would spend most of a healthy call on passing its cache line to and fro. So there are a few counts, and
+//! each thread uses one. Measured on a breaker with 64 tasks on 2 threads: from some 10 to some 16 million calls a
+//! second.
 
 use std::{
     cell::Cell,
@@ -16,14 +17,14 @@ use std::{
 use crate::LlmError;
 use crate::body::admission::{Gate, Outcome, Permit, SoFar, Ticket};
 
-/// A gate, and the references to it that permits hold. Clones are the same gate and the same references.
+/// A gate, with the references to it that permits hold. Clones are the same gate and the same references.
 #[derive(Debug)]
 pub(crate) struct Lanes<G> {
     gate: Arc<G>,
     lanes: [Arc<Lane<G>>; LANES],
 }
 
-// The counts of the `Arc` around it share their cache line with nothing that others write.
+// The counts of the `Arc` around it share their cache line with nothing that other threads write.
 #[repr(align(64))]
 #[derive(Debug)]
 pub(crate) struct Lane<G> {
@@ -49,21 +50,21 @@ impl<G: Gate + 'static> Lanes<G> {
         &self.gate
     }
 
-    /// The gate by this thread's reference, to keep for as long as a call runs.
+    /// Returns this thread's reference to the gate, to keep as long as a call runs.
     #[inline]
     pub(crate) fn lane(&self) -> Arc<Lane<G>> {
         self.lanes[lane()].clone()
     }
 
-    /// How many references to the gate are out: its permits, by this thread's reference or by the gate's own, and whoever
-    /// else has cloned that.
+    /// Returns how many references to the gate are out: its permits, by this thread's reference or by the gate's
+    /// own, and other clones of it.
     pub(crate) fn out(&self) -> usize {
         let lanes: usize = self.lanes.iter().map(|lane| Arc::strong_count(lane).saturating_sub(1)).sum();
-        // Its own, and one of each lane.
+        // Its own, and one of each shard.
         lanes.saturating_add(Arc::strong_count(&self.gate).saturating_sub(LANES + 1))
     }
 
-    /// A permit for a call that the gate has admitted with this ticket.
+    /// Returns a permit for a call that the gate has admitted with this ticket.
     #[inline]
     pub(crate) fn permit(&self, ticket: Ticket) -> Permit {
         Permit::new(self.lane(), ticket)
@@ -96,7 +97,7 @@ impl<G: Gate> Gate for Lane<G> {
     }
 }
 
-/// This thread's lane.
+/// Returns this thread's shard.
 #[inline]
 fn lane() -> usize {
     // A thread that is being torn down has lost its own: any will do.

@@ -1,26 +1,27 @@
-//! How long the last calls took, and a quantile of that.
+//! The times of the last calls, and a quantile of them.
 
 use crate::internal::histogram::Histogram;
 
 /// The times of the last calls.
 ///
-/// Two halves of a window by number and not by time, so that quiet services know something too: the younger is filled,
-/// and when it is full takes the place of the older, as in tower's `RotatingHistogram`.
+/// The window has two halves, by number and not by time, so that quiet services have data too. The younger half is
+/// filled; once full, it takes the place of the older, as in tower's `RotatingHistogram`.
 #[derive(Debug, Default)]
 pub(crate) struct Latest<const BUCKETS: usize> {
     young: (u32, Histogram<BUCKETS>),
     old: (u32, Histogram<BUCKETS>),
-    /// How many there were, with those that neither half holds any more.
+    /// The number of calls ever, including those that neither half holds any more.
     seen: u64,
 }
 
-/// How many times a half holds: of two, 25 to 50 are above the 95th percentile.
+/// The number of times that a half holds: of two, 25 to 50 are above the 95th percentile.
 pub(crate) const HALF: u32 = 512;
-/// The quantile is worked out anew after so many.
+/// The number of calls after which the quantile is computed again.
 pub(crate) const EACH: u32 = 16;
 
 impl<const BUCKETS: usize> Latest<BUCKETS> {
-    /// Takes a time. The quantile in microseconds, where it was worked out anew: not before `least` times are known.
+    /// Records a time. Returns the quantile in microseconds if it was computed again: not before `least` times are
+    /// known.
     pub(crate) fn record(&mut self, micros: u64, share: f64, least: u32) -> Option<u64> {
         if self.young.0 == HALF {
             self.old = std::mem::take(&mut self.young);

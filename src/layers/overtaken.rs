@@ -1,8 +1,9 @@
 //! Calls that are dropped because another one answered.
 //!
-//! To a circuit breaker a dropped call is one whose caller has left, which says nothing. So a provider that hangs, and whose
-//! every call loses against its hedge, would look healthy for ever. Whoever drops a call that has shown nothing says so
-//! for the time of the drop, and the breaker inside hears it. A task or a queue in between drops it later, unheard.
+//! For a circuit breaker, a dropped call is one whose caller has left, which shows nothing. A provider that hangs,
+//! and loses every call to its hedge, would thus look healthy for ever. A layer that drops such a call therefore
+//! sets a flag for the time of the drop, and the breaker inside reads it. A task or a queue in between drops the
+//! call later, without the flag.
 
 use std::cell::Cell;
 
@@ -10,7 +11,7 @@ thread_local! {
     static SILENT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Until it is dropped, calls that are dropped on this thread count as such from which nothing came.
+/// A guard: until it is dropped, calls that are dropped on this thread count as losses of a silent tier.
 pub(crate) struct Silence(bool);
 
 impl Silence {
@@ -25,9 +26,9 @@ impl Drop for Silence {
     }
 }
 
-/// Whether what is dropped now counts as silent.
+/// Returns whether a call that is dropped now counts as silent.
 pub(crate) fn is_silent() -> bool {
-    // A thread that is being torn down drops nothing on anybody's behalf.
+    // A thread that is being torn down drops no call for another layer.
     SILENT.try_with(Cell::get).unwrap_or(false)
 }
 

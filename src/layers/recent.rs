@@ -1,9 +1,9 @@
-//! A bounded memory of what was used of late.
+//! A bounded memory of recently used entries.
 
 use std::{borrow::Borrow, collections::HashMap, hash::Hash, mem};
 
-/// A bounded map. What was used longest ago is forgotten first, half of it at a time: two generations of half the
-/// capacity each, and what is used moves to the younger.
+/// A bounded map. The least recently used entries go first, half of them at a time: there are two generations of
+/// half the capacity each, and a used entry moves to the younger.
 #[derive(Debug)]
 pub(crate) struct Recent<K, V> {
     half: usize,
@@ -29,7 +29,7 @@ impl<K: Hash + Eq, V: Clone> Recent<K, V> {
         Some(value)
     }
 
-    /// A memory of the same keys with other values, without those that have none.
+    /// Returns a map of the same keys with other values, without those that map to `None`.
     pub(crate) fn mapped(&self, capacity: usize, map: impl Fn(&V) -> Option<V>) -> Self
     where
         K: Clone,
@@ -43,8 +43,8 @@ impl<K: Hash + Eq, V: Clone> Recent<K, V> {
         mapped
     }
 
-    /// All that is remembered, the older half first: who puts it into another memory in this order keeps what was used
-    /// last.
+    /// Iterates over all entries, the older half first: inserting them into another map in this order keeps the
+    /// most recent ones.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.old.iter().chain(&self.young)
     }

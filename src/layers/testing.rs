@@ -12,17 +12,17 @@ use std::{
     time::Duration,
 };
 
-// By the crate's own name, so that `tests/` can take this file in too.
+// By the crate's own name, so that `tests/` can include this file too.
 use steadfast::{LlmError, LlmRequest, LlmResponse};
 use tower::{BoxError, Service};
 
-/// A leaf that panics when `call` is not preceded by `poll_ready` on that very instance, and that is slow, fails and
+/// A leaf that panics if `call` is not preceded by `poll_ready` on that very instance, and that is slow, fails and
 /// is unready to order. Clones share the script and the counters, and no readiness.
 #[derive(Debug)]
 pub(crate) struct Strict {
     shared: Arc<Shared>,
     takes: Duration,
-    /// How many polls this instance is still pending for, and how many each fresh one.
+    /// The polls for which this instance is still pending, and those for which each fresh one is.
     pending: usize,
     pending_each: usize,
     readiness: Readiness,
@@ -32,7 +32,7 @@ pub(crate) struct Strict {
 enum Readiness {
     Unknown,
     Ready,
-    /// Failed: to be thrown away.
+    /// Failed: must be thrown away.
     Dead,
 }
 
@@ -47,7 +47,7 @@ struct Shared {
 }
 
 impl Strict {
-    /// A leaf that answers "hello" at once.
+    /// Creates a leaf that answers "hello" at once.
     pub(crate) fn new() -> Self {
         Self {
             shared: Arc::default(),
@@ -58,51 +58,51 @@ impl Strict {
         }
     }
 
-    /// Each answer takes so long.
+    /// Makes each answer take so long.
     pub(crate) fn takes(mut self, takes: Duration) -> Self {
         self.takes = takes;
         self
     }
 
-    /// Each instance is pending for so many polls of its readiness.
+    /// Makes each instance pending for so many polls of its readiness.
     pub(crate) fn pending(mut self, polls: usize) -> Self {
         (self.pending, self.pending_each) = (polls, polls);
         self
     }
 
-    /// The next so many readiness polls, over all clones, fail.
+    /// Makes the next so many readiness polls, over all clones, fail.
     pub(crate) fn fails_readiness(self, times: usize) -> Self {
         self.shared.readiness_failures.store(times, SeqCst);
         self
     }
 
-    /// The next calls, over all clones, end like this; those after them answer.
+    /// Makes the next calls, over all clones, end like this; those after them answer.
     pub(crate) fn script(self, ends: impl IntoIterator<Item = Result<(), LlmError>>) -> Self {
         self.shared.script.lock().unwrap().extend(ends);
         self
     }
 
-    /// The next `n` calls fail like this.
+    /// Makes the next `n` calls fail like this.
     pub(crate) fn fails(self, n: usize, error: LlmError) -> Self {
         self.script(std::iter::repeat_with(|| Err(error.clone())).take(n))
     }
 
-    /// How many calls were made, over all clones.
+    /// Returns how many calls were made, over all clones.
     pub(crate) fn calls(&self) -> usize {
         self.shared.calls.load(SeqCst)
     }
 
-    /// How often readiness was polled, over all clones.
+    /// Returns how often readiness was polled, over all clones.
     pub(crate) fn polled_ready(&self) -> usize {
         self.shared.polled_ready.load(SeqCst)
     }
 
-    /// How many calls are running now.
+    /// Returns how many calls are running now.
     pub(crate) fn running(&self) -> usize {
         self.shared.running.load(SeqCst)
     }
 
-    /// The requests seen, in order.
+    /// Returns the requests seen, in order.
     pub(crate) fn seen(&self) -> Vec<LlmRequest> {
         self.shared.seen.lock().unwrap().clone()
     }

@@ -1,8 +1,8 @@
-//! Running totals: told to whoever asks, and nothing is decided by them, so that they need no order among them.
+//! Running totals: they are only reported, and decide nothing, so that they need no order among them.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// One more.
+/// Adds one.
 #[inline]
 pub(crate) fn count(total: &AtomicU64) {
     total.fetch_add(1, Relaxed);

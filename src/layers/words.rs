@@ -1,9 +1,9 @@
-//! How much two short texts have in common, by their words.
+//! The similarity of two short texts, by their words.
 //!
-//! The cosine between the counts of words and of pairs of neighbouring words: no model, no weights, the same everywhere.
-//! It takes what is said for what is meant, so that it errs on both sides: another wording of a question looks
-//! different, and a "not" in a long one is hardly seen. Words with digits in them must be the same: order 17 is not like
-//! order 18.
+//! The measure is the cosine between the counts of words and of pairs of neighbouring words: no model, no weights,
+//! the same everywhere. It compares wording, not meaning, so it errs on both sides: another wording of a question
+//! looks different, and a "not" in a long one hardly counts. Words with digits in them must be the same: order 17
+//! is not like order 18.
 
 use std::hash::{DefaultHasher, Hasher as _};
 
@@ -44,14 +44,14 @@ impl Words {
         self.counts.is_empty()
     }
 
-    /// From 0, nothing in common, to 1, the same words in the same order, as good as. Nothing in common where the words with
-    /// digits differ.
+    /// Returns the similarity, from 0, nothing in common, to 1, nearly the same words in the same order. It is 0 if
+    /// the words with digits differ.
     #[cfg(feature = "cache")]
     pub(crate) fn similarity(&self, other: &Self) -> f32 {
         if self.figures == other.figures { self.cosine(other) } else { 0.0 }
     }
 
-    /// The same, whatever the words with digits.
+    /// Returns the similarity without regard to words with digits.
     pub(crate) fn cosine(&self, other: &Self) -> f32 {
         if self.is_empty() || other.is_empty() {
             return 0.0;
@@ -79,7 +79,7 @@ fn hash_of(value: &impl std::hash::Hash) -> u64 {
     hasher.finish()
 }
 
-/// The words of a text. Scripts that write no spaces give each letter for a word: the pairs make up for it.
+/// Splits a text into words. In scripts that write no spaces, each letter is a word: the pairs compensate for that.
 fn split(text: &str) -> impl Iterator<Item = &str> {
     let words = text.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty());
     words.flat_map(|word| {

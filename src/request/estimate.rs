@@ -3,30 +3,31 @@
 use super::LlmRequest;
 use crate::estimate::{self, CHARS_PER_TOKEN, PICTURE};
 
-/// The longest answer to reckon with where the request does not bound it. Common answers are shorter, and what was
-/// used corrects it.
+/// The answer to expect if the request does not bound it. Common answers are shorter, and the actual tokens correct
+/// it.
 const ANSWER: u64 = 1024;
-/// As many characters of base64 in a row are a picture, or the like.
+/// The least run of base64 characters that counts as a picture or the like.
 const RUN: usize = 4096;
 
 impl LlmRequest {
-    /// The prompt, and that with the longest answer that the request allows.
+    /// Returns the tokens of the prompt, and of the prompt with the longest answer that the request allows.
     pub(crate) fn estimated_tokens(&self) -> (u32, u32) {
         let (prompt, answer) = self.estimated_parts();
         let small = |tokens: u64| u32::try_from(tokens).unwrap_or(u32::MAX);
         (small(prompt), small(prompt.saturating_add(answer.unwrap_or(ANSWER))))
     }
 
-    /// The same, each for itself; of the answer only what the request says.
+    /// Returns both separately; for the answer only the request's own limit.
     pub(crate) fn estimated_parts(&self) -> (u64, Option<u64>) {
         match self.chat() {
             Ok(chat) => (estimate::prompt(chat), chat.max_tokens.map(u64::from)),
-            // Bytes that cannot be decoded here: their length is all that is known.
+            // The bytes cannot be decoded here: only their length is known.
             Err(_) => (self.wire().map_or(0, |wire| wire.body().len() / CHARS_PER_TOKEN) as u64, None),
         }
     }
 
-    /// The prompt, without decoding it: for who only tells of it. Of bytes all count, but pictures as such.
+    /// Returns the tokens of the prompt without decoding it, for reports only. All bytes count, except that pictures
+    /// count as such.
     pub(crate) fn glanced_prompt(&self) -> u32 {
         let prompt = match self.wire() {
             Some(wire) => (characters(wire.body()) / CHARS_PER_TOKEN) as u64,
@@ -36,7 +37,7 @@ impl LlmRequest {
     }
 }
 
-/// How many characters these bytes count as. Looks at few of them: of a long run, one is hit by every step.
+/// Returns how many characters these bytes count as. It samples few of them: every step hits a long run.
 fn characters(body: &[u8]) -> usize {
     let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=-_\\".contains(byte);
     let (mut count, mut seen, mut at) = (body.len(), 0, RUN - 1);

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::LlmRequest;
 
-/// Whose request it is: put it into the request's [extensions](crate::LlmRequest::extension), and answers are never given
-/// to another. Without one the [`BudgetKey`] says whose it is; without either, requests are nobody's, and share.
+/// The tenant that a request belongs to. Put it into the request's [extensions](crate::LlmRequest::extension), and
+/// its answers are never given to another tenant. A request without one belongs to its [`BudgetKey`]. Requests with
+/// neither belong to no tenant and share answers.
 ///
 /// A name, never a secret.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -17,22 +18,22 @@ impl Tenant {
         Self(name.into())
     }
 
-    /// Whose request this is.
+    /// Returns the request's tenant.
     pub(crate) fn of(request: &LlmRequest) -> Option<&Arc<str>> {
         let said = request.extensions();
         said.get::<Self>().map(|tenant| &tenant.0).or_else(|| said.get::<BudgetKey>().map(|key| &key.0))
     }
 }
 
-/// The name of the caller's key that a request belongs to: put it into the request's
+/// The name of the caller's key that a request belongs to. Put it into the request's
 /// [extensions](crate::LlmRequest::extension), and [`Cap::key`](crate::layers::budget::Cap::key) and [`Cap::each_key`](crate::layers::budget::Cap::each_key) count by it.
 ///
-/// A name, never the secret itself: it stands in errors, events and logs.
+/// It must be a name, never the secret itself: errors, events and logs contain it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BudgetKey(pub Arc<str>);
 
 impl BudgetKey {
-    /// A key of this name.
+    /// Creates a key of this name.
     pub fn new(name: impl Into<Arc<str>>) -> Self {
         Self(name.into())
     }

@@ -1,4 +1,4 @@
-//! One cap's account: its meter, with the cap's rules and whom to tell.
+//! One cap's account: its meter, with the cap's rules and its events.
 
 use std::sync::{
     Arc,
@@ -21,17 +21,17 @@ use crate::{
     prices::{PriceTable, Usd},
 };
 
-/// What all caps of a layer share.
+/// The parts that all caps of a layer share.
 #[derive(Debug)]
 pub(super) struct Common {
     pub(super) prices: PriceTable,
     pub(super) events: Option<Events>,
     pub(super) anchor: Anchor,
-    /// The models that were found to have no price, so that each is told of once.
+    /// The models found to have no price, so that each is reported once.
     unpriced: Mutex<Recent<Box<str>, ()>>,
 }
 
-/// How many models without a price are remembered.
+/// The number of models without a price that are remembered.
 const UNPRICED: usize = 256;
 
 impl Common {
@@ -39,7 +39,7 @@ impl Common {
         Self { prices, events, anchor, unpriced: Mutex::new(Recent::new(UNPRICED)) }
     }
 
-    /// What is spent on this model cannot be counted: says so, once.
+    /// Reports, once, that the cost of this model cannot be counted.
     #[cold]
     pub(super) fn is_unpriced(&self, provider: Option<&str>, model: &str) {
         let mut unpriced = lock(&self.unpriced);
@@ -59,7 +59,7 @@ pub(super) struct Rule {
     pub(super) common: Arc<Common>,
 }
 
-/// More fits into no meter.
+/// The largest amount that a meter can hold.
 const MOST: u64 = (1 << 56) - 1;
 
 impl Rule {
@@ -76,12 +76,12 @@ impl Rule {
         self.limit.store(limit.nanos().min(MOST), Relaxed);
     }
 
-    /// A meter for a period that begins now.
+    /// Returns a meter for the period that contains `now`.
     pub(super) fn meter(&self, now: Instant) -> Meter {
         Meter::new(self.cap.period.end(self.common.anchor.date(now)))
     }
 
-    /// The bits of the shares that an amount has reached.
+    /// Returns the bits of the shares that an amount has reached.
     fn shares(&self, amount: u64) -> u64 {
         let limit = u128::from(self.limit());
         let reached = |percent: u8| u128::from(amount) * 100 >= limit * u128::from(percent);
@@ -99,9 +99,9 @@ impl Rule {
 pub(super) struct Account {
     pub(super) rule: Arc<Rule>,
     pub(super) key: Option<Arc<str>>,
-    /// What errors call it.
+    /// The name in errors.
     name: Arc<str>,
-    /// The same in a layer that takes the place of another.
+    /// Shared with the layer that takes this one's place.
     pub(super) meter: Arc<Meter>,
 }
 
@@ -114,7 +114,7 @@ impl Account {
         Self { rule, key, name, meter }
     }
 
-    /// Begins a new period where one is over.
+    /// Begins a new period if the last one is over.
     #[inline]
     fn turn(&self, now: Instant) {
         let Rule { cap, common, .. } = &*self.rule;
@@ -126,11 +126,12 @@ impl Account {
         }
     }
 
-    /// Reserves for a request, so many billionths of a dollar: the period that it counts in, and how far down it must go.
+    /// Reserves an amount for a request, in billionths of a dollar. Returns the period in which it counts, and the
+    /// level to which the request must step down.
     ///
     /// # Errors
     ///
-    /// The cap refuses it.
+    /// Fails if the cap refuses it.
     #[inline]
     pub(super) fn reserve(&self, amount: u64, now: Instant) -> Result<(u8, Option<u8>), LlmError> {
         self.turn(now);
@@ -148,7 +149,7 @@ impl Account {
         }
     }
 
-    /// Gives back what was reserved, and counts what was spent.
+    /// Releases the reserved amount, and counts the cost.
     #[inline]
     pub(super) fn count(&self, period: u8, reserved: u64, cost: u64) {
         if let Some(spent) = self.meter.settle(period, reserved, cost) {
@@ -159,7 +160,7 @@ impl Account {
         }
     }
 
-    /// The cap acts: all its shares are used up, be it by what is reserved.
+    /// Reports that the cap acts: all its shares are used up, reserved amounts included.
     #[cold]
     fn reached(&self, period: u8, now: Instant) {
         self.tell(period, self.rule.bits(|percent| percent <= 100), now);
@@ -185,7 +186,7 @@ impl Account {
         }
     }
 
-    /// After a change of the limit: shares that are not used up any more can be told of again.
+    /// Lets shares be reported again that are no longer used up after a change of the limit.
     pub(super) fn forget_shares(&self) {
         let (spent, _) = self.meter.amounts();
         self.meter.untell(self.rule.shares(spent));
@@ -236,23 +237,23 @@ impl Account {
     }
 }
 
-/// For a person to read: to the hundredth of a cent, rounded up.
+/// Rounds up to the hundredth of a cent, for people to read.
 fn cents(amount: Usd) -> Usd {
     const HUNDREDTH: u64 = 100_000;
     Usd::from_nanos(amount.nanos().div_ceil(HUNDREDTH).saturating_mul(HUNDREDTH))
 }
 
-/// What a permit carries into a body, in the room that there is: the period, the place of the model's price, and what was
-/// reserved, in millionths of a dollar.
+/// A reservation as a permit carries it into a body, in the room that there is. It holds the period, the index of
+/// the model's price, and the reserved amount in millionths of a dollar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Slip {
     pub(super) period: u8,
-    /// `None` where there is no price: it counts as nothing.
+    /// `None` if there is no price: the cost counts as nothing.
     pub(super) price: Option<u32>,
     pub(super) reserved: u32,
 }
 
-/// A place of 24 bits that no price has.
+/// An index of 24 bits that no price has.
 const NO_PRICE: u32 = (1 << 24) - 1;
 
 impl Slip {
@@ -266,7 +267,7 @@ impl Slip {
         Self { period: (ticket.generation >> 24) as u8, price, reserved: ticket.reserved }
     }
 
-    /// What was reserved, in billionths.
+    /// Returns the reserved amount, in billionths.
     pub(super) fn amount(self) -> u64 {
         u64::from(self.reserved) * 1000
     }
@@ -277,8 +278,8 @@ impl Gate for Account {
         self.settle_with(ticket, outcome, SoFar::default());
     }
 
-    /// Of an answer that broke or was left it is the tokens told so far that count, and at least what came of it. Where none
-    /// were told nobody knows, and what was reserved is taken for spent if that is more.
+    /// Counts the tokens reported so far for an answer that broke or was dropped, and at least the text that came.
+    /// If the provider reported none, the cost is unknown, and the reserved amount counts as spent if it is more.
     fn settle_with(&self, ticket: &Ticket, _: Outcome<'_>, so_far: SoFar<'_>) {
         let slip = Slip::of(ticket);
         let cost = slip.price.map_or(0, |price| {

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use tokio::time::Instant;
 
-/// How long a [`Cap`](super::Cap) counts before it begins anew. All begin by the calendar, in UTC.
+/// The period over which a [`Cap`](super::Cap) counts. All periods begin by the calendar, in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Period {
@@ -25,7 +25,7 @@ const WEEK: u64 = 7 * DAY;
 const SINCE_MONDAY: u64 = 3 * DAY;
 
 impl Period {
-    /// When the period ends that `now` is in: the first second of the next. Seconds since 1970.
+    /// Returns the end of the period that contains `now`: the first second of the next. Seconds since 1970.
     pub(super) fn end(self, now: u64) -> u64 {
         let next = |length: u64, shift: u64| (now + shift) / length * length + length - shift;
         match self {
@@ -52,7 +52,7 @@ impl fmt::Display for Period {
     }
 }
 
-/// A moment as RFC 3339 writes it.
+/// A moment, displayed as in RFC 3339.
 pub(super) struct Moment(pub(super) u64);
 
 impl fmt::Display for Moment {
@@ -63,8 +63,8 @@ impl fmt::Display for Moment {
     }
 }
 
-/// Where the calendar and tokio's clock were read together: from there on time passes by tokio's clock alone, which
-/// tests can pause.
+/// A moment at which the calendar and tokio's clock were read together. From there on only tokio's clock counts,
+/// which tests can pause.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Anchor {
     at: Instant,
@@ -76,12 +76,12 @@ impl Anchor {
         Self { at, since_1970 }
     }
 
-    /// The calendar's second at this moment.
+    /// Returns the calendar's second at this moment.
     pub(super) fn date(&self, now: Instant) -> u64 {
         self.since_1970.saturating_add(now.saturating_duration_since(self.at)).as_secs()
     }
 
-    /// The moment at which this second begins; now, if it is past the clock's end.
+    /// Returns the moment at which this second begins, or now if the clock cannot express it.
     pub(super) fn moment(&self, date: u64) -> Instant {
         let after = Duration::from_secs(date).saturating_sub(self.since_1970);
         self.at.checked_add(after).unwrap_or(self.at)
@@ -92,8 +92,8 @@ const FOUR_CENTURIES: u64 = 146_097;
 /// The days from 0000-03-01 to 1970-01-01.
 const TO_1970: u64 = 719_468;
 
-/// Year, month and day of a day since 1970, in the Gregorian calendar. Years are taken to begin in March, so that the
-/// leap day is the last of one, and the months' lengths repeat every five: 153 days.
+/// Returns year, month and day of a day since 1970, in the Gregorian calendar. Years begin in March here, so that
+/// the leap day comes last and the months' lengths repeat every five: 153 days.
 fn civil(day: u64) -> (u64, u64, u64) {
     let day = day + TO_1970;
     let (era, of_era) = (day / FOUR_CENTURIES, day % FOUR_CENTURIES);
@@ -105,7 +105,7 @@ fn civil(day: u64) -> (u64, u64, u64) {
     (era * 400 + year + u64::from(month <= 2), month, of_month)
 }
 
-/// The day since 1970 on which a month begins.
+/// Returns the day since 1970 on which a month begins.
 fn days(year: u64, month: u64) -> u64 {
     let year = if month <= 2 { year - 1 } else { year };
     let from_march = (month + 9) % 12;
@@ -130,7 +130,7 @@ mod tests {
         }
     }
 
-    /// Seconds since 1970, from what `Moment` writes, counted year by year and month by month.
+    /// Returns seconds since 1970 from the text of a `Moment`, counted year by year and month by month.
     fn at(moment: &str) -> u64 {
         let number = |range: std::ops::Range<usize>| moment[range].parse::<u64>().unwrap();
         let (year, month, day) = (number(0..4), number(5..7), number(8..10));

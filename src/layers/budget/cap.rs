@@ -3,10 +3,10 @@ use std::sync::Arc;
 use super::Period;
 use crate::prices::Usd;
 
-/// What may be spent in a period, and what happens when it is.
+/// A limit on spending in a period, and the action at the limit.
 ///
-/// Of feature and key, all that is set must fit the request; with none, all requests count. A cap of one tier is a layer
-/// put around that tier.
+/// A request counts if it matches each of feature and key that is set. With neither set, all requests count. To cap
+/// one tier, put a layer around that tier.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cap {
     pub(super) name: Arc<str>,
@@ -19,7 +19,7 @@ pub struct Cap {
     pub(super) warn_at: Arc<[u8]>,
 }
 
-/// Whose requests a cap counts.
+/// The keys whose requests a cap counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Keys {
     All,
@@ -27,28 +27,29 @@ pub(super) enum Keys {
     Each,
 }
 
-/// What happens to a request that does not fit into a cap.
+/// The action for a request that does not fit into a cap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AtCap {
-    /// An event, and nothing else: the request goes on, and counts.
+    /// Sends an event, and nothing else: the request goes on, and counts.
     Warn,
-    /// The request goes on to tiers of this [level](crate::layers::fallback::Tier::level) or a worse one, of a `Fallback`
-    /// further in, and counts.
+    /// Restricts the request to tiers of this [level](crate::layers::fallback::Tier::level) or a worse one, in a
+    /// `Fallback` further in. The request counts.
     StepDown(u8),
-    /// The request is refused with [`ErrorKind::Budget`](crate::ErrorKind::Budget); where this is a tier's cap, the next
-    /// tier serves.
+    /// Refuses the request with [`ErrorKind::Budget`](crate::ErrorKind::Budget). At a tier's cap, the next tier
+    /// serves.
     #[default]
     Refuse,
 }
 
 /// The default of [`Cap::warn_at`].
 const WARN_AT: [u8; 2] = [80, 100];
-/// What can be told of in one period: each has a bit.
+/// The number of shares that can be reported in one period: each has a bit.
 const SHARES: usize = 32;
 
 impl Cap {
-    /// So much in each period. A limit of nothing is closed; more than 72 million dollars count as that.
+    /// Creates a cap of this amount in each period. A limit of zero admits nothing; more than 72 million dollars
+    /// counts as that.
     pub fn new(name: impl Into<Arc<str>>, limit: Usd, period: Period) -> Self {
         Self {
             name: name.into(),
@@ -61,7 +62,7 @@ impl Cap {
         }
     }
 
-    /// Counts this feature's requests alone. Default: every feature's.
+    /// Counts only this feature's requests. Default: every feature's.
     #[must_use]
     pub fn feature(mut self, feature: impl Into<Arc<str>>) -> Self {
         self.feature = Some(feature.into());
@@ -83,7 +84,7 @@ impl Cap {
         self
     }
 
-    /// Sets what happens to a request that does not fit. Default: [`AtCap::Refuse`].
+    /// Sets the action for a request that does not fit. Default: [`AtCap::Refuse`].
     #[must_use]
     pub fn at_cap(mut self, at_cap: AtCap) -> Self {
         self.at_cap = at_cap;

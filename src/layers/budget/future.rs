@@ -15,8 +15,8 @@ use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call};
 
 /// The future of [`Budget`](super::Budget).
 ///
-/// Dropped before its call was made it gives back what it has reserved; after that, nobody knows what the provider has
-/// done, and what was reserved is taken for spent.
+/// Dropping it before its call was made releases its reservation. After that the provider's work is unknown, and
+/// the reserved amount counts as spent.
 #[pin_project(PinnedDrop)]
 pub struct ResponseFuture<S: Service<LlmRequest>> {
     #[pin]
@@ -51,7 +51,7 @@ where
 
     /// # Panics
     ///
-    /// When polled after it was ready.
+    /// Panics if polled after it was ready.
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
@@ -61,7 +61,7 @@ where
                 return Poll::Ready(Err(error.take().expect("polled after it was ready")));
             }
         };
-        // Changed where it stands: a response is moved often enough on its way up.
+        // Changed in place: a response is moved often enough on its way up.
         let mut result = ready!(call.as_mut().poll(cx));
         let holds = mem::take(this.holds);
         match &mut result {

@@ -5,9 +5,9 @@ use tokio::time::Instant;
 use super::{account::Account, shared::Shared};
 use crate::{InvalidConfig, prices::Usd};
 
-/// Looks at what a [`Budget`](super::Budget) has spent, and changes its limits while it runs.
+/// Reads the amounts of a [`Budget`](super::Budget), and changes its limits while it runs.
 ///
-/// Clones are the same handle. It keeps nothing alive but the counts.
+/// Clones are the same handle. It keeps only the counts alive.
 #[derive(Clone)]
 pub struct BudgetHandle {
     shared: Arc<Shared>,
@@ -22,37 +22,38 @@ impl BudgetHandle {
         &self.shared
     }
 
-    /// What was spent under a cap in this period, by answers and attempts that have ended; nothing of a cap that is not
-    /// there. Of one for each key, by all keys together; likewise below.
+    /// Returns the amount spent under a cap in this period, by answers and attempts that have ended; zero if there
+    /// is no such cap. For a cap for each key, this is the sum over all keys; likewise below.
     pub fn spent(&self, cap: &str) -> Usd {
         self.spends(cap).map(|spend| spend.spent).sum()
     }
 
-    /// What is reserved for requests in flight.
+    /// Returns the amount reserved for requests in flight.
     pub fn reserved(&self, cap: &str) -> Usd {
         self.spends(cap).map(|spend| spend.reserved).sum()
     }
 
-    /// What one key has spent under a cap for each key, and has reserved; `None` of a key that has sent nothing.
+    /// Returns the spent and reserved amounts of one key under a cap for each key; `None` if the key has sent no
+    /// request.
     pub fn of_key(&self, cap: &str, key: &str) -> Option<CapSpend> {
         self.spends(cap).find(|spend| spend.key.as_deref() == Some(key))
     }
 
-    /// The limit, of one for each key that of each.
+    /// Returns the limit; for a cap for each key, that of each.
     pub fn limit(&self, cap: &str) -> Option<Usd> {
         Some(Usd::from_nanos(self.shared.accounts(cap)?.rule.limit()))
     }
 
-    /// When the period ends that runs now; `None` of a cap that is not there, or counts nothing yet.
+    /// Returns the end of the current period; `None` if there is no such cap, or it counts no request yet.
     pub fn resets_at(&self, cap: &str) -> Option<Instant> {
         self.spends(cap).map(|spend| spend.resets_at).max()
     }
 
-    /// Sets a limit. It holds from the next request on; those in flight go on.
+    /// Sets a limit. It applies from the next request on; requests in flight go on.
     ///
     /// # Errors
     ///
-    /// The layer has no cap of that name.
+    /// Fails if the layer has no cap of that name.
     pub fn set_limit(&self, cap: &str, limit: Usd) -> Result<(), InvalidConfig> {
         let Some(accounts) = self.shared.accounts(cap) else {
             let names: Vec<&str> = self.shared.caps.iter().map(|accounts| &*accounts.rule.cap.name).collect();
@@ -64,7 +65,7 @@ impl BudgetHandle {
         Ok(())
     }
 
-    /// All caps in their order; one for each key with a line for each that is remembered, by name.
+    /// Returns all caps in their order. A cap for each key has an entry for each remembered key, by name.
     pub fn snapshot(&self) -> Vec<CapSpend> {
         let now = Instant::now();
         let all = self.shared.caps.iter().flat_map(|accounts| accounts.all());
@@ -84,20 +85,20 @@ impl fmt::Debug for BudgetHandle {
     }
 }
 
-/// What is spent under a cap in this period.
+/// The spending under a cap in this period.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CapSpend {
     /// The cap's name.
     pub cap: Arc<str>,
-    /// Whose it is, of a cap for each key.
+    /// The key, of a cap for each key.
     pub key: Option<Arc<str>>,
-    /// What was spent, by answers and attempts that have ended.
+    /// The amount spent, by answers and attempts that have ended.
     pub spent: Usd,
-    /// What is reserved for requests in flight.
+    /// The amount reserved for requests in flight.
     pub reserved: Usd,
-    /// What may be spent.
+    /// The limit.
     pub limit: Usd,
-    /// When the period ends.
+    /// The end of the period.
     pub resets_at: Instant,
 }

@@ -2,24 +2,24 @@ use std::{fmt, sync::Arc};
 
 use super::account::Account;
 
-/// What a request has reserved, under each cap that counts it. Dropped, it gives everything back.
+/// A request's reservations under each cap that counts it. Dropping it releases them all.
 #[derive(Default)]
 pub(super) struct Holds {
     /// Few caps count one request.
     few: [Option<(Arc<Account>, u8)>; FEW],
     more: Vec<(Arc<Account>, u8)>,
-    /// The place of the price that it was reserved at.
+    /// The index of the price at which it was reserved.
     pub(super) price: Option<u32>,
-    /// Under each cap the same, in millionths of a dollar.
+    /// The reserved amount, equal under each cap, in millionths of a dollar.
     pub(super) reserved: u32,
-    /// The tokens of the prompt, about.
+    /// The approximate number of tokens in the prompt.
     pub(super) prompt: u32,
 }
 
 const FEW: usize = 3;
 
 impl Holds {
-    /// What is reserved, in billionths of a dollar.
+    /// Returns the reserved amount, in billionths of a dollar.
     pub(super) fn amount(&self) -> u64 {
         u64::from(self.reserved) * 1000
     }
@@ -35,7 +35,7 @@ impl Holds {
         }
     }
 
-    /// Counts so much as spent, and gives back the rest.
+    /// Counts this cost as spent, and releases the rest.
     pub(super) fn settle(self, cost: u64) {
         let amount = self.amount();
         for (account, period) in self.release() {
@@ -43,7 +43,7 @@ impl Holds {
         }
     }
 
-    /// Hands the reservations on: whoever takes them settles them.
+    /// Returns the reservations; the caller must settle them.
     pub(super) fn release(mut self) -> impl Iterator<Item = (Arc<Account>, u8)> {
         let few = std::mem::take(&mut self.few);
         few.into_iter().flatten().chain(std::mem::take(&mut self.more))

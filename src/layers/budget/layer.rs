@@ -12,20 +12,20 @@ use crate::{Events, InvalidConfig, internal::wall_clock, prices::PriceTable};
 
 /// Applies [`Budget`]. See the [module docs](super).
 ///
-/// All services that one layer value makes share what was spent, and so do those of its clones. A layer that is changed
-/// after that counts anew: set everything first, then take the [`handle`](Self::handle) and wrap.
+/// All services of one layer value share the amounts, and so do those of its clones. A layer that is changed after
+/// that starts new counts: set everything first, then take the [`handle`](Self::handle) and wrap.
 #[derive(Clone)]
 pub struct BudgetLayer {
     prices: PriceTable,
     caps: Vec<Cap>,
-    /// The place of the price of the model that requests are reserved for.
+    /// The index of the price at which requests are reserved.
     model: Option<u32>,
     default_output: u64,
     keys: usize,
     events: Option<Events>,
     since_1970: Option<Duration>,
     before: Option<BudgetHandle>,
-    /// Made when first needed, and shared by clones.
+    /// Created on first use, and shared by clones.
     shared: Arc<OnceLock<Arc<Shared>>>,
 }
 
@@ -35,8 +35,8 @@ const DEFAULT_OUTPUT: u64 = 1024;
 const KEYS: usize = 10_000;
 
 impl BudgetLayer {
-    /// A layer without a cap yet, which counts by these prices. Unless they are the built-in ones they go with its answers
-    /// too, for [`LlmResponse::cost`](crate::LlmResponse::cost); that is an allocation.
+    /// Creates a layer with these prices and no cap yet. Prices other than the built-in ones also go with its
+    /// answers, for [`LlmResponse::cost`](crate::LlmResponse::cost); that is an allocation.
     pub fn new(prices: PriceTable) -> Self {
         Self {
             prices,
@@ -51,7 +51,7 @@ impl BudgetLayer {
         }
     }
 
-    /// Adds a cap. One of a name that is there already takes its place.
+    /// Adds a cap, or replaces the one of the same name.
     #[must_use]
     pub fn cap(mut self, cap: Cap) -> Self {
         match self.caps.iter_mut().find(|known| known.name == cap.name) {
@@ -61,23 +61,23 @@ impl BudgetLayer {
         self.changed()
     }
 
-    /// Sets the model that requests are reserved for, where a leaf further in has a model of its own: of a tier the
-    /// tier's, of a whole fallback the dearest. Default: the model that the request names; where that has no price,
-    /// nothing is reserved, and requests in flight may exceed the cap by all they cost.
+    /// Sets the model at whose price requests are reserved, for a leaf that has a model of its own. For a tier, set
+    /// the tier's model; for a whole fallback, the dearest. Default: the model that the request names. If that has
+    /// no price, nothing is reserved, and requests in flight may exceed the cap by their whole cost.
     ///
     /// # Errors
     ///
-    /// The model has no price.
+    /// Fails if the model has no price.
     pub fn model(mut self, provider: Option<&str>, model: &str) -> Result<Self, InvalidConfig> {
         self.model = Some(self.place(provider, model)?);
         Ok(self.changed())
     }
 
-    /// Checks that a cap on these models, each with its provider where one is known, can be kept: each has a price.
+    /// Checks that a cap on these models can be kept: each has a price. Give each model's provider if it is known.
     ///
     /// # Errors
     ///
-    /// There is a cap, and one of the models has no price.
+    /// Fails if there is a cap and one of the models has no price.
     pub fn check<'a>(&self, models: impl IntoIterator<Item = (Option<&'a str>, &'a str)>) -> Result<(), InvalidConfig> {
         if self.caps.is_empty() {
             return Ok(());
@@ -93,15 +93,15 @@ impl BudgetLayer {
         })
     }
 
-    /// Sets how many tokens are reserved for an answer whose request does not bound it. Default: 1,024.
+    /// Sets how many tokens are reserved for an answer if the request does not bound it. Default: 1,024.
     #[must_use]
     pub fn default_output(mut self, tokens: u64) -> Self {
         self.default_output = tokens;
         self.changed()
     }
 
-    /// Sets how many keys a cap for [each key](Cap::each_key) remembers; of more, those used longest ago are forgotten
-    /// with what they have spent. Default: 10,000.
+    /// Sets how many keys a cap for [each key](Cap::each_key) remembers. Beyond that it forgets the least recently
+    /// used keys, with their amounts. Default: 10,000.
     #[must_use]
     pub fn keys(mut self, keys: usize) -> Self {
         self.keys = keys;
@@ -116,7 +116,7 @@ impl BudgetLayer {
         self.changed()
     }
 
-    /// Sets the date at which the layer begins, for a simulation: from there on it goes by tokio's clock. Default: the
+    /// Sets the date at which the layer begins, for a simulation; from there on tokio's clock counts. Default: the
     /// wall clock's, read when the layer is first used.
     #[must_use]
     pub fn starting_at(mut self, date: SystemTime) -> Self {
@@ -124,16 +124,16 @@ impl BudgetLayer {
         self.changed()
     }
 
-    /// Takes the place of another layer while its services still run, as a configuration that is loaded anew does: caps
-    /// that both have, with the same name, period, feature and key, go on with what was spent and is reserved, under this
-    /// layer's limits and prices. Default: everything is counted from now on.
+    /// Takes the place of another layer while its services still run, as a reloaded configuration does. A cap with
+    /// the same name, period, feature and key as before keeps its amounts, under this layer's limits and prices.
+    /// Default: all amounts start at zero.
     #[must_use]
     pub fn succeeding(mut self, before: &BudgetHandle) -> Self {
         self.before = Some(before.clone());
         self.changed()
     }
 
-    /// A handle to look at what was spent, and to change limits.
+    /// Returns a handle to read the amounts, and to change limits.
     pub fn handle(&self) -> BudgetHandle {
         BudgetHandle::new(self.shared())
     }
@@ -143,7 +143,7 @@ impl BudgetLayer {
             let before = self.before.as_ref().map(BudgetHandle::shared);
             let anchor = match (self.since_1970, before) {
                 (Some(since_1970), _) => Anchor::new(Instant::now(), since_1970),
-                // What goes on, goes on by the same calendar.
+                // Amounts that carry over keep their calendar.
                 (None, Some(before)) => before.common.anchor,
                 (None, None) => Anchor::new(Instant::now(), wall_clock::since_1970()),
             };
@@ -160,7 +160,7 @@ impl BudgetLayer {
 }
 
 impl Default for BudgetLayer {
-    /// With the built-in prices.
+    /// Creates a layer with the built-in prices.
     fn default() -> Self {
         Self::new(PriceTable::builtin())
     }

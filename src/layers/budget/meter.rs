@@ -1,4 +1,4 @@
-//! What one cap has spent and reserved in its period: a few atomics, and no clock of its own.
+//! A meter of one cap's spent and reserved amounts in its period: a few atomics, and no clock of its own.
 
 use crate::internal::sync::{
     Mutex,
@@ -8,24 +8,24 @@ use crate::internal::sync::{
 
 /// The money of one cap in one period. Amounts are billionths of a dollar, dates seconds.
 ///
-/// Whatever was admitted in one period and is settled in another belongs to neither any more: it was paid for in the
+/// An amount that was admitted in one period and is settled in another counts in neither: it was paid for in the
 /// period in which it began.
 #[derive(Debug)]
 pub(super) struct Meter {
-    /// Spent and reserved.
+    /// The spent and reserved amounts.
     used: AtomicU64,
     spent: AtomicU64,
-    /// The shares that were told of, a bit for each.
+    /// The shares that were reported, a bit for each.
     told: AtomicU64,
-    /// When the period ends.
+    /// The end of the period.
     ends: AtomicU64,
     turning: Mutex<()>,
 }
 
-/// An amount, and the period that it belongs to: in one word, so that one exchange sees both.
+/// An amount and its period, in one word, so that one exchange sees both.
 ///
-/// Eight bits tell periods apart. A request would have to run through 256 of them, hours at the least, to be taken for
-/// one of a later period.
+/// Eight bits distinguish periods. A request would have to last for 256 periods, hours each at the least, to be
+/// mistaken for one of a later period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Word(u64);
 
@@ -45,24 +45,24 @@ impl Word {
     }
 }
 
-/// What came of an attempt to reserve.
+/// The outcome of an attempt to reserve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Reserved {
-    /// The period that it belongs to.
+    /// The period in which the amount counts.
     pub(super) period: u8,
-    /// Whether there was room for it. Without, it was taken only where it was forced.
+    /// True if there was room. Otherwise the amount was taken only if it was forced.
     pub(super) fits: bool,
 }
 
-/// A period has ended.
+/// A period that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Turned {
-    /// Whether a share of it was told of.
+    /// True if a share of it was reported.
     pub(super) was_told: bool,
 }
 
 impl Meter {
-    /// Nothing is spent yet in the period that ends then.
+    /// Creates a meter for a period that ends then, with nothing spent.
     pub(super) fn new(ends: u64) -> Self {
         Self {
             used: AtomicU64::new(0),
@@ -73,12 +73,12 @@ impl Meter {
         }
     }
 
-    /// When the period ends.
+    /// Returns the end of the period.
     pub(super) fn ends(&self) -> u64 {
         self.ends.load(SeqCst)
     }
 
-    /// Begins the period that `now` is in, if the one before is over. `end` says when it ends.
+    /// Begins the period that contains `now`, if the last one is over. `end` returns when it ends.
     #[inline]
     pub(super) fn turn(&self, now: u64, end: impl FnOnce() -> u64) -> Option<Turned> {
         if now < self.ends() { None } else { self.turn_over(now, end) }
@@ -92,15 +92,15 @@ impl Meter {
         }
         let next = Word(self.told.load(SeqCst)).period().wrapping_add(1);
         let told = Word(self.told.swap(Word::new(next, 0).0, SeqCst));
-        // `used` last but one: whoever has reserved in the new period finds all else there.
-        // Swaps, for a bare store has no place among the exchanges of others.
+        // `used` comes last but one: a thread that has reserved in the new period finds all else in place. Swaps,
+        // since a bare store has no place in the order of other threads' exchanges.
         self.spent.swap(Word::new(next, 0).0, SeqCst);
         self.used.swap(Word::new(next, 0).0, SeqCst);
         self.ends.store(end(), SeqCst);
         Some(Turned { was_told: told.amount() != 0 })
     }
 
-    /// Takes an amount ahead of its spending. Where there is no room it is taken only if `force` says so.
+    /// Reserves an amount. If there is no room, it is taken only if `force` is set.
     #[inline]
     pub(super) fn reserve(&self, amount: u64, limit: u64, force: bool) -> Reserved {
         let mut now = Word(self.used.load(SeqCst));
@@ -118,8 +118,8 @@ impl Meter {
         }
     }
 
-    /// Puts what was really spent in the place of what was reserved in `period`; nothing where that is over. What is spent
-    /// by now, if this has added to it.
+    /// Replaces the amount reserved in `period` with its actual cost; does nothing if that period is over. Returns
+    /// the amount spent by now, if this has added to it.
     #[inline]
     pub(super) fn settle(&self, period: u8, reserved: u64, cost: u64) -> Option<u64> {
         let settled = |word: u64, reserved: u64| {
@@ -135,13 +135,14 @@ impl Meter {
         settled(before, 0).map(|word| Word(word).amount())
     }
 
-    /// What was spent so far, and what is spent or reserved.
+    /// Returns the amount spent so far, and the amount spent or reserved.
     pub(super) fn amounts(&self) -> (u64, u64) {
         let spent = Word(self.spent.load(SeqCst)).amount();
         (spent, Word(self.used.load(SeqCst)).amount().max(spent))
     }
 
-    /// Which of these shares nobody has been told of in `period`; from now on each has. None where that is over.
+    /// Marks these shares as reported in `period`, and returns those that were not yet. Returns none if that period
+    /// is over.
     pub(super) fn tell(&self, period: u8, shares: u64) -> u64 {
         let told = self.told.fetch_update(SeqCst, SeqCst, |word| {
             let word = Word(word);
@@ -151,7 +152,7 @@ impl Meter {
         told.map_or(0, |before| shares & !Word(before).amount())
     }
 
-    /// Forgets that shares were told of, all but these.
+    /// Clears the marks of all reported shares except these.
     pub(super) fn untell(&self, but: u64) {
         let _ = self.told.fetch_update(SeqCst, SeqCst, |word| {
             let word = Word(word);
@@ -260,7 +261,7 @@ mod loom_tests {
 
     use super::*;
 
-    /// Two requests of 10 each under a limit of 15, with or without the turn of a period among them.
+    /// Two requests of 10 each under a limit of 15, with or without a new period among them.
     fn race(turns: bool) {
         loom::model(move || {
             let meter = Arc::new(Meter::new(100));

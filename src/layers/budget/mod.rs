@@ -1,39 +1,39 @@
-//! Caps on what is spent: by feature, by key, by tier, in an hour, a day, a week or a month.
+//! Caps on spending: by feature, by key, by tier, in an hour, a day, a week or a month.
 //!
 //! # When to use it
 //!
-//! Wherever a loop, a customer or a bug could spend more than the product earns. A cap at which a product would rather
-//! answer worse than not at all steps down to cheaper tiers ([`AtCap::StepDown`]); one that nobody is to notice only tells
-//! ([`AtCap::Warn`]).
+//! Use it wherever a loop, a customer or a bug could spend more than the product earns. A product that prefers a
+//! worse answer to none steps down to cheaper tiers at the cap ([`AtCap::StepDown`]). A cap that must not affect
+//! callers only reports ([`AtCap::Warn`]).
 //!
-//! It counts by list prices ([`PriceTable`](crate::prices::PriceTable)) in one process: it is a brake, not a bill. For
-//! pace rather than money, a [bulkhead](super::bulkhead)'s rates.
+//! It counts by list prices ([`PriceTable`](crate::prices::PriceTable)) in one process: it is a brake, not a bill.
+//! To limit pace rather than money, use a [bulkhead](super::bulkhead)'s rates.
 //!
 //! # Where in the stack
 //!
-//! Caps of features and keys outside of `Fallback`, so that one request is one reservation however many tiers it tries,
-//! and so that a step-down is heard. A tier's cap around that tier's stack: it refuses, and `Fallback` goes on to the next
-//! tier at once. Outside of a cache, an answer from the cache would be reserved for.
+//! Put caps of features and keys outside of `Fallback`, so that one request is one reservation however many tiers
+//! it tries, and so that `Fallback` sees a step-down. Put a tier's cap around that tier's stack: it refuses, and
+//! `Fallback` goes on to the next tier at once. Outside of a cache, cached answers would be reserved for.
 //!
 //! # What is counted
 //!
-//! A request that a cap counts reserves what it may cost before it is sent: its prompt, estimated at a token for four
-//! bytes, and its `max_tokens` ([`default_output`](BudgetLayer::default_output) where it sets none), at the price of the
-//! model that is asked; one in wire form is decoded for that. Under a cap that refuses it goes only if that fits beside what is spent and reserved. When the
-//! answer ends, what it really cost takes that place. So spending exceeds a cap by no more than what requests in flight
-//! cost above their reservations.
+//! A request reserves its likely cost before it is sent. That is its prompt, estimated at a token for four bytes,
+//! and its `max_tokens` ([`default_output`](BudgetLayer::default_output) if it sets none), at the price of its
+//! model. A request in wire form is decoded for that. A cap that refuses lets the request go only if the amount
+//! fits beside the spent and reserved ones. When the answer ends, its actual cost replaces the reservation.
+//! Spending therefore exceeds a cap by no more than the costs of requests in flight above their reservations.
 //!
 //! - An attempt that failed after it had used tokens counts by them (an answer of the wrong shape, for one).
-//! - A stream that breaks or is dropped counts by the tokens that the provider has told so far, and at least by its prompt and
-//!   what came of it, a token for four bytes. Some tell only at the end; then what was reserved is taken for spent where that is
-//!   more, and so it is for a call that timed out or whose caller left: the provider may have worked all the same, and charge
-//!   for it.
-//! - What failed before the provider worked (refused here, no connection, an error status) is given back.
-//! - A model without a price costs nothing, with one warning in the log for each;
-//!   [`check`](BudgetLayer::check) and [`model`](BudgetLayer::model) find that out at the start.
+//! - A stream that breaks or is dropped counts by the tokens that the provider has reported so far, and at least by
+//!   its prompt and the text that came, a token for four bytes. Some providers report tokens only at the end. The
+//!   reserved amount then counts as spent if it is more. So it does for a call that timed out or whose caller left:
+//!   the provider may have worked all the same, and charge for it.
+//! - A failure before the provider worked (refused here, no connection, an error status) releases the reservation.
+//! - A model without a price costs nothing, with one warning in the log for each. [`check`](BudgetLayer::check) and
+//!   [`model`](BudgetLayer::model) detect that at the start.
 //!
-//! A request counts in the period in which it was admitted. Periods go by the calendar in UTC, and begin when somebody
-//! next looks: with a request, or through the handle.
+//! A request counts in the period in which it was admitted. Periods go by the calendar in UTC. A new one begins
+//! with the next request, or the next use of the handle.
 //!
 //! # Example
 //!

@@ -11,9 +11,9 @@ use crate::{
     layers::{call::Call, clock},
 };
 
-/// Keeps what is spent under its caps. See the [module docs](super).
+/// A service that keeps spending under its caps. See the [module docs](super).
 ///
-/// Clones share the caps and all that is counted.
+/// Clones share the caps and all amounts.
 #[derive(Clone, Debug)]
 pub struct Budget<S> {
     inner: S,
@@ -25,7 +25,7 @@ impl<S> Budget<S> {
         Self { inner, shared }
     }
 
-    /// A handle to look at what was spent, and to change limits.
+    /// Returns a handle to read the amounts, and to change limits.
     pub fn handle(&self) -> BudgetHandle {
         BudgetHandle::new(self.shared.clone())
     }
@@ -40,7 +40,7 @@ where
     type Error = LlmError;
     type Future = ResponseFuture<S>;
 
-    /// Always ready: which caps apply is known only with the request.
+    /// Always ready: only the request decides which caps apply.
     #[inline]
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
         Poll::Ready(Ok(()))

@@ -1,4 +1,4 @@
-//! All caps of one layer, and what becomes of a request under them.
+//! All caps of one layer, and the way of a request under them.
 
 use std::sync::Arc;
 
@@ -20,14 +20,14 @@ use crate::{
     request::BudgetKey,
 };
 
-/// All that the services of one layer share.
+/// The state that all services of one layer share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) common: Arc<Common>,
     pub(super) caps: Box<[Accounts]>,
-    /// Whether any cap counts by key.
+    /// True if any cap counts by key.
     keyed: bool,
-    /// Whose price a request is reserved at, whatever model it names itself.
+    /// The price at which requests are reserved, whatever model they name.
     model: Option<u32>,
     default_output: u64,
 }
@@ -64,11 +64,11 @@ impl Shared {
         Self { caps: caps.into_iter().map(accounts).collect(), common, keyed, model, default_output }
     }
 
-    /// Reserves for a request under each cap that counts it, and steps it down where one says so.
+    /// Reserves for a request under each cap that counts it, and lowers its level if a cap steps down.
     ///
     /// # Errors
     ///
-    /// A cap refuses it; nothing is reserved then.
+    /// Fails if a cap refuses it; nothing is reserved then.
     #[inline]
     pub(super) fn admit(&self, request: &mut LlmRequest, now: Instant) -> Result<Holds, LlmError> {
         let key = if self.keyed { request.extensions().get::<BudgetKey>().map(|key| key.0.clone()) } else { None };
@@ -82,7 +82,7 @@ impl Shared {
                 priced = true;
                 (holds.price, holds.reserved, holds.prompt) = self.estimate(request);
             }
-            // Whoever refuses drops what those before it have reserved.
+            // An error drops the reservations under the caps before it.
             let (period, step_down) = account.reserve(holds.amount(), now)?;
             holds.push(account, period);
             level = level.max(step_down.unwrap_or(0));
@@ -93,8 +93,9 @@ impl Shared {
         Ok(holds)
     }
 
-    /// The place of the price that a request is reserved at, what it may cost, in millionths of a dollar, and the tokens of
-    /// its prompt. Of a model without a price nothing is reserved: what it costs is known when its answer names another.
+    /// Returns the index of the price at which a request is reserved, its likely cost in millionths of a dollar,
+    /// and the tokens of its prompt. For a model without a price nothing is reserved: its cost is known once the
+    /// answer names another model.
     fn estimate(&self, request: &LlmRequest) -> (Option<u32>, u32, u32) {
         let asked = || self.common.prices.place(None, request.model()?);
         let Some(place) = self.model.or_else(asked) else { return (None, 0, request.glanced_prompt()) };
@@ -105,7 +106,7 @@ impl Shared {
         (Some(place), small(nanos.div_ceil(1000)), small(input))
     }
 
-    /// An answer is here, or begins: its price is known, and the reservations go with its body.
+    /// Takes the response: its price is known, and the reservations go with its body.
     #[inline]
     pub(super) fn answered(&self, holds: Holds, response: &mut LlmResponse) {
         response.set_prices(&self.common.prices);
@@ -124,7 +125,7 @@ impl Shared {
         }
     }
 
-    /// Nothing came of it: what the attempts have cost is spent, and the rest is given back.
+    /// Takes the failure: the cost of the attempts is spent, and the rest is released.
     #[cold]
     pub(super) fn failed(&self, holds: Holds, error: &LlmError) {
         let wasted = match error.attempts() {
@@ -134,10 +135,10 @@ impl Shared {
         holds.settle(wasted);
     }
 
-    /// The place of the price of the model that answers.
+    /// Returns the index of the price of the model that answers.
     fn price(&self, holds: &Holds, response: &LlmResponse) -> Option<u32> {
         let (provider, model) = response.names_ref();
-        // A leaf that says nothing is taken for what it was asked for.
+        // A leaf that names no model is assumed to use the requested one.
         let Some(model) = model else { return holds.price };
         let place = self.common.prices.place(provider, model);
         if place.is_none() && (response.body().arrives_in_frames() || response.usage().is_some()) {
@@ -146,8 +147,8 @@ impl Shared {
         place
     }
 
-    /// What attempts have cost that came to nothing: by the tokens that they say, and once the estimate for those that
-    /// may have been worked on and do not say.
+    /// Returns the cost of failed attempts: by the tokens that they report, plus the estimate once if any may have
+    /// been worked on without a report.
     fn wasted(&self, holds: &Holds, attempts: &[Attempt]) -> u64 {
         let (mut cost, mut silent) = (0u64, false);
         for attempt in attempts {
@@ -155,7 +156,7 @@ impl Shared {
                 continue;
             }
             let Some(usage) = &attempt.usage else {
-                // One that was cancelled had its prompt read, and more.
+                // The provider has read the prompt of a cancelled attempt, and more.
                 silent |= attempt.failure.is_none_or(may_have_cost);
                 continue;
             };
@@ -174,8 +175,8 @@ impl Shared {
     }
 }
 
-/// Whether a provider may have worked, and charges for it, before a call failed like this. What it refuses it does not
-/// charge.
+/// Returns whether a provider may have worked, and charges for it, before a call failed like this. Providers do not
+/// charge for requests that they refuse.
 fn may_have_cost(kind: ErrorKind) -> bool {
     matches!(
         kind,
@@ -212,13 +213,13 @@ impl Accounts {
         Self { rule, of }
     }
 
-    /// Whether it counts the same as this cap does.
+    /// Returns whether it counts the same requests as this cap.
     fn is_of(&self, other: &Cap) -> bool {
         let cap = &self.rule.cap;
         (&cap.name, cap.period, &cap.feature, &cap.key) == (&other.name, other.period, &other.feature, &other.key)
     }
 
-    /// The account in which a request counts, if it does.
+    /// Returns the account in which a request counts, if any.
     #[inline]
     fn account(&self, feature: Option<&str>, key: Option<&Arc<str>>, now: Instant) -> Option<Arc<Account>> {
         let cap = &self.rule.cap;
@@ -243,7 +244,7 @@ impl Accounts {
         account
     }
 
-    /// All accounts that there are; of keys, those that are remembered, by name.
+    /// Returns all accounts; for keys, those that are remembered, by name.
     pub(super) fn all(&self) -> Vec<Arc<Account>> {
         match &self.of {
             Of::All(account) => vec![account.clone()],

@@ -23,7 +23,7 @@ fn usd(dollars: f64) -> Usd {
     Usd::from_dollars(dollars).unwrap()
 }
 
-/// A token costs a thousandth of a dollar, in or out.
+/// Prices at which a token costs a thousandth of a dollar, in or out.
 fn prices() -> PriceTable {
     PriceTable::empty().with("m", Price::dollars(1000.0, 1000.0).unwrap())
 }
@@ -32,12 +32,12 @@ fn cap(dollars: f64) -> Cap {
     Cap::new("cap", usd(dollars), Period::Day)
 }
 
-/// 2026-11-20, ten o'clock.
+/// Starts at 2026-11-20, ten o'clock.
 fn layer(cap: Cap) -> BudgetLayer {
     BudgetLayer::new(prices()).cap(cap).starting_at(UNIX_EPOCH + Duration::from_secs(1_795_168_800))
 }
 
-/// May cost a dollar: a prompt of nothing, and 1,000 tokens of answer.
+/// A request that may cost a dollar: an empty prompt, and 1,000 tokens of answer.
 fn ask() -> LlmRequest {
     LlmRequest::from(Chat::new([Message::user("")]).model("m").max_tokens(1000))
 }
@@ -57,7 +57,7 @@ fn failing(error: LlmError) -> Budget<Strict> {
     layer(cap(10.0)).layer(Strict::new().fails(100, error))
 }
 
-/// Spent and reserved, in thousandths of a dollar.
+/// Returns the spent and the reserved amount, in thousandths of a dollar.
 fn books(handle: &BudgetHandle) -> (u64, u64) {
     let thousandths = |amount: Usd| amount.nanos() / 1_000_000;
     (thousandths(handle.spent("cap")), thousandths(handle.reserved("cap")))
@@ -157,7 +157,7 @@ async fn a_step_down_and_a_warning_let_the_request_go_on() {
 async fn what_is_spent_and_what_is_reserved_are_told_apart() {
     let events = Events::new();
     let mut heard = events.subscribe();
-    // 400 tokens, and then no answer at all.
+    // Answers with 400 tokens, then hangs.
     let answers = std::sync::atomic::AtomicU32::new(0);
     let answers = std::sync::Arc::new(answers);
     let leaf = provider_fn(move |_| {
@@ -321,7 +321,7 @@ async fn a_call_that_is_dropped_leaves_no_reservation() {
     assert_eq!(books(&handle), (1000, 0), "nobody knows what the provider has done");
 }
 
-/// An answer in frames.
+/// A leaf whose answer comes in frames.
 fn streaming(
     events: Vec<Result<StreamEvent, ErrorKind>>,
 ) -> Budget<impl Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone> {
@@ -366,7 +366,7 @@ async fn a_stream_counts_by_what_it_has_told() {
     }
 }
 
-/// So many tokens of text.
+/// A piece of text of so many tokens.
 fn said(tokens: usize) -> Result<StreamEvent, ErrorKind> {
     Ok(StreamEvent::Text { index: 0, text: "word".repeat(tokens) })
 }
@@ -376,7 +376,7 @@ async fn who_leaves_a_stream_early_has_paid_for_what_came() {
     let begun = |input, output| Ok(StreamEvent::Usage(Usage::new(input, output)));
     let restarted = || Ok(StreamEvent::Restarted { reason: ErrorKind::StreamBroken });
     let cut = || Err(ErrorKind::StreamBroken);
-    // Of a request that reserves a dollar, a hundred tokens of prompt among it.
+    // A request that reserves a dollar, a hundred tokens of prompt included.
     let cases = [
         ("told at the start, and left", vec![begun(80, 1), said(4000), said(1)], 2, 4080),
         ("told more than came", vec![begun(80, 1), said(5), begun(80, 4000), said(1)], 3, 4080),

@@ -1,18 +1,18 @@
-//! A limit that finds itself.
+//! A limit that adapts to the provider.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use crate::{ErrorKind, InvalidConfig};
 
-/// A concurrency limit that follows what the provider takes: additive increase, multiplicative decrease (AIMD).
+/// A concurrency limit that follows the provider's capacity: additive increase, multiplicative decrease (AIMD).
 ///
 /// An answer that came while at least half of the limit was in use raises the limit by one for each full round of
-/// answers. A failure that says "too much" (rate limited, overloaded, timed out) multiplies it by the
-/// [backoff](Self::backoff), once for all calls that were under way together: their failures are one event. Anything
-/// else, cancelled calls and those of a caller's mistake among them, says nothing about load and changes nothing.
+/// answers. A failure by load (rate limited, overloaded, timed out) multiplies it by the [backoff](Self::backoff),
+/// once for all calls that were under way together: their failures are one event. Any other outcome, cancelled
+/// calls and callers' mistakes included, shows nothing about load and changes nothing.
 ///
 /// The rule is TCP's congestion avoidance (RFC 5681, section 3.1; Chiu and Jain, 1989), applied to concurrency as
-/// Netflix's concurrency-limits does. Latency is left out on purpose: that of a language model follows the length of
+/// Netflix's concurrency-limits does. Latency does not count, on purpose: a language model's follows the length of
 /// its answer more than the provider's load.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Adaptive {
@@ -21,23 +21,23 @@ pub struct Adaptive {
     backoff: f64,
 }
 
-/// The factor after a failure. TCP halves; a provider's limit moves less than a network's, and 0.9 is what
-/// concurrency-limits uses.
+/// The factor after a failure. TCP halves; a provider's limit moves less than a network's, and concurrency-limits
+/// uses 0.9.
 const BACKOFF: f64 = 0.9;
 
 impl Adaptive {
-    /// Between these limits. It starts from the feature's limit. A `min` of 0 counts as 1, for a limit of 0 would
-    /// never hear of an answer again; a `max` below `min` counts as `min`.
+    /// Creates a limit between these bounds. It starts from the feature's limit. A `min` of 0 counts as 1, since a
+    /// limit of 0 would never receive an answer again. A `max` below `min` counts as `min`.
     pub fn between(min: u16, max: u16) -> Self {
         let min = min.max(1);
         Self { min, max: max.max(min), backoff: BACKOFF }
     }
 
-    /// Sets what the limit is multiplied by after a failure. Default: 0.9.
+    /// Sets the factor by which a failure multiplies the limit. Default: 0.9.
     ///
     /// # Errors
     ///
-    /// It must lie between 0 and 1, without both.
+    /// Fails unless it lies between 0 and 1, both excluded.
     pub fn backoff(mut self, factor: f64) -> Result<Self, InvalidConfig> {
         if !(factor > 0.0 && factor < 1.0) {
             return Err(InvalidConfig::new("backoff", format!("{factor} is not between 0 and 1")));
@@ -53,7 +53,7 @@ impl Adaptive {
 pub(super) struct Aimd {
     settings: Adaptive,
     word: AtomicU64,
-    /// Whether another has taken its place.
+    /// True if another has taken its place.
     retired: AtomicBool,
 }
 
@@ -67,7 +67,7 @@ impl Aimd {
         this
     }
 
-    /// Another takes its place: from now on it moves no limit.
+    /// Stops it from moving any limit, since another takes its place.
     pub(super) fn retire(&self) {
         self.retired.store(true, Relaxed);
     }
@@ -76,19 +76,19 @@ impl Aimd {
         self.retired.load(Relaxed)
     }
 
-    /// The limit.
+    /// Returns the limit.
     pub(super) fn limit(&self) -> usize {
         let (_, limit) = split(self.word.load(Relaxed));
         // At most 65,535.
         (limit / ONE) as usize
     }
 
-    /// What to write on a permit: failures of calls from before the last decrease do not decrease again.
+    /// Returns the generation for a permit: failures of calls from before the last decrease do not decrease again.
     pub(super) fn generation(&self) -> u32 {
         split(self.word.load(Relaxed)).0
     }
 
-    /// Goes on from this limit, as near to it as the bounds allow. 0 is closed, until it is set again.
+    /// Sets the limit, as near to it as the bounds allow. 0 is closed, until it is set again.
     pub(super) fn set(&self, limit: usize) {
         let Adaptive { min, max, .. } = self.settings;
         let limit = match limit {
@@ -98,7 +98,7 @@ impl Aimd {
         self.update(|generation, _| Some((generation, limit)));
     }
 
-    /// An answer came while so many calls were in flight, it included.
+    /// Records an answer that came while so many calls were in flight, itself included.
     pub(super) fn answered(&self, in_flight: usize) {
         let (in_flight, max) = (in_flight as u64, u64::from(self.settings.max) * ONE);
         self.update(|generation, limit| {
@@ -109,7 +109,7 @@ impl Aimd {
         });
     }
 
-    /// A call of this generation failed.
+    /// Records the failure of a call of this generation.
     pub(super) fn failed(&self, kind: ErrorKind, admitted: u32) {
         if !matches!(kind, ErrorKind::RateLimited | ErrorKind::Overloaded | ErrorKind::Timeout) {
             return;
@@ -122,7 +122,7 @@ impl Aimd {
     }
 
     fn update(&self, change: impl Fn(u32, u64) -> Option<(u32, u64)>) {
-        // An error says that there was nothing to change.
+        // An error means that there was nothing to change.
         let _ = self.word.fetch_update(Relaxed, Relaxed, |word| {
             let (generation, limit) = split(word);
             change(generation, limit).map(|(generation, limit)| u64::from(generation) << 32 | limit)

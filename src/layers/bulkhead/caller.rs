@@ -1,5 +1,5 @@
-//! Limits that a caller has of its own: taken inside of what outlives callers, so that whoever goes on with a call holds
-//! its place.
+//! A caller's own limits. They apply inside of the layers that outlive callers, so that a call that goes on holds
+//! its caller's place.
 
 use std::{
     error, fmt,
@@ -15,13 +15,13 @@ use tower::{Layer, Service, ServiceExt as _, service_fn};
 use super::BulkheadLayer;
 use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call};
 
-/// A caller's own limits, as an [extension](LlmRequest::extension) of each of its requests: a [`CallerBulkhead`] keeps to
-/// them. Clones are the same limits.
+/// A caller's own limits, as an [extension](LlmRequest::extension) of each of its requests: a [`CallerBulkhead`]
+/// enforces them. Clones are the same limits.
 #[derive(Clone, Debug)]
 pub struct CallerLimits(BulkheadLayer);
 
 impl CallerLimits {
-    /// Those of this layer, which all requests that bring them share.
+    /// Creates limits from this layer, which all requests that bring them share.
     pub fn new(limits: BulkheadLayer) -> Self {
         Self(limits)
     }
@@ -42,7 +42,7 @@ impl CallerLimits {
     }
 }
 
-/// The source of an error by which a caller's own limits refuse a request. Where a rate refused, the error knows
+/// The source of an error by which a caller's own limits refuse a request. If a rate refused, the error knows
 /// [when](LlmError::retry_after) it would not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallerLimitReached;
@@ -60,7 +60,7 @@ impl error::Error for CallerLimitReached {}
 pub struct CallerBulkheadLayer(());
 
 impl CallerBulkheadLayer {
-    /// A layer that keeps no state: each caller's is in its [`CallerLimits`].
+    /// Creates a layer that keeps no state: each caller's is in its [`CallerLimits`].
     pub fn new() -> Self {
         Self::default()
     }
@@ -74,10 +74,11 @@ impl<S> Layer<S> for CallerBulkheadLayer {
     }
 }
 
-/// Keeps requests to the [`CallerLimits`] that they bring; one that brings none passes by at no cost.
+/// A service that holds requests to the [`CallerLimits`] that they bring; a request without any passes by at no
+/// cost.
 ///
-/// Its place is inside of `Idempotency` and `Cache`: a call that goes on without its caller then keeps its
-/// caller's place until it ends, and a repeat that only waits for it takes none. One in a stack is enough; a second one would
+/// Its place is inside of `Idempotency` and `Cache`. A call that goes on without its caller then keeps its caller's
+/// place until it ends, and a repeat that only waits for it takes none. Use one in a stack: a second one would
 /// count each request twice.
 #[derive(Clone, Debug)]
 pub struct CallerBulkhead<S> {
@@ -94,7 +95,7 @@ where
     type Error = LlmError;
     type Future = CallerFuture<S>;
 
-    /// Always ready: whose limits apply is known only with the request.
+    /// Always ready: only the request decides whose limits apply.
     #[inline]
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
         Poll::Ready(Ok(()))
@@ -105,7 +106,7 @@ where
         match request.extensions().get::<CallerLimits>() {
             None => CallerFuture { call: Call::first(&mut self.inner, request), limited: None },
             Some(limits) => {
-                // A fresh clone: nobody has polled it, so that it reserves nothing.
+                // A fresh clone was never polled, so that it reserves nothing.
                 let limited = limits.clone().call(self.inner.clone(), request);
                 CallerFuture { call: Call::idle(), limited: Some(Box::pin(limited)) }
             }

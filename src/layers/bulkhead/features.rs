@@ -13,10 +13,10 @@ use crate::{internal::quick_hash::QuickMap, layers::lanes::Lanes};
 #[derive(Debug)]
 pub(super) struct Features {
     named: Vec<(Arc<str>, Lanes<FeatureGate>)>,
-    /// Where each is, when there are more than a look at each would be cheap for. What requests name is only looked up.
+    /// The index of each gate, if there are too many to compare each. Names in requests are only looked up.
     places: Option<QuickMap<Arc<str>, usize>>,
     default: Lanes<FeatureGate>,
-    /// The places of names that an earlier layer had and this one has not, for as long as calls of theirs are in flight:
+    /// The places of names that an earlier layer had and this one has not, as long as their calls are in flight:
     /// the name may come back.
     gone: Vec<(Arc<str>, Weak<Places>)>,
 }
@@ -25,7 +25,7 @@ pub(super) struct Features {
 const FEW: usize = 8;
 
 impl Features {
-    /// The gates of a plan; those that were there before go on, with what they have counted.
+    /// Creates the gates of a plan. Gates that existed before carry over, with their counts.
     pub(super) fn new(plan: &Plan, before: Option<&Self>) -> Self {
         let mut named: Vec<(Arc<str>, Lanes<FeatureGate>)> = Vec::new();
         for (name, limits) in &plan.named {
@@ -59,18 +59,18 @@ impl Features {
         self.gone.iter().find(|(name, _)| &**name == feature)?.1.upgrade()
     }
 
-    /// The places of all names, for whoever comes after.
+    /// Returns the places of all names, for the next layer.
     fn gone(&self) -> Vec<(Arc<str>, Weak<Places>)> {
         let named = self.named.iter().map(|(name, lanes)| (name.clone(), Arc::downgrade(lanes.gate().shared_places())));
         named.chain(self.gone.iter().cloned()).collect()
     }
 
-    /// The gate of a feature, or the one that all unnamed share.
+    /// Returns the gate of a feature, or the one that all unnamed features share.
     pub(super) fn gate(&self, feature: Option<&str>) -> &Arc<FeatureGate> {
         self.lanes(feature).gate()
     }
 
-    /// The same, for a call.
+    /// Returns the sharded gate of a feature, for a call.
     #[inline]
     pub(super) fn lanes(&self, feature: Option<&str>) -> &Lanes<FeatureGate> {
         feature.and_then(|name| self.find(name)).unwrap_or(&self.default)
@@ -110,7 +110,7 @@ impl Features {
     }
 }
 
-/// The lanes of the gate that takes the place of another; the same ones where nothing changes.
+/// Returns the gate that takes the place of another; the same one if nothing changes.
 fn succeeded(before: &Lanes<FeatureGate>, settings: Settings) -> Lanes<FeatureGate> {
     let gate = before.gate().succeeded(settings);
     if Arc::ptr_eq(&gate, before.gate()) { before.clone() } else { Lanes::new(gate) }

@@ -25,7 +25,7 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
     /// The place, from admission until the response takes it along.
     permit: Permit,
     keeper: Keeper,
-    /// Before the call, where there was no place at once.
+    /// Set before the call, if there was no place at once.
     waiting: Option<Box<Waiting<S>>>,
 }
 
@@ -63,12 +63,12 @@ where
         let mut this = self.project();
         if let Some(waiting) = this.waiting {
             let entered = ready!(waiting.wait.poll(&waiting.request, cx));
-            // Whatever came of it, nothing of the wait is held any longer.
+            // Whatever the outcome, release the wait's resources.
             let Some(waiting) = this.waiting.take() else { unreachable!("it was there three lines above") };
             *this.permit = entered?;
             this.call.set(Call::further(waiting.service, waiting.request));
         }
-        // Changed where it stands: a response is moved often enough on its way up.
+        // Changed in place: a response is moved often enough on its way up.
         let mut polled = this.call.as_mut().poll(cx);
         if polled.is_pending() {
             let Poll::Ready(late) = this.keeper.poll(this.call.phase(), cx) else { return Poll::Pending };
@@ -83,7 +83,7 @@ where
             // Now, and not when the caller drops this future.
             Err(error) => {
                 this.call.abandon();
-                // The provider has counted what was sent, whatever came of it.
+                // The provider has counted a request that was sent, whatever its outcome.
                 if !is_unsent(error) {
                     this.permit.ticket_mut().charge = Charge::Stays;
                 }
@@ -94,8 +94,8 @@ where
     }
 }
 
-/// Whether the provider has seen nothing of a request that failed like this: in none of its attempts, where there is a
-/// record of them.
+/// Returns whether the provider has not seen a request that failed like this: in none of its attempts, if they are
+/// recorded.
 fn is_unsent(error: &LlmError) -> bool {
     match error.attempts() {
         [] => error.is_unsent() || error.kind() == ErrorKind::Connect,

@@ -1,4 +1,4 @@
-//! One feature's gate: who may go in now, who waits, and who is refused.
+//! One feature's gate: it admits requests, queues them or refuses them.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -19,11 +19,11 @@ use crate::{
 
 /// One feature's places, its queue and its rates.
 pub(super) struct FeatureGate {
-    /// `None` for the one that all unnamed features share.
+    /// `None` for the gate that all unnamed features share.
     name: Option<Arc<str>>,
-    /// What it was made with.
+    /// The settings that it was made with.
     settings: Settings,
-    /// Shared with the gates that went before this one under the same name.
+    /// Shared with the earlier gates of the same name.
     places: Arc<Places>,
     queue: usize,
     max_wait: Duration,
@@ -32,7 +32,7 @@ pub(super) struct FeatureGate {
 }
 
 impl FeatureGate {
-    /// A gate, maybe over places where calls of an earlier one are still in flight.
+    /// Creates a gate, possibly over places where calls of an earlier one are still in flight.
     pub(super) fn new(name: Option<Arc<str>>, settings: Settings, places: Option<Arc<Places>>) -> Self {
         let adaptive = settings.adaptive.map(|bounds| Arc::new(Aimd::new(bounds, settings.concurrency)));
         let limit = adaptive.as_ref().map_or(settings.concurrency, |adaptive| adaptive.limit());
@@ -56,9 +56,9 @@ impl FeatureGate {
         }
     }
 
-    /// The gate that takes the place of this one with other settings. The places are the same: whoever is in flight or
-    /// waits counts on, and a limit that was set by hand stays where the settings' own has not changed. Rates and an
-    /// adaptive limit go on where their settings are the same, and begin anew else.
+    /// Returns the gate that takes the place of this one with other settings. The places are the same: requests in
+    /// flight and waiters still count, and a limit that was set by hand stays if the settings' own has not changed.
+    /// Rates and an adaptive limit carry over if their settings are the same, and otherwise start new.
     pub(super) fn succeeded(self: &Arc<Self>, settings: Settings) -> Arc<Self> {
         if settings == self.settings {
             return self.clone();
@@ -72,7 +72,7 @@ impl FeatureGate {
         let adaptive = match &self.adaptive {
             Some(adaptive) if settings.adaptive == known.adaptive => Some(adaptive.clone()),
             before => {
-                // Calls that end at the gate before move the shared limit no more.
+                // Calls that end at the earlier gate no longer move the shared limit.
                 before.iter().for_each(|adaptive| adaptive.retire());
                 settings.adaptive.map(|bounds| Arc::new(Aimd::new(bounds, settings.concurrency)))
             }
@@ -125,7 +125,7 @@ impl FeatureGate {
         }
     }
 
-    /// A place for a call, in the usual case: one is free, and there are no rates. It reads no clock.
+    /// Takes a place for a call in the common case: one is free, and there are no rates. It reads no clock.
     #[inline]
     pub(super) fn try_enter(&self) -> Option<Ticket> {
         if self.rates.is_some() {
@@ -134,7 +134,7 @@ impl FeatureGate {
         self.places.try_take().then(|| self.ticket())
     }
 
-    /// Lets a request in, lines it up, or refuses it.
+    /// Admits a request, queues it, or refuses it.
     #[cold]
     pub(super) fn admit(self: &Arc<Self>, request: &LlmRequest) -> Result<Admission, LlmError> {
         if !self.places.try_take() {
@@ -153,7 +153,7 @@ impl FeatureGate {
         })
     }
 
-    /// A permit for a place that was taken.
+    /// Returns a permit for a place that was taken.
     #[inline]
     pub(super) fn into_permit(self: Arc<Self>) -> Permit {
         let ticket = self.ticket();
@@ -166,7 +166,7 @@ impl FeatureGate {
         Ticket { generation, ..Ticket::default() }
     }
 
-    /// A place in the queue, if there is room and it makes sense to wait.
+    /// Takes a position in the queue, if there is room and the wait can end in time.
     fn line_up(self: &Arc<Self>, request: &LlmRequest) -> Result<Admission, LlmError> {
         if self.queue == 0 || self.places.counts().limit() == 0 {
             return Err(self.full(request, None));
@@ -180,7 +180,7 @@ impl FeatureGate {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        // The place in the queue is taken here, and not when somebody polls the future.
+        // The position is taken here, and not when the future is first polled.
         let wait = match self.places.join() {
             Joined::Full => return Err(self.full(request, None)),
             Joined::Line(ticket) => Wait::for_turn(self.clone(), now, until, Turn::new(self.clone(), ticket)),
@@ -189,8 +189,8 @@ impl FeatureGate {
         Ok(Admission::Waits(Box::new(wait)))
     }
 
-    /// Charges the rates for a request that has its place, and says how long it must pause first. Until it is sent, the
-    /// charge is taken back with the place.
+    /// Charges the rates for a request that has its place, and returns how long it must pause first. Until it is
+    /// sent, the charge is taken back with the place.
     pub(super) fn pace(
         self: &Arc<Self>,
         rates: &Rates,
@@ -207,25 +207,26 @@ impl FeatureGate {
                 Ok((permit, pause))
             }
             Err(over) => {
-                // Before the numbers in the message are read.
+                // Drop it before the numbers in the message are read.
                 drop(permit);
                 Err(self.over_rate(request, now, &over))
             }
         }
     }
 
-    /// Moves to the limit that the adaptive one has found, whoever else does so too.
+    /// Applies the limit that the adaptive one has found, even if other calls do so at the same time.
     fn follow(&self, adaptive: &Aimd) {
         while self.places.counts().limit() != adaptive.limit() {
             self.places.set_limit(adaptive.limit());
         }
     }
 
-    /// What a call's end says to the rates and to the adaptive limit.
+    /// Reports a call's end to the rates and to the adaptive limit.
     fn learn(&self, ticket: &Ticket, outcome: Outcome<'_>, so_far: Option<SoFar<'_>>) {
         match (&self.rates, ticket.charge, so_far) {
             (Some(rates), Charge::Returns, _) => rates.refund(ticket.reserved),
-            // Whoever left early has had what came, too. Where the provider has told nothing, more may have been used.
+            // A caller that left early has also used the tokens that came. If the provider has reported none, more
+            // may have been used.
             (Some(rates), Charge::Stays, Some(so_far)) if rates.counts_tokens() => {
                 let used = so_far.used(ticket.prompt).total();
                 let least = if so_far.usage.is_some() { 0 } else { ticket.reserved.into() };
@@ -237,14 +238,14 @@ impl FeatureGate {
             match outcome {
                 Outcome::Answered => adaptive.answered(self.places.counts().taken()),
                 Outcome::Failed(error) => adaptive.failed(error.kind(), ticket.generation),
-                // Whoever leaves says nothing about the provider.
+                // A caller that leaves shows nothing about the provider.
                 Outcome::Dropped => {}
             }
             self.follow(adaptive);
         }
     }
 
-    /// Who asks, for an error's message.
+    /// Returns the requester's name, for an error's message.
     fn whose(&self, request: &LlmRequest) -> String {
         match (&self.name, request.feature_name()) {
             (Some(name), _) => format!("feature {name:?}"),
@@ -262,7 +263,7 @@ impl FeatureGate {
         }
     }
 
-    /// The refusal of a request that found no place, at once or after it has waited since then.
+    /// Returns the refusal of a request that found no place, at once or after it has waited since then.
     pub(super) fn full(&self, request: &LlmRequest, since: Option<Instant>) -> LlmError {
         let whose = self.whose(request);
         let message = match (since, self.places.counts().limit()) {
@@ -286,7 +287,7 @@ impl FeatureGate {
     }
 }
 
-/// An error of this layer, with its own line in the decision record.
+/// Returns an error of this layer, with its own line in the decision record.
 fn refusal(kind: ErrorKind, message: String, since: Option<Instant>) -> LlmError {
     let mut error = LlmError::new(kind, message);
     ledger::note(&mut error, since.unwrap_or_else(Instant::now));
@@ -320,7 +321,7 @@ impl fmt::Debug for FeatureGate {
     }
 }
 
-/// What a gate does with a request that it does not refuse.
+/// The result of admitting a request that is not refused.
 pub(super) enum Admission {
     Goes(Permit),
     Waits(Box<Wait>),

@@ -3,9 +3,9 @@ use std::{fmt, sync::Arc};
 use super::{features::Features, gate::FeatureGate};
 use crate::InvalidConfig;
 
-/// Looks at the limits of a [`Bulkhead`](super::Bulkhead), and changes them while it runs.
+/// Reads the limits of a [`Bulkhead`](super::Bulkhead), and changes them while it runs.
 ///
-/// Clones are the same handle. It keeps nothing alive but the counts.
+/// Clones are the same handle. It keeps only the counts alive.
 #[derive(Clone)]
 pub struct BulkheadHandle {
     features: Arc<Features>,
@@ -22,14 +22,15 @@ impl BulkheadHandle {
 
     /// Sets how many requests of a feature may be in flight.
     ///
-    /// A higher limit lets in whoever waits at once. A lower one interrupts nobody: it is reached as calls end, and
-    /// until then no other begins. 0 closes the feature: newcomers are refused, and those that wait go on waiting
-    /// until it opens again or their wait is over. An [adaptive](super::Limits::adaptive) limit goes on from this one,
-    /// as near to it as its bounds allow; 0 closes it all the same.
+    /// A higher limit admits waiters at once. A lower one interrupts no call: it is reached as calls end, and until
+    /// then no other begins. 0 closes the feature: newcomers are refused, and waiters go on waiting until it opens
+    /// again or their wait is over. An [adaptive](super::Limits::adaptive) limit continues from this one, as near
+    /// to it as its bounds allow; 0 closes it all the same.
     ///
     /// # Errors
     ///
-    /// The feature was not named in the layer. Use [`set_default_limit`](Self::set_default_limit) for the others.
+    /// Fails if the feature was not named in the layer. Use [`set_default_limit`](Self::set_default_limit) for the
+    /// others.
     pub fn set_limit(&self, feature: &str, limit: usize) -> Result<(), InvalidConfig> {
         let Some(gate) = self.features.named(feature) else {
             let problem = format!("{feature:?} has no limit of its own: name it in the layer");
@@ -39,29 +40,29 @@ impl BulkheadHandle {
         Ok(())
     }
 
-    /// Sets how many requests may be in flight of all features together that were not named. As
-    /// [`set_limit`](Self::set_limit) in all else.
+    /// Sets how many requests of all unnamed features together may be in flight. It otherwise works as
+    /// [`set_limit`](Self::set_limit).
     pub fn set_default_limit(&self, limit: usize) {
         self.features.default_gate().set_limit(limit);
     }
 
-    /// How many requests of a feature may be in flight. For one that was not named, how many of all such together;
-    /// likewise below.
+    /// Returns how many requests of a feature may be in flight. For an unnamed feature, this is the number for all
+    /// unnamed ones together; likewise below.
     pub fn limit(&self, feature: &str) -> usize {
         self.features.gate(Some(feature)).places().counts().limit()
     }
 
-    /// How many requests are in flight: from their admission to the end of their answer.
+    /// Returns how many requests are in flight: from their admission to the end of their answer.
     pub fn in_flight(&self, feature: &str) -> usize {
         self.features.gate(Some(feature)).places().counts().taken()
     }
 
-    /// How many requests wait for a place.
+    /// Returns how many requests wait for a place.
     pub fn queued(&self, feature: &str) -> usize {
         self.features.gate(Some(feature)).places().counts().waiting()
     }
 
-    /// All counts: the named features by name, then what the others share.
+    /// Returns all counts: the named features by name, then the shared ones.
     pub fn snapshot(&self) -> Vec<FeatureLoad> {
         let mut gates: Vec<_> = self.features.all_named().collect();
         gates.sort_by_key(|gate| gate.name());
@@ -74,7 +75,7 @@ impl BulkheadHandle {
         gates.into_iter().map(load).collect()
     }
 
-    /// The rates of all features, by names under which replicas with the same settings find each other's.
+    /// Returns the rates of all features, by names under which replicas with the same settings find each other's.
     #[cfg(feature = "redis")]
     pub(crate) fn shared_rates(&self) -> Vec<(Arc<str>, super::SharedRate)> {
         let gates = self.features.all_named().chain([self.features.default_gate()]);
@@ -94,16 +95,16 @@ impl fmt::Debug for BulkheadHandle {
     }
 }
 
-/// What a feature has in flight and in its queue.
+/// A feature's requests in flight and in its queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FeatureLoad {
-    /// Its name; `None` for what all that were not named share.
+    /// The feature's name; `None` for the share of all unnamed features.
     pub feature: Option<Arc<str>>,
-    /// How many may be in flight.
+    /// The most that may be in flight.
     pub limit: usize,
-    /// How many are. More than the limit after it was lowered, until enough have ended.
+    /// The number in flight. It exceeds the limit after that was lowered, until enough have ended.
     pub in_flight: usize,
-    /// How many wait.
+    /// The number that wait.
     pub queued: usize,
 }

@@ -9,18 +9,18 @@ use super::{Adaptive, Bulkhead, BulkheadHandle, Rate, features::Features};
 
 /// Applies [`Bulkhead`]. See the [module docs](super).
 ///
-/// All services that one layer value makes share their limits, and so do those of its clones. A layer that is changed
-/// after that counts anew: name all features first, then take the [`handle`](Self::handle) and wrap.
+/// All services of one layer value share their limits, and so do those of its clones. A layer that is changed after
+/// that starts new counts: name all features first, then take the [`handle`](Self::handle) and wrap.
 #[derive(Clone, Debug)]
 pub struct BulkheadLayer {
     plan: Plan,
-    /// Whose counts go on.
+    /// The earlier layer whose counts carry over.
     before: Option<BulkheadHandle>,
-    /// Made when first needed, and shared by clones.
+    /// Created on first use, and shared by clones.
     features: Arc<OnceLock<Arc<Features>>>,
 }
 
-/// What was asked for.
+/// The configured limits.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) named: Vec<(Arc<str>, Limits)>,
@@ -29,21 +29,23 @@ pub(super) struct Plan {
     max_wait: Duration,
 }
 
-/// The default of [`BulkheadLayer::default_limit`]: room for what nobody thought of, and still a bound.
+/// The default of [`BulkheadLayer::default_limit`]: room for features without a limit of their own, and still a
+/// bound.
 const DEFAULT_LIMIT: usize = 64;
-/// The default of [`BulkheadLayer::max_wait`]: as long as one attempt usually may take.
+/// The default of [`BulkheadLayer::max_wait`]: the usual time of one attempt.
 const MAX_WAIT: Duration = Duration::from_secs(30);
 
 impl BulkheadLayer {
-    /// No feature is named yet: all share the default limit of 64, and whoever finds no place is refused at once.
+    /// Creates a layer without named features: all share the default limit of 64, and a request that finds no place
+    /// is refused at once.
     pub fn new() -> Self {
         let default = Limits::new(DEFAULT_LIMIT);
         let plan = Plan { named: Vec::new(), default, queue: 0, max_wait: MAX_WAIT };
         Self { plan, before: None, features: Arc::default() }
     }
 
-    /// Gives a feature its own limits: a number of requests in flight, or [`Limits`] with more to them. Naming it
-    /// again replaces them. A limit of 0 is closed.
+    /// Gives a feature its own limits: a number of requests in flight, or [`Limits`] for more. Naming it again
+    /// replaces them. A limit of 0 is closed.
     #[must_use]
     pub fn feature(mut self, name: impl Into<Arc<str>>, limits: impl Into<Limits>) -> Self {
         let (name, limits) = (name.into(), limits.into());
@@ -51,8 +53,9 @@ impl BulkheadLayer {
         self.changed()
     }
 
-    /// Sets the limits for all that has none: requests of features that are not named, and those without a feature.
-    /// They share one count, so that memory stays bounded whatever names requests carry. Default: 64 in flight.
+    /// Sets the limits for all requests without limits of their own: those of features that are not named, and
+    /// those without a feature. They share one count, so that memory stays bounded whatever names requests carry.
+    /// Default: 64 in flight.
     #[must_use]
     pub fn default_limit(mut self, limits: impl Into<Limits>) -> Self {
         self.plan.default = limits.into();
@@ -75,21 +78,22 @@ impl BulkheadLayer {
         self.changed()
     }
 
-    /// Takes the place of another layer while its services still run, as a configuration that is loaded anew does: what
-    /// that one has in flight and in its queues counts here too. Default: everything is counted from now on.
+    /// Takes the place of another layer while its services still run, as a reloaded configuration does: requests in
+    /// flight and in queues there count here too. Default: all counts start at zero.
     ///
-    /// A feature that both name keeps its places, and those who wait their order; so do the unnamed ones. Where its
-    /// limit differs, this layer's applies to both from the moment when this layer is first used; where it does not, one
-    /// that was set by hand stays. Rates and adaptive limits go on where they are the same. A feature that only this
-    /// layer names begins with none in flight: its calls of before are counted where they were admitted, with the unnamed
-    /// ones. One that only the other names keeps its count until the last of its calls has ended, in case it comes back.
+    /// A feature that both name keeps its places, and its waiters their order; so do the unnamed ones. If its limit
+    /// differs, this layer's applies to both from the moment when this layer is first used; otherwise a limit that
+    /// was set by hand stays. Rates and adaptive limits carry over if they are the same. A feature that only this
+    /// layer names begins with none in flight: its earlier calls count where they were admitted, with the unnamed
+    /// ones. A feature that only the other names keeps its count until its last call has ended, in case it comes
+    /// back.
     #[must_use]
     pub fn succeeding(mut self, before: &BulkheadHandle) -> Self {
         self.before = Some(before.clone());
         self.changed()
     }
 
-    /// A handle to look at the limits of this layer's services and to change them.
+    /// Returns a handle to read this layer's limits and to change them.
     pub fn handle(&self) -> BulkheadHandle {
         BulkheadHandle::new(self.features())
     }
@@ -119,9 +123,9 @@ impl<S> Layer<S> for BulkheadLayer {
     }
 }
 
-/// What one feature may do. See the [module docs](super).
+/// The limits of one feature. See the [module docs](super).
 ///
-/// A number converts into it: so many requests in flight, and everything else as the layer has it.
+/// A number converts into it: so many requests in flight, with the layer's settings for the rest.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
     concurrency: usize,
@@ -133,7 +137,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// So many requests in flight at once. 0 is closed; more than 4,194,303 count as that.
+    /// Limits the requests in flight at once. 0 is closed; more than 4,194,303 counts as that.
     pub fn new(concurrency: usize) -> Self {
         Self { concurrency, queue: None, max_wait: None, requests: None, tokens: None, adaptive: None }
     }
@@ -165,17 +169,18 @@ impl Limits {
 
     /// Sets how many tokens may be sent and received in a minute. Default: any number.
     ///
-    /// What a request takes is known only afterwards. So it is charged an estimate when it is sent: its `max_tokens`
-    /// (1,024 without) and a token for each four bytes of its text. When its answer ends and says what was used, the
-    /// charge is corrected, both ways. One that breaks, or whose caller leaves, is charged with at least what came of it. What
-    /// was never sent is given back; what failed at the provider is not, for providers count it too (OpenAI, "Rate limits").
+    /// A request's tokens are known only afterwards, so the layer charges an estimate when it sends the request:
+    /// its `max_tokens` (1,024 without) and a token for each four bytes of its text. When its answer ends and
+    /// reports its tokens, the charge is corrected, both ways. A request that breaks, or whose caller leaves, is
+    /// charged at least for the text that came. A request that was never sent is refunded. One that failed at the
+    /// provider is not, since providers count it too (OpenAI, "Rate limits").
     #[must_use]
     pub fn tokens_per_minute(mut self, rate: impl Into<Rate>) -> Self {
         self.tokens = Some(rate.into());
         self
     }
 
-    /// Lets the number in flight follow what the provider takes. Default: it stays as it is set.
+    /// Lets the number in flight follow the provider's capacity. Default: it stays as it is set.
     #[must_use]
     pub fn adaptive(mut self, bounds: Adaptive) -> Self {
         self.adaptive = Some(bounds);
@@ -189,7 +194,7 @@ impl From<usize> for Limits {
     }
 }
 
-/// A feature's limits with the layer's own in all that was left open.
+/// A feature's limits, with the layer's own for those that were left open.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Settings {
     pub(super) concurrency: usize,
@@ -201,7 +206,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// How many may wait. Without patience there is no queue.
+    /// Returns the most requests that may wait. With a maximum wait of zero there is no queue.
     pub(super) fn queue(&self) -> usize {
         if self.max_wait.is_zero() { 0 } else { self.queue }
     }

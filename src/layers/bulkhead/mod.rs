@@ -2,43 +2,44 @@
 //!
 //! # When to use it
 //!
-//! When several features of a product share a provider: a batch job that floods it must not make the chat wait. Each
-//! feature named gets places of its own; all others share the places of the
-//! [default limit](BulkheadLayer::default_limit). Optionally a feature has a bounded [queue](Limits::queue), rates of
+//! Use it if several features of a product share a provider: a batch job that floods it must not make the chat
+//! wait. Each named feature gets places of its own; all others share the places of the [default
+//! limit](BulkheadLayer::default_limit). Optionally a feature has a bounded [queue](Limits::queue), rates of
 //! [requests](Limits::requests_per_minute) and [tokens](Limits::tokens_per_minute) in a minute, or a limit that
-//! [adapts](Limits::adaptive) to what the provider takes.
+//! [adapts](Limits::adaptive) to the provider's capacity.
 //!
-//! Not for pushing back on an accept loop: it decides by the request, so its `poll_ready` is always ready. tower's
-//! `concurrency_limit` and `load_shed` do that, outside of it.
+//! Do not use it to push back on an accept loop: it decides by the request, so its `poll_ready` is always ready.
+//! tower's `concurrency_limit` and `load_shed` do that, outside of it.
 //!
 //! # Where in the stack
 //!
 //! Inside the total `Timeout`, whose deadline bounds the wait in the queue, and outside of `Fallback`, so that one
-//! request takes one place however many tiers it tries. Inside a tier it bounds what that provider has in flight, and
-//! its refusal sends the request to the next tier at once. An adaptive limit hears of a timeout only from a `Timeout`
-//! further in; one further out drops the call, which says nothing about load.
+//! request takes one place however many tiers it tries. Inside a tier it bounds that provider's requests in flight,
+//! and its refusal sends the request to the next tier at once. An adaptive limit learns of a timeout only from a
+//! `Timeout` further in; one further out drops the call, which shows nothing about load.
 //!
 //! # What is counted
 //!
-//! A request takes its place in `call`, and holds it until the answer ends: a complete answer has ended when it is
-//! here, a stream ends with its end mark, breaks, or is dropped. A failed call gives its place back with the error. A
-//! request that waits holds no place, and none of the inner service's: that is made ready only afterwards.
+//! A request takes its place in `call`, and holds it until the answer ends. A complete answer has ended when it is
+//! here; a stream ends with its end mark, breaks, or is dropped. A failed call gives its place back with the error.
+//! A waiting request holds no place, and none of the inner service's: that is made ready only afterwards.
 //!
-//! Places are given in the order of `call` within a feature, and no feature waits for another. Without a queue, or
-//! when it is full, a request is refused with [`ErrorKind::BulkheadFull`](crate::ErrorKind::BulkheadFull), and so is
-//! one whose [maximum wait](BulkheadLayer::max_wait) is over. If its deadline ends the wait it is
+//! The layer gives places in the order of `call` within a feature, and no feature waits for another. Without a
+//! queue, or with a full one, it refuses a request with
+//! [`ErrorKind::BulkheadFull`](crate::ErrorKind::BulkheadFull). It does the same after the [maximum
+//! wait](BulkheadLayer::max_wait). If the request's deadline ends the wait, the error is
 //! [`ErrorKind::Deadline`](crate::ErrorKind::Deadline). Nothing was sent in either case.
-//! [`retry_after`](crate::LlmError::retry_after) is known where a rate refused.
+//! [`retry_after`](crate::LlmError::retry_after) is known if a rate refused.
 //!
 //! # Limits of each caller
 //!
-//! A caller may have limits of its own, which its requests bring along as [`CallerLimits`]. A [`CallerBulkhead`] keeps to them,
-//! inside of whatever goes on with a call when its caller has left.
+//! A caller may have limits of its own, which its requests bring along as [`CallerLimits`]. A [`CallerBulkhead`]
+//! enforces them, inside of the layers that go on with a call when its caller has left.
 //!
 //! # Source
 //!
-//! The pattern: Michael Nygard, *Release It!* (2007), "Bulkheads". The rates' and the adaptive limit's algorithms are
-//! named at [`Rate`] and [`Adaptive`].
+//! The pattern: Michael Nygard, *Release It!* (2007), "Bulkheads". [`Rate`] and [`Adaptive`] name the algorithms of
+//! the rates and of the adaptive limit.
 //!
 //! # Example
 //!

@@ -1,4 +1,4 @@
-//! The places of a gate: how many, how many are taken, and who stands in line for one.
+//! A gate's places: the limit, the number taken, and the requests that wait for one.
 
 use std::{
     collections::BTreeMap,
@@ -12,18 +12,19 @@ use std::{
 
 use crate::internal::sync::{Mutex, MutexGuard, lock};
 
-/// A counting semaphore whose limit may move, with a bounded line of those who wait.
+/// A counting semaphore whose limit may move, with a bounded queue of waiters.
 ///
-/// All counts are in one atomic word, so that taking a place and giving it back are one compare-and-swap each while
-/// nobody waits, and a limit may be lowered below what is taken. Whoever waits stands in a line behind a lock. While
-/// there is a line, only its first takes a place, under that lock; and whatever frees a place (one given back, a
-/// higher limit) then hands it out under the lock too. So nobody is overtaken, and no place stays free before a line.
-// On a cache line of its own: what every call writes must not slow what every call reads.
+/// All counts are in one atomic word. Taking a place and giving it back are therefore one compare-and-swap each
+/// while no request waits, and a limit may be lowered below the number taken. Waiters queue behind a lock. While
+/// there is a queue, only its first takes a place, under that lock. Freeing a place (one given back, a higher
+/// limit) then hands it out under the lock too. So no waiter is overtaken, and no place stays free while requests
+/// wait.
+// On a cache line of its own: every call writes it, and must not slow what every call reads.
 #[repr(align(64))]
 #[derive(Debug)]
 pub(super) struct Places {
     counts: AtomicU64,
-    /// How many may wait. Read and written under the line's lock.
+    /// The most requests that may wait. Read and written under the queue's lock.
     room: AtomicU64,
     line: Mutex<Line>,
 }
@@ -35,14 +36,14 @@ struct Line {
     waiting: BTreeMap<u64, Option<Waker>>,
 }
 
-/// What [`Places::join`] gives.
+/// The result of [`Places::join`].
 #[derive(Debug, PartialEq)]
 pub(super) enum Joined {
-    /// A place after all.
+    /// A place, without waiting.
     Place,
-    /// The ticket of a place in line.
+    /// The ticket of a position in the queue.
     Line(u64),
-    /// The line is full.
+    /// The queue is full.
     Full,
 }
 
@@ -50,13 +51,13 @@ pub(super) enum Joined {
 #[derive(Clone, Copy)]
 pub(super) struct Counts(u64);
 
-/// 22 bits for the places taken, 22 for the limit, 20 for those who wait.
+/// 22 bits for the places taken, 22 for the limit, 20 for the waiters.
 const LIMIT: u32 = 22;
 const WAITING: u32 = 44;
 const ONE_WAITING: u64 = 1 << WAITING;
 /// The largest limit.
 const MOST: u64 = (1 << LIMIT) - 1;
-/// The longest line.
+/// The longest queue.
 const LONGEST: u64 = (1 << (64 - WAITING)) - 1;
 
 impl Counts {
@@ -88,19 +89,19 @@ impl fmt::Debug for Counts {
     }
 }
 
-/// A number, or the most that there is room for.
+/// Returns the number, at most `most`.
 fn small(number: usize, most: u64) -> u64 {
     u64::try_from(number).unwrap_or(most).min(most)
 }
 
 impl Places {
-    /// So many places, and so much room in line. At most 4,194,303 and 1,048,575.
+    /// Creates so many places, with so much room in the queue. At most 4,194,303 and 1,048,575.
     pub(super) fn new(limit: usize, room: usize) -> Self {
         let counts = AtomicU64::new(Counts(0).with_limit(limit));
         Self { counts, room: AtomicU64::new(small(room, LONGEST)), line: Mutex::default() }
     }
 
-    /// Changes how many may wait. Whoever waits already stays.
+    /// Changes the most requests that may wait. Requests that already wait stay.
     pub(super) fn set_room(&self, room: usize) {
         let _line = self.line();
         self.room.store(small(room, LONGEST), Relaxed);
@@ -110,22 +111,23 @@ impl Places {
         Counts(self.counts.load(Acquire))
     }
 
-    /// Takes a place, if one is free and nobody waits for it.
+    /// Takes a place, if one is free and no request waits for it.
     #[inline]
     pub(super) fn try_take(&self) -> bool {
         self.update(|now| (now.has_place() && now.waiting() == 0).then_some(now.0 + 1)).is_ok()
     }
 
-    /// Gives a place back, or on to the first in line.
+    /// Gives a place back, or on to the first in the queue.
     #[inline]
     pub(super) fn give_back(&self) {
-        // While somebody waits, no newcomer takes it before it is handed out. Whoever joins after this sees it free.
+        // While a request waits, no newcomer takes the place before it is handed out. A request that joins after
+        // this sees it free.
         if Counts(self.counts.fetch_sub(1, AcqRel)).waiting() > 0 {
             self.hand_out(self.line());
         }
     }
 
-    /// Moves to another limit. Lowering it interrupts nobody; raising it lets in whoever waits.
+    /// Sets the limit. Lowering it interrupts no call; raising it admits waiters.
     pub(super) fn set_limit(&self, limit: usize) {
         let before = self.update(|now| Some(now.with_limit(limit)));
         if before.is_ok_and(|before| before.waiting() > 0) {
@@ -133,7 +135,7 @@ impl Places {
         }
     }
 
-    /// Stands in line.
+    /// Joins the queue.
     pub(super) fn join(&self) -> Joined {
         let mut line = self.line();
         let room = self.room.load(Relaxed);
@@ -151,9 +153,9 @@ impl Places {
         Joined::Line(ticket)
     }
 
-    /// Ready when the place is there. It is the caller's then, and the ticket is spent.
+    /// Completes when the place is there. The caller then owns it, and the ticket is spent.
     pub(super) fn poll_turn(&self, ticket: u64, cx: &mut Context<'_>) -> Poll<()> {
-        // Cloned and dropped outside of the lock: a waker is somebody else's code.
+        // Cloned and dropped outside of the lock: a waker runs foreign code.
         let mut waker = Some(cx.waker().clone());
         match self.line().waiting.get_mut(&ticket) {
             Some(known) => mem::swap(known, &mut waker),
@@ -162,7 +164,7 @@ impl Places {
         Poll::Pending
     }
 
-    /// Leaves the line. A place that has just been given to this ticket goes on to the next.
+    /// Leaves the queue. A place that has just been given to this ticket goes on to the next.
     pub(super) fn leave(&self, ticket: u64) {
         let known = {
             let mut line = self.line();
@@ -177,7 +179,7 @@ impl Places {
         }
     }
 
-    /// Gives the free places to the first in line, and wakes them when the lock is released.
+    /// Gives the free places to the first in the queue, and wakes them once the lock is released.
     fn hand_out(&self, mut line: MutexGuard<'_, Line>) {
         let mut first = None;
         let mut others = Vec::new();
@@ -194,7 +196,7 @@ impl Places {
     }
 
     fn line(&self) -> MutexGuard<'_, Line> {
-        // Nothing in here panics in the middle of a change.
+        // No change to the queue can panic half-way.
         lock(&self.line)
     }
 
@@ -231,7 +233,7 @@ mod tests {
         Take,
         Join,
         End,
-        /// Polls the one at this place in line, and of those who were given a place; `Leave` drops one.
+        /// Polls the waiter at this position, or among those that were given a place; `Leave` drops one.
         Poll(usize),
         Leave(usize),
         Limit(usize),
@@ -249,7 +251,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against lists: the calls that run, those who wait, and those who were given a place but have not looked.
+        /// Compares with lists: the running calls, the waiters, and those that were given a place but have not
+        /// looked.
         #[test]
         fn it_is_a_list_of_those_who_run_and_one_of_those_who_wait(
             limit in 0..5usize,

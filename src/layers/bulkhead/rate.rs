@@ -1,8 +1,8 @@
-//! Rates: how much may pass in a minute.
+//! Rates: limits on the amount that may pass in a minute.
 //!
-//! The generic cell rate algorithm (GCRA; ITU-T I.371, 1996): one number for each rate, the *theoretical arrival
-//! time*, at which all that was let through so far would have been used up at the steady rate. It is a token bucket
-//! that needs no timer to fill it and fits into one atomic word.
+//! The generic cell rate algorithm (GCRA; ITU-T I.371, 1996) has one number for each rate, the *theoretical arrival
+//! time*. At that time, all that was let through so far would have been used up at the steady rate. It is a token
+//! bucket that needs no timer to fill it and fits into one atomic word.
 
 use std::{
     sync::{
@@ -16,14 +16,13 @@ use tokio::time::Instant;
 
 use crate::InvalidConfig;
 
-/// How much may pass in a minute, and how much of that at once.
+/// A limit on the amount that may pass in a minute, and at once.
 ///
 /// A token bucket: it refills steadily, up to the burst. The default burst is a whole minute's worth, as providers
-/// that document their limits as buckets have it (Anthropic, "Rate limits"); a smaller one spreads the calls out. A
-/// rate of 0 lets nothing pass.
+/// with buckets document theirs (Anthropic, "Rate limits"); a smaller one spreads the calls out. A rate of 0 lets
+/// nothing pass.
 ///
-/// A `u32` converts into it, and cannot be nonsense; a number from data goes through
-/// [`per_minute`](Self::per_minute).
+/// A `u32` always converts into a valid rate; a number from data goes through [`per_minute`](Self::per_minute).
 ///
 /// ```
 /// use steadfast::layers::bulkhead::Rate;
@@ -40,11 +39,11 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// So many in a minute, with a burst of as many, though at least 1.
+    /// Creates a rate of so many in a minute, with a burst of as many, though at least 1.
     ///
     /// # Errors
     ///
-    /// Negative, infinite and NaN are no rates.
+    /// Fails for negative, infinite and NaN amounts.
     pub fn per_minute(amount: f64) -> Result<Self, InvalidConfig> {
         if amount.is_nan() || amount.is_infinite() || amount < 0.0 {
             let problem = format!("{amount} is no rate: give a number of 0 or more, or leave it out for no limit");
@@ -54,7 +53,7 @@ impl Rate {
         Ok(Self { per_minute: amount, burst: (amount as u32).max(1) })
     }
 
-    /// Sets how much may pass at once after a pause. Default: a minute's worth. 0 counts as 1.
+    /// Sets the amount that may pass at once after a pause. Default: a minute's worth. 0 counts as 1.
     #[must_use]
     pub fn burst(mut self, amount: u32) -> Self {
         self.burst = amount.max(1);
@@ -68,18 +67,18 @@ impl From<u32> for Rate {
     }
 }
 
-/// Why a rate did not let something pass: the time until it would, `None` for never.
+/// The refusal of a rate: the time until the units would pass, `None` for never.
 pub(super) type Closed = Option<Duration>;
 
 /// One rate's state. Times are nanoseconds since an origin that the caller keeps.
 #[derive(Debug)]
 pub(super) struct Gcra {
-    /// Nanoseconds of the steady rate that one unit takes up. Infinite for a rate of 0.
+    /// The nanoseconds of the steady rate that one unit takes up. Infinite for a rate of 0.
     interval: f64,
     burst: u32,
     /// The theoretical arrival time.
     tat: AtomicU64,
-    /// What was used here, a running total which may wrap: what is told to other replicas.
+    /// The units used here, a running total which may wrap, as reported to other replicas.
     used: AtomicI64,
 }
 
@@ -88,8 +87,8 @@ impl Gcra {
         Self { interval: 60e9 / rate.per_minute, burst: rate.burst, tat: AtomicU64::new(0), used: AtomicI64::new(0) }
     }
 
-    /// Takes `units`, and says how long to wait before they may be used, if that is at most `patience`. Nothing is
-    /// taken else. More than the burst counts as the burst: it could never pass otherwise.
+    /// Takes `units`, and returns how long to wait before they may be used, if that is at most `patience`.
+    /// Otherwise takes nothing. More than the burst counts as the burst, since it could never pass otherwise.
     pub(super) fn take(&self, now: u64, units: u32, patience: u64) -> Result<u64, Closed> {
         if self.interval.is_infinite() {
             return Err(None);
@@ -114,21 +113,21 @@ impl Gcra {
         }
     }
 
-    /// How many of `units` are charged.
+    /// Returns how many of `units` are charged.
     pub(super) fn chargeable(&self, units: u32) -> u32 {
         units.min(self.burst)
     }
 
-    /// Corrects what was charged to what was used.
+    /// Corrects a charge to the units used.
     pub(super) fn settle(&self, now: u64, charged: u32, used: u64) {
         self.used.fetch_add(signed(used).wrapping_sub(charged.into()), Relaxed);
         self.correct(now, charged.into(), used);
     }
 
-    /// Charges what was used elsewhere; less than nothing is given back.
+    /// Charges the units used elsewhere; a negative number is a refund.
     #[cfg(feature = "redis")]
     fn charge(&self, now: u64, units: i64) {
-        // More than a hundred replicas with a full bucket each would use at once is no count: it is damaged.
+        // More than a hundred replicas with full buckets could use at once is no valid count.
         let amount = units.unsigned_abs().min(u64::from(self.burst).saturating_mul(100));
         if units > 0 { self.correct(now, 0, amount) } else { self.correct(now, amount, 0) }
     }
@@ -139,7 +138,7 @@ impl Gcra {
         let _ = if used > charged {
             self.tat.fetch_update(Relaxed, Relaxed, |tat| Some(tat.max(now).saturating_add(used - charged)))
         } else {
-            // If it falls behind the clock, the bucket is full and no fuller.
+            // A time behind the clock means a full bucket, and no fuller.
             self.tat.fetch_update(Relaxed, Relaxed, |tat| Some(tat.saturating_sub(charged - used)))
         };
     }
@@ -155,12 +154,12 @@ impl Gcra {
 pub(super) struct Rates {
     requests: Option<Gcra>,
     tokens: Option<Gcra>,
-    /// The first reading of the clock: so that a gate made outside of a runtime follows the clock of the one that
+    /// The first reading of the clock. A gate made outside of a runtime thus follows the clock of the runtime that
     /// uses it.
     origin: OnceLock<Instant>,
 }
 
-/// Which rate did not let a request pass, and the time until it would; `None` for never.
+/// The rate that did not let a request pass, and the time until it would; `None` for never.
 #[derive(Debug, PartialEq)]
 pub(super) struct Over {
     pub(super) what: &'static str,
@@ -168,7 +167,7 @@ pub(super) struct Over {
 }
 
 impl Rates {
-    /// `None` where there is nothing to limit.
+    /// Returns `None` if there is nothing to limit.
     pub(super) fn new(requests: Option<Rate>, tokens: Option<Rate>) -> Option<Self> {
         (requests.is_some() || tokens.is_some()).then(|| Self {
             requests: requests.map(Gcra::new),
@@ -177,12 +176,12 @@ impl Rates {
         })
     }
 
-    /// Whether a request's tokens have to be estimated.
+    /// Returns whether a request's tokens must be estimated.
     pub(super) fn counts_tokens(&self) -> bool {
         self.tokens.is_some()
     }
 
-    /// Takes one request of so many tokens, if it may be sent after at most `patience`. Gives that wait and the
+    /// Takes one request of so many tokens, if it may be sent after at most `patience`. Returns that wait and the
     /// tokens charged.
     pub(super) fn take(&self, now: Instant, tokens: u32, patience: Duration) -> Result<(Duration, u32), Over> {
         let (at, patience) = (self.nanos(now), u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX));
@@ -206,7 +205,7 @@ impl Rates {
         }
     }
 
-    /// Gives back what a request took that was not sent.
+    /// Refunds a request that was not sent.
     pub(super) fn refund(&self, charged: u32) {
         self.refund_request();
         if let Some(rate) = &self.tokens {
@@ -214,7 +213,7 @@ impl Rates {
         }
     }
 
-    /// Corrects the tokens that were charged to those that were used.
+    /// Corrects the charged tokens to those used.
     pub(super) fn settle_tokens(&self, now: Instant, charged: u32, used: u64) {
         if let Some(rate) = &self.tokens {
             rate.settle(self.nanos(now), charged, used);
@@ -243,7 +242,7 @@ pub(crate) struct SharedRate {
 
 #[cfg(feature = "redis")]
 impl SharedRate {
-    /// Those of a feature, each with a name that says what it allows: one that is changed is another.
+    /// Returns a feature's rates, each with a name that states its limits: a changed rate is another rate.
     pub(super) fn of(rates: &std::sync::Arc<Rates>) -> impl Iterator<Item = (String, Self)> {
         let both = [(false, &rates.requests, "requests"), (true, &rates.tokens, "tokens")];
         both.into_iter().filter_map(|(of_tokens, rate, what)| {
@@ -256,17 +255,17 @@ impl SharedRate {
         if self.of_tokens { self.rates.tokens.as_ref() } else { self.rates.requests.as_ref() }
     }
 
-    /// Whether both count for one rate: its state goes on over a reload that leaves it as it is.
+    /// Returns whether both have the same state, which survives a reload that leaves the rate unchanged.
     pub(crate) fn is_of(&self, other: &Self) -> bool {
         std::sync::Arc::ptr_eq(&self.rates, &other.rates) && self.of_tokens == other.of_tokens
     }
 
-    /// What was used here, a running total which may wrap.
+    /// Returns the units used here, a running total which may wrap.
     pub(crate) fn used(&self) -> i64 {
         self.rate().map_or(0, |rate| rate.used.load(Relaxed))
     }
 
-    /// Charges what others have used, or gives back what they gave back.
+    /// Charges the units that other replicas have used, or refunds those that they gave back.
     pub(crate) fn charge(&self, now: Instant, units: i64) {
         if let Some(rate) = self.rate() {
             rate.charge(self.rates.nanos(now), units);
@@ -368,7 +367,7 @@ mod tests {
         assert_eq!((gcra.take(0, 10, 0), gcra.take(0, 1, 0)), (Ok(0), seconds(1)), "full, and no fuller");
         gcra.charge(0, i64::MAX);
         assert!(gcra.take(MINUTE, 1, 0).is_err());
-        // Of all that, what was used here.
+        // Of the total, the part used here.
         gcra.settle(0, 10, 7);
         assert_eq!(gcra.used.load(Relaxed), 4 + 5 + 10 - 3);
     }
@@ -382,7 +381,7 @@ mod tests {
         assert_eq!(waits[3], Err(Some(Duration::from_secs(3))));
     }
 
-    /// The same rate, as one would write it without thinking: a bucket that is refilled at each step.
+    /// The same rate in its naive form: a bucket that is refilled at each step.
     struct Bucket {
         level: i128,
         full: i128,

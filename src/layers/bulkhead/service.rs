@@ -11,9 +11,9 @@ use crate::{
     layers::{call::Call, deadline::Keeper},
 };
 
-/// Bounds what each feature has in flight. See the [module docs](super).
+/// A service that bounds each feature's requests in flight. See the [module docs](super).
 ///
-/// Clones share the limits and all that is counted.
+/// Clones share the limits and all counts.
 #[derive(Clone, Debug)]
 pub struct Bulkhead<S> {
     inner: S,
@@ -25,7 +25,7 @@ impl<S> Bulkhead<S> {
         Self { inner, features }
     }
 
-    /// A handle to look at the limits and to change them.
+    /// Returns a handle to read the limits and to change them.
     pub fn handle(&self) -> BulkheadHandle {
         BulkheadHandle::new(self.features.clone())
     }
@@ -40,7 +40,7 @@ where
     type Error = LlmError;
     type Future = ResponseFuture<S>;
 
-    /// Always ready: which limit applies is known only with the request.
+    /// Always ready: only the request decides which limit applies.
     #[inline]
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
         Poll::Ready(Ok(()))
@@ -53,12 +53,11 @@ where
             Err(late) => return ResponseFuture::refused(late),
         };
         let lanes = self.features.lanes(request.feature_name());
-        // One place from which it goes on: with two of them, the compiler moves the call's future once more.
         let permit = match lanes.gate().try_enter() {
             Some(ticket) => lanes.permit(ticket),
             None => match lanes.gate().admit(&request.clone()) {
                 Ok(Admission::Goes(permit)) => permit,
-                // A fresh clone, that is: one that nobody has polled. It reserves nothing until it has its place.
+                // A fresh clone was never polled: it reserves nothing until it has its place.
                 Ok(Admission::Waits(wait)) => return ResponseFuture::waits(wait, self.inner.clone(), request, keeper),
                 Err(refused) => return ResponseFuture::refused(refused),
             },

@@ -44,7 +44,7 @@ impl Service<LlmRequest> for Silent {
     }
 }
 
-/// A streamed answer and the hand that feeds it.
+/// A streamed answer, and the sender of its frames.
 fn streamed() -> (LlmResponse, mpsc::UnboundedSender<Result<Frame, LlmError>>) {
     let (sender, mut receiver) = mpsc::unbounded_channel();
     let frames = stream::poll_fn(move |cx| receiver.poll_recv(cx));
@@ -97,7 +97,7 @@ async fn a_pending_or_failing_readiness_is_the_calls_own() {
     assert!(one.await.is_ok() && two.await.is_ok(), "pending is passed on, and wakes");
 }
 
-/// 50 calls over a second's work, all at once.
+/// Makes 50 calls over a second's work, all at once.
 #[tokio::test(start_paused = true)]
 async fn concurrent_calls_are_not_serialised() {
     let mut llm = BulkheadLayer::new().feature("chat", 50).layer(Strict::new().takes(SECOND));

@@ -1,4 +1,4 @@
-//! A request between its admission and its call: what it was charged, and what it waits for.
+//! A request between its admission and its call: its charges, and its wait.
 
 use std::{
     future::Future,
@@ -17,7 +17,7 @@ use crate::{LlmError, LlmRequest, body::admission::Permit};
 pub(super) struct Wait {
     gate: Arc<FeatureGate>,
     since: Instant,
-    /// When to give up; `None` for never.
+    /// The time at which it gives up; `None` for never.
     until: Option<Instant>,
     stage: Stage,
     timer: Option<Pin<Box<Sleep>>>,
@@ -27,7 +27,7 @@ enum Stage {
     Queued(Turn),
     /// Has its place, and has yet to ask the rates.
     Placed(Option<Permit>),
-    /// Has all, and pauses until the rates allow it.
+    /// Has its place and its rates, and pauses until the rates allow it.
     Paced(Option<Permit>, Option<Instant>),
 }
 
@@ -48,7 +48,7 @@ impl Wait {
         Self { gate, since: now, until: None, stage, timer: None }
     }
 
-    /// Ready once the request may be sent or is refused. Not to be polled after that.
+    /// Completes once the request may be sent or is refused. It must not be polled after that.
     pub(super) fn poll(&mut self, request: &LlmRequest, cx: &mut Context<'_>) -> Poll<Result<Permit, LlmError>> {
         loop {
             match &mut self.stage {
@@ -91,7 +91,7 @@ impl Wait {
         }
     }
 
-    /// What it waits for.
+    /// Returns the name of the stage that it waits in.
     pub(super) fn stage(&self) -> &'static str {
         match self.stage {
             Stage::Queued(_) => "Queued",
@@ -101,7 +101,7 @@ impl Wait {
     }
 }
 
-/// A place in the queue. Dropping it leaves the queue, and passes on a place that has just been given to it.
+/// A position in the queue. Dropping it leaves the queue, and passes on a place that has just been given to it.
 pub(super) struct Turn {
     gate: Arc<FeatureGate>,
     /// `None` once the place is there.

@@ -1,4 +1,4 @@
-//! What features accept, as fallbacks further in say with each answer and each failure.
+//! The levels that features accept, as the fallbacks further in report them with each answer and failure.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -7,12 +7,12 @@ use crate::{
     request::WORST_LEVEL,
 };
 
-/// The worst level of each feature that does not accept any. Only features of a fallback's settings are in it.
+/// The worst accepted level of each feature that has one. Only features in a fallback's settings are listed.
 #[derive(Default)]
 pub(super) struct Accepted(Mutex<HashMap<Arc<str>, u8>>);
 
 impl Accepted {
-    /// A request of this feature has passed a fallback that says so, or none that says anything.
+    /// Records the level that a fallback reported for this feature, or removes it if none was reported.
     pub(super) fn note(&self, feature: Option<&Arc<str>>, worst_level: Option<u8>) {
         let Some(feature) = feature else { return };
         let mut known = lock(&self.0);
@@ -23,7 +23,7 @@ impl Accepted {
         }
     }
 
-    /// The worst level that the feature accepts.
+    /// Returns the worst level that the feature accepts.
     pub(super) fn worst(&self, feature: Option<&str>) -> u8 {
         let known = lock(&self.0);
         feature.and_then(|feature| known.get(feature)).copied().unwrap_or(WORST_LEVEL)

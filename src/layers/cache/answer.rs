@@ -17,7 +17,7 @@ use crate::{
     response::{Cached, CachedWhy},
 };
 
-/// An answer that is kept: what was said, by whom and when.
+/// A kept answer, with who gave it and when.
 ///
 /// Its times are of tokio's clock.
 pub struct Answer {
@@ -27,14 +27,14 @@ pub struct Answer {
     size: u64,
 }
 
-/// How it came.
+/// The form in which an answer arrived.
 pub(super) enum Form {
-    /// Whole, with the provider's own bytes where there were any.
+    /// A whole message, with the provider's own bytes if there were any.
     Whole(Option<(Dialect, Bytes)>),
     Stream(Arc<[Frame]>),
 }
 
-/// What is known of an answer besides its words.
+/// The facts about an answer besides its text.
 #[derive(Clone, Debug)]
 pub(in crate::layers) struct Facts {
     pub(super) provider: Option<Arc<str>>,
@@ -42,13 +42,14 @@ pub(in crate::layers) struct Facts {
     pub(super) notes: Arc<[Cow<'static, str>]>,
     pub(super) degraded: Option<Degraded>,
     pub(super) feature: Option<Arc<str>>,
-    /// Whose request it was, by which it may be forgotten.
+    /// The request's tenant, by which the answer can be forgotten.
     pub(super) tenant: Option<Arc<str>>,
     pub(super) session: Option<Arc<str>>,
-    /// The task that stands for it, where it was handed to people.
+    /// The task that stands for the answer, if people were to give it.
     pub(super) task: Option<Arc<str>>,
     pub(super) made_at: Instant,
-    /// How old it was then: that of a process before this one may be from before this machine's clock began.
+    /// The age of the answer at `made_at`. An answer of an earlier process may be older than this machine's clock
+    /// can express.
     pub(super) older_by: Duration,
     pub(super) fresh_for: Duration,
     pub(super) stale_for: Duration,
@@ -86,8 +87,8 @@ impl Facts {
         }
     }
 
-    /// A response with what is known of it. Who serves is the cache, unless a call is shared: a provider's figures must
-    /// not count what it never did.
+    /// Adds these facts to a response. It is served by the cache unless a call is shared, so that a provider's
+    /// figures do not count an answer that it never gave.
     pub(in crate::layers) fn put(&self, mut response: LlmResponse, why: CachedWhy, now: Instant) -> LlmResponse {
         static CACHED: LazyLock<Arc<str>> = LazyLock::new(|| "cached".into());
         static REPLAYED: LazyLock<Arc<str>> = LazyLock::new(|| "replayed".into());
@@ -116,7 +117,7 @@ impl Facts {
         now.saturating_duration_since(self.made_at).saturating_add(self.older_by)
     }
 
-    /// Whether it is good enough for a request that accepts nothing worse than this level.
+    /// Returns whether the answer is good enough for a request that accepts nothing worse than this level.
     pub(super) fn is_within(&self, worst_level: u8) -> bool {
         self.degraded.is_none_or(|degraded| degraded.level <= worst_level)
     }
@@ -128,7 +129,7 @@ impl Facts {
     }
 }
 
-/// Who asked for an answer.
+/// The requester of an answer.
 #[derive(Clone, Debug, Default)]
 pub(in crate::layers) struct Asker {
     pub(super) feature: Option<Arc<str>>,
@@ -143,28 +144,28 @@ impl Asker {
     }
 }
 
-/// Whose answers are forgotten: those of a tenant, of a session, or of both.
+/// The owner whose answers are forgotten: a tenant, a session, or both.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AnswerOwner {
-    /// The tenant, or the key that paid; `None`: whoever.
+    /// The tenant, or the budget key that paid. `None` matches any.
     pub tenant: Option<Arc<str>>,
-    /// The session; `None`: any, and none. Callers name their sessions themselves.
+    /// The session. `None` matches any session, and none. Callers name their sessions themselves.
     pub session: Option<Arc<str>>,
 }
 
 impl AnswerOwner {
-    /// All of a tenant's, or of the key's that paid.
+    /// Matches all answers of a tenant, or of the budget key that paid.
     pub fn tenant(name: impl Into<Arc<str>>) -> Self {
         Self { tenant: Some(name.into()), session: None }
     }
 
-    /// All of a session.
+    /// Matches all answers of a session.
     pub fn session(name: impl Into<Arc<str>>) -> Self {
         Self { tenant: None, session: Some(name.into()) }
     }
 
-    /// Of those, the tenant's.
+    /// Restricts the match to this tenant.
     #[must_use]
     pub fn of_tenant(mut self, name: impl Into<Arc<str>>) -> Self {
         self.tenant = Some(name.into());
@@ -172,26 +173,26 @@ impl AnswerOwner {
     }
 }
 
-/// The level of service of an answer from a cache that is not a fresh one.
+/// The level of service of a cached answer that is not fresh.
 pub(crate) const CACHED_LEVEL: u8 = 4;
 
 impl Answer {
-    /// A complete answer.
+    /// Creates an answer from a complete message.
     pub(in crate::layers) fn whole(message: Message, wire: Option<(Dialect, &Bytes)>, facts: Facts) -> Self {
-        // A copy, for the bytes may be a slice of something larger, which would be kept with them.
+        // The bytes may be a slice of something larger, which would be kept with them, so copy.
         let wire = wire.map(|(dialect, raw)| (dialect, Bytes::copy_from_slice(raw)));
         let bytes = wire.as_ref().map_or(0, |(_, raw)| raw.len());
         Self::new(message, Form::Whole(wire), bytes, facts)
     }
 
-    /// What a program has to say, to be kept where answers are.
+    /// Creates an answer from a program's own text, to be kept among the answers.
     #[cfg(feature = "idempotency")]
     pub(crate) fn of_text(text: String, kept_for: Duration) -> Self {
         let life = Lifetime { fresh_for: kept_for, stale_for: Duration::ZERO };
         Self::whole(Message::assistant(text), None, Facts::of(&LlmResponse::from_text(""), Asker::default(), life))
     }
 
-    /// A stream, from its first frame to its end mark.
+    /// Creates an answer from the frames of a whole stream.
     pub(super) fn stream(frames: Arc<[Frame]>, facts: Facts) -> Self {
         let mut whole = Accumulator::default();
         frames.iter().flat_map(Frame::events).for_each(|event| whole.push(event));
@@ -212,50 +213,51 @@ impl Answer {
         Self::whole(message, None, Facts::of(&response, Asker::default(), life))
     }
 
-    /// The feature that asked.
+    /// Returns the feature that asked.
     pub fn feature(&self) -> Option<&str> {
         self.facts.feature.as_deref()
     }
 
-    /// Whether it was made for a request of these. Of one that says nothing, none is.
+    /// Returns whether the answer was made for a request of this owner. An owner with neither field set owns no
+    /// answer.
     pub fn is_of(&self, owner: &AnswerOwner) -> bool {
         let is = |asked: &Option<Arc<str>>, has: &Option<Arc<str>>| asked.is_none() || asked == has;
         let AnswerOwner { tenant, session } = owner;
         (tenant.is_some() || session.is_some()) && is(tenant, &self.facts.tenant) && is(session, &self.facts.session)
     }
 
-    /// The provider and the model that answered.
+    /// Returns the provider and the model that answered.
     pub fn names(&self) -> (Option<&str>, Option<&str>) {
         (self.facts.provider.as_deref(), self.facts.model.as_deref())
     }
 
-    /// The bytes that it holds in memory, about.
+    /// Returns the approximate size in memory, in bytes.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// How old it is.
+    /// Returns the answer's age.
     pub fn age(&self, now: Instant) -> Duration {
         self.facts.age(now)
     }
 
-    /// Whether it is given to whoever asks.
+    /// Returns whether the answer is given to any request that asks the same.
     pub fn is_fresh(&self, now: Instant) -> bool {
         self.age(now) < self.facts.fresh_for
     }
 
-    /// Whether it is given where there is no better answer.
+    /// Returns whether the answer is given when no better one exists.
     pub fn is_usable(&self, now: Instant) -> bool {
         self.age(now) < self.facts.fresh_for.saturating_add(self.facts.stale_for)
     }
 
-    /// For how long it is of use, from when it was made.
+    /// Returns how long the answer is of use, from when it was made.
     #[cfg(any(feature = "redis", feature = "sqlite"))]
     pub(crate) fn usable_for(&self) -> Duration {
         self.facts.fresh_for.saturating_add(self.facts.stale_for)
     }
 
-    /// Whether it is good enough for a request that accepts nothing worse than this level.
+    /// Returns whether the answer is good enough for a request that accepts nothing worse than this level.
     pub(super) fn is_within(&self, worst_level: u8) -> bool {
         self.facts.is_within(worst_level)
     }
@@ -265,7 +267,7 @@ impl Answer {
         self.facts.degraded.is_some()
     }
 
-    /// The answer for somebody who asks again.
+    /// Returns the answer as a response to another request.
     pub(crate) fn response(&self, as_stream: bool, why: CachedWhy, now: Instant) -> LlmResponse {
         let message = || self.message.clone();
         let body = match &self.form {
@@ -276,7 +278,7 @@ impl Answer {
         self.facts.put(LlmResponse::new(body), why, now)
     }
 
-    /// The same, where there is no better one: marked as less than what was asked for.
+    /// Returns the answer as a last resort, marked as degraded.
     pub(crate) fn last_resort(&self, as_stream: bool, why: CachedWhy, now: Instant) -> LlmResponse {
         let age = self.age(now).as_secs();
         let note = match why {
@@ -291,19 +293,19 @@ impl Answer {
         }
     }
 
-    /// Whether it says all that was asked for, so that it is worth keeping.
+    /// Returns whether the answer is complete, and so worth keeping.
     pub(super) fn is_worth_keeping(&self) -> bool {
         self.facts.degraded.is_none() && is_good(&self.message)
     }
 }
 
-/// Neither cut nor declined nor empty.
+/// Returns whether the message is neither cut, declined nor empty.
 fn is_good(message: &Message) -> bool {
     let ended = matches!(message.finish, None | Some(FinishReason::Stop | FinishReason::ToolUse));
     ended && !message.is_empty() && !message.content.iter().any(|part| matches!(part, Part::Refusal(_)))
 }
 
-/// The frames again, as they came.
+/// Returns a body that replays the frames as they came.
 fn replayed(frames: Arc<[Frame]>) -> LlmBody {
     let mut next = 0;
     LlmBody::from_frames(stream::poll_fn(move |_| {
@@ -313,8 +315,8 @@ fn replayed(frames: Arc<[Frame]>) -> LlmBody {
     }))
 }
 
-/// The same frames with their bytes in one piece: each was a slice of a buffer of the connection, all of which would be
-/// kept with it.
+/// Copies the frames' bytes into one piece. Each was a slice of a connection's buffer, all of which would be kept
+/// with it.
 pub(super) fn compacted(frames: impl IntoIterator<Item = Frame>) -> Arc<[Frame]> {
     let frames: Vec<Frame> = frames.into_iter().collect();
     let mut bytes = BytesMut::with_capacity(frames.iter().filter_map(Frame::raw).map(|(_, raw)| raw.len()).sum());
@@ -328,7 +330,7 @@ pub(super) fn compacted(frames: impl IntoIterator<Item = Frame>) -> Arc<[Frame]>
 }
 
 impl fmt::Debug for Answer {
-    /// Shows nothing of what is said.
+    /// Omits the text of the answer.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Answer")
             .field("feature", &self.facts.feature)

@@ -24,12 +24,12 @@ use crate::{
     response::CachedWhy,
 };
 
-/// What is still needed of a request that was not answered at once.
+/// A lookup that did not find a fresh answer, with all that the request still needs.
 pub(super) struct Asked {
     same: Same,
     life: Lifetime,
     stream: bool,
-    /// What is kept was looked at.
+    /// True if the kept answers were looked at.
     looked: bool,
     worst_level: u8,
     in_session: bool,
@@ -37,16 +37,16 @@ pub(super) struct Asked {
     deadline: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
     asker: Asker,
-    /// Too old, for when there is no better one.
+    /// A stale answer, for use when no better one comes.
     stale: Option<Arc<Answer>>,
     question: Option<Question>,
-    /// Where it calls for all processes.
+    /// The shared call, if this process calls for all.
     call: Option<Box<dyn SharedCall>>,
     settings: Arc<Settings>,
     handle: CacheHandle,
 }
 
-/// How a request goes on that was not answered at once.
+/// The way in which an unanswered request goes on.
 pub(super) enum Begun {
     Hits(Arc<Answer>),
     Leads(Lead),
@@ -80,36 +80,36 @@ impl Asked {
         }
     }
 
-    /// Who calls of all processes that share the answers; `None` where there are no others, or none that could wait: a stream is
-    /// read as quickly as its caller reads it.
+    /// Returns a claim to the call among all processes that share the answers. Returns `None` if there are no
+    /// others, or if none could wait: a stream is read at its own caller's pace.
     pub(super) fn claims(&self, lead: &Lead) -> Option<Claiming> {
         let waits = !self.stream && lead.is_shared() && !self.life.fresh_for.is_zero();
         waits.then(|| self.handle.claim(&self.same.key, self.life)).flatten()
     }
 
-    /// It calls, for all processes where there is a claim to that.
+    /// Takes the shared call, if this process calls for all.
     pub(super) fn calls(&mut self, call: Option<Box<dyn SharedCall>>) {
         self.call = call;
     }
 
-    /// This was found, and is not fresh.
+    /// Keeps a stale answer that was found.
     pub(super) fn found(&mut self, found: Option<Arc<Answer>>) {
         let usable = |answer: &Arc<Answer>| self.worst_level >= CACHED_LEVEL && self.life.is_usable(answer, self.begun);
         self.stale = found.filter(usable);
     }
 
-    /// Whether this one is given at once.
+    /// Returns whether this answer is given at once.
     pub(super) fn is_fresh(&self, answer: &Answer) -> bool {
         self.life.is_fresh(answer, Instant::now())
     }
 
-    /// The caller wants a new answer: what is kept was not looked at.
+    /// Marks the request as one that wants a new answer: the kept ones were not looked at.
     pub(super) fn anew(mut self) -> Self {
         self.looked = false;
         self
     }
 
-    /// It calls for itself alone.
+    /// Returns a lead that no request can follow.
     pub(super) fn leads_none(&self) -> Lead {
         Lead::of_none(&self.handle.shared.flights, self.same)
     }
@@ -122,7 +122,7 @@ impl Asked {
         }
         match flights.join(self.same) {
             Joined::Follows(follow) => Begun::Follows(follow),
-            // A flight may have ended between the look at what is kept and here.
+            // A flight may have ended since the kept answers were looked at.
             Joined::Leads(mut lead) => match self.handle.get(&self.same.key) {
                 Found::Now(Some(answer)) if self.is_fresh(&answer) => {
                     lead.ends(Ended::Answered(answer.clone()));
@@ -138,7 +138,7 @@ impl Asked {
         answer.response(self.stream, CachedWhy::Fresh, Instant::now())
     }
 
-    /// The answer of another's call; `None` where this request accepts none so bad.
+    /// Returns the answer of another request's call, or `None` if this request accepts no answer of that level.
     pub(super) fn shares(&self, answer: &Answer) -> Option<LlmResponse> {
         if !answer.is_within(self.worst_level) {
             return None;
@@ -147,7 +147,7 @@ impl Asked {
         Some(answer.response(self.stream, CachedWhy::Shared, Instant::now()))
     }
 
-    /// Another's stream, read along; `None` as above.
+    /// Reads along with another request's stream. Returns `None` if this request accepts no answer of that level.
     pub(super) fn reads(&self, recording: &Recording, body: LlmBody) -> Option<LlmResponse> {
         let facts = recording.facts();
         if !facts.is_within(self.worst_level) {
@@ -165,7 +165,7 @@ impl Asked {
         count(&self.handle.counters().misses);
     }
 
-    /// The leader's call has answered: the answer is kept, and given to all who follow.
+    /// Takes the answer of the leader's call: keeps it, and gives it to all followers.
     pub(super) fn answered(&mut self, mut lead: Lead, response: LlmResponse) -> LlmResponse {
         self.handle.shared.accepted.note(self.asker.feature.as_ref(), response.accepts());
         let mut response = if self.looked { response.with_cache_miss() } else { response };
@@ -173,7 +173,7 @@ impl Asked {
         if response.body().arrives_in_frames() {
             self.call = None;
         }
-        // What a person has written is for whoever it was written to.
+        // A person's answer is for its recipient alone.
         let keep = self.keep(response.task_id().is_none());
         if response.body().arrives_in_frames() {
             let limit = self.settings.max_answer;
@@ -192,7 +192,7 @@ impl Asked {
         response
     }
 
-    /// What becomes of an answer that is whole.
+    /// Returns the callback that keeps a whole answer.
     fn keep(&mut self, is_a_models: bool) -> impl Fn(Arc<Answer>) + Send + Sync + use<> {
         let (handle, key, limit) = (self.handle.clone(), self.same.key, self.settings.max_answer);
         let (question, call) = (self.question.take().map(Arc::new), Mutex::new(self.call.take()));
@@ -210,15 +210,15 @@ impl Asked {
         }
     }
 
-    /// The leader's call has failed.
+    /// Takes the failure of the leader's call.
     pub(super) fn failed(&self, mut lead: Lead, error: LlmError) -> Result<LlmResponse, LlmError> {
         if let Some(worst) = error.accepts() {
             self.handle.shared.accepted.note(self.asker.feature.as_ref(), Some(worst));
         }
         match (ran_out(&error), self.in_session) {
-            // Its own bounds: the next one has others.
+            // The bound was the leader's own, and the next request has another.
             (true, _) => drop(lead),
-            // Its session may be pinned to what failed.
+            // The failure may be that of a provider to which the session is pinned.
             (false, true) => lead.ends(Ended::Alone),
             (false, false) if lead.is_shared() => lead.ends(Ended::Failed(error.clone())),
             (false, false) => {}
@@ -226,7 +226,7 @@ impl Asked {
         self.instead_of(error)
     }
 
-    /// What there is in place of this failure.
+    /// Returns the stale answer in place of this failure, or the failure.
     pub(super) fn instead_of(&self, error: LlmError) -> Result<LlmResponse, LlmError> {
         match &self.stale {
             Some(answer)
@@ -242,16 +242,16 @@ impl Asked {
         }
     }
 
-    /// Whether there is an answer for when the time is over.
+    /// Returns whether there is a stale answer for when the deadline passes.
     pub(super) fn has_stale(&self) -> bool {
         self.stale.is_some()
     }
 
-    /// The request's own deadline, for one who waits for another, or has something to give when it passes.
+    /// Polls the request's own deadline, for a request that waits for another or has a stale answer to give.
     pub(super) fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<LlmError> {
         let Some(deadline) = self.deadline else { return Poll::Pending };
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        // By the clock too: a timer further out for the same moment may have been the first to wake.
+        // Read the clock too: an outer timer for the same moment may have woken first.
         if Instant::now() < deadline && timer.poll_unpin(cx).is_pending() {
             return Poll::Pending;
         }
@@ -260,7 +260,7 @@ impl Asked {
     }
 }
 
-/// Whether a call has failed by its own caller's bounds, so that the next one's may reach further.
+/// Returns whether a call failed by its own caller's bounds, so that the next caller's may reach further.
 pub(in crate::layers) fn ran_out(error: &LlmError) -> bool {
     matches!(error.kind(), ErrorKind::Deadline | ErrorKind::Exhausted)
         || error.own_timeout().is_some_and(|timed_out| timed_out.limit == TimeoutLimit::Deadline)

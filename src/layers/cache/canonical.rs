@@ -1,8 +1,9 @@
-//! What a request means, as bytes that do not depend on how it was written.
+//! A canonical form of a request's meaning, independent of how it was written.
 //!
-//! A hash over tagged, counted pieces, so that no two different requests give the same bytes: the order of an object's
-//! fields, white space, escapes and the spelling of numbers do not count, everything else does. What could be read in
-//! two ways (a name twice in one object, a number that a double cannot hold) has no meaning here: it is not kept.
+//! The form is a hash over tagged, counted pieces, so that no two different requests give the same bytes. The order
+//! of an object's fields, white space, escapes and the spelling of numbers do not count; everything else does. An
+//! ambiguous request (a name twice in one object, a number that a double cannot hold) has no canonical form, and is
+//! not kept.
 
 use std::{borrow::Cow, fmt};
 
@@ -12,14 +13,14 @@ use serde::{
 };
 use sha2::{Digest as _, Sha256};
 
-/// A hash of 256 bits that callers cannot make collide, and that is the same in every process.
+/// A 256-bit hash that callers cannot make collide, and that is the same in every process.
 pub(in crate::layers) type Hash = [u8; 32];
 
-/// Takes the pieces of a meaning in.
+/// A hasher for the pieces of a meaning.
 pub(in crate::layers) struct Meaning(Sha256);
 
 impl Meaning {
-    /// Of this kind: meanings of two kinds are never equal.
+    /// Creates a hasher for this kind. Meanings of two kinds are never equal.
     pub(in crate::layers) fn of(kind: &str) -> Self {
         let mut meaning = Self(Sha256::new());
         meaning.text(kind);
@@ -45,7 +46,7 @@ impl Meaning {
         self.bytes(text.as_bytes());
     }
 
-    /// So many pieces follow.
+    /// Announces the number of pieces that follow.
     pub(super) fn count(&mut self, pieces: usize) {
         self.tagged(b'[', pieces as u64);
     }
@@ -104,15 +105,15 @@ impl Meaning {
     }
 }
 
-/// Up to here a double holds every whole number.
+/// The largest magnitude up to which a double holds every whole number.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// JSON, borrowed from its bytes where it has no escapes; the fields of an object in the order of their names.
+/// A JSON value, borrowed from its bytes if it has no escapes. An object's fields are sorted by name.
 pub(super) enum Json<'a> {
     Null,
     Bool(bool),
     Int(i64),
-    /// Over what fits into the former.
+    /// A whole number too large for the variant above.
     Large(u64),
     Float(f64),
     Text(Cow<'a, str>),
@@ -278,7 +279,7 @@ mod tests {
             Just(Value::Null),
             any::<bool>().prop_map(Value::from),
             any::<i64>().prop_map(Value::from),
-            // Of as many digits as parameters have; with more, spellings may differ in a double's last place.
+            // Use as many digits as parameters have; with more, spellings may differ in a double's last place.
             any::<i32>().prop_map(|thousandths| Value::from(f64::from(thousandths) / 1000.0)),
             ".{0,12}".prop_map(Value::from),
         ];
@@ -291,7 +292,7 @@ mod tests {
         })
     }
 
-    /// The same value in another spelling: other order, white space, escapes and number forms.
+    /// Returns the same value in another spelling: other order, white space, escapes and number forms.
     fn respelled(value: &Value) -> String {
         match value {
             Value::String(text) => {

@@ -1,9 +1,9 @@
-//! Single flight: of all who ask the same at the same time, one calls.
+//! Single flight: of all requests that ask the same at the same time, one calls.
 //!
-//! A *flight* is a call under way, its *leader* the request that makes it, its *followers* those that wait for its answer.
-//! A leader that leaves (its caller has gone, its time is over) hands the flight on: the next follower to be polled leads.
-//! The locks are held for a look at a map or a change of a state, never while a call, a waker or a body runs; a
-//! flight's is taken inside the table's and never the other way round.
+//! A *flight* is a call under way. Its *leader* is the request that makes the call, and its *followers* are the
+//! requests that wait for the answer. A leader may leave early because its caller has gone or its time is over. The
+//! next follower to be polled then leads. Each lock is held only to look at a map or to change a state, never while
+//! a call, a waker or a body runs. A flight's lock is taken inside the table's, never the other way round.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -18,7 +18,7 @@ use crate::{
     internal::sync::{Mutex, MutexGuard, lock},
 };
 
-/// What requests have in common that share a call: what they ask, and the bounds that they set to the answering.
+/// The properties that requests must have in common to share a call: the question, and the bounds on answering it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Same {
     pub(super) key: CacheKey,
@@ -58,25 +58,25 @@ struct State {
 enum Stage {
     /// The leader waits for its response.
     Calling,
-    /// The leader has left. Whoever comes next leads.
+    /// The leader has left, and the next follower to be polled leads.
     Vacant,
     /// The response is there and streams.
     Streaming(Arc<Recording>),
     Ended(Ended),
 }
 
-/// How a flight ends for its followers.
+/// The end of a flight, as its followers see it.
 #[derive(Clone)]
 pub(super) enum Ended {
-    /// With an answer for all.
+    /// An answer for all followers.
     Answered(Arc<Answer>),
-    /// With a failure for all.
+    /// A failure for all followers.
     Failed(LlmError),
-    /// Without anything that could be shared: each calls for itself.
+    /// Nothing that could be shared: each follower calls for itself.
     Alone,
 }
 
-/// What a follower does next.
+/// A follower's next step.
 pub(super) enum Step {
     Wait,
     Lead(Lead),
@@ -90,7 +90,7 @@ pub(super) enum Joined {
 }
 
 impl Flights {
-    /// Joins the flight of this key, or begins it.
+    /// Joins the flight of this key, or begins one.
     pub(super) fn join(self: &Arc<Self>, key: Same) -> Joined {
         let mut table = self.table();
         let fresh = || {
@@ -110,7 +110,7 @@ impl Flights {
                         let number = flight.waiting.number();
                         return Joined::Follows(Follow { flights: self.clone(), key, flight: Some(flight), number });
                     }
-                    // It is taken out of the table in a moment.
+                    // The table drops it in a moment.
                     Stage::Ended(_) => {
                         drop(state);
                         let flight = fresh();
@@ -125,7 +125,7 @@ impl Flights {
         Joined::Leads(Lead::of(self, key, flight))
     }
 
-    /// How many calls are under way.
+    /// Returns the number of calls under way.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.table().len()
@@ -142,7 +142,7 @@ impl Flights {
         }
     }
 
-    /// Takes a flight out that nobody is in any more.
+    /// Removes a flight that no request is in any more.
     fn remove_if_left(&self, key: &Same, flight: &Arc<Flight>) {
         let mut table = self.table();
         let left = {
@@ -162,17 +162,17 @@ impl Flight {
 
     fn set(&self, stage: Stage) {
         let old = mem::replace(&mut self.state().stage, stage);
-        // A recording that nobody else holds drops its body with it.
+        // A recording with no other holder drops its body too.
         drop(old);
         self.waiting.wake_all();
     }
 }
 
-/// The leader's place. Dropped before the flight has ended, it is handed on.
+/// The leader's place. Dropping it before the flight has ended hands the flight on.
 pub(super) struct Lead {
     flights: Arc<Flights>,
     key: Same,
-    /// `None`: it leads nobody, or the flight has ended.
+    /// `None` if there are no followers or the flight has ended.
     flight: Option<Arc<Flight>>,
 }
 
@@ -181,22 +181,22 @@ impl Lead {
         Self { flights: flights.clone(), key, flight: Some(flight) }
     }
 
-    /// One that nobody follows.
+    /// Creates a lead that no request can follow.
     pub(super) fn of_none(flights: &Arc<Flights>, key: Same) -> Self {
         Self { flights: flights.clone(), key, flight: None }
     }
 
-    /// Whether anybody can follow.
+    /// Returns whether other requests can follow.
     pub(super) fn is_shared(&self) -> bool {
         self.flight.is_some()
     }
 
-    /// Those who follow.
+    /// Returns the followers.
     pub(super) fn followed(&self) -> Followed {
         Followed(self.flight.clone())
     }
 
-    /// The flight has ended so for its followers. Whoever comes later begins another.
+    /// Ends the flight for its followers. A later request begins another.
     pub(super) fn ends(&mut self, ended: Ended) {
         if let Some(flight) = self.flight.take() {
             self.flights.remove(&self.key, &flight);
@@ -205,11 +205,11 @@ impl Lead {
     }
 }
 
-/// Those who follow a leader, once it has given its place to a recording.
+/// The followers of a leader that has given its place to a recording.
 pub(super) struct Followed(Option<Arc<Flight>>);
 
 impl Followed {
-    /// They read along.
+    /// Lets the followers read this recording.
     pub(super) fn read(self, recording: &Arc<Recording>) {
         if let Some(flight) = self.0 {
             flight.set(Stage::Streaming(recording.clone()));
@@ -236,16 +236,16 @@ impl fmt::Debug for Lead {
 pub(super) struct Follow {
     flights: Arc<Flights>,
     key: Same,
-    /// `None` once it follows no longer.
+    /// `None` once it no longer follows.
     flight: Option<Arc<Flight>>,
     number: u64,
 }
 
 impl Follow {
-    /// What to do now. After anything but [`Step::Wait`] it follows no longer.
+    /// Returns the next step. After any step but [`Step::Wait`], it no longer follows.
     pub(super) fn step(&mut self, cx: &mut Context<'_>) -> Step {
         let Some(flight) = &self.flight else { return Step::End(Ended::Alone) };
-        // Before the look: what changes after it wakes.
+        // Register before the look, so that a later change wakes this follower.
         flight.waiting.add(self.number, cx.waker());
         let mut state = flight.state();
         let step = match &state.stage {

@@ -26,8 +26,8 @@ use crate::{
 
 /// The future of [`Cache`](super::Cache).
 ///
-/// Dropping it drops the call, or the place of one who waits for another's. A call that others wait for too is handed on to
-/// one of them.
+/// Dropping it drops the call, or the place of a request that waits for another's. A call with other followers
+/// passes to one of them.
 #[pin_project]
 pub struct ResponseFuture<S: Service<LlmRequest>> {
     #[pin]
@@ -36,16 +36,16 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
 }
 
 enum Stage<S> {
-    /// The call's result is handed on.
+    /// Returns the call's result as it is.
     PassesBy,
-    /// The answer was there.
+    /// The answer was kept.
     Hit(Option<LlmResponse>),
     Looks(Looking, Box<Waits<S>>),
-    /// It leads here, and asks who does of all processes.
+    /// The request leads in this process, and claims the call among all processes.
     Claims(Claiming, Lead, Box<Waits<S>>),
     Leads(Lead, Box<Asked>),
     Follows(Follow, Box<Waits<S>>),
-    /// Another's stream, for one who wants it whole.
+    /// Collects another request's stream into a whole message.
     Collects(Collecting, Arc<Recording>, Box<Waits<S>>),
     Done,
 }
@@ -53,7 +53,7 @@ enum Stage<S> {
 type Looking = Pin<Box<dyn Future<Output = Option<Arc<Answer>>> + Send>>;
 type Collecting = Pin<Box<dyn Future<Output = Result<Message, LlmError>> + Send>>;
 
-/// One who may still have to call.
+/// A request that may still have to call.
 struct Waits<S> {
     asked: Asked,
     service: S,
@@ -85,7 +85,7 @@ impl<S: Service<LlmRequest>> ResponseFuture<S> {
     }
 }
 
-/// What a stage comes to.
+/// The outcome of a stage.
 enum Next<S> {
     Ready(Result<LlmResponse, LlmError>),
     Goes(Stage<S>),
@@ -93,7 +93,7 @@ enum Next<S> {
 }
 
 impl<S> Waits<S> {
-    /// Begins anew: answered by now, or leading, or following.
+    /// Begins again: the request is answered by now, leads, or follows.
     fn begin(self: Box<Self>) -> Next<S> {
         match self.asked.begin() {
             Begun::Hits(answer) => Next::Ready(Ok(self.asked.hits(&answer))),
@@ -114,9 +114,9 @@ impl<S> Waits<S> {
         Next::Calls(self, lead)
     }
 
-    /// Reads another's stream along.
+    /// Reads along with another request's stream.
     fn reads(self: Box<Self>, recording: Arc<Recording>) -> Next<S> {
-        // Its beginning may be gone, and all who read it: then there is soon another flight, or none.
+        // The stream's beginning may be gone, and all its readers: then there is soon another flight, or none.
         let Some(reader) = recording.read() else { return self.begin() };
         let body = LlmBody::from_frames(reader);
         if !self.asked.wants_stream() {
@@ -135,7 +135,7 @@ impl<S> Waits<S> {
         }
     }
 
-    /// Another process's call has answered, for all who follow here too.
+    /// Returns another process's answer, and gives it to all followers here.
     fn given(self: Box<Self>, mut lead: Lead, answer: Arc<Answer>) -> Next<S> {
         lead.ends(Ended::Answered(answer.clone()));
         self.ended(Ended::Answered(answer))
@@ -163,7 +163,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
-            // Whatever a stage waits for is polled where it stands; it is taken out when it goes on.
+            // Each stage's future is polled in place, and taken out when the stage ends.
             let next = match this.stage {
                 Stage::PassesBy => {
                     let polled = this.call.as_mut().poll(cx);
@@ -178,7 +178,7 @@ where
                 }
                 Stage::Leads(_, asked) => {
                     let polled = match this.call.as_mut().poll(cx) {
-                        // Old as it is, it is better than nothing when the time is over.
+                        // A stale answer is better than none when the deadline passes.
                         Poll::Pending if asked.has_stale() => Err(ready!(asked.poll_deadline(cx))),
                         Poll::Pending => return Poll::Pending,
                         Poll::Ready(polled) => polled,
@@ -186,7 +186,7 @@ where
                     let Stage::Leads(lead, mut asked) = mem::replace(this.stage, Stage::Done) else {
                         unreachable!("it leads")
                     };
-                    // A limiter's place that ends with the call must not wait for the stream.
+                    // Release the call now: a permit that ends with it must not wait for the stream.
                     this.call.abandon();
                     return Poll::Ready(match polled {
                         Ok(response) => Ok(asked.answered(lead, response)),

@@ -14,10 +14,10 @@ use super::{
 };
 use crate::layers::totals::count;
 
-/// The answers that are kept, and what became of the requests: shared by a [`CacheLayer`](super::CacheLayer), the services
-/// that it makes, and [`CachedAnswers`](crate::layers::cached::CachedAnswers).
+/// The kept answers and the counts of requests, shared by a [`CacheLayer`](super::CacheLayer), the services that it
+/// makes, and [`CachedAnswers`](crate::layers::cached::CachedAnswers).
 ///
-/// Clones are the same answers.
+/// Clones share the answers.
 #[derive(Clone)]
 pub struct CacheHandle {
     pub(super) shared: Arc<Shared>,
@@ -25,7 +25,7 @@ pub struct CacheHandle {
 
 pub(super) struct Shared {
     store: Box<dyn AnswerStore>,
-    /// Into how many parts of equal size its memory is divided; 0 of a store of one's own.
+    /// The number of equal parts of the memory; 0 for a user's own store.
     parts: u64,
     pub(super) flights: Arc<Flights>,
     pub(super) accepted: Accepted,
@@ -34,23 +34,23 @@ pub(super) struct Shared {
 }
 
 impl CacheHandle {
-    /// The bytes of memory of the [default](Self::default): 64 MiB.
+    /// The [default](Self::default) size in memory: 64 MiB.
     pub const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
-    /// Room for answers in memory of so many bytes in all; those that are asked for seldom go first. An answer over a
-    /// quarter of it may find no room.
+    /// Creates a handle with room for so many bytes of answers in memory. Rarely requested answers go first. An
+    /// answer over a quarter of the room may not fit.
     pub fn new(max_bytes: u64) -> Self {
         Self::with_largest(max_bytes, CacheLayer::MAX_ANSWER as u64)
     }
 
-    /// The same, with room for answers as large as this, where it is not more than a quarter of all.
+    /// Creates a handle with room for answers as large as `largest`, up to a quarter of the whole.
     pub fn with_largest(max_bytes: u64, largest: u64) -> Self {
         let memory = Memory::new(max_bytes, largest);
         let parts = memory.parts();
         Self::of(Box::new(memory), parts)
     }
 
-    /// Answers that are kept in a store of your own.
+    /// Creates a handle over a store of your own.
     pub fn over(store: impl AnswerStore) -> Self {
         Self::of(Box::new(store), 0)
     }
@@ -67,34 +67,34 @@ impl CacheHandle {
         Self { shared: Arc::new(shared) }
     }
 
-    /// How many answers are kept, those too old to be given included.
+    /// Returns the number of kept answers, including those too old to be given.
     pub fn len(&self) -> usize {
         self.shared.store.len()
     }
 
-    /// Whether none is kept.
+    /// Returns whether no answer is kept.
     pub fn is_empty(&self) -> bool {
         self.shared.store.is_empty()
     }
 
-    /// How many bytes the answers take, about.
+    /// Returns the approximate size of the answers, in bytes.
     pub fn bytes(&self) -> u64 {
         self.shared.store.bytes()
     }
 
-    /// Sets how many bytes the answers may take in all; those over it go at once. A [store](Self::over) of your own may have
-    /// bounds of its own.
+    /// Sets the most bytes that the answers may take; the excess is dropped at once. A [store](Self::over) of your
+    /// own may have bounds of its own.
     pub fn set_max_bytes(&self, bytes: u64) {
         self.shared.store.set_max_bytes(bytes);
     }
 
-    /// Whether answers as large as this would find room, if there were so many bytes: its parts are made once.
+    /// Returns whether answers of this size would fit into so many bytes. The number of parts never changes.
     #[cfg_attr(not(feature = "config"), allow(dead_code, reason = "nothing changes while it runs"))]
     pub(crate) fn would_have_room(&self, max_bytes: u64, largest: u64) -> bool {
         self.shared.parts == 0 || self.shared.parts == 1 || largest <= max_bytes / self.shared.parts
     }
 
-    /// Whether both are the same answers.
+    /// Returns whether both handles share the same answers.
     #[cfg_attr(
         not(any(feature = "config", feature = "metrics")),
         allow(dead_code, reason = "nothing changes while it runs")
@@ -103,25 +103,25 @@ impl CacheHandle {
         Arc::ptr_eq(&self.shared, &other.shared)
     }
 
-    /// Forgets all answers. One that is under way is kept when it is there.
+    /// Forgets all answers. An answer under way is kept when it arrives.
     pub fn clear(&self) {
         self.shared.store.forget(None);
         self.shared.questions.clear();
     }
 
-    /// Forgets the answers of a feature. One that is under way is kept when it is there.
+    /// Forgets the answers of a feature. An answer under way is kept when it arrives.
     pub fn invalidate(&self, feature: &str) {
         self.shared.store.forget(Some(feature));
     }
 
-    /// Forgets the answers that were made for a tenant or a session, and the questions by which similar ones are found. One
-    /// that is under way is kept when it is there. Answers of versions before 0.2 do not say whose they are.
+    /// Forgets the answers made for a tenant or a session, and the questions by which similar ones are found. An
+    /// answer under way is kept when it arrives. Answers of versions before 0.2 do not record their owner.
     pub fn forget_owner(&self, owner: &AnswerOwner) {
         self.shared.store.forget_owner(owner);
         self.shared.questions.clear();
     }
 
-    /// What became of the requests so far.
+    /// Returns the counts of requests so far.
     pub fn stats(&self) -> CacheStats {
         let Counters { hits, misses, passed_by, stale, shared, similar, kept } = &self.shared.counters;
         CacheStats {
@@ -139,7 +139,7 @@ impl CacheHandle {
         self.shared.store.get(key)
     }
 
-    /// Asks to be the one who calls, of all processes that share the answers.
+    /// Claims the call among all processes that share the answers.
     pub(super) fn claim(&self, key: &CacheKey, life: Lifetime) -> Option<Claiming> {
         self.shared.store.claim(key, Box::new(move |answer| life.is_fresh(answer, Instant::now())))
     }
@@ -149,7 +149,7 @@ impl CacheHandle {
         self.shared.store.put(key, answer);
     }
 
-    /// The same, by the call that was made for all processes.
+    /// Keeps an answer of a call made for all processes.
     pub(super) fn put_by(&self, call: Box<dyn SharedCall>, answer: Arc<Answer>) {
         count(&self.shared.counters.kept);
         call.answered(answer);
@@ -165,7 +165,7 @@ impl CacheHandle {
 }
 
 impl Default for CacheHandle {
-    /// 64 MiB in memory.
+    /// Creates a handle with 64 MiB of memory.
     fn default() -> Self {
         Self::new(Self::MAX_BYTES)
     }
@@ -181,23 +181,23 @@ impl fmt::Debug for CacheHandle {
     }
 }
 
-/// What became of the requests that a cache has seen.
+/// The counts of requests that a cache has seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheStats {
-    /// Those that were answered by what was kept.
+    /// Requests that a kept answer served.
     pub hits: u64,
-    /// Those for which a call was made.
+    /// Requests that made a call.
     pub misses: u64,
-    /// Those that were not looked at: by the caller's word, or because they are of a kind that is left alone.
+    /// Requests that passed by: the caller asked for it, or they are of an excluded kind.
     pub passed_by: u64,
-    /// Those that were given a kept answer that was too old, for there was no other.
+    /// Requests that got a stale answer, since there was no other.
     pub stale: u64,
-    /// Those that were answered by the call of another.
+    /// Requests that another request's call answered.
     pub shared: u64,
-    /// Those that were given the answer to a similar question.
+    /// Requests that got the answer to a similar question.
     pub similar: u64,
-    /// The answers that were kept.
+    /// Answers that were kept.
     pub kept: u64,
 }
 

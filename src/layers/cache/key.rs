@@ -1,4 +1,4 @@
-//! Which requests are the same.
+//! The identity of requests: keys and fingerprints.
 
 use std::{fmt, sync::Arc};
 
@@ -9,30 +9,31 @@ use crate::{
     request::Tenant,
 };
 
-/// What one caller wants of the cache for one request, in the words of HTTP's `Cache-Control` (RFC 9111, 5.2.1): put it
-/// into the request's [extensions](crate::LlmRequest::extension).
+/// A caller's wishes for one request, in the terms of HTTP's `Cache-Control` (RFC 9111, 5.2.1). Put it into the
+/// request's [extensions](crate::LlmRequest::extension).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CacheControl {
-    /// A new answer, which is then kept in place of the old one. It does not wait for others who ask the same.
+    /// Asks for a new answer, which then replaces the old one. The request does not wait for others that ask the
+    /// same.
     NoCache,
-    /// A new answer, which is not kept: the layer does nothing.
+    /// Asks for a new answer that is not kept: the layer does nothing.
     NoStore,
 }
 
-/// By what an answer is found again: a hash of what its request means, of 256 bits (SHA-256), the same in every process.
+/// The key under which an answer is kept: a SHA-256 hash of what its request means, the same in every process.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CacheKey(pub(super) Hash);
 
 impl CacheKey {
-    /// The hash.
+    /// Returns the hash.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 }
 
 impl fmt::Display for CacheKey {
-    /// The first 64 bits in hexadecimal digits: enough to tell answers apart in a log.
+    /// Writes the first 64 bits in hexadecimal digits: enough to tell answers apart in a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0[..8].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
@@ -44,10 +45,10 @@ impl fmt::Debug for CacheKey {
     }
 }
 
-/// A function of the user's that says what is the same.
+/// A user's function that decides which requests are the same.
 pub(super) type KeyBy = dyn Fn(&LlmRequest) -> Option<String> + Send + Sync;
 
-/// What counts.
+/// The parts of a request that count toward its key.
 #[derive(Clone)]
 pub(super) struct Counts {
     pub(super) model: bool,
@@ -63,10 +64,10 @@ impl Default for Counts {
 }
 
 impl Counts {
-    /// The key of a request; `None` where it has none: it says something that can be read in two ways.
+    /// Returns the key of a request, or `None` if the request is ambiguous.
     pub(super) fn key(&self, request: &LlmRequest) -> Option<CacheKey> {
         let mut meaning = Meaning::of("steadfast answer 1");
-        // What was kept while more was the same must not be found by who is told apart now, with no name of its own.
+        // A request that names no tenant now must not find an answer that was kept when tenants still shared.
         [self.tenant, self.feature, self.model].into_iter().for_each(|counts| meaning.flag(counts));
         meaning.optional_text(self.tenant.then(|| Tenant::of(request)).flatten().map(|name| &**name));
         meaning.optional_text(request.feature_name().filter(|_| self.feature));
@@ -80,13 +81,13 @@ impl Counts {
     }
 }
 
-/// What a request means, and whose it is; `None` where it says something that can be read in two ways.
+/// Returns a hash of what a request means and of its owner, or `None` if the request is ambiguous.
 #[cfg(feature = "idempotency")]
 pub(crate) fn fingerprint(request: &LlmRequest) -> Option<CacheKey> {
     Counts::default().key(request)
 }
 
-/// Top-level fields that say who asks, what it is booked on or how the answer is sent, and nothing of what it says.
+/// Returns whether a top-level field only says who asks, what is billed or how the answer is sent.
 fn is_bookkeeping(dialect: Dialect, name: &str) -> bool {
     let names: &[&str] = match dialect {
         Dialect::Anthropic => &["metadata", "service_tier"],
@@ -104,13 +105,13 @@ fn is_bookkeeping(dialect: Dialect, name: &str) -> bool {
     matches!(name, "model" | "stream") || names.contains(&name)
 }
 
-/// From the caller's bytes, not from what they are decoded to: whatever is in them counts, known or not.
+/// Hashes the caller's bytes, not what they decode to: every field counts, known or not.
 fn of_wire(meaning: &mut Meaning, wire: &Wire) -> Option<()> {
     let Json::Object(fields) = serde_json::from_slice(wire.body()).ok()? else { return None };
     meaning.text("wire");
     meaning.number(f64::from(wire.dialect() as u8));
     meaning.optional(wire.max_tokens(), |meaning, tokens| meaning.number(tokens.into()));
-    // Betas and versions change what is answered.
+    // Betas and versions change the answer.
     let mut headers: Vec<_> = wire.header_map().iter().collect();
     headers.sort_by_key(|(name, _)| name.as_str());
     meaning.count(headers.len());
@@ -152,7 +153,7 @@ fn of_chat(meaning: &mut Meaning, chat: &Chat) {
     });
 }
 
-/// What an answer may be made of: tools, and the shape that is asked for.
+/// Hashes what shapes an answer: the tools and the requested format.
 pub(super) fn of_shape(meaning: &mut Meaning, chat: &Chat) {
     meaning.count(chat.tools.len());
     for Tool { name, description, parameters, strict, extra } in &chat.tools {
@@ -176,7 +177,7 @@ pub(super) fn of_shape(meaning: &mut Meaning, chat: &Chat) {
     });
 }
 
-/// What is said. What an answer that was pushed onto the conversation cost and who gave it is not sent, and does not count.
+/// Hashes one message. The cost and the provider of an earlier answer are not sent, and do not count.
 pub(super) fn of_message(meaning: &mut Meaning, message: &Message) {
     let Message { role, content, finish: _, usage: _, id: _, model: _ } = message;
     meaning.text(match role {
@@ -272,7 +273,7 @@ fn of_extra(meaning: &mut Meaning, extra: &Extra, counts: impl Fn(&str) -> bool)
 fn of_json(meaning: &mut Meaning, json: &crate::chat::Json) {
     match json.read() {
         Ok(read) => meaning.json(&read),
-        // It is nested too deep to be read.
+        // The text is nested too deep to parse.
         Err(_) => meaning.text(json.as_str()),
     }
 }

@@ -32,7 +32,7 @@ pub(super) struct Settings {
     classifier: Classifier,
 }
 
-/// A function of the user's that says how long.
+/// A user's function that sets the time to live.
 type TtlBy = dyn Fn(&LlmRequest) -> Option<Duration> + Send + Sync;
 
 /// The default of [`CacheLayer::max_request`].
@@ -51,86 +51,86 @@ impl CacheLayer {
         Self::over(&CacheHandle::default())
     }
 
-    /// Keeps answers where others keep theirs: layers over the same handle answer from each other's,
-    /// if the same counts for them.
+    /// Keeps answers where another layer keeps them. Layers over one handle share answers if the same properties
+    /// count for both.
     pub fn over(handle: &CacheHandle) -> Self {
         Self { settings: Arc::default(), handle: handle.clone() }
     }
 
-    /// Sets how long an answer is given to whoever asks the same. Default: 5 minutes. With zero none is: then answers are
-    /// kept for when there is no other.
+    /// Sets how long an answer is given to requests that ask the same. Default: 5 minutes. With zero, an answer is
+    /// given only when the call fails.
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.change().ttl = ttl;
         self
     }
 
-    /// Sets how long by the request, such as by its feature, in place of one time for all; a request for which the function
-    /// gives `None` passes by. It is asked for each request, so let it be quick.
+    /// Sets the time to live for each request, such as by its feature. A request for which the function returns
+    /// `None` passes by. The function runs for each request, so keep it quick.
     ///
-    /// How old an answer may be is up to who asks for it, not to who has asked first.
+    /// The limit is that of the request that asks now, not of the request that first made the answer.
     #[must_use]
     pub fn ttl_by(mut self, by: impl Fn(&LlmRequest) -> Option<Duration> + Send + Sync + 'static) -> Self {
         self.change().ttl_by = Some(Arc::new(by));
         self
     }
 
-    /// Sets how long after that it is still given where the call fails and there is no other. Default: 1 hour.
+    /// Sets how long after that an answer is still given if the call fails. Default: 1 hour.
     #[must_use]
     pub fn stale_for(mut self, stale_for: Duration) -> Self {
         self.change().stale_for = stale_for;
         self
     }
 
-    /// Sets the largest answer that is kept, in bytes. Default: 1 MiB. A larger stream goes through, and only as much of it
-    /// stays in memory.
+    /// Sets the largest answer that is kept, in bytes. Default: 1 MiB. A larger stream goes through, and at most
+    /// this much of it stays in memory.
     #[must_use]
     pub fn max_answer(mut self, bytes: usize) -> Self {
         self.change().max_answer = bytes;
         self
     }
 
-    /// Sets the largest request in wire form that is looked at, in bytes; larger ones pass by. Default: 1 MiB. To know a request
-    /// by its meaning takes a few milliseconds for each megabyte, and one so long is hardly asked twice.
+    /// Sets the largest request in wire form that is hashed, in bytes. Larger requests pass by. Default: 1 MiB.
+    /// Hashing takes a few milliseconds for each megabyte, and a request that long is hardly asked twice.
     #[must_use]
     pub fn max_request(mut self, bytes: usize) -> Self {
         self.change().max_request = bytes;
         self
     }
 
-    /// Leaves out of account which model is asked for: an answer of any will do. Default: it counts.
+    /// Leaves the model out of the key: an answer of any model will do. Default: the model counts.
     #[must_use]
     pub fn ignore_model(mut self) -> Self {
         self.change().counts.model = false;
         self
     }
 
-    /// Leaves out of account which feature asks. Default: it counts.
+    /// Leaves the feature out of the key. Default: the feature counts.
     #[must_use]
     pub fn ignore_feature(mut self) -> Self {
         self.change().counts.feature = false;
         self
     }
 
-    /// Gives one [tenant](super::Tenant)'s answers to another. Default: never. Only where nothing that any of them says
-    /// is for their eyes alone.
+    /// Gives one [tenant](super::Tenant)'s answers to another. Default: never. Use it only if no tenant's answers
+    /// are confidential.
     #[must_use]
     pub fn share_between_tenants(mut self) -> Self {
         self.change().counts.tenant = false;
         self
     }
 
-    /// Sets what is the same, in place of what the request says: requests for which the function gives equal texts have
-    /// equal answers; those for which it gives `None` pass by. Tenant, feature and model count beside it.
+    /// Sets the key, in place of what the request says. Requests for which the function returns equal texts share
+    /// an answer. A request for which it returns `None` passes by. Tenant, feature and model still count.
     #[must_use]
     pub fn key_by(mut self, by: impl Fn(&LlmRequest) -> Option<String> + Send + Sync + 'static) -> Self {
         self.change().counts.by = Some(Arc::new(by));
         self
     }
 
-    /// Lets requests pass by that ask for a higher temperature, or name none: of those another answer is expected each
-    /// time. Default: every temperature is kept, since who has put the layer there wants the same answer again; a caller
-    /// who does not says [`CacheControl::NoCache`].
+    /// Lets requests pass by that ask for a higher temperature, or name none: their callers expect another answer
+    /// each time. Default: answers at every temperature are kept, since a user who adds this layer wants the same
+    /// answer again. A caller who does not can send [`CacheControl::NoCache`].
     #[must_use]
     pub fn temperature_at_most(mut self, temperature: f64) -> Self {
         self.change().hottest = Some(temperature);
@@ -144,19 +144,21 @@ impl CacheLayer {
         self
     }
 
-    /// Sets the table that says for which failures an old answer is given: those that fail over. Default: the crate's.
+    /// Sets the table that decides for which failures an old answer is given: those that fail over. Default: the
+    /// crate's.
     #[must_use]
     pub fn classifier(mut self, classifier: Classifier) -> Self {
         self.change().classifier = classifier;
         self
     }
 
-    /// The answers, to look at them, forget them, or give them to [`CachedAnswers`](crate::layers::cached::CachedAnswers).
+    /// Returns the handle, to inspect the answers, forget them, or give them to
+    /// [`CachedAnswers`](crate::layers::cached::CachedAnswers).
     pub fn handle(&self) -> CacheHandle {
         self.handle.clone()
     }
 
-    /// The key of a request, and how old its answer may be; `None` where it passes by.
+    /// Returns the key of a request and the age limits of its answer, or `None` if the request passes by.
     pub(crate) fn key(&self, request: &LlmRequest) -> Option<(CacheKey, Lifetime)> {
         self.settings.key(request)
     }
@@ -181,7 +183,7 @@ impl<S> Layer<S> for CacheLayer {
 }
 
 impl Settings {
-    /// The key of a request, and how old its answer may be; `None` where it passes by.
+    /// Returns the key of a request and the age limits of its answer, or `None` if the request passes by.
     pub(super) fn key(&self, request: &LlmRequest) -> Option<(CacheKey, Lifetime)> {
         if request.extensions().get() == Some(&CacheControl::NoStore) {
             return None;
@@ -199,7 +201,8 @@ impl Settings {
         Some((self.counts.key(request)?, Lifetime { fresh_for, stale_for: self.stale_for }))
     }
 
-    /// Whether an old answer is better than this failure: another tier might have helped, and there was none.
+    /// Returns whether an old answer is better than this failure: another tier might have helped, and there was
+    /// none.
     pub(super) fn is_outage(&self, error: &LlmError) -> bool {
         matches!(self.classifier.classify(error).failover, Failover::Yes | Failover::IfWorked)
     }

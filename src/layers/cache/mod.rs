@@ -1,61 +1,65 @@
-//! Answers given again to those who ask the same.
+//! Answers given again to requests that ask the same.
 //!
 //! # When to use it, and when not
 //!
-//! Where the same is asked often: classification of the same texts, a shop's common questions, tests, agents that read the
-//! same page. And where an old answer is better than none while every model is down. Not where each answer is to be another
-//! one (a "try again" button: say [`CacheControl::NoCache`]), or where what is true changes faster than the
-//! [`ttl`](CacheLayer::ttl): a tool that the provider runs, such as a web search, is not seen here.
+//! Use it if the same is asked often: classification of the same texts, a shop's common questions, tests, agents
+//! that read the same page. Use it too if an old answer is better than none while every model is down. Do not use
+//! it if each answer must be a new one (a "try again" button: send [`CacheControl::NoCache`]), or if facts change
+//! faster than the [`ttl`](CacheLayer::ttl). The layer does not see tools that the provider runs, such as a web
+//! search.
 //!
 //! # Where in the stack
 //!
-//! Outside of Budget, Bulkhead and Fallback, inside of the total Timeout: an answer that is here costs no money, takes no place
-//! and wakes no provider, whichever tier has made it.
+//! Outside of Budget, Bulkhead and Fallback, inside of the total Timeout. A kept answer costs no money, takes no
+//! place and wakes no provider, whichever tier made it.
 //!
 //! # What is the same
 //!
-//! A request is known by a hash of what it means ([`CacheKey`], SHA-256: callers must not be able to make two requests collide,
-//! and processes that share a store must agree): who asks ([`Tenant`]), the feature, the model that is asked for, the
-//! conversation, the tools, the parameters and the shape of the answer. Of a request in wire form every field counts, known or
-//! not, and so do the headers that go with it, but not the order of its fields, white space, escapes or the spelling of
-//! numbers, nor the fields that are for the provider's books (`user`, `metadata`, `service_tier` and the like). Two
-//! dialects never share. Session, idempotency key, deadline, attempts and whether it is streamed do not count: a stream is
-//! replayed as a stream, frame by frame in the provider's own bytes, and put together for who wants it whole.
+//! A [`CacheKey`] identifies a request by a hash of its meaning. The hash is SHA-256: callers must not be able to
+//! make two requests collide, and processes that share a store must agree. The key covers the [`Tenant`], the
+//! feature, the requested model, the conversation, the tools, the parameters and the format of the answer. For a
+//! request in wire form, every field counts, known or not, and so do the headers that go with it. The order of its
+//! fields, white space, escapes and the spelling of numbers do not count. Nor do the fields for the provider's
+//! books (`user`, `metadata`, `service_tier` and the like). Two dialects never share. Session, idempotency key,
+//! deadline, attempts and streaming do not count. A stream is replayed as a stream, frame by frame in the
+//! provider's own bytes, and joined for a request that wants it whole.
 //!
-//! What could be read in two ways (a name twice in an object, a number that no double holds) passes by.
+//! An ambiguous request (a name twice in an object, a number that no double holds) passes by.
 //!
 //! # What is kept
 //!
-//! Whole answers: not one that is marked as degraded, was cut (by `max_tokens`, a filter, a full context), declined, is empty,
-//! broke, began anew, was written by a person ([`task_id`](crate::LlmResponse::task_id)), or is larger than
-//! [`max_answer`](CacheLayer::max_answer). A failure never. The memory is bounded in bytes; what is asked for seldom goes
-//! first. Time is tokio's.
+//! The cache keeps whole answers. It does not keep an answer that is marked as degraded, was cut (by `max_tokens`,
+//! a filter, a full context), declined, is empty, broke, was restarted, was written by a person
+//! ([`task_id`](crate::LlmResponse::task_id)), or is larger than [`max_answer`](CacheLayer::max_answer). It never
+//! keeps a failure. The memory is bounded in bytes, and rarely requested answers go first. Time is tokio's.
 //!
 //! # Single flight
 //!
-//! Of those who ask the same at the same time one calls, and the others wait. A stream they all read along from its
-//! beginning, each at its own pace: whoever needs a frame fetches it for all, so that one who is slow or leaves holds up
-//! nobody. Where the caller leaves before its response, or its time is over, one of those who wait calls in its place. A failure
-//! goes to all who wait: what has just failed is not asked a hundred times at once. Only where it may be the caller's own
-//! (it is in a [session](crate::LlmRequest::session), which may be pinned) each calls for itself. Requests with other bounds
-//! (commit point, attempts, levels, [`no_fallback`](crate::LlmRequest::no_fallback)) do not share a call.
+//! Of the requests that ask the same at the same time, one calls and the others wait. All read a stream along from
+//! its beginning, each at its own pace. A reader that needs a frame fetches it for all, so that a slow reader, or
+//! one that leaves, holds up no other. If the caller leaves before its response, or its time is over, one of the
+//! waiting requests calls in its place. A failure goes to all who wait, so that a failing provider is not asked a
+//! hundred times at once. A failure in a [session](crate::LlmRequest::session) may be the caller's own, since the
+//! session may be pinned: there each request calls for itself. Requests with other bounds (commit point, attempts,
+//! levels, [`no_fallback`](crate::LlmRequest::no_fallback)) do not share a call.
 //!
-//! Where processes share the [store](AnswerStore::claim), as over Redis, one of them calls for who wants a whole answer, and those that ask the
-//! same meanwhile have it from the store. A stream is each process's own, for whoever reads it slowly would hold up the others. A
-//! failure is not shared, and a process that is gone holds them up for five seconds.
+//! Processes may share the [store](AnswerStore::claim), such as Redis. One of them then calls for a whole answer,
+//! and requests that ask the same meanwhile get it from the store. A stream stays within its process, since a slow
+//! reader would hold up the others. A failure is not shared. A process that is gone holds the others up for five
+//! seconds.
 //!
 //! # Old answers
 //!
-//! Where the call fails with what another tier might have mended, or the deadline passes, an answer that is older than its
-//! `ttl` and not older than [`stale_for`](CacheLayer::stale_for) beyond it is given in its place: marked as
-//! [degraded](crate::LlmResponse::degraded), with a note that says its age. It is level 4 of the ladder, so that
-//! a request whose [worst level](crate::LlmRequest::worst_level) is better gets the error, and so does one of a feature of which a
-//! [fallback](crate::FallbackLayer::feature_worst_level) further in says so. Where a fallback is to give such
-//! answers, and answers to similar questions, in its own order of tiers, see
+//! The call may fail with an error that another tier might have mended, or the deadline may pass. An answer older
+//! than its `ttl`, by at most [`stale_for`](CacheLayer::stale_for), is then given in its place. It is marked as
+//! [degraded](crate::LlmResponse::degraded), with a note that says its age. It is level 4 of the ladder. A request
+//! whose [worst level](crate::LlmRequest::worst_level) is better gets the error. So does a request of a feature for
+//! which a [fallback](crate::FallbackLayer::feature_worst_level) further in sets a better level. To give such
+//! answers, and answers to similar questions, in a fallback's own order of tiers, see
 //! [`CachedAnswers`](crate::layers::cached::CachedAnswers).
 //!
-//! Each answer from here says so: [`LlmResponse::cached`](crate::LlmResponse::cached). It costs nothing, and its provider is
-//! called `cached`.
+//! Each answer from here is marked: [`LlmResponse::cached`](crate::LlmResponse::cached). It costs nothing, and its
+//! provider is called `cached`.
 //!
 //! # Sources
 //!

@@ -1,4 +1,4 @@
-//! What was asked, for finding answers to similar questions.
+//! Past questions, for finding answers to similar ones.
 
 use std::{
     collections::VecDeque,
@@ -25,31 +25,32 @@ use crate::{
     request::Tenant,
 };
 
-/// The last turn of a request whose answer is kept, and all that must be the same for another's to be similar.
+/// The last turn of a request with a kept answer, and what must be equal for another request to be similar.
 pub(crate) struct Question {
     pub(crate) key: CacheKey,
     pub(crate) scope: Scope,
     pub(crate) text: Arc<str>,
     pub(crate) words: Words,
-    /// By the service that compares, once it has been asked.
+    /// The embedding, once the comparing service has computed it.
     pub(crate) vector: OnceLock<Box<[f32]>>,
 }
 
-/// Where a question was asked.
+/// The context of a question.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Scope {
     pub(crate) tenant: Option<Arc<str>>,
     pub(crate) feature: Option<Arc<str>>,
     pub(crate) system: Hash,
-    /// The turns before, the tools, the shape of the answer.
+    /// A hash of the earlier turns, the tools, and the format of the answer.
     pub(crate) rest: Hash,
 }
 
-/// The longest question that is remembered, in bytes: a long text is never like another in all that matters.
+/// The longest question that is remembered, in bytes. A longer text is never similar to another in all that
+/// matters.
 const LONGEST: usize = 4096;
 
 impl Question {
-    /// The question of a request; `None` where its last turn is not a person's short text.
+    /// Returns the question of a request, or `None` if its last turn is not a person's short text.
     pub(crate) fn of(key: CacheKey, request: &LlmRequest) -> Option<Self> {
         let chat = request.chat().ok()?;
         let (last, before) = chat.messages.split_last()?;
@@ -82,13 +83,13 @@ impl Question {
 }
 
 impl fmt::Debug for Question {
-    /// Shows nothing of what was asked.
+    /// Omits the text of the question.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Question").field("key", &self.key).field("bytes", &self.text.len()).finish_non_exhaustive()
     }
 }
 
-/// The newest questions whose answers are kept. None is remembered before somebody wants to compare.
+/// The newest questions with kept answers. None is remembered before a service wants to compare.
 #[derive(Debug)]
 pub(crate) struct Questions {
     wanted: AtomicBool,
@@ -106,7 +107,7 @@ impl Default for Questions {
 }
 
 impl Questions {
-    /// From now on they are remembered.
+    /// Starts to remember questions.
     pub(crate) fn are_wanted(&self) {
         self.wanted.store(true, Release);
     }
@@ -116,12 +117,12 @@ impl Questions {
         self.with(|newest| newest.truncate(most));
     }
 
-    /// The question of a request, if they are remembered.
+    /// Returns the question of a request, if questions are remembered.
     pub(super) fn read(&self, key: CacheKey, request: &LlmRequest) -> Option<Question> {
         self.wanted.load(Acquire).then(|| Question::of(key, request)).flatten()
     }
 
-    /// The answer to this one is kept.
+    /// Adds a question whose answer was kept.
     pub(super) fn add(&self, question: Arc<Question>) {
         let most = self.most.load(Relaxed);
         let old = self.with(|newest| {
@@ -134,12 +135,12 @@ impl Questions {
         drop(old);
     }
 
-    /// Those that fit, the newest first.
+    /// Returns the questions that match, the newest first.
     pub(crate) fn those(&self, fits: impl Fn(&Question) -> bool) -> Vec<Arc<Question>> {
         self.with(|newest| newest.iter().filter(|question| fits(question)).cloned().collect())
     }
 
-    /// The answer to this one is gone.
+    /// Forgets a question whose answer is gone.
     pub(crate) fn forget(&self, key: &CacheKey) {
         self.with(|newest| newest.retain(|known| known.key != *key));
     }

@@ -1,8 +1,8 @@
-//! A stream that several read.
+//! A stream with several readers.
 //!
-//! Its frames are kept as they come, and each reader reads them at its own pace. Whoever needs a frame that is not there
-//! yet polls the body, for all: so that a reader who is slow, or leaves, holds nobody up. The body is polled outside of
-//! the lock, by one reader at a time, and wakes them all.
+//! The recording keeps frames as they come, and each reader reads them at its own pace. A reader that needs the
+//! next frame polls the body for all, so that a slow reader, or one that leaves, holds no other up. One reader at a
+//! time polls the body, outside of the lock, and wakes the others.
 
 use std::{
     collections::VecDeque,
@@ -25,7 +25,7 @@ use crate::{
     internal::sync::{Mutex, MutexGuard, lock},
 };
 
-/// What becomes of a recording that is whole.
+/// The callback for a recording that is whole.
 pub(super) type Keep = dyn Fn(Arc<Answer>) + Send + Sync;
 
 pub(in crate::layers) struct Recording {
@@ -33,34 +33,34 @@ pub(in crate::layers) struct Recording {
     readers: Arc<Wakers>,
     facts: Facts,
     keep: Box<Keep>,
-    /// The bytes up to which it is kept.
+    /// The most bytes that are kept.
     limit: usize,
 }
 
 struct State {
     body: Body,
     frames: Frames,
-    /// The frames that were forgotten, before those that are kept.
+    /// The number of frames that were dropped from the front.
     forgotten: usize,
     bytes: usize,
     readers: usize,
-    /// An answer that began anew is read along, but not kept.
+    /// True if the answer was restarted: it is read along, but not kept.
     restarted: bool,
-    /// So is one that is too large, and its beginning is forgotten.
+    /// True if the answer is too large: its beginning is dropped, and it is not kept.
     too_large: bool,
-    /// Until the answer is whole, too large, broken or left.
+    /// Held until the answer is whole, too large, broken or abandoned.
     lead: Option<Lead>,
-    /// The answer, once it is whole: for who watches.
+    /// The whole answer, for the task that watches.
     #[cfg_attr(not(feature = "idempotency"), allow(dead_code, reason = "nobody watches"))]
     whole: Option<Arc<Answer>>,
-    /// Nothing more is kept: the answer is whole, too large, or not to be kept.
+    /// True if nothing more is kept: the answer is whole, too large, or not to be kept.
     #[cfg_attr(not(feature = "idempotency"), allow(dead_code, reason = "nobody watches"))]
     over: bool,
 }
 
 enum Body {
     Here(LlmBody),
-    /// A reader polls it; `true`: another one would have.
+    /// A reader polls the body; `true` if another reader wanted to.
     Polled(bool),
     Ended,
     Broken(LlmError),
@@ -81,7 +81,7 @@ impl Frames {
 }
 
 impl Recording {
-    /// A recording of this body and its first reader. Its followers read along from now on.
+    /// Starts a recording of this body and returns its first reader. The followers read along from now on.
     pub(super) fn begin(body: LlmBody, facts: Facts, lead: Lead, limit: usize, keep: Box<Keep>) -> Reader {
         let reader = Self::start(body, facts, limit, keep);
         let followed = lead.followed();
@@ -90,7 +90,7 @@ impl Recording {
         reader
     }
 
-    /// A recording that leads no flight: who wants to know what becomes of it [watches](Reader::watch).
+    /// Starts a recording that leads no flight. A caller that needs its outcome [watches](Reader::watch) it.
     #[cfg(feature = "idempotency")]
     pub(in crate::layers) fn watched(body: LlmBody, facts: Facts, limit: usize) -> Reader {
         Self::start(body, facts, limit, Box::new(|_| {}))
@@ -113,7 +113,7 @@ impl Recording {
         recording.read().expect("nobody has left it yet")
     }
 
-    /// One more reader, from the beginning; `None` where that is gone.
+    /// Returns another reader, from the beginning, or `None` if the beginning is gone.
     pub(in crate::layers) fn read(self: &Arc<Self>) -> Option<Reader> {
         let mut state = self.state();
         if state.forgotten > 0 || matches!(state.body, Body::Broken(_)) {
@@ -132,7 +132,7 @@ impl Recording {
         lock(&self.state)
     }
 
-    /// One poll of the body has given this.
+    /// Records the result of one poll of the body.
     fn polled(&self, body: LlmBody, polled: Poll<Option<Result<Frame, LlmError>>>) -> Polled {
         let mut state = self.state();
         let wanted = matches!(state.body, Body::Polled(true));
@@ -152,7 +152,7 @@ impl Recording {
                 };
                 let lead = state.lead.take();
                 drop(state);
-                // Who has not begun to read takes the flight over.
+                // A follower that has not begun to read takes the flight over.
                 drop((body, lead));
                 self.readers.wake_all();
                 return Polled::Again;
@@ -194,10 +194,10 @@ impl Recording {
 }
 
 impl State {
-    /// Forgets the oldest frames of an answer that is too large.
+    /// Drops the oldest frames of an answer that is too large.
     fn forget(&mut self, limit: usize) {
         let Frames::Growing(frames) = &mut self.frames else { return };
-        // One who reads alone has read all but the last, which it has just asked for.
+        // A lone reader has read all frames but the last, which it has just asked for.
         let limit = if self.readers == 1 { 0 } else { limit };
         while self.bytes > limit && frames.len() > 1 {
             self.bytes -= frames.pop_front().map_or(0, |frame| frame.size());
@@ -208,25 +208,26 @@ impl State {
 
 enum Polled {
     Pending,
-    /// Something has changed: look again.
+    /// The state has changed: look again.
     Again,
 }
 
-/// One who reads a recording.
+/// A reader of a recording.
 pub(in crate::layers) struct Reader {
     recording: Arc<Recording>,
     place: usize,
     number: u64,
 }
 
-/// What one sees who holds a place without reading.
+/// The state of a recording, as seen by a holder that does not read.
 #[cfg(feature = "idempotency")]
 pub(in crate::layers) enum Watched {
-    /// Others read.
+    /// Other readers read.
     Held,
-    /// Nobody else does: without this one the stream would end.
+    /// No other reader is left: without this holder the stream would end.
     Alone,
-    /// There is nothing more to hold it for: the answer is whole, `None` where it is not to be kept; or it broke.
+    /// There is nothing more to hold the recording for. The answer is whole (`None` if it is not to be kept), or it
+    /// broke.
     Over(Result<Option<Arc<Answer>>, LlmError>),
 }
 
@@ -236,7 +237,7 @@ impl Reader {
         &self.recording
     }
 
-    /// Looks without reading. Whatever changes after it wakes.
+    /// Returns the state without reading. Any later change wakes the task.
     pub(in crate::layers) fn watch(&self, cx: &mut Context<'_>) -> Watched {
         self.recording.readers.add(self.number, cx.waker());
         let state = self.recording.state();
@@ -272,7 +273,7 @@ impl Stream for Reader {
                 Body::Broken(error) => return Poll::Ready(Some(Err(error.clone()))),
                 Body::Polled(_) => {
                     drop(state);
-                    // The one who polls does so again if it found nothing: then this one is woken too.
+                    // The reader that polls will poll again if it found nothing, and then this reader is woken too.
                     recording.readers.add(*number, cx.waker());
                     let mut state = recording.state();
                     match &mut state.body {
@@ -298,7 +299,7 @@ impl Stream for Reader {
     }
 }
 
-/// A turn at polling the body. If that panics, the others are told.
+/// A turn at polling the body. If the poll panics, the other readers get an error.
 struct Turn<'a> {
     recording: &'a Recording,
     body: Option<LlmBody>,
@@ -331,7 +332,7 @@ impl Drop for Reader {
         state.readers -= 1;
         if state.readers > 0 {
             drop(state);
-            // The body may have woken this one alone.
+            // The body may have woken this reader alone.
             self.recording.readers.wake_all();
             return;
         }
@@ -342,7 +343,7 @@ impl Drop for Reader {
         };
         let lead = state.lead.take();
         drop(state);
-        // The places that it holds are free before the flight goes to one who waits for it, and may need them.
+        // The body's permits must be free before the flight passes to a follower, which may need them.
         drop(body);
         drop(lead);
     }

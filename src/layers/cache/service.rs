@@ -16,7 +16,7 @@ use crate::{
     layers::{call::Call, clock, totals::count},
 };
 
-/// Gives answers again. See the [module docs](super).
+/// A service that gives answers again. See the [module docs](super).
 ///
 /// Clones share the answers, and calls under way.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ impl<S> Cache<S> {
         Self { inner, settings, handle }
     }
 
-    /// The answers.
+    /// Returns a handle to the answers.
     pub fn handle(&self) -> CacheHandle {
         self.handle.clone()
     }
@@ -46,14 +46,14 @@ where
     type Error = LlmError;
     type Future = ResponseFuture<S>;
 
-    /// Always ready: whether the inner service is needed is known only with the request.
+    /// Always ready: only the request decides whether the inner service is needed.
     #[inline]
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
-        // What a model once said is no person's answer.
+        // A model's earlier text is no person's answer.
         let key = if request.is_human_required() { None } else { self.settings.key(&request) };
         let Some((key, life)) = key else {
             count(&self.handle.counters().passed_by);
@@ -75,7 +75,7 @@ where
                 match asked.begin() {
                     Begun::Hits(answer) => ResponseFuture::hit(&answer, &request, &self.handle),
                     Begun::Leads(lead) => ResponseFuture::leads(Call::first(&mut self.inner, request), asked, lead),
-                    // A fresh clone: nobody has polled it, so that it reserves nothing.
+                    // A fresh clone was never polled, so that it reserves nothing.
                     Begun::Follows(follow) => ResponseFuture::follows(asked, follow, self.inner.clone(), request),
                 }
             }

@@ -4,52 +4,53 @@ use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter, sync::DefaultLif
 
 use super::{Answer, AnswerOwner, CacheKey};
 
-/// Where answers are kept.
+/// A place to keep answers.
 ///
-/// Small, so that a database or a server of keys and values can stand behind it. It knows nothing of time: what is too old
-/// is known by whoever asks for it, and may be forgotten or not. A store that is down has nothing ([`Found::Now`] of
-/// `None`) and forgets what it is given: it is never in the way of an answer.
+/// The trait is small, so that a database or a key-value server can stand behind it. It knows nothing of time: the
+/// request decides whether an answer is too old, and the store may forget it or not. A store that is down has
+/// nothing ([`Found::Now`] of `None`) and forgets what it is given: it is never in the way of an answer.
 pub trait AnswerStore: Send + Sync + 'static {
     /// Looks for an answer.
     fn get(&self, key: &CacheKey) -> Found;
 
-    /// Keeps an answer, in place of one that is there. It must not wait: a store that is far away does it later.
+    /// Keeps an answer, in place of an earlier one. It must not wait: a remote store writes later.
     fn put(&self, key: CacheKey, answer: Arc<Answer>);
 
-    /// Asks to be the one who calls for this answer, of all processes that share the store: one calls, and the others have its
-    /// answer where `is_fresh` says that it will do. Default: no other is known of, and each process calls for itself.
+    /// Claims the call for this answer among all processes that share the store. One process calls, and the others
+    /// get its answer if `is_fresh` accepts it. Default: no other process is known, and each calls for itself.
     fn claim(&self, key: &CacheKey, is_fresh: Box<dyn Fn(&Answer) -> bool + Send + Sync>) -> Option<Claiming> {
         let (_, _) = (key, is_fresh);
         None
     }
 
-    /// Forgets all answers but those that are to stay.
+    /// Forgets all answers except those for which `stays` returns true.
     fn retain(&self, stays: &dyn Fn(&Answer) -> bool);
 
-    /// Forgets all answers, or those of a feature. By default it [retains](Self::retain) the others; a store that cannot look
-    /// at all its answers has a way of its own.
+    /// Forgets all answers, or those of a feature. By default it [retains](Self::retain) the others; a store that
+    /// cannot look at all its answers must override it.
     fn forget(&self, feature: Option<&str>) {
         self.retain(&|answer| feature.is_some_and(|feature| answer.feature() != Some(feature)));
     }
 
-    /// Forgets the answers that were made for these. By default it [retains](Self::retain) the others; a store that cannot look
-    /// at all its answers has a way of its own, and may do it later.
+    /// Forgets the answers that were made for this owner. By default it [retains](Self::retain) the others. A store
+    /// that cannot look at all its answers must override it, and may forget later.
     fn forget_owner(&self, owner: &AnswerOwner) {
         self.retain(&|answer| !answer.is_of(owner));
     }
 
-    /// How many answers it has; 0 where that cannot be known.
+    /// Returns the number of answers, or 0 if that cannot be known.
     fn len(&self) -> usize;
 
-    /// Whether it has none.
+    /// Returns whether the store is empty.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many bytes they take, about.
+    /// Returns the approximate size of the answers, in bytes.
     fn bytes(&self) -> u64;
 
-    /// Sets how many bytes they may take in all. A store elsewhere has bounds of its own: by default nothing is done.
+    /// Sets the most bytes that the answers may take. Default: does nothing, as for a remote store with bounds of
+    /// its own.
     fn set_max_bytes(&self, bytes: u64) {
         let _ = bytes;
     }
@@ -97,20 +98,21 @@ impl<S: AnswerStore + ?Sized> AnswerStore for Arc<S> {
     }
 }
 
-/// Who calls, once it is known: it may take as long as another's call. Dropped, nothing is held.
+/// A claim in progress: it may take as long as another process's call. Dropping it releases nothing, since nothing
+/// is held.
 pub type Claiming = Pin<Box<dyn Future<Output = Claimed> + Send>>;
 
-/// Who calls for an answer that several processes want at the same time.
+/// The outcome of a claim by several processes that want the same answer at the same time.
 pub enum Claimed {
-    /// The one who asked: for all, or for itself alone where nothing is known of the others.
+    /// The claimant calls: for all processes, or for itself alone (`None`) if nothing is known of the others.
     Calls(Option<Box<dyn SharedCall>>),
-    /// Another, which was answered.
+    /// Another process called, and was answered.
     Answered(Arc<Answer>),
 }
 
-/// A call that is made for all processes. Dropped, it has no answer for them: each calls for itself.
+/// A call made for all processes. Dropping it without an answer makes each of the others call for itself.
 pub trait SharedCall: Send + Sync {
-    /// It was answered so: the store keeps the answer, and then gives it to all who wait. It must not wait itself.
+    /// Publishes the answer: the store keeps it, and then gives it to all who wait. It must not wait itself.
     fn answered(self: Box<Self>, answer: Arc<Answer>);
 }
 
@@ -123,11 +125,11 @@ impl fmt::Debug for Claimed {
     }
 }
 
-/// What a store says to a look.
+/// The result of looking up an answer.
 pub enum Found {
-    /// It knows at once.
+    /// The store knows at once.
     Now(Option<Arc<Answer>>),
-    /// It will know.
+    /// The store will know.
     Later(Pin<Box<dyn Future<Output = Option<Arc<Answer>>> + Send>>),
 }
 
@@ -140,7 +142,7 @@ impl fmt::Debug for Found {
     }
 }
 
-/// Answers in memory, up to so many bytes: those that are asked for seldom go first (S3-FIFO and CLOCK, by `quick_cache`).
+/// Answers in memory, bounded in bytes. Rarely requested answers go first (S3-FIFO and CLOCK, by `quick_cache`).
 pub(super) struct Memory {
     parts: u64,
     answers: quick_cache::sync::Cache<CacheKey, Arc<Answer>, BySize>,
@@ -155,15 +157,15 @@ impl Weighter<CacheKey, Arc<Answer>> for BySize {
     }
 }
 
-/// What an answer takes, for a guess at how many there will be.
+/// The assumed size of an answer, to estimate how many there will be.
 const USUAL_ANSWER: u64 = 4096;
-/// The parts with a lock each. An answer over a part's share of the bytes is not kept.
+/// The number of parts, each with a lock. An answer over a part's share of the bytes is not kept.
 const PARTS: u64 = 16;
 
 impl Memory {
     pub(super) fn new(max_bytes: u64, largest: u64) -> Self {
         let parts = (max_bytes / largest.saturating_mul(4).max(1)).clamp(1, PARTS);
-        // Whole powers of two: more parts than these would be too small for the largest answer.
+        // A whole power of two: more parts would be too small for the largest answer.
         let parts = 1u64 << parts.ilog2();
         let options = OptionsBuilder::new()
             .shards(parts as usize)
@@ -180,7 +182,7 @@ impl Memory {
         Self { parts, answers }
     }
 
-    /// The parts with a lock each.
+    /// Returns the number of parts, each with a lock.
     pub(super) fn parts(&self) -> u64 {
         self.parts
     }

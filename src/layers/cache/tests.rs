@@ -1,4 +1,4 @@
-//! What can be seen only from within: that no call and no reader is left behind.
+//! Tests of internals: no call and no reader is left behind.
 
 use std::time::Duration;
 

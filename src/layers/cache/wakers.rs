@@ -9,7 +9,7 @@ use std::{
 
 use crate::internal::sync::{Mutex, lock};
 
-/// All who wait for the same thing. To wake it is to wake them all, once.
+/// The wakers of all tasks that wait for the same thing. A wake wakes them all, once.
 #[derive(Debug, Default)]
 pub(super) struct Wakers {
     waiting: Mutex<HashMap<u64, Waker>>,
@@ -17,20 +17,20 @@ pub(super) struct Wakers {
 }
 
 impl Wakers {
-    /// A number for one who will wait.
+    /// Returns a new number under which to register a waker.
     pub(super) fn number(&self) -> u64 {
         self.next.fetch_add(1, Relaxed)
     }
 
-    /// Wakes this one too, the next time.
+    /// Registers this waker for the next wake.
     pub(super) fn add(&self, number: u64, waker: &Waker) {
-        // Cloned before and dropped after the lock is held: both run code of whoever made it.
+        // Clone before and drop after the lock is held: both run the waker's own code.
         let new = waker.clone();
         let old = lock(&self.waiting).insert(number, new);
         drop(old);
     }
 
-    /// This one waits no longer.
+    /// Removes the waker of this number.
     pub(super) fn remove(&self, number: u64) {
         let old = lock(&self.waiting).remove(&number);
         drop(old);

@@ -25,28 +25,28 @@ use crate::{
     layers::{caller::caller, clock},
 };
 
-/// What all circuits of a layer have in common.
+/// The settings that all circuits of a layer share.
 #[derive(Clone, Debug)]
 pub(super) struct Policy {
     pub(super) settings: Settings,
-    /// From when on a call is slow.
+    /// The time from which a call is slow.
     pub(super) slow_after: Option<Duration>,
-    /// From when on a call counts as a failure that its caller leaves before anything came.
+    /// The time from which a call counts as a failure if its caller leaves before anything came.
     pub(super) abandoned_after: Option<Duration>,
     pub(super) classifier: Classifier,
     pub(super) events: Events,
     pub(super) confirm: Confirm,
 }
 
-/// How it is told whether a latch is one, where a call says so that may have brought it about itself.
+/// The way to confirm a latch, if the call that reports it may have caused it itself.
 #[derive(Clone, Debug, Default)]
 pub(super) enum Confirm {
-    /// It is not: such a failure is its call's own.
+    /// None: such a failure counts only for its call.
     #[default]
     Never,
-    /// It is one.
+    /// The report is believed.
     Believed,
-    /// By sending this to there.
+    /// By sending this request to this service.
     Asked(BoxLlmService, LlmRequest),
 }
 
@@ -59,7 +59,7 @@ pub(super) struct NamedCircuit {
 }
 
 impl Policy {
-    /// Whether it matters when a call began.
+    /// Returns whether the start of a call matters.
     fn is_timed(&self) -> bool {
         self.slow_after.is_some() || self.abandoned_after.is_some()
     }
@@ -71,8 +71,8 @@ impl NamedCircuit {
         Arc::new_cyclic(|me| Self { name, machine, policy, me: me.clone() })
     }
 
-    /// Leave to make a call, if it needs nothing else. While all is well that is one load: neither is the clock read, nor
-    /// anything allocated.
+    /// Returns a ticket if the call needs only admission. In good health that is one load: it neither reads the
+    /// clock nor allocates.
     #[inline]
     pub(super) fn free_ticket(&self) -> Option<Ticket> {
         if self.policy.is_timed() {
@@ -82,7 +82,7 @@ impl NamedCircuit {
         Some(Ticket { generation, ..Ticket::default() })
     }
 
-    /// Asks for leave to make this call, whatever the state.
+    /// Requests admission for this call, in any state.
     #[cold]
     pub(super) fn admit_with_care(self: &Arc<Self>, request: &LlmRequest) -> Result<Permit, Rejection> {
         let admission = match self.machine.admit(clock::now) {
@@ -113,7 +113,7 @@ impl NamedCircuit {
         Ok(Permit::new(Arc::new(marked), ticket))
     }
 
-    /// The error of a call that was not admitted.
+    /// Returns the error of a call that was not admitted.
     pub(super) fn refusal(&self, rejection: Rejection) -> LlmError {
         let state = match (rejection.phase, rejection.reason) {
             (Phase::HalfOpen, _) => "is half-open and its probes are under way",
@@ -128,7 +128,7 @@ impl NamedCircuit {
             (_, Reason::ProbeFailed) => "is open again after a failed probe",
             _ => "is open",
         };
-        // Not by `format!`, which takes a third of all that a refusal does.
+        // Not by `format!`, which takes a third of a refusal's whole time.
         let mut message = String::with_capacity("circuit  ".len() + self.name.len() + state.len());
         message.push_str("circuit ");
         message.push_str(&self.name);
@@ -137,10 +137,11 @@ impl NamedCircuit {
         LlmError::new(ErrorKind::CircuitOpen, message).with_retry_at(rejection.until)
     }
 
-    /// In a storm of invalid requests, what this failure really is: the provider's, so that other tiers are asked.
+    /// Turns a failure in a storm of invalid requests into a failure of the provider, so that other tiers are
+    /// asked.
     ///
-    /// Such a request was let through as a probe, or is the one by which the storm was seen; without this its caller would be
-    /// told of a mistake that is not theirs.
+    /// Such a request was let through as a probe, or is the one that completed the storm. Without this its caller
+    /// would get an error that is not their mistake.
     fn unmask_storm(&self, error: &mut LlmError) {
         if error.kind() != ErrorKind::InvalidRequest || !self.machine.is_in_storm() {
             return;
@@ -154,23 +155,23 @@ impl NamedCircuit {
         if let (Some(provider), Some(model)) = error.names() {
             unmasked = unmasked.with_model(provider, model);
         }
-        // What was tried inside was tried, whatever it is called.
+        // Attempts further in were made, whatever the failure is called.
         *unmasked.attempts_mut() = error.attempts().to_vec();
         let masked = error.clone();
         *error = unmasked.with_source(masked);
     }
 
-    /// What a failure that was settled really is, or may be.
+    /// Corrects the kind of a settled failure, or marks it as doubted.
     fn unmask_or_doubt(&self, error: &mut LlmError, is_probe: bool) {
         self.unmask_storm(error);
-        // From a provider that has just been down, a mistake is doubtful already.
+        // A mistake that a provider reports just after being down is doubtful already.
         if error.kind() == ErrorKind::InvalidRequest && (is_probe || self.machine.doubts_the_invalid()) {
             error.doubt();
         }
     }
 
-    /// After a change of state, tells those who listen of all that nobody has been told of yet, in their order: not under the
-    /// lock under which they were made, so that another may be telling of this one already.
+    /// Sends all unreported changes of state to the subscribers, in their order. It runs outside of the lock under
+    /// which they were made, so that another thread may be reporting this one already.
     pub(super) fn tell(&self, transition: Option<Transition>) {
         if transition.is_none() {
             return;
@@ -179,7 +180,7 @@ impl NamedCircuit {
         while let Some(transition) = self.machine.next_to_tell(telling.is_some()) {
             telling.get_or_insert_with(|| Telling(&self.machine));
             let (from, to) = (outward(transition.from), outward(transition.to));
-            // Closed by hand from closed, say: the same thing for those outside.
+            // Closed by hand from closed, say: the same state as seen from outside.
             if from == to {
                 continue;
             }
@@ -191,12 +192,12 @@ impl NamedCircuit {
                 at: Instant::now(),
             });
         }
-        // There is none left, and another may be telling of the next.
+        // There is none left, and another thread may be reporting the next.
         std::mem::forget(telling);
     }
 
-    /// Sends the probe that is wanted, if one is: in a task of its own, for it is nobody's call. Where there is no runtime nothing is
-    /// confirmed.
+    /// Sends the probe that is wanted, if any, in a task of its own, since no caller waits for it. Without a
+    /// runtime nothing is confirmed.
     #[cold]
     fn send_probe(&self) {
         let Confirm::Asked(service, request) = &self.policy.confirm else { return };
@@ -206,7 +207,7 @@ impl NamedCircuit {
         }
     }
 
-    /// Takes what the provider said to the probe.
+    /// Takes the provider's answer to the probe.
     fn confirm(&self, generation: u32, said: &Result<(), LlmError>) {
         let outcome = match said {
             Ok(()) => state::Outcome::Success { slow: false },
@@ -219,8 +220,8 @@ impl NamedCircuit {
         self.tell(self.machine.confirm(generation, outcome, Instant::now()));
     }
 
-    /// Whether a failure that would latch may be what its caller has brought about. Statuses that no request can lead to tell of a
-    /// whole account, where the API has named the error.
+    /// Returns whether the caller may have caused a failure that would latch. A status that no request can cause
+    /// concerns a whole account, if the API has named the error.
     fn may_be_the_callers(&self, error: &LlmError) -> bool {
         let is_accounts = |status: StatusCode| matches!(status.as_u16(), 401 | 402 | 429) && error.code().is_some();
         !matches!(self.policy.confirm, Confirm::Believed)
@@ -259,7 +260,7 @@ impl NamedCircuit {
 
     fn judge(&self, error: &LlmError, fingerprint: Option<u64>, begun: Option<NonZeroU64>) -> state::Outcome {
         let class = self.policy.classifier.classify(error);
-        // Nobody else names a time at which the provider itself may be called again.
+        // Only such an error names a time at which the provider itself may be called again.
         let provider_says = !error.kind().is_local() && error.kind() != ErrorKind::Timeout;
         let asked = error.retry_at().filter(|_| provider_says);
         match class.circuit {
@@ -290,7 +291,7 @@ impl NamedCircuit {
         }
     }
 
-    /// The time in nanoseconds since the circuit was made, and a bit.
+    /// Returns the time in nanoseconds since the circuit was made, plus one.
     fn clock(&self) -> NonZeroU64 {
         NonZeroU64::MIN.saturating_add(self.machine.at(Instant::now()))
     }
@@ -305,7 +306,7 @@ impl Gate for NamedCircuit {
         self.finish(admission, None, ticket.begun, outcome);
     }
 
-    /// If its first token came in time, how long the rest takes is the answer's own business.
+    /// Clears the start of a call whose first token came in time: the rest takes as long as the answer.
     fn begins(&self, ticket: &mut Ticket) {
         ticket.begun = ticket.begun.filter(|begun| self.is_slow(Some(*begun)));
     }
@@ -315,7 +316,7 @@ impl Gate for NamedCircuit {
     }
 }
 
-/// The gate of a call that has more to remember than a ticket holds: a probe, or a call while a storm is suspected.
+/// The gate of a call with more state than a ticket holds: a probe, or a call while a storm is suspected.
 struct Marked {
     circuit: Arc<NamedCircuit>,
     probe: Option<u64>,
@@ -343,7 +344,7 @@ impl Gate for Marked {
     }
 }
 
-/// Asks the provider, and tells the circuit what it said. Nothing of the circuit is held meanwhile.
+/// Asks the provider, and reports its answer to the circuit. It holds no reference to the circuit meanwhile.
 async fn probe(service: BoxLlmService, request: LlmRequest, circuit: Weak<NamedCircuit>, generation: u32) {
     let Some(said) = ask(service, request, LONGEST_PROBE).await else { return };
     if let Some(circuit) = circuit.upgrade() {
@@ -353,7 +354,7 @@ async fn probe(service: BoxLlmService, request: LlmRequest, circuit: Weak<NamedC
 
 /// A request that was called invalid.
 struct Mistake {
-    // A call under way would be told by a reference of its own.
+    // A strong reference would look like a call under way.
     circuit: Weak<NamedCircuit>,
     fingerprint: u64,
 }
@@ -366,7 +367,7 @@ impl Evidence for Mistake {
     }
 }
 
-/// Whoever tells of changes. Who listens is foreign code, and may panic.
+/// A thread that reports changes. Subscribers are foreign code, and may panic.
 struct Telling<'a>(&'a Circuit);
 
 impl Drop for Telling<'_> {
@@ -395,15 +396,15 @@ impl Drop for Unjudged<'_> {
     }
 }
 
-/// How long a call had that ended because its caller's own time was over.
+/// Returns how long a call had that ended because its caller's own time was over.
 fn callers_time(error: &LlmError) -> Option<Duration> {
     error.own_timeout().filter(|out| out.limit == TimeoutLimit::Deadline).map(|out| out.after)
 }
 
-/// A healthy model may take this long to its first token: that a caller had less says nothing about the provider.
+/// The usual time of a healthy model to its first token: a shorter wait shows nothing about the provider.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A healthy model has nearly always begun to answer by then.
+/// The time within which a healthy model has nearly always begun to answer.
 const LEISURE: Duration = Duration::from_secs(10);
 
 pub(super) fn outward(phase: Phase) -> CircuitState {

@@ -1,11 +1,11 @@
-//! A number by which two different requests are told apart, at a bounded cost.
+//! A fingerprint that distinguishes two requests, at a bounded cost.
 
 use std::hash::{DefaultHasher, Hasher};
 
 use crate::{LlmRequest, chat::Part};
 
-/// Samples of what is asked. The same request always has the same fingerprint; of two different ones it may rarely be
-/// equal, which makes a storm one request smaller.
+/// Samples the request's content. The same request always has the same fingerprint. Two different ones may rarely
+/// be equal, which makes a storm one request smaller.
 pub(super) fn fingerprint(request: &LlmRequest) -> u64 {
     let mut hasher = DefaultHasher::new();
     if let Some(wire) = request.wire() {
@@ -27,7 +27,7 @@ pub(super) fn fingerprint(request: &LlmRequest) -> u64 {
     hasher.finish()
 }
 
-/// The length, and pieces spread evenly over the bytes: all of them if they are few.
+/// Hashes the length, and pieces spread evenly over the bytes: all of them if they are few.
 fn sample(hasher: &mut DefaultHasher, bytes: &[u8]) {
     hasher.write_usize(bytes.len());
     let stride = (bytes.len() / PIECES).max(PIECE);

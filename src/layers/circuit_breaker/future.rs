@@ -19,20 +19,20 @@ use crate::{
 
 /// The future of [`CircuitBreaker`](super::CircuitBreaker).
 ///
-/// Dropping it drops the call; a probe's place is free again in the same moment. Dropped when its time has run out, by a
-/// timeout or a fallback further out, the call counts as one that timed out, and so does one that a
-/// [hedge](crate::Hedge) gives up since nothing comes from there; dropped before, its caller has left.
+/// Dropping it drops the call; a probe's place is free again in the same moment. If a timeout or a fallback further
+/// out drops it because its time has run out, the call counts as one that timed out. So does one that a
+/// [hedge](crate::Hedge) gives up because of the tier's silence. Dropped before that, its caller has left.
 #[pin_project(PinnedDrop)]
 pub struct ResponseFuture<S: Service<LlmRequest>> {
     #[pin]
     call: Call<S, S::Future>,
-    /// Not held by a call that was rejected, nor by a last resort that ignores the circuit.
+    /// Empty for a call that was rejected, and for a last resort that ignores the circuit.
     permit: Permit,
     time: Time,
     keeper: Keeper,
 }
 
-/// The time that a call has, as far as it is known.
+/// The time limits of a call, as far as they are known.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Time {
     begun: Option<Instant>,
@@ -46,7 +46,7 @@ impl Time {
         Self { begun: context.begun, deadline: context.deadline }
     }
 
-    /// How long a call had that is dropped now, if that is because its time has run out.
+    /// Returns how long a call that is dropped now had, if its time has run out.
     fn ran_out(self) -> Option<Duration> {
         let deadline = self.deadline.filter(|deadline| *deadline <= Instant::now())?;
         Some(self.begun.map_or(Duration::MAX, |begun| deadline.saturating_duration_since(begun)))
@@ -103,7 +103,7 @@ impl<S: Service<LlmRequest>> PinnedDrop for ResponseFuture<S> {
         let mut this = self.project();
         if this.permit.is_held() {
             let phase = this.call.phase();
-            // Before its place is free for the next probe, the call is over.
+            // Release the call before its place is free for the next probe.
             this.call.as_mut().abandon();
             leave(this.permit, phase, *this.time);
         }
@@ -113,12 +113,12 @@ impl<S: Service<LlmRequest>> PinnedDrop for ResponseFuture<S> {
 /// Settles a call that is dropped while it runs.
 #[cold]
 fn leave(permit: &mut Permit, phase: Phase, time: Time) {
-    // A hedge that waits no longer is a limit like any other, and not a caller's impatience.
+    // A hedge that stops waiting is a limit like any other, and not a caller's impatience.
     let silent = || overtaken::is_silent().then(|| time.begun.map_or(Duration::MAX, |begun| begun.elapsed()));
     let limit = time.ran_out().map(|had| (TimeoutLimit::Deadline, had));
     match limit.or_else(|| silent().map(|had| (TimeoutLimit::Total, had))) {
         Some((limit, had)) => permit.settle(Outcome::Failed(&LlmError::timed_out(limit, phase, had))),
-        // Nothing was sent, whoever left.
+        // Nothing was sent, whichever side left.
         None if phase == Phase::Readiness => {
             permit.settle(Outcome::Failed(&LlmError::deadline_passed(phase, Duration::ZERO)))
         }

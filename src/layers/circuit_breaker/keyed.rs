@@ -1,4 +1,4 @@
-//! One circuit for each key, of which there are only so many.
+//! One circuit for each key, up to a limit.
 
 use std::{
     borrow::Cow,
@@ -34,7 +34,7 @@ pub(super) struct Keyed {
 #[derive(Default)]
 struct Circuits {
     by_key: HashMap<Arc<str>, Entry>,
-    /// Lookups so far: the age of an entry is counted in them.
+    /// The lookups so far, in which the age of an entry is counted.
     lookups: u64,
 }
 
@@ -48,13 +48,14 @@ impl Keyed {
         Self { name, policy, seed, key_of, capacity: capacity.max(1), circuits: Mutex::default() }
     }
 
-    /// The circuit of this request.
+    /// Returns the circuit of this request.
     pub(super) fn of(&self, request: &LlmRequest) -> Arc<NamedCircuit> {
         // Foreign code, and so before any lock.
         self.get(&(self.key_of)(request))
     }
 
-    /// The circuit of this key, made if need be. Where there is no room for it, it is for this call alone.
+    /// Returns the circuit of this key, creating it if needed. Without room, the new circuit is for this call
+    /// alone.
     fn get(&self, key: &str) -> Arc<NamedCircuit> {
         let mut circuits = self.lock();
         if let Some(known) = circuits.find(key) {
@@ -68,7 +69,7 @@ impl Keyed {
         circuit
     }
 
-    /// The same to be moved by hand, which is remembered in any case.
+    /// Returns the circuit of this key for an order by hand, which is stored even without room.
     pub(super) fn get_by_hand(&self, key: &str) -> Arc<NamedCircuit> {
         let mut circuits = self.lock();
         if let Some(known) = circuits.find(key) {
@@ -82,28 +83,28 @@ impl Keyed {
         circuit
     }
 
-    /// The circuit of this key, if it has one. To look is not to use it.
+    /// Returns the circuit of this key, if it has one. The look does not count as a use.
     pub(super) fn known(&self, key: &str) -> Option<Arc<NamedCircuit>> {
         self.lock().by_key.get(key).map(|entry| entry.circuit.clone())
     }
 
-    /// A circuit of this key that nobody has called yet.
+    /// Creates a circuit of this key.
     pub(super) fn new_circuit(&self, key: &str) -> Arc<NamedCircuit> {
         let name = format!("{}/{key}", self.name).into();
-        // Not one sequence of chance for all: their probes would be in step.
+        // Each circuit has a random sequence of its own, so that their probes are not in step.
         let mut hasher = DefaultHasher::new();
         hasher.write(key.as_bytes());
         NamedCircuit::new(name, self.policy.clone(), self.seed ^ hasher.finish())
     }
 
-    /// The keys that have a circuit, and its state.
+    /// Returns the keys that have a circuit, with its state.
     pub(super) fn states(&self) -> Vec<(Arc<str>, CircuitState)> {
         let now = Instant::now();
         let state = |entry: &Entry| outward(entry.circuit.machine.peek(now));
         self.lock().by_key.iter().map(|(key, entry)| (key.clone(), state(entry))).collect()
     }
 
-    /// Held for a lookup, never over the caller's function or a call.
+    /// Locks the map for a lookup, never over the caller's function or a call.
     fn lock(&self) -> MutexGuard<'_, Circuits> {
         lock(&self.circuits)
     }
@@ -122,8 +123,8 @@ impl Circuits {
         self.by_key.insert(key.into(), Entry { circuit, used });
     }
 
-    /// What is closed and has no failure forgets nothing when it goes; among the rest of those that are closed, the longest
-    /// unused. Whether there was one.
+    /// Forgets one circuit. A closed one without failures loses nothing; otherwise the least recently used closed
+    /// one goes. Returns whether there was one.
     fn forget_one(&mut self) -> bool {
         let now = Instant::now();
         let closed = self.by_key.iter().filter(|(_, entry)| entry.circuit.machine.peek(now) == Phase::Closed);

@@ -21,21 +21,21 @@ use crate::{
 
 /// Applies [`CircuitBreaker`]. See the [module docs](super).
 ///
-/// All services that one layer makes share its circuit, and so do clones of the layer. A setting makes it a layer of
-/// its own again.
+/// All services of one layer share its circuit, and so do clones of the layer. A changed setting gives the layer a
+/// circuit of its own again.
 #[derive(Clone)]
 pub struct CircuitBreakerLayer {
     name: Arc<str>,
     policy: Policy,
     keyed: Option<(Arc<KeyOf>, usize)>,
     seed: Option<u64>,
-    /// Made when it is first asked for, when the settings are known.
+    /// Created on first use, when the settings are known.
     shared: Arc<OnceLock<Arc<Shared>>>,
 }
 
 impl CircuitBreakerLayer {
-    /// A circuit of this name, which its errors and events say. It opens for 60 s after 5 failures in a row, then lets
-    /// one probe through.
+    /// Creates a layer whose circuit has this name, which its errors and events contain. It opens for 60 s after 5
+    /// failures in a row, then lets one probe through.
     pub fn new(name: impl Into<Arc<str>>) -> Self {
         let policy = Policy {
             settings: Settings::default(),
@@ -48,7 +48,7 @@ impl CircuitBreakerLayer {
         Self { name: name.into(), policy, keyed: None, seed: None, shared: Arc::default() }
     }
 
-    /// Opens after so many failures in a row; 0 means never for that. Default: 5.
+    /// Sets after how many failures in a row it opens; 0 disables the rule. Default: 5.
     ///
     /// Rate limits that come without a time to wait count as failures here: many in a row are an overload.
     #[must_use]
@@ -57,15 +57,15 @@ impl CircuitBreakerLayer {
         self
     }
 
-    /// Opens when at least this share (0 to 1) of the calls in the window failed; outside of that the nearest is taken.
-    /// It is looked at when a call fails. Default: no such rule.
+    /// Opens if at least this share (0 to 1) of the calls in the window failed; a share outside of that is clamped.
+    /// The rule is checked when a call fails. Default: no such rule.
     #[must_use]
     pub fn failure_rate(mut self, share: f64, window: Window) -> Self {
         self.changed().failure_rate = Some(Rule::new(share, window));
         self
     }
 
-    /// Opens when at least this share (0 to 1) of the calls in the window took `after` or longer to their response
+    /// Opens if at least this share (0 to 1) of the calls in the window took `after` or longer to their response
     /// (for a stream: to its first token). A slow probe is then a failed one. Default: no such rule.
     #[must_use]
     pub fn slow_calls(mut self, after: Duration, share: f64, window: Window) -> Self {
@@ -74,8 +74,9 @@ impl CircuitBreakerLayer {
         self
     }
 
-    /// Counts a call as a failure that its caller leaves after this time or later, before anything came. Default: never, for who
-    /// leaves says nothing about the provider. It is for callers whose own limits of time this stack does not know.
+    /// Counts a call as a failure if its caller leaves after this time or later, before anything came. Default:
+    /// never, since a caller that leaves shows nothing about the provider. Use it for callers whose own limits of
+    /// time this stack does not know.
     #[must_use]
     pub fn abandoned_after(mut self, time: Duration) -> Self {
         self.changed();
@@ -91,7 +92,7 @@ impl CircuitBreakerLayer {
     }
 
     /// Sets the factor from one cooldown to the next while probes fail, and the longest cooldown (not less than the
-    /// first). A factor below 1 is taken as 1. It starts again after a recovery. Default: 1.0, so no growth.
+    /// first). A factor below 1 counts as 1. It starts again after a recovery. Default: 1.0, so no growth.
     #[must_use]
     pub fn cooldown_growth(mut self, factor: f64, longest: Duration) -> Self {
         let settings = self.changed();
@@ -100,35 +101,35 @@ impl CircuitBreakerLayer {
         self
     }
 
-    /// Sets how much of a repeated cooldown chance may take off it, from 0 to 1. Default: 0.1.
+    /// Sets the share of a repeated cooldown that chance may take off, from 0 to 1. Default: 0.1.
     ///
-    /// The first cooldown is exact, and none is ever lengthened: whoever recovers is back within one cooldown, and yet
-    /// many processes do not go on probing in step.
+    /// The first cooldown is exact, and none is ever lengthened. A provider that recovers is thus back within one
+    /// cooldown, and many processes still do not go on probing in step.
     #[must_use]
     pub fn cooldown_jitter(mut self, share: f64) -> Self {
         self.changed().jitter = if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) };
         self
     }
 
-    /// Sets how many different requests in a row may be called invalid before a [`Fallback`](crate::Fallback) further out asks the
-    /// next tier whether it sees the mistake too. Default: 2, for most such requests are their callers' mistakes, and each that is put
-    /// to another tier is one call more. 0: each is, so that nobody is ever told of a mistake that is only the provider's; from 20
-    /// on, only those of a storm are, which opens the circuit.
+    /// Sets how many different requests in a row may be called invalid before a [`Fallback`](crate::Fallback)
+    /// further out asks the next tier for a second opinion. Default: 2, since most such requests are their callers'
+    /// mistakes, and each second opinion is one more call. With 0 each gets one, so that no caller gets an error
+    /// that is only the provider's. From 20 on only those of a storm do, which opens the circuit.
     #[must_use]
     pub fn second_opinion_after(mut self, requests: u32) -> Self {
         self.changed().second_opinion_after = requests;
         self
     }
 
-    /// Sets how many probes may be under way at once while half-open; 0 is taken as 1. Default: 1.
+    /// Sets how many probes may be under way at once while half-open; 0 counts as 1. Default: 1.
     #[must_use]
     pub fn probes(mut self, probes: u32) -> Self {
         self.changed().probes = NonZeroU32::new(probes).unwrap_or(NonZeroU32::MIN);
         self
     }
 
-    /// Sets how many probes must succeed before the circuit closes; 0 is taken as 1. Default: 1. A single failed one opens
-    /// it again.
+    /// Sets how many probes must succeed before the circuit closes; 0 counts as 1. Default: 1. A single failed one
+    /// opens it again.
     #[must_use]
     pub fn probe_successes(mut self, successes: u32) -> Self {
         self.changed().successes = NonZeroU32::new(successes).unwrap_or(NonZeroU32::MIN);
@@ -143,7 +144,7 @@ impl CircuitBreakerLayer {
         self
     }
 
-    /// Sets after how long the circuit probes again that opened because the quota is used up or the key refused.
+    /// Sets after how long the circuit probes again if it opened because the quota is used up or the key rejected.
     /// Default: 60 s. Providers have sent such errors falsely for hours, and then recovered.
     #[must_use]
     pub fn latch(mut self, interval: Duration) -> Self {
@@ -151,15 +152,16 @@ impl CircuitBreakerLayer {
         self
     }
 
-    /// Sets how the circuit finds out whether the quota is used up or the key refused, where a single call says so that may have
-    /// brought it about itself: a 400, 403 or 404, or whatever 4xx names no error of the API. Default: it does not, and such a
-    /// failure is its call's own.
+    /// Sets a probe that confirms a used-up quota or a rejected key, if a single call reports it that may have
+    /// caused it itself: a 400, 403 or 404, or any 4xx that names no error of the API. Default: none, and such a
+    /// failure counts only for its call.
     ///
-    /// `service` is what the breaker stands around, or a clone of it; through the breaker itself the request would count. It gets
-    /// `request` after such a call, at most once in 10 s and for at most 30 s, in a task of its own on tokio's runtime. Meanwhile all
-    /// are let through. If the request fails in the same way, the circuit opens; if not, nothing has happened. A small one will do:
-    /// `LlmRequest::prompt("ping").max_tokens(1)`, with a model where the leaf has none of its own. No layer around this one counts it,
-    /// budgets included.
+    /// `service` is the service that the breaker wraps, or a clone of it; through the breaker itself the request
+    /// would count. It gets `request` after such a call, at most once in 10 s and for at most 30 s, in a task of
+    /// its own on tokio's runtime. Meanwhile all calls are admitted. If the request fails in the same way, the
+    /// circuit opens; otherwise nothing changes. A small request suffices:
+    /// `LlmRequest::prompt("ping").max_tokens(1)`, with a model if the leaf has none of its own. No layer around
+    /// this one counts it, budgets included.
     #[must_use]
     pub fn confirm_with<S>(mut self, service: S, request: LlmRequest) -> Self
     where
@@ -170,8 +172,8 @@ impl CircuitBreakerLayer {
         self
     }
 
-    /// Believes every call that says the quota is used up or the key refused, and opens at once: for circuits whose callers are all
-    /// trusted.
+    /// Opens at once on every call that reports a used-up quota or a rejected key: for circuits whose callers are
+    /// all trusted.
     #[must_use]
     pub fn without_confirmation(mut self) -> Self {
         self.changed();
@@ -186,9 +188,9 @@ impl CircuitBreakerLayer {
         self
     }
 
-    /// Keeps one circuit for each key that the function gives, such as the model, and at most `capacity` of them (at
-    /// least 1): when there is no room for another, one that is closed is forgotten, the longest unused first. One that is open, or
-    /// that somebody has forced, never is: where all are, calls of a new key pass through a circuit that nobody remembers.
+    /// Keeps one circuit for each key that the function returns, such as the model, and at most `capacity` of them
+    /// (at least 1). Without room for another, the layer forgets a closed one, the least recently used first. It
+    /// never forgets an open or forced one: if all are, calls of a new key pass through a temporary circuit.
     /// Default: one circuit for all. A call then takes a short lock, to look its circuit up.
     ///
     /// ```
@@ -208,7 +210,7 @@ impl CircuitBreakerLayer {
         self
     }
 
-    /// Sets the table that says which errors count. Default: [`Classifier::default`].
+    /// Sets the table that decides which errors count. Default: [`Classifier::default`].
     #[must_use]
     pub fn classifier(mut self, classifier: Classifier) -> Self {
         self.changed();
@@ -216,7 +218,7 @@ impl CircuitBreakerLayer {
         self
     }
 
-    /// Sets where changes of state are told. Default: a channel of its own, see
+    /// Sets where changes of state are sent. Default: a channel of its own, see
     /// [`CircuitBreakerHandle::subscribe`].
     #[must_use]
     pub fn events(mut self, events: Events) -> Self {
@@ -233,17 +235,19 @@ impl CircuitBreakerLayer {
         self
     }
 
-    /// A handle of the circuit; of a [`keyed`](Self::keyed) layer, of the circuit whose key is empty.
+    /// Returns a handle of the circuit; of a [`keyed`](Self::keyed) layer, of the circuit whose key is empty.
     pub fn handle(&self) -> CircuitBreakerHandle {
         self.handle_for("")
     }
 
-    /// A handle of the circuit of this key. A layer that is not [`keyed`](Self::keyed) has one for all keys.
+    /// Returns a handle of the circuit of this key. A layer that is not [`keyed`](Self::keyed) has one for all
+    /// keys.
     pub fn handle_for(&self, key: impl Into<Arc<str>>) -> CircuitBreakerHandle {
         CircuitBreakerHandle::new(self.shared().clone(), key.into(), self.policy.events.clone())
     }
 
-    /// The keys of a [`keyed`](Self::keyed) layer that have a circuit, in no order, with its state. Empty if not keyed.
+    /// Returns the keys of a [`keyed`](Self::keyed) layer that have a circuit, in no order, with its state. Empty
+    /// if not keyed.
     pub fn states(&self) -> Vec<(Arc<str>, CircuitState)> {
         match &self.shared().circuits {
             Circuits::One(_) => Vec::new(),
@@ -251,7 +255,7 @@ impl CircuitBreakerLayer {
         }
     }
 
-    /// The settings, to change one. Whoever has made a service or a handle before keeps the circuit of then.
+    /// Returns the settings, to change one. Services and handles made before keep their circuit.
     fn changed(&mut self) -> &mut Settings {
         self.shared = Arc::default();
         &mut self.policy.settings

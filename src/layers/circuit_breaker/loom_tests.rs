@@ -75,7 +75,7 @@ fn loom_dropped_probe_races_with_an_admission() {
         };
         let raced = admission(circuit.admit(|| now));
         dropping.join().unwrap();
-        // Either the place was free in time, or it is now; never are there two probes, never none.
+        // The place is free either in time or now: there are never two probes, and never none.
         let after = admission(circuit.admit(|| now));
         assert_eq!(usize::from(raced.is_some()) + usize::from(after.is_some()), 1);
     });

@@ -1,61 +1,65 @@
-//! Stops calling a provider that is down, and finds out by itself when it is back.
+//! A circuit breaker: it stops calls to a provider that is down, and detects by itself when it is back.
 //!
 //! # When to use it
 //!
-//! Around each tier of a fallback: while a provider is down its requests go elsewhere at once, instead of each waiting
-//! for a failure of its own, and the provider is left in peace to recover. One circuit for each provider *and model*, for
-//! most outages are of single models; use [`keyed`](CircuitBreakerLayer::keyed) where one leaf serves many.
+//! Use it around each tier of a fallback. While a provider is down its requests go elsewhere at once, instead of
+//! each waiting for a failure of its own, and the provider gets time to recover. Use one circuit for each provider
+//! *and model*, since most outages are of single models; use [`keyed`](CircuitBreakerLayer::keyed) if one leaf
+//! serves many.
 //!
 //! # When not to
 //!
-//! Where there is nowhere else to go and an answer that takes long is better than none: a breaker with nothing behind it
-//! turns some failures into all failures for its cooldown. Against a provider that is only *partly* ill it does little: at
-//! the default of five failures in a row, one that fails a fifth of its calls trips it every few thousand calls. That is
-//! what the retry budget is for.
+//! Do not use it if there is no other tier and a slow answer is better than none: a breaker with nothing behind it
+//! turns some failures into all failures for its cooldown. Against a provider that is only *partly* unhealthy it
+//! does little. At the default of five failures in a row, one that fails a fifth of its calls trips it every few
+//! thousand calls. Use the retry budget for that.
 //!
 //! # Where in the stack
 //!
-//! Inside the retries, so that each attempt counts and a rejection is not retried; outside the attempt's timeout, so
-//! that a call that hangs ends in a failure that counts. Inside of a [`Timeout`](super::timeout) a hang counts too, if the call had
-//! at least a second.
+//! Inside the retries, so that each attempt counts and a rejection is not retried; outside the attempt's timeout,
+//! so that a hanging call ends in a failure that counts. Inside of a [`Timeout`](super::timeout) a hang counts too,
+//! if the call had at least a second.
 //!
 //! # What counts
 //!
-//! The [`Classifier`](crate::Classifier) decides. Failures of the provider count; what the caller did wrong, a local refusal
-//! and a dropped call do not. For a stream the verdict falls at its end: one that breaks is a failure although it began
-//! with a 200. Beyond counting,
+//! The [`Classifier`](crate::Classifier) decides. Failures of the provider count; callers' mistakes, local refusals
+//! and dropped calls do not. For a stream the verdict falls at its end: one that breaks is a failure although it
+//! began with a 200. Beyond counting,
 //!
-//! - a `Retry-After` closes the provider off until then, at once (at most [5 minutes](CircuitBreakerLayer::max_throttle));
-//!   after it all calls go through again, without a probe, for nothing was broken;
-//! - a used-up quota, and a refused key that has worked before, open the circuit at once where the answer is about the account
-//!   (a 401, 402 or 429 that names its error, or a leaf's error without a status). Any other 4xx may be what its caller has brought
-//!   about, so that nobody is refused on its word: the circuit opens if a small request
-//!   [of its own](CircuitBreakerLayer::confirm_with) meets the same, and without one not at all;
-//! - twenty different requests in a minute that are suddenly called invalid, and are half of all, are the provider's fault
-//!   (seen for twenty hours in 2026) and open it, too. While that lasts the error of a probe says so: it is no longer
-//!   [`InvalidRequest`](crate::ErrorKind::InvalidRequest), which stops at once, but one of the provider, which fails over.
-//!   They count by callers: the tenant or key that a request is from, or else its session. Where several call, at most half of
-//!   the twenty are one caller's. A caller with a name who seems to be alone decides after a minute in which nobody else came. A
-//!   request that the next tier calls invalid too counts no more, at neither tier;
-//! - before that, from the [third](CircuitBreakerLayer::second_opinion_after) different one that makes them half of all, and
-//!   where it was a probe that was called invalid, it counts for nothing but is *doubted*: it stays the error that it is, and a
-//!   [`Fallback`](crate::Fallback) further out asks the next tier whether it sees the mistake too. So in thin traffic, which
-//!   never comes to twenty a minute, all but the first two are answered.
+//! - a `Retry-After` closes the provider off until then, at once (at most [5
+//!   minutes](CircuitBreakerLayer::max_throttle)); after it all calls go through again, without a probe, since
+//!   nothing was broken;
+//! - a used-up quota, and a rejected key that has worked before, open the circuit at once if the answer is about
+//!   the account (a 401, 402 or 429 that names its error, or a leaf's error without a status). The caller may have
+//!   caused any other 4xx, so that no call is refused because of it alone. The circuit opens if a small request [of
+//!   its own](CircuitBreakerLayer::confirm_with) gets the same answer, and without such a request not at all;
+//! - twenty different requests in a minute that are suddenly called invalid, and are half of all, are the
+//!   provider's fault (seen for twenty hours in 2026) and open it, too. During such a storm a probe's error is no
+//!   longer [`InvalidRequest`](crate::ErrorKind::InvalidRequest), which stops at once, but one of the provider,
+//!   which fails over. Requests count by callers: the tenant or key that a request is from, or else its session.
+//!   Among several callers, at most half of the twenty are one's. A named caller that seems to be alone decides
+//!   after a minute without any other. A request that the next tier calls invalid too no longer counts, at either
+//!   tier;
+//! - before that, from the [third](CircuitBreakerLayer::second_opinion_after) different one that makes them half of
+//!   all, and if a probe was called invalid, it counts for nothing but is *doubted*. It stays the error that it is,
+//!   and a [`Fallback`](crate::Fallback) further out asks the next tier for a second opinion. In thin traffic,
+//!   which never reaches twenty a minute, all but the first two are therefore answered.
 //!
-//! A probe whose caller's own [time](crate::LlmRequest::timeout) is over within ten seconds decides nothing, and the next
-//! request is one; only the third such probe opens the circuit again.
+//! A probe whose caller's own [time](crate::LlmRequest::timeout) is over within ten seconds decides nothing, and
+//! the next request is one; only the third such probe opens the circuit again.
 //!
-//! All of them are looked at again by themselves.
+//! The circuit checks all of these conditions again by itself.
 //!
 //! # The clock
 //!
-//! The cooldown runs from the failure that opened the circuit. While closed no clock is read, unless slow calls or a window of
-//! time are asked for; then a call's time runs from `call` to its response, which for a stream is its first token.
+//! The cooldown runs from the failure that opened the circuit. While closed it reads no clock, unless slow calls or
+//! a window of time are configured; then a call's time runs from `call` to its response, which for a stream is its
+//! first token.
 //!
-//! The pattern is Michael Nygard's ("Release It!", 2007). Outcomes of calls that began before the last change of state are
-//! ignored, as are those of probes that were replaced. One thing of them is heard: a `Retry-After` prolongs an open circuit, for it is
-//! the provider's word of now, whenever the call began, and nobody is sent there meanwhile to hear it again. It closes off nobody who
-//! is let through.
+//! The pattern is Michael Nygard's ("Release It!", 2007). Outcomes of calls that began before the last change of
+//! state are ignored, as are those of probes that were replaced. One part of them counts: a `Retry-After` prolongs
+//! an open circuit, since it is the provider's current wish, whenever the call began, and no call goes there
+//! meanwhile to receive it again. It rejects no call that is admitted.
 //!
 //! # Example
 //!

@@ -1,7 +1,7 @@
-//! What a circuit tells its like in other replicas, and what it does when it hears of theirs.
+//! The updates that a circuit sends to its replicas, and its response to theirs.
 //!
-//! Each circuit decides for itself; news only spares it from finding out what another has found out already. What somebody
-//! has forced by hand is neither told nor changed by news.
+//! Each circuit decides for itself; an update only spares it from detecting what another has detected already. A
+//! state that was forced by hand is neither sent nor changed by updates.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::internal::sync::atomic::Ordering;
 
-/// What became of a circuit.
+/// A replica's update on a circuit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum News {
     /// It is open, and probes after this time.
@@ -24,23 +24,23 @@ pub(crate) enum News {
     Throttled { left: Duration },
     /// It is half-open. Its probes should be over after this time.
     Probing { left: Duration },
-    /// A probe has shown that the provider is well, or somebody has reset it.
+    /// A probe has shown that the provider is well, or an operator has reset the circuit.
     Closed,
 }
 
-/// Differs whenever the circuit has moved.
+/// A version of the circuit's state, which changes whenever the circuit has moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mark {
     generation: u32,
     throttled_until: u64,
-    /// Half-open, with a probe under way.
+    /// True if it is half-open with a probe under way.
     probes: bool,
 }
 
-/// How much longer others may wait than the one who opened a circuit, who probes first.
+/// The extra time for which other replicas may wait, so that the one that opened a circuit probes first.
 pub(crate) const COURTESY: Duration = Duration::from_secs(2);
-/// How long an open circuit leaves a probe of another replica alone, from each time that it hears that the probe is under
-/// way.
+/// The time for which an open circuit leaves a probe of another replica alone, after each update that the probe is
+/// under way.
 const HOLD: Duration = Duration::from_secs(1);
 
 impl Circuit {
@@ -50,7 +50,7 @@ impl Circuit {
         Mark { generation: word.generation(), throttled_until, probes: !core.probes.is_empty() }
     }
 
-    /// What there is to tell, if anything: nothing of a circuit that has never moved, or that is forced.
+    /// Returns the update to send, if any: none for a circuit that has never moved, or that is forced.
     fn news(&self, now: Instant) -> (Mark, Option<News>) {
         let core = self.lock();
         let (word, mark) = (self.load(), self.mark(&core));
@@ -62,15 +62,15 @@ impl Circuit {
             Phase::Open => Some(News::Open { reason: word.reason(), left: left(&self.until) }),
             Phase::Throttled => Some(News::Throttled { left: left(&self.throttled_until) }),
             Phase::HalfOpen if mark.probes => Some(News::Probing { left: self.settings.probe_lease() }),
-            // Whoever wants to may look.
+            // Any replica may probe.
             Phase::HalfOpen => Some(News::Open { reason: core.cause, left: Duration::ZERO }),
             Phase::ForcedOpen | Phase::ForcedClosed => None,
         };
         (mark, news)
     }
 
-    /// How long this circuit would be closed off by itself for the same: others may be set otherwise, and what is told may be
-    /// damaged.
+    /// Returns how long this circuit would be closed off by itself for the same reason: other replicas may have
+    /// other settings, and an update may be damaged.
     fn own(&self, news: News) -> Duration {
         let Settings { cooldown, growth, max_cooldown, latch, max_throttle, .. } = self.settings;
         let own = match news {
@@ -83,7 +83,7 @@ impl Circuit {
         own.saturating_add(COURTESY)
     }
 
-    /// Follows what another replica has told, and gives the mark with which it has done so.
+    /// Applies another replica's update, and returns the resulting version.
     fn hear(&self, news: News, now: Instant) -> (Option<Transition>, Mark) {
         let mut core = self.lock();
         let word = self.load();
@@ -94,7 +94,7 @@ impl Circuit {
         }
         let transition = match (news, word.tag()) {
             (News::Open { left, .. } | News::Throttled { left }, _) if left.is_zero() => None,
-            // Never sooner than what was found out here.
+            // Never sooner than this circuit's own finding.
             (News::Open { left, .. } | News::Throttled { left }, Tag::Open) => {
                 self.until.fetch_max(after(left), Ordering::AcqRel);
                 None
@@ -119,12 +119,12 @@ impl Circuit {
 }
 
 impl CircuitBreakerHandle {
-    /// What there is to tell other replicas, if anything.
+    /// Returns the update to send to other replicas, if any.
     pub(crate) fn news(&self, now: Instant) -> (Mark, Option<News>) {
         self.with(|circuit| circuit.machine.news(now))
     }
 
-    /// Follows what another replica has told.
+    /// Applies another replica's update.
     pub(crate) fn hear(&self, news: News, now: Instant) -> Mark {
         self.with(|circuit| {
             let (transition, mark) = circuit.machine.hear(news, now);
@@ -133,19 +133,19 @@ impl CircuitBreakerHandle {
         })
     }
 
-    /// How long a probe of another replica is waited for at the most.
+    /// Returns how long a probe of another replica is waited for at the most.
     pub(crate) fn probe_lease(&self) -> Duration {
         self.with(|circuit| circuit.machine.settings.probe_lease())
     }
 
-    /// Whether both are of one circuit.
+    /// Returns whether both are of one circuit.
     pub(crate) fn is_of(&self, other: &Self) -> bool {
         std::sync::Arc::ptr_eq(&self.shared, &other.shared) && self.key == other.key
     }
 }
 
 impl News {
-    /// Its word in a store.
+    /// Returns its name in a store.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Open { reason, .. } => {
@@ -165,7 +165,7 @@ impl News {
         }
     }
 
-    /// What a store says; `None` where a word is not known: a later version may have more of them.
+    /// Parses a name from a store. Returns `None` if the name is not known: a later version may have more of them.
     pub(crate) fn parse(name: &str, left: Duration) -> Option<Self> {
         match name {
             "closed" => Some(Self::Closed),
@@ -179,7 +179,7 @@ impl News {
     }
 }
 
-/// Why a circuit may have opened that nobody has forced.
+/// The reasons for which a circuit may have opened without an order.
 const REASONS: [(Reason, &str); 7] = [
     (Reason::ConsecutiveFailures, "open: failures in a row"),
     (Reason::FailureRate, "open: failure rate"),
@@ -302,7 +302,7 @@ mod tests {
         assert_eq!(there.hear(news.unwrap(), now).0.unwrap().to, Phase::Throttled);
         assert!(admitted(&there, now + 29 * SECOND).is_none());
         assert!(admitted(&there, now + 30 * SECOND).is_some());
-        // A longer one is news again.
+        // A longer one is an update again.
         here.hear(News::Throttled { left: 40 * SECOND }, now);
         assert_ne!(here.news(now).0, mark);
         assert_eq!(here.hear(News::Closed, now).0, None, "it is the provider's own word");

@@ -1,4 +1,5 @@
-//! A small request that shows whether a provider is well: nobody's call, so that nothing of a circuit is held by it.
+//! A small request that shows whether a provider is well. It is no caller's request, so that it holds no part of a
+//! circuit.
 
 use std::time::Duration;
 
@@ -7,10 +8,10 @@ use tower::{Service, ServiceExt};
 
 use crate::{LlmError, LlmRequest, LlmResponse};
 
-/// How long a probe may take that is nobody's call.
+/// The longest time of such a probe.
 pub(crate) const LONGEST_PROBE: Duration = Duration::from_secs(30);
 
-/// What comes of a request, its answer read to the end; `None` where that takes longer than the limit.
+/// Returns the outcome of a request, its answer read to the end; `None` if that takes longer than the limit.
 pub(crate) async fn ask<S>(service: S, request: LlmRequest, limit: Duration) -> Option<Result<(), LlmError>>
 where
     S: Service<LlmRequest, Response = LlmResponse>,

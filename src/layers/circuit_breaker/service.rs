@@ -12,7 +12,7 @@ use crate::{
     layers::{call::Call, deadline::Keeper, lanes::Lanes},
 };
 
-/// Rejects calls to a provider that is down. See the [module docs](super).
+/// A service that rejects calls to a provider that is down. See the [module docs](super).
 ///
 /// Clones share the circuit, as do all services that one layer makes.
 #[derive(Clone, Debug)]
@@ -21,7 +21,7 @@ pub struct CircuitBreaker<S> {
     shared: Arc<Shared>,
 }
 
-/// What the services and handles of one layer share.
+/// The state that the services and handles of one layer share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) circuits: Circuits,
@@ -34,7 +34,7 @@ pub(super) enum Circuits {
 }
 
 impl Shared {
-    /// A permit, if the call needs nothing but leave: the healthy path.
+    /// Returns a permit on the healthy path: circuit closed, no throttle, no storm suspected.
     #[inline]
     fn free_permit(&self) -> Option<Permit> {
         match &self.circuits {
@@ -61,7 +61,7 @@ fn admit(circuit: &Arc<NamedCircuit>, request: &LlmRequest) -> Result<Permit, Ll
 #[cold]
 fn rejected(circuit: &NamedCircuit, rejection: Rejection, request: &LlmRequest) -> Result<Permit, LlmError> {
     if request.context().last_resort {
-        // Nowhere else to go: it is sent whatever the state, and says nothing to the circuit.
+        // No other tier is left: the call is sent whatever the state, and does not count.
         return Ok(Permit::default());
     }
     Err(circuit.refusal(rejection))
@@ -95,7 +95,6 @@ where
             Err(late) => return ResponseFuture::rejected(late),
         };
         let time = Time::of(&request);
-        // One place from which it goes on: with two of them, the compiler moves the call's future once more.
         let permit = match self.shared.free_permit() {
             Some(permit) => permit,
             None => match self.shared.admit(&request.clone()) {

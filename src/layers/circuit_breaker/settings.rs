@@ -1,4 +1,4 @@
-//! What a circuit is told: when to trip, how long to stay open, how to come back.
+//! The settings of a circuit: when to trip, how long to stay open, how to come back.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -10,28 +10,29 @@ pub(super) struct Settings {
     pub(super) failure_rate: Option<Rule>,
     pub(super) slow_rate: Option<Rule>,
     pub(super) cooldown: Duration,
-    /// Factor from one cooldown to the next, while no probe succeeds.
+    /// The factor from one cooldown to the next, while no probe succeeds.
     pub(super) growth: f64,
     pub(super) max_cooldown: Duration,
     /// The share of a repeated cooldown that chance may take off it.
     pub(super) jitter: f64,
     pub(super) probes: NonZeroU32,
     pub(super) successes: NonZeroU32,
-    /// After this long a probe that has not ended may be replaced; `None`: the cooldown, at least a minute.
+    /// The time after which a probe that has not ended may be replaced; `None`: the cooldown, at least a minute.
     pub(super) probe_lease: Option<Duration>,
     /// The cooldown after a quota or auth error.
     pub(super) latch: Duration,
     /// The longest time that a provider may ask for.
     pub(super) max_throttle: Duration,
-    /// So many different invalid requests are taken at their word before another tier is asked.
+    /// The number of different invalid requests that are believed before another tier is asked.
     pub(super) second_opinion_after: u32,
 }
 
 impl Settings {
-    /// The cooldown before the `relapses`-th repetition, with `chance` in `[0, 1)`.
+    /// Returns the cooldown before the `relapses`-th repetition, with `chance` in `[0, 1)`.
     ///
-    /// The first is exact: circuits trip at different times already, each on its own failures. Repeated ones are shortened
-    /// by chance, never lengthened, so that many processes do not probe in step and yet all are back within one cooldown.
+    /// The first is exact: circuits trip at different times already, each on its own failures. Chance shortens
+    /// repeated ones, and never lengthens them, so that many processes do not probe in step and yet all are back
+    /// within one cooldown.
     pub(super) fn cooldown(&self, relapses: u32, chance: f64) -> Duration {
         if relapses == 0 {
             return self.cooldown;
@@ -41,11 +42,11 @@ impl Settings {
         let exponent = i32::try_from(relapses).unwrap_or(i32::MAX);
         let grown = (base * self.growth.powi(exponent)).min(cap);
         let seconds = grown * (1.0 - self.jitter * chance);
-        // NaN (0 * infinity) and whatever floats do at the edges: the plain cooldown.
+        // NaN (0 * infinity) and other edge cases of floats: the plain cooldown.
         Duration::try_from_secs_f64(seconds).unwrap_or(self.cooldown)
     }
 
-    /// How many probes must succeed in a row, where the circuit has tripped again so often soon after it had closed.
+    /// Returns how many probes must succeed in a row after so many trips soon after a closing.
     pub(super) fn evidence(&self, lapses: u32) -> u32 {
         self.successes.get().saturating_mul(MORE_EVIDENCE.pow(lapses.min(MOST_EVIDENCE)))
     }
@@ -75,7 +76,7 @@ impl Default for Settings {
     }
 }
 
-/// How far back a rate looks, and how few calls say nothing.
+/// The span of a rate, and the least number of calls that it needs.
 ///
 /// ```
 /// use std::time::Duration;
@@ -92,21 +93,22 @@ pub struct Window {
 }
 
 impl Window {
-    /// The last `calls` calls that came to an end, exactly: from 1 to 1,048,576 (the nearest of them is taken), at four
-    /// bytes each.
+    /// Creates a window of the last `calls` calls that ended, exactly: from 1 to 1,048,576 (others are clamped), at
+    /// four bytes each.
     pub fn last_calls(calls: u32) -> Self {
         let calls = NonZeroU32::new(calls.min(MOST_CALLS)).unwrap_or(NonZeroU32::MIN);
         Self { span: Span::Calls(calls), minimum_calls: MINIMUM_CALLS }
     }
 
-    /// The last `length` of time, at least 10 ms (less is taken as that). It slides in steps of a tenth, so that it covers
-    /// between nine and ten tenths of `length`, and costs the same however many calls are in it.
+    /// Creates a window of the last `length` of time, at least 10 ms (less counts as that). It slides in steps of a
+    /// tenth, so that it covers between nine and ten tenths of `length`, and costs the same however many calls are
+    /// in it.
     pub fn last(length: Duration) -> Self {
         Self { span: Span::Time(length.max(SHORTEST)), minimum_calls: MINIMUM_CALLS }
     }
 
-    /// Sets how many calls must be in the window before its rates mean anything. Default: 10, or all calls of a window
-    /// that holds fewer.
+    /// Sets how many calls must be in the window before its rates count. Default: 10, or all calls of a window that
+    /// holds fewer.
     #[must_use]
     pub fn minimum_calls(mut self, calls: u32) -> Self {
         self.minimum_calls = calls;
@@ -116,11 +118,11 @@ impl Window {
 
 const MINIMUM_CALLS: u32 = 10;
 
-/// Each lapse asks for so many times the successes, up to the square of it.
+/// The factor by which each lapse raises the successes needed, up to its square.
 const MORE_EVIDENCE: u32 = 4;
 const MOST_EVIDENCE: u32 = 2;
 
-/// Trip when at least this share of the calls in the window is bad.
+/// A rule that trips if at least this share of the calls in the window is bad.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Rule {
     /// In `(0, 1]`.
@@ -129,7 +131,7 @@ pub(super) struct Rule {
 }
 
 impl Rule {
-    /// A share outside of what can be is brought to the nearest bound.
+    /// Clamps a share that is out of range.
     pub(super) fn new(share: f64, window: Window) -> Self {
         Self { share: if share.is_nan() { 1.0 } else { share.clamp(0.0, 1.0) }, window }
     }

@@ -1,4 +1,4 @@
-//! What the outcome of a call does to its circuit.
+//! The effect of a call's outcome on its circuit.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::{
 use crate::internal::sync::atomic::Ordering;
 
 impl Circuit {
-    /// Whether a success of this generation changes nothing at all.
+    /// Returns whether a success of this generation changes nothing at all.
     #[inline]
     pub(super) fn is_idle(&self, generation: u32) -> bool {
         !self.has_windows && self.word.load(Ordering::Acquire) == Word::healthy(generation)
@@ -62,7 +62,7 @@ impl Circuit {
         }
     }
 
-    /// A call of a closed circuit.
+    /// Settles a call of a closed circuit.
     fn settle_call(&self, admission: Admission, outcome: Outcome, at: u64) -> Result<Option<Transition>, Late> {
         let Admission { generation, caller, .. } = admission;
         let word = self.load();
@@ -117,7 +117,7 @@ impl Circuit {
         }
     }
 
-    /// Whatever its outcome, a probe gives its place back.
+    /// Settles a probe. Whatever its outcome, the probe gives its place back.
     fn settle_probe(
         &self,
         admission: Admission,
@@ -139,12 +139,12 @@ impl Circuit {
                 self.update(Word::with_worked);
                 self.succeed(&mut core, at)
             }
-            // It may be well, for somebody who waits longer. But each time a caller's time is spent on it.
+            // The provider may be well for a more patient caller. But each such probe costs a caller its time.
             Outcome::Hurried { .. } => {
                 core.hurried += 1;
                 (core.hurried >= MOST_HURRIED).then(|| self.relapse(&mut core, at))
             }
-            // A slow answer, a 429 without a time: still not well.
+            // A slow answer, or a 429 without a time: still not well.
             Outcome::Success { slow: true } | Outcome::RateLimited { until: None } => Some(self.relapse(&mut core, at)),
             Outcome::Failure { throttle, .. } => {
                 let relapse = self.relapse(&mut core, at);
@@ -156,7 +156,8 @@ impl Circuit {
                 drop(core);
                 self.throttle(until, at)
             }
-            // One caller's mistake says nothing; but if mistakes are what opened it, it is still broken.
+            // One caller's mistake shows nothing; but if invalid requests opened the circuit, the provider is still
+            // broken.
             Outcome::InvalidRequest { .. }
                 if core.cause == Reason::InvalidRequests && core.storm.goes_on(admission.caller) =>
             {
@@ -180,7 +181,7 @@ impl Circuit {
         Ok(transition)
     }
 
-    /// What looks like a latch may be one caller's own doing: a probe of the circuit's own is wanted, which is to tell.
+    /// Requests a probe of the circuit's own to confirm an apparent latch, which may be one caller's own doing.
     fn accuse(&self, core: &mut Core, reason: Reason, at: u64) {
         let counts = reason != Reason::Auth || self.load().worked();
         if counts && at >= core.next_confirmation {
@@ -190,15 +191,15 @@ impl Circuit {
         }
     }
 
-    /// The generation, if the circuit wants a probe that tells whether a latch is one. It is wanted no more from then on.
+    /// Returns the generation if the circuit wants a probe to confirm a latch. The request is then cleared.
     pub(super) fn take_accusation(&self) -> Option<u32> {
         let mut core = self.lock();
         let wants = std::mem::take(&mut core.wants_probe);
         wants.then(|| self.load().generation())
     }
 
-    /// What the circuit's own probe came to, which was sent in this generation: a latch opens it, and an answer closes it where it
-    /// is half-open. Anything else decides nothing, and lets others through.
+    /// Takes the outcome of the circuit's own probe, which was sent in this generation. A latch opens the circuit,
+    /// and an answer closes it if it is half-open. Any other outcome decides nothing, and admits further probes.
     pub(super) fn confirm(&self, generation: u32, outcome: Outcome, now: Instant) -> Option<Transition> {
         let at = self.at(now);
         let mut core = self.lock();
@@ -215,12 +216,13 @@ impl Circuit {
             }
             _ => return None,
         };
-        // It was suspected of one thing, and fails in another way.
+        // It was suspected for one reason, and fails for another.
         (core.accusation == Some(reason)).then(|| self.open(&mut core, reason, until))
     }
 
-    /// A late outcome changes no state, and closes nobody off who is let through. But a time that the provider itself names now is
-    /// obeyed while open: it is news, whenever the call began, and nobody is sent there meanwhile who could repeat it.
+    /// Takes a late outcome, which changes no state and rejects no admitted call. But a time that the provider
+    /// itself names now extends an open circuit: it is current, whenever the call began, and no call goes there
+    /// meanwhile that could receive it again.
     fn hear_late(&self, outcome: Outcome, at: u64) {
         if let Outcome::Failure { throttle, .. } | Outcome::RateLimited { until: throttle } = outcome {
             self.extend(throttle, at);
@@ -247,7 +249,7 @@ impl Circuit {
         }
     }
 
-    /// Enters a call in the windows. Only a bad call can trip: a good one never makes a share worse.
+    /// Records a call in the windows. Only a bad call can trip: a good one never makes a share worse.
     fn record(&self, generation: u32, failure: bool, slow: bool, at: u64) -> Result<Option<Transition>, Late> {
         let sample = Sample { failure, slow };
         for (_, window) in self.failure_rate.iter().chain(&self.slow_rate) {
@@ -288,7 +290,7 @@ impl Circuit {
         Ok(None)
     }
 
-    /// A call ended well while a storm is suspected; after enough of them none is.
+    /// Counts a call that ended well while a storm is suspected; enough of them end the suspicion.
     fn calm_down(&self, generation: u32) {
         if self.calm.fetch_add(1, Ordering::AcqRel) + 1 < CALM {
             return;
@@ -306,7 +308,7 @@ impl Circuit {
         self.calm.store(0, Ordering::Release);
     }
 
-    /// Rejects calls until `until`, or until a later moment if one was named before.
+    /// Rejects calls until `until`, or until a later time if one was named before.
     fn throttle(&self, until: Instant, at: u64) -> Option<Transition> {
         let until = self.believed(until, at);
         if until <= at {
@@ -316,7 +318,7 @@ impl Circuit {
         self.throttle_until(&mut core, until)
     }
 
-    /// The same for one who holds the lock.
+    /// Does the same for a caller that holds the lock.
     pub(super) fn throttle_until(&self, core: &mut Core, until: u64) -> Option<Transition> {
         match self.load().tag() {
             Tag::Closed | Tag::HalfOpen => {}
@@ -343,7 +345,7 @@ impl Circuit {
         Ok(Some(self.open(&mut core, reason, until)))
     }
 
-    /// Opens a closed circuit, if it is still in the generation that says so.
+    /// Opens a closed circuit, if it is still in this generation.
     fn trip(&self, generation: u32, reason: Reason, until: u64) -> Result<Option<Transition>, Late> {
         let mut core = self.lock();
         if self.load().generation() != generation {
@@ -383,7 +385,8 @@ impl Circuit {
         }
     }
 
-    /// When a latch probes: at the reset time if known, but not much later than usual, for such errors have been false.
+    /// Returns when a latch probes: at the reset time if known, but not much later than usual, since such errors
+    /// have been false.
     fn latched_until(&self, reset: Option<Instant>, at: u64) -> u64 {
         match reset {
             Some(reset) => self.believed(reset, at).max(at.saturating_add(1)),
@@ -391,7 +394,7 @@ impl Circuit {
         }
     }
 
-    /// A provider's own time, as far as it is believed.
+    /// Returns a provider's own time, clamped to a believable one.
     fn believed(&self, until: Instant, at: u64) -> u64 {
         let longest = at.saturating_add(nanos(self.settings.max_throttle));
         self.at(until).min(longest)
@@ -402,11 +405,11 @@ impl Circuit {
 #[derive(Debug)]
 struct Late;
 
-/// So many probes with too little time say that the provider is not well.
+/// The number of probes with too little time that show an unhealthy provider.
 const MOST_HURRIED: u32 = 3;
 
-/// What the word has room for.
+/// The largest count that the word has room for.
 const MOST_FAILURES: u32 = (1 << 27) - 1;
 
-/// The least time between two probes of the circuit's own, whoever brings about that they are wanted.
+/// The least time between two probes of the circuit's own, whichever call requests them.
 const CONFIRMATIONS: Duration = Duration::from_secs(10);

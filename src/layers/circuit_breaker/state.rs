@@ -8,15 +8,16 @@
 //!     └──────────────────────────────────── HalfOpen ──────────┘
 //! ```
 //!
-//! Everything that a closed circuit needs is in one atomic word ([`Word`]); whatever changes the state takes a short lock,
-//! under which no foreign code runs. Every change begins a new *generation*, and the outcome of a call that was admitted
-//! in an earlier one changes nothing (Polly 217 and 218 tell what happens otherwise).
+//! Everything that a closed circuit needs is in one atomic word ([`Word`]). A change of state takes a short lock,
+//! under which no foreign code runs. Every change begins a new *generation*, and the outcome of a call that was
+//! admitted in an earlier one changes nothing (Polly's issues 217 and 218 show the alternative).
 //!
-//! A circuit that trips again within an hour of its closing has *lapsed*. From then on more probes must succeed in a row, the first of them
-//! alone, and then twice as many at once after each: a trickle, of which one failure opens it again.
+//! A circuit that trips again within an hour of its closing has *lapsed*. From then on more probes must succeed in
+//! a row: the first alone, and then twice as many at once after each. One failure among this trickle opens it
+//! again.
 //!
-//! A *throttle* (`Retry-After`) is no state: it lies over the closed or half-open one and rejects calls until it is over, so
-//! calls in flight still count and traffic afterwards is plain traffic again.
+//! A *throttle* (`Retry-After`) is no state: it lies over the closed or half-open one and rejects calls until it is
+//! over. Calls in flight still count, and traffic afterwards is plain traffic again.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -34,17 +35,17 @@ use crate::internal::sync::{
     lock,
 };
 
-// A cache line of its own: the counts of the `Arc` around it are written by each call, the word hardly ever.
+// A cache line of its own: each call writes the counts of the `Arc` around it, and hardly any the word.
 #[repr(align(64))]
 #[derive(Debug)]
 pub(super) struct Circuit {
     /// See [`Word`].
     pub(super) word: AtomicU64,
-    /// When an open circuit may probe; like all moments here in nanoseconds since `origin`.
+    /// The time at which an open circuit may probe. Like all times here, it is in nanoseconds since `origin`.
     pub(super) until: AtomicU64,
-    /// When the throttle is over.
+    /// The end of the throttle.
     pub(super) throttled_until: AtomicU64,
-    /// Calls that ended well since the last invalid request, counted only while a storm is suspected.
+    /// The calls that ended well since the last invalid request, counted only while a storm is suspected.
     pub(super) calm: AtomicU32,
     pub(super) has_windows: bool,
     pub(super) failure_rate: Option<(Rule, History)>,
@@ -59,23 +60,24 @@ pub(super) struct Core {
     pub(super) rng: fastrand::Rng,
     pub(super) probes: Vec<Probe>,
     pub(super) next_probe: u64,
-    /// Successful probes since the circuit became half-open.
+    /// The successful probes since the circuit became half-open.
     pub(super) successes: u32,
-    /// Probes since then whose callers had too little time to wait for an answer.
+    /// The probes since then whose callers had too little time to wait for an answer.
     pub(super) hurried: u32,
-    /// Cooldowns since it was last closed, after the first.
+    /// The cooldowns since it was last closed, after the first.
     pub(super) relapses: u32,
-    /// How often it has tripped again soon after it had closed, and when it closed last.
+    /// The number of times that it has tripped again soon after it had closed, and the time of its last closing.
     pub(super) lapses: u32,
     pub(super) closed_at: Option<u64>,
-    /// What opened it, kept while half-open.
+    /// The reason for which it opened, kept while half-open.
     pub(super) cause: Reason,
     pub(super) storm: Storm,
-    /// What a latch was suspected for last, whether a probe is wanted to tell, and when the next one may be.
+    /// The last suspected reason for a latch, whether a probe is wanted to confirm it, and the earliest time of the
+    /// next one.
     pub(super) accusation: Option<Reason>,
     pub(super) wants_probe: bool,
     pub(super) next_confirmation: u64,
-    /// Changes that nobody has been told of, in their order, and whether somebody is telling of them.
+    /// The changes that were not yet reported, in their order, and whether a thread is reporting them.
     untold: VecDeque<Transition>,
     telling: bool,
 }
@@ -83,25 +85,25 @@ pub(super) struct Core {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Probe {
     pub(super) id: u64,
-    /// From here on it may be replaced.
+    /// The time from which it may be replaced.
     pub(super) lease_ends: u64,
 }
 
-/// Leave to make one call. Its outcome goes to [`Circuit::settle`].
+/// The permission to make one call. Its outcome goes to [`Circuit::settle`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Admission {
     pub(super) generation: u32,
     pub(super) probe: Option<u64>,
-    /// A storm of invalid requests is suspected: a fingerprint of this one is of interest.
+    /// True if a storm of invalid requests is suspected: then this request's fingerprint is needed.
     pub(super) suspect: bool,
-    /// Whose call it is, where that is of interest.
+    /// The caller, if it is needed.
     pub(super) caller: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
     Admitted(Admission),
-    /// This very admission changed the state.
+    /// Admitted, and this very admission changed the state.
     AdmittedAfter(Admission, Transition),
     Rejected(Rejection),
 }
@@ -110,11 +112,11 @@ pub(super) enum Decision {
 pub(super) struct Rejection {
     pub(super) phase: Phase,
     pub(super) reason: Reason,
-    /// The earliest moment that a call may be admitted, as far as is known; `None`: only when told so.
+    /// The earliest time at which a call may be admitted, as far as is known; `None`: only by hand.
     pub(super) until: Option<Instant>,
 }
 
-/// The state, as the outside sees it.
+/// The state, as seen from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Phase {
     Closed,
@@ -125,7 +127,7 @@ pub(super) enum Phase {
     ForcedClosed,
 }
 
-/// A change of state, handed out exactly once.
+/// A change of state, returned exactly once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Transition {
     pub(super) from: Phase,
@@ -134,32 +136,32 @@ pub(super) struct Transition {
     pub(super) generation: u32,
 }
 
-/// How a call ended, in the circuit's terms.
+/// The outcome of a call, in the circuit's terms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Success {
         slow: bool,
     },
-    /// `throttle`: it came with a `Retry-After`.
+    /// `throttle` is set if it came with a `Retry-After`.
     Failure {
         slow: bool,
         throttle: Option<Instant>,
     },
-    /// The caller's own time was over: a failure, but a probe decides nothing by one.
+    /// The caller's own time was over: a failure, but it decides no probe.
     Hurried {
         slow: bool,
     },
-    /// The request failed for its own sake, which proves that the provider lives. No probe is decided by it.
+    /// The request failed by its own fault, which proves that the provider responds. It decides no probe.
     Alive,
-    /// Says nothing about the provider's health.
+    /// It shows nothing about the provider's health.
     Neutral,
-    /// The caller went away.
+    /// The caller left.
     Abandoned,
     /// Neutral, unless very many different requests are suddenly invalid.
     InvalidRequest {
         fingerprint: Option<u64>,
     },
-    /// With a time: a throttle. Without: as one of so many failures in a row, and in no rate.
+    /// With a time, a throttle. Without, it counts as one failure in a row, and in no rate.
     RateLimited {
         until: Option<Instant>,
     },
@@ -168,7 +170,7 @@ pub(super) enum Outcome {
     },
     /// Neutral for a key that has never worked.
     Auth,
-    /// A quota or a refused key, but on the word of a call that may have brought it about itself.
+    /// A quota or a rejected key, reported by a call that may have caused it itself.
     Accused {
         reason: Reason,
     },
@@ -177,7 +179,7 @@ pub(super) enum Outcome {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Settled {
     pub(super) transition: Option<Transition>,
-    /// Admitted in another generation, or a probe that was replaced: it changed nothing.
+    /// True if it was admitted in another generation, or was a probe that was replaced: it changed nothing.
     pub(super) late: bool,
 }
 
@@ -215,35 +217,35 @@ impl Circuit {
         }
     }
 
-    /// The generation, if a call needs nothing but leave: closed, not throttled, no storm suspected.
+    /// Returns the generation if a call needs only admission: closed, not throttled, no storm suspected.
     #[inline]
     pub(super) fn admits_freely(&self) -> Option<u32> {
         let word = self.load();
         (word.admits_all() && !word.suspect()).then(|| word.generation())
     }
 
-    /// Whether it is open because of a storm of invalid requests.
+    /// Returns whether it is open because of a storm of invalid requests.
     pub(super) fn is_in_storm(&self) -> bool {
         let word = self.load();
         word.tag() == Tag::Open && word.reason() == Reason::InvalidRequests
     }
 
-    /// Whether an invalid request that was settled just now may not be its caller's mistake.
+    /// Returns whether an invalid request that was settled just now may not be its caller's mistake.
     pub(super) fn doubts_the_invalid(&self) -> bool {
         self.lock().storm.is_doubtful()
     }
 
-    /// Takes note of who calls, while that is of interest.
+    /// Records the caller, while that is needed.
     pub(super) fn meet(&self, caller: u64) {
         self.lock().storm.meet(caller);
     }
 
-    /// Forgets a request that was called invalid, and rightly.
+    /// Removes a request that was rightly called invalid.
     pub(super) fn withdraw(&self, fingerprint: u64) {
         self.lock().storm.withdraw(fingerprint);
     }
 
-    /// Asks for leave to call. While closed this is one load, and the clock is not read.
+    /// Requests admission. While closed this is one load, and the clock is not read.
     #[inline]
     pub(super) fn admit(&self, now: impl FnOnce() -> Instant) -> Decision {
         let word = self.load();
@@ -258,18 +260,19 @@ impl Circuit {
         self.admit_unless_open(word, now())
     }
 
-    /// The state without changing it. An open circuit whose cooldown is over is still open until somebody asks for leave.
+    /// Returns the state without changing it. An open circuit whose cooldown is over stays open until a call
+    /// requests admission.
     pub(super) fn peek(&self, now: Instant) -> Phase {
         let word = self.load();
         let phase = phase(word);
-        // Nobody has called since the throttle ended, so nobody has lifted it.
+        // No call has come since the throttle ended, so none has lifted it.
         if phase == Phase::Throttled && self.throttled_until.load(Ordering::Acquire) <= self.at(now) {
             return unthrottled(word);
         }
         phase
     }
 
-    /// The earliest moment at which a call may be admitted: `now` if at once, `None` if only when told so.
+    /// Returns the earliest time at which a call may be admitted: `now` if at once, `None` if only by hand.
     pub(super) fn earliest_probe(&self, now: Instant) -> Option<Instant> {
         let at = self.at(now);
         let core = self.lock();
@@ -291,7 +294,7 @@ impl Circuit {
         self.instant(earliest)
     }
 
-    /// The number of failures in a row, while closed.
+    /// Returns the number of failures in a row, while closed.
     pub(super) fn failures(&self) -> u32 {
         let word = self.load();
         if word.tag() == Tag::Closed { word.failures() } else { 0 }
@@ -315,7 +318,7 @@ impl Circuit {
         Some(self.publish(&mut core, Tag::Bypassed, Reason::Forced))
     }
 
-    /// What somebody has forced is over: an open circuit looks with probes first, a closed one counts from nothing.
+    /// Ends a forced state: a forced open circuit probes first, a forced closed one starts to count from zero.
     pub(super) fn release(&self) -> Option<Transition> {
         let mut core = self.lock();
         let to = match phase(self.load()) {
@@ -326,35 +329,35 @@ impl Circuit {
         Some(self.publish(&mut core, to, Reason::Forced))
     }
 
-    /// Back to the beginning: closed, nothing counted.
+    /// Resets the circuit: closed, nothing counted.
     pub(super) fn reset(&self, now: Instant) -> Option<Transition> {
         let mut core = self.lock();
         core.forget();
         let before = self.peek(now);
         let transition = self.publish(&mut core, Tag::Closed, Reason::Forced);
         if before == Phase::Closed && transition.from == Phase::Throttled {
-            // That has ended by itself, which whoever calls next finds out and tells.
+            // The throttle has ended by itself; the next call detects and reports that.
             core.untold.pop_back();
             self.update(|word| word.with_throttled(true));
         }
         (before != Phase::Closed).then_some(transition)
     }
 
-    /// The generation, if an active probe could close the circuit early: nothing that a person decided is undone, and no
-    /// throttle, for the provider has said itself how long that lasts.
+    /// Returns the generation if an active probe could close the circuit early. It undoes no order by hand, and no
+    /// throttle, since the provider itself set its end.
     pub(super) fn recoverable(&self) -> Option<u32> {
         let word = self.load();
         matches!(phase(word), Phase::Open | Phase::HalfOpen).then(|| word.generation())
     }
 
-    /// Whether it is not closed for everybody, and nobody has forced it: what is over by the clock alone is told by the next call.
+    /// Returns whether it is neither closed nor forced. The next call reports an end by the clock alone.
     #[cfg(feature = "config")]
     pub(super) fn awaits_call(&self) -> bool {
         matches!(phase(self.load()), Phase::Open | Phase::HalfOpen | Phase::Throttled)
     }
 
-    /// A healthy answer to an active probe that was sent in this generation closes the circuit; where it has lapsed, it counts like that
-    /// of any other probe.
+    /// Takes a healthy answer to an active probe that was sent in this generation, and closes the circuit. After a
+    /// lapse, the answer counts like that of any other probe.
     pub(super) fn recover(&self, generation: u32, now: Instant) -> Option<Transition> {
         let at = self.at(now);
         let mut core = self.lock();
@@ -369,7 +372,7 @@ impl Circuit {
         self.succeed(&mut core, at).or(looks)
     }
 
-    /// A probe has succeeded. Closes the circuit, if that is evidence enough.
+    /// Counts a successful probe. Closes the circuit if that is evidence enough.
     pub(super) fn succeed(&self, core: &mut Core, at: u64) -> Option<Transition> {
         core.successes = core.successes.saturating_add(1);
         (core.successes >= self.settings.evidence(core.lapses)).then(|| self.close(core, at))
@@ -384,7 +387,7 @@ impl Circuit {
     #[cold]
     fn admit_unless_open(&self, word: Word, now: Instant) -> Decision {
         let at = self.at(now);
-        // Rejected without the lock: what an open circuit does all day.
+        // Rejected without the lock: the usual work of an open circuit.
         if word.tag() == Tag::Open && at < self.until.load(Ordering::Acquire)
             || word.throttled() && at < self.throttled_until.load(Ordering::Acquire)
         {
@@ -424,7 +427,7 @@ impl Circuit {
         }
     }
 
-    /// How many probes may be under way at once.
+    /// Returns how many probes may be under way at once.
     fn room(&self, core: &Core) -> usize {
         let probes = self.settings.probes.get() as usize;
         let doubled = if core.lapses > 0 { core.successes.min(MOST_DOUBLED) } else { 0 };
@@ -443,7 +446,8 @@ impl Circuit {
         Some(Admission { generation: self.load().generation(), probe: Some(id), suspect: false, caller: None })
     }
 
-    /// When to come back if all probes are out: they may end at any moment, so soon; but no later than the first lease.
+    /// Returns when to come back if all probes are out. They may end at any moment, so soon; but no later than the
+    /// first lease.
     fn probe_hint(&self, core: &Core, at: u64) -> u64 {
         let soon = at.saturating_add(nanos(PROBE_HINT));
         let ends = core.probes.iter().map(|probe| probe.lease_ends).min();
@@ -481,8 +485,8 @@ impl Circuit {
         core.changed(before, after, reason)
     }
 
-    /// The next change to tell of. Whoever gets one tells all that there are, and says that it is `telling`; `None` where there
-    /// is none, or another is telling and will come to it.
+    /// Returns the next change to report. A thread that gets one reports all, and then passes `telling`. Returns
+    /// `None` if there is none, or if another thread is reporting and will come to it.
     pub(super) fn next_to_tell(&self, telling: bool) -> Option<Transition> {
         let mut core = self.lock();
         if core.telling && !telling {
@@ -493,13 +497,13 @@ impl Circuit {
         next
     }
 
-    /// Whoever was telling does no more.
+    /// Records that the reporting thread has stopped.
     pub(super) fn stop_telling(&self) {
         self.lock().telling = false;
     }
 
-    /// Changes the word whatever it is, and returns what it was and is; callers hold the lock, so that only counts can
-    /// change beside them.
+    /// Changes the word atomically, and returns its old and new values. Callers hold the lock, so that only counts
+    /// can change beside them.
     pub(super) fn update(&self, change: impl Fn(Word) -> Word) -> (Word, Word) {
         let mut before = self.load();
         loop {
@@ -542,12 +546,12 @@ impl Circuit {
 }
 
 impl Core {
-    /// What it has been through says no more.
+    /// Clears the history of lapses and relapses.
     fn forget(&mut self) {
         (self.relapses, self.lapses, self.closed_at) = (0, 0, None);
     }
 
-    /// It trips, having been closed since it was last open.
+    /// Records a trip of a circuit that was closed since it was last open.
     pub(super) fn trips(&mut self, at: u64) {
         match self.closed_at.take() {
             Some(closed) if at.saturating_sub(closed) < nanos(SOON) => self.lapses = self.lapses.saturating_add(1),
@@ -556,7 +560,7 @@ impl Core {
         }
     }
 
-    /// Takes note of a change that was made under this lock.
+    /// Records a change that was made under this lock.
     pub(super) fn changed(&mut self, before: Word, after: Word, reason: Reason) -> Transition {
         let transition = Transition { from: phase(before), to: phase(after), reason, generation: after.generation() };
         self.untold.push_back(transition);
@@ -594,7 +598,7 @@ pub(super) fn nanos(duration: Duration) -> u64 {
 
 const FOREVER: u64 = u64::MAX;
 const PROBE_HINT: Duration = Duration::from_secs(1);
-/// A circuit that trips again within this time of its closing was closed too soon.
+/// The time within which a circuit that trips again was closed too soon.
 const SOON: Duration = Duration::from_secs(3600);
-/// After so many doublings there is room for all.
+/// The number of doublings after which there is room for all.
 const MOST_DOUBLED: u32 = 16;

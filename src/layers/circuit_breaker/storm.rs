@@ -1,17 +1,19 @@
-//! A storm of 400s: when the fault of the callers is in truth the provider's.
+//! A storm of 400s: the provider's fault, not the callers'.
 //!
-//! On 2026-03-09 a provider answered 400 to every request for one model, for twenty hours. One bad request says nothing
-//! about the provider; many *different* ones that are suddenly all bad do. So the last [`DISTINCT`] different requests that
-//! were called invalid are remembered (by a fingerprint), with the number of calls between them that ended well. They are a storm if
-//! they lie within [`SPAN`] and no more calls than that have ended well since the first of them.
+//! On 2026-03-09 a provider answered 400 to every request for one model, for twenty hours. One bad request shows
+//! nothing about the provider; many *different* ones that are suddenly all bad do. So the machine keeps the last
+//! [`DISTINCT`] different requests that were called invalid (by a fingerprint), with the number of calls between
+//! them that ended well. They are a storm if they lie within [`SPAN`] and no more calls than that have ended well
+//! since the first of them.
 //!
-//! Well before that there is reason to doubt: at the third different one, as it comes without settings, with no more calls that
-//! ended well since the first of them, whenever that was. Where traffic is thin, a storm is never seen as one, and each of its
-//! callers would be told of a mistake that is not theirs. Nothing is held against the provider then; but another may be asked
-//! whether it sees the mistake too. If it does, the request is evidence no more.
+//! Well before that there is reason to doubt: by default at the third different one, with no more calls that ended
+//! well since the first of them, whenever that was. In thin traffic a storm is never seen as one, and each of its
+//! callers would get an error that is not their mistake. A doubt does not count against the provider; but another
+//! tier may give a second opinion. If that agrees, the request is no evidence any more.
 //!
-//! What one caller can send is no storm where several call: each then stands for at most half of it. A caller who has a name
-//! and seems to be the only one decides alone once nobody else has come for [`SPAN`]. Callers without a name are one.
+//! One caller's requests are no storm among several callers: each then stands for at most half of it. A named
+//! caller that seems to be the only one decides alone once no other has come for [`SPAN`]. Callers without a name
+//! are one.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -19,23 +21,23 @@ use crate::layers::caller::NOBODY;
 
 #[derive(Debug)]
 pub(super) struct Storm {
-    /// Different invalid requests that make it doubtful whose fault they are, at least one.
+    /// The number of different invalid requests that raise a doubt, at least one.
     doubted: usize,
     seen: VecDeque<Seen>,
-    /// Calls that ended well, since the memory was last empty.
+    /// The calls that ended well, since the memory was last empty.
     others: u64,
-    /// When the first came of those that are remembered, or of those before them.
+    /// The time of the first of those that are kept, or of those before them.
     begun: u64,
-    /// The first caller who was met, and whether another was.
+    /// The first caller, and whether there was another.
     met: Option<u64>,
     several: bool,
-    /// Whose probe was called invalid last, since it is half-open.
+    /// The caller whose probe was called invalid last, since it is half-open.
     prober: Option<Option<u64>>,
 }
 
 #[derive(Debug)]
 struct Seen {
-    /// `None`: of the one that began the suspicion, for until then nobody takes fingerprints.
+    /// `None` for the request that began the suspicion, since until then no fingerprints are taken.
     fingerprint: Option<u64>,
     /// `None` likewise.
     caller: Option<u64>,
@@ -45,13 +47,13 @@ struct Seen {
 }
 
 impl Storm {
-    /// Of which the first `believed` are taken at their word.
+    /// Creates a storm detector that believes the first `believed` invalid requests.
     pub(super) fn new(believed: u32) -> Self {
         let doubted = usize::try_from(believed).unwrap_or(usize::MAX).saturating_add(1);
         Self { doubted, seen: VecDeque::new(), others: 0, begun: 0, met: None, several: false, prober: None }
     }
 
-    /// Takes note of who calls.
+    /// Records a caller.
     pub(super) fn meet(&mut self, caller: u64) {
         let first = *self.met.get_or_insert(caller);
         if first != caller && !self.several {
@@ -60,7 +62,7 @@ impl Storm {
         }
     }
 
-    /// Takes note of one invalid request, after `others` calls that ended well; true if this makes a storm.
+    /// Records one invalid request, after `others` calls that ended well; returns true if this makes a storm.
     pub(super) fn observe(&mut self, fingerprint: Option<u64>, caller: Option<u64>, at: u64, others: u64) -> bool {
         self.others = self.others.saturating_add(others);
         // The same request again is the same caller's bug.
@@ -84,13 +86,13 @@ impl Storm {
             && !(is_alone && within(self.begun))
     }
 
-    /// Forgets a request that another provider calls invalid too.
+    /// Removes a request that another provider calls invalid too.
     pub(super) fn withdraw(&mut self, fingerprint: u64) {
         self.seen.retain(|seen| seen.fingerprint != Some(fingerprint));
     }
 
-    /// Whether it goes on, since a probe was called invalid after it had opened the circuit. Where several call, two of them
-    /// must have met it.
+    /// Returns whether the storm goes on, since a probe was called invalid after it had opened the circuit. Among
+    /// several callers, two of them must have met it.
     pub(super) fn goes_on(&mut self, caller: Option<u64>) -> bool {
         let before = self.prober.replace(caller);
         !self.several || before.is_some_and(|before| before != caller)
@@ -107,14 +109,14 @@ impl Storm {
         });
     }
 
-    /// Whether the last call, which was observed as an invalid one, may well not be its caller's mistake.
+    /// Returns whether the last call, which was called invalid, may well not be its caller's mistake.
     pub(super) fn is_doubtful(&self) -> bool {
         let first = self.seen.len().checked_sub(self.doubted).and_then(|first| self.seen.get(first));
         self.doubted == 1 || first.is_some_and(|first| self.others - first.others <= self.doubted as u64)
     }
 
-    /// Forgets all but what doubts are made of: a circuit that opens and closes again does not believe anew what was called invalid.
-    /// Whether there is anything of it.
+    /// Clears all but the grounds of doubts: a circuit that opens and closes again must not believe the same errors
+    /// again. Returns whether there are any.
     pub(super) fn keep_doubts(&mut self) -> bool {
         self.prober = None;
         self.seen.drain(..self.seen.len().saturating_sub(self.doubted));
@@ -128,11 +130,12 @@ impl Storm {
     }
 }
 
-/// Different invalid requests that make a storm.
+/// The different invalid requests that make a storm.
 pub(super) const DISTINCT: usize = 20;
-/// After so many calls in a row that ended well no storm can include the requests before them: they may be forgotten.
+/// The calls in a row that ended well after which no storm can include the requests before them: those may be
+/// dropped.
 pub(super) const CALM: u32 = DISTINCT as u32 + 1;
-/// As many of these may be one caller's where several call.
+/// The most of these that may be one caller's among several.
 const SHARE: usize = DISTINCT / 2;
 const SPAN: Duration = Duration::from_secs(60);
 

@@ -1,29 +1,30 @@
-//! What happened lately: the last N calls or the last T seconds, in constant time and space, without a lock.
+//! Recent outcomes: the last N calls or the last T seconds, in constant time and space, without a lock.
 //!
-//! A window belongs to one *generation* of the circuit at a time. [`History::restart`] empties it in constant time, because
-//! every record carries the generation that wrote it: a straggler of an earlier one cannot be counted in a later one.
+//! A window belongs to one *generation* of the circuit at a time. [`History::restart`] empties it in constant time,
+//! because every record carries the generation that wrote it: a straggler of an earlier one cannot count in a later
+//! one.
 
 use std::{num::NonZeroU32, time::Duration};
 
 use crate::internal::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// How far back a [`History`] looks.
+/// The span that a [`History`] covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Span {
-    /// The last calls that came to an end, exactly; at most [`MOST_CALLS`] of them.
+    /// The last calls that ended, exactly; at most [`MOST_CALLS`] of them.
     Calls(NonZeroU32),
     /// The last stretch of time, in steps of a tenth; at least [`SHORTEST`].
     Time(Duration),
 }
 
-/// One call that came to an end.
+/// One call that ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sample {
     pub(super) failure: bool,
     pub(super) slow: bool,
 }
 
-/// What a window holds.
+/// The totals of a window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Totals {
     pub(super) calls: u64,
@@ -60,11 +61,11 @@ impl History {
         }
     }
 
-    /// Forgets everything: from now on only records of `generation` count. Callers hold the circuit's lock.
+    /// Clears the window: from now on only records of `generation` count. Callers hold the circuit's lock.
     pub(super) fn restart(&self, generation: u32) {
         match self {
             Self::Calls(window) => window.restart(generation),
-            // Its epochs grow with the generation, so what is older has left the window already.
+            // Its epochs grow with the generation, so older ones have left the window already.
             Self::Time(_) => {}
         }
     }
@@ -72,13 +73,13 @@ impl History {
 
 /// The last N calls: a ring whose cells are swapped one by one, and running totals.
 ///
-/// A bad call enters the totals before it enters the ring and leaves them after it has left the ring, so that between two
-/// threads the totals may be ahead by the calls being written, and never below the truth.
+/// A bad call enters the totals before it enters the ring, and leaves them after it has left the ring. Between two
+/// threads the totals may therefore be ahead by the calls being written, and never below the truth.
 #[derive(Debug)]
 pub(super) struct CountWindow {
     /// `tag << 2 | slow << 1 | failure`
     cells: Box<[AtomicU32]>,
-    /// Calls ever recorded; the next cell is this modulo the length.
+    /// The calls ever recorded; the next cell is this modulo the length.
     cursor: AtomicU64,
     /// The cursor when the current generation began.
     start: AtomicU64,
@@ -110,7 +111,7 @@ impl CountWindow {
         }
     }
 
-    /// Moves the totals by one call; false if they belong to another generation.
+    /// Moves the totals by one call; returns false if they belong to another generation.
     fn shift(&self, tag: u32, bits: u32, by: fn(u64, u64) -> u64) -> bool {
         let moved = |word: u64| {
             if (word >> (2 * COUNT_BITS)) as u32 != tag {
@@ -194,7 +195,8 @@ impl TimeWindow {
         })
     }
 
-    /// The number of the step. Each generation jumps ahead by two rings, past all that earlier ones have written.
+    /// Returns the number of the step. Each generation jumps ahead by two rings, past all that earlier ones have
+    /// written.
     fn epoch(&self, generation: u32, at: u64) -> u64 {
         (at / self.width).wrapping_add(u64::from(generation) * 2 * BUCKETS) & EPOCH_MASK
     }
@@ -209,7 +211,8 @@ impl Tally {
         Self(AtomicU64::new(0))
     }
 
-    /// Adds one; false if the step has left the window, or is full (its proportions are then kept as they are).
+    /// Adds one; returns false if the step has left the window, or is full (its proportions are then kept as they
+    /// are).
     fn add(&self, epoch: u64) -> bool {
         let added = |word: u64| {
             let (tallied, count) = (word >> TALLY_BITS, word & TALLY_MASK);

@@ -1,4 +1,4 @@
-//! The whole of a closed circuit in one word, so that a healthy call costs one load before and one after.
+//! The whole state of a closed circuit in one word, so that a healthy call costs one load before and one after.
 
 /// `generation (32) | low (27) | throttled | suspect | worked | tag (2)`
 ///
@@ -6,32 +6,32 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Word(pub(super) u64);
 
-/// What the machine does with a call. A throttle lies over the closed and the half-open state.
+/// The machine's state for the next call. A throttle lies over the closed and the half-open state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tag {
     Closed,
     Open,
     HalfOpen,
-    /// Closed by hand: admits all, learns nothing.
+    /// Closed by hand: admits all, counts nothing.
     Bypassed,
 }
 
-/// Why a circuit changed its state.
+/// The reason for a change of state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
-    /// So many calls in a row failed.
+    /// Too many calls in a row failed.
     ConsecutiveFailures,
     /// Too large a share of the calls in the window failed.
     FailureRate,
     /// Too large a share of the calls in the window were slow.
     SlowCalls,
-    /// Many different requests in a row were called invalid: the provider's fault, not the callers'.
+    /// The provider called many different requests in a row invalid, by its own fault.
     InvalidRequests,
-    /// The provider said when to come back (`Retry-After`).
+    /// The provider set a time to come back (`Retry-After`).
     Throttled,
     /// The account's quota is used up, or the provider believes so.
     Quota,
-    /// A key that has worked is refused.
+    /// The provider rejects a key that has worked.
     Auth,
     /// A probe failed.
     ProbeFailed,
@@ -41,12 +41,12 @@ pub(crate) enum Reason {
     ThrottleOver,
     /// Enough probes succeeded.
     Recovered,
-    /// Somebody opened, closed or reset the circuit by hand.
+    /// An operator opened, closed or reset the circuit by hand.
     Forced,
 }
 
 impl Word {
-    /// What the word is when all is well: closed, nothing counted, has worked.
+    /// Returns the word of a healthy circuit: closed, nothing counted, has worked.
     #[inline]
     pub(super) fn healthy(generation: u32) -> u64 {
         u64::from(generation) << GENERATION_SHIFT | WORKED | CLOSED
@@ -61,7 +61,7 @@ impl Word {
         }
     }
 
-    /// Closed and not throttled: the clock need not be read.
+    /// Returns whether it is closed and not throttled: then the clock need not be read.
     #[inline]
     pub(super) fn admits_all(self) -> bool {
         matches!(self.0 & (TAG | THROTTLED), CLOSED | BYPASSED)
@@ -85,12 +85,12 @@ impl Word {
         self.0 & THROTTLED != 0
     }
 
-    /// Failures in a row, while closed.
+    /// Returns the failures in a row, while closed.
     pub(super) fn failures(self) -> u32 {
         (self.0 >> LOW_SHIFT & LOW_MASK) as u32
     }
 
-    /// Why it opened, while open.
+    /// Returns the reason for which it opened, while open.
     pub(super) fn reason(self) -> Reason {
         let low = (self.0 >> LOW_SHIFT & LOW_MASK) as usize;
         REASONS.get(low).copied().unwrap_or(Reason::Forced)
@@ -113,7 +113,7 @@ impl Word {
         Self(if throttled { self.0 | THROTTLED } else { self.0 & !THROTTLED })
     }
 
-    /// The first word of the next generation. Only what the key has shown of itself is carried over.
+    /// Returns the first word of the next generation. Only the flag that the key has worked carries over.
     pub(super) fn next(self, tag: Tag, reason: Reason) -> Self {
         let generation = u64::from(self.generation().wrapping_add(1)) << GENERATION_SHIFT;
         let (tag, low) = match tag {

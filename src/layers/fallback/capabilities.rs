@@ -1,4 +1,4 @@
-//! What a tier can do, and what a request needs.
+//! The capabilities of a tier, and the needs of a request.
 
 use std::fmt;
 
@@ -8,10 +8,10 @@ use crate::{
     estimate,
 };
 
-/// What a tier can do. A request that needs more is not sent to it.
+/// The capabilities of a tier. A request that needs more is not sent to it.
 ///
-/// Everything is unknown until it is set, and what is unknown is allowed. Where any tier of a fallback has said
-/// something, each request is looked through once, and one in wire form is decoded for it.
+/// Every capability is unknown until it is set, and an unknown one is allowed. If any tier of a fallback sets one,
+/// the fallback inspects each request once, and decodes one in wire form for that.
 ///
 /// ```
 /// use steadfast::{FallbackLayer, layers::fallback::{Capabilities, Tier}, providers::Canned};
@@ -32,12 +32,12 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// Nothing is known: every request may be sent. What is not said below stays unknown.
+    /// Creates capabilities of which none is known: every request may be sent.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets whether the model sees pictures, those in a tool's result included.
+    /// Sets whether the model accepts pictures, those in a tool's result included.
     #[must_use]
     pub fn images(mut self, can: bool) -> Self {
         self.images = Some(can);
@@ -58,14 +58,14 @@ impl Capabilities {
         self
     }
 
-    /// Sets whether the model can be held to a JSON Schema. A request for just any JSON does not need it.
+    /// Sets whether the model can be held to a JSON Schema. A request for any JSON does not need it.
     #[must_use]
     pub fn output_schema(mut self, can: bool) -> Self {
         self.output_schema = Some(can);
         self
     }
 
-    /// Sets whether the model goes on from an answer that the request has begun: one whose last turn is the
+    /// Sets whether the model continues an answer that the request has begun: one whose last turn is the
     /// assistant's.
     #[must_use]
     pub fn prefill(mut self, can: bool) -> Self {
@@ -75,9 +75,9 @@ impl Capabilities {
 
     /// Sets how many tokens fit into the context window.
     ///
-    /// The prompt is estimated, at a token for four bytes of text and 1,600 for a picture or a document. A request is
-    /// kept from the tier only where three quarters of that, and its `max_tokens`, are more than the window: a
-    /// request that would have fitted must not be refused, and one that is sent in vain fails with
+    /// The prompt is estimated, at a token for four bytes of text and 1,600 for a picture or a document. A request
+    /// is kept from the tier only if three quarters of that, and its `max_tokens`, exceed the window. A request
+    /// that would have fitted must not be refused, and one that is sent in vain fails with
     /// [`ContextLength`](ErrorKind::ContextLength) and goes to a larger window.
     #[must_use]
     pub fn context_window(mut self, tokens: u64) -> Self {
@@ -92,12 +92,12 @@ impl Capabilities {
         self
     }
 
-    /// Whether anything was said.
+    /// Returns whether any capability was set.
     pub(super) fn is_limited(&self) -> bool {
         *self != Self::default()
     }
 
-    /// What a request needs and the tier lacks.
+    /// Returns the request's needs that the tier cannot meet.
     pub(super) fn lacks(&self, needs: &Needs) -> Option<Lack> {
         let lacks = |can: Option<bool>, needed: Option<usize>| needed.filter(|_| can == Some(false));
         let lack = Lack {
@@ -113,28 +113,29 @@ impl Capabilities {
     }
 }
 
-/// What is asked for and what there is, where the first is more.
+/// Returns the demand and the limit, if the first exceeds the second.
 fn exceeds(asked: Option<u64>, limit: Option<u64>) -> Option<(u64, u64)> {
     asked.zip(limit).filter(|(asked, limit)| asked > limit)
 }
 
-/// What a request needs of whoever answers it.
+/// A request's needs of the tier that answers it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Needs {
-    /// The first message with one in it.
+    /// The first message that contains one.
     image: Option<usize>,
     document: Option<usize>,
     tools: bool,
     output_schema: bool,
     prefill: bool,
-    /// The prompt's tokens, about.
+    /// The approximate number of the prompt's tokens.
     prompt: u64,
     /// The longest answer asked for.
     output: Option<u64>,
 }
 
 impl Needs {
-    /// What the request needs; `None` where it cannot be decoded here: a leaf of its own dialect may know better.
+    /// Returns the request's needs, or `None` if it cannot be decoded here: a leaf of its own dialect may know
+    /// better.
     pub(super) fn of(request: &LlmRequest) -> Option<Self> {
         request.chat().ok().map(Self::of_chat)
     }
@@ -171,13 +172,13 @@ impl Needs {
         }
     }
 
-    /// The window that it needs at the least: the estimate, less a quarter for what it may be wrong by.
+    /// Returns the least window that it needs: the estimate, less a quarter for its possible error.
     fn window(&self) -> u64 {
         (self.prompt - self.prompt / 4).saturating_add(self.output.unwrap_or(0))
     }
 }
 
-/// What a tier lacks for a request, field by field.
+/// The capabilities that a tier lacks for a request, field by field.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Lack {
     image: Option<usize>,
@@ -190,7 +191,7 @@ pub(super) struct Lack {
 }
 
 impl Lack {
-    /// The kind of failure that the tier would have given.
+    /// Returns the kind of failure that the tier would have returned.
     pub(super) fn kind(&self) -> ErrorKind {
         let window_alone = Self { context_window: self.context_window, ..Self::default() };
         if *self == window_alone { ErrorKind::ContextLength } else { ErrorKind::UnsupportedFeature }
@@ -198,7 +199,7 @@ impl Lack {
 }
 
 impl fmt::Display for Lack {
-    /// The capabilities that are missing, each with the field of the request that needs it.
+    /// Lists the missing capabilities, each with the field of the request that needs it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let missing = [
             self.image.map(|place| format!("images (messages[{place}])")),

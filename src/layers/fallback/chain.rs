@@ -1,22 +1,22 @@
-//! Which tiers a request may go to, in order; 0 is the primary.
+//! The tiers that a request may go to, in order; 0 is the primary.
 
 use std::sync::Arc;
 
 use super::shared::Shared;
 
-/// Which tiers the request may go to, in order.
+/// The tiers that the request may go to, in order.
 pub(super) enum Chain {
     All,
-    /// All, but this one first.
+    /// All tiers, with this one first.
     AllFrom(usize),
     /// A feature's policy.
     Listed(Arc<[usize]>),
-    /// A pinned session's.
+    /// A pinned session's tier.
     Pinned(usize),
 }
 
 impl Chain {
-    /// The same tiers, this one first if it is among them.
+    /// Returns the same tiers, with this one first if it is among them.
     pub(super) fn from(self, first: usize) -> Self {
         match self {
             Self::Listed(tiers) if tiers.contains(&first) => {
@@ -28,8 +28,8 @@ impl Chain {
         }
     }
 
-    /// The same tiers, beginning at the one in this place: the models after it follow, then those before it. Tiers where no
-    /// model answers come last, for they would keep the others from being asked.
+    /// Returns the same tiers, beginning at the one in this position: the models after it follow, then those before
+    /// it. Tiers without a model come last, since they would keep the others from being asked.
     pub(super) fn beginning_at(&self, place: usize, shared: &Shared) -> Self {
         let first = self.tier(place);
         let is_model = |tier: &usize| shared.facts(*tier).is_model();
@@ -50,7 +50,7 @@ impl Chain {
         (0..self.len(shared)).map(|place| self.tier(place))
     }
 
-    /// Which tier stands at this place of the order.
+    /// Returns the tier at this position of the order.
     pub(super) fn tier(&self, place: usize) -> usize {
         match self {
             Self::AllFrom(first) if place == 0 => *first,
@@ -64,8 +64,8 @@ impl Chain {
 
 /// A set of tiers.
 ///
-/// Those among the first 64, which are all that anybody configures, are bits: a list would be an allocation for each request
-/// that another tier than the primary serves.
+/// The first 64 tiers, more than any configuration has, are bits: a list would be an allocation for each request
+/// that a further tier serves.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Tiers {
     first: u64,

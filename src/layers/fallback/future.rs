@@ -29,26 +29,27 @@ use crate::{
 
 /// The future of [`Fallback`](super::Fallback).
 ///
-/// Dropping it drops the call to the tier that is being asked.
+/// Dropping it drops the call to the current tier.
 #[pin_project]
 pub struct ResponseFuture<S: Service<LlmRequest>> {
     #[pin]
     state: State<S, S::Future>,
     shared: Arc<Shared>,
-    /// As it came.
+    /// The request as it came.
     request: LlmRequest,
-    /// Until when the tier that is being asked may take.
+    /// The time limit of the current tier.
     slice: Option<Instant>,
-    /// What is rarely needed; not while the primary, asked first, has neither failed nor to be waited for.
+    /// The rarely needed state. It is empty while the primary, asked first, has neither failed nor makes the
+    /// request wait.
     rest: Option<Box<Rest<S>>>,
 }
 
 struct Rest<S> {
     walk: Walk,
-    /// The primary, where it may have to be called later than first.
+    /// The primary, if it may have to be called later than first.
     primary: Option<S>,
     waits_since: Option<Instant>,
-    /// For the slice, where no timer further out can be asked, and for the wait until a probe.
+    /// The timer of the tier's limit, if no timer further out can be asked, and of the wait until a probe.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -59,10 +60,10 @@ enum State<S, F> {
     After(After),
 }
 
-/// What comes where the primary does not simply answer.
+/// The further stages, after a primary that does not simply answer.
 enum After {
     Tier(Pin<Box<BoxedCall>>),
-    /// Holding the answer back until it is whole.
+    /// The answer is held back until it is whole.
     Buffering(Box<(LlmResponse, Commit)>),
     /// Every circuit is open.
     Waiting(LlmError),
@@ -77,7 +78,7 @@ where
     S: Service<LlmRequest, Response = LlmResponse> + Clone,
     S::Error: Into<LlmError>,
 {
-    /// A request that goes to the primary first, with all tiers after it.
+    /// Creates the future of a request that goes to the primary first, with all tiers after it.
     #[inline]
     pub(super) fn primary(
         call: Call<S, S::Future>,
@@ -88,12 +89,12 @@ where
         Self { state: State::Primary(call), shared, request, slice, rest: None }
     }
 
-    /// A request that no tier can carry.
+    /// Creates the future of a request that no tier can carry.
     pub(super) fn refused(error: LlmError, shared: Arc<Shared>, request: LlmRequest) -> Self {
         Self { state: State::After(After::Refused(Some(error))), shared, request, slice: None, rest: None }
     }
 
-    /// A request whose walk is not that simple.
+    /// Creates the future of a request whose chain is not that simple.
     pub(super) fn walking(walk: Walk, primary: S, shared: Arc<Shared>, request: LlmRequest) -> Self {
         let mut primary = Some(primary);
         let (state, slice) = ask(&walk, &mut primary);
@@ -111,7 +112,7 @@ where
 
     /// # Panics
     ///
-    /// When polled after it was ready.
+    /// Panics if polled after it was ready.
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if self.rest.is_some() {
@@ -128,13 +129,13 @@ where
                 true
             }
             Poll::Ready(_) => false,
-            // The tier has a slice of the time only while others come before or after it.
+            // The tier has a time limit of its own only while others come before or after it.
             Poll::Pending if this.slice.is_none_or(|slice| alarm::ask(cx, slice) == Alarm::Set) => {
                 return Poll::Pending;
             }
             Poll::Pending => false,
         };
-        // What is usual leaves from where it came to: a response is large to move.
+        // The common case returns in place: a response is large to move.
         if !usual {
             polled = self.poll_on(Some(polled), cx);
         }
@@ -147,8 +148,8 @@ where
     S: Service<LlmRequest, Response = LlmResponse> + Clone,
     S::Error: Into<LlmError>,
 {
-    /// What is rare: a primary that failed, a tier after it, an answer that is not handed on as it is. `polled` is what
-    /// polling the primary has just come to.
+    /// Handles the rare cases: a primary that failed, a tier after it, an answer that is not returned as it is.
+    /// `polled` is the result of polling the primary.
     #[cold]
     fn poll_on(
         self: Pin<&mut Self>,
@@ -198,7 +199,8 @@ where
                         if this.shared.stream_break(this.request) == StreamBreak::Buffer {
                             let body = std::mem::replace(response.body_mut(), LlmBody::from_text(""));
                             if !response.attempts().is_empty() {
-                                // As after a tier that failed: a limit further out knows nothing of what was tried.
+                                // As after a tier that failed: a limit further out knows nothing of the tiers that
+                                // were tried.
                                 *this.slice = this.slice.or(this.request.context().deadline);
                             }
                             let held = Box::new((
@@ -230,7 +232,7 @@ where
                 StateProjection::After(After::Buffering(held)) => broken(error, &held.0),
                 _ => error,
             };
-            // What is tried next holds nothing of what failed, nor does whoever keeps this future.
+            // Release the failed call before the next tier is tried, even if this future is kept.
             this.state.set(State::done());
             let rest = walking(this.shared, this.request, this.rest);
             match rest.walk.failed(error) {
@@ -262,7 +264,7 @@ impl<S, F> State<S, F> {
         Self::After(After::Done)
     }
 
-    /// What is being waited for.
+    /// Returns the phase of the current call.
     fn phase(&self) -> Phase {
         match self {
             Self::Primary(call) => call.phase(),
@@ -272,7 +274,7 @@ impl<S, F> State<S, F> {
     }
 }
 
-/// Ready, with the failure that it is, when the tier's slice of the time is over.
+/// Completes with the failure when the tier's time limit is over.
 #[inline]
 fn poll_slice<'a, S: 'a>(
     slice: Instant,
@@ -286,7 +288,7 @@ fn poll_slice<'a, S: 'a>(
     Poll::Ready(LlmError::deadline_passed(phase, had))
 }
 
-/// The walk, begun now if it was not needed before.
+/// Returns the chain's state, created now if it was not needed before.
 #[cold]
 fn walking<'a, S>(shared: &Arc<Shared>, request: &LlmRequest, rest: &'a mut Option<Box<Rest<S>>>) -> &'a mut Rest<S> {
     rest.get_or_insert_with(|| {
@@ -300,7 +302,7 @@ fn take_walk<S>(shared: &Arc<Shared>, request: &LlmRequest, rest: &mut Option<Bo
     rest.take().expect("it was put there a line above")
 }
 
-/// Calls the tier that the walk is at; and until when it may take.
+/// Calls the current tier. Returns the call and its time limit.
 fn ask<S>(walk: &Walk, primary: &mut Option<S>) -> (State<S, S::Future>, Option<Instant>)
 where
     S: Service<LlmRequest, Response = LlmResponse> + Clone,
@@ -315,16 +317,16 @@ where
     (state, slice)
 }
 
-/// How long a request that waits for a probe leaves the circuits alone at least.
+/// The least time for which a request that waits for a probe leaves the circuits alone.
 const LEAST_PAUSE: Duration = Duration::from_millis(10);
 
-/// When no tier works, the moment to try again, if the request may wait for it.
+/// Returns when to try again if no tier works and the request may wait.
 fn try_again_at(walk: &Walk, error: &LlmError, waits_since: Option<Instant>) -> Option<Instant> {
     let now = Instant::now();
     let (at, latest) = match walk.all_open() {
         AllOpen::Fail => return None,
         AllOpen::Wait(longest) => {
-            // Again where another's probe is under way: who waits follows the first that succeeds.
+            // Again while another request's probe is under way: waiting requests follow the first that succeeds.
             let at = walk.earliest_probe(error)?.max(now.checked_add(LEAST_PAUSE)?);
             (at, walk.deadline().or_else(|| waits_since.unwrap_or(now).checked_add(longest)))
         }

@@ -16,33 +16,34 @@ use crate::{
     request::{BEST_LEVEL, WORST_LEVEL},
 };
 
-/// Steers a fallback by hand: drains tiers, and pins the level of service. Clones are the same handle.
+/// A handle that steers a fallback by hand: it drains tiers, and pins the level of service. Clones are the same
+/// handle.
 ///
-/// Made by [`FallbackLayer::handle`](super::FallbackLayer::handle); or made first and given to
-/// [several fallbacks](super::FallbackLayer::steered_by), which then go by the same orders. Each order is told once, by
-/// [`Event::Operated`], if it changes anything. Orders are kept in memory: a process that starts again has none.
+/// [`FallbackLayer::handle`](super::FallbackLayer::handle) creates it. Or create it first and give it to [several
+/// fallbacks](super::FallbackLayer::steered_by), which then follow the same orders. [`Event::Operated`] reports
+/// each order once, if it changes anything. Orders are kept in memory: a process that starts again has none.
 ///
-/// What a [circuit](crate::CircuitBreakerHandle::force_open) is forced to is another matter: that is about a provider that
-/// fails or works, and a fallback only meets its refusals.
+/// A forced state of a [circuit](crate::CircuitBreakerHandle::force_open) is separate: it concerns a provider that
+/// fails or works, and a fallback only sees the circuit's refusals.
 ///
 /// # Draining
 ///
-/// A drained tier takes no new requests, whatever its circuit says and even where it is the
-/// [last resort](super::Tier::last_resort). Those under way there end as they would, their retries included; a request that
-/// fails over meanwhile passes it. It costs no attempt, and the record says `sonnet: is drained by hand; not asked`.
-/// A request whose session is [pinned](super::SessionPolicy::Pin) to it fails clearly, for such a session may not switch.
-/// Where every tier that could serve a request is drained, it fails at once with
-/// [`ErrorKind::OutOfService`](crate::ErrorKind::OutOfService), and [`Event::AllTiersFailed`] tells of it.
+/// A drained tier takes no new requests, whatever its circuit's state and even if it is the [last
+/// resort](super::Tier::last_resort). Requests under way there end as they would, their retries included; a request
+/// that fails over meanwhile passes it. It costs no attempt, and the record says `sonnet: is drained by hand; not
+/// asked`. A request whose session is [pinned](super::SessionPolicy::Pin) to it fails clearly, since such a session
+/// may not switch. If every tier that could serve a request is drained, it fails at once with
+/// [`ErrorKind::OutOfService`](crate::ErrorKind::OutOfService), and [`Event::AllTiersFailed`] reports it.
 ///
 /// # Levels
 ///
-/// A pinned level steps requests down as a budget can: tiers of a [better level](super::Tier::level) are left out, and
-/// serve only where nothing further down answers, unless the feature
-/// [stays down](super::FallbackLayer::feature_stays_down). What a feature has pinned for itself stands before what is
-/// pinned for all, so that level 1 keeps it out of that.
+/// A pinned level steps requests down as a budget can. Tiers of a [better level](super::Tier::level) are skipped,
+/// and serve only if no tier further down answers, unless the feature [stays
+/// down](super::FallbackLayer::feature_stays_down). A feature's own pin overrides the pin for all, so that level 1
+/// exempts the feature.
 ///
-/// While the primary is drained, or a level is pinned for all that it is too good for, another tier serves: that is told as
-/// one [`Event::ModelSwitched`], and its return as one [`Event::ModelRecovered`].
+/// While the primary is drained, or the pin for all excludes it, another tier serves. One [`Event::ModelSwitched`]
+/// reports that, and one [`Event::ModelRecovered`] its return.
 ///
 /// # Example
 ///
@@ -77,10 +78,10 @@ pub struct FallbackHandle {
     by: Option<Arc<str>>,
 }
 
-/// What was said by hand, as far as requests go by it.
+/// The orders by hand that requests follow.
 #[derive(Default)]
 pub(super) struct Orders {
-    /// Whether there are any: all that a request reads while there are none.
+    /// True if there are any: the only field that a request reads while there are none.
     any: AtomicBool,
     current: Mutex<Arc<Current>>,
 }
@@ -94,7 +95,7 @@ pub(super) struct Current {
 }
 
 impl FallbackHandle {
-    /// A handle of orders that no fallback follows yet; they are told on this channel.
+    /// Creates a handle of orders that no fallback follows yet, reported on this channel.
     pub fn new(events: Events) -> Self {
         Self { events: Some(events), ..Self::default() }
     }
@@ -107,35 +108,36 @@ impl FallbackHandle {
         &self.orders
     }
 
-    /// The same handle in the hands of somebody, who is named where its orders are told. Default: nobody is named.
+    /// Returns the handle for an operator of this name, which appears in the events of its orders. Default: no
+    /// name.
     #[must_use]
     pub fn acting_as(&self, who: impl Into<Arc<str>>) -> Self {
         Self { by: Some(who.into()), ..self.clone() }
     }
 
-    /// Sends no more new requests to a tier. Gives whether that is new. A name that no tier has is nobody's.
+    /// Stops new requests to a tier. Returns whether that is new. A name of no tier has no effect.
     pub fn drain(&self, tier: impl Into<Arc<str>>) -> bool {
         let tier = tier.into();
         self.change(|orders| orders.drained.insert(tier.clone()), || Operation::TierDrained { tier: tier.clone() })
     }
 
-    /// Lets a tier take requests again. Gives whether that is new.
+    /// Lets a tier take requests again. Returns whether that is new.
     pub fn undrain(&self, tier: &str) -> bool {
         self.change(|orders| orders.drained.remove(tier), || Operation::TierUndrained { tier: tier.into() })
     }
 
-    /// The tiers that are drained, by name.
+    /// Returns the names of the tiers that are drained.
     pub fn drained(&self) -> Vec<Arc<str>> {
         self.orders.current().drained.iter().cloned().collect()
     }
 
-    /// Whether a tier is drained.
+    /// Returns whether a tier is drained.
     pub fn is_drained(&self, tier: &str) -> bool {
         self.orders.current().drained.contains(tier)
     }
 
-    /// Steps all requests down to tiers of this level of service, from 1 to 5, or a worse one; `None`, or 1, ends it.
-    /// Gives whether that is new. Default: `None`.
+    /// Steps all requests down to tiers of this level of service, from 1 to 5, or a worse one; `None`, or 1, ends
+    /// it. Returns whether that is new. Default: `None`.
     pub fn pin_level(&self, level: Option<u8>) -> bool {
         let level = level.map(clamped).filter(|level| *level > BEST_LEVEL);
         let operation = || match level {
@@ -145,13 +147,13 @@ impl FallbackHandle {
         self.change(|orders| std::mem::replace(&mut orders.level, level) != level, operation)
     }
 
-    /// The level that all requests are stepped down to.
+    /// Returns the level that all requests are stepped down to.
     pub fn pinned_level(&self) -> Option<u8> {
         self.orders.current().level
     }
 
-    /// As [`pin_level`](Self::pin_level), for the requests of one feature, and before what is pinned for all: level 1 keeps
-    /// the feature out of that. `None` ends it.
+    /// Pins the level for the requests of one feature, and overrides the [pin](Self::pin_level) for all: level 1
+    /// exempts the feature. `None` ends it.
     pub fn pin_feature_level(&self, feature: impl Into<Arc<str>>, level: Option<u8>) -> bool {
         let (feature, level) = (feature.into(), level.map(clamped));
         let change = |orders: &mut Current| match level {
@@ -165,13 +167,13 @@ impl FallbackHandle {
         self.change(change, operation)
     }
 
-    /// The levels that features have pinned for themselves.
+    /// Returns the levels of features with a pin of their own.
     pub fn pinned_features(&self) -> BTreeMap<Arc<str>, u8> {
         self.orders.current().features.clone()
     }
 
-    /// Forgets the drains of tiers that are not there any more, without a word: nobody is to meet them again in a later
-    /// tier of the same name.
+    /// Forgets, without a report, the drains of tiers that no longer exist: a later tier of the same name must not
+    /// inherit them.
     #[cfg(feature = "config")]
     pub(crate) fn forget_all_but(&self, is_there: impl Fn(&str) -> bool) {
         self.orders.change(|orders| orders.drained.retain(|tier| is_there(tier)));
@@ -192,13 +194,13 @@ fn clamped(level: u8) -> u8 {
 }
 
 impl Orders {
-    /// The orders, where there are any.
+    /// Returns the orders, if there are any.
     #[inline]
     pub(super) fn given(&self) -> Option<Arc<Current>> {
         self.any.load(Relaxed).then(|| self.current())
     }
 
-    /// Whether there are any. One load.
+    /// Returns whether there are any orders. One load.
     #[inline]
     pub(super) fn any(&self) -> bool {
         self.any.load(Relaxed)
@@ -227,7 +229,7 @@ impl Current {
         self.drained.contains(tier)
     }
 
-    /// The level that is pinned for a feature's requests, and whether it is for all.
+    /// Returns the level that is pinned for a feature's requests, and whether it is for all.
     pub(super) fn level(&self, feature: Option<&str>) -> Option<(u8, bool)> {
         let own = feature.and_then(|feature| self.features.get(feature));
         own.map(|level| (*level, false)).or_else(|| self.level.map(|level| (level, true)))

@@ -18,14 +18,14 @@ use crate::{
 
 /// Applies [`Fallback`]. See the [module docs](super).
 ///
-/// All services that one layer makes are one fallback: they share which tier is serving, the sessions and the steps of a
-/// gradual return.
+/// All services of one layer are one fallback: they share the serving tier, the sessions and the steps of a gradual
+/// return.
 #[derive(Clone)]
 pub struct FallbackLayer {
     config: Config,
-    /// Whose state goes on, and the tiers that are the same there and here.
+    /// The earlier fallback whose state carries over, and the tiers that are the same in both.
     before: Option<(Weak<Shared>, HashSet<Arc<str>>)>,
-    /// Made by the first use, so that settings can still be changed before.
+    /// Created on first use, so that settings can still be changed before.
     shared: Arc<std::sync::OnceLock<Arc<Shared>>>,
 }
 
@@ -35,15 +35,15 @@ pub(super) struct Config {
     pub(super) tiers: Vec<Tier>,
     /// For each feature with a policy, the tiers in order; 0 is the primary.
     pub(super) features: HashMap<Arc<str>, Arc<[usize]>>,
-    /// For all other requests; `None`: all tiers.
+    /// The tiers for all other requests; `None`: all tiers.
     pub(super) others: Option<Arc<[usize]>>,
-    /// For callers that name a model.
+    /// The chains of callers that name a model.
     pub(super) models: Models,
-    /// For each feature with one, what it says of levels.
+    /// The level policies of features.
     pub(super) levels: HashMap<Arc<str>, LevelPolicy>,
     pub(super) routes: HashMap<ErrorKind, Arc<[usize]>>,
     pub(super) classifier: Classifier,
-    /// What calls to further tiers are taken from.
+    /// The budget of calls to further tiers.
     pub(super) budget: RetryBudget,
     pub(super) events: Option<Events>,
     pub(super) min_useful: Duration,
@@ -51,22 +51,22 @@ pub(super) struct Config {
     pub(super) session: SessionPolicy,
     pub(super) session_capacity: usize,
     pub(super) stream_break: StreamBreak,
-    /// For each feature that has it otherwise.
+    /// For each feature with a setting of its own.
     pub(super) stream_breaks: HashMap<Arc<str>, StreamBreak>,
     pub(super) all_open: AllOpen,
-    /// For each feature that has it otherwise.
+    /// For each feature with a setting of its own.
     pub(super) all_opens: HashMap<Arc<str>, AllOpen>,
     pub(super) ramp: Vec<RampStep>,
     pub(super) orders: Arc<Orders>,
-    /// Whether no tier above a pinned level serves even where nothing else does.
+    /// True if tiers above a pinned level never serve, even if no other tier can.
     pub(super) pins_are_final: bool,
 }
 
-/// What a feature accepts of the tiers' levels.
+/// A feature's policy on the tiers' levels.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LevelPolicy {
     pub(super) worst: u8,
-    /// Whether a step-down stands even where nothing is left below.
+    /// True if a step-down stands even if no tier is left below.
     pub(super) stays_down: bool,
 }
 
@@ -78,13 +78,13 @@ impl Default for LevelPolicy {
 
 /// The default of [`FallbackLayer::min_useful`].
 const MIN_USEFUL: Duration = Duration::from_millis(100);
-/// The default of [`FallbackLayer::keep_back`]: a model that works answers within that.
+/// The default of [`FallbackLayer::keep_back`]: a working model answers within that.
 const KEEP_BACK: Duration = Duration::from_secs(10);
 /// The default of [`FallbackLayer::session_capacity`].
 const SESSIONS: usize = 10_000;
 
 impl FallbackLayer {
-    /// A fallback around a primary tier of this name, with no further tier yet.
+    /// Creates a fallback around a primary tier of this name, with no further tier yet.
     pub fn new(primary: impl Into<Arc<str>>) -> Self {
         let config = Config {
             primary: TierFacts::new(primary.into()),
@@ -112,11 +112,11 @@ impl FallbackLayer {
         Self { config, before: None, shared: Arc::default() }
     }
 
-    /// A fallback of tiers whose names come from data.
+    /// Creates a fallback of tiers whose names come from data.
     ///
     /// # Errors
     ///
-    /// An empty chain, an empty name, or a name that two tiers have.
+    /// Fails for an empty chain, an empty name, or a name that two tiers have.
     pub fn from_tiers(
         primary: impl Into<Arc<str>>,
         tiers: impl IntoIterator<Item = Tier>,
@@ -157,28 +157,28 @@ impl FallbackLayer {
         self.changed()
     }
 
-    /// Sets what the primary can do: a request that needs more skips it. Default: unknown, so that every request may
-    /// come.
+    /// Sets the primary's capabilities: a request that needs more skips it. Default: unknown, so that every request
+    /// may come.
     #[must_use]
     pub fn capabilities(mut self, capabilities: Capabilities) -> Self {
         self.config.primary.capabilities = capabilities;
         self.changed()
     }
 
-    /// Sets how many tokens fit into the primary's context window, as [`Capabilities::context_window`] does. Default:
-    /// unknown.
+    /// Sets how many tokens fit into the primary's context window, as [`Capabilities::context_window`] does.
+    /// Default: unknown.
     #[must_use]
     pub fn context_window(mut self, tokens: u64) -> Self {
         self.config.primary.capabilities = self.config.primary.capabilities.context_window(tokens);
         self.changed()
     }
 
-    /// Sets which tiers serve a feature, in order, the primary among them by its name. A chain of one never falls
-    /// back. Default: all, in their order.
+    /// Sets which tiers serve a feature, in order; the primary is one of them, by its name. A chain of one never
+    /// falls back. Default: all, in their order.
     ///
     /// # Errors
     ///
-    /// An empty chain, a name that no tier has so far, or one that is there twice.
+    /// Fails for an empty chain, a name that no tier has so far, or one that appears twice.
     pub fn feature<'a>(
         mut self,
         feature: impl Into<Arc<str>>,
@@ -190,27 +190,27 @@ impl FallbackLayer {
         Ok(self.changed())
     }
 
-    /// Sets which tiers serve all requests whose feature has no chain of its own, and those without a feature. Default:
-    /// all, in their order.
+    /// Sets which tiers serve all requests whose feature has no chain of its own, and those without a feature.
+    /// Default: all, in their order.
     ///
     /// # Errors
     ///
-    /// An empty chain, a name that no tier has so far, or one that is there twice.
+    /// Fails for an empty chain, a name that no tier has so far, or one that appears twice.
     pub fn other_features<'a>(mut self, tiers: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidConfig> {
         self.config.others = Some(self.indexes("default_feature.tiers", tiers)?);
         Ok(self.changed())
     }
 
-    /// Sets which tiers serve callers that name this model, in order, the primary among them by its name: three names of
-    /// one client (a large model, a usual one, a small one for what runs in the background) are three chains. A name that
-    /// ends in `*` stands for all that begin so; the longest that fits counts. Where the request's feature has a chain too,
-    /// only tiers of both are asked, in the model's order; if there are none, the feature's chain stands. Where the name fits a
-    /// pattern and is one of its tiers' [own](Tier::model), the chain begins at that tier. Default: only the tiers' own names
-    /// choose anything.
+    /// Sets which tiers serve callers that name this model, in order; the primary is one of them, by its name.
+    /// Three names of one client (a large model, a usual one, a small one for background work) are three chains. A
+    /// name that ends in `*` stands for all that begin so; the longest match counts. If the request's feature has a
+    /// chain too, only tiers of both are asked, in the model's order; if there are none, the feature's chain
+    /// stands. If the name matches a pattern and is one of its tiers' [own](Tier::model), the chain begins at that
+    /// tier. Default: only the tiers' own names choose a chain.
     ///
     /// # Errors
     ///
-    /// An empty chain, a name that no tier has so far, or one that is there twice.
+    /// Fails for an empty chain, a name that no tier has so far, or one that appears twice.
     pub fn model<'a>(
         mut self,
         name: impl Into<Arc<str>>,
@@ -222,8 +222,8 @@ impl FallbackLayer {
         Ok(self.changed())
     }
 
-    /// Sets the model that answers at the primary, as [`Tier::model`] does: a request that names the primary begins there, also
-    /// where another tier has the same model.
+    /// Sets the primary's model, as [`Tier::model`] does: a request that names the primary begins there, even if
+    /// another tier has the same model.
     #[must_use]
     pub fn primary_model(mut self, model: impl Into<Arc<str>>) -> Self {
         self.config.primary.model = Some(model.into());
@@ -237,15 +237,15 @@ impl FallbackLayer {
         self.changed()
     }
 
-    /// Says that people answer at the primary, as [`Tier::human`] does.
+    /// Marks the primary as a tier of people, as [`Tier::human`] does.
     #[must_use]
     pub fn human(mut self) -> Self {
         self.config.primary.human = true;
         self.changed()
     }
 
-    /// Sets the least time before the deadline that makes it worth beginning the primary where it is not asked first, as
-    /// [`Tier::min_useful`] does.
+    /// Sets the least time before the deadline that makes it worth beginning the primary if it is not asked first,
+    /// as [`Tier::min_useful`] does.
     #[must_use]
     pub fn primary_min_useful(mut self, time: Duration) -> Self {
         self.config.primary.min_useful = Some(time);
@@ -259,28 +259,29 @@ impl FallbackLayer {
         self.changed()
     }
 
-    /// Sets the worst [level](Tier::level) of service that a feature accepts: with 1, code generation fails rather than
-    /// fall to a small model. Default: 5, any.
+    /// Sets the worst [level](Tier::level) of service that a feature accepts: with 1, code generation fails rather
+    /// than fall to a small model. Default: 5, any.
     #[must_use]
     pub fn feature_worst_level(mut self, feature: impl Into<Arc<str>>, level: u8) -> Self {
         self.config.levels.entry(feature.into()).or_default().worst = level.clamp(BEST_LEVEL, WORST_LEVEL);
         self.changed()
     }
 
-    /// Makes a [step-down](crate::Context::min_level) final for a feature: where no tier further down can answer, its
-    /// requests fail. Default: a step-down gives way then, for a dear answer is better than none.
+    /// Makes a [step-down](crate::Context::min_level) final for a feature: if no tier further down can answer, its
+    /// requests fail. Default: the better tiers then serve, since an expensive answer is better than none.
     #[must_use]
     pub fn feature_stays_down(mut self, feature: impl Into<Arc<str>>) -> Self {
         self.config.levels.entry(feature.into()).or_default().stays_down = true;
         self.changed()
     }
 
-    /// Sets which tiers are asked, in order, after a failure of this kind, whatever the classifier says of it: for
-    /// instance [`ErrorKind::Refusal`] to a model of another house, [`ErrorKind::ContextLength`] to the large one.
+    /// Sets which tiers are asked, in order, after a failure of this kind, whatever the classifier decides. For
+    /// instance, route [`ErrorKind::Refusal`] to a model of another vendor, and [`ErrorKind::ContextLength`] to the
+    /// large one.
     ///
     /// # Errors
     ///
-    /// An empty chain, a name that no tier has so far, or one that is there twice.
+    /// Fails for an empty chain, a name that no tier has so far, or one that appears twice.
     pub fn route<'a>(
         mut self,
         kind: ErrorKind,
@@ -291,17 +292,17 @@ impl FallbackLayer {
         Ok(self.changed())
     }
 
-    /// Sets the table that says which failures another tier can help with.
+    /// Sets the table that decides which failures another tier can help with. Default: the crate's.
     #[must_use]
     pub fn classifier(mut self, classifier: Classifier) -> Self {
         self.config.classifier = classifier;
         self.changed()
     }
 
-    /// Sets the retry budget that calls to further tiers are taken from, as retries are: where every tier of a chain fails, it
-    /// bounds what they are sent together. A tier that is asked since the one before refused on this side takes nothing,
-    /// nor does one that answers at once or where people do. With an empty budget only such tiers are asked. Default: without
-    /// limit, for a circuit in each tier does the same sooner.
+    /// Sets the retry budget for calls to further tiers: if every tier of a chain fails, it bounds the calls to all
+    /// of them together. It does not charge a call after a refusal on this side, nor one to a tier that answers at
+    /// once or to people. With an empty budget only such tiers are asked. Default: unlimited, since a circuit in
+    /// each tier has the same effect sooner.
     #[must_use]
     pub fn budget(mut self, budget: RetryBudget) -> Self {
         self.config.budget = budget;
@@ -322,52 +323,52 @@ impl FallbackLayer {
         self.changed()
     }
 
-    /// Sets how much of the time before the request's deadline is kept back for the tiers after the one that is being
-    /// asked, and never more than half of what is left. Default: 10 s.
+    /// Sets how much of the time before the request's deadline is reserved for the tiers after the current one, at
+    /// most half of the time left. Default: 10 s.
     #[must_use]
     pub fn keep_back(mut self, time: Duration) -> Self {
         self.config.keep_back = time;
         self.changed()
     }
 
-    /// Sets what a session may see of a switch. Default: [`SessionPolicy::Free`].
+    /// Sets the policy for sessions in a switch. Default: [`SessionPolicy::Free`].
     #[must_use]
     pub fn session(mut self, policy: SessionPolicy) -> Self {
         self.config.session = policy;
         self.changed()
     }
 
-    /// Sets how many sessions are remembered; those used longest ago are forgotten first. Default: 10,000.
+    /// Sets how many sessions are kept; the least recently used go first. Default: 10,000.
     #[must_use]
     pub fn session_capacity(mut self, sessions: usize) -> Self {
         self.config.session_capacity = sessions;
         self.changed()
     }
 
-    /// Sets what happens when a stream breaks in the middle. Default: [`StreamBreak::Fail`].
+    /// Sets the policy for a stream that breaks in the middle. Default: [`StreamBreak::Fail`].
     #[must_use]
     pub fn stream_break(mut self, policy: StreamBreak) -> Self {
         self.config.stream_break = policy;
         self.changed()
     }
 
-    /// Sets what happens when a stream of this feature breaks in the middle. Default: what [`stream_break`](Self::stream_break)
-    /// says.
+    /// Sets the policy for a stream of this feature that breaks in the middle. Default: that of
+    /// [`stream_break`](Self::stream_break).
     #[must_use]
     pub fn feature_stream_break(mut self, feature: impl Into<Arc<str>>, policy: StreamBreak) -> Self {
         self.config.stream_breaks.insert(feature.into(), policy);
         self.changed()
     }
 
-    /// Sets what happens when every circuit is open. Default: [`AllOpen::Fail`].
+    /// Sets the policy for the case that every circuit is open. Default: [`AllOpen::Fail`].
     #[must_use]
     pub fn all_open(mut self, policy: AllOpen) -> Self {
         self.config.all_open = policy;
         self.changed()
     }
 
-    /// Sets what happens when every circuit is open for a request of this feature. Default: what
-    /// [`all_open`](Self::all_open) says.
+    /// Sets the policy for the case that every circuit is open for a request of this feature. Default: that of
+    /// [`all_open`](Self::all_open).
     #[must_use]
     pub fn feature_all_open(mut self, feature: impl Into<Arc<str>>, policy: AllOpen) -> Self {
         self.config.all_opens.insert(feature.into(), policy);
@@ -375,49 +376,52 @@ impl FallbackLayer {
     }
 
     /// Returns the traffic to a primary that has recovered in these steps, rather than at once. A failure of the
-    /// primary in between begins them anew. Default: at once.
+    /// primary in between starts them again. Default: at once.
     #[must_use]
     pub fn gradually(mut self, steps: impl IntoIterator<Item = RampStep>) -> Self {
         self.config.ramp = steps.into_iter().collect();
         self.changed()
     }
 
-    /// Makes it follow the orders of this handle, as other fallbacks may that have tiers in common with it. Default: a handle
-    /// of its own.
+    /// Makes it follow the orders of this handle, which other fallbacks with common tiers may share. Default: a
+    /// handle of its own.
     #[must_use]
     pub fn steered_by(mut self, handle: &FallbackHandle) -> Self {
         self.config.orders = handle.orders().clone();
         self.changed()
     }
 
-    /// Leaves tiers above a pinned level to fail rather than serve, where another chain is asked after this one.
+    /// Makes pinned levels final: tiers above one fail rather than serve, since another chain is asked after this
+    /// one.
     #[cfg(feature = "config")]
     pub(crate) fn pins_are_final(mut self) -> Self {
         self.config.pins_are_final = true;
         self.changed()
     }
 
-    /// What tells where requests may go. Take it when all is set.
+    /// Returns a view of the tiers that requests may go to. Take it when all is set.
     #[cfg(feature = "config")]
     pub(crate) fn outlook(&self) -> super::Outlook {
         super::Outlook::new(Arc::downgrade(self.shared()))
     }
 
-    /// What drains its tiers and pins levels by hand, and tells of it where the layer's [events](Self::events) go: so take it
-    /// when that is set. Clones of the layer go by the same orders, whatever is set in them afterwards.
+    /// Returns a handle that drains its tiers and pins levels by hand, and reports that where the layer's
+    /// [events](Self::events) go: so take it when that is set. Clones of the layer follow the same orders, whatever
+    /// is set in them afterwards.
     pub fn handle(&self) -> FallbackHandle {
         FallbackHandle::of(self.config.orders.clone(), self.config.events.clone())
     }
 
-    /// Takes the place of another fallback while its requests still run, as a configuration that is loaded anew does: goes
-    /// on with what that one knows when this one is first used, and hears what its requests find out after that. Default:
-    /// nothing is known.
+    /// Takes the place of another fallback while its requests still run, as a reloaded configuration does. It
+    /// carries over the other's state when this one is first used, and learns what the other's requests detect
+    /// after that. Default: nothing is known.
     ///
-    /// That is which tier serves and since when the primary does not, so that one outage is told as one switch and one
-    /// recovery; the tier of each session; the steps of a gradual return, where they are the same; and of the tiers in
-    /// `unchanged`, whether they have ever answered. Tiers are known by their names. What was said by hand goes on only where
-    /// both are [steered by](Self::steered_by) one handle. An outage of a primary that is not the
-    /// primary here is told as over. Nothing is kept alive by it: what is gone before this one is first used is forgotten.
+    /// The state is the serving tier and the start of the primary's outage, so that one outage is reported as one
+    /// switch and one recovery; the tier of each session; the steps of a gradual return, if they are the same; and
+    /// for the tiers in `unchanged`, whether they have ever answered. Tiers are matched by their names. Orders by
+    /// hand carry over only if both are [steered by](Self::steered_by) one handle. An outage of a primary that is
+    /// not the primary here is reported as over. It keeps nothing alive: state that is gone before this one is
+    /// first used is lost.
     #[must_use]
     pub fn succeeding<'a>(mut self, before: &Self, unchanged: impl IntoIterator<Item = &'a str>) -> Self {
         self.before = Some((Arc::downgrade(before.shared()), unchanged.into_iter().map(Arc::from).collect()));
@@ -436,7 +440,7 @@ impl FallbackLayer {
         })
     }
 
-    /// A layer whose settings differ is a fallback of its own.
+    /// Marks the layer as changed: one whose settings differ is a fallback of its own.
     fn changed(mut self) -> Self {
         self.shared = Arc::default();
         self

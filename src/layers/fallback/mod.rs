@@ -1,51 +1,54 @@
-//! Other tiers, when the primary cannot answer: another model, another provider, a canned sentence.
+//! Other tiers for when the primary cannot answer: another model, another provider, a canned sentence.
 //!
 //! # When to use it
 //!
-//! Where an answer of another model beats no answer. Where it does not (a fine-tuned model, an evaluation), give the
-//! feature a chain of one: [`FallbackLayer::feature`]. An answer that is bad but well-formed is out of reach: no error,
-//! no fallback.
+//! Use it if an answer of another model beats no answer. If it does not (a fine-tuned model, an evaluation), give
+//! the feature a chain of one: [`FallbackLayer::feature`]. It cannot detect an answer that is bad but well-formed:
+//! without an error there is no fallback.
 //!
 //! # Where in the stack
 //!
-//! Outside of what belongs to one tier (RetryWithJitter, CircuitBreaker, Timeout of an attempt), inside of what belongs
-//! to the request (Timeout of the whole, Bulkhead). Each tier brings its own circuit: an open one refuses in less than
-//! a microsecond, and the walk goes on.
+//! Outside of the layers of one tier (RetryWithJitter, CircuitBreaker, Timeout of an attempt), inside of the layers
+//! of the request (Timeout of the whole, Bulkhead). Each tier brings its own circuit: an open one refuses in less
+//! than a microsecond, and the next tier is asked.
 //!
 //! # What it does
 //!
-//! - The primary is asked first, always: its circuit decides whether it is really called, so that it is preferred again
-//!   as soon as it is healthy. [`gradually`](FallbackLayer::gradually) returns the traffic in steps.
-//! - On a failure the [`Classifier`](crate::Classifier) says whether another tier can help. A request that is wrong
-//!   stops; `ContextLength` goes only to a tier with a larger window; `ContentPolicy` and `Refusal` only where a
-//!   [`route`](FallbackLayer::route) says so; a refused key stops at the first tier of a chain if that has never answered, which is
-//!   a mistake of the configuration, and goes on everywhere else.
-//! - A tier that has said what it can do ([`Capabilities`]) is not asked what it cannot carry. That is no failure of
-//!   it: it costs no attempt, its circuit hears nothing, and the record says what it lacks. A route for what it would
-//!   have failed with is taken all the same. A request that no tier can carry fails at once, with the fields and the tiers named.
-//! - Callers that name a [model](FallbackLayer::model) get that model's own chain, within what their feature may use. Those
-//!   that name a tier, or the [model of one](Tier::model), begin there.
-//! - Tiers have [levels](Tier::level) of service, from 1 (full) to 5 (a fixed sentence). A feature can say how far down
-//!   it may go; a request that was [stepped down](crate::Context::min_level), by a budget or by hand, leaves the better
-//!   tiers out. Where nothing answers further down the step-down gives way, unless the feature
-//!   [stays down](FallbackLayer::feature_stays_down). A tier that is left out is like one that lacks something. An answer
-//!   from level 2 on says so, and what led there: [`LlmResponse::degraded`](crate::LlmResponse::degraded).
-//! - A level that fails too often is stepped down from by its tiers' circuits: give them a
-//!   [failure rate](crate::CircuitBreakerLayer::failure_rate) and several [probes](crate::CircuitBreakerLayer::probe_successes)
-//!   that must succeed, and return [`gradually`](FallbackLayer::gradually).
-//! - A tier of people ([`Tier::human`]) is told what was tried before it. A request that
-//!   [requires a person](crate::LlmRequest::requires_human) goes there and nowhere else.
-//! - Where nothing works that a request may have, it fails at once, or waits: [`AllOpen`], for all or
-//!   [for a feature](FallbackLayer::feature_all_open).
+//! - The primary is always asked first. Its circuit decides whether it is really called, so that it is preferred
+//!   again as soon as it is healthy. [`gradually`](FallbackLayer::gradually) returns the traffic in steps.
+//! - On a failure the [`Classifier`](crate::Classifier) decides whether another tier can help. An invalid request
+//!   stops. `ContextLength` goes only to a tier with a larger window. `ContentPolicy` and `Refusal` go on only by a
+//!   [`route`](FallbackLayer::route). A rejected key stops at the first tier of a chain if that has never answered,
+//!   which is a mistake of the configuration, and goes on everywhere else.
+//! - A tier with known [`Capabilities`] does not get a request that it cannot carry. That is no failure of the
+//!   tier: it costs no attempt, its circuit does not count it, and the record names the lacking capability. A route
+//!   for the kind that it would have failed with applies all the same. A request that no tier can carry fails at
+//!   once, with the fields and the tiers named.
+//! - Callers that name a [model](FallbackLayer::model) get that model's own chain, within the tiers that their
+//!   feature may use. Those that name a tier, or the [model of one](Tier::model), begin there.
+//! - Tiers have [levels](Tier::level) of service, from 1 (full) to 5 (a fixed sentence). A feature can limit how
+//!   far down it may go. A request that was [stepped down](crate::Context::min_level), by a budget or by hand,
+//!   skips the better tiers. If no tier answers further down, the step-down is lifted, unless the feature [stays
+//!   down](FallbackLayer::feature_stays_down). A skipped tier is like one that lacks a capability. An answer from
+//!   level 2 on says so, with its reason: [`LlmResponse::degraded`](crate::LlmResponse::degraded).
+//! - The circuits of a level's tiers step down from it if it fails too often. Give them a [failure
+//!   rate](crate::CircuitBreakerLayer::failure_rate) and several
+//!   [probes](crate::CircuitBreakerLayer::probe_successes) that must succeed, and return
+//!   [`gradually`](FallbackLayer::gradually).
+//! - A tier of people ([`Tier::human`]) gets a list of the earlier attempts. A request that [requires a
+//!   person](crate::LlmRequest::requires_human) goes there and nowhere else.
+//! - If no tier works that a request may use, it fails at once, or waits: [`AllOpen`], for all or [for a
+//!   feature](FallbackLayer::feature_all_open).
 //! - An operator can take a tier out of service, or all tiers above a level, and put them back: [`FallbackHandle`].
-//! - The attempts of a request are shared out: each tier may take an equal part of what is left, and what it does not need goes
-//!   to those after it. A [retry budget](FallbackLayer::budget) can bound how many calls go to further tiers in all.
-//! - While tiers are left, each gets only part of the time before the request's deadline: a primary that hangs is
-//!   answered by the next tier, not refused when all time is gone. There is no sleep before a different tier.
-//!   Time spent in a [bulkhead](super::bulkhead)'s queue further out is nobody's; that spent in a foreign queue which
-//!   hands the request on later (tower's `buffer`) is the primary's.
-//! - When all have failed, the error leads with the first tier's failure, lists every step, and its `retry_after` is
-//!   the earliest moment at which any tier may work again.
+//! - The attempts of a request are allotted to its tiers: each may take an equal part of the rest, and leaves what
+//!   it does not need to those after it. A [retry budget](FallbackLayer::budget) can bound the calls to further
+//!   tiers in all.
+//! - While tiers are left, each gets only part of the time before the request's deadline: the next tier answers for
+//!   a primary that hangs, while there is time. There is no sleep before a different tier. Time spent in a
+//!   [bulkhead](super::bulkhead)'s queue further out counts for no tier; time in a foreign queue that passes the
+//!   request on later (tower's `buffer`) counts for the primary.
+//! - If all have failed, the error leads with the first tier's failure, lists every attempt, and its `retry_after`
+//!   is the earliest moment at which any tier may work again.
 //!
 //! # Example
 //!

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-/// For each name or pattern, the tiers in order; 0 is the primary.
+/// The tiers in order for each name or pattern; 0 is the primary.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Models(Vec<Named>);
 
@@ -13,7 +13,7 @@ pub(super) struct Named {
 }
 
 impl Models {
-    /// In place of what this pattern had.
+    /// Replaces this pattern's tiers.
     pub(super) fn set(&mut self, pattern: Arc<str>, tiers: Arc<[usize]>) {
         self.0.retain(|named| named.pattern != pattern);
         self.0.push(Named { pattern, tiers });
@@ -23,14 +23,15 @@ impl Models {
         self.0.is_empty()
     }
 
-    /// The entry that fits a model best.
+    /// Returns the entry that fits a model best.
     pub(super) fn of(&self, model: &str) -> Option<&Named> {
         let fitting = self.0.iter().filter_map(|named| Some((fit(&named.pattern, model)?, named)));
         fitting.max_by_key(|(fit, _)| *fit).map(|(_, named)| named)
     }
 }
 
-/// How well a pattern fits a model: a name itself best of all, then the longest beginning. `None`: not at all.
+/// Returns how well a pattern fits a model: a name itself best of all, then the longest prefix. Returns `None` if
+/// it does not fit.
 pub(crate) fn fit(pattern: &str, model: &str) -> Option<usize> {
     match pattern.strip_suffix('*') {
         _ if pattern == model => Some(usize::MAX),

@@ -1,5 +1,5 @@
-//! Where a request may go, for whoever would send it to a tier without being asked to; and whether the primary serves, for whoever
-//! looks at it without a request.
+//! A view of a fallback: which tiers a request may go to, for a hedge, and whether the primary serves, for a
+//! recovery check.
 
 use std::sync::Weak;
 
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{SessionPolicy, shared::Shared, unable::unable};
 use crate::LlmRequest;
 
-/// Looks at a fallback. It keeps nothing alive.
+/// A view of a fallback. It keeps no part of it alive.
 #[derive(Clone)]
 pub(crate) struct Outlook {
     shared: Weak<Shared>,
@@ -19,8 +19,9 @@ impl Outlook {
         Self { shared }
     }
 
-    /// Whether the tier of this name may serve a request: its feature and the model that it names allow it, it has what the
-    /// request needs, nobody has taken it out of service, and no session stays elsewhere.
+    /// Returns whether the tier of this name may serve a request. Its feature and the model that it names must
+    /// allow it, and the tier must have the needed capabilities, be in service, and not conflict with the request's
+    /// session.
     pub(crate) fn admits(&self, tier: &str, request: &LlmRequest) -> bool {
         let Some(shared) = self.shared.upgrade() else { return false };
         let Some(tier) = shared.place(tier) else { return false };
@@ -30,13 +31,14 @@ impl Outlook {
             && unable(&shared, request).iter().all(|unable| unable.tier != tier)
     }
 
-    /// When requests last found that the primary does not serve them; `None` while it does, and where it is out of service by
-    /// hand.
+    /// Returns when requests last found that the primary does not serve them; `None` while it does, and while it is
+    /// drained by hand.
     pub(crate) fn away_since(&self) -> Option<Instant> {
         self.shared.upgrade()?.away_since()
     }
 
-    /// A tier has answered what was asked at this moment, and was no caller's request: where it is the primary, it serves again.
+    /// Records that a tier has answered a check that was sent at this time and was no caller's request. If it is
+    /// the primary, it serves again.
     pub(crate) fn works(&self, tier: &str, asked: Instant) {
         if let Some(shared) = self.shared.upgrade()
             && shared.place(tier) == Some(0)

@@ -17,17 +17,17 @@ pub struct RampStep {
 }
 
 impl RampStep {
-    /// `percent` of the requests (at most 100) for `lasts`.
+    /// Creates a step of `percent` of the requests (at most 100) for `lasts`.
     pub fn new(percent: u8, lasts: Duration) -> Self {
         Self { percent: percent.min(100), lasts }
     }
 }
 
-/// Which requests may go to the primary while it returns.
+/// The share of requests that may go to the primary while it returns.
 #[derive(Debug)]
 pub(super) struct Ramp {
     steps: Vec<RampStep>,
-    /// Read by every request; the lock only while a return is under way.
+    /// Read by every request; the lock is taken only while a return is under way.
     running: AtomicBool,
     progress: Mutex<Progress>,
 }
@@ -36,7 +36,7 @@ pub(super) struct Ramp {
 struct Progress {
     step: usize,
     since: Instant,
-    /// Requests seen in this step.
+    /// The requests seen in this step.
     seen: u64,
 }
 
@@ -46,7 +46,7 @@ impl Ramp {
         Self { steps, running: AtomicBool::new(false), progress: Mutex::new(progress) }
     }
 
-    /// Goes on where another is, if their steps are the same.
+    /// Carries over an earlier ramp's progress, if the steps are the same.
     pub(super) fn succeed(&self, before: &Self) {
         if self.steps == before.steps {
             let progress = *before.lock();
@@ -55,7 +55,7 @@ impl Ramp {
         }
     }
 
-    /// The primary has answered again, or has failed while it returned: begin at the first step.
+    /// Begins at the first step: the primary has answered again, or has failed while it returned.
     pub(super) fn begin(&self, now: Instant) {
         if self.steps.is_empty() {
             return;
@@ -68,8 +68,8 @@ impl Ramp {
         self.running.load(Relaxed)
     }
 
-    /// Whether this request may go to the primary. Of each hundred requests in a row it lets the step's percentage
-    /// through, evenly spread.
+    /// Returns whether this request may go to the primary. Of each hundred requests in a row it admits the step's
+    /// percentage, evenly spread.
     pub(super) fn admits(&self) -> bool {
         if !self.is_running() {
             return true;

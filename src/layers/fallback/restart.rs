@@ -1,4 +1,4 @@
-//! A stream that begins anew with the next tier when it breaks.
+//! A stream that restarts with the next tier when it breaks.
 
 use std::{
     future::Future as _,
@@ -21,26 +21,26 @@ pub(super) struct Restart {
     /// The provider and model that answer.
     names: Names,
     walk: Walk,
-    /// The next tier's call, and what broke the stream before.
+    /// The next tier's call, and the kind of failure that broke the stream before.
     asking: Option<(Pin<Box<BoxedCall>>, ErrorKind)>,
 }
 
 type Names = (Option<Arc<str>>, Option<Arc<str>>);
 
 impl Restart {
-    /// A body that restarts along the rest of the walk.
+    /// Returns a body that restarts along the rest of the chain.
     pub(super) fn body(body: LlmBody, names: Names, walk: Walk) -> LlmBody {
         LlmBody::from_frames(Self { body, names, walk, asking: None })
     }
 
-    /// Goes on to the next tier, or gives the error that ends the body.
+    /// Goes on to the next tier, or returns the error that ends the body.
     fn broke(&mut self, mut error: LlmError) -> Result<(), LlmError> {
-        // A silence that a limit has ended does not know whose it was.
+        // A silence that a limit has ended does not know its provider.
         if let (Some(provider), model) = std::mem::take(&mut self.names) {
             error = error.or_model(&provider, model.as_ref());
         }
         let kind = self.asking.take().map_or_else(|| error.kind(), |(_, kind)| kind);
-        // What is tried next holds nothing of what broke.
+        // Release the broken stream before the next tier is tried.
         self.body = LlmBody::from_text("");
         match self.walk.failed(error) {
             Step::GiveUp(error) => {

@@ -17,7 +17,7 @@ use crate::{
     layers::{call::Call, clock, deadline},
 };
 
-/// Asks other tiers when the primary cannot answer. See the [module docs](super).
+/// A service that asks other tiers if the primary cannot answer. See the [module docs](super).
 ///
 /// Clones are the same fallback.
 pub struct Fallback<S> {
@@ -36,7 +36,8 @@ where
     S: Service<LlmRequest, Response = LlmResponse> + Clone,
     S::Error: Into<LlmError>,
 {
-    /// A request that does not simply go to the primary, with all tiers after it; `None` for one that does.
+    /// Returns the future of a request that does not simply go to the primary, with all tiers after it; `None` if
+    /// it does.
     #[inline(never)]
     fn walk(&self, request: &LlmRequest) -> Option<ResponseFuture<S>> {
         let shared = &self.shared;
@@ -75,13 +76,12 @@ where
             return ResponseFuture::refused(late, self.shared.clone(), request);
         }
         self.shared.config.budget.count(request.context_mut());
-        // A copy, since what is lent out is kept in memory, and copied wherever it moves.
+        // A copy: a borrowed value is kept in memory, and copied wherever it moves.
         if !self.shared.is_plain(&request)
             && let Some(walking) = self.walk(&request.clone())
         {
             return walking;
         }
-        // Counted up before the call: in between, the compiler would move the call's future once more.
         let shared = self.shared.clone();
         let after = shared.tiers() - 1;
         let slice = walk::slice(&shared, request.context(), after);

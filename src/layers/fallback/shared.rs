@@ -26,33 +26,34 @@ use crate::{
     request::{BEST_LEVEL, WORST_LEVEL},
 };
 
-/// Which tier each session is with.
+/// The tier of each session.
 type Sessions = Recent<Arc<str>, usize>;
 
-/// What all services of one fallback share.
+/// The state that all services of one fallback share.
 pub(super) struct Shared {
     pub(super) config: Config,
     simple: bool,
     pub(super) ramp: Ramp,
-    /// Whether any tier has said what it can do.
+    /// True if any tier has known capabilities.
     pub(super) limited: bool,
-    /// Whether any tier has said which model answers there.
+    /// True if any tier has a known model.
     has_models: bool,
-    /// Whether any tier after the primary asks a model.
+    /// True if any tier after the primary asks a model.
     pub(super) has_models_after: bool,
-    /// Whether none of that, nor what a feature says of levels, can keep a usual request from its way.
+    /// True if none of that, and no feature's level policy, can divert an ordinary request.
     plain: bool,
-    /// Whether a refusal of one tier's model is put to another.
+    /// True if one model's refusal can go to another tier.
     pub(super) acts_on_refusals: bool,
-    /// Whether each tier has ever answered.
+    /// For each tier, true if it has ever answered.
     worked: Box<[AtomicBool]>,
-    /// The tier that serves now, as the events tell it. Read by every request; changed under the lock.
+    /// The serving tier, as the events report it. Read by every request; changed under the lock.
     serving: AtomicUsize,
-    /// Whether that is the primary, and the last request says so, too. Read by every request in place of what is behind the lock.
+    /// True if that is the primary, and the last request agrees. Every request reads it in place of the state
+    /// behind the lock.
     settled: AtomicBool,
     told: Mutex<Told>,
     sessions: Mutex<Sessions>,
-    /// Who has taken its place: hears from then on what changes here.
+    /// The fallback that has taken its place, and learns from then on of changes here.
     successor: OnceLock<Arc<Self>>,
 }
 
@@ -87,7 +88,7 @@ impl Shared {
         }
     }
 
-    /// Goes on with what another fallback knows, which hands on from now on what its own requests find out.
+    /// Carries over another fallback's state. From now on that one passes on its requests' findings.
     pub(super) fn succeed(self: &Arc<Self>, before: &Self, is_unchanged: impl Fn(&str) -> bool) {
         for tier in 0..before.tiers() {
             let name = before.name(tier);
@@ -102,7 +103,7 @@ impl Shared {
         // The number is changed under that lock.
         let from = before.name(before.serving.load(Relaxed));
         let known = *told;
-        // Whatever the other finds out after this, it tells here.
+        // The other fallback reports its later findings here.
         let _ = before.successor.set(self.clone());
         drop(told);
         let Some(since) = known.away_since else { return };
@@ -112,8 +113,8 @@ impl Shared {
                 *self.told() = known;
                 self.settled.store(false, Relaxed);
             }
-            // The tier that served is gone or is the primary now, or the primary is another: that outage is over, for those
-            // who know it by its primary.
+            // The serving tier is gone or is the primary now, or the primary is another: that outage is over, for
+            // those who know it by its primary.
             _ => {
                 let at = Instant::now();
                 let after = at.saturating_duration_since(since);
@@ -122,24 +123,25 @@ impl Shared {
         }
     }
 
-    /// Where the tier of this name is; 0 is the primary.
+    /// Returns the index of the tier of this name; 0 is the primary.
     pub(super) fn place(&self, name: &str) -> Option<usize> {
         (0..self.tiers()).find(|tier| *self.facts(*tier).name == *name)
     }
 
-    /// Who has taken the place of this one, and a tier's place there; `None` where nobody has.
+    /// Returns the fallback that has taken the place of this one, and a tier's index there; `None` if there is
+    /// none.
     fn succeeded(&self, tier: usize) -> Option<(&Arc<Self>, Option<usize>)> {
         let successor = self.successor.get()?;
         let place = successor.place(&self.facts(tier).name);
         Some((successor, place))
     }
 
-    /// The tiers where people answer.
+    /// Returns the tiers of people.
     pub(super) fn human(&self) -> Arc<[usize]> {
         (0..self.tiers()).filter(|tier| self.facts(*tier).human).collect()
     }
 
-    /// The tiers that a request may go to, in order.
+    /// Returns the tiers that a request may go to, in order.
     pub(super) fn chain(&self, request: &LlmRequest) -> Chain {
         let chain = self.listed(request);
         match self.place_asked(&chain, request) {
@@ -148,7 +150,7 @@ impl Shared {
         }
     }
 
-    /// The chain of a request's feature, of the model that it names, or what both have.
+    /// Returns the chain of a request's feature, of the model that it names, or the tiers of both.
     fn listed(&self, request: &LlmRequest) -> Chain {
         let model = self.named(request).map(|named| &named.tiers);
         let tiers = match (self.of_feature(request), model) {
@@ -161,8 +163,8 @@ impl Shared {
         tiers.map_or(Chain::All, Chain::Listed)
     }
 
-    /// Where in a chain the tier stands that the request names, by the tier's name or its model, if others stand before it.
-    /// A chain for exactly this name is as it was set.
+    /// Returns the position in a chain of the tier that the request names, by the tier's name or its model, if
+    /// others stand before it. A chain for exactly this name stays as it was set.
     fn place_asked(&self, chain: &Chain, request: &LlmRequest) -> Option<usize> {
         if !self.has_models {
             return None;
@@ -178,13 +180,13 @@ impl Shared {
         place.filter(|place| *place > 0)
     }
 
-    /// The chain of a request's feature.
+    /// Returns the chain of a request's feature.
     pub(super) fn of_feature(&self, request: &LlmRequest) -> Option<&Arc<[usize]>> {
         let own = request.feature_name().and_then(|feature| self.config.features.get(feature));
         own.or(self.config.others.as_ref())
     }
 
-    /// What is said of the model that the request names.
+    /// Returns the entry for the model that the request names.
     fn named(&self, request: &LlmRequest) -> Option<&Named> {
         if self.config.models.is_empty() {
             return None;
@@ -192,8 +194,8 @@ impl Shared {
         self.config.models.of(request.model()?)
     }
 
-    /// By what the request's session is known: each model that has a chain of its own, or a tier to begin at, is a session of
-    /// its own there.
+    /// Returns the key of the request's session: each model with a chain of its own, or a tier to begin at, has a
+    /// session of its own.
     fn session_key<'a>(&self, request: &'a LlmRequest) -> Option<Cow<'a, str>> {
         let session = request.session_id()?;
         let chain = self.listed(request);
@@ -206,8 +208,8 @@ impl Shared {
         })
     }
 
-    /// Whether the request goes to the primary first and then to all tiers in their order, and never waits: then it needs no
-    /// walk while the primary answers.
+    /// Returns whether the request goes to the primary first and then to all tiers in their order, and never waits:
+    /// then it needs no further state while the primary answers.
     #[inline]
     pub(super) fn is_simple(&self, request: &LlmRequest) -> bool {
         self.simple
@@ -216,26 +218,26 @@ impl Shared {
             && self.place_asked(&Chain::All, request).is_none()
     }
 
-    /// What happens when every circuit is open for the request.
+    /// Returns the policy for the case that every circuit is open for the request.
     pub(super) fn all_open(&self, request: &LlmRequest) -> AllOpen {
         let own = request.feature_name().and_then(|feature| self.config.all_opens.get(feature));
         own.copied().unwrap_or(self.config.all_open)
     }
 
-    /// Whether an answer is handed on as it is, whatever may come of its stream.
+    /// Returns whether an answer is returned as it is, whatever happens to its stream.
     #[inline]
     pub(super) fn takes(&self, request: &LlmRequest, response: &LlmResponse) -> bool {
         let always = self.config.stream_break == StreamBreak::Fail && self.config.stream_breaks.is_empty();
         always || !response.body().arrives_in_frames() || self.stream_break(request) == StreamBreak::Fail
     }
 
-    /// What happens when the request's stream breaks.
+    /// Returns the policy for a break of the request's stream.
     pub(super) fn stream_break(&self, request: &LlmRequest) -> StreamBreak {
         let own = request.feature_name().and_then(|feature| self.config.stream_breaks.get(feature));
         own.copied().unwrap_or(self.config.stream_break)
     }
 
-    /// The primary has answered a request that went to it first.
+    /// Records that the primary has answered a request that went to it first.
     #[inline(always)]
     pub(super) fn primary_answered(&self, request: &LlmRequest, response: &mut LlmResponse) {
         let primary = &self.config.primary;
@@ -254,7 +256,7 @@ impl Shared {
         }
     }
 
-    /// The tier whose answer it is, where a hedge of the tier that was asked went to another one and answered.
+    /// Returns the tier whose answer it is, if a hedge of the asked tier went to another one and answered.
     #[inline]
     pub(super) fn hedged(&self, asked: usize, response: &LlmResponse) -> Option<usize> {
         if !response.is_hedged() {
@@ -263,8 +265,8 @@ impl Shared {
         self.place(&response.tier()?).filter(|tier| *tier != asked)
     }
 
-    /// A tier has answered as the hedge of another one. That is no switch: the other one is asked first as before. Nor is
-    /// it a recovery, or where a session stays.
+    /// Records that a tier has answered as the hedge of another one. That is no switch: the other one is still
+    /// asked first. Nor is it a recovery, and no session stays with it.
     #[cold]
     pub(super) fn hedge_answered(&self, tier: usize, response: &mut LlmResponse) {
         let failed = response.attempts().iter().find_map(|step| step.failure);
@@ -273,7 +275,7 @@ impl Shared {
         self.worked[tier].store(true, Relaxed);
     }
 
-    /// Whether a request simply goes to the primary, with all tiers after it.
+    /// Returns whether a request simply goes to the primary, with all tiers after it.
     #[inline]
     pub(super) fn is_plain(&self, request: &LlmRequest) -> bool {
         let context = request.context();
@@ -285,12 +287,12 @@ impl Shared {
             && self.place_asked(&Chain::All, request).is_none()
     }
 
-    /// What was said by hand, where anything was.
+    /// Returns the orders by hand, if there are any.
     pub(super) fn orders(&self) -> Option<Arc<Current>> {
         self.config.orders.given()
     }
 
-    /// Whether the primary is out of service for everybody: then an answer of it is no return.
+    /// Returns whether the primary is out of service for all requests: then an answer of it is no return.
     fn is_primary_out(&self) -> bool {
         let primary = &self.config.primary;
         self.orders().is_some_and(|orders| {
@@ -298,13 +300,13 @@ impl Shared {
         })
     }
 
-    /// What the request's feature says of levels.
+    /// Returns the level policy of the request's feature.
     pub(super) fn level_policy(&self, request: &LlmRequest) -> LevelPolicy {
         let policy = request.feature_name().and_then(|feature| self.config.levels.get(feature));
         policy.copied().unwrap_or_default()
     }
 
-    /// The worst level that the request's feature accepts, if that is not any.
+    /// Returns the worst level that the request's feature accepts, if there is a limit.
     #[inline]
     pub(super) fn accepts(&self, request: &LlmRequest) -> Option<u8> {
         if self.config.levels.is_empty() {
@@ -313,12 +315,12 @@ impl Shared {
         Some(self.level_policy(request).worst).filter(|worst| *worst < WORST_LEVEL)
     }
 
-    /// How many tiers there are, the primary included.
+    /// Returns the number of tiers, the primary included.
     pub(super) fn tiers(&self) -> usize {
         self.config.tiers.len() + 1
     }
 
-    /// What is known of a tier; 0 is the primary.
+    /// Returns the facts about a tier; 0 is the primary.
     pub(super) fn facts(&self, tier: usize) -> &TierFacts {
         match tier.checked_sub(1) {
             None => &self.config.primary,
@@ -330,14 +332,14 @@ impl Shared {
         self.worked[tier].load(Relaxed)
     }
 
-    /// The least time before the deadline that makes it worth beginning a tier.
+    /// Returns the least time before the deadline that makes it worth beginning a tier.
     pub(super) fn min_useful(&self, tier: usize) -> Duration {
         let facts = self.facts(tier);
         let usual = if facts.answers_at_once() { Duration::ZERO } else { self.config.min_useful };
         facts.min_useful.unwrap_or(usual)
     }
 
-    /// The tier that the request's session is with.
+    /// Returns the tier of the request's session.
     pub(super) fn session_tier(&self, request: &LlmRequest) -> Option<usize> {
         if self.config.session == SessionPolicy::Free {
             return None;
@@ -345,14 +347,14 @@ impl Shared {
         self.sessions().get(&*self.session_key(request)?)
     }
 
-    /// A tier has answered a request that began at `begun`. `switched` says why the primary, which was asked first, did
-    /// not.
+    /// Records that a tier has answered a request that began at `begun`. `switched` is the reason why the primary,
+    /// which was asked first, did not.
     pub(super) fn answered(&self, tier: usize, request: &LlmRequest, begun: Instant, switched: Option<ErrorKind>) {
-        // Written once: a line of cache that everybody only reads costs nothing.
+        // Written once: a cache line that is only read costs nothing.
         if !self.has_worked(tier) {
             self.worked[tier].store(true, Relaxed);
         }
-        // A session stays with a model: people are where it goes for one answer.
+        // A session stays with a model; it goes to people for one answer.
         if self.config.session != SessionPolicy::Free
             && !self.facts(tier).human
             && let Some(session) = self.session_key(request)
@@ -360,7 +362,7 @@ impl Shared {
             self.remember(&session, tier);
         }
         match switched {
-            // Where others begin elsewhere, their answers say nothing of the primary.
+            // If others begin elsewhere, their answers show nothing about the primary.
             _ if tier == self.serving.load(Relaxed) && (tier == 0 || switched.is_some()) => self.goes_on(),
             _ if tier == self.serving.load(Relaxed) => {}
             _ if tier == 0 && self.is_primary_out() => {}
@@ -370,7 +372,7 @@ impl Shared {
         }
     }
 
-    /// When the last request found that the primary does not serve, if it is not out of service by hand.
+    /// Returns when the last request found that the primary does not serve, if it is not out of service by hand.
     #[cfg(feature = "config")]
     pub(super) fn away_since(&self) -> Option<Instant> {
         if self.serving.load(Relaxed) == 0 || self.is_primary_out() {
@@ -379,7 +381,7 @@ impl Shared {
         self.told().last
     }
 
-    /// The primary has answered what was nobody's request and was asked at this moment.
+    /// Records that the primary has answered a check that was sent at this time and was no caller's request.
     #[cfg(feature = "config")]
     pub(super) fn primary_works(&self, asked: Instant) {
         if self.serving.load(Relaxed) != 0 && !self.is_primary_out() {
@@ -387,31 +389,31 @@ impl Shared {
         }
     }
 
-    /// A session's request was answered by this tier.
+    /// Records that this tier has answered a session's request.
     fn remember(&self, session: &str, tier: usize) {
         if let Some((successor, place)) = self.succeeded(tier) {
             place.into_iter().for_each(|tier| successor.remember(session, tier));
         }
         let mut sessions = self.sessions();
-        // The first answer pins; one of a request that was under way beside it does not move the session.
+        // The first answer pins; a request that was under way beside it does not move the session.
         if self.config.session != SessionPolicy::Pin || sessions.get(session).is_none() {
             sessions.insert(session.into(), tier);
         }
     }
 
-    /// The primary has failed, not merely refused.
+    /// Records that the primary has failed, not merely refused.
     pub(super) fn primary_failed(&self) {
         if self.ramp.is_running() {
             self.ramp.begin(Instant::now());
         }
     }
 
-    /// Every tier that may serve a request has failed or refused it.
+    /// Reports that every tier that may serve a request has failed or refused it.
     pub(super) fn all_failed(&self, request: &LlmRequest, reason: ErrorKind) {
         self.send(|| Event::AllTiersFailed { feature: request.feature_kept(), reason, at: Instant::now() });
     }
 
-    /// A request has met what is told.
+    /// Records that a request agrees with the reported tier.
     fn goes_on(&self) {
         if !self.settled.load(Relaxed) {
             let mut told = self.told();
@@ -425,7 +427,7 @@ impl Shared {
         let mut told = self.told();
         if let Some((successor, place)) = self.succeeded(to) {
             drop(told);
-            // Where it is the primary, its answer is no switch.
+            // If it is the primary, its answer is no switch.
             return place.filter(|tier| *tier != 0).into_iter().for_each(|to| successor.switch(to, reason, begun));
         }
         let from = self.serving.load(Relaxed);
@@ -434,7 +436,7 @@ impl Shared {
         }
         let is_ordered = reason == ErrorKind::OutOfService;
         if !is_ordered && to < from && !self.facts(to).asks_a_model() && !self.facts(from).asks_a_model() {
-            // What was kept, or a fixed text: which of them answers is a matter of the request.
+            // Among cached answers and fixed texts, the request decides which of them answers.
             return;
         }
         if is_ordered {

@@ -37,7 +37,7 @@ fn error(kind: ErrorKind) -> LlmError {
     LlmError::new(kind, "scripted")
 }
 
-/// A leaf whose requests fail like this, for as long as it is asked.
+/// A leaf whose every request fails like this.
 fn failing(kind: ErrorKind) -> Strict {
     Strict::new().fails(10_000, error(kind))
 }

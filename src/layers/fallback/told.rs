@@ -1,42 +1,42 @@
-//! When it is told that another tier serves than before: at once, and after relapses only what lasts.
+//! The reports of a change of the serving tier: at once, and after relapses only of lasting changes.
 //!
-//! A request that one tier fails and the next one answers is no news by itself where that happens now and then, and neither is a lucky answer
-//! of a primary that is down. What has been told as a way back and then fails again is a *relapse*. Each asks for more requests in a row
-//! before the next change is told, and the way back for more time, too.
+//! A request that one tier fails and the next one answers is no change if that happens now and then, and neither is
+//! a lucky answer of a primary that is down. A reported recovery that then fails again is a *relapse*. Each relapse
+//! asks for more requests in a row before the next change is reported, and for more time before a recovery, too.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Which way a change goes.
+/// The direction of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     /// To a tier further from the primary.
     Down,
-    /// To one that is nearer.
+    /// To a tier nearer to the primary.
     Up,
     /// To the primary.
     Home,
 }
 
-/// What was told of late, and what there is to tell.
+/// The changes reported of late, and the change to report.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Told {
-    /// When the primary stopped serving; `None` while it serves.
+    /// The time at which the primary stopped serving; `None` while it serves.
     pub(super) away_since: Option<Instant>,
-    /// The last change. What a request that began before it has met proves nothing about the time after.
+    /// The time of the last change. A request that began before it proves nothing about the time after.
     pub(super) last: Option<Instant>,
-    /// When there was something to tell last, told or not.
+    /// The time of the last change, reported or not.
     seen: Option<Instant>,
-    /// Whether the last change was a way back.
+    /// True if the last change was toward the primary.
     was_up: bool,
     relapses: usize,
-    /// Whether an operator has ordered the last change.
+    /// True if an operator has ordered the last change.
     is_ordered: bool,
     streak: Option<Streak>,
 }
 
-/// Requests in a row that were answered elsewhere than is told.
+/// Requests in a row that another tier answered than the reported one.
 #[derive(Clone, Copy, Debug)]
 struct Streak {
     way: Way,
@@ -44,15 +44,17 @@ struct Streak {
     since: Instant,
 }
 
-/// How many requests in a row tell of a change, and for how long it must have been so: after no relapse, one, and more.
+/// The number of requests in a row that show a change, and the time for which it must have lasted: after no
+/// relapse, one, and more.
 const DOWN: [u32; 3] = [1, 10, 20];
 const UP: [(u32, Duration); 3] =
     [(1, Duration::ZERO), (5, Duration::from_secs(60)), (20, Duration::from_secs(20 * 60))];
-/// Relapses are forgotten when everything was as it is told for so long.
+/// The time without a change after which relapses are forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(12 * 3600);
 
 impl Told {
-    /// A request was answered by another tier than the one that is told to serve. Since when that is so, if it is to be told now.
+    /// Records an answer of a tier other than the reported one. Returns when the change began, if it is to be
+    /// reported now.
     pub(super) fn shows(&mut self, way: Way, at: Instant) -> Option<Instant> {
         if self.seen.replace(at).is_some_and(|seen| at.saturating_duration_since(seen) > FORGOTTEN) {
             (self.relapses, self.was_up) = (0, false);
@@ -81,22 +83,22 @@ impl Told {
         Some(streak.since)
     }
 
-    /// An operator has taken the tier out of service that is told to serve: that is no relapse, nor is its return one.
+    /// Records that an operator has drained the serving tier: that is no relapse, nor is its return one.
     pub(super) fn is_ordered(&mut self, at: Instant) {
         (self.is_ordered, self.last, self.streak) = (true, Some(at), None);
     }
 
-    /// The tier that is told to serve has answered.
+    /// Records an answer of the tier that is reported to serve.
     pub(super) fn goes_on(&mut self) {
         self.streak = None;
     }
 
-    /// Whether the primary has answered the last request already.
+    /// Returns whether the primary has already answered the last request.
     pub(super) fn is_returning(&self) -> bool {
         self.streak.is_some_and(|streak| streak.way == Way::Home)
     }
 
-    /// Whether an answer of the primary says nothing.
+    /// Returns whether an answer of the primary changes nothing.
     pub(super) fn is_settled(&self) -> bool {
         self.away_since.is_none() && self.streak.is_none()
     }
@@ -108,8 +110,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// What is told of answers that come a second apart: `.` by the tier that serves at the beginning, `x` by one further down, each
-    /// `ms` after the one before. `v` and `^` stand where a change is told.
+    /// Returns the reports for answers that come `apart` from each other: `.` by the tier that serves at the
+    /// beginning, `x` by one further down. `v` and `^` stand where a change is reported.
     fn told(answers: &str, apart: Duration) -> String {
         let (mut told, mut at, mut is_down) = (Told::default(), Instant::now(), false);
         let mut signs = String::new();
@@ -143,7 +145,7 @@ mod tests {
     #[test]
     fn after_a_return_only_what_lasts_is_told() {
         assert_eq!(told("x.x.xx.xxxx.xxxxxxxxx.xxxxxxxxxxx", SECOND), "v^x.xx.xxxx.xxxxxxxxx.xxxxxxxxxvx");
-        // And then the way back, when it has lasted for a minute of five answers or more.
+        // And then the recovery, when it has lasted for a minute of five answers or more.
         assert_eq!(told("x.xxxxxxxxxx....x.......", 15 * SECOND), "v^xxxxxxxxxv....x....^..");
     }
 

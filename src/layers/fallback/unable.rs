@@ -1,5 +1,5 @@
-//! The tiers that cannot serve a request, and why: they lack something, are of a level that it may not have, or were taken
-//! out of service by hand.
+//! The tiers that cannot serve a request, and the reasons: they lack a capability, are of a level that it may not
+//! use, or were drained by hand.
 
 use std::fmt;
 
@@ -14,18 +14,18 @@ use crate::{DegradedReason, ErrorKind, LlmRequest};
 pub(super) struct Unable {
     pub(super) tier: usize,
     pub(super) why: Why,
-    /// Whether the record has it: it does once the walk has come past.
+    /// True if the record has it: it does once the request has passed it.
     pub(super) told: bool,
 }
 
 impl Unable {
-    /// Whether it is the primary, out of service for everybody.
+    /// Returns whether it is the primary, out of service for all requests.
     pub(super) fn is_out_primary(&self) -> bool {
         self.tier == 0 && self.why.is_out()
     }
 }
 
-/// The tiers that cannot serve the request.
+/// Returns the tiers that cannot serve the request.
 #[cold]
 pub(super) fn unable(shared: &Shared, request: &LlmRequest) -> Vec<Unable> {
     let needs = if shared.limited { Needs::of(request) } else { None };
@@ -34,7 +34,7 @@ pub(super) fn unable(shared: &Shared, request: &LlmRequest) -> Vec<Unable> {
     let orders = shared.orders();
     let pinned = orders.as_ref().and_then(|orders| orders.level(request.feature_name()));
     let why = |facts: &TierFacts| {
-        // A person is not of a worse level than what was asked for, where a person was.
+        // A person is not of a worse level for a request that requires one.
         if facts.level > worst && !request.is_human_required() {
             return Some(Why::TooBad { level: facts.level, worst });
         }
@@ -45,7 +45,7 @@ pub(super) fn unable(shared: &Shared, request: &LlmRequest) -> Vec<Unable> {
             let (pinned, for_all) = pinned.filter(|(pinned, _)| facts.level < *pinned)?;
             Some(Why::AbovePinned { level: facts.level, pinned, for_all, is_final: shared.config.pins_are_final })
         };
-        // Last what may give way, and first of all what no order of an operator changes.
+        // Reasons that may be lifted come last, and those that no operator's order changes come first.
         lack.map(Why::Lacks).or_else(drained).or_else(above).or_else(too_good)
     };
     (0..shared.tiers())
@@ -53,7 +53,7 @@ pub(super) fn unable(shared: &Shared, request: &LlmRequest) -> Vec<Unable> {
         .collect()
 }
 
-/// Why a tier cannot serve a request.
+/// The reason why a tier cannot serve a request.
 pub(super) enum Why {
     Lacks(Lack),
     /// It is of a better level than the request was stepped down to.
@@ -67,9 +67,9 @@ pub(super) enum Why {
     AbovePinned {
         level: u8,
         pinned: u8,
-        /// Not for the request's feature alone.
+        /// True if the pin is not for the request's feature alone.
         for_all: bool,
-        /// Whether it may not serve even where nothing else does.
+        /// True if it may not serve even if no other tier can.
         is_final: bool,
     },
     /// It is of a worse level than is accepted.
@@ -80,7 +80,7 @@ pub(super) enum Why {
 }
 
 impl Why {
-    /// The kind of failure that stands for it.
+    /// Returns the kind of failure that stands for it.
     pub(super) fn kind(&self) -> ErrorKind {
         match self {
             Self::Lacks(lack) => lack.kind(),
@@ -89,24 +89,24 @@ impl Why {
         }
     }
 
-    /// Why a tier of a worse level answers then.
+    /// Returns the reason why a tier of a worse level answers then.
     pub(super) fn reason(&self) -> DegradedReason {
         match self {
             Self::Lacks(lack) => DegradedReason::Failure(lack.kind()),
             Self::Drained => DegradedReason::Drained,
             Self::AbovePinned { .. } => DegradedReason::Pinned,
             Self::TooGood { .. } => DegradedReason::SteppedDown,
-            // A worse tier is left out for the same.
+            // A worse tier is excluded for the same reason.
             Self::TooBad { .. } => DegradedReason::Order,
         }
     }
 
-    /// Whether the tier may serve all the same, where nothing else does.
+    /// Returns whether the tier may still serve if no other tier can.
     pub(super) fn gives_way(&self) -> bool {
         matches!(self, Self::TooGood { .. } | Self::AbovePinned { is_final: false, .. })
     }
 
-    /// Whether an operator has taken the tier out of service for everybody.
+    /// Returns whether an operator has taken the tier out of service for all requests.
     pub(super) fn is_out(&self) -> bool {
         matches!(self, Self::Drained | Self::AbovePinned { for_all: true, .. })
     }

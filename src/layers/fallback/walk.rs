@@ -1,4 +1,5 @@
-//! The walk along the tiers: which is next, and the books of what was tried. It calls nobody.
+//! The progress of a request along its tiers: the next tier, and the record of earlier attempts. It calls no
+//! service.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,22 +20,22 @@ use crate::{
     request::DeadlineKeeper,
 };
 
-/// One request's way along the tiers.
+/// One request's progress along its tiers.
 pub(super) struct Walk {
     shared: Arc<Shared>,
     request: LlmRequest,
     chain: Chain,
-    /// The tier that is being asked; 0 is the primary.
+    /// The current tier; 0 is the primary.
     at: usize,
-    /// When it was begun, and when the first was.
+    /// The start of its call, and of the first tier's.
     begun: Instant,
     started: Instant,
     /// The tiers asked before.
     tried: Tiers,
-    /// The tiers that cannot serve the request; none of them is ever asked, unless a step-down gives way.
+    /// The tiers that cannot serve the request; none of them is ever asked, unless a step-down is lifted.
     unable: Vec<Unable>,
     ledger: Ledger,
-    /// Of the retry budget, for the call to a further tier.
+    /// The retry budget's token for the call to a further tier.
     token: Option<Reservation>,
     /// The first tier's failure, and whether anything was sent there before it.
     root: Option<LlmError>,
@@ -43,37 +44,36 @@ pub(super) struct Walk {
     earliest: Option<Instant>,
     /// The window that was too small, once one was.
     window: Option<u64>,
-    /// Whether the primary was the first to be asked: then another tier's answer is a switch.
+    /// True if the primary was asked first: then another tier's answer is a switch.
     from_primary: bool,
-    /// Whether a tier has called the request invalid and may be wrong: other models are asked, until one says the same.
+    /// True if a tier has called the request invalid and may be wrong: other models are asked, until one agrees.
     doubted: bool,
-    /// What is held against that tier for it.
+    /// The evidence against that tier.
     evidence: Option<Arc<dyn Evidence>>,
-    /// Why the tier before this one did not answer.
+    /// The reason why the previous tier did not answer.
     reason: Option<ErrorKind>,
-    /// Whether the primary can still be called from where the walk is kept.
+    /// True if the primary can still be called from the current holder.
     primary_at_hand: bool,
-    /// Whether every tier that may serve the request has failed or refused it.
+    /// True if every tier that may serve the request has failed or refused it.
     all_failed: bool,
-    /// Whether nothing is wrong with the request itself and it has attempts left: it could be answered as soon as a tier
-    /// works.
+    /// True if the request itself is valid and has attempts left: it could be answered as soon as a tier works.
     can_wait: bool,
-    /// Whether it has started over.
+    /// True if it has started over.
     again: bool,
 }
 
-/// What to do after a failure.
+/// The next step after a failure.
 pub(super) enum Step {
-    /// Ask the tier that the walk is now at.
+    /// Ask the current tier.
     Ask,
-    /// Nothing more can be done.
+    /// No tier is left.
     GiveUp(LlmError),
 }
 
 impl Walk {
     /// # Errors
     ///
-    /// No tier that the request may go to can carry it.
+    /// Fails if no tier that the request may go to can carry it.
     pub(super) fn begin(shared: &Arc<Shared>, request: &LlmRequest, unable: Vec<Unable>) -> Result<Self, LlmError> {
         let mut chain = match request.is_human_required() {
             true => Chain::Listed(shared.human()),
@@ -84,8 +84,8 @@ impl Walk {
         {
             match shared.config.session {
                 SessionPolicy::Pin => chain = Chain::Pinned(tier),
-                // A feature's policy stands over where a session happened to land.
-                // A model's does not: what the session landed on is of it.
+                // A feature's policy overrides a session's tier. A model's does not, since that tier is of its
+                // chain.
                 SessionPolicy::Sticky if shared.of_feature(request).is_none() => chain = chain.from(tier),
                 SessionPolicy::Sticky | SessionPolicy::Free => {}
             }
@@ -110,14 +110,15 @@ impl Walk {
         }
         (walk.at, walk.from_primary) = (at, at == 0);
         if at != 0 && walk.chain.iter(shared).next() == Some(0) && walk.unable.iter().any(Unable::is_out_primary) {
-            // Everybody goes elsewhere: a switch like any other.
+            // All requests go elsewhere: a switch like any other.
             (walk.from_primary, walk.reason) = (true, Some(ErrorKind::OutOfService));
         }
         walk.tell_unable(None, Some(at));
         Ok(walk)
     }
 
-    /// The walk of a request that went to the primary first, with all tiers after it, each of which can carry it.
+    /// Creates the state of a request that went to the primary first, with all tiers after it, each of which can
+    /// carry it.
     pub(super) fn from_primary(shared: Arc<Shared>, request: LlmRequest) -> Self {
         Self::starting_at(shared, request, Chain::All, 0)
     }
@@ -150,33 +151,33 @@ impl Walk {
         }
     }
 
-    /// The tier that is being asked; 0 is the primary.
+    /// Returns the current tier; 0 is the primary.
     pub(super) fn at(&self) -> usize {
         self.at
     }
 
-    /// When the request must have its answer.
+    /// Returns the request's deadline.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.request.context().deadline
     }
 
-    /// When the tier that is being asked was begun.
+    /// Returns when the current tier was begun.
     pub(super) fn begun(&self) -> Instant {
         self.begun
     }
 
-    /// The service of the tier that is being asked; `None` for the primary.
+    /// Returns the service of the current tier; `None` for the primary.
     pub(super) fn service(&self) -> Option<BoxLlmService> {
         Some(self.shared.config.tiers[self.at.checked_sub(1)?].service.clone())
     }
 
-    /// The request for the tier that is being asked, with what it may spend of attempts and time; and until when it may
-    /// take, where time is limited and others come before or after it.
+    /// Returns the request for the current tier, with its share of attempts and time, and its time limit, if time
+    /// is limited and others come before or after it.
     pub(super) fn request(&self) -> (LlmRequest, Option<Instant>) {
         let after = self.tiers_after();
         let mut context = self.ledger.context(Context { begun: Some(self.begun), ..*self.request.context() });
         let slice = match after {
-            // All that is left. If it passes, a limit further out could not tell what the tiers before met.
+            // All that is left. If it passes, a limit further out does not know the earlier tiers' failures.
             0 if self.ledger.len() > 0 => context.deadline,
             after => slice(&self.shared, &context, after),
         };
@@ -189,14 +190,14 @@ impl Walk {
         (request.extension(Before { reason, attempts: self.ledger.record().into() }), slice)
     }
 
-    /// Takes the failure of the tier that was asked, and goes on to the next if there is any.
+    /// Takes the failure of the current tier, and goes on to the next if there is any.
     pub(super) fn failed(&mut self, mut error: LlmError) -> Step {
         let kind = error.kind();
         let mut class = self.shared.config.classifier.classify(&error);
         if kind == ErrorKind::InvalidRequest {
             if self.doubted {
                 class.failover = Failover::No;
-                // Two say so: it is a mistake, and no evidence against either.
+                // Two tiers agree: it is a mistake, and no evidence against either.
                 self.evidence.iter().chain(error.evidence()).for_each(|evidence| evidence.withdraw());
             } else if error.is_doubted() {
                 (self.doubted, self.evidence) = (true, error.evidence().cloned());
@@ -205,7 +206,7 @@ impl Walk {
         let (before, spent) = (self.ledger.len(), self.ledger.spent());
         self.ledger.failed(&mut error, self.begun);
         self.ledger.name_tier(before, &self.shared.facts(self.at).name);
-        // A call that was refused on this side was never made, however it looked.
+        // A call that was refused on this side was never made.
         if let Some(token) = self.token.take().filter(|_| self.ledger.spent() == spent) {
             token.refund();
         }
@@ -257,7 +258,7 @@ impl Walk {
         }
     }
 
-    /// A tier that has failed as the hedge of this one has been asked.
+    /// Marks a tier as asked that has failed as the hedge of this one.
     fn note_hedges(&mut self, before: usize) {
         let steps = &self.ledger.record()[before..];
         if steps.iter().all(|step| step.next != Next::Hedged) {
@@ -273,7 +274,7 @@ impl Walk {
         }
     }
 
-    /// Takes the answer of the tier that was asked: names it, and hands over the record.
+    /// Takes the answer of the current tier: names it, and adds the record.
     pub(super) fn answered(&mut self, response: &mut LlmResponse) {
         let facts = self.shared.facts(self.at);
         response.name_tier(&facts.name);
@@ -289,12 +290,12 @@ impl Walk {
         }
         let served = self.request.is_explained().then(|| self.served(response));
         std::mem::take(&mut self.ledger).answered(response);
-        // After what was tried further in.
+        // After the attempts further in.
         response.append_attempt(served);
     }
 
-    /// Why an answer is of this level and no better one: the first tier that failed or, where none was asked before, what
-    /// kept the request from one of a better level.
+    /// Returns the reason why an answer is of this level and no better one: the first tier's failure or, if none
+    /// was asked before, the reason that excluded the better tiers.
     fn reason_for(&self, level: u8) -> DegradedReason {
         if self.request.is_human_required() {
             return DegradedReason::RequiresHuman;
@@ -307,15 +308,15 @@ impl Walk {
         left_out.next().map_or(DegradedReason::Order, |unable| unable.why.reason())
     }
 
-    /// The request ends with this error. Where no tier is left to ask, that is told.
+    /// Reports the failure if no tier is left.
     pub(super) fn gave_up(&self, error: &LlmError) {
         if self.all_failed {
             self.shared.all_failed(&self.request, error.kind());
         }
     }
 
-    /// Makes ready to go on if the stream of its answer breaks: in a body there is neither the request's deadline,
-    /// which was for the first token, nor the primary.
+    /// Prepares to go on if the stream of its answer breaks: a body has neither the request's deadline, which was
+    /// for the first token, nor the primary.
     pub(super) fn keep_for_body(&mut self, answer: &LlmResponse) {
         self.request.context_mut().deadline = None;
         if self.shared.config.session == SessionPolicy::Pin && self.request.session_id().is_some() {
@@ -324,37 +325,37 @@ impl Walk {
         }
         self.primary_at_hand = false;
         self.ledger = Ledger::of(answer.attempts());
-        // What it had to repeat is on record with times of its own: what may break is the last of its calls.
+        // Repeated calls are on record with times of their own: only the last call may break.
         self.begun = ledger::over(answer.attempts()).map_or(self.begun, |over| self.begun.max(over));
     }
 
-    /// What happens when every circuit is open for the request.
+    /// Returns the policy for the case that every circuit is open for the request.
     pub(super) fn all_open(&self) -> AllOpen {
         self.shared.all_open(&self.request)
     }
 
-    /// When a request tries again that is queued until a tier works; `None` if that would not help it. At the earliest
-    /// probe, but no later than in a moment: another's probe may come sooner to its end than that, and an operator may put
-    /// something right. To ask a circuit that refuses costs next to nothing.
+    /// Returns when a request tries again that is queued until a tier works; `None` if that would not help it. It
+    /// does so at the earliest probe, but no later than in a moment: another request's probe may end sooner, and an
+    /// operator may mend a tier. Asking a circuit that refuses costs next to nothing.
     pub(super) fn next_try(&self, error: &LlmError, now: Instant) -> Option<Instant> {
         let pause = now.checked_add(QUEUE_PAUSE).filter(|_| self.can_wait)?;
         Some(self.earliest_probe(error).filter(|probe| now < *probe && *probe < pause).unwrap_or(pause))
     }
 
-    /// When every tier has refused because of its circuit, the moment of the earliest probe. `None` if some tier was
-    /// called, or nobody knows when.
+    /// Returns the moment of the earliest probe, if every tier has refused because of its circuit. Returns `None`
+    /// if some tier was called, or the moment is unknown.
     pub(super) fn earliest_probe(&self, error: &LlmError) -> Option<Instant> {
         let mut asked = error.attempts().iter().filter(|attempt| attempt.next != Next::Skipped);
         let all_open = asked.all(|attempt| attempt.failure == Some(ErrorKind::CircuitOpen));
         self.earliest.filter(|_| all_open)
     }
 
-    /// Starts over at the first tier, after a wait; what was tried before stays on record. Whether there is one that may
-    /// still be asked.
+    /// Starts over at the first tier, after a wait; earlier attempts stay on record. Returns whether there is a
+    /// tier that may still be asked.
     pub(super) fn start_over(&mut self, before: &[Attempt]) -> bool {
         self.hear_drains();
         let Some(first) = self.first() else { return false };
-        // A long wait is not to fill the record with refusals: the first round's are kept.
+        // A long wait must not fill the record with refusals: the first round's are kept.
         let is_kept =
             |step: &Attempt| !self.again || step.begun < self.started || step.next == Next::Skipped || !step.is_local();
         let before: Vec<Attempt> = before.iter().filter(|step| is_kept(step)).cloned().collect();
@@ -369,7 +370,7 @@ impl Walk {
         true
     }
 
-    /// Leaves out from here on what was drained since the request began.
+    /// Excludes the tiers that were drained since the request began.
     fn hear_drains(&mut self) {
         let Some(orders) = self.shared.orders() else { return };
         for tier in (0..self.shared.tiers()).filter(|tier| orders.is_drained(&self.shared.facts(*tier).name)) {
@@ -381,7 +382,7 @@ impl Walk {
         }
     }
 
-    /// The next tier to ask, with a token of the budget if its call is one more for this request.
+    /// Returns the next tier to ask, with a token of the budget if its call is one more for this request.
     fn next_tier(
         &self,
         route: Option<&Chain>,
@@ -394,7 +395,7 @@ impl Walk {
         let may = match class.failover {
             _ if route.is_some() => true,
             Failover::Yes | Failover::LargerWindow => true,
-            // A key that has never worked is a mistake of the configuration. Where others were to answer first, it must not
+            // A key that has never worked is a mistake of the configuration. If other tiers come first, it must not
             // keep the request from the tiers after it.
             Failover::IfWorked => self.shared.has_worked(self.at) || !self.is_at_first(),
             Failover::No | Failover::IfRouted => false,
@@ -422,7 +423,7 @@ impl Walk {
             if !fits {
                 continue;
             }
-            // Whoever answers anything cannot say whether the request is right.
+            // A canned or human tier accepts anything, so it cannot confirm that the request is valid.
             if self.doubted && route.is_none() && !self.shared.facts(tier).is_model() {
                 stop = Stop::Kind;
                 continue;
@@ -449,11 +450,11 @@ impl Walk {
         Err(stop)
     }
 
-    /// The one error for all that was tried.
+    /// Returns one error for all attempts.
     fn give_up(&mut self, last: LlmError, class: Class) -> LlmError {
         let mut lead = match self.root.take() {
-            // The first tier never saw the request, and a later one calls it wrong: that is what the caller can mend. Where it
-            // saw it, it did not call it wrong, even if its circuit opened in between.
+            // The first tier never saw the request, and a later one calls it invalid: that is what the caller can
+            // fix. A tier that saw it did not call it invalid, even if its circuit opened in between.
             Some(root) if root.is_unsent() && !self.root_sent && class.failover == Failover::No => last,
             Some(root) => root,
             None => last,
@@ -463,7 +464,7 @@ impl Walk {
         lead.with_retry_at(self.earliest)
     }
 
-    /// How many tiers the request could still go to after this one.
+    /// Returns how many tiers the request could still go to after this one.
     fn tiers_after(&self) -> usize {
         let primary = !self.primary_at_hand && !self.tried.contains(0) && self.is_able(0);
         let unable = match self.unable.is_empty() {
@@ -473,7 +474,7 @@ impl Walk {
         self.chain.len(&self.shared).saturating_sub(self.tried.len() + unable + 1 + usize::from(primary))
     }
 
-    /// Whether one of those is a model's.
+    /// Returns whether one of those is a model's.
     fn can_go_on(&self) -> bool {
         self.chain.iter(&self.shared).any(|tier| {
             let is_left = tier != self.at && !self.tried.contains(tier) && (tier != 0 || self.primary_at_hand);
@@ -481,8 +482,8 @@ impl Walk {
         })
     }
 
-    /// Where to begin: at the first tier that can carry the request. Where the first of all cannot, the route for what it
-    /// would have failed with says where to go, as if it had been asked.
+    /// Returns the first tier that can carry the request. If the first of all cannot, the route for the kind that
+    /// it would have failed with applies, as if it had been asked.
     fn first(&mut self) -> Option<usize> {
         self.first_able().or_else(|| if self.give_way() { self.first_able() } else { None })
     }
@@ -505,13 +506,13 @@ impl Walk {
         self.unable.iter().all(|unable| unable.tier != tier)
     }
 
-    /// Returns true if the tier that is being asked is the first of the request's chain.
+    /// Returns whether the current tier is the first of the request's chain.
     fn is_at_first(&self) -> bool {
         self.chain.iter(&self.shared).next() == Some(self.at)
     }
 
-    /// Lets the tiers be asked after all that a step-down has left out, unless the feature stays down: a dear answer is
-    /// better than none. Whether there were any.
+    /// Includes the tiers that a step-down has excluded, unless the feature stays down: an expensive answer is
+    /// better than none. Returns whether there were any.
     fn give_way(&mut self) -> bool {
         let before = self.unable.len();
         if before > 0 && !self.shared.level_policy(&self.request).stays_down {
@@ -520,8 +521,7 @@ impl Walk {
         self.unable.len() < before
     }
 
-    /// Writes into the record which tiers the walk has come past, on its way to `until`, because they cannot serve the
-    /// request.
+    /// Records the tiers before `until` that were skipped because they cannot serve the request.
     fn tell_unable(&mut self, route: Option<&Chain>, until: Option<usize>) {
         if self.unable.is_empty() {
             return;
@@ -551,7 +551,7 @@ impl Walk {
         }
     }
 
-    /// The one error for a request that no tier can serve.
+    /// Returns the error for a request that no tier can serve.
     fn nobody_can(&mut self) -> LlmError {
         if self.request.is_human_required() && self.chain.len(&self.shared) == 0 {
             return LlmError::new(
@@ -568,7 +568,7 @@ impl Walk {
         for (place, Unable { tier, why, .. }) in self.unable.iter().filter(|unable| unable.told).enumerate() {
             let before = if place == 0 { ": " } else { "; " };
             message.push_str(&format!("{before}{} {why}", self.shared.facts(*tier).name));
-            // What the caller can mend leads. A shorter request could go there, which is more than can be said of the
+            // A cause that the caller can fix leads. A shorter request could go there, which is not true of the
             // others.
             kind = match (kind, why.kind()) {
                 // It could have served the request, and will again.
@@ -584,7 +584,8 @@ impl Walk {
         error
     }
 
-    /// Says further out what the request's feature accepts: a cache there must not give it a worse answer in place of this.
+    /// Marks the error with the level that the request's feature accepts: a cache further out must not answer with
+    /// a worse one.
     fn mark(&self, error: &mut LlmError) {
         if let Some(worst) = self.shared.accepts(&self.request) {
             error.set_accepts(worst);
@@ -594,7 +595,7 @@ impl Walk {
     fn served(&self, response: &LlmResponse) -> Attempt {
         let (provider, model) = response.names();
         let tier = &self.shared.facts(self.shared.hedged(self.at, response).unwrap_or(self.at)).name;
-        // What it had to repeat is on record with times of its own.
+        // Repeated calls are on record with times of their own.
         let repeated = response.attempts().iter().filter(|step| step.tier.as_ref() == Some(tier));
         let begun = ledger::over(repeated).map_or(self.begun, |over| self.begun.max(over));
         Attempt {
@@ -614,19 +615,19 @@ impl Walk {
     }
 }
 
-/// How long a queued request waits at most before it asks again.
+/// The longest wait of a queued request before it asks again.
 const QUEUE_PAUSE: Duration = Duration::from_secs(1);
 
-/// Until when a tier may take that is begun now, where `after` others come after it and time is limited.
+/// Returns the time limit of a tier that is begun now, if `after` others come after it and time is limited.
 #[inline(always)]
 pub(super) fn slice(shared: &Shared, context: &Context, after: usize) -> Option<Instant> {
     let deadline = context.deadline?;
     if after == 0 {
-        // All of the time: it is ended here only if no layer further out does so.
+        // All of the time: this layer ends it only if no layer further out does so.
         return deadline::is_unkept(context).then_some(deadline);
     }
     let (begun, keep_back) = (context.begun?, shared.config.keep_back);
-    // Without the difference, which costs more than both sums: it is only needed where less than twice as much is left.
+    // The difference costs more than both sums, and is needed only if less than twice as much is left.
     match (deadline.checked_sub(keep_back), begun.checked_add(keep_back)) {
         (Some(slice), Some(least)) if least <= slice => Some(slice),
         _ => half(deadline, begun),
@@ -638,7 +639,7 @@ fn half(deadline: Instant, begun: Instant) -> Option<Instant> {
     deadline.checked_sub(deadline.saturating_duration_since(begun) / 2)
 }
 
-/// Leaves in a request's context what a tier may spend, with `after` others after it, and whether one of them is a model's.
+/// Sets a tier's share in a request's context, with `after` others after it, and whether one of them is a model's.
 #[inline]
 pub(super) fn share_out(
     shared: &Shared,
@@ -649,10 +650,10 @@ pub(super) fn share_out(
     slice: Option<Instant>,
 ) {
     context.prospects.note_can_go_on(can_go_on);
-    // As many as there is room for: more are more than anybody configures.
+    // At most as many as fit: no configuration has more.
     let after = u8::try_from(after).unwrap_or(u8::MAX);
     context.tiers_left = context.tiers_left.saturating_add(after);
-    // An equal share of what is left, and whatever is more than those after it usually take. What a tier does not need
+    // An equal share of the rest, and the excess over the usual need of those after it. What a tier does not need
     // goes to them.
     let (left, after) = (context.attempts_left, u16::from(after));
     let usual = after.saturating_mul(RetryWithJitterLayer::MAX_ATTEMPTS);

@@ -26,29 +26,29 @@ use crate::{
 
 /// The future of [`Hedge`](super::Hedge).
 ///
-/// Dropping it drops both calls; a second one that was not sent gives its tokens back.
+/// Dropping it drops both calls; a second call that was not sent returns its tokens.
 #[pin_project]
 pub struct ResponseFuture<S: Service<LlmRequest>> {
     #[pin]
     call: Call<S, S::Future>,
-    /// Where no timer further out can be asked. In place, so that a call that is merely waited for allocates nothing.
+    /// Used if no timer further out can be asked. In place, so that a call that merely waits allocates nothing.
     #[pin]
     timer: Option<Sleep>,
     shared: Arc<Shared<S>>,
-    /// Of a request that may have a second call.
+    /// Set for a request that may have a second call.
     first: Option<First>,
     race: Option<Box<Race<S>>>,
     keeper: Keeper,
 }
 
-/// What is kept of a request whose first call is under way.
+/// The facts about a request whose first call is under way.
 pub(super) struct First {
-    /// As it came.
+    /// The request as it came.
     pub(super) request: LlmRequest,
     pub(super) begun: Instant,
-    /// When the second call is due.
+    /// The time at which the second call is due.
     pub(super) at: Option<Instant>,
-    /// How often the service had answered before.
+    /// The number of answers that the service had given before.
     pub(super) answers: u64,
 }
 
@@ -68,11 +68,11 @@ where
 
     /// # Panics
     ///
-    /// When polled after it was ready.
+    /// Panics if polled after it was ready.
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if self.race.is_some() {
-            // The race goes by the deadline itself, for both of its calls.
+            // The race enforces the deadline itself, for both of its calls.
             return self.poll_on(None, cx);
         }
         let mut this = self.as_mut().project();
@@ -94,7 +94,7 @@ where
         {
             return self.poll_on(Some(Poll::Ready(Err(late))), cx);
         }
-        // What is usual leaves from where it came to: a response is large to move.
+        // The common case returns in place: a response is large to move.
         if !usual {
             polled = self.poll_on(Some(polled), cx);
         }
@@ -107,7 +107,8 @@ where
     S: Service<LlmRequest, Response = LlmResponse> + Clone,
     S::Error: Into<LlmError>,
 {
-    /// What is rare: a first call that failed or is late, and all that follows. `polled` is what polling it has just come to.
+    /// Handles the rare cases: a first call that failed or is late, and all that follows. `polled` is the result of
+    /// polling it.
     #[cold]
     fn poll_on(
         self: Pin<&mut Self>,
@@ -121,10 +122,11 @@ where
             }
             return polled.unwrap_or(Poll::Pending);
         };
-        // Whether the deadline has passed: it ends both calls, and who set it would know of neither.
+        // True if the deadline has passed. This layer ends both calls then, since the layer that set the deadline
+        // knows of neither.
         let mut late = false;
         loop {
-            // The first before the second: of two answers at once it is the one.
+            // The first before the second: of two answers at once, the first one wins.
             if this.race.as_ref().is_none_or(|race| !race.first_failed()) {
                 let polled = match late {
                     true => Poll::Ready(Err(timed_out(this.call.phase(), first, first.begun))),
@@ -139,7 +141,7 @@ where
                         return Poll::Ready(Ok(response));
                     }
                     Poll::Ready(Err(error)) => {
-                        // Nothing of the call is held while the other one is waited for.
+                        // Release the call's resources while the other one is waited for.
                         this.call.as_mut().abandon();
                         if error.kind() == ErrorKind::Timeout {
                             this.shared.first_given_up(first);
@@ -165,7 +167,7 @@ where
                     match Race::begin(this.shared, first, Ledger::default(), Instant::now()) {
                         Ok(race) => this.race.insert(Box::new(race)),
                         Err(_) => {
-                            // It goes on alone.
+                            // The first call goes on alone.
                             polled = Some(Poll::Ready(Err(ready!(this.keeper.poll(this.call.phase(), cx)))));
                             continue;
                         }
@@ -211,7 +213,7 @@ where
     S: Service<LlmRequest, Response = LlmResponse> + Clone,
     S::Error: Into<LlmError>,
 {
-    /// The first call has answered.
+    /// Takes the first call's answer.
     #[inline]
     fn first_answered(&self, first: Option<&First>, response: &mut LlmResponse) {
         response.name_tier(&self.settings.tier);
@@ -221,22 +223,23 @@ where
         }
     }
 
-    /// The first call has not answered in the time that it had.
+    /// Records that the first call did not answer in its time.
     fn first_given_up(&self, first: &First) {
         self.state.observed(first.request.is_stream()).given_up(first.begun, &self.settings);
     }
 
-    /// Whether the first service has answered nobody since this call began, so that it is not merely slow.
+    /// Returns whether the first service has answered no request since this call began, so that it is not merely
+    /// slow.
     fn is_silent_since(&self, first: &First) -> bool {
-        // Where both went to one service, the second has just shown that it works.
+        // If both went to one service, the second has just shown that it works.
         !self.settings.is_same() && self.state.counts.answers.load(Relaxed) == first.answers
     }
 
-    /// The second call after a first that failed.
+    /// Begins the second call after a first that failed.
     ///
     /// # Errors
     ///
-    /// The failure, where no second call is made for it.
+    /// Returns the failure if no second call is made for it.
     fn follow(&self, first: &First, mut error: LlmError) -> Result<Box<Race<S>>, LlmError> {
         let now = Instant::now();
         if !self.settings.begins_after(&error, now) {
@@ -258,14 +261,14 @@ where
     }
 }
 
-/// The failure of a call that has come to the request's deadline.
+/// Returns the failure of a call that has reached the request's deadline.
 fn timed_out(phase: Phase, first: &First, begun: Instant) -> LlmError {
     let deadline = first.request.context().deadline;
     let had = deadline.map_or(std::time::Duration::ZERO, |deadline| deadline.saturating_duration_since(begun));
     LlmError::deadline_passed(phase, had)
 }
 
-/// Ready at that moment.
+/// Completes at that moment.
 fn poll_at(mut timer: Pin<&mut Option<Sleep>>, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
     match alarm::ask(cx, at) {
         Alarm::Set => return Poll::Pending,

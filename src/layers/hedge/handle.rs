@@ -9,10 +9,10 @@ use std::{
 
 use super::{observed::Observed, settings::Settings};
 
-/// What all services of one layer share.
+/// The state that all services of one layer share.
 #[derive(Debug, Default)]
 pub(super) struct State {
-    /// Whole answers, and first tokens of streams.
+    /// The times of whole answers, and of first tokens of streams.
     observed: [Observed; 2],
     pub(super) counts: Counts,
 }
@@ -21,7 +21,7 @@ pub(super) struct State {
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub(super) calls: AtomicU64,
-    /// How often the first service has answered, hedged or not.
+    /// The number of answers that the first service has given, hedged or not.
     pub(super) answers: AtomicU64,
     pub(super) sent: AtomicU64,
     pub(super) won: AtomicU64,
@@ -34,9 +34,9 @@ impl State {
     }
 }
 
-/// Looks at what a [`Hedge`](super::Hedge) does, and at what it costs. Clones are handles of the same layer.
+/// A handle to the totals of a [`Hedge`](super::Hedge). Clones are handles of the same layer.
 ///
-/// Made by [`HedgeLayer::handle`](super::HedgeLayer::handle).
+/// [`HedgeLayer::handle`](super::HedgeLayer::handle) creates it.
 #[derive(Clone)]
 pub struct HedgeHandle {
     state: Arc<State>,
@@ -48,15 +48,15 @@ impl HedgeHandle {
         Self { state, settings }
     }
 
-    /// The totals so far.
+    /// Returns the totals so far.
     pub fn stats(&self) -> HedgeStats {
         let Counts { calls, sent, won, unaffordable, .. } = &self.state.counts;
         let [calls, sent, won, unaffordable] = [calls, sent, won, unaffordable].map(|count| count.load(Relaxed));
         HedgeStats { calls, sent, won, unaffordable }
     }
 
-    /// How long a first call may take before the second goes out, for streams or for whole answers; `None` while too
-    /// little was observed.
+    /// Returns how long a first call may take before the second goes out, for streams or for whole answers; `None`
+    /// while too few answers were observed.
     pub fn delay(&self, is_stream: bool) -> Option<Duration> {
         self.state.observed(is_stream).delay(&self.settings)
     }
@@ -68,7 +68,7 @@ impl fmt::Debug for HedgeHandle {
     }
 }
 
-/// What a [`Hedge`](super::Hedge) has done since it was made.
+/// The totals of a [`Hedge`](super::Hedge) since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HedgeStats {
@@ -76,14 +76,14 @@ pub struct HedgeStats {
     pub calls: u64,
     /// Second calls that were sent.
     pub sent: u64,
-    /// Those of them that answered first.
+    /// Second calls that answered first.
     pub won: u64,
     /// Second calls that were not made because the share or the retry budget was used up.
     pub unaffordable: u64,
 }
 
 impl HedgeStats {
-    /// The extra load: second calls as a share of first ones, from 0 to 1.
+    /// Returns the extra load: second calls as a share of first ones, from 0 to 1.
     pub fn extra_load(&self) -> f64 {
         if self.calls == 0 { 0.0 } else { self.sent as f64 / self.calls as f64 }
     }

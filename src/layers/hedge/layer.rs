@@ -11,7 +11,8 @@ use crate::{Classifier, Events, InvalidConfig, LlmError, LlmRequest, LlmResponse
 
 /// Applies [`Hedge`]. See the [module docs](super).
 ///
-/// Clones, and all services that one layer makes, share the observed times, the share of extra calls and the totals.
+/// Clones, and all services that one layer makes, share the observed times, the share of extra calls and the
+/// totals.
 #[derive(Clone)]
 pub struct HedgeLayer {
     settings: Arc<Settings>,
@@ -19,13 +20,14 @@ pub struct HedgeLayer {
 }
 
 impl HedgeLayer {
-    /// Hedges the calls of the tier of this name with a second call to the same service, or [to another](Self::tier).
+    /// Hedges the calls of the tier of this name with a second call to the same service, or [to
+    /// another](Self::tier).
     pub fn new(tier: impl Into<Arc<str>>) -> Self {
         Self { settings: Arc::new(Settings::new(tier.into())), state: Arc::default() }
     }
 
-    /// Sends second calls to another tier: its whole stack, with its own circuit. Default: to a fresh clone of the service
-    /// that the first call went to.
+    /// Sends second calls to another tier: its whole stack, with its own circuit. Default: to a fresh clone of the
+    /// first call's service.
     #[must_use]
     pub fn tier<S>(mut self, name: impl Into<Arc<str>>, service: S) -> Self
     where
@@ -38,19 +40,19 @@ impl HedgeLayer {
         self
     }
 
-    /// Lets another [tier](Self::tier) answer requests of a session too. Default: it does not, so that no session sees two
-    /// models because one was slow.
+    /// Lets another [tier](Self::tier) answer requests of a session too. Default: no, so that a slow answer does
+    /// not make a session see two models.
     #[must_use]
     pub fn sessions(mut self, takes: bool) -> Self {
         self.change().takes_sessions = takes;
         self
     }
 
-    /// Sends the second call when this share of the first ones had their answer, by what was observed. Default: 0.95.
+    /// Sends the second call after the time within which this share of first calls was answered. Default: 0.95.
     ///
     /// # Errors
     ///
-    /// If it is not at least 0.5 and below 1.
+    /// Fails if it is not at least 0.5 and below 1.
     pub fn quantile(mut self, share: f64) -> Result<Self, InvalidConfig> {
         if !(0.5..1.0).contains(&share) {
             let problem = format!("{share} is no quantile to wait for; use 0.5 or more and less than 1, such as 0.95");
@@ -67,7 +69,7 @@ impl HedgeLayer {
         self
     }
 
-    /// Sets the least and the longest time after which a second call is sent by what was observed. Default: 20 ms and 10 s.
+    /// Sets the least and the longest delay that observation may yield. Default: 20 ms and 10 s.
     #[must_use]
     pub fn between(mut self, floor: Duration, ceiling: Duration) -> Self {
         let settings = self.change();
@@ -75,49 +77,49 @@ impl HedgeLayer {
         self
     }
 
-    /// Sets how many answers must have been observed before anything is hedged for being late: of streams and of whole
-    /// answers, each for itself. Default: 20.
+    /// Sets how many answers must have been observed before a late call is hedged. Streams and whole answers are
+    /// counted separately. Default: 20.
     #[must_use]
     pub fn min_observed(mut self, answers: u32) -> Self {
         self.change().least = answers;
         self
     }
 
-    /// Sets how many second calls are made at most, as a share of the first ones. Up to 100 are saved up. Default: 0.05.
+    /// Sets the most second calls, as a share of the first ones. Up to 100 are saved up. Default: 0.05.
     ///
     /// # Errors
     ///
-    /// If it is not from 0 to 1.
+    /// Fails if it is not from 0 to 1.
     pub fn extra(mut self, share: f64) -> Result<Self, InvalidConfig> {
         self.change().extra = share_of(share)?;
         Ok(self)
     }
 
-    /// Takes second calls from this retry budget as well: give it the one that the retries of the same provider are taken
-    /// from. Default: none, so that the [share](Self::extra) alone limits them.
+    /// Takes second calls from this retry budget as well: give it the budget of the retries to the same provider.
+    /// Default: none, so that only the [share](Self::extra) limits them.
     #[must_use]
     pub fn budget(mut self, budget: RetryBudget) -> Self {
         self.change().budget = budget;
         self
     }
 
-    /// Sets which requests may have a second call: not those that do something on the way, or whose answer must not be paid
-    /// for twice. Default: all. One that requires a person never has one.
+    /// Sets which requests may have a second call. Exclude those with side effects, or whose answer must not be
+    /// paid for twice. Default: all. A request that requires a person never has one.
     #[must_use]
     pub fn only(mut self, may: impl Fn(&LlmRequest) -> bool + Send + Sync + 'static) -> Self {
         self.change().only = Some(Arc::new(may));
         self
     }
 
-    /// The same question, asked when a second call is about to be made: for what takes longer to tell.
+    /// Sets a second condition, checked when a second call is about to be made: for a check that takes longer.
     #[cfg(feature = "config")]
     pub(crate) fn at_last(mut self, may: impl Fn(&LlmRequest) -> bool + Send + Sync + 'static) -> Self {
         self.change().at_last = Some(Arc::new(may));
         self
     }
 
-    /// Takes the place of another hedge while its requests still run, as a configuration that is loaded anew does: it goes on
-    /// with what that one has observed and counted, and with its share of extra calls.
+    /// Takes the place of another hedge while its requests still run, as a reloaded configuration does. It carries
+    /// over the observed times, the totals and the share of extra calls.
     #[must_use]
     pub fn succeeding(mut self, before: &Self) -> Self {
         self.state = before.state.clone();
@@ -126,7 +128,8 @@ impl HedgeLayer {
         self
     }
 
-    /// Sets the table that says which failures a second call can help with, and which are the request's own.
+    /// Sets the table that decides which failures a second call can help with, and which are the request's own.
+    /// Default: the crate's.
     #[must_use]
     pub fn classifier(mut self, classifier: Classifier) -> Self {
         self.change().classifier = classifier;
@@ -140,7 +143,7 @@ impl HedgeLayer {
         self
     }
 
-    /// What tells how much is hedged, and to what avail. Take it when all is set.
+    /// Returns a handle to the totals. Take it when all is set.
     pub fn handle(&self) -> HedgeHandle {
         HedgeHandle::new(self.state.clone(), self.settings.clone())
     }

@@ -1,4 +1,4 @@
-//! How long answers have taken of late, and from it when a second call goes out.
+//! The times of recent answers, and the delay of a second call that follows from them.
 
 use std::{
     sync::{
@@ -20,12 +20,12 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Observed {
     times: Mutex<Latest<FINE>>,
-    /// In microseconds; 0 while too little was observed.
+    /// In microseconds; 0 while too few answers were observed.
     delay: AtomicU64,
 }
 
 impl Observed {
-    /// When a second call goes out after the first.
+    /// Returns the delay of a second call.
     #[inline]
     pub(super) fn delay(&self, settings: &Settings) -> Option<Duration> {
         match settings.after {
@@ -37,16 +37,17 @@ impl Observed {
         }
     }
 
-    /// A call that began then has just answered.
+    /// Records an answer to a call that began then.
     pub(super) fn answered(&self, begun: Instant, settings: &Settings) {
         if let After::Quantile(share) = settings.after {
             self.took(begun.elapsed(), share, settings.least);
         }
     }
 
-    /// A call that began then was given up: it would have taken longer, and nobody knows how much. Left out, each quantile
-    /// would be one of the quick alone, and go down and down; with the time it had, all that are given up would lie together
-    /// where the quantile is looked for. So it counts as twice that: above the quantile, as it was.
+    /// Records that a call that began then was given up. Its full time is unknown, only that it is longer. If it
+    /// were left out, each quantile would be one of the quick calls alone, and would sink. If it counted with the
+    /// time it had, all such calls would lie together at the quantile. So it counts as twice that: above the
+    /// quantile, as it was.
     pub(super) fn given_up(&self, begun: Instant, settings: &Settings) {
         if let After::Quantile(share) = settings.after {
             self.took(begun.elapsed().saturating_mul(2), share, settings.least);
@@ -54,7 +55,7 @@ impl Observed {
     }
 
     fn took(&self, took: Duration, share: f64, least: u32) {
-        // Of what many threads have to tell at the same moment one will do.
+        // Of many threads that record at the same moment, one is enough.
         let Ok(mut times) = self.times.try_lock() else { return };
         if let Some(micros) = times.record(micros(took), share, least) {
             self.delay.store(micros.max(1), Relaxed);

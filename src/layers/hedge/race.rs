@@ -1,4 +1,4 @@
-//! The second call of a request, and the books of both.
+//! The second call of a request, and the accounts of both.
 
 use std::{
     future::Future as _,
@@ -28,15 +28,15 @@ use crate::{
     ledger::{self, Ledger, Next},
 };
 
-/// What is needed once a second call was begun.
+/// The state of a request once its second call was begun.
 pub(super) struct Race<S: Service<LlmRequest>> {
     /// The second call, until it has failed.
     second: Option<BoxedSecond<S>>,
     started: Started,
     ledger: Ledger,
-    /// Of whichever has failed while the other goes on.
+    /// The failure of the first call to fail, while the other goes on.
     failed: Option<LlmError>,
-    /// Whether that is the first.
+    /// True if the failed one is the first call.
     first_failed: bool,
 }
 
@@ -48,14 +48,14 @@ enum SecondCall<S, F> {
     Tier(#[pin] BoxedCall),
 }
 
-/// A second call in the totals. Dropped, it is told.
+/// A second call in the totals. Dropping it reports it.
 struct Started {
     settings: Arc<Settings>,
     state: Arc<State>,
-    /// When the request came, and when its second call was begun.
+    /// The time at which the request came, and at which its second call was begun.
     came: Instant,
     begun: Instant,
-    /// Of the layer's share and of the retry budget.
+    /// The tokens of the layer's share and of the retry budget.
     tokens: Option<[Reservation; 2]>,
     sent: bool,
     won: bool,
@@ -66,11 +66,12 @@ where
     S: Service<LlmRequest, Response = LlmResponse> + Clone,
     S::Error: Into<LlmError>,
 {
-    /// Begins the second call of a request, if it can be afforded. The ledger has the first one's failure, if it failed.
+    /// Begins the second call of a request, if its budgets allow. The ledger has the first call's failure, if it
+    /// failed.
     ///
     /// # Errors
     ///
-    /// The ledger, if no second call is made.
+    /// Returns the ledger if no second call is made.
     pub(super) fn begin(shared: &Shared<S>, first: &First, ledger: Ledger, now: Instant) -> Result<Self, Ledger> {
         let settings = &shared.settings;
         let mut context = *first.request.context();
@@ -78,7 +79,7 @@ where
         if first_failed {
             context = ledger.context(context);
         } else {
-            // The first one has all others that are left.
+            // The first call has all other attempts that are left.
             context.attempts_made = context.attempts_made.saturating_add(1);
             context.attempts_left = 1;
         }
@@ -114,7 +115,7 @@ where
         self.first_failed
     }
 
-    /// Polls the second call; pending when it has failed before.
+    /// Polls the second call; pending if it has failed before.
     pub(super) fn poll_second(&mut self, cx: &mut Context<'_>) -> Poll<Result<LlmResponse, LlmError>> {
         let Some(second) = &mut self.second else { return Poll::Pending };
         let polled = second.as_mut().poll(cx);
@@ -124,12 +125,12 @@ where
         polled
     }
 
-    /// What the second call waits for, and since when; `None` when it has failed.
+    /// Returns the second call's phase and start, or `None` if it has failed.
     pub(super) fn second(&self) -> Option<(Phase, Instant)> {
         Some((self.second.as_ref()?.phase(), self.started.begun))
     }
 
-    /// The first call has failed. The error, where that ends the request.
+    /// Takes the first call's failure. Returns the error if it ends the request.
     pub(super) fn fails_first(&mut self, first: &First, mut error: LlmError) -> Option<LlmError> {
         let settings = self.started.settings.clone();
         let before = self.ledger.len();
@@ -149,7 +150,7 @@ where
         None
     }
 
-    /// The second call has failed. The error, where that ends the request.
+    /// Takes the second call's failure. Returns the error if it ends the request.
     pub(super) fn fails_second(&mut self, first: &First, is_first_sent: bool, mut error: LlmError) -> Option<LlmError> {
         self.second = None;
         let settings = self.started.settings.clone();
@@ -162,13 +163,13 @@ where
             self.started.refund();
         }
         if self.first_failed {
-            // Of one service the newest says how things are; of two tiers the first leads.
+            // Of one service the newest failure is the most current; of two tiers the first leads.
             return Some(match self.failed.take() {
                 Some(firsts) if !settings.is_same() => self.both_failed(firsts, Some(error)),
                 other => self.both_failed(error, other),
             });
         }
-        // What another tier calls wrong may be right where it was sent first.
+        // The first tier may accept a request that another tier calls invalid.
         if settings.is_same() && settings.ends_both(&error) {
             if is_first_sent {
                 self.ledger.push(ledger::cancelled(&settings.tier, first.begun));
@@ -180,13 +181,13 @@ where
         None
     }
 
-    /// The first call has answered.
+    /// Takes the first call's answer.
     pub(super) fn answers_first(mut self, response: &mut LlmResponse) {
         self.cancel_second();
         self.ledger.answered(response);
     }
 
-    /// The second call has answered. `is_first_sent` says whether the first was under way until now.
+    /// Takes the second call's answer. `is_first_sent` is true if the first was under way until now.
     pub(super) fn answers_second(mut self, first: &First, is_first_sent: bool, response: &mut LlmResponse) {
         self.started.sent();
         self.started.won = true;
@@ -199,7 +200,7 @@ where
         self.ledger.answered(response);
     }
 
-    /// Ends the second call, if it is under way.
+    /// Cancels the second call, if it is under way.
     fn cancel_second(&mut self) {
         let Some(second) = self.second.take() else { return };
         drop(second);
@@ -208,7 +209,7 @@ where
         }
     }
 
-    /// The one error for both.
+    /// Returns one error for both.
     fn both_failed(&mut self, mut lead: LlmError, other: Option<LlmError>) -> LlmError {
         if !self.started.settings.is_same() {
             let earliest = [lead.retry_at(), other.and_then(|other| other.retry_at())].into_iter().flatten().min();
@@ -246,7 +247,7 @@ where
 }
 
 impl Started {
-    /// It went out: its tokens are spent, whatever becomes of it.
+    /// Spends its tokens: the call was sent, whatever its outcome.
     fn sent(&mut self) {
         if self.sent {
             return;
@@ -256,7 +257,7 @@ impl Started {
         self.tokens.iter_mut().flatten().for_each(Reservation::sent);
     }
 
-    /// It was refused on this side: it was never made, however it looked.
+    /// Returns its tokens: a layer on this side refused the call, so it was never made.
     fn refund(&mut self) {
         if std::mem::take(&mut self.sent) {
             self.state.counts.sent.fetch_sub(1, Relaxed);

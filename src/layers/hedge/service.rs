@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// Sends a second call where the first is late. See the [module docs](super).
+/// A service that sends a second call if the first is late. See the [module docs](super).
 ///
 /// Clones share the observed times, the share of extra calls and the totals.
 pub struct Hedge<S> {
@@ -30,11 +30,11 @@ pub struct Hedge<S> {
     shared: Arc<Shared<S>>,
 }
 
-/// What all clones and their futures share.
+/// The state that all clones and their futures share.
 pub(super) struct Shared<S> {
     pub(super) settings: Arc<Settings>,
     pub(super) state: Arc<State>,
-    /// `None` where second calls go to another tier.
+    /// `None` if second calls go to another tier.
     pub(super) spare: Option<Spare<S>>,
 }
 
@@ -75,7 +75,7 @@ where
             let counts = &state.counts;
             count(&counts.calls);
             let kept = request.clone();
-            // One attempt is kept for the second call.
+            // Reserve one attempt for the second call.
             let context = request.context_mut();
             context.attempts_left -= 1;
             let delay = state.observed(kept.is_stream()).delay(settings);

@@ -1,4 +1,4 @@
-//! The settings of a layer, and what is decided by them alone.
+//! The settings of a layer, and the decisions that depend on them alone.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::{
     classify::{Failover, Retry},
 };
 
-/// Which requests may have a second call.
+/// A condition for requests that may have a second call.
 type Only = dyn Fn(&LlmRequest) -> bool + Send + Sync;
 
 #[derive(Clone)]
@@ -17,38 +17,38 @@ pub(super) struct Settings {
     /// The name of the tier that the layer is put around.
     pub(super) tier: Arc<str>,
     pub(super) second: Second,
-    /// Whether another tier may answer requests of a session.
+    /// True if another tier may answer requests of a session.
     pub(super) takes_sessions: bool,
     pub(super) after: After,
-    /// What a delay that was found out is kept within.
+    /// The bounds of an observed delay.
     pub(super) floor: Duration,
     pub(super) ceiling: Duration,
-    /// From how many observed times on one is found out.
+    /// The number of observed times from which a delay is computed.
     pub(super) least: u32,
-    /// Second calls as a share of first ones.
+    /// The budget of second calls, as a share of first ones.
     pub(super) extra: RetryBudget,
     /// The retry budget that they are taken from too.
     pub(super) budget: RetryBudget,
     pub(super) classifier: Classifier,
     pub(super) events: Option<Events>,
     pub(super) only: Option<Arc<Only>>,
-    /// The same, asked when one is about to be made.
+    /// A second condition, checked when a second call is about to be made.
     pub(super) at_last: Option<Arc<Only>>,
 }
 
-/// Where a second call goes.
+/// The target of a second call.
 #[derive(Clone)]
 pub(super) enum Second {
-    /// To the service that the first went to.
+    /// The first call's service.
     Same,
-    /// To another tier.
+    /// Another tier.
     Tier { name: Arc<str>, service: BoxLlmService },
 }
 
-/// When it goes out.
+/// The delay of a second call.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum After {
-    /// When this share of the calls before had their answer.
+    /// The time within which this share of earlier calls was answered.
     Quantile(f64),
     Fixed(Duration),
 }
@@ -72,7 +72,7 @@ impl Settings {
         }
     }
 
-    /// The name of the tier that second calls go to.
+    /// Returns the name of the tier that second calls go to.
     pub(super) fn to(&self) -> &Arc<str> {
         match &self.second {
             Second::Same => &self.tier,
@@ -84,29 +84,29 @@ impl Settings {
         matches!(self.second, Second::Same)
     }
 
-    /// Whether a request may have a second call at all.
+    /// Returns whether a request may have a second call at all.
     #[inline]
     pub(super) fn may_hedge(&self, request: &LlmRequest) -> bool {
         let elsewhere = match &self.second {
             Second::Same => !request.is_human_required(),
-            // A session is with the tier that answered it before, wherever it is that this is remembered.
+            // A session stays with the tier that answered it before, wherever that is recorded.
             Second::Tier { .. } => request.goes_anywhere() && (self.takes_sessions || request.session_id().is_none()),
         };
         let may_send = !self.extra.allows_none() && request.context().attempts_left > 1;
         elsewhere && may_send && self.only.as_ref().is_none_or(|only| only(request))
     }
 
-    /// Whether this failure of the first call is a reason for the second at once.
+    /// Returns whether this failure of the first call is a reason for the second at once.
     pub(super) fn begins_after(&self, error: &LlmError, now: Instant) -> bool {
         let kind = error.kind();
-        // Who asks to be left alone is not answered with more calls of the same request, here or elsewhere.
+        // A provider that asks to be left alone gets no more calls for the same request, here or elsewhere.
         let asks_to_wait = kind == ErrorKind::RateLimited
             || error.retry_at().is_some_and(|at| at > now)
             || error.should_retry() == Some(false);
         !asks_to_wait && !error.is_unsent() && self.classifier.classify(error).retry != Retry::No
     }
 
-    /// Whether this failure is the request's own, so that the other call is not worth waiting for.
+    /// Returns whether this failure is the request's own, so that the other call is not worth waiting for.
     pub(super) fn ends_both(&self, error: &LlmError) -> bool {
         match self.classifier.classify(error).failover {
             Failover::No | Failover::IfRouted | Failover::LargerWindow => true,
@@ -115,12 +115,13 @@ impl Settings {
     }
 }
 
-/// A budget of so many second calls for each first one, with none for a start.
+/// Returns a budget of so many second calls for each first one, with none to start with.
 fn share(extra: f64) -> RetryBudget {
     share_of(extra).expect("it is between 0 and 1")
 }
 
-/// As many may come at once as are saved up: of a healthy hour, the hundred requests that a stall meets first.
+/// The most second calls that may be saved up, and so come at once: enough for the first hundred requests that a
+/// stall meets after a healthy hour.
 const SAVED_UP: u32 = 100;
 
 pub(super) fn share_of(extra: f64) -> Result<RetryBudget, crate::InvalidConfig> {

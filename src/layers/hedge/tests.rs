@@ -31,17 +31,17 @@ fn failure(kind: ErrorKind) -> LlmError {
     LlmError::new(kind, "scripted")
 }
 
-/// After two seconds to another tier, as often as there are calls.
+/// Hedges after two seconds with another tier, as often as there are calls.
 fn to(second: &Strict) -> HedgeLayer {
     HedgeLayer::new("sonnet").tier("gpt", second.clone()).after(secs(2)).extra(1.0).unwrap()
 }
 
-/// After two seconds to the same service.
+/// Hedges after two seconds with the same service.
 fn again() -> HedgeLayer {
     HedgeLayer::new("sonnet").after(secs(2)).extra(1.0).unwrap()
 }
 
-/// How it ended, and when.
+/// Returns the result, and the time that it took.
 async fn ends<S>(service: S, request: LlmRequest) -> (Result<LlmResponse, LlmError>, Duration)
 where
     S: Service<LlmRequest, Response = LlmResponse, Error = LlmError>,
@@ -150,7 +150,7 @@ async fn who_asks_to_wait_is_not_answered_with_another_call() {
         let found = to(&second).layer(first).oneshot(asked()).await.unwrap_err();
         assert_eq!((found.kind(), second.calls(), found.attempts().len()), (error.kind(), 0, 0));
     }
-    // The second call that is under way may answer all the same.
+    // The second call under way may still answer.
     let limited = Strict::new().takes(secs(3)).fails(1, failure(ErrorKind::RateLimited));
     let second = Strict::new().takes(secs(2));
     let (result, took) = ends(to(&second).layer(limited), asked()).await;
@@ -167,7 +167,8 @@ async fn what_is_wrong_with_the_request_itself_ends_both_calls() {
     let (wrong, gone) = (Some(ErrorKind::InvalidRequest), Next::Cancelled);
     assert_eq!(steps(error.attempts()), [("sonnet", wrong, Next::GaveUp), ("gpt", None, gone)]);
 
-    // What only the other tier calls wrong may still be answered where it was sent first; by the same service it may not.
+    // A failure of the other tier alone does not rule out an answer from the first. A failure of the same service
+    // does.
     let (first, second) =
         (Strict::new().takes(secs(5)), Strict::new().takes(secs(1)).fails(1, failure(ErrorKind::InvalidRequest)));
     let (result, took) = ends(to(&second).layer(first), asked()).await;
@@ -207,7 +208,7 @@ async fn when_both_fail_the_error_lists_both() {
     assert_eq!((took, error.kind()), (secs(6), ErrorKind::Server));
     assert_eq!(steps(error.attempts()).iter().map(|step| step.0).collect::<Vec<_>>(), ["gpt", "sonnet"]);
 
-    // Of one service the newest failure leads, for whoever retries.
+    // Of one service the newest failure leads, for a caller that retries.
     let one = Strict::new().script([Err(failure(ErrorKind::Server)), Err(failure(ErrorKind::Overloaded))]);
     let error = again().layer(one).oneshot(asked()).await.unwrap_err();
     assert_eq!((error.kind(), error.attempts().len()), (ErrorKind::Overloaded, 2));
@@ -224,7 +225,7 @@ async fn each_call_spends_an_attempt_and_one_is_kept_for_the_second() {
     let (_, took) = ends(service, asked().max_attempts(1)).await;
     assert_eq!((took, first.calls(), second.calls()), (secs(60), 2, 1));
 
-    // What the first has spent on its own retries is not left.
+    // The attempts that the first call spent on its own retries are gone.
     let first = Strict::new().fails(9, failure(ErrorKind::Server));
     let second = Strict::new().fails(9, failure(ErrorKind::Server));
     let inner = RetryWithJitterLayer::new().layer(first.clone());
@@ -239,7 +240,7 @@ async fn no_second_call_begins_at_the_deadline_and_both_end_there() {
     let (result, took) = ends(TimeoutLayer::new(secs(2)).layer(service.clone()), asked()).await;
     assert_eq!((took, result.unwrap_err().kind(), second.calls()), (secs(2), ErrorKind::Timeout, 0));
 
-    // Under a deadline that a limit further out keeps to, and one that nobody does.
+    // Under a deadline that a limit further out enforces, and one that no other layer does.
     for limited in [true, false] {
         let (result, took) = match limited {
             true => ends(TimeoutLayer::new(secs(5)).layer(service.clone()), asked()).await,
@@ -273,7 +274,7 @@ async fn second_calls_are_a_share_of_first_ones_and_come_out_of_the_retry_budget
 
 #[tokio::test(start_paused = true)]
 async fn a_second_call_that_was_not_sent_costs_nothing() {
-    /// Never ready.
+    /// A service that is never ready.
     #[derive(Clone)]
     struct Unready;
     impl Service<LlmRequest> for Unready {
@@ -295,7 +296,7 @@ async fn a_second_call_that_was_not_sent_costs_nothing() {
     assert_eq!((took, response.served_by().attempts, response.attempts().len()), (secs(5), 1, 0));
     assert_eq!((hedge.handle().stats().sent, budget.available()), (0, 1));
 
-    // Nor does one that its circuit refuses.
+    // Nor does a call that its circuit refuses.
     let circuit = CircuitBreakerLayer::new("gpt");
     circuit.handle().force_open();
     let second = Strict::new();
@@ -320,7 +321,7 @@ async fn what_must_not_be_doubled_is_not() {
         assert_eq!((took, result.unwrap().is_hedged(), second.calls()), (secs(5), false, 0));
     }
     assert_eq!(hedge.handle().stats().calls, 0, "they are no calls to have a share of");
-    // In whatever order the two are said.
+    // In either order of the two settings.
     let before =
         HedgeLayer::new("sonnet").sessions(true).tier("gpt", second.clone()).after(secs(2)).extra(1.0).unwrap();
     for sessions in [to(&second).sessions(true), before] {
@@ -328,7 +329,7 @@ async fn what_must_not_be_doubled_is_not() {
         assert!(llm.oneshot(asked().session("s")).await.unwrap().is_hedged());
     }
 
-    // To the same service there is no other model to switch to.
+    // With the same service there is no other model to switch to.
     for (request, calls) in [(asked().session("s"), 2), (asked().no_fallback(), 2), (asked().requires_human(true), 1)] {
         let one = Strict::new().takes(secs(5));
         let (_, took) = ends(again().layer(one.clone()), request).await;
@@ -355,7 +356,7 @@ async fn nothing_is_late_before_enough_was_observed_and_then_it_is_what_nineteen
     let (result, took) = ends(hedge.layer(takes(9000)), asked()).await;
     // Timers are to the millisecond.
     assert_eq!((took.as_millis(), result.unwrap().is_hedged()), (delay.as_millis() + 1, true));
-    // Streams are observed for themselves, to their first token.
+    // Streams are observed separately, to their first token.
     assert_eq!(hedge.handle().delay(true), None);
     let (result, took) = ends(hedge.layer(takes(9000)), asked().stream(true)).await;
     assert_eq!((took, result.unwrap().is_hedged()), (ms(9000), false));
@@ -399,7 +400,7 @@ async fn the_same_service_is_called_through_a_fresh_clone_when_it_is_its_turn() 
     assert_eq!((strict.calls(), strict.running()), (128, 0));
 }
 
-/// A circuit behind a hedge, and what is asked of it.
+/// A circuit behind a hedge, and the service in front.
 fn behind(
     first: impl Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + Sync + 'static,
 ) -> (CircuitBreakerLayer, crate::BoxLlmService) {
@@ -418,7 +419,7 @@ async fn a_tier_that_always_loses_to_its_hedge_without_a_sign_of_life_opens() {
     }
     assert_eq!(circuit.handle().state(), CircuitState::Open);
 
-    // Callers who leave say nothing of it.
+    // Callers who leave do not count.
     let (circuit, service) = behind(hangs);
     for _ in 0..50 {
         let mut call = task::spawn(service.clone().oneshot(asked()));
@@ -427,7 +428,7 @@ async fn a_tier_that_always_loses_to_its_hedge_without_a_sign_of_life_opens() {
     }
     assert_eq!(circuit.handle().state(), CircuitState::Closed);
 
-    // Nor do calls that are slow while others are answered.
+    // Nor do slow calls while others are answered.
     let slow = provider_fn(|request: LlmRequest| async move {
         sleep(if request.feature_name() == Some("slow") { secs(60) } else { secs(1) }).await;
         Ok::<_, LlmError>(LlmResponse::from_text("hello"))
@@ -492,7 +493,7 @@ async fn a_fallback_takes_the_answer_of_a_hedge_for_what_it_is() {
     let mut heard = events.subscribe();
     let gpt = Strict::new();
     let script = [Err(failure(ErrorKind::Auth)), Err(failure(ErrorKind::Server)), Ok(())];
-    // An answer first, so that a refused key is an outage.
+    // An answer first, so that a rejected key is an outage.
     let sonnet = Strict::new().script([Ok(())].into_iter().chain(script));
     let llm = ServiceBuilder::new()
         .layer(FallbackLayer::new("sonnet").tier("gpt", gpt.clone()).events(events))

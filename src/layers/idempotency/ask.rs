@@ -1,4 +1,4 @@
-//! One who waits for the answer under a key.
+//! A request that waits for the answer under a key.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ use crate::{
     response::CachedWhy,
 };
 
-/// The answer under this key, by the request's own deadline.
+/// Returns the answer under this key, or an error at the request's own deadline.
 pub(super) async fn asks<S>(
     same: Same,
     service: S,
@@ -42,7 +42,7 @@ where
 {
     let (begun, deadline) = (Instant::now(), request.context().deadline);
     if deadline.is_some_and(|deadline| deadline <= begun) {
-        // The call's own is later by the grace: it would be made.
+        // The call's own deadline is later by the grace, so the call would be made.
         return Err(LlmError::new(ErrorKind::Deadline, "it passed before the call could begin"));
     }
     let waits = waits(same, service, request, settings, handle.shared);
@@ -77,7 +77,7 @@ where
             let place = Place::new(shared.clone(), same, call);
             let task = Task::new(place, settings, reply);
             tokio::spawn(task.run(service.clone(), request.clone()));
-            // Its own answer, with all that is to be said of it. Without one, it has what all have.
+            // The request's own answer, with all its facts. Without one, it gets the shared answer.
             if let Ok(result) = replied.await {
                 return result;
             }
@@ -90,11 +90,12 @@ where
     }
 }
 
-/// What the call comes to for one who did not make it; `None`: nothing, so that it begins anew.
+/// Returns the call's outcome for a request that did not make it. Returns `None` if nothing could be shared, so
+/// that the request begins again.
 async fn follows(waiting: &mut Waiting, shared: &Shared, as_stream: bool) -> Option<Result<LlmResponse, LlmError>> {
     let mut reads = true;
     loop {
-        // Taken out, so that nothing is locked while it is made use of.
+        // Cloned, so that no lock is held while the stage is used.
         let now = match &*waiting.borrow_and_update() {
             Stage::Ended(ended) => Now::Ended(ended.clone()),
             Stage::Streaming(recording) if reads => Now::Streams(recording.clone()),
@@ -104,7 +105,7 @@ async fn follows(waiting: &mut Waiting, shared: &Shared, as_stream: bool) -> Opt
             Now::Ended(ended) => return ended.result(shared, as_stream),
             Now::Streams(recording) => match recording.read() {
                 Some(reader) => return Some(reads_along(&recording, reader, shared, as_stream).await),
-                // Its beginning is gone: it ends in a moment.
+                // The stream's beginning is gone: the call ends in a moment.
                 None => reads = false,
             },
             Now::Waits => {}
@@ -115,7 +116,7 @@ async fn follows(waiting: &mut Waiting, shared: &Shared, as_stream: bool) -> Opt
     }
 }
 
-/// How far the call is.
+/// A snapshot of the call's stage.
 enum Now {
     Waits,
     Streams(Arc<Recording>),
@@ -147,13 +148,13 @@ fn given(answer: &Answer, as_stream: bool, why: CachedWhy) -> LlmResponse {
     noted(answer.response(as_stream, why, Instant::now()))
 }
 
-/// Says what it is.
+/// Adds a note that the response is a replay.
 fn noted(response: LlmResponse) -> LlmResponse {
     let age = response.cached().map_or(0, |cached| cached.age.as_secs());
     response.with_note(format!("replayed: the answer to an earlier request with the same idempotency key, {age} s old"))
 }
 
-/// Another's stream, from its beginning and then live.
+/// Returns another request's stream, from its beginning and then live.
 async fn reads_along(
     recording: &Recording,
     reader: Reader,
@@ -169,7 +170,7 @@ async fn reads_along(
     Ok(noted(response))
 }
 
-/// The key stands for something else.
+/// Creates the error for a key that stands for another request.
 pub(super) fn conflict() -> LlmError {
     LlmError::new(ErrorKind::IdempotencyConflict, "this key was used before, with a different request")
 }

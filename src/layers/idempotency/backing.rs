@@ -1,4 +1,4 @@
-//! A store as the layer asks it: in time, and left alone while it says nothing.
+//! A store with a time limit on each request. It is left alone while it does not respond.
 
 use std::{
     sync::atomic::{
@@ -28,20 +28,20 @@ use crate::{
 pub(super) struct Backing {
     store: Box<dyn IdempotencyStore>,
     pub(super) guard: Guard,
-    /// It has failed since it answered last.
+    /// True if it has failed since it last answered.
     silent: AtomicBool,
-    /// How often it has come back, and whether that was looked at.
+    /// The number of times that it has come back, and whether that was looked at.
     returns: watch::Sender<u64>,
     came_back: AtomicBool,
-    /// It refuses to write, and may not know what came of what it says is under way.
+    /// True if it refuses writes, so that calls that it reports as under way may have ended.
     refuses: AtomicBool,
-    /// When it was last seen to write.
+    /// The time at which it was last seen to write.
     wrote_at: Mutex<Option<Instant>>,
-    /// Until then it may not know what was called while it could not be asked.
+    /// The end of the time in which it may not know calls that were made while it was unreachable.
     gap_until: Mutex<Option<Instant>>,
 }
 
-/// For how long it goes on writing that was seen to.
+/// The time for which a successful write proves that the store writes.
 const SEEN: Duration = Duration::from_millis(500);
 
 impl Backing {
@@ -58,7 +58,7 @@ impl Backing {
         }
     }
 
-    /// What it says, in time. `proves`: whether that shows that it takes what is new.
+    /// Asks the store, with a time limit. `proves` returns whether the result shows that the store accepts writes.
     pub(super) async fn ask<'a, T>(
         &'a self,
         limit: Duration,
@@ -78,7 +78,7 @@ impl Backing {
             },
         };
         match &said {
-            // It is there, and says that it will not.
+            // The store is there, and says that it refuses.
             Err(Silence::Failed(StoreErrorKind::Full | StoreErrorKind::ReadOnly)) => self.refuses.store(true, Release),
             Err(Silence::Failed(kind)) if kind.is_refusal() => {}
             Err(_) => self.silent.store(true, Release),
@@ -95,27 +95,27 @@ impl Backing {
         said
     }
 
-    /// Forgets the answers of an owner, however long that takes.
+    /// Forgets the answers of an owner, without a time limit.
     pub(super) async fn forget_owner(&self, owner: &AnswerOwner) -> Result<u64, BoxError> {
         self.store.forget_owner(owner).await
     }
 
-    /// Removes the answers whose time is over.
+    /// Removes the answers that have expired.
     pub(super) async fn sweep(&self) -> Result<(), BoxError> {
         self.store.sweep().await
     }
 
-    /// Whether it is left to those who try whether it is back.
+    /// Returns whether requests skip the store, and only background checks ask it.
     pub(super) fn is_left_alone(&self) -> bool {
         self.silent.load(Acquire) && self.guard.is_away()
     }
 
-    /// Whether it refuses to write, as far as it was asked to.
+    /// Returns whether the store is known to refuse writes.
     pub(super) fn refuses(&self) -> bool {
         self.refuses.load(Acquire)
     }
 
-    /// Sees whether it writes, unless it was seen to not long ago.
+    /// Checks that the store accepts writes, unless it was seen to write recently.
     pub(super) async fn try_to_write(&self, limit: Duration) {
         let wrote_at = *lock(&self.wrote_at);
         if self.refuses() || wrote_at.is_some_and(|at| at.elapsed() < SEEN) {
@@ -144,7 +144,7 @@ impl Backing {
         claim
     }
 
-    /// Whether a key that is won here is new, as far as anybody knows.
+    /// Returns whether a key that is won here is certainly new.
     pub(super) fn is_certain(&self) -> bool {
         let gap = *lock(&self.gap_until);
         gap.is_none_or(|until| until <= Instant::now()) && !self.store.may_have_lost()
@@ -154,17 +154,17 @@ impl Backing {
         self.store.changed(key, at_most).await;
     }
 
-    /// Whether it has failed since it answered last.
+    /// Returns whether the store has failed since it last answered.
     pub(super) fn is_silent(&self) -> bool {
         self.silent.load(Acquire)
     }
 
-    /// Whether it has come back since that was asked last.
+    /// Returns whether the store has come back since the last call of this method.
     pub(super) fn has_come_back(&self) -> bool {
         self.came_back.load(Acquire) && self.came_back.swap(false, AcqRel)
     }
 
-    /// How often it has come back, and when it does so again.
+    /// Returns a receiver for the number of times that the store has come back.
     pub(super) fn returns(&self) -> watch::Receiver<u64> {
         self.returns.subscribe()
     }

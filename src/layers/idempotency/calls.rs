@@ -1,4 +1,5 @@
-//! The calls under way in this process: each in a task of its own, found by all who send the same under the same key.
+//! The calls under way in this process. Each runs in a task of its own, and all requests with the same input and
+//! key find it.
 
 use std::{
     collections::HashMap,
@@ -20,10 +21,10 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Calls(Mutex<HashMap<Same, Arc<Call>>>);
 
-/// A call under way. Who waits for it holds a receiver of its stage.
+/// A call under way. Each waiting request holds a receiver of its stage.
 pub(super) struct Call {
     pub(super) stage: watch::Sender<Stage>,
-    /// How many have come to wait for it.
+    /// The number of requests that have ever joined it.
     joined: AtomicU64,
 }
 
@@ -34,24 +35,24 @@ pub(super) enum Stage {
     Ended(Ended),
 }
 
-/// How it ends for those who wait.
+/// The end of a call, as the waiting requests see it.
 #[derive(Clone)]
 pub(super) enum Ended {
-    /// The answer had been kept before.
+    /// The answer was kept before.
     Kept(Arc<Answer>),
     /// The call has answered.
     Answered(Arc<Answer>),
     Failed(LlmError),
-    /// No call was made, or none that came to anything.
+    /// No call was made, or the call failed.
     Refused(LlmError),
-    /// With nothing that could be shared.
+    /// Nothing that could be shared.
     Nothing,
 }
 
 pub(super) type Waiting = watch::Receiver<Stage>;
 
 impl Calls {
-    /// The call of this, or a new one, which is the caller's to make.
+    /// Returns the call of this key, or a new one, which the caller must make.
     pub(super) fn join(&self, same: Same) -> (Waiting, Option<Arc<Call>>) {
         let mut table = self.table();
         if let Some(call) = table.get(&same) {
@@ -81,13 +82,13 @@ impl Call {
         self.joined.load(Relaxed)
     }
 
-    /// Whether nobody waits for it.
+    /// Returns whether no request waits for the call.
     pub(super) fn is_left(&self) -> bool {
         self.stage.is_closed()
     }
 }
 
-/// A call's place among those under way, held by its task. However the task ends, who waits hears of it.
+/// A call's place among those under way, held by its task. However the task ends, the waiting requests learn of it.
 pub(super) struct Place {
     pub(super) shared: Arc<Shared>,
     pub(super) same: Same,
@@ -101,7 +102,7 @@ impl Place {
         Self { shared, same, call, ended: false }
     }
 
-    /// Whoever comes later begins anew, or finds what is kept.
+    /// Ends the call for its waiting requests. A later request begins again, or finds the kept answer.
     pub(super) fn ends(&mut self, ended: Ended) {
         self.ended = true;
         self.shared.calls.remove(&self.same, &self.call);

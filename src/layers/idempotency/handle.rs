@@ -22,29 +22,29 @@ use crate::{
     store::StoreTrouble,
 };
 
-/// The records and the calls under way: shared by an [`IdempotencyLayer`](super::IdempotencyLayer), its clones, and the
-/// services that they make.
+/// The records and the calls under way, shared by an [`IdempotencyLayer`](super::IdempotencyLayer), its clones, and
+/// the services that they make.
 ///
-/// Clones are the same.
+/// Clones share them.
 #[derive(Clone)]
 pub struct IdempotencyHandle {
     pub(super) shared: Arc<Shared>,
 }
 
 pub(super) struct Shared {
-    /// Asked in this order.
+    /// The stores, in the order in which they are asked.
     pub(super) backings: Vec<Backing>,
-    /// What was claimed and answered while none of them could be asked.
+    /// The claims and answers of the time in which no store was reachable.
     pub(super) local: MemoryIdempotency,
-    /// What they are told, again where they were not there.
+    /// The results to send to the stores, and to send again to those that missed them.
     pub(super) words: Words,
-    /// Somebody tells them.
+    /// True while a task sends them.
     pub(super) telling: AtomicBool,
     pub(super) calls: Calls,
     pub(super) counters: Counters,
-    /// The tasks that make calls.
+    /// The number of tasks that make calls.
     pub(super) tasks: watch::Sender<usize>,
-    /// Calls that nobody waits for end.
+    /// True once calls without waiting callers end.
     pub(super) closed: watch::Sender<bool>,
 }
 
@@ -54,13 +54,13 @@ pub(super) struct Held {
     /// The ticket of every claim that was made for the call, or may have been.
     pub(super) ticket: Ticket,
     pub(super) tickets: Tickets,
-    /// Where no store could be asked: of this process's own records.
+    /// The ticket in this process's own records, if no store was reachable.
     pub(super) here: Option<Ticket>,
-    /// Whether the call may have been made before.
+    /// True if the call may have been made before.
     pub(super) is_doubtful: bool,
 }
 
-/// What became of a claim.
+/// The outcome of a claim.
 pub(super) enum Claimed {
     Won(Held),
     Busy(Duration),
@@ -68,7 +68,7 @@ pub(super) enum Claimed {
     Conflict,
 }
 
-/// How often it is looked whether the stores are told nothing more.
+/// The interval at which `close` checks whether all results were sent.
 const LAST_WORD: Duration = Duration::from_millis(10);
 
 impl IdempotencyHandle {
@@ -94,23 +94,25 @@ impl IdempotencyHandle {
         self.shared.backings.iter().for_each(|backing| backing.guard.tells(events));
     }
 
-    /// What is the matter with the stores at the moment, as far as they were asked; empty while all is well. A store that
-    /// [guards itself](IdempotencyStore::is_guarded) says it itself.
+    /// Returns the stores' current troubles, as of their last requests; empty while all is well. A store that
+    /// [guards itself](IdempotencyStore::is_guarded) reports them itself.
     pub fn troubles(&self) -> Vec<StoreTrouble> {
         self.shared.backings.iter().filter_map(|backing| backing.guard.trouble()).collect()
     }
 
-    /// The calls under way, each a task: those that somebody waits for or reads, and those that go on for the retry.
+    /// Returns the number of calls under way, each a task: those with waiting callers or readers, and those that go
+    /// on for the retry.
     pub fn under_way(&self) -> usize {
         *self.shared.tasks.borrow()
     }
 
-    /// Ends what nobody waits for, at once and from now on, gives those keys back, and returns when no call under a key is
-    /// under way any more. For a shutdown, after the callers were seen off: those who still wait or read are waited for.
+    /// Ends calls without waiting callers, at once and from now on, and releases their keys. Returns when no call
+    /// under a key is under way any more. Use it for a shutdown, after the callers have been closed: calls with
+    /// waiting callers or readers run to their end.
     ///
     /// # Cancel safety
     ///
-    /// Dropped half-way, no call goes on for a retry all the same.
+    /// Dropping the future half-way has the same effect: no call goes on for a retry.
     pub async fn close(&self) {
         self.shared.closed.send_replace(true);
         let _ = self.shared.tasks.subscribe().wait_for(|tasks| *tasks == 0).await;
@@ -119,12 +121,13 @@ impl IdempotencyHandle {
         }
     }
 
-    /// Forgets the answers that were made for a tenant or a session, so that their keys are as new. Says how many there were. A
-    /// call that is under way keeps its answer when it is there. Answers of versions before 0.2 do not say whose they are.
+    /// Forgets the answers that were made for a tenant or a session, so that their keys are as new. Returns how
+    /// many there were. A call that is under way keeps its answer when it arrives. Answers of versions before 0.2
+    /// do not record their owner.
     ///
     /// # Errors
     ///
-    /// The store could not do it, or not for all.
+    /// Fails if a store failed, for some or all of the answers.
     pub async fn forget_owner(&self, owner: &AnswerOwner) -> Result<u64, BoxError> {
         let mut gone = self.shared.local.forget_owner(owner).await?;
         for backing in &self.shared.backings {
@@ -133,11 +136,11 @@ impl IdempotencyHandle {
         Ok(gone)
     }
 
-    /// Removes the answers whose time is over. It happens with requests too; this is for when there are none.
+    /// Removes expired answers. Requests do this too; call it for times without requests.
     ///
     /// # Errors
     ///
-    /// The store could not do it.
+    /// Fails if a store failed.
     pub async fn sweep(&self) -> Result<(), BoxError> {
         self.shared.local.sweep().await?;
         for backing in &self.shared.backings {
@@ -146,7 +149,7 @@ impl IdempotencyHandle {
         Ok(())
     }
 
-    /// What became of the requests with a key so far.
+    /// Returns the counts of requests with a key so far.
     pub fn stats(&self) -> IdempotencyStats {
         let Counters { calls, replayed, shared, conflicts, kept, late, store_failures } = &self.shared.counters;
         IdempotencyStats {
@@ -170,23 +173,23 @@ impl fmt::Debug for IdempotencyHandle {
     }
 }
 
-/// What became of the requests with a key.
+/// The counts of requests with a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct IdempotencyStats {
-    /// The calls that were made.
+    /// Calls that were made.
     pub calls: u64,
-    /// The requests that were given an answer that was kept.
+    /// Requests that got a kept answer.
     pub replayed: u64,
-    /// Those that were given the answer of a call under way.
+    /// Requests that got the answer of a call under way.
     pub shared: u64,
-    /// Those that were refused, since their key stood for something else.
+    /// Requests that were refused, since their key stood for another input.
     pub conflicts: u64,
-    /// The answers that were kept.
+    /// Answers that were kept.
     pub kept: u64,
-    /// Of those, the ones that came when nobody waited any more.
+    /// Kept answers that came when no caller waited any more.
     pub late: u64,
-    /// How often the store could not be asked.
+    /// The number of times that a store was unreachable.
     pub store_failures: u64,
 }
 

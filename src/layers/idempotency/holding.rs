@@ -1,4 +1,4 @@
-//! A key is claimed, held and given back in all stores that can be asked; what they could not be told they are told again.
+//! Claims, renews and releases a key in all reachable stores. Updates that a store missed are sent again.
 
 use std::{
     future::{Future as _, poll_fn},
@@ -23,15 +23,15 @@ use crate::{
     store::guarded::Silence,
 };
 
-/// How often a store is told again that could not be told.
+/// The interval at which missed updates are sent again.
 const TELL_EVERY: Duration = Duration::from_millis(250);
-/// How long it may take to see whether a store is back.
+/// The time limit of a check whether a store is back.
 const LOOK: Duration = Duration::from_millis(500);
 /// The least time for a store that is asked after another.
 const LEAST: Duration = Duration::from_millis(100);
 
 impl Shared {
-    /// What a store says, in time.
+    /// Asks a store, with a time limit.
     async fn asked<'a, T>(
         self: &'a Arc<Self>,
         place: usize,
@@ -59,19 +59,19 @@ impl Shared {
         if self.backings[place].is_silent() {
             self.tell_soon();
         }
-        // It may have been restored to an earlier state.
+        // The store may have been restored to an earlier state.
         if self.backings[place].has_come_back() && self.words.tell_again(place) {
             self.tell_soon();
         }
         said
     }
 
-    /// Claims a key in every store that can be asked; where none can, among what this process knows itself.
+    /// Claims a key in every reachable store, or among this process's own records if none is reachable.
     ///
-    /// A store that refuses to write cannot be told that a call is over: what it says is under way is asked of the next one, and
-    /// waited for with patience alone.
+    /// A store that refuses writes cannot learn that a call is over. If it says that a call is under way, the next
+    /// store is asked too, and only a patient caller waits for it.
     pub(super) async fn claim(self: &Arc<Self>, same: &Same, settings: &Settings, is_patient: bool) -> Claimed {
-        // What was answered while no store could be asked may be in none of them.
+        // An answer that was made while no store was reachable may be in none of them.
         if let Some(known) = self.local.known(&same.key, &same.input) {
             return Claimed::known(known);
         }
@@ -104,7 +104,7 @@ impl Shared {
                     self.says(same, what, &held, place, settings);
                     return Claimed::known(known);
                 }
-                // It may have been done all the same.
+                // The store may have carried it out all the same.
                 Err(Silence::Failed(_)) => {
                     count(&self.counters.store_failures);
                     held.tickets[place] = Some(ticket);
@@ -129,14 +129,14 @@ impl Shared {
         Claimed::Won(held)
     }
 
-    /// Sees whether the stores that say that a key is taken can be told that it is free again.
+    /// Checks whether the stores that report a key as taken accept writes again.
     pub(super) async fn try_to_write(&self, settings: &Settings) {
         for backing in &self.backings {
             backing.try_to_write(settings.store_timeout / STORES as u32).await;
         }
     }
 
-    /// The stores before this one are told what another knows of a key, where it was claimed in them.
+    /// Sends another store's knowledge of a key to the stores before it in which the key was claimed.
     fn says(self: &Arc<Self>, same: &Same, what: What, held: &Held, place: usize, settings: &Settings) {
         let told = std::array::from_fn(|before| before >= place || held.tickets[before].is_none());
         let word = Word::new(*same, what, held.tickets, told, *settings);
@@ -146,7 +146,7 @@ impl Shared {
         }
     }
 
-    /// Waits until a claim may come to something else.
+    /// Waits until a new claim may have another result.
     pub(super) async fn changed(&self, same: &Same, at_most: Duration) {
         let mut changes: Vec<_> =
             self.backings.iter().map(|backing| Box::pin(backing.changed(&same.key, at_most))).collect();
@@ -168,8 +168,8 @@ impl Shared {
         .await;
     }
 
-    /// Holds a key for another lease: also in a store that was away when it was claimed, or has lost it since. `false` where
-    /// another has taken it over.
+    /// Renews a key's lease, also in a store that was away when the key was claimed or has lost it since. Returns
+    /// `false` if another claimant has taken the key over.
     pub(super) async fn renew(self: &Arc<Self>, same: &Same, held: &mut Held, settings: &Settings) -> bool {
         let limit = settings.store_timeout / (2 * STORES as u32);
         let mut is_held = held.here.is_some_and(|ticket| self.local.take_renewal(&same.key, ticket, settings.lease));
@@ -191,14 +191,14 @@ impl Shared {
                     };
                     is_held |= held.tickets[place].is_some();
                 }
-                // Nobody knows.
+                // The result is unknown.
                 Err(_) => is_held = true,
             }
         }
         is_held
     }
 
-    /// Whether it was kept: in a store or, where none can be told, here.
+    /// Returns whether the answer was kept: in a store or, if none is reachable, in this process.
     pub(super) async fn complete(
         self: &Arc<Self>,
         same: &Same,
@@ -245,12 +245,13 @@ impl Shared {
         }
     }
 
-    /// Tells all stores at once. For each: whether it keeps what it is told; `None` where it was not told.
+    /// Sends an update to all stores at once. Returns for each whether it applied the update; `None` if it was not
+    /// asked.
     async fn tell_all(self: &Arc<Self>, word: &mut Word) -> Vec<Option<bool>> {
         let words = (0..self.backings.len()).map(|place| {
             let mut word = word.clone();
             async move {
-                // A caller waits for this: it is for others to see whether the store is back.
+                // A caller waits for this; a background task checks whether the store is back.
                 if self.backings[place].is_left_alone() {
                     return (Err(Silence::LeftAlone), word.tickets[place]);
                 }
@@ -269,7 +270,7 @@ impl Shared {
         told.collect()
     }
 
-    /// Tells one store. Whether it keeps it.
+    /// Sends an update to one store. Returns whether the store applied it.
     async fn tell(self: &Arc<Self>, word: &mut Word, place: usize) -> Result<bool, Silence> {
         let Word { same, what, tickets, settings, .. } = word;
         let limit = settings.store_timeout;
@@ -280,7 +281,7 @@ impl Shared {
                 None => Ok(false),
             };
         };
-        // Where the record is not this call's any more it was lost, as a rule, and is made again.
+        // A record that no longer belongs to this call was lost, as a rule, and is made again.
         for again in [true, false] {
             if let Some(ticket) = *ticket {
                 let answer = answer.clone();
@@ -290,7 +291,7 @@ impl Shared {
                 if let Err(Silence::Failed(kind)) = kept
                     && kind.is_refusal()
                 {
-                    // Others must not wait for what cannot be written.
+                    // Other claimants must not wait for an answer that cannot be written.
                     let _ = self.gives_back(place, same, ticket, limit).await;
                 }
                 if kept? {
@@ -323,8 +324,8 @@ impl Shared {
         self.asked(place, limit, |store| store.release(&same.key, ticket), |()| false).await
     }
 
-    /// Tells the stores what they were not told, in a task of its own, until they know or nobody needs it any more; and looks
-    /// whether those are back that say nothing, so that no request has to.
+    /// Sends missed updates to the stores in a task of its own, until all have them or they have expired. The task
+    /// also checks whether silent stores are back, so that no request has to.
     fn tell_soon(self: &Arc<Self>) {
         if *self.closed.borrow() || self.telling.swap(true, SeqCst) {
             return;
@@ -343,13 +344,13 @@ impl Shared {
                 let is_untold = !shared.words.untold().is_empty();
                 if !is_untold && !shared.is_silent() {
                     shared.telling.store(false, SeqCst);
-                    // Something may have come in between.
+                    // Another update may have come in between.
                     let is_over = shared.words.untold().is_empty() && !shared.is_silent();
                     if is_over || shared.telling.swap(true, SeqCst) {
                         return;
                     }
                 }
-                // Also after the last layer: the words are of calls that were made.
+                // The task outlives the last layer: the updates are of calls that were made.
                 held = is_untold.then_some(shared);
             }
         });
@@ -359,7 +360,7 @@ impl Shared {
         self.backings.iter().any(Backing::is_silent)
     }
 
-    /// By a question that changes nothing.
+    /// Checks the silent stores with a question that changes nothing.
     async fn look_for_the_silent(self: &Arc<Self>) {
         let nobodys = IdempotencyKey::from_bytes([0; 32]);
         for (place, backing) in self.backings.iter().enumerate() {
@@ -390,19 +391,19 @@ impl Shared {
     }
 }
 
-/// One that nobody else has: with room above it for those that a store counts itself.
+/// Returns a unique ticket, with room above it for tickets that a store counts itself.
 fn new_ticket() -> Ticket {
     Ticket(fastrand::u64(1 << 32..1 << 62))
 }
 
 impl Claimed {
-    /// Of a claim that has not won.
+    /// Converts a claim that has not won.
     fn known(claim: Claim) -> Self {
         match claim {
             Claim::Busy { lease_left } => Self::Busy(lease_left),
             Claim::Done(answer) => Self::Done(answer),
             Claim::Conflict => Self::Conflict,
-            // Not from a look.
+            // A claim that has not won is neither.
             Claim::Won(_) | Claim::Inherited(_) => Self::Busy(Duration::ZERO),
         }
     }

@@ -6,41 +6,41 @@ use crate::{
     request::Tenant,
 };
 
-/// By what a request is known again: a hash (SHA-256) of whose it is and of the key that its caller gave, the same in
+/// The identity of a request across repeats: a SHA-256 hash of its tenant and of its caller's key, the same in
 /// every process. The caller's key itself is not kept.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IdempotencyKey([u8; 32]);
 
-/// What was asked under a key: a hash (SHA-256) of what the request [means](crate::layers::cache#what-is-the-same), the same
-/// in every process. The prompt cannot be read from it.
+/// The input under a key: a SHA-256 hash of what the request [means](crate::layers::cache#what-is-the-same), the
+/// same in every process. The prompt cannot be read from it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint([u8; 32]);
 
 impl IdempotencyKey {
-    /// The hash.
+    /// Returns the hash.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// Of the hash, as a store gives it back.
+    /// Creates a key from its hash, as a store returns it.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 }
 
 impl Fingerprint {
-    /// The hash.
+    /// Returns the hash.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// Of the hash, as a store gives it back.
+    /// Creates a fingerprint from its hash, as a store returns it.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 }
 
-/// A request under its key.
+/// A key with the input under it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Same {
     pub(super) key: IdempotencyKey,
@@ -48,14 +48,14 @@ pub(super) struct Same {
 }
 
 impl Same {
-    /// A key that no request has.
+    /// Returns a key that no request has.
     pub(super) fn nobodys() -> Self {
         let mut key = [0; 32];
         key.fill_with(|| fastrand::u8(..));
         Self { key: IdempotencyKey(key), input: Fingerprint([0; 32]) }
     }
 
-    /// `None` where the request has no key, and is to get none or can be given none.
+    /// Returns `None` if the request has no key, and none is to be derived or can be.
     pub(super) fn of(request: &LlmRequest, derive: bool) -> Option<Self> {
         let said = request.idempotency().filter(|key| !key.is_empty());
         if said.is_none() && !derive {
@@ -63,7 +63,7 @@ impl Same {
         }
         let input = match (fingerprint(request), request.wire()) {
             (Some(meaning), _) => *meaning.as_bytes(),
-            // It can be read in two ways: then only the very same bytes are the same.
+            // The request is ambiguous: then only identical bytes are the same.
             (None, Some(wire)) if said.is_some() => {
                 let mut bytes = Meaning::of("steadfast idempotency bytes 1");
                 bytes.optional_text(Tenant::of(request).map(|name| &**name));
@@ -90,13 +90,13 @@ impl Same {
     }
 }
 
-/// The first 64 bits in hexadecimal digits: enough to tell keys apart in a log.
+/// Writes the first 64 bits in hexadecimal digits: enough to tell keys apart in a log.
 fn short(bytes: &[u8; 32], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     bytes[..8].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
 }
 
 impl fmt::Display for IdempotencyKey {
-    /// The first 64 bits in hexadecimal digits.
+    /// Writes the first 64 bits in hexadecimal digits.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         short(&self.0, f)
     }

@@ -32,7 +32,7 @@ const GRACE: Duration = Duration::from_secs(60);
 const LEASE: Duration = Duration::from_secs(30);
 /// The default of [`IdempotencyLayer::max_answer`], in bytes.
 const MAX_ANSWER: usize = 1024 * 1024;
-/// The default of [`IdempotencyLayer::store_timeout`]: a caller waits twice for it at the most.
+/// The default of [`IdempotencyLayer::store_timeout`]: a caller waits for a store at most twice.
 const STORE_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl IdempotencyLayer {
@@ -46,8 +46,8 @@ impl IdempotencyLayer {
         Self { settings: Settings::default(), handle: IdempotencyHandle::over(store) }
     }
 
-    /// Keeps answers in two stores: one that is quick and asked first, as a Redis, and one beneath it that lasts. Each key is
-    /// claimed in both, so that it is known as long as one of them is there and has lost nothing.
+    /// Keeps answers in two stores: a quick one that is asked first, such as Redis, and a durable one beneath it.
+    /// Each key is claimed in both, so that it is known as long as one of them is reachable and has lost nothing.
     pub fn over_both(quick: impl IdempotencyStore, durable: impl IdempotencyStore) -> Self {
         let backings = vec![Backing::new(quick), Backing::new(durable)];
         Self { settings: Settings::default(), handle: IdempotencyHandle::of(backings) }
@@ -60,64 +60,64 @@ impl IdempotencyLayer {
         self
     }
 
-    /// Sets how long an answer is given again to whoever sends its key. Default: 24 hours.
+    /// Sets how long an answer is given again to requests with its key. Default: 24 hours.
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.settings.ttl = ttl;
         self
     }
 
-    /// Sets how long a call goes on after the last who waited for it has left, or its deadline has passed: its late
-    /// answer is kept for the retry. Default: 1 minute. With zero it ends with them.
+    /// Sets how long a call goes on after the last waiting caller has left, or its deadline has passed: its late
+    /// answer is kept for the retry. Default: 1 minute. With zero the call ends with its callers.
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.settings.grace = grace;
         self
     }
 
-    /// Sets how long a key stays claimed by a process that has crashed. It is renewed at a third of this while a call
-    /// is under way. Default: 30 seconds; at least 1 second.
+    /// Sets how long a key stays claimed by a process that has crashed. While a call is under way, its lease is
+    /// renewed at a third of this. Default: 30 seconds; at least 1 second.
     #[must_use]
     pub fn lease(mut self, lease: Duration) -> Self {
         self.settings.lease = lease.max(Duration::from_secs(1));
         self
     }
 
-    /// Sets the largest answer that is kept, in bytes. Default: 1 MiB. A larger one reaches who waits for it, and a
-    /// repeat of its key is a new call.
+    /// Sets the largest answer that is kept, in bytes. Default: 1 MiB. A larger one reaches the waiting callers,
+    /// and a repeat of its key is a new call.
     #[must_use]
     pub fn max_answer(mut self, bytes: usize) -> Self {
         self.settings.max_answer = bytes;
         self
     }
 
-    /// Sets whether a request without a key gets one that is made of what it says: its tenant, feature, model and input.
-    /// Default: no. Then each repeat of the same question has the same answer for the whole [`ttl`](Self::ttl), so that
-    /// it fits jobs that may run twice, and not a chat.
+    /// Sets whether a request without a key gets one derived from its tenant, feature, model and input. Default:
+    /// no. Each repeat of a question then gets the same answer for the whole [`ttl`](Self::ttl). This suits jobs
+    /// that may run twice, and not a chat.
     #[must_use]
     pub fn derive(mut self, derive: bool) -> Self {
         self.settings.derive = derive;
         self
     }
 
-    /// Sets how long a claim may take, and the keeping of an answer, before the request goes on without the store, and those that
-    /// follow without a look. Default: 500 ms.
+    /// Sets how long a claim, or the keeping of an answer, may take. After that the request goes on without the
+    /// store, and the next ones do not ask it. Default: 500 ms.
     #[must_use]
     pub fn store_timeout(mut self, limit: Duration) -> Self {
         self.settings.store_timeout = limit;
         self
     }
 
-    /// Sets where it is told that the store is away, and that it is back
-    /// ([`Event::StoreChanged`](crate::Event::StoreChanged)). Default: in the log alone. Layers that share a handle tell
-    /// where the first of them does.
+    /// Sets where outages of the store and their ends are reported
+    /// ([`Event::StoreChanged`](crate::Event::StoreChanged)). Default: in the log alone. Layers that share a handle
+    /// report where the first of them does.
     #[must_use]
     pub fn events(self, events: &Events) -> Self {
         self.handle.tells(events);
         self
     }
 
-    /// What watches the calls, and ends them.
+    /// Returns a handle that watches the calls, and ends them.
     pub fn handle(&self) -> IdempotencyHandle {
         self.handle.clone()
     }

@@ -23,10 +23,10 @@ use crate::{
 
 /// The records of one process, in its memory: they end with it.
 ///
-/// Bounded in bytes and in answers: over either, the answer that was kept first goes first. A key whose answer has
-/// gone is as a new one. What is being done is never forgotten before its lease is over.
+/// The records are bounded in bytes and in answers: over either, the oldest answer goes first. A key whose answer
+/// has gone is as a new one. A record of a call under way is never dropped before its lease expires.
 ///
-/// Clones are the same records.
+/// Clones share the records.
 #[derive(Clone)]
 pub struct MemoryIdempotency {
     shared: Arc<Shared>,
@@ -42,7 +42,7 @@ struct Shared {
 #[derive(Default)]
 struct Records {
     by_key: HashMap<IdempotencyKey, Record>,
-    /// The answers in the order in which they were kept; some of them are gone by now.
+    /// The answers in the order in which they were kept, including some that are gone by now.
     kept: VecDeque<(IdempotencyKey, Ticket)>,
     answers: usize,
     bytes: u64,
@@ -53,38 +53,38 @@ struct Records {
 struct Record {
     input: Fingerprint,
     ticket: Ticket,
-    /// When the lease or the answer's time is over; `None`: never.
+    /// The end of the lease, or of the answer's time; `None`: never.
     until: Option<Instant>,
     answer: Option<Arc<Answer>>,
 }
 
 /// The default of [`MemoryIdempotency::max_answers`].
 const MAX_ANSWERS: usize = 100_000;
-/// How often all that is over is swept out: between, it takes room and no more.
+/// The interval between sweeps of expired records, which take room until then.
 const SWEEP: Duration = Duration::from_secs(60);
 
 impl MemoryIdempotency {
-    /// The room for answers unless it is said, in bytes: 64 MiB.
+    /// The default room for answers, in bytes: 64 MiB.
     pub const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
-    /// Room for 64 MiB of answers, 100,000 at the most.
+    /// Creates records with room for 64 MiB of answers, 100,000 at the most.
     pub fn new() -> Self {
         Self::with_bounds(Self::MAX_BYTES, MAX_ANSWERS)
     }
 
-    /// New, with room for so many bytes of answers, about. An answer over this is not kept.
+    /// Returns new records with room for about so many bytes of answers. A larger answer is not kept.
     #[must_use]
     pub fn max_bytes(self, bytes: u64) -> Self {
         Self::with_bounds(bytes, self.shared.max_answers)
     }
 
-    /// New, with room for so many answers.
+    /// Returns new records with room for so many answers.
     #[must_use]
     pub fn max_answers(self, answers: usize) -> Self {
         Self::with_bounds(self.shared.max_bytes.load(Relaxed), answers)
     }
 
-    /// Changes the room for answers, in bytes, while it runs: what is over it goes when the next answer comes.
+    /// Changes the room for answers, in bytes, while it runs. The excess goes when the next answer comes.
     pub fn set_max_bytes(&self, bytes: u64) {
         self.shared.max_bytes.store(bytes, Relaxed);
     }
@@ -95,17 +95,17 @@ impl MemoryIdempotency {
         Self { shared: Arc::new(Shared { records, changed, max_bytes, max_answers }) }
     }
 
-    /// How many records it has: answers, and calls under way.
+    /// Returns the number of records: answers, and calls under way.
     pub fn len(&self) -> usize {
         self.records().by_key.len()
     }
 
-    /// Whether it has none.
+    /// Returns whether there is no record.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many bytes its answers take, about.
+    /// Returns the approximate size of the answers, in bytes.
     pub fn bytes(&self) -> u64 {
         self.records().bytes
     }
@@ -114,12 +114,12 @@ impl MemoryIdempotency {
         lock(&self.shared.records)
     }
 
-    /// What a claim would come to, unless it would win.
+    /// Returns the result that a claim would have, unless it would win.
     pub(super) fn known(&self, key: &IdempotencyKey, input: &Fingerprint) -> Option<Claim> {
         self.records().known(key, input, Instant::now())
     }
 
-    /// What is dropped of answers is dropped outside of the lock.
+    /// Answers are dropped outside of the lock.
     pub(super) fn take_claim(&self, key: &IdempotencyKey, input: &Fingerprint, lease: Duration) -> Claim {
         let now = Instant::now();
         let mut gone = Vec::new();
@@ -150,7 +150,7 @@ impl MemoryIdempotency {
         let mut gone = Vec::new();
         let max_bytes = self.shared.max_bytes.load(Relaxed);
         if size > max_bytes || self.shared.max_answers == 0 {
-            // All others would go for it, and then it.
+            // Every other answer would be dropped for it, and then it too.
             self.take_release(key, ticket);
             return false;
         }
@@ -213,7 +213,7 @@ impl Records {
         Some(record)
     }
 
-    /// Once in a while, so that its cost is shared by many claims.
+    /// Sweeps at intervals, so that many claims share the cost.
     fn sweep(&mut self, now: Instant, gone: &mut Vec<Record>) {
         if self.sweep_at.is_some_and(|at| now < at) {
             return;

@@ -2,89 +2,95 @@
 //!
 //! # When to use it, and when not
 //!
-//! Where a request may be sent twice and is to be answered once: by a job queue that delivers again, a client that retries
-//! after its own timeout, a user who presses twice. What an answer costs, and what an agent does upon it, happens once. The
-//! caller gives the key ([`LlmRequest::idempotency_key`](crate::LlmRequest::idempotency_key)); a request without one passes by
-//! at no cost. Not in place of a [cache](crate::layers::cache): that is for different callers who ask the same.
+//! Use it if a request may be sent twice and is to be answered once: by a job queue that delivers again, a client
+//! that retries after its own timeout, a user who presses twice. The answer is then paid for once, and an agent
+//! acts on it once. The caller gives the key ([`LlmRequest::idempotency_key`](crate::LlmRequest::idempotency_key));
+//! a request without one passes by at no cost. It does not replace a [cache](crate::layers::cache), which serves
+//! different callers that ask the same.
 //!
 //! # Where in the stack
 //!
-//! Inside of the total Timeout, outside of everything else: a replay costs no money, takes no place and wakes no provider, and
-//! whatever retries and tiers there are belong to the one call. A Bulkhead further in counts the calls, not those who wait; so
-//! does a [`CallerBulkhead`](crate::layers::bulkhead::CallerBulkhead), by which a call that outlives its caller keeps its place.
+//! Inside of the total Timeout, outside of everything else. A replay costs no money, takes no place and wakes no
+//! provider, and all retries and tiers belong to the one call. A Bulkhead further in counts the calls, not the
+//! requests that wait. So does a [`CallerBulkhead`](crate::layers::bulkhead::CallerBulkhead), through which a call
+//! that outlives its caller keeps its place.
 //!
 //! # What a key stands for
 //!
-//! The first request under it: its tenant, feature, model and [meaning](crate::layers::cache#what-is-the-same). The same
-//! again is a repeat, as a stream or whole. Anything else is refused with
-//! [`IdempotencyConflict`](crate::ErrorKind::IdempotencyConflict), HTTP 422 at a gateway. Keys are each tenant's own
-//! ([`Tenant`](crate::request::Tenant), or [`BudgetKey`](crate::request::BudgetKey)): another's same key never
-//! meets. A request that can be read in two ways is the same where its bytes are.
-//! [`derive`](IdempotencyLayer::derive) makes the key of what is asked.
+//! A key stands for the first request under it: its tenant, feature, model and
+//! [meaning](crate::layers::cache#what-is-the-same). The same request again is a repeat, as a stream or whole. The
+//! layer refuses any other with [`IdempotencyConflict`](crate::ErrorKind::IdempotencyConflict), HTTP 422 at a
+//! gateway. Each tenant has its own keys ([`Tenant`](crate::request::Tenant), or
+//! [`BudgetKey`](crate::request::BudgetKey)), so that two tenants' equal keys never meet. An ambiguous
+//! request is the same only if its bytes are. [`derive`](IdempotencyLayer::derive) derives the key from the input.
 //!
 //! # What a repeat gets
 //!
-//! The answer that was made, for the whole [`ttl`](IdempotencyLayer::ttl): frame by frame in the provider's own bytes, or put
-//! together. While the call is under way a repeat waits for it, by its own deadline, and reads its stream from the beginning
-//! and then live. It says so: [`cached`](crate::LlmResponse::cached), a note that begins with `replayed`, and a cost of
-//! nothing. The provider of an answer that was kept is called `replayed`. It is the key's answer, whatever level of
-//! service the repeat would accept.
+//! A repeat gets the answer that was made, for the whole [`ttl`](IdempotencyLayer::ttl): frame by frame in the
+//! provider's own bytes, or joined. While the call is under way a repeat waits for it, by its own deadline, and
+//! reads its stream from the beginning and then live. The response is marked:
+//! [`cached`](crate::LlmResponse::cached), a note that begins with `replayed`, and a cost of nothing. The provider
+//! of a kept answer is called `replayed`. The key has one answer, whatever level of service the repeat would
+//! accept.
 //!
-//! Kept is what is whole: also an answer that was cut by `max_tokens`, and a refusal, for they were paid for. Not kept is one
-//! that is [degraded](crate::LlmResponse::degraded), a stream that began anew, and what is larger than
-//! [`max_answer`](IdempotencyLayer::max_answer).
+//! The layer keeps whole answers. These include an answer that was cut by `max_tokens`, and a refusal, since they
+//! were paid for. It does not keep a [degraded](crate::LlmResponse::degraded) answer, a stream that was restarted,
+//! or an answer larger than [`max_answer`](IdempotencyLayer::max_answer).
 //!
 //! # Failures
 //!
-//! None is kept: the key is given back, so that the retry can try again. A failure goes to all who were waiting for that
-//! call, and is one step of their record that was not their own; a stream that breaks, breaks for all who read it. Only where
-//! the call ran out of its own caller's time, those who waited have one more.
+//! A failure is not kept: the layer releases the key, so that the retry can try again. A failure goes to all
+//! requests that waited for the call, as one attempt in their record that was not their own. A stream that breaks,
+//! breaks for all its readers. If the call ran out of its own caller's time, the waiting requests make one more.
 //!
 //! # A call outlives its caller
 //!
-//! A call under a key is a task of its own, so that the layer needs a tokio runtime. When all who waited or read have left, or
-//! the deadline of the one who began it has passed, it goes on for [`grace`](IdempotencyLayer::grace), and a stream is
-//! read to its end: the late answer is there for the retry. No task goes on longer than that, and a Bulkhead further in
-//! bounds how many run at once; [`IdempotencyHandle::under_way`] counts them, and [`IdempotencyHandle::close`] ends them at a
-//! shutdown. A stream that somebody still reads is theirs, at their pace. A process that ends without it loses nothing but
-//! late answers; in a store that is shared its keys are free when their leases are over.
+//! A call under a key is a task of its own, so that the layer needs a tokio runtime. It goes on for
+//! [`grace`](IdempotencyLayer::grace) after all its callers have left or the first caller's deadline has passed. A
+//! stream is read to its end, so that the late answer is there for the retry. No task goes on longer than that, and
+//! a Bulkhead further in bounds how many run at once. [`IdempotencyHandle::under_way`] counts them, and
+//! [`IdempotencyHandle::close`] ends them at a shutdown. A stream with readers goes on at their pace. A process
+//! that ends without `close` loses only late answers; in a shared store its keys are free when their leases expire.
 //!
-//! What a late answer costs is in the caps of a [`Budget`](crate::Budget), which is further in. An
-//! [`Observe`](crate::Observe) further out tells of the caller that left, and not of what came after.
+//! The caps of a [`Budget`](crate::Budget) further in count the cost of a late answer. An
+//! [`Observe`](crate::Observe) further out reports the caller that left, and not what came after.
 //!
 //! # Several processes
 //!
-//! A [store](IdempotencyStore) that processes share makes one call for all of them. A key is claimed with a lease before its
-//! call, and the lease is renewed while that runs: where a process crashes, another takes over within one
+//! A shared [store](IdempotencyStore) makes one call for all its processes. A process claims a key with a lease
+//! before its call, and renews the lease while the call runs. If the process crashes, another takes over within one
 //! [`lease`](IdempotencyLayer::lease).
 //!
-//! A store that cannot be asked is in nobody's way. After three failures in a row, or one question that is not answered within
-//! [`store_timeout`](IdempotencyLayer::store_timeout), it is left alone, and each process knows the keys that it sees
-//! itself, up to 64 MiB of answers: what was kept in the store before is not known meanwhile, and two processes may make one
-//! call each. It is tried again after a second, then after 2, 4 and so on up to 5. What was answered
-//! meanwhile stays known in its own process. The log says so once, and once when it is back; so does
-//! [`Event::StoreChanged`](crate::Event::StoreChanged). A store that [guards itself](IdempotencyStore::is_guarded) does all that
-//! in its own way. One that has no room, or may only be read, is asked on for what it has.
+//! An unreachable store holds no request up. The layer leaves it alone after three failures in a row, or one
+//! request that is not answered within [`store_timeout`](IdempotencyLayer::store_timeout). Each process then knows
+//! the keys that it sees itself, up to 64 MiB of answers. Answers that the store kept before are not known
+//! meanwhile, and two processes may make one call each. The layer tries the store again after a second, then after
+//! 2, 4 and so on up to 5. Each process still knows its own answers of that time. The log reports the outage once,
+//! and its end once; so does [`Event::StoreChanged`](crate::Event::StoreChanged). A store that [guards
+//! itself](IdempotencyStore::is_guarded) does all that in its own way. A store that has no room, or may only be
+//! read, is still asked for the records that it has.
 //!
-//! What a store could not be told it is told again: that a call has failed until the lease ends, an answer for 10 minutes. A store
-//! that comes back is told the answers of the last minute once more, and calls under way claim their keys there again: it may be
-//! empty, or an earlier state of itself.
+//! The layer sends a missed update again: that a call has failed until the lease ends, an answer for 10 minutes. A
+//! store that comes back gets the answers of the last minute once more, and calls under way claim their keys there
+//! again: the store may be empty, or an earlier state of itself.
 //!
-//! Over [two stores](IdempotencyLayer::over_both) a key is claimed in both: while one is away, or has lost what it knew, the
-//! other knows the keys.
+//! Over [two stores](IdempotencyLayer::over_both) a key is claimed in both. While one is away, or has lost its
+//! records, the other knows the keys.
 //!
 //! # Calls that may have been made twice
 //!
-//! An answer says so ([`is_possible_repeat`](crate::LlmResponse::is_possible_repeat)), and an error
-//! ([`LlmError::is_possible_repeat`](crate::LlmError::is_possible_repeat)), where nobody can know that its call was the key's first:
-//! no store could be asked, who held the key before has never said what came of it, or the store has lost records. So does
-//! [`RequestEnded`](crate::events::RequestEnded::possible_repeat).
+//! An answer ([`is_possible_repeat`](crate::LlmResponse::is_possible_repeat)) and an error
+//! ([`LlmError::is_possible_repeat`](crate::LlmError::is_possible_repeat)) are marked if their call may not have
+//! been the key's first. That is so if no store was reachable, an earlier holder of the key never reported a
+//! result, or the store has lost records. [`RequestEnded`](crate::events::RequestEnded::possible_repeat) is marked
+//! too.
 //!
 //! # Sources
 //!
-//! The `Idempotency-Key` header of the IETF's draft (draft-ietf-httpapi-idempotency-key-header), from which the refusal of
-//! another input is; Stripe's API for the 24 hours. Where that draft has a request refused while the first is under way
-//! (409), it waits here, since an answer takes long and the clients would only ask again.
+//! The refusal of another input is from the `Idempotency-Key` header of the IETF's draft
+//! (draft-ietf-httpapi-idempotency-key-header); the 24 hours are from Stripe's API. That draft refuses a request
+//! while the first is under way (409). This layer waits, since an answer takes long and the clients would only ask
+//! again.
 //!
 //! # Example
 //!

@@ -11,7 +11,7 @@ use tower::Service;
 use super::{IdempotencyHandle, ask, key::Same, layer::Settings};
 use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call};
 
-/// Answers each key once. See the [module docs](super).
+/// A service that answers each key once. See the [module docs](super).
 ///
 /// Clones share the records, and the calls under way.
 #[derive(Clone, Debug)]
@@ -26,7 +26,7 @@ impl<S> Idempotency<S> {
         Self { inner, settings, handle }
     }
 
-    /// What watches the calls, and ends them.
+    /// Returns a handle that watches the calls, and ends them.
     pub fn handle(&self) -> IdempotencyHandle {
         self.handle.clone()
     }
@@ -42,7 +42,7 @@ where
     type Error = LlmError;
     type Future = ResponseFuture<S>;
 
-    /// Always ready: whether the inner service is needed is known only with the request.
+    /// Always ready: only the request decides whether the inner service is needed.
     #[inline]
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
         Poll::Ready(Ok(()))
@@ -52,7 +52,7 @@ where
         match Same::of(&request, self.settings.derive) {
             None => ResponseFuture { call: Call::first(&mut self.inner, request), keyed: None },
             Some(same) => {
-                // A fresh clone: nobody has polled it, so that it reserves nothing.
+                // A fresh clone was never polled, so that it reserves nothing.
                 let (service, settings, handle) = (self.inner.clone(), self.settings, self.handle.clone());
                 let asks = ask::asks(same, service, request, settings, handle);
                 ResponseFuture { call: Call::idle(), keyed: Some(Box::pin(asks)) }

@@ -1,4 +1,5 @@
-//! A call under a key, in a task of its own: it outlives those who wait for it, so that its answer is there for the retry.
+//! A call under a key, in a task of its own. It outlives the callers that wait for it, so that its answer is there
+//! for the retry.
 
 use std::{
     future::{Future, poll_fn},
@@ -37,14 +38,14 @@ use crate::{
 pub(super) struct Task {
     place: Place,
     settings: Settings,
-    /// `None` where another has taken the key over.
+    /// `None` if another claimant has taken the key over.
     held: Option<Held>,
-    /// Whether the call may have been made before.
+    /// True if the call may have been made before.
     is_doubtful: bool,
     reply: Option<oneshot::Sender<Result<LlmResponse, LlmError>>>,
 }
 
-/// How often at the least another process's call is looked at.
+/// The longest interval between looks at another process's call.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 impl Task {
@@ -52,7 +53,7 @@ impl Task {
         Self { place, settings, held: None, is_doubtful: false, reply: Some(reply) }
     }
 
-    /// Claims the key, calls, keeps the answer.
+    /// Claims the key, calls, and keeps the answer.
     pub(super) async fn run<S>(mut self, service: S, mut request: LlmRequest)
     where
         S: Service<LlmRequest, Response = LlmResponse> + Clone,
@@ -76,7 +77,7 @@ impl Task {
             request = request.extension(CallersDeadline(deadline));
         }
         let context = request.context_mut();
-        // What comes after its caller's deadline is for the retry.
+        // An answer after the caller's deadline is for the retry.
         context.deadline = context.deadline.and_then(|deadline| deadline.checked_add(self.settings.grace));
         let called = self.call(service, request).await;
         match called {
@@ -114,7 +115,7 @@ impl Task {
         }
     }
 
-    /// The call's result; `None` when it has been left for too long.
+    /// Returns the call's result, or `None` if the call had no callers for too long.
     async fn call<S>(&mut self, service: S, request: LlmRequest) -> Option<Result<LlmResponse, LlmError>>
     where
         S: Service<LlmRequest, Response = LlmResponse> + Clone,
@@ -151,13 +152,13 @@ impl Task {
             return self.ends(Ended::Nothing);
         };
         let answer = Arc::new(Answer::whole(message, body.wire(), facts));
-        // Before it is given out: who has an answer and asks again finds the same.
+        // Keep it before it is given out: a caller that has an answer and asks again finds the same.
         self.keep(&answer, self.place.call.is_left()).await;
         self.replies(Ok(response));
         self.ends(Ended::Answered(answer));
     }
 
-    /// A stream is read by those who wait, and to its end by this task once they have all left.
+    /// Passes a stream to the waiting requests, and reads it to its end once they have all left.
     async fn streams(mut self, mut response: LlmResponse, facts: Facts) {
         let body = std::mem::replace(response.body_mut(), LlmBody::from_text(""));
         let first = Recording::watched(body, facts, self.settings.max_answer);
@@ -189,7 +190,7 @@ impl Task {
             over
         };
         let late = guard.is_alone;
-        // What the call holds is free before its key is.
+        // The call's permits must be free before its key is.
         drop(guard);
         match over {
             Some(Ok(Some(answer))) => {
@@ -209,7 +210,7 @@ impl Task {
 
     fn replies(&mut self, result: Result<LlmResponse, LlmError>) {
         if let Some(reply) = self.reply.take() {
-            // Dropped where its caller has left.
+            // The send fails if the caller has left.
             let _ = reply.send(result);
         }
     }
@@ -218,8 +219,7 @@ impl Task {
         self.place.ends(ended);
     }
 
-    /// Keeps what is worth it: an answer from a tier that is less than what was asked for must not stand in the way of a
-    /// retry.
+    /// Keeps an answer, unless it is degraded: such an answer must not stand in the way of a retry.
     async fn keep(&self, answer: &Arc<Answer>, late: bool) {
         if answer.is_degraded() || answer.size() > self.settings.max_answer as u64 {
             return self.release().await;
@@ -233,14 +233,14 @@ impl Task {
         }
     }
 
-    /// Gives the key back, so that a retry can try again.
+    /// Releases the key, so that a retry can try again.
     async fn release(&self) {
         let (Some(held), Place { shared, same, .. }) = (&self.held, &self.place) else { return };
         shared.release(same, held, &self.settings).await;
     }
 }
 
-/// Ready when nobody has waited for the call for as long as it may go on alone.
+/// Completes when the call has had no callers for as long as it may go on alone.
 async fn left(place: &Place, grace: Duration) {
     let mut closed = place.shared.closed.subscribe();
     loop {
@@ -250,15 +250,15 @@ async fn left(place: &Place, grace: Duration) {
             () = sleep(grace) => {}
             _ = closed.wait_for(|closed| *closed) => {}
         }
-        // Somebody may have come in the meantime, and left again.
+        // A caller may have come in the meantime, and left again.
         if place.call.is_left() && (place.call.joined() == joined || *place.shared.closed.borrow()) {
             return;
         }
     }
 }
 
-/// Renews the lease, as long as it is this task's: in its time, and when a store comes back that may have lost it. Never ready.
-/// `renewing` says while it asks.
+/// Renews the lease as long as this task holds it: at intervals, and when a store comes back that may have lost it.
+/// It never completes. `renewing` is true while it asks.
 async fn renewal(place: &Place, holds: &mut Option<Held>, settings: Settings, renewing: &AtomicBool) {
     let Place { shared, same, .. } = place;
     while let Some(held) = holds {
@@ -275,7 +275,7 @@ async fn renewal(place: &Place, holds: &mut Option<Held>, settings: Settings, re
     std::future::pending().await
 }
 
-/// Waits for a renewal that is under way: what it has claimed would be nobody's.
+/// Waits for a renewal under way: the key that it claims would have no holder.
 async fn renewed(mut renewal: Pin<&mut impl Future<Output = ()>>, renewing: &AtomicBool) {
     poll_fn(|cx| {
         if renewing.load(Relaxed) {
@@ -286,18 +286,18 @@ async fn renewed(mut renewal: Pin<&mut impl Future<Output = ()>>, renewing: &Ato
     .await;
 }
 
-/// Holds a stream's place for the retry.
+/// A holder of a stream's place, for the retry.
 struct Guard {
     reader: Reader,
-    /// Until when it reads, where nobody else does.
+    /// The time until which it reads without other readers.
     alone: Option<Pin<Box<Sleep>>>,
     grace: Duration,
-    /// Nobody else reads.
+    /// True if there is no other reader.
     is_alone: bool,
 }
 
 impl Guard {
-    /// `None`: it was left for too long.
+    /// Returns `None` if the stream had no readers for too long.
     fn poll(&mut self, cx: &mut Context<'_>, is_closed: bool) -> Poll<Option<Result<Option<Arc<Answer>>, LlmError>>> {
         loop {
             match self.reader.watch(cx) {

@@ -1,4 +1,5 @@
-//! What became of calls, as the stores are told: again, where one could not be told or may have forgotten it.
+//! The results of calls, as sent to the stores. They are sent again to a store that was unreachable or may have
+//! lost them.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -10,19 +11,19 @@ use crate::{
     layers::cache::Answer,
 };
 
-/// How many stores there are at the most: one that is quick, and one beneath it that lasts.
+/// The largest number of stores: a quick one, and a durable one beneath it.
 pub(super) const STORES: usize = 2;
 
-/// A ticket of each store, where there is one.
+/// The ticket from each store that has one.
 pub(super) type Tickets = [Option<Ticket>; STORES];
 
-/// What became of one call.
+/// The result of one call.
 #[derive(Clone, Debug)]
 pub(super) struct Word {
     pub(super) same: Same,
     pub(super) what: What,
     pub(super) tickets: Tickets,
-    /// The stores that have been told.
+    /// The stores that have it.
     pub(super) told: [bool; STORES],
     pub(super) settings: Settings,
     number: u64,
@@ -35,7 +36,7 @@ pub(super) enum What {
     GiveBack,
 }
 
-/// The last of them.
+/// The most recent results.
 #[derive(Debug, Default)]
 pub(super) struct Words(Mutex<Kept>);
 
@@ -46,13 +47,14 @@ struct Kept {
     last_number: u64,
 }
 
-/// What the answers among them may take, in bytes; over it, the oldest word goes.
+/// The limit on the answers among them, in bytes; over it, the oldest result goes.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
-/// How many there may be.
+/// The limit on their number.
 const MAX_WORDS: usize = 8192;
-/// How long an answer is told again that could not be told.
+/// The time for which an answer is sent again to a store that missed it.
 const UNTOLD: Duration = Duration::from_secs(600);
-/// How long a store that comes back is told again what it was told before: it may have been restored to an earlier state.
+/// The time for which a known answer is sent again to a store that comes back: it may have been restored to an
+/// earlier state.
 const TOLD: Duration = Duration::from_secs(60);
 
 impl Word {
@@ -71,10 +73,10 @@ impl Word {
         }
     }
 
-    /// Nobody needs it any more.
+    /// Returns whether the result has expired.
     fn is_over(&self, now: Instant) -> bool {
         let matters = match &self.what {
-            // After it the key is free by itself.
+            // After the lease, the key is free by itself.
             What::GiveBack => self.settings.lease,
             What::Keep(_) if self.is_told() => TOLD.max(self.settings.lease),
             What::Keep(_) => UNTOLD,
@@ -100,29 +102,30 @@ impl Words {
         }
     }
 
-    /// Those that not all stores have been told.
+    /// Returns the results that some store has missed.
     pub(super) fn untold(&self) -> Vec<Word> {
         let now = Instant::now();
         lock(&self.0).words.iter().filter(|word| !word.is_told() && !word.is_over(now)).cloned().collect()
     }
 
-    /// How far the telling of one has come.
+    /// Records the progress of sending a result.
     pub(super) fn note(&self, word: &Word) {
         let mut kept = lock(&self.0);
-        // In the order of their numbers.
+        // The results are in the order of their numbers.
         let place = kept.words.partition_point(|other| other.number < word.number);
         if let Some(there) = kept.words.get_mut(place).filter(|there| there.number == word.number) {
             (there.tickets, there.told) = (word.tickets, word.told);
         }
     }
 
-    /// A store has come back: it may have forgotten what it was told last. Whether there is something to tell.
+    /// Marks a returned store's results to be sent again, since the store may have lost them. Returns whether there
+    /// is anything to send.
     pub(super) fn tell_again(&self, place: usize) -> bool {
         let now = Instant::now();
         let mut kept = lock(&self.0);
         let mut again = false;
         for word in kept.words.iter_mut().filter(|word| !word.is_over(now)) {
-            // A key that was given back is none that a store could have forgotten.
+            // A store cannot lose a key that was released.
             if matches!(word.what, What::Keep(_)) {
                 word.told[place] = false;
             }

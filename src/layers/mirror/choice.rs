@@ -1,4 +1,4 @@
-//! Which requests are mirrored.
+//! The choice of the requests that are mirrored.
 
 use std::{
     fmt,
@@ -19,7 +19,7 @@ use crate::{
 pub(super) struct Choice {
     share: f64,
     by_session: bool,
-    /// Of sessions; and of chance, where it is to be the same in each run.
+    /// The seed of sessions, and of requests if the choice is to be the same in each run.
     seed: u64,
     chance: Option<Arc<Mutex<fastrand::Rng>>>,
     only: Option<Arc<Only>>,
@@ -45,7 +45,7 @@ impl Choice {
         self.only = Some(only);
     }
 
-    /// Whether this request is mirrored. Costs no allocation.
+    /// Returns whether this request is mirrored, without an allocation.
     #[inline]
     pub(super) fn takes(&self, request: &LlmRequest) -> bool {
         // A shadow is not mirrored again, and people answer each request once.
@@ -55,24 +55,24 @@ impl Choice {
         self.draw(request) < self.share && self.allows(request)
     }
 
-    /// From 0 to less than 1.
+    /// Returns a number from 0 to less than 1.
     fn draw(&self, request: &LlmRequest) -> f64 {
         match (request.session_id().filter(|_| self.by_session), &self.chance) {
             (Some(session), _) => of_session(self.seed, session),
             (None, Some(chance)) => lock(chance).f64(),
-            // Each thread has its own.
+            // Each thread has its own generator.
             (None, None) => fastrand::f64(),
         }
     }
 
     fn allows(&self, request: &LlmRequest) -> bool {
         let Some(only) = &self.only else { return true };
-        // The caller's answer does not hang on it.
+        // The caller's answer must not depend on it.
         catch_unwind(AssertUnwindSafe(|| only(request))).unwrap_or(false)
     }
 }
 
-/// The same in every process (a hash, spread by what a seeded generator makes of it).
+/// Returns the same number in every process: a hash, spread by a seeded generator.
 fn of_session(seed: u64, session: &str) -> f64 {
     fastrand::Rng::with_seed(fnv1a(OFFSET_BASIS ^ seed, session)).f64()
 }

@@ -1,13 +1,13 @@
 use crate::events::Comparison;
 
-/// Somebody who is told of each [`Comparison`]: a closure, a table, a judge.
+/// A sink for [`Comparison`]s: a closure, a table, a judge.
 ///
-/// It is called in the mirrored request's own task, beside the requests and never in their way, from several tasks at once.
-/// Until it returns, the request counts as [under way](super::MirrorLayer::max_in_flight), so that one who is slow has fewer
-/// requests mirrored and no queue grows. It must not block, like all that runs in a task: hand on what takes time. If it
-/// panics, that is [counted](super::MirrorStats::panicked).
+/// The layer calls it in the mirrored request's own task, beside the requests and never in their way, from several
+/// tasks at once. The request counts as [under way](super::MirrorLayer::max_in_flight) until it returns, so that
+/// with a slow sink fewer requests are mirrored and no queue grows. It must not block, like any code in a task:
+/// hand long work on. A panic is [counted](super::MirrorStats::panicked).
 pub trait Compare: Send + Sync + 'static {
-    /// Both sides of a request have ended.
+    /// Receives the comparison when both sides of a request have ended.
     fn compare(&self, comparison: Comparison);
 }
 

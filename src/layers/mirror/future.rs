@@ -13,12 +13,13 @@ use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call};
 
 /// The future of [`Mirror`](super::Mirror).
 ///
-/// Dropping it before it was ready drops the call. The candidate's goes on, and the comparison says that the caller left.
+/// Dropping it before it was ready drops the call. The candidate's call goes on, and the comparison reports that
+/// the caller left.
 #[pin_project(PinnedDrop)]
 pub struct ResponseFuture<S: Service<LlmRequest>> {
     #[pin]
     call: Call<S, S::Future>,
-    /// Until the response is there; `None` where the request is not mirrored.
+    /// Held until the response is there; `None` if the request is not mirrored.
     watch: Option<Watch>,
 }
 
@@ -38,7 +39,7 @@ where
 
     /// # Panics
     ///
-    /// When polled after it was ready.
+    /// Panics if polled after it was ready.
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();

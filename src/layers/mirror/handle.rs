@@ -11,17 +11,17 @@ use tokio::sync::watch;
 
 use crate::layers::totals::count;
 
-/// The mirrored requests under way: shared by a [`MirrorLayer`](super::MirrorLayer), its clones, and the services that they
-/// make.
+/// The mirrored requests under way, shared by a [`MirrorLayer`](super::MirrorLayer), its clones, and the services
+/// that they make.
 ///
-/// Clones are the same.
+/// Clones share them.
 #[derive(Clone)]
 pub struct MirrorHandle {
     pub(super) shared: Arc<Shared>,
 }
 
 pub(super) struct Shared {
-    /// The tasks: one for each mirrored request.
+    /// The number of tasks, one for each mirrored request.
     tasks: watch::Sender<usize>,
     pub(super) closed: watch::Sender<bool>,
     pub(super) counters: Counters,
@@ -39,7 +39,7 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    /// Those that were not compared, and why.
+    /// Returns the counter of this reason.
     pub(super) fn not_compared(&self, why: NotCompared) -> &AtomicU64 {
         match why {
             NotCompared::Refused => &self.refused,
@@ -51,24 +51,25 @@ impl Counters {
     }
 }
 
-/// What became of the requests that were chosen to be mirrored.
+/// The counts of requests that were chosen to be mirrored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MirrorStats {
-    /// The candidate was given a copy. What is neither compared, refused nor unpaired is under way, or was ended.
+    /// Requests of which the candidate got a copy. Those that are neither compared, refused nor unpaired are under
+    /// way, or were ended.
     pub mirrored: u64,
-    /// Both sides have ended, and the comparison was told.
+    /// Requests whose sides have both ended, and whose comparison was reported.
     pub compared: u64,
-    /// The candidate's own layers refused (its circuit is open, its bulkhead full, its budget spent), so that nothing was
-    /// sent and there is nothing to compare.
+    /// Requests that the candidate's own layers refused (its circuit is open, its bulkhead full, its budget spent),
+    /// so that nothing was sent and there is nothing to compare.
     pub refused: u64,
-    /// The primary's answer had not ended in time to be compared.
+    /// Requests for which the primary's answer had not ended in time to be compared.
     pub unpaired: u64,
-    /// A measure or a sink panicked, so that nobody was told.
+    /// Requests for which a measure or a sink panicked, so that no comparison was reported.
     pub panicked: u64,
-    /// Not mirrored: too many were under way, or the layer was closed.
+    /// Requests that were not mirrored: too many were under way, or the layer was closed.
     pub full: u64,
-    /// Not mirrored: there was no tokio runtime to do it in.
+    /// Requests that were not mirrored: there was no tokio runtime for the task.
     pub without_runtime: u64,
 }
 
@@ -78,23 +79,23 @@ impl MirrorHandle {
         Self { shared: Arc::new(Shared { tasks, closed, counters: Counters::default() }) }
     }
 
-    /// How many mirrored requests are under way, each a task.
+    /// Returns the number of mirrored requests under way, each a task.
     pub fn under_way(&self) -> usize {
         *self.shared.tasks.borrow()
     }
 
-    /// Ends the mirrored requests under way at once, mirrors no more of them, and returns when none is under way any more. For
-    /// a shutdown: callers and their answers are left alone.
+    /// Ends the mirrored requests under way at once, mirrors no more, and returns when none is under way any more.
+    /// Use it for a shutdown: callers and their answers are left alone.
     ///
     /// # Cancel safety
     ///
-    /// Dropped half-way, they end all the same.
+    /// Dropping the future half-way ends them all the same.
     pub async fn close(&self) {
         self.shared.closed.send_replace(true);
         let _ = self.shared.tasks.subscribe().wait_for(|tasks| *tasks == 0).await;
     }
 
-    /// What became of the requests so far.
+    /// Returns the counts of requests so far.
     pub fn stats(&self) -> MirrorStats {
         let Counters { mirrored, compared, refused, unpaired, panicked, full, without_runtime } = &self.shared.counters;
         MirrorStats {
@@ -110,7 +111,7 @@ impl MirrorHandle {
 }
 
 impl Shared {
-    /// A place among so many; `None` where all are taken.
+    /// Takes a place, or returns `None` if all are taken.
     pub(super) fn enter(self: &Arc<Self>, most: usize) -> Option<Place> {
         let enters = |tasks: &mut usize| {
             let enters = *tasks < most && !*self.closed.borrow();
@@ -124,7 +125,7 @@ impl Shared {
     }
 }
 
-/// The place of a mirrored request, given back when this is dropped.
+/// The place of a mirrored request, given back on drop.
 pub(super) struct Place {
     pub(super) shared: Arc<Shared>,
 }

@@ -1,4 +1,4 @@
-//! What is heard of an answer while it comes: the same on both sides.
+//! An observer of an answer as it comes: the same on both sides.
 
 use std::sync::Arc;
 
@@ -19,9 +19,9 @@ pub(super) struct Heard {
     side: ComparisonSide,
     answer: Answer,
     delivered: Delivered,
-    /// What counts against the bound: bytes, and frames, for some have none.
+    /// The size that counts against the bound: bytes, and frames, since some have no bytes.
     size: u64,
-    /// The tokens of answers that broke before this one began anew.
+    /// The tokens of answers that broke before this one was restarted.
     broken: Option<Usage>,
 }
 
@@ -32,7 +32,7 @@ enum Answer {
     TooLarge,
 }
 
-/// A side that has ended, and what it said.
+/// A side that has ended, and its message.
 pub(super) struct Said {
     pub(super) side: ComparisonSide,
     pub(super) message: Option<Message>,
@@ -44,7 +44,7 @@ impl Heard {
         Self { settings, begun, side: ComparisonSide::nothing_yet(), answer, delivered, size: 0, broken: None }
     }
 
-    /// Whether there was a response.
+    /// Returns whether there was a response.
     pub(super) fn is_begun(&self) -> bool {
         self.side.first_token.is_some()
     }
@@ -53,7 +53,7 @@ impl Heard {
         matches!(self.answer, Answer::TooLarge)
     }
 
-    /// The response is there: a whole answer, or the first token of one.
+    /// Takes the response: a whole answer, or the first token of one.
     pub(super) fn responds(&mut self, response: &LlmResponse) {
         let (provider, model) = response.names();
         self.side = ComparisonSide {
@@ -83,7 +83,7 @@ impl Heard {
         self.answer = if self.fits(size) { Answer::Whole(message.into_owned()) } else { Answer::TooLarge };
     }
 
-    /// A piece of the answer.
+    /// Takes a frame of the answer.
     pub(super) fn frame(&mut self, frame: &Frame) {
         let before = self.delivered.bytes;
         self.delivered.add(frame);
@@ -107,18 +107,18 @@ impl Heard {
         }
     }
 
-    /// Counts so much more; `false` where that is more than is kept.
+    /// Adds to the size. Returns `false` if that exceeds the bound.
     fn fits(&mut self, more: u64) -> bool {
         self.size = self.size.saturating_add(more);
         self.size <= self.settings.max_answer
     }
 
-    /// There will be no response.
+    /// Records that there is no response.
     pub(super) fn fails(&mut self, error: &LlmError) {
         let (provider, model) = error.names();
         self.side.tier = error.attempts().last().and_then(|attempt| attempt.tier.clone());
         self.side.attempts = match error.attempts() {
-            // No layer has counted it.
+            // No layer has counted the attempt.
             [] => usize::from(!error.is_unsent()),
             attempts => attempts.iter().filter(|attempt| attempt.is_wasted()).count(),
         };
@@ -131,7 +131,7 @@ impl Heard {
         side.took = begun.elapsed();
         side.usage = total(broken, side.usage);
         side.cost = match (side.cached, &side.model, &side.usage) {
-            // What was made before was paid for then.
+            // An earlier answer was paid for then.
             (Some(_), ..) => Some(Usd::ZERO),
             (None, Some(model), Some(usage)) => settings.prices.cost(side.provider.as_deref(), model, usage),
             _ => None,
@@ -149,7 +149,7 @@ impl Heard {
 }
 
 impl Said {
-    /// What it said, if the answer is here in whole.
+    /// Returns the message, if the answer is whole.
     pub(super) fn whole(&self) -> Option<&Message> {
         self.message.as_ref().filter(|_| self.side.outcome == RequestOutcome::Answered)
     }

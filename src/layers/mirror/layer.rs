@@ -7,7 +7,7 @@ use crate::{BoxLlmService, Events, LlmError, LlmRequest, LlmResponse, chat::Mess
 
 /// Applies [`Mirror`]. See the [module docs](super).
 ///
-/// Clones, and all services that one layer makes, share the candidate, the places for its calls, and what was counted.
+/// Clones, and all services that one layer makes, share the candidate, the places for its calls, and the counts.
 #[derive(Clone)]
 pub struct MirrorLayer {
     settings: Arc<Settings>,
@@ -30,12 +30,12 @@ pub(super) struct Settings {
     pub(super) handle: MirrorHandle,
 }
 
-/// How much alike two answers are.
+/// A function that measures the similarity of two answers.
 pub(super) type Measure = Arc<dyn Fn(&Message, &Message) -> f32 + Send + Sync>;
 
 /// The default of [`MirrorLayer::max_in_flight`].
 const MAX_IN_FLIGHT: usize = 10;
-/// The default of [`MirrorLayer::timeout`], for requests that have less time or no bound.
+/// The default of [`MirrorLayer::timeout`], and the least for requests that have less time or no deadline.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
 /// The default of [`MirrorLayer::agrees_from`].
 const AGREES_FROM: f32 = 0.8;
@@ -46,11 +46,11 @@ impl MirrorLayer {
     /// The default of [`share`](Self::share).
     pub const SHARE: f64 = 0.01;
 
-    /// Sends one in a hundred requests to this candidate too. Nobody hears of it before a [`compare`](Self::compare) or
-    /// [`events`](Self::events) says where.
+    /// Mirrors one in a hundred requests to this candidate. Set [`compare`](Self::compare) or
+    /// [`events`](Self::events) to receive the comparisons.
     ///
-    /// What bounds the candidate's calls is put around it: a `BudgetLayer` caps what they cost, a `CircuitBreakerLayer`
-    /// leaves it alone while it is down.
+    /// Bound the candidate's calls with layers around it: a `BudgetLayer` caps their cost, a `CircuitBreakerLayer`
+    /// spares it while it is down.
     pub fn new<S>(candidate: S) -> Self
     where
         S: Service<LlmRequest, Response = LlmResponse> + Clone + Send + Sync + 'static,
@@ -74,17 +74,17 @@ impl MirrorLayer {
         Self { settings: Arc::new(settings) }
     }
 
-    /// Sets the share of requests that are mirrored, from 0 (none) to 1 (all); what is no number counts as 0. Default: 0.01.
-    /// Each mirrored request is paid for twice, so that the default adds about one part in a hundred to the bill; at ten
-    /// requests a second that is 360 comparisons an hour.
+    /// Sets the share of requests that are mirrored, from 0 (none) to 1 (all); NaN counts as 0. Default: 0.01. Each
+    /// mirrored request is paid for twice, so that the default adds about one part in a hundred to the bill. At ten
+    /// requests a second it yields 360 comparisons an hour.
     #[must_use]
     pub fn share(mut self, share: f64) -> Self {
         self.change().choice.set_share(share);
         self
     }
 
-    /// Chooses by [session](LlmRequest::session): all requests of one or none, in every process that has the same
-    /// [`seed`](Self::seed). Requests without a session are chosen one by one all the same. Default: each request for
+    /// Chooses by [session](LlmRequest::session): all requests of a session or none, in every process with the same
+    /// [`seed`](Self::seed). Requests without a session are still chosen one by one. Default: each request for
     /// itself.
     #[must_use]
     pub fn by_session(mut self) -> Self {
@@ -92,71 +92,73 @@ impl MirrorLayer {
         self
     }
 
-    /// Sets the seed of the choice, so that it is the same in each run. Default: by chance; sessions by a seed of 0.
+    /// Sets the seed of the choice, so that it is the same in each run. Default: random for requests, 0 for
+    /// sessions.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.change().choice.reseed(seed);
         self
     }
 
-    /// Mirrors only requests that this is true of: the share is one of those. It runs on the way of the request, so that it
-    /// must be quick; where it panics, the request is not mirrored. Default: all but those that [require a
-    /// person](LlmRequest::requires_human), which are never mirrored.
+    /// Mirrors only requests for which this returns true; the share is taken of those. The function runs before the
+    /// caller's call returns, so keep it quick. If it panics, the request is not mirrored. Default: all requests
+    /// except those that [require a person](LlmRequest::requires_human), which are never mirrored.
     #[must_use]
     pub fn only(mut self, only: impl Fn(&LlmRequest) -> bool + Send + Sync + 'static) -> Self {
         self.change().choice.only(Arc::new(only));
         self
     }
 
-    /// Sets how many mirrored requests are under way at once, from the candidate's call to the comparison. Beyond it
-    /// requests are not mirrored, and [counted](super::MirrorStats::full). Default: 10.
+    /// Sets how many mirrored requests may be under way at once, from the candidate's call to the comparison.
+    /// Beyond that, requests are not mirrored, and are [counted](super::MirrorStats::full). Default: 10.
     #[must_use]
     pub fn max_in_flight(mut self, most: usize) -> Self {
         self.change().max_in_flight = most;
         self
     }
 
-    /// Sets how long the candidate may take, to the end of its answer; and how long after that the comparison waits for the
-    /// primary's answer to end. Default: the time that the request has left, and at least 60 s.
+    /// Sets how long the candidate may take, to the end of its answer. The comparison waits for the end of the
+    /// primary's answer for as long again. Default: the time that the request has left, and at least 60 s.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.change().timeout = Some(timeout);
         self
     }
 
-    /// Sets who is told of each comparison. See [`Compare`]. Default: nobody.
+    /// Sets the sink that receives each comparison. See [`Compare`]. Default: none.
     #[must_use]
     pub fn compare(mut self, sink: impl Compare) -> Self {
         self.change().sink = Some(Arc::new(sink));
         self
     }
 
-    /// Sets how it is measured how much alike two whole answers are: the primary's and the candidate's, to a number from 0
-    /// (nothing in common) to 1 (the same). Default: [`measure::words`]. It runs in the mirrored request's own task.
+    /// Sets the measure of similarity of two whole answers, the primary's and the candidate's: from 0 (nothing in
+    /// common) to 1 (the same). Default: [`measure::words`]. It runs in the mirrored request's own task.
     #[must_use]
     pub fn measure(mut self, measure: impl Fn(&Message, &Message) -> f32 + Send + Sync + 'static) -> Self {
         self.change().measure = Arc::new(measure);
         self
     }
 
-    /// Sets from which [similarity](super::Comparison::similarity) on two answers [agree](super::Comparison::agrees), if
-    /// their tool calls do. Default: 0.8, which lets a changed word or two pass in a sentence.
+    /// Sets the [similarity](super::Comparison::similarity) from which two answers
+    /// [agree](super::Comparison::agrees), if their tool calls do. Default: 0.8, which allows for a changed word or
+    /// two in a sentence.
     #[must_use]
     pub fn agrees_from(mut self, similarity: f32) -> Self {
         self.change().agrees_from = similarity;
         self
     }
 
-    /// Sets whether a comparison has with it [what was asked and said](super::Comparison::kept). Default: no. The event
-    /// never has.
+    /// Sets whether a comparison carries the [request and both answers](super::Comparison::kept). Default: no. The
+    /// event never does.
     #[must_use]
     pub fn keep_texts(mut self, keep: bool) -> Self {
         self.change().keep_texts = keep;
         self
     }
 
-    /// Sets how much of an answer is kept to compare it, in bytes. A larger one of the primary is compared by all but its
-    /// words, and a larger one of the candidate is read no further. Default: 1 MiB.
+    /// Sets how much of an answer is kept to compare it, in bytes. For a larger answer of the primary, everything
+    /// but the words is compared; a larger one of the candidate is read no further. Default: 1 MiB.
     #[must_use]
     pub fn max_answer(mut self, bytes: u64) -> Self {
         self.change().max_answer = bytes;
@@ -171,7 +173,7 @@ impl MirrorLayer {
         self
     }
 
-    /// Sets the prices that the costs go by. Default: the built-in ones.
+    /// Sets the prices for the costs. Default: the built-in ones.
     #[must_use]
     pub fn prices(mut self, prices: PriceTable) -> Self {
         self.change().prices = prices;
@@ -185,7 +187,7 @@ impl MirrorLayer {
         self
     }
 
-    /// What watches the mirrored requests, and ends them.
+    /// Returns a handle that watches the mirrored requests, and ends them.
     pub fn handle(&self) -> MirrorHandle {
         self.settings.handle.clone()
     }

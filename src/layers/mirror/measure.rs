@@ -1,8 +1,8 @@
-//! How much alike two answers are.
+//! Measures of the similarity of two answers.
 //!
-//! These are simple measures: of words, not of what is meant. They tell whether two models agree on labels, extracted
-//! fields, tool calls and short facts; of two good essays they say that they differ. For those, keep the texts
-//! ([`MirrorLayer::keep_texts`](super::MirrorLayer::keep_texts)) and have them judged elsewhere.
+//! These measures are simple: they compare words, not meaning. They show whether two models agree on labels,
+//! extracted fields, tool calls and short facts. For two good essays they report a difference. For those, keep the
+//! texts ([`MirrorLayer::keep_texts`](super::MirrorLayer::keep_texts)) and have them judged elsewhere.
 
 use serde_json::Value;
 
@@ -11,21 +11,23 @@ use crate::{
     layers::words::Words,
 };
 
-/// 1 where the texts are the same but for white space around them, or the same JSON but for the order of its fields; else 0.
+/// Returns 1 if the texts are the same except for surrounding white space, or the same JSON except for the order of
+/// its fields; otherwise 0.
 pub fn exact(primary: &Message, candidate: &Message) -> f32 {
     f32::from(u8::from(same_text(&primary.text(), &candidate.text())))
 }
 
-/// How many words, and pairs of neighbouring words, the texts have in common, as the cosine between their counts; 1 where
-/// they are the same by [`exact`]. Case and marks do not count. The tier of kept answers
-/// (`providers::CachedAnswers::similar`, feature `cache`) goes by the same, and asks for the same figures besides.
+/// Returns how many words, and pairs of neighbouring words, the texts have in common, as the cosine between their
+/// counts. Returns 1 if they are the same by [`exact`]. Case and punctuation do not count. The tier of kept answers
+/// (`providers::CachedAnswers::similar`, feature `cache`) uses the same measure, and also requires the same
+/// numbers.
 pub fn words(primary: &Message, candidate: &Message) -> f32 {
     let (primary, candidate) = (primary.text(), candidate.text());
     if same_text(&primary, &candidate) { 1.0 } else { Words::of(&primary).cosine(&Words::of(&candidate)) }
 }
 
-/// Whether the same tools are called in the same order with the same arguments, but for the order of their fields. Ids do
-/// not count. True where neither calls any.
+/// Returns whether both answers call the same tools in the same order with the same arguments, except for the order
+/// of their fields. Ids do not count. True if neither calls any.
 pub fn same_tools(primary: &Message, candidate: &Message) -> bool {
     let same = |a: &ToolCall, b: &ToolCall| a.name == b.name && same_text(&a.arguments, &b.arguments);
     let (mut primary, mut candidate) = (primary.tool_calls(), candidate.tool_calls());
@@ -41,7 +43,7 @@ pub fn same_tools(primary: &Message, candidate: &Message) -> bool {
 fn same_text(a: &str, b: &str) -> bool {
     let (a, b) = (a.trim(), b.trim());
     let json = |text: &str| serde_json::from_str::<Value>(text).ok();
-    // Few texts begin like that, and nearly all JSON that is worth a second look does.
+    // Few texts begin like that, and nearly all JSON that is worth parsing does.
     let is_json = |text: &str| text.starts_with(['{', '[']);
     a == b || (is_json(a) && is_json(b) && json(a).is_some_and(|a| Some(a) == json(b)))
 }

@@ -1,4 +1,4 @@
-//! The caller's own answer, heard as it passes by.
+//! An observer of the caller's own answer as it passes.
 
 use std::{
     mem,
@@ -18,8 +18,8 @@ use crate::{
     internal::sync::{Mutex, lock},
 };
 
-/// Listens to the caller's call until it has ended, and never answers for it.
-// Boxed: the future of each request has room for it.
+/// Observes the caller's call until it has ended, and never answers for it.
+// Boxed, since the future of each request has room for it.
 pub(super) struct Watch(Box<Listening>);
 
 struct Listening {
@@ -33,7 +33,7 @@ impl Watch {
         Self(Box::new(Listening { heard, done }))
     }
 
-    /// The response is there. A stream is listened to until it ends.
+    /// Takes the response. A stream is observed until it ends.
     pub(super) fn answered(mut self, response: &mut LlmResponse) {
         self.0.heard.responds(response);
         if !response.body().arrives_in_frames() {
@@ -42,17 +42,17 @@ impl Watch {
         let overheard = Arc::new(Overheard(Mutex::new(Some(self.0))));
         let body = mem::replace(response.body_mut(), LlmBody::from_text(""));
         *response.body_mut() = LlmBody::from_frames(Frames { body, overheard: overheard.clone() });
-        // What limits the caller's body further out ends it too.
+        // A limit on the caller's body further out ends it too.
         response.hold_permit(&mut Permit::new(overheard, Ticket::default()));
     }
 
-    /// There will be no response.
+    /// Records that there is no response.
     pub(super) fn failed(mut self, error: &LlmError) {
         self.0.heard.fails(error);
         self.0.ends(RequestOutcome::Failed(error.kind()));
     }
 
-    /// The caller has left.
+    /// Records that the caller has left.
     pub(super) fn abandoned(self) {
         self.0.ends(RequestOutcome::Abandoned);
     }
@@ -60,12 +60,12 @@ impl Watch {
 
 impl Listening {
     fn ends(self, outcome: RequestOutcome) {
-        // Dropped where nobody waits for it any more.
+        // The send fails if the task no longer waits.
         let _ = self.done.send(self.heard.ends(outcome));
     }
 }
 
-/// A stream that is listened to, until it has ended.
+/// A stream that is observed until it has ended.
 struct Overheard(Mutex<Option<Box<Listening>>>);
 
 impl Overheard {
@@ -95,7 +95,7 @@ impl Gate for Overheard {
     }
 }
 
-/// The caller's frames, as they are.
+/// The caller's frames, passed through unchanged.
 struct Frames {
     body: LlmBody,
     overheard: Arc<Overheard>,

@@ -12,7 +12,8 @@ use crate::{
     layers::{call::Call, clock},
 };
 
-/// Sends a share of the requests to a candidate too, and compares the answers. See the [module docs](super).
+/// A service that also sends a share of the requests to a candidate, and compares the answers. See the [module
+/// docs](super).
 ///
 /// Clones share the candidate and the places for its calls.
 #[derive(Clone)]
@@ -36,7 +37,7 @@ where
     fn mirrored(&mut self, request: LlmRequest) -> ResponseFuture<S> {
         let begun = clock::now();
         let copy = request.clone();
-        // First of all the caller's own.
+        // The caller's own call comes first.
         let call = Call::first(&mut self.inner, request);
         ResponseFuture::new(call, shadow::begin(&self.settings, copy, begun))
     }
@@ -51,7 +52,7 @@ where
     type Error = LlmError;
     type Future = ResponseFuture<S>;
 
-    /// Always ready: waiting for the inner service is the future's. The candidate's readiness is waited for in its own task.
+    /// Always ready: the future waits for the inner service, and the task for the candidate.
     #[inline]
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
         Poll::Ready(Ok(()))

@@ -27,7 +27,7 @@ use crate::{
     layers::{call::Call, totals::count},
 };
 
-/// Sends the copy to the candidate, if there is a place for it, and gives what listens to the caller's own call.
+/// Sends the copy to the candidate, if there is a place for it. Returns the observer of the caller's own call.
 pub(super) fn begin(settings: &Arc<Settings>, request: LlmRequest, begun: Instant) -> Option<Watch> {
     let shared = &settings.handle.shared;
     let Ok(runtime) = Handle::try_current() else {
@@ -51,13 +51,13 @@ struct Shadow {
     primary: oneshot::Receiver<Said>,
 }
 
-/// How many frames are read in a row, before other tasks have their turn.
+/// The number of frames that are read in a row before other tasks get their turn.
 const TURN: u32 = 64;
 
 impl Shadow {
     async fn run(self) {
         let Self { place, settings, request, primary } = self;
-        // The place is given back when all else is gone.
+        // The place is given back last.
         let shared = &place.shared;
         let mut closed = shared.closed.subscribe();
         let closes = pin!(closed.wait_for(|closed| *closed));
@@ -71,7 +71,7 @@ impl Shadow {
     }
 }
 
-/// Counts a request that was chosen and is not compared, and tells of it.
+/// Counts and reports a request that was chosen and is not compared.
 fn gives_up(settings: &Settings, request: &LlmRequest, why: NotCompared) {
     count(settings.handle.shared.counters.not_compared(why));
     if let Some(events) = &settings.events {
@@ -96,7 +96,7 @@ async fn compares(
     Ok(())
 }
 
-/// What the candidate says; `None` where nothing was sent, for its own layers refused.
+/// Returns the candidate's side, or `None` if its own layers refused, so that nothing was sent.
 async fn asks(settings: &Arc<Settings>, request: &LlmRequest, limit: Duration) -> Option<Said> {
     let begun = Instant::now();
     let context =
@@ -137,14 +137,14 @@ async fn listens(heard: &mut Heard, settings: &Settings, request: LlmRequest) ->
             return Some(RequestOutcome::Abandoned);
         }
         read = read.wrapping_add(1);
-        // One that floods is always ready.
+        // A flooding candidate is always ready.
         if read.is_multiple_of(TURN) {
             yield_now().await;
         }
     }
 }
 
-/// Whether what is around the candidate has spared it: a circuit, a bulkhead, a budget, an operator.
+/// Returns whether a layer around the candidate refused: a circuit, a bulkhead, a budget, an operator.
 fn is_refused(error: &LlmError) -> bool {
     let spares = |kind| {
         matches!(kind, ErrorKind::CircuitOpen | ErrorKind::BulkheadFull | ErrorKind::Budget | ErrorKind::OutOfService)

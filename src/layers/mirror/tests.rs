@@ -26,7 +26,7 @@ use crate::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What a sink was told.
+/// A sink that records comparisons.
 #[derive(Clone, Default)]
 struct Told(Arc<Mutex<Vec<Comparison>>>);
 
@@ -40,7 +40,7 @@ impl Told {
         self.0.lock().unwrap().clone()
     }
 
-    /// The only one, once its task has ended.
+    /// Returns the only comparison, once its task has ended.
     async fn one(&self, handle: &MirrorHandle) -> Comparison {
         ended(handle).await;
         let [one] = <[Comparison; 1]>::try_from(self.all()).unwrap();
@@ -48,7 +48,7 @@ impl Told {
     }
 }
 
-/// Every request is mirrored.
+/// Mirrors every request.
 fn mirror(candidate: impl Llm) -> (MirrorLayer, Told, MirrorHandle) {
     let told = Told::default();
     let layer = told.hears(MirrorLayer::new(candidate).share(1.0));
@@ -65,14 +65,14 @@ impl<S> Llm for S where
 {
 }
 
-/// Waits until nothing is mirrored any more.
+/// Waits until no mirrored request is under way.
 async fn ended(handle: &MirrorHandle) {
     while handle.under_way() > 0 {
         sleep(Duration::from_millis(10)).await;
     }
 }
 
-/// Why requests were not compared, as it was told.
+/// Returns the reasons of all `NotCompared` events.
 fn not_compared(heard: &mut Receiver<Event>) -> Vec<NotCompared> {
     let all = std::iter::from_fn(|| heard.try_recv().ok());
     all.filter_map(|event| if let Event::NotCompared { why, .. } = event { Some(why) } else { None }).collect()
@@ -82,7 +82,7 @@ fn prompt() -> LlmRequest {
     LlmRequest::prompt("hello").feature("chat").session("s")
 }
 
-/// A leaf that takes so long and then gives these frames, each so long after the one before.
+/// A leaf that waits `takes`, then gives these frames, `apart` from each other.
 fn streams(takes: Duration, apart: Duration, frames: Vec<Result<Frame, LlmError>>) -> impl Llm<Error = LlmError> {
     let frames = Arc::new(frames);
     provider_fn(move |_| {

@@ -13,12 +13,12 @@ use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call};
 
 /// The future of [`Observe`](super::Observe).
 ///
-/// Dropping it before it was ready drops the call, and tells that the request was abandoned.
+/// Dropping it before it was ready drops the call, and reports the request as abandoned.
 #[pin_project(PinnedDrop)]
 pub struct ResponseFuture<S: Service<LlmRequest>> {
     #[pin]
     call: Call<S, S::Future>,
-    /// Until the response is there; `None` where nobody listens.
+    /// Held until the response is there; `None` if there is no subscriber.
     watch: Option<Watch>,
 }
 
@@ -39,7 +39,7 @@ where
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        // Changed where it stands: a response is moved often enough on its way up.
+        // Changed in place: a response is moved often enough on its way up.
         let mut polled = this.call.as_mut().poll(cx);
         let Poll::Ready(result) = &mut polled else { return Poll::Pending };
         if result.is_err() {

@@ -15,12 +15,12 @@ pub struct ObserveLayer {
 }
 
 impl ObserveLayer {
-    /// Sends to these events.
+    /// Creates a layer that sends to these events.
     pub fn new(events: Events) -> Self {
         Self { events, prices: PriceTable::builtin() }
     }
 
-    /// Sets the prices that the [cost](crate::events::RequestEnded::cost) goes by. Default: the built-in ones.
+    /// Sets the prices for the [cost](crate::events::RequestEnded::cost). Default: the built-in ones.
     #[must_use]
     pub fn prices(mut self, prices: PriceTable) -> Self {
         self.prices = prices;

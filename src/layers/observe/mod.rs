@@ -1,26 +1,27 @@
-//! Tells of each request how it ended: one [`RequestEnded`](crate::events::RequestEnded), sent when its answer has
+//! A report of each request's end: one [`RequestEnded`](crate::events::RequestEnded), sent when its answer has
 //! ended.
 //!
 //! # When to use it
 //!
-//! Wherever somebody is to see what the other layers did: logs, metrics, alerts and the status page all live on these
-//! events. Its place is outermost, so that it sees what the caller sees; further in it tells of what went on inside of
-//! it, and a `Fallback` around it that asks twice is told twice.
+//! Use it to see the other layers' work: logs, metrics, alerts and the status page all depend on these events. Its
+//! place is outermost, so that it sees what the caller sees. Further in it reports what happens inside of it, and a
+//! `Fallback` around it that asks twice is reported twice.
 //!
 //! # What it tells, and when
 //!
-//! A complete answer has ended when the response is there, a stream when its body ends, breaks or is dropped; a future
-//! that is dropped before its response is a request that was [abandoned](crate::events::RequestOutcome::Abandoned).
-//! Each request is told exactly once. One that began while nobody listened is not told at all.
+//! A complete answer has ended when the response is there, a stream when its body ends, breaks or is dropped. A
+//! future that is dropped before its response is a request that was
+//! [abandoned](crate::events::RequestOutcome::Abandoned). The layer reports each request exactly once. It does not
+//! report a request that began without a subscriber.
 //!
 //! Its clock runs from `call`, so that waiting for readiness and in queues counts. A stream that a `Fallback`
-//! [restarts](crate::layers::fallback::StreamBreak::Restart) in the middle goes by the tier that began it.
+//! [restarts](crate::layers::fallback::StreamBreak::Restart) in the middle counts for the tier that began it.
 //!
 //! # What it costs
 //!
-//! While nobody listens, one load. While somebody does, two readings of the clock (the inner layers use the first) and
-//! the event, which goes to its subscribers without an allocation where the first attempt answers. What a stream must
-//! remember until its end is kept in places that are used again.
+//! Without a subscriber, one load. With one, two readings of the clock (the inner layers use the first) and the
+//! event, which reaches its subscribers without an allocation if the first attempt answers. The facts about a
+//! stream wait for its end in slots that are reused.
 //!
 //! # Example
 //!

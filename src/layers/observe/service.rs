@@ -15,7 +15,7 @@ use crate::{
     layers::{call::Call, clock::Reading, lanes::Lanes},
 };
 
-/// Tells of each request how it ended. See the [module docs](super).
+/// A service that reports each request's end. See the [module docs](super).
 ///
 /// Clones send to the same channel.
 pub struct Observe<S> {
@@ -38,7 +38,7 @@ where
     type Error = LlmError;
     type Future = ResponseFuture<S>;
 
-    /// Always ready: waiting for the inner service is part of what is told.
+    /// Always ready: the time that the inner service takes to become ready is part of the report.
     #[inline]
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
         Poll::Ready(Ok(()))
@@ -46,7 +46,7 @@ where
 
     #[inline(always)]
     fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
-        // Whether or not somebody listens: the layer inside that would read the clock takes this reading.
+        // Taken with or without a subscriber: an inner layer that would read the clock takes this reading.
         let (begun, _reading) = Reading::pass_on();
         request.context_mut().begun.get_or_insert(begun);
         let heard = self.told.gate().is_heard();

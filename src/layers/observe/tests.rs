@@ -28,7 +28,7 @@ fn observed() -> (ObserveLayer, Receiver<Event>) {
     (ObserveLayer::new(events), heard)
 }
 
-/// The one request that was told since the last time.
+/// Returns the one request that was reported since the last call.
 fn told(heard: &mut Receiver<Event>) -> RequestEnded {
     let Ok(Event::RequestEnded(ended)) = heard.try_recv() else { panic!("no request was told") };
     assert!(heard.try_recv().is_err(), "it was told more than once");
@@ -113,7 +113,7 @@ async fn a_request_is_told_with_its_id_the_status_of_its_caller_and_its_task() {
         layer.clone().layer(fails).oneshot(named()).await.unwrap_err();
         assert_eq!(seen(&mut heard), (id.clone(), Some(wanted), None));
     }
-    // A head that is out says 200, whatever comes behind it.
+    // A head that was sent says 200, whatever follows.
     let broken = streams(vec![Ok(Frame::text("a")), Err(LlmError::new(ErrorKind::StreamBroken, "cut"))]);
     let mut response = layer.layer(broken).oneshot(named()).await.unwrap();
     while response.body_mut().frame().await.is_some() {}
@@ -145,7 +145,7 @@ async fn a_stream_that_breaks_is_told_as_broken() {
     assert!(response.body_mut().frame().await.unwrap().is_ok());
     assert!(response.body_mut().frame().await.unwrap().is_err());
     let ended = told(&mut heard);
-    // The one letter is a token that the provider did not come to tell.
+    // The one letter is a token that the provider did not report any more.
     let cost = Usd::from_dollars(3.000_015);
     assert_eq!((ended.outcome, ended.cost), (RequestOutcome::Broken(ErrorKind::Overloaded), cost));
     assert_eq!((ended.is_served(), ended.attempts(), ended.took), (true, 1, SECOND * 3));
@@ -203,7 +203,7 @@ async fn a_future_that_is_dropped_is_told_as_abandoned() {
     let ended = told(&mut heard);
     assert_eq!((ended.outcome, ended.is_served(), ended.took), (RequestOutcome::Abandoned, false, SECOND * 5));
     assert_eq!((ended.feature.as_deref(), ended.tier, leaf.running()), (Some("chat"), None, 0));
-    // Even one that was never polled: it was called.
+    // Even a call that was never polled counts: it was made.
     drop(llm.call(prompt()));
     assert_eq!(told(&mut heard).outcome, RequestOutcome::Abandoned);
 }
@@ -244,7 +244,7 @@ async fn the_latency_of_the_tier_that_served_is_without_what_failed_before_and_t
     let failures = ended.failures.as_deref().unwrap();
     let tiers: Vec<_> = failures.iter().map(|failure| (failure.tier.as_deref().unwrap(), failure.failure)).collect();
     assert_eq!(tiers, [("primary", Some(ErrorKind::Server)), ("backup", Some(ErrorKind::Overloaded))]);
-    // Timers ring on whole milliseconds.
+    // Timers fire on whole milliseconds.
     let rest = ended.served_in.saturating_sub(SECOND * 3);
     assert!(ended.attempts() == 3 && rest < Duration::from_millis(1), "{ended:?}");
     assert!(ended.took > SECOND * 7, "the wait before the retry counts here: {:?}", ended.took);
@@ -258,7 +258,7 @@ async fn while_nobody_listens_nothing_is_told_nor_kept() {
     let mut heard = events.subscribe();
     drop(response);
     assert!(heard.try_recv().is_err(), "it began before");
-    // And when the last listener leaves while a stream is under way, its place is free again.
+    // If the last subscriber leaves while a stream is under way, its slot is free again.
     let response = llm.call(prompt()).await.unwrap();
     assert!(format!("{:?}", llm.told.gate()).contains("1 streams"));
     drop(heard);
@@ -300,7 +300,7 @@ async fn what_a_route_spared_is_told_of_answers_and_of_streams() {
     while response.body_mut().frame().await.is_some() {}
     assert_eq!(spared(told(&mut heard)), both);
 
-    // Without a rule nothing is spared.
+    // Without a route there are no savings.
     layer.layer(complete).oneshot(prompt()).await.unwrap();
     assert_eq!(spared(told(&mut heard)), (Usd::from_dollars(4.5), None));
 }
@@ -339,7 +339,7 @@ async fn it_is_a_layer_like_the_others() {
     assert!(failing.call(prompt()).await.is_err());
     assert_eq!(told(&mut heard).outcome, RequestOutcome::Failed(ErrorKind::Other));
     assert!(failing.call(prompt()).await.is_ok());
-    // What fails holds nothing, even in a future that is kept.
+    // A failed future holds nothing, even while it is kept.
     let leaf = Strict::new().takes(SECOND * 60);
     let mut llm = layer.layer(TimeoutLayer::new(SECOND).layer(leaf.clone()));
     let mut call = std::pin::pin!(llm.call(prompt()));

@@ -1,4 +1,4 @@
-//! What is told, and how it is put together.
+//! The content of a request's event, and its assembly.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
     prices::{Price, PriceTable, Usd},
 };
 
-/// Where the requests are told.
+/// The channel and the prices of the reports.
 #[derive(Debug)]
 pub(super) struct Told {
     events: Events,
@@ -51,7 +51,7 @@ pub(super) struct Watch {
     request_id: Option<Arc<str>>,
     status_of: Option<fn(&LlmError) -> StatusCode>,
     begun: Instant,
-    /// The tokens of its prompt, about.
+    /// The approximate number of tokens in its prompt.
     prompt: u32,
 }
 
@@ -68,7 +68,7 @@ impl Watch {
         }
     }
 
-    /// The response is there. A stream is told when it has ended.
+    /// Takes the response. A stream is reported when it has ended.
     #[inline]
     pub(super) fn answered(self, response: &mut LlmResponse) {
         let now = Instant::now();
@@ -76,7 +76,7 @@ impl Watch {
         let attempts = response.attempts();
         let took = now.saturating_duration_since(self.begun);
         let tier = response.tier();
-        // What comes from a cache has been paid for.
+        // A cached answer was paid for before.
         let cached = response.cached();
         let (used, free) = (response.usage(), cached.is_some());
         let usage = used.filter(|_| !free);
@@ -89,7 +89,7 @@ impl Watch {
         let (failures, served_in) = (failures(attempts, tier.as_ref()), served_in(attempts, took, now));
         let (route, degraded) = (response.route_kept(), response.degraded());
         let ended = {
-            // Before it is made, for it is made there.
+            // Take the queue before the event is made, since it is made inside the queue.
             let queue = if stream { None } else { self.told.events.only_queue() };
             let ended = RequestEnded {
                 request_id: self.request_id,
@@ -129,7 +129,7 @@ impl Watch {
         response.hold_permit(&mut Permit::new(self.told, ticket));
     }
 
-    /// There will be no response.
+    /// Reports that there is no response.
     #[cold]
     pub(super) fn failed(self, error: &mut LlmError) {
         ledger::note(error, self.begun);
@@ -137,7 +137,7 @@ impl Watch {
         self.unanswered(RequestOutcome::Failed(error.kind()), status, failures(error.attempts(), None), repeat);
     }
 
-    /// The caller has left.
+    /// Reports that the caller has left.
     #[cold]
     pub(super) fn abandoned(self) {
         self.unanswered(RequestOutcome::Abandoned, None, None, false);
@@ -185,7 +185,7 @@ impl Gate for Told {
         self.settle_with(ticket, outcome, SoFar::default());
     }
 
-    /// A stream has ended. The ticket's generation is its number.
+    /// Reports a stream that has ended. The ticket's generation is its number.
     fn settle_with(&self, ticket: &Ticket, outcome: Outcome<'_>, so_far: SoFar<'_>) {
         let Some(Stream { begun, told, without_route }) = self.streams.take(ticket.generation) else { return };
         let now = Instant::now();
@@ -193,7 +193,7 @@ impl Gate for Told {
         let told = so_far.usage.copied().or(ended.usage);
         let used = match outcome {
             Outcome::Answered => told,
-            // The provider has not told all, or nothing.
+            // The provider has reported only some of the tokens, or none.
             Outcome::Failed(_) | Outcome::Dropped => {
                 Some(so_far.used(ticket.prompt)).filter(|used| *used != Usage::default())
             }
@@ -210,7 +210,7 @@ impl Gate for Told {
             Outcome::Failed(error) => RequestOutcome::Broken(error.kind()),
             Outcome::Dropped => RequestOutcome::Abandoned,
         };
-        // Not of one that was left, which happens on healthy days: it would be an allocation.
+        // A stream that its caller dropped, as happens on healthy days, gets no list: it would be an allocation.
         if let RequestOutcome::Broken(_) = ended.outcome {
             ended.delivered = Some(Arc::new(so_far.delivered));
         }
@@ -218,14 +218,14 @@ impl Gate for Told {
     }
 }
 
-/// What the same tokens would have cost at the model whose place a route took.
+/// Returns the cost of the same tokens at the model whose place a route took.
 #[inline]
 fn without_route(price: Option<&Price>, usage: Option<&Usage>) -> Option<Usd> {
     Some(price?.cost(usage?))
 }
 
-/// The steps that failed, without what the providers said: that may quote the request. Those that name no tier were made
-/// on the way to the one that served.
+/// Returns the failed attempts, without the providers' messages, which may quote the request. An attempt that names
+/// no tier was made on the way to the tier that served.
 #[inline]
 fn failures(attempts: &[Attempt], served: Option<&Arc<str>>) -> Option<Arc<[Attempt]>> {
     if attempts.is_empty() {
@@ -240,14 +240,14 @@ fn copied(attempts: &[Attempt], served: Option<&Arc<str>>) -> Option<Arc<[Attemp
     let told =
         |attempt: &Attempt| Attempt { tier: attempt.tier.as_ref().or(served).cloned(), ..attempt.without_message() };
     let failed: Arc<[Attempt]> = match attempts.iter().all(|attempt| came_to_nothing(&attempt)) {
-        // Nearly always: of a number that is known, they are written where they stay.
+        // Nearly always: with a known length, they are written in place.
         true => attempts.iter().map(told).collect(),
         false => attempts.iter().filter(came_to_nothing).map(told).collect(),
     };
     (!failed.is_empty()).then_some(failed)
 }
 
-/// How long the attempt that served took: since the last failure, and the wait after it, were over.
+/// Returns how long the attempt that served took: the time since the last failure and the wait after it.
 #[inline]
 fn served_in(attempts: &[Attempt], took: Duration, now: Instant) -> Duration {
     if attempts.is_empty() { took } else { since_the_last(attempts, took, now) }

@@ -8,7 +8,7 @@ use crate::{
     prices::Price,
 };
 
-/// A stream whose end is still to come: when its request began, and what is known of it so far.
+/// A stream that has not ended: the start of its request, and the facts known so far.
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) begun: Instant,
@@ -17,15 +17,15 @@ pub(super) struct Stream {
     pub(super) without_route: Option<Price>,
 }
 
-/// The streams under way, by a number that is used again when its stream has ended: so that in the long run none of them
-/// costs an allocation. There is room for as many as there were at once.
+/// The streams under way, by a number that is reused after its stream has ended. In the long run no stream costs an
+/// allocation. There is room for as many as there ever were at once.
 #[derive(Default)]
 pub(super) struct UnderWay(Mutex<Places>);
 
 #[derive(Default)]
 struct Places {
     places: Vec<Place>,
-    /// The first of those that are free.
+    /// The first free slot.
     free: Option<u32>,
     taken: usize,
 }
@@ -33,12 +33,12 @@ struct Places {
 #[expect(clippy::large_enum_variant, reason = "a place is as large as what it is for; a box would be an allocation")]
 enum Place {
     Taken(Stream),
-    /// And the next that is free.
+    /// A free slot, with the next one.
     Free(Option<u32>),
 }
 
 impl UnderWay {
-    /// Keeps a stream, and gives its number.
+    /// Stores a stream, and returns its number.
     pub(super) fn keep(&self, stream: Stream) -> u32 {
         let mut all = self.lock();
         all.taken += 1;
@@ -56,7 +56,7 @@ impl UnderWay {
         number
     }
 
-    /// Takes the stream of this number out. A number is good for once.
+    /// Removes the stream of this number. A number is valid once.
     pub(super) fn take(&self, number: u32) -> Option<Stream> {
         let mut all = self.lock();
         let next = all.free;
@@ -75,7 +75,7 @@ impl UnderWay {
     }
 
     fn lock(&self) -> MutexGuard<'_, Places> {
-        // Nothing in here panics in the middle of a change.
+        // No change to the slots can panic half-way.
         lock(&self.0)
     }
 }

@@ -1,33 +1,34 @@
-//! How long to wait before a retry: growth, cap and jitter, without clock or I/O.
+//! The wait before a retry: growth, cap and jitter, without clock or I/O.
 
 use std::time::Duration;
 
-/// How the wait before a retry is spread, so that callers who failed together do not come back together.
+/// The spread of the wait before a retry, so that callers who failed together do not come back together.
 ///
 /// `d` below is the delay of the schedule: `base * factor^n`, at most `max_delay`.
 /// After Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum Jitter {
-    /// Anywhere in `[0, d]`: the widest spread and the fewest collisions. The default.
+    /// Draws from `[0, d]`: the widest spread and the fewest collisions. The default.
     #[default]
     Full,
-    /// Half of `d`, and a draw from the other half: never shorter than `d / 2`.
+    /// Takes half of `d`, and draws from the other half: never shorter than `d / 2`.
     Equal,
-    /// Within this fraction of `d` on either side, cut at `max_delay`: `Proportional(0.25)` is `d` plus or minus a
-    /// quarter. A fraction below 0, or not a number, counts as 0; above 1 as 1.
+    /// Draws within this fraction of `d` on either side, cut at `max_delay`: `Proportional(0.25)` is `d` plus or
+    /// minus a quarter. A fraction below 0, or NaN, counts as 0; above 1 as 1.
     Proportional(f64),
-    /// Between `base` and three times the previous wait: it grows by chance, not by the number of the retry, and
-    /// `factor` plays no part.
+    /// Draws between `base` and three times the previous wait: it grows by chance, not by the number of the retry,
+    /// and `factor` plays no part.
     Decorrelated,
-    /// Exactly `d`. Callers who failed together return together: for tests, or behind something that spreads them.
+    /// Waits exactly `d`. Callers who failed together return together: for tests, or behind a layer that spreads
+    /// them.
     None,
 }
 
 /// A schedule of waits: `base * factor^n` for the n-th retry (counted from 0), at most `max_delay`, spread by [`Jitter`].
 ///
-/// Every jitter is drawn within the cap, not before it, so waits are spread also when the cap is reached,
-/// and none is longer than `max_delay`. Arithmetic saturates: retry `u32::MAX` waits as the cap says.
+/// Every jitter is drawn within the cap, not before it. Waits are therefore spread also at the cap, and none is
+/// longer than `max_delay`. Arithmetic saturates: retry `u32::MAX` waits as the cap says.
 ///
 /// ```
 /// use std::time::Duration;
@@ -41,24 +42,24 @@ pub enum Jitter {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Backoff {
     base: Duration,
-    /// `None`: the delay grows by `base`.
+    /// `None` if the delay grows by `base`.
     factor: Option<f64>,
     max_delay: Duration,
     jitter: Jitter,
 }
 
 impl Backoff {
-    /// Waits from `base` on, doubling, at most 30 s, with [`Jitter::Full`].
+    /// Creates a schedule from `base` on, doubling, at most 30 s, with [`Jitter::Full`].
     pub fn new(base: Duration) -> Self {
         Self { base, factor: Some(2.0), max_delay: Duration::from_secs(30), jitter: Jitter::Full }
     }
 
-    /// The same wait each time, without jitter. `max_delay` is `wait`.
+    /// Creates a schedule of equal waits, without jitter. `max_delay` is `wait`.
     pub fn fixed(wait: Duration) -> Self {
         Self { base: wait, factor: Some(1.0), max_delay: wait, jitter: Jitter::None }
     }
 
-    /// By how much the delay grows with each retry. Default 2; below 1, or not a number, counts as 1.
+    /// Sets the factor by which the delay grows with each retry. Default: 2; below 1, or NaN, counts as 1.
     #[must_use]
     pub fn factor(mut self, factor: f64) -> Self {
         self.factor = Some(if factor >= 1.0 { factor } else { 1.0 });
@@ -72,40 +73,41 @@ impl Backoff {
         self
     }
 
-    /// The longest wait. Default 30 s.
+    /// Sets the longest wait. Default: 30 s.
     #[must_use]
     pub fn max_delay(mut self, max_delay: Duration) -> Self {
         self.max_delay = max_delay;
         self
     }
 
-    /// How the wait is spread. Default [`Jitter::Full`].
+    /// Sets the spread of the wait. Default: [`Jitter::Full`].
     #[must_use]
     pub fn jitter(mut self, jitter: Jitter) -> Self {
         self.jitter = jitter;
         self
     }
 
-    /// The same with no wait longer than `cap`.
+    /// Returns the schedule with no wait longer than `cap`.
     pub(super) fn capped(self, cap: Duration) -> Self {
         Self { max_delay: self.max_delay.min(cap), ..self }
     }
 
-    /// Draws the wait before retry `n` (counted from 0). `previous` is the wait before the retry ahead of it, which
-    /// only [`Jitter::Decorrelated`] looks at.
+    /// Draws the wait before retry `n` (counted from 0). `previous` is the wait before the preceding retry; only
+    /// [`Jitter::Decorrelated`] uses it.
     pub fn delay(&self, n: u32, previous: Option<Duration>, rng: &mut fastrand::Rng) -> Duration {
         self.delay_from(Duration::ZERO, n, previous, rng)
     }
 
-    /// Draws the wait before retry `n` where the server asked for at least `floor`: never shorter than that, and
+    /// Draws the wait before retry `n` if the server asked for at least `floor`. It is never shorter than that, and
     /// as widely spread above it as it would have been without.
     ///
-    /// It can be longer than `max_delay` by that spread: who was told to wait 30 s comes back a little after 30 s, and
-    /// not with everybody else who was told so.
+    /// It can exceed `max_delay` by that spread: a caller told to wait 30 s comes back a little after 30 s, and not
+    /// together with all others.
     pub fn delay_from(&self, floor: Duration, n: u32, previous: Option<Duration>, rng: &mut fastrand::Rng) -> Duration {
         let (shortest, longest) = self.bounds(n, previous);
         let spread = nanos(longest.saturating_sub(shortest));
-        // One draw over the whole spread in nanoseconds: seconds and their fraction drawn apart lose the fraction.
+        // One draw over the whole spread in nanoseconds: drawing seconds and their fraction apart loses the
+        // fraction.
         let drawn = match spread {
             0 => Duration::ZERO,
             _ => Duration::from_nanos(rng.u64(0..=spread)),
@@ -113,7 +115,7 @@ impl Backoff {
         shortest.max(floor).saturating_add(drawn)
     }
 
-    /// The shortest and the longest wait that can be drawn for retry `n`.
+    /// Returns the shortest and the longest wait that can be drawn for retry `n`.
     fn bounds(&self, n: u32, previous: Option<Duration>) -> (Duration, Duration) {
         let delay = self.ceiling(n);
         match self.jitter {
@@ -137,7 +139,7 @@ impl Backoff {
         }
     }
 
-    /// `min(max_delay, base * factor^n)`, or `min(max_delay, base * (n + 1))`.
+    /// Returns `min(max_delay, base * factor^n)`, or `min(max_delay, base * (n + 1))`.
     fn ceiling(&self, n: u32) -> Duration {
         if self.base.is_zero() {
             return Duration::ZERO; // 0 * infinity is not a number
@@ -151,7 +153,7 @@ impl Backoff {
     }
 }
 
-/// `delay * fraction`, for a fraction between 0 and 1.
+/// Returns `delay * fraction`, for a fraction between 0 and 1.
 fn scale(delay: Duration, fraction: f64) -> Duration {
     Duration::try_from_secs_f64(delay.as_secs_f64() * fraction).map_or(delay, |part| part.min(delay))
 }
@@ -168,7 +170,7 @@ mod tests {
     const JITTERS: [Jitter; 5] =
         [Jitter::Full, Jitter::Equal, Jitter::Proportional(0.25), Jitter::Decorrelated, Jitter::None];
 
-    /// The Kolmogorov-Smirnov distance of waits from the uniform distribution over `[from, to]`.
+    /// Returns the Kolmogorov-Smirnov distance of waits from the uniform distribution over `[from, to]`.
     fn distance_from_uniform(mut waits: Vec<Duration>, from: Duration, to: Duration) -> f64 {
         waits.sort_unstable();
         let (n, width) = (waits.len() as f64, (to - from).as_secs_f64());

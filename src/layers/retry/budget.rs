@@ -1,4 +1,4 @@
-//! How many retries all requests together may make: a token bucket, without clock or I/O.
+//! A limit on the retries of all requests together: a token bucket, without clock or I/O.
 
 use std::{fmt, sync::atomic::AtomicU32, time::Duration};
 
@@ -15,89 +15,92 @@ use crate::{
 
 /// A limit on retries as a share of traffic, so that retries cannot multiply the load of a provider in trouble.
 ///
-/// A token bucket: each first try puts `ratio` of a token in, each retry takes one out, and at most `cap` are kept. A
-/// service with little traffic would never save up a token, so there is a floor: time puts in what first tries did
-/// not, up to `floor` tokens a second, and never more than ten seconds' worth are lying there from it. The
-/// floor is a minimum, not an addition: with enough traffic, retries are `ratio` of first tries and no more. A new
-/// budget starts with those ten seconds' worth.
+/// It is a token bucket: each first try adds `ratio` of a token, each retry takes one out, and at most `cap` are
+/// kept. A service with little traffic would never save up a token, so there is a floor. Time adds the tokens that
+/// first tries did not, up to `floor` tokens a second, and never more than ten seconds' worth. The floor is a
+/// minimum, not an addition: with enough traffic, retries are `ratio` of first tries and no more. A new budget
+/// starts with those ten seconds' worth.
 ///
 /// Default: ratio 0.1, floor 1 token a second, cap 100 tokens.
 ///
-/// Where another model could be asked in place of a retry, only what fails in passing is worth one: there a hundredth of that share is
-/// for retries (one for a thousand first tries), with at most three saved up, and no floor. A ratio of 1 or more asks for
-/// retries all the same.
+/// If another model could be asked in place of a retry, only transient failures are worth one. A hundredth of the
+/// share is then for retries (one for a thousand first tries), with at most three saved up, and no floor. A ratio
+/// of 1 or more disables this restriction.
 ///
-/// A token is taken when a retry is *scheduled*, so requests that sit in backoff are counted; it comes back when the
-/// retry is given up before it was sent. Clones share the bucket: give clones of one budget to every layer whose retries
-/// reach the same provider.
+/// The budget takes a token when a retry is *scheduled*, so that requests in backoff are counted. The token comes
+/// back if the retry is given up before it was sent. Clones share the bucket: give clones of one budget to every
+/// layer whose retries reach the same provider.
 ///
 /// After the retry budgets of Finagle and tower (no window here, and no rounding of the ratio).
 #[derive(Clone)]
 pub struct RetryBudget {
-    /// `None`: without limit.
+    /// `None` if there is no limit.
     bucket: Option<Arc<Bucket>>,
 }
 
 struct Bucket {
-    /// Tells it from others: what a request is marked with that was counted here.
+    /// The budget's identity, with which it marks the requests that it has counted.
     id: u32,
-    /// Units put in for one first try.
+    /// The units added for one first try.
     ratio: u64,
-    /// Units that time puts in for each second, at least.
+    /// The units that time adds each second, at least.
     floor: u64,
-    /// Most units kept.
+    /// The most units kept.
     cap: u64,
-    /// All units that first tries ever put in: the one thing the healthy path touches.
+    /// All units that first tries ever added: the only field that the healthy path touches.
     deposited: AtomicU64,
     account: Mutex<Account>,
 }
 
-/// The other side of the balance, touched only where something failed.
+/// The other side of the balance, touched only after a failure.
 struct Account {
-    /// Units in the bucket are `deposited + granted - taken`, each a running total, which may wrap.
+    /// The units in the bucket are `deposited + granted - taken`, each a running total, which may wrap.
     granted: u64,
     taken: u64,
-    /// What was taken here; the rest of `taken` ran over the cap, or was taken by other replicas.
+    /// The units taken here. The rest of `taken` exceeded the cap, or was taken by other replicas.
     own_taken: u64,
-    /// Of what was deposited, what other replicas did.
+    /// The part of the deposits that other replicas made.
     #[cfg(feature = "redis")]
     others_put: u64,
-    /// Up to when the floor was reckoned, and what had been deposited by then.
+    /// The time up to which the floor was computed, and the deposits by then.
     reckoned: Option<(Instant, u64)>,
-    /// What is left for retries in passing, and what had been deposited when that was reckoned.
+    /// The units left for retries of transient failures, and the deposits when that was computed.
     passing: (u64, u64),
 }
 
-/// A token is counted in millionths, so that any sensible ratio is exact.
+/// The units in a token: millionths, so that any sensible ratio is exact.
 const TOKEN: u64 = 1_000_000;
 
-/// More for each first try, or for each second, than any layer makes attempts: the totals must not wrap within a look.
+/// The most tokens for each first try, or for each second. It exceeds the attempts that any layer makes: the totals
+/// must not wrap between two looks.
 const MOST_TOKENS: f64 = 65_536.0;
 
 /// The next budget's number. A number is half as large as an address in what every layer copies.
 static BUDGETS: AtomicU32 = AtomicU32::new(1);
 
-/// Of what first tries put in, this part is for retries where another model could be asked, and so much of it is saved up.
+/// The divisor for retries of transient failures, if another model could be asked: of the share of first tries, and
+/// of the tokens saved up.
 const IN_PASSING: u64 = 100;
 const IN_PASSING_KEPT: u64 = 3 * TOKEN;
 
-/// Time's share is kept for this long, as in Finagle and tower.
+/// The time for which the floor's tokens are kept, as in Finagle and tower.
 const FLOOR_KEPT_SECONDS: u64 = 10;
 
 impl RetryBudget {
-    /// Retries for 10 % of first tries, at least one a second, and at most 100 saved up.
+    /// Creates a budget of retries for 10 % of first tries, at least one a second, with at most 100 saved up.
     pub fn new() -> Self {
         Self::from_units(TOKEN / 10, TOKEN, 100 * TOKEN)
     }
 
-    /// A budget of `ratio` retries for each first try, at least `floor` retries a second, at most `cap` saved up.
+    /// Creates a budget of `ratio` retries for each first try, at least `floor` retries a second, with at most
+    /// `cap` saved up.
     ///
     /// `ratio` 0 with `floor` 0 allows no retry at all; a ratio above 1 allows more retries than first tries.
     /// A `floor` that would save up more than `cap` saves up `cap`.
     ///
     /// # Errors
     ///
-    /// If `ratio` or `floor` is negative or not a finite number; the error names which.
+    /// Fails if `ratio` or `floor` is negative or not a finite number; the error names which.
     pub fn with_limits(ratio: f64, floor: f64, cap: u32) -> Result<Self, InvalidConfig> {
         Ok(Self::from_units(
             units("retry budget ratio", ratio)?,
@@ -106,7 +109,7 @@ impl RetryBudget {
         ))
     }
 
-    /// A budget that is never empty: only `max_attempts` bounds the retries.
+    /// Creates a budget that is never empty: only `max_attempts` bounds the retries.
     pub fn unlimited() -> Self {
         Self { bucket: None }
     }
@@ -124,7 +127,8 @@ impl RetryBudget {
         };
         Self {
             bucket: Some(Arc::new(Bucket {
-                // From 1; after four billion budgets two may be taken for one, and a request not be counted in the other.
+                // From 1. After four billion budgets two may get the same number, and one may miss a request that
+                // the other has counted.
                 id: BUDGETS.fetch_add(1, Ordering::Relaxed).max(1),
                 ratio,
                 floor,
@@ -135,7 +139,7 @@ impl RetryBudget {
         }
     }
 
-    /// Whether both are the same bucket; all unlimited ones are.
+    /// Returns whether both are the same bucket; all unlimited ones are.
     #[cfg(feature = "redis")]
     pub(crate) fn is(&self, other: &Self) -> bool {
         let id = |budget: &Self| budget.bucket.as_ref().map(|bucket| bucket.id);
@@ -145,7 +149,8 @@ impl RetryBudget {
     /// Counts a request, unless the last layer with a budget on its way down has counted it here.
     #[inline]
     pub(crate) fn count(&self, context: &mut Context) {
-        // One without limit leaves no mark: it would hide that of a budget further out from the same budget further in.
+        // An unlimited budget leaves no mark: it would hide the mark of a budget further out from the same budget
+        // further in.
         if let Some(bucket) = &self.bucket
             && context.counted_in != bucket.id
         {
@@ -154,19 +159,20 @@ impl RetryBudget {
         }
     }
 
-    /// Counts a first try. One atomic addition; the cap is applied when a token is taken, which comes to the same.
+    /// Counts a first try. It is one atomic addition; the cap is applied when a token is taken, with the same
+    /// effect.
     pub(crate) fn deposit(&self) {
         if let Some(bucket) = &self.bucket {
             bucket.deposited.fetch_add(bucket.ratio, Ordering::Relaxed);
         }
     }
 
-    /// Takes a token for a retry that is about to be scheduled, or `None` if there is none.
+    /// Takes a token for a retry that is about to be scheduled, or returns `None` if there is none.
     pub(crate) fn reserve(&self, now: Instant) -> Option<Reservation> {
         self.take(now, false)
     }
 
-    /// The same where another model could be asked: only of what is left for what fails in passing.
+    /// Takes a token if another model could be asked: only from the part for transient failures.
     pub(crate) fn reserve_in_passing(&self, now: Instant) -> Option<Reservation> {
         self.take(now, true)
     }
@@ -176,7 +182,7 @@ impl RetryBudget {
             return Some(Reservation { bucket: None, in_passing, sent: false });
         };
         let mut account = lock(&bucket.account);
-        // Who allows a retry for each first try has asked for them, wherever else the request could go.
+        // A ratio of a retry for each first try asks for them, wherever else the request could go.
         let in_passing = in_passing && bucket.ratio < TOKEN;
         if in_passing && bucket.passing(&mut account) < TOKEN || bucket.balance(&mut account, Some(now)) < signed(TOKEN)
         {
@@ -189,13 +195,13 @@ impl RetryBudget {
         Some(Reservation { bucket: Some(bucket.clone()), in_passing, sent: false })
     }
 
-    /// Returns true if no retry is ever allowed.
+    /// Returns whether no retry is ever allowed.
     #[inline]
     pub(crate) fn allows_none(&self) -> bool {
         self.bucket.as_ref().is_some_and(|bucket| (bucket.ratio == 0 && bucket.floor == 0) || bucket.cap < TOKEN)
     }
 
-    /// How many retries are saved up at this moment, without what the floor may add at the next one; `u64::MAX`
+    /// Returns how many retries are saved up at this moment, without those that the floor may add next; `u64::MAX`
     /// if the budget is unlimited.
     pub fn available(&self) -> u64 {
         let Some(bucket) = &self.bucket else {
@@ -205,14 +211,14 @@ impl RetryBudget {
         u64::try_from(balance).unwrap_or(0) / TOKEN
     }
 
-    /// What it allows, for replicas to find the budgets that are like each other's; `None` of one without limit.
+    /// Returns a text of its limits, by which replicas match equal budgets; `None` if it is unlimited.
     #[cfg(feature = "redis")]
     pub(crate) fn terms(&self) -> Option<String> {
         let Bucket { ratio, floor, cap, .. } = &**self.bucket.as_ref()?;
         Some(format!("{ratio} {floor} {cap}"))
     }
 
-    /// The units that were put in and taken here: running totals, which may wrap.
+    /// Returns the units that were added and taken here: running totals, which may wrap.
     #[cfg(feature = "redis")]
     pub(crate) fn totals(&self) -> (i64, i64) {
         let Some(bucket) = &self.bucket else { return (0, 0) };
@@ -221,12 +227,12 @@ impl RetryBudget {
         (put.cast_signed(), account.own_taken.cast_signed())
     }
 
-    /// Reckons in what others have put in and taken: this bucket is one look at a bucket that all share. It may be less
-    /// than empty by what they took at once.
+    /// Applies the units that other replicas have added and taken: this bucket is a view of a bucket that all
+    /// share. It may fall below zero by the units that they took at once.
     #[cfg(feature = "redis")]
     pub(crate) fn reckon(&self, put: i64, taken: i64) {
         let Some(bucket) = &self.bucket else { return };
-        // More than a hundred replicas with a full bucket each would do at once is no count: it is damaged.
+        // More than a hundred replicas with full buckets could take at once is no valid count.
         let most = signed(bucket.cap.saturating_mul(100));
         let (put, taken) = (put.clamp(-most, most), taken.clamp(-most, most));
         let mut account = lock(&bucket.account);
@@ -258,7 +264,7 @@ impl fmt::Debug for RetryBudget {
 }
 
 impl Bucket {
-    /// The units in the bucket, after the floor (if there is a clock) and the cap.
+    /// Returns the units in the bucket, after the floor (if there is a clock) and the cap.
     fn balance(&self, account: &mut Account, now: Option<Instant>) -> i64 {
         let deposited = self.deposited.load(Ordering::Relaxed);
         let mut balance = deposited.wrapping_add(account.granted).wrapping_sub(account.taken).cast_signed();
@@ -279,18 +285,18 @@ impl Bucket {
         let room = u64::try_from(signed(kept).saturating_sub(balance)).unwrap_or(0);
         let granted = due.saturating_sub(came).min(room);
         account.granted = account.granted.wrapping_add(granted);
-        // What traffic brought beyond the floor counts for the next seconds too, else a burst of looks would split
-        // time into pieces with and without a first try, and the floor would be added for the latter.
+        // Deposits beyond the floor count for the next seconds too. Otherwise a burst of looks would split time
+        // into pieces with and without a first try, and add the floor for the latter.
         let surplus = came.saturating_sub(due).min(kept);
         account.reckoned = Some((since + self.takes(due), deposited.wrapping_sub(surplus)));
         balance.saturating_add(signed(granted))
     }
 
-    /// What is left for retries in passing.
+    /// Returns the units left for retries of transient failures.
     fn passing(&self, account: &mut Account) -> u64 {
         let deposited = self.deposited.load(Ordering::Relaxed);
         let (left, before) = account.passing;
-        // What other replicas put in may be taken back.
+        // Other replicas may take back deposits.
         let came = u64::try_from(deposited.wrapping_sub(before).cast_signed()).unwrap_or(0) / IN_PASSING;
         if came > 0 {
             account.passing = (left.saturating_add(came).min(IN_PASSING_KEPT), deposited);
@@ -298,13 +304,13 @@ impl Bucket {
         account.passing.0
     }
 
-    /// What the floor comes to over a time in nanoseconds.
+    /// Returns the floor's units over a time in nanoseconds.
     fn due(&self, elapsed: u128) -> u64 {
         let units = elapsed.saturating_mul(self.floor.into()) / NANOS;
         u64::try_from(units).unwrap_or(u64::MAX)
     }
 
-    /// The time in which the floor comes to so many units: what is left of a unit counts on.
+    /// Returns the time in which the floor adds so many units; the rest of a unit counts on.
     fn takes(&self, due: u64) -> Duration {
         let nanos = u128::from(due) * NANOS / u128::from(self.floor.max(1));
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
@@ -313,7 +319,7 @@ impl Bucket {
 
 const NANOS: u128 = 1_000_000_000;
 
-/// A token taken for a retry. Dropped before the retry was [sent](Self::sent), it goes back.
+/// A token taken for a retry. Dropping it before the retry was [sent](Self::sent) returns it.
 pub(crate) struct Reservation {
     bucket: Option<Arc<Bucket>>,
     in_passing: bool,
@@ -321,12 +327,12 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
-    /// The retry went out: the token is spent, whatever becomes of it.
+    /// Spends the token: the retry went out, whatever its outcome.
     pub(crate) fn sent(&mut self) {
         self.sent = true;
     }
 
-    /// The retry turned out to have been refused on this side: the token goes back after all.
+    /// Returns the token: a layer on this side refused the retry after all.
     pub(crate) fn refund(mut self) {
         self.sent = false;
     }

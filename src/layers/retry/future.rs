@@ -26,27 +26,27 @@ use crate::{
 
 /// The future of [`RetryWithJitter`](super::RetryWithJitter).
 ///
-/// Dropping it drops the attempt that is under way; a retry that was waiting gives its token back to the budget.
+/// Dropping it drops the attempt under way; a retry that was waiting returns its token to the budget.
 #[pin_project]
 pub struct ResponseFuture<S: Service<LlmRequest>> {
     #[pin]
     call: Call<S, S::Future>,
-    /// As it came, but for the moment at which the attempt under way was begun.
+    /// The request as it came, except for the start of the attempt under way.
     request: LlmRequest,
     shared: Arc<Shared<S>>,
-    /// What is needed once the first attempt has failed.
+    /// The state that is needed once the first attempt has failed.
     rest: Option<Box<Rest>>,
 }
 
 #[derive(Default)]
 struct Rest {
-    /// For the wait before the next attempt, and for the deadline where no timer further out can be asked.
+    /// The timer of the wait before the next attempt, and of the deadline if no timer further out can be asked.
     timer: Option<Pin<Box<Sleep>>>,
-    /// Whether the next attempt is being waited for.
+    /// True while it waits for the next attempt.
     waiting: bool,
     ledger: Ledger,
     progress: Progress,
-    /// Of the retry that is under way.
+    /// The token of the retry under way.
     token: Option<Reservation>,
 }
 
@@ -78,7 +78,7 @@ where
         {
             return Poll::Pending;
         }
-        // What is usual leaves from where it came to: a response is large to move.
+        // The common case returns in place: a response is large to move.
         if !matches!(polled, Poll::Ready(Ok(_))) {
             polled = self.poll_on(Some(polled), cx);
         }
@@ -91,8 +91,8 @@ where
     S: Service<LlmRequest, Response = LlmResponse> + Clone,
     S::Error: Into<LlmError>,
 {
-    /// What is rare: an attempt that failed or waits for readiness, and all that follows. `polled` is what polling the call
-    /// has just come to.
+    /// Handles the rare cases: an attempt that failed or waits for readiness, and all that follows. `polled` is the
+    /// result of polling the call.
     #[cold]
     fn poll_on(
         self: Pin<&mut Self>,
@@ -112,7 +112,7 @@ where
                     rest.timer = None;
                     let now = Instant::now();
                     this.request.context_mut().begun = Some(now);
-                    // The wait fitted before the deadline when it began; a machine that slept knows nothing of that.
+                    // The wait fitted before the deadline when it began, but the machine may have slept since.
                     if deadline.is_some_and(|deadline| deadline <= now) {
                         break 'attempt LlmError::new(ErrorKind::Deadline, "it passed while a retry was waited for");
                     }
@@ -135,7 +135,7 @@ where
                 let phase = this.call.phase();
                 if phase != Phase::Readiness {
                     let rest = this.rest.as_mut();
-                    // Nothing is lost if a layer further out ends a first attempt.
+                    // A layer further out may end a first attempt without loss.
                     let mut is_first = true;
                     if let Some(rest) = rest {
                         rest.token.iter_mut().for_each(Reservation::sent);
@@ -146,17 +146,18 @@ where
                         return Poll::Pending;
                     }
                 }
-                // Not sent yet: no attempt begins after the deadline. A later one is ended here, since a limit further
-                // out knows nothing of those before.
+                // Not sent yet: no attempt begins after the deadline. This layer ends a later attempt, since a
+                // limit further out knows nothing of the earlier ones.
                 let Some(deadline) = deadline else { return Poll::Pending };
                 ready!(alarm::poll_at(deadline, &mut this.rest.get_or_insert_default().timer, cx));
                 LlmError::deadline_passed(phase, deadline.saturating_duration_since(begun))
             };
 
-            // Nothing of the attempt is held while the next one is waited for, nor by whoever keeps this future.
+            // Release the attempt's resources while the next one is waited for, even if this future is kept.
             this.call.as_mut().abandon();
             if this.rest.is_none() && error.kind().is_local() {
-                // A first attempt that was refused on this side: there is nothing to do again, nor any books to keep of it.
+                // A layer on this side refused the first attempt: there is nothing to repeat, and no account to
+                // keep.
                 ledger::note(&mut error, this.request.context().begun.unwrap_or_else(Instant::now));
                 return Poll::Ready(Err(error));
             }
@@ -168,11 +169,11 @@ where
             let sent = rest.ledger.spent() > spent;
             match rest.token.take() {
                 Some(mut token) if sent => token.sent(),
-                // Refused on this side: the retry was not made, however it looked.
+                // Refused on this side: the retry was never made.
                 Some(token) => token.refund(),
                 None => {}
             }
-            // Where nothing was sent there is nothing to do again.
+            // If nothing was sent, there is nothing to repeat.
             let decision = (sent && !error.kind().is_local())
                 .then(|| this.shared.policy.decide(&error, &rest.ledger, this.request.context(), rest.progress, now));
             match decision {
@@ -184,7 +185,7 @@ where
                     if let Some(parameter) = error.refused() {
                         *this.request = this.request.leaving_out(parameter);
                     }
-                    // The failure goes here, and with it the answer's bytes and its cause.
+                    // The failure is dropped here, and with it the answer's bytes and its cause.
                     drop(error);
                     rest.waiting = true;
                     if !after.is_zero() {

@@ -21,54 +21,55 @@ impl RetryWithJitterLayer {
     /// The default of [`failover_delay`](Self::failover_delay).
     pub(crate) const FAILOVER_DELAY: Duration = Duration::from_secs(2);
 
-    /// At most three attempts (one call and two retries), full jitter, waits of at most 30 s (2 s where a `Fallback` further out
-    /// has another model to ask), and a [`RetryBudget`] of its own: retries for 10 % of first tries, or one a second if that is
-    /// more.
+    /// Creates a layer with at most three attempts (one call and two retries) and full jitter. Waits are at most 30
+    /// s (2 s if a `Fallback` further out has another model to ask). Its own [`RetryBudget`] allows retries for 10
+    /// % of first tries, or one a second if that is more.
     ///
     /// The schedules: rate limits from 1 s, doubling; overload from 1 s, growing by half; connection failures from
-    /// 100 ms, doubling; a timeout after 1 s, once, and only where no other tier is left; all else from 500 ms,
+    /// 100 ms, doubling; a timeout after 1 s, once, and only if no other tier is left; all else from 500 ms,
     /// doubling.
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Sets how many attempts are made in all, the first included. Default: 3; 0 counts as 1. Attempts of another
-    /// retry layer further in are counted too, and a request may allow [fewer](crate::LlmRequest::max_attempts).
+    /// retry layer further in count too, and a request may allow [fewer](crate::LlmRequest::max_attempts).
     #[must_use]
     pub fn max_attempts(mut self, attempts: u16) -> Self {
         self.change().max_attempts = attempts;
         self
     }
 
-    /// Sets the longest wait. Default: 30 s. No schedule waits longer, and when the provider asks for more (Retry-After)
-    /// the failure goes up at once, so that a fallback can act on it. It holds where no other model is left to ask; elsewhere the
-    /// [`failover_delay`](Self::failover_delay) does, if that is shorter.
+    /// Sets the longest wait. Default: 30 s. No schedule waits longer. If the provider asks for more (Retry-After),
+    /// the failure goes up at once, so that a fallback can act on it. This limit applies if no other model is left
+    /// to ask; otherwise the [`failover_delay`](Self::failover_delay) does, if that is shorter.
     #[must_use]
     pub fn max_delay(mut self, delay: Duration) -> Self {
         self.change().max_delay = delay;
         self
     }
 
-    /// Sets the longest wait while a [`Fallback`](crate::Fallback) further out could still ask another model. Default: 2 s. No
-    /// schedule waits longer there, and when the provider asks for more the request goes on to that model at once.
-    /// `Duration::MAX` leaves [`max_delay`](Self::max_delay) alone to decide.
+    /// Sets the longest wait while a [`Fallback`](crate::Fallback) further out could still ask another model.
+    /// Default: 2 s. No schedule waits longer there. If the provider asks for more, the request goes on to that
+    /// model at once. With `Duration::MAX`, only [`max_delay`](Self::max_delay) decides.
     #[must_use]
     pub fn failover_delay(mut self, delay: Duration) -> Self {
         self.change().failover_delay = delay;
         self
     }
 
-    /// Sets the jitter of all schedules but the timeouts' fixed one and those set with [`schedule`](Self::schedule).
-    /// Default: [`Jitter::Full`].
+    /// Sets the jitter of all schedules except the timeouts' fixed one and those set with
+    /// [`schedule`](Self::schedule). Default: [`Jitter::Full`].
     #[must_use]
     pub fn jitter(mut self, jitter: Jitter) -> Self {
         self.change().jitter = jitter;
         self
     }
 
-    /// Sets the schedule for failures of this kind, jitter included. Whether the kind is retried at all is the
-    /// [classifier](Self::classifier)'s question. Default: 1 s and twice as long each time for a rate limit, 1 s and 1.5 times for
-    /// an overload, 100 ms and twice for a connection, 500 ms and twice for the rest; a timeout waits 1 s.
+    /// Sets the schedule for failures of this kind, jitter included. The [classifier](Self::classifier) decides
+    /// whether the kind is retried at all. Default: 1 s and twice as long each time for a rate limit, 1 s and 1.5
+    /// times for an overload, 100 ms and twice for a connection, 500 ms and twice for the rest; a timeout waits 1
+    /// s.
     #[must_use]
     pub fn schedule(mut self, kind: ErrorKind, backoff: Backoff) -> Self {
         let schedules = &mut self.change().schedules;
@@ -77,23 +78,23 @@ impl RetryWithJitterLayer {
         self
     }
 
-    /// Whether a timeout is retried, once, also where another tier is left to go to. Default: no.
+    /// Sets whether a timeout is retried, once, even if another tier is left. Default: no.
     #[must_use]
     pub fn retry_timeouts(mut self, retry: bool) -> Self {
         self.change().retry_timeouts = retry;
         self
     }
 
-    /// Sets the budget that retries are taken from. Default: one of this layer's own. Give clones of one budget to
-    /// all layers that retry against the same provider; each counts a request once.
+    /// Sets the budget for retries. Default: one of this layer's own. Give clones of one budget to all layers that
+    /// retry against the same provider; each counts a request once.
     #[must_use]
     pub fn budget(mut self, budget: RetryBudget) -> Self {
         self.change().budget = budget;
         self
     }
 
-    /// Sets the table that says which failures are retried. Default: [`Classifier::default`]. A refusal on this side is
-    /// not retried whatever the table says.
+    /// Sets the table that decides which failures are retried. Default: [`Classifier::default`]. A refusal on this
+    /// side is never retried.
     #[must_use]
     pub fn classifier(mut self, classifier: Classifier) -> Self {
         let policy = self.change();

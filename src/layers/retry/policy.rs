@@ -1,4 +1,4 @@
-//! Whether to retry, and when: a decision over a failure, its record and a clock reading.
+//! The decision whether to retry, and after which wait, from a failure, its record and a clock reading.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,16 +17,16 @@ use crate::{
 pub(super) struct Policy {
     pub(super) max_attempts: u16,
     pub(super) max_delay: Duration,
-    /// The same where another model is left to ask.
+    /// The longest wait if another model is left to ask.
     pub(super) failover_delay: Duration,
     pub(super) jitter: Jitter,
     pub(super) schedules: Vec<(ErrorKind, Backoff)>,
     pub(super) retry_timeouts: bool,
     pub(super) budget: RetryBudget,
     pub(super) classifier: Classifier,
-    /// Whether the classifier has a model's refusal retried.
+    /// True if the classifier retries a model's refusal.
     pub(super) acts_on_refusals: bool,
-    /// One source for all requests: a source for each, seeded alike, would give all of them the same waits.
+    /// One source for all requests: with a source for each, seeded alike, all would draw the same waits.
     rng: Arc<Mutex<fastrand::Rng>>,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Scheduled {
     pub(super) token: Reservation,
 }
 
-/// How many retries a request has had in this layer, and how long the last one waited.
+/// The number of retries of a request in this layer, and the wait before the last one.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Progress {
     pub(super) retries: u32,
@@ -44,7 +44,7 @@ pub(super) struct Progress {
 }
 
 impl Policy {
-    /// Whether to retry after a failure that was sent out and is in the ledger already.
+    /// Decides whether to retry after a failure that was sent out and is in the ledger already.
     pub(super) fn decide(
         &self,
         error: &LlmError,
@@ -61,7 +61,7 @@ impl Policy {
             Retry::OnceIfLast if context.tiers_left > 0 && !self.retry_timeouts => return Err(Stop::OtherTier),
             Retry::OnceIfLast => true,
         };
-        // `x-should-retry: true` is no order: it does not make a wrong request right.
+        // `x-should-retry: true` is no order: it does not make an invalid request valid.
         if error.should_retry() == Some(false) {
             return Err(Stop::Forbidden);
         }
@@ -75,12 +75,12 @@ impl Policy {
         if asked > longest {
             return Err(Stop::LongWait);
         }
-        // What is asked without the refused parameter is another request: there is nothing to wait for.
+        // Without the refused parameter it is another request: there is nothing to wait for.
         if error.refused().is_some() {
             let token = self.budget.reserve(now).ok_or(Stop::Budget)?;
             return Ok(Scheduled { after: Duration::ZERO, token });
         }
-        // What is spread above the time that was asked for is no reason to wait longer where nobody need wait.
+        // The spread above the provider's wait is no reason to wait longer if another model is left.
         let spread = if context.prospects.can_go_on() { longest - asked } else { longest };
         let backoff = self.backoff(kind).capped(spread);
         let after = backoff.delay_from(asked, progress.retries, progress.waited, &mut self.draw());
@@ -114,7 +114,7 @@ impl Policy {
         self.rng = Arc::new(Mutex::new(rng));
     }
 
-    /// A source for one draw.
+    /// Returns a source for one draw.
     fn draw(&self) -> fastrand::Rng {
         lock(&self.rng).fork()
     }

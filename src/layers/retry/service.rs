@@ -17,7 +17,7 @@ use crate::{
     request::DeadlineKeeper,
 };
 
-/// Repeats calls that failed in passing. See the [module docs](super).
+/// A service that repeats calls after transient failures. See the [module docs](super).
 ///
 /// Clones share the retry budget and the source of randomness; the attempts are counted for each request.
 pub struct RetryWithJitter<S> {
@@ -25,7 +25,7 @@ pub struct RetryWithJitter<S> {
     shared: Arc<Shared<S>>,
 }
 
-/// What all clones and their futures share.
+/// The state that all clones and their futures share.
 pub(super) struct Shared<S> {
     pub(super) policy: Policy,
     pub(super) spare: Spare<S>,
@@ -55,7 +55,6 @@ where
 
     #[inline(always)]
     fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
-        // Counted up before the call: in between, the compiler would move the call's future once more.
         let shared = self.shared.clone();
         if let Some(late) = deadline::passed(request.context()) {
             return ResponseFuture::new(Call::failed(late), request, shared);
@@ -65,7 +64,7 @@ where
         let mut first = request.clone();
         first.context_mut().deadline_keeper = DeadlineKeeper::FurtherOut;
         if request.context().attempts_made > 0 {
-            // Another tier has failed before, so this is not the path that must not look at the clock.
+            // A tier has failed before, so this is not the healthy path, which must not read the clock.
             request.context_mut().begun = Some(Instant::now());
         }
         ResponseFuture::new(Call::first(&mut self.inner, first), request, shared)

@@ -29,12 +29,12 @@ fn request() -> LlmRequest {
     LlmRequest::prompt("hi")
 }
 
-/// Without chance, so that a test can name the waits.
+/// A layer without jitter, so that a test can name the waits.
 fn exact() -> RetryWithJitterLayer {
     RetryWithJitterLayer::new().jitter(Jitter::None).budget(RetryBudget::unlimited())
 }
 
-/// Makes one call through the layer; gives the result and how long it took.
+/// Makes one call through the layer; returns the result and the time it took.
 async fn run(
     layer: &RetryWithJitterLayer,
     leaf: &Strict,
@@ -45,7 +45,7 @@ async fn run(
     (result, start.elapsed())
 }
 
-/// The waits that were scheduled, by the record.
+/// Returns the waits in the error's record.
 fn waits(error: &LlmError) -> Vec<Duration> {
     let each = error.attempts().iter().filter_map(|attempt| match attempt.next {
         Next::Retried { after } => Some(after),
@@ -54,7 +54,7 @@ fn waits(error: &LlmError) -> Vec<Duration> {
     each.collect()
 }
 
-/// Why it stopped, by the record.
+/// Returns the reason for stopping in the error's record.
 fn stop(error: &LlmError) -> Option<Stop> {
     match error.attempts().last()?.next {
         Next::Stopped(stop) => Some(stop),
@@ -219,7 +219,7 @@ async fn a_wait_longer_than_the_longest_delay_gives_up_at_once() {
     assert!(result.is_ok() && took >= 30 * SECOND);
 }
 
-/// Of a request that a fallback could still give to another model.
+/// A request that a fallback could still give to another model.
 fn backed() -> LlmRequest {
     let mut request = request();
     request.context_mut().prospects.note_can_go_on(true);
@@ -239,7 +239,7 @@ async fn where_another_model_is_left_more_than_a_moment_is_not_waited_for() {
             let (result, took) = run(&layer, &after(wait), backed()).await;
             assert!(result.is_ok() && took >= wait && took <= moment, "{jitter:?}: {took:?} for {wait:?}");
         }
-        // The last one waits as long as ever.
+        // The last attempt still waits in full.
         let (result, took) = run(&layer, &after(30 * SECOND), request()).await;
         assert!(result.is_ok() && took >= 30 * SECOND);
     }
@@ -251,7 +251,7 @@ async fn how_long_a_moment_is_can_be_said() {
     let never = RetryWithJitterLayer::new().failover_delay(Duration::ZERO);
     let (result, took) = run(&never, &leaf(Duration::from_millis(1)), backed()).await;
     assert_eq!((stop(&result.unwrap_err()), took), (Some(Stop::LongWait), Duration::ZERO));
-    // No longer than what holds everywhere.
+    // No longer than the general limit.
     let long = RetryWithJitterLayer::new().failover_delay(Duration::MAX).max_delay(10 * SECOND);
     let (result, took) = run(&long, &leaf(10 * SECOND), backed()).await;
     assert!(result.is_ok() && took >= 10 * SECOND);
@@ -261,7 +261,7 @@ async fn how_long_a_moment_is_can_be_said() {
 #[tokio::test(start_paused = true)]
 async fn where_another_model_is_left_only_what_fails_in_passing_is_retried() {
     let layer = RetryWithJitterLayer::new().jitter(Jitter::None);
-    // Requests of which each fails twice, were it retried.
+    // Requests that would each fail twice if retried.
     let mut calls = 0;
     for _ in 0..1100 {
         let leaf = Strict::new().fails(2, error(ErrorKind::Server));
@@ -509,7 +509,7 @@ async fn a_call_dropped_anywhere_leaves_a_true_budget() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_of_the_failed_attempt_is_held_during_the_wait() {
-    /// A future that holds something even after it has resolved.
+    /// A future that holds a resource even after it has resolved.
     struct Holding(#[allow(dead_code, reason = "held")] Arc<()>);
     impl Future for Holding {
         type Output = Result<LlmResponse, LlmError>;
@@ -556,7 +556,7 @@ async fn a_stream_that_breaks_after_its_first_token_is_not_repeated() {
     assert!(body.frame().await.is_none());
 }
 
-/// The Kolmogorov-Smirnov distance of waits from the uniform distribution over `[0, to]`.
+/// Returns the Kolmogorov-Smirnov distance of waits from the uniform distribution over `[0, to]`.
 fn distance_from_uniform(mut waits: Vec<Duration>, to: Duration) -> f64 {
     waits.sort_unstable();
     let n = waits.len() as f64;

@@ -25,12 +25,12 @@ use crate::{
 
 /// The future of [`Route`](super::Route).
 ///
-/// Dropping it drops the call to the chain that is being asked.
+/// Dropping it drops the call under way.
 #[pin_project]
 pub struct ResponseFuture<S: Service<LlmRequest>> {
     #[pin]
     state: State<S, S::Future>,
-    /// Of a request that a rule has taken.
+    /// Set for a request that a rule has taken.
     routed: Option<Box<Routed<S>>>,
 }
 
@@ -44,13 +44,13 @@ enum State<S, F> {
 struct Routed<S> {
     plan: Arc<Plan>,
     rule: usize,
-    /// The default chain, until it is asked.
+    /// The default chain, until it is called.
     inner: Option<S>,
-    /// As it came.
+    /// The request as it came.
     request: LlmRequest,
-    /// When the chain that is being asked was begun.
+    /// The time at which the current chain was called.
     begun: Instant,
-    /// Until when it may take.
+    /// The time limit of the current chain.
     limit: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
     ledger: Ledger,
@@ -70,14 +70,14 @@ where
         let begun = clock::now();
         let mut context = *request.context();
         let mut limit = None;
-        // Nothing is left for a default chain that is never asked.
+        // A default chain that is never called needs no time.
         if !request.is_first_tier_only() {
             let left = context.time_left(begun);
             let keep_back = plan.keep_back;
             limit = context.deadline.zip(left).and_then(|(at, left)| at.checked_sub(keep_back.min(left / 2)));
             context.deadline = limit.or(context.deadline);
             context.tiers_left = context.tiers_left.saturating_add(1);
-            // One is left for the default chain.
+            // One attempt stays for the default chain.
             context.attempts_left = context.attempts_left.saturating_sub(1).max(1);
         }
         let call = Call::further(plan.routes[rule].1.clone(), request.with_context(context));
@@ -96,7 +96,7 @@ where
 
     /// # Panics
     ///
-    /// When polled after it was ready.
+    /// Panics if polled after it was ready.
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
@@ -130,7 +130,7 @@ where
                         Poll::Ready(Err(error)) => error,
                         Poll::Pending => ready!(routed.poll_limit(call.phase(), cx)),
                     };
-                    // The default chain holds nothing of what failed.
+                    // Drop the failed call first: the default chain must not wait for its permits.
                     this.state.set(State::Done);
                     let call = routed.failed(error)?;
                     this.state.set(State::Default(call));
@@ -146,14 +146,14 @@ impl<S> Routed<S> {
         &self.plan.routes[self.rule].0
     }
 
-    /// Ready, with the failure that it is, when the time of the chain that is being asked is over.
+    /// Completes with the failure when the current chain's time is over.
     fn poll_limit(&mut self, phase: Phase, cx: &mut Context<'_>) -> Poll<LlmError> {
         let Some(limit) = self.limit else { return Poll::Pending };
         ready!(self.timer.get_or_insert_with(|| Box::pin(sleep_until(limit))).as_mut().poll(cx));
         Poll::Ready(LlmError::timed_out(TimeoutLimit::Deadline, phase, self.begun.elapsed()))
     }
 
-    /// The default chain's share of the record.
+    /// Adds the record of both chains to the default chain's result.
     fn tell(&mut self, result: &mut Result<LlmResponse, LlmError>) {
         let mut ledger = std::mem::take(&mut self.ledger);
         match result {
@@ -171,7 +171,7 @@ where
     S: Service<LlmRequest, Response = LlmResponse>,
     S::Error: Into<LlmError>,
 {
-    /// The cheap chain has failed: the default chain is asked, if another can help.
+    /// Takes the cheap chain's failure: calls the default chain, if another chain can help.
     #[cold]
     fn failed(&mut self, mut error: LlmError) -> Result<Call<S, S::Future>, LlmError> {
         let class = self.plan.classifier.classify(&error);

@@ -26,17 +26,17 @@ pub(super) struct Plan {
     pub(super) instead_of: Option<Price>,
 }
 
-/// The default of [`RouteLayer::keep_back`]: a model that works answers within that.
+/// The default of [`RouteLayer::keep_back`]: a working model answers within that.
 const KEEP_BACK: Duration = Duration::from_secs(10);
 
 impl RouteLayer {
-    /// No rule yet: every request goes to the service inside, the default chain.
+    /// Creates a layer without rules: every request goes to the inner service, the default chain.
     pub fn new() -> Self {
         let (routes, classifier, prices) = (Vec::new(), Classifier::default(), PriceTable::builtin());
         Self { plan: Plan { routes, classifier, keep_back: KEEP_BACK, prices, instead_of: None } }
     }
 
-    /// Sends requests that fit the rule to this service. Of several rules that fit, the first counts.
+    /// Sends requests that match the rule to this service. The first matching rule wins.
     #[must_use]
     pub fn rule<S>(mut self, rule: Rule, service: S) -> Self
     where
@@ -48,34 +48,35 @@ impl RouteLayer {
         self
     }
 
-    /// Sets the table that says after which failures of a rule's chain the default chain serves.
+    /// Sets the table that decides after which failures of a rule's chain the default chain serves. Default: the
+    /// crate's.
     #[must_use]
     pub fn classifier(mut self, classifier: Classifier) -> Self {
         self.plan.classifier = classifier;
         self
     }
 
-    /// Sets how much of the time before the request's deadline is kept back for the default chain, and never more than
-    /// half of what is left. Default: 10 s.
+    /// Sets how much of the time before the request's deadline is reserved for the default chain, at most half of
+    /// the time left. Default: 10 s.
     #[must_use]
     pub fn keep_back(mut self, time: Duration) -> Self {
         self.plan.keep_back = time;
         self
     }
 
-    /// Sets the prices that [`instead_of`](Self::instead_of) looks into. Default: the built-in ones.
+    /// Sets the prices for [`instead_of`](Self::instead_of). Default: the built-in ones.
     #[must_use]
     pub fn prices(mut self, prices: PriceTable) -> Self {
         self.plan.prices = prices;
         self
     }
 
-    /// Sets the model that would have served, the default chain's first: what is saved is reckoned from its price. Set the
-    /// [`prices`](Self::prices) before. Default: unknown, and no savings are told.
+    /// Sets the model that would have served, the default chain's first: savings are computed from its price. Set
+    /// the [`prices`](Self::prices) before. Default: none, and no savings are reported.
     ///
     /// # Errors
     ///
-    /// The model has no price.
+    /// Fails if the model has no price.
     pub fn instead_of(mut self, provider: Option<&str>, model: &str) -> Result<Self, InvalidConfig> {
         let price = self.plan.prices.price(provider, model).ok_or_else(|| {
             let problem = format!("`{model}` has no price, so that no savings can be reckoned; add one to the prices");

@@ -1,27 +1,28 @@
-//! Simple requests to a cheaper chain.
+//! Simple requests sent to a cheaper chain.
 //!
 //! # When to use it
 //!
-//! Where most of the money goes into requests that a small model answers as well: titles, summaries, classifications.
-//! What is simple is said by rules ([`Rule`]): a feature, a size, no tools, a function of yours. Nothing looks at the
-//! meaning of a request, and an answer that is worse than the dear model's is no error: measure before you route.
+//! Use it if most of the money goes into requests that a small model answers as well: titles, summaries,
+//! classifications. Rules ([`Rule`]) decide which requests are simple: a feature, a size, no tools, a function of
+//! yours. The layer does not look at the meaning of a request, and a worse answer than the expensive model's is no
+//! error: measure before you route.
 //!
 //! # Where in the stack
 //!
-//! Inside of what belongs to the request (Timeout of the whole, Bulkhead, Budget), outside of `Fallback`, which is the
-//! default chain. A rule's chain is any service, a `Fallback` of its own for one, with its own circuits.
+//! Inside of the layers for the whole request (total Timeout, Bulkhead, Budget), outside of `Fallback`, which is
+//! the default chain. A rule's chain is any service, such as a `Fallback` of its own, with its own circuits.
 //!
 //! # What it does
 //!
-//! The first rule that fits takes the request; with none it goes to the default chain, and nothing is allocated for it.
-//! A rule's chain is an attempt to save, never a way to lose an answer: when it fails with something that another can
-//! help with ([`Classifier`](crate::Classifier)), the default chain serves, and the record has both. A refused key counts
-//! as such here. Requests that are wrong stop, and so does what the cheap model declined. Like a tier, the rule's chain
-//! gets only part of the time before the deadline, and leaves an attempt. A request with
-//! [`no_fallback`](crate::LlmRequest::no_fallback) is answered by the rule's chain or fails.
+//! The first matching rule takes the request. Without a match it goes to the default chain, without an allocation.
+//! A rule's chain is an attempt to save, never a way to lose an answer. If it fails with an error that another
+//! chain can help with ([`Classifier`](crate::Classifier)), the default chain serves, and the record has both. A
+//! rejected API key counts as such here. An invalid request ends there, and so does one that the cheap model
+//! declined. Like a tier, the rule's chain gets only part of the time before the deadline, and leaves an attempt. A
+//! request with [`no_fallback`](crate::LlmRequest::no_fallback) is answered by the rule's chain or fails.
 //!
-//! The answer says which rule was taken ([`LlmResponse::route`](crate::LlmResponse::route)), and what it would have cost
-//! otherwise ([`cost_without_route`](crate::LlmResponse::cost_without_route)), where the layer knows
+//! The response names the rule that matched ([`LlmResponse::route`](crate::LlmResponse::route)). It also has the
+//! cost without the route ([`cost_without_route`](crate::LlmResponse::cost_without_route)), if the layer knows
 //! [whose place](RouteLayer::instead_of) the chain took.
 //!
 //! # Example

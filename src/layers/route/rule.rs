@@ -4,10 +4,11 @@ use crate::{LlmRequest, estimate};
 
 type When = dyn Fn(&LlmRequest) -> bool + Send + Sync;
 
-/// What a request must be like to be simple. All that is set must fit; a rule with nothing set takes every request.
+/// The conditions under which a request is simple. All that are set must match; a rule without conditions takes
+/// every request.
 ///
-/// Sizes and tools are asked of the decoded request; one that cannot be decoded here fits no rule that asks for them.
-/// Clones share the function.
+/// Sizes and tools are those of the decoded request. A request that cannot be decoded matches no rule that sets
+/// them. Clones share the function.
 #[derive(Clone)]
 pub struct Rule {
     pub(super) name: Arc<str>,
@@ -19,12 +20,12 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// A rule of this name, which logs and metrics use.
+    /// Creates a rule of this name, which logs and metrics use.
     pub fn new(name: impl Into<Arc<str>>) -> Self {
         Self { name: name.into(), features: Vec::new(), max_input: None, max_output: None, tools: None, when: None }
     }
 
-    /// Takes requests of this feature; said again, of one more. Default: of every feature, and of none.
+    /// Takes requests of this feature. Each further call adds a feature. Default: every feature, and none.
     #[must_use]
     pub fn feature(mut self, feature: impl Into<Arc<str>>) -> Self {
         self.features.push(feature.into());
@@ -38,35 +39,36 @@ impl Rule {
         self
     }
 
-    /// Takes requests that ask for at most so many output tokens; one that does not say how many asks for more. Default:
-    /// any number.
+    /// Takes requests that ask for at most so many output tokens. A request that sets no limit asks for more.
+    /// Default: any number.
     #[must_use]
     pub fn max_output_tokens(mut self, tokens: u64) -> Self {
         self.max_output = Some(tokens);
         self
     }
 
-    /// Takes requests with tools alone, or those without alone. Default: both.
+    /// Takes only requests with tools, or only those without. Default: both.
     #[must_use]
     pub fn tools(mut self, with: bool) -> Self {
         self.tools = Some(with);
         self
     }
 
-    /// Takes requests without tools alone: `tools(false)`.
+    /// Takes only requests without tools: `tools(false)`.
     #[must_use]
     pub fn no_tools(self) -> Self {
         self.tools(false)
     }
 
-    /// Takes requests of which this function says so; it is asked last, once for each request, and must not block.
+    /// Takes requests for which this function returns true. It runs last, once for each request, and must not
+    /// block.
     #[must_use]
     pub fn when(mut self, fits: impl Fn(&LlmRequest) -> bool + Send + Sync + 'static) -> Self {
         self.when = Some(Arc::new(fits));
         self
     }
 
-    /// Whether the request is like that.
+    /// Returns whether the request matches.
     pub(super) fn fits(&self, request: &LlmRequest) -> bool {
         let feature = request.feature_name();
         if !self.features.is_empty() && !self.features.iter().any(|known| Some(&**known) == feature) {

@@ -9,7 +9,7 @@ use tower::Service;
 use super::{ResponseFuture, Rule, layer::Plan};
 use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call};
 
-/// Sends simple requests to a cheaper chain. See the [module docs](super).
+/// A service that sends simple requests to a cheaper chain. See the [module docs](super).
 ///
 /// Clones share the rules and their services.
 #[derive(Clone)]
@@ -41,7 +41,7 @@ where
 
     #[inline]
     fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
-        // What is for a person is for none of the models.
+        // A request for a person is for none of the models.
         let rule = self.plan.rules().position(|rule| rule.fits(&request) && !request.is_human_required());
         match rule {
             None => ResponseFuture::default_chain(Call::first(&mut self.inner, request)),

@@ -29,14 +29,14 @@ use crate::{
 pub struct ResponseFuture<S: Service<LlmRequest>> {
     #[pin]
     call: Call<S, S::Future>,
-    /// Made when the call is first pending: an answer that is there at once needs no timer.
+    /// Created when the call is first pending: an answer that is there at once needs no timer.
     #[pin]
     timer: Option<Sleep>,
     deadline: Option<Instant>,
     begun: Instant,
     limit: TimeoutLimit,
     idle: IdleLimits,
-    /// Of a call that may be left before that.
+    /// Set for a call that may be left before that.
     watch: Option<Watch>,
 }
 
@@ -64,12 +64,12 @@ where
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        // Whether this poll may be made because the timer went off: for our own limit, or for one further in. Once there
-        // is a timer that is always so, since who asked for it need not be polled in the very poll in which it rings.
+        // True if this poll may be due to the timer: for our own limit, or for one further in. With a timer it is
+        // always true, since the layer that asked for it need not be polled in the very poll in which it fires.
         let mut rang = this.timer.is_some();
         loop {
-            // The answer before the timer: one that is there wins. A readiness does not: no attempt starts after the
-            // deadline.
+            // The answer before the timer: an answer that is there wins. A readiness does not: no attempt starts
+            // after the deadline.
             let late = this.call.phase() == Phase::Readiness && this.deadline.is_some_and(|at| at <= Instant::now());
             if !late {
                 let listening = Listening::begin(cx, rang);
@@ -104,8 +104,8 @@ where
                     Alarm::Rang => {}
                     Alarm::Unheard => {
                         match this.timer.as_mut().as_pin_mut() {
-                            // Once set it stays, even if nobody asks for that moment any longer: to be polled once too
-                            // often is cheap.
+                            // A timer that was set stays, even if its moment is no longer needed: one poll too many
+                            // is cheap.
                             Some(timer) if timer.deadline() <= next && !timer.is_elapsed() => {}
                             Some(timer) => timer.reset(next),
                             None => this.timer.set(Some(sleep_until(next))),
@@ -115,7 +115,7 @@ where
                         }
                     }
                 }
-                // Those further in speak first: they know more of what was waiting.
+                // The layers further in report first: they know more of what was waiting.
                 if asked.is_some() && !rang || deadline.is_none_or(|deadline| Instant::now() < deadline) {
                     rang = true;
                     continue;

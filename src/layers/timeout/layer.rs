@@ -7,7 +7,7 @@ use crate::body::IdleLimits;
 
 /// Applies [`Timeout`]. See the [module docs](super).
 ///
-/// Clones, and all services that one layer makes, share what an [adaptive](Self::adaptive) one has observed.
+/// Clones, and all services that one layer makes, share the observations of an [adaptive](Self::adaptive) one.
 #[derive(Clone, Debug)]
 pub struct TimeoutLayer {
     limits: Limits,
@@ -27,51 +27,52 @@ const IDLE: Duration = Duration::from_secs(60);
 const CEILING: Duration = Duration::from_secs(300);
 
 impl TimeoutLayer {
-    /// The response must be there within `total`: a whole answer, or a stream's first token. A stream may then be
-    /// silent for at most 60 s, or go 300 s without content while keep-alives come; see [`idle`](Self::idle) and
-    /// [`progress`](Self::progress).
+    /// Creates a layer that limits the time to the response: a whole answer, or a stream's first token. A stream
+    /// may then be silent for at most 60 s, or go 300 s without content while keep-alives come; see
+    /// [`idle`](Self::idle) and [`progress`](Self::progress).
     ///
-    /// `Duration::ZERO` refuses whatever is not ready at once; `Duration::MAX` is no limit.
+    /// `Duration::ZERO` refuses a call that is not ready at once; `Duration::MAX` is no limit.
     pub fn new(total: Duration) -> Self {
         let idle = IdleLimits { bytes: Some(IDLE), progress: Some(IDLE), ceiling: Some(CEILING) };
         Self { limits: Limits { total, first_token: None, idle }, silence: None }
     }
 
-    /// Sets the limit for the first token of a streaming request. It has no meaning for others. Default: the total.
+    /// Sets the limit for the first token of a streaming request. Other requests ignore it. Default: the total.
     #[must_use]
     pub fn first_token(mut self, limit: Duration) -> Self {
         self.limits.first_token = Some(limit);
         self
     }
 
-    /// Leaves a call before its limit where a [`Fallback`](crate::Fallback) further out could still ask another model, and this one
-    /// is silent. Default: it does not; a [`Stack`](crate::Stack)'s tiers do.
+    /// Leaves a silent call before its limit if a [`Fallback`](crate::Fallback) further out could still ask another
+    /// model. Default: no; a [`Stack`](crate::Stack)'s tiers do.
     ///
-    /// Put it around one model. A call is late after five times the time in which nine in ten of the last calls like it had
-    /// their answer (for a stream, their first token), and not before 5 s: of streams and whole answers, with reasoning and
-    /// without, and of features each for themselves, once 30 have answered. While eight of the last two hundred were late, as in no
-    /// healthy hour, calls are left after four fifths of that time; but one in sixteen is not, so that a model that has become slow for
-    /// good is known as such in time. Where several [callers](crate::layers::circuit_breaker#what-counts) have their answers, at most four of the eight are one's.
+    /// Put it around one model. A call is late after five times the time in which nine in ten of the last calls
+    /// like it were answered (for a stream, their first token), and not before 5 s. Streams and whole answers, with
+    /// reasoning and without, and features are observed separately, once 30 have answered. If eight of the last two
+    /// hundred were late, as in no healthy hour, calls are left after four fifths of that time. One in sixteen is
+    /// not, so that a model that has become slow for good is known as such in time. If several
+    /// [callers](crate::layers::circuit_breaker#what-counts) are answered, at most four of the eight count for one.
     #[must_use]
     pub fn adaptive(self) -> Self {
         self.leaving(Arc::default())
     }
 
-    /// The same by what is known already.
+    /// Uses an earlier layer's observations.
     pub(crate) fn leaving(mut self, silence: Arc<Silence>) -> Self {
         self.silence = Some(silence);
         self
     }
 
-    /// Sets how long a stream may go without anything at all, keep-alives included. Default: 60 s.
+    /// Sets how long a stream may go without any bytes, keep-alives included. Default: 60 s.
     #[must_use]
     pub fn idle(mut self, limit: Duration) -> Self {
         self.limits.idle.bytes = Some(limit);
         self
     }
 
-    /// Sets how long a stream may go without content: `silent` when nothing else comes either, `ceiling` in all while
-    /// keep-alives do come. Keep-alives do not re-arm either. Default: 60 s and 300 s.
+    /// Sets how long a stream may go without content: `silent` without keep-alives, `ceiling` in all with them.
+    /// Keep-alives do not re-arm either. Default: 60 s and 300 s.
     #[must_use]
     pub fn progress(mut self, silent: Duration, ceiling: Duration) -> Self {
         self.limits.idle.progress = Some(silent);

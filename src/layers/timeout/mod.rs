@@ -2,30 +2,31 @@
 //!
 //! # When to use it
 //!
-//! Always, and twice: once around everything, for what the caller is willing to wait, and once around each leaf, for
-//! what one attempt may take. The outer one puts an absolute deadline into the request, the nearest of several wins,
-//! and the layers inside act on it: a retry never sleeps past it, a fallback keeps a useful slice of it for the tiers
-//! after, and a tier that it leaves no useful time is not begun.
+//! Use it always, and twice: once around everything, for the time that the caller is willing to wait, and once
+//! around each leaf, for the time of one attempt. The outer one puts an absolute deadline into the request; the
+//! nearest of several wins. The layers inside act on it: a retry never sleeps past it, a fallback reserves a useful
+//! slice of it for the later tiers, and a tier without useful time left is not begun.
 //!
 //! # What the clock covers
 //!
-//! From `call` until the response is there, which for a stream is its first token: waiting for readiness and in
-//! queues counts. After that the [idle limits](TimeoutLayer::idle) apply to the body. Their clock runs only while
-//! somebody waits for a frame, so that a slow reader is not mistaken for a silent provider. A stream that keeps
-//! flowing may take as long as it likes.
+//! The clock runs from `call` until the response is there, which for a stream is its first token: waiting for
+//! readiness and in queues counts. After that the [idle limits](TimeoutLayer::idle) apply to the body. Their clock
+//! runs only while the caller waits for a frame, so that a slow reader is not mistaken for a silent provider. A
+//! stream that keeps flowing may take as long as it likes.
 //!
 //! # Silence
 //!
-//! A limit must be longer than any answer that is worth waiting for, and so costs its whole length where a model has fallen silent.
-//! An [adaptive](TimeoutLayer::adaptive) layer around one model's leaf goes by what is usual there, too. It leaves nobody who has
-//! nowhere else to go.
+//! A limit must be longer than any answer that is worth waiting for, and so costs its whole length when a model has
+//! fallen silent. An [adaptive](TimeoutLayer::adaptive) layer around one model's leaf also uses that model's usual
+//! times. It leaves no call that has no other model to go to.
 //!
 //! # Errors
 //!
-//! [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) when a limit ran out; [`LlmError::timeout`](crate::LlmError::timeout)
-//! says which, and what was waiting. [`ErrorKind::Deadline`](crate::ErrorKind::Deadline) when the request's deadline had
-//! passed before the call: then nothing was sent. An answer that is there at the same moment as the timer wins, but no
-//! attempt starts at the deadline or after it.
+//! [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) if a limit ran out;
+//! [`LlmError::timeout`](crate::LlmError::timeout) returns which, and what was waiting.
+//! [`ErrorKind::Deadline`](crate::ErrorKind::Deadline) if the request's deadline had passed before the call: then
+//! nothing was sent. An answer that is there at the same moment as the timer wins, but no attempt starts at the
+//! deadline or after it.
 //!
 //! # Example
 //!

@@ -13,10 +13,10 @@ use crate::{
     request::DeadlineKeeper,
 };
 
-/// Bounds the time until the response, and the silences of its body. See the [module docs](super).
+/// A service that bounds the time until the response, and the silences of its body. See the [module docs](super).
 ///
-/// Clones share what is usual there, where that is [asked for](super::TimeoutLayer::adaptive), and nothing else: each call has a
-/// clock of its own.
+/// Clones share the usual times of an [adaptive](super::TimeoutLayer::adaptive) layer, and nothing else: each call
+/// has a clock of its own.
 #[derive(Clone, Debug)]
 pub struct Timeout<S> {
     inner: S,
@@ -39,7 +39,7 @@ where
     type Error = LlmError;
     type Future = ResponseFuture<S>;
 
-    /// Always ready: waiting for the inner service is part of what the limit covers.
+    /// Always ready: the limit covers the wait for the inner service.
     #[inline]
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
         Poll::Ready(Ok(()))
@@ -65,7 +65,7 @@ where
             let passed = LlmError::new(ErrorKind::Deadline, "the deadline had passed before the call");
             return ResponseFuture::new(Call::failed(passed), deadline, now, limit, self.limits.idle, None);
         }
-        // Never where there is nowhere else to go.
+        // Only with another model to go to.
         let silence = self.silence.as_ref().filter(|_| request.context().prospects.can_go_on());
         let watch = silence.map(|silence| silence.watch(&request, now));
         ResponseFuture::new(Call::first(&mut self.inner, request), deadline, now, limit, self.limits.idle, watch)

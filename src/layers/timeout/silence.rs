@@ -1,9 +1,10 @@
-//! Who has waited for long enough: from what is usual at a tier, and from how many wait too long there.
+//! The decision to leave a call early, from the usual times of a tier and the number of calls that wait too long
+//! there.
 //!
-//! A call is *late* after [`MULTIPLE`] times the time within which nine in ten of the last calls like it had their answer. A healthy
-//! tier has late calls too, but few. So calls are left only where [`TOO_MANY`] of the last [`AMONG`] were late, and there a little
-//! before they are late themselves. One in [`WAITED_OUT`] is waited for all the same: a tier that has become slow for good is known as
-//! such in time.
+//! A call is *late* after [`MULTIPLE`] times the time within which nine in ten of the last calls like it were
+//! answered. A healthy tier has late calls too, but few. So calls are left only if [`TOO_MANY`] of the last
+//! [`AMONG`] were late, and then a little before they are late themselves. One in [`WAITED_OUT`] is waited for all
+//! the same: a tier that has become slow for good is then known as such in time.
 
 use std::{
     sync::{
@@ -29,36 +30,38 @@ use crate::{
     },
 };
 
-/// What is late, as a multiple of the 90th percentile: of a log-normal distribution whose 99th percentile is four times the median
-/// that is its 99.99th, and of a Pareto distribution with a tail as heavy as 1.5 its 99.1st.
+/// The multiple of the 90th percentile after which a call is late. For a log-normal distribution whose 99th
+/// percentile is four times the median, that is the 99.99th percentile; for a Pareto distribution with a tail as
+/// heavy as 1.5, the 99.1st.
 const MULTIPLE: u64 = 5;
 const QUANTILE: f64 = 0.9;
-/// So many answers must have been observed.
+/// The least number of observed answers.
 const LEAST: u32 = 30;
-/// Nothing is late before.
+/// The least time after which a call is late.
 const FLOOR: Duration = Duration::from_secs(5);
-/// So many late calls are too many among so many.
+/// The number of late calls that is too many, and the number of calls among which they count.
 const TOO_MANY: usize = 8;
 const AMONG: u64 = 200;
-/// A named caller's count for half of that, unless nobody else calls or is answered.
+/// The most late calls of one named caller that count, unless no other calls or is answered.
 const SHARE: usize = TOO_MANY / 2;
-/// One in so many is waited for.
+/// The interval of late calls that are waited for.
 const WAITED_OUT: u32 = 16;
-/// Where too many are late, calls are left after this part of that time.
+/// The part of the late time after which calls are left, once too many are late.
 const EARLY: f64 = 0.8;
-/// How often a call that is late looks again.
+/// The interval at which a late call checks again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// Streams and whole answers, with reasoning and without, of features by a hash of their name: each is usual in its own way.
+/// The kinds of calls, each with usual times of its own: streams and whole answers, with reasoning and without, of
+/// features by a hash of their name.
 const KINDS: usize = 2 * 2 * FEATURES;
 const FEATURES: usize = 4;
 
-/// What is known of a tier. All services of a layer share it.
+/// The observations of a tier. All services of a layer share them.
 #[derive(Debug, Default)]
 pub(crate) struct Silence {
     kinds: [Kind; KINDS],
-    /// How many calls were answered.
+    /// The number of answered calls.
     answered: AtomicU64,
-    /// Whose call was answered last, and how many had been when the one before was another's.
+    /// The caller whose call was answered last, and the number of answers before the last change of caller.
     last: AtomicU64,
     another: AtomicU64,
     late: Mutex<Late>,
@@ -67,34 +70,35 @@ pub(crate) struct Silence {
 #[derive(Debug, Default)]
 struct Kind {
     times: Mutex<Latest<COARSE>>,
-    /// From when on a call is late, in microseconds; 0 while too little was observed.
+    /// The time after which a call is late, in microseconds; 0 while too few answers were observed.
     late_after: AtomicU64,
 }
 
-/// The last calls that were late: how many calls there had been, and whose it was.
+/// The last late calls: the number of calls at that moment, and the caller.
 #[derive(Debug, Default)]
 struct Late {
     calls: Vec<(u64, u64)>,
-    /// How many there were in all.
+    /// The number of late calls in all.
     seen: u32,
 }
 
-/// As many as are kept: a caller who has the others' places in it has no more than are too many.
+/// The number of late calls that are kept. A caller that displaces the others' has at most as many in it as are too
+/// many.
 const KEPT: usize = 4 * TOO_MANY;
 
-/// One call that is watched.
+/// A call that is watched.
 #[derive(Debug)]
 pub(super) struct Watch {
     silence: Arc<Silence>,
-    /// When to look at it; `None`: it is waited for.
+    /// The time at which to check it; `None` if it is waited for.
     look: Option<Instant>,
-    /// When it is late.
+    /// The time at which it is late.
     late_at: Option<Instant>,
     kind: u8,
     caller: u64,
-    /// How many had been answered when it began.
+    /// The number of answered calls when it began.
     answered: u64,
-    /// How many calls there had been when it became late.
+    /// The number of calls when it became late.
     late: Option<u64>,
 }
 
@@ -114,7 +118,7 @@ impl Silence {
         Watch { silence: self.clone(), look, late_at, kind: kind as u8, caller, answered, late: None }
     }
 
-    /// A call of this kind was answered.
+    /// Records that a call of this kind was answered.
     #[inline]
     fn took(&self, kind: usize, caller: u64, time: Duration) {
         let number = self.answered.fetch_add(1, Relaxed);
@@ -123,7 +127,7 @@ impl Silence {
             self.another.store(number + 1, Relaxed);
         }
         let kind = &self.kinds[kind];
-        // Of what many threads have to tell at the same moment one will do.
+        // Of many threads that record at the same moment, one is enough.
         let Ok(mut times) = kind.times.try_lock() else { return };
         if let Some(micros) = times.record(micros(time), QUANTILE, LEAST) {
             let floor = FLOOR.as_micros() as u64;
@@ -131,7 +135,8 @@ impl Silence {
         }
     }
 
-    /// Whether late calls are left at a moment like this. `before` is how many calls had been answered when this one began.
+    /// Returns whether late calls are left at this moment. `before` is the number of answered calls when this one
+    /// began.
     fn is_bad(&self, late: &Late, before: u64) -> bool {
         let answered = self.answered.load(Relaxed);
         let now = answered + u64::from(late.seen);
@@ -146,7 +151,7 @@ impl Silence {
         if is_silent || is_one_caller {
             return among.len() >= TOO_MANY;
         }
-        // Where others have their answers, one caller's may be late by what it asks.
+        // If other callers are answered, one caller's calls may be late because of its own prompts.
         let counts = |(place, whose): (usize, &u64)| {
             *whose == NOBODY || among[..place].iter().filter(|other| *other == whose).count() < SHARE
         };
@@ -155,18 +160,18 @@ impl Silence {
 }
 
 impl Watch {
-    /// When the call is to be looked at.
+    /// Returns the time at which the call is to be checked.
     #[inline]
     pub(super) fn look(&self) -> Option<Instant> {
         self.look
     }
 
-    /// Whether the call is left, at the moment at which it is looked at.
+    /// Returns whether the call is left, at the time of its check.
     #[cold]
     pub(super) fn leaves(&mut self, waits_for: Phase, now: Instant) -> bool {
         self.look = now.checked_add(LOOK_AGAIN);
         if waits_for == Phase::Readiness {
-            // It is not the provider that takes so long.
+            // The delay is not the provider's.
             return false;
         }
         let mut late = lock(&self.silence.late);
@@ -191,7 +196,7 @@ impl Watch {
         self.silence.is_bad(&late, self.answered)
     }
 
-    /// The call was answered.
+    /// Records that the call was answered.
     #[inline]
     pub(super) fn answered(&self, took: Duration) {
         self.silence.took(usize::from(self.kind), self.caller, took);
@@ -212,7 +217,7 @@ impl Late {
     }
 }
 
-/// What else is like a call.
+/// Returns the kind of a call.
 #[inline]
 fn kind(request: &LlmRequest) -> usize {
     let feature = request.feature_name().map_or(0, |name| fnv1a(OFFSET_BASIS, name) as usize % FEATURES);

@@ -41,7 +41,7 @@ fn fired(error: &LlmError) -> (TimeoutLimit, Phase, Duration) {
     (timed_out.limit, timed_out.phase, timed_out.after)
 }
 
-/// Never ready.
+/// A service that is never ready.
 #[derive(Clone, Debug)]
 struct Unready;
 
@@ -277,7 +277,7 @@ fn the_healthy_path_allocates_nothing_and_makes_no_timer() {
     assert_eq!(measured.count_total, 0);
 }
 
-/// A leaf whose stream says one word and falls silent.
+/// A leaf whose stream sends one word and falls silent.
 fn stalling() -> impl Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone {
     provider_fn(|_| {
         let frames = stream::iter([Ok(Frame::text("a"))]).chain(stream::pending());
@@ -338,7 +338,7 @@ fn it_is_send_and_static_when_its_leaf_is() {
     let service = limited(1, Strict::new());
     assert_parts(&service);
     assert_future(service.clone().call(asked()));
-    // Nothing here asks it of a leaf that is not.
+    // No local leaf needs to be `Send`.
     let local = std::rc::Rc::new(());
     let leaf = provider_fn(move |_| {
         let local = local.clone();

@@ -1,4 +1,4 @@
-//! What becomes of each answer: decisions over a schema, a record and a clock reading. It calls nobody.
+//! The decision on each answer, from a schema, a record and a clock reading. It calls no service.
 
 use std::{mem, sync::Arc};
 
@@ -19,16 +19,16 @@ pub(super) struct Check {
     request: LlmRequest,
     schema: Arc<Schema>,
     settings: Arc<Settings>,
-    /// When the question that is being answered was asked.
+    /// The time at which the current question was asked.
     begun: Instant,
     ledger: Ledger,
-    /// How often the model was asked again.
+    /// The number of times that the model was asked again.
     reasked: u16,
-    /// What was wrong with the answer before.
+    /// The errors in the previous answer.
     problem: Option<LlmError>,
 }
 
-/// What to do with an answer.
+/// The decision on an answer.
 pub(super) enum Judged {
     Good(LlmResponse),
     AskAgain(LlmRequest),
@@ -45,27 +45,27 @@ impl Check {
         &self.request
     }
 
-    /// When the request must have its answer.
+    /// Returns the request's deadline.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.request.context().deadline
     }
 
-    /// When the question that is being answered was asked.
+    /// Returns the time at which the current question was asked.
     pub(super) fn begun(&self) -> Instant {
         self.begun
     }
 
-    /// Whether the question that is being answered is not the first.
+    /// Returns whether the current question is not the first.
     pub(super) fn is_reasked(&self) -> bool {
         self.reasked > 0
     }
 
-    /// Takes an answer, which says this.
+    /// Takes an answer with this message.
     pub(super) fn judge(&mut self, response: LlmResponse, message: Message) -> Judged {
         if !is_answer(&message) {
             return Judged::Good(self.answered(response));
         }
-        // The caller puts the beginning that it wrote itself in front of whatever comes: it must fit as it stands.
+        // The caller puts its own beginning in front of the answer, so the answer must fit as it stands.
         let prefill = self.prefill().map(Message::text).unwrap_or_default();
         let text = prefill.clone() + &message.text();
         match self.schema.check(&text, self.settings.repair && prefill.is_empty()) {
@@ -87,7 +87,7 @@ impl Check {
             }
         }
         self.ledger.failed(&mut error, self.begun);
-        // The model was never asked again, so that the answer it gave is what the caller should hear of.
+        // The model was never asked again, so the caller must learn of the answer that it gave.
         let mut lead = match self.problem.take() {
             Some(problem) if unsent => problem,
             _ => error,
@@ -149,7 +149,7 @@ impl Check {
         Judged::AskAgain(self.question(text, &wrong.told))
     }
 
-    /// The request, with the answer that was wrong and what is wrong with it.
+    /// Returns the request, with the wrong answer and its errors.
     fn question(&self, answer: String, wrong: &str) -> LlmRequest {
         let mut chat = self.request.chat().expect("its schema was found in it").clone();
         let prefill = chat.messages.pop_if(|last| last.role == Role::Assistant);
@@ -176,22 +176,21 @@ impl Check {
     }
 }
 
-/// What the response's record holds of the steps before it: without the one that answered, for it is told of anew.
+/// Returns the attempts in the response's record except the one that answered, which is recorded again.
 fn steps_before(response: &LlmResponse) -> Vec<Attempt> {
     let mut steps = response.attempts().to_vec();
     steps.pop_if(|last| last.next == Next::Answered);
     steps
 }
 
-/// Whether the message is the answer that was asked for, be it right or wrong: and no call of a tool, no refusal, no
-/// pause.
+/// Returns whether the message is an answer, right or wrong, and no tool call, refusal or pause.
 fn is_answer(message: &Message) -> bool {
     let other = |part: &Part| matches!(part, Part::ToolCall(_) | Part::Refusal(_));
     let open = matches!(message.finish, Some(FinishReason::ToolUse | FinishReason::Refusal | FinishReason::Paused));
     !open && !message.content.iter().any(other)
 }
 
-/// The message with this text in place of its own.
+/// Returns the message with this text in place of its own.
 fn with_text(mut message: Message, text: String) -> Message {
     let is_text = |part: &Part| part.as_text().is_some();
     let place = message.content.iter().position(is_text).unwrap_or(message.content.len());

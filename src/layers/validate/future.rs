@@ -30,13 +30,13 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
     /// Runs to the deadline while an answer is held back or asked for again.
     #[pin]
     timer: Option<Sleep>,
-    /// Only where a schema is asked for.
+    /// Set only if the request has a schema.
     checking: Option<Box<Checking<S>>>,
 }
 
 struct Checking<S> {
     check: Check,
-    /// For asking again: a clone that was never polled.
+    /// A clone that was never polled, for asking again.
     again: S,
     held: Option<Held>,
 }
@@ -68,18 +68,18 @@ where
             return polled;
         };
         let failed = loop {
-            // The answer before the timer: one that is there wins.
+            // The answer before the timer: an answer that is there wins.
             let polled = match held {
                 Some(held) => held.poll(cx).map_err(|(error, response)| (error, Some(response))),
                 None => match this.call.as_mut().poll(cx) {
                     Poll::Ready(Ok(response)) => {
-                        // A limiter's place that ends with the call must not wait for the stream.
+                        // Release the call now: a permit that ends with it must not wait for the stream.
                         this.call.as_mut().abandon();
                         *held = Some(Held::new(response, check.request()));
                         continue;
                     }
                     Poll::Ready(Err(error)) => Poll::Ready(Err((error, None))),
-                    // For the first answer the time is kept by whoever has set the deadline.
+                    // For the first answer, the layer that set the deadline keeps the time.
                     Poll::Pending if !check.is_reasked() => return Poll::Pending,
                     Poll::Pending => Poll::Pending,
                 },
@@ -117,7 +117,7 @@ where
                 }
             }
         };
-        // At once, even if this future is kept: what the call or its answer held is free.
+        // Release the resources of the call and its answer at once, even if this future is kept.
         *held = None;
         this.call.as_mut().abandon();
         this.timer.set(None);

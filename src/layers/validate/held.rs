@@ -16,9 +16,9 @@ use crate::{
     commit::{Commit, from_whom},
 };
 
-/// A response, while its body is being read.
+/// A response whose body is being read.
 pub(super) struct Held {
-    /// Without its body, where that is a stream.
+    /// The response, without its body if that is a stream.
     response: LlmResponse,
     stage: Stage,
 }
@@ -27,7 +27,7 @@ enum Stage {
     /// The body was whole from the beginning.
     Whole,
     Committing(Commit),
-    /// The whole answer is here; it is read to know what it says, and its frames are kept to give them on as they are.
+    /// The body is a stream. It is read for its message, and its frames are kept to be passed on unchanged.
     Reading {
         body: LlmBody,
         frames: Vec<Frame>,
@@ -46,16 +46,16 @@ impl Held {
         Self { response, stage }
     }
 
-    /// The response, for what it says besides its answer.
+    /// Returns the response, for its facts besides the answer.
     pub(super) fn into_response(self) -> LlmResponse {
         self.response
     }
 
-    /// The response, its body unread, and what it says.
+    /// Polls for the response, with its body unread, and its message.
     ///
     /// # Errors
     ///
-    /// What broke the stream, and the response that it came in.
+    /// Fails with the error that broke the stream, and the response that it came in.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -98,7 +98,7 @@ fn take_body(response: &mut LlmResponse) -> LlmBody {
     mem::replace(response.body_mut(), LlmBody::from_text(""))
 }
 
-/// Only a stream has none.
+/// Only a stream has no message.
 fn no_message() -> Message {
     Message::assistant("")
 }

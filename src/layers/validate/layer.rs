@@ -33,13 +33,13 @@ type Words = dyn Fn(&str) -> String + Send + Sync;
 const SCHEMAS: usize = 64;
 
 impl ValidateLayer {
-    /// Repairs what is cheap to repair, and asks again once.
+    /// Creates a layer that repairs cheaply, and asks again once.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets how often a model is asked again after an answer of a wrong shape. Default: 1; with 0 a wrong answer is an
-    /// error at once, which a fallback answers by another model.
+    /// Sets how often a model is asked again after an answer of a wrong shape. Default: 1. With 0 a wrong answer is
+    /// an error at once, and a fallback asks another model.
     #[must_use]
     pub fn reasks(mut self, times: u16) -> Self {
         self.change().reasks = times;
@@ -53,23 +53,23 @@ impl ValidateLayer {
         self
     }
 
-    /// Holds only the answers to these requests to their schema, such as those of a feature. Default: to all.
+    /// Checks only the answers to these requests, such as those of a feature. Default: all.
     #[must_use]
     pub fn only(mut self, wanted: impl Fn(&LlmRequest) -> bool + Send + Sync + 'static) -> Self {
         self.change().only = Some(Arc::new(wanted));
         self
     }
 
-    /// Sets the words in which the model is asked again. The function is given what is wrong with the answer, a few lines of
-    /// English, and gives the whole turn. Default: these lines, and that only the corrected JSON is wanted.
+    /// Sets the turn that asks the model again. The function gets the errors in the answer, a few lines of English,
+    /// and returns the whole turn. Default: these lines, and that only the corrected JSON is wanted.
     #[must_use]
     pub fn words(mut self, words: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
         self.change().words = Arc::new(words);
         self
     }
 
-    /// Sets how many compiled schemas are kept; those used longest ago are forgotten first. Default: 64; with 0 each
-    /// request compiles its own.
+    /// Sets how many compiled schemas are kept; the least recently used go first. Default: 64. With 0 each request
+    /// compiles its own.
     #[must_use]
     pub fn schema_capacity(mut self, schemas: usize) -> Self {
         self.change().schemas = Arc::new(Schemas::new(schemas));
@@ -90,7 +90,7 @@ impl<S> Layer<S> for ValidateLayer {
 }
 
 impl Settings {
-    /// The schema that the answer must meet; `None` where none is asked for.
+    /// Returns the schema that the answer must meet, or `None` if the request sets none.
     pub(super) fn schema(&self, request: &LlmRequest) -> Result<Option<Arc<Schema>>, LlmError> {
         let is_wanted = self.only.as_ref().is_none_or(|wanted| wanted(request));
         if !is_wanted || !may_name_a_schema(request) {
@@ -99,13 +99,14 @@ impl Settings {
         request.chat()?.output.as_ref().map(|output| self.schemas.get(output)).transpose()
     }
 
-    /// The turn that asks again.
+    /// Returns the turn that asks again.
     pub(super) fn ask_again(&self, wrong: &str) -> String {
         (self.words)(wrong)
     }
 }
 
-/// Whether it is worth decoding the request: each dialect has words that a request with a schema cannot do without.
+/// Returns whether the request is worth decoding: in each dialect, a request with a schema must contain a certain
+/// field name.
 fn may_name_a_schema(request: &LlmRequest) -> bool {
     let Some(wire) = request.wire() else { return true };
     let words: &[&str] = match wire.dialect() {

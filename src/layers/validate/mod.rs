@@ -1,40 +1,42 @@
-//! Structured output that holds, whichever model answered.
+//! Structured output that meets its schema, whichever model answered.
 //!
 //! # When to use it, and when not
 //!
-//! Where a program reads the answer, and some of the models behind a fallback do not keep to a JSON Schema by
-//! themselves. Not where people read the answer as it is written: a stream is held back until it is whole
-//! ([`CommitPoint::Complete`](crate::CommitPoint::Complete)), for nobody can take back what was shown. And not in
-//! place of the provider's own strict mode: the request goes out with its schema as before, and the provider that
-//! holds the model to it needs no second question. Whether the content is *true* is out of its reach.
+//! Use it if a program reads the answer, and some of the models behind a fallback do not follow a JSON Schema by
+//! themselves. Do not use it if people read the answer as it is written: a stream is held back until it is whole
+//! ([`CommitPoint::Complete`](crate::CommitPoint::Complete)), since text that was shown cannot be withdrawn. It
+//! does not replace the provider's own strict mode: the request goes out with its schema as before, and a provider
+//! that enforces it needs no second question. The layer cannot judge whether the content is *true*.
 //!
 //! # Where in the stack
 //!
-//! Inside of a `Fallback`, outside of RetryWithJitter: then the second question is retried like any other call, and
-//! an answer that stays wrong is answered by the next tier. The circuit breaker further in counts both as the successes
-//! that they are: a provider whose model is careless is not down. Outside of a `Fallback` the second question goes
-//! through the whole chain. Give each tier the layer, for each of them can be careless:
-//! Fallback · Validate · RetryWithJitter · CircuitBreaker · Timeout · leaf.
+//! Inside of a `Fallback`, outside of RetryWithJitter. The second question is then retried like any other call, and
+//! after an answer that stays wrong the next tier answers. The circuit breaker further in counts both as the
+//! successes that they are: a provider with a careless model is not down. Outside of a `Fallback` the second
+//! question goes through the whole chain. Give each tier the layer, since each can be careless: Fallback · Validate
+//! · RetryWithJitter · CircuitBreaker · Timeout · leaf.
 //!
 //! # What it does
 //!
-//! - A request without an output schema ([`Chat::output`](crate::Chat::output)) passes untouched, and so does an answer
+//! - A request without an output schema ([`Chat::output`](crate::Chat::output)) passes untouched. So does an answer
 //!   that calls tools, declines, or pauses: none of these is the answer yet. A request in wire form is decoded only
-//!   if its bytes name its dialect's field for the output's shape.
+//!   if its bytes contain its dialect's field for the output format.
 //! - An answer of the right shape passes as it is, the provider's own bytes included.
-//! - Else it is *repaired*, cheaply: a code fence, text around the JSON and trailing commas go. Nothing is invented, valid
-//!   JSON is never changed, and of an answer that was cut no fragment is taken for the whole. The response
-//!   [says so](crate::LlmResponse::notes); the provider's bytes, which say something else, go with it.
-//! - Else the model is *asked again*, once ([`reasks`](ValidateLayer::reasks)), with its answer and what is wrong with it as
-//!   two more turns. That is an attempt like any other: it takes from the request's attempts and is not begun
-//!   without time left. An answer that was cut at its `max_tokens` would be cut again, so that it is not asked again.
-//! - Else it is [`InvalidOutput`](crate::ErrorKind::InvalidOutput), which is not retried and goes to the next tier.
+//! - Otherwise the layer *repairs* it, cheaply: it removes a code fence, text around the JSON and trailing commas.
+//!   It invents nothing, never changes valid JSON, and never takes a fragment of a cut answer for the whole. The
+//!   response has a [note](crate::LlmResponse::notes); the provider's bytes are dropped, since they differ.
+//! - Otherwise the layer *asks the model again*, once ([`reasks`](ValidateLayer::reasks)), with the answer and its
+//!   errors as two more turns. That is an attempt like any other: it counts against the request's attempts and is
+//!   not begun without time left. An answer that was cut at its `max_tokens` would be cut again, so the model is
+//!   not asked again.
+//! - Otherwise the result is [`InvalidOutput`](crate::ErrorKind::InvalidOutput), which is not retried and goes to
+//!   the next tier.
 //!
 //! Each answer of a wrong shape is in the [record](crate::Attempt), with the tokens that it took. After the first
-//! response the request's deadline is kept here, also for the rest of a stream that is held back.
+//! response this layer enforces the request's deadline, also for the rest of a stream that is held back.
 //!
-//! A request that ends with a turn of the assistant (a prefill) is checked together with it, and never repaired: the
-//! caller puts the two together itself.
+//! A request may end with a turn of the assistant (a prefill). Its answer is checked together with the prefill, and
+//! never repaired: the caller joins the two.
 //!
 //! # Example
 //!

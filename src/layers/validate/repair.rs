@@ -1,5 +1,5 @@
-//! A cheap repair: finds the JSON in an answer that is not JSON as it stands. It invents nothing: what it gives is a
-//! piece of the answer, less a fence or a trailing comma.
+//! A cheap repair: finds the JSON in an answer that is not valid JSON. It invents nothing: the result is a piece of
+//! the answer, less a fence or a trailing comma.
 
 use std::borrow::Cow;
 
@@ -10,15 +10,15 @@ use serde_json::Value;
 pub(super) struct Found<'a> {
     pub(super) text: Cow<'a, str>,
     pub(super) value: Value,
-    /// What was done to get it.
+    /// The repair that yielded it.
     pub(super) how: &'static str,
 }
 
-/// Deeper values are refused by serde_json too.
+/// The deepest nesting. serde_json also refuses deeper values.
 const DEPTH: usize = 128;
 
-/// The JSON in an answer, in order: the inside of a fence around the whole, or else each object and array in the text.
-/// One pass, whatever the text.
+/// Returns the JSON in an answer, in order: the inside of a fence around the whole, or else each object and array
+/// in the text. It takes one pass, whatever the text.
 pub(super) fn find(answer: &str) -> impl Iterator<Item = Found<'_>> {
     let fenced = unfenced(answer).and_then(|inside| parse(inside, "a code fence was stripped"));
     let scanned = if fenced.is_some() { "" } else { answer };
@@ -35,7 +35,7 @@ fn parse<'a>(text: &'a str, how: &'static str) -> Option<Found<'a>> {
     Some(Found { text: text.into(), value, how: "trailing commas were removed" })
 }
 
-/// What is inside of a fence around the whole answer.
+/// Returns the inside of a fence around the whole answer.
 fn unfenced(answer: &str) -> Option<&str> {
     let inside = answer.trim().strip_prefix("```")?.strip_suffix("```")?;
     // The rest of the first line names the language.
@@ -50,15 +50,15 @@ impl<'a> Iterator for Balanced<'a> {
 
     fn next(&mut self) -> Option<&'a str> {
         let begun = &self.0[self.0.find(['{', '['])?..];
-        // One that never ends was cut. What is whole inside of it is a fragment, and no answer.
+        // A value that never ends was cut. A whole value inside of it is a fragment, and no answer.
         let (value, rest) = begun.split_at_checked(balanced(begun).unwrap_or(0))?;
         self.0 = rest;
         (!value.is_empty()).then_some(value)
     }
 }
 
-/// The length of the bracketed value that the text begins with; `None` where it does not end or its brackets do not
-/// match.
+/// Returns the length of the bracketed value that the text begins with, or `None` if it does not end or its
+/// brackets do not match.
 fn balanced(text: &str) -> Option<usize> {
     let mut closers = Vec::new();
     let mut strings = Strings::default();
@@ -80,12 +80,12 @@ fn balanced(text: &str) -> Option<usize> {
     None
 }
 
-/// The text without each comma that stands after a value and before a closing bracket.
+/// Returns the text without commas that stand after a value and before a closing bracket.
 fn without_trailing_commas(text: &str) -> Cow<'_, str> {
     let mut kept = String::new();
     let mut copied = 0;
     let mut strings = Strings::default();
-    // Whether a value has just ended, so that a comma here belongs to it.
+    // True if a value has just ended, so that a comma here belongs to it.
     let mut after_value = false;
     for (place, byte) in text.bytes().enumerate() {
         if !strings.takes(byte) && byte == b',' && after_value {
@@ -106,7 +106,7 @@ fn without_trailing_commas(text: &str) -> Cow<'_, str> {
     kept.into()
 }
 
-/// Knows which bytes are inside of strings.
+/// A scanner that knows which bytes are inside of strings.
 #[derive(Default)]
 struct Strings {
     inside: bool,
@@ -114,7 +114,7 @@ struct Strings {
 }
 
 impl Strings {
-    /// Whether the byte belongs to a string, its quotes included.
+    /// Returns whether the byte belongs to a string, its quotes included.
     fn takes(&mut self, byte: u8) -> bool {
         if !self.inside {
             self.inside = byte == b'"';
@@ -198,7 +198,7 @@ mod tests {
         })
     }
 
-    /// The value with a comma after the last item of each array and object that has any.
+    /// Returns the value with a comma after the last item of each non-empty array and object.
     fn with_commas(value: &Value) -> String {
         let list = |items: Vec<String>| items.into_iter().map(|item| item + " , ").collect::<String>();
         match value {

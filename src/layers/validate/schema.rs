@@ -1,4 +1,4 @@
-//! A compiled schema, and what it says of an answer.
+//! A compiled schema, and its verdict on an answer.
 
 use std::{fmt, sync::Arc};
 
@@ -13,43 +13,43 @@ use crate::{
     layers::recent::Recent,
 };
 
-/// The shape that an answer must have, compiled.
+/// The compiled schema of an answer.
 pub(super) struct Schema {
-    /// `None`: any JSON will do.
+    /// `None` if any JSON will do.
     validator: Option<Validator>,
 }
 
-/// What a schema says of an answer.
+/// A schema's verdict on an answer.
 #[derive(Debug)]
 pub(super) enum Verdict {
-    /// It has the shape as it stands.
+    /// The answer has the shape as it stands.
     Fits,
-    /// A piece of it has.
+    /// A piece of the answer has the shape.
     Repaired { text: String, how: &'static str },
-    /// It has not.
+    /// The answer does not have the shape.
     Wrong(Wrong),
 }
 
-/// What is wrong with an answer.
+/// The errors in an answer.
 #[derive(Debug)]
 pub(super) struct Wrong {
-    /// For the model that gave it.
+    /// The text for the model that gave it.
     pub(super) told: String,
-    /// For an operator: nothing of the answer is in it.
+    /// The text for an operator, without any part of the answer.
     pub(super) said: String,
 }
 
-/// How many problems a model is told at once, and how many characters of them.
+/// The limits on the errors reported to a model at once, in number and in characters.
 const PROBLEMS: usize = 5;
 const CHARACTERS: usize = 2000;
-/// Steps that a pattern with look-around may take: about a millisecond. Those without take linear time.
+/// The steps that a pattern with look-around may take: about a millisecond. Patterns without take linear time.
 const BACKTRACKS: usize = 100_000;
 
 impl Schema {
     fn compile(schema: Option<&Value>) -> Result<Self, LlmError> {
         let Some(schema) = schema else { return Ok(Self { validator: None }) };
         let patterns = PatternOptions::fancy_regex().backtrack_limit(BACKTRACKS);
-        // Nothing is fetched: a schema that refers to another document is wrong here.
+        // Nothing is fetched: a schema that refers to another document is invalid here.
         let compiled = jsonschema::options().offline().with_pattern_options(patterns).build(schema);
         match compiled {
             Ok(validator) => Ok(Self { validator: Some(validator) }),
@@ -60,9 +60,9 @@ impl Schema {
         }
     }
 
-    /// Whether the answer has the shape, or has it once it is repaired.
+    /// Returns whether the answer has the shape, or has it once repaired.
     pub(super) fn check(&self, answer: &str, repair: bool) -> Verdict {
-        // Valid JSON is never repaired, whatever is inside of its strings.
+        // Valid JSON is never repaired, whatever its strings contain.
         let error = match serde_json::from_str(answer) {
             Ok(value) => return self.wrong(&value).map_or(Verdict::Fits, Verdict::Wrong),
             Err(error) => error,
@@ -103,7 +103,7 @@ fn shortened(mut text: String) -> String {
     text
 }
 
-/// The schemas compiled of late.
+/// The most recently used compiled schemas.
 pub(super) struct Schemas {
     compiled: Mutex<Recent<Value, Arc<Schema>>>,
     any: Arc<Schema>,
@@ -114,11 +114,11 @@ impl Schemas {
         Self { compiled: Mutex::new(Recent::new(capacity)), any: Arc::new(Schema { validator: None }) }
     }
 
-    /// The schema, compiled now if it is not remembered.
+    /// Returns the schema, compiled now if it is not cached.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidRequest`] when it is no schema, or refers to another document.
+    /// Fails with [`ErrorKind::InvalidRequest`] if it is no schema, or refers to another document.
     pub(super) fn get(&self, output: &OutputSchema) -> Result<Arc<Schema>, LlmError> {
         let Some(schema) = &output.schema else { return Ok(self.any.clone()) };
         let wrong = |error: serde_json::Error| {
@@ -128,7 +128,7 @@ impl Schemas {
         if let Some(compiled) = self.compiled().get(&schema) {
             return Ok(compiled);
         }
-        // Without the lock: another request with the same new schema compiles it too, and nobody waits.
+        // Compile without the lock: another request with the same new schema compiles it too, and no request waits.
         let compiled = Arc::new(Schema::compile(Some(&schema))?);
         self.compiled().insert(schema, compiled.clone());
         Ok(compiled)
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn valid_json_of_another_shape_is_not_repaired() {
-        // Somebody's text with an answer in it is still a text.
+        // A text that contains an answer is still a text.
         let quoted = json!("```json\n{\"name\": \"Ada\", \"age\": 36}\n```").to_string();
         let wrapped = r#"{"person": {"name": "Ada", "age": 36}}"#;
         for answer in [quoted.as_str(), wrapped] {

@@ -8,7 +8,7 @@ use tower::Service;
 use super::{ResponseFuture, check::Check, layer::Settings};
 use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call};
 
-/// Gives only answers of the shape that was asked for. See the [module docs](super).
+/// A service that returns only answers of the requested shape. See the [module docs](super).
 ///
 /// Clones share the compiled schemas.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ where
     type Error = LlmError;
     type Future = ResponseFuture<S>;
 
-    /// Always ready: waiting for the inner service is the future's.
+    /// Always ready: the future waits for the inner service.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
         Poll::Ready(Ok(()))
     }
@@ -42,7 +42,7 @@ where
             Ok(None) => ResponseFuture::unchecked(Call::first(&mut self.inner, request)),
             Ok(Some(schema)) => {
                 let check = Check::new(request.clone(), schema, self.settings.clone());
-                // A fresh clone: nobody has polled it, so that it reserves nothing.
+                // A fresh clone was never polled, so that it reserves nothing.
                 let again = self.inner.clone();
                 ResponseFuture::checked(Call::first(&mut self.inner, request), again, check)
             }

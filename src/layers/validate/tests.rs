@@ -45,7 +45,7 @@ fn asked() -> LlmRequest {
     LlmRequest::from(asked_of([Message::user("how old?")]))
 }
 
-/// `Strict`, whose answers say these in turn, the last for ever, and take ten tokens in and two out each.
+/// A `Strict` whose answers are these texts in turn, the last one forever. Each takes ten tokens in and two out.
 #[derive(Clone)]
 struct Says {
     strict: Strict,
@@ -81,7 +81,7 @@ impl Says {
         self
     }
 
-    /// The next answer, word by word if it streams.
+    /// Returns the next answer, word by word if it streams.
     fn next(&self) -> LlmBody {
         let mut answers = self.answers.lock().unwrap();
         let message = if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() }.unwrap();
@@ -296,7 +296,7 @@ async fn the_second_question_ends_at_the_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn a_second_question_that_is_never_asked_leaves_the_first_answers_error() {
-    // Ready once, and then busy with something else.
+    // Ready once, and then busy with another call.
     let busy = Says::new([BAD]);
     let limited = ServiceBuilder::new().concurrency_limit(1).service(busy.clone());
     let hold = Arc::new(Mutex::new(None));
@@ -422,7 +422,7 @@ async fn a_prefill_is_part_of_the_answer_and_is_asked_with_again() {
     let chat = says.strict.seen()[1].chat().unwrap().clone();
     let texts: Vec<String> = chat.messages.iter().map(Message::text).collect();
     assert_eq!((texts.len(), texts[1].as_str(), texts[3].as_str()), (4, "{\"age\": \"old\"}", "{\"age\":"));
-    // It would be put after the prefill.
+    // The question would come after the prefill.
     let error = ValidateLayer::new().reasks(0).layer(Says::new([GOOD])).oneshot(begun()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidOutput);
 }

@@ -1,4 +1,4 @@
-//! Limits that a request brings along.
+//! Tests of limits that a request brings along.
 
 use std::error::Error as _;
 

@@ -1,4 +1,4 @@
-//! Limits that change while calls run.
+//! Tests of limits that change while calls run.
 
 use super::*;
 
@@ -57,7 +57,7 @@ async fn a_limit_lowered_and_raised_under_load_with_waiters_adds_up() {
         let running = leaf.running();
         assert!(running <= next.max(before).max(limit), "{running} running under {next}");
         limit = next;
-        // Long enough for all that were begun before.
+        // Long enough for all calls that were begun before.
         tokio::time::sleep(2 * SECOND).await;
         assert!(leaf.running() <= next, "{} running under {next}", leaf.running());
     }
@@ -148,7 +148,7 @@ async fn an_adaptive_limit_shrinks_when_the_provider_says_too_much_and_grows_und
     assert_eq!(handle.limit("chat"), 4, "one event, one decrease");
 
     for limit in [4, 5, 6] {
-        // A round of answers under load, and one over for what was lost in rounding.
+        // A round of answers under load, and one more because of rounding.
         let calls: Vec<_> = (0..=limit).map(|_| tokio::spawn(llm.call(ask("chat")))).collect();
         for call in calls {
             call.await.unwrap().unwrap();

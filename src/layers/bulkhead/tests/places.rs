@@ -1,4 +1,4 @@
-//! Who holds a place, and until when.
+//! Tests of the holder of a place, and of the time for which it holds it.
 
 use super::*;
 
@@ -195,7 +195,7 @@ async fn a_stream_holds_its_slot_until_it_ends_breaks_or_is_dropped() {
     }
 }
 
-/// While the limit moves, calls wait, and a quarter of them are dropped somewhere.
+/// The limit moves meanwhile, calls wait, and a quarter of them are dropped somewhere.
 #[test]
 fn the_peak_is_never_above_the_limit_on_many_threads() {
     use std::sync::{

@@ -1,4 +1,4 @@
-//! Who waits, in which order, and for how long.
+//! Tests of the queue's order and of its waits.
 
 use super::*;
 
@@ -133,7 +133,7 @@ async fn who_leaves_with_its_place_just_given_passes_it_on() {
     assert_eq!((llm.handle().in_flight("chat"), llm.handle().queued("chat")), (0, 0));
 }
 
-/// Drops a call after each number of polls that it can take, with and without the queue before it.
+/// Drops a call after each possible number of polls, with and without the queue before it.
 #[tokio::test(start_paused = true)]
 async fn dropped_at_any_await_point_it_leaves_nothing_behind() {
     let layer = BulkheadLayer::new()

@@ -1,4 +1,4 @@
-//! Requests and tokens in a minute.
+//! Tests of requests and tokens in a minute.
 
 use super::*;
 
@@ -53,7 +53,7 @@ async fn tokens_are_charged_by_estimate_and_corrected_by_use() {
     assert_eq!(error.retry_after(), Some(10 * SECOND), "400 are left, and 10 come in a second");
     assert!(llm.call(chat(400)).await.is_ok());
 
-    // More was used than was thought: the rest is owed.
+    // More was used than estimated: the rest is owed.
     let mut llm = BulkheadLayer::new().feature("chat", limits).layer(uses(900));
     assert!(llm.call(chat(100)).await.is_ok());
     let error = llm.call(chat(100)).await.unwrap_err();
@@ -97,7 +97,7 @@ async fn a_stream_that_is_left_or_breaks_is_charged_with_what_came() {
             let _ = response.body_mut().frame().await;
         }
         drop(response);
-        // How long until all of the bucket is there again: a hundred tokens come in a second.
+        // The time until the bucket is full again: a hundred tokens come in a second.
         llm.call(chat(6000)).await.unwrap_err().retry_after().unwrap_or_default()
     };
     let said = |tokens: usize| Ok(StreamEvent::Text { index: 0, text: "word".repeat(tokens) });

@@ -1,4 +1,4 @@
-//! One layer takes the place of another while calls are in flight.
+//! Tests of a layer that takes the place of another while calls are in flight.
 
 use super::*;
 

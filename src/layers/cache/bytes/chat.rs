@@ -1,4 +1,4 @@
-//! A message as pieces.
+//! The binary form of a message.
 
 use super::pieces::{Damaged, Reader, Writer};
 use crate::chat::{
@@ -57,7 +57,7 @@ impl Writer {
                 self.tag(6);
                 self.text(text);
             }
-            // As text, in which no number changes. Up to version 1 they were pieces, with tags of their own.
+            // JSON text preserves numbers. Up to version 1 they were pieces with tags of their own.
             Part::Other { dialect, value } => {
                 self.tag(9);
                 self.dialect(*dialect);

@@ -1,4 +1,4 @@
-//! A stream's frames as pieces.
+//! The binary form of a stream's frames.
 
 use super::pieces::{Damaged, Reader, Writer};
 use crate::{Frame, StreamEvent};

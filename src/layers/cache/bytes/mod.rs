@@ -1,7 +1,7 @@
-//! An answer as bytes, for a store that is not of this process.
+//! The binary form of an answer, for a store outside this process.
 //!
-//! A byte for the version, eight of a checksum, then tagged and counted pieces: what is said, how it came, and what is
-//! known besides. Every number and byte comes back as it was; a provider's own bytes stand there as they are.
+//! The form is a byte for the version, eight bytes of a checksum, then tagged and counted pieces: the message, its
+//! form, and the facts. Every number and byte comes back as it was. A provider's own bytes are stored as they are.
 
 mod chat;
 mod frames;
@@ -22,22 +22,22 @@ use crate::{
     store::{StoreError, StoreErrorKind},
 };
 
-/// Changes whenever the pieces do.
+/// The version of the form. It changes whenever the pieces do.
 const VERSION: u8 = 2;
-/// The first one, in which nothing was said of who asked.
+/// The first version, which did not record who asked.
 const OF_NOBODY: u8 = 1;
-/// Of the checksum, which is the beginning of a SHA-256.
+/// The length of the checksum, which is the beginning of a SHA-256.
 const SUM: usize = 8;
 
 impl Answer {
-    /// All of it as bytes, for a store of another process. Its time is there as a date, so that it has an age in another
+    /// Encodes the answer for a store of another process. Its time is a date, so that it has an age in another
     /// process too.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.to_bytes_at(Instant::now(), wall_clock::since_1970())
     }
 
-    /// The answer of what [`to_bytes`](Self::to_bytes) made. Where the clocks of two machines disagree, it is never younger
-    /// than nothing.
+    /// Decodes what [`to_bytes`](Self::to_bytes) encoded. If the clocks of two machines disagree, the age is at
+    /// least zero.
     ///
     /// # Errors
     ///
@@ -61,7 +61,7 @@ impl Answer {
                 said.dialect(*dialect);
                 said.bytes(raw);
             }
-            // The message is made of the frames again.
+            // The message is built from the frames again.
             Form::Stream(frames) => {
                 said.tag(2);
                 said.list(frames, Writer::frame);
@@ -158,7 +158,7 @@ impl Reader<'_> {
             OF_NOBODY => (None, None, None),
             _ => (self.name()?, self.name()?, self.name()?),
         };
-        // It may be from before this machine's clock began.
+        // The answer may be older than this machine's clock.
         let (made_at, older_by) = now.checked_sub(age).map_or((now, age), |made_at| (made_at, Duration::ZERO));
         let notes = notes.into();
         Ok(Facts {

@@ -1,4 +1,4 @@
-//! The pieces that all else is made of.
+//! The primitives of the binary form.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use serde_json::{Map, Number, Value};
 
 use crate::{Dialect, ErrorKind};
 
-/// Puts pieces one after another.
+/// Writes pieces one after another.
 #[derive(Default)]
 pub(super) struct Writer {
     bytes: Vec<u8>,
 }
 
-/// Takes them again. Whatever the bytes are, it ends: with what they say, or [`Damaged`].
+/// Reads the pieces back. It ends for any bytes: with their content, or [`Damaged`].
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
-    /// How far in it is.
+    /// The current nesting depth.
     depth: u32,
 }
 
@@ -24,7 +24,7 @@ pub(super) struct Reader<'a> {
 #[derive(Debug)]
 pub(super) struct Damaged;
 
-/// How far in pieces may be: more than any JSON text that was ever read, which ends at 128.
+/// The deepest nesting of pieces: more than any JSON text that can be parsed, which ends at 128.
 const DEEPEST: u32 = 200;
 
 impl Writer {
@@ -40,7 +40,7 @@ impl Writer {
         self.tag(flag.into());
     }
 
-    /// Seven bits a byte, the lowest first; the eighth says that there is more.
+    /// Writes seven bits a byte, the lowest first; the eighth bit says that more follow.
     pub(super) fn number(&mut self, mut number: u64) {
         while number >= 0x80 {
             self.bytes.push(number as u8 | 0x80);
@@ -87,7 +87,7 @@ impl Writer {
         });
     }
 
-    /// By its name, which is stable, where its number is not.
+    /// Writes the kind by its name, which is stable; its number is not.
     pub(super) fn kind(&mut self, kind: ErrorKind) {
         self.text(kind.name());
     }
@@ -98,7 +98,7 @@ impl<'a> Reader<'a> {
         Self { rest: bytes, depth: 0 }
     }
 
-    /// Nothing may follow.
+    /// Fails if any bytes follow.
     pub(super) fn end(&self) -> Result<(), Damaged> {
         if self.rest.is_empty() { Ok(()) } else { Err(Damaged) }
     }
@@ -143,7 +143,7 @@ impl<'a> Reader<'a> {
 
     pub(super) fn duration(&mut self) -> Result<Duration, Damaged> {
         let (seconds, nanos) = (self.number()?, self.small()?);
-        // More would be carried, and might be too much.
+        // A larger value would carry over, and might overflow.
         if nanos < 1_000_000_000 { Ok(Duration::new(seconds, nanos)) } else { Err(Damaged) }
     }
 
@@ -167,7 +167,7 @@ impl<'a> Reader<'a> {
         Ok(if self.flag()? { Some(read(self)?) } else { None })
     }
 
-    /// No room is made for what is not there: each item takes a byte at least, and the bytes end.
+    /// Reads a list without reserving room for it: each item takes at least a byte, and the bytes end.
     pub(super) fn list<T>(&mut self, mut read: impl FnMut(&mut Self) -> Result<T, Damaged>) -> Result<Vec<T>, Damaged> {
         let mut items = Vec::new();
         for _ in 0..self.number()? {
@@ -176,7 +176,7 @@ impl<'a> Reader<'a> {
         Ok(items)
     }
 
-    /// What is inside of something.
+    /// Reads a nested value.
     pub(super) fn inside<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, Damaged>) -> Result<T, Damaged> {
         self.depth += 1;
         if self.depth > DEEPEST {

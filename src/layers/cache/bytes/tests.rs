@@ -220,7 +220,7 @@ fn assert_same(one: &Answer, other: &Answer) {
     assert_eq!((one.fresh_for, one.stale_for), (other.fresh_for, other.stale_for));
 }
 
-/// Some time in 2026.
+/// A time in 2026.
 const TODAY: Duration = Duration::from_secs(1_790_000_000);
 
 fn plain() -> Answer {
@@ -242,7 +242,7 @@ proptest! {
     #[test]
     fn any_bytes_are_an_answer_or_an_error(bytes in vec(any::<u8>(), 0..300)) {
         prop_assert!(Answer::from_bytes(&bytes).is_err(), "the checksum is not by chance");
-        // What is behind the checksum stands up to anything too.
+        // The bytes behind the checksum must withstand any change too.
         let _ = Answer::read(VERSION, &mut Reader::new(&bytes), Instant::now(), TODAY);
     }
 
@@ -291,7 +291,7 @@ fn an_answer_of_a_clock_that_is_ahead_is_new() {
 
 #[test]
 fn a_float_keeps_its_last_bit() {
-    // One that serde_json's own text does not bring back.
+    // A number that serde_json's own text does not preserve.
     let numbers: Vec<f64> = (0..2000).map(|seed| f64::from_bits(0x3fb9_9999_9999_0000 + seed)).collect();
     let mut message = Message::assistant("");
     message.content.push(Part::Other { dialect: Dialect::OpenAi, value: json!(numbers).into() });

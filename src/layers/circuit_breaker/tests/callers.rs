@@ -1,4 +1,4 @@
-//! What one caller can do to the others: nothing, by requests that are wrong.
+//! Tests that one caller's invalid requests cannot affect the others.
 
 use tokio::time::{advance, sleep};
 use tower::{Layer as _, ServiceExt as _};
@@ -90,7 +90,7 @@ async fn one_keys_bad_probes_do_not_keep_a_storm_going() {
     for n in 0..21 {
         storm.clone().oneshot(of(if n % 2 == 0 { "alice" } else { "bob" }, n)).await.expect_err("a failure");
     }
-    // The provider is well again; whoever looks first is always the one whose requests are bad.
+    // The provider is well again, but the first request is always the one whose requests are bad.
     let llm = breaker.layer(strict(is_mallorys));
     advance(COOLDOWN).await;
     for n in 100..110 {
@@ -113,7 +113,7 @@ async fn a_circuit_that_is_open_or_forced_is_never_forgotten() {
     layer.handle_for("isolated").force_open();
     layer.handle_for("kept").force_close();
     llm.clone().oneshot(of_model("broken")).await.expect_err("a failure");
-    // There is no room for any other: they pass, and none is remembered.
+    // There is no room for any other: they pass, and none is kept.
     for n in 0..100 {
         llm.clone().oneshot(of_model(&format!("model {n}"))).await.expect("an answer");
     }
@@ -126,7 +126,7 @@ async fn a_circuit_that_is_open_or_forced_is_never_forgotten() {
         let refused = llm.clone().oneshot(of_model(model)).await.expect_err("open");
         assert_eq!(refused.kind(), ErrorKind::CircuitOpen);
     }
-    // What a person says is remembered even so.
+    // An order by hand is kept even so.
     layer.handle_for("new").force_open();
     assert_eq!(llm.oneshot(of_model("new")).await.expect_err("open").kind(), ErrorKind::CircuitOpen);
 }
@@ -156,7 +156,7 @@ async fn a_reset_after_a_throttle_has_lapsed_is_no_change() {
     assert_eq!(bench.handle.state(), CircuitState::Closed);
     assert!(!bench.handle.reset(), "it was closed already");
     assert!(events.try_recv().is_err());
-    // That the throttle is over is told by whoever finds it out.
+    // The call that detects the end of the throttle reports it.
     bench.answers().await;
     assert!(matches!(events.try_recv(), Ok(Event::CircuitChanged { to: CircuitState::Closed, .. })));
     assert!(events.try_recv().is_err());
@@ -168,7 +168,7 @@ async fn changes_are_told_in_the_order_in_which_they_were_made() {
     let handle = layer.handle();
     let mut events = handle.subscribe();
     handle.with(|circuit| {
-        // Two threads: the one that made the first change comes to tell of it after the other.
+        // Two threads: the one that made the first change reports it after the other's.
         let opened = circuit.machine.force_open();
         let closed = circuit.machine.reset(tokio::time::Instant::now());
         circuit.tell(closed);

@@ -1,4 +1,5 @@
-//! Latches on one call's word: nobody is refused before a probe of the circuit's own has met the same.
+//! Tests of latches that one call reports: no call is refused before a probe of the circuit's own has confirmed
+//! them.
 
 use std::sync::{
     Arc,
@@ -17,7 +18,7 @@ use crate::{
     provider_fn,
 };
 
-/// A provider that fails as it is told for its callers and for probes, and how often it was asked by each.
+/// A provider with a script for its callers and one for probes, that counts the calls of each.
 #[derive(Clone, Default)]
 struct Provider {
     to_callers: Arc<std::sync::Mutex<Option<LlmError>>>,
@@ -46,7 +47,7 @@ impl Provider {
 }
 
 impl Provider {
-    /// A circuit that asks it before it believes a call.
+    /// Returns a circuit that asks the provider before it believes a call.
     fn layer(&self) -> CircuitBreakerLayer {
         let provider = self.clone();
         let asked = provider_fn(move |request| provider.clone().answer(request));
@@ -54,7 +55,7 @@ impl Provider {
     }
 }
 
-/// What a caller meets who calls `provider` so often, one call after the other.
+/// Returns the results of so many calls to `provider`, one after the other.
 async fn call_often(layer: &CircuitBreakerLayer, provider: &Provider, times: usize) -> Vec<Option<ErrorKind>> {
     let provider = provider.clone();
     let llm = layer.layer(provider_fn(move |request| provider.clone().answer(request)));
@@ -78,7 +79,7 @@ async fn one_calls_word_refuses_nobody_where_a_probe_is_answered() {
         provider.fails(Some(refused(kind, status)), None);
         assert_eq!(call_often(&layer, &provider, 40).await, [Some(kind); 40], "each is told its own failure");
         assert_eq!(layer.handle().state(), CircuitState::Closed);
-        // Forty seconds: however often it is said, it is asked once in ten.
+        // Forty seconds: however often it is reported, the circuit asks once in ten.
         assert!((1..=5).contains(&provider.probes.load(SeqCst)), "{:?}", provider.probes);
     }
 }
@@ -94,7 +95,7 @@ async fn what_the_probe_meets_too_latches_and_is_looked_at_again() {
         call_often(&layer, &provider, 1).await;
         let failure = refused(kind, status);
         provider.fails(Some(failure.clone()), Some(failure));
-        // The first says so, and beside the second the probe is under way.
+        // The first reports it, and beside the second the probe is under way.
         let met = call_often(&layer, &provider, 4).await;
         assert_eq!((met[0], met[3]), (Some(kind), Some(ErrorKind::CircuitOpen)), "{met:?}");
         assert!(matches!(events.try_recv(), Ok(Event::CircuitChanged { reason: why, .. }) if why == reason));
@@ -147,7 +148,7 @@ async fn what_is_the_accounts_latches_at_once_and_so_does_all_that_is_believed()
         assert_eq!(met, [Some(kind), Some(ErrorKind::CircuitOpen)]);
         assert_eq!(provider.probes.load(SeqCst), 0);
     }
-    // A page with that status is not the account's; and where nobody can be asked, nothing is believed.
+    // A page with that status is not the account's; and without a probe, nothing is believed.
     let page = error(ErrorKind::QuotaExhausted).with_status(StatusCode::PAYMENT_REQUIRED);
     for (asks, failure) in [(true, page), (false, refused(ErrorKind::QuotaExhausted, 400))] {
         let provider = Provider::default();
@@ -176,6 +177,6 @@ async fn a_probe_that_hangs_refuses_nobody_and_is_given_up() {
     assert_eq!((asked.load(SeqCst), layer.handle().in_flight()), (1, 0));
     sleep(60 * SECOND).await;
     assert_eq!(layer.handle().state(), CircuitState::Closed);
-    // Nor is the circuit held by it.
+    // Nor does it hold the circuit.
     drop((llm, layer));
 }

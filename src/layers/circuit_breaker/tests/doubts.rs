@@ -1,4 +1,4 @@
-//! What the circuit doubts: that a request is wrong, that a provider is down. It decides nothing by it.
+//! Tests of doubts: that a request is invalid, that a provider is down. A doubt decides nothing.
 
 use tokio::time::{advance, sleep};
 use tower::{Layer as _, ServiceExt as _};
@@ -25,11 +25,11 @@ async fn the_third_request_that_is_called_invalid_is_put_to_the_next_tier() {
     }
     assert_eq!((backup.calls(), breaker.handle().state()), (6, CircuitState::Closed));
 
-    // Where the next one sees the mistake too, it is one, and the first one's words of it are told.
+    // A mistake that the next tier sees too is one, and the caller gets the first one's message.
     let _ = backup.clone().fails(1, error(ErrorKind::InvalidRequest));
     let mistaken = llm.clone().oneshot(question(8)).await.expect_err("a mistake");
     assert_eq!((mistaken.kind(), mistaken.attempts().len()), (ErrorKind::InvalidRequest, 2));
-    // So it is where there is no next one.
+    // The same holds without a next tier.
     let alone = llm.oneshot(question(9).no_fallback()).await.expect_err("a mistake");
     assert_eq!((alone.kind(), alone.attempts().len()), (ErrorKind::InvalidRequest, 1));
 }
@@ -67,7 +67,7 @@ async fn what_is_doubted_goes_to_models_only_and_to_no_third_after_the_second_sa
     assert_eq!((mistaken.kind(), mistaken.attempts().len()), (ErrorKind::InvalidRequest, 2));
     assert_eq!((second.calls(), third.calls()), (1, 0));
 
-    // One that is down cannot say.
+    // A tier that is down has no opinion.
     let down = Strict::new().fails(1, server());
     let fallback = FallbackLayer::new("sonnet").tier("gpt", down).push(kept_tier()).tier("gemini", third.clone());
     fallback.layer(around(wrong())).oneshot(question(0)).await.expect("the third one's answer");
@@ -79,7 +79,7 @@ async fn one_callers_bug_is_put_to_nobody_else() {
     let backup = Strict::new();
     let bug = || error(ErrorKind::InvalidRequest);
     let llm = FallbackLayer::new("sonnet").tier("backup", backup.clone());
-    // The same request again and again; and different ones between whose answers are well.
+    // The same request again and again; and different ones between healthy answers.
     for (wrong, well, same) in [(10, 0, true), (1, 4, false)] {
         let leaf = Strict::new();
         let llm = llm.clone().layer(layer().layer(leaf.clone()));
@@ -142,7 +142,7 @@ async fn who_waits_for_a_second_opinion_does_not_take_the_first_ones_for_it() {
 #[tokio::test(start_paused = true)]
 async fn a_probe_whose_caller_is_in_a_hurry_decides_nothing_and_the_third_is_answer_enough() {
     use CircuitState::{Closed, HalfOpen, Open};
-    // How many seconds the callers of the probes have, where an answer takes eight.
+    // The seconds that the callers of the probes have, with answers of eight seconds.
     for probes in [vec![(2, HalfOpen), (9, Closed)], vec![(2, HalfOpen), (2, HalfOpen), (2, Open)]] {
         let slow = Strict::new().fails(5, server()).takes(8 * SECOND);
         let breaker = layer();

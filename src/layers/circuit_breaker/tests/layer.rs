@@ -1,4 +1,4 @@
-//! What the layer promises beyond its state machine.
+//! Tests of the layer's promises beyond its state machine.
 
 use std::sync::{
     Arc,
@@ -369,7 +369,7 @@ async fn keys_are_bounded_and_an_open_circuit_is_forgotten_last() {
     }
     assert_eq!(layer.states().len(), 4);
     assert_eq!(layer.handle_for("broken").state(), CircuitState::Open);
-    // The longest unused goes first.
+    // The least recently used goes first.
     service.call(of_model("model 97")).await.expect("an answer");
     service.call(of_model("new")).await.expect("an answer");
     let keys: Vec<_> = layer.states().into_iter().map(|(key, _)| key).collect();
@@ -456,7 +456,7 @@ fn probes_never_exceed_their_number_between_threads() {
         })
     };
     let service = layer.layer(leaf);
-    // Half-open: the cooldown of nothing is over, and neutral probes decide nothing.
+    // Half-open: the cooldown of zero is over, and neutral probes decide nothing.
     let circuit = layer.handle();
     let mut opener =
         layer.layer(tower::service_fn(|_: LlmRequest| std::future::ready(Err::<LlmResponse, _>(server()))));

@@ -1,5 +1,5 @@
-//! The layer over the strict leaf, in paused time. The state machine alone is in `machine`, the lessons of other
-//! libraries in `traps`.
+//! Tests of the layer over the strict leaf, in paused time. `machine` tests the state machine alone, `traps` the
+//! lessons of other libraries.
 
 mod callers;
 mod confirmed;
@@ -24,7 +24,7 @@ fn layer() -> CircuitBreakerLayer {
     CircuitBreakerLayer::new("sonnet")
 }
 
-/// A chat that says something of its own, which a circuit can tell from others.
+/// A chat with a text of its own, which a circuit can tell from others.
 fn question(n: usize) -> LlmRequest {
     let body = format!(r#"{{"messages":[{{"role":"user","content":"question {n}"}}]}}"#);
     LlmRequest::from(Wire::new(Dialect::OpenAi, body).expect("a request"))
@@ -42,7 +42,7 @@ impl Bench {
         Self { service: layer.layer(leaf.clone()), handle: layer.handle(), leaf }
     }
 
-    /// Opened by a failure of the leaf, whose further calls end like this.
+    /// Returns a bench whose circuit a failure of the leaf opened. The leaf's further calls end like this.
     async fn opened(layer: CircuitBreakerLayer, leaf: Strict) -> Self {
         let leaf = leaf.script([Err(server())]);
         let mut bench = Self::new(layer.consecutive_failures(1), leaf);
@@ -70,7 +70,7 @@ async fn call(service: &mut CircuitBreaker<Strict>) -> Result<LlmResponse, LlmEr
     service.call(LlmRequest::prompt("hello")).await
 }
 
-/// So many callers at once; how many were not rejected by the circuit.
+/// Makes so many calls at once; returns how many the circuit did not reject.
 async fn crowd(service: &CircuitBreaker<Strict>, callers: usize) -> usize {
     let calls = (0..callers).map(|_| {
         let mut service = service.clone();

@@ -1,4 +1,4 @@
-//! The verdict on a stream falls at its end, exactly once.
+//! Tests that the verdict on a stream falls at its end, exactly once.
 
 use futures_util::{StreamExt as _, stream};
 use tower::{Layer as _, Service as _, ServiceExt as _};
@@ -78,7 +78,8 @@ async fn streaming_probe_holds_its_place_and_decides_at_its_end() {
     ask().await.expect_err("opens it");
     tokio::time::advance(COOLDOWN).await;
 
-    // Dropped before it is polled, after its response, and in the middle of its stream: each frees the place at once.
+    // Dropped before it is polled, after its response, and in the middle of its stream: each frees the place at
+    // once.
     drop(ask());
     let response = ask().await.expect("a probe");
     assert_eq!(ask().await.expect_err("one at a time").kind(), ErrorKind::CircuitOpen);

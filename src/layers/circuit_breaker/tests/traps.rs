@@ -1,4 +1,4 @@
-//! What went wrong in other breakers, each as the sentence that tests it.
+//! Failures of other breakers, each as a sentence with its test.
 
 use std::{pin::pin, task::Poll};
 
@@ -223,7 +223,7 @@ async fn panicking_provider_frees_the_place_of_its_probe() {
             if call == 1 { Err(server()) } else { Ok(LlmResponse::from_text("hello")) }
         }
     });
-    // One instance for all calls, for the closure counts its own.
+    // One instance for all calls, since the closure counts its own.
     let mut service = layer.layer(leaf);
     service.call(LlmRequest::prompt("x")).await.expect_err("opens it");
     tokio::time::advance(COOLDOWN).await;

@@ -1,8 +1,8 @@
-//! The event of a request that every tier has failed.
+//! Tests of the event of a request that every tier has failed.
 
 use super::*;
 
-/// The requests that every tier has failed, as they were told.
+/// Returns the `AllTiersFailed` events.
 fn all_failed(heard: &mut tokio::sync::broadcast::Receiver<Event>) -> Vec<(Option<Arc<str>>, ErrorKind)> {
     std::iter::from_fn(|| heard.try_recv().ok())
         .filter_map(|event| match event {
@@ -44,7 +44,7 @@ async fn a_request_that_fails_because_of_itself_is_not_the_tiers_failure() {
         assert_eq!(llm.oneshot(prompt()).await.unwrap_err().kind(), kind);
         assert_eq!(all_failed(&mut heard), [], "{kind}");
     }
-    // Nor is a key that has never worked, or a session that is pinned to a tier that fails.
+    // Nor does a key that has never worked, or a session that is pinned to a failing tier.
     let events = Events::new();
     let mut heard = events.subscribe();
     let layer = FallbackLayer::new("a").tier("b", Strict::new()).events(events);

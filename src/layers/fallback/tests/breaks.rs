@@ -1,4 +1,4 @@
-//! What becomes of an answer that breaks: its failure, a restart, or another tier before anybody has read it.
+//! Tests of an answer that breaks: its failure, a restart, or another tier before any of it was read.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! A tier is not asked what it cannot carry.
+//! Tests that a tier does not get requests that it cannot carry.
 
 use super::*;
 use crate::{
@@ -181,11 +181,11 @@ async fn a_wait_for_the_earliest_probe_is_not_kept_from_by_a_tier_that_cannot() 
 
 #[tokio::test(start_paused = true)]
 async fn bytes_are_decoded_only_where_a_tier_has_said_what_it_can_do() {
-    // A request of its dialect for whoever looks at its first fields only.
+    // A request of its dialect, as far as its first fields show.
     let undecodable = || LlmRequest::from(Wire::new(Dialect::OpenAi, r#"{"messages":7}"#).unwrap());
     let llm = FallbackLayer::new("a").tier("b", Strict::new()).layer(Strict::new());
     assert_eq!(tier_of(&llm.oneshot(undecodable()).await.unwrap()), "a");
-    // What cannot be decoded may still go to whoever understands it.
+    // A request that cannot be decoded may still go to a tier that understands it.
     let llm = FallbackLayer::new("a").capabilities(blind()).tier("b", Strict::new()).layer(Strict::new());
     assert_eq!(tier_of(&llm.oneshot(undecodable()).await.unwrap()), "a");
 

@@ -1,4 +1,4 @@
-//! Levels of service: how far down a request may go, and from where on it begins.
+//! Tests of levels of service: how far down a request may go, and where it begins.
 
 use super::*;
 use crate::{
@@ -55,7 +55,7 @@ async fn a_step_down_gives_way_where_nothing_answers_below() {
     let response = down().layer(Strict::new()).oneshot(stepped(2)).await.unwrap();
     assert_eq!(tier_of(&response), "full");
     assert_eq!(record(&response).len(), 2, "{:?}", record(&response));
-    // Nothing is that far down at all.
+    // No tier is that far down at all.
     assert_eq!(tier_of(&down().layer(Strict::new()).oneshot(stepped(4)).await.unwrap()), "full");
 
     let full = Strict::new();
@@ -83,7 +83,7 @@ async fn a_feature_falls_no_further_than_it_accepts() {
     assert!(told[1].starts_with("small: is of level 2, and none worse than 1 is accepted"), "{told:?}");
     assert_eq!(tier_of(&llm.clone().oneshot(prompt().feature("chat")).await.unwrap()), "small");
     assert_eq!(tier_of(&llm.clone().oneshot(prompt().feature("other")).await.unwrap()), "small");
-    // What the request itself accepts counts too.
+    // The request's own limit counts too.
     let error = llm.oneshot(prompt().feature("chat").worst_level(1)).await.unwrap_err();
     assert_eq!((error.kind(), small.calls(), fixed.calls()), (ErrorKind::Server, 2, 0));
 }
@@ -152,7 +152,7 @@ async fn a_leafs_own_level_stands_where_it_is_worse_than_its_tiers() {
         let llm = FallbackLayer::new("full").push(canned).layer(failing(ErrorKind::Connect));
         assert_eq!(degraded(&llm.oneshot(prompt()).await.unwrap()), Some((is, "connect")));
     }
-    // A reason from further in is nearer to what happened.
+    // A reason from further in is nearer to the cause.
     let inner = FallbackLayer::new("a").push(Tier::new("b", Strict::new()).level(2)).layer(failing(ErrorKind::Timeout));
     let llm = FallbackLayer::new("full").push(Tier::new("inner", inner).level(3)).layer(failing(ErrorKind::Connect));
     assert_eq!(degraded(&llm.oneshot(prompt()).await.unwrap()), Some((3, "timeout")));

@@ -1,4 +1,4 @@
-//! Callers that name a model get that model's chain.
+//! Tests that callers that name a model get that model's chain.
 
 use super::*;
 use crate::chat::{Chat, Message};
@@ -103,7 +103,7 @@ fn a_model_of_a_tier_that_is_not_there_is_refused() {
     assert!(FallbackLayer::new("a").model("gpt-4o", []).is_err());
 }
 
-/// Three tiers that have said their models, each with what it does, and a fixed sentence between them.
+/// Three tiers with models of their own, each with its capabilities, and a fixed sentence between them.
 fn named(leaves: [Strict; 2]) -> FallbackLayer {
     let [usual, small] = leaves;
     FallbackLayer::new("large")
@@ -137,7 +137,7 @@ async fn a_tiers_name_or_model_is_where_a_request_begins() {
     }
 }
 
-/// A layer whose tiers have said no models is as before: the names of its tiers are nobody's to ask for.
+/// Tiers without models: requests cannot name them.
 #[tokio::test(start_paused = true)]
 async fn tiers_without_a_model_are_not_begun_at() {
     let llm = FallbackLayer::new("large").tier("usual", Strict::new()).layer(Strict::new());
@@ -169,7 +169,8 @@ async fn where_every_tier_failed_for_a_named_model_the_last_says_so() {
     assert_eq!(steps, [("usual", Next::FailedOver), ("large", Next::Stopped(Stop::LastTier))]);
 }
 
-/// A chain for exactly this name is what the operator wants of it; one for a pattern begins at the tier, if it is in it.
+/// A chain for exactly this name is what the operator wants of it; one for a pattern begins at the tier, if it is
+/// in it.
 #[tokio::test(start_paused = true)]
 async fn chains_and_features_say_which_tiers_and_a_name_where_to_begin() {
     let layer = named([Strict::new(), Strict::new()])

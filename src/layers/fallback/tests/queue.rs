@@ -1,4 +1,4 @@
-//! A feature that accepts nothing less waits until a tier works.
+//! Tests of a feature that accepts only the best tier and waits until it works.
 
 use futures_util::future::join_all;
 
@@ -7,7 +7,7 @@ use crate::CircuitBreakerLayer;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A tier whose circuit opens at its first failure and looks again every ten seconds, with a fixed sentence after it that
+/// A tier whose circuit opens at its first failure and probes every ten seconds, followed by a fixed sentence that
 /// code may not have.
 fn layer(events: &Events) -> FallbackLayer {
     FallbackLayer::new("full")

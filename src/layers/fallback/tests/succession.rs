@@ -1,4 +1,4 @@
-//! One fallback takes the place of another while requests are under way.
+//! Tests of one fallback that takes the place of another while requests are under way.
 
 use tokio::sync::broadcast::Receiver;
 

@@ -1,4 +1,4 @@
-//! How much is under way at once, and how it ends.
+//! Tests of the number of mirrored requests under way, and of their end.
 
 use super::*;
 use crate::providers::Canned;

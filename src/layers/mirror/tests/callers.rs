@@ -1,4 +1,4 @@
-//! What callers are promised: their answers are their own.
+//! Tests that callers get their own answers, whatever the mirror does.
 
 use super::*;
 use crate::{BulkheadLayer, RetryBudget, RetryWithJitterLayer, TimeoutLayer, providers::Canned};
@@ -74,7 +74,7 @@ async fn a_caller_who_leaves_before_the_response_takes_only_the_own_call_along()
     let one = told.one(&handle).await;
     assert_eq!((one.primary.outcome, one.primary.took), (RequestOutcome::Abandoned, SECOND * 2));
     assert_eq!((one.primary.first_token, one.candidate.outcome), (None, RequestOutcome::Answered));
-    // One that was never polled was called all the same.
+    // A call that was never polled was made all the same.
     drop(llm.call(prompt()));
     ended(&handle).await;
     assert_eq!((told.all().len(), candidate.calls()), (2, 2));
@@ -198,7 +198,7 @@ async fn a_request_that_is_not_chosen_costs_no_allocation() {
     for layer in layers {
         let mut llm = layer.layer(Ready);
         let mut requests: Vec<LlmRequest> = (0..100).map(|_| prompt()).collect();
-        // What each thread makes once.
+        // Allocations that each thread makes once.
         llm.call(prompt()).await.unwrap();
         let mut run = |request| {
             let mut call = std::pin::pin!(llm.call(request));

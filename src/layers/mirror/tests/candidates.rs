@@ -1,4 +1,4 @@
-//! Whatever the candidate does, it ends there.
+//! Tests that a candidate's failures stay in its own task.
 
 use super::*;
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
 };
 use tower::Layer;
 
-/// One request beside this candidate: the caller's answer, and what was told of it.
+/// Sends one request beside this candidate, and returns the caller's answer and the comparison.
 async fn beside(candidate: impl Llm, change: impl Fn(MirrorLayer) -> MirrorLayer) -> Comparison {
     let (layer, told, handle) = mirror(candidate);
     let begun = Instant::now();
@@ -31,7 +31,7 @@ async fn errors_and_breaks_are_told_and_reach_nobody() {
     assert_eq!((one.candidate.outcome, one.candidate.took), (RequestOutcome::Broken(ErrorKind::Server), SECOND * 3));
 }
 
-/// Panics when it is cloned in order to be called, called, polled or read.
+/// A candidate that panics when it is cloned for a call, called, polled or read.
 #[derive(Debug)]
 struct Panics(&'static str);
 

@@ -1,4 +1,4 @@
-//! What a comparison says.
+//! Tests of a comparison's content.
 
 use super::*;
 use crate::{

@@ -1,4 +1,4 @@
-//! Who is left before the limit, and who is not.
+//! Tests of which calls are left before the limit, and which are not.
 
 use proptest::prelude::*;
 use tokio::task::JoinSet;
@@ -11,11 +11,11 @@ struct Bench {
     layer: TimeoutLayer,
 }
 
-/// How long an answer takes.
+/// The time of an answer.
 #[derive(Clone, Copy)]
 struct Takes(Duration);
 
-/// What became of a call: how long it was waited for, and whether it was left for being silent.
+/// The outcome of a call: its time, and whether it was left for being silent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Ended {
     after: Duration,
@@ -27,13 +27,13 @@ impl Bench {
         Self { layer: TimeoutLayer::new(limit).adaptive() }
     }
 
-    /// One call, of a request that could go on to another model.
+    /// Makes one call with a request that could go on to another model.
     fn call(&self, mut request: LlmRequest, takes: Duration) -> impl Future<Output = Ended> + Send + 'static {
         request.context_mut().prospects.note_can_go_on(true);
         self.last_call(request, takes)
     }
 
-    /// The same where there is no other.
+    /// Makes one call with a request that has no other model.
     fn last_call(&self, request: LlmRequest, takes: Duration) -> impl Future<Output = Ended> + Send + 'static {
         let model = provider_fn(|request: LlmRequest| {
             let takes = request.extensions().get::<Takes>().map_or(Duration::ZERO, |takes| takes.0);
@@ -51,14 +51,14 @@ impl Bench {
         }
     }
 
-    /// So many calls in a row that take as long.
+    /// Makes so many calls in a row that take as long.
     async fn is_used_to(&self, calls: u32, request: &LlmRequest, takes: Duration) {
         for _ in 0..calls {
             assert_eq!(self.call(request.clone(), takes).await, Ended { after: takes, is_left: false });
         }
     }
 
-    /// Calls that begin a second apart, and what became of them in that order.
+    /// Makes calls that begin a second apart, and returns their outcomes in that order.
     async fn one_a_second(&self, calls: impl IntoIterator<Item = (LlmRequest, Duration)>) -> Vec<Ended> {
         let mut under_way = JoinSet::new();
         for (place, (request, takes)) in calls.into_iter().enumerate() {
@@ -79,7 +79,8 @@ async fn a_model_that_has_been_silent_to_several_is_left_before_the_limit() {
     let bench = Bench::new(secs(30));
     bench.is_used_to(40, &asked(), secs(2)).await;
     let ended = bench.one_a_second((0..12).map(|_| (asked(), LONG))).await;
-    // Late after five times 2 s, as near as that is known; the eighth that is late says enough of all of them, and of those after it.
+    // Calls are late after five times 2 s, as near as that is known. The eighth late call decides for all of them,
+    // and for those after it.
     for (place, ended) in ended.iter().enumerate() {
         assert!(ended.is_left, "{place}");
         let least = if place < 7 { 17 - place as u64 } else { 8 };
@@ -147,7 +148,7 @@ async fn what_takes_long_by_its_kind_is_not_late() {
     assert!(bench.one_a_second(calls).await.iter().all(|ended| !ended.is_left));
 }
 
-/// What one caller asks, and how long its answers take for it, is not held against the model where others have theirs.
+/// One caller's slow prompts do not count against the model while others are answered.
 #[tokio::test(start_paused = true)]
 async fn one_callers_slow_prompts_leave_the_others_calls_alone() {
     let bench = Bench::new(secs(60));
@@ -157,19 +158,19 @@ async fn one_callers_slow_prompts_leave_the_others_calls_alone() {
     let hostile = (0..200).flat_map(|_| std::iter::once((of("slow"), secs(40))).chain(others()));
     let ended = bench.one_a_second(hostile).await;
     assert!(ended.iter().all(|ended| !ended.is_left));
-    // Its own, in the end, are no more than four of the eight: one of others that is late is waited for.
+    // Its own calls are no more than four of the eight in the end: one late call of another caller is waited for.
     assert_eq!(bench.one_a_second([(of("two"), secs(50)), (of("one"), secs(1))]).await[0].after, secs(50));
-    // Nor does it keep the others from being left, where the model is silent to them too.
+    // Nor does it keep the other callers' calls from being left, if the model is silent to them too.
     let ended = bench.one_a_second((0..12).map(|place| (of(["one", "two", "three"][place % 3]), LONG))).await;
     assert!(ended.iter().filter(|ended| ended.is_left).count() >= 11, "{ended:?}");
 }
 
-/// How long an answer takes, by a number between 0 and 1.
+/// The distribution of times, by a number between 0 and 1.
 #[derive(Clone, Copy, Debug)]
 enum Tail {
     /// The median in seconds, and the deviation of the logarithm.
     LogNormal(f64, f64),
-    /// The least in seconds, and how heavy the tail is: the smaller, the heavier.
+    /// The least in seconds, and the weight of the tail: the smaller, the heavier.
     Pareto(f64, f64),
 }
 
@@ -177,7 +178,7 @@ impl Tail {
     fn draw(self, rng: &mut fastrand::Rng) -> Duration {
         let uniform = |rng: &mut fastrand::Rng| 1.0 - rng.f64();
         let seconds = match self {
-            // Box and Muller.
+            // The Box-Muller transform.
             Self::LogNormal(median, deviation) => {
                 let (one, two) = (uniform(rng), uniform(rng));
                 median * (deviation * (-2.0 * one.ln()).sqrt() * (std::f64::consts::TAU * two).cos()).exp()
@@ -198,7 +199,7 @@ fn tail() -> impl Strategy<Value = Tail> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
-    /// Of a healthy model's calls at most one in a thousand goes elsewhere, however heavy its tail and whatever the traffic.
+    /// At most one in a thousand calls of a healthy model goes elsewhere, for any tail and any traffic.
     #[test]
     fn nobody_healthy_is_cut_off(tail in tail(), per_second in 0.05..20.0f64, seed: u64) {
         const CALLS: u32 = 8000;

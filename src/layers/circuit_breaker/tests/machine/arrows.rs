@@ -1,4 +1,4 @@
-//! Each arrow between closed, open and half-open.
+//! Tests of each arrow between closed, open and half-open.
 
 use std::time::Duration;
 
@@ -111,7 +111,7 @@ fn several_successes_can_be_asked_for() {
     assert_eq!(bench.phase(), Phase::Closed);
 }
 
-/// Closed by a lucky probe, and tripped again.
+/// A circuit that a lucky probe closed, and that tripped again.
 fn lapsed() -> Bench {
     let bench = Bench::opened(Settings::default());
     bench.wait(seconds(60));
@@ -136,7 +136,7 @@ fn after_a_lapse_one_lucky_probe_does_not_close() {
         assert_eq!(bench.call(OK), None);
     }
     assert_eq!(bench.call(OK).map(|transition| transition.to), Some(Phase::Closed));
-    // Once more, and it is to show that for longer.
+    // Once more, and it must prove itself for longer.
     for _ in 0..5 {
         bench.call(FAILURE);
     }
@@ -257,7 +257,7 @@ fn probe_that_never_ends_is_replaced_after_its_lease() {
     let replacement = bench.admitted();
     assert_eq!(bench.admit(), None);
 
-    // Too late: its place, and its say, are another's now.
+    // Too late: its place and its verdict are another's now.
     assert!(bench.settle(lost, FAILURE).late);
     assert_eq!(bench.phase(), Phase::HalfOpen);
     bench.settle(replacement, OK);

@@ -1,4 +1,4 @@
-//! Any history at all.
+//! Tests over any history at all.
 
 use proptest::prelude::*;
 use tokio::time::Instant;
@@ -82,7 +82,8 @@ proptest! {
                 prop_assert!(changed.generation >= known.1);
                 known = (changed.to, changed.generation);
             }
-            // Probes that are out and within their lease: never more than configured; after a lapse twice as many with each success.
+            // Probes that are out and within their lease: never more than configured; after a lapse twice as many
+            // with each success.
             let out = in_flight.iter().filter(|(call, since)| {
                 call.probe.is_some()
                     && call.generation == known.1
@@ -92,7 +93,7 @@ proptest! {
             let most = if core.lapses == 0 { probes } else { probes << core.successes };
             prop_assert!(out.count() <= most as usize);
         }
-        // Whatever happened: left alone, and with healthy answers, it recovers.
+        // After any history, it recovers if left alone with healthy answers.
         bench.circuit.reset(bench.now.get());
         for _ in 0..5 {
             bench.call(FAILURE);

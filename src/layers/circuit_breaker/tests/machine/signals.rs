@@ -1,4 +1,4 @@
-//! What else moves it: rates, a `Retry-After`, quota, keys, storms, hands.
+//! Tests of the other inputs: rates, a `Retry-After`, quota, keys, storms, orders by hand.
 
 use std::time::Duration;
 
@@ -101,7 +101,7 @@ fn error_that_proves_life_ends_a_run_of_failures() {
         bench.call(Outcome::Alive);
     }
     assert_eq!(bench.phase(), Phase::Closed);
-    // But it is no proof that the key works.
+    // But it does not prove that the key works.
     assert_eq!(bench.call(Outcome::Auth), None);
 }
 
@@ -270,7 +270,7 @@ fn storm_of_different_invalid_requests_is_the_providers_fault() {
     let transition = bench.call(invalid(99)).expect("a transition");
     assert_eq!(transition.reason, Reason::InvalidRequests);
 
-    // While it lasts, a probe called invalid is a failed probe.
+    // During a storm, a probe called invalid is a failed probe.
     for probe in 0..3 {
         bench.wait(seconds(60));
         bench.call(invalid(probe));
