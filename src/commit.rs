@@ -1,7 +1,7 @@
-//! The commit point: when a stream has begun well enough that its caller may see it.
+//! The commit point: the moment at which a caller may see a stream.
 //!
-//! Until then a failure is a service error, which timeouts, retries, breakers and fallbacks handle as any other; from
-//! then on it is the caller's, in the body.
+//! A failure before it is a service error, handled by timeouts, retries, breakers and fallbacks like any other. A
+//! failure after it reaches the caller, in the body.
 
 use std::{
     collections::VecDeque,
@@ -22,12 +22,12 @@ use crate::{
     chat::FinishReason, layers::call::Call, ledger,
 };
 
-/// How far a stream must have come before its caller sees it.
+/// The progress that a stream must make before its caller sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "config", derive(serde::Deserialize, schemars::JsonSchema), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
-// With what stands beside it, as wide as the gap that it would leave in a request's context: one with a gap is copied piece by
-// piece wherever it moves.
+// Exactly as wide as the gap that it would otherwise leave in a request's context: a context with a gap is copied piece
+// by piece wherever it moves.
 #[repr(u16)]
 pub enum CommitPoint {
     /// The first event of any kind but a keep-alive.
@@ -43,10 +43,10 @@ pub enum CommitPoint {
 }
 
 impl CommitPoint {
-    /// All of them, from the earliest to the latest.
+    /// All commit points, from the earliest to the latest.
     pub const ALL: [Self; 4] = [Self::FirstEvent, Self::FirstToken, Self::FirstText, Self::Complete];
 
-    /// Its name in files and headers, such as `first_token`.
+    /// Returns the name used in files and headers, such as `first_token`.
     pub fn name(self) -> &'static str {
         match self {
             Self::FirstEvent => "first_event",
@@ -75,11 +75,11 @@ impl fmt::Display for CommitPoint {
 impl FromStr for CommitPoint {
     type Err = InvalidConfig;
 
-    /// A point by its [name](CommitPoint::name).
+    /// Parses a commit point's [name](CommitPoint::name).
     ///
     /// # Errors
     ///
-    /// Any other word; the error tells the names.
+    /// Any other word; the error lists the names.
     fn from_str(word: &str) -> Result<Self, InvalidConfig> {
         Self::ALL.into_iter().find(|point| point.name() == word).ok_or_else(|| {
             let names = Self::ALL.map(Self::name).join(", ");
@@ -88,30 +88,30 @@ impl FromStr for CommitPoint {
     }
 }
 
-/// How many bytes of frames are held back before a commit point short of `Complete`: reasoning beyond them commits
-/// all the same, and events beyond them that say nothing are not kept.
+/// Bytes of frames held back before a commit point short of `Complete`. Reasoning beyond them commits all the same;
+/// empty events beyond them are dropped.
 const HELD: usize = 1024 * 1024;
-/// How many bytes of frames are held back at most.
+/// Bytes of frames held back for `Complete`.
 const HELD_COMPLETE: usize = 64 * 1024 * 1024;
-/// How many bytes of keep-alives are held back with the rest: days of them. More are counted, and a comment in their place
-/// tells how many bytes they were.
+/// Bytes of keep-alives held back with the rest, enough for days. Those beyond are counted, and a comment in their
+/// place gives the number.
 const HELD_ALIVE: usize = 1024 * 1024;
-/// How many frames one poll takes in before it lets others run: a flood must not keep a timeout from being polled.
+/// Frames that one poll takes before it yields: a flood must not keep a timeout from being polled.
 const FRAMES_A_POLL: usize = 128;
 
-/// Holds a stream's frames back until its commit point, then gives them with the rest as one body.
+/// Holds a stream's frames back until its commit point, then yields them and the rest as one body.
 pub(crate) struct Commit {
     body: Option<LlmBody>,
-    /// What was asked, where that may be why an answer is empty.
+    /// The request, where it may explain an empty answer.
     request: Option<LlmRequest>,
     point: CommitPoint,
     held: VecDeque<Frame>,
     bytes: usize,
-    /// The keep-alives since the last frame that was held, in one piece, and whose they are.
+    /// The keep-alives since the last held frame, joined, and their dialect.
     alive: (Option<Dialect>, BytesMut),
-    /// The bytes of all that are held.
+    /// Bytes of all keep-alives that are held.
     alive_held: usize,
-    /// The bytes of those that are not.
+    /// Bytes of the keep-alives that are not held.
     alive_missing: usize,
     content: bool,
     finish: Option<FinishReason>,
@@ -133,7 +133,8 @@ impl Commit {
         }
     }
 
-    /// Holds a keep-alive's bytes back, for a caller of the same dialect: a stream may bring many before its first token.
+    /// Holds a keep-alive's bytes back for a caller of the same dialect: a stream may bring many before its first
+    /// token.
     fn keep_alive(&mut self, frame: &Frame) {
         let Some((dialect, raw)) = frame.raw() else { return };
         self.alive.0 = Some(dialect);
@@ -165,7 +166,7 @@ impl Commit {
         LlmBody::from_frames(Resumed { held, rest })
     }
 
-    /// What an answer without content means.
+    /// Returns the error for an answer without content.
     fn empty(&self) -> Option<LlmError> {
         let error = empty_answer(self.finish.as_ref(), self.request.as_ref())?;
         let raw: Vec<u8> = self.held.iter().filter_map(Frame::raw).flat_map(|(_, raw)| raw.iter().copied()).collect();
@@ -173,15 +174,15 @@ impl Commit {
     }
 }
 
-/// What an answer without content means, streamed or whole, by its reason to finish; `None` where it is for the caller to
-/// read, who has brought it about.
+/// Returns the error for an answer without content, streamed or whole, by its finish reason. Returns `None` where the
+/// caller brought the emptiness about and is the one to read it.
 pub(crate) fn empty_answer(finish: Option<&FinishReason>, request: Option<&LlmRequest>) -> Option<LlmError> {
     let (kind, message) = match finish {
-        // The tokens went into reasoning, or the turn goes on: another try would end the same.
+        // The tokens went into reasoning, or the turn goes on: another attempt would end the same way.
         Some(FinishReason::Length | FinishReason::Paused | FinishReason::ToolUse) => return None,
-        // A stop text was the first that the model would have said.
+        // The model began with a stop text.
         Some(FinishReason::Stop) if request.is_some_and(LlmRequest::names_stops) => return None,
-        // What the model would not say is its answer, unless another tier or another try is to be asked for one.
+        // A refusal without text is an answer, unless another tier or another attempt is to be asked because of it.
         Some(FinishReason::Refusal)
             if !request.is_some_and(|request| request.context().prospects.acts_on_refusals()) =>
         {
@@ -211,7 +212,7 @@ impl Future for Commit {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(Ok(frame))) => frame,
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
-                // A stream that is cut says so itself: this one was read before.
+                // A cut stream reports that itself: this one was read before.
                 Poll::Ready(None) => {
                     let message = "the stream was read before its commit point";
                     return Poll::Ready(Err(LlmError::new(ErrorKind::StreamBroken, message)));
@@ -226,7 +227,7 @@ impl Future for Commit {
                     _ => {}
                 }
             }
-            // A flood of keep-alives or of empty events is waited out, not kept.
+            // A flood of keep-alives or of empty events is waited out and not stored.
             let full = this.bytes > HELD && this.point != CommitPoint::Complete;
             if full && frame.events().iter().all(StreamEvent::is_idle) && progress == Progress::Lifecycle {
                 continue;
@@ -279,16 +280,18 @@ impl Stream for Resumed {
     }
 }
 
-/// Gives any leaf the promise that a response means that the first token is here.
+/// Gives any leaf this guarantee: once a response exists, the first token is here.
 ///
-/// The leaves of this crate have it already, those made by [`provider_fn`](crate::provider_fn) too; put this directly around
-/// a `Service` of your own whose future resolves earlier. An answer without content, streamed or complete, becomes an error by its reason to finish:
-/// [`EmptyAnswer`](ErrorKind::EmptyAnswer), [`ContentPolicy`](ErrorKind::ContentPolicy),
+/// This crate's leaves give it already, [`provider_fn`](crate::provider_fn) included. Put this layer directly around a
+/// `Service` of your own whose future resolves earlier. An answer without content, streamed or complete, becomes an
+/// error by its finish reason: [`EmptyAnswer`](ErrorKind::EmptyAnswer), [`ContentPolicy`](ErrorKind::ContentPolicy),
 /// [`Refusal`](ErrorKind::Refusal) and the like. See the [module docs](self).
 ///
-/// **Where it goes.** A commit point beyond the first token makes a caller wait, and limits of time inside of it go on as
-/// usual: around a [`Timeout`](crate::Timeout), an answer that is held back has that one's time for its first token and
-/// that one's silences; inside of it, the whole answer must be there within the limit. A request that
+/// **Position.** A commit point beyond the first token makes the caller wait, and limits of time inside this layer keep
+/// running. Around a [`Timeout`](crate::Timeout), a held answer is bounded by that layer's limits for the first token
+/// and for silences. Inside a `Timeout`, the whole answer must arrive within the limit. The outermost layer of this
+/// type honours a request's own [commit point](LlmRequest::commit); layers and leaves further in commit at the first
+/// token.
 /// [says](LlmRequest::commit) how far its stream must have come is held back here so far, and by nobody further in.
 ///
 /// ```
@@ -313,7 +316,7 @@ pub struct CommitOnFirstTokenLayer {
 }
 
 impl CommitOnFirstTokenLayer {
-    /// Commits on the first token.
+    /// Creates a layer that commits on the first token.
     pub fn new() -> Self {
         Self::default()
     }
@@ -325,8 +328,9 @@ impl CommitOnFirstTokenLayer {
         self
     }
 
-    /// Says that what is inside keeps the promise of the first token by itself, as the leaves of this crate do: then only
-    /// what is to be held back further is held back here, and all else is handed on as it is. Default: it does not.
+    /// Declares that the inner service gives the guarantee of the first token itself, as this crate's leaves do. The
+    /// layer then holds only streams with a later commit point, and passes everything else on unchanged. Default: not
+    /// declared.
     ///
     /// ```
     /// use std::time::Duration;
@@ -361,17 +365,17 @@ impl<S> Layer<S> for CommitOnFirstTokenLayer {
     }
 }
 
-/// Holds a leaf's streams back until their commit point. See [`CommitOnFirstTokenLayer`].
+/// A service that holds a leaf's streams back until their commit point. See [`CommitOnFirstTokenLayer`].
 #[derive(Clone, Debug)]
 pub struct CommitOnFirstToken<S> {
     inner: S,
     point: CommitPoint,
-    /// Whether the inner service keeps the promise of the first token already.
+    /// True if the inner service gives the guarantee of the first token itself.
     inner_commits: bool,
 }
 
 impl<S> CommitOnFirstToken<S> {
-    /// Holds this leaf's streams back until their first token.
+    /// Creates a service that holds this leaf's streams back until their first token.
     pub fn new(inner: S) -> Self {
         Self { inner, point: CommitPoint::FirstToken, inner_commits: false }
     }
@@ -394,7 +398,7 @@ where
     fn call(&mut self, mut request: LlmRequest) -> CommitFuture<S> {
         let context = request.context_mut();
         let point = context.commit.unwrap_or(self.point);
-        // What is held back here need not be held back further in.
+        // A stream held here need not be held further in.
         let inner = point.min(CommitPoint::FirstToken);
         context.commit = Some(inner);
         let hold = !self.inner_commits || point > inner;
@@ -403,12 +407,12 @@ where
     }
 }
 
-/// The future of [`CommitOnFirstToken`].
+/// The response future of [`CommitOnFirstToken`].
 #[pin_project]
 pub struct CommitFuture<S: Service<LlmRequest>> {
     #[pin]
     call: Call<S, S::Future>,
-    /// How far, and what was asked. `None`: what comes is handed on.
+    /// The commit point and the request. `None`: the answer passes unchanged.
     hold: Option<(CommitPoint, LlmRequest)>,
     /// The answer that is being held back.
     held: Option<Box<Held>>,
@@ -426,7 +430,7 @@ where
         let held = match this.held {
             Some(held) => held,
             None => {
-                // In place: a response is large to move.
+                // In place: the response is large to move.
                 let mut polled = this.call.as_mut().poll(cx);
                 let (response, (point, request)) = match (&mut polled, &*this.hold) {
                     (Poll::Ready(Err(_)), _) => {
@@ -452,7 +456,7 @@ where
     }
 }
 
-/// What a complete answer without content means: see [`empty_answer`].
+/// Returns the error for a complete answer without content; see [`empty_answer`].
 pub(crate) fn empty_whole(response: &LlmResponse, request: &LlmRequest) -> Option<LlmError> {
     let error = empty_answer(response.body().finish_of_empty()?, Some(request))?;
     Some(broken(error, response))
@@ -470,12 +474,12 @@ impl Held {
         Box::new(Self { response, commit: Commit::new(body, point, Some(request)) })
     }
 
-    /// Ready with the body once it may be seen, or with what broke it before.
+    /// Polls until the body reaches its commit point, or breaks before it.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<LlmBody, LlmError>> {
         Pin::new(&mut self.commit).poll(cx)
     }
 
-    /// The answer with that body.
+    /// Returns the answer with that body.
     pub(crate) fn response_with(self, body: Result<LlmBody, LlmError>) -> Result<LlmResponse, LlmError> {
         match body {
             Ok(body) => Ok(self.response.map_body(|_| body)),
@@ -484,14 +488,14 @@ impl Held {
     }
 }
 
-/// The error of an answer that broke while it was held back: whose it was, and what had failed before it.
+/// Completes the error of an answer that broke while it was held: adds its provider and the steps that failed before.
 pub(crate) fn broken(error: LlmError, response: &LlmResponse) -> LlmError {
     let mut error = from_whom(error, response);
     ledger::note_after(&mut error, response.attempts());
     error
 }
 
-/// An error that came in a response knows less of its provider than the response does.
+/// Adds the response's provider and model to an error that came in its body.
 pub(crate) fn from_whom(mut error: LlmError, response: &LlmResponse) -> LlmError {
     if let (Some(provider), model) = response.names() {
         error = error.or_model(&provider, model.as_ref());

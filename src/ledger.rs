@@ -1,8 +1,8 @@
-//! The attempt ledger: what a request may still spend, and the record of what was tried.
+//! The attempt ledger: the attempts and time that a request has left, and the record of its steps.
 //!
-//! What is left goes *down* by value in the request's [`Context`]; what was done comes *up* in the
-//! result, as the error's or the response's list of [`Attempt`]s. Nothing mutable is shared for a request, so that
-//! nothing is allocated while all goes well, a cloned request is a new request, and a dropped future leaves no trace.
+//! The remainder goes *down* by value in the request's [`Context`]; the record comes *up* in the error's or the
+//! response's list of [`Attempt`]s. A request shares no mutable state, so a request without failures allocates nothing,
+//! a cloned request is a new request, and a dropped future leaves no trace.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -26,49 +26,50 @@ pub struct Attempt {
     pub provider: Option<Arc<str>>,
     /// The model that was asked.
     pub model: Option<Arc<str>>,
-    /// When the step began.
+    /// The moment at which the step began.
     pub begun: Instant,
-    /// How long it took.
+    /// The duration of the step.
     pub took: Duration,
-    /// What came of it: `None` for an answer, and for a call that was [cancelled](Next::Cancelled) before anything came.
+    /// The failure; `None` for an answer, and for a call that was [cancelled](Next::Cancelled) before any outcome.
     pub failure: Option<ErrorKind>,
     /// The HTTP status, where there was one.
     pub status: Option<StatusCode>,
-    /// What the failure said, in the words of [`LlmError::message`].
+    /// The failure in the words of [`LlmError::message`].
     pub message: String,
-    /// How long the provider asked to wait.
+    /// The wait that the provider asked for.
     pub retry_after: Option<Duration>,
-    /// The limit of time that ended it, if one of ours did.
+    /// The limit of time that ended the step, if one of ours did.
     pub timed_out: Option<TimedOut>,
-    /// The tokens that it took, where the provider answered and said so: an answer that is not of the shape asked for
-    /// has its price too.
+    /// The tokens that the step used, if the provider answered and reported them. An answer of the wrong shape has its
+    /// price too.
     pub usage: Option<Usage>,
-    /// What was done next, and why.
+    /// The next step, and its reason.
     pub next: Next,
 }
 
 impl Attempt {
-    /// Returns true if nothing was sent: a layer on this side refused, or time ran out while the service was not ready. Such
-    /// a step costs no attempt, and is charged to nobody.
+    /// Returns true if nothing was sent: a layer on this side refused, or time ran out before the service was ready.
+    /// Such a step costs no attempt and counts against no tier.
     pub fn is_local(&self) -> bool {
         self.next == Next::Skipped
             || self.failure.is_some_and(ErrorKind::is_local)
             || self.timed_out.is_some_and(|out| out.phase == Phase::Readiness)
     }
 
-    /// Whether it cost an attempt and came to nothing: it was sent, and failed or was [cancelled](Next::Cancelled).
+    /// Returns true if the step cost an attempt in vain: it was sent, and failed or was [cancelled](Next::Cancelled).
     pub fn is_wasted(&self) -> bool {
         !self.is_local() && (self.failure.is_some() || self.next == Next::Cancelled)
     }
 
-    /// Whether a failure is counted as the tier's, as in its error rate: it was sent, and it does not show that the
-    /// request itself was at fault (an invalid one, a text that is too long, a policy), which any tier may say.
+    /// Returns true if the failure counts as the tier's, for example in its error rate. The request was sent, and the
+    /// failure does not show that the request itself is at fault (invalid, too long, against a policy), which any tier
+    /// may say.
     pub fn is_tiers_failure(&self) -> bool {
         let of_request = |kind: ErrorKind| matches!(kind.circuit_counts(), Count::Success | Count::FailureInStorm);
         !self.is_local() && self.failure.is_some_and(|kind| !of_request(kind))
     }
 
-    /// The same without what the failure said, which may quote the request.
+    /// Returns a copy without the message, which may quote the request.
     pub(crate) fn without_message(&self) -> Self {
         Self {
             tier: self.tier.clone(),
@@ -97,40 +98,40 @@ impl fmt::Display for Attempt {
     }
 }
 
-/// What a layer did after a step, and why.
+/// A layer's decision after a step, and its reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Next {
-    /// The failure went up as it was.
+    /// The layer returned the failure unchanged.
     #[default]
     GaveUp,
-    /// The caller had the answer.
+    /// The caller received the answer.
     Answered,
-    /// The same service was called again after this wait.
+    /// The layer called the same service again after this wait.
     Retried {
         /// The wait before the next attempt.
         after: Duration,
     },
-    /// The next tier was called, at once.
+    /// The layer called the next tier at once.
     FailedOver,
-    /// The tier was never called: it cannot carry the request. The walk went on as if it were not there.
+    /// The tier was never called: it cannot carry the request. The failover passed it over.
     Skipped,
-    /// The same service was asked again, and told what was wrong with its answer.
+    /// The layer asked the same service again, with a description of what was wrong with its answer.
     AskedAgain,
-    /// The request was left to its other call: a [hedge](crate::Hedge) that was under way, or was begun at once.
+    /// The layer left the request to its other call: a [hedge](crate::Hedge) under way, or one that began at once.
     Hedged,
-    /// It was cancelled before it had ended, since the request's other call, its [hedge](crate::Hedge) or the one that
-    /// was hedged, came to an end first.
+    /// The layer cancelled the call, because the request's other call (its [hedge](crate::Hedge), or the hedged one)
+    /// ended first.
     Cancelled,
     /// The layer stopped, for this reason.
     Stopped(Stop),
 }
 
-/// Why a layer did not go on.
+/// The reason of a layer to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stop {
-    /// The [`Classifier`](crate::Classifier) says that another try does not help with this kind.
+    /// Another attempt does not help with this kind, by the [`Classifier`](crate::Classifier).
     Kind,
     /// The provider sent `x-should-retry: false`.
     Forbidden,
@@ -138,11 +139,11 @@ pub enum Stop {
     Attempts,
     /// The retry budget is empty.
     Budget,
-    /// The wait asked for is longer than the layer's longest delay.
+    /// The provider's wait is longer than the layer's longest delay.
     LongWait,
-    /// The wait, or another tier, would not fit before the deadline.
+    /// The wait, or another tier, does not fit before the deadline.
     Deadline,
-    /// Another tier is there, and is the better place to go.
+    /// Another tier is left, and is the better choice.
     OtherTier,
     /// The session is pinned to this tier.
     Pinned,
@@ -179,18 +180,18 @@ impl fmt::Display for Next {
     }
 }
 
-/// What was tried before a request came to where [people](crate::layers::fallback::Tier::human) take over: a value among its
-/// [extensions](crate::LlmRequest::extensions).
+/// The steps before a request reached the tier where [people](crate::layers::fallback::Tier::human) take over: a value
+/// among its [extensions](crate::LlmRequest::extensions).
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Before {
-    /// Why no better tier answered.
+    /// The reason that no better tier answered.
     pub reason: DegradedReason,
-    /// Each step in order, with what failed.
+    /// Each step in order, with its failure.
     pub attempts: Arc<[Attempt]>,
 }
 
-/// When who asked must have an answer, where the call may go on for longer: an extension of the request.
+/// The caller's deadline, where the call itself may run longer: an extension of the request.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(
     not(all(feature = "handoff", feature = "idempotency")),
@@ -198,17 +199,17 @@ pub struct Before {
 )]
 pub(crate) struct CallersDeadline(pub(crate) Instant);
 
-/// The ledger of one call of a layer that tries more than once: what its failures so far were.
+/// The ledger of one call of a layer that tries more than once: the failures so far.
 ///
-/// An empty one owns no memory.
+/// An empty ledger owns no memory.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     record: Vec<Attempt>,
 }
 
 impl Ledger {
-    /// Takes the record of a failed step out of its error. A failure that no layer below has recorded is recorded
-    /// here, as one attempt that began at `begun`. [`Self::next`] says what follows it.
+    /// Takes the record of a failed step out of its error. A failure that no layer below recorded becomes one attempt
+    /// that began at `begun`. [`Self::next`] sets the decision that follows.
     pub(crate) fn failed(&mut self, error: &mut LlmError, begun: Instant) {
         note(error, begun);
         if self.record.is_empty() {
@@ -218,7 +219,7 @@ impl Ledger {
         }
     }
 
-    /// Says what is done after the newest step.
+    /// Sets the decision after the newest step.
     pub(crate) fn next(&mut self, next: Next) {
         if let Some(last) = self.record.last_mut() {
             last.next = next;
@@ -232,12 +233,12 @@ impl Ledger {
         }
     }
 
-    /// A ledger that goes on from a record.
+    /// Creates a ledger that continues a record.
     pub(crate) fn of(record: &[Attempt]) -> Self {
         Self { record: record.to_vec() }
     }
 
-    /// Adds a step that is no failure of the call: one that was skipped, cancelled, or is told of by an answer.
+    /// Adds a step that is no failure of the call: skipped, cancelled, or reported by an answer.
     pub(crate) fn push(&mut self, attempt: Attempt) {
         self.record.push(attempt);
     }
@@ -247,22 +248,22 @@ impl Ledger {
         &self.record
     }
 
-    /// How many entries there are.
+    /// The number of entries.
     pub(crate) fn len(&self) -> usize {
         self.record.len()
     }
 
-    /// How many attempts were made: refusals on this side cost none.
+    /// The number of attempts made. Refusals on this side cost none.
     pub(crate) fn spent(&self) -> u16 {
         spent(&self.record)
     }
 
-    /// How many attempts failed with this kind.
+    /// The number of attempts that failed with this kind.
     pub(crate) fn failures(&self, kind: ErrorKind) -> usize {
         self.record.iter().filter(|attempt| attempt.failure == Some(kind)).count()
     }
 
-    /// The context for one more step: what was spent is no longer left.
+    /// Returns the context for one more step, with the spent attempts deducted.
     pub(crate) fn context(&self, first: Context) -> Context {
         let spent = self.spent();
         Context {
@@ -272,12 +273,12 @@ impl Ledger {
         }
     }
 
-    /// Puts the record into the error that goes up.
+    /// Moves the record into the error that goes up.
     pub(crate) fn give_up(self, error: &mut LlmError) {
         *error.attempts_mut() = self.record;
     }
 
-    /// Puts the record into the response that goes up.
+    /// Moves the record into the response that goes up.
     pub(crate) fn answered(self, response: &mut LlmResponse) {
         if !self.record.is_empty() {
             response.prepend_attempts(self.record);
@@ -311,7 +312,7 @@ pub(crate) fn note(error: &mut LlmError, begun: Instant) {
     error.attempts_mut().push(attempt);
 }
 
-/// When the last of the failures, and the wait after it, were over.
+/// Returns the end of the last failure and of the wait after it.
 pub(crate) fn over<'a>(attempts: impl IntoIterator<Item = &'a Attempt>) -> Option<Instant> {
     let failures = attempts.into_iter().filter(|attempt| attempt.failure.is_some());
     let ends = failures.filter_map(|attempt| {
@@ -321,17 +322,17 @@ pub(crate) fn over<'a>(attempts: impl IntoIterator<Item = &'a Attempt>) -> Optio
     ends.max()
 }
 
-/// Records the failure of an answer after what was tried before it. Where nothing was, whoever is further out knows best
+/// Records the failure of an answer behind the steps before it. If there were none, the layer further out knows best
 /// when it began.
 pub(crate) fn note_after(error: &mut LlmError, before: &[Attempt]) {
-    // The answer that broke is told of as what broke.
+    // An answer that broke is recorded by its failure.
     let tried = before.iter().filter(|attempt| attempt.next != Next::Answered);
     let Some(last) = tried.clone().next_back() else { return };
     note(error, over(before).unwrap_or(last.begun));
     error.attempts_mut().splice(0..0, tried.cloned());
 }
 
-/// A call that was ended for the sake of another one.
+/// The record of a call that was ended in favour of another.
 pub(crate) fn cancelled(tier: &Arc<str>, begun: Instant) -> Attempt {
     Attempt {
         tier: Some(tier.clone()),
@@ -349,8 +350,8 @@ pub(crate) fn cancelled(tier: &Arc<str>, begun: Instant) -> Attempt {
     }
 }
 
-/// Puts one step in place of the record, for a request that made no call and has the failure of another's: what that one
-/// tried and used counts once.
+/// Replaces the record by one step, for a request that made no call and shares another's failure: that request's
+/// attempts and tokens count once.
 #[cfg(feature = "idempotency")]
 pub(crate) fn of_another(error: &mut LlmError) {
     let (provider, model) = error.names();

@@ -49,8 +49,8 @@
 //!   ([`LlmError::attempts`]) and when to come back ([`LlmError::retry_after`]).
 //! - **A response means that the first token is here.** Errors before it, those inside a 200 included, are service
 //!   errors, so that timeouts, retries, breakers and fallbacks treat a stream like any other answer. See [`commit`].
-//! - **The layers** are in [`layers`]: what each is for, when not to use it, and where it belongs in a stack.
-//!   [`Classifier`] is the one table of what they do about which failure.
+//! - **The layers** are in [`layers`]: the purpose of each, when not to use it, and its position in a stack.
+//!   [`Classifier`] is the one table from a failure to the layers' actions.
 //! - **[`agent`]** reads an answer that may be cut or begin anew, and acts on one that is complete, once.
 //! - **Time is tokio's**, so that your own tests run an outage of hours in milliseconds: `#[tokio::test(start_paused =
 //!   true)]` and [`providers::Simulated`].

@@ -9,13 +9,13 @@ use crate::{
     layers::estimate,
 };
 
-/// An answer that is here in whole. Small: every layer moves it on.
+/// A complete answer. Small: every layer moves it on.
 pub(super) enum Complete {
     Text(Cow<'static, str>),
     Message(Box<Whole>),
 }
 
-/// A message and, where a provider sent it, the provider's own bytes.
+/// A message and, if a provider sent it, the provider's own bytes.
 pub(super) struct Whole {
     pub(super) message: Message,
     pub(super) wire: Option<(Dialect, Bytes)>,
@@ -38,7 +38,7 @@ impl Complete {
         }
     }
 
-    /// How many characters it has, as estimates of tokens count them.
+    /// The number of characters, as estimates of tokens count them.
     pub(super) fn said(&self) -> u64 {
         match self {
             Self::Text(text) => text.len() as u64,
@@ -46,7 +46,7 @@ impl Complete {
         }
     }
 
-    /// The reason to finish, if there is nothing in it that a reader could use.
+    /// The finish reason, if the message has nothing in it that a reader could use.
     pub(super) fn finish_of_empty(&self) -> Option<Option<&FinishReason>> {
         match self {
             Self::Text(text) => text.is_empty().then_some(None),
@@ -68,7 +68,7 @@ impl Complete {
         }
     }
 
-    /// The whole answer as one frame.
+    /// Returns the whole answer as one frame.
     pub(super) fn frame(&self) -> Frame {
         let mut events = Vec::new();
         match self {

@@ -16,9 +16,9 @@ use crate::{
     },
 };
 
-/// A stream of frames with all that must last as long as it: the one body guard of the crate.
+/// A stream of frames with everything that must last as long as it: the one body guard of the crate.
 ///
-/// It lives in one allocation with the frames, made by the leaf, so that the layers add to it without one.
+/// The leaf makes it in one allocation with the frames, so that the layers add to it without one.
 #[pin_project(PinnedDrop)]
 pub(super) struct Streaming<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> {
     permits: Vec<Permit>,
@@ -34,13 +34,13 @@ pub(super) struct Streaming<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Running,
-    /// The provider's end mark was seen.
+    /// The stream has yielded the provider's end mark.
     Ended,
-    /// Nothing more will come.
+    /// The stream has ended.
     Done,
 }
 
-/// Room for the permits of a usual stack without a further allocation by a layer.
+/// Enough for the permits of a usual stack, so that no layer allocates for its own.
 const USUAL_PERMITS: usize = 6;
 
 impl<S: Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
@@ -83,8 +83,8 @@ impl<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
                     match event {
                         StreamEvent::Usage(usage) => this.tokens.told = Some(*usage),
                         StreamEvent::Restarted { .. } => this.tokens.begin_anew(),
-                        // A permit is held while the provider works for us, and it has ended its work here. The
-                        // reader may take its time with the last frame.
+                        // A permit lasts while the provider works for us, and that work ends here. The reader may take
+                        // its time with the last frame.
                         StreamEvent::End => {
                             *this.state = State::Ended;
                             settle(this.permits, this.tokens, *this.delivered, Outcome::Answered);
@@ -94,8 +94,8 @@ impl<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
                 }
                 return Poll::Ready(Some(Ok(frame)));
             }
-            // The answer is whole: nobody waits for the connection to close, and what comes in its closing is noise.
-            // That one poll lets an HTTP connection see its own end and go back to its pool.
+            // The answer is whole: nothing need wait for the connection to close, and an error while it closes does not
+            // matter. This one poll lets an HTTP connection see its own end and return to its pool.
             (State::Ended | State::Done, _) => {
                 *this.state = State::Done;
                 return Poll::Ready(None);
@@ -124,23 +124,23 @@ fn settle(permits: &mut Vec<Permit>, tokens: &Tokens, delivered: Delivered, outc
     }
 }
 
-/// The tokens of a stream: those that its provider tells, and what is seen of them here.
+/// The tokens of a stream: those that its provider reports, and an estimate from the text.
 #[derive(Clone, Copy, Default)]
 struct Tokens {
-    /// Of the answer under way.
+    /// The usage of the present answer, as reported.
     told: Option<Usage>,
-    /// How many characters of it have come.
+    /// The number of characters of it so far.
     said: u64,
-    /// Of answers that broke before this one began anew: as told.
+    /// The usage of answers that broke before a restart, as reported.
     broken: Option<Usage>,
-    /// The same, or what came of them where that is more.
+    /// The same, or the estimate from their text if that is more.
     broken_at_least: Usage,
-    /// How many of those have told nothing of their prompt.
+    /// The number of those whose prompt's tokens were not reported.
     broken_prompts: u32,
 }
 
 impl Tokens {
-    /// All before was of an answer that broke.
+    /// Closes the account of an answer that broke.
     fn begin_anew(&mut self) {
         let (broken_at_least, broken_prompts) = self.at_least(false);
         *self = Self { told: None, said: 0, broken: self.all_told(), broken_at_least, broken_prompts };
@@ -153,7 +153,8 @@ impl Tokens {
         }
     }
 
-    /// What was used at the least, and how many prompts are not in it. A provider that has ended its answer knows best.
+    /// Returns the least usage that is certain, and the number of prompts that it lacks. A provider that has ended its
+    /// answer knows best.
     fn at_least(&self, whole: bool) -> (Usage, u32) {
         let seen = Usage::new(0, estimate::said(self.said));
         let (now, untold) = match self.told {

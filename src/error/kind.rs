@@ -1,20 +1,20 @@
-//! The kinds of failures, with what each says.
+//! The kinds of failures and their sentences.
 
 use std::fmt;
 
 use http::StatusCode;
 
-/// What kind of failure an [`LlmError`](crate::LlmError) is. What each layer does about a kind is in the
-/// [`Classifier`](crate::Classifier)'s table.
+/// The kind of an [`LlmError`](crate::LlmError). The [`Classifier`](crate::Classifier)'s table has each layer's action
+/// for a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 #[repr(u8)]
 pub enum ErrorKind {
-    /// The provider counts our requests or tokens, and we were over (429).
+    /// The provider's limit on requests or tokens was exceeded (429).
     RateLimited,
     /// The provider has no capacity at the moment (529, 503, an `overloaded_error` in a stream).
     Overloaded,
-    /// Nothing came in time: a limit of ours, or the provider's own (408, 504).
+    /// No answer in time: by a limit of ours, or the provider's own (408, 504).
     Timeout,
     /// No connection: DNS, refused, TLS, or reset before an answer began.
     Connect,
@@ -38,8 +38,8 @@ pub enum ErrorKind {
     TooLarge,
     /// The provider's content policy refused the request or cut the answer.
     ContentPolicy,
-    /// The model declined and said nothing else, and a layer further out asks another tier, or again, for that. Elsewhere it is
-    /// an answer.
+    /// The model declined without a word, and a layer further out asks another tier, or again, because of that. Without
+    /// such a layer it is an answer.
     Refusal,
     /// The request is wrong; the same request fails everywhere (400, 422).
     InvalidRequest,
@@ -102,10 +102,10 @@ impl ErrorKind {
         Self::Other,
     ];
 
-    /// Returns what an HTTP status means where nothing else is known of a failure, for a client of your own:
-    /// `LlmError::new(ErrorKind::from_status(status), words)`. The guide has it as [a table](crate::guide::getting_started). A
-    /// provider's body often says more, and this crate's leaves go by it. What is below 400 and no success is
-    /// [`Server`](Self::Server).
+    /// Returns the meaning of an HTTP status, for a client of your own that knows nothing else about the failure:
+    /// `LlmError::new(ErrorKind::from_status(status), words)`. The guide has it as [a
+    /// table](crate::guide::getting_started). A provider's body often says more, and this crate's leaves read it. A
+    /// status below 400 that is no success is [`Server`](Self::Server).
     ///
     /// ```
     /// use http::StatusCode;
@@ -119,9 +119,9 @@ impl ErrorKind {
             401 | 403 => Self::Auth,
             402 => Self::QuotaExhausted,
             404 | 410 => Self::NotFound,
-            // 499: some servers say so when they gave up the request themselves.
+            // 499: some servers send it after they gave up the request themselves.
             408 | 499 | 504 | 524 => Self::Timeout,
-            // Both large SDKs repeat a conflict, so that it is the server's.
+            // Both large SDKs repeat a conflict: it is the server's.
             409 | 425 => Self::Server,
             413 => Self::TooLarge,
             429 => Self::RateLimited,
@@ -166,7 +166,7 @@ impl ErrorKind {
         }
     }
 
-    /// Whether a layer refused on this side, so that nothing was sent: such a refusal costs no attempt.
+    /// Returns true if a layer refused on this side, so that nothing was sent. Such a refusal costs no attempt.
     pub fn is_local(self) -> bool {
         matches!(
             self,
@@ -182,7 +182,7 @@ impl ErrorKind {
         )
     }
 
-    /// Returns true if such a failure says something of the request, and nothing of the tier.
+    /// Returns true if such a failure is about the request, and says nothing about the tier.
     pub(crate) const fn is_about_the_request(self) -> bool {
         matches!(
             self,
@@ -195,7 +195,7 @@ impl ErrorKind {
         )
     }
 
-    /// The failure in a list of several, after a tier's name and its status.
+    /// The failure's words in a list of several, after a tier's name and its status.
     pub(super) fn words(self) -> &'static str {
         match self {
             Self::RateLimited => "rate limited",
@@ -227,7 +227,7 @@ impl ErrorKind {
         }
     }
 
-    /// What an operator can do where each of several tiers has failed like this: one more of them is no advice.
+    /// The operator's remedy if each of several tiers failed like this: a further tier would not help.
     pub(super) fn advice_to_all(self) -> &'static str {
         match self {
             Self::RateLimited => "slow down, or raise the limits",
@@ -245,7 +245,7 @@ impl ErrorKind {
         }
     }
 
-    /// What an operator must mend, where a failure says that: followed by whose.
+    /// The thing that an operator must repair, for a failure that names one; the tier's name follows.
     pub(super) fn mend(self) -> Option<&'static str> {
         match self {
             Self::Auth => Some("check the API key"),
@@ -256,7 +256,7 @@ impl ErrorKind {
         }
     }
 
-    /// What happened, and what an operator can do about it.
+    /// The failure, and an operator's remedy.
     pub(super) fn sentence(self) -> (&'static str, &'static str) {
         match self {
             Self::RateLimited => ("rate limited", "slow down, raise the limit, or add a tier"),
@@ -332,7 +332,7 @@ mod tests {
     fn the_guides_table_of_statuses_is_whole_and_true() {
         let rows = rows();
         for status in 400..=599 {
-            // The row that names the status itself stands before one that has it in a span.
+            // A row that names the status takes precedence over one with a range.
             let named = rows.iter().filter(|(statuses, _)| statuses.contains(&status));
             let (_, kind) =
                 named.min_by_key(|(statuses, _)| statuses.len() > 20).unwrap_or_else(|| panic!("no {status}"));

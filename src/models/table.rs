@@ -10,17 +10,17 @@ use serde::Deserialize;
 use super::{Facts, Family};
 use crate::{InvalidConfig, quick_hash::QuickMap};
 
-/// The families of models, by the models' names. Clones share it until one is changed.
+/// The families of models, by the models' names. Clones share the table until one is changed.
 ///
-/// # Which family is a model's
+/// # Look-up
 ///
-/// 1. What stands before the last slash counts for nothing, nor does a region or `anthropic.` before a name at AWS, nor
-///    `ft:` before one of a fine-tuned model.
-/// 2. The longest name of the table that the rest is, or begins with before one of `-`, `@` and `:`. No name stands for a
-///    later version: after `claude-opus-5` may come `-20260724`, but not `-6`.
-/// 3. A careful row of the maker (`claude-`, `gpt-`, `gemini-` and others), else one for all.
+/// 1. The look-up ignores everything up to the last slash, a region or `anthropic.` before a name at AWS, and `ft:`
+///    before the name of a fine-tuned model.
+/// 2. It takes the longest name of the table that equals the rest, or that is followed in it by `-`, `@` or `:`. No
+///    name stands for a later version: after `claude-opus-5` may come `-20260724`, but not `-6`.
+/// 3. Otherwise it takes a careful row of the maker (`claude-`, `gpt-`, `gemini-` and others), or else the one for all.
 ///
-/// A look-up of a name in lower case and without points in a Claude's version allocates nothing.
+/// A look-up allocates nothing if the name is in lower case and has no point in a Claude's version.
 #[derive(Clone)]
 pub struct FamilyTable(Arc<Inner>);
 
@@ -35,7 +35,7 @@ struct Inner {
 #[derive(Clone, PartialEq)]
 struct Named {
     family: Family,
-    /// Whether it stands for all names of a maker.
+    /// True if the row stands for all names of a maker.
     careful: bool,
 }
 
@@ -61,13 +61,13 @@ struct Row {
     facts: serde_json::Map<String, serde_json::Value>,
 }
 
-/// The row from which a family that is like no other takes what it does not say.
+/// The row that supplies the unset fields of a family without `like`.
 pub(crate) const UNKNOWN: &str = "unknown";
 
 static BUILTIN: OnceLock<FamilyTable> = OnceLock::new();
 
 impl FamilyTable {
-    /// The families that come with the crate, of Anthropic's, OpenAI's, Google's and compatible models:
+    /// Returns the families that come with the crate, of Anthropic's, OpenAI's, Google's and compatible models:
     /// `src/models/families.json`, with its date and its sources. Read once.
     pub fn builtin() -> Self {
         Self::builtin_ref().clone()
@@ -79,13 +79,15 @@ impl FamilyTable {
         })
     }
 
-    /// Families in the form of the crate's own file: `{"as_of": "2026-11-21", "families": {"mine": {"models": ["m-1"],
-    /// "like": "unknown", "max_output": 4096}}}`. A row has the names of its `models`, the fields of [`Facts`], and
-    /// `careful` where a name stands for all that begin with it.
+    /// Reads families in the form of the crate's own file:
+    /// `{"as_of": "2026-11-21", "families": {"mine": {"models": ["m-1"], "like": "unknown", "max_output": 4096}}}`. A
+    /// row has the names of its `models`, the fields of [`Facts`], and `careful` if a name stands for all that begin
+    /// with it.
     ///
     /// # Errors
     ///
-    /// Not JSON, a field or a family that is not known, a model in two families, or a value that makes no sense.
+    /// The text is not JSON, names an unknown field or family, or puts a model into two families; or a value makes no
+    /// sense.
     pub fn from_json(json: &str) -> Result<Self, InvalidConfig> {
         let wrong = |field: String, problem: String| InvalidConfig::new(field, problem);
         let file: File = serde_json::from_str(json).map_err(|error| wrong("families".to_owned(), error.to_string()))?;
@@ -130,12 +132,12 @@ impl FamilyTable {
         Ok(Self(Arc::new(inner)))
     }
 
-    /// Sets what is known of a model, over what the table says of that name or of the family that it is
+    /// Sets the facts of a model. Unset fields are the table's for that name, or those of the family that it is
     /// [`like`](Facts::like).
     ///
     /// # Errors
     ///
-    /// When it is like nothing that the table knows, or a value makes no sense; the error names the field.
+    /// The table does not know the family in `like`, or a value makes no sense; the error names the field.
     pub fn with(mut self, model: impl Into<Box<str>>, facts: Facts) -> Result<Self, InvalidConfig> {
         let model = model.into();
         if let Some((field, problem)) = facts.fault() {
@@ -157,12 +159,12 @@ impl FamilyTable {
         Ok(self)
     }
 
-    /// Returns when the facts were looked up, as a date.
+    /// Returns the date of the facts.
     pub fn as_of(&self) -> Option<&str> {
         self.0.as_of.as_deref()
     }
 
-    /// Returns the family of a model; a careful one where it is not known.
+    /// Returns the family of a model; a careful one if it is not known.
     pub fn family(&self, model: &str) -> &Family {
         if let Some(named) = self.0.models.get(model).filter(|named| !named.careful) {
             return &named.family;
@@ -171,7 +173,7 @@ impl FamilyTable {
         self.longest(&name).unwrap_or(&self.0.unknown)
     }
 
-    /// The family of the longest name with which `model` begins.
+    /// Returns the family of the longest name with which `model` begins.
     fn longest(&self, model: &str) -> Option<&Family> {
         let mut end = model.len();
         loop {
@@ -186,14 +188,14 @@ impl FamilyTable {
     }
 }
 
-/// Whether what follows a name makes another version of it: a number of one or two digits.
+/// Returns true if the rest of a name makes it another version: a number of one or two digits.
 fn is_version(rest: &str) -> bool {
     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
     let ends = rest[digits..].chars().next().is_none_or(|next| matches!(next, '-' | '.' | '@' | ':'));
     (1..=2).contains(&digits) && ends
 }
 
-/// A model's name without what says where it is, and as the table spells it.
+/// Returns a model's name in the table's spelling, without the parts that say where it is served.
 fn bare(model: &str) -> Cow<'_, str> {
     let name = model.rsplit('/').next().unwrap_or(model);
     let name = name.strip_prefix("ft:").unwrap_or(name);
@@ -207,7 +209,7 @@ fn bare(model: &str) -> Cow<'_, str> {
 }
 
 impl Default for FamilyTable {
-    /// The built-in one.
+    /// Returns the built-in table.
     fn default() -> Self {
         Self::builtin()
     }
