@@ -110,7 +110,7 @@ impl IdleClock {
         }
         let waiting = *this.waiting.get_or_insert_with(Instant::now);
         let progress = if *this.kept_alive { this.limits.ceiling } else { this.limits.progress };
-        // If both limits end at once, nothing at all came: of equals, `min` takes the first.
+        // If both limits end at once, nothing at all came: of equals, `min_by_key` takes the first.
         let nearest = [
             this.limits.bytes.map(|limit| (limit, limit, TimeoutLimit::ByteIdle)),
             progress.map(|limit| (limit.saturating_sub(*this.without_content), limit, TimeoutLimit::ProgressIdle)),

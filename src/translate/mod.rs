@@ -28,19 +28,19 @@ pub(crate) use self::{
     rules::Feature,
 };
 
-/// Stands for the thought signature that a call of another model does not have; Google documents it for that.
+/// The stand-in for the thought signature that another model's call lacks; Google documents it for that.
 pub(crate) const FOREIGN_CALL: &str = "skip_thought_signature_validator";
 
-/// Asks in words for what a provider has no mode for, or a mode that wants the word.
+/// The request in words for a mode that a provider lacks, or that requires the word.
 pub(crate) const ASK_FOR_JSON: &str = "Answer with one JSON value and nothing else.";
 
-/// Under it the arguments of a tool call that are no JSON object go where an object must be.
+/// The key for a tool call's arguments that are no JSON object, where an object must be.
 pub(crate) const INVALID_ARGUMENTS: &str = "invalid_arguments";
 
-/// Stands in a tool's result of which all went elsewhere: beside it, or into the turn after it.
+/// The stand-in for a tool's result whose parts all went elsewhere: beside it, or into the turn after it.
 pub(crate) const MOVED: &str = "(what the tool gave back is attached)";
 
-/// What kind of part it is, for a note.
+/// Returns the kind of a part, for a note.
 pub(crate) fn kind_of(part: &Json) -> String {
     let kind = part.get("type").and_then(fields::word).map(Cow::into_owned);
     kind.or_else(|| part.first_name()).unwrap_or_else(|| "unnamed".to_owned())

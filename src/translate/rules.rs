@@ -1,23 +1,24 @@
-//! The table of what becomes of each feature at each dialect. The table in the module's documentation is printed from it.
+//! The table of rules: the fate of each feature in each dialect. The table in the module's documentation is printed
+//! from it.
 
 #[cfg(test)]
 use std::fmt::Write;
 
 use crate::Dialect;
 
-/// What becomes of a feature in a dialect that a request is translated to.
+/// The fate of a feature in the dialect that a request is translated to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// It arrives with its meaning. Nothing is reported.
     Carried,
-    /// Only this dialect has it, so that nothing can come here from another one.
+    /// Only this dialect has the feature, so that none can come here from another one.
     Native,
     /// It arrives in another form, which the response reports.
     Changed(&'static str),
     /// It is left out, which the response reports; a strict leaf refuses the request instead.
     Dropped(&'static str),
-    /// The request is refused with [`ErrorKind::UnsupportedFeature`](crate::ErrorKind::UnsupportedFeature), strict or not:
-    /// the answer would be one to another question.
+    /// The request is refused with [`ErrorKind::UnsupportedFeature`](crate::ErrorKind::UnsupportedFeature), strict or
+    /// not: the answer would be to another question.
     Refused(&'static str),
 }
 
@@ -25,20 +26,20 @@ pub enum Fate {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Rule {
-    /// The feature's name, with which notes and refusals begin.
+    /// The feature's name, at the start of notes and refusals.
     pub feature: &'static str,
-    /// What it is.
+    /// The feature in words.
     pub what: &'static str,
-    /// What becomes of it at Anthropic.
+    /// The fate at Anthropic.
     pub anthropic: Fate,
-    /// What becomes of it at OpenAI and compatible servers.
+    /// The fate at OpenAI and compatible servers.
     pub openai: Fate,
-    /// What becomes of it at Gemini.
+    /// The fate at Gemini.
     pub gemini: Fate,
 }
 
 impl Rule {
-    /// What becomes of the feature in this dialect.
+    /// Returns the fate of the feature in this dialect.
     pub fn at(&self, dialect: Dialect) -> Fate {
         match dialect {
             Dialect::Anthropic => self.anthropic,
@@ -52,7 +53,7 @@ use Fate::{Carried, Changed, Dropped, Native, Refused};
 
 macro_rules! rules {
     ($($feature:ident $name:literal $what:literal $anthropic:expr, $openai:expr, $gemini:expr;)+) => {
-        /// What a request may have that not every dialect has: a row of [`RULES`].
+        /// A feature that not every dialect has: a row of [`RULES`].
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub(crate) enum Feature { $($feature),+ }
 
@@ -191,7 +192,7 @@ rules! {
     OtherField "other_field" "any other field" OWN, OWN, OWN;
 }
 
-/// The rules as a Markdown table.
+/// Returns the rules as a Markdown table.
 #[cfg(test)]
 pub(crate) fn table() -> String {
     let mut table =

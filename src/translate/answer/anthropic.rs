@@ -49,7 +49,7 @@ pub(super) fn whole(message: &Message, report: &mut Report) -> Value {
     })
 }
 
-/// A thought in whole; `None` where nothing would be left of it.
+/// Returns a whole thought; `None` if nothing of it would be left.
 fn thought(text: &str, opaque: Option<&Opaque>, report: &mut Report) -> Option<Value> {
     let token = seal(opaque, Dialect::Anthropic);
     match opaque {
@@ -77,7 +77,7 @@ fn stop_reason(finish: Option<&FinishReason>, called: bool) -> &str {
 }
 
 fn usage(usage: Usage) -> Value {
-    // Some servers count more from the cache than they count in all.
+    // Some servers count more tokens from the cache than in all.
     let read = usage.cache_read.min(usage.input);
     let written = usage.cache_write.min(usage.input - read);
     let mut tokens = json!({
@@ -92,8 +92,8 @@ fn usage(usage: Usage) -> Value {
     tokens
 }
 
-/// The stream. One block is open at a time, as Anthropic has it; a call that another provider sends beside an unfinished one
-/// waits for its turn.
+/// Anthropic's stream. The dialect has one block open at a time, so a call that another provider sends beside an
+/// unfinished one waits for its turn.
 #[derive(Debug, Default)]
 pub(super) struct Stream {
     begun: bool,
@@ -112,11 +112,11 @@ struct Open {
     arguments: Balance,
 }
 
-/// The events that wait, those of one part together: the part that came first goes out first.
+/// Events that wait, grouped by part: the part that began first goes out first.
 #[derive(Debug, Default)]
 struct Waiting {
     parts: VecDeque<Vec<StreamEvent>>,
-    /// Which of the parts it is, counted from the stream's begin.
+    /// The number of each part, counted from the stream's begin.
     places: HashMap<(Kind, u32), usize>,
     gone: usize,
 }
@@ -149,7 +149,7 @@ enum Kind {
     Call,
 }
 
-/// Whether the JSON text that came so far is a whole value, without reading it twice.
+/// Tells if the JSON text so far is a whole value, without reading it twice.
 #[derive(Debug, Default)]
 pub(super) struct Balance {
     depth: i64,
@@ -222,7 +222,7 @@ impl Stream {
 
     pub(super) fn end(&mut self, finish: Option<&FinishReason>, used: Usage, report: &mut Report, to: &mut String) {
         self.close(to);
-        // Each part that still waits, in one piece.
+        // Each part that still waits, joined.
         while let Some(part) = self.waiting.pop() {
             part.iter().for_each(|event| self.write(event, report, to));
             self.close(to);
@@ -320,7 +320,7 @@ impl Stream {
     }
 
     fn close(&mut self, to: &mut String) {
-        // Every thinking block has a signature before it ends; a caller must send it back.
+        // Every thinking block needs a signature before it ends; the caller must send it back.
         if self.open.as_ref().is_some_and(|open| open.kind == Kind::Thinking && !open.signed) {
             self.sign(None, to);
         }
@@ -344,7 +344,7 @@ impl Stream {
     }
 
     pub(super) fn keep_alive(&self) -> &'static str {
-        // The API itself begins with `message_start`, and some clients hold it to that.
+        // The API itself begins with `message_start`, and some clients rely on that.
         if self.begun { "event: ping\ndata: {\"type\":\"ping\"}\n\n" } else { "" }
     }
 }
@@ -353,7 +353,7 @@ fn new_thought() -> Value {
     json!({"type": "thinking", "thinking": "", "signature": ""})
 }
 
-/// One event.
+/// Writes one event.
 pub(super) fn put(to: &mut String, event: &Value) {
     let name = event.get("type").and_then(Value::as_str).unwrap_or_default();
     // Writing to a string cannot fail.

@@ -1,5 +1,5 @@
-//! What is done to a conversation before a dialect's own encoder writes it: tool names, ids, pairs and schemas in the form
-//! that this target takes, each time from the original.
+//! Prepares a conversation for a dialect's encoder: tool names, ids, pairs and schemas in the form that this target
+//! takes, each time from the original.
 
 use std::borrow::Cow;
 
@@ -20,11 +20,11 @@ use crate::{
     },
 };
 
-/// The request as the target's encoder may write it.
+/// Returns the request in a form that the target's encoder can write.
 ///
 /// # Errors
 ///
-/// When the caller's bytes are no request of their dialect, or a rule refuses a feature.
+/// The caller's bytes are no request of their dialect, or a rule refuses a feature.
 pub(crate) fn fit<'a>(
     request: &'a LlmRequest,
     target: Target,
@@ -32,7 +32,7 @@ pub(crate) fn fit<'a>(
 ) -> Result<(Cow<'a, Chat>, Names), LlmError> {
     let wire = request.wire();
     let mut fitted = match wire {
-        // It is not kept beside its bytes for as long as the provider takes to answer.
+        // A large request is not kept in memory beside its bytes while the provider answers.
         Some(wire) if wire.is_large() && !wire.is_decoded() => Cow::Owned(wire.decode(report.stop())?),
         Some(wire) => Cow::Borrowed(wire.chat_until(report.stop())?),
         None => Cow::Borrowed(request.chat()?),
@@ -44,7 +44,7 @@ pub(crate) fn fit<'a>(
         survey(wire.dialect(), body, report)?;
     }
     report.go_on()?;
-    // What was read from the target's own dialect is as its caller wants it.
+    // A conversation in the target's own dialect is as its caller wants it.
     let own = fitted.extra.as_ref().is_some_and(|extra| extra.dialect == target.dialect);
     if !own {
         content::fit(&mut fitted, target.dialect, report)?;
@@ -69,7 +69,7 @@ pub(crate) fn fit<'a>(
         report.say_in(Feature::ServerTool, "tools");
         let chat = fitted.to_mut();
         chat.tools.retain(|tool| !foreign(tool));
-        // A choice among them goes with them.
+        // A choice among them is dropped with them.
         let offered = |name: &String| chat.tools.iter().any(|tool| tool.name == *name);
         if chat.tools.is_empty() || matches!(&chat.tool_choice, Some(ToolChoice::Named(name)) if !offered(name)) {
             chat.tool_choice = None;
@@ -82,7 +82,7 @@ pub(crate) fn fit<'a>(
             given = names::fit(fitted.to_mut(), target.dialect, report);
         }
     }
-    // Not every server of a dialect takes the ids that the dialect takes.
+    // Some servers of a dialect take fewer ids than the dialect itself.
     let asked = !own || (target.short_ids && !calls::ids_fit(&fitted.messages, target));
     if asked && !calls::is_well(&fitted.messages, target) {
         calls::fit(&mut fitted.to_mut().messages, target, report);
@@ -90,7 +90,7 @@ pub(crate) fn fit<'a>(
     Ok((fitted, given))
 }
 
-/// What OpenAI's tools were before there were others than functions.
+/// OpenAI's tools from the time when there were only functions.
 fn older_functions(wire: &Wire, chat: &mut Cow<'_, Chat>) -> Result<(), LlmError> {
     let fields = match &chat.extra {
         Some(extra) if wire.dialect() == Dialect::OpenAi => extra.fields.clone(),
@@ -169,7 +169,7 @@ fn schemas(
     Ok(())
 }
 
-/// The parts of the conversation, those that tools gave back included.
+/// Iterates over the parts of the conversation, including those in tool results.
 fn every_part(chat: &Chat) -> impl Iterator<Item = &Part> {
     chat.messages.iter().flat_map(|message| &message.content).flat_map(|part| {
         let inner = match part {

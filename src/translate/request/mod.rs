@@ -1,4 +1,4 @@
-//! A request on its way into another dialect.
+//! Translates a request into another dialect.
 
 mod calls;
 mod content;

@@ -10,26 +10,26 @@ use crate::{
     wire::Stop,
 };
 
-/// How many fields are told by their names; of the others it is told how many they are.
+/// The number of fields that a note names; it counts the others.
 const NAMED: usize = 16;
-/// How many are remembered, so that one that is there again is not counted again.
+/// The number of fields that are remembered, so that a repeated one is not counted twice.
 const REMEMBERED: usize = 1024;
-/// The longest name that is told, in bytes.
+/// The longest name in a note, in bytes.
 const LONGEST: usize = 80;
 
-/// What became of a request on its way into a dialect.
+/// The changes to a request on its way into a dialect.
 #[derive(Debug)]
 pub(crate) struct Report {
     target: Dialect,
-    /// The dialect that the caller wrote in; `None` for a typed request.
+    /// The dialect of the caller's request; `None` for a typed request.
     source: Option<Dialect>,
     said: Vec<(Feature, Option<String>)>,
     seen: HashSet<(Feature, String)>,
-    /// How many of `said` are fields.
+    /// The number of fields in `said`.
     named: usize,
-    /// The fields that are counted and not named, of each feature.
+    /// The number of fields that are not named, by feature.
     more: Vec<(Feature, u64)>,
-    /// Who asked may have left.
+    /// The flag that the caller may have left.
     stop: Stop,
     /// Fields that the neutral form lacks and the target has, in the target's spelling.
     extras: Extras,
@@ -52,7 +52,7 @@ impl Report {
         }
     }
 
-    /// Ends the work once it is stopped.
+    /// Sets the flag that ends the work.
     pub(crate) fn until(mut self, stop: Stop) -> Self {
         self.stop = stop;
         self
@@ -62,9 +62,11 @@ impl Report {
         &self.stop
     }
 
+    /// Fails once the work is stopped.
+    ///
     /// # Errors
     ///
-    /// When the work is stopped.
+    /// The work is stopped.
     pub(crate) fn go_on(&self) -> Result<(), LlmError> {
         self.stop.check()
     }
@@ -73,20 +75,20 @@ impl Report {
         self.target
     }
 
-    /// Whether what the caller wrote is in a dialect other than the target's.
+    /// Returns true if the caller's dialect is another than the target's.
     pub(crate) fn is_foreign(&self) -> bool {
         self.source.is_some_and(|source| source != self.target)
     }
 
-    /// The feature was met; its rule was followed.
+    /// Records a feature whose rule was followed.
     pub(crate) fn say(&mut self, feature: Feature) {
-        // Of these there are no more than features.
+        // There are no more of these than features.
         if !self.said.iter().any(|(said, field)| *said == feature && field.is_none()) {
             self.said.push((feature, None));
         }
     }
 
-    /// The same, naming the field. Of many fields the first are named, and the others counted.
+    /// Records a feature with the name of its field. Of many fields the first are named, and the others counted.
     pub(crate) fn say_in(&mut self, feature: Feature, field: impl Into<String>) {
         let mut field = field.into();
         if field.len() > LONGEST {
@@ -101,7 +103,7 @@ impl Report {
         } else if self.seen.contains(&(feature, field.clone())) {
             return;
         }
-        // The first one of a feature decides what becomes of the request, and is always told.
+        // The first field of a feature decides over the request, and is always named.
         if self.named < NAMED || !self.said.iter().any(|(said, _)| *said == feature) {
             self.named += 1;
             return self.said.push((feature, Some(field)));
@@ -112,7 +114,7 @@ impl Report {
         }
     }
 
-    /// Fields that only another dialect knows. Of a caller's own bytes the survey tells more.
+    /// Records fields that only another dialect knows. The survey reports more about a caller's own bytes.
     pub(crate) fn say_of_extra(&mut self, part: &Part) {
         match part {
             Part::Extra { of: ExtraOf::Part | ExtraOf::Turn, extra }
@@ -124,13 +126,13 @@ impl Report {
         }
     }
 
-    /// What was said of these does not hold: they are written as they stood after all.
+    /// Withdraws the records of these features: their fields are written unchanged after all.
     pub(crate) fn forget(&mut self, features: &[Feature]) {
         self.said.retain(|(feature, _)| !features.contains(feature));
         self.more.retain(|(feature, _)| !features.contains(feature));
     }
 
-    /// The error of a feature that is refused.
+    /// Returns the error of a refused feature.
     pub(crate) fn refuse(&self, feature: Feature) -> LlmError {
         LlmError::new(ErrorKind::UnsupportedFeature, self.text(feature, None))
     }
@@ -139,7 +141,7 @@ impl Report {
         let _replaced = self.extras.insert(name, value);
     }
 
-    /// Leaves out what was carried under these names, since the model refuses it.
+    /// Drops the fields that were carried under these names, since the model refuses them.
     pub(crate) fn drop_carried(&mut self, names: &[&'static str]) {
         for name in names {
             if self.extras.remove(name).is_some() {
@@ -152,11 +154,11 @@ impl Report {
         std::mem::take(&mut self.extras)
     }
 
-    /// The notes for the response.
+    /// Returns the notes for the response.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::UnsupportedFeature`] when a feature is refused, or dropped and the leaf is strict.
+    /// [`ErrorKind::UnsupportedFeature`] if a feature is refused, or dropped and the leaf is strict.
     pub(crate) fn finish(self, strict: bool) -> Result<Vec<Cow<'static, str>>, LlmError> {
         let fate = |feature: Feature| feature.rule().at(self.target);
         let refused = self.said.iter().find(|(feature, _)| match fate(*feature) {
@@ -170,7 +172,7 @@ impl Report {
         Ok(self.notes())
     }
 
-    /// The notes so far.
+    /// Returns the notes so far.
     pub(crate) fn notes(&self) -> Vec<Cow<'static, str>> {
         let is_told = |feature: Feature| !matches!(feature.rule().at(self.target), Fate::Carried | Fate::Native);
         let told = self.said.iter().filter(|(feature, _)| is_told(*feature));
@@ -195,7 +197,7 @@ impl Report {
     }
 }
 
-/// A number as people read it.
+/// Writes a number with separators, for people.
 fn with_commas(number: u64) -> String {
     let digits = number.to_string();
     let mut spaced = String::with_capacity(digits.len() * 4 / 3);

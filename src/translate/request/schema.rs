@@ -1,5 +1,5 @@
-//! JSON Schemas in the keywords that each target takes. Sources: each provider's page on structured output and function
-//! calling (2026).
+//! Fits JSON Schemas to the keywords that each target takes. Sources: each provider's page on structured output and
+//! function calling (2026).
 
 use std::collections::HashSet;
 
@@ -15,31 +15,31 @@ use crate::{
     },
 };
 
-/// What a schema is for.
+/// The use of a schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum For {
     Tool,
     Output,
 }
 
-/// A schema as the target takes it.
+/// A schema in the target's form.
 #[derive(Debug)]
 pub(super) struct Fitted {
-    /// `None`: as it is.
+    /// `None`: unchanged.
     pub(super) schema: Option<Json>,
-    /// Whether the provider can hold the model to it.
+    /// True if the provider can hold the model to the schema.
     pub(super) strict: bool,
-    /// Whether keywords went into a description.
+    /// True if keywords went into a description.
     pub(super) moved: bool,
 }
 
-/// The schema for the target. `strict`: the provider is asked to hold the model to it.
+/// Fits a schema to the target. `strict`: the provider is to hold the model to it.
 ///
-/// One that the target takes as it is stays the text that it was. Only another one is taken apart.
+/// A schema that the target takes unchanged stays the text that it was. Only others are parsed.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::TooLarge`] when one that must be taken apart is over a limit.
+/// [`ErrorKind::TooLarge`] if a schema that must be parsed is over a limit.
 pub(super) fn fit(
     schema: &Json,
     strict: bool,
@@ -57,7 +57,7 @@ pub(super) fn fit(
     Ok(Fitted { schema: Some(Json::from(value)), strict, moved })
 }
 
-/// Whether nothing in it has to be looked at but its top.
+/// Returns true if only the top of the schema needs to be looked at.
 fn is_taken_as_it_is(schema: &Json, strict: bool, target: Dialect, what: For) -> Result<bool, LlmError> {
     if strict || target == Dialect::Gemini || (target == Dialect::Anthropic && what == For::Output) {
         return Ok(false);
@@ -81,7 +81,8 @@ fn is_taken_as_it_is(schema: &Json, strict: bool, target: Dialect, what: For) ->
         && (target != Dialect::Anthropic || ["anyOf", "oneOf", "allOf"].iter().all(|name| top.get(name).is_none())))
 }
 
-/// Changes the schema; gives whether the provider can hold the model to it, and whether keywords went into a description.
+/// Changes the schema. Returns whether the provider can hold the model to it, and whether keywords went into a
+/// description.
 fn fit_value(schema: &mut Value, mut strict: bool, target: Dialect, what: For) -> (bool, bool) {
     let mut moved = false;
     if target != Dialect::Gemini {
@@ -107,10 +108,10 @@ fn fit_value(schema: &mut Value, mut strict: bool, target: Dialect, what: For) -
     (strict, moved)
 }
 
-/// Words of Gemini's schemas alone. An escape in one of them hides it; nobody writes it so.
+/// Words of Gemini's schemas alone. An escape within one would hide it, but no one writes them so.
 const GEMINIS_OWN: [&str; 3] = ["propertyOrdering", "property_ordering", "nullable"];
 
-/// Anthropic's strict decoder knows these.
+/// The keywords that Anthropic's strict decoder knows.
 const ANTHROPIC: &[&str] = &[
     "$ref",
     "$defs",
@@ -131,7 +132,7 @@ const ANTHROPIC: &[&str] = &[
     "minItems",
 ];
 
-/// Gemini's `parametersJsonSchema` and `responseJsonSchema` know these.
+/// The keywords that Gemini's `parametersJsonSchema` and `responseJsonSchema` know.
 const GEMINI: &[&str] = &[
     "$id",
     "$ref",
@@ -159,7 +160,7 @@ const GEMINI: &[&str] = &[
     "example",
 ];
 
-/// Keywords under which OpenAI's strict mode cannot be had.
+/// Keywords that rule out OpenAI's strict mode.
 const NOT_STRICT: &[&str] = &[
     "allOf",
     "oneOf",
@@ -178,7 +179,8 @@ const NOT_STRICT: &[&str] = &[
     "contains",
 ];
 
-/// The formats that OpenAI's strict mode and Anthropic's decoder know; others are refused (guides on structured outputs).
+/// The formats that OpenAI's strict mode and Anthropic's decoder know; they refuse others (guides on structured
+/// outputs).
 const FORMATS: &[&str] = &["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"];
 
 fn is_known_format(value: &Value) -> bool {
@@ -188,7 +190,7 @@ fn is_known_format(value: &Value) -> bool {
 /// Words about a schema, without meaning for an answer.
 const IDLE: &[&str] = &["$schema", "$id", "$comment", "examples", "example", "deprecated", "readOnly", "writeOnly"];
 
-/// What Gemini's schemas say in words of their own, in JSON Schema's.
+/// Rewrites the words of Gemini's schemas as JSON Schema.
 fn plain(schema: &mut Value) {
     let Value::Object(fields) = schema else { return };
     for name in ["propertyOrdering", "property_ordering"] {
@@ -203,7 +205,7 @@ fn plain(schema: &mut Value) {
     each(fields, plain);
 }
 
-/// Where a schema has others inside: by name, in a list, alone.
+/// The keywords with inner schemas: by name, in a list, alone.
 const NAMED: [&str; 3] = ["properties", "$defs", "definitions"];
 const LISTED: [&str; 4] = ["anyOf", "allOf", "oneOf", "prefixItems"];
 const ALONE: [&str; 2] = ["items", "additionalProperties"];
@@ -227,7 +229,7 @@ fn each(fields: &mut Map<String, Value>, mut visit: impl FnMut(&mut Value)) {
     }
 }
 
-/// Whether `is` holds of each schema inside this one.
+/// Returns true if `is` holds for each schema inside this one.
 fn all(fields: &Map<String, Value>, is: impl Fn(&Value) -> bool) -> bool {
     let named = NAMED.iter().filter_map(|name| fields.get(*name)?.as_object()).flat_map(Map::values);
     let listed = LISTED.iter().filter_map(|name| fields.get(*name)?.as_array()).flatten();
@@ -244,7 +246,7 @@ fn is_object(fields: &Map<String, Value>) -> bool {
     named || fields.contains_key("properties")
 }
 
-/// Whether closing every object changes nothing of what the schema allows on purpose.
+/// Returns true if closing every object changes nothing that the schema allows on purpose.
 fn can_close(schema: &Value, top: bool) -> bool {
     let Value::Object(fields) = schema else { return schema.is_boolean() && !top };
     if NOT_STRICT.iter().any(|keyword| fields.contains_key(*keyword)) || (top && fields.contains_key("anyOf")) {
@@ -271,7 +273,7 @@ fn required(fields: &Map<String, Value>) -> impl Iterator<Item = &str> {
     fields.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
 }
 
-/// Says of every object that it has no further properties.
+/// Closes every object to further properties.
 fn close(schema: &mut Value) {
     let Value::Object(fields) = schema else { return };
     if is_object(fields) {
@@ -280,7 +282,7 @@ fn close(schema: &mut Value) {
     each(fields, close);
 }
 
-/// Leaves only these keywords; what the others say goes into the description. Says whether anything did.
+/// Keeps only these keywords and describes the others in the description. Returns whether there were any.
 fn keep(schema: &mut Value, keywords: &[&str]) -> bool {
     let Value::Object(fields) = schema else { return false };
     fields.retain(|name, _| !IDLE.contains(&name.as_str()) || keywords.contains(&name.as_str()));
@@ -297,11 +299,11 @@ fn keep(schema: &mut Value, keywords: &[&str]) -> bool {
     let mut moved: Vec<(String, Value)> = Vec::new();
     fields.retain(|name, value| {
         let stays = match name.as_str() {
-            // Anthropic knows 0 and 1 only.
+            // Anthropic takes 0 and 1 only.
             "minItems" if !keywords.contains(&"maxItems") => value.as_u64().is_some_and(|least| least <= 1),
-            // A map of any names; Anthropic wants objects closed.
+            // A map of any names; Anthropic requires closed objects.
             "additionalProperties" if !keywords.contains(&"maxItems") => !value.is_object(),
-            // Anthropic knows addresses of the web too.
+            // Anthropic knows `uri` too.
             "format" if !keywords.contains(&"maxItems") => is_known_format(value) || value == "uri",
             name => keywords.contains(&name),
         };
@@ -324,7 +326,7 @@ fn keep(schema: &mut Value, keywords: &[&str]) -> bool {
     any
 }
 
-/// A tool's arguments are an object, and Anthropic takes no alternatives at the top.
+/// Makes the top an object, which a tool's arguments are; Anthropic takes no alternatives at the top.
 fn object_at_top(schema: &mut Value, target: Dialect) -> bool {
     let goes_round = !leads_somewhere(schema);
     let Value::Object(fields) = schema else {
@@ -354,8 +356,8 @@ fn object_at_top(schema: &mut Value, target: Dialect) -> bool {
     !moved.is_empty()
 }
 
-/// Whether the reference at the top, if there is one, leads to something that is none: one in a circle means nothing, and every
-/// provider refuses it.
+/// Returns true if the reference at the top, if any, leads to something other than a reference. A circular one means
+/// nothing, and every provider refuses it.
 fn leads_somewhere(schema: &Value) -> bool {
     let mut at = schema;
     // No more steps than there could be definitions.
@@ -367,14 +369,14 @@ fn leads_somewhere(schema: &Value) -> bool {
     false
 }
 
-/// How far a chain of references is followed.
+/// The longest chain of references that is followed.
 const MOST_STEPS: usize = 64;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A schema as it goes out, and what became of it.
+    /// A schema in its final form, with its changes.
     struct Fitted {
         schema: Value,
         strict: bool,

@@ -1,5 +1,5 @@
-//! What a caller's bytes say that the neutral form has no place for: each field is carried, or met by a rule; none is
-//! passed over in silence.
+//! Surveys a caller's bytes for fields that the neutral form has no place for. Each is carried, or handled by a rule;
+//! none is ignored in silence.
 
 use serde_json::value::RawValue;
 
@@ -11,7 +11,7 @@ use crate::{
     wire::fields::{self, Object, each, is_list, is_object},
 };
 
-/// Reads the whole request for what [`Chat`](crate::Chat) does not hold.
+/// Reads the whole request for the fields that [`Chat`](crate::Chat) does not hold.
 pub(super) fn survey(source: Dialect, body: &RawValue, report: &mut Report) -> Result<(), LlmError> {
     match source {
         Dialect::Anthropic => anthropic(body, report),
@@ -30,7 +30,7 @@ fn is_set(value: &RawValue) -> bool {
     }
 }
 
-/// Calls `visit` with each field of an object that says something.
+/// Calls `visit` with each field of an object that is set.
 fn set<'a>(
     object: &'a RawValue,
     mut visit: impl FnMut(&str, &'a RawValue) -> Result<(), LlmError>,
@@ -38,7 +38,7 @@ fn set<'a>(
     fields::fields(object, |name, value| if is_set(value) { visit(name, value) } else { Ok(()) }).map(drop)
 }
 
-/// The fields of an object that say something and are not known, told by their names.
+/// Reports the fields of an object that are set and not known, by their names.
 fn others(object: &RawValue, known: &[&str], within: &str, report: &mut Report) -> Result<(), LlmError> {
     set(object, |name, _| {
         if !known.contains(&name) {
@@ -48,7 +48,7 @@ fn others(object: &RawValue, known: &[&str], within: &str, report: &mut Report) 
     })
 }
 
-/// A field that the target spells `name` in its own place; `None` where it has none.
+/// Carries a field under the target's name for it; if the target has none, reports the feature.
 fn carried(
     report: &mut Report,
     feature: Feature,
@@ -150,7 +150,7 @@ fn anthropic_block(block: &RawValue, report: &mut Report) -> Result<(), LlmError
         "document" => {
             let source = Object::read(block, &["source"])?.object("source");
             let kind = source.map(|source| Object::read(source, &["type"])).transpose()?.and_then(|s| s.word("type"));
-            // What of it is text goes as text.
+            // The text in it goes as text.
             match kind.as_deref() {
                 Some("text" | "content") => &["source", "title", "context"],
                 _ => &["source", "title"],
@@ -160,7 +160,7 @@ fn anthropic_block(block: &RawValue, report: &mut Report) -> Result<(), LlmError
         "tool_result" => &["tool_use_id", "content", "is_error"],
         "thinking" => &["thinking", "signature"],
         "redacted_thinking" => &["data"],
-        // Met as a part of its own.
+        // Handled as a part of its own.
         _ => return Ok(()),
     };
     set(block, |name, value| {
@@ -236,7 +236,7 @@ fn openai(body: &RawValue, report: &mut Report) -> Result<(), LlmError> {
     })
 }
 
-/// Whether it is a list of nothing but this word.
+/// Returns true if a list contains nothing but this word.
 fn are_all(list: &RawValue, word: &str) -> Result<bool, LlmError> {
     let mut all = is_list(list);
     each(list, |item| {
@@ -379,7 +379,7 @@ fn gemini_settings(settings: &RawValue, report: &mut Report) -> Result<(), LlmEr
     })
 }
 
-/// A name in `camelCase`: the API takes `snake_case` too.
+/// Returns a name in `camelCase`: the API takes `snake_case` too.
 fn camel(name: &str) -> String {
     let mut up = false;
     let mut camel = String::with_capacity(name.len());
