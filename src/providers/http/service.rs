@@ -51,7 +51,7 @@ impl<P: Protocol> Service<LlmRequest> for HttpLeaf<P> {
         let stream = request.is_stream();
         let commit = request.context().commit.unwrap_or(settings.commit);
         if is_long_work(&settings, &request, origin.model.as_deref()) {
-            // The instance that is ready goes along, and one that is not stays.
+            // The instance that is ready is called, and a clone that is not stays behind.
             let mut transport = self.transport.clone();
             std::mem::swap(&mut self.transport, &mut transport);
             return ResponseFuture::new(prepared_beside(settings, origin, stream, commit, request, transport));
@@ -74,16 +74,16 @@ impl Origin {
     }
 }
 
-/// What the way into the provider's dialect has to say to the answer.
+/// The translation's notes and names, for the answer.
 #[derive(Default)]
 struct Told {
-    /// What was changed or left out.
+    /// The parts that were changed or left out.
     notes: Vec<Cow<'static, str>>,
     /// The tools' own names.
     names: Names,
 }
 
-/// Whether the way into the provider's dialect is long, so that it must not hold up whoever shares the thread.
+/// Returns true if the translation takes so long that it must not hold up other requests of the thread.
 fn is_long_work<P: Protocol>(settings: &Settings<P>, request: &LlmRequest, model: Option<&str>) -> bool {
     let is_read = |wire: &Wire| {
         wire.dialect() != P::DIALECT
@@ -95,7 +95,7 @@ fn is_long_work<P: Protocol>(settings: &Settings<P>, request: &LlmRequest, model
     request.wire().is_some_and(|wire| wire.is_large() && is_read(wire))
 }
 
-/// A call whose request is prepared beside the threads that serve requests.
+/// Makes a call whose request is prepared off the threads that serve requests.
 async fn prepared_beside<P: Protocol>(
     settings: Arc<Settings<P>>,
     origin: Origin,
@@ -114,7 +114,7 @@ async fn prepared_beside<P: Protocol>(
     }
 }
 
-/// The HTTP request, and what could not be carried.
+/// Prepares the HTTP request, and the notes on the parts that it could not carry.
 fn prepare<P: Protocol>(
     settings: &Settings<P>,
     request: &LlmRequest,
@@ -144,7 +144,7 @@ fn prepare<P: Protocol>(
                 max_tokens: wire.max_tokens().map(|tokens| (limits, tokens)),
             };
             let pieces = match mended {
-                // What was mended stands in other places.
+                // A repaired body has its fields in other places.
                 Some(mended) => {
                     Object::read(&mended, &FIELDS).and_then(|object| splice::set(&mended, &object, &changes))
                 }
@@ -168,7 +168,7 @@ fn prepare<P: Protocol>(
     Ok((addressed(settings, headers, &path, body)?, Told { notes, names }))
 }
 
-/// The body without what the model is known to refuse.
+/// Returns the body without the parameters that the model is known to refuse.
 fn leave_out<P: Protocol>(
     settings: &Settings<P>,
     request: &LlmRequest,
@@ -180,7 +180,7 @@ fn leave_out<P: Protocol>(
     if refused.is_empty() && request.left_out().is_empty() || settings.strict {
         return body;
     }
-    // What the caller chose for the very model that it named is the caller's.
+    // A caller's parameter for the very model that it named is not touched.
     let refused = refused.into_iter().filter(|_| !is_callers_choice::<P>(request, model));
     let mut body = body.into_bytes();
     for path in refused.chain(request.left_out().iter().map(|parameter| parameter.path)) {
@@ -192,17 +192,17 @@ fn leave_out<P: Protocol>(
     body.into()
 }
 
-/// Whether what is in the request is what the caller wrote for this model.
+/// Returns true if the caller wrote the request's parameters for this model.
 fn is_callers_choice<P: Protocol>(request: &LlmRequest, model: &str) -> bool {
     own::<P>(request).is_some_and(|wire| wire.model() == Some(model))
 }
 
-/// The caller's bytes, where they are of the leaf's own dialect.
+/// Returns the caller's bytes, if they are of the leaf's own dialect.
 fn own<P: Protocol>(request: &LlmRequest) -> Option<&Wire> {
     request.wire().filter(|wire| wire.dialect() == P::DIALECT)
 }
 
-/// The parameter that an error is about, if the request has it, can do without it, and is to be asked again.
+/// Returns the parameter that an error is about, if the request has it, can do without it, and is to be asked again.
 async fn refused_parameter<P: Protocol>(
     settings: &Arc<Settings<P>>,
     request: &LlmRequest,
@@ -228,7 +228,7 @@ async fn refused_parameter<P: Protocol>(
     is_there.is_ok_and(|is_there| is_there).then_some(refusal.parameter)
 }
 
-/// Remembers what the model refused and has answered without.
+/// Remembers the parameter that the model refused, after an answer without it.
 fn remember<P: Protocol>(settings: &Settings<P>, request: &LlmRequest, model: Option<&Arc<str>>) {
     let Some(model) = model else { return };
     for parameter in request.left_out().iter().filter(|parameter| parameter.lasting) {
@@ -245,18 +245,18 @@ fn remember<P: Protocol>(settings: &Settings<P>, request: &LlmRequest, model: Op
     }
 }
 
-/// The model that is asked, and whether the caller meant one of another family.
+/// Returns the model of a call, and the family of the caller's model if it is another one.
 fn asked<'a, P>(settings: &'a Settings<P>, model: &'a str, named: Option<&str>) -> Asked<'a> {
     let families = &settings.families;
     let family = families.family(model);
     let before = named.filter(|named| *named != model).map(|named| families.family(named));
-    // A name that stands for no model says nothing of what its caller expects, nor does a careful row of what it refuses.
+    // A name of no model does not tell its caller's expectations, nor does a careful row tell the model's refusals.
     let is_guessed = |before: &Family| family.name() == UNKNOWN || (family.is_careful() && before.name() == UNKNOWN);
     let before = before.filter(|before| !before.is(family) && !is_guessed(before));
     Asked { model, family, before }
 }
 
-/// The same of a request of the leaf's own dialect, where the caller named another model or none.
+/// Returns the same for a request of the leaf's own dialect, if the caller named another model or none.
 fn another<'a, P>(settings: &'a Settings<P>, wire: &Wire, model: &'a str) -> Option<Asked<'a>> {
     if wire.model() == Some(model) {
         return None;
@@ -264,7 +264,7 @@ fn another<'a, P>(settings: &'a Settings<P>, wire: &Wire, model: &'a str) -> Opt
     Some(asked(settings, model, wire.model())).filter(|asked| asked.before.is_some())
 }
 
-/// A request to the provider's API, with the leaf's headers and its key.
+/// Creates a request to the provider's API, with the leaf's headers and its key.
 pub(super) fn addressed<P: Protocol>(
     settings: &Settings<P>,
     headers: HeaderMap,
@@ -274,7 +274,7 @@ pub(super) fn addressed<P: Protocol>(
     let usual = match settings.usual.get() {
         Some(usual) => usual,
         None => {
-            // Room for the transport's own.
+            // With room for the transport's own.
             let headers = with_own(settings, HeaderMap::with_capacity(12))?;
             let usual = Usual { path: path.into(), uri: address(settings, path)?, headers };
             settings.usual.get_or_init(|| usual)
@@ -293,7 +293,7 @@ fn address<P: Protocol>(settings: &Settings<P>, path: &str) -> Result<Uri, LlmEr
     })
 }
 
-/// A request's headers with those of the leaf, and its key.
+/// Adds the leaf's headers and its key to a request's headers.
 fn with_own<P: Protocol>(settings: &Settings<P>, mut headers: HeaderMap) -> Result<HeaderMap, LlmError> {
     headers.extend(settings.headers.clone());
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -310,7 +310,7 @@ fn with_own<P: Protocol>(settings: &Settings<P>, mut headers: HeaderMap) -> Resu
     Ok(headers)
 }
 
-/// The caller's headers, without the credentials, which are for another door, and what belongs to a connection.
+/// Copies the caller's headers, except for its credentials, which are for the gateway, and those of a connection.
 fn forward(headers: &mut HeaderMap, from: &HeaderMap) {
     const KEPT_BACK: [&str; 18] = [
         "authorization",
@@ -341,7 +341,7 @@ fn forward(headers: &mut HeaderMap, from: &HeaderMap) {
 
 const USER_AGENT: &str = concat!("steadfast/", env!("CARGO_PKG_VERSION"));
 
-/// Reads the answer up to the point at which the caller may see it.
+/// Reads the answer up to its commit point.
 #[expect(clippy::manual_async_fn, reason = "an `async fn` has room for each of its arguments twice")]
 fn answer<P: Protocol>(
     settings: Arc<Settings<P>>,
@@ -364,7 +364,7 @@ fn answer<P: Protocol>(
             let body = read_error(body, settings.limits.error).await;
             let mut error =
                 failure::of_status(protocol, &origin.secret, head.status, &head.headers, body, wall_clock::now());
-            // In a box: it is rare, and every call would have room for it.
+            // Boxed: it is rare, and every call would reserve room for it.
             let refused = Box::pin(refused_parameter(&settings, &request, origin.model.as_ref(), &error)).await;
             if let Some(parameter) = refused {
                 error.refuse(parameter);
@@ -405,7 +405,7 @@ fn answer<P: Protocol>(
     }
 }
 
-/// What a 200 brings.
+/// The form of a 200.
 enum Form {
     Events,
     Whole,
@@ -416,7 +416,7 @@ enum Form {
 }
 
 impl Form {
-    /// The content type decides; where it says nothing useful, what was asked for does.
+    /// Returns the form by the content type or, if that says nothing useful, by the request.
     fn of(headers: &HeaderMap, stream: bool) -> Self {
         let encoding = headers.get(header::CONTENT_ENCODING);
         if encoding.is_some_and(|encoding| !encoding.is_empty() && encoding != "identity") {
@@ -438,7 +438,7 @@ impl Form {
     }
 }
 
-/// How the names of types end that are JSON with a meaning of their own.
+/// The suffix of media types that are JSON with a meaning of their own.
 const JSON: &[u8] = b"+json";
 
 fn whole<P: Protocol>(
@@ -466,7 +466,7 @@ fn whole<P: Protocol>(
     Ok(LlmBody::from_wire(P::DIALECT, raw, message))
 }
 
-/// Reads a whole answer. One that breaks off is no answer.
+/// Reads a whole answer. One that breaks off is none.
 pub(super) async fn read_whole(mut body: Body, limit: usize) -> Result<Bytes, LlmError> {
     let mut first = Bytes::new();
     let mut more = BytesMut::new();
@@ -488,7 +488,7 @@ pub(super) async fn read_whole(mut body: Body, limit: usize) -> Result<Bytes, Ll
     Ok(if more.is_empty() { first } else { more.freeze() })
 }
 
-/// Reads the start of an error body. What there is of it counts: the status is known.
+/// Reads the start of an error body. A part of it suffices: the status is known.
 pub(super) async fn read_error(mut body: Body, limit: usize) -> Bytes {
     let mut read = BytesMut::new();
     while let Some(Ok(frame)) = body.frame().await {

@@ -29,7 +29,7 @@ use super::{
 type BoxError = Box<dyn error::Error + Send + Sync>;
 type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
-/// Makes connections: the way to the server ([`Route`]), TLS on top of it, all under one timeout.
+/// Makes connections: the way to the server ([`Route`]) and TLS on top, all under one timeout.
 #[derive(Clone)]
 pub(super) struct Connector {
     inner: HttpsConnector<Route>,
@@ -67,7 +67,7 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// The way to a server: straight, or through a proxy.
+/// The way to a server: direct, or through a proxy.
 #[derive(Clone)]
 struct Route {
     tcp: HttpConnector,
@@ -104,7 +104,7 @@ impl Service<Uri> for Route {
     }
 }
 
-/// A connection that knows if requests on it are for a proxy to read, which need the whole URL in their first line.
+/// A connection that knows if a proxy reads its requests: these need the whole URL in their first line.
 #[pin_project]
 pub(super) struct Routed {
     #[pin]
@@ -150,7 +150,7 @@ impl Write for Routed {
     }
 }
 
-/// Refuses what [`Route`] cannot use: the matcher would leave it out without a word.
+/// Refuses a URL that [`Route`] cannot use: the matcher would ignore it silently.
 pub(super) fn check_proxy(url: &str) -> Result<(), InvalidTransport> {
     let uri: Uri = url.parse().map_err(|_| InvalidTransport::proxy("it is no URL"))?;
     match uri.scheme_str() {
@@ -162,5 +162,5 @@ pub(super) fn check_proxy(url: &str) -> Result<(), InvalidTransport> {
     }
 }
 
-/// Below the five minutes after which stateful firewalls forget a silent connection, and a slow thinker is silent.
+/// Below the five minutes after which stateful firewalls forget a silent connection, and a model that thinks is silent.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);

@@ -19,10 +19,10 @@ use super::{
 };
 use crate::providers::http::RequestBody;
 
-/// A request that is on its way.
+/// A request under way.
 pub(super) type Asking = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, TransportError>> + Send>>;
 
-/// Sends a request to a server that is reached straight. Ends when the head of the answer is here.
+/// Sends a request directly to a server. Resolves with the head of the answer.
 pub(super) fn ask(pool: Arc<Pool>, server: Arc<Known>, mut request: Request<RequestBody>) -> Asking {
     // The first line names the path alone.
     let path = request.uri().path_and_query().cloned().map_or_else(Uri::default, Uri::from);
@@ -31,7 +31,7 @@ pub(super) fn ask(pool: Arc<Pool>, server: Arc<Known>, mut request: Request<Requ
     on_any(pool, server, request)
 }
 
-/// On a connection that is kept, else on a new one.
+/// Sends it on a kept connection, or else on a new one.
 fn on_any(pool: Arc<Pool>, server: Arc<Known>, request: Request<RequestBody>) -> Asking {
     match pool.take(&server) {
         Some(link) => Box::pin(Held { link, pool, server }.ask(request, false)),
@@ -42,7 +42,7 @@ fn on_any(pool: Arc<Pool>, server: Arc<Known>, request: Request<RequestBody>) ->
     }
 }
 
-/// A connection with the pool that it goes back to.
+/// A connection, and the pool that it returns to.
 struct Held {
     link: Box<Link>,
     pool: Arc<Pool>,
@@ -64,12 +64,12 @@ impl Held {
 // By hand: as an `async fn` it would hold the request three times over.
 #[pin_project]
 struct Exchange<F> {
-    /// Until the head of the answer is here.
+    /// The connection, until the head of the answer is here.
     held: Option<Held>,
     #[pin]
     answering: F,
     is_new: bool,
-    /// Whether an answer may be there.
+    /// True if an answer may have come.
     is_expected: bool,
     /// The same request on another connection.
     again: Option<Asking>,
@@ -84,7 +84,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         if let Some(Held { link, .. }) = this.held {
-            // No answer is there before the request is out.
+            // No answer can come before the request is out.
             let is_expected = mem::replace(this.is_expected, true);
             let answered = ready!(link.poll(is_expected, |cx| this.answering.as_mut().poll(cx), cx));
             let held = this.held.take();
@@ -92,7 +92,7 @@ where
                 Ok(response) => {
                     return Poll::Ready(Ok(response.map(|body| ResponseBody { body, held }.released_at_end())));
                 }
-                // It had been closed while nobody used it, and of the request not a byte was written.
+                // The connection had been closed while it was idle, and no byte of the request was written.
                 Err(mut failed) => match (failed.take_message(), held) {
                     (Some(unsent), Some(Held { pool, server, .. })) if !*this.is_new => {
                         *this.again = Some(on_any(pool, server, unsent));
@@ -106,11 +106,11 @@ where
 }
 
 impl Link {
-    /// Waits for something that comes from the connection, and drives it meanwhile.
+    /// Polls something that comes from the connection, and drives the connection meanwhile.
     ///
-    /// hyper's two ends of a connection wake each other at each step. Here both are in one task, which is running already: it
-    /// would be polled once more for each of them, with all that it consists of. So they are polled for nobody as long as
-    /// there is something to read, and who waits is woken by the socket alone. `is_expected`: there may be.
+    /// hyper's two ends of a connection wake each other at each step. Here both are in one task, which is already
+    /// running: each wake-up would poll the whole task once more. So both are polled without a waker while there is
+    /// something to read, and only the socket wakes the task. `is_expected`: there may be something.
     fn poll<T>(
         &mut self,
         is_expected: bool,
@@ -131,10 +131,10 @@ impl Link {
 
 /// The body of an answer.
 ///
-/// Read to its end it gives its connection back for the next request; dropped before, it closes it.
+/// Read to its end, it returns its connection for the next request; dropped before, it closes it.
 pub struct ResponseBody {
     body: Incoming,
-    /// `None`: others drive the connection, or it has been given back.
+    /// `None`: hyper-util drives the connection, or it has been returned.
     held: Option<Held>,
 }
 
@@ -154,7 +154,7 @@ impl ResponseBody {
 }
 
 impl From<Incoming> for ResponseBody {
-    /// Of a connection that others drive.
+    /// Creates a body whose connection hyper-util drives.
     fn from(body: Incoming) -> Self {
         Self { body, held: None }
     }
@@ -189,7 +189,7 @@ impl Body for ResponseBody {
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
-        // Who knows that it is whole need not ask for more.
+        // A reader that sees that the body is whole need not poll again.
         if self.body.is_end_stream() {
             self.release();
         }

@@ -27,11 +27,11 @@ use crate::{
     sync::{Mutex, lock},
 };
 
-/// Connections that speak HTTP/1.1 without TLS, straight to their server.
+/// Connections that speak HTTP/1.1 without TLS, directly to their server.
 ///
-/// No task drives them: whoever uses one polls it. So a request costs neither a task nor a channel between two, and its answer
-/// is there in the poll that reads it. A connection that nobody uses is not polled either; that its server has closed it is
-/// seen when it is taken, and by [`sweep`], which goes by every few seconds as long as there is one.
+/// No task drives them: the request that uses a connection polls it. So a request costs neither a task nor a channel,
+/// and its answer is there in the poll that reads it. An idle connection is not polled: its close by the server is
+/// noticed when it is taken, and by [`sweep`], which runs every few seconds while there is one.
 pub(super) struct Pool {
     connector: Connector,
     kept: Mutex<Kept>,
@@ -39,27 +39,27 @@ pub(super) struct Pool {
 
 #[derive(Default)]
 struct Kept {
-    /// A list, for a client talks to one server or a few.
+    /// A list, because a client talks to one server or a few.
     servers: Vec<Server>,
-    /// A task goes by.
+    /// True while a sweep runs.
     swept: bool,
 }
 
 struct Server {
     known: Arc<Known>,
-    /// For how many sweeps unused, the last one to be used at the end.
+    /// The idle connections with the number of sweeps since their last use; the most recent is last.
     idle: VecDeque<(u32, Box<Link>)>,
 }
 
-/// A server that is reached straight.
+/// A server that is reached directly.
 pub(super) struct Known {
     authority: Authority,
-    /// What stands in `Host`.
+    /// The value of `Host`.
     pub(super) host: HeaderValue,
 }
 
 impl Known {
-    /// `None`: no header can have its name.
+    /// Returns `None` if no header can contain its name.
     pub(super) fn new(authority: &Authority) -> Option<Arc<Self>> {
         let host = match authority.port_u16() {
             Some(port) if port != HTTP => format!("{}:{port}", authority.host()),
@@ -74,7 +74,7 @@ pub(super) struct Link {
     pub(super) sender: SendRequest<RequestBody>,
     /// `None` once it has ended.
     connection: Option<http1::Connection<Slim<Routed>, RequestBody>>,
-    /// Nobody is woken for it.
+    /// True if no task waits for it.
     is_parked: bool,
 }
 
@@ -83,12 +83,12 @@ impl Pool {
         Self { connector, kept: Mutex::default() }
     }
 
-    /// The server, if there are connections to it.
+    /// Returns the server, if there are connections to it.
     pub(super) fn known(&self, authority: &Authority) -> Option<Arc<Known>> {
         lock(&self.kept).server(authority).map(|server| server.known.clone())
     }
 
-    /// The connection to this server that was used last.
+    /// Takes the most recently used connection to this server.
     pub(super) fn take(&self, server: &Known) -> Option<Box<Link>> {
         lock(&self.kept).server(&server.authority)?.idle.pop_back().map(|(_, link)| link)
     }
@@ -101,9 +101,9 @@ impl Pool {
         Ok(Box::new(Link { sender, connection: Some(connection), is_parked: true }))
     }
 
-    /// Keeps a connection for the next request, if there can be one on it.
+    /// Returns a connection for the next request, if it can carry one.
     pub(super) fn put(self: &Arc<Self>, known: &Arc<Known>, mut link: Box<Link>) {
-        // Without a runtime there is nobody to let go of it in time.
+        // Without a runtime no sweep would close it in time.
         if Handle::try_current().is_err() {
             return;
         }
@@ -127,10 +127,11 @@ impl Pool {
         }
     }
 
-    /// Lets go of what was idle for too long, and of what the servers have closed. `false`: nothing is left.
+    /// Closes connections that were idle for too long, and those that their servers have closed. Returns false if none
+    /// is left.
     fn sweep(&self) -> bool {
         let servers = mem::take(&mut lock(&self.kept).servers);
-        // Not while it is locked: connections are polled, and closed.
+        // Outside of the lock: connections are polled, and closed.
         for mut server in servers {
             server.idle.retain_mut(|(sweeps, link)| {
                 *sweeps += 1;
@@ -143,7 +144,7 @@ impl Pool {
             let mut kept = lock(&self.kept);
             match kept.server(&server.known.authority) {
                 Some(meanwhile) => {
-                    // What was put there meanwhile was used later.
+                    // Connections returned meanwhile were used later.
                     server.idle.append(&mut meanwhile.idle);
                     meanwhile.idle = server.idle;
                 }
@@ -163,7 +164,7 @@ impl Kept {
 }
 
 impl Link {
-    /// Reads and writes what can be. A connection that ends tells those who wait for something from it.
+    /// Reads and writes as far as possible. If the connection ends, it reports that to its waiters.
     pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
         self.is_parked = false;
         if self.connection.as_mut().is_some_and(|connection| Pin::new(connection).poll(cx).is_ready()) {
@@ -171,32 +172,32 @@ impl Link {
         }
     }
 
-    /// The same, where nobody is to be woken when more can be.
+    /// The same, without a task to wake when more is possible.
     pub(super) fn drive_for_nobody(&mut self) {
         self.drive(&mut Context::from_waker(Waker::noop()));
         self.is_parked = true;
     }
 
-    /// Whether a request may be sent.
+    /// Returns true if a request may be sent.
     fn is_idle(&self) -> bool {
         self.connection.is_some() && self.sender.is_ready()
     }
 }
 
-/// Looks after the idle connections of a pool until there are none.
+/// Sweeps the idle connections of a pool until there are none.
 async fn sweep(mut sweeping: Sweeping) {
     loop {
         sleep(SWEEP).await;
         let Some(pool) = sweeping.0.upgrade() else { return };
         if !pool.sweep() {
-            // Another one may go by already.
+            // Another sweep may run already.
             sweeping.0 = Weak::new();
             return;
         }
     }
 }
 
-/// Says that nobody goes by any more, should the runtime end.
+/// Marks the sweep as stopped, should the runtime end.
 struct Sweeping(Weak<Pool>);
 
 impl Drop for Sweeping {
@@ -211,7 +212,7 @@ impl Drop for Sweeping {
 const HTTP: u16 = 80;
 /// Below the 60 s after which common load balancers close an idle connection; hyper-util has 90 s.
 pub(super) const IDLE: Duration = Duration::from_secs(50);
-/// How long a connection that its server has closed is held at most.
+/// The longest time for which a connection that its server has closed is held.
 const SWEEP: Duration = Duration::from_secs(5);
-/// How many of them an idle connection outlives: the clock need not be read for each request.
+/// The number of sweeps that an idle connection outlives: the clock need not be read for each request.
 const SWEEPS: u32 = (IDLE.as_secs() / SWEEP.as_secs()) as u32;

@@ -8,8 +8,8 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::MaybeHttpsStream;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 
-/// A connection that is as small as it can be: the state of TLS is kilobytes, and where there is none (a server on this
-/// machine, a sidecar) thousands of open streams need not carry the room for it.
+/// A connection with or without TLS. The state of TLS takes kilobytes: thousands of open streams to a server without
+/// TLS (on this machine, a sidecar) need not carry the room for it.
 pub(super) enum Slim<T> {
     Plain(T),
     Tls(Box<MaybeHttpsStream<T>>),
